@@ -1,0 +1,44 @@
+"""Run migrations against the database the caller names, or HOLDFAST_DATABASE_URL."""
+
+import asyncio
+import os
+from typing import Literal
+
+from alembic import context
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlmodel import AutoString, SQLModel
+
+from schema import job, log, remote_run, subject, workspace  # noqa: F401  # registers the tables
+
+
+def render(kind: str, item: object, _: object) -> str | Literal[False]:
+    """Write SQLModel's own types as SQLAlchemy's, so that old migrations outlive it."""
+    if kind == "type" and isinstance(item, AutoString):
+        return "sa.String()"
+    return False
+
+
+def migrate(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=SQLModel.metadata, render_item=render)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def main() -> None:
+    url = context.config.attributes.get("url") or os.environ["HOLDFAST_DATABASE_URL"]
+    _, _, address = url.partition("://")
+    engine = create_async_engine(f"postgresql+asyncpg://{address}")
+    async with engine.connect() as connection:
+        await connection.run_sync(migrate)
+    await engine.dispose()
+
+
+if context.is_offline_mode():
+    context.configure(
+        dialect_name="postgresql", target_metadata=SQLModel.metadata, literal_binds=True
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    asyncio.run(main())

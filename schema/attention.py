@@ -1,0 +1,131 @@
+"""Who owes whom a step: what the workers' loops take up, each under a lease of its own.
+
+Every job that is not final and every run that may cost money stands in exactly one of these
+queues (`v_unowned` lists what does not, and is always empty). A taken row is due again when its
+lease lapses, so that a worker that dies in the middle is simply followed by another.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from schema.database import Transaction
+from schema.remote_run import RemoteRun
+
+_DUE: Final = """
+SELECT EXISTS (SELECT FROM job WHERE state = 'queued' AND due_at <= now()) AS queued,
+       EXISTS (SELECT FROM remote_run WHERE due_at <= now()) AS runs,
+       EXISTS (SELECT FROM poll_group WHERE due_at <= now()) AS groups
+"""
+
+_TAKE_RUNS: Final = """
+WITH due AS MATERIALIZED (
+    SELECT id, subject_id FROM remote_run
+     WHERE due_at <= now() AND state IN ('unknown', 'bound')
+     ORDER BY desired DESC, due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE remote_run AS run
+       SET due_at = now() + CASE WHEN subject.hold IS NULL THEN $2 ELSE interval '5 minutes' END
+      FROM due JOIN subject ON subject.id = due.subject_id
+     WHERE run.id = due.id
+    RETURNING run.*, subject.hold
+)
+SELECT * FROM taken WHERE hold IS NULL
+"""
+
+_KILLED: Final = """
+UPDATE remote_run SET kills = kills + 1, due_at = now() + $2
+ WHERE id = $1 AND state = 'bound' AND desired = 'dead'
+"""
+
+_TAKE_GROUPS: Final = """
+WITH due AS MATERIALIZED (
+    SELECT polled.subject_id, polled.namespace
+      FROM poll_group AS polled JOIN subject ON subject.id = polled.subject_id
+     WHERE polled.due_at <= now() AND subject.hold IS NULL
+     ORDER BY polled.due_at LIMIT $1 FOR UPDATE OF polled SKIP LOCKED
+)
+UPDATE poll_group AS polled SET epoch = polled.epoch + 1, due_at = now() + $2
+  FROM due
+ WHERE polled.subject_id = due.subject_id AND polled.namespace = due.namespace
+RETURNING polled.subject_id, polled.namespace, polled.epoch,
+          coalesce(polled.watch_until > now(), false) AS watched
+"""
+
+_GROUP_DONE: Final = """
+UPDATE poll_group
+   SET due_at = CASE WHEN live > 0 THEN now() + $4
+                     WHEN watch_until > now()
+                     THEN now() + greatest($4, least(interval '10 minutes',
+                                                     (watch_until - now()) / 20)) END
+ WHERE subject_id = $1 AND namespace = $2 AND epoch = $3
+"""
+
+_BOUND_RUNS: Final = """
+SELECT * FROM remote_run
+ WHERE subject_id = $1 AND namespace = $2 AND state = 'bound'
+ ORDER BY posted_at
+"""
+
+_RUNS: Final = "SELECT * FROM remote_run WHERE id = ANY($1::uuid[])"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Which queues have something due."""
+
+    queued: bool
+    runs: bool
+    groups: bool
+
+
+async def due(tx: Transaction) -> Due:
+    """Look once at every queue."""
+    row = await tx.fetchrow(_DUE)
+    assert row is not None  # noqa: S101  # a SELECT without FROM has one row
+    return Due(**row)
+
+
+async def take_runs(tx: Transaction, *, limit: int, lease: timedelta) -> list[RemoteRun]:
+    """Take runs whose fate is unknown, and runs to be killed; kill orders go first."""
+    return [RemoteRun.of(row) for row in await tx.fetch(_TAKE_RUNS, limit, lease)]
+
+
+async def kill_sent(tx: Transaction, run_id: UUID, *, look_again: timedelta) -> None:
+    """Count a cancel request; the run stays due until it is seen to be over."""
+    await tx.execute(_KILLED, run_id, look_again)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The right to list one poll group, until its lease lapses."""
+
+    subject_id: str
+    namespace: str
+    epoch: int
+    watched: bool
+    """Whether a late arrival is being looked for."""
+
+
+async def take_groups(tx: Transaction, *, limit: int, lease: timedelta) -> list[Turn]:
+    """Take poll groups that are due for a listing."""
+    rows = await tx.fetch(_TAKE_GROUPS, limit, lease)
+    return [Turn(**row) for row in rows]
+
+
+async def give_back(tx: Transaction, turn: Turn, *, look_again: timedelta) -> None:
+    """End a turn; it is nobody's business if another worker has taken it over."""
+    await tx.execute(_GROUP_DONE, turn.subject_id, turn.namespace, turn.epoch, look_again)
+
+
+async def bound_runs(tx: Transaction, turn: Turn) -> list[RemoteRun]:
+    """Return the runs a group's listing should show."""
+    return [
+        RemoteRun.of(row) for row in await tx.fetch(_BOUND_RUNS, turn.subject_id, turn.namespace)
+    ]
+
+
+async def runs(tx: Transaction, run_ids: list[UUID]) -> dict[UUID, RemoteRun]:
+    """Return those of the runs named that we know."""
+    return {row["id"]: RemoteRun.of(row) for row in await tx.fetch(_RUNS, run_ids)}

@@ -1,0 +1,58 @@
+"""The ground every table stands on: names of constraints, column types, and reading a row."""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final, Self
+
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import declared_attr
+from sqlmodel import SQLModel
+
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(column_0_N_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+# SQLModel wants classes here and takes instances as well; Any keeps the checkers out of it.
+TIMESTAMP: Any = DateTime(timezone=True)
+"""`timestamptz`; the only way a moment is stored."""
+TEXT: Any = Text
+BIGINT: Any = BigInteger
+JSON: Any = JSONB
+
+NOW: Final = {"server_default": text("now()")}
+"""A column that is born with the database's time."""
+
+
+def starts_as(value: str) -> dict[str, Any]:
+    """Give a column its first value in the database, so that no INSERT has to say it."""
+    return {"server_default": text(value)}
+
+
+def one_of(column: str, choices: type[StrEnum]) -> CheckConstraint:
+    """Hold `column` to the values of `choices`.
+
+    Not a Postgres enum: Alembic neither notices a new member nor drops the type on the way down.
+    """
+    values = ", ".join(f"'{choice}'" for choice in choices)
+    return CheckConstraint(f"{column} IN ({values})", name=f"{column}_known")
+
+
+class Record(SQLModel):
+    """A row as the code holds it; `JobTable` beside `Job` is the table and its constraints."""
+
+    @declared_attr.directive
+    def __tablename__(cls) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]  # SQLModel types it as a plain declared_attr
+        """Name the table: `JobEventTable` is `job_event`."""
+        words = cls.__name__.removesuffix("Table")
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", words).lower()
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Read a row; columns that are not this record's are left alone."""
+        return cls.model_validate(dict(row))

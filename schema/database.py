@@ -1,0 +1,100 @@
+"""One pool for a process, one transaction for a unit of work.
+
+Statements are SQL and go to the driver (ADR 1): each move is one round trip whose text is the
+rule it keeps. The tables are declared with SQLModel, and rows are read into those records.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol, Self, cast
+
+import asyncpg
+
+from schema.errors import Unavailable
+
+_GONE: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,  # class 08
+    asyncpg.exceptions.InvalidAuthorizationSpecificationError,  # class 28
+    asyncpg.exceptions.TransactionRollbackError,  # class 40
+    asyncpg.exceptions.InsufficientResourcesError,  # class 53
+    asyncpg.exceptions.OperatorInterventionError,  # class 57: also "the database is starting up"
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What the driver raises when the server, and not the statement, is at fault."""
+
+
+class Transaction(Protocol):
+    """What a move needs of a connection: the caller's transaction, which the move never ends."""
+
+    async def execute(self, query: str, *args: object) -> str:
+        """Run a statement for its effect."""
+        ...
+
+    async def fetch(self, query: str, *args: object) -> Sequence[Mapping[str, Any]]:
+        """Run a statement and return its rows."""
+        ...
+
+    async def fetchrow(self, query: str, *args: object) -> Mapping[str, Any] | None:
+        """Run a statement and return its first row."""
+        ...
+
+    async def fetchval(self, query: str, *args: object) -> Any:
+        """Run a statement and return the first column of its first row."""
+        ...
+
+
+class Database:
+    """Hands out transactions; the only thing in the code base that commits."""
+
+    def __init__(self, url: str, *, application: str, connections: int = 10) -> None:
+        self._pool = asyncpg.create_pool(
+            url,
+            min_size=0,  # so that a process starts, and says what is wrong, without a server
+            max_size=connections,
+            command_timeout=30,
+            max_inactive_connection_lifetime=60,
+            init=_speak_json,
+            reset=_keep,
+            server_settings={
+                "application_name": application,
+                "statement_timeout": "20s",
+                "lock_timeout": "5s",
+                "idle_in_transaction_session_timeout": "30s",
+            },
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._pool
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Transaction]:
+        """Yield a transaction that commits on a clean exit and rolls back on any other.
+
+        Raises:
+            Unavailable: the server cannot be reached, or went away.
+        """
+        try:
+            async with self._pool.acquire(timeout=5) as connection, connection.transaction():
+                # The proxy has the methods of the protocol; its stubs type rows as their own.
+                yield cast("Transaction", connection)
+        except _GONE as error:
+            raise Unavailable("The database") from error
+
+
+async def _speak_json(connection: asyncpg.Connection) -> None:
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
+    )
+
+
+async def _keep(_: asyncpg.Connection) -> None:
+    # asyncpg would spend a round trip on RESET ALL; nothing here outlives a transaction.
+    return

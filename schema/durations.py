@@ -1,0 +1,88 @@
+"""How people write a length of time: `3600`, `"3600s"`, `"90m"`, `"1h30m"`, `"2 hours"`."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator, PlainSerializer
+
+UNITS: Final = {
+    "ms": 0.001,
+    "s": 1,
+    "sec": 1,
+    "secs": 1,
+    "second": 1,
+    "seconds": 1,
+    "m": 60,
+    "min": 60,
+    "mins": 60,
+    "minute": 60,
+    "minutes": 60,
+    "h": 3600,
+    "hr": 3600,
+    "hrs": 3600,
+    "hour": 3600,
+    "hours": 3600,
+    "d": 86400,
+    "day": 86400,
+    "days": 86400,
+}
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+
+
+def parse(written: object) -> timedelta:
+    """Read a positive duration; a bare number counts seconds.
+
+    Raises:
+        ValueError: it is not a duration, or is not longer than nothing.
+    """
+    length = _length(written)
+    if length is None:
+        message = f'{written!r} is not a duration; write seconds (3600) or units ("1h30m", "45s")'
+        raise ValueError(message)
+    if length <= timedelta(0):
+        message = f"{written!r} is not longer than nothing; write a positive duration"
+        raise ValueError(message)
+    return length
+
+
+def say(length: timedelta) -> str:
+    """Write a duration the short way: `1h30m`."""
+    seconds = length.total_seconds()
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    whole = round(seconds)
+    parts = ((whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "m"))
+    said = "".join(f"{count}{unit}" for count, unit in (*parts, (whole % 60, "s")) if count)
+    return said or "0s"
+
+
+def _length(written: object) -> timedelta | None:
+    if isinstance(written, timedelta):
+        return written
+    if isinstance(written, bool) or not isinstance(written, int | float | str):
+        return None
+    try:
+        return timedelta(seconds=float(written))
+    except (ValueError, OverflowError):
+        return _sum(str(written).strip().lower())
+
+
+def _sum(written: str) -> timedelta | None:
+    if not re.fullmatch(rf"(?:{_PART.pattern})+", written):
+        return None
+    parts = _PART.findall(written)
+    if any(unit not in UNITS for _, unit in parts):
+        return None
+    try:
+        return timedelta(seconds=sum(float(count) * UNITS[unit] for count, unit in parts))
+    except OverflowError:
+        return None
+
+
+def _seconds(length: timedelta) -> float:
+    return length.total_seconds()
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse), PlainSerializer(_seconds)]
+"""A field that reads any of the forms above and is stored as seconds."""

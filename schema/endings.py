@@ -1,0 +1,219 @@
+"""The moves that see a remote run over: ended, answered, absent; and what turned up too late."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from schema.database import Transaction
+from schema.job import JobState, Reason
+
+_OVER: Final = """
+WITH before AS MATERIALIZED (
+    SELECT id, state, attempt FROM job
+     WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+), over AS (
+    UPDATE remote_run AS run SET state = 'ended', stage = $2, due_at = NULL, seen_at = now()
+      FROM before
+     WHERE run.job_id = before.id AND run.id = $1 AND run.state = $9
+       AND ($10::boolean IS FALSE OR run.due_at <= now())
+    RETURNING run.*, before.state = 'running' AND before.attempt = run.attempt
+                     AND run.origin = 'ours' AS decides
+), moved AS (
+    UPDATE job
+       SET state = CASE WHEN over.decides THEN $3 ELSE job.state END,
+           reason = CASE WHEN over.decides THEN $4 ELSE job.reason END,
+           message = CASE WHEN over.decides THEN $5 ELSE job.message END,
+           exit_code = CASE WHEN over.decides THEN $6 ELSE job.exit_code END,
+           finished_at = CASE WHEN over.decides THEN now() ELSE job.finished_at END,
+           cancel_requested_at = CASE WHEN over.decides AND $3 = 'cancelled' THEN now()
+                                      ELSE job.cancel_requested_at END,
+           version = version + 1
+      FROM over WHERE job.id = over.job_id
+    RETURNING job.*, over.decides
+), kept AS (
+    UPDATE job_payload SET result = $8 FROM moved
+     WHERE job_payload.job_id = moved.id AND moved.decides AND $8::jsonb IS NOT NULL
+), counted AS (
+    UPDATE subject SET active = active - 1 FROM over
+     WHERE subject.id = over.subject_id AND over.origin = 'ours'
+), watched AS (
+    UPDATE poll_group AS polled
+       SET live = polled.live - 1,
+           due_at = CASE WHEN polled.live > 1 OR polled.watch_until > now()
+                         THEN polled.due_at END
+      FROM over
+     WHERE polled.subject_id = over.subject_id AND polled.namespace = over.namespace
+       AND over.remote_id IS NOT NULL
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'ended', state, $7, jsonb_build_object('stage', $2::text) FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
+_STAGE: Final = """
+WITH before AS MATERIALIZED (
+    SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+), seen AS (
+    UPDATE remote_run AS run SET stage = $2, seen_at = now()
+      FROM before
+     WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'bound'
+       AND run.stage IS DISTINCT FROM $2
+    RETURNING run.*
+), moved AS (
+    UPDATE job SET started_at = coalesce(started_at, $3), version = version + 1
+      FROM seen WHERE job.id = seen.job_id
+    RETURNING job.*
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'stage', state, $4, jsonb_build_object('stage', $2::text) FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
+_MISS: Final = """
+UPDATE remote_run SET misses = misses + 1, due_at = now() + $2
+ WHERE id = $1 AND state = 'unknown'
+RETURNING misses >= $3 AND now() >= absent_after
+"""
+
+_ABSENT: Final = """
+WITH before AS MATERIALIZED (
+    SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+), missing AS (
+    UPDATE remote_run AS run SET state = 'absent', due_at = NULL
+      FROM before
+     WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'unknown'
+       AND now() >= run.absent_after AND run.misses >= $2
+    RETURNING run.*
+), moved AS (
+    UPDATE job
+       SET state = CASE job.state WHEN 'launching' THEN 'failed' ELSE job.state END,
+           reason = CASE job.state WHEN 'launching' THEN 'launch_unconfirmed' ELSE job.reason END,
+           finished_at = CASE job.state WHEN 'launching' THEN now() ELSE job.finished_at END,
+           version = version + 1
+      FROM missing WHERE job.id = missing.job_id
+    RETURNING job.*
+), counted AS (
+    UPDATE subject SET active = active - 1 FROM missing WHERE subject.id = missing.subject_id
+), watched AS (
+    INSERT INTO poll_group (subject_id, namespace, due_at, watch_until)
+    SELECT subject_id, namespace, now(), now() + $4 FROM missing
+    ON CONFLICT (subject_id, namespace) DO UPDATE
+       SET watch_until = excluded.watch_until,
+           due_at = least(poll_group.due_at, excluded.due_at)
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor)
+    SELECT id, version, 'absent', state, $3 FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
+_LATE: Final = """
+WITH before AS MATERIALIZED (
+    SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+), arrived AS (
+    UPDATE remote_run AS run
+       SET state = 'bound', origin = 'surplus', desired = 'dead', remote_id = $2, stage = $3,
+           seen_at = now(), due_at = now()
+      FROM before WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'absent'
+    RETURNING run.*
+), second AS (
+    -- Another one with the label of a run that is already bound: a row of its own, to be killed.
+    INSERT INTO remote_run (id, job_id, subject_id, namespace, kind, attempt, origin, state,
+                            desired, remote_id, stage, seen_at, due_at, absent_after)
+    SELECT gen_random_uuid(), run.job_id, run.subject_id, run.namespace, run.kind, run.attempt,
+           'surplus', 'bound', 'dead', $2, $3, now(), now(), run.absent_after
+      FROM remote_run AS run JOIN before ON before.id = run.job_id
+     WHERE run.id = $1 AND run.state IN ('bound', 'ended') AND run.remote_id <> $2
+    ON CONFLICT (namespace, remote_id) DO NOTHING
+    RETURNING *
+), surplus AS (
+    SELECT job_id, subject_id, namespace FROM arrived
+    UNION ALL SELECT job_id, subject_id, namespace FROM second
+), moved AS (
+    UPDATE job SET version = version + 1 FROM surplus WHERE job.id = surplus.job_id RETURNING job.*
+), watched AS (
+    INSERT INTO poll_group (subject_id, namespace, live, due_at)
+    SELECT subject_id, namespace, 1, now() FROM surplus
+    ON CONFLICT (subject_id, namespace) DO UPDATE
+       SET live = poll_group.live + 1, due_at = now()
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'surplus', state, $4, jsonb_build_object('remote_id', $2::text) FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
+MISSES: Final = 3
+"""Complete listings without a run before it may be called absent."""
+
+LATE_WATCH: Final = timedelta(hours=24)
+"""How long the listings of an absent run's namespace go on looking for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run went, in our words; `stage` and `message` are upstream's."""
+
+    state: JobState
+    stage: str
+    reason: Reason | None = None
+    message: str | None = None
+    exit_code: int | None = None
+    result: dict[str, Any] | None = None
+
+
+async def end(tx: Transaction, run_id: UUID, ending: Ending, *, worker: str) -> None:
+    """Write down that a bound run is over, and with it the job that was waiting for it."""
+    await _over(tx, run_id, ending, worker=worker, was="bound", lapsed=False)
+
+
+async def answer(
+    tx: Transaction, run_id: UUID, ending: Ending, *, worker: str, lapsed: bool = False
+) -> None:
+    """Write down how a call went; a worker whose lease lapsed finds it already over."""
+    await _over(tx, run_id, ending, worker=worker, was="posting", lapsed=lapsed)
+
+
+async def note_stage(
+    tx: Transaction, run_id: UUID, *, stage: str, started_at: datetime | None, worker: str
+) -> None:
+    """Write down what upstream now calls the state of a run, if that is news."""
+    await tx.fetchval(_STAGE, run_id, stage, started_at, worker)
+
+
+async def miss(tx: Transaction, run_id: UUID, *, look_again: timedelta) -> bool:
+    """Count a complete listing that lacked an unknown run; true if it can be called absent."""
+    return bool(await tx.fetchval(_MISS, run_id, look_again, MISSES))
+
+
+async def conclude_absent(tx: Transaction, run_id: UUID, *, worker: str) -> None:
+    """Give up on an unknown run after the settle window; never is the request sent again."""
+    await tx.fetchval(_ABSENT, run_id, MISSES, worker, LATE_WATCH)
+
+
+async def find_surplus(
+    tx: Transaction, run_id: UUID, *, remote_id: str, stage: str | None, worker: str
+) -> bool:
+    """Record a run that upstream should not have, with its kill order; true if it was news."""
+    return bool(await tx.fetchval(_LATE, run_id, remote_id, stage, worker))
+
+
+async def _over(
+    tx: Transaction, run_id: UUID, ending: Ending, *, worker: str, was: str, lapsed: bool
+) -> None:
+    await tx.fetchval(
+        _OVER,
+        run_id,
+        ending.stage,
+        ending.state,
+        ending.reason,
+        ending.message,
+        ending.exit_code,
+        worker,
+        ending.result,
+        was,
+        lapsed,
+    )

@@ -1,0 +1,72 @@
+"""Everything that can go wrong on purpose.
+
+    HoldfastError
+    ├── NotFound              the thing named does not exist, or is not yours to see
+    ├── Denied                you may see it, but not do this to it
+    ├── Conflict              the thing exists, but not in a state that allows this
+    │   └── IdempotencyConflict
+    ├── Invalid               the request can never succeed as written
+    ├── Unauthenticated       the credential is missing, wrong, expired or revoked
+    └── Unavailable           something we lean on is down; the same request may succeed later
+
+A class name is the error code that clients see, so renaming one is a breaking change.
+Anything that is not a `HoldfastError` is a bug and is reported as one.
+"""
+
+from datetime import timedelta
+
+
+class HoldfastError(Exception):
+    """Base of every expected failure; its text is fit to show the caller."""
+
+    @property
+    def code(self) -> str:
+        """The stable name clients may match on."""
+        return type(self).__name__
+
+
+class NotFound(HoldfastError):
+    """The thing named does not exist, or is not yours to see."""
+
+    def __init__(self, kind: str, handle: str) -> None:
+        self.kind = kind
+        super().__init__(f"There is no {kind} {handle}.")
+
+
+class Denied(HoldfastError):
+    """You may see it, but not do this to it."""
+
+
+class Conflict(HoldfastError):
+    """The thing exists, but not in a state that allows this."""
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key already belongs to a different request."""
+
+    def __init__(self, key: str, handle: str, fields: list[str]) -> None:
+        self.fields = fields
+        super().__init__(
+            f"idempotency_key {key!r} already made {handle} from a request that differs in "
+            f"{', '.join(fields)}. Nothing was launched. Repeat the first request unchanged to get "
+            f"its handle, or use a new key for a new job."
+        )
+
+
+class Invalid(HoldfastError):
+    """The request can never succeed as written."""
+
+
+class Unauthenticated(HoldfastError):
+    """The credential is missing, wrong, expired or revoked."""
+
+
+class Unavailable(HoldfastError):
+    """Something we lean on is down; the same request may succeed later."""
+
+    def __init__(self, what: str, *, retry_after: timedelta = timedelta(seconds=2)) -> None:
+        self.retry_after = retry_after
+        super().__init__(
+            f"{what} cannot be reached right now. Try the same call again in "
+            f"{max(1, round(retry_after.total_seconds()))} seconds."
+        )

@@ -1,0 +1,194 @@
+"""A job: the work a subject asked for, and the record of how it went."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, text
+from sqlmodel import Field
+
+from schema.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, one_of, starts_as
+
+
+class JobKind(StrEnum):
+    """What carries a job out. `workers.executors` has one module for each."""
+
+    HUB_JOB = "hub_job"
+    """A Hugging Face Job: a remote run with an id, which can be listed, watched and killed."""
+
+    INFERENCE = "inference"
+    """One call to Inference Providers: no id, so whatever is in doubt stays in doubt."""
+
+
+class JobState(StrEnum):
+    """Where a job stands. `schema.lifecycle` draws the moves between states."""
+
+    QUEUED = "queued"
+    """Waiting for a worker; `due_at` says from when."""
+
+    LAUNCHING = "launching"
+    """A worker may have sent the create request; its answer is not known yet."""
+
+    RUNNING = "running"
+    """The remote run is known to exist, or the call is under way."""
+
+    SUCCEEDED = "succeeded"
+    """Finished; the payload holds the result."""
+
+    FAILED = "failed"
+    """Finished; `reason` says why."""
+
+    CANCELLED = "cancelled"
+    """Called off. Final at once, though a remote run may still have to be stopped."""
+
+
+FINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+
+class Reason(StrEnum):
+    """Why a job did not succeed: a closed list, each with its remedy in `service.wording`."""
+
+    EXIT_NONZERO = "exit_nonzero"
+    OOM = "oom"
+    TIMED_OUT = "timed_out"
+    INSUFFICIENT_CREDITS = "insufficient_credits"
+    MISSING_PERMISSION = "missing_permission"
+    INVALID_REQUEST = "invalid_request"
+    LAUNCH_UNCONFIRMED = "launch_unconfirmed"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    UPSTREAM_DELETED = "upstream_deleted"
+    CANCELLED_UPSTREAM = "cancelled_upstream"
+    HUB_UNAVAILABLE = "hub_unavailable"
+    INTERNAL = "internal"
+
+
+class Job(Record):
+    """One piece of work, kept until its retention ends."""
+
+    id: UUID = Field(primary_key=True)
+    subject_id: str = Field(foreign_key="subject.id", sa_type=TEXT)
+    workspace_id: UUID | None = Field(default=None, foreign_key="workspace.id")
+    kind: JobKind = Field(sa_type=TEXT)
+    namespace: str = Field(sa_type=TEXT)
+    """The Hub account that acts and pays."""
+    title: str = Field(sa_type=TEXT)
+    """A few words for people: what runs, on what."""
+    labels: dict[str, str] = Field(sa_type=JSON, sa_column_kwargs=starts_as("'{}'"))
+    state: JobState = Field(sa_type=TEXT, sa_column_kwargs=starts_as("'queued'"))
+    version: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("1"))
+    """Grows with every move and names its event: the ETag of the handle."""
+    attempt: int = Field(sa_column_kwargs=starts_as("0"))
+    """Counts claims. It is the fence: a decision about an older attempt changes nothing."""
+    tries: int = Field(sa_column_kwargs=starts_as("0"))
+    """Launches in a row that provably created nothing; drives the backoff."""
+    due_at: datetime | None = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    """Queued: not to be claimed before."""
+    cancel_requested_at: datetime | None = Field(sa_type=TIMESTAMP)
+    """Set once, never cleared."""
+    reason: Reason | None = Field(sa_type=TEXT)
+    message: str | None = Field(sa_type=TEXT)
+    """What upstream said about it, in its words."""
+    exit_code: int | None = Field()
+    created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    started_at: datetime | None = Field(sa_type=TIMESTAMP)
+    finished_at: datetime | None = Field(sa_type=TIMESTAMP)
+
+
+class JobTable(Job, table=True):
+    """The rows, and the rules no UPDATE can break; triggers in the migration guard the moves."""
+
+    __table_args__ = (
+        one_of("kind", JobKind),
+        one_of("state", JobState),
+        one_of("reason", Reason),
+        CheckConstraint(
+            "(state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)",
+            name="finished_iff_final",
+        ),
+        CheckConstraint("(state = 'queued') = (due_at IS NOT NULL)", name="due_iff_queued"),
+        CheckConstraint(
+            "cancel_requested_at IS NULL OR finished_at IS NOT NULL", name="cancel_is_final"
+        ),
+        CheckConstraint(
+            "state <> 'cancelled' OR cancel_requested_at IS NOT NULL", name="cancelled_on_request"
+        ),
+        CheckConstraint("state <> 'failed' OR reason IS NOT NULL", name="failed_for_a_reason"),
+        CheckConstraint("tries BETWEEN 0 AND 50", name="tries_bounded"),
+        Index(
+            "ix_job_queue",
+            "subject_id",
+            "created_at",
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index("ix_job_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("ix_job_list", "subject_id", "id"),
+        Index("ix_job_workspace", "workspace_id", "id"),
+        Index("ix_job_retain", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+        {"postgresql_with": {"fillfactor": "80"}},
+    )
+
+
+class JobPayload(Record):
+    """The bulky part of a job, apart so that a move rewrites only a narrow row."""
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    spec: dict[str, Any] = Field(sa_type=JSON)
+    result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+
+
+class JobPayloadTable(JobPayload, table=True):
+    """The rows, one a job."""
+
+    __table_args__ = (CheckConstraint("pg_column_size(spec) < 1048576", name="spec_size"),)
+
+
+class EventKind(StrEnum):
+    """What happened to a job; each is written by the move of that name, in its transaction."""
+
+    CREATED = "created"
+    CLAIMED = "claimed"
+    BEGUN = "begun"
+    REJECTED = "rejected"
+    UNCONFIRMED = "unconfirmed"
+    BOUND = "bound"
+    ABSENT = "absent"
+    SURPLUS = "surplus"
+    STAGE = "stage"
+    ENDED = "ended"
+    CANCELLED = "cancelled"
+
+
+class JobEvent(Record):
+    """One move of a job. Versions have no gaps, and folding the events gives the state."""
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    version: int = Field(primary_key=True, sa_type=BIGINT)
+    kind: EventKind = Field(sa_type=TEXT)
+    state: JobState = Field(sa_type=TEXT)
+    """The state the move left the job in."""
+    actor: str = Field(sa_type=TEXT)
+    """The subject or the worker who made it."""
+    facts: dict[str, Any] = Field(sa_type=JSON, sa_column_kwargs=starts_as("'{}'"))
+    at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=starts_as("clock_timestamp()"))
+
+
+class JobEventTable(JobEvent, table=True):
+    """The rows; appended, never changed."""
+
+    __table_args__ = (one_of("kind", EventKind), one_of("state", JobState))
+
+
+class IdempotencyKey(Record):
+    """A caller's promise that two requests with this key are one."""
+
+    subject_id: str = Field(primary_key=True, foreign_key="subject.id", sa_type=TEXT)
+    key: str = Field(primary_key=True, sa_type=TEXT)
+    job_id: UUID = Field(foreign_key="job.id", ondelete="CASCADE", index=True)
+    expires_at: datetime = Field(sa_type=TIMESTAMP, index=True)
+
+
+class IdempotencyKeyTable(IdempotencyKey, table=True):
+    """The rows."""
+
+    __table_args__ = (CheckConstraint("length(key) BETWEEN 1 AND 200", name="key_length"),)

@@ -1,0 +1,136 @@
+"""The life of a job, as its subject sees it: how it begins, and how it is called off.
+
+    QUEUED ──claim──▶ LAUNCHING ──bind──▶ RUNNING ──end──▶ SUCCEEDED | FAILED | CANCELLED
+      ▲                   │  (rejected, retryable)           FAILED also from QUEUED, LAUNCHING
+      └───────────────────┘                                  CANCELLED from any that is not final
+
+The moves a worker makes are in `schema.launches` and `schema.endings`. Every move, here and there,
+is one statement: it locks the job, compares what it must, sets, keeps the counters of the subject
+and appends the event, so no crash can leave half of it. Locks are taken in the order job, run,
+subject, poll group. Time is the database's. Nothing here commits; the caller's transaction does.
+"""
+
+from typing import Any, Final
+from uuid import UUID
+
+from schema import handles
+from schema.database import Transaction
+from schema.errors import IdempotencyConflict, Unavailable
+from schema.job import Job, JobKind
+
+_SUBMIT: Final = """
+WITH key AS (
+    INSERT INTO idempotency_key AS held (subject_id, key, job_id, expires_at)
+    SELECT $2, $9, $1, now() + interval '24 hours' WHERE $9::text IS NOT NULL
+    ON CONFLICT (subject_id, key) DO UPDATE
+       SET job_id = excluded.job_id, expires_at = excluded.expires_at
+     WHERE held.expires_at <= now()
+    RETURNING job_id
+), accepted AS (
+    SELECT job_id FROM key UNION ALL SELECT $1::uuid WHERE $9::text IS NULL
+), made AS (
+    INSERT INTO job (id, subject_id, workspace_id, kind, namespace, title, labels)
+    SELECT job_id, $2, $3, $4, $5, $6, $7 FROM accepted
+    RETURNING *
+), payload AS (
+    INSERT INTO job_payload (job_id, spec) SELECT id, $8 FROM made
+), counted AS (
+    UPDATE subject SET queued = queued + 1
+     WHERE id = $2 AND EXISTS (SELECT FROM made)
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor)
+    SELECT id, version, 'created', state, $2 FROM made
+)
+SELECT * FROM made
+"""
+
+_KEPT: Final = """
+SELECT job.*, job_payload.spec
+  FROM idempotency_key AS key
+  JOIN job ON job.id = key.job_id
+  JOIN job_payload ON job_payload.job_id = job.id
+ WHERE key.subject_id = $1 AND key.key = $2
+"""
+
+_CANCEL: Final = """
+WITH before AS MATERIALIZED (
+    SELECT id, state FROM job
+     WHERE id = $1 AND subject_id = $2 AND state IN ('queued', 'launching', 'running')
+       FOR UPDATE
+), called_off AS (
+    UPDATE job
+       SET state = 'cancelled', cancel_requested_at = now(), finished_at = now(), due_at = NULL,
+           version = version + 1
+      FROM before WHERE job.id = before.id
+    RETURNING job.*, before.state AS was
+), doomed AS (
+    -- A call has no id to kill by: the worker that makes it sees the order when it renews.
+    UPDATE remote_run AS run
+       SET desired = 'dead', due_at = CASE run.kind WHEN 'hub_job' THEN now() ELSE run.due_at END
+      FROM called_off
+     WHERE run.job_id = called_off.id AND run.state IN ('posting', 'unknown', 'bound')
+), counted AS (
+    UPDATE subject SET queued = queued - 1 FROM called_off
+     WHERE subject.id = called_off.subject_id AND called_off.was = 'queued'
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor)
+    SELECT id, version, 'cancelled', state, $2 FROM called_off
+)
+SELECT count(*) FROM called_off
+"""
+
+
+async def submit(
+    tx: Transaction,
+    *,
+    subject_id: str,
+    kind: JobKind,
+    namespace: str,
+    title: str,
+    spec: dict[str, Any],
+    labels: dict[str, str],
+    workspace_id: UUID | None = None,
+    idempotency_key: str | None = None,
+) -> Job:
+    """Put a job in the queue; the same key and request again return the job they made.
+
+    Raises:
+        IdempotencyConflict: the key is held by a request that differs.
+    """
+    job_id = handles.new_id()
+    row = await tx.fetchrow(
+        _SUBMIT,
+        job_id,
+        subject_id,
+        workspace_id,
+        kind,
+        namespace,
+        title,
+        labels,
+        spec,
+        idempotency_key,
+    )
+    if row is not None:
+        return Job.of(row)
+    # A statement of its own: it sees the holder even if that one committed a moment ago.
+    held = await tx.fetchrow(_KEPT, subject_id, idempotency_key)
+    if held is None or idempotency_key is None:
+        raise Unavailable("The idempotency key")
+    job = Job.of(held)
+    asked = spec | {"kind": kind, "namespace": namespace, "workspace_id": workspace_id}
+    given = held["spec"] | {name: held[name] for name in ("kind", "namespace", "workspace_id")}
+    differing = sorted(
+        name for name in asked.keys() | given.keys() if asked.get(name) != given.get(name)
+    )
+    if differing:
+        handle = handles.write(handles.Kind.JOB, job.id)
+        raise IdempotencyConflict(idempotency_key, handle, differing)
+    return job
+
+
+async def cancel(tx: Transaction, job_id: UUID, *, subject_id: str) -> bool:
+    """Call a job off, at once and for good; return whether it was still to be called off.
+
+    A remote run it has gets a kill order, which is carried out until the run is seen to be over.
+    """
+    return bool(await tx.fetchval(_CANCEL, job_id, subject_id))

@@ -1,0 +1,174 @@
+"""What a subject may read. Every statement compares the subject: a foreign row does not exist."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from schema.database import Transaction
+from schema.job import Job, JobKind, JobState
+from schema.subject import Hold
+from schema.workspace import Workspace
+
+_STATUS: Final = """
+SELECT job.*, subject.hold, run.remote_id, run.stage, run.seen_at, job_payload.spec,
+       EXISTS (SELECT FROM remote_run AS doomed
+                WHERE doomed.job_id = job.id AND doomed.desired = 'dead'
+                  AND doomed.state IN ('posting', 'unknown', 'bound')) AS stopping,
+       now() AS read_at
+  FROM job
+  JOIN subject ON subject.id = job.subject_id
+  JOIN job_payload ON job_payload.job_id = job.id
+  LEFT JOIN LATERAL (
+      SELECT remote_id, stage, seen_at FROM remote_run
+       WHERE remote_run.job_id = job.id AND origin = 'ours' ORDER BY attempt DESC LIMIT 1
+  ) AS run ON true
+ WHERE job.subject_id = $1
+"""
+
+_ONE: Final = f"{_STATUS} AND job.id = $2"
+
+_SOME: Final = f"""{_STATUS}
+   AND ($2::uuid IS NULL OR job.id < $2)
+   AND ($3::uuid IS NULL OR job.workspace_id = $3)
+   AND ($4::text[] IS NULL OR job.state = ANY($4))
+   AND ($5::text IS NULL OR job.kind = $5)
+   AND job.labels @> $6
+ ORDER BY job.id DESC LIMIT $7
+"""
+
+_RESULT: Final = """
+SELECT job_payload.result FROM job_payload JOIN job ON job.id = job_payload.job_id
+ WHERE job.subject_id = $1 AND job.id = $2
+"""
+
+_WORKSPACES: Final = """
+SELECT workspace.*, count(job.id) AS jobs,
+       count(job.id) FILTER (WHERE job.finished_at IS NULL) AS open_jobs
+  FROM workspace LEFT JOIN job ON job.workspace_id = workspace.id
+ WHERE workspace.subject_id = $1 AND ($2::uuid IS NULL OR workspace.id < $2)
+ GROUP BY workspace.id ORDER BY workspace.id DESC LIMIT $3
+"""
+
+_MAKE_WORKSPACE: Final = """
+INSERT INTO workspace (id, subject_id, name) VALUES ($1, $2, $3)
+ON CONFLICT (subject_id, name) DO NOTHING RETURNING *
+"""
+
+_WORKSPACE: Final = "SELECT * FROM workspace WHERE subject_id = $1 AND id = $2"
+
+_NAMED: Final = "SELECT * FROM workspace WHERE subject_id = $1 AND name = $2"
+
+
+class Upstream(StrEnum):
+    """What is known of the remote side of a job."""
+
+    NONE = "none"
+    """Nothing exists there."""
+
+    LIVE = "live"
+    """It exists, or may."""
+
+    STOPPING = "stopping"
+    """It is being stopped, and may still cost money until it is seen to be over."""
+
+    STOPPED = "stopped"
+    """It is over."""
+
+
+class JobStatus(Job):
+    """A job with everything a view of it needs, read at one moment."""
+
+    spec: dict[str, Any]
+    hold: Hold | None
+    remote_id: str | None
+    stage: str | None
+    seen_at: datetime | None
+    stopping: bool
+    read_at: datetime
+
+    @property
+    def upstream(self) -> Upstream:
+        """Say how its remote side stands."""
+        if self.stopping:
+            return Upstream.STOPPING
+        if self.attempt == 0 or (self.state is JobState.QUEUED):
+            return Upstream.NONE
+        return Upstream.STOPPED if self.finished_at else Upstream.LIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which jobs to list; `None` is any."""
+
+    workspace_id: UUID | None
+    states: list[JobState] | None
+    kind: JobKind | None
+    labels: dict[str, str]
+
+
+class WorkspaceSummary(Workspace):
+    """A workspace and how many jobs it holds."""
+
+    jobs: int
+    open_jobs: int
+
+
+async def status(tx: Transaction, subject_id: str, job_id: UUID) -> JobStatus | None:
+    """Return one job of the subject's."""
+    row = await tx.fetchrow(_ONE, subject_id, job_id)
+    return None if row is None else JobStatus.of(row)
+
+
+async def page(
+    tx: Transaction, subject_id: str, chosen: Filter, *, before: UUID | None, limit: int
+) -> list[JobStatus]:
+    """Return the newest of the subject's jobs that are older than `before`."""
+    rows = await tx.fetch(
+        _SOME,
+        subject_id,
+        before,
+        chosen.workspace_id,
+        chosen.states,
+        chosen.kind,
+        chosen.labels,
+        limit,
+    )
+    return [JobStatus.of(row) for row in rows]
+
+
+async def result(tx: Transaction, subject_id: str, job_id: UUID) -> dict[str, Any] | None:
+    """Return what a succeeded job answered with."""
+    answer: dict[str, Any] | None = await tx.fetchval(_RESULT, subject_id, job_id)
+    return answer
+
+
+async def make_workspace(
+    tx: Transaction, subject_id: str, workspace_id: UUID, name: str
+) -> Workspace | None:
+    """Make a workspace; none if the subject has one of that name."""
+    return _workspace(await tx.fetchrow(_MAKE_WORKSPACE, workspace_id, subject_id, name))
+
+
+async def workspace(tx: Transaction, subject_id: str, workspace_id: UUID) -> Workspace | None:
+    """Return one workspace of the subject's."""
+    return _workspace(await tx.fetchrow(_WORKSPACE, subject_id, workspace_id))
+
+
+async def workspace_named(tx: Transaction, subject_id: str, name: str) -> Workspace | None:
+    """Return the subject's workspace of that name."""
+    return _workspace(await tx.fetchrow(_NAMED, subject_id, name))
+
+
+async def workspaces(
+    tx: Transaction, subject_id: str, *, before: UUID | None, limit: int
+) -> list[WorkspaceSummary]:
+    """Return the newest of the subject's workspaces that are older than `before`."""
+    rows = await tx.fetch(_WORKSPACES, subject_id, before, limit)
+    return [WorkspaceSummary.of(row) for row in rows]
+
+
+def _workspace(row: Mapping[str, Any] | None) -> Workspace | None:
+    return None if row is None else Workspace.of(row)

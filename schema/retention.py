@@ -1,0 +1,35 @@
+"""The end of retention: what is finished and old is forgotten, in small bites."""
+
+from datetime import timedelta
+from typing import Final
+
+from schema.database import Transaction
+
+_BITE: Final = 500
+
+_PRUNE_JOBS: Final = """
+WITH old AS MATERIALIZED (
+    SELECT id FROM job
+     WHERE finished_at < now() - $1::interval
+       AND NOT EXISTS (SELECT FROM remote_run WHERE remote_run.job_id = job.id
+                          AND state IN ('posting', 'unknown', 'bound'))
+     ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
+), runs AS (
+    DELETE FROM remote_run USING old WHERE remote_run.job_id = old.id
+), jobs AS (
+    DELETE FROM job USING old WHERE job.id = old.id RETURNING job.id
+)
+SELECT count(*) FROM jobs
+"""
+
+_PRUNE_KEYS: Final = """
+DELETE FROM idempotency_key WHERE (subject_id, key) IN (
+    SELECT subject_id, key FROM idempotency_key WHERE expires_at < now() LIMIT $1)
+"""
+
+
+async def prune(tx: Transaction, *, retention: timedelta) -> bool:
+    """Forget one bite of what is past its retention; true if there may be more."""
+    await tx.execute(_PRUNE_KEYS, _BITE)
+    pruned: int = await tx.fetchval(_PRUNE_JOBS, retention, _BITE)
+    return pruned == _BITE
