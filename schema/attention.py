@@ -53,19 +53,28 @@ RETURNING polled.subject_id, polled.namespace, polled.epoch,
           coalesce(polled.watch_until > now(), false) AS watched
 """
 
-_GROUP_DONE: Final = """
-UPDATE poll_group
-   SET due_at = CASE WHEN live > 0 THEN now() + $4
+_GIVE_BACK: Final = """
+UPDATE poll_group AS polled
+   SET due_at = CASE WHEN live > 0
+                     THEN now() + (0.9 + random() / 5)
+                                * greatest($4::interval, least($5::interval, newest.age / 20))
                      WHEN watch_until > now()
-                     THEN now() + greatest($4, least(interval '10 minutes',
-                                                     (watch_until - now()) / 20)) END
+                     THEN now() + greatest($4::interval, least(interval '10 minutes',
+                                                               (watch_until - now()) / 20)) END
+  FROM (SELECT now() - max(posted_at) AS age FROM remote_run
+         WHERE subject_id = $1 AND namespace = $2 AND state = 'bound') AS newest
+ WHERE polled.subject_id = $1 AND polled.namespace = $2 AND epoch = $3
+"""
+
+_POSTPONE: Final = """
+UPDATE poll_group SET due_at = now() + $4
  WHERE subject_id = $1 AND namespace = $2 AND epoch = $3
 """
 
 _BOUND_RUNS: Final = """
-SELECT * FROM remote_run
+SELECT *, now() - posted_at AS age FROM remote_run
  WHERE subject_id = $1 AND namespace = $2 AND state = 'bound'
- ORDER BY posted_at
+ ORDER BY posted_at DESC
 """
 
 _RUNS: Final = "SELECT * FROM remote_run WHERE id = ANY($1::uuid[])"
@@ -114,16 +123,29 @@ async def take_groups(tx: Transaction, *, limit: int, lease: timedelta) -> list[
     return [Turn(**row) for row in rows]
 
 
-async def give_back(tx: Transaction, turn: Turn, *, look_again: timedelta) -> None:
-    """End a turn; it is nobody's business if another worker has taken it over."""
-    await tx.execute(_GROUP_DONE, turn.subject_id, turn.namespace, turn.epoch, look_again)
+async def give_back(tx: Transaction, turn: Turn, *, fastest: timedelta, slowest: timedelta) -> None:
+    """End a turn: look again after a twentieth of the newest run's age, within the two bounds.
+
+    It is nobody's business if another worker has taken the group over.
+    """
+    await tx.execute(_GIVE_BACK, turn.subject_id, turn.namespace, turn.epoch, fastest, slowest)
 
 
-async def bound_runs(tx: Transaction, turn: Turn) -> list[RemoteRun]:
-    """Return the runs a group's listing should show."""
-    return [
-        RemoteRun.of(row) for row in await tx.fetch(_BOUND_RUNS, turn.subject_id, turn.namespace)
-    ]
+async def postpone(tx: Transaction, turn: Turn, *, look_again: timedelta) -> None:
+    """End a turn that saw nothing."""
+    await tx.execute(_POSTPONE, turn.subject_id, turn.namespace, turn.epoch, look_again)
+
+
+class BoundRun(RemoteRun):
+    """A run that upstream should know."""
+
+    age: timedelta
+
+
+async def bound_runs(tx: Transaction, turn: Turn) -> list[BoundRun]:
+    """Return the runs a group's listing should show, the newest first."""
+    rows = await tx.fetch(_BOUND_RUNS, turn.subject_id, turn.namespace)
+    return [BoundRun.of(row) for row in rows]
 
 
 async def runs(tx: Transaction, run_ids: list[UUID]) -> dict[UUID, RemoteRun]:

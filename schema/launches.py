@@ -52,7 +52,7 @@ WITH served AS MATERIALIZED (
     SELECT id, version, 'claimed', state, $3, jsonb_build_object('attempt', attempt) FROM claimed
 )
 SELECT intent.id AS run_id, claimed.id AS job_id, claimed.subject_id, claimed.namespace,
-       claimed.attempt, claimed.tries, job_payload.spec
+       claimed.attempt, claimed.tries, claimed.labels, job_payload.spec
   FROM claimed
   JOIN intent ON intent.job_id = claimed.id
   JOIN job_payload ON job_payload.job_id = claimed.id
@@ -185,6 +185,7 @@ class Claim:
     namespace: str
     attempt: int
     tries: int
+    labels: dict[str, str]
     spec: dict[str, Any]
 
 

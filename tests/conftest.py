@@ -1,0 +1,140 @@
+"""Fixtures every test may use: real servers, and an empty, migrated database of the test's own."""
+
+import base64
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from schema import credentials, lifecycle, revisions
+from schema.database import Database
+from schema.job import Job, JobKind
+from schema.settings import Settings
+from schema.vault import Secret, Vault
+from tests.servers import postgres_server, valkey_server
+
+ADA = "5e9ecfc04957053f60648a3e"
+"""The subject most tests act for."""
+
+JobFactory = Callable[..., Awaitable[Job]]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run every test on asyncio, as arq and asyncpg do."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """A Postgres for this process; the database it names is a migrated, empty template."""
+    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
+        revisions.upgrade(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """A Valkey for this process."""
+    with valkey_server(tmp_path_factory.mktemp("valkey")) as url:
+        yield url
+
+
+@pytest.fixture
+async def database_url(postgres_url: str) -> AsyncGenerator[str]:
+    """A database of the test's own, at the newest revision."""
+    name = f"test_{uuid4().hex}"
+    template = urlsplit(postgres_url).path.lstrip("/")
+    await _administer(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
+    yield url
+    await _expect_no_orphan(url)
+    await _administer(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncGenerator[Database]:
+    """The test's database, open."""
+    async with Database(database_url, application="tests") as opened:
+        yield opened
+
+
+@pytest.fixture
+def vault_keys() -> str:
+    """A key ring."""
+    return f"1:{base64.b64encode(os.urandom(32)).decode()}"
+
+
+@pytest.fixture
+def vault(vault_keys: str) -> Vault:
+    """A vault on that ring."""
+    return Vault.of(vault_keys)
+
+
+@pytest.fixture
+def settings(
+    database_url: str, valkey_url: str, vault_keys: str, tmp_path: Path
+) -> Callable[..., Settings]:
+    """Make settings for the test's servers; keyword arguments override them."""
+
+    def make(**overrides: Any) -> Settings:
+        given = {
+            "HOLDFAST_DATABASE_URL": database_url,
+            "HOLDFAST_REDIS_URL": valkey_url,
+            "vault_keys": vault_keys,
+            "data_dir": str(tmp_path),
+        }
+        return Settings.model_validate(given | overrides)
+
+    return make
+
+
+@pytest.fixture
+async def ada(database: Database, vault: Vault) -> str:
+    """A subject who has lent a token."""
+    async with database.transaction() as tx:
+        await credentials.remember(
+            tx, vault, subject_id=ADA, name="ada", token=Secret("hf_ada"), expires_at=None
+        )
+    return ADA
+
+
+@pytest.fixture
+def make_job(database: Database, ada: str) -> JobFactory:
+    """Queue a job for Ada; keyword arguments override the request."""
+
+    async def make(**overrides: Any) -> Job:
+        request: dict[str, Any] = {
+            "subject_id": ada,
+            "kind": JobKind.HUB_JOB,
+            "namespace": "ada",
+            "title": "python:3.12: true",
+            "spec": {"image": "python:3.12", "command": ["true"]},
+            "labels": {},
+        }
+        async with database.transaction() as tx:
+            return await lifecycle.submit(tx, **request | overrides)
+
+    return make
+
+
+async def _administer(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(urlunsplit(urlsplit(url)._replace(path="/postgres")))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _expect_no_orphan(url: str) -> None:
+    """Whatever owes a step has somebody who will take it up, after every test there is."""
+    connection = await asyncpg.connect(url)
+    try:
+        assert await connection.fetch("SELECT * FROM v_unowned") == []
+    finally:
+        await connection.close()

@@ -1,0 +1,1 @@
+"""Tests of the ground both processes stand on."""

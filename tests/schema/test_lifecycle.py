@@ -1,0 +1,162 @@
+"""The promises of a job's beginning and of its being called off."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from schema import lifecycle, queries
+from schema.database import Database
+from schema.errors import IdempotencyConflict
+from schema.job import JobKind, JobState
+from schema.queries import Upstream
+from tests.conftest import JobFactory
+
+
+async def test_a_submitted_job_is_queued_with_its_first_event(
+    database: Database, ada: str, make_job: JobFactory
+) -> None:
+    """What was answered exists: the row and the start of its history are one commit."""
+    job = await make_job()
+
+    async with database.transaction() as tx:
+        events = await tx.fetch("SELECT version, kind, state, actor FROM job_event")
+        counted = await tx.fetchval("SELECT queued FROM subject WHERE id = $1", ada)
+    assert job.state is JobState.QUEUED
+    assert [tuple(event.values()) for event in events] == [(1, "created", "queued", ada)]
+    assert counted == 1
+
+
+async def test_a_submission_that_is_rolled_back_leaves_nothing(
+    database: Database, ada: str
+) -> None:
+    """Half a job would be a handle that nobody carries out, or a count that never returns."""
+
+    async def fail_after_submitting() -> None:
+        async with database.transaction() as tx:
+            await lifecycle.submit(
+                tx,
+                subject_id=ada,
+                kind=JobKind.HUB_JOB,
+                namespace="ada",
+                title="x",
+                spec={},
+                labels={},
+            )
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail_after_submitting()
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM job") == 0
+        assert await tx.fetchval("SELECT queued FROM subject") == 0
+
+
+async def test_fifty_calls_with_one_key_make_one_job(
+    database: Database, make_job: JobFactory
+) -> None:
+    """A client that repeats itself after a lost answer must not pay twice."""
+    jobs = await asyncio.gather(*(make_job(idempotency_key="k") for _ in range(50)))
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM job") == 1
+        assert await tx.fetchval("SELECT queued FROM subject") == 1
+    assert len({job.id for job in jobs}) == 1
+
+
+async def test_a_key_with_another_request_is_refused_by_the_fields_that_differ(
+    make_job: JobFactory,
+) -> None:
+    """Reusing a key by mistake must neither launch nor hand out a job that was not asked for."""
+    await make_job(idempotency_key="k")
+
+    with pytest.raises(IdempotencyConflict) as refused:
+        await make_job(idempotency_key="k", spec={"image": "alpine", "command": ["true"]})
+
+    assert refused.value.fields == ["image"]
+
+
+async def test_a_key_can_be_used_again_once_it_has_expired(
+    database: Database, make_job: JobFactory
+) -> None:
+    """Keys are kept for a day; tomorrow's run may carry yesterday's name."""
+    first = await make_job(idempotency_key="k")
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE idempotency_key SET expires_at = now()")
+
+    second = await make_job(idempotency_key="k")
+
+    assert second.id != first.id
+
+
+async def test_cancelling_a_queued_job_is_final_and_counted(
+    database: Database, ada: str, make_job: JobFactory
+) -> None:
+    """Nothing was launched, so nothing is left to stop."""
+    job = await make_job()
+
+    async with database.transaction() as tx:
+        changed = await lifecycle.cancel(tx, job.id, subject_id=ada)
+        status = await queries.status(tx, ada, job.id)
+        counted = await tx.fetchval("SELECT queued FROM subject")
+
+    assert changed
+    assert status is not None
+    assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.NONE)
+    assert counted == 0
+
+
+async def test_cancelling_twice_changes_nothing_the_second_time(
+    database: Database, ada: str, make_job: JobFactory
+) -> None:
+    """A repeated cancel is the same answer, not a second event."""
+    job = await make_job()
+    async with database.transaction() as tx:
+        await lifecycle.cancel(tx, job.id, subject_id=ada)
+
+    async with database.transaction() as tx:
+        changed = await lifecycle.cancel(tx, job.id, subject_id=ada)
+        events = await tx.fetchval("SELECT count(*) FROM job_event")
+
+    assert not changed
+    assert events == 2
+
+
+async def test_nobody_cancels_or_reads_anothers_job(
+    database: Database, ada: str, make_job: JobFactory
+) -> None:
+    """A foreign handle is an unknown handle."""
+    job = await make_job()
+
+    async with database.transaction() as tx:
+        assert not await lifecycle.cancel(tx, job.id, subject_id="f" * 24)
+        assert await queries.status(tx, "f" * 24, job.id) is None
+        assert await queries.status(tx, ada, uuid4()) is None
+        status = await queries.status(tx, ada, job.id)
+
+    assert status is not None
+    assert status.state is JobState.QUEUED
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE job SET state = 'queued', finished_at = NULL, due_at = now(), version = version+1",
+        "UPDATE job SET cancel_requested_at = now() + interval '1 s', version = version + 1",
+        "UPDATE job SET title = 'other'",
+        "UPDATE job SET attempt = attempt - 1, version = version + 1",
+        "UPDATE job SET version = version + 2",
+    ],
+)
+async def test_the_database_refuses_what_no_move_does(
+    database: Database, ada: str, make_job: JobFactory, statement: str
+) -> None:
+    """A hand-typed UPDATE cannot bring a job back, undo a cancel or leave a gap in its history."""
+    job = await make_job()
+    async with database.transaction() as tx:
+        await lifecycle.cancel(tx, job.id, subject_id=ada)
+
+    with pytest.raises(Exception, match=r"final|never taken back|raise its version|only grow"):
+        async with database.transaction() as tx:
+            await tx.execute(statement)

@@ -1,0 +1,1 @@
+"""The arq workers: they carry jobs out at the Hub. Start reading at `workers.engine`."""

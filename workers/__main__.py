@@ -1,0 +1,74 @@
+"""`python -m workers`: a worker that needs no Redis to be there, and none to stay."""
+
+import signal
+import sys
+from contextlib import suppress
+
+import anyio
+import structlog
+from arq.worker import Worker as Listener
+from redis.exceptions import RedisError
+
+from schema import logs
+from schema.errors import HoldfastError, Unavailable
+from schema.settings import Settings
+from workers import engine
+from workers.context import Worker
+from workers.worker import build, listening
+
+_PAUSE = 1.0
+
+log = structlog.stdlib.get_logger()
+
+
+async def serve(settings: Settings) -> None:
+    """Carry jobs until SIGTERM or SIGINT."""
+    stop = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_stop_on_signal, stop)
+        while not stop.is_set():
+            try:
+                async with build(settings) as worker, anyio.create_task_group() as beside:
+                    beside.start_soon(_listen, worker)
+                    await engine.work(worker, stop)
+                    beside.cancel_scope.cancel()
+            except Unavailable as error:
+                log.warning("worker.waiting", error=str(error))
+                await anyio.sleep(_PAUSE)
+        tasks.cancel_scope.cancel()
+
+
+async def _stop_on_signal(stop: anyio.Event) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            stop.set()
+            return
+
+
+async def _listen(worker: Worker) -> None:
+    """Answer the doorbell for as long as there is one; arq gives up where we do not."""
+    while True:
+        listener = Listener(**listening(worker.settings, worker))
+        try:
+            await listener.async_run()
+        except (RedisError, OSError) as error:
+            log.warning("doorbell.lost", error=type(error).__name__)
+        finally:
+            with anyio.CancelScope(shield=True), suppress(RedisError, OSError):
+                await listener.close()
+        await anyio.sleep(_PAUSE)
+
+
+def main() -> int:
+    """Run a worker."""
+    logs.configure()
+    try:
+        anyio.run(serve, Settings.read())
+    except HoldfastError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""The attend loop: settle what is unknown by asking the Hub, and kill what must die.
+
+It works through the runs that owe a step. A create request is never sent again from here: either
+the Hub's listing shows its label, or it is absent until the settle window has closed.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+import anyio
+import structlog
+
+from schema import attention, credentials, endings, handles, launches
+from schema.credentials import Lent
+from schema.endings import Ending
+from schema.errors import Unavailable
+from schema.job import JobKind, JobState, Reason
+from schema.launches import Lapsed
+from schema.remote_run import RemoteRun, RunState
+from workers.backoff import backoff
+from workers.context import Worker
+from workers.executors.hub_job import RUN_VARIABLE, run_label
+from workers.hub import Answered4xx, HubError
+from workers.remote_job import RemoteJob
+from workers.verdict import verdict
+
+_BATCH: Final = 20
+_MINUTE: Final = timedelta(minutes=1)
+_COPIES: Final = frozenset({"duplicated-job", "scheduled-job"})
+"""Initiators whose jobs carry our labels because a person copied them: not ours to count."""
+_UNAUTHORIZED: Final = 401
+
+log = structlog.stdlib.get_logger()
+
+
+async def attend(worker: Worker) -> bool:
+    """Take the runs that owe a step and make it; true if there may be more."""
+    await _take_over(worker)
+    async with worker.database.transaction() as tx:
+        runs = await attention.take_runs(tx, limit=_BATCH, lease=worker.settings.lease)
+    async with anyio.create_task_group() as group:
+        for run in runs:
+            group.start_soon(_attend_one, worker, run)
+    return len(runs) == _BATCH
+
+
+async def _take_over(worker: Worker) -> None:
+    """Take up the runs of workers that fell silent."""
+    async with worker.database.transaction() as tx:
+        silent = await launches.lapsed(tx)
+    for run in silent:
+        await _lapse(worker, run)
+
+
+async def _lapse(worker: Worker, run: Lapsed) -> None:
+    why = "The worker fell silent."
+    async with worker.database.transaction() as tx:
+        if run.kind is JobKind.HUB_JOB:
+            await launches.doubt(tx, run.run_id, why=why, worker=worker.name, lapsed=True)
+        elif run.begun:
+            lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, why)
+            await endings.answer(tx, run.run_id, lost, worker=worker.name, lapsed=True)
+        else:
+            await launches.reject(
+                tx, run.run_id, reason=None, message=why, worker=worker.name, lapsed=True
+            )
+    log.warning("lease.lapsed", run=str(run.run_id))
+
+
+async def _attend_one(worker: Worker, run: RemoteRun) -> None:
+    job = handles.write(handles.Kind.JOB, run.job_id)
+    with structlog.contextvars.bound_contextvars(job=job, run=str(run.id)):
+        try:
+            async with worker.database.transaction() as tx:
+                lent = await credentials.lend(tx, worker.vault, run.subject_id)
+            if lent is not None:
+                await _step(worker, run, lent)
+        except (HubError, Unavailable) as error:
+            # The run stays due: it is taken again when the lease of this step lapses.
+            log.warning("run.unattended", error=str(error))
+
+
+async def _step(worker: Worker, run: RemoteRun, lent: Lent) -> None:
+    try:
+        if run.state is RunState.UNKNOWN:
+            await _find(worker, run, lent)
+        else:
+            await _kill(worker, run, lent)
+    except Answered4xx as no:
+        if no.status != _UNAUTHORIZED:
+            raise
+        async with worker.database.transaction() as tx:
+            await credentials.refused(tx, run.subject_id, version=lent.version)
+
+
+async def _find(worker: Worker, run: RemoteRun, lent: Lent) -> None:
+    """Ask the Hub whether a run exists: bind it, or count the miss."""
+    listed = await worker.hub.list_jobs(run.namespace, lent.token, label=run_label(run.id))
+    found = sorted((job for job in listed if is_run(job, run)), key=_age)
+    async with worker.database.transaction() as tx:
+        if not found:
+            ripe = await endings.miss(tx, run.id, look_again=_patience(worker, run))
+            if ripe:
+                await endings.conclude_absent(tx, run.id, worker=worker.name)
+                log.warning("run.absent")
+            return
+        first, *others = found
+        doomed = await launches.bind(
+            tx,
+            run.id,
+            remote_id=first.id,
+            stage=first.stage,
+            worker=worker.name,
+            look_again=timedelta(0),
+        )
+        for other in others:
+            await endings.find_surplus(
+                tx, run.id, remote_id=other.id, stage=other.stage, worker=worker.name
+            )
+    log.info("run.found", remote=first.id, surplus=len(others))
+    if doomed or others:
+        worker.bells.attend.ring()
+
+
+async def _kill(worker: Worker, run: RemoteRun, lent: Lent) -> None:
+    """Stop a run, and look whether it has stopped; it is due again until it has."""
+    assert run.remote_id is not None  # noqa: S101  # a bound run has one: ck_remote_run_bound_by_id
+    async with worker.database.transaction() as tx:
+        await attention.kill_sent(tx, run.id, look_again=min(backoff(run.kills), _MINUTE))
+    refusal = await _ask_to_stop(worker, run, lent)
+    job = await worker.hub.inspect_job(run.namespace, run.remote_id, lent.token)
+    ending = verdict(job)
+    if ending is None:
+        if refusal is not None:
+            raise refusal
+        return
+    async with worker.database.transaction() as tx:
+        await endings.end(tx, run.id, ending, worker=worker.name)
+    log.info("run.killed", stage=ending.stage)
+
+
+async def _ask_to_stop(worker: Worker, run: RemoteRun, lent: Lent) -> HubError | None:
+    """Send the cancel request; what it answers counts for less than what is seen afterwards."""
+    assert run.remote_id is not None  # noqa: S101  # as above
+    try:
+        await worker.hub.cancel_job(run.namespace, run.remote_id, lent.token)
+    except HubError as error:
+        return error
+    return None
+
+
+def is_run(job: RemoteJob, run: RemoteRun) -> bool:
+    """Tell whether a listed job is this run, and not a person's copy of it."""
+    copied = job.initiator is not None and job.initiator.type in _COPIES
+    named = (job.environment or {}).get(RUN_VARIABLE)
+    return not copied and named in (None, str(run.id))
+
+
+def _age(job: RemoteJob) -> str:
+    return job.created_at or ""
+
+
+def _patience(worker: Worker, run: RemoteRun) -> timedelta:
+    return min(backoff(run.misses), worker.settings.settle / 10)

@@ -1,0 +1,81 @@
+"""What lives as long as a worker does, and what an executor is told about one attempt."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from schema.database import Database
+from schema.job import JobKind
+from schema.settings import Settings
+from schema.vault import Secret, Vault
+from workers.hub import Hub
+from workers.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One attempt to be carried out, with the authority of the subject who asked for it."""
+
+    run_id: UUID
+    job_id: UUID
+    namespace: str
+    spec: dict[str, Any]
+    labels: dict[str, str]
+    token: Secret
+    within: timedelta
+    """How long a create request may take."""
+
+
+class Executor(Protocol):
+    """Carries out attempts of one kind of job. Raising is a bug; every outcome has a type."""
+
+    kind: JobKind
+    is_call: bool
+    """Whether the remote run is over when `execute` returns, and leaves no id behind."""
+    slots: int
+    """How many attempts one worker carries out at a time."""
+
+    async def execute(self, order: Order) -> Outcome:
+        """Do it, and say how it went."""
+        ...
+
+
+class Bell:
+    """Wakes one loop; rings that come together are answered together."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake the loop, or make it go round once more."""
+        self._event.set()
+
+    async def rung(self) -> None:
+        """Wait to be woken."""
+        await self._event.wait()
+        self._event.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Bells:
+    """One for each loop that takes up due rows."""
+
+    claim: Bell = field(default_factory=Bell)
+    attend: Bell = field(default_factory=Bell)
+    observe: Bell = field(default_factory=Bell)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One process that carries jobs."""
+
+    name: str
+    settings: Settings
+    database: Database
+    vault: Vault
+    hub: Hub
+    executors: Mapping[JobKind, Executor]
+    bells: Bells = field(default_factory=Bells)

@@ -1,0 +1,104 @@
+"""The worker at work: four loops on Postgres, which need no Redis, and how they stop.
+
+    wake (Redis) ──▶ ring ──▶ claim ──▶ launch      each loop takes due rows under a lease,
+    sweep (1/s)  ──▶ ring ──▶ attend                so any number of workers may run them all
+                     ring ──▶ observe
+
+A wake only saves the wait for the next sweep. The sweep looks once a second, with one statement,
+at what is due; a lost Redis therefore costs a second and nothing else.
+"""
+
+import random
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from schema import attention, retention
+from schema.errors import Unavailable
+from workers.attend import attend
+from workers.claim import Hands
+from workers.context import Bell, Worker
+from workers.observe import observe
+
+_PRUNE_EVERY: Final = timedelta(minutes=10)
+_GRACE: Final = timedelta(seconds=8)
+_PAUSE: Final = 1.0
+
+log = structlog.stdlib.get_logger()
+
+
+async def work(worker: Worker, stop: anyio.Event) -> None:
+    """Carry jobs until told to stop; then let the launches under way come to their end."""
+    log.info("worker.started", worker=worker.name)
+    async with anyio.create_task_group() as launches:
+        hands = Hands(worker, launches)
+        async with anyio.create_task_group() as loops:
+            _start(worker, hands, loops)
+            await stop.wait()
+            loops.cancel_scope.cancel()
+        launches.cancel_scope.deadline = anyio.current_time() + _GRACE.total_seconds()
+    log.info("worker.stopped", worker=worker.name)
+
+
+def wake(worker: Worker) -> None:
+    """Answer the doorbell: something is to be claimed, or to be killed."""
+    worker.bells.claim.ring()
+    worker.bells.attend.ring()
+
+
+def _start(worker: Worker, hands: Hands, loops: TaskGroup) -> None:
+    bells = worker.bells
+    loops.start_soon(_answer, "claim", bells.claim, hands.claim)
+    loops.start_soon(_answer, "attend", bells.attend, lambda: attend(worker))
+    loops.start_soon(_answer, "observe", bells.observe, lambda: observe(worker))
+    loops.start_soon(_repeat, "sweep", worker.settings.sweep, lambda: _sweep(worker))
+    loops.start_soon(_repeat, "prune", _PRUNE_EVERY, lambda: _prune(worker))
+
+
+async def _sweep(worker: Worker) -> bool:
+    """Ring for whatever is due, in case nobody else did."""
+    async with worker.database.transaction() as tx:
+        due = await attention.due(tx)
+    for is_due, bell in (
+        (due.queued, worker.bells.claim),
+        (due.runs, worker.bells.attend),
+        (due.groups, worker.bells.observe),
+    ):
+        if is_due:
+            bell.ring()
+    return False
+
+
+async def _prune(worker: Worker) -> bool:
+    async with worker.database.transaction() as tx:
+        return await retention.prune(tx, retention=worker.settings.retention)
+
+
+async def _answer(name: str, bell: Bell, step: Callable[[], Awaitable[bool]]) -> None:
+    while True:
+        await bell.rung()
+        await _go(name, step)
+
+
+async def _repeat(name: str, every: timedelta, step: Callable[[], Awaitable[bool]]) -> None:
+    while True:
+        await _go(name, step)
+        # Spread, so that many workers do not look at the same instant.
+        await anyio.sleep(every.total_seconds() * random.uniform(0.8, 1.2))  # noqa: S311  # no secret
+
+
+async def _go(name: str, step: Callable[[], Awaitable[bool]]) -> None:
+    """Make steps while there is more to do; a loop outlives whatever goes wrong in one."""
+    try:
+        while await step():
+            pass
+    except Unavailable:
+        log.warning("loop.interrupted", loop=name)
+        await anyio.sleep(_PAUSE)
+    except Exception:  # a bug in one step must not end the worker: the rows stay due
+        log.exception("loop.broken", loop=name)
+        await anyio.sleep(_PAUSE)

@@ -1,0 +1,82 @@
+"""A Hugging Face Job: created by one POST, bound by its id, watched and killed by that id."""
+
+from typing import Any, Final
+from uuid import UUID
+
+from schema import handles
+from schema.job import JobKind, Reason
+from schema.spec import HubJobSpec
+from workers.context import Order
+from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
+from workers.outcome import Bound, Later, Outcome, Refused, TokenRefused, Unclear
+
+APP_LABEL: Final = "holdfast-app"
+APP: Final = "holdfast"
+JOB_LABEL: Final = "holdfast-job"
+RUN_LABEL: Final = "holdfast-run"
+RUN_VARIABLE: Final = "HOLDFAST_RUN"
+"""Labels can be edited; the environment of a run cannot."""
+
+_REFUSALS: Final = {
+    402: Reason.INSUFFICIENT_CREDITS,
+    403: Reason.MISSING_PERMISSION,
+}
+_UNAUTHORIZED: Final = 401
+_TOO_MANY: Final = 429
+
+
+class HubJobExecutor:
+    """Launches Hugging Face Jobs."""
+
+    kind = JobKind.HUB_JOB
+    is_call = False
+    slots = 8
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def execute(self, order: Order) -> Outcome:
+        """Send the create request, once."""
+        spec = HubJobSpec.model_validate(order.spec)
+        try:
+            job = await self._hub.create_job(
+                order.namespace, _body(order, spec), order.token, within=order.within
+            )
+            return Bound(job.id, job.stage)
+        except Unreached as error:
+            return Later(str(error))
+        except Answered4xx as no:
+            return refusal(no)
+        except Ambiguous as error:
+            return Unclear(str(error))
+
+
+def refusal(no: Answered4xx) -> Later | Refused | TokenRefused:
+    """Say what a 4xx means for a launch."""
+    if no.status == _UNAUTHORIZED:
+        return TokenRefused(no.message)
+    if no.status == _TOO_MANY:
+        return Later(no.message, no.retry_after)
+    return Refused(_REFUSALS.get(no.status, Reason.INVALID_REQUEST), no.message)
+
+
+def run_label(run_id: UUID) -> str:
+    """Write the label that finds a run in a listing."""
+    return f"{RUN_LABEL}={run_id}"
+
+
+def _body(order: Order, spec: HubJobSpec) -> dict[str, Any]:
+    return {
+        "dockerImage": spec.image,
+        "command": spec.command,
+        "arguments": [],
+        "environment": {**spec.env, RUN_VARIABLE: str(order.run_id)},
+        "flavor": spec.flavor,
+        "timeoutSeconds": max(1, round(spec.timeout.total_seconds())),
+        "labels": {
+            **order.labels,
+            APP_LABEL: APP,
+            JOB_LABEL: handles.write(handles.Kind.JOB, order.job_id),
+            RUN_LABEL: str(order.run_id),
+        },
+    }

@@ -1,0 +1,173 @@
+"""One attempt, from the committed claim to the written outcome.
+
+The transactions are short and none is open while the Hub is spoken to. If the worker dies anywhere
+in here its lease lapses, and `workers.attend` finds out from the Hub what became of the request.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final, TypeVar, assert_never
+
+import anyio
+import structlog
+
+from schema import credentials, endings, launches
+from schema.credentials import Lent
+from schema.database import Transaction
+from schema.endings import Ending
+from schema.errors import Unavailable
+from schema.job import JobState, Reason
+from schema.launches import Claim
+from workers.backoff import MOST_TRIES, backoff
+from workers.context import Executor, Order, Worker
+from workers.outcome import Answered, Bound, Later, Outcome, Refused, TokenRefused, Unclear
+
+T = TypeVar("T")
+
+_RENEWALS: Final = 4
+"""Renewals in the time of one lease; more often than every few seconds is no use."""
+_OFTEN: Final = timedelta(seconds=5)
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Goes on while the machine sleeps, so that a woken worker knows its lease is gone."""
+
+log = structlog.stdlib.get_logger()
+
+
+def elapsed() -> float:
+    """Return seconds since some fixed moment, sleep of the machine included."""
+    return time.clock_gettime(_CLOCK)
+
+
+async def launch(worker: Worker, executor: Executor, claim: Claim, *, claimed_at: float) -> None:
+    """Carry out a claimed attempt."""
+    async with worker.database.transaction() as tx:
+        lent = await credentials.lend(tx, worker.vault, claim.subject_id)
+        if lent is None:
+            await launches.reject(
+                tx, claim.run_id, reason=None, message="No usable token.", worker=worker.name
+            )
+            return
+    if executor.is_call:
+        outcome = await _call(worker, executor, claim, lent)
+    else:
+        outcome = await _post(worker, executor, claim, lent, claimed_at=claimed_at)
+    if outcome is not None:
+        await persist(worker, lambda tx: settle(tx, worker, executor, claim, lent, outcome))
+
+
+async def settle(
+    tx: Transaction,
+    worker: Worker,
+    executor: Executor,
+    claim: Claim,
+    lent: Lent,
+    outcome: Outcome,
+) -> None:
+    """Write down how an attempt went."""
+    run_id, by = claim.run_id, worker.name
+    match outcome:
+        case Bound(remote_id, stage):
+            look_again = worker.settings.observe_min
+            if await launches.bind(
+                tx, run_id, remote_id=remote_id, stage=stage, worker=by, look_again=look_again
+            ):
+                worker.bells.attend.ring()
+        case Answered(ending):
+            await endings.answer(tx, run_id, ending, worker=by)
+        case Refused(reason, message):
+            await launches.reject(tx, run_id, reason=reason, message=message, worker=by)
+        case Later(message, asked):
+            spent = claim.tries + 1 >= MOST_TRIES
+            await launches.reject(
+                tx,
+                run_id,
+                reason=Reason.HUB_UNAVAILABLE if spent else None,
+                message=message,
+                worker=by,
+                retry_after=asked or backoff(claim.tries),
+                quiet_for=asked or timedelta(0),
+            )
+        case TokenRefused(message):
+            await credentials.refused(tx, claim.subject_id, version=lent.version)
+            await launches.reject(tx, run_id, reason=None, message=message, worker=by)
+        case Unclear(why) if executor.is_call:
+            lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, why)
+            await endings.answer(tx, run_id, lost, worker=by)
+        case Unclear(why):
+            await launches.doubt(tx, run_id, why=why, worker=by, look_after=timedelta(seconds=1))
+            worker.bells.attend.ring()
+        case _:
+            assert_never(outcome)
+    log.info("attempt.settled", outcome=type(outcome).__name__)
+
+
+async def persist(worker: Worker, write: Callable[[Transaction], Awaitable[T]]) -> T:
+    """Write down what is known, however long the database is away: a fact is not dropped."""
+    tries = 0
+    while True:
+        try:
+            async with worker.database.transaction() as tx:
+                return await write(tx)
+        except Unavailable:
+            log.warning("database.away", tries=tries)
+            await anyio.sleep(min(backoff(tries).total_seconds(), 5))
+            tries += 1
+
+
+async def _post(
+    worker: Worker, executor: Executor, claim: Claim, lent: Lent, *, claimed_at: float
+) -> Outcome:
+    within = worker.settings.post_timeout
+    if elapsed() - claimed_at > (worker.settings.lease - within).total_seconds():
+        # Somebody may already be asking the Hub about this run: it must not come to be now.
+        return Later("The worker was held up before it could send the request.")
+    return await executor.execute(_order(claim, lent, within))
+
+
+async def _call(worker: Worker, executor: Executor, claim: Claim, lent: Lent) -> Outcome | None:
+    """Make a call while renewing its lease; none if it was called off, or the lease lapsed."""
+    async with worker.database.transaction() as tx:
+        if not await launches.begin(tx, claim.run_id, worker=worker.name):
+            return _called_off()
+    outcome: Outcome | None = None
+    async with anyio.create_task_group() as group:
+
+        async def renewing() -> None:
+            if not await _keep(worker, claim):
+                group.cancel_scope.cancel()
+
+        group.start_soon(renewing)
+        outcome = await executor.execute(_order(claim, lent, worker.settings.post_timeout))
+        group.cancel_scope.cancel()
+    return outcome or _called_off()
+
+
+def _called_off() -> Answered:
+    return Answered(Ending(JobState.FAILED, "ABORTED", Reason.OUTCOME_UNKNOWN, "Called off."))
+
+
+async def _keep(worker: Worker, claim: Claim) -> bool:
+    """Renew until the lease cannot be renewed."""
+    lease = worker.settings.lease
+    pause = min(lease / _RENEWALS, _OFTEN).total_seconds()
+    while True:
+        await anyio.sleep(pause)
+        try:
+            async with worker.database.transaction() as tx:
+                if not await launches.renew(tx, claim.run_id, lease=lease):
+                    return False
+        except Unavailable:
+            log.warning("lease.unrenewed")
+
+
+def _order(claim: Claim, lent: Lent, within: timedelta) -> Order:
+    return Order(
+        run_id=claim.run_id,
+        job_id=claim.job_id,
+        namespace=claim.namespace,
+        spec=claim.spec,
+        labels=claim.labels,
+        token=lent.token,
+        within=within,
+    )

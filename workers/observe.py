@@ -1,0 +1,150 @@
+"""The observe loop: one listing tells how all of a subject's runs in a namespace are doing.
+
+Nothing is written while nothing has changed. What a listing no longer shows is asked for by id,
+once. How often depends on the age of the youngest run, not on how many people are waiting.
+"""
+
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import anyio
+import structlog
+
+from schema import attention, credentials, endings, handles, logbook
+from schema.attention import BoundRun, Turn
+from schema.credentials import Lent
+from schema.errors import Unavailable
+from schema.remote_run import Desired, RunState
+from workers.attend import is_run
+from workers.context import Worker
+from workers.executors.hub_job import APP, APP_LABEL, RUN_LABEL
+from workers.hub import Answered4xx, HubError
+from workers.remote_job import RemoteJob
+from workers.verdict import ACTIVE, verdict
+
+_BATCH: Final = 8
+_FOLLOWED: Final = 4
+"""Logs captured in one turn while their runs go on; every log is captured at its end."""
+_UNAUTHORIZED: Final = 401
+
+log = structlog.stdlib.get_logger()
+
+
+async def observe(worker: Worker) -> bool:
+    """Take the groups that are due and look at each; true if there may be more."""
+    async with worker.database.transaction() as tx:
+        turns = await attention.take_groups(tx, limit=_BATCH, lease=worker.settings.lease)
+    async with anyio.create_task_group() as group:
+        for turn in turns:
+            group.start_soon(_observe_group, worker, turn)
+    return len(turns) == _BATCH
+
+
+async def _observe_group(worker: Worker, turn: Turn) -> None:
+    settings = worker.settings
+    wait: timedelta | None = None
+    try:
+        async with worker.database.transaction() as tx:
+            lent = await credentials.lend(tx, worker.vault, turn.subject_id)
+            runs = await attention.bound_runs(tx, turn)
+        if lent is not None:
+            wait = await _look(worker, turn, runs, lent)
+        async with worker.database.transaction() as tx:
+            if wait is None:
+                await attention.give_back(
+                    tx, turn, fastest=settings.observe_min, slowest=settings.observe_max
+                )
+            else:
+                await attention.postpone(tx, turn, look_again=wait)
+    except Unavailable as error:
+        # The turn is due again when its lease lapses.
+        log.warning("group.unobserved", namespace=turn.namespace, error=str(error))
+
+
+async def _look(worker: Worker, turn: Turn, runs: list[BoundRun], lent: Lent) -> timedelta | None:
+    """Compare a group with its listing; say how long to wait if the Hub would not answer."""
+    try:
+        listed = await worker.hub.list_jobs(
+            turn.namespace, lent.token, label=f"{APP_LABEL}={APP}", stages=ACTIVE
+        )
+        active = {job.id: job for job in listed}
+        followed = 0
+        for run in runs:
+            job = active.get(run.remote_id or "")
+            follow = followed < _FOLLOWED and run.desired is Desired.ALIVE
+            followed += follow
+            await _look_at(worker, run, lent, job, follow=follow)
+        if turn.watched:
+            await _watch(worker, list(active.values()))
+    except HubError as error:
+        log.warning("group.unlisted", namespace=turn.namespace, error=str(error))
+        if isinstance(error, Answered4xx) and error.status == _UNAUTHORIZED:
+            async with worker.database.transaction() as tx:
+                await credentials.refused(tx, turn.subject_id, version=lent.version)
+        asked = error.retry_after if isinstance(error, Answered4xx) else None
+        return asked or worker.settings.observe_max / 6
+    return None
+
+
+async def _look_at(
+    worker: Worker, run: BoundRun, lent: Lent, job: RemoteJob | None, *, follow: bool
+) -> None:
+    """Write down what is new about one run."""
+    assert run.remote_id is not None  # noqa: S101  # a bound run has one: ck_remote_run_bound_by_id
+    if job is None:
+        job = await worker.hub.inspect_job(run.namespace, run.remote_id, lent.token)
+        if job is None and run.age < worker.settings.lease:
+            return  # too young to be gone: the Hub's own copies may lag behind
+    ending = verdict(job)
+    stage = job.stage if job is not None else None
+    if ending is not None or (follow and stage == "RUNNING"):
+        await _capture(worker, run, lent)
+    async with worker.database.transaction() as tx:
+        if ending is not None:
+            await endings.end(tx, run.id, ending, worker=worker.name)
+        elif job is not None and stage is not None and stage != run.stage:
+            await endings.note_stage(
+                tx, run.id, stage=stage, started_at=job.started_at, worker=worker.name
+            )
+    if ending is not None:
+        name = handles.write(handles.Kind.JOB, run.job_id)
+        log.info("job.ended", job=name, state=ending.state, reason=ending.reason)
+
+
+async def _capture(worker: Worker, run: BoundRun, lent: Lent) -> None:
+    """Keep the log lines that are new; a log that cannot be had never holds up an ending."""
+    assert run.remote_id is not None  # noqa: S101  # as above
+    try:
+        lines = await worker.hub.log_lines(
+            run.namespace, run.remote_id, lent.token, after=run.log_lines
+        )
+    except HubError as error:
+        log.warning("log.uncaptured", run=str(run.id), error=str(error))
+        return
+    if lines:
+        async with worker.database.transaction() as tx:
+            await logbook.append(tx, run.id, lines, already=run.log_lines)
+
+
+async def _watch(worker: Worker, active: list[RemoteJob]) -> None:
+    """Look among the active jobs for runs given up as absent, or one too many."""
+    labelled = {run_id: job for job in active if (run_id := _labelled(job)) is not None}
+    async with worker.database.transaction() as tx:
+        known = await attention.runs(tx, list(labelled))
+        for run_id, run in known.items():
+            job = labelled[run_id]
+            late = run.state is RunState.ABSENT or job.id != run.remote_id
+            settled = run.state in (RunState.ABSENT, RunState.BOUND, RunState.ENDED)
+            if late and settled and is_run(job, run):
+                await endings.find_surplus(
+                    tx, run_id, remote_id=job.id, stage=job.stage, worker=worker.name
+                )
+                worker.bells.attend.ring()
+
+
+def _labelled(job: RemoteJob) -> UUID | None:
+    try:
+        return UUID((job.labels or {})[RUN_LABEL])
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,56 @@
+"""What an executor can say about an attempt, and nothing else."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from schema.endings import Ending
+from schema.job import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Something exists upstream now, and this is its id."""
+
+    remote_id: str
+    stage: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The call is over, one way or the other."""
+
+    ending: Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Provably nothing was created, and nothing ever would be."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Provably nothing was created; another try may succeed."""
+
+    message: str
+    retry_after: timedelta | None = None
+    """How long the Hub asked this subject to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRefused:
+    """Provably nothing was created: the Hub no longer takes the subject's token."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """The request was sent and its answer was lost, or cannot be read."""
+
+    why: str
+
+
+Outcome = Bound | Answered | Refused | Later | TokenRefused | Unclear

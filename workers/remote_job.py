@@ -1,0 +1,71 @@
+"""A job as the Hub describes it, read leniently: only its id is needed to know that it exists.
+
+The Hub adds fields and changes their shapes. A description that we half understand must never cost
+us the id of something that is running and being paid for, so what cannot be read counts as absent.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic.alias_generators import to_camel
+
+
+def _if_readable(value: object, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+_Text = Annotated[str | None, WrapValidator(_if_readable)]
+_Moment = Annotated[datetime | None, WrapValidator(_if_readable)]
+_Texts = Annotated[dict[str, str] | None, WrapValidator(_if_readable)]
+
+
+class _Described(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore")
+
+
+class Status(_Described):
+    """Where the Hub says the job stands."""
+
+    stage: _Text = None
+    message: _Text = None
+    cancel_reason: _Text = None
+
+
+class Initiator(_Described):
+    """Who or what made the Hub create it."""
+
+    type: _Text = None
+
+
+class RemoteJob(_Described):
+    """One job at the Hub."""
+
+    id: Annotated[str, Field(min_length=1)]
+    created_at: _Text = None
+    """As written: moments of one format sort as text."""
+    started_at: _Moment = None
+    status: Annotated[Status | None, WrapValidator(_if_readable)] = None
+    initiator: Annotated[Initiator | None, WrapValidator(_if_readable)] = None
+    labels: _Texts = None
+    environment: _Texts = None
+
+    @property
+    def stage(self) -> str | None:
+        """The stage, in the Hub's words."""
+        return self.status.stage if self.status else None
+
+
+LISTING: TypeAdapter[list[RemoteJob]] = TypeAdapter(list[RemoteJob])
+JOB: TypeAdapter[RemoteJob] = TypeAdapter(RemoteJob)

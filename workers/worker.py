@@ -1,0 +1,119 @@
+"""The composition root of the worker, and arq's view of it.
+
+`holdfast worker` (`workers.__main__`) starts without a Redis and outlives its absence. Plain
+`arq workers.worker.WorkerSettings` runs the same engine, but needs a Redis to start with, and a
+supervisor that starts it again.
+"""
+
+import os
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+from arq import func
+
+from schema import logs, revisions, wire
+from schema.database import Database
+from schema.errors import Conflict
+from schema.settings import Settings
+from schema.vault import Vault
+from workers import engine
+from workers.context import Executor, Worker
+from workers.executors.hub_job import HubJobExecutor
+from workers.executors.inference import InferenceExecutor
+from workers.hub import hub
+
+APPLICATION: Final = "holdfast-worker"
+"""How its connections are named in Postgres; the service counts workers by it."""
+
+_KEY: Final = "worker"
+
+
+@asynccontextmanager
+async def build(settings: Settings) -> AsyncGenerator[Worker]:
+    """Build a worker from its settings; every executor is named here, and nowhere else.
+
+    Raises:
+        Unavailable: the database cannot be reached.
+        Conflict: the database is not at the revision this code is written for.
+    """
+    async with (
+        Database(str(settings.database_url), application=APPLICATION) as database,
+        hub(str(settings.hub_url), str(settings.router_url)) as gateway,
+    ):
+        async with database.transaction() as tx:
+            found, wanted = await revisions.current(tx), revisions.head()
+        if found != wanted:
+            raise Conflict(
+                f"The database is at revision {found}, this worker wants {wanted}. "
+                f"Run `holdfast migrate` first."
+            )
+        executors: list[Executor] = [HubJobExecutor(gateway), InferenceExecutor(gateway)]
+        yield Worker(
+            name=f"{socket.gethostname()}:{os.getpid()}",
+            settings=settings,
+            database=database,
+            vault=Vault.of(settings.vault_keys.get_secret_value()),
+            hub=gateway,
+            executors={executor.kind: executor for executor in executors},
+        )
+
+
+async def wake(ctx: dict[Any, Any], job_id: str) -> None:
+    """Answer the doorbell. The id is a hint for people who read logs: the rows say what is due."""
+    del job_id
+    worker = ctx[_KEY]
+    assert isinstance(worker, Worker)  # noqa: S101  # arq's ctx is untyped
+    engine.wake(worker)
+
+
+def listening(settings: Settings, worker: Worker | None = None) -> dict[str, Any]:
+    """Say how arq is to be run; for an engine already at work, or for one that arq starts."""
+    beside = _Beside(settings)
+    return {
+        "queue_name": wire.queue(),
+        "redis_settings": wire.redis(str(settings.redis_url)),
+        "functions": [func(wake, name=wire.WAKE, timeout=55, keep_result=0, max_tries=5)],
+        "poll_delay": 0.02,
+        "max_jobs": 64,
+        "queue_read_limit": 1000,  # a queue stops when this many messages are in progress
+        "job_serializer": wire.encode,
+        "job_deserializer": wire.decode,
+        "health_check_interval": 60,
+        "log_results": False,
+        **(
+            {"on_startup": beside.start, "on_shutdown": beside.stop}
+            if worker is None
+            else {"ctx": {_KEY: worker}, "handle_signals": False}
+        ),
+    }
+
+
+class _Beside:
+    """An engine at work beside arq, from arq's start to arq's end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._stop = anyio.Event()
+
+    async def start(self, ctx: dict[Any, Any]) -> None:
+        logs.configure()
+        worker = await self._stack.enter_async_context(build(self._settings))
+        tasks: TaskGroup = await self._stack.enter_async_context(anyio.create_task_group())
+        tasks.start_soon(engine.work, worker, self._stop)
+        ctx[_KEY] = worker
+
+    async def stop(self, _: dict[Any, Any]) -> None:
+        self._stop.set()
+        await self._stack.aclose()
+
+
+def __getattr__(name: str) -> type:
+    # arq reads a class; making it when it is asked for keeps the environment out of imports.
+    if name == "WorkerSettings":
+        return type(name, (), listening(Settings.read()))
+    raise AttributeError(name)
