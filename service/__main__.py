@@ -1,0 +1,174 @@
+"""How does `python3 -m service` run where only Python is installed?
+
+From a clone it makes `.venv` once, installs what `requirements.lock` names, hashes enforced, and
+runs itself again inside. Until then this file uses the standard library alone, and syntax an old
+Python can read far enough to learn that it is too old.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryFile
+
+if sys.version_info < (3, 11):  # noqa: UP036 - written for those that are
+    sys.exit(f"Holdfast needs Python 3.11 or newer; {sys.executable} is older. Try python3.11.")
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements.lock"
+VENV = Path(os.environ.get("HOLDFAST_VENV", ROOT / ".venv")).resolve()
+PYTHON = VENV / "bin" / "python"
+READY = VENV / ".holdfast-ready"
+"""What the environment was completed for; absent while it is being changed."""
+OURS = VENV / ".holdfast-made"
+"""Says that we made this environment, so that a half-made one may be thrown away."""
+_PATIENCE = 5.0
+"""Seconds between two signs of life from an installation."""
+
+
+def main() -> int:
+    """Make sure that what we need is installed, then do what the command line asks."""
+    if LOCK.exists() and not _is_inside():
+        set_up()
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        again = {"HOLDFAST_BOOTSTRAPPED": "1", "PYTHONPATH": os.pathsep.join(paths)}
+        command = [str(PYTHON), "-m", "service", *sys.argv[1:]]
+        os.execve(command[0], command, os.environ | again)  # noqa: S606 - we become the inner one
+    from service.cli import main as run  # noqa: PLC0415 - needs what was just installed
+
+    return run()
+
+
+def set_up() -> None:
+    """Make the environment if it is missing, stale or half-made; one process at a time."""
+    if os.name != "posix":
+        sys.exit("Holdfast runs on Linux and macOS. On Windows, run the same command in WSL2.")
+    import fcntl  # noqa: PLC0415 - not on Windows, which has just been told
+
+    if _is_ready():
+        return
+    VENV.parent.mkdir(parents=True, exist_ok=True)
+    # The folder itself is the lock: let go of however we end, and no file is left behind.
+    folder = os.open(VENV.parent, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _tell("Another process is setting up Holdfast; waiting for it.")
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        if not _is_ready():
+            _install(folder)
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. The same command will set up again.")
+    finally:
+        os.close(folder)
+
+
+def _is_inside() -> bool:
+    prefix = Path(sys.prefix).resolve()
+    return os.environ.get("HOLDFAST_BOOTSTRAPPED") == "1" or prefix == VENV
+
+
+def _is_ready() -> bool:
+    return READY.exists() and READY.read_text(encoding="utf-8") == _fingerprint()
+
+
+def _fingerprint() -> str:
+    # The interpreter behind the link counts: an upgrade of the system may put another one there.
+    return f"{sha256(LOCK.read_bytes()).hexdigest()} {PYTHON.resolve()}"
+
+
+def _install(lock: int) -> None:
+    began = time.monotonic()
+    _tell(f"Setting up Holdfast in {VENV}. This happens once and takes about half a minute.")
+    completed = READY.read_text(encoding="utf-8") if READY.exists() else ""
+    if OURS.exists() and not completed.endswith(f" {PYTHON.resolve()}"):
+        shutil.rmtree(VENV)
+    if not PYTHON.exists():
+        _make_environment()
+    installer = _find_installer()
+    READY.unlink(missing_ok=True)
+    packages = LOCK.read_text(encoding="utf-8").count("==")
+    _tell(f"Installing {packages} packages.")
+    _run([*installer, "--require-hashes", "-r", str(LOCK)], lock)
+    READY.write_text(_fingerprint(), encoding="utf-8")
+    _tell(f"Ready after {time.monotonic() - began:.0f} s.")
+
+
+def _make_environment() -> None:
+    if not VENV.exists():
+        VENV.mkdir()
+        OURS.touch()
+    try:
+        import venv  # noqa: PLC0415 - some distributions leave it out
+    except ImportError:
+        _make_environment_by_hand()
+    else:
+        venv.create(VENV, symlinks=True)
+
+
+def _make_environment_by_hand() -> None:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    base = Path(sys.base_prefix) / "bin" / f"python{version}"
+    (VENV / "lib" / f"python{version}" / "site-packages").mkdir(parents=True, exist_ok=True)
+    PYTHON.parent.mkdir(exist_ok=True)
+    PYTHON.symlink_to(base)
+    settings = f"home = {base.parent}\ninclude-system-site-packages = false\nversion = {version}\n"
+    (VENV / "pyvenv.cfg").write_text(settings, encoding="utf-8")
+
+
+def _find_installer() -> list[str]:
+    into = ["--python", str(PYTHON)]
+    for pip in ([sys.executable, "-m", "pip"], ["uv", "pip"], ["pip"], ["pip3"]):
+        if pip[0] == "uv" and _works(["uv", "--version"]):
+            return ["uv", "pip", "install", *into]
+        if pip[0] != "uv" and _works([*pip, *into, "--version"]):
+            return [*pip, *into, "--disable-pip-version-check", "install"]
+    if _works([str(PYTHON), "-m", "ensurepip"]):
+        return [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install"]
+    sys.exit(
+        "Nothing on this machine can install Python packages: there is no pip (22.3 or newer), no "
+        "uv and no ensurepip. Install one of them, for example with `apt install python3-pip`, "
+        "and run the same command again."
+    )
+
+
+def _works(command: list[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _run(command: list[str], lock: int) -> None:
+    # A PIP_USER, or the same in pip's settings, would install beside the environment.
+    environment = os.environ | {"PIP_USER": "0"}
+    began = time.monotonic()
+    with TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        # It holds the lock too: if we are killed, nobody touches what it is still writing.
+        with subprocess.Popen(
+            command, env=environment, stdout=output, stderr=output, pass_fds=[lock]
+        ) as installer:
+            while True:
+                try:
+                    installer.wait(_PATIENCE)
+                    break
+                except subprocess.TimeoutExpired:
+                    _tell(f"Still installing, {time.monotonic() - began:.0f} s so far.")
+        output.seek(0)
+        if installer.returncode != 0:
+            sys.exit(
+                f"{output.read()[-2000:]}\nThe installation failed; the lines above say why. Is "
+                f"the package index reachable (`pip config list`)? Then run the same command again."
+            )
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)  # noqa: T201 - logging is not installed yet
+
+
+if __name__ == "__main__":
+    sys.exit(main())

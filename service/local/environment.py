@@ -1,0 +1,55 @@
+"""What does a child of the local stack know of the world?
+
+Where its servers are, and nothing of the person who happens to own this shell: a service acts for
+whoever calls it, so the owner's own Hugging Face token stays outside.
+"""
+
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from pathlib import Path
+from secrets import token_bytes
+from typing import Final
+
+from service.local.folder import remembered
+
+_WITHHELD: Final = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "DATABASE_URL", "REDIS_URL"}
+
+
+def bare_environment(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Return `given` without the owner's token, and with a Hugging Face home inside `folder`."""
+    return {name: value for name, value in given.items() if name not in _WITHHELD} | {
+        "HF_HOME": str(folder / "huggingface"),
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HOLDFAST_DATA_DIR": str(folder),
+    }
+
+
+def full_environment(
+    folder: Path,
+    given: Mapping[str, str],
+    *,
+    database_url: str,
+    redis_url: str,
+    hub_url: str,
+    hub_is_local: bool,
+    url: str,
+) -> dict[str, str]:
+    """Return all the settings of a service or worker; those that are `given` keep their value."""
+    settings = {
+        "HOLDFAST_PUBLIC_URL": url,
+        "HOLDFAST_VAULT_KEYS": remembered(folder / "vault.keys", _new_key_ring),
+    }
+    if hub_is_local:
+        # It is asked nothing by anyone else, so it may be asked often.
+        settings |= {"HOLDFAST_ROUTER_URL": hub_url, "HOLDFAST_OBSERVE_MIN": "0.5s"}
+    servers = {
+        "HOLDFAST_DATABASE_URL": database_url,
+        "HOLDFAST_REDIS_URL": redis_url,
+        "HOLDFAST_HUB_URL": hub_url,
+    }
+    return settings | bare_environment(folder, given) | servers
+
+
+def _new_key_ring() -> str:
+    return f"1:{urlsafe_b64encode(token_bytes(32)).decode()}"

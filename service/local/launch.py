@@ -1,0 +1,60 @@
+"""How does a program start so that it dies with us, under an account it accepts?
+
+Run as a program of its own, single-threaded, so it may do what is unsafe between fork and exec:
+
+    python -I -S launch.py MODE UID GID DEATH_SIGNAL -- PROGRAM ARGUMENTS...
+
+`plain` keeps the account. `userns` keeps it outside and is UID inside a new user namespace, so
+files stay ours and no account is made. `setuid` becomes UID. On Linux the kernel then sends
+DEATH_SIGNAL (0: none) when the parent dies; elsewhere the next start finds what was left behind.
+"""
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+USERNS_REFUSED: Final = 77
+_PARENT_GONE: Final = 78
+_CLONE_NEWUSER: Final = 0x10000000
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main() -> None:
+    """Take on the account, tie our life to the parent's, and become the program."""
+    parent = os.getppid()
+    mode, *numbers = sys.argv[1:5]
+    uid, gid, death_signal = map(int, numbers)
+    program = sys.argv[6:]
+    # Loaded first: after setuid the library's folder may be out of reach.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if mode == "userns":
+        _enter_namespace(libc, uid, gid)
+    elif mode == "setuid":
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    # After the change of account, which would clear it.
+    if sys.platform == "linux" and death_signal:
+        libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+        if os.getppid() != parent:
+            sys.exit(_PARENT_GONE)
+    os.umask(0o077)
+    os.execv(program[0], program)  # noqa: S606 - becoming the program is the point
+
+
+def _enter_namespace(libc: ctypes.CDLL, uid: int, gid: int) -> None:
+    outside_uid, outside_gid = os.geteuid(), os.getegid()
+    if libc.unshare(_CLONE_NEWUSER) != 0:
+        sys.exit(USERNS_REFUSED)
+    try:
+        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+        Path("/proc/self/uid_map").write_text(f"{uid} {outside_uid} 1", encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"{gid} {outside_gid} 1", encoding="ascii")
+    except OSError:
+        sys.exit(USERNS_REFUSED)
+
+
+if __name__ == "__main__":
+    main()

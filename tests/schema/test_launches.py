@@ -1,0 +1,234 @@
+"""The promises of a launch: one at a time, facts kept, decisions fenced."""
+
+import asyncio
+from datetime import timedelta
+
+from schema import credentials, endings, launches, lifecycle, queries
+from schema.database import Database
+from schema.endings import Ending
+from schema.job import JobKind, JobState, Reason
+from schema.queries import JobStatus, Upstream
+from schema.vault import Secret, Vault
+from tests.conftest import JobFactory
+from tests.schema.conftest import ClaimFactory
+
+LAPSED = timedelta(0)
+
+
+async def status_of(database: Database, ada: str, claim: launches.Claim) -> JobStatus:
+    async with database.transaction() as tx:
+        status = await queries.status(tx, ada, claim.job_id)
+    assert status is not None
+    return status
+
+
+async def bind(database: Database, claim: launches.Claim, remote_id: str = "r1") -> bool:
+    async with database.transaction() as tx:
+        return await launches.bind(
+            tx,
+            claim.run_id,
+            remote_id=remote_id,
+            stage="SCHEDULING",
+            worker="w1",
+            look_again=timedelta(0),
+        )
+
+
+async def test_a_claimed_job_is_launching_with_its_intent_committed(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Whatever happens to the worker now, somebody will ask the Hub about this run."""
+    job = await make_job()
+
+    claims = await claim()
+
+    async with database.transaction() as tx:
+        runs = await tx.fetch("SELECT id, state, due_at > now() AS leased FROM remote_run")
+    assert [one.job_id for one in claims] == [job.id]
+    assert [tuple(run.values()) for run in runs] == [(claims[0].run_id, "posting", True)]
+    assert (await status_of(database, ada, claims[0])).state is JobState.LAUNCHING
+
+
+async def test_simultaneous_claims_never_take_the_same_job(
+    make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Any number of workers may claim at once; each job is launched by one of them."""
+    jobs = {(await make_job()).id for _ in range(12)}
+
+    taken: list[launches.Claim] = []
+    while len(taken) < len(jobs):
+        rounds = await asyncio.gather(*(claim(limit=3) for _ in range(6)))
+        taken += [one for round_ in rounds for one in round_]
+
+    assert len(taken) == len(jobs)
+    assert {one.job_id for one in taken} == jobs
+
+
+async def test_a_busy_subject_does_not_starve_another(
+    database: Database, vault: Vault, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Hands are shared out by turns between subjects, not by who queued first."""
+    for _ in range(20):
+        await make_job()
+    other = "f" * 24
+    async with database.transaction() as tx:
+        await credentials.remember(
+            tx, vault, subject_id=other, name="bob", token=Secret("hf_b"), expires_at=None
+        )
+    await make_job(subject_id=other, namespace="bob")
+
+    claims = await claim(limit=2)
+
+    assert {one.subject_id for one in claims} == {"5e9ecfc04957053f60648a3e", other}
+
+
+async def test_a_bound_run_makes_the_job_run_and_is_watched(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """From here on the Hub's listing tells how it goes."""
+    await make_job()
+    (one,) = await claim()
+
+    doomed = await bind(database, one)
+
+    status = await status_of(database, ada, one)
+    assert not doomed
+    assert (status.state, status.remote_id, status.upstream) == (
+        JobState.RUNNING,
+        "r1",
+        Upstream.LIVE,
+    )
+
+
+async def test_an_id_that_arrives_after_the_lease_lapsed_is_kept(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """A worker given up for dead may still bring the fact that something is running."""
+    await make_job()
+    (one,) = await claim(lease=LAPSED)
+    async with database.transaction() as tx:
+        await launches.doubt(tx, one.run_id, why="silent", worker="w2", lapsed=True)
+
+    await bind(database, one)
+
+    assert (await status_of(database, ada, one)).remote_id == "r1"
+
+
+async def test_a_rejection_about_an_earlier_attempt_decides_nothing(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """A zombie may add knowledge, but what becomes of the job is no longer its to say."""
+    await make_job()
+    (first,) = await claim()
+    async with database.transaction() as tx:
+        await launches.reject(tx, first.run_id, reason=None, message="429", worker="w1")
+    (second,) = await claim()
+
+    async with database.transaction() as tx:
+        await launches.reject(tx, first.run_id, reason=Reason.INTERNAL, message="late", worker="w1")
+
+    status = await status_of(database, ada, second)
+    assert (status.state, status.attempt) == (JobState.LAUNCHING, 2)
+
+
+async def test_a_lease_that_is_still_held_cannot_be_taken_over(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Between finding a lapsed run and moving it, its worker may have come back."""
+    await make_job()
+    (one,) = await claim()
+
+    async with database.transaction() as tx:
+        assert await launches.lapsed(tx) == []
+        await launches.doubt(tx, one.run_id, why="silent", worker="w2", lapsed=True)
+        state = await tx.fetchval("SELECT state FROM remote_run")
+
+    assert state == "posting"
+
+
+async def test_a_cancel_during_the_launch_dooms_the_run_it_gets(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """The create request may already be on its way; what it makes is killed at once."""
+    job = await make_job()
+    (one,) = await claim()
+    async with database.transaction() as tx:
+        await lifecycle.cancel(tx, job.id, subject_id=ada)
+
+    doomed = await bind(database, one)
+
+    status = await status_of(database, ada, one)
+    assert doomed
+    assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPING)
+    async with database.transaction() as tx:
+        await endings.end(
+            tx, one.run_id, Ending(JobState.FAILED, "ERROR", Reason.INTERNAL), worker="w1"
+        )
+    status = await status_of(database, ada, one)
+    assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPED)
+
+
+async def test_a_late_success_does_not_bring_a_cancelled_call_back(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Cancel wins: the answer that was on its way is thrown away."""
+    job = await make_job(kind=JobKind.INFERENCE)
+    (one,) = await claim(JobKind.INFERENCE)
+    async with database.transaction() as tx:
+        assert await launches.begin(tx, one.run_id, worker="w1")
+        await lifecycle.cancel(tx, job.id, subject_id=ada)
+
+    async with database.transaction() as tx:
+        assert not await launches.renew(tx, one.run_id, lease=timedelta(seconds=1))
+        answer = Ending(JobState.SUCCEEDED, "ANSWERED", result={"text": "late"})
+        await endings.answer(tx, one.run_id, answer, worker="w1")
+        assert await queries.result(tx, ada, job.id) is None
+
+    status = await status_of(database, ada, one)
+    assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPED)
+
+
+async def test_a_call_is_begun_once_and_only_under_its_lease(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """A worker that slept past its lease must not send what another may have sent."""
+    await make_job(kind=JobKind.INFERENCE)
+    (slept,) = await claim(JobKind.INFERENCE, lease=LAPSED)
+
+    async with database.transaction() as tx:
+        assert not await launches.begin(tx, slept.run_id, worker="w1")
+        await launches.reject(tx, slept.run_id, reason=None, message="", worker="w2", lapsed=True)
+    (awake,) = await claim(JobKind.INFERENCE)
+    async with database.transaction() as tx:
+        assert await launches.begin(tx, awake.run_id, worker="w2")
+        assert not await launches.begin(tx, awake.run_id, worker="w2")
+
+
+async def test_counters_events_and_versions_agree_after_a_full_life(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """The history has no gap and folds to the state; the counters are what they count."""
+    await make_job()
+    (one,) = await claim()
+    await bind(database, one)
+    async with database.transaction() as tx:
+        await endings.note_stage(tx, one.run_id, stage="RUNNING", started_at=None, worker="w1")
+        await endings.note_stage(tx, one.run_id, stage="RUNNING", started_at=None, worker="w1")
+        await endings.end(tx, one.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
+
+    async with database.transaction() as tx:
+        events = await tx.fetch("SELECT version, kind, state FROM job_event ORDER BY version")
+        subject = await tx.fetchrow("SELECT active, queued FROM subject")
+        group = await tx.fetchrow("SELECT live, due_at FROM poll_group")
+    assert [tuple(event.values()) for event in events] == [
+        (1, "created", "queued"),
+        (2, "claimed", "launching"),
+        (3, "bound", "running"),
+        (4, "stage", "running"),
+        (5, "ended", "succeeded"),
+    ]
+    assert subject is not None
+    assert tuple(subject.values()) == (0, 0)
+    assert group is not None
+    assert tuple(group.values()) == (0, None)
+    assert (await status_of(database, ada, one)).version == 5

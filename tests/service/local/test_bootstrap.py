@@ -1,0 +1,214 @@
+"""A clone on a bare Python: `python3 -m service` installs what it needs, once, and runs.
+
+Each test has a clone of its own, made of the real bootstrap, a stub of the command line, and a
+lock that names one tiny wheel, so that no network is needed and hashes are still enforced.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+import service
+
+BARE_PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
+CLI = """
+import sys, tiny
+def main() -> int:
+    print(tiny.VERSION, *sys.argv[1:], sys.prefix)
+    return 7
+"""
+
+
+class Clone:
+    """A folder that looks like a fresh clone, and a machine that has what the lock needs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "clone"
+        self.wheels = root / "wheels"
+        self.home = root / "home"
+        for folder in (self.root / "service", self.wheels, self.home):
+            folder.mkdir(parents=True)
+        source = Path(service.__file__).parent
+        shutil.copy(source / "__main__.py", self.root / "service")
+        shutil.copy(source / "__init__.py", self.root / "service")
+        (self.root / "service" / "cli.py").write_text(CLI)
+        self.lock("1")
+
+    @property
+    def venv(self) -> Path:
+        return self.root / ".venv"
+
+    def lock(self, version: str) -> None:
+        """Require `tiny` in this version, and put its wheel where pip looks."""
+        wheel = self.wheels / f"tiny-{version}-py3-none-any.whl"
+        about = f"tiny-{version}.dist-info"
+        with ZipFile(wheel, "w") as archive:
+            archive.writestr("tiny.py", f"VERSION = 'tiny {version}'")
+            archive.writestr(f"{about}/METADATA", f"Name: tiny\nVersion: {version}\n")
+            archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            archive.writestr(f"{about}/RECORD", "")
+        digest = sha256(wheel.read_bytes()).hexdigest()
+        (self.root / "requirements.lock").write_text(f"tiny=={version} --hash=sha256:{digest}\n")
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        bare = {
+            "PATH": os.defpath,
+            "HOME": str(self.home),
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(self.wheels),
+        }
+        return subprocess.Popen(
+            [BARE_PYTHON, "-m", "service", *arguments],
+            cwd=self.root,
+            env=bare | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, **environment: str) -> "Run":
+        with self.start(*arguments, **environment) as process:
+            return Run(process)
+
+
+class Run:
+    """What one run of the command said, and how it ended."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.out, self.err = process.communicate(timeout=40)
+        self.code = process.returncode
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    return Clone(tmp_path)
+
+
+def test_the_first_run_sets_up_and_then_does_what_was_asked(clone: Clone) -> None:
+    """One command is all the README asks of a newcomer; it must say what takes so long."""
+    run = clone.run("demo", "--once")
+
+    assert run.code == 7, run.err
+    assert run.out == f"tiny 1 demo --once {clone.venv}\n"
+    assert "This happens once" in run.err
+    assert "Ready after" in run.err
+
+
+def test_the_second_run_installs_nothing(clone: Clone) -> None:
+    """On a train, without network and even without pip, it starts at once."""
+    clone.run("demo")
+    shutil.rmtree(clone.wheels)
+
+    run = clone.run("demo", PYTHONPATH=str(_without(clone.home, "pip", "ensurepip", "venv")))
+
+    assert (run.code, run.err) == (7, "")
+    assert run.out.startswith("tiny 1")
+
+
+def test_a_changed_lock_is_installed(clone: Clone) -> None:
+    """After `git pull` the same command brings the environment up to date."""
+    clone.run("demo")
+    clone.lock("2")
+
+    run = clone.run("demo")
+
+    assert run.out.startswith("tiny 2"), run.err
+
+
+def test_a_wheel_with_another_hash_is_refused_in_a_sentence(clone: Clone) -> None:
+    """What runs here is what was reviewed, and a failed set-up is not taken for a finished one."""
+    lock = clone.root / "requirements.lock"
+    good = lock.read_text()
+    lock.write_text(good.replace("sha256:", "sha256:0000")[:-5] + "\n")
+
+    refused = clone.run("demo")
+    lock.write_text(good)
+    again = clone.run("demo")
+
+    assert refused.code == 1
+    assert "The installation failed; the lines above say why." in refused.err
+    assert "Traceback" not in refused.err
+    assert again.code == 7, again.err
+
+
+def test_a_set_up_that_was_killed_is_redone(clone: Clone) -> None:
+    """Half an environment is worse than none, and its installer may still be at work on it."""
+    with clone.start("demo") as process:
+        assert process.stderr
+        while "Installing" not in process.stderr.readline():
+            pass
+        process.kill()
+    leftover = clone.venv / "half-made"
+    leftover.touch()
+
+    run = clone.run("demo")
+
+    assert run.code == 7, run.err
+    assert not leftover.exists()
+
+
+def test_two_first_runs_at_once_both_succeed(clone: Clone) -> None:
+    """A person and their editor start it at the same moment; one sets up, the other waits."""
+    with clone.start("one") as first, clone.start("two") as second:
+        runs = [Run(first), Run(second)]
+
+    assert [run.code for run in runs] == [7, 7], runs[0].err + runs[1].err
+    assert sum("Installing" in run.err for run in runs) == 1
+    assert sum("waiting for it" in run.err for run in runs) == 1
+
+
+def test_a_python_without_venv_and_pip_uses_what_is_on_the_path(clone: Clone) -> None:
+    """Distributions strip both; another pip on the machine can still fill our environment."""
+    programs = clone.home / "bin"
+    programs.mkdir()
+    pip = programs / "pip"
+    pip.write_text(f'#!/bin/sh\nunset PYTHONPATH\nexec {BARE_PYTHON} -m pip "$@"\n')
+    pip.chmod(0o755)
+    stripped = _without(clone.home, "pip", "ensurepip", "venv")
+
+    run = clone.run("demo", PYTHONPATH=str(stripped), PATH=str(programs))
+
+    assert run.code == 7, run.err
+    assert run.out == f"tiny 1 demo {clone.venv}\n"
+
+
+def test_a_machine_that_cannot_install_anything_says_what_to_do(clone: Clone) -> None:
+    """The one thing we cannot bring ourselves is an installer."""
+    stripped = _without(clone.home, "pip", "ensurepip", "venv")
+
+    run = clone.run("demo", PYTHONPATH=str(stripped), PATH="")
+
+    assert run.code == 1
+    assert "apt install python3-pip" in run.err
+    assert "Traceback" not in run.err
+
+
+def test_an_installed_package_does_not_set_anything_up(clone: Clone) -> None:
+    """From a wheel or in a container there is no lock beside the package: just run."""
+    (clone.root / "requirements.lock").unlink()
+    shutil.copy(_unpacked_tiny(clone), clone.root)
+
+    run = clone.run("serve")
+
+    assert (run.code, run.err) == (7, "")
+    assert not clone.venv.exists()
+
+
+def _without(folder: Path, *modules: str) -> Path:
+    """Return a folder that, first on the path, makes these modules impossible to import."""
+    stripped = folder / "stripped"
+    stripped.mkdir()
+    for module in modules:
+        (stripped / f"{module}.py").write_text(f"raise ImportError('no {module} here')")
+    return stripped
+
+
+def _unpacked_tiny(clone: Clone) -> Path:
+    with ZipFile(clone.wheels / "tiny-1-py3-none-any.whl") as archive:
+        return Path(archive.extract("tiny.py", clone.home))

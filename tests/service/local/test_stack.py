@@ -1,0 +1,221 @@
+"""The whole stack under one supervisor, which may end in every way a process can.
+
+The database servers are real where they matter. The command line is a stand-in that takes the
+same arguments, so what is proved here is the supervision; `tests/e2e` runs the real one.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
+from http import HTTPStatus
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+import schema
+import service
+
+COMMAND_LINE = '''
+"""A stand-in: each command does the least that the supervisor can see."""
+import http.server, os, sys, time
+
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health/ready" else 404)
+        self.end_headers()
+
+def main() -> int:
+    command, *arguments = sys.argv[1:]
+    print("this is", command, flush=True)
+    if command == "migrate":
+        return int(os.environ.get("BROKEN_MIGRATION", 0))
+    if command == "worker":
+        time.sleep(600)
+    port = int(arguments[arguments.index("--port") + 1])
+    http.server.ThreadingHTTPServer(("127.0.0.1", port), Ready).serve_forever()
+'''
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from service.local.errors import CannotStart
+from service.local.stack import Stack
+
+def report(sentence):
+    print(sentence, flush=True)
+
+try:
+    with Stack(Path(sys.argv[1]), report=report, durable=False) as stack:
+        report("Serving " + stack.url)
+        stack.wait()
+except CannotStart as problem:
+    sys.exit(str(problem))
+"""
+ELSEWHERE = {
+    "HOLDFAST_DATABASE_URL": "postgresql://db.invalid/holdfast",
+    "HOLDFAST_REDIS_URL": "redis://redis.invalid/0",
+}
+
+
+class Machine:
+    """An installation with the stand-in command line, and the data folder it works on."""
+
+    def __init__(self, root: Path) -> None:
+        self.code = root / "code"
+        self.folder = root / "kept"
+        for package in (schema, service):
+            source = Path(next(iter(package.__path__)))
+            shutil.copytree(
+                source, self.code / source.name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        (self.code / "service" / "cli.py").write_text(COMMAND_LINE)
+        (self.code / "supervisor.py").write_text(SUPERVISOR)
+
+    def start(self, **environment: str) -> subprocess.Popen[str]:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("HOLDFAST_")}
+        return subprocess.Popen(
+            [sys.executable, "supervisor.py", self.folder],
+            cwd=self.code,
+            env=inherited | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    @contextmanager
+    def running(self, **environment: str) -> Generator["Supervisor"]:
+        with self.start(**environment) as process:
+            supervisor = Supervisor(process)
+            try:
+                supervisor.read_until("Serving ")
+                yield supervisor
+            finally:
+                process.terminate()
+                process.communicate(timeout=30)
+
+
+class Supervisor:
+    """A supervisor process, what it has said, and the processes below it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.said: list[str] = []
+
+    def read_until(self, words: str) -> str:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.said.append(line)
+            if words in line:
+                return line
+        pytest.fail(f"never said {words!r}, only:\n{''.join(self.said)}")
+
+    @property
+    def url(self) -> str:
+        return next(line for line in self.said if line.startswith("Serving ")).split()[1]
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def child(self, command: str) -> psutil.Process:
+        (found,) = (child for child in self.children() if command in child.cmdline())
+        return found
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def _status(url: str) -> int:
+    place = urlsplit(url)
+    with closing(HTTPConnection(place.netloc, timeout=5)) as connection:
+        connection.request("GET", place.path)
+        return connection.getresponse().status
+
+
+def _all_gone(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_ordinary_end_leaves_nothing_running(machine: Machine, ending: signal.Signals) -> None:
+    """Ctrl-C, a container's stop and a closed terminal are all the same to whoever cleans up."""
+    with machine.running() as supervisor:
+        children = supervisor.children()
+        for command in ("hub", "serve", "worker"):
+            assert supervisor.child(command) in children
+        assert _status(f"{supervisor.url}/health/ready") == HTTPStatus.OK
+
+        supervisor.process.send_signal(ending)
+        assert supervisor.process.wait(30) == 0
+
+    assert _all_gone(children)
+
+
+def test_kill_9_of_the_supervisor_leaves_no_orphan_and_no_lock(machine: Machine) -> None:
+    """Nothing could clean up then, so the kernel has to; and the next start is like any other."""
+    with machine.running() as first:
+        children = first.children()
+        first.process.kill()
+        assert _all_gone(children)
+
+    with machine.running() as second:
+        assert second.url == first.url
+
+
+def test_a_second_supervisor_on_the_same_folder_is_told_so(machine: Machine) -> None:
+    """Two of them would run two databases on one set of files."""
+    with machine.running(**ELSEWHERE) as first:
+        with machine.start(**ELSEWHERE) as second:
+            said, _ = second.communicate(timeout=20)
+
+        assert second.returncode == 1
+        assert f"Another Holdfast is already running on {machine.folder}" in said
+        assert len(first.children()) == 3
+
+
+def test_servers_that_the_environment_names_are_not_started(machine: Machine) -> None:
+    """Compose and managed databases bring their own."""
+    with machine.running(**ELSEWHERE) as supervisor:
+        children = supervisor.children()
+
+    assert len(children) == 3
+    assert not (machine.folder / "postgres").exists()
+    assert not (machine.folder / "valkey").exists()
+
+
+def test_a_worker_that_was_killed_is_started_again(machine: Machine) -> None:
+    """`up` is left alone for days; the out-of-memory killer is not announced."""
+    with machine.running(**ELSEWHERE) as supervisor:
+        killed = supervisor.child("worker")
+        killed.kill()
+
+        assert "exit code -9" in supervisor.read_until("The worker ended")
+        supervisor.read_until("Starting it again")
+        _wait_until(lambda: any("worker" in child.cmdline() for child in supervisor.children()))
+
+
+def test_a_failing_step_ends_the_start_with_its_own_words(machine: Machine) -> None:
+    """The reason is in a log; nobody should have to look for the log."""
+    with machine.start(BROKEN_MIGRATION="3", **ELSEWHERE) as process:
+        said, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert "The migrate ended with exit code 3" in said
+    assert "this is migrate" in said
+    assert "Traceback" not in said
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true within 10 seconds"
+        time.sleep(0.02)

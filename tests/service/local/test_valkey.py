@@ -1,0 +1,109 @@
+"""A private Valkey: a doorbell that is there when it is needed."""
+
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from service.local.valkey import Valkey
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "valkey"
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Valkey]:
+    server = Valkey(folder)
+    yield server
+    server.stop()
+
+
+def _ask(url: str, question: str) -> str:
+    """Return the first line of the server's answer to one command."""
+    place = urlsplit(url)
+    with (
+        socket.create_connection(("127.0.0.1", place.port or 0), 5) as connection,
+        connection.makefile("rw", encoding="ascii", newline="\r\n") as lines,
+    ):
+        if place.password:
+            lines.write(f"AUTH {place.password}\r\n")
+            lines.flush()
+            assert lines.readline() == "+OK\r\n"
+        lines.write(f"{question}\r\n")
+        lines.flush()
+        return lines.readline().rstrip()
+
+
+def _process(folder: Path) -> psutil.Process:
+    return psutil.Process(int((folder / "valkey.pid").read_text()))
+
+
+def test_it_answers_only_who_knows_the_password(server: Valkey) -> None:
+    """On a shared machine the loopback interface is everybody's."""
+    url = server.start()
+
+    assert _ask(url, "PING") == "+PONG"
+    assert _ask(url.replace(f":{urlsplit(url).password}@", ""), "PING").startswith("-NOAUTH")
+
+
+def test_a_restart_keeps_the_address_and_what_was_queued(server: Valkey) -> None:
+    """A deployment costs no wake that was already rung."""
+    url = server.start()
+    _ask(url, "SET rung yes")
+    server.stop()
+
+    assert server.start() == url
+    assert _ask(url, "EXISTS rung") == ":1"
+
+
+def test_it_stops_without_a_trace(server: Valkey, folder: Path) -> None:
+    server.start()
+    process = _process(folder)
+
+    server.stop()
+
+    assert not process.is_running()
+    assert not (folder / "valkey.pid").exists()
+
+
+def test_a_server_that_lost_its_supervisor_is_stopped_before_the_next_starts(
+    server: Valkey, folder: Path
+) -> None:
+    """Two servers that append to one file would ruin it."""
+    server.start()
+    orphan = _process(folder)
+    successor = Valkey(folder)
+
+    try:
+        successor.start()
+        assert server.exit_code == 0
+        assert _process(folder) != orphan
+    finally:
+        successor.stop()
+
+
+def test_it_starts_again_after_kill_9(server: Valkey, folder: Path) -> None:
+    """A server that was killed leaves its pid file; that must not look like a server."""
+    url = server.start()
+    process = _process(folder)
+    process.send_signal(signal.SIGKILL)
+    process.wait(5)
+
+    assert server.start() == url
+
+
+def test_a_port_that_was_taken_meanwhile_is_left_to_its_new_owner(server: Valkey) -> None:
+    port = urlsplit(server.start()).port
+    server.stop()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+
+        assert urlsplit(server.start()).port != port
