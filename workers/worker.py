@@ -26,8 +26,8 @@ from workers.executors.hub_job import HubJobExecutor
 from workers.executors.inference import InferenceExecutor
 from workers.hub import hub
 
-APPLICATION: Final = "holdfast-worker"
-"""How its connections are named in Postgres; the service counts workers by it."""
+_APPLICATION: Final = "holdfast-worker"
+"""How its connections are named in Postgres; whoever counts workers counts these names."""
 
 _KEY: Final = "worker"
 
@@ -40,8 +40,9 @@ async def build(settings: Settings) -> AsyncGenerator[Worker]:
         Unavailable: the database cannot be reached.
         Conflict: the database is not at the revision this code is written for.
     """
+    name = f"{socket.gethostname()}:{os.getpid()}"
     async with (
-        Database(str(settings.database_url), application=APPLICATION) as database,
+        Database(str(settings.database_url), application=f"{_APPLICATION} {name}") as database,
         hub(str(settings.hub_url), str(settings.router_url)) as gateway,
     ):
         async with database.transaction() as tx:
@@ -53,7 +54,7 @@ async def build(settings: Settings) -> AsyncGenerator[Worker]:
             )
         executors: list[Executor] = [HubJobExecutor(gateway), InferenceExecutor(gateway)]
         yield Worker(
-            name=f"{socket.gethostname()}:{os.getpid()}",
+            name=name,
             settings=settings,
             database=database,
             vault=Vault.of(settings.vault_keys.get_secret_value()),

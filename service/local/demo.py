@@ -79,7 +79,7 @@ async def _watch(console: Console, client: Client, handle: str) -> dict[str, Any
         Live(console=console, refresh_per_second=8, transient=True) as live,
     ):
         while True:
-            view = (await _call(client, "job_status", job_ids=[handle]))["jobs"][0]
+            view: dict[str, Any] = (await _call(client, "job_status", job_ids=[handle]))["jobs"][0]
             said = f"{view['state']}/{view['stage'] or '-'}"
             if said != seen:
                 live.console.print(f"  {said:<24} {view['summary']}", highlight=False)
@@ -109,4 +109,5 @@ async def _call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     result = await client.call_tool(tool, arguments)
     if result.is_error or result.structured_content is None:
         raise RuntimeError(f"{tool}: {result.content}")
-    return result.structured_content
+    answer: dict[str, Any] = result.structured_content
+    return answer

@@ -1,0 +1,168 @@
+"""The command line: `holdfast …`, and `python3 -m service …` alike."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import anyio
+from rich.console import Console
+
+from schema import logs, revisions
+from schema.errors import HoldfastError
+from schema.settings import Settings
+from service import doctor
+from service.connect import Connection
+from service.local import demo
+from service.local.hub import app as hub
+from service.local.hub.users import load_users
+from service.local.stack import Stack
+from service.serve import serve
+
+_DATA: Final = Path(os.environ.get("HOLDFAST_DATA_DIR", ".holdfast"))  # noqa: TID251  # a default for --data
+_PORT: Final = 8765
+_ROOT: Final = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line asks; return the exit code."""
+    chosen = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = chosen.run
+    try:
+        return run(chosen)
+    except HoldfastError as error:
+        Console(stderr=True).print(f"{error}", style="red", highlight=False, markup=False)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="holdfast",
+        description="The backend an AI assistant hands its long work to.",
+        epilog="Start with `demo`: it needs nothing but Python, and shows a job from end to end.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        said = (run.__doc__ or "").split("\n")[0]
+        made = commands.add_parser(name, help=said, description=said)
+        made.set_defaults(run=run)
+        return made
+
+    _data(command("demo", _demo))
+    up = command("up", _up)
+    _data(up)
+    up.add_argument("--hub", metavar="URL", help="a real Hub instead of the local one")
+    up.add_argument("--port", type=int, help=f"where to serve ({_PORT}, or a free one)")
+    serving = command("serve", _serve)
+    serving.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container")
+    serving.add_argument("--port", type=int, default=_PORT)
+    command("worker", _worker)
+    command("migrate", _migrate)
+    local = command("hub", _hub)
+    _data(local)
+    local.add_argument("--port", type=int, default=0, help="a free one unless given")
+    command("doctor", _doctor)
+    connecting = command("connect", _connect)
+    _data(connecting)
+    connecting.add_argument("--url", help="of the service (the local one unless given)")
+    connecting.add_argument("--token", help="to be sent by the client (it signs in without one)")
+    testing = command("test", _test)
+    testing.add_argument("pytest", nargs=argparse.REMAINDER, help="passed on to pytest")
+    return parser
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, default=_DATA, help="the folder everything is kept in")
+
+
+def _demo(chosen: argparse.Namespace) -> int:
+    """Run everything on this machine, show one job from launch to result, and stop."""
+    console = Console()
+    with Stack(chosen.data, report=_reporter(console)) as stack:
+        connection = _local_connection(stack.folder, stack.url)
+        succeeded = anyio.run(demo.show, console, connection, stack.database_url)
+        console.print("\nThe same with a client of yours: [bold]python3 -m service up[/], and then")
+        demo.show_recipes(console, connection)
+    return 0 if succeeded else 1
+
+
+def _up(chosen: argparse.Namespace) -> int:
+    """Run everything on this machine until Ctrl-C."""
+    console = Console()
+    with Stack(
+        chosen.data, report=_reporter(console), port=chosen.port, hub_url=chosen.hub
+    ) as stack:
+        local = chosen.hub is None
+        connection = (
+            _local_connection(stack.folder, stack.url) if local else Connection(stack.url, None)
+        )
+        console.print(f"\nServing MCP at [bold]{connection.endpoint}[/]. Ctrl-C stops everything.")
+        demo.show_recipes(console, connection)
+        stack.wait()
+    return 0
+
+
+def _serve(chosen: argparse.Namespace) -> int:
+    """Serve the MCP tools over HTTP."""
+    serve(chosen.host, chosen.port)
+    return 0
+
+
+def _worker(_: argparse.Namespace) -> int:
+    """Carry jobs out at the Hub."""
+    # A process of its own kind: the service never imports the workers.
+    os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606  # we become it
+
+
+def _migrate(_: argparse.Namespace) -> int:
+    """Bring the database to the revision this code is written for."""
+    logs.configure()
+    revisions.upgrade(str(Settings.read().database_url))
+    Console().print(f"The database is at revision {revisions.head()}.", highlight=False)
+    return 0
+
+
+def _hub(chosen: argparse.Namespace) -> int:
+    """Run the local Hub: jobs as processes of this machine, on the loopback address only."""
+    logs.configure()
+    anyio.run(partial(hub.serve, chosen.data, port=chosen.port))
+    return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    """Say what is wrong with this installation."""
+    findings = anyio.run(doctor.examine)
+    doctor.show(Console(), findings)
+    return 0 if all(finding.well for finding in findings) else 1
+
+
+def _connect(chosen: argparse.Namespace) -> int:
+    """Print the configuration to paste into Claude, Cursor or VS Code."""
+    if chosen.url:
+        connection = Connection(chosen.url, chosen.token)
+    else:
+        connection = _local_connection(chosen.data, f"http://127.0.0.1:{_PORT}")
+    demo.show_recipes(Console(), connection)
+    return 0
+
+
+def _test(chosen: argparse.Namespace) -> int:
+    """Run every test."""
+    command = [sys.executable, "-m", "pytest", "-n", "auto", *chosen.pytest]
+    return subprocess.run(command, cwd=_ROOT, check=False).returncode
+
+
+def _local_connection(folder: Path, url: str) -> Connection:
+    """Say how the first user of the local Hub reaches the service."""
+    return Connection(url, load_users(folder / "hub")[0].token)
+
+
+def _reporter(console: Console) -> Callable[[str], None]:
+    return lambda said: console.print(f"[dim]{said}[/]", highlight=False)

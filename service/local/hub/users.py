@@ -1,0 +1,134 @@
+"""Who may call the local Hub: a few users, with every kind of token the Hub hands out.
+
+The tokens are random and kept in a private file. A well-known one on the loopback address would
+let any page in a browser run commands on this machine.
+"""
+
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from service.local.folder import remembered
+
+_FILE: Final = "users.json"
+_SESSION: Final = timedelta(hours=8)
+_ORG: Final = "acme"
+
+
+class TokenKind(StrEnum):
+    """What a token may do."""
+
+    WRITE = "write"
+    READ = "read"
+    FINE_GRAINED = "fineGrained"
+    OAUTH = "oauth"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalUser:
+    """One token, and the user it stands for; a user may have several."""
+
+    id: str
+    name: str
+    kind: TokenKind
+    token: str
+    pays: bool
+    orgs: list[str]
+    expires_at: str | None
+
+    @property
+    def may_act(self) -> bool:
+        """Whether the token may launch anything."""
+        return self.kind is not TokenKind.READ
+
+    def acts_in(self, namespace: str) -> bool:
+        """Say whether the token reaches a namespace."""
+        return namespace == self.name or namespace in self.orgs
+
+    def has_expired(self) -> bool:
+        """Say whether the token's time is over."""
+        if self.expires_at is None:
+            return False
+        return datetime.fromisoformat(self.expires_at) <= datetime.now(UTC)
+
+
+def load_users(folder: Path) -> list[LocalUser]:
+    """Return the users of the Hub that lives in `folder`, made when first asked for."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    written = json.loads(remembered(folder / _FILE, lambda: json.dumps(_new_users(), indent=2)))
+    return [LocalUser(**user | {"kind": TokenKind(user["kind"])}) for user in written]
+
+
+def user_with(users: list[LocalUser], name: str, kind: TokenKind = TokenKind.WRITE) -> LocalUser:
+    """Return one user by name and kind of token."""
+    return next(user for user in users if (user.name, user.kind) == (name, kind))
+
+
+def whoami(user: LocalUser) -> dict[str, Any]:
+    """Describe a user as `GET /api/whoami-v2` does."""
+    return {
+        "type": "user",
+        "id": user.id,
+        "name": user.name,
+        "fullname": user.name.title(),
+        "canPay": user.pays,
+        "isPro": False,
+        "periodEnd": None,
+        "avatarUrl": "/avatars/local.svg",
+        "orgs": [
+            {"type": "org", "id": "a" * 24, "name": org, "fullname": org, "roleInOrg": "write"}
+            for org in user.orgs
+        ],
+        "auth": _auth(user),
+    }
+
+
+def _auth(user: LocalUser) -> dict[str, Any]:
+    if user.kind is TokenKind.OAUTH:
+        return {"type": "oauth", "expiresAt": user.expires_at}
+    token: dict[str, Any] = {
+        "displayName": "local",
+        "role": user.kind,
+        "createdAt": "2026-01-01T00:00:00.000Z",
+    }
+    if user.kind is TokenKind.FINE_GRAINED:
+        entity = {"_id": user.id, "type": "user", "name": user.name}
+        permissions = ["job.write", "inference.serverless.write"]
+        token["fineGrained"] = {
+            "canReadGatedRepos": False,
+            "global": [],
+            "scoped": [{"entity": entity, "permissions": permissions}],
+        }
+    return {"type": "access_token", "accessToken": token}
+
+
+def _new_users() -> list[dict[str, Any]]:
+    alice, bob, carol = (secrets.token_hex(12) for _ in range(3))
+    soon = (datetime.now(UTC) + _SESSION).isoformat()
+    made = [
+        _new(alice, "alice", TokenKind.WRITE, orgs=[_ORG]),
+        _new(alice, "alice", TokenKind.READ),
+        _new(alice, "alice", TokenKind.FINE_GRAINED),
+        _new(alice, "alice", TokenKind.OAUTH, orgs=[_ORG], expires_at=soon),
+        _new(bob, "bob", TokenKind.WRITE),
+        _new(carol, "carol", TokenKind.WRITE, pays=False),
+    ]
+    return [asdict(user) for user in made]
+
+
+def _new(
+    identity: str,
+    name: str,
+    kind: TokenKind,
+    *,
+    pays: bool = True,
+    orgs: list[str] | None = None,
+    expires_at: str | None = None,
+) -> LocalUser:
+    prefix = "hf_oauth_local" if kind is TokenKind.OAUTH else "hf_local"
+    token = f"{prefix}_{name}_{secrets.token_urlsafe(24)}"
+    return LocalUser(identity, name, kind, token, pays, orgs or [], expires_at)

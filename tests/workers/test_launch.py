@@ -1,0 +1,284 @@
+"""What becomes of a job for each thing an executor can say; the executor is a stand-in."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from schema import launches, lifecycle, queries
+from schema.database import Database
+from schema.endings import Ending
+from schema.job import JobKind, JobState, Reason
+from schema.launches import Claim
+from schema.queries import JobStatus, Upstream
+from schema.settings import Settings
+from schema.subject import Hold
+from schema.vault import Vault
+from tests.conftest import ADA, JobFactory
+from workers.attend import attend
+from workers.backoff import MOST_TRIES
+from workers.context import Executor, Order, Worker
+from workers.hub import Hub
+from workers.launch import elapsed, launch
+from workers.outcome import (
+    Answered,
+    Bound,
+    Later,
+    Outcome,
+    Refused,
+    TokenRefused,
+    Unclear,
+)
+
+ANSWER = Answered(Ending(JobState.SUCCEEDED, "ANSWERED", result={"text": "42"}))
+
+
+class Stub:
+    """Says what it was told to, and remembers what it was asked."""
+
+    slots = 4
+
+    def __init__(self, outcome: Outcome, *, kind: JobKind = JobKind.HUB_JOB) -> None:
+        self.kind = kind
+        self.is_call = kind is JobKind.INFERENCE
+        self.outcome = outcome
+        self.orders: list[Order] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def execute(self, order: Order) -> Outcome:
+        self.orders.append(order)
+        await self.gate.wait()
+        return self.outcome
+
+
+@pytest.fixture
+def make_worker(
+    database: Database, vault: Vault, settings: Callable[..., Settings]
+) -> Callable[..., Worker]:
+    def make(*executors: Executor, **overrides: Any) -> Worker:
+        return Worker(
+            name="w1",
+            settings=settings(**overrides),
+            database=database,
+            vault=vault,
+            hub=cast("Hub", None),  # these tests never speak to a Hub
+            executors={executor.kind: executor for executor in executors},
+        )
+
+    return make
+
+
+WorkerFactory = Callable[..., Worker]
+
+
+async def claim_one(worker: Worker, kind: JobKind, lease: timedelta | None = None) -> Claim:
+    async with worker.database.transaction() as tx:
+        (one,) = await launches.claim(
+            tx,
+            kind,
+            limit=1,
+            worker=worker.name,
+            lease=lease or worker.settings.lease,
+            settle=worker.settings.settle,
+        )
+    return one
+
+
+async def carry_out(worker: Worker, stub: Stub) -> JobStatus:
+    """Claim the one due job and carry it out; return where that left it."""
+    claim = await claim_one(worker, stub.kind)
+    await launch(worker, stub, claim, claimed_at=elapsed())
+    return await status_of(worker, claim)
+
+
+async def status_of(worker: Worker, claim: Claim) -> JobStatus:
+    async with worker.database.transaction() as tx:
+        status = await queries.status(tx, ADA, claim.job_id)
+    assert status is not None
+    return status
+
+
+@asynccontextmanager
+async def under_way(worker: Worker, stub: Stub) -> AsyncGenerator[Claim]:
+    """Hold a call open for the length of a block, and see it end afterwards."""
+    stub.gate.clear()
+    claim = await claim_one(worker, stub.kind)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: launch(worker, stub, claim, claimed_at=elapsed()))
+            while not stub.orders:
+                await anyio.lowlevel.checkpoint()
+            yield claim
+
+
+async def test_a_run_that_came_to_be_is_bound_with_the_subjects_own_token(
+    make_worker: WorkerFactory, make_job: JobFactory
+) -> None:
+    """The job runs at the Hub with the authority of whoever asked for it."""
+    stub = Stub(Bound("r1", "SCHEDULING"))
+    await make_job()
+
+    status = await carry_out(make_worker(stub), stub)
+
+    assert (status.state, status.remote_id) == (JobState.RUNNING, "r1")
+    assert stub.orders[0].token.reveal() == "hf_ada"
+
+
+@pytest.mark.parametrize("outcome", [Later("no connection"), Later("busy", timedelta(seconds=9))])
+async def test_what_created_nothing_is_tried_again_later(
+    make_worker: WorkerFactory, make_job: JobFactory, outcome: Later
+) -> None:
+    """Nothing is lost and nothing hammered."""
+    stub = Stub(outcome)
+    await make_job()
+
+    status = await carry_out(make_worker(stub), stub)
+
+    assert (status.state, status.tries, status.upstream) == (JobState.QUEUED, 1, Upstream.NONE)
+    assert status.due_at is not None
+    assert status.due_at > status.read_at
+
+
+async def test_a_job_that_can_never_be_launched_fails_in_the_end(
+    make_worker: WorkerFactory, make_job: JobFactory, database: Database
+) -> None:
+    """A handle reaches a final state, whatever the Hub does."""
+    stub = Stub(Later("busy"))
+    job = await make_job()
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE job SET tries = $1, version = version + 1", MOST_TRIES - 1)
+        await tx.execute(
+            "INSERT INTO job_event (job_id, version, kind, state, actor)"
+            " VALUES ($1, 2, 'stage', 'queued', 'test')",
+            job.id,
+        )
+
+    status = await carry_out(make_worker(stub), stub)
+
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.HUB_UNAVAILABLE)
+
+
+async def test_a_refusal_fails_the_job_with_the_hubs_words(
+    make_worker: WorkerFactory, make_job: JobFactory
+) -> None:
+    """What can never work is said at once, in words that say why."""
+    stub = Stub(Refused(Reason.INSUFFICIENT_CREDITS, "Pre-paid credit balance is insufficient"))
+    await make_job()
+
+    status = await carry_out(make_worker(stub), stub)
+
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.INSUFFICIENT_CREDITS)
+    assert status.message == "Pre-paid credit balance is insufficient"
+
+
+async def test_a_refused_token_holds_the_job_in_its_place(
+    make_worker: WorkerFactory, make_job: JobFactory
+) -> None:
+    """It is not the job that is wrong; it goes on when its subject comes back."""
+    stub = Stub(TokenRefused("Invalid credentials in Authorization header"))
+    await make_job()
+
+    status = await carry_out(make_worker(stub), stub)
+
+    assert (status.state, status.hold) == (JobState.QUEUED, Hold.CREDENTIALS)
+
+
+async def test_a_lost_answer_is_never_asked_for_again(
+    make_worker: WorkerFactory, make_job: JobFactory, database: Database
+) -> None:
+    """The run is unknown, the job still launching, and no second request goes out."""
+    stub = Stub(Unclear("no answer within 30 s"))
+    await make_job()
+    worker = make_worker(stub)
+
+    status = await carry_out(worker, stub)
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT state FROM remote_run") == "unknown"
+        assert (
+            await launches.claim(
+                tx, JobKind.HUB_JOB, limit=5, worker="w2", lease=timedelta(1), settle=timedelta(1)
+            )
+            == []
+        )
+    assert status.state is JobState.LAUNCHING
+
+
+async def test_a_worker_that_was_held_up_past_its_lease_sends_nothing(
+    make_worker: WorkerFactory, make_job: JobFactory
+) -> None:
+    """By now another worker may be asking the Hub whether this run exists."""
+    stub = Stub(Bound("r1", None))
+    await make_job()
+    worker = make_worker(stub)
+    claim = await claim_one(worker, JobKind.HUB_JOB)
+
+    long_ago = elapsed() - worker.settings.lease.total_seconds()
+    await launch(worker, stub, claim, claimed_at=long_ago)
+
+    assert stub.orders == []
+    assert (await status_of(worker, claim)).state is JobState.QUEUED
+
+
+async def test_an_answered_call_leaves_its_result(
+    make_worker: WorkerFactory, make_job: JobFactory, database: Database
+) -> None:
+    """The answer is the job's result, for as long as the job is kept."""
+    stub = Stub(ANSWER, kind=JobKind.INFERENCE)
+    job = await make_job(kind=JobKind.INFERENCE)
+
+    status = await carry_out(make_worker(stub), stub)
+
+    async with database.transaction() as tx:
+        assert await queries.result(tx, ADA, job.id) == {"text": "42"}
+    assert status.state is JobState.SUCCEEDED
+
+
+async def test_a_call_whose_answer_was_lost_is_not_repeated(
+    make_worker: WorkerFactory, make_job: JobFactory
+) -> None:
+    """It may have been carried out and paid for; only its caller may decide to pay again."""
+    stub = Stub(Unclear("connection reset"), kind=JobKind.INFERENCE)
+    await make_job(kind=JobKind.INFERENCE)
+
+    status = await carry_out(make_worker(stub), stub)
+
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.OUTCOME_UNKNOWN)
+
+
+async def test_a_cancelled_call_is_dropped_by_the_worker_that_makes_it(
+    make_worker: WorkerFactory, make_job: JobFactory, database: Database, ada: str
+) -> None:
+    """The handle is cancelled at once; the connection is closed at the next renewal."""
+    stub = Stub(ANSWER, kind=JobKind.INFERENCE)
+    job = await make_job(kind=JobKind.INFERENCE)
+    worker = make_worker(stub, lease="2s", post_timeout="1s")
+
+    async with under_way(worker, stub) as claim, database.transaction() as tx:
+        await lifecycle.cancel(tx, job.id, subject_id=ada)
+
+    status = await status_of(worker, claim)
+    assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPED)
+
+
+async def test_the_call_of_a_worker_that_fell_silent_ends_as_unknown(
+    make_worker: WorkerFactory, make_job: JobFactory, database: Database
+) -> None:
+    """Nobody can ask what became of it, and a zombie's late answer is not taken."""
+    stub = Stub(ANSWER, kind=JobKind.INFERENCE)
+    await make_job(kind=JobKind.INFERENCE)
+    worker = make_worker(stub)
+
+    async with under_way(worker, stub) as claim:
+        async with database.transaction() as tx:
+            await tx.execute("UPDATE remote_run SET due_at = now()")
+        await attend(worker)
+        stub.gate.set()
+
+    status = await status_of(worker, claim)
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.OUTCOME_UNKNOWN)
