@@ -14,9 +14,15 @@ from schema.database import Transaction
 from schema.remote_run import RemoteRun
 
 _DUE: Final = """
-SELECT EXISTS (SELECT FROM job WHERE state = 'queued' AND due_at <= now()) AS queued,
-       EXISTS (SELECT FROM remote_run WHERE due_at <= now()) AS runs,
-       EXISTS (SELECT FROM poll_group WHERE due_at <= now()) AS groups
+SELECT coalesce(jobs.first <= now(), false) AS queued,
+       coalesce(runs.first <= now(), false) AS runs,
+       coalesce(groups.first <= now(), false) AS groups,
+       least(CASE WHEN jobs.first > now() THEN jobs.first END,
+             CASE WHEN runs.first > now() THEN runs.first END,
+             CASE WHEN groups.first > now() THEN groups.first END) - now() AS next_in
+  FROM (SELECT min(due_at) AS first FROM job WHERE due_at IS NOT NULL) AS jobs,
+       (SELECT min(due_at) AS first FROM remote_run WHERE due_at IS NOT NULL) AS runs,
+       (SELECT min(due_at) AS first FROM poll_group WHERE due_at IS NOT NULL) AS groups
 """
 
 _TAKE_RUNS: Final = """
@@ -87,12 +93,14 @@ class Due:
     queued: bool
     runs: bool
     groups: bool
+    next_in: timedelta | None
+    """How long until a queue has something due that has nothing due yet."""
 
 
 async def due(tx: Transaction) -> Due:
     """Look once at every queue."""
     row = await tx.fetchrow(_DUE)
-    assert row is not None  # noqa: S101  # a SELECT without FROM has one row
+    assert row is not None  # noqa: S101  # each of its sources has exactly one row
     return Due(**row)
 
 

@@ -4,8 +4,9 @@
     sweep (1/s)  ──▶ ring ──▶ attend                so any number of workers may run them all
                      ring ──▶ observe
 
-A wake only saves the wait for the next sweep. The sweep looks once a second, with one statement,
-at what is due; a lost Redis therefore costs a second and nothing else.
+A wake only saves the wait for the next sweep. The sweep looks once a second, and when it knows that
+something falls due, with one statement for all queues; a lost Redis therefore costs a second and
+nothing else.
 """
 
 import random
@@ -27,6 +28,7 @@ from workers.observe import observe
 _PRUNE_EVERY: Final = timedelta(minutes=10)
 _GRACE: Final = timedelta(seconds=8)
 _PAUSE: Final = 1.0
+_TICK: Final = 0.02
 
 log = structlog.stdlib.get_logger()
 
@@ -55,12 +57,28 @@ def _start(worker: Worker, hands: Hands, loops: TaskGroup) -> None:
     loops.start_soon(_answer, "claim", bells.claim, hands.claim)
     loops.start_soon(_answer, "attend", bells.attend, lambda: attend(worker))
     loops.start_soon(_answer, "observe", bells.observe, lambda: observe(worker))
-    loops.start_soon(_repeat, "sweep", worker.settings.sweep, lambda: _sweep(worker))
-    loops.start_soon(_repeat, "prune", _PRUNE_EVERY, lambda: _prune(worker))
+    loops.start_soon(_sweep_for_ever, worker)
+    loops.start_soon(_prune_for_ever, worker)
 
 
-async def _sweep(worker: Worker) -> bool:
-    """Ring for whatever is due, in case nobody else did."""
+async def _sweep_for_ever(worker: Worker) -> None:
+    every = worker.settings.sweep.total_seconds()
+    pause = every
+
+    async def sweep() -> bool:
+        nonlocal pause
+        next_in = await _sweep(worker)
+        pause = every if next_in is None else min(every, next_in.total_seconds() + _TICK)
+        return False
+
+    while True:
+        await _go("sweep", sweep)
+        # Spread, so that many workers do not look at the same instant.
+        await anyio.sleep(pause * random.uniform(1.0, 1.2))  # noqa: S311  # keeps no secret
+
+
+async def _sweep(worker: Worker) -> timedelta | None:
+    """Ring for whatever is due, in case nobody else did; say when more will be."""
     async with worker.database.transaction() as tx:
         due = await attention.due(tx)
     for is_due, bell in (
@@ -70,25 +88,23 @@ async def _sweep(worker: Worker) -> bool:
     ):
         if is_due:
             bell.ring()
-    return False
+    return due.next_in
 
 
-async def _prune(worker: Worker) -> bool:
-    async with worker.database.transaction() as tx:
-        return await retention.prune(tx, retention=worker.settings.retention)
+async def _prune_for_ever(worker: Worker) -> None:
+    async def prune() -> bool:
+        async with worker.database.transaction() as tx:
+            return await retention.prune(tx, retention=worker.settings.retention)
+
+    while True:
+        await _go("prune", prune)
+        await anyio.sleep(_PRUNE_EVERY.total_seconds())
 
 
 async def _answer(name: str, bell: Bell, step: Callable[[], Awaitable[bool]]) -> None:
     while True:
         await bell.rung()
         await _go(name, step)
-
-
-async def _repeat(name: str, every: timedelta, step: Callable[[], Awaitable[bool]]) -> None:
-    while True:
-        await _go(name, step)
-        # Spread, so that many workers do not look at the same instant.
-        await anyio.sleep(every.total_seconds() * random.uniform(0.8, 1.2))  # noqa: S311  # no secret
 
 
 async def _go(name: str, step: Callable[[], Awaitable[bool]]) -> None:

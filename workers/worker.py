@@ -5,14 +5,14 @@
 supervisor that starts it again.
 """
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import anyio
-from anyio.abc import TaskGroup
 from arq import func
 
 from schema import logs, revisions, wire
@@ -98,19 +98,28 @@ class _Beside:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._stack = AsyncExitStack()
         self._stop = anyio.Event()
+        self._built: asyncio.Queue[Worker] = asyncio.Queue()
 
     async def start(self, ctx: dict[Any, Any]) -> None:
         logs.configure()
-        worker = await self._stack.enter_async_context(build(self._settings))
-        tasks: TaskGroup = await self._stack.enter_async_context(anyio.create_task_group())
-        tasks.start_soon(engine.work, worker, self._stop)
-        ctx[_KEY] = worker
+        # A task of its own: arq starts and stops us from two different ones.
+        self._work = asyncio.create_task(self._run())
+        built = asyncio.create_task(self._built.get())
+        await asyncio.wait([self._work, built], return_when=asyncio.FIRST_COMPLETED)
+        if self._work.done():
+            built.cancel()
+            await self._work
+        ctx[_KEY] = await built
 
     async def stop(self, _: dict[Any, Any]) -> None:
         self._stop.set()
-        await self._stack.aclose()
+        await self._work
+
+    async def _run(self) -> None:
+        async with build(self._settings) as worker:
+            self._built.put_nowait(worker)
+            await engine.work(worker, self._stop)
 
 
 def __getattr__(name: str) -> type:

@@ -31,9 +31,10 @@ for step in range(1, 4):
 print("done", flush=True)
 """
 
-_ROW: Final = """SELECT state, version, attempt, exit_code, subject_id FROM job WHERE id = '{id}'"""
-_EVENTS: Final = """SELECT version, kind, state, actor, at FROM job_event
- WHERE job_id = '{id}' ORDER BY version"""
+_ROW: Final = """SELECT state, version, attempt, exit_code, subject_id
+  FROM job WHERE id = '{id}'"""
+_EVENTS: Final = """SELECT version, kind, state, actor, to_char(at, 'HH24:MI:SS.MS') AS at
+  FROM job_event WHERE job_id = '{id}' ORDER BY version"""
 
 
 async def show(console: Console, connection: Connection, database_url: str) -> bool:

@@ -1,0 +1,99 @@
+"""One local stack for all end-to-end tests of a process, and a caller who is signed in to it."""
+
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import anyio
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from service.connect import Connection
+from service.local.hub.users import load_users
+from service.local.stack import Stack
+
+LOOK = timedelta(milliseconds=100)
+PATIENCE = timedelta(seconds=25)
+
+T = TypeVar("T")
+
+
+async def eventually(
+    probe: Callable[[], Awaitable[T]],
+    holds: Callable[[T], bool],
+    *,
+    within: timedelta = PATIENCE,
+) -> T:
+    """Look again and again until something holds of what is seen, and return it."""
+    seen: T | None = None
+    with anyio.move_on_after(within.total_seconds()):
+        while True:
+            seen = await probe()
+            if holds(seen):
+                return seen
+            await anyio.sleep(LOOK.total_seconds())
+    pytest.fail(f"it never held; the last that was seen is {seen}")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A signed-in user of the service."""
+
+    connection: Connection
+
+    async def ask(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool and return its structured result."""
+        async with (
+            httpx2.AsyncClient(headers=self.connection.headers, timeout=20) as http,
+            Client(streamable_http_client(self.connection.endpoint, http_client=http)) as client,
+        ):
+            result = await client.call_tool(tool, arguments)
+        assert not result.is_error, result.content
+        answer: dict[str, Any] | None = result.structured_content
+        assert answer is not None
+        return answer
+
+    async def run(self, *command: str, **overrides: Any) -> str:
+        """Launch a job and return its handle."""
+        launched = await self.ask(
+            "launch_job", image="python:3.12", command=list(command), **overrides
+        )
+        return str(launched["job_id"])
+
+    async def status(self, handle: str) -> dict[str, Any]:
+        """Return the view of one job."""
+        answer = await self.ask("job_status", job_ids=[handle])
+        view: dict[str, Any] = answer["jobs"][0]
+        return view
+
+    async def until(
+        self, handle: str, holds: Callable[[dict[str, Any]], bool], *, within: timedelta = PATIENCE
+    ) -> dict[str, Any]:
+        """Poll a job until something holds of its view, and return that view."""
+        return await eventually(lambda: self.status(handle), holds, within=within)
+
+    async def finish(self, handle: str) -> dict[str, Any]:
+        """Wait for a job to be over."""
+        return await self.until(handle, lambda view: view["finished_at"] is not None)
+
+    async def log(self, handle: str) -> list[str]:
+        """Return the lines of a job's log."""
+        answer = await self.ask("job_logs", job_id=handle)
+        return [line["text"] for line in answer["lines"]]
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stack]:
+    """The local stack, as `holdfast up` runs it."""
+    folder = tmp_path_factory.mktemp("stack")
+    with Stack(folder, report=print, durable=False) as running:
+        yield running
+
+
+@pytest.fixture
+def alice(stack: Stack) -> Caller:
+    """A user who may launch jobs."""
+    return Caller(Connection(stack.url, load_users(stack.folder / "hub")[0].token))

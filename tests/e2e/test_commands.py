@@ -1,0 +1,148 @@
+"""The commands a person types, as processes of their own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PATIENCE = 60
+
+
+def holdfast(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    given = {name: value for name, value in os.environ.items() if "DATABASE_URL" not in name}
+    return subprocess.Popen(
+        [sys.executable, "-m", "service", *arguments],
+        cwd=ROOT,
+        env=given | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Return whatever still runs on a data folder."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+            home = process.environ().get("HOLDFAST_DATA_DIR", "")
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+        if any(str(folder) in word for word in [*words, home]):
+            found.append(process)
+    return found
+
+
+def gone(folder: Path) -> bool:
+    deadline = time.monotonic() + 20
+    while left := processes_of(folder):
+        if time.monotonic() > deadline:
+            pytest.fail(f"still running: {[process.cmdline() for process in left]}")
+        psutil.wait_procs(left, timeout=0.2)
+    return True
+
+
+@contextmanager
+def up(folder: Path) -> Generator["subprocess.Popen[str]"]:
+    """Run `holdfast up` until it serves."""
+    process = holdfast("up", "--data", str(folder))
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if "Serving MCP" in line:
+                break
+        else:
+            pytest.fail(f"it ended with {process.wait()}")
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=PATIENCE)
+
+
+def test_the_demo_shows_a_job_that_succeeds_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The first five minutes of everybody who tries this."""
+    process = holdfast("demo", "--data", str(tmp_path))
+    output, _ = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 0, output
+    assert re.search(r"job_[0-9a-z]{26}", output)
+    assert "succeeded" in output
+    assert "step 3 of 3" in output
+    assert "SELECT" in output
+    assert gone(tmp_path)
+
+
+def test_ctrl_c_ends_everything_and_a_second_supervisor_is_told_so(tmp_path: Path) -> None:
+    """Two on one folder would be two postmasters on one cluster."""
+    with up(tmp_path) as first:
+        second = holdfast("up", "--data", str(tmp_path))
+        told, _ = second.communicate(timeout=PATIENCE)
+        first.send_signal(signal.SIGINT)
+        code = first.wait(timeout=PATIENCE)
+
+    assert second.returncode == 1
+    assert "already running" in told
+    assert code == 0
+    assert gone(tmp_path)
+
+
+def test_killing_the_supervisor_outright_leaves_no_orphan(tmp_path: Path) -> None:
+    """Nobody comes back to find a GPU job polled by a process they cannot see."""
+    with up(tmp_path) as process:
+        process.kill()
+
+        assert gone(tmp_path)
+
+
+def test_wrong_settings_are_named_and_their_values_are_not(tmp_path: Path) -> None:
+    """A typo in a key must not end up in a log."""
+    process = holdfast(
+        "serve",
+        HOLDFAST_DATABASE_URL="mysql://u:hunter2@h/d",
+        HOLDFAST_REDIS_URL="redis://h",
+        HOLDFAST_VAULT_KEYS="1:c2hvcnQ=",
+        HOLDFAST_LEASE="soon",
+    )
+    output, _ = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 1
+    for name in ("HOLDFAST_DATABASE_URL", "HOLDFAST_VAULT_KEYS", "HOLDFAST_LEASE"):
+        assert name in output
+    assert "hunter2" not in output
+    assert "c2hvcnQ" not in output
+
+
+def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
+    """A sentence for each thing that is wrong, and an exit code for scripts."""
+    process = holdfast("doctor", "--help")
+    process.communicate(timeout=PATIENCE)
+    bare = holdfast("doctor", HOLDFAST_REDIS_URL="", HOLDFAST_VAULT_KEYS="")
+    output, _ = bare.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 0
+    assert bare.returncode == 1
+    assert "HOLDFAST_DATABASE_URL" in output
+
+
+def test_connect_prints_configuration_that_can_be_pasted(tmp_path: Path) -> None:
+    """The JSON is valid as it stands, and names the endpoint and the token."""
+    process = holdfast("connect", "--url", "https://jobs.example", "--token", "hf_x")
+    output, _ = process.communicate(timeout=PATIENCE)
+
+    block = output[output.index("{") : output.index("\n}\n") + 2]
+    assert json.loads(block)["mcpServers"]["holdfast"] == {
+        "url": "https://jobs.example/mcp",
+        "headers": {"Authorization": "Bearer hf_x"},
+    }

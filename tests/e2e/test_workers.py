@@ -1,0 +1,57 @@
+"""Every way a worker may be started, and what it does without its Redis."""
+
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from service.local.ports import free_port
+from service.local.stack import Stack
+from tests.e2e.conftest import Caller
+
+pytestmark = pytest.mark.xdist_group("stack")
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@contextmanager
+def only_worker(stack: Stack, *command: str, **environment: str) -> Generator[None]:
+    """Let a worker of our own do the work of the stack's."""
+    stack.stop_worker()
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=stack.environment | environment,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        code = process.wait(timeout=15)
+        stack.start_worker()
+    assert code == 0
+
+
+async def test_plain_arq_starts_a_worker(stack: Stack, alice: Caller) -> None:
+    """Whoever already runs arq under a supervisor needs nothing of ours to start one."""
+    with only_worker(stack, "arq", "workers.worker.WorkerSettings"):
+        handle = await alice.run("true")
+        view = await alice.finish(handle)
+
+    assert view["state"] == "succeeded"
+
+
+async def test_a_worker_starts_and_works_where_there_is_no_redis(
+    stack: Stack, alice: Caller
+) -> None:
+    """Redis is a doorbell: without it everything is done, a moment later."""
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    with only_worker(stack, "service", "worker", HOLDFAST_REDIS_URL=nowhere):
+        handle = await alice.run("true")
+        view = await alice.finish(handle)
+
+    assert view["state"] == "succeeded"
