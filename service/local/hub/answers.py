@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from email.utils import formatdate
 from typing import Any, Final
 
 from starlette.datastructures import MutableHeaders
@@ -82,6 +83,8 @@ class HubHeaders:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                # Written for each answer: clients compare the times in a log with this one.
+                headers["date"] = formatdate(usegmt=True)
                 headers["x-request-id"] = f"Root=1-{uuid.uuid4()}"
                 headers["x-emulator"] = "holdfast-local-hub"
                 for name, value in limits.items():

@@ -38,10 +38,10 @@ Answer = Callable[[Request, LocalUser], Awaitable[Response]]
 class Hub:
     """What the routes share."""
 
-    def __init__(self, users: list[LocalUser], *, quota: int, scheduling: timedelta) -> None:
+    def __init__(self, users: list[LocalUser], *, quota: int) -> None:
         self._users = {user.token: user for user in users}
         self._budgets = Budgets(quota)
-        self.jobs = Jobs(scheduling=scheduling)
+        self.jobs = Jobs(scheduling=_SCHEDULING)
 
     def caller(self, request: Request) -> LocalUser:
         """Return who is calling, at the cost of one request of their budget."""
@@ -153,11 +153,9 @@ class Hub:
         ]
 
 
-def create_hub(
-    folder: Path, *, quota: int = _QUOTA, scheduling: timedelta = _SCHEDULING
-) -> Starlette:
-    """Build the Hub whose users live in `folder`."""
-    hub = Hub(load_users(folder), quota=quota, scheduling=scheduling)
+def create_hub(folder: Path, *, quota: int) -> Starlette:
+    """Build the Hub whose users live in `folder`, each with `quota` requests in a window."""
+    hub = Hub(load_users(folder), quota=quota)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -176,14 +174,15 @@ def create_hub(
     )
 
 
-async def serve(folder: Path, *, port: int) -> None:
+async def serve(folder: Path, *, port: int, quota: int = _QUOTA) -> None:
     """Serve the Hub on the loopback address until SIGTERM or SIGINT; its jobs end with it."""
     config = uvicorn.Config(
-        create_hub(folder),
+        create_hub(folder, quota=quota),
         host="127.0.0.1",
         port=port,
         log_config=None,
         access_log=False,
+        date_header=False,
         timeout_graceful_shutdown=_GRACE,
     )
     await uvicorn.Server(config).serve()

@@ -1,0 +1,103 @@
+"""A local Hub as a process of its own, and the real client library pointed at it."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from huggingface_hub import HfApi, JobInfo
+
+from service.local.hub.users import LocalUser, TokenKind, load_users, user_with
+from service.local.ports import free_port
+
+ROOT = Path(__file__).resolve().parents[4]
+_SERVE = """
+import sys
+from functools import partial
+from pathlib import Path
+import anyio
+from service.local.hub.app import serve
+folder, port, quota = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+anyio.run(partial(serve, folder, port=port, quota=quota))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHub:
+    """A Hub that answers, and who may call it."""
+
+    url: str
+    users: list[LocalUser]
+    process: "subprocess.Popen[bytes]"
+
+    def api(self, name: str = "alice", kind: TokenKind = TokenKind.WRITE) -> HfApi:
+        """Return the real client, signed in as a user."""
+        return HfApi(endpoint=self.url, token=user_with(self.users, name, kind).token)
+
+
+@contextmanager
+def running_hub(folder: Path, *, quota: int = 100_000) -> Generator[RunningHub]:
+    """Run a Hub in a process of its own for the length of a block."""
+    port = free_port()
+    script = [sys.executable, "-c", _SERVE, str(folder), str(port), str(quota)]
+    process = subprocess.Popen(script, cwd=ROOT, stderr=subprocess.DEVNULL)
+    hub = RunningHub(f"http://127.0.0.1:{port}", load_users(folder), process)
+    try:
+        until(lambda: psutil.pid_exists(process.pid) and _listens(process.pid, port))
+        yield hub
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(timeout=15)
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    """The Hub of all tests that leave it as it was."""
+    with running_hub(tmp_path_factory.mktemp("hub")) as running:
+        yield running
+
+
+@pytest.fixture
+def alice(hub: RunningHub) -> HfApi:
+    """The client of a user who may act and pay."""
+    return hub.api()
+
+
+def until(holds: Callable[[], bool], *, within: float = 15) -> None:
+    """Look again and again until something holds."""
+    deadline = time.monotonic() + within
+    while not holds():
+        if time.monotonic() > deadline:
+            pytest.fail("it never held")
+        time.sleep(0.05)  # between two looks at what another process does
+
+
+def over(api: HfApi, job: JobInfo) -> JobInfo:
+    """Wait for a job to be over and return its last description."""
+    seen = [job]
+
+    def is_over() -> bool:
+        seen.append(api.inspect_job(job_id=job.id, namespace=job.owner.name))
+        return seen[-1].status.stage in {"COMPLETED", "ERROR", "CANCELED"}
+
+    until(is_over)
+    return seen[-1]
+
+
+def lines(api: HfApi, job: JobInfo) -> list[str]:
+    """Return what a job has written."""
+    return list(api.fetch_job_logs(job_id=job.id, namespace=job.owner.name))
+
+
+def _listens(pid: int, port: int) -> bool:
+    return any(
+        connection.laddr.port == port and connection.status == psutil.CONN_LISTEN
+        for connection in psutil.Process(pid).net_connections("tcp")
+    )

@@ -1,0 +1,104 @@
+"""Who the local Hub takes callers for, and what it answers in place of a model."""
+
+# The client library leaves these partly untyped.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
+import httpx2
+import pytest
+from huggingface_hub import AsyncInferenceClient
+from huggingface_hub.errors import HfHubHTTPError
+
+from service.local.hub.users import TokenKind, user_with
+from tests.service.local.hub.conftest import RunningHub, running_hub
+
+
+@pytest.mark.parametrize("kind", list(TokenKind))
+def test_every_kind_of_token_is_known_by_the_same_subject(hub: RunningHub, kind: TokenKind) -> None:
+    """Rows are keyed by the id, whatever the caller signed in with."""
+    told = hub.api("alice", kind).whoami()
+
+    assert told["id"] == user_with(hub.users, "alice").id
+    assert told["auth"]["type"] == ("oauth" if kind is TokenKind.OAUTH else "access_token")
+
+
+def test_a_wrong_token_is_told_so_in_the_words_clients_look_for(hub: RunningHub) -> None:
+    """The client library tells this 401 from others by its text."""
+    answer = httpx2.get(f"{hub.url}/api/whoami-v2", headers={"Authorization": "Bearer hf_no"})
+
+    assert answer.status_code == 401
+    assert answer.json() == {"error": "Invalid credentials in Authorization header"}
+    assert answer.headers["x-error-message"] == "Invalid credentials in Authorization header"
+
+
+def test_every_answer_says_what_it_comes_from(hub: RunningHub) -> None:
+    """Nobody should take this for Hugging Face, and request ids lead to logs."""
+    answer = httpx2.get(f"{hub.url}/api/jobs/hardware")
+
+    assert answer.headers["x-emulator"] == "holdfast-local-hub"
+    assert answer.headers["x-request-id"].startswith("Root=")
+
+
+def test_another_hosts_name_is_turned_away(hub: RunningHub) -> None:
+    """A web page that rebinds its name to this address must not run commands here."""
+    answer = httpx2.get(f"{hub.url}/api/jobs/hardware", headers={"Host": "evil.example"})
+
+    assert answer.status_code == 400
+
+
+def test_a_spent_budget_is_answered_with_when_to_return(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Pollers that ignore this lock their user out of the Hub."""
+    with running_hub(tmp_path_factory.mktemp("hub"), quota=3) as hub:
+        token = user_with(hub.users, "alice").token
+        headers = {"Authorization": f"Bearer {token}"}
+        answers = [httpx2.get(f"{hub.url}/api/whoami-v2", headers=headers) for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[0].headers["ratelimit"].startswith('"api";r=2;')
+    assert 0 < int(answers[-1].headers["retry-after"]) <= 300
+
+
+def test_the_hardware_list_has_the_hubs_shape(hub: RunningHub) -> None:
+    """Prices are read from here, so the real client must be able to."""
+    flavors = {flavor.name: flavor for flavor in hub.api().list_jobs_hardware()}
+
+    assert flavors["cpu-basic"].unit_cost_micro_usd == 167
+    assert flavors["cpu-basic"].accelerator is None
+
+
+async def test_a_chat_is_answered_by_a_stand_in_that_says_so(hub: RunningHub) -> None:
+    """Deterministic, and never to be mistaken for a model."""
+    token = user_with(hub.users, "alice").token
+    client = AsyncInferenceClient(base_url=f"{hub.url}/v1", token=token)
+
+    async with client:
+        said = await client.chat_completion(
+            [{"role": "user", "content": "hello"}], model="local/echo"
+        )
+
+    text = said.choices[0].message.content
+    assert text is not None
+    assert "no model was run" in text
+    assert text.endswith("hello")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "model", "status"),
+    [
+        ("alice", TokenKind.READ, "local/echo", 403),
+        ("carol", TokenKind.WRITE, "local/echo", 402),
+        ("alice", TokenKind.WRITE, "missing/model", 400),
+    ],
+)
+async def test_a_chat_is_refused_as_the_router_refuses(
+    hub: RunningHub, name: str, kind: TokenKind, model: str, status: int
+) -> None:
+    """Permission, payment and a wrong name are told apart."""
+    token = user_with(hub.users, name, kind).token
+
+    async with AsyncInferenceClient(base_url=f"{hub.url}/v1", token=token) as client:
+        with pytest.raises(HfHubHTTPError) as refused:
+            await client.chat_completion([{"role": "user", "content": "x"}], model=model)
+
+    assert refused.value.response.status_code == status
