@@ -1,0 +1,135 @@
+"""The composition root of the service: `uvicorn --factory service.app:create_app`."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import structlog
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from mcp.server import MCPServer
+from mcp.server.mcpserver import RequestStateSecurity
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from schema import logs
+from schema.database import Database
+from schema.durations import say
+from schema.errors import Unavailable
+from schema.settings import Settings
+from schema.vault import Vault
+from schema.wire import doorbell, release
+from service import health
+from service.auth import metadata
+from service.auth.callers import Callers
+from service.auth.huggingface import huggingface
+from service.context import CALLING, App
+from service.edge import Edge
+from service.ground import Ground
+from service.sdk import Contract, refuse_unknown
+from service.tools import jobs, launch, workspaces
+
+_APPLICATION: Final = "holdfast-service"
+
+_INSTRUCTIONS: Final = """\
+Holdfast carries long work out on Hugging Face for the person you act for: containers \
+(launch_job) and model calls (launch_inference). A launch answers at once with a handle that \
+outlives this conversation, this client and this server. Then:
+1. poll job_status with the handle, waiting poll_after_seconds between calls, until it is null;
+2. read job_logs and job_result.
+Follow next_step wherever a result has one. Never launch again because you lost track of a job: \
+list_jobs finds it. Work costs the person money from the moment it runs until it is over, so tell \
+them what you launch, and cancel_job what is no longer wanted."""
+
+log = structlog.stdlib.get_logger()
+
+
+def create_app(settings: Settings | None = None) -> Starlette:
+    """Assemble the ASGI application; the environment is read unless settings are given."""
+    settings = settings or Settings.read()
+    logs.configure()  # before MCPServer, which sets logging up in its own way if nobody has
+    public_url = str(settings.public_url).rstrip("/")
+    hub_url = str(settings.hub_url).rstrip("/")
+
+    @asynccontextmanager
+    async def lend(_: MCPServer[App]) -> AsyncGenerator[App]:
+        # Entered once by each transport; what it lends is opened once, below.
+        yield web.state.app
+
+    server = _server(settings, lend)
+    plain, streaming = (_transport(server, as_json=as_json) for as_json in (True, False))
+
+    @asynccontextmanager
+    async def lifespan(web: Starlette) -> AsyncGenerator[None]:
+        vault = Vault.of(settings.vault_keys.get_secret_value())
+        async with (
+            Database(str(settings.database_url), application=_APPLICATION) as database,
+            doorbell(str(settings.redis_url)) as bell,
+            huggingface(hub_url) as hub,
+        ):
+            ground = Ground(database)
+            web.state.app = App(ground, bell, hub_url)
+            web.state.callers = Callers(hub, ground, vault)
+            await _say_hello(ground)
+            async with plain.run(), streaming.run():
+                yield
+
+    edge = Edge(public_url, plain=plain.handle_request, streaming=streaming.handle_request)
+    routes = [Route("/mcp", edge), *metadata.routes(public_url, hub_url), *health.ROUTES]
+    web = Starlette(routes=routes, lifespan=lifespan)
+    return web
+
+
+async def _say_hello(ground: Ground) -> None:
+    try:
+        log.info("service.started", revision=await ground.revision())
+    except Unavailable as error:
+        # Not fatal: the process stays up, says what is wrong, and serves once it is put right.
+        log.error("service.not_ready", why=str(error))  # noqa: TRY400  # a sentence, not a bug
+
+
+def _server(settings: Settings, lend: Any) -> MCPServer[App]:
+    tools = [
+        *launch.contracts(say(settings.retention)),
+        *jobs.contracts(),
+        *workspaces.contracts(),
+    ]
+    return MCPServer[App](
+        "holdfast",
+        title="Holdfast",
+        version=release(),
+        instructions=_INSTRUCTIONS,
+        tools=list[Any](tools),
+        lifespan=lend,
+        request_state_security=RequestStateSecurity(
+            keys=_state_keys(settings), bind_principal=_principal
+        ),
+        subscriptions=False,  # nothing that could be listened to yet; an open stream delays a stop
+        middleware=[refuse_unknown(_names(tools))],
+    )
+
+
+def _names(tools: list[Contract]) -> frozenset[str]:
+    return frozenset(tool.name for tool in tools)
+
+
+def _transport(server: MCPServer[App], *, as_json: bool) -> StreamableHTTPSessionManager:
+    # What these settings guard has been checked at the edge, before the token was.
+    server.streamable_http_app(stateless_http=True, json_response=as_json, host="0.0.0.0")  # noqa: S104  # binds nothing; turns the SDK's own Host check off
+    return server.session_manager
+
+
+def _state_keys(settings: Settings) -> list[bytes]:
+    """Derive the keys that every process of this deployment seals request state with."""
+    ring = settings.vault_keys.get_secret_value().split(",")
+    return [
+        HKDF(SHA256(), 32, salt=None, info=b"holdfast request state").derive(key.strip().encode())
+        for key in ring
+        if key.strip()
+    ]
+
+
+def _principal(_: object) -> str | None:
+    caller = CALLING.get()
+    return caller.subject_id if caller else None

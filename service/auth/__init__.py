@@ -1,0 +1,1 @@
+"""Who is calling: a token is shown to the Hub, and what it says is believed for a minute."""

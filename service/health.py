@@ -1,0 +1,43 @@
+"""Is the process alive, and can it do its work? For supervisors and load balancers."""
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from schema.errors import Unavailable
+from service.context import App
+
+_WORKERS: Final = """
+SELECT count(DISTINCT application_name) FROM pg_stat_activity
+ WHERE datname = current_database() AND application_name LIKE 'holdfast-worker%'
+"""
+
+
+async def live(_: Request) -> Response:
+    """Say that the process runs."""
+    return PlainTextResponse("ok")
+
+
+async def ready(request: Request) -> Response:
+    """Say whether calls can be served; without Redis they can, and workers hear of them later."""
+    app: App = request.app.state.app
+    try:
+        revision = await app.ground.revision()
+        async with app.ground.transaction() as tx:
+            workers: int = await tx.fetchval(_WORKERS)
+    except Unavailable as error:
+        return JSONResponse({"status": "unavailable", "error": str(error)}, 503)
+    redis = await app.doorbell.answers()
+    return JSONResponse(
+        {
+            "status": "ready" if redis else "degraded",
+            "revision": revision,
+            "redis": redis,
+            "workers": workers,
+        }
+    )
+
+
+ROUTES: Final = [Route("/health/live", live), Route("/health/ready", ready)]

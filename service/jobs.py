@@ -1,0 +1,197 @@
+"""What can a caller do with jobs, apart from how they ask for it?
+
+Everything takes the caller first or second, so that "whose?" cannot be forgotten. A job of somebody
+else's is not found, with the same words as one that does not exist.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from schema import handles, lifecycle, logbook, queries
+from schema.database import Transaction
+from schema.errors import Conflict, HoldfastError, NotFound
+from schema.handles import Kind
+from schema.job import JobKind, JobState, Reason
+from schema.logbook import Line
+from schema.queries import JobStatus
+from service import wording
+from service.context import App, Caller
+from service.views import HandleError, JobsView, JobView, ResultView
+
+_EVIDENT: Final = frozenset({Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT})
+"""Failures whose cause is likely to stand at the end of the log."""
+_TAIL: Final = 20
+_CUT: Final = " … [cut]"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A job to be launched; `spec` has been checked."""
+
+    kind: JobKind
+    title: str
+    spec: dict[str, Any]
+    labels: dict[str, str]
+    workspace_id: str | None
+    idempotency_key: str | None
+
+
+async def launch(app: App, caller: Caller, request: Request) -> JobView:
+    """Put a job in the queue, durably, then wake a worker."""
+    async with app.ground.transaction() as tx:
+        job = await lifecycle.submit(
+            tx,
+            subject_id=caller.subject_id,
+            kind=request.kind,
+            namespace=caller.name,
+            title=request.title,
+            spec=request.spec,
+            labels=request.labels,
+            workspace_id=await find_workspace(tx, caller, request.workspace_id),
+            idempotency_key=request.idempotency_key,
+        )
+        view = await look(tx, app, caller, handles.write(Kind.JOB, job.id))
+    await app.wake(view.job_id)
+    return view
+
+
+async def look(tx: Transaction, app: App, caller: Caller, handle: str) -> JobView:
+    """Show one job, with the end of its log if that tells why it failed."""
+    return await _show(tx, app, await find(tx, caller, handle))
+
+
+async def look_each(tx: Transaction, app: App, caller: Caller, wanted: list[str]) -> JobsView:
+    """Show several jobs; a wrong handle among them spoils only itself."""
+    jobs: list[JobView] = []
+    errors: list[HandleError] = []
+    for handle in dict.fromkeys(wanted):
+        try:
+            jobs.append(await look(tx, app, caller, handle))
+        except HoldfastError as error:
+            if len(wanted) == 1:
+                raise
+            errors.append(HandleError(job_id=handle, code=error.code, message=str(error)))
+    return JobsView(jobs=jobs, errors=errors)
+
+
+async def cancel(app: App, caller: Caller, handle: str) -> tuple[JobView, bool]:
+    """Call a job off; also say whether it is cancelled, rather than finished otherwise."""
+    async with app.ground.transaction() as tx:
+        status = await find(tx, caller, handle)
+        called_off = await lifecycle.cancel(tx, status.id, subject_id=caller.subject_id)
+        view = await look(tx, app, caller, handle)
+    if called_off:
+        await app.wake(view.job_id)
+    return view, view.state is JobState.CANCELLED
+
+
+async def read_log(
+    tx: Transaction, caller: Caller, handle: str, *, cursor: int, tail: int | None, limit: int
+) -> tuple[JobStatus, list[Line], int, int]:
+    """Return a job, lines of its log, the number of the first of them, and how many there are."""
+    status = await find(tx, caller, handle)
+    length = await logbook.length(tx, caller.subject_id, status.id)
+    start = min(cursor, length) if tail is None else max(0, length - tail)
+    lines = await logbook.read(tx, caller.subject_id, status.id, start=start, limit=limit)
+    return status, lines, start, length
+
+
+def within(lines: list[Line], max_bytes: int) -> list[Line]:
+    """Return the first lines that fit; one that alone does not is cut, so that reading goes on."""
+    fitting: list[Line] = []
+    left = max_bytes
+    for line in lines:
+        size = len(line.text.encode()) + 1
+        if size > left:
+            break
+        fitting.append(line)
+        left -= size
+    if lines and not fitting:
+        cut = lines[0].text.encode()[:max_bytes].decode(errors="ignore")
+        fitting = [Line(lines[0].number, cut + _CUT)]
+    return fitting
+
+
+async def result(tx: Transaction, caller: Caller, handle: str) -> ResultView:
+    """Show what a finished job left behind.
+
+    Raises:
+        Conflict: it has not finished.
+    """
+    status = await find(tx, caller, handle)
+    if status.finished_at is None:
+        raise Conflict(f"There is no result yet. {_situation(status)}")
+    return ResultView(
+        job_id=wording.handle_of(status),
+        kind=status.kind,
+        state=status.state,
+        reason=status.reason,
+        exit_code=status.exit_code,
+        summary=wording.summary(status),
+        next_step=_after_result(status),
+        result=await queries.result(tx, caller.subject_id, status.id),
+        log_tail=await _tail(tx, status) if status.kind is JobKind.HUB_JOB else None,
+    )
+
+
+async def find(tx: Transaction, caller: Caller, handle: str) -> JobStatus:
+    """Return the caller's job of that handle.
+
+    Raises:
+        Invalid: it is not a handle of a job.
+        NotFound: the caller has no such job.
+    """
+    status = await queries.status(tx, caller.subject_id, handles.read(Kind.JOB, handle))
+    if status is None:
+        raise NotFound("job", handle)
+    return status
+
+
+async def find_workspace(tx: Transaction, caller: Caller, handle: str | None) -> UUID | None:
+    """Return the id of the caller's workspace of that handle, if one is given.
+
+    Raises:
+        Invalid: it is not a handle of a workspace.
+        NotFound: the caller has no such workspace.
+    """
+    if handle is None:
+        return None
+    identity = handles.read(Kind.WORKSPACE, handle)
+    if await queries.workspace(tx, caller.subject_id, identity) is None:
+        raise NotFound("workspace", handle)
+    return identity
+
+
+def older_than(kind: Kind, cursor: str | None) -> UUID | None:
+    """Read a cursor: the handle of the last thing on the page before."""
+    return None if cursor is None else handles.read(kind, cursor)
+
+
+async def show_page(tx: Transaction, app: App, page: list[JobStatus]) -> list[JobView]:
+    """Show a page of jobs."""
+    return [await _show(tx, app, status) for status in page]
+
+
+async def _show(tx: Transaction, app: App, status: JobStatus) -> JobView:
+    evidence = await _tail(tx, status) if status.reason in _EVIDENT else None
+    return JobView.of(status, app.hub_url, evidence)
+
+
+async def _tail(tx: Transaction, status: JobStatus) -> list[str]:
+    length = await logbook.length(tx, status.subject_id, status.id)
+    start = max(0, length - _TAIL)
+    lines = await logbook.read(tx, status.subject_id, status.id, start=start, limit=_TAIL)
+    return [wording.shorten(line.text, 500) for line in lines]
+
+
+def _situation(status: JobStatus) -> str:
+    return f"{wording.summary(status)} {wording.next_step(status)}"
+
+
+def _after_result(status: JobStatus) -> str:
+    if status.state is JobState.SUCCEEDED and status.kind is JobKind.HUB_JOB:
+        return f'job_logs(job_id="{wording.handle_of(status)}") has everything it printed.'
+    if status.state is JobState.SUCCEEDED:
+        return "Nothing is left to do."
+    return wording.next_step(status)

@@ -1,0 +1,168 @@
+"""How does a tool of ours speak MCP? Strict arguments, short schemas, failures a model can act on.
+
+The only module that builds on what mcp 2.3.0 leaves open without promising it: `Tool.run` may be
+overridden, `Tool.parameters` and `Tool.fn_metadata` may be replaced, and whatever escapes a tool
+arrives as the `__cause__` of a `ToolError`. A newer SDK is to be tried against tests/service.
+"""
+
+import json
+from collections.abc import Callable
+from inspect import cleandoc
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+import structlog
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS, CallToolResult, TextContent, ToolAnnotations
+from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
+from typing_extensions import override
+
+from schema.errors import HoldfastError, Invalid
+from service.arguments import expect_storable, explain
+from service.wording import advice
+
+READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+MAKES: Final = ToolAnnotations(
+    read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
+)
+NAMES: Final = ToolAnnotations(
+    read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+)
+STOPS: Final = ToolAnnotations(
+    read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
+)
+_ERROR: Final = "holdfast/error"
+_NOISE: Final = frozenset({"title"})
+"""pydantic repeats every name in another case."""
+
+log = structlog.stdlib.get_logger()
+
+
+def told(sentence: str, view: BaseModel, detail: str = "") -> CallToolResult:
+    """Answer a call: words for the model, and the same as an object for programs."""
+    return CallToolResult(
+        content=[TextContent(type="text", text=text) for text in (sentence, detail) if text],
+        structured_content=view.model_dump(mode="json"),
+    )
+
+
+class Contract(Tool):
+    """A tool that refuses what it does not know, and says what it refuses in a sentence."""
+
+    example: dict[str, Any] = Field(exclude=True, default_factory=dict)
+    """The shortest correct arguments."""
+
+    @override
+    async def run(
+        self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
+    ) -> Any:
+        """Carry the call out; whatever is expected to go wrong becomes an answer."""
+        try:
+            expect_storable(arguments)
+            return await super().run(arguments, context, convert_result)
+        except HoldfastError as failure:
+            return self._refuse(failure)
+        except ToolError as error:
+            if (expected := self._expected(error)) is None:
+                raise
+            return self._refuse(expected)
+
+    def _expected(self, error: ToolError) -> HoldfastError | None:
+        cause = error.__cause__
+        if isinstance(cause, HoldfastError):
+            return cause
+        if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
+            return explain(cause, known=self.fn_metadata.arg_model.model_fields)
+        return None
+
+    def _refuse(self, failure: HoldfastError) -> CallToolResult:
+        log.info("tool.refused", tool=self.name, code=failure.code)
+        text = f"{failure} {advice(failure)}".strip()
+        if isinstance(failure, Invalid):
+            text += f" A correct call: {self.name} {json.dumps(self.example)}"
+        # No structured content: the v1 TypeScript SDK holds even an error's to the output schema.
+        return CallToolResult(
+            content=[TextContent(type="text", text=text)],
+            is_error=True,
+            _meta={_ERROR: {"code": failure.code, "message": str(failure)}},
+        )
+
+
+def contract(
+    function: Callable[..., Any], title: str, hints: ToolAnnotations, **example: Any
+) -> Contract:
+    """Make a tool of a function; its docstring is what the model reads."""
+    made = Contract.from_function(
+        function, title=title, description=cleandoc(function.__doc__ or ""), annotations=hints
+    )
+    assert isinstance(made, Contract)  # noqa: S101  # the SDK says Tool, and makes what it is called on
+    accepted, shown = made.fn_metadata.arg_model, made.fn_metadata.output_model
+    accepted.model_config["extra"] = "forbid"
+    accepted.model_rebuild(force=True)
+    made.parameters = _terse(accepted.model_json_schema(by_alias=True), drop=_NOISE)
+    made.fn_metadata = _Metadata(
+        arg_model=accepted,
+        output_model=shown,
+        output_schema=_terse(
+            TypeAdapter(shown).json_schema(mode="serialization"), drop=_NOISE | {"description"}
+        ),
+    )
+    made.example = example
+    return made
+
+
+class _Metadata(FuncMetadata):
+    @override
+    def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Unpack JSON that a client wrote into a string, unless the string may be what is meant.
+
+        The SDK unpacks `"null"` or `'{"a": 1}'` even where a text such as a prompt is expected.
+        """
+        unpacked = super().pre_parse_json(data)
+        for name, value in data.items():
+            field = self.arg_model.model_fields.get(name)
+            if field is None or not isinstance(value, str):
+                continue
+            shapes = _shapes(field.annotation)
+            if str in shapes and not (isinstance(unpacked[name], list) and list in shapes):
+                unpacked[name] = value
+        return unpacked
+
+
+def _shapes(annotation: object) -> set[object]:
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else [annotation]
+    bare = [get_args(each)[0] if get_origin(each) is Annotated else each for each in members]
+    return {get_origin(member) or member for member in bare}
+
+
+def _terse(schema: dict[str, Any], *, drop: frozenset[str]) -> dict[str, Any]:
+    """Leave out words that say nothing to a client; the list of tools is in every conversation."""
+    return {
+        # Below $defs the words are our own docstrings, written for readers of the code.
+        key: _terse_inside(value, drop | {"description"} if key == "$defs" else drop)
+        for key, value in schema.items()
+        if not (key in drop and isinstance(value, str))
+    }
+
+
+def _terse_inside(value: JsonValue, drop: frozenset[str]) -> JsonValue:
+    if isinstance(value, list):
+        return [_terse_inside(item, drop) for item in value]
+    return _terse(value, drop=drop) if isinstance(value, dict) else value
+
+
+def refuse_unknown(known: frozenset[str]) -> Any:
+    """Answer a call of a tool that is not `known` as the specification says, with -32602."""
+
+    async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        name = (ctx.params or {}).get("name")
+        if ctx.method == "tools/call" and isinstance(name, str) and name not in known:
+            raise MCPError(INVALID_PARAMS, f"Unknown tool: {name}")
+        return await call_next(ctx)
+
+    return middleware

@@ -1,0 +1,151 @@
+"""The tools that watch jobs, read what they left behind, and call them off."""
+
+from typing import Annotated
+
+from mcp_types import CallToolResult
+from pydantic import BeforeValidator, Field
+
+from schema import queries
+from schema.errors import Invalid
+from schema.handles import Kind
+from schema.job import JobKind, JobState
+from schema.queries import Filter
+from schema.spec import Labels
+from service import jobs
+from service.context import ActorDep, AppDep, CallerDep
+from service.sdk import READS, STOPS, Contract, contract, told
+from service.views import JobPage, JobsView, JobView, LogView, ResultView
+
+
+def _listed(given: object) -> object:
+    return [given] if isinstance(given, str) else given
+
+
+JobId = Annotated[str, Field(description="A handle, job_…, from a launch or from list_jobs.")]
+JobIds = Annotated[
+    list[str],
+    BeforeValidator(_listed, json_schema_input_type=list[str] | str),
+    Field(min_length=1, max_length=50, description="One handle, or up to 50."),
+]
+States = Annotated[
+    list[JobState], BeforeValidator(_listed, json_schema_input_type=list[JobState] | JobState)
+]
+Bytes = Annotated[int, Field(ge=256, le=200_000, description="At most so much text.")]
+
+
+async def job_status(
+    job_ids: JobIds, *, app: AppDep, caller: CallerDep
+) -> Annotated[CallToolResult, JobsView]:
+    """Show where jobs stand, at once.
+
+    Call it again after poll_after_seconds, until that is null: then nothing will change any more.
+    Of several handles, those that name no job of yours come back under errors. A failed command
+    comes with the last lines of its log.
+    """
+    async with app.ground.transaction() as tx:
+        view = await jobs.look_each(tx, app, caller, job_ids)
+    lines = [f"{job.job_id}: {job.summary} {job.next_step}" for job in view.jobs]
+    lines += [error.message for error in view.errors]
+    return told("\n".join(lines), view)
+
+
+async def list_jobs(
+    workspace_id: str | None = None,
+    state: States | None = None,
+    kind: JobKind | None = None,
+    labels: Labels | None = None,
+    cursor: str | None = None,
+    limit: Annotated[int, Field(ge=1, le=100)] = 10,
+    *,
+    app: AppDep,
+    caller: CallerDep,
+) -> Annotated[CallToolResult, JobPage]:
+    """List your jobs, the newest first, from whichever client they were launched.
+
+    This is how to find a job whose handle you no longer have; never launch it again for that.
+    All filters must hold; a job has every label given. Pass next_cursor as cursor for older ones.
+    """
+    before = jobs.older_than(Kind.JOB, cursor)
+    async with app.ground.transaction() as tx:
+        group = await jobs.find_workspace(tx, caller, workspace_id)
+        chosen = Filter(group, state, kind, labels or {})
+        found = await queries.page(tx, caller.subject_id, chosen, before=before, limit=limit + 1)
+        shown = await jobs.show_page(tx, app, found[:limit])
+    more = shown[-1].job_id if len(found) > limit else None
+    lines = [f"{job.job_id} {job.state}: {job.title}" for job in shown]
+    return told(_counted(len(shown), more), JobPage(jobs=shown, next_cursor=more), "\n".join(lines))
+
+
+async def cancel_job(
+    job_id: JobId, *, app: AppDep, caller: ActorDep
+) -> Annotated[CallToolResult, JobView]:
+    """Call a job off, for good.
+
+    It is cancelled at once; what runs at Hugging Face is stopped within seconds. While upstream
+    is "stopping" it may still cost money: poll job_status until it is "stopped". Cancelling twice
+    is harmless, and a job that has finished stays as it is.
+    """
+    view, cancelled = await jobs.cancel(app, caller, job_id)
+    prefix = "" if cancelled else "Nothing was changed, for it had already finished. "
+    return told(f"{prefix}{view.summary} {view.next_step}", view)
+
+
+async def job_logs(
+    job_id: JobId,
+    cursor: Annotated[int, Field(ge=0, le=2**53, description="Start at this line.")] = 0,
+    tail: Annotated[int | None, Field(ge=1, le=2000, description="Only the last lines.")] = None,
+    limit: Annotated[int, Field(ge=1, le=2000)] = 200,
+    max_bytes: Bytes = 16_000,
+    *,
+    app: AppDep,
+    caller: CallerDep,
+) -> Annotated[CallToolResult, LogView]:
+    """Read what a job printed, in order; kept as long as the job, also when the Hub forgets it.
+
+    Give next_cursor as cursor to read on, or tail instead of cursor for the end. complete is true
+    once nothing can follow. An inference call prints nothing: see job_result.
+    """
+    if tail is not None and cursor:
+        raise Invalid("cursor and tail exclude each other; give one of them.")
+    async with app.ground.transaction() as tx:
+        status, lines, start, length = await jobs.read_log(
+            tx, caller, job_id, cursor=cursor, tail=tail, limit=limit
+        )
+    view = LogView.of(status, jobs.within(lines, max_bytes), start=start, length=length)
+    count = len(view.lines)
+    sentence = f"Lines {start} to {view.next_cursor - 1}" if count else "No lines"
+    text = "\n".join(line.text for line in view.lines)
+    return told(f"{sentence} of {length}. {view.next_step}", view, text)
+
+
+async def job_result(
+    job_id: JobId, *, app: AppDep, caller: CallerDep
+) -> Annotated[CallToolResult, ResultView]:
+    """Collect what a finished job left behind: a call's answer, or how a command ended.
+
+    It can be collected as often as you like, from any client, as long as the job is kept. A job
+    that has not finished is an error that says when to ask again.
+    """
+    async with app.ground.transaction() as tx:
+        view = await jobs.result(tx, caller, job_id)
+    answer = str((view.result or {}).get("text") or "")
+    return told(f"{view.summary} {view.next_step}", view, answer or "\n".join(view.log_tail or []))
+
+
+def _counted(shown: int, more: str | None) -> str:
+    if not shown:
+        return "No job of yours matches."
+    following = f' There are older ones: cursor="{more}".' if more else ""
+    return f"{shown} job{'s' if shown > 1 else ''}, the newest first.{following}"
+
+
+def contracts() -> list[Contract]:
+    """Publish these tools."""
+    handle = "job_01krz4c0s0e5xv4k6w2q8ntb7m"
+    return [
+        contract(job_status, "Job status", READS, job_ids=[handle]),
+        contract(list_jobs, "List jobs", READS, state=["queued", "running"], limit=10),
+        contract(job_logs, "Job log", READS, job_id=handle, tail=50),
+        contract(job_result, "Job result", READS, job_id=handle),
+        contract(cancel_job, "Cancel a job", STOPS, job_id=handle),
+    ]

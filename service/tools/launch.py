@@ -1,0 +1,143 @@
+"""The tools that begin work; they answer as soon as it can no longer be lost."""
+
+import shlex
+from typing import Annotated, Any, TypeVar
+
+from mcp_types import CallToolResult
+from pydantic import Field, ValidationError
+
+from schema.job import JobKind
+from schema.spec import HubJobSpec, InferenceSpec, Labels, Message, Spec
+from service import jobs
+from service.arguments import explain
+from service.context import ActorDep, AppDep
+from service.jobs import Request
+from service.sdk import MAKES, Contract, contract, told
+from service.views import JobView
+from service.wording import shorten
+
+S = TypeVar("S", bound=Spec)
+
+_TITLE = 80
+
+Timeout = Annotated[int | float | str, Field(description='Seconds, or "90m", "1h30m".')]
+Name = Annotated[str | None, Field(min_length=1, max_length=200, description="For people.")]
+Key = Annotated[
+    str | None,
+    Field(min_length=1, max_length=200, description="The same key and request: the same job."),
+]
+Group = Annotated[str | None, Field(description="A handle, ws_…, from create_workspace.")]
+
+
+async def launch_job(
+    image: Annotated[str, Field(description="A Docker image.")],
+    command: Annotated[
+        list[str] | str, Field(description="What runs in it; no shell, unless you call one.")
+    ],
+    flavor: Annotated[str, Field(description="Hardware, such as cpu-basic, a10g-small.")] = (
+        "cpu-basic"
+    ),
+    timeout: Timeout = "30m",  # noqa: ASYNC109  # how long the job may run, not this call
+    env: Annotated[dict[str, str] | None, Field(description="Readable by others; no secrets.")] = (
+        None
+    ),
+    labels: Labels | None = None,
+    name: Name = None,
+    workspace_id: Group = None,
+    idempotency_key: Key = None,
+    *,
+    app: AppDep,
+    caller: ActorDep,
+) -> Annotated[CallToolResult, JobView]:
+    """Run a command in a container on Hugging Face Jobs, paid by your account there.
+
+    Answers at once with a handle; the job goes on whatever becomes of this client or server. Poll
+    job_status with it after poll_after_seconds; then job_logs and job_result. Never launch again
+    because you lost track: list_jobs has every job. Its disk is lost at the end, so let the
+    command upload what is to be kept. Handle, log and result are kept for {retention} after it
+    has finished. Pass an idempotency_key if you may have to repeat the call.
+    """
+    spec = _checked(
+        HubJobSpec, image=image, command=command, flavor=flavor, timeout=timeout, env=env or {}
+    )
+    title = shorten(name or f"{spec.image}: {shlex.join(spec.command)}", _TITLE)
+    request = Request(
+        JobKind.HUB_JOB, title, spec.stored(), labels or {}, workspace_id, idempotency_key
+    )
+    view = await jobs.launch(app, caller, request)
+    return told(f"{view.job_id}: {view.summary} {view.next_step}", view)
+
+
+async def launch_inference(
+    model: Annotated[str, Field(description="A model's id at the Hub.")],
+    inputs: Annotated[
+        str | Annotated[list[Message], Field(min_length=1)],
+        Field(description="A prompt, or the messages of a chat."),
+    ],
+    task: Annotated[str, Field(description="Only chat-completion so far.")] = "chat-completion",
+    parameters: Annotated[
+        dict[str, Any] | None, Field(description="Such as max_tokens, temperature.")
+    ] = None,
+    provider: Annotated[str | None, Field(description="An Inference Provider, or any.")] = None,
+    timeout: Timeout = "10m",  # noqa: ASYNC109  # how long the call may take, not this one
+    labels: Labels | None = None,
+    name: Name = None,
+    workspace_id: Group = None,
+    idempotency_key: Key = None,
+    *,
+    app: AppDep,
+    caller: ActorDep,
+) -> Annotated[CallToolResult, JobView]:
+    """Have a model at Inference Providers answer, paid by your account there.
+
+    Answers at once with a handle, and the model's answer becomes the job's result: poll job_status
+    after poll_after_seconds, then call job_result. The call is sent once; if its answer is lost,
+    the job fails as outcome_unknown and is not repeated behind your back. The result is kept for
+    {retention}. Pass an idempotency_key if you may have to repeat this.
+    """
+    messages = [Message(role="user", content=inputs)] if isinstance(inputs, str) else inputs
+    spec = _checked(
+        InferenceSpec,
+        task=task,
+        model=model,
+        messages=messages,
+        parameters=parameters or {},
+        provider=provider,
+        timeout=timeout,
+    )
+    title = shorten(name or f"{model}: {messages[-1].content}", _TITLE)
+    request = Request(
+        JobKind.INFERENCE, title, spec.stored(), labels or {}, workspace_id, idempotency_key
+    )
+    view = await jobs.launch(app, caller, request)
+    return told(f"{view.job_id}: {view.summary} {view.next_step}", view)
+
+
+def _checked(shape: type[S], **given: Any) -> S:
+    try:
+        return shape.model_validate(given)
+    except ValidationError as error:
+        raise explain(error) from None
+
+
+def contracts(retention: str) -> list[Contract]:
+    """Publish these tools."""
+    made = [
+        contract(
+            launch_job,
+            "Launch a job",
+            MAKES,
+            image="python:3.12",
+            command=["python", "-c", "print(1)"],
+        ),
+        contract(
+            launch_inference,
+            "Ask a model",
+            MAKES,
+            model="meta-llama/Llama-3.3-70B-Instruct",
+            inputs="Name three rivers.",
+        ),
+    ]
+    for each in made:
+        each.description = each.description.format(retention=retention)
+    return made

@@ -1,0 +1,230 @@
+"""What are clients shown? Rows never leave the process; views do."""
+
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from schema import handles
+from schema.handles import Kind
+from schema.job import JobKind, JobState, Reason
+from schema.logbook import Line
+from schema.queries import JobStatus, Upstream, WorkspaceSummary
+from schema.subject import Hold
+from schema.workspace import Workspace
+from service import wording
+
+
+class View(BaseModel):
+    """Base of everything shown."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class JobView(View):
+    """A job."""
+
+    job_id: str
+    kind: JobKind
+    state: JobState
+    reason: Reason | None
+    hold: Hold | None
+    """Why it does not move for now."""
+    version: int
+    """Grows with every change."""
+    title: str
+    summary: str
+    next_step: str
+    poll_after_seconds: int | None
+    """None: nothing more will change."""
+    namespace: str
+    """The account that runs it, and pays."""
+    workspace_id: str | None
+    labels: dict[str, str]
+    attempt: int
+    upstream: Upstream
+    """What exists at Hugging Face."""
+    stage: str | None
+    """What Hugging Face calls its state."""
+    exit_code: int | None
+    message: str | None
+    """What Hugging Face said about it."""
+    log_tail: list[str] | None
+    """Last lines of a failed command."""
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    status_as_of: datetime
+    url: str | None
+    """Its page at Hugging Face."""
+
+    @classmethod
+    def of(cls, status: JobStatus, hub_url: str, log_tail: list[str] | None = None) -> Self:
+        """Show a job."""
+        wait = wording.poll_after(status)
+        workspace_id = status.workspace_id
+        return cls(
+            job_id=wording.handle_of(status),
+            kind=status.kind,
+            state=status.state,
+            reason=status.reason,
+            hold=None if wait is None else status.hold,
+            version=status.version,
+            title=status.title,
+            summary=wording.summary(status),
+            next_step=wording.next_step(status),
+            poll_after_seconds=None if wait is None else round(wait.total_seconds()),
+            namespace=status.namespace,
+            workspace_id=workspace_id and handles.write(Kind.WORKSPACE, workspace_id),
+            labels=status.labels,
+            attempt=status.attempt,
+            upstream=status.upstream,
+            stage=status.stage,
+            exit_code=status.exit_code,
+            message=status.message,
+            log_tail=log_tail,
+            created_at=status.created_at,
+            started_at=status.started_at,
+            finished_at=status.finished_at,
+            status_as_of=_as_of(status),
+            url=_url(status, hub_url),
+        )
+
+
+class HandleError(View):
+    """Why one of several jobs cannot be shown."""
+
+    job_id: str
+    code: str
+    message: str
+
+
+class JobsView(View):
+    """The jobs that were asked for, and the handles that name none."""
+
+    jobs: list[JobView]
+    errors: list[HandleError]
+
+
+class JobPage(View):
+    """Jobs, the newest first."""
+
+    jobs: list[JobView]
+    next_cursor: str | None
+    """Pass as cursor for older ones."""
+
+
+class LogLine(View):
+    """One line of a log; numbers start at 0 and have no gaps."""
+
+    number: int
+    text: str
+
+
+class LogView(View):
+    """A stretch of a job's log."""
+
+    job_id: str
+    state: JobState
+    lines: list[LogLine]
+    length: int
+    """Lines kept so far."""
+    next_cursor: int
+    """The number of the line after these."""
+    complete: bool
+    """Nothing follows, now or later."""
+    next_step: str
+
+    @classmethod
+    def of(cls, status: JobStatus, lines: list[Line], *, start: int, length: int) -> Self:
+        """Show lines from number `start` on."""
+        job_id, after = wording.handle_of(status), start + len(lines)
+        wait = wording.poll_after(status)
+        again = f'Call job_logs(job_id="{job_id}", cursor={after})'
+        if after < length:
+            following = f"{again} for the lines that follow."
+        elif wait is not None:
+            following = f"{again} in {wait.total_seconds():.0f}s for what is written by then."
+        else:
+            following = wording.next_step(status)
+        return cls(
+            job_id=job_id,
+            state=status.state,
+            lines=[LogLine(number=line.number, text=line.text) for line in lines],
+            length=length,
+            next_cursor=after,
+            complete=after >= length and wait is None,
+            next_step=following,
+        )
+
+
+class ResultView(View):
+    """What a finished job left behind."""
+
+    job_id: str
+    kind: JobKind
+    state: JobState
+    reason: Reason | None
+    exit_code: int | None
+    summary: str
+    next_step: str
+    result: dict[str, Any] | None
+    """An inference call's answer."""
+    log_tail: list[str] | None
+    """The last lines a command printed."""
+
+
+class WorkspaceView(View):
+    """A named group of jobs."""
+
+    workspace_id: str
+    name: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, workspace: Workspace, **more: Any) -> Self:
+        """Show a workspace."""
+        return cls(
+            workspace_id=handles.write(Kind.WORKSPACE, workspace.id),
+            name=workspace.name,
+            created_at=workspace.created_at,
+            **more,
+        )
+
+
+class MadeWorkspaceView(WorkspaceView):
+    """A workspace that was asked for."""
+
+    created: bool
+    """False if it was there already."""
+
+
+class CountedWorkspaceView(WorkspaceView):
+    """A workspace and how many jobs it holds."""
+
+    jobs: int
+    open_jobs: int
+
+    @classmethod
+    def counted(cls, workspace: WorkspaceSummary) -> Self:
+        """Show a workspace with its counts."""
+        return cls.of(workspace, jobs=workspace.jobs, open_jobs=workspace.open_jobs)
+
+
+class WorkspacePage(View):
+    """Workspaces, the newest first."""
+
+    workspaces: list[CountedWorkspaceView]
+    next_cursor: str | None
+    """Pass as cursor for older ones."""
+
+
+def _as_of(status: JobStatus) -> datetime:
+    watched = status.upstream in (Upstream.LIVE, Upstream.STOPPING)
+    return status.seen_at if watched and status.seen_at is not None else status.read_at
+
+
+def _url(status: JobStatus, hub_url: str) -> str | None:
+    if status.remote_id is None:
+        return None
+    return f"{hub_url}/jobs/{status.namespace}/{status.remote_id}"

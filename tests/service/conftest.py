@@ -1,0 +1,39 @@
+"""Fixtures of the service's tests: the service on a port, and the Hub it asks who is calling."""
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+
+from schema.settings import Settings
+from service.app import create_app
+from tests.service.stand_in import Whoami, serving, whoami_server
+
+Start = Callable[..., AbstractContextManager[str]]
+
+
+@pytest.fixture
+def hub() -> Generator[Whoami]:
+    """A Hub that knows Ada, Bob, and a token of Ada's that may only read."""
+    with whoami_server() as whoami:
+        yield whoami
+
+
+@pytest.fixture
+def start(settings: Callable[..., Settings], hub: Whoami) -> Start:
+    """Start a service; keyword arguments override its settings."""
+
+    @contextmanager
+    def run(**overrides: Any) -> Generator[str]:
+        with serving(create_app(settings(**{"hub_url": hub.url, **overrides}))) as url:
+            yield url
+
+    return run
+
+
+@pytest.fixture
+def service(start: Start) -> Generator[str]:
+    """The URL of a service."""
+    with start() as url:
+        yield url

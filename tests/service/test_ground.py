@@ -1,0 +1,34 @@
+"""The database as the tools stand on it."""
+
+import anyio
+import pytest
+
+from schema.database import Database
+from service.ground import Ground, WrongRevision
+
+
+async def test_a_client_who_goes_away_does_not_cut_a_transaction_in_half(
+    database: Database,
+) -> None:
+    """Over SSE a disconnect cancels the tool; what it began to write is written."""
+    with anyio.CancelScope() as scope:
+        async with Ground(database).transaction() as tx:
+            scope.cancel()
+            await tx.execute("INSERT INTO subject (id, name) VALUES ('a', 'ada')")
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT name FROM subject") == "ada"
+
+
+async def test_the_revision_is_trusted_once_it_was_right(database: Database) -> None:
+    """A call does not pay for a question whose answer only a migration changes."""
+    ground = Ground(database)
+    async with ground.transaction():
+        pass
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE alembic_version SET version_num = 'future'")
+
+    async with ground.transaction() as tx:
+        assert await tx.fetchval("SELECT 1") == 1
+    with pytest.raises(WrongRevision, match="revision future"):
+        await ground.revision()

@@ -1,0 +1,87 @@
+"""What a supervisor is told, and what works while a part is missing."""
+
+import httpx2
+import pytest
+
+from schema import revisions
+from schema.database import Database
+from tests.service.conftest import Start
+from tests.service.stand_in import call, calling, refusal, shown, text
+
+
+async def health(url: str, what: str = "ready") -> httpx2.Response:
+    """Ask for the health of a service."""
+    async with httpx2.AsyncClient() as http:
+        return await http.get(f"{url}/health/{what}")
+
+
+@pytest.fixture
+async def outdated(database: Database) -> str:
+    """A database that somebody forgot to migrate."""
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE alembic_version SET version_num = '0001'")
+    return "0001"
+
+
+async def test_a_complete_service_is_ready(service: str, database_url: str) -> None:
+    """Ready counts the workers it sees, since without one nothing is carried out."""
+    application = "holdfast-worker somewhere:1"
+    async with Database(database_url, application=application) as worker, worker.transaction():
+        response = await health(service)
+
+    assert response.json() == {
+        "status": "ready",
+        "revision": revisions.head(),
+        "redis": True,
+        "workers": 1,
+    }
+
+
+async def test_without_redis_a_service_is_degraded_but_serves(start: Start) -> None:
+    """A load balancer must not take a service away for a lost doorbell."""
+    with start(HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
+        response = await health(url)
+
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+
+
+async def test_without_a_database_a_service_is_alive_but_not_ready(start: Start) -> None:
+    """Restarting the process would not bring the database back."""
+    with start(HOLDFAST_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none") as url:
+        alive, ready = await health(url, "live"), await health(url)
+        async with calling(url) as client:
+            tools = (await client.list_tools()).tools
+        answer = await call(url, "launch_job", image="python:3.12", command="true")
+
+    assert (alive.status_code, ready.status_code) == (200, 503)
+    assert tools
+    assert refusal(answer)["code"] == "Unavailable"
+
+
+async def test_on_the_wrong_revision_nothing_is_served_and_the_reason_is_said(
+    start: Start, outdated: str
+) -> None:
+    """Old code on a new database, or the reverse, would write what the other cannot read."""
+    with start() as url:
+        response = await health(url)
+        answer = await call(url, "list_jobs")
+
+    assert response.status_code == 503
+    assert f"revision {outdated} and this service needs" in response.json()["error"]
+    assert refusal(answer)["code"] == "Unavailable"
+    assert "holdfast migrate" in text(answer)
+
+
+async def test_a_service_serves_as_soon_as_its_database_is_migrated(
+    start: Start, database: Database, outdated: str
+) -> None:
+    """Starting things in the wrong order needs no second start."""
+    with start() as url:
+        before = await health(url)
+        async with database.transaction() as tx:
+            await tx.execute("UPDATE alembic_version SET version_num = $1", revisions.head())
+        after = await health(url)
+        listed = await shown(url, "list_jobs", by="hf_bob")
+
+    assert (before.status_code, after.status_code) == (503, 200)
+    assert listed["jobs"] == []

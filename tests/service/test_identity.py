@@ -1,0 +1,169 @@
+"""Who is calling, how long that is believed, and what is kept of their token."""
+
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import pytest
+from pydantic import BaseModel
+
+from schema import credentials
+from schema.database import Database
+from schema.vault import Vault
+from service.auth.cache import Cache, Kept
+from tests.service.stand_in import ADA, BOB, Whoami, call, person, post, refusal, shown
+
+
+class Oracle(BaseModel):
+    """Counts how often it is asked."""
+
+    asked: int = 0
+    lifetime: timedelta = timedelta(minutes=1)
+
+    async def ask(self) -> Kept[int]:
+        """Answer how often."""
+        self.asked += 1
+        return Kept(self.asked, self.lifetime)
+
+
+async def test_callers_who_come_together_are_verified_by_one_question(
+    service: str, hub: Whoami
+) -> None:
+    """The Hub limits whoami strictly; a burst from one client is one question."""
+    async with anyio.create_task_group() as tasks:
+        for _ in range(10):
+            tasks.start_soon(post, service, "tools/list")
+    await post(service, "tools/list")
+
+    assert hub.asked == ["hf_ada"]
+
+
+async def test_a_question_under_way_is_not_asked_again() -> None:
+    """Whoever comes meanwhile waits for the answer, also if the first to ask goes away."""
+    cache: Cache[str] = Cache(size=10)
+    asked: list[str] = []
+    asking, release = anyio.Event(), anyio.Event()
+
+    async def ask() -> Kept[str]:
+        asked.append("whose?")
+        asking.set()
+        await release.wait()
+        return Kept("ada", timedelta(minutes=1))
+
+    answers: list[str] = []
+
+    async def get() -> None:
+        answers.append(await cache.get(b"t", ask))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(get)
+            await asking.wait()
+            await anyio.wait_all_tasks_blocked()
+            release.set()
+
+    assert (answers, asked) == (["ada"] * 5, ["whose?"])
+
+
+async def test_an_answer_is_forgotten_when_its_time_is_over() -> None:
+    """A revoked token is believed for a minute at most."""
+    cache: Cache[int] = Cache(size=10)
+    brief, long = Oracle(lifetime=timedelta(0)), Oracle()
+
+    assert [await cache.get(b"a", brief.ask) for _ in range(2)] == [1, 2]
+    assert [await cache.get(b"b", long.ask) for _ in range(2)] == [1, 1]
+
+
+async def test_only_the_latest_callers_are_remembered() -> None:
+    """Any number of made-up tokens fits into the same memory."""
+    cache: Cache[int] = Cache(size=2)
+    oracle = Oracle()
+
+    for key in (b"a", b"b", b"a", b"c", b"a", b"b"):
+        await cache.get(key, oracle.ask)
+
+    assert oracle.asked == 4
+
+
+async def test_a_callers_token_is_kept_sealed_for_their_jobs(
+    service: str, database: Database, vault: Vault
+) -> None:
+    """Workers act with the caller's own authority, long after the call; nobody else reads it."""
+    await post(service, "tools/list")
+
+    async with database.transaction() as tx:
+        lent = await credentials.lend(tx, vault, ADA)
+        row = await tx.fetchrow("SELECT * FROM credential")
+    assert lent is not None
+    assert lent.token.reveal() == "hf_ada"
+    assert row is not None
+    assert b"hf_ada" not in row["sealed"]
+
+
+async def test_a_read_only_token_is_not_kept(service: str, database: Database) -> None:
+    """It could do nothing for a job, and would push out one that can."""
+    await post(service, "tools/list", authorization="Bearer hf_reader")
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM credential") == 0
+
+
+async def test_a_renamed_person_keeps_their_jobs(service: str, hub: Whoami) -> None:
+    """Names can be changed and taken by others; rows belong to the id."""
+    job = await shown(service, "launch_job", image="python:3.12", command="true")
+    hub.answers["hf_new"] = person(ADA, "ada-lovelace")
+    hub.answers["hf_thief"] = person(BOB, "ada")
+
+    [view] = (await shown(service, "job_status", by="hf_new", job_ids=job["job_id"]))["jobs"]
+    stolen = await call(service, "job_status", by="hf_thief", job_ids=job["job_id"])
+
+    assert view["job_id"] == job["job_id"]
+    assert refusal(stolen)["code"] == "NotFound"
+
+
+async def test_an_expired_token_is_not_believed(service: str, hub: Whoami) -> None:
+    """Whatever the Hub's clock says to whoami, the expiry it states is the end."""
+    past = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+    hub.answers["hf_old"] = person(ADA, "ada", type="oauth", expiresAt=past)
+
+    assert (await post(service, "tools/list", authorization="Bearer hf_old")).status_code == 401
+
+
+async def test_a_token_is_believed_no_longer_than_it_lives(service: str, hub: Whoami) -> None:
+    """The minute is an upper bound, not a gift."""
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    hub.answers["hf_brief"] = person(ADA, "ada", type="oauth", expiresAt=soon.isoformat())
+    status = 200
+    with anyio.fail_after(10):
+        while status == 200:
+            response = await post(service, "tools/list", authorization="Bearer hf_brief")
+            status = response.status_code
+
+    assert status == 401
+    assert datetime.now(UTC) >= soon
+    assert hub.asked == ["hf_brief", "hf_brief"]
+
+
+@pytest.mark.parametrize("kind", ["org", "app"])
+async def test_holdfast_acts_for_people_only(service: str, hub: Whoami, kind: str) -> None:
+    """An organisation's legacy token says nothing about who is calling."""
+    hub.answers["hf_other"] = {"type": kind, "name": "acme"}
+
+    assert (await post(service, "tools/list", authorization="Bearer hf_other")).status_code == 401
+
+
+async def test_an_answer_that_cannot_be_read_lets_nobody_in(service: str, hub: Whoami) -> None:
+    """A subject is 24 hexadecimal digits, or it is not one."""
+    hub.answers["hf_odd"] = person("1; drop table job", "odd")
+
+    assert (await post(service, "tools/list", authorization="Bearer hf_odd")).status_code == 503
+
+
+async def test_a_known_wrong_token_is_not_asked_about_at_once_again(
+    service: str, hub: Whoami
+) -> None:
+    """A client in a loop does not use up the Hub's patience with us."""
+    for _ in range(3):
+        await post(service, "tools/list", authorization="Bearer hf_stale")
+
+    assert hub.asked == ["hf_stale"]

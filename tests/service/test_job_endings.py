@@ -1,0 +1,216 @@
+"""What the tools show of jobs that a worker has carried: logs, results, failures and cancels."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from schema import endings, handles, launches, lifecycle, logbook
+from schema.database import Database
+from schema.endings import Ending
+from schema.handles import Kind
+from schema.job import Job, JobKind, JobState, Reason
+from tests.conftest import JobFactory
+from tests.service.stand_in import ADA, call, refusal, shown, text
+
+REMOTE = "6a31d7ef5ff0a6cf94f9f8b9"
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Makes the moves of a worker."""
+
+    database: Database
+
+    async def bind(self, kind: JobKind = JobKind.HUB_JOB) -> UUID:
+        """Claim the one queued job, and bring its run into being."""
+        long = timedelta(minutes=5)
+        async with self.database.transaction() as tx:
+            [claim] = await launches.claim(tx, kind, limit=1, worker="w", lease=long, settle=long)
+            if kind is JobKind.INFERENCE:
+                await launches.begin(tx, claim.run_id, worker="w")
+            else:
+                await launches.bind(
+                    tx, claim.run_id, remote_id=REMOTE, stage="RUNNING", worker="w", look_again=long
+                )
+        return claim.run_id
+
+    async def log(self, run_id: UUID, *lines: str) -> None:
+        """Capture lines."""
+        async with self.database.transaction() as tx:
+            await logbook.append(tx, run_id, list(lines), already=0)
+
+    async def end(self, run_id: UUID, ending: Ending) -> None:
+        """See a run over."""
+        async with self.database.transaction() as tx:
+            await endings.end(tx, run_id, ending, worker="w")
+
+    async def answer(self, run_id: UUID, ending: Ending) -> None:
+        """Write down a call's answer."""
+        async with self.database.transaction() as tx:
+            await endings.answer(tx, run_id, ending, worker="w")
+
+
+@pytest.fixture
+def worker(database: Database) -> Worker:
+    """A worker on the test's database."""
+    return Worker(database)
+
+
+def handle_of(job: Job) -> str:
+    """Write the handle of a job."""
+    return handles.write(Kind.JOB, job.id)
+
+
+async def test_a_log_is_read_in_order_and_once_whatever_the_page(
+    service: str, make_job: JobFactory, worker: Worker
+) -> None:
+    """A cursor is the number of a line: nothing is skipped, nothing is repeated."""
+    handle = handle_of(await make_job())
+    written = [f"step {number}" for number in range(7)]
+    await worker.log(await worker.bind(), *written)
+
+    read: list[str] = []
+    page: dict[str, Any] = {"next_cursor": 0}
+    while len(read) < len(written):
+        page = await shown(service, "job_logs", job_id=handle, cursor=page["next_cursor"], limit=3)
+        read += [line["text"] for line in page["lines"]]
+
+    assert read == written
+    assert not page["complete"]
+    assert f"cursor={len(written)}" in page["next_step"]
+
+
+async def test_the_end_of_a_log_can_be_asked_for(
+    service: str, make_job: JobFactory, worker: Worker
+) -> None:
+    """Most questions about a log are about its end."""
+    handle = handle_of(await make_job())
+    await worker.log(await worker.bind(), "a", "b", "c")
+
+    answer = await call(service, "job_logs", job_id=handle, tail=2)
+    both = await call(service, "job_logs", job_id=handle, tail=2, cursor=1)
+
+    assert text(answer).endswith("b\nc")
+    assert "exclude each other" in text(both)
+
+
+async def test_a_log_never_answers_with_more_than_was_asked_for(
+    service: str, make_job: JobFactory, worker: Worker
+) -> None:
+    """A model's context is not flooded, and even a line without an end is got past."""
+    handle = handle_of(await make_job())
+    await worker.log(await worker.bind(), "x" * 5000, "y" * 200, "z" * 200)
+
+    first = await shown(service, "job_logs", job_id=handle, max_bytes=256)
+    second = await shown(service, "job_logs", job_id=handle, max_bytes=256, cursor=1)
+
+    assert [len(line["text"]) for line in first["lines"]] == [256 + len(" … [cut]")]
+    assert [line["text"][0] for line in second["lines"]] == ["y"]
+    assert second["next_cursor"] == 2
+
+
+async def test_a_failed_command_comes_with_the_end_of_its_log(
+    service: str, make_job: JobFactory, worker: Worker
+) -> None:
+    """The evidence is in the answer, not one more call away."""
+    handle = handle_of(await make_job())
+    run_id = await worker.bind()
+    await worker.log(run_id, *(f"line {number}" for number in range(30)), "KeyError: 'loss'")
+    await worker.end(run_id, Ending(JobState.FAILED, "ERROR", Reason.EXIT_NONZERO, "boom", 3))
+
+    [view] = (await shown(service, "job_status", job_ids=handle))["jobs"]
+
+    assert view["log_tail"][-1] == "KeyError: 'loss'"
+    assert len(view["log_tail"]) == 20
+    assert view["summary"].startswith("Failed: the command exited with code 3.")
+    assert view["poll_after_seconds"] is None
+
+
+async def test_a_result_is_refused_until_there_is_one(service: str, make_job: JobFactory) -> None:
+    """The refusal says when to ask again, so that nobody polls blindly."""
+    handle = handle_of(await make_job())
+
+    answer = await call(service, "job_result", job_id=handle)
+
+    assert refusal(answer)["code"] == "Conflict"
+    assert f'job_status(job_ids="{handle}") again in 2s' in text(answer)
+
+
+async def test_the_answer_of_a_model_is_the_result(
+    service: str, make_job: JobFactory, worker: Worker
+) -> None:
+    """What was paid for can be collected, as often as one likes."""
+    spec = {"model": "m/m", "messages": [{"role": "user", "content": "Hi"}]}
+    handle = handle_of(await make_job(kind=JobKind.INFERENCE, spec=spec))
+    run_id = await worker.bind(JobKind.INFERENCE)
+    await worker.answer(run_id, Ending(JobState.SUCCEEDED, "ANSWERED", result={"text": "Hello!"}))
+
+    first = await call(service, "job_result", job_id=handle)
+    again = await call(service, "job_result", job_id=handle)
+
+    assert text(first) == text(again)
+    assert text(first).endswith("Hello!")
+    assert first.structured_content is not None
+    assert first.structured_content["result"] == {"text": "Hello!"}
+
+
+async def test_what_a_command_printed_is_its_result(
+    service: str, make_job: JobFactory, worker: Worker
+) -> None:
+    """A command has no other answer."""
+    handle = handle_of(await make_job())
+    run_id = await worker.bind()
+    await worker.log(run_id, "42")
+    await worker.end(run_id, Ending(JobState.SUCCEEDED, "COMPLETED", exit_code=0))
+
+    view = await shown(service, "job_result", job_id=handle)
+
+    assert (view["exit_code"], view["log_tail"]) == (0, ["42"])
+
+
+async def test_a_cancelled_job_costs_money_until_it_is_seen_to_be_over(
+    service: str, make_job: JobFactory, worker: Worker
+) -> None:
+    """Nobody is told that spending has ended before it has."""
+    handle = handle_of(await make_job())
+    run_id = await worker.bind()
+
+    stopping = await shown(service, "cancel_job", job_id=handle)
+    await worker.end(run_id, Ending(JobState.CANCELLED, "CANCELED"))
+    [stopped] = (await shown(service, "job_status", job_ids=handle))["jobs"]
+
+    assert (stopping["state"], stopping["upstream"]) == ("cancelled", "stopping")
+    assert "may still cost money" in stopping["summary"]
+    assert stopping["poll_after_seconds"] == 2
+    assert (stopped["upstream"], stopped["poll_after_seconds"]) == ("stopped", None)
+
+
+async def test_cancelling_a_finished_job_changes_nothing_and_says_so(
+    service: str, database: Database, make_job: JobFactory, worker: Worker
+) -> None:
+    """A late cancel does not rewrite history."""
+    job = await make_job()
+    await worker.end(await worker.bind(), Ending(JobState.SUCCEEDED, "COMPLETED", exit_code=0))
+
+    answer = await call(service, "cancel_job", job_id=handle_of(job))
+
+    assert text(answer).startswith("Nothing was changed, for it had already finished. Succeeded")
+    async with database.transaction() as tx:
+        assert not await lifecycle.cancel(tx, job.id, subject_id=ADA)
+        assert await tx.fetchval("SELECT state FROM job") == "succeeded"
+
+
+async def test_a_running_job_links_to_its_page_at_the_hub(
+    service: str, make_job: JobFactory, worker: Worker
+) -> None:
+    """A person wants to see it with their own eyes."""
+    handle = handle_of(await make_job())
+    await worker.bind()
+
+    [view] = (await shown(service, "job_status", job_ids=handle))["jobs"]
+
+    assert view["url"].endswith(f"/jobs/ada/{REMOTE}")
+    assert (view["state"], view["upstream"], view["stage"]) == ("running", "live", "RUNNING")

@@ -1,0 +1,73 @@
+"""What every client loads before its first call: the list of tools."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.service.stand_in import post
+
+CALLER = {"subject", "subject_id", "user", "user_id", "caller", "token", "namespace", "app", "ctx"}
+
+
+@pytest.fixture
+async def tools(service: str) -> dict[str, dict[str, Any]]:
+    """The tools as they are on the wire."""
+    listed = (await post(service, "tools/list")).json()["result"]["tools"]
+    return {tool["name"]: tool for tool in listed}
+
+
+async def test_the_tools_are_these(tools: dict[str, dict[str, Any]]) -> None:
+    """Names are a contract; a model's habits and people's permissions hang on them."""
+    assert list(tools) == [
+        "launch_job",
+        "launch_inference",
+        "job_status",
+        "list_jobs",
+        "job_logs",
+        "job_result",
+        "cancel_job",
+        "create_workspace",
+        "list_workspaces",
+    ]
+
+
+async def test_no_tool_lets_a_caller_say_who_they_are(tools: dict[str, dict[str, Any]]) -> None:
+    """Authority comes from the verified token, and from nowhere else."""
+    for tool in tools.values():
+        assert not CALLER & set(tool["inputSchema"]["properties"]), tool["name"]
+
+
+async def test_every_tool_publishes_what_it_takes_and_shows(
+    tools: dict[str, dict[str, Any]],
+) -> None:
+    """Programs rely on the shape, models on the words, hosts on the hints."""
+    for tool in tools.values():
+        assert tool["inputSchema"]["additionalProperties"] is False
+        assert tool["outputSchema"]["type"] == "object"
+        assert tool["description"]
+        assert "{" not in tool["description"]
+        assert tool["annotations"]["readOnlyHint"] in (True, False)
+
+
+async def test_what_changes_things_is_marked(tools: dict[str, dict[str, Any]]) -> None:
+    """Hosts ask their person before a destructive call, and only then."""
+    writing = {name for name, tool in tools.items() if not tool["annotations"]["readOnlyHint"]}
+    destructive = {
+        name for name, tool in tools.items() if tool["annotations"].get("destructiveHint")
+    }
+
+    assert writing == {"launch_job", "launch_inference", "cancel_job", "create_workspace"}
+    assert destructive == {"cancel_job"}
+
+
+async def test_a_launch_says_how_long_what_it_leaves_is_kept(
+    tools: dict[str, dict[str, Any]],
+) -> None:
+    """The retention of this deployment, not of some other."""
+    assert "kept for 30d" in tools["launch_job"]["description"]
+
+
+async def test_the_list_of_tools_stays_small(tools: dict[str, dict[str, Any]]) -> None:
+    """It is in the context of every conversation, used or not."""
+    assert len(json.dumps(list(tools.values()), separators=(",", ":"))) <= 24_000

@@ -1,0 +1,140 @@
+"""What is said about a job, in every situation it can be in."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from schema import handles
+from schema.job import FINAL, JobKind, JobState, Reason
+from schema.queries import JobStatus
+from schema.subject import Hold
+from service import wording
+from service.views import JobView
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+HUB = "https://huggingface.co"
+
+
+def status(**overrides: Any) -> JobStatus:
+    """A job as it is read; keyword arguments override its columns."""
+    columns: dict[str, Any] = {
+        "id": handles.new_id(),
+        "subject_id": "5e9ecfc04957053f60648a3e",
+        "kind": JobKind.HUB_JOB,
+        "namespace": "ada",
+        "title": "python:3.12: true",
+        "labels": {},
+        "state": JobState.QUEUED,
+        "version": 1,
+        "attempt": 0,
+        "tries": 0,
+        "due_at": None,
+        "cancel_requested_at": None,
+        "reason": None,
+        "message": None,
+        "exit_code": None,
+        "created_at": NOW - timedelta(seconds=5),
+        "started_at": None,
+        "finished_at": None,
+        "spec": {"flavor": "cpu-basic", "timeout": 1800.0},
+        "hold": None,
+        "remote_id": None,
+        "stage": None,
+        "seen_at": None,
+        "stopping": False,
+        "read_at": NOW,
+    }
+    given = columns | overrides
+    if given["state"] in FINAL:
+        given |= {"finished_at": given["finished_at"] or NOW}
+    return JobStatus.model_validate(given)
+
+
+@pytest.mark.parametrize("kind", JobKind)
+@pytest.mark.parametrize("reason", Reason)
+def test_every_failure_has_a_reason_in_words_and_a_remedy(reason: Reason, kind: JobKind) -> None:
+    """A person who reads only this knows what happened and what to do."""
+    failed = status(state=JobState.FAILED, reason=reason, kind=kind, exit_code=3, attempt=1)
+
+    assert wording.summary(failed).startswith("Failed: ")
+    assert "aunch" in wording.next_step(failed)
+    assert "{" not in wording.next_step(failed)
+
+
+@pytest.mark.parametrize("kind", JobKind)
+@pytest.mark.parametrize("state", JobState)
+def test_polling_ends_exactly_when_nothing_can_change(state: JobState, kind: JobKind) -> None:
+    """A model that follows poll_after_seconds neither stops early nor goes on for ever."""
+    view = JobView.of(status(state=state, kind=kind, reason=Reason.INTERNAL, attempt=1), HUB)
+
+    assert (view.poll_after_seconds is None) == (state in FINAL)
+    assert view.summary.endswith(".")
+    if state not in FINAL:
+        assert f'job_status(job_ids="{view.job_id}")' in view.next_step
+
+
+@pytest.mark.parametrize(
+    ("age", "wait"), [(timedelta(0), 2), (timedelta(minutes=1), 6), (timedelta(hours=5), 30)]
+)
+def test_young_jobs_are_worth_asking_about_sooner(age: timedelta, wait: int) -> None:
+    """Seconds matter to a job that takes seconds, and to no other."""
+    view = JobView.of(status(state=JobState.RUNNING, created_at=NOW - age), HUB)
+
+    assert view.poll_after_seconds == wait
+
+
+def test_waiting_for_hardware_is_told_from_running() -> None:
+    """One of them costs money."""
+    waiting = status(state=JobState.RUNNING, stage="SCHEDULING", attempt=1)
+    running = status(state=JobState.RUNNING, stage="RUNNING", attempt=1)
+
+    assert "waits for cpu-basic hardware, at no cost so far" in wording.summary(waiting)
+    assert wording.summary(running) == "Running on cpu-basic."
+
+
+def test_a_held_job_says_what_it_waits_for() -> None:
+    """It looks like any queued job, and yet nothing will happen until somebody acts."""
+    held = status(hold=Hold.CREDENTIALS)
+
+    assert "no longer accepts the token" in wording.summary(held)
+    assert wording.next_step(held).startswith("Sign in again")
+    assert "paused" in wording.summary(status(hold=Hold.OPERATOR))
+
+
+def test_a_running_job_that_cannot_be_watched_says_how_old_its_status_is() -> None:
+    """Old news that looks new is worse than none."""
+    seen = NOW - timedelta(minutes=20)
+    unseen = status(
+        state=JobState.RUNNING, stage="RUNNING", attempt=1, hold=Hold.CREDENTIALS, seen_at=seen
+    )
+
+    assert "cannot be watched" in wording.summary(unseen)
+    assert JobView.of(unseen, HUB).status_as_of == seen
+
+
+def test_a_hold_is_not_shown_on_what_is_over() -> None:
+    """It stands on the subject, and is no news about a finished job."""
+    done = status(state=JobState.SUCCEEDED, hold=Hold.CREDENTIALS, attempt=1)
+
+    assert JobView.of(done, HUB).hold is None
+
+
+def test_a_launch_that_was_turned_away_says_that_it_is_tried_again() -> None:
+    """Otherwise a caller would launch another."""
+    assert "tried again by itself" in wording.summary(status(tries=3, attempt=3))
+
+
+def test_a_long_message_is_cut() -> None:
+    """The Hub may say a page; a summary is a sentence."""
+    failed = status(state=JobState.FAILED, reason=Reason.INTERNAL, message="x" * 5000)
+
+    assert len(wording.summary(failed)) < 400
+
+
+def test_a_bound_job_has_a_page_at_the_hub() -> None:
+    """Exactly where the Hub itself would link."""
+    bound = status(state=JobState.RUNNING, attempt=1, remote_id="6a31")
+
+    assert JobView.of(bound, HUB).url == "https://huggingface.co/jobs/ada/6a31"
+    assert JobView.of(status(), HUB).url is None
