@@ -10,15 +10,13 @@ from schema.job import JobState, Reason
 
 _OVER: Final = """
 WITH before AS MATERIALIZED (
-    SELECT id, state, attempt FROM job
-     WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+    SELECT id, state FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
 ), over AS (
     UPDATE remote_run AS run SET state = 'ended', stage = $2, due_at = NULL, seen_at = now()
       FROM before
      WHERE run.job_id = before.id AND run.id = $1 AND run.state = $9
        AND ($10::boolean IS FALSE OR run.due_at <= now())
-    RETURNING run.*, before.state = 'running' AND before.attempt = run.attempt
-                     AND run.origin = 'ours' AS decides
+    RETURNING run.*, before.state = 'running' AND run.origin = 'ours' AS decides
 ), moved AS (
     UPDATE job
        SET state = CASE WHEN over.decides THEN $3 ELSE job.state END,

@@ -79,7 +79,7 @@ class Job(Record):
     version: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("1"))
     """Grows with every move and names its event: the ETag of the handle."""
     attempt: int = Field(sa_column_kwargs=starts_as("0"))
-    """Counts claims. It is the fence: a decision about an older attempt changes nothing."""
+    """Counts claims; each has a remote run of its own, whose state fences what it may decide."""
     tries: int = Field(sa_column_kwargs=starts_as("0"))
     """Launches in a row that provably created nothing; drives the backoff."""
     due_at: datetime | None = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)

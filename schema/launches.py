@@ -1,8 +1,9 @@
 """The moves that bring a remote run into being: claim, begin, renew, bind, doubt, reject.
 
 Facts are never fenced away, decisions are. That the Hub has a run of this id is written by whoever
-learns it, however late, guarded only by the state of the run. Whether the job is tried again is
-decided for one attempt, and only while that attempt is the job's latest.
+learns it, however late. Whether the job is tried again is decided by the run of its attempt, once,
+and only while that run is still posting: a job has at most one open run (`one_open_launch`), so no
+earlier attempt has a say by then. The state of the run is the fence.
 """
 
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ _BEGIN: Final = """
 WITH before AS MATERIALIZED (
     SELECT job.id FROM job JOIN remote_run AS run ON run.job_id = job.id
      WHERE run.id = $1 AND run.state = 'posting' AND run.due_at > now()
-       AND job.state = 'launching' AND job.attempt = run.attempt
+       AND job.state = 'launching'
        FOR UPDATE OF job
 ), begun AS (
     UPDATE job SET state = 'running', started_at = coalesce(started_at, now()),
@@ -133,15 +134,13 @@ SELECT count(*) FROM moved
 
 _REJECT: Final = """
 WITH before AS MATERIALIZED (
-    SELECT id, state, attempt FROM job
-     WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+    SELECT id, state FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
 ), refused AS (
     UPDATE remote_run AS run SET state = 'rejected', due_at = NULL
       FROM before
      WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'posting'
        AND ($7::boolean IS FALSE OR run.due_at <= now())
-    RETURNING run.*, before.state IN ('launching', 'running')
-                     AND before.attempt = run.attempt AS decides
+    RETURNING run.*, before.state IN ('launching', 'running') AS decides
 ), moved AS (
     UPDATE job
        SET state = CASE WHEN refused.decides AND $2::text IS NULL THEN 'queued'

@@ -13,10 +13,14 @@ subject, poll group. Time is the database's. Nothing here commits; the caller's 
 from typing import Any, Final
 from uuid import UUID
 
+from asyncpg.exceptions import CheckViolationError
+
 from schema import handles
 from schema.database import Transaction
-from schema.errors import IdempotencyConflict, Unavailable
+from schema.errors import IdempotencyConflict, Invalid, Unavailable
 from schema.job import Job, JobKind
+
+_SPEC_SIZE: Final = "ck_job_payload_spec_size"
 
 _SUBMIT: Final = """
 WITH key AS (
@@ -96,20 +100,29 @@ async def submit(
 
     Raises:
         IdempotencyConflict: the key is held by a request that differs.
+        Invalid: the request is too large to be kept.
     """
     job_id = handles.new_id()
-    row = await tx.fetchrow(
-        _SUBMIT,
-        job_id,
-        subject_id,
-        workspace_id,
-        kind,
-        namespace,
-        title,
-        labels,
-        spec,
-        idempotency_key,
-    )
+    try:
+        row = await tx.fetchrow(
+            _SUBMIT,
+            job_id,
+            subject_id,
+            workspace_id,
+            kind,
+            namespace,
+            title,
+            labels,
+            spec,
+            idempotency_key,
+        )
+    except CheckViolationError as violation:
+        if violation.constraint_name != _SPEC_SIZE:
+            raise
+        raise Invalid(
+            "The request is larger than 1 MB, so nothing was launched. Put large inputs into a "
+            "repository or a bucket and pass where they are."
+        ) from None
     if row is not None:
         return Job.of(row)
     # A statement of its own: it sees the holder even if that one committed a moment ago.

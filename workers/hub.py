@@ -1,8 +1,8 @@
 """The workers' way to the Hub: one pooled client, deadlines on everything, nothing sent twice.
 
-Built on the public pieces of `huggingface_hub` (session, headers, errors), because it has no async
-client for Jobs, and neither deadlines nor a token of ours by default. What is returned is the
-Hub's own JSON: its typed models drop fields we need, and raise after a job has been created.
+Built on the pieces of `huggingface_hub` (session, request ids, errors, rate limits), for it has no
+async client for Jobs, and neither deadlines nor a token of ours by default. What is returned is
+the Hub's own JSON: its typed models drop fields we need, and raise after a job has been created.
 
     HubError
     ├── Unreached     no byte of the request left: it was certainly not carried out
@@ -20,7 +20,6 @@ import anyio
 import httpx2
 from huggingface_hub import get_async_session, set_async_client_factory
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils._headers import build_hf_headers  # pyright: ignore[reportUnknownVariableType]  # one of its optional arguments is a bare dict
 from huggingface_hub.utils._http import (
     async_hf_request_event_hook,
     async_hf_response_event_hook,
@@ -219,9 +218,8 @@ async def _until_idle(response: httpx2.Response) -> AsyncGenerator[str]:
 
 
 def _headers(token: Secret) -> dict[str, str]:
-    return build_hf_headers(
-        token=token.reveal(), library_name="holdfast", library_version=release()
-    )
+    # Not build_hf_headers: its first call asks the Hub about agents, and blocks the loop meanwhile.
+    return {"authorization": f"Bearer {token.reveal()}", "user-agent": f"holdfast/{release()}"}
 
 
 def _raise_for(response: httpx2.Response) -> None:

@@ -76,6 +76,8 @@ async def test_a_busy_subject_does_not_starve_another(
             tx, vault, subject_id=other, name="bob", token=Secret("hf_b"), expires_at=None
         )
     await make_job(subject_id=other, namespace="bob")
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE subject SET last_served_at = now() WHERE id = $1", other)
 
     claims = await claim(limit=2)
 
@@ -129,6 +131,22 @@ async def test_a_rejection_about_an_earlier_attempt_decides_nothing(
 
     status = await status_of(database, ada, second)
     assert (status.state, status.attempt) == (JobState.LAUNCHING, 2)
+
+
+async def test_a_rejection_does_not_bring_a_cancelled_job_back(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Nothing was created, so nothing is left to stop, and nothing is tried again."""
+    job = await make_job()
+    (one,) = await claim()
+    async with database.transaction() as tx:
+        await lifecycle.cancel(tx, job.id, subject_id=ada)
+
+    async with database.transaction() as tx:
+        await launches.reject(tx, one.run_id, reason=None, message="429", worker="w1")
+
+    status = await status_of(database, ada, one)
+    assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPED)
 
 
 async def test_a_lease_that_is_still_held_cannot_be_taken_over(

@@ -1,13 +1,14 @@
 """The promises of a job's beginning and of its being called off."""
 
 import asyncio
+import secrets
 from uuid import uuid4
 
 import pytest
 
 from schema import lifecycle, queries
 from schema.database import Database
-from schema.errors import IdempotencyConflict
+from schema.errors import IdempotencyConflict, Invalid
 from schema.job import JobKind, JobState
 from schema.queries import Upstream
 from tests.conftest import JobFactory
@@ -88,6 +89,14 @@ async def test_a_key_can_be_used_again_once_it_has_expired(
     second = await make_job(idempotency_key="k")
 
     assert second.id != first.id
+
+
+async def test_a_request_too_large_to_keep_is_refused_in_words(make_job: JobFactory) -> None:
+    """Nothing is half-written, and whoever asked learns what to do instead."""
+    noise = [secrets.token_hex(16) for _ in range(60_000)]
+
+    with pytest.raises(Invalid, match="larger than 1 MB"):
+        await make_job(spec={"command": noise})
 
 
 async def test_cancelling_a_queued_job_is_final_and_counted(

@@ -1,0 +1,231 @@
+"""The way to the Hub, against a server that answers in every way the Hub might."""
+
+import json
+import socket
+import threading
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from schema.vault import Secret
+from service.local.ports import free_port
+from workers.hub import Ambiguous, Answered4xx, Hub, Unreached, hub
+
+TOKEN = Secret("hf_ada")
+SOON = timedelta(seconds=5)
+JOB = {"id": "a" * 24, "status": {"stage": "RUNNING", "message": None}}
+
+
+@dataclass
+class Scripted:
+    """A server that gives the answers it was told, in turn, and remembers the requests."""
+
+    url: str = ""
+    answers: list[Response] = field(default_factory=list[Response])
+    requests: list[Request] = field(default_factory=list[Request])
+
+    async def answer(self, request: Request) -> Response:
+        await request.body()
+        self.requests.append(request)
+        return self.answers.pop(0)
+
+
+@pytest.fixture
+def server() -> Generator[Scripted]:
+    scripted = Scripted()
+    routes = [Route("/{path:path}", scripted.answer, methods=["GET", "POST"])]
+    with _serving(Starlette(routes=routes)) as scripted.url:
+        yield scripted
+
+
+@pytest.fixture
+async def gateway(server: Scripted) -> AsyncGenerator[Hub]:
+    async with hub(server.url, server.url) as opened:
+        yield opened
+
+
+@contextmanager
+def _serving(app: Starlette) -> Generator[str]:
+    port = free_port()
+    config = uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=1)
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    try:
+        while not running.started:
+            thread.join(0.01)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.should_exit = True
+        thread.join()
+
+
+def refusal(status: int, message: str = "no", **headers: str) -> Response:
+    said = {"x-error-message": message} | {k.replace("_", "-"): v for k, v in headers.items()}
+    return JSONResponse({"error": message}, status, said)
+
+
+async def create(gateway: Hub) -> Any:
+    return await gateway.create_job("ada", {"flavor": "cpu-basic"}, TOKEN, within=SOON)
+
+
+async def test_a_create_request_carries_the_callers_token_and_no_other(
+    gateway: Hub, server: Scripted
+) -> None:
+    """The job is launched with the authority of whoever asked, or not at all."""
+    server.answers = [JSONResponse(JOB)]
+
+    job = await create(gateway)
+
+    (request,) = server.requests
+    assert job.id == JOB["id"]
+    assert request.headers["authorization"] == "Bearer hf_ada"
+    assert (request.method, request.url.path) == ("POST", "/api/jobs/ada")
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 408, 409, 301, 307])
+async def test_an_unclear_answer_is_ambiguous_and_asked_for_only_once(
+    gateway: Hub, server: Scripted, status: int
+) -> None:
+    """A second request could be a second job; not even a redirect is followed."""
+    server.answers = [refusal(status, location="/elsewhere"), JSONResponse(JOB)]
+
+    with pytest.raises(Ambiguous):
+        await create(gateway)
+
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("body", ["", "<html>", '"ok"', "[]", '{"status": {}}', '{"id": ""}'])
+async def test_an_answer_without_an_id_is_ambiguous(
+    gateway: Hub, server: Scripted, body: str
+) -> None:
+    """Something may have been created; a listing will tell."""
+    server.answers = [Response(body, media_type="application/json")]
+
+    with pytest.raises(Ambiguous):
+        await create(gateway)
+
+
+async def test_silence_is_ambiguous_after_the_deadline(gateway: Hub, server: Scripted) -> None:
+    """No call of ours may hang for ever, as the client library's would."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        async with hub(url, url) as deaf:
+            with pytest.raises(Ambiguous):
+                await deaf.create_job("ada", {}, TOKEN, within=timedelta(seconds=0.3))
+
+
+async def test_a_closed_port_was_certainly_not_reached() -> None:
+    """Nothing was sent, so trying again is safe."""
+    url = f"http://127.0.0.1:{free_port()}"
+    async with hub(url, url) as nowhere:
+        with pytest.raises(Unreached):
+            await create(nowhere)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422, 429])
+async def test_a_refusal_keeps_the_hubs_words(gateway: Hub, server: Scripted, status: int) -> None:
+    """It is the Hub that knows why; people search for its sentences."""
+    server.answers = [refusal(status, "Pre-paid credit balance is insufficient")]
+
+    with pytest.raises(Answered4xx) as no:
+        await create(gateway)
+
+    assert no.value.status == status
+    assert "Pre-paid credit balance is insufficient" in no.value.message
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"retry_after": "7"}, timedelta(seconds=7)),
+        ({"ratelimit": '"api";r=0;t=55'}, timedelta(seconds=55)),
+        ({"ratelimit": '"api";r=9;t=55'}, None),
+        ({}, None),
+    ],
+)
+async def test_a_spent_budget_says_when_to_return(
+    gateway: Hub, server: Scripted, headers: dict[str, str], wait: timedelta | None
+) -> None:
+    """Polling on would lock the subject out of everything else they do at the Hub."""
+    server.answers = [refusal(429, **headers)]
+
+    with pytest.raises(Answered4xx) as no:
+        await create(gateway)
+
+    assert no.value.retry_after == wait
+
+
+async def test_a_listing_is_read_to_its_last_page(gateway: Hub, server: Scripted) -> None:
+    """A run on the second page is not absent."""
+    more = {"link": f'<{server.url}/api/jobs/ada?cursor=x>; rel="next"'}
+    server.answers = [
+        JSONResponse([JOB], headers=more),
+        JSONResponse([JOB | {"id": "b" * 24}]),
+    ]
+
+    jobs = await gateway.list_jobs("ada", TOKEN, label="k=v", stages=("RUNNING",))
+
+    assert [job.id[0] for job in jobs] == ["a", "b"]
+    assert server.requests[0].url.query == "label=k%3Dv&stage=RUNNING"
+    assert server.requests[1].url.query == "cursor=x"
+
+
+async def test_one_unreadable_page_makes_a_whole_listing_ambiguous(
+    gateway: Hub, server: Scripted
+) -> None:
+    """What is on it is not known to be absent."""
+    more = {"link": f'<{server.url}/api/jobs/ada?cursor=x>; rel="next"'}
+    server.answers = [JSONResponse([JOB], headers=more), refusal(500)]
+
+    with pytest.raises(Ambiguous):
+        await gateway.list_jobs("ada", TOKEN, label="k=v")
+
+
+async def test_the_token_is_not_sent_where_a_link_leads_off_the_hub(
+    gateway: Hub, server: Scripted
+) -> None:
+    """A page could name any host; the token is for the Hub alone."""
+    elsewhere = server.url.replace("127.0.0.1", "localhost")
+    more = {"link": f'<{elsewhere}/steal>; rel="next"'}
+    server.answers = [JSONResponse([JOB], headers=more), JSONResponse([])]
+
+    with pytest.raises(Ambiguous):
+        await gateway.list_jobs("ada", TOKEN, label="k=v")
+
+    assert len(server.requests) == 1
+
+
+async def test_a_job_the_hub_does_not_know_is_none(gateway: Hub, server: Scripted) -> None:
+    """Gone is an answer; anything else that goes wrong is not."""
+    server.answers = [refusal(404), refusal(403)]
+
+    assert await gateway.inspect_job("ada", "a" * 24, TOKEN) is None
+    with pytest.raises(Answered4xx):
+        await gateway.inspect_job("ada", "a" * 24, TOKEN)
+
+
+async def test_a_log_is_read_from_where_it_was_left_and_without_the_hubs_own_lines(
+    gateway: Hub, server: Scripted
+) -> None:
+    """The Hub replays a log from its beginning; nothing is kept twice."""
+    said = ["===== Job started at 2026-11-21 =====", "one", "two", "three"]
+
+    async def stream() -> AsyncGenerator[str]:
+        for text in said:
+            yield f"data: {json.dumps({'data': text, 'timestamp': '2026-11-21T00:00:00Z'})}\n\n"
+            yield ": keep-alive\n\n"
+
+    server.answers = [StreamingResponse(stream(), media_type="text/event-stream")]
+
+    assert await gateway.log_lines("ada", "a" * 24, TOKEN, after=1) == ["two", "three"]
