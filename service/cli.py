@@ -155,7 +155,7 @@ def _connect(chosen: argparse.Namespace) -> int:
 
 def _test(chosen: argparse.Namespace) -> int:
     """Run every test."""
-    command = [sys.executable, "-m", "pytest", "-n", "auto", *chosen.pytest]
+    command = [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadgroup", *chosen.pytest]
     return subprocess.run(command, cwd=_ROOT, check=False).returncode
 
 

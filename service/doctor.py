@@ -1,6 +1,7 @@
 """What is wrong with this installation, in sentences: every part we lean on, looked at once."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import httpx2
 from rich.console import Console
@@ -15,6 +16,8 @@ _WORKERS = """
 SELECT count(DISTINCT application_name) FROM pg_stat_activity
  WHERE application_name LIKE 'holdfast-worker%' AND datname = current_database()
 """
+
+_UNOWNED = "SELECT count(*) FROM v_unowned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ async def _truth(settings: Settings) -> list[Finding]:
             version = await tx.fetchval("SHOW server_version")
             revision, head = await revisions.current(tx), revisions.head()
             workers = await tx.fetchval(_WORKERS)
-            unowned = await tx.fetch("SELECT * FROM v_unowned") if revision == head else []
+            unowned: int = await tx.fetchval(_UNOWNED) if revision == head else 0
     except HoldfastError as error:
         remedy = "Start it, or mend HOLDFAST_DATABASE_URL."
         return [Finding("database", well=False, says=str(error), remedy=remedy)]
@@ -79,8 +82,8 @@ async def _truth(settings: Settings) -> list[Finding]:
         ),
         Finding(
             "work",
-            well=not unowned,
-            says=f"{len(unowned)} rows owe a step that nobody would take up",
+            well=unowned == 0,
+            says=f"{unowned} rows owe a step that nobody would take up",
             remedy="This is a bug of ours: please report what v_unowned shows.",
         ),
     ]
@@ -107,7 +110,7 @@ async def _hub(settings: Settings) -> Finding:
         return Finding("hub", well=False, says=says, remedy="Is HOLDFAST_HUB_URL right?")
     return Finding(
         "hub",
-        well=status == httpx2.codes.OK,
+        well=status == HTTPStatus.OK,
         says=f"{url} answers {status}",
         remedy="Is HOLDFAST_HUB_URL right?",
     )
