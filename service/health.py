@@ -1,5 +1,6 @@
 """Is the process alive, and can it do its work? For supervisors and load balancers."""
 
+import os
 from typing import Final
 
 from starlette.requests import Request
@@ -36,6 +37,7 @@ async def ready(request: Request) -> Response:
             "revision": revision,
             "redis": redis,
             "workers": workers,
+            "process": os.getpid(),
         }
     )
 

@@ -6,6 +6,7 @@ Each stands on what is left of it, and they stop in the opposite order. What the
 already names (`HOLDFAST_DATABASE_URL`, `HOLDFAST_REDIS_URL`) is used and not started.
 """
 
+import json
 import os
 import signal
 import socket
@@ -152,7 +153,7 @@ class Stack:
                 for child in (server, self._worker):
                     started.callback(child.stop)
                     child.start()
-                server.wait_until(lambda: _is_ready(port), within=_START)
+                server.wait_until(lambda: _is_ready(port, server.pid), within=_START)
                 undo.push(started.pop_all())
             self._running += [server, self._worker]
 
@@ -177,12 +178,14 @@ def _accepts(port: int) -> bool:
     return True
 
 
-def _is_ready(port: int) -> bool:
+def _is_ready(port: int, pid: int | None) -> bool:
+    """Whether our own process is ready there, and not one that took the port before it."""
     connection = HTTPConnection("127.0.0.1", port, timeout=_PROBE.total_seconds())
     try:
         connection.request("GET", "/health/ready")
-        return connection.getresponse().status == HTTPStatus.OK
-    except (OSError, HTTPException):
+        answer = connection.getresponse()
+        return answer.status == HTTPStatus.OK and json.load(answer).get("process") == pid
+    except (OSError, HTTPException, ValueError):
         return False
     finally:
         connection.close()

@@ -2,6 +2,7 @@
 
 import httpx2
 import pytest
+from dirty_equals import IsInt
 
 from schema import revisions
 from schema.database import Database
@@ -34,6 +35,7 @@ async def test_a_complete_service_is_ready(service: str, database_url: str) -> N
         "revision": revisions.head(),
         "redis": True,
         "workers": 1,
+        "process": IsInt(gt=0),
     }
 
 

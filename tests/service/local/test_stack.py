@@ -31,6 +31,7 @@ class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200 if self.path == "/health/ready" else 404)
         self.end_headers()
+        self.wfile.write(b'{"process": %d}' % os.getpid())
 
 def main() -> int:
     command, *arguments = sys.argv[1:]
