@@ -1,0 +1,81 @@
+"""What is forgotten when its time is over, and what never is."""
+
+from datetime import timedelta
+
+from schema import launches, lifecycle, retention
+from schema.database import Database
+from tests.conftest import ADA, JobFactory
+from tests.schema.conftest import ClaimFactory
+
+MONTH = timedelta(days=30)
+
+
+async def prune(database: Database) -> None:
+    async with database.transaction() as tx:
+        await retention.prune(tx, retention=timedelta(0))
+
+
+async def count(database: Database, table: str) -> int:
+    async with database.transaction() as tx:
+        rows: int = await tx.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608  # our names
+    return rows
+
+
+async def test_a_finished_job_goes_with_everything_of_it(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Nothing about a forgotten job stays behind."""
+    job = await make_job(idempotency_key="k")
+    (run,) = await claim()
+    async with database.transaction() as tx:
+        await launches.reject(tx, run.run_id, reason=None, message="", worker="w")
+        await lifecycle.cancel(tx, job.id, subject_id=ADA)
+
+    await prune(database)
+
+    tables = ("job", "job_payload", "job_event", "remote_run", "idempotency_key")
+    assert [await count(database, table) for table in tables] == [0] * len(tables)
+
+
+async def test_what_is_young_or_unfinished_stays(
+    database: Database, ada: str, make_job: JobFactory
+) -> None:
+    """A handle that was answered exists until its time is over."""
+    await make_job()
+    cancelled = await make_job()
+    async with database.transaction() as tx:
+        await lifecycle.cancel(tx, cancelled.id, subject_id=ada)
+        await retention.prune(tx, retention=MONTH)
+
+    assert await count(database, "job") == 2
+
+
+async def test_a_job_whose_run_may_still_live_is_never_forgotten(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Forgetting it would leave something running that nobody knows."""
+    job = await make_job()
+    (run,) = await claim()
+    async with database.transaction() as tx:
+        await launches.bind(
+            tx, run.run_id, remote_id="r1", stage=None, worker="w", look_again=timedelta(0)
+        )
+        await lifecycle.cancel(tx, job.id, subject_id=ada)
+
+    await prune(database)
+
+    assert await count(database, "job") == 1
+
+
+async def test_a_key_is_forgotten_when_it_has_expired(
+    database: Database, make_job: JobFactory
+) -> None:
+    """Keys are kept for a day, the job for as long as it lasts."""
+    await make_job(idempotency_key="k")
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE idempotency_key SET expires_at = now() - interval '1 second'")
+
+    await prune(database)
+
+    assert await count(database, "idempotency_key") == 0
+    assert await count(database, "job") == 1

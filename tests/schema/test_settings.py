@@ -1,0 +1,97 @@
+"""What the environment may say, and how it is told that it says something wrong."""
+
+import os
+from base64 import b64encode
+from datetime import timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from schema.errors import Invalid
+from schema.settings import Settings
+
+RIGHT = {
+    "HOLDFAST_DATABASE_URL": "postgresql://u:p@h/d",
+    "HOLDFAST_REDIS_URL": "redis://h/0",
+    "HOLDFAST_VAULT_KEYS": f"1:{b64encode(os.urandom(32)).decode()}",
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment with nothing in it but what is needed."""
+    for name in os.environ:
+        if name.startswith("HOLDFAST_") or name in {"DATABASE_URL", "REDIS_URL"}:
+            monkeypatch.delenv(name)
+    for name, value in RIGHT.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_three_variables_are_enough() -> None:
+    """Everything else has a default that is right for most."""
+    assert Settings.read().lease == timedelta(seconds=90)
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("30", 30), ("30s", 30), ("1h30m", 5400)])
+def test_durations_are_read_as_people_write_them(
+    environment: pytest.MonkeyPatch, written: str, seconds: int
+) -> None:
+    """A bare number is seconds."""
+    environment.setenv("HOLDFAST_RETENTION", written)
+
+    assert Settings.read().retention == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("DATABASE_URL", "mysql://h/d"),
+        ("REDIS_URL", "http://h"),
+        ("VAULT_KEYS", "1:dG9vIHNob3J0"),
+        ("AUTH", "none"),
+        ("HUB_URL", "huggingface"),
+        ("SWEEP", "0"),
+        ("LEASE", "10s"),
+    ],
+)
+def test_a_wrong_variable_is_named_and_its_value_is_not(
+    environment: pytest.MonkeyPatch, name: str, wrong: str
+) -> None:
+    """The message goes to a terminal or a log; the value may be a password."""
+    environment.setenv(f"HOLDFAST_{name}", wrong)
+
+    with pytest.raises(Invalid) as refused:
+        Settings.read()
+
+    assert f"HOLDFAST_{name}" in str(refused.value)
+    assert name in {"LEASE", "SWEEP"} or wrong not in str(refused.value)
+
+
+def test_everything_that_is_missing_is_named_at_once(environment: pytest.MonkeyPatch) -> None:
+    """Nobody likes to be told one thing at a time."""
+    for name in RIGHT:
+        environment.delenv(name)
+
+    with pytest.raises(Invalid) as refused:
+        Settings.read()
+
+    assert all(name in str(refused.value) for name in RIGHT)
+
+
+def test_the_usual_names_of_the_servers_are_understood(environment: pytest.MonkeyPatch) -> None:
+    """Hosts set DATABASE_URL and REDIS_URL by themselves."""
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        environment.delenv(f"HOLDFAST_{name}")
+        environment.setenv(name, RIGHT[f"HOLDFAST_{name}"])
+
+    assert str(Settings.read().database_url) == RIGHT["HOLDFAST_DATABASE_URL"]
+
+
+def test_settings_do_not_change_and_do_not_print_their_keys() -> None:
+    """They are read once; and printed, sooner or later."""
+    settings = Settings.read()
+
+    with pytest.raises(ValidationError):
+        settings.lease = timedelta(1)  # type: ignore[misc]  # that is the point
+    assert RIGHT["HOLDFAST_VAULT_KEYS"] not in repr(settings)
