@@ -92,8 +92,8 @@ class Settings(BaseSettings):
         try:
             return cls.model_validate({})
         except ValidationError as error:
-            # include_input=False: a mistyped key or password is not to be repeated in a log.
-            wrong = error.errors(include_url=False, include_input=False, include_context=False)
+            # Never the input: a mistyped key or password is not to be repeated in a log.
+            wrong = error.errors(include_url=False)
             lines = [f"  {_location(entry['loc'])}{entry['msg']}" for entry in wrong]
             raise Invalid("\n".join(["The configuration cannot be used:", *lines])) from None
 
