@@ -4,11 +4,12 @@ from typing import Any, Final
 from uuid import UUID
 
 from schema import handles
-from schema.job import JobKind, Reason
+from schema.job import JobKind
 from schema.spec import HubJobSpec
 from workers.context import Order
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
-from workers.outcome import Bound, Later, Outcome, Refused, TokenRefused, Unclear
+from workers.outcome import Bound, Outcome
+from workers.trouble import trouble
 
 APP_LABEL: Final = "holdfast-app"
 APP: Final = "holdfast"
@@ -16,13 +17,6 @@ JOB_LABEL: Final = "holdfast-job"
 RUN_LABEL: Final = "holdfast-run"
 RUN_VARIABLE: Final = "HOLDFAST_RUN"
 """Labels can be edited; the environment of a run cannot."""
-
-_REFUSALS: Final = {
-    402: Reason.INSUFFICIENT_CREDITS,
-    403: Reason.MISSING_PERMISSION,
-}
-_UNAUTHORIZED: Final = 401
-_TOO_MANY: Final = 429
 
 
 class HubJobExecutor:
@@ -43,21 +37,8 @@ class HubJobExecutor:
                 order.namespace, _body(order, spec), order.token, within=order.within
             )
             return Bound(job.id, job.stage)
-        except Unreached as error:
-            return Later(str(error))
-        except Answered4xx as no:
-            return refusal(no)
-        except Ambiguous as error:
-            return Unclear(str(error))
-
-
-def refusal(no: Answered4xx) -> Later | Refused | TokenRefused:
-    """Say what a 4xx means for a launch."""
-    if no.status == _UNAUTHORIZED:
-        return TokenRefused(no.message)
-    if no.status == _TOO_MANY:
-        return Later(no.message, no.retry_after)
-    return Refused(_REFUSALS.get(no.status, Reason.INVALID_REQUEST), no.message)
+        except (Unreached, Answered4xx, Ambiguous) as error:
+            return trouble(error)
 
 
 def run_label(run_id: UUID) -> str:

@@ -12,9 +12,9 @@ from schema.endings import Ending
 from schema.job import JobKind, JobState
 from schema.spec import InferenceSpec
 from workers.context import Order
-from workers.executors.hub_job import refusal
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
-from workers.outcome import Answered, Later, Outcome, Unclear
+from workers.outcome import Answered, Outcome, Unclear
+from workers.trouble import trouble
 
 
 class _Message(BaseModel):
@@ -51,12 +51,8 @@ class InferenceExecutor:
         try:
             answer, provider = await self._hub.chat(_body(spec), order.token, within=spec.timeout)
             return Answered(_succeeded(spec, answer, provider))
-        except Unreached as error:
-            return Later(str(error))
-        except Answered4xx as no:
-            return refusal(no)
-        except Ambiguous as error:
-            return Unclear(str(error))
+        except (Unreached, Answered4xx, Ambiguous) as error:
+            return trouble(error)
         except ValidationError:
             return Unclear("the answer is not a chat completion")
 

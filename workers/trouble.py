@@ -1,0 +1,30 @@
+"""What a call to the Hub that went wrong means for the attempt it was made for."""
+
+from typing import Final, assert_never
+
+from schema.job import Reason
+from workers.hub import Ambiguous, Answered4xx, Unreached
+from workers.outcome import Later, Refused, TokenRefused, Unclear
+
+HubTrouble = Unreached | Answered4xx | Ambiguous
+
+_REASONS: Final = {402: Reason.INSUFFICIENT_CREDITS, 403: Reason.MISSING_PERMISSION}
+_UNAUTHORIZED: Final = 401
+_TOO_MANY: Final = 429
+
+
+def trouble(error: HubTrouble) -> Later | Refused | TokenRefused | Unclear:
+    """Say what it means; only what was certainly not carried out may be tried again."""
+    match error:
+        case Unreached():
+            return Later(str(error))
+        case Ambiguous():
+            return Unclear(str(error))
+        case Answered4xx(status=status, message=message) if status == _UNAUTHORIZED:
+            return TokenRefused(message)
+        case Answered4xx(status=status, message=message) if status == _TOO_MANY:
+            return Later(message, error.retry_after)
+        case Answered4xx(status=status, message=message):
+            return Refused(_REASONS.get(status, Reason.INVALID_REQUEST), message)
+        case _:
+            assert_never(error)
