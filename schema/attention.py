@@ -37,7 +37,7 @@ WITH due AS MATERIALIZED (
      WHERE run.id = due.id
     RETURNING run.*, subject.hold
 )
-SELECT * FROM taken WHERE hold IS NULL
+SELECT *, now() - posted_at AS age FROM taken WHERE hold IS NULL
 """
 
 _KILLED: Final = """
@@ -104,9 +104,15 @@ async def due(tx: Transaction) -> Due:
     return Due(**row)
 
 
-async def take_runs(tx: Transaction, *, limit: int, lease: timedelta) -> list[RemoteRun]:
+class AgedRun(RemoteRun):
+    """A run and how long ago its request was made: what is young may not be shown everywhere."""
+
+    age: timedelta
+
+
+async def take_runs(tx: Transaction, *, limit: int, lease: timedelta) -> list[AgedRun]:
     """Take runs whose fate is unknown, and runs to be killed; kill orders go first."""
-    return [RemoteRun.of(row) for row in await tx.fetch(_TAKE_RUNS, limit, lease)]
+    return [AgedRun.of(row) for row in await tx.fetch(_TAKE_RUNS, limit, lease)]
 
 
 async def kill_sent(tx: Transaction, run_id: UUID, *, look_again: timedelta) -> None:
@@ -144,16 +150,10 @@ async def postpone(tx: Transaction, turn: Turn, *, look_again: timedelta) -> Non
     await tx.execute(_POSTPONE, turn.subject_id, turn.namespace, turn.epoch, look_again)
 
 
-class BoundRun(RemoteRun):
-    """A run that upstream should know."""
-
-    age: timedelta
-
-
-async def bound_runs(tx: Transaction, turn: Turn) -> list[BoundRun]:
+async def bound_runs(tx: Transaction, turn: Turn) -> list[AgedRun]:
     """Return the runs a group's listing should show, the newest first."""
     rows = await tx.fetch(_BOUND_RUNS, turn.subject_id, turn.namespace)
-    return [BoundRun.of(row) for row in rows]
+    return [AgedRun.of(row) for row in rows]
 
 
 async def runs(tx: Transaction, run_ids: list[UUID]) -> dict[UUID, RemoteRun]:

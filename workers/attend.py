@@ -11,6 +11,7 @@ import anyio
 import structlog
 
 from schema import attention, credentials, endings, handles, launches
+from schema.attention import AgedRun
 from schema.credentials import Lent
 from schema.endings import Ending
 from schema.errors import Unavailable
@@ -67,7 +68,7 @@ async def _lapse(worker: Worker, run: Lapsed) -> None:
     log.warning("lease.lapsed", run=str(run.run_id))
 
 
-async def _attend_one(worker: Worker, run: RemoteRun) -> None:
+async def _attend_one(worker: Worker, run: AgedRun) -> None:
     job = handles.write(handles.Kind.JOB, run.job_id)
     with structlog.contextvars.bound_contextvars(job=job, run=str(run.id)):
         try:
@@ -80,7 +81,7 @@ async def _attend_one(worker: Worker, run: RemoteRun) -> None:
             log.warning("run.unattended", error=str(error))
 
 
-async def _step(worker: Worker, run: RemoteRun, lent: Lent) -> None:
+async def _step(worker: Worker, run: AgedRun, lent: Lent) -> None:
     try:
         if run.state is RunState.UNKNOWN:
             await _find(worker, run, lent)
@@ -122,14 +123,14 @@ async def _find(worker: Worker, run: RemoteRun, lent: Lent) -> None:
         worker.bells.attend.ring()
 
 
-async def _kill(worker: Worker, run: RemoteRun, lent: Lent) -> None:
+async def _kill(worker: Worker, run: AgedRun, lent: Lent) -> None:
     """Stop a run, and look whether it has stopped; it is due again until it has."""
     assert run.remote_id is not None  # noqa: S101  # a bound run has one: ck_remote_run_bound_by_id
     async with worker.database.transaction() as tx:
         await attention.kill_sent(tx, run.id, look_again=min(backoff(run.kills), _MINUTE))
     refusal = await _ask_to_stop(worker, run, lent)
     job = await worker.hub.inspect_job(run.namespace, run.remote_id, lent.token)
-    ending = verdict(job)
+    ending = None if job is None and is_young(worker, run) else verdict(job)
     if ending is None:
         if refusal is not None:
             raise refusal
@@ -154,6 +155,11 @@ def is_run(job: RemoteJob, run: RemoteRun) -> bool:
     copied = job.initiator is not None and job.initiator.type in _COPIES
     named = (job.environment or {}).get(RUN_VARIABLE)
     return not copied and named in (None, str(run.id))
+
+
+def is_young(worker: Worker, run: AgedRun) -> bool:
+    """Tell whether a run that the Hub does not know may only not be known everywhere yet."""
+    return run.age < worker.settings.lease
 
 
 def _age(job: RemoteJob) -> str:

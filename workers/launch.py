@@ -41,13 +41,10 @@ def elapsed() -> float:
 
 async def launch(worker: Worker, executor: Executor, claim: Claim, *, claimed_at: float) -> None:
     """Carry out a claimed attempt."""
-    async with worker.database.transaction() as tx:
-        lent = await credentials.lend(tx, worker.vault, claim.subject_id)
-        if lent is None:
-            await launches.reject(
-                tx, claim.run_id, reason=None, message="No usable token.", worker=worker.name
-            )
-            return
+    lent = await persist(worker, lambda tx: credentials.lend(tx, worker.vault, claim.subject_id))
+    if lent is None:
+        await persist(worker, lambda tx: _wait_for_token(tx, worker, claim))
+        return
     if executor.is_call:
         outcome = await _call(worker, executor, claim, lent)
     else:
@@ -103,7 +100,7 @@ async def settle(
 
 
 async def persist(worker: Worker, write: Callable[[Transaction], Awaitable[T]]) -> T:
-    """Write down what is known, however long the database is away: a fact is not dropped."""
+    """Keep at a transaction however long the database is away: a fact is not dropped for that."""
     tries = 0
     while True:
         try:
@@ -113,6 +110,12 @@ async def persist(worker: Worker, write: Callable[[Transaction], Awaitable[T]]) 
             log.warning("database.away", tries=tries)
             await anyio.sleep(min(backoff(tries).total_seconds(), 5))
             tries += 1
+
+
+async def _wait_for_token(tx: Transaction, worker: Worker, claim: Claim) -> None:
+    await launches.reject(
+        tx, claim.run_id, reason=None, message="No usable token.", worker=worker.name
+    )
 
 
 async def _post(

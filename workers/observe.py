@@ -12,11 +12,11 @@ import anyio
 import structlog
 
 from schema import attention, credentials, endings, handles, logbook
-from schema.attention import BoundRun, Turn
+from schema.attention import AgedRun, Turn
 from schema.credentials import Lent
 from schema.errors import Unavailable
 from schema.remote_run import Desired, RunState
-from workers.attend import is_run
+from workers.attend import is_run, is_young
 from workers.context import Worker
 from workers.executors.hub_job import APP, APP_LABEL, RUN_LABEL
 from workers.hub import Answered4xx, HubError
@@ -62,7 +62,7 @@ async def _observe_group(worker: Worker, turn: Turn) -> None:
         log.warning("group.unobserved", namespace=turn.namespace, error=str(error))
 
 
-async def _look(worker: Worker, turn: Turn, runs: list[BoundRun], lent: Lent) -> timedelta | None:
+async def _look(worker: Worker, turn: Turn, runs: list[AgedRun], lent: Lent) -> timedelta | None:
     """Compare a group with its listing; say how long to wait if the Hub would not answer."""
     try:
         listed = await worker.hub.list_jobs(
@@ -88,14 +88,14 @@ async def _look(worker: Worker, turn: Turn, runs: list[BoundRun], lent: Lent) ->
 
 
 async def _look_at(
-    worker: Worker, run: BoundRun, lent: Lent, job: RemoteJob | None, *, follow: bool
+    worker: Worker, run: AgedRun, lent: Lent, job: RemoteJob | None, *, follow: bool
 ) -> None:
     """Write down what is new about one run."""
     assert run.remote_id is not None  # noqa: S101  # a bound run has one: ck_remote_run_bound_by_id
     if job is None:
         job = await worker.hub.inspect_job(run.namespace, run.remote_id, lent.token)
-        if job is None and run.age < worker.settings.lease:
-            return  # too young to be gone: the Hub's own copies may lag behind
+        if job is None and is_young(worker, run):
+            return
     ending = verdict(job)
     stage = job.stage if job is not None else None
     if ending is not None or (follow and stage == "RUNNING"):
@@ -112,7 +112,7 @@ async def _look_at(
         log.info("job.ended", job=name, state=ending.state, reason=ending.reason)
 
 
-async def _capture(worker: Worker, run: BoundRun, lent: Lent) -> None:
+async def _capture(worker: Worker, run: AgedRun, lent: Lent) -> None:
     """Keep the log lines that are new; a log that cannot be had never holds up an ending."""
     assert run.remote_id is not None  # noqa: S101  # as above
     try:

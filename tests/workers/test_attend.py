@@ -1,0 +1,229 @@
+"""What a worker learns from the Hub about runs that owe a step; the Hub is the local one."""
+
+from collections.abc import AsyncGenerator, Callable, Generator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from schema import credentials, launches, lifecycle, queries
+from schema.database import Database
+from schema.job import JobKind, JobState, Reason
+from schema.launches import Claim
+from schema.queries import JobStatus, Upstream
+from schema.settings import Settings
+from schema.subject import Hold
+from schema.vault import Secret, Vault
+from service.local.hub.users import user_with
+from tests.conftest import ADA, JobFactory
+from tests.service.local.hub.conftest import RunningHub, running_hub, until
+from workers.attend import attend
+from workers.context import Order, Worker
+from workers.executors.hub_job import HubJobExecutor
+from workers.hub import hub
+from workers.observe import observe
+from workers.outcome import Bound
+
+SLEEP = {"image": "python:3.12", "command": ["sleep", "600"], "timeout": 60}
+
+
+@pytest.fixture(scope="module")
+def local_hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningHub]:
+    with running_hub(tmp_path_factory.mktemp("hub")) as running:
+        yield running
+
+
+@pytest.fixture
+async def worker(
+    local_hub: RunningHub, database: Database, vault: Vault, settings: Callable[..., Settings]
+) -> AsyncGenerator[Worker]:
+    """A worker without loops: each test takes its steps itself."""
+    async with hub(local_hub.url, local_hub.url) as gateway:
+        executor = HubJobExecutor(gateway)
+        yield Worker(
+            name="w1",
+            settings=settings(settle="1ms", post_timeout="1ms", lease="1s"),
+            database=database,
+            vault=vault,
+            hub=gateway,
+            executors={JobKind.HUB_JOB: executor},
+        )
+
+
+@pytest.fixture
+async def doubted(
+    worker: Worker, local_hub: RunningHub, make_job: JobFactory, vault: Vault
+) -> Claim:
+    """A run whose create request was sent, and whose answer nobody has seen."""
+    token = user_with(local_hub.users, "alice").token
+    async with worker.database.transaction() as tx:
+        await credentials.remember(
+            tx, vault, subject_id=ADA, name="ada", token=Secret(token), expires_at=None
+        )
+    await make_job(namespace="alice", spec=SLEEP)
+    async with worker.database.transaction() as tx:
+        (claim,) = await launches.claim(
+            tx,
+            JobKind.HUB_JOB,
+            limit=1,
+            worker="w1",
+            lease=timedelta(minutes=1),
+            settle=worker.settings.settle,
+        )
+        await launches.doubt(tx, claim.run_id, why="no answer", worker="w1")
+    return claim
+
+
+async def create(worker: Worker, local_hub: RunningHub, claim: Claim) -> str:
+    """Let the Hub have received a request for this run; return the id it gave."""
+    token = Secret(user_with(local_hub.users, "alice").token)
+    order = Order(claim.run_id, claim.job_id, "alice", SLEEP, {}, token, timedelta(seconds=10))
+    outcome = await worker.executors[JobKind.HUB_JOB].execute(order)
+    assert isinstance(outcome, Bound)
+    return outcome.remote_id
+
+
+async def status_of(worker: Worker, claim: Claim) -> JobStatus:
+    async with worker.database.transaction() as tx:
+        status = await queries.status(tx, ADA, claim.job_id)
+    assert status is not None
+    return status
+
+
+async def make_due(worker: Worker, table: str) -> None:
+    async with worker.database.transaction() as tx:
+        await tx.execute(f"UPDATE {table} SET due_at = now() WHERE due_at IS NOT NULL")  # noqa: S608  # our names
+
+
+def stage_at(local_hub: RunningHub, remote_id: str) -> Any:
+    return local_hub.api().inspect_job(job_id=remote_id, namespace="alice").status.stage
+
+
+async def test_a_run_whose_answer_was_lost_is_found_by_its_label(
+    worker: Worker, local_hub: RunningHub, doubted: Claim
+) -> None:
+    """It goes on as if nothing had happened; nothing is sent a second time."""
+    remote_id = await create(worker, local_hub, doubted)
+
+    await attend(worker)
+
+    status = await status_of(worker, doubted)
+    assert (status.state, status.remote_id) == (JobState.RUNNING, remote_id)
+
+
+async def test_a_run_the_hub_never_had_ends_as_unconfirmed(worker: Worker, doubted: Claim) -> None:
+    """After the settle window and enough complete listings, and never before."""
+    for _ in range(3):
+        assert (await status_of(worker, doubted)).state is JobState.LAUNCHING
+        await make_due(worker, "remote_run")
+        await attend(worker)
+
+    status = await status_of(worker, doubted)
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.LAUNCH_UNCONFIRMED)
+
+
+async def test_of_two_runs_with_one_label_the_older_lives_and_the_other_is_killed(
+    worker: Worker, local_hub: RunningHub, doubted: Claim
+) -> None:
+    """An intermediary that repeats a request must not cost twice."""
+    first = await create(worker, local_hub, doubted)
+    second = await create(worker, local_hub, doubted)
+
+    await attend(worker)
+    await attend(worker)
+
+    assert (await status_of(worker, doubted)).remote_id == first
+    assert stage_at(local_hub, second) == "CANCELED"
+    assert stage_at(local_hub, first) != "CANCELED"
+
+
+async def test_a_run_that_arrives_after_it_was_given_up_is_killed(
+    worker: Worker, local_hub: RunningHub, doubted: Claim
+) -> None:
+    """The listings of its namespace go on looking for it."""
+    for _ in range(3):
+        await make_due(worker, "remote_run")
+        await attend(worker)
+    late = await create(worker, local_hub, doubted)
+
+    await make_due(worker, "poll_group")
+    await observe(worker)
+    await attend(worker)
+
+    status = await status_of(worker, doubted)
+    assert stage_at(local_hub, late) == "CANCELED"
+    assert (status.state, status.upstream) == (JobState.FAILED, Upstream.STOPPED)
+
+
+async def test_a_cancelled_job_is_stopping_until_its_run_is_seen_to_be_over(
+    worker: Worker, local_hub: RunningHub, doubted: Claim
+) -> None:
+    """The view does not say stopped because a cancel was sent, but because it was seen."""
+    remote_id = await create(worker, local_hub, doubted)
+    async with worker.database.transaction() as tx:
+        await lifecycle.cancel(tx, doubted.job_id, subject_id=ADA)
+    assert (await status_of(worker, doubted)).upstream is Upstream.STOPPING
+
+    await attend(worker)  # finds it, and learns that it is to die
+    await attend(worker)  # kills it
+
+    assert stage_at(local_hub, remote_id) == "CANCELED"
+    assert (await status_of(worker, doubted)).upstream is Upstream.STOPPED
+
+
+async def test_a_person_who_runs_our_job_again_keeps_their_copy(
+    worker: Worker, local_hub: RunningHub, doubted: Claim
+) -> None:
+    """A copy carries our labels; it is theirs all the same."""
+    remote_id = await create(worker, local_hub, doubted)
+    copy = local_hub.api().rerun_job(job_id=remote_id, namespace="alice")
+
+    await attend(worker)
+    await make_due(worker, "poll_group")
+    await observe(worker)
+    await attend(worker)
+
+    assert (await status_of(worker, doubted)).remote_id == remote_id
+    until(lambda: stage_at(local_hub, copy.id) == "RUNNING")
+
+
+async def test_a_token_the_hub_refuses_holds_everything_in_its_place(
+    worker: Worker, vault: Vault, doubted: Claim
+) -> None:
+    """Without sight nothing is concluded: not absent, not ended."""
+    async with worker.database.transaction() as tx:
+        await credentials.remember(
+            tx, vault, subject_id=ADA, name="ada", token=Secret("hf_dead"), expires_at=None
+        )
+    for _ in range(4):
+        await make_due(worker, "remote_run")
+        await attend(worker)
+
+    status = await status_of(worker, doubted)
+    assert (status.state, status.hold) == (JobState.LAUNCHING, Hold.CREDENTIALS)
+
+
+async def test_a_young_run_the_hub_does_not_know_is_not_called_gone(
+    worker: Worker, doubted: Claim
+) -> None:
+    """The Hub may not show everywhere what it has just made; a kill goes on until it is seen."""
+    async with worker.database.transaction() as tx:
+        await launches.bind(
+            tx,
+            doubted.run_id,
+            remote_id="0" * 24,
+            stage=None,
+            worker="w1",
+            look_again=timedelta(0),
+        )
+        await lifecycle.cancel(tx, doubted.job_id, subject_id=ADA)
+
+    await attend(worker)
+    young = await status_of(worker, doubted)
+    async with worker.database.transaction() as tx:
+        await tx.execute("UPDATE remote_run SET posted_at = now() - interval '1 hour'")
+    await make_due(worker, "remote_run")
+    await attend(worker)
+
+    assert young.upstream is Upstream.STOPPING
+    assert (await status_of(worker, doubted)).upstream is Upstream.STOPPED
