@@ -18,6 +18,8 @@ from schema.settings import Settings
 from schema.vault import Secret, Vault
 from tests.servers import postgres_server, valkey_server
 
+pytest_plugins = ["tests.stack"]
+
 ADA = "5e9ecfc04957053f60648a3e"
 """The subject most tests act for."""
 

@@ -10,7 +10,7 @@ import pytest
 from schema import handles
 from service.local.hub.users import load_users
 from service.local.stack import Stack
-from tests.e2e.conftest import Caller, eventually
+from tests.stack import Caller, eventually
 
 pytestmark = pytest.mark.xdist_group("stack")
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.local.ports import free_port
 from service.local.stack import Stack
-from tests.e2e.conftest import Caller
+from tests.stack import Caller
 
 pytestmark = pytest.mark.xdist_group("stack")
 

@@ -1,4 +1,4 @@
-"""One local stack for all end-to-end tests of a process, and a caller who is signed in to it."""
+"""One local stack for all tests of a process that need the whole of it, and a caller of it."""
 
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
