@@ -82,6 +82,26 @@ async def test_an_unlisted_run_ends_as_launch_unconfirmed_and_is_watched_for(
     assert await claim() == []
 
 
+async def test_a_namespace_that_is_polled_already_is_watched_as_well(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Another run in the same namespace must not hide that one is missing."""
+    await make_job()
+    (bound,) = await claim()
+    async with database.transaction() as tx:
+        await launches.bind(
+            tx, bound.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW
+        )
+    await make_job()
+    (missing,) = await claim()
+
+    await give_up(database, missing)
+
+    async with database.transaction() as tx:
+        (turn,) = await attention.take_groups(tx, limit=5, lease=timedelta(minutes=1))
+    assert turn.watched
+
+
 async def test_a_run_that_arrives_after_all_is_killed_and_changes_no_verdict(
     database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
 ) -> None:
