@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from secrets import token_urlsafe
@@ -93,6 +94,8 @@ class Postgres:
             self._child.stop()
         if self._cluster and self._cluster.home != self.folder and not self._durable:
             shutil.rmtree(self._cluster.home)
+            with suppress(OSError):  # unless somebody else's cluster is in it
+                self._cluster.home.parent.rmdir()
 
     def _options(self, port: int) -> list[str]:
         settings = _SETTINGS | {"port": str(port)} | ({} if self._durable else _FORGETFUL)
