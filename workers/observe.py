@@ -26,6 +26,8 @@ from workers.verdict import ACTIVE, verdict
 _BATCH: Final = 8
 _FOLLOWED: Final = 4
 """Logs captured in one turn while their runs go on; every log is captured at its end."""
+_HANDS: Final = 8
+"""Runs of one group looked at together."""
 _UNAUTHORIZED: Final = 401
 
 log = structlog.stdlib.get_logger()
@@ -63,28 +65,45 @@ async def _observe_group(worker: Worker, turn: Turn) -> None:
 
 
 async def _look(worker: Worker, turn: Turn, runs: list[AgedRun], lent: Lent) -> timedelta | None:
-    """Compare a group with its listing; say how long to wait if the Hub would not answer."""
+    """Compare a group with its listing; say how long to wait if something could not be seen."""
     try:
         listed = await worker.hub.list_jobs(
             turn.namespace, lent.token, label=f"{APP_LABEL}={APP}", stages=ACTIVE
         )
-        active = {job.id: job for job in listed}
-        followed = 0
-        for run in runs:
-            job = active.get(run.remote_id or "")
-            follow = followed < _FOLLOWED and run.desired is Desired.ALIVE
-            followed += follow
-            await _look_at(worker, run, lent, job, follow=follow)
-        if turn.watched:
-            await _watch(worker, list(active.values()))
     except HubError as error:
-        log.warning("group.unlisted", namespace=turn.namespace, error=str(error))
-        if isinstance(error, Answered4xx) and error.status == _UNAUTHORIZED:
-            async with worker.database.transaction() as tx:
-                await credentials.refused(tx, turn.subject_id, version=lent.version)
-        asked = error.retry_after if isinstance(error, Answered4xx) else None
-        return asked or worker.settings.observe_max / 6
-    return None
+        return await _after(worker, turn, lent, error)
+    active = {job.id: job for job in listed}
+    followed = {run.id for run in [r for r in runs if r.desired is Desired.ALIVE][:_FOLLOWED]}
+    troubles: list[HubError | Unavailable] = []
+    hands = anyio.CapacityLimiter(_HANDS)
+
+    async def look_at(run: AgedRun) -> None:
+        # What goes wrong with one run is no reason not to look at the others.
+        async with hands:
+            try:
+                job = active.get(run.remote_id or "")
+                await _look_at(worker, run, lent, job, follow=run.id in followed)
+            except (HubError, Unavailable) as error:
+                troubles.append(error)
+
+    async with anyio.create_task_group() as group:
+        for run in runs:
+            group.start_soon(look_at, run)
+    if turn.watched:
+        await _watch(worker, listed)
+    return await _after(worker, turn, lent, troubles[0]) if troubles else None
+
+
+async def _after(
+    worker: Worker, turn: Turn, lent: Lent, error: HubError | Unavailable
+) -> timedelta:
+    """Say when to look again after something went wrong; a refused token holds its subject."""
+    log.warning("group.unseen", namespace=turn.namespace, error=str(error))
+    if isinstance(error, Answered4xx) and error.status == _UNAUTHORIZED:
+        async with worker.database.transaction() as tx:
+            await credentials.refused(tx, turn.subject_id, version=lent.version)
+    asked = error.retry_after if isinstance(error, Answered4xx) else None
+    return asked or worker.settings.observe_max / 6
 
 
 async def _look_at(

@@ -227,3 +227,37 @@ async def test_a_young_run_the_hub_does_not_know_is_not_called_gone(
 
     assert young.upstream is Upstream.STOPPING
     assert (await status_of(worker, doubted)).upstream is Upstream.STOPPED
+
+
+async def test_one_run_the_hub_will_not_talk_about_does_not_hide_the_others(
+    worker: Worker, local_hub: RunningHub, doubted: Claim, make_job: JobFactory
+) -> None:
+    """A namespace the token has lost is one thing; the end of another job is news all the same."""
+    remote_id = await create(worker, local_hub, doubted)
+    await attend(worker)
+    local_hub.api().cancel_job(job_id=remote_id, namespace="alice")
+    await make_job(namespace="alice", spec=SLEEP)
+    async with worker.database.transaction() as tx:
+        (other,) = await launches.claim(
+            tx,
+            JobKind.HUB_JOB,
+            limit=1,
+            worker="w1",
+            lease=timedelta(minutes=1),
+            settle=timedelta(0),
+        )
+        # Not an id but a path to which the Hub says 405, not that it knows no such job.
+        await launches.bind(
+            tx,
+            other.run_id,
+            remote_id="x/cancel",
+            stage=None,
+            worker="w1",
+            look_again=timedelta(0),
+        )
+
+    await make_due(worker, "poll_group")
+    await observe(worker)
+
+    assert (await status_of(worker, doubted)).state is JobState.CANCELLED
+    assert (await status_of(worker, other)).state is JobState.RUNNING
