@@ -60,14 +60,16 @@ async def _listen(worker: Worker) -> None:
 
 
 def main() -> int:
-    """Run a worker."""
+    """Run a worker; what keeps it from running is said in a sentence."""
     logs.configure()
+    code = 0
     try:
         anyio.run(serve, Settings.read())
-    except HoldfastError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+    except* HoldfastError as wrong:
+        code = 1
+        for error in wrong.exceptions:
+            sys.stderr.write(f"{error}\n")
+    return code
 
 
 if __name__ == "__main__":

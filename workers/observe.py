@@ -1,6 +1,6 @@
 """The observe loop: one listing tells how all of a subject's runs in a namespace are doing.
 
-Nothing is written while nothing has changed. What a listing no longer shows is asked for by id,
+No job is written while it has not changed. What a listing no longer shows is asked for by id,
 once. How often depends on the age of the youngest run, not on how many people are waiting.
 """
 

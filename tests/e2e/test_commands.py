@@ -1,5 +1,6 @@
 """The commands a person types, as processes of their own."""
 
+import base64
 import json
 import os
 import re
@@ -122,6 +123,25 @@ def test_wrong_settings_are_named_and_their_values_are_not(tmp_path: Path) -> No
         assert name in output
     assert "hunter2" not in output
     assert "c2hvcnQ" not in output
+
+
+def test_a_worker_on_a_database_that_was_not_migrated_says_what_to_do(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    """An operator reads one sentence, not a traceback."""
+    ring = f"1:{base64.b64encode(os.urandom(32)).decode()}"
+    bare = postgres_url.rsplit("/", 1)[0] + "/template1"
+    process = holdfast(
+        "worker",
+        HOLDFAST_DATABASE_URL=bare,
+        HOLDFAST_REDIS_URL="redis://127.0.0.1:1",
+        HOLDFAST_VAULT_KEYS=ring,
+    )
+    output, _ = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 1
+    assert "holdfast migrate" in output
+    assert "Traceback" not in output
 
 
 def test_doctor_says_what_is_missing(tmp_path: Path) -> None:

@@ -5,16 +5,19 @@ Run as a program of its own, holding the other end of a pipe on its standard inp
     python -I -S keeper.py BYTES -- PROGRAM ARGUMENTS...
 
 The program gets a session and at most BYTES of address space. When it ends, or when the pipe is
-closed (by a cancel, a timeout, or the kernel because the Hub is dead), the whole session is killed.
+closed (by a cancel, a timeout, or the kernel because the Hub is dead), the whole session is killed
+and the folder it ran in is removed.
 """
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 _NOT_FOUND = 127
 _SIGNALLED = 128
@@ -38,6 +41,8 @@ def main() -> None:
     threading.Thread(target=end_with_the_pipe, daemon=True).start()
     code = child.wait()
     _kill(child.pid)
+    # The job's folder, in which we run: the Hub may no longer be there to remove it.
+    shutil.rmtree(Path.cwd(), ignore_errors=True)
     # Not sys.exit: the thread may still be reading.
     os._exit(code if code >= 0 else _SIGNALLED - code)
 

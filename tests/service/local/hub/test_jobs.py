@@ -11,8 +11,8 @@ from huggingface_hub.errors import BadRequestError, HfHubHTTPError, JobNotFoundE
 from service.local.hub.users import TokenKind
 from tests.service.local.hub.conftest import RunningHub, lines, over, running_hub, until
 
-FAMILY = "sleep 600 & echo $!; sleep 600 & echo $!; wait"
-"""A shell that says the pids of two children and waits for them."""
+FAMILY = "sleep 600 & echo $!; sleep 600 & echo $!; echo $HOME; wait"
+"""A shell that says the pids of two children and where it runs, and waits."""
 
 
 def run(api: HfApi, *command: str, namespace: str = "alice", **options: Any) -> JobInfo:
@@ -25,9 +25,9 @@ def run(api: HfApi, *command: str, namespace: str = "alice", **options: Any) -> 
 
 
 def family(api: HfApi, job: JobInfo) -> list[psutil.Process]:
-    """Wait for a job's children to say who they are."""
-    until(lambda: len(lines(api, job)) == 2)
-    return [psutil.Process(int(pid)) for pid in lines(api, job)]
+    """Wait for a job to say who its children are."""
+    until(lambda: len(lines(api, job)) == 3)
+    return [psutil.Process(int(pid)) for pid in lines(api, job)[:2]]
 
 
 def is_gone(process: psutil.Process) -> bool:
@@ -101,11 +101,15 @@ def test_a_cancel_ends_the_process_and_its_children(alice: HfApi) -> None:
 def test_killing_the_hub_outright_ends_its_jobs(tmp_path: Path) -> None:
     """An emulator that leaves orphans behind would be worse than none."""
     with running_hub(tmp_path) as hub:
-        children = family(hub.api(), run(hub.api(), "sh", "-c", FAMILY))
+        job = run(hub.api(), "sh", "-c", FAMILY)
+        children = family(hub.api(), job)
+        home = Path(lines(hub.api(), job)[2])
+        assert home.is_dir()
 
         hub.process.kill()
 
         until(lambda: all(is_gone(child) for child in children))
+        until(lambda: not home.exists())
 
 
 def test_attempts_are_counted_and_the_last_one_decides(alice: HfApi) -> None:
