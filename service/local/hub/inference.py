@@ -4,64 +4,83 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Annotated, Any, Final
 
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from service.local.hub.answers import Refusal
+from service.local.hub.requests import read_body
 from service.local.hub.users import LocalUser
 
-_SLOW: Final = re.compile(r"local/slow-(\d+)s")
+_SLOW: Final = re.compile(r"local/slow-(\d{1,4})s")
 """A model that takes its time, so that a cancel can come in between."""
-_UNPAID: Final = 402
-_FORBIDDEN: Final = 403
 _PROVIDER: Final = {"x-inference-provider": "local-stand-in"}
+
+
+class _Message(BaseModel):
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return " ".join(str(part.get("text", "")) for part in self.content)
+        return self.content or ""
+
+
+class _ChatRequest(BaseModel):
+    model: Annotated[str, Field(min_length=1)]
+    messages: Annotated[list[_Message], Field(min_length=1)]
+    stream: bool = False
+
+    @property
+    def asked(self) -> str:
+        """What the user said last."""
+        said = [message.text for message in self.messages if message.role == "user"]
+        return said[-1] if said else ""
 
 
 async def chat(request: Request, user: LocalUser) -> Response:
     """Answer a chat completion request."""
     if not user.may_act:
         raise Refusal(
-            _FORBIDDEN,
+            HTTPStatus.FORBIDDEN,
             "This authentication method does not have sufficient permissions to call Inference "
             f"Providers on behalf of user {user.name}",
         )
     if not user.pays:
         raise Refusal(
-            _UNPAID,
+            HTTPStatus.PAYMENT_REQUIRED,
             "You have depleted your monthly included credits. Purchase pre-paid credits to "
             "continue using Inference Providers.",
         )
-    body: dict[str, Any] = await request.json()
-    model = str(body.get("model", "")).split(":")[0]
-    if not model or model.startswith("missing/"):
-        return JSONResponse({"error": _not_found(model)}, status_code=400)
+    body = await read_body(request, _ChatRequest)
+    # After the colon stands the provider, or how to choose one.
+    model = body.model.split(":")[0]
+    if model.startswith("missing/"):
+        return JSONResponse({"error": _not_found(model)}, status_code=HTTPStatus.BAD_REQUEST)
     if slow := _SLOW.fullmatch(model):
         await asyncio.sleep(int(slow[1]))
-    asked = str(body["messages"][-1]["content"]) if body.get("messages") else ""
-    text = f"[local stand-in for {model}; no model was run] You said: {asked}"
-    if body.get("stream"):
+    text = f"[local stand-in for {model}; no model was run] You said: {body.asked}"
+    if body.stream:
         return StreamingResponse(
             _events(model, text), media_type="text/event-stream", headers=_PROVIDER
         )
-    return JSONResponse(_completion(model, asked, text), headers=_PROVIDER)
+    return JSONResponse(_completion(model, body.asked, text), headers=_PROVIDER)
 
 
 def _completion(model: str, asked: str, text: str) -> dict[str, Any]:
     said, heard = len(text.split()), len(asked.split())
+    message = {"role": "assistant", "content": text}
     return {
         "id": "local",
         "object": "chat.completion",
         "created": 0,
         "model": model,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": text},
-                "finish_reason": "stop",
-            }
-        ],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": {
             "prompt_tokens": heard,
             "completion_tokens": said,
@@ -71,10 +90,13 @@ def _completion(model: str, asked: str, text: str) -> dict[str, Any]:
 
 
 async def _events(model: str, text: str) -> AsyncGenerator[str]:
-    for word in text.split(" "):
-        delta = {"index": 0, "delta": {"role": "assistant", "content": f"{word} "}}
-        chunk = {"id": "local", "object": "chat.completion.chunk", "created": 0, "model": model}
-        yield f"data: {json.dumps(chunk | {'choices': [delta]})}\n\n"
+    chunk = {"id": "local", "object": "chat.completion.chunk", "created": 0, "model": model}
+    deltas = [
+        ({"role": "assistant", "content": word}, None) for word in re.findall(r"\s*\S+", text)
+    ]
+    for delta, reason in [*deltas, ({}, "stop")]:
+        choice = {"index": 0, "delta": delta, "finish_reason": reason}
+        yield f"data: {json.dumps(chunk | {'choices': [choice]})}\n\n"
     yield "data: [DONE]\n\n"
 
 

@@ -1,20 +1,25 @@
-"""The jobs of the local Hub: what was asked for, how it stands, and the course it takes."""
+"""The jobs of the local Hub: what was asked for, how it stands, and the course it takes.
+
+    SCHEDULING ──▶ RUNNING ──▶ COMPLETED | ERROR        CANCELED from either
+         ▲            │
+         └─ attempts ─┘
+
+They are kept in memory only: a restart forgets them, as it kills them.
+"""
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
 from service.local.hub.hardware import FLAVORS
-from service.local.hub.processes import bare_environment, job_folder, run
+from service.local.hub.logs import Bell, Log, written
+from service.local.hub.processes import bare_environment, run
 from service.local.hub.requests import JobRequest
-from service.local.hub.users import LocalUser
+from service.local.hub.users import LocalUser, Namespace
 
-_LOG_LINES: Final = 100_000
 _OUT_OF_MEMORY: Final = 137
 
 
@@ -31,46 +36,76 @@ class Stage(StrEnum):
 OVER: Final = frozenset({Stage.COMPLETED, Stage.ERROR, Stage.CANCELED})
 
 
-def moment() -> str:
-    """Write the time as the Hub does."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 @dataclass(slots=True)
 class LocalJob:
     """One job, and the log it writes."""
 
     request: JobRequest
-    namespace: str
+    owner: Namespace
     creator: LocalUser
-    initiator: str = "user"
+    copy_of: str | None = None
+    """The job this one repeats."""
     id: str = field(default_factory=lambda: secrets.token_hex(12))
-    created_at: str = field(default_factory=moment)
-    started_at: str | None = None
-    finished_at: str | None = None
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
     stage: Stage = Stage.SCHEDULING
     message: str | None = None
     failures: int = 0
-    log: list[tuple[str, str]] = field(default_factory=list)
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    bell: Bell = field(default_factory=Bell)
+    """Rings at every change of the job, and at every line of its log."""
+    log: Log = field(init=False)
     course: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.log = Log(self.bell)
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.stage in OVER
 
+    @property
+    def status(self) -> dict[str, Any]:
+        """Where it stands, as the Hub says it."""
+        return {"stage": self.stage, "message": self.message, "failureCount": self.failures}
+
+    def move(self, stage: Stage, message: str | None = None) -> None:
+        """Bring the job to a stage, unless it is over: a cancel may have come first."""
+        if self.is_over:
+            return
+        self.stage, self.message = stage, message
+        if stage is Stage.RUNNING:
+            self.started_at = self.started_at or datetime.now(UTC)
+            self.log.write(f"===== Job started at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} =====")
+        elif stage in {Stage.COMPLETED, Stage.ERROR}:
+            # As on the Hub, a cancelled job has no finishedAt.
+            self.finished_at = datetime.now(UTC)
+        self.bell.ring()
+
+    def settle(self, exit_code: int) -> None:
+        """Write down how an attempt ended; a failure is the end only if it was the last."""
+        if exit_code == 0:
+            self.move(Stage.COMPLETED)
+            return
+        self.failures += 1
+        if self.failures < self.request.attempts:
+            self.move(Stage.SCHEDULING)
+            return
+        cause = "OOMKilled" if exit_code == _OUT_OF_MEMORY else "Error"
+        self.move(Stage.ERROR, f"Job failed with exit code: {exit_code}. Reason: {cause}")
+
     def described(self) -> dict[str, Any]:
         """Describe it as the Hub does; what does not apply is left out, not null."""
         asked = self.request
-        owner = {"id": self.creator.id, "name": self.namespace, "type": "user"}
+        avatar = {"avatarUrl": "/avatars/local.svg"}
         person = {"id": self.creator.id, "name": self.creator.name}
         described = {
             "type": "job",
             "id": self.id,
-            "createdAt": self.created_at,
-            "startedAt": self.started_at,
-            "finishedAt": self.finished_at,
+            "createdAt": written(self.created_at),
+            "startedAt": self.started_at and written(self.started_at),
+            "finishedAt": self.finished_at and written(self.finished_at),
             "dockerImage": asked.docker_image,
             "spaceId": asked.space_id,
             "command": asked.command,
@@ -78,22 +113,29 @@ class LocalJob:
             "environment": asked.environment,
             "secrets": sorted(asked.secrets),
             "flavor": asked.flavor,
-            "arch": "amd64",
+            "arch": asked.arch,
             "timeout": asked.timeout_seconds,
             "retry": asked.attempts - 1,
             "labels": asked.labels,
-            "owner": owner | {"avatarUrl": "/avatars/local.svg"},
+            "owner": self.owner.described() | avatar,
             "createdBy": person,
-            "initiator": {"type": self.initiator} | person,
-            "status": {
-                "stage": self.stage,
-                "message": self.message,
-                "failureCount": self.failures,
-            },
+            "initiator": {"type": "duplicated-job", "id": self.copy_of}
+            if self.copy_of
+            else {"type": "user"} | person | avatar,
+            "durations": self._durations(),
         }
-        status = described["status"]
         kept = {name: value for name, value in described.items() if value is not None}
-        return kept | {"status": status}
+        return kept | {"status": self.status}
+
+    def _durations(self) -> dict[str, int]:
+        until = self.finished_at or datetime.now(UTC)
+        spans = {"schedulingSecs": (self.started_at or until) - self.created_at}
+        # A cancelled job has no finishedAt, so nobody can say how long it ran.
+        if self.stage is not Stage.CANCELED:
+            spans["totalSecs"] = until - self.created_at
+            if self.started_at:
+                spans["runningSecs"] = until - self.started_at
+        return {name: int(span.total_seconds()) for name, span in spans.items()}
 
 
 class Jobs:
@@ -111,91 +153,35 @@ class Jobs:
     def get(self, namespace: str, job_id: str) -> LocalJob | None:
         """Return one job of a namespace."""
         job = self._jobs.get(job_id)
-        return job if job is not None and job.namespace == namespace else None
+        return job if job is not None and job.owner.name == namespace else None
 
     def of(self, namespace: str) -> list[LocalJob]:
         """Return the jobs of a namespace, newest first."""
-        return [job for job in reversed(self._jobs.values()) if job.namespace == namespace]
+        return [job for job in reversed(self._jobs.values()) if job.owner.name == namespace]
 
     async def cancel(self, job: LocalJob) -> None:
-        """Stop a job; one that is over stays as it is."""
-        if job.is_over:
-            return
-        # As on the Hub: no finishedAt, no message.
-        await _tell(job, stage=Stage.CANCELED)
-        await _end(job)
+        """Stop a job and its processes; one that is over stays as it is."""
+        if not job.is_over:
+            job.move(Stage.CANCELED)
+            await _end(job)
 
     async def close(self) -> None:
         """Stop every job, with its processes."""
         await asyncio.gather(*(_end(job) for job in self._jobs.values()))
 
     async def _run(self, job: LocalJob) -> None:
-        await asyncio.sleep(self._scheduling.total_seconds())
-        limit = job.request.timeout_seconds
-        try:
-            async with asyncio.timeout(limit):
-                await self._attempt(job)
-        except TimeoutError:
-            await _tell(job, stage=Stage.ERROR, message="Job timeout", over=True)
-
-    async def _attempt(self, job: LocalJob) -> None:
         asked, flavor = job.request, FLAVORS[job.request.flavor]
-        while True:
-            await _tell(job, stage=Stage.RUNNING)
-            await _write(job, f"===== Job started at {moment()} =====")
-            async with job_folder() as home, _log_of(job) as lines:
-                environment = bare_environment(home, job.id, flavor)
-                environment |= asked.environment | asked.secrets
-                command = [*asked.command, *asked.arguments]
-                code = await run(command, environment, home, flavor, lines.put_nowait)
-            if code == 0:
-                await _tell(job, stage=Stage.COMPLETED, over=True)
-                return
-            job.failures += 1
-            if job.failures >= asked.attempts:
-                cause = "OOMKilled" if code == _OUT_OF_MEMORY else "Error"
-                message = f"Job failed with exit code: {code}. Reason: {cause}"
-                await _tell(job, stage=Stage.ERROR, message=message, over=True)
-                return
-            await _tell(job, stage=Stage.SCHEDULING)
-
-
-@asynccontextmanager
-async def _log_of(job: LocalJob) -> AsyncGenerator[asyncio.Queue[str | None]]:
-    """Yield a queue whose lines become the job's log, all of them before the block is left."""
-    lines: asyncio.Queue[str | None] = asyncio.Queue()
-
-    async def copying() -> None:
-        while (line := await lines.get()) is not None:
-            await _write(job, line)
-
-    copier = asyncio.create_task(copying())
-    try:
-        yield lines
-    finally:
-        lines.put_nowait(None)
-        await copier
-
-
-async def _write(job: LocalJob, text: str) -> None:
-    async with job.changed:
-        if len(job.log) < _LOG_LINES:
-            job.log.append((moment(), text))
-        job.changed.notify_all()
-
-
-async def _tell(
-    job: LocalJob, *, stage: Stage, message: str | None = None, over: bool = False
-) -> None:
-    async with job.changed:
-        if job.is_over:
-            return  # a cancel came first
-        job.stage, job.message = stage, message
-        if stage is Stage.RUNNING:
-            job.started_at = job.started_at or moment()
-        if over:
-            job.finished_at = moment()
-        job.changed.notify_all()
+        environment = bare_environment(job.id, flavor) | asked.environment | asked.secrets
+        command = [*asked.command, *asked.arguments]
+        while not job.is_over:
+            await asyncio.sleep(self._scheduling.total_seconds())
+            job.move(Stage.RUNNING)
+            try:
+                # Not documented, and so our choice: each attempt has its time, none follows it.
+                async with asyncio.timeout(asked.timeout_seconds):
+                    job.settle(await run(command, environment, flavor, job.log.write))
+            except TimeoutError:
+                job.move(Stage.ERROR, "Job timeout")
 
 
 async def _end(job: LocalJob) -> None:

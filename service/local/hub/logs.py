@@ -1,36 +1,55 @@
-"""A job's log as the Hub streams it: from the beginning, in order, to the end of the job."""
+"""What a job has written, line by line, as far as there is room for it; and who waits for more."""
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator
-from datetime import timedelta
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
 
-from service.local.hub.jobs import LocalJob
+_ROOM: Final = 16 * 1024 * 1024
+"""Bytes of memory for one log, roughly."""
+_LINE_COST: Final = 200
+_FULL: Final = "===== The local Hub keeps no more of this log ====="
 
-_KEEP_ALIVE: Final = timedelta(seconds=30)
+
+def written(moment: datetime) -> str:
+    """Write a moment as the Hub does."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-async def log_stream(job: LocalJob, *, tail: int | None) -> AsyncGenerator[str]:
-    """Yield the log as server-sent events; with `tail`, the first line and the last few."""
-    if tail is not None:
-        for line in [*job.log[:1], *job.log[1:][len(job.log[1:]) - tail :]]:
-            yield _event(line)
-    sent = 0 if tail is None else len(job.log)
-    while True:
-        for line in job.log[sent:]:
-            yield _event(line)
-            sent += 1
-        if job.is_over and sent == len(job.log):
+class Line(NamedTuple):
+    """One line of a log, and when it was read."""
+
+    at: datetime
+    text: str
+
+
+class Bell:
+    """Wakes whoever waits for a change: look first, then wait, with no `await` in between."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake everybody who waits by now."""
+        self._rung.set()
+        self._rung = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Wait for the next ring."""
+        await self._rung.wait()
+
+
+class Log:
+    """The log of one job, over all its attempts."""
+
+    def __init__(self, bell: Bell) -> None:
+        self.lines: list[Line] = []
+        self._bell = bell
+        self._room = _ROOM
+
+    def write(self, text: str) -> None:
+        """Add a line; the one that no longer fits is replaced by a note, and the last."""
+        if self._room <= 0:
             return
-        try:
-            async with asyncio.timeout(_KEEP_ALIVE.total_seconds()), job.changed:
-                while not job.is_over and sent == len(job.log):
-                    await job.changed.wait()
-        except TimeoutError:
-            yield ": keep-alive\n\n"
-
-
-def _event(line: tuple[str, str]) -> str:
-    at, text = line
-    return f"data: {json.dumps({'data': text, 'timestamp': at})}\n\n"
+        self._room -= len(text) + _LINE_COST
+        self.lines.append(Line(datetime.now(UTC), text if self._room > 0 else _FULL))
+        self._bell.ring()

@@ -1,17 +1,20 @@
-"""What a job may be asked for with: the Hub's rules, and a refusal that names the field."""
+"""What may be asked with a body: the Hub's rules, and a refusal that names the field."""
 
 import re
-from typing import Annotated, Any, Final, Self
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from starlette.requests import Request
 
 from service.local.hub.answers import Refusal
 from service.local.hub.hardware import FLAVORS
@@ -20,7 +23,10 @@ _ENV_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]+")
 _SECRET_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]*")
 _LABEL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 _LABEL_VALUE: Final = re.compile(r"[a-zA-Z0-9_-]{0,100}")
-_BAD_REQUEST: Final = 400
+_TIMEOUT: Final = 30 * 60
+_LONGEST: Final = 2**53 - 1
+
+Body = TypeVar("Body", bound=BaseModel)
 
 
 def _flavor(flavor: str) -> str:
@@ -46,26 +52,42 @@ def _secrets(secrets: dict[str, str]) -> dict[str, str]:
     return _named(_SECRET_NAME, secrets)
 
 
-def check_labels(written: dict[str, str]) -> dict[str, str]:
-    """Check labels.
-
-    Raises:
-        ValueError: the Hub would not take one.
-    """
-    for name, value in written.items():
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    for name, value in labels.items():
         if not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value):
             message = f"Invalid label {name!r}"
             raise ValueError(message)
-    return written
+    return labels
+
+
+def _not_here(_: object) -> None:
+    # Taken and not honoured, it would be missed only when the job runs.
+    message = "The local Hub does not offer this"
+    raise ValueError(message)
+
+
+def _timeout(seconds: object) -> object:
+    return _TIMEOUT if seconds is None else seconds
 
 
 _Word = Annotated[str, Field(min_length=1)]
+_Labels = Annotated[dict[str, str], AfterValidator(_labels)]
+_Absent = Annotated[None, BeforeValidator(_not_here)]
 
 
-class JobRequest(BaseModel):
-    """The body of a create request; what the Hub does not know, it ignores."""
+class _Read(BaseModel):
+    # What the Hub does not know, it ignores; what it knows, it does not convert.
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        extra="ignore",
+        frozen=True,
+        strict=True,
+        hide_input_in_errors=True,
+    )
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
+
+class JobRequest(_Read):
+    """The body of a create request."""
 
     flavor: Annotated[str, AfterValidator(_flavor)]
     docker_image: _Word | None = None
@@ -74,27 +96,44 @@ class JobRequest(BaseModel):
     arguments: list[str] = []
     environment: Annotated[dict[str, str], AfterValidator(_environment)] = {}
     secrets: Annotated[dict[str, str], AfterValidator(_secrets)] = {}
-    timeout_seconds: Annotated[int | None, Field(gt=0)] = 1800
+    timeout_seconds: Annotated[int, Field(gt=0, le=_LONGEST), BeforeValidator(_timeout)] = _TIMEOUT
     attempts: Annotated[int, Field(ge=1)] = 1
-    labels: Annotated[dict[str, str], AfterValidator(check_labels)] = {}
+    labels: _Labels = {}
+    arch: Literal["amd64", "arm64"] = "amd64"
+    volumes: _Absent = None
+    expose: _Absent = None
+    ssh: _Absent = None
+    network: _Absent = None
+    resource_group_id: _Absent = None
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
         if (self.docker_image is None) == (self.space_id is None):
-            message = "either dockerImage or spaceId must be given"
+            message = "Either dockerImage or spaceId must be given"
             raise ValueError(message)
         return self
 
-    @classmethod
-    def read(cls, body: Any) -> Self:
-        """Read the body of a request.
 
-        Raises:
-            Refusal: the Hub would answer 400.
-        """
-        try:
-            return cls.model_validate(body)
-        except ValidationError as error:
-            wrong = error.errors()[0]
-            where = ".".join(str(part) for part in wrong["loc"]) or "body"
-            raise Refusal(_BAD_REQUEST, f"{where}: {wrong['msg']}") from None
+class NewLabels(_Read):
+    """The body of a request that replaces a job's labels."""
+
+    labels: _Labels
+
+
+async def read_body(request: Request, shape: type[Body]) -> Body:
+    """Read the body of a request.
+
+    Raises:
+        Refusal: the Hub would answer 400.
+    """
+    try:
+        body: Any = await request.json()
+    except ValueError:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "body: not JSON") from None
+    try:
+        return shape.model_validate(body)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in wrong["loc"]) or "body"
+        message = wrong["msg"].removeprefix("Value error, ")
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"{where}: {message}") from None

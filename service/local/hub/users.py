@@ -10,13 +10,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from service.local.folder import remembered
+from service.local.hub.logs import written
 
 _FILE: Final = "users.json"
 _SESSION: Final = timedelta(hours=8)
 _ORG: Final = "acme"
+_ORG_ID: Final = "a" * 24
 
 
 class TokenKind(StrEnum):
@@ -26,6 +28,19 @@ class TokenKind(StrEnum):
     READ = "read"
     FINE_GRAINED = "fineGrained"
     OAUTH = "oauth"
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """What jobs are filed under, and who pays for them: a person, or an organisation."""
+
+    id: str
+    name: str
+    type: Literal["user", "org"]
+
+    def described(self) -> dict[str, str]:
+        """Describe it as the owner of something."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +60,11 @@ class LocalUser:
         """Whether the token may launch anything."""
         return self.kind is not TokenKind.READ
 
-    def acts_in(self, namespace: str) -> bool:
-        """Say whether the token reaches a namespace."""
-        return namespace == self.name or namespace in self.orgs
+    def namespace(self, name: str) -> Namespace | None:
+        """Return the namespace of that name, if the token reaches it."""
+        if name == self.name:
+            return Namespace(self.id, name, "user")
+        return Namespace(_ORG_ID, name, "org") if name in self.orgs else None
 
     def has_expired(self) -> bool:
         """Say whether the token's time is over."""
@@ -77,10 +94,9 @@ def whoami(user: LocalUser) -> dict[str, Any]:
         "fullname": user.name.title(),
         "canPay": user.pays,
         "isPro": False,
-        "periodEnd": None,
         "avatarUrl": "/avatars/local.svg",
         "orgs": [
-            {"type": "org", "id": "a" * 24, "name": org, "fullname": org, "roleInOrg": "write"}
+            {"type": "org", "id": _ORG_ID, "name": org, "fullname": org, "roleInOrg": "write"}
             for org in user.orgs
         ],
         "auth": _auth(user),
@@ -108,7 +124,7 @@ def _auth(user: LocalUser) -> dict[str, Any]:
 
 def _new_users() -> list[dict[str, Any]]:
     alice, bob, carol = (secrets.token_hex(12) for _ in range(3))
-    soon = (datetime.now(UTC) + _SESSION).isoformat()
+    soon = written(datetime.now(UTC) + _SESSION)
     made = [
         _new(alice, "alice", TokenKind.WRITE, orgs=[_ORG]),
         _new(alice, "alice", TokenKind.READ),

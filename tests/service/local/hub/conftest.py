@@ -1,20 +1,26 @@
 """A local Hub as a process of its own, and the real client library pointed at it."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import psutil
 import pytest
-from huggingface_hub import HfApi, JobInfo
+from huggingface_hub import HfApi, JobInfo, constants
 
 from service.local.hub.users import LocalUser, TokenKind, load_users, user_with
 from service.local.ports import free_port
+
+# The library asks the real Hub about agents otherwise; its variable is read on import, too early.
+constants.HF_HUB_DISABLE_TELEMETRY = True
 
 ROOT = Path(__file__).resolve().parents[4]
 _SERVE = """
@@ -40,16 +46,29 @@ class RunningHub:
         """Return the real client, signed in as a user."""
         return HfApi(endpoint=self.url, token=user_with(self.users, name, kind).token)
 
+    @contextmanager
+    def http(
+        self, name: str = "alice", kind: TokenKind = TokenKind.WRITE
+    ) -> Generator[httpx2.Client]:
+        """Open a plain client, signed in as a user, for what the real one never sends."""
+        headers = {"authorization": f"Bearer {user_with(self.users, name, kind).token}"}
+        with httpx2.Client(base_url=self.url, headers=headers, timeout=15) as client:
+            yield client
+
 
 @contextmanager
 def running_hub(folder: Path, *, quota: int = 100_000) -> Generator[RunningHub]:
     """Run a Hub in a process of its own for the length of a block."""
     port = free_port()
+    # Before the Hub asks for them: two who make them at once would make two sets.
+    users = load_users(folder)
     script = [sys.executable, "-c", _SERVE, str(folder), str(port), str(quota)]
-    process = subprocess.Popen(script, cwd=ROOT, stderr=subprocess.DEVNULL)
-    hub = RunningHub(f"http://127.0.0.1:{port}", load_users(folder), process)
+    process = subprocess.Popen(
+        script, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    hub = RunningHub(f"http://127.0.0.1:{port}", users, process)
     try:
-        until(lambda: psutil.pid_exists(process.pid) and _listens(process.pid, port))
+        until(lambda: _answers(hub))
         yield hub
     finally:
         if process.poll() is None:
@@ -58,7 +77,7 @@ def running_hub(folder: Path, *, quota: int = 100_000) -> Generator[RunningHub]:
 
 
 @pytest.fixture(scope="session")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningHub]:
     """The Hub of all tests that leave it as it was."""
     with running_hub(tmp_path_factory.mktemp("hub")) as running:
         yield running
@@ -92,12 +111,26 @@ def over(api: HfApi, job: JobInfo) -> JobInfo:
 
 
 def lines(api: HfApi, job: JobInfo) -> list[str]:
-    """Return what a job has written."""
+    """Return what a job that is over has written."""
     return list(api.fetch_job_logs(job_id=job.id, namespace=job.owner.name))
 
 
-def _listens(pid: int, port: int) -> bool:
-    return any(
-        connection.laddr.port == port and connection.status == psutil.CONN_LISTEN
-        for connection in psutil.Process(pid).net_connections("tcp")
-    )
+def follow(hub: RunningHub, job: JobInfo, path: str = "logs") -> Generator[dict[str, Any]]:
+    """Yield what is streamed about one of Alice's jobs, as it comes."""
+    with (
+        hub.http() as client,
+        client.stream("GET", f"/api/jobs/{job.owner.name}/{job.id}/{path}") as answer,
+    ):
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: "))
+
+
+def _answers(hub: RunningHub) -> bool:
+    with suppress(httpx2.TransportError):
+        return httpx2.get(f"{hub.url}/api/agent-harnesses").is_success
+    # Fails at once, and not after the whole wait.
+    assert psutil.pid_exists(hub.process.pid)
+    assert hub.process.poll() is None
+    return False

@@ -32,10 +32,17 @@ def test_a_wrong_token_is_told_so_in_the_words_clients_look_for(hub: RunningHub)
 
 def test_every_answer_says_what_it_comes_from(hub: RunningHub) -> None:
     """Nobody should take this for Hugging Face, and request ids lead to logs."""
-    answer = httpx2.get(f"{hub.url}/api/jobs/hardware")
+    answers = [
+        httpx2.get(f"{hub.url}{path}")
+        for path in ("/api/jobs/hardware", "/api/agent-harnesses", "/api/whoami-v2", "/nowhere")
+    ]
 
-    assert answer.headers["x-emulator"] == "holdfast-local-hub"
-    assert answer.headers["x-request-id"].startswith("Root=")
+    assert [answer.status_code for answer in answers] == [200, 200, 401, 404]
+    for answer in answers:
+        assert answer.headers["x-emulator"] == "holdfast-local-hub"
+        assert answer.headers["x-request-id"].startswith("Root=1-")
+        assert answer.headers["ratelimit"].startswith('"api";r=')
+        assert answer.headers["ratelimit-policy"] == '"fixed window";"api";q=100000;w=300'
 
 
 def test_another_hosts_name_is_turned_away(hub: RunningHub) -> None:
@@ -69,18 +76,25 @@ def test_the_hardware_list_has_the_hubs_shape(hub: RunningHub) -> None:
 
 async def test_a_chat_is_answered_by_a_stand_in_that_says_so(hub: RunningHub) -> None:
     """Deterministic, and never to be mistaken for a model."""
-    token = user_with(hub.users, "alice").token
-    client = AsyncInferenceClient(base_url=f"{hub.url}/v1", token=token)
-
-    async with client:
-        said = await client.chat_completion(
-            [{"role": "user", "content": "hello"}], model="local/echo"
-        )
+    messages = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": "yes?"},
+        {"role": "user", "content": "hello again"},
+        {"role": "system", "content": "be kind"},
+    ]
+    async with AsyncInferenceClient(
+        base_url=f"{hub.url}/v1", token=user_with(hub.users, "alice").token
+    ) as client:
+        said = await client.chat_completion(messages, model="local/echo:fastest")
+        stream = await client.chat_completion(messages, model="local/echo", stream=True)
+        pieces = [chunk.choices[0].delta.content or "" async for chunk in stream]
 
     text = said.choices[0].message.content
     assert text is not None
     assert "no model was run" in text
-    assert text.endswith("hello")
+    assert text.endswith("hello again")
+    assert "".join(pieces) == text
+    assert said.usage is not None
 
 
 @pytest.mark.parametrize(
