@@ -17,7 +17,9 @@ const [client, transport] =
       ];
 
 await client.connect(transport);
+const version = kind === "v1" ? transport.protocolVersion : client.getNegotiatedProtocolVersion();
+// Listed before the call: only then do these clients check a result against its output schema.
 const { tools } = await client.listTools();
 const result = await client.callTool({ name: tool, arguments: JSON.parse(given) });
 await client.close();
-console.log(JSON.stringify({ tools: tools.map(({ name }) => name), result }));
+console.log(JSON.stringify({ version, tools: tools.map(({ name }) => name), result }));

@@ -23,12 +23,15 @@ HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / ".holdfast" / "interop"
 SOURCES = ("package.json", "package-lock.json", ".npmrc", "call.mjs")
 PATIENCE = 120
+TOOL_FAILED = 5
+"""How the Inspector exits when a call was answered with an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a client was shown."""
 
+    version: str | None
     tools: list[str]
     structured: dict[str, Any] | None
     text: str
@@ -55,7 +58,10 @@ def node_folder() -> Path:
             command = ["node", str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
             done = _node(command, folder, {})
             if done.returncode:
-                pytest.fail(f"npm ci needs the network the first time:\n{done.stderr[-2000:]}")
+                pytest.fail(
+                    "The JavaScript clients are not installed yet, and npm could not fetch them; "
+                    f"this needs the network once.\n{done.stderr[-2000:]}"
+                )
             (folder / "ready").touch()
     return folder
 
@@ -69,7 +75,7 @@ def typescript(node_folder: Path) -> Callable[[str], Ask]:
             written = json.dumps(arguments)
             command = ["node", "call.mjs", kind, connection.endpoint, tool, written]
             said = json.loads(_must(_node(command, node_folder, _token(connection))))
-            return _seen(said["tools"], said["result"])
+            return _seen(said["version"], said["tools"], said["result"])
 
         return ask
 
@@ -77,8 +83,11 @@ def typescript(node_folder: Path) -> Callable[[str], Ask]:
 
 
 @pytest.fixture
-def inspector(node_folder: Path) -> Callable[[str], Ask]:
-    """The Inspector's command line at a protocol era: legacy or modern."""
+def inspector(node_folder: Path, tmp_path: Path) -> Callable[[str], Ask]:
+    """The Inspector's command line at a protocol era: legacy or modern.
+
+    Its home is the test's, so that it neither reads nor leaves anything in the person's.
+    """
 
     def client(era: str) -> Ask:
         def ask(connection: Connection, tool: str, arguments: dict[str, Any]) -> Seen:
@@ -91,15 +100,15 @@ def inspector(node_folder: Path) -> Callable[[str], Ask]:
                 *("--header", f"Authorization: Bearer {connection.token}"),
                 *("--stored-auth-only", "--method"),
             ]
-            listing = _must(_node([*command, "tools/list", "--strict"], node_folder, {}))
-            given = [
-                word
-                for name, value in arguments.items()
-                for word in ("--tool-arg", f"{name}={_written(value)}")
-            ]
-            called = _node([*command, "tools/call", "--tool-name", tool, *given], node_folder, {})
+            home = {"HOME": str(tmp_path)}
+            greeting = _must(_node([*command, "initialize"], node_folder, home))
+            listing = _must(_node([*command, "tools/list", "--strict"], node_folder, home))
+            given = ("--tool-name", tool, "--tool-args-json", json.dumps(arguments))
+            called = _node([*command, "tools/call", *given], node_folder, home)
+            assert called.returncode in {0, TOOL_FAILED}, called.stderr + called.stdout
+            version = json.loads(greeting)["result"]["protocolVersion"]
             tools = [each["name"] for each in json.loads(listing)["result"]["tools"]]
-            return _seen(tools, json.loads(called.stdout)["result"])
+            return _seen(version, tools, json.loads(called.stdout)["result"])
 
         return ask
 
@@ -112,18 +121,15 @@ async def python(mode: Any, connection: Connection, tool: str, given: dict[str, 
         httpx2.AsyncClient(headers=connection.headers, timeout=20) as http,
         Client(streamable_http_client(connection.endpoint, http_client=http), mode=mode) as client,
     ):
+        version = client.protocol_version
         tools = [tool.name for tool in (await client.list_tools()).tools]
         result = await client.call_tool(tool, given)
-    return _seen(tools, result.model_dump(mode="json", by_alias=True))
+    return _seen(version, tools, result.model_dump(mode="json", by_alias=True))
 
 
-def _seen(tools: list[str], result: dict[str, Any]) -> Seen:
+def _seen(version: str | None, tools: list[str], result: dict[str, Any]) -> Seen:
     text = "\n".join(part["text"] for part in result["content"])
-    return Seen(tools, result.get("structuredContent"), text, bool(result.get("isError")))
-
-
-def _written(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return Seen(version, tools, result.get("structuredContent"), text, bool(result.get("isError")))
 
 
 def _token(connection: Connection) -> dict[str, str]:

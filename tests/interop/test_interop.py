@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import httpx2
 import pytest
 
 from schema import handles
@@ -11,6 +12,9 @@ from tests.interop.conftest import Ask, Seen, python
 from tests.stack import Caller
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(180)]
+
+LEGACY, MODERN = "2025-11-25", "2026-07-28"
+NEW = {"typescript v2, modern", "inspector, modern", "python, auto"}
 
 MOVING = {"poll_after_seconds", "status_as_of", "summary"}
 """What may differ between two looks at a job that has not changed."""
@@ -65,6 +69,8 @@ async def test_every_client_launches_and_sees_the_same_job(
     }
     assert all(view == views["python, auto"] for view in views.values()), views
     assert all(seen.tools == shown["python, auto"].tools for seen in shown.values())
+    spoken = {name: seen.version for name, seen in shown.items()}
+    assert spoken == {name: MODERN if name in NEW else LEGACY for name in spoken}
 
 
 async def test_every_client_is_told_the_same_when_a_call_fails(
@@ -78,3 +84,21 @@ async def test_every_client_is_told_the_same_when_a_call_fails(
     assert all(seen.failed for seen in told.values())
     assert len({seen.text for seen in told.values()}) == 1
     assert unknown in told["python, auto"].text
+
+
+async def test_a_bare_request_needs_no_handshake(alice: Caller) -> None:
+    """Nothing is remembered between requests, so any process can answer any of them."""
+    handle = await alice.run("true")
+    finished = await alice.finish(handle)
+    call = {"name": "job_status", "arguments": {"job_ids": [handle]}}
+    request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    headers = {**alice.connection.headers, "Accept": "application/json, text/event-stream"}
+
+    async with httpx2.AsyncClient(headers=headers, timeout=20) as http:
+        response = await http.post(alice.connection.endpoint, json=request)
+
+    assert response.status_code == httpx2.codes.OK, response.text
+    (view,) = response.json()["result"]["structuredContent"]["jobs"]
+    assert {field: view[field] for field in view.keys() - MOVING} == {
+        field: finished[field] for field in finished.keys() - MOVING
+    }
