@@ -31,6 +31,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from schema.vault import Secret
 from schema.wire import release
 from workers.remote_job import JOB, LISTING, RemoteJob
+from workers.storable import storable
 
 T = TypeVar("T")
 
@@ -109,7 +110,7 @@ class Hub:
         """Send one chat completion request, once; return its answer, and who gave it."""
         url = f"{self._router}/v1/chat/completions"
         response = await self._send("POST", url, token, within=within, json=body)
-        return _read(response, _OBJECT), response.headers.get("x-inference-provider")
+        return storable(_read(response, _OBJECT)), response.headers.get("x-inference-provider")
 
     async def list_jobs(
         self, namespace: str, token: Secret, *, label: str, stages: tuple[str, ...] = ()
@@ -212,9 +213,17 @@ async def _until_idle(response: httpx2.Response) -> AsyncGenerator[str]:
             return
         if line.startswith("data: {"):
             patience = _NEXT_LINE
-            text = _LINE.validate_json(line.removeprefix("data: ")).data
+            text = _text(line.removeprefix("data: "))
             if not text.startswith(_MARKER):
                 yield text
+
+
+def _text(written: str) -> str:
+    """Return a line of a log; one that cannot be read stands as it was written."""
+    try:
+        return storable(_LINE.validate_json(written).data)
+    except ValidationError:
+        return storable(written)
 
 
 def _headers(token: Secret) -> dict[str, str]:
@@ -226,7 +235,7 @@ def _raise_for(response: httpx2.Response) -> None:
     try:
         hf_raise_for_status(response)
     except HfHubHTTPError as error:
-        message = error.server_message or response.reason_phrase
+        message = storable(error.server_message or response.reason_phrase)
         if response.status_code >= _SERVER_ERROR or response.status_code in _UNCLEAR_4XX:
             raise Ambiguous(f"{response.status_code}: {message}") from None
         raise Answered4xx(response.status_code, message, _retry_after(response)) from None

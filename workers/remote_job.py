@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -18,6 +19,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from workers.storable import storable
+
 
 def _if_readable(value: object, read: ValidatorFunctionWrapHandler) -> Any:
     try:
@@ -26,7 +29,7 @@ def _if_readable(value: object, read: ValidatorFunctionWrapHandler) -> Any:
         return None
 
 
-_Text = Annotated[str | None, WrapValidator(_if_readable)]
+_Text = Annotated[str | None, AfterValidator(storable), WrapValidator(_if_readable)]
 _Moment = Annotated[datetime | None, WrapValidator(_if_readable)]
 _Texts = Annotated[dict[str, str] | None, WrapValidator(_if_readable)]
 

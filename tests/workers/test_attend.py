@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from schema import credentials, launches, lifecycle, queries
+from schema import credentials, launches, lifecycle, logbook, queries
 from schema.database import Database
 from schema.job import JobKind, JobState, Reason
 from schema.launches import Claim
@@ -74,10 +74,12 @@ async def doubted(
     return claim
 
 
-async def create(worker: Worker, local_hub: RunningHub, claim: Claim) -> str:
+async def create(
+    worker: Worker, local_hub: RunningHub, claim: Claim, spec: dict[str, Any] = SLEEP
+) -> str:
     """Let the Hub have received a request for this run; return the id it gave."""
     token = Secret(user_with(local_hub.users, "alice").token)
-    order = Order(claim.run_id, claim.job_id, "alice", SLEEP, {}, token, timedelta(seconds=10))
+    order = Order(claim.run_id, claim.job_id, "alice", spec, {}, token, timedelta(seconds=10))
     outcome = await worker.executors[JobKind.HUB_JOB].execute(order)
     assert isinstance(outcome, Bound)
     return outcome.remote_id
@@ -261,3 +263,23 @@ async def test_one_run_the_hub_will_not_talk_about_does_not_hide_the_others(
 
     assert (await status_of(worker, doubted)).state is JobState.CANCELLED
     assert (await status_of(worker, other)).state is JobState.RUNNING
+
+
+async def test_a_log_line_that_postgres_cannot_keep_does_not_hold_up_an_ending(
+    worker: Worker, local_hub: RunningHub, doubted: Claim
+) -> None:
+    """A program may print anything; its job is over all the same, and the rest can be read."""
+    printed = "import sys; sys.stdout.buffer.write(b'a\\0b\\n')"
+    spec = SLEEP | {"command": ["python", "-c", printed]}
+    remote_id = await create(worker, local_hub, doubted, spec=spec)
+    await attend(worker)
+    until(lambda: stage_at(local_hub, remote_id) == "COMPLETED")
+
+    await make_due(worker, "poll_group")
+    await observe(worker)
+
+    status = await status_of(worker, doubted)
+    async with worker.database.transaction() as tx:
+        lines = await logbook.read(tx, ADA, doubted.job_id, start=0, limit=9)
+    assert status.state is JobState.SUCCEEDED
+    assert [line.text for line in lines] == ["a\ufffdb"]

@@ -229,3 +229,23 @@ async def test_a_log_is_read_from_where_it_was_left_and_without_the_hubs_own_lin
     server.answers = [StreamingResponse(stream(), media_type="text/event-stream")]
 
     assert await gateway.log_lines("ada", "a" * 24, TOKEN, after=1) == ["two", "three"]
+
+
+async def test_what_cannot_be_stored_is_replaced_wherever_the_hub_says_it(
+    gateway: Hub, server: Scripted
+) -> None:
+    """JSON carries characters that Postgres refuses; none may keep an outcome from being kept."""
+    server.answers = [
+        JSONResponse(JOB | {"status": {"stage": "ERROR", "message": "a\0b"}}),
+        JSONResponse({"choices": [{"a\0": ["\0"]}]}),
+        JSONResponse({"error": "a\0b"}, 400),
+    ]
+
+    job = await create(gateway)
+    answer, _ = await gateway.chat({}, TOKEN, within=SOON)
+    with pytest.raises(Answered4xx, match="a\ufffdb"):
+        await create(gateway)
+
+    assert job.status is not None
+    assert job.status.message == "a\ufffdb"
+    assert answer == {"choices": [{"a\ufffd": ["\ufffd"]}]}
