@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from schema.database import Transaction
+from schema.endings import LATE_WATCH
 from schema.remote_run import RemoteRun
 
 _DUE: Final = """
@@ -37,12 +38,19 @@ WITH due AS MATERIALIZED (
      WHERE run.id = due.id
     RETURNING run.*, subject.hold
 )
-SELECT *, now() - posted_at AS age FROM taken WHERE hold IS NULL
+SELECT taken.*, now() - greatest(taken.posted_at, taken.seen_at) AS age,
+       job_payload.spec ->> 'flavor' AS flavor
+  FROM taken JOIN job_payload ON job_payload.job_id = taken.job_id
+ WHERE hold IS NULL
 """
 
 _KILLED: Final = """
 UPDATE remote_run SET kills = kills + 1, due_at = now() + $2
  WHERE id = $1 AND state = 'bound' AND desired = 'dead'
+"""
+
+_HAND_BACK: Final = """
+UPDATE remote_run SET due_at = now() WHERE id = $1 AND due_at IS NOT NULL AND state <> 'posting'
 """
 
 _TAKE_GROUPS: Final = """
@@ -55,8 +63,7 @@ WITH due AS MATERIALIZED (
 UPDATE poll_group AS polled SET epoch = polled.epoch + 1, due_at = now() + $2
   FROM due
  WHERE polled.subject_id = due.subject_id AND polled.namespace = due.namespace
-RETURNING polled.subject_id, polled.namespace, polled.epoch,
-          coalesce(polled.watch_until > now(), false) AS watched
+RETURNING polled.subject_id, polled.namespace, polled.epoch
 """
 
 _GIVE_BACK: Final = """
@@ -65,8 +72,8 @@ UPDATE poll_group AS polled
                      THEN now() + (0.9 + random() / 5)
                                 * greatest($4::interval, least($5::interval, newest.age / 20))
                      WHEN watch_until > now()
-                     THEN now() + greatest($4::interval, least(interval '10 minutes',
-                                                               (watch_until - now()) / 20)) END
+                     THEN now() + greatest($4::interval, least(
+                              interval '10 minutes', ($6 - (watch_until - now())) / 20)) END
   FROM (SELECT now() - max(posted_at) AS age FROM remote_run
          WHERE subject_id = $1 AND namespace = $2 AND state = 'bound') AS newest
  WHERE polled.subject_id = $1 AND polled.namespace = $2 AND epoch = $3
@@ -78,12 +85,17 @@ UPDATE poll_group SET due_at = now() + $4
 """
 
 _BOUND_RUNS: Final = """
-SELECT *, now() - posted_at AS age FROM remote_run
- WHERE subject_id = $1 AND namespace = $2 AND state = 'bound'
- ORDER BY posted_at DESC
+SELECT run.*, now() - greatest(run.posted_at, run.seen_at) AS age,
+       coalesce(run.deadline_at <= now(), false) AS overdue,
+       make_interval(secs => (job_payload.spec ->> 'timeout')::float8) AS timeout
+  FROM remote_run AS run JOIN job_payload ON job_payload.job_id = run.job_id
+ WHERE run.subject_id = $1 AND run.namespace = $2 AND run.state = 'bound'
+ ORDER BY run.posted_at DESC
 """
 
-_RUNS: Final = "SELECT * FROM remote_run WHERE id = ANY($1::uuid[])"
+_RUNS: Final = """
+SELECT * FROM remote_run WHERE subject_id = $1 AND namespace = $2 AND id = ANY($3::uuid[])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +117,15 @@ async def due(tx: Transaction) -> Due:
 
 
 class AgedRun(RemoteRun):
-    """A run and how long ago its request was made: what is young may not be shown everywhere."""
+    """A run and how its times stand by the database's clock."""
 
     age: timedelta
+    """Since it was asked for or seen: what is young may not be shown everywhere."""
+    flavor: str | None = None
+    """The hardware it asked for; told with a run that owes a step."""
+    timeout: timedelta | None = None
+    """How long it may run; told with a bound run, as is whether its stage lasts too long."""
+    overdue: bool = False
 
 
 async def take_runs(tx: Transaction, *, limit: int, lease: timedelta) -> list[AgedRun]:
@@ -120,6 +138,11 @@ async def kill_sent(tx: Transaction, run_id: UUID, *, look_again: timedelta) -> 
     await tx.execute(_KILLED, run_id, look_again)
 
 
+async def hand_back_run(tx: Transaction, run_id: UUID) -> None:
+    """Let another worker take a run at once, and not only when the lease of this step lapses."""
+    await tx.execute(_HAND_BACK, run_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """The right to list one poll group, until its lease lapses."""
@@ -127,8 +150,6 @@ class Turn:
     subject_id: str
     namespace: str
     epoch: int
-    watched: bool
-    """Whether a late arrival is being looked for."""
 
 
 async def take_groups(tx: Transaction, *, limit: int, lease: timedelta) -> list[Turn]:
@@ -140,9 +161,13 @@ async def take_groups(tx: Transaction, *, limit: int, lease: timedelta) -> list[
 async def give_back(tx: Transaction, turn: Turn, *, fastest: timedelta, slowest: timedelta) -> None:
     """End a turn: look again after a twentieth of the newest run's age, within the two bounds.
 
+    Where only a late arrival is looked for, that is a twentieth of the time it has been given up.
+
     It is nobody's business if another worker has taken the group over.
     """
-    await tx.execute(_GIVE_BACK, turn.subject_id, turn.namespace, turn.epoch, fastest, slowest)
+    await tx.execute(
+        _GIVE_BACK, turn.subject_id, turn.namespace, turn.epoch, fastest, slowest, LATE_WATCH
+    )
 
 
 async def postpone(tx: Transaction, turn: Turn, *, look_again: timedelta) -> None:
@@ -156,6 +181,7 @@ async def bound_runs(tx: Transaction, turn: Turn) -> list[AgedRun]:
     return [AgedRun.of(row) for row in rows]
 
 
-async def runs(tx: Transaction, run_ids: list[UUID]) -> dict[UUID, RemoteRun]:
-    """Return those of the runs named that we know."""
-    return {row["id"]: RemoteRun.of(row) for row in await tx.fetch(_RUNS, run_ids)}
+async def runs(tx: Transaction, turn: Turn, run_ids: list[UUID]) -> dict[UUID, RemoteRun]:
+    """Return those of the runs named that belong to a group."""
+    rows = await tx.fetch(_RUNS, turn.subject_id, turn.namespace, run_ids)
+    return {row["id"]: RemoteRun.of(row) for row in rows}

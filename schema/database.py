@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, Self, cast
 
 import asyncpg
 
-from schema.errors import Unavailable
+from schema.errors import InDoubt, Unavailable
 
 _GONE: Final = (
     OSError,
@@ -21,6 +21,10 @@ _GONE: Final = (
     asyncpg.exceptions.TransactionRollbackError,  # class 40
     asyncpg.exceptions.InsufficientResourcesError,  # class 53
     asyncpg.exceptions.OperatorInterventionError,  # class 57: also "the database is starting up"
+    asyncpg.exceptions.PostgresSystemError,  # class 58
+    asyncpg.exceptions.LockNotAvailableError,
+    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,  # a replica, in the middle of a failover
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
@@ -79,14 +83,19 @@ class Database:
         """Yield a transaction that commits on a clean exit and rolls back on any other.
 
         Raises:
-            Unavailable: the server cannot be reached, or went away.
+            Unavailable: the server cannot be reached, or went away; nothing was committed.
+            InDoubt: it went away while it was told to commit.
         """
+        committing = False
         try:
             async with self._pool.acquire(timeout=5) as connection, connection.transaction():
                 # The proxy has the methods of the protocol; its stubs type rows as their own.
                 yield cast("Transaction", connection)
+                committing = True
         except _GONE as error:
-            raise Unavailable("The database") from error
+            if committing:
+                raise InDoubt("The database", so="whether this was done is not known") from error
+            raise Unavailable("The database", so="nothing was done") from error
 
 
 async def _speak_json(connection: asyncpg.Connection) -> None:

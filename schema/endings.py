@@ -54,7 +54,7 @@ _STAGE: Final = """
 WITH before AS MATERIALIZED (
     SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
 ), seen AS (
-    UPDATE remote_run AS run SET stage = $2, seen_at = now()
+    UPDATE remote_run AS run SET stage = $2, seen_at = now(), deadline_at = now() + $5
       FROM before
      WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'bound'
        AND run.stage IS DISTINCT FROM $2
@@ -78,23 +78,34 @@ RETURNING misses >= $3 AND now() >= absent_after
 
 _ABSENT: Final = """
 WITH before AS MATERIALIZED (
-    SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+    SELECT id, state FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
 ), missing AS (
     UPDATE remote_run AS run SET state = 'absent', due_at = NULL
       FROM before
      WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'unknown'
        AND now() >= run.absent_after AND run.misses >= $2
-    RETURNING run.*
+    RETURNING run.*, before.state = 'launching' AS decides,
+              $5::boolean AND NOT EXISTS (
+                  SELECT FROM remote_run AS earlier
+                   WHERE earlier.job_id = run.job_id AND earlier.id <> run.id
+                     AND (earlier.state = 'absent' OR earlier.origin = 'surplus')) AS again
 ), moved AS (
     UPDATE job
-       SET state = CASE job.state WHEN 'launching' THEN 'failed' ELSE job.state END,
-           reason = CASE job.state WHEN 'launching' THEN 'launch_unconfirmed' ELSE job.reason END,
-           finished_at = CASE job.state WHEN 'launching' THEN now() ELSE job.finished_at END,
+       SET state = CASE WHEN missing.decides AND missing.again THEN 'queued'
+                        WHEN missing.decides THEN 'failed' ELSE job.state END,
+           due_at = CASE WHEN missing.decides AND missing.again THEN now() ELSE job.due_at END,
+           reason = CASE WHEN missing.decides AND NOT missing.again THEN 'launch_unconfirmed'
+                         ELSE job.reason END,
+           finished_at = CASE WHEN missing.decides AND NOT missing.again THEN now()
+                              ELSE job.finished_at END,
            version = version + 1
       FROM missing WHERE job.id = missing.job_id
     RETURNING job.*
 ), counted AS (
-    UPDATE subject SET active = active - 1 FROM missing WHERE subject.id = missing.subject_id
+    UPDATE subject
+       SET active = active - 1,
+           queued = queued + (SELECT count(*)::int FROM moved WHERE state = 'queued')
+      FROM missing WHERE subject.id = missing.subject_id
 ), watched AS (
     INSERT INTO poll_group (subject_id, namespace, due_at, watch_until)
     SELECT subject_id, namespace, now(), now() + $4 FROM missing
@@ -115,7 +126,8 @@ WITH before AS MATERIALIZED (
     UPDATE remote_run AS run
        SET state = 'bound', origin = 'surplus', desired = 'dead', remote_id = $2, stage = $3,
            seen_at = now(), due_at = now()
-      FROM before WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'absent'
+      FROM before
+     WHERE run.job_id = before.id AND run.id = $1 AND run.state IN ('absent', 'rejected')
     RETURNING run.*
 ), second AS (
     -- Another one with the label of a run that is already bound: a row of its own, to be killed.
@@ -176,10 +188,19 @@ async def answer(
 
 
 async def note_stage(
-    tx: Transaction, run_id: UUID, *, stage: str, started_at: datetime | None, worker: str
+    tx: Transaction,
+    run_id: UUID,
+    *,
+    stage: str,
+    started_at: datetime | None,
+    worker: str,
+    patience: timedelta | None = None,
 ) -> None:
-    """Write down what upstream now calls the state of a run, if that is news."""
-    await tx.fetchval(_STAGE, run_id, stage, started_at, worker)
+    """Write down what upstream now calls the state of a run, if that is news.
+
+    `patience` is how long this stage may last, if that is limited.
+    """
+    await tx.fetchval(_STAGE, run_id, stage, started_at, worker, patience)
 
 
 async def miss(tx: Transaction, run_id: UUID, *, look_again: timedelta) -> bool:
@@ -187,15 +208,23 @@ async def miss(tx: Transaction, run_id: UUID, *, look_again: timedelta) -> bool:
     return bool(await tx.fetchval(_MISS, run_id, look_again, MISSES))
 
 
-async def conclude_absent(tx: Transaction, run_id: UUID, *, worker: str) -> None:
-    """Give up on an unknown run after the settle window; never is the request sent again."""
-    await tx.fetchval(_ABSENT, run_id, MISSES, worker, LATE_WATCH)
+async def conclude_absent(
+    tx: Transaction, run_id: UUID, *, worker: str, relaunch: bool = False
+) -> None:
+    """Give up on an unknown run after the settle window, and watch for it.
+
+    With `relaunch` its job is queued again, unless it already has one run too many or too few.
+    """
+    await tx.fetchval(_ABSENT, run_id, MISSES, worker, LATE_WATCH, relaunch)
 
 
 async def find_surplus(
     tx: Transaction, run_id: UUID, *, remote_id: str, stage: str | None, worker: str
 ) -> bool:
-    """Record a run that upstream should not have, with its kill order; true if it was news."""
+    """Record a run that upstream should not have, with its kill order; true if it was news.
+
+    It arrived after it was given up, or is listed though it was refused, or is one too many.
+    """
     return bool(await tx.fetchval(_LATE, run_id, remote_id, stage, worker))
 
 

@@ -8,6 +8,7 @@
     ├── Invalid               the request can never succeed as written
     ├── Unauthenticated       the credential is missing, wrong, expired or revoked
     └── Unavailable           something we lean on is down; the same request may succeed later
+        └── InDoubt           and whether it has been carried out is not known
 
 A class name is the error code that clients see, so renaming one is a breaking change.
 Anything that is not a `HoldfastError` is a bug and is reported as one.
@@ -64,9 +65,27 @@ class Unauthenticated(HoldfastError):
 class Unavailable(HoldfastError):
     """Something we lean on is down; the same request may succeed later."""
 
-    def __init__(self, what: str, *, retry_after: timedelta = timedelta(seconds=2)) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        so: str = "",
+        first: str = "",
+        retry_after: timedelta = timedelta(seconds=2),
+    ) -> None:
         self.retry_after = retry_after
+        consequence = f", so {so}" if so else ""
+        advice = f"{first}, then try" if first else "Try"
         super().__init__(
-            f"{what} cannot be reached right now. Try the same call again in "
+            f"{what} cannot be reached right now{consequence}. {advice} the same call again in "
             f"{max(1, round(retry_after.total_seconds()))} seconds."
         )
+
+
+class InDoubt(Unavailable):
+    """A commit was sent and its answer lost: it may have been carried out."""
+
+    @property
+    def code(self) -> str:
+        """The same to a client as any other outage."""
+        return Unavailable.__name__

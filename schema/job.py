@@ -59,6 +59,7 @@ class Reason(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
     UPSTREAM_DELETED = "upstream_deleted"
     CANCELLED_UPSTREAM = "cancelled_upstream"
+    STUCK_SCHEDULING = "stuck_scheduling"
     HUB_UNAVAILABLE = "hub_unavailable"
     INTERNAL = "internal"
 
@@ -74,6 +75,8 @@ class Job(Record):
     """The Hub account that acts and pays."""
     title: str = Field(sa_type=TEXT)
     """A few words for people: what runs, on what."""
+    digest: bytes | None = Field(default=None)
+    """SHA-256 of kind, namespace and spec: tells the same request again."""
     labels: dict[str, str] = Field(sa_type=JSON, sa_column_kwargs=starts_as("'{}'"))
     state: JobState = Field(sa_type=TEXT, sa_column_kwargs=starts_as("'queued'"))
     version: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("1"))
@@ -124,6 +127,7 @@ class JobTable(Job, table=True):
         Index("ix_job_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index("ix_job_list", "subject_id", "id"),
         Index("ix_job_workspace", "workspace_id", "id"),
+        Index("ix_job_digest", "subject_id", "digest", "created_at"),
         Index("ix_job_retain", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         {"postgresql_with": {"fillfactor": "80"}},
     )
@@ -155,6 +159,7 @@ class EventKind(StrEnum):
     ABSENT = "absent"
     SURPLUS = "surplus"
     STAGE = "stage"
+    EXPIRED = "expired"
     ENDED = "ended"
     CANCELLED = "cancelled"
 

@@ -2,7 +2,7 @@
 
 Facts are never fenced away, decisions are. That the Hub has a run of this id is written by whoever
 learns it, however late. Whether the job is tried again is decided by the run of its attempt, once,
-and only while that run is still posting: a job has at most one open run (`one_open_launch`), so no
+and only while that run is open: a job has at most one open run (`one_open_launch`), so no
 earlier attempt has a say by then. The state of the run is the fence.
 """
 
@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from schema import endings
 from schema.database import Transaction
 from schema.job import JobKind, Reason
 
@@ -89,7 +90,7 @@ WITH before AS MATERIALIZED (
 ), bound AS (
     UPDATE remote_run AS run
        SET state = 'bound', remote_id = $2, stage = $3, seen_at = now(), misses = 0,
-           due_at = CASE run.desired WHEN 'dead' THEN now() END
+           due_at = CASE run.desired WHEN 'dead' THEN now() END, deadline_at = now() + $6
       FROM before
      WHERE run.job_id = before.id AND run.id = $1 AND run.state IN ('posting', 'unknown')
     RETURNING run.*
@@ -138,8 +139,9 @@ WITH before AS MATERIALIZED (
 ), refused AS (
     UPDATE remote_run AS run SET state = 'rejected', due_at = NULL
       FROM before
-     WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'posting'
-       AND ($7::boolean IS FALSE OR run.due_at <= now())
+     WHERE run.job_id = before.id AND run.id = $1
+       AND CASE WHEN $7::boolean THEN run.state = 'posting' AND run.due_at <= now()
+                ELSE run.state IN ('posting', 'unknown') END
     RETURNING run.*, before.state IN ('launching', 'running') AS decides
 ), moved AS (
     UPDATE job
@@ -223,9 +225,21 @@ async def bind(
     stage: str | None,
     worker: str,
     look_again: timedelta,
+    patience: timedelta | None = None,
 ) -> bool:
-    """Write down the id of a run; true if it is to be killed at once."""
-    return bool(await tx.fetchval(_BIND, run_id, remote_id, stage, worker, look_again))
+    """Write down the id of a run; true if it is to be killed at once.
+
+    An id for a run that was given up, refused or bound to another id is that of a surplus run.
+    `patience` is how long it may stay in its first stage, if that is limited.
+    """
+    doomed: bool | None = await tx.fetchval(
+        _BIND, run_id, remote_id, stage, worker, look_again, patience
+    )
+    if doomed is None:
+        return await endings.find_surplus(
+            tx, run_id, remote_id=remote_id, stage=stage, worker=worker
+        )
+    return doomed
 
 
 async def doubt(
@@ -254,6 +268,7 @@ async def reject(
 ) -> None:
     """Say that a run was provably not created: fail the job for `reason`, or queue it again.
 
+    Who sent the one request of a run knows, even after somebody else has come to doubt it.
     `quiet_for` keeps the whole subject from launching, as the Hub asked of them.
     """
     await tx.fetchval(_REJECT, run_id, reason, message, retry_after, worker, quiet_for, lapsed)

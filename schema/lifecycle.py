@@ -1,7 +1,7 @@
 """The life of a job, as its subject sees it: how it begins, and how it is called off.
 
     QUEUED ──claim──▶ LAUNCHING ──bind──▶ RUNNING ──end──▶ SUCCEEDED | FAILED | CANCELLED
-      ▲                   │  (rejected, retryable)           FAILED also from QUEUED, LAUNCHING
+      ▲                   │  (rejected, or absent)          FAILED also from QUEUED, LAUNCHING
       └───────────────────┘                                  CANCELLED from any that is not final
 
 The moves a worker makes are in `schema.launches` and `schema.endings`. Every move, here and there,
@@ -20,6 +20,7 @@ from schema.database import Transaction
 from schema.errors import IdempotencyConflict, Invalid, Unavailable
 from schema.job import Job, JobKind
 
+_BESIDE_SPEC: Final = ("kind", "namespace", "workspace_id", "labels")
 _SPEC_SIZE: Final = "ck_job_payload_spec_size"
 
 _SUBMIT: Final = """
@@ -33,8 +34,11 @@ WITH key AS (
 ), accepted AS (
     SELECT job_id FROM key UNION ALL SELECT $1::uuid WHERE $9::text IS NULL
 ), made AS (
-    INSERT INTO job (id, subject_id, workspace_id, kind, namespace, title, labels)
-    SELECT job_id, $2, $3, $4, $5, $6, $7 FROM accepted
+    INSERT INTO job (id, subject_id, workspace_id, kind, namespace, title, labels, digest)
+    SELECT job_id, $2, $3, $4, $5, $6, $7,
+           sha256(convert_to(jsonb_build_array($4::text, $5::text, $8::jsonb)::text, 'UTF8'))
+      FROM accepted
+    ON CONFLICT (id) DO NOTHING
     RETURNING *
 ), payload AS (
     INSERT INTO job_payload (job_id, spec) SELECT id, $8 FROM made
@@ -45,15 +49,21 @@ WITH key AS (
     INSERT INTO job_event (job_id, version, kind, state, actor)
     SELECT id, version, 'created', state, $2 FROM made
 )
-SELECT * FROM made
+SELECT made.*, CASE WHEN $9::text IS NULL THEN (
+           SELECT earlier.id FROM job AS earlier
+            WHERE earlier.subject_id = $2 AND earlier.digest = made.digest
+              AND earlier.state NOT IN ('failed', 'cancelled')
+              AND earlier.created_at > now() - interval '10 minutes'
+            ORDER BY earlier.created_at DESC LIMIT 1) END AS possible_duplicate_of
+  FROM made
 """
 
 _KEPT: Final = """
 SELECT job.*, job_payload.spec
-  FROM idempotency_key AS key
-  JOIN job ON job.id = key.job_id
-  JOIN job_payload ON job_payload.job_id = job.id
- WHERE key.subject_id = $1 AND key.key = $2
+  FROM job JOIN job_payload ON job_payload.job_id = job.id
+ WHERE job.subject_id = $1
+   AND job.id = coalesce((SELECT job_id FROM idempotency_key WHERE subject_id = $1 AND key = $2),
+                         $3)
 """
 
 _CANCEL: Final = """
@@ -84,9 +94,17 @@ SELECT count(*) FROM called_off
 """
 
 
+class Submitted(Job):
+    """A job that was asked for."""
+
+    possible_duplicate_of: UUID | None = None
+    """A job of the same request, minutes old, if neither has an idempotency key to tell by."""
+
+
 async def submit(
     tx: Transaction,
     *,
+    job_id: UUID | None = None,
     subject_id: str,
     kind: JobKind,
     namespace: str,
@@ -95,14 +113,17 @@ async def submit(
     labels: dict[str, str],
     workspace_id: UUID | None = None,
     idempotency_key: str | None = None,
-) -> Job:
+) -> Submitted:
     """Put a job in the queue; the same key and request again return the job they made.
+
+    A caller that never learned whether its commit was carried out repeats the call with the same
+    `job_id`: there is one job, whichever of the two made it.
 
     Raises:
         IdempotencyConflict: the key is held by a request that differs.
         Invalid: the request is too large to be kept.
     """
-    job_id = handles.new_id()
+    job_id = job_id or handles.new_id()
     try:
         row = await tx.fetchrow(
             _SUBMIT,
@@ -124,14 +145,21 @@ async def submit(
             "repository or a bucket and pass where they are."
         ) from None
     if row is not None:
-        return Job.of(row)
+        return Submitted.of(row)
     # A statement of its own: it sees the holder even if that one committed a moment ago.
-    held = await tx.fetchrow(_KEPT, subject_id, idempotency_key)
-    if held is None or idempotency_key is None:
+    held = await tx.fetchrow(_KEPT, subject_id, idempotency_key, job_id)
+    if held is None:
         raise Unavailable("The idempotency key")
-    job = Job.of(held)
-    asked = spec | {"kind": kind, "namespace": namespace, "workspace_id": workspace_id}
-    given = held["spec"] | {name: held[name] for name in ("kind", "namespace", "workspace_id")}
+    job = Submitted.of(held)
+    if idempotency_key is None:
+        return job
+    asked = spec | {
+        "kind": kind,
+        "namespace": namespace,
+        "workspace_id": workspace_id,
+        "labels": labels,
+    }
+    given = held["spec"] | {name: held[name] for name in _BESIDE_SPEC}
     differing = sorted(
         name for name in asked.keys() | given.keys() if asked.get(name) != given.get(name)
     )

@@ -3,9 +3,9 @@
 It is a row of its own because a cancelled job can still have a run to kill, and because a lost
 answer can leave a run that nobody knows.
 
-    POSTING ──▶ BOUND ──▶ ENDED         POSTING ──▶ REJECTED   provably not created
-       │          ▲                     POSTING ──▶ ENDED      a call that was answered, or lost
-       └─▶ UNKNOWN┴─▶ ABSENT ──▶ BOUND  a late arrival: surplus, killed
+    POSTING ──▶ BOUND ──▶ ENDED         POSTING, UNKNOWN ──▶ REJECTED   provably not created
+       │          ▲                     POSTING ──▶ ENDED   a call that was answered, or lost
+       └─▶ UNKNOWN┴─▶ ABSENT            ABSENT, REJECTED ──▶ BOUND   after all: surplus, killed
 """
 
 from datetime import datetime
@@ -86,6 +86,8 @@ class RemoteRun(Record):
     posted_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
     seen_at: datetime | None = Field(sa_type=TIMESTAMP)
     """When upstream last told us anything about it."""
+    deadline_at: datetime | None = Field(sa_type=TIMESTAMP)
+    """When its stage has lasted too long; set anew with each stage."""
 
 
 class RemoteRunTable(RemoteRun, table=True):

@@ -58,6 +58,14 @@ class Settings(BaseSettings):
     """How often young remote runs are looked at."""
     observe_max: Duration = timedelta(seconds=60)
     """How often old ones are."""
+    unknown: Literal["fail", "relaunch"] | None = None
+    """What becomes of a launch that was never confirmed; unset, only CPU flavors are relaunched."""
+    scheduling_deadline: Duration = timedelta(hours=24)
+    """How long the Hub may leave a job waiting for hardware."""
+    run_slack: Duration = timedelta(minutes=10)
+    """How long past its own timeout a remote run may be said to be running."""
+    queue_deadline: Duration = timedelta(days=7)
+    """How long a job may wait for what only its subject can give: a token, mostly."""
     retention: Duration = timedelta(days=30)
     """How long a finished job can still be read."""
 

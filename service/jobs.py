@@ -8,20 +8,24 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+import anyio
+
 from schema import handles, lifecycle, logbook, queries
 from schema.database import Transaction
-from schema.errors import Conflict, HoldfastError, NotFound
+from schema.errors import Conflict, HoldfastError, InDoubt, NotFound, Unavailable
 from schema.handles import Kind
 from schema.job import JobKind, JobState, Reason
 from schema.logbook import Line
 from schema.queries import JobStatus
 from service import wording
 from service.context import App, Caller
-from service.views import HandleError, JobsView, JobView, ResultView
+from service.views import HandleError, JobsView, JobView, LaunchedView, ResultView
 
 _EVIDENT: Final = frozenset({Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT})
 """Failures whose cause is likely to stand at the end of the log."""
 _TAIL: Final = 20
+_PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 0.0)
+"""Seconds to wait after each try to learn what became of a commit."""
 _CUT: Final = " … [cut]"
 
 
@@ -37,11 +41,42 @@ class Request:
     idempotency_key: str | None
 
 
-async def launch(app: App, caller: Caller, request: Request) -> JobView:
-    """Put a job in the queue, durably, then wake a worker."""
+async def launch(app: App, caller: Caller, request: Request) -> LaunchedView:
+    """Put a job in the queue, durably, then wake a worker.
+
+    Raises:
+        Unavailable: with whether nothing was launched, or what it is called if it was.
+    """
+    job_id = handles.new_id()
+    in_doubt = False
+    for pause in _PAUSES:
+        try:
+            view = await _submit(app, caller, request, job_id)
+        except InDoubt:
+            in_doubt = True
+        except Unavailable:
+            if not in_doubt:
+                raise
+        else:
+            await app.wake(view.job_id)
+            return view
+        await anyio.sleep(pause)
+    handle = handles.write(Kind.JOB, job_id)
+    raise InDoubt(
+        "The database",
+        so=f"whether {handle} was launched is not known",
+        first=""
+        if request.idempotency_key
+        else f'See that job_status(job_ids="{handle}") has none',
+    )
+
+
+async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> LaunchedView:
+    """Queue a job; the same id again is the same job."""
     async with app.ground.transaction() as tx:
         job = await lifecycle.submit(
             tx,
+            job_id=job_id,
             subject_id=caller.subject_id,
             kind=request.kind,
             namespace=caller.name,
@@ -52,8 +87,11 @@ async def launch(app: App, caller: Caller, request: Request) -> JobView:
             idempotency_key=request.idempotency_key,
         )
         view = await look(tx, app, caller, handles.write(Kind.JOB, job.id))
-    await app.wake(view.job_id)
-    return view
+    earlier = job.possible_duplicate_of
+    return LaunchedView(
+        **dict(view),
+        possible_duplicate_of=None if earlier is None else handles.write(Kind.JOB, earlier),
+    )
 
 
 async def look(tx: Transaction, app: App, caller: Caller, handle: str) -> JobView:

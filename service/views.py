@@ -91,6 +91,13 @@ class JobView(View):
         )
 
 
+class LaunchedView(JobView):
+    """A job that was asked for."""
+
+    possible_duplicate_of: str | None
+    """A job of the same request, launched minutes ago without an idempotency_key."""
+
+
 class HandleError(View):
     """Why one of several jobs cannot be shown."""
 

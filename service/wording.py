@@ -91,6 +91,10 @@ def _queued(status: JobStatus) -> str:
                 f"Queued again: {status.tries} launches in a row were turned away, and nothing was "
                 f"started. It is tried again by itself."
             )
+        case None if status.attempt:
+            return (
+                "Queued again: its first launch was never confirmed, so it is launched once more."
+            )
         case None:
             return "Queued; it is launched as soon as a worker is free."
         case _:
@@ -204,6 +208,11 @@ def _failure(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR0911, PLR0
             return (
                 "it was deleted at Hugging Face, so how it went is not known.",
                 "Launch a new job if it is still wanted.",
+            )
+        case Reason.STUCK_SCHEDULING:
+            return (
+                "it waited too long to be started, so it was given up and nothing of it goes on.",
+                f"Choose a flavor that is easier to get, or bring a valid token, {_RELAUNCH}",
             )
         case Reason.CANCELLED_UPSTREAM:
             return (

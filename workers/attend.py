@@ -1,11 +1,12 @@
 """The attend loop: settle what is unknown by asking the Hub, and kill what must die.
 
-It works through the runs that owe a step. A create request is never sent again from here: either
-the Hub's listing shows its label, or it is absent until the settle window has closed.
+It works through the runs that owe a step. Either the Hub's listing shows the label of a run, or it
+is absent until the settle window has closed; a create request is never sent again before.
 """
 
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 import anyio
 import structlog
@@ -13,6 +14,7 @@ import structlog
 from schema import attention, credentials, endings, handles, launches
 from schema.attention import AgedRun
 from schema.credentials import Lent
+from schema.database import Transaction
 from schema.endings import Ending
 from schema.errors import Unavailable
 from schema.job import JobKind, JobState, Reason
@@ -79,6 +81,10 @@ async def _attend_one(worker: Worker, run: AgedRun) -> None:
         except (HubError, Unavailable) as error:
             # The run stays due: it is taken again when the lease of this step lapses.
             log.warning("run.unattended", error=str(error))
+        except anyio.get_cancelled_exc_class():
+            async with worker.last_word() as tx:
+                await attention.hand_back_run(tx, run.id)
+            raise
 
 
 async def _step(worker: Worker, run: AgedRun, lent: Lent) -> None:
@@ -94,32 +100,22 @@ async def _step(worker: Worker, run: AgedRun, lent: Lent) -> None:
             await credentials.refused(tx, run.subject_id, version=lent.version)
 
 
-async def _find(worker: Worker, run: RemoteRun, lent: Lent) -> None:
+async def _find(worker: Worker, run: AgedRun, lent: Lent) -> None:
     """Ask the Hub whether a run exists: bind it, or count the miss."""
     listed = await worker.hub.list_jobs(run.namespace, lent.token, label=run_label(run.id))
-    found = sorted((job for job in listed if is_run(job, run)), key=_age)
+    found = sorted((job for job in listed if is_run(job, run)), key=age_of)
     async with worker.database.transaction() as tx:
         if not found:
             ripe = await endings.miss(tx, run.id, look_again=_patience(worker, run))
             if ripe:
-                await endings.conclude_absent(tx, run.id, worker=worker.name)
-                log.warning("run.absent")
+                again = _may_relaunch(worker, run)
+                await endings.conclude_absent(tx, run.id, worker=worker.name, relaunch=again)
+                log.warning("run.absent", relaunch=again)
             return
-        first, *others = found
-        doomed = await launches.bind(
-            tx,
-            run.id,
-            remote_id=first.id,
-            stage=first.stage,
-            worker=worker.name,
-            look_again=timedelta(0),
-        )
-        for other in others:
-            await endings.find_surplus(
-                tx, run.id, remote_id=other.id, stage=other.stage, worker=worker.name
-            )
-    log.info("run.found", remote=first.id, surplus=len(others))
-    if doomed or others:
+        # Oldest first; whatever is bound by then, in here or meanwhile, the others are surplus.
+        doomed = [await record(tx, worker, run.id, job) for job in found]
+    log.info("run.found", remote=found[0].id, listed=len(found))
+    if any(doomed):
         worker.bells.attend.ring()
 
 
@@ -150,6 +146,19 @@ async def _ask_to_stop(worker: Worker, run: RemoteRun, lent: Lent) -> HubError |
     return None
 
 
+async def record(tx: Transaction, worker: Worker, run_id: UUID, job: RemoteJob) -> bool:
+    """Write down that the Hub has this job for a run; true if it is to be killed at once."""
+    return await launches.bind(
+        tx,
+        run_id,
+        remote_id=job.id,
+        stage=job.stage,
+        worker=worker.name,
+        look_again=timedelta(0),
+        patience=worker.settings.scheduling_deadline,
+    )
+
+
 def is_run(job: RemoteJob, run: RemoteRun) -> bool:
     """Tell whether a listed job is this run, and not a person's copy of it."""
     copied = job.initiator is not None and job.initiator.type in _COPIES
@@ -162,7 +171,14 @@ def is_young(worker: Worker, run: AgedRun) -> bool:
     return run.age < worker.settings.lease
 
 
-def _age(job: RemoteJob) -> str:
+def _may_relaunch(worker: Worker, run: AgedRun) -> bool:
+    """Tell whether a second create request is worth a duplicate, which is found and killed."""
+    chosen = worker.settings.unknown
+    return chosen == "relaunch" or (chosen is None and (run.flavor or "").startswith("cpu-"))
+
+
+def age_of(job: RemoteJob) -> str:
+    """Return what sorts jobs, the oldest first."""
     return job.created_at or ""
 
 

@@ -1,18 +1,25 @@
 """What lives as long as a worker does, and what an executor is told about one attempt."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
-from schema.database import Database
+import anyio
+
+from schema.database import Database, Transaction
+from schema.errors import Unavailable
 from schema.job import JobKind
 from schema.settings import Settings
 from schema.vault import Secret, Vault
 from workers.hub import Hub
 from workers.outcome import Outcome
+
+_LAST_WORD: Final = 2.0
+"""Seconds in which a step that is cut off is handed back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +86,13 @@ class Worker:
     hub: Hub
     executors: Mapping[JobKind, Executor]
     bells: Bells = field(default_factory=Bells)
+
+    @asynccontextmanager
+    async def last_word(self) -> AsyncGenerator[Transaction]:
+        """Yield a transaction to a step that is being cut off; briefly, and only if there is one.
+
+        What cannot be written now is found out when the lease of the step lapses.
+        """
+        with suppress(Unavailable), anyio.move_on_after(_LAST_WORD, shield=True):
+            async with self.database.transaction() as tx:
+                yield tx

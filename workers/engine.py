@@ -12,13 +12,14 @@ nothing else.
 import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from schema import attention, retention
+from schema import attention, deadlines, retention
 from schema.errors import Unavailable
 from workers.attend import attend
 from workers.claim import Hands
@@ -26,7 +27,9 @@ from workers.context import Bell, Worker
 from workers.observe import observe
 
 _PRUNE_EVERY: Final = timedelta(minutes=10)
-_GRACE: Final = timedelta(seconds=8)
+_GIVE_UP_EVERY: Final = timedelta(minutes=1)
+_GRACE: Final = timedelta(seconds=6)
+"""How long steps under way may take once told to stop; what is cut off then is handed back."""
 _PAUSE: Final = 1.0
 _TICK: Final = 0.02
 
@@ -34,15 +37,19 @@ log = structlog.stdlib.get_logger()
 
 
 async def work(worker: Worker, stop: anyio.Event) -> None:
-    """Carry jobs until told to stop; then let the launches under way come to their end."""
+    """Carry jobs until told to stop; then let the steps under way come to their end."""
     log.info("worker.started", worker=worker.name)
-    async with anyio.create_task_group() as launches:
-        hands = Hands(worker, launches)
-        async with anyio.create_task_group() as loops:
-            _start(worker, hands, loops)
+    async with anyio.create_task_group() as steps:
+        async with anyio.create_task_group() as clocks:
+            clocks.start_soon(_sweep_for_ever, worker)
+            clocks.start_soon(_prune_for_ever, worker)
+            clocks.start_soon(_give_up_for_ever, worker)
+            _start(worker, Hands(worker, steps), steps, stop)
             await stop.wait()
-            loops.cancel_scope.cancel()
-        launches.cancel_scope.deadline = anyio.current_time() + _GRACE.total_seconds()
+            clocks.cancel_scope.cancel()
+        wake(worker)  # so that the loops see that they are to stop
+        worker.bells.observe.ring()
+        steps.cancel_scope.deadline = anyio.current_time() + _GRACE.total_seconds()
     log.info("worker.stopped", worker=worker.name)
 
 
@@ -52,13 +59,14 @@ def wake(worker: Worker) -> None:
     worker.bells.attend.ring()
 
 
-def _start(worker: Worker, hands: Hands, loops: TaskGroup) -> None:
+def _start(worker: Worker, hands: Hands, loops: TaskGroup, stop: anyio.Event) -> None:
     bells = worker.bells
-    loops.start_soon(_answer, "claim", bells.claim, hands.claim)
-    loops.start_soon(_answer, "attend", bells.attend, lambda: attend(worker))
-    loops.start_soon(_answer, "observe", bells.observe, lambda: observe(worker))
-    loops.start_soon(_sweep_for_ever, worker)
-    loops.start_soon(_prune_for_ever, worker)
+    for name, bell, step in (
+        ("claim", bells.claim, hands.claim),
+        ("attend", bells.attend, partial(attend, worker)),
+        ("observe", bells.observe, partial(observe, worker)),
+    ):
+        loops.start_soon(_answer, name, bell, step, stop)
 
 
 async def _sweep_for_ever(worker: Worker) -> None:
@@ -101,10 +109,27 @@ async def _prune_for_ever(worker: Worker) -> None:
         await anyio.sleep(_PRUNE_EVERY.total_seconds())
 
 
-async def _answer(name: str, bell: Bell, step: Callable[[], Awaitable[bool]]) -> None:
+async def _give_up_for_ever(worker: Worker) -> None:
+    patience = worker.settings.queue_deadline
+
+    async def give_up() -> bool:
+        async with worker.database.transaction() as tx:
+            return await deadlines.give_up(tx, patience=patience, worker=worker.name)
+
     while True:
+        await _go("give up", give_up)
+        await anyio.sleep(min(_GIVE_UP_EVERY, patience).total_seconds())
+
+
+async def _answer(
+    name: str, bell: Bell, step: Callable[[], Awaitable[bool]], stop: anyio.Event
+) -> None:
+    async def unless_stopped() -> bool:
+        return not stop.is_set() and await step()
+
+    while not stop.is_set():
         await bell.rung()
-        await _go(name, step)
+        await _go(name, unless_stopped)
 
 
 async def _go(name: str, step: Callable[[], Awaitable[bool]]) -> None:

@@ -31,6 +31,8 @@ _OFTEN: Final = timedelta(seconds=5)
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Goes on while the machine sleeps, so that a woken worker knows its lease is gone."""
 
+_STOPPED: Final = "The worker was stopped meanwhile."
+
 log = structlog.stdlib.get_logger()
 
 
@@ -40,17 +42,25 @@ def elapsed() -> float:
 
 
 async def launch(worker: Worker, executor: Executor, claim: Claim, *, claimed_at: float) -> None:
-    """Carry out a claimed attempt."""
+    """Carry out a claimed attempt; if the worker is stopped meanwhile, hand it back."""
     lent = await persist(worker, lambda tx: credentials.lend(tx, worker.vault, claim.subject_id))
     if lent is None:
         await persist(worker, lambda tx: _wait_for_token(tx, worker, claim))
         return
-    if executor.is_call:
-        outcome = await _call(worker, executor, claim, lent)
-    else:
-        outcome = await _post(worker, executor, claim, lent, claimed_at=claimed_at)
-    if outcome is not None:
+    # What is true of the attempt if this is as far as it gets.
+    known: Outcome = Later(_STOPPED)
+    try:
+        if refusal := await _hindrance(worker, executor, claim, claimed_at=claimed_at):
+            known = refusal
+        else:
+            known = Unclear(_STOPPED)
+            known = await _send(worker, executor, claim, lent)
+        outcome = known
         await persist(worker, lambda tx: settle(tx, worker, executor, claim, lent, outcome))
+    except anyio.get_cancelled_exc_class():
+        async with worker.last_word() as tx:
+            await settle(tx, worker, executor, claim, lent, known)
+        raise
 
 
 async def settle(
@@ -65,9 +75,15 @@ async def settle(
     run_id, by = claim.run_id, worker.name
     match outcome:
         case Bound(remote_id, stage):
-            look_again = worker.settings.observe_min
+            settings = worker.settings
             if await launches.bind(
-                tx, run_id, remote_id=remote_id, stage=stage, worker=by, look_again=look_again
+                tx,
+                run_id,
+                remote_id=remote_id,
+                stage=stage,
+                worker=by,
+                look_again=settings.observe_min,
+                patience=settings.scheduling_deadline,
             ):
                 worker.bells.attend.ring()
         case Answered(ending):
@@ -118,21 +134,23 @@ async def _wait_for_token(tx: Transaction, worker: Worker, claim: Claim) -> None
     )
 
 
-async def _post(
-    worker: Worker, executor: Executor, claim: Claim, lent: Lent, *, claimed_at: float
-) -> Outcome:
-    within = worker.settings.post_timeout
-    if elapsed() - claimed_at > (worker.settings.lease - within).total_seconds():
+async def _hindrance(
+    worker: Worker, executor: Executor, claim: Claim, *, claimed_at: float
+) -> Outcome | None:
+    """Say why nothing must be sent, if so."""
+    if executor.is_call:
+        async with worker.database.transaction() as tx:
+            begun = await launches.begin(tx, claim.run_id, worker=worker.name)
+        return None if begun else _called_off()
+    settings = worker.settings
+    if elapsed() - claimed_at > (settings.lease - settings.post_timeout).total_seconds():
         # Somebody may already be asking the Hub about this run: it must not come to be now.
         return Later("The worker was held up before it could send the request.")
-    return await executor.execute(_order(claim, lent, within))
+    return None
 
 
-async def _call(worker: Worker, executor: Executor, claim: Claim, lent: Lent) -> Outcome | None:
-    """Make a call while renewing its lease; none if it was called off, or the lease lapsed."""
-    async with worker.database.transaction() as tx:
-        if not await launches.begin(tx, claim.run_id, worker=worker.name):
-            return _called_off()
+async def _send(worker: Worker, executor: Executor, claim: Claim, lent: Lent) -> Outcome:
+    """Send the one request of an attempt; a call is dropped if its lease cannot be renewed."""
     outcome: Outcome | None = None
     async with anyio.create_task_group() as group:
 
@@ -140,7 +158,8 @@ async def _call(worker: Worker, executor: Executor, claim: Claim, lent: Lent) ->
             if not await _keep(worker, claim):
                 group.cancel_scope.cancel()
 
-        group.start_soon(renewing)
+        if executor.is_call:
+            group.start_soon(renewing)
         outcome = await executor.execute(_order(claim, lent, worker.settings.post_timeout))
         group.cancel_scope.cancel()
     return outcome or _called_off()

@@ -11,12 +11,15 @@ from uuid import UUID
 import anyio
 import structlog
 
-from schema import attention, credentials, endings, handles, logbook
+from schema import attention, credentials, deadlines, endings, handles, logbook
 from schema.attention import AgedRun, Turn
 from schema.credentials import Lent
+from schema.database import Transaction
+from schema.durations import say
 from schema.errors import Unavailable
-from schema.remote_run import Desired, RunState
-from workers.attend import is_run, is_young
+from schema.job import Reason
+from schema.remote_run import Desired
+from workers.attend import age_of, is_run, is_young, record
 from workers.context import Worker
 from workers.executors.hub_job import APP, APP_LABEL, RUN_LABEL
 from workers.hub import Answered4xx, HubError
@@ -28,6 +31,7 @@ _FOLLOWED: Final = 4
 """Logs captured in one turn while their runs go on; every log is captured at its end."""
 _HANDS: Final = 8
 """Runs of one group looked at together."""
+_RUNNING: Final = "RUNNING"
 _UNAUTHORIZED: Final = 401
 
 log = structlog.stdlib.get_logger()
@@ -62,6 +66,10 @@ async def _observe_group(worker: Worker, turn: Turn) -> None:
     except Unavailable as error:
         # The turn is due again when its lease lapses.
         log.warning("group.unobserved", namespace=turn.namespace, error=str(error))
+    except anyio.get_cancelled_exc_class():
+        async with worker.last_word() as tx:
+            await attention.postpone(tx, turn, look_again=timedelta(0))
+        raise
 
 
 async def _look(worker: Worker, turn: Turn, runs: list[AgedRun], lent: Lent) -> timedelta | None:
@@ -89,8 +97,7 @@ async def _look(worker: Worker, turn: Turn, runs: list[AgedRun], lent: Lent) -> 
     async with anyio.create_task_group() as group:
         for run in runs:
             group.start_soon(look_at, run)
-    if turn.watched:
-        await _watch(worker, listed)
+    await _take_stock(worker, turn, listed, runs)
     return await _after(worker, turn, lent, troubles[0]) if troubles else None
 
 
@@ -117,18 +124,45 @@ async def _look_at(
             return
     ending = verdict(job)
     stage = job.stage if job is not None else None
-    if ending is not None or (follow and stage == "RUNNING"):
+    if ending is not None or (follow and stage == _RUNNING):
         await _capture(worker, run, lent)
     async with worker.database.transaction() as tx:
         if ending is not None:
             await endings.end(tx, run.id, ending, worker=worker.name)
         elif job is not None and stage is not None and stage != run.stage:
             await endings.note_stage(
-                tx, run.id, stage=stage, started_at=job.started_at, worker=worker.name
+                tx,
+                run.id,
+                stage=stage,
+                started_at=job.started_at,
+                worker=worker.name,
+                patience=_patience(worker, run, stage),
             )
+        elif run.overdue:
+            await _expire(tx, worker, run, job)
     if ending is not None:
         name = handles.write(handles.Kind.JOB, run.job_id)
         log.info("job.ended", job=name, state=ending.state, reason=ending.reason)
+
+
+async def _expire(tx: Transaction, worker: Worker, run: AgedRun, job: RemoteJob | None) -> None:
+    """End a run that the Hub leaves in one stage for too long, with what was seen of it."""
+    running = run.stage == _RUNNING
+    lasted = say(_patience(worker, run, run.stage))
+    said = job.status.message if job is not None and job.status is not None else None
+    evidence = f"It was still {run.stage} after {lasted}." + (f" {said}" if said else "")
+    reason = Reason.TIMED_OUT if running else Reason.STUCK_SCHEDULING
+    if await deadlines.expire(tx, run.id, reason=reason, message=evidence, worker=worker.name):
+        worker.bells.attend.ring()
+        log.warning("run.expired", run=str(run.id), stage=run.stage)
+
+
+def _patience(worker: Worker, run: AgedRun, stage: str | None) -> timedelta:
+    """Say how long a stage may last."""
+    settings = worker.settings
+    if stage != _RUNNING or run.timeout is None:
+        return settings.scheduling_deadline
+    return run.timeout + settings.run_slack
 
 
 async def _capture(worker: Worker, run: AgedRun, lent: Lent) -> None:
@@ -146,20 +180,26 @@ async def _capture(worker: Worker, run: AgedRun, lent: Lent) -> None:
             await logbook.append(tx, run.id, lines, already=run.log_lines)
 
 
-async def _watch(worker: Worker, active: list[RemoteJob]) -> None:
-    """Look among the active jobs for runs given up as absent, or one too many."""
-    labelled = {run_id: job for job in active if (run_id := _labelled(job)) is not None}
+async def _take_stock(
+    worker: Worker, turn: Turn, active: list[RemoteJob], bound: list[AgedRun]
+) -> None:
+    """Record the labelled jobs that nobody has recorded: unanswered, late, or one too many."""
+    recorded = {run.remote_id for run in bound}
+    strays = [
+        (run_id, job)
+        for job in sorted(active, key=age_of)
+        if job.id not in recorded and (run_id := _labelled(job)) is not None
+    ]
+    if not strays:
+        return
     async with worker.database.transaction() as tx:
-        known = await attention.runs(tx, list(labelled))
-        for run_id, run in known.items():
-            job = labelled[run_id]
-            late = run.state is RunState.ABSENT or job.id != run.remote_id
-            settled = run.state in (RunState.ABSENT, RunState.BOUND, RunState.ENDED)
-            if late and settled and is_run(job, run):
-                await endings.find_surplus(
-                    tx, run_id, remote_id=job.id, stage=job.stage, worker=worker.name
-                )
-                worker.bells.attend.ring()
+        known = await attention.runs(tx, turn, [run_id for run_id, _ in strays])
+        for run_id, job in strays:
+            run = known.get(run_id)
+            if run is not None and run.remote_id != job.id and is_run(job, run):
+                if await record(tx, worker, run_id, job):
+                    worker.bells.attend.ring()
+                log.warning("job.found", run=str(run_id), remote=job.id)
 
 
 def _labelled(job: RemoteJob) -> UUID | None:

@@ -13,7 +13,7 @@ from service.arguments import explain
 from service.context import ActorDep, AppDep
 from service.jobs import Request
 from service.sdk import MAKES, Contract, contract, told
-from service.views import JobView
+from service.views import LaunchedView
 from service.wording import shorten
 
 S = TypeVar("S", bound=Spec)
@@ -48,7 +48,7 @@ async def launch_job(
     *,
     app: AppDep,
     caller: ActorDep,
-) -> Annotated[CallToolResult, JobView]:
+) -> Annotated[CallToolResult, LaunchedView]:
     """Run a command in a container on Hugging Face Jobs, paid by your account there.
 
     Answers at once with a handle; the job goes on whatever becomes of this client or server. Poll
@@ -65,7 +65,7 @@ async def launch_job(
         JobKind.HUB_JOB, title, spec.stored(), labels or {}, workspace_id, idempotency_key
     )
     view = await jobs.launch(app, caller, request)
-    return told(f"{view.job_id}: {view.summary} {view.next_step}", view)
+    return _told(view)
 
 
 async def launch_inference(
@@ -87,7 +87,7 @@ async def launch_inference(
     *,
     app: AppDep,
     caller: ActorDep,
-) -> Annotated[CallToolResult, JobView]:
+) -> Annotated[CallToolResult, LaunchedView]:
     """Have a model at Inference Providers answer, paid by your account there.
 
     Answers at once with a handle, and the model's answer becomes the job's result: poll job_status
@@ -110,7 +110,17 @@ async def launch_inference(
         JobKind.INFERENCE, title, spec.stored(), labels or {}, workspace_id, idempotency_key
     )
     view = await jobs.launch(app, caller, request)
-    return told(f"{view.job_id}: {view.summary} {view.next_step}", view)
+    return _told(view)
+
+
+def _told(view: LaunchedView) -> CallToolResult:
+    sentence = f"{view.job_id}: {view.summary} {view.next_step}"
+    if view.possible_duplicate_of is not None:
+        sentence += (
+            f" The same request made {view.possible_duplicate_of} minutes ago; if this is a repeat,"
+            f' call cancel_job(job_id="{view.job_id}").'
+        )
+    return told(sentence, view)
 
 
 def _checked(shape: type[S], **given: Any) -> S:

@@ -21,12 +21,12 @@ async def status_of(database: Database, ada: str, claim: Claim) -> JobStatus:
     return status
 
 
-async def give_up(database: Database, one: Claim) -> list[bool]:
+async def give_up(database: Database, one: Claim, *, relaunch: bool = False) -> list[bool]:
     """Doubt a run, miss it in enough listings, and conclude that it is absent."""
     async with database.transaction() as tx:
         await launches.doubt(tx, one.run_id, why="timeout", worker="w1")
         ripe = [await endings.miss(tx, one.run_id, look_again=NOW) for _ in range(MISSES)]
-        await endings.conclude_absent(tx, one.run_id, worker="w1")
+        await endings.conclude_absent(tx, one.run_id, worker="w1", relaunch=relaunch)
     return ripe
 
 
@@ -78,7 +78,7 @@ async def test_an_unlisted_run_ends_as_launch_unconfirmed_and_is_watched_for(
         (turn,) = await attention.take_groups(tx, limit=5, lease=timedelta(minutes=1))
     assert ripe[-1]
     assert (status.state, status.reason) == (JobState.FAILED, Reason.LAUNCH_UNCONFIRMED)
-    assert turn.watched
+    assert (turn.subject_id, turn.namespace) == (ada, "ada")
     assert await claim() == []
 
 
@@ -98,8 +98,7 @@ async def test_a_namespace_that_is_polled_already_is_watched_as_well(
     await give_up(database, missing)
 
     async with database.transaction() as tx:
-        (turn,) = await attention.take_groups(tx, limit=5, lease=timedelta(minutes=1))
-    assert turn.watched
+        assert await tx.fetchval("SELECT live = 1 AND watch_until > now() FROM poll_group")
 
 
 async def test_a_run_that_arrives_after_all_is_killed_and_changes_no_verdict(
@@ -170,3 +169,54 @@ async def test_a_group_taken_over_cannot_be_given_back_by_its_first_taker(
 
     assert awake.epoch == slept.epoch + 1
     assert after == before
+
+
+async def test_a_run_that_may_be_relaunched_is_so_once(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """A launch that was never confirmed may be tried again; a second such one is enough."""
+    await make_job()
+    (first,) = await claim()
+    await give_up(database, first, relaunch=True)
+    again = await status_of(database, ada, first)
+
+    (second,) = await claim()
+    await give_up(database, second, relaunch=True)
+
+    ended = await status_of(database, ada, second)
+    assert (again.state, again.attempt) == (JobState.QUEUED, 1)
+    assert second.job_id == first.job_id
+    assert (ended.state, ended.reason) == (JobState.FAILED, Reason.LAUNCH_UNCONFIRMED)
+
+
+async def test_an_id_that_comes_after_a_run_was_given_up_is_kept_to_kill_by(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """What is known of something that costs money is never dropped."""
+    await make_job()
+    (one,) = await claim()
+    await give_up(database, one)
+
+    async with database.transaction() as tx:
+        doomed = await launches.bind(
+            tx, one.run_id, remote_id="late", stage=None, worker="w1", look_again=NOW
+        )
+
+    assert doomed
+    assert (await status_of(database, ada, one)).upstream is Upstream.STOPPING
+
+
+async def test_who_sent_the_request_knows_that_it_was_refused_even_after_it_was_doubted(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Otherwise a plain refusal would end as a launch that was never confirmed."""
+    await make_job()
+    (one,) = await claim()
+    async with database.transaction() as tx:
+        await launches.doubt(tx, one.run_id, why="silent", worker="w2")
+        await launches.reject(
+            tx, one.run_id, reason=Reason.INVALID_REQUEST, message="no such flavor", worker="w1"
+        )
+
+    status = await status_of(database, ada, one)
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)

@@ -1,104 +1,19 @@
 """What a worker learns from the Hub about runs that owe a step; the Hub is the local one."""
 
-from collections.abc import AsyncGenerator, Callable, Generator
 from datetime import timedelta
-from typing import Any
 
-import pytest
-
-from schema import credentials, launches, lifecycle, logbook, queries
-from schema.database import Database
+from schema import credentials, launches, lifecycle, logbook
 from schema.job import JobKind, JobState, Reason
 from schema.launches import Claim
-from schema.queries import JobStatus, Upstream
-from schema.settings import Settings
+from schema.queries import Upstream
 from schema.subject import Hold
 from schema.vault import Secret, Vault
-from service.local.hub.users import user_with
 from tests.conftest import ADA, JobFactory
-from tests.service.local.hub.conftest import RunningHub, running_hub, until
+from tests.service.local.hub.conftest import RunningHub, until
+from tests.workers.conftest import SLEEP, create, make_due, stage_at, status_of
 from workers.attend import attend
-from workers.context import Order, Worker
-from workers.executors.hub_job import HubJobExecutor
-from workers.hub import hub
+from workers.context import Worker
 from workers.observe import observe
-from workers.outcome import Bound
-
-SLEEP = {"image": "python:3.12", "command": ["sleep", "600"], "timeout": 60}
-
-
-@pytest.fixture(scope="module")
-def local_hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningHub]:
-    with running_hub(tmp_path_factory.mktemp("hub")) as running:
-        yield running
-
-
-@pytest.fixture
-async def worker(
-    local_hub: RunningHub, database: Database, vault: Vault, settings: Callable[..., Settings]
-) -> AsyncGenerator[Worker]:
-    """A worker without loops: each test takes its steps itself."""
-    async with hub(local_hub.url, local_hub.url) as gateway:
-        executor = HubJobExecutor(gateway)
-        yield Worker(
-            name="w1",
-            settings=settings(settle="1ms", post_timeout="1ms", lease="1s"),
-            database=database,
-            vault=vault,
-            hub=gateway,
-            executors={JobKind.HUB_JOB: executor},
-        )
-
-
-@pytest.fixture
-async def doubted(
-    worker: Worker, local_hub: RunningHub, make_job: JobFactory, vault: Vault
-) -> Claim:
-    """A run whose create request was sent, and whose answer nobody has seen."""
-    token = user_with(local_hub.users, "alice").token
-    async with worker.database.transaction() as tx:
-        await credentials.remember(
-            tx, vault, subject_id=ADA, name="ada", token=Secret(token), expires_at=None
-        )
-    await make_job(namespace="alice", spec=SLEEP)
-    async with worker.database.transaction() as tx:
-        (claim,) = await launches.claim(
-            tx,
-            JobKind.HUB_JOB,
-            limit=1,
-            worker="w1",
-            lease=timedelta(minutes=1),
-            settle=worker.settings.settle,
-        )
-        await launches.doubt(tx, claim.run_id, why="no answer", worker="w1")
-    return claim
-
-
-async def create(
-    worker: Worker, local_hub: RunningHub, claim: Claim, spec: dict[str, Any] = SLEEP
-) -> str:
-    """Let the Hub have received a request for this run; return the id it gave."""
-    token = Secret(user_with(local_hub.users, "alice").token)
-    order = Order(claim.run_id, claim.job_id, "alice", spec, {}, token, timedelta(seconds=10))
-    outcome = await worker.executors[JobKind.HUB_JOB].execute(order)
-    assert isinstance(outcome, Bound)
-    return outcome.remote_id
-
-
-async def status_of(worker: Worker, claim: Claim) -> JobStatus:
-    async with worker.database.transaction() as tx:
-        status = await queries.status(tx, ADA, claim.job_id)
-    assert status is not None
-    return status
-
-
-async def make_due(worker: Worker, table: str) -> None:
-    async with worker.database.transaction() as tx:
-        await tx.execute(f"UPDATE {table} SET due_at = now() WHERE due_at IS NOT NULL")  # noqa: S608  # our names
-
-
-def stage_at(local_hub: RunningHub, remote_id: str) -> Any:
-    return local_hub.api().inspect_job(job_id=remote_id, namespace="alice").status.stage
 
 
 async def test_a_run_whose_answer_was_lost_is_found_by_its_label(
@@ -208,7 +123,10 @@ async def test_a_token_the_hub_refuses_holds_everything_in_its_place(
 async def test_a_young_run_the_hub_does_not_know_is_not_called_gone(
     worker: Worker, doubted: Claim
 ) -> None:
-    """The Hub may not show everywhere what it has just made; a kill goes on until it is seen."""
+    """The Hub may not show everywhere what it has just made; a kill goes on until it is seen.
+
+    A run is as young as our knowledge of it: its answer may have come long after its request.
+    """
     async with worker.database.transaction() as tx:
         await launches.bind(
             tx,
@@ -219,11 +137,12 @@ async def test_a_young_run_the_hub_does_not_know_is_not_called_gone(
             look_again=timedelta(0),
         )
         await lifecycle.cancel(tx, doubted.job_id, subject_id=ADA)
+        await tx.execute("UPDATE remote_run SET posted_at = now() - interval '1 hour'")
 
     await attend(worker)
     young = await status_of(worker, doubted)
     async with worker.database.transaction() as tx:
-        await tx.execute("UPDATE remote_run SET posted_at = now() - interval '1 hour'")
+        await tx.execute("UPDATE remote_run SET seen_at = now() - interval '1 hour'")
     await make_due(worker, "remote_run")
     await attend(worker)
 

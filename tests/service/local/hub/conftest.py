@@ -25,12 +25,14 @@ constants.HF_HUB_DISABLE_TELEMETRY = True
 ROOT = Path(__file__).resolve().parents[4]
 _SERVE = """
 import sys
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 import anyio
 from service.local.hub.app import serve
 folder, port, quota = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-anyio.run(partial(serve, folder, port=port, quota=quota))
+scheduling = timedelta(seconds=float(sys.argv[4]))
+anyio.run(partial(serve, folder, port=port, quota=quota, scheduling=scheduling))
 """
 
 
@@ -57,12 +59,14 @@ class RunningHub:
 
 
 @contextmanager
-def running_hub(folder: Path, *, quota: int = 100_000) -> Generator[RunningHub]:
+def running_hub(
+    folder: Path, *, quota: int = 100_000, scheduling: float = 0.3
+) -> Generator[RunningHub]:
     """Run a Hub in a process of its own for the length of a block."""
     port = free_port()
     # Before the Hub asks for them: two who make them at once would make two sets.
     users = load_users(folder)
-    script = [sys.executable, "-c", _SERVE, str(folder), str(port), str(quota)]
+    script = [sys.executable, "-c", _SERVE, str(folder), str(port), str(quota), str(scheduling)]
     process = subprocess.Popen(
         script, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

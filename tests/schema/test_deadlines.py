@@ -1,0 +1,96 @@
+"""What nobody can do anything about any more comes to an end all the same."""
+
+from datetime import timedelta
+
+import pytest
+
+from schema import credentials, deadlines, launches, queries
+from schema.database import Database
+from schema.job import Job, JobState, Reason
+from schema.queries import JobStatus, Upstream
+from tests.conftest import ADA, JobFactory
+from tests.schema.conftest import ClaimFactory
+
+WEEK = timedelta(days=7)
+
+
+async def status_of(database: Database, job: Job) -> JobStatus:
+    async with database.transaction() as tx:
+        status = await queries.status(tx, ADA, job.id)
+    assert status is not None
+    return status
+
+
+@pytest.mark.parametrize(
+    ("age", "state"), [("6 days", JobState.QUEUED), ("8 days", JobState.FAILED)]
+)
+async def test_a_job_whose_subject_never_came_back_is_given_up(
+    database: Database, ada: str, make_job: JobFactory, age: str, state: JobState
+) -> None:
+    """A handle that was answered comes to a final state, and says what it waited for."""
+    job = await make_job()
+    async with database.transaction() as tx:
+        await credentials.refused(tx, ada, version=1)
+        await tx.execute(
+            "UPDATE job SET created_at = now() - $1::text::interval, version = version + 1", age
+        )
+        await tx.execute(
+            "INSERT INTO job_event (job_id, version, kind, state, actor)"
+            " VALUES ($1, 2, 'stage', 'queued', 'test')",
+            job.id,
+        )
+        await deadlines.give_up(tx, patience=WEEK, worker="w1")
+        counted = await tx.fetchval("SELECT queued FROM subject")
+
+    status = await status_of(database, job)
+    why = (Reason.STUCK_SCHEDULING, "It waited here for a token that is still accepted.")
+    assert status.state is state
+    assert (status.reason, status.message) == (why if counted == 0 else (None, None))
+    assert counted == (state is JobState.QUEUED)
+
+
+async def test_a_run_that_nobody_could_look_at_for_too_long_ends_as_unknown(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """It is long over upstream, most likely; a kill order waits for the next token all the same."""
+    job = await make_job()
+    (one,) = await claim()
+    async with database.transaction() as tx:
+        await launches.bind(
+            tx,
+            one.run_id,
+            remote_id="r1",
+            stage=None,
+            worker="w1",
+            look_again=WEEK,
+            patience=timedelta(0),
+        )
+    async with database.transaction() as tx:
+        await deadlines.give_up(tx, patience=WEEK, worker="w1")
+    waiting = await status_of(database, job)
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE remote_run SET deadline_at = now() - interval '8 days'")
+        await deadlines.give_up(tx, patience=WEEK, worker="w1")
+
+    given_up = await status_of(database, job)
+    assert waiting.state is JobState.RUNNING
+    assert (given_up.state, given_up.reason) == (JobState.FAILED, Reason.OUTCOME_UNKNOWN)
+    assert given_up.upstream is Upstream.STOPPING
+
+
+async def test_a_stage_that_may_still_last_is_left_alone(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """The move compares again, for the run may have moved on since somebody looked."""
+    job = await make_job()
+    (one,) = await claim()
+    async with database.transaction() as tx:
+        await launches.bind(
+            tx, one.run_id, remote_id="r", stage=None, worker="w", look_again=WEEK, patience=WEEK
+        )
+        news = await deadlines.expire(
+            tx, one.run_id, reason=Reason.TIMED_OUT, message="late", worker="w"
+        )
+
+    assert not news
+    assert (await status_of(database, job)).state is JobState.RUNNING

@@ -1,0 +1,113 @@
+"""A worker whose steps are taken one by one, and the local Hub it speaks to."""
+
+from collections.abc import AsyncGenerator, Callable, Generator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from schema import credentials, launches, queries
+from schema.database import Database
+from schema.job import JobKind
+from schema.launches import Claim
+from schema.queries import JobStatus
+from schema.settings import Settings
+from schema.vault import Secret, Vault
+from service.local.hub.users import user_with
+from tests.conftest import ADA, JobFactory
+from tests.service.local.hub.conftest import RunningHub, running_hub
+from workers.context import Order, Worker
+from workers.executors.hub_job import HubJobExecutor
+from workers.hub import hub
+from workers.observe import observe
+from workers.outcome import Bound
+
+SLEEP: dict[str, Any] = {"image": "python:3.12", "command": ["sleep", "600"], "timeout": 60}
+
+
+@pytest.fixture(scope="module")
+def local_hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningHub]:
+    with running_hub(tmp_path_factory.mktemp("hub")) as running:
+        yield running
+
+
+@pytest.fixture
+async def worker(
+    local_hub: RunningHub, database: Database, vault: Vault, settings: Callable[..., Settings]
+) -> AsyncGenerator[Worker]:
+    """A worker without loops: each test takes its steps itself."""
+    async with hub(local_hub.url, local_hub.url) as gateway:
+        executor = HubJobExecutor(gateway)
+        yield Worker(
+            name="w1",
+            settings=settings(settle="1ms", post_timeout="1ms", lease="1s"),
+            database=database,
+            vault=vault,
+            hub=gateway,
+            executors={JobKind.HUB_JOB: executor},
+        )
+
+
+@pytest.fixture
+async def signed_in(worker: Worker, local_hub: RunningHub, ada: str, vault: Vault) -> None:
+    """Ada has lent a token that the Hub takes."""
+    token = user_with(local_hub.users, "alice").token
+    async with worker.database.transaction() as tx:
+        await credentials.remember(
+            tx, vault, subject_id=ada, name="ada", token=Secret(token), expires_at=None
+        )
+
+
+@pytest.fixture
+async def doubted(worker: Worker, signed_in: None, make_job: JobFactory) -> Claim:
+    """A run whose create request was sent, and whose answer nobody has seen."""
+    await make_job(namespace="alice", spec=SLEEP)
+    async with worker.database.transaction() as tx:
+        (claim,) = await launches.claim(
+            tx,
+            JobKind.HUB_JOB,
+            limit=1,
+            worker="w1",
+            lease=timedelta(minutes=1),
+            settle=worker.settings.settle,
+        )
+        await launches.doubt(tx, claim.run_id, why="no answer", worker="w1")
+    return claim
+
+
+async def create(
+    worker: Worker, local_hub: RunningHub, claim: Claim, spec: dict[str, Any] = SLEEP
+) -> str:
+    """Let the Hub have received a request for this run; return the id it gave."""
+    token = Secret(user_with(local_hub.users, "alice").token)
+    order = Order(claim.run_id, claim.job_id, "alice", spec, {}, token, timedelta(seconds=10))
+    outcome = await worker.executors[JobKind.HUB_JOB].execute(order)
+    assert isinstance(outcome, Bound)
+    return outcome.remote_id
+
+
+async def status_of(worker: Worker, claim: Claim) -> JobStatus:
+    async with worker.database.transaction() as tx:
+        status = await queries.status(tx, ADA, claim.job_id)
+    assert status is not None
+    return status
+
+
+async def make_due(worker: Worker, table: str) -> None:
+    async with worker.database.transaction() as tx:
+        await tx.execute(f"UPDATE {table} SET due_at = now() WHERE due_at IS NOT NULL")  # noqa: S608  # our names
+
+
+def stage_at(local_hub: RunningHub, remote_id: str) -> Any:
+    return local_hub.api().inspect_job(job_id=remote_id, namespace="alice").status.stage
+
+
+async def poll(worker: Worker) -> None:
+    """List the namespace, whether or not anything there is known to be alive."""
+    async with worker.database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO poll_group (subject_id, namespace, due_at) VALUES ($1, 'alice', now())"
+            " ON CONFLICT (subject_id, namespace) DO UPDATE SET due_at = now()",
+            ADA,
+        )
+    await observe(worker)

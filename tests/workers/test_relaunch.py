@@ -1,0 +1,49 @@
+"""Which launches that were never confirmed are tried once more."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from schema import launches
+from schema.job import JobKind, JobState
+from schema.settings import Settings
+from tests.conftest import JobFactory
+from tests.workers.conftest import SLEEP, make_due, status_of
+from workers.attend import attend
+from workers.context import Worker
+
+
+@pytest.mark.usefixtures("signed_in")
+@pytest.mark.parametrize(
+    ("unknown", "flavor", "state"),
+    [
+        (None, "cpu-basic", JobState.QUEUED),
+        (None, "a10g-small", JobState.FAILED),
+        ("fail", "cpu-basic", JobState.FAILED),
+        ("relaunch", "a10g-small", JobState.QUEUED),
+    ],
+)
+async def test_an_absent_run_is_relaunched_where_a_duplicate_costs_little(
+    worker: Worker,
+    settings: Callable[..., Settings],
+    make_job: JobFactory,
+    unknown: str | None,
+    flavor: str,
+    state: JobState,
+) -> None:
+    """Only a second request can be a second bill, so it is the operator's choice, and cheap."""
+    given = settings(settle="1ms", post_timeout="1ms", lease="1s", unknown=unknown)
+    worker = replace(worker, settings=given)
+    await make_job(namespace="alice", spec=SLEEP | {"flavor": flavor})
+    async with worker.database.transaction() as tx:
+        (claim,) = await launches.claim(
+            tx, JobKind.HUB_JOB, limit=1, worker="w1", lease=given.lease, settle=given.settle
+        )
+        await launches.doubt(tx, claim.run_id, why="no answer", worker="w1")
+
+    for _ in range(3):
+        await make_due(worker, "remote_run")
+        await attend(worker)
+
+    assert (await status_of(worker, claim)).state is state
