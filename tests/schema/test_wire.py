@@ -3,14 +3,43 @@
 # redis 5 leaves its keyword arguments untyped.
 # pyright: reportUnknownMemberType=false
 
+import asyncio
 import json
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
 
+import anyio
+import pytest
 from redis.asyncio import Redis
 
 from schema import wire
 from service.local.ports import free_port
+from tests.servers import BreakableValkey
+from tests.stack import eventually
 
 HANDLE = "job_01m7y8f5s5e16bjw4vjpn2sqth"
+CONNECTIONS = 16
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Generator[BreakableValkey]:
+    server = BreakableValkey(tmp_path / "valkey")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def redis(valkey: BreakableValkey) -> AsyncGenerator[Redis]:
+    """A look at what is in that Valkey."""
+    async with Redis.from_url(valkey.start()) as client:
+        yield client
+
+
+@pytest.fixture
+async def bell(redis: Redis, valkey: BreakableValkey) -> AsyncGenerator[wire.Doorbell]:
+    """A doorbell on that Valkey."""
+    async with wire.doorbell(valkey.start()) as bell:
+        yield bell
 
 
 async def test_a_wake_is_an_id_in_json_and_nothing_else(valkey_url: str) -> None:
@@ -35,3 +64,74 @@ async def test_ringing_where_nobody_is_costs_nothing_but_the_wake() -> None:
         await bell.ring(HANDLE)
 
         assert not await bell.answers()
+
+
+async def test_a_wake_nobody_heard_for_a_minute_goes_with_the_next(
+    redis: Redis, bell: wire.Doorbell
+) -> None:
+    """Where no worker is, the queue does not grow for ever."""
+    await redis.zadd(wire.queue(), {"long ago": 1})
+
+    await bell.ring(HANDLE)
+
+    assert await redis.zcard(wire.queue()) == 1
+    assert not await redis.zscore(wire.queue(), "long ago")
+
+
+async def test_a_redis_that_hangs_is_waited_for_by_one_caller_and_not_by_all(
+    valkey: BreakableValkey, redis: Redis, bell: wire.Doorbell
+) -> None:
+    """Each launch would be a fifth of a second late for as long as it hangs."""
+    before = await _connections(redis)
+
+    with valkey.hung(), anyio.fail_after(20):
+        for _ in range(30):
+            await bell.ring(HANDLE)
+
+    assert await _connections(redis) - before < 10
+
+
+async def test_a_redis_that_hung_under_load_is_rung_again(
+    valkey: BreakableValkey, redis: Redis, bell: wire.Doorbell
+) -> None:
+    """Who was interrupted while ringing has kept no connection from those who ring after."""
+    busy = anyio.Event()
+    rings = 0
+
+    async def ring_often() -> None:
+        nonlocal rings
+        for _ in range(50):
+            await bell.ring(HANDLE)
+            rings += 1
+            if rings > CONNECTIONS * 10:
+                busy.set()
+
+    async with anyio.create_task_group() as ringers:
+        for _ in range(CONNECTIONS * 2):
+            ringers.start_soon(ring_often)
+        await busy.wait()
+        with valkey.hung():
+            await bell.ring(HANDLE)
+            await bell.ring(HANDLE)
+
+    await eventually(bell.answers, bool)
+
+
+async def test_a_redis_that_was_started_anew_hears_the_first_ring(
+    valkey: BreakableValkey, redis: Redis, bell: wire.Doorbell
+) -> None:
+    """Connections to one that has ended are noticed before they cost a wake."""
+
+    async def ring_anew() -> int:
+        await asyncio.gather(*(bell.ring(HANDLE) for _ in range(CONNECTIONS)))
+        valkey.kill()
+        valkey.start()
+        await asyncio.gather(*(bell.ring(HANDLE) for _ in range(CONNECTIONS)))
+        return int(await redis.zcard(wire.queue()))
+
+    # A busy machine may lose a wake to our own impatience, but not one each time.
+    await eventually(ring_anew, lambda heard: heard == CONNECTIONS)
+
+
+async def _connections(redis: Redis) -> int:
+    return int((await redis.info("stats"))["total_connections_received"])
