@@ -1,5 +1,6 @@
 """`python -m workers`: a worker that needs no Redis to be there, and none to stay."""
 
+import asyncio
 import signal
 import sys
 from contextlib import suppress
@@ -7,7 +8,9 @@ from contextlib import suppress
 import anyio
 import structlog
 from arq.worker import Worker as Listener
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, WatchError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schema import logs
 from schema.errors import HoldfastError, Unavailable
@@ -17,6 +20,7 @@ from workers.context import Worker
 from workers.worker import build, listening
 
 _PAUSE = 1.0
+_LOST = (RedisConnectionError, RedisTimeoutError, WatchError, OSError)
 
 log = structlog.stdlib.get_logger()
 
@@ -47,16 +51,37 @@ async def _stop_on_signal(stop: anyio.Event) -> None:
 
 async def _listen(worker: Worker) -> None:
     """Answer the doorbell for as long as there is one; arq gives up where we do not."""
+    away = False
     while True:
         listener = Listener(**listening(worker.settings, worker))
         try:
             await listener.async_run()
-        except (RedisError, OSError) as error:
-            log.warning("doorbell.lost", error=type(error).__name__)
+        except Exception as error:  # arq, over bytes that anyone may have left there
+            if listener.pool and not isinstance(error, _LOST):
+                log.exception("doorbell.broken")
+                await _throw_away(listener)
+            elif listener.pool or not away:  # said when it goes, not each second until it returns
+                log.warning("doorbell.lost", error=type(error).__name__)
+            away = True
         finally:
-            with anyio.CancelScope(shield=True), suppress(RedisError, OSError):
-                await listener.close()
+            await _let_go(listener)
         await anyio.sleep(_PAUSE)
+
+
+async def _throw_away(listener: Listener) -> None:
+    """Empty a queue that cannot be read: it would break us again, and the sweep needs no wake."""
+    with anyio.move_on_after(_PAUSE), suppress(RedisError, OSError):
+        await listener.pool.delete(listener.queue_name)
+
+
+async def _let_go(listener: Listener) -> None:
+    """Close a listener without a word to Redis, whose answer arq's own `close` would wait for."""
+    with anyio.move_on_after(_PAUSE, shield=True), suppress(RedisError, OSError):
+        for task in listener.tasks.values():
+            task.cancel()
+        await asyncio.gather(*listener.tasks.values(), return_exceptions=True)
+        if listener.pool:  # there is none before Redis has answered
+            await listener.pool.aclose(close_connection_pool=True)
 
 
 def main() -> int:

@@ -76,7 +76,7 @@ def listening(settings: Settings, worker: Worker | None = None) -> dict[str, Any
     beside = _Beside(settings)
     return {
         "queue_name": wire.queue(),
-        "redis_settings": wire.redis(str(settings.redis_url)),
+        "redis_settings": wire.redis(str(settings.redis_url), supervised=worker is not None),
         "functions": [func(wake, name=wire.WAKE, timeout=55, keep_result=0, max_tries=5)],
         "poll_delay": 0.02,
         "max_jobs": 64,
