@@ -4,6 +4,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from service.local.postgres import Postgres
 from service.local.valkey import Valkey
 
@@ -26,3 +28,29 @@ def valkey_server(folder: Path) -> Generator[str]:
         yield server.start()
     finally:
         server.stop()
+
+
+class BreakableValkey(Valkey):
+    """A Valkey that can be killed, or made to hang, without a word of warning."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, durable=False)
+
+    def kill(self) -> None:
+        """Kill the server, and everything it remembers; `start` brings it back at its address."""
+        process = self._process()
+        process.kill()
+        process.wait(5)
+
+    @contextmanager
+    def hung(self) -> Generator[None]:
+        """Let the server take connections and commands, and answer none of them."""
+        process = self._process()
+        process.suspend()
+        try:
+            yield
+        finally:
+            process.resume()
+
+    def _process(self) -> psutil.Process:
+        return psutil.Process(int((self.folder / "valkey.pid").read_text(encoding="ascii")))
