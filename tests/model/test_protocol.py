@@ -1,0 +1,186 @@
+"""What the protocol promises, in every play there is: each with the rules it needs to be true."""
+
+from dataclasses import replace
+from graphlib import TopologicalSorter
+from typing import Final
+
+import pytest
+
+from tests.model import breaches
+from tests.model.search import play
+from tests.model.world import Flaw, Rules
+
+FAIL: Final = Rules()
+RELAUNCH: Final = Rules(relaunch=True)
+SETTLED: Final = Rules(relaunch=True, settled=True)
+LIES: Final = Rules(refusals_lie=True)
+
+each_policy: Final = pytest.mark.parametrize(
+    "rules",
+    [FAIL, RELAUNCH, SETTLED, LIES, replace(SETTLED, refusals_lie=True)],
+    ids=["fail", "relaunch", "settled", "lies", "settled_lies"],
+)
+
+
+def test_a_job_that_fails_on_doubt_is_never_created_twice() -> None:
+    """However long a request is under way, a worker paused, or a listing late."""
+    assert breaches.second_job(FAIL) == []
+
+
+def test_a_relaunch_creates_no_second_job_once_nothing_more_can_come_of_the_first() -> None:
+    """What the settle window is for: it has to outlast whatever may still create or list a job."""
+    assert breaches.second_job(SETTLED) == []
+
+
+def test_a_relaunch_that_comes_too_early_makes_one_duplicate_which_is_killed() -> None:
+    """A settle window that was too short costs one more job, until it is seen in a listing."""
+    assert breaches.second_job(RELAUNCH) != []
+    assert breaches.third_job(RELAUNCH) == []
+    assert breaches.left_alive(RELAUNCH) == []
+
+
+def test_a_job_made_by_a_refused_request_is_killed() -> None:
+    """A 4xx that lies lets a job be launched again; what it made is treated like a late arrival."""
+    assert breaches.second_job(LIES) != []
+    assert breaches.left_alive(LIES) == []
+
+
+@each_policy
+def test_nothing_is_ever_stuck(rules: Rules) -> None:
+    """From everywhere a way leads to where the job is over, and nothing of it lives or is open."""
+    assert breaches.dead_end(rules) == []
+
+
+@each_policy
+def test_no_play_goes_on_for_ever(rules: Rules) -> None:
+    """Every way comes to rest, so what holds at rest is what will be."""
+    plays = play(rules)
+    behind = {world: {move.after for move in moves} for world, moves in plays.ahead.items()}
+
+    TopologicalSorter(behind).prepare()
+
+
+@each_policy
+def test_a_job_that_is_over_stays_as_it_ended(rules: Rules) -> None:
+    """Above all a cancel: no answer that comes after it brings the job back."""
+    assert breaches.undone_ending(rules) == []
+
+
+@each_policy
+def test_nothing_of_a_cancelled_job_lives_on(rules: Rules) -> None:
+    """Its runs are killed whenever they turn up: bound already, in flight, or given up before."""
+    assert breaches.alive_after_cancel(rules) == []
+
+
+@each_policy
+def test_a_job_has_one_open_run_when_it_is_launched_and_none_when_queued(rules: Rules) -> None:
+    """What `one_open_launch` refuses never comes up, and neither does what `v_unowned` lists."""
+    assert breaches.second_open_run(rules) == []
+    assert breaches.unowned(rules) == []
+
+
+@each_policy
+def test_what_lives_at_rest_is_the_run_its_job_waits_for(rules: Rules) -> None:
+    """There are no orphans: whatever else lives has a row by which it is found and killed."""
+    assert breaches.orphan(rules) == []
+    assert breaches.left_alive(rules) == []
+
+
+def test_sending_again_on_doubt_makes_two_jobs() -> None:
+    """A request whose answer is lost may still be carried out."""
+    assert breaches.second_job(replace(FAIL, flaw=Flaw.SENDS_AGAIN)) == [
+        "worker claims (1)",
+        "worker sends the request (1)",
+        "worker has no clear answer (1)",
+        "hub creates a job (1)",
+        "worker claims (2)",
+        "worker sends the request (2)",
+        "hub creates a job (2)",
+    ]
+
+
+def test_without_a_late_watch_a_job_that_arrives_late_is_an_orphan() -> None:
+    """It lives for as long as the Hub lets it, and somebody pays."""
+    assert breaches.orphan(replace(FAIL, flaw=Flaw.NO_LATE_WATCH)) == [
+        "worker claims (1)",
+        "worker sends the request (1)",
+        "worker has no clear answer (1)",
+        "hub creates a job (1)",
+        "hub lists the job (1)",
+        "attend gives it up as absent (1)",
+    ]
+
+
+def test_without_a_look_for_refused_runs_a_lying_refusal_leaves_an_orphan() -> None:
+    """A 4xx is believed for what happens next, and checked all the same."""
+    assert breaches.orphan(replace(LIES, flaw=Flaw.BELIEVES_REFUSALS)) == [
+        "worker claims (1)",
+        "worker sends the request (1)",
+        "hub creates a job, and answers that it refused (1)",
+        "worker reads a refusal for good (1)",
+        "hub lists the job (1)",
+    ]
+
+
+def test_a_cancel_without_a_kill_order_leaves_the_job_running_upstream() -> None:
+    """The subject was told that it is over, and nothing ends it but itself."""
+    assert breaches.alive_after_cancel(replace(FAIL, flaw=Flaw.CANCEL_SPARES_RUNS)) == [
+        "worker claims (1)",
+        "worker sends the request (1)",
+        "hub creates a job (1)",
+        "worker reads the id (1)",
+        "hub lists the job (1)",
+        "subject cancels",
+    ]
+
+
+def test_a_bind_that_needs_the_lease_makes_two_jobs_of_one_that_was_found() -> None:
+    """However long the settle window is: that a run exists is a fact, whoever learns it."""
+    assert breaches.second_job(replace(SETTLED, flaw=Flaw.BIND_NEEDS_LEASE)) == [
+        "worker claims (1)",
+        "worker sends the request (1)",
+        "worker has no clear answer (1)",
+        "hub creates a job (1)",
+        "hub lists the job (1)",
+        "attend gives it up as absent (1)",
+        "worker claims (2)",
+        "worker sends the request (2)",
+        "hub creates a job (2)",
+    ]
+
+
+def test_a_bind_that_does_not_look_at_the_job_brings_a_cancelled_one_back() -> None:
+    """The answer of the Hub comes after the cancel as often as before it."""
+    assert breaches.undone_ending(replace(FAIL, flaw=Flaw.BIND_UNDOES_CANCEL)) == [
+        "worker claims (1)",
+        "worker sends the request (1)",
+        "hub creates a job (1)",
+        "subject cancels",
+        "worker reads the id (1)",
+    ]
+
+
+def test_believing_that_a_young_job_was_deleted_leaves_an_orphan() -> None:
+    """The Hub may answer 404 for an id that it has just given out."""
+    assert breaches.orphan(replace(FAIL, flaw=Flaw.BELIEVES_404)) == [
+        "worker claims (1)",
+        "worker sends the request (1)",
+        "hub creates a job (1)",
+        "worker reads the id (1)",
+        "observe takes it for deleted (1)",
+        "hub lists the job (1)",
+    ]
+
+
+def test_a_late_arrival_that_counts_gives_its_job_two_open_runs() -> None:
+    """The job was queued again meanwhile: what arrives late is one too many, and dies."""
+    assert breaches.second_open_run(replace(RELAUNCH, flaw=Flaw.SURPLUS_COUNTS)) == [
+        "worker claims (1)",
+        "worker sends the request (1)",
+        "worker has no clear answer (1)",
+        "hub creates a job (1)",
+        "hub lists the job (1)",
+        "attend gives it up as absent (1)",
+        "observe sees it arrive late (1)",
+        "worker claims (2)",
+    ]

@@ -1,0 +1,109 @@
+"""What the game is played with: rules, and one job with its attempts, here and upstream."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from schema.job import JobState
+from schema.remote_run import Desired, Origin, RunState
+
+OPEN: Final = frozenset({RunState.POSTING, RunState.UNKNOWN, RunState.BOUND})
+"""A run that is or may be alive."""
+
+
+class Flaw(StrEnum):
+    """A rule of ours left out or broken, to see that it is needed and that its lack is found."""
+
+    SENDS_AGAIN = "sends_again"
+    """An unclear answer is taken for a refusal: the job is queued again."""
+
+    NO_LATE_WATCH = "no_late_watch"
+    """A run given up as absent is never looked for again."""
+
+    BELIEVES_REFUSALS = "believes_refusals"
+    """A run that was refused is never looked for."""
+
+    CANCEL_SPARES_RUNS = "cancel_spares_runs"
+    """A cancel ends the job, and gives its runs no kill order."""
+
+    BIND_NEEDS_LEASE = "bind_needs_lease"
+    """An id learned after the lease lapsed is dropped, though the Hub lists the job."""
+
+    BIND_UNDOES_CANCEL = "bind_undoes_cancel"
+    """An id learned after a cancel sets the job to running."""
+
+    BELIEVES_404 = "believes_404"
+    """A bound run that the Hub does not know everywhere yet is taken for deleted."""
+
+    SURPLUS_COUNTS = "surplus_counts"
+    """A late arrival is bound as the run that the job was waiting for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is played: the policy, what is assumed of the world, and the flaw, if any."""
+
+    relaunch: bool = False
+    """Queue the job again, once, when its run is given up; otherwise it fails."""
+
+    settled: bool = False
+    """Runs are given up only when nothing is in flight, unsent, or created and not listed."""
+
+    refusals_lie: bool = False
+    """The Hub may create a job and answer with a 4xx all the same."""
+
+    flaw: Flaw | None = None
+
+
+class Hand(StrEnum):
+    """How far the worker of an attempt has come."""
+
+    UNSENT = "unsent"
+    WAITING = "waiting"
+    REFUSED = "refused"
+    """A 4xx is on its way back."""
+    GONE = "gone"
+    """Done, or dead: it makes no move any more."""
+
+
+class Attempt(NamedTuple):
+    """One attempt: its run as we hold it, its worker, and what is true of it upstream."""
+
+    run: RunState = RunState.POSTING
+    desired: Desired = Desired.ALIVE
+    origin: Origin = Origin.OURS
+    hand: Hand = Hand.UNSENT
+    in_flight: bool = False
+    created: bool = False
+    alive: bool = False
+    listed: bool = False
+
+    @property
+    def is_awaited(self) -> bool:
+        """Tell whether it may live until it ends by itself."""
+        wanted = self.origin is Origin.OURS and self.desired is Desired.ALIVE
+        return wanted and self.run is RunState.BOUND
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether nothing more can come of its request than the listing shows."""
+        unlisted = self.created and not self.listed
+        return not (self.in_flight or unlisted or self.hand is Hand.UNSENT)
+
+
+class World(NamedTuple):
+    """The job, and all its attempts."""
+
+    job: JobState = JobState.QUEUED
+    tries: int = 0
+    relaunched: bool = False
+    attempts: tuple[Attempt, ...] = ()
+
+    def attempt(self, number: int) -> Attempt:
+        """Return an attempt; they are counted from one."""
+        return self.attempts[number - 1]
+
+    def put(self, number: int, **changes: Any) -> "World":
+        """Return this world with one of its attempts changed."""
+        before, after = self.attempts[: number - 1], self.attempts[number:]
+        return self._replace(attempts=(*before, self.attempt(number)._replace(**changes), *after))
