@@ -96,6 +96,8 @@ def bind(world: World, number: int, rules: Rules) -> World:
     run, desired = world.attempt(number).run, world.attempt(number).desired
     if run is RunState.UNKNOWN and rules.flaw is Flaw.BIND_NEEDS_LEASE:
         return world
+    if run in (RunState.ABSENT, RunState.REJECTED):
+        return find_surplus(world, number, rules)
     if run not in (RunState.POSTING, RunState.UNKNOWN):
         return world
     begins = world.job is JobState.LAUNCHING and desired is Desired.ALIVE
@@ -111,7 +113,7 @@ def doubt(world: World, number: int) -> World:
 
 
 def reject(world: World, number: int, *, retryable: bool) -> World:
-    if world.attempt(number).run is not RunState.POSTING:
+    if world.attempt(number).run not in (RunState.POSTING, RunState.UNKNOWN):
         return world
     job = world.job
     if job is JobState.LAUNCHING:

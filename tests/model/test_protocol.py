@@ -177,10 +177,9 @@ def test_a_late_arrival_that_counts_gives_its_job_two_open_runs() -> None:
     assert breaches.second_open_run(replace(RELAUNCH, flaw=Flaw.SURPLUS_COUNTS)) == [
         "worker claims (1)",
         "worker sends the request (1)",
-        "worker has no clear answer (1)",
         "hub creates a job (1)",
-        "hub lists the job (1)",
+        "attend finds the lease lapsed (1)",
         "attend gives it up as absent (1)",
-        "observe sees it arrive late (1)",
+        "worker reads the id (1)",
         "worker claims (2)",
     ]
