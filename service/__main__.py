@@ -30,16 +30,21 @@ _PATIENCE = 5.0
 
 
 def main() -> int:
-    """Make sure that what we need is installed, then do what the command line asks."""
+    """Do what the command line asks."""
+    enter("service")
+    from service.cli import main as run  # noqa: PLC0415 - needs what was just installed
+
+    return run()
+
+
+def enter(module: str) -> None:
+    """Make sure that what `module` needs is installed, and go on in there."""
     if LOCK.exists() and not _is_inside():
         set_up()
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         again = {"HOLDFAST_BOOTSTRAPPED": "1", "PYTHONPATH": os.pathsep.join(paths)}
-        command = [str(PYTHON), "-m", "service", *sys.argv[1:]]
+        command = [str(PYTHON), "-m", module, *sys.argv[1:]]
         os.execve(command[0], command, os.environ | again)  # noqa: S606 - we become the inner one
-    from service.cli import main as run  # noqa: PLC0415 - needs what was just installed
-
-    return run()
 
 
 def set_up() -> None:

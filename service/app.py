@@ -13,7 +13,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from schema import logs
+from schema import failpoints, logs
 from schema.database import Database
 from schema.durations import say
 from schema.errors import Unavailable
@@ -48,6 +48,7 @@ log = structlog.stdlib.get_logger()
 def create_app(settings: Settings | None = None) -> Starlette:
     """Assemble the ASGI application; the environment is read unless settings are given."""
     settings = settings or Settings.read()
+    failpoints.arm(settings.failpoint)
     logs.configure()  # before MCPServer, which sets logging up in its own way if nobody has
     public_url = str(settings.public_url).rstrip("/")
     hub_url = str(settings.hub_url).rstrip("/")

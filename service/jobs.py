@@ -13,6 +13,7 @@ import anyio
 from schema import handles, lifecycle, logbook, queries
 from schema.database import Transaction
 from schema.errors import Conflict, HoldfastError, InDoubt, NotFound, Unavailable
+from schema.failpoints import reach
 from schema.handles import Kind
 from schema.job import JobKind, JobState, Reason
 from schema.logbook import Line
@@ -59,6 +60,7 @@ async def launch(app: App, caller: Caller, request: Request) -> LaunchedView:
                 raise
         else:
             await app.wake(view.job_id)
+            reach("submit.rung")
             return view
         await anyio.sleep(pause)
     handle = handles.write(Kind.JOB, job_id)
@@ -86,7 +88,9 @@ async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> L
             workspace_id=await find_workspace(tx, caller, request.workspace_id),
             idempotency_key=request.idempotency_key,
         )
+        reach("submit.written")
         view = await look(tx, app, caller, handles.write(Kind.JOB, job.id))
+    reach("submit.committed")
     earlier = job.possible_duplicate_of
     return LaunchedView(
         **dict(view),
@@ -118,7 +122,9 @@ async def cancel(app: App, caller: Caller, handle: str) -> tuple[JobView, bool]:
     async with app.ground.transaction() as tx:
         status = await find(tx, caller, handle)
         called_off = await lifecycle.cancel(tx, status.id, subject_id=caller.subject_id)
+        reach("cancel.written")
         view = await look(tx, app, caller, handle)
+    reach("cancel.committed")
     if called_off:
         await app.wake(view.job_id)
     return view, view.state is JobState.CANCELLED

@@ -17,6 +17,7 @@ from schema.credentials import Lent
 from schema.database import Transaction
 from schema.endings import Ending
 from schema.errors import Unavailable
+from schema.failpoints import reach
 from schema.job import JobKind, JobState, Reason
 from schema.launches import Lapsed
 from schema.remote_run import RemoteRun, RunState
@@ -41,6 +42,8 @@ async def attend(worker: Worker) -> bool:
     await _take_over(worker)
     async with worker.database.transaction() as tx:
         runs = await attention.take_runs(tx, limit=_BATCH, lease=worker.settings.lease)
+    if runs:
+        reach("attend.taken")
     async with anyio.create_task_group() as group:
         for run in runs:
             group.start_soon(_attend_one, worker, run)
@@ -57,6 +60,7 @@ async def _take_over(worker: Worker) -> None:
 
 async def _lapse(worker: Worker, run: Lapsed) -> None:
     why = "The worker fell silent."
+    reach("lapse.before")
     async with worker.database.transaction() as tx:
         if run.kind is JobKind.HUB_JOB:
             await launches.doubt(tx, run.run_id, why=why, worker=worker.name, lapsed=True)
@@ -67,6 +71,7 @@ async def _lapse(worker: Worker, run: Lapsed) -> None:
             await launches.reject(
                 tx, run.run_id, reason=None, message=why, worker=worker.name, lapsed=True
             )
+    reach("lapse.committed")
     log.warning("lease.lapsed", run=str(run.run_id))
 
 
@@ -103,17 +108,22 @@ async def _step(worker: Worker, run: AgedRun, lent: Lent) -> None:
 async def _find(worker: Worker, run: AgedRun, lent: Lent) -> None:
     """Ask the Hub whether a run exists: bind it, or count the miss."""
     listed = await worker.hub.list_jobs(run.namespace, lent.token, label=run_label(run.id))
+    reach("find.listed")
     found = sorted((job for job in listed if is_run(job, run)), key=age_of)
     async with worker.database.transaction() as tx:
         if not found:
             ripe = await endings.miss(tx, run.id, look_again=_patience(worker, run))
+            reach("find.missed")
             if ripe:
                 again = _may_relaunch(worker, run)
                 await endings.conclude_absent(tx, run.id, worker=worker.name, relaunch=again)
+                reach("find.absent")
                 log.warning("run.absent", relaunch=again)
             return
         # Oldest first; whatever is bound by then, in here or meanwhile, the others are surplus.
         doomed = [await record(tx, worker, run.id, job) for job in found]
+        reach("find.written")
+    reach("find.committed")
     log.info("run.found", remote=found[0].id, listed=len(found))
     if any(doomed):
         worker.bells.attend.ring()
@@ -124,15 +134,20 @@ async def _kill(worker: Worker, run: AgedRun, lent: Lent) -> None:
     assert run.remote_id is not None  # noqa: S101  # a bound run has one: ck_remote_run_bound_by_id
     async with worker.database.transaction() as tx:
         await attention.kill_sent(tx, run.id, look_again=min(backoff(run.kills), _MINUTE))
+    reach("kill.unsent")
     refusal = await _ask_to_stop(worker, run, lent)
+    reach("kill.sent")
     job = await worker.hub.inspect_job(run.namespace, run.remote_id, lent.token)
     ending = None if job is None and is_young(worker, run) else verdict(job)
     if ending is None:
         if refusal is not None:
             raise refusal
         return
+    reach("kill.seen")
     async with worker.database.transaction() as tx:
         await endings.end(tx, run.id, ending, worker=worker.name)
+        reach("kill.written")
+    reach("kill.committed")
     log.info("run.killed", stage=ending.stage)
 
 

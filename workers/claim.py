@@ -4,6 +4,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from schema import handles, launches
+from schema.failpoints import reach
 from schema.launches import Claim
 from workers.context import Executor, Worker
 from workers.launch import elapsed, launch
@@ -31,6 +32,7 @@ class Hands:
         worker, settings = self._worker, self._worker.settings
         # Measured before the claim commits: the lease cannot have lapsed later than we think.
         claimed_at = elapsed()
+        reach("claim.before")
         async with worker.database.transaction() as tx:
             claims = await launches.claim(
                 tx,
@@ -40,6 +42,10 @@ class Hands:
                 lease=settings.lease,
                 settle=settings.settle,
             )
+            if claims:
+                reach("claim.written")
+        if claims:
+            reach("claim.committed")
         self._free[executor.kind] -= len(claims)
         for claim in claims:
             self._tasks.start_soon(self._launch, executor, claim, claimed_at)

@@ -17,6 +17,7 @@ from schema.credentials import Lent
 from schema.database import Transaction
 from schema.endings import Ending
 from schema.errors import Unavailable
+from schema.failpoints import reach
 from schema.job import JobState, Reason
 from schema.launches import Claim
 from workers.backoff import MOST_TRIES, backoff
@@ -47,16 +48,20 @@ async def launch(worker: Worker, executor: Executor, claim: Claim, *, claimed_at
     if lent is None:
         await persist(worker, lambda tx: _wait_for_token(tx, worker, claim))
         return
+    reach("launch.lent")
     # What is true of the attempt if this is as far as it gets.
     known: Outcome = Later(_STOPPED)
     try:
         if refusal := await _hindrance(worker, executor, claim, claimed_at=claimed_at):
             known = refusal
         else:
+            reach("launch.unsent")
             known = Unclear(_STOPPED)
             known = await _send(worker, executor, claim, lent)
+            reach("launch.sent")
         outcome = known
         await persist(worker, lambda tx: settle(tx, worker, executor, claim, lent, outcome))
+        reach("launch.settled")
     except anyio.get_cancelled_exc_class():
         async with worker.last_word() as tx:
             await settle(tx, worker, executor, claim, lent, known)
@@ -75,6 +80,7 @@ async def settle(
     run_id, by = claim.run_id, worker.name
     match outcome:
         case Bound(remote_id, stage):
+            reach("bind.before")
             settings = worker.settings
             if await launches.bind(
                 tx,
@@ -86,11 +92,17 @@ async def settle(
                 patience=settings.scheduling_deadline,
             ):
                 worker.bells.attend.ring()
+            reach("bind.written")
         case Answered(ending):
+            reach("answer.before")
             await endings.answer(tx, run_id, ending, worker=by)
+            reach("answer.written")
         case Refused(reason, message):
+            reach("refuse.before")
             await launches.reject(tx, run_id, reason=reason, message=message, worker=by)
+            reach("refuse.written")
         case Later(message, asked):
+            reach("postpone.before")
             spent = claim.tries + 1 >= MOST_TRIES
             await launches.reject(
                 tx,
@@ -103,12 +115,15 @@ async def settle(
             )
         case TokenRefused(message):
             await credentials.refused(tx, claim.subject_id, version=lent.version)
+            reach("hold.written")
             await launches.reject(tx, run_id, reason=None, message=message, worker=by)
         case Unclear(why) if executor.is_call:
             lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, why)
             await endings.answer(tx, run_id, lost, worker=by)
         case Unclear(why):
+            reach("doubt.before")
             await launches.doubt(tx, run_id, why=why, worker=by, look_after=timedelta(seconds=1))
+            reach("doubt.written")
             worker.bells.attend.ring()
         case _:
             assert_never(outcome)

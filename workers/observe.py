@@ -17,6 +17,7 @@ from schema.credentials import Lent
 from schema.database import Transaction
 from schema.durations import say
 from schema.errors import Unavailable
+from schema.failpoints import reach
 from schema.job import Reason
 from schema.remote_run import Desired
 from workers.attend import age_of, is_run, is_young, record
@@ -41,6 +42,8 @@ async def observe(worker: Worker) -> bool:
     """Take the groups that are due and look at each; true if there may be more."""
     async with worker.database.transaction() as tx:
         turns = await attention.take_groups(tx, limit=_BATCH, lease=worker.settings.lease)
+    if turns:
+        reach("observe.taken")
     async with anyio.create_task_group() as group:
         for turn in turns:
             group.start_soon(_observe_group, worker, turn)
@@ -57,6 +60,7 @@ async def _observe_group(worker: Worker, turn: Turn) -> None:
         if lent is not None:
             wait = await _look(worker, turn, runs, lent)
         async with worker.database.transaction() as tx:
+            reach("observe.seen")
             if wait is None:
                 await attention.give_back(
                     tx, turn, fastest=settings.observe_min, slowest=settings.observe_max
@@ -80,6 +84,7 @@ async def _look(worker: Worker, turn: Turn, runs: list[AgedRun], lent: Lent) -> 
         )
     except HubError as error:
         return await _after(worker, turn, lent, error)
+    reach("observe.listed")
     active = {job.id: job for job in listed}
     followed = {run.id for run in [r for r in runs if r.desired is Desired.ALIVE][:_FOLLOWED]}
     troubles: list[HubError | Unavailable] = []
@@ -128,7 +133,9 @@ async def _look_at(
         await _capture(worker, run, lent)
     async with worker.database.transaction() as tx:
         if ending is not None:
+            reach("end.before")
             await endings.end(tx, run.id, ending, worker=worker.name)
+            reach("end.written")
         elif job is not None and stage is not None and stage != run.stage:
             await endings.note_stage(
                 tx,
@@ -138,9 +145,11 @@ async def _look_at(
                 worker=worker.name,
                 patience=_patience(worker, run, stage),
             )
+            reach("stage.written")
         elif run.overdue:
             await _expire(tx, worker, run, job)
     if ending is not None:
+        reach("end.committed")
         name = handles.write(handles.Kind.JOB, run.job_id)
         log.info("job.ended", job=name, state=ending.state, reason=ending.reason)
 
@@ -178,6 +187,8 @@ async def _capture(worker: Worker, run: AgedRun, lent: Lent) -> None:
     if lines:
         async with worker.database.transaction() as tx:
             await logbook.append(tx, run.id, lines, already=run.log_lines)
+            reach("log.written")
+        reach("log.committed")
 
 
 async def _take_stock(
@@ -197,6 +208,7 @@ async def _take_stock(
         for run_id, job in strays:
             run = known.get(run_id)
             if run is not None and run.remote_id != job.id and is_run(job, run):
+                reach("stock.before")
                 if await record(tx, worker, run_id, job):
                     worker.bells.attend.ring()
                 log.warning("job.found", run=str(run_id), remote=job.id)

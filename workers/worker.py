@@ -15,7 +15,7 @@ from typing import Any, Final
 import anyio
 from arq import func
 
-from schema import logs, revisions, wire
+from schema import failpoints, logs, revisions, wire
 from schema.database import Database
 from schema.errors import Conflict
 from schema.settings import Settings
@@ -41,6 +41,7 @@ async def build(settings: Settings) -> AsyncGenerator[Worker]:
         Conflict: the database is not at the revision this code is written for.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
+    failpoints.arm(settings.failpoint)
     async with (
         Database(str(settings.database_url), application=f"{_APPLICATION} {name}") as database,
         hub(str(settings.hub_url), str(settings.router_url)) as gateway,

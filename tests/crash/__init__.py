@@ -1,0 +1,1 @@
+"""Crashes: processes are killed at every step, under every fault, and the books are checked."""

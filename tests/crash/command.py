@@ -1,0 +1,105 @@
+"""`python3 -m tests.crash`: end a process at every place, under every fault, and write a report."""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from schema import revisions
+from service.local.postgres import Postgres
+from service.local.valkey import Valkey
+from tests.crash.faults import Fault
+from tests.crash.processes import nursery
+from tests.crash.report import write
+from tests.crash.scenario import Verdict, play
+from tests.crash.scenes import Scene, matrix, points
+from tests.crash.soak import SOAK, soak
+
+_LANES: Final = 4
+_REPORT: Final = Path(".holdfast/crash")
+
+
+async def run(
+    scenes: Sequence[Scene], folder: Path, *, lanes: int, console: Console
+) -> list[Verdict]:
+    """Play scenes on a few lanes side by side, each with servers of its own."""
+    waiting = list(reversed(scenes))
+    verdicts: list[Verdict] = []
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with ExitStack() as servers, Progress(*columns, console=console) as progress:
+        played = progress.add_task("scenes", total=len(scenes))
+
+        async def lane(number: int) -> None:
+            home = folder / f"lane-{number}"
+            home.mkdir()
+            postgres, valkey = (
+                Postgres(home / "postgres", durable=True),
+                Valkey(home / "valkey", durable=False),
+            )
+            servers.callback(postgres.stop)
+            servers.callback(valkey.stop)
+            template, redis = postgres.start(), valkey.start()
+            await asyncio.to_thread(revisions.upgrade, template)
+            async with nursery(home) as processes:
+                while waiting:
+                    scene = waiting.pop()
+                    if scene.point == SOAK:
+                        verdict = await soak(processes, postgres, template, redis, progress)
+                    else:
+                        verdict = await play(scene, processes, postgres, template, redis)
+                    verdicts.append(verdict)
+                    progress.advance(played)
+                    for violation in verdict.violations:
+                        console.print(f"[red]{scene}[/] {violation}", highlight=False)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(lanes):
+                group.create_task(lane(number))
+    return verdicts
+
+
+def main() -> int:
+    """Play what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.crash", description=__doc__)
+    parser.add_argument("--point", action="append", choices=points(), help="only this place")
+    parser.add_argument(
+        "--fault", action="append", type=Fault, choices=list(Fault), help="only this fault"
+    )
+    parser.add_argument("--unknown", choices=["fail", "relaunch"], help="only this policy")
+    parser.add_argument("--soak", action="store_true", help="not places: many launches and kills")
+    parser.add_argument("--lanes", type=int, default=_LANES, help="scenes played side by side")
+    parser.add_argument("--report", type=Path, default=_REPORT, help="the folder of the report")
+    chosen = parser.parse_args()
+    scenes = [
+        scene
+        for scene in matrix()
+        if (not chosen.point or scene.point in chosen.point)
+        and (not chosen.fault or scene.fault in chosen.fault)
+        and (not chosen.unknown or scene.unknown == chosen.unknown)
+    ]
+    if chosen.soak:
+        scenes = [Scene(SOAK, Fault.NONE)]
+    console = Console()
+    started = time.monotonic()
+    with TemporaryDirectory(prefix="holdfast-crash-") as folder:
+        verdicts = asyncio.run(
+            run(scenes, Path(folder), lanes=min(chosen.lanes, len(scenes)), console=console)
+        )
+    path = write(verdicts, chosen.report, seconds=time.monotonic() - started)
+    broken = sum(bool(verdict.violations) for verdict in verdicts)
+    console.print(
+        f"{len(verdicts)} scenes, {broken} with violations. Report: {path}", highlight=False
+    )
+    return 1 if broken else 0

@@ -1,0 +1,196 @@
+"""A Hub that goes wrong: what an intermediary, a bug or a bad day may do to requests and answers.
+
+It stands around the local Hub, so that whatever it does to the outside, the Hub's own listing stays
+the ledger of what was really created.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.local.hub.answers import error_answer
+
+FAULTY: Final = 3
+"""Requests of a kind that a fault strikes; what comes after them is answered properly."""
+LAG: Final = timedelta(seconds=0.8)
+"""How long the listing does not show what has been created."""
+LATE: Final = 4.0
+"""Seconds until a request is carried out that was answered with 504: past the settle window."""
+CALM: Final = "/_crash/calm"
+
+
+class Fault(StrEnum):
+    """What goes wrong in one scenario."""
+
+    NONE = "none"
+    CREATE_500_BEFORE = "create_500_before"
+    CREATE_500_AFTER = "create_500_after"
+    CREATE_RESET_BEFORE = "create_reset_before"
+    CREATE_RESET_AFTER = "create_reset_after"
+    CREATE_HANG = "create_hang"
+    CREATE_MALFORMED = "create_malformed"
+    CREATE_REPEATED = "create_repeated"
+    CREATE_429 = "create_429"
+    UNAUTHORIZED = "unauthorized"
+    LATE_ARRIVAL = "late_arrival"
+    LIST_LAG = "list_lag"
+    LIST_5XX = "list_5xx"
+    CANCEL_5XX = "cancel_5xx"
+    REDIS_GONE = "redis_gone"
+    POSTGRES_RESTARTED = "postgres_restarted"
+    ZOMBIE = "zombie"
+
+
+class _Answer:
+    """An answer that is held back, to be looked at or dropped."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.headers = message["status"], list(message["headers"])
+        elif message["type"] == "http.response.body":
+            self.body += message.get("body", b"")
+
+
+class FaultyHub:
+    """The Hub behind one fault."""
+
+    def __init__(self, hub: ASGIApp, fault: Fault) -> None:
+        self._hub = hub
+        self._fault = fault
+        self._struck: Counter[str] = Counter()
+        self._late: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._hub(scope, receive, send)
+        elif scope["path"] == CALM:
+            self._fault = Fault.NONE
+            await asyncio.gather(*self._late)
+            await Response("calm")(scope, receive, send)
+        elif (strike := self._strike(_kind(scope))) is None:
+            await self._hub(scope, receive, send)
+        else:
+            await strike(scope, receive, send)
+
+    def _strike(self, kind: str) -> ASGIApp | None:
+        if kind == "list" and self._fault is Fault.LIST_LAG:
+            return self._show_only_the_old
+        # A listing, or its answer, matters most where an answer was lost.
+        also = self._fault in (Fault.LIST_LAG, Fault.LIST_5XX)
+        struck: dict[str, dict[Fault, ASGIApp]] = {
+            "create": {
+                Fault.CREATE_500_BEFORE: _answer(500),
+                Fault.CREATE_500_AFTER: self._lose_answer,
+                Fault.CREATE_RESET_BEFORE: _reset,
+                Fault.CREATE_RESET_AFTER: self._reset_after,
+                Fault.CREATE_HANG: self._hang,
+                Fault.CREATE_MALFORMED: self._garble,
+                Fault.CREATE_REPEATED: self._repeat,
+                Fault.CREATE_429: _answer(429, **{"retry-after": "1"}),
+                Fault.UNAUTHORIZED: _answer(401),
+                Fault.LATE_ARRIVAL: self._delay,
+                **({self._fault: self._lose_answer} if also else {}),
+            },
+            "list": {Fault.LIST_5XX: _answer(503)},
+            "cancel": {Fault.CANCEL_5XX: _answer(500)},
+        }
+        strike = struck.get(kind, {}).get(self._fault)
+        if strike is None or self._struck[kind] >= FAULTY:
+            return None
+        self._struck[kind] += 1
+        return strike
+
+    async def _lose_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._hub(scope, receive, _Answer().send)
+        await _answer(502)(scope, receive, send)
+
+    async def _reset_after(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._hub(scope, receive, _Answer().send)
+        await _reset(scope, receive, send)
+
+    async def _hang(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._hub(scope, receive, _Answer().send)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def _garble(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._hub(scope, receive, _Answer().send)
+        await Response(b'{"id": ', media_type="application/json")(scope, receive, send)
+
+    async def _repeat(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _read(receive)
+        await self._hub(scope, _again(body), _Answer().send)
+        await self._hub(scope, _again(body), send)
+
+    async def _delay(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _read(receive)
+
+        async def arrive() -> None:
+            await asyncio.sleep(LATE)
+            await self._hub(scope, _again(body), _Answer().send)
+
+        self._late.add(asyncio.create_task(arrive()))
+        await _answer(504)(scope, receive, send)
+
+    async def _show_only_the_old(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = _Answer()
+        await self._hub(scope, receive, answer.send)
+        listed: list[dict[str, Any]] = json.loads(answer.body)
+        shown = [job for job in listed if _age(job) > LAG]
+        headers = {k.decode(): v.decode() for k, v in answer.headers if k != b"content-length"}
+        await JSONResponse(shown, answer.status, headers)(scope, receive, send)
+
+
+def _kind(scope: Scope) -> str:
+    method, path = scope["method"], scope["path"]
+    if path == "/v1/chat/completions" or (method == "POST" and path.count("/") == 3):
+        return "create"
+    if path.endswith("/cancel"):
+        return "cancel"
+    return "list" if path.startswith("/api/jobs/") and path.count("/") == 3 else ""
+
+
+def _answer(status: int, **headers: str) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        response = error_answer(status, "a fault of the test's")
+        response.headers.update(headers)
+        await response(scope, receive, send)
+
+    return answer
+
+
+async def _reset(_: Scope, __: Receive, send: Send) -> None:
+    # ASGI has no word for it; uvicorn's own `send` belongs to the connection.
+    connection: Any = getattr(send, "__self__")  # noqa: B009  # typed as any callable
+    connection.transport.abort()
+
+
+async def _read(receive: Receive) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        body += bytes(message.get("body", b""))
+        if not message.get("more_body"):
+            return body
+
+
+def _again(body: bytes) -> Receive:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def _age(job: dict[str, Any]) -> timedelta:
+    return datetime.now(UTC) - datetime.fromisoformat(job["createdAt"])

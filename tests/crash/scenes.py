@@ -1,0 +1,41 @@
+"""Which scenes are played: every place named in the source, under every fault."""
+
+import re
+from dataclasses import dataclass
+from itertools import product
+from typing import Final
+
+from tests.crash.faults import Fault
+from tests.crash.processes import ROOT
+
+_PLACE: Final = re.compile(r'reach\("([a-z.]+)"\)')
+_SOURCES: Final = ("schema", "workers", "service")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What happens: where a process ends, and what goes wrong besides."""
+
+    point: str
+    fault: Fault
+    unknown: str = "fail"
+
+    @property
+    def in_service(self) -> bool:
+        """Whether it is the service that ends, and not a worker."""
+        return self.point.startswith(("submit.", "cancel."))
+
+    def __str__(self) -> str:
+        return f"{self.point}/{self.fault}/{self.unknown}"
+
+
+def points() -> list[str]:
+    """Read the names of all failpoints out of the source."""
+    files = [path for source in _SOURCES for path in (ROOT / source).rglob("*.py")]
+    return sorted({name for path in files for name in _PLACE.findall(path.read_text("utf-8"))})
+
+
+def matrix() -> list[Scene]:
+    """Return every place under every fault; the two policies for doubtful launches take turns."""
+    pairs = product(points(), Fault)
+    return [Scene(*pair, ("fail", "relaunch")[turn % 2]) for turn, pair in enumerate(pairs)]
