@@ -66,11 +66,13 @@ SELECT job.*, job_payload.spec
                          $3)
 """
 
+# A statement of its own: it waits for a claim under way, and the next one sees the run of it.
+_LOCK: Final = "SELECT FROM job WHERE id = $1 AND subject_id = $2 FOR UPDATE"
+
 _CANCEL: Final = """
 WITH before AS MATERIALIZED (
     SELECT id, state FROM job
      WHERE id = $1 AND subject_id = $2 AND state IN ('queued', 'launching', 'running')
-       FOR UPDATE
 ), called_off AS (
     UPDATE job
        SET state = 'cancelled', cancel_requested_at = now(), finished_at = now(), due_at = NULL,
@@ -174,4 +176,5 @@ async def cancel(tx: Transaction, job_id: UUID, *, subject_id: str) -> bool:
 
     A remote run it has gets a kill order, which is carried out until the run is seen to be over.
     """
+    await tx.execute(_LOCK, job_id, subject_id)
     return bool(await tx.fetchval(_CANCEL, job_id, subject_id))
