@@ -25,6 +25,24 @@ ADA = "5e9ecfc04957053f60648a3e"
 
 JobFactory = Callable[..., Awaitable[Job]]
 
+_MISCOUNTED = """
+SELECT 'subject', id, active, queued FROM subject
+ WHERE (active, queued) IS DISTINCT FROM (
+     (SELECT count(*) FROM remote_run AS run
+       WHERE run.subject_id = subject.id AND run.origin = 'ours'
+         AND run.state IN ('posting', 'unknown', 'bound')),
+     (SELECT count(*) FROM job WHERE job.subject_id = subject.id AND job.state = 'queued'))
+UNION ALL
+SELECT 'poll group', namespace, live, NULL FROM poll_group AS polled
+ WHERE live <> (SELECT count(*) FROM remote_run AS run
+                 WHERE run.subject_id = polled.subject_id AND run.namespace = polled.namespace
+                   AND run.state = 'bound')
+UNION ALL
+SELECT 'history', id::text, version, NULL FROM job
+ WHERE version <> (SELECT count(*) FROM job_event WHERE job_event.job_id = job.id)
+"""
+"""Counters that do not count what there is, and histories with a gap."""
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
@@ -134,9 +152,13 @@ async def _administer(url: str, statement: str) -> None:
 
 
 async def _expect_no_orphan(url: str) -> None:
-    """Whatever owes a step has somebody who will take it up, after every test there is."""
+    """Whatever owes a step has somebody who will take it up, after every test there is.
+
+    And what is counted is there: every move was written whole.
+    """
     connection = await asyncpg.connect(url)
     try:
         assert await connection.fetch("SELECT * FROM v_unowned") == []
+        assert await connection.fetch(_MISCOUNTED) == []
     finally:
         await connection.close()
