@@ -1,0 +1,100 @@
+"""The promises about whose jobs are launched next, and how many at a time."""
+
+from datetime import timedelta
+
+import pytest
+
+from schema import credentials, launches
+from schema.database import Database
+from schema.vault import Secret, Vault
+from tests.conftest import ADA, JobFactory
+from tests.schema.conftest import ClaimFactory
+
+BOB = "b" * 24
+
+
+@pytest.fixture
+async def bob(database: Database, vault: Vault) -> str:
+    """A subject beside Ada."""
+    async with database.transaction() as tx:
+        await credentials.remember(
+            tx, vault, subject_id=BOB, name="bob", token=Secret("hf_bob"), expires_at=None
+        )
+    return BOB
+
+
+async def allow(database: Database, *, max_active: int) -> None:
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE subject SET max_active = $1", max_active)
+
+
+async def test_whoever_was_served_longest_ago_is_served_next(
+    database: Database, bob: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """A single hand goes round, however many jobs each of them has."""
+    for _ in range(3):
+        await make_job()
+        await make_job(subject_id=bob, namespace="bob")
+
+    served = [(await claim(limit=1))[0].subject_id for _ in range(6)]
+
+    async with database.transaction() as tx:
+        never = await tx.fetch("SELECT FROM subject WHERE last_served_at = '-infinity'")
+    assert never == []
+    assert sorted(served[:2]) == sorted([ADA, bob])
+    assert served == served[:2] * 3
+
+
+async def test_a_subject_launches_no_more_than_it_has_room_for(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """The rest keeps its place in the queue until something ends."""
+    await allow(database, max_active=2)
+    for _ in range(4):
+        await make_job()
+
+    first, then = await claim(), await claim()
+
+    assert (len(first), len(then)) == (2, 0)
+
+
+async def test_a_subject_whose_room_was_cut_below_what_it_uses_launches_nothing(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Nothing is stopped for it either, and nobody else has to wait for it."""
+    for _ in range(3):
+        await make_job()
+    await claim(limit=2)
+    await allow(database, max_active=1)
+
+    assert await claim() == []
+
+
+async def test_a_subject_the_hub_asked_to_be_quiet_launches_nothing(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """The budget is the subject's; their next job would be refused like the last."""
+    await make_job()
+    (one,) = await claim()
+    await make_job()
+    async with database.transaction() as tx:
+        await launches.reject(
+            tx, one.run_id, reason=None, message="429", worker="w1", quiet_for=timedelta(hours=1)
+        )
+
+    assert await claim() == []
+
+
+async def test_a_job_that_is_to_wait_lets_the_next_one_pass(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """What failed a moment ago is not hammered, and holds up nobody."""
+    await make_job()
+    (one,) = await claim()
+    second = await make_job()
+    async with database.transaction() as tx:
+        await launches.reject(
+            tx, one.run_id, reason=None, message="busy", worker="w1", retry_after=timedelta(hours=1)
+        )
+
+    assert [each.job_id for each in await claim()] == [second.id]
