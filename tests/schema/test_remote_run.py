@@ -1,0 +1,92 @@
+"""What the table of runs refuses by itself, even from psql."""
+
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from schema import endings, launches
+from schema.database import Database
+from schema.endings import Ending
+from schema.job import JobState
+from schema.launches import Claim
+from tests.conftest import JobFactory
+from tests.schema.conftest import ClaimFactory
+
+COPY = """
+INSERT INTO remote_run (id, job_id, subject_id, namespace, kind, attempt, state, due_at,
+                        absent_after)
+SELECT gen_random_uuid(), job_id, subject_id, namespace, kind, $1, $2, $3, absent_after
+  FROM remote_run
+"""
+
+
+async def bind(database: Database, one: Claim) -> None:
+    async with database.transaction() as tx:
+        await launches.bind(
+            tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=timedelta(0)
+        )
+
+
+async def test_a_job_has_at_most_one_open_launch(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Two that may be alive could both be paid for."""
+    await make_job()
+    (one,) = await claim()
+    await bind(database, one)
+
+    with pytest.raises(asyncpg.UniqueViolationError, match="one_open_launch"):
+        async with database.transaction() as tx:
+            await tx.execute(COPY, 2, "posting", datetime.now(UTC))
+
+
+async def test_an_attempt_has_one_run(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """The run of an attempt decides for it; there cannot be two to say."""
+    await make_job()
+    (one,) = await claim()
+    async with database.transaction() as tx:
+        await launches.reject(tx, one.run_id, reason=None, message="busy", worker="w1")
+
+    with pytest.raises(asyncpg.UniqueViolationError, match="one_run_an_attempt"):
+        async with database.transaction() as tx:
+            await tx.execute(COPY, 1, "rejected", None)
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("DELETE FROM remote_run", "may be alive"),
+        ("UPDATE remote_run SET state = 'unknown', remote_id = NULL, due_at = now()", "move from"),
+        ("UPDATE remote_run SET remote_id = 'r2'", "written once"),
+        ("UPDATE remote_run SET desired = 'alive', due_at = NULL", "never taken back"),
+    ],
+)
+async def test_the_database_refuses_what_no_move_does_to_a_run(
+    database: Database, make_job: JobFactory, claim: ClaimFactory, statement: str, why: str
+) -> None:
+    """What may be alive is neither forgotten, nor renamed, nor pardoned."""
+    await make_job()
+    (one,) = await claim()
+    await bind(database, one)
+    async with database.transaction() as tx:
+        await endings.find_surplus(tx, one.run_id, remote_id="r9", stage=None, worker="w1")
+
+    with pytest.raises(asyncpg.RaiseError, match=why):
+        async with database.transaction() as tx:
+            await tx.execute(f"{statement} WHERE origin = 'surplus'")
+
+
+async def test_a_launch_ends_only_after_it_was_bound(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Nobody has seen the end of what nobody has seen."""
+    await make_job()
+    (one,) = await claim()
+    answer = Ending(JobState.SUCCEEDED, "ANSWERED")
+
+    with pytest.raises(asyncpg.RaiseError, match="ends only after"):
+        async with database.transaction() as tx:
+            await endings.answer(tx, one.run_id, answer, worker="w1")
