@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from schema import lifecycle, queries
@@ -169,3 +170,14 @@ async def test_the_database_refuses_what_no_move_does(
     with pytest.raises(Exception, match=r"final|never taken back|raise its version|only grow"):
         async with database.transaction() as tx:
             await tx.execute(statement)
+
+
+async def test_the_database_refuses_a_move_that_is_not_drawn(
+    database: Database, make_job: JobFactory
+) -> None:
+    """A job runs only after it was launched, or nobody would know what runs."""
+    await make_job()
+
+    with pytest.raises(asyncpg.RaiseError, match="cannot move from queued to running"):
+        async with database.transaction() as tx:
+            await tx.execute("UPDATE job SET state = 'running', due_at = NULL, version = version+1")
