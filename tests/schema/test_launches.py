@@ -164,6 +164,67 @@ async def test_a_lease_that_is_still_held_cannot_be_taken_over(
     assert state == "posting"
 
 
+async def test_the_lease_of_a_call_that_is_still_held_cannot_be_taken_over(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Neither before the call was sent nor while its answer is awaited."""
+    await make_job(kind=JobKind.INFERENCE)
+    (one,) = await claim(JobKind.INFERENCE)
+    lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN)
+
+    async with database.transaction() as tx:
+        await launches.reject(tx, one.run_id, reason=None, message="", worker="w2", lapsed=True)
+        assert await launches.begin(tx, one.run_id, worker="w1")
+        await endings.answer(tx, one.run_id, lost, worker="w2", lapsed=True)
+
+    assert (await status_of(database, ada, one)).state is JobState.RUNNING
+
+
+async def test_a_lease_that_lapsed_cannot_be_renewed(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """By now another worker may have said that the answer is lost."""
+    await make_job(kind=JobKind.INFERENCE)
+    (one,) = await claim(JobKind.INFERENCE, lease=LAPSED)
+
+    async with database.transaction() as tx:
+        assert not await launches.renew(tx, one.run_id, lease=timedelta(minutes=1))
+
+
+async def test_what_is_told_of_a_bound_run_a_second_time_is_no_news(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Its sender and whoever found it in a listing may both tell; a late doubt is settled."""
+    await make_job()
+    (one,) = await claim()
+    await bind(database, one)
+
+    await bind(database, one)
+    async with database.transaction() as tx:
+        await launches.doubt(tx, one.run_id, why="timeout", worker="w1")
+
+    status = await status_of(database, ada, one)
+    assert (status.state, status.remote_id, status.version) == (JobState.RUNNING, "r1", 3)
+
+
+async def test_a_call_is_answered_once(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """What was said to be lost stays lost: somebody may have acted on it."""
+    await make_job(kind=JobKind.INFERENCE)
+    (one,) = await claim(JobKind.INFERENCE)
+    async with database.transaction() as tx:
+        await launches.begin(tx, one.run_id, worker="w1")
+        lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN)
+        await endings.answer(tx, one.run_id, lost, worker="w2")
+
+    async with database.transaction() as tx:
+        await endings.answer(tx, one.run_id, Ending(JobState.SUCCEEDED, "ANSWERED"), worker="w1")
+
+    status = await status_of(database, ada, one)
+    assert (status.reason, status.version) == (Reason.OUTCOME_UNKNOWN, 4)
+
+
 async def test_a_cancel_during_the_launch_dooms_the_run_it_gets(
     database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
 ) -> None:
