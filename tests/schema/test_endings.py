@@ -21,11 +21,13 @@ async def status_of(database: Database, ada: str, claim: Claim) -> JobStatus:
     return status
 
 
-async def give_up(database: Database, one: Claim, *, relaunch: bool = False) -> list[bool]:
-    """Doubt a run, miss it in enough listings, and conclude that it is absent."""
+async def give_up(
+    database: Database, one: Claim, *, misses: int = MISSES, relaunch: bool = False
+) -> list[bool]:
+    """Doubt a run, miss it in some listings, and conclude that it is absent."""
     async with database.transaction() as tx:
         await launches.doubt(tx, one.run_id, why="timeout", worker="w1")
-        ripe = [await endings.miss(tx, one.run_id, look_again=NOW) for _ in range(MISSES)]
+        ripe = [await endings.miss(tx, one.run_id, look_again=NOW) for _ in range(misses)]
         await endings.conclude_absent(tx, one.run_id, worker="w1", relaunch=relaunch)
     return ripe
 
@@ -59,6 +61,19 @@ async def test_no_run_is_called_absent_before_the_settle_window_closes(
     (one,) = await claim(settle=timedelta(hours=1))
 
     ripe = await give_up(database, one)
+
+    assert not any(ripe)
+    assert (await status_of(database, ada, one)).state is JobState.LAUNCHING
+
+
+async def test_no_run_is_called_absent_before_enough_listings_lacked_it(
+    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """One listing may have been asked of a part of the Hub that had not heard of it."""
+    await make_job()
+    (one,) = await claim()
+
+    ripe = await give_up(database, one, misses=MISSES - 1)
 
     assert not any(ripe)
     assert (await status_of(database, ada, one)).state is JobState.LAUNCHING
@@ -99,6 +114,25 @@ async def test_a_namespace_that_is_polled_already_is_watched_as_well(
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT live = 1 AND watch_until > now() FROM poll_group")
+
+
+async def test_the_end_of_another_run_does_not_end_the_watch(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Its group has nothing left that is alive, as far as anybody knows."""
+    await make_job()
+    (missing,) = await claim()
+    await give_up(database, missing)
+    await make_job()
+    (bound,) = await claim()
+    async with database.transaction() as tx:
+        await launches.bind(
+            tx, bound.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW
+        )
+        await endings.end(tx, bound.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
+
+    async with database.transaction() as tx:
+        assert len(await attention.take_groups(tx, limit=5, lease=NOW)) == 1
 
 
 async def test_a_run_that_arrives_after_all_is_killed_and_changes_no_verdict(
