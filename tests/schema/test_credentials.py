@@ -101,6 +101,21 @@ async def test_a_late_refusal_of_a_replaced_token_changes_nothing(
     assert lent.token.reveal() == "hf_new"
 
 
+async def test_an_operators_hold_is_not_the_subjects_to_lift(
+    database: Database, vault: Vault, ada: str
+) -> None:
+    """Neither a refused token replaces it, nor a new one ends it."""
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE subject SET hold = 'operator', held_at = now()")
+        await credentials.refused(tx, ada, version=1)
+        refused = await tx.fetchval("SELECT hold FROM subject")
+
+    await remember(database, vault, "hf_new")
+
+    async with database.transaction() as tx:
+        assert refused == await tx.fetchval("SELECT hold FROM subject") == "operator"
+
+
 async def test_a_token_whose_key_left_the_ring_is_asked_for_again(
     database: Database, ada: str
 ) -> None:
