@@ -1,0 +1,92 @@
+"""The nonce of a run: where it is written, and which listed job is taken for the run."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+
+from schema.job import JobKind
+from schema.remote_run import Desired, Origin, RemoteRun, RunState
+from schema.vault import Secret
+from workers.attend import is_run
+from workers.context import Order
+from workers.executors.hub_job import RUN_LABEL, RUN_VARIABLE, HubJobExecutor
+from workers.hub import Hub
+from workers.outcome import Bound
+from workers.remote_job import JOB, RemoteJob
+
+RUN_ID = uuid4()
+
+
+class Recorder:
+    """A Hub that creates whatever it is asked for, and remembers it."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+
+    async def create_job(self, _: str, body: dict[str, Any], *__: Any, **___: Any) -> RemoteJob:
+        self.bodies.append(body)
+        return JOB.validate_python({"id": "r1"})
+
+
+async def test_a_request_carries_its_nonce_as_a_label_and_where_nobody_can_edit_it() -> None:
+    """By the label it is found, by the variable it is known; no label of the caller stands in."""
+    recorder = Recorder()
+    forged = {RUN_LABEL: "theirs", "team": "blue"}
+    spec = {"image": "alpine", "command": ["true"], "env": {"DEBUG": "1"}}
+    order = Order(
+        RUN_ID, uuid4(), "ada", spec, forged, Secret("hf_ada"), within=timedelta(seconds=1)
+    )
+
+    outcome = await HubJobExecutor(cast("Hub", recorder)).execute(order)
+
+    (body,) = recorder.bodies
+    assert outcome == Bound("r1", None)
+    assert (body["labels"][RUN_LABEL], body["labels"]["team"]) == (str(RUN_ID), "blue")
+    assert body["environment"] == {RUN_VARIABLE: str(RUN_ID), "DEBUG": "1"}
+
+
+def run(run_id: UUID) -> RemoteRun:
+    now = datetime.now(UTC)
+    return RemoteRun(
+        id=run_id,
+        job_id=uuid4(),
+        subject_id="ada",
+        namespace="ada",
+        kind=JobKind.HUB_JOB,
+        attempt=1,
+        origin=Origin.OURS,
+        state=RunState.UNKNOWN,
+        desired=Desired.ALIVE,
+        remote_id=None,
+        due_at=now,
+        deadline_at=None,
+        absent_after=now,
+        misses=0,
+        kills=0,
+        stage=None,
+        log_lines=0,
+        posted_at=now,
+        seen_at=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("described", "ours"),
+    [
+        ({}, True),
+        ({"environment": {RUN_VARIABLE: str(RUN_ID)}}, True),
+        ({"environment": {RUN_VARIABLE: str(uuid4())}}, False),
+        ({"initiator": {"type": "user"}}, True),
+        ({"initiator": {"type": "duplicated-job"}}, False),
+        ({"initiator": {"type": "scheduled-job"}}, False),
+    ],
+)
+def test_a_listed_job_is_a_run_unless_it_is_a_copy_or_names_another(
+    described: dict[str, Any], *, ours: bool
+) -> None:
+    """Labels can be edited and are copied; a person's own job must never be killed for them."""
+    job = JOB.validate_python({"id": "r1", "labels": {RUN_LABEL: str(RUN_ID)}} | described)
+
+    assert is_run(job, run(RUN_ID)) is ours
