@@ -1,0 +1,84 @@
+"""What a listing says of a run it lacks; the Hub is a stand-in that lists and knows nothing."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from schema import launches, queries
+from schema.database import Database
+from schema.job import JobKind, JobState
+from schema.launches import Claim
+from schema.settings import Settings
+from schema.vault import Vault
+from tests.conftest import ADA, JobFactory
+from workers.context import Worker
+from workers.hub import Hub
+from workers.observe import observe
+from workers.remote_job import RemoteJob
+
+MINUTE = timedelta(minutes=1)
+
+
+class EmptyHub:
+    """A Hub that has no jobs, as far as it can tell."""
+
+    async def list_jobs(self, *_: Any, **__: Any) -> list[RemoteJob]:
+        return []
+
+    async def inspect_job(self, *_: Any) -> None:
+        return None
+
+    async def log_lines(self, *_: Any, **__: Any) -> list[str]:
+        return []
+
+
+@pytest.fixture
+def worker(database: Database, vault: Vault, settings: Callable[..., Settings]) -> Worker:
+    """A worker without loops, at a Hub that shows nothing."""
+    return Worker(
+        name="w1",
+        settings=settings(),
+        database=database,
+        vault=vault,
+        hub=cast("Hub", EmptyHub()),
+        executors={},
+    )
+
+
+@pytest.fixture
+async def bound(worker: Worker, make_job: JobFactory) -> Claim:
+    """A run that was created a moment ago."""
+    await make_job()
+    async with worker.database.transaction() as tx:
+        (one,) = await launches.claim(
+            tx, JobKind.HUB_JOB, limit=1, worker="w1", lease=MINUTE, settle=MINUTE
+        )
+        await launches.bind(
+            tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=timedelta(0)
+        )
+    return one
+
+
+async def state_of(worker: Worker, claim: Claim) -> JobState:
+    async with worker.database.transaction() as tx:
+        status = await queries.status(tx, ADA, claim.job_id)
+    assert status is not None
+    return status.state
+
+
+async def test_a_young_run_that_is_not_listed_yet_goes_on(worker: Worker, bound: Claim) -> None:
+    """The Hub may not show everywhere what it has just made; an hour later it is gone."""
+    await observe(worker)
+    young = await state_of(worker, bound)
+    async with worker.database.transaction() as tx:
+        await tx.execute(
+            "UPDATE remote_run SET posted_at = now() - interval '1 hour',"
+            " seen_at = now() - interval '1 hour'"
+        )
+        await tx.execute("UPDATE poll_group SET due_at = now()")
+    await observe(worker)
+
+    assert young is JobState.RUNNING
+    assert await state_of(worker, bound) is JobState.FAILED
