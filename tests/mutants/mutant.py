@@ -1,0 +1,24 @@
+"""One guard of the code, and how it is taken out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """The code without one guard; its text stands exactly once in its file."""
+
+    name: str
+    path: str
+    text: str
+    instead: str
+    tests: tuple[str, ...]
+    """The files of which one test has to notice."""
+
+    def applied_to(self, source: str) -> str:
+        """Return the source without the guard."""
+        assert source.count(self.text) == 1, f"{self.name}: not once in {self.path}: {self.text}"
+        return source.replace(self.text, self.instead)
