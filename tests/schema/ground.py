@@ -1,0 +1,190 @@
+"""The database a search stands on: emptied, used by callers, moved through time, seen whole."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from schema import credentials, lifecycle
+from schema.database import Database
+from schema.job import FINAL, JobKind
+from schema.vault import Secret, Vault
+
+CLEAR: Final = """
+DO $$ DECLARE name text; BEGIN
+  FOR name IN SELECT tablename FROM pg_tables
+               WHERE schemaname = 'public' AND tablename <> 'alembic_version' LOOP
+    EXECUTE format('DELETE FROM %I', name);
+  END LOOP;
+END $$
+"""
+
+PASS: Final = """
+WITH runs AS (
+    UPDATE remote_run SET due_at = due_at - $1::interval,
+                          absent_after = absent_after - $1::interval,
+                          deadline_at = deadline_at - $1::interval
+), jobs AS (
+    UPDATE job SET due_at = due_at - $1::interval, created_at = created_at - $1::interval
+), subjects AS (
+    UPDATE subject SET next_launch_at = next_launch_at - $1::interval
+)
+UPDATE poll_group SET due_at = due_at - $1::interval
+"""
+
+BROKEN: Final = """
+SELECT 'nobody owns ' || job_id || ': ' || why AS promise FROM v_unowned
+UNION ALL
+SELECT format('%s has %s active, %s queued', id, active, queued) FROM subject
+ WHERE active <> (SELECT count(*) FROM remote_run
+                   WHERE subject_id = subject.id AND origin = 'ours'
+                     AND state IN ('posting', 'unknown', 'bound'))
+    OR queued <> (SELECT count(*) FROM job WHERE subject_id = subject.id AND state = 'queued')
+UNION ALL
+SELECT format('%s in %s has %s live', subject_id, namespace, live) FROM poll_group AS polled
+ WHERE live <> (SELECT count(*) FROM remote_run
+                 WHERE subject_id = polled.subject_id AND namespace = polled.namespace
+                   AND state = 'bound')
+UNION ALL
+SELECT format('job %s, %s at version %s, has the events %s', id, state, version, told.versions)
+  FROM job, LATERAL (SELECT array_agg(job_event.version ORDER BY job_event.version) AS versions,
+                            (array_agg(job_event.state ORDER BY job_event.version DESC))[1] AS last
+                       FROM job_event WHERE job_id = job.id) AS told
+ WHERE told.versions IS DISTINCT FROM
+       (SELECT array_agg(number) FROM generate_series(1, job.version) AS number)
+    OR told.last IS DISTINCT FROM job.state
+UNION ALL
+SELECT format('job %s has %s open runs', job_id, count(*)) FROM remote_run
+ WHERE origin = 'ours' AND state IN ('posting', 'unknown', 'bound')
+ GROUP BY job_id HAVING count(*) > 1
+UNION ALL
+SELECT format('job %s is cancelled, and its run %s may live', job.id, run.id)
+  FROM job JOIN remote_run AS run ON run.job_id = job.id
+ WHERE job.state = 'cancelled' AND run.desired = 'alive'
+   AND run.state IN ('posting', 'unknown', 'bound')
+UNION ALL
+SELECT format('%s is held for %s, with a token that is %s', id, hold, credential.state)
+  FROM subject JOIN credential ON credential.subject_id = subject.id
+ WHERE (hold IS NOT NULL) <> (credential.state = 'refused')
+"""
+
+STUCK: Final = """
+SELECT job.id, job.state FROM job JOIN subject ON subject.id = job.subject_id
+ WHERE job.finished_at IS NULL AND job.state <> 'queued' AND subject.hold IS NULL
+   AND NOT EXISTS (SELECT FROM remote_run WHERE job_id = job.id AND origin = 'ours'
+                      AND state = 'bound' AND desired = 'alive')
+"""
+
+WANTED: Final = "SELECT remote_id FROM remote_run WHERE state = 'bound' AND desired = 'alive'"
+
+LEFT_OVER: Final = """
+SELECT 'job' AS what, id::text, state FROM job WHERE finished_at IS NULL
+UNION ALL
+SELECT 'run', id::text, state FROM remote_run WHERE due_at IS NOT NULL
+UNION ALL
+SELECT 'subject', id, format('%s active, %s queued', active, queued) FROM subject
+ WHERE active + queued > 0
+"""
+
+DONE: Final = """
+SELECT (SELECT sum(version) FROM job) AS moves,
+       (SELECT sum(misses + kills) FROM remote_run) AS steps
+"""
+
+
+@dataclass(frozen=True)
+class Look:
+    """All that a promise may be about, at one moment."""
+
+    broken: list[str]
+    final: dict[UUID, tuple[object, ...]]
+    """What may not change any more."""
+    states: frozenset[str]
+    """Every state that a job or a run is in."""
+    remote_ids: set[str]
+    refused: set[tuple[str, int]]
+    """Subjects and versions of their tokens that are held back."""
+    valid: set[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all examples share, on the loop of the test; each starts with empty tables."""
+
+    database: Database
+    admin: asyncpg.Connection
+    vault: Vault
+
+    async def clear(self) -> None:
+        # TRUNCATE takes 50 ms for these few rows.
+        await self._meddle(CLEAR)
+
+    async def let_pass(self, time: timedelta) -> None:
+        """Move every appointment nearer."""
+        await self._meddle(PASS, time)
+
+    async def _meddle(self, statement: str, *args: object) -> None:
+        """Change rows behind the back of the triggers: it is no move."""
+        async with self.admin.transaction():
+            await self.admin.execute("SET LOCAL session_replication_role = replica")
+            await self.admin.execute(statement, *args)
+
+    async def submit(
+        self,
+        subject: str,
+        kind: JobKind,
+        namespace: str,
+        key: str | None,
+        command: str,
+        job_id: UUID | None = None,
+    ) -> UUID:
+        async with self.database.transaction() as tx:
+            job = await lifecycle.submit(
+                tx,
+                subject_id=subject,
+                kind=kind,
+                namespace=subject if namespace == "own" else namespace,
+                title="a job",
+                spec={"command": [command]},
+                labels={},
+                idempotency_key=key,
+                job_id=job_id,
+            )
+        return job.id
+
+    async def cancel(self, subject: str, job_id: UUID) -> bool:
+        async with self.database.transaction() as tx:
+            return await lifecycle.cancel(tx, job_id, subject_id=subject)
+
+    async def lend(self, subject: str, token: str) -> None:
+        async with self.database.transaction() as tx:
+            await credentials.remember(
+                tx,
+                self.vault,
+                subject_id=subject,
+                name=subject,
+                token=Secret(token),
+                expires_at=None,
+            )
+
+    async def look(self) -> Look:
+        async with self.database.transaction() as tx:
+            broken = await tx.fetch(BROKEN)
+            jobs = await tx.fetch("SELECT id, state, finished_at, reason FROM job")
+            runs = await tx.fetch("SELECT state, remote_id FROM remote_run")
+            lent = await tx.fetch("SELECT subject_id, version, state FROM credential")
+        tokens = {(row["subject_id"], row["version"]): row["state"] for row in lent}
+        return Look(
+            broken=[row["promise"] for row in broken],
+            final={row["id"]: tuple(row.values()) for row in jobs if row["state"] in FINAL},
+            states=frozenset(row["state"] for row in (*jobs, *runs)),
+            remote_ids={row["remote_id"] for row in runs},
+            refused={token for token, state in tokens.items() if state == "refused"},
+            valid={token for token, state in tokens.items() if state == "valid"},
+        )
+
+    async def rows(self, query: str) -> list[dict[str, Any]]:
+        async with self.database.transaction() as tx:
+            return [dict(row) for row in await tx.fetch(query)]
