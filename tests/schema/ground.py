@@ -77,7 +77,14 @@ SELECT job.id, job.state FROM job JOIN subject ON subject.id = job.subject_id
                       AND state = 'bound' AND desired = 'alive')
 """
 
-WANTED: Final = "SELECT remote_id FROM remote_run WHERE state = 'bound' AND desired = 'alive'"
+WANTED: Final = """
+SELECT subject.id,
+       coalesce(array_agg(remote_id ORDER BY remote_id COLLATE "C")
+                FILTER (WHERE state = 'bound' AND desired = 'alive'), '{}') AS remote_ids
+  FROM subject LEFT JOIN remote_run ON subject_id = subject.id
+ WHERE hold IS NULL GROUP BY 1
+"""
+"""What may be alive, of each subject we can act for."""
 
 LEFT_OVER: Final = """
 SELECT 'job' AS what, id::text, state FROM job WHERE finished_at IS NULL

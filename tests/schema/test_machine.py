@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 from anyio import from_thread, to_thread
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -50,10 +50,11 @@ ROUNDS: Final = 20
 """Rounds of all workers after which nothing may be left for them to do."""
 
 SEARCH: Final = settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=40,
     deadline=None,
     database=None,
+    phases=[Phase.generate],  # to shrink what was found takes five minutes: add it by hand
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
@@ -84,6 +85,7 @@ class Machine(RuleBasedStateMachine):
         """Who asked for what."""
         self.keys: dict[tuple[str, str], tuple[object, UUID]] = {}
         self.final: dict[UUID, tuple[object, ...]] = {}
+        self.zombies: list[Write] = []
         self.there: frozenset[str] = frozenset()
         """What there is to do something about, so that few steps are idle."""
         self.sound = False
@@ -152,7 +154,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=answers, claim=consumes(claims), fate=FATES, listed=st.booleans())
     def send(self, claim: tuple[JobKind, Claim], fate: Fate, *, listed: bool) -> Write:
-        return self.run(self.crew.send(claim[1], claim[0], fate, listed=listed))
+        self.zombies.append(self.run(self.crew.send(claim[1], claim[0], fate, listed=listed)))
+        return self.zombies[-1]
 
     @rule(answer=answers)
     def write(self, answer: Write) -> None:
@@ -203,8 +206,7 @@ class Machine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5), stage=st.sampled_from(Stage))
     def go_on_upstream(self, which: int, stage: Stage) -> None:
         alive = self.hub.alive()
-        job = alive[which % len(alive)]
-        job.stage, job.listed = stage, True
+        self.hub.go_on(alive[which % len(alive)], stage)
 
     @rule(wait=WAITS | st.just(PATIENCE * 2))
     def let_pass(self, wait: timedelta) -> None:
@@ -228,6 +230,7 @@ class Machine(RuleBasedStateMachine):
         answers = [await self.crew.send(claim, kind, fate, listed=listed) for claim in claims]
         for answer in answers:
             await self.crew.write(answer)
+        self.zombies.extend(answers)
         return answers
 
     async def _attend(self, *, relaunch: bool) -> list[AgedRun]:
@@ -246,7 +249,7 @@ class Machine(RuleBasedStateMachine):
     async def _inspect(self) -> None:
         look = await self.ground.look()
         assert look.broken == []
-        assert {job_id: look.final.get(job_id) for job_id in self.final} == self.final
+        assert self.final.items() <= look.final.items()
         assert self.hub.told <= look.remote_ids
         assert look.refused <= self.hub.refused
         assert look.valid.isdisjoint(self.hub.refused)
@@ -257,15 +260,22 @@ class Machine(RuleBasedStateMachine):
         self.hub.catch_up()
         await self._work()
         assert await self.ground.rows(STUCK) == []
+        await self._expect_only_wanted()
         for subject in SUBJECTS:
             await self.ground.lend(subject, "last")
         await self._work(launching=True)
-        wanted = await self.ground.rows(WANTED)
-        assert self.hub.findable() == {row["remote_id"] for row in wanted}
+        await self._expect_only_wanted()
         for job in self.hub.alive():
             job.stage = Stage.COMPLETED
         await self._work()
+        for answer in self.zombies:
+            await self.crew.write(answer)
+        await self._inspect()
         assert await self.ground.rows(LEFT_OVER) == []
+
+    async def _expect_only_wanted(self) -> None:
+        wanted = {row["id"]: row["remote_ids"] for row in await self.ground.rows(WANTED)}
+        assert {subject: self.hub.findable(subject) for subject in wanted} == wanted
 
     async def _work(self, *, launching: bool = False) -> None:
         """Let every worker work and time pass until nothing changes any more."""
@@ -283,7 +293,7 @@ class Machine(RuleBasedStateMachine):
         pytest.fail("the workers never come to rest")
 
 
-@pytest.mark.timeout(400)  # a search that found something shrinks it for up to five minutes
+@pytest.mark.timeout(180)  # 8 s of work, but many round trips: it is slow beside other tests
 async def test_no_order_of_moves_breaks_a_promise(
     database: Database, database_url: str, vault: Vault
 ) -> None:

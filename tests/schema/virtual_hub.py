@@ -82,9 +82,19 @@ class VirtualHub:
         """Return what costs money, listed or not."""
         return [job for job in self.jobs.values() if job.alive]
 
-    def findable(self) -> set[str]:
+    def findable(self, subject_id: str) -> list[str]:
         """Return the ids of what is alive, but for what nobody has a reason to look for."""
-        return {job.id for job in self.alive() if not job.denied or job.id in self.told}
+        return sorted(
+            job.id
+            for job in self.alive()
+            if job.claim.subject_id == subject_id and (not job.denied or job.id in self.told)
+        )
+
+    def go_on(self, job: HubJob, stage: Stage) -> None:
+        """Move a job on; it is listed by then, and so is a twin of it."""
+        job.stage = stage
+        for twin in self.jobs.values():
+            twin.listed = twin.listed or twin.claim.run_id == job.claim.run_id
 
     def catch_up(self) -> None:
         """Show everything in the listings from now on."""
