@@ -6,7 +6,8 @@
 
 The moves a worker makes are in `schema.launches` and `schema.endings`. Every move, here and there,
 is one statement: it locks the job, compares what it must, sets, keeps the counters of the subject
-and appends the event, so no crash can leave half of it. Locks are taken in the order job, run,
+and appends the event, so no crash can leave half of it. (A cancel locks in a statement before it,
+to see a run that a claim is just inserting.) Locks are taken in the order job, run,
 subject, poll group. Time is the database's. Nothing here commits; the caller's transaction does.
 """
 

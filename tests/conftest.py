@@ -24,6 +24,21 @@ ADA = "5e9ecfc04957053f60648a3e"
 """The subject most tests act for."""
 
 JobFactory = Callable[..., Awaitable[Job]]
+DiesInCommit = Callable[[str], Awaitable[None]]
+
+_DIES_IN_COMMIT = """
+CREATE SEQUENCE commits;
+CREATE FUNCTION die_in_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF nextval('commits') = 1 THEN
+    PERFORM pg_terminate_backend(pg_backend_pid());
+    PERFORM pg_sleep(5);
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER die AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION die_in_commit();
+"""
 
 _MISCOUNTED = """
 SELECT 'subject', id, active, queued FROM subject
@@ -141,6 +156,20 @@ def make_job(database: Database, ada: str) -> JobFactory:
             return await lifecycle.submit(tx, **request | overrides)
 
     return make
+
+
+@pytest.fixture
+def dies_in_commit(database_url: str) -> DiesInCommit:
+    """Let the server drop the first commit that inserts into a table."""
+
+    async def prepare(table: str) -> None:
+        connection = await asyncpg.connect(database_url)
+        try:
+            await connection.execute(_DIES_IN_COMMIT.format(table=table))
+        finally:
+            await connection.close()
+
+    return prepare
 
 
 async def _administer(url: str, statement: str) -> None:

@@ -3,8 +3,9 @@
 import pytest
 
 from schema.database import Database
-from schema.errors import Unavailable
+from schema.errors import InDoubt, Unavailable
 from service.local.ports import free_port
+from tests.conftest import DiesInCommit
 
 
 async def fail_after_writing(database: Database) -> None:
@@ -43,3 +44,61 @@ async def test_a_connection_that_is_lost_costs_one_transaction(database: Databas
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "SELECT set_config('statement_timeout', '1', true), pg_sleep(5)",
+        "SET TRANSACTION READ ONLY; INSERT INTO subject (id, name) VALUES ('x', 'x')",
+        "DO $$ BEGIN RAISE SQLSTATE '57P03' USING MESSAGE = 'is starting up'; END $$",
+        "DO $$ BEGIN RAISE SQLSTATE '55P03' USING MESSAGE = 'lock timeout'; END $$",
+        "DO $$ BEGIN RAISE SQLSTATE '53300' USING MESSAGE = 'too many clients'; END $$",
+        "DO $$ BEGIN RAISE SQLSTATE '58030' USING MESSAGE = 'input/output error'; END $$",
+    ],
+)
+async def test_a_server_in_trouble_is_said_to_be_unavailable_and_nothing_was_done(
+    database: Database, trouble: str
+) -> None:
+    """The caller may repeat the call: it was not carried out."""
+
+    async def run() -> None:
+        async with database.transaction() as tx:
+            await tx.execute("SET LOCAL statement_timeout = '50ms'")
+            await tx.execute(trouble)
+
+    with pytest.raises(Unavailable, match="nothing was done") as raised:
+        await run()
+
+    assert not isinstance(raised.value, InDoubt)
+
+
+async def test_a_pool_without_a_free_connection_is_unavailable(database_url: str) -> None:
+    """Too many callers are turned away in time, not kept waiting for ever."""
+    async with Database(database_url, application="tests", connections=1) as narrow:
+
+        async def ask_for_another() -> None:
+            async with narrow.transaction():
+                pass
+
+        async with narrow.transaction():
+            with pytest.raises(Unavailable):
+                await ask_for_another()
+
+
+async def test_a_server_that_goes_away_in_the_commit_leaves_it_in_doubt(
+    database: Database, dies_in_commit: DiesInCommit
+) -> None:
+    """Nobody can say that nothing was done, and so nobody does."""
+
+    await dies_in_commit("workspace")
+
+    async def write() -> None:
+        async with database.transaction() as tx:
+            await tx.execute("INSERT INTO subject (id, name) VALUES ('x', 'x')")
+            await tx.execute(
+                "INSERT INTO workspace (id, subject_id, name) VALUES (gen_random_uuid(), 'x', 'x')"
+            )
+
+    with pytest.raises(InDoubt, match="is not known"):
+        await write()

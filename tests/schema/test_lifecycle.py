@@ -181,3 +181,14 @@ async def test_the_database_refuses_a_move_that_is_not_drawn(
     with pytest.raises(asyncpg.RaiseError, match="cannot move from queued to running"):
         async with database.transaction() as tx:
             await tx.execute("UPDATE job SET state = 'running', due_at = NULL, version = version+1")
+
+
+async def test_the_same_id_again_is_the_same_job(database: Database, make_job: JobFactory) -> None:
+    """Whoever never learned what became of a commit may repeat it."""
+    first = await make_job()
+
+    again = await make_job(job_id=first.id)
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM job") == 1
+    assert again.id == first.id

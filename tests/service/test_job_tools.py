@@ -8,7 +8,8 @@ import pytest
 from schema import handles
 from schema.database import Database
 from schema.handles import Kind
-from tests.conftest import JobFactory
+from service.local.ports import free_port
+from tests.conftest import DiesInCommit, JobFactory
 from tests.service.conftest import Start
 from tests.service.stand_in import ADA, call, calling, post, refusal, shown, text
 
@@ -249,3 +250,65 @@ async def test_a_chat_is_taken_as_it_is_and_packed(
         spec = await tx.fetchval("SELECT spec FROM job_payload")
     assert spec["messages"] == chat
     assert view["title"] == "m/m: Hi"
+
+
+async def test_a_launch_whose_commit_was_lost_is_asked_for_again_under_the_same_id(
+    service: str, database: Database, dies_in_commit: DiesInCommit
+) -> None:
+    """The caller gets a handle, and there is one job, whichever of the two commits made it."""
+    await dies_in_commit("job")
+
+    view = await shown(service, "launch_job", image="python:3.12", command=COMMAND)
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT last_value FROM commits") == 2
+        (row,) = await tx.fetch("SELECT id FROM job")
+    assert view["job_id"] == handles.write(Kind.JOB, row["id"])
+
+
+async def test_a_launch_while_the_database_is_away_says_that_nothing_was_launched(
+    start: Start,
+) -> None:
+    """The model may repeat the call without fear of paying twice."""
+    nowhere = f"postgresql://u:p@127.0.0.1:{free_port()}/d"
+    with start(HOLDFAST_DATABASE_URL=nowhere) as url:
+        answer = await call(url, "launch_job", image="python:3.12", command=COMMAND)
+
+    assert refusal(answer)["code"] == "Unavailable"
+    assert "nothing was done" in text(answer)
+    assert "Try the same call again" in text(answer)
+
+
+@pytest.mark.parametrize(
+    ("change", "suspected"),
+    [
+        ({}, True),
+        ({"name": "another name"}, True),
+        ({"command": ["other"]}, False),
+        ({"idempotency_key": "k"}, False),
+    ],
+)
+async def test_the_same_request_without_a_key_is_told_of_the_earlier_one(
+    service: str, change: dict[str, Any], *, suspected: bool
+) -> None:
+    """A model that lost track is told before it has paid twice, and told how to undo it."""
+    request: dict[str, Any] = {"image": "python:3.12", "command": COMMAND}
+    first = await shown(service, "launch_job", **request)
+
+    answer = await call(service, "launch_job", **request | change)
+    view: dict[str, Any] = answer.structured_content
+
+    assert view["job_id"] != first["job_id"]
+    assert view["possible_duplicate_of"] == (first["job_id"] if suspected else None)
+    assert (f'cancel_job(job_id="{view["job_id"]}")' in text(answer)) is suspected
+
+
+async def test_a_request_that_was_called_off_is_not_an_earlier_one(service: str) -> None:
+    """To launch again what was cancelled is no mistake."""
+    request: dict[str, Any] = {"image": "python:3.12", "command": COMMAND}
+    first = await shown(service, "launch_job", **request)
+    await shown(service, "cancel_job", job_id=first["job_id"])
+
+    again = await shown(service, "launch_job", **request)
+
+    assert again["possible_duplicate_of"] is None

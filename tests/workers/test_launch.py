@@ -282,3 +282,35 @@ async def test_the_call_of_a_worker_that_fell_silent_ends_as_unknown(
 
     status = await status_of(worker, claim)
     assert (status.state, status.reason) == (JobState.FAILED, Reason.OUTCOME_UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "run", "job"),
+    [
+        (JobKind.HUB_JOB, "unknown", (JobState.LAUNCHING, None)),
+        (JobKind.INFERENCE, "ended", (JobState.FAILED, Reason.OUTCOME_UNKNOWN)),
+    ],
+)
+async def test_what_a_stopped_worker_has_sent_is_handed_back_as_unclear(
+    make_worker: WorkerFactory,
+    make_job: JobFactory,
+    kind: JobKind,
+    run: str,
+    job: tuple[JobState, Reason | None],
+) -> None:
+    """The next worker asks the Hub at once, and not only when the lease lapses."""
+    stub = Stub(Bound("r1", None), kind=kind)
+    await make_job(kind=kind)
+    worker = make_worker(stub)
+
+    claims: list[Claim] = []
+
+    with anyio.CancelScope() as stopping:
+        async with under_way(worker, stub) as claim:
+            claims.append(claim)
+            stopping.cancel()
+
+    status = await status_of(worker, claims[0])
+    async with worker.database.transaction() as tx:
+        assert await tx.fetchval("SELECT state FROM remote_run") == run
+    assert (status.state, status.reason) == job
