@@ -163,9 +163,12 @@ class Machine(RuleBasedStateMachine):
         self.run(self.crew.write(answer))
 
     @while_any("queued")
-    @rule(target=answers, kind=KINDS, fate=FATES, listed=st.booleans())
-    def launch(self, kind: JobKind, fate: Fate, *, listed: bool) -> MultipleResults[Write]:
-        return multiple(*self.run(self._launch(kind, fate, listed=listed)))
+    @rule(target=answers, kind=KINDS, fate=FATES, listed=st.booleans(), held_up=st.booleans())
+    def launch(
+        self, kind: JobKind, fate: Fate, *, listed: bool, held_up: bool
+    ) -> MultipleResults[Write]:
+        wait = LEASE * 2 if held_up else None
+        return multiple(*self.run(self._launch(kind, fate, listed=listed, wait=wait)))
 
     @while_any("unknown", "bound")
     @rule(target=errands)
@@ -225,8 +228,12 @@ class Machine(RuleBasedStateMachine):
         if self.sound:
             self.run(self._drain())
 
-    async def _launch(self, kind: JobKind, fate: Fate, *, listed: bool = True) -> list[Write]:
+    async def _launch(
+        self, kind: JobKind, fate: Fate, *, listed: bool = True, wait: timedelta | None = None
+    ) -> list[Write]:
         claims = await self.crew.claim(kind)
+        if wait is not None:
+            await self.ground.let_pass(wait)
         answers = [await self.crew.send(claim, kind, fate, listed=listed) for claim in claims]
         for answer in answers:
             await self.crew.write(answer)
