@@ -156,7 +156,7 @@ async def _hindrance(
     if executor.is_call:
         async with worker.database.transaction() as tx:
             begun = await launches.begin(tx, claim.run_id, worker=worker.name)
-        return None if begun else _called_off()
+        return None if begun else Later("It was called off, or held up, before it was sent.")
     settings = worker.settings
     if elapsed() - claimed_at > (settings.lease - settings.post_timeout).total_seconds():
         # Somebody may already be asking the Hub about this run: it must not come to be now.

@@ -42,6 +42,9 @@ class Books:
     states: dict[str, int]
 
 
+NOTHING: Final = Books(0, 0, 0, {})
+
+
 async def audit(
     url: str,
     hub: str,

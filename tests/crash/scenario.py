@@ -31,7 +31,7 @@ from schema.vault import Secret, Vault
 from service.local.hub.users import LocalUser, load_users, user_with
 from service.local.ports import free_port
 from service.local.postgres import Postgres
-from tests.crash.books import Books, audit
+from tests.crash.books import NOTHING, Books, audit
 from tests.crash.faults import CALM, Fault
 from tests.crash.processes import Nursery, Process
 from tests.crash.scenes import Scene
@@ -103,6 +103,7 @@ class Stage:
     valkey_url: str
     reached: int = 0
     handles: dict[UUID, str] = field(default_factory=dict[UUID, str])
+    asked_off: set[UUID] = field(default_factory=set[UUID])
     cancelled: set[UUID] = field(default_factory=set[UUID])
     broken: list[str] = field(default_factory=list[str])
     zombies: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
@@ -113,13 +114,18 @@ async def play(
 ) -> Verdict:
     """Play one scene, and check the books."""
     started = time.monotonic()
-    async with open_stage(scene, nursery, postgres, template, valkey_url) as stage:
-        await (_play_service if scene.in_service else _play_worker)(stage)
-        books, violations = await audit(
-            stage.url, stage.hub, stage.user, stage.handles, stage.cancelled, scene
-        )
-    violations += stage.broken
-    return Verdict(scene, stage.reached, time.monotonic() - started, books, violations)
+    reached, books, violations = 0, NOTHING, list[str]()
+    try:
+        async with open_stage(scene, nursery, postgres, template, valkey_url) as stage:
+            await (_play_service if scene.in_service else _play_worker)(stage)
+            reached = stage.reached
+            books, violations = await audit(
+                stage.url, stage.hub, stage.user, stage.handles, stage.cancelled, scene
+            )
+            violations += stage.broken
+    except Exception as error:  # noqa: BLE001  # told with the others, which go on
+        violations.append(f"the scene broke off: {error!r}")
+    return Verdict(scene, reached, time.monotonic() - started, books, violations)
 
 
 @asynccontextmanager
@@ -355,15 +361,16 @@ async def _cancel(stage: Stage) -> None:
             continue
         if "runs" in name:
             await asyncio.sleep(1.2)
-        done = False
-        while not done:
+        while job_id not in stage.asked_off:
             with suppress(Unavailable):
                 async with stage.database.transaction() as tx:
                     await lifecycle.cancel(tx, job_id, subject_id=stage.user.id)
-                done = True
-        async with stage.database.transaction() as tx:
-            if await tx.fetchval("SELECT state = 'cancelled' FROM job WHERE id = $1", job_id):
-                stage.cancelled.add(job_id)
+                    called_off = await tx.fetchval(
+                        "SELECT state = 'cancelled' FROM job WHERE id = $1", job_id
+                    )
+                stage.asked_off.add(job_id)
+                if called_off:
+                    stage.cancelled.add(job_id)
 
 
 async def settle(stage: Stage) -> None:

@@ -87,7 +87,7 @@ class Crew:
             if lent is None:
                 return partial(_reject, claim=claim)
             if kind is JobKind.INFERENCE and not await launches.begin(tx, claim.run_id, worker="w"):
-                return partial(_answer, claim=claim, ending=_lost("ABORTED"))
+                return partial(_reject, claim=claim)
         denials: dict[Fate, Write] = {
             Fate.REFUSED: partial(_reject, claim=claim, reason=Reason.INVALID_REQUEST),
             Fate.LATER: partial(_reject, claim=claim),

@@ -314,3 +314,18 @@ async def test_what_a_stopped_worker_has_sent_is_handed_back_as_unclear(
     async with worker.database.transaction() as tx:
         assert await tx.fetchval("SELECT state FROM remote_run") == run
     assert (status.state, status.reason) == job
+
+
+async def test_a_call_that_was_held_up_past_its_lease_is_not_made_and_queued_again(
+    make_worker: WorkerFactory, make_job: JobFactory
+) -> None:
+    """Nothing was sent, so nothing is in doubt, and the job is not left to nobody."""
+    stub = Stub(ANSWER, kind=JobKind.INFERENCE)
+    await make_job(kind=JobKind.INFERENCE)
+    worker = make_worker(stub)
+    claim = await claim_one(worker, JobKind.INFERENCE, lease=timedelta(microseconds=1))
+
+    await launch(worker, stub, claim, claimed_at=elapsed())
+
+    assert stub.orders == []
+    assert (await status_of(worker, claim)).state is JobState.QUEUED
