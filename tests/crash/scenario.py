@@ -296,8 +296,7 @@ async def _live(stage: Stage, failpoint: str) -> None:
 
 def _is_stopped(worker: Process) -> bool:
     with suppress(OSError):
-        stat = Path(f"/proc/{worker.pid}/stat").read_text(encoding="utf-8")
-        return stat.rpartition(")")[2].split()[0] == "T"
+        return Path(f"/proc/{worker.pid}/stat").read_text("utf-8").rpartition(")")[2][1] == "T"
     return False
 
 
