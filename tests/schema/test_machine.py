@@ -277,7 +277,7 @@ class Machine(RuleBasedStateMachine):
         await self._work()
         for answer in self.zombies:
             await self.crew.write(answer)
-        await self._inspect()
+        await self._work()
         assert await self.ground.rows(LEFT_OVER) == []
 
     async def _expect_only_wanted(self) -> None:

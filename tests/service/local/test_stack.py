@@ -44,7 +44,7 @@ def main() -> int:
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Ready).serve_forever()
 '''
 SUPERVISOR = """
-import sys
+import signal, sys
 from pathlib import Path
 from service.local.errors import CannotStart
 from service.local.stack import Stack
@@ -52,6 +52,7 @@ from service.local.stack import Stack
 def report(sentence):
     print(sentence, flush=True)
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests under nohup ignores it
 try:
     with Stack(Path(sys.argv[1]), report=report, durable=False) as stack:
         report("Serving " + stack.url)
