@@ -36,10 +36,8 @@ WITH before AS MATERIALIZED (
     UPDATE subject SET active = active - 1 FROM over
      WHERE subject.id = over.subject_id AND over.origin = 'ours'
 ), watched AS (
-    UPDATE poll_group AS polled
-       SET live = polled.live - 1,
-           due_at = CASE WHEN polled.live > 1 OR polled.watch_until > now()
-                         THEN polled.due_at END
+    -- It stays due: a last listing shows what repeats a run that nobody lists any more.
+    UPDATE poll_group AS polled SET live = polled.live - 1
       FROM over
      WHERE polled.subject_id = over.subject_id AND polled.namespace = over.namespace
        AND over.remote_id IS NOT NULL

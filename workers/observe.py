@@ -85,6 +85,8 @@ async def _look(worker: Worker, turn: Turn, runs: list[AgedRun], lent: Lent) -> 
     except HubError as error:
         return await _after(worker, turn, lent, error)
     reach("observe.listed")
+    # Before anything is ended: nobody may list this group once its last run is over.
+    await _take_stock(worker, turn, listed, runs)
     active = {job.id: job for job in listed}
     followed = {run.id for run in [r for r in runs if r.desired is Desired.ALIVE][:_FOLLOWED]}
     troubles: list[HubError | Unavailable] = []
@@ -102,7 +104,6 @@ async def _look(worker: Worker, turn: Turn, runs: list[AgedRun], lent: Lent) -> 
     async with anyio.create_task_group() as group:
         for run in runs:
             group.start_soon(look_at, run)
-    await _take_stock(worker, turn, listed, runs)
     return await _after(worker, turn, lent, troubles[0]) if troubles else None
 
 

@@ -1,5 +1,6 @@
 """One guard of the code, and how it is taken out."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,3 +23,9 @@ class Mutant:
         """Return the source without the guard."""
         assert source.count(self.text) == 1, f"{self.name}: not once in {self.path}: {self.text}"
         return source.replace(self.text, self.instead)
+
+
+def in_file(path: str, *tests: str, **guards: tuple[str, str]) -> Iterator[Mutant]:
+    """Name the guards of one file that the same tests should miss: the text, and what instead."""
+    for name, (text, instead) in guards.items():
+        yield Mutant(name, path, text, instead, tests)

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from schema import attention, launches
+from schema import attention, launches, lifecycle
 from schema.job import JobState, Reason
 from schema.launches import Claim
 from schema.queries import Upstream
@@ -41,6 +41,29 @@ async def test_a_second_job_with_the_label_of_a_bound_run_is_killed(
     assert stage_at(local_hub, second) == "CANCELED"
     assert stage_at(local_hub, first) != "CANCELED"
     assert (status.state, status.remote_id) == (JobState.RUNNING, first)
+
+
+async def test_what_repeats_a_run_is_killed_although_that_run_is_over_already(
+    worker: Worker, local_hub: RunningHub, doubted: Claim
+) -> None:
+    """A kill needs no listing, so the last run of a namespace may end before anybody made one."""
+    await create(worker, local_hub, doubted)
+    await attend(worker)
+    second = await create(worker, local_hub, doubted)
+    async with worker.database.transaction() as tx:
+        await lifecycle.cancel(tx, doubted.job_id, subject_id=ADA)
+    await attend(worker)
+    assert (await status_of(worker, doubted)).upstream is Upstream.STOPPED
+
+    await make_due(worker, "poll_group")
+    await observe(worker)
+    await attend(worker)
+
+    assert stage_at(local_hub, second) == "CANCELED"
+    await make_due(worker, "poll_group")
+    await observe(worker)
+    async with worker.database.transaction() as tx:
+        assert await tx.fetchval("SELECT due_at FROM poll_group") is None
 
 
 async def test_a_run_that_was_refused_and_is_listed_all_the_same_is_killed(
