@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,10 @@ def version(stack: Stack, port: int) -> Generator[list[subprocess.Popen[bytes]]]
         for process in processes:
             process.terminate()
         for process in processes:
-            process.wait(timeout=15)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=GRACE)
+            process.kill()
+            process.wait()
 
 
 async def is_ready(url: str) -> bool:
