@@ -85,7 +85,7 @@ MOVES: Final = (
         _OBSERVE,
         last_run_is_listed_after=(
             "SET live = polled.live - 1\n",
-            "SET live = polled.live - 1, due_at = CASE WHEN live > 1 THEN due_at END\n",
+            "SET live = polled.live - 1, due_at = CASE WHEN polled.live > 1 THEN now() END\n",
         ),
     ),
     *in_file(

@@ -137,5 +137,6 @@ async def test_an_absent_run_is_looked_for_often_at_first(worker: Worker, doubte
         await attention.give_back(tx, turn, fastest=timedelta(seconds=2), slowest=timedelta(60))
         later = await tx.fetchval("SELECT due_at - now() FROM poll_group")
 
+    assert first is not None
     assert first < timedelta(seconds=10)
     assert later == timedelta(minutes=10)
