@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, Self
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Text, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import declared_attr
 from sqlmodel import SQLModel
@@ -22,6 +22,7 @@ SQLModel.metadata.naming_convention = {
 TIMESTAMP: Any = DateTime(timezone=True)
 """`timestamptz`; the only way a moment is stored."""
 TEXT: Any = Text
+TEXTS: Any = ARRAY(Text)
 BIGINT: Any = BigInteger
 JSON: Any = JSONB
 

@@ -5,8 +5,9 @@ goes on; only our sight of it is gone until the subject's next authenticated cal
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -20,15 +21,27 @@ _REMEMBER: Final = """
 WITH caller AS (
     INSERT INTO subject (id, name) VALUES ($1, $2)
     ON CONFLICT (id) DO UPDATE SET name = excluded.name WHERE subject.name <> excluded.name
+), kept AS (
+    -- What is lent already stays: it is the same, or allows more, or lives longer.
+    SELECT token_sha = $3 AS same FROM credential
+     WHERE subject_id = $1 AND state = 'valid' AND coalesce(expires_at > now(), true)
+       AND (token_sha = $3 OR NOT grants <@ $4
+            OR coalesce(expires_at, 'infinity') > coalesce($5::timestamptz, 'infinity'))
+), noted AS (
+    UPDATE credential SET seen_at = now(), grants = CASE WHEN same THEN $4 ELSE grants END
+      FROM kept
+     WHERE subject_id = $1
+       AND (seen_at < now() - interval '5 minutes' OR (same AND grants <> $4))
 )
-SELECT token_sha = $3 AND state = 'valid' FROM credential WHERE subject_id = $1
+SELECT count(*) FROM kept
 """
 
 _LEND: Final = """
-INSERT INTO credential AS lent (subject_id, sealed, token_sha, expires_at) VALUES ($1, $2, $3, $4)
+INSERT INTO credential AS lent (subject_id, sealed, token_sha, grants, expires_at)
+VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (subject_id) DO UPDATE
-   SET sealed = excluded.sealed, token_sha = excluded.token_sha, expires_at = excluded.expires_at,
-       version = lent.version + 1, state = 'valid', updated_at = now()
+   SET sealed = $2, token_sha = $3, grants = $4, expires_at = $5,  -- `excluded` would be read
+       version = lent.version + 1, state = 'valid', updated_at = now(), seen_at = now()
 """
 
 # Statements of their own, in the order of locks: run, subject, poll group.
@@ -58,9 +71,28 @@ UPDATE subject SET hold = 'credentials', held_at = now()
   FROM refused WHERE subject.id = refused.subject_id AND subject.hold IS NULL
 """
 
-_LENT: Final = """
-SELECT sealed, version FROM credential WHERE subject_id = $1 AND state = 'valid'
+_LACKING: Final = """
+UPDATE subject SET hold = 'credentials', held_at = now() WHERE id = $1 AND hold IS NULL
 """
+
+_LENT: Final = """
+SELECT sealed, version, coalesce(expires_at > now(), true) AS alive
+  FROM credential WHERE subject_id = $1 AND state = 'valid'
+"""
+
+_FORGET: Final = """
+DELETE FROM credential
+ WHERE seen_at < now() - $1::interval
+   AND NOT EXISTS (SELECT FROM job WHERE job.subject_id = credential.subject_id
+                      AND job.finished_at IS NULL)
+   AND NOT EXISTS (SELECT FROM remote_run AS run WHERE run.subject_id = credential.subject_id
+                      AND run.state IN ('posting', 'unknown', 'bound'))
+   AND NOT EXISTS (SELECT FROM poll_group AS polled
+                    WHERE polled.subject_id = credential.subject_id AND polled.due_at IS NOT NULL)
+"""
+
+_IDLE: Final = timedelta(minutes=10)
+"""How long after its subject's last call a token is kept for nothing; callers are believed less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +111,34 @@ async def remember(
     name: str,
     token: Secret,
     expires_at: datetime | None,
+    grants: Sequence[str] = (),
 ) -> None:
-    """Keep the token a subject just proved to be valid, and let go of what waited for one."""
+    """Keep the token a subject just proved to be valid, and let go of what waited for one.
+
+    A token that is still taken stays if the new one allows less, or expires sooner.
+    """
     sha = hashlib.sha256(token.reveal().encode()).digest()
-    if await tx.fetchval(_REMEMBER, subject_id, name, sha):
+    if await tx.fetchval(_REMEMBER, subject_id, name, sha, list(grants), expires_at):
         return
-    sealed = vault.seal(token, owner=subject_id)
-    await tx.execute(_LEND, subject_id, sealed, sha, expires_at)
+    sealed = vault.seal(token, owner=bound_to(subject_id))
+    await tx.execute(_LEND, subject_id, sealed, sha, list(grants), expires_at)
     for statement in _RELEASE:
         await tx.execute(statement, subject_id)
 
 
 async def lend(tx: Transaction, vault: Vault, subject_id: str) -> Lent | None:
-    """Open a subject's token for one call; none if it was refused, or its key has left the ring."""
+    """Open a subject's token for one call; if there is none to be used, their jobs are held."""
     row = await tx.fetchrow(_LENT, subject_id)
     if row is None:
+        await tx.execute(_LACKING, subject_id)
         return None
-    try:
-        return Lent(vault.open(row["sealed"], owner=subject_id), row["version"])
-    except Unsealable:
-        log.exception("credential.unsealable", subject=subject_id)
-        await refused(tx, subject_id, version=row["version"])
-        return None
+    if row["alive"]:
+        try:
+            return Lent(vault.open(row["sealed"], owner=bound_to(subject_id)), row["version"])
+        except Unsealable:
+            log.exception("credential.unsealable", subject=subject_id)
+    await refused(tx, subject_id, version=row["version"])
+    return None
 
 
 async def refused(tx: Transaction, subject_id: str, *, version: int) -> None:
@@ -109,3 +147,13 @@ async def refused(tx: Transaction, subject_id: str, *, version: int) -> None:
     A late refusal of a token that has been replaced since changes nothing.
     """
     await tx.execute(_REFUSED, subject_id, version)
+
+
+async def forget_idle(tx: Transaction) -> None:
+    """Forget the tokens of subjects who have nothing open, and have not called for a while."""
+    await tx.execute(_FORGET, _IDLE)
+
+
+def bound_to(subject_id: str) -> str:
+    """Say what a subject's sealed token is bound to."""
+    return f"credential/{subject_id}"

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, Self, cast
 
 import asyncpg
 
-from schema.errors import InDoubt, Unavailable
+from schema.errors import InDoubt, RoleRefused, Unavailable
 
 _GONE: Final = (
     OSError,
@@ -54,9 +54,13 @@ class Transaction(Protocol):
 class Database:
     """Hands out transactions; the only thing in the code base that commits."""
 
-    def __init__(self, url: str, *, application: str, connections: int = 10) -> None:
+    def __init__(
+        self, url: str, *, application: str, role: str | None = None, connections: int = 10
+    ) -> None:
+        """Name the server, who we are to it, and the role we take on there, if any."""
         self._pool = asyncpg.create_pool(
             url,
+            connect=_connect,
             min_size=0,  # so that a process starts, and says what is wrong, without a server
             max_size=connections,
             command_timeout=30,
@@ -68,6 +72,7 @@ class Database:
                 "statement_timeout": "20s",
                 "lock_timeout": "5s",
                 "idle_in_transaction_session_timeout": "30s",
+                **({"role": str(role)} if role else {}),  # no subclass, says asyncpg
             },
         )
 
@@ -96,6 +101,14 @@ class Database:
             if committing:
                 raise InDoubt("The database", so="whether this was done is not known") from error
             raise Unavailable("The database", so="nothing was done") from error
+
+
+async def _connect(*arguments: Any, **options: Any) -> asyncpg.Connection:
+    try:
+        return await asyncpg.connect(*arguments, **options)
+    except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as error:
+        role = options["server_settings"].get("role")
+        raise RoleRefused(role, str(error)) from error
 
 
 async def _speak_json(connection: asyncpg.Connection) -> None:

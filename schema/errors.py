@@ -8,6 +8,7 @@
     ├── Invalid               the request can never succeed as written
     ├── Unauthenticated       the credential is missing, wrong, expired or revoked
     └── Unavailable           something we lean on is down; the same request may succeed later
+        ├── RoleRefused       and its operator has to put it right
         └── InDoubt           and whether it has been carried out is not known
 
 A class name is the error code that clients see, so renaming one is a breaking change.
@@ -80,6 +81,23 @@ class Unavailable(HoldfastError):
             f"{what} cannot be reached right now{consequence}. {advice} the same call again in "
             f"{max(1, round(retry_after.total_seconds()))} seconds."
         )
+
+
+class RoleRefused(Unavailable):
+    """The database does not let this login be what this process has to be there."""
+
+    def __init__(self, role: str, said: str) -> None:
+        self.retry_after = timedelta(seconds=30)
+        HoldfastError.__init__(
+            self,
+            f"The database does not let us be {role} ({said}), so nothing was done. Its operator "
+            f"has to run `holdfast migrate`, and to grant {role} to the login of this process.",
+        )
+
+    @property
+    def code(self) -> str:
+        """The same to a client as any other outage."""
+        return Unavailable.__name__
 
 
 class InDoubt(Unavailable):

@@ -147,6 +147,18 @@ class JobPayloadTable(JobPayload, table=True):
     __table_args__ = (CheckConstraint("pg_column_size(spec) < 1048576", name="spec_size"),)
 
 
+class JobSecret(Record):
+    """The secrets of a job until it is launched; see `schema.job_secrets`."""
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    subject_id: str = Field(sa_type=TEXT)
+    sealed: bytes
+
+
+class JobSecretTable(JobSecret, table=True):
+    """The rows, at most one a job."""
+
+
 class EventKind(StrEnum):
     """What happened to a job; each is written by the move of that name, in its transaction."""
 

@@ -62,6 +62,11 @@ _WORKSPACE: Final = "SELECT * FROM workspace WHERE subject_id = $1 AND id = $2"
 _NAMED: Final = "SELECT * FROM workspace WHERE subject_id = $1 AND name = $2"
 
 
+_STANDING: Final = """
+SELECT hold, queued + active AS open_jobs FROM subject WHERE id = $1
+"""
+
+
 class Upstream(StrEnum):
     """What is known of the remote side of a job."""
 
@@ -114,6 +119,20 @@ class WorkspaceSummary(Workspace):
 
     jobs: int
     open_jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a subject stands as a whole."""
+
+    hold: Hold | None = None
+    open_jobs: int = 0
+
+
+async def standing(tx: Transaction, subject_id: str) -> Standing:
+    """Say how a subject stands; one who never launched anything has nothing open."""
+    row = await tx.fetchrow(_STANDING, subject_id)
+    return Standing() if row is None else Standing(**row)
 
 
 async def status(tx: Transaction, subject_id: str, job_id: UUID) -> JobStatus | None:

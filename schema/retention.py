@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
+from schema import credentials
 from schema.database import Transaction
 
 _BITE: Final = 500
@@ -31,5 +32,6 @@ DELETE FROM idempotency_key WHERE (subject_id, key) IN (
 async def prune(tx: Transaction, *, retention: timedelta) -> bool:
     """Forget one bite of what is past its retention; true if there may be more."""
     await tx.execute(_PRUNE_KEYS, _BITE)
+    await credentials.forget_idle(tx)
     pruned: int = await tx.fetchval(_PRUNE_JOBS, retention, _BITE)
     return pruned == _BITE

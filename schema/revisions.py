@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from schema.database import Transaction
 from schema.errors import Unavailable
 
+_READABLE: Final = "SELECT has_table_privilege(to_regclass('alembic_version'), 'SELECT')"
 _HERE: Final = Path(__file__).resolve().parent
 
 
@@ -33,8 +34,8 @@ def head() -> str:
 
 
 async def current(tx: Transaction) -> str | None:
-    """Return the revision the database is at; none if it was never migrated."""
-    if await tx.fetchval("SELECT to_regclass('alembic_version')") is None:
+    """Return the revision the database is at; none if there is none, or none we may read."""
+    if not await tx.fetchval(_READABLE):
         return None
     revision: str | None = await tx.fetchval("SELECT version_num FROM alembic_version")
     return revision

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """How clients reach the service: in metadata, and the Host and Origin they may send."""
     auth: Literal["huggingface"] = "huggingface"
     """Who vouches for a caller."""
+    anonymous: Literal["refuse", "browse"] = "refuse"
+    """Whether somebody who has not signed in may list the tools, or is sent to sign in at once."""
     vault_keys: SecretStr
     """The key ring, `ID:BASE64,…` of 32 bytes each; the first seals, all open."""
     data_dir: str = ".holdfast"

@@ -7,13 +7,21 @@ so that nothing is queued which can never be launched. Messages say what to writ
 import re
 import shlex
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from schema.durations import Duration
 
 OWN_PREFIX: Final = "HOLDFAST_"
+TOKEN_VARIABLE: Final = "HF_TOKEN"  # noqa: S105  # the name of a variable
 _ENV_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]+")
 _LABEL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 _LABEL_VALUE: Final = re.compile(r"[a-zA-Z0-9_-]{0,100}")
@@ -67,6 +75,11 @@ def _env(env: dict[str, str]) -> dict[str, str]:
     return env
 
 
+def _secret_names(names: list[str]) -> list[str]:
+    _env(dict.fromkeys(names, ""))
+    return sorted(names)
+
+
 def _labels(labels: dict[str, str]) -> dict[str, str]:
     for name, value in labels.items():
         if not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value):
@@ -86,6 +99,7 @@ Command = Annotated[
 ]
 Flavor = Annotated[str, AfterValidator(_flavor)]
 Env = Annotated[dict[str, str], AfterValidator(_env)]
+SecretNames = Annotated[list[str], AfterValidator(_secret_names), Field(max_length=50)]
 Labels = Annotated[dict[str, str], AfterValidator(_labels), Field(max_length=20)]
 
 
@@ -107,6 +121,20 @@ class HubJobSpec(Spec):
     flavor: Flavor = "cpu-basic"
     timeout: Duration = timedelta(minutes=30)
     env: Env = {}
+    secrets: SecretNames = []
+    """Names only; what they stand for is sealed apart, and wiped after the launch."""
+    pass_token: bool = False
+    """Whether the command gets the subject's own token, as the secret HF_TOKEN."""
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        if twice := sorted(set(self.secrets) & self.env.keys()):
+            message = f"{twice[0]} is both in env and in secrets; give it once"
+            raise ValueError(message)
+        if self.pass_token and TOKEN_VARIABLE in {*self.secrets, *self.env}:
+            message = f"{TOKEN_VARIABLE} is given, and pass_token would set it; choose one of them"
+            raise ValueError(message)
+        return self
 
 
 class Message(Spec):

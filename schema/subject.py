@@ -6,7 +6,7 @@ from enum import StrEnum
 from sqlalchemy import CheckConstraint, Index, text
 from sqlmodel import Field
 
-from schema.base import BIGINT, NOW, TEXT, TIMESTAMP, Record, one_of, starts_as
+from schema.base import BIGINT, NOW, TEXT, TEXTS, TIMESTAMP, Record, one_of, starts_as
 
 
 class Hold(StrEnum):
@@ -77,7 +77,11 @@ class Credential(Record):
         default=CredentialState.VALID, sa_type=TEXT, sa_column_kwargs=starts_as("'valid'")
     )
     expires_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
+    grants: list[str] = Field(sa_type=TEXTS, sa_column_kwargs=starts_as("'{}'"))
+    """What it allows: scopes and `org:NAME`; one that allows less does not replace it."""
     updated_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    seen_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    """When its subject last called; it is forgotten when nothing of theirs is open any more."""
 
 
 class CredentialTable(Credential, table=True):

@@ -88,14 +88,18 @@ class Vault:
             + _encrypt(AESGCM(data_key), secret.reveal().encode(), bound)
         )
 
+    def is_current(self, sealed: bytes) -> bool:
+        """Say whether this was sealed under the key that seals now."""
+        return _head(sealed)[2:] == self._sealing.encode()
+
     def open(self, sealed: bytes, *, owner: str) -> Secret:
         """Open what was sealed for this owner.
 
         Raises:
             Unsealable: wrong owner, unknown key, or not what we sealed.
         """
-        length = 2 + sealed[1] if sealed[:1] == _VERSION and len(sealed) > 1 else 0
-        head, rest = sealed[:length], sealed[length:]
+        head = _head(sealed)
+        rest = sealed[len(head) :]
         master = self._ring.get(head[2:].decode(errors="replace"))
         if master is None or len(rest) < _WRAPPED_BYTES:
             raise Unsealable("It was not sealed under a key of this ring (HOLDFAST_VAULT_KEYS).")
@@ -106,6 +110,11 @@ class Vault:
         except InvalidTag:
             raise Unsealable("It was sealed for another owner, or has been changed.") from None
         return Secret(text.decode())
+
+
+def _head(sealed: bytes) -> bytes:
+    """Return what stands before the ciphertext; empty if we did not seal this."""
+    return sealed[: 2 + sealed[1]] if sealed[:1] == _VERSION and len(sealed) > 1 else b""
 
 
 def _encrypt(key: AESGCM, plain: bytes, bound: bytes) -> bytes:

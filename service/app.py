@@ -8,6 +8,7 @@ import structlog
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from mcp.server import MCPServer
+from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import RequestStateSecurity
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.applications import Starlette
@@ -17,6 +18,7 @@ from schema import failpoints, logs
 from schema.database import Database
 from schema.durations import say
 from schema.errors import Unavailable
+from schema.isolation import Role
 from schema.settings import Settings
 from schema.vault import Vault
 from schema.wire import doorbell, release
@@ -27,10 +29,12 @@ from service.auth.huggingface import huggingface
 from service.context import CALLING, App
 from service.edge import Edge
 from service.ground import Ground
-from service.sdk import Contract, refuse_unknown
-from service.tools import jobs, launch, workspaces
+from service.sdk import Contract, hide_what_is_of_no_use, refuse_unknown
+from service.tools import account, jobs, launch, workspaces
 
 _APPLICATION: Final = "holdfast-service"
+_LISTED_MS: Final = 60_000
+"""How long a client may keep the list of tools, which depends on who asks."""
 
 _INSTRUCTIONS: Final = """\
 Holdfast carries long work out on Hugging Face for the person you act for: containers \
@@ -58,25 +62,39 @@ def create_app(settings: Settings | None = None) -> Starlette:
         # Entered once by each transport; what it lends is opened once, below.
         yield web.state.app
 
-    server = _server(settings, lend)
+    tools = [
+        *launch.contracts(say(settings.retention)),
+        *jobs.contracts(),
+        *workspaces.contracts(),
+        *account.contracts(),
+    ]
+    server = _server(settings, lend, tools)
     plain, streaming = (_transport(server, as_json=as_json) for as_json in (True, False))
 
     @asynccontextmanager
     async def lifespan(web: Starlette) -> AsyncGenerator[None]:
         vault = Vault.of(settings.vault_keys.get_secret_value())
         async with (
-            Database(str(settings.database_url), application=_APPLICATION) as database,
+            Database(
+                str(settings.database_url), application=_APPLICATION, role=Role.TENANT
+            ) as database,
             doorbell(str(settings.redis_url)) as bell,
             huggingface(hub_url) as hub,
         ):
             ground = Ground(database)
-            web.state.app = App(ground, bell, hub_url)
             web.state.callers = Callers(hub, ground, vault)
+            web.state.app = App(ground, bell, web.state.callers, hub, vault, hub_url)
             await _say_hello(ground)
             async with plain.run(), streaming.run():
                 yield
 
-    edge = Edge(public_url, plain=plain.handle_request, streaming=streaming.handle_request)
+    edge = Edge(
+        public_url,
+        plain=plain.handle_request,
+        streaming=streaming.handle_request,
+        needs={tool.name: tool.needs for tool in tools},
+        browsable=settings.anonymous == "browse",
+    )
     routes = [Route("/mcp", edge), *metadata.routes(public_url, hub_url), *health.ROUTES]
     web = Starlette(routes=routes, lifespan=lifespan)
     return web
@@ -90,12 +108,7 @@ async def _say_hello(ground: Ground) -> None:
         log.error("service.not_ready", why=str(error))  # noqa: TRY400  # a sentence, not a bug
 
 
-def _server(settings: Settings, lend: Any) -> MCPServer[App]:
-    tools = [
-        *launch.contracts(say(settings.retention)),
-        *jobs.contracts(),
-        *workspaces.contracts(),
-    ]
+def _server(settings: Settings, lend: Any, tools: list[Contract]) -> MCPServer[App]:
     return MCPServer[App](
         "holdfast",
         title="Holdfast",
@@ -107,12 +120,9 @@ def _server(settings: Settings, lend: Any) -> MCPServer[App]:
             keys=_state_keys(settings), bind_principal=_principal
         ),
         subscriptions=False,  # nothing that could be listened to yet; an open stream delays a stop
-        middleware=[refuse_unknown(_names(tools))],
+        cache_hints={"tools/list": CacheHint(ttl_ms=_LISTED_MS, scope="private")},
+        middleware=[refuse_unknown(tools), hide_what_is_of_no_use(tools)],
     )
-
-
-def _names(tools: list[Contract]) -> frozenset[str]:
-    return frozenset(tool.name for tool in tools)
 
 
 def _transport(server: MCPServer[App], *, as_json: bool) -> StreamableHTTPSessionManager:

@@ -3,6 +3,8 @@
 A parameter that a model cannot fill in is one it cannot get wrong, or lie about.
 """
 
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -10,8 +12,14 @@ from typing import Annotated, Final
 import anyio
 from mcp.server.mcpserver import Context, Resolve
 
-from schema.errors import Denied, Unauthenticated, Unavailable
+from schema.database import Transaction
+from schema.errors import Unauthenticated, Unavailable
+from schema.subject import Hold
+from schema.vault import Vault
 from schema.wire import Doorbell
+from service.auth.caller import Caller
+from service.auth.callers import Callers
+from service.auth.huggingface import HuggingFace
 from service.ground import Ground
 
 
@@ -21,25 +29,45 @@ class App:
 
     ground: Ground
     doorbell: Doorbell
+    callers: Callers
+    hub: HuggingFace
+    vault: Vault
     hub_url: str
+
+    @asynccontextmanager
+    async def transaction(self, caller: Caller) -> AsyncGenerator[Transaction]:
+        """Yield a transaction that sees the caller's rows, and no others.
+
+        If their jobs are held for want of a token, this call has just brought one.
+
+        Raises:
+            Unauthenticated: the token is no longer accepted.
+            Unavailable: the database cannot be reached.
+        """
+        async with AsyncExitStack() as stack:
+            acting = self.ground.acting_for(caller.subject_id)
+            tx, hold = await stack.enter_async_context(acting)
+            if hold is Hold.CREDENTIALS and caller.can_act:
+                await stack.aclose()  # the Hub is about to be asked
+                with suppress(Unavailable):
+                    await self.callers.renew(caller)
+                acting = self.ground.acting_for(caller.subject_id)
+                tx, _ = await stack.enter_async_context(acting)
+            yield tx
+
+    async def expect_may_launch(self, caller: Caller, namespace: str) -> None:
+        """Ask the Hub, once for a while, whether the caller may launch jobs in a namespace.
+
+        Raises:
+            Denied: they may not; nothing has been created.
+            Unauthenticated: the token is no longer accepted.
+        """
+        await self.callers.expect_may_launch(caller, namespace)
 
     async def wake(self, handle: str) -> None:
         """Wake a worker for what has just been committed; the sweep repairs a lost wake."""
         with anyio.CancelScope(shield=True):
             await self.doorbell.ring(handle)
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who is calling, as the Hub vouches for them."""
-
-    subject_id: str
-    name: str
-    """Their namespace at the Hub: where their jobs run, and who pays."""
-    can_act: bool
-    """Whether their token may do more than read."""
-    trouble: Unavailable | None = None
-    """Why their token could not be kept for their jobs."""
 
 
 CALLING: Final[ContextVar[Caller | None]] = ContextVar("calling", default=None)
@@ -63,18 +91,3 @@ async def current_caller() -> Caller:
 
 AppDep = Annotated[App, Resolve(current_app)]
 CallerDep = Annotated[Caller, Resolve(current_caller)]
-
-
-async def acting_caller(caller: CallerDep) -> Caller:
-    """Resolve a caller whose token may change something."""
-    if not caller.can_act:
-        raise Denied(
-            "Your Hugging Face token is read-only, so it can look at jobs but not launch or change "
-            "anything. Give your client a token with the role write, or a fine-grained one with "
-            "the permissions job.write and inference.serverless.write, from "
-            "https://huggingface.co/settings/tokens."
-        )
-    return caller
-
-
-ActorDep = Annotated[Caller, Resolve(acting_caller)]

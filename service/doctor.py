@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from schema import revisions, wire
-from schema.database import Database
+from schema.database import Database, Transaction
 from schema.errors import HoldfastError, Invalid
+from schema.isolation import Role
 from schema.settings import Settings
 
 _WORKERS = """
@@ -62,7 +63,7 @@ async def _truth(settings: Settings) -> list[Finding]:
             version = await tx.fetchval("SHOW server_version")
             revision, head = await revisions.current(tx), revisions.head()
             workers = await tx.fetchval(_WORKERS)
-            unowned: int = await tx.fetchval(_UNOWNED) if revision == head else 0
+            unowned = await _unowned(tx) if revision == head else 0
     except HoldfastError as error:
         remedy = "Start it, or mend HOLDFAST_DATABASE_URL."
         return [Finding("database", well=False, says=str(error), remedy=remedy)]
@@ -87,6 +88,12 @@ async def _truth(settings: Settings) -> list[Finding]:
             remedy="This is a bug of ours: please report what v_unowned shows.",
         ),
     ]
+
+
+async def _unowned(tx: Transaction) -> int:
+    await tx.execute(f"SET LOCAL ROLE {Role.WORKER}")
+    unowned: int = await tx.fetchval(_UNOWNED)
+    return unowned
 
 
 async def _doorbell(settings: Settings) -> Finding:

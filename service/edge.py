@@ -1,10 +1,11 @@
 """What reaches the MCP server? Only what a verified caller posted, without the token it came with.
 
-POST? → Host, Origin, Content-Type → token → at most 1 MiB → JSON, or SSE if progress is wanted
- 405          421, 403, 400         401, 503      413
+POST? → Host, Origin, Content-Type → token → at most 1 MiB → scope → JSON, or SSE for progress
+ 405          421, 403, 400         401, 503      413         403
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,14 +16,17 @@ from mcp.server.transport_security import (
     TransportSecurityMiddleware,
     TransportSecuritySettings,
 )
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as Connection
 
 from schema.errors import HoldfastError, Unauthenticated, Unavailable
 from schema.vault import Secret
 from service.auth import metadata
+from service.auth.caller import ALL_SCOPES, InsufficientScope, Scope
 from service.auth.callers import Callers
 from service.context import CALLING
 
@@ -31,18 +35,33 @@ _CREDENTIALS: Final = ("authorization", "x-hf-authorization")
 """Where a token may be sent; the first that carries one wins."""
 _BEARER: Final = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE)
 _WANTS_PROGRESS: Final = b'"progressToken"'
+_BROWSING: Final = frozenset(
+    {"initialize", "notifications/initialized", "ping", "server/discover", "tools/list"}
+)
+"""What somebody may do who has not signed in, if anything."""
 _HOME: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
 class Edge:
     """The ASGI application at `/mcp`."""
 
-    def __init__(self, public_url: str, *, plain: ASGIApp, streaming: ASGIApp) -> None:
+    def __init__(
+        self,
+        public_url: str,
+        *,
+        plain: ASGIApp,
+        streaming: ASGIApp,
+        needs: Mapping[str, Sequence[Scope]],
+        browsable: bool = False,
+    ) -> None:
+        """Name the transports, what scopes the tools need, and whether anybody may list them."""
         self._public_url = public_url
+        self._browsable = browsable
         self._same_site = TransportSecurityMiddleware(_site(public_url))
-        self._limited = RequestBodyLimitMiddleware(_Transports(plain, streaming), _MAX_BODY)
+        inside = _Inside(public_url, plain, streaming, needs)
+        self._limited = RequestBodyLimitMiddleware(inside, _MAX_BODY)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             # Stateless: there is no stream to GET, and no session to DELETE.
             refusal: Response | None = Response(status_code=405, headers={"allow": "POST"})
@@ -53,14 +72,17 @@ class Edge:
             return
         callers: Callers = scope["app"].state.callers
         token = _token(Headers(scope=scope))
-        try:
-            caller = await callers.of(token)
-        except (Unauthenticated, Unavailable) as error:
-            await self._refuse(error, token_sent=token is not None)(scope, receive, send)
-            return
+        caller = None
+        if token is not None or not self._browsable:
+            try:
+                caller = await callers.of(token)
+            except (Unauthenticated, Unavailable) as error:
+                await self._refuse(error, token_sent=token is not None)(scope, receive, send)
+                return
         calling = CALLING.set(caller)
+        subject = {"subject": caller.subject_id} if caller is not None else {}
         try:
-            with structlog.contextvars.bound_contextvars(subject=caller.subject_id):
+            with structlog.contextvars.bound_contextvars(**subject):
                 await self._limited({**scope, "headers": _clean(scope)}, receive, send)
         finally:
             CALLING.reset(calling)
@@ -69,31 +91,91 @@ class Edge:
         if isinstance(error, Unavailable):
             status, code = HTTPStatus.SERVICE_UNAVAILABLE, "temporarily_unavailable"
             headers = {"retry-after": str(max(1, round(error.retry_after.total_seconds())))}
-        else:
-            status, code = HTTPStatus.UNAUTHORIZED, "invalid_token"
-            headers = {
-                "www-authenticate": metadata.challenge(self._public_url, token_sent=token_sent)
-            }
-        said = {"error": code, "error_description": str(error)}
-        return JSONResponse(said, status, headers)
+            return _error(status, code, error, headers)
+        where = metadata.challenge(self._public_url, token_sent=token_sent)
+        return _challenge(HTTPStatus.UNAUTHORIZED, error, where)
 
 
-class _Transports:
-    """Chooses the cheap transport, unless the caller wants to hear of progress."""
+class _Inside:
+    """What follows once the body is here: scopes, then the cheaper transport that will do."""
 
-    def __init__(self, plain: ASGIApp, streaming: ASGIApp) -> None:
+    def __init__(
+        self,
+        public_url: str,
+        plain: ASGIApp,
+        streaming: ASGIApp,
+        needs: Mapping[str, Sequence[Scope]],
+    ) -> None:
+        self._public_url = public_url
         self._plain = plain
         self._streaming = streaming
+        self._needs = needs
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         # The limit before us has collected the whole body in one message.
         ahead: list[Message] = [await receive()]
-        wanted = _WANTS_PROGRESS in ahead[0].get("body", b"")
+        body: bytes = ahead[0].get("body", b"")
 
         async def replay() -> Message:
             return ahead.pop() if ahead else await receive()
 
-        await (self._streaming if wanted else self._plain)(scope, replay, send)
+        refusal = self._refusal(body)
+        transport = self._streaming if _WANTS_PROGRESS in body else self._plain
+        await (refusal or transport)(scope, replay, send)
+
+    def _refusal(self, body: bytes) -> Response | None:
+        """Send whoever lacks a sign-in, or a scope they could get, to where it is given."""
+        caller = CALLING.get()
+        if caller is None:
+            if all(method in _BROWSING for method, _ in _calls(body)):
+                return None
+            where = metadata.challenge(self._public_url, token_sent=False)
+            return _challenge(HTTPStatus.UNAUTHORIZED, Unauthenticated("Sign in first."), where)
+        if caller.scopes == ALL_SCOPES or not caller.kind.can_step_up:
+            return None  # the tool itself says what a static token lacks, where a model reads it
+        for _, tool in _calls(body):
+            needed = self._needs.get(tool, ())
+            if needed and caller.scopes.isdisjoint(needed):
+                where = metadata.step_up(self._public_url, needed[:1])
+                lacking = InsufficientScope(needed[0], caller.kind)
+                return _challenge(HTTPStatus.FORBIDDEN, lacking, where)
+        return None
+
+
+class _Params(BaseModel):
+    name: str = ""
+
+
+class _Message(BaseModel):
+    method: str = ""
+    params: _Params = _Params()
+
+
+_BODY: Final = TypeAdapter(_Message | list[_Message])
+
+
+def _calls(body: bytes) -> list[tuple[str, str]]:
+    """Return the methods of a message and the tools they call; what cannot be read calls none."""
+    try:
+        read = _BODY.validate_json(body)
+    except ValidationError:
+        return [("", "")]
+    messages = read if isinstance(read, list) else [read]
+    return [
+        (message.method, message.params.name if message.method == "tools/call" else "")
+        for message in messages
+    ]
+
+
+def _challenge(status: HTTPStatus, error: HoldfastError, where: str) -> Response:
+    code = "insufficient_scope" if status == HTTPStatus.FORBIDDEN else "invalid_token"
+    return _error(status, code, error, {"www-authenticate": where})
+
+
+def _error(
+    status: HTTPStatus, code: str, error: HoldfastError, headers: dict[str, str]
+) -> Response:
+    return JSONResponse({"error": code, "error_description": str(error)}, status, headers)
 
 
 def _token(headers: Headers) -> Secret | None:
@@ -103,7 +185,7 @@ def _token(headers: Headers) -> Secret | None:
     return None
 
 
-def _clean(scope: Scope) -> list[tuple[bytes, bytes]]:
+def _clean(scope: Connection) -> list[tuple[bytes, bytes]]:
     """Leave the credentials out, and strip what httptools leaves around the values MCP compares."""
     return [
         (name, value.strip(b" \t") if name.startswith(b"mcp-") else value)

@@ -10,6 +10,8 @@ import structlog
 from schema import revisions
 from schema.database import Database, Transaction
 from schema.errors import HoldfastError, Unavailable
+from schema.isolation import act_for
+from schema.subject import Hold
 
 log = structlog.stdlib.get_logger()
 
@@ -41,7 +43,7 @@ class Ground:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Transaction]:
-        """Yield a transaction that a client who goes away does not cut in half.
+        """Yield a transaction that a client who goes away does not cut in half; it sees no rows.
 
         Raises:
             Unavailable: the database cannot be reached, or is not the one we know.
@@ -52,6 +54,16 @@ class Ground:
                 if not self._seen_right:
                     await self._look(tx)
                 yield tx
+
+    @asynccontextmanager
+    async def acting_for(self, subject_id: str) -> AsyncGenerator[tuple[Transaction, Hold | None]]:
+        """Yield a transaction that sees one subject's rows, and whether their jobs are held.
+
+        Raises:
+            Unavailable: the database cannot be reached, or is not the one we know.
+        """
+        async with self.transaction() as tx:
+            yield tx, await act_for(tx, subject_id)
 
     async def revision(self) -> str:
         """Return the revision, looked at now.

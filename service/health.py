@@ -10,10 +10,7 @@ from starlette.routing import Route
 from schema.errors import Unavailable
 from service.context import App
 
-_WORKERS: Final = """
-SELECT count(DISTINCT application_name) FROM pg_stat_activity
- WHERE datname = current_database() AND application_name LIKE 'holdfast-worker%'
-"""
+_WORKERS: Final = "SELECT workers_connected()"
 
 
 async def live(_: Request) -> Response:

@@ -4,13 +4,14 @@ Everything takes the caller first or second, so that "whose?" cannot be forgotte
 else's is not found, with the same words as one that does not exist.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
 import anyio
 
-from schema import handles, lifecycle, logbook, queries
+from schema import handles, job_secrets, lifecycle, logbook, queries
 from schema.database import Transaction
 from schema.errors import Conflict, HoldfastError, InDoubt, NotFound, Unavailable
 from schema.failpoints import reach
@@ -18,10 +19,14 @@ from schema.handles import Kind
 from schema.job import JobKind, JobState, Reason
 from schema.logbook import Line
 from schema.queries import JobStatus
+from schema.vault import Secret
 from service import wording
-from service.context import App, Caller
+from service.auth.caller import Caller, Scope
+from service.context import App
 from service.views import HandleError, JobsView, JobView, LaunchedView, ResultView
 
+SCOPES: Final = {JobKind.HUB_JOB: Scope.JOBS, JobKind.INFERENCE: Scope.INFERENCE}
+"""What a token needs to begin a job of each kind, and to stop one."""
 _EVIDENT: Final = frozenset({Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT})
 """Failures whose cause is likely to stand at the end of the log."""
 _TAIL: Final = 20
@@ -36,10 +41,13 @@ class Request:
 
     kind: JobKind
     title: str
+    namespace: str
+    """The Hub account that acts and pays; the caller's token reaches it."""
     spec: dict[str, Any]
     labels: dict[str, str]
     workspace_id: str | None
     idempotency_key: str | None
+    secrets: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
 
 
 async def launch(app: App, caller: Caller, request: Request) -> LaunchedView:
@@ -75,19 +83,20 @@ async def launch(app: App, caller: Caller, request: Request) -> LaunchedView:
 
 async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> LaunchedView:
     """Queue a job; the same id again is the same job."""
-    async with app.ground.transaction() as tx:
+    async with app.transaction(caller) as tx:
         job = await lifecycle.submit(
             tx,
             job_id=job_id,
             subject_id=caller.subject_id,
             kind=request.kind,
-            namespace=caller.name,
+            namespace=request.namespace,
             title=request.title,
             spec=request.spec,
             labels=request.labels,
             workspace_id=await find_workspace(tx, caller, request.workspace_id),
             idempotency_key=request.idempotency_key,
         )
+        await job_secrets.keep(tx, app.vault, job.id, caller.subject_id, request.secrets)
         reach("submit.written")
         view = await look(tx, app, caller, handles.write(Kind.JOB, job.id))
     reach("submit.committed")
@@ -119,8 +128,9 @@ async def look_each(tx: Transaction, app: App, caller: Caller, wanted: list[str]
 
 async def cancel(app: App, caller: Caller, handle: str) -> tuple[JobView, bool]:
     """Call a job off; also say whether it is cancelled, rather than finished otherwise."""
-    async with app.ground.transaction() as tx:
+    async with app.transaction(caller) as tx:
         status = await find(tx, caller, handle)
+        caller.expect(SCOPES[status.kind])
         called_off = await lifecycle.cancel(tx, status.id, subject_id=caller.subject_id)
         reach("cancel.written")
         view = await look(tx, app, caller, handle)

@@ -6,7 +6,7 @@ arrives as the `__cause__` of a `ToolError`. A newer SDK is to be tried against 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from inspect import cleandoc
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
@@ -24,6 +24,8 @@ from typing_extensions import override
 
 from schema.errors import HoldfastError, Invalid
 from service.arguments import expect_storable, explain
+from service.auth.caller import Scope
+from service.context import CALLING
 from service.wording import advice
 
 READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
@@ -56,6 +58,8 @@ class Contract(Tool):
 
     example: dict[str, Any] = Field(exclude=True, default_factory=dict)
     """The shortest correct arguments."""
+    needs: tuple[Scope, ...] = Field(exclude=True, default=())
+    """Scopes of which the caller's token has to have one; none for what only looks."""
 
     @override
     async def run(
@@ -63,6 +67,7 @@ class Contract(Tool):
     ) -> Any:
         """Carry the call out; whatever is expected to go wrong becomes an answer."""
         try:
+            self._expect_scope()
             expect_storable(arguments)
             return await super().run(arguments, context, convert_result)
         except HoldfastError as failure:
@@ -71,6 +76,12 @@ class Contract(Tool):
             if (expected := self._expected(error)) is None:
                 raise
             return self._refuse(expected)
+
+    def _expect_scope(self) -> None:
+        # The edge has looked already; this is for whoever finds a way around it.
+        caller = CALLING.get()
+        if caller is not None and self.needs and caller.scopes.isdisjoint(self.needs):
+            caller.expect(self.needs[0])
 
     def _expected(self, error: ToolError) -> HoldfastError | None:
         cause = error.__cause__
@@ -94,7 +105,11 @@ class Contract(Tool):
 
 
 def contract(
-    function: Callable[..., Any], title: str, hints: ToolAnnotations, **example: Any
+    function: Callable[..., Any],
+    title: str,
+    hints: ToolAnnotations,
+    *needs: Scope,
+    **example: Any,
 ) -> Contract:
     """Make a tool of a function; its docstring is what the model reads."""
     made = Contract.from_function(
@@ -109,10 +124,12 @@ def contract(
         arg_model=accepted,
         output_model=shown,
         output_schema=_terse(
-            TypeAdapter(shown).json_schema(mode="serialization"), drop=_NOISE | {"description"}
+            TypeAdapter(shown).json_schema(mode="serialization"),
+            drop=_NOISE | {"description", "format"},
         ),
     )
     made.example = example
+    made.needs = needs
     return made
 
 
@@ -156,13 +173,39 @@ def _terse_inside(value: JsonValue, drop: frozenset[str]) -> JsonValue:
     return _terse(value, drop=drop) if isinstance(value, dict) else value
 
 
-def refuse_unknown(known: frozenset[str]) -> Any:
-    """Answer a call of a tool that is not `known` as the specification says, with -32602."""
+def refuse_unknown(tools: Iterable[Contract]) -> Any:
+    """Answer a call of a tool that there is not as the specification says, with -32602."""
+    known = frozenset(tool.name for tool in tools)
 
     async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         name = (ctx.params or {}).get("name")
         if ctx.method == "tools/call" and isinstance(name, str) and name not in known:
             raise MCPError(INVALID_PARAMS, f"Unknown tool: {name}")
         return await call_next(ctx)
+
+    return middleware
+
+
+def hide_what_is_of_no_use(tools: Iterable[Contract]) -> Any:
+    """List only tools a caller can use, or could use after signing in for more.
+
+    Who holds a static token cannot sign in for more; who uses OAuth is asked when it comes to it.
+    """
+    needs = {tool.name: tool.needs for tool in tools}
+
+    async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        listed = await call_next(ctx)
+        caller = CALLING.get()
+        if ctx.method != "tools/list" or not isinstance(listed, dict):
+            return listed
+        if caller is not None and caller.kind.can_step_up:
+            return listed
+        scopes: frozenset[Scope] = caller.scopes if caller is not None else frozenset()
+        shown = [
+            tool
+            for tool in listed["tools"]
+            if not (needed := needs[tool["name"]]) or not scopes.isdisjoint(needed)
+        ]
+        return {**listed, "tools": shown}
 
     return middleware

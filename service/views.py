@@ -226,6 +226,23 @@ class WorkspacePage(View):
     """Pass as cursor for older ones."""
 
 
+class AccountView(View):
+    """Who is calling, and what they may do."""
+
+    subject_id: str
+    """The immutable id of the account; every row of theirs is under it."""
+    name: str
+    token_kind: str
+    token_expires_at: datetime | None
+    scopes: list[str]
+    missing_scopes: list[str]
+    namespaces: list[str]
+    """Accounts that jobs can be launched as, their own first."""
+    hold: str | None
+    """Why nothing of theirs moves for now."""
+    open_jobs: int
+
+
 def _as_of(status: JobStatus) -> datetime:
     watched = status.upstream in (Upstream.LIVE, Upstream.STOPPING)
     return status.seen_at if watched and status.seen_at is not None else status.read_at

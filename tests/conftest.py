@@ -28,7 +28,7 @@ DiesInCommit = Callable[[str], Awaitable[None]]
 
 _DIES_IN_COMMIT = """
 CREATE SEQUENCE commits;
-CREATE FUNCTION die_in_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION die_in_commit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
   IF nextval('commits') = 1 THEN
     PERFORM pg_terminate_backend(pg_backend_pid());

@@ -32,6 +32,7 @@ class Order:
     spec: dict[str, Any]
     labels: dict[str, str]
     token: Secret
+    secrets: Mapping[str, Secret]
     within: timedelta
     """How long a create request may take."""
 

@@ -5,14 +5,14 @@ in here its lease lapses, and `workers.attend` finds out from the Hub what becam
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final, TypeVar, assert_never
 
 import anyio
 import structlog
 
-from schema import credentials, endings, launches
+from schema import credentials, endings, job_secrets, launches
 from schema.credentials import Lent
 from schema.database import Transaction
 from schema.endings import Ending
@@ -20,6 +20,7 @@ from schema.errors import Unavailable
 from schema.failpoints import reach
 from schema.job import JobState, Reason
 from schema.launches import Claim
+from schema.vault import Secret, Unsealable
 from workers.backoff import MOST_TRIES, backoff
 from workers.context import Executor, Order, Worker
 from workers.outcome import Answered, Bound, Later, Outcome, Refused, TokenRefused, Unclear
@@ -48,6 +49,9 @@ async def launch(worker: Worker, executor: Executor, claim: Claim, *, claimed_at
     if lent is None:
         await persist(worker, lambda tx: _wait_for_token(tx, worker, claim))
         return
+    secrets = await persist(worker, lambda tx: _open_secrets(tx, worker, claim))
+    if secrets is None:
+        return
     reach("launch.lent")
     # What is true of the attempt if this is as far as it gets.
     known: Outcome = Later(_STOPPED)
@@ -57,7 +61,7 @@ async def launch(worker: Worker, executor: Executor, claim: Claim, *, claimed_at
         else:
             reach("launch.unsent")
             known = Unclear(_STOPPED)
-            known = await _send(worker, executor, claim, lent)
+            known = await _send(worker, executor, claim, lent, secrets)
             reach("launch.sent")
         outcome = known
         await persist(worker, lambda tx: settle(tx, worker, executor, claim, lent, outcome))
@@ -149,6 +153,24 @@ async def _wait_for_token(tx: Transaction, worker: Worker, claim: Claim) -> None
     )
 
 
+async def _open_secrets(
+    tx: Transaction, worker: Worker, claim: Claim
+) -> Mapping[str, Secret] | None:
+    """Open the secrets of a job; one whose key was lost fails, for nobody has them any more."""
+    try:
+        return await job_secrets.reveal(tx, worker.vault, claim.job_id)
+    except Unsealable:
+        log.exception("secrets.unsealable")
+        await launches.reject(
+            tx,
+            claim.run_id,
+            reason=Reason.INTERNAL,
+            message="Its secrets can no longer be opened: their key has left the ring.",
+            worker=worker.name,
+        )
+        return None
+
+
 async def _hindrance(
     worker: Worker, executor: Executor, claim: Claim, *, claimed_at: float
 ) -> Outcome | None:
@@ -164,7 +186,13 @@ async def _hindrance(
     return None
 
 
-async def _send(worker: Worker, executor: Executor, claim: Claim, lent: Lent) -> Outcome:
+async def _send(
+    worker: Worker,
+    executor: Executor,
+    claim: Claim,
+    lent: Lent,
+    secrets: Mapping[str, Secret],
+) -> Outcome:
     """Send the one request of an attempt; a call is dropped if its lease cannot be renewed."""
     outcome: Outcome | None = None
     async with anyio.create_task_group() as group:
@@ -175,7 +203,7 @@ async def _send(worker: Worker, executor: Executor, claim: Claim, lent: Lent) ->
 
         if executor.is_call:
             group.start_soon(renewing)
-        outcome = await executor.execute(_order(claim, lent, worker.settings.post_timeout))
+        outcome = await executor.execute(_order(claim, lent, secrets, worker.settings.post_timeout))
         group.cancel_scope.cancel()
     return outcome or _called_off()
 
@@ -198,7 +226,7 @@ async def _keep(worker: Worker, claim: Claim) -> bool:
             log.warning("lease.unrenewed")
 
 
-def _order(claim: Claim, lent: Lent, within: timedelta) -> Order:
+def _order(claim: Claim, lent: Lent, secrets: Mapping[str, Secret], within: timedelta) -> Order:
     return Order(
         run_id=claim.run_id,
         job_id=claim.job_id,
@@ -206,5 +234,6 @@ def _order(claim: Claim, lent: Lent, within: timedelta) -> Order:
         spec=claim.spec,
         labels=claim.labels,
         token=lent.token,
+        secrets=secrets,
         within=within,
     )

@@ -18,6 +18,7 @@ from arq import func
 from schema import failpoints, logs, revisions, wire
 from schema.database import Database
 from schema.errors import Conflict
+from schema.isolation import Role
 from schema.settings import Settings
 from schema.vault import Vault
 from workers import engine
@@ -43,7 +44,9 @@ async def build(settings: Settings) -> AsyncGenerator[Worker]:
     name = f"{socket.gethostname()}:{os.getpid()}"
     failpoints.arm(settings.failpoint)
     async with (
-        Database(str(settings.database_url), application=f"{_APPLICATION} {name}") as database,
+        Database(
+            str(settings.database_url), application=f"{_APPLICATION} {name}", role=Role.WORKER
+        ) as database,
         hub(str(settings.hub_url), str(settings.router_url)) as gateway,
     ):
         async with database.transaction() as tx:

@@ -33,6 +33,15 @@ class Cache(Generic[V]):
         """Return the kept answer, or ask; whoever comes meanwhile gets the same answer."""
         if (known := self._fresh(key)) is not None:
             return known[0]
+        return await self._ask(key, ask)
+
+    async def renew(self, key: bytes, ask: Callable[[], Awaitable[Kept[V]]]) -> V:
+        """Ask again although an answer is kept; whoever comes meanwhile gets the new one."""
+        if key not in self._asking:
+            self._kept.pop(key, None)
+        return await self._ask(key, ask)
+
+    async def _ask(self, key: bytes, ask: Callable[[], Awaitable[Kept[V]]]) -> V:
         async with self._asking.setdefault(key, asyncio.Lock()):
             if (known := self._fresh(key)) is not None:
                 return known[0]

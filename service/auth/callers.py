@@ -1,6 +1,7 @@
 """Whose call is this? A token becomes a caller, whose authority is lent to their jobs."""
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -8,17 +9,19 @@ from typing import Final
 import structlog
 
 from schema import credentials
-from schema.errors import HoldfastError, Unauthenticated, Unavailable
+from schema.errors import Denied, HoldfastError, Unauthenticated, Unavailable
 from schema.vault import Secret, Vault
 from service.auth.cache import Cache, Kept
-from service.auth.huggingface import HuggingFace, Verified
-from service.context import Caller
+from service.auth.caller import Caller
+from service.auth.huggingface import HuggingFace
 from service.ground import Ground
 
 _BELIEVED: Final = timedelta(seconds=60)
 _DISBELIEVED: Final = timedelta(seconds=5)
 _UNKNOWN: Final = timedelta(seconds=1)
 """How long nobody asks again after the Hub, or our database, did not answer."""
+_CHECKED: Final = timedelta(minutes=10)
+"""How long a permission to launch is believed; each launch is checked by the Hub as well."""
 _REMEMBERED: Final = 10_000
 
 log = structlog.stdlib.get_logger()
@@ -32,6 +35,7 @@ class Callers:
         self._ground = ground
         self._vault = vault
         self._cache: Cache[Caller | HoldfastError] = Cache(size=_REMEMBERED)
+        self._checks: Cache[HoldfastError | None] = Cache(size=_REMEMBERED)
 
     async def of(self, token: Secret | None) -> Caller:
         """Return whose token this is.
@@ -42,44 +46,79 @@ class Callers:
         """
         if token is None:
             raise Unauthenticated("A Hugging Face token is needed: Authorization: Bearer hf_….")
-        digest = hashlib.sha256(token.reveal().encode()).digest()
-        answer = await self._cache.get(digest, partial(self._verify, token))
-        if isinstance(answer, HoldfastError):
-            # A traceback grows each time an exception is raised, and this one is kept.
-            raise answer.with_traceback(None)
-        return answer
+        return _said(await self._cache.get(_digest(token), partial(self._verify, token)))
+
+    async def renew(self, caller: Caller) -> None:
+        """Have a caller's token looked at and lent again: their jobs are held for want of one.
+
+        Raises:
+            Unauthenticated: it is no longer accepted.
+            Unavailable: the Hub did not say.
+        """
+        token = caller.token
+        _said(await self._cache.renew(_digest(token), partial(self._verify, token)))
+
+    async def expect_may_launch(self, caller: Caller, namespace: str) -> None:
+        """Ask the Hub, once for a while, whether the caller may launch jobs in a namespace.
+
+        Raises:
+            Denied: they may not.
+            Unauthenticated: the token is no longer accepted.
+        """
+        key = _digest(caller.token) + namespace.encode()
+        refusal = await self._checks.get(key, partial(self._check, caller, namespace))
+        if refusal is not None:
+            raise refusal.with_traceback(None)
+
+    async def _check(self, caller: Caller, namespace: str) -> Kept[HoldfastError | None]:
+        try:
+            await self._hub.check_launch(caller, namespace)
+        except (Denied, Unauthenticated) as no:
+            return Kept(no, _DISBELIEVED)
+        except Unavailable:
+            # Not an answer: the launch itself will have one, and nothing is lost until then.
+            return Kept(None, _UNKNOWN)
+        return Kept(None, _CHECKED)
 
     async def _verify(self, token: Secret) -> Kept[Caller | HoldfastError]:
         try:
-            who = await self._hub.whoami(token)
+            caller = await self._hub.whoami(token)
         except Unauthenticated as no:
             return Kept(no, _DISBELIEVED)
         except Unavailable as silence:
             return Kept(silence, _UNKNOWN)
         lifetime = _BELIEVED
-        if who.expires_at is not None:
-            lifetime = min(lifetime, who.expires_at - datetime.now(UTC))
+        if caller.expires_at is not None:
+            lifetime = min(lifetime, caller.expires_at - datetime.now(UTC))
         if lifetime <= timedelta(0):
             return Kept(Unauthenticated("This token has expired. Sign in again."), _DISBELIEVED)
-        return await self._welcome(who, token, lifetime)
+        return await self._welcome(caller, lifetime)
 
-    async def _welcome(
-        self, who: Verified, token: Secret, lifetime: timedelta
-    ) -> Kept[Caller | HoldfastError]:
-        trouble = None
-        if who.can_act:
+    async def _welcome(self, caller: Caller, lifetime: timedelta) -> Kept[Caller | HoldfastError]:
+        if caller.can_act:
             try:
-                async with self._ground.transaction() as tx:
+                async with self._ground.acting_for(caller.subject_id) as (tx, _):
                     await credentials.remember(
                         tx,
                         self._vault,
-                        subject_id=who.subject_id,
-                        name=who.name,
-                        token=token,
-                        expires_at=who.expires_at,
+                        subject_id=caller.subject_id,
+                        name=caller.name,
+                        token=caller.token,
+                        grants=caller.grants,
+                        expires_at=caller.expires_at,
                     )
             except Unavailable as error:
-                trouble, lifetime = error, _UNKNOWN
-        log.info("caller.verified", subject=who.subject_id, can_act=who.can_act)
-        caller = Caller(who.subject_id, who.name, can_act=who.can_act, trouble=trouble)
+                caller, lifetime = replace(caller, trouble=error), _UNKNOWN
+        log.info("caller.verified", subject=caller.subject_id, token=caller.kind)
         return Kept(caller, lifetime)
+
+
+def _digest(token: Secret) -> bytes:
+    return hashlib.sha256(token.reveal().encode()).digest()
+
+
+def _said(answer: Caller | HoldfastError) -> Caller:
+    if isinstance(answer, HoldfastError):
+        # A traceback grows each time an exception is raised, and this one is kept.
+        raise answer.with_traceback(None)
+    return answer

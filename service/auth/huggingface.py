@@ -1,11 +1,12 @@
 """What does the Hub say about a token? One question, with deadlines, and no answer is not a yes."""
 
+import base64
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Final
+from typing import Final, assert_never
+from urllib.parse import quote
 
 import anyio
 import httpx2
@@ -18,12 +19,17 @@ from pydantic.alias_generators import to_camel
 from schema.errors import Unauthenticated, Unavailable
 from schema.vault import Secret
 from schema.wire import release
+from service.auth.caller import ALL_SCOPES, Caller, LaunchDenied, Scope, TokenKind
 
 _CONNECT: Final = 3.0
 _TOTAL: Final = 10.0
 _PAUSE: Final = timedelta(seconds=5)
 _LONGEST_PAUSE: Final = timedelta(minutes=5)
 """The Hub's rate limits are counted in windows of this length."""
+
+_ACTING: Final = frozenset({"admin", "write", "contributor"})
+"""Roles in an organisation that may start something in its name."""
+_PERMISSIONS: Final = {Scope.JOBS: "job.write", Scope.INFERENCE: "inference.serverless.write"}
 
 log = structlog.stdlib.get_logger()
 
@@ -32,13 +38,34 @@ class _Answer(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel)
 
 
+class _Entity(_Answer):
+    type: str
+    name: str
+
+
+class _Scoped(_Answer):
+    entity: _Entity
+    permissions: frozenset[str] = frozenset()
+
+
+class _FineGrained(_Answer):
+    scoped: list[_Scoped] = []
+
+
 class _AccessToken(_Answer):
     role: str | None = None
+    fine_grained: _FineGrained = _FineGrained()
 
 
 class _Auth(_Answer):
+    type: str | None = None
     expires_at: datetime | None = None
     access_token: _AccessToken = _AccessToken()
+
+
+class _Organisation(_Answer):
+    name: str
+    role_in_org: str | None = None
 
 
 class _Principal(_Answer):
@@ -48,19 +75,16 @@ class _Principal(_Answer):
 class _User(_Principal):
     id: str = Field(pattern=r"^[0-9a-f]{24}$")
     name: str = Field(min_length=1)
+    orgs: list[_Organisation] = []
     auth: _Auth = _Auth()
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """A person the Hub vouches for."""
+class _Refusal(BaseModel):
+    error: str
 
-    subject_id: str
-    """Never changes, as the name can."""
-    name: str
-    can_act: bool
-    """False for a token that may only read."""
-    expires_at: datetime | None
+
+class _Claims(BaseModel):
+    scope: str | list[str] | None = None
 
 
 class HuggingFace:
@@ -68,16 +92,16 @@ class HuggingFace:
 
     def __init__(self, session: httpx2.AsyncClient, hub_url: str) -> None:
         self._session = session
-        self._url = f"{hub_url}/api/whoami-v2"
+        self._hub = hub_url
 
-    async def whoami(self, token: Secret) -> Verified:
+    async def whoami(self, token: Secret) -> Caller:
         """Ask whose token this is.
 
         Raises:
             Unauthenticated: the Hub does not take it, or it is not a person's.
             Unavailable: the Hub did not say.
         """
-        response = await self._ask(token)
+        response = await self._ask("GET", "/api/whoami-v2", token)
         if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise Unauthenticated(
                 "Hugging Face does not accept this token: it is wrong, expired or revoked. "
@@ -87,12 +111,29 @@ class HuggingFace:
             log.warning("whoami.refused", status=response.status_code)
             raise Unavailable("Hugging Face", retry_after=_retry_after(response))
         try:
-            return _read(response.content)
+            return _read(response.content, token)
         except ValidationError as error:
             log.exception("whoami.misread")
             raise Unavailable("Hugging Face", retry_after=_PAUSE) from error
 
-    async def _ask(self, token: Secret) -> httpx2.Response:
+    async def check_launch(self, caller: Caller, namespace: str) -> None:
+        """Ask whether a token may launch jobs in a namespace, without launching any.
+
+        Raises:
+            LaunchDenied: it may not.
+            Unauthenticated: the Hub does not take it any more.
+            Unavailable: the Hub did not say.
+        """
+        path = f"/api/jobs/{quote(namespace, safe='')}/auth-check/write"
+        response = await self._ask("POST", path, caller.token)
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            raise Unauthenticated("Hugging Face no longer accepts this token. Sign in again.")
+        if response.status_code == HTTPStatus.FORBIDDEN:
+            raise LaunchDenied(namespace, _message(response))
+        if response.status_code != HTTPStatus.OK:
+            raise Unavailable("Hugging Face", retry_after=_retry_after(response))
+
+    async def _ask(self, method: str, path: str, token: Secret) -> httpx2.Response:
         # Our own two headers: `build_hf_headers` may go to the network, and blocks while it does.
         headers = {
             "authorization": f"Bearer {token.reveal()}",
@@ -100,14 +141,15 @@ class HuggingFace:
         }
         try:
             with anyio.fail_after(_TOTAL):
-                return await self._session.get(
-                    self._url,
+                return await self._session.request(
+                    method,
+                    f"{self._hub}{path}",
                     headers=headers,
                     timeout=httpx2.Timeout(_TOTAL, connect=_CONNECT),
                     follow_redirects=False,
                 )
         except (httpx2.TransportError, TimeoutError) as error:
-            log.warning("whoami.unanswered", error=type(error).__name__)
+            log.warning("hub.unanswered", path=path, error=type(error).__name__)
             raise Unavailable("Hugging Face", retry_after=_PAUSE) from error
 
 
@@ -118,18 +160,83 @@ async def huggingface(hub_url: str) -> AsyncGenerator[HuggingFace]:
         yield HuggingFace(session, hub_url)
 
 
-def _read(answer: bytes) -> Verified:
+def _read(answer: bytes, token: Secret) -> Caller:
     if (kind := _Principal.model_validate_json(answer).type) != "user":
         raise Unauthenticated(
             f"Holdfast acts for people, and this token belongs to another kind of account ({kind})."
         )
     user = _User.model_validate_json(answer)
-    return Verified(
+    kind = _kind(user.auth)
+    scopes, organisations = _reach(user, kind, token)
+    return Caller(
         subject_id=user.id,
         name=user.name,
-        can_act=user.auth.access_token.role != "read",
+        kind=kind,
+        token=token,
+        scopes=scopes,
+        organisations=tuple(sorted(organisations)),
         expires_at=user.auth.expires_at,
     )
+
+
+def _kind(auth: _Auth) -> TokenKind:
+    if auth.type == "oauth":
+        return TokenKind.OAUTH
+    role = auth.access_token.role
+    # A role we do not know may do whatever the Hub then lets it do.
+    return TokenKind(role) if role in set(TokenKind) else TokenKind.WRITE
+
+
+def _reach(user: _User, kind: TokenKind, token: Secret) -> tuple[frozenset[Scope], set[str]]:
+    """Say what a token may do, and in which organisations."""
+    belongs_to = {org.name for org in user.orgs if org.role_in_org in _ACTING}
+    match kind:
+        case TokenKind.READ:
+            return frozenset(), set()
+        case TokenKind.WRITE:
+            return ALL_SCOPES, belongs_to
+        case TokenKind.OAUTH:
+            return _granted(token), belongs_to
+        case TokenKind.FINE_GRAINED:
+            scoped = user.auth.access_token.fine_grained.scoped
+            scopes = {
+                scope
+                for scope, permission in _PERMISSIONS.items()
+                if any(permission in entry.permissions for entry in scoped)
+            }
+            organisations = {
+                entry.entity.name
+                for entry in scoped
+                if entry.entity.type == "org" and _PERMISSIONS[Scope.JOBS] in entry.permissions
+            }
+            return frozenset(scopes), organisations
+        case _:
+            assert_never(kind)
+
+
+def _granted(token: Secret) -> frozenset[Scope]:
+    """Read the scopes out of an OAuth token that the Hub has just accepted.
+
+    A hint, not a proof: whoami does not say, and what the token can do is settled by using it.
+    """
+    try:
+        _, payload, _ = token.reveal().removeprefix("hf_oauth_").split(".")
+        claims = _Claims.model_validate_json(base64.urlsafe_b64decode(payload + "=="))
+    except ValueError:
+        return ALL_SCOPES
+    if claims.scope is None:
+        return ALL_SCOPES
+    given = claims.scope.split() if isinstance(claims.scope, str) else claims.scope
+    return ALL_SCOPES & set(given)
+
+
+def _message(response: httpx2.Response) -> str:
+    """Return what the Hub said, for people; its first words are enough."""
+    try:
+        said = _Refusal.model_validate_json(response.content).error
+    except ValidationError:
+        said = response.reason_phrase
+    return said[:300]
 
 
 def _retry_after(response: httpx2.Response) -> timedelta:

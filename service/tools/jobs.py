@@ -12,7 +12,8 @@ from schema.job import JobKind, JobState
 from schema.queries import Filter
 from schema.spec import Labels
 from service import jobs
-from service.context import ActorDep, AppDep, CallerDep
+from service.auth.caller import Scope
+from service.context import AppDep, CallerDep
 from service.sdk import READS, STOPS, Contract, contract, told
 from service.views import JobPage, JobsView, JobView, LogView, ResultView
 
@@ -42,7 +43,7 @@ async def job_status(
     Of several handles, those that name no job of yours come back under errors. A failed command
     comes with the last lines of its log.
     """
-    async with app.ground.transaction() as tx:
+    async with app.transaction(caller) as tx:
         view = await jobs.look_each(tx, app, caller, job_ids)
     lines = [f"{job.job_id}: {job.summary} {job.next_step}" for job in view.jobs]
     lines += [error.message for error in view.errors]
@@ -66,7 +67,7 @@ async def list_jobs(
     All filters must hold; a job has every label given. Pass next_cursor as cursor for older ones.
     """
     before = jobs.older_than(Kind.JOB, cursor)
-    async with app.ground.transaction() as tx:
+    async with app.transaction(caller) as tx:
         group = await jobs.find_workspace(tx, caller, workspace_id)
         chosen = Filter(group, state, kind, labels or {})
         found = await queries.page(tx, caller.subject_id, chosen, before=before, limit=limit + 1)
@@ -77,7 +78,7 @@ async def list_jobs(
 
 
 async def cancel_job(
-    job_id: JobId, *, app: AppDep, caller: ActorDep
+    job_id: JobId, *, app: AppDep, caller: CallerDep
 ) -> Annotated[CallToolResult, JobView]:
     """Call a job off, for good.
 
@@ -107,7 +108,7 @@ async def job_logs(
     """
     if tail is not None and cursor:
         raise Invalid("cursor and tail exclude each other; give one of them.")
-    async with app.ground.transaction() as tx:
+    async with app.transaction(caller) as tx:
         status, lines, start, length = await jobs.read_log(
             tx, caller, job_id, cursor=cursor, tail=tail, limit=limit
         )
@@ -126,7 +127,7 @@ async def job_result(
     It can be collected as often as you like, from any client, as long as the job is kept. A job
     that has not finished is an error that says when to ask again.
     """
-    async with app.ground.transaction() as tx:
+    async with app.transaction(caller) as tx:
         view = await jobs.result(tx, caller, job_id)
     answer = str((view.result or {}).get("text") or "")
     return told(f"{view.summary} {view.next_step}", view, answer or "\n".join(view.log_tail or []))
@@ -147,5 +148,5 @@ def contracts() -> list[Contract]:
         contract(list_jobs, "List jobs", READS, state=["queued", "running"], limit=10),
         contract(job_logs, "Job log", READS, job_id=handle, tail=50),
         contract(job_result, "Job result", READS, job_id=handle),
-        contract(cancel_job, "Cancel a job", STOPS, job_id=handle),
+        contract(cancel_job, "Cancel a job", STOPS, *Scope, job_id=handle),
     ]

@@ -8,9 +8,11 @@ from pydantic import Field, ValidationError
 
 from schema.job import JobKind
 from schema.spec import HubJobSpec, InferenceSpec, Labels, Message, Spec
+from schema.vault import Secret
 from service import jobs
 from service.arguments import explain
-from service.context import ActorDep, AppDep
+from service.auth.caller import Scope
+from service.context import AppDep, CallerDep
 from service.jobs import Request
 from service.sdk import MAKES, Contract, contract, told
 from service.views import LaunchedView
@@ -25,6 +27,18 @@ Name = Annotated[str | None, Field(min_length=1, max_length=200, description="Fo
 Key = Annotated[
     str | None,
     Field(min_length=1, max_length=200, description="The same key and request: the same job."),
+]
+Namespace = Annotated[
+    str | None,
+    Field(description="An organisation that runs it and pays; else your own account."),
+]
+Secrets = Annotated[
+    dict[str, Annotated[str, Field(min_length=1, max_length=10_000)]] | None,
+    Field(description="Like env, sealed: nobody reads them back."),
+]
+PassToken = Annotated[
+    bool,
+    Field(description="Hand your token over as HF_TOKEN: that code then acts as you."),
 ]
 Group = Annotated[str | None, Field(description="A handle, ws_…, from create_workspace.")]
 
@@ -41,13 +55,16 @@ async def launch_job(
     env: Annotated[dict[str, str] | None, Field(description="Readable by others; no secrets.")] = (
         None
     ),
+    secrets: Secrets = None,
+    pass_token: PassToken = False,  # noqa: FBT002  # filled in by name, from JSON
+    namespace: Namespace = None,
     labels: Labels | None = None,
     name: Name = None,
     workspace_id: Group = None,
     idempotency_key: Key = None,
     *,
     app: AppDep,
-    caller: ActorDep,
+    caller: CallerDep,
 ) -> Annotated[CallToolResult, LaunchedView]:
     """Run a command in a container on Hugging Face Jobs, paid by your account there.
 
@@ -58,11 +75,27 @@ async def launch_job(
     has finished. Pass an idempotency_key if you may have to repeat the call.
     """
     spec = _checked(
-        HubJobSpec, image=image, command=command, flavor=flavor, timeout=timeout, env=env or {}
+        HubJobSpec,
+        image=image,
+        command=command,
+        flavor=flavor,
+        timeout=timeout,
+        env=env or {},
+        secrets=list(secrets or {}),
+        pass_token=pass_token,
     )
+    payer = caller.namespace(namespace)
+    await app.expect_may_launch(caller, payer)
     title = shorten(name or f"{spec.image}: {shlex.join(spec.command)}", _TITLE)
     request = Request(
-        JobKind.HUB_JOB, title, spec.stored(), labels or {}, workspace_id, idempotency_key
+        kind=JobKind.HUB_JOB,
+        title=title,
+        namespace=payer,
+        spec=spec.stored(),
+        labels=labels or {},
+        workspace_id=workspace_id,
+        idempotency_key=idempotency_key,
+        secrets={name: Secret(text) for name, text in (secrets or {}).items()},
     )
     view = await jobs.launch(app, caller, request)
     return _told(view)
@@ -86,7 +119,7 @@ async def launch_inference(
     idempotency_key: Key = None,
     *,
     app: AppDep,
-    caller: ActorDep,
+    caller: CallerDep,
 ) -> Annotated[CallToolResult, LaunchedView]:
     """Have a model at Inference Providers answer, paid by your account there.
 
@@ -107,7 +140,13 @@ async def launch_inference(
     )
     title = shorten(name or f"{model}: {messages[-1].content}", _TITLE)
     request = Request(
-        JobKind.INFERENCE, title, spec.stored(), labels or {}, workspace_id, idempotency_key
+        kind=JobKind.INFERENCE,
+        title=title,
+        namespace=caller.name,
+        spec=spec.stored(),
+        labels=labels or {},
+        workspace_id=workspace_id,
+        idempotency_key=idempotency_key,
     )
     view = await jobs.launch(app, caller, request)
     return _told(view)
@@ -137,6 +176,7 @@ def contracts(retention: str) -> list[Contract]:
             launch_job,
             "Launch a job",
             MAKES,
+            Scope.JOBS,
             image="python:3.12",
             command=["python", "-c", "print(1)"],
         ),
@@ -144,6 +184,7 @@ def contracts(retention: str) -> list[Contract]:
             launch_inference,
             "Ask a model",
             MAKES,
+            Scope.INFERENCE,
             model="meta-llama/Llama-3.3-70B-Instruct",
             inputs="Name three rivers.",
         ),

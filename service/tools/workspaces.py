@@ -8,7 +8,8 @@ from pydantic import Field, StringConstraints
 from schema import handles, queries
 from schema.handles import Kind
 from service import jobs
-from service.context import ActorDep, AppDep, CallerDep
+from service.auth.caller import Scope
+from service.context import AppDep, CallerDep
 from service.sdk import NAMES, READS, Contract, contract, told
 from service.views import CountedWorkspaceView, MadeWorkspaceView, WorkspacePage
 
@@ -16,14 +17,14 @@ Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 
 
 async def create_workspace(
-    name: Title, *, app: AppDep, caller: ActorDep
+    name: Title, *, app: AppDep, caller: CallerDep
 ) -> Annotated[CallToolResult, MadeWorkspaceView]:
     """Make a named group for jobs: pass its workspace_id when you launch, and to list_jobs.
 
     A name is yours once: asking for the same one again gives the same workspace. It does not
     expire.
     """
-    async with app.ground.transaction() as tx:
+    async with app.transaction(caller) as tx:
         made = await queries.make_workspace(tx, caller.subject_id, handles.new_id(), name)
         kept = made or await queries.workspace_named(tx, caller.subject_id, name)
     assert kept is not None  # noqa: S101  # either it was made, or one of that name is there
@@ -41,7 +42,7 @@ async def list_workspaces(
 ) -> Annotated[CallToolResult, WorkspacePage]:
     """List your workspaces, the newest first, with how many jobs each holds."""
     before = jobs.older_than(Kind.WORKSPACE, cursor)
-    async with app.ground.transaction() as tx:
+    async with app.transaction(caller) as tx:
         found = await queries.workspaces(tx, caller.subject_id, before=before, limit=limit + 1)
     shown = [CountedWorkspaceView.counted(workspace) for workspace in found[:limit]]
     more = shown[-1].workspace_id if len(found) > limit else None
@@ -53,6 +54,6 @@ async def list_workspaces(
 def contracts() -> list[Contract]:
     """Publish these tools."""
     return [
-        contract(create_workspace, "Create a workspace", NAMES, name="llama-finetune"),
+        contract(create_workspace, "Create a workspace", NAMES, *Scope, name="llama-finetune"),
         contract(list_workspaces, "List workspaces", READS, limit=20),
     ]

@@ -39,7 +39,10 @@ async def test_without_a_token_a_client_is_told_where_to_sign_in(service: str) -
 
     assert response.status_code == 401
     challenge = response.headers["www-authenticate"]
-    assert challenge == f'Bearer resource_metadata="http://127.0.0.1:8765{METADATA}/mcp"'
+    assert challenge == (
+        f'Bearer resource_metadata="http://127.0.0.1:8765{METADATA}/mcp", '
+        'scope="openid profile jobs inference-api"'
+    )
 
 
 async def test_a_wrong_token_is_challenged_as_invalid(service: str) -> None:
@@ -88,7 +91,8 @@ async def test_nothing_behind_the_edge_sees_a_credential(
         seen.extend(name for name, _ in scope["headers"])
         await Response()(scope, receive, send)
 
-    app = Starlette(routes=[Route("/mcp", Edge("http://edge", plain=inside, streaming=inside))])
+    edge = Edge("http://edge", plain=inside, streaming=inside, needs={})
+    app = Starlette(routes=[Route("/mcp", edge)])
     headers = {
         "authorization": "Bearer hf_reader",
         "x-hf-authorization": "Bearer hf_bob",

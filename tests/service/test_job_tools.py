@@ -154,7 +154,7 @@ async def test_a_read_only_token_may_look_but_not_launch(service: str) -> None:
     """A token that cannot act at the Hub is told so before a job is queued that cannot run."""
     answer = await call(service, "launch_job", by="hf_reader", image="python:3.12", command="true")
 
-    assert refusal(answer)["code"] == "Denied"
+    assert refusal(answer)["code"] == "InsufficientScope"
     assert "read-only" in text(answer)
     assert (await shown(service, "list_jobs", by="hf_reader"))["jobs"] == []
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.service.stand_in import post
 
-CALLER = {"subject", "subject_id", "user", "user_id", "caller", "token", "namespace", "app", "ctx"}
+CALLER = {"subject", "subject_id", "user", "user_id", "caller", "token", "app", "ctx"}
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ async def test_the_tools_are_these(tools: dict[str, dict[str, Any]]) -> None:
         "cancel_job",
         "create_workspace",
         "list_workspaces",
+        "whoami",
     ]
 
 

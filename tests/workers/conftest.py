@@ -80,7 +80,7 @@ async def create(
 ) -> str:
     """Let the Hub have received a request for this run; return the id it gave."""
     token = Secret(user_with(local_hub.users, "alice").token)
-    order = Order(claim.run_id, claim.job_id, "alice", spec, {}, token, timedelta(seconds=10))
+    order = Order(claim.run_id, claim.job_id, "alice", spec, {}, token, {}, timedelta(seconds=10))
     outcome = await worker.executors[JobKind.HUB_JOB].execute(order)
     assert isinstance(outcome, Bound)
     return outcome.remote_id

@@ -36,7 +36,7 @@ async def test_a_request_carries_its_nonce_as_a_label_and_where_nobody_can_edit_
     forged = {RUN_LABEL: "theirs", "team": "blue"}
     spec = {"image": "alpine", "command": ["true"], "env": {"DEBUG": "1"}}
     order = Order(
-        RUN_ID, uuid4(), "ada", spec, forged, Secret("hf_ada"), within=timedelta(seconds=1)
+        RUN_ID, uuid4(), "ada", spec, forged, Secret("hf_ada"), {}, within=timedelta(seconds=1)
     )
 
     outcome = await HubJobExecutor(cast("Hub", recorder)).execute(order)

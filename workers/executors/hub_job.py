@@ -5,7 +5,7 @@ from uuid import UUID
 
 from schema import handles
 from schema.job import JobKind
-from schema.spec import HubJobSpec
+from schema.spec import TOKEN_VARIABLE, HubJobSpec
 from workers.context import Order
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
 from workers.outcome import Bound, Outcome
@@ -47,11 +47,15 @@ def run_label(run_id: UUID) -> str:
 
 
 def _body(order: Order, spec: HubJobSpec) -> dict[str, Any]:
+    secrets = {name: secret.reveal() for name, secret in order.secrets.items()}
+    if spec.pass_token:
+        secrets[TOKEN_VARIABLE] = order.token.reveal()
     return {
         "dockerImage": spec.image,
         "command": spec.command,
         "arguments": [],
         "environment": {**spec.env, RUN_VARIABLE: str(order.run_id)},
+        **({"secrets": secrets} if secrets else {}),
         "flavor": spec.flavor,
         "timeoutSeconds": max(1, round(spec.timeout.total_seconds())),
         "labels": {

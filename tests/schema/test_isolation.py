@@ -1,0 +1,277 @@
+"""Nobody sees another's rows, whatever a statement forgets to ask: Postgres sees to it (I5)."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from anyio import to_thread
+
+from schema import endings, handles, job_secrets, launches, logbook, queries, revisions
+from schema.database import Database, Transaction
+from schema.endings import Ending
+from schema.errors import RoleRefused
+from schema.isolation import Role, act_for
+from schema.job import JobKind, JobState
+from schema.vault import Secret, Vault
+from tests.conftest import ADA, JobFactory
+
+EVE = "5e9ecfc04957053f60648a40"
+
+TABLES = """
+SELECT relname FROM pg_class
+ WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace
+   AND relname <> 'alembic_version'
+ ORDER BY relname
+"""
+
+
+@asynccontextmanager
+async def acting(url: str, subject_id: str | None) -> AsyncGenerator[Transaction]:
+    """Open a transaction as the service does, for a subject or for nobody."""
+    async with (
+        Database(url, application="tests", role=Role.TENANT, connections=1) as database,
+        database.transaction() as tx,
+    ):
+        if subject_id is not None:
+            await act_for(tx, subject_id)
+        yield tx
+
+
+async def tables(tx: Transaction) -> list[str]:
+    return [row["relname"] for row in await tx.fetch(TABLES)]
+
+
+async def countable(tx: Transaction, table: str) -> str:
+    """Name what of a table the tenant may read at all."""
+    return "subject_id" if table in {"credential", "job_secret"} else "*"
+
+
+@pytest.fixture
+async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory) -> None:
+    """Ada has a row in every table."""
+    finished = await make_job()
+    async with database.transaction() as tx:
+        await queries.make_workspace(tx, ada, handles.new_id(), "hers")
+        (claim,) = await launches.claim(
+            tx,
+            JobKind.HUB_JOB,
+            limit=1,
+            worker="w1",
+            lease=timedelta(minutes=1),
+            settle=timedelta(minutes=1),
+        )
+        await launches.bind(
+            tx,
+            claim.run_id,
+            remote_id="r1",
+            stage="RUNNING",
+            worker="w1",
+            look_again=timedelta(0),
+        )
+        await logbook.append(tx, claim.run_id, ["a line"], already=0)
+        await endings.end(tx, claim.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
+    open_job = await make_job(idempotency_key="k")
+    async with database.transaction() as tx:
+        await job_secrets.keep(tx, vault, open_job.id, ada, {"KEY": Secret("s")})
+    assert finished.id != open_job.id
+
+
+async def test_there_is_something_to_see_in_every_table(database: Database, full: None) -> None:
+    """Or the tests below would find nothing because there is nothing."""
+    async with database.transaction() as tx:
+        counts = {
+            table: await tx.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608
+            for table in await tables(tx)
+        }
+
+    assert [table for table, count in counts.items() if count == 0] == []
+
+
+async def test_a_subject_sees_their_rows_and_nobody_elses(database_url: str, full: None) -> None:
+    """A statement without any WHERE shows what is the caller's own, and no more."""
+    async with acting(database_url, ADA) as tx:
+        hers = [
+            await tx.fetchval(f"SELECT count({await countable(tx, table)}) FROM {table}")  # noqa: S608
+            for table in await tables(tx)
+        ]
+    async with acting(database_url, EVE) as tx:
+        seen = {
+            table: await tx.fetchval(f"SELECT count({await countable(tx, table)}) FROM {table}")  # noqa: S608
+            for table in await tables(tx)
+        }
+
+    assert all(hers)
+    assert [table for table, count in seen.items() if count] == []
+
+
+async def test_who_acts_for_nobody_sees_nothing(database_url: str, full: None) -> None:
+    """Forgetting to say for whom is not a way around the wall."""
+    async with acting(database_url, None) as tx:
+        seen = {
+            table: await tx.fetchval(f"SELECT count({await countable(tx, table)}) FROM {table}")  # noqa: S608
+            for table in await tables(tx)
+        }
+
+    assert [table for table, count in seen.items() if count] == []
+
+
+async def test_a_subject_does_not_outlast_its_transaction(database_url: str, full: None) -> None:
+    """The next to use a pooled connection starts as nobody."""
+    async with Database(
+        database_url, application="tests", role=Role.TENANT, connections=1
+    ) as database:
+        async with database.transaction() as tx:
+            await act_for(tx, ADA)
+            first = await tx.fetchrow("SELECT pg_backend_pid(), count(*) AS jobs FROM job")
+        async with database.transaction() as tx:
+            second = await tx.fetchrow("SELECT pg_backend_pid(), count(*) AS jobs FROM job")
+
+    assert first is not None
+    assert second is not None
+    assert first["pg_backend_pid"] == second["pg_backend_pid"]
+    assert (first["jobs"], second["jobs"]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE job SET version = version + 1",
+        "UPDATE remote_run SET due_at = now()",
+        "UPDATE subject SET name = 'eve'",
+        "UPDATE credential SET version = version + 1",
+        "UPDATE workspace SET name = name || '!'",
+        "UPDATE poll_group SET due_at = now()",
+        "DELETE FROM job_secret",
+    ],
+)
+async def test_nothing_of_anybody_elses_is_changed(
+    database_url: str, full: None, statement: str
+) -> None:
+    """A cancel that forgets whose job it is cancels nothing."""
+    async with acting(database_url, EVE) as tx:
+        done = await tx.execute(statement)
+
+    assert done.split()[-1] == "0"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO workspace (id, subject_id, name) VALUES (gen_random_uuid(), $1, 'hers')",
+        "INSERT INTO idempotency_key SELECT $1, 'k', gen_random_uuid(), now()",
+        "INSERT INTO credential (subject_id, sealed, token_sha) VALUES ($1, 'x', 'x')",
+    ],
+)
+async def test_nothing_is_written_in_somebody_elses_name(
+    database_url: str, full: None, statement: str
+) -> None:
+    """A row of somebody's could be made to speak for them."""
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        async with acting(database_url, EVE) as tx:
+            await tx.execute(statement, ADA)
+
+
+@pytest.mark.parametrize("table", ["credential", "job_secret"])
+async def test_the_service_cannot_read_what_is_sealed(
+    database_url: str, full: None, table: str
+) -> None:
+    """It seals and throws away; only a worker opens."""
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match=table):
+        async with acting(database_url, ADA) as tx:
+            await tx.fetch(f"SELECT sealed FROM {table}")  # noqa: S608
+
+
+async def test_analysts_see_every_subject_but_no_secret_and_no_request(
+    database_url: str, full: None
+) -> None:
+    """Whoever answers for cost reads what ran; what is in a request is not for them."""
+    async with Database(database_url, application="tests", role=Role.ANALYST) as database:
+        async with database.transaction() as tx:
+            assert await tx.fetchval("SELECT count(*) FROM job") == 2
+        for table in ("credential", "job_secret", "job_payload", "log_chunk", "idempotency_key"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                async with database.transaction() as tx:
+                    await tx.fetch(f"SELECT * FROM {table}")  # noqa: S608
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            async with database.transaction() as tx:
+                await tx.execute("UPDATE job SET title = 'x'")
+
+
+async def test_every_table_forces_the_wall(database: Database) -> None:
+    """A table that is added without one would be the leak."""
+    async with database.transaction() as tx:
+        open_tables = await tx.fetch(
+            "SELECT relname FROM pg_class WHERE relname = ANY($1)"
+            " AND NOT (relrowsecurity AND relforcerowsecurity)",
+            await tables(tx),
+        )
+
+    assert [row["relname"] for row in open_tables] == []
+
+
+@asynccontextmanager
+async def login(admin_url: str, *options: str) -> AsyncGenerator[str]:
+    """Make a login and a database it owns; yield the URL it connects with."""
+    name = f"plain_{uuid4().hex}"
+    admin: asyncpg.Connection = await asyncpg.connect(admin_url)
+    try:
+        await admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'plain' {' '.join(options)}")
+        await admin.execute(f"CREATE DATABASE {name} OWNER {name}")
+        place = urlsplit(admin_url)
+        yield urlunsplit(
+            place._replace(netloc=f"{name}:plain@{place.hostname}:{place.port}", path=f"/{name}")
+        )
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.execute(f"DROP ROLE {name}")
+    finally:
+        await admin.close()
+
+
+async def test_a_plain_owner_migrates_and_is_walled_off_as_well(
+    postgres_url: str, database_url: str
+) -> None:
+    """Managed Postgres gives no superuser: an owner who was granted the roles has to do."""
+    async with login(postgres_url) as url:
+        name = urlsplit(url).username
+        admin: asyncpg.Connection = await asyncpg.connect(postgres_url)
+        for role in Role:
+            await admin.execute(f"GRANT {role} TO {name} WITH INHERIT FALSE, SET TRUE")
+        await admin.close()
+        await to_thread.run_sync(revisions.upgrade, url)
+        async with (
+            Database(url, application="tests", role=Role.WORKER) as database,
+            database.transaction() as tx,
+        ):
+            await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'ada')", ADA)
+        seen: list[int] = []
+        for role in (None, Role.TENANT, Role.WORKER):
+            async with (
+                Database(url, application="tests", role=role) as database,
+                database.transaction() as tx,
+            ):
+                seen.append(await tx.fetchval("SELECT count(*) FROM subject"))
+        async with acting(url, ADA) as tx:
+            seen.append(await tx.fetchval("SELECT count(*) FROM subject"))
+
+    assert seen == [0, 0, 1, 1]
+
+
+async def test_an_owner_who_may_not_take_on_the_roles_is_told_what_to_ask_for(
+    postgres_url: str,
+) -> None:
+    """A migration that fails says what an administrator has to type."""
+    async with login(postgres_url) as url:
+        with pytest.raises(Exception, match=f"GRANT {Role.TENANT} TO plain_"):
+            await to_thread.run_sync(revisions.upgrade, url)
+
+
+async def test_a_login_that_may_not_take_on_its_role_says_so(postgres_url: str) -> None:
+    """It is the operator's to mend, and until then nothing is done."""
+    async with login(postgres_url) as url:
+        with pytest.raises(RoleRefused, match=Role.TENANT):
+            async with acting(url, None):
+                pass
