@@ -4,7 +4,8 @@
     ├── NotFound              the thing named does not exist, or is not yours to see
     ├── Denied                you may see it, but not do this to it
     ├── Conflict              the thing exists, but not in a state that allows this
-    │   └── IdempotencyConflict
+    │   ├── IdempotencyConflict
+    │   └── LimitReached       as many as there may be of it at a time
     ├── Invalid               the request can never succeed as written
     ├── Unauthenticated       the credential is missing, wrong, expired or revoked
     └── Unavailable           something we lean on is down; the same request may succeed later
@@ -52,6 +53,19 @@ class IdempotencyConflict(Conflict):
             f"idempotency_key {key!r} already made {handle} from a request that differs in "
             f"{', '.join(fields)}. Nothing was launched. Repeat the first request unchanged to get "
             f"its handle, or use a new key for a new job."
+        )
+
+
+class LimitReached(Conflict):
+    """The subject has as many open jobs as it may have at a time."""
+
+    def __init__(self, *, open_jobs: int, most: int) -> None:
+        self.open_jobs = open_jobs
+        self.most = most
+        super().__init__(
+            f"You have {open_jobs} open jobs and may have {most} at a time, so nothing was "
+            f"launched. Wait until one has finished or cancel one with cancel_job, then repeat "
+            f'the same call; list_jobs(state=["queued", "launching", "running"]) shows them.'
         )
 
 

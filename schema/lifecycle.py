@@ -18,7 +18,7 @@ from asyncpg.exceptions import CheckViolationError
 
 from schema import handles
 from schema.database import Transaction
-from schema.errors import IdempotencyConflict, Invalid, Unavailable
+from schema.errors import IdempotencyConflict, Invalid, LimitReached, Unavailable
 from schema.job import Job, JobKind
 
 _BESIDE_SPEC: Final = ("kind", "namespace", "workspace_id", "labels")
@@ -45,12 +45,13 @@ WITH key AS (
     INSERT INTO job_payload (job_id, spec) SELECT id, $8 FROM made
 ), counted AS (
     UPDATE subject SET queued = queued + 1
-     WHERE id = $2 AND EXISTS (SELECT FROM made)
+     WHERE id = $2 AND queued + active < $10 AND EXISTS (SELECT FROM made)
+    RETURNING id
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor)
     SELECT id, version, 'created', state, $2 FROM made
 )
-SELECT made.*, CASE WHEN $9::text IS NULL THEN (
+SELECT made.*, EXISTS (SELECT FROM counted) AS counted, CASE WHEN $9::text IS NULL THEN (
            SELECT earlier.id FROM job AS earlier
             WHERE earlier.subject_id = $2 AND earlier.digest = made.digest
               AND earlier.state NOT IN ('failed', 'cancelled')
@@ -66,6 +67,8 @@ SELECT job.*, job_payload.spec
    AND job.id = coalesce((SELECT job_id FROM idempotency_key WHERE subject_id = $1 AND key = $2),
                          $3)
 """
+
+_OPEN: Final = "SELECT queued + active FROM subject WHERE id = $1"
 
 # A statement of its own: it waits for a claim under way, and the next one sees the run of it.
 _LOCK: Final = "SELECT FROM job WHERE id = $1 AND subject_id = $2 FOR UPDATE"
@@ -114,6 +117,7 @@ async def submit(
     title: str,
     spec: dict[str, Any],
     labels: dict[str, str],
+    most_open: int,
     workspace_id: UUID | None = None,
     idempotency_key: str | None = None,
 ) -> Submitted:
@@ -124,6 +128,7 @@ async def submit(
 
     Raises:
         IdempotencyConflict: the key is held by a request that differs.
+        LimitReached: the subject has `most_open` jobs; the caller's transaction must not commit.
         Invalid: the request is too large to be kept.
     """
     job_id = job_id or handles.new_id()
@@ -139,6 +144,7 @@ async def submit(
             labels,
             spec,
             idempotency_key,
+            most_open,
         )
     except CheckViolationError as violation:
         if violation.constraint_name != _SPEC_SIZE:
@@ -148,6 +154,9 @@ async def submit(
             "repository or a bucket and pass where they are."
         ) from None
     if row is not None:
+        if not row["counted"]:
+            open_jobs: int = await tx.fetchval(_OPEN, subject_id)
+            raise LimitReached(open_jobs=open_jobs, most=most_open)
         return Submitted.of(row)
     # A statement of its own: it sees the holder even if that one committed a moment ago.
     held = await tx.fetchrow(_KEPT, subject_id, idempotency_key, job_id)

@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """How long past its own timeout a remote run may be said to be running."""
     queue_deadline: Duration = timedelta(days=7)
     """How long a job may wait for what only its subject can give: a token, mostly."""
+    open_jobs: Annotated[int, Field(ge=1)] = 1000
+    """How many unfinished jobs a subject may have at a time."""
     failpoint: str | None = None
     """Where a crash test ends this process; see `schema.failpoints`."""
     retention: Duration = timedelta(days=30)

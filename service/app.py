@@ -83,7 +83,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
         ):
             ground = Ground(database)
             web.state.callers = Callers(hub, ground, vault)
-            web.state.app = App(ground, bell, web.state.callers, hub, vault, hub_url)
+            web.state.app = App(
+                ground, bell, web.state.callers, hub, vault, hub_url, settings.open_jobs
+            )
             await _say_hello(ground)
             async with plain.run(), streaming.run():
                 yield

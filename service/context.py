@@ -33,6 +33,8 @@ class App:
     hub: HuggingFace
     vault: Vault
     hub_url: str
+    open_jobs: int
+    """How many unfinished jobs a subject may have at a time."""
 
     @asynccontextmanager
     async def transaction(self, caller: Caller) -> AsyncGenerator[Transaction]:

@@ -54,6 +54,7 @@ async def launch(app: App, caller: Caller, request: Request) -> LaunchedView:
     """Put a job in the queue, durably, then wake a worker.
 
     Raises:
+        LimitReached: the caller has as many unfinished jobs as they may have at a time.
         Unavailable: with whether nothing was launched, or what it is called if it was.
     """
     job_id = handles.new_id()
@@ -93,6 +94,7 @@ async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> L
             title=request.title,
             spec=request.spec,
             labels=request.labels,
+            most_open=app.open_jobs,
             workspace_id=await find_workspace(tx, caller, request.workspace_id),
             idempotency_key=request.idempotency_key,
         )

@@ -261,8 +261,7 @@ async def _insist(
                     if not result.get("isError"):
                         return result["structuredContent"], service
             await asyncio.sleep(_LOOK)
-    message_ = f"{tool} was never answered"
-    raise TimeoutError(message_)
+    raise TimeoutError(f"{tool} was never answered")
 
 
 async def _supervise(stage: Stage) -> None:
@@ -349,6 +348,7 @@ async def submit(stage: Stage, kind: JobKind, spec: dict[str, Any]) -> UUID:
                     title="crash",
                     spec=spec,
                     labels={},
+                    most_open=1000,
                 )
             return job.id
 

@@ -94,6 +94,7 @@ class Bench:
                     title="local/echo: Hello.",
                     spec=SPEC.stored(),
                     labels={},
+                    most_open=1000,
                 )
             await self.bell.ring(handles.write(handles.Kind.JOB, job.id))
             jobs.append(job.id)

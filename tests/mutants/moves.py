@@ -117,6 +117,9 @@ MOVES: Final = (
         _LIFECYCLE,
         cancel_is_the_owners=(" AND subject_id = $2 AND state IN", " AND state IN"),
         key_is_held_until_it_expires=("WHERE held.expires_at <= now()", "WHERE true"),
+        open_jobs_are_limited=("queued + active < $10", "$10::int > 0"),
+        launched_jobs_are_open=("queued + active < $10", "queued < $10"),
+        job_over_the_limit_is_refused=('if not row["counted"]:', "if False:"),
     ),
     *in_file(
         "schema/lifecycle.py",

@@ -156,6 +156,7 @@ class Ground:
                 title="a job",
                 spec={"command": [command]},
                 labels={},
+                most_open=1000,
                 idempotency_key=key,
                 job_id=job_id,
             )

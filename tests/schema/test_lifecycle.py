@@ -9,10 +9,11 @@ import pytest
 
 from schema import lifecycle, queries
 from schema.database import Database
-from schema.errors import IdempotencyConflict, Invalid
+from schema.errors import IdempotencyConflict, Invalid, LimitReached
 from schema.job import JobKind, JobState
 from schema.queries import Upstream
 from tests.conftest import JobFactory
+from tests.schema.conftest import ClaimFactory
 
 
 async def test_a_submitted_job_is_queued_with_its_first_event(
@@ -44,6 +45,7 @@ async def test_a_submission_that_is_rolled_back_leaves_nothing(
                 title="x",
                 spec={},
                 labels={},
+                most_open=10,
             )
             raise ZeroDivisionError
 
@@ -192,3 +194,67 @@ async def test_the_same_id_again_is_the_same_job(database: Database, make_job: J
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM job") == 1
     assert again.id == first.id
+
+
+async def test_a_hundred_submits_at_once_stay_within_the_limit(
+    database: Database, make_job: JobFactory
+) -> None:
+    """Whoever asks in parallel must not get more than whoever asks one by one."""
+    answers = await asyncio.gather(
+        *(make_job(most_open=10) for _ in range(100)), return_exceptions=True
+    )
+
+    refusals = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert {type(refusal) for refusal in refusals} == {LimitReached}
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM job") == 10
+        assert await tx.fetchval("SELECT queued FROM subject") == 10
+
+
+async def test_a_job_over_the_limit_leaves_nothing_and_says_what_to_do(
+    database: Database, make_job: JobFactory
+) -> None:
+    """Not even its key is held, or the same call could not succeed later."""
+    await make_job(most_open=1)
+
+    with pytest.raises(LimitReached, match=r"have 1 open jobs and may have 1 .*cancel_job") as over:
+        await make_job(most_open=1, idempotency_key="k")
+
+    assert (over.value.open_jobs, over.value.most) == (1, 1)
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM job") == 1
+        assert await tx.fetchval("SELECT count(*) FROM idempotency_key") == 0
+
+
+async def test_a_job_that_is_over_makes_room_for_another(
+    database: Database, ada: str, make_job: JobFactory
+) -> None:
+    """The limit is on what is open, not on what was ever launched."""
+    first = await make_job(most_open=1)
+    async with database.transaction() as tx:
+        await lifecycle.cancel(tx, first.id, subject_id=ada)
+
+    assert (await make_job(most_open=1)).id != first.id
+
+
+async def test_a_job_that_is_launched_is_still_open(
+    make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Workers that are quick to claim must not lift the limit."""
+    await make_job(most_open=1)
+    await claim()
+
+    with pytest.raises(LimitReached):
+        await make_job(most_open=1)
+
+
+async def test_a_job_that_exists_is_answered_whatever_the_limit(make_job: JobFactory) -> None:
+    """A client that repeats itself after a lost answer learns its handle, however full it is."""
+    first = await make_job(most_open=1, idempotency_key="k")
+
+    by_key = await make_job(most_open=1, idempotency_key="k")
+    by_id = await make_job(most_open=1, job_id=first.id, idempotency_key="k")
+
+    assert {by_key.id, by_id.id} == {first.id}
+    with pytest.raises(LimitReached):
+        await make_job(most_open=1, idempotency_key="another")

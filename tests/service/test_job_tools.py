@@ -312,3 +312,13 @@ async def test_a_request_that_was_called_off_is_not_an_earlier_one(service: str)
     again = await shown(service, "launch_job", **request)
 
     assert again["possible_duplicate_of"] is None
+
+
+async def test_a_launch_over_the_limit_of_open_jobs_is_refused_in_words(start: Start) -> None:
+    """What a model cannot wait out by itself it can tell its person, or cancel."""
+    with start(open_jobs=1) as url:
+        await shown(url, "launch_job", image="python:3.12", command=COMMAND)
+        answer = await call(url, "launch_job", image="python:3.12", command=COMMAND)
+
+    assert refusal(answer)["code"] == "LimitReached"
+    assert "may have 1 at a time" in text(answer)
