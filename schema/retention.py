@@ -28,10 +28,18 @@ DELETE FROM idempotency_key WHERE (subject_id, key) IN (
     SELECT subject_id, key FROM idempotency_key WHERE expires_at < now() LIMIT $1)
 """
 
+# A window counts until the one after it has closed; they are minutes long.
+_PRUNE_CALLS: Final = """
+DELETE FROM call_window WHERE (window_start, subject_id) IN (
+    SELECT window_start, subject_id FROM call_window
+     WHERE window_start < now() - interval '1 hour' LIMIT $1)
+"""
+
 
 async def prune(tx: Transaction, *, retention: timedelta) -> bool:
     """Forget one bite of what is past its retention; true if there may be more."""
     await tx.execute(_PRUNE_KEYS, _BITE)
     await credentials.forget_idle(tx)
+    counts = await tx.execute(_PRUNE_CALLS, _BITE)
     pruned: int = await tx.fetchval(_PRUNE_JOBS, retention, _BITE)
-    return pruned == _BITE
+    return pruned == _BITE or counts == f"DELETE {_BITE}"

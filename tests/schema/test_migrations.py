@@ -8,10 +8,10 @@ from alembic import command
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
-from schema import job, log, remote_run, revisions, subject, workspace
+from schema import calls, job, log, remote_run, revisions, subject, workspace
 from schema.database import Database
 
-REGISTERED: Final = (job, log, remote_run, subject, workspace)
+REGISTERED: Final = (calls, job, log, remote_run, subject, workspace)
 """The modules whose import declares the tables."""
 
 SHAPE: Final = """
@@ -23,6 +23,9 @@ UNION ALL
 SELECT table_name, column_name, concat_ws(' ', data_type, is_nullable, column_default)
   FROM information_schema.columns
  WHERE table_schema = 'public' AND table_name NOT LIKE 'v\\_%'
+UNION ALL
+SELECT relname, 'persistence', relpersistence::text
+  FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
 """
 
 UNCOVERED: Final = """

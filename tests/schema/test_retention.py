@@ -79,3 +79,36 @@ async def test_a_key_is_forgotten_when_it_has_expired(
 
     assert await count(database, "idempotency_key") == 0
     assert await count(database, "job") == 1
+
+
+async def test_a_count_of_calls_is_forgotten_when_no_window_needs_it(
+    database: Database, ada: str
+) -> None:
+    """They are written while Valkey is away, one a minute of each caller, and read no more."""
+    async with database.transaction() as tx:
+        await tx.execute(
+            """
+            INSERT INTO call_window (window_start, subject_id, calls)
+            SELECT now() - make_interval(mins => age), $1, 1 FROM unnest('{0,1,61}'::int[]) AS age
+            """,
+            ada,
+        )
+
+    await prune(database)
+
+    assert await count(database, "call_window") == 2
+
+
+async def test_old_counts_of_calls_are_forgotten_until_none_is_left(database: Database) -> None:
+    """An outage of Valkey leaves one for each caller and minute, more than one bite of them."""
+    async with database.transaction() as tx:
+        await tx.execute(
+            """
+            INSERT INTO call_window (window_start, subject_id, calls)
+            SELECT now() - interval '2 hours', n::text, 1 FROM generate_series(1, 501) AS n
+            """
+        )
+        assert await retention.prune(tx, retention=MONTH)
+        assert not await retention.prune(tx, retention=MONTH)
+
+    assert await count(database, "call_window") == 0
