@@ -1,5 +1,6 @@
 """How people write a length of time: `3600`, `"3600s"`, `"90m"`, `"1h30m"`, `"2 hours"`."""
 
+import math
 import re
 from datetime import timedelta
 from typing import Annotated, Final
@@ -55,6 +56,11 @@ def say(length: timedelta) -> str:
     parts = ((whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "m"))
     said = "".join(f"{count}{unit}" for count, unit in (*parts, (whole % 60, "s")) if count)
     return said or "0s"
+
+
+def whole_seconds(length: timedelta) -> int:
+    """Count the seconds to wait for something: never too few, and never none."""
+    return max(1, math.ceil(length.total_seconds()))
 
 
 def _length(written: object) -> timedelta | None:

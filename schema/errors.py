@@ -8,6 +8,7 @@
     │   └── LimitReached       as many as there may be of it at a time
     ├── Invalid               the request can never succeed as written
     ├── Unauthenticated       the credential is missing, wrong, expired or revoked
+    ├── RateLimited           you call too often; the same request will succeed later
     └── Unavailable           something we lean on is down; the same request may succeed later
         ├── RoleRefused       and its operator has to put it right
         └── InDoubt           and whether it has been carried out is not known
@@ -17,6 +18,8 @@ Anything that is not a `HoldfastError` is a bug and is reported as one.
 """
 
 from datetime import timedelta
+
+from schema.durations import whole_seconds
 
 
 class HoldfastError(Exception):
@@ -75,6 +78,20 @@ class Invalid(HoldfastError):
 
 class Unauthenticated(HoldfastError):
     """The credential is missing, wrong, expired or revoked."""
+
+
+class RateLimited(HoldfastError):
+    """The subject calls too often; the same request will succeed later."""
+
+    def __init__(self, *, limit: int, window: timedelta, retry_after: timedelta) -> None:
+        self.limit = limit
+        self.window = window
+        self.retry_after = retry_after
+        super().__init__(
+            f"You may make {limit} calls in {whole_seconds(window)} seconds, with all your clients "
+            f"together, and none is left, so nothing was done. Try the same call again in "
+            f"{whole_seconds(retry_after)} seconds."
+        )
 
 
 class Unavailable(HoldfastError):

@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """How long past its own timeout a remote run may be said to be running."""
     queue_deadline: Duration = timedelta(days=7)
     """How long a job may wait for what only its subject can give: a token, mostly."""
+    calls_per_minute: Annotated[int, Field(ge=0)] = 600
+    """How often a subject may call, over all replicas; 0 is as often as they like."""
     open_jobs: Annotated[int, Field(ge=1)] = 1000
     """How many unfinished jobs a subject may have at a time."""
     failpoint: str | None = None

@@ -125,6 +125,13 @@ class Doorbell:
 @asynccontextmanager
 async def doorbell(url: str) -> AsyncGenerator[Doorbell]:
     """Hang a doorbell; it connects when it is first rung, so Redis may come later."""
+    async with connections(url) as redis:
+        yield Doorbell(redis)
+
+
+@asynccontextmanager
+async def connections(url: str) -> AsyncGenerator[Redis]:
+    """Yield a client with connections of its own, each made when it is first needed."""
     pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
         url,
         max_connections=16,
@@ -136,7 +143,7 @@ async def doorbell(url: str) -> AsyncGenerator[Doorbell]:
     )
     redis = Redis(connection_pool=pool)
     try:
-        yield Doorbell(redis)
+        yield redis
     finally:
         await redis.aclose()
         await pool.disconnect()

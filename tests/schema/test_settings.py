@@ -53,6 +53,8 @@ def test_durations_are_read_as_people_write_them(
         ("HUB_URL", "huggingface"),
         ("SWEEP", "0"),
         ("LEASE", "10s"),
+        ("CALLS_PER_MINUTE", "-1"),
+        ("OPEN_JOBS", "0"),
     ],
 )
 def test_a_wrong_variable_is_named_and_its_value_is_not(
