@@ -2,8 +2,9 @@
 
 from typing import Final
 
+from tests.mutants.limits import LIMITS
 from tests.mutants.moves import MOVES
 from tests.mutants.tables import TABLES
 from tests.mutants.work import WORK
 
-GUARDS: Final = (*MOVES, *WORK, *TABLES)
+GUARDS: Final = (*MOVES, *WORK, *LIMITS, *TABLES)
