@@ -29,6 +29,7 @@ from service.auth.huggingface import huggingface
 from service.context import CALLING, App
 from service.edge import Edge
 from service.ground import Ground
+from service.limits import limits
 from service.sdk import Contract, hide_what_is_of_no_use, refuse_unknown
 from service.tools import account, jobs, launch, workspaces
 
@@ -80,8 +81,13 @@ def create_app(settings: Settings | None = None) -> Starlette:
             ) as database,
             doorbell(str(settings.redis_url)) as bell,
             huggingface(hub_url) as hub,
+            limits(
+                str(settings.redis_url),
+                ground := Ground(database),
+                calls_per_minute=settings.calls_per_minute,
+            ) as allowance,
         ):
-            ground = Ground(database)
+            web.state.limits = allowance
             web.state.callers = Callers(hub, ground, vault)
             web.state.app = App(
                 ground, bell, web.state.callers, hub, vault, hub_url, settings.open_jobs

@@ -1,7 +1,7 @@
 """What reaches the MCP server? Only what a verified caller posted, without the token it came with.
 
-POST? → Host, Origin, Content-Type → token → at most 1 MiB → scope → JSON, or SSE for progress
- 405          421, 403, 400         401, 503      413         403
+POST? → Host, Origin, Content-Type → token → rate → at most 1 MiB → scope → JSON, or SSE
+ 405          421, 403, 400         401, 503  429        413        403
 """
 
 import re
@@ -23,12 +23,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
-from schema.errors import HoldfastError, Unauthenticated, Unavailable
+from schema.errors import HoldfastError, RateLimited, Unauthenticated, Unavailable
 from schema.vault import Secret
 from service.auth import metadata
 from service.auth.caller import ALL_SCOPES, InsufficientScope, Scope
 from service.auth.callers import Callers
 from service.context import CALLING
+from service.limits import Limits, Standing
 
 _MAX_BODY: Final = 1024 * 1024
 _CREDENTIALS: Final = ("authorization", "x-hf-authorization")
@@ -79,6 +80,15 @@ class Edge:
             except (Unauthenticated, Unavailable) as error:
                 await self._refuse(error, token_sent=token is not None)(scope, receive, send)
                 return
+            try:
+                limits: Limits = scope["app"].state.limits
+                standing = await limits.take(caller.subject_id)
+            except RateLimited as error:
+                left = Standing.of_refusal(error).headers()
+                refused = _error(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", error, left)
+                await refused(scope, receive, send)
+                return
+            send = _with(standing.headers(), send)
         calling = CALLING.set(caller)
         subject = {"subject": caller.subject_id} if caller is not None else {}
         try:
@@ -165,6 +175,18 @@ def _calls(body: bytes) -> list[tuple[str, str]]:
         (message.method, message.params.name if message.method == "tools/call" else "")
         for message in messages
     ]
+
+
+def _with(headers: Mapping[str, str], send: Send) -> Send:
+    """Add headers to whatever is answered."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            added = [(name.encode(), value.encode()) for name, value in headers.items()]
+            message = {**message, "headers": [*message["headers"], *added]}
+        await send(message)
+
+    return sending if headers else send
 
 
 def _challenge(status: HTTPStatus, error: HoldfastError, where: str) -> Response:

@@ -167,7 +167,7 @@ class Limits:
 
     async def _by_postgres(self, subject_id: str) -> Count | None:
         try:
-            async with self._ground.transaction() as tx:
+            async with self._ground.acting_for(subject_id) as (tx, _):
                 return await calls.take(tx, subject_id, limit=self._limit, window=self._window)
         except Unavailable as error:
             # The call needs Postgres too, and will say in its own words that it is away.

@@ -13,6 +13,7 @@ depends_on = None
 
 TENANT, WORKER = "holdfast_tenant", "holdfast_worker"
 
+
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("SET LOCAL statement_timeout = '60s'")

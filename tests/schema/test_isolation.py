@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from anyio import to_thread
 
-from schema import endings, handles, job_secrets, launches, logbook, queries, revisions
+from schema import calls, endings, handles, job_secrets, launches, logbook, queries, revisions
 from schema.database import Database, Transaction
 from schema.endings import Ending
 from schema.errors import RoleRefused
@@ -77,6 +77,7 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
     open_job = await make_job(idempotency_key="k")
     async with database.transaction() as tx:
         await job_secrets.keep(tx, vault, open_job.id, ada, {"KEY": Secret("s")})
+        await calls.take(tx, ada, limit=10, window=timedelta(minutes=1))
     assert finished.id != open_job.id
 
 
@@ -248,7 +249,8 @@ async def test_a_plain_owner_migrates_and_is_walled_off_as_well(
         ):
             await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'ada')", ADA)
         seen: list[int] = []
-        for role in (None, Role.TENANT, Role.WORKER):
+        roles: tuple[Role | None, ...] = (None, Role.TENANT, Role.WORKER)
+        for role in roles:
             async with (
                 Database(url, application="tests", role=role) as database,
                 database.transaction() as tx,

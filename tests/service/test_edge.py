@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import anyio
 import httpx2
 import pytest
+from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -18,6 +19,7 @@ from service.auth.callers import Callers
 from service.auth.huggingface import huggingface
 from service.edge import Edge
 from service.ground import Ground
+from service.limits import Limits
 from tests.service.conftest import Start
 from tests.service.stand_in import Whoami, post
 
@@ -103,6 +105,7 @@ async def test_nothing_behind_the_edge_sees_a_credential(
         httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://edge") as http,
     ):
         app.state.callers = Callers(whoami, Ground(database), vault)
+        app.state.limits = Limits(Redis(), Ground(database), limit=0)
         response = await http.post("/mcp", content=b"{}", headers=headers)
 
     assert response.status_code == 200
