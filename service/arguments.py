@@ -11,6 +11,8 @@ from pydantic_core import ErrorDetails
 
 from schema.errors import Invalid
 
+_SECRET: Final = frozenset({"secrets"})
+"""Arguments of which nothing is repeated."""
 _SHOWN: Final = 60
 """How much of a wrong value is repeated."""
 
@@ -49,6 +51,8 @@ def _sentence(entry: ErrorDetails, known: list[str]) -> str:
         case "value_error":
             return f"{path}: {entry['msg'].removeprefix('Value error, ')}."
         case "too_short" | "too_long":
+            return f"{path}: {_lower(entry['msg'])}."
+        case _ if path.partition(".")[0] in _SECRET:
             return f"{path}: {_lower(entry['msg'])}."
         case _:
             return f"{path}: {_lower(entry['msg'])}, not {_short(entry['input'])}."

@@ -13,8 +13,12 @@ import anyio
 from rich.console import Console
 
 from schema import logs, revisions
+from schema.database import Database
 from schema.errors import HoldfastError
+from schema.isolation import Role
+from schema.rotation import Rotated, rotate
 from schema.settings import Settings
+from schema.vault import Vault
 from service import doctor
 from service.connect import Connection
 from service.local import demo
@@ -65,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     serving.add_argument("--port", type=int, default=_PORT)
     command("worker", _worker)
     command("migrate", _migrate)
+    vault = command("vault", _vault)
+    vault.add_argument("action", choices=["rotate"], help="seal everything under the first key")
     local = command("hub", _hub)
     _data(local)
     local.add_argument("--port", type=int, default=0, help="a free one unless given")
@@ -127,6 +133,32 @@ def _migrate(_: argparse.Namespace) -> int:
     revisions.upgrade(str(Settings.read().database_url))
     Console().print(f"The database is at revision {revisions.head()}.", highlight=False)
     return 0
+
+
+def _vault(_: argparse.Namespace) -> int:
+    """Seal every token and secret anew that is under an older key of HOLDFAST_VAULT_KEYS."""
+    logs.configure()
+    rotated = anyio.run(_rotate, Settings.read())
+    console = Console(highlight=False)
+    console.print(
+        f"{rotated.resealed} sealed anew, {rotated.current} were under the first key already."
+    )
+    if rotated.lost:
+        console.print(
+            f"{rotated.lost} cannot be opened with this ring; the next call of whoever they belong "
+            f"to replaces them. Put their key back and run this again to save them.",
+            style="red",
+        )
+        return 1
+    console.print("Keys other than the first can be taken out of HOLDFAST_VAULT_KEYS now.")
+    return 0
+
+
+async def _rotate(settings: Settings) -> Rotated:
+    async with Database(
+        str(settings.database_url), application="holdfast-vault", role=Role.WORKER, connections=1
+    ) as database:
+        return await rotate(database, Vault.of(settings.vault_keys.get_secret_value()))
 
 
 def _hub(chosen: argparse.Namespace) -> int:

@@ -123,6 +123,7 @@ def settings(
             "HOLDFAST_REDIS_URL": valkey_url,
             "vault_keys": vault_keys,
             "data_dir": str(tmp_path),
+            "calls_per_minute": 0,  # one Valkey serves many tests, and their callers are the same
         }
         return Settings.model_validate(given | overrides)
 

@@ -89,8 +89,10 @@ class Caller:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stack]:
     """The local stack, as `holdfast up` runs it."""
     folder = tmp_path_factory.mktemp("stack")
-    with Stack(folder, report=print, durable=False) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HOLDFAST_CALLS_PER_MINUTE", "0")  # tests poll faster than people
+        with Stack(folder, report=print, durable=False) as running:
+            yield running
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 import os
 from base64 import b64encode
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+import pytest
 
 from schema import credentials, launches, queries
 from schema.database import Database
@@ -13,11 +15,31 @@ from tests.conftest import ADA, JobFactory
 from tests.schema.conftest import ClaimFactory
 
 
-async def remember(database: Database, vault: Vault, token: str) -> None:
+async def remember(
+    database: Database,
+    vault: Vault,
+    token: str,
+    *grants: str,
+    lives: timedelta | None = None,
+) -> None:
     async with database.transaction() as tx:
+        now: datetime = await tx.fetchval("SELECT now()")
         await credentials.remember(
-            tx, vault, subject_id=ADA, name="ada", token=Secret(token), expires_at=None
+            tx,
+            vault,
+            subject_id=ADA,
+            name="ada",
+            token=Secret(token),
+            grants=grants,
+            expires_at=None if lives is None else now + lives,
         )
+
+
+async def lent(database: Database, vault: Vault) -> str | None:
+    """Return what a worker would act with."""
+    async with database.transaction() as tx:
+        found = await credentials.lend(tx, vault, ADA)
+    return None if found is None else found.token.reveal()
 
 
 async def status_of(database: Database, claim: launches.Claim) -> JobStatus:
@@ -147,3 +169,119 @@ async def test_release_makes_what_waits_for_a_token_due_at_once(
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT due_at <= now() FROM remote_run")
+
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("kept", "brought", "lends"),
+    [
+        pytest.param((["jobs"], HOUR), (["jobs"], 2 * HOUR), "new", id="it lives longer"),
+        pytest.param((["jobs"], 2 * HOUR), (["jobs"], HOUR), "old", id="it lives shorter"),
+        pytest.param((["jobs"], HOUR), (["jobs"], None), "new", id="it does not expire"),
+        pytest.param((["jobs"], None), (["jobs"], None), "new", id="it is as good, and newer"),
+        pytest.param((["jobs"], HOUR), (["inference-api"], None), "old", id="it allows less"),
+        pytest.param((["jobs"], HOUR), (["jobs", "org:acme"], HOUR), "new", id="it allows more"),
+    ],
+)
+async def test_the_better_of_two_tokens_is_lent(
+    database: Database,
+    vault: Vault,
+    kept: tuple[list[str], timedelta | None],
+    brought: tuple[list[str], timedelta | None],
+    lends: str,
+) -> None:
+    """A call from a client that may do less must not take from the jobs what they run on."""
+    await remember(database, vault, "old", *kept[0], lives=kept[1])
+
+    await remember(database, vault, "new", *brought[0], lives=brought[1])
+
+    assert await lent(database, vault) == lends
+
+
+async def test_a_token_that_allows_less_is_better_than_one_that_was_refused(
+    database: Database, vault: Vault
+) -> None:
+    """Whatever it lacks, it is alive."""
+    await remember(database, vault, "old", "jobs", "inference-api")
+    async with database.transaction() as tx:
+        await credentials.refused(tx, ADA, version=1)
+
+    await remember(database, vault, "new", "jobs", lives=HOUR)
+
+    assert await lent(database, vault) == "new"
+
+
+async def test_an_expired_token_is_not_lent_and_holds_its_subject(
+    database: Database, vault: Vault
+) -> None:
+    """Nobody asks the Hub what is known beforehand; the jobs wait for the next sign-in."""
+    await remember(database, vault, "old", lives=HOUR)
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE credential SET expires_at = now()")
+
+    assert await lent(database, vault) is None
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT hold FROM subject") == Hold.CREDENTIALS
+
+
+async def test_without_any_token_a_subject_is_held_and_not_tried_for_ever(
+    database: Database, vault: Vault, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """A job that is queued again at once would be claimed again at once."""
+    await make_job()
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM credential")
+
+    assert await lent(database, vault) is None
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT hold FROM subject") == Hold.CREDENTIALS
+
+
+async def test_a_token_is_forgotten_when_nothing_of_its_subject_is_open(
+    database: Database, vault: Vault, ada: str
+) -> None:
+    """What is not kept cannot be stolen; the next call brings it again."""
+    async with database.transaction() as tx:
+        await credentials.forget_idle(tx)
+        assert await tx.fetchval("SELECT count(*) FROM credential") == 1
+        await tx.execute("UPDATE credential SET seen_at = now() - interval '11 minutes'")
+        await credentials.forget_idle(tx)
+        assert await tx.fetchval("SELECT count(*) FROM credential") == 0
+
+
+async def test_a_token_that_something_open_may_need_is_not_forgotten(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """A queued job, a run that may exist, and a namespace that is watched each need it."""
+    await make_job()
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE credential SET seen_at = now() - interval '1 year'")
+        await credentials.forget_idle(tx)
+        assert await tx.fetchval("SELECT count(*) FROM credential") == 1
+        await tx.execute("INSERT INTO poll_group VALUES ($1, 'ada', 0, now(), 0, now())", ADA)
+        await tx.execute(
+            "UPDATE job SET state = 'cancelled', cancel_requested_at = now(), due_at = NULL,"
+            " finished_at = now(), version = version + 1"
+        )
+        await credentials.forget_idle(tx)
+        assert await tx.fetchval("SELECT count(*) FROM credential") == 1
+        await tx.execute("UPDATE poll_group SET due_at = NULL")
+        await credentials.forget_idle(tx)
+        assert await tx.fetchval("SELECT count(*) FROM credential") == 0
+        await tx.execute("INSERT INTO job_event SELECT id, 2, 'cancelled', state, 't' FROM job")
+        await tx.execute("UPDATE subject SET queued = 0")
+
+
+async def test_a_caller_who_stays_is_noted_now_and_then(
+    database: Database, vault: Vault, ada: str
+) -> None:
+    """A token is not forgotten between two calls of somebody who is about to launch."""
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE credential SET seen_at = now() - interval '6 minutes'")
+
+    await remember(database, vault, "hf_ada")
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT now() - seen_at < '1 minute' FROM credential")

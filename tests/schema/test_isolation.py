@@ -249,10 +249,9 @@ async def test_a_plain_owner_migrates_and_is_walled_off_as_well(
         ):
             await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'ada')", ADA)
         seen: list[int] = []
-        roles: tuple[Role | None, ...] = (None, Role.TENANT, Role.WORKER)
-        for role in roles:
+        for taken_on in (None, Role.TENANT, Role.WORKER):
             async with (
-                Database(url, application="tests", role=role) as database,
+                Database(url, application="tests", role=taken_on) as database,
                 database.transaction() as tx,
             ):
                 seen.append(await tx.fetchval("SELECT count(*) FROM subject"))

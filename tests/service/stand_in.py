@@ -42,6 +42,10 @@ class Whoami:
         }
     )
     asked: list[str] = field(default_factory=list)
+    checked: list[tuple[str, str]] = field(default_factory=list)
+    """Whose permission to launch where was asked for."""
+    denied: dict[str, str] = field(default_factory=dict)
+    """Namespaces in which nobody may launch, and what is said about it."""
     failing: Response | None = None
 
     async def answer(self, request: Request) -> Response:
@@ -53,6 +57,19 @@ class Whoami:
         if token not in self.answers:
             return JSONResponse({"error": "Invalid credentials in Authorization header"}, 401)
         return JSONResponse(self.answers[token])
+
+    async def check(self, request: Request) -> Response:
+        """Answer like `POST /api/jobs/{namespace}/auth-check/write`."""
+        namespace = request.path_params["namespace"]
+        token = request.headers["authorization"].removeprefix("Bearer ")
+        self.checked.append((token, namespace))
+        if self.failing is not None:
+            return self.failing
+        if token not in self.answers:
+            return JSONResponse({"error": "Invalid credentials in Authorization header"}, 401)
+        if namespace in self.denied:
+            return JSONResponse({"error": self.denied[namespace]}, 403)
+        return JSONResponse({"namespace": {"name": namespace}})
 
 
 class _Server(uvicorn.Server):
@@ -88,7 +105,12 @@ def serving(app: Starlette) -> Generator[str]:
 def whoami_server() -> Generator[Whoami]:
     """Run the stand-in."""
     whoami = Whoami()
-    with serving(Starlette(routes=[Route("/api/whoami-v2", whoami.answer)])) as url:
+    check = "/api/jobs/{namespace}/auth-check/write"
+    routes = [
+        Route("/api/whoami-v2", whoami.answer),
+        Route(check, whoami.check, methods=["POST"]),
+    ]
+    with serving(Starlette(routes=routes)) as url:
         whoami.url = url
         yield whoami
 

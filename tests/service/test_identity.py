@@ -1,16 +1,30 @@
 """Who is calling, how long that is believed, and what is kept of their token."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import anyio
 import pytest
 from pydantic import BaseModel
+from starlette.responses import Response
 
-from schema import credentials
+from schema import credentials, handles, job_secrets
 from schema.database import Database
-from schema.vault import Vault
+from schema.vault import Secret, Vault
 from service.auth.cache import Cache, Kept
-from tests.service.stand_in import ADA, BOB, Whoami, call, person, post, refusal, shown
+from tests.conftest import JobFactory
+from tests.service.stand_in import (
+    ADA,
+    BOB,
+    Whoami,
+    call,
+    calling,
+    person,
+    post,
+    refusal,
+    shown,
+    text,
+)
 
 
 class Oracle(BaseModel):
@@ -167,3 +181,113 @@ async def test_a_known_wrong_token_is_not_asked_about_at_once_again(
         await post(service, "tools/list", authorization="Bearer hf_stale")
 
     assert hub.asked == ["hf_stale"]
+
+
+async def test_any_call_of_theirs_brings_the_token_that_held_jobs_wait_for(
+    service: str, hub: Whoami, database: Database, vault: Vault, make_job: JobFactory
+) -> None:
+    """Looking is enough: whoever asks how a held job stands has just released it."""
+    hub.answers["hf_fresh"] = person(ADA, "ada")
+    await shown(service, "list_jobs", by="hf_fresh")
+    await make_job()
+    async with database.transaction() as tx:
+        await credentials.remember(
+            tx, vault, subject_id=ADA, name="ada", token=Secret("hf_dead"), expires_at=None
+        )
+        await credentials.refused(tx, ADA, version=2)
+        assert await tx.fetchval("SELECT hold FROM subject") == "credentials"
+
+    [view] = (await shown(service, "list_jobs", by="hf_fresh"))["jobs"]
+
+    async with database.transaction() as tx:
+        lent = await credentials.lend(tx, vault, ADA)
+    assert view["hold"] is None
+    assert lent is not None
+    assert lent.token.reveal() == "hf_fresh"
+
+
+async def test_a_call_with_the_dead_token_itself_is_told_to_sign_in_again(
+    service: str, hub: Whoami, database: Database
+) -> None:
+    """It is believed for a minute as a rule, but not once a worker has seen it refused."""
+    await shown(service, "list_jobs")
+    async with database.transaction() as tx:
+        await credentials.refused(tx, ADA, version=1)
+    del hub.answers["hf_ada"]
+
+    answer = await call(service, "list_jobs")
+    after = await post(service, "tools/list")
+
+    assert refusal(answer)["code"] == "Unauthenticated"
+    assert after.status_code == 401
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT hold FROM subject") == "credentials"
+
+
+async def test_a_held_subject_can_read_while_the_hub_is_away(
+    service: str, hub: Whoami, database: Database
+) -> None:
+    """Nobody can say whether the token is good, but it was a moment ago."""
+    async with calling(service) as client:
+        await client.call_tool("list_jobs", {})
+        async with database.transaction() as tx:
+            await credentials.refused(tx, ADA, version=1)
+        hub.failing = Response(status_code=503)
+        answer = await client.call_tool("list_jobs", {})
+
+    assert not answer.is_error
+
+
+async def test_a_reading_token_releases_nothing(
+    service: str, hub: Whoami, database: Database
+) -> None:
+    """It could do nothing for a job."""
+    await shown(service, "list_jobs")
+    async with database.transaction() as tx:
+        await credentials.refused(tx, ADA, version=1)
+
+    await shown(service, "list_jobs", by="hf_reader")
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT hold FROM subject") == "credentials"
+
+
+async def test_a_secret_of_a_job_is_sealed_and_shown_to_nobody(
+    service: str, database: Database, vault: Vault
+) -> None:
+    """Write-only: the one who gave it cannot read it back either."""
+    view = await shown(
+        service,
+        "launch_job",
+        image="python:3.12",
+        command="true",
+        secrets={"API_KEY": "canary-77"},
+        pass_token=True,
+    )
+
+    async with database.transaction() as tx:
+        job_id = handles.read(handles.Kind.JOB, view["job_id"])
+        secrets = await job_secrets.reveal(tx, vault, job_id)
+        spec = await tx.fetchval("SELECT spec::text FROM job_payload")
+    assert secrets["API_KEY"].reveal() == "canary-77"
+    assert "canary-77" not in spec + str(view)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"env": {"AB": "1"}, "secrets": {"AB": "2"}}, "AB is both in env and in secrets"),
+        ({"secrets": {"HF_TOKEN": "x"}, "pass_token": True}, "choose one of them"),
+        ({"secrets": {"1A": "x"}}, "not a name the Hub takes"),
+        ({"secrets": "KEY=canary"}, "secrets: "),
+        ({"secrets": {"KEY": ["canary"]}}, "secrets.KEY: "),
+    ],
+)
+async def test_secrets_that_cannot_be_meant_are_refused_with_what_to_do(
+    service: str, arguments: dict[str, Any], said: str
+) -> None:
+    """And the answer repeats no value."""
+    answer = await call(service, "launch_job", image="python:3.12", command="true", **arguments)
+
+    assert said in text(answer)
+    assert "canary" not in text(answer)

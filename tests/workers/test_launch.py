@@ -9,7 +9,7 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from schema import launches, lifecycle, queries
+from schema import job_secrets, launches, lifecycle, queries
 from schema.database import Database
 from schema.endings import Ending
 from schema.job import JobKind, JobState, Reason
@@ -17,7 +17,7 @@ from schema.launches import Claim
 from schema.queries import JobStatus, Upstream
 from schema.settings import Settings
 from schema.subject import Hold
-from schema.vault import Vault
+from schema.vault import Secret, Vault
 from tests.conftest import ADA, JobFactory
 from workers.attend import attend
 from workers.backoff import MOST_TRIES
@@ -186,6 +186,24 @@ async def test_a_refused_token_holds_the_job_in_its_place(
     status = await carry_out(make_worker(stub), stub)
 
     assert (status.state, status.hold) == (JobState.QUEUED, Hold.CREDENTIALS)
+
+
+async def test_a_job_whose_secrets_cannot_be_opened_fails_and_is_not_launched_without(
+    make_worker: WorkerFactory, make_job: JobFactory, database: Database
+) -> None:
+    """Their key left the ring, and a command without its secrets is another command."""
+    stub = Stub(Bound("r1", None))
+    worker = make_worker(stub)
+    job = await make_job()
+    other = Vault({"9": b"9" * 32})
+    async with database.transaction() as tx:
+        await job_secrets.keep(tx, other, job.id, ADA, {"KEY": Secret("s")})
+
+    status = await carry_out(worker, stub)
+
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.INTERNAL)
+    assert "secrets" in (status.message or "")
+    assert stub.orders == []
 
 
 async def test_a_lost_answer_is_never_asked_for_again(

@@ -47,6 +47,31 @@ async def test_a_request_carries_its_nonce_as_a_label_and_where_nobody_can_edit_
     assert body["environment"] == {RUN_VARIABLE: str(RUN_ID), "DEBUG": "1"}
 
 
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        ({}, None),
+        ({"secrets": ["KEY"]}, {"KEY": "s"}),
+        ({"secrets": ["KEY"], "pass_token": True}, {"KEY": "s", "HF_TOKEN": "hf_ada"}),
+    ],
+)
+async def test_the_callers_token_is_handed_to_the_command_only_when_that_was_asked_for(
+    asked: dict[str, Any], given: dict[str, str] | None
+) -> None:
+    """Whatever code gets it acts as them; the Hub keeps it apart from what others may read."""
+    recorder = Recorder()
+    spec = {"image": "alpine", "command": ["true"], **asked}
+    secrets = {"KEY": Secret("s")} if asked else {}
+    token, within = Secret("hf_ada"), timedelta(seconds=1)
+    order = Order(RUN_ID, uuid4(), "ada", spec, {}, token, secrets, within=within)
+
+    await HubJobExecutor(cast("Hub", recorder)).execute(order)
+
+    (body,) = recorder.bodies
+    assert body.get("secrets") == given
+    assert "hf_ada" not in str({**body, "secrets": None})
+
+
 def run(run_id: UUID) -> RemoteRun:
     now = datetime.now(UTC)
     return RemoteRun(
