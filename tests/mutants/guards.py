@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from tests.mutants.identity import IDENTITY
 from tests.mutants.limits import LIMITS
 from tests.mutants.moves import MOVES
 from tests.mutants.tables import TABLES
 from tests.mutants.work import WORK
 
-GUARDS: Final = (*MOVES, *WORK, *LIMITS, *TABLES)
+GUARDS: Final = (*IDENTITY, *MOVES, *WORK, *LIMITS, *TABLES)

@@ -1,0 +1,151 @@
+"""The guards of who is calling, what their token may do, and what is kept of it."""
+
+from typing import Final
+
+from tests.mutants.mutant import in_file
+
+_SCOPES: Final = "tests/service/test_scopes.py"
+_IDENTITY: Final = "tests/service/test_identity.py"
+_EDGE: Final = "tests/service/test_edge.py"
+_CREDENTIALS: Final = "tests/schema/test_credentials.py"
+_SECRETS: Final = "tests/schema/test_job_secrets.py"
+_NONCE: Final = "tests/workers/test_nonce.py"
+
+IDENTITY: Final = (
+    *in_file(
+        "service/edge.py",
+        _SCOPES,
+        edge_asks_for_the_scope=(
+            "if needed and caller.scopes.isdisjoint(needed):",
+            "if False:",
+        ),
+        only_browsing_without_a_sign_in=(
+            "if all(method in _BROWSING for method, _ in _calls(body)):",
+            "if True:",
+        ),
+        a_wrong_token_is_nobodys=(
+            "if token is not None or not self._browsable:",
+            "if not self._browsable:",
+        ),
+    ),
+    *in_file(
+        "service/edge.py",
+        _EDGE,
+        credentials_stay_at_the_edge=(
+            'if name.decode("latin-1") not in _CREDENTIALS',
+            "if name",
+        ),
+    ),
+    *in_file(
+        "service/sdk.py",
+        _SCOPES,
+        tool_asks_for_the_scope=(
+            "if caller is not None and self.needs and caller.scopes.isdisjoint(self.needs):",
+            "if caller is None:",
+        ),
+        static_tokens_see_what_they_can_use=(
+            "if caller is not None and caller.kind.can_step_up:",
+            "if caller is not None:",
+        ),
+        sign_ins_see_what_they_can_step_up_to=(
+            "if caller is not None and caller.kind.can_step_up:",
+            "if caller is None:",
+        ),
+    ),
+    *in_file(
+        "service/auth/caller.py",
+        _SCOPES,
+        organisations_have_to_be_granted=("if wanted not in self.organisations:", "if not wanted:"),
+    ),
+    *in_file(
+        "service/auth/huggingface.py",
+        _SCOPES,
+        readers_do_not_act_for_an_organisation=("if org.role_in_org in _ACTING", "if org.name"),
+        permissions_are_of_an_organisation=(
+            'if entry.entity.type == "org" and _PERMISSIONS[Scope.JOBS] in entry.permissions',
+            'if entry.entity.type == "none"',
+        ),
+        the_hubs_refusal_counts=(
+            "if response.status_code == HTTPStatus.FORBIDDEN:\n            raise LaunchDenied",
+            "if response.status_code == HTTPStatus.GONE:\n            raise LaunchDenied",
+        ),
+    ),
+    *in_file(
+        "service/auth/callers.py",
+        _SCOPES,
+        silence_is_no_refusal=("return Kept(None, _UNKNOWN)", "raise"),
+        the_hub_is_asked_once=("return Kept(None, _CHECKED)", "return Kept(None, timedelta(0))"),
+    ),
+    *in_file(
+        "service/jobs.py",
+        _SCOPES,
+        cancel_asks_for_the_scope=("        caller.expect(SCOPES[status.kind])\n", ""),
+    ),
+    *in_file(
+        "service/context.py",
+        _IDENTITY,
+        any_call_releases=("if hold is Hold.CREDENTIALS and caller.can_act:", "if False:"),
+        silence_leaves_reading_possible=("with suppress(Unavailable):", "if caller is not None:"),
+    ),
+    *in_file(
+        "service/auth/cache.py",
+        _IDENTITY,
+        renewal_asks_again=("self._kept.pop(key, None)", "pass"),
+    ),
+    *in_file(
+        "service/arguments.py",
+        _IDENTITY,
+        secrets_are_not_repeated=('case _ if path.partition(".")[0] in _SECRET:', "case 0:"),
+    ),
+    *in_file(
+        "schema/credentials.py",
+        _CREDENTIALS,
+        less_does_not_replace_more=("OR NOT grants <@ $4", ""),
+        sooner_does_not_replace_later=(
+            "OR coalesce(expires_at, 'infinity') > coalesce($5::timestamptz, 'infinity'))",
+            "OR $5::timestamptz < '-infinity')",
+        ),
+        refused_is_replaced_by_anything=(
+            (
+                "WHERE subject_id = $1 AND state = 'valid' AND coalesce(expires_at > now(), true)\n"
+                "       AND (token_sha"
+            ),
+            "WHERE subject_id = $1 AND (token_sha",
+        ),
+        expired_is_not_lent=(
+            "coalesce(expires_at > now(), true) AS alive",
+            "true AS alive",
+        ),
+        missing_holds=("        await tx.execute(_LACKING, subject_id)\n", ""),
+        a_queued_job_keeps_the_token=("AND job.finished_at IS NULL)", "AND false)"),
+        a_watched_namespace_keeps_the_token=("AND polled.due_at IS NOT NULL)", "AND false)"),
+        a_caller_keeps_the_token=("seen_at < now() - interval '5 minutes'", "false"),
+    ),
+    *in_file(
+        "schema/job_secrets.py",
+        _SECRETS,
+        secrets_are_bound_to_their_job=(
+            'return f"job/{subject_id}/{job_id}"',
+            'return f"job/{subject_id}"',
+        ),
+    ),
+    *in_file(
+        "alembic/versions/20261121_0005_keep_the_secrets_of_jobs.py",
+        _SECRETS,
+        secrets_are_wiped=("DELETE FROM job_secret WHERE job_id = NEW.id;", ""),
+        a_queued_job_keeps_its_secrets=(
+            "NEW.state NOT IN ('queued', 'launching')",
+            "NEW.state <> 'launching'",
+        ),
+    ),
+    *in_file(
+        "schema/rotation.py",
+        _SECRETS,
+        what_is_sealed_anew_is_kept=("if sealed is not None:", "if sealed is None:"),
+    ),
+    *in_file(
+        "workers/executors/hub_job.py",
+        _NONCE,
+        the_token_is_not_handed_over=("if spec.pass_token:", "if spec.secrets:"),
+    ),
+)
