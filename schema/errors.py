@@ -18,6 +18,12 @@ Anything that is not a `HoldfastError` is a bug and is reported as one.
 """
 
 from datetime import timedelta
+from typing import Literal
+
+Problem = Literal[
+    "invalid_token", "token_expired", "not_yet_valid", "invalid_audience", "invalid_issuer"
+]
+"""What is wrong with a credential; `docs/auth.md` has a remedy for each."""
 
 from schema.durations import whole_seconds
 
@@ -78,6 +84,10 @@ class Invalid(HoldfastError):
 
 class Unauthenticated(HoldfastError):
     """The credential is missing, wrong, expired or revoked."""
+
+    def __init__(self, message: str, *, problem: Problem = "invalid_token") -> None:
+        self.problem = problem
+        super().__init__(message)
 
 
 class RateLimited(HoldfastError):

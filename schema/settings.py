@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schema.addresses import is_tamperproof
 from schema.durations import Duration, say
 from schema.errors import Invalid
 from schema.vault import Vault
@@ -40,10 +41,18 @@ class Settings(BaseSettings):
     router_url: HttpUrl = HttpUrl("https://router.huggingface.co")
     public_url: HttpUrl = HttpUrl("http://127.0.0.1:8765")
     """How clients reach the service: in metadata, and the Host and Origin they may send."""
-    auth: Literal["huggingface"] = "huggingface"
-    """Who vouches for a caller."""
     anonymous: Literal["refuse", "browse"] = "refuse"
     """Whether somebody who has not signed in may list the tools, or is sent to sign in at once."""
+    auth: Literal["huggingface", "jwt"] = "huggingface"
+    """Who vouches for a caller: the Hub, or the signature of an authorization server."""
+    jwt_issuer: str | None = None
+    """That server's name, letter by letter as its tokens and its metadata have it."""
+    jwt_audience: Annotated[str, Field(min_length=1)] | None = None
+    """What its tokens must be made for; unset, the URL of our MCP endpoint."""
+    jwt_jwks_url: str | None = None
+    """Where its keys are; unset, its metadata says."""
+    jwt_leeway: Annotated[Duration, Field(le=timedelta(minutes=5))] = timedelta(seconds=30)
+    """How far its clock may be from ours."""
     vault_keys: SecretStr
     """The key ring, `ID:BASE64,…` of 32 bytes each; the first seals, all open."""
     data_dir: str = ".holdfast"
@@ -83,6 +92,29 @@ class Settings(BaseSettings):
         Vault.of(ring.get_secret_value())
         return ring
 
+    @field_validator("jwt_issuer", "jwt_jwks_url")
+    @classmethod
+    def _cannot_be_changed_on_the_way(cls, url: str | None) -> str | None:
+        if url is not None and not is_tamperproof(url):
+            message = "write an https:// URL, or http:// on this machine, without user or fragment"
+            raise ValueError(message)
+        return url
+
+    @field_validator("jwt_issuer")
+    @classmethod
+    def _is_an_issuer(cls, issuer: str | None) -> str | None:
+        if issuer is not None and "?" in issuer:
+            message = "an issuer has no query (RFC 8414, section 2)"
+            raise ValueError(message)
+        return issuer
+
+    @model_validator(mode="after")
+    def _somebody_vouches(self) -> Self:
+        if self.auth == "jwt" and self.jwt_issuer is None:
+            message = f"{_name('auth')}=jwt needs {_name('jwt_issuer')}, the authorization server"
+            raise ValueError(message)
+        return self
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         for shorter, longer in (
@@ -97,6 +129,11 @@ class Settings(BaseSettings):
                 )
                 raise ValueError(message)
         return self
+
+    @property
+    def token_audience(self) -> str:
+        """What a token of the authorization server must be made for."""
+        return self.jwt_audience or f"{str(self.public_url).rstrip('/')}/mcp"
 
     @classmethod
     def read(cls) -> Self:

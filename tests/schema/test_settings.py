@@ -55,6 +55,10 @@ def test_durations_are_read_as_people_write_them(
         ("LEASE", "10s"),
         ("CALLS_PER_MINUTE", "-1"),
         ("OPEN_JOBS", "0"),
+        ("JWT_ISSUER", "http://id.example"),
+        ("JWT_ISSUER", "https://id.example?realm=a"),
+        ("JWT_JWKS_URL", "file:///etc/passwd"),
+        ("JWT_LEEWAY", "1h"),
     ],
 )
 def test_a_wrong_variable_is_named_and_its_value_is_not(
@@ -88,6 +92,33 @@ def test_the_usual_names_of_the_servers_are_understood(environment: pytest.Monke
         environment.setenv(name, RIGHT[f"HOLDFAST_{name}"])
 
     assert str(Settings.read().database_url) == RIGHT["HOLDFAST_DATABASE_URL"]
+
+
+def test_an_authorization_server_that_vouches_has_a_name(environment: pytest.MonkeyPatch) -> None:
+    """Without it any signature would be somebody's."""
+    environment.setenv("HOLDFAST_AUTH", "jwt")
+
+    with pytest.raises(Invalid, match="HOLDFAST_AUTH=jwt needs HOLDFAST_JWT_ISSUER"):
+        Settings.read()
+
+
+def test_an_issuer_is_kept_letter_by_letter(environment: pytest.MonkeyPatch) -> None:
+    """Auth0's ends in a slash, Keycloak's does not, and tokens are compared with it."""
+    for issuer in ("https://a.auth0.com/", "https://id.example/realms/a", "http://localhost:8080"):
+        environment.setenv("HOLDFAST_JWT_ISSUER", issuer)
+
+        assert Settings.read().jwt_issuer == issuer
+
+
+def test_tokens_are_made_for_our_endpoint_unless_said_otherwise(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    """It is what our metadata tells clients to ask for, without a slash at its end."""
+    environment.setenv("HOLDFAST_PUBLIC_URL", "https://holdfast.example")
+    assert Settings.read().token_audience == "https://holdfast.example/mcp"
+
+    environment.setenv("HOLDFAST_JWT_AUDIENCE", "api://holdfast")
+    assert Settings.read().token_audience == "api://holdfast"
 
 
 def test_settings_do_not_change_and_do_not_print_their_keys() -> None:
