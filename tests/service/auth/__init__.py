@@ -1,0 +1,1 @@
+"""Who vouches for a caller, if it is not the Hub."""

@@ -1,0 +1,141 @@
+"""What a token has to say, and for whom, however well it is signed."""
+
+from typing import Any
+
+import pytest
+from joserfc.jwk import RSAKey
+
+from service.auth.jwt import ExternalAuthority
+from tests.service.auth.authorization_server import ADA, AUDIENCE, AuthorizationServer, signed
+from tests.service.auth.conftest import refused
+
+
+@pytest.mark.parametrize(
+    "aud",
+    [
+        None,
+        "",
+        [],
+        "account",
+        ["account", "other"],
+        f"{AUDIENCE}/",
+        AUDIENCE.upper(),
+        AUDIENCE[:-1],
+        f"{AUDIENCE}?x",
+        f"x {AUDIENCE}",
+    ],
+)
+async def test_a_token_made_for_another_service_is_refused(
+    server: AuthorizationServer, authority: ExternalAuthority, aud: object
+) -> None:
+    """Else any service the person uses could act for them here. Letter by letter, no slash less."""
+    refusal = await refused(authority, server.issue(aud=aud))
+
+    assert refusal.problem == "invalid_audience"
+    assert f"exactly {AUDIENCE}" in str(refusal)
+    assert ("trailing slash" in str(refusal)) == (aud == f"{AUDIENCE}/")
+
+
+async def test_a_token_may_be_made_for_several_services(
+    server: AuthorizationServer, authority: ExternalAuthority
+) -> None:
+    """Ours has to be one of them."""
+    assert await authority.verify(server.issue(aud=["account", AUDIENCE]))
+
+
+@pytest.mark.parametrize("change", ["{}/", "{}/realms/other", "https://evil.example", ""])
+async def test_a_token_of_another_issuer_is_refused_before_keys_are_looked_for(
+    server: AuthorizationServer, authority: ExternalAuthority, change: str
+) -> None:
+    """One host serves many realms, with the same keys at times; a person is told which is meant."""
+    refusal = await refused(authority, server.issue(iss=change.format(server.issuer)))
+
+    assert refusal.problem == "invalid_issuer"
+    assert f"exactly {server.issuer}" in str(refusal)
+    assert ("trailing slash" in str(refusal)) == (change == "{}/")
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("name", ["exp", "sub", "iss"])
+async def test_a_token_has_to_say_who_from_whom_and_how_long(
+    server: AuthorizationServer, authority: ExternalAuthority, name: str
+) -> None:
+    """One without an end would be good for ever, one without a subject for anybody."""
+    refusal = await refused(authority, server.issue(**{name: None}))
+
+    assert refusal.problem == "invalid_token"
+    assert f"cannot be used: {name} is missing" in str(refusal)
+
+
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [
+        ("exp", "never"),
+        ("exp", "9999999999"),
+        ("exp", True),
+        ("exp", -1),
+        ("exp", 1e300),
+        ("nbf", "now"),
+        ("iat", [0]),
+        ("sub", ""),
+        ("sub", 1815),
+        ("sub", "a" * 256),
+        ("sub", "ada\x00"),
+        ("sub", "ada\n"),
+        ("sub", ["ada"]),
+        ("aud", {"a": 1}),
+        ("aud", [1]),
+        ("iss", ["x"]),
+        ("scope", ["jobs"]),
+        ("scp", [1]),
+    ],
+)
+async def test_a_claim_of_the_wrong_form_is_not_guessed_at(
+    server: AuthorizationServer,
+    authority: ExternalAuthority,
+    rsa_key: RSAKey,
+    name: str,
+    odd: object,
+) -> None:
+    """A subject is a key in our tables, and a time has to be one."""
+    token = signed({"alg": "RS256", "kid": "rsa"}, server.payload(**{name: odd}), rsa_key)
+
+    assert f"cannot be used: {name} is missing or malformed" in str(await refused(authority, token))
+
+
+async def test_an_infinite_time_is_not_a_time(
+    server: AuthorizationServer, authority: ExternalAuthority, rsa_key: RSAKey
+) -> None:
+    """Python writes and reads it, though JSON has no such number."""
+    token = signed({"alg": "RS256"}, server.payload(exp=float("inf")), rsa_key)
+
+    assert (await refused(authority, token)).problem == "invalid_token"
+
+
+@pytest.mark.parametrize(
+    ("given", "scopes"),
+    [
+        ({"scope": "jobs  openid"}, {"jobs", "openid"}),
+        ({"scope": None, "scp": ["jobs", "openid"]}, {"jobs", "openid"}),
+        ({"scope": None, "scp": "jobs openid"}, {"jobs", "openid"}),
+        ({"scope": "jobs", "scp": ["admin"]}, {"jobs"}),
+        ({"scope": "", "scp": ["admin"]}, set[str]()),
+        ({"scope": None}, set[str]()),
+    ],
+)
+async def test_scopes_are_read_where_servers_write_them(
+    server: AuthorizationServer, authority: ExternalAuthority, given: Any, scopes: set[str]
+) -> None:
+    """`scope` is the standard (RFC 9068), Okta and Entra say `scp`; the standard wins."""
+    assert (await authority.verify(server.issue(**given))).scopes == scopes
+
+
+async def test_what_is_only_shown_never_refuses_anybody(
+    server: AuthorizationServer, authority: ExternalAuthority
+) -> None:
+    """An e-mail address is for whoami; the subject is who."""
+    told = await authority.verify(server.issue(email="ada@example.org", name="Ada Lovelace"))
+    odd = await authority.verify(server.issue(email=7, name="", client_id=None, azp="cursor"))
+
+    assert (told.email, told.name, told.client_id) == ("ada@example.org", "Ada Lovelace", "claude")
+    assert (odd.subject, odd.email, odd.name, odd.client_id) == (ADA, None, None, "cursor")
