@@ -1,0 +1,15 @@
+"""What can go wrong on purpose can be looked up."""
+
+from pathlib import Path
+from typing import get_args
+
+from schema.errors import Problem
+
+CATALOGUE = Path(__file__).parents[2] / "docs/auth.md"
+
+
+def test_every_problem_of_a_token_has_a_remedy() -> None:
+    """A client shows its code, and somebody wants to know what to do."""
+    catalogue = CATALOGUE.read_text(encoding="utf-8")
+
+    assert [name for name in get_args(Problem) if f"| `{name}` |" not in catalogue] == []
