@@ -20,12 +20,12 @@ Anything that is not a `HoldfastError` is a bug and is reported as one.
 from datetime import timedelta
 from typing import Literal
 
+from schema.durations import whole_seconds
+
 Problem = Literal[
     "invalid_token", "token_expired", "not_yet_valid", "invalid_audience", "invalid_issuer"
 ]
 """What is wrong with a credential; `docs/auth.md` has a remedy for each."""
-
-from schema.durations import whole_seconds
 
 
 class HoldfastError(Exception):

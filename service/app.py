@@ -1,7 +1,7 @@
 """The composition root of the service: `uvicorn --factory service.app:create_app`."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import structlog
@@ -23,9 +23,11 @@ from schema.settings import Settings
 from schema.vault import Vault
 from schema.wire import doorbell, release
 from service import health
-from service.auth import metadata
 from service.auth.callers import Callers
 from service.auth.huggingface import huggingface
+from service.auth.jwt import external_authority
+from service.auth.metadata import Metadata
+from service.auth.sign_in import ExternalSignIn, HubSignIn, SignIn
 from service.context import CALLING, App
 from service.edge import Edge
 from service.ground import Ground
@@ -76,6 +78,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     async def lifespan(web: Starlette) -> AsyncGenerator[None]:
         vault = Vault.of(settings.vault_keys.get_secret_value())
         async with (
+            AsyncExitStack() as stack,
             Database(
                 str(settings.database_url), application=_APPLICATION, role=Role.TENANT
             ) as database,
@@ -88,24 +91,45 @@ def create_app(settings: Settings | None = None) -> Starlette:
             ) as allowance,
         ):
             web.state.limits = allowance
-            web.state.callers = Callers(hub, ground, vault)
-            web.state.app = App(
-                ground, bell, web.state.callers, hub, vault, hub_url, settings.open_jobs
-            )
+            callers = Callers(hub, ground, vault)
+            web.state.sign_in = await stack.enter_async_context(_sign_in(settings, callers))
+            web.state.app = App(ground, bell, callers, vault, hub_url, settings.open_jobs)
             await _say_hello(ground)
             async with plain.run(), streaming.run():
                 yield
 
+    metadata = _metadata(settings, public_url, hub_url)
     edge = Edge(
         public_url,
+        metadata,
         plain=plain.handle_request,
         streaming=streaming.handle_request,
         needs={tool.name: tool.needs for tool in tools},
         browsable=settings.anonymous == "browse",
     )
-    routes = [Route("/mcp", edge), *metadata.routes(public_url, hub_url), *health.ROUTES]
+    routes = [Route("/mcp", edge), *metadata.routes(), *health.ROUTES]
     web = Starlette(routes=routes, lifespan=lifespan)
     return web
+
+
+@asynccontextmanager
+async def _sign_in(settings: Settings, callers: Callers) -> AsyncGenerator[SignIn]:
+    if settings.auth == "huggingface" or settings.jwt_issuer is None:
+        yield HubSignIn(callers)
+        return
+    async with external_authority(
+        issuer=settings.jwt_issuer,
+        audience=settings.token_audience,
+        jwks_url=settings.jwt_jwks_url,
+        leeway=settings.jwt_leeway,
+    ) as authority:
+        yield ExternalSignIn(authority, callers)
+
+
+def _metadata(settings: Settings, public_url: str, hub_url: str) -> Metadata:
+    if settings.auth == "huggingface" or settings.jwt_issuer is None:
+        return Metadata(public_url, hub_url, "openid", "profile")
+    return Metadata(public_url, settings.jwt_issuer)
 
 
 async def _say_hello(ground: Ground) -> None:

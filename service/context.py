@@ -19,7 +19,6 @@ from schema.vault import Vault
 from schema.wire import Doorbell
 from service.auth.caller import Caller
 from service.auth.callers import Callers
-from service.auth.huggingface import HuggingFace
 from service.ground import Ground
 
 
@@ -30,7 +29,6 @@ class App:
     ground: Ground
     doorbell: Doorbell
     callers: Callers
-    hub: HuggingFace
     vault: Vault
     hub_url: str
     open_jobs: int

@@ -23,17 +23,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
-from schema.errors import HoldfastError, RateLimited, Unauthenticated, Unavailable
+from schema.errors import Denied, HoldfastError, RateLimited, Unauthenticated, Unavailable
 from schema.vault import Secret
-from service.auth import metadata
-from service.auth.caller import ALL_SCOPES, InsufficientScope, Scope
-from service.auth.callers import Callers
+from service.auth.caller import InsufficientScope, Scope, TokenKind
+from service.auth.metadata import Metadata
+from service.auth.sign_in import Presented, SignIn
 from service.context import CALLING
 from service.limits import Limits, Standing
 
 _MAX_BODY: Final = 1024 * 1024
 _CREDENTIALS: Final = ("authorization", "x-hf-authorization")
-"""Where a token may be sent; the first that carries one wins."""
+"""Where a token may be sent; `service.auth.sign_in` says what each is taken for."""
 _BEARER: Final = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE)
 _WANTS_PROGRESS: Final = b'"progressToken"'
 _BROWSING: Final = frozenset(
@@ -49,6 +49,7 @@ class Edge:
     def __init__(
         self,
         public_url: str,
+        metadata: Metadata,
         *,
         plain: ASGIApp,
         streaming: ASGIApp,
@@ -56,10 +57,10 @@ class Edge:
         browsable: bool = False,
     ) -> None:
         """Name the transports, what scopes the tools need, and whether anybody may list them."""
-        self._public_url = public_url
+        self._metadata = metadata
         self._browsable = browsable
         self._same_site = TransportSecurityMiddleware(_site(public_url))
-        inside = _Inside(public_url, plain, streaming, needs)
+        inside = _Inside(metadata, plain, streaming, needs)
         self._limited = RequestBodyLimitMiddleware(inside, _MAX_BODY)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
@@ -71,14 +72,15 @@ class Edge:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        callers: Callers = scope["app"].state.callers
-        token = _token(Headers(scope=scope))
+        sign_in: SignIn = scope["app"].state.sign_in
+        presented = _presented(Headers(scope=scope))
         caller = None
-        if token is not None or not self._browsable:
+        if not (presented.nothing and self._browsable):
             try:
-                caller = await callers.of(token)
-            except (Unauthenticated, Unavailable) as error:
-                await self._refuse(error, token_sent=token is not None)(scope, receive, send)
+                caller = await sign_in.of(presented)
+            except (Unauthenticated, Denied, Unavailable) as error:
+                refusal = self._refuse(error, token_sent=not presented.nothing)
+                await refusal(scope, receive, send)
                 return
             try:
                 limits: Limits = scope["app"].state.limits
@@ -102,8 +104,10 @@ class Edge:
             status, code = HTTPStatus.SERVICE_UNAVAILABLE, "temporarily_unavailable"
             headers = {"retry-after": str(max(1, round(error.retry_after.total_seconds())))}
             return _error(status, code, error, headers)
-        where = metadata.challenge(self._public_url, token_sent=token_sent)
-        return _challenge(HTTPStatus.UNAUTHORIZED, error, where)
+        if isinstance(error, Unauthenticated):
+            where = self._metadata.challenge(token_sent=token_sent)
+            return _challenge(error, where)
+        return _error(HTTPStatus.FORBIDDEN, "access_denied", error, {})
 
 
 class _Inside:
@@ -111,12 +115,12 @@ class _Inside:
 
     def __init__(
         self,
-        public_url: str,
+        metadata: Metadata,
         plain: ASGIApp,
         streaming: ASGIApp,
         needs: Mapping[str, Sequence[Scope]],
     ) -> None:
-        self._public_url = public_url
+        self._metadata = metadata
         self._plain = plain
         self._streaming = streaming
         self._needs = needs
@@ -139,16 +143,17 @@ class _Inside:
         if caller is None:
             if all(method in _BROWSING for method, _ in _calls(body)):
                 return None
-            where = metadata.challenge(self._public_url, token_sent=False)
-            return _challenge(HTTPStatus.UNAUTHORIZED, Unauthenticated("Sign in first."), where)
-        if caller.scopes == ALL_SCOPES or not caller.kind.can_step_up:
-            return None  # the tool itself says what a static token lacks, where a model reads it
+            where = self._metadata.challenge(token_sent=False)
+            return _challenge(Unauthenticated("Sign in first."), where)
+        if not caller.obtainable:
+            return None  # the tool itself says what a token lacks, where a model reads it
         for _, tool in _calls(body):
             needed = self._needs.get(tool, ())
-            if needed and caller.scopes.isdisjoint(needed):
-                where = metadata.step_up(self._public_url, needed[:1])
-                lacking = InsufficientScope(needed[0], caller.kind)
-                return _challenge(HTTPStatus.FORBIDDEN, lacking, where)
+            if caller.scopes.isdisjoint(needed):
+                for scope in needed:
+                    if scope in caller.obtainable:
+                        lacking = InsufficientScope(scope, TokenKind.OAUTH)
+                        return _challenge(lacking, self._metadata.step_up(scope))
         return None
 
 
@@ -189,9 +194,11 @@ def _with(headers: Mapping[str, str], send: Send) -> Send:
     return sending if headers else send
 
 
-def _challenge(status: HTTPStatus, error: HoldfastError, where: str) -> Response:
-    code = "insufficient_scope" if status == HTTPStatus.FORBIDDEN else "invalid_token"
-    return _error(status, code, error, {"www-authenticate": where})
+def _challenge(error: Unauthenticated | InsufficientScope, where: str) -> Response:
+    headers = {"www-authenticate": where}
+    if isinstance(error, Unauthenticated):
+        return _error(HTTPStatus.UNAUTHORIZED, error.problem, error, headers)
+    return _error(HTTPStatus.FORBIDDEN, "insufficient_scope", error, headers)
 
 
 def _error(
@@ -200,11 +207,9 @@ def _error(
     return JSONResponse({"error": code, "error_description": str(error)}, status, headers)
 
 
-def _token(headers: Headers) -> Secret | None:
-    for name in _CREDENTIALS:
-        if match := _BEARER.fullmatch(headers.get(name, "")):
-            return Secret(match[1])
-    return None
+def _presented(headers: Headers) -> Presented:
+    found = [_BEARER.fullmatch(headers.get(name, "")) for name in _CREDENTIALS]
+    return Presented(*(Secret(match[1]) if match else None for match in found))
 
 
 def _clean(scope: Connection) -> list[tuple[bytes, bytes]]:

@@ -198,13 +198,11 @@ def hide_what_is_of_no_use(tools: Iterable[Contract]) -> Any:
         caller = CALLING.get()
         if ctx.method != "tools/list" or not isinstance(listed, dict):
             return listed
-        if caller is not None and caller.kind.can_step_up:
-            return listed
-        scopes: frozenset[Scope] = caller.scopes if caller is not None else frozenset()
+        useful = caller.scopes | caller.obtainable if caller is not None else frozenset[Scope]()
         shown = [
             tool
             for tool in listed["tools"]
-            if not (needed := needs[tool["name"]]) or not scopes.isdisjoint(needed)
+            if not (needed := needs[tool["name"]]) or not useful.isdisjoint(needed)
         ]
         return {**listed, "tools": shown}
 

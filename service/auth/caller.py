@@ -30,11 +30,6 @@ class TokenKind(StrEnum):
     FINE_GRAINED = "fineGrained"
     OAUTH = "oauth"
 
-    @property
-    def can_step_up(self) -> bool:
-        """Whether a client can sign in again for more scopes by itself."""
-        return self is TokenKind.OAUTH
-
 
 class InsufficientScope(Denied):
     """The token lacks what this needs."""
@@ -90,6 +85,8 @@ class Caller:
     token: Secret
     scopes: frozenset[Scope] = ALL_SCOPES
     """As far as can be told beforehand; the Hub has the last word."""
+    obtainable: frozenset[Scope] = frozenset()
+    """What they lack, and would have after signing in for it."""
     organisations: tuple[str, ...] = ()
     """Namespaces besides their own in which the token may act."""
     expires_at: datetime | None = None

@@ -174,6 +174,7 @@ def _read(answer: bytes, token: Secret) -> Caller:
         kind=kind,
         token=token,
         scopes=scopes,
+        obtainable=ALL_SCOPES - scopes if kind is TokenKind.OAUTH else frozenset(),
         organisations=tuple(sorted(organisations)),
         expires_at=user.auth.expires_at,
     )

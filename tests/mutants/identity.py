@@ -16,7 +16,7 @@ IDENTITY: Final = (
         "service/edge.py",
         _SCOPES,
         edge_asks_for_the_scope=(
-            "if needed and caller.scopes.isdisjoint(needed):",
+            "if scope in caller.obtainable:",
             "if False:",
         ),
         only_browsing_without_a_sign_in=(
@@ -24,7 +24,7 @@ IDENTITY: Final = (
             "if True:",
         ),
         a_wrong_token_is_nobodys=(
-            "if token is not None or not self._browsable:",
+            "if not (presented.nothing and self._browsable):",
             "if not self._browsable:",
         ),
     ),
@@ -44,12 +44,25 @@ IDENTITY: Final = (
             "if caller is None:",
         ),
         static_tokens_see_what_they_can_use=(
-            "if caller is not None and caller.kind.can_step_up:",
-            "if caller is not None:",
+            "or not useful.isdisjoint(needed)",
+            "or useful is not None",
         ),
         sign_ins_see_what_they_can_step_up_to=(
-            "if caller is not None and caller.kind.can_step_up:",
-            "if caller is None:",
+            "caller.scopes | caller.obtainable if",
+            "caller.scopes if",
+        ),
+    ),
+    *in_file(
+        "service/auth/sign_in.py",
+        "tests/service/auth/test_sign_in.py",
+        both_tokens_have_to_allow_it=("scopes=caller.scopes & allowed,", "scopes=caller.scopes,"),
+        what_cannot_be_signed_in_for_is_not_asked_for=(
+            "obtainable=caller.scopes - allowed,",
+            "obtainable=ALL_SCOPES - (caller.scopes & allowed),",
+        ),
+        the_hubs_token_is_no_sign_in=(
+            "token = presented.authorization\n",
+            "token = presented.hub or presented.authorization\n",
         ),
     ),
     *in_file(

@@ -17,6 +17,8 @@ from schema.database import Database
 from schema.vault import Vault
 from service.auth.callers import Callers
 from service.auth.huggingface import huggingface
+from service.auth.metadata import Metadata
+from service.auth.sign_in import HubSignIn
 from service.edge import Edge
 from service.ground import Ground
 from service.limits import Limits
@@ -93,7 +95,8 @@ async def test_nothing_behind_the_edge_sees_a_credential(
         seen.extend(name for name, _ in scope["headers"])
         await Response()(scope, receive, send)
 
-    edge = Edge("http://edge", plain=inside, streaming=inside, needs={})
+    metadata = Metadata("http://edge", hub.url)
+    edge = Edge("http://edge", metadata, plain=inside, streaming=inside, needs={})
     app = Starlette(routes=[Route("/mcp", edge)])
     headers = {
         "authorization": "Bearer hf_reader",
@@ -104,7 +107,7 @@ async def test_nothing_behind_the_edge_sees_a_credential(
         huggingface(hub.url) as whoami,
         httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://edge") as http,
     ):
-        app.state.callers = Callers(whoami, Ground(database), vault)
+        app.state.sign_in = HubSignIn(Callers(whoami, Ground(database), vault))
         app.state.limits = Limits(Redis(), Ground(database), limit=0)
         response = await http.post("/mcp", content=b"{}", headers=headers)
 

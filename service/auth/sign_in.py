@@ -1,0 +1,105 @@
+"""Whom do the credentials of a request speak for? One answer for each way to sign in."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final, Protocol
+
+from schema.errors import Denied, HoldfastError, Unauthenticated, Unavailable
+from schema.vault import Secret
+from service.auth.cache import Cache, Kept
+from service.auth.caller import ALL_SCOPES, Caller
+from service.auth.callers import Callers
+from service.auth.jwt import ExternalAuthority, ExternalIdentity
+
+_BELIEVED: Final = timedelta(seconds=60)
+_DISBELIEVED: Final = timedelta(seconds=5)
+_UNKNOWN: Final = timedelta(seconds=1)
+_REMEMBERED: Final = 10_000
+
+
+class HubAuthorityMissing(Denied):
+    """Signed in here, but without authority at the Hub."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "You are signed in, but Holdfast acts at Hugging Face with your own authority there. "
+            "Have your client send your Hugging Face token as well: X-HF-Authorization: Bearer hf_…"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """The tokens a request came with, from `Authorization` and `X-HF-Authorization`."""
+
+    authorization: Secret | None
+    hub: Secret | None
+
+    @property
+    def nothing(self) -> bool:
+        """Whether somebody calls without a name."""
+        return self.authorization is None and self.hub is None
+
+
+class SignIn(Protocol):
+    """A way to sign in."""
+
+    async def of(self, presented: Presented) -> Caller:
+        """Return who is calling.
+
+        Raises:
+            Unauthenticated: nobody we serve.
+            Denied: somebody who may do nothing at the Hub.
+            Unavailable: who should know does not answer.
+        """
+        ...
+
+
+class HubSignIn:
+    """The Hub's own tokens, wherever they are sent; `Authorization` wins."""
+
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
+
+    async def of(self, presented: Presented) -> Caller:
+        return await self._callers.of(presented.authorization or presented.hub)
+
+
+class ExternalSignIn:
+    """A token of the authorization server says who may come in, one of the Hub's whose jobs it is.
+
+    What the caller may do is what both tokens allow.
+    """
+
+    def __init__(self, authority: ExternalAuthority, callers: Callers) -> None:
+        self._authority = authority
+        self._callers = callers
+        self._cache: Cache[ExternalIdentity | HoldfastError] = Cache(size=_REMEMBERED)
+
+    async def of(self, presented: Presented) -> Caller:
+        if presented.authorization is None:
+            raise Unauthenticated("Sign in first: this service takes Authorization: Bearer ….")
+        token = presented.authorization
+        digest = hashlib.sha256(token.reveal().encode()).digest()
+        identity = await self._cache.get(digest, partial(self._verify, token))
+        if isinstance(identity, HoldfastError):
+            raise identity.with_traceback(None)
+        if presented.hub is None:
+            raise HubAuthorityMissing
+        caller = await self._callers.of(presented.hub)
+        allowed = ALL_SCOPES & identity.scopes
+        return replace(
+            caller,
+            scopes=caller.scopes & allowed,
+            obtainable=caller.scopes - allowed,
+        )
+
+    async def _verify(self, token: Secret) -> Kept[ExternalIdentity | HoldfastError]:
+        try:
+            identity = await self._authority.verify(token)
+        except Unauthenticated as no:
+            return Kept(no, _DISBELIEVED)
+        except Unavailable as silence:
+            return Kept(silence, _UNKNOWN)
+        return Kept(identity, min(_BELIEVED, identity.believed_until - datetime.now(UTC)))
