@@ -26,9 +26,10 @@ from service.local.errors import CannotStart
 from service.local.hub import inference
 from service.local.hub.answers import Refusal, refuse, refuse_unknown
 from service.local.hub.gate import Gate
+from service.local.hub.identity import whoami
 from service.local.hub.job_routes import JobRoutes, hardware
 from service.local.hub.jobs import Jobs
-from service.local.hub.users import LocalUser, load_users, whoami
+from service.local.hub.users import LocalUser, load_users
 
 _HOST: Final = "127.0.0.1"
 _QUOTA: Final = 100_000

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from service.local.hub.answers import Refusal
 from service.local.hub.requests import read_body
-from service.local.hub.users import LocalUser
+from service.local.hub.users import LocalUser, Permission
 
 _SLOW: Final = re.compile(r"local/slow-(\d{1,4})s")
 """A model that takes its time, so that a cancel can come in between."""
@@ -45,7 +45,7 @@ class _ChatRequest(BaseModel):
 
 async def chat(request: Request, user: LocalUser) -> Response:
     """Answer a chat completion request."""
-    if not user.may_act:
+    if not user.may(Permission.CALL_MODELS):
         raise Refusal(
             HTTPStatus.FORBIDDEN,
             "This authentication method does not have sufficient permissions to call Inference "

@@ -13,7 +13,7 @@ from service.local.hub.hardware import FLAVORS
 from service.local.hub.jobs import Jobs, LocalJob
 from service.local.hub.requests import JobRequest, NewLabels, read_body
 from service.local.hub.streams import log_events, metric_events, stage_events
-from service.local.hub.users import LocalUser, Namespace
+from service.local.hub.users import LocalUser, Namespace, Permission
 
 _PAGE: Final = 20
 _EVENTS: Final = "text/event-stream"
@@ -123,9 +123,11 @@ class JobRoutes:
         return JSONResponse(job.described())
 
     def _job(self, request: Request, user: LocalUser) -> LocalJob:
-        namespace = user.namespace(request.path_params["namespace"])
+        job = None
         # A foreign job and an unknown one are the same to a stranger.
-        job = self._jobs.get(namespace.name, request.path_params["job"]) if namespace else None
+        if user.namespace(request.path_params["namespace"]):
+            namespace = _may_read(request, user)
+            job = self._jobs.get(namespace.name, request.path_params["job"])
         if job is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "Job not found")
         return job
@@ -152,17 +154,17 @@ def _filter(request: Request) -> Callable[[LocalJob], bool]:
 
 
 def _may_read(request: Request, user: LocalUser) -> Namespace:
-    return _namespace(request, user, "job.read")
+    return _namespace(request, user, Permission.READ_JOBS)
 
 
 def _may_write(request: Request, user: LocalUser) -> Namespace:
-    return _namespace(request, user, "job.write")
+    return _namespace(request, user, Permission.WRITE_JOBS)
 
 
-def _namespace(request: Request, user: LocalUser, permission: str) -> Namespace:
+def _namespace(request: Request, user: LocalUser, permission: Permission) -> Namespace:
     name = request.path_params["namespace"]
     namespace = user.namespace(name)
-    if namespace is None or (permission == "job.write" and not user.may_act):
+    if namespace is None or not user.may(permission):
         raise Refusal(
             HTTPStatus.FORBIDDEN,
             "You don't have the required permissions to complete this action on namespace "

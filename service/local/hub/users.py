@@ -17,8 +17,9 @@ from service.local.hub.logs import written
 
 _FILE: Final = "users.json"
 _SESSION: Final = timedelta(hours=8)
-_ORG: Final = "acme"
-_ORG_ID: Final = "a" * 24
+_ACME: Final = "acme"
+ORG_IDS: Final = {_ACME: "a" * 24}
+"""The organisations there are, by name."""
 
 
 class TokenKind(StrEnum):
@@ -28,6 +29,22 @@ class TokenKind(StrEnum):
     READ = "read"
     FINE_GRAINED = "fineGrained"
     OAUTH = "oauth"
+
+
+class Permission(StrEnum):
+    """What a token may be needed for, as fine-grained tokens name it."""
+
+    READ_JOBS = "job.read"
+    WRITE_JOBS = "job.write"
+    CALL_MODELS = "inference.serverless.write"
+
+
+_SCOPES: Final = {
+    Permission.READ_JOBS: "jobs",
+    Permission.WRITE_JOBS: "jobs",
+    Permission.CALL_MODELS: "inference-api",
+}
+"""The scope an OAuth token needs for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +71,30 @@ class LocalUser:
     pays: bool
     orgs: list[str]
     expires_at: str | None
+    permissions: list[str] | None = None
+    """What a fine-grained token may be used for; None is everything."""
+    scopes: list[str] | None = None
+    """What an OAuth token may be used for; None is everything."""
 
-    @property
-    def may_act(self) -> bool:
-        """Whether the token may launch anything."""
-        return self.kind is not TokenKind.READ
+    def may(self, what: Permission) -> bool:
+        """Say whether the token may be used for something, in the namespaces it reaches."""
+        match self.kind:
+            case TokenKind.WRITE:
+                return True
+            case TokenKind.READ:
+                return what is Permission.READ_JOBS
+            case TokenKind.OAUTH:
+                return self.scopes is None or _SCOPES[what] in self.scopes
+            case TokenKind.FINE_GRAINED:
+                # Who may start a job may look at it.
+                enough = {what, Permission.WRITE_JOBS} if what is Permission.READ_JOBS else {what}
+                return self.permissions is None or not enough.isdisjoint(self.permissions)
 
     def namespace(self, name: str) -> Namespace | None:
         """Return the namespace of that name, if the token reaches it."""
         if name == self.name:
             return Namespace(self.id, name, "user")
-        return Namespace(_ORG_ID, name, "org") if name in self.orgs else None
+        return Namespace(ORG_IDS[name], name, "org") if name in self.orgs else None
 
     def has_expired(self) -> bool:
         """Say whether the token's time is over."""
@@ -85,53 +115,17 @@ def user_with(users: list[LocalUser], name: str, kind: TokenKind = TokenKind.WRI
     return next(user for user in users if (user.name, user.kind) == (name, kind))
 
 
-def whoami(user: LocalUser) -> dict[str, Any]:
-    """Describe a user as `GET /api/whoami-v2` does."""
-    return {
-        "type": "user",
-        "id": user.id,
-        "name": user.name,
-        "fullname": user.name.title(),
-        "canPay": user.pays,
-        "isPro": False,
-        "avatarUrl": "/avatars/local.svg",
-        "orgs": [
-            {"type": "org", "id": _ORG_ID, "name": org, "fullname": org, "roleInOrg": "write"}
-            for org in user.orgs
-        ],
-        "auth": _auth(user),
-    }
-
-
-def _auth(user: LocalUser) -> dict[str, Any]:
-    if user.kind is TokenKind.OAUTH:
-        return {"type": "oauth", "expiresAt": user.expires_at}
-    token: dict[str, Any] = {
-        "displayName": "local",
-        "role": user.kind,
-        "createdAt": "2026-01-01T00:00:00.000Z",
-    }
-    if user.kind is TokenKind.FINE_GRAINED:
-        entity = {"_id": user.id, "type": "user", "name": user.name}
-        permissions = ["job.write", "inference.serverless.write"]
-        token["fineGrained"] = {
-            "canReadGatedRepos": False,
-            "global": [],
-            "scoped": [{"entity": entity, "permissions": permissions}],
-        }
-    return {"type": "access_token", "accessToken": token}
-
-
 def _new_users() -> list[dict[str, Any]]:
     alice, bob, carol = (secrets.token_hex(12) for _ in range(3))
     soon = written(datetime.now(UTC) + _SESSION)
     made = [
-        _new(alice, "alice", TokenKind.WRITE, orgs=[_ORG]),
+        _new(alice, "alice", TokenKind.WRITE, orgs=[_ACME]),
         _new(alice, "alice", TokenKind.READ),
         _new(alice, "alice", TokenKind.FINE_GRAINED),
-        _new(alice, "alice", TokenKind.OAUTH, orgs=[_ORG], expires_at=soon),
+        _new(alice, "alice", TokenKind.OAUTH, orgs=[_ACME], expires_at=soon),
         _new(bob, "bob", TokenKind.WRITE),
         _new(carol, "carol", TokenKind.WRITE, pays=False),
+        *(_new(alice, "alice", TokenKind.FINE_GRAINED, permissions=[one]) for one in Permission),
     ]
     return [asdict(user) for user in made]
 
@@ -144,7 +138,8 @@ def _new(
     pays: bool = True,
     orgs: list[str] | None = None,
     expires_at: str | None = None,
+    permissions: list[str] | None = None,
 ) -> LocalUser:
     prefix = "hf_oauth_local" if kind is TokenKind.OAUTH else "hf_local"
     token = f"{prefix}_{name}_{secrets.token_urlsafe(24)}"
-    return LocalUser(identity, name, kind, token, pays, orgs or [], expires_at)
+    return LocalUser(identity, name, kind, token, pays, orgs or [], expires_at, permissions)

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from huggingface_hub import HfApi, JobInfo, constants
 
-from service.local.hub.users import LocalUser, TokenKind, load_users, user_with
+from service.local.hub.users import LocalUser, Permission, TokenKind, load_users, user_with
 from service.local.ports import free_port
 
 # The library asks the real Hub about agents otherwise; its variable is read on import, too early.
@@ -53,9 +53,19 @@ class RunningHub:
         self, name: str = "alice", kind: TokenKind = TokenKind.WRITE
     ) -> Generator[httpx2.Client]:
         """Open a plain client, signed in as a user, for what the real one never sends."""
-        headers = {"authorization": f"Bearer {user_with(self.users, name, kind).token}"}
+        with self.http_as(user_with(self.users, name, kind).token) as client:
+            yield client
+
+    @contextmanager
+    def http_as(self, token: str) -> Generator[httpx2.Client]:
+        """Open a plain client that shows a token."""
+        headers = {"authorization": f"Bearer {token}"}
         with httpx2.Client(base_url=self.url, headers=headers, timeout=15) as client:
             yield client
+
+    def fine_grained(self, permission: Permission) -> str:
+        """Return a token of Alice's that is for one thing."""
+        return next(user.token for user in self.users if user.permissions == [permission])
 
 
 @contextmanager
