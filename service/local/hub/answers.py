@@ -18,9 +18,13 @@ class Refusal(Exception):
 
 def error_answer(status: int, message: str) -> Response:
     """Say no."""
-    # A header takes no line breaks, and Latin-1 only.
-    said = " ".join(message.split()).encode("latin-1", errors="replace").decode("latin-1")
-    return JSONResponse({"error": message}, status_code=status, headers={"x-error-message": said})
+    headers = {"x-error-message": in_a_header(message)}
+    return JSONResponse({"error": message}, status_code=status, headers=headers)
+
+
+def in_a_header(message: str) -> str:
+    """Write a message as far as a header takes it: on one line, in Latin-1."""
+    return " ".join(message.split()).encode("latin-1", errors="replace").decode("latin-1")
 
 
 async def refuse(_: Request, error: Exception) -> Response:

@@ -29,6 +29,9 @@ from service.local.hub.gate import Gate
 from service.local.hub.identity import whoami
 from service.local.hub.job_routes import JobRoutes, hardware
 from service.local.hub.jobs import Jobs
+from service.local.hub.oauth.grants import Grants
+from service.local.hub.oauth.refusals import OAuthRefusal, refuse_oauth
+from service.local.hub.oauth.routes import OAuthRoutes
 from service.local.hub.users import LocalUser, load_users
 
 _HOST: Final = "127.0.0.1"
@@ -50,6 +53,8 @@ def create_hub(
     Each user has `quota` requests in a window; a job is `scheduling` for so long before it runs.
     """
     jobs = Jobs(scheduling=scheduling)
+    grants = Grants()
+    users = load_users(folder)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -57,11 +62,15 @@ def create_hub(
         await jobs.close()
 
     return Starlette(
-        routes=_routes(JobRoutes(jobs)),
+        routes=[*_routes(JobRoutes(jobs)), *OAuthRoutes(grants, users).routes()],
         lifespan=lifespan,
-        exception_handlers={Refusal: refuse, HTTPException: refuse_unknown},
+        exception_handlers={
+            Refusal: refuse,
+            OAuthRefusal: refuse_oauth,
+            HTTPException: refuse_unknown,
+        },
         middleware=[
-            Middleware(Gate, users=load_users(folder), quota=quota),
+            Middleware(Gate, users=users, grants=grants, quota=quota),
             # A page that names this address by another host's name is turned away.
             Middleware(TrustedHostMiddleware, allowed_hosts=[_HOST, "localhost"]),
         ],

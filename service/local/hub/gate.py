@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.local.hub.answers import error_answer
+from service.local.hub.oauth.grants import Grants
 from service.local.hub.users import LocalUser
 
 WINDOW: Final = 300
@@ -21,8 +22,9 @@ _NOBODY: Final = "anonymous"
 class Gate:
     """Counts each request for its caller, and marks each answer for what it comes from."""
 
-    def __init__(self, app: ASGIApp, users: list[LocalUser], quota: int) -> None:
+    def __init__(self, app: ASGIApp, users: list[LocalUser], grants: Grants, quota: int) -> None:
         self._app = app
+        self._grants = grants
         self._users = {user.token: user for user in users}
         self._quota = quota
         self._spent: dict[str, tuple[int, int]] = {}
@@ -57,7 +59,9 @@ class Gate:
 
     def _caller(self, headers: Headers) -> LocalUser | None:
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        user = self._users.get(token) if scheme.lower() == "bearer" else None
+        if scheme.lower() != "bearer":
+            return None
+        user = self._users.get(token) or self._grants.caller(token)
         return None if user is None or user.has_expired() else user
 
     def _spend(self, who: str) -> tuple[int, int]:

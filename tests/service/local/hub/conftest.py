@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +101,13 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningHub]:
 def alice(hub: RunningHub) -> HfApi:
     """The client of a user who may act and pay."""
     return hub.api()
+
+
+@pytest.fixture
+async def http(hub: RunningHub) -> AsyncGenerator[httpx2.AsyncClient]:
+    """A plain client that shows no token."""
+    async with httpx2.AsyncClient(base_url=hub.url, timeout=15) as client:
+        yield client
 
 
 def until(holds: Callable[[], bool], *, within: float = 15) -> None:

@@ -1,0 +1,52 @@
+"""What are tokens signed with? Two keys, made anew at each start, as all else is forgotten then.
+
+Access tokens are EdDSA JWTs and id tokens RS256 ones, as on the Hub. Nobody is to check an access
+token's signature for access: `whoami-v2` is asked, and knows what was revoked.
+"""
+
+from functools import cached_property
+from typing import Any, Final
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
+
+ID_TOKEN_ALGORITHM: Final = "RS256"  # noqa: S105  # no secret
+_ACCESS: Final = "local-access"
+_ID: Final = "local-id"
+_BITS: Final = 2048
+
+
+class Keys:
+    """The Hub's own keys."""
+
+    def __init__(self) -> None:
+        self._ed25519 = Ed25519PrivateKey.generate()
+
+    @cached_property
+    def _rsa(self) -> RSAPrivateKey:
+        # On first use: it takes a while, and most Hubs are started for something else.
+        return generate_private_key(public_exponent=65537, key_size=_BITS)
+
+    def access_token(self, claims: dict[str, Any]) -> str:
+        """Sign what an access token says."""
+        signed = jwt.encode(claims, self._ed25519, algorithm="EdDSA", headers={"kid": _ACCESS})
+        return f"hf_oauth_{signed}"
+
+    def id_token(self, claims: dict[str, Any]) -> str:
+        """Sign who has signed in."""
+        return jwt.encode(claims, self._rsa, algorithm=ID_TOKEN_ALGORITHM, headers={"kid": _ID})
+
+    def public(self) -> dict[str, Any]:
+        """Return the public halves, as a JWK set."""
+        ed25519 = OKPAlgorithm.to_jwk(self._ed25519.public_key(), as_dict=True)
+        rsa = RSAAlgorithm.to_jwk(self._rsa.public_key(), as_dict=True)
+        # Not beside `use`: RFC 7517, section 4.3.
+        rsa.pop("key_ops", None)
+        return {
+            "keys": [
+                ed25519 | {"kid": _ACCESS, "use": "sig", "alg": "EdDSA"},
+                rsa | {"kid": _ID, "use": "sig", "alg": ID_TOKEN_ALGORITHM},
+            ]
+        }

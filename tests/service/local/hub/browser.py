@@ -1,0 +1,164 @@
+"""A program that signs its user in at the local Hub, and the browser in which the user says yes.
+
+`sign_in` is all that most tests need. `App` does each step by itself, and wrongly if told so.
+"""
+
+import base64
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx2
+
+REDIRECT = "http://127.0.0.1:8123/callback"
+FORM = "application/x-www-form-urlencoded"
+Changes = str | list[str] | None
+"""What a parameter is instead; None leaves it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a sign-in gave."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: int
+    scope: str
+    token_type: str
+    id_token: str | None = None
+
+
+async def sign_in(
+    hub_url: str,
+    scopes: str = "openid profile jobs inference-api",
+    *,
+    user: str = "alice",
+    org_ids: list[str] | None = None,
+    **metadata: Any,
+) -> Tokens:
+    """Register a program at the Hub, let a user allow it everything it asks for, and take tokens.
+
+    `org_ids` are the organisations that the user lets it act for. `metadata` is of RFC 7591.
+    """
+    async with httpx2.AsyncClient(base_url=hub_url, timeout=15) as http:
+        app = await App.registered(http, **metadata)
+        code = await app.code(scope=scopes, login_hint=user, orgIds=org_ids)
+        answer = await app.redeem(code)
+        answer.raise_for_status()
+        return Tokens(**answer.json())
+
+
+@dataclass(slots=True)
+class App:
+    """A program that is registered at the Hub; a public one unless told otherwise."""
+
+    http: httpx2.AsyncClient
+    about: dict[str, Any]
+    """What the Hub answered to its registration."""
+    verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48))
+
+    @classmethod
+    async def registered(cls, http: httpx2.AsyncClient, **metadata: Any) -> "App":
+        """Register a new one."""
+        about = {
+            "client_name": "A test",
+            "redirect_uris": [REDIRECT],
+            "token_endpoint_auth_method": "none",
+        }
+        answer = await http.post("/oauth/register", json=about | metadata)
+        answer.raise_for_status()
+        return cls(http, answer.json())
+
+    @property
+    def id(self) -> str:
+        return str(self.about["client_id"])
+
+    async def ask(self, **changes: Changes) -> httpx2.Response:
+        """Open the authorization endpoint, as the browser that the program starts."""
+        digest = hashlib.sha256(self.verifier.encode()).digest()
+        usual: dict[str, Changes] = {
+            "response_type": "code",
+            "client_id": self.id,
+            "redirect_uri": self.about["redirect_uris"][0],
+            "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
+            "code_challenge_method": "S256",
+            "state": "the-state",
+        }
+        return await self.http.get("/oauth/authorize", params=_changed(usual, changes))
+
+    async def code(self, **changes: Changes) -> str:
+        """Ask, let the user allow it, and take the code from the address that comes back."""
+        back = await allow(self.http, await self.ask(**changes))
+        assert back.params["state"] == "the-state"
+        return back.params["code"]
+
+    async def redeem(self, code: str, **changes: Changes) -> httpx2.Response:
+        """Ask for tokens for a code."""
+        usual: dict[str, Changes] = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "client_id": self.id,
+            "redirect_uri": self.about["redirect_uris"][0],
+            "code_verifier": self.verifier,
+        }
+        return await self.http.post("/oauth/token", data=_changed(usual, changes))
+
+    async def tokens(self, **changes: Changes) -> Tokens:
+        """Sign a user in."""
+        answer = await self.redeem(await self.code(**changes))
+        answer.raise_for_status()
+        return Tokens(**answer.json())
+
+    async def refresh(self, refresh_token: str, **changes: Changes) -> httpx2.Response:
+        """Ask for new tokens for a refresh token."""
+        usual: dict[str, Changes] = {
+            "grant_type": "refresh_token",
+            "refresh_token": refresh_token,
+            "client_id": self.id,
+        }
+        return await self.http.post("/oauth/token", data=_changed(usual, changes))
+
+
+async def allow(
+    http: httpx2.AsyncClient, page: httpx2.Response, decision: str = "allow"
+) -> httpx2.URL:
+    """Press a button of the consent page, and return the address the browser is sent to."""
+    if page.status_code == 200:
+        form = Form(page.text)
+        assert decision in form.buttons
+        pressed = form.fields | {form.buttons[decision]: decision}
+        page = await http.post(urljoin(str(page.url), form.action), data=pressed)
+    assert page.status_code == 303, page.text
+    return httpx2.URL(page.headers["location"])
+
+
+class Form(HTMLParser):
+    """The form of a page, as a browser sees it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.action = ""
+        self.fields: dict[str, str] = {}
+        self.buttons: dict[str, str] = {}
+        """The name of each button, by its value."""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        match tag:
+            case "form":
+                self.action = given["action"]
+                assert given["method"] == "post"
+            case "input":
+                self.fields[given["name"]] = given["value"]
+            case "button":
+                self.buttons[given["value"]] = given["name"]
+            case _:
+                pass
+
+
+def _changed(usual: dict[str, Changes], changes: dict[str, Changes]) -> dict[str, Any]:
+    return {name: value for name, value in (usual | changes).items() if value is not None}

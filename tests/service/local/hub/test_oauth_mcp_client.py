@@ -1,0 +1,162 @@
+"""The official MCP client signs in at the local Hub, as Claude, Cursor and others do."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+import httpx2
+from mcp.client.auth import OAuthClientProvider, TokenStorage
+from mcp.shared.auth import (
+    AuthorizationCodeResult,
+    OAuthClientInformationFull,
+    OAuthClientMetadata,
+    OAuthToken,
+)
+from pydantic import AnyUrl
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from service.local.hub.users import user_with
+from tests.service.local.hub.browser import REDIRECT, allow
+from tests.service.local.hub.conftest import RunningHub
+
+SERVER: Final = "http://mcp.example"
+
+
+@dataclass(slots=True)
+class Memory(TokenStorage):
+    """What the client keeps between two starts."""
+
+    tokens: OAuthToken | None = None
+    client: OAuthClientInformationFull | None = None
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return self.tokens
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        self.tokens = tokens
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return self.client
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
+        self.client = client_info
+
+
+@dataclass(slots=True)
+class Browser:
+    """The user at their browser, who allows what is asked."""
+
+    http: httpx2.AsyncClient
+    visits: list[httpx2.URL] = field(default_factory=list[httpx2.URL])
+    came_back: httpx2.URL = field(default_factory=httpx2.URL)
+
+    async def open(self, url: str) -> None:
+        self.visits.append(httpx2.URL(url))
+        self.came_back = await allow(self.http, await self.http.get(url))
+
+    async def result(self) -> AuthorizationCodeResult:
+        given = self.came_back.params
+        return AuthorizationCodeResult(
+            code=given["code"], state=given["state"], iss=given.get("iss")
+        )
+
+
+def mcp_server(hub_url: str, http: httpx2.AsyncClient) -> Starlette:
+    """Build what stands for an MCP server: it names the Hub, and shows it every token it gets."""
+
+    async def answer(request: Request) -> Response:
+        told = await http.get(
+            "/api/whoami-v2", headers={"authorization": request.headers.get("authorization", "")}
+        )
+        if told.is_success:
+            return JSONResponse(told.json())
+        where = f'Bearer resource_metadata="{SERVER}/.well-known/oauth-protected-resource/mcp"'
+        return Response(status_code=HTTPStatus.UNAUTHORIZED, headers={"www-authenticate": where})
+
+    async def metadata(_: Request) -> Response:
+        return JSONResponse(
+            {
+                "resource": f"{SERVER}/mcp",
+                "authorization_servers": [hub_url],
+                "scopes_supported": ["openid", "profile", "jobs"],
+            }
+        )
+
+    return Starlette(
+        routes=[
+            Route("/mcp", answer, methods=["POST"]),
+            Route("/.well-known/oauth-protected-resource/mcp", metadata),
+        ]
+    )
+
+
+@asynccontextmanager
+async def mcp_client(
+    hub: RunningHub, http: httpx2.AsyncClient, browser: Browser, memory: Memory
+) -> AsyncGenerator[tuple[httpx2.AsyncClient, OAuthClientProvider]]:
+    """Open a client that reaches the MCP server in here, and the Hub where it is."""
+    provider = OAuthClientProvider(
+        server_url=f"{SERVER}/mcp",
+        client_metadata=OAuthClientMetadata(
+            client_name="An MCP client",
+            redirect_uris=[AnyUrl(REDIRECT)],
+            token_endpoint_auth_method="none",
+        ),
+        storage=memory,
+        redirect_handler=browser.open,
+        callback_handler=browser.result,
+    )
+    inside = httpx2.ASGITransport(app=mcp_server(hub.url, http))
+    async with httpx2.AsyncClient(auth=provider, mounts={SERVER: inside}, timeout=15) as client:
+        yield client, provider
+
+
+async def test_the_official_mcp_client_registers_signs_in_and_refreshes(
+    hub: RunningHub, http: httpx2.AsyncClient
+) -> None:
+    """Nothing is set up beforehand: all it is given is the address of an MCP server."""
+    browser, memory = Browser(http), Memory()
+    async with mcp_client(hub, http, browser, memory) as (client, provider):
+        told = await client.post(f"{SERVER}/mcp")
+
+        assert told.json()["id"] == user_with(hub.users, "alice").id
+        assert told.json()["auth"]["type"] == "oauth"
+        assert memory.client is not None
+        assert memory.client.client_secret is None
+        assert memory.tokens is not None
+        assert memory.tokens.scope == "openid profile jobs"
+        assert browser.visits[0].params["code_challenge_method"] == "S256"
+
+        first = memory.tokens
+        await http.post("/_emulator/oauth/expire", json={"token": first.access_token})
+        provider.context.token_expiry_time = time.time() - 1
+        later = await client.post(f"{SERVER}/mcp")
+
+    assert later.status_code == 200
+    assert memory.tokens.access_token != first.access_token
+    assert memory.tokens.refresh_token != first.refresh_token
+    assert len(browser.visits) == 1
+
+
+async def test_the_official_mcp_client_signs_in_anew_after_its_session_was_ended(
+    hub: RunningHub, http: httpx2.AsyncClient
+) -> None:
+    """What is taken back at the Hub is asked for again, from the user."""
+    browser, memory = Browser(http), Memory()
+    async with mcp_client(hub, http, browser, memory) as (client, _):
+        await client.post(f"{SERVER}/mcp")
+        assert memory.tokens is not None
+        ended = await http.post(
+            "/_emulator/oauth/revoke", json={"token": memory.tokens.refresh_token}
+        )
+
+        again = await client.post(f"{SERVER}/mcp")
+
+    assert (ended.status_code, again.status_code) == (204, 200)
+    assert len(browser.visits) == 2
