@@ -21,7 +21,7 @@ from service.connect import Connection
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / ".holdfast" / "interop"
-SOURCES = ("package.json", "package-lock.json", ".npmrc", "call.mjs")
+SOURCES = ("package.json", "package-lock.json", ".npmrc", "call.mjs", "sign_in.mjs")
 PATIENCE = 120
 TOOL_FAILED = 5
 """How the Inspector exits when a call was answered with an error."""
@@ -125,6 +125,11 @@ async def python(mode: Any, connection: Connection, tool: str, given: dict[str, 
         tools = [tool.name for tool in (await client.list_tools()).tools]
         result = await client.call_tool(tool, given)
     return _seen(version, tools, result.model_dump(mode="json", by_alias=True))
+
+
+def run_node(command: list[str], folder: Path) -> str:
+    """Run a script of ours, and return what it said."""
+    return _must(_node(command, folder, {}))
 
 
 def _seen(version: str | None, tools: list[str], result: dict[str, Any]) -> Seen:

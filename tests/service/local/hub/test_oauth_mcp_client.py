@@ -3,18 +3,12 @@
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
 import httpx2
-from mcp.client.auth import OAuthClientProvider, TokenStorage
-from mcp.shared.auth import (
-    AuthorizationCodeResult,
-    OAuthClientInformationFull,
-    OAuthClientMetadata,
-    OAuthToken,
-)
+from mcp.client.auth import OAuthClientProvider
+from mcp.shared.auth import OAuthClientMetadata
 from pydantic import AnyUrl
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -22,49 +16,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.local.hub.users import user_with
-from tests.service.local.hub.browser import REDIRECT, allow
+from tests.service.local.hub.browser import REDIRECT
 from tests.service.local.hub.conftest import RunningHub
+from tests.service.local.hub.mcp_user import Browser, Memory
 
 SERVER: Final = "http://mcp.example"
-
-
-@dataclass(slots=True)
-class Memory(TokenStorage):
-    """What the client keeps between two starts."""
-
-    tokens: OAuthToken | None = None
-    client: OAuthClientInformationFull | None = None
-
-    async def get_tokens(self) -> OAuthToken | None:
-        return self.tokens
-
-    async def set_tokens(self, tokens: OAuthToken) -> None:
-        self.tokens = tokens
-
-    async def get_client_info(self) -> OAuthClientInformationFull | None:
-        return self.client
-
-    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        self.client = client_info
-
-
-@dataclass(slots=True)
-class Browser:
-    """The user at their browser, who allows what is asked."""
-
-    http: httpx2.AsyncClient
-    visits: list[httpx2.URL] = field(default_factory=list[httpx2.URL])
-    came_back: httpx2.URL = field(default_factory=httpx2.URL)
-
-    async def open(self, url: str) -> None:
-        self.visits.append(httpx2.URL(url))
-        self.came_back = await allow(self.http, await self.http.get(url))
-
-    async def result(self) -> AuthorizationCodeResult:
-        given = self.came_back.params
-        return AuthorizationCodeResult(
-            code=given["code"], state=given["state"], iss=given.get("iss")
-        )
 
 
 def mcp_server(hub_url: str, http: httpx2.AsyncClient) -> Starlette:

@@ -1,0 +1,111 @@
+"""The official clients sign in by themselves: no token is typed in, no client set up beforehand."""
+
+import json
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.auth import OAuthClientProvider
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import OAuthClientMetadata
+from pydantic import AnyUrl
+
+from service.local.hub.users import load_users
+from service.local.stack import Stack
+from tests.interop.conftest import run_node
+from tests.service.local.hub.browser import REDIRECT
+from tests.service.local.hub.mcp_user import Browser, Memory
+from tests.stack import eventually
+
+pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(180)]
+
+LAUNCH: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
+EVERYTHING = "openid profile jobs inference-api"
+USUAL = 28_800
+BRIEF = 5
+"""Seconds that a token lives in here, so that one is seen to be replaced."""
+
+
+@pytest.fixture
+async def hub(stack: Stack) -> AsyncGenerator[httpx2.AsyncClient]:
+    """The Hub, whose tokens live briefly meanwhile."""
+    token = load_users(stack.folder / "hub")[0].token
+    headers = {"authorization": f"Bearer {token}"}
+    async with httpx2.AsyncClient(base_url=stack.hub_url, headers=headers) as admin:
+        await admin.post("/_emulator/oauth/lifetime", json={"seconds": BRIEF})
+        async with httpx2.AsyncClient(base_url=stack.hub_url) as browser:
+            yield browser
+        await admin.post("/_emulator/oauth/lifetime", json={"seconds": USUAL})
+
+
+async def test_the_python_client_signs_in_steps_up_and_outlives_its_token(
+    stack: Stack, hub: httpx2.AsyncClient
+) -> None:
+    """It registers itself, is sent for the scope a launch needs, and refreshes what expires."""
+    browser, memory = Browser(hub, first_grant="openid profile"), Memory()
+    provider = OAuthClientProvider(
+        server_url=f"{stack.url}/mcp",
+        client_metadata=OAuthClientMetadata(
+            client_name="Interop",
+            redirect_uris=[AnyUrl(REDIRECT)],
+            token_endpoint_auth_method="none",
+        ),
+        storage=memory,
+        redirect_handler=browser.open,
+        callback_handler=browser.result,
+    )
+    async with (
+        httpx2.AsyncClient(auth=provider, timeout=20) as http,
+        Client(streamable_http_client(f"{stack.url}/mcp", http_client=http)) as client,
+    ):
+        assert memory.tokens is not None
+        granted = memory.tokens.scope
+        launched = await client.call_tool("launch_job", LAUNCH)
+        stepped = memory.tokens
+
+        async def call() -> bool:
+            answer = await client.call_tool("whoami", {})
+            return not answer.is_error and memory.tokens is not stepped
+
+        assert await eventually(call, bool)
+
+    assert granted == "openid profile"
+    assert launched.structured_content is not None
+    assert launched.structured_content["job_id"].startswith("job_")
+    assert "jobs" in (stepped.scope or "").split()
+    assert len(browser.visits) == 2
+    assert browser.visits[0].params["scope"] == EVERYTHING
+
+
+async def test_the_newer_typescript_client_signs_in_steps_up_and_outlives_its_token(
+    stack: Stack, hub: httpx2.AsyncClient, node_folder: Path
+) -> None:
+    """What hosts are being moved to."""
+    said = sign_in("v2", stack, node_folder, grant="openid profile")
+
+    assert said["granted"] == "openid profile"
+    assert "jobs" in said["stepped"].split()
+    assert said["job"]["job_id"].startswith("job_")
+    assert said["refreshed"]
+    assert said["asked"][0] == EVERYTHING
+    assert len(said["asked"]) == 2
+
+
+async def test_the_older_typescript_client_is_asked_for_everything_at_once(
+    stack: Stack, hub: httpx2.AsyncClient, node_folder: Path
+) -> None:
+    """It answers a 403 with its refresh token, which gives the same scopes again (1.32.2)."""
+    said = sign_in("v1", stack, node_folder, grant=EVERYTHING)
+
+    assert said["asked"] == [EVERYTHING]
+    assert said["job"]["job_id"].startswith("job_")
+    assert said["refreshed"]
+
+
+def sign_in(kind: str, stack: Stack, folder: Path, *, grant: str) -> dict[str, Any]:
+    command = ["node", "sign_in.mjs", kind, f"{stack.url}/mcp", grant]
+    said: dict[str, Any] = json.loads(run_node(command, folder))
+    return said

@@ -1,0 +1,53 @@
+"""A person at a browser, and what their MCP client keeps: what the official client asks for."""
+
+from dataclasses import dataclass, field
+
+import httpx2
+from mcp.client.auth import TokenStorage
+from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthToken
+
+from tests.service.local.hub.browser import allow
+
+
+@dataclass(slots=True)
+class Memory(TokenStorage):
+    """What the client keeps between two starts."""
+
+    tokens: OAuthToken | None = None
+    client: OAuthClientInformationFull | None = None
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return self.tokens
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        self.tokens = tokens
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return self.client
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
+        self.client = client_info
+
+
+@dataclass(slots=True)
+class Browser:
+    """The user at their browser, who allows what is asked."""
+
+    http: httpx2.AsyncClient
+    first_grant: str | None = None
+    """The scopes they leave ticked the first time; all that are asked for, if not told."""
+    visits: list[httpx2.URL] = field(default_factory=list[httpx2.URL])
+    came_back: httpx2.URL = field(default_factory=httpx2.URL)
+
+    async def open(self, url: str) -> None:
+        page = httpx2.URL(url)
+        if self.first_grant is not None and not self.visits:
+            page = page.copy_set_param("scope", self.first_grant)
+        self.visits.append(httpx2.URL(url))
+        self.came_back = await allow(self.http, await self.http.get(page))
+
+    async def result(self) -> AuthorizationCodeResult:
+        given = self.came_back.params
+        return AuthorizationCodeResult(
+            code=given["code"], state=given["state"], iss=given.get("iss")
+        )
