@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     """Where its keys are; unset, its metadata says."""
     jwt_leeway: Annotated[Duration, Field(le=timedelta(minutes=5))] = timedelta(seconds=30)
     """How far its clock may be from ours."""
+    oauth_client_id: str | None = None
+    """An application at the authorization server that clients may use, if they cannot register."""
     vault_keys: SecretStr
     """The key ring, `ID:BASE64,…` of 32 bytes each; the first seals, all open."""
     data_dir: str = ".holdfast"

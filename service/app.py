@@ -27,6 +27,8 @@ from service.auth.callers import Callers
 from service.auth.huggingface import huggingface
 from service.auth.jwt import external_authority
 from service.auth.metadata import Metadata
+from service.auth.proxy import ROUTES as PROXY_ROUTES
+from service.auth.proxy import proxy
 from service.auth.sign_in import ExternalSignIn, HubSignIn, SignIn
 from service.context import CALLING, App
 from service.edge import Edge
@@ -59,6 +61,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     logs.configure()  # before MCPServer, which sets logging up in its own way if nobody has
     public_url = str(settings.public_url).rstrip("/")
     hub_url = str(settings.hub_url).rstrip("/")
+    issuer = settings.jwt_issuer or hub_url if settings.auth == "jwt" else hub_url
 
     @asynccontextmanager
     async def lend(_: MCPServer[App]) -> AsyncGenerator[App]:
@@ -94,11 +97,16 @@ def create_app(settings: Settings | None = None) -> Starlette:
             callers = Callers(hub, ground, vault)
             web.state.sign_in = await stack.enter_async_context(_sign_in(settings, callers))
             web.state.app = App(ground, bell, callers, vault, hub_url, settings.open_jobs)
+            if settings.oauth_client_id is not None:
+                standing_in = proxy(issuer, public_url, settings.oauth_client_id)
+                web.state.proxy = await stack.enter_async_context(standing_in)
             await _say_hello(ground)
             async with plain.run(), streaming.run():
                 yield
 
-    metadata = _metadata(settings, public_url, hub_url)
+    proxied = settings.oauth_client_id is not None
+    ours = () if settings.auth == "jwt" else ("openid", "profile")
+    metadata = Metadata(public_url, public_url if proxied else issuer, *ours)
     edge = Edge(
         public_url,
         metadata,
@@ -108,6 +116,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         browsable=settings.anonymous == "browse",
     )
     routes = [Route("/mcp", edge), *metadata.routes(), *health.ROUTES]
+    routes += PROXY_ROUTES if proxied else []
     web = Starlette(routes=routes, lifespan=lifespan)
     return web
 
@@ -124,12 +133,6 @@ async def _sign_in(settings: Settings, callers: Callers) -> AsyncGenerator[SignI
         leeway=settings.jwt_leeway,
     ) as authority:
         yield ExternalSignIn(authority, callers)
-
-
-def _metadata(settings: Settings, public_url: str, hub_url: str) -> Metadata:
-    if settings.auth == "huggingface" or settings.jwt_issuer is None:
-        return Metadata(public_url, hub_url, "openid", "profile")
-    return Metadata(public_url, settings.jwt_issuer)
 
 
 async def _say_hello(ground: Ground) -> None:

@@ -20,6 +20,8 @@ _BELIEVED: Final = timedelta(seconds=60)
 _DISBELIEVED: Final = timedelta(seconds=5)
 _UNKNOWN: Final = timedelta(seconds=1)
 """How long nobody asks again after the Hub, or our database, did not answer."""
+_LARGEST: Final = 4096
+"""What is longer is not even asked about."""
 _CHECKED: Final = timedelta(minutes=10)
 """How long a permission to launch is believed; each launch is checked by the Hub as well."""
 _REMEMBERED: Final = 10_000
@@ -46,6 +48,8 @@ class Callers:
         """
         if token is None:
             raise Unauthenticated("A Hugging Face token is needed: Authorization: Bearer hf_….")
+        if len(token.reveal()) > _LARGEST:
+            raise Unauthenticated("This is longer than any token of Hugging Face. Sign in again.")
         return _said(await self._cache.get(_digest(token), partial(self._verify, token)))
 
     async def renew(self, caller: Caller) -> None:

@@ -1,15 +1,18 @@
 """Where does an authorization server publish its keys? Only it is asked, and only it may say."""
 
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
 import httpx2
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schema.addresses import is_tamperproof
 from schema.wire import release
+
+T = TypeVar("T")
 
 _CONNECT: Final = 3.0
 _TOTAL: Final = 5.0
@@ -22,9 +25,15 @@ class Unreadable(Exception):
     """A document could not be had; the text is for the operator, and no caller sees it."""
 
 
-class _Metadata(BaseModel):
+class _Issuer(BaseModel):
     issuer: str
+
+
+class _Metadata(BaseModel):
     jwks_uri: str
+
+
+_DOCUMENT: Final = TypeAdapter(dict[str, Any])
 
 
 class Publisher:
@@ -56,22 +65,45 @@ class Publisher:
         self._discovered = url
         return document
 
+    async def describe(self) -> dict[str, Any]:
+        """Fetch what the server says of itself.
+
+        Raises:
+            Unreadable: it cannot be found, or speaks for somebody else.
+        """
+        try:
+            with anyio.fail_after(_TOTAL):
+                return await self._find(lambda _, document: _DOCUMENT.validate_json(document))
+        except TimeoutError:
+            raise Unreadable(f"no answer within {_TOTAL:.0f} seconds") from None
+
     async def _discover(self) -> str:
+        return await self._find(self._jwks_uri)
+
+    async def _find(self, read: Callable[[str, bytes], T]) -> T:
         troubles: list[str] = []
         for url in _well_known(self._issuer):
             try:
-                return self._jwks_uri(url, await self._get(url))
+                document = await self._get(url)
+                self._must_be_ours(url, document)
+                return read(url, document)
             except Unreadable as trouble:
                 troubles.append(str(trouble))
         raise Unreadable("; ".join(troubles))
+
+    def _must_be_ours(self, url: str, document: bytes) -> None:
+        try:
+            said = _Issuer.model_validate_json(document).issuer
+        except ValidationError:
+            raise Unreadable(f"{url} names no issuer") from None
+        if said != self._issuer:
+            raise Unreadable(f"{url} speaks for {said!r}, not for {self._issuer!r}")
 
     def _jwks_uri(self, url: str, document: bytes) -> str:
         try:
             metadata = _Metadata.model_validate_json(document)
         except ValidationError:
-            raise Unreadable(f"{url} names no issuer, or no jwks_uri") from None
-        if metadata.issuer != self._issuer:
-            raise Unreadable(f"{url} speaks for {metadata.issuer!r}, not for {self._issuer!r}")
+            raise Unreadable(f"{url} names no jwks_uri") from None
         if not is_tamperproof(metadata.jwks_uri):
             raise Unreadable(f"{url} has its keys at {metadata.jwks_uri!r}, which is not HTTPS")
         return metadata.jwks_uri

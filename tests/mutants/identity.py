@@ -161,4 +161,15 @@ IDENTITY: Final = (
         _NONCE,
         the_token_is_not_handed_over=("if spec.pass_token:", "if spec.secrets:"),
     ),
+    *in_file(
+        "service/auth/proxy.py",
+        "tests/service/auth/test_proxy.py",
+        addresses_to_come_back_to_are_safe=("if not is_tamperproof(url):", "if not url:"),
+        a_form_does_not_register=('!= "application/json":', '== "text/html":'),
+    ),
+    *in_file(
+        "service/auth/callers.py",
+        "tests/service/auth/test_proxy.py",
+        a_huge_token_is_not_asked_about=("if len(token.reveal()) > _LARGEST:", "if not token:"),
+    ),
 )

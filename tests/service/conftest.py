@@ -22,11 +22,11 @@ def hub() -> Generator[Whoami]:
 
 @pytest.fixture
 def start(settings: Callable[..., Settings], hub: Whoami) -> Start:
-    """Start a service; keyword arguments override its settings."""
+    """Start a service, at a port if one is given; keyword arguments override its settings."""
 
     @contextmanager
-    def run(**overrides: Any) -> Generator[str]:
-        with serving(create_app(settings(**{"hub_url": hub.url, **overrides}))) as url:
+    def run(*, at: int = 0, **overrides: Any) -> Generator[str]:
+        with serving(create_app(settings(**{"hub_url": hub.url, **overrides})), at) as url:
             yield url
 
     return run

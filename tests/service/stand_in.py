@@ -85,9 +85,9 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def serving(app: Starlette) -> Generator[str]:
+def serving(app: Starlette, port: int = 0) -> Generator[str]:
     """Serve over HTTP, in a thread and a loop of its own; yield the URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
     server = _Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -1,0 +1,138 @@
+"""Clients that can only register, at an authorization server where nobody can."""
+
+from collections.abc import Generator
+
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.auth import OAuthClientProvider
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import OAuthClientMetadata
+from pydantic import AnyUrl
+
+from service.local.ports import free_port
+from tests.service.conftest import Start
+from tests.service.local.hub.browser import REDIRECT
+from tests.service.local.hub.conftest import RunningHub, running_hub
+from tests.service.local.hub.mcp_user import Browser, Memory
+from tests.service.stand_in import post
+
+AS = "/.well-known/oauth-authorization-server"
+
+
+@pytest.fixture(scope="module")
+def local_hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningHub]:
+    with running_hub(tmp_path_factory.mktemp("hub")) as running:
+        yield running
+
+
+async def test_it_is_not_there_unless_it_is_asked_for(service: str) -> None:
+    """The Hub registers clients itself; a second place would only be one more to attack."""
+    async with httpx2.AsyncClient(base_url=service) as http:
+        answers = [await http.get(AS), await http.post("/oauth/register", json={})]
+
+    assert [answer.status_code for answer in answers] == [404, 404]
+
+
+async def test_a_client_registers_here_and_signs_in_there(
+    start: Start, local_hub: RunningHub
+) -> None:
+    """The official client is given the address of the service, and nothing else."""
+    async with httpx2.AsyncClient(base_url=local_hub.url) as hub:
+        registration = {
+            "redirect_uris": [REDIRECT],
+            "token_endpoint_auth_method": "none",
+            "scope": "openid profile jobs inference-api",
+        }
+        made = await hub.post("/oauth/register", json=registration)
+        ours = made.json()["client_id"]
+        port = free_port()
+        browser, memory = Browser(hub), Memory()
+        with start(
+            hub_url=local_hub.url,
+            oauth_client_id=ours,
+            public_url=f"http://127.0.0.1:{port}",
+            at=port,
+        ) as url:
+            provider = OAuthClientProvider(
+                server_url=f"{url}/mcp",
+                client_metadata=OAuthClientMetadata(
+                    client_name="Interop",
+                    redirect_uris=[AnyUrl(REDIRECT)],
+                    token_endpoint_auth_method="none",
+                ),
+                storage=memory,
+                redirect_handler=browser.open,
+                callback_handler=browser.result,
+            )
+            async with (
+                httpx2.AsyncClient(auth=provider, timeout=20) as http,
+                Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client,
+            ):
+                answer = await client.call_tool("whoami", {})
+
+    assert answer.structured_content is not None
+    assert answer.structured_content["name"] == "alice"
+    assert memory.client is not None
+    assert memory.client.client_id == ours
+    assert str(browser.visits[0]).startswith(f"{local_hub.url}/oauth/authorize")
+
+
+@pytest.mark.parametrize(
+    "redirect",
+    ["http://evil.example/callback", "javascript:alert(1)", "https://user@host/", "//evil.example"],
+)
+async def test_nobody_registers_an_address_that_others_could_read(
+    start: Start, local_hub: RunningHub, redirect: str
+) -> None:
+    """The server would refuse to send anybody there; so is the answer here."""
+    with start(hub_url=local_hub.url, oauth_client_id="app") as url:
+        async with httpx2.AsyncClient(base_url=url) as http:
+            answer = await http.post("/oauth/register", json={"redirect_uris": [redirect]})
+
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_redirect_uri")
+
+
+async def test_a_page_cannot_register_by_a_form(start: Start, local_hub: RunningHub) -> None:
+    """Only JSON, which a page of another origin cannot send unasked."""
+    with start(hub_url=local_hub.url, oauth_client_id="app") as url:
+        async with httpx2.AsyncClient(base_url=url) as http:
+            answer = await http.post("/oauth/register", data={"redirect_uris": REDIRECT})
+
+    assert answer.status_code == 400
+
+
+async def test_the_metadata_keeps_what_is_true_under_another_name(
+    start: Start, local_hub: RunningHub
+) -> None:
+    """People sign in at the server itself; only the name and the place to register are ours."""
+    with start(
+        hub_url=local_hub.url, oauth_client_id="app", public_url="http://127.0.0.1:9"
+    ) as url:
+        async with httpx2.AsyncClient(base_url=url) as http:
+            said = (await http.get(AS)).json()
+            resource = (await http.get("/.well-known/oauth-protected-resource/mcp")).json()
+
+    assert said["issuer"] == "http://127.0.0.1:9"
+    assert said["registration_endpoint"] == "http://127.0.0.1:9/oauth/register"
+    assert said["authorization_endpoint"] == f"{local_hub.url}/oauth/authorize"
+    assert "authorization_response_iss_parameter_supported" not in said
+    assert resource["authorization_servers"] == ["http://127.0.0.1:9"]
+
+
+async def test_a_server_that_is_away_is_said_to_be_so(start: Start) -> None:
+    """A client tries again; a made-up answer would be kept."""
+    with start(hub_url="http://127.0.0.1:9", oauth_client_id="app") as url:
+        async with httpx2.AsyncClient(base_url=url) as http:
+            answer = await http.get(AS)
+
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"
+
+
+async def test_a_token_longer_than_any_is_not_asked_about(service: str) -> None:
+    """Whatever somebody pastes into a header is not sent on to the Hub."""
+    response = await post(service, "tools/list", authorization=f"Bearer hf_{'x' * 5000}")
+
+    assert response.status_code == 401
+    assert "longer than any token" in response.json()["error_description"]
