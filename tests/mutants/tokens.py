@@ -98,7 +98,7 @@ TOKENS: Final = (
     *in_file(
         "service/auth/publisher.py",
         _PUBLISHER,
-        metadata_is_the_issuers_own=("metadata.issuer != self._issuer", "False"),
+        metadata_is_the_issuers_own=("said != self._issuer", "False"),
         keys_come_untampered=("not is_tamperproof(metadata.jwks_uri)", "False"),
         moved_keys_are_found=(
             "# It may have moved.\n            self._discovered = None",
