@@ -6,9 +6,11 @@ from base64 import urlsafe_b64encode
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
+from secrets import token_urlsafe
 from threading import Event
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 import anyio.to_thread
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,7 +21,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from schema.vault import Secret
@@ -29,6 +31,50 @@ AUDIENCE = "https://holdfast.example/mcp"
 ADA = "auth0|1815"
 
 SigningKey = RSAKey | ECKey | OKPKey
+
+
+class People:
+    """Whoever signs in: clients register, everybody consents, and codes are bound by PKCE."""
+
+    def __init__(self) -> None:
+        self.clients: dict[str, list[str]] = {}
+        self.codes: dict[str, dict[str, str]] = {}
+
+    def metadata(self, url: str) -> dict[str, Any]:
+        """Say where all that is."""
+        return {
+            "authorization_endpoint": f"{url}/authorize",
+            "token_endpoint": f"{url}/token",
+            "registration_endpoint": f"{url}/register",
+            "response_types_supported": ["code"],
+            "code_challenge_methods_supported": ["S256"],
+            "token_endpoint_auth_methods_supported": ["none"],
+        }
+
+    async def answer(self, server: "AuthorizationServer", request: Request) -> Response:
+        """Take one step of a sign-in."""
+        if request.url.path == "/register":
+            about = await request.json()
+            client = f"client-{len(self.clients)}"
+            self.clients[client] = about["redirect_uris"]
+            return JSONResponse({**about, "client_id": client}, 201)
+        if request.url.path == "/authorize":
+            asked = dict(request.query_params)
+            assert asked["code_challenge_method"] == "S256"
+            assert asked["redirect_uri"] in self.clients[asked["client_id"]]
+            code = token_urlsafe()
+            self.codes[code] = asked
+            back = urlencode({"code": code, "state": asked["state"]})
+            return RedirectResponse(f"{asked['redirect_uri']}?{back}", 303)
+        form = {name: given[0] for name, given in parse_qs((await request.body()).decode()).items()}
+        claims: dict[str, Any] = {"aud": form["resource"], "client_id": form["client_id"]}
+        if form["grant_type"] == "authorization_code":
+            asked = self.codes.pop(form["code"])
+            proof = _encoded(sha256(form["code_verifier"].encode()).digest())
+            assert asked["code_challenge"] == proof
+            claims |= {"aud": asked["resource"], "scope": asked["scope"]}
+        token = server.issue(**claims)
+        return JSONResponse({"access_token": token.reveal(), "token_type": "Bearer"})
 
 
 @dataclass
@@ -47,6 +93,7 @@ class AuthorizationServer:
     published: bytes | None = None
     """A set of keys to publish instead."""
     failing: Response | None = None
+    people: People = field(default_factory=People)
     asked: list[str] = field(default_factory=list[str])
     answering: Event = field(default_factory=Event)
     """Cleared, it lets those who ask for keys wait."""
@@ -92,16 +139,14 @@ class AuthorizationServer:
         """Answer whatever it is."""
         path = request.url.path
         self.asked.append(path)
-        if path == "/token":
-            form = parse_qs((await request.body()).decode())
-            token = self.issue(aud=form["resource"][0], client_id=form["client_id"][0])
-            return JSONResponse({"access_token": token.reveal(), "token_type": "Bearer"})
+        if path in {"/register", "/authorize", "/token"}:
+            return await self.people.answer(self, request)
         await anyio.to_thread.run_sync(self.answering.wait, 10)
         if self.failing is not None:
             return self.failing
         if path in self.known_as:
             honest = {"issuer": self.issuer, "jwks_uri": self.url + self.keys_at}
-            return JSONResponse(honest | self.metadata)
+            return JSONResponse(honest | self.people.metadata(self.url) | self.metadata)
         if path == self.keys_at:
             return Response(self.published or self._key_set())
         return Response(status_code=404)

@@ -5,13 +5,24 @@ from typing import Any
 
 import httpx2
 import pytest
+from mcp import Client
+from mcp.client.auth import OAuthClientProvider
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import OAuthClientMetadata
+from pydantic import AnyUrl
 
 from schema.database import Database
+from service.local.ports import free_port
 from tests.service.auth.authorization_server import AUDIENCE, AuthorizationServer
 from tests.service.conftest import Start
+from tests.service.local.hub.browser import REDIRECT
+from tests.service.local.hub.mcp_user import Browser, Memory
 from tests.service.stand_in import ADA, Whoami
 
-LAUNCH = {"name": "launch_job", "arguments": {"image": "python:3.12", "command": ["true"]}}
+LAUNCH: dict[str, Any] = {
+    "name": "launch_job",
+    "arguments": {"image": "python:3.12", "command": ["true"]},
+}
 
 
 @pytest.fixture
@@ -132,3 +143,37 @@ async def test_the_metadata_names_the_authorization_server(
 
     assert said["authorization_servers"] == [server.issuer]
     assert said["scopes_supported"] == ["jobs", "inference-api"]
+
+
+async def test_the_official_client_signs_in_at_the_authorization_server(
+    start: Start, server: AuthorizationServer
+) -> None:
+    """It finds the server from our 401, registers, proves its key, and asks for our audience."""
+    port = free_port()
+    ours = f"http://127.0.0.1:{port}"
+    memory = Memory()
+    async with httpx2.AsyncClient() as http:
+        browser = Browser(http)
+        provider = OAuthClientProvider(
+            server_url=f"{ours}/mcp",
+            client_metadata=OAuthClientMetadata(
+                client_name="Interop",
+                redirect_uris=[AnyUrl(REDIRECT)],
+                token_endpoint_auth_method="none",
+            ),
+            storage=memory,
+            redirect_handler=browser.open,
+            callback_handler=browser.result,
+        )
+        headers = {"x-hf-authorization": "Bearer hf_ada"}
+        with start(auth="jwt", jwt_issuer=server.issuer, public_url=ours, at=port):
+            async with (
+                httpx2.AsyncClient(auth=provider, headers=headers, timeout=20) as signed,
+                Client(streamable_http_client(f"{ours}/mcp", http_client=signed)) as client,
+            ):
+                answer = await client.call_tool("launch_job", LAUNCH["arguments"])
+
+    assert answer.structured_content is not None
+    assert answer.structured_content["state"] == "queued"
+    assert browser.visits[0].params["scope"] == "jobs inference-api"
+    assert browser.visits[0].params["resource"] == f"{ours}/mcp"
