@@ -1,56 +1,17 @@
 """What the tools show of jobs that a worker has carried: logs, results, failures and cancels."""
 
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 
-from schema import endings, handles, launches, lifecycle, logbook
+from schema import handles, lifecycle
 from schema.database import Database
 from schema.endings import Ending
 from schema.handles import Kind
 from schema.job import Job, JobKind, JobState, Reason
 from tests.conftest import JobFactory
+from tests.service.lives import REMOTE, Worker
 from tests.service.stand_in import ADA, call, refusal, shown, text
-
-REMOTE = "6a31d7ef5ff0a6cf94f9f8b9"
-
-
-@dataclass(frozen=True)
-class Worker:
-    """Makes the moves of a worker."""
-
-    database: Database
-
-    async def bind(self, kind: JobKind = JobKind.HUB_JOB) -> UUID:
-        """Claim the one queued job, and bring its run into being."""
-        long = timedelta(minutes=5)
-        async with self.database.transaction() as tx:
-            [claim] = await launches.claim(tx, kind, limit=1, worker="w", lease=long, settle=long)
-            if kind is JobKind.INFERENCE:
-                await launches.begin(tx, claim.run_id, worker="w")
-            else:
-                await launches.bind(
-                    tx, claim.run_id, remote_id=REMOTE, stage="RUNNING", worker="w", look_again=long
-                )
-        return claim.run_id
-
-    async def log(self, run_id: UUID, *lines: str) -> None:
-        """Capture lines."""
-        async with self.database.transaction() as tx:
-            await logbook.append(tx, run_id, list(lines), already=0)
-
-    async def end(self, run_id: UUID, ending: Ending) -> None:
-        """See a run over."""
-        async with self.database.transaction() as tx:
-            await endings.end(tx, run_id, ending, worker="w")
-
-    async def answer(self, run_id: UUID, ending: Ending) -> None:
-        """Write down a call's answer."""
-        async with self.database.transaction() as tx:
-            await endings.answer(tx, run_id, ending, worker="w")
 
 
 @pytest.fixture
