@@ -11,10 +11,10 @@ from pydantic_core import ErrorDetails
 
 from schema.errors import Invalid
 
-_SECRET: Final = frozenset({"secrets"})
-"""Arguments of which nothing is repeated."""
 _SHOWN: Final = 60
 """How much of a wrong value is repeated."""
+_SEALED: Final = frozenset({"secrets", "pass_token"})
+"""Arguments of which nothing is: somebody may have put a secret there, in a wrong form."""
 
 
 def explain(error: ValidationError, known: Iterable[str] = ()) -> Invalid:
@@ -52,7 +52,7 @@ def _sentence(entry: ErrorDetails, known: list[str]) -> str:
             return f"{path}: {entry['msg'].removeprefix('Value error, ')}."
         case "too_short" | "too_long":
             return f"{path}: {_lower(entry['msg'])}."
-        case _ if path.partition(".")[0] in _SECRET:
+        case _ if entry["loc"] and entry["loc"][0] in _SEALED:
             return f"{path}: {_lower(entry['msg'])}."
         case _:
             return f"{path}: {_lower(entry['msg'])}, not {_short(entry['input'])}."

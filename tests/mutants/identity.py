@@ -108,7 +108,7 @@ IDENTITY: Final = (
     *in_file(
         "service/arguments.py",
         _IDENTITY,
-        secrets_are_not_repeated=('case _ if path.partition(".")[0] in _SECRET:', "case 0:"),
+        secrets_are_not_repeated=('case _ if entry["loc"] and entry["loc"][0] in _SEALED:', "case 0:"),
     ),
     *in_file(
         "schema/credentials.py",

@@ -93,6 +93,28 @@ async def test_a_wrong_argument_is_answered_with_what_to_write(
     assert (await shown(service, "list_jobs"))["jobs"] == []
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"secrets": "SESAME"},
+        {"secrets": ["SESAME"]},
+        {"secrets": {"KEY": ["SESAME"]}},
+        {"secrets": {"KEY": "SESAME" * 2000}},
+        {"pass_token": "SESAME"},
+    ],
+)
+async def test_a_secret_that_is_written_wrong_is_not_repeated(
+    service: str, wrong: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An answer is kept in more places than an argument: transcripts, logs of clients, tickets."""
+    answer = await call(service, "launch_job", image="python:3.12", command="true", **wrong)
+
+    assert refusal(answer)["code"] == "Invalid"
+    assert text(answer).startswith(next(iter(wrong)))
+    assert "SESAME" not in answer.model_dump_json()
+    assert "SESAME" not in capfd.readouterr().err
+
+
 async def test_a_missing_argument_is_named(service: str) -> None:
     """The commonest slip has the shortest answer."""
     assert "command is missing." in text(await call(service, "launch_job", image="python:3.12"))
