@@ -7,6 +7,7 @@ from tests.mutants.limits import LIMITS
 from tests.mutants.moves import MOVES
 from tests.mutants.tables import TABLES
 from tests.mutants.tokens import TOKENS
+from tests.mutants.wall import WALL
 from tests.mutants.work import WORK
 
-GUARDS: Final = (*IDENTITY, *MOVES, *WORK, *LIMITS, *TOKENS, *TABLES)
+GUARDS: Final = (*IDENTITY, *MOVES, *WORK, *LIMITS, *TOKENS, *TABLES, *WALL)

@@ -6,6 +6,7 @@ from tests.mutants.mutant import in_file
 
 _LIFECYCLE: Final = "tests/schema/test_lifecycle.py"
 _RUNS: Final = "tests/schema/test_remote_run.py"
+_ISOLATION: Final = "tests/schema/test_isolation.py"
 
 TABLES: Final = (
     *in_file(
@@ -46,5 +47,71 @@ TABLES: Final = (
             '["job_id", "attempt"],\n        unique=True',
             '["job_id", "attempt"],\n        unique=False',
         ),
+    ),
+    # Each table of a subject's has a wall that shows their own rows, and takes no others.
+    *in_file(
+        "alembic/versions/20261121_0004_wall_subjects_off.py",
+        _ISOLATION,
+        wall_stands=('op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")', "pass"),
+        wall_is_forced=('op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")', "pass"),
+        wall_lets_the_owner_in=(
+            'op.execute(f"CREATE POLICY own ON {table} TO {TENANT} {own}")',
+            "pass",
+        ),
+        wall_lets_workers_in=(
+            "CREATE POLICY work ON {table} TO {WORKER} USING (true)",
+            "CREATE POLICY work ON {table} TO {WORKER} USING (false)",
+        ),
+        wall_lets_analysts_in=(
+            "FOR SELECT TO {ANALYST} USING (true)",
+            "FOR SELECT TO {ANALYST} USING (false)",
+        ),
+        rows_are_shown_to_their_subject=(
+            "USING ({own}) WITH CHECK ({own})",
+            "USING (true) WITH CHECK ({own})",
+        ),
+        rows_are_written_by_their_subject=(
+            "({own}) WITH CHECK ({own})",
+            "({own}) WITH CHECK (true)",
+        ),
+        rows_of_a_job_are_shown_to_its_subject=(
+            'f"EXISTS (SELECT FROM job WHERE job.id = {table}.job_id)"',
+            '"true"',
+        ),
+        sealed_tokens_are_not_the_services=(
+            '"GRANT SELECT (subject_id, token_sha,',
+            '"GRANT SELECT (subject_id, sealed, token_sha,',
+        ),
+        requests_are_not_the_analysts=(
+            '"job_event", "remote_run", "poll_group")\n\nMAKE',
+            '"job_event", "remote_run", "poll_group", "job_payload")\n\nMAKE',
+        ),
+        roles_are_not_inherited=("WITH INHERIT FALSE, SET TRUE", "WITH INHERIT TRUE, SET TRUE"),
+    ),
+    *in_file(
+        "alembic/versions/20261121_0005_keep_the_secrets_of_jobs.py",
+        _ISOLATION,
+        secrets_wall_stands=('op.execute("ALTER TABLE job_secret ENABLE ROW LEVEL SECURITY")', ""),
+        secrets_wall_is_forced=(
+            'op.execute("ALTER TABLE job_secret FORCE ROW LEVEL SECURITY")',
+            "",
+        ),
+        secrets_are_their_subjects=("{TENANT} USING ({own})", "{TENANT} USING (true)"),
+        secrets_are_kept_by_their_subject=("WITH CHECK ({own})", "WITH CHECK (true)"),
+        sealed_secrets_are_not_the_services=(
+            "GRANT SELECT (job_id, subject_id), INSERT",
+            "GRANT SELECT, INSERT",
+        ),
+    ),
+    *in_file(
+        "alembic/versions/20261121_0006_count_calls.py",
+        _ISOLATION,
+        counts_wall_stands=('op.execute("ALTER TABLE call_window ENABLE ROW LEVEL SECURITY")', ""),
+        counts_wall_is_forced=(
+            'op.execute("ALTER TABLE call_window FORCE ROW LEVEL SECURITY")',
+            "",
+        ),
+        counts_are_their_subjects=("{TENANT} USING ({own})", "{TENANT} USING (true)"),
+        counts_are_kept_by_their_subject=("WITH CHECK ({own})", "WITH CHECK (true)"),
     ),
 )

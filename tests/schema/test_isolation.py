@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -10,16 +9,12 @@ import asyncpg
 import pytest
 from anyio import to_thread
 
-from schema import calls, endings, handles, job_secrets, launches, logbook, queries, revisions
+from schema import revisions
 from schema.database import Database, Transaction
-from schema.endings import Ending
 from schema.errors import RoleRefused
 from schema.isolation import Role, act_for
-from schema.job import JobKind, JobState
-from schema.vault import Secret, Vault
-from tests.conftest import ADA, JobFactory
-
-EVE = "5e9ecfc04957053f60648a40"
+from tests.conftest import ADA
+from tests.schema.wall import EVE, acting
 
 TABLES = """
 SELECT relname FROM pg_class
@@ -29,18 +24,6 @@ SELECT relname FROM pg_class
 """
 
 
-@asynccontextmanager
-async def acting(url: str, subject_id: str | None) -> AsyncGenerator[Transaction]:
-    """Open a transaction as the service does, for a subject or for nobody."""
-    async with (
-        Database(url, application="tests", role=Role.TENANT, connections=1) as database,
-        database.transaction() as tx,
-    ):
-        if subject_id is not None:
-            await act_for(tx, subject_id)
-        yield tx
-
-
 async def tables(tx: Transaction) -> list[str]:
     return [row["relname"] for row in await tx.fetch(TABLES)]
 
@@ -48,37 +31,6 @@ async def tables(tx: Transaction) -> list[str]:
 async def countable(tx: Transaction, table: str) -> str:
     """Name what of a table the tenant may read at all."""
     return "subject_id" if table in {"credential", "job_secret"} else "*"
-
-
-@pytest.fixture
-async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory) -> None:
-    """Ada has a row in every table."""
-    finished = await make_job()
-    async with database.transaction() as tx:
-        await queries.make_workspace(tx, ada, handles.new_id(), "hers")
-        (claim,) = await launches.claim(
-            tx,
-            JobKind.HUB_JOB,
-            limit=1,
-            worker="w1",
-            lease=timedelta(minutes=1),
-            settle=timedelta(minutes=1),
-        )
-        await launches.bind(
-            tx,
-            claim.run_id,
-            remote_id="r1",
-            stage="RUNNING",
-            worker="w1",
-            look_again=timedelta(0),
-        )
-        await logbook.append(tx, claim.run_id, ["a line"], already=0)
-        await endings.end(tx, claim.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
-    open_job = await make_job(idempotency_key="k")
-    async with database.transaction() as tx:
-        await job_secrets.keep(tx, vault, open_job.id, ada, {"KEY": Secret("s")})
-        await calls.take(tx, ada, limit=10, window=timedelta(minutes=1))
-    assert finished.id != open_job.id
 
 
 async def test_there_is_something_to_see_in_every_table(database: Database, full: None) -> None:

@@ -1,0 +1,52 @@
+"""The guards between two callers that are not behind the wall of the database.
+
+A comparison of the subject that is missing in a statement would not be missed here: Postgres shows
+nothing anyway, and `tests/schema/test_wall.py` holds it to that.
+"""
+
+from typing import Final
+
+from tests.mutants.mutant import in_file
+
+_ATTACKS: Final = "tests/service/test_attacks.py"
+
+WALL: Final = (
+    *in_file(
+        "service/app.py",
+        _ATTACKS,
+        service_is_a_tenant=(", role=Role.TENANT", ""),
+    ),
+    *in_file(
+        "service/jobs.py",
+        _ATTACKS,
+        # The foreign key would take a workspace of anybody's.
+        workspace_is_looked_for=(
+            "if await queries.workspace(tx, caller.subject_id, identity) is None:",
+            "if await queries.workspace(tx, caller.subject_id, identity) and False:",
+        ),
+    ),
+    *in_file(
+        "service/sdk.py",
+        _ATTACKS,
+        unknown_arguments_are_refused=(
+            'model_config["extra"] = "forbid"',
+            'model_config["extra"] = "ignore"',
+        ),
+    ),
+    *in_file(
+        "service/edge.py",
+        _ATTACKS,
+        first_token_wins=(
+            '("authorization", "x-hf-authorization")',
+            '("x-hf-authorization", "authorization")',
+        ),
+    ),
+    *in_file(
+        "service/arguments.py",
+        "tests/service/test_job_tools.py",
+        wrong_secret_is_not_repeated=(
+            'case _ if entry["loc"] and entry["loc"][0] in _SEALED:',
+            "case _ if False:",
+        ),
+    ),
+)

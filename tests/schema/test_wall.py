@@ -1,0 +1,154 @@
+"""What is read of a subject's, with the comparison of the subject taken out of the statement (I5).
+
+The statements themselves are the defence that `tests.mutants` tries; this is the one behind it. So
+nothing here may depend on a statement having been written well.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, Final
+
+import asyncpg
+import pytest
+
+from schema import handles, lifecycle, logbook, queries
+from schema.database import Database, Transaction
+from schema.job import JobKind
+from tests.conftest import ADA, JobFactory
+from tests.schema.wall import EVE, acting
+
+MODULES: Final = (queries, logbook, lifecycle)
+"""Whose statements the service runs for a subject."""
+COMPARISON: Final = re.compile(
+    r"(?:\w+\.)?subject_id = (\$\d+)|(?<=FROM subject WHERE )id = (\$\d+)"
+)
+
+SUBJECT: Final = EVE
+JOB: Final = "the id of Ada's job"
+WORKSPACE: Final = "the id of her workspace"
+
+READS: Final[dict[str, list[Any]]] = {
+    "queries._ONE": [SUBJECT, JOB],
+    "queries._SOME": [SUBJECT, None, None, None, None, {}, 10],
+    "queries._RESULT": [SUBJECT, JOB],
+    "queries._WORKSPACES": [SUBJECT, None, 10],
+    "queries._WORKSPACE": [SUBJECT, WORKSPACE],
+    "queries._NAMED": [SUBJECT, "hers"],
+    "queries._STANDING": [SUBJECT],
+    "logbook._READ": [SUBJECT, JOB, 0, 10],
+    "logbook._END": [SUBJECT, JOB],
+    "lifecycle._KEPT": [SUBJECT, "k", None],
+    "lifecycle._OPEN": [SUBJECT],
+    "lifecycle._LOCK": [JOB, SUBJECT],
+    "lifecycle._CANCEL": [JOB, SUBJECT],
+}
+"""Each statement that names a subject, and what it is given."""
+ELSEWHERE: Final = {
+    "queries._STATUS",  # the beginning of two others
+    "lifecycle._SUBMIT",  # writes; in tests of its own
+}
+
+
+def statements() -> dict[str, str]:
+    """Find every statement that compares a subject, by the name of its constant."""
+    return {
+        f"{module.__name__.rpartition('.')[2]}.{name}": text
+        for module in MODULES
+        for name, text in constants(module).items()
+        if COMPARISON.search(text)
+    }
+
+
+def constants(module: ModuleType) -> Mapping[str, str]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, str)}
+
+
+def careless(name: str) -> str:
+    """Take the comparison out; what it compared with is still a parameter, and always true."""
+    text, times = COMPARISON.subn(
+        lambda it: f"{it[1] or it[2]}::text IS NOT NULL", statements()[name]
+    )
+    assert times
+    return text
+
+
+async def found(tx: Transaction, name: str, ids: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Run a careless statement; a count of nothing is nothing."""
+    arguments = [ids.get(each, each) if isinstance(each, str) else each for each in READS[name]]
+    rows: Sequence[Any] = await tx.fetch(careless(name), *arguments)
+    return [shown for row in rows if (shown := tuple(row.values())) != (0,)]
+
+
+@pytest.fixture
+async def ids(database: Database, full: None) -> dict[str, Any]:
+    """Ada's job that ran, or the open one, and her workspace."""
+    async with database.transaction() as tx:
+        return {
+            "ran": await tx.fetchval("SELECT id FROM job WHERE finished_at IS NOT NULL"),
+            "open": await tx.fetchval("SELECT id FROM job WHERE finished_at IS NULL"),
+            WORKSPACE: await tx.fetchval("SELECT id FROM workspace"),
+        }
+
+
+def test_whoever_adds_a_statement_tries_it_without_its_comparison() -> None:
+    """One that is not tried here might be the one that the wall does not stand behind."""
+    assert statements().keys() == READS.keys() | ELSEWHERE
+
+
+@pytest.mark.parametrize("name", READS)
+async def test_a_statement_that_forgets_whose_finds_nothing_of_anybody_elses(
+    database: Database, database_url: str, ids: dict[str, Any], name: str
+) -> None:
+    """Whatever WHERE is forgotten, Postgres shows nothing; outside the wall it would be shown."""
+    job = ids["open" if name.startswith("lifecycle") else "ran"]
+    async with acting(database_url, EVE) as tx:
+        seen = await found(tx, name, ids | {JOB: job})
+    async with acting(database_url, None) as tx:
+        by_nobody = await found(tx, name, ids | {JOB: job})
+    async with database.transaction() as tx:
+        outside = await found(tx, name, ids | {JOB: job})
+
+    assert (seen, by_nobody) == ([], [])
+    assert outside, "the statement still compares, so nothing was shown"
+
+
+def submission(job_id: Any, subject_id: str) -> list[Any]:
+    """Ask for what Ada's open job asks for."""
+    spec = {"image": "python:3.12", "command": ["true"]}
+    return [job_id, subject_id, None, JobKind.HUB_JOB, "ada", "t", {}, spec, None, 1000]
+
+
+async def test_a_submission_that_forgets_whose_finds_no_earlier_one_of_anybody_elses(
+    database: Database, database_url: str, make_job: JobFactory
+) -> None:
+    """That somebody asked for the same minutes ago would be told."""
+    await make_job()
+    first, second = handles.new_id(), handles.new_id()
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE)
+    async with acting(database_url, EVE) as tx:
+        seen = await tx.fetchrow(careless("lifecycle._SUBMIT"), *submission(first, EVE))
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM job WHERE id = $1", first)
+        await tx.execute("UPDATE subject SET queued = 0 WHERE id = $1", EVE)
+        outside = await tx.fetchrow(careless("lifecycle._SUBMIT"), *submission(second, EVE))
+
+    assert seen is not None
+    assert seen["possible_duplicate_of"] is None
+    assert outside is not None
+    assert outside["possible_duplicate_of"] is not None, "the statement still compares"
+
+
+async def test_nothing_is_submitted_in_somebody_elses_name(
+    database: Database, database_url: str, make_job: JobFactory
+) -> None:
+    """A caller mistaken for another would spend their money."""
+    job = await make_job()
+
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        async with acting(database_url, EVE) as tx:
+            await tx.fetchrow(statements()["lifecycle._SUBMIT"], *submission(handles.new_id(), ADA))
+
+    async with database.transaction() as tx:
+        assert [row["id"] for row in await tx.fetch("SELECT id FROM job")] == [job.id]

@@ -1,0 +1,23 @@
+"""Postgres as the service sees it: in the role of a tenant, for one subject or for nobody."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from schema.database import Database, Transaction
+from schema.isolation import Role, act_for
+
+EVE: Final = "5e9ecfc04957053f60648a40"
+"""A subject with no row anywhere."""
+
+
+@asynccontextmanager
+async def acting(url: str, subject_id: str | None) -> AsyncGenerator[Transaction]:
+    """Open a transaction as the service does, for a subject or for nobody."""
+    async with (
+        Database(url, application="tests", role=Role.TENANT, connections=1) as database,
+        database.transaction() as tx,
+    ):
+        if subject_id is not None:
+            await act_for(tx, subject_id)
+        yield tx
