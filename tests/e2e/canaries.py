@@ -1,0 +1,139 @@
+"""A string that is looked for wherever something is kept, in every form it could take."""
+
+import base64
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import asyncpg
+from redis.asyncio import Redis
+
+_TABLES: Final = """
+SELECT format('%I.%I', nspname, relname) AS name
+  FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+ WHERE relkind IN ('r', 'p', 'm') AND nspname NOT IN ('pg_catalog', 'information_schema')
+"""
+_BITE: Final = 1 << 24
+
+VALKEY: Final[Any] = Redis
+"""Redis 5 types no answer to a command."""
+
+
+class Canary:
+    """A mark that every secret of a test begins with, so that a part of one is found as well."""
+
+    def __init__(self) -> None:
+        # With two letters that a URL writes otherwise. Nothing that a log would mask by its looks.
+        self.mark = f"canary+/{secrets.token_hex(8)}"
+        self._forms = dict(_forms(self.mark.encode()))
+
+    def secret(self, what: str) -> str:
+        """Make a secret."""
+        return f"{self.mark}.{what}.{secrets.token_hex(4)}"
+
+    def forms_in(self, data: bytes) -> list[str]:
+        """Name the forms in which it stands there."""
+        return sorted({name for form, name in self._forms.items() if form in data})
+
+    async def in_database(self, url: str) -> list[str]:
+        """Look through every row of every table, as somebody no wall keeps out.
+
+        A column of bytes is written as hexadecimal digits there, which is one of the forms.
+        """
+        found: list[str] = []
+        connection: asyncpg.Connection = await asyncpg.connect(url)
+        try:
+            # What the servers' files would show only later.
+            await connection.execute("CHECKPOINT")
+            for table in [row["name"] for row in await connection.fetch(_TABLES)]:
+                rows = await connection.fetch(f"SELECT it::text AS row FROM {table} AS it")  # noqa: S608
+                for row in rows:
+                    found += [f"{table}: {form}" for form in self.forms_in(row["row"].encode())]
+            asked = await connection.fetch("SELECT query FROM pg_stat_activity")
+            for row in asked:
+                found += [f"query: {form}" for form in self.forms_in((row["query"] or "").encode())]
+        finally:
+            await connection.close()
+        return found
+
+    async def in_valkey(self, url: str) -> list[str]:
+        """Look through every key, whatever it holds."""
+        found: list[str] = []
+        async with VALKEY.from_url(url) as redis:
+            async for key in redis.scan_iter():
+                kept = [key, await _kept(redis, key)]
+                for part in kept:
+                    found += [f"{key!r}: {form}" for form in self.forms_in(part)]
+            # And what no command shows: where a save was asked for, it is in a file.
+            await redis.save()
+        return found
+
+    def in_files(self, folder: Path, *, but: Path) -> list[str]:
+        """Look through every file below a folder: logs, and the servers' own."""
+        return [
+            f"{path.relative_to(folder)}: {form}"
+            for path in sorted(folder.rglob("*"))
+            if path != but and path.is_file() and not path.is_symlink()
+            for form in self._forms_in_file(path)
+        ]
+
+    def _forms_in_file(self, path: Path) -> list[str]:
+        overlap = max(map(len, self._forms))
+        found: set[str] = set()
+        tail = b""
+        try:
+            with path.open("rb") as file:
+                while bite := file.read(_BITE):
+                    found |= set(self.forms_in(tail + bite))
+                    tail = bite[-overlap:]
+        except FileNotFoundError:
+            pass  # a server has removed it meanwhile
+        return sorted(found)
+
+
+def _forms(plain: bytes) -> Iterator[tuple[bytes, str]]:
+    yield plain, "plain"
+    yield plain[::-1], "reversed"
+    yield quote(plain, safe="").encode(), "URL"
+    yield plain.replace(b"/", rb"\/"), "JSON"
+    yield plain.hex().encode(), "hex"
+    yield plain.hex().upper().encode(), "hex"
+    yield plain.decode().encode("utf-16-le"), "UTF-16"
+    # Whatever stands before it moves the letters of base 64 by one of three steps.
+    for before, cut in ((0, 0), (1, 2), (2, 3)):
+        data = bytes(before) + plain
+        end = None if len(data) % 3 == 0 else -1
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            yield encode(data).rstrip(b"=")[cut:end], "base64"
+
+
+async def _kept(redis: Any, key: bytes) -> bytes:
+    kind: str = (await redis.type(key)).decode()
+    kept: Any
+    match kind:
+        case "string":
+            kept = await redis.get(key)
+        case "hash":
+            kept = await redis.execute_command("HGETALL", key)
+        case "list":
+            kept = await redis.execute_command("LRANGE", key, 0, -1)
+        case "set":
+            kept = await redis.execute_command("SMEMBERS", key)
+        case "zset":
+            kept = await redis.execute_command("ZRANGE", key, 0, -1, "WITHSCORES")
+        case "stream":
+            kept = await redis.execute_command("XRANGE", key, "-", "+")
+        case _:
+            raise AssertionError(f"{key!r} is a {kind}; say how it is read")
+    return kept if isinstance(kept, bytes) else b" ".join(_leaves(kept))
+
+
+def _leaves(value: Any) -> Iterator[bytes]:
+    if isinstance(value, bytes | str | int | float | None):
+        yield value if isinstance(value, bytes) else str(value).encode()
+    else:
+        parts: Any = value.items() if isinstance(value, dict) else value
+        for each in parts:
+            yield from _leaves(each)
