@@ -86,7 +86,6 @@ TABLES: Final = (
             '"job_event", "remote_run", "poll_group")\n\nMAKE',
             '"job_event", "remote_run", "poll_group", "job_payload")\n\nMAKE',
         ),
-        roles_are_not_inherited=("WITH INHERIT FALSE, SET TRUE", "WITH INHERIT TRUE, SET TRUE"),
     ),
     *in_file(
         "alembic/versions/20261121_0005_keep_the_secrets_of_jobs.py",

@@ -117,6 +117,8 @@ async def test_nothing_of_anybody_elses_is_changed(
         "INSERT INTO workspace (id, subject_id, name) VALUES (gen_random_uuid(), $1, 'hers')",
         "INSERT INTO idempotency_key SELECT $1, 'k', gen_random_uuid(), now()",
         "INSERT INTO credential (subject_id, sealed, token_sha) VALUES ($1, 'x', 'x')",
+        "INSERT INTO job_secret (job_id, subject_id, sealed) VALUES (gen_random_uuid(), $1, 'x')",
+        "INSERT INTO call_window (window_start, subject_id, calls) VALUES (now(), $1, 1)",
     ],
 )
 async def test_nothing_is_written_in_somebody_elses_name(
