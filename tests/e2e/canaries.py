@@ -2,7 +2,7 @@
 
 import base64
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -134,6 +134,7 @@ def _leaves(value: Any) -> Iterator[bytes]:
     if isinstance(value, bytes | str | int | float | None):
         yield value if isinstance(value, bytes) else str(value).encode()
     else:
-        parts: Any = value.items() if isinstance(value, dict) else value
+        # What HGETALL gives is the one that is a dictionary.
+        parts: Iterable[Any] = getattr(value, "items", value.__iter__)()
         for each in parts:
             yield from _leaves(each)
