@@ -1,0 +1,194 @@
+"""Does the time an answer takes tell a foreign handle from one that does not exist?
+
+    python3 -m tests.bench.timing [--calls N] [--seed N]
+
+Bob asks for jobs of Ada's and for jobs of nobody's, in turns whose order is drawn. For each tool
+and each way of speaking MCP it prints both medians, and how likely so great a difference of the
+ranks is by chance (Mann-Whitney U, ties corrected). Nothing is judged here: a machine that is busy
+spreads the times, not the difference of their ranks, but only N says how small a one would show.
+"""
+
+import argparse
+import base64
+import os
+import random
+import statistics
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import anyio
+import httpx2
+from rich.console import Console
+from rich.table import Table
+
+from schema import handles, revisions
+from schema.handles import Kind
+from schema.settings import Settings
+from service.app import create_app
+from tests.servers import postgres_server, valkey_server
+from tests.service.attack import BOBS, MODERN_META
+from tests.service.stand_in import ADAS, serving, whoami_server
+
+TOOLS: Final = {
+    "job_status": "job_ids",
+    "job_logs": "job_id",
+    "job_result": "job_id",
+    "cancel_job": "job_id",
+    "list_jobs": "workspace_id",
+}
+_WARM: Final = 50
+_FOREIGN: Final = 50
+"""How many handles of Ada's are asked for; an unknown one is another each time."""
+
+
+@dataclass
+class Times:
+    """What the same call took, in microseconds."""
+
+    foreign: list[float] = field(default_factory=list[float])
+    unknown: list[float] = field(default_factory=list[float])
+
+
+def likelihood(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return how likely ranks so different are if both are of one kind: two-sided, by the normal.
+
+    Good from about 20 values on.
+    """
+    merged = sorted([(value, True) for value in first] + [(value, False) for value in second])
+    ranks, ties, before = 0.0, 0, 0
+    for _, group in groupby(merged, key=lambda each: each[0]):
+        same = [ours for _, ours in group]
+        ranks += sum(same) * (before + (len(same) + 1) / 2)
+        ties += len(same) ** 3 - len(same)
+        before += len(same)
+    m, n, total = len(first), len(second), len(merged)
+    mean = m * n / 2
+    spread = (m * n / 12 * (total + 1 - ties / (total * (total - 1)))) ** 0.5
+    if not spread:
+        return 1.0
+    distance = max(0.0, abs(ranks - m * (m + 1) / 2 - mean) - 0.5) / spread
+    return 2 * (1 - statistics.NormalDist().cdf(distance))
+
+
+@dataclass
+class Attacker:
+    """Somebody with a token, and one connection that is kept."""
+
+    http: httpx2.AsyncClient
+    url: str
+
+    async def use(
+        self, tool: str, arguments: dict[str, Any], *, by: str = BOBS, modern: bool = False
+    ) -> tuple[httpx2.Response, float]:
+        """Call a tool; return the answer, and what it took in microseconds."""
+        params: dict[str, Any] = {"name": tool, "arguments": arguments}
+        headers = {
+            "authorization": f"Bearer {by}",
+            "accept": "application/json, text/event-stream",
+        }
+        if modern:
+            params["_meta"] = MODERN_META
+            headers |= {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call"}
+            headers["mcp-name"] = tool
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        started = time.perf_counter_ns()
+        response = await self.http.post(f"{self.url}/mcp", json=message, headers=headers)
+        return response, (time.perf_counter_ns() - started) / 1000
+
+    async def make(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Make something of Ada's."""
+        response, _ = await self.use(tool, arguments, by=ADAS)
+        view: dict[str, Any] = response.json()["result"]["structuredContent"]
+        return view
+
+    async def compare(
+        self, tool: str, foreign: Sequence[str], draw: random.Random, *, calls: int, modern: bool
+    ) -> Times:
+        """Ask `calls` times for each of the two, in turns."""
+        times = Times()
+        kind = Kind.JOB if foreign[0].startswith(Kind.JOB) else Kind.WORKSPACE
+        for number in range(_WARM + calls):
+            turns: list[tuple[str, list[float]]] = [
+                (draw.choice(foreign), times.foreign),
+                (handles.write(kind, handles.new_id()), times.unknown),
+            ]
+            draw.shuffle(turns)
+            for handle, kept in turns:
+                response, took = await self.use(tool, {TOOLS[tool]: handle}, modern=modern)
+                assert b'"code":"NotFound"' in response.content, response.text
+                if number >= _WARM:
+                    kept.append(took)
+        return times
+
+
+@asynccontextmanager
+async def attacker(folder: Path) -> AsyncGenerator[Attacker]:
+    """Run a service that counts nobody's calls, and open a connection to it."""
+    (folder / "postgres").mkdir()
+    (folder / "valkey").mkdir()
+    with (
+        postgres_server(folder / "postgres") as database_url,
+        valkey_server(folder / "valkey") as redis_url,
+        whoami_server() as hub,
+    ):
+        await anyio.to_thread.run_sync(revisions.upgrade, database_url)
+        given = {
+            "HOLDFAST_DATABASE_URL": database_url,
+            "HOLDFAST_REDIS_URL": redis_url,
+            "vault_keys": f"1:{base64.b64encode(os.urandom(32)).decode()}",
+            "hub_url": hub.url,
+            "data_dir": str(folder),
+            "calls_per_minute": 0,
+        }
+        with serving(create_app(Settings.model_validate(given))) as url:
+            async with httpx2.AsyncClient(timeout=30) as http:
+                yield Attacker(http, url)
+
+
+async def measure(calls: int, seed: int, show: Callable[[str, str, Times], None]) -> None:
+    """Measure every tool both ways."""
+    draw = random.Random(seed)  # noqa: S311  # an order, not a secret
+    with TemporaryDirectory(prefix="hf-") as folder:
+        async with attacker(Path(folder)) as bob:
+            jobs, groups = list[str](), list[str]()
+            for number in range(_FOREIGN):
+                group = await bob.make("create_workspace", name=f"group {number}")
+                groups.append(group["workspace_id"])
+                job = await bob.make("launch_job", image="python:3.12", command=["true"])
+                jobs.append(job["job_id"])
+            for tool, argument in TOOLS.items():
+                for modern in (False, True):
+                    foreign = groups if argument == "workspace_id" else jobs
+                    times = await bob.compare(tool, foreign, draw, calls=calls, modern=modern)
+                    show(tool, "modern" if modern else "legacy", times)
+
+
+def main() -> None:
+    """Measure, and print what was seen."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--calls", type=int, default=1000, help="of each of the two, each time")
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    console = Console()
+    table = Table("tool", "era", "foreign µs", "unknown µs", "difference", "p")
+    for column in table.columns[2:]:
+        column.justify = "right"
+
+    def show(tool: str, era: str, times: Times) -> None:
+        medians = [statistics.median(each) for each in (times.foreign, times.unknown)]
+        numbers = [*(f"{each:.0f}" for each in medians), f"{medians[0] - medians[1]:+.1f}"]
+        table.add_row(tool, era, *numbers, f"{likelihood(times.foreign, times.unknown):.3f}")
+
+    anyio.run(measure, asked.calls, asked.seed, show)
+    console.print(table)
+    console.print(f"Medians of {asked.calls} calls each, in turns; p by Mann-Whitney U.")
+
+
+if __name__ == "__main__":
+    main()
