@@ -108,7 +108,10 @@ IDENTITY: Final = (
     *in_file(
         "service/arguments.py",
         _IDENTITY,
-        secrets_are_not_repeated=('case _ if entry["loc"] and entry["loc"][0] in _SEALED:', "case 0:"),
+        secrets_are_not_repeated=(
+            'case _ if entry["loc"] and entry["loc"][0] in _SEALED:',
+            "case 0:",
+        ),
     ),
     *in_file(
         "schema/credentials.py",
