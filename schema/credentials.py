@@ -12,6 +12,8 @@ from typing import Final
 
 import structlog
 
+from schema import audit
+from schema.audit import Action
 from schema.database import Transaction
 from schema.vault import Secret, Unsealable, Vault
 
@@ -42,6 +44,7 @@ VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (subject_id) DO UPDATE
    SET sealed = $2, token_sha = $3, grants = $4, expires_at = $5,  -- `excluded` would be read
        version = lent.version + 1, state = 'valid', updated_at = now(), seen_at = now()
+RETURNING version
 """
 
 # Statements of their own, in the order of locks: run, subject, poll group.
@@ -66,9 +69,11 @@ WITH refused AS (
     UPDATE credential SET state = 'refused', updated_at = now()
      WHERE subject_id = $1 AND version = $2 AND state = 'valid'
     RETURNING subject_id
+), held AS (
+    UPDATE subject SET hold = 'credentials', held_at = now()
+      FROM refused WHERE subject.id = refused.subject_id AND subject.hold IS NULL
 )
-UPDATE subject SET hold = 'credentials', held_at = now()
-  FROM refused WHERE subject.id = refused.subject_id AND subject.hold IS NULL
+SELECT count(*) FROM refused
 """
 
 _LACKING: Final = """
@@ -112,6 +117,7 @@ async def remember(
     token: Secret,
     expires_at: datetime | None,
     grants: Sequence[str] = (),
+    client: str | None = None,
 ) -> None:
     """Keep the token a subject just proved to be valid, and let go of what waited for one.
 
@@ -121,7 +127,10 @@ async def remember(
     if await tx.fetchval(_REMEMBER, subject_id, name, sha, list(grants), expires_at):
         return
     sealed = vault.seal(token, owner=bound_to(subject_id))
-    await tx.execute(_LEND, subject_id, sealed, sha, list(grants), expires_at)
+    version: int = await tx.fetchval(_LEND, subject_id, sealed, sha, list(grants), expires_at)
+    await audit.note(
+        tx, Action.CREDENTIAL_LENT, subject_id=subject_id, client=client, version=version
+    )
     for statement in _RELEASE:
         await tx.execute(statement, subject_id)
 
@@ -146,7 +155,8 @@ async def refused(tx: Transaction, subject_id: str, *, version: int) -> None:
 
     A late refusal of a token that has been replaced since changes nothing.
     """
-    await tx.execute(_REFUSED, subject_id, version)
+    if await tx.fetchval(_REFUSED, subject_id, version):
+        await audit.note(tx, Action.CREDENTIAL_REFUSED, subject_id=subject_id, version=version)
 
 
 async def forget_idle(tx: Transaction) -> None:

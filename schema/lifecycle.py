@@ -48,8 +48,10 @@ WITH key AS (
      WHERE id = $2 AND queued + active < $10 AND EXISTS (SELECT FROM made)
     RETURNING id
 ), event AS (
-    INSERT INTO job_event (job_id, version, kind, state, actor)
-    SELECT id, version, 'created', state, $2 FROM made
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'created', state, $2,
+           jsonb_strip_nulls(jsonb_build_object('client', $11::text))
+      FROM made
 )
 SELECT made.*, EXISTS (SELECT FROM counted) AS counted, CASE WHEN $9::text IS NULL THEN (
            SELECT earlier.id FROM job AS earlier
@@ -93,8 +95,10 @@ WITH before AS MATERIALIZED (
     UPDATE subject SET queued = queued - 1 FROM called_off
      WHERE subject.id = called_off.subject_id AND called_off.was = 'queued'
 ), event AS (
-    INSERT INTO job_event (job_id, version, kind, state, actor)
-    SELECT id, version, 'cancelled', state, $2 FROM called_off
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'cancelled', state, $2,
+           jsonb_strip_nulls(jsonb_build_object('client', $3::text))
+      FROM called_off
 )
 SELECT count(*) FROM called_off
 """
@@ -120,6 +124,7 @@ async def submit(
     most_open: int,
     workspace_id: UUID | None = None,
     idempotency_key: str | None = None,
+    client: str | None = None,
 ) -> Submitted:
     """Put a job in the queue; the same key and request again return the job they made.
 
@@ -145,6 +150,7 @@ async def submit(
             spec,
             idempotency_key,
             most_open,
+            client,
         )
     except CheckViolationError as violation:
         if violation.constraint_name != _SPEC_SIZE:
@@ -181,10 +187,12 @@ async def submit(
     return job
 
 
-async def cancel(tx: Transaction, job_id: UUID, *, subject_id: str) -> bool:
+async def cancel(
+    tx: Transaction, job_id: UUID, *, subject_id: str, client: str | None = None
+) -> bool:
     """Call a job off, at once and for good; return whether it was still to be called off.
 
     A remote run it has gets a kill order, which is carried out until the run is seen to be over.
     """
     await tx.execute(_LOCK, job_id, subject_id)
-    return bool(await tx.fetchval(_CANCEL, job_id, subject_id))
+    return bool(await tx.fetchval(_CANCEL, job_id, subject_id, client))

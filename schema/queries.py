@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from schema import audit, handles
 from schema.database import Transaction
 from schema.job import Job, JobKind, JobState
 from schema.subject import Hold
@@ -165,10 +166,21 @@ async def result(tx: Transaction, subject_id: str, job_id: UUID) -> dict[str, An
 
 
 async def make_workspace(
-    tx: Transaction, subject_id: str, workspace_id: UUID, name: str
+    tx: Transaction,
+    subject_id: str,
+    workspace_id: UUID,
+    name: str,
+    *,
+    client: str | None = None,
 ) -> Workspace | None:
     """Make a workspace; none if the subject has one of that name."""
-    return _workspace(await tx.fetchrow(_MAKE_WORKSPACE, workspace_id, subject_id, name))
+    made = _workspace(await tx.fetchrow(_MAKE_WORKSPACE, workspace_id, subject_id, name))
+    if made is not None:
+        handle = handles.write(handles.Kind.WORKSPACE, made.id)
+        await audit.note(
+            tx, audit.Action.WORKSPACE_MADE, subject_id=subject_id, client=client, handle=handle
+        )
+    return made
 
 
 async def workspace(tx: Transaction, subject_id: str, workspace_id: UUID) -> Workspace | None:

@@ -35,11 +35,17 @@ DELETE FROM call_window WHERE (window_start, subject_id) IN (
      WHERE window_start < now() - interval '1 hour' LIMIT $1)
 """
 
+_PRUNE_AUDIT: Final = """
+DELETE FROM audit_entry WHERE id IN (
+    SELECT id FROM audit_entry WHERE at < now() - $1::interval ORDER BY at LIMIT $2)
+"""
+
 
 async def prune(tx: Transaction, *, retention: timedelta) -> bool:
     """Forget one bite of what is past its retention; true if there may be more."""
     await tx.execute(_PRUNE_KEYS, _BITE)
     await credentials.forget_idle(tx)
     counts = await tx.execute(_PRUNE_CALLS, _BITE)
+    entries = await tx.execute(_PRUNE_AUDIT, retention, _BITE)
     pruned: int = await tx.fetchval(_PRUNE_JOBS, retention, _BITE)
-    return pruned == _BITE or counts == f"DELETE {_BITE}"
+    return pruned == _BITE or f"DELETE {_BITE}" in {counts, entries}

@@ -28,6 +28,7 @@ from schema.vault import Secret
 from service.auth.caller import InsufficientScope, Scope, TokenKind
 from service.auth.metadata import Metadata
 from service.auth.sign_in import Presented, SignIn
+from service.client import calling_through, in_body, readable
 from service.context import CALLING
 from service.limits import Limits, Standing
 
@@ -72,6 +73,10 @@ class Edge:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
+        with calling_through(readable(Headers(scope=scope).get("user-agent", ""))):
+            await self._admit(scope, receive, send)
+
+    async def _admit(self, scope: Connection, receive: Receive, send: Send) -> None:
         sign_in: SignIn = scope["app"].state.sign_in
         presented = _presented(Headers(scope=scope))
         caller = None
@@ -135,7 +140,8 @@ class _Inside:
 
         refusal = self._refusal(body)
         transport = self._streaming if _WANTS_PROGRESS in body else self._plain
-        await (refusal or transport)(scope, replay, send)
+        with calling_through(in_body(body)):
+            await (refusal or transport)(scope, replay, send)
 
     def _refusal(self, body: bytes) -> Response | None:
         """Send whoever lacks a sign-in, or a scope they could get, to where it is given."""

@@ -22,6 +22,7 @@ from schema.queries import JobStatus
 from schema.vault import Secret
 from service import wording
 from service.auth.caller import Caller, Scope
+from service.client import CLIENT
 from service.context import App
 from service.views import HandleError, JobsView, JobView, LaunchedView, ResultView
 
@@ -97,6 +98,7 @@ async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> L
             most_open=app.open_jobs,
             workspace_id=await find_workspace(tx, caller, request.workspace_id),
             idempotency_key=request.idempotency_key,
+            client=CLIENT.get(),
         )
         await job_secrets.keep(tx, app.vault, job.id, caller.subject_id, request.secrets)
         reach("submit.written")
@@ -133,7 +135,9 @@ async def cancel(app: App, caller: Caller, handle: str) -> tuple[JobView, bool]:
     async with app.transaction(caller) as tx:
         status = await find(tx, caller, handle)
         caller.expect(SCOPES[status.kind])
-        called_off = await lifecycle.cancel(tx, status.id, subject_id=caller.subject_id)
+        called_off = await lifecycle.cancel(
+            tx, status.id, subject_id=caller.subject_id, client=CLIENT.get()
+        )
         reach("cancel.written")
         view = await look(tx, app, caller, handle)
     reach("cancel.committed")

@@ -14,6 +14,7 @@ from schema.vault import Secret, Vault
 from service.auth.cache import Cache, Kept
 from service.auth.caller import Caller
 from service.auth.huggingface import HuggingFace
+from service.client import CLIENT
 from service.ground import Ground
 
 _BELIEVED: Final = timedelta(seconds=60)
@@ -110,6 +111,7 @@ class Callers:
                         token=caller.token,
                         grants=caller.grants,
                         expires_at=caller.expires_at,
+                        client=CLIENT.get(),
                     )
             except Unavailable as error:
                 caller, lifetime = replace(caller, trouble=error), _UNKNOWN

@@ -9,6 +9,7 @@ from schema import handles, queries
 from schema.handles import Kind
 from service import jobs
 from service.auth.caller import Scope
+from service.client import CLIENT
 from service.context import AppDep, CallerDep
 from service.sdk import NAMES, READS, Contract, contract, told
 from service.views import CountedWorkspaceView, MadeWorkspaceView, WorkspacePage
@@ -25,7 +26,9 @@ async def create_workspace(
     expire.
     """
     async with app.transaction(caller) as tx:
-        made = await queries.make_workspace(tx, caller.subject_id, handles.new_id(), name)
+        made = await queries.make_workspace(
+            tx, caller.subject_id, handles.new_id(), name, client=CLIENT.get()
+        )
         kept = made or await queries.workspace_named(tx, caller.subject_id, name)
     assert kept is not None  # noqa: S101  # either it was made, or one of that name is there
     view = MadeWorkspaceView.of(kept, created=made is not None)
