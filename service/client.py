@@ -1,6 +1,6 @@
 """Through which program does a call come? It names itself, and is believed for the record only."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Final
@@ -32,7 +32,7 @@ class _Request(BaseModel):
 
 
 @contextmanager
-def calling_through(client: str | None) -> Iterator[None]:
+def calling_through(client: str | None) -> Generator[None]:
     """Say through which client what follows is called; none leaves what was said before."""
     token = CLIENT.set(client or CLIENT.get())
     try:
