@@ -75,6 +75,8 @@ class Job(Record):
     """The Hub account that acts and pays."""
     title: str = Field(sa_type=TEXT)
     """A few words for people: what runs, on what."""
+    flavor: str | None = Field(default=None, sa_type=TEXT)
+    """The hardware it asked for, where people who may not read requests can count by it."""
     digest: bytes | None = Field(default=None)
     """SHA-256 of kind, namespace and spec: tells the same request again."""
     labels: dict[str, str] = Field(sa_type=JSON, sa_column_kwargs=starts_as("'{}'"))

@@ -35,8 +35,8 @@ WITH key AS (
 ), accepted AS (
     SELECT job_id FROM key UNION ALL SELECT $1::uuid WHERE $9::text IS NULL
 ), made AS (
-    INSERT INTO job (id, subject_id, workspace_id, kind, namespace, title, labels, digest)
-    SELECT job_id, $2, $3, $4, $5, $6, $7,
+    INSERT INTO job (id, subject_id, workspace_id, kind, namespace, title, labels, flavor, digest)
+    SELECT job_id, $2, $3, $4, $5, $6, $7, $8::jsonb ->> 'flavor',
            sha256(convert_to(jsonb_build_array($4::text, $5::text, $8::jsonb)::text, 'UTF8'))
       FROM accepted
     ON CONFLICT (id) DO NOTHING
