@@ -76,6 +76,6 @@ LIMITS: Final = (
         "schema/retention.py",
         "tests/schema/test_retention.py",
         recent_calls_are_counted=("window_start < now() - interval '1 hour'", "true"),
-        counts_are_pruned_until_none_is_left=(' or counts == f"DELETE {_BITE}"', ""),
+        counts_are_pruned_until_none_is_left=("in {counts, entries}", "in {entries}"),
     ),
 )

@@ -230,10 +230,13 @@ MOVES: Final = (
         "schema/lifecycle.py",
         _LIFECYCLE,
         created_event=(
-            "'created', state, $2 FROM made",
-            "'created', state, $2 FROM made WHERE false",
+            "('client', $11::text))\n      FROM made",
+            "('client', $11::text))\n      FROM made WHERE false",
         ),
-        cancelled_event=("state, $2 FROM called_off", "state, $2 FROM called_off WHERE false"),
+        cancelled_event=(
+            "('client', $3::text))\n      FROM called_off",
+            "('client', $3::text))\n      FROM called_off WHERE false",
+        ),
         submit_counts=("queued = queued + 1", "queued = queued"),
         cancel_counts=("AND called_off.was = 'queued'", "AND false"),
     ),

@@ -14,7 +14,7 @@ from schema.handles import Kind
 from schema.isolation import Role
 from schema.vault import Secret, Vault
 from tests.conftest import ADA, JobFactory
-from tests.schema.test_isolation import EVE, acting
+from tests.schema.wall import EVE, acting
 
 CLIENT = "claude-ai 1.2"
 

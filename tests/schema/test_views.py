@@ -18,7 +18,7 @@ from schema.job import JobKind, JobState, Reason
 from tests.conftest import JobFactory
 from tests.mutants.mutant import ROOT
 from tests.schema.conftest import ClaimFactory
-from tests.schema.test_isolation import EVE, acting
+from tests.schema.wall import EVE, acting
 
 VIEWS: Final = ("v_job", "v_job_timeline", "v_workspace_cost", "v_subject_usage")
 PAGE: Final = (ROOT / "docs/sql.md").read_text("utf-8")

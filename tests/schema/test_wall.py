@@ -41,7 +41,7 @@ READS: Final[dict[str, list[Any]]] = {
     "lifecycle._KEPT": [SUBJECT, "k", None],
     "lifecycle._OPEN": [SUBJECT],
     "lifecycle._LOCK": [JOB, SUBJECT],
-    "lifecycle._CANCEL": [JOB, SUBJECT],
+    "lifecycle._CANCEL": [JOB, SUBJECT, None],
 }
 """Each statement that names a subject, and what it is given."""
 ELSEWHERE: Final = {
@@ -116,7 +116,7 @@ async def test_a_statement_that_forgets_whose_finds_nothing_of_anybody_elses(
 def submission(job_id: Any, subject_id: str) -> list[Any]:
     """Ask for what Ada's open job asks for."""
     spec = {"image": "python:3.12", "command": ["true"]}
-    return [job_id, subject_id, None, JobKind.HUB_JOB, "ada", "t", {}, spec, None, 1000]
+    return [job_id, subject_id, None, JobKind.HUB_JOB, "ada", "t", {}, spec, None, 1000, None]
 
 
 async def test_a_submission_that_forgets_whose_finds_no_earlier_one_of_anybody_elses(
