@@ -70,6 +70,9 @@ async def jobs(database: Database, ada: str, make_job: JobFactory, claim: ClaimF
     await run("running")
     await run("stopping")
     made["launching"] = (await make_job(spec=spec)).id
+    (refused,) = await claim()
+    async with database.transaction() as tx:
+        await launches.reject(tx, refused.run_id, reason=None, message=PROMPT, worker="w1")
     await claim()
     title = f"a/model: {PROMPT}"
     made["queued"] = (await make_job(kind=JobKind.INFERENCE, title=title, spec={"model": "m"})).id
