@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -153,16 +154,32 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Generator[World]:
             yield World(stack, canary, users)
 
 
-def die_as_a_worker(stack: Stack, failpoint: str) -> "subprocess.Popen[bytes]":
-    """Start one more worker, which is killed at its first visit of a place."""
+@contextmanager
+def doomed_worker(stack: Stack, failpoint: str) -> Generator["subprocess.Popen[bytes]"]:
+    """Run a worker instead of the stack's own, which is killed at its first visit of a place."""
     with (stack.folder / "logs" / "doomed.log").open("ab") as log:
-        return subprocess.Popen(
+        worker = subprocess.Popen(
             [sys.executable, "-m", "service", "worker"],
             env=stack.environment | {"HOLDFAST_FAILPOINT": f"{failpoint}:1:kill"},
             cwd=ROOT,
             stdout=log,
             stderr=log,
         )
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+@contextmanager
+def without_worker(stack: Stack) -> Generator[None]:
+    """Stop the worker, and start it again whatever happens meanwhile."""
+    stack.stop_worker()
+    try:
+        yield
+    finally:
+        stack.start_worker()
 
 
 async def test_secrets_reach_their_jobs_and_nothing_keeps_them(world: World) -> None:
@@ -194,19 +211,17 @@ async def test_a_worker_killed_with_secrets_in_its_hands_leaves_none(
     world: World, place: str
 ) -> None:
     """Neither what waits for a worker, nor what a dead one left, can be read by who finds it."""
-    world.stack.stop_worker()
-    handles = [await world.launch("true") for _ in range(3)]
-    waiting = (await world.sealed(), await world.finds())
-
-    doomed = die_as_a_worker(world.stack, place)
-    code = await to_thread.run_sync(lambda: doomed.wait(30))
-    left = await world.finds()
-    world.stack.start_worker()
+    with without_worker(world.stack):
+        handles = [await world.launch("true") for _ in range(3)]
+        assert await world.finds() == []
+        assert await world.sealed() == 3
+        with doomed_worker(world.stack, place) as doomed:
+            code = await to_thread.run_sync(lambda: doomed.wait(40))
+        left = await world.finds()
     for handle in handles:
         await world.over(handle)
 
     assert code == -signal.SIGKILL
-    assert waiting == (3, [])
     assert left == []
     assert await world.sealed() == 0
     assert await world.finds() == []
