@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, text
 from sqlmodel import Field
 
 from schema.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, one_of, starts_as
@@ -69,7 +69,8 @@ class Job(Record):
 
     id: UUID = Field(primary_key=True)
     subject_id: str = Field(foreign_key="subject.id", sa_type=TEXT)
-    workspace_id: UUID | None = Field(default=None, foreign_key="workspace.id")
+    workspace_id: UUID | None = Field(default=None)
+    """A workspace of the same subject's."""
     kind: JobKind = Field(sa_type=TEXT)
     namespace: str = Field(sa_type=TEXT)
     """The Hub account that acts and pays."""
@@ -104,6 +105,9 @@ class JobTable(Job, table=True):
     """The rows, and the rules no UPDATE can break; triggers in the migration guard the moves."""
 
     __table_args__ = (
+        ForeignKeyConstraint(
+            ["workspace_id", "subject_id"], ["workspace.id", "workspace.subject_id"]
+        ),
         one_of("kind", JobKind),
         one_of("state", JobState),
         one_of("reason", Reason),

@@ -23,5 +23,6 @@ class WorkspaceTable(Workspace, table=True):
 
     __table_args__ = (
         UniqueConstraint("subject_id", "name"),
+        UniqueConstraint("id", "subject_id"),  # what a job refers to: a workspace, and whose it is
         CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
     )

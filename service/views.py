@@ -70,7 +70,7 @@ class JobView(View):
             reason=status.reason,
             hold=None if wait is None else status.hold,
             version=status.version,
-            title=status.title,
+            title=wording.title(status),
             summary=wording.summary(status),
             next_step=wording.next_step(status),
             poll_after_seconds=None if wait is None else round(wait.total_seconds()),

@@ -12,6 +12,7 @@ from schema.subject import Hold
 
 _SOON: Final = timedelta(seconds=2)
 _SLOW: Final = timedelta(seconds=30)
+_TITLE: Final = 80
 _PATIENCE: Final = 10
 """A job is asked about again after a tenth of the time it has been in its situation."""
 
@@ -25,6 +26,14 @@ def shorten(text: str, length: int) -> str:
     """Write a text on one line, cut off where it gets long."""
     line = " ".join(text.split())
     return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def title(status: JobStatus) -> str:
+    """Say in a few words what a job does; a call that has no name is known by what it was asked."""
+    if status.kind is not JobKind.INFERENCE or status.title != status.spec.get("model"):
+        return status.title
+    asked = status.spec.get("messages") or [{"content": ""}]
+    return shorten(f"{status.title}: {asked[-1]['content']}", _TITLE)
 
 
 def poll_after(status: JobStatus) -> timedelta | None:

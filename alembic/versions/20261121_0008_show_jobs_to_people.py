@@ -53,11 +53,7 @@ JOB = f"""
 CREATE VIEW v_job WITH (security_invoker = true) AS
 SELECT write_handle('job', job.id) AS handle, job.id AS job_id,
        job.subject_id, subject.name AS subject, workspace.name AS workspace,
-       job.kind, job.namespace,
-       -- A call that was given no name is titled with its model and the prompt.
-       CASE job.kind WHEN 'inference' THEN split_part(job.title, ': ', 1) ELSE job.title END
-           AS title,
-       job.state, job.reason,
+       job.kind, job.namespace, job.title, job.state, job.reason,
        CASE WHEN job.finished_at IS NULL THEN subject.hold END AS hold,
        job.flavor, job.attempt, run.remote_id,
        CASE WHEN EXISTS (SELECT FROM remote_run AS doomed

@@ -138,7 +138,7 @@ async def launch_inference(
         provider=provider,
         timeout=timeout,
     )
-    title = shorten(name or f"{model}: {messages[-1].content}", _TITLE)
+    title = shorten(name or model, _TITLE)  # no prompt: whoever counts jobs reads titles
     request = Request(
         kind=JobKind.INFERENCE,
         title=title,

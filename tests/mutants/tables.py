@@ -113,4 +113,15 @@ TABLES: Final = (
         counts_are_their_subjects=("{TENANT} USING ({own})", "{TENANT} USING (true)"),
         counts_are_kept_by_their_subject=("WITH CHECK ({own})", "WITH CHECK (true)"),
     ),
+    *in_file(
+        "alembic/versions/20261121_0009_keep_a_job_in_its_subjects_workspace.py",
+        "tests/schema/test_isolation.py",
+        a_workspace_is_the_subjects_own=(
+            (
+                'FOREIGN KEY (workspace_id, subject_id)"\n'
+                '        " REFERENCES workspace (id, subject_id) NOT VALID'
+            ),
+            'FOREIGN KEY (workspace_id)"\n        " REFERENCES workspace (id) NOT VALID',
+        ),
+    ),
 )

@@ -130,6 +130,21 @@ async def test_nothing_is_written_in_somebody_elses_name(
             await tx.execute(statement, ADA)
 
 
+async def test_a_job_is_not_put_into_somebody_elses_workspace(
+    database: Database, full: None
+) -> None:
+    """A foreign key sees every row, so it has to ask whose the workspace is."""
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE)
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        async with database.transaction() as tx:
+            await tx.execute(
+                "INSERT INTO job (id, subject_id, workspace_id, kind, namespace, title)"
+                " SELECT gen_random_uuid(), $1, id, 'hub_job', 'eve', 't' FROM workspace LIMIT 1",
+                EVE,
+            )
+
+
 @pytest.mark.parametrize("table", ["credential", "job_secret"])
 async def test_the_service_cannot_read_what_is_sealed(
     database_url: str, full: None, table: str

@@ -74,8 +74,8 @@ async def jobs(database: Database, ada: str, make_job: JobFactory, claim: ClaimF
     async with database.transaction() as tx:
         await launches.reject(tx, refused.run_id, reason=None, message=PROMPT, worker="w1")
     await claim()
-    title = f"a/model: {PROMPT}"
-    made["queued"] = (await make_job(kind=JobKind.INFERENCE, title=title, spec={"model": "m"})).id
+    call = {"model": "a/model", "messages": [{"role": "user", "content": PROMPT}]}
+    made["queued"] = (await make_job(kind=JobKind.INFERENCE, title="a/model", spec=call)).id
     made["cancelled"] = (await make_job(spec=spec, client="cursor 3")).id
     async with database.transaction() as tx:
         for name in ("stopping", "cancelled"):
