@@ -6,10 +6,18 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 V = TypeVar("V")
+
+BELIEVED: Final = timedelta(seconds=60)
+"""How long a good token is believed at most."""
+DISBELIEVED: Final = timedelta(seconds=5)
+UNKNOWN: Final = timedelta(seconds=1)
+"""How long nobody asks again after whoever should know, or our database, did not answer."""
+REMEMBERED: Final = 10_000
+"""Tokens; any number of made-up ones fits into the same memory."""
 
 
 @dataclass(frozen=True, slots=True)

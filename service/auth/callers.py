@@ -11,21 +11,16 @@ import structlog
 from schema import credentials
 from schema.errors import Denied, HoldfastError, Unauthenticated, Unavailable
 from schema.vault import Secret, Vault
-from service.auth.cache import Cache, Kept
+from service.auth.cache import BELIEVED, DISBELIEVED, REMEMBERED, UNKNOWN, Cache, Kept
 from service.auth.caller import Caller
 from service.auth.huggingface import HuggingFace
 from service.client import CLIENT
 from service.ground import Ground
 
-_BELIEVED: Final = timedelta(seconds=60)
-_DISBELIEVED: Final = timedelta(seconds=5)
-_UNKNOWN: Final = timedelta(seconds=1)
-"""How long nobody asks again after the Hub, or our database, did not answer."""
 _LARGEST: Final = 4096
 """What is longer is not even asked about."""
 _CHECKED: Final = timedelta(minutes=10)
 """How long a permission to launch is believed; each launch is checked by the Hub as well."""
-_REMEMBERED: Final = 10_000
 
 log = structlog.stdlib.get_logger()
 
@@ -37,8 +32,8 @@ class Callers:
         self._hub = hub
         self._ground = ground
         self._vault = vault
-        self._cache: Cache[Caller | HoldfastError] = Cache(size=_REMEMBERED)
-        self._checks: Cache[HoldfastError | None] = Cache(size=_REMEMBERED)
+        self._cache: Cache[Caller | HoldfastError] = Cache(size=REMEMBERED)
+        self._checks: Cache[HoldfastError | None] = Cache(size=REMEMBERED)
 
     async def of(self, token: Secret | None) -> Caller:
         """Return whose token this is.
@@ -79,24 +74,24 @@ class Callers:
         try:
             await self._hub.check_launch(caller, namespace)
         except (Denied, Unauthenticated) as no:
-            return Kept(no, _DISBELIEVED)
+            return Kept(no, DISBELIEVED)
         except Unavailable:
             # Not an answer: the launch itself will have one, and nothing is lost until then.
-            return Kept(None, _UNKNOWN)
+            return Kept(None, UNKNOWN)
         return Kept(None, _CHECKED)
 
     async def _verify(self, token: Secret) -> Kept[Caller | HoldfastError]:
         try:
             caller = await self._hub.whoami(token)
         except Unauthenticated as no:
-            return Kept(no, _DISBELIEVED)
+            return Kept(no, DISBELIEVED)
         except Unavailable as silence:
-            return Kept(silence, _UNKNOWN)
-        lifetime = _BELIEVED
+            return Kept(silence, UNKNOWN)
+        lifetime = BELIEVED
         if caller.expires_at is not None:
             lifetime = min(lifetime, caller.expires_at - datetime.now(UTC))
         if lifetime <= timedelta(0):
-            return Kept(Unauthenticated("This token has expired. Sign in again."), _DISBELIEVED)
+            return Kept(Unauthenticated("This token has expired. Sign in again."), DISBELIEVED)
         return await self._welcome(caller, lifetime)
 
     async def _welcome(self, caller: Caller, lifetime: timedelta) -> Kept[Caller | HoldfastError]:
@@ -114,7 +109,7 @@ class Callers:
                         client=CLIENT.get(),
                     )
             except Unavailable as error:
-                caller, lifetime = replace(caller, trouble=error), _UNKNOWN
+                caller, lifetime = replace(caller, trouble=error), UNKNOWN
         log.info("caller.verified", subject=caller.subject_id, token=caller.kind)
         return Kept(caller, lifetime)
 

@@ -2,21 +2,16 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
-from typing import Final, Protocol
+from typing import Protocol
 
 from schema.errors import Denied, HoldfastError, Unauthenticated, Unavailable
 from schema.vault import Secret
-from service.auth.cache import Cache, Kept
+from service.auth.cache import BELIEVED, DISBELIEVED, REMEMBERED, UNKNOWN, Cache, Kept
 from service.auth.caller import ALL_SCOPES, Caller
 from service.auth.callers import Callers
 from service.auth.jwt import ExternalAuthority, ExternalIdentity
-
-_BELIEVED: Final = timedelta(seconds=60)
-_DISBELIEVED: Final = timedelta(seconds=5)
-_UNKNOWN: Final = timedelta(seconds=1)
-_REMEMBERED: Final = 10_000
 
 
 class HubAuthorityMissing(Denied):
@@ -75,7 +70,7 @@ class ExternalSignIn:
     def __init__(self, authority: ExternalAuthority, callers: Callers) -> None:
         self._authority = authority
         self._callers = callers
-        self._cache: Cache[ExternalIdentity | HoldfastError] = Cache(size=_REMEMBERED)
+        self._cache: Cache[ExternalIdentity | HoldfastError] = Cache(size=REMEMBERED)
 
     async def of(self, presented: Presented) -> Caller:
         if presented.authorization is None:
@@ -99,7 +94,7 @@ class ExternalSignIn:
         try:
             identity = await self._authority.verify(token)
         except Unauthenticated as no:
-            return Kept(no, _DISBELIEVED)
+            return Kept(no, DISBELIEVED)
         except Unavailable as silence:
-            return Kept(silence, _UNKNOWN)
-        return Kept(identity, min(_BELIEVED, identity.believed_until - datetime.now(UTC)))
+            return Kept(silence, UNKNOWN)
+        return Kept(identity, min(BELIEVED, identity.believed_until - datetime.now(UTC)))

@@ -8,16 +8,12 @@ from typing import Any
 import httpx2
 import pytest
 from mcp import Client
-from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import OAuthClientMetadata
-from pydantic import AnyUrl
 
 from service.local.hub.users import load_users
 from service.local.stack import Stack
 from tests.interop.conftest import run_node
-from tests.service.local.hub.browser import REDIRECT
-from tests.service.local.hub.mcp_user import Browser, Memory
+from tests.service.local.hub.mcp_user import Browser, Memory, signing_in
 from tests.stack import eventually
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(180)]
@@ -46,17 +42,7 @@ async def test_the_python_client_signs_in_steps_up_and_outlives_its_token(
 ) -> None:
     """It registers itself, is sent for the scope a launch needs, and refreshes what expires."""
     browser, memory = Browser(hub, first_grant="openid profile"), Memory()
-    provider = OAuthClientProvider(
-        server_url=f"{stack.url}/mcp",
-        client_metadata=OAuthClientMetadata(
-            client_name="Interop",
-            redirect_uris=[AnyUrl(REDIRECT)],
-            token_endpoint_auth_method="none",
-        ),
-        storage=memory,
-        redirect_handler=browser.open,
-        callback_handler=browser.result,
-    )
+    provider = signing_in(f"{stack.url}/mcp", browser, memory)
     async with (
         httpx2.AsyncClient(auth=provider, timeout=20) as http,
         Client(streamable_http_client(f"{stack.url}/mcp", http_client=http)) as client,

@@ -86,7 +86,7 @@ IDENTITY: Final = (
     *in_file(
         "service/auth/callers.py",
         _SCOPES,
-        silence_is_no_refusal=("return Kept(None, _UNKNOWN)", "raise"),
+        silence_is_no_refusal=("return Kept(None, UNKNOWN)", "raise"),
         the_hub_is_asked_once=("return Kept(None, _CHECKED)", "return Kept(None, timedelta(0))"),
     ),
     *in_file(

@@ -5,16 +5,13 @@ from collections.abc import Generator
 import httpx2
 import pytest
 from mcp import Client
-from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import OAuthClientMetadata
-from pydantic import AnyUrl
 
 from service.local.ports import free_port
 from tests.service.conftest import Start
 from tests.service.local.hub.browser import REDIRECT
 from tests.service.local.hub.conftest import RunningHub, running_hub
-from tests.service.local.hub.mcp_user import Browser, Memory
+from tests.service.local.hub.mcp_user import Browser, Memory, signing_in
 from tests.service.stand_in import post
 
 AS = "/.well-known/oauth-authorization-server"
@@ -54,17 +51,7 @@ async def test_a_client_registers_here_and_signs_in_there(
             public_url=f"http://127.0.0.1:{port}",
             at=port,
         ) as url:
-            provider = OAuthClientProvider(
-                server_url=f"{url}/mcp",
-                client_metadata=OAuthClientMetadata(
-                    client_name="Interop",
-                    redirect_uris=[AnyUrl(REDIRECT)],
-                    token_endpoint_auth_method="none",
-                ),
-                storage=memory,
-                redirect_handler=browser.open,
-                callback_handler=browser.result,
-            )
+            provider = signing_in(f"{url}/mcp", browser, memory)
             async with (
                 httpx2.AsyncClient(auth=provider, timeout=20) as http,
                 Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client,

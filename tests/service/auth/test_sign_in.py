@@ -6,17 +6,13 @@ from typing import Any
 import httpx2
 import pytest
 from mcp import Client
-from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import OAuthClientMetadata
-from pydantic import AnyUrl
 
 from schema.database import Database
 from service.local.ports import free_port
 from tests.service.auth.authorization_server import AUDIENCE, AuthorizationServer
 from tests.service.conftest import Start
-from tests.service.local.hub.browser import REDIRECT
-from tests.service.local.hub.mcp_user import Browser, Memory
+from tests.service.local.hub.mcp_user import Browser, Memory, signing_in
 from tests.service.stand_in import ADA, Whoami
 
 LAUNCH: dict[str, Any] = {
@@ -154,17 +150,7 @@ async def test_the_official_client_signs_in_at_the_authorization_server(
     memory = Memory()
     async with httpx2.AsyncClient() as http:
         browser = Browser(http)
-        provider = OAuthClientProvider(
-            server_url=f"{ours}/mcp",
-            client_metadata=OAuthClientMetadata(
-                client_name="Interop",
-                redirect_uris=[AnyUrl(REDIRECT)],
-                token_endpoint_auth_method="none",
-            ),
-            storage=memory,
-            redirect_handler=browser.open,
-            callback_handler=browser.result,
-        )
+        provider = signing_in(f"{ours}/mcp", browser, memory)
         headers = {"x-hf-authorization": "Bearer hf_ada"}
         with start(auth="jwt", jwt_issuer=server.issuer, public_url=ours, at=port):
             async with (

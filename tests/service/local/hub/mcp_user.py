@@ -3,10 +3,16 @@
 from dataclasses import dataclass, field
 
 import httpx2
-from mcp.client.auth import TokenStorage
-from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthToken
+from mcp.client.auth import OAuthClientProvider, TokenStorage
+from mcp.shared.auth import (
+    AuthorizationCodeResult,
+    OAuthClientInformationFull,
+    OAuthClientMetadata,
+    OAuthToken,
+)
+from pydantic import AnyUrl
 
-from tests.service.local.hub.browser import allow
+from tests.service.local.hub.browser import REDIRECT, allow
 
 
 @dataclass(slots=True)
@@ -51,3 +57,18 @@ class Browser:
         return AuthorizationCodeResult(
             code=given["code"], state=given["state"], iss=given.get("iss")
         )
+
+
+def signing_in(server: str, browser: Browser, memory: Memory) -> OAuthClientProvider:
+    """Let the official client sign in at whatever an MCP server sends it to, as they all do."""
+    return OAuthClientProvider(
+        server_url=server,
+        client_metadata=OAuthClientMetadata(
+            client_name="An MCP client",
+            redirect_uris=[AnyUrl(REDIRECT)],
+            token_endpoint_auth_method="none",
+        ),
+        storage=memory,
+        redirect_handler=browser.open,
+        callback_handler=browser.result,
+    )

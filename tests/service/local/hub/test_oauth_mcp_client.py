@@ -8,17 +8,14 @@ from typing import Final
 
 import httpx2
 from mcp.client.auth import OAuthClientProvider
-from mcp.shared.auth import OAuthClientMetadata
-from pydantic import AnyUrl
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.local.hub.users import user_with
-from tests.service.local.hub.browser import REDIRECT
 from tests.service.local.hub.conftest import RunningHub
-from tests.service.local.hub.mcp_user import Browser, Memory
+from tests.service.local.hub.mcp_user import Browser, Memory, signing_in
 
 SERVER: Final = "http://mcp.example"
 
@@ -57,17 +54,7 @@ async def mcp_client(
     hub: RunningHub, http: httpx2.AsyncClient, browser: Browser, memory: Memory
 ) -> AsyncGenerator[tuple[httpx2.AsyncClient, OAuthClientProvider]]:
     """Open a client that reaches the MCP server in here, and the Hub where it is."""
-    provider = OAuthClientProvider(
-        server_url=f"{SERVER}/mcp",
-        client_metadata=OAuthClientMetadata(
-            client_name="An MCP client",
-            redirect_uris=[AnyUrl(REDIRECT)],
-            token_endpoint_auth_method="none",
-        ),
-        storage=memory,
-        redirect_handler=browser.open,
-        callback_handler=browser.result,
-    )
+    provider = signing_in(f"{SERVER}/mcp", browser, memory)
     inside = httpx2.ASGITransport(app=mcp_server(hub.url, http))
     async with httpx2.AsyncClient(auth=provider, mounts={SERVER: inside}, timeout=15) as client:
         yield client, provider
