@@ -62,8 +62,10 @@ async def test_the_python_client_signs_in_steps_up_and_outlives_its_token(
     assert launched.structured_content is not None
     assert launched.structured_content["job_id"].startswith("job_")
     assert "jobs" in (stepped.scope or "").split()
-    assert len(browser.visits) == 2
-    assert browser.visits[0].params["scope"] == EVERYTHING
+    # When it meets a 401 just as its token expires, it asks the person again (mcp 2.3.0).
+    first, second, *_ = browser.visits
+    assert first.params["scope"] == EVERYTHING
+    assert "jobs" in second.params["scope"].split()
 
 
 async def test_the_newer_typescript_client_signs_in_steps_up_and_outlives_its_token(
