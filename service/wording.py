@@ -148,6 +148,11 @@ def _cancelled(status: JobStatus) -> str:
     match status.upstream:
         case Upstream.NONE:
             return "Cancelled before anything was started; it cost nothing."
+        case Upstream.STOPPING | Upstream.LIVE if status.hold is Hold.CREDENTIALS:
+            return (
+                "Cancelled, but it cannot be stopped yet: Hugging Face no longer accepts the token "
+                "it was lent, so it may go on and cost money until there is a fresh one."
+            )
         case Upstream.STOPPING | Upstream.LIVE:
             return (
                 "Cancelled. What was started is being stopped, and may still cost money until it "
