@@ -1,5 +1,6 @@
 """Clients that can only register, at an authorization server where nobody can."""
 
+import json
 from collections.abc import Generator
 
 import httpx2
@@ -81,10 +82,12 @@ async def test_nobody_registers_an_address_that_others_could_read(
 
 
 async def test_a_page_cannot_register_by_a_form(start: Start, local_hub: RunningHub) -> None:
-    """Only JSON, which a page of another origin cannot send unasked."""
+    """What says it is JSON cannot be sent by a page of another origin unasked; text can."""
+    body = json.dumps({"redirect_uris": [REDIRECT]}).encode()
+    headers = {"content-type": "text/plain"}
     with start(hub_url=local_hub.url, oauth_client_id="app") as url:
         async with httpx2.AsyncClient(base_url=url) as http:
-            answer = await http.post("/oauth/register", data={"redirect_uris": REDIRECT})
+            answer = await http.post("/oauth/register", content=body, headers=headers)
 
     assert answer.status_code == 400
 
