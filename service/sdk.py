@@ -26,6 +26,7 @@ from schema.errors import HoldfastError, Invalid
 from service.arguments import expect_storable, explain
 from service.auth.caller import Scope
 from service.context import CALLING
+from service.views import DETAIL
 from service.wording import advice
 
 READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
@@ -41,6 +42,7 @@ STOPS: Final = ToolAnnotations(
 _ERROR: Final = "holdfast/error"
 _NOISE: Final = frozenset({"title"})
 """pydantic repeats every name in another case."""
+_NULL: Final = {"type": "null"}
 
 log = structlog.stdlib.get_logger()
 
@@ -109,9 +111,14 @@ def contract(
     title: str,
     hints: ToolAnnotations,
     *needs: Scope,
+    details: bool = False,
     **example: Any,
 ) -> Contract:
-    """Make a tool of a function; its docstring is what the model reads."""
+    """Make a tool of a function; its docstring is what the model reads.
+
+    Its schema leaves the fields of a view that are marked as details out, unless it is told to
+    publish them; the view has them all the same.
+    """
     made = Contract.from_function(
         function, title=title, description=cleandoc(function.__doc__ or ""), annotations=hints
     )
@@ -119,12 +126,12 @@ def contract(
     accepted, shown = made.fn_metadata.arg_model, made.fn_metadata.output_model
     accepted.model_config["extra"] = "forbid"
     accepted.model_rebuild(force=True)
-    made.parameters = _terse(accepted.model_json_schema(by_alias=True), drop=_NOISE)
+    made.parameters = _optional(_terse(accepted.model_json_schema(by_alias=True), drop=_NOISE))
     made.fn_metadata = _Metadata(
         arg_model=accepted,
         output_model=shown,
         output_schema=_terse(
-            TypeAdapter(shown).json_schema(mode="serialization"),
+            _briefly(TypeAdapter(shown).json_schema(mode="serialization"), details=details),
             drop=_NOISE | {"description", "format"},
         ),
     )
@@ -171,6 +178,31 @@ def _terse_inside(value: JsonValue, drop: frozenset[str]) -> JsonValue:
     if isinstance(value, list):
         return [_terse_inside(item, drop) for item in value]
     return _terse(value, drop=drop) if isinstance(value, dict) else value
+
+
+def _optional(schema: dict[str, Any]) -> dict[str, Any]:
+    """Say of an argument that may be left out just what it is; leaving it out is the way to."""
+    for argument in schema["properties"].values():
+        if argument.get("default", ...) is None and _NULL in argument.get("anyOf", ()):
+            del argument["default"]
+            members = [member for member in argument.pop("anyOf") if member != _NULL]
+            argument.update(members[0] if len(members) == 1 else {"anyOf": members})
+    return schema
+
+
+def _briefly(schema: dict[str, Any], *, details: bool) -> dict[str, Any]:
+    """Leave details out, and the definitions that nothing else refers to."""
+    definitions: dict[str, Any] = schema.get("$defs", {})
+    for shape in (schema, *definitions.values()):
+        fields: dict[str, Any] = shape.get("properties", {})
+        for name in [name for name, field in fields.items() if field.pop(DETAIL, False)]:
+            if not details:
+                del fields[name]
+                shape["required"].remove(name)
+    while unused := [name for name in definitions if f'"#/$defs/{name}"' not in json.dumps(schema)]:
+        for name in unused:
+            del definitions[name]
+    return schema
 
 
 def refuse_unknown(tools: Iterable[Contract]) -> Any:

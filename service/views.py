@@ -1,9 +1,9 @@
 """What are clients shown? Rows never leave the process; views do."""
 
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from schema import handles
 from schema.handles import Kind
@@ -13,6 +13,12 @@ from schema.queries import JobStatus, Upstream, WorkspaceSummary
 from schema.subject import Hold
 from schema.workspace import Workspace
 from service import wording
+
+DETAIL: Final = "detail"
+"""Marks a field that only the tool about it publishes in its schema; every view has it."""
+
+T = TypeVar("T")
+Detail = Annotated[T, Field(json_schema_extra={DETAIL: True})]
 
 
 class View(BaseModel):
@@ -25,36 +31,36 @@ class JobView(View):
     """A job."""
 
     job_id: str
-    kind: JobKind
+    kind: Detail[JobKind]
     state: JobState
     reason: Reason | None
     hold: Hold | None
     """Why it does not move for now."""
     version: int
     """Grows with every change."""
-    title: str
+    title: Detail[str]
     summary: str
     next_step: str
     poll_after_seconds: int | None
     """None: nothing more will change."""
-    namespace: str
+    namespace: Detail[str]
     """The account that runs it, and pays."""
-    workspace_id: str | None
-    labels: dict[str, str]
-    attempt: int
-    upstream: Upstream
+    workspace_id: Detail[str | None]
+    labels: Detail[dict[str, str]]
+    attempt: Detail[int]
+    upstream: Detail[Upstream]
     """What exists at Hugging Face."""
-    stage: str | None
+    stage: Detail[str | None]
     """What Hugging Face calls its state."""
-    exit_code: int | None
-    message: str | None
+    exit_code: Detail[int | None]
+    message: Detail[str | None]
     """What Hugging Face said about it."""
-    log_tail: list[str] | None
+    log_tail: Detail[list[str] | None]
     """Last lines of a failed command."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    status_as_of: datetime
+    status_as_of: Detail[datetime]
     url: str | None
     """Its page at Hugging Face."""
 

@@ -144,7 +144,7 @@ def contracts() -> list[Contract]:
     """Publish these tools."""
     handle = "job_01krz4c0s0e5xv4k6w2q8ntb7m"
     return [
-        contract(job_status, "Job status", READS, job_ids=[handle]),
+        contract(job_status, "Job status", READS, details=True, job_ids=[handle]),
         contract(list_jobs, "List jobs", READS, state=["queued", "running"], limit=10),
         contract(job_logs, "Job log", READS, job_id=handle, tail=50),
         contract(job_result, "Job result", READS, job_id=handle),

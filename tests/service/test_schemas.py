@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.service.stand_in import post
+from service.views import JobView
+from tests.service.stand_in import post, shown
 
 CALLER = {"subject", "subject_id", "user", "user_id", "caller", "token", "app", "ctx"}
 
@@ -67,6 +68,31 @@ async def test_a_launch_says_how_long_what_it_leaves_is_kept(
 ) -> None:
     """The retention of this deployment, not of some other."""
     assert "kept for 30d" in tools["launch_job"]["description"]
+
+
+async def test_an_argument_that_may_be_left_out_is_not_shown_as_null(
+    tools: dict[str, dict[str, Any]],
+) -> None:
+    """One way to say nothing is enough; a model need not choose between two."""
+    for tool in tools.values():
+        for argument in tool["inputSchema"]["properties"].values():
+            assert "null" not in json.dumps(argument), tool["name"]
+
+
+async def test_null_is_taken_for_left_out_all_the_same(service: str) -> None:
+    """Programs that fill in every argument send it."""
+    assert await shown(service, "list_jobs", workspace_id=None)
+
+
+async def test_one_tool_publishes_every_field_of_a_job(tools: dict[str, dict[str, Any]]) -> None:
+    """The others name what is to be acted on, and show the rest all the same."""
+    whole, brief = (
+        tools[name]["outputSchema"]["$defs"]["JobView"]["properties"]
+        for name in ("job_status", "list_jobs")
+    )
+
+    assert {"job_id", "state", "next_step", "poll_after_seconds"} <= brief.keys() < whole.keys()
+    assert set(JobView.model_fields) == whole.keys()
 
 
 async def test_the_list_of_tools_stays_small(tools: dict[str, dict[str, Any]]) -> None:
