@@ -1,5 +1,7 @@
 """The keeping of logs: lines are appended once, in order, and read by the number of a line."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -41,6 +43,20 @@ SELECT coalesce(max(chunk.first_line + cardinality(chunk.lines)), 0)
  WHERE chunk.job_id = $2 AND job.subject_id = $1
 """
 
+_TAILS: Final = """
+SELECT job.id, each.text
+  FROM job
+  CROSS JOIN LATERAL (
+      SELECT max(first_line + cardinality(lines)) - $3 AS line FROM log_chunk WHERE job_id = job.id
+  ) AS start
+  JOIN log_chunk AS chunk
+    ON chunk.job_id = job.id AND chunk.first_line + cardinality(chunk.lines) > start.line
+  CROSS JOIN LATERAL unnest(chunk.lines) WITH ORDINALITY AS each (text, place)
+ WHERE job.subject_id = $1 AND job.id = ANY($2::uuid[])
+   AND chunk.first_line + each.place - 1 >= start.line
+ ORDER BY chunk.first_line, each.place
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -61,6 +77,16 @@ async def read(
     """Return up to `limit` lines of the subject's job, from line `start` on."""
     rows = await tx.fetch(_READ, subject_id, job_id, start, limit)
     return [Line(row["number"], row["text"]) for row in rows]
+
+
+async def tails(
+    tx: Transaction, subject_id: str, job_ids: Sequence[UUID], *, limit: int
+) -> dict[UUID, list[str]]:
+    """Return up to `limit` last lines of each of the subject's jobs that has any."""
+    lines: defaultdict[UUID, list[str]] = defaultdict(list)
+    for row in await tx.fetch(_TAILS, subject_id, job_ids, limit):
+        lines[row["id"]].append(row["text"])
+    return dict(lines)
 
 
 async def length(tx: Transaction, subject_id: str, job_id: UUID) -> int:

@@ -1,6 +1,6 @@
 """What a subject may read. Every statement compares the subject: a foreign row does not exist."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from schema import audit, handles
 from schema.database import Transaction
-from schema.job import Job, JobKind, JobState
+from schema.job import FINAL, Job, JobKind, JobState
 from schema.subject import Hold
 from schema.workspace import Workspace
 
@@ -30,6 +30,8 @@ SELECT job.*, subject.hold, run.remote_id, run.stage, run.seen_at, job_payload.s
 """
 
 _ONE: Final = f"{_STATUS} AND job.id = $2"
+
+_EACH: Final = f"{_STATUS} AND job.id = ANY($2::uuid[])"
 
 _SOME: Final = f"""{_STATUS}
    AND ($2::uuid IS NULL OR job.id < $2)
@@ -104,6 +106,11 @@ class JobStatus(Job):
             return Upstream.NONE
         return Upstream.STOPPED if self.finished_at else Upstream.LIVE
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing of it will change any more: it is final, and so is what it started."""
+        return self.state in FINAL and self.upstream is not Upstream.STOPPING
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -140,6 +147,14 @@ async def status(tx: Transaction, subject_id: str, job_id: UUID) -> JobStatus | 
     """Return one job of the subject's."""
     row = await tx.fetchrow(_ONE, subject_id, job_id)
     return None if row is None else JobStatus.of(row)
+
+
+async def statuses(
+    tx: Transaction, subject_id: str, job_ids: Sequence[UUID]
+) -> dict[UUID, JobStatus]:
+    """Return those of the jobs named that are the subject's, read at one moment."""
+    rows = await tx.fetch(_EACH, subject_id, job_ids)
+    return {row["id"]: JobStatus.of(row) for row in rows}
 
 
 async def page(

@@ -113,21 +113,14 @@ async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> L
 
 async def look(tx: Transaction, app: App, caller: Caller, handle: str) -> JobView:
     """Show one job, with the end of its log if that tells why it failed."""
-    return await _show(tx, app, await find(tx, caller, handle))
+    [view] = await show_each(tx, app, [await find(tx, caller, handle)])
+    return view
 
 
 async def look_each(tx: Transaction, app: App, caller: Caller, wanted: list[str]) -> JobsView:
     """Show several jobs; a wrong handle among them spoils only itself."""
-    jobs: list[JobView] = []
-    errors: list[HandleError] = []
-    for handle in dict.fromkeys(wanted):
-        try:
-            jobs.append(await look(tx, app, caller, handle))
-        except HoldfastError as error:
-            if len(wanted) == 1:
-                raise
-            errors.append(HandleError(job_id=handle, code=error.code, message=str(error)))
-    return JobsView(jobs=jobs, errors=errors)
+    found, errors = await find_each(tx, caller, wanted)
+    return JobsView(jobs=await show_each(tx, app, list(found.values())), errors=errors)
 
 
 async def cancel(app: App, caller: Caller, handle: str) -> tuple[JobView, bool]:
@@ -182,6 +175,7 @@ async def result(tx: Transaction, caller: Caller, handle: str) -> ResultView:
     status = await find(tx, caller, handle)
     if status.finished_at is None:
         raise Conflict(f"There is no result yet. {_situation(status)}")
+    tails = await _tails(tx, [status] if status.kind is JobKind.HUB_JOB else [])
     return ResultView(
         job_id=wording.handle_of(status),
         kind=status.kind,
@@ -191,7 +185,7 @@ async def result(tx: Transaction, caller: Caller, handle: str) -> ResultView:
         summary=wording.summary(status),
         next_step=_after_result(status),
         result=await queries.result(tx, caller.subject_id, status.id),
-        log_tail=await _tail(tx, status) if status.kind is JobKind.HUB_JOB else None,
+        log_tail=tails.get(status.id),
     )
 
 
@@ -206,6 +200,33 @@ async def find(tx: Transaction, caller: Caller, handle: str) -> JobStatus:
     if status is None:
         raise NotFound("job", handle)
     return status
+
+
+async def find_each(
+    tx: Transaction, caller: Caller, wanted: list[str]
+) -> tuple[dict[str, JobStatus], list[HandleError]]:
+    """Return the caller's jobs of several handles, and why the others name none.
+
+    Raises:
+        HoldfastError: there is but one handle, and it names none.
+    """
+    read: dict[str, UUID] = {}
+    wrong: dict[str, HoldfastError] = {}
+    for handle in wanted:
+        try:
+            read[handle] = handles.read(Kind.JOB, handle)
+        except HoldfastError as error:
+            wrong[handle] = error
+    statuses = await queries.statuses(tx, caller.subject_id, list(read.values())) if read else {}
+    found = {handle: statuses[job_id] for handle, job_id in read.items() if job_id in statuses}
+    wrong |= {handle: NotFound("job", handle) for handle in read.keys() - found.keys()}
+    if len(wanted) == 1 and wrong:
+        raise wrong[wanted[0]]
+    return found, [
+        HandleError(job_id=handle, code=wrong[handle].code, message=str(wrong[handle]))
+        for handle in dict.fromkeys(wanted)
+        if handle in wrong
+    ]
 
 
 async def find_workspace(tx: Transaction, caller: Caller, handle: str | None) -> UUID | None:
@@ -228,21 +249,23 @@ def older_than(kind: Kind, cursor: str | None) -> UUID | None:
     return None if cursor is None else handles.read(kind, cursor)
 
 
-async def show_page(tx: Transaction, app: App, page: list[JobStatus]) -> list[JobView]:
-    """Show a page of jobs."""
-    return [await _show(tx, app, status) for status in page]
+async def show_each(tx: Transaction, app: App, statuses: list[JobStatus]) -> list[JobView]:
+    """Show several jobs of one subject's, each with the end of its log if that tells why it failed.
+
+    The logs are read with one statement, if any are.
+    """
+    tails = await _tails(tx, [status for status in statuses if status.reason in _EVIDENT])
+    return [JobView.of(status, app.hub_url, tails.get(status.id)) for status in statuses]
 
 
-async def _show(tx: Transaction, app: App, status: JobStatus) -> JobView:
-    evidence = await _tail(tx, status) if status.reason in _EVIDENT else None
-    return JobView.of(status, app.hub_url, evidence)
-
-
-async def _tail(tx: Transaction, status: JobStatus) -> list[str]:
-    length = await logbook.length(tx, status.subject_id, status.id)
-    start = max(0, length - _TAIL)
-    lines = await logbook.read(tx, status.subject_id, status.id, start=start, limit=_TAIL)
-    return [wording.shorten(line.text, 500) for line in lines]
+async def _tails(tx: Transaction, statuses: list[JobStatus]) -> dict[UUID, list[str]]:
+    if not statuses:
+        return {}
+    ids = [status.id for status in statuses]
+    tails = await logbook.tails(tx, statuses[0].subject_id, ids, limit=_TAIL)
+    return {
+        job_id: [wording.shorten(line, 500) for line in tails.get(job_id, [])] for job_id in ids
+    }
 
 
 def _situation(status: JobStatus) -> str:

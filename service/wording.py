@@ -6,7 +6,7 @@ from typing import Final, assert_never
 from schema import handles
 from schema.durations import say
 from schema.errors import HoldfastError, NotFound
-from schema.job import FINAL, JobKind, JobState, Reason
+from schema.job import JobKind, JobState, Reason
 from schema.queries import JobStatus, Upstream
 from schema.subject import Hold
 
@@ -38,7 +38,7 @@ def title(status: JobStatus) -> str:
 
 def poll_after(status: JobStatus) -> timedelta | None:
     """Say when a job is worth asking about again; never, once nothing can change any more."""
-    if status.state in FINAL and status.upstream is not Upstream.STOPPING:
+    if status.settled:
         return None
     if status.hold is not None:
         return _SLOW

@@ -71,7 +71,7 @@ async def list_jobs(
         group = await jobs.find_workspace(tx, caller, workspace_id)
         chosen = Filter(group, state, kind, labels or {})
         found = await queries.page(tx, caller.subject_id, chosen, before=before, limit=limit + 1)
-        shown = await jobs.show_page(tx, app, found[:limit])
+        shown = await jobs.show_each(tx, app, found[:limit])
     more = shown[-1].job_id if len(found) > limit else None
     lines = [f"{job.job_id} {job.state}: {job.title}" for job in shown]
     return told(_counted(len(shown), more), JobPage(jobs=shown, next_cursor=more), "\n".join(lines))
