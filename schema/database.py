@@ -5,11 +5,13 @@ rule it keeps. The tables are declared with SQLModel, and rows are read into tho
 """
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Protocol, Self, cast
+from uuid import UUID
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from schema.errors import InDoubt, RoleRefused, Unavailable
 
@@ -29,6 +31,13 @@ _GONE: Final = (
     asyncpg.InternalClientError,
 )
 """What the driver raises when the server, and not the statement, is at fault."""
+
+
+_MOVED: Final = "HFJOB"
+"""The code of the notice by which a job says that it was moved; see migration `tell_of_moves`."""
+
+Tell = Callable[[Mapping[UUID, int]], None]
+"""Told which jobs a commit has moved, and to which versions."""
 
 
 class Transaction(Protocol):
@@ -55,9 +64,16 @@ class Database:
     """Hands out transactions; the only thing in the code base that commits."""
 
     def __init__(
-        self, url: str, *, application: str, role: str | None = None, connections: int = 10
+        self,
+        url: str,
+        *,
+        application: str,
+        role: str | None = None,
+        connections: int = 10,
+        tell: Tell | None = None,
     ) -> None:
-        """Name the server, who we are to it, and the role we take on there, if any."""
+        """Name the server, who we are to it, the role we take on there, and who hears of moves."""
+        self._tell = tell
         self._pool = asyncpg.create_pool(
             url,
             connect=_connect,
@@ -72,6 +88,7 @@ class Database:
                 "statement_timeout": "20s",
                 "lock_timeout": "5s",
                 "idle_in_transaction_session_timeout": "30s",
+                "client_min_messages": "notice",  # or moves would not be heard of
                 **({"role": str(role)} if role else {}),  # no subclass, says asyncpg
             },
         )
@@ -92,15 +109,36 @@ class Database:
             InDoubt: it went away while it was told to commit.
         """
         committing = False
+        moved: dict[UUID, int] = {}
         try:
-            async with self._pool.acquire(timeout=5) as connection, connection.transaction():
-                # The proxy has the methods of the protocol; its stubs type rows as their own.
-                yield cast("Transaction", connection)
-                committing = True
+            async with self._pool.acquire(timeout=5) as connection:
+                with _listening(connection, moved):
+                    async with connection.transaction():
+                        # The proxy has the protocol's methods; its stubs type rows as their own.
+                        yield cast("Transaction", connection)
+                        committing = True
         except _GONE as error:
             if committing:
                 raise InDoubt("The database", so="whether this was done is not known") from error
             raise Unavailable("The database", so="nothing was done") from error
+        if moved and self._tell is not None:
+            self._tell(moved)
+
+
+@contextmanager
+def _listening(connection: PoolConnectionProxy, moved: dict[UUID, int]) -> Generator[None]:
+    """Note what the jobs say on this connection of having been moved."""
+
+    def hear(_: object, said: asyncpg.PostgresLogMessage) -> None:
+        if said.sqlstate == _MOVED:
+            job_id, version = said.message.split()
+            moved[UUID(job_id)] = int(version)
+
+    connection.add_log_listener(hear)
+    try:
+        yield
+    finally:
+        connection.remove_log_listener(hear)
 
 
 async def _connect(*arguments: Any, **options: Any) -> asyncpg.Connection:

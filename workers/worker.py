@@ -18,6 +18,7 @@ from arq import func
 from schema import failpoints, logs, revisions, wire
 from schema.database import Database
 from schema.errors import Conflict
+from schema.hints import hints
 from schema.isolation import Role
 from schema.settings import Settings
 from schema.vault import Vault
@@ -44,8 +45,12 @@ async def build(settings: Settings) -> AsyncGenerator[Worker]:
     name = f"{socket.gethostname()}:{os.getpid()}"
     failpoints.arm(settings.failpoint)
     async with (
+        hints(str(settings.redis_url)) as told,
         Database(
-            str(settings.database_url), application=f"{_APPLICATION} {name}", role=Role.WORKER
+            str(settings.database_url),
+            application=f"{_APPLICATION} {name}",
+            role=Role.WORKER,
+            tell=told.tell,
         ) as database,
         hub(str(settings.hub_url), str(settings.router_url)) as gateway,
     ):
