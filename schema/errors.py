@@ -5,7 +5,8 @@
     ├── Denied                you may see it, but not do this to it
     ├── Conflict              the thing exists, but not in a state that allows this
     │   ├── IdempotencyConflict
-    │   └── LimitReached       as many as there may be of it at a time
+    │   ├── LimitReached       as many as there may be of it at a time
+    │   └── TooManyWaits       the same, of calls that wait
     ├── Invalid               the request can never succeed as written
     ├── Unauthenticated       the credential is missing, wrong, expired or revoked
     ├── RateLimited           you call too often; the same request will succeed later
@@ -75,6 +76,18 @@ class LimitReached(Conflict):
             f"You have {open_jobs} open jobs and may have {most} at a time, so nothing was "
             f"launched. Wait until one has finished or cancel one with cancel_job, then repeat "
             f'the same call; list_jobs(state=["queued", "launching", "running"]) shows them.'
+        )
+
+
+class TooManyWaits(Conflict):
+    """The subject has as many calls waiting as it may have at a time."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(
+            f"You have {most} calls waiting, with all your clients together, and may not have "
+            f"more. Wait for several jobs in one call (job_ids takes up to 50 handles, mode="
+            f'"any"), let another wait end, or call job_status, which answers at once.'
         )
 
 

@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     """How often a subject may call, over all replicas; 0 is as often as they like."""
     open_jobs: Annotated[int, Field(ge=1)] = 1000
     """How many unfinished jobs a subject may have at a time."""
+    waits: Annotated[int, Field(ge=1)] = 50
+    """How many calls of a subject may wait at a time, over all replicas."""
     failpoint: str | None = None
     """Where a crash test ends this process; see `schema.failpoints`."""
     retention: Duration = timedelta(days=30)

@@ -18,6 +18,7 @@ from schema import failpoints, logs
 from schema.database import Database
 from schema.durations import say
 from schema.errors import Unavailable
+from schema.hints import hints
 from schema.isolation import Role
 from schema.settings import Settings
 from schema.vault import Vault
@@ -35,7 +36,9 @@ from service.edge import Edge
 from service.ground import Ground
 from service.limits import limits
 from service.sdk import Contract, hide_what_is_of_no_use, refuse_unknown
-from service.tools import account, jobs, launch, workspaces
+from service.tools import account, jobs, launch, waits, workspaces
+from service.turns import turns
+from service.waiting import waiting
 
 _APPLICATION: Final = "holdfast-service"
 _LISTED_MS: Final = 60_000
@@ -45,7 +48,8 @@ _INSTRUCTIONS: Final = """\
 Holdfast carries long work out on Hugging Face for the person you act for: containers \
 (launch_job) and model calls (launch_inference). A launch answers at once with a handle that \
 outlives this conversation, this client and this server. Then:
-1. poll job_status with the handle, waiting poll_after_seconds between calls, until it is null;
+1. call wait_for_jobs with the handle, again and again as its next_step says, until it is done; or \
+poll job_status, waiting poll_after_seconds between calls;
 2. read job_logs and job_result.
 Follow next_step wherever a result has one. Never launch again because you lost track of a job: \
 list_jobs finds it. Work costs the person money from the moment it runs until it is over, so tell \
@@ -71,6 +75,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     tools = [
         *launch.contracts(say(settings.retention)),
         *jobs.contracts(),
+        *waits.contracts(),
         *workspaces.contracts(),
         *account.contracts(),
     ]
@@ -82,21 +87,29 @@ def create_app(settings: Settings | None = None) -> Starlette:
         vault = Vault.of(settings.vault_keys.get_secret_value())
         async with (
             AsyncExitStack() as stack,
+            hints(redis_url := str(settings.redis_url)) as told,
             Database(
-                str(settings.database_url), application=_APPLICATION, role=Role.TENANT
+                str(settings.database_url),
+                application=_APPLICATION,
+                role=Role.TENANT,
+                tell=told.tell,
             ) as database,
-            doorbell(str(settings.redis_url)) as bell,
+            doorbell(redis_url) as bell,
             huggingface(hub_url) as hub,
             limits(
-                str(settings.redis_url),
+                redis_url,
                 ground := Ground(database),
                 calls_per_minute=settings.calls_per_minute,
             ) as allowance,
+            waiting(redis_url, ground) as waiters,
+            turns(redis_url, limit=settings.waits) as waits_allowed,
         ):
             web.state.limits = allowance
             callers = Callers(hub, ground, vault)
             web.state.sign_in = await stack.enter_async_context(_sign_in(settings, callers))
-            web.state.app = App(ground, bell, callers, vault, hub_url, settings.open_jobs)
+            web.state.app = App(
+                ground, bell, callers, vault, hub_url, settings.open_jobs, waiters, waits_allowed
+            )
             if settings.oauth_client_id is not None:
                 standing_in = proxy(issuer, public_url, settings.oauth_client_id)
                 web.state.proxy = await stack.enter_async_context(standing_in)

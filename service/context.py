@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Final
 
 import anyio
@@ -20,6 +21,8 @@ from schema.wire import Doorbell
 from service.auth.caller import Caller
 from service.auth.callers import Callers
 from service.ground import Ground
+from service.turns import Turns
+from service.waiting import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class App:
     hub_url: str
     open_jobs: int
     """How many unfinished jobs a subject may have at a time."""
+    waiting: Waiting
+    turns: Turns
 
     @asynccontextmanager
     async def transaction(self, caller: Caller) -> AsyncGenerator[Transaction]:
@@ -70,6 +75,18 @@ class App:
             await self.doorbell.ring(handle)
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Tells the client how a call goes, if it asked to be told."""
+
+    _context: Context[App]
+
+    async def tell(self, spent: timedelta, of: timedelta, message: str) -> None:
+        """Say how long a call has taken, of how long it may, and how it goes."""
+        seconds, most = spent.total_seconds(), of.total_seconds()
+        await self._context.report_progress(seconds, most, message)
+
+
 CALLING: Final[ContextVar[Caller | None]] = ContextVar("calling", default=None)
 """Set at the edge for the length of one request."""
 
@@ -77,6 +94,11 @@ CALLING: Final[ContextVar[Caller | None]] = ContextVar("calling", default=None)
 async def current_app(ctx: Context[App]) -> App:
     """Resolve the application."""
     return ctx.request_context.lifespan_context
+
+
+async def current_progress(ctx: Context[App]) -> Progress:
+    """Resolve a way to tell the client how the call goes."""
+    return Progress(ctx)
 
 
 async def current_caller() -> Caller:
@@ -91,3 +113,4 @@ async def current_caller() -> Caller:
 
 AppDep = Annotated[App, Resolve(current_app)]
 CallerDep = Annotated[Caller, Resolve(current_caller)]
+ProgressDep = Annotated[Progress, Resolve(current_progress)]

@@ -119,6 +119,18 @@ class JobsView(View):
     errors: list[HandleError]
 
 
+class WaitView(JobsView):
+    """The jobs that were waited for, as they stand when the wait is over."""
+
+    changed: list[str]
+    """Those that have changed since since_version, or since the call came."""
+    done: bool
+    """Nothing of any of them will change any more."""
+    timed_out: bool
+    """It does not hold yet."""
+    next_step: str
+
+
 class JobPage(View):
     """Jobs, the newest first."""
 

@@ -17,8 +17,9 @@ BESIDES: Final[dict[str, dict[str, Any]]] = {
     "launch_job": {"image": "python:3.12", "command": COMMAND},
     "launch_inference": {"model": "m/m", "inputs": "Hi"},
     "create_workspace": {"name": "mine"},
+    "wait_for_jobs": {"timeout_seconds": 0.1},
 }
-"""What a tool cannot do without, apart from handles."""
+"""What a tool cannot do without, apart from handles, or would take its time without."""
 META: Final = "io.modelcontextprotocol"
 MODERN_META: Final = {
     f"{META}/protocolVersion": "2026-07-28",

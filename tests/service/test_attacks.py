@@ -20,6 +20,8 @@ CURSORS: Final = {"list_jobs": Kind.JOB, "list_workspaces": Kind.WORKSPACE}
 """Tools whose `cursor` is a handle; nothing is looked up by it."""
 NAMES_NOTHING: Final = {
     *("image", "command", "flavor", "timeout", "env", "secrets", "labels", "name"),
+    *("mode", "until", "timeout_seconds"),
+    "since_version",  # of jobs that stand in job_ids, or it is refused; tried in test_waits
     *("model", "inputs", "task", "parameters", "provider", "state", "kind"),
     "namespace",  # of the Hub, which is asked whether the caller reaches it
     "idempotency_key",  # of the caller's own; tried below
