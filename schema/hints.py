@@ -58,6 +58,11 @@ class Hints:
             self._moved[job_id] = max(version, self._moved.get(job_id, 0))
         self._some.set()
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs' moves are still to be sent."""
+        return len(self._moved)
+
     async def send_for_ever(self) -> None:
         """Send what is told, a batch at a time."""
         while True:
@@ -96,16 +101,18 @@ async def listen(url: str, hear: Hear) -> None:
     """Hear of moves for ever, on one connection; it is made anew whenever it breaks."""
     while True:
         heard = False
+        redis = Redis.from_url(url, socket_connect_timeout=2, health_check_interval=10)  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
+        channel = redis.pubsub()  # pyright: ignore[reportUnknownMemberType]  # as above
         try:
-            async with (
-                Redis.from_url(url, socket_connect_timeout=2, health_check_interval=10) as redis,  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
-                redis.pubsub() as channel,  # pyright: ignore[reportUnknownMemberType]  # as above
-            ):
-                await channel.subscribe(_CHANNEL)  # pyright: ignore[reportUnknownMemberType]  # as above
-                heard = True
-                await _hear(channel, hear)
+            await channel.subscribe(_CHANNEL)  # pyright: ignore[reportUnknownMemberType]  # as above
+            heard = True
+            await _hear(channel, hear)
         except (RedisError, OSError) as error:
             log.log(WARNING if heard else DEBUG, "hints.unheard", error=type(error).__name__)
+        finally:
+            with anyio.move_on_after(_PATIENCE.total_seconds(), shield=True):
+                await channel.aclose()
+                await redis.aclose()
         await anyio.sleep(_QUIET.total_seconds())
 
 

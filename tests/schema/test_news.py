@@ -1,0 +1,173 @@
+"""What has happened since somebody looked, and whether it is worth waking them for."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from schema import credentials, endings, handles, launches, lifecycle, news
+from schema.database import Database
+from schema.endings import Ending
+from schema.isolation import Role, act_for
+from schema.job import JobState
+from schema.news import Mark
+from schema.subject import Hold
+from tests.conftest import JobFactory
+from tests.schema.conftest import ClaimFactory
+from tests.schema.wall import EVE, acting
+
+NOW = timedelta(0)
+
+
+@pytest.fixture
+async def eves(database: Database, ada: str, make_job: JobFactory) -> UUID:
+    """A job of Eve's."""
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE)
+    return (await make_job(subject_id=EVE)).id
+
+
+@pytest.fixture
+def since(database_url: str, ada: str) -> Callable[[UUID, int], Awaitable[bool]]:
+    """Say whether Ada has news of a job, as the service asks it."""
+
+    async def ask(job_id: UUID, version: int) -> bool:
+        async with acting(database_url, ada) as tx:
+            return job_id in await news.news(tx, ada, {job_id: version})
+
+    return ask
+
+
+async def test_one_statement_reads_the_marks_of_several_subjects(
+    database_url: str, ada: str, eves: UUID, make_job: JobFactory
+) -> None:
+    """However many wait, and whoever they are, it is one a second."""
+    adas = (await make_job()).id
+
+    async with acting(database_url, None) as tx:
+        marks = await news.marks(tx, [(ada, adas), (EVE, eves)])
+
+    assert marks == {(ada, adas): Mark(1, None), (EVE, eves): Mark(1, None)}
+
+
+async def test_a_mark_is_not_read_in_somebody_elses_name(
+    database_url: str, ada: str, eves: UUID, make_job: JobFactory
+) -> None:
+    """Who waits for a foreign handle is told as much as who waits for none."""
+    adas = (await make_job()).id
+
+    async with acting(database_url, None) as tx:
+        marks = await news.marks(tx, [(ada, eves), (EVE, adas), (EVE, handles.new_id())])
+
+    assert marks == {}
+
+
+async def test_the_wall_judges_every_mark(
+    database: Database, database_url: str, ada: str, eves: UUID, make_job: JobFactory
+) -> None:
+    """The function has no rights of its own: it sees what the policies let its caller see."""
+    adas = (await make_job()).id
+    async with database.transaction() as tx:
+        await tx.execute("DROP POLICY own ON job")
+
+    async with acting(database_url, None) as tx:
+        assert await news.marks(tx, [(ada, adas), (EVE, eves)]) == {}
+
+
+async def test_reading_marks_leaves_nobody_acting(
+    database_url: str, ada: str, eves: UUID, make_job: JobFactory
+) -> None:
+    """What follows in the transaction is for whom it was before, or for nobody."""
+    adas = (await make_job()).id
+    async with acting(database_url, None) as tx:
+        await news.marks(tx, [(ada, adas), (EVE, eves)])
+        assert await tx.fetchval("SELECT count(*) FROM job") == 0
+        await act_for(tx, EVE)
+        await news.marks(tx, [(ada, adas)])
+        assert [row["id"] for row in await tx.fetch("SELECT id FROM job")] == [eves]
+
+
+async def test_only_the_service_reads_marks(database_url: str) -> None:
+    """Whoever has no need of it has no right to it."""
+    async with Database(database_url, application="tests", role=Role.ANALYST) as database:
+        with pytest.raises(Exception, match="permission denied for function job_marks"):
+            async with database.transaction() as tx:
+                await news.marks(tx, [(EVE, handles.new_id())])
+
+
+async def test_a_hold_shows_in_the_mark(
+    database: Database, database_url: str, ada: str, make_job: JobFactory
+) -> None:
+    """It stands on the subject, and moves no job."""
+    job = await make_job()
+    async with database.transaction() as tx:
+        await credentials.refused(tx, ada, version=1)
+
+    async with acting(database_url, None) as tx:
+        marks = await news.marks(tx, [(ada, job.id)])
+
+    assert marks[ada, job.id] == Mark(1, Hold.CREDENTIALS)
+
+
+async def test_what_a_person_would_care_about_is_news_and_bookkeeping_is_not(
+    database: Database,
+    since: Callable[[UUID, int], Awaitable[bool]],
+    make_job: JobFactory,
+    claim: ClaimFactory,
+    ada: str,
+) -> None:
+    """A model that is woken by noise pays for it, and soon does not wait any more."""
+    job = await make_job()
+    assert not await since(job.id, 1)
+    [run] = await claim()
+    assert await since(job.id, 1)
+
+    async with database.transaction() as tx:
+        await launches.doubt(tx, run.run_id, why="?", worker="w")
+    assert not await since(job.id, 2), "that an answer was lost"
+    assert await since(job.id, 1), "noise hides no news"
+    async with database.transaction() as tx:
+        await launches.bind(
+            tx, run.run_id, remote_id="r", stage="SCHEDULING", worker="w", look_again=NOW
+        )
+    assert await since(job.id, 3), "that it runs"
+    async with database.transaction() as tx:
+        await endings.note_stage(tx, run.run_id, stage="RUNNING", started_at=None, worker="w")
+    assert await since(job.id, 4), "its stage"
+    async with database.transaction() as tx:
+        await lifecycle.cancel(tx, job.id, subject_id=ada)
+    assert await since(job.id, 5), "its state"
+    async with database.transaction() as tx:
+        await endings.end(tx, run.run_id, Ending(JobState.CANCELLED, "CANCELED"), worker="w")
+    assert await since(job.id, 6), "that it is stopped, and costs nothing any more"
+    assert not await since(job.id, 7)
+
+
+async def test_that_what_is_to_be_stopped_was_found_is_no_news(
+    database: Database,
+    since: Callable[[UUID, int], Awaitable[bool]],
+    make_job: JobFactory,
+    claim: ClaimFactory,
+    ada: str,
+) -> None:
+    """It was being stopped before, and is being stopped now."""
+    job = await make_job()
+    [run] = await claim()
+    async with database.transaction() as tx:
+        await lifecycle.cancel(tx, job.id, subject_id=ada)
+    async with database.transaction() as tx:
+        await launches.bind(tx, run.run_id, remote_id="r", stage=None, worker="w", look_again=NOW)
+
+    assert not await since(job.id, 3)
+    assert await since(job.id, 2)
+
+
+async def test_nobody_has_news_of_anothers_job(
+    database_url: str, ada: str, eves: UUID, database: Database
+) -> None:
+    """Not even that there was some."""
+    async with database.transaction() as tx:
+        await lifecycle.cancel(tx, eves, subject_id=EVE)
+        assert await news.news(tx, EVE, {eves: 1}) == {eves}
+        assert await news.news(tx, ada, {eves: 1}) == frozenset()
