@@ -1,0 +1,122 @@
+"""How many calls of a subject may wait, whatever becomes of those who count."""
+
+# redis 5 leaves its keyword arguments untyped.
+# pyright: reportUnknownMemberType=false
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from uuid import uuid4
+
+import anyio
+import pytest
+from redis.asyncio import Redis
+
+from schema import wire
+from schema.errors import TooManyWaits
+from service.turns import Turns
+from tests.conftest import ADA
+
+LONG = timedelta(minutes=1)
+PATIENT = timedelta(seconds=20)
+"""A busy machine is not to be taken for a Valkey that hangs."""
+
+
+@pytest.fixture
+def subject() -> str:
+    """A subject of the test's own, for the Valkey is shared."""
+    return f"{ADA}-{uuid4().hex}"
+
+
+@pytest.fixture
+async def replicas(valkey_url: str) -> AsyncGenerator[tuple[Turns, Turns]]:
+    """Two replicas that give out two turns."""
+    async with wire.connections(valkey_url) as one, wire.connections(valkey_url) as other:
+        yield (
+            Turns(one, limit=2, patience=PATIENT),
+            Turns(other, limit=2, patience=PATIENT),
+        )
+
+
+async def refused(turns: Turns, subject: str) -> bool:
+    try:
+        async with turns.one(subject, within=LONG):
+            return False
+    except TooManyWaits:
+        return True
+
+
+async def test_replicas_share_one_limit(replicas: tuple[Turns, Turns], subject: str) -> None:
+    """A limit that each replica kept for itself would grow with the deployment."""
+    one, other = replicas
+    async with one.one(subject, within=LONG), other.one(subject, within=LONG):
+        assert await refused(one, subject)
+        assert await refused(other, subject)
+        assert not await refused(one, f"{subject} too"), "it is somebody else's"
+
+
+async def test_a_wait_that_is_over_makes_room_however_it_ended(
+    replicas: tuple[Turns, Turns], subject: str
+) -> None:
+    """A client that disconnects in the middle cancels its call."""
+    one, other = replicas
+    for _ in range(3):
+        async with anyio.create_task_group() as calls:
+            entered = [anyio.Event(), anyio.Event()]
+
+            async def wait(event: anyio.Event) -> None:
+                async with one.one(subject, within=LONG):
+                    event.set()
+                    await anyio.sleep_forever()
+
+            for event in entered:
+                calls.start_soon(wait, event)
+                with anyio.fail_after(20):
+                    await event.wait()
+            calls.cancel_scope.cancel()
+        assert not await refused(other, subject)
+
+
+async def test_what_a_killed_process_took_lapses(
+    valkey_url: str, replicas: tuple[Turns, Turns], subject: str
+) -> None:
+    """It cannot give anything back; a minute later nobody misses it."""
+    async with Redis.from_url(valkey_url) as redis:
+        long_ago = {f"killed-{number}": 1 for number in range(2)}
+        await redis.zadd(f"holdfast:waits:{subject}", long_ago)
+        assert not await refused(replicas[0], subject)
+        async with replicas[0].one(subject, within=timedelta(0)):
+            life = await redis.pttl(f"holdfast:waits:{subject}")
+        assert 0 < life <= 15_000
+
+
+async def test_the_longest_wait_keeps_what_valkey_keeps(
+    valkey_url: str, replicas: tuple[Turns, Turns], subject: str
+) -> None:
+    """A short wait that comes after a long one must not let it be forgotten."""
+    async with (
+        Redis.from_url(valkey_url) as redis,
+        replicas[0].one(subject, within=LONG),
+        replicas[0].one(subject, within=timedelta(0)),
+    ):
+        assert await redis.pttl(f"holdfast:waits:{subject}") > 60_000
+
+
+async def test_without_a_valkey_each_process_counts(subject: str) -> None:
+    """Nobody is shut out, and nobody waits without end."""
+    async with wire.connections("redis://127.0.0.1:1/0") as nowhere:
+        turns = Turns(nowhere, limit=2)
+        async with AsyncExitStack() as stack:
+            for _ in range(2):
+                await stack.enter_async_context(turns.one(subject, within=LONG))
+            assert await refused(turns, subject)
+
+        assert not await refused(turns, subject)
+
+
+async def test_a_refusal_says_what_to_do(replicas: tuple[Turns, Turns], subject: str) -> None:
+    """A model that only heard no would try again at once."""
+    async with replicas[0].one(subject, within=LONG), replicas[0].one(subject, within=LONG):
+        with pytest.raises(TooManyWaits, match=r"2 calls waiting.*one call.*call job_status"):
+            async with replicas[1].one(subject, within=LONG):
+                pass
