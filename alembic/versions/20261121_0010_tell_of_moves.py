@@ -7,7 +7,7 @@ waited-for jobs are: as whoever asks, subject by subject, so that the wall stays
 
 from alembic import op
 
-revision = "0013"
+revision = "0010"
 down_revision = "0009"
 branch_labels = None
 depends_on = None
