@@ -154,7 +154,7 @@ class JobPayloadTable(JobPayload, table=True):
 
 
 class JobSecret(Record):
-    """The secrets of a job until it is launched; see `schema.job_secrets`."""
+    """The secrets of a job until it is over; see `schema.job_secrets`."""
 
     job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
     subject_id: str = Field(sa_type=TEXT)

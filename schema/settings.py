@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schema.addresses import is_tamperproof
 from schema.durations import Duration, say
 from schema.errors import Invalid
+from schema.logbook import ROOM
 from schema.vault import Vault
 
 _PREFIX = "HOLDFAST_"
@@ -87,6 +88,8 @@ class Settings(BaseSettings):
     """How many calls of a subject may wait at a time, over all replicas."""
     failpoint: str | None = None
     """Where a crash test ends this process; see `schema.failpoints`."""
+    log_bytes: Annotated[int, Field(ge=1024 * 1024)] = ROOM
+    """How much is kept of the log of a job: one half of it the beginning, the other the end."""
     retention: Duration = timedelta(days=30)
     """How long a finished job can still be read."""
 

@@ -11,16 +11,15 @@ from uuid import UUID
 
 import anyio
 
-from schema import handles, job_secrets, lifecycle, logbook, queries
+from schema import handles, job_secrets, lifecycle, queries
 from schema.database import Transaction
 from schema.errors import Conflict, HoldfastError, InDoubt, NotFound, Unavailable
 from schema.failpoints import reach
 from schema.handles import Kind
 from schema.job import JobKind, JobState, Reason
-from schema.logbook import Line
 from schema.queries import JobStatus
 from schema.vault import Secret
-from service import wording
+from service import logs, wording
 from service.auth.caller import Caller, Scope
 from service.client import CLIENT
 from service.context import App
@@ -30,10 +29,8 @@ SCOPES: Final = {JobKind.HUB_JOB: Scope.JOBS, JobKind.INFERENCE: Scope.INFERENCE
 """What a token needs to begin a job of each kind, and to stop one."""
 _EVIDENT: Final = frozenset({Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT})
 """Failures whose cause is likely to stand at the end of the log."""
-_TAIL: Final = 20
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 0.0)
 """Seconds to wait after each try to learn what became of a commit."""
-_CUT: Final = " … [cut]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,33 +136,6 @@ async def cancel(app: App, caller: Caller, handle: str) -> tuple[JobView, bool]:
     return view, view.state is JobState.CANCELLED
 
 
-async def read_log(
-    tx: Transaction, caller: Caller, handle: str, *, cursor: int, tail: int | None, limit: int
-) -> tuple[JobStatus, list[Line], int, int]:
-    """Return a job, lines of its log, the number of the first of them, and how many there are."""
-    status = await find(tx, caller, handle)
-    length = await logbook.length(tx, caller.subject_id, status.id)
-    start = min(cursor, length) if tail is None else max(0, length - tail)
-    lines = await logbook.read(tx, caller.subject_id, status.id, start=start, limit=limit)
-    return status, lines, start, length
-
-
-def within(lines: list[Line], max_bytes: int) -> list[Line]:
-    """Return the first lines that fit; one that alone does not is cut, so that reading goes on."""
-    fitting: list[Line] = []
-    left = max_bytes
-    for line in lines:
-        size = len(line.text.encode()) + 1
-        if size > left:
-            break
-        fitting.append(line)
-        left -= size
-    if lines and not fitting:
-        cut = lines[0].text.encode()[:max_bytes].decode(errors="ignore")
-        fitting = [Line(lines[0].number, cut + _CUT)]
-    return fitting
-
-
 async def result(tx: Transaction, caller: Caller, handle: str) -> ResultView:
     """Show what a finished job left behind.
 
@@ -175,7 +145,7 @@ async def result(tx: Transaction, caller: Caller, handle: str) -> ResultView:
     status = await find(tx, caller, handle)
     if status.finished_at is None:
         raise Conflict(f"There is no result yet. {_situation(status)}")
-    tails = await _tails(tx, [status] if status.kind is JobKind.HUB_JOB else [])
+    tails = await logs.tails(tx, [status] if status.kind is JobKind.HUB_JOB else [])
     return ResultView(
         job_id=wording.handle_of(status),
         kind=status.kind,
@@ -254,18 +224,8 @@ async def show_each(tx: Transaction, app: App, statuses: list[JobStatus]) -> lis
 
     The logs are read with one statement, if any are.
     """
-    tails = await _tails(tx, [status for status in statuses if status.reason in _EVIDENT])
+    tails = await logs.tails(tx, [status for status in statuses if status.reason in _EVIDENT])
     return [JobView.of(status, app.hub_url, tails.get(status.id)) for status in statuses]
-
-
-async def _tails(tx: Transaction, statuses: list[JobStatus]) -> dict[UUID, list[str]]:
-    if not statuses:
-        return {}
-    ids = [status.id for status in statuses]
-    tails = await logbook.tails(tx, statuses[0].subject_id, ids, limit=_TAIL)
-    return {
-        job_id: [wording.shorten(line, 500) for line in tails.get(job_id, [])] for job_id in ids
-    }
 
 
 def _situation(status: JobStatus) -> str:

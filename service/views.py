@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from schema import handles
 from schema.handles import Kind
 from schema.job import JobKind, JobState, Reason
-from schema.logbook import Line
+from schema.logbook import Extent, Line
 from schema.queries import JobStatus, Upstream, WorkspaceSummary
 from schema.subject import Hold
 from schema.workspace import Workspace
@@ -140,7 +140,7 @@ class JobPage(View):
 
 
 class LogLine(View):
-    """One line of a log; numbers start at 0 and have no gaps."""
+    """One line of a log; numbers start at 0."""
 
     number: int
     text: str
@@ -153,20 +153,22 @@ class LogView(View):
     state: JobState
     lines: list[LogLine]
     length: int
-    """Lines kept so far."""
+    """Lines printed so far."""
+    not_kept: int
+    """Lines from the middle of a log that is too large."""
     next_cursor: int
-    """The number of the line after these."""
+    """The number of the next line to be read."""
     complete: bool
     """Nothing follows, now or later."""
     next_step: str
 
     @classmethod
-    def of(cls, status: JobStatus, lines: list[Line], *, start: int, length: int) -> Self:
-        """Show lines from number `start` on."""
-        job_id, after = wording.handle_of(status), start + len(lines)
+    def of(cls, status: JobStatus, lines: list[Line], *, upto: int, extent: Extent) -> Self:
+        """Show lines; those before number `upto` have been looked at."""
+        job_id, length = wording.handle_of(status), extent.length
         wait = wording.poll_after(status)
-        again = f'Call job_logs(job_id="{job_id}", cursor={after})'
-        if after < length:
+        again = f'Call job_logs(job_id="{job_id}", cursor={upto})'
+        if upto < length:
             following = f"{again} for the lines that follow."
         elif wait is not None:
             following = f"{again} in {wait.total_seconds():.0f}s for what is written by then."
@@ -177,8 +179,9 @@ class LogView(View):
             state=status.state,
             lines=[LogLine(number=line.number, text=line.text) for line in lines],
             length=length,
-            next_cursor=after,
-            complete=after >= length and wait is None,
+            not_kept=extent.not_kept,
+            next_cursor=upto,
+            complete=upto >= length and wait is None,
             next_step=following,
         )
 

@@ -22,6 +22,7 @@ from schema.job import JobKind, JobState, Reason
 from schema.launches import Lapsed
 from schema.remote_run import RemoteRun, RunState
 from workers.backoff import backoff
+from workers.capture import capture, redactor_of, unsaid
 from workers.context import Worker
 from workers.executors.hub_job import RUN_VARIABLE, run_label
 from workers.hub import Answered4xx, HubError
@@ -144,8 +145,11 @@ async def _kill(worker: Worker, run: AgedRun, lent: Lent) -> None:
             raise refusal
         return
     reach("kill.seen")
+    redactor = await redactor_of(worker, run, lent)
+    if not await capture(worker, run, lent, redactor, over=True):
+        return
     async with worker.database.transaction() as tx:
-        await endings.end(tx, run.id, ending, worker=worker.name)
+        await endings.end(tx, run.id, unsaid(ending, redactor), worker=worker.name)
         reach("kill.written")
     reach("kill.committed")
     log.info("run.killed", stage=ending.stage)

@@ -11,7 +11,7 @@ the Hub's own JSON: its typed models drop fields we need, and raise after a job 
 """
 
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -26,10 +26,11 @@ from huggingface_hub.utils._http import (
     hf_raise_for_status,
     parse_ratelimit_headers,
 )
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from schema.vault import Secret
 from schema.wire import release
+from workers.log_stream import LogStream
 from workers.remote_job import JOB, LISTING, RemoteJob
 from workers.storable import storable
 
@@ -39,19 +40,14 @@ _CONNECT: Final = 5.0
 _READ: Final = timedelta(seconds=15)
 _FIRST_LINE: Final = 5.0
 _NEXT_LINE: Final = 1.0
-_LOG_LINES: Final = 100_000
-_MARKER: Final = "===== Job "
+_LAST_LINE: Final = 5.0
+"""How long the log of a job that is over may be silent before its end."""
 _NOT_FOUND: Final = 404
 _UNCLEAR_4XX: Final = frozenset({408, 409})
 """A proxy's time-out, and a conflict that may be with ourselves."""
 _SERVER_ERROR: Final = 500
 
 
-class _LogLine(BaseModel):
-    data: str = ""
-
-
-_LINE: Final = TypeAdapter(_LogLine)
 _OBJECT: Final = TypeAdapter(dict[str, Any])
 
 
@@ -141,18 +137,28 @@ class Hub:
         url = f"{self._hub}/api/jobs/{namespace}/{remote_id}/cancel"
         await self._send("POST", url, token, within=_READ)
 
-    async def log_lines(
-        self, namespace: str, remote_id: str, token: Secret, *, after: int
-    ) -> list[str]:
-        """Return the lines after the first `after`, as far as they are written by now."""
+    async def log(
+        self, namespace: str, remote_id: str, token: Secret, *, longest: int, over: bool
+    ) -> AsyncGenerator[list[str]]:
+        """Yield the lines of a log from its start, some at a time, without the Hub's own.
+
+        While the job runs, that is until nothing more is written for now. A line that has more
+        than `longest` characters is cut there.
+
+        Raises:
+            Ambiguous: it broke off; of a job that is over, also by falling silent.
+        """
         url = f"{self._hub}/api/jobs/{namespace}/{remote_id}/logs"
-        lines: list[str] = []
-        with anyio.move_on_after(_READ.total_seconds()), _as_hub_errors():
-            async with self._session.stream("GET", url, headers=_headers(token)) as response:
+        # As it is: a few bytes that unpack to gigabytes would be unpacked at once.
+        headers = {**_headers(token), "accept-encoding": "identity"}
+        lines = LogStream(longest)
+        with _as_hub_errors():
+            async with self._session.stream("GET", url, headers=headers) as response:
                 _raise_for(response)
-                async for line in _until_idle(response):
-                    lines.append(line)  # noqa: PERF401  # what was read before a deadline is kept
-        return lines[after:_LOG_LINES]
+                async with aclosing(_until_idle(response, over=over)) as stream:
+                    async for received in stream:
+                        if whole := lines.feed(received):
+                            yield whole
 
     async def _send(
         self, method: str, url: str, token: Secret, *, within: timedelta, **body: Any
@@ -201,29 +207,21 @@ def _as_hub_errors() -> Generator[None]:
         raise Ambiguous(f"{type(error).__name__}: {error}") from None
 
 
-async def _until_idle(response: httpx2.Response) -> AsyncGenerator[str]:
-    """Yield log lines until the stream ends, or has nothing more to say for now."""
-    stream = response.aiter_lines()
+async def _until_idle(response: httpx2.Response, *, over: bool) -> AsyncGenerator[bytes]:
+    """Yield what is received until the stream ends, or has nothing more to say for now."""
+    stream = response.aiter_bytes()
     patience = _FIRST_LINE
     while True:
-        line = None
-        with anyio.move_on_after(patience):
-            line = await anext(stream, None)
-        if line is None:
+        received: bytes | None = None
+        with anyio.move_on_after(patience) as waiting:
+            received = await anext(stream, None)
+        if received is None:
+            if over and waiting.cancelled_caught:
+                raise Ambiguous("the log fell silent before its end")
             return
-        if line.startswith("data: {"):
-            patience = _NEXT_LINE
-            text = _text(line.removeprefix("data: "))
-            if not text.startswith(_MARKER):
-                yield text
-
-
-def _text(written: str) -> str:
-    """Return a line of a log; one that cannot be read stands as it was written."""
-    try:
-        return storable(_LINE.validate_json(written).data)
-    except ValidationError:
-        return storable(written)
+        yield received
+        if b"data: {" in received:
+            patience = _LAST_LINE if over else _NEXT_LINE
 
 
 def _headers(token: Secret) -> dict[str, str]:

@@ -20,10 +20,21 @@ from schema.errors import Unavailable
 from schema.failpoints import reach
 from schema.job import JobState, Reason
 from schema.launches import Claim
+from schema.spec import TOKEN_VARIABLE
 from schema.vault import Secret, Unsealable
 from workers.backoff import MOST_TRIES, backoff
 from workers.context import Executor, Order, Worker
-from workers.outcome import Answered, Bound, Later, Outcome, Refused, TokenRefused, Unclear
+from workers.outcome import (
+    Answered,
+    Bound,
+    Later,
+    Outcome,
+    Refused,
+    TokenRefused,
+    Unclear,
+    without_secrets,
+)
+from workers.redaction import Redactor
 
 T = TypeVar("T")
 
@@ -49,7 +60,7 @@ async def launch(worker: Worker, executor: Executor, claim: Claim, *, claimed_at
     if lent is None:
         await persist(worker, lambda tx: _wait_for_token(tx, worker, claim))
         return
-    secrets = await persist(worker, lambda tx: _open_secrets(tx, worker, claim))
+    secrets = await persist(worker, lambda tx: _open_secrets(tx, worker, claim, lent))
     if secrets is None:
         return
     reach("launch.lent")
@@ -61,7 +72,8 @@ async def launch(worker: Worker, executor: Executor, claim: Claim, *, claimed_at
         else:
             reach("launch.unsent")
             known = Unclear(_STOPPED)
-            known = await _send(worker, executor, claim, lent, secrets)
+            sent = await _send(worker, executor, claim, lent, secrets)
+            known = without_secrets(sent, Redactor({**secrets, TOKEN_VARIABLE: lent.token}))
             reach("launch.sent")
         outcome = known
         await persist(worker, lambda tx: settle(tx, worker, executor, claim, lent, outcome))
@@ -154,11 +166,19 @@ async def _wait_for_token(tx: Transaction, worker: Worker, claim: Claim) -> None
 
 
 async def _open_secrets(
-    tx: Transaction, worker: Worker, claim: Claim
+    tx: Transaction, worker: Worker, claim: Claim, lent: Lent
 ) -> Mapping[str, Secret] | None:
-    """Open the secrets of a job; one whose key was lost fails, for nobody has them any more."""
+    """Open the secrets of a job; one whose key was lost fails, for nobody has them any more.
+
+    The token, if the job is trusted with it, may be another when its log is read: it is kept too.
+    """
     try:
-        return await job_secrets.reveal(tx, worker.vault, claim.job_id)
+        secrets = await job_secrets.reveal(tx, worker.vault, claim.job_id)
+        if claim.spec.get("pass_token"):
+            secrets[TOKEN_VARIABLE] = lent.token
+            await job_secrets.hand_over(
+                tx, worker.vault, claim.job_id, claim.run_id, claim.subject_id, secrets
+            )
     except Unsealable:
         log.exception("secrets.unsealable")
         await launches.reject(
@@ -169,6 +189,7 @@ async def _open_secrets(
             worker=worker.name,
         )
         return None
+    return secrets
 
 
 async def _hindrance(

@@ -11,7 +11,7 @@ from uuid import UUID
 import anyio
 import structlog
 
-from schema import attention, credentials, deadlines, endings, handles, logbook
+from schema import attention, credentials, deadlines, endings, handles
 from schema.attention import AgedRun, Turn
 from schema.credentials import Lent
 from schema.database import Transaction
@@ -21,9 +21,11 @@ from schema.failpoints import reach
 from schema.job import Reason
 from schema.remote_run import Desired
 from workers.attend import age_of, is_run, is_young, record
+from workers.capture import capture, redacted, redactor_of, unsaid
 from workers.context import Worker
 from workers.executors.hub_job import APP, APP_LABEL, RUN_LABEL
 from workers.hub import Answered4xx, HubError
+from workers.redaction import Redactor
 from workers.remote_job import RemoteJob
 from workers.verdict import ACTIVE, verdict
 
@@ -130,12 +132,14 @@ async def _look_at(
             return
     ending = verdict(job)
     stage = job.stage if job is not None else None
-    if ending is not None or (follow and stage == _RUNNING):
-        await _capture(worker, run, lent)
+    printing = ending is not None or (follow and stage == _RUNNING)
+    redactor = await redactor_of(worker, run, lent) if printing or run.overdue else None
+    if printing and not await capture(worker, run, lent, redactor, over=ending is not None):
+        return
     async with worker.database.transaction() as tx:
         if ending is not None:
             reach("end.before")
-            await endings.end(tx, run.id, ending, worker=worker.name)
+            await endings.end(tx, run.id, unsaid(ending, redactor), worker=worker.name)
             reach("end.written")
         elif job is not None and stage is not None and stage != run.stage:
             await endings.note_stage(
@@ -148,19 +152,27 @@ async def _look_at(
             )
             reach("stage.written")
         elif run.overdue:
-            await _expire(tx, worker, run, job)
+            await _expire(tx, worker, run, job, redactor)
     if ending is not None:
         reach("end.committed")
         name = handles.write(handles.Kind.JOB, run.job_id)
         log.info("job.ended", job=name, state=ending.state, reason=ending.reason)
 
 
-async def _expire(tx: Transaction, worker: Worker, run: AgedRun, job: RemoteJob | None) -> None:
+async def _expire(
+    tx: Transaction,
+    worker: Worker,
+    run: AgedRun,
+    job: RemoteJob | None,
+    redactor: Redactor | None,
+) -> None:
     """End a run that the Hub leaves in one stage for too long, with what was seen of it."""
     running = run.stage == _RUNNING
     lasted = say(_patience(worker, run, run.stage))
     said = job.status.message if job is not None and job.status is not None else None
-    evidence = f"It was still {run.stage} after {lasted}." + (f" {said}" if said else "")
+    evidence = f"It was still {run.stage} after {lasted}."
+    if said:
+        evidence += f" {redacted(said, redactor)}"
     reason = Reason.TIMED_OUT if running else Reason.STUCK_SCHEDULING
     if await deadlines.expire(tx, run.id, reason=reason, message=evidence, worker=worker.name):
         worker.bells.attend.ring()
@@ -173,23 +185,6 @@ def _patience(worker: Worker, run: AgedRun, stage: str | None) -> timedelta:
     if stage != _RUNNING or run.timeout is None:
         return settings.scheduling_deadline
     return run.timeout + settings.run_slack
-
-
-async def _capture(worker: Worker, run: AgedRun, lent: Lent) -> None:
-    """Keep the log lines that are new; a log that cannot be had never holds up an ending."""
-    assert run.remote_id is not None  # noqa: S101  # as above
-    try:
-        lines = await worker.hub.log_lines(
-            run.namespace, run.remote_id, lent.token, after=run.log_lines
-        )
-    except HubError as error:
-        log.warning("log.uncaptured", run=str(run.id), error=str(error))
-        return
-    if lines:
-        async with worker.database.transaction() as tx:
-            await logbook.append(tx, run.id, lines, already=run.log_lines)
-            reach("log.written")
-        reach("log.committed")
 
 
 async def _take_stock(

@@ -1,10 +1,11 @@
 """What an executor can say about an attempt, and nothing else."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from schema.endings import Ending
 from schema.job import Reason
+from workers.redaction import Redactor
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +55,14 @@ class Unclear:
 
 
 Outcome = Bound | Answered | Refused | Later | TokenRefused | Unclear
+
+
+def without_secrets(outcome: Outcome, redactor: Redactor) -> Outcome:
+    """Return an outcome that repeats no secret, whatever the Hub said to it."""
+    match outcome:
+        case Refused() | Later() | TokenRefused():
+            return replace(outcome, message=redactor.text(outcome.message))
+        case Unclear():
+            return replace(outcome, why=redactor.text(outcome.why))
+        case Bound() | Answered():
+            return outcome

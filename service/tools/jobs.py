@@ -11,7 +11,7 @@ from schema.handles import Kind
 from schema.job import JobKind, JobState
 from schema.queries import Filter
 from schema.spec import Labels
-from service import jobs
+from service import jobs, logs
 from service.auth.caller import Scope
 from service.context import AppDep, CallerDep
 from service.sdk import READS, STOPS, Contract, contract, told
@@ -31,7 +31,7 @@ JobIds = Annotated[
 States = Annotated[
     list[JobState], BeforeValidator(_listed, json_schema_input_type=list[JobState] | JobState)
 ]
-Bytes = Annotated[int, Field(ge=256, le=200_000, description="At most so much text.")]
+Bytes = Annotated[int, Field(ge=1000, le=200_000, description="Of the whole reply.")]
 
 
 async def job_status(
@@ -95,28 +95,27 @@ async def job_logs(
     job_id: JobId,
     cursor: Annotated[int, Field(ge=0, le=2**53, description="Start at this line.")] = 0,
     tail: Annotated[int | None, Field(ge=1, le=2000, description="Only the last lines.")] = None,
+    grep: Annotated[
+        str | None, Field(min_length=1, max_length=200, description="Only lines with this text.")
+    ] = None,
     limit: Annotated[int, Field(ge=1, le=2000)] = 200,
-    max_bytes: Bytes = 16_000,
+    max_bytes: Bytes = 6000,
     *,
     app: AppDep,
     caller: CallerDep,
 ) -> Annotated[CallToolResult, LogView]:
     """Read what a job printed, in order; kept as long as the job, also when the Hub forgets it.
 
-    Give next_cursor as cursor to read on, or tail instead of cursor for the end. complete is true
-    once nothing can follow. An inference call prints nothing: see job_result.
+    Give next_cursor as cursor (and the same grep) to read on, or tail instead for the end.
+    complete is true once nothing can follow. An inference call prints nothing: see job_result.
     """
-    if tail is not None and cursor:
-        raise Invalid("cursor and tail exclude each other; give one of them.")
+    if tail is not None and (cursor or grep):
+        raise Invalid("tail goes with neither cursor nor grep; give it alone, or leave it out.")
+    wanted = logs.Wanted(cursor, tail, grep, limit, max_bytes)
     async with app.transaction(caller) as tx:
-        status, lines, start, length = await jobs.read_log(
-            tx, caller, job_id, cursor=cursor, tail=tail, limit=limit
-        )
-    view = LogView.of(status, jobs.within(lines, max_bytes), start=start, length=length)
-    count = len(view.lines)
-    sentence = f"Lines {start} to {view.next_cursor - 1}" if count else "No lines"
-    text = "\n".join(line.text for line in view.lines)
-    return told(f"{sentence} of {length}. {view.next_step}", view, text)
+        status = await jobs.find(tx, caller, job_id)
+        view, sentence, text = await logs.page(tx, status, wanted)
+    return told(f"{sentence} {view.next_step}", view, text)
 
 
 async def job_result(

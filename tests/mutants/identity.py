@@ -146,13 +146,20 @@ IDENTITY: Final = (
         ),
     ),
     *in_file(
-        "alembic/versions/20261121_0005_keep_the_secrets_of_jobs.py",
+        "alembic/versions/20261121_0011_keep_logs_within_bounds.py",
         _SECRETS,
-        secrets_are_wiped=("DELETE FROM job_secret WHERE job_id = NEW.id;", ""),
-        a_queued_job_keeps_its_secrets=(
-            "NEW.state NOT IN ('queued', 'launching')",
-            "NEW.state <> 'launching'",
+        secrets_are_wiped_after_a_run=(
+            "WHEN (NEW.state IN ('rejected', 'absent', 'ended'))",
+            "WHEN (false)",
         ),
+        secrets_are_wiped_without_a_run=("WHEN (NEW.finished_at IS NOT NULL)", "WHEN (false)"),
+        a_run_that_may_print_keeps_the_secrets=("'unknown', 'bound')", "'unknown')"),
+        a_queued_job_keeps_its_secrets=("AND job.finished_at IS NOT NULL)", ")"),
+    ),
+    *in_file(
+        "schema/job_secrets.py",
+        _SECRETS,
+        secrets_are_handed_to_what_is_posted=("AND run.state = 'posting'", ""),
     ),
     *in_file(
         "schema/rotation.py",

@@ -1,4 +1,4 @@
-"""Secrets of jobs are sealed, opened for the launch alone, and wiped by the move after it."""
+"""Secrets of jobs are sealed, opened for their launch and their log, and wiped after the last."""
 
 import base64
 import os
@@ -6,13 +6,15 @@ from datetime import timedelta
 
 import pytest
 
-from schema import job_secrets, launches, lifecycle
+from schema import endings, job_secrets, launches, lifecycle
 from schema.database import Database
-from schema.job import Job, JobKind, Reason
+from schema.endings import Ending
+from schema.job import Job, JobKind, JobState, Reason
 from schema.launches import Claim
 from schema.rotation import rotate
 from schema.vault import Secret, Unsealable, Vault
 from tests.conftest import ADA, JobFactory
+from tests.schema.wall import acting
 
 CANARY = "canary-5f2a"
 
@@ -69,17 +71,72 @@ async def test_secrets_do_not_open_for_another_job(
             await job_secrets.reveal(tx, vault, other.id)
 
 
-async def test_secrets_are_wiped_when_the_launch_is_known_to_be_over(
-    database: Database, job: Job
-) -> None:
-    """From then on they are at the Hub, and nowhere else."""
-    claim = await claim_one(database)
-    assert await kept(database) == 1
-
+async def bind(database: Database, claim: Claim) -> None:
     async with database.transaction() as tx:
         await launches.bind(
             tx, claim.run_id, remote_id="r", stage=None, worker="w1", look_again=timedelta(0)
         )
+
+
+async def test_secrets_are_wiped_when_the_run_is_over_and_not_before(
+    database: Database, job: Job
+) -> None:
+    """As long as it prints, they are looked for in what it prints."""
+    claim = await claim_one(database)
+    await bind(database, claim)
+    assert await kept(database) == 1
+
+    async with database.transaction() as tx:
+        await endings.end(tx, claim.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
+
+    assert await kept(database) == 0
+
+
+async def test_a_job_that_was_called_off_keeps_its_secrets_until_it_has_stopped(
+    database: Database, job: Job
+) -> None:
+    """Until then it may print them, and that is captured."""
+    claim = await claim_one(database)
+    await bind(database, claim)
+    async with database.transaction() as tx:
+        await lifecycle.cancel(tx, job.id, subject_id=ADA)
+    assert await kept(database) == 1
+
+    async with database.transaction() as tx:
+        await endings.end(tx, claim.run_id, Ending(JobState.CANCELLED, "CANCELED"), worker="w1")
+
+    assert await kept(database) == 0
+
+
+async def test_the_token_a_job_is_trusted_with_is_sealed_with_its_secrets(
+    database: Database, vault: Vault, job: Job
+) -> None:
+    """The subject's token may be another by the time the log is read."""
+    claim = await claim_one(database)
+    given = {"KEY": Secret(CANARY), "HF_TOKEN": Secret("hf_passed")}
+
+    async with database.transaction() as tx:
+        await job_secrets.hand_over(tx, vault, job.id, claim.run_id, ADA, given)
+        opened = await job_secrets.reveal(tx, vault, job.id)
+
+    assert {name: secret.reveal() for name, secret in opened.items()} == {
+        "KEY": CANARY,
+        "HF_TOKEN": "hf_passed",
+    }
+
+
+async def test_nothing_is_handed_over_to_a_run_that_is_not_being_posted_any_more(
+    database: Database, vault: Vault, job: Job
+) -> None:
+    """A worker that was asleep would seal what nobody comes by to wipe."""
+    claim = await claim_one(database)
+    async with database.transaction() as tx:
+        await launches.reject(
+            tx, claim.run_id, reason=Reason.INVALID_REQUEST, message="no", worker="w1"
+        )
+
+    async with database.transaction() as tx:
+        await job_secrets.hand_over(tx, vault, job.id, claim.run_id, ADA, {"A": Secret("b")})
 
     assert await kept(database) == 0
 
@@ -96,20 +153,24 @@ async def test_a_job_that_is_queued_again_still_has_its_secrets(
     assert await kept(database) == 1
 
 
-@pytest.mark.parametrize("ending", ["cancelled", "refused"])
-async def test_a_job_that_will_not_run_leaves_no_secret(
-    database: Database, job: Job, ending: str
-) -> None:
+async def test_a_job_that_is_refused_leaves_no_secret(database: Database, job: Job) -> None:
     """Nobody will need it any more."""
     claim = await claim_one(database)
 
     async with database.transaction() as tx:
-        if ending == "cancelled":
-            await lifecycle.cancel(tx, job.id, subject_id=ADA)
-        else:
-            await launches.reject(
-                tx, claim.run_id, reason=Reason.INVALID_REQUEST, message="no", worker="w1"
-            )
+        await launches.reject(
+            tx, claim.run_id, reason=Reason.INVALID_REQUEST, message="no", worker="w1"
+        )
+
+    assert await kept(database) == 0
+
+
+async def test_a_job_that_was_never_launched_leaves_no_secret(
+    database: Database, database_url: str, job: Job
+) -> None:
+    """A caller can call off what is queued; the service may wipe what it cannot read."""
+    async with acting(database_url, ADA) as tx:
+        await lifecycle.cancel(tx, job.id, subject_id=ADA)
 
     assert await kept(database) == 0
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from schema import launches, logbook
 from schema.database import Database
 from schema.launches import Claim
+from schema.logbook import Extent
 from tests.conftest import ADA, JobFactory
 from tests.schema.conftest import ClaimFactory
 
@@ -67,4 +68,4 @@ async def test_a_stranger_reads_nothing(
 
     async with database.transaction() as tx:
         assert await logbook.read(tx, "f" * 24, run.job_id, start=0, limit=9) == []
-        assert await logbook.length(tx, "f" * 24, run.job_id) == 0
+        assert await logbook.extent(tx, "f" * 24, run.job_id) == Extent()

@@ -36,8 +36,10 @@ READS: Final[dict[str, list[Any]]] = {
     "queries._WORKSPACE": [SUBJECT, WORKSPACE],
     "queries._NAMED": [SUBJECT, "hers"],
     "queries._STANDING": [SUBJECT],
-    "logbook._READ": [SUBJECT, JOB, 0, 10],
-    "logbook._END": [SUBJECT, JOB],
+    "logbook._READ": [SUBJECT, JOB, 0, 10, 1000],
+    "logbook._MATCHES": [SUBJECT, JOB, 0, 1000, "line", 10],
+    "logbook._LOOKED_UP_TO": [SUBJECT, JOB, 0, 1000],
+    "logbook._EXTENT": [SUBJECT, JOB],
     "lifecycle._KEPT": [SUBJECT, "k", None],
     "lifecycle._OPEN": [SUBJECT],
     "lifecycle._LOCK": [JOB, SUBJECT],
@@ -46,6 +48,7 @@ READS: Final[dict[str, list[Any]]] = {
 """Each statement that names a subject, and what it is given."""
 ELSEWHERE: Final = {
     "queries._STATUS",  # the beginning of two others
+    "logbook._LOOKED_AT",  # inside two others
     "lifecycle._SUBMIT",  # writes; in tests of its own
 }
 

@@ -22,7 +22,7 @@ NAMES_NOTHING: Final = {
     *("image", "command", "flavor", "timeout", "env", "secrets", "labels", "name"),
     *("mode", "until", "timeout_seconds"),
     "since_version",  # of jobs that stand in job_ids, or it is refused; tried in test_waits
-    *("model", "inputs", "task", "parameters", "provider", "state", "kind"),
+    *("model", "inputs", "task", "parameters", "provider", "state", "kind", "grep"),
     "namespace",  # of the Hub, which is asked whether the caller reaches it
     "idempotency_key",  # of the caller's own; tried below
 }
@@ -53,7 +53,7 @@ async def rows(database: Database) -> list[str]:
     async with database.transaction() as tx:
         return [
             row["text"]
-            for table in (*tables, "workspace", "idempotency_key")
+            for table in (*tables, "job_log", "workspace", "idempotency_key")
             for row in await tx.fetch(f"SELECT it::text AS text FROM {table} AS it ORDER BY 1")  # noqa: S608
         ]
 

@@ -1,6 +1,6 @@
 """What a listing says of a run it lacks; the Hub is a stand-in that lists and knows nothing."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from typing import Any, cast
 
@@ -30,8 +30,8 @@ class EmptyHub:
     async def inspect_job(self, *_: Any) -> None:
         return None
 
-    async def log_lines(self, *_: Any, **__: Any) -> list[str]:
-        return []
+    async def log(self, *_: Any, **__: Any) -> AsyncGenerator[list[str]]:
+        yield []
 
 
 @pytest.fixture

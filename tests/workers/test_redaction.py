@@ -1,0 +1,179 @@
+"""The promises about secrets in what a job prints: none is kept, and nothing else is changed."""
+
+import base64
+import json
+import re
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schema.vault import Secret
+from workers.capture import LONGEST, Scroll
+from workers.redaction import Redactor, is_searched_for
+
+KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSj+Ag/EAA=\n-----END KEY-----"
+
+TEXT = st.text(alphabet="abc xyz.\té", max_size=30)
+"""Text without any character of a secret, and none that a form of one has."""
+LETTERS = "ABCDEFGH0123456789!§"
+ONE_LINE = st.text(alphabet=LETTERS, min_size=6, max_size=12).filter(is_searched_for)
+SECRETS = st.one_of(ONE_LINE, st.lists(ONE_LINE, min_size=2, max_size=4).map("\n".join))
+
+
+def redactor(**secrets: str) -> Redactor:
+    return Redactor({name: Secret(text) for name, text in secrets.items()})
+
+
+def scrolled(looked_for: Redactor, lines: list[str], cuts: set[int]) -> list[str]:
+    """Keep lines as captures do: in chunks, and with a worker that starts anew at each cut."""
+    kept: list[str] = []
+    for upto in [*sorted(cut for cut in cuts if cut < len(lines)), len(lines)]:
+        known = min(len(kept), looked_for.span - 1)
+        scroll = Scroll(looked_for, known)
+        for number, line in enumerate(lines[len(kept) - known : upto]):
+            scroll.add(line)
+            if number % 3 == 2:
+                kept += scroll.take()
+        kept += scroll.take(last=upto == len(lines))
+    return kept
+
+
+@given(
+    secrets=st.lists(SECRETS, min_size=1, max_size=3, unique=True),
+    around=st.lists(TEXT, min_size=1, max_size=8),
+    chosen=st.lists(st.integers(0, 2), min_size=8, max_size=8),
+    cuts=st.sets(st.integers(0, 30)),
+)
+def test_no_secret_is_kept_and_nothing_else_is_changed(
+    secrets: list[str], around: list[str], chosen: list[int], cuts: set[int]
+) -> None:
+    """Whatever is printed around them, and wherever chunks, captures and workers end."""
+    said, expected = around[0], around[0]
+    for text, choice in zip(around[1:], chosen, strict=False):
+        secret = secrets[choice % len(secrets)]
+        said += secret + text
+        expected += "\n".join("\0" for _ in secret.split("\n")) + text
+    looked_for = Redactor({f"S{place}": Secret(each) for place, each in enumerate(secrets)})
+
+    kept = "\n".join(scrolled(looked_for, said.split("\n"), cuts))
+
+    # Marks that touch are of secrets that overlap: which of them is named is no promise.
+    for place in range(len(secrets)):
+        kept = kept.replace(f"[redacted:S{place}]", "\0")
+    while "\0\0" in kept or "\0\0" in expected:
+        kept, expected = kept.replace("\0\0", "\0"), expected.replace("\0\0", "\0")
+    assert kept == expected
+    assert not set(LETTERS) & set(kept)
+
+
+@given(
+    lines=st.lists(st.text(alphabet="ab\n", max_size=4), max_size=30),
+    cuts=st.sets(st.integers(0, 30)),
+)
+def test_where_chunks_end_makes_no_difference(lines: list[str], cuts: set[int]) -> None:
+    """Not even for secrets that overlap with themselves, over any number of lines."""
+    looked_for = redactor(
+        A="aaaa\naa\nab1", B="ab\nab\nba1", C="bbbbbbb1\nb", D="a\nb\na\nb\na\nb1"
+    )
+
+    assert scrolled(looked_for, lines, cuts) == looked_for.lines(lines)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        KEY,
+        KEY.replace("\n", "\r\n"),
+        json.dumps({"key": KEY}),
+        repr(KEY),
+        quote(KEY, safe=""),
+        re.sub("%..", lambda it: it[0].lower(), quote(KEY)),
+        base64.b64encode(KEY.encode()).decode(),
+        base64.urlsafe_b64encode(f"u:{KEY}".encode()).decode(),
+        base64.b64encode(f"user:{KEY}:x".encode()).decode(),
+    ],
+)
+def test_a_secret_is_found_in_any_form_it_is_likely_to_have(form: str) -> None:
+    """Programs print requests, headers and settings, in which a secret is not written plainly."""
+    hidden = redactor(KEY=KEY).text(f"before {form} after")
+
+    assert "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC" not in hidden
+    assert base64.b64encode(b"MIIEvQIBADANBgkqhkiG9w0BAQEFAASC").decode()[2:30] not in hidden
+    assert (hidden[:7], hidden[-6:]) == ("before ", " after")
+    assert "[redacted:KEY]" in hidden
+    assert len(hidden) < 100
+
+
+def test_a_key_is_found_over_lines_and_each_line_says_so() -> None:
+    """The number of a line is its cursor: no line goes missing."""
+    lines = ["a", f"x{KEY.splitlines()[0]}", *KEY.splitlines()[1:], "b"]
+
+    assert redactor(KEY=KEY).lines(lines) == [
+        *("a", "x[redacted:KEY]", "[redacted:KEY]", "[redacted:KEY]", "[redacted:KEY]", "b")
+    ]
+
+
+def test_a_line_of_a_key_is_found_alone_if_it_says_nothing_else() -> None:
+    """A logger puts the time before each line; what every key begins with stays."""
+    lines = [f"12:00 {line}" for line in KEY.splitlines()]
+
+    assert redactor(KEY=KEY).lines(lines)[:2] == [lines[0], "12:00 [redacted:KEY]"]
+
+
+@pytest.mark.parametrize("plain", ["1", "true", "12345", "20261121", "production", "Admin", "3.14"])
+def test_a_secret_that_is_a_plain_word_does_not_spoil_the_log(plain: str) -> None:
+    """`step 1 of 10` is still `step 1 of 10` when somebody calls 1 a secret."""
+    said = f"step {plain} of {plain}0, in {plain}"
+
+    assert redactor(N=plain).text(said) == said
+
+
+def test_a_short_secret_that_is_no_word_is_found() -> None:
+    """Six characters are enough, if they are not a word or a number."""
+    assert redactor(PIN="x7!kQ2").text("it is x7!kQ2.") == "it is [redacted:PIN]."
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "hf_" + "aB3" * 12,
+        "api_org_" + "aB3" * 12,
+        "hf_oauth_eyJhbGciOi.eyJzdWIi-_.c2ln",
+        "hf_jwt_eyJhbGciOi.eyJzdWIi-_.c2ln",
+        "hf_oauth__refresh_" + "aB3_" * 8,
+    ],
+)
+def test_a_token_that_nobody_declared_is_known_by_its_shape(token: str) -> None:
+    """A job may have a token of its own, in its image or its code."""
+    assert redactor().text(f"token={token}, next") == "token=[redacted:token], next"
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "hf_hub_download",
+        "hf_transfer",
+        "hf_" + "a" * 20,
+        "my_hf_" + "a" * 40,
+        "hf_oauth_callback_url",
+    ],
+)
+def test_what_only_begins_like_a_token_stays(word: str) -> None:
+    """These are names in programs, and stand in their tracebacks."""
+    assert redactor().text(f"in {word}()") == f"in {word}()"
+
+
+def test_a_secret_at_the_end_of_what_is_kept_of_a_line_is_not_kept_in_part() -> None:
+    """Nor does what is left out move up because something before it became shorter."""
+    secret = "K3y!" * 500
+    line = secret + "." * (LONGEST - 2 * len(secret) - 100) + secret + "y" * 90 + secret
+    scroll = Scroll(redactor(KEY=secret))
+    scroll.add(line)
+
+    (kept,) = scroll.take(last=True)
+
+    assert "K3y!" not in kept
+    assert kept.count("[redacted:KEY]") == 3
+    assert kept.endswith("characters are kept]")
