@@ -42,6 +42,7 @@ _FIRST_LINE: Final = 5.0
 _NEXT_LINE: Final = 1.0
 _LAST_LINE: Final = 5.0
 """How long the log of a job that is over may be silent before its end."""
+_KEEP_ALIVE: Final = b":"
 _NOT_FOUND: Final = 404
 _UNCLEAR_4XX: Final = frozenset({408, 409})
 """A proxy's time-out, and a conflict that may be with ourselves."""
@@ -210,18 +211,18 @@ def _as_hub_errors() -> Generator[None]:
 async def _until_idle(response: httpx2.Response, *, over: bool) -> AsyncGenerator[bytes]:
     """Yield what is received until the stream ends, or has nothing more to say for now."""
     stream = response.aiter_bytes()
-    patience = _FIRST_LINE
+    until = anyio.current_time() + _FIRST_LINE
     while True:
         received: bytes | None = None
-        with anyio.move_on_after(patience) as waiting:
+        with anyio.move_on_after(until - anyio.current_time()) as waiting:
             received = await anext(stream, None)
         if received is None:
             if over and waiting.cancelled_caught:
                 raise Ambiguous("the log fell silent before its end")
             return
         yield received
-        if b"data: {" in received:
-            patience = _LAST_LINE if over else _NEXT_LINE
+        if not received.startswith(_KEEP_ALIVE):
+            until = anyio.current_time() + (_LAST_LINE if over else _NEXT_LINE)
 
 
 def _headers(token: Secret) -> dict[str, str]:
