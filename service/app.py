@@ -1,6 +1,6 @@
 """The composition root of the service: `uvicorn --factory service.app:create_app`."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -61,6 +61,20 @@ log = structlog.stdlib.get_logger()
 def create_app(settings: Settings | None = None) -> Starlette:
     """Assemble the ASGI application; the environment is read unless settings are given."""
     settings = settings or Settings.read()
+    tools = [
+        *launch.contracts(say(settings.retention)),
+        *jobs.contracts(),
+        *waits.contracts(),
+        *workspaces.contracts(),
+        *account.contracts(),
+    ]
+    return assemble(settings, tools)
+
+
+def assemble(
+    settings: Settings, tools: list[Contract], *more: Callable[[MCPServer[App]], None]
+) -> Starlette:
+    """Put a server of these tools, and of what `more` adds to it, behind our edge."""
     failpoints.arm(settings.failpoint)
     logs.configure()  # before MCPServer, which sets logging up in its own way if nobody has
     public_url = str(settings.public_url).rstrip("/")
@@ -72,14 +86,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
         # Entered once by each transport; what it lends is opened once, below.
         yield web.state.app
 
-    tools = [
-        *launch.contracts(say(settings.retention)),
-        *jobs.contracts(),
-        *waits.contracts(),
-        *workspaces.contracts(),
-        *account.contracts(),
-    ]
     server = _server(settings, lend, tools)
+    for add in more:
+        add(server)
     plain, streaming = (_transport(server, as_json=as_json) for as_json in (True, False))
 
     @asynccontextmanager

@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 ADA = "5e9ecfc04957053f60648a3e"
 BOB = "5e9ecfc04957053f60648a3f"
@@ -85,7 +86,7 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def serving(app: Starlette, port: int = 0) -> Generator[str]:
+def serving(app: ASGIApp, port: int = 0) -> Generator[str]:
     """Serve over HTTP, in a thread and a loop of its own; yield the URL."""
     listener = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
