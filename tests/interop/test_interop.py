@@ -1,89 +1,114 @@
-"""The same tools, called the same way, say the same to every client at both protocol eras."""
+"""The same work, done through every client we know, goes the same way at both protocol eras."""
 
-from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import uuid4
 
 import httpx2
 import pytest
 
-from schema import handles
-from tests.interop.conftest import Ask, Seen, python
+from service.connect import Connection
+from service.local.hub.users import load_users
+from service.local.stack import Stack
+from tests.interop import node, record
+from tests.interop.journey import LINE, NOBODYS, STEPS, Journey, view, walk
+from tests.interop.talkers import CLIENTS, Client, Inspector
 from tests.stack import Caller
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(180)]
-
-LEGACY, MODERN = "2025-11-25", "2026-07-28"
-NEW = {"typescript v2, modern", "inspector, modern", "python, auto"}
+pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(240)]
 
 MOVING = {"poll_after_seconds", "status_as_of", "summary"}
 """What may differ between two looks at a job that has not changed."""
+AT_ONCE = 4
 
 
-@pytest.fixture
-def clients(typescript: Callable[[str], Ask], inspector: Callable[[str], Ask]) -> dict[str, Ask]:
-    return {
-        "typescript v1": typescript("v1"),
-        "typescript v2, legacy": typescript("v2-legacy"),
-        "typescript v2, modern": typescript("v2-modern"),
-        "inspector, legacy": inspector("legacy"),
-        "inspector, modern": inspector("modern"),
-    }
+@pytest.fixture(scope="session")
+def journeys(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[Client, Journey]:
+    """The walk of every client, each with the same idempotency key."""
+    connection = Connection(stack.url, load_users(stack.folder / "hub")[0].token)
+    key = f"interop-{uuid4()}"
+    node.folder()  # before the first is timed
+
+    def go(client: Client) -> Journey:
+        try:
+            with client.open(connection, tmp_path_factory.mktemp("home")) as talker:
+                return walk(talker, key)
+        except Exception as error:
+            error.add_note(f"This was {client.package} {client.version} at {client.speaks}.")
+            raise
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(CLIENTS, pool.map(go, CLIENTS), strict=True))
 
 
-async def ask_all(
-    clients: dict[str, Ask], alice: Caller, tool: str, arguments: dict[str, Any]
-) -> dict[str, Seen]:
-    """Ask through every client there is."""
-    seen = {name: ask(alice.connection, tool, arguments) for name, ask in clients.items()}
-    for mode in ("legacy", "auto"):
-        seen[f"python, {mode}"] = await python(mode, alice.connection, tool, arguments)
-    return seen
-
-
-async def test_every_client_launches_and_sees_the_same_job(
-    clients: dict[str, Ask], alice: Caller
+def test_every_client_speaks_the_newest_version_it_knows(
+    journeys: dict[Client, Journey],
 ) -> None:
+    """And finds out who we are and what we can do."""
+    spoken = {client: journey.version for client, journey in journeys.items()}
+    assert spoken == {client: client.speaks for client in CLIENTS}
+    assert {journey.server for journey in journeys.values()} == {"holdfast"}
+    assert len({tuple(journey.tools) for journey in journeys.values()}) == 1
+
+
+def test_every_client_launches_and_sees_the_same_job(journeys: dict[Client, Journey]) -> None:
     """A person changes clients; the work stays theirs, and stays one."""
-    request = {
-        "image": "python:3.12",
-        "command": ["true"],
-        "idempotency_key": f"interop-{uuid4()}",
-    }
-
-    launched = await ask_all(clients, alice, "launch_job", request)
-
-    jobs = {name: (seen.structured or {}).get("job_id") for name, seen in launched.items()}
+    jobs = {client: journey.launched.structured["job_id"] for client, journey in journeys.items()}
     assert len(set(jobs.values())) == 1, jobs
-    (handle,) = set(jobs.values())
-    assert isinstance(handle, str)
-    await alice.finish(handle)
-    shown = await ask_all(clients, alice, "job_status", {"job_ids": [handle]})
-    views = {
-        name: {
-            field: value
-            for field, value in (seen.structured or {"jobs": [{}]})["jobs"][0].items()
-            if field not in MOVING
-        }
-        for name, seen in shown.items()
-    }
-    assert all(view == views["python, auto"] for view in views.values()), views
-    assert all(seen.tools == shown["python, auto"].tools for seen in shown.values())
-    spoken = {name: seen.version for name, seen in shown.items()}
-    assert spoken == {name: MODERN if name in NEW else LEGACY for name in spoken}
+    last, *others = [
+        {field: value for field, value in view(journey.finished).items() if field not in MOVING}
+        for journey in journeys.values()
+    ]
+    assert last["state"] == "succeeded"
+    assert all(other == last for other in others), (last, others)
 
 
-async def test_every_client_is_told_the_same_when_a_call_fails(
-    clients: dict[str, Ask], alice: Caller
-) -> None:
+def test_every_client_reads_what_the_job_left(journeys: dict[Client, Journey]) -> None:
+    """As words for the model, and as an object for programs."""
+    for client, journey in journeys.items():
+        assert LINE in journey.log.text, client
+        assert [line["text"] for line in journey.log.structured["lines"]] == [LINE], client
+        assert journey.result.structured["exit_code"] == 0, client
+    assert len({journey.result.text for journey in journeys.values()}) == 1
+
+
+def test_every_client_cancels(journeys: dict[Client, Journey]) -> None:
+    """Each a job of its own, which was to run for ten minutes."""
+    cancelled = [journey.cancelled.structured for journey in journeys.values()]
+    assert {job["state"] for job in cancelled} == {"cancelled"}
+    assert len({job["job_id"] for job in cancelled}) == len(CLIENTS)
+
+
+def test_every_client_is_told_the_same_when_a_call_fails(journeys: dict[Client, Journey]) -> None:
     """An error is an answer that a model can act on, and no client chokes on its shape."""
-    unknown = handles.write(handles.Kind.JOB, handles.new_id())
+    refused = [journey.refused for journey in journeys.values()]
+    corrected = [journey.corrected for journey in journeys.values()]
+    assert all(seen.failed for seen in (*refused, *corrected))
+    assert len({seen.text for seen in refused}) == len({seen.text for seen in corrected}) == 1
+    assert NOBODYS in refused[0].text
+    assert "A correct call: launch_job" in corrected[0].text
 
-    told = await ask_all(clients, alice, "job_status", {"job_ids": [unknown]})
 
-    assert all(seen.failed for seen in told.values())
-    assert len({seen.text for seen in told.values()}) == 1
-    assert unknown in told["python, auto"].text
+def test_the_page_names_the_clients_that_were_run(journeys: dict[Client, Journey]) -> None:
+    """What is promised in docs/interop.md is what has just been done."""
+    rows = [("client", "package", "version", "protocol", *STEPS)]
+    rows += [("---",) * len(rows[0])]
+    for client, journey in journeys.items():
+        outcome = ("yes" if succeeded(journey) else "no" for succeeded in STEPS.values())
+        who = (client.name, f"`{client.package}`", client.version, journey.version)
+        rows.append((*who, *outcome))
+    record.settle("clients", "\n".join(f"| {' | '.join(row)} |" for row in rows))
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_the_inspector_lists_whatever_there_is(era: str, alice: Caller, tmp_path: Path) -> None:
+    """Resources, templates and prompts as well as tools, whose schemas it reads strictly."""
+    inspector = Inspector(era, alice.connection, tmp_path)
+
+    assert "launch_job" in inspector.tools
+    assert isinstance(inspector.ask("resources/list")["resources"], list)
+    assert isinstance(inspector.ask("resources/templates/list")["resourceTemplates"], list)
+    assert isinstance(inspector.ask("prompts/list")["prompts"], list)
 
 
 async def test_a_bare_request_needs_no_handshake(alice: Caller) -> None:
@@ -98,7 +123,7 @@ async def test_a_bare_request_needs_no_handshake(alice: Caller) -> None:
         response = await http.post(alice.connection.endpoint, json=request)
 
     assert response.status_code == httpx2.codes.OK, response.text
-    (view,) = response.json()["result"]["structuredContent"]["jobs"]
-    assert {field: view[field] for field in view.keys() - MOVING} == {
+    (seen,) = response.json()["result"]["structuredContent"]["jobs"]
+    assert {field: seen[field] for field in seen.keys() - MOVING} == {
         field: finished[field] for field in finished.keys() - MOVING
     }

@@ -12,7 +12,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from service.local.hub.users import load_users
 from service.local.stack import Stack
-from tests.interop.conftest import run_node
+from tests.interop import node
 from tests.service.local.hub.mcp_user import Browser, Memory, signing_in
 from tests.stack import eventually
 
@@ -95,5 +95,7 @@ async def test_the_older_typescript_client_is_asked_for_everything_at_once(
 
 def sign_in(kind: str, stack: Stack, folder: Path, *, grant: str) -> dict[str, Any]:
     command = ["node", "sign_in.mjs", kind, f"{stack.url}/mcp", grant]
-    said: dict[str, Any] = json.loads(run_node(command, folder))
+    done = node.run(command, folder)
+    assert done.returncode == 0, done.stderr + done.stdout
+    said: dict[str, Any] = json.loads(done.stdout)
     return said

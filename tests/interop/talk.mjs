@@ -1,10 +1,12 @@
-// Calls tools as TypeScript clients do: `call.mjs v2-legacy|v2-modern|v1 URL TOOL ARGUMENTS`.
-// The token comes from HOLDFAST_TOKEN; what came back goes to standard output as JSON.
+// Speaks for a test as TypeScript clients do: `talk.mjs v1|v2-legacy|v2-modern URL`. The token comes
+// from HOLDFAST_TOKEN. Says on standard output what it was shown, and then the result of each call
+// that it reads from standard input.
+import { createInterface } from "node:readline";
 import { Client as ClientV2, StreamableHTTPClientTransport as HttpV2 } from "@modelcontextprotocol/client";
 import { Client as ClientV1 } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport as HttpV1 } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
-const [kind, url, tool, given] = process.argv.slice(2);
+const [kind, url] = process.argv.slice(2);
 const me = { name: "holdfast-interop", version: "0" };
 const requestInit = { headers: { Authorization: `Bearer ${process.env.HOLDFAST_TOKEN}` } };
 
@@ -15,11 +17,14 @@ const [client, transport] =
         new ClientV2(me, { versionNegotiation: { mode: kind === "v2-modern" ? "auto" : "legacy" } }),
         new HttpV2(new URL(url), { requestInit }),
       ];
+const say = (what) => console.log(JSON.stringify(what));
 
 await client.connect(transport);
 const version = kind === "v1" ? transport.protocolVersion : client.getNegotiatedProtocolVersion();
-// Listed before the call: only then do these clients check a result against its output schema.
+// Listed before the calls: only then do these clients check a result against its output schema.
 const { tools } = await client.listTools();
-const result = await client.callTool({ name: tool, arguments: JSON.parse(given) });
+say({ version, server: client.getServerVersion().name, tools: tools.map(({ name }) => name) });
+for await (const line of createInterface({ input: process.stdin })) {
+  say(await client.callTool(JSON.parse(line)));
+}
 await client.close();
-console.log(JSON.stringify({ version, tools: tools.map(({ name }) => name), result }));

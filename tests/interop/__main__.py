@@ -1,0 +1,15 @@
+"""`python3 -m tests.interop`: run every client, and write docs/interop.md."""
+
+import os
+import subprocess
+import sys
+
+from service.__main__ import enter
+from tests.interop.record import WRITING
+
+_TESTS = ("tests/interop/test_interop.py",)
+
+if __name__ == "__main__":
+    enter("tests.interop")
+    command = [sys.executable, "-m", "pytest", "-n", "0", *_TESTS]
+    sys.exit(subprocess.run(command, env=os.environ | {WRITING: "1"}, check=False).returncode)

@@ -1,0 +1,93 @@
+"""One walk through our tools, the same for every client: what a person does in a day."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from schema import handles
+from tests.interop.talkers import Seen, Talker
+
+LINE: Final = "a line that was printed"
+NOBODYS: Final = handles.write(handles.Kind.JOB, handles.new_id())
+_LOOK: Final = timedelta(milliseconds=200)
+_PATIENCE: Final = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """What a client was shown on its way."""
+
+    version: str
+    server: str
+    tools: list[str]
+    launched: Seen
+    finished: Seen
+    log: Seen
+    result: Seen
+    cancelled: Seen
+    refused: Seen
+    corrected: Seen
+
+
+def walk(talker: Talker, key: str) -> Journey:
+    """Launch a job and follow it, cancel another, and make two mistakes."""
+    request = {"image": "python:3.12", "command": ["echo", LINE], "idempotency_key": key}
+    launched = talker.call("launch_job", request)
+    handle = _job(launched)
+    finished = _follow(talker, handle)
+    log = talker.call("job_logs", {"job_id": handle})
+    result = talker.call("job_result", {"job_id": handle})
+    long = talker.call("launch_job", {"image": "python:3.12", "command": ["sleep", "600"]})
+    cancelled = talker.call("cancel_job", {"job_id": _job(long)})
+    refused = talker.call("job_status", {"job_ids": [NOBODYS]})
+    corrected = talker.call("launch_job", {"image": "python:3.12", "commands": ["true"]})
+    return Journey(
+        talker.version,
+        talker.server,
+        talker.tools,
+        launched=launched,
+        finished=finished,
+        log=log,
+        result=result,
+        cancelled=cancelled,
+        refused=refused,
+        corrected=corrected,
+    )
+
+
+STEPS: Final[dict[str, Callable[[Journey], bool]]] = {
+    "lists": lambda seen: "launch_job" in seen.tools,
+    "launches": lambda seen: not seen.launched.failed,
+    "polls": lambda seen: view(seen.finished)["state"] == "succeeded",
+    "reads the log": lambda seen: LINE in seen.log.text,
+    "reads the result": lambda seen: seen.result.structured["exit_code"] == 0,
+    "cancels": lambda seen: seen.cancelled.structured["state"] == "cancelled",
+    "is told why": lambda seen: seen.refused.failed and NOBODYS in seen.refused.text,
+}
+"""What a client did, and whether it came to what was wanted."""
+
+
+def _job(launched: Seen) -> str:
+    assert not launched.failed, launched.text
+    return str(launched.structured["job_id"])
+
+
+def _follow(talker: Talker, handle: str) -> Seen:
+    """Poll as the answers say, only faster."""
+    deadline = time.monotonic() + _PATIENCE.total_seconds()
+    while True:
+        seen = talker.call("job_status", {"job_ids": [handle]})
+        if view(seen)["poll_after_seconds"] is None:
+            return seen
+        assert time.monotonic() < deadline, seen.text
+        time.sleep(_LOOK.total_seconds())
+
+
+def view(status: Seen) -> dict[str, Any]:
+    """Return the view of the one job that was asked for."""
+    assert not status.failed, status.text
+    shown: dict[str, Any]
+    (shown,) = status.structured["jobs"]
+    return shown

@@ -1,0 +1,26 @@
+"""What a run found, kept in `docs/interop.md`: each part between two marks, made by a test.
+
+`python3 -m tests.interop` writes it anew; otherwise a test that finds something else fails.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+PAGE: Final = Path(__file__).resolve().parent.parent.parent / "docs" / "interop.md"
+WRITING: Final = "HOLDFAST_RECORD_INTEROP"
+_BEGIN, _END = "<!-- {} -->", "<!-- /{} -->"
+
+
+def settle(part: str, found: str) -> None:
+    """Expect that a part of the page says what was found, or write it there if we were told to."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(_BEGIN.format(part))
+    recorded, after = rest.split(_END.format(part))
+    text = f"\n{found.strip()}\n"
+    if os.environ.get(WRITING):
+        PAGE.write_text(
+            f"{before}{_BEGIN.format(part)}{text}{_END.format(part)}{after}", encoding="utf-8"
+        )
+        return
+    assert recorded == text, "docs/interop.md is out of date; `python3 -m tests.interop` writes it"
