@@ -1,4 +1,4 @@
-"""`python3 -m tests.interop`: run every client, and write docs/interop.md."""
+"""`python3 -m tests.interop`: run every client and the conformance suite; write docs/interop.md."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import sys
 from service.__main__ import enter
 from tests.interop.record import WRITING
 
-_TESTS = ("tests/interop/test_interop.py",)
+_TESTS = ("tests/interop/test_interop.py", "tests/conformance/test_conformance.py")
 
 if __name__ == "__main__":
     enter("tests.interop")

@@ -1,0 +1,82 @@
+"""Which scenarios apply to us, and why the others do not.
+
+A scenario that is listed here and passes all the same is an error too: no reason outlives itself.
+"""
+
+from typing import Final
+
+_SPECIFICATION: Final = "https://modelcontextprotocol.io/specification/2025-11-25"
+_LOGGING: Final = (
+    "an optional capability that is not declared, and deprecated since (SEP-2577). "
+    f"{_SPECIFICATION}/server/utilities/logging#capabilities"
+)
+_ASKING: Final = (
+    "the client is asked in the middle of a call, which needs a session, and a session is "
+    "optional; in 2026-07-28 the same is asked without one, and passes. "
+    f"{_SPECIFICATION}/basic/transports#session-management"
+)
+_SUBSCRIBING: Final = (
+    "an optional capability that is not declared, and belongs to a session. "
+    f"{_SPECIFICATION}/server/resources#capabilities"
+)
+_SESSION: Final = (
+    "looks no further where no session is assigned, which a server MAY do. "
+    f"{_SPECIFICATION}/basic/transports#session-management"
+)
+_TASKS: Final = "not yet; the extension `io.modelcontextprotocol/tasks` is not offered."
+
+NOT_OFFERED: Final[dict[str, dict[str, str]]] = {
+    "2025-11-25": {
+        "logging-set-level": _LOGGING,
+        "tools-call-with-logging": _LOGGING,
+        "tools-call-sampling": _ASKING,
+        "tools-call-elicitation": _ASKING,
+        "elicitation-sep1034-defaults": _ASKING,
+        "elicitation-sep1330-enums": _ASKING,
+        "resources-subscribe": _SUBSCRIBING,
+        "resources-unsubscribe": _SUBSCRIBING,
+        "server-sse-multiple-streams": _SESSION,
+        "server-sse-polling": _SESSION,
+    },
+    # An entry here goes when the extension comes; its tools are then added to tests.conformance.
+    "2026-07-28": {
+        "tasks-lifecycle": _TASKS,
+        "tasks-capability-negotiation": _TASKS,
+        "tasks-wire-fields": _TASKS,
+        "tasks-request-state-removal": _TASKS,
+        "tasks-mrtr-input": _TASKS,
+        "tasks-request-headers": _TASKS,
+        "tasks-dispatch-and-envelope": _TASKS,
+        "tasks-required-task-error": _TASKS,
+        "tasks-mrtr-composition": _TASKS,
+    },
+}
+"""Of each revision, the scenarios that do not pass, and why that is as it should be."""
+
+UNFURNISHED: Final[dict[str, frozenset[str]]] = {
+    "2025-11-25": frozenset(
+        {
+            "dns-rebinding-protection",
+            "ping",
+            "prompts-list",
+            "resources-list",
+            "server-initialize",
+            "tools-list",
+        }
+    ),
+    "2026-07-28": frozenset(
+        {
+            "caching",
+            "dns-rebinding-protection",
+            "http-header-validation",
+            "input-required-result-unsupported-methods",
+            "prompts-list",
+            "resources-list",
+            "sep-2164-resource-not-found",
+            "server-sse-multiple-streams",
+            "server-stateless",
+            "tools-list",
+        }
+    ),
+}
+"""Of each revision, the scenarios that need no tool, resource or prompt of the suite's own."""

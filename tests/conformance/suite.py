@@ -1,0 +1,80 @@
+"""One run of the official suite against a URL, and what it found."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, Field, TypeAdapter
+from typing_extensions import override
+
+from tests.interop import node
+
+REVISIONS: Final = ("2025-11-25", "2026-07-28")
+_PROGRAM: Final = "node_modules/@modelcontextprotocol/conformance/dist/index.js"
+_RESULT: Final = re.compile(r"server-(?P<scenario>.+)-\d{4}-\d\d-\d\dT[\d-]+Z")
+_TROUBLE: Final = ("FAILURE", "WARNING")
+"""A warning is a SHOULD that does not hold; we want to hold those too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How one scenario went."""
+
+    passed: int
+    """Checks that passed."""
+    troubles: tuple[str, ...]
+    """What is wrong, a sentence for each check."""
+    untestable: tuple[str, ...]
+    """Checks that a server without the suite's own tools gives it no occasion for."""
+
+
+def run(url: str, revision: str, results: Path) -> dict[str, Scenario]:
+    """Run every scenario that a revision of the specification requires, or that is run beside.
+
+    Raises:
+        RuntimeError: the suite could not be installed, or did not come to its end.
+    """
+    place = node.folder()
+    command = ["node", _PROGRAM, "server", "--url", url, "--requirements", revision]
+    done = node.run([*command, "--output-dir", str(results)], place)
+    if "Total:" not in done.stdout:
+        raise RuntimeError(f"{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    found = {
+        match["scenario"]: _read(folder / "checks.json")
+        for folder in results.iterdir()
+        if (match := _RESULT.fullmatch(folder.name))
+    }
+    return dict(sorted(found.items()))
+
+
+class _Details(BaseModel):
+    untestable: bool = False
+
+
+class _Check(BaseModel):
+    id: str
+    status: str
+    sentence: Annotated[str | None, Field(alias="errorMessage")] = None
+    details: _Details | None = None
+
+    @property
+    def is_untestable(self) -> bool:
+        return self.details is not None and self.details.untestable
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.id}: {self.sentence or self.status}"
+
+
+_CHECKS: Final = TypeAdapter(list[_Check])
+
+
+def _read(results: Path) -> Scenario:
+    checks = _CHECKS.validate_json(results.read_bytes())
+    wrong = [check for check in checks if check.status in _TROUBLE]
+    return Scenario(
+        passed=sum(check.status == "SUCCESS" for check in checks),
+        troubles=tuple(str(check) for check in wrong if not check.is_untestable),
+        untestable=tuple(check.id for check in wrong if check.is_untestable),
+    )
