@@ -1,7 +1,8 @@
-"""How people write a length of time: `3600`, `"3600s"`, `"90m"`, `"1h30m"`, `"2 hours"`."""
+"""How people write a length of time: `3600`, `"90m"`, `"1h30m"`, `"2 hours"`, `"PT1H30M"`."""
 
 import math
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Final
 
@@ -28,7 +29,11 @@ UNITS: Final = {
     "day": 86400,
     "days": 86400,
 }
+_SHOWN: Final = 60
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+_BETWEEN: Final = re.compile(r"(?<=[a-z])\s*(?:,|\band\b)\s*(?=\d)")
+_ISO: Final = re.compile(r"p(?=\w)((?:\d+d)?)(?:t(?=\d)((?:\d+h)?(?:\d+m)?(?:\d+(?:\.\d+)?s)?))?")
+"""ISO 8601, as far as its units have a length: no months, no years."""
 
 
 def parse(written: object) -> timedelta:
@@ -39,12 +44,33 @@ def parse(written: object) -> timedelta:
     """
     length = _length(written)
     if length is None:
-        message = f'{written!r} is not a duration; write seconds (3600) or units ("1h30m", "45s")'
+        message = (
+            f'{_shown(written)} is not a duration; write seconds (3600) or units ("1h30m", "45s")'
+        )
         raise ValueError(message)
     if length <= timedelta(0):
         message = f"{written!r} is not longer than nothing; write a positive duration"
         raise ValueError(message)
     return length
+
+
+def within(shortest: timedelta, longest: timedelta) -> Callable[[object], timedelta]:
+    """Make a reader of durations between limits, which each of its refusals names."""
+    allowed = f"anything from {say(shortest)} to {say(longest)} goes"
+
+    def read(written: object) -> timedelta:
+        try:
+            length = parse(written)
+        except ValueError as error:
+            message = f"{error}; {allowed}"
+            raise ValueError(message) from None
+        if not shortest <= length <= longest:
+            amount = "short" if length < shortest else "long"
+            message = f"{_shown(written)} is too {amount}; {allowed}"
+            raise ValueError(message)
+        return length
+
+    return read
 
 
 def say(length: timedelta) -> str:
@@ -63,6 +89,11 @@ def whole_seconds(length: timedelta) -> int:
     return max(1, math.ceil(length.total_seconds()))
 
 
+def _shown(written: object) -> str:
+    text = say(written) if isinstance(written, timedelta) else repr(written)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
 def _length(written: object) -> timedelta | None:
     if isinstance(written, timedelta):
         return written
@@ -75,6 +106,9 @@ def _length(written: object) -> timedelta | None:
 
 
 def _sum(written: str) -> timedelta | None:
+    if (iso := _ISO.fullmatch(written)) is not None:
+        written = "".join(iso.groups(default=""))
+    written = _BETWEEN.sub(" ", written)
     if not re.fullmatch(rf"(?:{_PART.pattern})+", written):
         return None
     parts = _PART.findall(written)
@@ -90,5 +124,6 @@ def _seconds(length: timedelta) -> float:
     return length.total_seconds()
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse), PlainSerializer(_seconds)]
+IN_SECONDS: Final = PlainSerializer(_seconds)
+Duration = Annotated[timedelta, BeforeValidator(parse), IN_SECONDS]
 """A field that reads any of the forms above and is stored as seconds."""

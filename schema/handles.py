@@ -54,7 +54,7 @@ def read(kind: Kind, handle: str) -> UUID:
     match = _HANDLE.fullmatch(written)
     if match is None or match[1] not in set(Kind) or not _is_value(match[2]):
         raise Invalid(
-            f"{handle!r} is not a {kind.noun} handle. A {kind.noun} handle is "
+            f"{handle[:60]!r} is not a {kind.noun} handle. A {kind.noun} handle is "
             f"{kind}_ and {_LENGTH} letters and digits, exactly as it was given to you."
         )
     if match[1] != kind:

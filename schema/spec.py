@@ -4,8 +4,8 @@ The rules are the Hub's (names of variables, characters of labels), checked befo
 so that nothing is queued which can never be launched. Messages say what to write instead.
 """
 
+import json
 import re
-import shlex
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -18,60 +18,54 @@ from pydantic import (
     model_validator,
 )
 
-from schema.durations import Duration
+from schema import texts
+from schema.commands import Command
+from schema.durations import IN_SECONDS, within
+from schema.suggestions import plain
 
 OWN_PREFIX: Final = "HOLDFAST_"
 TOKEN_VARIABLE: Final = "HF_TOKEN"  # noqa: S105  # the name of a variable
 _ENV_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]+")
 _LABEL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 _LABEL_VALUE: Final = re.compile(r"[a-zA-Z0-9_-]{0,100}")
+_NO_LABEL: Final = re.compile(r"[^a-zA-Z0-9_-]+")
+_SET_BY_US: Final = frozenset({"model", "messages", "stream"})
+_SHOWN: Final = 60
+_MOST: Final = 5
+"""How much of what is wrong, and how many of them, a message repeats."""
 _FLAVOR: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
-_OPERATOR: Final = re.compile(r"[();<>|&]+")
 
 
-def _command(written: object) -> object:
-    """Split a command that was written as one string, unless it needs a shell."""
-    if not isinstance(written, str):
-        return written
-    try:
-        splitter = shlex.shlex(written, posix=True, punctuation_chars=True)
-        splitter.whitespace_split = True
-        splitter.commenters = ""
-        words = list(splitter)
-    except ValueError as error:
-        message = f'the quotes do not match ({error}); give a list: ["python", "-c", "print(1)"]'
-        raise ValueError(message) from None
-    if found := [word for word in words if _OPERATOR.fullmatch(word)]:
+def _image(image: str) -> str:
+    image = image.strip()
+    if "://" in image or any(letter.isspace() for letter in image):
         message = (
-            f"{found[0]} is for a shell and no shell runs this; "
-            f"to use one, give the list {['sh', '-c', written]!r}"
+            f"{image[:_SHOWN]!r} is not the name of an image; write one without scheme or spaces, "
+            f'such as "python:3.12" or "ghcr.io/astral-sh/uv:python3.12-bookworm"'
         )
         raise ValueError(message)
-    return words
-
-
-def _no_empty_word(command: list[str]) -> list[str]:
-    if not all(command):
-        message = "the Hub takes no empty words in a command; leave them out"
-        raise ValueError(message)
-    return command
+    return image
 
 
 def _flavor(flavor: str) -> str:
-    if not _FLAVOR.fullmatch(flavor):
-        message = f'{flavor!r} is not a hardware flavor; write one such as "cpu-basic"'
+    named = plain(flavor)
+    if not _FLAVOR.fullmatch(named):
+        message = f'{flavor[:_SHOWN]!r} is not a hardware flavor; write one such as "cpu-basic"'
         raise ValueError(message)
-    return flavor
+    return named
 
 
 def _env(env: dict[str, str]) -> dict[str, str]:
-    for name in env:
-        if not _ENV_NAME.fullmatch(name):
-            message = f"{name!r} is not a name the Hub takes: a letter, then letters, digits or _"
-            raise ValueError(message)
-        if name.upper().startswith(OWN_PREFIX):
-            message = f"{name!r} is reserved; choose a name that does not start with {OWN_PREFIX}"
-            raise ValueError(message)
+    odd = [name for name in env if not _ENV_NAME.fullmatch(name)]
+    if odd:
+        message = (
+            f"{_named(odd)} not a name the Hub takes: two or more letters, digits or _, the first "
+            f"a letter, such as BATCH_SIZE"
+        )
+        raise ValueError(message)
+    if ours := [name for name in env if name.upper().startswith(OWN_PREFIX)]:
+        message = f"{_named(ours)} reserved; choose a name that does not start with {OWN_PREFIX}"
+        raise ValueError(message)
     return env
 
 
@@ -81,26 +75,70 @@ def _secret_names(names: list[str]) -> list[str]:
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:
-    for name, value in labels.items():
-        if not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value):
-            message = (
-                f"{name!r}: {value!r} is not a label the Hub takes: "
-                f"up to 100 letters, digits, - or _ on either side"
-            )
-            raise ValueError(message)
-        if name.lower().startswith("holdfast"):
-            message = f"{name!r} is reserved; choose a label that does not start with holdfast"
-            raise ValueError(message)
+    odd = {
+        name: value
+        for name, value in labels.items()
+        if not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value)
+    }
+    if odd:
+        right = {_as_label(name) or "name": _as_label(value) for name, value in odd.items()}
+        message = (
+            f"{', '.join(f'{name!r}: {value!r}'[:_SHOWN] for name, value in odd.items())} is not a "
+            f"label the Hub takes: up to 100 letters, digits, - or _ on either side; write "
+            f"{json.dumps(right)}"
+        )
+        raise ValueError(message)
+    if ours := [name for name in labels if name.lower().startswith("holdfast")]:
+        message = f"{_named(ours)} reserved; choose a label that does not start with holdfast"
+        raise ValueError(message)
     return labels
 
 
-Command = Annotated[
-    list[str], BeforeValidator(_command), AfterValidator(_no_empty_word), Field(min_length=1)
-]
+def _named(names: list[str]) -> str:
+    shown = ", ".join(repr(name[:_SHOWN]) for name in names[:_MOST])
+    return f"{shown} {'is' if len(names) == 1 else 'are'}"
+
+
+def _as_label(text: str) -> str:
+    return _NO_LABEL.sub("-", text)[:100].strip("-")
+
+
+def _provider(provider: str) -> str:
+    named = plain(provider)
+    if not _FLAVOR.fullmatch(named):
+        message = (
+            f'{provider[:_SHOWN]!r} is not a provider; write one such as "groq", or leave it out'
+        )
+        raise ValueError(message)
+    return named
+
+
+def _parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    if taken := sorted(_SET_BY_US & parameters.keys()):
+        message = (
+            f"{_named(taken)} not a parameter here: model and inputs are arguments of their own, "
+            f"and the answer comes in one piece; leave it out"
+        )
+        raise ValueError(message)
+    return parameters
+
+
+Image = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_image)]
 Flavor = Annotated[str, AfterValidator(_flavor)]
-Env = Annotated[dict[str, str], AfterValidator(_env)]
+Env = Annotated[dict[str, str], BeforeValidator(texts.read), AfterValidator(_env)]
 SecretNames = Annotated[list[str], AfterValidator(_secret_names), Field(max_length=50)]
-Labels = Annotated[dict[str, str], AfterValidator(_labels), Field(max_length=20)]
+Labels = Annotated[
+    dict[str, str],
+    Field(max_length=20),
+    BeforeValidator(texts.read),
+    AfterValidator(_labels),
+]
+read_job_timeout = within(timedelta(seconds=1), timedelta(days=30))
+read_call_timeout = within(timedelta(seconds=1), timedelta(hours=1))
+Model = Annotated[str, Field(min_length=1, max_length=300)]
+Provider = Annotated[str, AfterValidator(_provider)]
+Task = Literal["chat-completion"]
+Parameters = Annotated[dict[str, Any], AfterValidator(_parameters)]
 
 
 class Spec(BaseModel):
@@ -116,10 +154,12 @@ class Spec(BaseModel):
 class HubJobSpec(Spec):
     """A Hugging Face Job from a Docker image."""
 
-    image: Annotated[str, Field(min_length=1, max_length=500)]
+    image: Image
     command: Command
     flavor: Flavor = "cpu-basic"
-    timeout: Duration = timedelta(minutes=30)
+    timeout: Annotated[timedelta, BeforeValidator(read_job_timeout), IN_SECONDS] = timedelta(
+        minutes=30
+    )
     env: Env = {}
     secrets: SecretNames = []
     """Names only; what they stand for is sealed apart, and wiped after the launch."""
@@ -147,9 +187,11 @@ class Message(Spec):
 class InferenceSpec(Spec):
     """One call to Inference Providers."""
 
-    task: Literal["chat-completion"] = "chat-completion"
-    model: Annotated[str, Field(min_length=1, max_length=300)]
+    task: Task = "chat-completion"
+    model: Model
     messages: Annotated[list[Message], Field(min_length=1)]
-    parameters: dict[str, Any] = {}
-    provider: Annotated[str | None, Field(pattern=r"^[a-z0-9-]+$")] = None
-    timeout: Duration = timedelta(minutes=10)
+    parameters: Parameters = {}
+    provider: Provider | None = None
+    timeout: Annotated[timedelta, BeforeValidator(read_call_timeout), IN_SECONDS] = timedelta(
+        minutes=10
+    )

@@ -2,17 +2,27 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any, Final
 
 from pydantic import JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
 from schema.errors import Invalid
+from schema.suggestions import did_you_mean
 
 _SHOWN: Final = 60
 """How much of a wrong value is repeated."""
+_FORMS: Final = {
+    "dict_type": 'write an object, such as {"NAME": "value"}',
+    "string_type": "write a text",
+    "list_type": "write a list",
+    "bool_parsing": "write true or false",
+    "bool_type": "write true or false",
+}
+"""What to write where pydantic only says what is missing."""
+_CHOICE: Final = re.compile(r"'([^']+)'")
 _SEALED: Final = frozenset({"secrets", "pass_token"})
 """Arguments of which nothing is: somebody may have put a secret there, in a wrong form."""
 
@@ -43,8 +53,8 @@ def _sentence(entry: ErrorDetails, known: list[str]) -> str:
     path = _path(entry["loc"])
     match entry["type"]:
         case "extra_forbidden":
-            near = get_close_matches(path, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else "."
+            near = did_you_mean(str(entry["loc"][0]), known)
+            hint = f"; {_lower(near)}" if near else "."
             return f"There is no argument {path}{hint} The arguments are {', '.join(known)}."
         case "missing":
             return f"{path} is missing."
@@ -52,10 +62,15 @@ def _sentence(entry: ErrorDetails, known: list[str]) -> str:
             return f"{path}: {entry['msg'].removeprefix('Value error, ')}."
         case "too_short" | "too_long":
             return f"{path}: {_lower(entry['msg'])}."
-        case _ if entry["loc"] and entry["loc"][0] in _SEALED:
-            return f"{path}: {_lower(entry['msg'])}."
-        case _:
-            return f"{path}: {_lower(entry['msg'])}, not {_short(entry['input'])}."
+        case "enum" | "literal_error":
+            choices = _CHOICE.findall(entry.get("ctx", {}).get("expected", ""))
+            near = did_you_mean(str(entry["input"])[:_SHOWN], choices)
+            wrong = _short(entry["input"])
+            return f"{path}: {wrong} is none of {', '.join(choices)}. {near}".strip()
+        case wrong:
+            form = f"; {_FORMS[wrong]}" if wrong in _FORMS else ""
+            given = "" if entry["loc"][0] in _SEALED else f", not {_short(entry['input'])}"
+            return f"{path}: {_lower(entry['msg'])}{given}{form}."
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -11,6 +11,7 @@ from schema.handles import Kind
 from schema.job import JobKind, JobState
 from schema.queries import Filter
 from schema.spec import Labels
+from schema.suggestions import plain
 from service import jobs, logs
 from service.auth.caller import Scope
 from service.context import AppDep, CallerDep
@@ -22,6 +23,11 @@ def _listed(given: object) -> object:
     return [given] if isinstance(given, str) else given
 
 
+def _as_written(given: object) -> object:
+    """Read a name the way ours are written, whatever its case and hyphens."""
+    return plain(given).replace("-", "_") if isinstance(given, str) else given
+
+
 JobId = Annotated[str, Field(description="A handle, job_…, from a launch or from list_jobs.")]
 JobIds = Annotated[
     list[str],
@@ -29,8 +35,10 @@ JobIds = Annotated[
     Field(min_length=1, max_length=50, description="One handle, or up to 50."),
 ]
 States = Annotated[
-    list[JobState], BeforeValidator(_listed, json_schema_input_type=list[JobState] | JobState)
+    list[Annotated[JobState, BeforeValidator(_as_written)]],
+    BeforeValidator(_listed, json_schema_input_type=list[JobState] | JobState),
 ]
+Kinds = Annotated[JobKind, BeforeValidator(_as_written)]
 Bytes = Annotated[int, Field(ge=1000, le=200_000, description="Of the whole reply.")]
 
 
@@ -53,7 +61,7 @@ async def job_status(
 async def list_jobs(
     workspace_id: str | None = None,
     state: States | None = None,
-    kind: JobKind | None = None,
+    kind: Kinds | None = None,
     labels: Labels | None = None,
     cursor: str | None = None,
     limit: Annotated[int, Field(ge=1, le=100)] = 10,

@@ -1,13 +1,31 @@
 """The tools that begin work; they answer as soon as it can no longer be lost."""
 
 import shlex
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
 from mcp_types import CallToolResult
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
+from schema import commands
 from schema.job import JobKind
-from schema.spec import HubJobSpec, InferenceSpec, Labels, Message, Spec
+from schema.spec import (
+    Env,
+    Flavor,
+    HubJobSpec,
+    Image,
+    InferenceSpec,
+    Labels,
+    Message,
+    Model,
+    Parameters,
+    Provider,
+    Spec,
+    Task,
+    read_call_timeout,
+    read_job_timeout,
+)
 from schema.vault import Secret
 from service import jobs
 from service.arguments import explain
@@ -22,7 +40,20 @@ S = TypeVar("S", bound=Spec)
 
 _TITLE = 80
 
-Timeout = Annotated[int | float | str, Field(description='Seconds, or "90m", "1h30m".')]
+
+def _readable(read: Callable[[object], timedelta]) -> BeforeValidator:
+    """Check a duration with all the other arguments, so that everything wrong is told at once."""
+
+    def check(written: object) -> object:
+        read(written)
+        return written
+
+    return BeforeValidator(check)
+
+
+Written = Annotated[int | float | str, Field(description='Seconds, or "90m", "1h30m".')]
+JobTimeout = Annotated[Written, _readable(read_job_timeout)]
+CallTimeout = Annotated[Written, _readable(read_call_timeout)]
 Name = Annotated[str | None, Field(min_length=1, max_length=200, description="For people.")]
 Key = Annotated[
     str | None,
@@ -30,7 +61,11 @@ Key = Annotated[
 ]
 Namespace = Annotated[
     str | None,
-    Field(description="An organisation that runs it and pays; else your own account."),
+    Field(
+        min_length=1,
+        max_length=100,
+        description="An organisation that runs it and pays; else your own.",
+    ),
 ]
 Secrets = Annotated[
     dict[str, Annotated[str, Field(min_length=1, max_length=10_000)]] | None,
@@ -44,17 +79,17 @@ Group = Annotated[str | None, Field(description="A handle, ws_…, from create_w
 
 
 async def launch_job(
-    image: Annotated[str, Field(description="A Docker image.")],
+    image: Annotated[Image, Field(description="A Docker image.")],
     command: Annotated[
-        list[str] | str, Field(description="What runs in it; no shell, unless you call one.")
+        list[str] | str,
+        BeforeValidator(commands.read),
+        Field(description="What runs in it; no shell, unless you call one."),
     ],
-    flavor: Annotated[str, Field(description="Hardware, such as cpu-basic, a10g-small.")] = (
+    flavor: Annotated[Flavor, Field(description="Hardware, such as cpu-basic, a10g-small.")] = (
         "cpu-basic"
     ),
-    timeout: Timeout = "30m",  # noqa: ASYNC109  # how long the job may run, not this call
-    env: Annotated[dict[str, str] | None, Field(description="Readable by others; no secrets.")] = (
-        None
-    ),
+    timeout: JobTimeout = "30m",  # noqa: ASYNC109  # how long the job may run, not this call
+    env: Annotated[Env | None, Field(description="Readable by others; no secrets.")] = None,
     secrets: Secrets = None,
     pass_token: PassToken = False,  # noqa: FBT002  # filled in by name, from JSON
     namespace: Namespace = None,
@@ -102,17 +137,19 @@ async def launch_job(
 
 
 async def launch_inference(
-    model: Annotated[str, Field(description="A model's id at the Hub.")],
+    model: Annotated[Model, Field(description="A model's id at the Hub.")],
     inputs: Annotated[
         str | Annotated[list[Message], Field(min_length=1)],
         Field(description="A prompt, or the messages of a chat."),
     ],
-    task: Annotated[str, Field(description="Only chat-completion so far.")] = "chat-completion",
+    task: Task = "chat-completion",
     parameters: Annotated[
-        dict[str, Any] | None, Field(description="Such as max_tokens, temperature.")
+        Parameters | None, Field(description="Such as max_tokens, temperature.")
     ] = None,
-    provider: Annotated[str | None, Field(description="An Inference Provider, or any.")] = None,
-    timeout: Timeout = "10m",  # noqa: ASYNC109  # how long the call may take, not this one
+    provider: Annotated[
+        Provider | None, Field(description="An Inference Provider, or any.")
+    ] = None,
+    timeout: CallTimeout = "10m",  # noqa: ASYNC109  # how long the call may take, not this one
     labels: Labels | None = None,
     name: Name = None,
     workspace_id: Group = None,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.durations import parse, say
+from schema.durations import parse, say, within
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,11 @@ from schema.durations import parse, say
         ("0.5s", 0.5),
         ("250ms", 0.25),
         ("1d", 86400),
+        ("1 hour and 30 minutes", 5400),
+        ("1h, 5m", 3900),
+        ("PT1H30M", 5400),
+        ("P1DT2H", 93600),
+        ("pt0.5s", 0.5),
         (timedelta(minutes=2), 120),
     ],
 )
@@ -33,12 +38,54 @@ def test_every_usual_form_is_read(written: object, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    [0, "0s", -1, "-5", "", "soon", "1x", "1h-30m", "h", True, None, [], "nan", "inf", 1e300],
+    [
+        0,
+        "0s",
+        -1,
+        "-5",
+        "",
+        "soon",
+        "1x",
+        "1h-30m",
+        "h",
+        "P",
+        "PT",
+        "P1M",
+        "1hand",
+        True,
+        None,
+        [],
+        "nan",
+        "inf",
+        1e300,
+    ],
 )
 def test_what_is_no_positive_length_is_refused(written: object) -> None:
     """Zero and nonsense are mistakes, not the shortest possible time."""
     with pytest.raises(ValueError, match=r"duration|longer than nothing"):
         parse(written)
+
+
+@pytest.mark.parametrize("written", ["9" * 5000, "1x" * 5000, ["x"] * 5000])
+def test_a_refusal_repeats_no_more_than_it_takes_to_recognise_it(written: object) -> None:
+    """An answer as long as the mistake would fill a model's context with it."""
+    with pytest.raises(ValueError, match="is not a duration") as refused:
+        parse(written)
+
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("written", ["1s", 30, timedelta(minutes=1)])
+def test_what_is_within_the_limits_is_read(written: object) -> None:
+    """Both ends are within."""
+    assert within(timedelta(seconds=1), timedelta(minutes=1))(written) == parse(written)
+
+
+@pytest.mark.parametrize("written", [0, "0s", "-5", "soon", "0.5s", "61s"])
+def test_every_refusal_names_the_limits(written: object) -> None:
+    """Who is told only that it is wrong has to guess a second time."""
+    with pytest.raises(ValueError, match="anything from 1s to 1m goes"):
+        within(timedelta(seconds=1), timedelta(minutes=1))(written)
 
 
 @given(st.integers(min_value=1, max_value=10**7))

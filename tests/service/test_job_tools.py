@@ -73,7 +73,7 @@ async def test_an_unknown_argument_is_refused_by_name(service: str) -> None:
         ({"timeout": "soon"}, "timeout: 'soon' is not a duration; write seconds (3600)"),
         ({"flavor": "A10G!"}, "is not a hardware flavor"),
         ({"command": "echo a | wc"}, "no shell runs this"),
-        ({"command": []}, "command: value should have at least 1 item"),
+        ({"command": []}, "command: a command has at least 1 word"),
         ({"command": 5}, "command: input should be a valid"),
         ({"env": {"HOLDFAST_RUN": "x"}}, "is reserved"),
         ({"labels": {"a b": "c"}}, "is not a label the Hub takes"),

@@ -1,0 +1,176 @@
+"""Can a command be run as it is written, without a shell?
+
+No shell runs a command at the Hub. Whatever only a shell would understand is refused with the form
+that calls one, for it would not fail: it would do something else, at the caller's cost.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Generator
+from itertools import takewhile
+from typing import Annotated, Final, cast
+
+from pydantic import BeforeValidator
+
+_OPERATORS: Final = frozenset("();<>|&")
+_OPERATOR: Final = re.compile(r"[();<>|&]+")
+_EXPANSION: Final = re.compile(r"\$(?:\w+|\{[^}]*\}?|\(.*)|`")
+_VARIABLE: Final = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
+_ASSIGNMENT: Final = re.compile(r"([A-Za-z_]\w*)=")
+_CONTINUED: Final = re.compile(r"""('[^']*'|"(?:\\.|[^"\\])*"|\\[^\n])|\\\n""", re.DOTALL)
+_BUILT_IN: Final = frozenset({"cd", "export", "source", ".", "set", "unset", "alias", "ulimit"})
+_SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "/bin/sh", "/bin/bash"})
+_ALONE: Final = frozenset({"&&", "||", "|", "&", ">", ">>", "<", "2>", "2>&1", "&>"})
+_TAKE_OPERATORS: Final = frozenset({"expr", "test", "["})
+"""Programs to which some of those are ordinary words."""
+_SHOWN: Final = 500
+"""How much of a word is repeated."""
+_LITERALLY: Final = "; to pass it on as it is, put it in single quotes"
+
+
+def read(written: object) -> object:
+    """Return the words of a command, however it was written; anything but words stays as it is.
+
+    Raises:
+        ValueError: it would not do what it says; with the form that does.
+    """
+    if isinstance(written, str):
+        return _words(written)
+    if isinstance(written, list):
+        return _listed(cast("list[object]", written))
+    return written
+
+
+def _words(written: str) -> list[str]:
+    line = _CONTINUED.sub(lambda match: match[1] or " ", written).strip()
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        message = f'the quotes do not match ({error}); give a list: ["python", "-c", "print(1)"]'
+        raise ValueError(message) from None
+    _expect_words(words)
+    if found := _shells_business(line):
+        raise _needs_shell(found, line, "" if _OPERATOR.match(found) else _LITERALLY)
+    _expect_program(words, line)
+    return words
+
+
+def _listed(given: list[object]) -> object:
+    words = [
+        str(word) if isinstance(word, int | float) and not isinstance(word, bool) else word
+        for word in given
+    ]
+    if not all(isinstance(word, str) for word in words):
+        return given
+    texts = cast("list[str]", words)
+    _expect_words(texts)
+    line = " ".join(word if word in _ALONE else shlex.quote(word) for word in texts)
+    if len(texts) == 1 and len(texts[0].split()) > 1:
+        message = f"no program is called {_short(texts[0])}; write it without the list, as one text"
+        raise ValueError(message)
+    if texts[0] not in _TAKE_OPERATORS and (found := [word for word in texts if word in _ALONE]):
+        raise _needs_shell(found[0], line)
+    if found := [word for word in texts if _VARIABLE.fullmatch(word)]:
+        unquoted = " ".join(
+            word if word in found or word in _ALONE else shlex.quote(word) for word in texts
+        )
+        raise _needs_shell(found[0], unquoted)
+    _expect_one_script(texts)
+    _expect_program(texts, line)
+    return texts
+
+
+def _expect_words(words: list[str]) -> None:
+    if not words:
+        message = 'a command has at least 1 word, such as ["python", "-c", "print(1)"]'
+        raise ValueError(message)
+    if not all(words):
+        message = "the Hub takes no empty words in a command; leave them out"
+        raise ValueError(message)
+
+
+def _expect_program(words: list[str], line: str) -> None:
+    """Refuse a command whose first word is not the name of a program."""
+    if words[0] in _BUILT_IN:
+        raise _needs_shell(words[0], line)
+    assigned = [match[1] for match in takewhile(bool, map(_ASSIGNMENT.match, words)) if match]
+    if assigned:
+        rest = words[len(assigned) :] or ["env"]
+        # Its text may be a secret, so it is not repeated.
+        message = (
+            f"only a shell sets {assigned[0]} that way; write command={_form(rest)}, "
+            f"env={json.dumps(dict.fromkeys(assigned, '…'), ensure_ascii=False)}"
+        )
+        raise ValueError(message)
+
+
+def _expect_one_script(words: list[str]) -> None:
+    """Refuse a shell that is given more words than it runs."""
+    if words[0] not in _SHELLS or "-c" not in words[1:-2]:
+        return
+    script, *ignored = words[words.index("-c") + 1 :]
+    if "$" not in script:
+        message = (
+            f"{words[0]} -c runs only {_short(script)} and ignores {_short(ignored[0])}; give it "
+            f"one text: " + _form([*words[: words.index("-c") + 1], " ".join([script, *ignored])])
+        )
+        raise ValueError(message)
+
+
+def _needs_shell(found: str, line: str, also: str = "") -> ValueError:
+    return ValueError(
+        f"{found} is for a shell and no shell runs this; to use one, give the list "
+        f"{_form(['sh', '-c', line])}{also}"
+    )
+
+
+def _form(words: list[str]) -> str:
+    """Write a list to be copied; of a long one, how it begins."""
+    return json.dumps(
+        [word if len(word) <= _SHOWN else f"{word[:_SHOWN]}…" for word in words], ensure_ascii=False
+    )
+
+
+def _short(word: str) -> str:
+    return repr(word if len(word) <= _SHOWN else f"{word[:_SHOWN]}…")
+
+
+def _shells_business(line: str) -> str | None:
+    """Return the first thing in a line that only a shell would understand."""
+    for place, letter, quote in _meant(line):
+        rest = line[place:]
+        if letter in "$`" and (match := _EXPANSION.match(rest)):
+            return match[0][:40]
+        if quote:
+            continue
+        if letter in _OPERATORS and (match := _OPERATOR.match(rest)):
+            return match[0]
+        if letter == "\n":
+            return "a line break"
+        if letter == "*":
+            return "*"
+        if letter == "~" and (place == 0 or line[place - 1].isspace()):
+            return "~"
+    return None
+
+
+def _meant(line: str) -> Generator[tuple[int, str, str]]:
+    """Yield each letter that a shell would look at: its place, and the quotes around it."""
+    quote, place = "", 0
+    while place < len(line):
+        letter = line[place]
+        if letter == "\\" and quote != "'":
+            place += 2
+            continue
+        if letter == quote:
+            quote = ""
+        elif not quote and letter in "'\"":
+            quote = letter
+        elif quote != "'":
+            yield place, letter, quote
+        place += 1
+
+
+Command = Annotated[list[str], BeforeValidator(read)]
+"""The words of a command, read from a list or from one line."""
