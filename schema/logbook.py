@@ -1,7 +1,5 @@
 """The keeping of logs: lines are appended once, in order, and read by the number of a line."""
 
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -112,20 +110,6 @@ SELECT log.length, log.head_lines, log.tail_start
  WHERE job.subject_id = $1 AND log.job_id = $2
 """
 
-_TAILS: Final = """
-SELECT job.id, each.text
-  FROM job
-  JOIN job_log AS log ON log.job_id = job.id
-  JOIN log_chunk AS chunk
-    ON chunk.job_id = job.id AND chunk.first_line >= coalesce((
-           SELECT max(first_line) FROM log_chunk AS first
-            WHERE first.job_id = job.id AND first.first_line <= log.length - $3), 0)
-  CROSS JOIN LATERAL unnest(chunk.lines) WITH ORDINALITY AS each (text, place)
- WHERE job.subject_id = $1 AND job.id = ANY($2::uuid[])
-   AND chunk.first_line + each.place > log.length - $3
- ORDER BY chunk.first_line, each.place
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -182,16 +166,6 @@ async def read(
     """Return up to `limit` lines of the subject's job from line `start` on, or `size` bytes."""
     rows = await tx.fetch(_READ, subject_id, job_id, start, limit, size)
     return [Line(row["number"], row["text"]) for row in rows]
-
-
-async def tails(
-    tx: Transaction, subject_id: str, job_ids: Sequence[UUID], *, limit: int
-) -> dict[UUID, list[str]]:
-    """Return up to `limit` last lines of each of the subject's jobs that has any."""
-    lines: defaultdict[UUID, list[str]] = defaultdict(list)
-    for row in await tx.fetch(_TAILS, subject_id, job_ids, limit):
-        lines[row["id"]].append(row["text"])
-    return dict(lines)
 
 
 async def search(

@@ -14,7 +14,15 @@ from schema.subject import Hold
 from schema.workspace import Workspace
 
 _STATUS: Final = """
-SELECT job.*, subject.hold, run.remote_id, run.stage, run.seen_at, job_payload.spec,
+SELECT job.*, subject.hold, subject.active, subject.max_active, job_payload.spec,
+       run.remote_id, run.stage, run.seen_at, run.posted_at, run.deadline_at,
+       CASE WHEN subject.next_launch_at > now() THEN subject.next_launch_at END AS launches_from,
+       credential.expires_at AS token_expires_at,
+       CASE WHEN job.state = 'queued' THEN (
+           SELECT count(*) FROM job AS earlier
+            WHERE earlier.subject_id = job.subject_id AND earlier.state = 'queued'
+              AND earlier.created_at < job.created_at AND earlier.kind = job.kind
+       ) ELSE 0 END AS ahead,
        EXISTS (SELECT FROM remote_run AS doomed
                 WHERE doomed.job_id = job.id AND doomed.desired = 'dead'
                   AND doomed.state IN ('posting', 'unknown', 'bound')) AS stopping,
@@ -22,8 +30,9 @@ SELECT job.*, subject.hold, run.remote_id, run.stage, run.seen_at, job_payload.s
   FROM job
   JOIN subject ON subject.id = job.subject_id
   JOIN job_payload ON job_payload.job_id = job.id
+  LEFT JOIN credential ON credential.subject_id = job.subject_id
   LEFT JOIN LATERAL (
-      SELECT remote_id, stage, seen_at FROM remote_run
+      SELECT remote_id, stage, seen_at, posted_at, deadline_at FROM remote_run
        WHERE remote_run.job_id = job.id AND origin = 'ours' ORDER BY attempt DESC LIMIT 1
   ) AS run ON true
  WHERE job.subject_id = $1
@@ -96,6 +105,16 @@ class JobStatus(Job):
     seen_at: datetime | None
     stopping: bool
     read_at: datetime
+    ahead: int = 0
+    """Queued jobs of the subject's, of the same kind, that are launched before it."""
+    active: int = 0
+    max_active: int = 0
+    launches_from: datetime | None = None
+    """Nothing of the subject's is launched before: the Hub asked for a pause."""
+    posted_at: datetime | None = None
+    deadline_at: datetime | None = None
+    """When its stage has lasted too long."""
+    token_expires_at: datetime | None = None
 
     @property
     def upstream(self) -> Upstream:

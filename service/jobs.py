@@ -11,19 +11,21 @@ from uuid import UUID
 
 import anyio
 
-from schema import handles, job_secrets, lifecycle, queries
+from schema import excerpts, handles, job_secrets, lifecycle, queries
 from schema.database import Transaction
 from schema.errors import Conflict, HoldfastError, InDoubt, NotFound, Unavailable
 from schema.failpoints import reach
 from schema.handles import Kind
 from schema.job import JobKind, JobState, Reason
+from schema.logbook import Line
 from schema.queries import JobStatus
 from schema.vault import Secret
-from service import logs, wording
+from service import clues, wording
 from service.auth.caller import Caller, Scope
 from service.client import CLIENT
 from service.context import App
-from service.views import HandleError, JobsView, JobView, LaunchedView, ResultView
+from service.results import ResultView
+from service.views import TAIL, HandleError, JobsView, JobView, LaunchedView
 
 SCOPES: Final = {JobKind.HUB_JOB: Scope.JOBS, JobKind.INFERENCE: Scope.INFERENCE}
 """What a token needs to begin a job of each kind, and to stop one."""
@@ -145,17 +147,11 @@ async def result(tx: Transaction, caller: Caller, handle: str) -> ResultView:
     status = await find(tx, caller, handle)
     if status.finished_at is None:
         raise Conflict(f"There is no result yet. {_situation(status)}")
-    tails = await logs.tails(tx, [status] if status.kind is JobKind.HUB_JOB else [])
-    return ResultView(
-        job_id=wording.handle_of(status),
-        kind=status.kind,
-        state=status.state,
-        reason=status.reason,
-        exit_code=status.exit_code,
-        summary=wording.summary(status),
-        next_step=_after_result(status),
+    said = await _last_words(tx, [status] if status.kind is JobKind.HUB_JOB else [])
+    return ResultView.of(
+        status,
         result=await queries.result(tx, caller.subject_id, status.id),
-        log_tail=tails.get(status.id),
+        lines=said.get(status.id),
     )
 
 
@@ -222,19 +218,18 @@ def older_than(kind: Kind, cursor: str | None) -> UUID | None:
 async def show_each(tx: Transaction, app: App, statuses: list[JobStatus]) -> list[JobView]:
     """Show several jobs of one subject's, each with the end of its log if that tells why it failed.
 
-    The logs are read with one statement, if any are.
+    What was printed is read with one statement, if anything is.
     """
-    tails = await logs.tails(tx, [status for status in statuses if status.reason in _EVIDENT])
-    return [JobView.of(status, app.hub_url, tails.get(status.id)) for status in statuses]
+    said = await _last_words(tx, [status for status in statuses if status.reason in _EVIDENT])
+    return [JobView.of(status, app.hub_url, said.get(status.id)) for status in statuses]
+
+
+async def _last_words(tx: Transaction, statuses: list[JobStatus]) -> dict[UUID, list[Line]]:
+    if not statuses:
+        return {}
+    ids = [status.id for status in statuses]
+    return await excerpts.telling(tx, statuses[0].subject_id, ids, tail=TAIL, pattern=clues.TELLING)
 
 
 def _situation(status: JobStatus) -> str:
     return f"{wording.summary(status)} {wording.next_step(status)}"
-
-
-def _after_result(status: JobStatus) -> str:
-    if status.state is JobState.SUCCEEDED and status.kind is JobKind.HUB_JOB:
-        return f'job_logs(job_id="{wording.handle_of(status)}") has everything it printed.'
-    if status.state is JobState.SUCCEEDED:
-        return "Nothing is left to do."
-    return wording.next_step(status)

@@ -3,13 +3,11 @@
 import json
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
 
 from schema import logbook
 from schema.database import Transaction
 from schema.logbook import LARGEST_LINE, Extent, Line
 from schema.queries import JobStatus
-from service import wording
 from service.views import LogView
 
 _FRAME: Final = 700
@@ -17,8 +15,6 @@ _FRAME: Final = 700
 _SHORTEST: Final = 26
 """Bytes that any line takes in the object."""
 _CUT: Final = " … [cut: ask for more max_bytes]"
-_TAIL: Final = 20
-_TAIL_LINE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +42,6 @@ async def page(tx: Transaction, status: JobStatus, wanted: Wanted) -> tuple[LogV
     view = LogView.of(status, fitting, upto=upto, extent=extent)
     text = "\n".join(_numbered(line) if numbered else line.text for line in fitting)
     return view, _sentence(fitting, extent, numbered=numbered), text
-
-
-async def tails(tx: Transaction, statuses: list[JobStatus]) -> dict[UUID, list[str]]:
-    """Return the last few lines of the logs of one subject's jobs, none of them long."""
-    if not statuses:
-        return {}
-    ids = [status.id for status in statuses]
-    found = await logbook.tails(tx, statuses[0].subject_id, ids, limit=_TAIL)
-    return {
-        job_id: [wording.shorten(line, _TAIL_LINE) for line in found.get(job_id, [])]
-        for job_id in ids
-    }
 
 
 async def _lines(

@@ -12,7 +12,11 @@ from schema.logbook import Extent, Line
 from schema.queries import JobStatus, Upstream, WorkspaceSummary
 from schema.subject import Hold
 from schema.workspace import Workspace
-from service import wording
+from service import outlook, wording
+from service.brevity import shorten
+from service.diagnosis import diagnose
+
+TAIL: Final = 20
 
 DETAIL: Final = "detail"
 """Marks a field that only the tool about it publishes in its schema; every view has it."""
@@ -55,6 +59,10 @@ class JobView(View):
     exit_code: Detail[int | None]
     message: Detail[str | None]
     """What Hugging Face said about it."""
+    evidence: Detail[list[str]]
+    """What a failure was told by."""
+    warnings: Detail[list[str]]
+    """What may go wrong before it has finished."""
     log_tail: Detail[list[str] | None]
     """Last lines of a failed command."""
     created_at: datetime
@@ -65,9 +73,11 @@ class JobView(View):
     """Its page at Hugging Face."""
 
     @classmethod
-    def of(cls, status: JobStatus, hub_url: str, log_tail: list[str] | None = None) -> Self:
-        """Show a job."""
+    def of(cls, status: JobStatus, hub_url: str, lines: list[Line] | None = None) -> Self:
+        """Show a job; `lines` of its log tell why it failed."""
         wait = wording.poll_after(status)
+        found = diagnose(status, lines or []) if status.state is JobState.FAILED else None
+        warnings = outlook.warnings(status)
         workspace_id = status.workspace_id
         return cls(
             job_id=wording.handle_of(status),
@@ -77,8 +87,8 @@ class JobView(View):
             hold=None if wait is None else status.hold,
             version=status.version,
             title=wording.title(status),
-            summary=wording.summary(status),
-            next_step=wording.next_step(status),
+            summary=" ".join([wording.summary(status, found), *warnings]),
+            next_step=wording.next_step(status, found),
             poll_after_seconds=None if wait is None else round(wait.total_seconds()),
             namespace=status.namespace,
             workspace_id=workspace_id and handles.write(Kind.WORKSPACE, workspace_id),
@@ -88,7 +98,9 @@ class JobView(View):
             stage=status.stage,
             exit_code=status.exit_code,
             message=status.message,
-            log_tail=log_tail,
+            evidence=found.evidence if found else [],
+            warnings=warnings,
+            log_tail=None if lines is None else tail(lines),
             created_at=status.created_at,
             started_at=status.started_at,
             finished_at=status.finished_at,
@@ -186,22 +198,6 @@ class LogView(View):
         )
 
 
-class ResultView(View):
-    """What a finished job left behind."""
-
-    job_id: str
-    kind: JobKind
-    state: JobState
-    reason: Reason | None
-    exit_code: int | None
-    summary: str
-    next_step: str
-    result: dict[str, Any] | None
-    """An inference call's answer."""
-    log_tail: list[str] | None
-    """The last lines a command printed."""
-
-
 class WorkspaceView(View):
     """A named group of jobs."""
 
@@ -262,6 +258,11 @@ class AccountView(View):
     hold: str | None
     """Why nothing of theirs moves for now."""
     open_jobs: int
+
+
+def tail(lines: list[Line]) -> list[str]:
+    """Show the last lines of a log."""
+    return [shorten(line.text, 500) for line in lines[-TAIL:]]
 
 
 def _as_of(status: JobStatus) -> datetime:

@@ -24,7 +24,8 @@ def trouble(error: HubTrouble) -> Later | Refused | TokenRefused | Unclear:
             return TokenRefused(message)
         case Answered4xx(status=status, message=message) if status == _TOO_MANY:
             return Later(message, error.retry_after)
-        case Answered4xx(status=status, message=message):
-            return Refused(_REASONS.get(status, Reason.INVALID_REQUEST), message)
+        case Answered4xx(status=status):
+            # With the status: it is part of the evidence.
+            return Refused(_REASONS.get(status, Reason.INVALID_REQUEST), str(error))
         case _:
             assert_never(error)

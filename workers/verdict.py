@@ -16,6 +16,18 @@ DELETED: Final = Ending(
 
 _EXIT_CODE: Final = re.compile(r"exit code:? (\d+)", re.IGNORECASE)
 _CAUSE: Final = re.compile(r"Reason: (\w+)")
+_OVERDUE: Final = re.compile(r"\bjob time(?:d ?)?out|DeadlineExceeded", re.IGNORECASE)
+_NOT_STARTED: Final = frozenset(
+    {
+        *("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"),
+        *("CreateContainerError", "CreateContainerConfigError", "RunContainerError"),
+        *("StartError", "ContainerCannotRun"),
+    }
+)
+"""What Kubernetes calls a container that can never start as it was asked for."""
+_NO_IMAGE: Final = re.compile(
+    r"no such image|manifest (?:unknown|for \S+ not found)", re.IGNORECASE
+)
 _UNPAID: Final = frozenset({"NO_CREDITS", "NO_SUBSCRIPTION", "RESOURCE_GROUP_LIMIT", "SPEND_LIMIT"})
 
 
@@ -41,21 +53,25 @@ def _error(status: Status) -> Ending:
     # The whole sentence is the Hub's to change; only these parts of it have been seen to last.
     said = status.message or ""
     code = _EXIT_CODE.search(said)
+    exit_code = int(code[1]) if code else None
+    return Ending(JobState.FAILED, "ERROR", _reason(said, exit_code), status.message, exit_code)
+
+
+def _reason(said: str, exit_code: int | None) -> Reason:
+    """Name the reason that a message gives; what is not recognised is named so."""
     cause = _CAUSE.search(said)
     if cause is not None and cause[1] == "OOMKilled":
-        reason = Reason.OOM
-    elif "timeout" in said.lower():
-        reason = Reason.TIMED_OUT
-    elif code is not None:
-        reason = Reason.EXIT_NONZERO
-    else:
-        reason = Reason.INTERNAL
-    exit_code = int(code[1]) if code else None
-    return Ending(JobState.FAILED, "ERROR", reason, status.message, exit_code)
+        return Reason.OOM
+    if (cause is not None and cause[1] in _NOT_STARTED) or _NO_IMAGE.search(said):
+        return Reason.INVALID_REQUEST
+    if exit_code:
+        return Reason.EXIT_NONZERO
+    return Reason.TIMED_OUT if _OVERDUE.search(said) else Reason.INTERNAL
 
 
 def _cancelled(status: Status) -> Ending:
+    why = [text for text in (status.message, status.cancel_reason) if text]
+    message = " ".join(why) or None
     if status.cancel_reason in _UNPAID:
-        message = status.message or f"The Hub stopped it: {status.cancel_reason}."
         return Ending(JobState.FAILED, "CANCELED", Reason.INSUFFICIENT_CREDITS, message)
-    return Ending(JobState.CANCELLED, "CANCELED", Reason.CANCELLED_UPSTREAM, status.message)
+    return Ending(JobState.CANCELLED, "CANCELED", Reason.CANCELLED_UPSTREAM, message)

@@ -15,8 +15,9 @@ from schema.suggestions import plain
 from service import jobs, logs
 from service.auth.caller import Scope
 from service.context import AppDep, CallerDep
+from service.results import ResultView
 from service.sdk import READS, STOPS, Contract, contract, told
-from service.views import JobPage, JobsView, JobView, LogView, ResultView
+from service.views import JobPage, JobsView, JobView, LogView
 
 
 def _listed(given: object) -> object:
@@ -136,7 +137,7 @@ async def job_result(
     """
     async with app.transaction(caller) as tx:
         view = await jobs.result(tx, caller, job_id)
-    answer = str((view.result or {}).get("text") or "")
+    answer = (view.result and view.result.text) or ""
     return told(f"{view.summary} {view.next_step}", view, answer or "\n".join(view.log_tail or []))
 
 

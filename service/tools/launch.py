@@ -30,11 +30,11 @@ from schema.vault import Secret
 from service import jobs
 from service.arguments import explain
 from service.auth.caller import Scope
+from service.brevity import shorten
 from service.context import AppDep, CallerDep
 from service.jobs import Request
 from service.sdk import MAKES, Contract, contract, told
 from service.views import LaunchedView
-from service.wording import shorten
 
 S = TypeVar("S", bound=Spec)
 

@@ -23,7 +23,7 @@ class Worker:
 
     database: Database
 
-    async def bind(self, kind: JobKind = JobKind.HUB_JOB) -> UUID:
+    async def bind(self, kind: JobKind = JobKind.HUB_JOB, remote: str = REMOTE) -> UUID:
         """Claim the one queued job, and bring its run into being."""
         long = timedelta(minutes=5)
         async with self.database.transaction() as tx:
@@ -32,7 +32,7 @@ class Worker:
                 await launches.begin(tx, claim.run_id, worker="w")
             else:
                 await launches.bind(
-                    tx, claim.run_id, remote_id=REMOTE, stage="RUNNING", worker="w", look_again=long
+                    tx, claim.run_id, remote_id=remote, stage="RUNNING", worker="w", look_again=long
                 )
         return claim.run_id
 

@@ -71,7 +71,11 @@ async def test_a_failed_command_comes_with_the_end_of_its_log(
 
     assert view["log_tail"][-1] == "KeyError: 'loss'"
     assert len(view["log_tail"]) == 20
-    assert view["summary"].startswith("Failed: the command exited with code 3.")
+    assert view["summary"].startswith(
+        "Failed: the command exited with code 3: it raised KeyError: 'loss' (log line 30)."
+    )
+    assert view["evidence"][-1] == "log line 30: KeyError: 'loss'"
+    assert f'job_logs(job_id="{handle}", cursor=25)' in view["next_step"]
     assert view["poll_after_seconds"] is None
 
 
@@ -92,7 +96,15 @@ async def test_the_answer_of_a_model_is_the_result(
     spec = {"model": "m/m", "messages": [{"role": "user", "content": "Hi"}]}
     handle = handle_of(await make_job(kind=JobKind.INFERENCE, spec=spec))
     run_id = await worker.bind(JobKind.INFERENCE)
-    await worker.answer(run_id, Ending(JobState.SUCCEEDED, "ANSWERED", result={"text": "Hello!"}))
+    said = {
+        "text": "Hello!",
+        "finish_reason": "stop",
+        "model": "m/m",
+        "provider": "groq",
+        "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11, "cached": 0},
+    }
+    result = {"task": "chat-completion", **said}
+    await worker.answer(run_id, Ending(JobState.SUCCEEDED, "ANSWERED", result=result))
 
     first = await call(service, "job_result", job_id=handle)
     again = await call(service, "job_result", job_id=handle)
@@ -100,7 +112,23 @@ async def test_the_answer_of_a_model_is_the_result(
     assert text(first) == text(again)
     assert text(first).endswith("Hello!")
     assert first.structured_content is not None
-    assert first.structured_content["result"] == {"text": "Hello!"}
+    assert first.structured_content["result"] == said
+
+
+async def test_an_answer_that_was_cut_off_says_so(
+    service: str, make_job: JobFactory, worker: Worker
+) -> None:
+    """Half an answer that looks whole is worse than none."""
+    handle = handle_of(await make_job(kind=JobKind.INFERENCE, spec={"model": "m/m"}))
+    cut: dict[str, Any] = {"text": "Once upon", "finish_reason": "length", "usage": None}
+    run_id = await worker.bind(JobKind.INFERENCE)
+    await worker.answer(run_id, Ending(JobState.SUCCEEDED, "ANSWERED", result=cut))
+
+    view = await shown(service, "job_result", job_id=handle)
+
+    assert "cut off at max_tokens" in view["next_step"]
+    assert view["result"]["usage"] is None
+    assert (view["exit_code"], view["log_tail"], view["evidence"]) == (None, None, [])
 
 
 async def test_what_a_command_printed_is_its_result(

@@ -19,10 +19,10 @@ SOON = timedelta(seconds=9)
         (Ambiguous("500: oops"), Unclear("500: oops")),
         (Answered4xx(401, "expired", None), TokenRefused("expired")),
         (Answered4xx(429, "slow down", SOON), Later("slow down", SOON)),
-        (Answered4xx(402, "pay", None), Refused(Reason.INSUFFICIENT_CREDITS, "pay")),
-        (Answered4xx(403, "no", None), Refused(Reason.MISSING_PERMISSION, "no")),
-        (Answered4xx(400, "what?", None), Refused(Reason.INVALID_REQUEST, "what?")),
-        (Answered4xx(404, "where?", None), Refused(Reason.INVALID_REQUEST, "where?")),
+        (Answered4xx(402, "pay", None), Refused(Reason.INSUFFICIENT_CREDITS, "402: pay")),
+        (Answered4xx(403, "no", None), Refused(Reason.MISSING_PERMISSION, "403: no")),
+        (Answered4xx(400, "what?", None), Refused(Reason.INVALID_REQUEST, "400: what?")),
+        (Answered4xx(404, "where?", None), Refused(Reason.INVALID_REQUEST, "404: where?")),
     ],
 )
 def test_only_what_was_certainly_not_carried_out_is_tried_again(

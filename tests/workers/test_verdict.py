@@ -30,7 +30,8 @@ def job(stage: str, message: str | None = None, **status: Any) -> dict[str, Any]
             137,
         ),
         (job("ERROR", "Job timeout"), JobState.FAILED, Reason.TIMED_OUT, None),
-        (job("ERROR", "No such image"), JobState.FAILED, Reason.INTERNAL, None),
+        (job("ERROR", "No such image"), JobState.FAILED, Reason.INVALID_REQUEST, None),
+        (job("ERROR", "Registry timeout"), JobState.FAILED, Reason.INTERNAL, None),
         (job("ERROR"), JobState.FAILED, Reason.INTERNAL, None),
         (job("CANCELED"), JobState.CANCELLED, Reason.CANCELLED_UPSTREAM, None),
         (

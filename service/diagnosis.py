@@ -1,0 +1,217 @@
+"""Why did a job fail, how is that known, and what should be done about it?
+
+What is said rests on evidence that is shown beside it: the words of Hugging Face, an exit code, a
+numbered line of the log. What nobody here recognises is said to be so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final, assert_never
+
+from schema import handles
+from schema.durations import say
+from schema.job import Reason
+from schema.logbook import Line
+from schema.queries import JobStatus
+from service import clues
+from service.brevity import shorten
+from service.symptoms import EXIT_CODES, THEN
+
+_OURS: Final = frozenset(
+    {
+        Reason.STUCK_SCHEDULING,
+        Reason.OUTCOME_UNKNOWN,
+        Reason.LAUNCH_UNCONFIRMED,
+        Reason.UPSTREAM_DELETED,
+        Reason.HUB_UNAVAILABLE,
+    }
+)
+"""Reasons of which the message is what we saw, not what Hugging Face said."""
+SAYING: Final = ("Hugging Face said", "Holdfast saw")
+"""How evidence in words begins: theirs, and ours."""
+_SEEN_HERE: Final = ("It was still ", "Its secrets ")
+"""How our own messages begin under other reasons."""
+_BY_ITSELF: Final = frozenset({Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT, *_OURS})
+"""Reasons that a message says nothing more about."""
+_SHOWN: Final = 300
+_BEFORE: Final = 5
+"""Lines of the log worth reading above the one that tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What is known of a failure."""
+
+    why: str
+    """The end of a sentence that begins with "Failed:"."""
+    remedy: str
+    evidence: list[str] = field(default_factory=list[str])
+
+
+def diagnose(status: JobStatus, lines: Sequence[Line] = ()) -> Diagnosis:
+    """Say why a job failed, as far as its last words tell; `lines` are the telling ones."""
+    facts, evidence = _facts(status), _evidence(status)
+    why, remedy = _by_reason(status)
+    if status.reason not in _BY_ITSELF and (found := clues.said(status.message or "")):
+        symptom, parts = found
+        facts |= {"url": clues.page_of([status.message or ""]), **parts}
+        why, remedy = symptom.why.format_map(facts), symptom.remedy
+    known = Diagnosis(why, remedy.format_map(facts), evidence)
+    return _of_a_command(status, lines, known) if status.reason is Reason.EXIT_NONZERO else known
+
+
+def _of_a_command(status: JobStatus, lines: Sequence[Line], known: Diagnosis) -> Diagnosis:
+    """Say what a command that exited tells by its log, or else by its exit code."""
+    exited = f"the command exited with code {status.exit_code}"
+    facts = _facts(status)
+    if found := clues.last(lines):
+        facts |= {"file": "", "path": "", "url": clues.page_of(_around(lines, found.line))}
+        facts |= found.parts
+        facts["package"] = clues.package_of(facts.get("module", ""))
+        return Diagnosis(
+            f"{exited}: {found.symptom.why.format_map(facts)} (log line {found.line.number}).",
+            f"{found.symptom.remedy.format_map(facts)} {_read_on(status, found.line)}",
+            [*known.evidence, _line(found.line)],
+        )
+    if raised := clues.exception(lines):
+        begun, named = raised
+        return Diagnosis(
+            f"{exited}: it raised {shorten(named.text, 120)} (log line {named.number}).",
+            f"Correct the command, {THEN} {_read_on(status, begun)}",
+            [*known.evidence, _line(named)],
+        )
+    if (meaning := EXIT_CODES.get(status.exit_code or 0)) is not None:
+        why, remedy = meaning
+        return Diagnosis(
+            f"{exited}: {why.format_map(facts)}.", f"{remedy} {known.remedy}", known.evidence
+        )
+    return known
+
+
+def _around(lines: Sequence[Line], told: Line) -> list[str]:
+    """Return a line and what is near it, the nearest first."""
+    near = [line for line in lines if abs(line.number - told.number) <= _BEFORE]
+    return [line.text for line in sorted(near, key=lambda line: abs(line.number - told.number))]
+
+
+def _line(line: Line) -> str:
+    return f"log line {line.number}: {shorten(line.text, _SHOWN)}"
+
+
+def _read_on(status: JobStatus, line: Line) -> str:
+    start = max(0, line.number - _BEFORE)
+    return f'The log around it: job_logs(job_id="{_handle(status)}", cursor={start}).'
+
+
+def _evidence(status: JobStatus) -> list[str]:
+    shown = list[str]()
+    if status.message:
+        ours = status.reason in _OURS or status.message.startswith(_SEEN_HERE)
+        shown.append(f"{SAYING[ours]}: {shorten(status.message, _SHOWN)}")
+    if status.exit_code is not None:
+        shown.append(f"exit code {status.exit_code}")
+    return shown
+
+
+def _handle(status: JobStatus) -> str:
+    return handles.write(handles.Kind.JOB, status.id)
+
+
+def _facts(status: JobStatus) -> dict[str, Any]:
+    spec = status.spec
+    return {
+        "handle": _handle(status),
+        "namespace": status.namespace,
+        "flavor": spec.get("flavor") or "this hardware",
+        "image": spec.get("image") or "",
+        "program": next(iter(spec.get("command") or []), "its program"),
+        "model": spec.get("model") or "",
+    }
+
+
+def _timeout(status: JobStatus) -> str:
+    given = status.spec.get("timeout")
+    return "its timeout" if given is None else f"its timeout of {say(timedelta(seconds=given))}"
+
+
+def _by_reason(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR0911, PLR0912  # one case for each reason
+    """Say why a job failed and its remedy, by its reason; `{handle}` stands for its handle."""
+    match status.reason:
+        case Reason.EXIT_NONZERO:
+            return (
+                f"the command exited with code {status.exit_code}.",
+                'Read log_tail or job_logs(job_id="{handle}", tail=200), correct the command, '
+                + THEN,
+            )
+        case Reason.OOM:
+            return (
+                "it ran out of memory.",
+                f"Choose a flavor with more memory, or make the work smaller, {THEN}",
+            )
+        case Reason.TIMED_OUT:
+            return (
+                f"it was still running at {_timeout(status)}.",
+                f"Give a longer timeout, or less work, {THEN}",
+            )
+        case Reason.INSUFFICIENT_CREDITS:
+            return (
+                f"the account {status.namespace} has no credits left for it.",
+                f"Add credits at https://huggingface.co/settings/billing, {THEN}",
+            )
+        case Reason.MISSING_PERMISSION:
+            return (
+                "your token may not do this.",
+                "Use a token with the permissions job.write and inference.serverless.write, "
+                + THEN,
+            )
+        case Reason.INVALID_REQUEST:
+            return (
+                "Hugging Face does not accept the request as it is written.",
+                f"Correct what the message names, {THEN}",
+            )
+        case Reason.LAUNCH_UNCONFIRMED:
+            return (
+                "its launch was never confirmed, and nothing is there; a late arrival is stopped.",
+                "Launch a new job if it is still wanted.",
+            )
+        case Reason.OUTCOME_UNKNOWN:
+            return (
+                "its answer was lost, so nobody knows whether it was carried out, and charged.",
+                "Launch a new job if paying twice is acceptable.",
+            )
+        case Reason.UPSTREAM_DELETED:
+            return (
+                "it was deleted at Hugging Face, so how it went is not known.",
+                "Launch a new job if it is still wanted.",
+            )
+        case Reason.STUCK_SCHEDULING:
+            return (
+                "it waited too long to be started, so it was given up and nothing of it goes on.",
+                f"Choose a flavor that is easier to get, or bring a valid token, {THEN}",
+            )
+        case Reason.CANCELLED_UPSTREAM:
+            return (
+                "it was cancelled at Hugging Face itself, not through Holdfast.",
+                "Launch a new job if it is still wanted.",
+            )
+        case Reason.HUB_UNAVAILABLE:
+            return (
+                "Hugging Face could not be reached for too long; nothing was started.",
+                "Launch a new job later.",
+            )
+        case Reason.INTERNAL | None if status.message:
+            return (
+                "the cause was not recognised.",
+                (
+                    "Read what Hugging Face said. If it does not help, launch a new job; if that "
+                    "fails too, tell the operator of Holdfast of {handle}."
+                ),
+            )
+        case Reason.INTERNAL | None:
+            return (
+                "the cause was not recognised, and Hugging Face gave none.",
+                "Launch a new job; if that fails too, tell the operator of Holdfast of {handle}.",
+            )
+        case _:
+            assert_never(status.reason)

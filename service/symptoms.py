@@ -1,0 +1,258 @@
+"""What are the known symptoms of a failure, what do they mean, and what helps?
+
+Order counts in `SAID`, where the first symptom that is there is believed. Patterns for logs are
+read by Python and by Postgres, so they keep to what both understand.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+THEN: Final = "then launch a new job."
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """What a text means that matches; both sentences may name groups, and facts of the job."""
+
+    pattern: str
+    why: str
+    remedy: str
+
+    def read(self, text: str) -> Mapping[str, Any] | None:
+        """Return what the pattern found, if it is there."""
+        found = re.search(self.pattern, text)
+        return None if found is None else found.groupdict(default="")
+
+
+_TOKEN: Final = "Pass pass_token=true, or a token that may read it as the secret HF_TOKEN, " + THEN
+
+IN_LOG: Final = (
+    Symptom(
+        r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|HIP out of memory",
+        "the GPU of {flavor} ran out of memory",
+        "Make the batch or the sequences smaller, accumulate or checkpoint gradients, load the "
+        "model in fewer bits, or choose a flavor with more GPU memory (list_hardware), " + THEN,
+    ),
+    Symptom(
+        r"Found no NVIDIA driver|Torch not compiled with CUDA|no CUDA-capable device|"
+        r"CUDA is not available|requires? a GPU|libcuda\.so",
+        "it needs a GPU and found none on {flavor}",
+        "Choose a flavor with a GPU (list_hardware), and an image built for CUDA, " + THEN,
+    ),
+    Symptom(
+        r"no kernel image is available|CUDA driver version is insufficient|forward compatibility",
+        "the CUDA build in the image does not fit the GPU of {flavor}",
+        "Use an image with a newer PyTorch or CUDA, or another GPU (list_hardware), " + THEN,
+    ),
+    Symptom(
+        r"No module named '?(?P<module>[A-Za-z0-9_.]+)",
+        "the Python module {module} is not in the image",
+        "Use an image that has it, or install it first: "
+        'command=["sh", "-c", "pip install {package} && …"]; ' + THEN,
+    ),
+    Symptom(
+        r"No matching distribution found for (?P<wanted>[A-Za-z0-9_.=<>~!\[\]-]+)",
+        "pip found no package {wanted} that fits this Python and machine",
+        "Correct its name or version, or use an image with another Python, " + THEN,
+    ),
+    Symptom(
+        r"No space left on device|Disk quota exceeded",
+        "the disk of {flavor} is full",
+        "Write less, delete caches as you go, upload results in between, or choose a flavor with "
+        "a larger disk (list_hardware), " + THEN,
+    ),
+    Symptom(
+        r"not in the authorized list|awaiting a review|[Aa]ccept the (?:conditions|license|terms)",
+        "a gated repository has not let you in",
+        "Accept its licence at {url}, pass pass_token=true, " + THEN,
+    ),
+    Symptom(
+        r"access (?:a )?gated repo|GatedRepoError|is restricted\. You must",
+        "it read a gated repository without a token that was let in",
+        "Accept its licence at {url}, pass pass_token=true, " + THEN,
+    ),
+    Symptom(
+        r"402 (?:Client Error|Payment Required)|Pre-paid credit balance|monthly included credits",
+        "a call it made to Hugging Face was not paid for: no credits are left",
+        "Add credits at https://huggingface.co/settings/billing, " + THEN,
+    ),
+    Symptom(
+        r"403 (?:Client Error|Forbidden)",
+        "a call it made was forbidden: its token, if it had one, lacks a permission",
+        _TOKEN,
+    ),
+    Symptom(
+        r"401 (?:Client Error|Unauthorized)|RepositoryNotFoundError|Repository Not Found|"
+        r"Invalid (?:user ?name or password|credentials in Authorization)|LocalTokenNotFoundError",
+        "it asked Hugging Face for something private, or that does not exist, without a token",
+        "Check the name. If it is private: " + _TOKEN,
+    ),
+    Symptom(
+        r"429 (?:Client Error|Too Many Requests)",
+        "a server it called turned it away for calling too often",
+        "Call less often, or with a token (pass_token=true), " + THEN,
+    ),
+    Symptom(
+        r"executable file not found|: (?:command )?not found$|: not found:",
+        "a command it calls is not in the image",
+        "Use an image that has it, or install it first, " + THEN,
+    ),
+    Symptom(
+        r"can't open file '(?P<file>[^']+)'|FileNotFoundError.*'(?P<path>[^']+)'",
+        "there is no file {file}{path} in the container",
+        "Files of your machine are not there: download it in the command, or have it in the image, "
+        + THEN,
+    ),
+    Symptom(
+        r"[Ee]xec format error",
+        "the program was built for another kind of processor",
+        "Use an image for linux/amd64, " + THEN,
+    ),
+    Symptom(
+        r"MemoryError|Cannot allocate memory|std::bad_alloc|can't allocate memory|^Killed$",
+        "{flavor} ran out of memory",
+        "Choose a flavor with more memory (list_hardware), or make the work smaller, " + THEN,
+    ),
+    Symptom(
+        r"insufficient shared memory|Bus error",
+        "its processes ran out of shared memory",
+        "Use fewer data loader workers (num_workers=0), " + THEN,
+    ),
+    Symptom(
+        r"Temporary failure in name resolution|Name or service not known|Max retries exceeded|"
+        r"Connection refused|Connection timed out",
+        "it could not reach a server that it called",
+        "Check the address, and that it can be reached from the internet, " + THEN,
+    ),
+)
+
+SAID: Final = (
+    Symptom(
+        r"^Its secrets can no longer be opened",
+        "its secrets can no longer be opened.",
+        "Launch it again with its secrets, and tell the operator of Holdfast.",
+    ),
+    Symptom(
+        r"[Mm]issing permissions?:? (?P<missing>[a-z.]+(?:, [a-z.]+)*)",
+        "your token lacks the permission {missing} on {namespace}.",
+        "Give it that permission there at https://huggingface.co/settings/tokens, or sign in "
+        "again and grant it; if it has it, look at the plan of {namespace}; " + THEN,
+    ),
+    Symptom(
+        r"permissions to call Inference Providers",
+        "your token may not call Inference Providers.",
+        "Give it the permission inference.serverless.write at "
+        "https://huggingface.co/settings/tokens, or sign in again and grant inference-api, " + THEN,
+    ),
+    Symptom(
+        r"gated repo|is restricted|not in the authorized list|awaiting a review",
+        "the repository is gated, and you have not been let in.",
+        "Accept its licence at {url}, " + THEN,
+    ),
+    Symptom(
+        r"NO_SUBSCRIPTION",
+        "{namespace} has no subscription that pays for it.",
+        "Subscribe, or add credits, at https://huggingface.co/settings/billing, " + THEN,
+    ),
+    Symptom(
+        r"SPEND_LIMIT",
+        "{namespace} has reached its own spending limit at Hugging Face.",
+        "Raise that limit at https://huggingface.co/settings/billing, or wait for the next month, "
+        + THEN,
+    ),
+    Symptom(
+        r"RESOURCE_GROUP_LIMIT",
+        "its resource group of {namespace} has reached its limit at Hugging Face.",
+        "Have an administrator of {namespace} raise the limit, or launch as another account "
+        "(namespace), " + THEN,
+    ),
+    Symptom(
+        r"monthly included credits",
+        "the monthly credits of {namespace} for Inference Providers are used up.",
+        "Buy credits or subscribe to PRO at https://huggingface.co/settings/billing, or wait for "
+        "the next month, " + THEN,
+    ),
+    Symptom(
+        r"ErrImagePull|ImagePullBackOff|ErrImageNeverPull|InvalidImageName|[Mm]anifest unknown|"
+        r"[Mm]anifest for \S+ not found|pull access denied|[Nn]o such image",
+        "the image {image} could not be pulled.",
+        "Check its name and tag; it has to be public, and built for linux/amd64; " + THEN,
+    ),
+    Symptom(
+        r"StartError|ContainerCannotRun|executable file not found",
+        "the command could not be started: {program} is not in the image {image}.",
+        "Check how the program is called there, or use an image that has it, " + THEN,
+    ),
+    Symptom(
+        r"CreateContainer(?:Config)?Error|RunContainerError",
+        "its container could not be made as it was asked for.",
+        "Correct what the message names (image, variables, secrets), " + THEN,
+    ),
+    Symptom(
+        r"ephemeral[- ]storage|[Nn]o space left",
+        "the disk of {flavor} is full.",
+        "Write less, or choose a flavor with a larger disk (list_hardware), " + THEN,
+    ),
+    Symptom(
+        r"Evicted|Preempt|NodeLost|[Nn]ode (?:is )?(?:lost|not ready|shut ?down)",
+        "Hugging Face took the machine away from it.",
+        "That is nobody's doing here: launch a new job.",
+    ),
+    Symptom(
+        r"model_not_found|[Mm]odel \S+ (?:does not exist|is not supported|not found)|"
+        r"not (?:supported by|a chat model)",
+        "the model {model} is not offered there under that name.",
+        "Choose one that is, at https://huggingface.co/models?inference_provider=all, or leave "
+        "provider out, " + THEN,
+    ),
+    Symptom(
+        r"context[ _]length|maximum context|too many (?:input )?tokens|max_(?:new_)?tokens",
+        "the model {model} does not take so many tokens.",
+        "Shorten inputs or lower max_tokens, or choose a model with a longer context, " + THEN,
+    ),
+    Symptom(
+        r"[Ff]lavor",
+        "Hugging Face does not offer the hardware {flavor}.",
+        "Choose one of list_hardware, " + THEN,
+    ),
+    Symptom(
+        r"^413: |[Tt]oo [Ll]arge",
+        "the request is larger than Hugging Face takes.",
+        "Put large inputs into a repository and pass where they are, " + THEN,
+    ),
+    Symptom(
+        r"^404: ",
+        "Hugging Face knows no {namespace} in which your token may launch this.",
+        "Check namespace against whoami, " + THEN,
+    ),
+)
+
+EXIT_CODES: Final[Mapping[int, tuple[str, str]]] = {
+    126: (
+        "it cannot be executed: not a program, or not marked as one",
+        f'Call it through what reads it, as in ["python", "x.py"], {THEN}',
+    ),
+    127: (
+        "a command it calls is not in the image {image}",
+        f"Check how the program is called there, or use an image that has it, {THEN}",
+    ),
+    130: ("it was interrupted (SIGINT)", "Launch a new job if it is still wanted."),
+    134: (
+        "it aborted itself (SIGABRT)",
+        f"Look for what failed above the end of its log, {THEN}",
+    ),
+    137: (
+        "it was killed (SIGKILL), most often for want of memory",
+        "Choose a flavor with more memory (list_hardware), or make the work smaller, " + THEN,
+    ),
+    139: (
+        "it crashed (SIGSEGV) in compiled code",
+        "Try other versions of the compiled packages it uses, " + THEN,
+    ),
+    143: (
+        "it was terminated (SIGTERM) from outside",
+        "Launch a new job if it is still wanted.",
+    ),
+}

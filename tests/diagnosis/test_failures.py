@@ -1,0 +1,182 @@
+"""The golden failures: each gets its reason, the evidence for it, and what to do.
+
+The words in `failures.toml` are those of the Hub and of programs. They go the whole way: through
+what the workers make of them, and what the service says of that.
+"""
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from pydantic import TypeAdapter
+
+from schema import excerpts
+from schema.database import Database
+from schema.endings import Ending
+from schema.job import JobKind, JobState, Reason
+from schema.logbook import Line
+from schema.queries import JobStatus
+from service import clues
+from service.diagnosis import Diagnosis, diagnose
+from service.views import JobView
+from tests.conftest import JobFactory
+from tests.service.lives import Worker
+from tests.service.stand_in import ADA
+from tests.service.test_views import HUB, status
+from workers.hub import Answered4xx
+from workers.outcome import Refused
+from workers.remote_job import JOB
+from workers.trouble import trouble
+from workers.verdict import verdict
+
+
+@dataclass(frozen=True)
+class Case:
+    """One failure, and what has to be made of it."""
+
+    name: str
+    source: str
+    reason: Reason
+    why: str
+    evidence: list[str]
+    remedy: list[str]
+    kind: JobKind = JobKind.HUB_JOB
+    status: int | None = None
+    stage: str | None = None
+    message: str | None = None
+    cancel_reason: str | None = None
+    exit_code: int | None = None
+    flavor: str = "a10g-large"
+    command: list[str] = field(default_factory=lambda: ["python", "train.py"])
+    log: str = ""
+
+    @property
+    def lines(self) -> list[Line]:
+        """The log, numbered."""
+        written = self.log.strip("\n").split("\n") if self.log else []
+        return [Line(number, text) for number, text in enumerate(written)]
+
+    def ended(self) -> Ending:
+        """What the workers make of it."""
+        if self.status is not None:
+            outcome = trouble(Answered4xx(self.status, self.message or "", None))
+            assert isinstance(outcome, Refused)
+            return Ending(JobState.FAILED, "", outcome.reason, outcome.message)
+        said = {"stage": self.stage, "message": self.message, "cancelReason": self.cancel_reason}
+        ending = verdict(JOB.validate_python({"id": "a" * 24, "status": said}))
+        assert ending is not None
+        return ending
+
+    def read(self) -> JobStatus:
+        """The job as the service then reads it."""
+        ending = self.ended()
+        spec: dict[str, Any] = {"image": "python:3.12", "command": self.command, "timeout": 1800.0}
+        if self.kind is JobKind.INFERENCE:
+            spec = {"model": "m/m", "messages": [], "timeout": 600.0}
+        return status(
+            kind=self.kind,
+            attempt=1,
+            state=ending.state,
+            reason=ending.reason,
+            message=ending.message,
+            exit_code=ending.exit_code,
+            spec=spec | {"flavor": self.flavor},
+        )
+
+
+GOLDEN: Final = TypeAdapter(list[Case]).validate_python(
+    tomllib.loads((Path(__file__).parent / "failures.toml").read_text())["case"]
+)
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
+def test_each_failure_has_its_reason_its_evidence_and_its_remedy(case: Case) -> None:
+    """Who reads only this knows what happened, how that is known, and what to do."""
+    failed = case.read()
+    found = diagnose(failed, case.lines)
+
+    assert (failed.reason, failed.exit_code) == (case.reason, case.exit_code)
+    assert case.why in found.why
+    for text in case.evidence:
+        assert any(text in shown for shown in found.evidence), found.evidence
+    for text in case.remedy:
+        assert text in found.remedy
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
+def test_nothing_is_claimed_without_evidence(case: Case) -> None:
+    """Either there is something to show for it, or it says that nobody knows."""
+    found = diagnose(case.read(), case.lines)
+
+    assert found.evidence or "not recognised" in found.why
+    for line in case.lines:
+        if f"log line {line.number}" in found.why:
+            assert f"log line {line.number}: {line.text.strip()}" in found.evidence
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
+def test_a_view_tells_all_of_it(case: Case) -> None:
+    """In words for a model, in fields for a program, and without a loose end."""
+    view = JobView.of(case.read(), HUB, case.lines)
+
+    assert view.summary.startswith("Failed: ")
+    assert case.why in view.summary
+    assert view.evidence == diagnose(case.read(), case.lines).evidence
+    assert "{" not in view.next_step
+    assert "aunch" in view.next_step
+
+
+def test_there_are_many_of_them_and_no_two_are_the_same() -> None:
+    """The promise is thirty."""
+    assert len(GOLDEN) >= 30
+    assert len({case.name for case in GOLDEN}) == len(GOLDEN)
+    assert {case.reason for case in GOLDEN} >= set(Reason) - {
+        *(Reason.LAUNCH_UNCONFIRMED, Reason.OUTCOME_UNKNOWN, Reason.STUCK_SCHEDULING),
+        *(Reason.CANCELLED_UPSTREAM, Reason.HUB_UNAVAILABLE),
+    }
+
+
+async def test_postgres_finds_the_same_evidence_in_a_long_log(
+    database: Database, make_job: JobFactory
+) -> None:
+    """What tells is found however much was printed after it, and the reply stays small."""
+    noise = [f"cleaning up {number}" for number in range(300)]
+    worker = Worker(database)
+    told: list[tuple[str, Diagnosis, Diagnosis]] = []
+
+    for case in [each for each in GOLDEN if each.log]:
+        job = await make_job()
+        await worker.log(
+            await worker.bind(remote=case.name), *(li.text for li in case.lines), *noise
+        )
+        async with database.transaction() as tx:
+            told = await excerpts.telling(tx, ADA, [job.id], tail=20, pattern=clues.TELLING)
+            lines = told[job.id]
+        assert [line.text for line in lines[-20:]] == noise[-20:]
+        assert len(lines) <= 20 + len(case.lines)
+        told.append((case.name, diagnose(case.read(), case.lines), diagnose(case.read(), lines)))
+
+    assert told
+    for name, whole, excerpt in told:
+        assert (excerpt.why, excerpt.evidence) == (whole.why, whole.evidence), name
+
+
+async def test_an_excerpt_is_bounded_whatever_was_printed(
+    database: Database, make_job: JobFactory
+) -> None:
+    """A status is read often; a log that is nothing but errors must not come with it."""
+    job = await make_job()
+    await Worker(database).log(
+        await Worker(database).bind(), *(f"KeyError: {'x' * 5000}" for _ in range(3000))
+    )
+
+    async with database.transaction() as tx:
+        told = await excerpts.telling(tx, ADA, [job.id], tail=20, pattern=clues.TELLING)
+        lines = told[job.id]
+        nobodys = await excerpts.telling(tx, "nobody", [job.id], tail=20, pattern=clues.TELLING)
+
+    assert [line.number for line in lines] == list(range(2800, 3000))
+    assert max(len(line.text) for line in lines) == 1000
+    assert nobodys == {job.id: []}
