@@ -152,8 +152,8 @@ async def test_postgres_finds_the_same_evidence_in_a_long_log(
             await worker.bind(remote=case.name), *(li.text for li in case.lines), *noise
         )
         async with database.transaction() as tx:
-            told = await excerpts.telling(tx, ADA, [job.id], tail=20, pattern=clues.TELLING)
-            lines = told[job.id]
+            read = await excerpts.telling(tx, ADA, [job.id], tail=20, pattern=clues.TELLING)
+        lines = read[job.id]
         assert [line.text for line in lines[-20:]] == noise[-20:]
         assert len(lines) <= 20 + len(case.lines)
         told.append((case.name, diagnose(case.read(), case.lines), diagnose(case.read(), lines)))
@@ -173,10 +173,10 @@ async def test_an_excerpt_is_bounded_whatever_was_printed(
     )
 
     async with database.transaction() as tx:
-        told = await excerpts.telling(tx, ADA, [job.id], tail=20, pattern=clues.TELLING)
-        lines = told[job.id]
+        read = await excerpts.telling(tx, ADA, [job.id], tail=20, pattern=clues.TELLING)
         nobodys = await excerpts.telling(tx, "nobody", [job.id], tail=20, pattern=clues.TELLING)
 
+    lines = read[job.id]
     assert [line.number for line in lines] == list(range(2800, 3000))
     assert max(len(line.text) for line in lines) == 1000
     assert nobodys == {job.id: []}
