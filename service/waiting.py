@@ -36,19 +36,20 @@ class Changes:
     def __init__(self, subject_id: str) -> None:
         self.subject_id = subject_id
         self.seen: dict[UUID, Mark] = {}
-        self._told: dict[UUID, int] = {}
+        self.told: dict[UUID, int] = {}
+        """What has been said since; whoever waits is woken while there is something."""
         self._some = anyio.Event()
         self._stopped = False
 
     def saw(self, seen: Mapping[UUID, Mark]) -> None:
         """Say how the jobs were when they were read; those left out are not waited for any more."""
         self.seen = dict(seen)
-        self._told = {
+        self.told = {
             job_id: version
-            for job_id, version in self._told.items()
+            for job_id, version in self.told.items()
             if job_id in seen and version > seen[job_id].version
         }
-        if not self._told and not self._stopped:
+        if not self.told and not self._stopped:
             self._some = anyio.Event()
 
     def tell(self, job_id: UUID, version: int) -> None:
@@ -57,7 +58,7 @@ class Changes:
         if mark is None and self.seen:
             return
         if mark is None or version > mark.version:
-            self._told[job_id] = max(version, self._told.get(job_id, 0))
+            self.told[job_id] = max(version, self.told.get(job_id, 0))
             self._some.set()
 
     def look(self, job_id: UUID, found: Mark | None) -> None:
@@ -65,7 +66,7 @@ class Changes:
         mark = self.seen.get(job_id)
         if mark is None or found == mark or (found and found.version < mark.version):
             return
-        self._told[job_id] = mark.version if found is None else found.version
+        self.told[job_id] = mark.version if found is None else found.version
         self._some.set()
 
     def stop(self) -> None:
@@ -76,7 +77,7 @@ class Changes:
     async def next(self) -> frozenset[UUID]:
         """Wait until some of the jobs may have changed; none: the process is about to stop."""
         await self._some.wait()
-        return frozenset(self._told)
+        return frozenset(self.told)
 
 
 class Waiting:

@@ -94,6 +94,11 @@ class _Look:
         """The jobs that may change yet."""
         return [handle for handle, status in self.statuses.items() if not status.settled]
 
+    @property
+    def summaries(self) -> list[str]:
+        """What a person would be told of each."""
+        return [view.summary for view in self.views]
+
     def marks(self) -> dict[UUID, Mark]:
         """Say what was seen of the jobs that may change yet."""
         seen = [self.statuses[handle] for handle in self.open]
@@ -180,19 +185,19 @@ async def wait(
         with app.waiting.on(caller.subject_id, _ids(wanted)) as changes:
             look = await watch.first()
             changes.saw(look.marks())
-            late = False
+            telling, late = True, False
             while not (late or look.answers(terms) or app.waiting.stopping):
-                pause = min(_KEEP_ALIVE.total_seconds(), deadline - anyio.current_time())
-                with anyio.move_on_after(pause) as quiet:
-                    await changes.next()
-                late = anyio.current_time() >= deadline
-                before = look
-                if late or not quiet.cancelled_caught:
-                    look = await watch.again()
-                    changes.saw(look.marks())
-                if quiet.cancelled_caught or look.changed != before.changed:
+                if telling:
                     spent = timedelta(seconds=anyio.current_time() - began)
                     await progress.tell(spent, terms.timeout, look.sentence())
+                pause = min(_KEEP_ALIVE.total_seconds(), deadline - anyio.current_time())
+                with anyio.move_on_after(pause) as silence:
+                    await changes.next()
+                late, before = anyio.current_time() >= deadline, look
+                if late or not silence.cancelled_caught:
+                    look = await watch.again()
+                    changes.saw(look.marks())
+                telling = silence.cancelled_caught or look.summaries != before.summaries
     return _view(look, terms)
 
 

@@ -5,13 +5,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import httpx2
 
+from schema import handles
 from schema.settings import Settings
-from tests.service.stand_in import Whoami
+from schema.wire import connections
+from tests.conftest import JobFactory
+from tests.service.stand_in import ADA, Whoami, post
+from tests.stack import eventually
 
 SERVE = "from service.serve import serve; serve('127.0.0.1', {port})"
 
@@ -20,29 +26,69 @@ async def test_a_process_serves_until_it_is_told_to_stop(
     settings: Callable[..., Settings], hub: Whoami
 ) -> None:
     """A supervisor's TERM ends it in good time, also with a client connected."""
+    async with process(settings(), hub) as (running, url), httpx2.AsyncClient() as connected:
+        await connected.get(url)
+        running.send_signal(signal.SIGTERM)
+        _, said = await anyio.to_thread.run_sync(lambda: running.communicate(timeout=9))
+
+    assert running.returncode in (0, -signal.SIGTERM)
+    assert b"service.started" in said
+
+
+async def test_who_waits_is_answered_when_the_process_is_told_to_stop(
+    settings: Callable[..., Settings], hub: Whoami, make_job: JobFactory, valkey_url: str
+) -> None:
+    """A rolling deploy neither waits for them nor cuts them off; they wait on elsewhere."""
+    job_id = handles.write(handles.Kind.JOB, (await make_job()).id)
+    views: list[dict[str, Any]] = []
+    async with process(settings(), hub) as (running, url), connections(valkey_url) as redis:
+
+        async def waits() -> int:
+            return int(await redis.zcard(f"holdfast:waits:{ADA}"))  # pyright: ignore[reportUnknownMemberType]
+
+        async def wait() -> None:
+            params = {"name": "wait_for_jobs", "arguments": {"job_ids": job_id}}
+            answer = await post(url, "tools/call", params)
+            views.append(answer.json()["result"]["structuredContent"])
+
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(wait)
+            await eventually(waits, bool)
+            running.send_signal(signal.SIGTERM)
+            with anyio.fail_after(5):
+                await anyio.to_thread.run_sync(running.wait)
+
+    assert (views[0]["timed_out"], views[0]["done"]) == (True, False)
+    assert "wait_for_jobs(" in views[0]["next_step"]
+
+
+@asynccontextmanager
+async def process(
+    made: Settings, hub: Whoami
+) -> AsyncGenerator[tuple[subprocess.Popen[bytes], str]]:
+    """Run a service that is up."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    made = settings()
     environment = os.environ | {
         "HOLDFAST_DATABASE_URL": str(made.database_url),
         "HOLDFAST_REDIS_URL": str(made.redis_url),
         "HOLDFAST_VAULT_KEYS": made.vault_keys.get_secret_value(),
         "HOLDFAST_HUB_URL": hub.url,
+        "HOLDFAST_CALLS_PER_MINUTE": "0",
     }
     command = [sys.executable, "-c", SERVE.format(port=port)]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)  # noqa: ASYNC220  # started at once
+    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)  # noqa: ASYNC220  # started at once
     try:
         async with httpx2.AsyncClient() as http:
             with anyio.fail_after(20):
                 while not await _is_up(http, f"http://127.0.0.1:{port}/health/ready"):
-                    assert process.poll() is None, "it ended by itself"
-            process.send_signal(signal.SIGTERM)
-            _, said = await anyio.to_thread.run_sync(lambda: process.communicate(timeout=9))
+                    assert running.poll() is None, "it ended by itself"
+        yield running, f"http://127.0.0.1:{port}"
     finally:
-        process.kill()
-
-    assert process.returncode in (0, -signal.SIGTERM)
-    assert b"service.started" in said
+        running.kill()
+        running.wait()
+        if running.stderr is not None:
+            running.stderr.close()
 
 
 async def _is_up(http: httpx2.AsyncClient, url: str) -> bool:

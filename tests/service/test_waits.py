@@ -6,20 +6,21 @@ Whoever says which version they saw misses nothing, so that no test here has to 
 # redis 5 leaves its keyword arguments untyped.
 # pyright: reportUnknownMemberType=false
 
-import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import anyio
 import pytest
 from redis.asyncio import Redis
 
-from schema import credentials, handles, launches, lifecycle
+from schema import credentials, endings, handles, launches, lifecycle
 from schema.database import Database
 from schema.endings import Ending
 from schema.handles import Kind
-from schema.job import Job, JobState
+from schema.job import Job, JobKind, JobState
 from tests.conftest import JobFactory
 from tests.service.conftest import Start
 from tests.service.lives import Worker
@@ -36,6 +37,11 @@ def handle(job: Job) -> str:
 async def cancel(database: Database, job: Job) -> None:
     async with database.transaction() as tx:
         await lifecycle.cancel(tx, job.id, subject_id=ADA)
+
+
+async def note_stage(database: Database, run_id: UUID, stage: str) -> None:
+    async with database.transaction() as tx:
+        await endings.note_stage(tx, run_id, stage=stage, started_at=None, worker="w")
 
 
 @pytest.fixture
@@ -107,7 +113,13 @@ async def test_what_holds_already_is_answered_at_once(
     job = await make_job()
     await cancel(database, job)
     with anyio.fail_after(10):
-        for arguments in ({"since_version": 1}, {"until": "terminal"}, {"since_version": 2}, {}):
+        cases: list[dict[str, Any]] = [
+            {"since_version": 1},
+            {"until": "terminal"},
+            {"since_version": 2},
+            {},
+        ]
+        for arguments in cases:
             view = await shown(
                 service, "wait_for_jobs", job_ids=handle(job), timeout_seconds=45, **arguments
             )
@@ -275,35 +287,37 @@ async def test_what_makes_no_sense_is_refused_with_what_would(
     assert said in text(answer)
 
 
-async def test_who_asks_for_progress_hears_of_changes_while_they_wait(
-    service: str, redis: Redis, database: Database, make_job: JobFactory
+async def test_who_asks_for_progress_hears_of_every_change_while_they_wait(
+    service: str, database: Database, make_job: JobFactory
 ) -> None:
     """A person who watches wants to see it move before it is over."""
     job = await make_job()
-    heard: list[str | None] = []
+    heard: list[tuple[float, str]] = []
+    worker, runs = Worker(database), list[UUID]()
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:
-        heard.append(message)
+        assert total == 30
+        heard.append((progress, message or ""))
         if len(heard) == 1:
-            await cancel(database, job)
+            runs.append(await worker.bind())
+        elif len(heard) == 2:
+            await note_stage(database, runs[0], "SCHEDULING")
+        else:
+            await worker.end(runs[0], Ending(JobState.SUCCEEDED, "COMPLETED"))
 
     with anyio.fail_after(25):
-        async with calling(service) as client, anyio.create_task_group() as calls:
+        async with calling(service) as client:
+            answer = await client.call_tool(
+                "wait_for_jobs",
+                {"job_ids": handle(job), "until": "terminal"},
+                progress_callback=hear,
+            )
 
-            async def wait() -> None:
-                answer = await client.call_tool(
-                    "wait_for_jobs",
-                    {"job_ids": handle(job), "until": "terminal", "since_version": 1},
-                    progress_callback=hear,
-                )
-                assert answer.structured_content["done"]
-
-            calls.start_soon(wait)
-            await eventually(lambda: _waits(redis), lambda count: count == 1)
-            await anyio.sleep(0.3)
-            await Worker(database).bind()
-
-    assert re.fullmatch(r"Running on .*|Created at .* so far\.|Being launched.*", heard[0] or "")
+    assert answer.structured_content is not None
+    assert answer.structured_content["done"]
+    assert [sentence[:7] for _, sentence in heard] == ["Queued;", "Running", "Created"]
+    assert all(sentence.endswith("s so far.") for _, sentence in heard)
+    assert [progress for progress, _ in heard] == sorted(progress for progress, _ in heard)
 
 
 async def test_a_client_that_disconnects_frees_its_wait(
@@ -369,11 +383,7 @@ async def _waits(redis: Redis) -> int:
     return int(await redis.zcard(WAITS))
 
 
-async def _claimed(database: Database) -> Any:
-    from datetime import timedelta
-
-    from schema.job import JobKind
-
+async def _claimed(database: Database) -> UUID:
     minute = timedelta(minutes=1)
     async with database.transaction() as tx:
         [claim] = await launches.claim(
