@@ -5,10 +5,11 @@ from typing import Final
 from tests.mutants.identity import IDENTITY
 from tests.mutants.limits import LIMITS
 from tests.mutants.moves import MOVES
+from tests.mutants.printed import PRINTED
 from tests.mutants.records import RECORDS
 from tests.mutants.tables import TABLES
 from tests.mutants.tokens import TOKENS
 from tests.mutants.wall import WALL
 from tests.mutants.work import WORK
 
-GUARDS: Final = (*IDENTITY, *MOVES, *WORK, *LIMITS, *TOKENS, *RECORDS, *TABLES, *WALL)
+GUARDS: Final = (*IDENTITY, *MOVES, *WORK, *LIMITS, *TOKENS, *RECORDS, *TABLES, *WALL, *PRINTED)

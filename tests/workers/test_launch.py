@@ -206,6 +206,35 @@ async def test_a_job_whose_secrets_cannot_be_opened_fails_and_is_not_launched_wi
     assert stub.orders == []
 
 
+async def test_a_refusal_that_repeats_a_secret_is_kept_without_it(
+    make_worker: WorkerFactory, make_job: JobFactory, database: Database, vault: Vault
+) -> None:
+    """The Hub may quote what it does not like."""
+    stub = Stub(Refused(Reason.INVALID_REQUEST, "not a value: 's3cret-1', by hf_ada"))
+    job = await make_job()
+    async with database.transaction() as tx:
+        await job_secrets.keep(tx, vault, job.id, ADA, {"KEY": Secret("s3cret-1")})
+
+    status = await carry_out(make_worker(stub), stub)
+
+    assert status.message == "not a value: '[redacted:KEY]', by [redacted:HF_TOKEN]"
+
+
+async def test_the_token_a_job_is_given_is_looked_for_in_its_log_whichever_is_lent_then(
+    make_worker: WorkerFactory, make_job: JobFactory, database: Database, vault: Vault
+) -> None:
+    """It is sealed with the job's secrets before it is sent, and reaches the job once."""
+    stub = Stub(Bound("r1", None))
+    spec = {"image": "python:3.12", "command": ["true"], "pass_token": True}
+    job = await make_job(spec=spec)
+
+    await carry_out(make_worker(stub), stub)
+
+    async with database.transaction() as tx:
+        sealed = await job_secrets.reveal(tx, vault, job.id)
+    assert {name: secret.reveal() for name, secret in sealed.items()} == {"HF_TOKEN": "hf_ada"}
+
+
 async def test_a_lost_answer_is_never_asked_for_again(
     make_worker: WorkerFactory, make_job: JobFactory, database: Database
 ) -> None:
