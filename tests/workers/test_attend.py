@@ -1,8 +1,9 @@
 """What a worker learns from the Hub about runs that owe a step; the Hub is the local one."""
 
 from datetime import timedelta
+from pathlib import Path
 
-from schema import credentials, launches, lifecycle, logbook
+from schema import credentials, job_secrets, launches, lifecycle, logbook
 from schema.job import JobKind, JobState, Reason
 from schema.launches import Claim
 from schema.queries import Upstream
@@ -202,3 +203,28 @@ async def test_a_log_line_that_postgres_cannot_keep_does_not_hold_up_an_ending(
         lines = await logbook.read(tx, ADA, doubted.job_id, start=0, limit=9)
     assert status.state is JobState.SUCCEEDED
     assert [line.text for line in lines] == ["a\ufffdb"]
+
+
+async def test_what_a_job_printed_before_it_was_killed_is_kept_without_its_secrets(
+    worker: Worker, local_hub: RunningHub, doubted: Claim, tmp_path: Path
+) -> None:
+    """Nobody observes a run once it has been killed: whoever kills it keeps its log."""
+    async with worker.database.transaction() as tx:
+        secrets = {"KEY": Secret("s3cret-1")}
+        await job_secrets.keep(tx, worker.vault, doubted.job_id, ADA, secrets)
+    printed = tmp_path / "printed"
+    spec = SLEEP | {"command": ["sh", "-c", f"echo it is s3cret-1; touch {printed}; sleep 600"]}
+    await create(worker, local_hub, doubted, spec=spec)
+    await attend(worker)
+    until(printed.exists)
+    async with worker.database.transaction() as tx:
+        await lifecycle.cancel(tx, doubted.job_id, subject_id=ADA)
+
+    await attend(worker)
+
+    async with worker.database.transaction() as tx:
+        lines = await logbook.read(tx, ADA, doubted.job_id, start=0, limit=9)
+        sealed = await tx.fetchval("SELECT count(*) FROM job_secret")
+    assert (await status_of(worker, doubted)).upstream is Upstream.STOPPED
+    assert [line.text for line in lines] == ["it is [redacted:KEY]"]
+    assert sealed == 0
