@@ -5,7 +5,6 @@ overridden, `Tool.parameters` and `Tool.fn_metadata` may be replaced, and whatev
 arrives as the `__cause__` of a `ToolError`. A newer SDK is to be tried against tests/service.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from inspect import cleandoc
 from types import UnionType
@@ -22,12 +21,12 @@ from mcp_types import INVALID_PARAMS, CallToolResult, TextContent, ToolAnnotatio
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 from typing_extensions import override
 
-from schema.errors import HoldfastError, Invalid
+from schema.errors import HoldfastError
 from service.arguments import expect_storable, explain
 from service.auth.caller import Scope
 from service.context import CALLING
+from service.remedies import remedy
 from service.views import DETAIL
-from service.wording import advice
 
 READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 MAKES: Final = ToolAnnotations(
@@ -95,14 +94,18 @@ class Contract(Tool):
 
     def _refuse(self, failure: HoldfastError) -> CallToolResult:
         log.info("tool.refused", tool=self.name, code=failure.code)
-        text = f"{failure} {advice(failure)}".strip()
-        if isinstance(failure, Invalid):
-            text += f" A correct call: {self.name} {json.dumps(self.example)}"
+        cure = remedy(failure, self.name, self.example)
+        error = {
+            "code": failure.code,
+            "message": str(failure),
+            "remedy": cure.advice,
+            "example": cure.call,
+        }
         # No structured content: the v1 TypeScript SDK holds even an error's to the output schema.
         return CallToolResult(
-            content=[TextContent(type="text", text=text)],
+            content=[TextContent(type="text", text=f"{failure} {cure.untold}".strip())],
             is_error=True,
-            _meta={_ERROR: {"code": failure.code, "message": str(failure)}},
+            _meta={_ERROR: error},
         )
 
 

@@ -5,7 +5,6 @@ from typing import Final, assert_never
 
 from schema import handles
 from schema.durations import say
-from schema.errors import HoldfastError, NotFound
 from schema.job import JobKind, JobState, Reason
 from schema.queries import JobStatus, Upstream
 from schema.subject import Hold
@@ -78,13 +77,6 @@ def next_step(status: JobStatus, found: Diagnosis | None = None) -> str:
     if status.hold is Hold.CREDENTIALS:
         return f"Sign in again, or give your client a fresh token; it then goes on. {poll}"
     return poll
-
-
-def advice(failure: HoldfastError) -> str:
-    """Say what to do about a refusal that does not say so itself."""
-    if isinstance(failure, NotFound):
-        return f"list_{failure.kind}s shows yours."
-    return ""
 
 
 def _running(status: JobStatus) -> str:

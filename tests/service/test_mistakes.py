@@ -1,0 +1,200 @@
+"""Everything a caller can get wrong, tool by tool: each refusal says what to do, and shows how."""
+
+import json
+from datetime import timedelta
+from typing import Any, Final
+
+import pytest
+
+from schema.errors import (
+    Conflict,
+    HoldfastError,
+    IdempotencyConflict,
+    InDoubt,
+    Invalid,
+    LimitReached,
+    NotFound,
+    RateLimited,
+    RoleRefused,
+    Unauthenticated,
+    Unavailable,
+)
+from service.auth.caller import InsufficientScope, LaunchDenied, NamespaceDenied, Scope, TokenKind
+from service.auth.sign_in import HubAuthorityMissing
+from service.remedies import remedy
+from tests.service.stand_in import calling, post, refusal, text
+
+PAUSE: Final = timedelta(seconds=2)
+FAILURES: Final[tuple[HoldfastError, ...]] = (
+    NotFound("job", "job_x"),
+    Conflict("There is no result yet."),
+    IdempotencyConflict("k", "job_x", ["flavor"]),
+    LimitReached(open_jobs=1, most=1),
+    Invalid("command is missing."),
+    Unauthenticated("Sign in again."),
+    RateLimited(limit=1, window=PAUSE, retry_after=PAUSE),
+    Unavailable("The database"),
+    RoleRefused("holdfast_tenant", "no"),
+    InDoubt("The database"),
+    InsufficientScope(Scope.JOBS, TokenKind.READ),
+    NamespaceDenied("org", "ada", TokenKind.OAUTH),
+    LaunchDenied("ada", "no."),
+    HubAuthorityMissing(),
+)
+"""One of each that a tool can meet."""
+NEVER_MET: Final = {"Denied", "Unsealable", "WrongRevision", "CannotStart"}
+"""An abstract one, one of workers, and two that stop a process from starting."""
+
+SEVERAL: Final[dict[str, Any]] = {
+    "image": "python 3.12",
+    "command": "cd /app && x",
+    "flavor": "A10G!",
+    "timeout": "-5",
+    "env": {"1A": "x"},
+    "labels": {"a b": "c"},
+    "flavour": "t4",
+}
+
+
+def subclasses(kind: type[HoldfastError]) -> set[str]:
+    """Name every kind of failure there is."""
+    return {kind.__name__}.union(*map(subclasses, kind.__subclasses__())) - {"HoldfastError"}
+
+
+def test_every_kind_of_failure_is_looked_at_here() -> None:
+    """One that is added without a remedy is noticed."""
+    looked_at = {type(failure).__name__ for failure in FAILURES}
+
+    assert subclasses(HoldfastError) - NEVER_MET == looked_at
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+def test_every_kind_of_failure_has_a_sentence_a_remedy_and_a_call(failure: HoldfastError) -> None:
+    """A program finds each where it looks for it, and the call can be made as it stands."""
+    cure = remedy(failure, "job_status", {"job_ids": ["job_x"]})
+
+    assert failure.code
+    assert str(failure)
+    assert cure.advice.endswith(".")
+    assert cure.advice != "Tell the operator of Holdfast what you called."
+    name, arguments = cure.call.split(" ", 1)
+    assert name.isidentifier()
+    assert isinstance(json.loads(arguments), dict)
+
+
+def wrong_type(schema: dict[str, Any]) -> Any:
+    """Make a value of a type that an argument does not take."""
+    kinds = [schema, *schema.get("anyOf", [])]
+    return 5.5 if any(kind.get("type") == "object" for kind in kinds) else {"odd": [None]}
+
+
+def mistakes(tool: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:
+    """Make each mistake with each argument; say of which it is certain that they are mistakes."""
+    shape: dict[str, dict[str, Any]] = tool["inputSchema"]["properties"]
+    required = tool["inputSchema"].get("required", [])
+    made: list[tuple[str, dict[str, Any], bool]] = [("unknown", {"nonsense": 1}, True)]
+    if required:
+        made.append(("missing", {}, True))
+    for name, schema in shape.items():
+        made += [
+            (f"{name}: wrong type", {name: wrong_type(schema)}, name != "parameters"),
+            (f"{name}: empty", {name: ""}, name in required),
+            (f"{name}: too long", {name: "x" * 70_000}, name != "inputs"),
+        ]
+    return made
+
+
+async def test_every_mistake_with_every_tool_is_answered_with_what_to_do(service: str) -> None:
+    """No traceback, no silence, no page of the mistake itself: four parts, and short."""
+    tools = (await post(service, "tools/list")).json()["result"]["tools"]
+    seen = 0
+
+    async with calling(service) as client:
+        for tool in tools:
+            for mistake, arguments, certain in mistakes(tool):
+                answer = await client.call_tool(tool["name"], arguments)
+                where = f"{tool['name']}, {mistake}: {text(answer)[:300]}"
+                assert answer.is_error or not certain, where
+                if not answer.is_error:
+                    continue
+                error = refusal(answer)
+                assert error.keys() == {"code", "message", "remedy", "example"}, where
+                assert all(error.values()), where
+                assert error["code"] in {"Invalid", "NotFound", "NamespaceDenied"}, where
+                assert error["example"] in text(answer) or error["code"] != "Invalid", where
+                assert len(text(answer)) < 2000, where
+                if mistake.endswith(("type", "long")) and error["code"] == "Invalid":
+                    assert next(iter(arguments)) in text(answer) or "handle" in text(answer), where
+                seen += 1
+
+    assert seen > 5 * len(tools)
+
+
+async def test_everything_that_is_wrong_is_told_at_once(service: str) -> None:
+    """One round trip to get it right, not one for each slip."""
+    async with calling(service) as client:
+        answer = await client.call_tool("launch_job", SEVERAL)
+
+    assert refusal(answer)["code"] == "Invalid"
+    for argument in SEVERAL:
+        assert f"{argument}: " in text(answer) or f"no argument {argument}" in text(answer)
+    assert "did you mean flavor?" in text(answer)
+
+
+@pytest.mark.parametrize(
+    ("tool", "wrong", "says"),
+    [
+        ("list_jobs", {"state": "runing"}, "state[0]: runing is none of queued, launching, "),
+        ("list_jobs", {"state": "runing"}, "Did you mean running"),
+        ("list_jobs", {"kind": "job"}, "none of hub_job, inference. Did you mean hub_job?"),
+        ("list_jobs", {"labels": "team=nlp"}, 'write an object, such as {"NAME": "value"}'),
+        ("launch_inference", {"task": "chat"}, "Did you mean chat-completion?"),
+        ("launch_inference", {"parameters": {"stream": True}}, "'stream' is not a parameter"),
+        ("launch_inference", {"timeout": "2 hours"}, "too long; anything from 1s to 1h goes"),
+        ("launch_job", {"timeout": "0s"}, "anything from 1s to 30d goes"),
+        ("launch_job", {"pass_token": "perhaps"}, "write true or false"),
+    ],
+)
+async def test_a_refusal_shows_the_choices_and_what_was_nearly_right(
+    service: str, tool: str, wrong: dict[str, Any], says: str
+) -> None:
+    """A model that is told its choices does not guess."""
+    beside: dict[str, dict[str, Any]] = {
+        "launch_job": {"image": "python:3.12", "command": "true"},
+        "launch_inference": {"model": "m/m", "inputs": "Hi"},
+        "list_jobs": {},
+    }
+    async with calling(service) as client:
+        answer = await client.call_tool(tool, beside[tool] | wrong)
+
+    assert says in text(answer)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("1h30m", 5400), ("2 hours", 7200), ("PT1H30M", 5400), (3600, 3600), ("60", 60)],
+)
+async def test_a_timeout_means_what_it_says(service: str, written: object, seconds: int) -> None:
+    """A server that is much used reads the first as a second, and the second as two."""
+    async with calling(service) as client:
+        answer = await client.call_tool(
+            "launch_job",
+            {"image": "i", "command": "true", "timeout": written, "idempotency_key": "k"},
+        )
+        same = await client.call_tool(
+            "launch_job",
+            {"image": "i", "command": ["true"], "timeout": seconds, "idempotency_key": "k"},
+        )
+
+    assert not same.is_error, text(same)
+    assert answer.structured_content is not None
+    assert same.structured_content is not None
+    assert answer.structured_content["job_id"] == same.structured_content["job_id"]
+
+
+async def test_names_are_read_in_whichever_case(service: str) -> None:
+    """There is only one thing they can mean."""
+    async with calling(service) as client:
+        answer = await client.call_tool("list_jobs", {"state": "Queued", "kind": "Hub-Job"})
+
+    assert not answer.is_error, text(answer)
