@@ -124,7 +124,7 @@ def _parameters(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 Image = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_image)]
-Flavor = Annotated[str, AfterValidator(_flavor)]
+Flavor = Annotated[str, Field(max_length=64), AfterValidator(_flavor)]
 Env = Annotated[dict[str, str], BeforeValidator(texts.read), AfterValidator(_env)]
 SecretNames = Annotated[list[str], AfterValidator(_secret_names), Field(max_length=50)]
 Labels = Annotated[
@@ -136,7 +136,7 @@ Labels = Annotated[
 read_job_timeout = within(timedelta(seconds=1), timedelta(days=30))
 read_call_timeout = within(timedelta(seconds=1), timedelta(hours=1))
 Model = Annotated[str, Field(min_length=1, max_length=300)]
-Provider = Annotated[str, AfterValidator(_provider)]
+Provider = Annotated[str, Field(max_length=64), AfterValidator(_provider)]
 Task = Literal["chat-completion"]
 Parameters = Annotated[dict[str, Any], AfterValidator(_parameters)]
 

@@ -139,7 +139,7 @@ async def launch_job(
 async def launch_inference(
     model: Annotated[Model, Field(description="A model's id at the Hub.")],
     inputs: Annotated[
-        str | Annotated[list[Message], Field(min_length=1)],
+        Annotated[str | list[Message], Field(min_length=1)],
         Field(description="A prompt, or the messages of a chat."),
     ],
     task: Task = "chat-completion",
