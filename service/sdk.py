@@ -5,6 +5,7 @@ overridden, `Tool.parameters` and `Tool.fn_metadata` may be replaced, and whatev
 arrives as the `__cause__` of a `ToolError`. A newer SDK is to be tried against tests/service.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from inspect import cleandoc
 from types import UnionType
