@@ -60,8 +60,24 @@ def read(kind: Kind, handle: str) -> UUID:
     if match[1] != kind:
         given = Kind(match[1]).noun
         raise Invalid(f"{handle!r} is a {given} handle; a {kind.noun} handle ({kind}_…) goes here.")
+    return _identity(match[2])
+
+
+def span(kind: Kind, beginning: str) -> tuple[UUID, UUID] | None:
+    """Return the lowest and the highest identity whose handle begins so; none if no handle does."""
+    whole, written = f"{kind}_", beginning.strip().lower()
+    value = written.removeprefix(whole)
+    if value == written:
+        if not whole.startswith(written):
+            return None
+        value = ""
+    low, high = value.ljust(_LENGTH, "0"), (value or "7").ljust(_LENGTH, "z")
+    return (_identity(low), _identity(high)) if _is_value(low) else None
+
+
+def _identity(text: str) -> UUID:
     value = 0
-    for letter in match[2]:
+    for letter in text:
         value = value << 5 | _VALUE[letter]
     return UUID(int=value)
 

@@ -8,7 +8,7 @@ import structlog
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from mcp.server import MCPServer
-from mcp.server.caching import CacheHint
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.mcpserver import RequestStateSecurity
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.applications import Starlette
@@ -23,7 +23,7 @@ from schema.isolation import Role
 from schema.settings import Settings
 from schema.vault import Vault
 from schema.wire import doorbell, release
-from service import health
+from service import health, resources
 from service.auth.callers import Callers
 from service.auth.huggingface import huggingface
 from service.auth.jwt import external_authority
@@ -31,10 +31,13 @@ from service.auth.metadata import Metadata
 from service.auth.proxy import ROUTES as PROXY_ROUTES
 from service.auth.proxy import proxy
 from service.auth.sign_in import ExternalSignIn, HubSignIn, SignIn
+from service.completions import completing
 from service.context import CALLING, App
 from service.edge import Edge
 from service.ground import Ground
+from service.instructions import INSTRUCTIONS
 from service.limits import limits
+from service.prompts import recipes
 from service.sdk import Contract, hide_what_is_of_no_use, refuse_unknown
 from service.tools import account, jobs, launch, waits, workspaces
 from service.turns import turns
@@ -43,17 +46,14 @@ from service.waiting import waiting
 _APPLICATION: Final = "holdfast-service"
 _LISTED_MS: Final = 60_000
 """How long a client may keep the list of tools, which depends on who asks."""
-
-_INSTRUCTIONS: Final = """\
-Holdfast carries long work out on Hugging Face for the person you act for: containers \
-(launch_job) and model calls (launch_inference). A launch answers at once with a handle that \
-outlives this conversation, this client and this server. Then:
-1. call wait_for_jobs with the handle, again and again as its next_step says, until it is done; or \
-poll job_status, waiting poll_after_seconds between calls;
-2. read job_logs and job_result.
-Follow next_step wherever a result has one. Never launch again because you lost track of a job: \
-list_jobs finds it. Work costs the person money from the moment it runs until it is over, so tell \
-them what you launch, and cancel_job what is no longer wanted."""
+_PRIVATE: Final[dict[CacheableMethod, CacheHint]] = {
+    **dict.fromkeys(
+        ("tools/list", "prompts/list", "resources/templates/list"),
+        CacheHint(ttl_ms=_LISTED_MS, scope="private"),
+    ),
+    **dict.fromkeys(("resources/list", "resources/read"), CacheHint(ttl_ms=0, scope="private")),
+}
+"""Nothing answered to one caller may be kept for another."""
 
 log = structlog.stdlib.get_logger()
 
@@ -86,7 +86,7 @@ def assemble(
         # Entered once by each transport; what it lends is opened once, below.
         yield web.state.app
 
-    server = _server(settings, lend, tools)
+    server = _server(settings, lend, tools, lambda: web.state.app)
     for add in more:
         add(server)
     plain, streaming = (_transport(server, as_json=as_json) for as_json in (True, False))
@@ -165,21 +165,34 @@ async def _say_hello(ground: Ground) -> None:
         log.error("service.not_ready", why=str(error))  # noqa: TRY400  # a sentence, not a bug
 
 
-def _server(settings: Settings, lend: Any, tools: list[Contract]) -> MCPServer[App]:
-    return MCPServer[App](
+def _server(
+    settings: Settings, lend: Any, tools: list[Contract], application: Callable[[], App]
+) -> MCPServer[App]:
+    prompts = recipes()
+    server = MCPServer[App](
         "holdfast",
         title="Holdfast",
         version=release(),
-        instructions=_INSTRUCTIONS,
+        instructions=INSTRUCTIONS,
         tools=list[Any](tools),
         lifespan=lend,
         request_state_security=RequestStateSecurity(
             keys=_state_keys(settings), bind_principal=_principal
         ),
         subscriptions=False,  # nothing that could be listened to yet; an open stream delays a stop
-        cache_hints={"tools/list": CacheHint(ttl_ms=_LISTED_MS, scope="private")},
-        middleware=[refuse_unknown(tools), hide_what_is_of_no_use(tools)],
+        cache_hints=_PRIVATE,
+        middleware=[
+            refuse_unknown(tools, prompts),
+            hide_what_is_of_no_use(tools),
+            resources.list_newest,
+        ],
     )
+    resources.publish(server)
+    for prompt in prompts:
+        server.add_prompt(prompt)
+    complete: Any = server.completion  # the SDK leaves it untyped
+    complete()(completing(application, prompts))
+    return server
 
 
 def _transport(server: MCPServer[App], *, as_json: bool) -> StreamableHTTPSessionManager:

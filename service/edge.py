@@ -38,9 +38,12 @@ _CREDENTIALS: Final = ("authorization", "x-hf-authorization")
 _BEARER: Final = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE)
 _WANTS_PROGRESS: Final = b'"progressToken"'
 _BROWSING: Final = frozenset(
-    {"initialize", "notifications/initialized", "ping", "server/discover", "tools/list"}
+    {
+        *("initialize", "notifications/initialized", "ping", "server/discover"),
+        *("tools/list", "prompts/list", "resources/list", "resources/templates/list"),
+    }
 )
-"""What somebody may do who has not signed in, if anything."""
+"""What somebody may do who has not signed in, if anything: see what there is, none of it theirs."""
 _HOME: Final = ("127.0.0.1", "localhost", "[::1]")
 
 

@@ -6,7 +6,8 @@ arrives as the `__cause__` of a `ToolError`. A newer SDK is to be tried against 
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from inspect import cleandoc
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
@@ -15,14 +16,23 @@ import structlog
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.prompts import Prompt
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, CallToolResult, TextContent, ToolAnnotations
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CallToolResult,
+    ResourceLink,
+    TextContent,
+    ToolAnnotations,
+)
+from mcp_types.version import is_version_at_least
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 from typing_extensions import override
 
-from schema.errors import HoldfastError
+from schema.errors import HoldfastError, Invalid, NotFound
 from service.arguments import expect_storable, explain
 from service.auth.caller import Scope
 from service.context import CALLING
@@ -40,6 +50,8 @@ STOPS: Final = ToolAnnotations(
     read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
 )
 _ERROR: Final = "holdfast/error"
+_KNOWS_LINKS: Final = "2025-06-18"
+"""The first version of the protocol with links in answers; older clients fail on one."""
 _NOISE: Final = frozenset({"title"})
 """pydantic repeats every name in another case."""
 _NULL: Final = {"type": "null"}
@@ -47,12 +59,28 @@ _NULL: Final = {"type": "null"}
 log = structlog.stdlib.get_logger()
 
 
-def told(sentence: str, view: BaseModel, detail: str = "") -> CallToolResult:
-    """Answer a call: words for the model, and the same as an object for programs."""
+def told(
+    sentence: str, view: BaseModel, detail: str = "", links: Iterable[ResourceLink] = ()
+) -> CallToolResult:
+    """Answer a call: words for the model, the same as an object for programs, links for hosts."""
+    words = [TextContent(type="text", text=text) for text in (sentence, detail) if text]
     return CallToolResult(
-        content=[TextContent(type="text", text=text) for text in (sentence, detail) if text],
+        content=[*words, *links],
         structured_content=view.model_dump(mode="json"),
     )
+
+
+@contextmanager
+def answering() -> Generator[None]:
+    """Make an error of the protocol of what is expected to go wrong, where there is no result."""
+    try:
+        yield
+    except HoldfastError as failure:
+        code = INVALID_PARAMS if isinstance(failure, (Invalid, NotFound)) else INTERNAL_ERROR
+        more = remedy(failure, "", {}).advice if isinstance(failure, NotFound) else ""
+        raise MCPError(
+            code, f"{failure} {more}".strip(), {_ERROR: {"code": failure.code}}
+        ) from None
 
 
 class Contract(Tool):
@@ -71,7 +99,8 @@ class Contract(Tool):
         try:
             self._expect_scope()
             expect_storable(arguments)
-            return await super().run(arguments, context, convert_result)
+            answer = await super().run(arguments, context, convert_result)
+            return _readable(answer, context.protocol_version)
         except HoldfastError as failure:
             return self._refuse(failure)
         except ToolError as error:
@@ -144,6 +173,15 @@ def contract(
     return made
 
 
+def _readable(answer: Any, version: str | None) -> Any:
+    if not isinstance(answer, CallToolResult) or version is None:
+        return answer
+    if is_version_at_least(version, _KNOWS_LINKS):
+        return answer
+    words = [part for part in answer.content if not isinstance(part, ResourceLink)]
+    return answer.model_copy(update={"content": words})
+
+
 class _Metadata(FuncMetadata):
     @override
     def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -209,14 +247,22 @@ def _briefly(schema: dict[str, Any], *, details: bool) -> dict[str, Any]:
     return schema
 
 
-def refuse_unknown(tools: Iterable[Contract]) -> Any:
-    """Answer a call of a tool that there is not as the specification says, with -32602."""
-    known = frozenset(tool.name for tool in tools)
+def refuse_unknown(tools: Iterable[Contract], prompts: Iterable[Prompt]) -> Any:
+    """Answer for a tool or a prompt that there is not as the specification says, with -32602.
+
+    The SDK takes the one for a failure of the tool's, and the other for a bug of ours, which it
+    logs together with whatever a caller wrote.
+    """
+    known = {
+        "tools/call": ("tool", frozenset(tool.name for tool in tools)),
+        "prompts/get": ("prompt", frozenset(prompt.name for prompt in prompts)),
+    }
 
     async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         name = (ctx.params or {}).get("name")
-        if ctx.method == "tools/call" and isinstance(name, str) and name not in known:
-            raise MCPError(INVALID_PARAMS, f"Unknown tool: {name}")
+        noun, names = known.get(ctx.method, ("", frozenset[str]()))
+        if noun and isinstance(name, str) and name not in names:
+            raise MCPError(INVALID_PARAMS, f"Unknown {noun}: {name}")
         return await call_next(ctx)
 
     return middleware

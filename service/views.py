@@ -235,6 +235,12 @@ class CountedWorkspaceView(WorkspaceView):
         return cls.of(workspace, jobs=workspace.jobs, open_jobs=workspace.open_jobs)
 
 
+class WorkspaceJobsView(WorkspaceView):
+    """A workspace and what happens in it."""
+
+    newest_jobs: list[JobView]
+
+
 class WorkspacePage(View):
     """Workspaces, the newest first."""
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import anyio
 import httpx2
 import structlog
-from huggingface_hub import get_async_session
+from huggingface_hub import JobHardware, get_async_session
 from huggingface_hub.utils._http import parse_ratelimit_headers
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -20,6 +20,9 @@ from schema.errors import Unauthenticated, Unavailable
 from schema.vault import Secret
 from schema.wire import release
 from service.auth.caller import ALL_SCOPES, Caller, LaunchDenied, Scope, TokenKind
+
+FLAVORS: Final = tuple(flavor.value for flavor in JobHardware)
+"""The hardware that the Hub's own library knows of; only the Hub knows whether there is more."""
 
 _CONNECT: Final = 3.0
 _TOTAL: Final = 10.0

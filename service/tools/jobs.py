@@ -15,6 +15,7 @@ from schema.suggestions import plain
 from service import jobs, logs
 from service.auth.caller import Scope
 from service.context import AppDep, CallerDep
+from service.resources import link_to
 from service.results import ResultView
 from service.sdk import READS, STOPS, Contract, contract, told
 from service.views import JobPage, JobsView, JobView, LogView
@@ -56,7 +57,8 @@ async def job_status(
         view = await jobs.look_each(tx, app, caller, job_ids)
     lines = [f"{job.job_id}: {job.summary} {job.next_step}" for job in view.jobs]
     lines += [error.message for error in view.errors]
-    return told("\n".join(lines), view)
+    links = [link_to(job) for job in view.jobs] if len(job_ids) == 1 else []
+    return told("\n".join(lines), view, links=links)
 
 
 async def list_jobs(

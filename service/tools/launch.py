@@ -33,6 +33,7 @@ from service.auth.caller import Scope
 from service.brevity import shorten
 from service.context import AppDep, CallerDep
 from service.jobs import Request
+from service.resources import link_to
 from service.sdk import MAKES, Contract, contract, told
 from service.views import LaunchedView
 
@@ -196,7 +197,7 @@ def _told(view: LaunchedView) -> CallToolResult:
             f" The same request made {view.possible_duplicate_of} minutes ago; if this is a repeat,"
             f' call cancel_job(job_id="{view.job_id}").'
         )
-    return told(sentence, view)
+    return told(sentence, view, links=[link_to(view)])
 
 
 def _checked(shape: type[S], **given: Any) -> S:

@@ -48,3 +48,24 @@ def test_ids_are_of_version_7_and_sort_by_the_time_they_were_made() -> None:
 
     assert {identity.version for identity in made} == {7}
     assert [identity.int >> 80 for identity in made] == sorted(i.int >> 80 for i in made)
+
+
+@given(st.uuids(), st.uuids(), st.sampled_from(Kind), st.integers(0, 30))
+def test_whatever_begins_like_a_handle_lies_in_its_span_and_nothing_else(
+    identity: UUID, other: UUID, kind: Kind, letters: int
+) -> None:
+    """Half a handle finds by an index what it could become."""
+    beginning = handles.write(kind, identity)[:letters]
+
+    span = handles.span(kind, beginning)
+
+    assert span is not None
+    assert span[0] <= identity <= span[1]
+    assert (span[0] <= other <= span[1]) is handles.write(kind, other).startswith(beginning)
+
+
+@pytest.mark.parametrize("beginning", ["ws_", "x", "job-", "job_8", "job_u", "job_!", "job_ä"])
+def test_what_no_handle_begins_with_has_no_span(beginning: str) -> None:
+    """Somebody is still typing; that is no error, there is only nothing to offer."""
+    assert handles.span(Kind.JOB, beginning) is None
+    assert handles.span(Kind.JOB, "job_" + "0" * 27) is None

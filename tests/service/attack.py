@@ -28,7 +28,7 @@ MODERN_META: Final = {
 _COUNTED: Final = {"date", "ratelimit"}
 """Headers that differ between any two answers."""
 _HANDLE: Final = re.compile(rb"\b(?:job|ws)_[0-9a-z]{26}\b")
-_MOMENT: Final = re.compile(rb'"\d{4}-\d\d-\d\dT[^"]+"')
+_MOMENT: Final = re.compile(rb'(?<=")\d{4}-\d\d-\d\dT[^"\\]+')
 
 
 class Way(StrEnum):
@@ -51,7 +51,7 @@ class Answer:
     def of(cls, response: httpx2.Response) -> Self:
         """Keep all that is not a clock or a counter."""
         kept = [each for each in response.headers.multi_items() if each[0] not in _COUNTED]
-        return cls(response.status_code, kept, _MOMENT.sub(b'"then"', response.content))
+        return cls(response.status_code, kept, _MOMENT.sub(b"then", response.content))
 
     def about(self, handle: str) -> Self:
         """Leave out the handle that was asked for."""

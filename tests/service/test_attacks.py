@@ -240,26 +240,13 @@ async def test_no_header_and_no_metadata_makes_a_caller_somebody_else(service: s
     assert answer["result"]["structuredContent"]["subject_id"] == BOB
 
 
-async def test_nothing_but_tools_can_be_asked_for_a_handle(
-    service: str, make_job: JobFactory
-) -> None:
-    """Whoever adds resources, prompts, completions or tasks attacks them here as well."""
+async def test_nothing_else_can_be_asked_for_a_handle(service: str, make_job: JobFactory) -> None:
+    """Whoever adds subscriptions or tasks attacks them here; for the rest: test_surface_attacks."""
     job = await make_job()
     handle = handles.write(Kind.JOB, job.id)
-    lists = {"resources/list": "resources", "resources/templates/list": "resourceTemplates"}
-    lists["prompts/list"] = "prompts"
-    for method, name in lists.items():
-        assert (await post(service, method)).json()["result"] == {name: []}, method
-
     named: dict[str, dict[str, Any]] = {
-        "resources/read": {"uri": f"job://{handle}"},
-        "prompts/get": {"name": handle},
         "resources/subscribe": {"uri": f"job://{handle}"},
         "subscriptions/listen": {"resourceSubscriptions": [f"job://{handle}"]},
-        "completion/complete": {
-            "ref": {"type": "ref/resource", "uri": "job://{id}"},
-            "argument": {"name": "id", "value": handle[:8]},
-        },
         **{f"tasks/{verb}": {"taskId": handle} for verb in ("get", "cancel", "result", "update")},
         "tasks/list": {},
     }
