@@ -39,6 +39,7 @@ from service.instructions import INSTRUCTIONS
 from service.limits import limits
 from service.prompts import recipes
 from service.sdk import Contract, hide_what_is_of_no_use, refuse_unknown
+from service.seals import Seals
 from service.tools import account, jobs, launch, waits, workspaces
 from service.turns import turns
 from service.waiting import waiting
@@ -117,7 +118,15 @@ def assemble(
             callers = Callers(hub, ground, vault)
             web.state.sign_in = await stack.enter_async_context(_sign_in(settings, callers))
             web.state.app = App(
-                ground, bell, callers, vault, hub_url, settings.open_jobs, waiters, waits_allowed
+                ground=ground,
+                doorbell=bell,
+                callers=callers,
+                vault=vault,
+                hub_url=hub_url,
+                open_jobs=settings.open_jobs,
+                waiting=waiters,
+                turns=waits_allowed,
+                seals=Seals(_keys(settings, b"holdfast confirmation")),
             )
             if settings.oauth_client_id is not None:
                 standing_in = proxy(issuer, public_url, settings.oauth_client_id)
@@ -177,7 +186,7 @@ def _server(
         tools=list[Any](tools),
         lifespan=lend,
         request_state_security=RequestStateSecurity(
-            keys=_state_keys(settings), bind_principal=_principal
+            keys=_keys(settings, b"holdfast request state"), bind_principal=_principal
         ),
         subscriptions=False,  # nothing that could be listened to yet; an open stream delays a stop
         cache_hints=_PRIVATE,
@@ -201,11 +210,11 @@ def _transport(server: MCPServer[App], *, as_json: bool) -> StreamableHTTPSessio
     return server.session_manager
 
 
-def _state_keys(settings: Settings) -> list[bytes]:
-    """Derive the keys that every process of this deployment seals request state with."""
+def _keys(settings: Settings, purpose: bytes) -> list[bytes]:
+    """Derive the keys that every process of this deployment seals things of one sort with."""
     ring = settings.vault_keys.get_secret_value().split(",")
     return [
-        HKDF(SHA256(), 32, salt=None, info=b"holdfast request state").derive(key.strip().encode())
+        HKDF(SHA256(), 32, salt=None, info=purpose).derive(key.strip().encode())
         for key in ring
         if key.strip()
     ]

@@ -21,6 +21,7 @@ from schema.wire import Doorbell
 from service.auth.caller import Caller
 from service.auth.callers import Callers
 from service.ground import Ground
+from service.seals import Seals
 from service.turns import Turns
 from service.waiting import Waiting
 
@@ -38,6 +39,8 @@ class App:
     """How many unfinished jobs a subject may have at a time."""
     waiting: Waiting
     turns: Turns
+    seals: Seals
+    """What a person was told a launch may cost."""
 
     @asynccontextmanager
     async def transaction(self, caller: Caller) -> AsyncGenerator[Transaction]:
