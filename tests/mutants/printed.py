@@ -45,7 +45,7 @@ PRINTED: Final = (
     *in_file(
         "workers/log_stream.py",
         _STREAM,
-        a_long_line_is_not_held=("        if self._cut:\n            return\n", ""),
+        a_long_line_is_not_held=("if len(self._rest) > self._most:", "if not self._most:"),
         only_the_hubs_lines_are_left_out=("===== Job (started at |finished: )", "===== Job "),
         a_long_line_is_read=("_beginning(written) if self._cut else ", ""),
     ),

@@ -130,6 +130,21 @@ def test_a_secret_that_is_a_plain_word_does_not_spoil_the_log(plain: str) -> Non
     assert redactor(N=plain).text(said) == said
 
 
+@pytest.mark.parametrize(
+    ("said", "hidden"),
+    [
+        ("<abc123def456ghi>", "<[redacted:A]>"),
+        ("<x7x7x7x7x7>", "<[redacted:C]>"),
+        ("<(in abc123def out)>", "<[redacted:D]>"),
+    ],
+)
+def test_nothing_is_left_of_secrets_that_overlap(said: str, hidden: str) -> None:
+    """With each other, with themselves, or one in another."""
+    looked_for = redactor(A="abc123def", B="def456ghi", C="x7x7x7x7", D="(in abc123def out)")
+
+    assert looked_for.text(said) == hidden
+
+
 def test_a_short_secret_that_is_no_word_is_found() -> None:
     """Six characters are enough, if they are not a word or a number."""
     assert redactor(PIN="x7!kQ2").text("it is x7!kQ2.") == "it is [redacted:PIN]."
@@ -168,12 +183,13 @@ def test_what_only_begins_like_a_token_stays(word: str) -> None:
 def test_a_secret_at_the_end_of_what_is_kept_of_a_line_is_not_kept_in_part() -> None:
     """Nor does what is left out move up because something before it became shorter."""
     secret = "K3y!" * 500
-    line = secret + "." * (LONGEST - 2 * len(secret) - 100) + secret + "y" * 90 + secret
+    line = secret + "." * (LONGEST - 2 * len(secret) - 100) + secret + "y" * 90 + secret + "z" * 50
     scroll = Scroll(redactor(KEY=secret))
     scroll.add(line)
 
     (kept,) = scroll.take(last=True)
 
     assert "K3y!" not in kept
+    assert "z" not in kept
     assert kept.count("[redacted:KEY]") == 3
     assert kept.endswith("characters are kept]")
