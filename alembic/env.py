@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import AutoString, SQLModel
 
-from schema import audit, calls, job, log, remote_run, subject, workspace  # noqa: F401  # registers the tables
+from schema import audit, calls, cost, job, log, remote_run, subject, workspace  # noqa: F401  # registers the tables
 
 
 def render(kind: str, item: object, _: object) -> str | Literal[False]:

@@ -1,7 +1,7 @@
 """The moves that end what lasts too long, so that every handle comes to a final state.
 
 A run past its deadline is killed; a job that nobody can launch or look at, because its subject
-does not come back, is given up.
+does not come back, is given up. And so is the watch for a run that never came.
 """
 
 from datetime import timedelta
@@ -69,6 +69,26 @@ WITH before AS MATERIALIZED (
 SELECT count(*) FROM moved
 """
 
+_UNWATCH: Final = """
+WITH due AS MATERIALIZED (
+    SELECT run.id, run.job_id FROM remote_run AS run JOIN job ON job.id = run.job_id
+     WHERE run.state = 'absent' AND run.deadline_at <= now()
+     ORDER BY run.deadline_at LIMIT $1 FOR UPDATE OF job SKIP LOCKED
+), given_up AS (
+    UPDATE remote_run AS run SET deadline_at = NULL FROM due
+     WHERE run.id = due.id AND run.state = 'absent'
+    RETURNING run.job_id
+), moved AS (
+    UPDATE job SET version = version + 1
+     WHERE id IN (SELECT job_id FROM given_up)
+    RETURNING job.*
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor)
+    SELECT id, version, 'unwatched', state, $2 FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
 _BATCH: Final = 100
 
 
@@ -96,3 +116,11 @@ async def give_up(tx: Transaction, *, patience: timedelta, worker: str) -> bool:
             patience,
         )
     return _BATCH in (unstarted, len(unseen))
+
+
+async def stop_watching(tx: Transaction, *, worker: str) -> bool:
+    """Give up waiting for absent runs, so that what is held for them is settled.
+
+    True if there may be more.
+    """
+    return bool(await tx.fetchval(_UNWATCH, _BATCH, worker) == _BATCH)

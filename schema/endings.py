@@ -5,14 +5,23 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from schema import budgets
 from schema.database import Transaction
 from schema.job import JobState, Reason
 
 _OVER: Final = """
 WITH before AS MATERIALIZED (
-    SELECT id, state FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+    SELECT job.id, job.state, job.started_at, cost.price_micro_usd, cost.ceiling_micro_usd
+      FROM job LEFT JOIN job_cost AS cost ON cost.job_id = job.id
+     WHERE job.id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE OF job
 ), over AS (
-    UPDATE remote_run AS run SET state = 'ended', stage = $2, due_at = NULL, seen_at = now()
+    -- By what upstream says it ran; by what we saw of it else, and then no more than it may cost.
+    UPDATE remote_run AS run
+       SET state = 'ended', stage = $2, due_at = NULL, seen_at = now(),
+           cost_micro_usd = coalesce(
+               before.price_micro_usd * ceil(extract(epoch FROM $11::interval) / 60),
+               least(before.ceiling_micro_usd, before.price_micro_usd * ceil(greatest(0, extract(
+                   epoch FROM now() - greatest(run.posted_at, before.started_at, $12))) / 60)))
       FROM before
      WHERE run.job_id = before.id AND run.id = $1 AND run.state = $9
        AND ($10::boolean IS FALSE OR run.due_at <= now())
@@ -28,7 +37,7 @@ WITH before AS MATERIALIZED (
                                       ELSE job.cancel_requested_at END,
            version = version + 1
       FROM over WHERE job.id = over.job_id
-    RETURNING job.*, over.decides
+    RETURNING job.*, over.decides, over.cost_micro_usd
 ), kept AS (
     UPDATE job_payload SET result = $8 FROM moved
      WHERE job_payload.job_id = moved.id AND moved.decides AND $8::jsonb IS NOT NULL
@@ -43,7 +52,9 @@ WITH before AS MATERIALIZED (
        AND over.remote_id IS NOT NULL
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'ended', state, $7, jsonb_build_object('stage', $2::text) FROM moved
+    SELECT id, version, 'ended', state, $7, jsonb_strip_nulls(
+               jsonb_build_object('stage', $2::text, 'cost_micro_usd', moved.cost_micro_usd))
+      FROM moved
 )
 SELECT count(*) FROM moved
 """
@@ -78,7 +89,7 @@ _ABSENT: Final = """
 WITH before AS MATERIALIZED (
     SELECT id, state FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
 ), missing AS (
-    UPDATE remote_run AS run SET state = 'absent', due_at = NULL
+    UPDATE remote_run AS run SET state = 'absent', due_at = NULL, deadline_at = now() + $4
       FROM before
      WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'unknown'
        AND now() >= run.absent_after AND run.misses >= $2
@@ -104,6 +115,18 @@ WITH before AS MATERIALIZED (
        SET active = active - 1,
            queued = queued + (SELECT count(*)::int FROM moved WHERE state = 'queued')
       FROM missing WHERE subject.id = missing.subject_id
+), held AS (
+    -- Both launches may be alive for as long as this one is watched for.
+    UPDATE job_cost AS cost SET held_micro_usd = held_micro_usd + ceiling_micro_usd
+      FROM moved WHERE cost.job_id = moved.id AND moved.state = 'queued'
+    RETURNING cost.*, moved.workspace_id
+), grouped AS (
+    UPDATE workspace SET held_micro_usd = workspace.held_micro_usd + held.ceiling_micro_usd
+      FROM held WHERE workspace.id = held.workspace_id
+), monthly AS (
+    UPDATE spending SET held_micro_usd = spending.held_micro_usd + held.ceiling_micro_usd
+      FROM held
+     WHERE (spending.subject_id, spending.month) = (held.subject_id, held.month)
 ), watched AS (
     INSERT INTO poll_group (subject_id, namespace, due_at, watch_until)
     SELECT subject_id, namespace, now(), now() + $4 FROM missing
@@ -123,7 +146,7 @@ WITH before AS MATERIALIZED (
 ), arrived AS (
     UPDATE remote_run AS run
        SET state = 'bound', origin = 'surplus', desired = 'dead', remote_id = $2, stage = $3,
-           seen_at = now(), due_at = now()
+           seen_at = now(), due_at = now(), deadline_at = NULL
       FROM before
      WHERE run.job_id = before.id AND run.id = $1 AND run.state IN ('absent', 'rejected')
     RETURNING run.*
@@ -171,6 +194,9 @@ class Ending:
     message: str | None = None
     exit_code: int | None = None
     result: dict[str, Any] | None = None
+    ran: timedelta | None = None
+    """How long it ran, as far as upstream says."""
+    started_at: datetime | None = None
 
 
 async def end(tx: Transaction, run_id: UUID, ending: Ending, *, worker: str) -> None:
@@ -207,12 +233,19 @@ async def miss(tx: Transaction, run_id: UUID, *, look_again: timedelta) -> bool:
 
 
 async def conclude_absent(
-    tx: Transaction, run_id: UUID, *, worker: str, relaunch: bool = False
+    tx: Transaction,
+    run_id: UUID,
+    *,
+    worker: str,
+    relaunch: bool = False,
+    monthly_budget: int | None = None,
 ) -> None:
     """Give up on an unknown run after the settle window, and watch for it.
 
-    With `relaunch` its job is queued again, unless it already has one run too many or too few.
+    With `relaunch` its job is queued again, unless it already has one run too many or too few, or
+    there is no room in a budget for what two of its launches can cost.
     """
+    relaunch = relaunch and await budgets.fits_again(tx, run_id, monthly=monthly_budget)
     await tx.fetchval(_ABSENT, run_id, MISSES, worker, LATE_WATCH, relaunch)
 
 
@@ -241,4 +274,6 @@ async def _over(
         ending.result,
         was,
         lapsed,
+        ending.ran,
+        ending.started_at,
     )

@@ -5,6 +5,7 @@
     ├── Denied                you may see it, but not do this to it
     ├── Conflict              the thing exists, but not in a state that allows this
     │   ├── IdempotencyConflict
+    │   ├── BudgetExceeded     its worst case is more than may be spent
     │   ├── LimitReached       as many as there may be of it at a time
     │   └── TooManyWaits       the same, of calls that wait
     ├── Invalid               the request can never succeed as written
@@ -21,7 +22,8 @@ Anything that is not a `HoldfastError` is a bug and is reported as one.
 from datetime import timedelta
 from typing import Literal
 
-from schema.durations import whole_seconds
+from schema.durations import say, whole_seconds
+from schema.money import say_usd
 
 Problem = Literal[
     "invalid_token", "token_expired", "not_yet_valid", "invalid_audience", "invalid_issuer"
@@ -89,6 +91,39 @@ class TooManyWaits(Conflict):
             f"more. Wait for several jobs in one call (job_ids takes up to 50 handles, mode="
             f'"any"), let another wait end, or call job_status, which answers at once.'
         )
+
+
+class BudgetExceeded(Conflict):
+    """The worst case of a launch is more than its workspace or its subject's month may spend."""
+
+    def __init__(
+        self,
+        whose: str,
+        *,
+        budget: int,
+        spent: int,
+        held: int,
+        needs: int | None,
+        longest: timedelta,
+    ) -> None:
+        self.whose = whose
+        spend = f"{_BUDGETS[whose]} may cost {say_usd(budget)}"
+        taken = f"{say_usd(spent)} is spent and {say_usd(held)} held for what is not over"
+        if needs is None:
+            need = "What this can cost is not known, so no room can be held for it."
+            remedy = f"Launch something with a price, or {_WITHOUT[whose]}."
+        else:
+            need = f"At worst this costs {say_usd(needs)}."
+            fits = f'timeout="{say(longest)}" would fit; or cancel' if longest else "Cancel"
+            remedy = f"{fits} what is no longer wanted, choose a cheaper flavor, or wait."
+        super().__init__(f"{spend}: {taken}. {need} Nothing was launched. {remedy}")
+
+
+_BUDGETS = {"workspace": "The jobs of this workspace", "month": "Your jobs of this month (UTC)"}
+_WITHOUT = {
+    "workspace": "launch it outside of this workspace",
+    "month": "ask the operator of Holdfast for it",
+}
 
 
 class Invalid(HoldfastError):

@@ -175,6 +175,7 @@ class EventKind(StrEnum):
     UNCONFIRMED = "unconfirmed"
     BOUND = "bound"
     ABSENT = "absent"
+    UNWATCHED = "unwatched"
     SURPLUS = "surplus"
     STAGE = "stage"
     EXPIRED = "expired"

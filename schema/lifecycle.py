@@ -16,15 +16,22 @@ from uuid import UUID
 
 from asyncpg.exceptions import CheckViolationError
 
-from schema import handles
+from schema import budgets, handles
+from schema.budgets import Rate
 from schema.database import Transaction
-from schema.errors import IdempotencyConflict, Invalid, LimitReached, Unavailable
+from schema.errors import (
+    HoldfastError,
+    IdempotencyConflict,
+    Invalid,
+    LimitReached,
+    Unavailable,
+)
 from schema.job import Job, JobKind
 
-_BESIDE_SPEC: Final = ("kind", "namespace", "workspace_id", "labels")
+_BESIDE_SPEC: Final = ("kind", "namespace", "workspace_id", "labels", "max_cost_usd")
 _SPEC_SIZE: Final = "ck_job_payload_spec_size"
 
-_SUBMIT: Final = """
+_SUBMIT: Final = f"""
 WITH key AS (
     INSERT INTO idempotency_key AS held (subject_id, key, job_id, expires_at)
     SELECT $2, $9, $1, now() + interval '24 hours' WHERE $9::text IS NOT NULL
@@ -46,25 +53,51 @@ WITH key AS (
 ), counted AS (
     UPDATE subject SET queued = queued + 1
      WHERE id = $2 AND queued + active < $10 AND EXISTS (SELECT FROM made)
-    RETURNING id
+    RETURNING id, coalesce(monthly_budget_micro_usd, $15::bigint) AS budget
+), priced AS (
+    INSERT INTO job_cost (job_id, subject_id, month, price_micro_usd, ceiling_micro_usd,
+                          most_micro_usd, held_micro_usd)
+    SELECT id, $2, {budgets.MONTH}, $12::bigint, $13::bigint, $14::bigint, $13
+      FROM made WHERE $12 IS NOT NULL
+), grouped AS (
+    UPDATE workspace SET held_micro_usd = held_micro_usd + $13 FROM counted
+     WHERE workspace.id = $3 AND workspace.subject_id = $2 AND $13 IS NOT NULL
+       AND (budget_micro_usd IS NULL OR held_micro_usd + spent_micro_usd + $13 <= budget_micro_usd)
+    RETURNING workspace.id
+), monthly AS (
+    INSERT INTO spending AS so_far (subject_id, month, held_micro_usd)
+    SELECT id, {budgets.MONTH}, $13 FROM counted
+     WHERE ($3::uuid IS NULL OR EXISTS (SELECT FROM grouped)) AND (budget IS NULL OR $13 <= budget)
+       AND $13 IS NOT NULL
+    ON CONFLICT (subject_id, month) DO UPDATE
+       SET held_micro_usd = so_far.held_micro_usd + excluded.held_micro_usd
+     WHERE (SELECT budget IS NULL
+                   OR so_far.held_micro_usd + so_far.spent_micro_usd + $13 <= budget FROM counted)
+    RETURNING subject_id
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
     SELECT id, version, 'created', state, $2,
            jsonb_strip_nulls(jsonb_build_object('client', $11::text))
       FROM made
 )
-SELECT made.*, EXISTS (SELECT FROM counted) AS counted, CASE WHEN $9::text IS NULL THEN (
+SELECT made.*, EXISTS (SELECT FROM counted) AS counted,
+       CASE WHEN $13 IS NOT NULL THEN EXISTS (SELECT FROM monthly)
+            ELSE NOT EXISTS (SELECT FROM counted WHERE budget IS NOT NULL)
+             AND NOT EXISTS (SELECT FROM workspace
+                              WHERE id = $3 AND budget_micro_usd IS NOT NULL) END AS held,
+       EXISTS (SELECT FROM grouped) AS grouped, CASE WHEN $9::text IS NULL THEN (
            SELECT earlier.id FROM job AS earlier
             WHERE earlier.subject_id = $2 AND earlier.digest = made.digest
               AND earlier.state NOT IN ('failed', 'cancelled')
               AND earlier.created_at > now() - interval '10 minutes'
             ORDER BY earlier.created_at DESC LIMIT 1) END AS possible_duplicate_of
   FROM made
-"""
+"""  # noqa: S608  # our own words
 
 _KEPT: Final = """
-SELECT job.*, job_payload.spec
+SELECT job.*, job_payload.spec, job_cost.most_micro_usd AS max_cost_usd
   FROM job JOIN job_payload ON job_payload.job_id = job.id
+  LEFT JOIN job_cost ON job_cost.job_id = job.id
  WHERE job.subject_id = $1
    AND job.id = coalesce((SELECT job_id FROM idempotency_key WHERE subject_id = $1 AND key = $2),
                          $3)
@@ -125,6 +158,8 @@ async def submit(
     workspace_id: UUID | None = None,
     idempotency_key: str | None = None,
     client: str | None = None,
+    rate: Rate | None = None,
+    monthly_budget: int | None = None,
 ) -> Submitted:
     """Put a job in the queue; the same key and request again return the job they made.
 
@@ -134,6 +169,7 @@ async def submit(
     Raises:
         IdempotencyConflict: the key is held by a request that differs.
         LimitReached: the subject has `most_open` jobs; the caller's transaction must not commit.
+        BudgetExceeded: its worst case, or that it has none, is more than may be held; likewise.
         Invalid: the request is too large to be kept.
     """
     job_id = job_id or handles.new_id()
@@ -151,6 +187,10 @@ async def submit(
             idempotency_key,
             most_open,
             client,
+            rate and rate.price_micro_usd,
+            rate and rate.ceiling_micro_usd,
+            rate and rate.most_micro_usd,
+            monthly_budget,
         )
     except CheckViolationError as violation:
         if violation.constraint_name != _SPEC_SIZE:
@@ -163,6 +203,10 @@ async def submit(
         if not row["counted"]:
             open_jobs: int = await tx.fetchval(_OPEN, subject_id)
             raise LimitReached(open_jobs=open_jobs, most=most_open)
+        if not row["held"]:
+            # What the workspace had room for is counted by now, until the caller rolls it back.
+            group = None if row["grouped"] else workspace_id
+            raise await _no_room(tx, subject_id, group, rate, monthly_budget)
         return Submitted.of(row)
     # A statement of its own: it sees the holder even if that one committed a moment ago.
     held = await tx.fetchrow(_KEPT, subject_id, idempotency_key, job_id)
@@ -176,6 +220,7 @@ async def submit(
         "namespace": namespace,
         "workspace_id": workspace_id,
         "labels": labels,
+        "max_cost_usd": rate and rate.most_micro_usd,
     }
     given = held["spec"] | {name: held[name] for name in _BESIDE_SPEC}
     differing = sorted(
@@ -196,3 +241,15 @@ async def cancel(
     """
     await tx.execute(_LOCK, job_id, subject_id)
     return bool(await tx.fetchval(_CANCEL, job_id, subject_id, client))
+
+
+async def _no_room(
+    tx: Transaction,
+    subject_id: str,
+    workspace_id: UUID | None,
+    rate: Rate | None,
+    monthly_budget: int | None,
+) -> HoldfastError:
+    kept = await budgets.accounts(tx, subject_id, workspace_id, monthly=monthly_budget)
+    # A job that was cancelled meanwhile has made room by now; then the same call succeeds.
+    return budgets.lacking(kept, rate) or Unavailable("The budget")

@@ -65,7 +65,7 @@ SELECT workspace.*, count(job.id) AS jobs,
 """
 
 _MAKE_WORKSPACE: Final = """
-INSERT INTO workspace (id, subject_id, name) VALUES ($1, $2, $3)
+INSERT INTO workspace (id, subject_id, name, budget_micro_usd) VALUES ($1, $2, $3, $4)
 ON CONFLICT (subject_id, name) DO NOTHING RETURNING *
 """
 
@@ -205,10 +205,13 @@ async def make_workspace(
     workspace_id: UUID,
     name: str,
     *,
+    budget_micro_usd: int | None = None,
     client: str | None = None,
 ) -> Workspace | None:
     """Make a workspace; none if the subject has one of that name."""
-    made = _workspace(await tx.fetchrow(_MAKE_WORKSPACE, workspace_id, subject_id, name))
+    made = _workspace(
+        await tx.fetchrow(_MAKE_WORKSPACE, workspace_id, subject_id, name, budget_micro_usd)
+    )
     if made is not None:
         handle = handles.write(handles.Kind.WORKSPACE, made.id)
         await audit.note(

@@ -87,7 +87,12 @@ class RemoteRun(Record):
     seen_at: datetime | None = Field(sa_type=TIMESTAMP)
     """When upstream last told us anything about it."""
     deadline_at: datetime | None = Field(sa_type=TIMESTAMP)
-    """When its stage has lasted too long; set anew with each stage."""
+    """When its stage has lasted too long; set anew with each stage.
+
+    Absent: until when it is watched for, and may still turn out to cost something.
+    """
+    cost_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
+    """What it cost by the time it was seen to be over, if its job has a price."""
 
 
 class RemoteRunTable(RemoteRun, table=True):
@@ -119,6 +124,12 @@ class RemoteRunTable(RemoteRun, table=True):
             "attempt",
             unique=True,
             postgresql_where=text("origin = 'ours'"),
+        ),
+        CheckConstraint("cost_micro_usd >= 0", name="cost_counted"),
+        Index(
+            "ix_remote_run_watched",
+            "deadline_at",
+            postgresql_where=text("state = 'absent' AND deadline_at IS NOT NULL"),
         ),
         Index("ix_remote_run_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         Index(

@@ -13,7 +13,8 @@ WITH old AS MATERIALIZED (
     SELECT id FROM job
      WHERE finished_at < now() - $1::interval
        AND NOT EXISTS (SELECT FROM remote_run WHERE remote_run.job_id = job.id
-                          AND state IN ('posting', 'unknown', 'bound'))
+                          AND (state IN ('posting', 'unknown', 'bound')
+                               OR (state = 'absent' AND deadline_at IS NOT NULL)))
      ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), runs AS (
     DELETE FROM remote_run USING old WHERE remote_run.job_id = old.id

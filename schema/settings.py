@@ -1,6 +1,7 @@
 """Configuration, read from the environment once in each composition root."""
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -20,6 +21,7 @@ from schema.addresses import is_tamperproof
 from schema.durations import Duration, say
 from schema.errors import Invalid
 from schema.logbook import ROOM
+from schema.money import micro
 from schema.vault import Vault
 
 _PREFIX = "HOLDFAST_"
@@ -86,6 +88,8 @@ class Settings(BaseSettings):
     """How many unfinished jobs a subject may have at a time."""
     waits: Annotated[int, Field(ge=1)] = 50
     """How many calls of a subject may wait at a time, over all replicas."""
+    monthly_budget_usd: Annotated[Decimal, Field(ge=0, le=1_000_000_000)] | None = None
+    """What the jobs of a subject may cost in a calendar month, in UTC; unset, any sum."""
     failpoint: str | None = None
     """Where a crash test ends this process; see `schema.failpoints`."""
     log_bytes: Annotated[int, Field(ge=1024 * 1024)] = ROOM
@@ -141,6 +145,11 @@ class Settings(BaseSettings):
     def token_audience(self) -> str:
         """What a token of the authorization server must be made for."""
         return self.jwt_audience or f"{str(self.public_url).rstrip('/')}/mcp"
+
+    @property
+    def monthly_budget(self) -> int | None:
+        """The budget of a month, as money is counted."""
+        return None if self.monthly_budget_usd is None else micro(self.monthly_budget_usd)
 
     @classmethod
     def read(cls) -> Self:

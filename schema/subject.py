@@ -39,6 +39,8 @@ class Subject(Record):
     """Open remote runs of ours; kept by the moves, in their own transactions."""
     queued: int = Field(default=0, sa_column_kwargs=starts_as("0"))
     """Queued jobs; kept by the moves as well."""
+    monthly_budget_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
+    """The most their jobs of one month may cost; none is what this deployment allows everybody."""
     last_served_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=starts_as("'-infinity'"))
     """When a claim last took one of their jobs: the longest unserved goes first."""
     next_launch_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=starts_as("'-infinity'"))
@@ -55,6 +57,7 @@ class SubjectTable(Subject, table=True):
         one_of("hold", Hold),
         CheckConstraint("active >= 0", name="active_counted"),
         CheckConstraint("queued >= 0", name="queued_counted"),
+        CheckConstraint("monthly_budget_micro_usd >= 0", name="budget_counted"),
         Index(
             "ix_subject_serve",
             "last_served_at",

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, UniqueConstraint
 from sqlmodel import Field
 
-from schema.base import NOW, TEXT, TIMESTAMP, Record
+from schema.base import BIGINT, NOW, TEXT, TIMESTAMP, Record, starts_as
 
 
 class Workspace(Record):
@@ -15,6 +15,11 @@ class Workspace(Record):
     id: UUID = Field(primary_key=True)
     subject_id: str = Field(foreign_key="subject.id", sa_type=TEXT)
     name: str = Field(sa_type=TEXT)
+    budget_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
+    """The most that all its jobs may cost together, if that is limited."""
+    held_micro_usd: int = Field(default=0, sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
+    """What its jobs may still cost; kept by the moves, as is what they did."""
+    spent_micro_usd: int = Field(default=0, sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
     created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
 
 
@@ -25,4 +30,7 @@ class WorkspaceTable(Workspace, table=True):
         UniqueConstraint("subject_id", "name"),
         UniqueConstraint("id", "subject_id"),  # what a job refers to: a workspace, and whose it is
         CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
+        CheckConstraint("budget_micro_usd >= 0", name="budget_counted"),
+        CheckConstraint("held_micro_usd >= 0", name="held_counted"),
+        CheckConstraint("spent_micro_usd >= 0", name="spent_counted"),
     )

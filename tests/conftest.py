@@ -53,10 +53,32 @@ SELECT 'poll group', namespace, live, NULL FROM poll_group AS polled
                  WHERE run.subject_id = polled.subject_id AND run.namespace = polled.namespace
                    AND run.state = 'bound')
 UNION ALL
+SELECT 'workspace', name, held_micro_usd, spent_micro_usd
+  FROM workspace LEFT JOIN LATERAL (
+      SELECT sum(cost.held_micro_usd) AS held, sum(cost.spent_micro_usd) AS spent
+        FROM job JOIN job_cost AS cost ON cost.job_id = job.id
+       WHERE job.workspace_id = workspace.id) AS sums ON true
+ WHERE (held_micro_usd, spent_micro_usd) <> (coalesce(held, 0), coalesce(spent, 0))
+UNION ALL
+SELECT 'month', month::text, held_micro_usd, spent_micro_usd
+  FROM spending LEFT JOIN LATERAL (
+      SELECT sum(cost.held_micro_usd) AS held, sum(cost.spent_micro_usd) AS spent
+        FROM job_cost AS cost
+       WHERE (cost.subject_id, cost.month) = (spending.subject_id, spending.month)) AS sums ON true
+ WHERE (held_micro_usd, spent_micro_usd) <> (coalesce(held, 0), coalesce(spent, 0))
+UNION ALL
+SELECT 'settled', job.id::text, held_micro_usd, spent_micro_usd
+  FROM job JOIN job_cost AS cost ON cost.job_id = job.id
+ WHERE (finished_at IS NULL) > (spent_micro_usd IS NULL)
+    OR spent_micro_usd IS NULL AND finished_at IS NOT NULL AND NOT EXISTS (
+           SELECT FROM remote_run AS run
+            WHERE run.job_id = job.id AND (run.state IN ('posting', 'unknown', 'bound')
+                                           OR run.state = 'absent' AND run.deadline_at IS NOT NULL))
+UNION ALL
 SELECT 'history', id::text, version, NULL FROM job
  WHERE version <> (SELECT count(*) FROM job_event WHERE job_event.job_id = job.id)
 """
-"""Counters that do not count what there is, and histories with a gap."""
+"""Counters that do not count what there is, costs not settled in time, histories with a gap."""
 
 
 @pytest.fixture(scope="session")

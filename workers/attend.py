@@ -117,7 +117,13 @@ async def _find(worker: Worker, run: AgedRun, lent: Lent) -> None:
             reach("find.missed")
             if ripe:
                 again = _may_relaunch(worker, run)
-                await endings.conclude_absent(tx, run.id, worker=worker.name, relaunch=again)
+                await endings.conclude_absent(
+                    tx,
+                    run.id,
+                    worker=worker.name,
+                    relaunch=again,
+                    monthly_budget=worker.settings.monthly_budget,
+                )
                 reach("find.absent")
                 log.warning("run.absent", relaunch=again)
             return

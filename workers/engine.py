@@ -114,7 +114,9 @@ async def _give_up_for_ever(worker: Worker) -> None:
 
     async def give_up() -> bool:
         async with worker.database.transaction() as tx:
-            return await deadlines.give_up(tx, patience=patience, worker=worker.name)
+            more = await deadlines.give_up(tx, patience=patience, worker=worker.name)
+        async with worker.database.transaction() as tx:
+            return await deadlines.stop_watching(tx, worker=worker.name) or more
 
     while True:
         await _go("give up", give_up)

@@ -4,8 +4,8 @@ The Hub adds fields and changes their shapes. A description that we half underst
 us the id of something that is running and being paid for, so what cannot be read counts as absent.
 """
 
-from datetime import datetime
-from typing import Annotated, Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,9 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from workers.storable import storable
+
+_LONGEST: Final = 10**9
+"""Seconds; more is no length of time that anything ran."""
 
 
 def _if_readable(value: object, read: ValidatorFunctionWrapHandler) -> Any:
@@ -46,6 +49,14 @@ class Status(_Described):
     cancel_reason: _Text = None
 
 
+class Durations(_Described):
+    """How long the Hub says it took; it bills what it ran."""
+
+    running_secs: Annotated[
+        Annotated[float, Field(ge=0, le=_LONGEST)] | None, WrapValidator(_if_readable)
+    ] = None
+
+
 class Initiator(_Described):
     """Who or what made the Hub create it."""
 
@@ -59,6 +70,8 @@ class RemoteJob(_Described):
     created_at: _Text = None
     """As written: moments of one format sort as text."""
     started_at: _Moment = None
+    finished_at: _Moment = None
+    durations: Annotated[Durations | None, WrapValidator(_if_readable)] = None
     status: Annotated[Status | None, WrapValidator(_if_readable)] = None
     initiator: Annotated[Initiator | None, WrapValidator(_if_readable)] = None
     labels: _Texts = None
@@ -68,6 +81,18 @@ class RemoteJob(_Described):
     def stage(self) -> str | None:
         """The stage, in the Hub's words."""
         return self.status.stage if self.status else None
+
+    @property
+    def ran(self) -> timedelta | None:
+        """How long it ran, if that is told; what was cancelled may lack the end."""
+        if self.durations is not None and self.durations.running_secs is not None:
+            return timedelta(seconds=self.durations.running_secs)
+        if self.started_at is None or self.finished_at is None:
+            return None
+        try:
+            return max(timedelta(0), self.finished_at - self.started_at)
+        except TypeError:  # one of them has no time zone
+            return None
 
 
 LISTING: TypeAdapter[list[RemoteJob]] = TypeAdapter(list[RemoteJob])

@@ -1,6 +1,8 @@
 """What the Hub's last word about a job means: the ending, with the evidence it was judged by."""
 
 import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from schema.endings import Ending
@@ -35,7 +37,11 @@ def verdict(job: RemoteJob | None) -> Ending | None:
     """Judge a job by its last status; none while it is not over, as far as we understand."""
     if job is None:
         return DELETED
-    status = job.status or Status()
+    ending = _judge(job.status or Status())
+    return ending and replace(ending, ran=_ran(job, ending), started_at=_moment(job.started_at))
+
+
+def _judge(status: Status) -> Ending | None:
     match status.stage:
         case "COMPLETED":
             return Ending(JobState.SUCCEEDED, "COMPLETED", exit_code=0)
@@ -47,6 +53,16 @@ def verdict(job: RemoteJob | None) -> Ending | None:
             return DELETED
         case _:
             return None
+
+
+def _ran(job: RemoteJob, ending: Ending) -> timedelta | None:
+    """Say how long it ran; what was cancelled before it was started did not."""
+    never_started = ending.stage == "CANCELED" and job.started_at is None
+    return timedelta(0) if job.ran is None and never_started else job.ran
+
+
+def _moment(told: datetime | None) -> datetime | None:
+    return told if told is None or told.tzinfo else told.replace(tzinfo=UTC)
 
 
 def _error(status: Status) -> Ending:

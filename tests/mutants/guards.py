@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.mutants.identity import IDENTITY
 from tests.mutants.limits import LIMITS
+from tests.mutants.money import MONEY
 from tests.mutants.moves import MOVES
 from tests.mutants.printed import PRINTED
 from tests.mutants.records import RECORDS
@@ -12,4 +13,15 @@ from tests.mutants.tokens import TOKENS
 from tests.mutants.wall import WALL
 from tests.mutants.work import WORK
 
-GUARDS: Final = (*IDENTITY, *MOVES, *WORK, *LIMITS, *TOKENS, *RECORDS, *TABLES, *WALL, *PRINTED)
+GUARDS: Final = (
+    *IDENTITY,
+    *MOVES,
+    *MONEY,
+    *WORK,
+    *LIMITS,
+    *TOKENS,
+    *RECORDS,
+    *TABLES,
+    *WALL,
+    *PRINTED,
+)

@@ -268,8 +268,8 @@ MOVES: Final = (
         "schema/endings.py",
         _ENDINGS,
         ended_event=(
-            "$7, jsonb_build_object('stage', $2::text) FROM moved",
-            "$7, jsonb_build_object('stage', $2::text) FROM moved WHERE false",
+            "moved.cost_micro_usd))\n      FROM moved",
+            "moved.cost_micro_usd))\n      FROM moved WHERE false",
         ),
         absent_event=(
             "'absent', state, $3 FROM moved",

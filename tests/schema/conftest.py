@@ -2,16 +2,19 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
-from schema import calls, endings, handles, job_secrets, launches, logbook, queries
+from schema import calls, endings, handles, job_secrets, launches, logbook, prices, queries
+from schema.budgets import Rate
 from schema.database import Database
 from schema.endings import Ending
 from schema.job import JobKind, JobState
 from schema.launches import Claim
 from schema.vault import Secret, Vault
 from tests.conftest import JobFactory
+from tests.schema.money import DOLLAR, WorkspaceFactory
 
 ClaimFactory = Callable[..., Awaitable[list[Claim]]]
 
@@ -38,7 +41,7 @@ def claim(database: Database) -> ClaimFactory:
 @pytest.fixture
 async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory) -> None:
     """Ada has a row in every table."""
-    finished = await make_job()
+    finished = await make_job(rate=Rate(1, timedelta(minutes=1)))
     async with database.transaction() as tx:
         await queries.make_workspace(tx, ada, handles.new_id(), "hers")
         (claim,) = await launches.claim(
@@ -62,5 +65,21 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
     open_job = await make_job(idempotency_key="k")
     async with database.transaction() as tx:
         await job_secrets.keep(tx, vault, open_job.id, ada, {"KEY": Secret("s")})
+        await prices.keep(tx, [])
         await calls.take(tx, ada, limit=10, window=timedelta(minutes=1))
     assert finished.id != open_job.id
+
+
+@pytest.fixture
+def make_workspace(database: Database, ada: str) -> WorkspaceFactory:
+    """Make a workspace of Ada's with a budget of a dollar, unless another is named."""
+
+    async def make(budget: int | None = DOLLAR) -> UUID:
+        workspace_id = handles.new_id()
+        async with database.transaction() as tx:
+            await queries.make_workspace(
+                tx, ada, workspace_id, workspace_id.hex, budget_micro_usd=budget
+            )
+        return workspace_id
+
+    return make

@@ -6,19 +6,21 @@ nothing here may depend on a statement having been written well.
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from types import ModuleType
 from typing import Any, Final
 
 import asyncpg
 import pytest
 
-from schema import handles, lifecycle, logbook, queries
+from schema import budgets, handles, lifecycle, logbook, queries
+from schema.budgets import Rate
 from schema.database import Database, Transaction
 from schema.job import JobKind
 from tests.conftest import ADA, JobFactory
 from tests.schema.wall import EVE, acting
 
-MODULES: Final = (queries, logbook, lifecycle)
+MODULES: Final = (budgets, queries, logbook, lifecycle)
 """Whose statements the service runs for a subject."""
 COMPARISON: Final = re.compile(
     r"(?:\w+\.)?subject_id = (\$\d+)|(?<=FROM subject WHERE )id = (\$\d+)"
@@ -40,6 +42,7 @@ READS: Final[dict[str, list[Any]]] = {
     "logbook._MATCHES": [SUBJECT, JOB, 0, 1000, "line", 10],
     "logbook._LOOKED_UP_TO": [SUBJECT, JOB, 0, 1000],
     "logbook._EXTENT": [SUBJECT, JOB],
+    "budgets._WORKSPACE": [SUBJECT, WORKSPACE],
     "lifecycle._KEPT": [SUBJECT, "k", None],
     "lifecycle._OPEN": [SUBJECT],
     "lifecycle._LOCK": [JOB, SUBJECT],
@@ -50,6 +53,8 @@ ELSEWHERE: Final = {
     "queries._STATUS",  # the beginning of two others
     "logbook._LOOKED_AT",  # inside two others
     "lifecycle._SUBMIT",  # writes; in tests of its own
+    "budgets._MONTH",  # sums, so there is always a row; in a test of its own
+    "budgets._LOCK_SUBJECT",  # as a worker
 }
 
 
@@ -119,7 +124,23 @@ async def test_a_statement_that_forgets_whose_finds_nothing_of_anybody_elses(
 def submission(job_id: Any, subject_id: str) -> list[Any]:
     """Ask for what Ada's open job asks for."""
     spec = {"image": "python:3.12", "command": ["true"]}
-    return [job_id, subject_id, None, JobKind.HUB_JOB, "ada", "t", {}, spec, None, 1000, None]
+    return [
+        job_id,
+        subject_id,
+        None,
+        JobKind.HUB_JOB,
+        "ada",
+        "t",
+        {},
+        spec,
+        None,
+        1000,
+        None,
+        1,
+        2,
+        None,
+        None,
+    ]
 
 
 async def test_a_submission_that_forgets_whose_finds_no_earlier_one_of_anybody_elses(
@@ -134,6 +155,7 @@ async def test_a_submission_that_forgets_whose_finds_no_earlier_one_of_anybody_e
         seen = await tx.fetchrow(careless("lifecycle._SUBMIT"), *submission(first, EVE))
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM job WHERE id = $1", first)
+        await tx.execute("DELETE FROM spending WHERE subject_id = $1", EVE)
         await tx.execute("UPDATE subject SET queued = 0 WHERE id = $1", EVE)
         outside = await tx.fetchrow(careless("lifecycle._SUBMIT"), *submission(second, EVE))
 
@@ -141,6 +163,22 @@ async def test_a_submission_that_forgets_whose_finds_no_earlier_one_of_anybody_e
     assert seen["possible_duplicate_of"] is None
     assert outside is not None
     assert outside["possible_duplicate_of"] is not None, "the statement still compares"
+
+
+async def test_a_month_that_forgets_whose_is_nobody_elses(
+    database: Database, database_url: str, make_job: JobFactory
+) -> None:
+    """How much another spends is theirs to know."""
+    await make_job(rate=Rate(5, timedelta(minutes=1)))
+    async with acting(database_url, EVE) as tx:
+        seen = await tx.fetchrow(careless("budgets._MONTH"), EVE, None)
+    async with database.transaction() as tx:
+        outside = await tx.fetchrow(careless("budgets._MONTH"), EVE, None)
+
+    assert seen is not None
+    assert outside is not None
+    assert seen["held_micro_usd"] == 0
+    assert outside["held_micro_usd"] == 5, "the statement still compares"
 
 
 async def test_nothing_is_submitted_in_somebody_elses_name(

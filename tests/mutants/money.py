@@ -1,0 +1,94 @@
+"""The guards of what may be spent."""
+
+from typing import Final
+
+from tests.mutants.mutant import in_file
+
+_BUDGETS: Final = "tests/schema/test_budgets.py"
+_SETTLEMENT: Final = "tests/schema/test_settlement.py"
+_MIGRATION: Final = "alembic/versions/20261121_0012_bound_what_is_spent.py"
+
+MONEY: Final = (
+    *in_file(
+        "schema/lifecycle.py",
+        _BUDGETS,
+        workspace_is_bounded=(
+            "AND (budget_micro_usd IS NULL OR held_micro_usd + spent_micro_usd + $13"
+            " <= budget_micro_usd)",
+            "",
+        ),
+        month_is_bounded=(
+            "OR so_far.held_micro_usd + so_far.spent_micro_usd + $13 <= budget FROM",
+            "OR true FROM",
+        ),
+        first_of_a_month_is_bounded=("AND (budget IS NULL OR $13 <= budget)", ""),
+        no_room_is_refused=('if not row["held"]:', "if False:"),
+        month_tells_from_workspace=('None if row["grouped"] else workspace_id', "workspace_id"),
+        unpriced_is_refused=("WHERE budget IS NOT NULL)\n", "WHERE false)\n"),
+        unpriced_is_refused_by_workspace=(
+            "AND budget_micro_usd IS NOT NULL) END",
+            "AND false) END",
+        ),
+        own_budget_comes_first=("coalesce(monthly_budget_micro_usd, $15::bigint)", "$15::bigint"),
+        limit_is_part_of_the_request=('"labels", "max_cost_usd")', '"labels")'),
+    ),
+    *in_file(
+        "schema/endings.py",
+        _SETTLEMENT,
+        second_launch_needs_room=(
+            "relaunch = relaunch and await budgets.fits_again(tx, run_id, monthly=monthly_budget)",
+            "relaunch = relaunch and monthly_budget != 0",
+        ),
+        second_launch_is_held=(
+            "SET held_micro_usd = held_micro_usd + ceiling_micro_usd",
+            "SET held_micro_usd = held_micro_usd",
+        ),
+        absent_is_held_for=("due_at = NULL, deadline_at = now() + $4", "due_at = NULL"),
+        started_minutes_are_billed=(
+            "ceil(extract(epoch FROM $11::interval) / 60)",
+            "floor(extract(epoch FROM $11::interval) / 60)",
+        ),
+        our_own_times_are_bounded=(
+            "least(before.ceiling_micro_usd, before.price",
+            "least(before.price",
+        ),
+    ),
+    *in_file(
+        "schema/budgets.py",
+        _SETTLEMENT,
+        second_launch_in_the_workspace=("least((SELECT left_micro_usd FROM grouped),", "least("),
+        second_launch_in_the_month=("(SELECT left_micro_usd FROM monthly),\n", ""),
+        second_launch_within_the_limit=("most_micro_usd - held_micro_usd, ", ""),
+    ),
+    *in_file(
+        "schema/retention.py",
+        _SETTLEMENT,
+        what_is_watched_for_is_kept=("OR (state = 'absent' AND deadline_at IS NOT NULL)", ""),
+    ),
+    *in_file(
+        "schema/deadlines.py",
+        _SETTLEMENT,
+        watch_is_waited_for=(
+            "run.state = 'absent' AND run.deadline_at <= now()",
+            "run.state = 'absent'",
+        ),
+    ),
+    *in_file(
+        _MIGRATION,
+        _SETTLEMENT,
+        open_run_is_held_for=("(state IN ('posting', 'unknown', 'bound')\n", "(false\n"),
+        watched_run_is_held_for=(
+            "OR (state = 'absent' AND deadline_at IS NOT NULL))) THEN",
+            ")) THEN",
+        ),
+        spent_is_never_more_than_held=(
+            "spent_micro_usd = least(total, cost.held_micro_usd),",
+            "spent_micro_usd = total,",
+        ),
+        late_cost_is_said=(
+            "ELSIF total > cost.spent_micro_usd",
+            "ELSIF false AND total > cost.spent_micro_usd",
+        ),
+        month_of_the_launch=("AND month = cost.month", ""),
+    ),
+)
