@@ -23,6 +23,8 @@ SELECT job.*, subject.hold, subject.active, subject.max_active, job_payload.spec
             WHERE earlier.subject_id = job.subject_id AND earlier.state = 'queued'
               AND earlier.created_at < job.created_at AND earlier.kind = job.kind
        ) ELSE 0 END AS ahead,
+       cost.price_micro_usd, cost.ceiling_micro_usd, cost.held_micro_usd, cost.spent_micro_usd,
+       cost.uncounted_micro_usd,
        EXISTS (SELECT FROM remote_run AS doomed
                 WHERE doomed.job_id = job.id AND doomed.desired = 'dead'
                   AND doomed.state IN ('posting', 'unknown', 'bound')) AS stopping,
@@ -31,6 +33,7 @@ SELECT job.*, subject.hold, subject.active, subject.max_active, job_payload.spec
   JOIN subject ON subject.id = job.subject_id
   JOIN job_payload ON job_payload.job_id = job.id
   LEFT JOIN credential ON credential.subject_id = job.subject_id
+  LEFT JOIN job_cost AS cost ON cost.job_id = job.id
   LEFT JOIN LATERAL (
       SELECT remote_id, stage, seen_at, posted_at, deadline_at FROM remote_run
        WHERE remote_run.job_id = job.id AND origin = 'ours' ORDER BY attempt DESC LIMIT 1
@@ -115,6 +118,12 @@ class JobStatus(Job):
     deadline_at: datetime | None = None
     """When its stage has lasted too long."""
     token_expires_at: datetime | None = None
+    price_micro_usd: int | None = None
+    """A started minute; this and what follows is none if it has no price."""
+    ceiling_micro_usd: int | None = None
+    held_micro_usd: int | None = None
+    spent_micro_usd: int | None = None
+    uncounted_micro_usd: int | None = None
 
     @property
     def upstream(self) -> Upstream:

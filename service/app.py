@@ -37,10 +37,11 @@ from service.edge import Edge
 from service.ground import Ground
 from service.instructions import INSTRUCTIONS
 from service.limits import limits
+from service.prices import Prices
 from service.prompts import recipes
 from service.sdk import Contract, hide_what_is_of_no_use, refuse_unknown
 from service.seals import Seals
-from service.tools import account, jobs, launch, waits, workspaces
+from service.tools import account, hardware, jobs, launch, waits, workspaces
 from service.turns import turns
 from service.waiting import waiting
 
@@ -67,6 +68,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         *jobs.contracts(),
         *waits.contracts(),
         *workspaces.contracts(),
+        *hardware.contracts(),
         *account.contracts(),
     ]
     return assemble(settings, tools)
@@ -127,6 +129,8 @@ def assemble(
                 waiting=waiters,
                 turns=waits_allowed,
                 seals=Seals(_keys(settings, b"holdfast confirmation")),
+                prices=Prices(hub, ground),
+                monthly_budget=settings.monthly_budget,
             )
             if settings.oauth_client_id is not None:
                 standing_in = proxy(issuer, public_url, settings.oauth_client_id)

@@ -21,6 +21,7 @@ from schema.wire import Doorbell
 from service.auth.caller import Caller
 from service.auth.callers import Callers
 from service.ground import Ground
+from service.prices import Prices
 from service.seals import Seals
 from service.turns import Turns
 from service.waiting import Waiting
@@ -41,6 +42,9 @@ class App:
     turns: Turns
     seals: Seals
     """What a person was told a launch may cost."""
+    prices: Prices
+    monthly_budget: int | None
+    """What the jobs of a subject may cost in a month, unless they have a budget of their own."""
 
     @asynccontextmanager
     async def transaction(self, caller: Caller) -> AsyncGenerator[Transaction]:

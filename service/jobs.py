@@ -12,6 +12,7 @@ from uuid import UUID
 import anyio
 
 from schema import excerpts, handles, job_secrets, lifecycle, queries
+from schema.budgets import Rate
 from schema.database import Transaction
 from schema.errors import Conflict, HoldfastError, InDoubt, NotFound, Unavailable
 from schema.failpoints import reach
@@ -48,6 +49,8 @@ class Request:
     workspace_id: str | None
     idempotency_key: str | None
     secrets: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
+    rate: Rate | None = None
+    """What it can cost, if that is known."""
 
 
 async def launch(app: App, caller: Caller, request: Request) -> LaunchedView:
@@ -55,6 +58,7 @@ async def launch(app: App, caller: Caller, request: Request) -> LaunchedView:
 
     Raises:
         LimitReached: the caller has as many unfinished jobs as they may have at a time.
+        BudgetExceeded: what it can cost does not fit into what may be spent.
         Unavailable: with whether nothing was launched, or what it is called if it was.
     """
     job_id = handles.new_id()
@@ -98,6 +102,8 @@ async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> L
             workspace_id=await find_workspace(tx, caller, request.workspace_id),
             idempotency_key=request.idempotency_key,
             client=CLIENT.get(),
+            rate=request.rate,
+            monthly_budget=app.monthly_budget,
         )
         await job_secrets.keep(tx, app.vault, job.id, caller.subject_id, request.secrets)
         reach("submit.written")

@@ -9,7 +9,8 @@ from schema.logbook import Line
 from schema.queries import JobStatus
 from service import wording
 from service.diagnosis import diagnose
-from service.views import View, tail
+from service.view import View
+from service.views import tail
 
 
 class Usage(View):

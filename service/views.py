@@ -3,18 +3,22 @@
 from datetime import datetime
 from typing import Annotated, Any, Final, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schema import handles
 from schema.handles import Kind
 from schema.job import JobKind, JobState, Reason
 from schema.logbook import Extent, Line
+from schema.money import usd
 from schema.queries import JobStatus, Upstream, WorkspaceSummary
 from schema.subject import Hold
 from schema.workspace import Workspace
 from service import outlook, wording
 from service.brevity import shorten
+from service.costs import cost_of
 from service.diagnosis import diagnose
+from service.money_views import CostView, MonthView, usd_if_known
+from service.view import View
 
 TAIL: Final = 20
 
@@ -23,12 +27,6 @@ DETAIL: Final = "detail"
 
 T = TypeVar("T")
 Detail = Annotated[T, Field(json_schema_extra={DETAIL: True})]
-
-
-class View(BaseModel):
-    """Base of everything shown."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class JobView(View):
@@ -68,6 +66,7 @@ class JobView(View):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    cost: Detail[CostView]
     status_as_of: Detail[datetime]
     url: str | None
     """Its page at Hugging Face."""
@@ -104,6 +103,7 @@ class JobView(View):
             created_at=status.created_at,
             started_at=status.started_at,
             finished_at=status.finished_at,
+            cost=CostView.of(cost_of(status)),
             status_as_of=_as_of(status),
             url=_url(status, hub_url),
         )
@@ -204,6 +204,11 @@ class WorkspaceView(View):
     workspace_id: str
     name: str
     created_at: datetime
+    budget_usd: float | None
+    """What its jobs may cost together; none is any sum."""
+    held_usd: float
+    """What its unfinished jobs may still cost."""
+    spent_usd: float
 
     @classmethod
     def of(cls, workspace: Workspace, **more: Any) -> Self:
@@ -212,6 +217,9 @@ class WorkspaceView(View):
             workspace_id=handles.write(Kind.WORKSPACE, workspace.id),
             name=workspace.name,
             created_at=workspace.created_at,
+            budget_usd=usd_if_known(workspace.budget_micro_usd),
+            held_usd=usd(workspace.held_micro_usd),
+            spent_usd=usd(workspace.spent_micro_usd),
             **more,
         )
 
@@ -264,6 +272,7 @@ class AccountView(View):
     hold: str | None
     """Why nothing of theirs moves for now."""
     open_jobs: int
+    month: MonthView
 
 
 def tail(lines: list[Line]) -> list[str]:

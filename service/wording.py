@@ -10,6 +10,7 @@ from schema.queries import JobStatus, Upstream
 from schema.subject import Hold
 from service import outlook
 from service.brevity import shorten
+from service.costs import mention
 from service.diagnosis import SAYING, Diagnosis, diagnose
 
 _SOON: Final = timedelta(seconds=2)
@@ -50,15 +51,15 @@ def summary(status: JobStatus, found: Diagnosis | None = None) -> str:
         case JobState.LAUNCHING:
             return "Being launched: the request may have reached Hugging Face; its answer is due."
         case JobState.RUNNING:
-            return f"{_running(status)}{_unseen(status)}"
+            return f"{_running(status)}{mention(status)}{_unseen(status)}"
         case JobState.SUCCEEDED:
-            return _succeeded(status)
+            return f"{_succeeded(status)}{mention(status)}"
         case JobState.FAILED:
             found = found or diagnose(status)
             said = [text for text in found.evidence if text.startswith(SAYING)]
-            return " ".join([f"Failed: {found.why}", *said])
+            return " ".join([f"Failed: {found.why}", *said]) + mention(status)
         case JobState.CANCELLED:
-            return _cancelled(status)
+            return f"{_cancelled(status)}{mention(status)}"
         case _:
             assert_never(status.state)
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 from urllib.parse import quote
 
 import anyio
@@ -13,7 +13,7 @@ import httpx2
 import structlog
 from huggingface_hub import JobHardware, get_async_session
 from huggingface_hub.utils._http import parse_ratelimit_headers
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from schema.errors import Unauthenticated, Unavailable
@@ -82,6 +82,9 @@ class _User(_Principal):
     auth: _Auth = _Auth()
 
 
+_LISTED: Final = TypeAdapter(list[dict[str, Any]])
+
+
 class _Refusal(BaseModel):
     error: str
 
@@ -136,11 +139,26 @@ class HuggingFace:
         if response.status_code != HTTPStatus.OK:
             raise Unavailable("Hugging Face", retry_after=_retry_after(response))
 
-    async def _ask(self, method: str, path: str, token: Secret) -> httpx2.Response:
+    async def hardware(self) -> list[dict[str, Any]]:
+        """Ask what there is to run jobs on, and what it costs; it is nobody's secret.
+
+        Raises:
+            Unavailable: the Hub did not say.
+        """
+        response = await self._ask("GET", "/api/jobs/hardware", None)
+        if response.status_code != HTTPStatus.OK:
+            raise Unavailable("Hugging Face", retry_after=_retry_after(response))
+        try:
+            return _LISTED.validate_json(response.content)
+        except ValidationError as error:
+            log.exception("hardware.misread")
+            raise Unavailable("Hugging Face", retry_after=_PAUSE) from error
+
+    async def _ask(self, method: str, path: str, token: Secret | None) -> httpx2.Response:
         # Our own two headers: `build_hf_headers` may go to the network, and blocks while it does.
         headers = {
-            "authorization": f"Bearer {token.reveal()}",
             "user-agent": f"holdfast/{release()}",
+            **({"authorization": f"Bearer {token.reveal()}"} if token else {}),
         }
         try:
             with anyio.fail_after(_TOTAL):

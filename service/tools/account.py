@@ -4,9 +4,11 @@ from typing import Annotated
 
 from mcp_types import CallToolResult
 
-from schema import queries
+from schema import budgets, queries
+from schema.money import say_usd
 from service.auth.caller import Scope, TokenKind
 from service.context import AppDep, CallerDep
+from service.money_views import MonthView
 from service.sdk import READS, Contract, contract, told
 from service.views import AccountView
 
@@ -19,6 +21,7 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
     """
     async with app.transaction(caller) as tx:
         standing = await queries.standing(tx, caller.subject_id)
+        month = await budgets.month(tx, caller.subject_id, monthly=app.monthly_budget)
     view = AccountView(
         subject_id=caller.subject_id,
         name=caller.name,
@@ -29,11 +32,14 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
         namespaces=[caller.name, *caller.organisations],
         hold=standing.hold,
         open_jobs=standing.open_jobs,
+        month=MonthView.of(month),
     )
     able = " and ".join(view.scopes) or "nothing but looking"
     sentence = f"{caller.name}, with a {_NAMED[caller.kind]} that allows {able}."
     if view.missing_scopes:
         sentence += f" It lacks {' and '.join(view.missing_scopes)}."
+    if month.left_micro_usd is not None:
+        sentence += f" This month has {say_usd(month.left_micro_usd)} left to spend."
     return told(sentence, view)
 
 

@@ -9,7 +9,9 @@ from mcp_types import CallToolResult
 from pydantic import BeforeValidator, Field, ValidationError
 
 from schema import commands
+from schema.errors import Invalid
 from schema.job import JobKind
+from schema.money import micro, say_usd
 from schema.spec import (
     Env,
     Flavor,
@@ -32,6 +34,8 @@ from service.arguments import explain
 from service.auth.caller import Scope
 from service.brevity import shorten
 from service.context import AppDep, CallerDep
+from service.costs import rate_of
+from service.dry_run import DryRunView, LaunchAnswer, rehearse
 from service.jobs import Request
 from service.resources import link_to
 from service.sdk import MAKES, Contract, contract, told
@@ -76,6 +80,10 @@ PassToken = Annotated[
     bool,
     Field(description="Hand your token over as HF_TOKEN: that code then acts as you."),
 ]
+MostCost = Annotated[
+    float | None, Field(gt=0, le=1e9, description="Refuse it if the worst case is more.")
+]
+DryRun = Annotated[bool, Field(description="Only check it, and say what it can cost.")]
 Group = Annotated[str | None, Field(description="A handle, ws_…, from create_workspace.")]
 
 
@@ -98,10 +106,12 @@ async def launch_job(
     name: Name = None,
     workspace_id: Group = None,
     idempotency_key: Key = None,
+    max_cost_usd: MostCost = None,
+    dry_run: DryRun = False,  # noqa: FBT002  # filled in by name, from JSON
     *,
     app: AppDep,
     caller: CallerDep,
-) -> Annotated[CallToolResult, LaunchedView]:
+) -> Annotated[CallToolResult, LaunchAnswer]:
     """Run a command in a container on Hugging Face Jobs, paid by your account there.
 
     Answers at once with a handle; the job goes on whatever becomes of this client or server. Poll
@@ -121,7 +131,7 @@ async def launch_job(
         pass_token=pass_token,
     )
     payer = caller.namespace(namespace)
-    await app.expect_may_launch(caller, payer)
+    rate = rate_of(spec, await app.prices.current(), max_cost_usd)
     title = shorten(name or f"{spec.image}: {shlex.join(spec.command)}", _TITLE)
     request = Request(
         kind=JobKind.HUB_JOB,
@@ -132,9 +142,12 @@ async def launch_job(
         workspace_id=workspace_id,
         idempotency_key=idempotency_key,
         secrets={name: Secret(text) for name, text in (secrets or {}).items()},
+        rate=rate,
     )
-    view = await jobs.launch(app, caller, request)
-    return _told(view)
+    if dry_run:
+        return _rehearsed(await rehearse(app, caller, request))
+    await app.expect_may_launch(caller, payer)
+    return _told(await jobs.launch(app, caller, request))
 
 
 async def launch_inference(
@@ -155,10 +168,12 @@ async def launch_inference(
     name: Name = None,
     workspace_id: Group = None,
     idempotency_key: Key = None,
+    max_cost_usd: MostCost = None,
+    dry_run: DryRun = False,  # noqa: FBT002  # filled in by name, from JSON
     *,
     app: AppDep,
     caller: CallerDep,
-) -> Annotated[CallToolResult, LaunchedView]:
+) -> Annotated[CallToolResult, LaunchAnswer]:
     """Have a model at Inference Providers answer, paid by your account there.
 
     Answers at once with a handle, and the model's answer becomes the job's result: poll job_status
@@ -186,18 +201,37 @@ async def launch_inference(
         workspace_id=workspace_id,
         idempotency_key=idempotency_key,
     )
-    view = await jobs.launch(app, caller, request)
-    return _told(view)
+    if max_cost_usd is not None:
+        raise Invalid(
+            "max_cost_usd: Hugging Face names no price for a call, so what it costs cannot be "
+            "bounded and nothing was launched. Leave it out; max_tokens in parameters bounds the "
+            "answer."
+        )
+    if dry_run:
+        return _rehearsed(await rehearse(app, caller, request))
+    return _told(await jobs.launch(app, caller, request))
 
 
 def _told(view: LaunchedView) -> CallToolResult:
     sentence = f"{view.job_id}: {view.summary} {view.next_step}"
+    if view.cost.ceiling_usd:
+        sentence += f" It costs {say_usd(micro(view.cost.ceiling_usd))} at most."
     if view.possible_duplicate_of is not None:
         sentence += (
             f" The same request made {view.possible_duplicate_of} minutes ago; if this is a repeat,"
             f' call cancel_job(job_id="{view.job_id}").'
         )
     return told(sentence, view, links=[link_to(view)])
+
+
+def _rehearsed(view: DryRunView) -> CallToolResult:
+    if view.ceiling_usd is None:
+        cost = "What it costs is not known."
+    else:
+        cost = f"At worst it costs {say_usd(micro(view.ceiling_usd))}, paid by {view.namespace}."
+    if view.needs:
+        return told(f"Nothing was launched, and this would not be. {' '.join(view.needs)}", view)
+    return told(f"Nothing was launched. {cost} Leave dry_run out to launch it.", view)
 
 
 def _checked(shape: type[S], **given: Any) -> S:

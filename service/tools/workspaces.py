@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints
 
 from schema import handles, queries
 from schema.handles import Kind
+from schema.money import micro
 from service import jobs
 from service.auth.caller import Scope
 from service.client import CLIENT
@@ -18,16 +19,27 @@ Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 
 
 async def create_workspace(
-    name: Title, *, app: AppDep, caller: CallerDep
+    name: Title,
+    budget_usd: Annotated[
+        float | None, Field(gt=0, le=1e9, description="What all its jobs may cost together.")
+    ] = None,
+    *,
+    app: AppDep,
+    caller: CallerDep,
 ) -> Annotated[CallToolResult, MadeWorkspaceView]:
     """Make a named group for jobs: pass its workspace_id when you launch, and to list_jobs.
 
-    A name is yours once: asking for the same one again gives the same workspace. It does not
-    expire.
+    A name is yours once: asking for the same one again gives the same workspace, as it is. It does
+    not expire. A launch whose worst case does not fit into its budget is refused.
     """
     async with app.transaction(caller) as tx:
         made = await queries.make_workspace(
-            tx, caller.subject_id, handles.new_id(), name, client=CLIENT.get()
+            tx,
+            caller.subject_id,
+            handles.new_id(),
+            name,
+            budget_micro_usd=None if budget_usd is None else micro(budget_usd),
+            client=CLIENT.get(),
         )
         kept = made or await queries.workspace_named(tx, caller.subject_id, name)
     assert kept is not None  # noqa: S101  # either it was made, or one of that name is there

@@ -13,9 +13,8 @@ MONEY: Final = (
         "schema/lifecycle.py",
         _BUDGETS,
         workspace_is_bounded=(
-            "AND (budget_micro_usd IS NULL OR held_micro_usd + spent_micro_usd + $13"
-            " <= budget_micro_usd)",
-            "",
+            "OR held_micro_usd + spent_micro_usd + $13 <= budget_micro_usd)",
+            "OR true)",
         ),
         month_is_bounded=(
             "OR so_far.held_micro_usd + so_far.spent_micro_usd + $13 <= budget FROM",

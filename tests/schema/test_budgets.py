@@ -48,7 +48,7 @@ async def test_a_month_is_bounded_for_all_workspaces_together(
     database: Database, ada: str, make_job: JobFactory, make_workspace: WorkspaceFactory
 ) -> None:
     """Spreading work over workspaces is no way around it; a budget of one's own comes first."""
-    one, other = await make_workspace(), await make_workspace()
+    one, other = await make_workspace(), await make_workspace(500_000)
     await make_job(rate=THIRTY_CENTS, workspace_id=one, monthly_budget=500_000)
 
     with pytest.raises(BudgetExceeded, match=r"of this month.*\$0\.50.*\$0\.30 held") as refused:
@@ -96,6 +96,8 @@ async def test_the_same_launch_again_holds_once(database: Database, make_job: Jo
     limited = Rate(DIME.price_micro_usd, DIME.timeout, most_micro_usd=DOLLAR)
     with pytest.raises(IdempotencyConflict, match="max_cost_usd"):
         await make_job(rate=limited, idempotency_key="k")
+    bounded = await make_job(rate=limited, idempotency_key="l")
+    assert (await make_job(rate=limited, idempotency_key="l")).id == bounded.id
 
 
 async def test_a_launch_that_is_cut_off_holds_nothing(

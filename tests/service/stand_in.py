@@ -18,6 +18,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from service.local.hub.hardware import FLAVORS
+
 ADA = "5e9ecfc04957053f60648a3e"
 BOB = "5e9ecfc04957053f60648a3f"
 ADAS = "hf_ada"
@@ -48,6 +50,12 @@ class Whoami:
     denied: dict[str, str] = field(default_factory=dict)
     """Namespaces in which nobody may launch, and what is said about it."""
     failing: Response | None = None
+    hardware: list[dict[str, Any]] = field(
+        default_factory=lambda: [flavor.described() for flavor in FLAVORS.values()]
+    )
+    priced: int = 0
+    """How often somebody asked for prices."""
+    answers_prices: bool = True
 
     async def answer(self, request: Request) -> Response:
         """Answer like `GET /api/whoami-v2`."""
@@ -58,6 +66,11 @@ class Whoami:
         if token not in self.answers:
             return JSONResponse({"error": "Invalid credentials in Authorization header"}, 401)
         return JSONResponse(self.answers[token])
+
+    async def list_hardware(self, _: Request) -> Response:
+        """Answer like `GET /api/jobs/hardware`."""
+        self.priced += 1
+        return JSONResponse(self.hardware) if self.answers_prices else Response(status_code=503)
 
     async def check(self, request: Request) -> Response:
         """Answer like `POST /api/jobs/{namespace}/auth-check/write`."""
@@ -110,6 +123,7 @@ def whoami_server() -> Generator[Whoami]:
     routes = [
         Route("/api/whoami-v2", whoami.answer),
         Route(check, whoami.check, methods=["POST"]),
+        Route("/api/jobs/hardware", whoami.list_hardware),
     ]
     with serving(Starlette(routes=routes)) as url:
         whoami.url = url

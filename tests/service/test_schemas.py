@@ -31,6 +31,7 @@ async def test_the_tools_are_these(tools: dict[str, dict[str, Any]]) -> None:
         "wait_for_jobs",
         "create_workspace",
         "list_workspaces",
+        "list_hardware",
         "whoami",
     ]
 

@@ -243,7 +243,7 @@ async def test_a_launch_the_hub_would_refuse_is_not_begun(
 async def test_a_hub_that_does_not_answer_holds_up_no_launch(service: str, hub: Whoami) -> None:
     """The question is a courtesy; the launch is durable, and will have its answer."""
     async with calling(service) as client:
-        await client.list_tools()
+        await client.call_tool("list_hardware", {})
         hub.failing = Response(status_code=503)
         answer = await client.call_tool("launch_job", LAUNCH)
 
@@ -269,6 +269,7 @@ async def test_whoami_tells_what_a_token_allows_and_lacks(
         "namespaces": ["ada", "acme"],
         "hold": None,
         "open_jobs": 1,
+        "month": {"budget_usd": None, "spent_usd": 0.0, "held_usd": 0.0, "left_usd": None},
     }
 
 

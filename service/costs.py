@@ -1,0 +1,93 @@
+"""What does a job cost: at worst, before it is launched, and so far, whenever it is looked at?"""
+
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from schema.budgets import Rate
+from schema.durations import say
+from schema.errors import Invalid
+from schema.money import micro, say_usd
+from schema.queries import JobStatus, Upstream
+from schema.spec import HubJobSpec
+from service.prices import PriceList
+
+_MINUTE: Final = timedelta(minutes=1)
+_MOST: Final = 10**15
+"""A billion dollars."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a job costs; none of what is not known is ever shown as nothing."""
+
+    ceiling_micro_usd: int | None
+    so_far_micro_usd: int | None
+    uncounted_micro_usd: int
+    """What it cost beyond what was held for it."""
+    final: bool
+
+
+def rate_of(spec: HubJobSpec, prices: PriceList, max_cost_usd: float | None) -> Rate:
+    """Price a job.
+
+    Raises:
+        Invalid: there is no such flavor, it has no price, or the worst case is above the limit.
+    """
+    most = None if max_cost_usd is None else micro(max_cost_usd)
+    rate = Rate(prices.price_of(spec.flavor), spec.timeout, most_micro_usd=most)
+    limit = _MOST if most is None else most
+    if rate.ceiling_micro_usd > limit:
+        fits = rate.longest(limit)
+        remedy = (
+            f'The longest timeout that fits is "{say(fits)}".'
+            if fits
+            else "No timeout fits; list_hardware shows what is cheaper."
+        )
+        raise Invalid(
+            f"max_cost_usd is {say_usd(limit)}, and at worst this costs "
+            f"{say_usd(rate.ceiling_micro_usd)}: {spec.flavor} at "
+            f"{say_usd(rate.price_micro_usd)} a minute for {say(spec.timeout)}. Nothing was "
+            f"launched. {remedy}"
+        )
+    return rate
+
+
+def cost_of(status: JobStatus) -> Cost:
+    """Say what a job costs, by what is known at the time it was read."""
+    settled = status.spent_micro_usd is not None
+    unpriced_end = status.finished_at is not None and status.upstream is not Upstream.STOPPING
+    return Cost(
+        ceiling_micro_usd=status.ceiling_micro_usd,
+        so_far_micro_usd=status.spent_micro_usd if settled else _so_far(status),
+        uncounted_micro_usd=status.uncounted_micro_usd or 0,
+        final=settled or (status.ceiling_micro_usd is None and unpriced_end),
+    )
+
+
+def mention(status: JobStatus) -> str:
+    """Say what a job costs where a person would ask."""
+    cost = cost_of(status)
+    if not cost.so_far_micro_usd or cost.ceiling_micro_usd is None:
+        return ""
+    if status.finished_at is None:
+        return (
+            f" It has cost {say_usd(cost.so_far_micro_usd)} so far, of at most "
+            f"{say_usd(cost.ceiling_micro_usd)}."
+        )
+    if not cost.final:
+        return ""
+    beyond = cost.uncounted_micro_usd
+    more = f", and {say_usd(beyond)} more than was held for it" if beyond else ""
+    return f" It cost {say_usd(cost.so_far_micro_usd)}{more}."
+
+
+def _so_far(status: JobStatus) -> int | None:
+    if status.price_micro_usd is None or status.held_micro_usd is None:
+        return None
+    if status.started_at is not None:
+        ran = max(timedelta(0), status.read_at - status.started_at)
+        return min(status.held_micro_usd, status.price_micro_usd * math.ceil(ran / _MINUTE))
+    # The Hub bills nothing before a job is started.
+    return 0 if status.attempt == 0 or status.stage == "SCHEDULING" else None

@@ -1,0 +1,74 @@
+"""What would a launch do? Everything is looked at that it looks at, and nothing is made."""
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, RootModel
+
+from schema import budgets, queries
+from schema.errors import Denied, LimitReached
+from schema.job import JobKind
+from schema.money import usd
+from service import jobs
+from service.auth.caller import Caller
+from service.context import App
+from service.jobs import Request
+from service.view import View
+from service.views import LaunchedView
+
+
+class DryRunView(View):
+    """What a launch would be; nothing was launched."""
+
+    dry_run: Literal[True]
+    needs: list[str]
+    """What it lacks; nothing, if it would be launched."""
+    namespace: str
+    spec: dict[str, Any]
+    """What would be asked for, of secrets only the names."""
+    ceiling_usd: float | None
+    budget_left_usd: float | None
+    """None: no budget bounds it."""
+
+
+class LaunchAnswer(RootModel[LaunchedView | DryRunView]):
+    """A job that was made, or what a dry run found."""
+
+    model_config = ConfigDict(json_schema_extra={"type": "object"})
+
+
+async def rehearse(app: App, caller: Caller, request: Request) -> DryRunView:
+    """Say what a launch would cost at worst, and what it lacks, if anything.
+
+    Raises:
+        NotFound: the caller has no such workspace.
+    """
+    needs = await _permission(app, caller, request)
+    async with app.transaction(caller) as tx:
+        workspace_id = await jobs.find_workspace(tx, caller, request.workspace_id)
+        standing = await queries.standing(tx, caller.subject_id)
+        accounts = await budgets.accounts(
+            tx, caller.subject_id, workspace_id, monthly=app.monthly_budget
+        )
+    if standing.open_jobs >= app.open_jobs:
+        needs.append(str(LimitReached(open_jobs=standing.open_jobs, most=app.open_jobs)))
+    if (lacking := budgets.lacking(accounts, request.rate)) is not None:
+        needs.append(str(lacking))
+    room = [left for each in accounts if (left := each.left_micro_usd) is not None]
+    return DryRunView(
+        dry_run=True,
+        needs=needs,
+        namespace=request.namespace,
+        spec=request.spec,
+        ceiling_usd=None if request.rate is None else usd(request.rate.ceiling_micro_usd),
+        budget_left_usd=usd(min(room)) if room else None,
+    )
+
+
+async def _permission(app: App, caller: Caller, request: Request) -> list[str]:
+    if request.kind is not JobKind.HUB_JOB:
+        return []
+    try:
+        await app.expect_may_launch(caller, request.namespace)
+    except Denied as no:
+        return [str(no)]
+    return []
