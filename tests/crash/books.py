@@ -3,16 +3,20 @@
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 import httpx2
 
+from schema.budgets import Rate
 from service.local.hub.users import LocalUser
 from tests.crash.faults import Fault
 from tests.crash.scenes import Scene
 
+BASIC: Final = Rate(price_micro_usd=167, timeout=timedelta(minutes=30))
+"""What a job of a scene is held for."""
 _ALIVE: Final = {"SCHEDULING", "RUNNING"}
 _FINAL: Final = {"succeeded", "failed", "cancelled"}
 
@@ -23,6 +27,22 @@ SELECT 'active' AS what, subject.active AS kept,
 UNION ALL
 SELECT 'queued', subject.queued,
        (SELECT count(*) FROM job WHERE subject_id = subject.id AND state = 'queued') FROM subject
+UNION ALL
+SELECT 'held in the month', spending.held_micro_usd,
+       (SELECT coalesce(sum(cost.held_micro_usd), 0) FROM job_cost AS cost
+         WHERE (cost.subject_id, cost.month) = (spending.subject_id, spending.month)) FROM spending
+UNION ALL
+SELECT 'spent in the month', spending.spent_micro_usd,
+       (SELECT coalesce(sum(cost.spent_micro_usd), 0) FROM job_cost AS cost
+         WHERE (cost.subject_id, cost.month) = (spending.subject_id, spending.month)) FROM spending
+UNION ALL
+SELECT 'held for what cannot cost any more', sum(cost.held_micro_usd), 0
+  FROM job JOIN job_cost AS cost ON cost.job_id = job.id
+ WHERE job.finished_at IS NOT NULL AND NOT EXISTS (
+     SELECT FROM remote_run AS run
+      WHERE run.job_id = job.id AND (run.state IN ('posting', 'unknown', 'bound')
+                                     OR run.state = 'absent' AND run.deadline_at IS NOT NULL))
+HAVING sum(cost.held_micro_usd) > 0
 UNION ALL
 SELECT 'live', polled.live,
        (SELECT count(*) FROM remote_run AS run

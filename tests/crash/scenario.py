@@ -31,14 +31,13 @@ from schema.vault import Secret, Vault
 from service.local.hub.users import LocalUser, load_users, user_with
 from service.local.ports import free_port
 from service.local.postgres import Postgres
-from tests.crash.books import NOTHING, Books, audit
+from tests.crash.books import BASIC, NOTHING, Books, audit
 from tests.crash.faults import CALM, Fault
 from tests.crash.processes import Nursery, Process
 from tests.crash.scenes import Scene
 
 LEASE: Final = 1.0
-LIVES: Final = 2
-"""How often a scenario ends the process; after that it runs undisturbed."""
+LIVES: Final = 2  # times a scenario ends the process; after that it runs undisturbed
 _PATIENCE: Final = 60.0
 _LOOK: Final = 0.1
 _SETTINGS: Final = {
@@ -349,6 +348,7 @@ async def submit(stage: Stage, kind: JobKind, spec: dict[str, Any]) -> UUID:
                     spec=spec,
                     labels={},
                     most_open=1000,
+                    rate=BASIC if kind is JobKind.HUB_JOB else None,
                 )
             return job.id
 

@@ -155,6 +155,7 @@ class Crew:
         """Give up the jobs that nobody could do anything for."""
         async with self.database.transaction() as tx:
             await deadlines.give_up(tx, patience=PATIENCE, worker="w")
+            await deadlines.stop_watching(tx, worker="w")
 
     async def take_groups(self) -> list[Turn]:
         async with self.database.transaction() as tx:

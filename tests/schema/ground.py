@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import asyncpg
 
-from schema import credentials, lifecycle
+from schema import credentials, lifecycle, queries
+from schema.budgets import Rate
 from schema.database import Database
 from schema.job import FINAL, JobKind
 from schema.vault import Secret, Vault
+
+_GROUPS: Final = UUID(int=0)
 
 CLEAR: Final = """
 DO $$ DECLARE name text; BEGIN
@@ -65,6 +68,33 @@ SELECT format('job %s is cancelled, and its run %s may live', job.id, run.id)
  WHERE job.state = 'cancelled' AND run.desired = 'alive'
    AND run.state IN ('posting', 'unknown', 'bound')
 UNION ALL
+SELECT format('workspace %s: %s held, %s spent, of %s', workspace.subject_id, held_micro_usd,
+              spent_micro_usd, budget_micro_usd)
+  FROM workspace, LATERAL (
+      SELECT coalesce(sum(cost.held_micro_usd), 0) AS held,
+             coalesce(sum(cost.spent_micro_usd), 0) AS spent
+        FROM job JOIN job_cost AS cost ON cost.job_id = job.id
+       WHERE job.workspace_id = workspace.id) AS sums
+ WHERE (held_micro_usd, spent_micro_usd) <> (held, spent)
+    OR held_micro_usd + spent_micro_usd > budget_micro_usd
+UNION ALL
+SELECT format('month of %s: %s held, %s spent', spending.subject_id, spending.held_micro_usd,
+              spending.spent_micro_usd)
+  FROM spending JOIN subject ON subject.id = spending.subject_id, LATERAL (
+      SELECT sum(cost.held_micro_usd) AS held, coalesce(sum(cost.spent_micro_usd), 0) AS spent
+        FROM job_cost AS cost
+       WHERE (cost.subject_id, cost.month) = (spending.subject_id, spending.month)) AS sums
+ WHERE (spending.held_micro_usd, spending.spent_micro_usd) <> (sums.held, sums.spent)
+    OR spending.held_micro_usd + spending.spent_micro_usd > monthly_budget_micro_usd
+UNION ALL
+SELECT format('job %s, %s, holds %s and spent %s', job.id, state, held_micro_usd, spent_micro_usd)
+  FROM job JOIN job_cost AS cost ON cost.job_id = job.id
+ WHERE (finished_at IS NULL) > (spent_micro_usd IS NULL)
+    OR spent_micro_usd IS NULL AND finished_at IS NOT NULL AND NOT EXISTS (
+           SELECT FROM remote_run AS run
+            WHERE run.job_id = job.id AND (run.state IN ('posting', 'unknown', 'bound')
+                                           OR run.state = 'absent' AND run.deadline_at IS NOT NULL))
+UNION ALL
 SELECT format('%s is held for %s, with a token that is %s', id, hold, credential.state)
   FROM subject JOIN credential ON credential.subject_id = subject.id
  WHERE (hold IS NOT NULL) <> (credential.state = 'refused')
@@ -93,6 +123,8 @@ SELECT 'run', id::text, state FROM remote_run WHERE due_at IS NOT NULL
 UNION ALL
 SELECT 'subject', id, format('%s active, %s queued', active, queued) FROM subject
  WHERE active + queued > 0
+UNION ALL
+SELECT 'money', subject_id, held_micro_usd::text FROM spending WHERE held_micro_usd > 0
 """
 
 DONE: Final = """
@@ -146,6 +178,9 @@ class Ground:
         key: str | None,
         command: str,
         job_id: UUID | None = None,
+        *,
+        rate: Rate | None = None,
+        grouped: bool = False,
     ) -> UUID:
         async with self.database.transaction() as tx:
             job = await lifecycle.submit(
@@ -159,8 +194,20 @@ class Ground:
                 most_open=1000,
                 idempotency_key=key,
                 job_id=job_id,
+                rate=rate,
+                workspace_id=uuid5(_GROUPS, subject) if grouped else None,
             )
         return job.id
+
+    async def limit(self, subject: str, *, workspace: int, month: int) -> None:
+        """Give a subject a workspace with a budget, and a budget for each month."""
+        async with self.database.transaction() as tx:
+            await queries.make_workspace(
+                tx, subject, uuid5(_GROUPS, subject), "w", budget_micro_usd=workspace
+            )
+            await tx.execute(
+                "UPDATE subject SET monthly_budget_micro_usd = $2 WHERE id = $1", subject, month
+            )
 
     async def cancel(self, subject: str, job_id: UUID) -> bool:
         async with self.database.transaction() as tx:

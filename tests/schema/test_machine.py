@@ -30,8 +30,10 @@ from hypothesis.stateful import (
 )
 
 from schema.attention import AgedRun, Turn
+from schema.budgets import Rate
 from schema.database import Database
-from schema.errors import IdempotencyConflict
+from schema.endings import LATE_WATCH
+from schema.errors import BudgetExceeded, IdempotencyConflict
 from schema.job import JobKind
 from schema.launches import Claim
 from schema.vault import Vault
@@ -43,6 +45,15 @@ T = TypeVar("T")
 Step = TypeVar("Step", bound=Callable[..., Any])
 
 KINDS: Final = st.sampled_from([JobKind.HUB_JOB, JobKind.HUB_JOB, JobKind.INFERENCE])
+CHEAP: Final = Rate(1, timedelta(minutes=2))
+RATES: Final = st.builds(
+    Rate,
+    st.integers(0, 4),
+    st.timedeltas(timedelta(seconds=1), timedelta(minutes=4)),
+    st.integers(1, 2),
+    st.none() | st.integers(32, 64),
+)
+"""What a job can cost, in millionths, where thirty or forty may be spent."""
 WAITS: Final = st.sampled_from([LEASE / 2, LEASE * 2, SETTLE * 2])
 FATES: Final = st.sampled_from([*Fate, Fate.MADE, Fate.MADE, Fate.TWICE, Fate.LOST, Fate.UNSENT])
 SUBJECTS: Final = ("ada", "bob")
@@ -93,6 +104,7 @@ class Machine(RuleBasedStateMachine):
         self.run(ground.clear())
         for subject in SUBJECTS:
             self.run(self.ground.lend(subject, "first"))
+            self.run(self.ground.limit(subject, workspace=30, month=40))
 
     def run(self, steps: Coroutine[Any, Any, T]) -> T:
         async def finish() -> T:
@@ -110,7 +122,7 @@ class Machine(RuleBasedStateMachine):
     def start(self, kinds: list[JobKind], fate: Fate, *, listed: bool) -> MultipleResults[Write]:
         """Have some jobs, of which one kind has been launched: most steps need a run."""
         for kind in kinds:
-            self.submit(SUBJECTS[0], kind, "own", None, "true")
+            self.submit(SUBJECTS[0], kind, "own", None, "true", CHEAP, grouped=True)
         return multiple(*self.run(self._launch(kinds[0], fate, listed=listed)))
 
     @rule(
@@ -119,22 +131,34 @@ class Machine(RuleBasedStateMachine):
         namespace=st.sampled_from(["own", "team"]),
         key=st.sampled_from([None, None, "k"]),
         command=st.sampled_from(["true", "false"]),
+        rate=RATES,
+        grouped=st.booleans(),
     )
     def submit(
-        self, subject: str, kind: JobKind, namespace: str, key: str | None, command: str
+        self,
+        subject: str,
+        kind: JobKind,
+        namespace: str,
+        key: str | None,
+        command: str,
+        rate: Rate,
+        *,
+        grouped: bool,
     ) -> None:
-        request = (kind, namespace, command)
+        request = (kind, namespace, command, rate.most_micro_usd, grouped)
         known = self.keys.get((subject, key or ""))
+        ask = partial(self.ground.submit, rate=rate, grouped=grouped)
         try:
-            job_id = self.run(self.ground.submit(subject, kind, namespace, key, command))
+            job_id = self.run(ask(subject, kind, namespace, key, command))
         except IdempotencyConflict:
             assert known is not None
             assert known[0] != request
             return
+        except BudgetExceeded:
+            assert known is None
+            return
         assert known in (None, (request, job_id))
-        assert (
-            self.run(self.ground.submit(subject, kind, namespace, key, command, job_id)) == job_id
-        )
+        assert self.run(ask(subject, kind, namespace, key, command, job_id)) == job_id
         if key is not None:
             self.keys[subject, key] = (request, job_id)
         self.jobs[job_id] = subject
@@ -278,6 +302,9 @@ class Machine(RuleBasedStateMachine):
         for answer in self.zombies:
             await self.crew.write(answer)
         await self._work()
+        await self.ground.let_pass(LATE_WATCH)
+        await self.crew.give_up()
+        await self._inspect()
         assert await self.ground.rows(LEFT_OVER) == []
 
     async def _expect_only_wanted(self) -> None:

@@ -13,8 +13,8 @@ from tests.service.conftest import Start
 from tests.service.lives import Worker
 from tests.service.stand_in import Whoami, call, person, shown, text
 
-JOB: Final = {"image": "python:3.12", "command": ["true"]}
-A10G: Final = {**JOB, "flavor": "a10g-small", "timeout": "30m"}
+JOB: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["true"]}
+A10G: Final[dict[str, Any]] = {**JOB, "flavor": "a10g-small", "timeout": "30m"}
 """A sixtieth of a dollar a minute: half a dollar and a bit."""
 
 
@@ -179,7 +179,7 @@ async def test_a_dry_run_checks_everything_and_makes_nothing(
 ) -> None:
     """It says what a launch would cost, and what it lacks; of secrets it shows the names."""
     group = (await shown(service, "create_workspace", name="g", budget_usd=0.1))["workspace_id"]
-    asked = {**A10G, "secrets": {"KEY": "s3cret"}, "dry_run": True}
+    asked: dict[str, Any] = {**A10G, "secrets": {"KEY": "s3cret"}, "dry_run": True}
 
     fits = await shown(service, "launch_job", **asked)
     lacking = await call(service, "launch_job", **asked, workspace_id=group)
