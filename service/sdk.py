@@ -5,7 +5,6 @@ overridden, `Tool.parameters` and `Tool.fn_metadata` may be replaced, and whatev
 arrives as the `__cause__` of a `ToolError`. A newer SDK is to be tried against tests/service.
 """
 
-import json
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from inspect import cleandoc
@@ -37,7 +36,7 @@ from service.arguments import expect_storable, explain
 from service.auth.caller import Scope
 from service.context import CALLING
 from service.remedies import remedy
-from service.views import DETAIL
+from service.shapes import shown_shape
 
 READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 MAKES: Final = ToolAnnotations(
@@ -163,9 +162,8 @@ def contract(
     made.fn_metadata = _Metadata(
         arg_model=accepted,
         output_model=shown,
-        output_schema=_terse(
-            _briefly(TypeAdapter(shown).json_schema(mode="serialization"), details=details),
-            drop=_NOISE | {"description", "format"},
+        output_schema=shown_shape(
+            TypeAdapter(shown).json_schema(mode="serialization"), details=details
         ),
     )
     made.example = example
@@ -229,21 +227,6 @@ def _optional(schema: dict[str, Any]) -> dict[str, Any]:
             del argument["default"]
             members = [member for member in argument.pop("anyOf") if member != _NULL]
             argument.update(members[0] if len(members) == 1 else {"anyOf": members})
-    return schema
-
-
-def _briefly(schema: dict[str, Any], *, details: bool) -> dict[str, Any]:
-    """Leave details out, and the definitions that nothing else refers to."""
-    definitions: dict[str, Any] = schema.get("$defs", {})
-    for shape in (schema, *definitions.values()):
-        fields: dict[str, Any] = shape.get("properties", {})
-        for name in [name for name, field in fields.items() if field.pop(DETAIL, False)]:
-            if not details:
-                del fields[name]
-                shape["required"].remove(name)
-    while unused := [name for name in definitions if f'"#/$defs/{name}"' not in json.dumps(schema)]:
-        for name in unused:
-            del definitions[name]
     return schema
 
 

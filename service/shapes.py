@@ -1,0 +1,67 @@
+"""What of the schema of an answer does a client need? The list of tools is in every conversation.
+
+A client checks an answer against what it was shown, perhaps by a release that is older than the
+answer. So a closed list of words is shown as text, for a word that is new is no mistake; that all
+properties are there is not said of each; and that a value may be null is said in one word. The
+details of a job are told by the tool that is about them, and not by each that answers with one.
+"""
+
+import json
+from typing import Any, Final
+
+from pydantic import JsonValue
+
+from service.views import DETAIL
+
+_NOISE: Final = frozenset({"title", "description", "format"})
+
+
+def shown_shape(schema: dict[str, Any], *, details: bool) -> dict[str, Any]:
+    """Shorten the schema of an answer; whatever fits the long one fits the short one."""
+    definitions: dict[str, Any] = schema.get("$defs", {})
+    for shape in (schema, *definitions.values()):
+        fields: dict[str, Any] = shape.get("properties", {})
+        for name in [name for name, field in fields.items() if field.pop(DETAIL, False)]:
+            if not details:
+                del fields[name]
+    words = {
+        f"#/$defs/{name}": {"type": "string"}
+        for name, definition in definitions.items()
+        if "enum" in definition
+    }
+    short = _shorten(schema, words)
+    assert isinstance(short, dict)  # noqa: S101  # a schema stays one
+    return _without_unused(short)
+
+
+def _shorten(value: JsonValue, words: dict[str, Any]) -> JsonValue:
+    if isinstance(value, list):
+        return [_shorten(item, words) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(reference := value.get("$ref"), str) and reference in words:
+        return dict(words[reference])
+    short = {
+        key: _shorten(inside, words)
+        for key, inside in value.items()
+        if not (key in _NOISE and isinstance(inside, str))
+        and not (key == "required" and isinstance(inside, list))
+    }
+    return _nullable(short)
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    match schema.get("anyOf"):
+        case [{"type": str(kind)}, {"type": "null"}]:
+            rest = {key: value for key, value in schema.items() if key != "anyOf"}
+            return {**rest, **schema["anyOf"][0], "type": [kind, "null"]}
+        case _:
+            return schema
+
+
+def _without_unused(schema: dict[str, Any]) -> dict[str, Any]:
+    definitions: dict[str, Any] = schema.get("$defs", {})
+    while unused := [name for name in definitions if f'"#/$defs/{name}"' not in json.dumps(schema)]:
+        for name in unused:
+            del definitions[name]
+    return schema if definitions else {key: each for key, each in schema.items() if key != "$defs"}
