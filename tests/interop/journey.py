@@ -11,7 +11,6 @@ from tests.interop.talkers import Seen, Talker
 
 LINE: Final = "a line that was printed"
 NOBODYS: Final = handles.write(handles.Kind.JOB, handles.new_id())
-_LOOK: Final = timedelta(milliseconds=200)
 _PATIENCE: Final = timedelta(seconds=60)
 
 
@@ -23,6 +22,7 @@ class Journey:
     server: str
     tools: list[str]
     launched: Seen
+    waited: Seen
     finished: Seen
     log: Seen
     result: Seen
@@ -36,7 +36,8 @@ def walk(talker: Talker, key: str) -> Journey:
     request = {"image": "python:3.12", "command": ["echo", LINE], "idempotency_key": key}
     launched = talker.call("launch_job", request)
     handle = _job(launched)
-    finished = _follow(talker, handle)
+    waited = _wait(talker, handle)
+    finished = talker.call("job_status", {"job_ids": [handle]})
     log = talker.call("job_logs", {"job_id": handle})
     result = talker.call("job_result", {"job_id": handle})
     long = talker.call("launch_job", {"image": "python:3.12", "command": ["sleep", "600"]})
@@ -48,6 +49,7 @@ def walk(talker: Talker, key: str) -> Journey:
         talker.server,
         talker.tools,
         launched=launched,
+        waited=waited,
         finished=finished,
         log=log,
         result=result,
@@ -60,7 +62,8 @@ def walk(talker: Talker, key: str) -> Journey:
 STEPS: Final[dict[str, Callable[[Journey], bool]]] = {
     "lists": lambda seen: "launch_job" in seen.tools,
     "launches": lambda seen: not seen.launched.failed,
-    "polls": lambda seen: view(seen.finished)["state"] == "succeeded",
+    "waits": lambda seen: view(seen.waited)["state"] == "succeeded",
+    "asks": lambda seen: view(seen.finished)["state"] == "succeeded",
     "reads the log": lambda seen: LINE in seen.log.text,
     "reads the result": lambda seen: seen.result.structured["exit_code"] == 0,
     "cancels": lambda seen: seen.cancelled.structured["state"] == "cancelled",
@@ -74,15 +77,14 @@ def _job(launched: Seen) -> str:
     return str(launched.structured["job_id"])
 
 
-def _follow(talker: Talker, handle: str) -> Seen:
-    """Poll as the answers say, only faster."""
+def _wait(talker: Talker, handle: str) -> Seen:
+    """Wait until nothing of the job will change any more."""
     deadline = time.monotonic() + _PATIENCE.total_seconds()
     while True:
-        seen = talker.call("job_status", {"job_ids": [handle]})
-        if view(seen)["poll_after_seconds"] is None:
+        seen = talker.call("wait_for_jobs", {"job_ids": [handle], "until": "terminal"})
+        if seen.structured["done"]:
             return seen
         assert time.monotonic() < deadline, seen.text
-        time.sleep(_LOOK.total_seconds())
 
 
 def view(status: Seen) -> dict[str, Any]:
