@@ -1,6 +1,6 @@
 """The composition root of the service: `uvicorn --factory service.app:create_app`."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ from service.ground import Ground
 from service.instructions import INSTRUCTIONS
 from service.limits import limits
 from service.prices import Prices
-from service.prompts import recipes
+from service.prompts import Recipe, recipes
 from service.sdk import Contract, hide_what_is_of_no_use, refuse_unknown
 from service.seals import Seals
 from service.tools import account, hardware, jobs, launch, waits, workspaces
@@ -71,13 +71,16 @@ def create_app(settings: Settings | None = None) -> Starlette:
         *hardware.contracts(),
         *account.contracts(),
     ]
-    return assemble(settings, tools)
+    return assemble(settings, tools, recipes())
 
 
 def assemble(
-    settings: Settings, tools: list[Contract], *more: Callable[[MCPServer[App]], None]
+    settings: Settings,
+    tools: list[Contract],
+    prompts: Sequence[Recipe],
+    *more: Callable[[MCPServer[App]], None],
 ) -> Starlette:
-    """Put a server of these tools, and of what `more` adds to it, behind our edge."""
+    """Put a server of these tools and prompts, and of what `more` adds to it, behind our edge."""
     failpoints.arm(settings.failpoint)
     logs.configure()  # before MCPServer, which sets logging up in its own way if nobody has
     public_url = str(settings.public_url).rstrip("/")
@@ -89,7 +92,7 @@ def assemble(
         # Entered once by each transport; what it lends is opened once, below.
         yield web.state.app
 
-    server = _server(settings, lend, tools, lambda: web.state.app)
+    server = _server(settings, lend, tools, prompts, lambda: web.state.app)
     for add in more:
         add(server)
     plain, streaming = (_transport(server, as_json=as_json) for as_json in (True, False))
@@ -179,9 +182,12 @@ async def _say_hello(ground: Ground) -> None:
 
 
 def _server(
-    settings: Settings, lend: Any, tools: list[Contract], application: Callable[[], App]
+    settings: Settings,
+    lend: Any,
+    tools: list[Contract],
+    prompts: Sequence[Recipe],
+    application: Callable[[], App],
 ) -> MCPServer[App]:
-    prompts = recipes()
     server = MCPServer[App](
         "holdfast",
         title="Holdfast",

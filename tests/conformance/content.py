@@ -1,4 +1,4 @@
-"""The resources, prompts and completions the suite asks for."""
+"""The resources and prompts the suite asks for."""
 
 import base64
 import json
@@ -6,31 +6,22 @@ import json
 from mcp.server import MCPServer
 from mcp.server.mcpserver.prompts.base import UserMessage
 from mcp_types import (
-    Completion,
-    CompletionArgument,
-    CompletionContext,
     EmbeddedResource,
     ImageContent,
     InputRequiredResult,
-    PromptReference,
-    ResourceTemplateReference,
     TextContent,
     TextResourceContents,
 )
 
 from service.context import App
+from service.prompts import Recipe
 from tests.conformance.asking import Ctx, filled_in, form
 from tests.conformance.tools import PIXEL
 
 
-def furnish(server: MCPServer[App]) -> None:
-    """Give a server all of it."""
-    _add_resources(server)
-    _add_prompts(server)
-    server.completion()(_complete)  # type: ignore[no-untyped-call]  # so it is in mcp 2.3.0
+def add_resources(server: MCPServer[App]) -> None:
+    """Give a server the resources."""
 
-
-def _add_resources(server: MCPServer[App]) -> None:
     @server.resource("test://static-text", mime_type="text/plain")
     async def static_text() -> str:
         """Read a text."""
@@ -47,18 +38,17 @@ def _add_resources(server: MCPServer[App]) -> None:
         return json.dumps({"id": id, "templateTest": True, "data": f"Data for ID: {id}"})
 
 
-def _add_prompts(server: MCPServer[App]) -> None:
-    @server.prompt()
+def prompts() -> list[Recipe]:
+    """Make the prompts."""
+
     async def test_simple_prompt() -> str:
         """Say one sentence."""
         return "This is a simple prompt for testing."
 
-    @server.prompt()
     async def test_prompt_with_arguments(arg1: str, arg2: str) -> str:
         """Say back what was given."""
         return f"Prompt with arguments: arg1='{arg1}', arg2='{arg2}'"
 
-    @server.prompt()
     async def test_prompt_with_embedded_resource(
         resourceUri: str,  # noqa: N803  # the name is the suite's
     ) -> list[UserMessage]:
@@ -71,7 +61,6 @@ def _add_prompts(server: MCPServer[App]) -> None:
             UserMessage("Please process the embedded resource above."),
         ]
 
-    @server.prompt()
     async def test_prompt_with_image() -> list[UserMessage]:
         """Show a picture."""
         return [
@@ -79,7 +68,6 @@ def _add_prompts(server: MCPServer[App]) -> None:
             UserMessage("Please analyze the image above."),
         ]
 
-    @server.prompt()
     async def test_input_required_result_prompt(
         ctx: Ctx,
     ) -> list[UserMessage] | InputRequiredResult:
@@ -90,11 +78,12 @@ def _add_prompts(server: MCPServer[App]) -> None:
             return InputRequiredResult(input_requests={"user_context": question})
         return [UserMessage(TextContent(type="text", text=f"The context is {context}."))]
 
-
-async def _complete(
-    ref: PromptReference | ResourceTemplateReference,
-    argument: CompletionArgument,
-    context: CompletionContext | None,
-) -> Completion:
-    words = [word for word in ("test", "tests") if word.startswith(argument.value)]
-    return Completion(values=words, total=len(words), has_more=False)
+    functions = (
+        test_simple_prompt,
+        test_prompt_with_arguments,
+        test_prompt_with_embedded_resource,
+        test_prompt_with_image,
+        test_input_required_result_prompt,
+    )
+    made = [Recipe.from_function(function) for function in functions]
+    return [prompt for prompt in made if isinstance(prompt, Recipe)]

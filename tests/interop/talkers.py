@@ -33,7 +33,7 @@ class Seen:
     @classmethod
     def of(cls, result: Mapping[str, Any]) -> "Seen":
         """Read a result as it was on the wire."""
-        text = "\n".join(part["text"] for part in result["content"])
+        text = "\n".join(part["text"] for part in result["content"] if "text" in part)
         return cls(text, bool(result.get("isError")), result.get("structuredContent") or {})
 
 
