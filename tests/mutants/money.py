@@ -6,6 +6,7 @@ from tests.mutants.mutant import in_file
 
 _BUDGETS: Final = "tests/schema/test_budgets.py"
 _SETTLEMENT: Final = "tests/schema/test_settlement.py"
+_COSTS: Final = "tests/service/test_costs.py"
 _MIGRATION: Final = "alembic/versions/20261121_0012_bound_what_is_spent.py"
 
 MONEY: Final = (
@@ -89,5 +90,29 @@ MONEY: Final = (
             "ELSIF false AND total > cost.spent_micro_usd",
         ),
         month_of_the_launch=("AND month = cost.month", ""),
+    ),
+    *in_file(
+        "service/prices.py",
+        _COSTS,
+        price_of_another_unit_is_none=(
+            'self.unit_cost if self.unit_label == "minute" else None',
+            "self.unit_cost",
+        ),
+        last_good_list_counts=("answer = await prices.kept(tx)", "answer = None"),
+        prices_are_kept_for_a_while=("stale=False), _FRESH)", "stale=False), UNKNOWN * 0)"),
+    ),
+    *in_file(
+        "service/costs.py",
+        _COSTS,
+        limit_is_kept=("if rate.ceiling_micro_usd > limit:", "if False:"),
+    ),
+    *in_file(
+        "service/dry_run.py",
+        _COSTS,
+        dry_run_looks_at_budgets=(
+            "is not None:\n        needs.append(str(lacking))",
+            "is None:\n        pass",
+        ),
+        dry_run_asks_for_permission=("return [str(no)]", "return []"),
     ),
 )
