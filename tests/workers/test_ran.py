@@ -1,0 +1,36 @@
+"""How long a job ran is what the Hub bills; what it does not tell is not made up."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from workers.remote_job import JOB
+from workers.verdict import verdict
+
+STARTED = {"startedAt": "2026-11-21T02:00:00Z"}
+FINISHED = {"finishedAt": "2026-11-21T02:03:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "told", "ran"),
+    [
+        ("COMPLETED", {**STARTED, **FINISHED, "durations": {"runningSecs": 12}}, 12),
+        ("COMPLETED", {**STARTED, **FINISHED}, 180),
+        ("COMPLETED", {**STARTED, **FINISHED, "durations": {"runningSecs": -1}}, 180),
+        ("COMPLETED", {**STARTED, **FINISHED, "durations": "long"}, 180),
+        ("COMPLETED", {**STARTED, "finishedAt": "2026-11-21T01:00:00Z"}, 0),
+        ("COMPLETED", {"startedAt": "2026-11-21T02:00:00", **FINISHED}, None),
+        ("ERROR", {}, None),
+        ("CANCELED", STARTED, None),
+        ("CANCELED", {}, 0),
+    ],
+)
+def test_how_long_it_ran_is_read_from_what_is_told(
+    stage: str, told: dict[str, Any], ran: float | None
+) -> None:
+    """What was cancelled before it was started did not run; of the others nobody guesses here."""
+    ending = verdict(JOB.validate_python({"id": "r", "status": {"stage": stage}, **told}))
+
+    assert ending is not None
+    assert ending.ran == (None if ran is None else timedelta(seconds=ran))
