@@ -9,18 +9,19 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import ModuleType
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 import pytest
 
-from schema import budgets, handles, lifecycle, logbook, queries
+from schema import budgets, excerpts, handles, lifecycle, logbook, news, queries, recall
 from schema.budgets import Rate
 from schema.database import Database, Transaction
 from schema.job import JobKind
 from tests.conftest import ADA, JobFactory
 from tests.schema.wall import EVE, acting
 
-MODULES: Final = (budgets, queries, logbook, lifecycle)
+MODULES: Final = (budgets, queries, excerpts, news, recall, logbook, lifecycle)
 """Whose statements the service runs for a subject."""
 COMPARISON: Final = re.compile(
     r"(?:\w+\.)?subject_id = (\$\d+)|(?<=FROM subject WHERE )id = (\$\d+)"
@@ -28,6 +29,8 @@ COMPARISON: Final = re.compile(
 
 SUBJECT: Final = EVE
 JOB: Final = "the id of Ada's job"
+JOBS: Final = "the ids of Ada's jobs"
+ANY: Final = (UUID(int=0), UUID(int=2**128 - 1))
 WORKSPACE: Final = "the id of her workspace"
 
 READS: Final[dict[str, list[Any]]] = {
@@ -38,6 +41,11 @@ READS: Final[dict[str, list[Any]]] = {
     "queries._WORKSPACE": [SUBJECT, WORKSPACE],
     "queries._NAMED": [SUBJECT, "hers"],
     "queries._STANDING": [SUBJECT],
+    "queries._EACH": [SUBJECT, JOBS],
+    "excerpts._TELLING": [SUBJECT, JOBS, 20, "line", 100, 100, 100],
+    "news._NEWS": [SUBJECT, JOBS, [0]],
+    "recall._JOBS": [SUBJECT, *ANY, 10],
+    "recall._WORKSPACES": [SUBJECT, *ANY, 10],
     "logbook._READ": [SUBJECT, JOB, 0, 10, 1000],
     "logbook._MATCHES": [SUBJECT, JOB, 0, 1000, "line", 10],
     "logbook._LOOKED_UP_TO": [SUBJECT, JOB, 0, 1000],
@@ -110,12 +118,13 @@ async def test_a_statement_that_forgets_whose_finds_nothing_of_anybody_elses(
 ) -> None:
     """Whatever WHERE is forgotten, Postgres shows nothing; outside the wall it would be shown."""
     job = ids["open" if name.startswith("lifecycle") else "ran"]
+    given = ids | {JOB: job, JOBS: [job]}
     async with acting(database_url, EVE) as tx:
-        seen = await found(tx, name, ids | {JOB: job})
+        seen = await found(tx, name, given)
     async with acting(database_url, None) as tx:
-        by_nobody = await found(tx, name, ids | {JOB: job})
+        by_nobody = await found(tx, name, given)
     async with database.transaction() as tx:
-        outside = await found(tx, name, ids | {JOB: job})
+        outside = await found(tx, name, given)
 
     assert (seen, by_nobody) == ([], [])
     assert outside, "the statement still compares, so nothing was shown"
