@@ -108,10 +108,7 @@ IDENTITY: Final = (
     *in_file(
         "service/arguments.py",
         _IDENTITY,
-        secrets_are_not_repeated=(
-            'case _ if entry["loc"] and entry["loc"][0] in _SEALED:',
-            "case 0:",
-        ),
+        secrets_are_not_repeated=('"" if entry["loc"][0] in _SEALED else f"', '"" if False else f"'),
     ),
     *in_file(
         "schema/credentials.py",
