@@ -108,7 +108,10 @@ IDENTITY: Final = (
     *in_file(
         "service/arguments.py",
         _IDENTITY,
-        secrets_are_not_repeated=('"" if entry["loc"][0] in _SEALED else f"', '"" if False else f"'),
+        secrets_are_not_repeated=(
+            '"" if entry["loc"][0] in _SEALED else f"',
+            '"" if False else f"',
+        ),
     ),
     *in_file(
         "schema/credentials.py",

@@ -10,7 +10,7 @@ from schema import handles
 from schema.database import Database
 from schema.handles import Kind
 from tests.conftest import JobFactory
-from tests.service.attack import BESIDES, BOBS, META, Place, Way, send, use
+from tests.service.attack import BESIDES, BOBS, META, Answer, Place, Way, send, use
 from tests.service.lives import LIVES, Worker, lived
 from tests.service.stand_in import ADA, ADAS, BOB, post, shown
 
@@ -185,13 +185,21 @@ async def test_anothers_idempotency_key_is_free(service: str) -> None:
         for request in ({}, {"image": "another"}):
             key = f"{way} {request}"
             hers = await use(service, "launch_job", {"idempotency_key": key}, by=ADAS)
-            taken = await use(service, "launch_job", request | {"idempotency_key": key}, way=way)
-            free = await use(
-                service, "launch_job", request | {"idempotency_key": f"{key}!"}, way=way
-            )
+            taken, free = [
+                await launched_alone(service, request | {"idempotency_key": own}, way)
+                for own in (key, f"{key}!")
+            ]
             assert taken.anonymous() == free.anonymous(), way
             assert taken.code is None
             assert taken.handles().isdisjoint(hers.handles())
+
+
+async def launched_alone(service: str, request: dict[str, Any], way: Way) -> Answer:
+    """Launch with nothing of one's own before it in the queue, now or later."""
+    answer = await use(service, "launch_job", request, way=way)
+    for handle in answer.handles():
+        await shown(service, "cancel_job", by=BOBS, job_id=handle)
+    return answer
 
 
 async def test_the_same_request_of_somebody_else_is_no_duplicate(service: str) -> None:

@@ -1,6 +1,7 @@
 """What a person attaches to a conversation: a job, its log, a workspace, each by its address."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -107,7 +108,7 @@ async def test_a_long_log_shows_its_end_and_says_so(
 
     assert len("\n".join(shown_lines)) <= 64_000
     assert shown_lines == lines[-len(shown_lines) :]
-    assert len(shown_lines) > 600
+    assert len(shown_lines) > 400
     assert first.startswith(f"[{1000 - len(shown_lines)} lines before these: job_logs(job_id=")
 
 
@@ -120,7 +121,7 @@ async def test_a_line_that_is_too_long_is_cut(
     content = await read(service, f"{uri}/logs")
 
     assert len(content["text"]) < 65_000
-    assert content["text"].endswith("yyy … [cut]")
+    assert re.search(r"yyy … \[cut[^]]*\]$", content["text"])
 
 
 async def test_a_workspace_reads_with_its_newest_jobs(service: str) -> None:

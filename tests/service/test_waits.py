@@ -271,8 +271,8 @@ async def test_a_wrong_handle_spoils_only_itself(
     [
         ({"timeout_seconds": 46}, "less than or equal to 45"),
         ({"timeout_seconds": 0}, "greater than 0"),
-        ({"mode": "some"}, "'any' or 'all'"),
-        ({"until": "done"}, "'change' or 'terminal'"),
+        ({"mode": "some"}, "none of any, all"),
+        ({"until": "done"}, "none of change, terminal"),
         ({"job_ids": ["job_a", "job_b"], "since_version": 3}, "count the changes of one job"),
         ({"since_version": {"job_other": 3}}, "job_other, which is not one of job_ids"),
     ],
