@@ -23,6 +23,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from schema import wire
+from schema.beside import beside
 
 _CHANNEL: Final = "holdfast:moves"
 """One for all releases and databases of a Valkey: an id that nobody waits for is passed over."""
@@ -86,13 +87,12 @@ class Hints:
 @asynccontextmanager
 async def hints(url: str) -> AsyncGenerator[Hints]:
     """Send hints through the Valkey at `url`, which may come later, or never."""
-    async with wire.connections(url) as redis, anyio.create_task_group() as sending:
+    async with wire.connections(url) as redis:
         sender = Hints(redis)
-        sending.start_soon(sender.send_for_ever)
         try:
-            yield sender
+            async with beside(sender.send_for_ever()):
+                yield sender
         finally:
-            sending.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
                 await sender.send()  # the moves that a stop has made
 

@@ -20,6 +20,7 @@ import anyio
 import structlog
 
 from schema import hints, news
+from schema.beside import beside
 from schema.errors import Unavailable
 from schema.news import Mark
 from service.ground import Ground
@@ -161,8 +162,5 @@ class Waiting:
 async def waiting(url: str, ground: Ground) -> AsyncGenerator[Waiting]:
     """Serve waiters, with hints from the Valkey at `url` while it is there."""
     waiters = Waiting(ground)
-    async with anyio.create_task_group() as serving:
-        serving.start_soon(hints.listen, url, waiters.hear)
-        serving.start_soon(waiters.look_for_ever)
+    async with beside(hints.listen(url, waiters.hear), waiters.look_for_ever()):
         yield waiters
-        serving.cancel_scope.cancel()

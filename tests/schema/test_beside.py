@@ -1,0 +1,42 @@
+"""Work beside a body ends with it, and leaves what the body raises as it is."""
+
+import anyio
+import pytest
+
+from schema.beside import beside
+from schema.errors import Conflict
+
+
+async def test_what_the_body_raises_arrives_as_it_is() -> None:
+    """A sentence that says what to do must not be wrapped in a group of errors."""
+    with pytest.raises(Conflict, match="Run `holdfast migrate`"):
+        async with beside(anyio.sleep_forever()):
+            raise Conflict("Run `holdfast migrate` first.")
+
+
+async def test_the_work_is_over_when_the_body_is() -> None:
+    ended = anyio.Event()
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with beside(work()):
+        await anyio.lowlevel.checkpoint()
+
+    assert ended.is_set()
+
+
+async def test_work_that_breaks_is_logged_and_stops_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def work() -> None:
+        raise ZeroDivisionError
+
+    async with beside(work()):
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+
+    assert "work.broken" in caplog.text
