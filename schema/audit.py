@@ -22,6 +22,9 @@ class Action(StrEnum):
     """What is noted; a sign-in that was refused is nobody's, and is not."""
 
     WORKSPACE_MADE = "workspace_made"
+    WORKSPACE_UPDATED = "workspace_updated"
+    """Renamed, or its settings changed, or taken back; the facts are what it has now."""
+    WORKSPACE_ARCHIVED = "workspace_archived"
     CREDENTIAL_LENT = "credential_lent"
     """A new version of a subject's token is kept for their jobs."""
     CREDENTIAL_REFUSED = "credential_refused"

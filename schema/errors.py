@@ -7,7 +7,9 @@
     │   ├── IdempotencyConflict
     │   ├── BudgetExceeded     its worst case is more than may be spent
     │   ├── LimitReached       as many as there may be of it at a time
-    │   └── TooManyWaits       the same, of calls that wait
+    │   ├── NameTaken          you have another of that name
+    │   ├── TooManyWaits       as many calls wait as may at a time
+    │   └── WorkspaceArchived  it was put away, and takes no new jobs
     ├── Invalid               the request can never succeed as written
     ├── Unauthenticated       the credential is missing, wrong, expired or revoked
     ├── RateLimited           you call too often; the same request will succeed later
@@ -124,6 +126,27 @@ _WITHOUT = {
     "workspace": "launch it outside of this workspace",
     "month": "ask the operator of Holdfast for it",
 }
+
+
+class NameTaken(Conflict):
+    """The subject has another workspace of that name."""
+
+    def __init__(self, name: str, handle: str) -> None:
+        super().__init__(
+            f"You have a workspace named {name!r} already: {handle}. Nothing was changed. Choose "
+            f"another name, or rename that one first."
+        )
+
+
+class WorkspaceArchived(Conflict):
+    """The workspace was put away, and takes no new jobs."""
+
+    def __init__(self, handle: str) -> None:
+        super().__init__(
+            f"The workspace {handle} is archived and takes no new jobs, so nothing was launched. "
+            f'Take it back with update_workspace(workspace_id="{handle}", archived=false), or '
+            f"launch into another; list_workspaces shows yours."
+        )
 
 
 class Invalid(HoldfastError):

@@ -80,6 +80,8 @@ class Job(Record):
     """The hardware it asked for, where people who may not read requests can count by it."""
     digest: bytes | None = Field(default=None)
     """SHA-256 of kind, namespace and spec: tells the same request again."""
+    rerun_of: UUID | None = Field(default=None)
+    """The job it repeats; not a foreign key, for it outlives that one."""
     labels: dict[str, str] = Field(sa_type=JSON, sa_column_kwargs=starts_as("'{}'"))
     state: JobState = Field(sa_type=TEXT, sa_column_kwargs=starts_as("'queued'"))
     version: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("1"))
@@ -134,6 +136,12 @@ class JobTable(Job, table=True):
         Index("ix_job_list", "subject_id", "id"),
         Index("ix_job_workspace", "workspace_id", "id"),
         Index("ix_job_digest", "subject_id", "digest", "created_at"),
+        Index(
+            "ix_job_rerun_of",
+            "rerun_of",
+            "id",
+            postgresql_where=text("rerun_of IS NOT NULL"),
+        ),
         Index("ix_job_retain", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         {"postgresql_with": {"fillfactor": "80"}},
     )

@@ -25,10 +25,13 @@ from schema.errors import (
     Invalid,
     LimitReached,
     Unavailable,
+    WorkspaceArchived,
 )
 from schema.job import Job, JobKind
 
-_BESIDE_SPEC: Final = ("kind", "namespace", "workspace_id", "labels", "max_cost_usd")
+_BESIDE_SPEC: Final = (
+    *("kind", "namespace", "workspace_id", "labels", "max_cost_usd", "rerun_of"),
+)
 _SPEC_SIZE: Final = "ck_job_payload_spec_size"
 
 _SUBMIT: Final = f"""
@@ -42,9 +45,11 @@ WITH key AS (
 ), accepted AS (
     SELECT job_id FROM key UNION ALL SELECT $1::uuid WHERE $9::text IS NULL
 ), made AS (
-    INSERT INTO job (id, subject_id, workspace_id, kind, namespace, title, labels, flavor, digest)
+    INSERT INTO job (id, subject_id, workspace_id, kind, namespace, title, labels, flavor,
+                     digest, rerun_of)
     SELECT job_id, $2, $3, $4, $5, $6, $7, $8::jsonb ->> 'flavor',
-           sha256(convert_to(jsonb_build_array($4::text, $5::text, $8::jsonb)::text, 'UTF8'))
+           sha256(convert_to(jsonb_build_array($4::text, $5::text, $8::jsonb)::text, 'UTF8')),
+           $16
       FROM accepted
     ON CONFLICT (id) DO NOTHING
     RETURNING *
@@ -59,10 +64,17 @@ WITH key AS (
                           most_micro_usd, held_micro_usd)
     SELECT id, $2, {budgets.MONTH}, $12::bigint, $13::bigint, $14::bigint, $13
       FROM made WHERE $12 IS NOT NULL
+), entered AS (
+    -- Waits for an archive or a new budget under way, and looks again; a later one waits for us.
+    SELECT workspace.id, workspace.budget_micro_usd FROM workspace, counted
+     WHERE workspace.id = $3 AND workspace.subject_id = $2 AND workspace.archived_at IS NULL
+       FOR NO KEY UPDATE OF workspace
 ), grouped AS (
-    UPDATE workspace SET held_micro_usd = held_micro_usd + $13 FROM counted
-     WHERE workspace.id = $3 AND workspace.subject_id = $2 AND $13 IS NOT NULL
-       AND (budget_micro_usd IS NULL OR held_micro_usd + spent_micro_usd + $13 <= budget_micro_usd)
+    UPDATE workspace SET held_micro_usd = workspace.held_micro_usd + $13 FROM entered
+     WHERE workspace.id = entered.id AND workspace.subject_id = $2 AND $13 IS NOT NULL
+       AND (workspace.budget_micro_usd IS NULL
+            OR workspace.held_micro_usd + workspace.spent_micro_usd + $13
+               <= workspace.budget_micro_usd)
     RETURNING workspace.id
 ), monthly AS (
     INSERT INTO spending AS so_far (subject_id, month, held_micro_usd)
@@ -81,15 +93,16 @@ WITH key AS (
       FROM made
 )
 SELECT made.*, EXISTS (SELECT FROM counted) AS counted,
+       $3::uuid IS NULL OR EXISTS (SELECT FROM entered) AS entered,
        CASE WHEN $13 IS NOT NULL THEN EXISTS (SELECT FROM monthly)
             ELSE NOT EXISTS (SELECT FROM counted WHERE budget IS NOT NULL)
-             AND NOT EXISTS (SELECT FROM workspace
-                              WHERE id = $3 AND budget_micro_usd IS NOT NULL) END AS held,
+             AND NOT EXISTS (SELECT FROM entered WHERE budget_micro_usd IS NOT NULL) END AS held,
        EXISTS (SELECT FROM grouped) AS grouped, CASE WHEN $9::text IS NULL THEN (
            SELECT earlier.id FROM job AS earlier
             WHERE earlier.subject_id = $2 AND earlier.digest = made.digest
               AND earlier.state NOT IN ('failed', 'cancelled')
               AND earlier.created_at > now() - interval '10 minutes'
+              AND earlier.id IS DISTINCT FROM $16
             ORDER BY earlier.created_at DESC LIMIT 1) END AS possible_duplicate_of
   FROM made
 """  # noqa: S608  # our own words
@@ -160,6 +173,7 @@ async def submit(
     client: str | None = None,
     rate: Rate | None = None,
     monthly_budget: int | None = None,
+    rerun_of: UUID | None = None,
 ) -> Submitted:
     """Put a job in the queue; the same key and request again return the job they made.
 
@@ -169,6 +183,7 @@ async def submit(
     Raises:
         IdempotencyConflict: the key is held by a request that differs.
         LimitReached: the subject has `most_open` jobs; the caller's transaction must not commit.
+        WorkspaceArchived: it takes no new jobs; likewise.
         BudgetExceeded: its worst case, or that it has none, is more than may be held; likewise.
         Invalid: the request is too large to be kept.
     """
@@ -191,6 +206,7 @@ async def submit(
             rate and rate.ceiling_micro_usd,
             rate and rate.most_micro_usd,
             monthly_budget,
+            rerun_of,
         )
     except CheckViolationError as violation:
         if violation.constraint_name != _SPEC_SIZE:
@@ -203,6 +219,9 @@ async def submit(
         if not row["counted"]:
             open_jobs: int = await tx.fetchval(_OPEN, subject_id)
             raise LimitReached(open_jobs=open_jobs, most=most_open)
+        if not row["entered"]:
+            assert workspace_id is not None  # noqa: S101  # only a workspace can be archived
+            raise WorkspaceArchived(handles.write(handles.Kind.WORKSPACE, workspace_id))
         if not row["held"]:
             # What the workspace had room for is counted by now, until the caller rolls it back.
             group = None if row["grouped"] else workspace_id
@@ -221,6 +240,7 @@ async def submit(
         "workspace_id": workspace_id,
         "labels": labels,
         "max_cost_usd": rate and rate.most_micro_usd,
+        "rerun_of": rerun_of,
     }
     given = held["spec"] | {name: held[name] for name in _BESIDE_SPEC}
     differing = sorted(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
@@ -51,7 +51,10 @@ _SOME: Final = f"""{_STATUS}
    AND ($4::text[] IS NULL OR job.state = ANY($4))
    AND ($5::text IS NULL OR job.kind = $5)
    AND job.labels @> $6
- ORDER BY job.id DESC LIMIT $7
+   AND job.created_at >= coalesce($7::timestamptz, now() - $8::interval, '-infinity')
+   AND job.created_at <= coalesce($9::timestamptz, now() - $10::interval, 'infinity')
+   AND ($11::uuid IS NULL OR job.rerun_of = $11)
+ ORDER BY job.id DESC LIMIT $12
 """
 
 _RESULT: Final = """
@@ -64,11 +67,13 @@ SELECT workspace.*, count(job.id) AS jobs,
        count(job.id) FILTER (WHERE job.finished_at IS NULL) AS open_jobs
   FROM workspace LEFT JOIN job ON job.workspace_id = workspace.id
  WHERE workspace.subject_id = $1 AND ($2::uuid IS NULL OR workspace.id < $2)
+   AND ($4 OR workspace.archived_at IS NULL)
  GROUP BY workspace.id ORDER BY workspace.id DESC LIMIT $3
 """
 
 _MAKE_WORKSPACE: Final = """
-INSERT INTO workspace (id, subject_id, name, budget_micro_usd) VALUES ($1, $2, $3, $4)
+INSERT INTO workspace (id, subject_id, name, budget_micro_usd, defaults)
+VALUES ($1, $2, $3, $4, jsonb_strip_nulls($5))
 ON CONFLICT (subject_id, name) DO NOTHING RETURNING *
 """
 
@@ -148,6 +153,11 @@ class Filter:
     states: list[JobState] | None
     kind: JobKind | None
     labels: dict[str, str]
+    since: datetime | timedelta | None = None
+    """Not created before; a length of time is counted back from now."""
+    until: datetime | timedelta | None = None
+    """Not created after."""
+    rerun_of: UUID | None = None
 
 
 class WorkspaceSummary(Workspace):
@@ -197,9 +207,18 @@ async def page(
         chosen.states,
         chosen.kind,
         chosen.labels,
+        *_either(chosen.since),
+        *_either(chosen.until),
+        chosen.rerun_of,
         limit,
     )
     return [JobStatus.of(row) for row in rows]
+
+
+def _either(when: datetime | timedelta | None) -> tuple[datetime | None, timedelta | None]:
+    if isinstance(when, timedelta):
+        return None, when
+    return when, None
 
 
 async def result(tx: Transaction, subject_id: str, job_id: UUID) -> dict[str, Any] | None:
@@ -215,11 +234,19 @@ async def make_workspace(
     name: str,
     *,
     budget_micro_usd: int | None = None,
+    defaults: Mapping[str, Any] | None = None,
     client: str | None = None,
 ) -> Workspace | None:
     """Make a workspace; none if the subject has one of that name."""
     made = _workspace(
-        await tx.fetchrow(_MAKE_WORKSPACE, workspace_id, subject_id, name, budget_micro_usd)
+        await tx.fetchrow(
+            _MAKE_WORKSPACE,
+            workspace_id,
+            subject_id,
+            name,
+            budget_micro_usd,
+            dict(defaults or {}),
+        )
     )
     if made is not None:
         handle = handles.write(handles.Kind.WORKSPACE, made.id)
@@ -240,10 +267,10 @@ async def workspace_named(tx: Transaction, subject_id: str, name: str) -> Worksp
 
 
 async def workspaces(
-    tx: Transaction, subject_id: str, *, before: UUID | None, limit: int
+    tx: Transaction, subject_id: str, *, before: UUID | None, limit: int, archived: bool = False
 ) -> list[WorkspaceSummary]:
     """Return the newest of the subject's workspaces that are older than `before`."""
-    rows = await tx.fetch(_WORKSPACES, subject_id, before, limit)
+    rows = await tx.fetch(_WORKSPACES, subject_id, before, limit, archived)
     return [WorkspaceSummary.of(row) for row in rows]
 
 

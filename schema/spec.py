@@ -6,6 +6,7 @@ so that nothing is queued which can never be launched. Messages say what to writ
 
 import json
 import re
+import shlex
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -133,8 +134,10 @@ Labels = Annotated[
     BeforeValidator(texts.read),
     AfterValidator(_labels),
 ]
-read_job_timeout = within(timedelta(seconds=1), timedelta(days=30))
-read_call_timeout = within(timedelta(seconds=1), timedelta(hours=1))
+LONGEST_JOB: Final = timedelta(days=30)
+LONGEST_CALL: Final = timedelta(hours=1)
+read_job_timeout = within(timedelta(seconds=1), LONGEST_JOB)
+read_call_timeout = within(timedelta(seconds=1), LONGEST_CALL)
 Model = Annotated[str, Field(min_length=1, max_length=300)]
 Provider = Annotated[str, Field(max_length=64), AfterValidator(_provider)]
 Task = Literal["chat-completion"]
@@ -176,6 +179,11 @@ class HubJobSpec(Spec):
             raise ValueError(message)
         return self
 
+    @property
+    def title(self) -> str:
+        """What it is called if nobody gives it a name."""
+        return f"{self.image}: {shlex.join(self.command)}"
+
 
 class Message(Spec):
     """One turn of a chat."""
@@ -195,3 +203,8 @@ class InferenceSpec(Spec):
     timeout: Annotated[timedelta, BeforeValidator(read_call_timeout), IN_SECONDS] = timedelta(
         minutes=10
     )
+
+    @property
+    def title(self) -> str:
+        """What it is called if nobody gives it a name: no prompt, for titles are counted by."""
+        return self.model

@@ -41,7 +41,7 @@ from service.prices import Prices
 from service.prompts import Recipe, recipes
 from service.sdk import Contract, hide_what_is_of_no_use, refuse_unknown
 from service.seals import Seals
-from service.tools import account, hardware, jobs, launch, waits, workspaces
+from service.tools import account, hardware, jobs, launch, retry, waits, workspaces
 from service.turns import turns
 from service.waiting import waiting
 
@@ -67,6 +67,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         *launch.contracts(say(settings.retention)),
         *jobs.contracts(),
         *waits.contracts(),
+        *retry.contracts(),
         *workspaces.contracts(),
         *hardware.contracts(),
         *account.contracts(),

@@ -4,13 +4,16 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
 from schema.errors import Invalid
+from schema.spec import Spec
 from schema.suggestions import did_you_mean
+
+S = TypeVar("S", bound=Spec)
 
 _SHOWN: Final = 60
 """How much of a wrong value is repeated."""
@@ -23,7 +26,7 @@ _FORMS: Final = {
 }
 """What to write where pydantic only says what is missing."""
 _CHOICE: Final = re.compile(r"'([^']+)'")
-_SEALED: Final = frozenset({"secrets", "pass_token"})
+_SEALED: Final = frozenset({"secrets", "pass_token", "overrides"})
 """Arguments of which nothing is: somebody may have put a secret there, in a wrong form."""
 
 
@@ -36,6 +39,18 @@ def explain(error: ValidationError, known: Iterable[str] = ()) -> Invalid:
         if argument not in wrong or len(entry["loc"]) >= len(wrong[argument]["loc"]):
             wrong[argument] = entry
     return Invalid(" ".join(_sentence(entry, list(known)) for entry in wrong.values()))
+
+
+def checked(shape: type[S], **given: Any) -> S:
+    """Check a request, as it is launched and as it is launched again.
+
+    Raises:
+        Invalid: with a sentence for each argument that is wrong.
+    """
+    try:
+        return shape.model_validate(given)
+    except ValidationError as error:
+        raise explain(error) from None
 
 
 def expect_storable(arguments: Mapping[str, Any]) -> None:

@@ -1,14 +1,16 @@
 """What would a launch do? Everything is looked at that it looks at, and nothing is made."""
 
 from typing import Any, Literal
+from uuid import UUID
 
 from pydantic import ConfigDict, RootModel
 
-from schema import budgets, queries
-from schema.errors import Denied, LimitReached
+from schema import budgets, handles, queries
+from schema.database import Transaction
+from schema.errors import Denied, LimitReached, WorkspaceArchived
+from schema.handles import Kind
 from schema.job import JobKind
 from schema.money import usd
-from service import jobs
 from service.auth.caller import Caller
 from service.context import App
 from service.jobs import Request
@@ -25,6 +27,9 @@ class DryRunView(View):
     namespace: str
     spec: dict[str, Any]
     """What would be asked for, of secrets only the names."""
+    labels: dict[str, str]
+    notes: list[str]
+    """What of it came from its workspace."""
     ceiling_usd: float | None
     budget_left_usd: float | None
     """None: no budget bounds it."""
@@ -37,17 +42,13 @@ class LaunchAnswer(RootModel[LaunchedView | DryRunView]):
 
 
 async def rehearse(app: App, caller: Caller, request: Request) -> DryRunView:
-    """Say what a launch would cost at worst, and what it lacks, if anything.
-
-    Raises:
-        NotFound: the caller has no such workspace.
-    """
+    """Say what a launch would cost at worst, and what it lacks, if anything."""
     needs = await _permission(app, caller, request)
     async with app.transaction(caller) as tx:
-        workspace_id = await jobs.find_workspace(tx, caller, request.workspace_id)
+        needs += await _entry(tx, caller, request.workspace_id)
         standing = await queries.standing(tx, caller.subject_id)
         accounts = await budgets.accounts(
-            tx, caller.subject_id, workspace_id, monthly=app.monthly_budget
+            tx, caller.subject_id, request.workspace_id, monthly=app.monthly_budget
         )
     if standing.open_jobs >= app.open_jobs:
         needs.append(str(LimitReached(open_jobs=standing.open_jobs, most=app.open_jobs)))
@@ -59,6 +60,8 @@ async def rehearse(app: App, caller: Caller, request: Request) -> DryRunView:
         needs=needs,
         namespace=request.namespace,
         spec=request.spec,
+        labels=request.labels,
+        notes=request.notes,
         ceiling_usd=None if request.rate is None else usd(request.rate.ceiling_micro_usd),
         budget_left_usd=usd(min(room)) if room else None,
     )
@@ -72,3 +75,12 @@ async def _permission(app: App, caller: Caller, request: Request) -> list[str]:
     except Denied as no:
         return [str(no)]
     return []
+
+
+async def _entry(tx: Transaction, caller: Caller, workspace_id: UUID | None) -> list[str]:
+    if workspace_id is None:
+        return []
+    workspace = await queries.workspace(tx, caller.subject_id, workspace_id)
+    if workspace is None or workspace.archived_at is None:
+        return []
+    return [str(WorkspaceArchived(handles.write(Kind.WORKSPACE, workspace_id)))]

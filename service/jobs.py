@@ -5,7 +5,7 @@ else's is not found, with the same words as one that does not exist.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,8 +19,9 @@ from schema.failpoints import reach
 from schema.handles import Kind
 from schema.job import JobKind, JobState, Reason
 from schema.logbook import Line
-from schema.queries import JobStatus
+from schema.queries import Filter, JobStatus
 from schema.vault import Secret
+from schema.workspace import Workspace
 from service import clues, wording
 from service.auth.caller import Caller, Scope
 from service.client import CLIENT
@@ -46,11 +47,14 @@ class Request:
     """The Hub account that acts and pays; the caller's token reaches it."""
     spec: dict[str, Any]
     labels: dict[str, str]
-    workspace_id: str | None
+    workspace_id: UUID | None
     idempotency_key: str | None
     secrets: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
     rate: Rate | None = None
     """What it can cost, if that is known."""
+    rerun_of: UUID | None = None
+    notes: list[str] = field(default_factory=list[str])
+    """What the caller should know about it."""
 
 
 async def launch(app: App, caller: Caller, request: Request) -> LaunchedView:
@@ -99,11 +103,12 @@ async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> L
             spec=request.spec,
             labels=request.labels,
             most_open=app.open_jobs,
-            workspace_id=await find_workspace(tx, caller, request.workspace_id),
+            workspace_id=request.workspace_id,
             idempotency_key=request.idempotency_key,
             client=CLIENT.get(),
             rate=request.rate,
             monthly_budget=app.monthly_budget,
+            rerun_of=request.rerun_of,
         )
         await job_secrets.keep(tx, app.vault, job.id, caller.subject_id, request.secrets)
         reach("submit.written")
@@ -113,6 +118,7 @@ async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> L
     return LaunchedView(
         **dict(view),
         possible_duplicate_of=None if earlier is None else handles.write(Kind.JOB, earlier),
+        notes=request.notes,
     )
 
 
@@ -201,19 +207,29 @@ async def find_each(
     ]
 
 
-async def find_workspace(tx: Transaction, caller: Caller, handle: str | None) -> UUID | None:
-    """Return the id of the caller's workspace of that handle, if one is given.
+async def find_workspace(tx: Transaction, caller: Caller, handle: str) -> Workspace:
+    """Return the caller's workspace of that handle.
 
     Raises:
         Invalid: it is not a handle of a workspace.
         NotFound: the caller has no such workspace.
     """
-    if handle is None:
-        return None
-    identity = handles.read(Kind.WORKSPACE, handle)
-    if await queries.workspace(tx, caller.subject_id, identity) is None:
+    found = await queries.workspace(tx, caller.subject_id, handles.read(Kind.WORKSPACE, handle))
+    if found is None:
         raise NotFound("workspace", handle)
-    return identity
+    return found
+
+
+async def narrow(
+    tx: Transaction, caller: Caller, chosen: Filter, workspace_id: str | None, rerun_of: str | None
+) -> Filter:
+    """Narrow a list to a workspace, and to what repeats a job, where one is named."""
+    if workspace_id is not None:
+        workspace = await find_workspace(tx, caller, workspace_id)
+        chosen = replace(chosen, workspace_id=workspace.id)
+    if rerun_of is not None:
+        chosen = replace(chosen, rerun_of=(await find(tx, caller, rerun_of)).id)
+    return chosen
 
 
 def older_than(kind: Kind, cursor: str | None) -> UUID | None:

@@ -149,7 +149,7 @@ async def _runs(
         found.sort(key=lambda job: job.id, reverse=True)
     else:
         group = await jobs.find_workspace(tx, caller, workspace_id)
-        chosen = Filter(group, _states(state), None, {})
+        chosen = Filter(group.id, _states(state), None, {})
         found = await queries.page(tx, caller.subject_id, chosen, before=None, limit=_COMPARED)
     if len(found) < 2:  # noqa: PLR2004  # it takes two
         raise Invalid("There are not two runs to compare there.")

@@ -2,7 +2,7 @@
 
     job://job_…           JSON: the job as job_status shows it
     job://job_…/logs      text: the end of what it printed
-    workspace://ws_…      JSON: the workspace and its newest jobs
+    workspace://ws_…      JSON: the workspace as workspace_status shows it
 
 An address is a handle in another form. What it names is either the caller's, or there is no such
 resource: the answer is the one for an address that never was.
@@ -18,16 +18,15 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp_types import Resource, ResourceLink
 
-from schema import handles, queries
+from schema import queries
 from schema.database import Transaction
 from schema.errors import HoldfastError, Invalid, NotFound
-from schema.handles import Kind
 from schema.queries import Filter, JobStatus
-from service import jobs, reading, wording
+from service import jobs, reading, wording, workspaces
 from service.auth.caller import Caller
 from service.context import CALLING, App, current_app, current_caller
 from service.sdk import answering
-from service.views import JobView, WorkspaceJobsView
+from service.views import JobView
 
 JOB: Final = "job://{id}"
 LOGS: Final = "job://{id}/logs"
@@ -36,7 +35,6 @@ WORKSPACE: Final = "workspace://{id}"
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain"
 _LISTED: Final = 20
-_IN_WORKSPACE: Final = 10
 _LINES: Final = 2000
 _BYTES: Final = 64_000
 _ANY: Final = Filter(None, None, None, {})
@@ -96,16 +94,10 @@ async def _logs(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
 
 
 async def _workspace(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
-    """A workspace and its newest jobs; list_jobs has all of them."""
-    async with _reading(ctx) as (tx, app, caller):
-        identity = handles.read(Kind.WORKSPACE, id)
-        found = await queries.workspace(tx, caller.subject_id, identity)
-        if found is None:
-            raise NotFound("workspace", id)
-        chosen = Filter(identity, None, None, {})
-        newest = await queries.page(tx, caller.subject_id, chosen, before=None, limit=_IN_WORKSPACE)
-    shown = [JobView.of(job, app.hub_url) for job in newest]
-    return WorkspaceJobsView.of(found, newest_jobs=shown).model_dump_json()
+    """A workspace as workspace_status shows it; list_jobs has all its jobs."""
+    async with _reading(ctx) as (tx, _, caller):
+        view = await workspaces.look(tx, caller, id)
+    return view.model_dump_json()
 
 
 @asynccontextmanager

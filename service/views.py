@@ -1,7 +1,7 @@
 """What are clients shown? Rows never leave the process; views do."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Final, Self, TypeVar
 
 from pydantic import Field
 
@@ -9,18 +9,18 @@ from schema import handles
 from schema.handles import Kind
 from schema.job import JobKind, JobState, Reason
 from schema.logbook import Extent, Line
-from schema.money import usd
-from schema.queries import JobStatus, Upstream, WorkspaceSummary
+from schema.queries import JobStatus, Upstream
 from schema.subject import Hold
-from schema.workspace import Workspace
 from service import outlook, wording
 from service.brevity import shorten
 from service.costs import cost_of
 from service.diagnosis import diagnose
-from service.money_views import CostView, MonthView, usd_if_known
+from service.money_views import CostView, MonthView
 from service.view import View
 
 TAIL: Final = 20
+_DIGEST: Final = 12
+"""Letters of a digest that are enough to tell the requests of one subject apart."""
 
 DETAIL: Final = "detail"
 """Marks a field that only the tool about it publishes in its schema; every view has it."""
@@ -48,7 +48,13 @@ class JobView(View):
     namespace: Detail[str]
     """The account that runs it, and pays."""
     workspace_id: Detail[str | None]
+    flavor: Detail[str | None]
+    timeout: Detail[str | None]
     labels: Detail[dict[str, str]]
+    rerun_of: Detail[str | None]
+    """The job it repeats."""
+    digest: Detail[str | None]
+    """The same for the same request, whoever launched it and when."""
     attempt: Detail[int]
     upstream: Detail[Upstream]
     """What exists at Hugging Face."""
@@ -91,7 +97,11 @@ class JobView(View):
             poll_after_seconds=None if wait is None else round(wait.total_seconds()),
             namespace=status.namespace,
             workspace_id=workspace_id and handles.write(Kind.WORKSPACE, workspace_id),
+            flavor=status.flavor,
+            timeout=wording.timeout_of(status),
             labels=status.labels,
+            rerun_of=status.rerun_of and handles.write(Kind.JOB, status.rerun_of),
+            digest=None if status.digest is None else status.digest.hex()[:_DIGEST],
             attempt=status.attempt,
             upstream=status.upstream,
             stage=status.stage,
@@ -114,6 +124,8 @@ class LaunchedView(JobView):
 
     possible_duplicate_of: str | None
     """A job of the same request, launched minutes ago without an idempotency_key."""
+    notes: list[str]
+    """What came from its workspace, and what to know before it is relied on."""
 
 
 class HandleError(View):
@@ -196,65 +208,6 @@ class LogView(View):
             complete=upto >= length and wait is None,
             next_step=following,
         )
-
-
-class WorkspaceView(View):
-    """A named group of jobs."""
-
-    workspace_id: str
-    name: str
-    created_at: datetime
-    budget_usd: float | None
-    """What its jobs may cost together; none is any sum."""
-    held_usd: float
-    """What its unfinished jobs may still cost."""
-    spent_usd: float
-
-    @classmethod
-    def of(cls, workspace: Workspace, **more: Any) -> Self:
-        """Show a workspace."""
-        return cls(
-            workspace_id=handles.write(Kind.WORKSPACE, workspace.id),
-            name=workspace.name,
-            created_at=workspace.created_at,
-            budget_usd=usd_if_known(workspace.budget_micro_usd),
-            held_usd=usd(workspace.held_micro_usd),
-            spent_usd=usd(workspace.spent_micro_usd),
-            **more,
-        )
-
-
-class MadeWorkspaceView(WorkspaceView):
-    """A workspace that was asked for."""
-
-    created: bool
-    """False if it was there already."""
-
-
-class CountedWorkspaceView(WorkspaceView):
-    """A workspace and how many jobs it holds."""
-
-    jobs: int
-    open_jobs: int
-
-    @classmethod
-    def counted(cls, workspace: WorkspaceSummary) -> Self:
-        """Show a workspace with its counts."""
-        return cls.of(workspace, jobs=workspace.jobs, open_jobs=workspace.open_jobs)
-
-
-class WorkspaceJobsView(WorkspaceView):
-    """A workspace and what happens in it."""
-
-    newest_jobs: list[JobView]
-
-
-class WorkspacePage(View):
-    """Workspaces, the newest first."""
-
-    workspaces: list[CountedWorkspaceView]
-    next_cursor: str | None
-    """Pass as cursor for older ones."""
 
 
 class AccountView(View):

@@ -25,6 +25,11 @@ def handle_of(status: JobStatus) -> str:
     return handles.write(handles.Kind.JOB, status.id)
 
 
+def entitled(text: str) -> str:
+    """Write what a job is called."""
+    return shorten(text, _TITLE)
+
+
 def title(status: JobStatus) -> str:
     """Say in a few words what a job does; a call that has no name is known by what it was asked."""
     if status.kind is not JobKind.INFERENCE or status.title != status.spec.get("model"):
@@ -134,3 +139,9 @@ def _cancelled(status: JobStatus) -> str:
             return "Cancelled, and seen to be over at Hugging Face."
         case _:
             assert_never(status.upstream)
+
+
+def timeout_of(status: JobStatus) -> str | None:
+    """Say how long a job may run."""
+    seconds = status.spec.get("timeout")
+    return None if seconds is None else say(timedelta(seconds=float(seconds)))

@@ -57,8 +57,8 @@ class NamespaceDenied(Denied):
         else:
             where = "https://huggingface.co/settings/tokens"
         super().__init__(
-            f"Your sign-in does not let you run jobs as {namespace}, so nothing was launched. Have "
-            f"that organisation granted at {where}; or leave namespace out to run it as {own}."
+            f"Your sign-in does not let you run jobs as {namespace}, so nothing was done. Have "
+            f"that organisation granted at {where}; or give namespace={own!r} to run them as {own}."
         )
 
 

@@ -5,10 +5,11 @@ from typing import Annotated
 from mcp_types import CallToolResult
 from pydantic import BeforeValidator, Field
 
-from schema import queries
+from schema import moments, queries
 from schema.errors import Invalid
 from schema.handles import Kind
 from schema.job import JobKind, JobState
+from schema.moments import Moment
 from schema.queries import Filter
 from schema.spec import Labels
 from schema.suggestions import plain
@@ -66,6 +67,11 @@ async def list_jobs(
     state: States | None = None,
     kind: Kinds | None = None,
     labels: Labels | None = None,
+    since: Annotated[
+        Moment | None, Field(description='How long ago ("2h", "7d"), or when (ISO 8601, UTC).')
+    ] = None,
+    until: Moment | None = None,
+    rerun_of: Annotated[str | None, Field(description="What retry_job made of this job.")] = None,
     cursor: str | None = None,
     limit: Annotated[int, Field(ge=1, le=100)] = 10,
     *,
@@ -78,9 +84,10 @@ async def list_jobs(
     All filters must hold; a job has every label given. Pass next_cursor as cursor for older ones.
     """
     before = jobs.older_than(Kind.JOB, cursor)
+    moments.expect_order(since, until)
+    wanted = Filter(None, state, kind, labels or {}, since, until)
     async with app.transaction(caller) as tx:
-        group = await jobs.find_workspace(tx, caller, workspace_id)
-        chosen = Filter(group, state, kind, labels or {})
+        chosen = await jobs.narrow(tx, caller, wanted, workspace_id, rerun_of)
         found = await queries.page(tx, caller.subject_id, chosen, before=before, limit=limit + 1)
         shown = await jobs.show_each(tx, app, found[:limit])
     more = shown[-1].job_id if len(found) > limit else None

@@ -1,12 +1,11 @@
 """The tools that begin work; they answer as soon as it can no longer be lost."""
 
-import shlex
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from mcp_types import CallToolResult
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from schema import commands
 from schema.errors import Invalid
@@ -23,27 +22,23 @@ from schema.spec import (
     Model,
     Parameters,
     Provider,
-    Spec,
     Task,
     read_call_timeout,
     read_job_timeout,
 )
 from schema.vault import Secret
 from service import jobs
-from service.arguments import explain
+from service.arguments import checked
 from service.auth.caller import Scope
-from service.brevity import shorten
 from service.context import AppDep, CallerDep
 from service.costs import rate_of
 from service.dry_run import DryRunView, LaunchAnswer, rehearse
+from service.effective import resolve
 from service.jobs import Request
 from service.resources import link_to
 from service.sdk import MAKES, Contract, contract, told
 from service.views import LaunchedView
-
-S = TypeVar("S", bound=Spec)
-
-_TITLE = 80
+from service.wording import entitled
 
 
 def _readable(read: Callable[[object], timedelta]) -> BeforeValidator:
@@ -84,7 +79,10 @@ MostCost = Annotated[
     float | None, Field(gt=0, le=1e9, description="Refuse it if the worst case is more.")
 ]
 DryRun = Annotated[bool, Field(description="Only check it, and say what it can cost.")]
-Group = Annotated[str | None, Field(description="A handle, ws_…, from create_workspace.")]
+Group = Annotated[
+    str | None,
+    Field(description="A handle, ws_…; it also fills in namespace, flavor, timeout and labels."),
+]
 
 
 async def launch_job(
@@ -94,10 +92,10 @@ async def launch_job(
         BeforeValidator(commands.read),
         Field(description="What runs in it; no shell, unless you call one."),
     ],
-    flavor: Annotated[Flavor, Field(description="Hardware, such as cpu-basic, a10g-small.")] = (
-        "cpu-basic"
-    ),
-    timeout: JobTimeout = "30m",  # noqa: ASYNC109  # how long the job may run, not this call
+    flavor: Annotated[
+        Flavor | None, Field(description="Hardware, such as a10g-small; else cpu-basic.")
+    ] = None,
+    timeout: JobTimeout | None = None,  # noqa: ASYNC109  # how long the job may run, not this call
     env: Annotated[Env | None, Field(description="Readable by others; no secrets.")] = None,
     secrets: Secrets = None,
     pass_token: PassToken = False,  # noqa: FBT002  # filled in by name, from JSON
@@ -120,34 +118,42 @@ async def launch_job(
     command upload what is to be kept. Handle, log and result are kept for {retention} after it
     has finished. Pass an idempotency_key if you may have to repeat the call.
     """
-    spec = _checked(
+    effective = await resolve(
+        app,
+        caller,
+        workspace_id,
+        labels=labels,
+        namespace=namespace,
+        flavor=flavor,
+        timeout=timeout,
+    )
+    spec = checked(
         HubJobSpec,
         image=image,
         command=command,
-        flavor=flavor,
-        timeout=timeout,
+        **effective.only("flavor", "timeout"),
         env=env or {},
         secrets=list(secrets or {}),
         pass_token=pass_token,
     )
-    payer = caller.namespace(namespace)
+    payer = caller.namespace(effective.given.get("namespace"))
     rate = rate_of(spec, await app.prices.current(), max_cost_usd)
-    title = shorten(name or f"{spec.image}: {shlex.join(spec.command)}", _TITLE)
     request = Request(
         kind=JobKind.HUB_JOB,
-        title=title,
+        title=entitled(name or spec.title),
         namespace=payer,
         spec=spec.stored(),
-        labels=labels or {},
-        workspace_id=workspace_id,
+        labels=effective.labels,
+        workspace_id=effective.workspace_id,
         idempotency_key=idempotency_key,
         secrets={name: Secret(text) for name, text in (secrets or {}).items()},
         rate=rate,
+        notes=effective.notes,
     )
     if dry_run:
         return _rehearsed(await rehearse(app, caller, request))
     await app.expect_may_launch(caller, payer)
-    return _told(await jobs.launch(app, caller, request))
+    return launched(await jobs.launch(app, caller, request))
 
 
 async def launch_inference(
@@ -182,7 +188,8 @@ async def launch_inference(
     {retention}. Pass an idempotency_key if you may have to repeat this.
     """
     messages = [Message(role="user", content=inputs)] if isinstance(inputs, str) else inputs
-    spec = _checked(
+    effective = await resolve(app, caller, workspace_id, labels=labels)
+    spec = checked(
         InferenceSpec,
         task=task,
         model=model,
@@ -191,15 +198,15 @@ async def launch_inference(
         provider=provider,
         timeout=timeout,
     )
-    title = shorten(name or model, _TITLE)  # no prompt: whoever counts jobs reads titles
     request = Request(
         kind=JobKind.INFERENCE,
-        title=title,
+        title=entitled(name or spec.title),
         namespace=caller.name,
         spec=spec.stored(),
-        labels=labels or {},
-        workspace_id=workspace_id,
+        labels=effective.labels,
+        workspace_id=effective.workspace_id,
         idempotency_key=idempotency_key,
+        notes=effective.notes,
     )
     if max_cost_usd is not None:
         raise Invalid(
@@ -209,11 +216,12 @@ async def launch_inference(
         )
     if dry_run:
         return _rehearsed(await rehearse(app, caller, request))
-    return _told(await jobs.launch(app, caller, request))
+    return launched(await jobs.launch(app, caller, request))
 
 
-def _told(view: LaunchedView) -> CallToolResult:
-    sentence = f"{view.job_id}: {view.summary} {view.next_step}"
+def launched(view: LaunchedView) -> CallToolResult:
+    """Answer a launch of whichever kind."""
+    sentence = " ".join([f"{view.job_id}: {view.summary}", *view.notes, view.next_step])
     if view.cost.ceiling_usd:
         sentence += f" It costs {say_usd(micro(view.cost.ceiling_usd))} at most."
     if view.possible_duplicate_of is not None:
@@ -231,14 +239,8 @@ def _rehearsed(view: DryRunView) -> CallToolResult:
         cost = f"At worst it costs {say_usd(micro(view.ceiling_usd))}, paid by {view.namespace}."
     if view.needs:
         return told(f"Nothing was launched, and this would not be. {' '.join(view.needs)}", view)
-    return told(f"Nothing was launched. {cost} Leave dry_run out to launch it.", view)
-
-
-def _checked(shape: type[S], **given: Any) -> S:
-    try:
-        return shape.model_validate(given)
-    except ValidationError as error:
-        raise explain(error) from None
+    said = " ".join(["Nothing was launched.", cost, *view.notes])
+    return told(f"{said} Leave dry_run out to launch it.", view)
 
 
 def contracts(retention: str) -> list[Contract]:

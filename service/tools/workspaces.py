@@ -1,25 +1,40 @@
 """The tools that group jobs."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from mcp_types import CallToolResult
 from pydantic import Field, StringConstraints
 
-from schema import handles, queries
+from schema import queries
+from schema.defaults import Defaults
 from schema.handles import Kind
 from schema.money import micro
-from service import jobs
+from schema.workspace_changes import Change
+from service import jobs, workspaces
 from service.auth.caller import Scope
-from service.client import CLIENT
 from service.context import AppDep, CallerDep
 from service.sdk import NAMES, READS, Contract, contract, told
-from service.views import CountedWorkspaceView, MadeWorkspaceView, WorkspacePage
+from service.workspace_views import (
+    CountedWorkspaceView,
+    MadeWorkspaceView,
+    WorkspacePage,
+    WorkspaceStatusView,
+    WorkspaceView,
+)
 
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+WorkspaceId = Annotated[str, Field(description="A handle, ws_….")]
+Threshold = Annotated[
+    Annotated[float, Field(ge=0, le=1_000_000)] | Literal["off"] | None,
+    Field(description="Ask the person before a launch that could cost more."),
+]
 
 
 async def create_workspace(
     name: Title,
+    defaults: Annotated[
+        Defaults | None, Field(description="For launches into it that do not say otherwise.")
+    ] = None,
     budget_usd: Annotated[
         float | None, Field(gt=0, le=1e9, description="What all its jobs may cost together.")
     ] = None,
@@ -32,23 +47,30 @@ async def create_workspace(
     A name is yours once: asking for the same one again gives the same workspace, as it is. It does
     not expire. A launch whose worst case does not fit into its budget is refused.
     """
+    budget = None if budget_usd is None else micro(budget_usd)
+    view = await workspaces.make(app, caller, name, defaults or Defaults(), budget=budget)
+    if view.created:
+        said = f"is made. {view.settings()} Pass it to launch_job."
+    else:
+        said = f"is there already, and was left as it is. {view.settings()}"
+    if view.archived_at is not None:
+        said += f' It is archived: update_workspace(workspace_id="{view.workspace_id}", '
+        said += "archived=false) takes it back."
+    return told(f"{view.workspace_id} ({name}) {said}", view)
+
+
+async def workspace_status(
+    workspace_id: WorkspaceId, *, app: AppDep, caller: CallerDep
+) -> Annotated[CallToolResult, WorkspaceStatusView]:
+    """Show a workspace as a whole: its settings, its jobs by state, and the latest of them."""
     async with app.transaction(caller) as tx:
-        made = await queries.make_workspace(
-            tx,
-            caller.subject_id,
-            handles.new_id(),
-            name,
-            budget_micro_usd=None if budget_usd is None else micro(budget_usd),
-            client=CLIENT.get(),
-        )
-        kept = made or await queries.workspace_named(tx, caller.subject_id, name)
-    assert kept is not None  # noqa: S101  # either it was made, or one of that name is there
-    view = MadeWorkspaceView.of(kept, created=made is not None)
-    verb = "made" if view.created else "there already"
-    return told(f"{view.workspace_id} ({name}) is {verb}. Pass it to launch_job.", view)
+        view = await workspaces.look(tx, caller, workspace_id)
+    lines = [f"{job.job_id} {job.state}: {job.title}" for job in view.latest_jobs]
+    return told(view.summary(), view, "\n".join(lines))
 
 
 async def list_workspaces(
+    archived: Annotated[bool, Field(description="Also those put away.")] = False,  # noqa: FBT002  # filled in by name, from JSON
     cursor: str | None = None,
     limit: Annotated[int, Field(ge=1, le=100)] = 20,
     *,
@@ -58,7 +80,9 @@ async def list_workspaces(
     """List your workspaces, the newest first, with how many jobs each holds."""
     before = jobs.older_than(Kind.WORKSPACE, cursor)
     async with app.transaction(caller) as tx:
-        found = await queries.workspaces(tx, caller.subject_id, before=before, limit=limit + 1)
+        found = await queries.workspaces(
+            tx, caller.subject_id, before=before, limit=limit + 1, archived=archived
+        )
     shown = [CountedWorkspaceView.counted(workspace) for workspace in found[:limit]]
     more = shown[-1].workspace_id if len(found) > limit else None
     lines = [f"{each.workspace_id} {each.name}: {each.open_jobs} open jobs" for each in shown]
@@ -66,9 +90,64 @@ async def list_workspaces(
     return told(f"{len(shown)} workspaces, the newest first.", view, "\n".join(lines))
 
 
+async def update_workspace(
+    workspace_id: WorkspaceId,
+    name: Title | None = None,
+    defaults: Annotated[
+        Defaults | None, Field(description="Those given change; null takes one away.")
+    ] = None,
+    confirm_above_usd: Threshold = None,
+    archived: Annotated[bool | None, Field(description="False takes it back.")] = None,
+    *,
+    app: AppDep,
+    caller: CallerDep,
+) -> Annotated[CallToolResult, WorkspaceView]:
+    """Rename a workspace, or change what launches into it take from now on.
+
+    What is not given stays. No job changes: each keeps what it was launched with.
+    """
+    wanted = defaults or Defaults()
+    caller.namespace(wanted.namespace)
+    threshold = None if confirm_above_usd in {None, "off"} else float(confirm_above_usd or 0)
+    change = Change(
+        name=name,
+        defaults=wanted.given(),
+        sets_confirmation=confirm_above_usd is not None,
+        confirm_above_micro_usd=None if threshold is None else round(threshold * 1_000_000),
+        archived=archived,
+    )
+    view = WorkspaceView.of(await workspaces.change(app, caller, workspace_id, change))
+    return told(f"{view.workspace_id} ({view.name}) is up to date. {view.settings()}", view)
+
+
+async def archive_workspace(
+    workspace_id: WorkspaceId, *, app: AppDep, caller: CallerDep
+) -> Annotated[CallToolResult, CountedWorkspaceView]:
+    """Put a workspace away: it takes no new jobs, and everything in it stays readable.
+
+    What is queued or running goes on. Archiving twice is harmless; update_workspace with
+    archived=false takes it back.
+    """
+    await workspaces.change(app, caller, workspace_id, Change(archived=True))
+    view = CountedWorkspaceView.counted(await workspaces.count(app, caller, workspace_id))
+    going = f" {view.open_jobs} jobs in it go on; cancel_job stops one." if view.open_jobs else ""
+    return told(f"{view.workspace_id} ({view.name}) takes no new jobs.{going}", view)
+
+
 def contracts() -> list[Contract]:
     """Publish these tools."""
+    handle = "ws_01krz4c0s0e5xv4k6w2q8ntb7m"
     return [
         contract(create_workspace, "Create a workspace", NAMES, *Scope, name="llama-finetune"),
+        contract(workspace_status, "Workspace status", READS, workspace_id=handle),
         contract(list_workspaces, "List workspaces", READS, limit=20),
+        contract(
+            update_workspace,
+            "Change a workspace",
+            NAMES,
+            *Scope,
+            workspace_id=handle,
+            defaults={"flavor": "a10g-small", "timeout": "2h"},
+        ),
+        contract(archive_workspace, "Archive a workspace", NAMES, *Scope, workspace_id=handle),
     ]

@@ -14,14 +14,26 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from schema import budgets, excerpts, handles, lifecycle, logbook, news, queries, recall
+from schema import (
+    budgets,
+    excerpts,
+    handles,
+    lifecycle,
+    logbook,
+    news,
+    queries,
+    recall,
+    workspace_changes,
+)
 from schema.budgets import Rate
 from schema.database import Database, Transaction
 from schema.job import JobKind
 from tests.conftest import ADA, JobFactory
 from tests.schema.wall import EVE, acting
 
-MODULES: Final = (budgets, queries, excerpts, news, recall, logbook, lifecycle)
+MODULES: Final = (
+    *(budgets, queries, workspace_changes, excerpts, news, recall, logbook, lifecycle),
+)
 """Whose statements the service runs for a subject."""
 COMPARISON: Final = re.compile(
     r"(?:\w+\.)?subject_id = (\$\d+)|(?<=FROM subject WHERE )id = (\$\d+)"
@@ -35,9 +47,9 @@ WORKSPACE: Final = "the id of her workspace"
 
 READS: Final[dict[str, list[Any]]] = {
     "queries._ONE": [SUBJECT, JOB],
-    "queries._SOME": [SUBJECT, None, None, None, None, {}, 10],
+    "queries._SOME": [SUBJECT, *[None] * 4, {}, *[None] * 5, 10],
     "queries._RESULT": [SUBJECT, JOB],
-    "queries._WORKSPACES": [SUBJECT, None, 10],
+    "queries._WORKSPACES": [SUBJECT, None, 10, True],
     "queries._WORKSPACE": [SUBJECT, WORKSPACE],
     "queries._NAMED": [SUBJECT, "hers"],
     "queries._STANDING": [SUBJECT],
@@ -46,6 +58,8 @@ READS: Final[dict[str, list[Any]]] = {
     "news._NEWS": [SUBJECT, JOBS, [0]],
     "recall._JOBS": [SUBJECT, *ANY, 10],
     "recall._WORKSPACES": [SUBJECT, *ANY, 10],
+    "workspace_changes._OTHER": [SUBJECT, "hers", JOB],
+    "workspace_changes._ROLL_UP": [SUBJECT, WORKSPACE],
     "logbook._READ": [SUBJECT, JOB, 0, 10, 1000],
     "logbook._MATCHES": [SUBJECT, JOB, 0, 1000, "line", 10],
     "logbook._LOOKED_UP_TO": [SUBJECT, JOB, 0, 1000],
@@ -61,6 +75,7 @@ ELSEWHERE: Final = {
     "queries._STATUS",  # the beginning of two others
     "logbook._LOOKED_AT",  # inside two others
     "lifecycle._SUBMIT",  # writes; in tests of its own
+    "workspace_changes._CHANGE",  # the same
     "budgets._MONTH",  # sums, so there is always a row; in a test of its own
     "budgets._LOCK_SUBJECT",  # as a worker
 }
@@ -134,21 +149,8 @@ def submission(job_id: Any, subject_id: str) -> list[Any]:
     """Ask for what Ada's open job asks for."""
     spec = {"image": "python:3.12", "command": ["true"]}
     return [
-        job_id,
-        subject_id,
-        None,
-        JobKind.HUB_JOB,
-        "ada",
-        "t",
-        {},
-        spec,
-        None,
-        1000,
-        None,
-        1,
-        2,
-        None,
-        None,
+        *(job_id, subject_id, None, JobKind.HUB_JOB, "ada", "t", {}, spec, None, 1000, None),
+        *(1, 2, None, None, None),
     ]
 
 
@@ -188,6 +190,21 @@ async def test_a_month_that_forgets_whose_is_nobody_elses(
     assert outside is not None
     assert seen["held_micro_usd"] == 0
     assert outside["held_micro_usd"] == 5, "the statement still compares"
+
+
+async def test_a_change_that_forgets_whose_changes_nothing_of_anybody_elses(
+    database: Database, database_url: str, ids: dict[str, Any]
+) -> None:
+    """An archived workspace would stop somebody's work."""
+    change: list[Any] = [SUBJECT, ids[WORKSPACE], "mine", {}, False, None, True, None, "ws_x"]
+    careless_change = careless("workspace_changes._CHANGE")
+    for subject in (EVE, None):
+        async with acting(database_url, subject) as tx:
+            assert await tx.fetch(careless_change, *change) == []
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT name FROM workspace") == "hers"
+        assert await tx.fetch(careless_change, *change), "the statement still compares"
 
 
 async def test_nothing_is_submitted_in_somebody_elses_name(

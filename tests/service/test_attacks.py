@@ -14,7 +14,12 @@ from tests.service.attack import BESIDES, BOBS, META, Answer, Place, Way, send, 
 from tests.service.lives import LIVES, Worker, lived
 from tests.service.stand_in import ADA, ADAS, BOB, post, shown
 
-HANDLES: Final = {"job_id": Kind.JOB, "job_ids": Kind.JOB, "workspace_id": Kind.WORKSPACE}
+HANDLES: Final = {
+    "job_id": Kind.JOB,
+    "job_ids": Kind.JOB,
+    "rerun_of": Kind.JOB,
+    "workspace_id": Kind.WORKSPACE,
+}
 """Arguments that name something of somebody's, in whichever tool."""
 CURSORS: Final = {"list_jobs": Kind.JOB, "list_workspaces": Kind.WORKSPACE}
 """Tools whose `cursor` is a handle; nothing is looked up by it."""
@@ -24,6 +29,7 @@ NAMES_NOTHING: Final = {
     "since_version",  # of jobs that stand in job_ids, or it is refused; tried in test_waits
     *("model", "inputs", "task", "parameters", "provider", "state", "kind", "grep"),
     *("max_cost_usd", "max_price", "budget_usd"),
+    *("defaults", "confirm_above_usd", "overrides", "since"),
     "namespace",  # of the Hub, which is asked whether the caller reaches it
     "idempotency_key",  # of the caller's own; tried below
 }

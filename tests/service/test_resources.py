@@ -132,14 +132,15 @@ async def test_a_workspace_reads_with_its_newest_jobs(service: str) -> None:
         (await shown(service, "launch_job", image=f"i{n}", command="c", workspace_id=workspace))[
             "job_id"
         ]
-        for n in range(12)
+        for n in range(7)
     ]
     await shown(service, "launch_job", image="elsewhere", command="c")
 
     view = json.loads((await read(service, f"workspace://{workspace}"))["text"])
 
-    assert (view["workspace_id"], view["name"]) == (workspace, "llama")
-    assert [job["job_id"] for job in view["newest_jobs"]] == launched[:-11:-1]
+    assert view == await shown(service, "workspace_status", workspace_id=workspace)
+    assert (view["name"], view["jobs"]) == ("llama", 7)
+    assert [job["job_id"] for job in view["latest_jobs"]] == launched[:-6:-1]
 
 
 async def test_the_newest_jobs_are_listed(service: str, make_job: JobFactory) -> None:

@@ -29,8 +29,12 @@ async def test_the_tools_are_these(tools: dict[str, dict[str, Any]]) -> None:
         "job_result",
         "cancel_job",
         "wait_for_jobs",
+        "retry_job",
         "create_workspace",
+        "workspace_status",
         "list_workspaces",
+        "update_workspace",
+        "archive_workspace",
         "list_hardware",
         "whoami",
     ]
@@ -61,7 +65,10 @@ async def test_what_changes_things_is_marked(tools: dict[str, dict[str, Any]]) -
         name for name, tool in tools.items() if tool["annotations"].get("destructiveHint")
     }
 
-    assert writing == {"launch_job", "launch_inference", "cancel_job", "create_workspace"}
+    assert writing == {
+        *("launch_job", "launch_inference", "retry_job", "cancel_job"),
+        *("create_workspace", "update_workspace", "archive_workspace"),
+    }
     assert destructive == {"cancel_job"}
 
 
@@ -78,7 +85,7 @@ async def test_an_argument_that_may_be_left_out_is_not_shown_as_null(
     """One way to say nothing is enough; a model need not choose between two."""
     for tool in tools.values():
         for argument in tool["inputSchema"]["properties"].values():
-            assert "null" not in json.dumps(argument), tool["name"]
+            assert '"null"' not in json.dumps(argument), tool["name"]
 
 
 async def test_null_is_taken_for_left_out_all_the_same(service: str) -> None:

@@ -1,0 +1,87 @@
+"""What does a launch ask for, once its workspace has filled in what the call left open?
+
+The one place where defaults are resolved. The request they give is the one that is compared under
+an idempotency key, kept, and shown: a default that changes later changes no job.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from schema.defaults import Defaults
+from schema.durations import say
+from schema.workspace import Workspace
+from service import jobs
+from service.arguments import explain
+from service.auth.caller import Caller
+from service.context import App
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """What a launch asks for, and what of it came from its workspace."""
+
+    workspace_id: UUID | None
+    given: Mapping[str, Any]
+    """Arguments that are said by the call or by the workspace."""
+    labels: dict[str, str]
+    notes: list[str]
+
+    def only(self, *names: str) -> dict[str, Any]:
+        """Return those of the arguments that are said at all."""
+        return {name: self.given[name] for name in names if name in self.given}
+
+
+async def resolve(
+    app: App,
+    caller: Caller,
+    workspace_id: str | None,
+    *,
+    labels: dict[str, str] | None,
+    **given: Any,
+) -> Effective:
+    """Fill in what is `None` of the given arguments; labels are joined, and the call's own win.
+
+    Raises:
+        NotFound: the caller has no such workspace.
+        Invalid: the labels are too many together.
+    """
+    own = {name: value for name, value in given.items() if value is not None}
+    if workspace_id is None:
+        return Effective(None, own, labels or {}, [])
+    async with app.transaction(caller) as tx:
+        workspace = await jobs.find_workspace(tx, caller, workspace_id)
+    defaults = Defaults.model_validate(workspace.defaults)
+    offered = {name: getattr(defaults, name) for name in given}
+    taken = {
+        name: value for name, value in offered.items() if value is not None and name not in own
+    }
+    inherited = {
+        name: value for name, value in (defaults.labels or {}).items() if name not in (labels or {})
+    }
+    return Effective(
+        workspace.id,
+        own | taken,
+        _checked(inherited | (labels or {})),
+        _notes(workspace, taken, inherited),
+    )
+
+
+def _checked(labels: dict[str, str]) -> dict[str, str]:
+    try:
+        Defaults(labels=labels)
+    except ValidationError as error:
+        raise explain(error) from None
+    return labels
+
+
+def _notes(
+    workspace: Workspace, taken: Mapping[str, Any], inherited: Mapping[str, str]
+) -> list[str]:
+    said = [f"{name} {say(value) if name == 'timeout' else value}" for name, value in taken.items()]
+    if inherited:
+        said.append("labels " + " ".join(f"{name}={text}" for name, text in inherited.items()))
+    return [f"From the workspace {workspace.name}: {', '.join(said)}."] if said else []

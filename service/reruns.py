@@ -1,0 +1,33 @@
+"""What may a job that failed be run again with? Calls that a model can make as they stand."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from schema import handles
+from schema.durations import say
+from schema.job import JobKind
+from schema.queries import JobStatus
+from schema.spec import LONGEST_CALL, LONGEST_JOB
+
+_LONGEST: Final[Mapping[JobKind, timedelta]] = {
+    JobKind.HUB_JOB: LONGEST_JOB,
+    JobKind.INFERENCE: LONGEST_CALL,
+}
+
+
+def again(status: JobStatus, **overrides: Any) -> str:
+    """Write the call that runs a job again."""
+    handle = handles.write(handles.Kind.JOB, status.id)
+    more = f", overrides={json.dumps(overrides)}" if overrides else ""
+    return f'retry_job(job_id="{handle}"{more})'
+
+
+def longer(status: JobStatus) -> str | None:
+    """Write a timeout twice as long, or the longest there is; none if it has that already."""
+    seconds = status.spec.get("timeout")
+    longest = _LONGEST[status.kind]
+    if seconds is None or (given := timedelta(seconds=float(seconds))) >= longest:
+        return None
+    return say(min(2 * given, longest))

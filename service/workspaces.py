@@ -1,0 +1,104 @@
+"""What can a caller do with workspaces, apart from how they ask for it?"""
+
+from asyncpg.exceptions import UniqueViolationError
+
+from schema import handles, queries, workspace_changes
+from schema.database import Transaction
+from schema.defaults import Defaults
+from schema.errors import NameTaken, NotFound
+from schema.handles import Kind
+from schema.queries import Filter
+from schema.workspace import Workspace
+from schema.workspace_changes import Change, RolledUp
+from service.auth.caller import Caller
+from service.client import CLIENT
+from service.context import App
+from service.workspace_views import MadeWorkspaceView, WorkspaceStatusView
+
+_LATEST = 5
+
+
+async def make(
+    app: App, caller: Caller, name: str, defaults: Defaults, *, budget: int | None
+) -> MadeWorkspaceView:
+    """Make a workspace; one of that name that is there already stays as it is.
+
+    Raises:
+        NamespaceDenied: the default namespace is not within the caller's reach.
+    """
+    caller.namespace(defaults.namespace)
+    async with app.transaction(caller) as tx:
+        made = await queries.make_workspace(
+            tx,
+            caller.subject_id,
+            handles.new_id(),
+            name,
+            budget_micro_usd=budget,
+            defaults=defaults.given(),
+            client=CLIENT.get(),
+        )
+        kept = made or await queries.workspace_named(tx, caller.subject_id, name)
+    if kept is None:  # it was renamed in between
+        return await make(app, caller, name, defaults, budget=budget)
+    return MadeWorkspaceView.of(kept, created=made is not None)
+
+
+async def change(app: App, caller: Caller, handle: str, wanted: Change) -> Workspace:
+    """Change a workspace, and no job.
+
+    Raises:
+        NotFound: the caller has no such workspace.
+        NameTaken: they have another of that name; nothing is changed.
+    """
+    identity = handles.read(Kind.WORKSPACE, handle)
+    try:
+        async with app.transaction(caller) as tx:
+            changed = await workspace_changes.change(
+                tx, caller.subject_id, identity, wanted, client=CLIENT.get()
+            )
+    except UniqueViolationError:
+        return await _change_unless_taken(app, caller, handle, wanted)
+    if changed is None:
+        raise NotFound("workspace", handle)
+    return changed
+
+
+async def _change_unless_taken(app: App, caller: Caller, handle: str, wanted: Change) -> Workspace:
+    identity = handles.read(Kind.WORKSPACE, handle)
+    async with app.transaction(caller) as tx:
+        other = await workspace_changes.named_alike(
+            tx, caller.subject_id, identity, wanted.name or ""
+        )
+    if other is not None:
+        raise NameTaken(wanted.name or "", handles.write(Kind.WORKSPACE, other))
+    return await change(app, caller, handle, wanted)  # the name has become free since
+
+
+async def count(app: App, caller: Caller, handle: str) -> RolledUp:
+    """Return a workspace with the sums of its jobs.
+
+    Raises:
+        NotFound: the caller has no such workspace.
+    """
+    async with app.transaction(caller) as tx:
+        return await _rolled_up(tx, caller, handle)
+
+
+async def look(tx: Transaction, caller: Caller, handle: str) -> WorkspaceStatusView:
+    """Show a workspace with the sums of its jobs, and the newest of them.
+
+    Raises:
+        NotFound: the caller has no such workspace.
+    """
+    found = await _rolled_up(tx, caller, handle)
+    inside = Filter(found.id, None, None, {})
+    latest = await queries.page(tx, caller.subject_id, inside, before=None, limit=_LATEST)
+    return WorkspaceStatusView.rolled_up(found, latest)
+
+
+async def _rolled_up(tx: Transaction, caller: Caller, handle: str) -> RolledUp:
+    identity = handles.read(Kind.WORKSPACE, handle)
+    found = await workspace_changes.roll_up(tx, caller.subject_id, identity)
+    if found is None:
+        raise NotFound("workspace", handle)
+    return found

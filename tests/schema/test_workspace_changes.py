@@ -1,0 +1,217 @@
+"""A workspace changes in one statement, and its jobs never with it."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from schema import handles, lifecycle, queries, workspace_changes
+from schema.database import Database
+from schema.errors import WorkspaceArchived
+from schema.handles import Kind
+from schema.job import JobKind
+from schema.workspace import Workspace
+from schema.workspace_changes import Change
+from tests.conftest import JobFactory
+
+CLIENT = "cursor 3"
+
+
+@pytest.fixture
+async def llama(database: Database, ada: str) -> UUID:
+    """A workspace of Ada's."""
+    identity = handles.new_id()
+    async with database.transaction() as tx:
+        defaults = {"flavor": "t4-small", "labels": {"team": "nlp"}, "namespace": None}
+        await queries.make_workspace(tx, ada, identity, "llama", defaults=defaults)
+    return identity
+
+
+async def change(database: Database, ada: str, identity: UUID, **wanted: Any) -> Workspace:
+    async with database.transaction() as tx:
+        changed = await workspace_changes.change(tx, ada, identity, Change(**wanted), client=CLIENT)
+    assert changed is not None
+    return changed
+
+
+async def noted(database: Database) -> list[tuple[str, dict[str, Any]]]:
+    async with database.transaction() as tx:
+        rows = await tx.fetch(
+            "SELECT action, facts FROM audit_entry WHERE client = $1 ORDER BY id", CLIENT
+        )
+    return [(row["action"], row["facts"]) for row in rows]
+
+
+async def test_only_what_is_given_changes(database: Database, ada: str, llama: UUID) -> None:
+    """A client that says one thing does not mean to unsay the others."""
+    await change(database, ada, llama, defaults={"timeout": 60.0, "labels": None})
+
+    changed = await change(database, ada, llama, name="llama-2")
+
+    assert changed.name == "llama-2"
+    assert changed.defaults == {"flavor": "t4-small", "timeout": 60.0}
+    assert changed.confirm_above_micro_usd is None
+
+
+async def test_a_threshold_is_set_kept_and_taken_away(
+    database: Database, ada: str, llama: UUID
+) -> None:
+    """Zero asks always, none never, and saying nothing leaves it."""
+    amounts = [
+        (await change(database, ada, llama, **wanted)).confirm_above_micro_usd
+        for wanted in (
+            {"sets_confirmation": True, "confirm_above_micro_usd": 0},
+            {"name": "x"},
+            {"sets_confirmation": True},
+        )
+    ]
+
+    assert amounts == [0, 0, None]
+
+
+async def test_what_is_different_is_noted_and_nothing_else(
+    database: Database, ada: str, llama: UUID
+) -> None:
+    """Whoever asks since when jobs run on a dearer flavor finds who said so."""
+    for wanted in (
+        {"defaults": {"flavor": "t4-small"}},
+        {"name": "b", "sets_confirmation": True, "confirm_above_micro_usd": 5},
+        {"archived": True},
+        {"archived": True},
+        {"archived": False},
+        {"archived": False},
+    ):
+        await change(database, ada, llama, **wanted)
+
+    first, second, third = await noted(database)
+    assert first == ("workspace_updated", {"name": "b", "confirm_above_micro_usd": 5})
+    assert (second[0], list(second[1])) == ("workspace_archived", ["archived_at"])
+    assert third == ("workspace_updated", {"archived_at": None})
+
+
+async def test_archiving_twice_keeps_the_first_time(
+    database: Database, ada: str, llama: UUID
+) -> None:
+    """Since when it takes no jobs is a fact."""
+    first = await change(database, ada, llama, archived=True)
+    second = await change(database, ada, llama, archived=True)
+
+    assert first.archived_at is not None
+    assert second.archived_at == first.archived_at
+
+
+async def test_an_archived_workspace_takes_no_job_and_keeps_those_it_has(
+    database: Database, make_job: JobFactory, ada: str, llama: UUID
+) -> None:
+    """What was accepted is carried out; nothing is written of what is refused."""
+    kept = await make_job(workspace_id=llama, idempotency_key="k")
+    await change(database, ada, llama, archived=True)
+
+    with pytest.raises(WorkspaceArchived, match=handles.write(Kind.WORKSPACE, llama)):
+        await make_job(workspace_id=llama)
+    again = await make_job(workspace_id=llama, idempotency_key="k")
+    elsewhere = await make_job()
+
+    assert again.id == kept.id
+    async with database.transaction() as tx:
+        rows = await tx.fetch("SELECT id FROM job ORDER BY id")
+        assert await tx.fetchval("SELECT count(*) FROM idempotency_key") == 1
+    assert {row["id"] for row in rows} == {kept.id, elsewhere.id}
+    await change(database, ada, llama, archived=False)
+    assert (await make_job(workspace_id=llama)).workspace_id == llama
+
+
+async def test_a_launch_that_waits_for_an_archive_is_refused(
+    database: Database, make_job: JobFactory, ada: str, llama: UUID, database_url: str
+) -> None:
+    """A launch that began before the archive was committed must see it."""
+    watcher: asyncpg.Connection = await asyncpg.connect(database_url)
+    try:
+        async with database.transaction() as tx:
+            await workspace_changes.change(tx, ada, llama, Change(archived=True))
+            launching = asyncio.ensure_future(make_job(workspace_id=llama))
+            await _until_somebody_waits(watcher)
+        with pytest.raises(WorkspaceArchived):
+            await launching
+    finally:
+        await watcher.close()
+
+
+async def test_an_archive_waits_for_a_launch_that_was_first(
+    database: Database, ada: str, llama: UUID, database_url: str
+) -> None:
+    """Or it would say that nothing new begins while something does."""
+    watcher: asyncpg.Connection = await asyncpg.connect(database_url)
+    try:
+        async with database.transaction() as tx:
+            await lifecycle.submit(
+                tx,
+                subject_id=ada,
+                kind=JobKind.HUB_JOB,
+                namespace="ada",
+                title="t",
+                spec={},
+                labels={},
+                most_open=9,
+                workspace_id=llama,
+            )
+            archiving = asyncio.create_task(change(database, ada, llama, archived=True))
+            await _until_somebody_waits(watcher)
+        assert (await archiving).archived_at is not None
+    finally:
+        await watcher.close()
+    async with database.transaction() as tx:
+        found = await workspace_changes.roll_up(tx, ada, llama)
+    assert found is not None
+    assert (found.jobs, found.open_jobs, found.states) == (1, 1, {"queued": 1})
+
+
+async def _until_somebody_waits(watcher: asyncpg.Connection) -> None:
+    async with asyncio.timeout(5):
+        while not await watcher.fetchval(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ):
+            pass
+
+
+async def test_no_job_slips_into_a_workspace_that_is_being_archived(
+    database: Database, make_job: JobFactory, ada: str, llama: UUID
+) -> None:
+    """Whichever commits first decides, however many come at once."""
+    launches = [make_job(workspace_id=llama) for _ in range(8)]
+    results = await asyncio.gather(
+        *launches[:4],
+        change(database, ada, llama, archived=True),
+        *launches[4:],
+        return_exceptions=True,
+    )
+
+    refused = [each for each in results if isinstance(each, WorkspaceArchived)]
+    async with database.transaction() as tx:
+        found = await workspace_changes.roll_up(tx, ada, llama)
+    assert found is not None
+    assert found.archived_at is not None
+    assert found.jobs + len(refused) == 8
+
+
+async def test_a_roll_up_counts_what_became_of_the_jobs(
+    database: Database, make_job: JobFactory, ada: str, llama: UUID
+) -> None:
+    """Only of this workspace, by state, and how long they ran."""
+    jobs = [await make_job(workspace_id=llama) for _ in range(3)]
+    await make_job()
+    async with database.transaction() as tx:
+        await lifecycle.cancel(tx, jobs[0].id, subject_id=ada)
+        await tx.execute("SET LOCAL session_replication_role = replica")  # it is no move
+        await tx.execute(
+            "UPDATE job SET started_at = finished_at - interval '90 seconds' WHERE id = $1",
+            jobs[0].id,
+        )
+        found = await workspace_changes.roll_up(tx, ada, llama)
+
+    assert found is not None
+    assert (found.jobs, found.open_jobs, found.run_seconds) == (3, 2, 90)
+    assert found.states == {"queued": 2, "cancelled": 1}

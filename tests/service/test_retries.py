@@ -1,0 +1,239 @@
+"""Which jobs may be run again, and as what: the rules alone, without a database."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schema import handles
+from schema.errors import Invalid
+from schema.job import JobKind, JobState, Reason
+from schema.queries import JobStatus
+from schema.spec import LONGEST_CALL, HubJobSpec, InferenceSpec
+from service import retries
+from service.retries import HELPS, MAY_HAVE_RUN, OVERRIDES, RetryRefused
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+JOB = HubJobSpec.model_validate(
+    {"image": "python:3.12", "command": ["train"], "env": {"AA": "1", "BB": "2"}, "timeout": 3600}
+)
+CALL = InferenceSpec.model_validate(
+    {"model": "m/m", "messages": [{"role": "user", "content": "Hi"}], "parameters": {"n": 1}}
+)
+ENOUGH: dict[str, Any] = {
+    "image": "python:3.13",
+    "command": "train --small",
+    "flavor": "a10g-large",
+    "timeout": "2h",
+    "env": {"BATCH": "1"},
+}
+"""An override of each name that is really another."""
+
+
+def ended(
+    reason: Reason | None = None,
+    state: JobState = JobState.FAILED,
+    spec: HubJobSpec | InferenceSpec = JOB,
+    **more: Any,
+) -> JobStatus:
+    kind = JobKind.HUB_JOB if isinstance(spec, HubJobSpec) else JobKind.INFERENCE
+    given: dict[str, Any] = {
+        "id": handles.new_id(),
+        "subject_id": "s",
+        "kind": kind,
+        "namespace": "ada",
+        "title": spec.title,
+        "labels": {},
+        "state": state,
+        "reason": reason,
+        "version": 3,
+        "attempt": 1,
+        "exit_code": 1,
+        "finished_at": NOW,
+        "stopping": False,
+        "spec": spec.stored(),
+        "read_at": NOW,
+    }
+    return JobStatus.model_construct(**given | more)
+
+
+def asked(status: JobStatus, **overrides: Any) -> list[str]:
+    rerun = retries.rewrite(status, overrides, {})
+    retries.expect_of_use(status, rerun)
+    return retries.caveats(status, rerun)
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.LAUNCHING, JobState.RUNNING])
+def test_a_job_that_is_not_over_is_not_run_again(state: JobState) -> None:
+    """Two of it would run, and be paid."""
+    status = ended(state=state, finished_at=None)
+
+    with pytest.raises(RetryRefused, match=f"still {state}.*cancel_job"):
+        asked(status, **ENOUGH)
+
+
+@pytest.mark.parametrize("state", [JobState.CANCELLED, JobState.FAILED])
+def test_a_job_that_may_be_alive_is_not_run_again(state: JobState) -> None:
+    """No second GPU is begun while the first one may cost money, whatever is overridden."""
+    status = ended(Reason.STUCK_SCHEDULING, state=state, stopping=True)
+
+    with pytest.raises(RetryRefused, match="has not been seen to be over"):
+        asked(status, **ENOUGH)
+
+
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.CANCELLED])
+def test_what_did_not_fail_may_be_run_again_as_it_was(state: JobState) -> None:
+    """A second run of the same is what a person may want, of a seed or a snapshot."""
+    assert asked(ended(state=state)) == []
+
+
+@pytest.mark.parametrize("name", ENOUGH)
+@pytest.mark.parametrize("reason", HELPS)
+def test_a_failure_that_would_repeat_wants_what_could_help(reason: Reason, name: str) -> None:
+    """Memory is not made by time, and time not by nothing."""
+    status = ended(reason)
+    change = {name: ENOUGH[name]}
+
+    with pytest.raises(RetryRefused, match=f"fail again as {reason}"):
+        asked(status)
+    if name in HELPS[reason]:
+        assert asked(status, **change) == []
+    else:
+        with pytest.raises(RetryRefused, match=f"fail again as {reason}"):
+            asked(status, **change)
+
+
+@pytest.mark.parametrize("reason", HELPS)
+def test_the_same_value_again_is_no_change(reason: Reason) -> None:
+    """Saying what it was before does not make it otherwise."""
+    with pytest.raises(RetryRefused):
+        asked(ended(reason), **JOB.model_dump(include=set(OVERRIDES[JobKind.HUB_JOB])))
+
+
+def test_a_shorter_timeout_does_not_help_what_outran_a_longer_one() -> None:
+    """Unless the work is another as well."""
+    status = ended(Reason.TIMED_OUT)
+
+    with pytest.raises(RetryRefused, match="10m is shorter than the one it outran"):
+        asked(status, timeout="10m")
+    assert asked(status, timeout="10m", command="train --small") == []
+
+
+def test_a_refusal_shows_a_retry_that_would_be_taken() -> None:
+    """A model that follows it to the letter gets a job."""
+    longest = {"timeout": LONGEST_CALL, "model": "meta-llama/Llama-3.3-70B-Instruct"}
+    for reason in HELPS:
+        for spec in (JOB, CALL, CALL.model_copy(update=longest)):
+            status = ended(reason, spec=spec)
+            with pytest.raises(RetryRefused) as refused:
+                asked(status)
+            example = re.search(r"overrides=\{\"(\w+)\": \"([^\"]+)\"\}", str(refused.value))
+            assert example is not None
+            assert asked(status, **{example[1]: example[2]}) == []
+
+
+@pytest.mark.parametrize("reason", MAY_HAVE_RUN)
+def test_what_may_have_run_is_run_again_with_a_warning(reason: Reason) -> None:
+    """The person decides, knowing that they may pay twice."""
+    assert asked(ended(reason)) == ["The first one may have been carried out, and charged."]
+    assert asked(ended(reason), **ENOUGH) == asked(ended(reason))
+
+
+def test_what_a_person_can_put_right_elsewhere_is_allowed() -> None:
+    """Credits and permissions are given at the Hub, and nobody tells us."""
+    [credits_] = asked(ended(Reason.INSUFFICIENT_CREDITS))
+    [permission] = asked(ended(Reason.MISSING_PERMISSION))
+
+    assert "The account ada pays again" in credits_
+    assert "Unless your token" in permission
+
+
+def test_an_unchanged_command_may_fail_alike() -> None:
+    """It may also have met a flaky network: allowed, and said."""
+    assert asked(ended(Reason.EXIT_NONZERO)) == ["Unchanged, it may exit with code 1 again."]
+    assert asked(ended(Reason.EXIT_NONZERO), env={"AA": "2"}) == []
+
+
+def test_only_what_is_given_changes() -> None:
+    """Nobody can read an environment back, so it is joined, and a null takes a name away."""
+    rerun = retries.rewrite(ended(), {"env": {"BB": None, "CC": "3"}, "flavor": "t4-small"}, {})
+
+    assert rerun.spec == JOB.model_copy(
+        update={"env": {"AA": "1", "CC": "3"}, "flavor": "t4-small"}
+    )
+    assert rerun.changed == {"env", "flavor"}
+
+
+def test_a_call_is_rewritten_in_the_words_of_its_launch() -> None:
+    """What launch_inference takes, a retry takes."""
+    overrides = {"inputs": "Ho", "parameters": {"n": None, "seed": 1}}
+
+    rerun = retries.rewrite(ended(spec=CALL), overrides, {})
+
+    assert rerun.spec.stored()["messages"] == [{"role": "user", "content": "Ho"}]
+    assert rerun.spec.stored()["parameters"] == {"seed": 1}
+
+
+def test_a_title_follows_the_command_unless_it_is_a_name() -> None:
+    """A job that says it runs what it does not run misleads."""
+    derived = retries.rewrite(ended(), {"command": "eval"}, {})
+    named = retries.rewrite(ended(title="nightly"), {"command": "eval"}, {})
+
+    assert (derived.title, named.title) == ("python:3.12: eval", "nightly")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"secrets": {"KEY": "sesame"}}, "Secrets go into the argument secrets"),
+        ({"flavour": "t4-small"}, "'flavour' cannot be overridden; what can be is timeout"),
+        ({"model": "m/m"}, "'model' cannot be overridden"),
+        ({"flavor": "A10G!"}, "hardware flavor"),
+        ({"flavor": None}, "flavor"),
+        ({"env": "A=1"}, "env"),
+        ({"command": "a && b"}, "for a shell"),
+    ],
+)
+def test_a_wrong_override_is_explained(overrides: dict[str, Any], said: str) -> None:
+    """And no value of a secret is repeated."""
+    with pytest.raises(Invalid, match=said) as refused:
+        retries.rewrite(ended(), overrides, {})
+    assert "sesame" not in str(refused.value)
+
+
+def test_secrets_have_to_be_given_again() -> None:
+    """Their values were wiped at the launch; the refusal names them."""
+    status = ended(spec=JOB.model_copy(update={"secrets": ["KEY", "WANDB"]}))
+
+    with pytest.raises(Invalid, match=r'WANDB must be given again.*"KEY": "…", "WANDB": "…"'):
+        retries.rewrite(status, {}, {"KEY": "sesame"})
+    rerun = retries.rewrite(status, {}, {"KEY": "s", "WANDB": "w", "MORE": "m"})
+
+    assert rerun.spec.stored()["secrets"] == ["KEY", "MORE", "WANDB"]
+
+
+def test_a_token_is_passed_again_if_it_was() -> None:
+    """It is the caller's of the retry; who held the old one may not be calling."""
+    status = ended(spec=JOB.model_copy(update={"pass_token": True}))
+
+    assert retries.rewrite(status, {}, {}).spec.stored()["pass_token"] is True
+
+
+def test_the_documentation_says_the_same() -> None:
+    """docs/retry.md has a row for each reason, and what it says must change is what must."""
+    page = (Path(__file__).parents[2] / "docs" / "retry.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE))
+
+    for reason in Reason:
+        row = rows[reason]
+        must = set(re.findall(r"`(\w+)`", row.split(".")[0]))
+        if reason is Reason.INVALID_REQUEST:
+            assert row.startswith("only with something changed")
+        elif reason in HELPS:
+            assert row.startswith("only with another ")
+            assert must == HELPS[reason] - {"messages"} | {"inputs"}
+        else:
+            assert row.startswith("yes")
+        assert ("charged" in row) == (reason in MAY_HAVE_RUN)

@@ -1,0 +1,201 @@
+"""Running a job again, over HTTP: a new handle, and a line back to the old one."""
+
+import asyncio
+from typing import Any
+
+from schema import handles
+from schema.database import Database
+from schema.endings import Ending
+from schema.handles import Kind
+from schema.job import JobKind, JobState, Reason
+from tests.conftest import JobFactory
+from tests.service.lives import Worker, lived
+from tests.service.stand_in import ADA, Whoami, call, refusal, shown, text
+
+OOM = Ending(JobState.FAILED, "ERROR", Reason.OOM, "OOMKilled", 137)
+
+
+async def failed(database: Database, make_job: JobFactory, ending: Ending, **given: Any) -> str:
+    job = await make_job(**given)
+    worker = Worker(database)
+    await worker.end(await worker.bind(), ending)
+    return handles.write(Kind.JOB, job.id)
+
+
+async def test_a_retry_is_a_new_job_that_leads_back(
+    service: str, database: Database, make_job: JobFactory
+) -> None:
+    """The old one stays as it was; what was not overridden is as it was."""
+    old = await failed(database, make_job, OOM, labels={"team": "nlp"})
+    [before] = (await shown(service, "job_status", job_ids=old))["jobs"]
+
+    new = await shown(service, "retry_job", job_id=old, overrides={"flavor": "a10g-large"})
+
+    [after] = (await shown(service, "job_status", job_ids=old))["jobs"]
+    assert new["job_id"] != old
+    assert (new["rerun_of"], new["flavor"], new["state"]) == (old, "a10g-large", "queued")
+    assert (new["labels"], new["title"]) == ({"team": "nlp"}, before["title"])
+    assert new["digest"] != before["digest"]
+    assert {**before, "status_as_of": None} == {**after, "status_as_of": None}
+
+
+async def test_the_reruns_of_a_job_are_listed(
+    service: str, database: Database, make_job: JobFactory
+) -> None:
+    """From either end of the line the other is one call away."""
+    old = await failed(database, make_job, OOM)
+    first = await shown(service, "retry_job", job_id=old, overrides={"flavor": "t4-small"})
+    second = await shown(service, "retry_job", job_id=old, overrides={"flavor": "l4x1"})
+
+    listed = (await shown(service, "list_jobs", rerun_of=old))["jobs"]
+
+    assert [job["job_id"] for job in listed] == [second["job_id"], first["job_id"]]
+    assert (await shown(service, "list_jobs", rerun_of=first["job_id"]))["jobs"] == []
+
+
+async def test_a_retry_that_could_only_fail_alike_is_refused(
+    service: str, database: Database, make_job: JobFactory
+) -> None:
+    """Nothing is launched, and no key is used up."""
+    old = await failed(database, make_job, OOM)
+
+    answer = await call(service, "retry_job", job_id=old, idempotency_key="k")
+
+    assert refusal(answer)["code"] == "RetryRefused"
+    assert 'overrides={"flavor": "a10g-large"}' in text(answer)
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM job") == 1
+        assert await tx.fetchval("SELECT count(*) FROM idempotency_key") == 0
+
+
+async def test_what_is_being_stopped_is_run_again_only_once_it_is(
+    service: str, database: Database, make_job: JobFactory
+) -> None:
+    """Two GPUs for one job is what a retry must never buy."""
+    old = handles.write(Kind.JOB, (await lived(Worker(database), make_job, "stopping")).id)
+    early = await call(service, "retry_job", job_id=old)
+    async with database.transaction() as tx:
+        run_id = await tx.fetchval("SELECT id FROM remote_run")
+    await Worker(database).end(run_id, Ending(JobState.CANCELLED, "CANCELED"))
+
+    late = await shown(service, "retry_job", job_id=old)
+
+    assert refusal(early)["code"] == "RetryRefused"
+    assert late["rerun_of"] == old
+
+
+async def test_a_repeated_retry_says_so(
+    service: str, database: Database, make_job: JobFactory
+) -> None:
+    """The first is no duplicate of what it repeats; the second is one of the first."""
+    old = handles.write(Kind.JOB, (await lived(Worker(database), make_job, "succeeded")).id)
+
+    first = await shown(service, "retry_job", job_id=old)
+    second = await shown(service, "retry_job", job_id=old)
+
+    assert first["possible_duplicate_of"] is None
+    assert second["possible_duplicate_of"] == first["job_id"]
+
+
+async def test_retries_with_one_key_are_one_job(
+    service: str, database: Database, make_job: JobFactory
+) -> None:
+    """Also at the same moment; and another job's retry is another request."""
+    old = handles.write(Kind.JOB, (await lived(Worker(database), make_job, "succeeded")).id)
+    other = handles.write(Kind.JOB, (await lived(Worker(database), make_job, "cancelled")).id)
+    retries = [shown(service, "retry_job", job_id=old, idempotency_key="k") for _ in range(4)]
+
+    views = await asyncio.gather(*retries)
+    conflict = await call(service, "retry_job", job_id=other, idempotency_key="k")
+
+    assert len({view["job_id"] for view in views}) == 1
+    assert refusal(conflict)["code"] == "IdempotencyConflict"
+    assert "differs in rerun_of" in text(conflict)
+
+
+async def test_secrets_are_asked_for_again_and_sealed(service: str, database: Database) -> None:
+    """What they stood for is in nothing that is answered or kept in the open."""
+    launch: dict[str, Any] = {"image": "i", "command": "true", "secrets": {"KEY": "sesame-1"}}
+    old = (await shown(service, "launch_job", **launch))["job_id"]
+    await shown(service, "cancel_job", job_id=old)
+
+    without = await call(service, "retry_job", job_id=old)
+    again = await call(service, "retry_job", job_id=old, secrets={"KEY": "sesame-2"})
+    misplaced = await call(service, "retry_job", job_id=old, overrides='{"KEY": "sesame-3"')
+
+    assert "KEY must be given again" in text(without)
+    assert not again.is_error
+    assert refusal(misplaced)["code"] == "Invalid"
+    for answer in (without, again, misplaced):
+        assert "sesame" not in answer.model_dump_json()
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM job_secret") == 1
+
+
+async def test_an_archived_workspace_takes_no_retry(
+    service: str, database: Database, make_job: JobFactory
+) -> None:
+    """A retry is a launch, and goes where the first one went."""
+    workspace = (await shown(service, "create_workspace", name="w"))["workspace_id"]
+    inside = handles.read(Kind.WORKSPACE, workspace)
+    old = await failed(database, make_job, OOM, workspace_id=inside)
+    await shown(service, "archive_workspace", workspace_id=workspace)
+    overrides = {"flavor": "l4x1"}
+
+    refused = await call(service, "retry_job", job_id=old, overrides=overrides)
+    await shown(service, "update_workspace", workspace_id=workspace, archived=False)
+    new = await shown(service, "retry_job", job_id=old, overrides=overrides)
+
+    assert refusal(refused)["code"] == "WorkspaceArchived"
+    assert new["workspace_id"] == workspace
+
+
+async def test_a_retry_needs_what_the_launch_needed(
+    service: str, database: Database, make_job: JobFactory, hub: Whoami
+) -> None:
+    """A token that may only call models buys no hardware by a detour."""
+    hub.answers["hf_models"] = {
+        **hub.answers["hf_ada"],
+        "auth": {
+            "type": "access_token",
+            "accessToken": {
+                "role": "fineGrained",
+                "fineGrained": {
+                    "global": [],
+                    "scoped": [
+                        {
+                            "entity": {"_id": ADA, "type": "user", "name": "ada"},
+                            "permissions": ["inference.serverless.write"],
+                        }
+                    ],
+                },
+            },
+        },
+    }
+    old = await failed(database, make_job, OOM)
+
+    answer = await call(service, "retry_job", by="hf_models", job_id=old)
+
+    assert refusal(answer)["code"] == "InsufficientScope"
+    assert refusal(await call(service, "retry_job", by="hf_bob", job_id=old))["code"] == "NotFound"
+
+
+async def test_a_call_is_run_again_with_another_question(
+    service: str, database: Database, make_job: JobFactory
+) -> None:
+    """By the words launch_inference takes."""
+    old = handles.write(Kind.JOB, (await lived(Worker(database), make_job, "answered")).id)
+    async with database.transaction() as tx:
+        await tx.execute(
+            "UPDATE job_payload SET spec = $1",
+            {"model": "m/m", "messages": [{"role": "user", "content": "Hi"}]},
+        )
+
+    new = await shown(service, "retry_job", job_id=old, overrides={"inputs": "Name a river"})
+
+    assert (new["kind"], new["rerun_of"]) == (JobKind.INFERENCE, old)
+    async with database.transaction() as tx:
+        spec = await tx.fetchval(
+            "SELECT spec FROM job_payload JOIN job ON id = job_id WHERE rerun_of IS NOT NULL"
+        )
+    assert spec["messages"] == [{"role": "user", "content": "Name a river"}]

@@ -1,0 +1,78 @@
+"""The schemas of answers are short, and true."""
+
+from typing import Any
+
+import pytest
+
+from service.shapes import shown_shape
+from service.tools import jobs, launch
+from service.views import DETAIL, JobView
+from tests.service.stand_in import calling, shown
+
+
+def short(**properties: Any) -> dict[str, Any]:
+    schema = {"$defs": {"State": {"enum": ["queued"], "type": "string"}}, "type": "object"}
+    given = schema | {"properties": properties, "required": list(properties)}
+    shape: dict[str, Any] = shown_shape(given, details=False)
+    return shape
+
+
+@pytest.mark.parametrize(
+    ("long", "expected"),
+    [
+        ({"$ref": "#/$defs/State"}, {"type": "string"}),
+        (
+            {"anyOf": [{"$ref": "#/$defs/State"}, {"type": "null"}], "title": "State"},
+            {"type": ["string", "null"]},
+        ),
+        (
+            {"anyOf": [{"items": {"type": "string"}, "type": "array"}, {"type": "null"}]},
+            {"items": {"type": "string"}, "type": ["array", "null"]},
+        ),
+        (
+            {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+        ),
+        ({"format": "date-time", "type": "string"}, {"type": "string"}),
+    ],
+)
+def test_a_shape_is_said_in_few_words(long: dict[str, Any], expected: dict[str, Any]) -> None:
+    """A word that is new in a later release is no mistake to a client of this one."""
+    assert short(state=long, elsewhere=long | {DETAIL: True}) == {
+        "properties": {"state": expected},
+        "type": "object",
+    }
+
+
+def test_a_property_may_be_called_what_a_schema_calls_its_own() -> None:
+    """A job has a title, and a title is noise in a schema."""
+    assert short(title={"title": "Title", "type": "string"})["properties"] == {
+        "title": {"type": "string"}
+    }
+
+
+def test_what_is_told_elsewhere_is_told_there() -> None:
+    """A field that no schema has would be a secret of ours."""
+    [status] = [each for each in jobs.contracts() if each.name == "job_status"]
+    [launching, _] = launch.contracts("30d")
+
+    told = (status.output_schema or {})["$defs"]["JobView"]["properties"]
+    here = (launching.output_schema or {})["$defs"]["LaunchedView"]["properties"]
+
+    assert told.keys() == JobView.model_fields.keys()
+    assert (
+        {"job_id", "state", "next_step", "possible_duplicate_of"}
+        <= here.keys()
+        < {*told, "possible_duplicate_of", "notes"}
+    )
+
+
+async def test_an_answer_has_more_than_its_short_schema_and_fits_it(service: str) -> None:
+    """The SDK's client checks an answer against the schema it listed."""
+    async with calling(service) as client:
+        await client.list_tools()
+        answer = await client.call_tool("launch_job", {"image": "i", "command": "true"})
+    view = answer.structured_content
+    [status] = (await shown(service, "job_status", job_ids=view["job_id"]))["jobs"]
+
+    assert view.keys() > status.keys()
