@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tests.mutants.groups import GROUPS
 from tests.mutants.identity import IDENTITY
 from tests.mutants.limits import LIMITS
 from tests.mutants.money import MONEY
@@ -14,6 +15,7 @@ from tests.mutants.wall import WALL
 from tests.mutants.work import WORK
 
 GUARDS: Final = (
+    *GROUPS,
     *IDENTITY,
     *MOVES,
     *MONEY,

@@ -19,11 +19,7 @@ WALL: Final = (
     *in_file(
         "service/jobs.py",
         _ATTACKS,
-        # The foreign key would take a workspace of anybody's.
-        workspace_is_looked_for=(
-            "if await queries.workspace(tx, caller.subject_id, identity) is None:",
-            "if await queries.workspace(tx, caller.subject_id, identity) and False:",
-        ),
+        no_workspace_is_not_found=('raise NotFound("workspace", handle)', "raise Conflict(handle)"),
     ),
     *in_file(
         "service/sdk.py",

@@ -1,0 +1,46 @@
+"""The guards of workspaces, and of running a job again."""
+
+from typing import Final
+
+from tests.mutants.mutant import in_file
+
+_CHANGES: Final = "tests/schema/test_workspace_changes.py"
+_RETRIES: Final = "tests/service/test_retries.py"
+_RETRY: Final = "tests/service/test_retry_tool.py"
+_SETTINGS: Final = "tests/service/test_workspace_settings.py"
+
+GROUPS: Final = (
+    *in_file(
+        "schema/lifecycle.py",
+        _CHANGES,
+        an_archived_workspace_takes_no_job=("AND workspace.archived_at IS NULL", ""),
+        a_launch_and_an_archive_wait_for_each_other=("       FOR NO KEY UPDATE OF workspace\n", ""),
+    ),
+    *in_file(
+        "schema/lifecycle.py",
+        _RETRY,
+        a_retry_is_no_duplicate_of_what_it_repeats=("AND earlier.id IS DISTINCT FROM $16", ""),
+        a_key_knows_what_is_repeated=X),
+    ),
+    *in_file(
+        "schema/workspace_changes.py",
+        _CHANGES,
+        what_is_not_given_stays=("before.defaults || $4", "$4::jsonb"),
+        archiving_twice_keeps_the_first_time=("coalesce(before.archived_at, now())", "now()"),
+        nothing_is_noted_of_no_change=("WHERE facts IS NOT NULL", ""),
+    ),
+    *in_file(
+        "service/effective.py",
+        _SETTINGS,
+        the_call_wins=("own | taken", "own"),
+        labels_are_checked_together=("        Defaults(labels=labels)\n", "        pass\n"),
+    ),
+    *in_file(
+        "service/retries.py",
+        _RETRIES,
+        no_retry_of_what_goes_on=("if status.finished_at is None:", "if False:"),
+        no_retry_of_what_may_live=("if status.upstream in {", "if False and status.upstream in {"),
+        no_retry_without_the_secrets=("    if missing:\n", "    if False:\n"),
+        a_longer_timeout_is_longer=("return not _not_longer(status, rerun)", "return True"),
+    ),
+)
