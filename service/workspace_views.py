@@ -15,6 +15,7 @@ from schema.workspace_changes import RolledUp
 from service import wording
 from service.money_views import usd_if_known
 from service.view import View
+from service.views import Detail
 
 
 class DefaultsView(View):
@@ -41,17 +42,17 @@ class WorkspaceView(View):
 
     workspace_id: str
     name: str
-    created_at: datetime
-    archived_at: datetime | None
+    created_at: Detail[datetime]
+    archived_at: Detail[datetime | None]
     """Since when it takes no new jobs."""
-    defaults: DefaultsView
-    confirm_above_usd: float | None
+    defaults: Detail[DefaultsView]
+    confirm_above_usd: Detail[float | None]
     """The person is asked before a launch that could cost more; null: never."""
-    budget_usd: float | None
+    budget_usd: Detail[float | None]
     """What its jobs may cost together; null is any sum."""
-    held_usd: float
+    held_usd: Detail[float]
     """What its unfinished jobs may still cost."""
-    spent_usd: float
+    spent_usd: Detail[float]
 
     @classmethod
     def of(cls, workspace: Workspace, **more: Any) -> Self:

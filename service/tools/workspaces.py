@@ -139,7 +139,7 @@ def contracts() -> list[Contract]:
     handle = "ws_01krz4c0s0e5xv4k6w2q8ntb7m"
     return [
         contract(create_workspace, "Create a workspace", NAMES, *Scope, name="llama-finetune"),
-        contract(workspace_status, "Workspace status", READS, workspace_id=handle),
+        contract(workspace_status, "Workspace status", READS, details=True, workspace_id=handle),
         contract(list_workspaces, "List workspaces", READS, limit=20),
         contract(
             update_workspace,

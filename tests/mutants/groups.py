@@ -20,7 +20,7 @@ GROUPS: Final = (
         "schema/lifecycle.py",
         _RETRY,
         a_retry_is_no_duplicate_of_what_it_repeats=("AND earlier.id IS DISTINCT FROM $16", ""),
-        a_key_knows_what_is_repeated=X),
+        a_key_knows_what_is_repeated=(', "rerun_of"),', "),"),
     ),
     *in_file(
         "schema/workspace_changes.py",

@@ -14,8 +14,8 @@ MONEY: Final = (
         "schema/lifecycle.py",
         _BUDGETS,
         workspace_is_bounded=(
-            "OR held_micro_usd + spent_micro_usd + $13 <= budget_micro_usd)",
-            "OR true)",
+            "               <= workspace.budget_micro_usd)",
+            "               >= 0)",
         ),
         month_is_bounded=(
             "OR so_far.held_micro_usd + so_far.spent_micro_usd + $13 <= budget FROM",
@@ -26,11 +26,11 @@ MONEY: Final = (
         month_tells_from_workspace=('None if row["grouped"] else workspace_id', "workspace_id"),
         unpriced_is_refused=("WHERE budget IS NOT NULL)\n", "WHERE false)\n"),
         unpriced_is_refused_by_workspace=(
-            "AND budget_micro_usd IS NOT NULL) END",
-            "AND false) END",
+            "WHERE budget_micro_usd IS NOT NULL) END",
+            "WHERE false) END",
         ),
         own_budget_comes_first=("coalesce(monthly_budget_micro_usd, $15::bigint)", "$15::bigint"),
-        limit_is_part_of_the_request=('"labels", "max_cost_usd")', '"labels")'),
+        limit_is_part_of_the_request=('"max_cost_usd", "rerun_of")', '"rerun_of")'),
     ),
     *in_file(
         "schema/endings.py",

@@ -7,21 +7,26 @@ from typing import Any, Final
 import pytest
 
 from schema.errors import (
+    BudgetExceeded,
     Conflict,
     HoldfastError,
     IdempotencyConflict,
     InDoubt,
     Invalid,
     LimitReached,
+    NameTaken,
     NotFound,
     RateLimited,
     RoleRefused,
+    TooManyWaits,
     Unauthenticated,
     Unavailable,
+    WorkspaceArchived,
 )
 from service.auth.caller import InsufficientScope, LaunchDenied, NamespaceDenied, Scope, TokenKind
 from service.auth.sign_in import HubAuthorityMissing
 from service.remedies import remedy
+from service.retries import RetryRefused
 from tests.service.stand_in import calling, post, refusal, text
 
 PAUSE: Final = timedelta(seconds=2)
@@ -30,6 +35,11 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
     Conflict("There is no result yet."),
     IdempotencyConflict("k", "job_x", ["flavor"]),
     LimitReached(open_jobs=1, most=1),
+    TooManyWaits(1),
+    BudgetExceeded("month", budget=1, spent=1, held=0, needs=1, longest=PAUSE),
+    NameTaken("llama", "ws_x"),
+    WorkspaceArchived("ws_x"),
+    RetryRefused("It would only fail again."),
     Invalid("command is missing."),
     Unauthenticated("Sign in again."),
     RateLimited(limit=1, window=PAUSE, retry_after=PAUSE),

@@ -138,7 +138,8 @@ async def test_a_workspace_reads_with_its_newest_jobs(service: str) -> None:
 
     view = json.loads((await read(service, f"workspace://{workspace}"))["text"])
 
-    assert view == await shown(service, "workspace_status", workspace_id=workspace)
+    status = await shown(service, "workspace_status", workspace_id=workspace)
+    assert view.keys() == status.keys()
     assert (view["name"], view["jobs"]) == ("llama", 7)
     assert [job["job_id"] for job in view["latest_jobs"]] == launched[:-6:-1]
 
