@@ -18,3 +18,8 @@ def about(length: timedelta) -> str:
     """Write a duration without the seconds nobody asks for."""
     whole = length // _MINUTE * _MINUTE if length >= _MINUTE else length
     return say(max(whole, timedelta(seconds=1)))
+
+
+def sentence(text: str) -> str:
+    """End a text as a sentence ends."""
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."

@@ -10,7 +10,7 @@ from schema.queries import JobStatus
 from service import wording
 from service.diagnosis import diagnose
 from service.view import View
-from service.views import tail
+from service.views import TAIL, tail
 
 
 class Usage(View):
@@ -66,7 +66,7 @@ class ResultView(View):
             state=status.state,
             reason=status.reason,
             summary=wording.summary(status, found),
-            next_step=wording.next_step(status, found) if found else _after(status, answer),
+            next_step=wording.next_step(status, found) if found else _after(status, answer, lines),
             evidence=found.evidence if found else [],
             result=answer,
             exit_code=status.exit_code,
@@ -74,12 +74,12 @@ class ResultView(View):
         )
 
 
-def _after(status: JobStatus, answer: Answer | None) -> str:
+def _after(status: JobStatus, answer: Answer | None, lines: list[Line] | None) -> str:
     if status.state is not JobState.SUCCEEDED:
         return wording.next_step(status)
-    if answer is None:
-        return f'job_logs(job_id="{wording.handle_of(status)}") has everything it printed.'
-    if answer.finish_reason == "length":
+    if lines and lines[-1].number >= TAIL:
+        return f'Call job_logs(job_id="{wording.handle_of(status)}") for all that it printed.'
+    if answer is not None and answer.finish_reason == "length":
         return (
             "The answer was cut off at max_tokens; launch it again with more, if it is incomplete."
         )

@@ -196,6 +196,8 @@ class LogView(View):
             following = f"{again} for the lines that follow."
         elif wait is not None:
             following = f"{again} in {wait.total_seconds():.0f}s for what is written by then."
+        elif status.state is JobState.SUCCEEDED and status.kind is JobKind.HUB_JOB:
+            following = "Nothing is left to do."
         else:
             following = wording.next_step(status)
         return cls(

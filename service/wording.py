@@ -9,7 +9,7 @@ from schema.job import JobKind, JobState, Reason
 from schema.queries import JobStatus, Upstream
 from schema.subject import Hold
 from service import outlook
-from service.brevity import shorten
+from service.brevity import sentence, shorten
 from service.costs import mention
 from service.diagnosis import SAYING, Diagnosis, diagnose
 
@@ -61,7 +61,7 @@ def summary(status: JobStatus, found: Diagnosis | None = None) -> str:
             return f"{_succeeded(status)}{mention(status)}"
         case JobState.FAILED:
             found = found or diagnose(status)
-            said = [text for text in found.evidence if text.startswith(SAYING)]
+            said = [sentence(text) for text in found.evidence if text.startswith(SAYING)]
             return " ".join([f"Failed: {found.why}", *said]) + mention(status)
         case JobState.CANCELLED:
             return f"{_cancelled(status)}{mention(status)}"
@@ -79,10 +79,12 @@ def next_step(status: JobStatus, found: Diagnosis | None = None) -> str:
     wait = poll_after(status)
     if wait is None:
         return "Nothing is left to do."
-    poll = f'Call job_status(job_ids="{handle}") again in {say(wait)}.'
     if status.hold is Hold.CREDENTIALS:
-        return f"Sign in again, or give your client a fresh token; it then goes on. {poll}"
-    return poll
+        return (
+            f"Sign in again, or give your client a fresh token; it then goes on. "
+            f'Call job_status(job_ids="{handle}") in {say(wait)}.'
+        )
+    return f'Call wait_for_jobs(job_ids="{handle}", until="terminal").'
 
 
 def _running(status: JobStatus) -> str:

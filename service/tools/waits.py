@@ -40,7 +40,10 @@ async def wait_for_jobs(
     length = timedelta(seconds=timeout_seconds)
     terms = Terms(mode, until, waits.seen(job_ids, since_version), length)
     view = await waits.wait(app, caller, job_ids, terms, progress)
-    lines = [f"{job.job_id}: {job.summary}" for job in view.jobs]
+    each = len(view.jobs) > 1 and view.done
+    lines = [
+        f"{job.job_id}: {job.summary}{f' {job.next_step}' if each else ''}" for job in view.jobs
+    ]
     lines += [error.message for error in view.errors]
     return told("\n".join([*lines, view.next_step]), view)
 

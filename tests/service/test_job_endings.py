@@ -86,7 +86,7 @@ async def test_a_result_is_refused_until_there_is_one(service: str, make_job: Jo
     answer = await call(service, "job_result", job_id=handle)
 
     assert refusal(answer)["code"] == "Conflict"
-    assert f'job_status(job_ids="{handle}") again in 2s' in text(answer)
+    assert f'wait_for_jobs(job_ids="{handle}", until="terminal")' in text(answer)
 
 
 async def test_the_answer_of_a_model_is_the_result(

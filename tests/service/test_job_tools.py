@@ -29,7 +29,7 @@ async def test_a_launch_answers_with_a_handle_that_is_already_durable(
     assert (row["subject_id"], row["state"], row["namespace"]) == (ADA, "queued", "ada")
     assert view["title"] == "hello"
     assert view["poll_after_seconds"] == 2
-    assert f'job_status(job_ids="{view["job_id"]}")' in view["next_step"]
+    assert f'wait_for_jobs(job_ids="{view["job_id"]}", until="terminal")' in view["next_step"]
 
 
 async def test_without_redis_a_launch_is_as_durable_as_ever(start: Start) -> None:

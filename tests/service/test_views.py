@@ -71,7 +71,7 @@ def test_polling_ends_exactly_when_nothing_can_change(state: JobState, kind: Job
     assert (view.poll_after_seconds is None) == (state in FINAL)
     assert view.summary.endswith(".")
     if state not in FINAL:
-        assert f'job_status(job_ids="{view.job_id}")' in view.next_step
+        assert f'wait_for_jobs(job_ids="{view.job_id}", until="terminal")' in view.next_step
 
 
 @pytest.mark.parametrize(
