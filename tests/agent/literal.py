@@ -1,0 +1,138 @@
+"""An agent that has read nothing but the list of tools, and takes every answer at its word.
+
+It picks its first tool by the words of the task, fills in what the person told it, and from then on
+does what the answers say: the first call that is written out in one, word for word, or, after a
+refusal, the same call corrected as the refusal says. It knows no name of a tool, no state and no
+error; where an answer leaves it without a call to make, it stops.
+"""
+
+import ast
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from math import log
+from typing import Any, Final
+
+import anyio
+from mcp import Client
+from mcp_types import CallToolResult, TextContent, Tool
+
+from schema import durations
+
+_WORD: Final = re.compile(r"[a-z]{3,}")
+_LATER: Final = re.compile(r"^ (?:again )?in ((?:\d+[a-z]+)+)")
+_EXAMPLE: Final = re.compile(r"A correct call: (\w+) (\{.*\})")
+_LIST: Final = re.compile(r"(\w+): .*?give the list (\[.*?\])")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a tool."""
+
+    tool: str
+    arguments: dict[str, Any]
+    wait: float = 0
+    """Seconds it is to be put off."""
+
+
+@dataclass(slots=True)
+class Story:
+    """What the agent did, and what it was told each time."""
+
+    calls: list[Call] = field(default_factory=list[Call])
+    answers: list[str] = field(default_factory=list[str])
+
+    @property
+    def tools(self) -> list[str]:
+        """The tools it called, in order."""
+        return [call.tool for call in self.calls]
+
+
+class Agent:
+    """Carries out what a person asks for."""
+
+    def __init__(self, client: Client, tools: list[Tool]) -> None:
+        self._client = client
+        self._tools = {tool.name: tool for tool in tools}
+
+    async def carry_out(self, task: str, *, most: int = 8, **told: Any) -> Story:
+        """Work on a task, given what the person said of it, until no answer names a call."""
+        story = Story()
+        following: Call | None = self._begin(task, told)
+        while following is not None and len(story.calls) < most:
+            await anyio.sleep(following.wait)
+            answer = await self._client.call_tool(following.tool, following.arguments)
+            said = _text(answer)
+            story.calls.append(following)
+            story.answers.append(said)
+            following = _corrected(following, said) if answer.is_error else self._named(said)
+        return story
+
+    def _begin(self, task: str, told: dict[str, Any]) -> Call:
+        """Pick the tool whose words are most like the task's, rare words counting most."""
+        wanted = _words(task)
+        texts = {
+            name: _words(f"{name.replace('_', ' ')} {tool.title} {tool.description}")
+            for name, tool in self._tools.items()
+        }
+        common = Counter(word for words in texts.values() for word in words)
+        takes = {
+            name: set(tool.input_schema["properties"]) >= told.keys()
+            for name, tool in self._tools.items()
+        }
+        best = max(
+            (name for name in texts if takes[name]),
+            key=lambda name: sum(log(len(texts) / common[word]) for word in wanted & texts[name]),
+        )
+        return Call(best, told)
+
+    def _named(self, said: str) -> Call | None:
+        """Read the first call that is written out in an answer."""
+        for name in re.finditer(r"\b(\w+)\(", said):
+            if name[1] not in self._tools:
+                continue
+            end = _closing(said, name.end())
+            written = ast.parse(f"f({said[name.end() : end]})", mode="eval").body
+            assert isinstance(written, ast.Call)
+            arguments = {word.arg or "": ast.literal_eval(word.value) for word in written.keywords}
+            later = _LATER.match(said[end + 1 :])
+            wait = durations.parse(later[1]).total_seconds() if later else 0
+            return Call(name[1], arguments, wait)
+        return None
+
+
+def _corrected(refused: Call, said: str) -> Call | None:
+    """Repeat a call as its refusal says it should have been; none if it does not say."""
+    example = _EXAMPLE.search(said)
+    wrong = said[: example.start()] if example else said
+    meant = re.search(r"did you mean \"?([\w-]+)", wrong, re.IGNORECASE)
+    named = [name for name in refused.arguments if re.search(rf"\b{name}\b", wrong)]
+    arguments = (
+        refused.arguments
+        | ({named[0]: meant[1]} if meant and named else {})
+        | {argument: ast.literal_eval(written) for argument, written in _LIST.findall(said)}
+    )
+    if arguments == refused.arguments and example:
+        shown = json.loads(example[2])
+        arguments |= {name: shown[name] for name in named if name in shown}
+    return None if arguments == refused.arguments else Call(refused.tool, arguments)
+
+
+def _closing(text: str, start: int) -> int:
+    """Find the bracket that closes a call; brackets within quotes do not count."""
+    quoted = False
+    for place in range(start, len(text)):
+        if text[place] == '"':
+            quoted = not quoted
+        if text[place] == ")" and not quoted:
+            return place
+    return len(text)
+
+
+def _words(text: str) -> set[str]:
+    return {word.rstrip("s") for word in _WORD.findall(text.lower())}
+
+
+def _text(answer: CallToolResult) -> str:
+    return "\n".join(part.text for part in answer.content if isinstance(part, TextContent))
