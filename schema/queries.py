@@ -82,6 +82,10 @@ _WORKSPACE: Final = "SELECT * FROM workspace WHERE subject_id = $1 AND id = $2"
 _NAMED: Final = "SELECT * FROM workspace WHERE subject_id = $1 AND name = $2"
 
 
+_HELD: Final = """
+SELECT true FROM idempotency_key WHERE subject_id = $1 AND key = $2 AND expires_at > now()
+"""
+
 _STANDING: Final = """
 SELECT hold, queued + active AS open_jobs FROM subject WHERE id = $1
 """
@@ -264,6 +268,11 @@ async def workspace(tx: Transaction, subject_id: str, workspace_id: UUID) -> Wor
 async def workspace_named(tx: Transaction, subject_id: str, name: str) -> Workspace | None:
     """Return the subject's workspace of that name."""
     return _workspace(await tx.fetchrow(_NAMED, subject_id, name))
+
+
+async def is_held(tx: Transaction, subject_id: str, key: str) -> bool:
+    """Say whether an idempotency key of the subject's has made a job."""
+    return await tx.fetchval(_HELD, subject_id, key) is not None
 
 
 async def workspaces(

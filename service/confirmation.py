@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 
 from schema.durations import say
 from schema.errors import Conflict
+from schema.money import say_usd
 from service.context import App, current_app, current_caller
 from service.seals import LASTS
 
@@ -47,8 +48,10 @@ class Question:
     @property
     def sentence(self) -> str:
         """What is asked; the same for the same call."""
-        known = "has no known price" if self.ceiling is None else f"may cost {_usd(self.ceiling)}"
-        return f"{self.what} {known}; above {_usd(self.threshold or 0)} a person is asked first."
+        known = (
+            "has no known price" if self.ceiling is None else f"may cost {say_usd(self.ceiling)}"
+        )
+        return f"{self.what} {known}; above {say_usd(self.threshold or 0)} a person is asked first."
 
 
 class Answer(BaseModel):
@@ -133,7 +136,3 @@ async def _bound(ctx: Context[App, Any], question: Question) -> bytes:
     asked = [question.sentence, question.ceiling]
     whole = [caller.subject_id, params.get("name"), arguments, asked]
     return json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _usd(micro_usd: int) -> str:
-    return f"${micro_usd / 1_000_000:,.2f}"

@@ -29,6 +29,8 @@ class Effective:
     """Arguments that are said by the call or by the workspace."""
     labels: dict[str, str]
     notes: list[str]
+    confirm_above: int | None
+    """Millionths of a dollar from where on a person is asked; none: never."""
 
     def only(self, *names: str) -> dict[str, Any]:
         """Return those of the arguments that are said at all."""
@@ -51,7 +53,7 @@ async def resolve(
     """
     own = {name: value for name, value in given.items() if value is not None}
     if workspace_id is None:
-        return Effective(None, own, labels or {}, [])
+        return Effective(None, own, labels or {}, [], None)
     async with app.transaction(caller) as tx:
         workspace = await jobs.find_workspace(tx, caller, workspace_id)
     defaults = Defaults.model_validate(workspace.defaults)
@@ -67,6 +69,7 @@ async def resolve(
         own | taken,
         _checked(inherited | (labels or {})),
         _notes(workspace, taken, inherited),
+        workspace.confirm_above_micro_usd,
     )
 
 

@@ -8,7 +8,6 @@ from mcp_types import CallToolResult
 from pydantic import BeforeValidator, Field
 
 from schema import commands
-from schema.errors import Invalid
 from schema.job import JobKind
 from schema.money import micro, say_usd
 from schema.spec import (
@@ -28,10 +27,11 @@ from schema.spec import (
 )
 from schema.vault import Secret
 from service import jobs
+from service.agreement import call_question, job_question, price
 from service.arguments import checked
 from service.auth.caller import Scope
+from service.confirmation import Confirm, Confirmed, confirmed_by
 from service.context import AppDep, CallerDep
-from service.costs import rate_of
 from service.dry_run import DryRunView, LaunchAnswer, rehearse
 from service.effective import resolve
 from service.jobs import Request
@@ -106,9 +106,11 @@ async def launch_job(
     idempotency_key: Key = None,
     max_cost_usd: MostCost = None,
     dry_run: DryRun = False,  # noqa: FBT002  # filled in by name, from JSON
+    confirm: Confirm = None,  # looked at by what gives `confirmed`
     *,
     app: AppDep,
     caller: CallerDep,
+    confirmed: Annotated[Confirmed, confirmed_by(job_question)],
 ) -> Annotated[CallToolResult, LaunchAnswer]:
     """Run a command in a container on Hugging Face Jobs, paid by your account there.
 
@@ -137,7 +139,6 @@ async def launch_job(
         pass_token=pass_token,
     )
     payer = caller.namespace(effective.given.get("namespace"))
-    rate = rate_of(spec, await app.prices.current(), max_cost_usd)
     request = Request(
         kind=JobKind.HUB_JOB,
         title=entitled(name or spec.title),
@@ -145,9 +146,9 @@ async def launch_job(
         spec=spec.stored(),
         labels=effective.labels,
         workspace_id=effective.workspace_id,
-        idempotency_key=idempotency_key,
+        idempotency_key=idempotency_key or confirmed.once,
         secrets={name: Secret(text) for name, text in (secrets or {}).items()},
-        rate=rate,
+        rate=await price(app, spec, max_cost_usd),
         notes=effective.notes,
     )
     if dry_run:
@@ -176,9 +177,11 @@ async def launch_inference(
     idempotency_key: Key = None,
     max_cost_usd: MostCost = None,
     dry_run: DryRun = False,  # noqa: FBT002  # filled in by name, from JSON
+    confirm: Confirm = None,  # looked at by what gives `confirmed`
     *,
     app: AppDep,
     caller: CallerDep,
+    confirmed: Annotated[Confirmed, confirmed_by(call_question)],
 ) -> Annotated[CallToolResult, LaunchAnswer]:
     """Have a model at Inference Providers answer, paid by your account there.
 
@@ -205,15 +208,10 @@ async def launch_inference(
         spec=spec.stored(),
         labels=effective.labels,
         workspace_id=effective.workspace_id,
-        idempotency_key=idempotency_key,
+        idempotency_key=idempotency_key or confirmed.once,
+        rate=await price(app, spec, max_cost_usd),
         notes=effective.notes,
     )
-    if max_cost_usd is not None:
-        raise Invalid(
-            "max_cost_usd: Hugging Face names no price for a call, so what it costs cannot be "
-            "bounded and nothing was launched. Leave it out; max_tokens in parameters bounds the "
-            "answer."
-        )
     if dry_run:
         return _rehearsed(await rehearse(app, caller, request))
     return launched(await jobs.launch(app, caller, request))

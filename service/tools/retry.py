@@ -5,15 +5,20 @@ from typing import Annotated, Any
 from mcp_types import CallToolResult
 from pydantic import Field
 
+from schema import queries
 from schema.job import JobKind
+from schema.queries import JobStatus
 from schema.vault import Secret
 from service import jobs, retries
-from service.auth.caller import Scope
-from service.context import AppDep, CallerDep
+from service.agreement import UNASKED, price, question
+from service.auth.caller import Caller, Scope
+from service.confirmation import Confirm, Confirmed, Question, confirmed_by
+from service.context import App, AppDep, CallerDep
 from service.jobs import SCOPES, Request
+from service.retries import Rerun
 from service.sdk import MAKES, Contract, contract
 from service.tools.jobs import JobId
-from service.tools.launch import Key, Secrets, launched
+from service.tools.launch import Key, MostCost, Secrets, launched
 from service.views import LaunchedView
 
 Overrides = Annotated[
@@ -22,14 +27,56 @@ Overrides = Annotated[
 ]
 
 
+async def _rerun(
+    app: App,
+    caller: Caller,
+    job_id: str,
+    overrides: dict[str, Any] | None,
+    secrets: dict[str, str] | None,
+) -> tuple[JobStatus, Rerun]:
+    async with app.transaction(caller) as tx:
+        earlier = await jobs.find(tx, caller, job_id)
+    caller.expect(SCOPES[earlier.kind])
+    rerun = retries.rewrite(earlier, overrides or {}, secrets or {})
+    retries.expect_of_use(earlier, rerun)
+    return earlier, rerun
+
+
+async def _price(
+    job_id: str,
+    overrides: dict[str, Any] | None,
+    secrets: dict[str, str] | None,
+    idempotency_key: str | None,
+    max_cost_usd: float | None,
+    app: AppDep,
+    caller: CallerDep,
+) -> Question:
+    earlier, rerun = await _rerun(app, caller, job_id, overrides, secrets)
+    if earlier.workspace_id is None:
+        return UNASKED
+    async with app.transaction(caller) as tx:
+        workspace = await queries.workspace(tx, caller.subject_id, earlier.workspace_id)
+    return await question(
+        app,
+        caller,
+        rerun.spec,
+        threshold=None if workspace is None else workspace.confirm_above_micro_usd,
+        idempotency_key=idempotency_key,
+        max_cost_usd=max_cost_usd,
+    )
+
+
 async def retry_job(
     job_id: JobId,
     overrides: Overrides = None,
     secrets: Secrets = None,
     idempotency_key: Key = None,
+    max_cost_usd: MostCost = None,
+    confirm: Confirm = None,  # looked at by what gives `confirmed`
     *,
     app: AppDep,
     caller: CallerDep,
+    confirmed: Annotated[Confirmed, confirmed_by(_price)],
 ) -> Annotated[CallToolResult, LaunchedView]:
     """Run a job that is over once more, with what you override, as a new job that is paid anew.
 
@@ -37,14 +84,8 @@ async def retry_job(
     what there was; null takes one away. Secrets have to be given again. A retry that could only
     fail alike is refused, with what to change.
     """
-    async with app.transaction(caller) as tx:
-        earlier = await jobs.find(tx, caller, job_id)
-    caller.expect(SCOPES[earlier.kind])
-    rerun = retries.rewrite(earlier, overrides or {}, secrets or {})
-    retries.expect_of_use(earlier, rerun)
+    earlier, rerun = await _rerun(app, caller, job_id, overrides, secrets)
     payer = caller.namespace(earlier.namespace)
-    if earlier.kind is JobKind.HUB_JOB:
-        await app.expect_may_launch(caller, payer)
     request = Request(
         kind=earlier.kind,
         title=rerun.title,
@@ -52,11 +93,14 @@ async def retry_job(
         spec=rerun.spec.stored(),
         labels=earlier.labels,
         workspace_id=earlier.workspace_id,
-        idempotency_key=idempotency_key,
+        idempotency_key=idempotency_key or confirmed.once,
         secrets={name: Secret(text) for name, text in (secrets or {}).items()},
+        rate=await price(app, rerun.spec, max_cost_usd),
         rerun_of=earlier.id,
         notes=retries.caveats(earlier, rerun),
     )
+    if earlier.kind is JobKind.HUB_JOB:
+        await app.expect_may_launch(caller, payer)
     return launched(await jobs.launch(app, caller, request))
 
 

@@ -5,6 +5,7 @@ from typing import Final
 from tests.mutants.mutant import in_file
 
 _CHANGES: Final = "tests/schema/test_workspace_changes.py"
+_AGREEMENT: Final = "tests/service/test_agreement.py"
 _RETRIES: Final = "tests/service/test_retries.py"
 _RETRY: Final = "tests/service/test_retry_tool.py"
 _SETTINGS: Final = "tests/service/test_workspace_settings.py"
@@ -28,6 +29,23 @@ GROUPS: Final = (
         what_is_not_given_stays=("before.defaults || $4", "$4::jsonb"),
         archiving_twice_keeps_the_first_time=("coalesce(before.archived_at, now())", "now()"),
         nothing_is_noted_of_no_change=("WHERE facts IS NOT NULL", ""),
+    ),
+    *in_file(
+        "service/agreement.py",
+        _AGREEMENT,
+        a_repeat_asks_nobody=("if repeated else asked", "if False else asked"),
+        what_is_refused_is_not_asked=(
+            "await price(app, spec, max_cost_usd)",
+            "await price(app, spec, None)",
+        ),
+        a_default_is_priced=('*effective.only("flavor", "timeout")', "*{}"),
+    ),
+    *in_file(
+        "service/tools/retry.py",
+        _AGREEMENT,
+        a_retry_asks=("else workspace.confirm_above_micro_usd", "else None"),
+        a_consent_is_one_retry=("idempotency_key or confirmed.once", "idempotency_key"),
+        a_retry_is_priced=("rate=await price(app, rerun.spec, max_cost_usd)", "rate=None"),
     ),
     *in_file(
         "service/effective.py",

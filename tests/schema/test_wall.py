@@ -52,6 +52,7 @@ READS: Final[dict[str, list[Any]]] = {
     "queries._WORKSPACES": [SUBJECT, None, 10, True],
     "queries._WORKSPACE": [SUBJECT, WORKSPACE],
     "queries._NAMED": [SUBJECT, "hers"],
+    "queries._HELD": [SUBJECT, "k"],
     "queries._STANDING": [SUBJECT],
     "queries._EACH": [SUBJECT, JOBS],
     "excerpts._TELLING": [SUBJECT, JOBS, 20, "line", 100, 100, 100],

@@ -29,7 +29,7 @@ NAMES_NOTHING: Final = {
     "since_version",  # of jobs that stand in job_ids, or it is refused; tried in test_waits
     *("model", "inputs", "task", "parameters", "provider", "state", "kind", "grep"),
     *("max_cost_usd", "max_price", "budget_usd"),
-    *("defaults", "confirm_above_usd", "overrides", "since"),
+    *("defaults", "confirm_above_usd", "overrides", "since", "confirm"),
     "namespace",  # of the Hub, which is asked whether the caller reaches it
     "idempotency_key",  # of the caller's own; tried below
 }

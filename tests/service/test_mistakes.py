@@ -25,6 +25,7 @@ from schema.errors import (
 )
 from service.auth.caller import InsufficientScope, LaunchDenied, NamespaceDenied, Scope, TokenKind
 from service.auth.sign_in import HubAuthorityMissing
+from service.confirmation import Declined, NeedsConfirmation, Question
 from service.remedies import remedy
 from service.retries import RetryRefused
 from tests.service.stand_in import calling, post, refusal, text
@@ -39,6 +40,8 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
     BudgetExceeded("month", budget=1, spent=1, held=0, needs=1, longest=PAUSE),
     NameTaken("llama", "ws_x"),
     WorkspaceArchived("ws_x"),
+    NeedsConfirmation(Question("t4-small for up to 1h", 2, 1), "seal"),
+    Declined(Question("t4-small for up to 1h", 2, 1)),
     RetryRefused("It would only fail again."),
     Invalid("command is missing."),
     Unauthenticated("Sign in again."),

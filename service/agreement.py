@@ -1,0 +1,126 @@
+"""What can a launch cost at worst, and is that so much that a person has to agree to it first?
+
+A workspace says from where on. A call that is repeated under its idempotency key launches nothing
+that was not agreed to, so nobody is asked twice.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from schema import queries
+from schema.budgets import Rate
+from schema.durations import say
+from schema.errors import Invalid
+from schema.spec import HubJobSpec, InferenceSpec, Message
+from service.arguments import checked
+from service.auth.caller import Caller
+from service.confirmation import Question
+from service.context import App, AppDep, CallerDep
+from service.costs import rate_of
+from service.effective import resolve
+
+UNASKED: Final = Question("", None, None)
+"""Nobody has to agree."""
+
+
+async def price(
+    app: App, spec: HubJobSpec | InferenceSpec, max_cost_usd: float | None
+) -> Rate | None:
+    """Price a launch; a call has no price that anybody knows.
+
+    Raises:
+        Invalid: it has no price and needs one, or its worst case is above the limit.
+    """
+    if isinstance(spec, HubJobSpec):
+        return rate_of(spec, await app.prices.current(), max_cost_usd)
+    if max_cost_usd is not None:
+        raise Invalid(
+            "max_cost_usd: Hugging Face names no price for a call, so what it costs cannot be "
+            "bounded and nothing was launched. Leave it out; max_tokens in parameters bounds the "
+            "answer."
+        )
+    return None
+
+
+async def question(
+    app: App,
+    caller: Caller,
+    spec: HubJobSpec | InferenceSpec,
+    *,
+    threshold: int | None,
+    idempotency_key: str | None,
+    max_cost_usd: float | None,
+) -> Question:
+    """Say what a person would have to agree to, if anything.
+
+    Raises:
+        Invalid: what it can cost is refused whoever agrees.
+    """
+    if threshold is None:
+        return UNASKED
+    rate = await price(app, spec, max_cost_usd)
+    asked = Question(_what(spec), None if rate is None else rate.ceiling_micro_usd, threshold)
+    if not asked.needed or idempotency_key is None:
+        return asked
+    async with app.transaction(caller) as tx:
+        repeated = await queries.is_held(tx, caller.subject_id, idempotency_key)
+    return replace(asked, threshold=None) if repeated else asked
+
+
+async def job_question(
+    image: str,
+    command: list[str],
+    flavor: str | None,
+    timeout: float | str | None,  # noqa: ASYNC109  # how long the job may run, not this call
+    workspace_id: str | None,
+    idempotency_key: str | None,
+    max_cost_usd: float | None,
+    dry_run: bool,  # noqa: FBT001  # filled in by name
+    app: AppDep,
+    caller: CallerDep,
+) -> Question:
+    """Resolve what a person would have to agree to before a job is launched."""
+    if dry_run:
+        return UNASKED
+    effective = await resolve(
+        app, caller, workspace_id, labels=None, flavor=flavor, timeout=timeout
+    )
+    spec = checked(HubJobSpec, image=image, command=command, **effective.only("flavor", "timeout"))
+    return await question(
+        app,
+        caller,
+        spec,
+        threshold=effective.confirm_above,
+        idempotency_key=idempotency_key,
+        max_cost_usd=max_cost_usd,
+    )
+
+
+async def call_question(
+    model: str,
+    workspace_id: str | None,
+    idempotency_key: str | None,
+    max_cost_usd: float | None,
+    dry_run: bool,  # noqa: FBT001  # filled in by name
+    app: AppDep,
+    caller: CallerDep,
+) -> Question:
+    """Resolve what a person would have to agree to before a model is asked."""
+    if dry_run:
+        return UNASKED
+    effective = await resolve(app, caller, workspace_id, labels=None)
+    spec = checked(InferenceSpec, model=model, messages=[Message(role="user", content="")])
+    return await question(
+        app,
+        caller,
+        spec,
+        threshold=effective.confirm_above,
+        idempotency_key=idempotency_key,
+        max_cost_usd=max_cost_usd,
+    )
+
+
+def _what(spec: HubJobSpec | InferenceSpec) -> str:
+    if isinstance(spec, HubJobSpec):
+        return f"{spec.flavor} for up to {say(spec.timeout)}"
+    return f"A call of {spec.model}"
