@@ -1,8 +1,9 @@
 """How does a workspace change, and what has become of the jobs in it?
 
 A change is one statement: it locks the workspace, sets what was given, and notes in the audit what
-is different afterwards. It never touches a job: what was launched keeps what it was launched with.
-A launch locks the same row, so it and an archive come one after the other.
+is different afterwards. It never touches a job: what was launched keeps what it was launched with,
+also where a new budget has less room than is held. A launch locks the same row, so it and an
+archive, or a budget, come one after the other.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ WITH before AS MATERIALIZED (
            defaults = jsonb_strip_nulls(before.defaults || $4),
            confirm_above_micro_usd =
                CASE WHEN $5 THEN $6 ELSE before.confirm_above_micro_usd END,
+           budget_micro_usd = CASE WHEN $10 THEN $11 ELSE before.budget_micro_usd END,
            archived_at = CASE WHEN $7 THEN coalesce(before.archived_at, now())
                               WHEN NOT $7 THEN NULL
                               ELSE before.archived_at END
@@ -71,6 +73,9 @@ class Change:
     sets_confirmation: bool = False
     confirm_above_micro_usd: int | None = None
     """None, if it is set: the person is never asked."""
+    sets_budget: bool = False
+    budget_micro_usd: int | None = None
+    """None, if it is set: its jobs may cost any sum."""
     archived: bool | None = None
 
 
@@ -117,6 +122,8 @@ async def change(
         wanted.archived,
         client,
         handles.write(handles.Kind.WORKSPACE, workspace_id),
+        wanted.sets_budget,
+        wanted.budget_micro_usd,
     )
     return None if row is None else Workspace.of(row)
 

@@ -4,11 +4,12 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from schema import handles
+from schema.budgets import Account, Whose
 from schema.defaults import Defaults
 from schema.durations import say
 from schema.handles import Kind
 from schema.job import JobState
-from schema.money import usd
+from schema.money import micro, say_usd, usd
 from schema.queries import JobStatus, WorkspaceSummary
 from schema.workspace import Workspace
 from schema.workspace_changes import RolledUp
@@ -53,6 +54,8 @@ class WorkspaceView(View):
     held_usd: Detail[float]
     """What its unfinished jobs may still cost."""
     spent_usd: Detail[float]
+    left_usd: Detail[float | None]
+    """What new jobs may cost at worst."""
 
     @classmethod
     def of(cls, workspace: Workspace, **more: Any) -> Self:
@@ -64,9 +67,7 @@ class WorkspaceView(View):
             archived_at=workspace.archived_at,
             defaults=DefaultsView.of(Defaults.model_validate(workspace.defaults)),
             confirm_above_usd=usd_if_known(workspace.confirm_above_micro_usd),
-            budget_usd=usd_if_known(workspace.budget_micro_usd),
-            held_usd=usd(workspace.held_micro_usd),
-            spent_usd=usd(workspace.spent_micro_usd),
+            **_amounts(workspace),
             **more,
         )
 
@@ -96,6 +97,7 @@ class CountedWorkspaceView(View):
     budget_usd: float | None
     held_usd: float
     spent_usd: float
+    left_usd: float | None
     jobs: int
     open_jobs: int
 
@@ -107,9 +109,7 @@ class CountedWorkspaceView(View):
             name=workspace.name,
             created_at=workspace.created_at,
             archived_at=workspace.archived_at,
-            budget_usd=usd_if_known(workspace.budget_micro_usd),
-            held_usd=usd(workspace.held_micro_usd),
-            spent_usd=usd(workspace.spent_micro_usd),
+            **_amounts(workspace),
             jobs=workspace.jobs,
             open_jobs=workspace.open_jobs,
         )
@@ -171,4 +171,24 @@ class WorkspaceStatusView(WorkspaceView):
         states = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
         ran = say(timedelta(seconds=self.run_seconds))
         jobs = f"{self.jobs} jobs ({states}), which ran for {ran} in sum" if self.jobs else "no job"
-        return f"{self.workspace_id} ({self.name}) has {jobs}.{away} {self.settings()}"
+        money = f"It has cost {say_usd(micro(self.spent_usd))}"
+        if self.held_usd:
+            money += f", and may cost {say_usd(micro(self.held_usd))} more"
+        if self.budget_usd is not None:
+            money += f", of a budget of {say_usd(micro(self.budget_usd))}"
+        return f"{self.workspace_id} ({self.name}) has {jobs}. {money}.{away} {self.settings()}"
+
+
+def _amounts(workspace: Workspace) -> dict[str, float | None]:
+    account = Account(
+        Whose.WORKSPACE,
+        workspace.budget_micro_usd,
+        workspace.held_micro_usd,
+        workspace.spent_micro_usd,
+    )
+    return {
+        "budget_usd": usd_if_known(account.budget_micro_usd),
+        "held_usd": usd(account.held_micro_usd),
+        "spent_usd": usd(account.spent_micro_usd),
+        "left_usd": usd_if_known(account.left_micro_usd),
+    }

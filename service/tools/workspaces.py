@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 from schema import queries
 from schema.defaults import Defaults
 from schema.handles import Kind
-from schema.money import micro
+from schema.money import micro, say_usd
 from schema.workspace_changes import Change
 from service import jobs, workspaces
 from service.auth.caller import Scope
@@ -24,10 +24,11 @@ from service.workspace_views import (
 
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 WorkspaceId = Annotated[str, Field(description="A handle, ws_….")]
+Amount = Annotated[float, Field(ge=0, le=1e9)] | Literal["off"]
 Threshold = Annotated[
-    Annotated[float, Field(ge=0, le=1_000_000)] | Literal["off"] | None,
-    Field(description="Ask the person before a launch that could cost more."),
+    Amount | None, Field(description="Ask the person before a launch that could cost more.")
 ]
+Budget = Annotated[Amount | None, Field(description="What all its jobs may cost together.")]
 
 
 async def create_workspace(
@@ -35,9 +36,7 @@ async def create_workspace(
     defaults: Annotated[
         Defaults | None, Field(description="For launches into it that do not say otherwise.")
     ] = None,
-    budget_usd: Annotated[
-        float | None, Field(gt=0, le=1e9, description="What all its jobs may cost together.")
-    ] = None,
+    budget_usd: Budget = None,
     *,
     app: AppDep,
     caller: CallerDep,
@@ -47,8 +46,9 @@ async def create_workspace(
     A name is yours once: asking for the same one again gives the same workspace, as it is. It does
     not expire. A launch whose worst case does not fit into its budget is refused.
     """
-    budget = None if budget_usd is None else micro(budget_usd)
-    view = await workspaces.make(app, caller, name, defaults or Defaults(), budget=budget)
+    view = await workspaces.make(
+        app, caller, name, defaults or Defaults(), budget=_amount(budget_usd)
+    )
     if view.created:
         said = f"is made. {view.settings()} Pass it to launch_job."
     else:
@@ -77,7 +77,7 @@ async def list_workspaces(
     app: AppDep,
     caller: CallerDep,
 ) -> Annotated[CallToolResult, WorkspacePage]:
-    """List your workspaces, the newest first, with how many jobs each holds."""
+    """List your workspaces, the newest first, with how many jobs each holds, and what they cost."""
     before = jobs.older_than(Kind.WORKSPACE, cursor)
     async with app.transaction(caller) as tx:
         found = await queries.workspaces(
@@ -85,7 +85,11 @@ async def list_workspaces(
         )
     shown = [CountedWorkspaceView.counted(workspace) for workspace in found[:limit]]
     more = shown[-1].workspace_id if len(found) > limit else None
-    lines = [f"{each.workspace_id} {each.name}: {each.open_jobs} open jobs" for each in shown]
+    lines = [
+        f"{each.workspace_id} {each.name}: {each.open_jobs} open jobs, "
+        f"{say_usd(micro(each.spent_usd))} spent, {say_usd(micro(each.held_usd))} held"
+        for each in shown
+    ]
     view = WorkspacePage(workspaces=shown, next_cursor=more)
     return told(f"{len(shown)} workspaces, the newest first.", view, "\n".join(lines))
 
@@ -97,6 +101,7 @@ async def update_workspace(
         Defaults | None, Field(description="Those given change; null takes one away.")
     ] = None,
     confirm_above_usd: Threshold = None,
+    budget_usd: Budget = None,
     archived: Annotated[bool | None, Field(description="False takes it back.")] = None,
     *,
     app: AppDep,
@@ -104,16 +109,18 @@ async def update_workspace(
 ) -> Annotated[CallToolResult, WorkspaceView]:
     """Rename a workspace, or change what launches into it take from now on.
 
-    What is not given stays. No job changes: each keeps what it was launched with.
+    What is not given stays; "off" takes a limit away. No job changes: a budget below what is held
+    and spent only refuses new work.
     """
     wanted = defaults or Defaults()
     caller.namespace(wanted.namespace)
-    threshold = None if confirm_above_usd in {None, "off"} else float(confirm_above_usd or 0)
     change = Change(
         name=name,
         defaults=wanted.given(),
         sets_confirmation=confirm_above_usd is not None,
-        confirm_above_micro_usd=None if threshold is None else round(threshold * 1_000_000),
+        confirm_above_micro_usd=_amount(confirm_above_usd),
+        sets_budget=budget_usd is not None,
+        budget_micro_usd=_amount(budget_usd),
         archived=archived,
     )
     view = WorkspaceView.of(await workspaces.change(app, caller, workspace_id, change))
@@ -132,6 +139,10 @@ async def archive_workspace(
     view = CountedWorkspaceView.counted(await workspaces.count(app, caller, workspace_id))
     going = f" {view.open_jobs} jobs in it go on; cancel_job stops one." if view.open_jobs else ""
     return told(f"{view.workspace_id} ({view.name}) takes no new jobs.{going}", view)
+
+
+def _amount(dollars: float | str | None) -> int | None:
+    return None if dollars is None or isinstance(dollars, str) else micro(dollars)
 
 
 def contracts() -> list[Contract]:

@@ -15,6 +15,11 @@ GROUPS: Final = (
         "schema/lifecycle.py",
         _CHANGES,
         an_archived_workspace_takes_no_job=("AND workspace.archived_at IS NULL", ""),
+        an_unpriced_launch_waits_for_a_budget=(
+            "FROM entered WHERE budget_micro_usd IS NOT NULL",
+            "FROM workspace WHERE id = $3 AND budget_micro_usd IS NOT NULL",
+        ),
+        what_is_archived_says_so=('if not row["entered"]:', "if False:"),
         a_launch_and_an_archive_wait_for_each_other=("       FOR NO KEY UPDATE OF workspace\n", ""),
     ),
     *in_file(
@@ -26,6 +31,7 @@ GROUPS: Final = (
     *in_file(
         "schema/workspace_changes.py",
         _CHANGES,
+        a_budget_that_is_not_given_stays=("CASE WHEN $10 THEN $11", "CASE WHEN true THEN $11"),
         what_is_not_given_stays=("before.defaults || $4", "$4::jsonb"),
         archiving_twice_keeps_the_first_time=("coalesce(before.archived_at, now())", "now()"),
         nothing_is_noted_of_no_change=("WHERE facts IS NOT NULL", ""),

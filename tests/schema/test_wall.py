@@ -198,6 +198,7 @@ async def test_a_change_that_forgets_whose_changes_nothing_of_anybody_elses(
 ) -> None:
     """An archived workspace would stop somebody's work."""
     change: list[Any] = [SUBJECT, ids[WORKSPACE], "mine", {}, False, None, True, None, "ws_x"]
+    change += [False, None]
     careless_change = careless("workspace_changes._CHANGE")
     for subject in (EVE, None):
         async with acting(database_url, subject) as tx:

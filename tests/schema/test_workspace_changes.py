@@ -1,6 +1,7 @@
 """A workspace changes in one statement, and its jobs never with it."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -8,8 +9,9 @@ import asyncpg
 import pytest
 
 from schema import handles, lifecycle, queries, workspace_changes
+from schema.budgets import Rate
 from schema.database import Database
-from schema.errors import WorkspaceArchived
+from schema.errors import BudgetExceeded, WorkspaceArchived
 from schema.handles import Kind
 from schema.job import JobKind
 from schema.workspace import Workspace
@@ -137,6 +139,60 @@ async def test_a_launch_that_waits_for_an_archive_is_refused(
             await launching
     finally:
         await watcher.close()
+
+
+@pytest.mark.parametrize("rate", [None, Rate(5, timedelta(minutes=3))])
+async def test_a_launch_that_waits_for_a_budget_is_held_to_it(
+    database: Database,
+    make_job: JobFactory,
+    ada: str,
+    llama: UUID,
+    database_url: str,
+    rate: Rate | None,
+) -> None:
+    """Also one without a price, which no budget has room for."""
+    watcher: asyncpg.Connection = await asyncpg.connect(database_url)
+    try:
+        async with database.transaction() as tx:
+            bounded = Change(sets_budget=True, budget_micro_usd=14)
+            await workspace_changes.change(tx, ada, llama, bounded)
+            launching = asyncio.ensure_future(make_job(workspace_id=llama, rate=rate))
+            await _until_somebody_waits(watcher)
+        with pytest.raises(BudgetExceeded):
+            await launching
+    finally:
+        await watcher.close()
+
+
+async def test_a_budget_that_is_used_up_changes_nothing_but_what_is_new(
+    database: Database, make_job: JobFactory, ada: str, llama: UUID
+) -> None:
+    """What was accepted was accepted; a counter that follows a budget down would lose money."""
+    rate = Rate(5, timedelta(minutes=3))
+    kept = await make_job(workspace_id=llama, rate=rate)
+
+    lowered = await change(database, ada, llama, sets_budget=True, budget_micro_usd=1)
+    with pytest.raises(BudgetExceeded):
+        await make_job(workspace_id=llama, rate=rate)
+    untouched = await change(database, ada, llama, name="b")
+    lifted = await change(database, ada, llama, sets_budget=True)
+
+    assert (lowered.held_micro_usd, lowered.budget_micro_usd) == (15, 1)
+    assert (untouched.held_micro_usd, untouched.budget_micro_usd) == (15, 1)
+    assert lifted.budget_micro_usd is None
+    assert (await make_job(workspace_id=llama, rate=rate)).id != kept.id
+    assert ("workspace_updated", {"budget_micro_usd": 1}) in await noted(database)
+
+
+async def test_what_is_put_away_says_so_before_what_it_lacks(
+    database: Database, make_job: JobFactory, ada: str, llama: UUID
+) -> None:
+    """A shorter timeout would be refused as well."""
+    await change(database, ada, llama, archived=True, sets_budget=True, budget_micro_usd=1)
+
+    for rate in (None, Rate(5, timedelta(minutes=3))):
+        with pytest.raises(WorkspaceArchived):
+            await make_job(workspace_id=llama, rate=rate)
 
 
 async def test_an_archive_waits_for_a_launch_that_was_first(

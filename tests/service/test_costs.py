@@ -123,6 +123,7 @@ async def test_a_budget_of_a_workspace_holds_and_is_shown(service: str) -> None:
     assert 'timeout="29m"' in text(refused)
     (listed,) = (await shown(service, "list_workspaces"))["workspaces"]
     assert (listed["budget_usd"], listed["held_usd"], listed["spent_usd"]) == (1, 0.50001, 0)
+    assert listed["left_usd"] == 0.49999
 
 
 async def test_a_month_is_bounded_for_everybody_and_whoami_says_so(start: Start) -> None:

@@ -211,6 +211,47 @@ async def test_a_threshold_is_in_dollars_and_can_be_turned_off(service: str) -> 
     assert (zero["confirm_above_usd"], off["confirm_above_usd"]) == (0, None)
 
 
+async def test_a_budget_is_set_changed_and_taken_away(service: str) -> None:
+    """It bounds what is new; what runs goes on, and what it holds is shown."""
+    launch = {**LAUNCH, "flavor": "a10g-small", "timeout": "30m"}
+    workspace = await made(service)
+    change = {"workspace_id": workspace}
+    job = await shown(service, "launch_job", **launch, workspace_id=workspace)
+
+    lowered = await shown(service, "update_workspace", **change, budget_usd=0.25)
+    refused = await call(service, "launch_job", **launch, workspace_id=workspace)
+    kept = await shown(service, "update_workspace", **change, name="b")
+    status = await call(service, "workspace_status", workspace_id=workspace)
+    off = await shown(service, "update_workspace", **change, budget_usd="off")
+
+    assert (lowered["budget_usd"], lowered["held_usd"], lowered["left_usd"]) == (0.25, 0.50001, 0)
+    assert refusal(refused)["code"] == "BudgetExceeded"
+    assert kept["budget_usd"] == 0.25
+    assert "and may cost $0.50001 more, of a budget of $0.25." in text(status)
+    assert (off["budget_usd"], off["left_usd"]) == (None, None)
+    [still] = (await shown(service, "job_status", job_ids=job["job_id"]))["jobs"]
+    assert still["state"] == "queued"
+    assert not (await call(service, "launch_job", **launch, workspace_id=workspace)).is_error
+
+
+async def test_a_dry_run_shows_what_the_workspace_fills_in(service: str) -> None:
+    """And that it is archived, before the launch finds out."""
+    workspace = await made(service, flavor="a10g-small", labels={"a": "1"})
+    asked = {**LAUNCH, "workspace_id": workspace, "dry_run": True}
+
+    open_ = await shown(service, "launch_job", **asked)
+    await shown(service, "archive_workspace", workspace_id=workspace)
+    archived = await shown(service, "launch_job", **asked)
+
+    assert (open_["spec"]["flavor"], open_["labels"], open_["needs"]) == (
+        "a10g-small",
+        {"a": "1"},
+        [],
+    )
+    assert "flavor a10g-small, labels a=1" in open_["notes"][0]
+    assert "is archived" in archived["needs"][0]
+
+
 async def test_an_archived_workspace_refuses_work_and_says_what_to_do(service: str) -> None:
     """The remedy works as it is written."""
     workspace = await made(service)
