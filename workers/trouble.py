@@ -2,6 +2,8 @@
 
 from typing import Final, assert_never
 
+from pydantic import ValidationError
+
 from schema.job import Reason
 from workers.hub import Ambiguous, Answered4xx, Unreached
 from workers.outcome import Later, Refused, TokenRefused, Unclear
@@ -29,3 +31,10 @@ def trouble(error: HubTrouble) -> Later | Refused | TokenRefused | Unclear:
             return Refused(_REASONS.get(status, Reason.INVALID_REQUEST), str(error))
         case _:
             assert_never(error)
+
+
+def outgrown(error: ValidationError) -> Refused:
+    """Refuse a request that was taken by rules which are not the ones of today."""
+    wrong = error.errors(include_url=False, include_input=False)
+    found = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in wrong)
+    return Refused(Reason.INVALID_REQUEST, f"It cannot be launched as it was written. {found}")

@@ -1,11 +1,18 @@
 """What each way of going wrong is taken to mean; a wrong one costs a launch, or a second one."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 
 from schema.job import Reason
-from workers.hub import Ambiguous, Answered4xx, Unreached
+from schema.vault import Secret
+from workers.context import Executor, Order
+from workers.executors.hub_job import HubJobExecutor
+from workers.executors.inference import InferenceExecutor
+from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
 from workers.outcome import Later, Outcome, Refused, TokenRefused, Unclear
 from workers.trouble import HubTrouble, trouble
 
@@ -30,3 +37,32 @@ def test_only_what_was_certainly_not_carried_out_is_tried_again(
 ) -> None:
     """Doubt is never a reason to send a request a second time."""
     assert trouble(error) == outcome
+
+
+@pytest.mark.parametrize(
+    ("executor", "spec"),
+    [
+        (HubJobExecutor, {"image": "python:3.12", "command": ["true"]}),
+        (InferenceExecutor, {"model": "m", "messages": [{"role": "user", "content": "?"}]}),
+    ],
+)
+async def test_what_was_taken_by_other_rules_is_refused_and_never_sent(
+    executor: Callable[[Hub], Executor], spec: dict[str, Any]
+) -> None:
+    """A release may read requests more strictly than the one that queued them."""
+    order = Order(
+        run_id=uuid4(),
+        job_id=uuid4(),
+        namespace="ada",
+        spec=spec | {"timeout": 10.0**9},
+        labels={},
+        token=Secret("hf_ada"),
+        secrets={},
+        within=SOON,
+    )
+
+    outcome = await executor(cast("Hub", None)).execute(order)
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason is Reason.INVALID_REQUEST
+    assert "timeout" in outcome.message

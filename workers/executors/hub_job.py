@@ -3,13 +3,15 @@
 from typing import Any, Final
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from schema import handles
 from schema.job import JobKind
 from schema.spec import TOKEN_VARIABLE, HubJobSpec
 from workers.context import Order
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
 from workers.outcome import Bound, Outcome
-from workers.trouble import trouble
+from workers.trouble import outgrown, trouble
 
 APP_LABEL: Final = "holdfast-app"
 APP: Final = "holdfast"
@@ -31,7 +33,10 @@ class HubJobExecutor:
 
     async def execute(self, order: Order) -> Outcome:
         """Send the create request, once."""
-        spec = HubJobSpec.model_validate(order.spec)
+        try:
+            spec = HubJobSpec.model_validate(order.spec)
+        except ValidationError as error:
+            return outgrown(error)
         try:
             job = await self._hub.create_job(
                 order.namespace, _body(order, spec), order.token, within=order.within

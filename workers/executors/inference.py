@@ -14,7 +14,7 @@ from schema.spec import InferenceSpec
 from workers.context import Order
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
 from workers.outcome import Answered, Outcome, Unclear
-from workers.trouble import trouble
+from workers.trouble import outgrown, trouble
 
 
 class _Message(BaseModel):
@@ -47,7 +47,10 @@ class InferenceExecutor:
 
     async def execute(self, order: Order) -> Outcome:
         """Send the request, once, and wait for its answer."""
-        spec = InferenceSpec.model_validate(order.spec)
+        try:
+            spec = InferenceSpec.model_validate(order.spec)
+        except ValidationError as error:
+            return outgrown(error)
         try:
             answer, provider = await self._hub.chat(_body(spec), order.token, within=spec.timeout)
             return Answered(_succeeded(spec, answer, provider))
