@@ -158,6 +158,8 @@ def _kind(scope: Scope) -> str:
         return "create"
     if path.endswith("/cancel"):
         return "cancel"
+    if path == "/api/jobs/hardware":
+        return ""  # a price list, not a list of jobs
     return "list" if path.startswith("/api/jobs/") and path.count("/") == 3 else ""
 
 
