@@ -11,12 +11,13 @@ from typing import Any, Final, assert_never
 
 from schema import handles
 from schema.durations import say
-from schema.job import Reason
+from schema.job import JobKind, Reason
 from schema.logbook import Line
 from schema.queries import JobStatus
 from service import clues
 from service.brevity import shorten
-from service.symptoms import EXIT_CODES, THEN
+from service.reruns import again, longer
+from service.symptoms import EXIT_CODES, then
 
 _OURS: Final = frozenset(
     {
@@ -78,13 +79,15 @@ def _of_a_command(status: JobStatus, lines: Sequence[Line], known: Diagnosis) ->
         begun, named = raised
         return Diagnosis(
             f"{exited}: it raised {shorten(named.text, 120)} (log line {named.number}).",
-            f"Correct the command, {THEN} {_read_on(status, begun)}",
+            f"Correct the command, {then('command')} {_read_on(status, begun)}",
             [*known.evidence, _line(named)],
         )
     if (meaning := EXIT_CODES.get(status.exit_code or 0)) is not None:
         why, remedy = meaning
         return Diagnosis(
-            f"{exited}: {why.format_map(facts)}.", f"{remedy} {known.remedy}", known.evidence
+            f"{exited}: {why.format_map(facts)}.",
+            f"{remedy.format_map(facts)} {known.remedy}",
+            known.evidence,
         )
     return known
 
@@ -127,12 +130,27 @@ def _facts(status: JobStatus) -> dict[str, Any]:
         "image": spec.get("image") or "",
         "program": next(iter(spec.get("command") or []), "its program"),
         "model": spec.get("model") or "",
+        "again": again(status),
+        "more_time": _more_time(status),
     }
 
 
 def _timeout(status: JobStatus) -> str:
     given = status.spec.get("timeout")
     return "its timeout" if given is None else f"its timeout of {say(timedelta(seconds=given))}"
+
+
+def _work(status: JobStatus) -> tuple[str, ...]:
+    """Name the arguments that say what is done."""
+    return ("command", "image") if status.kind is JobKind.HUB_JOB else ("model", "inputs")
+
+
+def _more_time(status: JobStatus) -> str:
+    less = "Give it less work, or faster hardware, " + then(*_work(status))
+    timeout = longer(status)
+    if timeout is None:
+        return less
+    return f"Give it a longer timeout: call {again(status, timeout=timeout)}. Or less work."
 
 
 def _by_reason(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR0911, PLR0912  # one case for each reason
@@ -142,76 +160,79 @@ def _by_reason(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR0911, PL
             return (
                 f"the command exited with code {status.exit_code}.",
                 'Read log_tail or job_logs(job_id="{handle}", tail=200), correct the command, '
-                + THEN,
+                + then("command"),
             )
         case Reason.OOM:
             return (
                 "it ran out of memory.",
-                f"Choose a flavor with more memory, or make the work smaller, {THEN}",
+                (
+                    "Choose a flavor with more memory (list_hardware), or make the work smaller, "
+                    + then("flavor", "command")
+                    if status.kind is JobKind.HUB_JOB
+                    else "Make the work smaller, " + then("inputs", "model")
+                ),
             )
         case Reason.TIMED_OUT:
-            return (
-                f"it was still running at {_timeout(status)}.",
-                f"Give a longer timeout, or less work, {THEN}",
-            )
+            return f"it was still running at {_timeout(status)}.", "{more_time}"
         case Reason.INSUFFICIENT_CREDITS:
             return (
                 f"the account {status.namespace} has no credits left for it.",
-                f"Add credits at https://huggingface.co/settings/billing, {THEN}",
+                "Add credits at https://huggingface.co/settings/billing, " + then(),
             )
         case Reason.MISSING_PERMISSION:
             return (
                 "your token may not do this.",
                 "Use a token with the permissions job.write and inference.serverless.write, "
-                + THEN,
+                + then(),
             )
         case Reason.INVALID_REQUEST:
             return (
                 "Hugging Face does not accept the request as it is written.",
-                f"Correct what the message names, {THEN}",
+                "Correct what the message names, " + then(*_work(status)),
             )
         case Reason.LAUNCH_UNCONFIRMED:
             return (
                 "its launch was never confirmed, and nothing is there; a late arrival is stopped.",
-                "Launch a new job if it is still wanted.",
+                "If it is still wanted, call {again}.",
             )
         case Reason.OUTCOME_UNKNOWN:
             return (
                 "its answer was lost, so nobody knows whether it was carried out, and charged.",
-                "Launch a new job if paying twice is acceptable.",
+                "Have the person say whether paying twice is acceptable, " + then(),
             )
         case Reason.UPSTREAM_DELETED:
             return (
                 "it was deleted at Hugging Face, so how it went is not known.",
-                "Launch a new job if it is still wanted.",
+                "If it is still wanted, call {again}.",
             )
         case Reason.STUCK_SCHEDULING:
             return (
                 "it waited too long to be started, so it was given up and nothing of it goes on.",
-                f"Choose a flavor that is easier to get, or bring a valid token, {THEN}",
+                "Choose a flavor that is easier to get (list_hardware), or bring a valid token, "
+                + then("flavor"),
             )
         case Reason.CANCELLED_UPSTREAM:
             return (
                 "it was cancelled at Hugging Face itself, not through Holdfast.",
-                "Launch a new job if it is still wanted.",
+                "If it is still wanted, call {again}.",
             )
         case Reason.HUB_UNAVAILABLE:
             return (
                 "Hugging Face could not be reached for too long; nothing was started.",
-                "Launch a new job later.",
+                "Later, call {again}.",
             )
         case Reason.INTERNAL | None if status.message:
             return (
                 "the cause was not recognised.",
                 (
-                    "Read what Hugging Face said. If it does not help, launch a new job; if that "
+                    "Read what Hugging Face said. If it does not help, call {again}; if that "
                     "fails too, tell the operator of Holdfast of {handle}."
                 ),
             )
         case Reason.INTERNAL | None:
             return (
                 "the cause was not recognised, and Hugging Face gave none.",
-                "Launch a new job; if that fails too, tell the operator of Holdfast of {handle}.",
+                "Call {again}; if that fails too, tell the operator of Holdfast of {handle}.",
             )
         case _:
             assert_never(status.reason)

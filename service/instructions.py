@@ -19,8 +19,8 @@ looks without waiting. Then job_result, and job_logs for what was printed. Follo
 wherever a result has one.
 
 Never launch again because you lost track of a job: list_jobs finds it. If you may have to repeat \
-a launch, give it an idempotency_key first. A job that failed says why, and what to change; change \
-it before you launch again.
+a launch, give it an idempotency_key first. A job that failed says why, and what to change; \
+retry_job runs it again with that.
 
 Money: work costs the person money from the moment it runs until it is over, at most the price of \
 the hardware times the timeout. Choose the smallest hardware and the shortest timeout that will \

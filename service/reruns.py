@@ -18,10 +18,13 @@ _LONGEST: Final[Mapping[JobKind, timedelta]] = {
 
 
 def again(status: JobStatus, **overrides: Any) -> str:
-    """Write the call that runs a job again."""
+    """Write the call that runs a job again; without brackets if a value in it is not known here."""
     handle = handles.write(handles.Kind.JOB, status.id)
     more = f", overrides={json.dumps(overrides)}" if overrides else ""
-    return f'retry_job(job_id="{handle}"{more})'
+    given = f'job_id="{handle}"{more}'
+    if status.spec.get("secrets"):
+        return f"retry_job with {given}, and its secrets given again"
+    return f"retry_job({given})"
 
 
 def longer(status: JobStatus) -> str | None:

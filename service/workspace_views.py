@@ -179,7 +179,7 @@ class WorkspaceStatusView(WorkspaceView):
         return f"{self.workspace_id} ({self.name}) has {jobs}. {money}.{away} {self.settings()}"
 
 
-def _amounts(workspace: Workspace) -> dict[str, float | None]:
+def _amounts(workspace: Workspace) -> dict[str, Any]:
     account = Account(
         Whose.WORKSPACE,
         workspace.budget_micro_usd,

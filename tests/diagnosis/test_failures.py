@@ -4,6 +4,8 @@ The words in `failures.toml` are those of the Hub and of programs. They go the w
 what the workers make of them, and what the service says of that.
 """
 
+import ast
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ from schema.endings import Ending
 from schema.job import JobKind, JobState, Reason
 from schema.logbook import Line
 from schema.queries import JobStatus
-from service import clues
+from service import clues, retries, wording
 from service.diagnosis import Diagnosis, diagnose
 from service.views import JobView
 from tests.conftest import JobFactory
@@ -72,9 +74,15 @@ class Case:
     def read(self) -> JobStatus:
         """The job as the service then reads it."""
         ending = self.ended()
-        spec: dict[str, Any] = {"image": "python:3.12", "command": self.command, "timeout": 1800.0}
+        spec: dict[str, Any] = {
+            "image": "python:3.12",
+            "command": self.command,
+            "timeout": 1800.0,
+            "flavor": self.flavor,
+        }
         if self.kind is JobKind.INFERENCE:
-            spec = {"model": "m/m", "messages": [], "timeout": 600.0}
+            asked = [{"role": "user", "content": "Hi"}]
+            spec = {"model": "m/m", "messages": asked, "timeout": 600.0}
         return status(
             kind=self.kind,
             attempt=1,
@@ -82,7 +90,7 @@ class Case:
             reason=ending.reason,
             message=ending.message,
             exit_code=ending.exit_code,
-            spec=spec | {"flavor": self.flavor},
+            spec=spec,
         )
 
 
@@ -124,8 +132,43 @@ def test_a_view_tells_all_of_it(case: Case) -> None:
     assert view.summary.startswith("Failed: ")
     assert case.why in view.summary
     assert view.evidence == diagnose(case.read(), case.lines).evidence
-    assert "{" not in view.next_step
-    assert "aunch" in view.next_step
+    assert not re.search(r"\{\w", view.next_step)
+    assert re.search("launch a new job|retry_job", view.next_step)
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
+def test_a_retry_that_is_written_out_is_taken_as_it_stands(case: Case) -> None:
+    """A model that copies it word for word is not refused."""
+    failed = case.read()
+    for written in re.findall(r"retry_job\((.*?)\)", diagnose(failed, case.lines).remedy):
+        call = ast.parse(f"f({written})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        given = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
+        assert given.pop("job_id") == wording.handle_of(failed)
+        retries.expect_of_use(
+            failed, retries.rewrite(failed, given.pop("overrides", {}), secrets={})
+        )
+        assert not given
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
+def test_a_retry_is_told_only_of_what_it_takes(case: Case) -> None:
+    """An override of another kind of job would be refused."""
+    remedy = diagnose(case.read(), case.lines).remedy
+    for named in re.findall(r"overriding ([a-z, ]+)\.", remedy):
+        assert set(named.split(" or ")) & set(retries.OVERRIDES[case.kind]), named
+
+
+def test_secrets_that_a_retry_needs_are_no_part_of_a_call_to_copy() -> None:
+    """Nobody here knows them any more."""
+    [timed_out] = [case for case in GOLDEN if case.reason is Reason.TIMED_OUT]
+    failed = timed_out.read()
+    failed = failed.model_copy(update={"spec": failed.spec | {"secrets": ["KEY"]}})
+
+    remedy = diagnose(failed).remedy
+
+    assert "retry_job(" not in remedy
+    assert 'overrides={"timeout": "1h"}, and its secrets given again' in remedy
 
 
 def test_there_are_many_of_them_and_no_two_are_the_same() -> None:

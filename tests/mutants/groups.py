@@ -31,7 +31,10 @@ GROUPS: Final = (
     *in_file(
         "schema/workspace_changes.py",
         _CHANGES,
-        a_budget_that_is_not_given_stays=("CASE WHEN $10 THEN $11", "CASE WHEN true THEN $11"),
+        a_budget_that_is_not_given_stays=(
+            "CASE WHEN $10 THEN $11",
+            "CASE WHEN $10 OR true THEN $11",
+        ),
         what_is_not_given_stays=("before.defaults || $4", "$4::jsonb"),
         archiving_twice_keeps_the_first_time=("coalesce(before.archived_at, now())", "now()"),
         nothing_is_noted_of_no_change=("WHERE facts IS NOT NULL", ""),
