@@ -215,7 +215,7 @@ async def test_a_budget_is_set_changed_and_taken_away(service: str) -> None:
     """It bounds what is new; what runs goes on, and what it holds is shown."""
     launch = {**LAUNCH, "flavor": "a10g-small", "timeout": "30m"}
     workspace = await made(service)
-    change = {"workspace_id": workspace}
+    change: dict[str, Any] = {"workspace_id": workspace}
     job = await shown(service, "launch_job", **launch, workspace_id=workspace)
 
     lowered = await shown(service, "update_workspace", **change, budget_usd=0.25)
@@ -237,7 +237,7 @@ async def test_a_budget_is_set_changed_and_taken_away(service: str) -> None:
 async def test_a_dry_run_shows_what_the_workspace_fills_in(service: str) -> None:
     """And that it is archived, before the launch finds out."""
     workspace = await made(service, flavor="a10g-small", labels={"a": "1"})
-    asked = {**LAUNCH, "workspace_id": workspace, "dry_run": True}
+    asked: dict[str, Any] = {**LAUNCH, "workspace_id": workspace, "dry_run": True}
 
     open_ = await shown(service, "launch_job", **asked)
     await shown(service, "archive_workspace", workspace_id=workspace)
