@@ -15,7 +15,7 @@ from service.auth.caller import Caller
 from service.context import App
 from service.jobs import Request
 from service.view import View
-from service.views import LaunchedView
+from service.views import Detail, LaunchedView
 
 
 class DryRunView(View):
@@ -24,11 +24,11 @@ class DryRunView(View):
     dry_run: Literal[True]
     needs: list[str]
     """What it lacks; nothing, if it would be launched."""
-    namespace: str
-    spec: dict[str, Any]
+    namespace: Detail[str]
+    spec: Detail[dict[str, Any]]
     """What would be asked for, of secrets only the names."""
-    labels: dict[str, str]
-    notes: list[str]
+    labels: Detail[dict[str, str]]
+    notes: Detail[list[str]]
     """What of it came from its workspace."""
     ceiling_usd: float | None
     budget_left_usd: float | None

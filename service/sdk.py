@@ -53,6 +53,8 @@ _KNOWS_LINKS: Final = "2025-06-18"
 """The first version of the protocol with links in answers; older clients fail on one."""
 _NOISE: Final = frozenset({"title"})
 """pydantic repeats every name in another case."""
+_BOUNDS: Final = frozenset({"minLength", "maxLength", "maxProperties"})
+"""Bounds that nobody meets by accident; whoever does is told in a sentence."""
 _NULL: Final = {"type": "null"}
 
 log = structlog.stdlib.get_logger()
@@ -211,6 +213,7 @@ def _terse(schema: dict[str, Any], *, drop: frozenset[str]) -> dict[str, Any]:
         key: _terse_inside(value, drop | {"description"} if key == "$defs" else drop)
         for key, value in schema.items()
         if not (key in drop and isinstance(value, str))
+        and not (key in _BOUNDS and isinstance(value, int))
     }
 
 

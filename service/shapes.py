@@ -31,7 +31,7 @@ def shown_shape(schema: dict[str, Any], *, details: bool) -> dict[str, Any]:
     }
     short = _shorten(schema, words)
     assert isinstance(short, dict)  # noqa: S101  # a schema stays one
-    return _without_unused(short)
+    return _in_place(_without_unused(short))
 
 
 def _shorten(value: JsonValue, words: dict[str, Any]) -> JsonValue:
@@ -46,6 +46,7 @@ def _shorten(value: JsonValue, words: dict[str, Any]) -> JsonValue:
         for key, inside in value.items()
         if not (key in _NOISE and isinstance(inside, str))
         and not (key == "required" and isinstance(inside, list))
+        and not (key == "default" and inside is None)
     }
     return _nullable(short)
 
@@ -65,3 +66,27 @@ def _without_unused(schema: dict[str, Any]) -> dict[str, Any]:
         for name in unused:
             del definitions[name]
     return schema if definitions else {key: each for key, each in schema.items() if key != "$defs"}
+
+
+def _in_place(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write what is referred to once where it is referred to."""
+    definitions: dict[str, Any] = schema.get("$defs", {})
+    written = json.dumps(schema)
+    once = {
+        reference: definitions[name]
+        for name in definitions
+        if written.count(reference := f"#/$defs/{name}") == 1
+    }
+    placed = _placed(schema, once)
+    assert isinstance(placed, dict)  # noqa: S101  # a schema stays one
+    return _without_unused(placed)
+
+
+def _placed(value: JsonValue, once: dict[str, Any]) -> JsonValue:
+    if isinstance(value, list):
+        return [_placed(item, once) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(reference := value.get("$ref"), str) and reference in once:
+        return _placed(once[reference], once)
+    return {key: _placed(inside, once) for key, inside in value.items()}

@@ -36,7 +36,7 @@ class JobView(View):
     kind: Detail[JobKind]
     state: JobState
     reason: Reason | None
-    hold: Hold | None
+    hold: Detail[Hold | None]
     """Why it does not move for now."""
     version: int
     """Grows with every change."""
@@ -69,12 +69,12 @@ class JobView(View):
     """What may go wrong before it has finished."""
     log_tail: Detail[list[str] | None]
     """Last lines of a failed command."""
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    cost: Detail[CostView]
+    created_at: Detail[datetime]
+    started_at: Detail[datetime | None]
+    finished_at: Detail[datetime | None]
+    cost: CostView
     status_as_of: Detail[datetime]
-    url: str | None
+    url: Detail[str | None]
     """Its page at Hugging Face."""
 
     @classmethod

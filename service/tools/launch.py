@@ -57,7 +57,9 @@ CallTimeout = Annotated[Written, _readable(read_call_timeout)]
 Name = Annotated[str | None, Field(min_length=1, max_length=200, description="For people.")]
 Key = Annotated[
     str | None,
-    Field(min_length=1, max_length=200, description="The same key and request: the same job."),
+    Field(
+        min_length=1, max_length=200, description="Repeated with it, a call finds the job it made."
+    ),
 ]
 Namespace = Annotated[
     str | None,
@@ -114,11 +116,10 @@ async def launch_job(
 ) -> Annotated[CallToolResult, LaunchAnswer]:
     """Run a command in a container on Hugging Face Jobs, paid by your account there.
 
-    Answers at once with a handle; the job goes on whatever becomes of this client or server. Poll
-    job_status with it after poll_after_seconds; then job_logs and job_result. Never launch again
-    because you lost track: list_jobs has every job. Its disk is lost at the end, so let the
-    command upload what is to be kept. Handle, log and result are kept for {retention} after it
-    has finished. Pass an idempotency_key if you may have to repeat the call.
+    Answers at once with a handle; the job goes on whatever becomes of this client or server. Then
+    wait_for_jobs, job_logs, job_result. Never launch again because you lost track: list_jobs has
+    every job. Its disk is lost at the end, so let the command upload what is to be kept. Handle,
+    log and result are kept for {retention} after it has finished.
     """
     effective = await resolve(
         app,
@@ -185,10 +186,9 @@ async def launch_inference(
 ) -> Annotated[CallToolResult, LaunchAnswer]:
     """Have a model at Inference Providers answer, paid by your account there.
 
-    Answers at once with a handle, and the model's answer becomes the job's result: poll job_status
-    after poll_after_seconds, then call job_result. The call is sent once; if its answer is lost,
-    the job fails as outcome_unknown and is not repeated behind your back. The result is kept for
-    {retention}. Pass an idempotency_key if you may have to repeat this.
+    Answers at once with a handle; the model's answer becomes the job's result: wait_for_jobs, then
+    job_result. The call is sent once; if its answer is lost, the job fails as outcome_unknown and
+    is not repeated behind your back. The result is kept for {retention}.
     """
     messages = [Message(role="user", content=inputs)] if isinstance(inputs, str) else inputs
     effective = await resolve(app, caller, workspace_id, labels=labels)
