@@ -14,8 +14,8 @@ from schema.money import usd
 from service.auth.caller import Caller
 from service.context import App
 from service.jobs import Request
-from service.view import View
-from service.views import Detail, LaunchedView
+from service.view import Detail, View
+from service.views import LaunchedView
 
 
 class DryRunView(View):

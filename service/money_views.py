@@ -7,7 +7,7 @@ from schema.budgets import Account
 from schema.money import usd
 from service.costs import Cost
 from service.prices import PriceList
-from service.view import View
+from service.view import Detail, View
 
 
 def usd_if_known(micro_usd: int | None) -> float | None:
@@ -18,10 +18,10 @@ def usd_if_known(micro_usd: int | None) -> float | None:
 class CostView(View):
     """What a job costs, in dollars; null is not known, never nothing."""
 
-    ceiling_usd: float | None
+    ceiling_usd: Detail[float | None]
     """The worst case of one launch."""
-    so_far_usd: float | None
-    final: bool
+    so_far_usd: Detail[float | None]
+    final: Detail[bool]
     """Nothing of it can cost any more."""
 
     @classmethod

@@ -9,7 +9,7 @@ from schema.logbook import Line
 from schema.queries import JobStatus
 from service import wording
 from service.diagnosis import diagnose
-from service.view import View
+from service.view import Detail, View
 from service.views import TAIL, tail
 
 
@@ -32,7 +32,7 @@ class Answer(View):
     """`length`: it was cut off at max_tokens."""
     model: str | None = None
     provider: str | None = None
-    usage: Usage | None = None
+    usage: Detail[Usage | None] = None
 
 
 class ResultView(View):

@@ -28,7 +28,7 @@ from mcp_types import (
     ToolAnnotations,
 )
 from mcp_types.version import is_version_at_least
-from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from typing_extensions import override
 
 from schema.errors import HoldfastError, Invalid, NotFound
@@ -36,7 +36,7 @@ from service.arguments import expect_storable, explain
 from service.auth.caller import Scope
 from service.context import CALLING
 from service.remedies import remedy
-from service.shapes import shown_shape
+from service.shapes import shown_shape, taken_shape
 
 READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 MAKES: Final = ToolAnnotations(
@@ -51,11 +51,6 @@ STOPS: Final = ToolAnnotations(
 _ERROR: Final = "holdfast/error"
 _KNOWS_LINKS: Final = "2025-06-18"
 """The first version of the protocol with links in answers; older clients fail on one."""
-_NOISE: Final = frozenset({"title"})
-"""pydantic repeats every name in another case."""
-_BOUNDS: Final = frozenset({"minLength", "maxLength", "maxProperties"})
-"""Bounds that nobody meets by accident; whoever does is told in a sentence."""
-_NULL: Final = {"type": "null"}
 
 log = structlog.stdlib.get_logger()
 
@@ -160,7 +155,7 @@ def contract(
     accepted, shown = made.fn_metadata.arg_model, made.fn_metadata.output_model
     accepted.model_config["extra"] = "forbid"
     accepted.model_rebuild(force=True)
-    made.parameters = _optional(_terse(accepted.model_json_schema(by_alias=True), drop=_NOISE))
+    made.parameters = taken_shape(accepted.model_json_schema(by_alias=True))
     made.fn_metadata = _Metadata(
         arg_model=accepted,
         output_model=shown,
@@ -204,33 +199,6 @@ def _shapes(annotation: object) -> set[object]:
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else [annotation]
     bare = [get_args(each)[0] if get_origin(each) is Annotated else each for each in members]
     return {get_origin(member) or member for member in bare}
-
-
-def _terse(schema: dict[str, Any], *, drop: frozenset[str]) -> dict[str, Any]:
-    """Leave out words that say nothing to a client; the list of tools is in every conversation."""
-    return {
-        # Below $defs the words are our own docstrings, written for readers of the code.
-        key: _terse_inside(value, drop | {"description"} if key == "$defs" else drop)
-        for key, value in schema.items()
-        if not (key in drop and isinstance(value, str))
-        and not (key in _BOUNDS and isinstance(value, int))
-    }
-
-
-def _terse_inside(value: JsonValue, drop: frozenset[str]) -> JsonValue:
-    if isinstance(value, list):
-        return [_terse_inside(item, drop) for item in value]
-    return _terse(value, drop=drop) if isinstance(value, dict) else value
-
-
-def _optional(schema: dict[str, Any]) -> dict[str, Any]:
-    """Say of an argument that may be left out just what it is; leaving it out is the way to."""
-    for argument in schema["properties"].values():
-        if argument.get("default", ...) is None and _NULL in argument.get("anyOf", ()):
-            del argument["default"]
-            members = [member for member in argument.pop("anyOf") if member != _NULL]
-            argument.update(members[0] if len(members) == 1 else {"anyOf": members})
-    return schema
 
 
 def refuse_unknown(tools: Iterable[Contract], prompts: Iterable[Prompt]) -> Any:

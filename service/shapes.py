@@ -1,9 +1,12 @@
-"""What of the schema of an answer does a client need? The list of tools is in every conversation.
+"""What of a schema does a client need? The list of tools is in every conversation.
 
 A client checks an answer against what it was shown, perhaps by a release that is older than the
 answer. So a closed list of words is shown as text, for a word that is new is no mistake; that all
 properties are there is not said of each; and that a value may be null is said in one word. The
 details of a job are told by the tool that is about them, and not by each that answers with one.
+
+Of arguments a model has to know what they are called, what they are, and what they mean. How long a
+text may be is said to whoever writes too long a one.
 """
 
 import json
@@ -11,9 +14,13 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
-from service.views import DETAIL
+from service.view import DETAIL
 
 _NOISE: Final = frozenset({"title", "description", "format"})
+_BOUNDS: Final = frozenset({"minLength", "maxLength", "maxProperties"})
+_NULL: Final = {"type": "null"}
+_FAR: Final = 1_000_000
+"""A number so large is no bound that anybody comes near to."""
 
 
 def shown_shape(schema: dict[str, Any], *, details: bool) -> dict[str, Any]:
@@ -34,6 +41,48 @@ def shown_shape(schema: dict[str, Any], *, details: bool) -> dict[str, Any]:
     return _in_place(_without_unused(short))
 
 
+def taken_shape(schema: dict[str, Any]) -> dict[str, Any]:
+    """Shorten the schema of arguments; whatever fits the short one is still checked by the long."""
+    # Below $defs the words are our own docstrings, written for readers of the code.
+    definitions = {
+        name: {key: each for key, each in definition.items() if key != "description"}
+        for name, definition in schema.get("$defs", {}).items()
+    }
+    whole: dict[str, Any] = {**schema, "$defs": definitions}
+    short = _argued(whole)
+    assert isinstance(short, dict)  # noqa: S101  # a schema stays one
+    return _in_place(short)
+
+
+def _argued(value: JsonValue) -> JsonValue:
+    if isinstance(value, list):
+        return [_argued(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    short = {
+        key: _argued(inside)
+        for key, inside in value.items()
+        if not (key == "title" and isinstance(inside, str))
+        and not (key in _BOUNDS and isinstance(inside, int))
+        and not (key == "maximum" and isinstance(inside, int | float) and inside >= _FAR)
+    }
+    return _optional(short)
+
+
+def _optional(argument: dict[str, Any]) -> dict[str, Any]:
+    """Say of what may be left out just what it is: leaving it out is the way to say nothing."""
+    members: list[Any] = argument.get("anyOf", [])
+    if not members:
+        return argument
+    if argument.get("default", ...) is None and _NULL in members:
+        members = [member for member in members if member != _NULL]
+        argument = {key: each for key, each in argument.items() if key != "default"}
+    if {"type": "number"} in members:
+        members = [member for member in members if member != {"type": "integer"}]
+    rest = {key: each for key, each in argument.items() if key != "anyOf"}
+    return {**rest, **(members[0] if len(members) == 1 else {"anyOf": members})}
+
+
 def _shorten(value: JsonValue, words: dict[str, Any]) -> JsonValue:
     if isinstance(value, list):
         return [_shorten(item, words) for item in value]
@@ -47,6 +96,7 @@ def _shorten(value: JsonValue, words: dict[str, Any]) -> JsonValue:
         if not (key in _NOISE and isinstance(inside, str))
         and not (key == "required" and isinstance(inside, list))
         and not (key == "default" and inside is None)
+        and not (key == "properties" and not inside)
     }
     return _nullable(short)
 
@@ -88,5 +138,6 @@ def _placed(value: JsonValue, once: dict[str, Any]) -> JsonValue:
     if not isinstance(value, dict):
         return value
     if isinstance(reference := value.get("$ref"), str) and reference in once:
-        return _placed(once[reference], once)
+        said = {key: each for key, each in value.items() if key != "$ref"}
+        return _placed({**once[reference], **said}, once)
     return {key: _placed(inside, once) for key, inside in value.items()}

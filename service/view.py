@@ -1,6 +1,14 @@
 """What is everything shown to clients made of?"""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DETAIL: Final = "detail"
+"""Marks a field that only the tool about it publishes in its schema; every view has it."""
+
+T = TypeVar("T")
+Detail = Annotated[T, Field(json_schema_extra={DETAIL: True})]
 
 
 class View(BaseModel):

@@ -1,9 +1,7 @@
 """What are clients shown? Rows never leave the process; views do."""
 
 from datetime import datetime
-from typing import Annotated, Final, Self, TypeVar
-
-from pydantic import Field
+from typing import Final, Self
 
 from schema import handles
 from schema.handles import Kind
@@ -16,17 +14,11 @@ from service.brevity import shorten
 from service.costs import cost_of
 from service.diagnosis import diagnose
 from service.money_views import CostView, MonthView
-from service.view import View
+from service.view import Detail, View
 
 TAIL: Final = 20
 _DIGEST: Final = 12
 """Letters of a digest that are enough to tell the requests of one subject apart."""
-
-DETAIL: Final = "detail"
-"""Marks a field that only the tool about it publishes in its schema; every view has it."""
-
-T = TypeVar("T")
-Detail = Annotated[T, Field(json_schema_extra={DETAIL: True})]
 
 
 class JobView(View):

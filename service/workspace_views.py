@@ -15,8 +15,7 @@ from schema.workspace import Workspace
 from schema.workspace_changes import RolledUp
 from service import wording
 from service.money_views import usd_if_known
-from service.view import View
-from service.views import Detail
+from service.view import Detail, View
 
 
 class DefaultsView(View):

@@ -31,7 +31,7 @@ def _as_written(given: object) -> object:
     return plain(given).replace("-", "_") if isinstance(given, str) else given
 
 
-JobId = Annotated[str, Field(description="A handle, job_…, from a launch or from list_jobs.")]
+JobId = Annotated[str, Field(description="A handle, job_…")]
 JobIds = Annotated[
     list[str],
     BeforeValidator(_listed, json_schema_input_type=list[str] | str),
@@ -39,7 +39,7 @@ JobIds = Annotated[
 ]
 States = Annotated[
     list[Annotated[JobState, BeforeValidator(_as_written)]],
-    BeforeValidator(_listed, json_schema_input_type=list[JobState] | JobState),
+    BeforeValidator(_listed),
 ]
 Kinds = Annotated[JobKind, BeforeValidator(_as_written)]
 Bytes = Annotated[int, Field(ge=1000, le=200_000, description="Of the whole reply.")]

@@ -116,10 +116,11 @@ async def launch_job(
 ) -> Annotated[CallToolResult, LaunchAnswer]:
     """Run a command in a container on Hugging Face Jobs, paid by your account there.
 
-    Answers at once with a handle; the job goes on whatever becomes of this client or server. Then
-    wait_for_jobs, job_logs, job_result. Never launch again because you lost track: list_jobs has
-    every job. Its disk is lost at the end, so let the command upload what is to be kept. Handle,
-    log and result are kept for {retention} after it has finished.
+    Answers at once with a handle; the job goes on whatever becomes of this client or server. Next:
+    wait_for_jobs, then job_result and job_logs. Its disk is lost at the end, so let the command
+    upload what is to be kept. Handle, log and result are kept for {retention} after it has
+    finished. Never launch again because you lost track: list_jobs has every job. Pass an
+    idempotency_key if you may have to repeat the call.
     """
     effective = await resolve(
         app,
@@ -187,8 +188,8 @@ async def launch_inference(
     """Have a model at Inference Providers answer, paid by your account there.
 
     Answers at once with a handle; the model's answer becomes the job's result: wait_for_jobs, then
-    job_result. The call is sent once; if its answer is lost, the job fails as outcome_unknown and
-    is not repeated behind your back. The result is kept for {retention}.
+    job_result, which is kept for {retention}. The call is sent once; if its answer is lost, the job
+    fails as outcome_unknown and is not repeated behind your back.
     """
     messages = [Message(role="user", content=inputs)] if isinstance(inputs, str) else inputs
     effective = await resolve(app, caller, workspace_id, labels=labels)

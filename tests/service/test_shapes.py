@@ -6,7 +6,8 @@ import pytest
 
 from service.shapes import shown_shape
 from service.tools import jobs, launch
-from service.views import DETAIL, JobView
+from service.view import DETAIL
+from service.views import JobView
 from tests.service.stand_in import calling, shown
 
 
