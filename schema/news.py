@@ -28,6 +28,19 @@ SELECT seen.job_id
                     AND event.state IN ('succeeded', 'failed', 'cancelled'))))
 """
 
+# Of a workspace what its page shows: the row, and its newest jobs.
+_PAGES: Final = """
+SELECT log.job_id AS id, log.length::text AS mark
+  FROM job_log AS log JOIN job ON job.id = log.job_id
+ WHERE job.subject_id = $1 AND log.job_id = ANY($2::uuid[])
+UNION ALL
+SELECT workspace.id, md5(concat_ws(' ', workspace::text, (SELECT hold FROM subject WHERE id = $1), (
+           SELECT string_agg(concat_ws(' ', newest.id, newest.version), ' ' ORDER BY newest.id)
+             FROM (SELECT id, version FROM job WHERE workspace_id = workspace.id
+                    ORDER BY id DESC LIMIT $3) AS newest)))
+  FROM workspace WHERE workspace.subject_id = $1 AND workspace.id = ANY($2::uuid[])
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -53,3 +66,14 @@ async def news(tx: Transaction, subject_id: str, since: Mapping[UUID, int]) -> f
     """Return those of the subject's jobs that changed for a person since the version named."""
     rows = await tx.fetch(_NEWS, subject_id, list(since.keys()), list(since.values()))
     return frozenset(row["job_id"] for row in rows)
+
+
+async def pages(
+    tx: Transaction, subject_id: str, wanted: Iterable[UUID], *, newest: int
+) -> dict[UUID, str]:
+    """Tell, of logs by their jobs and of workspaces, what changes when a reader's page does.
+
+    A log that is empty has nothing to tell. A workspace shows its `newest` jobs.
+    """
+    rows = await tx.fetch(_PAGES, subject_id, list(wanted), newest)
+    return {row["id"]: row["mark"] for row in rows}

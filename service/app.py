@@ -24,6 +24,7 @@ from schema.settings import Settings
 from schema.vault import Vault
 from schema.wire import doorbell, release
 from service import health, resources
+from service.auth.caller import Scope
 from service.auth.callers import Callers
 from service.auth.huggingface import huggingface
 from service.auth.jwt import external_authority
@@ -34,13 +35,17 @@ from service.auth.sign_in import ExternalSignIn, HubSignIn, SignIn
 from service.completions import completing
 from service.context import CALLING, App
 from service.edge import Edge
+from service.following import following
 from service.ground import Ground
 from service.instructions import INSTRUCTIONS
+from service.job_tasks import JobTasks
 from service.limits import limits
+from service.listening import Listening
 from service.prices import Prices
 from service.prompts import Recipe, recipes
 from service.sdk import Contract, hide_what_is_of_no_use, refuse_unknown
 from service.seals import Seals
+from service.tasks import CANCEL, Tasks, TaskSource
 from service.tools import account, hardware, jobs, launch, retry, waits, workspaces
 from service.turns import turns
 from service.waiting import waiting
@@ -80,8 +85,12 @@ def assemble(
     tools: list[Contract],
     prompts: Sequence[Recipe],
     *more: Callable[[MCPServer[App]], None],
+    source: TaskSource | None = None,
 ) -> Starlette:
-    """Put a server of these tools and prompts, and of what `more` adds to it, behind our edge."""
+    """Put a server of these tools and prompts, and of what `more` adds to it, behind our edge.
+
+    Tasks are jobs, unless another source of them is given.
+    """
     failpoints.arm(settings.failpoint)
     logs.configure()  # before MCPServer, which sets logging up in its own way if nobody has
     public_url = str(settings.public_url).rstrip("/")
@@ -93,7 +102,8 @@ def assemble(
         # Entered once by each transport; what it lends is opened once, below.
         yield web.state.app
 
-    server = _server(settings, lend, tools, prompts, lambda: web.state.app)
+    own = JobTasks(settings.retention)
+    server = _server(settings, lend, tools, prompts, lambda: web.state.app, own, source or own)
     for add in more:
         add(server)
     plain, streaming = (_transport(server, as_json=as_json) for as_json in (True, False))
@@ -118,6 +128,7 @@ def assemble(
                 calls_per_minute=settings.calls_per_minute,
             ) as allowance,
             waiting(redis_url, ground) as waiters,
+            following(ground) as followers,
             turns(redis_url, limit=settings.waits) as waits_allowed,
         ):
             web.state.limits = allowance
@@ -131,6 +142,7 @@ def assemble(
                 hub_url=hub_url,
                 open_jobs=settings.open_jobs,
                 waiting=waiters,
+                following=followers,
                 turns=waits_allowed,
                 seals=Seals(_keys(settings, b"holdfast confirmation")),
                 prices=Prices(hub, ground),
@@ -151,7 +163,7 @@ def assemble(
         metadata,
         plain=plain.handle_request,
         streaming=streaming.handle_request,
-        needs={tool.name: tool.needs for tool in tools},
+        needs={tool.name: tool.needs for tool in tools} | {CANCEL: tuple(Scope)},
         browsable=settings.anonymous == "browse",
     )
     routes = [Route("/mcp", edge), *metadata.routes(), *health.ROUTES]
@@ -188,6 +200,8 @@ def _server(
     tools: list[Contract],
     prompts: Sequence[Recipe],
     application: Callable[[], App],
+    own: JobTasks,
+    source: TaskSource,
 ) -> MCPServer[App]:
     server = MCPServer[App](
         "holdfast",
@@ -199,12 +213,14 @@ def _server(
         request_state_security=RequestStateSecurity(
             keys=_keys(settings, b"holdfast request state"), bind_principal=_principal
         ),
-        subscriptions=False,  # nothing that could be listened to yet; an open stream delays a stop
+        subscriptions=False,  # served by ours, which knows callers and tasks
+        extensions=[Tasks(source)],
         cache_hints=_PRIVATE,
         middleware=[
             refuse_unknown(tools, prompts),
             hide_what_is_of_no_use(tools),
             resources.list_newest,
+            Listening(own),
         ],
     )
     resources.publish(server)

@@ -3,7 +3,7 @@
 A parameter that a model cannot fill in is one it cannot get wrong, or lie about.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from schema.vault import Vault
 from schema.wire import Doorbell
 from service.auth.caller import Caller
 from service.auth.callers import Callers
+from service.following import Following
 from service.ground import Ground
 from service.prices import Prices
 from service.seals import Seals
@@ -39,6 +40,7 @@ class App:
     open_jobs: int
     """How many unfinished jobs a subject may have at a time."""
     waiting: Waiting
+    following: Following
     turns: Turns
     seals: Seals
     """What a person was told a launch may cost."""
@@ -96,6 +98,11 @@ class Progress:
 
 CALLING: Final[ContextVar[Caller | None]] = ContextVar("calling", default=None)
 """Set at the edge for the length of one request."""
+
+STILL_CALLING: Final[ContextVar[Callable[[], Awaitable[Caller]] | None]] = ContextVar(
+    "still_calling", default=None
+)
+"""Set there too: has the same credentials looked at again, for what lasts longer than a moment."""
 
 
 async def current_app(ctx: Context[App]) -> App:

@@ -6,6 +6,7 @@ POST? → Host, Origin, Content-Type → token → rate → at most 1 MiB → sc
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -29,7 +30,7 @@ from service.auth.caller import InsufficientScope, Scope, TokenKind
 from service.auth.metadata import Metadata
 from service.auth.sign_in import Presented, SignIn
 from service.client import calling_through, in_body, readable
-from service.context import CALLING
+from service.context import CALLING, STILL_CALLING
 from service.limits import Limits, Standing
 
 _MAX_BODY: Final = 1024 * 1024
@@ -60,7 +61,7 @@ class Edge:
         needs: Mapping[str, Sequence[Scope]],
         browsable: bool = False,
     ) -> None:
-        """Name the transports, what scopes the tools need, and whether anybody may list them."""
+        """Name the transports, what scopes tools and methods need, and whether anybody may list."""
         self._metadata = metadata
         self._browsable = browsable
         self._same_site = TransportSecurityMiddleware(_site(public_url))
@@ -100,11 +101,13 @@ class Edge:
                 return
             send = _with(standing.headers(), send)
         calling = CALLING.set(caller)
+        still_calling = STILL_CALLING.set(partial(sign_in.of, presented))
         subject = {"subject": caller.subject_id} if caller is not None else {}
         try:
             with structlog.contextvars.bound_contextvars(**subject):
                 await self._limited({**scope, "headers": _clean(scope)}, receive, send)
         finally:
+            STILL_CALLING.reset(still_calling)
             CALLING.reset(calling)
 
     def _refuse(self, error: HoldfastError, *, token_sent: bool) -> Response:
@@ -156,8 +159,8 @@ class _Inside:
             return _challenge(Unauthenticated("Sign in first."), where)
         if not caller.obtainable:
             return None  # the tool itself says what a token lacks, where a model reads it
-        for _, tool in _calls(body):
-            needed = self._needs.get(tool, ())
+        for method, tool in _calls(body):
+            needed = self._needs.get(tool or method, ())
             if caller.scopes.isdisjoint(needed):
                 for scope in needed:
                     if scope in caller.obtainable:

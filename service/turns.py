@@ -1,12 +1,12 @@
 """How many waits may a subject have under way? As many as the setting says, over all replicas.
 
 Each wait is an entry in Valkey that lapses by itself, a little after the wait must be over: what a
-killed process leaves behind is soon forgotten, and nothing has to be renewed. While Valkey is away
-each process counts for itself.
+killed process leaves behind is soon forgotten, and only what has no end is renewed. While Valkey is
+away each process counts for itself.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, cast
@@ -39,6 +39,19 @@ end
 return 1
 """
 
+# What was flushed, or has lapsed, is put back: who has a turn keeps it, even above the limit.
+_KEEP: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+"""
+
+Keep = Callable[[], Awaitable[None]]
+"""Makes a turn last as long again, from now on."""
+
 log = structlog.stdlib.get_logger()
 
 
@@ -52,8 +65,10 @@ class Turns:
         self._here: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def one(self, subject_id: str, *, within: timedelta) -> AsyncGenerator[None]:
+    async def one(self, subject_id: str, *, within: timedelta) -> AsyncGenerator[Keep]:
         """Count one more wait of a subject for as long as it lasts, which is `within` so long.
+
+        What lasts longer is kept in time, by calling what this yields.
 
         Raises:
             TooManyWaits: they have as many under way as they may.
@@ -63,8 +78,13 @@ class Turns:
         if granted is False or (granted is None and self._here[subject_id] >= self._limit):
             raise TooManyWaits(self._limit)
         self._here[subject_id] += 1
+
+        async def keep() -> None:
+            if granted:
+                await self._keep(subject_id, name, within + _MARGIN)
+
         try:
-            yield
+            yield keep
         finally:
             self._here[subject_id] -= 1
             if not self._here[subject_id]:
@@ -83,6 +103,15 @@ class Turns:
         except (RedisError, OSError) as error:
             log.warning("turns.valkey_missed", error=type(error).__name__)
             return None
+
+    async def _keep(self, subject_id: str, name: str, life: timedelta) -> None:
+        milliseconds = round(life.total_seconds() * 1000)
+        arguments: Any = (1, _key(subject_id), name, milliseconds)
+        with anyio.move_on_after(self._patience.total_seconds()):
+            try:
+                await cast("Awaitable[None]", self._redis.eval(_KEEP, *arguments))
+            except (RedisError, OSError) as error:
+                log.warning("turns.valkey_missed", error=type(error).__name__)
 
     async def _give_back(self, subject_id: str, name: str) -> None:
         # Also when the client has gone; what cannot be given back lapses.

@@ -90,6 +90,7 @@ class Waiting:
         self._somebody = anyio.Event()
         self.stopping = False
         """Whether nobody is to wait any more, because the process has been told to stop."""
+        self._stopped = anyio.Event()
 
     @contextmanager
     def on(self, subject_id: str, job_ids: Iterable[UUID]) -> Generator[Changes]:
@@ -122,8 +123,13 @@ class Waiting:
     def stop(self) -> None:
         """Let everybody go, now and from now on."""
         self.stopping = True
+        self._stopped.set()
         for waiter in self._waiters():
             waiter.stop()
+
+    async def until_stopped(self) -> None:
+        """Wait for nothing but that."""
+        await self._stopped.wait()
 
     def hear(self, moved: Mapping[UUID, int]) -> None:
         """Pass a hint on."""

@@ -201,6 +201,23 @@ async def wait(
     return _view(look, terms)
 
 
+async def look(app: App, caller: Caller, wanted: list[str], terms: Terms) -> WaitView:
+    """Answer at once, as a wait in vain does."""
+    return _view(await _Watch(app, caller, wanted, terms.since).first(), terms)
+
+
+def ended(view: JobView) -> WaitView:
+    """Answer a wait for the end of one job, which has come since the call did."""
+    return WaitView(
+        jobs=[view],
+        errors=[],
+        changed=[view.job_id],
+        done=view.poll_after_seconds is None,
+        timed_out=False,
+        next_step=view.next_step,
+    )
+
+
 def _ids(wanted: list[str]) -> set[UUID]:
     """Read the handles that can be read; the others are refused when the jobs are looked for."""
     ids: set[UUID] = set()

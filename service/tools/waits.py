@@ -3,12 +3,14 @@
 from datetime import timedelta
 from typing import Annotated
 
+from mcp.server.mcpserver import Context, Resolve
 from mcp_types import CallToolResult
 from pydantic import Field
 
 from service import waits
-from service.context import AppDep, CallerDep, ProgressDep
+from service.context import App, AppDep, CallerDep, ProgressDep
 from service.sdk import READS, Contract, contract, told
+from service.tasks import declared, handed_over
 from service.tools.jobs import JobIds
 from service.views import WaitView
 from service.waits import Mode, Terms, Until
@@ -18,6 +20,19 @@ Since = Annotated[
     int | dict[str, int],
     Field(description='The version you saw; of several jobs {"job_…": 3}.'),
 ]
+
+
+async def _may_be_a_task(ctx: Context[App]) -> bool:
+    """Say whether this call may be answered with a task, which is over when the job is.
+
+    Whoever says that they wait for a change does not mean that.
+    """
+    given: dict[str, object] = (ctx.request_context.params or {}).get("arguments") or {}
+    for_a_change = given.get("until") == Until.CHANGE or "since_version" in given
+    return declared(ctx.request_context) and not for_a_change
+
+
+TaskDep = Annotated[bool, Resolve(_may_be_a_task)]
 
 
 async def wait_for_jobs(
@@ -30,6 +45,7 @@ async def wait_for_jobs(
     app: AppDep,
     caller: CallerDep,
     progress: ProgressDep,
+    as_task: TaskDep,
 ) -> Annotated[CallToolResult, WaitView]:
     """Wait until any or all of the jobs have changed, or until nothing of them will change.
 
@@ -39,7 +55,15 @@ async def wait_for_jobs(
     """
     length = timedelta(seconds=timeout_seconds)
     terms = Terms(mode, until, waits.seen(job_ids, since_version), length)
-    view = await waits.wait(app, caller, job_ids, terms, progress)
+    if as_task and len(set(job_ids)) == 1:
+        view = await waits.look(app, caller, job_ids, terms)
+        if view.jobs[0].finished_at is None:
+            return handed_over(view.jobs[0].job_id, said(view))
+    return said(await waits.wait(app, caller, job_ids, terms, progress))
+
+
+def said(view: WaitView) -> CallToolResult:
+    """Say how a wait has ended."""
     each = len(view.jobs) > 1 and view.done
     lines = [
         f"{job.job_id}: {job.summary}{f' {job.next_step}' if each else ''}" for job in view.jobs
