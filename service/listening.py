@@ -202,6 +202,8 @@ class _Stream:
                 return
             except Unavailable:
                 pass  # nobody has said no
+            if caller.subject_id != self._caller.subject_id:
+                return
             await keep()
 
     async def _read(self, tx: Transaction, addresses: Iterable[Address]) -> _Found:

@@ -76,6 +76,13 @@ class Heard:
         honoured: dict[str, Any] = (await self.told("subscriptions/acknowledged"))["notifications"]
         return honoured
 
+    async def refusal(self) -> dict[str, Any]:
+        """Return the error that came instead of a stream."""
+        assert self.response.headers["content-type"] == "application/json"
+        await self.response.aread()
+        error: dict[str, Any] = self.response.json()["error"]
+        return error
+
     async def end(self) -> None:
         """See the server end it, as it is meant to be ended."""
         message = await self.next()

@@ -16,9 +16,12 @@ from schema import handles
 from schema.settings import Settings
 from schema.wire import connections
 from tests.conftest import JobFactory
-from tests.service.stand_in import ADA, Whoami, post
+from tests.service.listener import listening
+from tests.service.stand_in import ADA, Whoami, post, shown
 from tests.stack import eventually
 
+PROMPT = 2
+"""Seconds; supervisors kill after ten."""
 SERVE = "from service.serve import serve; serve('127.0.0.1', {port})"
 
 
@@ -60,6 +63,28 @@ async def test_who_waits_is_answered_when_the_process_is_told_to_stop(
 
     assert (views[0]["timed_out"], views[0]["done"]) == (True, False)
     assert "wait_for_jobs(" in views[0]["next_step"]
+
+
+async def test_who_listens_is_let_go_when_the_process_is_told_to_stop(
+    settings: Callable[..., Settings], hub: Whoami, make_job: JobFactory
+) -> None:
+    """An open stream holds nobody up, and ends as one that is over: they listen on elsewhere."""
+    job = f"job://{handles.write(handles.Kind.JOB, (await make_job()).id)}"
+    async with process(settings(), hub) as (running, url):
+        made = await shown(url, "create_workspace", name="mine")
+        workspace = f"workspace://{made['workspace_id']}"
+        async with (
+            listening(url, resourceSubscriptions=[job]) as one,
+            listening(url, resourceSubscriptions=[workspace]) as other,
+        ):
+            streams = [one, other]
+            for heard in streams:
+                await heard.acknowledged()
+            running.send_signal(signal.SIGTERM)
+            for heard in streams:
+                await heard.end()
+        with anyio.fail_after(PROMPT):
+            await anyio.to_thread.run_sync(running.wait)
 
 
 @asynccontextmanager
