@@ -53,7 +53,7 @@ async def test_missing_capability(ctx: Ctx) -> CallToolResult:
             "This tool needs sampling.",
             {"requiredCapabilities": {"sampling": {}}},
         )
-    return _saying("The client can sample.")
+    return saying("The client can sample.")
 
 
 async def test_streaming_elicitation() -> Answer:
@@ -66,14 +66,14 @@ async def test_input_required_result_elicitation(ctx: Ctx) -> Answer:
     name = filled_in(ctx, "user_name", "name")
     if name is None:
         return _asking(user_name=form("What is your name?", "name"))
-    return _saying(f"Hello, {name}!")
+    return saying(f"Hello, {name}!")
 
 
 async def test_input_required_result_sampling(ctx: Ctx) -> Answer:
     """Ask the client's model."""
     match (ctx.input_responses or {}).get("capital_question"):
         case CreateMessageResult(content=TextContent(text=text)):
-            return _saying(text)
+            return saying(text)
         case _:
             return _asking(capital_question=_sample("What is the capital of France?"))
 
@@ -82,7 +82,7 @@ async def test_input_required_result_list_roots(ctx: Ctx) -> Answer:
     """Ask for the client's roots."""
     match (ctx.input_responses or {}).get("client_roots"):
         case ListRootsResult(roots=roots):
-            return _saying(", ".join(str(root.uri) for root in roots))
+            return saying(", ".join(str(root.uri) for root in roots))
         case _:
             return _asking(client_roots=ListRootsRequest())
 
@@ -90,7 +90,7 @@ async def test_input_required_result_list_roots(ctx: Ctx) -> Answer:
 async def test_input_required_result_request_state(ctx: Ctx) -> Answer:
     """Get back the state that was sealed into the first answer."""
     if ctx.request_state == "asked" and filled_in(ctx, "confirm", "ok") is not None:
-        return _saying("state-ok")
+        return saying("state-ok")
     return _asking("asked", confirm=form("Please confirm", "ok", "boolean"))
 
 
@@ -107,7 +107,7 @@ async def test_input_required_result_multiple_inputs(ctx: Ctx) -> Answer:
         "client_roots": ListRootsRequest(),
     }
     if ctx.request_state == "asked" and questions.keys() <= (ctx.input_responses or {}).keys():
-        return _saying("Thank you for all three.")
+        return saying("Thank you for all three.")
     return _asking("asked", **questions)
 
 
@@ -115,7 +115,7 @@ async def test_input_required_result_multi_round(ctx: Ctx) -> Answer:
     """Ask a second thing after the first."""
     name, color = filled_in(ctx, "step1", "name"), filled_in(ctx, "step2", "color")
     if ctx.request_state == "named" and color is not None:
-        return _saying(f"Their color is {color}.")
+        return saying(f"Their color is {color}.")
     if ctx.request_state == "started" and name is not None:
         return _asking("named", step2=form("Step 2: What is your favorite color?", "color"))
     return _asking("started", step1=form("Step 1: What is your name?", "name"))
@@ -129,7 +129,7 @@ async def test_input_required_result_capabilities(ctx: Ctx) -> Answer:
         questions["user_name"] = form("What is your name?", "name")
     if able is not None and able.sampling is not None:
         questions["greeting"] = _sample("Generate a greeting")
-    return _asking(**questions) if questions else _saying("There is nothing to ask you.")
+    return _asking(**questions) if questions else saying("There is nothing to ask you.")
 
 
 ASKING: Final[tuple[Callable[..., Any], ...]] = (
@@ -155,5 +155,6 @@ def _sample(question: str) -> CreateMessageRequest:
     return CreateMessageRequest(params=CreateMessageRequestParams(messages=[said], max_tokens=100))
 
 
-def _saying(text: str) -> CallToolResult:
+def saying(text: str) -> CallToolResult:
+    """Answer with one sentence."""
     return CallToolResult(content=[TextContent(type="text", text=text)])

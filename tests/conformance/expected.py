@@ -23,7 +23,6 @@ _SESSION: Final = (
     "looks no further where no session is assigned, which a server MAY do. "
     f"{_SPECIFICATION}/basic/transports#session-management"
 )
-_TASKS: Final = "not yet; the extension `io.modelcontextprotocol/tasks` is not offered."
 
 NOT_OFFERED: Final[dict[str, dict[str, str]]] = {
     "2025-11-25": {
@@ -38,18 +37,7 @@ NOT_OFFERED: Final[dict[str, dict[str, str]]] = {
         "server-sse-multiple-streams": _SESSION,
         "server-sse-polling": _SESSION,
     },
-    # An entry here goes when the extension comes; its tools are then added to tests.conformance.
-    "2026-07-28": {
-        "tasks-lifecycle": _TASKS,
-        "tasks-capability-negotiation": _TASKS,
-        "tasks-wire-fields": _TASKS,
-        "tasks-request-state-removal": _TASKS,
-        "tasks-mrtr-input": _TASKS,
-        "tasks-request-headers": _TASKS,
-        "tasks-dispatch-and-envelope": _TASKS,
-        "tasks-required-task-error": _TASKS,
-        "tasks-mrtr-composition": _TASKS,
-    },
+    "2026-07-28": {},
 }
 """Of each revision, the scenarios that do not pass, and why that is as it should be."""
 

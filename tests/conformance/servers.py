@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from schema.settings import Settings
 from service.app import assemble, create_app
 from tests.conformance.content import add_resources, prompts
+from tests.conformance.tasks import MadeTasks, task_tools
 from tests.conformance.tools import tools
 from tests.service.stand_in import ADAS, serving
 
@@ -39,7 +40,9 @@ def our_service(settings: Settings) -> Generator[str]:
 @contextmanager
 def furnished(settings: Settings) -> Generator[str]:
     """Serve what the suite calls, with everything around it ours; yield where MCP is spoken."""
-    with _served(assemble(settings, tools(), prompts(), add_resources)) as url:
+    tasks = MadeTasks()
+    called = [*tools(), *task_tools(tasks)]
+    with _served(assemble(settings, called, prompts(), add_resources, source=tasks)) as url:
         yield url
 
 

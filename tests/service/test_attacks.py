@@ -256,17 +256,18 @@ async def test_no_header_and_no_metadata_makes_a_caller_somebody_else(service: s
 
 
 async def test_nothing_else_can_be_asked_for_a_handle(service: str, make_job: JobFactory) -> None:
-    """Whoever adds subscriptions or tasks attacks them here; for the rest: test_surface_attacks."""
+    """For what can be: test_surface_attacks and test_task_attacks."""
     job = await make_job()
     handle = handles.write(Kind.JOB, job.id)
-    named: dict[str, dict[str, Any]] = {
+    tasks = {f"tasks/{verb}": {"taskId": handle} for verb in ("get", "cancel", "result", "update")}
+    tasks["tasks/list"] = {}
+    listening: dict[str, dict[str, Any]] = {
         "resources/subscribe": {"uri": f"job://{handle}"},
-        "subscriptions/listen": {"resourceSubscriptions": [f"job://{handle}"]},
-        **{f"tasks/{verb}": {"taskId": handle} for verb in ("get", "cancel", "result", "update")},
-        "tasks/list": {},
+        "subscriptions/listen": {"notifications": {"resourceSubscriptions": [f"job://{handle}"]}},
     }
-    for method, params in named.items():
-        for way in (Way.LEGACY, Way.MODERN):
+    asked = [(Way.LEGACY, tasks | listening), (Way.MODERN, tasks)]
+    for way, named in asked:
+        for method, params in named.items():
             answer = await send(service, way, method, params, ADAS)
             error = json.loads(answer.body).get("error", {})
             assert error, f"{method} is answered: attack it"
