@@ -6,6 +6,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from mcp.shared.subscriptions import ResourceUpdated
@@ -120,7 +121,7 @@ async def test_a_workspace_is_told_of_when_something_happens_in_it(
     """A new job, and each move of it; what happens elsewhere is not told."""
     made = await shown(service, "create_workspace", name="mine")
     address = f"workspace://{made['workspace_id']}"
-    request = {"image": "i", "command": ["c"], "workspace_id": made["workspace_id"]}
+    request: dict[str, Any] = {"image": "i", "command": ["c"], "workspace_id": made["workspace_id"]}
     async with listening(service, resourceSubscriptions=[address]) as heard:
         assert await heard.acknowledged() == {"resourceSubscriptions": [address]}
         job = await shown(service, "launch_job", **request)
@@ -137,7 +138,7 @@ async def test_what_is_not_the_callers_is_left_out_of_the_ack(
     nobodys = handles.new_id()
     for identity in (job.id, nobodys):
         text = handles.write(Kind.JOB, identity)
-        wanted = {
+        wanted: dict[str, Any] = {
             "resourceSubscriptions": [f"job://{text}", f"job://{text}/logs", "x://y"],
             "taskIds": [text, "x"],
             "toolsListChanged": True,
@@ -162,7 +163,8 @@ async def test_a_stream_has_room_for_so_much(service: str, make_job: JobFactory)
     uris = [f"job://{handles.write(Kind.JOB, handles.new_id())}" for _ in range(101)]
     async with listening(service, resourceSubscriptions=uris) as heard:
         assert (await heard.refusal())["code"] == -32602
-    for wrong in ({"taskIds": "job_x"}, {"resourceSubscriptions": [1]}):
+    wrongs: list[dict[str, Any]] = [{"taskIds": "job_x"}, {"resourceSubscriptions": [1]}]
+    for wrong in wrongs:
         async with listening(service, **wrong) as heard:
             assert (await heard.refusal())["code"] == -32602
 
@@ -174,7 +176,7 @@ async def test_streams_are_counted_with_the_waits(
     job = await make_job()
     with start(waits=2) as url:
         async with AsyncExitStack() as streams:
-            wanted = {"resourceSubscriptions": [uri(job)]}
+            wanted: dict[str, Any] = {"resourceSubscriptions": [uri(job)]}
             opened = [await streams.enter_async_context(listening(url, **wanted)) for _ in "12"]
             for heard in opened:
                 await heard.acknowledged()
@@ -221,7 +223,7 @@ async def test_listening_is_offered_to_who_can_and_to_nobody_else(
     assert not able["tools"]["listChanged"]
     assert able["extensions"] == {TASKS: {}}
     for method in ("subscriptions/listen", "resources/subscribe"):
-        params = {"uri": uri(await make_job()), "notifications": {}}
+        params: dict[str, Any] = {"uri": uri(await make_job()), "notifications": {}}
         answer = await post(service, method, params)
         assert answer.json()["error"]["code"] == -32601
     hello = {

@@ -88,7 +88,7 @@ async def test_who_listens_to_anothers_hears_of_ones_own_alone(
     workspace = (await shown(service, "create_workspace", name="hers"))["workspace_id"]
     job = await make_job()
     foreign = handles.write(Kind.JOB, job.id)
-    wanted = {
+    wanted: dict[str, Any] = {
         "resourceSubscriptions": [
             *(f"job://{foreign}", f"job://{foreign}/logs"),
             *(f"workspace://{workspace}", f"job://{own}"),

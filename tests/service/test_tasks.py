@@ -15,7 +15,7 @@ from tests.service.listener import TASKS, ask, task
 from tests.service.lives import LIVES, Worker, lived
 from tests.service.stand_in import ADA, shown
 
-MISSING = {
+MISSING: dict[str, Any] = {
     "code": -32021,
     "message": f"Client did not declare required extension '{TASKS}'",
     "data": {"requiredCapabilities": {"extensions": {TASKS: {}}}},
@@ -151,8 +151,8 @@ async def test_who_does_not_declare_the_extension_gets_no_task_and_may_not_ask_f
 
     assert plain.json()["result"]["resultType"] == "complete"
     assert plain.json()["result"]["structuredContent"]["timed_out"]
-    for verb, more in (("get", {}), ("cancel", {}), ("update", {"inputResponses": {}})):
-        answer = await ask(service, f"tasks/{verb}", able=False, taskId=job, **more)
+    for verb in ("get", "cancel", "update"):
+        answer = await ask(service, f"tasks/{verb}", able=False, taskId=job, inputResponses={})
         assert answer.json()["error"] == MISSING
     assert (await shown(service, "job_status", job_ids=job))["jobs"][0]["state"] == "queued"
 
