@@ -77,6 +77,23 @@ async def test_a_wait_that_is_over_makes_room_however_it_ended(
         assert not await refused(other, subject)
 
 
+async def test_what_has_no_end_keeps_its_turn_while_it_lasts(
+    replicas: tuple[Turns, Turns], subject: str, valkey_url: str
+) -> None:
+    """A stream that is open all day counts all day, also if what was counted is lost meanwhile."""
+    one, _ = replicas
+    async with Redis.from_url(valkey_url) as redis:
+        async with one.one(subject, within=LONG) as keep:
+            await redis.delete(f"holdfast:waits:{subject}")
+            await keep()
+            assert await redis.zcard(f"holdfast:waits:{subject}") == 1
+            [(_, lapses)] = await redis.zrange(f"holdfast:waits:{subject}", 0, -1, withscores=True)
+            await keep()
+            [(_, later)] = await redis.zrange(f"holdfast:waits:{subject}", 0, -1, withscores=True)
+            assert later >= lapses
+        assert await redis.zcard(f"holdfast:waits:{subject}") == 0
+
+
 async def test_what_a_killed_process_took_lapses(
     valkey_url: str, replicas: tuple[Turns, Turns], subject: str
 ) -> None:
