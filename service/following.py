@@ -18,11 +18,10 @@ import structlog
 from schema import news
 from schema.errors import Unavailable
 from service.ground import Ground
+from service.workspace_views import NEWEST
 
 EVERY: Final = timedelta(seconds=1)
 """How often what is followed is looked at."""
-NEWEST: Final = 10
-"""How many jobs the page of a workspace shows."""
 
 log = structlog.stdlib.get_logger()
 

@@ -39,12 +39,13 @@ from schema.queries import JobStatus
 from service.addresses import Address, Topic, read_task, read_uri
 from service.auth.caller import Caller
 from service.context import STILL_CALLING, App, current_caller
-from service.following import NEWEST, Follower
+from service.following import Follower
 from service.job_tasks import JobTasks
 from service.sdk import answering
 from service.tasks import TASKS
 from service.turns import Keep
 from service.waiting import Changes
+from service.workspace_views import NEWEST
 
 _LISTEN: Final = "subscriptions/listen"
 _DISCOVER: Final = "server/discover"

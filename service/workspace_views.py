@@ -1,7 +1,7 @@
 """What are clients shown of workspaces?"""
 
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from schema import handles
 from schema.budgets import Account, Whose
@@ -16,6 +16,9 @@ from schema.workspace_changes import RolledUp
 from service import wording
 from service.money_views import usd_if_known
 from service.view import Detail, View
+
+NEWEST: Final = 5
+"""How many jobs the page of a workspace shows."""
 
 
 class DefaultsView(View):

@@ -13,9 +13,7 @@ from schema.workspace_changes import Change, RolledUp
 from service.auth.caller import Caller
 from service.client import CLIENT
 from service.context import App
-from service.workspace_views import MadeWorkspaceView, WorkspaceStatusView
-
-_LATEST = 5
+from service.workspace_views import NEWEST, MadeWorkspaceView, WorkspaceStatusView
 
 
 async def make(
@@ -92,7 +90,7 @@ async def look(tx: Transaction, caller: Caller, handle: str) -> WorkspaceStatusV
     """
     found = await _rolled_up(tx, caller, handle)
     inside = Filter(found.id, None, None, {})
-    latest = await queries.page(tx, caller.subject_id, inside, before=None, limit=_LATEST)
+    latest = await queries.page(tx, caller.subject_id, inside, before=None, limit=NEWEST)
     return WorkspaceStatusView.rolled_up(found, latest)
 
 
