@@ -34,12 +34,13 @@ def upgrade() -> None:
     op.add_column("workspace", sa.Column("archived_at", sa.DateTime(timezone=True), nullable=True))
     op.execute(
         "ALTER TABLE workspace ADD CONSTRAINT ck_workspace_confirm_above_positive"
-        " CHECK (confirm_above_micro_usd >= 0)"
+        " CHECK (confirm_above_micro_usd >= 0) NOT VALID"
     )
     op.add_column("job", sa.Column("rerun_of", sa.Uuid(), nullable=True))
     _know(NEW_ACTIONS)
     with op.get_context().autocommit_block():
         op.execute(f"ALTER TABLE audit_entry VALIDATE CONSTRAINT {KNOWN}")
+        op.execute("ALTER TABLE workspace VALIDATE CONSTRAINT ck_workspace_confirm_above_positive")
         op.create_index(
             "ix_job_rerun_of",
             "job",
