@@ -57,6 +57,7 @@ READS: Final[dict[str, list[Any]]] = {
     "queries._EACH": [SUBJECT, JOBS],
     "excerpts._TELLING": [SUBJECT, JOBS, 20, "line", 100, 100, 100],
     "news._NEWS": [SUBJECT, JOBS, [0]],
+    "news._PAGES": [SUBJECT, JOBS, 10],
     "recall._JOBS": [SUBJECT, *ANY, 10],
     "recall._WORKSPACES": [SUBJECT, *ANY, 10],
     "workspace_changes._OTHER": [SUBJECT, "hers", JOB],
