@@ -5,7 +5,7 @@ import os
 from typing import Literal
 
 from alembic import context
-from sqlalchemy import Connection
+from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import AutoString, SQLModel
 
@@ -28,10 +28,10 @@ def migrate(connection: Connection) -> None:
 async def main() -> None:
     url = context.config.attributes.get("url") or os.environ["HOLDFAST_DATABASE_URL"]
     _, _, address = url.partition("://")
-    engine = create_async_engine(f"postgresql+asyncpg://{address}")
+    # Without a pool the connection is closed with its block, also when a migration fails.
+    engine = create_async_engine(f"postgresql+asyncpg://{address}", poolclass=NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(migrate)
-    await engine.dispose()
 
 
 if context.is_offline_mode():

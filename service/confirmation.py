@@ -24,7 +24,9 @@ from schema.money import say_usd
 from service.context import App, current_app, current_caller
 from service.seals import LASTS
 
-Confirm = Annotated[str | None, Field(description="From a refusal that asked to be confirmed.")]
+Confirm = Annotated[
+    str | None, Field(max_length=1000, description="From a refusal that asked to be confirmed.")
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,10 @@ from tests.service.stand_in import (
 
 LAUNCH: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
 ASK: dict[str, Any] = {"model": "m", "inputs": "hello"}
-ACTING = {"launch_job", "launch_inference", "cancel_job", "create_workspace"}
+ACTING = {
+    *("launch_job", "launch_inference", "cancel_job", "retry_job"),
+    *("create_workspace", "update_workspace", "archive_workspace"),
+}
 
 
 def signed_in(hub: Whoami, *scopes: str, orgs: tuple[str, ...] = ()) -> str:
