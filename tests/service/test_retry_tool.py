@@ -84,11 +84,12 @@ async def test_what_is_being_stopped_is_run_again_only_once_it_is(
     assert late["rerun_of"] == old
 
 
-async def test_a_repeated_retry_says_so(
-    service: str, database: Database, make_job: JobFactory
-) -> None:
+async def test_a_repeated_retry_says_so(service: str, database: Database) -> None:
     """The first is no duplicate of what it repeats; the second is one of the first."""
-    old = handles.write(Kind.JOB, (await lived(Worker(database), make_job, "succeeded")).id)
+    launched = await shown(service, "launch_job", image="python:3.12", command=["true"])
+    old = launched["job_id"]
+    run_id = await Worker(database).bind()
+    await Worker(database).end(run_id, Ending(JobState.SUCCEEDED, "COMPLETED", exit_code=0))
 
     first = await shown(service, "retry_job", job_id=old)
     second = await shown(service, "retry_job", job_id=old)
