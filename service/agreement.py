@@ -80,7 +80,7 @@ async def job_question(
     caller: CallerDep,
 ) -> Question:
     """Resolve what a person would have to agree to before a job is launched."""
-    if dry_run:
+    if dry_run or workspace_id is None:
         return UNASKED
     effective = await resolve(
         app, caller, workspace_id, labels=None, flavor=flavor, timeout=timeout
@@ -106,7 +106,7 @@ async def call_question(
     caller: CallerDep,
 ) -> Question:
     """Resolve what a person would have to agree to before a model is asked."""
-    if dry_run:
+    if dry_run or workspace_id is None:
         return UNASKED
     effective = await resolve(app, caller, workspace_id, labels=None)
     spec = checked(InferenceSpec, model=model, messages=[Message(role="user", content="")])

@@ -61,7 +61,7 @@ class Agent:
         story = Story()
         following: Call | None = self._begin(task, told)
         while following is not None and len(story.calls) < most:
-            await anyio.sleep(following.wait)
+            await anyio.sleep(following.wait)  # as long as the answer said to wait
             answer = await self._client.call_tool(following.tool, following.arguments)
             said = _text(answer)
             story.calls.append(following)

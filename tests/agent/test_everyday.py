@@ -121,7 +121,9 @@ async def test_7_call_a_job_off_and_see_that_it_stopped(agent: Agent, alice: Cal
 async def test_8_a_timeout_that_was_too_short(agent: Agent) -> None:
     """What failed is run again as the remedy says, with what would have helped."""
     story = await agent.carry_out(
-        RUN, **py("import time; time.sleep(2.5); print('done')"), timeout="2s"
+        RUN,
+        **py("import time; time.sleep(2.5); print('done')"),  # the job's own work outruns its time
+        timeout="2s",
     )
 
     last = done(story, "launch_job", "wait_for_jobs", "retry_job", "wait_for_jobs", "job_result")

@@ -11,8 +11,6 @@ import argparse
 import random
 import statistics
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -22,30 +20,16 @@ import anyio
 from rich.console import Console
 
 from schema import hints, lifecycle, queries, revisions
-from schema.database import Database, Transaction
+from schema.database import Database
 from schema.isolation import Role
 from schema.job import JobKind
 from schema.news import Mark
-from service.ground import Ground
 from service.waiting import waiting
 from tests.servers import postgres_server, valkey_server
+from tests.service.counting import Counting
 
 _SUBJECTS: Final = 20
 _IDLE: Final = 3.0
-
-
-class Counting(Ground):
-    """Counts its transactions."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
-        self.transactions = 0
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Transaction]:
-        self.transactions += 1
-        async with super().transaction() as tx:
-            yield tx
 
 
 async def make(database: Database, count: int) -> dict[UUID, str]:
@@ -97,9 +81,9 @@ async def measure(postgres: str, valkey: str, *, waiters: int, changes: int) -> 
 
         for job_id, subject in jobs.items():
             calls.start_soon(wait, job_id, subject)
-        await anyio.sleep(1)
+        await anyio.sleep(1)  # until everybody waits, and their first looks are over
         before = ground.transactions
-        await anyio.sleep(_IDLE)
+        await anyio.sleep(_IDLE)  # the stretch of time that is measured
         idle = (ground.transactions - before) / _IDLE
         for job_id in random.sample(sorted(jobs), changes):
             began[job_id] = time.perf_counter()

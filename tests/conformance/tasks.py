@@ -114,7 +114,7 @@ def task_tools(tasks: MadeTasks) -> list[Contract]:
         """Take a while."""
         if declared(ctx.request_context):
             return tasks.begin(Made(_result(label), timedelta(seconds=seconds)))
-        await anyio.sleep(seconds)
+        await anyio.sleep(seconds)  # what the suite asks of this tool: to be slow
         return say(label)
 
     async def failing_job(ctx: Ctx) -> CallToolResult:

@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from mcp.client import ClientRequestContext
-from mcp_types import CallToolResult, ElicitRequestFormParams, ElicitResult
+from mcp_types import CallToolResult, ElicitResult
 
+from tests.service.person import Person
 from tests.service.stand_in import call, calling, refusal, shown, text
 
 JOB: dict[str, Any] = {"image": "python:3.12", "command": "true"}
@@ -17,20 +16,6 @@ A10G: dict[str, Any] = {**JOB, "flavor": "a10g-small", "timeout": "30m"}
 CALL: dict[str, Any] = {"model": "m/m", "inputs": "Hi"}
 
 Group = Callable[..., Awaitable[str]]
-
-
-@dataclass
-class Person:
-    """Answers what a client asks them."""
-
-    answer: ElicitResult
-    asked: list[str] = field(default_factory=list[str])
-
-    async def __call__(self, _: ClientRequestContext, params: Any) -> ElicitResult:
-        """Answer as decided before."""
-        assert isinstance(params, ElicitRequestFormParams)
-        self.asked.append(params.message)
-        return self.answer
 
 
 @pytest.fixture

@@ -8,10 +8,9 @@ from typing import Annotated, Any, Final
 
 import httpx2
 import pytest
-from mcp.client import ClientRequestContext
 from mcp.server import MCPServer
 from mcp.server.mcpserver import RequestStateSecurity
-from mcp_types import CallToolResult, ElicitRequestFormParams, ElicitResult
+from mcp_types import CallToolResult, ElicitResult
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -25,6 +24,7 @@ from service.context import CALLING
 from service.sdk import MAKES, Contract, contract, told
 from service.seals import Seals
 from tests.service.attack import META, MODERN_META
+from tests.service.person import Person
 from tests.service.stand_in import ADA, ADAS, BOB, calling, post, refusal, serving, text
 
 KEY: Final = b"k" * 32
@@ -113,20 +113,6 @@ class Shop:
                 yield
 
         return Starlette(routes=[Route("/mcp", Door())], lifespan=running)
-
-
-@dataclass
-class Person:
-    """Answers what a client asks them."""
-
-    answer: ElicitResult
-    asked: list[str] = field(default_factory=list[str])
-
-    async def __call__(self, _: ClientRequestContext, params: Any) -> ElicitResult:
-        """Answer as decided before."""
-        assert isinstance(params, ElicitRequestFormParams)
-        self.asked.append(params.message)
-        return self.answer
 
 
 @pytest.fixture

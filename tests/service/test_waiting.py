@@ -1,7 +1,6 @@
 """Whoever waits hears of every change, by a hint or by looking; and looking is cheap."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,32 +8,18 @@ import anyio
 import pytest
 
 from schema import credentials, handles, hints, lifecycle
-from schema.database import Database, Transaction
+from schema.database import Database
 from schema.isolation import Role
 from schema.news import Mark
 from schema.subject import Hold
-from service.ground import Ground
 from service.waiting import Changes, Waiting, waiting
 from tests.conftest import ADA, JobFactory
 from tests.schema.wall import EVE
+from tests.service.counting import Counting
 from tests.stack import eventually
 
 AS_IT_IS = Mark(1, None)
 SOON = 10
-
-
-class Counting(Ground):
-    """A ground that counts the transactions made on it."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
-        self.transactions = 0
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Transaction]:
-        self.transactions += 1
-        async with super().transaction() as tx:
-            yield tx
 
 
 @pytest.fixture

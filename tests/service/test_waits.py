@@ -242,8 +242,7 @@ async def test_a_hold_is_a_change(
     job = await make_job()
     answers: list[dict[str, Any]] = []
     async with waiting(redis, service, answers, job_ids=handle(job)):
-        # It has to have looked once; a hold that is there already is no change.
-        await anyio.sleep(0.5)
+        await anyio.sleep(0.5)  # it has to have looked once: a hold that is there is no change
         async with database.transaction() as tx:
             await credentials.refused(tx, ADA, version=await _version(database))
 

@@ -1,0 +1,22 @@
+"""A ground that counts the transactions made on it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from schema.database import Database, Transaction
+from service.ground import Ground
+
+
+class Counting(Ground):
+    """Counts its transactions."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.transactions = 0
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Transaction]:
+        """Yield a transaction, and count it."""
+        self.transactions += 1
+        async with super().transaction() as tx:
+            yield tx

@@ -1,0 +1,21 @@
+"""Somebody who is asked by their client whether to agree."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp.client import ClientRequestContext
+from mcp_types import ElicitRequestFormParams, ElicitResult
+
+
+@dataclass
+class Person:
+    """Answers what a client asks them."""
+
+    answer: ElicitResult
+    asked: list[str] = field(default_factory=list[str])
+
+    async def __call__(self, _: ClientRequestContext, params: Any) -> ElicitResult:
+        """Answer as decided before."""
+        assert isinstance(params, ElicitRequestFormParams)
+        self.asked.append(params.message)
+        return self.answer
