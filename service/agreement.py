@@ -11,12 +11,12 @@ from schema import queries
 from schema.budgets import Rate
 from schema.durations import say
 from schema.errors import Invalid
+from schema.hardware import rate_of
 from schema.spec import HubJobSpec, InferenceSpec, Message
 from service.arguments import checked
 from service.auth.caller import Caller
 from service.confirmation import Question
 from service.context import App, AppDep, CallerDep
-from service.costs import rate_of
 from service.effective import resolve
 
 UNASKED: Final = Question("", None, None)

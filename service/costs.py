@@ -5,17 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from schema.budgets import Rate
-from schema.durations import say
-from schema.errors import Invalid
-from schema.money import micro, say_usd
+from schema.money import say_usd
 from schema.queries import JobStatus, Upstream
-from schema.spec import HubJobSpec
-from service.prices import PriceList
 
 _MINUTE: Final = timedelta(minutes=1)
-_MOST: Final = 10**15
-"""A billion dollars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +20,6 @@ class Cost:
     uncounted_micro_usd: int
     """What it cost beyond what was held for it."""
     final: bool
-
-
-def rate_of(spec: HubJobSpec, prices: PriceList, max_cost_usd: float | None) -> Rate:
-    """Price a job.
-
-    Raises:
-        Invalid: there is no such flavor, it has no price, or the worst case is above the limit.
-    """
-    most = None if max_cost_usd is None else micro(max_cost_usd)
-    rate = Rate(prices.price_of(spec.flavor), spec.timeout, most_micro_usd=most)
-    limit = _MOST if most is None else most
-    if rate.ceiling_micro_usd > limit:
-        fits = rate.longest(limit)
-        remedy = (
-            f'The longest timeout that fits is "{say(fits)}".'
-            if fits
-            else "No timeout fits; list_hardware shows what is cheaper."
-        )
-        raise Invalid(
-            f"max_cost_usd is {say_usd(limit)}, and at worst this costs "
-            f"{say_usd(rate.ceiling_micro_usd)}: {spec.flavor} at "
-            f"{say_usd(rate.price_micro_usd)} a minute for {say(spec.timeout)}. Nothing was "
-            f"launched. {remedy}"
-        )
-    return rate
 
 
 def cost_of(status: JobStatus) -> Cost:

@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Self
 
 from schema.budgets import Account
+from schema.hardware import PriceList
 from schema.money import usd
 from service.costs import Cost
-from service.prices import PriceList
 from service.view import Detail, View
 
 

@@ -92,19 +92,19 @@ MONEY: Final = (
         month_of_the_launch=("AND month = cost.month", ""),
     ),
     *in_file(
-        "service/prices.py",
+        "schema/hardware.py",
         _COSTS,
         price_of_another_unit_is_none=(
             'self.unit_cost if self.unit_label == "minute" else None',
             "self.unit_cost",
         ),
-        last_good_list_counts=("answer = await prices.kept(tx)", "answer = None"),
-        prices_are_kept_for_a_while=("stale=False), _FRESH)", "stale=False), UNKNOWN * 0)"),
+        limit_is_kept=("if rate.ceiling_micro_usd > limit:", "if False:"),
     ),
     *in_file(
-        "service/costs.py",
+        "service/prices.py",
         _COSTS,
-        limit_is_kept=("if rate.ceiling_micro_usd > limit:", "if False:"),
+        last_good_list_counts=("answer = await prices.kept(tx)", "answer = None"),
+        prices_are_kept_for_a_while=("stale=False), _FRESH)", "stale=False), UNKNOWN * 0)"),
     ),
     *in_file(
         "service/dry_run.py",
