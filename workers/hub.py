@@ -44,9 +44,9 @@ _LAST_LINE: Final = 5.0
 """How long the log of a job that is over may be silent before its end."""
 _KEEP_ALIVE: Final = b":"
 _NOT_FOUND: Final = 404
-_UNCLEAR_4XX: Final = frozenset({408, 409})
+UNCLEAR_4XX: Final = frozenset({408, 409})
 """A proxy's time-out, and a conflict that may be with ourselves."""
-_SERVER_ERROR: Final = 500
+SERVER_ERROR: Final = 500
 
 
 _OBJECT: Final = TypeAdapter(dict[str, Any])
@@ -90,22 +90,22 @@ class Hub:
     """The Hub and its router, as one subject's token sees them, call by call."""
 
     def __init__(self, session: httpx2.AsyncClient, hub_url: str, router_url: str) -> None:
-        self._session = session
-        self._hub = hub_url.rstrip("/")
-        self._router = router_url.rstrip("/")
+        self.session = session
+        self.url = hub_url.rstrip("/")
+        self.router_url = router_url.rstrip("/")
 
     async def create_job(
         self, namespace: str, body: dict[str, Any], token: Secret, *, within: timedelta
     ) -> RemoteJob:
         """Send one create request, once."""
-        url = f"{self._hub}/api/jobs/{namespace}"
+        url = f"{self.url}/api/jobs/{namespace}"
         return _read(await self._send("POST", url, token, within=within, json=body), JOB)
 
     async def chat(
         self, body: dict[str, Any], token: Secret, *, within: timedelta
     ) -> tuple[dict[str, Any], str | None]:
         """Send one chat completion request, once; return its answer, and who gave it."""
-        url = f"{self._router}/v1/chat/completions"
+        url = f"{self.router_url}/v1/chat/completions"
         response = await self._send("POST", url, token, within=within, json=body)
         return storable(_read(response, _OBJECT)), response.headers.get("x-inference-provider")
 
@@ -114,7 +114,7 @@ class Hub:
     ) -> list[RemoteJob]:
         """Return every job with a label (`key=value`), newest first; all pages, or an error."""
         params: Mapping[str, Any] | None = {"label": label, "stage": list(stages)}
-        url: str | None = f"{self._hub}/api/jobs/{namespace}"
+        url: str | None = f"{self.url}/api/jobs/{namespace}"
         jobs: list[RemoteJob] = []
         while url is not None:
             response = await self._send("GET", url, token, within=_READ, params=params)
@@ -125,7 +125,7 @@ class Hub:
 
     async def inspect_job(self, namespace: str, remote_id: str, token: Secret) -> RemoteJob | None:
         """Return one job; none if the Hub has no such job."""
-        url = f"{self._hub}/api/jobs/{namespace}/{remote_id}"
+        url = f"{self.url}/api/jobs/{namespace}/{remote_id}"
         try:
             return _read(await self._send("GET", url, token, within=_READ), JOB)
         except Answered4xx as no:
@@ -135,7 +135,7 @@ class Hub:
 
     async def cancel_job(self, namespace: str, remote_id: str, token: Secret) -> None:
         """Ask for a job to be stopped; asking again, or for one that is over, is harmless."""
-        url = f"{self._hub}/api/jobs/{namespace}/{remote_id}/cancel"
+        url = f"{self.url}/api/jobs/{namespace}/{remote_id}/cancel"
         await self._send("POST", url, token, within=_READ)
 
     async def log(
@@ -149,12 +149,12 @@ class Hub:
         Raises:
             Ambiguous: it broke off; of a job that is over, also by falling silent.
         """
-        url = f"{self._hub}/api/jobs/{namespace}/{remote_id}/logs"
+        url = f"{self.url}/api/jobs/{namespace}/{remote_id}/logs"
         # As it is: a few bytes that unpack to gigabytes would be unpacked at once.
-        headers = {**_headers(token), "accept-encoding": "identity"}
+        sent = {**headers(token), "accept-encoding": "identity"}
         lines = LogStream(longest)
-        with _as_hub_errors():
-            async with self._session.stream("GET", url, headers=headers) as response:
+        with as_hub_errors():
+            async with self.session.stream("GET", url, headers=sent) as response:
                 _raise_for(response)
                 async with aclosing(_until_idle(response, over=over)) as stream:
                     async for received in stream:
@@ -164,11 +164,11 @@ class Hub:
     async def _send(
         self, method: str, url: str, token: Secret, *, within: timedelta, **body: Any
     ) -> httpx2.Response:
-        with _as_hub_errors():
+        with as_hub_errors():
             try:
                 with anyio.fail_after(within.total_seconds()):
-                    response = await self._session.request(
-                        method, url, headers=_headers(token), **body
+                    response = await self.session.request(
+                        method, url, headers=headers(token), **body
                     )
             except TimeoutError:
                 raise Ambiguous(f"no answer within {within.total_seconds():.0f} s") from None
@@ -177,7 +177,7 @@ class Hub:
 
     def _next(self, response: httpx2.Response) -> str | None:
         url: str | None = response.links.get("next", {}).get("url")
-        if url is not None and urlsplit(url)[:2] != urlsplit(self._hub)[:2]:
+        if url is not None and urlsplit(url)[:2] != urlsplit(self.url)[:2]:
             # The token is not for whoever a link names.
             raise Ambiguous("the listing goes on at another host")
         return url
@@ -199,7 +199,8 @@ def _read(response: httpx2.Response, shape: TypeAdapter[T]) -> T:
 
 
 @contextmanager
-def _as_hub_errors() -> Generator[None]:
+def as_hub_errors() -> Generator[None]:
+    """Make ours of what goes wrong on the wire."""
     try:
         yield
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
@@ -225,7 +226,8 @@ async def _until_idle(response: httpx2.Response, *, over: bool) -> AsyncGenerato
             until = anyio.current_time() + (_LAST_LINE if over else _NEXT_LINE)
 
 
-def _headers(token: Secret) -> dict[str, str]:
+def headers(token: Secret) -> dict[str, str]:
+    """Write what every request carries."""
     # Not build_hf_headers: its first call asks the Hub about agents, and blocks the loop meanwhile.
     return {"authorization": f"Bearer {token.reveal()}", "user-agent": f"holdfast/{release()}"}
 
@@ -235,14 +237,15 @@ def _raise_for(response: httpx2.Response) -> None:
         hf_raise_for_status(response)
     except HfHubHTTPError as error:
         message = storable(error.server_message or response.reason_phrase)
-        if response.status_code >= _SERVER_ERROR or response.status_code in _UNCLEAR_4XX:
+        if response.status_code >= SERVER_ERROR or response.status_code in UNCLEAR_4XX:
             raise Ambiguous(f"{response.status_code}: {message}") from None
-        raise Answered4xx(response.status_code, message, _retry_after(response)) from None
+        raise Answered4xx(response.status_code, message, retry_after(response)) from None
     if not response.is_success:
         raise Ambiguous(f"{response.status_code}: an answer the Hub never gives")
 
 
-def _retry_after(response: httpx2.Response) -> timedelta | None:
+def retry_after(response: httpx2.Response) -> timedelta | None:
+    """Read how long the Hub asks to be left alone."""
     if (asked := response.headers.get("retry-after", "")).isdigit():
         return timedelta(seconds=int(asked))
     limits = parse_ratelimit_headers(response.headers)
