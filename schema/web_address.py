@@ -1,0 +1,98 @@
+"""Which files on the web may be fetched for somebody? Those that anybody could fetch by name.
+
+A URL is read in one strict form, and just what was read is connected to: no second parser is there
+to see another host in it. A name is no more than a question; `is_public` judges every answer to it.
+"""
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final, Self
+from urllib.parse import urljoin
+
+Address = IPv4Address | IPv6Address
+
+_LONGEST: Final = 4096
+_LONGEST_NAME: Final = 253
+_FORM: Final = re.compile(
+    r"(?i:https)://(?P<host>[A-Za-z0-9._-]+)(?::443)?(?P<path>/[^\s?#\\]*)?(?P<query>\?[^\s#\\]*)?"
+    r"(?:#[^\s]*)?",
+    re.ASCII,
+)
+_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_NOT_PUBLIC: Final = frozenset(
+    {"localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private"}
+    | {"arpa", "alt", "onion", "test", "invalid"}
+)
+"""Last labels that no public name has."""
+_UNICAST: Final = IPv6Network("2000::/3")
+_PUBLIC_BUT_NOT: Final = (
+    IPv4Network("192.0.0.0/24"),  # protocol assignments
+    IPv4Network("192.88.99.0/24"),  # relays into IPv6
+    IPv4Network("168.63.129.16/32"),  # what Azure shows to its machines
+    IPv6Network("2001::/23"),  # protocol assignments, Teredo among them
+    IPv6Network("2002::/16"),  # 6to4: any IPv4 address, in other clothes
+    IPv6Network("3fff::/20"),  # documentation
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WebAddress:
+    """An `https://` URL, read."""
+
+    host: str
+    target: str
+    """Its path and query: what is sent to that host."""
+
+    @classmethod
+    def read(cls, url: str) -> Self:
+        """Read a URL in the one form that is taken.
+
+        Raises:
+            ValueError: with what to write instead; nothing of the URL, which may hold a secret.
+        """
+        match = _FORM.fullmatch(url) if url.isascii() and len(url) <= _LONGEST else None
+        host = match["host"].lower() if match else ""
+        if match is None or not url.isprintable() or not _is_public_name(host):
+            message = (
+                "this is not the URL of a file on the public web; write one such as "
+                '"https://example.com/cat.png": https, the full name of the host (no IP address, '
+                "no user, no port), and in the path %-escapes for spaces and other letters"
+            )
+            raise ValueError(message)
+        return cls(host, (match["path"] or "/") + (match["query"] or ""))
+
+    def follow(self, location: str) -> Self:
+        """Read where an answer from this address leads to.
+
+        Raises:
+            ValueError: it leads where nothing is fetched from.
+        """
+        return self.read(urljoin(f"https://{self.host}{self.target}", location))
+
+    def __str__(self) -> str:
+        # Without the rest, which may be a signature that is good for the file.
+        return f"https://{self.host}/…"
+
+
+def is_public(address: Address) -> bool:
+    """Say whether this is one machine on the Internet, under its own address."""
+    if isinstance(address, IPv6Address) and address not in _UNICAST:
+        # Local ones, and those that stand for an IPv4 address: mapped, compatible, NAT64.
+        return False
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+    return not any(address in network for network in _PUBLIC_BUT_NOT)
+
+
+def _is_public_name(host: str) -> bool:
+    *before, last = host.split(".")
+    # A last label that is a number makes an IPv4 address of the whole, in one of its many forms.
+    return (
+        bool(before)
+        and len(host) <= _LONGEST_NAME
+        and all(_LABEL.fullmatch(label) for label in (*before, last))
+        and last not in _NOT_PUBLIC
+        and not _NUMBER.fullmatch(last)
+    )
