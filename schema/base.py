@@ -44,6 +44,11 @@ def one_of(column: str, choices: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({values})", name=f"{column}_known")
 
 
+def a_word(column: str) -> CheckConstraint:
+    """Hold `column` to the form of a name, where the list of names is open."""
+    return CheckConstraint(f"{column} ~ '^[a-z][a-z_]{{1,39}}$'", name=f"{column}_word")
+
+
 class Record(SQLModel):
     """A row as the code holds it; `JobTable` beside `Job` is the table and its constraints."""
 

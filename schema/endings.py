@@ -56,7 +56,7 @@ WITH before AS MATERIALIZED (
                jsonb_build_object('stage', $2::text, 'cost_micro_usd', moved.cost_micro_usd))
       FROM moved
 )
-SELECT count(*) FROM moved
+SELECT count(*) FILTER (WHERE decides) FROM moved
 """
 
 _STAGE: Final = """
@@ -199,16 +199,22 @@ class Ending:
     started_at: datetime | None = None
 
 
-async def end(tx: Transaction, run_id: UUID, ending: Ending, *, worker: str) -> None:
-    """Write down that a bound run is over, and with it the job that was waiting for it."""
-    await _over(tx, run_id, ending, worker=worker, was="bound", lapsed=False)
+async def end(tx: Transaction, run_id: UUID, ending: Ending, *, worker: str) -> bool:
+    """Write down that a bound run is over, and with it the job that was waiting for it.
+
+    True if it was: else the job had come to an end before, or somebody has written it down.
+    """
+    return await _over(tx, run_id, ending, worker=worker, was="bound", lapsed=False)
 
 
 async def answer(
     tx: Transaction, run_id: UUID, ending: Ending, *, worker: str, lapsed: bool = False
-) -> None:
-    """Write down how a call went; a worker whose lease lapsed finds it already over."""
-    await _over(tx, run_id, ending, worker=worker, was="posting", lapsed=lapsed)
+) -> bool:
+    """Write down how a call went; false if that decided nothing any more.
+
+    A worker whose lease lapsed finds it already over.
+    """
+    return await _over(tx, run_id, ending, worker=worker, was="posting", lapsed=lapsed)
 
 
 async def note_stage(
@@ -261,8 +267,8 @@ async def find_surplus(
 
 async def _over(
     tx: Transaction, run_id: UUID, ending: Ending, *, worker: str, was: str, lapsed: bool
-) -> None:
-    await tx.fetchval(
+) -> bool:
+    decided = await tx.fetchval(
         _OVER,
         run_id,
         ending.stage,
@@ -277,3 +283,4 @@ async def _over(
         ending.ran,
         ending.started_at,
     )
+    return bool(decided)

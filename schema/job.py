@@ -8,17 +8,26 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, text
 from sqlmodel import Field
 
-from schema.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, one_of, starts_as
+from schema.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, a_word, one_of, starts_as
 
 
 class JobKind(StrEnum):
-    """What carries a job out. `workers.executors` has one module for each."""
+    """What carries a job out: the kinds we ship. `workers.executors` has one module for each.
+
+    A kind is an open word to everything but its own executor and tool; see `docs/executors.md`.
+    """
 
     HUB_JOB = "hub_job"
     """A Hugging Face Job: a remote run with an id, which can be listed, watched and killed."""
 
     INFERENCE = "inference"
     """One call to Inference Providers: no id, so whatever is in doubt stays in doubt."""
+
+    BATCH = "batch"
+    """Many calls to Inference Providers, each recorded: it goes on where it was left."""
+
+    SPACE_CALL = "space_call"
+    """One call of a Gradio Space's endpoint."""
 
 
 class JobState(StrEnum):
@@ -61,6 +70,8 @@ class Reason(StrEnum):
     CANCELLED_UPSTREAM = "cancelled_upstream"
     STUCK_SCHEDULING = "stuck_scheduling"
     HUB_UNAVAILABLE = "hub_unavailable"
+    OUTPUTS_MISSING = "outputs_missing"
+    DEPENDENCY_FAILED = "dependency_failed"
     INTERNAL = "internal"
 
 
@@ -71,7 +82,8 @@ class Job(Record):
     subject_id: str = Field(foreign_key="subject.id", sa_type=TEXT)
     workspace_id: UUID | None = Field(default=None)
     """A workspace of the same subject's."""
-    kind: JobKind = Field(sa_type=TEXT)
+    kind: str = Field(sa_type=TEXT)
+    """One of `JobKind`, or what an executor that is not ours is called."""
     namespace: str = Field(sa_type=TEXT)
     """The Hub account that acts and pays."""
     title: str = Field(sa_type=TEXT)
@@ -98,6 +110,10 @@ class Job(Record):
     message: str | None = Field(sa_type=TEXT)
     """What upstream said about it, in its words."""
     exit_code: int | None = Field()
+    progress: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    """How far it is, as its executor last said; see `schema.progress`."""
+    schedule_id: UUID | None = Field(default=None)
+    """The schedule that fired it; not a foreign key, for it outlives that one."""
     created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
     started_at: datetime | None = Field(sa_type=TIMESTAMP)
     finished_at: datetime | None = Field(sa_type=TIMESTAMP)
@@ -110,7 +126,7 @@ class JobTable(Job, table=True):
         ForeignKeyConstraint(
             ["workspace_id", "subject_id"], ["workspace.id", "workspace.subject_id"]
         ),
-        one_of("kind", JobKind),
+        a_word("kind"),
         one_of("state", JobState),
         one_of("reason", Reason),
         CheckConstraint(
@@ -141,6 +157,12 @@ class JobTable(Job, table=True):
             "rerun_of",
             "id",
             postgresql_where=text("rerun_of IS NOT NULL"),
+        ),
+        Index(
+            "ix_job_schedule",
+            "schedule_id",
+            "id",
+            postgresql_where=text("schedule_id IS NOT NULL"),
         ),
         Index("ix_job_retain", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         {"postgresql_with": {"fillfactor": "80"}},
@@ -186,6 +208,8 @@ class EventKind(StrEnum):
     UNWATCHED = "unwatched"
     SURPLUS = "surplus"
     STAGE = "stage"
+    PROGRESSED = "progressed"
+    RELEASED = "released"
     EXPIRED = "expired"
     ENDED = "ended"
     CANCELLED = "cancelled"

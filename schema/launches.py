@@ -13,7 +13,7 @@ from uuid import UUID
 
 from schema import endings
 from schema.database import Transaction
-from schema.job import JobKind, Reason
+from schema.job import Reason
 
 _CLAIM: Final = """
 WITH served AS MATERIALIZED (
@@ -192,7 +192,7 @@ class Claim:
 
 async def claim(
     tx: Transaction,
-    kind: JobKind,
+    kind: str,
     *,
     limit: int,
     worker: str,
@@ -279,7 +279,7 @@ class Lapsed:
     """A run whose worker stopped renewing its lease."""
 
     run_id: UUID
-    kind: JobKind
+    kind: str
     begun: bool
     """Whether a call may have been sent; a create request always may."""
 
@@ -287,6 +287,6 @@ class Lapsed:
 async def lapsed(tx: Transaction, *, limit: int = 50) -> list[Lapsed]:
     """Find the runs whose worker fell silent; the move that follows compares again."""
     return [
-        Lapsed(row["run_id"], JobKind(row["kind"]), row["job_state"] != "launching")
+        Lapsed(row["run_id"], row["kind"], row["job_state"] != "launching")
         for row in await tx.fetch(_LAPSED, limit)
     ]

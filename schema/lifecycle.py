@@ -27,7 +27,7 @@ from schema.errors import (
     Unavailable,
     WorkspaceArchived,
 )
-from schema.job import Job, JobKind
+from schema.job import Job
 
 _BESIDE_SPEC: Final = (
     *("kind", "namespace", "workspace_id", "labels", "max_cost_usd", "rerun_of"),
@@ -162,7 +162,7 @@ async def submit(
     *,
     job_id: UUID | None = None,
     subject_id: str,
-    kind: JobKind,
+    kind: str,
     namespace: str,
     title: str,
     spec: dict[str, Any],

@@ -153,6 +153,17 @@ class Spec(BaseModel):
         """Return the JSON that is kept, and that the same request gives again."""
         return self.model_dump(mode="json")
 
+    @property
+    def title(self) -> str:
+        """What it is called if nobody gives it a name."""
+        return ""
+
+
+class OpenSpec(Spec):
+    """A request whose rules only its own executor knows."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
 
 class HubJobSpec(Spec):
     """A Hugging Face Job from a Docker image."""

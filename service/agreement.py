@@ -12,7 +12,7 @@ from schema.budgets import Rate
 from schema.durations import say
 from schema.errors import Invalid
 from schema.hardware import rate_of
-from schema.spec import HubJobSpec, InferenceSpec, Message
+from schema.spec import HubJobSpec, InferenceSpec, Message, Spec
 from service.arguments import checked
 from service.auth.caller import Caller
 from service.confirmation import Question
@@ -23,9 +23,7 @@ UNASKED: Final = Question("", None, None)
 """Nobody has to agree."""
 
 
-async def price(
-    app: App, spec: HubJobSpec | InferenceSpec, max_cost_usd: float | None
-) -> Rate | None:
+async def price(app: App, spec: Spec, max_cost_usd: float | None) -> Rate | None:
     """Price a launch; a call has no price that anybody knows.
 
     Raises:
@@ -45,7 +43,7 @@ async def price(
 async def question(
     app: App,
     caller: Caller,
-    spec: HubJobSpec | InferenceSpec,
+    spec: Spec,
     *,
     threshold: int | None,
     idempotency_key: str | None,
@@ -120,7 +118,7 @@ async def call_question(
     )
 
 
-def _what(spec: HubJobSpec | InferenceSpec) -> str:
+def _what(spec: Spec) -> str:
     if isinstance(spec, HubJobSpec):
         return f"{spec.flavor} for up to {say(spec.timeout)}"
-    return f"A call of {spec.model}"
+    return f"A call of {spec.title}"

@@ -46,7 +46,7 @@ from service.prompts import Recipe, recipes
 from service.sdk import Contract, hide_what_is_of_no_use, refuse_unknown
 from service.seals import Seals
 from service.tasks import CANCEL, Tasks, TaskSource
-from service.tools import account, hardware, jobs, launch, retry, waits, workspaces
+from service.tools import account, hardware, inference, jobs, launch, retry, waits, workspaces
 from service.turns import turns
 from service.waiting import waiting
 
@@ -68,8 +68,10 @@ log = structlog.stdlib.get_logger()
 def create_app(settings: Settings | None = None) -> Starlette:
     """Assemble the ASGI application; the environment is read unless settings are given."""
     settings = settings or Settings.read()
+    retention = say(settings.retention)
     tools = [
-        *launch.contracts(say(settings.retention)),
+        *launch.contracts(retention),
+        *inference.contracts(retention),
         *jobs.contracts(),
         *waits.contracts(),
         *retry.contracts(),

@@ -16,6 +16,7 @@ from schema.logbook import Line
 from schema.queries import JobStatus
 from service import clues
 from service.brevity import shorten
+from service.kinds import known
 from service.reruns import again, longer
 from service.symptoms import EXIT_CODES, then
 
@@ -26,6 +27,8 @@ _OURS: Final = frozenset(
         Reason.LAUNCH_UNCONFIRMED,
         Reason.UPSTREAM_DELETED,
         Reason.HUB_UNAVAILABLE,
+        Reason.OUTPUTS_MISSING,
+        Reason.DEPENDENCY_FAILED,
     }
 )
 """Reasons of which the message is what we saw, not what Hugging Face said."""
@@ -142,7 +145,7 @@ def _timeout(status: JobStatus) -> str:
 
 def _work(status: JobStatus) -> tuple[str, ...]:
     """Name the arguments that say what is done."""
-    return ("command", "image") if status.kind is JobKind.HUB_JOB else ("model", "inputs")
+    return known(status.kind).work
 
 
 def _more_time(status: JobStatus) -> str:
@@ -168,7 +171,7 @@ def _by_reason(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR0911, PL
                 (
                     "Choose a flavor with more memory (list_hardware), or make the work smaller, "
                     + then("flavor", "command")
-                    if status.kind is JobKind.HUB_JOB
+                    if status.kind == JobKind.HUB_JOB
                     else "Make the work smaller, " + then("inputs", "model")
                 ),
             )
@@ -220,6 +223,16 @@ def _by_reason(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR0911, PL
             return (
                 "Hugging Face could not be reached for too long; nothing was started.",
                 "Later, call {again}.",
+            )
+        case Reason.OUTPUTS_MISSING:
+            return (
+                "it finished, but not all outputs it declared are there.",
+                "Have it write them to the folder in HOLDFAST_OUTPUTS, " + then(*_work(status)),
+            )
+        case Reason.DEPENDENCY_FAILED:
+            return (
+                "a job that had to succeed before it did not, so it was never started.",
+                "Mend that one first; then launch this again with after naming the new job.",
             )
         case Reason.INTERNAL | None if status.message:
             return (

@@ -68,7 +68,7 @@ async def rehearse(app: App, caller: Caller, request: Request) -> DryRunView:
 
 
 async def _permission(app: App, caller: Caller, request: Request) -> list[str]:
-    if request.kind is not JobKind.HUB_JOB:
+    if request.kind != JobKind.HUB_JOB:
         return []
     try:
         await app.expect_may_launch(caller, request.namespace)

@@ -11,26 +11,26 @@ from uuid import UUID
 
 import anyio
 
-from schema import excerpts, handles, job_secrets, lifecycle, queries
+from schema import excerpts, files, handles, job_secrets, lifecycle, queries
 from schema.budgets import Rate
 from schema.database import Transaction
 from schema.errors import Conflict, HoldfastError, InDoubt, NotFound, Unavailable
 from schema.failpoints import reach
 from schema.handles import Kind
-from schema.job import JobKind, JobState, Reason
+from schema.job import JobState, Reason
 from schema.logbook import Line
 from schema.queries import Filter, JobStatus
 from schema.vault import Secret
 from schema.workspace import Workspace
 from service import clues, wording
-from service.auth.caller import Caller, Scope
+from service.auth.caller import Caller
 from service.client import CLIENT
 from service.context import App
+from service.files import FileView
+from service.kinds import known
 from service.results import ResultView
 from service.views import TAIL, HandleError, JobsView, JobView, LaunchedView
 
-SCOPES: Final = {JobKind.HUB_JOB: Scope.JOBS, JobKind.INFERENCE: Scope.INFERENCE}
-"""What a token needs to begin a job of each kind, and to stop one."""
 _EVIDENT: Final = frozenset({Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT})
 """Failures whose cause is likely to stand at the end of the log."""
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 0.0)
@@ -41,7 +41,7 @@ _PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 0.0)
 class Request:
     """A job to be launched; `spec` has been checked."""
 
-    kind: JobKind
+    kind: str
     title: str
     namespace: str
     """The Hub account that acts and pays; the caller's token reaches it."""
@@ -138,7 +138,7 @@ async def cancel(app: App, caller: Caller, handle: str) -> tuple[JobView, bool]:
     """Call a job off; also say whether it is cancelled, rather than finished otherwise."""
     async with app.transaction(caller) as tx:
         status = await find(tx, caller, handle)
-        caller.expect(SCOPES[status.kind])
+        caller.expect(known(status.kind).scope)
         called_off = await lifecycle.cancel(
             tx, status.id, subject_id=caller.subject_id, client=CLIENT.get()
         )
@@ -159,10 +159,11 @@ async def result(tx: Transaction, caller: Caller, handle: str) -> ResultView:
     status = await find(tx, caller, handle)
     if status.finished_at is None:
         raise Conflict(f"There is no result yet. {_situation(status)}")
-    said = await _last_words(tx, [status] if status.kind is JobKind.HUB_JOB else [])
+    said = await _last_words(tx, [] if known(status.kind).is_call else [status])
     return ResultView.of(
         status,
         result=await queries.result(tx, caller.subject_id, status.id),
+        files=[FileView.of(each) for each in await files.of_job(tx, caller.subject_id, status.id)],
         lines=said.get(status.id),
     )
 

@@ -1,20 +1,13 @@
 """What may a job that failed be run again with? Calls that a model can make as they stand."""
 
 import json
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from schema import handles
 from schema.durations import say
-from schema.job import JobKind
 from schema.queries import JobStatus
-from schema.spec import LONGEST_CALL, LONGEST_JOB
-
-_LONGEST: Final[Mapping[JobKind, timedelta]] = {
-    JobKind.HUB_JOB: LONGEST_JOB,
-    JobKind.INFERENCE: LONGEST_CALL,
-}
+from service.kinds import known
 
 
 def again(status: JobStatus, **overrides: Any) -> str:
@@ -30,7 +23,7 @@ def again(status: JobStatus, **overrides: Any) -> str:
 def longer(status: JobStatus) -> str | None:
     """Write a timeout twice as long, or the longest there is; none if it has that already."""
     seconds = status.spec.get("timeout")
-    longest = _LONGEST[status.kind]
+    longest = known(status.kind).longest
     if seconds is None or (given := timedelta(seconds=float(seconds))) >= longest:
         return None
     return say(min(2 * given, longest))

@@ -6,35 +6,23 @@ may is allowed, with what there is to know. Nothing here asks the database or th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, cast
 
 from schema.durations import say
 from schema.errors import Conflict, Invalid
-from schema.job import JobKind, Reason
+from schema.job import Reason
 from schema.queries import JobStatus, Upstream
-from schema.spec import HubJobSpec, InferenceSpec, Message
+from schema.spec import HubJobSpec, InferenceSpec, Message, Spec
 from service import wording
 from service.arguments import checked
+from service.kinds import known
 from service.reruns import again, longer
 
-OVERRIDES: Final[Mapping[JobKind, tuple[str, ...]]] = {
-    JobKind.HUB_JOB: ("timeout", "flavor", "command", "image", "env"),
-    JobKind.INFERENCE: ("timeout", "model", "inputs", "parameters", "provider"),
-}
-"""What of a job of each kind can be given anew."""
-_SHAPES: Final[Mapping[JobKind, type[HubJobSpec] | type[InferenceSpec]]] = {
-    JobKind.HUB_JOB: HubJobSpec,
-    JobKind.INFERENCE: InferenceSpec,
-}
 _PART_OF: Final = {"inputs": "messages"}
 """What an override is called in the request."""
 _JOINED: Final = ("env", "parameters")
 """Given by name, for nobody can read back what the others are; a null takes one away."""
-_OTHERS: Final = {
-    JobKind.HUB_JOB: ("flavor", ("a10g-large", "a100-large")),
-    JobKind.INFERENCE: ("model", ("meta-llama/Llama-3.3-70B-Instruct", "Qwen/Qwen3-32B")),
-}
-"""What to show where anything else would do."""
 _CALL: Final = frozenset({"model", "messages", "parameters", "provider"})
 HELPS: Final[Mapping[Reason, frozenset[str]]] = {
     Reason.OOM: frozenset({"flavor", "image", "command", "env"}) | _CALL,
@@ -54,7 +42,7 @@ class RetryRefused(Conflict):
 class Rerun:
     """A job as it is to be launched again."""
 
-    spec: HubJobSpec | InferenceSpec
+    spec: Spec
     title: str
     changed: frozenset[str]
     """Parts of the request that differ, or may."""
@@ -67,7 +55,7 @@ def rewrite(status: JobStatus, overrides: Mapping[str, Any], secrets: Mapping[st
         Invalid: an override is unknown or wrong, or a secret is not given again.
     """
     _expect_known(status.kind, overrides)
-    shape = _SHAPES[status.kind]
+    shape = known(status.kind).shape
     before = checked(shape, **status.spec)
     given = before.stored() | {
         name: _joined(status.spec.get(name), value) if name in _JOINED else value
@@ -110,7 +98,7 @@ def expect_of_use(status: JobStatus, rerun: Rerun) -> None:
     helpful = HELPS.get(status.reason) if status.reason is not None else None
     if helpful is None or _helps(status, rerun, helpful):
         return
-    choices = [name for name in OVERRIDES[status.kind] if _PART_OF.get(name, name) in helpful]
+    choices = [name for name in known(status.kind).overrides if _PART_OF.get(name, name) in helpful]
     example = again(status, **_example(status))
     raise RetryRefused(
         f"It would only fail again as {status.reason}, so nothing was launched. Override one of "
@@ -134,7 +122,9 @@ def caveats(status: JobStatus, rerun: Rerun) -> list[str]:
 def _example(status: JobStatus) -> dict[str, str]:
     if status.reason is Reason.TIMED_OUT and (timeout := longer(status)) is not None:
         return {"timeout": timeout}
-    name, choices = _OTHERS[status.kind]
+    if (other := known(status.kind).other) is None:
+        return {}
+    name, choices = other
     return {name: next(choice for choice in choices if choice != status.spec.get(name))}
 
 
@@ -148,20 +138,21 @@ def _helps(status: JobStatus, rerun: Rerun, helpful: frozenset[str]) -> bool:
 def _not_longer(status: JobStatus, rerun: Rerun) -> str:
     """Say so if a new timeout is too short for what has already outrun the old one."""
     seconds = float(status.spec.get("timeout") or 0)
-    new = rerun.spec.timeout
+    new = timedelta(seconds=float(rerun.spec.stored().get("timeout") or 0))
     if "timeout" not in rerun.changed or new.total_seconds() >= seconds:
         return ""
     return f" A timeout of {say(new)} is shorter than the one it outran."
 
 
-def _expect_known(kind: JobKind, overrides: Mapping[str, Any]) -> None:
-    unknown = sorted(overrides.keys() - set(OVERRIDES[kind]))
+def _expect_known(kind: str, overrides: Mapping[str, Any]) -> None:
+    choices = known(kind).overrides
+    unknown = sorted(overrides.keys() - set(choices))
     if not unknown:
         return
     beside = " Secrets go into the argument secrets." if "secrets" in unknown else ""
     raise Invalid(
         f"overrides: {unknown[0]!r} cannot be overridden; what can be is "
-        f"{', '.join(OVERRIDES[kind])}.{beside}"
+        f"{', '.join(choices) or 'nothing of this job'}.{beside}"
     )
 
 

@@ -5,7 +5,7 @@ from typing import Final, Self
 
 from schema import handles
 from schema.handles import Kind
-from schema.job import JobKind, JobState, Reason
+from schema.job import JobState, Reason
 from schema.logbook import Extent, Line
 from schema.queries import JobStatus, Upstream
 from schema.subject import Hold
@@ -13,6 +13,7 @@ from service import outlook, wording
 from service.brevity import shorten
 from service.costs import cost_of
 from service.diagnosis import diagnose
+from service.kinds import known
 from service.money_views import CostView, MonthView
 from service.view import Detail, View
 
@@ -21,11 +22,19 @@ _DIGEST: Final = 12
 """Letters of a digest that are enough to tell the requests of one subject apart."""
 
 
+class ProgressView(View):
+    """How far a job is: `done` of `total`."""
+
+    done: int | None = None
+    total: int | None = None
+    message: str | None = None
+
+
 class JobView(View):
     """A job."""
 
     job_id: str
-    kind: Detail[JobKind]
+    kind: Detail[str]
     state: JobState
     reason: Reason | None
     hold: Detail[Hold | None]
@@ -62,6 +71,8 @@ class JobView(View):
     log_tail: Detail[list[str] | None]
     """Last lines of a failed command."""
     created_at: Detail[datetime]
+    progress: Detail[ProgressView | None]
+    """How far it is, where that can be told."""
     started_at: Detail[datetime | None]
     finished_at: Detail[datetime | None]
     cost: CostView
@@ -103,6 +114,7 @@ class JobView(View):
             warnings=warnings,
             log_tail=None if lines is None else tail(lines),
             created_at=status.created_at,
+            progress=None if status.progress is None else ProgressView(**status.progress),
             started_at=status.started_at,
             finished_at=status.finished_at,
             cost=CostView.of(cost_of(status)),
@@ -188,7 +200,7 @@ class LogView(View):
             following = f"{again} for the lines that follow."
         elif wait is not None:
             following = f"{again} in {wait.total_seconds():.0f}s for what is written by then."
-        elif status.state is JobState.SUCCEEDED and status.kind is JobKind.HUB_JOB:
+        elif status.state is JobState.SUCCEEDED and not known(status.kind).is_call:
             following = "Nothing is left to do."
         else:
             following = wording.next_step(status)

@@ -8,10 +8,11 @@ from schema.durations import say
 from schema.job import JobKind, JobState, Reason
 from schema.queries import JobStatus, Upstream
 from schema.subject import Hold
-from service import outlook
+from service import kinds, outlook
 from service.brevity import sentence, shorten
 from service.costs import mention
 from service.diagnosis import SAYING, Diagnosis, diagnose
+from service.kinds import known
 
 _SOON: Final = timedelta(seconds=2)
 _SLOW: Final = timedelta(seconds=30)
@@ -32,7 +33,7 @@ def entitled(text: str) -> str:
 
 def title(status: JobStatus) -> str:
     """Say in a few words what a job does; a call that has no name is known by what it was asked."""
-    if status.kind is not JobKind.INFERENCE or status.title != status.spec.get("model"):
+    if status.kind != JobKind.INFERENCE or status.title != status.spec.get("model"):
         return status.title
     asked = status.spec.get("messages") or [{"content": ""}]
     return shorten(f"{status.title}: {asked[-1]['content']}", _TITLE)
@@ -88,8 +89,9 @@ def next_step(status: JobStatus, found: Diagnosis | None = None) -> str:
 
 
 def _running(status: JobStatus) -> str:
-    if status.kind is JobKind.INFERENCE:
-        return f"The call to {status.spec.get('model')} is under way."
+    kind = known(status.kind)
+    if kind.is_call:
+        return kinds.say(kind.running, status)
     flavor = status.spec.get("flavor")
     match status.stage:
         case "SCHEDULING" | None:
@@ -110,13 +112,7 @@ def _unseen(status: JobStatus) -> str:
 
 
 def _succeeded(status: JobStatus) -> str:
-    match status.kind:
-        case JobKind.HUB_JOB:
-            return "Succeeded: the command exited with code 0."
-        case JobKind.INFERENCE:
-            return f"Succeeded: {status.spec.get('model')} has answered."
-        case _:
-            assert_never(status.kind)
+    return kinds.say(known(status.kind).succeeded, status)
 
 
 def _cancelled(status: JobStatus) -> str:
@@ -135,7 +131,7 @@ def _cancelled(status: JobStatus) -> str:
                 "Cancelled. What was started is being stopped, and may still cost money until it "
                 "is seen to be over."
             )
-        case Upstream.STOPPED if status.kind is JobKind.INFERENCE:
+        case Upstream.STOPPED if known(status.kind).is_call:
             return "Cancelled, and its call dropped; what had been computed by then may be charged."
         case Upstream.STOPPED:
             return "Cancelled, and seen to be over at Hugging Face."

@@ -63,9 +63,9 @@ async def _lapse(worker: Worker, run: Lapsed) -> None:
     why = "The worker fell silent."
     reach("lapse.before")
     async with worker.database.transaction() as tx:
-        if run.kind is JobKind.HUB_JOB:
+        if run.kind == JobKind.HUB_JOB:
             await launches.doubt(tx, run.run_id, why=why, worker=worker.name, lapsed=True)
-        elif run.begun:
+        elif run.begun and not _resumes(worker, run.kind):
             lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, why)
             await endings.answer(tx, run.run_id, lost, worker=worker.name, lapsed=True)
         else:
@@ -74,6 +74,12 @@ async def _lapse(worker: Worker, run: Lapsed) -> None:
             )
     reach("lapse.committed")
     log.warning("lease.lapsed", run=str(run.run_id))
+
+
+def _resumes(worker: Worker, kind: str) -> bool:
+    """Tell whether a call that was cut off goes on where it was left."""
+    executor = worker.executors.get(kind)
+    return executor is not None and executor.resumes
 
 
 async def _attend_one(worker: Worker, run: AgedRun) -> None:

@@ -1,7 +1,7 @@
 """What lives as long as a worker does, and what an executor is told about one attempt."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,7 +12,7 @@ import anyio
 
 from schema.database import Database, Transaction
 from schema.errors import Unavailable
-from schema.job import JobKind
+from schema.progress import Progress
 from schema.settings import Settings
 from schema.vault import Secret, Vault
 from workers.hub import Hub
@@ -20,6 +20,19 @@ from workers.outcome import Outcome
 
 _LAST_WORD: Final = 2.0
 """Seconds in which a step that is cut off is handed back."""
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What executors are made of; each takes what it needs."""
+
+    hub: Hub
+    database: Database
+    settings: Settings
+    vault: Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +48,32 @@ class Order:
     secrets: Mapping[str, Secret]
     within: timedelta
     """How long a create request may take."""
+    report: Report
+    """Says how far it is; as often as you like, for only the newest is written, now and then."""
 
 
 class Executor(Protocol):
     """Carries out attempts of one kind of job. Raising is a bug; every outcome has a type."""
 
-    kind: JobKind
-    is_call: bool
-    """Whether the remote run is over when `execute` returns, and leaves no id behind."""
-    slots: int
-    """How many attempts one worker carries out at a time."""
+    @property
+    def kind(self) -> str:
+        """The jobs it carries out."""
+        ...
+
+    @property
+    def is_call(self) -> bool:
+        """Whether the remote run is over when `execute` returns, and leaves no id behind."""
+        ...
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a call that was cut off is begun again, and goes on where it was left."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many attempts one worker carries out at a time."""
+        ...
 
     async def execute(self, order: Order) -> Outcome:
         """Do it, and say how it went."""
@@ -85,7 +114,7 @@ class Worker:
     database: Database
     vault: Vault
     hub: Hub
-    executors: Mapping[JobKind, Executor]
+    executors: Mapping[str, Executor]
     bells: Bells = field(default_factory=Bells)
 
     @asynccontextmanager

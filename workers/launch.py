@@ -8,11 +8,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final, TypeVar, assert_never
+from uuid import UUID
 
 import anyio
 import structlog
 
-from schema import credentials, endings, job_secrets, launches
+from schema import credentials, endings, files, job_secrets, launches
 from schema.credentials import Lent
 from schema.database import Transaction
 from schema.endings import Ending
@@ -23,7 +24,7 @@ from schema.launches import Claim
 from schema.spec import TOKEN_VARIABLE
 from schema.vault import Secret, Unsealable
 from workers.backoff import MOST_TRIES, backoff
-from workers.context import Executor, Order, Worker
+from workers.context import Executor, Order, Report, Worker
 from workers.outcome import (
     Answered,
     Bound,
@@ -35,6 +36,7 @@ from workers.outcome import (
     without_secrets,
 )
 from workers.redaction import Redactor
+from workers.reporting import Reporter
 
 T = TypeVar("T")
 
@@ -109,9 +111,10 @@ async def settle(
             ):
                 worker.bells.attend.ring()
             reach("bind.written")
-        case Answered(ending):
+        case Answered(ending, left):
             reach("answer.before")
-            await endings.answer(tx, run_id, ending, worker=by)
+            if await endings.answer(tx, run_id, ending, worker=by):
+                await files.keep(tx, claim.job_id, left)
             reach("answer.written")
         case Refused(reason, message):
             reach("refuse.before")
@@ -134,8 +137,7 @@ async def settle(
             reach("hold.written")
             await launches.reject(tx, run_id, reason=None, message=message, worker=by)
         case Unclear(why) if executor.is_call:
-            lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, why)
-            await endings.answer(tx, run_id, lost, worker=by)
+            await _lose(tx, executor, run_id, why, by)
         case Unclear(why):
             reach("doubt.before")
             await launches.doubt(tx, run_id, why=why, worker=by, look_after=timedelta(seconds=1))
@@ -144,6 +146,15 @@ async def settle(
         case _:
             assert_never(outcome)
     log.info("attempt.settled", outcome=type(outcome).__name__)
+
+
+async def _lose(tx: Transaction, executor: Executor, run_id: UUID, why: str, by: str) -> None:
+    """Write down that a call was cut off: it goes on where it was left, or nobody knows."""
+    if executor.resumes:
+        await launches.reject(tx, run_id, reason=None, message=why, worker=by)
+    else:
+        lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, why)
+        await endings.answer(tx, run_id, lost, worker=by)
 
 
 async def persist(worker: Worker, write: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -222,9 +233,13 @@ async def _send(
             if not await _keep(worker, claim):
                 group.cancel_scope.cancel()
 
+        reporter = Reporter(worker, claim.run_id)
         if executor.is_call:
             group.start_soon(renewing)
-        outcome = await executor.execute(_order(claim, lent, secrets, worker.settings.post_timeout))
+            group.start_soon(reporter.write)
+        outcome = await executor.execute(
+            _order(claim, lent, secrets, worker.settings.post_timeout, reporter)
+        )
         group.cancel_scope.cancel()
     return outcome or _called_off()
 
@@ -247,7 +262,9 @@ async def _keep(worker: Worker, claim: Claim) -> bool:
             log.warning("lease.unrenewed")
 
 
-def _order(claim: Claim, lent: Lent, secrets: Mapping[str, Secret], within: timedelta) -> Order:
+def _order(
+    claim: Claim, lent: Lent, secrets: Mapping[str, Secret], within: timedelta, report: Report
+) -> Order:
     return Order(
         run_id=claim.run_id,
         job_id=claim.job_id,
@@ -257,4 +274,5 @@ def _order(claim: Claim, lent: Lent, secrets: Mapping[str, Secret], within: time
         token=lent.token,
         secrets=secrets,
         within=within,
+        report=report,
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from schema.endings import Ending
+from schema.files import NewFile
 from schema.job import Reason
 from workers.redaction import Redactor
 
@@ -21,6 +22,8 @@ class Answered:
     """The call is over, one way or the other."""
 
     ending: Ending
+    files: tuple[NewFile, ...] = ()
+    """What it leaves behind beside its result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,8 @@ from schema.hints import hints
 from schema.isolation import Role
 from schema.settings import Settings
 from schema.vault import Vault
-from workers import engine
-from workers.context import Executor, Worker
-from workers.executors.hub_job import HubJobExecutor
-from workers.executors.inference import InferenceExecutor
+from workers import engine, executors
+from workers.context import Means, Worker
 from workers.hub import hub
 
 _APPLICATION: Final = "holdfast-worker"
@@ -36,7 +34,7 @@ _KEY: Final = "worker"
 
 @asynccontextmanager
 async def build(settings: Settings) -> AsyncGenerator[Worker]:
-    """Build a worker from its settings; every executor is named here, and nowhere else.
+    """Build a worker from its settings, with every executor there is.
 
     Raises:
         Unavailable: the database cannot be reached.
@@ -61,14 +59,14 @@ async def build(settings: Settings) -> AsyncGenerator[Worker]:
                 f"The database is at revision {found}, this worker wants {wanted}. "
                 f"Run `holdfast migrate` first."
             )
-        executors: list[Executor] = [HubJobExecutor(gateway), InferenceExecutor(gateway)]
+        vault = Vault.of(settings.vault_keys.get_secret_value())
         yield Worker(
             name=name,
             settings=settings,
             database=database,
-            vault=Vault.of(settings.vault_keys.get_secret_value()),
+            vault=vault,
             hub=gateway,
-            executors={executor.kind: executor for executor in executors},
+            executors=executors.discover(Means(gateway, database, settings, vault)),
         )
 
 

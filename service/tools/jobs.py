@@ -146,8 +146,8 @@ async def job_result(
     """
     async with app.transaction(caller) as tx:
         view = await jobs.result(tx, caller, job_id)
-    answer = (view.result and view.result.text) or ""
-    return told(f"{view.summary} {view.next_step}", view, answer or "\n".join(view.log_tail or []))
+    answer = (view.result or {}).get("text") or "\n".join(view.log_tail or [])
+    return told(f"{view.summary} {view.next_step}", view, answer)
 
 
 def _counted(shown: int, more: str | None) -> str:

@@ -6,7 +6,6 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from schema import queries
-from schema.job import JobKind
 from schema.queries import JobStatus
 from schema.vault import Secret
 from service import jobs, retries
@@ -14,11 +13,13 @@ from service.agreement import UNASKED, price, question
 from service.auth.caller import Caller, Scope
 from service.confirmation import Confirm, Confirmed, Question, confirmed_by
 from service.context import App, AppDep, CallerDep
-from service.jobs import SCOPES, Request
+from service.jobs import Request
+from service.kinds import known
 from service.retries import Rerun
 from service.sdk import MAKES, Contract, contract
 from service.tools.jobs import JobId
-from service.tools.launch import Key, MostCost, Secrets, launched
+from service.tools.launched import launch
+from service.tools.taken import Key, MostCost, Secrets
 from service.views import LaunchedView
 
 Overrides = Annotated[
@@ -36,7 +37,7 @@ async def _rerun(
 ) -> tuple[JobStatus, Rerun]:
     async with app.transaction(caller) as tx:
         earlier = await jobs.find(tx, caller, job_id)
-    caller.expect(SCOPES[earlier.kind])
+    caller.expect(known(earlier.kind).scope)
     rerun = retries.rewrite(earlier, overrides or {}, secrets or {})
     retries.expect_of_use(earlier, rerun)
     return earlier, rerun
@@ -85,11 +86,10 @@ async def retry_job(
     fail alike is refused, with what to change.
     """
     earlier, rerun = await _rerun(app, caller, job_id, overrides, secrets)
-    payer = caller.namespace(earlier.namespace)
     request = Request(
         kind=earlier.kind,
         title=rerun.title,
-        namespace=payer,
+        namespace=caller.namespace(earlier.namespace),
         spec=rerun.spec.stored(),
         labels=earlier.labels,
         workspace_id=earlier.workspace_id,
@@ -99,9 +99,7 @@ async def retry_job(
         rerun_of=earlier.id,
         notes=retries.caveats(earlier, rerun),
     )
-    if earlier.kind is JobKind.HUB_JOB:
-        await app.expect_may_launch(caller, payer)
-    return launched(await jobs.launch(app, caller, request))
+    return await launch(app, caller, request)
 
 
 def contracts() -> list[Contract]:

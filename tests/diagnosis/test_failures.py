@@ -22,6 +22,7 @@ from schema.logbook import Line
 from schema.queries import JobStatus
 from service import clues, retries, wording
 from service.diagnosis import Diagnosis, diagnose
+from service.kinds import known
 from service.views import JobView
 from tests.conftest import JobFactory
 from tests.service.lives import Worker
@@ -156,7 +157,7 @@ def test_a_retry_is_told_only_of_what_it_takes(case: Case) -> None:
     """An override of another kind of job would be refused."""
     remedy = diagnose(case.read(), case.lines).remedy
     for named in re.findall(r"overriding ([a-z, ]+)\.", remedy):
-        assert set(named.split(" or ")) & set(retries.OVERRIDES[case.kind]), named
+        assert set(named.split(" or ")) & set(known(case.kind).overrides), named
 
 
 def test_secrets_that_a_retry_needs_are_no_part_of_a_call_to_copy() -> None:
@@ -178,6 +179,7 @@ def test_there_are_many_of_them_and_no_two_are_the_same() -> None:
     assert {case.reason for case in GOLDEN} >= set(Reason) - {
         *(Reason.LAUNCH_UNCONFIRMED, Reason.OUTCOME_UNKNOWN, Reason.STUCK_SCHEDULING),
         *(Reason.CANCELLED_UPSTREAM, Reason.HUB_UNAVAILABLE),
+        *(Reason.OUTPUTS_MISSING, Reason.DEPENDENCY_FAILED),
     }
 
 

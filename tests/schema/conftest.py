@@ -6,10 +6,21 @@ from uuid import UUID
 
 import pytest
 
-from schema import calls, endings, handles, job_secrets, launches, logbook, prices, queries
+from schema import (
+    calls,
+    endings,
+    files,
+    handles,
+    job_secrets,
+    launches,
+    logbook,
+    prices,
+    queries,
+)
 from schema.budgets import Rate
 from schema.database import Database
 from schema.endings import Ending
+from schema.files import NewFile
 from schema.job import JobKind, JobState
 from schema.launches import Claim
 from schema.vault import Secret, Vault
@@ -62,6 +73,7 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
         )
         await logbook.append(tx, claim.run_id, ["a line"], already=0)
         await endings.end(tx, claim.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
+        await files.keep(tx, finished.id, [NewFile.of("model.bin", b"weights", None)])
     open_job = await make_job(idempotency_key="k")
     async with database.transaction() as tx:
         await job_secrets.keep(tx, vault, open_job.id, ada, {"KEY": Secret("s")})

@@ -17,6 +17,7 @@ import pytest
 from schema import (
     budgets,
     excerpts,
+    files,
     handles,
     lifecycle,
     logbook,
@@ -32,7 +33,7 @@ from tests.conftest import ADA, JobFactory
 from tests.schema.wall import EVE, acting
 
 MODULES: Final = (
-    *(budgets, queries, workspace_changes, excerpts, news, recall, logbook, lifecycle),
+    *(budgets, queries, workspace_changes, excerpts, news, recall, logbook, lifecycle, files),
 )
 """Whose statements the service runs for a subject."""
 COMPARISON: Final = re.compile(
@@ -56,6 +57,8 @@ READS: Final[dict[str, list[Any]]] = {
     "queries._STANDING": [SUBJECT],
     "queries._EACH": [SUBJECT, JOBS],
     "excerpts._TELLING": [SUBJECT, JOBS, 20, "line", 100, 100, 100],
+    "files._OF_JOB": [SUBJECT, JOB],
+    "files._CONTENT": [SUBJECT, JOB, "model.bin"],
     "news._NEWS": [SUBJECT, JOBS, [0]],
     "news._PAGES": [SUBJECT, JOBS, 10],
     "recall._JOBS": [SUBJECT, *ANY, 10],

@@ -13,7 +13,8 @@ from schema.job import JobKind, JobState, Reason
 from schema.queries import JobStatus
 from schema.spec import LONGEST_CALL, HubJobSpec, InferenceSpec
 from service import retries
-from service.retries import HELPS, MAY_HAVE_RUN, OVERRIDES, RetryRefused
+from service.kinds import known
+from service.retries import HELPS, MAY_HAVE_RUN, RetryRefused
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 JOB = HubJobSpec.model_validate(
@@ -109,7 +110,7 @@ def test_a_failure_that_would_repeat_wants_what_could_help(reason: Reason, name:
 def test_the_same_value_again_is_no_change(reason: Reason) -> None:
     """Saying what it was before does not make it otherwise."""
     with pytest.raises(RetryRefused):
-        asked(ended(reason), **JOB.model_dump(include=set(OVERRIDES[JobKind.HUB_JOB])))
+        asked(ended(reason), **JOB.model_dump(include=set(known(JobKind.HUB_JOB).overrides)))
 
 
 def test_a_shorter_timeout_does_not_help_what_outran_a_longer_one() -> None:

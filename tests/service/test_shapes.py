@@ -55,7 +55,7 @@ def test_a_property_may_be_called_what_a_schema_calls_its_own() -> None:
 def test_what_is_told_elsewhere_is_told_there() -> None:
     """A field that no schema has would be a secret of ours."""
     [status] = [each for each in jobs.contracts() if each.name == "job_status"]
-    [launching, _] = launch.contracts("30d")
+    [launching] = launch.contracts("30d")
 
     told = (status.output_schema or {})["properties"]["jobs"]["items"]["properties"]
     here = (launching.output_schema or {})["anyOf"][0]["properties"]

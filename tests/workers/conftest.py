@@ -10,6 +10,7 @@ from schema import credentials, launches, queries
 from schema.database import Database
 from schema.job import JobKind
 from schema.launches import Claim
+from schema.progress import Progress
 from schema.queries import JobStatus
 from schema.settings import Settings
 from schema.vault import Secret, Vault
@@ -75,12 +76,17 @@ async def doubted(worker: Worker, signed_in: None, make_job: JobFactory) -> Clai
     return claim
 
 
+def unheard(_: Progress) -> None:
+    """Report to nobody."""
+
+
 async def create(
     worker: Worker, local_hub: RunningHub, claim: Claim, spec: dict[str, Any] = SLEEP
 ) -> str:
     """Let the Hub have received a request for this run; return the id it gave."""
     token = Secret(user_with(local_hub.users, "alice").token)
-    order = Order(claim.run_id, claim.job_id, "alice", spec, {}, token, {}, timedelta(seconds=10))
+    within = timedelta(seconds=10)
+    order = Order(claim.run_id, claim.job_id, "alice", spec, {}, token, {}, within, unheard)
     outcome = await worker.executors[JobKind.HUB_JOB].execute(order)
     assert isinstance(outcome, Bound)
     return outcome.remote_id

@@ -41,6 +41,7 @@ class Stub:
     """Says what it was told to, and remembers what it was asked."""
 
     slots = 4
+    resumes = False
 
     def __init__(self, outcome: Outcome, *, kind: JobKind = JobKind.HUB_JOB) -> None:
         self.kind = kind

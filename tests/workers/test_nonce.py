@@ -9,6 +9,7 @@ import pytest
 from schema.job import JobKind
 from schema.remote_run import Desired, Origin, RemoteRun, RunState
 from schema.vault import Secret
+from tests.workers.conftest import unheard
 from workers.attend import is_run
 from workers.context import Order
 from workers.executors.hub_job import RUN_LABEL, RUN_VARIABLE, HubJobExecutor
@@ -36,7 +37,7 @@ async def test_a_request_carries_its_nonce_as_a_label_and_where_nobody_can_edit_
     forged = {RUN_LABEL: "theirs", "team": "blue"}
     spec = {"image": "alpine", "command": ["true"], "env": {"DEBUG": "1"}}
     order = Order(
-        RUN_ID, uuid4(), "ada", spec, forged, Secret("hf_ada"), {}, within=timedelta(seconds=1)
+        RUN_ID, uuid4(), "ada", spec, forged, Secret("hf_ada"), {}, timedelta(seconds=1), unheard
     )
 
     outcome = await HubJobExecutor(cast("Hub", recorder)).execute(order)
@@ -63,7 +64,7 @@ async def test_the_callers_token_is_handed_to_the_command_only_when_that_was_ask
     spec = {"image": "alpine", "command": ["true"], **asked}
     secrets = {"KEY": Secret("s")} if asked else {}
     token, within = Secret("hf_ada"), timedelta(seconds=1)
-    order = Order(RUN_ID, uuid4(), "ada", spec, {}, token, secrets, within=within)
+    order = Order(RUN_ID, uuid4(), "ada", spec, {}, token, secrets, within, unheard)
 
     await HubJobExecutor(cast("Hub", recorder)).execute(order)
 

@@ -9,6 +9,7 @@ import pytest
 
 from schema.job import Reason
 from schema.vault import Secret
+from tests.workers.conftest import unheard
 from workers.context import Executor, Order
 from workers.executors.hub_job import HubJobExecutor
 from workers.executors.inference import InferenceExecutor
@@ -59,6 +60,7 @@ async def test_what_was_taken_by_other_rules_is_refused_and_never_sent(
         token=Secret("hf_ada"),
         secrets={},
         within=SOON,
+        report=unheard,
     )
 
     outcome = await executor(cast("Hub", None)).execute(order)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from schema import handles
 from schema.job import JobKind
 from schema.spec import TOKEN_VARIABLE, HubJobSpec
-from workers.context import Order
+from workers.context import Executor, Means, Order
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
 from workers.outcome import Bound, Outcome
 from workers.trouble import outgrown, trouble
@@ -26,6 +26,7 @@ class HubJobExecutor:
 
     kind = JobKind.HUB_JOB
     is_call = False
+    resumes = False
     slots = 8
 
     def __init__(self, hub: Hub) -> None:
@@ -44,6 +45,11 @@ class HubJobExecutor:
             return Bound(job.id, job.stage)
         except (Unreached, Answered4xx, Ambiguous) as error:
             return trouble(error)
+
+
+def executor(means: Means) -> Executor:
+    """Make this executor."""
+    return HubJobExecutor(means.hub)
 
 
 def run_label(run_id: UUID) -> str:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from schema.endings import Ending
 from schema.job import JobKind, JobState
 from schema.spec import InferenceSpec
-from workers.context import Order
+from workers.context import Executor, Means, Order
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
 from workers.outcome import Answered, Outcome, Unclear
 from workers.trouble import outgrown, trouble
@@ -40,6 +40,7 @@ class InferenceExecutor:
 
     kind = JobKind.INFERENCE
     is_call = True
+    resumes = False
     slots = 32
 
     def __init__(self, hub: Hub) -> None:
@@ -58,6 +59,11 @@ class InferenceExecutor:
             return trouble(error)
         except ValidationError:
             return Unclear("the answer is not a chat completion")
+
+
+def executor(means: Means) -> Executor:
+    """Make this executor."""
+    return InferenceExecutor(means.hub)
 
 
 def _body(spec: InferenceSpec) -> dict[str, Any]:

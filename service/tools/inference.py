@@ -1,0 +1,92 @@
+"""The tool that asks a model."""
+
+from typing import Annotated
+
+from mcp_types import CallToolResult
+from pydantic import Field
+
+from schema.job import JobKind
+from schema.spec import InferenceSpec, Labels, Message, Model, Parameters, Provider, Task
+from service.agreement import call_question, price
+from service.arguments import checked
+from service.auth.caller import Scope
+from service.confirmation import Confirm, Confirmed, confirmed_by
+from service.context import AppDep, CallerDep
+from service.dry_run import LaunchAnswer
+from service.effective import resolve
+from service.jobs import Request
+from service.sdk import MAKES, Contract, contract
+from service.tools.launched import launch
+from service.tools.taken import CallTimeout, DryRun, Group, Key, MostCost, Name
+from service.wording import entitled
+
+
+async def launch_inference(
+    model: Annotated[Model, Field(description="A model's id at the Hub.")],
+    inputs: Annotated[
+        Annotated[str | list[Message], Field(min_length=1)],
+        Field(description="A prompt, or the messages of a chat."),
+    ],
+    task: Task = "chat-completion",
+    parameters: Annotated[
+        Parameters | None, Field(description="Such as max_tokens, temperature.")
+    ] = None,
+    provider: Annotated[
+        Provider | None, Field(description="An Inference Provider, or any.")
+    ] = None,
+    timeout: CallTimeout = "10m",  # noqa: ASYNC109  # how long the call may take, not this one
+    labels: Labels | None = None,
+    name: Name = None,
+    workspace_id: Group = None,
+    idempotency_key: Key = None,
+    max_cost_usd: MostCost = None,
+    dry_run: DryRun = False,  # noqa: FBT002  # filled in by name, from JSON
+    confirm: Confirm = None,  # looked at by what gives `confirmed`
+    *,
+    app: AppDep,
+    caller: CallerDep,
+    confirmed: Annotated[Confirmed, confirmed_by(call_question)],
+) -> Annotated[CallToolResult, LaunchAnswer]:
+    """Have a model at Inference Providers answer, paid by your account there.
+
+    Answers at once with a handle; the model's answer becomes the job's result: wait_for_jobs, then
+    job_result, which is kept for {retention}. The call is sent once; if its answer is lost, the job
+    fails as outcome_unknown and is not repeated behind your back.
+    """
+    messages = [Message(role="user", content=inputs)] if isinstance(inputs, str) else inputs
+    effective = await resolve(app, caller, workspace_id, labels=labels)
+    spec = checked(
+        InferenceSpec,
+        task=task,
+        model=model,
+        messages=messages,
+        parameters=parameters or {},
+        provider=provider,
+        timeout=timeout,
+    )
+    request = Request(
+        kind=JobKind.INFERENCE,
+        title=entitled(name or spec.title),
+        namespace=caller.name,
+        spec=spec.stored(),
+        labels=effective.labels,
+        workspace_id=effective.workspace_id,
+        idempotency_key=idempotency_key or confirmed.once,
+        rate=await price(app, spec, max_cost_usd),
+        notes=effective.notes,
+    )
+    return await launch(app, caller, request, dry_run=dry_run)
+
+
+def contracts(retention: str) -> list[Contract]:
+    """Publish this tool."""
+    made = contract(
+        launch_inference,
+        "Ask a model",
+        MAKES,
+        Scope.INFERENCE,
+        model="meta-llama/Llama-3.3-70B-Instruct",
+        inputs="Name three rivers.",
+    )
+    made.description = made.description.format(retention=retention)
+    return [made]

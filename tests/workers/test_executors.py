@@ -1,0 +1,104 @@
+"""An executor is one module: nothing else knows of it, and everything works with it."""
+
+import re
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+import anyio
+import pytest
+
+import workers.executors
+from schema import credentials, lifecycle, queries
+from schema.database import Database
+from schema.errors import Invalid
+from schema.job import JobState
+from schema.queries import JobStatus
+from schema.settings import Settings
+from schema.vault import Secret, Vault
+from service.retries import rewrite
+from service.views import JobView
+from tests.conftest import ADA, JobFactory
+from workers import engine
+from workers.context import Means, Worker
+from workers.executors import discover
+from workers.hub import Hub
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "executors.md"
+
+
+@pytest.fixture
+async def worker(
+    database: Database,
+    vault: Vault,
+    settings: Callable[..., Settings],
+    ada: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncGenerator[Worker]:
+    """A worker at work that finds the example of the documentation among its executors."""
+    found = re.search(r"```python\n(.*?)```", EXAMPLE.read_text(), re.DOTALL)
+    assert found is not None
+    (tmp_path / "pause_of_the_docs.py").write_text(found[1])
+    monkeypatch.setattr(workers.executors, "__path__", [*workers.executors.__path__, str(tmp_path)])
+    own, hub = settings(sweep="50ms"), cast("Hub", None)
+    worker = Worker(
+        name="w1",
+        settings=own,
+        database=database,
+        vault=vault,
+        hub=hub,
+        executors=discover(Means(hub, database, own, vault)),
+    )
+    async with database.transaction() as tx:
+        token = Secret("hf_ada")
+        await credentials.remember(
+            tx, vault, subject_id=ada, name="ada", token=token, expires_at=None
+        )
+    stop = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.work, worker, stop)
+        yield worker
+        stop.set()
+
+
+async def seen(database: Database, job_id: UUID, wanted: Callable[[JobStatus], bool]) -> JobStatus:
+    """Look at a job until it is as wanted."""
+    with anyio.fail_after(20):
+        while True:
+            async with database.transaction() as tx:
+                status = await queries.status(tx, ADA, job_id)
+            assert status is not None
+            if wanted(status):
+                return status
+            await anyio.sleep(0.02)  # between two looks at the row
+
+
+async def test_the_smallest_executor_is_one_file(worker: Worker, make_job: JobFactory) -> None:
+    """Its jobs are claimed, carried out, shown and can be run again; no other file names it."""
+    job = await make_job(kind="pause", spec={"steps": 3})
+
+    status = await seen(worker.database, job.id, lambda status: status.settled)
+
+    assert status.state is JobState.SUCCEEDED
+    assert status.progress == {"done": 0, "total": 3, "message": "pausing"}
+    view = JobView.of(status, "https://hub")
+    assert (view.kind, view.summary) == ("pause", "Succeeded.")
+    async with worker.database.transaction() as tx:
+        assert await queries.result(tx, ADA, job.id) == {"steps": 3}
+    assert rewrite(status, {}, {}).spec.stored() == {"steps": 3}
+    with pytest.raises(Invalid, match="nothing of this job"):
+        rewrite(status, {"steps": 4}, {})
+
+
+async def test_it_is_called_off_like_any_other(worker: Worker, make_job: JobFactory) -> None:
+    """The engine drops a call whose job was cancelled; the executor needs no word of that."""
+    job = await make_job(kind="pause", spec={"steps": 10**6})
+    await seen(worker.database, job.id, lambda status: status.progress is not None)
+
+    async with worker.database.transaction() as tx:
+        assert await lifecycle.cancel(tx, job.id, subject_id=ADA)
+
+    status = await seen(worker.database, job.id, lambda status: status.settled)
+    assert status.state is JobState.CANCELLED
