@@ -1,6 +1,6 @@
 """The tool that asks a model."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from mcp_types import CallToolResult
 from pydantic import Field
@@ -9,9 +9,9 @@ from schema.job import JobKind
 from schema.spec import InferenceSpec, Labels, Message, Model, Parameters, Provider, Task
 from service.agreement import call_question, price
 from service.arguments import checked
-from service.auth.caller import Scope
+from service.auth.caller import Caller, Scope
 from service.confirmation import Confirm, Confirmed, confirmed_by
-from service.context import AppDep, CallerDep
+from service.context import App, AppDep, CallerDep
 from service.dry_run import LaunchAnswer
 from service.effective import resolve
 from service.jobs import Request
@@ -53,6 +53,41 @@ async def launch_inference(
     job_result, which is kept for {retention}. The call is sent once; if its answer is lost, the job
     fails as outcome_unknown and is not repeated behind your back.
     """
+    request = await call_request(
+        app,
+        caller,
+        model=model,
+        inputs=inputs,
+        task=task,
+        parameters=parameters,
+        provider=provider,
+        timeout=timeout,
+        labels=labels,
+        name=name,
+        workspace_id=workspace_id,
+        idempotency_key=idempotency_key or confirmed.once,
+        max_cost_usd=max_cost_usd,
+    )
+    return await launch(app, caller, request, dry_run=dry_run)
+
+
+async def call_request(
+    app: App,
+    caller: Caller,
+    *,
+    model: str,
+    inputs: str | list[Message],
+    task: str = "chat-completion",
+    parameters: dict[str, Any] | None = None,
+    provider: str | None = None,
+    timeout: float | str = "10m",  # noqa: ASYNC109  # how long the call may take, not this one
+    labels: dict[str, str] | None = None,
+    name: str | None = None,
+    workspace_id: str | None = None,
+    idempotency_key: str | None = None,
+    max_cost_usd: float | None = None,
+) -> Request:
+    """Make a request of the arguments of launch_inference, for now or for a schedule."""
     messages = [Message(role="user", content=inputs)] if isinstance(inputs, str) else inputs
     effective = await resolve(app, caller, workspace_id, labels=labels)
     spec = checked(
@@ -64,18 +99,17 @@ async def launch_inference(
         provider=provider,
         timeout=timeout,
     )
-    request = Request(
+    return Request(
         kind=JobKind.INFERENCE,
         title=entitled(name or spec.title),
         namespace=caller.name,
         spec=spec.stored(),
         labels=effective.labels,
         workspace_id=effective.workspace_id,
-        idempotency_key=idempotency_key or confirmed.once,
+        idempotency_key=idempotency_key,
         rate=await price(app, spec, max_cost_usd),
         notes=effective.notes,
     )
-    return await launch(app, caller, request, dry_run=dry_run)
 
 
 def contracts(retention: str) -> list[Contract]:

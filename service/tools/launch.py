@@ -11,9 +11,9 @@ from schema.spec import Env, Flavor, HubJobSpec, Image, Labels
 from schema.vault import Secret
 from service.agreement import job_question, price
 from service.arguments import checked
-from service.auth.caller import Scope
+from service.auth.caller import Caller, Scope
 from service.confirmation import Confirm, Confirmed, confirmed_by
-from service.context import AppDep, CallerDep
+from service.context import App, AppDep, CallerDep
 from service.dry_run import LaunchAnswer
 from service.effective import resolve
 from service.jobs import Request
@@ -68,6 +68,45 @@ async def launch_job(
     finished. Never launch again because you lost track: list_jobs has every job. Pass an
     idempotency_key if you may have to repeat the call.
     """
+    request = await job_request(
+        app,
+        caller,
+        image=image,
+        command=command,
+        flavor=flavor,
+        timeout=timeout,
+        env=env,
+        secrets=secrets,
+        pass_token=pass_token,
+        namespace=namespace,
+        labels=labels,
+        name=name,
+        workspace_id=workspace_id,
+        idempotency_key=idempotency_key or confirmed.once,
+        max_cost_usd=max_cost_usd,
+    )
+    return await launch(app, caller, request, dry_run=dry_run)
+
+
+async def job_request(
+    app: App,
+    caller: Caller,
+    *,
+    image: str,
+    command: list[str] | str,
+    flavor: str | None = None,
+    timeout: float | str | None = None,  # noqa: ASYNC109  # how long the job may run, not this call
+    env: dict[str, str] | None = None,
+    secrets: dict[str, str] | None = None,
+    pass_token: bool = False,
+    namespace: str | None = None,
+    labels: dict[str, str] | None = None,
+    name: str | None = None,
+    workspace_id: str | None = None,
+    idempotency_key: str | None = None,
+    max_cost_usd: float | None = None,
+) -> Request:
+    """Make a request of the arguments of launch_job, for now or for a schedule."""
     effective = await resolve(
         app,
         caller,
@@ -86,19 +125,18 @@ async def launch_job(
         secrets=list(secrets or {}),
         pass_token=pass_token,
     )
-    request = Request(
+    return Request(
         kind=JobKind.HUB_JOB,
         title=entitled(name or spec.title),
         namespace=caller.namespace(effective.given.get("namespace")),
         spec=spec.stored(),
         labels=effective.labels,
         workspace_id=effective.workspace_id,
-        idempotency_key=idempotency_key or confirmed.once,
+        idempotency_key=idempotency_key,
         secrets={name: Secret(text) for name, text in (secrets or {}).items()},
         rate=await price(app, spec, max_cost_usd),
         notes=effective.notes,
     )
-    return await launch(app, caller, request, dry_run=dry_run)
 
 
 def contracts(retention: str) -> list[Contract]:
