@@ -10,15 +10,18 @@ from starlette.responses import JSONResponse, Response
 class Refusal(Exception):
     """An answer that says no, in the Hub's words."""
 
-    def __init__(self, status: HTTPStatus, message: str) -> None:
+    def __init__(self, status: HTTPStatus, message: str, *, code: str | None = None) -> None:
         self.status = status
         self.message = message
+        self.code = code
         super().__init__(message)
 
 
-def error_answer(status: int, message: str) -> Response:
-    """Say no."""
+def error_answer(status: int, message: str, code: str | None = None) -> Response:
+    """Say no; with a code where the Hub has one for what is missing."""
     headers = {"x-error-message": in_a_header(message)}
+    if code is not None:
+        headers["x-error-code"] = code
     return JSONResponse({"error": message}, status_code=status, headers=headers)
 
 
@@ -30,7 +33,7 @@ def in_a_header(message: str) -> str:
 async def refuse(_: Request, error: Exception) -> Response:
     """Write a refusal as the Hub does."""
     assert isinstance(error, Refusal)  # noqa: S101  # registered for nothing else
-    return error_answer(error.status, error.message)
+    return error_answer(error.status, error.message, error.code)
 
 
 async def refuse_unknown(_: Request, error: Exception) -> Response:

@@ -25,6 +25,11 @@ from starlette.routing import Route
 from service.local.errors import CannotStart
 from service.local.hub import inference
 from service.local.hub.answers import Refusal, refuse, refuse_unknown
+from service.local.hub.bucket_content import Content
+from service.local.hub.bucket_mounts import Mounts
+from service.local.hub.bucket_routes import BucketRoutes
+from service.local.hub.bucket_transfer import Transfer
+from service.local.hub.buckets import Buckets
 from service.local.hub.gate import Gate
 from service.local.hub.identity import whoami
 from service.local.hub.job_routes import JobRoutes, hardware
@@ -38,6 +43,7 @@ _HOST: Final = "127.0.0.1"
 _QUOTA: Final = 100_000
 """Requests a user has in a window; the real Hub gives a free user 1,000."""
 _SCHEDULING: Final = timedelta(milliseconds=300)
+_FLUSH: Final = timedelta(milliseconds=300)
 _GRACE: Final = 2
 
 Answer = Callable[[Request, LocalUser], Awaitable[Response]]
@@ -46,13 +52,21 @@ log = structlog.stdlib.get_logger()
 
 
 def create_hub(
-    folder: Path, *, quota: int = _QUOTA, scheduling: timedelta = _SCHEDULING
+    folder: Path,
+    *,
+    quota: int = _QUOTA,
+    scheduling: timedelta = _SCHEDULING,
+    flush: timedelta = _FLUSH,
 ) -> Starlette:
     """Build the Hub whose users live in `folder`.
 
-    Each user has `quota` requests in a window; a job is `scheduling` for so long before it runs.
+    Each user has `quota` requests in a window; a job is `scheduling` for so long before it runs,
+    and what it writes into a bucket is there after `flush`; on the Hub that is up to 30 seconds.
     """
-    jobs = Jobs(scheduling=scheduling)
+    content = Content(folder / "xet")
+    buckets, transfer = Buckets(folder), Transfer(content)
+    mounts = Mounts(buckets, transfer, flush)
+    jobs = Jobs(mounts, scheduling=scheduling)
     grants = Grants()
     users = load_users(folder)
 
@@ -62,7 +76,12 @@ def create_hub(
         await jobs.close()
 
     return Starlette(
-        routes=[*_routes(JobRoutes(jobs)), *OAuthRoutes(grants, users).routes()],
+        routes=[
+            *_routes(JobRoutes(jobs, mounts)),
+            *BucketRoutes(buckets, content, transfer).routes(),
+            *content.routes(),
+            *OAuthRoutes(grants, users).routes(),
+        ],
         lifespan=lifespan,
         exception_handlers={
             Refusal: refuse,
@@ -78,14 +97,21 @@ def create_hub(
 
 
 async def serve(
-    folder: Path, *, port: int, quota: int = _QUOTA, scheduling: timedelta = _SCHEDULING
+    folder: Path,
+    *,
+    port: int,
+    quota: int = _QUOTA,
+    scheduling: timedelta = _SCHEDULING,
+    flush: timedelta = _FLUSH,
 ) -> None:
     """Serve the Hub on the loopback address until SIGTERM or SIGINT; its jobs end with it.
 
     Port 0 is any free one; the log says which.
     """
+    # The library for the content of buckets has a cache, which is nobody's business but ours.
+    os.environ["HF_XET_CACHE"] = str(folder / "xet" / "cache")
     config = uvicorn.Config(
-        create_hub(folder, quota=quota, scheduling=scheduling),
+        create_hub(folder, quota=quota, scheduling=scheduling, flush=flush),
         log_config=None,
         access_log=False,
         date_header=False,

@@ -5,6 +5,7 @@ from typing import Any, Final
 from service.local.hub.users import ORG_IDS, LocalUser, Permission, TokenKind
 
 _AVATAR: Final = "/avatars/local.svg"
+_EVERYTHING: Final = [Permission.WRITE_JOBS, Permission.CALL_MODELS, Permission.WRITE_REPOS]
 
 
 def whoami(user: LocalUser) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def _auth(user: LocalUser) -> dict[str, Any]:
     }
     if user.kind is TokenKind.FINE_GRAINED:
         entity = {"_id": user.id, "type": "user", "name": user.name}
-        permissions = user.permissions or [Permission.WRITE_JOBS, Permission.CALL_MODELS]
+        permissions = user.permissions or _EVERYTHING
         token["fineGrained"] = {
             "canReadGatedRepos": False,
             "global": [],

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from service.local.hub.answers import Refusal
+from service.local.hub.bucket_mounts import Mounts
 from service.local.hub.hardware import FLAVORS
 from service.local.hub.jobs import Jobs, LocalJob
 from service.local.hub.requests import JobRequest, NewLabels, read_body
@@ -22,20 +23,21 @@ _EVENTS: Final = "text/event-stream"
 class JobRoutes:
     """The endpoints of the Jobs API that take a token."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, mounts: Mounts) -> None:
         self._jobs = jobs
+        self._mounts = mounts
 
     async def create(self, request: Request, user: LocalUser) -> Response:
         """Create a job, if the caller may and can pay."""
         namespace = _may_write(request, user)
         asked = await read_body(request, JobRequest)
-        return self._start(LocalJob(asked, namespace, user))
+        return self._start(LocalJob(asked, namespace, user, _url(request)))
 
     async def duplicate(self, request: Request, user: LocalUser) -> Response:
         """Run a job once more; labels are copied, as they are on the Hub."""
         job = self._job(request, user)
         namespace = _may_write(request, user)
-        return self._start(LocalJob(job.request, namespace, user, copy_of=job.id))
+        return self._start(LocalJob(job.request, namespace, user, _url(request), copy_of=job.id))
 
     async def page(self, request: Request, user: LocalUser) -> Response:
         """List a page of jobs, newest first, and say where the next page is."""
@@ -119,6 +121,7 @@ class JobRoutes:
                 "Pre-paid credit balance is insufficient - add more credits to your account to "
                 "use Jobs.",
             )
+        self._mounts.expect_allowed(job.request.volumes or [], job.creator)
         self._jobs.start(job)
         return JSONResponse(job.described())
 
@@ -136,6 +139,10 @@ class JobRoutes:
 async def hardware(_: Request) -> Response:
     """List what a job may ask for, to anybody."""
     return JSONResponse([flavor.described() for flavor in FLAVORS.values()])
+
+
+def _url(request: Request) -> str:
+    return str(request.base_url).rstrip("/")
 
 
 def _filter(request: Request) -> Callable[[LocalJob], bool]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+from service.local.hub.bucket_mounts import Mounts, at_hand
 from service.local.hub.hardware import FLAVORS
 from service.local.hub.logs import Bell, Log, written
 from service.local.hub.processes import bare_environment, run
@@ -43,6 +44,8 @@ class LocalJob:
     request: JobRequest
     owner: Namespace
     creator: LocalUser
+    hub_url: str
+    """Where this Hub is, for what is mounted."""
     copy_of: str | None = None
     """The job this one repeats."""
     id: str = field(default_factory=lambda: secrets.token_hex(12))
@@ -117,6 +120,7 @@ class LocalJob:
             "timeout": asked.timeout_seconds,
             "retry": asked.attempts - 1,
             "labels": asked.labels,
+            "volumes": [volume.described() for volume in asked.volumes or []] or None,
             "owner": self.owner.described() | avatar,
             "createdBy": person,
             "initiator": {"type": "duplicated-job", "id": self.copy_of}
@@ -141,7 +145,8 @@ class LocalJob:
 class Jobs:
     """Every job since this Hub was started."""
 
-    def __init__(self, *, scheduling: timedelta) -> None:
+    def __init__(self, mounts: Mounts, *, scheduling: timedelta) -> None:
+        self._mounts = mounts
         self._scheduling = scheduling
         self._jobs: dict[str, LocalJob] = {}
 
@@ -168,20 +173,27 @@ class Jobs:
     async def close(self) -> None:
         """Stop every job, with its processes."""
         await asyncio.gather(*(_end(job) for job in self._jobs.values()))
+        await self._mounts.close()
 
     async def _run(self, job: LocalJob) -> None:
         asked, flavor = job.request, FLAVORS[job.request.flavor]
-        environment = bare_environment(job.id, flavor) | asked.environment | asked.secrets
-        command = [*asked.command, *asked.arguments]
-        while not job.is_over:
-            await asyncio.sleep(self._scheduling.total_seconds())
-            job.move(Stage.RUNNING)
-            try:
+        mounted = await self._mounts.mount(asked.volumes or [], job.hub_url)
+        given = {name: at_hand(value, mounted) for name, value in asked.environment.items()}
+        environment = bare_environment(job.id, flavor) | given | asked.secrets
+        command = [at_hand(part, mounted) for part in (*asked.command, *asked.arguments)]
+        killed = True
+        try:
+            while not job.is_over:
+                await asyncio.sleep(self._scheduling.total_seconds())
+                job.move(Stage.RUNNING)
                 # Not documented, and so our choice: each attempt has its time, none follows it.
                 async with asyncio.timeout(asked.timeout_seconds):
                     job.settle(await run(command, environment, flavor, job.log.write))
-            except TimeoutError:
-                job.move(Stage.ERROR, "Job timeout")
+            killed = False
+        except TimeoutError:
+            job.move(Stage.ERROR, "Job timeout")
+        finally:
+            self._mounts.release(mounted, job.hub_url, killed=killed)
 
 
 async def _end(job: LocalJob) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, NoReturn, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +17,7 @@ from pydantic.alias_generators import to_camel
 from starlette.requests import Request
 
 from service.local.hub.answers import Refusal
+from service.local.hub.buckets import is_path
 from service.local.hub.hardware import FLAVORS
 
 _ENV_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]+")
@@ -60,7 +61,14 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
-def _not_here(_: object) -> None:
+def _folder(path: str) -> str:
+    if path and not is_path(path):
+        message = "Invalid path"
+        raise ValueError(message)
+    return path
+
+
+def _not_here(_: object) -> NoReturn:
     # Taken and not honoured, it would be missed only when the job runs.
     message = "The local Hub does not offer this"
     raise ValueError(message)
@@ -86,6 +94,31 @@ class _Read(BaseModel):
     )
 
 
+class Volume(_Read):
+    """A bucket, or a folder of one, at a path of the job's."""
+
+    type: Literal["bucket", "model", "dataset", "space"]
+    source: Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
+    mount_path: Annotated[str, Field(pattern=r"^/[^/]")]
+    read_only: bool = False
+    path: Annotated[str, AfterValidator(_folder)] = ""
+    revision: str | None = None
+
+    @model_validator(mode="after")
+    def _is_a_bucket(self) -> Self:
+        return self if self.type == "bucket" else _not_here(self)
+
+    def described(self) -> dict[str, Any]:
+        """Describe it as the Hub does."""
+        described = {
+            "type": self.type,
+            "source": self.source,
+            "mountPath": self.mount_path,
+            "readOnly": self.read_only,
+        }
+        return described | ({"path": self.path} if self.path else {})
+
+
 class JobRequest(_Read):
     """The body of a create request."""
 
@@ -100,7 +133,7 @@ class JobRequest(_Read):
     attempts: Annotated[int, Field(ge=1)] = 1
     labels: _Labels = {}
     arch: Literal["amd64", "arm64"] = "amd64"
-    volumes: _Absent = None
+    volumes: Annotated[list[Volume], Field(min_length=1)] | None = None
     expose: _Absent = None
     ssh: _Absent = None
     network: _Absent = None

@@ -37,14 +37,24 @@ class Permission(StrEnum):
     READ_JOBS = "job.read"
     WRITE_JOBS = "job.write"
     CALL_MODELS = "inference.serverless.write"
+    READ_REPOS = "repo.content.read"
+    WRITE_REPOS = "repo.write"
 
 
+_CHANGING: Final = frozenset({"contribute-repos", "write-repos", "manage-repos"})
 _SCOPES: Final = {
-    Permission.READ_JOBS: "jobs",
-    Permission.WRITE_JOBS: "jobs",
-    Permission.CALL_MODELS: "inference-api",
+    Permission.READ_JOBS: frozenset({"jobs"}),
+    Permission.WRITE_JOBS: frozenset({"jobs"}),
+    Permission.CALL_MODELS: frozenset({"inference-api"}),
+    Permission.READ_REPOS: _CHANGING | {"read-repos"},
+    Permission.WRITE_REPOS: _CHANGING,
 }
-"""The scope an OAuth token needs for each."""
+"""The scopes of which an OAuth token needs one for each; for buckets that is not documented."""
+_READING: Final = {
+    Permission.READ_JOBS: Permission.WRITE_JOBS,
+    Permission.READ_REPOS: Permission.WRITE_REPOS,
+}
+"""Who may change something may look at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +92,11 @@ class LocalUser:
             case TokenKind.WRITE:
                 return True
             case TokenKind.READ:
-                return what is Permission.READ_JOBS
+                return what in _READING
             case TokenKind.OAUTH:
-                return self.scopes is None or _SCOPES[what] in self.scopes
+                return self.scopes is None or not _SCOPES[what].isdisjoint(self.scopes)
             case TokenKind.FINE_GRAINED:
-                # Who may start a job may look at it.
-                enough = {what, Permission.WRITE_JOBS} if what is Permission.READ_JOBS else {what}
+                enough = {what, _READING.get(what, what)}
                 return self.permissions is None or not enough.isdisjoint(self.permissions)
 
     def namespace(self, name: str) -> Namespace | None:

@@ -32,7 +32,8 @@ import anyio
 from service.local.hub.app import serve
 folder, port, quota = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 scheduling = timedelta(seconds=float(sys.argv[4]))
-anyio.run(partial(serve, folder, port=port, quota=quota, scheduling=scheduling))
+flush = timedelta(seconds=float(sys.argv[5]))
+anyio.run(partial(serve, folder, port=port, quota=quota, scheduling=scheduling, flush=flush))
 """
 
 
@@ -70,13 +71,14 @@ class RunningHub:
 
 @contextmanager
 def running_hub(
-    folder: Path, *, quota: int = 100_000, scheduling: float = 0.3
+    folder: Path, *, quota: int = 100_000, scheduling: float = 0.3, flush: float = 0.3
 ) -> Generator[RunningHub]:
     """Run a Hub in a process of its own for the length of a block."""
     port = free_port()
     # Before the Hub asks for them: two who make them at once would make two sets.
     users = load_users(folder)
-    script = [sys.executable, "-c", _SERVE, str(folder), str(port), str(quota), str(scheduling)]
+    given = [str(each) for each in (folder, port, quota, scheduling, flush)]
+    script = [sys.executable, "-c", _SERVE, *given]
     process = subprocess.Popen(
         script, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
