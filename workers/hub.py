@@ -155,7 +155,7 @@ class Hub:
         lines = LogStream(longest)
         with as_hub_errors():
             async with self.session.stream("GET", url, headers=sent) as response:
-                _raise_for(response)
+                raise_for(response)
                 async with aclosing(_until_idle(response, over=over)) as stream:
                     async for received in stream:
                         if whole := lines.feed(received):
@@ -172,7 +172,7 @@ class Hub:
                     )
             except TimeoutError:
                 raise Ambiguous(f"no answer within {within.total_seconds():.0f} s") from None
-            _raise_for(response)
+            raise_for(response)
             return response
 
     def _next(self, response: httpx2.Response) -> str | None:
@@ -232,7 +232,8 @@ def headers(token: Secret) -> dict[str, str]:
     return {"authorization": f"Bearer {token.reveal()}", "user-agent": f"holdfast/{release()}"}
 
 
-def _raise_for(response: httpx2.Response) -> None:
+def raise_for(response: httpx2.Response) -> None:
+    """Make ours of an answer that says no, or nothing we know."""
     try:
         hf_raise_for_status(response)
     except HfHubHTTPError as error:

@@ -1,25 +1,30 @@
-"""What a call to the Hub that went wrong means for the attempt it was made for."""
+"""What a call to the Hub, or for an input, that went wrong means for the attempt it was for."""
 
 from typing import Final, assert_never
 
 from pydantic import ValidationError
 
 from schema.job import Reason
+from workers.fetch import FetchFailed, FetchRefused
 from workers.hub import Ambiguous, Answered4xx, Unreached
 from workers.outcome import Later, Refused, TokenRefused, Unclear
 
 HubTrouble = Unreached | Answered4xx | Ambiguous
+FetchTrouble = FetchFailed | FetchRefused
+"""What goes wrong before anything is sent: an input could not be had."""
 
 _REASONS: Final = {402: Reason.INSUFFICIENT_CREDITS, 403: Reason.MISSING_PERMISSION}
 _UNAUTHORIZED: Final = 401
 _TOO_MANY: Final = 429
 
 
-def trouble(error: HubTrouble) -> Later | Refused | TokenRefused | Unclear:
+def trouble(error: HubTrouble | FetchTrouble) -> Later | Refused | TokenRefused | Unclear:
     """Say what it means; only what was certainly not carried out may be tried again."""
     match error:
-        case Unreached():
+        case Unreached() | FetchFailed():
             return Later(str(error))
+        case FetchRefused():
+            return Refused(Reason.INVALID_REQUEST, str(error))
         case Ambiguous():
             return Unclear(str(error))
         case Answered4xx(status=status, message=message) if status == _UNAUTHORIZED:

@@ -13,9 +13,10 @@ from tests.workers.conftest import unheard
 from workers.context import Executor, Order
 from workers.executors.hub_job import HubJobExecutor
 from workers.executors.inference import InferenceExecutor
+from workers.fetch import FetchFailed, FetchRefused
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
 from workers.outcome import Later, Outcome, Refused, TokenRefused, Unclear
-from workers.trouble import HubTrouble, trouble
+from workers.trouble import FetchTrouble, HubTrouble, trouble
 
 SOON = timedelta(seconds=9)
 
@@ -25,6 +26,8 @@ SOON = timedelta(seconds=9)
     [
         (Unreached("no connection"), Later("no connection")),
         (Ambiguous("500: oops"), Unclear("500: oops")),
+        (FetchFailed("no answer"), Later("no answer")),
+        (FetchRefused("too large"), Refused(Reason.INVALID_REQUEST, "too large")),
         (Answered4xx(401, "expired", None), TokenRefused("expired")),
         (Answered4xx(429, "slow down", SOON), Later("slow down", SOON)),
         (Answered4xx(402, "pay", None), Refused(Reason.INSUFFICIENT_CREDITS, "402: pay")),
@@ -34,7 +37,7 @@ SOON = timedelta(seconds=9)
     ],
 )
 def test_only_what_was_certainly_not_carried_out_is_tried_again(
-    error: HubTrouble, outcome: Outcome
+    error: HubTrouble | FetchTrouble, outcome: Outcome
 ) -> None:
     """Doubt is never a reason to send a request a second time."""
     assert trouble(error) == outcome
