@@ -7,6 +7,21 @@ from schema import credentials
 from schema.database import Transaction
 
 _BITE: Final = 500
+_ITEMS: Final = 5000
+"""Rows of a batch that are forgotten in one bite, before it is forgotten itself."""
+
+# Of one batch at a time: thousands of rows would go with each job of a bite.
+_PRUNE_ITEMS: Final = """
+WITH old AS MATERIALIZED (
+    SELECT id FROM job
+     WHERE finished_at < now() - $1::interval AND kind = 'batch'
+       AND EXISTS (SELECT FROM batch_item WHERE batch_item.job_id = job.id)
+     ORDER BY finished_at LIMIT 1
+)
+DELETE FROM batch_item WHERE (job_id, position) IN (
+    SELECT item.job_id, item.position FROM batch_item AS item JOIN old ON old.id = item.job_id
+     LIMIT $2)
+"""
 
 _PRUNE_JOBS: Final = """
 WITH old AS MATERIALIZED (
@@ -15,6 +30,7 @@ WITH old AS MATERIALIZED (
        AND NOT EXISTS (SELECT FROM remote_run WHERE remote_run.job_id = job.id
                           AND (state IN ('posting', 'unknown', 'bound')
                                OR (state = 'absent' AND deadline_at IS NOT NULL)))
+       AND NOT EXISTS (SELECT FROM batch_item WHERE batch_item.job_id = job.id)
      ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), runs AS (
     DELETE FROM remote_run USING old WHERE remote_run.job_id = old.id
@@ -48,5 +64,6 @@ async def prune(tx: Transaction, *, retention: timedelta) -> bool:
     await credentials.forget_idle(tx)
     counts = await tx.execute(_PRUNE_CALLS, _BITE)
     entries = await tx.execute(_PRUNE_AUDIT, retention, _BITE)
+    items = await tx.execute(_PRUNE_ITEMS, retention, _ITEMS)
     pruned: int = await tx.fetchval(_PRUNE_JOBS, retention, _BITE)
-    return pruned == _BITE or f"DELETE {_BITE}" in {counts, entries}
+    return pruned == _BITE or f"DELETE {_BITE}" in {counts, entries} or items != "DELETE 0"

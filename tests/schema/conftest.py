@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from schema import (
+    batch,
     calls,
     endings,
     files,
@@ -17,6 +18,7 @@ from schema import (
     prices,
     queries,
 )
+from schema.batch import Given
 from schema.budgets import Rate
 from schema.database import Database
 from schema.endings import Ending
@@ -73,6 +75,7 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
         )
         await logbook.append(tx, claim.run_id, ["a line"], already=0)
         await endings.end(tx, claim.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
+        await batch.keep(tx, finished.id, ada, [Given("1", {"inputs": "a river"})])
         await files.keep(tx, finished.id, [NewFile.of("model.bin", b"weights", None)])
     open_job = await make_job(idempotency_key="k")
     async with database.transaction() as tx:

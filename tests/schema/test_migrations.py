@@ -8,10 +8,33 @@ from alembic import command
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
-from schema import audit, calls, cost, files, job, log, remote_run, revisions, subject, workspace
+from schema import (
+    audit,
+    batch_item,
+    calls,
+    cost,
+    files,
+    job,
+    log,
+    remote_run,
+    revisions,
+    subject,
+    workspace,
+)
 from schema.database import Database
 
-REGISTERED: Final = (audit, calls, cost, files, job, log, remote_run, subject, workspace)
+REGISTERED: Final = (
+    audit,
+    batch_item,
+    calls,
+    cost,
+    files,
+    job,
+    log,
+    remote_run,
+    subject,
+    workspace,
+)
 """The modules whose import declares the tables."""
 
 SHAPE: Final = """

@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 
 from schema import (
+    batch_pages,
     budgets,
     excerpts,
     files,
@@ -34,6 +35,7 @@ from tests.schema.wall import EVE, acting
 
 MODULES: Final = (
     *(budgets, queries, workspace_changes, excerpts, news, recall, logbook, lifecycle, files),
+    batch_pages,
 )
 """Whose statements the service runs for a subject."""
 COMPARISON: Final = re.compile(
@@ -57,6 +59,8 @@ READS: Final[dict[str, list[Any]]] = {
     "queries._STANDING": [SUBJECT],
     "queries._EACH": [SUBJECT, JOBS],
     "excerpts._TELLING": [SUBJECT, JOBS, 20, "line", 100, 100, 100],
+    "batch_pages._TALLY": [SUBJECT, JOB],
+    "batch_pages._PAGE": [SUBJECT, JOB, 0, ["pending"], 10, 100],
     "files._OF_JOB": [SUBJECT, JOB],
     "files._CONTENT": [SUBJECT, JOB, "model.bin"],
     "news._NEWS": [SUBJECT, JOBS, [0]],
@@ -81,6 +85,7 @@ ELSEWHERE: Final = {
     "logbook._LOOKED_AT",  # inside two others
     "lifecycle._SUBMIT",  # writes; in tests of its own
     "workspace_changes._CHANGE",  # the same
+    "batch_pages._TAKE_OVER",  # the same, in `test_batch_pages`
     "budgets._MONTH",  # sums, so there is always a row; in a test of its own
     "budgets._LOCK_SUBJECT",  # as a worker
 }
