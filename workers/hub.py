@@ -99,15 +99,15 @@ class Hub:
     ) -> RemoteJob:
         """Send one create request, once."""
         url = f"{self.url}/api/jobs/{namespace}"
-        return _read(await self._send("POST", url, token, within=within, json=body), JOB)
+        return read(await self.send("POST", url, token, within=within, json=body), JOB)
 
     async def chat(
         self, body: dict[str, Any], token: Secret, *, within: timedelta
     ) -> tuple[dict[str, Any], str | None]:
         """Send one chat completion request, once; return its answer, and who gave it."""
         url = f"{self.router_url}/v1/chat/completions"
-        response = await self._send("POST", url, token, within=within, json=body)
-        return storable(_read(response, _OBJECT)), response.headers.get("x-inference-provider")
+        response = await self.send("POST", url, token, within=within, json=body)
+        return storable(read(response, _OBJECT)), response.headers.get("x-inference-provider")
 
     async def list_jobs(
         self, namespace: str, token: Secret, *, label: str, stages: tuple[str, ...] = ()
@@ -117,17 +117,17 @@ class Hub:
         url: str | None = f"{self.url}/api/jobs/{namespace}"
         jobs: list[RemoteJob] = []
         while url is not None:
-            response = await self._send("GET", url, token, within=_READ, params=params)
-            page: list[RemoteJob] = _read(response, LISTING)
+            response = await self.send("GET", url, token, within=_READ, params=params)
+            page: list[RemoteJob] = read(response, LISTING)
             jobs += page
-            url, params = self._next(response), None
+            url, params = self.next_page(response), None
         return jobs
 
     async def inspect_job(self, namespace: str, remote_id: str, token: Secret) -> RemoteJob | None:
         """Return one job; none if the Hub has no such job."""
         url = f"{self.url}/api/jobs/{namespace}/{remote_id}"
         try:
-            return _read(await self._send("GET", url, token, within=_READ), JOB)
+            return read(await self.send("GET", url, token, within=_READ), JOB)
         except Answered4xx as no:
             if no.status == _NOT_FOUND:
                 return None
@@ -136,7 +136,7 @@ class Hub:
     async def cancel_job(self, namespace: str, remote_id: str, token: Secret) -> None:
         """Ask for a job to be stopped; asking again, or for one that is over, is harmless."""
         url = f"{self.url}/api/jobs/{namespace}/{remote_id}/cancel"
-        await self._send("POST", url, token, within=_READ)
+        await self.send("POST", url, token, within=_READ)
 
     async def log(
         self, namespace: str, remote_id: str, token: Secret, *, longest: int, over: bool
@@ -161,9 +161,14 @@ class Hub:
                         if whole := lines.feed(received):
                             yield whole
 
-    async def _send(
+    async def send(
         self, method: str, url: str, token: Secret, *, within: timedelta, **body: Any
     ) -> httpx2.Response:
+        """Send one request, once.
+
+        Raises:
+            HubError: it was not answered with a yes.
+        """
         with as_hub_errors():
             try:
                 with anyio.fail_after(within.total_seconds()):
@@ -175,7 +180,8 @@ class Hub:
             raise_for(response)
             return response
 
-    def _next(self, response: httpx2.Response) -> str | None:
+    def next_page(self, response: httpx2.Response) -> str | None:
+        """Return where a listing goes on, if it does."""
         url: str | None = response.links.get("next", {}).get("url")
         if url is not None and urlsplit(url)[:2] != urlsplit(self.url)[:2]:
             # The token is not for whoever a link names.
@@ -191,7 +197,8 @@ async def hub(hub_url: str, router_url: str) -> AsyncGenerator[Hub]:
         yield Hub(session, hub_url, router_url)
 
 
-def _read(response: httpx2.Response, shape: TypeAdapter[T]) -> T:
+def read(response: httpx2.Response, shape: TypeAdapter[T]) -> T:
+    """Read an answer; the request of one that cannot be read may have been carried out."""
     try:
         return shape.validate_json(response.content)
     except ValidationError:
