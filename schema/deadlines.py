@@ -44,8 +44,8 @@ SELECT id FROM remote_run
 _UNSTARTED: Final = """
 WITH before AS MATERIALIZED (
     SELECT job.id, subject.hold FROM job JOIN subject ON subject.id = job.subject_id
-     WHERE job.state = 'queued' AND job.created_at + $1 <= now()
-     ORDER BY job.created_at LIMIT $2 FOR UPDATE OF job SKIP LOCKED
+     WHERE job.state = 'queued' AND job.due_at + $1 <= now()
+     ORDER BY job.due_at LIMIT $2 FOR UPDATE OF job SKIP LOCKED
 ), moved AS (
     UPDATE job
        SET state = 'failed', reason = 'stuck_scheduling', finished_at = now(), due_at = NULL,

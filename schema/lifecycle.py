@@ -11,26 +11,25 @@ to see a run that a claim is just inserting.) Locks are taken in the order job, 
 subject, poll group. Time is the database's. Nothing here commits; the caller's transaction does.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
 from asyncpg.exceptions import CheckViolationError
 
-from schema import budgets, handles
+from schema import budgets, handles, refusals
 from schema.budgets import Rate
 from schema.database import Transaction
+from schema.dependencies import On
 from schema.errors import (
-    HoldfastError,
     IdempotencyConflict,
     Invalid,
-    LimitReached,
     Unavailable,
-    WorkspaceArchived,
 )
 from schema.job import Job
 
 _BESIDE_SPEC: Final = (
-    *("kind", "namespace", "workspace_id", "labels", "max_cost_usd", "rerun_of"),
+    *("kind", "namespace", "workspace_id", "labels", "max_cost_usd", "rerun_of", "after", "on"),
 )
 _SPEC_SIZE: Final = "ck_job_payload_spec_size"
 
@@ -44,17 +43,27 @@ WITH key AS (
     RETURNING job_id
 ), accepted AS (
     SELECT job_id FROM key UNION ALL SELECT $1::uuid WHERE $9::text IS NULL
+), parents AS MATERIALIZED (
+    -- Whatever ends one of them waits for us, or we for it: what is said of them here is true.
+    SELECT id, CASE WHEN state = 'succeeded' OR ($18 = 'finish' AND finished_at IS NOT NULL)
+                    THEN 'met' WHEN finished_at IS NOT NULL THEN 'unmet' ELSE 'waiting' END AS wait
+      FROM job WHERE subject_id = $2 AND id = ANY($17::uuid[]) ORDER BY id FOR SHARE
 ), made AS (
     INSERT INTO job (id, subject_id, workspace_id, kind, namespace, title, labels, flavor,
-                     digest, rerun_of)
+                     digest, rerun_of, schedule_id, due_at)
     SELECT job_id, $2, $3, $4, $5, $6, $7, $8::jsonb ->> 'flavor',
            sha256(convert_to(jsonb_build_array($4::text, $5::text, $8::jsonb)::text, 'UTF8')),
-           $16
+           $16, $19,
+           CASE WHEN EXISTS (SELECT FROM parents WHERE wait <> 'met') THEN 'infinity'::timestamptz
+                ELSE now() END
       FROM accepted
     ON CONFLICT (id) DO NOTHING
     RETURNING *
 ), payload AS (
     INSERT INTO job_payload (job_id, spec) SELECT id, $8 FROM made
+), linked AS (
+    INSERT INTO job_dependency (job_id, parent_id, subject_id, on_end, state)
+    SELECT made.id, parents.id, $2, $18, parents.wait FROM made, parents
 ), counted AS (
     UPDATE subject SET queued = queued + 1
      WHERE id = $2 AND queued + active < $10 AND EXISTS (SELECT FROM made)
@@ -93,6 +102,7 @@ WITH key AS (
       FROM made
 )
 SELECT made.*, EXISTS (SELECT FROM counted) AS counted,
+       (SELECT count(*) FROM parents) = coalesce(cardinality($17::uuid[]), 0) AS related,
        $3::uuid IS NULL OR EXISTS (SELECT FROM entered) AS entered,
        CASE WHEN $13 IS NOT NULL THEN EXISTS (SELECT FROM monthly)
             ELSE NOT EXISTS (SELECT FROM counted WHERE budget IS NOT NULL)
@@ -108,15 +118,16 @@ SELECT made.*, EXISTS (SELECT FROM counted) AS counted,
 """  # noqa: S608  # our own words
 
 _KEPT: Final = """
-SELECT job.*, job_payload.spec, job_cost.most_micro_usd AS max_cost_usd
+SELECT job.*, job_payload.spec, job_cost.most_micro_usd AS max_cost_usd,
+       (SELECT array_agg(parent_id ORDER BY parent_id) FROM job_dependency
+         WHERE job_id = job.id) AS after,
+       (SELECT min(on_end) FROM job_dependency WHERE job_id = job.id) AS "on"
   FROM job JOIN job_payload ON job_payload.job_id = job.id
   LEFT JOIN job_cost ON job_cost.job_id = job.id
  WHERE job.subject_id = $1
    AND job.id = coalesce((SELECT job_id FROM idempotency_key WHERE subject_id = $1 AND key = $2),
                          $3)
 """
-
-_OPEN: Final = "SELECT queued + active FROM subject WHERE id = $1"
 
 # A statement of its own: it waits for a claim under way, and the next one sees the run of it.
 _LOCK: Final = "SELECT FROM job WHERE id = $1 AND subject_id = $2 FOR UPDATE"
@@ -174,20 +185,27 @@ async def submit(
     rate: Rate | None = None,
     monthly_budget: int | None = None,
     rerun_of: UUID | None = None,
+    after: Sequence[UUID] = (),
+    on: On = On.SUCCESS,
+    schedule_id: UUID | None = None,
 ) -> Submitted:
     """Put a job in the queue; the same key and request again return the job they made.
 
     A caller that never learned whether its commit was carried out repeats the call with the same
     `job_id`: there is one job, whichever of the two made it.
 
+    It waits until the jobs of `after` have ended as `on` says.
+
     Raises:
         IdempotencyConflict: the key is held by a request that differs.
+        NotFound: the subject has no such job to wait for; the transaction must not commit.
         LimitReached: the subject has `most_open` jobs; the caller's transaction must not commit.
         WorkspaceArchived: it takes no new jobs; likewise.
         BudgetExceeded: its worst case, or that it has none, is more than may be held; likewise.
         Invalid: the request is too large to be kept.
     """
     job_id = job_id or handles.new_id()
+    parents = sorted(set(after))
     try:
         row = await tx.fetchrow(
             _SUBMIT,
@@ -207,6 +225,9 @@ async def submit(
             rate and rate.most_micro_usd,
             monthly_budget,
             rerun_of,
+            parents,
+            on,
+            schedule_id,
         )
     except CheckViolationError as violation:
         if violation.constraint_name != _SPEC_SIZE:
@@ -216,16 +237,18 @@ async def submit(
             "repository or a bucket and pass where they are."
         ) from None
     if row is not None:
-        if not row["counted"]:
-            open_jobs: int = await tx.fetchval(_OPEN, subject_id)
-            raise LimitReached(open_jobs=open_jobs, most=most_open)
-        if not row["entered"]:
-            assert workspace_id is not None  # noqa: S101  # only a workspace can be archived
-            raise WorkspaceArchived(handles.write(handles.Kind.WORKSPACE, workspace_id))
-        if not row["held"]:
-            # What the workspace had room for is counted by now, until the caller rolls it back.
-            group = None if row["grouped"] else workspace_id
-            raise await _no_room(tx, subject_id, group, rate, monthly_budget)
+        refusal = await refusals.refusal(
+            tx,
+            row,
+            subject_id,
+            most_open=most_open,
+            workspace_id=workspace_id,
+            parents=parents,
+            rate=rate,
+            monthly_budget=monthly_budget,
+        )
+        if refusal is not None:
+            raise refusal
         return Submitted.of(row)
     # A statement of its own: it sees the holder even if that one committed a moment ago.
     held = await tx.fetchrow(_KEPT, subject_id, idempotency_key, job_id)
@@ -241,6 +264,8 @@ async def submit(
         "labels": labels,
         "max_cost_usd": rate and rate.most_micro_usd,
         "rerun_of": rerun_of,
+        "after": parents or None,
+        "on": on if parents else None,
     }
     given = held["spec"] | {name: held[name] for name in _BESIDE_SPEC}
     differing = sorted(
@@ -261,15 +286,3 @@ async def cancel(
     """
     await tx.execute(_LOCK, job_id, subject_id)
     return bool(await tx.fetchval(_CANCEL, job_id, subject_id, client))
-
-
-async def _no_room(
-    tx: Transaction,
-    subject_id: str,
-    workspace_id: UUID | None,
-    rate: Rate | None,
-    monthly_budget: int | None,
-) -> HoldfastError:
-    kept = await budgets.accounts(tx, subject_id, workspace_id, monthly=monthly_budget)
-    # A job that was cancelled meanwhile has made room by now; then the same call succeeds.
-    return budgets.lacking(kept, rate) or Unavailable("The budget")

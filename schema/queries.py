@@ -9,6 +9,7 @@ from uuid import UUID
 
 from schema import audit, handles
 from schema.database import Transaction
+from schema.dependencies import Parent
 from schema.job import FINAL, Job, JobKind, JobState
 from schema.subject import Hold
 from schema.workspace import Workspace
@@ -28,6 +29,9 @@ SELECT job.*, subject.hold, subject.active, subject.max_active, job_payload.spec
        EXISTS (SELECT FROM remote_run AS doomed
                 WHERE doomed.job_id = job.id AND doomed.desired = 'dead'
                   AND doomed.state IN ('posting', 'unknown', 'bound')) AS stopping,
+       (SELECT jsonb_agg(jsonb_build_object('job_id', wait.parent_id, 'on', wait.on_end,
+                                            'state', wait.state) ORDER BY wait.parent_id)
+          FROM job_dependency AS wait WHERE wait.job_id = job.id) AS after,
        now() AS read_at
   FROM job
   JOIN subject ON subject.id = job.subject_id
@@ -133,6 +137,8 @@ class JobStatus(Job):
     held_micro_usd: int | None = None
     spent_micro_usd: int | None = None
     uncounted_micro_usd: int | None = None
+    after: list[Parent] | None = None
+    """The jobs it waits or waited for."""
 
     @property
     def upstream(self) -> Upstream:

@@ -18,6 +18,9 @@ class Hold(StrEnum):
     OPERATOR = "operator"
     """Whoever runs this deployment stopped it."""
 
+    DEPENDENCY = "dependency"
+    """It waits for other jobs: shown of one job, and never of a subject as a whole."""
+
 
 class CredentialState(StrEnum):
     """Whether the Hub still takes a lent token."""
@@ -54,7 +57,7 @@ class SubjectTable(Subject, table=True):
     """The rows, one a subject."""
 
     __table_args__ = (
-        one_of("hold", Hold),
+        CheckConstraint("hold IN ('credentials', 'operator')", name="hold_known"),
         CheckConstraint("active >= 0", name="active_counted"),
         CheckConstraint("queued >= 0", name="queued_counted"),
         CheckConstraint("monthly_budget_micro_usd >= 0", name="budget_counted"),

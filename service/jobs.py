@@ -4,7 +4,7 @@ Everything takes the caller first or second, so that "whose?" cannot be forgotte
 else's is not found, with the same words as one that does not exist.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
@@ -14,6 +14,7 @@ import anyio
 from schema import excerpts, files, handles, job_secrets, lifecycle, queries
 from schema.budgets import Rate
 from schema.database import Transaction
+from schema.dependencies import On
 from schema.errors import Conflict, HoldfastError, InDoubt, NotFound, Unavailable
 from schema.failpoints import reach
 from schema.handles import Kind
@@ -53,6 +54,9 @@ class Request:
     rate: Rate | None = None
     """What it can cost, if that is known."""
     rerun_of: UUID | None = None
+    after: Sequence[UUID] = ()
+    """The jobs that have to end before it begins."""
+    on: On = On.SUCCESS
     notes: list[str] = field(default_factory=list[str])
     """What the caller should know about it."""
 
@@ -109,6 +113,8 @@ async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> L
             rate=request.rate,
             monthly_budget=app.monthly_budget,
             rerun_of=request.rerun_of,
+            after=request.after,
+            on=request.on,
         )
         await job_secrets.keep(tx, app.vault, job.id, caller.subject_id, request.secrets)
         reach("submit.written")

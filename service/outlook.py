@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
+from schema import handles
+from schema.dependencies import On, open_ones
 from schema.durations import say
 from schema.job import FINAL
 from schema.queries import JobStatus
@@ -31,6 +33,8 @@ def queued(status: JobStatus) -> str:
             return "Queued, but held: Hugging Face no longer accepts the token it was lent."
         case Hold.OPERATOR:
             return "Queued, but held: whoever runs this Holdfast has paused your jobs."
+        case None if open_ones(status.after):
+            return f"Queued until {_parents(status)}."
         case None if status.tries:
             return (
                 f"Queued again: {status.tries} launches in a row were turned away, and nothing was "
@@ -40,10 +44,19 @@ def queued(status: JobStatus) -> str:
             return (
                 "Queued again: its first launch was never confirmed, so it is launched once more."
             )
-        case None:
+        case None | Hold.DEPENDENCY:
             return _in_line(status)
         case _:
             assert_never(status.hold)
+
+
+def _parents(status: JobStatus) -> str:
+    waits = open_ones(status.after)
+    named = [handles.write(handles.Kind.JOB, parent.job_id) for parent in waits]
+    ended = "succeeded" if waits[0].on is On.SUCCESS else "finished"
+    if len(named) == 1:
+        return f"{named[0]} has {ended}"
+    return f"{', '.join(named[:-1])} and {named[-1]} have {ended}"
 
 
 def _in_line(status: JobStatus) -> str:

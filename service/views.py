@@ -54,6 +54,8 @@ class JobView(View):
     labels: Detail[dict[str, str]]
     rerun_of: Detail[str | None]
     """The job it repeats."""
+    after: Detail[list[str]]
+    """The jobs that had to end before it began."""
     digest: Detail[str | None]
     """The same for the same request, whoever launched it and when."""
     attempt: Detail[int]
@@ -92,7 +94,7 @@ class JobView(View):
             kind=status.kind,
             state=status.state,
             reason=status.reason,
-            hold=None if wait is None else status.hold,
+            hold=None if wait is None else wording.hold_of(status),
             version=status.version,
             title=wording.title(status),
             summary=" ".join([wording.summary(status, found), *warnings]),
@@ -104,6 +106,7 @@ class JobView(View):
             timeout=wording.timeout_of(status),
             labels=status.labels,
             rerun_of=status.rerun_of and handles.write(Kind.JOB, status.rerun_of),
+            after=[handles.write(Kind.JOB, each.job_id) for each in status.after or []],
             digest=None if status.digest is None else status.digest.hex()[:_DIGEST],
             attempt=status.attempt,
             upstream=status.upstream,

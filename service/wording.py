@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Final, assert_never
 
 from schema import handles
+from schema.dependencies import open_ones
 from schema.durations import say
 from schema.job import JobKind, JobState, Reason
 from schema.queries import JobStatus, Upstream
@@ -47,6 +48,11 @@ def poll_after(status: JobStatus) -> timedelta | None:
         return _SLOW
     since = status.finished_at or status.created_at
     return max(_SOON, min(_SLOW, (status.read_at - since) / _PATIENCE))
+
+
+def hold_of(status: JobStatus) -> Hold | None:
+    """Say why a job does not move for now."""
+    return status.hold or (Hold.DEPENDENCY if open_ones(status.after) else None)
 
 
 def summary(status: JobStatus, found: Diagnosis | None = None) -> str:

@@ -103,6 +103,7 @@ class Bells:
     claim: Bell = field(default_factory=Bell)
     attend: Bell = field(default_factory=Bell)
     observe: Bell = field(default_factory=Bell)
+    release: Bell = field(default_factory=Bell)
 
 
 @dataclass(frozen=True, slots=True)

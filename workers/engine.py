@@ -1,8 +1,9 @@
-"""The worker at work: four loops on Postgres, which need no Redis, and how they stop.
+"""The worker at work: loops on Postgres, which need no Redis, and how they stop.
 
     wake (Redis) ──▶ ring ──▶ claim ──▶ launch      each loop takes due rows under a lease,
     sweep (1/s)  ──▶ ring ──▶ attend                so any number of workers may run them all
                      ring ──▶ observe
+                     ring ──▶ release     jobs that waited for others
 
 A wake only saves the wait for the next sweep. The sweep looks once a second, and when it knows that
 something falls due, with one statement for all queues; a lost Redis therefore costs a second and
@@ -19,7 +20,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from schema import attention, deadlines, retention
+from schema import attention, deadlines, dependencies, retention
 from schema.errors import Unavailable
 from workers.attend import attend
 from workers.claim import Hands
@@ -49,6 +50,7 @@ async def work(worker: Worker, stop: anyio.Event) -> None:
             clocks.cancel_scope.cancel()
         wake(worker)  # so that the loops see that they are to stop
         worker.bells.observe.ring()
+        worker.bells.release.ring()
         steps.cancel_scope.deadline = anyio.current_time() + _GRACE.total_seconds()
     log.info("worker.stopped", worker=worker.name)
 
@@ -65,6 +67,7 @@ def _start(worker: Worker, hands: Hands, loops: TaskGroup, stop: anyio.Event) ->
         ("claim", bells.claim, hands.claim),
         ("attend", bells.attend, partial(attend, worker)),
         ("observe", bells.observe, partial(observe, worker)),
+        ("release", bells.release, partial(_release, worker)),
     ):
         loops.start_soon(_answer, name, bell, step, stop)
 
@@ -93,10 +96,20 @@ async def _sweep(worker: Worker) -> timedelta | None:
         (due.queued, worker.bells.claim),
         (due.runs, worker.bells.attend),
         (due.groups, worker.bells.observe),
+        (due.dependents, worker.bells.release),
     ):
         if is_due:
             bell.ring()
     return due.next_in
+
+
+async def _release(worker: Worker) -> bool:
+    """Let jobs begin that waited for others, or end them; true if there may be more."""
+    async with worker.database.transaction() as tx:
+        any_begins, more = await dependencies.release(tx, worker=worker.name)
+    if any_begins:
+        worker.bells.claim.ring()
+    return more
 
 
 async def _prune_for_ever(worker: Worker) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from mcp_types import CallToolResult
 from pydantic import Field
 
+from schema.dependencies import On
 from schema.job import JobKind
 from schema.spec import InferenceSpec, Labels, Message, Model, Parameters, Provider, Task
 from service.agreement import call_question, price
@@ -17,7 +18,7 @@ from service.effective import resolve
 from service.jobs import Request
 from service.sdk import MAKES, Contract, contract
 from service.tools.launched import launch
-from service.tools.taken import CallTimeout, DryRun, Group, Key, MostCost, Name
+from service.tools.taken import After, AfterOn, CallTimeout, DryRun, Group, Key, MostCost, Name
 from service.wording import entitled
 
 
@@ -40,6 +41,8 @@ async def launch_inference(
     workspace_id: Group = None,
     idempotency_key: Key = None,
     max_cost_usd: MostCost = None,
+    after: After = None,
+    on: AfterOn = On.SUCCESS,
     dry_run: DryRun = False,  # noqa: FBT002  # filled in by name, from JSON
     confirm: Confirm = None,  # looked at by what gives `confirmed`
     *,
@@ -68,7 +71,7 @@ async def launch_inference(
         idempotency_key=idempotency_key or confirmed.once,
         max_cost_usd=max_cost_usd,
     )
-    return await launch(app, caller, request, dry_run=dry_run)
+    return await launch(app, caller, request, after=after, on=on, dry_run=dry_run)
 
 
 async def call_request(

@@ -12,36 +12,26 @@ from schema.job import JobKind, JobState
 from schema.moments import Moment
 from schema.queries import Filter
 from schema.spec import Labels
-from schema.suggestions import plain
 from service import jobs, logs
 from service.auth.caller import Scope
 from service.context import AppDep, CallerDep
 from service.resources import link_to
 from service.results import ResultView
 from service.sdk import READS, STOPS, Contract, contract, told
+from service.tools.taken import as_written, listed
 from service.views import JobPage, JobsView, JobView, LogView
-
-
-def _listed(given: object) -> object:
-    return [given] if isinstance(given, str) else given
-
-
-def _as_written(given: object) -> object:
-    """Read a name the way ours are written, whatever its case and hyphens."""
-    return plain(given).replace("-", "_") if isinstance(given, str) else given
-
 
 JobId = Annotated[str, Field(description="A handle, job_…")]
 JobIds = Annotated[
     list[str],
-    BeforeValidator(_listed, json_schema_input_type=list[str] | str),
+    BeforeValidator(listed, json_schema_input_type=list[str] | str),
     Field(min_length=1, max_length=50, description="One handle, or up to 50."),
 ]
 States = Annotated[
-    list[Annotated[JobState, BeforeValidator(_as_written)]],
-    BeforeValidator(_listed),
+    list[Annotated[JobState, BeforeValidator(as_written)]],
+    BeforeValidator(listed),
 ]
-Kinds = Annotated[JobKind, BeforeValidator(_as_written)]
+Kinds = Annotated[JobKind, BeforeValidator(as_written)]
 Bytes = Annotated[int, Field(ge=1000, le=200_000, description="Of the whole reply.")]
 
 

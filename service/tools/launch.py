@@ -6,6 +6,7 @@ from mcp_types import CallToolResult
 from pydantic import BeforeValidator, Field
 
 from schema import commands
+from schema.dependencies import On
 from schema.job import JobKind
 from schema.spec import Env, Flavor, HubJobSpec, Image, Labels
 from schema.vault import Secret
@@ -20,6 +21,8 @@ from service.jobs import Request
 from service.sdk import MAKES, Contract, contract
 from service.tools.launched import launch
 from service.tools.taken import (
+    After,
+    AfterOn,
     DryRun,
     Group,
     JobTimeout,
@@ -53,6 +56,8 @@ async def launch_job(
     workspace_id: Group = None,
     idempotency_key: Key = None,
     max_cost_usd: MostCost = None,
+    after: After = None,
+    on: AfterOn = On.SUCCESS,
     dry_run: DryRun = False,  # noqa: FBT002  # filled in by name, from JSON
     confirm: Confirm = None,  # looked at by what gives `confirmed`
     *,
@@ -85,7 +90,7 @@ async def launch_job(
         idempotency_key=idempotency_key or confirmed.once,
         max_cost_usd=max_cost_usd,
     )
-    return await launch(app, caller, request, dry_run=dry_run)
+    return await launch(app, caller, request, after=after, on=on, dry_run=dry_run)
 
 
 async def job_request(

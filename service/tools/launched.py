@@ -1,10 +1,13 @@
 """How every tool that begins work answers: with a handle, or with what it would have done."""
 
+from dataclasses import replace
+
 from mcp_types import CallToolResult
 
+from schema.dependencies import On
 from schema.job import JobKind
 from schema.money import micro, say_usd
-from service import jobs
+from service import dependencies, jobs
 from service.auth.caller import Caller
 from service.context import App
 from service.dry_run import DryRunView, rehearse
@@ -15,9 +18,17 @@ from service.views import LaunchedView
 
 
 async def launch(
-    app: App, caller: Caller, request: Request, *, dry_run: bool = False
+    app: App,
+    caller: Caller,
+    request: Request,
+    *,
+    after: list[str] | None = None,
+    on: On = On.SUCCESS,
+    dry_run: bool = False,
 ) -> CallToolResult:
-    """Launch what was asked for, or only say what that would do."""
+    """Launch what was asked for, once the jobs named have ended, or only say what that would do."""
+    parents = await dependencies.resolve(app, caller, after, on)
+    request = replace(request, after=parents, on=on)
     if dry_run:
         return _rehearsed(await rehearse(app, caller, request))
     if request.kind == JobKind.HUB_JOB:

@@ -6,7 +6,19 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from schema.dependencies import On
 from schema.spec import read_call_timeout, read_job_timeout
+from schema.suggestions import plain
+
+
+def listed(given: object) -> object:
+    """Read one thing as a list of it."""
+    return [given] if isinstance(given, str) else given
+
+
+def as_written(given: object) -> object:
+    """Read a name the way ours are written, whatever its case and hyphens."""
+    return plain(given).replace("-", "_") if isinstance(given, str) else given
 
 
 def _readable(read: Callable[[object], timedelta]) -> BeforeValidator:
@@ -49,6 +61,12 @@ MostCost = Annotated[
     float | None, Field(gt=0, le=1e9, description="Refuse it if the worst case is more.")
 ]
 DryRun = Annotated[bool, Field(description="Only check it, and say what it can cost.")]
+After = Annotated[
+    list[str] | None,
+    BeforeValidator(listed),
+    Field(max_length=20, description="Jobs that have to end first, and well unless on says so."),
+]
+AfterOn = Annotated[On, BeforeValidator(as_written)]
 Group = Annotated[
     str | None,
     Field(description="A handle, ws_…; it also fills in namespace, flavor, timeout and labels."),

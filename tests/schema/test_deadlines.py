@@ -32,7 +32,7 @@ async def test_a_job_whose_subject_never_came_back_is_given_up(
     async with database.transaction() as tx:
         await credentials.refused(tx, ada, version=1)
         await tx.execute(
-            "UPDATE job SET created_at = now() - $1::text::interval, version = version + 1", age
+            "UPDATE job SET due_at = now() - $1::text::interval, version = version + 1", age
         )
         await tx.execute(
             "INSERT INTO job_event (job_id, version, kind, state, actor)"

@@ -25,6 +25,7 @@ from schema import (
     news,
     queries,
     recall,
+    refusals,
     workspace_changes,
 )
 from schema.budgets import Rate
@@ -35,7 +36,7 @@ from tests.schema.wall import EVE, acting
 
 MODULES: Final = (
     *(budgets, queries, workspace_changes, excerpts, news, recall, logbook, lifecycle, files),
-    batch_pages,
+    *(batch_pages, refusals),
 )
 """Whose statements the service runs for a subject."""
 COMPARISON: Final = re.compile(
@@ -75,7 +76,7 @@ READS: Final[dict[str, list[Any]]] = {
     "logbook._EXTENT": [SUBJECT, JOB],
     "budgets._WORKSPACE": [SUBJECT, WORKSPACE],
     "lifecycle._KEPT": [SUBJECT, "k", None],
-    "lifecycle._OPEN": [SUBJECT],
+    "refusals._OPEN": [SUBJECT],
     "lifecycle._LOCK": [JOB, SUBJECT],
     "lifecycle._CANCEL": [JOB, SUBJECT, None],
 }
@@ -155,12 +156,12 @@ async def test_a_statement_that_forgets_whose_finds_nothing_of_anybody_elses(
     assert outside, "the statement still compares, so nothing was shown"
 
 
-def submission(job_id: Any, subject_id: str) -> list[Any]:
+def submission(job_id: Any, subject_id: str, *parents: UUID) -> list[Any]:
     """Ask for what Ada's open job asks for."""
     spec = {"image": "python:3.12", "command": ["true"]}
     return [
         *(job_id, subject_id, None, JobKind.HUB_JOB, "ada", "t", {}, spec, None, 1000, None),
-        *(1, 2, None, None, None),
+        *(1, 2, None, None, None, parents, "success", None),
     ]
 
 
@@ -184,6 +185,32 @@ async def test_a_submission_that_forgets_whose_finds_no_earlier_one_of_anybody_e
     assert seen["possible_duplicate_of"] is None
     assert outside is not None
     assert outside["possible_duplicate_of"] is not None, "the statement still compares"
+
+
+async def test_a_submission_that_forgets_whose_waits_for_nothing_of_anybody_elses(
+    database: Database, database_url: str, make_job: JobFactory
+) -> None:
+    """When a job of somebody else's ends would be told by when one's own begins."""
+    foreign = await make_job()
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE)
+    asked = submission(handles.new_id(), EVE, foreign.id)
+    async with acting(database_url, EVE) as tx:
+        seen = await tx.fetchrow(careless("lifecycle._SUBMIT"), *asked)
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM job WHERE id = $1", asked[0])
+        outside = await tx.fetchrow(
+            careless("lifecycle._SUBMIT"), *submission(handles.new_id(), EVE, foreign.id)
+        )
+
+        await tx.execute("DELETE FROM job WHERE subject_id = $1", EVE)
+        await tx.execute("DELETE FROM spending WHERE subject_id = $1", EVE)
+        await tx.execute("UPDATE subject SET queued = 0 WHERE id = $1", EVE)
+
+    assert seen is not None
+    assert outside is not None
+    assert not seen["related"]
+    assert outside["related"], "the statement still compares"
 
 
 async def test_a_month_that_forgets_whose_is_nobody_elses(

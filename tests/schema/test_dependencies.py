@@ -1,0 +1,273 @@
+"""Jobs that wait for jobs begin exactly when they may; what never will ends with the reason."""
+
+import asyncio
+import random
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from schema import deadlines, dependencies, endings, handles, launches, lifecycle, queries
+from schema.budgets import Rate
+from schema.database import Database, Transaction
+from schema.dependencies import On
+from schema.endings import Ending
+from schema.errors import IdempotencyConflict, NotFound
+from schema.handles import Kind
+from schema.job import FINAL, Job, JobKind, JobState, Reason
+from schema.queries import JobStatus
+from tests.conftest import ADA, JobFactory
+from tests.schema.conftest import ClaimFactory
+from tests.schema.wall import EVE, acting
+
+WENT: dict[JobState, Ending] = {
+    JobState.SUCCEEDED: Ending(JobState.SUCCEEDED, "COMPLETED"),
+    JobState.FAILED: Ending(JobState.FAILED, "ERROR", Reason.OOM),
+}
+
+
+async def bound(database: Database, claim: ClaimFactory) -> dict[UUID, UUID]:
+    """Claim whatever is due and bind it; return the runs by their jobs."""
+    claims = await claim()
+    async with database.transaction() as tx:
+        for one in claims:
+            await launches.bind(
+                tx,
+                one.run_id,
+                remote_id=one.run_id.hex,
+                stage="RUNNING",
+                worker="w1",
+                look_again=timedelta(0),
+            )
+    return {one.job_id: one.run_id for one in claims}
+
+
+async def released(database: Database) -> None:
+    async with database.transaction() as tx:
+        await dependencies.release(tx, worker="w1")
+
+
+async def status_of(database: Database, job: Job | UUID) -> JobStatus:
+    async with database.transaction() as tx:
+        found = await queries.status(tx, ADA, job if isinstance(job, UUID) else job.id)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("went", "on", "state"),
+    [
+        (JobState.SUCCEEDED, On.SUCCESS, JobState.QUEUED),
+        (JobState.FAILED, On.SUCCESS, JobState.FAILED),
+        (JobState.SUCCEEDED, On.FINISH, JobState.QUEUED),
+        (JobState.FAILED, On.FINISH, JobState.QUEUED),
+        (JobState.CANCELLED, On.FINISH, JobState.QUEUED),
+        (JobState.CANCELLED, On.SUCCESS, JobState.FAILED),
+    ],
+)
+async def test_a_job_begins_when_the_one_before_it_has_ended_as_it_must(
+    database: Database,
+    make_job: JobFactory,
+    claim: ClaimFactory,
+    went: JobState,
+    on: On,
+    state: JobState,
+) -> None:
+    """Before that nobody can claim it; what waits in vain fails for it, and costs nothing."""
+    rate = Rate(100, timedelta(minutes=10))
+    parent = await make_job()
+    child = await make_job(after=[parent.id], on=on, rate=rate)
+    runs = await bound(database, claim)
+    assert runs.keys() == {parent.id}
+    await released(database)
+    assert not await claim()
+
+    async with database.transaction() as tx:
+        if went is JobState.CANCELLED:
+            assert await lifecycle.cancel(tx, parent.id, subject_id=ADA)
+        else:
+            await endings.end(tx, runs[parent.id], WENT[went], worker="w1")
+    assert not await claim()
+    await released(database)
+
+    status = await status_of(database, child)
+    assert status.state is state
+    if state is JobState.FAILED:
+        handle = handles.write(Kind.JOB, parent.id)
+        how = "failed as oom" if went is JobState.FAILED else "cancelled"
+        assert (status.reason, status.message) == (
+            Reason.DEPENDENCY_FAILED,
+            f"{handle} {how}.",
+        )
+        assert (status.held_micro_usd, status.spent_micro_usd) == (0, 0)
+    else:
+        assert [one.job_id for one in await claim()] == [child.id]
+
+
+async def test_a_parent_that_ends_while_its_child_is_written_down_is_not_missed(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """Whichever of the two commits first, the other sees it."""
+    parent = await make_job()
+    runs = await bound(database, claim)
+
+    async def end() -> None:
+        async with database.transaction() as tx:
+            await endings.end(tx, runs[parent.id], WENT[JobState.SUCCEEDED], worker="w1")
+
+    async with database.transaction() as tx:
+        child = await submit(tx, after=[parent.id])
+        ending = asyncio.create_task(end())
+        await waits_for_a_lock(database)
+    await ending
+    await released(database)
+
+    assert [one.job_id for one in await claim()] == [child.id]
+
+
+async def test_a_child_written_down_while_its_parent_ends_sees_the_end(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """It is due at once: there is nobody left to wait for."""
+    parent = await make_job()
+    runs = await bound(database, claim)
+
+    async def ask() -> Job:
+        async with database.transaction() as tx:
+            return await submit(tx, after=[parent.id])
+
+    async with database.transaction() as tx:
+        await endings.end(tx, runs[parent.id], WENT[JobState.SUCCEEDED], worker="w1")
+        asking = asyncio.create_task(ask())
+        await waits_for_a_lock(database)
+    child = await asking
+
+    assert [one.job_id for one in await claim()] == [child.id]
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_any_net_of_jobs_comes_to_the_end_its_parents_say(
+    database: Database, make_job: JobFactory, claim: ClaimFactory, seed: int
+) -> None:
+    """Random nets, endings and cancels, in random order; nobody begins early, and nobody hangs."""
+    dice = random.Random(seed)  # noqa: S311  # keeps no secret
+    net: dict[UUID, tuple[list[UUID], On]] = {}
+    for _ in range(dice.randint(4, 9)):
+        parents = dice.sample([*net], k=min(len(net), dice.randint(0, 3)))
+        on = dice.choice(list(On))
+        net[(await make_job(after=parents, on=on)).id] = (parents, on)
+    ended: dict[UUID, JobState] = {}
+    running: dict[UUID, UUID] = {}
+    while len(ended) < len(net):
+        before = dict(ended)
+        begun = await bound(database, claim)
+        for job_id in begun:
+            parents, on = net[job_id]
+            assert all(met(before, parent, on) for parent in parents)
+        running |= begun
+        await move(database, dice, running, [each for each in net if each not in ended], ended)
+        await released(database)
+        for job_id in net:
+            state = (await status_of(database, job_id)).state
+            if state in FINAL:
+                ended[job_id] = state
+
+    for job_id, (parents, on) in net.items():
+        if (await status_of(database, job_id)).reason is Reason.DEPENDENCY_FAILED:
+            assert not all(met(ended, parent, on) for parent in parents)
+    async with database.transaction() as tx:
+        assert await tx.fetch("SELECT * FROM v_unowned") == []
+        assert await tx.fetchval("SELECT queued + active FROM subject WHERE id = $1", ADA) == 0
+
+
+def met(ended: dict[UUID, JobState], parent: UUID, on: On) -> bool:
+    return parent in ended and (on is On.FINISH or ended[parent] is JobState.SUCCEEDED)
+
+
+async def move(
+    database: Database,
+    dice: random.Random,
+    running: dict[UUID, UUID],
+    open_ones: list[UUID],
+    ended: dict[UUID, JobState],
+) -> None:
+    """End one of those that run, or call one off that does not."""
+    at_work = [each for each in running if each not in ended]
+    async with database.transaction() as tx:
+        if at_work and dice.random() < 0.8:
+            how = dice.choice([JobState.SUCCEEDED, JobState.SUCCEEDED, JobState.FAILED])
+            await endings.end(tx, running[dice.choice(at_work)], WENT[how], worker="w1")
+        elif idle := [each for each in open_ones if each not in running]:
+            await lifecycle.cancel(tx, dice.choice(idle), subject_id=ADA)
+
+
+@pytest.mark.parametrize("whose", ["foreign", "nobody's", "its own"])
+async def test_a_job_can_only_wait_for_one_of_its_subjects_that_exists(
+    database: Database, make_job: JobFactory, database_url: str, whose: str
+) -> None:
+    """So there are no circles: a parent is always older. Nothing of the refused job is kept."""
+    foreign = await make_job()
+    own = handles.new_id()
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE)
+    named = {"foreign": foreign.id, "nobody's": handles.new_id(), "its own": own}[whose]
+
+    with pytest.raises(NotFound):
+        async with acting(database_url, EVE) as tx:
+            await submit(tx, subject_id=EVE, job_id=own, after=[named])
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM job WHERE id = $1", own) == 0
+
+
+async def test_the_same_key_with_other_parents_is_a_conflict(
+    database: Database, make_job: JobFactory
+) -> None:
+    """Nobody is told of a job that waits for something else."""
+    one, two = await make_job(), await make_job()
+    asked: dict[str, Any] = {"idempotency_key": "k"}
+    first = await make_job(**asked, after=[one.id, two.id])
+
+    again = await make_job(**asked, after=[two.id, one.id])
+    with pytest.raises(IdempotencyConflict, match="after"):
+        await make_job(**asked, after=[one.id])
+    with pytest.raises(IdempotencyConflict, match="on"):
+        await make_job(**asked, after=[one.id, two.id], on=On.FINISH)
+
+    assert again.id == first.id
+
+
+async def test_waiting_for_a_job_is_not_waiting_for_too_long(
+    database: Database, make_job: JobFactory, claim: ClaimFactory
+) -> None:
+    """A parent may run for weeks; the patience with a child begins when it may begin."""
+    parent = await make_job()
+    child = await make_job(after=[parent.id])
+    await bound(database, claim)
+    async with database.transaction() as tx:
+        await deadlines.give_up(tx, patience=timedelta(0), worker="w1")
+
+    assert (await status_of(database, child)).state is JobState.QUEUED
+
+
+async def submit(tx: Transaction, **more: Any) -> Job:
+    request: dict[str, Any] = {
+        "subject_id": ADA,
+        "kind": JobKind.HUB_JOB,
+        "namespace": "ada",
+        "title": "t",
+        "spec": {},
+        "labels": {},
+        "most_open": 100,
+    }
+    return await lifecycle.submit(tx, **request | more)
+
+
+async def waits_for_a_lock(database: Database) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            async with database.transaction() as tx:
+                if await tx.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                    return
+            await asyncio.sleep(0.01)  # between two looks at the locks
