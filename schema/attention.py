@@ -40,7 +40,8 @@ WITH due AS MATERIALIZED (
     RETURNING run.*, subject.hold
 )
 SELECT taken.*, now() - greatest(taken.posted_at, taken.seen_at) AS age,
-       job_payload.spec ->> 'flavor' AS flavor
+       job_payload.spec ->> 'flavor' AS flavor,
+       coalesce((job_payload.spec ->> 'attempts')::int, 1) AS attempts
   FROM taken JOIN job_payload ON job_payload.job_id = taken.job_id
  WHERE hold IS NULL
 """
@@ -88,7 +89,8 @@ UPDATE poll_group SET due_at = now() + $4
 _BOUND_RUNS: Final = """
 SELECT run.*, now() - greatest(run.posted_at, run.seen_at) AS age,
        coalesce(run.deadline_at <= now(), false) AS overdue,
-       make_interval(secs => (job_payload.spec ->> 'timeout')::float8) AS timeout
+       make_interval(secs => (job_payload.spec ->> 'timeout')::float8
+                             * coalesce((job_payload.spec ->> 'attempts')::int, 1)) AS timeout
   FROM remote_run AS run JOIN job_payload ON job_payload.job_id = run.job_id
  WHERE run.subject_id = $1 AND run.namespace = $2 AND run.state = 'bound'
  ORDER BY run.posted_at DESC
@@ -125,9 +127,11 @@ class AgedRun(RemoteRun):
     age: timedelta
     """Since it was asked for or seen: what is young may not be shown everywhere."""
     flavor: str | None = None
-    """The hardware it asked for; told with a run that owes a step."""
+    """The hardware it asked for; told with a run that owes a step, as are its attempts."""
+    attempts: int = 1
+    """How often the Hub may start it."""
     timeout: timedelta | None = None
-    """How long it may run; told with a bound run, as is whether its stage lasts too long."""
+    """How long all its attempts may run; told with a bound run, as is whether it is overdue."""
     overdue: bool = False
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from schema import budgets
 from schema.database import Transaction
 from schema.job import JobState, Reason
+from schema.remote_run import Addresses
 
 _OVER: Final = """
 WITH before AS MATERIALIZED (
@@ -63,7 +64,8 @@ _STAGE: Final = """
 WITH before AS MATERIALIZED (
     SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
 ), seen AS (
-    UPDATE remote_run AS run SET stage = $2, seen_at = now(), deadline_at = now() + $5
+    UPDATE remote_run AS run SET stage = $2, seen_at = now(), deadline_at = now() + $5,
+                                 addresses = coalesce($6, run.addresses)
       FROM before
      WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'bound'
        AND run.stage IS DISTINCT FROM $2
@@ -225,12 +227,13 @@ async def note_stage(
     started_at: datetime | None,
     worker: str,
     patience: timedelta | None = None,
+    addresses: Addresses | None = None,
 ) -> None:
     """Write down what upstream now calls the state of a run, if that is news.
 
     `patience` is how long this stage may last, if that is limited.
     """
-    await tx.fetchval(_STAGE, run_id, stage, started_at, worker, patience)
+    await tx.fetchval(_STAGE, run_id, stage, started_at, worker, patience, addresses)
 
 
 async def miss(tx: Transaction, run_id: UUID, *, look_again: timedelta) -> bool:

@@ -3,6 +3,7 @@
 As the Hub described it: the service asks, and whoever prices a job reads the same answer.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
@@ -31,6 +32,8 @@ _HIGHEST: Final = 10**9
 """A thousand dollars a minute; more is no price."""
 _MOST: Final = 10**15
 """A billion dollars."""
+_PORT_AN_HOUR: Final = 10_000
+"""What the Hub adds for exposed ports; whether once or for each it does not say, so for each."""
 
 log = structlog.stdlib.get_logger()
 
@@ -136,7 +139,8 @@ def rate_of(spec: HubJobSpec, prices: PriceList, max_cost_usd: float | None) -> 
         Invalid: there is no such flavor, it has no price, or the worst case is above the limit.
     """
     most = None if max_cost_usd is None else micro(max_cost_usd)
-    rate = Rate(prices.price_of(spec.flavor), spec.timeout, most_micro_usd=most)
+    a_minute = prices.price_of(spec.flavor) + math.ceil(_PORT_AN_HOUR * len(spec.expose) / 60)
+    rate = Rate(a_minute, spec.timeout, spec.attempts, most_micro_usd=most)
     limit = _MOST if most is None else most
     if rate.ceiling_micro_usd > limit:
         fits = rate.longest(limit)
@@ -145,10 +149,12 @@ def rate_of(spec: HubJobSpec, prices: PriceList, max_cost_usd: float | None) -> 
             if fits
             else "No timeout fits; list_hardware shows what is cheaper."
         )
+        ports = " with its ports" if spec.expose else ""
+        times = f", {spec.attempts} times" if spec.attempts > 1 else ""
         raise Invalid(
             f"max_cost_usd is {say_usd(limit)}, and at worst this costs "
-            f"{say_usd(rate.ceiling_micro_usd)}: {spec.flavor} at "
-            f"{say_usd(rate.price_micro_usd)} a minute for {say(spec.timeout)}. Nothing was "
+            f"{say_usd(rate.ceiling_micro_usd)}: {spec.flavor}{ports} at "
+            f"{say_usd(rate.price_micro_usd)} a minute for {say(spec.timeout)}{times}. Nothing was "
             f"launched. {remedy}"
         )
     return rate

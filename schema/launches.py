@@ -14,6 +14,7 @@ from uuid import UUID
 from schema import endings
 from schema.database import Transaction
 from schema.job import Reason
+from schema.remote_run import Addresses
 
 _CLAIM: Final = """
 WITH served AS MATERIALIZED (
@@ -90,7 +91,8 @@ WITH before AS MATERIALIZED (
 ), bound AS (
     UPDATE remote_run AS run
        SET state = 'bound', remote_id = $2, stage = $3, seen_at = now(), misses = 0,
-           due_at = CASE run.desired WHEN 'dead' THEN now() END, deadline_at = now() + $6
+           due_at = CASE run.desired WHEN 'dead' THEN now() END, deadline_at = now() + $6,
+           addresses = $7
       FROM before
      WHERE run.job_id = before.id AND run.id = $1 AND run.state IN ('posting', 'unknown')
     RETURNING run.*
@@ -226,6 +228,7 @@ async def bind(
     worker: str,
     look_again: timedelta,
     patience: timedelta | None = None,
+    addresses: Addresses | None = None,
 ) -> bool:
     """Write down the id of a run; true if it is to be killed at once.
 
@@ -233,7 +236,7 @@ async def bind(
     `patience` is how long it may stay in its first stage, if that is limited.
     """
     doomed: bool | None = await tx.fetchval(
-        _BIND, run_id, remote_id, stage, worker, look_again, patience
+        _BIND, run_id, remote_id, stage, worker, look_again, patience, addresses
     )
     if doomed is None:
         return await endings.find_surplus(

@@ -16,7 +16,7 @@ from schema.workspace import Workspace
 
 _STATUS: Final = """
 SELECT job.*, subject.hold, subject.active, subject.max_active, job_payload.spec,
-       run.remote_id, run.stage, run.seen_at, run.posted_at, run.deadline_at,
+       run.remote_id, run.stage, run.seen_at, run.posted_at, run.deadline_at, run.addresses,
        CASE WHEN subject.next_launch_at > now() THEN subject.next_launch_at END AS launches_from,
        credential.expires_at AS token_expires_at,
        CASE WHEN job.state = 'queued' THEN (
@@ -39,7 +39,7 @@ SELECT job.*, subject.hold, subject.active, subject.max_active, job_payload.spec
   LEFT JOIN credential ON credential.subject_id = job.subject_id
   LEFT JOIN job_cost AS cost ON cost.job_id = job.id
   LEFT JOIN LATERAL (
-      SELECT remote_id, stage, seen_at, posted_at, deadline_at FROM remote_run
+      SELECT remote_id, stage, seen_at, posted_at, deadline_at, addresses FROM remote_run
        WHERE remote_run.job_id = job.id AND origin = 'ours' ORDER BY attempt DESC LIMIT 1
   ) AS run ON true
  WHERE job.subject_id = $1
@@ -130,6 +130,8 @@ class JobStatus(Job):
     posted_at: datetime | None = None
     deadline_at: datetime | None = None
     """When its stage has lasted too long."""
+    addresses: dict[str, Any] | None = None
+    """Where it can be reached while it runs."""
     token_expires_at: datetime | None = None
     price_micro_usd: int | None = None
     """A started minute; this and what follows is none if it has no price."""

@@ -10,12 +10,21 @@ answer can leave a run that nobody knows.
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, TypedDict
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field
 
-from schema.base import BIGINT, NOW, TEXT, TIMESTAMP, Record, a_word, one_of, starts_as
+from schema.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, a_word, one_of, starts_as
+
+
+class Addresses(TypedDict):
+    """Where a container can be reached from outside."""
+
+    exposed: list[str]
+    """One URL for each exposed port."""
+    ssh: str | None
 
 
 class RunState(StrEnum):
@@ -92,6 +101,8 @@ class RemoteRun(Record):
     """
     cost_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
     """What it cost by the time it was seen to be over, if its job has a price."""
+    addresses: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    """Where it can be reached while it runs, if it asked to be: `Addresses`."""
 
 
 class RemoteRunTable(RemoteRun, table=True):

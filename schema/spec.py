@@ -7,6 +7,7 @@ so that nothing is queued which can never be launched. Messages say what to writ
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -19,10 +20,13 @@ from pydantic import (
     model_validator,
 )
 
-from schema import texts
+from schema import scripts, texts
 from schema.commands import Command
 from schema.durations import IN_SECONDS, within
+from schema.images import Image
+from schema.placement import Attempts, Ports, ResourceGroup
 from schema.suggestions import plain
+from schema.volumes import Volumes
 
 OWN_PREFIX: Final = "HOLDFAST_"
 TOKEN_VARIABLE: Final = "HF_TOKEN"  # noqa: S105  # the name of a variable
@@ -35,17 +39,8 @@ _SHOWN: Final = 60
 _MOST: Final = 5
 """How much of what is wrong, and how many of them, a message repeats."""
 _FLAVOR: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
-
-
-def _image(image: str) -> str:
-    image = image.strip()
-    if "://" in image or any(letter.isspace() for letter in image):
-        message = (
-            f"{image[:_SHOWN]!r} is not the name of an image; write one without scheme or spaces, "
-            f'such as "python:3.12" or "ghcr.io/astral-sh/uv:python3.12-bookworm"'
-        )
-        raise ValueError(message)
-    return image
+TOKEN_PLACEHOLDERS: Final = frozenset({"$HF_TOKEN", "${HF_TOKEN}"})
+"""What stands for the subject's own token, as the value of a secret."""
 
 
 def _flavor(flavor: str) -> str:
@@ -66,6 +61,12 @@ def _env(env: dict[str, str]) -> dict[str, str]:
         raise ValueError(message)
     if ours := [name for name in env if name.upper().startswith(OWN_PREFIX)]:
         message = f"{_named(ours)} reserved; choose a name that does not start with {OWN_PREFIX}"
+        raise ValueError(message)
+    if token := [name for name, text in env.items() if text in TOKEN_PLACEHOLDERS]:
+        message = (
+            f"{_named(token)} readable by others, so no token goes there; give it as "
+            f'secrets={{"{token[0][:_SHOWN]}": "$HF_TOKEN"}}'
+        )
         raise ValueError(message)
     return env
 
@@ -124,7 +125,6 @@ def _parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-Image = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_image)]
 Flavor = Annotated[str, Field(max_length=64), AfterValidator(_flavor)]
 Env = Annotated[dict[str, str], BeforeValidator(texts.read), AfterValidator(_env)]
 SecretNames = Annotated[list[str], AfterValidator(_secret_names), Field(max_length=50)]
@@ -166,23 +166,56 @@ class OpenSpec(Spec):
 
 
 class HubJobSpec(Spec):
-    """A Hugging Face Job from a Docker image."""
+    """A Hugging Face Job: a command, or a script that uv runs, in an image."""
 
     image: Image
-    command: Command
+    command: Command | None = None
+    script: scripts.Text | None = None
+    """The text of a Python script, or its URL."""
+    script_args: scripts.Arguments = []
+    dependencies: scripts.Requirements = []
+    python: scripts.Python | None = None
     flavor: Flavor = "cpu-basic"
     timeout: Annotated[timedelta, BeforeValidator(read_job_timeout), IN_SECONDS] = timedelta(
         minutes=30
     )
+    """Of each attempt."""
+    attempts: Attempts = 1
+    """How often the Hub starts it, until it succeeds."""
     env: Env = {}
     secrets: SecretNames = []
     """Names only; what they stand for is sealed apart, and wiped after the launch."""
     pass_token: bool = False
     """Whether the command gets the subject's own token, as the secret HF_TOKEN."""
+    token_as: SecretNames = []
+    """Other secrets that are that token."""
+    volumes: Volumes = []
+    resource_group_id: ResourceGroup | None = None
+    expose: Ports = []
+    """Ports of the container that can be reached from outside, with a token."""
+    ssh: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_thing_to_run(cls, given: dict[str, Any]) -> dict[str, Any]:
+        chosen = {name for name in ("command", "script") if given.get(name) is not None}
+        if len(chosen) > 1:
+            message = "command and script are both given; choose one of them"
+            raise ValueError(message)
+        if not chosen:
+            message = "there is nothing to run; give image and command, or script"
+            raise ValueError(message)
+        if "script" in chosen:
+            return {"image": scripts.IMAGE} | given
+        if beside := [name for name in _OF_A_SCRIPT if given.get(name)]:
+            message = f"{beside[0]} goes with script, and command is given; write it into command"
+            raise ValueError(message)
+        return given
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:
-        if twice := sorted(set(self.secrets) & self.env.keys()):
+        tokens = token_variables(self.stored())
+        if twice := sorted(({*self.secrets, *tokens}) & self.env.keys()):
             message = f"{twice[0]} is both in env and in secrets; give it once"
             raise ValueError(message)
         if self.pass_token and TOKEN_VARIABLE in {*self.secrets, *self.env}:
@@ -190,10 +223,42 @@ class HubJobSpec(Spec):
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        scripts.expect_to_fit(self.packed, self.env)
+        return self
+
+    @property
+    def packed(self) -> scripts.Script | None:
+        """The script, if it is one."""
+        if self.script is None:
+            return None
+        return scripts.Script(self.script, self.script_args, self.dependencies, self.python)
+
     @property
     def title(self) -> str:
         """What it is called if nobody gives it a name."""
-        return f"{self.image}: {shlex.join(self.command)}"
+        if (script := self.packed) is not None:
+            return script.title
+        return f"{self.image}: {shlex.join(self.command or [])}"
+
+    def stored(self) -> dict[str, Any]:
+        """Return the JSON that is kept: without what is not asked for of what came later.
+
+        So the same request is the same to every release, and what is shown of it stays small.
+        """
+        asked = self.model_dump(mode="json", exclude_defaults=True)
+        whole = super().stored()
+        return {name: whole[name] for name in whole if name in asked or name in _ALWAYS}
+
+
+_OF_A_SCRIPT: Final = ("script_args", "dependencies", "python")
+_ALWAYS: Final = frozenset({"image", "flavor", "timeout", "env", "secrets", "pass_token"})
+
+
+def token_variables(spec: Mapping[str, Any]) -> list[str]:
+    """Name the secrets of a stored request that are the subject's own token."""
+    return [*([TOKEN_VARIABLE] if spec.get("pass_token") else []), *spec.get("token_as", [])]
 
 
 class Message(Spec):

@@ -13,7 +13,7 @@ from schema.durations import say
 from schema.errors import Invalid
 from schema.hardware import rate_of
 from schema.spec import HubJobSpec, InferenceSpec, Message, Spec
-from service.arguments import checked
+from service.arguments import checked, given
 from service.auth.caller import Caller
 from service.confirmation import Question
 from service.context import App, AppDep, CallerDep
@@ -66,8 +66,11 @@ async def question(
 
 
 async def job_question(
-    image: str,
-    command: list[str],
+    image: str | None,
+    command: list[str] | None,
+    script: str | None,
+    attempts: int,
+    expose: list[int] | None,
     flavor: str | None,
     timeout: float | str | None,  # noqa: ASYNC109  # how long the job may run, not this call
     workspace_id: str | None,
@@ -83,7 +86,13 @@ async def job_question(
     effective = await resolve(
         app, caller, workspace_id, labels=None, flavor=flavor, timeout=timeout
     )
-    spec = checked(HubJobSpec, image=image, command=command, **effective.only("flavor", "timeout"))
+    # No more of it than what its price depends on.
+    spec = checked(
+        HubJobSpec,
+        **given(image=image, command=command, script=script, expose=expose),
+        **effective.only("flavor", "timeout"),
+        attempts=attempts,
+    )
     return await question(
         app,
         caller,
@@ -120,5 +129,6 @@ async def call_question(
 
 def _what(spec: Spec) -> str:
     if isinstance(spec, HubJobSpec):
-        return f"{spec.flavor} for up to {say(spec.timeout)}"
+        times = f", {spec.attempts} times" if spec.attempts > 1 else ""
+        return f"{spec.flavor} for up to {say(spec.timeout)}{times}"
     return f"A call of {spec.title}"

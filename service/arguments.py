@@ -53,6 +53,11 @@ def checked(shape: type[S], **given: Any) -> S:
         raise explain(error) from None
 
 
+def given(**arguments: Any) -> dict[str, Any]:
+    """Return those of the arguments that a call said; the others have defaults of their own."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
 def expect_storable(arguments: Mapping[str, Any]) -> None:
     """Refuse what JSON can carry, and Postgres cannot keep.
 

@@ -41,7 +41,11 @@ _OF: Final[Mapping[str, KindOfWork]] = {
         scope=Scope.JOBS,
         shape=HubJobSpec,
         longest=LONGEST_JOB,
-        overrides=("timeout", "flavor", "command", "image", "env"),
+        overrides=(
+            *("timeout", "flavor", "command", "image", "env", "script", "script_args"),
+            *("dependencies", "python", "volumes", "attempts", "expose", "ssh"),
+            "resource_group_id",
+        ),
         work=("command", "image"),
         other=("flavor", ("a10g-large", "a100-large")),
         succeeded="Succeeded: the command exited with code 0.",

@@ -13,9 +13,10 @@ from schema.durations import say
 from schema.errors import Conflict, Invalid
 from schema.job import Reason
 from schema.queries import JobStatus, Upstream
-from schema.spec import HubJobSpec, InferenceSpec, Message, Spec
+from schema.spec import HubJobSpec, InferenceSpec, Message, Spec, token_variables
 from service import wording
 from service.arguments import checked
+from service.entrusting import entrust
 from service.kinds import known
 from service.reruns import again, longer
 
@@ -23,10 +24,13 @@ _PART_OF: Final = {"inputs": "messages"}
 """What an override is called in the request."""
 _JOINED: Final = ("env", "parameters")
 """Given by name, for nobody can read back what the others are; a null takes one away."""
+_SCRIPT: Final = ("script", "script_args", "dependencies", "python")
+_RUN: Final = frozenset({"image", "command", "env", "volumes", *_SCRIPT})
+"""What of a job says what it does."""
 _CALL: Final = frozenset({"model", "messages", "parameters", "provider"})
 HELPS: Final[Mapping[Reason, frozenset[str]]] = {
-    Reason.OOM: frozenset({"flavor", "image", "command", "env"}) | _CALL,
-    Reason.TIMED_OUT: frozenset({"timeout", "flavor", "image", "command", "env"}) | _CALL,
+    Reason.OOM: frozenset({"flavor"}) | _RUN | _CALL,
+    Reason.TIMED_OUT: frozenset({"timeout", "flavor"}) | _RUN | _CALL,
     Reason.INVALID_REQUEST: frozenset({*HubJobSpec.model_fields, *InferenceSpec.model_fields}),
 }
 """Failures that would only be repeated, unless one of these is different."""
@@ -63,13 +67,16 @@ def rewrite(status: JobStatus, overrides: Mapping[str, Any], secrets: Mapping[st
     }
     if isinstance(before, HubJobSpec):
         _expect_secrets(before.secrets, secrets)
-        given["secrets"] = list(secrets)
+        tokens = frozenset(token_variables(before.stored()))
+        given |= entrust(secrets, tokens=tokens).asked()
+        for name in _replaced(overrides):
+            given.pop(name, None)
     if "inputs" in overrides:
         inputs = given.pop("inputs")
         given["messages"] = [Message(role="user", content=inputs)] if _is_text(inputs) else inputs
     spec = checked(shape, **given)
     old, new = before.stored(), spec.stored()
-    changed = {name for name in new if new[name] != old[name]}
+    changed = {name for name in {*old, *new} if new.get(name) != old.get(name)}
     if secrets:
         changed.add("secrets")  # what they stood for may differ
     named = status.title != wording.entitled(before.title)
@@ -98,7 +105,12 @@ def expect_of_use(status: JobStatus, rerun: Rerun) -> None:
     helpful = HELPS.get(status.reason) if status.reason is not None else None
     if helpful is None or _helps(status, rerun, helpful):
         return
-    choices = [name for name in known(status.kind).overrides if _PART_OF.get(name, name) in helpful]
+    other = {"command"} if "script" in status.spec else set(_SCRIPT)
+    choices = [
+        name
+        for name in known(status.kind).overrides
+        if _PART_OF.get(name, name) in helpful and name not in other
+    ]
     example = again(status, **_example(status))
     raise RetryRefused(
         f"It would only fail again as {status.reason}, so nothing was launched. Override one of "
@@ -164,6 +176,13 @@ def _expect_secrets(names: list[str], secrets: Mapping[str, str]) -> None:
             f"secrets: {', '.join(missing)} must be given again, for what they stood for was wiped "
             f"when the job was launched: secrets={{{given}}}."
         )
+
+
+def _replaced(overrides: Mapping[str, Any]) -> list[str]:
+    """Name what an override puts an end to: a job runs a command, or a script."""
+    if "command" in overrides:
+        return [name for name in _SCRIPT if name not in overrides]
+    return ["command"] if "script" in overrides else []
 
 
 def _joined(before: dict[str, Any] | None, given: Any) -> Any:

@@ -6,7 +6,7 @@ properties are there is not said of each; and that a value may be null is said i
 details of a job are told by the tool that is about them, and not by each that answers with one.
 
 Of arguments a model has to know what they are called, what they are, and what they mean. How long a
-text may be is said to whoever writes too long a one.
+text or a list may be is said to whoever writes too long a one.
 """
 
 import json
@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from service.view import DETAIL
 
 _NOISE: Final = frozenset({"title", "description", "format"})
-_BOUNDS: Final = frozenset({"minLength", "maxLength", "maxProperties"})
+_BOUNDS: Final = frozenset({"minLength", "maxLength", "maxProperties", "maxItems"})
 _NULL: Final = {"type": "null"}
 _FAR: Final = 1_000_000
 """A number so large is no bound that anybody comes near to."""

@@ -81,6 +81,9 @@ class JobView(View):
     status_as_of: Detail[datetime]
     url: Detail[str | None]
     """Its page at Hugging Face."""
+    exposed_urls: Detail[list[str]]
+    """While it runs, with your token as bearer."""
+    ssh_url: Detail[str | None]
 
     @classmethod
     def of(cls, status: JobStatus, hub_url: str, lines: list[Line] | None = None) -> Self:
@@ -89,6 +92,7 @@ class JobView(View):
         found = diagnose(status, lines or []) if status.state is JobState.FAILED else None
         warnings = outlook.warnings(status)
         workspace_id = status.workspace_id
+        reached = status.addresses if status.upstream is Upstream.LIVE else None
         return cls(
             job_id=wording.handle_of(status),
             kind=status.kind,
@@ -123,6 +127,8 @@ class JobView(View):
             cost=CostView.of(cost_of(status)),
             status_as_of=_as_of(status),
             url=_url(status, hub_url),
+            exposed_urls=reached["exposed"] if reached else [],
+            ssh_url=reached["ssh"] if reached else None,
         )
 
 

@@ -184,6 +184,7 @@ async def record(tx: Transaction, worker: Worker, run_id: UUID, job: RemoteJob) 
         run_id,
         remote_id=job.id,
         stage=job.stage,
+        addresses=job.addresses,
         worker=worker.name,
         look_again=timedelta(0),
         patience=worker.settings.scheduling_deadline,
@@ -203,7 +204,12 @@ def is_young(worker: Worker, run: AgedRun) -> bool:
 
 
 def _may_relaunch(worker: Worker, run: AgedRun) -> bool:
-    """Tell whether a second create request is worth a duplicate, which is found and killed."""
+    """Tell whether a second create request is worth a duplicate, which is found and killed.
+
+    Never of a job that the Hub itself starts anew: what came late would be more than one duplicate.
+    """
+    if run.attempts > 1:
+        return False
     chosen = worker.settings.unknown
     return chosen == "relaunch" or (chosen is None and (run.flavor or "").startswith("cpu-"))
 

@@ -21,7 +21,7 @@ from schema.errors import Unavailable
 from schema.failpoints import reach
 from schema.job import JobState, Reason
 from schema.launches import Claim
-from schema.spec import TOKEN_VARIABLE
+from schema.spec import TOKEN_VARIABLE, token_variables
 from schema.vault import Secret, Unsealable
 from workers.backoff import MOST_TRIES, backoff
 from workers.context import Executor, Order, Report, Worker
@@ -97,7 +97,7 @@ async def settle(
     """Write down how an attempt went."""
     run_id, by = claim.run_id, worker.name
     match outcome:
-        case Bound(remote_id, stage):
+        case Bound(remote_id, stage, addresses):
             reach("bind.before")
             settings = worker.settings
             if await launches.bind(
@@ -105,6 +105,7 @@ async def settle(
                 run_id,
                 remote_id=remote_id,
                 stage=stage,
+                addresses=addresses,
                 worker=by,
                 look_again=settings.observe_min,
                 patience=settings.scheduling_deadline,
@@ -185,8 +186,8 @@ async def _open_secrets(
     """
     try:
         secrets = await job_secrets.reveal(tx, worker.vault, claim.job_id)
-        if claim.spec.get("pass_token"):
-            secrets[TOKEN_VARIABLE] = lent.token
+        if names := token_variables(claim.spec):
+            secrets |= dict.fromkeys(names, lent.token)
             await job_secrets.hand_over(
                 tx, worker.vault, claim.job_id, claim.run_id, claim.subject_id, secrets
             )

@@ -147,6 +147,7 @@ async def _look_at(
                 run.id,
                 stage=stage,
                 started_at=job.started_at,
+                addresses=job.addresses,
                 worker=worker.name,
                 patience=_patience(worker, run, stage),
             )

@@ -6,6 +6,7 @@ from datetime import timedelta
 from schema.endings import Ending
 from schema.files import NewFile
 from schema.job import Reason
+from schema.remote_run import Addresses
 from workers.redaction import Redactor
 
 
@@ -15,6 +16,7 @@ class Bound:
 
     remote_id: str
     stage: str | None
+    addresses: Addresses | None = None
 
 
 @dataclass(frozen=True, slots=True)

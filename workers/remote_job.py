@@ -19,10 +19,12 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from schema.remote_run import Addresses
 from workers.storable import storable
 
 _LONGEST: Final = 10**9
 """Seconds; more is no length of time that anything ran."""
+_LONGEST_URL: Final = 500
 
 
 def _if_readable(value: object, read: ValidatorFunctionWrapHandler) -> Any:
@@ -32,8 +34,19 @@ def _if_readable(value: object, read: ValidatorFunctionWrapHandler) -> Any:
         return None
 
 
+def _printable(url: str) -> str:
+    if not url.isascii() or not url.isprintable() or len(url) > _LONGEST_URL:
+        message = "not a URL"
+        raise ValueError(message)
+    return url
+
+
 _Text = Annotated[str | None, AfterValidator(storable), WrapValidator(_if_readable)]
 _Moment = Annotated[datetime | None, WrapValidator(_if_readable)]
+_Address = Annotated[str | None, AfterValidator(_printable), WrapValidator(_if_readable)]
+_Addresses = Annotated[
+    list[Annotated[str, AfterValidator(_printable)]] | None, WrapValidator(_if_readable)
+]
 _Texts = Annotated[dict[str, str] | None, WrapValidator(_if_readable)]
 
 
@@ -47,6 +60,8 @@ class Status(_Described):
     stage: _Text = None
     message: _Text = None
     cancel_reason: _Text = None
+    expose_urls: _Addresses = None
+    ssh_url: _Address = None
 
 
 class Durations(_Described):
@@ -81,6 +96,14 @@ class RemoteJob(_Described):
     def stage(self) -> str | None:
         """The stage, in the Hub's words."""
         return self.status.stage if self.status else None
+
+    @property
+    def addresses(self) -> Addresses | None:
+        """Where it can be reached, if anywhere."""
+        told = self.status or Status()
+        if not told.expose_urls and told.ssh_url is None:
+            return None
+        return {"exposed": told.expose_urls or [], "ssh": told.ssh_url}
 
     @property
     def ran(self) -> timedelta | None:

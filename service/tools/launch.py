@@ -1,22 +1,25 @@
 """The tool that launches a Hugging Face Job."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from mcp_types import CallToolResult
 from pydantic import BeforeValidator, Field
 
-from schema import commands
+from schema import commands, scripts
 from schema.dependencies import On
+from schema.images import Image
 from schema.job import JobKind
-from schema.spec import Env, Flavor, HubJobSpec, Image, Labels
-from schema.vault import Secret
+from schema.placement import Attempts, Ports, ResourceGroup
+from schema.spec import TOKEN_VARIABLE, Env, Flavor, HubJobSpec, Labels
+from schema.volumes import Volumes
 from service.agreement import job_question, price
-from service.arguments import checked
+from service.arguments import checked, given
 from service.auth.caller import Caller, Scope
 from service.confirmation import Confirm, Confirmed, confirmed_by
 from service.context import App, AppDep, CallerDep
 from service.dry_run import LaunchAnswer
 from service.effective import resolve
+from service.entrusting import entrust
 from service.jobs import Request
 from service.sdk import MAKES, Contract, contract
 from service.tools.launched import launch
@@ -37,12 +40,23 @@ from service.wording import entitled
 
 
 async def launch_job(
-    image: Annotated[Image, Field(description="A Docker image.")],
+    image: Annotated[
+        Image | None, Field(description="A Docker image, or hf.co/spaces/OWNER/NAME.")
+    ] = None,
     command: Annotated[
-        list[str] | str,
+        list[str] | str | None,
         BeforeValidator(commands.read),
         Field(description="What runs in it; no shell, unless you call one."),
-    ],
+    ] = None,
+    script: Annotated[
+        scripts.Text | None,
+        Field(description="Instead: Python that uv runs. Its text, or an https URL; no path."),
+    ] = None,
+    script_args: scripts.Arguments | None = None,
+    dependencies: Annotated[
+        scripts.Requirements | None, Field(description="For the script, beside its PEP 723 header.")
+    ] = None,
+    python: Annotated[scripts.Python | None, Field(description='Such as "3.12".')] = None,
     flavor: Annotated[
         Flavor | None, Field(description="Hardware, such as a10g-small; else cpu-basic.")
     ] = None,
@@ -50,6 +64,14 @@ async def launch_job(
     env: Annotated[Env | None, Field(description="Readable by others; no secrets.")] = None,
     secrets: Secrets = None,
     pass_token: PassToken = False,  # noqa: FBT002  # filled in by name, from JSON
+    volumes: Annotated[
+        Volumes | None,
+        Field(description="hf://TYPE/OWNER/NAME[/PATH]:/MOUNT[:ro|:rw]; only buckets are written."),
+    ] = None,
+    attempts: Annotated[Attempts, Field(description="Starts, until one succeeds.")] = 1,
+    expose: Annotated[Ports | None, Field(description="Ports to reach at exposed_urls.")] = None,
+    ssh: Annotated[bool, Field(description="Logins at ssh_url.")] = False,  # noqa: FBT002  # filled in by name, from JSON
+    resource_group_id: ResourceGroup | None = None,
     namespace: Namespace = None,
     labels: Labels | None = None,
     name: Name = None,
@@ -65,7 +87,7 @@ async def launch_job(
     caller: CallerDep,
     confirmed: Annotated[Confirmed, confirmed_by(job_question)],
 ) -> Annotated[CallToolResult, LaunchAnswer]:
-    """Run a command in a container on Hugging Face Jobs, paid by your account there.
+    """Run a command or a script in a container on Hugging Face Jobs, paid by your account there.
 
     Answers at once with a handle; the job goes on whatever becomes of this client or server. Next:
     wait_for_jobs, then job_result and job_logs. Its disk is lost at the end, so let the command
@@ -78,11 +100,20 @@ async def launch_job(
         caller,
         image=image,
         command=command,
+        script=script,
+        script_args=script_args,
+        dependencies=dependencies,
+        python=python,
         flavor=flavor,
         timeout=timeout,
         env=env,
         secrets=secrets,
         pass_token=pass_token,
+        volumes=volumes,
+        attempts=attempts,
+        expose=expose,
+        ssh=ssh,
+        resource_group_id=resource_group_id,
         namespace=namespace,
         labels=labels,
         name=name,
@@ -97,11 +128,8 @@ async def job_request(
     app: App,
     caller: Caller,
     *,
-    image: str,
-    command: list[str] | str,
     flavor: str | None = None,
     timeout: float | str | None = None,  # noqa: ASYNC109  # how long the job may run, not this call
-    env: dict[str, str] | None = None,
     secrets: dict[str, str] | None = None,
     pass_token: bool = False,
     namespace: str | None = None,
@@ -110,6 +138,7 @@ async def job_request(
     workspace_id: str | None = None,
     idempotency_key: str | None = None,
     max_cost_usd: float | None = None,
+    **asked: Any,
 ) -> Request:
     """Make a request of the arguments of launch_job, for now or for a schedule."""
     effective = await resolve(
@@ -121,14 +150,12 @@ async def job_request(
         flavor=flavor,
         timeout=timeout,
     )
+    entrusted = entrust(secrets, tokens=frozenset({TOKEN_VARIABLE} if pass_token else ()))
     spec = checked(
         HubJobSpec,
-        image=image,
-        command=command,
+        **given(**asked),
         **effective.only("flavor", "timeout"),
-        env=env or {},
-        secrets=list(secrets or {}),
-        pass_token=pass_token,
+        **entrusted.asked(),
     )
     return Request(
         kind=JobKind.HUB_JOB,
@@ -138,7 +165,7 @@ async def job_request(
         labels=effective.labels,
         workspace_id=effective.workspace_id,
         idempotency_key=idempotency_key,
-        secrets={name: Secret(text) for name, text in (secrets or {}).items()},
+        secrets=entrusted.sealed,
         rate=await price(app, spec, max_cost_usd),
         notes=effective.notes,
     )

@@ -7,12 +7,12 @@ from pydantic import Field
 
 from schema import queries
 from schema.queries import JobStatus
-from schema.vault import Secret
 from service import jobs, retries
 from service.agreement import UNASKED, price, question
 from service.auth.caller import Caller, Scope
 from service.confirmation import Confirm, Confirmed, Question, confirmed_by
 from service.context import App, AppDep, CallerDep
+from service.entrusting import entrust
 from service.jobs import Request
 from service.kinds import known
 from service.retries import Rerun
@@ -94,7 +94,7 @@ async def retry_job(
         labels=earlier.labels,
         workspace_id=earlier.workspace_id,
         idempotency_key=idempotency_key or confirmed.once,
-        secrets={name: Secret(text) for name, text in (secrets or {}).items()},
+        secrets=entrust(secrets).sealed,
         rate=await price(app, rerun.spec, max_cost_usd),
         rerun_of=earlier.id,
         notes=retries.caveats(earlier, rerun),

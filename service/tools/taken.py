@@ -51,7 +51,7 @@ Namespace = Annotated[
 ]
 Secrets = Annotated[
     dict[str, Annotated[str, Field(min_length=1, max_length=10_000)]] | None,
-    Field(description="Like env, sealed: nobody reads them back."),
+    Field(description='Like env, sealed: nobody reads them back. "$HF_TOKEN" is your token.'),
 ]
 PassToken = Annotated[
     bool,

@@ -58,7 +58,7 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
 NEVER_MET: Final = {"Denied", "Unsealable", "WrongRevision", "CannotStart"}
 """An abstract one, one of workers, and two that stop a process from starting."""
 
-MAY_BE_LONG: Final = {"inputs", "command"}
+MAY_BE_LONG: Final = {"inputs", "command", "script"}
 
 SEVERAL: Final[dict[str, Any]] = {
     "image": "python 3.12",
@@ -165,7 +165,11 @@ async def test_everything_that_is_wrong_is_told_at_once(service: str) -> None:
     [
         ("list_jobs", {"state": "rrunning"}, "state[0]: rrunning is none of queued, launching, "),
         ("list_jobs", {"state": "rrunning"}, "Did you mean running"),
-        ("list_jobs", {"kind": "job"}, "none of hub_job, inference, batch, space_call. Did you mean hub_job?"),
+        (
+            "list_jobs",
+            {"kind": "job"},
+            "none of hub_job, inference, batch, space_call. Did you mean hub_job?",
+        ),
         ("list_jobs", {"labels": "team=nlp"}, 'write an object, such as {"NAME": "value"}'),
         ("launch_inference", {"task": "chat"}, "Did you mean chat-completion?"),
         ("launch_inference", {"parameters": {"stream": True}}, "'stream' is not a parameter"),

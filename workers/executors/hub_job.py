@@ -5,9 +5,9 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from schema import handles
+from schema import handles, images, volumes
 from schema.job import JobKind
-from schema.spec import TOKEN_VARIABLE, HubJobSpec
+from schema.spec import HubJobSpec, token_variables
 from workers.context import Executor, Means, Order
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
 from workers.outcome import Bound, Outcome
@@ -42,7 +42,7 @@ class HubJobExecutor:
             job = await self._hub.create_job(
                 order.namespace, _body(order, spec), order.token, within=order.within
             )
-            return Bound(job.id, job.stage)
+            return Bound(job.id, job.stage, job.addresses)
         except (Unreached, Answered4xx, Ambiguous) as error:
             return trouble(error)
 
@@ -58,17 +58,28 @@ def run_label(run_id: UUID) -> str:
 
 
 def _body(order: Order, spec: HubJobSpec) -> dict[str, Any]:
-    secrets = {name: secret.reveal() for name, secret in order.secrets.items()}
-    if spec.pass_token:
-        secrets[TOKEN_VARIABLE] = order.token.reveal()
+    script = spec.packed
+    tokens = dict.fromkeys(token_variables(order.spec), order.token)
+    asked = {
+        "secrets": {name: text.reveal() for name, text in {**order.secrets, **tokens}.items()},
+        "volumes": [volumes.parse(each).body() for each in spec.volumes],
+        "expose": {"ports": spec.expose, "portsPublic": []} if spec.expose else None,
+        "ssh": {"enabled": True} if spec.ssh else None,
+        "resourceGroupId": spec.resource_group_id,
+    }
     return {
-        "dockerImage": spec.image,
-        "command": spec.command,
+        **images.source(spec.image),
+        "command": spec.command if script is None else script.command(),
         "arguments": [],
-        "environment": {**spec.env, RUN_VARIABLE: str(order.run_id)},
-        **({"secrets": secrets} if secrets else {}),
+        "environment": {
+            **spec.env,
+            **({} if script is None else script.environment()),
+            RUN_VARIABLE: str(order.run_id),
+        },
         "flavor": spec.flavor,
         "timeoutSeconds": max(1, round(spec.timeout.total_seconds())),
+        "attempts": spec.attempts,
+        **{name: value for name, value in asked.items() if value},
         "labels": {
             **order.labels,
             APP_LABEL: APP,

@@ -71,7 +71,20 @@ class LocalJob:
     @property
     def status(self) -> dict[str, Any]:
         """Where it stands, as the Hub says it."""
-        return {"stage": self.stage, "message": self.message, "failureCount": self.failures}
+        status: dict[str, Any] = {
+            "stage": self.stage,
+            "message": self.message,
+            "failureCount": self.failures,
+        }
+        asked = self.request
+        if asked.expose is not None:
+            # Where the Hub has a proxy, a job here has the ports of this machine.
+            ports = asked.expose.ports
+            status["exposeUrls"] = [f"http://127.0.0.1:{port}" for port in ports]
+        if asked.ssh is not None and asked.ssh.enabled:
+            # Of the form it has on the Hub; nobody answers there.
+            status["sshUrl"] = f"ssh://{self.id}@ssh.hf.jobs"
+        return status
 
     def move(self, stage: Stage, message: str | None = None) -> None:
         """Bring the job to a stage, unless it is over: a cancel may have come first."""
@@ -121,6 +134,8 @@ class LocalJob:
             "retry": asked.attempts - 1,
             "labels": asked.labels,
             "volumes": [volume.described() for volume in asked.volumes or []] or None,
+            "expose": asked.expose and asked.expose.model_dump(by_alias=True),
+            "resourceGroup": asked.resource_group_id and {"id": asked.resource_group_id},
             "owner": self.owner.described() | avatar,
             "createdBy": person,
             "initiator": {"type": "duplicated-job", "id": self.copy_of}

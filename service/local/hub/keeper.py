@@ -65,12 +65,16 @@ def _become(program: list[str], home: str, memory: int, keeper: int) -> NoReturn
 
 
 def _with_python(home: str) -> Path:
-    """Return a folder with a `python` in it, since most images have one."""
+    """Return a folder with a `python` in it, since most images have one, and uv if it is here."""
     folder = Path(home) / "bin"
     folder.mkdir()
     for name in ("python", "python3"):
         # Not that of a virtual environment, whose packages are ours.
         (folder / name).symlink_to(getattr(sys, "_base_executable", sys.executable))
+    # Beside the interpreter that runs this, in its virtual environment; a job sees only this link.
+    uv = Path(sys.executable).with_name("uv")
+    if uv.exists():
+        (folder / "uv").symlink_to(uv)
     return folder
 
 

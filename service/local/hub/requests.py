@@ -79,6 +79,7 @@ def _timeout(seconds: object) -> object:
 
 
 _Word = Annotated[str, Field(min_length=1)]
+_Port = Annotated[int, Field(ge=1, le=65535)]
 _Labels = Annotated[dict[str, str], AfterValidator(_labels)]
 _Absent = Annotated[None, BeforeValidator(_not_here)]
 
@@ -119,6 +120,26 @@ class Volume(_Read):
         return described | ({"path": self.path} if self.path else {})
 
 
+class Expose(_Read):
+    """The ports of a job that can be reached from outside."""
+
+    ports: Annotated[list[_Port], Field(max_length=20)]
+    ports_public: list[_Port] = []
+
+    @model_validator(mode="after")
+    def _opens_what_is_exposed(self) -> Self:
+        if not set(self.ports_public) <= set(self.ports):
+            message = "portsPublic must be among ports"
+            raise ValueError(message)
+        return self
+
+
+class Ssh(_Read):
+    """Whether somebody can log in to a job."""
+
+    enabled: bool
+
+
 class JobRequest(_Read):
     """The body of a create request."""
 
@@ -134,10 +155,10 @@ class JobRequest(_Read):
     labels: _Labels = {}
     arch: Literal["amd64", "arm64"] = "amd64"
     volumes: Annotated[list[Volume], Field(min_length=1)] | None = None
-    expose: _Absent = None
-    ssh: _Absent = None
+    expose: Expose | None = None
+    ssh: Ssh | None = None
     network: _Absent = None
-    resource_group_id: _Absent = None
+    resource_group_id: Annotated[str, Field(pattern=r"^[0-9a-f]{24}$")] | None = None
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
