@@ -22,6 +22,7 @@ from schema.durations import Duration, say
 from schema.errors import Invalid
 from schema.logbook import ROOM
 from schema.money import micro
+from schema.space_door import SUBDOMAIN
 from schema.vault import Vault
 
 _PREFIX = "HOLDFAST_"
@@ -42,6 +43,8 @@ class Settings(BaseSettings):
     """Where the doorbell hangs; losing what is in it costs one sweep."""
     hub_url: HttpUrl = HttpUrl("https://huggingface.co")
     router_url: HttpUrl = HttpUrl("https://router.huggingface.co")
+    spaces_url: str = f"https://{SUBDOMAIN}.hf.space"
+    """The form of the address of a Space; a caller's token is sent there."""
     public_url: HttpUrl = HttpUrl("http://127.0.0.1:8765")
     """How clients reach the service: in metadata, and the Host and Origin they may send."""
     anonymous: Literal["refuse", "browse"] = "refuse"
@@ -108,6 +111,14 @@ class Settings(BaseSettings):
     def _cannot_be_changed_on_the_way(cls, url: str | None) -> str | None:
         if url is not None and not is_tamperproof(url):
             message = "write an https:// URL, or http:// on this machine, without user or fragment"
+            raise ValueError(message)
+        return url
+
+    @field_validator("spaces_url")
+    @classmethod
+    def _is_a_form(cls, url: str) -> str:
+        if SUBDOMAIN not in url or not is_tamperproof(url.replace(SUBDOMAIN, "a")):
+            message = f"write {SUBDOMAIN} into an https:// URL, or http:// on this machine"
             raise ValueError(message)
         return url
 
