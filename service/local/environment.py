@@ -42,7 +42,11 @@ def full_environment(
     }
     if hub_is_local:
         # It is asked nothing by anyone else, so it may be asked often.
-        settings |= {"HOLDFAST_ROUTER_URL": hub_url, "HOLDFAST_OBSERVE_MIN": "0.5s"}
+        settings |= {
+            "HOLDFAST_ROUTER_URL": hub_url,
+            "HOLDFAST_SPACES_URL": f"{hub_url}/_emulator/spaces/{{subdomain}}",
+            "HOLDFAST_OBSERVE_MIN": "0.5s",
+        }
     servers = {
         "HOLDFAST_DATABASE_URL": database_url,
         "HOLDFAST_REDIS_URL": redis_url,

@@ -37,6 +37,7 @@ from service.local.hub.jobs import Jobs
 from service.local.hub.oauth.grants import Grants
 from service.local.hub.oauth.refusals import OAuthRefusal, refuse_oauth
 from service.local.hub.oauth.routes import OAuthRoutes
+from service.local.hub.spaces import Spaces
 from service.local.hub.users import LocalUser, load_users
 
 _HOST: Final = "127.0.0.1"
@@ -69,10 +70,12 @@ def create_hub(
     jobs = Jobs(mounts, scheduling=scheduling)
     grants = Grants()
     users = load_users(folder)
+    spaces = Spaces(users)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         yield
+        await spaces.close()
         await jobs.close()
 
     return Starlette(
@@ -80,6 +83,7 @@ def create_hub(
             *_routes(JobRoutes(jobs, mounts)),
             *BucketRoutes(buckets, content, transfer).routes(),
             *content.routes(),
+            *spaces.routes(),
             *OAuthRoutes(grants, users).routes(),
         ],
         lifespan=lifespan,
