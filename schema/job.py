@@ -72,6 +72,7 @@ class Reason(StrEnum):
     HUB_UNAVAILABLE = "hub_unavailable"
     OUTPUTS_MISSING = "outputs_missing"
     DEPENDENCY_FAILED = "dependency_failed"
+    CALL_FAILED = "call_failed"
     INTERNAL = "internal"
 
 

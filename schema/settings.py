@@ -95,6 +95,8 @@ class Settings(BaseSettings):
     """What the jobs of a subject may cost in a calendar month, in UTC; unset, any sum."""
     failpoint: str | None = None
     """Where a crash test ends this process; see `schema.failpoints`."""
+    call_bytes: Annotated[int, Field(ge=1024 * 1024, le=200 * 1024 * 1024)] = 20 * 1024 * 1024
+    """How large a file may be that a call works on, or makes."""
     log_bytes: Annotated[int, Field(ge=1024 * 1024)] = ROOM
     """How much is kept of the log of a job: one half of it the beginning, the other the end."""
     retention: Duration = timedelta(days=30)

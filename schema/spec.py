@@ -9,7 +9,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -34,7 +34,6 @@ _ENV_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]+")
 _LABEL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 _LABEL_VALUE: Final = re.compile(r"[a-zA-Z0-9_-]{0,100}")
 _NO_LABEL: Final = re.compile(r"[^a-zA-Z0-9_-]+")
-_SET_BY_US: Final = frozenset({"model", "messages", "stream"})
 _SHOWN: Final = 60
 _MOST: Final = 5
 """How much of what is wrong, and how many of them, a message repeats."""
@@ -105,26 +104,6 @@ def _as_label(text: str) -> str:
     return _NO_LABEL.sub("-", text)[:100].strip("-")
 
 
-def _provider(provider: str) -> str:
-    named = plain(provider)
-    if not _FLAVOR.fullmatch(named):
-        message = (
-            f'{provider[:_SHOWN]!r} is not a provider; write one such as "groq", or leave it out'
-        )
-        raise ValueError(message)
-    return named
-
-
-def _parameters(parameters: dict[str, Any]) -> dict[str, Any]:
-    if taken := sorted(_SET_BY_US & parameters.keys()):
-        message = (
-            f"{_named(taken)} not a parameter here: model and inputs are arguments of their own, "
-            f"and the answer comes in one piece; leave it out"
-        )
-        raise ValueError(message)
-    return parameters
-
-
 Flavor = Annotated[str, Field(max_length=64), AfterValidator(_flavor)]
 Env = Annotated[dict[str, str], BeforeValidator(texts.read), AfterValidator(_env)]
 SecretNames = Annotated[list[str], AfterValidator(_secret_names), Field(max_length=50)]
@@ -135,13 +114,7 @@ Labels = Annotated[
     AfterValidator(_labels),
 ]
 LONGEST_JOB: Final = timedelta(days=30)
-LONGEST_CALL: Final = timedelta(hours=1)
 read_job_timeout = within(timedelta(seconds=1), LONGEST_JOB)
-read_call_timeout = within(timedelta(seconds=1), LONGEST_CALL)
-Model = Annotated[str, Field(min_length=1, max_length=300)]
-Provider = Annotated[str, Field(max_length=64), AfterValidator(_provider)]
-Task = Literal["chat-completion"]
-Parameters = Annotated[dict[str, Any], AfterValidator(_parameters)]
 
 
 class Spec(BaseModel):
@@ -259,28 +232,3 @@ _ALWAYS: Final = frozenset({"image", "flavor", "timeout", "env", "secrets", "pas
 def token_variables(spec: Mapping[str, Any]) -> list[str]:
     """Name the secrets of a stored request that are the subject's own token."""
     return [*([TOKEN_VARIABLE] if spec.get("pass_token") else []), *spec.get("token_as", [])]
-
-
-class Message(Spec):
-    """One turn of a chat."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-class InferenceSpec(Spec):
-    """One call to Inference Providers."""
-
-    task: Task = "chat-completion"
-    model: Model
-    messages: Annotated[list[Message], Field(min_length=1)]
-    parameters: Parameters = {}
-    provider: Provider | None = None
-    timeout: Annotated[timedelta, BeforeValidator(read_call_timeout), IN_SECONDS] = timedelta(
-        minutes=10
-    )
-
-    @property
-    def title(self) -> str:
-        """What it is called if nobody gives it a name: no prompt, for titles are counted by."""
-        return self.model

@@ -12,7 +12,8 @@ from schema.budgets import Rate
 from schema.durations import say
 from schema.errors import Invalid
 from schema.hardware import rate_of
-from schema.spec import HubJobSpec, InferenceSpec, Message, Spec
+from schema.inference_spec import InferenceSpec
+from schema.spec import HubJobSpec, Spec
 from service.arguments import checked, given
 from service.auth.caller import Caller
 from service.confirmation import Question
@@ -116,7 +117,7 @@ async def call_question(
     if dry_run or workspace_id is None:
         return UNASKED
     effective = await resolve(app, caller, workspace_id, labels=None)
-    spec = checked(InferenceSpec, model=model, messages=[Message(role="user", content="")])
+    spec = checked(InferenceSpec, model=model, inputs="any")
     return await question(
         app,
         caller,

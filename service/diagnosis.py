@@ -29,12 +29,13 @@ _OURS: Final = frozenset(
         Reason.HUB_UNAVAILABLE,
         Reason.OUTPUTS_MISSING,
         Reason.DEPENDENCY_FAILED,
+        Reason.CALL_FAILED,
     }
 )
 """Reasons of which the message is what we saw, not what Hugging Face said."""
 SAYING: Final = ("Hugging Face said", "Holdfast saw")
 """How evidence in words begins: theirs, and ours."""
-_SEEN_HERE: Final = ("It was still ", "Its secrets ")
+_SEEN_HERE: Final = ("It was still ", "Its secrets ", "Not sent: ")
 """How our own messages begin under other reasons."""
 _BY_ITSELF: Final = frozenset({Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT, *_OURS})
 """Reasons that a message says nothing more about."""
@@ -233,6 +234,11 @@ def _by_reason(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR0911, PL
             return (
                 "a job that had to succeed before it did not, so it was never started.",
                 "Mend that one first; then launch this again with after naming the new job.",
+            )
+        case Reason.CALL_FAILED:
+            return (
+                "the call was carried out, perhaps charged, and came to nothing that can be used.",
+                "Correct what is named, " + then(*_work(status), "parameters", "provider"),
             )
         case Reason.INTERNAL | None if status.message:
             return (

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+from schema.inference_spec import LONGEST_CALL, InferenceSpec
 from schema.job import JobKind
 from schema.queries import JobStatus
-from schema.spec import LONGEST_CALL, LONGEST_JOB, HubJobSpec, InferenceSpec, OpenSpec, Spec
+from schema.spec import LONGEST_JOB, HubJobSpec, OpenSpec, Spec
 from service.auth.caller import Scope
 
 
@@ -53,7 +54,7 @@ _OF: Final[Mapping[str, KindOfWork]] = {
     ),
     JobKind.INFERENCE: KindOfWork(
         shape=InferenceSpec,
-        overrides=("timeout", "model", "inputs", "parameters", "provider"),
+        overrides=("timeout", "task", "model", "inputs", "parameters", "provider"),
         work=("model", "inputs"),
         other=("model", ("meta-llama/Llama-3.3-70B-Instruct", "Qwen/Qwen3-32B")),
         running="The call to {model} is under way.",

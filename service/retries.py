@@ -11,23 +11,22 @@ from typing import Any, Final, cast
 
 from schema.durations import say
 from schema.errors import Conflict, Invalid
+from schema.inference_spec import InferenceSpec
 from schema.job import Reason
 from schema.queries import JobStatus, Upstream
-from schema.spec import HubJobSpec, InferenceSpec, Message, Spec, token_variables
+from schema.spec import HubJobSpec, Spec, token_variables
 from service import wording
 from service.arguments import checked
 from service.entrusting import entrust
 from service.kinds import known
 from service.reruns import again, longer
 
-_PART_OF: Final = {"inputs": "messages"}
-"""What an override is called in the request."""
 _JOINED: Final = ("env", "parameters")
 """Given by name, for nobody can read back what the others are; a null takes one away."""
 _SCRIPT: Final = ("script", "script_args", "dependencies", "python")
 _RUN: Final = frozenset({"image", "command", "env", "volumes", *_SCRIPT})
 """What of a job says what it does."""
-_CALL: Final = frozenset({"model", "messages", "parameters", "provider"})
+_CALL: Final = frozenset({"model", "inputs", "parameters", "provider"})
 HELPS: Final[Mapping[Reason, frozenset[str]]] = {
     Reason.OOM: frozenset({"flavor"}) | _RUN | _CALL,
     Reason.TIMED_OUT: frozenset({"timeout", "flavor"}) | _RUN | _CALL,
@@ -71,9 +70,6 @@ def rewrite(status: JobStatus, overrides: Mapping[str, Any], secrets: Mapping[st
         given |= entrust(secrets, tokens=tokens).asked()
         for name in _replaced(overrides):
             given.pop(name, None)
-    if "inputs" in overrides:
-        inputs = given.pop("inputs")
-        given["messages"] = [Message(role="user", content=inputs)] if _is_text(inputs) else inputs
     spec = checked(shape, **given)
     old, new = before.stored(), spec.stored()
     changed = {name for name in {*old, *new} if new.get(name) != old.get(name)}
@@ -107,9 +103,7 @@ def expect_of_use(status: JobStatus, rerun: Rerun) -> None:
         return
     other = {"command"} if "script" in status.spec else set(_SCRIPT)
     choices = [
-        name
-        for name in known(status.kind).overrides
-        if _PART_OF.get(name, name) in helpful and name not in other
+        name for name in known(status.kind).overrides if name in helpful and name not in other
     ]
     example = again(status, **_example(status))
     raise RetryRefused(
@@ -190,7 +184,3 @@ def _joined(before: dict[str, Any] | None, given: Any) -> Any:
         return given  # which the check of the whole request refuses
     joined: dict[str, Any] = (before or {}) | cast("dict[str, Any]", given)
     return {name: value for name, value in joined.items() if value is not None}
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)

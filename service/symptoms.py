@@ -148,6 +148,11 @@ SAID: Final = (
         "Run it again with retry_job, and its secrets; tell the operator of Holdfast too.",
     ),
     Symptom(
+        r"^Not sent: ",
+        "it was not sent, for it cannot be carried out as it is.",
+        "Correct what is named, " + then("model", "task", "inputs", "provider"),
+    ),
+    Symptom(
         r"[Mm]issing permissions?:? (?P<missing>[a-z.]+(?:, [a-z.]+)*)",
         "your token lacks the permission {missing} on {namespace}.",
         "Give it that permission there at https://huggingface.co/settings/tokens, or sign in "
@@ -216,7 +221,7 @@ SAID: Final = (
         "That is nobody's doing here: call {again}.",
     ),
     Symptom(
-        r"model_not_found|[Mm]odel \S+ (?:does not exist|is not supported|not found)|"
+        r"model_not_found|answered 404|[Mm]odel \S+ (?:does not exist|is not supported|not found)|"
         r"not (?:supported by|a chat model)",
         "the model {model} is not offered there under that name.",
         "Choose one that is, at https://huggingface.co/models?inference_provider=all, or leave "

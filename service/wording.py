@@ -6,6 +6,7 @@ from typing import Final, assert_never
 from schema import handles
 from schema.dependencies import open_ones
 from schema.durations import say
+from schema.inference_inputs import gist
 from schema.job import JobKind, JobState, Reason
 from schema.queries import JobStatus, Upstream
 from schema.subject import Hold
@@ -36,8 +37,7 @@ def title(status: JobStatus) -> str:
     """Say in a few words what a job does; a call that has no name is known by what it was asked."""
     if status.kind != JobKind.INFERENCE or status.title != status.spec.get("model"):
         return status.title
-    asked = status.spec.get("messages") or [{"content": ""}]
-    return shorten(f"{status.title}: {asked[-1]['content']}", _TITLE)
+    return shorten(f"{status.title}: {gist(status.spec.get('inputs'))}", _TITLE)
 
 
 def poll_after(status: JobStatus) -> timedelta | None:

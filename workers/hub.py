@@ -49,9 +49,6 @@ UNCLEAR_4XX: Final = frozenset({408, 409})
 SERVER_ERROR: Final = 500
 
 
-_OBJECT: Final = TypeAdapter(dict[str, Any])
-
-
 class HubError(Exception):
     """Base of everything that can go wrong on the way to the Hub and back."""
 
@@ -100,14 +97,6 @@ class Hub:
         """Send one create request, once."""
         url = f"{self.url}/api/jobs/{namespace}"
         return read(await self.send("POST", url, token, within=within, json=body), JOB)
-
-    async def chat(
-        self, body: dict[str, Any], token: Secret, *, within: timedelta
-    ) -> tuple[dict[str, Any], str | None]:
-        """Send one chat completion request, once; return its answer, and who gave it."""
-        url = f"{self.router_url}/v1/chat/completions"
-        response = await self.send("POST", url, token, within=within, json=body)
-        return storable(read(response, _OBJECT)), response.headers.get("x-inference-provider")
 
     async def list_jobs(
         self, namespace: str, token: Secret, *, label: str, stages: tuple[str, ...] = ()

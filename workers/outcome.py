@@ -69,5 +69,8 @@ def without_secrets(outcome: Outcome, redactor: Redactor) -> Outcome:
             return replace(outcome, message=redactor.text(outcome.message))
         case Unclear():
             return replace(outcome, why=redactor.text(outcome.why))
+        case Answered(ending) if ending.message is not None:
+            said = replace(ending, message=redactor.text(ending.message))
+            return replace(outcome, ending=said)
         case Bound() | Answered():
             return outcome

@@ -1,5 +1,6 @@
 """What the Hub says, made fit to be kept: JSON can carry characters that Postgres cannot."""
 
+import math
 from typing import TypeVar, cast
 
 from pydantic import JsonValue
@@ -19,6 +20,8 @@ def _replaced(said: JsonValue) -> JsonValue:
         return [_replaced(each) for each in said]
     if isinstance(said, dict):
         return {_text(name): _replaced(value) for name, value in said.items()}
+    if isinstance(said, float) and not math.isfinite(said):
+        return None
     return said
 
 

@@ -6,8 +6,9 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from schema.dependencies import On
+from schema.inference_spec import Account, InferenceSpec, Model, Parameters, Provider, Task
 from schema.job import JobKind
-from schema.spec import InferenceSpec, Labels, Message, Model, Parameters, Provider, Task
+from schema.spec import Labels
 from service.agreement import call_question, price
 from service.arguments import checked
 from service.auth.caller import Caller, Scope
@@ -25,8 +26,11 @@ from service.wording import entitled
 async def launch_inference(
     model: Annotated[Model, Field(description="A model's id at the Hub.")],
     inputs: Annotated[
-        Annotated[str | list[Message], Field(min_length=1)],
-        Field(description="A prompt, or the messages of a chat."),
+        str | list[str | dict[str, Any]] | dict[str, Any],
+        Field(
+            description="A text; the messages of a chat; texts to embed; for a picture or sound "
+            '{"url": "https://…"} or {"data": "<base64>"}, beside it "prompt" to change a picture.'
+        ),
     ],
     task: Task = "chat-completion",
     parameters: Annotated[
@@ -34,6 +38,9 @@ async def launch_inference(
     ] = None,
     provider: Annotated[
         Provider | None, Field(description="An Inference Provider, or any.")
+    ] = None,
+    bill_to: Annotated[
+        Account | None, Field(description="An organisation that pays; else you.")
     ] = None,
     timeout: CallTimeout = "10m",  # noqa: ASYNC109  # how long the call may take, not this one
     labels: Labels | None = None,
@@ -50,11 +57,11 @@ async def launch_inference(
     caller: CallerDep,
     confirmed: Annotated[Confirmed, confirmed_by(call_question)],
 ) -> Annotated[CallToolResult, LaunchAnswer]:
-    """Have a model at Inference Providers answer, paid by your account there.
+    """Have a model at Inference Providers answer: text, embeddings, pictures, speech, film.
 
-    Answers at once with a handle; the model's answer becomes the job's result: wait_for_jobs, then
-    job_result, which is kept for {retention}. The call is sent once; if its answer is lost, the job
-    fails as outcome_unknown and is not repeated behind your back.
+    Answers at once with a handle; what the model makes becomes the job's result, pictures and the
+    like its files: wait_for_jobs, then job_result, which is kept for {retention}. The call is sent
+    once; if its answer is lost, the job fails as outcome_unknown and is not repeated.
     """
     request = await call_request(
         app,
@@ -64,6 +71,7 @@ async def launch_inference(
         task=task,
         parameters=parameters,
         provider=provider,
+        bill_to=bill_to,
         timeout=timeout,
         labels=labels,
         name=name,
@@ -79,10 +87,11 @@ async def call_request(
     caller: Caller,
     *,
     model: str,
-    inputs: str | list[Message],
+    inputs: object,
     task: str = "chat-completion",
     parameters: dict[str, Any] | None = None,
     provider: str | None = None,
+    bill_to: str | None = None,
     timeout: float | str = "10m",  # noqa: ASYNC109  # how long the call may take, not this one
     labels: dict[str, str] | None = None,
     name: str | None = None,
@@ -91,21 +100,21 @@ async def call_request(
     max_cost_usd: float | None = None,
 ) -> Request:
     """Make a request of the arguments of launch_inference, for now or for a schedule."""
-    messages = [Message(role="user", content=inputs)] if isinstance(inputs, str) else inputs
     effective = await resolve(app, caller, workspace_id, labels=labels)
     spec = checked(
         InferenceSpec,
         task=task,
         model=model,
-        messages=messages,
+        inputs=inputs,
         parameters=parameters or {},
         provider=provider,
+        bill_to=bill_to,
         timeout=timeout,
     )
     return Request(
         kind=JobKind.INFERENCE,
         title=entitled(name or spec.title),
-        namespace=caller.name,
+        namespace=caller.namespace(bill_to),
         spec=spec.stored(),
         labels=effective.labels,
         workspace_id=effective.workspace_id,

@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from schema.dependencies import On
-from schema.spec import read_call_timeout, read_job_timeout
+from schema.inference_spec import read_call_timeout
+from schema.spec import read_job_timeout
 from schema.suggestions import plain
 
 

@@ -60,7 +60,7 @@ _LONG: Final = SHORT | {"command": ["sleep", "600"]}
 _CHAT: Final[dict[str, Any]] = {
     "task": "chat-completion",
     "model": "local/echo",
-    "messages": [{"role": "user", "content": "hello"}],
+    "inputs": [{"role": "user", "content": "hello"}],
     "parameters": {},
     "provider": None,
     "timeout": 5,

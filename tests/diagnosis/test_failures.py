@@ -83,7 +83,7 @@ class Case:
         }
         if self.kind is JobKind.INFERENCE:
             asked = [{"role": "user", "content": "Hi"}]
-            spec = {"model": "m/m", "messages": asked, "timeout": 600.0}
+            spec = {"model": "m/m", "inputs": asked, "timeout": 600.0}
         return status(
             kind=self.kind,
             attempt=1,
@@ -179,7 +179,7 @@ def test_there_are_many_of_them_and_no_two_are_the_same() -> None:
     assert {case.reason for case in GOLDEN} >= set(Reason) - {
         *(Reason.LAUNCH_UNCONFIRMED, Reason.OUTCOME_UNKNOWN, Reason.STUCK_SCHEDULING),
         *(Reason.CANCELLED_UPSTREAM, Reason.HUB_UNAVAILABLE),
-        *(Reason.OUTPUTS_MISSING, Reason.DEPENDENCY_FAILED),
+        *(Reason.OUTPUTS_MISSING, Reason.DEPENDENCY_FAILED, Reason.CALL_FAILED),
     }
 
 

@@ -26,8 +26,8 @@ from redis.asyncio import Redis
 
 from schema import credentials, handles, lifecycle, wire
 from schema.database import Database
+from schema.inference_spec import InferenceSpec
 from schema.job import JobKind
-from schema.spec import InferenceSpec, Message
 from schema.vault import Secret, Vault
 from service.connect import Connection
 from service.local.environment import full_environment
@@ -41,7 +41,7 @@ from tests.stack import Caller, eventually
 pytestmark = pytest.mark.xdist_group("doorbell")
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
-SPEC: Final = InferenceSpec(model="local/echo", messages=[Message(role="user", content="Hello.")])
+SPEC: Final = InferenceSpec(model="local/echo", inputs="Hello.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from schema.spec import HubJobSpec, InferenceSpec, Labels
+from schema.inference_spec import InferenceSpec
+from schema.spec import HubJobSpec, Labels
 
 MESSAGE = {"role": "user", "content": "Hi"}
 
@@ -96,7 +97,7 @@ def test_what_a_call_would_set_by_itself_is_not_dropped_in_silence() -> None:
     """Somebody who asks for a stream would wait for one."""
     with pytest.raises(ValidationError, match="'stream' is not a parameter here"):
         InferenceSpec.model_validate(
-            {"model": "m", "messages": [MESSAGE], "parameters": {"stream": True}}
+            {"model": "m", "inputs": [MESSAGE], "parameters": {"stream": True}}
         )
 
 
@@ -109,4 +110,4 @@ def test_a_spec_is_stored_as_the_same_request_gives_it_again() -> None:
 def test_an_inference_call_needs_a_model_and_something_to_say() -> None:
     """An empty call would still be paid for."""
     with pytest.raises(ValidationError):
-        InferenceSpec.model_validate({"model": "m", "messages": []})
+        InferenceSpec.model_validate({"model": "m", "inputs": []})

@@ -74,7 +74,7 @@ async def jobs(database: Database, ada: str, make_job: JobFactory, claim: ClaimF
     async with database.transaction() as tx:
         await launches.reject(tx, refused.run_id, reason=None, message=PROMPT, worker="w1")
     await claim()
-    call = {"model": "a/model", "messages": [{"role": "user", "content": PROMPT}]}
+    call = {"model": "a/model", "inputs": [{"role": "user", "content": PROMPT}]}
     made["queued"] = (await make_job(kind=JobKind.INFERENCE, title="a/model", spec=call)).id
     made["cancelled"] = (await make_job(spec=spec, client="cursor 3")).id
     async with database.transaction() as tx:

@@ -93,7 +93,7 @@ async def test_the_answer_of_a_model_is_the_result(
     service: str, make_job: JobFactory, worker: Worker
 ) -> None:
     """What was paid for can be collected, as often as one likes."""
-    spec = {"model": "m/m", "messages": [{"role": "user", "content": "Hi"}]}
+    spec = {"model": "m/m", "inputs": [{"role": "user", "content": "Hi"}]}
     handle = handle_of(await make_job(kind=JobKind.INFERENCE, spec=spec))
     run_id = await worker.bind(JobKind.INFERENCE)
     said = {

@@ -249,7 +249,7 @@ async def test_a_prompt_that_looks_like_json_stays_a_prompt(
 
     async with database.transaction() as tx:
         spec = await tx.fetchval("SELECT spec FROM job_payload")
-    assert spec["messages"] == [{"role": "user", "content": prompt}]
+    assert spec["inputs"] == [{"role": "user", "content": prompt}]
 
 
 async def test_a_command_that_was_packed_into_json_is_unpacked(service: str) -> None:
@@ -270,7 +270,7 @@ async def test_a_chat_is_taken_as_it_is_and_packed(
 
     async with database.transaction() as tx:
         spec = await tx.fetchval("SELECT spec FROM job_payload")
-    assert spec["messages"] == chat
+    assert spec["inputs"] == chat
     assert view["title"] == "m/m: Hi"
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from schema import handles
 from schema.errors import Invalid
+from schema.inference_spec import LONGEST_CALL, InferenceSpec
 from schema.job import JobKind, JobState, Reason
 from schema.queries import JobStatus
-from schema.spec import LONGEST_CALL, HubJobSpec, InferenceSpec
+from schema.spec import HubJobSpec
 from service import retries
 from service.kinds import known
 from service.retries import HELPS, MAY_HAVE_RUN, RetryRefused
@@ -20,9 +21,7 @@ NOW = datetime(2026, 11, 21, tzinfo=UTC)
 JOB = HubJobSpec.model_validate(
     {"image": "python:3.12", "command": ["train"], "env": {"AA": "1", "BB": "2"}, "timeout": 3600}
 )
-CALL = InferenceSpec.model_validate(
-    {"model": "m/m", "messages": [{"role": "user", "content": "Hi"}], "parameters": {"n": 1}}
-)
+CALL = InferenceSpec.model_validate({"model": "m/m", "inputs": "Hi", "parameters": {"n": 1}})
 ENOUGH: dict[str, Any] = {
     "image": "python:3.13",
     "command": "train --small",
@@ -181,7 +180,7 @@ def test_a_call_is_rewritten_in_the_words_of_its_launch() -> None:
 
     rerun = retries.rewrite(ended(spec=CALL), overrides, {})
 
-    assert rerun.spec.stored()["messages"] == [{"role": "user", "content": "Ho"}]
+    assert rerun.spec.stored()["inputs"] == [{"role": "user", "content": "Ho"}]
     assert rerun.spec.stored()["parameters"] == {"seed": 1}
 
 
@@ -242,7 +241,7 @@ def test_the_documentation_says_the_same() -> None:
             assert row.startswith("only with something changed")
         elif reason in HELPS:
             assert row.startswith("only with another ")
-            assert must == HELPS[reason] - {"messages"} | {"inputs"}
+            assert must == HELPS[reason]
         else:
             assert row.startswith("yes")
         assert ("charged" in row) == (reason in MAY_HAVE_RUN)

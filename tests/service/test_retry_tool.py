@@ -189,7 +189,7 @@ async def test_a_call_is_run_again_with_another_question(
     async with database.transaction() as tx:
         await tx.execute(
             "UPDATE job_payload SET spec = $1",
-            {"model": "m/m", "messages": [{"role": "user", "content": "Hi"}]},
+            {"model": "m/m", "inputs": [{"role": "user", "content": "Hi"}]},
         )
 
     new = await shown(service, "retry_job", job_id=old, overrides={"inputs": "Name a river"})
@@ -199,4 +199,4 @@ async def test_a_call_is_run_again_with_another_question(
         spec = await tx.fetchval(
             "SELECT spec FROM job_payload JOIN job ON id = job_id WHERE rerun_of IS NOT NULL"
         )
-    assert spec["messages"] == [{"role": "user", "content": "Name a river"}]
+    assert spec["inputs"] == [{"role": "user", "content": "Name a river"}]

@@ -47,7 +47,7 @@ def test_only_what_was_certainly_not_carried_out_is_tried_again(
     ("executor", "spec"),
     [
         (HubJobExecutor, {"image": "python:3.12", "command": ["true"]}),
-        (InferenceExecutor, {"model": "m", "messages": [{"role": "user", "content": "?"}]}),
+        (InferenceExecutor, {"model": "m", "inputs": "?"}),
     ],
 )
 async def test_what_was_taken_by_other_rules_is_refused_and_never_sent(
