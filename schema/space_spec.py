@@ -10,7 +10,8 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from schema.durations import IN_SECONDS
-from schema.spec import Spec, read_call_timeout
+from schema.inference_spec import read_call_timeout
+from schema.spec import Spec
 
 _SHOWN: Final = 60
 _PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
