@@ -19,12 +19,15 @@ SELECT coalesce(jobs.first <= now(), false) AS queued,
        coalesce(runs.first <= now(), false) AS runs,
        coalesce(groups.first <= now(), false) AS groups,
        EXISTS (SELECT FROM job_dependency WHERE state <> 'waiting' AND NOT told) AS dependents,
+       coalesce(schedules.first <= now(), false) AS schedules,
        least(CASE WHEN jobs.first > now() THEN jobs.first END,
              CASE WHEN runs.first > now() THEN runs.first END,
-             CASE WHEN groups.first > now() THEN groups.first END) - now() AS next_in
+             CASE WHEN groups.first > now() THEN groups.first END,
+             CASE WHEN schedules.first > now() THEN schedules.first END) - now() AS next_in
   FROM (SELECT min(due_at) AS first FROM job WHERE due_at < 'infinity') AS jobs,
        (SELECT min(due_at) AS first FROM remote_run WHERE due_at IS NOT NULL) AS runs,
-       (SELECT min(due_at) AS first FROM poll_group WHERE due_at IS NOT NULL) AS groups
+       (SELECT min(due_at) AS first FROM poll_group WHERE due_at IS NOT NULL) AS groups,
+       (SELECT min(due_at) AS first FROM schedule WHERE due_at IS NOT NULL) AS schedules
 """
 
 _TAKE_RUNS: Final = """
@@ -110,6 +113,7 @@ class Due:
     groups: bool
     dependents: bool
     """Whether a job may begin, or never will, that waited for others."""
+    schedules: bool
     next_in: timedelta | None
     """How long until a queue has something due that has nothing due yet."""
 

@@ -88,6 +88,10 @@ SELECT sealed, version, coalesce(expires_at > now(), true) AS alive
 _FORGET: Final = """
 DELETE FROM credential
  WHERE seen_at < now() - $1::interval
+   -- A schedule fires while nobody calls, as long as the token lives.
+   AND NOT (state = 'valid' AND coalesce(expires_at > now(), true)
+            AND EXISTS (SELECT FROM schedule WHERE schedule.subject_id = credential.subject_id
+                           AND schedule.due_at IS NOT NULL))
    AND NOT EXISTS (SELECT FROM job WHERE job.subject_id = credential.subject_id
                       AND job.finished_at IS NULL)
    AND NOT EXISTS (SELECT FROM remote_run AS run WHERE run.subject_id = credential.subject_id

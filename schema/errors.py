@@ -8,6 +8,8 @@
     │   ├── BudgetExceeded     its worst case is more than may be spent
     │   ├── LimitReached       as many as there may be of it at a time
     │   ├── NameTaken          you have another of that name
+    │   ├── NotAgreedTo        a person was to agree to what it can cost, and nobody was there
+    │   ├── TooManySchedules   as many as there may be
     │   ├── TooManyWaits       as many calls wait as may at a time
     │   └── WorkspaceArchived  it was put away, and takes no new jobs
     ├── Invalid               the request can never succeed as written
@@ -80,6 +82,29 @@ class LimitReached(Conflict):
             f"You have {open_jobs} open jobs and may have {most} at a time, so nothing was "
             f"launched. Wait until one has finished or cancel one with cancel_job, then repeat "
             f'the same call; list_jobs(state=["queued", "launching", "running"]) shows them.'
+        )
+
+
+class TooManySchedules(Conflict):
+    """The subject has as many schedules as it may have."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(
+            f"You have {most} schedules and may not have more, so none was made. Delete one with "
+            f"delete_schedule; list_schedules shows them."
+        )
+
+
+class NotAgreedTo(Conflict):
+    """A firing could cost more than its workspace lets anybody launch unasked."""
+
+    def __init__(self, *, ceiling: int | None, threshold: int) -> None:
+        costs = "has no known price" if ceiling is None else f"may cost {say_usd(ceiling)}"
+        super().__init__(
+            f"It {costs}, which is more than was agreed to when the schedule was made; above "
+            f"{say_usd(threshold)} a person is asked first. Nothing was launched. Delete the "
+            f"schedule and create it anew, so that they are asked."
         )
 
 

@@ -1,4 +1,4 @@
-"""The opaque strings clients hold: `job_` or `ws_` and a UUIDv7 in Crockford's base 32.
+"""The opaque strings clients hold: `job_`, `ws_` or `sched_` and a UUIDv7 in Crockford's base 32.
 
 A handle is an identity, never an authority: every read compares the subject as well.
 """
@@ -23,11 +23,12 @@ class Kind(StrEnum):
 
     JOB = "job"
     WORKSPACE = "ws"
+    SCHEDULE = "sched"
 
     @property
     def noun(self) -> str:
         """The word a person would use."""
-        return {Kind.JOB: "job", Kind.WORKSPACE: "workspace"}[self]
+        return {Kind.JOB: "job", Kind.WORKSPACE: "workspace", Kind.SCHEDULE: "schedule"}[self]
 
 
 def new_id() -> UUID:

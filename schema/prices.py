@@ -1,7 +1,7 @@
 """What the Hub last said its hardware costs, kept so that a restart needs no Hub."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from schema.database import Transaction
@@ -15,6 +15,8 @@ RETURNING read_at
 """
 
 _KEPT: Final = "SELECT entries, read_at FROM price_list WHERE source = $1"
+
+_IS_YOUNGER: Final = "SELECT read_at > now() - $2::interval FROM price_list WHERE source = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +37,8 @@ async def kept(tx: Transaction) -> Answer | None:
     """Return the last answer about hardware, if there ever was one."""
     row = await tx.fetchrow(_KEPT, _HARDWARE)
     return None if row is None else Answer(**row)
+
+
+async def is_younger(tx: Transaction, age: timedelta) -> bool:
+    """Say whether the last answer is younger than this, by the database's clock."""
+    return await tx.fetchval(_IS_YOUNGER, _HARDWARE, age) is True

@@ -57,6 +57,12 @@ DELETE FROM audit_entry WHERE id IN (
     SELECT id FROM audit_entry WHERE at < now() - $1::interval ORDER BY at LIMIT $2)
 """
 
+_PRUNE_FIRINGS: Final = """
+DELETE FROM schedule_firing WHERE (schedule_id, fire_at) IN (
+    SELECT schedule_id, fire_at FROM schedule_firing
+     WHERE at < now() - $1::interval ORDER BY at LIMIT $2)
+"""
+
 
 async def prune(tx: Transaction, *, retention: timedelta) -> bool:
     """Forget one bite of what is past its retention; true if there may be more."""
@@ -64,6 +70,8 @@ async def prune(tx: Transaction, *, retention: timedelta) -> bool:
     await credentials.forget_idle(tx)
     counts = await tx.execute(_PRUNE_CALLS, _BITE)
     entries = await tx.execute(_PRUNE_AUDIT, retention, _BITE)
+    firings = await tx.execute(_PRUNE_FIRINGS, retention, _BITE)
     items = await tx.execute(_PRUNE_ITEMS, retention, _ITEMS)
     pruned: int = await tx.fetchval(_PRUNE_JOBS, retention, _BITE)
-    return pruned == _BITE or f"DELETE {_BITE}" in {counts, entries} or items != "DELETE 0"
+    full = f"DELETE {_BITE}" in {counts, entries, firings}
+    return pruned == _BITE or full or items != "DELETE 0"

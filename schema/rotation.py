@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from schema import credentials, job_secrets
+from schema import credentials, job_secrets, schedule_secrets
 from schema.database import Database
 from schema.vault import Unsealable, Vault
 
@@ -46,6 +46,12 @@ _SHELVES: Final = (
         "job_id",
         "'00000000-0000-0000-0000-000000000000'::uuid",
         lambda row: job_secrets.bound_to(row["subject_id"], row["job_id"]),
+    ),
+    _Shelf(
+        "schedule_secret",
+        "schedule_id",
+        "'00000000-0000-0000-0000-000000000000'::uuid",
+        lambda row: schedule_secrets.bound_to(row["subject_id"], row["schedule_id"]),
     ),
 )
 

@@ -104,6 +104,7 @@ class Bells:
     attend: Bell = field(default_factory=Bell)
     observe: Bell = field(default_factory=Bell)
     release: Bell = field(default_factory=Bell)
+    fire: Bell = field(default_factory=Bell)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
     sweep (1/s)  ──▶ ring ──▶ attend                so any number of workers may run them all
                      ring ──▶ observe
                      ring ──▶ release     jobs that waited for others
+                     ring ──▶ fire        schedules
 
 A wake only saves the wait for the next sweep. The sweep looks once a second, and when it knows that
 something falls due, with one statement for all queues; a lost Redis therefore costs a second and
@@ -26,6 +27,7 @@ from workers.attend import attend
 from workers.claim import Hands
 from workers.context import Bell, Worker
 from workers.observe import observe
+from workers.schedules import fire
 
 _PRUNE_EVERY: Final = timedelta(minutes=10)
 _GIVE_UP_EVERY: Final = timedelta(minutes=1)
@@ -51,6 +53,7 @@ async def work(worker: Worker, stop: anyio.Event) -> None:
         wake(worker)  # so that the loops see that they are to stop
         worker.bells.observe.ring()
         worker.bells.release.ring()
+        worker.bells.fire.ring()
         steps.cancel_scope.deadline = anyio.current_time() + _GRACE.total_seconds()
     log.info("worker.stopped", worker=worker.name)
 
@@ -68,6 +71,7 @@ def _start(worker: Worker, hands: Hands, loops: TaskGroup, stop: anyio.Event) ->
         ("attend", bells.attend, partial(attend, worker)),
         ("observe", bells.observe, partial(observe, worker)),
         ("release", bells.release, partial(_release, worker)),
+        ("fire", bells.fire, partial(fire, worker)),
     ):
         loops.start_soon(_answer, name, bell, step, stop)
 
@@ -97,6 +101,7 @@ async def _sweep(worker: Worker) -> timedelta | None:
         (due.runs, worker.bells.attend),
         (due.groups, worker.bells.observe),
         (due.dependents, worker.bells.release),
+        (due.schedules, worker.bells.fire),
     ):
         if is_due:
             bell.ring()

@@ -11,6 +11,7 @@ from schema import (
     calls,
     endings,
     files,
+    firings,
     handles,
     job_secrets,
     launches,
@@ -23,10 +24,13 @@ from schema.budgets import Rate
 from schema.database import Database
 from schema.endings import Ending
 from schema.files import NewFile
+from schema.firings import Due
 from schema.job import JobKind, JobState
 from schema.launches import Claim
+from schema.schedule import Became
 from schema.vault import Secret, Vault
 from tests.conftest import JobFactory
+from tests.schema import timetable
 from tests.schema.money import DOLLAR, WorkspaceFactory
 
 ClaimFactory = Callable[..., Awaitable[list[Claim]]]
@@ -82,6 +86,11 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
         await job_secrets.keep(tx, vault, open_job.id, ada, {"KEY": Secret("s")})
         await prices.keep(tx, [])
         await calls.take(tx, ada, limit=10, window=timedelta(minutes=1))
+    await timetable.make(database, vault, secrets={"KEY": Secret("s")}, idempotency_key="k")
+    async with database.transaction() as tx:
+        (taken,) = await firings.take(tx, limit=1, lease=timedelta(minutes=1))
+        due = Due.of(taken.schedule, taken.read_at)
+        await firings.settle(tx, due, Became.LAUNCHED, job_id=open_job.id)
     assert finished.id != open_job.id
 
 

@@ -19,6 +19,7 @@ from schema import (
     log,
     remote_run,
     revisions,
+    schedule,
     subject,
     workspace,
 )
@@ -34,6 +35,7 @@ REGISTERED: Final = (
     job,
     log,
     remote_run,
+    schedule,
     subject,
     workspace,
 )

@@ -26,6 +26,7 @@ from schema import (
     queries,
     recall,
     refusals,
+    schedules,
     workspace_changes,
 )
 from schema.budgets import Rate
@@ -36,7 +37,7 @@ from tests.schema.wall import EVE, acting
 
 MODULES: Final = (
     *(budgets, queries, workspace_changes, excerpts, news, recall, logbook, lifecycle, files),
-    *(batch_pages, refusals),
+    *(batch_pages, refusals, schedules),
 )
 """Whose statements the service runs for a subject."""
 COMPARISON: Final = re.compile(
@@ -48,6 +49,8 @@ JOB: Final = "the id of Ada's job"
 JOBS: Final = "the ids of Ada's jobs"
 ANY: Final = (UUID(int=0), UUID(int=2**128 - 1))
 WORKSPACE: Final = "the id of her workspace"
+SCHEDULE: Final = "the id of her schedule"
+FIRED_AT: Final = "when it fired"
 
 READS: Final[dict[str, list[Any]]] = {
     "queries._ONE": [SUBJECT, JOB],
@@ -75,6 +78,13 @@ READS: Final[dict[str, list[Any]]] = {
     "logbook._LOOKED_UP_TO": [SUBJECT, JOB, 0, 1000],
     "logbook._EXTENT": [SUBJECT, JOB],
     "budgets._WORKSPACE": [SUBJECT, WORKSPACE],
+    "schedules._HELD": [SUBJECT, "k"],
+    "schedules._COUNT": [SUBJECT],
+    "schedules._ONE": [SUBJECT, SCHEDULE],
+    "schedules._PAGE": [SUBJECT, None, 10],
+    "schedules._LOCK": [SUBJECT, SCHEDULE],
+    "schedules._KNOWN": [SUBJECT, SCHEDULE],
+    "schedules._FIRED": [SUBJECT, SCHEDULE, FIRED_AT],
     "lifecycle._KEPT": [SUBJECT, "k", None],
     "refusals._OPEN": [SUBJECT],
     "lifecycle._LOCK": [JOB, SUBJECT],
@@ -84,6 +94,10 @@ READS: Final[dict[str, list[Any]]] = {
 ELSEWHERE: Final = {
     "queries._STATUS",  # the beginning of two others
     "logbook._LOOKED_AT",  # inside two others
+    "schedules._SHOWN",  # the beginning of two others
+    "schedules._LOCK_SUBJECT",  # says nothing; in a test of its own
+    "schedules._CHANGE",  # writes; in a test of its own
+    "schedules._DELETE",  # the same
     "lifecycle._SUBMIT",  # writes; in tests of its own
     "workspace_changes._CHANGE",  # the same
     "batch_pages._TAKE_OVER",  # the same, in `test_batch_pages`
@@ -130,6 +144,8 @@ async def ids(database: Database, full: None) -> dict[str, Any]:
             "ran": await tx.fetchval("SELECT id FROM job WHERE finished_at IS NOT NULL"),
             "open": await tx.fetchval("SELECT id FROM job WHERE finished_at IS NULL"),
             WORKSPACE: await tx.fetchval("SELECT id FROM workspace"),
+            SCHEDULE: await tx.fetchval("SELECT id FROM schedule"),
+            FIRED_AT: await tx.fetchval("SELECT fire_at FROM schedule_firing"),
         }
 
 

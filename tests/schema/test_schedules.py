@@ -1,0 +1,203 @@
+"""What a subject does with their schedules, and what goes with one."""
+
+import base64
+import os
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import anyio
+import pytest
+
+from schema import credentials, handles, retention, rotation, schedule_secrets, schedules
+from schema.database import Database
+from schema.errors import IdempotencyConflict, Invalid, TooManySchedules
+from schema.vault import Secret, Vault
+from tests.conftest import ADA
+from tests.schema import timetable
+from tests.schema.test_wall import careless
+from tests.schema.timetable import WANTED, look
+from tests.schema.wall import EVE, acting
+
+HOUR: Final = timedelta(hours=1)
+
+
+@pytest.mark.usefixtures("ada")
+async def test_the_same_key_is_one_schedule_and_another_request_a_conflict(
+    database: Database, vault: Vault
+) -> None:
+    """A client that never saw the answer asks again, and two schedules would pay twice for ever."""
+    first = await timetable.make(database, vault, idempotency_key="k")
+
+    assert await timetable.make(database, vault, idempotency_key="k") == first
+    with pytest.raises(IdempotencyConflict) as conflict:
+        await timetable.make(
+            database, vault, idempotency_key="k", cron="@daily", labels={"team": "b"}
+        )
+
+    assert conflict.value.fields == ["cron", "labels"]
+    async with database.transaction() as tx:
+        assert len(await schedules.page(tx, ADA, before=None, limit=10)) == 1
+
+
+@pytest.mark.usefixtures("ada")
+async def test_there_are_so_many_schedules_and_no_more(database: Database, vault: Vault) -> None:
+    """Two that are made at once could both find the last place free."""
+    await timetable.make(database, vault, idempotency_key="k")
+    async with database.transaction() as tx:
+        now = await schedules.now(tx)
+        for number in range(schedules.MOST - 2):
+            wanted = replace(WANTED, name=f"s{number}")
+            await schedules.make(tx, vault, ADA, handles.new_id(), wanted, next_at=now, secrets={})
+    refused: list[str] = []
+
+    async def one_more() -> None:
+        try:
+            await timetable.make(database, vault)
+        except TooManySchedules as error:
+            refused.append(str(error))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(one_more)
+
+    assert len(refused) == 3
+    assert "You have 100 schedules" in refused[0]
+    await timetable.make(database, vault, idempotency_key="k")
+
+
+@pytest.mark.usefixtures("ada")
+async def test_a_request_that_is_too_large_is_refused(database: Database, vault: Vault) -> None:
+    """It could never be launched."""
+    spec = WANTED.spec | {"command": [base64.b64encode(os.urandom(900_000)).decode()]}
+
+    with pytest.raises(Invalid, match="no schedule was made"):
+        await timetable.make(database, vault, spec=spec)
+
+
+@pytest.mark.usefixtures("ada")
+async def test_what_a_schedule_has_goes_with_it_and_its_jobs_stay(
+    database: Database, vault: Vault, full: None
+) -> None:
+    """A secret that outlives what it was for is one that can leak."""
+    async with database.transaction() as tx:
+        (schedule,) = await schedules.page(tx, ADA, before=None, limit=10)
+        kept = await tx.fetchval("SELECT count(*) FROM job")
+
+    async with database.transaction() as tx:
+        assert await schedules.delete(tx, ADA, schedule.id) is not None
+        assert await schedules.delete(tx, ADA, schedule.id) is None
+        left = {
+            table: await tx.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608  # our names
+            for table in ("schedule", "schedule_firing", "schedule_secret", "job")
+        }
+
+    assert left == {"schedule": 0, "schedule_firing": 0, "schedule_secret": 0, "job": kept}
+
+
+@pytest.mark.parametrize(
+    ("state", "stays"),
+    [
+        ("UPDATE credential SET expires_at = now() + interval '1 hour'", True),
+        ("UPDATE credential SET expires_at = now() - interval '1 second'", False),
+        ("UPDATE credential SET state = 'refused'", False),
+        ("UPDATE schedule SET next_at = NULL, due_at = NULL, paused_at = now()", False),
+        ("DELETE FROM schedule", False),
+    ],
+)
+@pytest.mark.usefixtures("ada")
+async def test_a_token_is_kept_while_a_schedule_may_need_it_and_no_longer(
+    database: Database,
+    vault: Vault,
+    state: str,
+    stays: bool,  # noqa: FBT001  # a parameter
+) -> None:
+    """A token is lent for work; with no work left it has no business here."""
+    await timetable.make(database, vault, due_in=HOUR)
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE credential SET seen_at = now() - interval '1 day'")
+        await tx.execute(state)
+
+    async with database.transaction() as tx:
+        await credentials.forget_idle(tx)
+        assert await tx.fetchval("SELECT EXISTS (SELECT FROM credential)") is stays
+
+
+@pytest.mark.usefixtures("ada")
+async def test_secrets_of_schedules_are_sealed_anew_with_all_others(
+    database: Database, vault_keys: str
+) -> None:
+    """A schedule may live for years; a key that is not rotated lives as long."""
+    schedule_id = await timetable.make(
+        database, Vault.of(vault_keys), secrets={"KEY": Secret("hidden")}
+    )
+    added = f"2:{base64.b64encode(os.urandom(32)).decode()}"
+
+    await rotation.rotate(database, Vault.of(f"{added},{vault_keys}"))
+
+    async with database.transaction() as tx:
+        opened = await schedule_secrets.reveal(tx, Vault.of(added), schedule_id)
+    assert opened["KEY"].reveal() == "hidden"
+
+
+async def test_old_firings_are_forgotten_and_the_schedule_is_not(
+    database: Database, full: None
+) -> None:
+    """One every five minutes is a hundred thousand a year."""
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE schedule_firing SET at = now() - interval '2 days'")
+    async with database.transaction() as tx:
+        await retention.prune(tx, retention=timedelta(days=3))
+        assert await tx.fetchval("SELECT count(*) FROM schedule_firing") == 1
+
+        await retention.prune(tx, retention=timedelta(days=1))
+
+        assert await tx.fetchval("SELECT count(*) FROM schedule_firing") == 0
+        assert await tx.fetchval("SELECT count(*) FROM schedule") == 1
+
+
+MOVES: Final[dict[str, list[Any]]] = {
+    "schedules._CHANGE": [
+        *(EVE, "id", "mine", "@daily", "UTC", "skip", "skip", None, True, None, "sched_x"),
+    ],
+    "schedules._DELETE": [EVE, "id", None, "sched_x"],
+    "schedules._LOCK_SUBJECT": [ADA],
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+async def test_a_move_that_forgets_whose_moves_nothing_of_anybody_elses(
+    database: Database, database_url: str, full: None, name: str
+) -> None:
+    """A schedule that somebody else changes runs in its owner's name, at their cost."""
+    async with database.transaction() as tx:
+        schedule_id: UUID = await tx.fetchval("SELECT id FROM schedule")
+    given = [schedule_id if each == "id" else each for each in MOVES[name]]
+    before = await look(database, schedule_id)
+
+    for subject in (EVE, None):
+        async with acting(database_url, subject) as tx:
+            assert await tx.fetch(careless(name), *given) == []
+
+    after = await look(database, schedule_id)
+    assert after.model_copy(update={"read_at": before.read_at}) == before
+    async with database.transaction() as tx:
+        assert await tx.fetch(careless(name), *given), "the statement still compares"
+
+
+async def test_a_schedule_is_made_in_nobody_elses_name(
+    database: Database, database_url: str, vault: Vault, ada: str
+) -> None:
+    """A caller mistaken for another would spend their money, again and again."""
+    with pytest.raises(Exception, match="row-level security"):
+        async with acting(database_url, EVE) as tx:
+            await schedules.make(
+                tx,
+                vault,
+                ada,
+                handles.new_id(),
+                WANTED,
+                next_at=await schedules.now(tx) + HOUR,
+                secrets={},
+            )

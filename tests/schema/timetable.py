@@ -1,0 +1,85 @@
+"""Schedules for tests: made as the service makes them, and due whenever a test says so."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from schema import firings, handles, prices, schedules
+from schema.database import Database
+from schema.firings import Taken
+from schema.job import JobKind
+from schema.schedule import Missed, Overlap
+from schema.schedules import ScheduleStatus, Wanted
+from schema.vault import Secret, Vault
+from tests.conftest import ADA
+
+ScheduleFactory = Callable[..., Awaitable[UUID]]
+
+WANTED: Final = Wanted(
+    name="nightly",
+    cron="*/5 * * * *",
+    timezone="UTC",
+    overlap=Overlap.SKIP,
+    missed=Missed.RUN_ONCE,
+    workspace_id=None,
+    kind=JobKind.HUB_JOB,
+    namespace="ada",
+    title="python:3.12: true",
+    spec={"image": "python:3.12", "command": ["true"], "flavor": "cpu-basic", "timeout": 60},
+    labels={},
+    most_micro_usd=None,
+    ceiling_micro_usd=167,
+    idempotency_key=None,
+)
+BASIC: Final = {"name": "cpu-basic", "unitLabel": "minute", "unitCostMicroUSD": 167}
+
+
+async def make(
+    database: Database,
+    vault: Vault,
+    *,
+    due_in: timedelta = timedelta(0),
+    secrets: Mapping[str, Secret] | None = None,
+    **overrides: Any,
+) -> UUID:
+    """Make a schedule of Ada's that is due now, unless said otherwise; it knows what it costs."""
+    schedule_id = handles.new_id()
+    async with database.transaction() as tx:
+        await prices.keep(tx, [BASIC])
+        return await schedules.make(
+            tx,
+            vault,
+            ADA,
+            schedule_id,
+            replace(WANTED, **overrides),
+            next_at=await schedules.now(tx) + due_in,
+            secrets=secrets or {},
+        )
+
+
+async def look(database: Database, schedule_id: UUID) -> ScheduleStatus:
+    """Return a schedule as it stands."""
+    async with database.transaction() as tx:
+        found = await schedules.one(tx, ADA, schedule_id)
+    assert found is not None
+    return found
+
+
+async def set_due(database: Database, schedule_id: UUID, ago: timedelta) -> datetime:
+    """Let the next firing be one that was due a while ago."""
+    async with database.transaction() as tx:
+        moment: datetime = await tx.fetchval(
+            "UPDATE schedule SET next_at = now() - $2::interval, due_at = now() - $2::interval"
+            " WHERE id = $1 RETURNING next_at",
+            schedule_id,
+            ago,
+        )
+    return moment
+
+
+async def take(database: Database, *, lease: timedelta = timedelta(minutes=1)) -> list[Taken]:
+    """Take what is due, as a worker does."""
+    async with database.transaction() as tx:
+        return await firings.take(tx, limit=100, lease=lease)

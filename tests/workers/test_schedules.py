@@ -1,0 +1,362 @@
+"""Schedules fire: each time once, whoever else is at it, and never past what may be spent."""
+
+import base64
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import anyio
+import pytest
+
+from schema import firings, job_secrets, prices, queries, schedules, workspace_changes
+from schema.database import Database
+from schema.errors import Unavailable
+from schema.firings import Due
+from schema.isolation import Role
+from schema.job import JobKind
+from schema.money import micro
+from schema.schedule import Became, Missed, Overlap
+from schema.settings import Settings
+from schema.vault import Secret, Vault
+from schema.workspace_changes import Change
+from tests.conftest import ADA, DiesInCommit, JobFactory
+from tests.schema import timetable
+from tests.schema.timetable import BASIC, WANTED, look, set_due
+from tests.service.local.hub.conftest import RunningHub
+from workers.context import Worker
+from workers.hub import hub
+from workers.schedules import fire
+
+Crew = Callable[..., Worker]
+Maker = Callable[..., Awaitable[UUID]]
+HOUR: Final = timedelta(hours=1)
+
+
+@pytest.fixture
+async def crew(
+    database_url: str, vault: Vault, settings: Callable[..., Settings], ada: str
+) -> AsyncGenerator[Crew]:
+    """Make workers without loops, each with connections of its own; the Hub is silent to them."""
+    async with (
+        hub("http://127.0.0.1:9", "http://127.0.0.1:9") as silent,
+        Database(database_url, application="w1", role=Role.WORKER) as first,
+        Database(database_url, application="w2", role=Role.WORKER) as second,
+    ):
+
+        def make(name: str = "w1", **overrides: Any) -> Worker:
+            given: dict[str, Any] = {
+                "name": name,
+                "settings": settings(lease="100ms", post_timeout="50ms", settle="50ms"),
+                "database": {"w1": first, "w2": second}[name],
+                "vault": vault,
+                "hub": silent,
+                "executors": {},
+            }
+            return Worker(**given | overrides)
+
+        yield make
+
+
+@pytest.fixture
+def make(database: Database, vault: Vault, ada: str) -> Maker:
+    """Make a schedule of Ada's that is due now; keyword arguments override the request."""
+
+    async def make(**overrides: Any) -> UUID:
+        return await timetable.make(database, vault, **overrides)
+
+    return make
+
+
+async def jobs_of(database: Database, schedule_id: UUID) -> list[UUID]:
+    async with database.transaction() as tx:
+        rows = await tx.fetch("SELECT id FROM job WHERE schedule_id = $1 ORDER BY id", schedule_id)
+    return [row["id"] for row in rows]
+
+
+async def fire_all(worker: Worker) -> None:
+    while await fire(worker):
+        pass
+
+
+async def test_a_schedule_that_is_due_makes_an_ordinary_job(
+    database: Database, vault: Vault, crew: Crew, make: Maker
+) -> None:
+    """It has a handle, a price, and everything a launch would have given it."""
+    schedule_id = await make(secrets={"KEY": Secret("hidden")}, labels={"team": "a"})
+    due_at = (await look(database, schedule_id)).next_at
+
+    await fire(crew())
+
+    (job_id,) = await jobs_of(database, schedule_id)
+    after = await look(database, schedule_id)
+    assert after.next_at is not None
+    assert due_at is not None
+    assert after.read_at < after.next_at <= due_at + timedelta(minutes=5)
+    (firing,) = after.firings
+    assert (firing.fire_at, firing.became, firing.job_id) == (due_at, Became.LAUNCHED, job_id)
+    async with database.transaction() as tx:
+        job = await queries.status(tx, ADA, job_id)
+        secrets = await job_secrets.reveal(tx, vault, job_id)
+    assert job is not None
+    assert (job.spec, job.labels, job.ceiling_micro_usd) == (WANTED.spec, {"team": "a"}, 167)
+    assert {name: secret.reveal() for name, secret in secrets.items()} == {"KEY": "hidden"}
+
+
+async def test_each_fires_once_however_many_workers_look(
+    database: Database, crew: Crew, make: Maker
+) -> None:
+    """Two workers that see the same schedule due would run, and bill, everything twice."""
+    made = [await make(name=f"s{number}") for number in range(25)]
+
+    async with anyio.create_task_group() as tasks:
+        for worker in (crew("w1"), crew("w2"), crew("w1"), crew("w2")):
+            tasks.start_soon(fire_all, worker)
+
+    counts = [len(await jobs_of(database, schedule_id)) for schedule_id in made]
+    assert counts == [1] * len(made)
+    assert not await fire(crew())
+    assert [len(await jobs_of(database, each)) for each in made] == counts
+
+
+async def test_what_a_dead_worker_took_is_fired_by_another_and_not_by_both(
+    database: Database, crew: Crew, make: Maker
+) -> None:
+    """A worker may come back long after its lease has lapsed."""
+    schedule_id = await make()
+    (taken,) = await timetable.take(database, lease=timedelta(0))
+    stale = Due.of(taken.schedule, taken.read_at)
+
+    await fire(crew())
+
+    async with database.transaction() as tx:
+        assert not await firings.lock(tx, stale)
+        await firings.settle(tx, stale, Became.MISSED)
+    assert len(await jobs_of(database, schedule_id)) == 1
+    assert [each.became for each in (await look(database, schedule_id)).firings] == ["launched"]
+
+
+async def test_a_commit_that_was_cut_off_fires_once(
+    database: Database, crew: Crew, make: Maker, dies_in_commit: DiesInCommit
+) -> None:
+    """Whether it was carried out is not known to whoever sent it."""
+    schedule_id = await make()
+    await dies_in_commit("schedule_firing")
+
+    with suppress(Unavailable):
+        await fire(crew())
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE schedule SET due_at = least(next_at, now())")
+    await fire(crew())
+
+    assert len(await jobs_of(database, schedule_id)) == 1
+    assert len((await look(database, schedule_id)).firings) == 1
+
+
+async def test_nothing_is_launched_beside_a_job_that_has_not_finished(
+    database: Database, crew: Crew, make: Maker
+) -> None:
+    """Else a job that takes longer than its interval piles up, at its owner's cost."""
+    skips, allows = await make(), await make(overlap=Overlap.ALLOW)
+    await fire(crew())
+    (first,) = await jobs_of(database, skips)
+    for schedule_id in (skips, allows):
+        await set_due(database, schedule_id, timedelta(0))
+
+    await fire(crew())
+
+    assert await jobs_of(database, skips) == [first]
+    assert len(await jobs_of(database, allows)) == 2
+    latest = (await look(database, skips)).firings[0]
+    assert (latest.became, latest.job_id) == (Became.SKIPPED, first)
+
+
+@pytest.mark.parametrize(
+    ("missed", "late", "became"),
+    [
+        (Missed.SKIP, timedelta(days=3), Became.MISSED),
+        (Missed.RUN_ONCE, timedelta(days=3), Became.LAUNCHED),
+        (Missed.SKIP, timedelta(minutes=4), Became.LAUNCHED),
+    ],
+)
+async def test_what_was_missed_is_made_up_for_once_or_not_at_all(
+    database: Database, crew: Crew, make: Maker, missed: Missed, late: timedelta, became: Became
+) -> None:
+    """After three days without a worker, 864 jobs would be launched at once."""
+    schedule_id = await make(missed=missed, overlap=Overlap.ALLOW)
+    due_at = await set_due(database, schedule_id, late)
+
+    await fire_all(crew())
+
+    after = await look(database, schedule_id)
+    assert [(each.fire_at, each.became) for each in after.firings] == [(due_at, became)]
+    assert len(await jobs_of(database, schedule_id)) == (became is Became.LAUNCHED)
+    assert after.next_at is not None
+    assert after.next_at > after.read_at
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_a_firing_that_was_asked_for_moves_no_other(
+    database: Database,
+    crew: Crew,
+    make: Maker,
+    paused: bool,  # noqa: FBT001  # a parameter
+) -> None:
+    """Trying a schedule out must not cost the run of the night; and a paused one stays paused."""
+    schedule_id = await make(due_in=HOUR)
+    async with database.transaction() as tx:
+        locked = await schedules.lock(tx, ADA, schedule_id)
+        assert locked is not None
+        next_at = None if paused else locked.schedule.next_at
+        asked_at = await schedules.change(tx, locked.schedule, next_at=next_at, fire_now=True)
+        again = await schedules.change(tx, locked.schedule, next_at=next_at, fire_now=True)
+    assert asked_at == again
+
+    await fire_all(crew())
+
+    after = await look(database, schedule_id)
+    assert (after.next_at, after.due_at, after.asked_at) == (next_at, next_at, None)
+    assert [(each.asked, each.became) for each in after.firings] == [(True, "launched")]
+    assert len(await jobs_of(database, schedule_id)) == 1
+
+
+async def spent(database: Database, **_: Any) -> UUID:
+    async with database.transaction() as tx:
+        made = await queries.make_workspace(tx, ADA, UUID(int=7), "w", budget_micro_usd=100)
+    assert made is not None
+    return made.id
+
+
+async def archived(database: Database, **_: Any) -> UUID:
+    workspace_id = await spent(database)
+    change = Change(archived=True, sets_budget=True)
+    async with database.transaction() as tx:
+        await workspace_changes.change(tx, ADA, workspace_id, change)
+    return workspace_id
+
+
+async def watched(database: Database, **_: Any) -> UUID:
+    """Let prices have risen since the schedule was made, above what may be launched unasked."""
+    workspace_id = await spent(database)
+    change = Change(sets_budget=True, sets_confirmation=True, confirm_above_micro_usd=micro(0.0002))
+    async with database.transaction() as tx:
+        await workspace_changes.change(tx, ADA, workspace_id, change)
+        await tx.execute("UPDATE schedule SET ceiling_micro_usd = 100")
+        await prices.keep(tx, [BASIC | {"unitCostMicroUSD": 300}])
+    return workspace_id
+
+
+async def no_price(database: Database, **_: Any) -> None:
+    async with database.transaction() as tx:
+        await prices.keep(tx, [BASIC | {"unitLabel": "moon"}])
+
+
+async def never_priced(database: Database, **_: Any) -> None:
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM price_list")
+
+
+async def full(database: Database, make_job: JobFactory) -> None:
+    await make_job()
+
+
+async def outgrown(database: Database, **_: Any) -> None:
+    async with database.transaction() as tx:
+        await tx.execute('UPDATE schedule SET spec = spec || \'{"image": "a b"}\'::jsonb')
+
+
+REFUSALS: Final[dict[str, tuple[Any, str]]] = {
+    "a budget has no room": (spent, "BudgetExceeded"),
+    "the workspace is archived": (archived, "WorkspaceArchived"),
+    "it costs more than was agreed to": (watched, "NotAgreedTo"),
+    "the flavor has no price": (no_price, "Invalid"),
+    "nothing has a price": (never_priced, "Conflict"),
+    "there are as many jobs as may be": (full, "LimitReached"),
+    "the request is not taken any more": (outgrown, "Invalid"),
+}
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+async def test_what_a_launch_would_refuse_is_written_down_and_not_tried_again(
+    database: Database, crew: Crew, make: Maker, make_job: JobFactory, why: str
+) -> None:
+    """Nobody is there to read an error; and a loop that tries again would never end."""
+    prepare, code = REFUSALS[why]
+    schedule_id = await make()
+    workspace_id = await prepare(database=database, make_job=make_job)
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE schedule SET workspace_id = $1", workspace_id)
+    worker = crew()
+    worker = replace(worker, settings=worker.settings.model_copy(update={"open_jobs": 1}))
+
+    await fire_all(worker)
+
+    after = await look(database, schedule_id)
+    (firing,) = after.firings
+    assert (firing.became, firing.code, firing.job_id) == (Became.REFUSED, code, None)
+    assert "othing was launched" in (firing.message or "")
+    assert await jobs_of(database, schedule_id) == []
+    assert after.next_at is not None
+    assert after.next_at > after.read_at
+
+
+async def test_secrets_that_cannot_be_opened_launch_nothing(
+    database: Database, crew: Crew, make: Maker
+) -> None:
+    """A job without its secrets would fail, and be paid for."""
+    schedule_id = await make(secrets={"KEY": Secret("hidden")})
+    other = Vault.of(f"2:{base64.b64encode(os.urandom(32)).decode()}")
+
+    await fire(crew(vault=other))
+
+    (firing,) = (await look(database, schedule_id)).firings
+    assert (firing.became, firing.code) == (Became.REFUSED, "Unsealable")
+    assert await jobs_of(database, schedule_id) == []
+
+
+async def test_a_schedule_that_breaks_does_not_stop_the_others(
+    database: Database, crew: Crew, make: Maker
+) -> None:
+    """One row that nobody can read would end everybody's schedules."""
+    broken, whole = await make(), await make()
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE schedule SET timezone = 'Mars/Base' WHERE id = $1", broken)
+
+    await fire(crew())
+
+    assert await jobs_of(database, broken) == []
+    assert len(await jobs_of(database, whole)) == 1
+
+
+async def test_a_call_has_no_price_and_is_made_all_the_same(
+    database: Database, crew: Crew, make: Maker
+) -> None:
+    """Hugging Face names none."""
+    spec: dict[str, Any] = {"task": "chat-completion", "model": "m", "messages": [], "timeout": 60}
+    schedule_id = await make(kind=JobKind.INFERENCE, spec=spec, ceiling_micro_usd=None)
+
+    await fire(crew())
+
+    assert len(await jobs_of(database, schedule_id)) == 1
+
+
+async def test_old_prices_are_asked_for_again(
+    database: Database, crew: Crew, make: Maker, local_hub: RunningHub
+) -> None:
+    """Nobody calls for weeks, and the worst case that is held would be one of weeks ago."""
+    schedule_id = await make()
+    async with database.transaction() as tx:
+        await prices.keep(tx, [BASIC | {"unitCostMicroUSD": 1}])
+        await tx.execute("UPDATE price_list SET read_at = now() - interval '2 hours'")
+
+    async with hub(local_hub.url, local_hub.url) as gateway:
+        await fire(crew(hub=gateway))
+
+    (job_id,) = await jobs_of(database, schedule_id)
+    async with database.transaction() as tx:
+        job = await queries.status(tx, ADA, job_id)
+    assert job is not None
+    assert (job.price_micro_usd or 0) > 1
