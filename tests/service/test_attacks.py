@@ -18,6 +18,7 @@ HANDLES: Final = {
     "job_id": Kind.JOB,
     "job_ids": Kind.JOB,
     "rerun_of": Kind.JOB,
+    "after": Kind.JOB,
     "workspace_id": Kind.WORKSPACE,
 }
 """Arguments that name something of somebody's, in whichever tool."""
@@ -25,7 +26,7 @@ CURSORS: Final = {"list_jobs": Kind.JOB, "list_workspaces": Kind.WORKSPACE}
 """Tools whose `cursor` is a handle; nothing is looked up by it."""
 NAMES_NOTHING: Final = {
     *("image", "command", "flavor", "timeout", "env", "secrets", "labels", "name"),
-    *("mode", "until", "timeout_seconds"),
+    *("mode", "until", "timeout_seconds", "on"),
     "since_version",  # of jobs that stand in job_ids, or it is refused; tried in test_waits
     *("model", "inputs", "task", "parameters", "provider", "state", "kind", "grep"),
     *("max_cost_usd", "max_price", "budget_usd"),

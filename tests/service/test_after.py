@@ -1,0 +1,84 @@
+"""A launch that waits for others is refused where it would wait for what can never come."""
+
+from typing import Any
+
+import pytest
+
+from schema import handles
+from schema.database import Database
+from schema.endings import Ending
+from schema.handles import Kind
+from schema.job import JobState, Reason
+from tests.conftest import JobFactory
+from tests.service.lives import Worker
+from tests.service.stand_in import call, shown, text
+
+LAUNCHES: dict[str, dict[str, Any]] = {
+    "launch_job": {"image": "python:3.12", "command": "true"},
+    "launch_inference": {"model": "m/m", "inputs": "Hi"},
+}
+
+
+async def jobs(database: Database) -> int:
+    async with database.transaction() as tx:
+        count: int = await tx.fetchval("SELECT count(*) FROM job")
+    return count
+
+
+@pytest.mark.parametrize("tool", LAUNCHES)
+async def test_a_launch_waits_for_the_jobs_it_names(
+    service: str, database: Database, make_job: JobFactory, tool: str
+) -> None:
+    """It says so at once, by `hold`, by name, and when it is looked at later; one name will do."""
+    parent = handles.write(Kind.JOB, (await make_job()).id)
+
+    launched = await shown(service, tool, **LAUNCHES[tool], after=parent, on="Finish")
+
+    assert (launched["state"], launched["hold"]) == ("queued", "dependency")
+    assert launched["after"] == [parent]
+    assert launched["summary"] == f"Queued until {parent} has finished."
+    [later] = (await shown(service, "job_status", job_ids=launched["job_id"]))["jobs"]
+    assert later["summary"] == launched["summary"]
+
+
+@pytest.mark.parametrize("tool", LAUNCHES)
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ("job_00000000000000000000000001", "no job"),
+        ("ws_00000000000000000000000001", "is a workspace"),
+        ("yesterday", "is not a job handle"),
+        (["job_00000000000000000000000001"] * 21, "at most 20"),
+        (7, "after"),
+    ],
+)
+async def test_what_cannot_be_waited_for_is_refused(
+    service: str, database: Database, tool: str, after: Any, said: str
+) -> None:
+    """Nothing is launched that would never begin, and a rehearsal says so as well."""
+    for more in ({}, {"dry_run": True}):
+        answer = await call(service, tool, **LAUNCHES[tool], after=after, **more)
+
+        assert answer.is_error
+        assert said in text(answer)
+    assert await jobs(database) == 0
+
+
+async def test_a_launch_after_a_job_that_has_failed_is_refused_unless_any_end_will_do(
+    service: str, database: Database, make_job: JobFactory
+) -> None:
+    """It would fail at once; the answer says what to do instead."""
+    job = await make_job()
+    worker = Worker(database)
+    await worker.end(await worker.bind(), Ending(JobState.FAILED, "ERROR", Reason.OOM))
+    parent = handles.write(Kind.JOB, job.id)
+
+    answer = await call(service, "launch_job", **LAUNCHES["launch_job"], after=[parent])
+    launched = await shown(
+        service, "launch_job", **LAUNCHES["launch_job"], after=parent, on="finish"
+    )
+
+    assert answer.is_error
+    assert f"{parent} is failed" in text(answer)
+    assert 'on="finish"' in text(answer)
+    assert (launched["hold"], launched["after"]) == (None, [parent])
