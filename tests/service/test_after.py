@@ -56,8 +56,9 @@ async def test_what_cannot_be_waited_for_is_refused(
     service: str, database: Database, tool: str, after: Any, said: str
 ) -> None:
     """Nothing is launched that would never begin, and a rehearsal says so as well."""
-    for more in ({}, {"dry_run": True}):
-        answer = await call(service, tool, **LAUNCHES[tool], after=after, **more)
+    for rehearsed in (False, True):
+        asked: dict[str, Any] = {**LAUNCHES[tool], "after": after, "dry_run": rehearsed}
+        answer = await call(service, tool, **asked)
 
         assert answer.is_error
         assert said in text(answer)
@@ -74,9 +75,8 @@ async def test_a_launch_after_a_job_that_has_failed_is_refused_unless_any_end_wi
     parent = handles.write(Kind.JOB, job.id)
 
     answer = await call(service, "launch_job", **LAUNCHES["launch_job"], after=[parent])
-    launched = await shown(
-        service, "launch_job", **LAUNCHES["launch_job"], after=parent, on="finish"
-    )
+    given = LAUNCHES["launch_job"] | {"after": parent, "on": "finish"}
+    launched = await shown(service, "launch_job", **given)
 
     assert answer.is_error
     assert f"{parent} is failed" in text(answer)
