@@ -69,7 +69,9 @@ class WebAddress:
         Raises:
             ValueError: it leads where nothing is fetched from.
         """
-        return self.read(urljoin(f"https://{self.host}{self.target}", location))
+        # As it is: joining would drop the tabs and ends of lines that have no place in it.
+        joined = urljoin(f"https://{self.host}{self.target}", location)
+        return self.read(joined if location.isprintable() else location)
 
     def __str__(self) -> str:
         # Without the rest, which may be a signature that is good for the file.

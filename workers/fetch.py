@@ -14,7 +14,7 @@ learns of an address that is not public as little as of a name that does not exi
 
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
@@ -138,15 +138,16 @@ class Fetcher:
             FetchFailed: it could not be had this time.
         """
         address = _read(url)
+        network = _Pinned(self._resolve, self._dial)
         pool = httpcore2.AsyncConnectionPool(
             ssl_context=self._trust,
             http2=False,
             max_keepalive_connections=0,
-            network_backend=_Pinned(self._resolve, self._dial),
+            network_backend=network,
         )
         try:
             with anyio.move_on_after(within.total_seconds()) as waiting:
-                async with pool, _answer(pool, address) as (response, final):
+                async with aclosing(network), pool, _answer(pool, address) as (response, final):
                     _expect_usable(response, final, limit_bytes)
                     yield Body(response, final, limit_bytes)
         except _BROKE_OFF:
@@ -164,7 +165,7 @@ async def _answer(
     for _ in range(_REDIRECTS + 1):
         url = httpcore2.URL(scheme=b"https", host=address.host, port=None, target=address.target)
         async with pool.stream("GET", url, headers=_headers()) as response:
-            if response.status not in _MOVED:
+            if response.status not in _MOVED or not _header(response, b"location"):
                 yield response, address
                 return
             location = _header(response, b"location")
@@ -181,6 +182,13 @@ class _Pinned(httpcore2.AsyncNetworkBackend):
     def __init__(self, resolve: Resolve, dial: Dial) -> None:
         self._resolve = resolve
         self._dial = dial
+        self._streams: list[httpcore2.AsyncNetworkStream] = []
+
+    async def aclose(self) -> None:
+        """Close what was opened: the pool forgets a connection that is cut off in its handshake."""
+        with anyio.CancelScope(shield=True):
+            for stream in self._streams:
+                await stream.aclose()
 
     async def connect_tcp(
         self, host: str, *_: object, **__: object
@@ -190,9 +198,11 @@ class _Pinned(httpcore2.AsyncNetworkBackend):
         for address in addresses[:_MOST_ADDRESSES]:
             try:
                 with anyio.fail_after(_CONNECT):
-                    return await self._dial(address)
+                    stream = await self._dial(address)
             except (TimeoutError, *_BROKE_OFF):
                 continue
+            self._streams.append(stream)
+            return stream
         raise FetchFailed(f"https://{host}/… takes no connection.")
 
     async def _public(self, host: str) -> list[Address]:
