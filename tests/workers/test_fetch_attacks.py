@@ -114,6 +114,7 @@ NO_URLS = [
 async def test_what_is_no_public_url_is_not_even_asked_for(url: str) -> None:
     """The answer says what to write, and repeats nothing: a URL may hold a secret."""
     web = Web()
+
     with pytest.raises(FetchRefused, match="This is not the URL of a file on the public web"):
         await attack(web, url)
 
@@ -142,17 +143,14 @@ NO_ADDRESSES = [
 
 
 @pytest.mark.parametrize("address", NO_ADDRESSES)
-@pytest.mark.parametrize("beside", [[], [PUBLIC]], ids=["alone", "beside a public one"])
-async def test_a_name_that_leads_to_what_is_not_public_is_not_connected_to(
-    web: Web, address: str, beside: list[str]
-) -> None:
+async def test_a_name_that_leads_to_what_is_not_public_is_not_connected_to(address: str) -> None:
     """One such address among public ones is enough: which is used is up to chance."""
-    web.names["files.example.com"] = [*beside, address]
+    web = Web()
+    for addresses in ([address], [PUBLIC, address]):
+        web.names["files.example.com"] = addresses
 
-    with pytest.raises(
-        FetchRefused, match=r"^https://files.example.com/… is not on the public web"
-    ):
-        await attack(web)
+        with pytest.raises(FetchRefused, match="^https://files.example.com/… is not on the public"):
+            await attack(web)
 
     assert web.dialed == []
 
