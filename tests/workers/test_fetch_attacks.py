@@ -149,7 +149,7 @@ async def test_a_name_that_leads_to_what_is_not_public_is_not_connected_to(addre
     for addresses in ([address], [PUBLIC, address]):
         web.names["files.example.com"] = addresses
 
-        with pytest.raises(FetchRefused, match="^https://files.example.com/… is not on the public"):
+        with pytest.raises(FetchRefused, match="is not on the public web"):
             await attack(web)
 
     assert web.dialed == []
