@@ -1,4 +1,4 @@
-"""The table of what Holdfast does names a test for each line, and each test is there."""
+"""Each line of what Holdfast does names a test, and each test is there; so with what peers do."""
 
 import re
 from pathlib import Path
@@ -6,25 +6,44 @@ from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
 _LINE: Final = re.compile(r"^\| (?!-|what )(?P<promise>[^|]+)\|(?P<shown>[^|]+)\|$", re.MULTILINE)
 _TEST: Final = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-
-LINES: Final = [
-    (line["promise"].strip(), line["shown"])
-    for line in _LINE.finditer((ROOT / "docs" / "features.md").read_text())
-]
+_REASON: Final = re.compile(r"Not here|comes with|Apache-2\.0|is it;")
+"""How a line says why something of a peer's is not here, or is no matter of tests."""
 
 
-@pytest.mark.parametrize(("promise", "shown"), LINES, ids=[promise for promise, _ in LINES])
+def lines(page: str) -> list[tuple[str, str]]:
+    text = (DOCS / page).read_text()
+    return [(line["promise"].strip(), line["shown"]) for line in _LINE.finditer(text)]
+
+
+PROMISES: Final = lines("features.md")
+OF_PEERS: Final = lines("peers.md")
+
+
+@pytest.mark.parametrize(("promise", "shown"), PROMISES, ids=[promise for promise, _ in PROMISES])
 def test_what_is_promised_is_tested(promise: str, shown: str) -> None:
     """A test that was renamed or removed takes its line in the table with it."""
-    named = _TEST.findall(shown)
-
-    assert named, promise
-    for path, test in named:
-        assert f"def {test}(" in (ROOT / path).read_text(), f"{path}::{test}"
+    assert _TEST.search(shown), promise
+    expect_tests(shown)
 
 
-def test_the_table_is_read() -> None:
-    assert len(LINES) > 25
+@pytest.mark.parametrize(
+    ("theirs", "here"), OF_PEERS, ids=[each.split()[0] for each, _ in OF_PEERS]
+)
+def test_what_a_peer_has_is_tested_here_or_left_out_for_a_reason(theirs: str, here: str) -> None:
+    """Nobody has to find out by trying."""
+    assert _TEST.search(here) or _REASON.search(here), theirs
+    expect_tests(here)
+
+
+def test_the_tables_are_read_and_leave_nothing_of_the_peers_out() -> None:
+    assert len(PROMISES) > 25
+    numbered = [*(f"HF{number}" for number in range(1, 28)), *(f"GR{n}" for n in range(1, 18))]
+    assert [each.split()[0] for each, _ in OF_PEERS] == numbered
+
+
+def expect_tests(shown: str) -> None:
+    for path, test in _TEST.findall(shown):
+        assert f"def {test}(" in (DOCS.parent / path).read_text(), f"{path}::{test}"

@@ -19,14 +19,18 @@ GROUPS: Final = (
             "FROM entered WHERE budget_micro_usd IS NOT NULL",
             "FROM workspace WHERE id = $3 AND budget_micro_usd IS NOT NULL",
         ),
-        what_is_archived_says_so=('if not row["entered"]:', "if False:"),
         a_launch_and_an_archive_wait_for_each_other=("       FOR NO KEY UPDATE OF workspace\n", ""),
+    ),
+    *in_file(
+        "schema/refusals.py",
+        _CHANGES,
+        what_is_archived_says_so=('if not row["entered"]:', "if False:"),
     ),
     *in_file(
         "schema/lifecycle.py",
         _RETRY,
         a_retry_is_no_duplicate_of_what_it_repeats=("AND earlier.id IS DISTINCT FROM $16", ""),
-        a_key_knows_what_is_repeated=(', "rerun_of"),', "),"),
+        a_key_knows_what_is_repeated=(', "rerun_of", "after"', ', "after"'),
     ),
     *in_file(
         "schema/workspace_changes.py",

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tests.mutants.chains import CHAINS
 from tests.mutants.groups import GROUPS
 from tests.mutants.identity import IDENTITY
 from tests.mutants.limits import LIMITS
@@ -15,6 +16,7 @@ from tests.mutants.wall import WALL
 from tests.mutants.work import WORK
 
 GUARDS: Final = (
+    *CHAINS,
     *GROUPS,
     *IDENTITY,
     *MOVES,

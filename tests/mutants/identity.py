@@ -92,7 +92,7 @@ IDENTITY: Final = (
     *in_file(
         "service/jobs.py",
         _SCOPES,
-        cancel_asks_for_the_scope=("        caller.expect(SCOPES[status.kind])\n", ""),
+        cancel_asks_for_the_scope=("        caller.expect(known(status.kind).scope)\n", ""),
     ),
     *in_file(
         "service/context.py",

@@ -22,15 +22,19 @@ MONEY: Final = (
             "OR true FROM",
         ),
         first_of_a_month_is_bounded=("AND (budget IS NULL OR $13 <= budget)", ""),
-        no_room_is_refused=('if not row["held"]:', "if False:"),
-        month_tells_from_workspace=('None if row["grouped"] else workspace_id', "workspace_id"),
         unpriced_is_refused=("WHERE budget IS NOT NULL)\n", "WHERE false)\n"),
         unpriced_is_refused_by_workspace=(
             "WHERE budget_micro_usd IS NOT NULL) END",
             "WHERE false) END",
         ),
         own_budget_comes_first=("coalesce(monthly_budget_micro_usd, $15::bigint)", "$15::bigint"),
-        limit_is_part_of_the_request=('"max_cost_usd", "rerun_of")', '"rerun_of")'),
+        limit_is_part_of_the_request=('"max_cost_usd", "rerun_of"', '"rerun_of"'),
+    ),
+    *in_file(
+        "schema/refusals.py",
+        _BUDGETS,
+        no_room_is_refused=('if not row["held"]:', "if False:"),
+        month_tells_from_workspace=('None if row["grouped"] else workspace_id', "workspace_id"),
     ),
     *in_file(
         "schema/endings.py",

@@ -106,12 +106,17 @@ MOVES: Final = (
         ),
         expire_orders_the_kill=("SET desired = 'dead', due_at = now()", "SET stage = run.stage"),
         give_up_takes_what_waited_too_long=(
-            "job.state = 'queued' AND job.created_at + $1 <= now()",
+            "job.state = 'queued' AND job.due_at + $1 <= now()",
             "job.state = 'queued' AND $1::interval IS NOT NULL",
         ),
         give_up_counts=("SET queued = queued - given_up.jobs", "SET queued = queued"),
     ),
     # A cancel is for good, and reaches whatever is open.
+    *in_file(
+        "schema/refusals.py",
+        _LIFECYCLE,
+        job_over_the_limit_is_refused=('if not row["counted"]:', "if False:"),
+    ),
     *in_file(
         "schema/lifecycle.py",
         _LIFECYCLE,
@@ -119,7 +124,6 @@ MOVES: Final = (
         key_is_held_until_it_expires=("WHERE held.expires_at <= now()", "WHERE true"),
         open_jobs_are_limited=("queued + active < $10", "$10::int > 0"),
         launched_jobs_are_open=("queued + active < $10", "queued < $10"),
-        job_over_the_limit_is_refused=('if not row["counted"]:', "if False:"),
     ),
     *in_file(
         "schema/lifecycle.py",

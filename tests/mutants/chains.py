@@ -1,0 +1,62 @@
+"""The guards of what waits for what, and of how far a call says it is."""
+
+from typing import Final
+
+from tests.mutants.mutant import in_file
+
+_WAITS: Final = "tests/schema/test_dependencies.py"
+_AFTER: Final = "tests/service/test_after.py"
+_EXECUTORS: Final = "tests/workers/test_executors.py"
+
+CHAINS: Final = (
+    *in_file(
+        "schema/lifecycle.py",
+        _WAITS,
+        a_parent_cannot_end_unseen=(" ORDER BY id FOR SHARE", " ORDER BY id"),
+        who_waits_is_not_due=("THEN 'infinity'::timestamptz", "THEN now()"),
+        a_parent_is_the_subjects_own=(
+            "FROM job WHERE subject_id = $2 AND id = ANY($17::uuid[])",
+            "FROM job WHERE $2::text IS NOT NULL AND id = ANY($17::uuid[])",
+        ),
+        a_key_knows_what_is_waited_for=(', "after", "on"),', "),"),
+    ),
+    *in_file(
+        "schema/refusals.py",
+        _WAITS,
+        nobody_waits_for_nothing=('if not row["related"]:', "if False:"),
+    ),
+    *in_file(
+        "schema/dependencies.py",
+        _WAITS,
+        all_parents_have_to_be_over=("bool_and(wait.state = 'met')", "bool_or(wait.state = 'met')"),
+        what_fails_leaves_the_queue=("SET queued = queued - failed.jobs", "SET queued = queued"),
+        only_who_waits_is_released=(
+            "AND job.state = 'queued' AND job.due_at = 'infinity'",
+            "AND job.state = 'queued'",
+        ),
+    ),
+    *in_file(
+        "schema/deadlines.py",
+        _WAITS,
+        patience_begins_when_it_may_begin=(
+            "job.due_at + $1 <= now()",
+            "job.created_at + $1 <= now()",
+        ),
+    ),
+    *in_file(
+        "alembic/versions/20261121_0016_let_jobs_wait_for_jobs.py",
+        _WAITS,
+        any_end_is_an_end=("OR wait.on_end = 'finish' THEN", "THEN"),
+        a_failure_is_no_success=("WHEN NEW.state = 'succeeded' OR", "WHEN true OR"),
+    ),
+    *in_file(
+        "service/dependencies.py",
+        _AFTER,
+        who_could_never_begin_is_refused=("if on is On.SUCCESS and", "if False and"),
+    ),
+    *in_file(
+        "workers/launch.py",
+        _EXECUTORS,
+        what_is_said_is_written=("            group.start_soon(reporter.write)\n", ""),
+    ),
+)
