@@ -19,7 +19,7 @@ from schema.job import FINAL, Job, JobKind, JobState, Reason
 from schema.queries import JobStatus
 from tests.conftest import ADA, JobFactory
 from tests.schema.conftest import ClaimFactory
-from tests.schema.wall import EVE, acting
+from tests.schema.wall import EVE
 
 WENT: dict[JobState, Ending] = {
     JobState.SUCCEEDED: Ending(JobState.SUCCEEDED, "COMPLETED"),
@@ -142,7 +142,9 @@ async def test_a_child_written_down_while_its_parent_ends_sees_the_end(
         asking = asyncio.create_task(ask())
         await waits_for_a_lock(database)
     child = await asking
+    await released(database)
 
+    assert (await status_of(database, child)).version == child.version
     assert [one.job_id for one in await claim()] == [child.id]
 
 
@@ -204,9 +206,12 @@ async def move(
 
 @pytest.mark.parametrize("whose", ["foreign", "nobody's", "its own"])
 async def test_a_job_can_only_wait_for_one_of_its_subjects_that_exists(
-    database: Database, make_job: JobFactory, database_url: str, whose: str
+    database: Database, make_job: JobFactory, whose: str
 ) -> None:
-    """So there are no circles: a parent is always older. Nothing of the refused job is kept."""
+    """So there are no circles: a parent is always older. Nothing of the refused job is kept.
+
+    Outside of the wall, that is by the statement itself; `test_wall` tries the wall without it.
+    """
     foreign = await make_job()
     own = handles.new_id()
     async with database.transaction() as tx:
@@ -214,7 +219,7 @@ async def test_a_job_can_only_wait_for_one_of_its_subjects_that_exists(
     named = {"foreign": foreign.id, "nobody's": handles.new_id(), "its own": own}[whose]
 
     with pytest.raises(NotFound):
-        async with acting(database_url, EVE) as tx:
+        async with database.transaction() as tx:
             await submit(tx, subject_id=EVE, job_id=own, after=[named])
 
     async with database.transaction() as tx:
