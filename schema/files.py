@@ -32,9 +32,19 @@ SELECT job_id, name, subject_id, size_bytes, media_type, sha256, revision, uri
   FROM job_file WHERE subject_id = $1 AND job_id = $2 ORDER BY name
 """
 
-_CONTENT: Final = """
-SELECT content FROM job_file WHERE subject_id = $1 AND job_id = $2 AND name = $3
+_STORED: Final = """
+SELECT job_id, name, subject_id, size_bytes, media_type, sha256, revision, uri
+  FROM job_file WHERE subject_id = $1 AND job_id = $2 AND name = $3 AND content IS NOT NULL
 """
+
+# Of the very bytes whose digest was shown: a file may have been replaced meanwhile.
+_PIECE: Final = """
+SELECT substring(content FROM $4 FOR $5)
+  FROM job_file WHERE subject_id = $1 AND job_id = $2 AND name = $3 AND sha256 = $6
+"""
+
+LARGEST: Final = 200 * 1024 * 1024
+"""Bytes of one file that is kept here; the settings are for less."""
 
 
 class JobFile(Record):
@@ -61,6 +71,11 @@ class JobFileTable(JobFile, table=True):
         CheckConstraint("(uri IS NULL) <> (content IS NULL)", name="one_place"),
         CheckConstraint("size_bytes >= 0", name="size_counted"),
         CheckConstraint("length(name) BETWEEN 1 AND 1000", name="name_length"),
+        CheckConstraint(
+            "content IS NULL OR (octet_length(content) = size_bytes AND sha256 IS NOT NULL"
+            f" AND size_bytes <= {LARGEST})",
+            name="content_described",
+        ),
     )
 
     content: bytes | None = Field(default=None, sa_type=BYTES)
@@ -108,7 +123,14 @@ async def of_job(tx: Transaction, subject_id: str, job_id: UUID) -> list[JobFile
     return [JobFile.of(row) for row in await tx.fetch(_OF_JOB, subject_id, job_id)]
 
 
-async def content(tx: Transaction, subject_id: str, job_id: UUID, name: str) -> bytes | None:
-    """Return the bytes of a file that is kept here; none if the subject has no such file."""
-    found: bytes | None = await tx.fetchval(_CONTENT, subject_id, job_id, name)
+async def stored(tx: Transaction, subject_id: str, job_id: UUID, name: str) -> JobFile | None:
+    """Return a file that is kept here; none if the subject has no such file."""
+    row = await tx.fetchrow(_STORED, subject_id, job_id, name)
+    return None if row is None else JobFile.of(row)
+
+
+async def piece(tx: Transaction, file: JobFile, *, start: int, length: int) -> bytes | None:
+    """Return some of the bytes of a file that is kept here; none if it is not any more."""
+    named = (file.subject_id, file.job_id, file.name)
+    found: bytes | None = await tx.fetchval(_PIECE, *named, start + 1, length, file.sha256)
     return found

@@ -5,8 +5,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import structlog
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from mcp.server import MCPServer
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.mcpserver import RequestStateSecurity
@@ -23,7 +21,7 @@ from schema.isolation import Role
 from schema.settings import Settings
 from schema.vault import Vault
 from schema.wire import doorbell, release
-from service import health, resources
+from service import downloads, health, resources
 from service.auth.caller import Scope
 from service.auth.callers import Callers
 from service.auth.huggingface import huggingface
@@ -39,7 +37,9 @@ from service.following import following
 from service.ground import Ground
 from service.instructions import INSTRUCTIONS
 from service.job_tasks import JobTasks
+from service.keys import keys
 from service.limits import limits
+from service.links import Links
 from service.listening import Listening
 from service.prices import Prices
 from service.prompts import Recipe, recipes
@@ -146,7 +146,8 @@ def assemble(
                 waiting=waiters,
                 following=followers,
                 turns=waits_allowed,
-                seals=Seals(_keys(settings, b"holdfast confirmation")),
+                seals=Seals(keys(settings, b"holdfast confirmation")),
+                links=Links(public_url, hub_url, keys(settings, b"holdfast download")),
                 prices=Prices(hub, ground),
                 monthly_budget=settings.monthly_budget,
             )
@@ -168,7 +169,7 @@ def assemble(
         needs={tool.name: tool.needs for tool in tools} | {CANCEL: tuple(Scope)},
         browsable=settings.anonymous == "browse",
     )
-    routes = [Route("/mcp", edge), *metadata.routes(), *health.ROUTES]
+    routes = [Route("/mcp", edge), *metadata.routes(), *health.ROUTES, *downloads.ROUTES]
     routes += PROXY_ROUTES if proxied else []
     web = Starlette(routes=routes, lifespan=lifespan)
     return web
@@ -213,7 +214,7 @@ def _server(
         tools=list[Any](tools),
         lifespan=lend,
         request_state_security=RequestStateSecurity(
-            keys=_keys(settings, b"holdfast request state"), bind_principal=_principal
+            keys=keys(settings, b"holdfast request state"), bind_principal=_principal
         ),
         subscriptions=False,  # served by ours, which knows callers and tasks
         extensions=[Tasks(source)],
@@ -237,16 +238,6 @@ def _transport(server: MCPServer[App], *, as_json: bool) -> StreamableHTTPSessio
     # What these settings guard has been checked at the edge, before the token was.
     server.streamable_http_app(stateless_http=True, json_response=as_json, host="0.0.0.0")  # noqa: S104  # binds nothing; turns the SDK's own Host check off
     return server.session_manager
-
-
-def _keys(settings: Settings, purpose: bytes) -> list[bytes]:
-    """Derive the keys that every process of this deployment seals things of one sort with."""
-    ring = settings.vault_keys.get_secret_value().split(",")
-    return [
-        HKDF(SHA256(), 32, salt=None, info=purpose).derive(key.strip().encode())
-        for key in ring
-        if key.strip()
-    ]
 
 
 def _principal(_: object) -> str | None:

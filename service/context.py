@@ -22,6 +22,7 @@ from service.auth.caller import Caller
 from service.auth.callers import Callers
 from service.following import Following
 from service.ground import Ground
+from service.links import Links
 from service.prices import Prices
 from service.seals import Seals
 from service.turns import Turns
@@ -44,6 +45,8 @@ class App:
     turns: Turns
     seals: Seals
     """What a person was told a launch may cost."""
+    links: Links
+    """Where the files of jobs can be downloaded."""
     prices: Prices
     monthly_budget: int | None
     """What the jobs of a subject may cost in a month, unless they have a budget of their own."""

@@ -1,8 +1,10 @@
 """How the files a job left behind are shown."""
 
+from datetime import datetime
 from typing import Self
 
 from schema.files import JobFile
+from service.links import Links
 from service.view import View
 
 
@@ -17,10 +19,14 @@ class FileView(View):
     """What the Hub calls these very bytes."""
     uri: str | None
     """Where it lies at the Hub."""
+    url: str | None
+    """Downloads it: with no sign-in until `expires_at`, or else at the Hub."""
+    expires_at: datetime | None
 
     @classmethod
-    def of(cls, file: JobFile) -> Self:
-        """Show a file."""
+    def of(cls, file: JobFile, links: Links) -> Self:
+        """Show a file, with a new link to it."""
+        link = links.to(file)
         return cls(
             name=file.name,
             size_bytes=file.size_bytes,
@@ -28,4 +34,6 @@ class FileView(View):
             sha256=file.sha256,
             revision=file.revision,
             uri=file.uri,
+            url=link and link.url,
+            expires_at=link and link.expires_at,
         )

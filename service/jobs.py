@@ -156,7 +156,7 @@ async def cancel(app: App, caller: Caller, handle: str) -> tuple[JobView, bool]:
     return view, view.state is JobState.CANCELLED
 
 
-async def result(tx: Transaction, caller: Caller, handle: str) -> ResultView:
+async def result(tx: Transaction, app: App, caller: Caller, handle: str) -> ResultView:
     """Show what a finished job left behind.
 
     Raises:
@@ -166,10 +166,11 @@ async def result(tx: Transaction, caller: Caller, handle: str) -> ResultView:
     if status.finished_at is None:
         raise Conflict(f"There is no result yet. {_situation(status)}")
     said = await _last_words(tx, [] if known(status.kind).is_call else [status])
+    left = await files.of_job(tx, caller.subject_id, status.id)
     return ResultView.of(
         status,
         result=await queries.result(tx, caller.subject_id, status.id),
-        files=[FileView.of(each) for each in await files.of_job(tx, caller.subject_id, status.id)],
+        files=[FileView.of(each, app.links) for each in left],
         lines=said.get(status.id),
     )
 

@@ -135,7 +135,7 @@ async def job_result(
     that has not finished is an error that says when to ask again.
     """
     async with app.transaction(caller) as tx:
-        view = await jobs.result(tx, caller, job_id)
+        view = await jobs.result(tx, app, caller, job_id)
     answer = (view.result or {}).get("text") or "\n".join(view.log_tail or [])
     return told(f"{view.summary} {view.next_step}", view, answer)
 

@@ -7,6 +7,7 @@ nothing here may depend on a statement having been written well.
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from hashlib import sha256
 from types import ModuleType
 from typing import Any, Final
 from uuid import UUID
@@ -66,7 +67,8 @@ READS: Final[dict[str, list[Any]]] = {
     "batch_pages._TALLY": [SUBJECT, JOB],
     "batch_pages._PAGE": [SUBJECT, JOB, 0, ["pending"], 10, 100],
     "files._OF_JOB": [SUBJECT, JOB],
-    "files._CONTENT": [SUBJECT, JOB, "model.bin"],
+    "files._STORED": [SUBJECT, JOB, "model.bin"],
+    "files._PIECE": [SUBJECT, JOB, "model.bin", 1, 10, sha256(b"weights").hexdigest()],
     "news._NEWS": [SUBJECT, JOBS, [0]],
     "news._PAGES": [SUBJECT, JOBS, 10],
     "recall._JOBS": [SUBJECT, *ANY, 10],
