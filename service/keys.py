@@ -1,4 +1,4 @@
-"""With which keys is sealed what leaves this process, if not in the vault? One set a purpose."""
+"""With which keys is sealed what leaves this process, if not in the vault? One set a purpose.
 
 They are derived from the ring, so every process of a deployment has the same, and what is sealed
 for one purpose is worth nothing for another.
