@@ -9,6 +9,8 @@ _SPACE: Final = re.compile(r"(?:https://)?(?:huggingface|hf)\.co/spaces/(?P<id>.
 _SPACE_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _OF_A_SPACE: Final = "hf.co/spaces/"
 """How the image of a Space is stored, of the four ways in which it is written."""
+PYTHON: Final = "python:3.12"
+"""What a command runs in, unless its launch says otherwise."""
 _SHOWN: Final = 60
 
 

@@ -23,7 +23,7 @@ from pydantic import (
 from schema import scripts, texts
 from schema.commands import Command
 from schema.durations import IN_SECONDS, within
-from schema.images import Image
+from schema.images import PYTHON, Image
 from schema.placement import Attempts, Ports, ResourceGroup
 from schema.suggestions import plain
 from schema.volumes import Volumes
@@ -176,10 +176,11 @@ class HubJobSpec(Spec):
             message = "command and script are both given; choose one of them"
             raise ValueError(message)
         if not chosen:
-            message = "there is nothing to run; give image and command, or script"
+            message = "there is nothing to run; give command, and its image, or script"
             raise ValueError(message)
         if "script" in chosen:
             return {"image": scripts.IMAGE} | given
+        given = {"image": PYTHON} | given
         if beside := [name for name in _OF_A_SCRIPT if given.get(name)]:
             message = f"{beside[0]} goes with script, and command is given; write it into command"
             raise ValueError(message)

@@ -111,6 +111,9 @@ def parse(written: str) -> Volume:
 def _located(source: str, shown: str) -> tuple[str, str, str, str | None, str]:
     """Take apart what is mounted: its kind, owner, name, revision and folder."""
     first, _, rest = source.partition("/")
+    if first in {"kernel", "kernels"}:
+        message = f"{shown}: a kernel cannot be mounted; {_FORM}"
+        raise ValueError(message)
     kind = _KINDS.get(first, "model")
     owner, _, rest = (rest if first in _KINDS else source).partition("/")
     name, revision, path = _revised(rest)

@@ -146,7 +146,7 @@ def _timeout(status: JobStatus) -> str:
 
 def _work(status: JobStatus) -> tuple[str, ...]:
     """Name the arguments that say what is done."""
-    return known(status.kind).work
+    return ("script",) if status.spec.get("script") else known(status.kind).work
 
 
 def _more_time(status: JobStatus) -> str:

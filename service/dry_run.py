@@ -1,6 +1,6 @@
 """What would a launch do? Everything is looked at that it looks at, and nothing is made."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from pydantic import ConfigDict, RootModel
@@ -16,6 +16,9 @@ from service.context import App
 from service.jobs import Request
 from service.view import Detail, View
 from service.views import LaunchedView
+
+_SHOWN: Final = 500
+"""Characters of a script that are repeated."""
 
 
 class DryRunView(View):
@@ -59,12 +62,18 @@ async def rehearse(app: App, caller: Caller, request: Request) -> DryRunView:
         dry_run=True,
         needs=needs,
         namespace=request.namespace,
-        spec=request.spec,
+        spec=_brief(request.spec),
         labels=request.labels,
         notes=request.notes,
         ceiling_usd=None if request.rate is None else usd(request.rate.ceiling_micro_usd),
         budget_left_usd=usd(min(room)) if room else None,
     )
+
+
+def _brief(spec: dict[str, Any]) -> dict[str, Any]:
+    """Repeat no more of a script than tells which it is."""
+    text = spec.get("script", "")
+    return spec if len(text) <= _SHOWN else spec | {"script": f"{text[:_SHOWN]}…"}
 
 
 async def _permission(app: App, caller: Caller, request: Request) -> list[str]:

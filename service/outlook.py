@@ -98,6 +98,8 @@ def _near_its_end(status: JobStatus) -> str | None:
     limit = _limit(status)
     if status.stage != "RUNNING" or status.started_at is None or limit is None:
         return None
+    if _attempts(status) > 1:  # when this one began, nobody says
+        return None
     left = status.started_at + limit - status.read_at
     near = min(max(limit / _PART, _LAST), limit / _HALF)
     if left > near:
@@ -123,7 +125,11 @@ def _token(status: JobStatus) -> str | None:
 
 def _limit(status: JobStatus) -> timedelta | None:
     given = status.spec.get("timeout")
-    return None if given is None else timedelta(seconds=given)
+    return None if given is None else timedelta(seconds=given) * _attempts(status)
+
+
+def _attempts(status: JobStatus) -> int:
+    return int(status.spec.get("attempts") or 1)
 
 
 def _waited(status: JobStatus) -> timedelta:

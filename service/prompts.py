@@ -31,7 +31,10 @@ _BYTES: Final = 16_000
 _COMPARED: Final = 10
 _LAST_WORDS: Final = 1_000
 """Bytes of the log of each run that is compared."""
-_COMPARABLE: Final = ("image", "command", "flavor", "timeout", "model", "provider", "parameters")
+_COMPARABLE: Final = (
+    *("image", "command", "script_args", "dependencies", "python", "volumes", "flavor", "timeout"),
+    *("attempts", "model", "provider", "parameters"),
+)
 """What of a request is set side by side: nothing from the environment, where secrets stray."""
 
 _RUN: Final = """\

@@ -41,7 +41,7 @@ from service.wording import entitled
 
 async def launch_job(
     image: Annotated[
-        Image | None, Field(description="A Docker image, or hf.co/spaces/OWNER/NAME.")
+        Image | None, Field(description="Docker, or hf.co/spaces/OWNER/NAME; else python:3.12.")
     ] = None,
     command: Annotated[
         list[str] | str | None,

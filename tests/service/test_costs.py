@@ -109,6 +109,25 @@ async def test_a_limit_of_the_caller_is_kept_and_says_what_fits(service: str) ->
     assert launched["cost"]["ceiling_usd"] == pytest.approx(0.183337)
 
 
+async def test_attempts_and_ports_are_part_of_the_worst_case(service: str) -> None:
+    """Each attempt is billed, and so is what is exposed; both before anything is made."""
+    group = (await shown(service, "create_workspace", name="g", budget_usd=1))["workspace_id"]
+    twice: dict[str, Any] = A10G | {"attempts": 2, "workspace_id": group}
+
+    above = await call(service, "launch_job", **A10G, attempts=2, max_cost_usd=0.9)
+    refused = await call(service, "launch_job", **twice)
+    fits = await shown(service, "launch_job", **{**twice, "timeout": "29m"}, dry_run=True)
+    ports = await shown(service, "launch_job", **A10G, expose=[80, 81, 82], dry_run=True)
+
+    assert "for 30m, 2 times" in text(above)
+    assert 'timeout that fits is "26m"' in text(above)
+    assert (refused.meta or {})["holdfast/error"]["code"] == "BudgetExceeded"
+    assert 'timeout="29m"' in text(refused)
+    assert (fits["needs"], fits["ceiling_usd"]) == ([], pytest.approx(2 * 29 * 0.016667))
+    assert ports["ceiling_usd"] == pytest.approx(30 * (0.016667 + 0.0005))
+    assert (await shown(service, "list_jobs"))["jobs"] == []
+
+
 async def test_a_budget_of_a_workspace_holds_and_is_shown(service: str) -> None:
     """A refusal says what there is, what is needed, and what would fit."""
     group = (await shown(service, "create_workspace", name="g", budget_usd=1))["workspace_id"]

@@ -117,7 +117,9 @@ async def test_a_secret_that_is_written_wrong_is_not_repeated(
 
 async def test_a_missing_argument_is_named(service: str) -> None:
     """The commonest slip has the shortest answer."""
-    assert "command is missing." in text(await call(service, "launch_job", image="python:3.12"))
+    assert "give command, and its image, or script." in text(
+        await call(service, "launch_job", image="python:3.12")
+    )
 
 
 async def test_a_handle_of_another_kind_says_which_kind_was_expected(service: str) -> None:

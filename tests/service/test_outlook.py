@@ -112,6 +112,13 @@ def test_a_job_near_its_timeout_is_said_to_be(
     assert bool(said) is (warned is not None)
 
 
+def test_of_several_attempts_nobody_says_when_this_one_ends() -> None:
+    """When it began is not told; a warning that may be an hour off is none."""
+    spec = GPU | {"timeout": 1800, "attempts": 2}
+
+    assert outlook.warnings(running(29 * MINUTE, spec=spec)) == []
+
+
 @pytest.mark.parametrize(
     ("job", "expires_in", "warned"),
     [
@@ -120,6 +127,7 @@ def test_a_job_near_its_timeout_is_said_to_be(
         (running(20 * MINUTE), 9 * MINUTE, True),
         (running(20 * MINUTE), 11 * MINUTE, False),
         (running(20 * MINUTE), -MINUTE, False),
+        (running(20 * MINUTE, spec=GPU | {"attempts": 2}), 11 * MINUTE, True),
         (status(spec=GPU, state=JobState.SUCCEEDED, attempt=1), 9 * MINUTE, False),
     ],
 )

@@ -174,6 +174,30 @@ def test_only_what_is_given_changes() -> None:
     assert rerun.changed == {"env", "flavor"}
 
 
+def test_a_command_takes_the_place_of_a_script_and_a_script_that_of_a_command() -> None:
+    """A job runs one of them; what belongs to the other goes with it."""
+    given = {"script": "print(1)", "script_args": ["a"], "dependencies": ["b"], "python": "3.12"}
+    script = HubJobSpec.model_validate(given)
+
+    command = retries.rewrite(ended(spec=script), {"command": "eval"}, {}).spec.stored()
+    text = retries.rewrite(ended(), {"script": "print(2)"}, {}).spec.stored()
+    other = retries.rewrite(ended(spec=script), {"script": "print(3)", "python": None}, {})
+
+    assert command["command"] == ["eval"]
+    assert not command.keys() & given.keys()
+    assert (text["script"], text.get("command")) == ("print(2)", None)
+    assert other.spec == script.model_copy(update={"script": "print(3)", "python": None})
+    assert other.changed == {"script", "python"}
+
+
+def test_a_script_is_told_what_helps_a_script() -> None:
+    """Not to override a command it does not have."""
+    with pytest.raises(RetryRefused, match=r"script, script_args, dependencies, python") as refused:
+        asked(ended(Reason.OOM, spec=HubJobSpec.model_validate({"script": "print(1)"})))
+
+    assert "command" not in str(refused.value)
+
+
 def test_a_call_is_rewritten_in_the_words_of_its_launch() -> None:
     """What launch_inference takes, a retry takes."""
     overrides = {"inputs": "Ho", "parameters": {"n": None, "seed": 1}}
@@ -227,6 +251,17 @@ def test_a_token_is_passed_again_if_it_was() -> None:
     status = ended(spec=JOB.model_copy(update={"pass_token": True}))
 
     assert retries.rewrite(status, {}, {}).spec.stored()["pass_token"] is True
+
+
+def test_a_secret_may_be_the_token_of_whoever_retries() -> None:
+    """By its placeholder, which is as good as giving it again."""
+    status = ended(spec=JOB.model_copy(update={"secrets": ["KEY"], "token_as": ["MINE"]}))
+    given = {"KEY": "${HF_TOKEN}", "HF_TOKEN": "$HF_TOKEN"}
+
+    spec = retries.rewrite(status, {}, given).spec.stored()
+
+    assert (spec["secrets"], spec["pass_token"]) == ([], True)
+    assert spec["token_as"] == ["KEY", "MINE"]
 
 
 def test_the_documentation_says_the_same() -> None:

@@ -16,12 +16,14 @@ from workers.context import Worker
 
 @pytest.mark.usefixtures("signed_in")
 @pytest.mark.parametrize(
-    ("unknown", "flavor", "state"),
+    ("unknown", "flavor", "attempts", "state"),
     [
-        (None, "cpu-basic", JobState.QUEUED),
-        (None, "a10g-small", JobState.FAILED),
-        ("fail", "cpu-basic", JobState.FAILED),
-        ("relaunch", "a10g-small", JobState.QUEUED),
+        (None, "cpu-basic", 1, JobState.QUEUED),
+        (None, "a10g-small", 1, JobState.FAILED),
+        ("fail", "cpu-basic", 1, JobState.FAILED),
+        ("relaunch", "a10g-small", 1, JobState.QUEUED),
+        # What came late would be started anew by the Hub, as often as that was asked to.
+        ("relaunch", "cpu-basic", 2, JobState.FAILED),
     ],
 )
 async def test_an_absent_run_is_relaunched_where_a_duplicate_costs_little(
@@ -30,12 +32,13 @@ async def test_an_absent_run_is_relaunched_where_a_duplicate_costs_little(
     make_job: JobFactory,
     unknown: str | None,
     flavor: str,
+    attempts: int,
     state: JobState,
 ) -> None:
     """Only a second request can be a second bill, so it is the operator's choice, and cheap."""
     given = settings(settle="1ms", post_timeout="1ms", lease="1s", unknown=unknown)
     worker = replace(worker, settings=given)
-    await make_job(namespace="alice", spec=SLEEP | {"flavor": flavor})
+    await make_job(namespace="alice", spec=SLEEP | {"flavor": flavor, "attempts": attempts})
     async with worker.database.transaction() as tx:
         (claim,) = await launches.claim(
             tx, JobKind.HUB_JOB, limit=1, worker="w1", lease=given.lease, settle=given.settle

@@ -125,6 +125,12 @@ def test_a_token_can_be_tried_before_anything_is_created(
         ({"attempts": 0}, "attempts"),
         ({"spaceId": "a/b"}, "dockerImage"),
         ({"volumes": [{"type": "bucket"}]}, "volumes"),
+        ({"expose": {"ports": [0]}}, "expose.ports"),
+        ({"expose": {"ports": list(range(1, 22))}}, "expose.ports"),
+        ({"expose": {"ports": [80], "portsPublic": [81]}}, "portsPublic"),
+        ({"ssh": {}}, "ssh.enabled"),
+        ({"resourceGroupId": "blue"}, "resourceGroupId"),
+        ({"network": {"group": "train"}}, "network"),
     ],
 )
 def test_a_request_the_hub_would_refuse_is_refused_by_field(
@@ -137,6 +143,29 @@ def test_a_request_the_hub_would_refuse_is_refused_by_field(
     assert answer.status_code == 400
     assert field in answer.json()["error"]
     assert answer.headers["x-error-message"] == answer.json()["error"]
+
+
+def test_the_real_client_reads_where_a_job_is_reached(alice: HfApi, hub: RunningHub) -> None:
+    """And what else was asked for, in the Hub's words."""
+    group = "66b2" * 6
+    job = alice.run_job(
+        image="hf.co/spaces/alice/app",
+        command=["true"],
+        namespace="alice",
+        expose=[8000],
+        ssh=True,
+        attempts=2,
+        resource_group_id=group,
+    )
+
+    seen = alice.inspect_job(job_id=job.id, namespace="alice")
+
+    assert (seen.space_id, seen.docker_image) == ("alice/app", None)
+    assert (seen.expose, seen.expose_public, seen.retry) == ([8000], [], 1)
+    assert seen.status.expose_urls == ["http://127.0.0.1:8000"]
+    assert seen.status.ssh_url == f"ssh://{job.id}@ssh.hf.jobs"
+    with hub.http() as client:
+        assert client.get(f"/api/jobs/alice/{job.id}").json()["resourceGroup"] == {"id": group}
 
 
 def test_the_real_client_reads_a_refusal_as_such(alice: HfApi) -> None:

@@ -1,0 +1,122 @@
+"""How a script is carried into a job: whole, within what a kernel takes, or not at all."""
+
+import random
+import subprocess
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from schema.scripts import IMAGE, MOST_BYTES, Script
+from schema.spec import HubJobSpec
+
+KERNELS_LIMIT = 128 * 1024
+"""Bytes of one variable with its name, on Linux: MAX_ARG_STRLEN."""
+UV = """#!/bin/sh
+echo "$@" | sed 's, /[^ ]*/script.py, SCRIPT,' >> "$SEEN"
+for word in "$@"; do case "$word" in */script.py) cat "$word" >> "$SEEN.py" ;; esac; done
+env | grep -c '^HOLDFAST_SCRIPT' >> "$SEEN"
+exit 7
+"""
+
+
+def script(**overrides: Any) -> HubJobSpec:
+    return HubJobSpec.model_validate({"script": "print(1)"} | overrides)
+
+
+def noise(length: int) -> str:
+    """Make a text that cannot be packed any smaller."""
+    return b64encode(random.Random(1).randbytes(length * 3 // 4)).decode()  # noqa: S311  # no secret
+
+
+@pytest.mark.parametrize("text", ["print(1)", "print('ü')\n" * 90_000, f"x = '{noise(300_000)}'"])
+def test_a_shell_unpacks_a_script_and_becomes_uv(tmp_path: Path, text: str) -> None:
+    """Whatever is in it, and without leaving its pieces to what it starts."""
+    uv = tmp_path / "uv"
+    uv.write_text(UV)
+    uv.chmod(0o755)
+    given = Script(text, ["a b", "$X"], ["torch>=2"], "3.12")
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SEEN": str(tmp_path / "seen")}
+
+    done = subprocess.run(given.command(), env=environment | given.environment(), check=False)
+
+    assert done.returncode == 7  # what uv says is what the job says
+    assert (tmp_path / "seen.py").read_text() == text
+    seen = (tmp_path / "seen").read_text()
+    assert seen == "run --with=torch>=2 --python=3.12 SCRIPT a b $X\n0\n"
+
+
+def test_no_piece_is_more_than_a_kernel_takes() -> None:
+    """One that is fails with "argument list too long", after it has been paid for."""
+    pieces = Script(noise(850_000)).environment()
+
+    assert len(pieces) > 5
+    assert all(len(f"{name}={text}") < KERNELS_LIMIT for name, text in pieces.items())
+
+
+def test_a_script_that_does_not_fit_is_refused_with_what_to_do() -> None:
+    """Before the launch; what packs well may be far longer than what is carried."""
+    assert script(script="x = 1\n" * 200_000).packed
+
+    with pytest.raises(ValidationError, match="give its https URL, or mount it with volumes"):
+        script(script=noise(MOST_BYTES))
+    with pytest.raises(ValidationError, match="bytes with env, packed"):
+        script(script=noise(500_000), env={"BIG": "x" * 450_000})
+    with pytest.raises(ValidationError, match="the variables in env come to"):
+        HubJobSpec.model_validate(
+            {"image": "x", "command": "true", "env": {"BIG": "x" * MOST_BYTES}}
+        )
+
+
+def test_a_url_is_for_uv_and_nothing_of_it_is_carried() -> None:
+    """It is fetched in the job, with what the job may reach, and never here."""
+    asked = script(script=" https://example.com/train.py\n", script_args=["--fast", 3]).packed
+
+    assert asked is not None
+    assert asked.environment() == {}
+    assert asked.command() == ["uv", "run", "https://example.com/train.py", "--fast", "3"]
+
+
+def test_a_script_runs_where_uv_is_unless_another_image_is_named() -> None:
+    """The image that the client library takes."""
+    assert script().image == IMAGE
+    assert script(image="my/uv:1").image == "my/uv:1"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"script": "  \n"}, "it is empty"),
+        ({"script": "train.py"}, "names a file, and no file of yours is in reach"),
+        ({"script": "./jobs/train.py --epochs 3"}, "names a file"),
+        ({"script": "/etc/passwd.py"}, "names a file"),
+        ({"script": "http://example.com/x.py"}, "give an https URL"),
+        ({"script": "file:///etc/passwd"}, "give an https URL"),
+        ({"script": "hf://datasets/a/b/x.py"}, "give an https URL"),
+        ({"script": "https://ada:sesame@example.com/x.py"}, "without a password"),
+        ({"script": "https://[::1/x.py"}, "give an https URL"),
+        ({"script": "https://github.com/a/b/blob/main/x.py"}, "https://github.com/a/b/raw/main/"),
+        ({"script": "https://huggingface.co/a/b/blob/main/x.py"}, "/a/b/resolve/main/x.py"),
+        ({"script_args": ["a", ""]}, "no empty words"),
+        ({"script_args": "--epochs 3"}, "valid list"),
+        ({"dependencies": ["--index-url=http://x"]}, "is no requirement"),
+        ({"dependencies": ["a\nb"]}, "is no requirement"),
+        ({"python": "--isolated"}, "is no version of Python"),
+        ({"python": 3.1}, "valid string"),
+        ({"command": ["true"]}, "command and script are both given"),
+        ({"script": None}, "nothing to run; give command, and its image, or script"),
+        ({"script": None, "image": "x", "command": "true", "python": "3.12"}, "goes with script"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_what_can(wrong: dict[str, Any], says: str) -> None:
+    """Nothing of the server's is read, nothing is run that was not asked for."""
+    with pytest.raises(ValidationError, match=says):
+        script(**wrong)
+
+
+@pytest.mark.parametrize("line", ["print(1)", "import this", "print('https://a.b/c.py')", "1"])
+def test_one_line_is_a_text(line: str) -> None:
+    """Only what can be nothing else is taken for a URL, or refused as a path."""
+    assert script(script=line).packed == Script(line, [], [])
