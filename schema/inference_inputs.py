@@ -1,30 +1,32 @@
 """What a model can be given, by task: words, the turns of a chat, several texts, or bytes.
 
-A text is never taken for the name of a file. Bytes are given as what they are, or as an address,
-which only the workers' fetcher reads; whatever else stands where bytes belong is refused.
+A text is never taken for the name of a file of ours. Bytes are given as they are, or by where they
+lie, on the web or at the Hub, which only the workers read; whatever else is given is refused.
 """
 
 import base64
-import binascii
 import json
 from contextlib import suppress
-from typing import Annotated, Any, Final, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
+from schema import bytes_in
+from schema.hub_path import HubPath
 from schema.spec import Spec
 from schema.web_address import WebAddress
 
 T = TypeVar("T")
 
 MOST_TEXTS: Final = 2048
-LONGEST_DATA: Final = 700_000
-"""Characters of base64 in a request, which is kept whole; more is fetched from an address."""
-_DATA_URL: Final = ";base64,"
+MOST_BYTES: Final = 512 * 1024
+"""In a request, which is kept whole; more is fetched from where it lies."""
+HUB: Final = "hf://"
+_MEDIA_EXAMPLE: Final = '{"url": "https://example.com/a.png"} or {"data": "<base64>"}'
 _PLAINLY: Final = {
     "string_type": "this is no text",
     "string_too_short": "the text is empty",
-    "string_pattern_mismatch": "this is no address that begins with https://",
+    "string_pattern_mismatch": "this is neither an https:// nor a data:image/ address",
     "too_short": "nothing is given",
     "list_type": "this is no list",
     "model_type": "this is neither bytes nor an address of them",
@@ -67,7 +69,10 @@ class Message(Spec):
 
 
 def _address(url: str) -> str:
-    WebAddress.read(url)
+    if url.startswith(HUB):
+        HubPath.read(url)
+    else:
+        WebAddress.read(url)
     return url
 
 
@@ -75,8 +80,9 @@ class Media(Spec):
     """Bytes to work on: where they are, or what they are."""
 
     url: Annotated[str, AfterValidator(_address)] | None = None
+    """On the web, or a file of the Hub (`hf://…`)."""
     data: Annotated[str, Field(min_length=1)] | None = None
-    """In base64."""
+    """In base 64."""
     prompt: Annotated[str, Field(min_length=1)] | None = None
     """What to make of a picture."""
 
@@ -85,8 +91,6 @@ class Media(Spec):
         if (self.url is None) == (self.data is None):
             message = "give either url or data"
             raise ValueError(message)
-        if self.data is not None:
-            _expect_base64(self.data)
         return self
 
     def content(self) -> bytes:
@@ -128,17 +132,16 @@ def texts(given: object) -> Inputs:
     return _read(_TEXTS, given, '["a river", "a mountain"]')
 
 
-def media(given: object) -> Inputs:
-    """Read bytes, or where they are."""
-    if _media(given).prompt is not None:
-        message = 'no prompt is taken; write {"url": "https://example.com/a.flac"}'
+def media(given: object, accept: frozenset[str], *, prompted: bool) -> Inputs:
+    """Read bytes of an accepted media type, or where they are, and perhaps what to make of them."""
+    shape = _media(given)
+    if shape.prompt is not None and not prompted:
+        message = f"no prompt is taken; write {_MEDIA_EXAMPLE}"
         raise ValueError(message)
-    return _media(given)
-
-
-def pictured(given: object) -> Inputs:
-    """Read a picture, and perhaps what to make of it."""
-    return _media(given)
+    if shape.data is None:
+        return shape
+    content, _ = bytes_in.read(shape.data, limit_bytes=MOST_BYTES, accept=accept)
+    return shape.model_copy(update={"data": base64.b64encode(content).decode()})
 
 
 def gist(inputs: Any) -> str:
@@ -164,46 +167,20 @@ def _words_of(part: Any) -> str:
 
 def _media(given: object) -> Media:
     """Read what a client may also have written as an address alone, or packed into a text."""
-    wanted = '{"url": "https://example.com/a.png"} or {"data": "<base64>"}'
     if isinstance(given, Media):
         return given
     if isinstance(given, str):
         given = _unpacked(given.strip())
-    if isinstance(given, dict):
-        given = _without_data_url(cast("dict[str, Any]", given))
-    return _read(_MEDIA, given, wanted)
+    return _read(_MEDIA, given, _MEDIA_EXAMPLE)
 
 
 def _unpacked(given: str) -> object:
     if given.startswith("{"):
         with suppress(ValueError):
             return json.loads(given)
-    if given.lower().startswith("https://"):
+    if given.startswith((HUB, "https://")):
         return {"url": given}
     return {"data": given} if given.startswith("data:") else given
-
-
-def _without_data_url(given: dict[str, Any]) -> dict[str, Any]:
-    for name in ("data", "url"):
-        value = given.get(name)
-        if isinstance(value, str) and value.startswith("data:") and _DATA_URL in value:
-            rest = {other: given[other] for other in given if other != name}
-            return {**rest, "data": value.split(_DATA_URL, 1)[1]}
-    return given
-
-
-def _expect_base64(data: str) -> None:
-    if len(data) > LONGEST_DATA:
-        message = (
-            f"data is too long ({len(data)} characters of {LONGEST_DATA}); put it where it can be "
-            f"downloaded and give its url"
-        )
-        raise ValueError(message)
-    try:
-        base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
-        message = "data is not base64; encode the bytes, or give a url"
-        raise ValueError(message) from None
 
 
 def _read(shape: TypeAdapter[T], given: object, example: str) -> T:

@@ -21,7 +21,7 @@ from pydantic_core import to_jsonable_python
 
 from schema import inference_inputs, media
 from schema.durations import IN_SECONDS, within
-from schema.inference_inputs import Inputs, Media
+from schema.inference_inputs import Inputs
 from schema.spec import Spec
 from schema.suggestions import plain
 
@@ -93,24 +93,30 @@ Account = Annotated[str, AfterValidator(_account)]
 Parameters = dict[str, Any]
 CallTimeout = Annotated[timedelta, BeforeValidator(read_call_timeout), IN_SECONDS]
 
-_PICTURED: Final = frozenset({"image-to-image", "image-to-video"})
 _TAKES: Final[Mapping[str, Callable[[object], Inputs]]] = {
     CHAT: inference_inputs.chat,
     EMBEDDINGS: inference_inputs.texts,
-    "automatic-speech-recognition": inference_inputs.media,
-    "image-to-text": inference_inputs.media,
-    "image-classification": inference_inputs.media,
-    **dict.fromkeys(_PICTURED, inference_inputs.pictured),
 }
-"""How the inputs of a task are read; of every other task they are one text."""
-
-
-_ACCEPTED: Final = {"automatic-speech-recognition": media.AUDIO | media.VIDEO}
+"""How the inputs are read of what takes no bytes; of all other such tasks they are one text."""
+_ACCEPTS: Final = {
+    "automatic-speech-recognition": media.AUDIO | media.VIDEO,
+    "image-to-text": media.IMAGES,
+    "image-classification": media.IMAGES,
+    "image-to-image": media.IMAGES,
+    "image-to-video": media.IMAGES,
+}
+_PROMPTED: Final = frozenset({"image-to-image", "image-to-video"})
 
 
 def accepted(task: str) -> frozenset[str]:
-    """Return the media types a task works on."""
-    return _ACCEPTED.get(task, media.IMAGES)
+    """Return the media types a task works on; none, if it does not work on bytes."""
+    return _ACCEPTS.get(task, frozenset())
+
+
+def _read(task: str, given: object) -> Inputs:
+    if accept := accepted(task):
+        return inference_inputs.media(given, accept, prompted=task in _PROMPTED)
+    return _TAKES.get(task, inference_inputs.text)(given)
 
 
 class InferenceSpec(Spec):
@@ -132,13 +138,10 @@ class InferenceSpec(Spec):
         if (task := info.data.get("task")) is None:
             return ""  # which is refused for the task
         try:
-            inputs = _TAKES.get(task, inference_inputs.text)(given)
-            if isinstance(inputs, Media) and inputs.data is not None:
-                media.recognize(inputs.content(), accepted(task))
+            return _read(task, given)
         except ValueError as wrong:
             message = f"for {task}, {wrong}"
             raise ValueError(message) from None
-        return inputs
 
     @field_validator("parameters")
     @classmethod

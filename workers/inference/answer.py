@@ -7,13 +7,15 @@ of it once it was taken is for `workers.inference.taken` to say.
 from typing import Final
 
 from schema import media
-from schema.inference_inputs import Media
+from schema.hub_path import HubPath
+from schema.inference_inputs import HUB, Media
 from schema.inference_spec import CHAT, InferenceSpec, accepted
 from schema.job import Reason
 from schema.vault import Secret
 from workers.context import Means, Report
 from workers.fetch import Fetcher, FetchFailed, FetchRefused
 from workers.hub import Ambiguous, Answered4xx, Unreached
+from workers.hub_files import HubFiles
 from workers.inference import requests
 from workers.inference.helpers import Given
 from workers.inference.offers import Models, NotOffered, Offer, choose
@@ -42,6 +44,7 @@ class Inference:
         self._router = Router(means.hub)
         self._models = Models(means.hub)
         self._fetcher = fetcher or Fetcher()
+        self._files = HubFiles(means.hub, self._fetcher)
         self._limit = means.settings.call_bytes
 
     async def answer(
@@ -76,11 +79,11 @@ class Inference:
         try:
             offered = await self._models.find(spec.model, token, within=clock.left())
             offer = choose(offered, spec.task, spec.provider)
-            given = await self._given(spec, clock)
+            given = await self._given(spec, token, clock)
             return offer, requests.for_task(spec, offer, given)
         except NotOffered as no:
             raise _Over(Refused(Reason.INVALID_REQUEST, f"{NOT_SENT}{no}.")) from None
-        except FetchRefused as no:
+        except (FetchRefused, ValueError) as no:
             raise _Over(Refused(Reason.INVALID_REQUEST, f"{NOT_SENT}{no}")) from None
         except (FetchFailed, Unreached, Ambiguous) as error:
             # Whatever became of a question: the call itself was not sent.
@@ -88,7 +91,7 @@ class Inference:
         except Answered4xx as error:
             raise _Over(trouble(error)) from None
 
-    async def _given(self, spec: InferenceSpec, clock: Clock) -> Given | None:
+    async def _given(self, spec: InferenceSpec, token: Secret, clock: Clock) -> Given | None:
         """Have the bytes that the inputs stand for, of a task that works on bytes."""
         inputs = spec.inputs
         if not isinstance(inputs, Media):
@@ -96,6 +99,11 @@ class Inference:
         taken = accepted(spec.task)
         if inputs.url is None:
             content = inputs.content()
+            return Given(content, media.recognize(content, taken))
+        if inputs.url.startswith(HUB):
+            content, _ = await self._files.read(
+                HubPath.read(inputs.url), token, limit_bytes=self._limit, within=clock.left()
+            )
             return Given(content, media.recognize(content, taken))
         fetched = await self._fetcher.fetch(
             inputs.url, limit_bytes=self._limit, within=clock.left(), accept=taken

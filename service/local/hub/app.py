@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.local.errors import CannotStart
-from service.local.hub import inference
+from service.local.hub import inference, inference_models
 from service.local.hub.answers import Refusal, refuse, refuse_unknown
 from service.local.hub.bucket_content import Content
 from service.local.hub.bucket_mounts import Mounts
@@ -32,6 +33,7 @@ from service.local.hub.bucket_transfer import Transfer
 from service.local.hub.buckets import Buckets
 from service.local.hub.gate import Gate
 from service.local.hub.identity import whoami
+from service.local.hub.inference_tasks import Providers
 from service.local.hub.job_routes import JobRoutes, hardware
 from service.local.hub.jobs import Jobs
 from service.local.hub.oauth.grants import Grants
@@ -151,7 +153,23 @@ def _routes(jobs: JobRoutes) -> list[Route]:
         Route(f"{of_job}/events", _signed_in(jobs.events)),
         Route(f"{of_job}/metrics", _signed_in(jobs.metrics)),
         Route("/v1/chat/completions", _signed_in(inference.chat), methods=["POST"]),
+        *_providers(Providers()),
     ]
+
+
+def _providers(behind: Providers) -> list[Route]:
+    """Route what the router passes on; the names of its providers are the Hub's to give."""
+    both = ["GET", "POST"]
+    routes = [
+        Route("/api/models/{owner}/{name}", inference_models.model),
+        Route("/hf-inference/{path:path}", _signed_in(behind.hf_inference), methods=["POST"]),
+        Route("/fal-ai/{path:path}", _signed_in(behind.fal), methods=both),
+        Route("/replicate/{path:path}", _signed_in(behind.replicate), methods=["POST"]),
+    ]
+    for provider in ("together", "deepinfra", "scaleway", "nscale"):
+        answer = _signed_in(partial(behind.openai, provider))
+        routes.append(Route(f"/{provider}/{{path:path}}", answer, methods=both))
+    return routes
 
 
 def _signed_in(answer: Answer) -> Callable[[Request], Awaitable[Response]]:

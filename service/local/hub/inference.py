@@ -43,20 +43,32 @@ class _ChatRequest(BaseModel):
         return said[-1] if said else ""
 
 
-async def chat(request: Request, user: LocalUser) -> Response:
-    """Answer a chat completion request."""
+def expect_paid(request: Request, user: LocalUser) -> None:
+    """Refuse who may not call, or does not pay, and is not paid for.
+
+    Raises:
+        Refusal: as the router refuses it.
+    """
     if not user.may(Permission.CALL_MODELS):
         raise Refusal(
             HTTPStatus.FORBIDDEN,
             "This authentication method does not have sufficient permissions to call Inference "
             f"Providers on behalf of user {user.name}",
         )
-    if not user.pays:
+    payer = request.headers.get("x-hf-bill-to")
+    if payer is not None and payer not in user.orgs:
+        raise Refusal(HTTPStatus.FORBIDDEN, f"You are not allowed to bill your requests to {payer}")
+    if payer is None and not user.pays:
         raise Refusal(
             HTTPStatus.PAYMENT_REQUIRED,
             "You have depleted your monthly included credits. Purchase pre-paid credits to "
             "continue using Inference Providers.",
         )
+
+
+async def chat(request: Request, user: LocalUser) -> Response:
+    """Answer a chat completion request."""
+    expect_paid(request, user)
     body = await read_body(request, _ChatRequest)
     # After the colon stands the provider, or how to choose one.
     model = body.model.split(":")[0]
