@@ -68,10 +68,10 @@ STAND_INS: Final = {
 
 
 async def model(request: Request) -> Response:
-    """Describe a model to anybody: all of it, or what `expand` names."""
+    """Describe a model to anybody: what it is, or else what `expand` names."""
     name = f"{request.path_params['owner']}/{request.path_params['name']}"
     if (stand_in := STAND_INS.get(name)) is None:
         raise Refusal(HTTPStatus.NOT_FOUND, "Repository not found", code="RepoNotFound")
     described = stand_in.described(name)
-    wanted = request.query_params.getlist("expand")
+    wanted = request.query_params.getlist("expand") or ["pipeline_tag", "tags"]
     return JSONResponse({key: each for key, each in described.items() if key in ("id", *wanted)})
