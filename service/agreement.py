@@ -13,6 +13,7 @@ from schema.durations import say
 from schema.errors import Invalid
 from schema.hardware import rate_of
 from schema.inference_spec import InferenceSpec
+from schema.space_spec import SpaceCallSpec
 from schema.spec import HubJobSpec, Spec
 from service.arguments import checked, given
 from service.auth.caller import Caller
@@ -125,6 +126,28 @@ async def call_question(
         threshold=effective.confirm_above,
         idempotency_key=idempotency_key,
         max_cost_usd=max_cost_usd,
+    )
+
+
+async def space_question(
+    space: str,
+    workspace_id: str | None,
+    idempotency_key: str | None,
+    dry_run: bool,  # noqa: FBT001  # filled in by name
+    app: AppDep,
+    caller: CallerDep,
+) -> Question:
+    """Resolve what a person would have to agree to before a Space is called."""
+    if dry_run or workspace_id is None:
+        return UNASKED
+    effective = await resolve(app, caller, workspace_id, labels=None)
+    return await question(
+        app,
+        caller,
+        checked(SpaceCallSpec, space=space),
+        threshold=effective.confirm_above,
+        idempotency_key=idempotency_key,
+        max_cost_usd=None,
     )
 
 

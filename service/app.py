@@ -45,8 +45,19 @@ from service.prices import Prices
 from service.prompts import Recipe, recipes
 from service.sdk import Contract, hide_what_is_of_no_use, refuse_unknown
 from service.seals import Seals
+from service.spaces import Spaces
 from service.tasks import CANCEL, Tasks, TaskSource
-from service.tools import account, hardware, inference, jobs, launch, retry, waits, workspaces
+from service.tools import (
+    account,
+    hardware,
+    inference,
+    jobs,
+    launch,
+    retry,
+    spaces,
+    waits,
+    workspaces,
+)
 from service.turns import turns
 from service.waiting import waiting
 
@@ -72,6 +83,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     tools = [
         *launch.contracts(retention),
         *inference.contracts(retention),
+        *spaces.contracts(retention),
         *jobs.contracts(),
         *waits.contracts(),
         *retry.contracts(),
@@ -149,6 +161,7 @@ def assemble(
                 seals=Seals(keys(settings, b"holdfast confirmation")),
                 links=Links(public_url, hub_url, keys(settings, b"holdfast download")),
                 prices=Prices(hub, ground),
+                spaces=Spaces(hub, ground, settings.spaces_url),
                 monthly_budget=settings.monthly_budget,
             )
             if settings.oauth_client_id is not None:

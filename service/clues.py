@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from schema.logbook import Line
+from service.space_symptoms import OF_SPACES
 from service.symptoms import IN_LOG, SAID, Symptom
 
 EXCEPTION: Final = (
@@ -75,7 +76,7 @@ def _survived(lines: Sequence[Line], number: int) -> bool:
 
 def said(message: str) -> tuple[Symptom, Mapping[str, Any]] | None:
     """Return the first symptom in a message."""
-    for symptom in SAID:
+    for symptom in (*OF_SPACES, *SAID):
         if (parts := symptom.read(message)) is not None:
             return symptom, parts
     return None

@@ -25,6 +25,7 @@ from service.ground import Ground
 from service.links import Links
 from service.prices import Prices
 from service.seals import Seals
+from service.spaces import Spaces
 from service.turns import Turns
 from service.waiting import Waiting
 
@@ -48,6 +49,7 @@ class App:
     links: Links
     """Where the files of jobs can be downloaded."""
     prices: Prices
+    spaces: Spaces
     monthly_budget: int | None
     """What the jobs of a subject may cost in a month, unless they have a budget of their own."""
 

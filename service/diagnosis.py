@@ -35,10 +35,12 @@ _OURS: Final = frozenset(
 """Reasons of which the message is what we saw, not what Hugging Face said."""
 SAYING: Final = ("Hugging Face said", "Holdfast saw")
 """How evidence in words begins: theirs, and ours."""
-_SEEN_HERE: Final = ("It was still ", "Its secrets ", "Not sent: ")
+_SEEN_HERE: Final = ("It was still ", "Its secrets ", "Not sent: ", "The Space ")
 """How our own messages begin under other reasons."""
 _BY_ITSELF: Final = frozenset({Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT, *_OURS})
 """Reasons that a message says nothing more about."""
+_TELLING: Final = "The Space "
+"""How a message begins that says more than any reason does."""
 _SHOWN: Final = 300
 _BEFORE: Final = 5
 """Lines of the log worth reading above the one that tells."""
@@ -58,12 +60,15 @@ def diagnose(status: JobStatus, lines: Sequence[Line] = ()) -> Diagnosis:
     """Say why a job failed, as far as its last words tell; `lines` are the telling ones."""
     facts, evidence = _facts(status), _evidence(status)
     why, remedy = _by_reason(status)
-    if status.reason not in _BY_ITSELF and (found := clues.said(status.message or "")):
+    said = status.message or ""
+    telling = status.reason not in _BY_ITSELF or said.startswith(_TELLING)
+    if telling and (found := clues.said(said)):
         symptom, parts = found
-        facts |= {"url": clues.page_of([status.message or ""]), **parts}
+        facts |= {"url": clues.page_of([said]), **parts}
         why, remedy = symptom.why.format_map(facts), symptom.remedy
     known = Diagnosis(why, remedy.format_map(facts), evidence)
-    return _of_a_command(status, lines, known) if status.reason is Reason.EXIT_NONZERO else known
+    is_command = status.reason is Reason.EXIT_NONZERO and status.exit_code is not None
+    return _of_a_command(status, lines, known) if is_command else known
 
 
 def _of_a_command(status: JobStatus, lines: Sequence[Line], known: Diagnosis) -> Diagnosis:

@@ -10,8 +10,9 @@ Holdfast carries long work out on Hugging Face for the person you act for, and k
 outlives this conversation, this client and this server.
 
 Which tool: launch_job runs a command in a container (training, data, batches, anything long or \
-that needs a GPU); launch_inference asks a model once. Both answer at once with a handle, job_…; \
-tell the person that handle. Every other call takes it, from any client of theirs.
+that needs a GPU); launch_inference asks a model once; launch_space_call calls a Gradio Space. All \
+answer at once with a handle, job_…; tell the person that handle. Every other call takes it, from \
+any client of theirs.
 
 Waiting: call wait_for_jobs with all the handles you wait for; it answers when something changes. \
 If it has nothing new, call it again, or stop and come back later: nothing is lost. job_status \

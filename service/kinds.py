@@ -12,6 +12,7 @@ from typing import Any, Final
 from schema.inference_spec import LONGEST_CALL, InferenceSpec
 from schema.job import JobKind
 from schema.queries import JobStatus
+from schema.space_spec import SpaceCallSpec
 from schema.spec import LONGEST_JOB, HubJobSpec, OpenSpec, Spec
 from service.auth.caller import Scope
 
@@ -59,6 +60,13 @@ _OF: Final[Mapping[str, KindOfWork]] = {
         other=("model", ("meta-llama/Llama-3.3-70B-Instruct", "Qwen/Qwen3-32B")),
         running="The call to {model} is under way.",
         succeeded="Succeeded: {model} has answered.",
+    ),
+    JobKind.SPACE_CALL: KindOfWork(
+        shape=SpaceCallSpec,
+        overrides=("timeout", "space", "api_name", "arguments"),
+        work=("arguments", "api_name"),
+        running="The call of the Space {space} is under way.",
+        succeeded="Succeeded: the Space {space} has answered.",
     ),
 }
 _ANY: Final = KindOfWork()

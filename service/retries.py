@@ -26,11 +26,13 @@ _JOINED: Final = ("env", "parameters")
 _SCRIPT: Final = ("script", "script_args", "dependencies", "python")
 _RUN: Final = frozenset({"image", "command", "env", "volumes", *_SCRIPT})
 """What of a job says what it does."""
-_CALL: Final = frozenset({"model", "inputs", "parameters", "provider"})
+_SPACE: Final = frozenset({"space", "api_name", "arguments"})
+_CALL: Final = frozenset({"model", "inputs", "parameters", "provider"}) | _SPACE
 HELPS: Final[Mapping[Reason, frozenset[str]]] = {
     Reason.OOM: frozenset({"flavor"}) | _RUN | _CALL,
     Reason.TIMED_OUT: frozenset({"timeout", "flavor"}) | _RUN | _CALL,
-    Reason.INVALID_REQUEST: frozenset({*HubJobSpec.model_fields, *InferenceSpec.model_fields}),
+    Reason.INVALID_REQUEST: frozenset({*HubJobSpec.model_fields, *InferenceSpec.model_fields})
+    | _SPACE,
 }
 """Failures that would only be repeated, unless one of these is different."""
 MAY_HAVE_RUN: Final = frozenset({Reason.LAUNCH_UNCONFIRMED, Reason.OUTCOME_UNKNOWN})
@@ -121,6 +123,8 @@ def caveats(status: JobStatus, rerun: Rerun) -> list[str]:
     if status.reason is Reason.MISSING_PERMISSION:
         return ["Unless your token has been given the permission since, it fails alike."]
     if status.reason is Reason.EXIT_NONZERO and not rerun.changed:
+        if status.exit_code is None:
+            return ["Unchanged, it may end with the same error."]
         return [f"Unchanged, it may exit with code {status.exit_code} again."]
     return []
 

@@ -32,6 +32,13 @@ _LONGEST_PAUSE: Final = timedelta(minutes=5)
 
 _ACTING: Final = frozenset({"admin", "write", "contributor"})
 """Roles in an organisation that may start something in its name."""
+_UNSEEN: Final = frozenset(
+    {
+        *(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND),
+        # It has another name now, which only its owner may tell.
+        *(HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.TEMPORARY_REDIRECT),
+    }
+)
 _PERMISSIONS: Final = {Scope.JOBS: "job.write", Scope.INFERENCE: "inference.serverless.write"}
 
 log = structlog.stdlib.get_logger()
@@ -153,6 +160,19 @@ class HuggingFace:
         except ValidationError as error:
             log.exception("hardware.misread")
             raise Unavailable("Hugging Face", retry_after=_PAUSE) from error
+
+    async def space(self, token: Secret, name: str) -> bytes | None:
+        """Ask for the description of a Space; none if there is no such one for this token.
+
+        Raises:
+            Unavailable: the Hub did not say.
+        """
+        response = await self._ask("GET", f"/api/spaces/{name}", token)
+        if response.status_code == HTTPStatus.OK:
+            return response.content
+        if response.status_code in _UNSEEN:
+            return None
+        raise Unavailable("Hugging Face", retry_after=_retry_after(response))
 
     async def _ask(self, method: str, path: str, token: Secret | None) -> httpx2.Response:
         # Our own two headers: `build_hf_headers` may go to the network, and blocks while it does.

@@ -16,6 +16,7 @@ COMMAND: Final = ["python", "-c", "print(1)"]
 BESIDES: Final[dict[str, dict[str, Any]]] = {
     "launch_job": {"image": "python:3.12", "command": COMMAND},
     "launch_inference": {"model": "m/m", "inputs": "Hi"},
+    "launch_space_call": {"space": "ada/asleep"},
     "create_workspace": {"name": "mine"},
     "wait_for_jobs": {"timeout_seconds": 0.1},
 }

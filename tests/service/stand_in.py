@@ -22,6 +22,8 @@ from service.local.hub.hardware import FLAVORS
 
 ADA = "5e9ecfc04957053f60648a3e"
 BOB = "5e9ecfc04957053f60648a3f"
+ASLEEP = "ada/asleep"
+"""A Space."""
 ADAS = "hf_ada"
 """The token that calls unless another is named."""
 
@@ -85,6 +87,14 @@ class Whoami:
             return JSONResponse({"error": self.denied[namespace]}, 403)
         return JSONResponse({"namespace": {"name": namespace}})
 
+    async def space(self, request: Request) -> Response:
+        """Answer like `GET /api/spaces/{owner}/{name}`: all there are sleep."""
+        name = "{owner}/{name}".format(**request.path_params)
+        if name.startswith("nobody/"):
+            return JSONResponse({"error": "Repository not found"}, 404)
+        runtime = {"stage": "SLEEPING"}
+        return JSONResponse({"id": name, "subdomain": "ada-asleep", "runtime": runtime})
+
 
 class _Server(uvicorn.Server):
     """Says when it is up."""
@@ -124,6 +134,7 @@ def whoami_server() -> Generator[Whoami]:
         Route("/api/whoami-v2", whoami.answer),
         Route(check, whoami.check, methods=["POST"]),
         Route("/api/jobs/hardware", whoami.list_hardware),
+        Route("/api/spaces/{owner}/{name}", whoami.space),
     ]
     with serving(Starlette(routes=routes)) as url:
         whoami.url = url

@@ -31,6 +31,7 @@ NAMES_NOTHING: Final = {
     *("model", "inputs", "task", "parameters", "provider", "state", "kind", "grep"),
     *("max_cost_usd", "max_price", "budget_usd"),
     *("defaults", "confirm_above_usd", "overrides", "since", "confirm"),
+    *("space", "api_name", "arguments"),  # of a Space: the Hub is asked whether the caller sees it
     "namespace",  # of the Hub, which is asked whether the caller reaches it
     "idempotency_key",  # of the caller's own; tried below
 }

@@ -23,6 +23,7 @@ async def test_the_tools_are_these(tools: dict[str, dict[str, Any]]) -> None:
     assert list(tools) == [
         "launch_job",
         "launch_inference",
+        "launch_space_call",
         "job_status",
         "list_jobs",
         "job_logs",
@@ -66,7 +67,8 @@ async def test_what_changes_things_is_marked(tools: dict[str, dict[str, Any]]) -
     }
 
     assert writing == {
-        *("launch_job", "launch_inference", "retry_job", "cancel_job"),
+        *("launch_job", "launch_inference", "launch_space_call"),
+        *("retry_job", "cancel_job"),
         *("create_workspace", "update_workspace", "archive_workspace"),
     }
     assert destructive == {"cancel_job"}

@@ -13,6 +13,7 @@ from tests.service.conftest import Start
 from tests.service.stand_in import (
     ADA,
     ADAS,
+    ASLEEP,
     Whoami,
     call,
     calling,
@@ -26,7 +27,7 @@ from tests.service.stand_in import (
 LAUNCH: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
 ASK: dict[str, Any] = {"model": "m", "inputs": "hello"}
 ACTING = {
-    *("launch_job", "launch_inference", "cancel_job", "retry_job"),
+    *("launch_job", "launch_inference", "launch_space_call", "cancel_job", "retry_job"),
     *("create_workspace", "update_workspace", "archive_workspace"),
 }
 
@@ -60,7 +61,11 @@ async def launched(database: Database) -> int:
 
 @pytest.mark.parametrize(
     ("tool", "arguments", "scope"),
-    [("launch_job", LAUNCH, "jobs"), ("launch_inference", ASK, "inference-api")],
+    [
+        ("launch_job", LAUNCH, "jobs"),
+        ("launch_inference", ASK, "inference-api"),
+        ("launch_space_call", {"space": ASLEEP}, "inference-api"),
+    ],
 )
 async def test_a_sign_in_that_lacks_a_scope_is_sent_to_get_exactly_that_one(
     service: str,
