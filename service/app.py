@@ -32,7 +32,7 @@ from service.auth.proxy import proxy
 from service.auth.sign_in import ExternalSignIn, HubSignIn, SignIn
 from service.completions import completing
 from service.context import CALLING, App
-from service.edge import Edge
+from service.edge import MAX_BODY, Edge
 from service.following import following
 from service.ground import Ground
 from service.instructions import INSTRUCTIONS
@@ -249,7 +249,12 @@ def _server(
 
 def _transport(server: MCPServer[App], *, as_json: bool) -> StreamableHTTPSessionManager:
     # What these settings guard has been checked at the edge, before the token was.
-    server.streamable_http_app(stateless_http=True, json_response=as_json, host="0.0.0.0")  # noqa: S104  # binds nothing; turns the SDK's own Host check off
+    server.streamable_http_app(
+        stateless_http=True,
+        json_response=as_json,
+        max_request_body_size=MAX_BODY,
+        host="0.0.0.0",  # noqa: S104  # binds nothing; turns the SDK's own Host check off
+    )
     return server.session_manager
 
 

@@ -33,7 +33,10 @@ from service.client import calling_through, in_body, readable
 from service.context import CALLING, STILL_CALLING
 from service.limits import Limits, Standing
 
-_MAX_BODY: Final = 1024 * 1024
+MAX_BODY: Final = 6 * 1024 * 1024
+"""Room for the items of a batch, and for the JSON around them."""
+_FROM_NOBODY: Final = 64 * 1024
+"""Bytes of whoever has not signed in, and may only look around."""
 _CREDENTIALS: Final = ("authorization", "x-hf-authorization")
 """Where a token may be sent; `service.auth.sign_in` says what each is taken for."""
 _BEARER: Final = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE)
@@ -66,7 +69,8 @@ class Edge:
         self._browsable = browsable
         self._same_site = TransportSecurityMiddleware(_site(public_url))
         inside = _Inside(metadata, plain, streaming, needs)
-        self._limited = RequestBodyLimitMiddleware(inside, _MAX_BODY)
+        self._limited = RequestBodyLimitMiddleware(inside, MAX_BODY)
+        self._from_nobody = RequestBodyLimitMiddleware(inside, _FROM_NOBODY)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
@@ -105,7 +109,8 @@ class Edge:
         subject = {"subject": caller.subject_id} if caller is not None else {}
         try:
             with structlog.contextvars.bound_contextvars(**subject):
-                await self._limited({**scope, "headers": _clean(scope)}, receive, send)
+                limited = self._from_nobody if caller is None else self._limited
+                await limited({**scope, "headers": _clean(scope)}, receive, send)
         finally:
             STILL_CALLING.reset(still_calling)
             CALLING.reset(calling)

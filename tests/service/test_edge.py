@@ -134,11 +134,14 @@ async def test_our_public_name_and_this_machine_are_welcome(start: Start) -> Non
             assert response.status_code == 200
 
 
-async def test_a_body_beyond_a_mebibyte_is_refused(service: str) -> None:
-    """Nobody fills our memory."""
-    response = await post(service, "tools/call", {"name": "launch_job", "arguments": "x" * 2**20})
+async def test_a_body_beyond_bounds_is_refused(start: Start) -> None:
+    """Nobody fills our memory; least of all somebody who has not said who they are."""
+    with start(anonymous="browse") as url:
+        large = {"name": "launch_job", "arguments": "x" * (6 * 2**20)}
+        response = await post(url, "tools/call", large)
+        from_nobody = await post(url, "tools/list", {"x": "x" * 2**16}, authorization="")
 
-    assert response.status_code == 413
+    assert (response.status_code, from_nobody.status_code) == (413, 413)
 
 
 async def test_only_a_caller_who_wants_progress_is_answered_as_a_stream(service: str) -> None:
