@@ -1,6 +1,6 @@
 """The moves that see a remote run over: ended, answered, absent; and what turned up too late."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -8,6 +8,7 @@ from uuid import UUID
 from schema import budgets
 from schema.database import Transaction
 from schema.job import JobState, Reason
+from schema.progress import Progress
 from schema.remote_run import Addresses
 
 _OVER: Final = """
@@ -34,6 +35,8 @@ WITH before AS MATERIALIZED (
            message = CASE WHEN over.decides THEN $5 ELSE job.message END,
            exit_code = CASE WHEN over.decides THEN $6 ELSE job.exit_code END,
            finished_at = CASE WHEN over.decides THEN now() ELSE job.finished_at END,
+           progress = CASE WHEN over.decides THEN coalesce($13, job.progress)
+                           ELSE job.progress END,
            cancel_requested_at = CASE WHEN over.decides AND $3 = 'cancelled' THEN now()
                                       ELSE job.cancel_requested_at END,
            version = version + 1
@@ -199,6 +202,8 @@ class Ending:
     ran: timedelta | None = None
     """How long it ran, as far as upstream says."""
     started_at: datetime | None = None
+    progress: Progress | None = None
+    """How far it came, if that is not what was noted last."""
 
 
 async def end(tx: Transaction, run_id: UUID, ending: Ending, *, worker: str) -> bool:
@@ -285,5 +290,6 @@ async def _over(
         lapsed,
         ending.ran,
         ending.started_at,
+        None if ending.progress is None else asdict(ending.progress),
     )
     return bool(decided)

@@ -119,29 +119,17 @@ def _read(task: str, given: object) -> Inputs:
     return _TAKES.get(task, inference_inputs.text)(given)
 
 
-class InferenceSpec(Spec):
-    """One call to Inference Providers."""
+class CallSpec(Spec):
+    """A call to Inference Providers, apart from what it is made with."""
 
     task: Task = CHAT
     model: Model
-    inputs: Inputs
     parameters: Parameters = Field(default_factory=dict, validate_default=True)
     provider: Provider | None = None
     bill_to: Account | None = None
     """The organisation that pays; none: whoever calls."""
     timeout: CallTimeout = timedelta(minutes=10)
     """For all of it: reading an address, the call, and fetching what it made."""
-
-    @field_validator("inputs", mode="plain")
-    @classmethod
-    def _fit_the_task(cls, given: object, info: ValidationInfo) -> Inputs:
-        if (task := info.data.get("task")) is None:
-            return ""  # which is refused for the task
-        try:
-            return _read(task, given)
-        except ValueError as wrong:
-            message = f"for {task}, {wrong}"
-            raise ValueError(message) from None
 
     @field_validator("parameters")
     @classmethod
@@ -172,11 +160,28 @@ class InferenceSpec(Spec):
             raise ValueError(message)
         return provider
 
-    @field_serializer("inputs")
-    def _as_given(self, inputs: Inputs) -> Any:
-        return to_jsonable_python(inputs, exclude_none=True)
-
     @property
     def title(self) -> str:
         """What it is called if nobody gives it a name: no prompt, for titles are counted by."""
         return self.model
+
+
+class InferenceSpec(CallSpec):
+    """One call to Inference Providers."""
+
+    inputs: Inputs
+
+    @field_validator("inputs", mode="plain")
+    @classmethod
+    def _fit_the_task(cls, given: object, info: ValidationInfo) -> Inputs:
+        if (task := info.data.get("task")) is None:
+            return ""  # which is refused for the task
+        try:
+            return _read(task, given)
+        except ValueError as wrong:
+            message = f"for {task}, {wrong}"
+            raise ValueError(message) from None
+
+    @field_serializer("inputs")
+    def _as_given(self, inputs: Inputs) -> Any:
+        return to_jsonable_python(inputs, exclude_none=True)

@@ -65,13 +65,14 @@ def summary(status: JobStatus, found: Diagnosis | None = None) -> str:
         case JobState.RUNNING:
             return f"{_running(status)}{mention(status)}{_unseen(status)}"
         case JobState.SUCCEEDED:
-            return f"{_succeeded(status)}{mention(status)}"
+            return f"{_succeeded(status)}{_came_to(status)}{mention(status)}"
         case JobState.FAILED:
             found = found or diagnose(status)
             said = [sentence(text) for text in found.evidence if text.startswith(SAYING)]
-            return " ".join([f"Failed: {found.why}", *said]) + mention(status)
+            failed = " ".join([f"Failed: {found.why}", *said])
+            return f"{failed}{_came_to(status)}{mention(status)}"
         case JobState.CANCELLED:
-            return f"{_cancelled(status)}{mention(status)}"
+            return f"{_cancelled(status)}{_came_to(status)}{mention(status)}"
         case _:
             assert_never(status.state)
 
@@ -97,7 +98,7 @@ def next_step(status: JobStatus, found: Diagnosis | None = None) -> str:
 def _running(status: JobStatus) -> str:
     kind = known(status.kind)
     if kind.is_call:
-        return kinds.say(kind.running, status)
+        return kinds.say(kind.running, status) + _so_far(status)
     flavor = status.spec.get("flavor")
     match status.stage:
         case "SCHEDULING" | None:
@@ -106,6 +107,20 @@ def _running(status: JobStatus) -> str:
             return f"Running on {flavor}."
         case stage:
             return f"At Hugging Face, which calls its stage {stage}."
+
+
+def _so_far(status: JobStatus) -> str:
+    """Say how far its executor says it is, if it does."""
+    said = status.progress or {}
+    message = said.get("message")
+    if said.get("total") is None:
+        return f" {sentence(message)}" if message else ""
+    beside = f" ({message})" if message else ""
+    return f" {said.get('done') or 0:,} of {said['total']:,} finished{beside}."
+
+
+def _came_to(status: JobStatus) -> str:
+    return _so_far(status) if known(status.kind).counted else ""
 
 
 def _unseen(status: JobStatus) -> str:

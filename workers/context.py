@@ -117,6 +117,8 @@ class Worker:
     vault: Vault
     hub: Hub
     executors: Mapping[str, Executor]
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it is told to stop."""
     bells: Bells = field(default_factory=Bells)
 
     @asynccontextmanager

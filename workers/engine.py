@@ -49,6 +49,7 @@ async def work(worker: Worker, stop: anyio.Event) -> None:
             clocks.start_soon(_give_up_for_ever, worker)
             _start(worker, Hands(worker, steps), steps, stop)
             await stop.wait()
+            worker.stopping.set()
             clocks.cancel_scope.cancel()
         wake(worker)  # so that the loops see that they are to stop
         worker.bells.observe.ring()

@@ -74,7 +74,7 @@ class Answered4xx(HubError):
 def _session() -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         timeout=httpx2.Timeout(None, connect=_CONNECT),
-        limits=httpx2.Limits(max_connections=64, max_keepalive_connections=32),
+        limits=httpx2.Limits(max_connections=256, max_keepalive_connections=64),
         follow_redirects=False,
         event_hooks={
             "request": [async_hf_request_event_hook],

@@ -235,6 +235,13 @@ async def _send(
                 group.cancel_scope.cancel()
 
         reporter = Reporter(worker, claim.run_id)
+
+        async def stopping() -> None:
+            await worker.stopping.wait()
+            group.cancel_scope.cancel()
+
+        if executor.resumes:  # it hands back what is left sooner than it is cut off
+            group.start_soon(stopping)
         if executor.is_call:
             group.start_soon(renewing)
             group.start_soon(reporter.write)
@@ -242,10 +249,12 @@ async def _send(
             _order(claim, lent, secrets, worker.settings.post_timeout, reporter)
         )
         group.cancel_scope.cancel()
-    return outcome or _called_off()
+    return outcome or _called_off(executor)
 
 
-def _called_off() -> Answered:
+def _called_off(executor: Executor) -> Outcome:
+    if executor.resumes:  # it may only have lost its lease; a job that was called off is not queued
+        return Unclear("Stopped, called off, or its lease was lost.")
     return Answered(Ending(JobState.FAILED, "ABORTED", Reason.OUTCOME_UNKNOWN, "Called off."))
 
 

@@ -149,8 +149,11 @@ def _refusal(response: httpx2.Response, body: bytes) -> HubError:
     status = response.status_code
     answer = _parsed(body)
     message = storable(said(answer) or response.reason_phrase)
-    if status == _UNAVAILABLE and (pause := _until_loaded(answer)) is not None:
-        return Loading(message, pause)
+    if status == _UNAVAILABLE:
+        # Who names a moment to come back at has not begun.
+        pause = _until_loaded(answer) or retry_after(response)
+        if pause is not None:
+            return Loading(message, pause)
     if status >= SERVER_ERROR or status in UNCLEAR_4XX:
         return Ambiguous(f"{status}: {message}")
     if status < 400:  # noqa: PLR2004  # a redirect, which the router never answers with
