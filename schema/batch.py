@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from schema import files
 from schema.batch_item import ItemState
 from schema.database import Transaction
+from schema.files import NewFile
 from schema.job import Reason
 
 _FENCE: Final = """
@@ -81,7 +83,7 @@ WITH fence AS MATERIALIZED ({_FENCE}), written AS (
        AND (item.state = 'pending' OR item.state = 'sent' AND item.run_id = $1)
     RETURNING item.position, item.custom_id, item.request, item.tries
 )
-SELECT fence.wanted, marked.position, marked.custom_id, marked.request, marked.tries
+SELECT fence.job_id, fence.wanted, marked.position, marked.custom_id, marked.request, marked.tries
   FROM fence LEFT JOIN marked ON true ORDER BY marked.position
 """  # noqa: S608  # our own words
 
@@ -133,6 +135,8 @@ class Told:
     message: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    files: tuple[NewFile, ...] = ()
+    """What of its answer is too long for a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,21 @@ class Tally:
     unknown: int
     prompt_tokens: int
     completion_tokens: int
+
+    def shown(self) -> dict[str, Any]:
+        """Write it as it is shown, and kept as the result of the batch."""
+        return {
+            "items": self.total,
+            "done": self.done,
+            "failed": self.failed,
+            "unknown": self.unknown,
+            "pending": self.total - self.done - self.failed - self.unknown,
+            "usage": {
+                "prompt_tokens": self.prompt_tokens,
+                "completion_tokens": self.completion_tokens,
+                "total_tokens": self.prompt_tokens + self.completion_tokens,
+            },
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +221,7 @@ async def advance(
     rows = await tx.fetch(_ADVANCE, run_id, *columns, list(again), after, room)
     if not rows:
         return Step(held=False, wanted=False, items=[])
+    await files.keep(tx, rows[0]["job_id"], [file for each in told for file in each.files])
     items = [
         Marked(row["position"], row["custom_id"], row["request"], row["tries"])
         for row in rows

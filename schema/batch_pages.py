@@ -3,9 +3,9 @@
 Whatever a batch that is over still has marked as sent is shown as unknown: nobody awaits it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import UUID
 
 from schema.batch import Tally
@@ -73,6 +73,14 @@ class Shown:
     characters: int | None
     """How long it is, written as JSON."""
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Read a row."""
+        read: dict[str, Any] = {**row, "state": ItemState(row["state"])}
+        if row["reason"] is not None:
+            read["reason"] = Reason(row["reason"])
+        return cls(**read)
+
 
 async def tally(tx: Transaction, subject_id: str, job_id: UUID) -> Tally | None:
     """Count the items of a batch of the subject's; none if it has none that are known yet."""
@@ -92,7 +100,7 @@ async def page(
 ) -> list[Shown]:
     """Return items of a batch of the subject's, from a position on; long results are cut."""
     rows = await tx.fetch(_PAGE, subject_id, job_id, start, states, limit, longest)
-    return [Shown(**row) for row in rows]
+    return [Shown.of(row) for row in rows]
 
 
 async def take_over(

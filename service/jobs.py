@@ -6,7 +6,7 @@ else's is not found, with the same words as one that does not exist.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import anyio
@@ -18,13 +18,14 @@ from schema.dependencies import On
 from schema.errors import Conflict, HoldfastError, InDoubt, NotFound, Unavailable
 from schema.failpoints import reach
 from schema.handles import Kind
-from schema.job import JobState, Reason
+from schema.job import JobKind, JobState, Reason
 from schema.logbook import Line
 from schema.queries import Filter, JobStatus
 from schema.vault import Secret
 from schema.workspace import Workspace
-from service import clues, wording
+from service import batches, clues, wording
 from service.auth.caller import Caller
+from service.batches import Wanted
 from service.client import CLIENT
 from service.context import App
 from service.files import FileView
@@ -36,6 +37,14 @@ _EVIDENT: Final = frozenset({Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT})
 """Failures whose cause is likely to stand at the end of the log."""
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 0.0)
 """Seconds to wait after each try to learn what became of a commit."""
+
+
+class Beside(Protocol):
+    """What is too large for a request, and kept beside it; kept again it is the same."""
+
+    async def keep(self, tx: Transaction, caller: Caller, job_id: UUID) -> None:
+        """Keep it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,8 @@ class Request:
     on: On = On.SUCCESS
     notes: list[str] = field(default_factory=list[str])
     """What the caller should know about it."""
+    beside: Beside | None = None
+    """What is kept beside the request, in its transaction."""
 
 
 async def launch(app: App, caller: Caller, request: Request) -> LaunchedView:
@@ -117,6 +128,8 @@ async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> L
             on=request.on,
         )
         await job_secrets.keep(tx, app.vault, job.id, caller.subject_id, request.secrets)
+        if request.beside is not None:
+            await request.beside.keep(tx, caller, job.id)
         reach("submit.written")
         view = await look(tx, app, caller, handles.write(Kind.JOB, job.id))
     reach("submit.committed")
@@ -156,22 +169,34 @@ async def cancel(app: App, caller: Caller, handle: str) -> tuple[JobView, bool]:
     return view, view.state is JobState.CANCELLED
 
 
-async def result(tx: Transaction, app: App, caller: Caller, handle: str) -> ResultView:
-    """Show what a finished job left behind.
+async def result(
+    tx: Transaction, app: App, caller: Caller, handle: str, wanted: Wanted
+) -> ResultView:
+    """Show what a finished job left behind, or a batch has so far.
 
     Raises:
         Conflict: it has not finished.
+        Invalid: a page is wanted of what has no items.
     """
     status = await find(tx, caller, handle)
-    if status.finished_at is None:
+    items = await batches.page(tx, status, wanted) if status.kind == JobKind.BATCH else None
+    if items is None:
+        wanted.expect_whole()
+    if status.finished_at is None and items is None:
         raise Conflict(f"There is no result yet. {_situation(status)}")
     said = await _last_words(tx, [] if known(status.kind).is_call else [status])
+    kept = await queries.result(tx, caller.subject_id, status.id)
     left = await files.of_job(tx, caller.subject_id, status.id)
     return ResultView.of(
         status,
-        result=await queries.result(tx, caller.subject_id, status.id),
-        files=[FileView.of(each, app.links) for each in left],
+        result=kept if items is None else await batches.counted(tx, status, kept),
+        files=[
+            FileView.of(each, app.links)
+            for each in left
+            if items is None or each.name in items.files
+        ],
         lines=said.get(status.id),
+        items=items,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+from schema.batch_spec import BatchSpec
 from schema.inference_spec import LONGEST_CALL, InferenceSpec
 from schema.job import JobKind
 from schema.queries import JobStatus
@@ -34,6 +35,8 @@ class KindOfWork:
     running: str = "It is under way."
     """May name parts of the request in braces; so may `succeeded`."""
     succeeded: str = "Succeeded."
+    counted: bool = False
+    """Whether how far it came still matters once it is over."""
     is_call: bool = True
     """Whether nothing exists upstream that could be listed, watched or killed."""
 
@@ -67,6 +70,18 @@ _OF: Final[Mapping[str, KindOfWork]] = {
         work=("arguments", "api_name"),
         running="The call of the Space {space} is under way.",
         succeeded="Succeeded: the Space {space} has answered.",
+    ),
+    JobKind.BATCH: KindOfWork(
+        shape=BatchSpec,
+        overrides=(
+            *("timeout", "model", "parameters", "provider", "bill_to"),
+            *("concurrency", "on_unknown", "max_tries"),
+        ),
+        work=("model", "items"),
+        other=("model", ("meta-llama/Llama-3.3-70B-Instruct", "Qwen/Qwen3-32B")),
+        running="Its items are being sent to {model}.",
+        succeeded="Succeeded: {model} was asked for each item.",
+        counted=True,
     ),
 }
 _ANY: Final = KindOfWork()

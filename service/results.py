@@ -5,8 +5,9 @@ from typing import Any, Self
 from schema.job import JobState, Reason
 from schema.logbook import Line
 from schema.queries import JobStatus
-from service import wording
-from service.diagnosis import diagnose
+from service import batches, wording
+from service.batches import ItemsView
+from service.diagnosis import Diagnosis, diagnose
 from service.files import FileView
 from service.view import View
 from service.views import TAIL, tail
@@ -31,6 +32,8 @@ class ResultView(View):
     """A command's."""
     log_tail: list[str] | None
     """The last lines a command printed."""
+    items: ItemsView | None
+    """A batch's, by page, also while it runs; `result` counts them."""
 
     @classmethod
     def of(
@@ -40,6 +43,7 @@ class ResultView(View):
         result: dict[str, Any] | None,
         files: list[FileView],
         lines: list[Line] | None,
+        items: ItemsView | None,
     ) -> Self:
         """Show what is left of a job."""
         found = diagnose(status, lines or []) if status.state is JobState.FAILED else None
@@ -49,18 +53,28 @@ class ResultView(View):
             state=status.state,
             reason=status.reason,
             summary=wording.summary(status, found),
-            next_step=wording.next_step(status, found) if found else _after(status, result, lines),
+            next_step=_on(status, items, result) or _after(status, result, lines, found),
             evidence=found.evidence if found else [],
             result=result,
             files=files,
             exit_code=status.exit_code,
             log_tail=None if lines is None else tail(lines),
+            items=items,
         )
 
 
-def _after(status: JobStatus, answer: dict[str, Any] | None, lines: list[Line] | None) -> str:
+def _on(status: JobStatus, items: ItemsView | None, result: dict[str, Any] | None) -> str | None:
+    return None if items is None else batches.after(status, items, result)
+
+
+def _after(
+    status: JobStatus,
+    answer: dict[str, Any] | None,
+    lines: list[Line] | None,
+    found: Diagnosis | None,
+) -> str:
     if status.state is not JobState.SUCCEEDED:
-        return wording.next_step(status)
+        return wording.next_step(status, found)
     if lines and lines[-1].number >= TAIL:
         return f'Call job_logs(job_id="{wording.handle_of(status)}") for all that it printed.'
     if answer is not None and answer.get("finish_reason") == "length":

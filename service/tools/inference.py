@@ -5,13 +5,15 @@ from typing import Annotated, Any
 from mcp_types import CallToolResult
 from pydantic import Field
 
+from schema.batch_spec import MOST_AT_ONCE, MOST_ITEMS, MOST_TRIES, BatchSpec, Item, OnUnknown
 from schema.dependencies import On
-from schema.inference_spec import Account, InferenceSpec, Model, Parameters, Provider, Task
+from schema.inference_spec import Account, Model, Parameters, Provider, Task
 from schema.job import JobKind
 from schema.spec import Labels
+from service import batches
 from service.agreement import call_question, price
-from service.arguments import checked
 from service.auth.caller import Caller, Scope
+from service.batches import Many
 from service.confirmation import Confirm, Confirmed, confirmed_by
 from service.context import App, AppDep, CallerDep
 from service.dry_run import LaunchAnswer
@@ -26,12 +28,20 @@ from service.wording import entitled
 async def launch_inference(
     model: Annotated[Model, Field(description="A model's id at the Hub.")],
     inputs: Annotated[
-        str | list[str | dict[str, Any]] | dict[str, Any],
+        str | list[str | dict[str, Any]] | dict[str, Any] | None,
         Field(
             description="A text; the messages of a chat; texts to embed; for a picture or sound "
             '{"url": "https://…"} or {"data": "<base64>"}, beside it "prompt" to change a picture.'
         ),
-    ],
+    ] = None,
+    items: Annotated[
+        list[Item] | None,
+        Field(max_length=MOST_ITEMS, description="Instead of inputs: a batch, a call for each."),
+    ] = None,
+    items_from: Annotated[
+        str | None,
+        Field(description="Instead of items: hf://datasets/… or hf://buckets/…, one on a line."),
+    ] = None,
     task: Task = "chat-completion",
     parameters: Annotated[
         Parameters | None, Field(description="Such as max_tokens, temperature.")
@@ -43,6 +53,11 @@ async def launch_inference(
         Account | None, Field(description="An organisation that pays; else you.")
     ] = None,
     timeout: CallTimeout = "10m",  # noqa: ASYNC109  # how long the call may take, not this one
+    concurrency: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = 8,
+    on_unknown: Annotated[
+        OnUnknown, Field(description="Of a batch, what becomes of items whose answer was lost.")
+    ] = "report",
+    max_tries: Annotated[int, Field(ge=1, le=MOST_TRIES)] = 4,
     labels: Labels | None = None,
     name: Name = None,
     workspace_id: Group = None,
@@ -61,13 +76,15 @@ async def launch_inference(
 
     Answers at once with a handle; what the model makes becomes the job's result, pictures and the
     like its files: wait_for_jobs, then job_result, which is kept for {retention}. The call is sent
-    once; if its answer is lost, the job fails as outcome_unknown and is not repeated.
+    once; if its answer is lost, the job fails as outcome_unknown and is not repeated. A batch goes
+    on after a crash and repeats no item that is done; job_result shows its items, also meanwhile.
     """
     request = await call_request(
         app,
         caller,
         model=model,
         inputs=inputs,
+        many=Many(items, items_from, concurrency, on_unknown, max_tries),
         task=task,
         parameters=parameters,
         provider=provider,
@@ -87,7 +104,8 @@ async def call_request(
     caller: Caller,
     *,
     model: str,
-    inputs: object,
+    inputs: object = None,
+    many: Many | None = None,
     task: str = "chat-completion",
     parameters: dict[str, Any] | None = None,
     provider: str | None = None,
@@ -101,18 +119,18 @@ async def call_request(
 ) -> Request:
     """Make a request of the arguments of launch_inference, for now or for a schedule."""
     effective = await resolve(app, caller, workspace_id, labels=labels)
-    spec = checked(
-        InferenceSpec,
+    spec, beside = await batches.one_or_many(
+        inputs,
+        many or Many(),
         task=task,
         model=model,
-        inputs=inputs,
         parameters=parameters or {},
         provider=provider,
         bill_to=bill_to,
         timeout=timeout,
     )
     return Request(
-        kind=JobKind.INFERENCE,
+        kind=JobKind.BATCH if isinstance(spec, BatchSpec) else JobKind.INFERENCE,
         title=entitled(name or spec.title),
         namespace=caller.namespace(bill_to),
         spec=spec.stored(),
@@ -121,6 +139,7 @@ async def call_request(
         idempotency_key=idempotency_key,
         rate=await price(app, spec, max_cost_usd),
         notes=effective.notes,
+        beside=beside,
     )
 
 

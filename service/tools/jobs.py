@@ -14,6 +14,7 @@ from schema.queries import Filter
 from schema.spec import Labels
 from service import jobs, logs
 from service.auth.caller import Scope
+from service.batches import Only, Wanted
 from service.context import AppDep, CallerDep
 from service.resources import link_to
 from service.results import ResultView
@@ -127,16 +128,24 @@ async def job_logs(
 
 
 async def job_result(
-    job_id: JobId, *, app: AppDep, caller: CallerDep
+    job_id: JobId,
+    cursor: Annotated[int, Field(ge=0, le=2**31 - 1, description="Of a batch's items.")] = 0,
+    limit: Annotated[int, Field(ge=1, le=100, description="Fewer items are shown longer.")] = 20,
+    only: Only | None = None,
+    *,
+    app: AppDep,
+    caller: CallerDep,
 ) -> Annotated[CallToolResult, ResultView]:
     """Collect what a finished job left behind: a call's answer, or how a command ended.
 
     It can be collected as often as you like, from any client, as long as the job is kept. A job
-    that has not finished is an error that says when to ask again.
+    that has not finished is an error that says when to ask again; of a batch, the items answered so
+    far are shown.
     """
     async with app.transaction(caller) as tx:
-        view = await jobs.result(tx, app, caller, job_id)
-    answer = (view.result or {}).get("text") or "\n".join(view.log_tail or [])
+        view = await jobs.result(tx, app, caller, job_id, Wanted(cursor, limit, only))
+    words = [(view.result or {}).get("text"), view.items and view.items.text]
+    answer = next(filter(None, words), "\n".join(view.log_tail or []))
     return told(f"{view.summary} {view.next_step}", view, answer)
 
 

@@ -6,10 +6,13 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from schema import queries
+from schema.batch_spec import BatchSpec
 from schema.queries import JobStatus
-from service import jobs, retries
+from schema.spec import Spec
+from service import batches, jobs, retries
 from service.agreement import UNASKED, price, question
 from service.auth.caller import Caller, Scope
+from service.batches import TakenOver
 from service.confirmation import Confirm, Confirmed, Question, confirmed_by
 from service.context import App, AppDep, CallerDep
 from service.entrusting import entrust
@@ -28,6 +31,9 @@ Overrides = Annotated[
 ]
 
 
+OnlyFailed = Annotated[bool, Field(description="Of a batch: only the items that have no result.")]
+
+
 async def _rerun(
     app: App,
     caller: Caller,
@@ -41,6 +47,16 @@ async def _rerun(
     rerun = retries.rewrite(earlier, overrides or {}, secrets or {})
     retries.expect_of_use(earlier, rerun)
     return earlier, rerun
+
+
+async def _beside(
+    app: App, caller: Caller, earlier: JobStatus, spec: Spec, *, only_failed: bool
+) -> tuple[Spec, TakenOver | None]:
+    """Take over from the old one what is not in its request: the items of a batch."""
+    if not isinstance(spec, BatchSpec):
+        return spec, None
+    async with app.transaction(caller) as tx:
+        return await batches.again(tx, earlier, spec, only_failed=only_failed)
 
 
 async def _price(
@@ -71,6 +87,7 @@ async def retry_job(
     job_id: JobId,
     overrides: Overrides = None,
     secrets: Secrets = None,
+    only_failed: OnlyFailed = True,  # noqa: FBT002  # filled in by name, from JSON
     idempotency_key: Key = None,
     max_cost_usd: MostCost = None,
     confirm: Confirm = None,  # looked at by what gives `confirmed`
@@ -86,11 +103,13 @@ async def retry_job(
     fail alike is refused, with what to change.
     """
     earlier, rerun = await _rerun(app, caller, job_id, overrides, secrets)
+    spec, beside = await _beside(app, caller, earlier, rerun.spec, only_failed=only_failed)
     request = Request(
         kind=earlier.kind,
         title=rerun.title,
         namespace=caller.namespace(earlier.namespace),
-        spec=rerun.spec.stored(),
+        spec=spec.stored(),
+        beside=beside,
         labels=earlier.labels,
         workspace_id=earlier.workspace_id,
         idempotency_key=idempotency_key or confirmed.once,

@@ -24,6 +24,7 @@ from schema import logs
 from service.local.hub.app import create_hub
 from service.serve import serve
 from tests.crash.faults import Fault, FaultyHub
+from tests.routing import CountingRouter
 from workers.__main__ import main as work
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -49,10 +50,20 @@ def _hub(folder: str, port: int, fault: str) -> int:
     return 0
 
 
+def _router(folder: str, port: int, ledger: str) -> int:
+    logs.configure()
+    router = CountingRouter(create_hub(Path(folder)), delay=0.02, ledger=Path(ledger))
+    listener = socket.create_server(("127.0.0.1", port))
+    config = uvicorn.Config(router, log_config=None, timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
 _ROLES: Final[dict[str, Callable[..., int]]] = {
     "worker": _worker,
     "service": _service,
     "hub": _hub,
+    "router": _router,
 }
 
 

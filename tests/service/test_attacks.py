@@ -32,6 +32,8 @@ NAMES_NOTHING: Final = {
     *("max_cost_usd", "max_price", "budget_usd"),
     *("defaults", "confirm_above_usd", "overrides", "since", "confirm"),
     *("space", "api_name", "arguments"),  # of a Space: the Hub is asked whether the caller sees it
+    *("items", "on_unknown", "only"),
+    "items_from",  # of the Hub, which is read with the caller's own token
     "namespace",  # of the Hub, which is asked whether the caller reaches it
     "idempotency_key",  # of the caller's own; tried below
 }

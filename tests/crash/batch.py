@@ -1,0 +1,243 @@
+"""A batch whose worker is killed again and again; `python3 -m tests.crash.batch` plays a long one.
+
+The router writes down each prompt as it comes, in a process that nobody kills: what the database
+says of the items is compared with what was really sent.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+from uuid import UUID
+
+from rich.console import Console
+
+from schema import batch, handles, lifecycle, revisions
+from schema.batch import Given
+from schema.job import FINAL, JobKind, JobState
+from service.local.ports import free_port
+from service.local.postgres import Postgres
+from service.local.valkey import Valkey
+from tests.crash.faults import Fault
+from tests.crash.processes import Nursery, nursery
+from tests.crash.scenario import Stage, open_stage, sign_in
+from tests.crash.scenes import Scene
+
+CONCURRENCY: Final = 8
+_LOOK: Final = 0.01
+_PATIENCE: Final = 120.0
+_PLACES: Final = ("", "batch.marked", "", "batch.written")
+"""Where lives end in turn; nowhere in particular is at a random moment."""
+
+
+@dataclass(slots=True)
+class Account:
+    """What came of a batch, and of what was sent for it."""
+
+    items: int
+    on_unknown: str
+    kills: int = 0
+    states: Counter[str] = field(default_factory=Counter[str])
+    asked: Counter[str] = field(default_factory=Counter[str])
+    seconds: float = 0.0
+    violations: list[str] = field(default_factory=list[str])
+
+    @property
+    def repeated(self) -> int:
+        """How many requests were sent for items that one had been sent for."""
+        return sum(times - 1 for times in self.asked.values())
+
+    def __str__(self) -> str:
+        states = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
+        return (
+            f"{self.items} items, on_unknown={self.on_unknown}, {self.kills} kills, "
+            f"{self.seconds:.1f} s: {states}; {self.asked.total()} requests, "
+            f"{self.repeated} of them repeated"
+        )
+
+
+async def play(
+    nursery: Nursery,
+    postgres: Postgres,
+    template: str,
+    valkey_url: str,
+    *,
+    items: int,
+    kills: int,
+    on_unknown: str,
+) -> Account:
+    """Play it, and compare the books."""
+    account, started = Account(items, on_unknown), time.monotonic()
+    scene = Scene("batch", Fault.NONE)
+    async with open_stage(scene, nursery, postgres, template, valkey_url) as stage:
+        port, ledger = free_port(), nursery.folder / f"ledger-{started}"
+        ledger.touch()
+        router = await nursery.start("router", str(nursery.folder / "hub"), port, str(ledger))
+        stage.environment["HOLDFAST_ROUTER_URL"] = f"http://127.0.0.1:{port}"
+        await sign_in(stage)
+        job_id = await _submit(stage, items, on_unknown)
+        known = list[tuple[set[str], int]]()
+        for life in range(kills):
+            place = _PLACES[life % len(_PLACES)]
+            await _live(stage, job_id, ledger, place, items // (kills + 1))
+            account.kills += 1
+            known.append((await _done(stage, job_id), len(_lines(ledger))))
+        await _finish(stage, job_id)
+        await router.kill()
+        account.seconds = time.monotonic() - started
+        await _compare(account, stage, job_id, _lines(ledger), known)
+    return account
+
+
+async def _submit(stage: Stage, items: int, on_unknown: str) -> UUID:
+    spec: dict[str, Any] = {
+        "model": "local/echo",
+        "timeout": 30,
+        "concurrency": CONCURRENCY,
+        "on_unknown": on_unknown,
+        "max_tries": 10,
+        "items": {"count": items, "origin": "crash"},
+    }
+    given = [
+        Given(f"item-{number}", {"inputs": f"item-{number}", "parameters": {}})
+        for number in range(items)
+    ]
+    async with stage.database.transaction() as tx:
+        job = await lifecycle.submit(
+            tx,
+            job_id=handles.new_id(),
+            subject_id=stage.user.id,
+            kind=JobKind.BATCH,
+            namespace="alice",
+            title="crash",
+            spec=spec,
+            labels={},
+            most_open=10,
+        )
+        await batch.keep(tx, job.id, stage.user.id, given)
+    return job.id
+
+
+async def _live(stage: Stage, job_id: UUID, ledger: Path, place: str, share: int) -> None:
+    """Run a worker until some more items were sent, and end it."""
+    failpoint = f"{place}:{random.randint(2, 9)}:kill" if place else ""  # noqa: S311  # no secret
+    environment = stage.environment | {"HOLDFAST_FAILPOINT": failpoint}
+    worker = await stage.nursery.start("worker", environment=environment)
+    enough = len(_lines(ledger)) + random.randint(1, max(1, share))  # noqa: S311  # as above
+    deadline = time.monotonic() + _PATIENCE
+    while not worker.over.done():
+        if (not place and len(_lines(ledger)) >= enough) or time.monotonic() > deadline:
+            await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311  # as above
+            await worker.kill()
+            return
+        await asyncio.sleep(_LOOK)
+    assert not await _is_over(stage, job_id), "too few items for so many kills"
+
+
+async def _finish(stage: Stage, job_id: UUID) -> None:
+    worker = await stage.nursery.start("worker", environment=stage.environment)
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        await asyncio.sleep(10 * _LOOK)
+        if await _is_over(stage, job_id):
+            break
+    await worker.kill()
+
+
+async def _is_over(stage: Stage, job_id: UUID) -> bool:
+    async with stage.database.transaction() as tx:
+        state = await tx.fetchval("SELECT state FROM job WHERE id = $1", job_id)
+    return JobState(state) in FINAL
+
+
+async def _done(stage: Stage, job_id: UUID) -> set[str]:
+    async with stage.database.transaction() as tx:
+        rows = await tx.fetch(
+            "SELECT custom_id FROM batch_item WHERE job_id = $1 AND state = 'done'", job_id
+        )
+    return {row["custom_id"] for row in rows}
+
+
+async def _compare(
+    account: Account,
+    stage: Stage,
+    job_id: UUID,
+    sent: list[str],
+    known: list[tuple[set[str], int]],
+) -> None:
+    async with stage.database.transaction() as tx:
+        state = await tx.fetchval("SELECT state FROM job WHERE id = $1", job_id)
+        rows = await tx.fetch("SELECT custom_id, state FROM batch_item WHERE job_id = $1", job_id)
+    states = {row["custom_id"]: str(row["state"]) for row in rows}
+    account.states, account.asked = Counter(states.values()), Counter(sent)
+    in_doubt = account.kills * CONCURRENCY
+    unsettled = account.states.keys() - {"done", "unknown"}
+    unasked = [name for name, how in states.items() if how == "done" and name not in account.asked]
+    again = [name for done, upto in known for name in sent[upto:] if name in done]
+    repeating = account.on_unknown == "repeat"
+    for broken, words in (
+        (state != "succeeded", f"the batch is {state}"),
+        (len(states) != account.items, f"there are {len(states)} items"),
+        (unsettled, f"items were left {unsettled}"),
+        (unasked, f"items are done that were never sent: {unasked[:5]}"),
+        (again, f"items were sent again after they were done: {again[:5]}"),
+        (account.states["unknown"] > in_doubt, "more items are unknown than were under way"),
+        (repeating and account.states["unknown"], "items are unknown that were to be repeated"),
+        (not repeating and account.repeated, f"{account.repeated} items were sent twice"),
+        (account.repeated > in_doubt, "more items were sent twice than were under way"),
+    ):
+        if broken:
+            account.violations.append(words)
+
+
+def _lines(ledger: Path) -> list[str]:
+    return ledger.read_text("utf-8").split()
+
+
+async def stand(folder: Path, *plays: tuple[int, int, str]) -> list[Account]:
+    """Start servers, and play batches of so many items, with so many kills, by either policy."""
+    with ExitStack() as servers:
+        postgres = Postgres(folder / "postgres", durable=True)
+        valkey = Valkey(folder / "valkey", durable=False)
+        servers.callback(postgres.stop)
+        servers.callback(valkey.stop)
+        template, redis = postgres.start(), valkey.start()
+        await asyncio.to_thread(revisions.upgrade, template)
+        async with nursery(folder) as processes:
+            return [
+                await play(
+                    *(processes, postgres, template, redis),
+                    items=items,
+                    kills=kills,
+                    on_unknown=on_unknown,
+                )
+                for items, kills, on_unknown in plays
+            ]
+
+
+def main() -> int:
+    """Play what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.crash.batch", description=__doc__)
+    parser.add_argument("--items", type=int, default=2000)
+    parser.add_argument("--kills", type=int, default=10)
+    chosen = parser.parse_args()
+    plays = [(chosen.items, chosen.kills, policy) for policy in ("report", "repeat")]
+    with TemporaryDirectory(prefix="holdfast-crash-") as folder:
+        accounts = asyncio.run(stand(Path(folder), *plays))
+    console = Console()
+    for account in accounts:
+        console.print(str(account), highlight=False)
+        for violation in account.violations:
+            console.print(f"[red]{violation}[/]", highlight=False)
+    return 1 if any(account.violations for account in accounts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

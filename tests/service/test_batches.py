@@ -1,0 +1,225 @@
+"""Many calls under one handle, over HTTP: asked for at once, read by page, run again in part."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from schema import batch, endings, handles, launches
+from schema.batch import Told
+from schema.batch_item import ItemState
+from schema.database import Database
+from schema.endings import Ending
+from schema.handles import Kind
+from schema.job import JobKind, JobState, Reason
+from tests.conftest import JobFactory
+from tests.service.stand_in import call, refusal, shown, text
+
+LONG = "word " * 2000
+
+
+def item(number: int, **more: Any) -> dict[str, Any]:
+    return {"custom_id": f"item-{number}", "inputs": f"say {number}", **more}
+
+
+async def launch(service: str, count: int = 5, **more: Any) -> dict[str, Any]:
+    items = [item(number) for number in range(count)]
+    return await shown(service, "launch_inference", model="local/echo", items=items, **more)
+
+
+async def sent(database: Database) -> UUID:
+    """Begin the batch, and send four of its items."""
+    minute = timedelta(minutes=1)
+    async with database.transaction() as tx:
+        (claimed,) = await launches.claim(
+            tx, JobKind.BATCH, limit=1, worker="w1", lease=minute, settle=minute
+        )
+    async with database.transaction() as tx:
+        assert await launches.begin(tx, claimed.run_id, worker="w1")
+        await batch.advance(tx, claimed.run_id, room=4)
+    return claimed.run_id
+
+
+async def begun(database: Database) -> UUID:
+    """Leave a batch as it may be halfway."""
+    run_id = await sent(database)
+    told = [
+        Told(0, ItemState.DONE, 1, {"text": LONG}, prompt_tokens=7),
+        Told(1, ItemState.FAILED, 1, None, Reason.INVALID_REQUEST, "400: too long"),
+        Told(2, ItemState.DONE, 1, {"text": "two"}, completion_tokens=5),
+    ]
+    async with database.transaction() as tx:
+        await batch.advance(tx, run_id, told, after=3)
+    return run_id
+
+
+async def end(database: Database, run_id: UUID) -> None:
+    async with database.transaction() as tx:
+        done = Ending(JobState.SUCCEEDED, "ANSWERED")
+        await endings.answer(tx, run_id, done, worker="w1")
+
+
+def names(page: dict[str, Any]) -> list[str]:
+    return [each["custom_id"] for each in page["items"]["items"]]
+
+
+async def test_what_is_answered_so_far_is_read_by_page_while_it_runs(
+    service: str, database: Database
+) -> None:
+    """Nobody has to wait for the last item to see the first; what is long is shown when asked."""
+    job_id = (await launch(service))["job_id"]
+    run_id = await begun(database)
+
+    page = await shown(service, "job_result", job_id=job_id, limit=2)
+    rest = await shown(service, "job_result", job_id=job_id, cursor=page["items"]["next_cursor"])
+    alone = await shown(service, "job_result", job_id=job_id, limit=1)
+    failed = await shown(service, "job_result", job_id=job_id, only="failed")
+
+    assert (page["state"], names(page), names(rest)) == (
+        "running",
+        ["item-0", "item-1"],
+        ["item-2"],
+    )
+    first, second = page["items"]["items"]
+    assert first["result"] is None or len(first["result"]["text"]) == len(LONG)
+    assert (second["state"], second["reason"]) == ("failed", "invalid_request")
+    assert rest["items"]["next_cursor"] is None
+    assert alone["items"]["items"][0]["result"] == {"text": LONG}
+    assert names(failed) == ["item-1"]
+    assert page["result"] == {
+        "items": 5,
+        "done": 2,
+        "failed": 1,
+        "unknown": 0,
+        "pending": 2,
+        "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
+    }
+    many = await shown(service, "job_result", job_id=job_id, limit=100)
+    cut = many["items"]["items"][0]
+    assert (cut["result"], len(cut["excerpt"])) == (None, 400)
+
+    await end(database, run_id)
+    over = await shown(service, "job_result", job_id=job_id)
+    assert names(over) == ["item-0", "item-1", "item-2", "item-3"]
+    assert over["items"]["items"][3]["state"] == "unknown"
+    assert f'retry_job(job_id="{job_id}")' in over["next_step"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "inputs is missing; give inputs for one call"),
+        ({"inputs": "a", "items": [item(1)]}, "inputs and items are given"),
+        ({"items": []}, "items: there is none"),
+        ({"items": [item(1), item(2), item(1)]}, "items[2]: the custom_id 'item-1' is that of"),
+        ({"items": [{"custom_id": "a", "inputs": ""}]}, "items[0]: inputs: for chat-completion"),
+        ({"items": [{"inputs": "a"}]}, "items[0].custom_id is missing"),
+        ({"items": [item(1, parameters={"model": "x"})]}, "items[0]: parameters: 'model' is not"),
+        ({"items": [item(1)], "task": "text-to-image"}, "makes files, and a batch keeps none"),
+        ({"items": [item(1)], "concurrency": 64}, "concurrency: input should be less than"),
+        ({"items_from": "/etc/passwd"}, "is not a file of the Hub; write hf://datasets/"),
+        (
+            {"items": [item(n, parameters={"user": "x" * 99_000}) for n in range(52)]},
+            "and 5,000,000 are taken with a request. Put them into a file",
+        ),
+    ],
+)
+async def test_a_batch_that_cannot_be_carried_out_is_refused_before_there_is_a_handle(
+    service: str, database: Database, given: dict[str, Any], said: str
+) -> None:
+    """With which item is wrong, and what to write instead."""
+    answer = await call(service, "launch_inference", model="local/echo", **given)
+
+    assert refusal(answer)["code"] == "Invalid"
+    assert said in text(answer)
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM job") == 0
+
+
+async def test_ten_thousand_items_are_launched_in_one_call_and_once_under_one_key(
+    service: str, database: Database
+) -> None:
+    """Repeated, the call finds the job; with another item under that key it is a conflict."""
+    first = await launch(service, 10_000, idempotency_key="k")
+    again = await launch(service, 10_000, idempotency_key="k")
+    other = await call(
+        *(service, "launch_inference"), model="local/echo", items=[item(0)], idempotency_key="k"
+    )
+
+    assert first["job_id"] == again["job_id"]
+    assert "items" in text(other)
+    assert refusal(other)["code"] == "IdempotencyConflict"
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM batch_item") == 10_000
+
+
+async def test_a_retry_sends_what_has_no_result_or_everything(
+    service: str, database: Database
+) -> None:
+    """What is done was paid for; the new handle leads back to the old one."""
+    old = (await launch(service))["job_id"]
+    await end(database, await begun(database))
+
+    rest = await shown(service, "retry_job", job_id=old, overrides={"concurrency": 2})
+    every = await shown(service, "retry_job", job_id=old, only_failed=False)
+
+    async with database.transaction() as tx:
+        kept = await tx.fetch(
+            "SELECT job_id, array_agg(custom_id ORDER BY position) AS names FROM batch_item"
+            " WHERE state = 'pending' GROUP BY job_id"
+        )
+    named = {handles.write(Kind.JOB, row["job_id"]): row["names"] for row in kept}
+    assert rest["rerun_of"] == old
+    assert named[rest["job_id"]] == ["item-1", "item-3", "item-4"]
+    assert named[every["job_id"]] == [f"item-{number}" for number in range(5)]
+
+
+async def test_a_batch_with_every_result_has_nothing_to_be_retried(
+    service: str, database: Database
+) -> None:
+    """It would pay for the same answers again; whoever wants that says so."""
+    old = (await launch(service, 1))["job_id"]
+    run_id = await sent(database)
+    async with database.transaction() as tx:
+        await batch.advance(tx, run_id, [Told(0, ItemState.DONE, 1, {"text": "yes"})])
+    await end(database, run_id)
+
+    answer = await call(service, "retry_job", job_id=old)
+
+    assert "Every item of" in text(answer)
+    assert "only_failed=false" in text(answer)
+
+
+async def test_a_batch_has_no_price_so_a_budget_refuses_it(
+    service: str, database: Database
+) -> None:
+    """What nobody can bound is not spent from what somebody has bounded; nothing is kept of it."""
+    group = await shown(service, "create_workspace", name="evals", budget_usd=5)
+
+    answer = await call(
+        service,
+        "launch_inference",
+        model="local/echo",
+        items=[item(1)],
+        workspace_id=group["workspace_id"],
+    )
+
+    assert refusal(answer)["code"] == "BudgetExceeded"
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM batch_item") == 0
+
+
+async def test_a_page_of_what_has_no_items_is_refused(service: str, make_job: JobFactory) -> None:
+    """And somebody else's batch is as unknown as one that never was."""
+    single = handles.write(Kind.JOB, (await make_job()).id)
+    many = (await launch(service))["job_id"]
+
+    page = await call(service, "job_result", job_id=single, only="failed")
+    foreign = await call(service, "job_result", by="hf_bob", job_id=many, only="done")
+    retried = await call(service, "retry_job", by="hf_bob", job_id=many)
+    nowhere = handles.write(Kind.JOB, handles.new_id())
+    unknown = await call(service, "job_result", by="hf_bob", job_id=nowhere, only="done")
+    assert "are for the items of a batch" in text(page)
+    assert text(foreign).replace(many, nowhere) == text(unknown)
+    assert refusal(retried)["code"] == "NotFound"

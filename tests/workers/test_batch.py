@@ -1,0 +1,393 @@
+"""A batch is carried out item by item, and each comes to one outcome, whatever happens."""
+
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from huggingface_hub import HfApi
+
+from schema import batch, batch_pages, credentials, lifecycle, queries
+from schema.batch import Given, Tally
+from schema.batch_item import ItemState
+from schema.batch_pages import Shown
+from schema.database import Database
+from schema.job import Job, JobKind, JobState, Reason
+from schema.queries import JobStatus
+from schema.settings import Settings
+from schema.subject import Hold
+from schema.vault import Secret, Vault
+from tests.conftest import ADA, JobFactory
+from tests.routing import Routed, refusal, routing
+from workers import engine
+from workers.context import Means, Worker
+from workers.executors import discover
+from workers.hub import hub
+
+SPEC: dict[str, Any] = {"model": "local/echo", "timeout": 20, "concurrency": 4}
+Batch = Callable[..., Awaitable[Job]]
+
+
+@pytest.fixture
+def routed(tmp_path: Path) -> Generator[Routed]:
+    with routing(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def lent(database: Database, vault: Vault, ada: str, routed: Routed) -> None:
+    """Ada has lent a token that the router takes."""
+    await lend(database, vault, routed.token())
+
+
+async def lend(database: Database, vault: Vault, token: str) -> None:
+    async with database.transaction() as tx:
+        await credentials.remember(
+            tx, vault, subject_id=ADA, name="ada", token=Secret(token), expires_at=None
+        )
+
+
+@pytest.fixture
+def submit(database: Database, make_job: JobFactory, lent: None) -> Batch:
+    """Queue a batch of Ada's; keyword arguments override its request."""
+
+    async def make(prompts: Sequence[str], **overrides: Any) -> Job:
+        inline = {"items": {"count": len(prompts), "origin": "test"}}
+        job = await make_job(kind=JobKind.BATCH, spec=SPEC | inline | overrides)
+        items = [Given(each, {"inputs": each, "parameters": {}}) for each in prompts]
+        async with database.transaction() as tx:
+            await batch.keep(tx, job.id, ADA, items)
+        return job
+
+    return make
+
+
+@pytest.fixture
+async def worker(
+    database: Database, vault: Vault, settings: Callable[..., Settings], routed: Routed
+) -> AsyncGenerator[Worker]:
+    """A worker that is not at work yet."""
+    own = settings(sweep="50ms", lease="10s", post_timeout="5s")
+    async with hub(routed.url, routed.url) as gateway:
+        executors = discover(Means(gateway, database, own, vault))
+        yield Worker("w1", own, database, vault, gateway, executors)
+
+
+@asynccontextmanager
+async def at_work(worker: Worker) -> AsyncGenerator[None]:
+    stop = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.work, worker, stop)
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+async def seen(database: Database, job: Job, wanted: Callable[[JobStatus], bool]) -> JobStatus:
+    with anyio.fail_after(20):
+        while True:
+            async with database.transaction() as tx:
+                status = await queries.status(tx, ADA, job.id)
+            assert status is not None
+            if wanted(status):
+                return status
+            await anyio.sleep(0.02)  # between two looks at the row
+
+
+async def carried_out(worker: Worker, job: Job) -> JobStatus:
+    async with at_work(worker):
+        return await seen(worker.database, job, lambda status: status.settled)
+
+
+async def items(database: Database, job: Job) -> dict[str, Shown]:
+    async with database.transaction() as tx:
+        found = await batch_pages.page(
+            tx, ADA, job.id, states=list(ItemState), start=0, limit=500, longest=10_000
+        )
+    return {item.custom_id: item for item in found}
+
+
+async def counted(database: Database, job: Job) -> Tally:
+    async with database.transaction() as tx:
+        found = await batch_pages.tally(tx, ADA, job.id)
+    assert found is not None
+    return found
+
+
+def number(prompt: str) -> int:
+    return int(prompt.removeprefix("say "))
+
+
+def prompts(count: int) -> list[str]:
+    return [f"say {number}" for number in range(count)]
+
+
+async def test_every_item_is_asked_for_once_and_answered(
+    worker: Worker, submit: Batch, routed: Routed
+) -> None:
+    """As many at a time as was asked for; what they used is summed."""
+    routed.router.delay = 0.02
+    job = await submit(prompts(40))
+
+    status = await carried_out(worker, job)
+
+    assert status.state is JobState.SUCCEEDED
+    assert routed.router.asked == dict.fromkeys(prompts(40), 1)
+    assert 1 < routed.router.most_at_once <= 4
+    shown = await items(worker.database, job)
+    assert all(f"said: {name}" in str((item.result or {})["text"]) for name, item in shown.items())
+    assert status.progress == {"done": 40, "total": 40, "message": None}
+    async with worker.database.transaction() as tx:
+        result = await queries.result(tx, ADA, job.id)
+    assert result is not None
+    assert (result["done"], result["failed"], result["unknown"]) == (40, 0, 0)
+    assert result["usage"]["prompt_tokens"] == 80
+
+
+async def test_what_goes_wrong_with_an_item_is_its_own(
+    worker: Worker, submit: Batch, routed: Routed
+) -> None:
+    """The others are answered; each says what was said about it."""
+
+    def rule(prompt: str, _: int) -> Any:
+        wrong = {"say 1": refusal(400, "too long"), "say 3": refusal(502, "gone")}
+        return wrong.get(prompt)
+
+    routed.router.rule = rule
+    job = await submit(prompts(5))
+
+    status = await carried_out(worker, job)
+
+    shown = await items(worker.database, job)
+    assert status.state is JobState.SUCCEEDED
+    assert status.progress == {"done": 5, "total": 5, "message": "1 failed, 1 unknown"}
+    assert [f"{item.state}" for item in shown.values()] == [
+        *("done", "failed", "done", "unknown", "done")
+    ]
+    assert "too long" in (shown["say 1"].message or "")
+    assert shown["say 3"].reason is Reason.OUTCOME_UNKNOWN
+    assert routed.router.asked == dict.fromkeys(prompts(5), 1)
+
+
+async def test_what_is_in_doubt_is_repeated_if_that_was_asked_for_and_not_for_ever(
+    worker: Worker, submit: Batch, routed: Routed
+) -> None:
+    """The caller has said that paying twice is better than knowing nothing."""
+    routed.router.rule = lambda prompt, times: (
+        refusal(502) if prompt == "say 1" or times == 1 else None
+    )
+    job = await submit(prompts(2), on_unknown="repeat", max_tries=2)
+
+    await carried_out(worker, job)
+
+    shown = await items(worker.database, job)
+    assert [f"{item.state}" for item in shown.values()] == ["done", "unknown"]
+    assert routed.router.asked == {"say 0": 2, "say 1": 2}
+
+
+async def test_nothing_is_sent_in_a_pause_that_was_asked_for(
+    worker: Worker, submit: Batch, routed: Routed
+) -> None:
+    """A refusal of one concerns them all; afterwards fewer are sent at a time."""
+    storm: list[float] = []
+
+    def rule(prompt: str, _: int) -> Any:
+        if prompt == "say 6" and not storm:
+            storm.append(time.monotonic())
+            return refusal(429, "slow down", retry_after="1")
+        return None
+
+    routed.router.rule = rule
+    routed.router.delay = 0.01
+    job = await submit(prompts(30))
+
+    status = await carried_out(worker, job)
+
+    assert status.state is JobState.SUCCEEDED
+    assert (await counted(worker.database, job)).done == 30
+    # What was on its way by then may still have come.
+    meanwhile = [at - storm[0] for at in routed.router.moments if 0.2 < at - storm[0] < 0.95]
+    assert meanwhile == []
+    assert routed.router.asked.total() == 31
+
+
+async def test_a_provider_that_keeps_refusing_fails_the_item_in_the_end(
+    worker: Worker, submit: Batch, routed: Routed
+) -> None:
+    """It was never carried out, and is said to have been tried as often as was asked for."""
+    routed.router.rule = lambda prompt, _: (
+        refusal(503, "no room", retry_after="0") if prompt == "say 1" else None
+    )
+    job = await submit(prompts(3), max_tries=2)
+
+    await carried_out(worker, job)
+
+    shown = await items(worker.database, job)
+    assert (shown["say 1"].state, shown["say 1"].reason) == ("failed", Reason.HUB_UNAVAILABLE)
+    assert "no room" in (shown["say 1"].message or "")
+    assert routed.router.asked == {"say 0": 1, "say 1": 2, "say 2": 1}
+
+
+async def test_without_credits_it_stops_and_keeps_what_is_done(
+    worker: Worker, submit: Batch, routed: Routed
+) -> None:
+    """The rest would be refused alike; it was not carried out, and can be sent once there are."""
+    routed.router.rule = lambda prompt, _: (
+        refusal(402, "You have depleted your credits.") if number(prompt) >= 6 else None
+    )
+    job = await submit(prompts(60))
+
+    status = await carried_out(worker, job)
+
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.INSUFFICIENT_CREDITS)
+    assert "depleted" in (status.message or "")
+    tally = await counted(worker.database, job)
+    assert (tally.done, tally.failed, tally.unknown) == (6, 0, 0)
+    assert routed.router.asked.total() < 20
+
+
+async def test_a_dead_token_holds_it_until_there_is_a_fresh_one(
+    worker: Worker, submit: Batch, routed: Routed, vault: Vault
+) -> None:
+    """It goes on where it was, and repeats nothing that is done."""
+    dead = True
+    routed.router.rule = lambda prompt, _: (
+        refusal(401, "Invalid username or password.") if dead and number(prompt) >= 5 else None
+    )
+    job = await submit(prompts(20))
+    async with at_work(worker):
+        await seen(worker.database, job, lambda status: status.hold is Hold.CREDENTIALS)
+        tally = await counted(worker.database, job)
+        dead = False
+        await lend(worker.database, vault, routed.token("bob"))
+        status = await seen(worker.database, job, lambda status: status.settled)
+
+    assert (tally.done, tally.failed, tally.unknown) == (5, 0, 0)
+    assert status.state is JobState.SUCCEEDED
+    assert (await counted(worker.database, job)).done == 20
+    assert max(routed.router.asked.values()) == 2  # those that were refused, and not carried out
+
+
+async def test_if_nothing_is_done_it_failed_for_the_commonest_reason(
+    worker: Worker, submit: Batch
+) -> None:
+    """With the words of upstream, and of how many."""
+    job = await submit(prompts(3), model="missing/model")
+
+    status = await carried_out(worker, job)
+
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)
+    assert (status.message or "").startswith("3 of 3 items: ")
+    assert "does not exist" in (status.message or "")
+
+
+async def put(routed: Routed, content: bytes) -> str:
+    """Put a file where its worker can read it."""
+    api = HfApi(endpoint=routed.url, token=routed.token())
+
+    def upload() -> None:
+        api.create_bucket("alice/work", private=True, exist_ok=True)
+        api.batch_bucket_files("alice/work", add=[(content, "in/items.jsonl")])
+
+    await anyio.to_thread.run_sync(upload)
+    return "hf://buckets/alice/work/in/items.jsonl"
+
+
+async def test_items_are_read_from_a_file_once_and_whole(
+    worker: Worker, make_job: JobFactory, lent: None, routed: Routed
+) -> None:
+    """What was read, and which content of it, stands in the result."""
+    lines = [{"custom_id": f"é-{n}", "inputs": f"say {n}"} for n in range(3)]
+    path = await put(routed, b"\r\n".join(json.dumps(line).encode() for line in [*lines]) + b"\n\n")
+    job = await make_job(kind=JobKind.BATCH, spec=SPEC | {"items_from": path})
+
+    status = await carried_out(worker, job)
+
+    assert status.state is JobState.SUCCEEDED
+    assert list(await items(worker.database, job)) == ["é-0", "é-1", "é-2"]
+    async with worker.database.transaction() as tx:
+        result = await queries.result(tx, ADA, job.id)
+    assert result is not None
+    assert (result["source"]["path"], result["done"]) == (path, 3)
+    assert result["source"]["revision"]
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (b'{"custom_id": "a", "inputs": "again"}', "the custom_id 'a' is that of Line 1 of hf://"),
+        (b'{"custom_id": "b", "inputs": ', "is not JSON"),
+        (b'{"custom_id": "b"}', "inputs: field required; write {"),
+        (b'{"custom_id": "b", "inputs": "x", "url": "/v1"}', "url: extra inputs"),
+        (b'{"custom_id": "b", "inputs": "\\u0000"}', "has a NUL"),
+        (b'{"custom_id": "b", "inputs": ""}', "inputs: for chat-completion"),
+        (b"[" * 100_000, "is not JSON"),
+    ],
+)
+async def test_a_wrong_line_fails_the_batch_before_anything_is_sent(
+    worker: Worker, make_job: JobFactory, lent: None, routed: Routed, last: bytes, said: str
+) -> None:
+    """It is named; half a batch that was paid for would be worse than none."""
+    path = await put(routed, b'{"custom_id": "a", "inputs": "first"}\n\n' + last)
+    job = await make_job(kind=JobKind.BATCH, spec=SPEC | {"items_from": path})
+
+    status = await carried_out(worker, job)
+
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)
+    assert (status.message or "").startswith("Line 3 of hf://buckets/alice/work/in/items.jsonl")
+    assert said in (status.message or "")
+    assert routed.router.asked.total() == 0
+
+
+async def test_a_cancel_keeps_what_is_done_and_sends_nothing_more(
+    worker: Worker, submit: Batch, routed: Routed
+) -> None:
+    """What was under way is unknown: it may have been carried out, and charged."""
+    routed.router.delay = 0.1
+    job = await submit(prompts(200))
+    async with at_work(worker):
+        with anyio.fail_after(20):
+            while True:
+                if (await counted(worker.database, job)).done >= 8:
+                    break
+                await anyio.sleep(0.02)  # between two looks at the rows
+        async with worker.database.transaction() as tx:
+            assert await lifecycle.cancel(tx, job.id, subject_id=ADA)
+        await seen(worker.database, job, lambda status: status.settled)
+
+    asked = routed.router.asked.total()
+    tally = await counted(worker.database, job)
+    assert tally.done >= 8
+    assert tally.unknown <= 4
+    assert asked == tally.done + tally.unknown < 200
+    assert (await counted(worker.database, job)).failed == 0
+
+
+async def test_a_worker_that_is_stopped_lets_its_calls_end_and_another_goes_on(
+    worker: Worker, submit: Batch, routed: Routed
+) -> None:
+    """A deployment costs no item: none is lost, and none is sent twice."""
+    routed.router.delay = 0.3
+    job = await submit(prompts(24))
+    async with at_work(worker):
+        with anyio.fail_after(20):
+            while True:
+                if routed.router.asked.total() >= 6:
+                    break
+                await anyio.sleep(0.02)  # between two looks at the count
+    halfway = await counted(worker.database, job)
+    assert 4 <= halfway.done < 24
+    assert halfway.done == routed.router.asked.total()
+
+    routed.router.delay = 0.0
+    worker.stopping.clear()
+    status = await carried_out(worker, job)
+
+    assert status.state is JobState.SUCCEEDED
+    assert routed.router.asked == dict.fromkeys(prompts(24), 1)
