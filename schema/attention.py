@@ -5,6 +5,7 @@ queues (`v_unowned` lists what does not, and is always empty). A taken row is du
 lease lapses, so that a worker that dies in the middle is simply followed by another.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -44,7 +45,9 @@ WITH due AS MATERIALIZED (
 )
 SELECT taken.*, now() - greatest(taken.posted_at, taken.seen_at) AS age,
        job_payload.spec ->> 'flavor' AS flavor,
-       coalesce((job_payload.spec ->> 'attempts')::int, 1) AS attempts
+       coalesce((job_payload.spec ->> 'attempts')::int, 1) AS attempts,
+       coalesce(job_payload.spec -> 'outputs', '[]') AS outputs,
+       job_payload.spec ->> 'outputs_in' AS outputs_in
   FROM taken JOIN job_payload ON job_payload.job_id = taken.job_id
  WHERE hold IS NULL
 """
@@ -93,7 +96,9 @@ _BOUND_RUNS: Final = """
 SELECT run.*, now() - greatest(run.posted_at, run.seen_at) AS age,
        coalesce(run.deadline_at <= now(), false) AS overdue,
        make_interval(secs => (job_payload.spec ->> 'timeout')::float8
-                             * coalesce((job_payload.spec ->> 'attempts')::int, 1)) AS timeout
+                             * coalesce((job_payload.spec ->> 'attempts')::int, 1)) AS timeout,
+       coalesce(job_payload.spec -> 'outputs', '[]') AS outputs,
+       job_payload.spec ->> 'outputs_in' AS outputs_in
   FROM remote_run AS run JOIN job_payload ON job_payload.job_id = run.job_id
  WHERE run.subject_id = $1 AND run.namespace = $2 AND run.state = 'bound'
  ORDER BY run.posted_at DESC
@@ -137,6 +142,9 @@ class AgedRun(RemoteRun):
     timeout: timedelta | None = None
     """How long all its attempts may run; told with a bound run, as is whether it is overdue."""
     overdue: bool = False
+    outputs: Sequence[str] = ()
+    """What its job is to leave behind, and where, as `schema.outputs` has it."""
+    outputs_in: str | None = None
 
 
 async def take_runs(tx: Transaction, *, limit: int, lease: timedelta) -> list[AgedRun]:

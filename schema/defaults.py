@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from schema.durations import IN_SECONDS
+from schema.outputs import Place
 from schema.spec import Flavor, Labels, read_job_timeout
 
 
@@ -25,6 +26,8 @@ class Defaults(BaseModel):
         | None
     ) = None
     labels: Labels | None = None
+    bucket: Place | None = None
+    """Where outputs go, each job's into a folder of its own."""
 
     def given(self) -> dict[str, Any]:
         """Return what was said, as JSON; a null in it takes a default away."""

@@ -83,6 +83,10 @@ class Settings(BaseSettings):
     """How long the Hub may leave a job waiting for hardware."""
     run_slack: Duration = timedelta(minutes=10)
     """How long past its own timeout a remote run may be said to be running."""
+    bucket: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")] = "holdfast"
+    """What the private bucket for outputs is called, in the namespace that runs their job."""
+    outputs_patience: Duration = timedelta(seconds=60)
+    """How long the outputs of a job that completed may still be on their way."""
     queue_deadline: Duration = timedelta(days=7)
     """How long a job may wait for what only its subject can give: a token, mostly."""
     calls_per_minute: Annotated[int, Field(ge=0)] = 600

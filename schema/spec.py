@@ -20,10 +20,11 @@ from pydantic import (
     model_validator,
 )
 
-from schema import scripts, texts
+from schema import scripts, texts, volumes
 from schema.commands import Command
 from schema.durations import IN_SECONDS, within
 from schema.images import PYTHON, Image
+from schema.outputs import MOUNTED_AT, Outputs, Place
 from schema.placement import Attempts, Ports, ResourceGroup
 from schema.suggestions import plain
 from schema.volumes import Volumes
@@ -167,6 +168,10 @@ class HubJobSpec(Spec):
     expose: Ports = []
     """Ports of the container that can be reached from outside, with a token."""
     ssh: bool = False
+    outputs: Outputs = []
+    """What it has to leave behind."""
+    outputs_in: Place | None = None
+    """Where; set with `outputs`, by us."""
 
     @model_validator(mode="before")
     @classmethod
@@ -194,6 +199,12 @@ class HubJobSpec(Spec):
             raise ValueError(message)
         if self.pass_token and TOKEN_VARIABLE in {*self.secrets, *self.env}:
             message = f"{TOKEN_VARIABLE} is given, and pass_token would set it; choose one of them"
+            raise ValueError(message)
+        if self.outputs and self.outputs_in is None:  # only when it is run again otherwise
+            message = "it was launched without outputs; call launch_job with outputs instead"
+            raise ValueError(message)
+        if self.outputs and any(_is_mounted_there(each) for each in self.volumes):
+            message = f"{MOUNTED_AT} is where outputs go; mount the volume somewhere else"
             raise ValueError(message)
         return self
 
@@ -228,6 +239,10 @@ class HubJobSpec(Spec):
 
 _OF_A_SCRIPT: Final = ("script_args", "dependencies", "python")
 _ALWAYS: Final = frozenset({"image", "flavor", "timeout", "env", "secrets", "pass_token"})
+
+
+def _is_mounted_there(volume: str) -> bool:
+    return f"{volumes.parse(volume).mount}/".startswith(f"{MOUNTED_AT}/")
 
 
 def token_variables(spec: Mapping[str, Any]) -> list[str]:

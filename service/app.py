@@ -155,6 +155,7 @@ def assemble(
                 vault=vault,
                 hub_url=hub_url,
                 open_jobs=settings.open_jobs,
+                bucket=settings.bucket,
                 waiting=waiters,
                 following=followers,
                 turns=waits_allowed,

@@ -50,6 +50,8 @@ class App:
     """Where the files of jobs can be downloaded."""
     prices: Prices
     spaces: Spaces
+    bucket: str
+    """What the private bucket for outputs is called, in the namespace that runs their job."""
     monthly_budget: int | None
     """What the jobs of a subject may cost in a month, unless they have a budget of their own."""
 

@@ -35,13 +35,14 @@ _OURS: Final = frozenset(
 """Reasons of which the message is what we saw, not what Hugging Face said."""
 SAYING: Final = ("Hugging Face said", "Holdfast saw")
 """How evidence in words begins: theirs, and ours."""
-_SEEN_HERE: Final = ("It was still ", "Its secrets ", "Not sent: ", "The Space ")
+_SEEN_HERE: Final = ("It was still ", "Its secrets ", "Not sent: ", "The Space ", "The bucket ")
 """How our own messages begin under other reasons."""
 _BY_ITSELF: Final = frozenset({Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT, *_OURS})
 """Reasons that a message says nothing more about."""
 _TELLING: Final = "The Space "
 """How a message begins that says more than any reason does."""
 _SHOWN: Final = 300
+_LISTED: Final = 3000
 _BEFORE: Final = 5
 """Lines of the log worth reading above the one that tells."""
 
@@ -120,7 +121,9 @@ def _evidence(status: JobStatus) -> list[str]:
     shown = list[str]()
     if status.message:
         ours = status.reason in _OURS or status.message.startswith(_SEEN_HERE)
-        shown.append(f"{SAYING[ours]}: {shorten(status.message, _SHOWN)}")
+        # Each output that is missing is named.
+        longest = _LISTED if status.reason is Reason.OUTPUTS_MISSING else _SHOWN
+        shown.append(f"{SAYING[ours]}: {shorten(status.message, longest)}")
     if status.exit_code is not None:
         shown.append(f"exit code {status.exit_code}")
     return shown
@@ -232,8 +235,9 @@ def _by_reason(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR0911, PL
             )
         case Reason.OUTPUTS_MISSING:
             return (
-                "it finished, but not all outputs it declared are there.",
-                "Have it write them to the folder in HOLDFAST_OUTPUTS, " + then(*_work(status)),
+                "the command exited with code 0, but did not leave all the outputs it declared.",
+                "Have it write them to the folder in HOLDFAST_OUTPUTS, under those very names, and "
+                "close them before it exits, " + then("command", "outputs"),
             )
         case Reason.DEPENDENCY_FAILED:
             return (

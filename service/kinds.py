@@ -49,7 +49,7 @@ _OF: Final[Mapping[str, KindOfWork]] = {
         overrides=(
             *("timeout", "flavor", "command", "image", "env", "script", "script_args"),
             *("dependencies", "python", "volumes", "attempts", "expose", "ssh"),
-            "resource_group_id",
+            *("resource_group_id", "outputs"),
         ),
         work=("command", "image"),
         other=("flavor", ("a10g-large", "a100-large")),

@@ -153,6 +153,18 @@ SAID: Final = (
         "Correct what is named, " + then("model", "task", "inputs", "provider"),
     ),
     Symptom(
+        r"^The bucket (?P<bucket>\S+) is public",
+        "outputs go to the bucket {bucket}, and that one is public.",
+        "Make it private at https://huggingface.co/buckets/{bucket}/settings, " + then(),
+    ),
+    Symptom(
+        r"^The bucket (?P<bucket>\S+) cannot be used",
+        "your token may not use the bucket {bucket}, where its outputs go.",
+        "Give it the permission repo.write on {namespace} at "
+        "https://huggingface.co/settings/tokens, or sign in again and grant contribute-repos, "
+        + then(),
+    ),
+    Symptom(
         r"[Mm]issing permissions?:? (?P<missing>[a-z.]+(?:, [a-z.]+)*)",
         "your token lacks the permission {missing} on {namespace}.",
         "Give it that permission there at https://huggingface.co/settings/tokens, or sign in "

@@ -105,6 +105,8 @@ def _running(status: JobStatus) -> str:
             return outlook.scheduling(status)
         case "RUNNING":
             return f"Running on {flavor}."
+        case "COMPLETED":
+            return "Completed at Hugging Face; its outputs are being looked for."
         case stage:
             return f"At Hugging Face, which calls its stage {stage}."
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import anyio
 import structlog
 
-from schema import attention, credentials, endings, handles, launches
+from schema import attention, credentials, endings, files, handles, launches
 from schema.attention import AgedRun
 from schema.credentials import Lent
 from schema.database import Transaction
@@ -21,6 +21,7 @@ from schema.failpoints import reach
 from schema.job import JobKind, JobState, Reason
 from schema.launches import Lapsed
 from schema.remote_run import RemoteRun, RunState
+from workers import outputs
 from workers.backoff import backoff
 from workers.capture import capture, redactor_of, unsaid
 from workers.context import Worker
@@ -160,8 +161,10 @@ async def _kill(worker: Worker, run: AgedRun, lent: Lent) -> None:
     redactor = await redactor_of(worker, run, lent)
     if not await capture(worker, run, lent, redactor, over=True):
         return
+    left = await outputs.salvage(worker, run, lent, redactor)
     async with worker.database.transaction() as tx:
         await endings.end(tx, run.id, unsaid(ending, redactor), worker=worker.name)
+        await files.keep(tx, run.job_id, left)
         reach("kill.written")
     reach("kill.committed")
     log.info("run.killed", stage=ending.stage)

@@ -11,7 +11,7 @@ from uuid import UUID
 import anyio
 import structlog
 
-from schema import attention, credentials, deadlines, endings, handles
+from schema import attention, credentials, deadlines, endings, files, handles
 from schema.attention import AgedRun, Turn
 from schema.credentials import Lent
 from schema.database import Transaction
@@ -20,6 +20,7 @@ from schema.errors import Unavailable
 from schema.failpoints import reach
 from schema.job import Reason
 from schema.remote_run import Desired
+from workers import outputs
 from workers.attend import age_of, is_run, is_young, record
 from workers.capture import capture, redacted, redactor_of, unsaid
 from workers.context import Worker
@@ -92,6 +93,7 @@ async def _look(worker: Worker, turn: Turn, runs: list[AgedRun], lent: Lent) -> 
     active = {job.id: job for job in listed}
     followed = {run.id for run in [r for r in runs if r.desired is Desired.ALIVE][:_FOLLOWED]}
     troubles: list[HubError | Unavailable] = []
+    waiting: list[AgedRun] = []
     hands = anyio.CapacityLimiter(_HANDS)
 
     async def look_at(run: AgedRun) -> None:
@@ -99,14 +101,17 @@ async def _look(worker: Worker, turn: Turn, runs: list[AgedRun], lent: Lent) -> 
         async with hands:
             try:
                 job = active.get(run.remote_id or "")
-                await _look_at(worker, run, lent, job, follow=run.id in followed)
+                if not await _look_at(worker, run, lent, job, follow=run.id in followed):
+                    waiting.append(run)
             except (HubError, Unavailable) as error:
                 troubles.append(error)
 
     async with anyio.create_task_group() as group:
         for run in runs:
             group.start_soon(look_at, run)
-    return await _after(worker, turn, lent, troubles[0]) if troubles else None
+    if troubles:
+        return await _after(worker, turn, lent, troubles[0])
+    return outputs.look_again(worker) if waiting else None
 
 
 async def _after(
@@ -123,23 +128,29 @@ async def _after(
 
 async def _look_at(
     worker: Worker, run: AgedRun, lent: Lent, job: RemoteJob | None, *, follow: bool
-) -> None:
-    """Write down what is new about one run."""
+) -> bool:
+    """Write down what is new about one run; false if it is over, and its outputs are waited for."""
     assert run.remote_id is not None  # noqa: S101  # a bound run has one: ck_remote_run_bound_by_id
     if job is None:
         job = await worker.hub.inspect_job(run.namespace, run.remote_id, lent.token)
         if job is None and is_young(worker, run):
-            return
+            return True
     ending = verdict(job)
     stage = job.stage if job is not None else None
     printing = ending is not None or (follow and stage == _RUNNING)
     redactor = await redactor_of(worker, run, lent) if printing or run.overdue else None
+    # Its log is whole where only its outputs are waited for.
+    printing = printing and run.stage != outputs.COMPLETED
     if printing and not await capture(worker, run, lent, redactor, over=ending is not None):
-        return
+        return True
+    left: outputs.Left | None = None
+    if ending is not None:
+        left = await outputs.collect(worker, run, lent, ending, redactor)
     async with worker.database.transaction() as tx:
-        if ending is not None:
+        if left is not None:
             reach("end.before")
-            await endings.end(tx, run.id, unsaid(ending, redactor), worker=worker.name)
+            await endings.end(tx, run.id, unsaid(left.ending, redactor), worker=worker.name)
+            await files.keep(tx, run.job_id, left.files)
             reach("end.written")
         elif job is not None and stage is not None and stage != run.stage:
             await endings.note_stage(
@@ -152,12 +163,13 @@ async def _look_at(
                 patience=_patience(worker, run, stage),
             )
             reach("stage.written")
-        elif run.overdue:
+        elif run.overdue and ending is None:
             await _expire(tx, worker, run, job, redactor)
-    if ending is not None:
+    if left is not None:
         reach("end.committed")
         name = handles.write(handles.Kind.JOB, run.job_id)
-        log.info("job.ended", job=name, state=ending.state, reason=ending.reason)
+        log.info("job.ended", job=name, state=left.ending.state, reason=left.ending.reason)
+    return ending is None or left is not None
 
 
 async def _expire(
@@ -183,6 +195,8 @@ async def _expire(
 def _patience(worker: Worker, run: AgedRun, stage: str | None) -> timedelta:
     """Say how long a stage may last."""
     settings = worker.settings
+    if stage == outputs.COMPLETED:
+        return settings.outputs_patience
     if stage != _RUNNING or run.timeout is None:
         return settings.scheduling_deadline
     return run.timeout + settings.run_slack

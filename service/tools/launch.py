@@ -9,6 +9,7 @@ from schema import commands, scripts
 from schema.dependencies import On
 from schema.images import Image
 from schema.job import JobKind
+from schema.outputs import Outputs
 from schema.placement import Attempts, Ports, ResourceGroup
 from schema.spec import TOKEN_VARIABLE, Env, Flavor, HubJobSpec, Labels
 from schema.volumes import Volumes
@@ -21,6 +22,7 @@ from service.dry_run import LaunchAnswer
 from service.effective import resolve
 from service.entrusting import entrust
 from service.jobs import Request
+from service.keeping import nothing_survives, place
 from service.sdk import MAKES, Contract, contract
 from service.tools.launched import launch
 from service.tools.taken import (
@@ -72,6 +74,10 @@ async def launch_job(
     expose: Annotated[Ports | None, Field(description="Ports to reach at exposed_urls.")] = None,
     ssh: Annotated[bool, Field(description="Logins at ssh_url.")] = False,  # noqa: FBT002  # filled in by name, from JSON
     resource_group_id: ResourceGroup | None = None,
+    outputs: Annotated[
+        Outputs | None,
+        Field(description='Files, or folders ("plots/"), it leaves in $HOLDFAST_OUTPUTS.'),
+    ] = None,
     namespace: Namespace = None,
     labels: Labels | None = None,
     name: Name = None,
@@ -90,8 +96,9 @@ async def launch_job(
     """Run a command or a script in a container on Hugging Face Jobs, paid by your account there.
 
     Answers at once with a handle; the job goes on whatever becomes of this client or server. Next:
-    wait_for_jobs, then job_result and job_logs. Its disk is lost at the end, so let the command
-    upload what is to be kept. Handle, log and result are kept for {retention} after it has
+    wait_for_jobs, then job_result and job_logs. Its disk is lost at the end: what is to be kept it
+    writes into $HOLDFAST_OUTPUTS, a private bucket's folder, and if you name it in outputs, the job
+    fails unless it is there. Handle, log and result are kept for {retention} after it has
     finished. Never launch again because you lost track: list_jobs has every job. Pass an
     idempotency_key if you may have to repeat the call.
     """
@@ -114,6 +121,7 @@ async def launch_job(
         expose=expose,
         ssh=ssh,
         resource_group_id=resource_group_id,
+        outputs=outputs,
         namespace=namespace,
         labels=labels,
         name=name,
@@ -132,6 +140,7 @@ async def job_request(
     timeout: float | str | None = None,  # noqa: ASYNC109  # how long the job may run, not this call
     secrets: dict[str, str] | None = None,
     pass_token: bool = False,
+    outputs: list[str] | None = None,
     namespace: str | None = None,
     labels: dict[str, str] | None = None,
     name: str | None = None,
@@ -149,25 +158,29 @@ async def job_request(
         namespace=namespace,
         flavor=flavor,
         timeout=timeout,
+        **({"bucket": None} if outputs else {}),
     )
     entrusted = entrust(secrets, tokens=frozenset({TOKEN_VARIABLE} if pass_token else ()))
+    payer = caller.namespace(effective.given.get("namespace"))
     spec = checked(
         HubJobSpec,
         **given(**asked),
         **effective.only("flavor", "timeout"),
         **entrusted.asked(),
+        outputs=outputs or [],
+        outputs_in=place(app.bucket, payer, effective) if outputs else None,
     )
     return Request(
         kind=JobKind.HUB_JOB,
         title=entitled(name or spec.title),
-        namespace=caller.namespace(effective.given.get("namespace")),
+        namespace=payer,
         spec=spec.stored(),
         labels=effective.labels,
         workspace_id=effective.workspace_id,
         idempotency_key=idempotency_key,
         secrets=entrusted.sealed,
         rate=await price(app, spec, max_cost_usd),
-        notes=effective.notes,
+        notes=[*effective.notes, *nothing_survives(spec)],
     )
 
 

@@ -1,5 +1,6 @@
 """A Hugging Face Job: created by one POST, bound by its id, watched and killed by that id."""
 
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -7,10 +8,13 @@ from pydantic import ValidationError
 
 from schema import handles, images, volumes
 from schema.job import JobKind
+from schema.outputs import Folder
 from schema.spec import HubJobSpec, token_variables
+from workers import outputs
 from workers.context import Executor, Means, Order
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
-from workers.outcome import Bound, Outcome
+from workers.launch import elapsed
+from workers.outcome import Bound, Later, Outcome
 from workers.trouble import outgrown, trouble
 
 APP_LABEL: Final = "holdfast-app"
@@ -38,9 +42,17 @@ class HubJobExecutor:
             spec = HubJobSpec.model_validate(order.spec)
         except ValidationError as error:
             return outgrown(error)
+        within = order.within
+        if (folder := _folder(order, spec)) is not None:
+            # In one time with the request: after it somebody may be asking about this run.
+            began = elapsed()
+            refusal = await outputs.make_room(self._hub, order, folder, within=within / 2)
+            within -= timedelta(seconds=elapsed() - began)
+            if refusal is not None or within <= timedelta(0):
+                return refusal or Later("The worker was held up before it could send the request.")
         try:
             job = await self._hub.create_job(
-                order.namespace, _body(order, spec), order.token, within=order.within
+                order.namespace, _body(order, spec), order.token, within=within
             )
             return Bound(job.id, job.stage, job.addresses)
         except (Unreached, Answered4xx, Ambiguous) as error:
@@ -57,12 +69,23 @@ def run_label(run_id: UUID) -> str:
     return f"{RUN_LABEL}={run_id}"
 
 
+def _folder(order: Order, spec: HubJobSpec) -> Folder | None:
+    """Return where the job leaves its outputs, if it is to leave any."""
+    if not spec.outputs or spec.outputs_in is None:
+        return None
+    return Folder.of(spec.outputs_in, order.job_id)
+
+
 def _body(order: Order, spec: HubJobSpec) -> dict[str, Any]:
+    folder = _folder(order, spec)
     script = spec.packed
     tokens = dict.fromkeys(token_variables(order.spec), order.token)
     asked = {
         "secrets": {name: text.reveal() for name, text in {**order.secrets, **tokens}.items()},
-        "volumes": [volumes.parse(each).body() for each in spec.volumes],
+        "volumes": [
+            *([outputs.mount(folder).body()] if folder else []),
+            *(volumes.parse(each).body() for each in spec.volumes),
+        ],
         "expose": {"ports": spec.expose, "portsPublic": []} if spec.expose else None,
         "ssh": {"enabled": True} if spec.ssh else None,
         "resourceGroupId": spec.resource_group_id,
@@ -73,6 +96,7 @@ def _body(order: Order, spec: HubJobSpec) -> dict[str, Any]:
         "arguments": [],
         "environment": {
             **spec.env,
+            **(outputs.told() if folder else {}),
             **({} if script is None else script.environment()),
             RUN_VARIABLE: str(order.run_id),
         },

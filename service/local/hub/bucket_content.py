@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from service.local.folder import remembered
 from service.local.hub.answers import Refusal
 from service.local.hub.bucket_shards import Term, Unreadable, files_of
 
@@ -53,15 +54,22 @@ class Content:
         self._links: dict[str, tuple[str, float]] = {}
         for each in (self._xorbs, self._files):
             each.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Clients remember by address what is there already, and at this one may be another Hub.
+        self._path = f"/xet/{remembered(folder / 'name', lambda: secrets.token_hex(8))}"
 
     def routes(self) -> list[Route]:
         """List the endpoints of the protocol that a client cannot do without."""
+        of_service = self._path
         return [
-            Route("/v1/xorbs/default/{hash}", self._take_xorb, methods=["POST"]),
-            Route("/v2/shards", self._take_shard, methods=["POST"]),
-            Route("/v1/reconstructions/{hash}", self._reconstruct),
+            Route(f"{of_service}/v1/xorbs/default/{{hash}}", self._take_xorb, methods=["POST"]),
+            Route(f"{of_service}/v2/shards", self._take_shard, methods=["POST"]),
+            Route(f"{of_service}/v1/reconstructions/{{hash}}", self._reconstruct),
             Route("/xorbs/{link}", self._give_xorb),
         ]
+
+    def at(self, hub_url: str) -> str:
+        """Return where this service is, of the Hub at a URL."""
+        return f"{hub_url}{self._path}"
 
     def admit(self, *, writes: bool, reads: Callable[[str], bool]) -> tuple[str, int]:
         """Return a new token, and when it expires."""

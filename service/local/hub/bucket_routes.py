@@ -189,7 +189,8 @@ class BucketRoutes:
 
     def _admit(self, request: Request, bucket: Bucket, *, writes: bool) -> Response:
         token, expires_at = self._content.admit(writes=writes, reads=bucket.holds)
-        return JSONResponse({"accessToken": token, "exp": expires_at, "casUrl": _base(request)})
+        where = self._content.at(_base(request))
+        return JSONResponse({"accessToken": token, "exp": expires_at, "casUrl": where})
 
     def _readable(self, request: Request) -> Bucket:
         named = request.path_params

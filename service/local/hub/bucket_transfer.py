@@ -12,11 +12,6 @@ from typing import Any, Final
 from service.local.hub.bucket_content import EMPTY, Content
 
 _LIBRARY: Final[Any] = import_module("hf_xet")  # compiled, and without types
-# What is kept between runs is kept by address, and there may be another Hub by then.
-_NOTHING_KEPT: Final = {
-    "shard.cache_size_limit": 0,
-    "deduplication.global_dedup_query_enabled": False,
-}
 
 
 class Transfer:
@@ -24,7 +19,7 @@ class Transfer:
 
     def __init__(self, content: Content) -> None:
         self._content = content
-        self._session: Any = _LIBRARY.XetSession(_LIBRARY.XetConfig().with_config(_NOTHING_KEPT))
+        self._session: Any = _LIBRARY.XetSession()
 
     def upload(self, url: str, paths: Sequence[Path]) -> list[tuple[str, int]]:
         """Upload files to the Hub at `url`; return the hash and the size of each."""
@@ -54,4 +49,5 @@ class Transfer:
 
     def _authority(self, url: str) -> dict[str, Any]:
         token, expires_at = self._content.admit(writes=True, reads=lambda _: True)
-        return {"endpoint": url, "token": token, "token_expiry_unix_secs": expires_at}
+        where = self._content.at(url)
+        return {"endpoint": where, "token": token, "token_expiry_unix_secs": expires_at}

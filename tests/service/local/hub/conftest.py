@@ -71,10 +71,15 @@ class RunningHub:
 
 @contextmanager
 def running_hub(
-    folder: Path, *, quota: int = 100_000, scheduling: float = 0.3, flush: float = 0.3
+    folder: Path,
+    *,
+    quota: int = 100_000,
+    scheduling: float = 0.3,
+    flush: float = 0.3,
+    port: int | None = None,
 ) -> Generator[RunningHub]:
     """Run a Hub in a process of its own for the length of a block."""
-    port = free_port()
+    port = port or free_port()
     # Before the Hub asks for them: two who make them at once would make two sets.
     users = load_users(folder)
     given = [str(each) for each in (folder, port, quota, scheduling, flush)]
