@@ -79,7 +79,7 @@ def _of_a_command(status: JobStatus, lines: Sequence[Line], known: Diagnosis) ->
     if found := clues.last(lines):
         facts |= {"file": "", "path": "", "url": clues.page_of(_around(lines, found.line))}
         facts |= found.parts
-        facts["package"] = clues.package_of(facts.get("module", ""))
+        facts |= _install(status, clues.package_of(facts.get("module", "")))
         return Diagnosis(
             f"{exited}: {found.symptom.why.format_map(facts)} (log line {found.line.number}).",
             f"{found.symptom.remedy.format_map(facts)} {_read_on(status, found.line)}",
@@ -89,7 +89,7 @@ def _of_a_command(status: JobStatus, lines: Sequence[Line], known: Diagnosis) ->
         begun, named = raised
         return Diagnosis(
             f"{exited}: it raised {shorten(named.text, 120)} (log line {named.number}).",
-            f"Correct the command, {then('command')} {_read_on(status, begun)}",
+            f"Correct the {facts['work']}, {then(facts['work'])} {_read_on(status, begun)}",
             [*known.evidence, _line(named)],
         )
     if (meaning := EXIT_CODES.get(status.exit_code or 0)) is not None:
@@ -142,6 +142,7 @@ def _facts(status: JobStatus) -> dict[str, Any]:
         "image": spec.get("image") or "",
         "program": next(iter(spec.get("command") or []), "its program"),
         "model": spec.get("model") or "",
+        "work": next(iter(_work(status)), ""),
         "again": again(status),
         "more_time": _more_time(status),
     }
@@ -155,6 +156,14 @@ def _timeout(status: JobStatus) -> str:
 def _work(status: JobStatus) -> tuple[str, ...]:
     """Name the arguments that say what is done."""
     return ("script",) if status.spec.get("script") else known(status.kind).work
+
+
+def _install(status: JobStatus, package: str) -> dict[str, str]:
+    """Say how a package gets to where it is missed, and by which argument."""
+    if status.spec.get("script"):
+        return {"install": f'dependencies=["{package}"]', "installs": "dependencies"}
+    pip = f'command=["sh", "-c", "pip install {package} && …"]'
+    return {"install": pip, "installs": "command"}
 
 
 def _more_time(status: JobStatus) -> str:
@@ -172,14 +181,14 @@ def _by_reason(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR0911, PL
             return (
                 f"the command exited with code {status.exit_code}.",
                 'Read log_tail or job_logs(job_id="{handle}", tail=200), correct the command, '
-                + then("command"),
+                + then("{work}"),
             )
         case Reason.OOM:
             return (
                 "it ran out of memory.",
                 (
                     "Choose a flavor with more memory (list_hardware), or make the work smaller, "
-                    + then("flavor", "command")
+                    + then("flavor", "{work}")
                     if status.kind == JobKind.HUB_JOB
                     else "Make the work smaller, " + then("inputs", "model")
                 ),

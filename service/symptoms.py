@@ -41,7 +41,7 @@ IN_LOG: Final = (
         "the GPU of {flavor} ran out of memory",
         "Make the batch or the sequences smaller, accumulate or checkpoint gradients, load the "
         "model in fewer bits, or choose a flavor with more GPU memory (list_hardware), "
-        + then("command", "flavor"),
+        + then("{work}", "flavor"),
     ),
     Symptom(
         r"Found no NVIDIA driver|Torch not compiled with CUDA|no CUDA-capable device|"
@@ -59,20 +59,19 @@ IN_LOG: Final = (
     Symptom(
         r"No module named '?(?P<module>[A-Za-z0-9_.]+)",
         "the Python module {module} is not in the image",
-        "Use an image that has it, or install it first: "
-        'command=["sh", "-c", "pip install {package} && …"]; ' + then("command", "image"),
+        "Use an image that has it, or install it first: {install}; " + then("{installs}", "image"),
     ),
     Symptom(
         r"No matching distribution found for (?P<wanted>[A-Za-z0-9_.=<>~!\[\]-]+)",
         "pip found no package {wanted} that fits this Python and machine",
         "Correct its name or version, or use an image with another Python, "
-        + then("command", "image"),
+        + then("{work}", "image"),
     ),
     Symptom(
         r"No space left on device|Disk quota exceeded",
         "the disk of {flavor} is full",
         "Write less, delete caches as you go, upload results in between, or choose a flavor with "
-        "a larger disk (list_hardware), " + then("command", "flavor"),
+        "a larger disk (list_hardware), " + then("{work}", "flavor"),
     ),
     Symptom(
         r"not in the authorized list|awaiting a review|[Aa]ccept the (?:conditions|license|terms)",
@@ -108,13 +107,13 @@ IN_LOG: Final = (
     Symptom(
         r"executable file not found|: (?:command )?not found$|: not found:",
         "a command it calls is not in the image",
-        "Use an image that has it, or install it first, " + then("image", "command"),
+        "Use an image that has it, or install it first, " + then("image", "{work}"),
     ),
     Symptom(
         r"can't open file '(?P<file>[^']+)'|FileNotFoundError.*'(?P<path>[^']+)'",
         "there is no file {file}{path} in the container",
         "Files of your machine are not there: download it in the command, or have it in the image, "
-        + then("command", "image"),
+        + then("{work}", "image"),
     ),
     Symptom(
         r"[Ee]xec format error",
@@ -125,19 +124,18 @@ IN_LOG: Final = (
         r"MemoryError|Cannot allocate memory|std::bad_alloc|can't allocate memory|^Killed$",
         "{flavor} ran out of memory",
         "Choose a flavor with more memory (list_hardware), or make the work smaller, "
-        + then("flavor", "command"),
+        + then("flavor", "{work}"),
     ),
     Symptom(
         r"insufficient shared memory|Bus error",
         "its processes ran out of shared memory",
-        "Use fewer data loader workers (num_workers=0), " + then("command", "env"),
+        "Use fewer data loader workers (num_workers=0), " + then("{work}", "env"),
     ),
     Symptom(
         r"Temporary failure in name resolution|Name or service not known|Max retries exceeded|"
         r"Connection refused|Connection timed out",
         "it could not reach a server that it called",
-        "Check the address, and that it can be reached from the internet, "
-        + then("command", "env"),
+        "Check the address, and that it can be reached from the internet, " + then("{work}", "env"),
     ),
 )
 
@@ -214,7 +212,7 @@ SAID: Final = (
         r"StartError|ContainerCannotRun|executable file not found",
         "the command could not be started: {program} is not in the image {image}.",
         "Check how the program is called there, or use an image that has it, "
-        + then("command", "image"),
+        + then("{work}", "image"),
     ),
     Symptom(
         r"CreateContainer(?:Config)?Error|RunContainerError",
@@ -225,7 +223,7 @@ SAID: Final = (
         r"ephemeral[- ]storage|[Nn]o space left",
         "the disk of {flavor} is full.",
         "Write less, or choose a flavor with a larger disk (list_hardware), "
-        + then("command", "flavor"),
+        + then("{work}", "flavor"),
     ),
     Symptom(
         r"Evicted|Preempt|NodeLost|[Nn]ode (?:is )?(?:lost|not ready|shut ?down)",
@@ -253,7 +251,7 @@ SAID: Final = (
     Symptom(
         r"^413: |[Tt]oo [Ll]arge",
         "the request is larger than Hugging Face takes.",
-        "Put large inputs into a repository and pass where they are, " + then("command", "inputs"),
+        "Put large inputs into a repository and pass where they are, " + then("{work}", "inputs"),
     ),
     Symptom(
         r"^404: ",
@@ -265,26 +263,26 @@ SAID: Final = (
 EXIT_CODES: Final[Mapping[int, tuple[str, str]]] = {
     126: (
         "it cannot be executed: not a program, or not marked as one",
-        'Call it through what reads it, as in ["python", "x.py"], ' + then("command"),
+        'Call it through what reads it, as in ["python", "x.py"], ' + then("{work}"),
     ),
     127: (
         "a command it calls is not in the image {image}",
         "Check how the program is called there, or use an image that has it, "
-        + then("command", "image"),
+        + then("{work}", "image"),
     ),
     130: ("it was interrupted (SIGINT)", "If it is still wanted, call {again}."),
     134: (
         "it aborted itself (SIGABRT)",
-        "Look for what failed above the end of its log, " + then("command", "env"),
+        "Look for what failed above the end of its log, " + then("{work}", "env"),
     ),
     137: (
         "it was killed (SIGKILL), most often for want of memory",
         "Choose a flavor with more memory (list_hardware), or make the work smaller, "
-        + then("flavor", "command"),
+        + then("flavor", "{work}"),
     ),
     139: (
         "it crashed (SIGSEGV) in compiled code",
-        "Try other versions of the compiled packages it uses, " + then("image", "command"),
+        "Try other versions of the compiled packages it uses, " + then("image", "{work}"),
     ),
     143: (
         "it was terminated (SIGTERM) from outside",

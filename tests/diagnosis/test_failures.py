@@ -225,3 +225,24 @@ async def test_an_excerpt_is_bounded_whatever_was_printed(
     assert [line.number for line in lines] == list(range(2800, 3000))
     assert max(len(line.text) for line in lines) == 1000
     assert nobodys == {job.id: []}
+
+
+@pytest.mark.parametrize(
+    ("line", "advised"),
+    [
+        ("ModuleNotFoundError: No module named 'yaml'", 'dependencies=["pyyaml"]; then'),
+        ("ModuleNotFoundError: No module named 'yaml'", "overriding dependencies or image"),
+        (
+            "ValueError: no",
+            "Correct the script, then run it again with retry_job, overriding ",
+        ),
+    ],
+)
+def test_a_script_is_mended_where_it_was_given(line: str, advised: str) -> None:
+    """It has no command to be overridden, and its packages have an argument of their own."""
+    exited = next(case for case in GOLDEN if case.reason is Reason.EXIT_NONZERO).read()
+    failed = exited.model_copy(update={"spec": {"script": "import yaml"}, "exit_code": 1})
+
+    said = diagnose(failed, [Line(0, "Traceback (most recent call last):"), Line(1, line)])
+
+    assert advised in said.remedy
