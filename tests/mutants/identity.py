@@ -167,9 +167,12 @@ IDENTITY: Final = (
         what_is_sealed_anew_is_kept=("if sealed is not None:", "if sealed is None:"),
     ),
     *in_file(
-        "workers/executors/hub_job.py",
+        "schema/spec.py",
         _NONCE,
-        the_token_is_not_handed_over=("if spec.pass_token:", "if spec.secrets:"),
+        the_token_is_not_handed_over=(
+            'if spec.get("pass_token") else []',
+            'if spec.get("secrets") else []',
+        ),
     ),
     *in_file(
         "service/auth/proxy.py",

@@ -76,6 +76,9 @@ LIMITS: Final = (
         "schema/retention.py",
         "tests/schema/test_retention.py",
         recent_calls_are_counted=("window_start < now() - interval '1 hour'", "true"),
-        counts_are_pruned_until_none_is_left=("in {counts, entries}", "in {entries}"),
+        counts_are_pruned_until_none_is_left=(
+            "in {counts, entries, firings}",
+            "in {entries, firings}",
+        ),
     ),
 )

@@ -81,6 +81,9 @@ PRINTED: Final = (
             "known = without_secrets(sent, Redactor(",
             "known = sent or (Redactor(",
         ),
-        a_passed_token_is_looked_for=('if claim.spec.get("pass_token"):', "if not claim.spec:"),
+        a_passed_token_is_looked_for=(
+            "if names := token_variables(claim.spec):",
+            "if names := list[str]():",
+        ),
     ),
 )

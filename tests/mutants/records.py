@@ -35,10 +35,13 @@ RECORDS: Final = (
         "schema/retention.py",
         _AUDIT,
         entries_are_forgotten_when_they_are_old=(
-            "WHERE at < now() - $1::interval",
-            "WHERE at < now() + $1::interval",
+            "FROM audit_entry WHERE at < now() - $1::interval",
+            "FROM audit_entry WHERE at < now() + $1::interval",
         ),
-        entries_are_forgotten_until_none_is_left=("in {counts, entries}", "in {counts}"),
+        entries_are_forgotten_until_none_is_left=(
+            "in {counts, entries, firings}",
+            "in {counts, firings}",
+        ),
     ),
     *in_file(
         "service/client.py",

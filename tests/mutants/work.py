@@ -40,7 +40,7 @@ WORK: Final = (
             "**order.labels,\n            APP_LABEL: APP,",
             "APP_LABEL: APP,",
         ),
-        environment_names_the_run=("**spec.env, RUN_VARIABLE: str(order.run_id)", "**spec.env"),
+        environment_names_the_run=("            RUN_VARIABLE: str(order.run_id),\n", ""),
     ),
     *in_file(
         "workers/attend.py",
@@ -70,9 +70,9 @@ WORK: Final = (
         "workers/hub.py",
         _HUB,
         redirect_is_not_followed=("follow_redirects=False", "follow_redirects=True"),
-        server_error_is_ambiguous=("response.status_code >= _SERVER_ERROR or", ""),
-        unclear_refusal_is_ambiguous=("or response.status_code in _UNCLEAR_4XX", ""),
+        server_error_is_ambiguous=("response.status_code >= SERVER_ERROR or", ""),
+        unclear_refusal_is_ambiguous=("or response.status_code in UNCLEAR_4XX", ""),
         silence_is_ambiguous=('raise Ambiguous(f"no answer', 'raise Unreached(f"no answer'),
-        token_stays_with_the_hub=("urlsplit(url)[:2] != urlsplit(self._hub)[:2]", "False"),
+        token_stays_with_the_hub=("urlsplit(url)[:2] != urlsplit(self.url)[:2]", "False"),
     ),
 )
