@@ -14,7 +14,7 @@ from typing import Final
 from uuid import UUID
 
 from schema.database import Transaction
-from schema.schedule import Became, Schedule
+from schema.schedule import Became, ReadSchedule, Schedule
 
 GRACE: Final = timedelta(minutes=5)
 """A firing that is later than this was missed."""
@@ -68,7 +68,7 @@ class Due:
     """Whether it is so late that nobody can have been there."""
 
     @classmethod
-    def of(cls, schedule: Schedule, read_at: datetime) -> "Due":
+    def of(cls, schedule: ReadSchedule) -> "Due":
         """Say which firing is due: one that was asked for goes first."""
         if schedule.asked_at is not None:
             return cls(schedule, schedule.asked_at, asked=True, next_at=None, late=False)
@@ -77,23 +77,15 @@ class Due:
             schedule,
             schedule.next_at,
             asked=False,
-            next_at=schedule.rhythm.after(read_at),
-            late=read_at - schedule.next_at > GRACE,
+            next_at=schedule.rhythm.after(schedule.read_at),
+            late=schedule.read_at - schedule.next_at > GRACE,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A schedule whose turn it is, and the time the database showed."""
-
-    schedule: Schedule
-    read_at: datetime
-
-
-async def take(tx: Transaction, *, limit: int, lease: timedelta) -> list[Taken]:
+async def take(tx: Transaction, *, limit: int, lease: timedelta) -> list[ReadSchedule]:
     """Take schedules that are due; one whose lease lapses is due again."""
     rows = await tx.fetch(_TAKE, limit, lease)
-    return [Taken(Schedule.of(row), row["read_at"]) for row in rows]
+    return [ReadSchedule.of(row) for row in rows]
 
 
 async def lock(tx: Transaction, due: Due) -> bool:

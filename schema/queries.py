@@ -58,7 +58,8 @@ _SOME: Final = f"""{_STATUS}
    AND job.created_at >= coalesce($7::timestamptz, now() - $8::interval, '-infinity')
    AND job.created_at <= coalesce($9::timestamptz, now() - $10::interval, 'infinity')
    AND ($11::uuid IS NULL OR job.rerun_of = $11)
- ORDER BY job.id DESC LIMIT $12
+   AND ($12::uuid IS NULL OR job.schedule_id = $12)
+ ORDER BY job.id DESC LIMIT $13
 """
 
 _RESULT: Final = """
@@ -170,6 +171,7 @@ class Filter:
     until: datetime | timedelta | None = None
     """Not created after."""
     rerun_of: UUID | None = None
+    schedule_id: UUID | None = None
 
 
 class WorkspaceSummary(Workspace):
@@ -222,6 +224,7 @@ async def page(
         *_either(chosen.since),
         *_either(chosen.until),
         chosen.rerun_of,
+        chosen.schedule_id,
         limit,
     )
     return [JobStatus.of(row) for row in rows]

@@ -85,6 +85,12 @@ class Schedule(Record):
         return Rhythm(self.cron, self.timezone)
 
 
+class ReadSchedule(Schedule):
+    """A schedule, and what the database's clock showed when it was read."""
+
+    read_at: datetime
+
+
 class ScheduleTable(Schedule, table=True):
     """The rows."""
 

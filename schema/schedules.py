@@ -16,7 +16,7 @@ from asyncpg.exceptions import CheckViolationError
 from schema import handles, schedule_secrets
 from schema.database import Transaction
 from schema.errors import IdempotencyConflict, Invalid, TooManySchedules
-from schema.schedule import Missed, Overlap, Schedule, ScheduleFiring
+from schema.schedule import Missed, Overlap, ReadSchedule, Schedule, ScheduleFiring
 from schema.vault import Secret, Vault
 
 MOST: Final = 100
@@ -113,10 +113,9 @@ SELECT * FROM schedule_firing WHERE subject_id = $1 AND schedule_id = $2 AND fir
 """
 
 
-class ScheduleStatus(Schedule):
+class ScheduleStatus(ReadSchedule):
     """A schedule and how it last fired, read at one moment."""
 
-    read_at: datetime
     firings: list[ScheduleFiring]
     """The latest first."""
 
@@ -146,14 +145,6 @@ _COMPARED: Final = (
     *("spec", "labels", "most_micro_usd"),
 )
 """What tells a request for a schedule from another; its worst case follows from these."""
-
-
-@dataclass(frozen=True, slots=True)
-class Locked:
-    """A schedule that nobody else changes until the transaction ends."""
-
-    schedule: Schedule
-    read_at: datetime
 
 
 async def now(tx: Transaction) -> datetime:
@@ -239,10 +230,15 @@ async def is_known(tx: Transaction, subject_id: str, schedule_id: UUID) -> bool:
     return await tx.fetchval(_KNOWN, subject_id, schedule_id) is not None
 
 
-async def lock(tx: Transaction, subject_id: str, schedule_id: UUID) -> Locked | None:
+async def is_held(tx: Transaction, subject_id: str, key: str) -> bool:
+    """Say whether an idempotency key of the subject's has made a schedule."""
+    return await tx.fetchrow(_HELD, subject_id, key) is not None
+
+
+async def lock(tx: Transaction, subject_id: str, schedule_id: UUID) -> ReadSchedule | None:
     """Keep a schedule as it is until it has been changed."""
     row = await tx.fetchrow(_LOCK, subject_id, schedule_id)
-    return None if row is None else Locked(Schedule.of(row), row["read_at"])
+    return None if row is None else ReadSchedule.of(row)
 
 
 async def change(

@@ -54,6 +54,7 @@ from service.tools import (
     jobs,
     launch,
     retry,
+    schedules,
     spaces,
     waits,
     workspaces,
@@ -88,6 +89,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         *waits.contracts(),
         *retry.contracts(),
         *workspaces.contracts(),
+        *schedules.contracts(),
         *hardware.contracts(),
         *account.contracts(),
     ]

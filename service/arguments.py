@@ -26,7 +26,7 @@ _FORMS: Final = {
 }
 """What to write where pydantic only says what is missing."""
 _CHOICE: Final = re.compile(r"'([^']+)'")
-_SEALED: Final = frozenset({"secrets", "pass_token", "overrides"})
+_SEALED: Final = frozenset({"secrets", "pass_token", "overrides", "job"})
 """Arguments of which nothing is: somebody may have put a secret there, in a wrong form."""
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import anyio
 
-from schema import excerpts, files, handles, job_secrets, lifecycle, queries
+from schema import excerpts, files, handles, job_secrets, lifecycle, queries, schedules
 from schema.budgets import Rate
 from schema.database import Transaction
 from schema.dependencies import On
@@ -254,14 +254,24 @@ async def find_workspace(tx: Transaction, caller: Caller, handle: str) -> Worksp
 
 
 async def narrow(
-    tx: Transaction, caller: Caller, chosen: Filter, workspace_id: str | None, rerun_of: str | None
+    tx: Transaction,
+    caller: Caller,
+    chosen: Filter,
+    workspace_id: str | None,
+    rerun_of: str | None,
+    schedule_id: str | None,
 ) -> Filter:
-    """Narrow a list to a workspace, and to what repeats a job, where one is named."""
+    """Narrow a list to a workspace, a schedule, and what repeats a job, where one is named."""
     if workspace_id is not None:
         workspace = await find_workspace(tx, caller, workspace_id)
         chosen = replace(chosen, workspace_id=workspace.id)
     if rerun_of is not None:
         chosen = replace(chosen, rerun_of=(await find(tx, caller, rerun_of)).id)
+    if schedule_id is not None:
+        fired_by = handles.read(Kind.SCHEDULE, schedule_id)
+        if not await schedules.is_known(tx, caller.subject_id, fired_by):
+            raise NotFound("schedule", schedule_id)
+        chosen = replace(chosen, schedule_id=fired_by)
     return chosen
 
 

@@ -5,7 +5,7 @@ overridden, `Tool.parameters` and `Tool.fn_metadata` may be replaced, and whatev
 arrives as the `__cause__` of a `ToolError`. A newer SDK is to be tried against tests/service.
 """
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from inspect import cleandoc
 from types import UnionType
@@ -103,6 +103,19 @@ class Contract(Tool):
             if (expected := self._expected(error)) is None:
                 raise
             return self._refuse(expected)
+
+    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Check arguments as a call does, for one that is made later.
+
+        Raises:
+            Invalid: with a sentence for each that is wrong.
+        """
+        accepted = self.fn_metadata.arg_model
+        try:
+            checked = accepted.model_validate(self.fn_metadata.pre_parse_json(dict(given)))
+        except ValidationError as error:
+            raise explain(error, known=accepted.model_fields) from None
+        return checked.model_dump_one_level()
 
     def _expect_scope(self) -> None:
         # The edge has looked already; this is for whoever finds a way around it.

@@ -54,6 +54,8 @@ class JobView(View):
     labels: Detail[dict[str, str]]
     rerun_of: Detail[str | None]
     """The job it repeats."""
+    schedule_id: Detail[str | None]
+    """The schedule that launched it."""
     after: Detail[list[str]]
     """The jobs that had to end before it began."""
     digest: Detail[str | None]
@@ -110,6 +112,7 @@ class JobView(View):
             timeout=wording.timeout_of(status),
             labels=status.labels,
             rerun_of=status.rerun_of and handles.write(Kind.JOB, status.rerun_of),
+            schedule_id=status.schedule_id and handles.write(Kind.SCHEDULE, status.schedule_id),
             after=[handles.write(Kind.JOB, each.job_id) for each in status.after or []],
             digest=None if status.digest is None else status.digest.hex()[:_DIGEST],
             attempt=status.attempt,

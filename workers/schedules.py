@@ -15,12 +15,12 @@ from schema.budgets import Rate
 from schema.database import Transaction
 from schema.errors import Conflict, HoldfastError, Invalid, NotAgreedTo, Unavailable
 from schema.failpoints import reach
-from schema.firings import Due, Taken
+from schema.firings import Due
 from schema.handles import Kind
 from schema.hardware import PriceList, rate_of
 from schema.job import JobKind
 from schema.money import usd
-from schema.schedule import Became, Missed, Overlap, Schedule
+from schema.schedule import Became, Missed, Overlap, ReadSchedule, Schedule
 from schema.spec import HubJobSpec
 from workers.context import Worker
 from workers.price_list import current
@@ -39,7 +39,7 @@ async def fire(worker: Worker) -> bool:
     reach("fire.taken")
     price_list = await current(worker)
     for each in taken:
-        handle = handles.write(Kind.SCHEDULE, each.schedule.id)
+        handle = handles.write(Kind.SCHEDULE, each.id)
         with structlog.contextvars.bound_contextvars(schedule=handle):
             try:
                 await _fire(worker, each, price_list)
@@ -51,8 +51,8 @@ async def fire(worker: Worker) -> bool:
     return len(taken) == _BITE
 
 
-async def _fire(worker: Worker, taken: Taken, price_list: PriceList | None) -> None:
-    due = Due.of(taken.schedule, taken.read_at)
+async def _fire(worker: Worker, taken: ReadSchedule, price_list: PriceList | None) -> None:
+    due = Due.of(taken)
     try:
         async with worker.database.transaction() as tx:
             if not await firings.lock(tx, due):

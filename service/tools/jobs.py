@@ -63,6 +63,7 @@ async def list_jobs(
     ] = None,
     until: Moment | None = None,
     rerun_of: Annotated[str | None, Field(description="What retry_job made of this job.")] = None,
+    schedule_id: Annotated[str | None, Field(description="What this schedule launched.")] = None,
     cursor: str | None = None,
     limit: Annotated[int, Field(ge=1, le=100)] = 10,
     *,
@@ -78,7 +79,7 @@ async def list_jobs(
     moments.expect_order(since, until)
     wanted = Filter(None, state, kind, labels or {}, since, until)
     async with app.transaction(caller) as tx:
-        chosen = await jobs.narrow(tx, caller, wanted, workspace_id, rerun_of)
+        chosen = await jobs.narrow(tx, caller, wanted, workspace_id, rerun_of, schedule_id)
         found = await queries.page(tx, caller.subject_id, chosen, before=before, limit=limit + 1)
         shown = await jobs.show_each(tx, app, found[:limit])
     more = shown[-1].job_id if len(found) > limit else None

@@ -89,7 +89,7 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
     await timetable.make(database, vault, secrets={"KEY": Secret("s")}, idempotency_key="k")
     async with database.transaction() as tx:
         (taken,) = await firings.take(tx, limit=1, lease=timedelta(minutes=1))
-        due = Due.of(taken.schedule, taken.read_at)
+        due = Due.of(taken)
         await firings.settle(tx, due, Became.LAUNCHED, job_id=open_job.id)
     assert finished.id != open_job.id
 

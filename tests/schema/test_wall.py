@@ -55,7 +55,7 @@ FIRED_AT: Final = "when it fired"
 
 READS: Final[dict[str, list[Any]]] = {
     "queries._ONE": [SUBJECT, JOB],
-    "queries._SOME": [SUBJECT, *[None] * 4, {}, *[None] * 5, 10],
+    "queries._SOME": [SUBJECT, *[None] * 4, {}, *[None] * 6, 10],
     "queries._RESULT": [SUBJECT, JOB],
     "queries._WORKSPACES": [SUBJECT, None, 10, True],
     "queries._WORKSPACE": [SUBJECT, WORKSPACE],

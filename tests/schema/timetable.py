@@ -8,9 +8,8 @@ from uuid import UUID
 
 from schema import firings, handles, prices, schedules
 from schema.database import Database
-from schema.firings import Taken
 from schema.job import JobKind
-from schema.schedule import Missed, Overlap
+from schema.schedule import Missed, Overlap, ReadSchedule
 from schema.schedules import ScheduleStatus, Wanted
 from schema.vault import Secret, Vault
 from tests.conftest import ADA
@@ -79,7 +78,9 @@ async def set_due(database: Database, schedule_id: UUID, ago: timedelta) -> date
     return moment
 
 
-async def take(database: Database, *, lease: timedelta = timedelta(minutes=1)) -> list[Taken]:
+async def take(
+    database: Database, *, lease: timedelta = timedelta(minutes=1)
+) -> list[ReadSchedule]:
     """Take what is due, as a worker does."""
     async with database.transaction() as tx:
         return await firings.take(tx, limit=100, lease=lease)

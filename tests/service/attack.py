@@ -19,6 +19,8 @@ BESIDES: Final[dict[str, dict[str, Any]]] = {
     "launch_space_call": {"space": "ada/asleep"},
     "create_workspace": {"name": "mine"},
     "wait_for_jobs": {"timeout_seconds": 0.1},
+    "create_schedule": {"cron": "@daily", "job": {"image": "python:3.12", "command": COMMAND}},
+    "update_schedule": {"paused": True},
 }
 """What a tool cannot do without, apart from handles, or would take its time without."""
 META: Final = "io.modelcontextprotocol"
@@ -28,7 +30,7 @@ MODERN_META: Final = {
 }
 _COUNTED: Final = {"date", "ratelimit"}
 """Headers that differ between any two answers."""
-_HANDLE: Final = re.compile(rb"\b(?:job|ws)_[0-9a-z]{26}\b")
+_HANDLE: Final = re.compile(rb"\b(?:job|ws|sched)_[0-9a-z]{26}\b")
 _MOMENT: Final = re.compile(rb'(?<=")\d{4}-\d\d-\d\dT[^"\\]+')
 
 

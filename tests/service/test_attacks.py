@@ -20,9 +20,14 @@ HANDLES: Final = {
     "rerun_of": Kind.JOB,
     "after": Kind.JOB,
     "workspace_id": Kind.WORKSPACE,
+    "schedule_id": Kind.SCHEDULE,
 }
 """Arguments that name something of somebody's, in whichever tool."""
-CURSORS: Final = {"list_jobs": Kind.JOB, "list_workspaces": Kind.WORKSPACE}
+CURSORS: Final = {
+    "list_jobs": Kind.JOB,
+    "list_workspaces": Kind.WORKSPACE,
+    "list_schedules": Kind.SCHEDULE,
+}
 """Tools whose `cursor` is a handle; nothing is looked up by it."""
 NAMES_NOTHING: Final = {
     *("image", "command", "flavor", "timeout", "env", "secrets", "labels", "name"),
@@ -34,6 +39,8 @@ NAMES_NOTHING: Final = {
     *("space", "api_name", "arguments"),  # of a Space: the Hub is asked whether the caller sees it
     *("items", "on_unknown", "only"),
     "items_from",  # of the Hub, which is read with the caller's own token
+    *("cron", "timezone", "overlap", "missed"),
+    *("job", "inference"),  # whole requests, which name workspaces; tried below
     "namespace",  # of the Hub, which is asked whether the caller reaches it
     "idempotency_key",  # of the caller's own; tried below
 }
@@ -64,7 +71,7 @@ async def rows(database: Database) -> list[str]:
     async with database.transaction() as tx:
         return [
             row["text"]
-            for table in (*tables, "job_log", "workspace", "idempotency_key")
+            for table in (*tables, "job_log", "workspace", "idempotency_key", "schedule")
             for row in await tx.fetch(f"SELECT it::text AS text FROM {table} AS it ORDER BY 1")  # noqa: S608
         ]
 
@@ -128,6 +135,48 @@ async def test_a_foreign_workspace_is_not_told_from_none(
     for place in naming(places, Kind.WORKSPACE):
         hers = await use(service, place.tool, place.given(foreign), by=ADAS)
         assert hers.code is None, f"{place.tool}: nothing was attacked"
+
+
+async def test_a_foreign_schedule_is_not_told_from_none(
+    service: str, places: list[Place], database: Database
+) -> None:
+    """Whoever fires, or changes, another's schedule spends their money while they sleep."""
+    made = await shown(service, "create_schedule", **BESIDES["create_schedule"])
+    foreign: str = made["schedule_id"]
+    before = await rows(database)
+
+    for place in naming(places, Kind.SCHEDULE):
+        for way in Way:
+            nobodys = handles.write(Kind.SCHEDULE, handles.new_id())
+            theirs = await use(service, place.tool, place.given(foreign), way=way)
+            none = await use(service, place.tool, place.given(nobodys), way=way)
+            assert theirs.about(foreign) == none.about(nobodys), f"{place.tool}, {way}"
+            assert none.code == "NotFound", f"{place.tool}: {none.body!r}"
+
+    assert await rows(database) == before
+    for place in naming(places, Kind.SCHEDULE):
+        hers = await use(service, place.tool, place.given(foreign), by=ADAS)
+        assert hers.code != "NotFound", "nothing was attacked"
+
+
+@pytest.mark.parametrize("argument", ["job", "inference"])
+async def test_no_schedule_launches_into_a_foreign_workspace(service: str, argument: str) -> None:
+    """Its jobs would be counted there, and take what it fills in."""
+    foreign: str = (await shown(service, "create_workspace", name="hers"))["workspace_id"]
+    nobodys = handles.write(Kind.WORKSPACE, handles.new_id())
+    work = BESIDES["launch_job" if argument == "job" else "launch_inference"]
+
+    theirs, none = [
+        await use(
+            service,
+            "create_schedule",
+            {"cron": "@daily", "job": None, argument: {**work, "workspace_id": each}},
+        )
+        for each in (foreign, nobodys)
+    ]
+
+    assert theirs.about(foreign) == none.about(nobodys)
+    assert none.code == "NotFound"
 
 
 async def test_a_foreign_cursor_is_only_a_moment_in_time(service: str, places: list[Place]) -> None:

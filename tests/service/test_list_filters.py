@@ -55,6 +55,7 @@ async def test_jobs_are_found_by_their_age(service: str, aged: list[str]) -> Non
         ({"since": "2026-01-02", "until": "2026-01-01"}, "until is before since"),
         ({"workspace_id": ""}, "is not a workspace handle"),
         ({"rerun_of": ""}, "is not a job handle"),
+        ({"schedule_id": ""}, "is not a schedule handle"),
     ],
 )
 async def test_a_filter_that_means_nothing_is_refused(

@@ -18,6 +18,7 @@ from schema.errors import (
     NotFound,
     RateLimited,
     RoleRefused,
+    TooManySchedules,
     TooManyWaits,
     Unauthenticated,
     Unavailable,
@@ -37,6 +38,7 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
     IdempotencyConflict("k", "job_x", ["flavor"]),
     LimitReached(open_jobs=1, most=1),
     TooManyWaits(1),
+    TooManySchedules(1),
     BudgetExceeded("month", budget=1, spent=1, held=0, needs=1, longest=PAUSE),
     NameTaken("llama", "ws_x"),
     WorkspaceArchived("ws_x"),
@@ -55,8 +57,8 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
     HubAuthorityMissing(),
 )
 """One of each that a tool can meet."""
-NEVER_MET: Final = {"Denied", "Unsealable", "WrongRevision", "CannotStart"}
-"""An abstract one, one of workers, and two that stop a process from starting."""
+NEVER_MET: Final = {"Denied", "Unsealable", "NotAgreedTo", "WrongRevision", "CannotStart"}
+"""An abstract one, two of workers, and two that stop a process from starting."""
 
 MAY_BE_LONG: Final = {"inputs", "command", "script"}
 

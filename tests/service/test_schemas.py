@@ -36,6 +36,10 @@ async def test_the_tools_are_these(tools: dict[str, dict[str, Any]]) -> None:
         "list_workspaces",
         "update_workspace",
         "archive_workspace",
+        "create_schedule",
+        "list_schedules",
+        "update_schedule",
+        "delete_schedule",
         "list_hardware",
         "whoami",
     ]
@@ -70,8 +74,9 @@ async def test_what_changes_things_is_marked(tools: dict[str, dict[str, Any]]) -
         *("launch_job", "launch_inference", "launch_space_call"),
         *("retry_job", "cancel_job"),
         *("create_workspace", "update_workspace", "archive_workspace"),
+        *("create_schedule", "update_schedule", "delete_schedule"),
     }
-    assert destructive == {"cancel_job"}
+    assert destructive == {"cancel_job", "delete_schedule"}
 
 
 async def test_a_launch_says_how_long_what_it_leaves_is_kept(
@@ -108,4 +113,4 @@ async def test_one_tool_publishes_every_field_of_a_job(tools: dict[str, dict[str
 
 async def test_the_list_of_tools_stays_small(tools: dict[str, dict[str, Any]]) -> None:
     """It is in the context of every conversation, used or not."""
-    assert len(json.dumps(list(tools.values()), separators=(",", ":"))) <= 32_000
+    assert len(json.dumps(list(tools.values()), separators=(",", ":"))) <= 36_000

@@ -29,6 +29,7 @@ ASK: dict[str, Any] = {"model": "m", "inputs": "hello"}
 ACTING = {
     *("launch_job", "launch_inference", "launch_space_call", "cancel_job", "retry_job"),
     *("create_workspace", "update_workspace", "archive_workspace"),
+    *("create_schedule", "update_schedule", "delete_schedule"),
 }
 
 

@@ -128,7 +128,7 @@ async def test_what_a_dead_worker_took_is_fired_by_another_and_not_by_both(
     """A worker may come back long after its lease has lapsed."""
     schedule_id = await make()
     (taken,) = await timetable.take(database, lease=timedelta(0))
-    stale = Due.of(taken.schedule, taken.read_at)
+    stale = Due.of(taken)
 
     await fire(crew())
 
@@ -210,9 +210,9 @@ async def test_a_firing_that_was_asked_for_moves_no_other(
     async with database.transaction() as tx:
         locked = await schedules.lock(tx, ADA, schedule_id)
         assert locked is not None
-        next_at = None if paused else locked.schedule.next_at
-        asked_at = await schedules.change(tx, locked.schedule, next_at=next_at, fire_now=True)
-        again = await schedules.change(tx, locked.schedule, next_at=next_at, fire_now=True)
+        next_at = None if paused else locked.next_at
+        asked_at = await schedules.change(tx, locked, next_at=next_at, fire_now=True)
+        again = await schedules.change(tx, locked, next_at=next_at, fire_now=True)
     assert asked_at == again
 
     await fire_all(crew())
