@@ -91,6 +91,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HOLDFAST_CALLS_PER_MINUTE", "0")  # tests poll faster than people
+        environment.setenv("HOLDFAST_OUTPUTS_PATIENCE", "3s")  # the local Hub is quick
         with Stack(folder, report=print, durable=False) as running:
             yield running
 
