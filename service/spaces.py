@@ -85,7 +85,8 @@ class Spaces:
     async def _look(self, caller: Caller, name: str) -> Kept[_Seen | HoldfastError]:
         try:
             with anyio.fail_after(_WITHIN):
-                return Kept(await self._see(caller, name), _FRESH)
+                seen = await self._see(caller, name)
+                return Kept(seen, _STALE if seen.app is None else _FRESH)
         except (TimeoutError, Shut) as shut:
             log.info("space.unseen", space=name, why=str(shut) or "too slow")
             return Kept(_unseen(name, "does not answer for now"), _STALE)

@@ -1,5 +1,6 @@
 """One local stack for all tests of a process that need the whole of it, and a caller of it."""
 
+import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +13,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from service.connect import Connection
+from service.local.hub.spaces import EDGE
 from service.local.hub.users import load_users
 from service.local.stack import Stack
 
@@ -94,6 +96,17 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stack]:
         environment.setenv("HOLDFAST_OUTPUTS_PATIENCE", "3s")  # the local Hub is quick
         with Stack(folder, report=print, durable=False) as running:
             yield running
+
+
+@pytest.fixture(scope="session")
+def space(stack: Stack) -> str:
+    """The address of the stack's Gradio Space, which is asked for until it is awake."""
+    address = f"{stack.hub_url}{EDGE}/local-tiny"
+    for _ in range(1000):
+        if httpx2.get(f"{address}/config").is_success:
+            return address
+        time.sleep(LOOK.total_seconds())  # between two looks at what another process does
+    pytest.fail("the Space never woke")
 
 
 @pytest.fixture

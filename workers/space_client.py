@@ -205,23 +205,32 @@ class Call:
         Raises:
             Shut: it cannot be had.
         """
+        if ".." in path.split("/"):
+            raise Shut("it is said to be where no file of the app is", _OK)
         return await fetch(self._http, f"{self._prefix}/file={quote(path)}", most=most)
 
 
 async def _messages(response: httpx2.Response) -> AsyncGenerator[_Message]:
     rest = bytearray()
     async for received in response.aiter_bytes():
-        rest += received
-        *lines, last = rest.split(b"\n")
-        rest = bytearray(last)
+        *ended, begun = received.split(b"\n")
+        for line in ended:
+            rest += line
+            if (message := _message(bytes(rest))) is not None:
+                yield message
+            rest.clear()
+        rest += begun
         if len(rest) > _LARGEST:
             raise Lost(f"it answers with more than {_LARGEST:,} bytes at once")
-        for line in lines:
-            if line.startswith(_EVENT):
-                try:
-                    yield _Message.model_validate_json(line.removeprefix(_EVENT))
-                except ValidationError:
-                    continue  # of a kind that is not known here
+
+
+def _message(line: bytes) -> _Message | None:
+    if not line.startswith(_EVENT):
+        return None
+    try:
+        return _Message.model_validate_json(line.removeprefix(_EVENT))
+    except ValidationError:
+        return None  # of a kind that is not known here
 
 
 def _read(message: _Message, partial: int) -> Told | Gave | Failed | None:  # noqa: PLR0911  # one for each kind
@@ -229,9 +238,9 @@ def _read(message: _Message, partial: int) -> Told | Gave | Failed | None:  # no
         case "estimation" if message.rank is not None:
             return Told(_place(message.rank, message.queue_size, message.rank_eta))
         case "process_starts":
-            return Told("running")
+            return Told("Running")
         case "process_generating":
-            return Told(f"running, {partial} partial result{'s' if partial > 1 else ''} so far")
+            return Told(f"Running, {partial} partial result{'s' if partial > 1 else ''} so far")
         case "progress" if message.progress_data:
             return _progress(message.progress_data[-1])
         case "log" if message.log:
@@ -247,11 +256,11 @@ def _read(message: _Message, partial: int) -> Told | Gave | Failed | None:  # no
 def _place(rank: int, size: int | None, eta: float | None) -> str:
     of = f" of {size}" if size else ""
     when = f", about {max(1, round(eta))} s" if eta else ""
-    return f"waiting in the Space's queue: number {rank + 1}{of}{when}"
+    return f"Waiting in the Space's queue: number {rank + 1}{of}{when}"
 
 
 def _progress(unit: _Unit) -> Told:
-    said = unit.desc or "running"
+    said = unit.desc or "Running"
     if unit.index is not None:
         return Told(said, int(unit.index), None if unit.length is None else int(unit.length))
     if unit.progress is not None:

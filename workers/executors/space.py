@@ -37,11 +37,12 @@ from workers.trouble import outgrown, trouble
 
 _LOOK: Final = timedelta(seconds=10)
 _FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 10.0
+_LONGEST_PAUSE: Final = 5.0
 _LARGEST: Final = 32 * 1024 * 1024
 """Bytes of all the files that go along with a call."""
 _GOODBYE: Final = 2.0
 _NOT_FOUND: Final = 404
+_TOO_MANY: Final = 429
 _SERVER_ERROR: Final = 500
 _TAG: Final = re.compile(r"<[^<>]{0,500}>")
 _QUOTA: Final = re.compile(r"GPU quota|quota exceeded", re.IGNORECASE)
@@ -145,7 +146,7 @@ class SpaceExecutor:
                 if space.coming is None:
                     raise
             except Shut as shut:
-                if shut.status is not None and shut.status < _SERVER_ERROR:
+                if shut.status is not None and _is_final(shut.status):
                     raise
             state = space.coming or "does not answer yet"
             order.report(Progress(message=f"The Space {state}; waiting for it to wake"))
@@ -232,6 +233,10 @@ def _ended(reason: Reason, message: str) -> Answered:
     return Answered(Ending(JobState.FAILED, "FAILED", reason, message))
 
 
+def _is_final(status: int) -> bool:
+    return status < _SERVER_ERROR and status != _TOO_MANY
+
+
 def _undone(the_space: str, error: _Undone) -> Outcome:  # noqa: PLR0911  # one for each cause
     """Say what came between, before anything was begun."""
     match error:
@@ -241,7 +246,7 @@ def _undone(the_space: str, error: _Undone) -> Outcome:  # noqa: PLR0911  # one 
             return Refused(Reason.HUB_UNAVAILABLE, f"{the_space} {error}")
         case Full():
             return Later(f"{the_space} has no room in its queue.")
-        case Shut(status=status) if status is not None and status < _SERVER_ERROR:
+        case Shut(status=status) if status is not None and _is_final(status):
             return Refused(Reason.MISSING_PERMISSION, f"{the_space} cannot be called: {error}.")
         case Answered4xx(status=status) if status == _NOT_FOUND:
             unseen = f"{the_space} does not exist, or your token may not see it."

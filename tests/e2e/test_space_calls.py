@@ -1,0 +1,204 @@
+"""From the tool to a real Gradio app and back: what can be called, the call, its end."""
+
+from typing import Any
+
+import pytest
+
+from service.local.hub.spaces import PAUSED, PUBLIC
+from service.local.hub.users import load_users, user_with
+from service.local.stack import Stack
+from tests.service.stand_in import call, refusal, text
+from tests.stack import Caller
+
+pytestmark = [
+    pytest.mark.xdist_group("stack"),
+    pytest.mark.timeout(150),  # for the first: Gradio may take a minute to start on a busy machine
+]
+
+DOCUMENT = {"base64": "aGVsbG8=", "name": "hello.txt"}
+
+
+@pytest.fixture
+def awake(alice: Caller, space: str) -> Caller:
+    """Alice, when there is no more waiting for the Space."""
+    return alice
+
+
+async def launch(caller: Caller, api_name: str, arguments: Any, **more: Any) -> str:
+    """Call a Space and return the handle."""
+    given = {"space": PUBLIC, "api_name": api_name, "arguments": arguments}
+    return str((await caller.ask("launch_space_call", **given | more))["job_id"])
+
+
+async def refused(stack: Stack, who: str = "alice", **arguments: Any) -> tuple[str, str]:
+    """Call a Space in a way that is refused; return the code and the words."""
+    token = user_with(load_users(stack.folder / "hub"), who).token
+    answer = await call(stack.url, "launch_space_call", by=token, **arguments)
+    return refusal(answer)["code"], text(answer)
+
+
+async def test_a_call_of_a_space_leaves_what_it_gave_as_the_result(awake: Caller) -> None:
+    """A job like any other: a handle, a state, a result that stays."""
+    handle = await launch(awake, "/echo", {"text": "hello", "times": 2})
+
+    view = await awake.finish(handle)
+    result = await awake.ask("job_result", job_id=handle)
+
+    assert (view["state"], view["kind"]) == ("succeeded", "space_call")
+    assert view["summary"].startswith("Succeeded: the Space local/tiny has answered.")
+    assert result["result"]["outputs"] == [
+        {"label": "Answer", "component": "Textbox", "value": "hellohello"}
+    ]
+
+
+async def test_what_can_be_called_is_shown_before_anything_is(awake: Caller, stack: Stack) -> None:
+    """A model that sees names, types and defaults need not guess; nothing is launched for that."""
+    shown = await awake.ask("launch_space_call", space=PUBLIC, dry_run=True)
+    token = user_with(load_users(stack.folder / "hub"), "alice").token
+    said = text(await call(stack.url, "launch_space_call", by=token, space=PUBLIC, dry_run=True))
+
+    assert (shown["dry_run"], shown["needs"]) == (True, [])
+    for line in ("/echo(text: str, times: float = 1) -> Answer", "/upper(document: file)"):
+        assert line in shown["notes"][0]
+        assert line in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ({"api_name": "/ecco"}, "Invalid", "has no endpoint /ecco. Did you mean /echo"),
+        ({"api_name": "/echo", "arguments": {"txt": 1}}, "Invalid", "has no parameter 'txt'"),
+        ({"api_name": "/echo"}, "Invalid", "needs text too"),
+        ({"arguments": {"text": "x"}}, "Invalid", "has several endpoints; name one in api_name"),
+        ({"api_name": "/upper", "arguments": ["/etc/passwd"]}, "Invalid", "not an https://"),
+        ({"space": PAUSED}, "Conflict", "was paused by its owner"),
+    ],
+)
+async def test_what_does_not_fit_is_refused_with_what_would(
+    awake: Caller, stack: Stack, arguments: dict[str, Any], code: str, says: str
+) -> None:
+    """One round trip to get it right: the endpoints, their parameters, an example."""
+    refusal_code, said = await refused(stack, **{"space": PUBLIC, **arguments})
+
+    assert (refusal_code, says in said) == (code, True), said
+    assert "Nothing was launched." in said or "so nothing was launched" in said
+    if "space" not in arguments:
+        assert "/echo(text: str, times: float = 1) -> Answer" in said
+        assert 'For example: api_name="/echo", arguments={"text": ' in said
+
+
+async def test_a_private_space_is_there_for_its_owner_alone(awake: Caller, stack: Stack) -> None:
+    """To anybody else it is not there, in the words of one that is not."""
+    handle = await launch(awake, "/echo", {"text": "mine"}, space="alice/own")
+    assert (await awake.finish(handle))["state"] == "succeeded"
+
+    foreign = await refused(stack, "bob", space="alice/own")
+    none = await refused(stack, "bob", space="alice/won")
+
+    assert foreign == (none[0], none[1].replace("alice/won", "alice/own"))
+    assert foreign[0] == "Invalid"
+
+
+async def test_how_far_a_call_is_shows_while_it_is_waited_for(awake: Caller) -> None:
+    """The Space's own count of its steps, in every view of the job."""
+    handle = await launch(awake, "/work", {"steps": 12, "pause": 0.3})
+
+    view = await awake.until(handle, lambda view: "of 12 finished (Working)" in view["summary"])
+    waited = await awake.ask(
+        "wait_for_jobs", job_ids=[handle], since_version=view["version"], timeout_seconds=10
+    )
+    await awake.ask("cancel_job", job_id=handle)
+
+    assert view["progress"]["total"] == 12
+    assert waited["changed"] == [handle]
+
+
+async def test_files_of_a_call_are_files_of_its_job(awake: Caller) -> None:
+    """Bytes go there, and what comes back outlives the Space, which forgets it."""
+    handle = await launch(awake, "/upper", {"document": DOCUMENT})
+    assert (await awake.finish(handle))["state"] == "succeeded"
+
+    result = await awake.ask("job_result", job_id=handle)
+
+    assert result["result"]["outputs"][0]["value"] == {"file": "upper.txt"}
+    [file] = result["files"]
+    assert (file["name"], file["size_bytes"], file["media_type"]) == ("upper.txt", 5, "text/plain")
+
+
+async def test_an_error_of_the_app_is_the_evidence_and_a_retry_may_do_better(
+    awake: Caller,
+) -> None:
+    """What the Space said, and which call to make with what changed."""
+    failed = await launch(awake, "/fail", {"text": "7"})
+    view = await awake.finish(failed)
+    quota = await awake.finish(await launch(awake, "/quota", {"seconds": 60}))
+    again = await awake.ask(
+        "retry_job", job_id=failed, overrides={"api_name": "/echo", "arguments": ["better"]}
+    )
+
+    assert (view["state"], view["reason"]) == ("failed", "exit_nonzero")
+    assert view["evidence"] == ["Holdfast saw: The Space local/tiny said: That will not do: 7"]
+    assert "ended the call with an error" in view["summary"]
+    assert quota["reason"] == "insufficient_credits"
+    assert "ZeroGPU quota is used up for 2:05:11" in quota["summary"]
+    assert (await awake.finish(str(again["job_id"])))["state"] == "succeeded"
+
+
+async def test_a_cancelled_call_is_seen_to_stop_at_the_space(awake: Caller) -> None:
+    """Cancel frees what it would have gone on using, not just our interest in it."""
+    handle = await launch(awake, "/count", {"name": "e2e", "upto": 1000, "pause": 0.1})
+    await awake.until(handle, lambda view: "partial" in view["summary"])
+
+    cancelled = await awake.ask("cancel_job", job_id=handle)
+    await awake.until(handle, lambda view: view["upstream"] == "stopped")
+
+    async def reached() -> int:
+        asked = await launch(awake, "/reached", ["e2e"])
+        await awake.finish(asked)
+        result = await awake.ask("job_result", job_id=asked)
+        return int(result["result"]["outputs"][0]["value"])
+
+    before = await reached()
+    assert cancelled["state"] == "cancelled"
+    assert before < 1000
+    assert await reached() <= before + 1
+
+
+async def test_a_call_whose_worker_is_gone_is_in_doubt_and_not_made_again(
+    awake: Caller, stack: Stack
+) -> None:
+    """It may have been carried out and charged for: a person decides whether to pay twice."""
+    handle = await launch(awake, "/count", {"name": "lost", "upto": 1000, "pause": 0.1})
+    await awake.until(handle, lambda view: view["state"] == "running")
+
+    stack.stop_worker()
+    try:
+        view = await awake.finish(handle)
+    finally:
+        stack.start_worker()
+
+    assert (view["state"], view["reason"]) == ("failed", "outcome_unknown")
+
+
+async def test_what_no_price_bounds_is_refused_by_a_budget(awake: Caller, stack: Stack) -> None:
+    """A call of a Space has no price: the rule is that of every call."""
+    workspace = await awake.ask("create_workspace", name="bounded spaces", budget_usd=1)
+
+    code, said = await refused(
+        stack,
+        space=PUBLIC,
+        api_name="/echo",
+        arguments=["x"],
+        workspace_id=workspace["workspace_id"],
+    )
+
+    assert code == "BudgetExceeded"
+    assert "What this can cost is not known" in said
+
+
+async def test_a_call_repeated_under_its_key_finds_the_job_it_made(awake: Caller) -> None:
+    """Even if nobody could make it any more."""
+    given = {"idempotency_key": "space-once", "space": PUBLIC}
+    first = await launch(awake, "/echo", ["once"], **given)
+
+    assert await launch(awake, "/echo", ["once"], **given) == first
