@@ -53,7 +53,7 @@ NO_FILES = {
     "riff of another kind": b"RIFF\0\0\0\0AVI " + b"\0" * 60,
     "heic": b"\0\0\0\x18ftypheic" + b"\0" * 60,
     "matroska": b"\x1aE\xdf\xa3\x93B\x82\x88matroska",
-    "half a letter": b"caf\xc3",
+    "half a letter": b"na\xc3",
     "png without a header": b"\x89PNG\r\n\x1a\n\0\0\0\rCgBI" + b"\0" * 30,
     "png cut off": b"\x89PNG\r\n\x1a\n\0\0",
     "png of no size": png(0, 5),

@@ -39,6 +39,8 @@ from service.local.hub.jobs import Jobs
 from service.local.hub.oauth.grants import Grants
 from service.local.hub.oauth.refusals import OAuthRefusal, refuse_oauth
 from service.local.hub.oauth.routes import OAuthRoutes
+from service.local.hub.repo_routes import RepoRoutes
+from service.local.hub.repos import Repos
 from service.local.hub.spaces import Spaces
 from service.local.hub.users import LocalUser, load_users
 
@@ -86,6 +88,7 @@ def create_hub(
             *BucketRoutes(buckets, content, transfer).routes(),
             *content.routes(),
             *spaces.routes(),
+            *RepoRoutes(Repos(folder), content.lend, content.lent).routes(),
             *OAuthRoutes(grants, users).routes(),
         ],
         lifespan=lifespan,

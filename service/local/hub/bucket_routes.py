@@ -67,7 +67,7 @@ class BucketRoutes:
             for each in self._buckets.of(name)
             if search in each.name and each.may_be_read(caller)
         ]
-        return _paged(request, shown)
+        return paged(request, shown)
 
     async def create(self, request: Request) -> Response:
         """Create a bucket, unless there is one of that name."""
@@ -109,7 +109,7 @@ class BucketRoutes:
         """List a page of what begins with a prefix."""
         bucket, prefix = self._readable(request), request.path_params.get("prefix", "")
         recursive = request.query_params.get("recursive", "").lower() == "true"
-        return _paged(request, bucket.tree(prefix, recursive=recursive))
+        return paged(request, bucket.tree(prefix, recursive=recursive))
 
     async def paths_info(self, request: Request) -> Response:
         """Describe those of some files that there are."""
@@ -230,7 +230,7 @@ def _base(request: Request) -> str:
     return str(request.base_url).rstrip("/")
 
 
-def _paged(request: Request, entries: list[dict[str, Any]]) -> Response:
+def paged(request: Request, entries: list[dict[str, Any]]) -> Response:
     """Answer with a page, and say where the next one is."""
     cursor = request.query_params.get("cursor", "0")
     if not (cursor.isascii() and cursor.isdigit()):
