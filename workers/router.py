@@ -31,6 +31,8 @@ from workers.hub import (
 from workers.storable import storable
 
 _UNAVAILABLE: Final = 503
+_PROVIDER: Final = "x-inference-provider"
+_HF_INFERENCE: Final = "hf-inference"
 _LONGEST_ERROR: Final = 100_000
 _LONGEST_PAUSE: Final = 600.0
 _NO_SUCCESS: Final = 300
@@ -129,7 +131,7 @@ async def _received(response: httpx2.Response, limit: int) -> Received:
     return Received(
         body,
         response.headers.get("content-type", "").split(";")[0].strip().lower(),
-        response.headers.get("x-inference-provider"),
+        response.headers.get(_PROVIDER),
     )
 
 
@@ -151,7 +153,7 @@ def _refusal(response: httpx2.Response, body: bytes) -> HubError:
     message = storable(said(answer) or response.reason_phrase)
     if status == _UNAVAILABLE:
         # Who names a moment to come back at has not begun.
-        pause = _until_loaded(answer) or retry_after(response)
+        pause = _until_loaded(response, answer) or retry_after(response)
         if pause is not None:
             return Loading(message, pause)
     if status >= SERVER_ERROR or status in UNCLEAR_4XX:
@@ -186,11 +188,11 @@ def _parsed(body: bytes) -> Any:
         return body.decode(errors="replace").strip()[:500]
 
 
-def _until_loaded(answer: Any) -> timedelta | None:
-    """Say how long a model needs to be there; of any other 503, who knows what was done?"""
-    # What hf-inference answers, by itself and before it hands the request to anything.
+def _until_loaded(response: httpx2.Response, answer: Any) -> timedelta | None:
+    """Say how long hf-inference needs to load the model; it has not handed the request on."""
+    by = response.headers.get(_PROVIDER) or response.url.path.split("/")[1]
     match answer:
-        case {"estimated_time": int() | float() as seconds}:
+        case {"estimated_time": int() | float() as seconds} if by == _HF_INFERENCE:
             return timedelta(seconds=min(max(1.0, float(seconds)), _LONGEST_PAUSE))
         case _:
             return None

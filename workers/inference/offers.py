@@ -117,7 +117,7 @@ def choose(model: Offered, task: str, provider: str | None) -> Offer:
     wanted = _at_providers(task)
     if provider is not None:
         _expect_known(provider, wanted, task)
-    offers = [*model.offers, *_unlisted(model, wanted)]
+    offers = model.offers if provider != _HF else [*model.offers, *_unlisted(model, wanted)]
     mine = [offer for offer in offers if provider in (None, offer.provider)]
     fitting = [
         offer for offer in mine if offer.task == wanted and helpers.knows(offer.provider, wanted)

@@ -34,8 +34,9 @@ from workers.router import Loading, Received, Router, Sending, TooLarge
 T = TypeVar("T")
 
 _LOOK: Final = timedelta(seconds=15)
-_FIRST_PAUSE: Final = 0.5
-_SLOWER: Final = 1.3
+_FIRST_PAUSE: Final = 0.1
+_SLOWER: Final = 1.5
+_BETWEEN: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
 _TRIES: Final = 3
 _TOO_MANY: Final = 429
@@ -141,7 +142,7 @@ class Taken:
             except Answered4xx as no:
                 # Where it keeps the answer of a call that came to nothing, fal says why.
                 raise Failed(no.message) from None
-            await anyio.sleep(_FIRST_PAUSE)
+            await anyio.sleep(_BETWEEN)
 
     async def _asked(self, path: str) -> Any:
         """Ask something, which may be asked again; none if there was no answer this time."""
@@ -201,7 +202,7 @@ class Taken:
             except FetchFailed:
                 if not tries or self.clock.is_over:
                     raise
-                await anyio.sleep(_FIRST_PAUSE)
+                await anyio.sleep(_BETWEEN)
             else:
                 return fetched.content, fetched.media_type
 

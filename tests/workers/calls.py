@@ -1,0 +1,38 @@
+"""A caller of models, without a worker, a job or a row."""
+
+import base64
+from typing import Any, Final, cast
+
+from schema.database import Database
+from schema.inference_spec import InferenceSpec
+from schema.settings import Settings
+from schema.vault import Secret, Vault
+from workers.context import Means, Report
+from workers.fetch import Fetcher
+from workers.hub import Hub
+from workers.inference.answer import Inference
+from workers.outcome import Outcome
+
+_NOWHERE: Final = {
+    "HOLDFAST_DATABASE_URL": "postgresql://nowhere.example/none",
+    "HOLDFAST_REDIS_URL": "redis://nowhere.example",
+    "vault_keys": f"k1:{base64.b64encode(bytes(32)).decode()}",
+}
+
+
+class Asker:
+    """Makes calls with one token."""
+
+    def __init__(
+        self, gateway: Hub, token: Secret, fetcher: Fetcher | None = None, **more: Any
+    ) -> None:
+        # Neither rows nor secrets are known to a call, so there need be none.
+        settings = Settings.model_validate(_NOWHERE | more)
+        means = Means(gateway, cast("Database", None), settings, cast("Vault", None))
+        self._inference = Inference(means, fetcher)
+        self.token = token
+
+    async def ask(self, report: Report | None = None, **asked: Any) -> Outcome:
+        """Make a call."""
+        spec = InferenceSpec.model_validate(asked)
+        return await self._inference.answer(spec, self.token, report=report)
