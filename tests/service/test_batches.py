@@ -1,10 +1,8 @@
 """Many calls under one handle, over HTTP: asked for at once, read by page, run again in part."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
-
-import pytest
 
 from schema import batch, endings, handles, launches
 from schema.batch import Told
@@ -106,33 +104,34 @@ async def test_what_is_answered_so_far_is_read_by_page_while_it_runs(
     assert f'retry_job(job_id="{job_id}")' in over["next_step"]
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({}, "inputs is missing; give inputs for one call"),
-        ({"inputs": "a", "items": [item(1)]}, "inputs and items are given"),
-        ({"items": []}, "items: there is none"),
-        ({"items": [item(1), item(2), item(1)]}, "items[2]: the custom_id 'item-1' is that of"),
-        ({"items": [{"custom_id": "a", "inputs": ""}]}, "items[0]: inputs: for chat-completion"),
-        ({"items": [{"inputs": "a"}]}, "items[0].custom_id is missing"),
-        ({"items": [item(1, parameters={"model": "x"})]}, "items[0]: parameters: 'model' is not"),
-        ({"items": [item(1)], "task": "text-to-image"}, "makes files, and a batch keeps none"),
-        ({"items": [item(1)], "concurrency": 64}, "concurrency: input should be less than"),
-        ({"items_from": "/etc/passwd"}, "is not a file of the Hub; write hf://datasets/"),
-        (
-            {"items": [item(n, parameters={"user": "x" * 99_000}) for n in range(52)]},
-            "and 5,000,000 are taken with a request. Put them into a file",
-        ),
-    ],
-)
+MISTAKES: Final[list[tuple[dict[str, Any], str]]] = [
+    ({}, "inputs is missing; give inputs for one call"),
+    ({"inputs": "a", "items": [item(1)]}, "inputs and items are given"),
+    ({"items": []}, "items: there is none"),
+    ({"items": [item(1), item(2), item(1)]}, "items[2]: the custom_id 'item-1' is that of"),
+    ({"items": [{"custom_id": "a", "inputs": ""}]}, "items[0]: inputs: for chat-completion"),
+    ({"items": [{"inputs": "a"}]}, "items[0].custom_id is missing"),
+    ({"items": [item(1, parameters={"model": "x"})]}, "items[0]: parameters: 'model' is not"),
+    ({"items": [item(1)], "task": "text-to-image"}, "makes files, and a batch keeps none"),
+    ({"items": [item(1)], "concurrency": 64}, "concurrency: input should be less than"),
+    ({"items_from": "/etc/passwd"}, "is not a file of the Hub; write hf://datasets/"),
+    (
+        {"items": [item(n, parameters={"user": "x" * 99_000}) for n in range(52)]},
+        "and 5,000,000 are taken with a request. Put them into a file",
+    ),
+]
+"""What a call may be given, and what is said of it."""
+
+
 async def test_a_batch_that_cannot_be_carried_out_is_refused_before_there_is_a_handle(
-    service: str, database: Database, given: dict[str, Any], said: str
+    service: str, database: Database
 ) -> None:
     """With which item is wrong, and what to write instead."""
-    answer = await call(service, "launch_inference", model="local/echo", **given)
+    for given, said in MISTAKES:
+        answer = await call(service, "launch_inference", model="local/echo", **given)
 
-    assert refusal(answer)["code"] == "Invalid"
-    assert said in text(answer)
+        assert refusal(answer)["code"] == "Invalid", said
+        assert said in text(answer)
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM job") == 0
 

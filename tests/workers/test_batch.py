@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
@@ -118,6 +118,15 @@ async def counted(database: Database, job: Job) -> Tally:
         found = await batch_pages.tally(tx, ADA, job.id)
     assert found is not None
     return found
+
+
+async def asked(routed: Routed, least: int) -> None:
+    """Wait until so many calls have come."""
+    with anyio.fail_after(20):
+        while True:
+            if routed.router.asked.total() >= least:
+                return
+            await anyio.sleep(0.02)  # between two looks at the count
 
 
 def number(prompt: str) -> int:
@@ -287,61 +296,71 @@ async def test_if_nothing_is_done_it_failed_for_the_commonest_reason(
     assert "does not exist" in (status.message or "")
 
 
-async def put(routed: Routed, content: bytes) -> str:
+async def put(routed: Routed, content: bytes, name: str = "items.jsonl") -> str:
     """Put a file where its worker can read it."""
     api = HfApi(endpoint=routed.url, token=routed.token())
 
     def upload() -> None:
         api.create_bucket("alice/work", private=True, exist_ok=True)
-        api.batch_bucket_files("alice/work", add=[(content, "in/items.jsonl")])
+        api.batch_bucket_files("alice/work", add=[(content, f"in/{name}")])
 
     await anyio.to_thread.run_sync(upload)
-    return "hf://buckets/alice/work/in/items.jsonl"
+    return f"hf://buckets/alice/work/in/{name}"
 
 
 async def test_items_are_read_from_a_file_once_and_whole(
     worker: Worker, make_job: JobFactory, lent: None, routed: Routed
 ) -> None:
-    """What was read, and which content of it, stands in the result."""
-    lines = [{"custom_id": f"é-{n}", "inputs": f"say {n}"} for n in range(3)]
-    path = await put(routed, b"\r\n".join(json.dumps(line).encode() for line in [*lines]) + b"\n\n")
+    """Whoever goes on with it goes on with what was read; the result says which content that is."""
+    routed.router.delay = 0.2
+    lines = [json.dumps({"custom_id": f"é-{n}", "inputs": f"say {n}"}) for n in range(8)]
+    path = await put(routed, "\r\n".join([*lines, "", ""]).encode())
     job = await make_job(kind=JobKind.BATCH, spec=SPEC | {"items_from": path})
+    async with at_work(worker):
+        await asked(routed, 1)
+    assert (await counted(worker.database, job)).done < 8
+    await put(routed, b"another file by now")
 
+    worker.stopping.clear()
     status = await carried_out(worker, job)
 
     assert status.state is JobState.SUCCEEDED
-    assert list(await items(worker.database, job)) == ["é-0", "é-1", "é-2"]
+    assert list(await items(worker.database, job)) == [f"é-{n}" for n in range(8)]
+    assert routed.router.asked == dict.fromkeys(prompts(8), 1)
     async with worker.database.transaction() as tx:
         result = await queries.result(tx, ADA, job.id)
     assert result is not None
-    assert (result["source"]["path"], result["done"]) == (path, 3)
+    assert (result["source"]["path"], result["done"]) == (path, 8)
     assert result["source"]["revision"]
 
 
-@pytest.mark.parametrize(
-    ("last", "said"),
-    [
-        (b'{"custom_id": "a", "inputs": "again"}', "the custom_id 'a' is that of Line 1 of hf://"),
-        (b'{"custom_id": "b", "inputs": ', "is not JSON"),
-        (b'{"custom_id": "b"}', "inputs: field required; write {"),
-        (b'{"custom_id": "b", "inputs": "x", "url": "/v1"}', "url: extra inputs"),
-        (b'{"custom_id": "b", "inputs": "\\u0000"}', "has a NUL"),
-        (b'{"custom_id": "b", "inputs": ""}', "inputs: for chat-completion"),
-        (b"[" * 100_000, "is not JSON"),
-    ],
-)
+WRONG: Final = {
+    b'{"custom_id": "a", "inputs": "again"}': "the custom_id 'a' is that of Line 1 of hf://",
+    b'{"custom_id": "b", "inputs": ': "is not JSON",
+    b'{"custom_id": "b"}': "inputs: field required; write {",
+    b'{"custom_id": "b", "inputs": "x", "url": "/v1"}': "url: extra inputs",
+    b'{"custom_id": "b", "inputs": "\\u0000"}': "has a NUL",
+    b'{"custom_id": "b", "inputs": ""}': "inputs: for chat-completion",
+    b"[" * 100_000: "is not JSON",
+}
+"""The last line of a file, and what is said of it."""
+
+
 async def test_a_wrong_line_fails_the_batch_before_anything_is_sent(
-    worker: Worker, make_job: JobFactory, lent: None, routed: Routed, last: bytes, said: str
+    worker: Worker, make_job: JobFactory, lent: None, routed: Routed
 ) -> None:
     """It is named; half a batch that was paid for would be worse than none."""
-    path = await put(routed, b'{"custom_id": "a", "inputs": "first"}\n\n' + last)
-    job = await make_job(kind=JobKind.BATCH, spec=SPEC | {"items_from": path})
+    async with at_work(worker):
+        for number, (last, said) in enumerate(WRONG.items()):
+            content = b'{"custom_id": "a", "inputs": "first"}\n\n' + last
+            path = await put(routed, content, f"{number}.jsonl")
+            job = await make_job(kind=JobKind.BATCH, spec=SPEC | {"items_from": path})
 
-    status = await carried_out(worker, job)
+            status = await seen(worker.database, job, lambda status: status.settled)
 
-    assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)
-    assert (status.message or "").startswith("Line 3 of hf://buckets/alice/work/in/items.jsonl")
-    assert said in (status.message or "")
+            assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)
+            assert (status.message or "").startswith(f"Line 3 of {path}")
+            assert said in (status.message or "")
     assert routed.router.asked.total() == 0
 
 
@@ -376,11 +395,7 @@ async def test_a_worker_that_is_stopped_lets_its_calls_end_and_another_goes_on(
     routed.router.delay = 0.3
     job = await submit(prompts(24))
     async with at_work(worker):
-        with anyio.fail_after(20):
-            while True:
-                if routed.router.asked.total() >= 6:
-                    break
-                await anyio.sleep(0.02)  # between two looks at the count
+        await asked(routed, 6)
     halfway = await counted(worker.database, job)
     assert 4 <= halfway.done < 24
     assert halfway.done == routed.router.asked.total()
