@@ -112,7 +112,7 @@ async def test_the_answer_of_a_model_is_the_result(
     assert text(first) == text(again)
     assert text(first).endswith("Hello!")
     assert first.structured_content is not None
-    assert first.structured_content["result"] == said
+    assert first.structured_content["result"] == result
 
 
 async def test_an_answer_that_was_cut_off_says_so(
