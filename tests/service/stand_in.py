@@ -58,6 +58,8 @@ class Whoami:
     priced: int = 0
     """How often somebody asked for prices."""
     answers_prices: bool = True
+    looked_for: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """By which token which Space was asked for."""
 
     async def answer(self, request: Request) -> Response:
         """Answer like `GET /api/whoami-v2`."""
@@ -90,6 +92,10 @@ class Whoami:
     async def space(self, request: Request) -> Response:
         """Answer like `GET /api/spaces/{owner}/{name}`: all there are sleep."""
         name = "{owner}/{name}".format(**request.path_params)
+        token = request.headers["authorization"].removeprefix("Bearer ")
+        self.looked_for.append((token, name))
+        if self.failing is not None:
+            return self.failing
         if name.startswith("nobody/"):
             return JSONResponse({"error": "Repository not found"}, 404)
         runtime = {"stage": "SLEEPING"}

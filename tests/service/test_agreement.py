@@ -8,7 +8,7 @@ import pytest
 from mcp_types import CallToolResult, ElicitResult
 
 from tests.service.person import Person
-from tests.service.stand_in import call, calling, refusal, shown, text
+from tests.service.stand_in import ASLEEP, call, calling, refusal, shown, text
 
 JOB: dict[str, Any] = {"image": "python:3.12", "command": "true"}
 A10G: dict[str, Any] = {**JOB, "flavor": "a10g-small", "timeout": "30m"}
@@ -71,7 +71,14 @@ async def test_a_client_that_can_ask_launches_once_or_not_at_all(
     assert await launched(service) == jobs
 
 
-@pytest.mark.parametrize(("tool", "request_"), [("launch_job", A10G), ("launch_inference", CALL)])
+@pytest.mark.parametrize(
+    ("tool", "request_"),
+    [
+        ("launch_job", A10G),
+        ("launch_inference", CALL),
+        ("launch_space_call", {"space": ASLEEP}),
+    ],
+)
 async def test_a_client_that_cannot_ask_launches_in_two_steps(
     service: str, group: Group, tool: str, request_: dict[str, Any]
 ) -> None:

@@ -97,7 +97,7 @@ class Spaces:
     async def _describe(self, request: Request) -> Response:
         found = self._find("{owner}/{name}".format(**request.path_params))
         if found is None or not found.visible_to(request.state.caller):
-            raise Refusal(HTTPStatus.NOT_FOUND, "Repository not found")
+            raise Refusal(HTTPStatus.NOT_FOUND, "Repository not found", code="RepoNotFound")
         address = f"{str(request.base_url).rstrip('/')}{EDGE}/{found.subdomain}"
         return JSONResponse(found.described(address))
 
