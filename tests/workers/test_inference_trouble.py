@@ -27,11 +27,10 @@ VIDEO: dict[str, Any] = {"task": "text-to-video", "model": "m/m", "inputs": "a c
 ADDRESS = "https://cdn.example.com/made.mp4"
 
 
-def offered(*providers: str, task: str = "text-to-image") -> Response:
+def offered(*providers: str, task: str = "text-to-image", name: str = "theirs/m") -> Response:
     """The Hub's answer to who offers the model."""
     offers = [
-        {"provider": each, "providerId": "theirs/m", "status": "live", "task": task}
-        for each in providers
+        {"provider": each, "providerId": name, "status": "live", "task": task} for each in providers
     ]
     return JSONResponse({"id": "m/m", "inferenceProviderMapping": offers})
 
@@ -184,6 +183,17 @@ async def test_before_it_is_sent_nothing_is_in_doubt(
     server.answers = [answer]
 
     assert isinstance(await ada.ask(**IMAGE), kind)
+
+
+@pytest.mark.parametrize("name", ["../../api/whoami-v2", "a/../../v1/x", "a#b"])
+async def test_what_a_model_is_called_at_a_provider_cannot_lead_elsewhere(
+    ada: Asker, server: Scripted, name: str
+) -> None:
+    """The token goes to the provider that was chosen, and not around it."""
+    server.answers = [offered("fal-ai", name=name)]
+
+    assert isinstance(await ada.ask(**IMAGE), Refused)
+    assert len(server.requests) == 1
 
 
 async def test_a_film_is_waited_for_and_fetched_without_the_callers_token(
