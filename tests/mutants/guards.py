@@ -8,6 +8,7 @@ from tests.mutants.identity import IDENTITY
 from tests.mutants.limits import LIMITS
 from tests.mutants.money import MONEY
 from tests.mutants.moves import MOVES
+from tests.mutants.outputs import OUTPUTS
 from tests.mutants.printed import PRINTED
 from tests.mutants.records import RECORDS
 from tests.mutants.tables import TABLES
@@ -27,5 +28,6 @@ GUARDS: Final = (
     *RECORDS,
     *TABLES,
     *WALL,
+    *OUTPUTS,
     *PRINTED,
 )

@@ -178,6 +178,11 @@ async def test_everything_that_is_wrong_is_told_at_once(service: str) -> None:
         ("launch_inference", {"timeout": "2 hours"}, "too long; anything from 1s to 1h goes"),
         ("launch_job", {"timeout": "0s"}, "anything from 1s to 30d goes"),
         ("launch_job", {"pass_token": "perhaps"}, "write true or false"),
+        (
+            "launch_job",
+            {"outputs": ["../x"]},
+            "outputs[0]: '../x' is not inside of /outputs; write",
+        ),
     ],
 )
 async def test_a_refusal_shows_the_choices_and_what_was_nearly_right(

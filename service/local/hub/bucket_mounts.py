@@ -111,6 +111,7 @@ class Mounts:
 
     async def close(self) -> None:
         """Drop the uploads that are still to be made: nobody is there to take them."""
+        self.transfer.close()
         for upload in self._uploads:
             upload.cancel()
         await asyncio.gather(*self._uploads, return_exceptions=True)

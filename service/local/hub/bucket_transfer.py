@@ -47,6 +47,10 @@ class Transfer:
         group = self._session.new_download_stream_group(**self._authority(url))
         yield from group.download_stream(_LIBRARY.XetFileInfo(xet_hash, size))
 
+    def close(self) -> None:
+        """Break off whatever is under way: the library would try for minutes to go on."""
+        self._session.sigint_abort()
+
     def _authority(self, url: str) -> dict[str, Any]:
         token, expires_at = self._content.admit(writes=True, reads=lambda _: True)
         where = self._content.at(url)
