@@ -37,6 +37,8 @@ NAMES_NOTHING: Final = {
     *("max_cost_usd", "max_price", "budget_usd"),
     *("defaults", "confirm_above_usd", "overrides", "since", "confirm"),
     *("space", "api_name", "arguments"),  # of a Space: the Hub is asked whether the caller sees it
+    *("script", "script_args", "dependencies", "python", "expose", "outputs"),
+    *("volumes", "resource_group_id", "bill_to"),  # of the Hub, which asks what the token reaches
     *("items", "on_unknown", "only"),
     "items_from",  # of the Hub, which is read with the caller's own token
     *("cron", "timezone", "overlap", "missed"),
