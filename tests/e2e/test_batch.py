@@ -28,12 +28,12 @@ async def test_a_batch_is_launched_waited_for_read_called_off_and_run_again(alic
     endless: str = (await alice.ask("launch_inference", **slow))["job_id"]
 
     async def result() -> dict[str, Any]:
-        return await alice.ask("job_result", job_id=endless)
+        return (await alice.ask("job_result", job_id=endless))["result"]
 
-    await eventually(result, lambda view: (view["result"] or {}).get("done", 0) >= 2)
+    await eventually(result, lambda counted: counted["done"] >= 2)
     await alice.ask("cancel_job", job_id=endless)
     cancelled = await alice.until(endless, lambda view: view["upstream"] == "stopped")
-    left = (await result())["result"]
+    left = await result()
     again = await alice.ask("retry_job", job_id=endless, overrides={"model": "local/echo"})
 
     assert cancelled["state"] == "cancelled"
