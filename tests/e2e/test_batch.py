@@ -28,7 +28,8 @@ async def test_a_batch_is_launched_waited_for_read_called_off_and_run_again(alic
     endless: str = (await alice.ask("launch_inference", **slow))["job_id"]
 
     async def result() -> dict[str, Any]:
-        return (await alice.ask("job_result", job_id=endless))["result"]
+        view: dict[str, Any] = (await alice.ask("job_result", job_id=endless))["result"]
+        return view
 
     await eventually(result, lambda counted: counted["done"] >= 2)
     await alice.ask("cancel_job", job_id=endless)
