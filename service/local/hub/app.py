@@ -41,6 +41,7 @@ from service.local.hub.oauth.refusals import OAuthRefusal, refuse_oauth
 from service.local.hub.oauth.routes import OAuthRoutes
 from service.local.hub.repo_routes import RepoRoutes
 from service.local.hub.repos import Repos
+from service.local.hub.scheduled import ScheduledRoutes
 from service.local.hub.spaces import Spaces
 from service.local.hub.users import LocalUser, load_users
 
@@ -72,6 +73,7 @@ def create_hub(
     buckets, transfer = Buckets(folder), Transfer(content)
     mounts = Mounts(buckets, transfer, flush)
     jobs = Jobs(mounts, scheduling=scheduling)
+    scheduled = ScheduledRoutes(jobs)
     grants = Grants()
     users = load_users(folder)
     spaces = Spaces(users)
@@ -80,6 +82,7 @@ def create_hub(
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         yield
         await spaces.close()
+        await scheduled.close()
         await jobs.close()
 
     return Starlette(
@@ -87,6 +90,7 @@ def create_hub(
             *_routes(JobRoutes(jobs, mounts)),
             *BucketRoutes(buckets, content, transfer).routes(),
             *content.routes(),
+            *scheduled.routes(_signed_in),
             *spaces.routes(),
             *RepoRoutes(Repos(folder), content.lend, content.lent).routes(),
             *OAuthRoutes(grants, users).routes(),

@@ -29,19 +29,19 @@ class JobRoutes:
 
     async def create(self, request: Request, user: LocalUser) -> Response:
         """Create a job, if the caller may and can pay."""
-        namespace = _may_write(request, user)
+        namespace = may_write(request, user)
         asked = await read_body(request, JobRequest)
         return self._start(LocalJob(asked, namespace, user, _url(request)))
 
     async def duplicate(self, request: Request, user: LocalUser) -> Response:
         """Run a job once more; labels are copied, as they are on the Hub."""
         job = self._job(request, user)
-        namespace = _may_write(request, user)
+        namespace = may_write(request, user)
         return self._start(LocalJob(job.request, namespace, user, _url(request), copy_of=job.id))
 
     async def page(self, request: Request, user: LocalUser) -> Response:
         """List a page of jobs, newest first, and say where the next page is."""
-        jobs = self._jobs.of(_may_read(request, user).name)
+        jobs = self._jobs.of(may_read(request, user).name)
         if cursor := request.query_params.get("cursor"):
             # Before anything is filtered: the job it names may have left the filter since.
             jobs = list(dropwhile(lambda job: job.id != cursor, jobs))[1:]
@@ -54,7 +54,7 @@ class JobRoutes:
 
     async def count(self, request: Request, user: LocalUser) -> Response:
         """Count jobs."""
-        jobs = self._jobs.of(_may_read(request, user).name)
+        jobs = self._jobs.of(may_read(request, user).name)
         return JSONResponse({"count": sum(map(_filter(request), jobs))})
 
     async def inspect(self, request: Request, user: LocalUser) -> Response:
@@ -64,14 +64,14 @@ class JobRoutes:
     async def cancel(self, request: Request, user: LocalUser) -> Response:
         """Stop one job; the answer comes when nothing of it runs."""
         job = self._job(request, user)
-        _may_write(request, user)
+        may_write(request, user)
         await self._jobs.cancel(job)
         return JSONResponse(job.described())
 
     async def relabel(self, request: Request, user: LocalUser) -> Response:
         """Replace all labels of a job."""
         job = self._job(request, user)
-        _may_write(request, user)
+        may_write(request, user)
         new = await read_body(request, NewLabels)
         job.request = job.request.model_copy(update={"labels": new.labels})
         return JSONResponse(job.described())
@@ -102,9 +102,9 @@ class JobRoutes:
             self._job(request, user)
         match request.path_params["access"]:
             case "read":
-                namespace = _may_read(request, user)
+                namespace = may_read(request, user)
             case "write":
-                namespace = _may_write(request, user)
+                namespace = may_write(request, user)
             case _:
                 raise Refusal(HTTPStatus.NOT_FOUND, "Not Found")
         return JSONResponse(
@@ -129,7 +129,7 @@ class JobRoutes:
         job = None
         # A foreign job and an unknown one are the same to a stranger.
         if user.namespace(request.path_params["namespace"]):
-            namespace = _may_read(request, user)
+            namespace = may_read(request, user)
             job = self._jobs.get(namespace.name, request.path_params["job"])
         if job is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "Job not found")
@@ -160,11 +160,13 @@ def _filter(request: Request) -> Callable[[LocalJob], bool]:
     return chosen
 
 
-def _may_read(request: Request, user: LocalUser) -> Namespace:
+def may_read(request: Request, user: LocalUser) -> Namespace:
+    """Return the namespace that is asked about, if the caller may look into it."""
     return _namespace(request, user, Permission.READ_JOBS)
 
 
-def _may_write(request: Request, user: LocalUser) -> Namespace:
+def may_write(request: Request, user: LocalUser) -> Namespace:
+    """Return the namespace that is asked about, if the caller may start jobs there."""
     return _namespace(request, user, Permission.WRITE_JOBS)
 
 

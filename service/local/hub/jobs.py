@@ -48,6 +48,8 @@ class LocalJob:
     """Where this Hub is, for what is mounted."""
     copy_of: str | None = None
     """The job this one repeats."""
+    fired_by: str | None = None
+    """The scheduled job it is one of."""
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started_at: datetime | None = None
@@ -138,13 +140,16 @@ class LocalJob:
             "resourceGroup": asked.resource_group_id and {"id": asked.resource_group_id},
             "owner": self.owner.described() | avatar,
             "createdBy": person,
-            "initiator": {"type": "duplicated-job", "id": self.copy_of}
-            if self.copy_of
-            else {"type": "user"} | person | avatar,
+            "initiator": self._initiator() or {"type": "user"} | person | avatar,
             "durations": self._durations(),
         }
         kept = {name: value for name, value in described.items() if value is not None}
         return kept | {"status": self.status}
+
+    def _initiator(self) -> dict[str, Any] | None:
+        if self.fired_by is not None:
+            return {"type": "scheduled-job", "id": self.fired_by}
+        return {"type": "duplicated-job", "id": self.copy_of} if self.copy_of else None
 
     def _durations(self) -> dict[str, int]:
         until = self.finished_at or datetime.now(UTC)
