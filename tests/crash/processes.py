@@ -28,6 +28,12 @@ class Process:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def is_stopped(self) -> bool:
+        """Tell whether it is frozen by a signal."""
+        with suppress(OSError):
+            return Path(f"/proc/{self.pid}/stat").read_text("utf-8").rpartition(")")[2][1] == "T"
+        return False
+
     async def kill(self) -> None:
         """End it, and see it end."""
         self.signal(signal.SIGKILL)

@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
@@ -31,6 +30,7 @@ from schema.vault import Secret, Vault
 from service.local.hub.users import LocalUser, load_users, user_with
 from service.local.ports import free_port
 from service.local.postgres import Postgres
+from tests.crash import schedules
 from tests.crash.books import BASIC, NOTHING, Books, audit
 from tests.crash.faults import CALM, Fault
 from tests.crash.processes import Nursery, Process
@@ -47,8 +47,7 @@ _SETTINGS: Final = {
     "HOLDFAST_SWEEP": "0.2s",
     "HOLDFAST_OBSERVE_MIN": "0.3s",
     "HOLDFAST_OBSERVE_MAX": "1s",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    **dict.fromkeys(("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_IMPLICIT_TOKEN"), "1"),
 }
 SHORT: Final[dict[str, Any]] = {
     "image": "python:3.12",
@@ -176,12 +175,17 @@ async def _play_worker(stage: Stage) -> None:
     await sign_in(stage)
     for name, (kind, spec) in WORK.items():
         stage.handles[await submit(stage, kind, spec)] = name
+    vault = Vault.of(stage.environment["HOLDFAST_VAULT_KEYS"])
+    scheduled = asyncio.create_task(
+        schedules.timetable(stage.scene, stage.database, vault, stage.user.id, SHORT)
+    )
     cancelling = asyncio.create_task(_cancel(stage))
     nemesis = asyncio.create_task(_nemesis(stage))
     supervising = asyncio.create_task(_supervise(stage))
     try:
         await cancelling
         await nemesis
+        stage.handles.update(dict.fromkeys(await scheduled, "succeeds"))
         await settle(stage)
     finally:
         supervising.cancel()
@@ -281,7 +285,7 @@ async def _live(stage: Stage, failpoint: str) -> None:
     worker = await stage.nursery.start("worker", environment=armed)
     try:
         while not worker.over.done():
-            if _is_stopped(worker):
+            if worker.is_stopped():
                 stage.zombies.append(asyncio.create_task(_wake_later(worker)))
                 return
             await asyncio.wait([worker.over], timeout=_LOOK / 2)
@@ -290,12 +294,6 @@ async def _live(stage: Stage, failpoint: str) -> None:
     except asyncio.CancelledError:
         await worker.kill()
         raise
-
-
-def _is_stopped(worker: Process) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{worker.pid}/stat").read_text("utf-8").rpartition(")")[2][1] == "T"
-    return False
 
 
 async def _wake_later(worker: Process) -> None:

@@ -30,6 +30,7 @@ SLICE: Final = [
     Scene("end.written", Fault.CREATE_429),
     Scene("submit.committed", Fault.CREATE_MALFORMED),
     Scene("launch.sent", Fault.ZOMBIE),
+    Scene("fire.written", Fault.NONE),
 ]
 
 

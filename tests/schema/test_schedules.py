@@ -2,7 +2,6 @@
 
 import base64
 import os
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -11,7 +10,7 @@ import anyio
 import pytest
 
 from schema import credentials, handles, retention, rotation, schedule_secrets, schedules
-from schema.database import Database
+from schema.database import Database, Transaction
 from schema.errors import IdempotencyConflict, Invalid, TooManySchedules
 from schema.vault import Secret, Vault
 from tests.conftest import ADA
@@ -19,6 +18,7 @@ from tests.schema import timetable
 from tests.schema.test_wall import careless
 from tests.schema.timetable import WANTED, look
 from tests.schema.wall import EVE, acting
+from tests.stack import eventually
 
 HOUR: Final = timedelta(hours=1)
 
@@ -45,24 +45,36 @@ async def test_the_same_key_is_one_schedule_and_another_request_a_conflict(
 async def test_there_are_so_many_schedules_and_no_more(database: Database, vault: Vault) -> None:
     """Two that are made at once could both find the last place free."""
     await timetable.make(database, vault, idempotency_key="k")
-    async with database.transaction() as tx:
-        now = await schedules.now(tx)
-        for number in range(schedules.MOST - 2):
-            wanted = replace(WANTED, name=f"s{number}")
-            await schedules.make(tx, vault, ADA, handles.new_id(), wanted, next_at=now, secrets={})
     refused: list[str] = []
 
-    async def one_more() -> None:
+    async def one_more(tx: Transaction) -> None:
+        now, schedule_id = await schedules.now(tx), handles.new_id()
+        await schedules.make(tx, vault, ADA, schedule_id, WANTED, next_at=now, secrets={})
+
+    async def another() -> None:
         try:
-            await timetable.make(database, vault)
+            async with database.transaction() as tx:
+                await one_more(tx)
         except TooManySchedules as error:
             refused.append(str(error))
+        else:
+            refused.append("was let in")
 
-    async with anyio.create_task_group() as tasks:
-        for _ in range(4):
-            tasks.start_soon(one_more)
+    async def is_stopped() -> bool:
+        async with database.transaction() as tx:
+            waiting: bool = await tx.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock')"
+            )
+        return waiting or bool(refused)
 
-    assert len(refused) == 3
+    async with anyio.create_task_group() as tasks, database.transaction() as tx:
+        for _ in range(schedules.MOST - 1):
+            await one_more(tx)
+        tasks.start_soon(another)
+        await eventually(is_stopped, bool)
+
+    assert len(refused) == 1
     assert "You have 100 schedules" in refused[0]
     await timetable.make(database, vault, idempotency_key="k")
 
