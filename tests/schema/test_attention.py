@@ -123,3 +123,24 @@ async def test_a_lost_turn_can_be_neither_given_back_nor_postponed(
         await attention.give_back(tx, slept, fastest=NOW, slowest=NOW)
         await attention.postpone(tx, slept, look_again=NOW)
         assert await tx.fetchval("SELECT due_at FROM poll_group") == due_at
+
+
+@pytest.mark.parametrize(("asked", "minutes"), [({}, 1), ({"attempts": 3}, 3)])
+async def test_a_run_may_last_as_long_as_all_its_attempts(
+    database: Database,
+    make_job: JobFactory,
+    claim: ClaimFactory,
+    asked: dict[str, int],
+    minutes: int,
+) -> None:
+    """The Hub starts it anew within one run; given up after the first, the others would be lost."""
+    await make_job(spec={"timeout": 60.0, "flavor": "cpu-basic", **asked})
+    (one,) = await claim()
+    async with database.transaction() as tx:
+        await launches.bind(tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW)
+    (turn,) = await take_groups(database)
+
+    async with database.transaction() as tx:
+        (run,) = await attention.bound_runs(tx, turn)
+
+    assert run.timeout == minutes * MINUTE

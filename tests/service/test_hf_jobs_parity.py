@@ -111,6 +111,29 @@ async def relabel(ground: Ground) -> None:
     assert (await ground.asked(command="true", labels={"team": "nlp"}))["labels"] == {"team": "nlp"}
 
 
+@case("operation", "scheduled run, scheduled uv", "scheduled ps, scheduled inspect")
+@case("operation", "scheduled suspend, scheduled resume", "scheduled delete")
+@case("operation", "scheduled update-labels")
+@case("argument", "schedule", "suspend", "scheduled_job_id")
+async def scheduled(ground: Ground) -> None:
+    job = {"script": "print(1)", "secrets": {"HF_TOKEN": "$HF_TOKEN"}, "labels": {"team": "nlp"}}
+    made = await shown(ground.service, "create_schedule", cron="@daily", job=job)
+    listed = await shown(ground.service, "list_schedules")
+    [one] = [each for each in listed["schedules"] if each["schedule_id"] == made["schedule_id"]]
+    assert (made["title"], made["labels"], one["paused"]) == (
+        "uv run script.py",
+        {"team": "nlp"},
+        False,
+    )
+    for paused in (True, False):
+        changed = await shown(
+            ground.service, "update_schedule", schedule_id=one["schedule_id"], paused=paused
+        )
+        assert changed["paused"] is paused
+    await shown(ground.service, "delete_schedule", schedule_id=one["schedule_id"])
+    assert (await shown(ground.service, "list_schedules"))["schedules"] == []
+
+
 @case("operation", "help")
 async def explain(ground: Ground) -> None:
     assert "A correct call: launch_job {" in await ground.refused()
