@@ -162,7 +162,9 @@ async def test_who_offers_a_model_is_asked_once_for_a_while_and_for_each_token(
     assert asked.count("/api/models/m/m") == 1
     ada.token = Secret("hf_other")
     server.answers = [refusal(404, "Repository not found", x_error_code="RepoNotFound")]
-    assert isinstance(await ada.ask(**IMAGE), Refused)
+    unseen = await ada.ask(**IMAGE)
+    assert isinstance(unseen, Refused)
+    assert "the Hub has no model m/m" in unseen.message
 
 
 @pytest.mark.parametrize(

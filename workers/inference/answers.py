@@ -37,7 +37,12 @@ _WORDS: Final = (
     "translation",
 )
 _DATA: Final = "data:"
-_LIST: Final[TypeAdapter[list[Any]]] = TypeAdapter(Annotated[list[Any], Field(min_length=1)])
+_Vector = Annotated[list[float | None], Field(min_length=1)]
+_Vectors = Annotated[list[_Vector], Field(min_length=1)]
+_EMBEDDINGS: Final[TypeAdapter[_Vector | _Vectors | list[_Vectors]]] = TypeAdapter(
+    _Vector | _Vectors | Annotated[list[_Vectors], Field(min_length=1)]
+)
+"""Of one text, of several; or of each part of each, where a model does not join them."""
 
 
 class Unreadable(Exception):
@@ -157,7 +162,7 @@ def _embeddings(answer: Any) -> dict[str, Any]:
     if isinstance(answer, dict):
         entries = cast("list[dict[str, Any]]", answer["data"])
         answer = [entry["embedding"] for entry in entries]
-    vectors = _LIST.validate_python(answer)
+    vectors = _EMBEDDINGS.validate_python(answer, strict=True)
     # Of one text some give the numbers, and others a list of one.
     return {"embeddings": vectors if isinstance(vectors[0], list) else [vectors]}
 

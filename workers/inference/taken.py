@@ -170,7 +170,7 @@ class Taken:
         vectors = answer.said.get("embeddings")
         if vectors is None:
             return answer.said, []
-        counted = {"count": len(vectors), "dimensions": len(vectors[0])}
+        counted = {"count": len(vectors), "dimensions": _dimensions(vectors)}
         written = await anyio.to_thread.run_sync(
             partial(json.dumps, vectors, separators=(",", ":"))
         )
@@ -244,6 +244,13 @@ async def _beside(received: Received, work: Callable[[], T]) -> T:
     if len(received.body) < _LONG:
         return work()
     return await anyio.to_thread.run_sync(work)
+
+
+def _dimensions(vectors: list[Any]) -> int:
+    inner = vectors[0]
+    while isinstance(inner[0], list):
+        inner = inner[0]
+    return len(inner)
 
 
 def _named(kind: str, place: int, made: tuple[bytes, str]) -> NewFile:
