@@ -26,6 +26,14 @@ _OCTETS: Final = "application/octet-stream"
 _MAPPING: Final = cast("Callable[..., Any]", InferenceProviderMapping)  # it has no types
 
 
+_OF_TEXT: Final = frozenset(
+    {"feature-extraction", "sentence-similarity", "text-to-image", "text-to-speech"}
+    | {"text-to-video", "text-generation", "text-classification", "zero-shot-classification"}
+    | {"summarization", "translation"}
+)
+"""Tasks whose helpers take a text for a text; those of all others open what it names."""
+
+
 class _Helper(Protocol):
     def _prepare_url(self, api_key: str, mapped_model: str) -> str: ...
 
@@ -84,8 +92,11 @@ def write(
     """Write a request; `mapping` is the Hub's entry of the model at that provider.
 
     Raises:
-        Unwritable: its parameters are not what this provider takes.
+        Unwritable: its inputs or its parameters are not what this provider takes.
     """
+    if not isinstance(inputs, Given) and task not in _OF_TEXT:
+        message = f"{task} is done on bytes"
+        raise Unwritable(message)
     helper, entry = _HELPERS[provider][task], _MAPPING(provider=provider, task=task, **mapping)
     worked_on: Any = inputs
     if isinstance(inputs, Given):
