@@ -60,6 +60,7 @@ class Whoami:
     answers_prices: bool = True
     looked_for: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """By which token which Space was asked for."""
+    answers_spaces: bool = True
 
     async def answer(self, request: Request) -> Response:
         """Answer like `GET /api/whoami-v2`."""
@@ -94,8 +95,8 @@ class Whoami:
         name = "{owner}/{name}".format(**request.path_params)
         token = request.headers["authorization"].removeprefix("Bearer ")
         self.looked_for.append((token, name))
-        if self.failing is not None:
-            return self.failing
+        if not self.answers_spaces:
+            return Response(status_code=503)
         if name.startswith("nobody/"):
             return JSONResponse({"error": "Repository not found"}, 404)
         runtime = {"stage": "SLEEPING"}

@@ -26,6 +26,7 @@ from workers.outcome import Answered, Later, Outcome, Refused, Unclear
 
 TOKEN = "hf_the_callers"
 MEGABYTE = 1024 * 1024
+DONE = {"msg": "process_completed", "success": True, "output": {"data": ["x", None]}}
 
 
 @dataclass
@@ -228,7 +229,7 @@ async def test_a_description_without_end_is_not_read_to_it(
 @pytest.mark.parametrize(
     "events",
     [
-        ["data: " + "x" * (17 * MEGABYTE)],
+        ["data: " + "x" * (17 * MEGABYTE), f"\n\ndata: {json.dumps(DONE)}\n\n"],
         ['data: {"msg": "process_starts"}\n\n'],
         ['data: {"msg": "unexpected_error", "message": "Server stopped unexpectedly."}\n\n'],
         ["data: {\n\n", "nonsense\n", 'data: {"msg": "never heard of"}\n\n'],
