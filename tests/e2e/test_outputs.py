@@ -87,7 +87,8 @@ def another_worker(stack: Stack) -> Generator[None]:
     with (stack.folder / "logs" / "another.log").open("ab") as log:
         worker = subprocess.Popen(
             [sys.executable, "-m", "service", "worker"],
-            env=stack.environment,
+            # It may be killed in the middle of a turn, which is over when its lease is.
+            env=stack.environment | {"HOLDFAST_LEASE": "8s", "HOLDFAST_POST_TIMEOUT": "7s"},
             cwd=ROOT,
             stdout=log,
             stderr=log,
