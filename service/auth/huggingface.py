@@ -16,6 +16,7 @@ from huggingface_hub.utils._http import parse_ratelimit_headers
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
+from schema import cookies
 from schema.errors import Unauthenticated, Unavailable
 from schema.vault import Secret
 from schema.wire import release
@@ -198,6 +199,7 @@ class HuggingFace:
 async def huggingface(hub_url: str) -> AsyncGenerator[HuggingFace]:
     """Open the way to the Hub."""
     async with get_async_session() as session:
+        session.cookies = cookies.none()
         yield HuggingFace(session, hub_url)
 
 

@@ -51,6 +51,8 @@ class Whoami:
     """Whose permission to launch where was asked for."""
     denied: dict[str, str] = field(default_factory=dict)
     """Namespaces in which nobody may launch, and what is said about it."""
+    cookies: list[str] = field(default_factory=list[str])
+    """Those that came along with a question; each answer gives one."""
     failing: Response | None = None
     hardware: list[dict[str, Any]] = field(
         default_factory=lambda: [flavor.described() for flavor in FLAVORS.values()]
@@ -70,7 +72,10 @@ class Whoami:
             return self.failing
         if token not in self.answers:
             return JSONResponse({"error": "Invalid credentials in Authorization header"}, 401)
-        return JSONResponse(self.answers[token])
+        self.cookies += request.cookies
+        known = JSONResponse(self.answers[token])
+        known.set_cookie("token", token)
+        return known
 
     async def list_hardware(self, _: Request) -> Response:
         """Answer like `GET /api/jobs/hardware`."""

@@ -114,6 +114,17 @@ async def test_a_callers_token_is_kept_sealed_for_their_jobs(
     assert b"hf_ada" not in row["sealed"]
 
 
+async def test_what_the_hub_remembers_of_one_caller_does_not_go_along_with_another(
+    service: str, hub: Whoami
+) -> None:
+    """One session asks about everybody; with a cookie of Ada's, Bob might be taken for her."""
+    for token in ("hf_ada", "hf_bob", "hf_reader"):
+        await post(service, "tools/list", authorization=f"Bearer {token}")
+
+    assert len(hub.asked) == 3
+    assert hub.cookies == []
+
+
 async def test_a_read_only_token_is_not_kept(service: str, database: Database) -> None:
     """It could do nothing for a job, and would push out one that can."""
     await post(service, "tools/list", authorization="Bearer hf_reader")

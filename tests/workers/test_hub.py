@@ -206,6 +206,20 @@ async def test_the_token_is_not_sent_where_a_link_leads_off_the_hub(
     assert len(server.requests) == 1
 
 
+async def test_a_cookie_given_to_one_caller_does_not_go_along_with_anothers_call(
+    gateway: Hub, server: Scripted
+) -> None:
+    """One session calls for everybody, and nobody is to be taken for somebody else."""
+    known = JSONResponse(JOB)
+    known.set_cookie("token", "ada's")
+    server.answers = [known, JSONResponse(JOB)]
+
+    await gateway.inspect_job("ada", "a" * 24, TOKEN)
+    await gateway.inspect_job("eve", "a" * 24, Secret("hf_eve"))
+
+    assert "cookie" not in server.requests[1].headers
+
+
 async def test_a_job_the_hub_does_not_know_is_none(gateway: Hub, server: Scripted) -> None:
     """Gone is an answer; anything else that goes wrong is not."""
     server.answers = [refusal(404), refusal(403)]
