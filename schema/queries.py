@@ -11,6 +11,7 @@ from schema import audit, handles
 from schema.database import Transaction
 from schema.dependencies import Parent
 from schema.job import FINAL, Job, JobKind, JobState
+from schema.spec_gist import GIST
 from schema.subject import Hold
 from schema.workspace import Workspace
 
@@ -47,9 +48,11 @@ SELECT job.*, subject.hold, subject.active, subject.max_active, job_payload.spec
 
 _ONE: Final = f"{_STATUS} AND job.id = $2"
 
-_EACH: Final = f"{_STATUS} AND job.id = ANY($2::uuid[])"
+_BRIEF: Final = _STATUS.replace("job_payload.spec,", f"{GIST},")
 
-_SOME: Final = f"""{_STATUS}
+_EACH: Final = f"{_BRIEF} AND job.id = ANY($2::uuid[])"
+
+_SOME: Final = f"""{_BRIEF}
    AND ($2::uuid IS NULL OR job.id < $2)
    AND ($3::uuid IS NULL OR job.workspace_id = $3)
    AND ($4::text[] IS NULL OR job.state = ANY($4))
@@ -204,7 +207,7 @@ async def status(tx: Transaction, subject_id: str, job_id: UUID) -> JobStatus | 
 async def statuses(
     tx: Transaction, subject_id: str, job_ids: Sequence[UUID]
 ) -> dict[UUID, JobStatus]:
-    """Return those of the jobs named that are the subject's, read at one moment."""
+    """Return those of the jobs named that are the subject's, without the bulk of what they ask."""
     rows = await tx.fetch(_EACH, subject_id, job_ids)
     return {row["id"]: JobStatus.of(row) for row in rows}
 

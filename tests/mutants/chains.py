@@ -1,4 +1,4 @@
-"""The guards of what waits for what, and of how far a call says it is."""
+"""The guards of what waits for what, of how far a call says it is, and of what is read of many."""
 
 from typing import Final
 
@@ -48,6 +48,14 @@ CHAINS: Final = (
         _WAITS,
         any_end_is_an_end=("OR wait.on_end = 'finish' THEN", "THEN"),
         a_failure_is_no_success=("WHEN NEW.state = 'succeeded' OR", "WHEN true OR"),
+    ),
+    *in_file(
+        "schema/queries.py",
+        "tests/schema/test_spec_gist.py",
+        a_page_is_read_without_its_bulk=(
+            '_EACH: Final = f"{_BRIEF} AND',
+            '_EACH: Final = f"{_STATUS} AND',
+        ),
     ),
     *in_file(
         "service/dependencies.py",

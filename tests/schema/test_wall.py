@@ -94,7 +94,8 @@ READS: Final[dict[str, list[Any]]] = {
 }
 """Each statement that names a subject, and what it is given."""
 ELSEWHERE: Final = {
-    "queries._STATUS",  # the beginning of two others
+    "queries._STATUS",  # the beginning of one other
+    "queries._BRIEF",  # the beginning of two others
     "logbook._LOOKED_AT",  # inside two others
     "schedules._SHOWN",  # the beginning of two others
     "schedules._LOCK_SUBJECT",  # says nothing; in a test of its own
