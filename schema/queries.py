@@ -94,9 +94,7 @@ _HELD: Final = """
 SELECT true FROM idempotency_key WHERE subject_id = $1 AND key = $2 AND expires_at > now()
 """
 
-_STANDING: Final = """
-SELECT hold, queued + active AS open_jobs FROM subject WHERE id = $1
-"""
+_STANDING: Final = "SELECT hold, queued + active AS open_jobs FROM subject WHERE id = $1"
 
 
 class Upstream(StrEnum):
