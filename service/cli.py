@@ -187,7 +187,8 @@ def _connect(chosen: argparse.Namespace) -> int:
 
 def _test(chosen: argparse.Namespace) -> int:
     """Run every test."""
-    command = [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadgroup", *chosen.pytest]
+    lanes = str((os.cpu_count() or 1) + 1)  # one more, for the tests that wait for processes
+    command = [sys.executable, "-m", "pytest", "-n", lanes, "--dist", "loadgroup", *chosen.pytest]
     return subprocess.run(command, cwd=_ROOT, check=False).returncode
 
 

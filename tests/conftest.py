@@ -107,7 +107,9 @@ async def database_url(postgres_url: str) -> AsyncGenerator[str]:
     """A database of the test's own, at the newest revision."""
     name = f"test_{uuid4().hex}"
     template = urlsplit(postgres_url).path.lstrip("/")
-    await _administer(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    await _administer(
+        postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy'
+    )
     url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
     yield url
     await _expect_no_orphan(url)

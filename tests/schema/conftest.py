@@ -81,7 +81,7 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
         await endings.end(tx, claim.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
         await batch.keep(tx, finished.id, ada, [Given("1", {"inputs": "a river"})])
         await files.keep(tx, finished.id, [NewFile.of("model.bin", b"weights", None)])
-    open_job = await make_job(idempotency_key="k")
+    open_job = await make_job(idempotency_key="k", after=[finished.id])
     async with database.transaction() as tx:
         await job_secrets.keep(tx, vault, open_job.id, ada, {"KEY": Secret("s")})
         await prices.keep(tx, [])

@@ -119,7 +119,7 @@ class Crew:
             silent = await launches.lapsed(tx)
         for run in silent:
             async with self.database.transaction() as tx:
-                if run.kind is JobKind.HUB_JOB:
+                if run.kind == JobKind.HUB_JOB:
                     await launches.doubt(tx, run.run_id, why="silent", worker="w", lapsed=True)
                 elif run.begun:
                     await endings.answer(tx, run.run_id, _lost("LOST"), worker="w", lapsed=True)

@@ -187,9 +187,11 @@ async def test_a_foreign_cursor_is_only_a_moment_in_time(service: str, places: l
         await shown(service, "create_workspace", by=token, name="same")
         job = await shown(service, "launch_job", by=token, **BESIDES["launch_job"])
         await shown(service, "cancel_job", by=token, job_id=job["job_id"])
+        await shown(service, "create_schedule", by=token, **BESIDES["create_schedule"])
     foreign = {
         Kind.JOB: (await shown(service, "list_jobs"))["jobs"][0]["job_id"],
         Kind.WORKSPACE: (await shown(service, "list_workspaces"))["workspaces"][0]["workspace_id"],
+        Kind.SCHEDULE: (await shown(service, "list_schedules"))["schedules"][0]["schedule_id"],
     }
     tools = [place.tool for place in places if place.argument == "cursor" and place.takes_text]
 

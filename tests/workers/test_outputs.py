@@ -49,7 +49,7 @@ async def worker(
     ground: Ground, database: Database, vault: Vault, settings: Callable[..., Settings]
 ) -> AsyncGenerator[Worker]:
     """A worker without loops: each test takes its steps itself."""
-    chosen = settings(observe_min="1ms", scheduling_deadline="1h")
+    chosen = settings(observe_min="1ms", scheduling_deadline="1h", outputs_patience="1m")
     async with hub(ground.url, ground.url) as gateway:
         made = executor(Means(gateway, database, chosen, vault))
         yield Worker("w1", chosen, database, vault, gateway, {JobKind.HUB_JOB: made})
