@@ -25,7 +25,7 @@ from service.local.stack import Stack
 from tests.e2e.canaries import VALKEY, Canary
 from tests.stack import eventually
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("canaries"), pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = timedelta(seconds=60)
