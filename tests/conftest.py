@@ -18,7 +18,7 @@ from schema.settings import Settings
 from schema.vault import Secret, Vault
 from tests.servers import postgres_server, valkey_server
 
-pytest_plugins = ["tests.stack"]
+pytest_plugins = ["tests.lanes", "tests.stack"]
 
 ADA = "5e9ecfc04957053f60648a3e"
 """The subject most tests act for."""
@@ -85,12 +85,6 @@ SELECT 'history', id::text, version, NULL FROM job
 def anyio_backend() -> str:
     """Run every test on asyncio, as arq and asyncpg do."""
     return "asyncio"
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what runs in one lane for minutes, so that nobody waits for it at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 @pytest.fixture(scope="session")
