@@ -24,7 +24,7 @@ from tests.service.stand_in import ADAS, call, shown, text
 from tests.workers.capturing import LogHub, log_hub
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-LENGTH: Final = int(os.environ.get("HOLDFAST_TEST_LOG_LINES", "30000"))
+LENGTH: Final = int(os.environ.get("HOLDFAST_TEST_LOG_LINES", "60000"))
 """Lines of the long log; a million takes a minute or two."""
 
 
