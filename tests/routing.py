@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -10,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import uvicorn
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.local.hub.app import create_hub
 from service.local.hub.users import LocalUser, load_users, user_with
-from service.local.ports import free_port
+from tests.asgi import read_body, replay
+from tests.service.stand_in import serving
 
 _CHAT = "/v1/chat/completions"
 Rule = Callable[[str, int], Response | None]
@@ -42,7 +41,7 @@ class CountingRouter:
         if scope["type"] != "http" or scope["path"] != _CHAT:
             await self.hub(scope, receive, send)
             return
-        body = await _read(receive)
+        body = await read_body(receive)
         prompt: str = json.loads(body)["messages"][-1]["content"]
         self.asked[prompt] += 1
         self.moments.append(time.monotonic())
@@ -54,7 +53,7 @@ class CountingRouter:
         try:
             await asyncio.sleep(self.delay)  # what a model takes
             refusal = self.rule(prompt, self.asked[prompt])
-            await (refusal or self.hub)(scope, _replay(body), send)
+            await (refusal or self.hub)(scope, replay(body), send)
         finally:
             self.at_once -= 1
 
@@ -77,37 +76,11 @@ def routing(folder: Path) -> Generator[Routed]:
     """Serve a router of one's own for the length of a block."""
     users = load_users(folder)
     router = CountingRouter(create_hub(folder))
-    port = free_port()
-    config = uvicorn.Config(router, port=port, log_config=None, timeout_graceful_shutdown=1)
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    try:
-        while not running.started:
-            thread.join(0.01)
-        yield Routed(f"http://127.0.0.1:{port}", router, users)
-    finally:
-        running.should_exit = True
-        thread.join()
+    with serving(router) as url:
+        yield Routed(url, router, users)
 
 
 def refusal(status: int, message: str = "no", **headers: str) -> Response:
     """Write an answer that says no."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return JSONResponse({"error": message}, status, named)
-
-
-async def _read(receive: Receive) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        body += bytes(message.get("body", b""))
-        if not message.get("more_body"):
-            return body
-
-
-def _replay(body: bytes) -> Receive:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive

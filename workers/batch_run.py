@@ -28,7 +28,6 @@ from schema.files import NewFile
 from schema.job import JobState, Reason
 from schema.progress import Progress
 from schema.spec import TOKEN_VARIABLE
-from workers.backoff import backoff
 from workers.context import Order
 from workers.outcome import (
     Answered,
@@ -41,6 +40,7 @@ from workers.outcome import (
     without_secrets,
 )
 from workers.pace import Pace
+from workers.persistence import persist
 from workers.redaction import Redactor
 
 _GATHER: Final = 0.02
@@ -98,7 +98,7 @@ class BatchRun:
             await batch.resume(tx, self._order.run_id, repeat=repeat, most=self._spec.max_tries)
             return await batch.tally(tx, self._order.job_id)
 
-        tally = await self._persist(write)
+        tally = await persist(self._database, write)
         self._total = tally.total
         self._states.update(
             {
@@ -113,7 +113,7 @@ class BatchRun:
             room = 0
             if self._over is None:
                 room = self._pace.room(len(self._calls), now=anyio.current_time())
-            step = await self._persist(partial(self._advance, room=room))
+            step = await persist(self._database, partial(self._advance, room=room))
             if not step.held:
                 self._over = Unclear("Its lease lapsed.")
                 return
@@ -221,7 +221,7 @@ class BatchRun:
             counted = await batch.tally(tx, job_id)
             return counted, await batch.commonest(tx, job_id), await batch.source(tx, job_id)
 
-        tally, wrong, source = await self._persist(read)
+        tally, wrong, source = await persist(self._database, read)
         if self._over is not None:
             ending = _stopped(self._over.reason, self._over.message)
         elif tally.done or wrong is None:
@@ -240,18 +240,6 @@ class BatchRun:
         ]
         settled = sum(self._states[state] for state in SETTLED)
         return Progress(done=settled, total=self._total, message=", ".join(trouble) or None)
-
-    async def _persist(self, write: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Keep at a transaction while the database is away; its fence says what it still may."""
-        tries = 0
-        while True:
-            try:
-                async with self._database.transaction() as tx:
-                    return await write(tx)
-            except Unavailable:
-                log.warning("batch.database_away", tries=tries)
-                await anyio.sleep(min(backoff(tries).total_seconds(), 5))
-                tries += 1
 
 
 def _stopped(reason: Reason, message: str) -> Ending:

@@ -5,7 +5,7 @@ in here its lease lapses, and `workers.attend` finds out from the Hub what becam
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final, TypeVar, assert_never
 from uuid import UUID
@@ -35,6 +35,7 @@ from workers.outcome import (
     Unclear,
     without_secrets,
 )
+from workers.persistence import persist
 from workers.redaction import Redactor
 from workers.reporting import Reporter
 
@@ -58,11 +59,13 @@ def elapsed() -> float:
 
 async def launch(worker: Worker, executor: Executor, claim: Claim, *, claimed_at: float) -> None:
     """Carry out a claimed attempt; if the worker is stopped meanwhile, hand it back."""
-    lent = await persist(worker, lambda tx: credentials.lend(tx, worker.vault, claim.subject_id))
+    lent = await persist(
+        worker.database, lambda tx: credentials.lend(tx, worker.vault, claim.subject_id)
+    )
     if lent is None:
-        await persist(worker, lambda tx: _wait_for_token(tx, worker, claim))
+        await persist(worker.database, lambda tx: _wait_for_token(tx, worker, claim))
         return
-    secrets = await persist(worker, lambda tx: _open_secrets(tx, worker, claim, lent))
+    secrets = await persist(worker.database, lambda tx: _open_secrets(tx, worker, claim, lent))
     if secrets is None:
         return
     reach("launch.lent")
@@ -78,7 +81,9 @@ async def launch(worker: Worker, executor: Executor, claim: Claim, *, claimed_at
             known = without_secrets(sent, Redactor({**secrets, TOKEN_VARIABLE: lent.token}))
             reach("launch.sent")
         outcome = known
-        await persist(worker, lambda tx: settle(tx, worker, executor, claim, lent, outcome))
+        await persist(
+            worker.database, lambda tx: settle(tx, worker, executor, claim, lent, outcome)
+        )
         reach("launch.settled")
     except anyio.get_cancelled_exc_class():
         async with worker.last_word() as tx:
@@ -156,19 +161,6 @@ async def _lose(tx: Transaction, executor: Executor, run_id: UUID, why: str, by:
     else:
         lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, why)
         await endings.answer(tx, run_id, lost, worker=by)
-
-
-async def persist(worker: Worker, write: Callable[[Transaction], Awaitable[T]]) -> T:
-    """Keep at a transaction however long the database is away: a fact is not dropped for that."""
-    tries = 0
-    while True:
-        try:
-            async with worker.database.transaction() as tx:
-                return await write(tx)
-        except Unavailable:
-            log.warning("database.away", tries=tries)
-            await anyio.sleep(min(backoff(tries).total_seconds(), 5))
-            tries += 1
 
 
 async def _wait_for_token(tx: Transaction, worker: Worker, claim: Claim) -> None:

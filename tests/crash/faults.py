@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.local.hub.answers import error_answer
+from tests.asgi import read_body, replay
 
 FAULTY: Final = 3
 """Requests of a kind that a fault strikes; what comes after them is answered properly."""
@@ -129,16 +130,16 @@ class FaultyHub:
         await Response(b'{"id": ', media_type="application/json")(scope, receive, send)
 
     async def _repeat(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _read(receive)
-        await self._hub(scope, _again(body), _Answer().send)
-        await self._hub(scope, _again(body), send)
+        body = await read_body(receive)
+        await self._hub(scope, replay(body), _Answer().send)
+        await self._hub(scope, replay(body), send)
 
     async def _delay(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _read(receive)
+        body = await read_body(receive)
 
         async def arrive() -> None:
-            await asyncio.sleep(LATE)
-            await self._hub(scope, _again(body), _Answer().send)
+            await asyncio.sleep(LATE)  # the fault itself: a request that is carried out late
+            await self._hub(scope, replay(body), _Answer().send)
 
         self._late.add(asyncio.create_task(arrive()))
         await _answer(504)(scope, receive, send)
@@ -176,22 +177,6 @@ async def _reset(_: Scope, __: Receive, send: Send) -> None:
     # ASGI has no word for it; uvicorn's own `send` belongs to the connection.
     connection: Any = getattr(send, "__self__")  # noqa: B009  # typed as any callable
     connection.transport.abort()
-
-
-async def _read(receive: Receive) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        body += bytes(message.get("body", b""))
-        if not message.get("more_body"):
-            return body
-
-
-def _again(body: bytes) -> Receive:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
 
 
 def _age(job: dict[str, Any]) -> timedelta:

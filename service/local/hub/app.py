@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +25,7 @@ from starlette.routing import Route
 from service.local.errors import CannotStart
 from service.local.hub import inference, inference_models
 from service.local.hub.answers import Refusal, refuse, refuse_unknown
+from service.local.hub.asking import signed_in
 from service.local.hub.bucket_content import Content
 from service.local.hub.bucket_mounts import Mounts
 from service.local.hub.bucket_routes import BucketRoutes
@@ -181,10 +181,7 @@ def _providers(behind: Providers) -> list[Route]:
 
 def _signed_in(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        caller: LocalUser | None = request.state.caller
-        if caller is None:
-            raise Refusal(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
-        return await answer(request, caller)
+        return await answer(request, signed_in(request))
 
     return endpoint
 

@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from service.local.folder import remembered
 from service.local.hub.answers import Refusal
+from service.local.hub.asking import hub_url
 from service.local.hub.bucket_shards import Term, Unreadable, files_of
 
 EMPTY: Final = "0" * 64
@@ -142,7 +143,7 @@ class Content:
             raise Refusal(HTTPStatus.NOT_FOUND, "There is no such file")
         first, last = _range(request, sum(term.size for term in terms))
         skipped, chosen = _overlapping(terms, first, last)
-        base = str(request.base_url).rstrip("/")
+        base = hub_url(request)
         return JSONResponse(
             {
                 "offset_into_first_range": skipped,

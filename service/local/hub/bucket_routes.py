@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from service.local.hub.answers import Refusal
+from service.local.hub.asking import caller_of, hub_url, may_not_write, signed_in
 from service.local.hub.bucket_content import Content
 from service.local.hub.bucket_requests import (
     Deletion,
@@ -22,7 +23,7 @@ from service.local.hub.bucket_requests import (
 from service.local.hub.bucket_transfer import Transfer
 from service.local.hub.buckets import Bucket, Buckets
 from service.local.hub.requests import read_body
-from service.local.hub.users import LocalUser, Permission
+from service.local.hub.users import Permission
 
 _PAGE: Final = 100
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -58,9 +59,9 @@ class BucketRoutes:
 
     async def page(self, request: Request) -> Response:
         """List a page of those the caller may see in a namespace; `me` is their own."""
-        caller, name = _caller(request), request.path_params["namespace"]
+        caller, name = caller_of(request), request.path_params["namespace"]
         if name == "me":
-            name = _signed_in(request).name
+            name = signed_in(request).name
         search = request.query_params.get("search", "")
         shown = [
             each.described()
@@ -71,16 +72,16 @@ class BucketRoutes:
 
     async def create(self, request: Request) -> Response:
         """Create a bucket, unless there is one of that name."""
-        caller, name = _signed_in(request), request.path_params["namespace"]
+        caller, name = signed_in(request), request.path_params["namespace"]
         namespace = caller.namespace(caller.name if name == "me" else name)
         if namespace is None or not caller.may(Permission.WRITE_REPOS):
-            raise _forbidden(f"namespace {name}")
+            raise may_not_write(f"namespace {name}")
         asked = await read_body(request, NewBucket)
         if not _NAME.fullmatch(request.path_params["bucket"]):
             raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid bucket name")
         private = asked.visibility == "private"
         bucket = Bucket(namespace, request.path_params["bucket"], private=private)
-        url = {"url": f"{_base(request)}/buckets/{bucket.id}"}
+        url = {"url": f"{hub_url(request)}/buckets/{bucket.id}"}
         if self._buckets.get(bucket.id) is not None:
             # As the real client needs it, the answer says the same as if it were new.
             message = "You already created this bucket"
@@ -148,7 +149,7 @@ class BucketRoutes:
         file = bucket.files.get(request.path_params["path"])
         if file is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "Entry not found", code="EntryNotFound")
-        tokens = f"{_base(request)}/api/buckets/{bucket.id}/xet-read-token"
+        tokens = f"{hub_url(request)}/api/buckets/{bucket.id}/xet-read-token"
         headers = {
             "x-linked-size": str(file.size),
             "x-linked-etag": f'"{file.xet_hash}"',
@@ -166,7 +167,7 @@ class BucketRoutes:
     async def bridge(self, request: Request) -> Response:
         """Give a file as it is to whoever has a link to it."""
         xet_hash, _, size = self._content.lent(request.path_params["link"]).partition("/")
-        stream = self._transfer.stream(_base(request), xet_hash, int(size))
+        stream = self._transfer.stream(hub_url(request), xet_hash, int(size))
         headers = {"content-length": size}
         return StreamingResponse(stream, media_type="application/octet-stream", headers=headers)
 
@@ -176,7 +177,7 @@ class BucketRoutes:
             return "" if bucket.files.pop(operation.path, None) else "File not found"
         if operation.type == "copyFile":
             source = self._buckets.get(operation.source_repo_id)
-            seen = source is not None and source.may_be_read(_caller(request))
+            seen = source is not None and source.may_be_read(caller_of(request))
             if not (source and seen and source.holds(operation.xet_hash)):
                 return "Source file not found"
         size = self._content.size(operation.xet_hash)
@@ -189,45 +190,21 @@ class BucketRoutes:
 
     def _admit(self, request: Request, bucket: Bucket, *, writes: bool) -> Response:
         token, expires_at = self._content.admit(writes=writes, reads=bucket.holds)
-        where = self._content.at(_base(request))
+        where = self._content.at(hub_url(request))
         return JSONResponse({"accessToken": token, "exp": expires_at, "casUrl": where})
 
     def _readable(self, request: Request) -> Bucket:
         named = request.path_params
         bucket = self._buckets.get(f"{named['namespace']}/{named['bucket']}")
-        if bucket is None or not bucket.may_be_read(_caller(request)):
+        if bucket is None or not bucket.may_be_read(caller_of(request)):
             raise Refusal(HTTPStatus.NOT_FOUND, "Bucket not found", code="RepoNotFound")
         return bucket
 
     def _writable(self, request: Request) -> Bucket:
         bucket = self._readable(request)
-        if not bucket.may_be_written(_signed_in(request)):
-            raise _forbidden(f"bucket {bucket.id}")
+        if not bucket.may_be_written(signed_in(request)):
+            raise may_not_write(f"bucket {bucket.id}")
         return bucket
-
-
-def _caller(request: Request) -> LocalUser | None:
-    caller: LocalUser | None = request.state.caller
-    return caller
-
-
-def _signed_in(request: Request) -> LocalUser:
-    caller = _caller(request)
-    if caller is None:
-        raise Refusal(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
-    return caller
-
-
-def _forbidden(where: str) -> Refusal:
-    return Refusal(
-        HTTPStatus.FORBIDDEN,
-        f"You don't have the required permissions to complete this action on {where}, "
-        f"missing permissions: {Permission.WRITE_REPOS}",
-    )
-
-
-def _base(request: Request) -> str:
-    return str(request.base_url).rstrip("/")
 
 
 def paged(request: Request, entries: list[dict[str, Any]]) -> Response:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from service.local.hub.answers import Refusal
+from service.local.hub.asking import hub_url
 from service.local.hub.bucket_mounts import Mounts
 from service.local.hub.hardware import FLAVORS
 from service.local.hub.jobs import Jobs, LocalJob
@@ -31,13 +32,13 @@ class JobRoutes:
         """Create a job, if the caller may and can pay."""
         namespace = may_write(request, user)
         asked = await read_body(request, JobRequest)
-        return self._start(LocalJob(asked, namespace, user, _url(request)))
+        return self._start(LocalJob(asked, namespace, user, hub_url(request)))
 
     async def duplicate(self, request: Request, user: LocalUser) -> Response:
         """Run a job once more; labels are copied, as they are on the Hub."""
         job = self._job(request, user)
         namespace = may_write(request, user)
-        return self._start(LocalJob(job.request, namespace, user, _url(request), copy_of=job.id))
+        return self._start(LocalJob(job.request, namespace, user, hub_url(request), copy_of=job.id))
 
     async def page(self, request: Request, user: LocalUser) -> Response:
         """List a page of jobs, newest first, and say where the next page is."""
@@ -139,10 +140,6 @@ class JobRoutes:
 async def hardware(_: Request) -> Response:
     """List what a job may ask for, to anybody."""
     return JSONResponse([flavor.described() for flavor in FLAVORS.values()])
-
-
-def _url(request: Request) -> str:
-    return str(request.base_url).rstrip("/")
 
 
 def _filter(request: Request) -> Callable[[LocalJob], bool]:

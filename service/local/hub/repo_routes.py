@@ -10,6 +10,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from service.local.hub.answers import Refusal
+from service.local.hub.asking import caller_of, hub_url, may_not_write, signed_in
 from service.local.hub.bucket_routes import paged
 from service.local.hub.repo_requests import (
     Deletion,
@@ -22,7 +23,7 @@ from service.local.hub.repo_requests import (
 )
 from service.local.hub.repos import Commit, Repo, Repos
 from service.local.hub.requests import read_body
-from service.local.hub.users import LocalUser, Permission
+from service.local.hub.users import Permission
 
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 _LARGE: Final = 1024 * 1024
@@ -61,14 +62,14 @@ class RepoRoutes:
     async def create(self, request: Request) -> Response:
         """Create a repository, unless there is one of that name."""
         asked = await read_body(request, NewRepo)
-        caller = _signed_in(request)
+        caller = signed_in(request)
         namespace = caller.namespace(asked.organization or caller.name)
         if namespace is None or not caller.may(Permission.WRITE_REPOS):
-            raise _forbidden(f"namespace {asked.organization or caller.name}")
+            raise may_not_write(f"namespace {asked.organization or caller.name}")
         if not _NAME.fullmatch(asked.name):
             raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid repo name")
         repo = Repo(asked.type, namespace, asked.name, private=asked.visibility == "private")
-        url = {"url": f"{_base(request)}/{'' if repo.type == 'model' else 'datasets/'}{repo.id}"}
+        url = {"url": f"{hub_url(request)}/{'' if repo.type == 'model' else 'datasets/'}{repo.id}"}
         if self._repos.get(repo.key) is not None:
             message = f"You already created this {repo.type} repo"
             headers = {"x-error-message": message}
@@ -79,11 +80,11 @@ class RepoRoutes:
     async def delete(self, request: Request) -> Response:
         """Delete a repository with all that is in it."""
         asked = await read_body(request, NamedRepo)
-        caller = _signed_in(request)
+        caller = signed_in(request)
         named = f"{asked.type}s/{asked.organization or caller.name}/{asked.name}"
         repo = self._seen(request, named)
         if not repo.may_be_written(caller):
-            raise _forbidden(f"repo {repo.id}")
+            raise may_not_write(f"repo {repo.id}")
         self._repos.remove(repo)
         return JSONResponse({})
 
@@ -124,7 +125,7 @@ class RepoRoutes:
         made = repo.commit(header.summary, files)
         self._repos.save()
         prefix = "" if repo.type == "model" else "datasets/"
-        url = f"{_base(request)}/{prefix}{repo.id}/commit/{made.oid}"
+        url = f"{hub_url(request)}/{prefix}{repo.id}/commit/{made.oid}"
         return JSONResponse({"success": True, "commitOid": made.oid, "commitUrl": url})
 
     async def tree(self, request: Request) -> Response:
@@ -165,8 +166,8 @@ class RepoRoutes:
         repo = self._seen(
             request, f"{named.get('kind', 'models')}/{named['owner']}/{named['name']}"
         )
-        if write and not repo.may_be_written(_signed_in(request)):
-            raise _forbidden(f"repo {repo.id}")
+        if write and not repo.may_be_written(signed_in(request)):
+            raise may_not_write(f"repo {repo.id}")
         commit = repo.at(named["revision"])
         if commit is None or (write and commit != repo.commits[-1]):
             message = f"Invalid rev id: {named['revision']}"
@@ -174,33 +175,9 @@ class RepoRoutes:
         return repo, commit
 
     def _seen(self, request: Request, key: str) -> Repo:
-        repo, caller = self._repos.get(key), _caller(request)
+        repo, caller = self._repos.get(key), caller_of(request)
         if repo is not None and repo.may_be_read(caller):
             return repo
         # As on the Hub, who has not signed in is not told whether that would help.
         status = HTTPStatus.UNAUTHORIZED if caller is None else HTTPStatus.NOT_FOUND
         raise Refusal(status, "Repository not found", code="RepoNotFound")
-
-
-def _caller(request: Request) -> LocalUser | None:
-    caller: LocalUser | None = request.state.caller
-    return caller
-
-
-def _signed_in(request: Request) -> LocalUser:
-    caller = _caller(request)
-    if caller is None:
-        raise Refusal(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
-    return caller
-
-
-def _forbidden(where: str) -> Refusal:
-    return Refusal(
-        HTTPStatus.FORBIDDEN,
-        f"You don't have the required permissions to complete this action on {where}, "
-        f"missing permissions: {Permission.WRITE_REPOS}",
-    )
-
-
-def _base(request: Request) -> str:
-    return str(request.base_url).rstrip("/")

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from schema.cron import NAMES, Rhythm
 from schema.errors import Invalid
 from service.local.hub.answers import Refusal
+from service.local.hub.asking import hub_url
 from service.local.hub.job_routes import may_read, may_write
 from service.local.hub.jobs import Jobs, LocalJob
 from service.local.hub.logs import written
@@ -142,7 +143,7 @@ class ScheduledRoutes:
             asked.concurrency,
             owner,
             user,
-            str(request.base_url).rstrip("/"),
+            hub_url(request),
         )
         self._kept[one.id] = one
         self._wind(one)

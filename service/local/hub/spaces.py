@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from service.local.hub.answers import Refusal
+from service.local.hub.asking import hub_url
 from service.local.hub.space_app import SpaceApp
 from service.local.hub.users import LocalUser
 
@@ -98,7 +99,7 @@ class Spaces:
         found = self._find("{owner}/{name}".format(**request.path_params))
         if found is None or not found.visible_to(request.state.caller):
             raise Refusal(HTTPStatus.NOT_FOUND, "Repository not found", code="RepoNotFound")
-        address = f"{str(request.base_url).rstrip('/')}{EDGE}/{found.subdomain}"
+        address = f"{hub_url(request)}{EDGE}/{found.subdomain}"
         return JSONResponse(found.described(address))
 
     async def _pass_on(self, request: Request) -> Response:

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.local.hub.answers import Refusal
+from service.local.hub.asking import hub_url, signed_in
 from service.local.hub.identity import userinfo
 from service.local.hub.oauth.authorize import Authorize
 from service.local.hub.oauth.clients import Clients, Registration
@@ -82,15 +83,14 @@ class OAuthRoutes:
         return JSONResponse(self._keys.public())
 
     async def _set_lifetime(self, request: Request) -> Response:
-        if request.state.caller is None:
-            raise Refusal(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
+        signed_in(request)
         lifetime = await read_body(request, _Lifetime)
         self._grants.lifetime = timedelta(seconds=lifetime.seconds)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 async def _metadata(request: Request) -> Response:
-    issuer = str(request.base_url).rstrip("/")
+    issuer = hub_url(request)
     return JSONResponse(
         {
             "issuer": issuer,
@@ -114,10 +114,10 @@ async def _metadata(request: Request) -> Response:
 
 
 async def _userinfo(request: Request) -> Response:
-    caller: LocalUser | None = request.state.caller
-    if caller is None or caller.kind is not TokenKind.OAUTH:
+    caller = signed_in(request)
+    if caller.kind is not TokenKind.OAUTH:
         raise Refusal(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
-    return JSONResponse(userinfo(caller, str(request.base_url).rstrip("/")))
+    return JSONResponse(userinfo(caller, hub_url(request)))
 
 
 def _about_one(do: Callable[[str], bool]) -> Callable[[Request], Awaitable[Response]]:

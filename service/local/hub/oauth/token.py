@@ -11,6 +11,7 @@ from urllib.parse import unquote_plus
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from service.local.hub.asking import hub_url
 from service.local.hub.oauth.clients import Client, Clients
 from service.local.hub.oauth.grants import Asked, Grant, Grants
 from service.local.hub.oauth.keys import Keys
@@ -35,7 +36,7 @@ class Token:
             raise OAuthRefusal("invalid_request", f"The body is not {_FORM}.")
         given = parameters((await request.form()).multi_items())
         client = self._client(request, given)
-        issuer = str(request.base_url).rstrip("/")
+        issuer = hub_url(request)
         match required(given, "grant_type"):
             case "authorization_code":
                 grant = self._grants.redeem(

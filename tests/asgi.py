@@ -1,0 +1,22 @@
+"""What stands between a client and an application under test: it reads a body, and hands it on."""
+
+from starlette.types import Message, Receive
+
+
+async def read_body(receive: Receive) -> bytes:
+    """Read a request to its end."""
+    body = b""
+    while True:
+        message = await receive()
+        body += bytes(message.get("body", b""))
+        if not message.get("more_body"):
+            return body
+
+
+def replay(body: bytes) -> Receive:
+    """Give what was read to whoever is behind."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
