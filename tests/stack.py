@@ -36,7 +36,7 @@ async def eventually(
             seen = await probe()
             if holds(seen):
                 return seen
-            await anyio.sleep(LOOK.total_seconds())
+            await anyio.sleep(LOOK.total_seconds())  # between two looks at what others do
     pytest.fail(f"it never held; the last that was seen is {seen}")
 
 

@@ -137,7 +137,7 @@ async def _live(stage: Stage, job_id: UUID, ledger: Path, place: str, share: int
             await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311  # as above
             await worker.kill()
             return
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_LOOK)  # between two looks at what others do
     assert not await _is_over(stage, job_id), "too few items for so many kills"
 
 
@@ -145,7 +145,7 @@ async def _finish(stage: Stage, job_id: UUID) -> None:
     worker = await stage.nursery.start("worker", environment=stage.environment)
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
-        await asyncio.sleep(10 * _LOOK)
+        await asyncio.sleep(10 * _LOOK)  # between two looks at what others do
         if await _is_over(stage, job_id):
             break
     await worker.kill()

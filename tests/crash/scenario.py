@@ -168,7 +168,7 @@ async def administer(url: str, statement: str) -> None:
             finally:
                 await connection.close()
             return
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_LOOK)  # between two looks at what others do
 
 
 async def _play_worker(stage: Stage) -> None:
@@ -263,7 +263,7 @@ async def _insist(
                     result = answer.json()["result"]
                     if not result.get("isError"):
                         return result["structuredContent"], service
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_LOOK)  # between two looks at what others do
     raise TimeoutError(f"{tool} was never answered")
 
 
@@ -298,9 +298,9 @@ async def _live(stage: Stage, failpoint: str) -> None:
 
 async def _wake_later(worker: Process) -> None:
     """Let a frozen worker go on after its lease is gone; it may finish its step, and then ends."""
-    await asyncio.sleep(LEASE * 1.5)
+    await asyncio.sleep(LEASE * 1.5)  # frozen past its lease
     worker.signal(signal.SIGCONT)
-    await asyncio.sleep(LEASE)
+    await asyncio.sleep(LEASE)  # time to finish its step
     worker.signal(signal.SIGKILL)
 
 
@@ -357,7 +357,7 @@ async def _cancel(stage: Stage) -> None:
         if "cancelled" not in name:
             continue
         if "runs" in name:
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(1.2)  # so that some already run
         while job_id not in stage.asked_off:
             with suppress(Unavailable):
                 async with stage.database.transaction() as tx:
@@ -377,10 +377,10 @@ async def settle(stage: Stage) -> None:
         while not await is_quiet(stage):
             if time.monotonic() > deadline:
                 break
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_LOOK)  # between two looks at what others do
         async with httpx2.AsyncClient(timeout=30) as http:
             await http.post(f"{stage.hub}{CALM}")
-        await asyncio.sleep(timedelta(seconds=1.5).total_seconds())
+        await asyncio.sleep(timedelta(seconds=1.5).total_seconds())  # what comes late comes now
 
 
 async def is_quiet(stage: Stage) -> bool:

@@ -78,5 +78,5 @@ async def _fired(database: Database) -> list[UUID]:
                 made = await tx.fetch("SELECT id FROM job WHERE schedule_id IS NOT NULL")
             if done >= HOW_MANY:
                 return [row["id"] for row in made]
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_LOOK)  # between two looks at what others do
     raise TimeoutError("a schedule has not fired")

@@ -76,7 +76,7 @@ async def _launch_all(stage: Stage, progress: Progress) -> None:
                 async with stage.database.transaction() as tx:
                     await lifecycle.cancel(tx, job_id, subject_id=stage.user.id)
                 stage.cancelled.add(job_id)
-        await asyncio.sleep(_BETWEEN_LAUNCHES)
+        await asyncio.sleep(_BETWEEN_LAUNCHES)  # the load: so many launches a second
         progress.advance(launched)
 
 

@@ -64,7 +64,7 @@ async def test_a_hint_alone_wakes_who_waits(
                 with anyio.fail_after(SOON):
                     while quiet(changes):
                         sender.tell({job: 2})
-                        await anyio.sleep(0.05)
+                        await anyio.sleep(0.05)  # before it is told again
                 assert await heard(changes) == {job}
         listening.cancel_scope.cancel()
 
@@ -139,9 +139,9 @@ async def test_nothing_is_read_while_nobody_waits(ground: Counting, make_job: Jo
             changes.saw({job: AS_IT_IS})
             await eventually(made, lambda transactions: transactions > 3)
         # A look that was under way comes to its end; then there is no other.
-        await anyio.sleep(0.1)
+        await anyio.sleep(0.1)  # a hundred times as long as a look takes
         before = ground.transactions
-        await anyio.sleep(0.1)
+        await anyio.sleep(0.1)  # the time in which nothing is to happen
         assert ground.transactions == before
         looking.cancel_scope.cancel()
 

@@ -60,7 +60,7 @@ class LogHub:
         if end is not None:
             raise ConnectionAbortedError
         while self.silent:
-            await anyio.sleep(0.2)
+            await anyio.sleep(0.2)  # a log that is silent
             yield b": keep-alive\n\n"
 
 

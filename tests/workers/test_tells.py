@@ -26,7 +26,7 @@ async def test_what_a_worker_commits_is_heard_where_it_is_waited_for(
         job = await make_job()
         async with worker.database.transaction() as tx:
             await lifecycle.cancel(tx, job.id, subject_id=ada)
-        await anyio.sleep(0.1)
+        await anyio.sleep(0.1)  # before another is cancelled
         return job.id in heard
 
     async with anyio.create_task_group() as listener:

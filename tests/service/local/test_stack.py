@@ -39,7 +39,7 @@ def main() -> int:
     if command == "migrate":
         return int(os.environ.get("BROKEN_MIGRATION", 0))
     if command == "worker":
-        time.sleep(600)
+        time.sleep(600)  # a worker at work
     port = int(arguments[arguments.index("--port") + 1])
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Ready).serve_forever()
 '''
@@ -220,4 +220,4 @@ def _wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline, "it did not come true within 10 seconds"
-        time.sleep(0.02)
+        time.sleep(0.02)  # between two looks at what others do
