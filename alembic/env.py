@@ -7,9 +7,9 @@ from typing import Literal
 from alembic import context
 from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlmodel import AutoString, SQLModel
+from sqlmodel import AutoString
 
-from schema import audit, calls, cost, job, log, remote_run, subject, workspace  # noqa: F401  # registers the tables
+from schema.tables import METADATA
 
 
 def render(kind: str, item: object, _: object) -> str | Literal[False]:
@@ -20,7 +20,7 @@ def render(kind: str, item: object, _: object) -> str | Literal[False]:
 
 
 def migrate(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=SQLModel.metadata, render_item=render)
+    context.configure(connection=connection, target_metadata=METADATA, render_item=render)
     with context.begin_transaction():
         context.run_migrations()
 
@@ -35,9 +35,7 @@ async def main() -> None:
 
 
 if context.is_offline_mode():
-    context.configure(
-        dialect_name="postgresql", target_metadata=SQLModel.metadata, literal_binds=True
-    )
+    context.configure(dialect_name="postgresql", target_metadata=METADATA, literal_binds=True)
     with context.begin_transaction():
         context.run_migrations()
 else:
