@@ -22,8 +22,8 @@ from schema.vault import Vault
 from service import doctor
 from service.connect import Connection
 from service.local import demo
-from service.local.hub import app as hub
-from service.local.hub.users import load_users
+from service.local.hub_emulator import app as hub
+from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
 from service.serve import serve
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.local.hub.app import create_hub
-from service.local.hub.users import LocalUser, load_users, user_with
+from service.local.hub_emulator.app import create_hub
+from service.local.hub_emulator.users import LocalUser, load_users, user_with
 from tests.asgi import read_body, replay
 from tests.service.stand_in import serving
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import psutil
 
-from service.local.postgres import Postgres
-from service.local.valkey import Valkey
+from service.local.servers.postgres import Postgres
+from service.local.servers.valkey import Valkey
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from service.connect import Connection
-from service.local.hub.spaces import EDGE
-from service.local.hub.users import load_users
+from service.local.hub_emulator.spaces.routes import EDGE
+from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
 
 LOOK = timedelta(milliseconds=100)

@@ -10,7 +10,7 @@ from pathlib import Path
 from secrets import token_bytes
 from typing import Final
 
-from service.local.folder import remembered
+from service.local.data_dir import remembered
 
 _WITHHELD: Final = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "DATABASE_URL", "REDIS_URL"}
 

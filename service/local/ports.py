@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from service.local.data_dir import write_private
 from service.local.errors import CannotStart
-from service.local.folder import write_private
 
 _RACES: Final = 3
 

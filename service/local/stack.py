@@ -23,14 +23,14 @@ from types import TracebackType
 from typing import Final, Self
 
 import service
-from service.local.child import Child
+from service.local.data_dir import locked
 from service.local.environment import bare_environment, full_environment
 from service.local.errors import CannotStart
-from service.local.folder import locked
 from service.local.ports import is_free, start_on_steady_port
-from service.local.postgres import Postgres
-from service.local.revival import Revival, Server
-from service.local.valkey import Valkey
+from service.local.processes.child import Child
+from service.local.processes.restart import Revival, Server
+from service.local.servers.postgres import Postgres
+from service.local.servers.valkey import Valkey
 
 _ROOT: Final = Path(service.__file__).resolve().parent.parent
 _PORT: Final = 8765

@@ -23,8 +23,8 @@ from schema import batch, handles, lifecycle, revisions
 from schema.batch import Given
 from schema.job import FINAL, JobKind, JobState
 from service.local.ports import free_port
-from service.local.postgres import Postgres
-from service.local.valkey import Valkey
+from service.local.servers.postgres import Postgres
+from service.local.servers.valkey import Valkey
 from tests.crash.faults import Fault
 from tests.crash.processes import Nursery, nursery
 from tests.crash.scenario import Stage, open_stage, sign_in

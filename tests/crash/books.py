@@ -11,7 +11,7 @@ import asyncpg
 import httpx2
 
 from schema.budgets import Rate
-from service.local.hub.users import LocalUser
+from service.local.hub_emulator.users import LocalUser
 from tests.crash.faults import Fault
 from tests.crash.scenes import Scene
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from schema import revisions
-from service.local.postgres import Postgres
-from service.local.valkey import Valkey
+from service.local.servers.postgres import Postgres
+from service.local.servers.valkey import Valkey
 from tests.crash.faults import Fault
 from tests.crash.processes import nursery
 from tests.crash.report import write

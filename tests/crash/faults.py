@@ -14,7 +14,7 @@ from typing import Any, Final
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.local.hub.answers import error_answer
+from service.local.hub_emulator.errors import error_answer
 from tests.asgi import read_body, replay
 
 FAULTY: Final = 3

@@ -21,7 +21,7 @@ from typing import Any, Final
 import uvicorn
 
 from schema import logs
-from service.local.hub.app import create_hub
+from service.local.hub_emulator.app import create_hub
 from service.serve import serve
 from tests.crash.faults import Fault, FaultyHub
 from tests.routing import CountingRouter

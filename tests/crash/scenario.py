@@ -27,9 +27,9 @@ from schema.database import Database
 from schema.errors import Unavailable
 from schema.job import JobKind
 from schema.vault import Secret, Vault
-from service.local.hub.users import LocalUser, load_users, user_with
+from service.local.hub_emulator.users import LocalUser, load_users, user_with
 from service.local.ports import free_port
-from service.local.postgres import Postgres
+from service.local.servers.postgres import Postgres
 from tests.crash import schedules
 from tests.crash.books import BASIC, NOTHING, Books, audit
 from tests.crash.faults import CALM, Fault

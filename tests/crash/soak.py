@@ -14,7 +14,7 @@ from rich.progress import Progress
 from schema import lifecycle
 from schema.errors import Unavailable
 from schema.job import JobKind
-from service.local.postgres import Postgres
+from service.local.servers.postgres import Postgres
 from tests.crash.books import audit
 from tests.crash.faults import Fault
 from tests.crash.processes import Nursery

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.local.hub.inference_media import picture, sound
+from service.local.hub_emulator.inference.media import picture, sound
 from tests.stack import Caller
 
 pytestmark = pytest.mark.xdist_group("stack")

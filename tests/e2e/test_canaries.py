@@ -19,8 +19,8 @@ import httpx2
 import pytest
 from anyio import to_thread
 
-from service.local.folder import write_private
-from service.local.hub.users import LocalUser, TokenKind, load_users, user_with
+from service.local.data_dir import write_private
+from service.local.hub_emulator.users import LocalUser, TokenKind, load_users, user_with
 from service.local.stack import Stack
 from tests.e2e.canaries import VALKEY, Canary
 from tests.stack import eventually

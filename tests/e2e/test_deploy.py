@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from service.connect import Connection
-from service.local.hub.users import load_users
+from service.local.hub_emulator.users import load_users
 from service.local.ports import free_port
 from service.local.stack import Stack
 from tests.stack import Caller, eventually

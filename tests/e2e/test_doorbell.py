@@ -31,8 +31,8 @@ from schema.job import JobKind
 from schema.vault import Secret, Vault
 from service.connect import Connection
 from service.local.environment import full_environment
-from service.local.hub.app import create_hub
-from service.local.hub.users import LocalUser, load_users
+from service.local.hub_emulator.app import create_hub
+from service.local.hub_emulator.users import LocalUser, load_users
 from service.local.ports import free_port
 from tests.servers import BreakableValkey
 from tests.service.stand_in import serving

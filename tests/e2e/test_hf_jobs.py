@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.local.hub.users import load_users
+from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
 from tests.stack import Caller
 

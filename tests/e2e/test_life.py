@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from schema import handles
-from service.local.hub.users import load_users
+from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
 from tests.stack import Caller, eventually
 

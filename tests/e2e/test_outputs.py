@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from service.local.hub.users import load_users
+from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
 from tests.stack import Caller
 

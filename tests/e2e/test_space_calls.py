@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.local.hub.spaces import PAUSED, PUBLIC
-from service.local.hub.users import load_users, user_with
+from service.local.hub_emulator.spaces.routes import PAUSED, PUBLIC
+from service.local.hub_emulator.users import load_users, user_with
 from service.local.stack import Stack
 from tests.service.stand_in import call, refusal, text
 from tests.stack import Caller

@@ -5,7 +5,7 @@ import httpx2
 import pytest
 
 from service.connect import Connection
-from service.local.hub.users import LocalUser, load_users, user_with
+from service.local.hub_emulator.users import LocalUser, load_users, user_with
 from service.local.stack import Stack
 from tests.service.local.hub.browser import sign_in
 from tests.stack import Caller, eventually

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from service.connect import Connection
-from service.local.hub.users import load_users
+from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
 from tests.interop import node, record
 from tests.interop.journey import LINE, NOBODYS, STEPS, Journey, view, walk

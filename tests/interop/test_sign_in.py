@@ -10,7 +10,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from service.local.hub.users import load_users
+from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
 from tests.interop import node
 from tests.service.local.hub.mcp_user import Browser, Memory, signing_in

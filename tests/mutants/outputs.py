@@ -43,7 +43,7 @@ OUTPUTS: Final = (
         no_output_leads_out=('{"", ".", ".."}.intersection(steps)', "False"),
     ),
     *in_file(
-        "service/local/hub/bucket_mounts.py",
+        "service/local/hub_emulator/jobs/bucket_mounts.py",
         _MOUNTS,
         a_link_is_not_followed=("if stat.S_ISREG(seen.st_mode):", "if True:"),
         what_is_killed_loses_what_is_on_its_way=(
@@ -57,12 +57,12 @@ OUTPUTS: Final = (
         ),
     ),
     *in_file(
-        "service/local/hub/bucket_content.py",
+        "service/local/hub_emulator/buckets/xet_store.py",
         _BUCKETS,
         a_hash_is_no_authority=("if shown.reads(file) else None", "if shown else None"),
     ),
     *in_file(
-        "service/local/hub/buckets.py",
+        "service/local/hub_emulator/buckets/store.py",
         _BUCKETS,
         a_private_bucket_is_its_owners=("        if not self.private:\n", "        if True:\n"),
     ),

@@ -16,7 +16,7 @@ from schema import revisions
 from schema.audit import Action, note
 from schema.database import Database
 from schema.isolation import Role
-from service.local.programs import find_postgres
+from service.local.servers.binaries import find_postgres
 from tests.conftest import ADA
 from tests.mutants.mutant import ROOT
 from tests.schema.test_isolation import login

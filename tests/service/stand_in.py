@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.local.hub.hardware import FLAVORS
+from service.local.hub_emulator.jobs.hardware import FLAVORS
 
 ADA = "5e9ecfc04957053f60648a3e"
 BOB = "5e9ecfc04957053f60648a3f"

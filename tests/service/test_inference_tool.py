@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 from schema.inference_inputs import MOST_BYTES
-from service.local.hub.inference_media import picture
+from service.local.hub_emulator.inference.media import picture
 from tests.service.stand_in import calling, text
 
 PICTURE = base64.b64encode(picture("in")).decode()

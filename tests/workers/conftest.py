@@ -14,7 +14,7 @@ from schema.progress import Progress
 from schema.queries import JobStatus
 from schema.settings import Settings
 from schema.vault import Secret, Vault
-from service.local.hub.users import user_with
+from service.local.hub_emulator.users import user_with
 from tests.conftest import ADA, JobFactory
 from tests.service.local.hub.conftest import RunningHub, running_hub
 from workers.context import Order, Worker

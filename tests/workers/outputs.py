@@ -11,8 +11,8 @@ from schema.job import JobKind
 from schema.launches import Claim
 from schema.outputs import Folder
 from schema.queries import JobStatus
-from service.local.hub.answers import error_answer
-from service.local.hub.users import LocalUser, user_with
+from service.local.hub_emulator.errors import error_answer
+from service.local.hub_emulator.users import LocalUser, user_with
 from tests.conftest import ADA
 from tests.service.local.hub.conftest import until
 from tests.workers.conftest import poll, status_of

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from schema.hub_path import HubPath
 from schema.vault import Secret
-from service.local.hub.users import user_with
+from service.local.hub_emulator.users import user_with
 from tests.service.local.hub.conftest import RunningHub, running_hub
 from tests.service.stand_in import serving
 from tests.web import Web, page, public_web

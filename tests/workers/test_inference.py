@@ -11,8 +11,8 @@ from schema import media
 from schema.job import JobState, Reason
 from schema.progress import Progress
 from schema.vault import Secret
-from service.local.hub.inference_media import picture, sound
-from service.local.hub.users import user_with
+from service.local.hub_emulator.inference.media import picture, sound
+from service.local.hub_emulator.users import user_with
 from tests.service.local.hub.conftest import RunningHub
 from tests.workers.calls import Asker
 from workers.hub import hub

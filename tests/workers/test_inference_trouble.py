@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from schema.job import JobState, Reason
 from schema.vault import Secret
-from service.local.hub.inference_media import film, picture
+from service.local.hub_emulator.inference.media import film, picture
 from tests.web import Web, page, public_web
 from tests.workers.calls import Asker
 from tests.workers.test_hub import Scripted, refusal, server

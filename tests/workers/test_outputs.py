@@ -15,8 +15,8 @@ from schema.queries import Upstream
 from schema.settings import Settings
 from schema.subject import Hold
 from schema.vault import Secret, Vault
-from service.local.hub.app import create_hub
-from service.local.hub.users import Permission, load_users, user_with
+from service.local.hub_emulator.app import create_hub
+from service.local.hub_emulator.users import Permission, load_users, user_with
 from tests.conftest import ADA, JobFactory
 from tests.service.local.hub.conftest import until
 from tests.service.stand_in import serving

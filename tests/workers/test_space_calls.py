@@ -18,8 +18,8 @@ from schema.job import JobState, Reason
 from schema.progress import Progress
 from schema.space_door import door, interface
 from schema.vault import Secret
-from service.local.hub.spaces import EDGE, PAUSED, PUBLIC
-from service.local.hub.users import LocalUser, load_users, user_with
+from service.local.hub_emulator.spaces.routes import EDGE, PAUSED, PUBLIC
+from service.local.hub_emulator.users import LocalUser, load_users, user_with
 from service.local.stack import Stack
 from tests.stack import eventually
 from workers.context import Order

@@ -15,9 +15,10 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from service.local import identity, programs
 from service.local.errors import CannotStart
-from service.local.postgres import Postgres
+from service.local.processes import os_account
+from service.local.servers import binaries
+from service.local.servers.postgres import Postgres
 
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _UNSHARE = {"x86_64": 272, "aarch64": 97}
@@ -63,7 +64,7 @@ def main() -> None:
     refuse_namespaces()
     if uid:
         os.setuid(uid)
-        identity.choose(programs.find_postgres() / "initdb")
+        os_account.choose(binaries.find_postgres() / "initdb")
     server = Postgres(folder, durable=False)
     for _ in range(2):
         try:

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.local.child import Child
 from service.local.errors import CannotStart
-from service.local.revival import Revival
+from service.local.processes.child import Child
+from service.local.processes.restart import Revival
 
 SOON = timedelta(seconds=10)
 AT_ONCE = timedelta(milliseconds=50)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from service.local.data_dir import locked, remembered
 from service.local.errors import CannotStart
-from service.local.folder import locked, remembered
 
 
 def test_a_folder_in_use_is_refused_by_its_name(tmp_path: Path) -> None:

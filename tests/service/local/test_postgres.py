@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from service.local.errors import CannotStart
-from service.local.postgres import Postgres
-from service.local.programs import find_postgres
+from service.local.servers.binaries import find_postgres
+from service.local.servers.postgres import Postgres
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take on other accounts")
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from service.local.valkey import Valkey
+from service.local.servers.valkey import Valkey
 
 
 @pytest.fixture

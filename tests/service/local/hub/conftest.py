@@ -16,7 +16,7 @@ import psutil
 import pytest
 from huggingface_hub import HfApi, JobInfo, constants
 
-from service.local.hub.users import LocalUser, Permission, TokenKind, load_users, user_with
+from service.local.hub_emulator.users import LocalUser, Permission, TokenKind, load_users, user_with
 from service.local.ports import free_port
 
 # The library asks the real Hub about agents otherwise; its variable is read on import, too early.
@@ -29,7 +29,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 import anyio
-from service.local.hub.app import serve
+from service.local.hub_emulator.app import serve
 folder, port, quota = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 scheduling = timedelta(seconds=float(sys.argv[4]))
 flush = timedelta(seconds=float(sys.argv[5]))

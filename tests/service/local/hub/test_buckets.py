@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import BucketNotFoundError, HfHubHTTPError
 
-from service.local.hub.users import Permission
+from service.local.hub_emulator.users import Permission
 from service.local.ports import free_port
 from tests.service.local.hub.conftest import RunningHub, running_hub
 

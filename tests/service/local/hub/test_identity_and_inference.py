@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import AsyncInferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
-from service.local.hub.users import TokenKind, user_with
+from service.local.hub_emulator.users import TokenKind, user_with
 from tests.service.local.hub.conftest import RunningHub, running_hub
 
 

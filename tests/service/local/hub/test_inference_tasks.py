@@ -18,8 +18,8 @@ from huggingface_hub.inference._providers import _common, hf_inference
 from huggingface_hub.utils._http import default_client_factory, hf_request_event_hook
 
 from schema import media
-from service.local.hub.inference_media import picture
-from service.local.hub.users import TokenKind, user_with
+from service.local.hub_emulator.inference.media import picture
+from service.local.hub_emulator.users import TokenKind, user_with
 from tests.service.local.hub.conftest import RunningHub
 
 PICTURE = picture("a test")

@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, JobNotFoundError
 
-from service.local.hub.users import TokenKind, user_with
+from service.local.hub_emulator.users import TokenKind, user_with
 from tests.service.local.hub.conftest import RunningHub, until
 from tests.service.local.hub.test_jobs import run
 

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import httpx2
 import pytest
 
-from service.local.hub.oauth.clients import Clients, Registration
-from service.local.hub.oauth.grants import Asked, Grants
-from service.local.hub.oauth.recent import Recent
-from service.local.hub.oauth.refusals import OAuthRefusal
-from service.local.hub.users import user_with
+from service.local.hub_emulator.oauth.bounded_cache import Recent
+from service.local.hub_emulator.oauth.clients import Clients, Registration
+from service.local.hub_emulator.oauth.errors import OAuthRefusal
+from service.local.hub_emulator.oauth.grants import Asked, Grants
+from service.local.hub_emulator.users import user_with
 from tests.service.local.hub.browser import FORM, REDIRECT, App, Changes, Form, allow
 from tests.service.local.hub.conftest import RunningHub
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.local.hub.users import user_with
+from service.local.hub_emulator.users import user_with
 from tests.service.local.hub.conftest import RunningHub
 from tests.service.local.hub.mcp_user import Browser, Memory, signing_in
 

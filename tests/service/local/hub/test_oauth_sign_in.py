@@ -13,7 +13,7 @@ import jwt
 import pytest
 from huggingface_hub import HfApi
 
-from service.local.hub.users import user_with
+from service.local.hub_emulator.users import user_with
 from tests.service.local.hub.browser import REDIRECT, App, allow, sign_in
 from tests.service.local.hub.conftest import RunningHub
 

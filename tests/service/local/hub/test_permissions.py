@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.local.hub.users import Permission
+from service.local.hub_emulator.users import Permission
 from tests.service.local.hub.conftest import RunningHub
 from tests.service.local.hub.test_job_requests import ASKED
 

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from service.local.hub.users import TokenKind
+from service.local.hub_emulator.users import TokenKind
 from tests.service.local.hub.conftest import RunningHub
 
 DATASET = "dataset"

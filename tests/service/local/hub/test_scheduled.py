@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, JobNotFoundError
 
-from service.local.hub.users import user_with
+from service.local.hub_emulator.users import user_with
 from tests.service.local.hub.conftest import RunningHub
 
 SLEEP: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["sleep", "60"]}

@@ -3,7 +3,7 @@
 import pytest
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from service.local.hub.spaces import EDGE, PAUSED, PUBLIC
+from service.local.hub_emulator.spaces.routes import EDGE, PAUSED, PUBLIC
 from tests.service.local.hub.conftest import RunningHub
 
 

@@ -1,0 +1,1 @@
+"""Buckets of the emulated Hub: routes, schemas, files, and the Xet upload protocol."""

@@ -1,0 +1,1 @@
+"""Jobs of the emulated Hub: routes, schemas, the processes that run them, and their logs."""

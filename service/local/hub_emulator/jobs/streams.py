@@ -1,0 +1,87 @@
+"""What the Hub streams about a job, as server-sent events: its log, its stages, its metrics."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from typing import Any, Final
+
+from service.local.hub_emulator.jobs.hardware import FLAVORS
+from service.local.hub_emulator.jobs.log import Bell, Line
+from service.local.hub_emulator.jobs.store import LocalJob, Stage
+from service.local.hub_emulator.users import written
+
+_KEEP_ALIVE: Final = timedelta(seconds=30)
+_SAMPLE: Final = timedelta(seconds=1)
+_GIGABYTE: Final = 1024**3
+
+
+async def log_events(job: LocalJob, *, tail: int | None) -> AsyncGenerator[str]:
+    """Yield the log from its start to the job's end; with `tail`, the first line and the last few.
+
+    The first line says when the job was started, and the Hub never leaves it out.
+    """
+    lines = job.log.lines
+    sent = 0 if tail is None else max(0, len(lines) - tail)
+    if sent > 0:
+        yield _event(_line(lines[0]))
+    while True:
+        while sent < len(lines):
+            yield _event(_line(lines[sent]))
+            sent += 1
+        if job.is_over:
+            return
+        if not await _rung(job.bell):
+            yield ": keep-alive\n\n"
+
+
+async def stage_events(job: LocalJob) -> AsyncGenerator[str]:
+    """Yield the job's status at each change of stage; the Hub does not document what it sends."""
+    told: Stage | None = None
+    while True:
+        if job.stage is not told:
+            told = job.stage
+            yield _event(job.status)
+        if job.is_over:
+            return
+        if not await _rung(job.bell):
+            yield ": keep-alive\n\n"
+
+
+async def metric_events(job: LocalJob) -> AsyncGenerator[str]:
+    """Yield a sample each second: what the flavor has, and nothing used, for that is not measured.
+
+    As on the Hub, there is none before the job runs.
+    """
+    flavor = FLAVORS[job.request.flavor]
+    sample: dict[str, Any] = {
+        "cpu_usage_pct": 0,
+        "cpu_millicores": flavor.cpus * 1000,
+        "memory_used_bytes": 0,
+        "memory_total_bytes": flavor.ram_gb * _GIGABYTE,
+        "rx_bps": 0,
+        "tx_bps": 0,
+        "gpus": {},
+        "replica": job.id[:5],
+    }
+    while not job.is_over:
+        if job.stage is Stage.RUNNING:
+            yield f"event: metric\n{_event(sample)}"
+        await asyncio.sleep(_SAMPLE.total_seconds())
+
+
+async def _rung(bell: Bell) -> bool:
+    try:
+        async with asyncio.timeout(_KEEP_ALIVE.total_seconds()):
+            await bell.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _line(line: Line) -> dict[str, str]:
+    return {"data": line.text, "timestamp": written(line.at)}
+
+
+def _event(said: dict[str, Any]) -> str:
+    return f"data: {json.dumps(said)}\n\n"

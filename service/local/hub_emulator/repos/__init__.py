@@ -1,0 +1,1 @@
+"""Repositories of the emulated Hub: routes, schemas and stored files."""

@@ -1,0 +1,238 @@
+"""Who may call the local Hub: a few users, with every kind of token the Hub hands out.
+
+The tokens are random and kept in a private file. A well-known one on the loopback address would
+let any page in a browser run commands on this machine.
+"""
+
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from service.local.data_dir import remembered
+
+_FILE: Final = "users.json"
+_SESSION: Final = timedelta(hours=8)
+_ACME: Final = "acme"
+ORG_IDS: Final = {_ACME: "a" * 24}
+"""The organisations there are, by name."""
+
+
+class TokenKind(StrEnum):
+    """What a token may do."""
+
+    WRITE = "write"
+    READ = "read"
+    FINE_GRAINED = "fineGrained"
+    OAUTH = "oauth"
+
+
+class Permission(StrEnum):
+    """What a token may be needed for, as fine-grained tokens name it."""
+
+    READ_JOBS = "job.read"
+    WRITE_JOBS = "job.write"
+    CALL_MODELS = "inference.serverless.write"
+    READ_REPOS = "repo.content.read"
+    WRITE_REPOS = "repo.write"
+
+
+_CHANGING: Final = frozenset({"contribute-repos", "write-repos", "manage-repos"})
+_SCOPES: Final = {
+    Permission.READ_JOBS: frozenset({"jobs"}),
+    Permission.WRITE_JOBS: frozenset({"jobs"}),
+    Permission.CALL_MODELS: frozenset({"inference-api"}),
+    Permission.READ_REPOS: _CHANGING | {"read-repos"},
+    Permission.WRITE_REPOS: _CHANGING,
+}
+"""The scopes of which an OAuth token needs one for each; for buckets that is not documented."""
+_READING: Final = {
+    Permission.READ_JOBS: Permission.WRITE_JOBS,
+    Permission.READ_REPOS: Permission.WRITE_REPOS,
+}
+"""Who may change something may look at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """What jobs are filed under, and who pays for them: a person, or an organisation."""
+
+    id: str
+    name: str
+    type: Literal["user", "org"]
+
+    def described(self) -> dict[str, str]:
+        """Describe it as the owner of something."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalUser:
+    """One token, and the user it stands for; a user may have several."""
+
+    id: str
+    name: str
+    kind: TokenKind
+    token: str
+    pays: bool
+    orgs: list[str]
+    expires_at: str | None
+    permissions: list[str] | None = None
+    """What a fine-grained token may be used for; None is everything."""
+    scopes: list[str] | None = None
+    """What an OAuth token may be used for; None is everything."""
+
+    def may(self, what: Permission) -> bool:
+        """Say whether the token may be used for something, in the namespaces it reaches."""
+        match self.kind:
+            case TokenKind.WRITE:
+                return True
+            case TokenKind.READ:
+                return what in _READING
+            case TokenKind.OAUTH:
+                return self.scopes is None or not _SCOPES[what].isdisjoint(self.scopes)
+            case TokenKind.FINE_GRAINED:
+                enough = {what, _READING.get(what, what)}
+                return self.permissions is None or not enough.isdisjoint(self.permissions)
+
+    def namespace(self, name: str) -> Namespace | None:
+        """Return the namespace of that name, if the token reaches it."""
+        if name == self.name:
+            return Namespace(self.id, name, "user")
+        return Namespace(ORG_IDS[name], name, "org") if name in self.orgs else None
+
+    def has_expired(self) -> bool:
+        """Say whether the token's time is over."""
+        if self.expires_at is None:
+            return False
+        return datetime.fromisoformat(self.expires_at) <= datetime.now(UTC)
+
+
+def load_users(folder: Path) -> list[LocalUser]:
+    """Return the users of the Hub that lives in `folder`, made when first asked for."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    written = json.loads(remembered(folder / _FILE, lambda: json.dumps(_new_users(), indent=2)))
+    return [LocalUser(**user | {"kind": TokenKind(user["kind"])}) for user in written]
+
+
+def user_with(users: list[LocalUser], name: str, kind: TokenKind = TokenKind.WRITE) -> LocalUser:
+    """Return one user by name and kind of token."""
+    return next(user for user in users if (user.name, user.kind) == (name, kind))
+
+
+def _new_users() -> list[dict[str, Any]]:
+    alice, bob, carol = (secrets.token_hex(12) for _ in range(3))
+    soon = written(datetime.now(UTC) + _SESSION)
+    made = [
+        _new(alice, "alice", TokenKind.WRITE, orgs=[_ACME]),
+        _new(alice, "alice", TokenKind.READ),
+        _new(alice, "alice", TokenKind.FINE_GRAINED),
+        _new(alice, "alice", TokenKind.OAUTH, orgs=[_ACME], expires_at=soon),
+        _new(bob, "bob", TokenKind.WRITE),
+        _new(carol, "carol", TokenKind.WRITE, pays=False),
+        *(_new(alice, "alice", TokenKind.FINE_GRAINED, permissions=[one]) for one in Permission),
+    ]
+    return [asdict(user) for user in made]
+
+
+def _new(
+    identity: str,
+    name: str,
+    kind: TokenKind,
+    *,
+    pays: bool = True,
+    orgs: list[str] | None = None,
+    expires_at: str | None = None,
+    permissions: list[str] | None = None,
+) -> LocalUser:
+    prefix = "hf_oauth_local" if kind is TokenKind.OAUTH else "hf_local"
+    token = f"{prefix}_{name}_{secrets.token_urlsafe(24)}"
+    return LocalUser(identity, name, kind, token, pays, orgs or [], expires_at, permissions)
+
+
+def written(moment: datetime) -> str:
+    """Write a moment as the Hub does."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_AVATAR: Final = "/avatars/local.svg"
+
+
+_EVERYTHING: Final = [Permission.WRITE_JOBS, Permission.CALL_MODELS, Permission.WRITE_REPOS]
+
+
+def whoami(user: LocalUser) -> dict[str, Any]:
+    """Describe a user as `GET /api/whoami-v2` does; an OAuth token's scopes are nowhere in it."""
+    return {
+        "type": "user",
+        "id": user.id,
+        "name": user.name,
+        "fullname": user.name.title(),
+        "isPro": False,
+        "avatarUrl": _AVATAR,
+        "orgs": [
+            {"type": "org", "id": ORG_IDS[org], "name": org, "fullname": org, "roleInOrg": "write"}
+            for org in user.orgs
+        ],
+        "auth": _auth(user),
+        **({"canPay": user.pays} if _knows(user, "read-billing") else {}),
+        **(_email(user, "emailVerified") if _knows(user, "email") else {}),
+    }
+
+
+def userinfo(user: LocalUser, issuer: str) -> dict[str, Any]:
+    """Describe a user as OpenID Connect does."""
+    profile = {
+        "name": user.name.title(),
+        "preferred_username": user.name,
+        "profile": f"{issuer}/{user.name}",
+        "picture": f"{issuer}{_AVATAR}",
+        "website": "",
+        "isPro": False,
+    }
+    return {
+        "sub": user.id,
+        **(profile if _knows(user, "profile") else {}),
+        **(_email(user, "email_verified") if _knows(user, "email") else {}),
+        **({"canPay": user.pays} if _knows(user, "read-billing") else {}),
+        "orgs": [
+            {
+                "sub": ORG_IDS[org],
+                "name": org,
+                "preferred_username": org,
+                "picture": f"{issuer}{_AVATAR}",
+                "roleInOrg": "write",
+            }
+            for org in user.orgs
+        ],
+    }
+
+
+def _knows(user: LocalUser, scope: str) -> bool:
+    return user.scopes is None or scope in user.scopes
+
+
+def _email(user: LocalUser, verified: str) -> dict[str, Any]:
+    return {"email": f"{user.name}@local.invalid", verified: True}
+
+
+def _auth(user: LocalUser) -> dict[str, Any]:
+    if user.kind is TokenKind.OAUTH:
+        return {"type": "oauth", "expiresAt": user.expires_at}
+    token: dict[str, Any] = {
+        "displayName": "local",
+        "role": user.kind,
+        "createdAt": "2026-01-01T00:00:00.000Z",
+    }
+    if user.kind is TokenKind.FINE_GRAINED:
+        entity = {"_id": user.id, "type": "user", "name": user.name}
+        permissions = user.permissions or _EVERYTHING
+        token["fineGrained"] = {
+            "canReadGatedRepos": False,
+            "global": [],
+            "scoped": [{"entity": entity, "permissions": permissions}],
+        }
+    return {"type": "access_token", "accessToken": token}

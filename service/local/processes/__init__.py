@@ -1,0 +1,1 @@
+"""Child processes of the local stack: start, account, restart and end."""

@@ -1,0 +1,150 @@
+"""How does one program run under supervision, from its start to its certain end?
+
+A child does not outlive its supervisor (see `launch`), writes to a log of its own, and sits in a
+session of its own, so that Ctrl-C in a terminal reaches only the supervisor, which then decides.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, NoReturn
+
+from service.local.errors import CannotStart
+from service.local.processes.os_account import OURSELVES, Identity
+
+POLITELY: Final = (
+    (signal.SIGTERM, timedelta(seconds=10)),
+    (signal.SIGKILL, timedelta(seconds=5)),
+)
+_POLL: Final = timedelta(milliseconds=10)
+_TAIL: Final = 2000
+
+
+class Child:
+    """A program, the log it writes to, and the signals that end it, mildest first."""
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        folder: Path,
+        identity: Identity = OURSELVES,
+        endings: Sequence[tuple[signal.Signals, timedelta]] = POLITELY,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._argv = argv
+        self._environment = environment
+        self._folder = folder
+        self._identity = identity
+        self._endings = endings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it is running or not yet reaped."""
+        return self._process.pid if self._process else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended by itself; None while it runs, before `start` and after `stop`."""
+        return self._process.poll() if self._process else None
+
+    def start(self) -> None:
+        """Start the program, from a thread that lasts: on Linux it ends with that thread."""
+        command = self._identity.command(*self._argv, death_signal=self._endings[0][0])
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=self._environment,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_until(self, ready: Callable[[], bool], within: timedelta) -> None:
+        """Wait until the program is `ready`; if it ends or dawdles instead, stop it and say so."""
+        deadline = time.monotonic() + within.total_seconds()
+        while self.exit_code is None and not ready():
+            if time.monotonic() > deadline:
+                self._give_up(f"was not ready within {within.total_seconds():g} seconds")
+            time.sleep(_POLL.total_seconds())
+        if self.exit_code is not None:
+            self._give_up(f"ended with exit code {self.exit_code}")
+
+    def run(self, within: timedelta) -> None:
+        """Run a program that does one thing and ends; anything but success is a problem."""
+        deadline = time.monotonic() + within.total_seconds()
+        self.start()
+        try:
+            while self.exit_code is None:
+                if time.monotonic() > deadline:
+                    self._give_up(f"did not finish within {within.total_seconds():g} seconds")
+                time.sleep(_POLL.total_seconds())
+            if self.exit_code != 0:
+                self._give_up(f"ended with exit code {self.exit_code}")
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """End the program, with force if it has to be; a second call does nothing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for ending, patience in self._endings:
+            process.send_signal(ending)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience.total_seconds())
+                return
+
+    def _give_up(self, problem: str) -> NoReturn:
+        self.stop()
+        raise CannotStart(f"{self.name} {problem}. The end of {self.log}:\n{self._last_words()}")
+
+    def _last_words(self) -> str:
+        with suppress(FileNotFoundError):
+            return self.log.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
+        return ""
+
+
+def stop_orphan(pidfile: Path, trace: str, ending: signal.Signals, patience: timedelta) -> None:
+    """End the server a killed supervisor left behind, and drop the file that names it.
+
+    A process counts only if its command line contains `trace`: the number may be someone else's.
+    """
+    try:
+        pid = int(pidfile.read_text(encoding="ascii").split("\n")[0])
+    except (FileNotFoundError, ValueError):
+        return
+    deadline = time.monotonic() + patience.total_seconds()
+    if trace in _command_line(pid):
+        os.kill(pid, ending)
+    while trace in _command_line(pid):
+        if time.monotonic() > deadline:
+            raise CannotStart(f"An older server (process {pid}) does not stop; it uses {trace}.")
+        time.sleep(_POLL.total_seconds())
+    pidfile.unlink(missing_ok=True)
+
+
+def _command_line(pid: int) -> str:
+    # A zombie has an empty command line, which is right: it holds nothing any more.
+    if Path("/proc/self").exists():
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+        return line.replace(b"\0", b" ").decode(errors="replace")
+    listed = subprocess.run(
+        ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return listed.stdout

@@ -1,0 +1,1 @@
+"""The local stack's servers, Postgres and Valkey, from their wheels."""

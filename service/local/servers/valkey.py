@@ -1,0 +1,96 @@
+"""How does a private Valkey start, keep its queue, and stop?
+
+Reached over loopback with a password. The disk may be a second behind: what the queue holds is a
+hint, never the truth.
+"""
+
+import os
+import socket
+from datetime import timedelta
+from pathlib import Path
+from secrets import token_urlsafe
+from typing import Final
+
+from service.local.data_dir import remembered, write_private
+from service.local.ports import start_on_steady_port
+from service.local.processes.child import POLITELY, Child, stop_orphan
+from service.local.servers.binaries import find_valkey
+
+_START: Final = timedelta(seconds=20)
+_PROBE: Final = timedelta(milliseconds=200)
+
+
+class Valkey:
+    """One Valkey server whose files live in `folder`; not `durable` is for tests."""
+
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+        self.name = "Valkey"
+        self.folder = folder.resolve()
+        self._durable = durable
+        self._settings = self.folder / "valkey.conf"
+        self._pidfile = self.folder / "valkey.pid"
+        self._child: Child | None = None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the server ended by itself; None while it runs or is stopped."""
+        return self._child.exit_code if self._child else None
+
+    def start(self) -> str:
+        """Start the server and return its URL."""
+        program = find_valkey()
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._child:
+            self._child.stop()
+        stop_orphan(self._pidfile, str(self._settings), *POLITELY[0])
+        password = remembered(self.folder / "password", token_urlsafe)
+
+        def start(port: int) -> None:
+            write_private(self._settings, self._configuration(port, password))
+            self._child = Child(
+                self.name,
+                [program, self._settings],
+                os.environ,
+                self.folder / "valkey.log",
+                folder=self.folder,
+            )
+            self._child.start()
+            self._child.wait_until(lambda: _answers(port, password), within=_START)
+
+        port = start_on_steady_port(self.folder / "port", start)
+        return f"redis://:{password}@127.0.0.1:{port}/0"
+
+    def stop(self) -> None:
+        """Stop the server; what was acknowledged a second ago is on disk."""
+        if self._child:
+            self._child.stop()
+
+    def _configuration(self, port: int, password: str) -> str:
+        lines = [
+            "bind 127.0.0.1",
+            f"port {port}",
+            f"requirepass {password}",
+            f'dir "{self.folder}"',
+            f'pidfile "{self._pidfile}"',
+            # Else it rewrites its command line, an orphan goes unnoticed, and two servers come
+            # to write one file.
+            "set-proc-title no",
+            "maxmemory-policy noeviction",
+            'save ""',
+            f"appendonly {'yes' if self._durable else 'no'}",
+            "appendfsync everysec",
+        ]
+        return "\n".join([*lines, ""])
+
+
+def _answers(port: int, password: str) -> bool:
+    """Whether the server on `port` is ours (it takes our password) and has read its files."""
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), _PROBE.total_seconds()) as connection,
+            connection.makefile("rb") as answers,
+        ):
+            connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())
+            return answers.readline() == b"+OK\r\n" and answers.readline() == b"+PONG\r\n"
+    except OSError:
+        return False
