@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -17,13 +17,14 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from schema.addresses import is_tamperproof
-from schema.durations import Duration, say
-from schema.errors import Invalid
-from schema.logbook import ROOM
-from schema.money import micro
-from schema.space_door import SUBDOMAIN
-from schema.vault import Vault
+from schema.accounts.vault import Vault
+from schema.common.durations import Duration, say
+from schema.common.errors import Invalid
+from schema.common.http import SUBDOMAIN, is_tamperproof
+from schema.common.money import micro
+
+ROOM: Final = 64 * 1024 * 1024
+"""Bytes kept of one job's log, if nobody says otherwise: one half its head, the other its tail."""
 
 _PREFIX = "HOLDFAST_"
 
@@ -98,7 +99,7 @@ class Settings(BaseSettings):
     monthly_budget_usd: Annotated[Decimal, Field(ge=0, le=1_000_000_000)] | None = None
     """What the jobs of a subject may cost in a calendar month, in UTC; unset, any sum."""
     failpoint: str | None = None
-    """Where a crash test ends this process; see `schema.failpoints`."""
+    """Where a crash test ends this process; see `schema.common.failpoints`."""
     call_bytes: Annotated[int, Field(ge=1024 * 1024, le=200 * 1024 * 1024)] = 20 * 1024 * 1024
     """How large a file may be that a call works on, or makes."""
     log_bytes: Annotated[int, Field(ge=1024 * 1024)] = ROOM

@@ -8,24 +8,24 @@ from typing import Final
 
 from sqlmodel import SQLModel
 
-from schema.audit import AuditEntryTable
-from schema.batch_item import BatchItemTable
-from schema.calls import CallWindowTable
-from schema.cost import JobCostTable, PriceListTable, SpendingTable
-from schema.dependencies import JobDependencyTable
-from schema.files import JobFileTable
-from schema.job import (
+from schema.accounts.audit import AuditEntryTable
+from schema.accounts.call_counts import CallWindowTable
+from schema.accounts.tables import CredentialTable, SubjectTable
+from schema.artifacts.files import JobFileTable
+from schema.artifacts.log_tables import JobLogTable, LogChunkTable
+from schema.batches.tables import BatchItemTable
+from schema.billing.tables import JobCostTable, PriceListTable, SpendingTable
+from schema.jobs.dependencies import JobDependencyTable
+from schema.jobs.run_tables import PollGroupTable, RemoteRunTable
+from schema.jobs.tables import (
     IdempotencyKeyTable,
     JobEventTable,
     JobPayloadTable,
     JobSecretTable,
     JobTable,
 )
-from schema.log import JobLogTable, LogChunkTable
-from schema.remote_run import PollGroupTable, RemoteRunTable
-from schema.schedule import ScheduleFiringTable, ScheduleSecretTable, ScheduleTable
-from schema.subject import CredentialTable, SubjectTable
-from schema.workspace import WorkspaceTable
+from schema.schedules.tables import ScheduleFiringTable, ScheduleSecretTable, ScheduleTable
+from schema.workspaces.tables import WorkspaceTable
 
 TABLES: Final[tuple[type[SQLModel], ...]] = (
     AuditEntryTable,

@@ -6,10 +6,10 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from schema import handles
-from schema.errors import Invalid
-from schema.handles import Kind
-from schema.queries import JobStatus
+from schema.common import ids
+from schema.common.errors import Invalid
+from schema.common.ids import Kind
+from schema.jobs.queries import JobStatus
 
 _URI: Final = re.compile(r"(?P<scheme>job|workspace)://(?P<handle>[^/?#]+)(?P<logs>/logs)?")
 
@@ -58,6 +58,6 @@ def read_task(text: str) -> Address | None:
 def _read(text: str, topic: Topic, handle: str) -> Address | None:
     kind = Kind.WORKSPACE if topic is Topic.WORKSPACE else Kind.JOB
     try:
-        return Address(text, topic, handles.read(kind, handle))
+        return Address(text, topic, ids.read(kind, handle))
     except Invalid:
         return None

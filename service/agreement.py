@@ -7,15 +7,16 @@ that was not agreed to, so nobody is asked twice.
 from dataclasses import replace
 from typing import Final
 
-from schema import queries
-from schema.budgets import Rate
-from schema.durations import say
-from schema.errors import Invalid
-from schema.hardware import rate_of
-from schema.inference_spec import InferenceSpec
-from schema.space_spec import SpaceCallSpec
-from schema.spec import HubJobSpec, Spec
-from service.arguments import checked, given
+from schema.billing.budgets import Rate
+from schema.billing.pricing import rate_of
+from schema.common.durations import say
+from schema.common.errors import Invalid
+from schema.jobs import queries as job_queries
+from schema.specs.base import Spec
+from schema.specs.hub_job import HubJobSpec
+from schema.specs.inference import InferenceSpec
+from schema.specs.space import SpaceCallSpec
+from schema.specs.validation_errors import checked, given
 from service.auth.caller import Caller
 from service.confirmation import Question
 from service.context import App, AppDep, CallerDep
@@ -63,7 +64,7 @@ async def question(
     if not asked.needed or idempotency_key is None:
         return asked
     async with app.transaction(caller) as tx:
-        repeated = await queries.is_held(tx, caller.subject_id, idempotency_key)
+        repeated = await job_queries.is_held(tx, caller.subject_id, idempotency_key)
     return replace(asked, threshold=None) if repeated else asked
 
 

@@ -12,15 +12,16 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from schema import failpoints, logs
-from schema.database import Database
-from schema.durations import say
-from schema.errors import Unavailable
-from schema.hints import hints
-from schema.isolation import Role
+from schema.accounts.row_security import Role
+from schema.accounts.vault import Vault
+from schema.common import failpoints, log_config
+from schema.common.durations import say
+from schema.common.errors import Unavailable
+from schema.common.http import release
+from schema.db.database import Database
+from schema.messaging.change_notifications import hints
+from schema.messaging.wakeups import doorbell
 from schema.settings import Settings
-from schema.vault import Vault
-from schema.wire import doorbell, release
 from service import downloads, health, resources
 from service.auth.caller import Scope
 from service.auth.callers import Callers
@@ -108,7 +109,7 @@ def assemble(
     Tasks are jobs, unless another source of them is given.
     """
     failpoints.arm(settings.failpoint)
-    logs.configure()  # before MCPServer, which sets logging up in its own way if nobody has
+    log_config.configure()  # before MCPServer, which sets logging up in its own way if nobody has
     public_url = str(settings.public_url).rstrip("/")
     hub_url = str(settings.hub_url).rstrip("/")
     issuer = settings.jwt_issuer or hub_url if settings.auth == "jwt" else hub_url

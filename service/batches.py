@@ -9,27 +9,28 @@ from uuid import UUID
 
 from anyio.lowlevel import checkpoint
 
-from schema import batch, batch_pages
-from schema.batch import Given
-from schema.batch_item import SETTLED, ItemState
-from schema.batch_pages import Shown
-from schema.batch_spec import (
+from schema.batches import queries as batch_queries
+from schema.batches import store as batch_store
+from schema.batches.queries import Shown
+from schema.batches.tables import SETTLED, ItemState
+from schema.common.errors import Conflict, Invalid
+from schema.db.database import Transaction
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import Reason
+from schema.specs.batch import (
     INLINE_BYTES,
     ITEM,
     BatchSpec,
+    Given,
     Inline,
     Item,
     Items,
     OnUnknown,
     WrongItem,
 )
-from schema.database import Transaction
-from schema.errors import Conflict, Invalid
-from schema.inference_spec import InferenceSpec
-from schema.job import Reason
-from schema.queries import JobStatus
+from schema.specs.inference import InferenceSpec
+from schema.specs.validation_errors import checked
 from service import wording
-from service.arguments import checked
 from service.auth.caller import Caller
 from service.brevity import shorten
 from service.view import View
@@ -95,7 +96,7 @@ class Brought:
 
     async def keep(self, tx: Transaction, caller: Caller, job_id: UUID) -> None:
         """Keep them, in the transaction that makes their job."""
-        await batch.keep(tx, job_id, caller.subject_id, self.items)
+        await batch_store.keep(tx, job_id, caller.subject_id, self.items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class TakenOver:
 
     async def keep(self, tx: Transaction, caller: Caller, job_id: UUID) -> None:
         """Keep them, in the transaction that makes their new job."""
-        await batch_pages.take_over(
+        await batch_queries.take_over(
             tx, caller.subject_id, job_id, earlier=self.earlier, every=self.every
         )
 
@@ -199,7 +200,7 @@ async def _expect_right(spec: BatchSpec, items: Sequence[Item]) -> list[Given]:
 async def page(tx: Transaction, status: JobStatus, wanted: Wanted) -> ItemsView:
     """Read a page of what the items of a batch came to, while it runs and after."""
     states = SETTLED if wanted.only is None else (ItemState(wanted.only),)
-    found = await batch_pages.page(
+    found = await batch_queries.page(
         tx,
         status.subject_id,
         status.id,
@@ -217,7 +218,7 @@ async def counted(
     tx: Transaction, status: JobStatus, kept: dict[str, Any] | None
 ) -> dict[str, Any] | None:
     """Say how all items of a batch stand, beside what is kept of it; none if it knows none yet."""
-    tally = await batch_pages.tally(tx, status.subject_id, status.id)
+    tally = await batch_queries.tally(tx, status.subject_id, status.id)
     return None if tally is None else {**(kept or {}), **tally.shown()}
 
 
@@ -240,7 +241,7 @@ async def again(
     Raises:
         Conflict: there is nothing without a result.
     """
-    tally = await batch_pages.tally(tx, status.subject_id, status.id)
+    tally = await batch_queries.tally(tx, status.subject_id, status.id)
     if tally is None:
         return spec, None
     handle = wording.handle_of(status)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
-from schema.durations import say
+from schema.common.durations import say
 
 _MINUTE: Final = timedelta(minutes=1)
 

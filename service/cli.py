@@ -12,13 +12,14 @@ from typing import Final
 import anyio
 from rich.console import Console
 
-from schema import logs, revisions
-from schema.database import Database
-from schema.errors import HoldfastError
-from schema.isolation import Role
-from schema.rotation import Rotated, rotate
+from schema.accounts.key_rotation import Rotated, rotate
+from schema.accounts.row_security import Role
+from schema.accounts.vault import Vault
+from schema.common import log_config
+from schema.common.errors import HoldfastError
+from schema.db import revisions
+from schema.db.database import Database
 from schema.settings import Settings
-from schema.vault import Vault
 from service import doctor
 from service.connect import Connection
 from service.local import demo
@@ -129,7 +130,7 @@ def _worker(_: argparse.Namespace) -> int:
 
 def _migrate(_: argparse.Namespace) -> int:
     """Bring the database to the revision this code is written for."""
-    logs.configure()
+    log_config.configure()
     revisions.upgrade(str(Settings.read().database_url))
     Console().print(f"The database is at revision {revisions.head()}.", highlight=False)
     return 0
@@ -137,7 +138,7 @@ def _migrate(_: argparse.Namespace) -> int:
 
 def _vault(_: argparse.Namespace) -> int:
     """Seal every token and secret anew that is under an older key of HOLDFAST_VAULT_KEYS."""
-    logs.configure()
+    log_config.configure()
     rotated = anyio.run(_rotate, Settings.read())
     console = Console(highlight=False)
     console.print(
@@ -163,7 +164,7 @@ async def _rotate(settings: Settings) -> Rotated:
 
 def _hub(chosen: argparse.Namespace) -> int:
     """Run the local Hub: jobs as processes of this machine, on the loopback address only."""
-    logs.configure()
+    log_config.configure()
     anyio.run(partial(hub.serve, chosen.data, port=chosen.port))
     return 0
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from schema.logbook import Line
+from schema.artifacts.log_store import Line
 from service.space_symptoms import OF_SPACES
 from service.symptoms import IN_LOG, SAID, Symptom
 

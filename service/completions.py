@@ -13,9 +13,9 @@ from mcp_types import (
     ResourceTemplateReference,
 )
 
-from schema import recall
-from schema.handles import Kind
-from schema.job import JobState
+from schema.common.ids import Kind
+from schema.jobs import queries as job_queries
+from schema.jobs.tables import JobState
 from service.auth.huggingface import FLAVORS
 from service.context import App, current_caller
 from service.prompts import Recipe
@@ -88,6 +88,8 @@ async def _handles(app: App, kind: Kind, argument: CompletionArgument) -> Comple
     with answering():
         caller = await current_caller()
         async with app.transaction(caller) as tx:
-            found = await recall.beginning(tx, caller.subject_id, kind, begun, limit=_OFFERED + 1)
+            found = await job_queries.beginning(
+                tx, caller.subject_id, kind, begun, limit=_OFFERED + 1
+            )
     values = [f"{before}{comma}{handle}" for handle in found[:_OFFERED] if handle not in before]
     return Completion(values=values, has_more=len(found) > _OFFERED)

@@ -18,9 +18,9 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context, Elicit, ElicitationResult, Resolve
 from pydantic import BaseModel, Field
 
-from schema.durations import say
-from schema.errors import Conflict
-from schema.money import say_usd
+from schema.common.durations import say
+from schema.common.errors import Conflict
+from schema.common.money import say_usd
 from service.context import App, current_app, current_caller
 from service.seals import LASTS
 

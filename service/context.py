@@ -13,11 +13,11 @@ from typing import Annotated, Final
 import anyio
 from mcp.server.mcpserver import Context, Resolve
 
-from schema.database import Transaction
-from schema.errors import Unauthenticated, Unavailable
-from schema.subject import Hold
-from schema.vault import Vault
-from schema.wire import Doorbell
+from schema.accounts.tables import Hold
+from schema.accounts.vault import Vault
+from schema.common.errors import Unauthenticated, Unavailable
+from schema.db.database import Transaction
+from schema.messaging.wakeups import Doorbell
 from service.auth.caller import Caller
 from service.auth.callers import Callers
 from service.following import Following

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from schema.money import say_usd
-from schema.queries import JobStatus, Upstream
+from schema.common.money import say_usd
+from schema.jobs.queries import JobStatus, Upstream
 
 _MINUTE: Final = timedelta(minutes=1)
 

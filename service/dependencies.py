@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from schema.dependencies import On
-from schema.errors import Conflict
-from schema.job import FINAL, JobState
+from schema.common.errors import Conflict
+from schema.jobs.dependencies import On
+from schema.jobs.tables import FINAL, JobState
 from service import jobs, wording
 from service.auth.caller import Caller
 from service.context import App

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, assert_never
 
-from schema import handles
-from schema.durations import say
-from schema.job import JobKind, Reason
-from schema.logbook import Line
-from schema.queries import JobStatus
+from schema.artifacts.log_store import Line
+from schema.common import ids
+from schema.common.durations import say
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import JobKind, Reason
 from service import clues
 from service.brevity import shorten
 from service.kinds import known
@@ -130,7 +130,7 @@ def _evidence(status: JobStatus) -> list[str]:
 
 
 def _handle(status: JobStatus) -> str:
-    return handles.write(handles.Kind.JOB, status.id)
+    return ids.write(ids.Kind.JOB, status.id)
 
 
 def _facts(status: JobStatus) -> dict[str, Any]:

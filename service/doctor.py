@@ -7,10 +7,11 @@ import httpx2
 from rich.console import Console
 from rich.table import Table
 
-from schema import revisions, wire
-from schema.database import Database, Transaction
-from schema.errors import HoldfastError, Invalid
-from schema.isolation import Role
+from schema.accounts.row_security import Role
+from schema.common.errors import HoldfastError, Invalid
+from schema.db import revisions
+from schema.db.database import Database, Transaction
+from schema.messaging import wakeups
 from schema.settings import Settings
 
 _WORKERS = """
@@ -97,7 +98,7 @@ async def _unowned(tx: Transaction) -> int:
 
 
 async def _doorbell(settings: Settings) -> Finding:
-    async with wire.doorbell(str(settings.redis_url)) as bell:
+    async with wakeups.doorbell(str(settings.redis_url)) as bell:
         answers = await bell.answers()
     return Finding(
         "redis",

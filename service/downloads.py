@@ -13,14 +13,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from schema import files, media
-from schema.errors import Unavailable
-from schema.files import JobFile
+from schema.artifacts import files
+from schema.artifacts.files import JobFile
+from schema.common.errors import Unavailable
+from schema.specs.inputs import media_types
 from service.context import App
 from service.links import Given
 
 _PIECE: Final = 1024 * 1024
-_HARMLESS: Final = media.EVERYTHING | {"application/json"}
+_HARMLESS: Final = media_types.EVERYTHING | {"application/json"}
 _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9._-]")
 _NOTHING: Final = (
     "There is nothing here, or not any more: a link is good for 15 minutes. "
@@ -73,7 +74,7 @@ async def _pieces(app: App, given: Given, file: JobFile) -> AsyncGenerator[bytes
 
 def _content_type(file: JobFile) -> str:
     kind = file.media_type if file.media_type in _HARMLESS else "application/octet-stream"
-    return f"{kind}; charset=utf-8" if kind in media.TEXT else str(kind)
+    return f"{kind}; charset=utf-8" if kind in media_types.TEXT else str(kind)
 
 
 def _disposition(name: str) -> str:

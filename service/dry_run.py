@@ -5,12 +5,15 @@ from uuid import UUID
 
 from pydantic import ConfigDict, RootModel
 
-from schema import budgets, handles, queries
-from schema.database import Transaction
-from schema.errors import Denied, LimitReached, WorkspaceArchived
-from schema.handles import Kind
-from schema.job import JobKind
-from schema.money import usd
+from schema.billing import budgets
+from schema.common import ids
+from schema.common.errors import Denied, LimitReached, WorkspaceArchived
+from schema.common.ids import Kind
+from schema.common.money import usd
+from schema.db.database import Transaction
+from schema.jobs import queries as job_queries
+from schema.jobs.tables import JobKind
+from schema.workspaces import store as workspace_store
 from service.auth.caller import Caller
 from service.context import App
 from service.jobs import Request
@@ -49,7 +52,7 @@ async def rehearse(app: App, caller: Caller, request: Request) -> DryRunView:
     needs = await _permission(app, caller, request)
     async with app.transaction(caller) as tx:
         needs += await _entry(tx, caller, request.workspace_id)
-        standing = await queries.standing(tx, caller.subject_id)
+        standing = await job_queries.standing(tx, caller.subject_id)
         accounts = await budgets.accounts(
             tx, caller.subject_id, request.workspace_id, monthly=app.monthly_budget
         )
@@ -89,7 +92,7 @@ async def _permission(app: App, caller: Caller, request: Request) -> list[str]:
 async def _entry(tx: Transaction, caller: Caller, workspace_id: UUID | None) -> list[str]:
     if workspace_id is None:
         return []
-    workspace = await queries.workspace(tx, caller.subject_id, workspace_id)
+    workspace = await workspace_store.workspace(tx, caller.subject_id, workspace_id)
     if workspace is None or workspace.archived_at is None:
         return []
-    return [str(WorkspaceArchived(handles.write(Kind.WORKSPACE, workspace_id)))]
+    return [str(WorkspaceArchived(ids.write(Kind.WORKSPACE, workspace_id)))]

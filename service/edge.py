@@ -24,8 +24,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
-from schema.errors import Denied, HoldfastError, RateLimited, Unauthenticated, Unavailable
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.common.errors import Denied, HoldfastError, RateLimited, Unauthenticated, Unavailable
 from service.auth.caller import InsufficientScope, Scope, TokenKind
 from service.auth.metadata import Metadata
 from service.auth.sign_in import Presented, SignIn

@@ -11,11 +11,11 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from schema.defaults import Defaults
-from schema.durations import say
-from schema.workspace import Workspace
+from schema.common.durations import say
+from schema.specs.validation_errors import explain
+from schema.workspaces.defaults import Defaults
+from schema.workspaces.tables import Workspace
 from service import jobs
-from service.arguments import explain
 from service.auth.caller import Caller
 from service.context import App
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from schema.spec import TOKEN_PLACEHOLDERS, TOKEN_VARIABLE
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.specs.hub_job import TOKEN_PLACEHOLDERS, TOKEN_VARIABLE
 
 
 @dataclass(frozen=True, slots=True)

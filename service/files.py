@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Self
 
-from schema.files import JobFile
+from schema.artifacts.files import JobFile
 from service.links import Links
 from service.view import View
 

@@ -15,8 +15,8 @@ from uuid import UUID
 import anyio
 import structlog
 
-from schema import news
-from schema.errors import Unavailable
+from schema.common.errors import Unavailable
+from schema.jobs import changes
 from service.ground import Ground
 from service.workspace_views import NEWEST
 
@@ -87,7 +87,7 @@ class Following:
         for subject_id, followers in by_subject.items():
             wanted = frozenset[UUID]().union(*(each.followed for each in followers))
             async with self._ground.acting_for(subject_id) as (tx, _):
-                found = await news.pages(tx, subject_id, wanted, newest=NEWEST)
+                found = await changes.pages(tx, subject_id, wanted, newest=NEWEST)
             for follower in followers:
                 follower.look(found)
 

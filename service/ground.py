@@ -7,11 +7,11 @@ from datetime import timedelta
 import anyio
 import structlog
 
-from schema import revisions
-from schema.database import Database, Transaction
-from schema.errors import HoldfastError, Unavailable
-from schema.isolation import act_for
-from schema.subject import Hold
+from schema.accounts.row_security import act_for
+from schema.accounts.tables import Hold
+from schema.common.errors import HoldfastError, Unavailable
+from schema.db import revisions
+from schema.db.database import Database, Transaction
 
 log = structlog.stdlib.get_logger()
 

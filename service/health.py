@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from schema.errors import Unavailable
+from schema.common.errors import Unavailable
 from service.context import App
 
 _WORKERS: Final = "SELECT workers_connected()"

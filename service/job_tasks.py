@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, assert_never
 
-from schema.database import Transaction
-from schema.job import JobState
-from schema.queries import JobStatus
+from schema.db.database import Transaction
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import JobState
 from service import jobs, waits, wording
 from service.auth.caller import Caller
 from service.context import App

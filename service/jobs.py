@@ -11,18 +11,24 @@ from uuid import UUID
 
 import anyio
 
-from schema import excerpts, files, handles, job_secrets, lifecycle, queries, schedules
-from schema.budgets import Rate
-from schema.database import Transaction
-from schema.dependencies import On
-from schema.errors import Conflict, HoldfastError, InDoubt, NotFound, Unavailable
-from schema.failpoints import reach
-from schema.handles import Kind
-from schema.job import JobKind, JobState, Reason
-from schema.logbook import Line
-from schema.queries import Filter, JobStatus
-from schema.vault import Secret
-from schema.workspace import Workspace
+from schema.accounts import secrets as sealed_secrets
+from schema.accounts.vault import Secret
+from schema.artifacts import files, log_store
+from schema.artifacts.log_store import Line
+from schema.billing.budgets import Rate
+from schema.common import ids as common_ids
+from schema.common.errors import Conflict, HoldfastError, InDoubt, NotFound, Unavailable
+from schema.common.failpoints import reach
+from schema.common.ids import Kind
+from schema.db.database import Transaction
+from schema.jobs import lifecycle
+from schema.jobs import queries as job_queries
+from schema.jobs.dependencies import On
+from schema.jobs.queries import Filter, JobStatus
+from schema.jobs.tables import JobKind, JobState, Reason
+from schema.schedules import store as schedule_store
+from schema.workspaces import store as workspace_store
+from schema.workspaces.tables import Workspace
 from service import batches, clues, wording
 from service.auth.caller import Caller
 from service.batches import Wanted
@@ -80,7 +86,7 @@ async def launch(app: App, caller: Caller, request: Request) -> LaunchedView:
         BudgetExceeded: what it can cost does not fit into what may be spent.
         Unavailable: with whether nothing was launched, or what it is called if it was.
     """
-    job_id = handles.new_id()
+    job_id = common_ids.new_id()
     in_doubt = False
     for pause in _PAUSES:
         try:
@@ -95,7 +101,7 @@ async def launch(app: App, caller: Caller, request: Request) -> LaunchedView:
             reach("submit.rung")
             return view
         await anyio.sleep(pause)
-    handle = handles.write(Kind.JOB, job_id)
+    handle = common_ids.write(Kind.JOB, job_id)
     raise InDoubt(
         "The database",
         so=f"whether {handle} was launched is not known",
@@ -127,16 +133,18 @@ async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> L
             after=request.after,
             on=request.on,
         )
-        await job_secrets.keep(tx, app.vault, job.id, caller.subject_id, request.secrets)
+        await sealed_secrets.save_job_secrets(
+            tx, app.vault, job.id, caller.subject_id, request.secrets
+        )
         if request.beside is not None:
             await request.beside.keep(tx, caller, job.id)
         reach("submit.written")
-        view = await look(tx, app, caller, handles.write(Kind.JOB, job.id))
+        view = await look(tx, app, caller, common_ids.write(Kind.JOB, job.id))
     reach("submit.committed")
     earlier = job.possible_duplicate_of
     return LaunchedView(
         **dict(view),
-        possible_duplicate_of=None if earlier is None else handles.write(Kind.JOB, earlier),
+        possible_duplicate_of=None if earlier is None else common_ids.write(Kind.JOB, earlier),
         notes=request.notes,
     )
 
@@ -185,7 +193,7 @@ async def result(
     if status.finished_at is None and items is None:
         raise Conflict(f"There is no result yet. {_situation(status)}")
     said = await _last_words(tx, [] if known(status.kind).is_call else [status])
-    kept = await queries.result(tx, caller.subject_id, status.id)
+    kept = await job_queries.result(tx, caller.subject_id, status.id)
     left = await files.of_job(tx, caller.subject_id, status.id)
     return ResultView.of(
         status,
@@ -207,7 +215,7 @@ async def find(tx: Transaction, caller: Caller, handle: str) -> JobStatus:
         Invalid: it is not a handle of a job.
         NotFound: the caller has no such job.
     """
-    status = await queries.status(tx, caller.subject_id, handles.read(Kind.JOB, handle))
+    status = await job_queries.status(tx, caller.subject_id, common_ids.read(Kind.JOB, handle))
     if status is None:
         raise NotFound("job", handle)
     return status
@@ -225,10 +233,12 @@ async def find_each(
     wrong: dict[str, HoldfastError] = {}
     for handle in wanted:
         try:
-            read[handle] = handles.read(Kind.JOB, handle)
+            read[handle] = common_ids.read(Kind.JOB, handle)
         except HoldfastError as error:
             wrong[handle] = error
-    statuses = await queries.statuses(tx, caller.subject_id, list(read.values())) if read else {}
+    statuses = (
+        await job_queries.statuses(tx, caller.subject_id, list(read.values())) if read else {}
+    )
     found = {handle: statuses[job_id] for handle, job_id in read.items() if job_id in statuses}
     wrong |= {handle: NotFound("job", handle) for handle in read.keys() - found.keys()}
     if len(wanted) == 1 and wrong:
@@ -247,7 +257,9 @@ async def find_workspace(tx: Transaction, caller: Caller, handle: str) -> Worksp
         Invalid: it is not a handle of a workspace.
         NotFound: the caller has no such workspace.
     """
-    found = await queries.workspace(tx, caller.subject_id, handles.read(Kind.WORKSPACE, handle))
+    found = await workspace_store.workspace(
+        tx, caller.subject_id, common_ids.read(Kind.WORKSPACE, handle)
+    )
     if found is None:
         raise NotFound("workspace", handle)
     return found
@@ -268,8 +280,8 @@ async def narrow(
     if rerun_of is not None:
         chosen = replace(chosen, rerun_of=(await find(tx, caller, rerun_of)).id)
     if schedule_id is not None:
-        fired_by = handles.read(Kind.SCHEDULE, schedule_id)
-        if not await schedules.is_known(tx, caller.subject_id, fired_by):
+        fired_by = common_ids.read(Kind.SCHEDULE, schedule_id)
+        if not await schedule_store.is_known(tx, caller.subject_id, fired_by):
             raise NotFound("schedule", schedule_id)
         chosen = replace(chosen, schedule_id=fired_by)
     return chosen
@@ -277,7 +289,7 @@ async def narrow(
 
 def older_than(kind: Kind, cursor: str | None) -> UUID | None:
     """Read a cursor: the handle of the last thing on the page before."""
-    return None if cursor is None else handles.read(kind, cursor)
+    return None if cursor is None else common_ids.read(kind, cursor)
 
 
 async def show_each(tx: Transaction, app: App, statuses: list[JobStatus]) -> list[JobView]:
@@ -293,7 +305,9 @@ async def _last_words(tx: Transaction, statuses: list[JobStatus]) -> dict[UUID, 
     if not statuses:
         return {}
     ids = [status.id for status in statuses]
-    return await excerpts.telling(tx, statuses[0].subject_id, ids, tail=TAIL, pattern=clues.TELLING)
+    return await log_store.telling(
+        tx, statuses[0].subject_id, ids, tail=TAIL, pattern=clues.TELLING
+    )
 
 
 def _situation(status: JobStatus) -> str:

@@ -3,9 +3,10 @@
 from datetime import timedelta
 from typing import Final
 
-from schema import handles, volumes
-from schema.handles import Kind
-from schema.spec import TOKEN_VARIABLE, HubJobSpec
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.specs import volumes
+from schema.specs.hub_job import TOKEN_VARIABLE, HubJobSpec
 from service.effective import Effective
 
 _LITTLE: Final = timedelta(minutes=30)
@@ -20,7 +21,7 @@ def place(bucket: str, namespace: str, effective: Effective) -> str:
     common = f"{namespace}/{bucket}"
     if effective.workspace_id is None:
         return common
-    return f"{common}/{handles.write(Kind.WORKSPACE, effective.workspace_id)}"
+    return f"{common}/{ids.write(Kind.WORKSPACE, effective.workspace_id)}"
 
 
 def nothing_survives(spec: HubJobSpec) -> list[str]:

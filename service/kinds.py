@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from schema.batch_spec import BatchSpec
-from schema.inference_spec import LONGEST_CALL, InferenceSpec
-from schema.job import JobKind
-from schema.queries import JobStatus
-from schema.space_spec import SpaceCallSpec
-from schema.spec import LONGEST_JOB, HubJobSpec, OpenSpec, Spec
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import JobKind
+from schema.specs.base import OpenSpec, Spec
+from schema.specs.batch import BatchSpec
+from schema.specs.hub_job import LONGEST_JOB, HubJobSpec
+from schema.specs.inference import LONGEST_CALL, InferenceSpec
+from schema.specs.space import SpaceCallSpec
 from service.auth.caller import Scope
 
 

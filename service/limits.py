@@ -2,7 +2,8 @@
 
     take ──▶ Valkey, in one round trip ──absent, or silent for 50 ms──▶ Postgres ──away──▶ let go
 
-Both count alike, in the two windows of `schema.calls`, each by its own clock. Neither knows what
+Both count alike, in the two windows of `schema.accounts.call_counts`, each by its own clock.
+Neither knows what
 the other counted, so each time one takes over, or is flushed, one window at most is forgiven.
 """
 
@@ -19,10 +20,11 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from schema import calls, wire
-from schema.calls import Count
-from schema.durations import whole_seconds
-from schema.errors import RateLimited, Unavailable
+from schema.accounts import call_counts
+from schema.accounts.call_counts import Count
+from schema.common.durations import whole_seconds
+from schema.common.errors import RateLimited, Unavailable
+from schema.messaging import redis as messaging_redis
 from service.ground import Ground
 
 PATIENCE: Final = timedelta(milliseconds=50)
@@ -168,7 +170,9 @@ class Limits:
     async def _by_postgres(self, subject_id: str) -> Count | None:
         try:
             async with self._ground.acting_for(subject_id) as (tx, _):
-                return await calls.take(tx, subject_id, limit=self._limit, window=self._window)
+                return await call_counts.take(
+                    tx, subject_id, limit=self._limit, window=self._window
+                )
         except Unavailable as error:
             # The call needs Postgres too, and will say in its own words that it is away.
             if not self._told:
@@ -180,7 +184,7 @@ class Limits:
 @asynccontextmanager
 async def limits(url: str, ground: Ground, *, calls_per_minute: int) -> AsyncGenerator[Limits]:
     """Keep limits in the Valkey at `url`, which may come later, or never."""
-    async with wire.connections(url) as redis:
+    async with messaging_redis.connections(url) as redis:
         yield Limits(redis, ground, limit=calls_per_minute)
 
 

@@ -18,8 +18,8 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from schema.files import JobFile
-from schema.hub_path import HubPath
+from schema.artifacts.files import JobFile
+from schema.specs.inputs.hub_uri import HubPath
 
 LASTS: Final = timedelta(minutes=15)
 _NONCE: Final = 12

@@ -31,11 +31,12 @@ from mcp_types import (
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from schema import news, queries
-from schema.database import Transaction
-from schema.errors import Denied, Invalid, Unauthenticated, Unavailable
-from schema.news import Mark
-from schema.queries import JobStatus
+from schema.common.errors import Denied, Invalid, Unauthenticated, Unavailable
+from schema.db.database import Transaction
+from schema.jobs import changes as job_changes
+from schema.jobs import queries as job_queries
+from schema.jobs.changes import Mark
+from schema.jobs.queries import JobStatus
 from service.addresses import Address, Topic, read_task, read_uri
 from service.auth.caller import Caller
 from service.context import STILL_CALLING, App, current_caller
@@ -147,7 +148,7 @@ class _Stream:
     async def begin(self, wanted: list[Address]) -> None:
         """Acknowledge what is the caller's, and show each task, which may be over by now."""
         async with self._app.transaction(self._caller) as tx:
-            seen = await news.pages(
+            seen = await job_changes.pages(
                 tx, self._caller.subject_id, self._follower.followed, newest=NEWEST
             )
             found = await self._read(tx, wanted)
@@ -210,7 +211,7 @@ class _Stream:
     async def _read(self, tx: Transaction, addresses: Iterable[Address]) -> _Found:
         topics = {each.identity: Topic.TASK for each in addresses if each.topic is Topic.TASK}
         ids = [each.identity for each in addresses if each.topic is not Topic.WORKSPACE]
-        statuses = await queries.statuses(tx, self._caller.subject_id, ids) if ids else {}
+        statuses = await job_queries.statuses(tx, self._caller.subject_id, ids) if ids else {}
         shown = [status for job_id, status in statuses.items() if job_id in topics]
         tasks = await self._tasks.of(tx, self._app, shown)
         by_job = {status.id: task.detailed() for status, task in zip(shown, tasks, strict=True)}

@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from schema import logbook
-from schema.database import Transaction
-from schema.logbook import LARGEST_LINE, Extent, Line
-from schema.queries import JobStatus
+from schema.artifacts import log_store
+from schema.artifacts.log_store import LARGEST_LINE, Extent, Line
+from schema.db.database import Transaction
+from schema.jobs.queries import JobStatus
 from service.views import LogView
 
 _FRAME: Final = 700
@@ -30,7 +30,7 @@ class Wanted:
 
 async def page(tx: Transaction, status: JobStatus, wanted: Wanted) -> tuple[LogView, str, str]:
     """Show a page of a job's log: as an object, as a sentence, and as text."""
-    extent = await logbook.extent(tx, status.subject_id, status.id)
+    extent = await log_store.extent(tx, status.subject_id, status.id)
     lines, upto = await _lines(tx, status, extent, wanted)
     room, numbered = wanted.max_bytes - _FRAME, wanted.grep is not None
     if wanted.tail is not None:
@@ -51,12 +51,12 @@ async def _lines(
     whose, limit = (status.subject_id, status.id), wanted.limit
     start, size = min(wanted.cursor, extent.length), wanted.max_bytes
     if wanted.grep is not None:
-        lines, upto = await logbook.search(tx, *whose, text=wanted.grep, start=start, limit=limit)
+        lines, upto = await log_store.search(tx, *whose, text=wanted.grep, start=start, limit=limit)
         return lines, lines[-1].number + 1 if len(lines) == limit else upto
     if wanted.tail is not None:
         limit = min(wanted.tail, wanted.max_bytes // _SHORTEST)
         start, size = max(0, extent.length - limit), limit * LARGEST_LINE
-    lines = await logbook.read(tx, *whose, start=start, limit=limit, size=size)
+    lines = await log_store.read(tx, *whose, start=start, limit=limit, size=size)
     return lines, lines[-1].number + 1 if lines else start
 
 

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Self
 
-from schema.budgets import Account
-from schema.hardware import PriceList
-from schema.money import usd
+from schema.billing.budgets import Account
+from schema.billing.pricing import PriceList
+from schema.common.money import usd
 from service.costs import Cost
 from service.view import Detail, View
 

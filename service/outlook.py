@@ -3,12 +3,12 @@
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from schema import handles
-from schema.dependencies import On, open_ones
-from schema.durations import say
-from schema.job import FINAL
-from schema.queries import JobStatus
-from schema.subject import Hold
+from schema.accounts.tables import Hold
+from schema.common import ids
+from schema.common.durations import say
+from schema.jobs.dependencies import On, open_ones
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import FINAL
 from service.brevity import about
 
 _STUCK: Final = timedelta(minutes=10)
@@ -52,7 +52,7 @@ def queued(status: JobStatus) -> str:
 
 def _parents(status: JobStatus) -> str:
     waits = open_ones(status.after)
-    named = [handles.write(handles.Kind.JOB, parent.job_id) for parent in waits]
+    named = [ids.write(ids.Kind.JOB, parent.job_id) for parent in waits]
     ended = "succeeded" if waits[0].on is On.SUCCESS else "finished"
     if len(named) == 1:
         return f"{named[0]} has {ended}"

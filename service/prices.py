@@ -9,10 +9,10 @@ from typing import Final
 
 import structlog
 
-from schema import prices
-from schema.errors import HoldfastError, Unavailable
-from schema.hardware import PriceList
-from service.auth.cache import UNKNOWN, Cache, Kept
+from schema.billing import price_store
+from schema.billing.pricing import PriceList
+from schema.common.async_cache import UNKNOWN, Cache, Kept
+from schema.common.errors import HoldfastError, Unavailable
 from service.auth.huggingface import HuggingFace
 from service.ground import Ground
 
@@ -47,12 +47,12 @@ class Prices:
         try:
             entries = await self._hub.hardware()
             async with self._ground.transaction() as tx:
-                return Kept(PriceList.of(await prices.keep(tx, entries), stale=False), _FRESH)
+                return Kept(PriceList.of(await price_store.keep(tx, entries), stale=False), _FRESH)
         except Unavailable as silence:
             log.warning("prices.unread", why=str(silence))
         try:
             async with self._ground.transaction() as tx:
-                answer = await prices.kept(tx)
+                answer = await price_store.kept(tx)
         except Unavailable as silence:
             return Kept(silence, UNKNOWN)
         if answer is None:

@@ -13,13 +13,13 @@ from mcp.server.mcpserver.prompts import Prompt
 from pydantic import Field
 from typing_extensions import override
 
-from schema import queries
-from schema.database import Transaction
-from schema.errors import HoldfastError, Invalid
-from schema.job import JobState
-from schema.queries import Filter, JobStatus
+from schema.common.errors import HoldfastError, Invalid
+from schema.db.database import Transaction
+from schema.db.storable import expect_storable
+from schema.jobs import queries as job_queries
+from schema.jobs.queries import Filter, JobStatus
+from schema.jobs.tables import JobState
 from service import jobs, reading, wording
-from service.arguments import expect_storable
 from service.auth.caller import Caller
 from service.brevity import shorten
 from service.context import current_app, current_caller
@@ -153,7 +153,7 @@ async def _runs(
     else:
         group = await jobs.find_workspace(tx, caller, workspace_id)
         chosen = Filter(group.id, _states(state), None, {})
-        found = await queries.page(tx, caller.subject_id, chosen, before=None, limit=_COMPARED)
+        found = await job_queries.page(tx, caller.subject_id, chosen, before=None, limit=_COMPARED)
     if len(found) < 2:  # noqa: PLR2004  # it takes two
         raise Invalid("There are not two runs to compare there.")
     return found

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from schema.database import Transaction
-from schema.queries import JobStatus
+from schema.db.database import Transaction
+from schema.jobs.queries import JobStatus
 from service import jobs, logs
 from service.auth.caller import Caller
 from service.logs import Wanted

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from schema.durations import whole_seconds
-from schema.errors import (
+from schema.common.durations import whole_seconds
+from schema.common.errors import (
     Conflict,
     Denied,
     HoldfastError,

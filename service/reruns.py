@@ -4,15 +4,15 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from schema import handles
-from schema.durations import say
-from schema.queries import JobStatus
+from schema.common import ids
+from schema.common.durations import say
+from schema.jobs.queries import JobStatus
 from service.kinds import known
 
 
 def again(status: JobStatus, **overrides: Any) -> str:
     """Write the call that runs a job again; without brackets if a value in it is not known here."""
-    handle = handles.write(handles.Kind.JOB, status.id)
+    handle = ids.write(ids.Kind.JOB, status.id)
     more = f", overrides={json.dumps(overrides)}" if overrides else ""
     given = f'job_id="{handle}"{more}'
     if status.spec.get("secrets"):

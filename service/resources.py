@@ -18,10 +18,10 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp_types import Resource, ResourceLink
 
-from schema import queries
-from schema.database import Transaction
-from schema.errors import HoldfastError, Invalid, NotFound
-from schema.queries import Filter, JobStatus
+from schema.common.errors import HoldfastError, Invalid, NotFound
+from schema.db.database import Transaction
+from schema.jobs import queries as job_queries
+from schema.jobs.queries import Filter, JobStatus
 from service import jobs, reading, wording, workspaces
 from service.auth.caller import Caller
 from service.context import CALLING, App, current_app, current_caller
@@ -69,7 +69,7 @@ async def list_newest(ctx: ServerRequestContext[Any, Any], call_next: CallNext) 
     with answering():
         caller = await current_caller()
         async with app.transaction(caller) as tx:
-            newest = await queries.page(tx, caller.subject_id, _ANY, before=None, limit=_LISTED)
+            newest = await job_queries.page(tx, caller.subject_id, _ANY, before=None, limit=_LISTED)
     shown = [
         _listed(job).model_dump(mode="json", by_alias=True, exclude_none=True) for job in newest
     ]

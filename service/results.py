@@ -2,9 +2,9 @@
 
 from typing import Any, Self
 
-from schema.job import JobState, Reason
-from schema.logbook import Line
-from schema.queries import JobStatus
+from schema.artifacts.log_store import Line
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import JobState, Reason
 from service import batches, wording
 from service.batches import ItemsView
 from service.diagnosis import Diagnosis, diagnose

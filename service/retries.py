@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, cast
 
-from schema.durations import say
-from schema.errors import Conflict, Invalid
-from schema.inference_spec import InferenceSpec
-from schema.job import Reason
-from schema.queries import JobStatus, Upstream
-from schema.spec import HubJobSpec, Spec, token_variables
+from schema.common.durations import say
+from schema.common.errors import Conflict, Invalid
+from schema.jobs.queries import JobStatus, Upstream
+from schema.jobs.tables import Reason
+from schema.specs.base import Spec
+from schema.specs.hub_job import HubJobSpec, token_variables
+from schema.specs.inference import InferenceSpec
+from schema.specs.validation_errors import checked
 from service import wording
-from service.arguments import checked
 from service.entrusting import entrust
 from service.kinds import known
 from service.reruns import again, longer

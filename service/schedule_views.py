@@ -5,11 +5,11 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, RootModel
 
-from schema import handles
-from schema.handles import Kind
-from schema.money import micro, say_usd
-from schema.schedule import Became, Missed, Overlap, ScheduleFiring
-from schema.schedules import ScheduleStatus
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.common.money import micro, say_usd
+from schema.schedules.store import ScheduleStatus
+from schema.schedules.tables import Became, Missed, Overlap, ScheduleFiring
 from service.money_views import usd_if_known
 from service.view import Detail, View
 
@@ -37,7 +37,7 @@ class FiringView(View):
             fire_at=firing.fire_at,
             became=firing.became,
             asked=firing.asked,
-            job_id=firing.job_id and handles.write(Kind.JOB, firing.job_id),
+            job_id=firing.job_id and ids.write(Kind.JOB, firing.job_id),
             code=firing.code,
             message=firing.message,
         )
@@ -88,7 +88,7 @@ class ScheduleView(View):
         ahead = [] if schedule.next_at is None else schedule.rhythm.next(schedule.read_at, AHEAD)
         workspace_id = schedule.workspace_id
         return cls(
-            schedule_id=handles.write(Kind.SCHEDULE, schedule.id),
+            schedule_id=ids.write(Kind.SCHEDULE, schedule.id),
             name=schedule.name,
             summary=_summary(schedule, ahead, firings),
             cron=schedule.cron,
@@ -103,7 +103,7 @@ class ScheduleView(View):
             kind=schedule.kind,
             title=schedule.title,
             namespace=schedule.namespace,
-            workspace_id=workspace_id and handles.write(Kind.WORKSPACE, workspace_id),
+            workspace_id=workspace_id and ids.write(Kind.WORKSPACE, workspace_id),
             labels=schedule.labels,
             ceiling_usd=usd_if_known(schedule.ceiling_micro_usd),
             created_at=schedule.created_at,

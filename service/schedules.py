@@ -10,14 +10,16 @@ from uuid import UUID
 
 import anyio
 
-from schema import handles, queries, schedules
-from schema.cron import Rhythm
-from schema.database import Transaction
-from schema.errors import InDoubt, Invalid, NotFound, WorkspaceArchived
-from schema.handles import Kind
-from schema.job import JobKind
-from schema.schedule import Missed, Overlap, Schedule
-from schema.schedules import ScheduleStatus, Wanted
+from schema.common import ids
+from schema.common.errors import InDoubt, Invalid, NotFound, WorkspaceArchived
+from schema.common.ids import Kind
+from schema.db.database import Transaction
+from schema.jobs.tables import JobKind
+from schema.schedules import store as schedule_store
+from schema.schedules.cron import Rhythm
+from schema.schedules.store import ScheduleStatus, Wanted
+from schema.schedules.tables import Missed, Overlap, Schedule
+from schema.workspaces import store as workspace_store
 from service.auth.caller import Caller
 from service.client import CLIENT
 from service.context import App
@@ -75,17 +77,17 @@ async def make(app: App, caller: Caller, plan: Plan, request: Request) -> MadeSc
     try:
         async with app.transaction(caller) as tx:
             await _expect_open(tx, caller, request.workspace_id)
-            made = await schedules.make(
+            made = await schedule_store.make(
                 tx,
                 app.vault,
                 caller.subject_id,
-                handles.new_id(),
+                ids.new_id(),
                 wanted,
-                next_at=plan.rhythm.after(await schedules.now(tx)),
+                next_at=plan.rhythm.after(await schedule_store.now(tx)),
                 secrets=request.secrets,
                 client=CLIENT.get(),
             )
-            status = await schedules.one(tx, caller.subject_id, made)
+            status = await schedule_store.one(tx, caller.subject_id, made)
     except InDoubt:
         raise InDoubt(
             "The database",
@@ -119,7 +121,7 @@ async def page(
 ) -> list[ScheduleStatus]:
     """Return the newest of the caller's schedules that are older than `before`."""
     async with app.transaction(caller) as tx:
-        return await schedules.page(tx, caller.subject_id, before=before, limit=limit)
+        return await schedule_store.page(tx, caller.subject_id, before=before, limit=limit)
 
 
 async def change(app: App, caller: Caller, handle: str, wanted: Change) -> ScheduleView:
@@ -131,15 +133,15 @@ async def change(app: App, caller: Caller, handle: str, wanted: Change) -> Sched
     """
     if wanted == Change():
         raise Invalid("There is nothing to change; give run_now, paused, cron or what else is to.")
-    identity = handles.read(Kind.SCHEDULE, handle)
+    identity = ids.read(Kind.SCHEDULE, handle)
     async with app.transaction(caller) as tx:
-        locked = await schedules.lock(tx, caller.subject_id, identity)
+        locked = await schedule_store.lock(tx, caller.subject_id, identity)
         if locked is None:
             raise NotFound("schedule", handle)
         caller.expect(known(locked.kind).scope)
         changed = _changed(locked, wanted)
         next_at = _next(locked, changed, wanted, locked.read_at)
-        asked_at = await schedules.change(
+        asked_at = await schedule_store.change(
             tx, changed, next_at=next_at, fire_now=wanted.run_now, client=CLIENT.get()
         )
     if wanted.run_now and asked_at is not None:
@@ -154,7 +156,7 @@ async def look(app: App, caller: Caller, handle: str) -> ScheduleView:
         NotFound: the caller has no such schedule.
     """
     async with app.transaction(caller) as tx:
-        found = await schedules.one(tx, caller.subject_id, handles.read(Kind.SCHEDULE, handle))
+        found = await schedule_store.one(tx, caller.subject_id, ids.read(Kind.SCHEDULE, handle))
     if found is None:
         raise NotFound("schedule", handle)
     return ScheduleView.of(found)
@@ -166,14 +168,14 @@ async def delete(app: App, caller: Caller, handle: str) -> DeletedScheduleView:
     Raises:
         NotFound: the caller has no such schedule.
     """
-    identity = handles.read(Kind.SCHEDULE, handle)
+    identity = ids.read(Kind.SCHEDULE, handle)
     async with app.transaction(caller) as tx:
-        locked = await schedules.lock(tx, caller.subject_id, identity)
+        locked = await schedule_store.lock(tx, caller.subject_id, identity)
         if locked is None:
             raise NotFound("schedule", handle)
         caller.expect(known(locked.kind).scope)
-        await schedules.delete(tx, caller.subject_id, identity, client=CLIENT.get())
-    return DeletedScheduleView(schedule_id=handles.write(Kind.SCHEDULE, identity), name=locked.name)
+        await schedule_store.delete(tx, caller.subject_id, identity, client=CLIENT.get())
+    return DeletedScheduleView(schedule_id=ids.write(Kind.SCHEDULE, identity), name=locked.name)
 
 
 def _wanted(plan: Plan, request: Request) -> Wanted:
@@ -224,7 +226,10 @@ async def _fired(app: App, caller: Caller, identity: UUID, asked_at: datetime) -
     with anyio.move_on_after(_PATIENCE.total_seconds()):
         while True:
             async with app.transaction(caller) as tx:
-                if await schedules.firing(tx, caller.subject_id, identity, asked_at) is not None:
+                if (
+                    await schedule_store.firing(tx, caller.subject_id, identity, asked_at)
+                    is not None
+                ):
                     return
             await anyio.sleep(_LOOK.total_seconds())
 
@@ -232,14 +237,14 @@ async def _fired(app: App, caller: Caller, identity: UUID, asked_at: datetime) -
 async def _expect_open(tx: Transaction, caller: Caller, workspace_id: UUID | None) -> None:
     if workspace_id is None:
         return
-    workspace = await queries.workspace(tx, caller.subject_id, workspace_id)
+    workspace = await workspace_store.workspace(tx, caller.subject_id, workspace_id)
     if workspace is not None and workspace.archived_at is not None:
-        raise WorkspaceArchived(handles.write(Kind.WORKSPACE, workspace_id))
+        raise WorkspaceArchived(ids.write(Kind.WORKSPACE, workspace_id))
 
 
 async def _now(app: App, caller: Caller) -> datetime:
     async with app.transaction(caller) as tx:
-        return await schedules.now(tx)
+        return await schedule_store.now(tx)
 
 
 def _notes(caller: Caller) -> list[str]:

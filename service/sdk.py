@@ -31,8 +31,9 @@ from mcp_types.version import is_version_at_least
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from typing_extensions import override
 
-from schema.errors import HoldfastError, Invalid, NotFound
-from service.arguments import expect_storable, explain
+from schema.common.errors import HoldfastError, Invalid, NotFound
+from schema.db.storable import expect_storable
+from schema.specs.validation_errors import explain
 from service.auth.caller import Scope
 from service.context import CALLING
 from service.remedies import remedy

@@ -12,12 +12,12 @@ from typing import Final
 import anyio
 import structlog
 
-from schema import queries
-from schema.errors import Conflict, HoldfastError, Invalid, Unavailable
-from schema.gradio import Interface, Mismatch
-from schema.space_door import Broken, Shut, door, interface, read_space
-from schema.space_spec import SpaceCallSpec
-from service.auth.cache import UNKNOWN, Cache, Kept
+from schema.common.async_cache import UNKNOWN, Cache, Kept
+from schema.common.errors import Conflict, HoldfastError, Invalid, Unavailable
+from schema.gradio.api import Interface, Mismatch
+from schema.gradio.client import Broken, Shut, door, interface, read_space
+from schema.jobs import queries as job_queries
+from schema.specs.space import SpaceCallSpec
 from service.auth.caller import Caller
 from service.auth.huggingface import HuggingFace
 from service.ground import Ground
@@ -63,7 +63,7 @@ class Spaces:
         """
         if key is not None:
             async with self._ground.acting_for(caller.subject_id) as (tx, _):
-                if await queries.is_held(tx, caller.subject_id, key):
+                if await job_queries.is_held(tx, caller.subject_id, key):
                     return []
         seen = await self._cache.get(
             f"{caller.subject_id} {spec.space}".encode(), lambda: self._look(caller, spec.space)

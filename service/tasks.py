@@ -29,7 +29,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import Field
 from typing_extensions import override
 
-from schema.errors import Invalid, NotFound
+from schema.common.errors import Invalid, NotFound
 from service.auth.caller import Caller
 from service.context import App, current_caller
 from service.sdk import answering

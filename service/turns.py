@@ -17,8 +17,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from schema import wire
-from schema.errors import TooManyWaits
+from schema.common.errors import TooManyWaits
+from schema.messaging import redis as messaging_redis
 
 PATIENCE: Final = timedelta(milliseconds=50)
 """What asking Valkey may cost a wait; past it this process counts by itself."""
@@ -125,7 +125,7 @@ class Turns:
 @asynccontextmanager
 async def turns(url: str, *, limit: int) -> AsyncGenerator[Turns]:
     """Count in the Valkey at `url`, which may come later, or never."""
-    async with wire.connections(url) as redis:
+    async with messaging_redis.connections(url) as redis:
         yield Turns(redis, limit=limit)
 
 

@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Final, Self
 
-from schema import handles
-from schema.handles import Kind
-from schema.job import JobState, Reason
-from schema.logbook import Extent, Line
-from schema.queries import JobStatus, Upstream
-from schema.subject import Hold
+from schema.accounts.tables import Hold
+from schema.artifacts.log_store import Extent, Line
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.jobs.queries import JobStatus, Upstream
+from schema.jobs.tables import JobState, Reason
 from service import outlook, wording
 from service.brevity import shorten
 from service.costs import cost_of
@@ -107,13 +107,13 @@ class JobView(View):
             next_step=wording.next_step(status, found),
             poll_after_seconds=None if wait is None else round(wait.total_seconds()),
             namespace=status.namespace,
-            workspace_id=workspace_id and handles.write(Kind.WORKSPACE, workspace_id),
+            workspace_id=workspace_id and ids.write(Kind.WORKSPACE, workspace_id),
             flavor=status.flavor,
             timeout=wording.timeout_of(status),
             labels=status.labels,
-            rerun_of=status.rerun_of and handles.write(Kind.JOB, status.rerun_of),
-            schedule_id=status.schedule_id and handles.write(Kind.SCHEDULE, status.schedule_id),
-            after=[handles.write(Kind.JOB, each.job_id) for each in status.after or []],
+            rerun_of=status.rerun_of and ids.write(Kind.JOB, status.rerun_of),
+            schedule_id=status.schedule_id and ids.write(Kind.SCHEDULE, status.schedule_id),
+            after=[ids.write(Kind.JOB, each.job_id) for each in status.after or []],
             digest=None if status.digest is None else status.digest.hex()[:_DIGEST],
             attempt=status.attempt,
             upstream=status.upstream,

@@ -19,10 +19,11 @@ from uuid import UUID
 import anyio
 import structlog
 
-from schema import hints, news
-from schema.beside import beside
-from schema.errors import Unavailable
-from schema.news import Mark
+from schema.common.background import beside
+from schema.common.errors import Unavailable
+from schema.jobs import changes as job_changes
+from schema.jobs.changes import Mark
+from schema.messaging import change_notifications
 from service.ground import Ground
 
 EVERY: Final = timedelta(seconds=1)
@@ -143,7 +144,7 @@ class Waiting:
         if not pairs:
             return
         async with self._ground.transaction() as tx:
-            marks = await news.marks(tx, pairs)
+            marks = await job_changes.marks(tx, pairs)
         for waiter in self._waiters():
             for job_id in waiter.seen:
                 # Who came, or went on to other jobs, while we read is served by the next look.
@@ -168,5 +169,5 @@ class Waiting:
 async def waiting(url: str, ground: Ground) -> AsyncGenerator[Waiting]:
     """Serve waiters, with hints from the Valkey at `url` while it is there."""
     waiters = Waiting(ground)
-    async with beside(hints.listen(url, waiters.hear), waiters.look_for_ever()):
+    async with beside(change_notifications.listen(url, waiters.hear), waiters.look_for_ever()):
         yield waiters

@@ -15,14 +15,15 @@ from uuid import UUID
 
 import anyio
 
-from schema import handles, news
-from schema.database import Transaction
-from schema.durations import say
-from schema.errors import Invalid
-from schema.handles import Kind
-from schema.news import Mark
-from schema.queries import JobStatus
-from schema.subject import Hold
+from schema.accounts.tables import Hold
+from schema.common import ids as common_ids
+from schema.common.durations import say
+from schema.common.errors import Invalid
+from schema.common.ids import Kind
+from schema.db.database import Transaction
+from schema.jobs import changes as job_changes
+from schema.jobs.changes import Mark
+from schema.jobs.queries import JobStatus
 from service import jobs, wording
 from service.auth.caller import Caller
 from service.context import App, Progress
@@ -155,7 +156,7 @@ class _Watch:
                 for handle, version in self._since.items()
                 if handle in found
             }
-            fresh = await news.news(tx, self._caller.subject_id, since)
+            fresh = await job_changes.news(tx, self._caller.subject_id, since)
             views = await jobs.show_each(tx, self._app, list(found.values()))
         changed = frozenset(
             handle
@@ -223,7 +224,7 @@ def _ids(wanted: list[str]) -> set[UUID]:
     ids: set[UUID] = set()
     for handle in wanted:
         with suppress(Invalid):
-            ids.add(handles.read(Kind.JOB, handle))
+            ids.add(common_ids.read(Kind.JOB, handle))
     return ids
 
 

@@ -3,13 +3,13 @@
 from datetime import timedelta
 from typing import Final, assert_never
 
-from schema import handles
-from schema.dependencies import open_ones
-from schema.durations import say
-from schema.inference_inputs import gist
-from schema.job import JobKind, JobState, Reason
-from schema.queries import JobStatus, Upstream
-from schema.subject import Hold
+from schema.accounts.tables import Hold
+from schema.common import ids
+from schema.common.durations import say
+from schema.jobs.dependencies import open_ones
+from schema.jobs.queries import JobStatus, Upstream
+from schema.jobs.tables import JobKind, JobState, Reason
+from schema.specs.inference_inputs import gist
 from service import kinds, outlook
 from service.brevity import sentence, shorten
 from service.costs import mention
@@ -25,7 +25,7 @@ _PATIENCE: Final = 10
 
 def handle_of(status: JobStatus) -> str:
     """Write the handle of a job."""
-    return handles.write(handles.Kind.JOB, status.id)
+    return ids.write(ids.Kind.JOB, status.id)
 
 
 def entitled(text: str) -> str:

@@ -3,16 +3,16 @@
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
-from schema import handles
-from schema.budgets import Account, Whose
-from schema.defaults import Defaults
-from schema.durations import say
-from schema.handles import Kind
-from schema.job import JobState
-from schema.money import micro, say_usd, usd
-from schema.queries import JobStatus, WorkspaceSummary
-from schema.workspace import Workspace
-from schema.workspace_changes import RolledUp
+from schema.billing.budgets import Account, Whose
+from schema.common import ids
+from schema.common.durations import say
+from schema.common.ids import Kind
+from schema.common.money import micro, say_usd, usd
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import JobState
+from schema.workspaces.defaults import Defaults
+from schema.workspaces.store import RolledUp, WorkspaceSummary
+from schema.workspaces.tables import Workspace
 from service import wording
 from service.money_views import usd_if_known
 from service.view import Detail, View
@@ -63,7 +63,7 @@ class WorkspaceView(View):
     def of(cls, workspace: Workspace, **more: Any) -> Self:
         """Show a workspace."""
         return cls(
-            workspace_id=handles.write(Kind.WORKSPACE, workspace.id),
+            workspace_id=ids.write(Kind.WORKSPACE, workspace.id),
             name=workspace.name,
             created_at=workspace.created_at,
             archived_at=workspace.archived_at,
@@ -107,7 +107,7 @@ class CountedWorkspaceView(View):
     def counted(cls, workspace: WorkspaceSummary | RolledUp) -> Self:
         """Show a workspace with its counts."""
         return cls(
-            workspace_id=handles.write(Kind.WORKSPACE, workspace.id),
+            workspace_id=ids.write(Kind.WORKSPACE, workspace.id),
             name=workspace.name,
             created_at=workspace.created_at,
             archived_at=workspace.archived_at,

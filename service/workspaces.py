@@ -2,14 +2,16 @@
 
 from asyncpg.exceptions import UniqueViolationError
 
-from schema import handles, queries, workspace_changes
-from schema.database import Transaction
-from schema.defaults import Defaults
-from schema.errors import NameTaken, NotFound
-from schema.handles import Kind
-from schema.queries import Filter
-from schema.workspace import Workspace
-from schema.workspace_changes import Change, RolledUp
+from schema.common import ids
+from schema.common.errors import NameTaken, NotFound
+from schema.common.ids import Kind
+from schema.db.database import Transaction
+from schema.jobs import queries as job_queries
+from schema.jobs.queries import Filter
+from schema.workspaces import store as workspace_store
+from schema.workspaces.defaults import Defaults
+from schema.workspaces.store import Change, RolledUp
+from schema.workspaces.tables import Workspace
 from service.auth.caller import Caller
 from service.client import CLIENT
 from service.context import App
@@ -26,16 +28,16 @@ async def make(
     """
     caller.namespace(defaults.namespace)
     async with app.transaction(caller) as tx:
-        made = await queries.make_workspace(
+        made = await workspace_store.make_workspace(
             tx,
             caller.subject_id,
-            handles.new_id(),
+            ids.new_id(),
             name,
             budget_micro_usd=budget,
             defaults=defaults.given(),
             client=CLIENT.get(),
         )
-        kept = made or await queries.workspace_named(tx, caller.subject_id, name)
+        kept = made or await workspace_store.workspace_named(tx, caller.subject_id, name)
     if kept is None:  # it was renamed in between
         return await make(app, caller, name, defaults, budget=budget)
     return MadeWorkspaceView.of(kept, created=made is not None)
@@ -48,10 +50,10 @@ async def change(app: App, caller: Caller, handle: str, wanted: Change) -> Works
         NotFound: the caller has no such workspace.
         NameTaken: they have another of that name; nothing is changed.
     """
-    identity = handles.read(Kind.WORKSPACE, handle)
+    identity = ids.read(Kind.WORKSPACE, handle)
     try:
         async with app.transaction(caller) as tx:
-            changed = await workspace_changes.change(
+            changed = await workspace_store.change(
                 tx, caller.subject_id, identity, wanted, client=CLIENT.get()
             )
     except UniqueViolationError:
@@ -62,13 +64,13 @@ async def change(app: App, caller: Caller, handle: str, wanted: Change) -> Works
 
 
 async def _change_unless_taken(app: App, caller: Caller, handle: str, wanted: Change) -> Workspace:
-    identity = handles.read(Kind.WORKSPACE, handle)
+    identity = ids.read(Kind.WORKSPACE, handle)
     async with app.transaction(caller) as tx:
-        other = await workspace_changes.named_alike(
+        other = await workspace_store.named_alike(
             tx, caller.subject_id, identity, wanted.name or ""
         )
     if other is not None:
-        raise NameTaken(wanted.name or "", handles.write(Kind.WORKSPACE, other))
+        raise NameTaken(wanted.name or "", ids.write(Kind.WORKSPACE, other))
     return await change(app, caller, handle, wanted)  # the name has become free since
 
 
@@ -90,13 +92,13 @@ async def look(tx: Transaction, caller: Caller, handle: str) -> WorkspaceStatusV
     """
     found = await _rolled_up(tx, caller, handle)
     inside = Filter(found.id, None, None, {})
-    latest = await queries.page(tx, caller.subject_id, inside, before=None, limit=NEWEST)
+    latest = await job_queries.page(tx, caller.subject_id, inside, before=None, limit=NEWEST)
     return WorkspaceStatusView.rolled_up(found, latest)
 
 
 async def _rolled_up(tx: Transaction, caller: Caller, handle: str) -> RolledUp:
-    identity = handles.read(Kind.WORKSPACE, handle)
-    found = await workspace_changes.roll_up(tx, caller.subject_id, identity)
+    identity = ids.read(Kind.WORKSPACE, handle)
+    found = await workspace_store.roll_up(tx, caller.subject_id, identity)
     if found is None:
         raise NotFound("workspace", handle)
     return found

@@ -11,11 +11,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from schema import credentials, lifecycle, revisions
-from schema.database import Database
-from schema.job import Job, JobKind
+from schema.accounts import credentials
+from schema.accounts.vault import Secret, Vault
+from schema.db import revisions
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs.tables import Job, JobKind
 from schema.settings import Settings
-from schema.vault import Secret, Vault
 from tests.servers import postgres_server, valkey_server
 
 pytest_plugins = ["tests.lanes", "tests.stack"]

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from httpcore2._backends.anyio import AnyIOBackend
 
-from schema.web_address import Address
+from schema.specs.inputs.public_url import Address
 from workers.fetch import Fetcher
 
 PUBLIC = "93.184.215.14"

@@ -12,8 +12,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from schema import logs
-from schema.errors import HoldfastError, Unavailable
+from schema.common import log_config
+from schema.common.errors import HoldfastError, Unavailable
 from schema.settings import Settings
 from workers import engine
 from workers.context import Worker
@@ -86,7 +86,7 @@ async def _let_go(listener: Listener) -> None:
 
 def main() -> int:
     """Run a worker; what keeps it from running is said in a sentence."""
-    logs.configure()
+    log_config.configure()
     code = 0
     try:
         anyio.run(serve, Settings.read())

@@ -11,16 +11,19 @@ from uuid import UUID
 import anyio
 import structlog
 
-from schema import attention, credentials, endings, files, handles, launches
-from schema.attention import AgedRun
-from schema.credentials import Lent
-from schema.database import Transaction
-from schema.endings import Ending
-from schema.errors import Unavailable
-from schema.failpoints import reach
-from schema.job import JobKind, JobState, Reason
-from schema.launches import Lapsed
-from schema.remote_run import RemoteRun, RunState
+from schema.accounts import credentials
+from schema.accounts.credentials import Lent
+from schema.artifacts import files
+from schema.common import ids
+from schema.common.errors import Unavailable
+from schema.common.failpoints import reach
+from schema.db.database import Transaction
+from schema.jobs import run_end, run_launch, work_queues
+from schema.jobs.run_end import Ending
+from schema.jobs.run_launch import Lapsed
+from schema.jobs.run_tables import RemoteRun, RunState
+from schema.jobs.tables import JobKind, JobState, Reason
+from schema.jobs.work_queues import AgedRun
 from workers import outputs
 from workers.backoff import backoff
 from workers.capture import capture, redactor_of, unsaid
@@ -43,7 +46,7 @@ async def attend(worker: Worker) -> bool:
     """Take the runs that owe a step and make it; true if there may be more."""
     await _take_over(worker)
     async with worker.database.transaction() as tx:
-        runs = await attention.take_runs(tx, limit=_BATCH, lease=worker.settings.lease)
+        runs = await work_queues.take_runs(tx, limit=_BATCH, lease=worker.settings.lease)
     if runs:
         reach("attend.taken")
     async with anyio.create_task_group() as group:
@@ -55,7 +58,7 @@ async def attend(worker: Worker) -> bool:
 async def _take_over(worker: Worker) -> None:
     """Take up the runs of workers that fell silent."""
     async with worker.database.transaction() as tx:
-        silent = await launches.lapsed(tx)
+        silent = await run_launch.lapsed(tx)
     for run in silent:
         await _lapse(worker, run)
 
@@ -65,12 +68,12 @@ async def _lapse(worker: Worker, run: Lapsed) -> None:
     reach("lapse.before")
     async with worker.database.transaction() as tx:
         if run.kind == JobKind.HUB_JOB:
-            await launches.doubt(tx, run.run_id, why=why, worker=worker.name, lapsed=True)
+            await run_launch.doubt(tx, run.run_id, why=why, worker=worker.name, lapsed=True)
         elif run.begun and not _resumes(worker, run.kind):
             lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, why)
-            await endings.answer(tx, run.run_id, lost, worker=worker.name, lapsed=True)
+            await run_end.answer(tx, run.run_id, lost, worker=worker.name, lapsed=True)
         else:
-            await launches.reject(
+            await run_launch.reject(
                 tx, run.run_id, reason=None, message=why, worker=worker.name, lapsed=True
             )
     reach("lapse.committed")
@@ -84,7 +87,7 @@ def _resumes(worker: Worker, kind: str) -> bool:
 
 
 async def _attend_one(worker: Worker, run: AgedRun) -> None:
-    job = handles.write(handles.Kind.JOB, run.job_id)
+    job = ids.write(ids.Kind.JOB, run.job_id)
     with structlog.contextvars.bound_contextvars(job=job, run=str(run.id)):
         try:
             async with worker.database.transaction() as tx:
@@ -96,7 +99,7 @@ async def _attend_one(worker: Worker, run: AgedRun) -> None:
             log.warning("run.unattended", error=str(error))
         except anyio.get_cancelled_exc_class():
             async with worker.last_word() as tx:
-                await attention.hand_back_run(tx, run.id)
+                await work_queues.hand_back_run(tx, run.id)
             raise
 
 
@@ -120,11 +123,11 @@ async def _find(worker: Worker, run: AgedRun, lent: Lent) -> None:
     found = sorted((job for job in listed if is_run(job, run)), key=age_of)
     async with worker.database.transaction() as tx:
         if not found:
-            ripe = await endings.miss(tx, run.id, look_again=_patience(worker, run))
+            ripe = await run_end.miss(tx, run.id, look_again=_patience(worker, run))
             reach("find.missed")
             if ripe:
                 again = _may_relaunch(worker, run)
-                await endings.conclude_absent(
+                await run_end.conclude_absent(
                     tx,
                     run.id,
                     worker=worker.name,
@@ -147,7 +150,7 @@ async def _kill(worker: Worker, run: AgedRun, lent: Lent) -> None:
     """Stop a run, and look whether it has stopped; it is due again until it has."""
     assert run.remote_id is not None  # noqa: S101  # a bound run has one: ck_remote_run_bound_by_id
     async with worker.database.transaction() as tx:
-        await attention.kill_sent(tx, run.id, look_again=min(backoff(run.kills), _MINUTE))
+        await work_queues.kill_sent(tx, run.id, look_again=min(backoff(run.kills), _MINUTE))
     reach("kill.unsent")
     refusal = await _ask_to_stop(worker, run, lent)
     reach("kill.sent")
@@ -163,7 +166,7 @@ async def _kill(worker: Worker, run: AgedRun, lent: Lent) -> None:
         return
     left = await outputs.salvage(worker, run, lent, redactor)
     async with worker.database.transaction() as tx:
-        await endings.end(tx, run.id, unsaid(ending, redactor), worker=worker.name)
+        await run_end.end(tx, run.id, unsaid(ending, redactor), worker=worker.name)
         await files.keep(tx, run.job_id, left)
         reach("kill.written")
     reach("kill.committed")
@@ -182,7 +185,7 @@ async def _ask_to_stop(worker: Worker, run: RemoteRun, lent: Lent) -> HubError |
 
 async def record(tx: Transaction, worker: Worker, run_id: UUID, job: RemoteJob) -> bool:
     """Write down that the Hub has this job for a run; true if it is to be killed at once."""
-    return await launches.bind(
+    return await run_launch.bind(
         tx,
         run_id,
         remote_id=job.id,

@@ -16,18 +16,18 @@ from typing import Any, Final, TypeVar, assert_never, cast
 import anyio
 import structlog
 
-from schema import batch
-from schema.batch import Commonest, Marked, Step, Tally, Told
-from schema.batch_item import SETTLED, ItemState
-from schema.batch_spec import BatchSpec
-from schema.database import Database, Transaction
-from schema.endings import Ending
-from schema.errors import Unavailable
-from schema.failpoints import reach
-from schema.files import NewFile
-from schema.job import JobState, Reason
-from schema.progress import Progress
-from schema.spec import TOKEN_VARIABLE
+from schema.artifacts.files import NewFile
+from schema.batches import store as batch_store
+from schema.batches.store import Commonest, Marked, Step, Tally, Told
+from schema.batches.tables import SETTLED, ItemState
+from schema.common.errors import Unavailable
+from schema.common.failpoints import reach
+from schema.db.database import Database, Transaction
+from schema.jobs.progress import Progress
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobState, Reason
+from schema.specs.batch import BatchSpec
+from schema.specs.hub_job import TOKEN_VARIABLE
 from workers.context import Order
 from workers.outcome import (
     Answered,
@@ -95,8 +95,10 @@ class BatchRun:
         repeat = self._spec.on_unknown == "repeat"
 
         async def write(tx: Transaction) -> Tally:
-            await batch.resume(tx, self._order.run_id, repeat=repeat, most=self._spec.max_tries)
-            return await batch.tally(tx, self._order.job_id)
+            await batch_store.resume(
+                tx, self._order.run_id, repeat=repeat, most=self._spec.max_tries
+            )
+            return await batch_store.tally(tx, self._order.job_id)
 
         tally = await persist(self._database, write)
         self._total = tally.total
@@ -129,7 +131,7 @@ class BatchRun:
 
     async def _advance(self, tx: Transaction, *, room: int) -> Step:
         again = self._again[:room]
-        step = await batch.advance(
+        step = await batch_store.advance(
             tx,
             self._order.run_id,
             self._told,
@@ -218,8 +220,12 @@ class BatchRun:
         job_id = self._order.job_id
 
         async def read(tx: Transaction) -> tuple[Tally, Commonest | None, dict[str, Any] | None]:
-            counted = await batch.tally(tx, job_id)
-            return counted, await batch.commonest(tx, job_id), await batch.source(tx, job_id)
+            counted = await batch_store.tally(tx, job_id)
+            return (
+                counted,
+                await batch_store.commonest(tx, job_id),
+                await batch_store.source(tx, job_id),
+            )
 
         tally, wrong, source = await persist(self._database, read)
         if self._over is not None:

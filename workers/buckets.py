@@ -8,7 +8,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 
-from schema.vault import Secret
+from schema.accounts.vault import Secret
 from workers.hub import Answered4xx, Hub, read
 
 _WITHIN: Final = timedelta(seconds=15)

@@ -15,14 +15,15 @@ from typing import Final
 import anyio
 import structlog
 
-from schema import job_secrets, logbook
-from schema.attention import AgedRun
-from schema.credentials import Lent
-from schema.endings import Ending
-from schema.failpoints import reach
-from schema.remote_run import Origin
-from schema.spec import TOKEN_VARIABLE
-from schema.vault import Unsealable
+from schema.accounts import secrets as sealed_secrets
+from schema.accounts.credentials import Lent
+from schema.accounts.vault import Unsealable
+from schema.artifacts import log_store
+from schema.common.failpoints import reach
+from schema.jobs.run_end import Ending
+from schema.jobs.run_tables import Origin
+from schema.jobs.work_queues import AgedRun
+from schema.specs.hub_job import TOKEN_VARIABLE
 from workers.backoff import backoff
 from workers.context import Worker
 from workers.hub import Answered4xx, HubError
@@ -48,7 +49,7 @@ async def redactor_of(worker: Worker, run: AgedRun, lent: Lent) -> Redactor | No
     """Open what must not be kept of what a run's job says; none if nobody can know any more."""
     try:
         async with worker.database.transaction() as tx:
-            secrets = await job_secrets.reveal(tx, worker.vault, run.job_id)
+            secrets = await sealed_secrets.open_job_secrets(tx, worker.vault, run.job_id)
     except Unsealable:
         log.exception("secrets.unsealable", run=str(run.id))
         return None
@@ -164,7 +165,7 @@ class _Capture:
     async def _append(self, lines: list[str], *, upto: int) -> bool:
         room = self.worker.settings.log_bytes
         async with self.worker.database.transaction() as tx:
-            kept = await logbook.append(
+            kept = await log_store.append(
                 tx, self.run.id, lines, already=self.taken, upto=upto, room=room
             )
             reach("log.written")

@@ -3,9 +3,10 @@
 import structlog
 from anyio.abc import TaskGroup
 
-from schema import handles, launches
-from schema.failpoints import reach
-from schema.launches import Claim
+from schema.common import ids
+from schema.common.failpoints import reach
+from schema.jobs import run_launch
+from schema.jobs.run_launch import Claim
 from workers.context import Executor, Worker
 from workers.launch import elapsed, launch
 
@@ -34,7 +35,7 @@ class Hands:
         claimed_at = elapsed()
         reach("claim.before")
         async with worker.database.transaction() as tx:
-            claims = await launches.claim(
+            claims = await run_launch.claim(
                 tx,
                 executor.kind,
                 limit=free,
@@ -52,7 +53,7 @@ class Hands:
         return len(claims) == free
 
     async def _launch(self, executor: Executor, claim: Claim, claimed_at: float) -> None:
-        job = handles.write(handles.Kind.JOB, claim.job_id)
+        job = ids.write(ids.Kind.JOB, claim.job_id)
         with structlog.contextvars.bound_contextvars(job=job, attempt=claim.attempt):
             try:
                 await launch(self._worker, executor, claim, claimed_at=claimed_at)

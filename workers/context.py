@@ -10,11 +10,11 @@ from uuid import UUID
 
 import anyio
 
-from schema.database import Database, Transaction
-from schema.errors import Unavailable
-from schema.progress import Progress
+from schema.accounts.vault import Secret, Vault
+from schema.common.errors import Unavailable
+from schema.db.database import Database, Transaction
+from schema.jobs.progress import Progress
 from schema.settings import Settings
-from schema.vault import Secret, Vault
 from workers.hub import Hub
 from workers.outcome import Outcome
 

@@ -21,8 +21,9 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from schema import attention, deadlines, dependencies, retention
-from schema.errors import Unavailable
+from schema.common.errors import Unavailable
+from schema.jobs import deadlines, retention, work_queues
+from schema.jobs import dependencies as job_dependencies
 from workers.attend import attend
 from workers.claim import Hands
 from workers.context import Bell, Worker
@@ -96,7 +97,7 @@ async def _sweep_for_ever(worker: Worker) -> None:
 async def _sweep(worker: Worker) -> timedelta | None:
     """Ring for whatever is due, in case nobody else did; say when more will be."""
     async with worker.database.transaction() as tx:
-        due = await attention.due(tx)
+        due = await work_queues.due(tx)
     for is_due, bell in (
         (due.queued, worker.bells.claim),
         (due.runs, worker.bells.attend),
@@ -112,7 +113,7 @@ async def _sweep(worker: Worker) -> timedelta | None:
 async def _release(worker: Worker) -> bool:
     """Let jobs begin that waited for others, or end them; true if there may be more."""
     async with worker.database.transaction() as tx:
-        any_begins, more = await dependencies.release(tx, worker=worker.name)
+        any_begins, more = await job_dependencies.release(tx, worker=worker.name)
     if any_begins:
         worker.bells.claim.ring()
     return more

@@ -27,10 +27,10 @@ import httpcore2
 import httpx2
 from httpcore2._backends.anyio import AnyIOBackend  # its public name has no type
 
-from schema import media
-from schema.durations import say
-from schema.web_address import Address, WebAddress, is_public
-from schema.wire import release
+from schema.common.durations import say
+from schema.common.http import release
+from schema.specs.inputs import media_types
+from schema.specs.inputs.public_url import Address, WebAddress, is_public
 
 _HTTPS: Final = 443
 _REDIRECTS: Final = 3
@@ -116,7 +116,7 @@ class Fetcher:
     async def fetch(
         self, url: str, *, limit_bytes: int, within: timedelta, accept: frozenset[str]
     ) -> Fetched:
-        """Fetch a file of one of the accepted media types (see `schema.media`).
+        """Fetch a file of one of the accepted media types (see `schema.specs.inputs.media_types`).
 
         Raises:
             FetchRefused: the URL, where it leads, or what is there will not do.
@@ -125,7 +125,7 @@ class Fetcher:
         async with self.open(url, limit_bytes=limit_bytes, within=within) as body:
             content = b"".join([chunk async for chunk in body.chunks()])
         try:
-            return Fetched(content, media.recognize(content, accept))
+            return Fetched(content, media_types.recognize(content, accept))
         except ValueError as error:
             raise FetchRefused(f"What the URL leads to will not do: {error}.") from None
 

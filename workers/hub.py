@@ -28,12 +28,12 @@ from huggingface_hub.utils._http import (
 )
 from pydantic import TypeAdapter, ValidationError
 
-from schema import cookies
-from schema.vault import Secret
-from schema.wire import release
+from schema.accounts.vault import Secret
+from schema.common import http
+from schema.common.http import release
+from schema.db.storable import storable
 from workers.log_stream import LogStream
 from workers.remote_job import JOB, LISTING, RemoteJob
-from workers.storable import storable
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ def _session() -> httpx2.AsyncClient:
         timeout=httpx2.Timeout(None, connect=_CONNECT),
         limits=httpx2.Limits(max_connections=256, max_keepalive_connections=64),
         follow_redirects=False,
-        cookies=cookies.none(),
+        cookies=http.none(),
         event_hooks={
             "request": [async_hf_request_event_hook],
             "response": [async_hf_response_event_hook],

@@ -15,9 +15,9 @@ from urllib.parse import urljoin, urlsplit
 import anyio
 import httpx2
 
-from schema.durations import say
-from schema.hub_path import HubPath
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.common.durations import say
+from schema.specs.inputs.hub_uri import HubPath
 from workers.fetch import Fetcher, FetchFailed, FetchRefused
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached, as_hub_errors, headers, raise_for
 

@@ -13,16 +13,19 @@ from uuid import UUID
 import anyio
 import structlog
 
-from schema import credentials, endings, files, job_secrets, launches
-from schema.credentials import Lent
-from schema.database import Transaction
-from schema.endings import Ending
-from schema.errors import Unavailable
-from schema.failpoints import reach
-from schema.job import JobState, Reason
-from schema.launches import Claim
-from schema.spec import TOKEN_VARIABLE, token_variables
-from schema.vault import Secret, Unsealable
+from schema.accounts import credentials
+from schema.accounts import secrets as sealed_secrets
+from schema.accounts.credentials import Lent
+from schema.accounts.vault import Secret, Unsealable
+from schema.artifacts import files
+from schema.common.errors import Unavailable
+from schema.common.failpoints import reach
+from schema.db.database import Transaction
+from schema.jobs import run_end, run_launch
+from schema.jobs.run_end import Ending
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import JobState, Reason
+from schema.specs.hub_job import TOKEN_VARIABLE, token_variables
 from workers.backoff import MOST_TRIES, backoff
 from workers.context import Executor, Order, Report, Worker
 from workers.outcome import (
@@ -105,7 +108,7 @@ async def settle(
         case Bound(remote_id, stage, addresses):
             reach("bind.before")
             settings = worker.settings
-            if await launches.bind(
+            if await run_launch.bind(
                 tx,
                 run_id,
                 remote_id=remote_id,
@@ -119,17 +122,17 @@ async def settle(
             reach("bind.written")
         case Answered(ending, left):
             reach("answer.before")
-            if await endings.answer(tx, run_id, ending, worker=by):
+            if await run_end.answer(tx, run_id, ending, worker=by):
                 await files.keep(tx, claim.job_id, left)
             reach("answer.written")
         case Refused(reason, message):
             reach("refuse.before")
-            await launches.reject(tx, run_id, reason=reason, message=message, worker=by)
+            await run_launch.reject(tx, run_id, reason=reason, message=message, worker=by)
             reach("refuse.written")
         case Later(message, asked):
             reach("postpone.before")
             spent = claim.tries + 1 >= MOST_TRIES
-            await launches.reject(
+            await run_launch.reject(
                 tx,
                 run_id,
                 reason=Reason.HUB_UNAVAILABLE if spent else None,
@@ -141,12 +144,12 @@ async def settle(
         case TokenRefused(message):
             await credentials.refused(tx, claim.subject_id, version=lent.version)
             reach("hold.written")
-            await launches.reject(tx, run_id, reason=None, message=message, worker=by)
+            await run_launch.reject(tx, run_id, reason=None, message=message, worker=by)
         case Unclear(why) if executor.is_call:
             await _lose(tx, executor, run_id, why, by)
         case Unclear(why):
             reach("doubt.before")
-            await launches.doubt(tx, run_id, why=why, worker=by, look_after=timedelta(seconds=1))
+            await run_launch.doubt(tx, run_id, why=why, worker=by, look_after=timedelta(seconds=1))
             reach("doubt.written")
             worker.bells.attend.ring()
         case _:
@@ -157,14 +160,14 @@ async def settle(
 async def _lose(tx: Transaction, executor: Executor, run_id: UUID, why: str, by: str) -> None:
     """Write down that a call was cut off: it goes on where it was left, or nobody knows."""
     if executor.resumes:
-        await launches.reject(tx, run_id, reason=None, message=why, worker=by)
+        await run_launch.reject(tx, run_id, reason=None, message=why, worker=by)
     else:
         lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, why)
-        await endings.answer(tx, run_id, lost, worker=by)
+        await run_end.answer(tx, run_id, lost, worker=by)
 
 
 async def _wait_for_token(tx: Transaction, worker: Worker, claim: Claim) -> None:
-    await launches.reject(
+    await run_launch.reject(
         tx, claim.run_id, reason=None, message="No usable token.", worker=worker.name
     )
 
@@ -177,15 +180,15 @@ async def _open_secrets(
     The token, if the job is trusted with it, may be another when its log is read: it is kept too.
     """
     try:
-        secrets = await job_secrets.reveal(tx, worker.vault, claim.job_id)
+        secrets = await sealed_secrets.open_job_secrets(tx, worker.vault, claim.job_id)
         if names := token_variables(claim.spec):
             secrets |= dict.fromkeys(names, lent.token)
-            await job_secrets.hand_over(
+            await sealed_secrets.save_run_secrets(
                 tx, worker.vault, claim.job_id, claim.run_id, claim.subject_id, secrets
             )
     except Unsealable:
         log.exception("secrets.unsealable")
-        await launches.reject(
+        await run_launch.reject(
             tx,
             claim.run_id,
             reason=Reason.INTERNAL,
@@ -202,7 +205,7 @@ async def _hindrance(
     """Say why nothing must be sent, if so."""
     if executor.is_call:
         async with worker.database.transaction() as tx:
-            begun = await launches.begin(tx, claim.run_id, worker=worker.name)
+            begun = await run_launch.begin(tx, claim.run_id, worker=worker.name)
         return None if begun else Later("It was called off, or held up, before it was sent.")
     settings = worker.settings
     if elapsed() - claimed_at > (settings.lease - settings.post_timeout).total_seconds():
@@ -258,7 +261,7 @@ async def _keep(worker: Worker, claim: Claim) -> bool:
         await anyio.sleep(pause)
         try:
             async with worker.database.transaction() as tx:
-                if not await launches.renew(tx, claim.run_id, lease=lease):
+                if not await run_launch.renew(tx, claim.run_id, lease=lease):
                     return False
         except Unavailable:
             log.warning("lease.unrenewed")

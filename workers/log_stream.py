@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from workers.storable import storable
+from schema.db.storable import storable
 
 _EVENT: Final = b"data: {"
 _MARKER: Final = re.compile(r"===== Job (started at |finished: )")

@@ -11,15 +11,18 @@ from uuid import UUID
 import anyio
 import structlog
 
-from schema import attention, credentials, deadlines, endings, files, handles
-from schema.attention import AgedRun, Turn
-from schema.credentials import Lent
-from schema.database import Transaction
-from schema.durations import say
-from schema.errors import Unavailable
-from schema.failpoints import reach
-from schema.job import Reason
-from schema.remote_run import Desired
+from schema.accounts import credentials
+from schema.accounts.credentials import Lent
+from schema.artifacts import files
+from schema.common import ids
+from schema.common.durations import say
+from schema.common.errors import Unavailable
+from schema.common.failpoints import reach
+from schema.db.database import Transaction
+from schema.jobs import deadlines, run_end, work_queues
+from schema.jobs.run_tables import Desired
+from schema.jobs.tables import Reason
+from schema.jobs.work_queues import AgedRun, Turn
 from workers import outputs
 from workers.attend import age_of, is_run, is_young, record
 from workers.capture import capture, redacted, redactor_of, unsaid
@@ -44,7 +47,7 @@ log = structlog.stdlib.get_logger()
 async def observe(worker: Worker) -> bool:
     """Take the groups that are due and look at each; true if there may be more."""
     async with worker.database.transaction() as tx:
-        turns = await attention.take_groups(tx, limit=_BATCH, lease=worker.settings.lease)
+        turns = await work_queues.take_groups(tx, limit=_BATCH, lease=worker.settings.lease)
     if turns:
         reach("observe.taken")
     async with anyio.create_task_group() as group:
@@ -59,23 +62,23 @@ async def _observe_group(worker: Worker, turn: Turn) -> None:
     try:
         async with worker.database.transaction() as tx:
             lent = await credentials.lend(tx, worker.vault, turn.subject_id)
-            runs = await attention.bound_runs(tx, turn)
+            runs = await work_queues.bound_runs(tx, turn)
         if lent is not None:
             wait = await _look(worker, turn, runs, lent)
         async with worker.database.transaction() as tx:
             reach("observe.seen")
             if wait is None:
-                await attention.give_back(
+                await work_queues.give_back(
                     tx, turn, fastest=settings.observe_min, slowest=settings.observe_max
                 )
             else:
-                await attention.postpone(tx, turn, look_again=wait)
+                await work_queues.postpone(tx, turn, look_again=wait)
     except Unavailable as error:
         # The turn is due again when its lease lapses.
         log.warning("group.unobserved", namespace=turn.namespace, error=str(error))
     except anyio.get_cancelled_exc_class():
         async with worker.last_word() as tx:
-            await attention.postpone(tx, turn, look_again=timedelta(0))
+            await work_queues.postpone(tx, turn, look_again=timedelta(0))
         raise
 
 
@@ -149,11 +152,11 @@ async def _look_at(
     async with worker.database.transaction() as tx:
         if left is not None:
             reach("end.before")
-            await endings.end(tx, run.id, unsaid(left.ending, redactor), worker=worker.name)
+            await run_end.end(tx, run.id, unsaid(left.ending, redactor), worker=worker.name)
             await files.keep(tx, run.job_id, left.files)
             reach("end.written")
         elif job is not None and stage is not None and stage != run.stage:
-            await endings.note_stage(
+            await run_end.note_stage(
                 tx,
                 run.id,
                 stage=stage,
@@ -167,7 +170,7 @@ async def _look_at(
             await _expire(tx, worker, run, job, redactor)
     if left is not None:
         reach("end.committed")
-        name = handles.write(handles.Kind.JOB, run.job_id)
+        name = ids.write(ids.Kind.JOB, run.job_id)
         log.info("job.ended", job=name, state=left.ending.state, reason=left.ending.reason)
     return ending is None or left is not None
 
@@ -215,7 +218,7 @@ async def _take_stock(
     if not strays:
         return
     async with worker.database.transaction() as tx:
-        known = await attention.runs(tx, turn, [run_id for run_id, _ in strays])
+        known = await work_queues.runs(tx, turn, [run_id for run_id, _ in strays])
         for run_id, job in strays:
             run = known.get(run_id)
             if run is not None and run.remote_id != job.id and is_run(job, run):

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from schema.endings import Ending
-from schema.files import NewFile
-from schema.job import Reason
-from schema.remote_run import Addresses
+from schema.artifacts.files import NewFile
+from schema.jobs.run_end import Ending
+from schema.jobs.run_tables import Addresses
+from schema.jobs.tables import Reason
 from workers.redaction import Redactor
 
 

@@ -16,23 +16,23 @@ from typing import Final
 import anyio
 import structlog
 
-from schema.attention import AgedRun
-from schema.credentials import Lent
-from schema.durations import say
-from schema.endings import Ending
-from schema.files import NewFile
-from schema.job import JobState, Reason
-from schema.outputs import MOUNTED_AT, VARIABLE, Folder, is_folder
-from schema.remote_run import Origin
-from schema.vault import Secret
-from schema.volumes import Volume
+from schema.accounts.credentials import Lent
+from schema.accounts.vault import Secret
+from schema.artifacts.files import NewFile
+from schema.common.durations import say
+from schema.db.storable import storable
+from schema.jobs.run_end import Ending
+from schema.jobs.run_tables import Origin
+from schema.jobs.tables import JobState, Reason
+from schema.jobs.work_queues import AgedRun
+from schema.specs.outputs import MOUNTED_AT, VARIABLE, Folder, is_folder
+from schema.specs.volumes import Volume
 from workers import buckets
 from workers.buckets import Entry
 from workers.context import Order, Worker
 from workers.hub import Ambiguous, Answered4xx, Hub, HubError, Unreached
 from workers.outcome import Later, Refused, TokenRefused
 from workers.redaction import Redactor
-from workers.storable import storable
 
 COMPLETED: Final = "COMPLETED"
 """The stage of a run that is over, while its outputs are waited for."""

@@ -6,8 +6,8 @@ from typing import TypeVar
 import anyio
 import structlog
 
-from schema.database import Database, Transaction
-from schema.errors import Unavailable
+from schema.common.errors import Unavailable
+from schema.db.database import Database, Transaction
 from workers.backoff import backoff
 
 T = TypeVar("T")

@@ -7,9 +7,9 @@ import anyio
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from schema import prices
-from schema.hardware import PriceList
-from schema.wire import release
+from schema.billing import price_store
+from schema.billing.pricing import PriceList
+from schema.common.http import release
 from workers.context import Worker
 from workers.hub import Ambiguous, Hub, HubError, as_hub_errors, raise_for
 
@@ -24,8 +24,8 @@ log = structlog.stdlib.get_logger()
 async def current(worker: Worker) -> PriceList | None:
     """Return what was last heard, or what the Hub says if that is long ago; none if never."""
     async with worker.database.transaction() as tx:
-        answer = await prices.kept(tx)
-        if answer is not None and await prices.is_younger(tx, FRESH):
+        answer = await price_store.kept(tx)
+        if answer is not None and await price_store.is_younger(tx, FRESH):
             return PriceList.of(answer, stale=False)
     try:
         entries = await _ask(worker.hub)
@@ -33,7 +33,7 @@ async def current(worker: Worker) -> PriceList | None:
         log.warning("prices.unread", why=str(silence))
         return None if answer is None else PriceList.of(answer, stale=True)
     async with worker.database.transaction() as tx:
-        return PriceList.of(await prices.keep(tx, entries), stale=False)
+        return PriceList.of(await price_store.keep(tx, entries), stale=False)
 
 
 async def _ask(hub: Hub) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import quote, quote_plus
 
-from schema.vault import Secret
+from schema.accounts.vault import Secret
 
 _SHORTEST: Final = 6
 _NUMBER: Final = re.compile(r"[\d.,:+-]{1,11}")

@@ -19,8 +19,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from schema.remote_run import Addresses
-from workers.storable import storable
+from schema.db.storable import storable
+from schema.jobs.run_tables import Addresses
 
 _LONGEST: Final = 10**9
 """Seconds; more is no length of time that anything ran."""

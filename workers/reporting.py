@@ -6,11 +6,11 @@ from uuid import UUID
 import anyio
 import structlog
 
-from schema import progress
-from schema.errors import Unavailable
-from schema.progress import Progress
+from schema.common.errors import Unavailable
+from schema.db.storable import storable
+from schema.jobs import progress
+from schema.jobs.progress import Progress
 from workers.context import Bell, Worker
-from workers.storable import storable
 
 _EVERY: Final = 2.0
 """Seconds between two writes; whoever waits for changes is told as often."""

@@ -16,7 +16,8 @@ from typing import Any, Final
 import anyio
 import httpx2
 
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.db.storable import storable
 from workers.hub import (
     SERVER_ERROR,
     UNCLEAR_4XX,
@@ -28,7 +29,6 @@ from workers.hub import (
     headers,
     retry_after,
 )
-from workers.storable import storable
 
 _UNAVAILABLE: Final = 503
 _PROVIDER: Final = "x-inference-provider"

@@ -10,18 +10,21 @@ from typing import Final
 import structlog
 from pydantic import ValidationError
 
-from schema import firings, handles, job_secrets, lifecycle, schedule_secrets
-from schema.budgets import Rate
-from schema.database import Transaction
-from schema.errors import Conflict, HoldfastError, Invalid, NotAgreedTo, Unavailable
-from schema.failpoints import reach
-from schema.firings import Due
-from schema.handles import Kind
-from schema.hardware import PriceList, rate_of
-from schema.job import JobKind
-from schema.money import usd
-from schema.schedule import Became, Missed, Overlap, ReadSchedule, Schedule
-from schema.spec import HubJobSpec
+from schema.accounts import secrets as sealed_secrets
+from schema.billing.budgets import Rate
+from schema.billing.pricing import PriceList, rate_of
+from schema.common import ids
+from schema.common.errors import Conflict, HoldfastError, Invalid, NotAgreedTo, Unavailable
+from schema.common.failpoints import reach
+from schema.common.ids import Kind
+from schema.common.money import usd
+from schema.db.database import Transaction
+from schema.jobs import lifecycle
+from schema.jobs.tables import JobKind
+from schema.schedules import firing
+from schema.schedules.firing import Due
+from schema.schedules.tables import Became, Missed, Overlap, ReadSchedule, Schedule
+from schema.specs.hub_job import HubJobSpec
 from workers.context import Worker
 from workers.price_list import current
 
@@ -33,13 +36,13 @@ log = structlog.stdlib.get_logger()
 async def fire(worker: Worker) -> bool:
     """Fire what is due; true if there may be more."""
     async with worker.database.transaction() as tx:
-        taken = await firings.take(tx, limit=_BITE, lease=worker.settings.lease)
+        taken = await firing.take(tx, limit=_BITE, lease=worker.settings.lease)
     if not taken:
         return False
     reach("fire.taken")
     price_list = await current(worker)
     for each in taken:
-        handle = handles.write(Kind.SCHEDULE, each.id)
+        handle = ids.write(Kind.SCHEDULE, each.id)
         with structlog.contextvars.bound_contextvars(schedule=handle):
             try:
                 await _fire(worker, each, price_list)
@@ -55,7 +58,7 @@ async def _fire(worker: Worker, taken: ReadSchedule, price_list: PriceList | Non
     due = Due.of(taken)
     try:
         async with worker.database.transaction() as tx:
-            if not await firings.lock(tx, due):
+            if not await firing.lock(tx, due):
                 return
             became = await _carry_out(tx, worker, due, price_list)
             reach("fire.written")
@@ -65,7 +68,7 @@ async def _fire(worker: Worker, taken: ReadSchedule, price_list: PriceList | Non
     except HoldfastError as refusal:
         became = Became.REFUSED
         async with worker.database.transaction() as tx:
-            await firings.settle(tx, due, became, code=refusal.code, message=str(refusal))
+            await firing.settle(tx, due, became, code=refusal.code, message=str(refusal))
     log.info("schedule.fired", became=became)
 
 
@@ -75,12 +78,12 @@ async def _carry_out(
     """Make of a firing what its schedule says; nothing is committed if that is refused."""
     schedule = due.schedule
     if due.late and schedule.missed is Missed.SKIP:
-        await firings.settle(tx, due, Became.MISSED)
+        await firing.settle(tx, due, Became.MISSED)
         return Became.MISSED
     if schedule.overlap is Overlap.SKIP:
-        unfinished = await firings.unfinished(tx, schedule.id)
+        unfinished = await firing.unfinished(tx, schedule.id)
         if unfinished is not None:
-            await firings.settle(tx, due, Became.SKIPPED, job_id=unfinished)
+            await firing.settle(tx, due, Became.SKIPPED, job_id=unfinished)
             return Became.SKIPPED
     rate = _price(schedule, price_list)
     await _expect_agreement(tx, schedule, rate)
@@ -98,9 +101,9 @@ async def _carry_out(
         monthly_budget=worker.settings.monthly_budget,
         schedule_id=schedule.id,
     )
-    secrets = await schedule_secrets.reveal(tx, worker.vault, schedule.id)
-    await job_secrets.keep(tx, worker.vault, job.id, schedule.subject_id, secrets)
-    await firings.settle(tx, due, Became.LAUNCHED, job_id=job.id)
+    secrets = await sealed_secrets.open_schedule_secrets(tx, worker.vault, schedule.id)
+    await sealed_secrets.save_job_secrets(tx, worker.vault, job.id, schedule.subject_id, secrets)
+    await firing.settle(tx, due, Became.LAUNCHED, job_id=job.id)
     return Became.LAUNCHED
 
 
@@ -108,7 +111,7 @@ async def _expect_agreement(tx: Transaction, schedule: Schedule, rate: Rate | No
     """Refuse what a person would be asked about, if it is more than they knew of."""
     if schedule.workspace_id is None:
         return
-    threshold = await firings.confirm_above(tx, schedule.workspace_id)
+    threshold = await firing.confirm_above(tx, schedule.workspace_id)
     ceiling = None if rate is None else rate.ceiling_micro_usd
     known = schedule.ceiling_micro_usd
     if threshold is None or ceiling is None or known is None:

@@ -21,9 +21,9 @@ from uuid import uuid4
 import httpx2
 from pydantic import TypeAdapter, ValidationError
 
-from schema.gradio import Endpoint, Said
-from schema.space_door import Shut, as_shut, expect_ok, fetch
-from workers.storable import storable
+from schema.db.storable import storable
+from schema.gradio.api import Endpoint, Said
+from schema.gradio.client import Shut, as_shut, expect_ok, fetch
 
 _SILENCE: Final = 75.0
 """Seconds without a sign of life; an app that is alive gives one every 15."""

@@ -6,11 +6,11 @@ from typing import Any, Final, cast
 
 import anyio
 
-from schema import media
-from schema.files import NewFile
-from schema.given_files import plain_name
-from schema.gradio import Output
-from schema.space_door import Shut
+from schema.artifacts.files import NewFile
+from schema.gradio.api import Output
+from schema.gradio.client import Shut
+from schema.specs.inputs import media_types
+from schema.specs.inputs.file_argument import plain_name
 from workers.space_client import Call
 
 _MOST_FILES: Final = 32
@@ -98,6 +98,6 @@ def _path(value: dict[str, object]) -> str | None:
 
 def _media_type(content: bytes) -> str:
     try:
-        return media.recognize(content, media.EVERYTHING)
+        return media_types.recognize(content, media_types.EVERYTHING)
     except ValueError:
         return _BYTES

@@ -4,7 +4,7 @@ from typing import Final, assert_never
 
 from pydantic import ValidationError
 
-from schema.job import Reason
+from schema.jobs.tables import Reason
 from workers.fetch import FetchFailed, FetchRefused
 from workers.hub import Ambiguous, Answered4xx, Unreached
 from workers.outcome import Later, Refused, TokenRefused, Unclear

@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from schema.endings import Ending
-from schema.job import JobState, Reason
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobState, Reason
 from workers.remote_job import RemoteJob, Status
 
 ACTIVE: Final = ("SCHEDULING", "RUNNING")

@@ -15,13 +15,15 @@ from typing import Any, Final
 import anyio
 from arq import func
 
-from schema import failpoints, logs, revisions, wire
-from schema.database import Database
-from schema.errors import Conflict
-from schema.hints import hints
-from schema.isolation import Role
+from schema.accounts.row_security import Role
+from schema.accounts.vault import Vault
+from schema.common import failpoints, log_config
+from schema.common.errors import Conflict
+from schema.db import revisions
+from schema.db.database import Database
+from schema.messaging import wakeups
+from schema.messaging.change_notifications import hints
 from schema.settings import Settings
-from schema.vault import Vault
 from workers import engine, executors
 from workers.context import Means, Worker
 from workers.hub import hub
@@ -82,14 +84,14 @@ def listening(settings: Settings, worker: Worker | None = None) -> dict[str, Any
     """Say how arq is to be run; for an engine already at work, or for one that arq starts."""
     beside = _Beside(settings)
     return {
-        "queue_name": wire.queue(),
-        "redis_settings": wire.redis(str(settings.redis_url), supervised=worker is not None),
-        "functions": [func(wake, name=wire.WAKE, timeout=55, keep_result=0, max_tries=5)],
+        "queue_name": wakeups.queue(),
+        "redis_settings": wakeups.redis(str(settings.redis_url), supervised=worker is not None),
+        "functions": [func(wake, name=wakeups.WAKE, timeout=55, keep_result=0, max_tries=5)],
         "poll_delay": 0.02,
         "max_jobs": 64,
         "queue_read_limit": 1000,  # a queue stops when this many messages are in progress
-        "job_serializer": wire.encode,
-        "job_deserializer": wire.decode,
+        "job_serializer": wakeups.encode,
+        "job_deserializer": wakeups.decode,
         "health_check_interval": 60,
         "log_results": False,
         **(
@@ -109,7 +111,7 @@ class _Beside:
         self._built: asyncio.Queue[Worker] = asyncio.Queue()
 
     async def start(self, ctx: dict[Any, Any]) -> None:
-        logs.configure()
+        log_config.configure()
         # A task of its own: arq starts and stops us from two different ones.
         self._work = asyncio.create_task(self._run())
         built = asyncio.create_task(self._built.get())

@@ -15,7 +15,7 @@ depends_on = None
 READERS = "holdfast_tenant, holdfast_worker, holdfast_analyst"
 VIEWS = ("v_job", "v_job_timeline", "v_workspace_cost", "v_subject_usage")
 
-# As `schema.handles` does it: 130 bits, the first two of them zero, five to a letter.
+# As `schema.common.ids` does it: 130 bits, the first two of them zero, five to a letter.
 WRITE_HANDLE = """
 CREATE FUNCTION write_handle(kind text, id uuid) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE

@@ -5,8 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from schema.errors import Denied, Unavailable
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.common.errors import Denied, Unavailable
 
 
 class Scope(StrEnum):

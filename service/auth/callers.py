@@ -8,10 +8,10 @@ from typing import Final
 
 import structlog
 
-from schema import credentials
-from schema.errors import Denied, HoldfastError, Unauthenticated, Unavailable
-from schema.vault import Secret, Vault
-from service.auth.cache import BELIEVED, DISBELIEVED, REMEMBERED, UNKNOWN, Cache, Kept
+from schema.accounts import credentials
+from schema.accounts.vault import Secret, Vault
+from schema.common.async_cache import BELIEVED, DISBELIEVED, REMEMBERED, UNKNOWN, Cache, Kept
+from schema.common.errors import Denied, HoldfastError, Unauthenticated, Unavailable
 from service.auth.caller import Caller
 from service.auth.huggingface import HuggingFace
 from service.client import CLIENT

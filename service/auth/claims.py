@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from schema.durations import say
-from schema.errors import Unauthenticated
+from schema.common.durations import say
+from schema.common.errors import Unauthenticated
 
 _LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 _CLOCKS: Final = (

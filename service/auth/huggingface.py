@@ -16,10 +16,10 @@ from huggingface_hub.utils._http import parse_ratelimit_headers
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from schema import cookies
-from schema.errors import Unauthenticated, Unavailable
-from schema.vault import Secret
-from schema.wire import release
+from schema.accounts.vault import Secret
+from schema.common import http
+from schema.common.errors import Unauthenticated, Unavailable
+from schema.common.http import release
 from service.auth.caller import ALL_SCOPES, Caller, LaunchDenied, Scope, TokenKind
 
 FLAVORS: Final = tuple(flavor.value for flavor in JobHardware)
@@ -199,7 +199,7 @@ class HuggingFace:
 async def huggingface(hub_url: str) -> AsyncGenerator[HuggingFace]:
     """Open the way to the Hub."""
     async with get_async_session() as session:
-        session.cookies = cookies.none()
+        session.cookies = http.none()
         yield HuggingFace(session, hub_url)
 
 

@@ -16,7 +16,7 @@ from typing import Final
 import anyio
 import structlog
 
-from schema.errors import Unavailable
+from schema.common.errors import Unavailable
 from service.auth import jwk
 from service.auth.jwk import Key
 from service.auth.publisher import Publisher, Unreadable

@@ -14,8 +14,8 @@ import httpx2
 from jwt import PyJWS, PyJWTError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from schema.errors import Unauthenticated
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.common.errors import Unauthenticated
 from service.auth.claims import Claims, spoken
 from service.auth.jwk import ALGORITHMS
 from service.auth.jwks import Jwks

@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from schema.addresses import is_tamperproof
-from service.auth.cache import Cache, Kept
+from schema.common.async_cache import Cache, Kept
+from schema.common.http import is_tamperproof
 from service.auth.publisher import Publisher, Unreadable
 
 _WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"

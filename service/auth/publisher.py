@@ -9,8 +9,7 @@ import anyio
 import httpx2
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from schema.addresses import is_tamperproof
-from schema.wire import release
+from schema.common.http import is_tamperproof, release
 
 T = TypeVar("T")
 

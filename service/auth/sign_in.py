@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
-from schema.errors import Denied, HoldfastError, Unauthenticated, Unavailable
-from schema.vault import Secret
-from service.auth.cache import BELIEVED, DISBELIEVED, REMEMBERED, UNKNOWN, Cache, Kept
+from schema.accounts.vault import Secret
+from schema.common.async_cache import BELIEVED, DISBELIEVED, REMEMBERED, UNKNOWN, Cache, Kept
+from schema.common.errors import Denied, HoldfastError, Unauthenticated, Unavailable
 from service.auth.caller import ALL_SCOPES, Caller
 from service.auth.callers import Callers
 from service.auth.jwt import ExternalAuthority, ExternalIdentity

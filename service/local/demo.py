@@ -16,8 +16,8 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.table import Table
 
-from schema import handles
-from schema.database import Database
+from schema.common import ids
+from schema.db.database import Database
 from service.connect import Connection, recipes
 
 _LOOK: Final = timedelta(milliseconds=250)
@@ -93,7 +93,7 @@ async def _watch(console: Console, client: Client, handle: str) -> dict[str, Any
 
 async def _show_rows(console: Console, database_url: str, handle: str) -> None:
     """Print the job's row and its history, and the SQL that shows them."""
-    job_id = handles.read(handles.Kind.JOB, handle)
+    job_id = ids.read(ids.Kind.JOB, handle)
     async with Database(database_url, application="holdfast-demo", connections=1) as database:
         for template in (_ROW, _EVENTS):
             statement = template.format(id=job_id)

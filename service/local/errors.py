@@ -1,6 +1,6 @@
 """What does a person read when the local stack cannot run here?"""
 
-from schema.errors import HoldfastError
+from schema.common.errors import HoldfastError
 
 
 class CannotStart(HoldfastError):

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from mcp_types import CallToolResult
 
-from schema import budgets, queries
-from schema.money import say_usd
+from schema.billing import budgets
+from schema.common.money import say_usd
+from schema.jobs import queries as job_queries
 from service.auth.caller import Scope, TokenKind
 from service.context import AppDep, CallerDep
 from service.money_views import MonthView
@@ -20,7 +21,7 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
     whom jobs can be launched as.
     """
     async with app.transaction(caller) as tx:
-        standing = await queries.standing(tx, caller.subject_id)
+        standing = await job_queries.standing(tx, caller.subject_id)
         month = await budgets.month(tx, caller.subject_id, monthly=app.monthly_budget)
     view = AccountView(
         subject_id=caller.subject_id,

@@ -5,7 +5,7 @@ from typing import Annotated
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from schema.money import micro
+from schema.common.money import micro
 from service.context import AppDep, CallerDep
 from service.money_views import HardwareView
 from service.sdk import READS, Contract, contract, told

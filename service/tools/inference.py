@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from schema.batch_spec import MOST_AT_ONCE, MOST_ITEMS, MOST_TRIES, BatchSpec, Item, OnUnknown
-from schema.dependencies import On
-from schema.inference_spec import Account, Model, Parameters, Provider, Task
-from schema.job import JobKind
-from schema.spec import Labels
+from schema.jobs.dependencies import On
+from schema.jobs.tables import JobKind
+from schema.specs.batch import MOST_AT_ONCE, MOST_ITEMS, MOST_TRIES, BatchSpec, Item, OnUnknown
+from schema.specs.hub_job import Labels
+from schema.specs.inference import Account, Model, Parameters, Provider, Task
 from service import batches
 from service.agreement import call_question, price
 from service.auth.caller import Caller, Scope

@@ -5,13 +5,14 @@ from typing import Annotated
 from mcp_types import CallToolResult
 from pydantic import BeforeValidator, Field
 
-from schema import moments, queries
-from schema.errors import Invalid
-from schema.handles import Kind
-from schema.job import JobKind, JobState
-from schema.moments import Moment
-from schema.queries import Filter
-from schema.spec import Labels
+from schema.common import timestamps
+from schema.common.errors import Invalid
+from schema.common.ids import Kind
+from schema.common.timestamps import Moment
+from schema.jobs import queries as job_queries
+from schema.jobs.queries import Filter
+from schema.jobs.tables import JobKind, JobState
+from schema.specs.hub_job import Labels
 from service import jobs, logs
 from service.auth.caller import Scope
 from service.batches import Only, Wanted
@@ -76,11 +77,13 @@ async def list_jobs(
     All filters must hold; a job has every label given. Pass next_cursor as cursor for older ones.
     """
     before = jobs.older_than(Kind.JOB, cursor)
-    moments.expect_order(since, until)
+    timestamps.expect_order(since, until)
     wanted = Filter(None, state, kind, labels or {}, since, until)
     async with app.transaction(caller) as tx:
         chosen = await jobs.narrow(tx, caller, wanted, workspace_id, rerun_of, schedule_id)
-        found = await queries.page(tx, caller.subject_id, chosen, before=before, limit=limit + 1)
+        found = await job_queries.page(
+            tx, caller.subject_id, chosen, before=before, limit=limit + 1
+        )
         shown = await jobs.show_each(tx, app, found[:limit])
     more = shown[-1].job_id if len(found) > limit else None
     lines = [f"{job.job_id} {job.state}: {job.title}" for job in shown]

@@ -5,16 +5,25 @@ from typing import Annotated, Any
 from mcp_types import CallToolResult
 from pydantic import BeforeValidator, Field
 
-from schema import commands, scripts
-from schema.dependencies import On
-from schema.images import Image
-from schema.job import JobKind
-from schema.outputs import Outputs
-from schema.placement import Attempts, Ports, ResourceGroup
-from schema.spec import TOKEN_VARIABLE, Env, Flavor, HubJobSpec, Labels
-from schema.volumes import Volumes
+from schema.jobs.dependencies import On
+from schema.jobs.tables import JobKind
+from schema.specs import command as spec_command
+from schema.specs import script as spec_script
+from schema.specs.hub_job import (
+    TOKEN_VARIABLE,
+    Attempts,
+    Env,
+    Flavor,
+    HubJobSpec,
+    Labels,
+    Ports,
+    ResourceGroup,
+)
+from schema.specs.image import Image
+from schema.specs.outputs import Outputs
+from schema.specs.validation_errors import checked, given
+from schema.specs.volumes import Volumes
 from service.agreement import job_question, price
-from service.arguments import checked, given
 from service.auth.caller import Caller, Scope
 from service.confirmation import Confirm, Confirmed, confirmed_by
 from service.context import App, AppDep, CallerDep
@@ -47,18 +56,19 @@ async def launch_job(
     ] = None,
     command: Annotated[
         list[str] | str | None,
-        BeforeValidator(commands.read),
+        BeforeValidator(spec_command.read),
         Field(description="What runs in it; no shell, unless you call one."),
     ] = None,
     script: Annotated[
-        scripts.Text | None,
+        spec_script.Text | None,
         Field(description="Instead: Python that uv runs. Its text, or an https URL; no path."),
     ] = None,
-    script_args: scripts.Arguments | None = None,
+    script_args: spec_script.Arguments | None = None,
     dependencies: Annotated[
-        scripts.Requirements | None, Field(description="For the script, beside its PEP 723 header.")
+        spec_script.Requirements | None,
+        Field(description="For the script, beside its PEP 723 header."),
     ] = None,
-    python: Annotated[scripts.Python | None, Field(description='Such as "3.12".')] = None,
+    python: Annotated[spec_script.Python | None, Field(description='Such as "3.12".')] = None,
     flavor: Annotated[
         Flavor | None, Field(description="Hardware, such as a10g-small; else cpu-basic.")
     ] = None,

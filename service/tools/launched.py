@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from mcp_types import CallToolResult
 
-from schema.dependencies import On
-from schema.job import JobKind
-from schema.money import micro, say_usd
+from schema.common.money import micro, say_usd
+from schema.jobs.dependencies import On
+from schema.jobs.tables import JobKind
 from service import dependencies, jobs
 from service.auth.caller import Caller
 from service.context import App

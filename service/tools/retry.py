@@ -5,10 +5,10 @@ from typing import Annotated, Any
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from schema import queries
-from schema.batch_spec import BatchSpec
-from schema.queries import JobStatus
-from schema.spec import Spec
+from schema.jobs.queries import JobStatus
+from schema.specs.base import Spec
+from schema.specs.batch import BatchSpec
+from schema.workspaces import store as workspace_store
 from service import batches, jobs, retries
 from service.agreement import UNASKED, price, question
 from service.auth.caller import Caller, Scope
@@ -72,7 +72,7 @@ async def _price(
     if earlier.workspace_id is None:
         return UNASKED
     async with app.transaction(caller) as tx:
-        workspace = await queries.workspace(tx, caller.subject_id, earlier.workspace_id)
+        workspace = await workspace_store.workspace(tx, caller.subject_id, earlier.workspace_id)
     return await question(
         app,
         caller,

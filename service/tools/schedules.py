@@ -8,11 +8,12 @@ from typing import Annotated, Any, Final
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from schema import queries, schedules
-from schema.cron import Rhythm
-from schema.errors import Invalid
-from schema.handles import Kind
-from schema.schedule import Missed, Overlap
+from schema.common.errors import Invalid
+from schema.common.ids import Kind
+from schema.schedules import store as schedule_store
+from schema.schedules.cron import Rhythm
+from schema.schedules.tables import Missed, Overlap
+from schema.workspaces import store as workspace_store
 from service import jobs
 from service import schedules as service
 from service.agreement import UNASKED
@@ -65,8 +66,8 @@ async def _question(
     if dry_run or request.workspace_id is None:
         return UNASKED
     async with app.transaction(caller) as tx:
-        workspace = await queries.workspace(tx, caller.subject_id, request.workspace_id)
-        held = idempotency_key is not None and await schedules.is_held(
+        workspace = await workspace_store.workspace(tx, caller.subject_id, request.workspace_id)
+        held = idempotency_key is not None and await schedule_store.is_held(
             tx, caller.subject_id, idempotency_key
         )
     if workspace is None or held:

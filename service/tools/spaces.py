@@ -5,12 +5,12 @@ from typing import Annotated, Any
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from schema.dependencies import On
-from schema.job import JobKind
-from schema.space_spec import ApiName, Arguments, SpaceCallSpec, SpaceName
-from schema.spec import Labels
+from schema.jobs.dependencies import On
+from schema.jobs.tables import JobKind
+from schema.specs.hub_job import Labels
+from schema.specs.space import ApiName, Arguments, SpaceCallSpec, SpaceName
+from schema.specs.validation_errors import checked
 from service.agreement import space_question
-from service.arguments import checked
 from service.auth.caller import Caller, Scope
 from service.confirmation import Confirm, Confirmed, confirmed_by
 from service.context import App, AppDep, CallerDep

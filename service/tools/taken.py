@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from schema.dependencies import On
-from schema.inference_spec import read_call_timeout
-from schema.spec import read_job_timeout
-from schema.suggestions import plain
+from schema.common.name_matching import plain
+from schema.jobs.dependencies import On
+from schema.specs.hub_job import read_job_timeout
+from schema.specs.inference import read_call_timeout
 
 
 def listed(given: object) -> object:

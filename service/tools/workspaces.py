@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 from mcp_types import CallToolResult
 from pydantic import Field, StringConstraints
 
-from schema import queries
-from schema.defaults import Defaults
-from schema.handles import Kind
-from schema.money import micro, say_usd
-from schema.workspace_changes import Change
+from schema.common.ids import Kind
+from schema.common.money import micro, say_usd
+from schema.workspaces import store as workspace_store
+from schema.workspaces.defaults import Defaults
+from schema.workspaces.store import Change
 from service import jobs, workspaces
 from service.auth.caller import Scope
 from service.context import AppDep, CallerDep
@@ -80,7 +80,7 @@ async def list_workspaces(
     """List your workspaces, the newest first, with how many jobs each holds, and what they cost."""
     before = jobs.older_than(Kind.WORKSPACE, cursor)
     async with app.transaction(caller) as tx:
-        found = await queries.workspaces(
+        found = await workspace_store.workspaces(
             tx, caller.subject_id, before=before, limit=limit + 1, archived=archived
         )
     shown = [CountedWorkspaceView.counted(workspace) for workspace in found[:limit]]

@@ -18,7 +18,7 @@ import anyio
 from mcp import Client
 from mcp_types import CallToolResult, TextContent, Tool
 
-from schema import durations
+from schema.common import durations
 
 _WORD: Final = re.compile(r"[a-z]{3,}")
 _LATER: Final = re.compile(r"^ (?:again )?in ((?:\d+[a-z]+)+)")

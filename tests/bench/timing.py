@@ -27,8 +27,9 @@ import httpx2
 from rich.console import Console
 from rich.table import Table
 
-from schema import handles, revisions
-from schema.handles import Kind
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db import revisions
 from schema.settings import Settings
 from service.app import create_app
 from tests.servers import postgres_server, valkey_server
@@ -116,7 +117,7 @@ class Attacker:
         for number in range(_WARM + calls):
             turns: list[tuple[str, list[float]]] = [
                 (draw.choice(foreign), times.foreign),
-                (handles.write(kind, handles.new_id()), times.unknown),
+                (ids.write(kind, ids.new_id()), times.unknown),
             ]
             draw.shuffle(turns)
             for handle, kept in turns:

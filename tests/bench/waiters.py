@@ -19,11 +19,14 @@ from uuid import UUID
 import anyio
 from rich.console import Console
 
-from schema import hints, lifecycle, queries, revisions
-from schema.database import Database
-from schema.isolation import Role
-from schema.job import JobKind
-from schema.news import Mark
+from schema.accounts.row_security import Role
+from schema.db import revisions
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs import queries as job_queries
+from schema.jobs.changes import Mark
+from schema.jobs.tables import JobKind
+from schema.messaging import change_notifications
 from service.waiting import waiting
 from tests.servers import postgres_server, valkey_server
 from tests.service.counting import Counting
@@ -61,7 +64,7 @@ async def measure(postgres: str, valkey: str, *, waiters: int, changes: int) -> 
     answered = anyio.Event()
     idle = 0.0
     async with (
-        hints.hints(valkey) as sender,
+        change_notifications.hints(valkey) as sender,
         Database(postgres, application="mover", role=Role.WORKER, tell=sender.tell) as moving,
         Database(postgres, application="service", role=Role.TENANT) as database,
         waiting(valkey, ground := Counting(database)) as registry,
@@ -74,7 +77,7 @@ async def measure(postgres: str, valkey: str, *, waiters: int, changes: int) -> 
                 changed.saw({job_id: Mark(1, None)})
                 await changed.next()
                 async with ground.acting_for(subject) as (tx, _):
-                    await queries.statuses(tx, subject, [job_id])
+                    await job_queries.statuses(tx, subject, [job_id])
                 took.append(time.perf_counter() - began[job_id])
                 if len(took) == changes:
                     answered.set()

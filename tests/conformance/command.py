@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 from rich.console import Console
 from rich.markdown import Markdown
 
-from schema import revisions
+from schema.db import revisions
 from schema.settings import Settings
 from tests.conformance import suite
 from tests.conformance.servers import furnished, our_service

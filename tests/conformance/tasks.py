@@ -13,7 +13,7 @@ import anyio
 from mcp.server.mcpserver import require_client_extension
 from mcp_types import INTERNAL_ERROR, CallToolResult, ElicitRequest, InputRequiredResult
 
-from schema.errors import NotFound
+from schema.common.errors import NotFound
 from service.auth.caller import Caller
 from service.context import App
 from service.sdk import Contract

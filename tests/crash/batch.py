@@ -19,9 +19,12 @@ from uuid import UUID
 
 from rich.console import Console
 
-from schema import batch, handles, lifecycle, revisions
-from schema.batch import Given
-from schema.job import FINAL, JobKind, JobState
+from schema.batches import store as batch_store
+from schema.common import ids
+from schema.db import revisions
+from schema.jobs import lifecycle
+from schema.jobs.tables import FINAL, JobKind, JobState
+from schema.specs.batch import Given
 from service.local.ports import free_port
 from service.local.servers.postgres import Postgres
 from service.local.servers.valkey import Valkey
@@ -112,7 +115,7 @@ async def _submit(stage: Stage, items: int, on_unknown: str) -> UUID:
     async with stage.database.transaction() as tx:
         job = await lifecycle.submit(
             tx,
-            job_id=handles.new_id(),
+            job_id=ids.new_id(),
             subject_id=stage.user.id,
             kind=JobKind.BATCH,
             namespace="alice",
@@ -121,7 +124,7 @@ async def _submit(stage: Stage, items: int, on_unknown: str) -> UUID:
             labels={},
             most_open=10,
         )
-        await batch.keep(tx, job.id, stage.user.id, given)
+        await batch_store.keep(tx, job.id, stage.user.id, given)
     return job.id
 
 

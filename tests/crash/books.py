@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import httpx2
 
-from schema.budgets import Rate
+from schema.billing.budgets import Rate
 from service.local.hub_emulator.users import LocalUser
 from tests.crash.faults import Fault
 from tests.crash.scenes import Scene

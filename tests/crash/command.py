@@ -12,7 +12,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from schema import revisions
+from schema.db import revisions
 from service.local.servers.postgres import Postgres
 from service.local.servers.valkey import Valkey
 from tests.crash.faults import Fault

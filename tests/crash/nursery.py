@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from schema import logs
+from schema.common import log_config
 from service.local.hub_emulator.app import create_hub
 from service.serve import serve
 from tests.crash.faults import Fault, FaultyHub
@@ -40,7 +40,7 @@ def _service(port: int) -> int:
 
 
 def _hub(folder: str, port: int, fault: str) -> int:
-    logs.configure()
+    log_config.configure()
     hub = create_hub(Path(folder), scheduling=timedelta(seconds=0.2))
     listener = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(
@@ -51,7 +51,7 @@ def _hub(folder: str, port: int, fault: str) -> int:
 
 
 def _router(folder: str, port: int, ledger: str) -> int:
-    logs.configure()
+    log_config.configure()
     router = CountingRouter(create_hub(Path(folder)), delay=0.02, ledger=Path(ledger))
     listener = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(router, log_config=None, timeout_graceful_shutdown=1)

@@ -22,11 +22,13 @@ from uuid import UUID
 import asyncpg
 import httpx2
 
-from schema import credentials, handles, lifecycle
-from schema.database import Database
-from schema.errors import Unavailable
-from schema.job import JobKind
-from schema.vault import Secret, Vault
+from schema.accounts import credentials
+from schema.accounts.vault import Secret, Vault
+from schema.common import ids
+from schema.common.errors import Unavailable
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs.tables import JobKind
 from service.local.hub_emulator.users import LocalUser, load_users, user_with
 from service.local.ports import free_port
 from service.local.servers.postgres import Postgres
@@ -207,7 +209,7 @@ async def _play_service(stage: Stage) -> None:
             view, service = await _insist(
                 stage, service, port, environment, "launch_job", arguments
             )
-            job_id = handles.read(handles.Kind.JOB, view["job_id"])
+            job_id = ids.read(ids.Kind.JOB, view["job_id"])
             stage.handles[job_id] = name
             if "cancelled" in name:
                 handle = {"job_id": view["job_id"]}
@@ -332,7 +334,7 @@ async def sign_in(stage: Stage) -> None:
 
 async def submit(stage: Stage, kind: JobKind, spec: dict[str, Any]) -> UUID:
     """Put a job in the queue, however often the database goes away meanwhile."""
-    job_id = handles.new_id()
+    job_id = ids.new_id()
     while True:
         with suppress(Unavailable):
             async with stage.database.transaction() as tx:

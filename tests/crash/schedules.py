@@ -6,13 +6,15 @@ from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
 
-from schema import handles, prices, schedules
-from schema.database import Database
-from schema.errors import Unavailable
-from schema.job import JobKind
-from schema.schedule import Missed, Overlap
-from schema.schedules import Wanted
-from schema.vault import Secret, Vault
+from schema.accounts.vault import Secret, Vault
+from schema.billing import price_store
+from schema.common import ids
+from schema.common.errors import Unavailable
+from schema.db.database import Database
+from schema.jobs.tables import JobKind
+from schema.schedules import store as schedule_store
+from schema.schedules.store import Wanted
+from schema.schedules.tables import Missed, Overlap
 from tests.crash.scenes import Scene
 
 HOW_MANY: Final = 3
@@ -39,8 +41,8 @@ async def _make_due(
     database: Database, vault: Vault, subject_id: str, spec: dict[str, Any]
 ) -> None:
     async with database.transaction() as tx:
-        await prices.keep(tx, [_PRICE])
-        now = await schedules.now(tx)
+        await price_store.keep(tx, [_PRICE])
+        now = await schedule_store.now(tx)
         for number in range(HOW_MANY):
             wanted = Wanted(
                 name=f"crash {number}",
@@ -58,11 +60,11 @@ async def _make_due(
                 ceiling_micro_usd=None,
                 idempotency_key=None,
             )
-            await schedules.make(
+            await schedule_store.make(
                 tx,
                 vault,
                 subject_id,
-                handles.new_id(),
+                ids.new_id(),
                 wanted,
                 next_at=now,
                 secrets={"KEY": Secret("hidden")} if number else {},

@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from rich.progress import Progress
 
-from schema import lifecycle
-from schema.errors import Unavailable
-from schema.job import JobKind
+from schema.common.errors import Unavailable
+from schema.jobs import lifecycle
+from schema.jobs.tables import JobKind
 from service.local.servers.postgres import Postgres
 from tests.crash.books import audit
 from tests.crash.faults import Fault

@@ -10,8 +10,8 @@ from typing import Final
 import pytest
 from rich.console import Console
 
-from schema import failpoints
-from schema.errors import Invalid
+from schema.common import failpoints
+from schema.common.errors import Invalid
 from tests.crash.command import run
 from tests.crash.faults import Fault
 from tests.crash.processes import ROOT
@@ -62,7 +62,7 @@ def test_a_failpoint_that_makes_no_sense_is_refused(setting: str) -> None:
 def test_a_process_ends_at_the_visit_it_was_told_to() -> None:
     """Nothing of it is cleaned up, as in a real crash."""
     script = (
-        "from schema.failpoints import arm, reach\n"
+        "from schema.common.failpoints import arm, reach\n"
         "arm('here:2:kill')\n"
         "for place in ('here', 'there', 'here', 'here'):\n"
         "    print(place, flush=True)\n"

@@ -14,12 +14,12 @@ from typing import Any, Final
 import pytest
 from pydantic import TypeAdapter
 
-from schema import excerpts
-from schema.database import Database
-from schema.endings import Ending
-from schema.job import JobKind, JobState, Reason
-from schema.logbook import Line
-from schema.queries import JobStatus
+from schema.artifacts import log_store
+from schema.artifacts.log_store import Line
+from schema.db.database import Database
+from schema.jobs.queries import JobStatus
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobKind, JobState, Reason
 from service import clues, retries, wording
 from service.diagnosis import Diagnosis, diagnose
 from service.kinds import known
@@ -202,7 +202,7 @@ async def test_postgres_finds_the_same_evidence_in_a_long_log(
             await worker.bind(remote=case.name), *(li.text for li in case.lines), *noise
         )
         async with database.transaction() as tx:
-            read = await excerpts.telling(tx, ADA, [job.id], tail=20, pattern=clues.TELLING)
+            read = await log_store.telling(tx, ADA, [job.id], tail=20, pattern=clues.TELLING)
         lines = read[job.id]
         assert [line.text for line in lines[-20:]] == noise[-20:]
         assert len(lines) <= 20 + len(case.lines)
@@ -223,8 +223,8 @@ async def test_an_excerpt_is_bounded_whatever_was_printed(
     )
 
     async with database.transaction() as tx:
-        read = await excerpts.telling(tx, ADA, [job.id], tail=20, pattern=clues.TELLING)
-        nobodys = await excerpts.telling(tx, "nobody", [job.id], tail=20, pattern=clues.TELLING)
+        read = await log_store.telling(tx, ADA, [job.id], tail=20, pattern=clues.TELLING)
+        nobodys = await log_store.telling(tx, "nobody", [job.id], tail=20, pattern=clues.TELLING)
 
     lines = read[job.id]
     assert [line.number for line in lines] == list(range(2800, 3000))

@@ -24,11 +24,14 @@ import httpx2
 import pytest
 from redis.asyncio import Redis
 
-from schema import credentials, handles, lifecycle, wire
-from schema.database import Database
-from schema.inference_spec import InferenceSpec
-from schema.job import JobKind
-from schema.vault import Secret, Vault
+from schema.accounts import credentials
+from schema.accounts.vault import Secret, Vault
+from schema.common import ids
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs.tables import JobKind
+from schema.messaging import wakeups
+from schema.specs.inference import InferenceSpec
 from service.connect import Connection
 from service.local.environment import full_environment
 from service.local.hub_emulator.app import create_hub
@@ -50,7 +53,7 @@ class Bench:
 
     valkey: BreakableValkey
     redis: Redis
-    bell: wire.Doorbell
+    bell: wakeups.Doorbell
     database: Database
     user: LocalUser
     environment: dict[str, str]
@@ -96,7 +99,7 @@ class Bench:
                     labels={},
                     most_open=1000,
                 )
-            await self.bell.ring(handles.write(handles.Kind.JOB, job.id))
+            await self.bell.ring(ids.write(ids.Kind.JOB, job.id))
             jobs.append(job.id)
         return jobs
 
@@ -113,8 +116,8 @@ class Bench:
     async def leave(self, name: bytes, message: bytes) -> None:
         """Leave a message in the queue, and wait until nothing is there any more."""
         await self.redis.set(b"arq:job:" + name, message)
-        await self.redis.zadd(wire.queue(), {name: 1})
-        await eventually(lambda: self.redis.exists(wire.queue()), lambda there: not there)
+        await self.redis.zadd(wakeups.queue(), {name: 1})
+        await eventually(lambda: self.redis.exists(wakeups.queue()), lambda there: not there)
 
     async def heard(self) -> None:
         """Wait until a wake is heard; a machine this busy may lose some of them by itself."""
@@ -158,7 +161,7 @@ async def bench(
             tx, vault, subject_id=user.id, name=user.name, token=token, expires_at=None
         )
     try:
-        async with wire.doorbell(redis_url) as bell, Redis.from_url(redis_url) as redis:
+        async with wakeups.doorbell(redis_url) as bell, Redis.from_url(redis_url) as redis:
             yield Bench(valkey, redis, bell, database, user, environment, url, tmp_path / "log")
     finally:
         valkey.stop()
@@ -218,9 +221,9 @@ async def test_wakes_that_repeat_or_make_no_sense_do_no_harm(bench: Bench) -> No
     """A wake is a hint without authority, whoever left it in the queue."""
     with bench.listener():
         jobs = await bench.launch()
-        for name in (*jobs, handles.new_id()):
+        for name in (*jobs, ids.new_id()):
             for _ in range(30):
-                await bench.bell.ring(handles.write(handles.Kind.JOB, name))
+                await bench.bell.ring(ids.write(ids.Kind.JOB, name))
         await bench.carried_out(jobs)
         async with bench.database.transaction() as tx:
             assert await tx.fetchval("SELECT attempt FROM job") == 1
@@ -238,7 +241,7 @@ async def test_a_queue_that_breaks_the_listener_is_thrown_away(bench: Bench) -> 
         await bench.heard()
         await bench.leave(b"unhashable", _message(f=[]))
         await bench.heard()
-        await bench.redis.set(wire.queue(), "no queue")
+        await bench.redis.set(wakeups.queue(), "no queue")
         await bench.heard()
 
 
@@ -256,7 +259,7 @@ async def test_a_redis_that_hangs_keeps_no_launch_waiting_and_is_heard_again(ben
 
     async def launch() -> Counter[str]:
         view = await alice.ask("launch_inference", model="local/echo", inputs="Hello.")
-        launched.append(handles.read(handles.Kind.JOB, view["job_id"]))
+        launched.append(ids.read(ids.Kind.JOB, view["job_id"]))
         return await bench.states(launched)
 
     with bench.service(), bench.listener():
@@ -296,5 +299,5 @@ async def said_to_be(url: str, status: str) -> None:
 
 def _message(**overrides: Any) -> bytes:
     """Write a message as arq does, and with whatever is wrong with it."""
-    message: dict[str, Any] = {"t": None, "f": wire.WAKE, "a": ["nobody"], "k": {}, "et": 1}
-    return wire.encode(message | overrides)
+    message: dict[str, Any] = {"t": None, "f": wakeups.WAKE, "a": ["nobody"], "k": {}, "et": 1}
+    return wakeups.encode(message | overrides)

@@ -7,7 +7,7 @@ import asyncpg
 import psutil
 import pytest
 
-from schema import handles
+from schema.common import ids
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
 from tests.stack import Caller, eventually
@@ -123,7 +123,7 @@ async def test_every_row_stands_under_the_subject_and_tells_the_whole_life(
 
     connection = await asyncpg.connect(stack.database_url)
     try:
-        job_id = handles.read(handles.Kind.JOB, handle)
+        job_id = ids.read(ids.Kind.JOB, handle)
         row = await connection.fetchrow("SELECT * FROM job WHERE id = $1", job_id)
         events = await connection.fetch(
             "SELECT kind, state FROM job_event WHERE job_id = $1 ORDER BY version", job_id

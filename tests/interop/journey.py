@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from schema import handles
+from schema.common import ids
 from tests.interop.talkers import Seen, Talker
 
 LINE: Final = "a line that was printed"
-NOBODYS: Final = handles.write(handles.Kind.JOB, handles.new_id())
+NOBODYS: Final = ids.write(ids.Kind.JOB, ids.new_id())
 _PATIENCE: Final = timedelta(seconds=60)
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from schema.job import FINAL, JobState
-from schema.remote_run import Desired, Origin, RunState
+from schema.jobs.run_tables import Desired, Origin, RunState
+from schema.jobs.tables import FINAL, JobState
 from tests.model.protocol import Actor
 from tests.model.search import Plays, Step, play
 from tests.model.world import OPEN, Attempt, Rules, World

@@ -29,8 +29,8 @@ from collections.abc import Callable, Generator
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from schema.job import FINAL, JobState
-from schema.remote_run import Desired, Origin, RunState
+from schema.jobs.run_tables import Desired, Origin, RunState
+from schema.jobs.tables import FINAL, JobState
 from tests.model.world import OPEN, Attempt, Flaw, Hand, Rules, World
 
 MOST_TRIES: Final = 2

@@ -9,8 +9,8 @@ from typing import Final
 
 import asyncpg
 
-from schema.job import JobState
-from schema.remote_run import RunState
+from schema.jobs.run_tables import RunState
+from schema.jobs.tables import JobState
 from tests.model.search import play
 from tests.model.world import Rules
 

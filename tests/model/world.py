@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from schema.job import JobState
-from schema.remote_run import Desired, Origin, RunState
+from schema.jobs.run_tables import Desired, Origin, RunState
+from schema.jobs.tables import JobState
 
 OPEN: Final = frozenset({RunState.POSTING, RunState.UNKNOWN, RunState.BOUND})
 """A run that is or may be alive."""

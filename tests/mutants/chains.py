@@ -10,7 +10,7 @@ _EXECUTORS: Final = "tests/workers/test_executors.py"
 
 CHAINS: Final = (
     *in_file(
-        "schema/lifecycle.py",
+        "schema/jobs/lifecycle.py",
         _WAITS,
         a_parent_cannot_end_unseen=(" ORDER BY id FOR SHARE", " ORDER BY id"),
         who_waits_is_not_due=("THEN 'infinity'::timestamptz", "THEN now()"),
@@ -21,12 +21,12 @@ CHAINS: Final = (
         a_key_knows_what_is_waited_for=(', "after", "on"),', "),"),
     ),
     *in_file(
-        "schema/refusals.py",
+        "schema/jobs/lifecycle.py",
         _WAITS,
         nobody_waits_for_nothing=('if not row["related"]:', "if False:"),
     ),
     *in_file(
-        "schema/dependencies.py",
+        "schema/jobs/dependencies.py",
         _WAITS,
         all_parents_have_to_be_over=("bool_and(wait.state = 'met')", "bool_or(wait.state = 'met')"),
         what_fails_leaves_the_queue=("SET queued = queued - failed.jobs", "SET queued = queued"),
@@ -36,7 +36,7 @@ CHAINS: Final = (
         ),
     ),
     *in_file(
-        "schema/deadlines.py",
+        "schema/jobs/deadlines.py",
         _WAITS,
         patience_begins_when_it_may_begin=(
             "job.due_at + $1 <= now()",
@@ -50,7 +50,7 @@ CHAINS: Final = (
         a_failure_is_no_success=("WHEN NEW.state = 'succeeded' OR", "WHEN true OR"),
     ),
     *in_file(
-        "schema/queries.py",
+        "schema/jobs/queries.py",
         "tests/schema/test_spec_gist.py",
         a_page_is_read_without_its_bulk=(
             '_EACH: Final = f"{_BRIEF} AND',

@@ -12,7 +12,7 @@ _SETTINGS: Final = "tests/service/test_workspace_settings.py"
 
 GROUPS: Final = (
     *in_file(
-        "schema/lifecycle.py",
+        "schema/jobs/lifecycle.py",
         _CHANGES,
         an_archived_workspace_takes_no_job=("AND workspace.archived_at IS NULL", ""),
         an_unpriced_launch_waits_for_a_budget=(
@@ -22,18 +22,18 @@ GROUPS: Final = (
         a_launch_and_an_archive_wait_for_each_other=("       FOR NO KEY UPDATE OF workspace\n", ""),
     ),
     *in_file(
-        "schema/refusals.py",
+        "schema/jobs/lifecycle.py",
         _CHANGES,
         what_is_archived_says_so=('if not row["entered"]:', "if False:"),
     ),
     *in_file(
-        "schema/lifecycle.py",
+        "schema/jobs/lifecycle.py",
         _RETRY,
         a_retry_is_no_duplicate_of_what_it_repeats=("AND earlier.id IS DISTINCT FROM $16", ""),
         a_key_knows_what_is_repeated=(', "rerun_of", "after"', ', "after"'),
     ),
     *in_file(
-        "schema/workspace_changes.py",
+        "schema/workspaces/store.py",
         _CHANGES,
         a_budget_that_is_not_given_stays=(
             "CASE WHEN $10 THEN $11",

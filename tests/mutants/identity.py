@@ -101,12 +101,12 @@ IDENTITY: Final = (
         silence_leaves_reading_possible=("with suppress(Unavailable):", "if caller is not None:"),
     ),
     *in_file(
-        "service/auth/cache.py",
+        "schema/common/async_cache.py",
         _IDENTITY,
         renewal_asks_again=("self._kept.pop(key, None)", "pass"),
     ),
     *in_file(
-        "service/arguments.py",
+        "schema/specs/validation_errors.py",
         _IDENTITY,
         secrets_are_not_repeated=(
             '"" if entry["loc"][0] in _SEALED else f"',
@@ -114,7 +114,7 @@ IDENTITY: Final = (
         ),
     ),
     *in_file(
-        "schema/credentials.py",
+        "schema/accounts/credentials.py",
         _CREDENTIALS,
         less_does_not_replace_more=("OR NOT grants <@ $4", ""),
         sooner_does_not_replace_later=(
@@ -138,7 +138,7 @@ IDENTITY: Final = (
         a_caller_keeps_the_token=("seen_at < now() - interval '5 minutes'", "false"),
     ),
     *in_file(
-        "schema/job_secrets.py",
+        "schema/accounts/secrets.py",
         _SECRETS,
         secrets_are_bound_to_their_job=(
             'return f"job/{subject_id}/{job_id}"',
@@ -157,17 +157,17 @@ IDENTITY: Final = (
         a_queued_job_keeps_its_secrets=("AND job.finished_at IS NOT NULL)", ")"),
     ),
     *in_file(
-        "schema/job_secrets.py",
+        "schema/accounts/secrets.py",
         _SECRETS,
         secrets_are_handed_to_what_is_posted=("AND run.state = 'posting'", ""),
     ),
     *in_file(
-        "schema/rotation.py",
+        "schema/accounts/key_rotation.py",
         _SECRETS,
         what_is_sealed_anew_is_kept=("if sealed is not None:", "if sealed is None:"),
     ),
     *in_file(
-        "schema/spec.py",
+        "schema/specs/hub_job.py",
         _NONCE,
         the_token_is_not_handed_over=(
             'if spec.get("pass_token") else []',

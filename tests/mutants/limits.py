@@ -56,12 +56,12 @@ LIMITS: Final = (
         ),
     ),
     *in_file(
-        "schema/durations.py",
+        "schema/common/durations.py",
         "tests/service/test_standing.py",
         wait_is_rounded_up=("math.ceil(length", "int(length"),
     ),
     *in_file(
-        "schema/calls.py",
+        "schema/accounts/call_counts.py",
         _LIMITS,
         postgres_compares=(
             "WHERE kept.calls + 1 + (SELECT before * (1 - past) FROM seen) <= $3::int",
@@ -73,7 +73,7 @@ LIMITS: Final = (
         ),
     ),
     *in_file(
-        "schema/retention.py",
+        "schema/jobs/retention.py",
         "tests/schema/test_retention.py",
         recent_calls_are_counted=("window_start < now() - interval '1 hour'", "true"),
         counts_are_pruned_until_none_is_left=(

@@ -11,7 +11,7 @@ _MIGRATION: Final = "alembic/versions/20261121_0012_bound_what_is_spent.py"
 
 MONEY: Final = (
     *in_file(
-        "schema/lifecycle.py",
+        "schema/jobs/lifecycle.py",
         _BUDGETS,
         workspace_is_bounded=(
             "               <= workspace.budget_micro_usd)",
@@ -31,13 +31,13 @@ MONEY: Final = (
         limit_is_part_of_the_request=('"max_cost_usd", "rerun_of"', '"rerun_of"'),
     ),
     *in_file(
-        "schema/refusals.py",
+        "schema/jobs/lifecycle.py",
         _BUDGETS,
         no_room_is_refused=('if not row["held"]:', "if False:"),
         month_tells_from_workspace=('None if row["grouped"] else workspace_id', "workspace_id"),
     ),
     *in_file(
-        "schema/endings.py",
+        "schema/jobs/run_end.py",
         _SETTLEMENT,
         second_launch_needs_room=(
             "relaunch = relaunch and await budgets.fits_again(tx, run_id, monthly=monthly_budget)",
@@ -58,19 +58,19 @@ MONEY: Final = (
         ),
     ),
     *in_file(
-        "schema/budgets.py",
+        "schema/billing/budgets.py",
         _SETTLEMENT,
         second_launch_in_the_workspace=("least((SELECT left_micro_usd FROM grouped),", "least("),
         second_launch_in_the_month=("(SELECT left_micro_usd FROM monthly),\n", ""),
         second_launch_within_the_limit=("most_micro_usd - held_micro_usd, ", ""),
     ),
     *in_file(
-        "schema/retention.py",
+        "schema/jobs/retention.py",
         _SETTLEMENT,
         what_is_watched_for_is_kept=("OR (state = 'absent' AND deadline_at IS NOT NULL)", ""),
     ),
     *in_file(
-        "schema/deadlines.py",
+        "schema/jobs/deadlines.py",
         _SETTLEMENT,
         watch_is_waited_for=(
             "run.state = 'absent' AND run.deadline_at <= now()",
@@ -96,7 +96,7 @@ MONEY: Final = (
         month_of_the_launch=("AND month = cost.month", ""),
     ),
     *in_file(
-        "schema/hardware.py",
+        "schema/billing/pricing.py",
         _COSTS,
         price_of_another_unit_is_none=(
             'self.unit_cost if self.unit_label == "minute" else None',
@@ -107,7 +107,7 @@ MONEY: Final = (
     *in_file(
         "service/prices.py",
         _COSTS,
-        last_good_list_counts=("answer = await prices.kept(tx)", "answer = None"),
+        last_good_list_counts=("answer = await price_store.kept(tx)", "answer = None"),
         prices_are_kept_for_a_while=("stale=False), _FRESH)", "stale=False), UNKNOWN * 0)"),
     ),
     *in_file(

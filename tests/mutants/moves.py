@@ -16,7 +16,7 @@ _OBSERVE: Final = "tests/workers/test_observe.py"
 MOVES: Final = (
     # A run moves only from where the mover thinks it is.
     *in_file(
-        "schema/launches.py",
+        "schema/jobs/run_launch.py",
         _LAUNCHES,
         bind_takes_an_open_run=(
             "run.id = $1 AND run.state IN ('posting', 'unknown')",
@@ -32,7 +32,7 @@ MOVES: Final = (
         bind_keeps_the_kill_order=("CASE run.desired WHEN 'dead' THEN now() END", "NULL"),
     ),
     *in_file(
-        "schema/endings.py",
+        "schema/jobs/run_end.py",
         _ENDINGS,
         end_takes_a_bound_run=(
             "run.id = $1 AND run.state = $9",
@@ -53,7 +53,7 @@ MOVES: Final = (
         ),
     ),
     *in_file(
-        "schema/endings.py",
+        "schema/jobs/run_end.py",
         _LAUNCHES,
         answer_takes_a_posting_call=(
             "run.id = $1 AND run.state = $9",
@@ -66,7 +66,7 @@ MOVES: Final = (
     ),
     # A lease is held until it lapses, and no longer.
     *in_file(
-        "schema/launches.py",
+        "schema/jobs/run_launch.py",
         _LAUNCHES,
         doubt_of_a_lapsed_run=(
             "($5::boolean IS FALSE OR run.due_at <= now())",
@@ -81,7 +81,7 @@ MOVES: Final = (
         renew_until_called_off=("AND desired = 'alive' AND due_at", "AND due_at"),
     ),
     *in_file(
-        "schema/endings.py",
+        "schema/jobs/run_end.py",
         _OBSERVE,
         last_run_is_listed_after=(
             "SET live = polled.live - 1\n",
@@ -89,7 +89,7 @@ MOVES: Final = (
         ),
     ),
     *in_file(
-        "schema/attention.py",
+        "schema/jobs/work_queues.py",
         _OBSERVE,
         absent_run_is_looked_for=("WHEN watch_until > now()\n", "WHEN false\n"),
         label_speaks_of_the_subjects_own_runs=(
@@ -98,7 +98,7 @@ MOVES: Final = (
         ),
     ),
     *in_file(
-        "schema/deadlines.py",
+        "schema/jobs/deadlines.py",
         "tests/schema/test_deadlines.py",
         expire_takes_a_run_past_its_deadline=(
             "AND run.deadline_at + $5 <= now()",
@@ -113,12 +113,12 @@ MOVES: Final = (
     ),
     # A cancel is for good, and reaches whatever is open.
     *in_file(
-        "schema/refusals.py",
+        "schema/jobs/lifecycle.py",
         _LIFECYCLE,
         job_over_the_limit_is_refused=('if not row["counted"]:', "if False:"),
     ),
     *in_file(
-        "schema/lifecycle.py",
+        "schema/jobs/lifecycle.py",
         _LIFECYCLE,
         cancel_is_the_owners=(" AND subject_id = $2 AND state IN", " AND state IN"),
         key_is_held_until_it_expires=("WHERE held.expires_at <= now()", "WHERE true"),
@@ -126,7 +126,7 @@ MOVES: Final = (
         launched_jobs_are_open=("queued + active < $10", "queued < $10"),
     ),
     *in_file(
-        "schema/lifecycle.py",
+        "schema/jobs/lifecycle.py",
         _LAUNCHES,
         cancel_dooms_the_open_run=(
             "run.job_id = called_off.id AND run.state IN ('posting', 'unknown', 'bound')",
@@ -134,13 +134,13 @@ MOVES: Final = (
         ),
     ),
     *in_file(
-        "schema/lifecycle.py",
+        "schema/jobs/lifecycle.py",
         _RACES,
         cancel_locks_the_job=("subject_id = $2 FOR UPDATE", "subject_id = $2"),
     ),
     # Work is shared out without waiting, in turn, and within bounds.
     *in_file(
-        "schema/launches.py",
+        "schema/jobs/run_launch.py",
         _RACES,
         claim_passes_a_locked_subject=(
             "last_served_at LIMIT $2 FOR UPDATE SKIP LOCKED",
@@ -152,7 +152,7 @@ MOVES: Final = (
         ),
     ),
     *in_file(
-        "schema/attention.py",
+        "schema/jobs/work_queues.py",
         _RACES,
         runs_pass_a_locked_run=(
             "due_at LIMIT $1 FOR UPDATE SKIP LOCKED",
@@ -161,7 +161,7 @@ MOVES: Final = (
         groups_pass_a_locked_group=("FOR UPDATE OF polled SKIP LOCKED", "FOR UPDATE OF polled"),
     ),
     *in_file(
-        "schema/launches.py",
+        "schema/jobs/run_launch.py",
         _SHARING,
         longest_unserved_goes_first=(
             "ORDER BY last_served_at LIMIT $2 FOR",
@@ -178,12 +178,12 @@ MOVES: Final = (
     ),
     # Without a token nothing is asked, and a refusal is about one token.
     *in_file(
-        "schema/launches.py",
+        "schema/jobs/run_launch.py",
         _CREDENTIALS,
         claim_respects_a_hold=("queued > 0 AND hold IS NULL", "queued > 0"),
     ),
     *in_file(
-        "schema/credentials.py",
+        "schema/accounts/credentials.py",
         _CREDENTIALS,
         refusal_is_of_one_version=(
             "version = $2 AND state = 'valid'",
@@ -203,7 +203,7 @@ MOVES: Final = (
         ),
     ),
     *in_file(
-        "schema/attention.py",
+        "schema/jobs/work_queues.py",
         _ATTENTION,
         runs_respect_a_hold=("WHERE hold IS NULL", "WHERE true"),
         groups_respect_a_hold=(
@@ -231,7 +231,7 @@ MOVES: Final = (
     ),
     # A move is written whole: its event, and what it adds to the counts.
     *in_file(
-        "schema/lifecycle.py",
+        "schema/jobs/lifecycle.py",
         _LIFECYCLE,
         created_event=(
             "('client', $11::text))\n      FROM made",
@@ -245,7 +245,7 @@ MOVES: Final = (
         cancel_counts=("AND called_off.was = 'queued'", "AND false"),
     ),
     *in_file(
-        "schema/launches.py",
+        "schema/jobs/run_launch.py",
         _LAUNCHES,
         subjects_take_turns=("ORDER BY turn, last_served_at", "ORDER BY last_served_at"),
         claimed_event=(
@@ -269,7 +269,7 @@ MOVES: Final = (
         reject_counts=("active = active - 1", "active = active"),
     ),
     *in_file(
-        "schema/endings.py",
+        "schema/jobs/run_end.py",
         _ENDINGS,
         ended_event=(
             "moved.cost_micro_usd))\n      FROM moved",
@@ -288,12 +288,12 @@ MOVES: Final = (
         late_arrival_counts=("live = poll_group.live + 1", "live = poll_group.live"),
     ),
     *in_file(
-        "schema/launches.py",
+        "schema/jobs/run_launch.py",
         _ENDINGS,
         bind_counts=("live = poll_group.live + 1", "live = poll_group.live"),
     ),
     *in_file(
-        "schema/logbook.py",
+        "schema/artifacts/log_store.py",
         "tests/schema/test_logbook.py",
         log_is_appended_once=("AND log_lines = $2", "AND $2 >= 0"),
     ),

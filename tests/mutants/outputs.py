@@ -38,7 +38,7 @@ OUTPUTS: Final = (
         what_a_killed_job_left_is_kept=("        await files.keep(tx, run.job_id, left)\n", ""),
     ),
     *in_file(
-        "schema/outputs.py",
+        "schema/specs/outputs.py",
         _PATHS,
         no_output_leads_out=('{"", ".", ".."}.intersection(steps)', "False"),
     ),

@@ -55,7 +55,7 @@ PRINTED: Final = (
         being_alive_is_no_news=("if not received.startswith(_KEEP_ALIVE):", "if received:"),
     ),
     *in_file(
-        "schema/logbook.py",
+        "schema/artifacts/log_store.py",
         _CAPTURE,
         a_tail_rolls=('row["tail_bytes"] > half', 'row["tail_bytes"] > room * 9'),
         a_head_has_its_room=("AND log.head_bytes + $5 <= $7", "AND $7 > 0"),

@@ -32,7 +32,7 @@ RECORDS: Final = (
         entries_are_their_subjects=("{TENANT} USING ({own})", "{TENANT} USING (true)"),
     ),
     *in_file(
-        "schema/retention.py",
+        "schema/jobs/retention.py",
         _AUDIT,
         entries_are_forgotten_when_they_are_old=(
             "FROM audit_entry WHERE at < now() - $1::interval",

@@ -17,8 +17,8 @@ WORK: Final = (
         _LAUNCH,
         no_request_after_the_lease=("if elapsed() - claimed_at >", "if -1 >"),
         lost_answer_is_not_asked_for_again=(
-            "launches.doubt(tx, run_id, why=why, worker=by, look_after=timedelta(seconds=1))",
-            "launches.reject(tx, run_id, reason=None, message=why, worker=by)",
+            "run_launch.doubt(tx, run_id, why=why, worker=by, look_after=timedelta(seconds=1))",
+            "run_launch.reject(tx, run_id, reason=None, message=why, worker=by)",
         ),
         held_up_call_is_queued_again=("None if begun else Later(", "None if begun else Unclear("),
         what_was_sent_is_handed_back_as_unclear=("known = Unclear(_STOPPED)", "known = known"),

@@ -6,29 +6,26 @@ from uuid import UUID
 
 import pytest
 
-from schema import (
-    batch,
-    calls,
-    endings,
-    files,
-    firings,
-    handles,
-    job_secrets,
-    launches,
-    logbook,
-    prices,
-    queries,
-)
-from schema.batch import Given
-from schema.budgets import Rate
-from schema.database import Database
-from schema.endings import Ending
-from schema.files import NewFile
-from schema.firings import Due
-from schema.job import JobKind, JobState
-from schema.launches import Claim
-from schema.schedule import Became
-from schema.vault import Secret, Vault
+from schema.accounts import call_counts
+from schema.accounts import secrets as sealed_secrets
+from schema.accounts.vault import Secret, Vault
+from schema.artifacts import files, log_store
+from schema.artifacts.files import NewFile
+from schema.batches import store as batch_store
+from schema.billing import price_store
+from schema.billing.budgets import Rate
+from schema.common import ids
+from schema.db.database import Database
+from schema.jobs import run_end, run_launch
+from schema.jobs.run_end import Ending
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import JobKind, JobState
+from schema.schedules import firing
+from schema.schedules.firing import Due
+from schema.schedules.tables import Became
+from schema.settings import ROOM
+from schema.specs.batch import Given
+from schema.workspaces import store as workspace_store
 from tests.conftest import JobFactory
 from tests.schema import timetable
 from tests.schema.money import DOLLAR, WorkspaceFactory
@@ -48,7 +45,7 @@ def claim(database: Database) -> ClaimFactory:
         settle: timedelta = timedelta(0),
     ) -> list[Claim]:
         async with database.transaction() as tx:
-            return await launches.claim(
+            return await run_launch.claim(
                 tx, kind, limit=limit, worker="w1", lease=lease, settle=settle
             )
 
@@ -60,8 +57,8 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
     """Ada has a row in every table."""
     finished = await make_job(rate=Rate(1, timedelta(minutes=1)))
     async with database.transaction() as tx:
-        await queries.make_workspace(tx, ada, handles.new_id(), "hers")
-        (claim,) = await launches.claim(
+        await workspace_store.make_workspace(tx, ada, ids.new_id(), "hers")
+        (claim,) = await run_launch.claim(
             tx,
             JobKind.HUB_JOB,
             limit=1,
@@ -69,7 +66,7 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
             lease=timedelta(minutes=1),
             settle=timedelta(minutes=1),
         )
-        await launches.bind(
+        await run_launch.bind(
             tx,
             claim.run_id,
             remote_id="r1",
@@ -77,20 +74,20 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
             worker="w1",
             look_again=timedelta(0),
         )
-        await logbook.append(tx, claim.run_id, ["a line"], already=0)
-        await endings.end(tx, claim.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
-        await batch.keep(tx, finished.id, ada, [Given("1", {"inputs": "a river"})])
+        await log_store.append(tx, claim.run_id, ["a line"], already=0, room=ROOM)
+        await run_end.end(tx, claim.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
+        await batch_store.keep(tx, finished.id, ada, [Given("1", {"inputs": "a river"})])
         await files.keep(tx, finished.id, [NewFile.of("model.bin", b"weights", None)])
     open_job = await make_job(idempotency_key="k", after=[finished.id])
     async with database.transaction() as tx:
-        await job_secrets.keep(tx, vault, open_job.id, ada, {"KEY": Secret("s")})
-        await prices.keep(tx, [])
-        await calls.take(tx, ada, limit=10, window=timedelta(minutes=1))
+        await sealed_secrets.save_job_secrets(tx, vault, open_job.id, ada, {"KEY": Secret("s")})
+        await price_store.keep(tx, [])
+        await call_counts.take(tx, ada, limit=10, window=timedelta(minutes=1))
     await timetable.make(database, vault, secrets={"KEY": Secret("s")}, idempotency_key="k")
     async with database.transaction() as tx:
-        (taken,) = await firings.take(tx, limit=1, lease=timedelta(minutes=1))
+        (taken,) = await firing.take(tx, limit=1, lease=timedelta(minutes=1))
         due = Due.of(taken)
-        await firings.settle(tx, due, Became.LAUNCHED, job_id=open_job.id)
+        await firing.settle(tx, due, Became.LAUNCHED, job_id=open_job.id)
     assert finished.id != open_job.id
 
 
@@ -99,9 +96,9 @@ def make_workspace(database: Database, ada: str) -> WorkspaceFactory:
     """Make a workspace of Ada's with a budget of a dollar, unless another is named."""
 
     async def make(budget: int | None = DOLLAR) -> UUID:
-        workspace_id = handles.new_id()
+        workspace_id = ids.new_id()
         async with database.transaction() as tx:
-            await queries.make_workspace(
+            await workspace_store.make_workspace(
                 tx, ada, workspace_id, workspace_id.hex, budget_micro_usd=budget
             )
         return workspace_id

@@ -11,14 +11,15 @@ from enum import StrEnum
 from functools import partial
 from typing import Final
 
-from schema import attention, credentials, deadlines, endings, launches
-from schema.attention import AgedRun, Turn
-from schema.database import Database, Transaction
-from schema.endings import Ending
-from schema.job import JobKind, JobState, Reason
-from schema.launches import Claim
-from schema.remote_run import RunState
-from schema.vault import Vault
+from schema.accounts import credentials
+from schema.accounts.vault import Vault
+from schema.db.database import Database, Transaction
+from schema.jobs import deadlines, run_end, run_launch, work_queues
+from schema.jobs.run_end import Ending
+from schema.jobs.run_launch import Claim
+from schema.jobs.run_tables import RunState
+from schema.jobs.tables import JobKind, JobState, Reason
+from schema.jobs.work_queues import AgedRun, Turn
 from tests.schema.virtual_hub import ENDINGS, HubJob, VirtualHub
 
 LEASE: Final = timedelta(minutes=1)
@@ -70,7 +71,7 @@ class Crew:
     async def claim(self, kind: JobKind, *, limit: int = _MANY) -> list[Claim]:
         """Claim due jobs, in an order that does not depend on their random ids."""
         async with self.database.transaction() as tx:
-            claims = await launches.claim(
+            claims = await run_launch.claim(
                 tx, kind, limit=limit, worker="w", lease=LEASE, settle=SETTLE
             )
             made = await tx.fetch(
@@ -86,7 +87,9 @@ class Crew:
             lent = await credentials.lend(tx, self.vault, claim.subject_id)
             if lent is None:
                 return partial(_reject, claim=claim)
-            if kind is JobKind.INFERENCE and not await launches.begin(tx, claim.run_id, worker="w"):
+            if kind is JobKind.INFERENCE and not await run_launch.begin(
+                tx, claim.run_id, worker="w"
+            ):
                 return partial(_reject, claim=claim)
         denials: dict[Fate, Write] = {
             Fate.REFUSED: partial(_reject, claim=claim, reason=Reason.INVALID_REQUEST),
@@ -116,22 +119,22 @@ class Crew:
     async def take_over(self) -> None:
         """Take up the runs of workers that fell silent."""
         async with self.database.transaction() as tx:
-            silent = await launches.lapsed(tx)
+            silent = await run_launch.lapsed(tx)
         for run in silent:
             async with self.database.transaction() as tx:
                 if run.kind == JobKind.HUB_JOB:
-                    await launches.doubt(tx, run.run_id, why="silent", worker="w", lapsed=True)
+                    await run_launch.doubt(tx, run.run_id, why="silent", worker="w", lapsed=True)
                 elif run.begun:
-                    await endings.answer(tx, run.run_id, _lost("LOST"), worker="w", lapsed=True)
+                    await run_end.answer(tx, run.run_id, _lost("LOST"), worker="w", lapsed=True)
                 else:
-                    await launches.reject(
+                    await run_launch.reject(
                         tx, run.run_id, reason=None, message="silent", worker="w", lapsed=True
                     )
 
     async def take_runs(self) -> list[AgedRun]:
         """Take the runs that owe a step, in an order that does not depend on random ids."""
         async with self.database.transaction() as tx:
-            runs = await attention.take_runs(tx, limit=_MANY, lease=LEASE)
+            runs = await work_queues.take_runs(tx, limit=_MANY, lease=LEASE)
         return sorted(runs, key=lambda run: (run.posted_at, run.remote_id or "", run.attempt))
 
     async def attend(self, run: AgedRun, reply: Reply, *, relaunch: bool) -> None:
@@ -142,7 +145,7 @@ class Crew:
             return
         if reply is Reply.AWAY:
             async with self.database.transaction() as tx:
-                await attention.hand_back_run(tx, run.id)
+                await work_queues.hand_back_run(tx, run.id)
         elif reply is Reply.TOKEN_REFUSED:
             async with self.database.transaction() as tx:
                 await self._refuse(tx, run.subject_id, lent.version)
@@ -159,24 +162,24 @@ class Crew:
 
     async def take_groups(self) -> list[Turn]:
         async with self.database.transaction() as tx:
-            turns = await attention.take_groups(tx, limit=_MANY, lease=LEASE)
+            turns = await work_queues.take_groups(tx, limit=_MANY, lease=LEASE)
         return sorted(turns, key=lambda turn: (turn.subject_id, turn.namespace))
 
     async def observe(self, turn: Turn, reply: Reply) -> None:
         """Compare a group with its listing, and end the turn."""
         async with self.database.transaction() as tx:
             lent = await credentials.lend(tx, self.vault, turn.subject_id)
-            runs = await attention.bound_runs(tx, turn)
+            runs = await work_queues.bound_runs(tx, turn)
         if lent is None or reply is Reply.SEEN:
             if lent is not None:
                 await self._look(turn, runs)
             async with self.database.transaction() as tx:
-                await attention.give_back(tx, turn, fastest=timedelta(seconds=1), slowest=LEASE)
+                await work_queues.give_back(tx, turn, fastest=timedelta(seconds=1), slowest=LEASE)
             return
         async with self.database.transaction() as tx:
             if reply is Reply.TOKEN_REFUSED:
                 await self._refuse(tx, turn.subject_id, lent.version)
-            await attention.postpone(tx, turn, look_again=LEASE)
+            await work_queues.postpone(tx, turn, look_again=LEASE)
 
     async def _refuse(self, tx: Transaction, subject_id: str, version: int) -> None:
         self.hub.refused.add((subject_id, version))
@@ -191,36 +194,36 @@ class Crew:
         async with self.database.transaction() as tx:
             for job in found:
                 await self._bind(tx, job)
-            if not found and await endings.miss(tx, run.id, look_again=_NOW):
-                await endings.conclude_absent(tx, run.id, worker="w", relaunch=relaunch)
+            if not found and await run_end.miss(tx, run.id, look_again=_NOW):
+                await run_end.conclude_absent(tx, run.id, worker="w", relaunch=relaunch)
 
     async def _kill(self, run: AgedRun) -> None:
         assert run.remote_id is not None
         async with self.database.transaction() as tx:
-            await attention.kill_sent(tx, run.id, look_again=_NOW)
+            await work_queues.kill_sent(tx, run.id, look_again=_NOW)
         job = self.hub.jobs[run.remote_id]
         job.cancel()
         async with self.database.transaction() as tx:
-            await endings.end(tx, run.id, ENDINGS[job.stage], worker="w")
+            await run_end.end(tx, run.id, ENDINGS[job.stage], worker="w")
 
     async def _look(self, turn: Turn, runs: list[AgedRun]) -> None:
         for run in runs:
             job = self.hub.jobs[run.remote_id or ""]
             async with self.database.transaction() as tx:
                 if not job.alive:
-                    await endings.end(tx, run.id, ENDINGS[job.stage], worker="w")
+                    await run_end.end(tx, run.id, ENDINGS[job.stage], worker="w")
                 elif not run.overdue or not await _expire(tx, run):
                     await _note_stage(tx, run, job)
         async with self.database.transaction() as tx:
             for job in self.hub.active(turn.namespace):
-                known = await attention.runs(tx, turn, [job.claim.run_id])
+                known = await work_queues.runs(tx, turn, [job.claim.run_id])
                 if any(run.remote_id != job.id for run in known.values()):
                     await self._bind(tx, job)
 
     async def _bind(self, tx: Transaction, job: HubJob) -> None:
         """Write an id down, whatever became of its run meanwhile."""
         self.hub.told.add(job.id)
-        await launches.bind(
+        await run_launch.bind(
             tx,
             job.claim.run_id,
             remote_id=job.id,
@@ -234,19 +237,19 @@ class Crew:
 async def _reject(
     tx: Transaction, claim: Claim, reason: Reason | None = None, quiet_for: timedelta = _NOW
 ) -> None:
-    await launches.reject(
+    await run_launch.reject(
         tx, claim.run_id, reason=reason, message="no", worker="w", quiet_for=quiet_for
     )
 
 
 async def _doubt(tx: Transaction, claim: Claim) -> None:
-    await launches.doubt(tx, claim.run_id, why="timeout", worker="w")
+    await run_launch.doubt(tx, claim.run_id, why="timeout", worker="w")
 
 
 async def _answer(tx: Transaction, claim: Claim, ending: Ending) -> None:
-    if not await launches.renew(tx, claim.run_id, lease=LEASE):
+    if not await run_launch.renew(tx, claim.run_id, lease=LEASE):
         ending = _lost("ABORTED")
-    await endings.answer(tx, claim.run_id, ending, worker="w")
+    await run_end.answer(tx, claim.run_id, ending, worker="w")
 
 
 async def _expire(tx: Transaction, run: AgedRun) -> bool:
@@ -256,7 +259,7 @@ async def _expire(tx: Transaction, run: AgedRun) -> bool:
 
 
 async def _note_stage(tx: Transaction, run: AgedRun, job: HubJob) -> None:
-    await endings.note_stage(
+    await run_end.note_stage(
         tx, run.id, stage=job.stage, started_at=None, worker="w", patience=PATIENCE
     )
 

@@ -7,11 +7,13 @@ from uuid import UUID, uuid5
 
 import asyncpg
 
-from schema import credentials, lifecycle, queries
-from schema.budgets import Rate
-from schema.database import Database
-from schema.job import FINAL, JobKind
-from schema.vault import Secret, Vault
+from schema.accounts import credentials
+from schema.accounts.vault import Secret, Vault
+from schema.billing.budgets import Rate
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs.tables import FINAL, JobKind
+from schema.workspaces import store as workspace_store
 
 _GROUPS: Final = UUID(int=0)
 
@@ -202,7 +204,7 @@ class Ground:
     async def limit(self, subject: str, *, workspace: int, month: int) -> None:
         """Give a subject a workspace with a budget, and a budget for each month."""
         async with self.database.transaction() as tx:
-            await queries.make_workspace(
+            await workspace_store.make_workspace(
                 tx, subject, uuid5(_GROUPS, subject), "w", budget_micro_usd=workspace
             )
             await tx.execute(

@@ -5,11 +5,11 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from schema import deadlines, endings, launches, lifecycle
-from schema.budgets import Rate
-from schema.database import Database
-from schema.job import Job
-from schema.launches import Claim
+from schema.billing.budgets import Rate
+from schema.db.database import Database
+from schema.jobs import deadlines, lifecycle, run_end, run_launch
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import Job
 
 DIME: Final = Rate(price_micro_usd=10_000, timeout=timedelta(minutes=10))
 """Ten cents at worst, a cent a minute."""
@@ -45,7 +45,7 @@ async def cancel(database: Database, job: Job) -> None:
 
 async def bind(database: Database, claim: Claim, remote_id: str = "r1") -> None:
     async with database.transaction() as tx:
-        await launches.bind(
+        await run_launch.bind(
             tx,
             claim.run_id,
             remote_id=remote_id,
@@ -58,10 +58,10 @@ async def bind(database: Database, claim: Claim, remote_id: str = "r1") -> None:
 async def lose(database: Database, claim: Claim, *, relaunch: bool, monthly: int | None) -> None:
     """Give up a launch whose answer was lost, and which no listing shows."""
     async with database.transaction() as tx:
-        await launches.doubt(tx, claim.run_id, why="timeout", worker="w")
-        for _ in range(endings.MISSES):
-            await endings.miss(tx, claim.run_id, look_again=timedelta(0))
-        await endings.conclude_absent(
+        await run_launch.doubt(tx, claim.run_id, why="timeout", worker="w")
+        for _ in range(run_end.MISSES):
+            await run_end.miss(tx, claim.run_id, look_again=timedelta(0))
+        await run_end.conclude_absent(
             tx, claim.run_id, worker="w", relaunch=relaunch, monthly_budget=monthly
         )
 

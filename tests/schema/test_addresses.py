@@ -2,7 +2,7 @@
 
 import pytest
 
-from schema.addresses import is_tamperproof
+from schema.common.http import is_tamperproof
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from schema import attention, credentials, launches, lifecycle
-from schema.attention import AgedRun, Turn
-from schema.database import Database
-from schema.launches import Claim
+from schema.accounts import credentials
+from schema.db.database import Database
+from schema.jobs import lifecycle, run_launch, work_queues
+from schema.jobs.run_launch import Claim
+from schema.jobs.work_queues import AgedRun, Turn
 from tests.conftest import ADA, JobFactory
 from tests.schema.conftest import ClaimFactory
 
@@ -21,7 +22,9 @@ async def bound(database: Database, make_job: JobFactory, claim: ClaimFactory) -
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await launches.bind(tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW)
+        await run_launch.bind(
+            tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW
+        )
     return one
 
 
@@ -37,18 +40,18 @@ async def doubt_another(database: Database, make_job: JobFactory, claim: ClaimFa
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await launches.doubt(tx, one.run_id, why="timeout", worker="w1", look_after=-MINUTE)
+        await run_launch.doubt(tx, one.run_id, why="timeout", worker="w1", look_after=-MINUTE)
     return one
 
 
 async def take_runs(database: Database, limit: int = 9, lease: timedelta = MINUTE) -> list[AgedRun]:
     async with database.transaction() as tx:
-        return await attention.take_runs(tx, limit=limit, lease=lease)
+        return await work_queues.take_runs(tx, limit=limit, lease=lease)
 
 
 async def take_groups(database: Database, lease: timedelta = MINUTE) -> list[Turn]:
     async with database.transaction() as tx:
-        return await attention.take_groups(tx, limit=9, lease=lease)
+        return await work_queues.take_groups(tx, limit=9, lease=lease)
 
 
 async def hold(database: Database) -> None:
@@ -97,7 +100,7 @@ async def test_a_kill_is_sent_again_until_the_run_is_seen_to_be_over(
         (run,) = await take_runs(database)
         assert run.kills == kills
         async with database.transaction() as tx:
-            await attention.kill_sent(tx, run.id, look_again=NOW)
+            await work_queues.kill_sent(tx, run.id, look_again=NOW)
 
 
 async def test_nothing_is_taken_up_for_a_subject_on_hold(
@@ -120,8 +123,8 @@ async def test_a_lost_turn_can_be_neither_given_back_nor_postponed(
 
     async with database.transaction() as tx:
         due_at = await tx.fetchval("SELECT due_at FROM poll_group")
-        await attention.give_back(tx, slept, fastest=NOW, slowest=NOW)
-        await attention.postpone(tx, slept, look_again=NOW)
+        await work_queues.give_back(tx, slept, fastest=NOW, slowest=NOW)
+        await work_queues.postpone(tx, slept, look_again=NOW)
         assert await tx.fetchval("SELECT due_at FROM poll_group") == due_at
 
 
@@ -137,10 +140,12 @@ async def test_a_run_may_last_as_long_as_all_its_attempts(
     await make_job(spec={"timeout": 60.0, "flavor": "cpu-basic", **asked})
     (one,) = await claim()
     async with database.transaction() as tx:
-        await launches.bind(tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW)
+        await run_launch.bind(
+            tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW
+        )
     (turn,) = await take_groups(database)
 
     async with database.transaction() as tx:
-        (run,) = await attention.bound_runs(tx, turn)
+        (run,) = await work_queues.bound_runs(tx, turn)
 
     assert run.timeout == minutes * MINUTE

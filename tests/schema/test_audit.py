@@ -7,12 +7,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from schema import audit, credentials, handles, lifecycle, queries, retention
-from schema.audit import Action
-from schema.database import Database, Transaction
-from schema.handles import Kind
-from schema.isolation import Role
-from schema.vault import Secret, Vault
+from schema.accounts import audit, credentials
+from schema.accounts.audit import Action
+from schema.accounts.row_security import Role
+from schema.accounts.vault import Secret, Vault
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database, Transaction
+from schema.jobs import lifecycle, retention
+from schema.workspaces import store as workspace_store
 from tests.conftest import ADA, JobFactory
 from tests.schema.wall import EVE, acting
 
@@ -68,12 +71,12 @@ async def test_a_client_that_names_itself_nowhere_leaves_nothing(
 
 async def test_a_workspace_is_noted_once_with_its_handle(database: Database, ada: str) -> None:
     """Asking for the same name again makes nothing, so nothing is noted."""
-    workspace_id = handles.new_id()
+    workspace_id = ids.new_id()
     async with database.transaction() as tx:
-        await queries.make_workspace(tx, ada, workspace_id, "llama", client=CLIENT)
-        await queries.make_workspace(tx, ada, handles.new_id(), "llama", client=CLIENT)
+        await workspace_store.make_workspace(tx, ada, workspace_id, "llama", client=CLIENT)
+        await workspace_store.make_workspace(tx, ada, ids.new_id(), "llama", client=CLIENT)
 
-    handle = handles.write(Kind.WORKSPACE, workspace_id)
+    handle = ids.write(Kind.WORKSPACE, workspace_id)
     assert (await entries(database))[1:] == [("workspace_made", CLIENT, handle, {})]
 
 

@@ -12,10 +12,10 @@ import asyncpg
 import pytest
 from anyio import to_thread
 
-from schema import revisions
-from schema.audit import Action, note
-from schema.database import Database
-from schema.isolation import Role
+from schema.accounts.audit import Action, note
+from schema.accounts.row_security import Role
+from schema.db import revisions
+from schema.db.database import Database
 from service.local.servers.binaries import find_postgres
 from tests.conftest import ADA
 from tests.mutants.mutant import ROOT

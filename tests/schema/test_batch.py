@@ -7,13 +7,17 @@ from uuid import UUID
 import pytest
 from asyncpg.exceptions import ForeignKeyViolationError
 
-from schema import batch, batch_pages, endings, handles, launches, lifecycle, retention
-from schema.batch import Given, Step, Told
-from schema.batch_item import ItemState
-from schema.database import Database
-from schema.endings import Ending
-from schema.job import Job, JobKind, JobState, Reason
-from schema.launches import Claim
+from schema.batches import queries as batch_queries
+from schema.batches import store as batch_store
+from schema.batches.store import Step, Told
+from schema.batches.tables import ItemState
+from schema.common import ids
+from schema.db.database import Database
+from schema.jobs import lifecycle, retention, run_end, run_launch
+from schema.jobs.run_end import Ending
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import Job, JobKind, JobState, Reason
+from schema.specs.batch import Given
 from tests.conftest import ADA, JobFactory
 from tests.schema.conftest import ClaimFactory
 from tests.schema.wall import EVE, acting
@@ -36,7 +40,7 @@ async def job(database: Database, make_job: JobFactory) -> Job:
     """A batch of five, in the queue."""
     made = await make_job(kind=JobKind.BATCH, spec={"model": "m"})
     async with database.transaction() as tx:
-        await batch.keep(tx, made.id, ADA, items(5))
+        await batch_store.keep(tx, made.id, ADA, items(5))
     return made
 
 
@@ -50,18 +54,18 @@ async def begun(database: Database, claim: ClaimFactory) -> UUID:
     (claimed,) = await claim(JobKind.BATCH, lease=LEASE)
     assert isinstance(claimed, Claim)
     async with database.transaction() as tx:
-        assert await launches.begin(tx, claimed.run_id, worker="w1")
+        assert await run_launch.begin(tx, claimed.run_id, worker="w1")
     return claimed.run_id
 
 
 async def advance(database: Database, run_id: UUID, told: list[Told], **wanted: Any) -> Step:
     async with database.transaction() as tx:
-        return await batch.advance(tx, run_id, told, **wanted)
+        return await batch_store.advance(tx, run_id, told, **wanted)
 
 
 async def states(database: Database, job: Job) -> list[str]:
     async with database.transaction() as tx:
-        shown = await batch_pages.page(
+        shown = await batch_queries.page(
             tx, ADA, job.id, states=EVERY, start=0, limit=100, longest=1000
         )
     return [f"{item.state}" for item in shown]
@@ -72,7 +76,7 @@ async def lapse(database: Database, run_id: UUID) -> None:
     async with database.transaction() as tx:
         await tx.execute("UPDATE remote_run SET due_at = now() WHERE id = $1", run_id)
     async with database.transaction() as tx:
-        await launches.reject(tx, run_id, reason=None, message="silent", worker="w2", lapsed=True)
+        await run_launch.reject(tx, run_id, reason=None, message="silent", worker="w2", lapsed=True)
 
 
 async def test_items_are_marked_in_order_and_no_more_than_there_is_room_for(
@@ -115,7 +119,7 @@ async def test_what_a_lost_worker_had_sent_goes_by_the_callers_policy(
     second = await begun(database, claim)
 
     async with database.transaction() as tx:
-        await batch.resume(tx, second, repeat=repeat, most=4)
+        await batch_store.resume(tx, second, repeat=repeat, most=4)
 
     assert await states(database, job) == [left, "done", left, "pending", "pending"]
     marked = await advance(database, second, [], room=5)
@@ -132,7 +136,7 @@ async def test_an_item_that_takes_every_worker_down_is_not_sent_for_ever(
         await lapse(database, run)
         run = await begun(database, claim)
         async with database.transaction() as tx:
-            await batch.resume(tx, run, repeat=True, most=2)
+            await batch_store.resume(tx, run, repeat=True, most=2)
 
     assert (await states(database, job))[0] == "unknown"
 
@@ -173,10 +177,10 @@ async def test_what_was_answered_before_a_cancel_is_kept_and_nothing_more_is_sen
     assert (step.held, step.wanted, step.items) == (True, False, [])
     assert await states(database, job) == ["done", "unknown", "pending", "pending", "pending"]
     async with database.transaction() as tx:
-        tally = await batch_pages.tally(tx, ADA, job.id)
+        tally = await batch_queries.tally(tx, ADA, job.id)
         lost = Ending(JobState.FAILED, "ABORTED", Reason.OUTCOME_UNKNOWN, "Called off.")
-        await endings.answer(tx, run, lost, worker="w1")
-    assert tally == batch.Tally(5, 1, 0, 1, 3, 0)
+        await run_end.answer(tx, run, lost, worker="w1")
+    assert tally == batch_store.Tally(5, 1, 0, 1, 3, 0)
 
 
 async def test_an_answer_is_settled_once(database: Database, job: Job, run: UUID) -> None:
@@ -187,7 +191,7 @@ async def test_an_answer_is_settled_once(database: Database, job: Job, run: UUID
     await advance(database, run, [done(0, result={"text": "another"})])
 
     async with database.transaction() as tx:
-        (item,) = await batch_pages.page(
+        (item,) = await batch_queries.page(
             tx, ADA, job.id, states=[ItemState.DONE], start=0, limit=9, longest=99
         )
     assert item.result == {"text": "yes"}
@@ -200,18 +204,18 @@ async def test_items_that_were_read_are_kept_once_and_only_under_the_lease(
     job = await make_job(kind=JobKind.BATCH, spec={"model": "m"})
     run = await begun(database, claim)
     async with database.transaction() as tx:
-        await batch.keep_read(tx, run, items(2), source={"revision": "abc"})
+        await batch_store.keep_read(tx, run, items(2), source={"revision": "abc"})
     async with database.transaction() as tx:
-        await batch.keep_read(tx, run, items(2), source={"revision": "abc"})
+        await batch_store.keep_read(tx, run, items(2), source={"revision": "abc"})
     assert await states(database, job) == ["pending", "pending"]
     async with database.transaction() as tx:
-        assert await batch.source(tx, job.id) == {"revision": "abc"}
+        assert await batch_store.source(tx, job.id) == {"revision": "abc"}
 
     other = await make_job(kind=JobKind.BATCH, spec={"model": "m"})
     late = await begun(database, claim)
     await lapse(database, late)
     async with database.transaction() as tx:
-        await batch.keep_read(tx, late, items(2), source={"revision": "abc"})
+        await batch_store.keep_read(tx, late, items(2), source={"revision": "abc"})
     assert await states(database, other) == []
 
 
@@ -220,8 +224,8 @@ async def test_ten_thousand_items_are_one_statement(database: Database, job: Job
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM batch_item")
         await tx.execute("SET LOCAL statement_timeout = '5s'")
-        await batch.keep(tx, job.id, ADA, items(10_000))
-        assert (await batch.tally(tx, job.id)).total == 10_000
+        await batch_store.keep(tx, job.id, ADA, items(10_000))
+        assert (await batch_store.tally(tx, job.id)).total == 10_000
 
 
 @pytest.mark.parametrize(("every", "expected"), [(False, ["item-0", "item-2"]), (True, items(3))])
@@ -236,10 +240,12 @@ async def test_a_retry_takes_over_what_has_no_result_or_everything(
     later = await make_job(kind=JobKind.BATCH, spec={"model": "m"})
     for _ in range(2):  # the same submission again takes nothing over
         async with database.transaction() as tx:
-            await batch_pages.take_over(tx, ADA, later.id, earlier=job.id, every=every)
+            await batch_queries.take_over(tx, ADA, later.id, earlier=job.id, every=every)
 
     async with database.transaction() as tx:
-        kept = await batch_pages.page(tx, ADA, later.id, states=EVERY, start=0, limit=9, longest=9)
+        kept = await batch_queries.page(
+            tx, ADA, later.id, states=EVERY, start=0, limit=9, longest=9
+        )
     names = [each.custom_id if isinstance(each, Given) else each for each in expected]
     assert [(item.position, item.custom_id) for item in kept] == list(enumerate(names))
     assert {item.state for item in kept} == {ItemState.PENDING}
@@ -249,12 +255,12 @@ async def test_nobody_takes_over_the_items_of_anybody_else(
     database: Database, database_url: str, job: Job
 ) -> None:
     """Not with a statement that forgets whose, either: Postgres shows them to nobody else."""
-    careless = batch_pages._TAKE_OVER.replace("job.subject_id = $1", "$1::text IS NOT NULL")  # pyright: ignore[reportPrivateUsage]  # tried without its comparison
-    new, every = handles.new_id(), True
+    careless = batch_queries._TAKE_OVER.replace("job.subject_id = $1", "$1::text IS NOT NULL")  # pyright: ignore[reportPrivateUsage]  # tried without its comparison
+    new, every = ids.new_id(), True
     taking = (careless, EVE, new, job.id, every)
     async with acting(database_url, EVE) as tx:
         assert await tx.execute(*taking) == "INSERT 0 0"
-        await batch_pages.take_over(tx, EVE, new, earlier=job.id, every=True)
+        await batch_queries.take_over(tx, EVE, new, earlier=job.id, every=True)
     with pytest.raises(ForeignKeyViolationError):  # outside of the wall there is something to take
         async with database.transaction() as tx:
             await tx.execute(*taking)
@@ -267,7 +273,7 @@ async def test_a_batch_is_forgotten_in_bites_before_its_job_is(
     left: list[tuple[int, int]] = []
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM batch_item")
-        await batch.keep(tx, job.id, ADA, items(6000))
+        await batch_store.keep(tx, job.id, ADA, items(6000))
         await lifecycle.cancel(tx, job.id, subject_id=ADA)
     more = True
     while more:

@@ -4,8 +4,8 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from schema.beside import beside
-from schema.errors import Conflict
+from schema.common.background import beside
+from schema.common.errors import Conflict
 
 
 async def test_what_the_body_raises_arrives_as_it_is() -> None:

@@ -3,10 +3,10 @@
 import anyio
 import pytest
 
-from schema.budgets import Rate
-from schema.database import Database
-from schema.errors import BudgetExceeded, IdempotencyConflict, InDoubt
-from schema.job import Job
+from schema.billing.budgets import Rate
+from schema.common.errors import BudgetExceeded, IdempotencyConflict, InDoubt
+from schema.db.database import Database
+from schema.jobs.tables import Job
 from tests.conftest import DiesInCommit, JobFactory
 from tests.schema.money import DIME, DOLLAR, THIRTY_CENTS, WorkspaceFactory, cancel, sums
 

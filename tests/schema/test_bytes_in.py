@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from schema import bytes_in, media
+from schema.specs.inputs import base64_bytes, media_types
 
 GIF = b"GIF89a\x01\0\x01\0\x80\0\0\xff\xff\xff\0\0\0!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0"
 PLAIN = base64.b64encode(GIF).decode()
@@ -24,7 +24,7 @@ PLAIN = base64.b64encode(GIF).decode()
 )
 def test_base_64_is_read_however_it_is_written(text: str) -> None:
     """Models and tools write it in several ways; all mean the same bytes."""
-    assert bytes_in.read(text, limit_bytes=100, accept=media.IMAGES) == (GIF, "image/gif")
+    assert base64_bytes.read(text, limit_bytes=100, accept=media_types.IMAGES) == (GIF, "image/gif")
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_base_64_is_read_however_it_is_written(text: str) -> None:
 def test_anything_else_is_refused_with_what_to_do(text: str, said: str) -> None:
     """Neither a path nor a URL is ever opened, and a bomb is not passed on."""
     with pytest.raises(ValueError, match=said):
-        bytes_in.read(text, limit_bytes=100, accept=media.IMAGES)
+        base64_bytes.read(text, limit_bytes=100, accept=media_types.IMAGES)

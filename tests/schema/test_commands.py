@@ -6,7 +6,7 @@ import re
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from schema.commands import Command
+from schema.specs.command import Command
 
 COMMAND: TypeAdapter[list[str]] = TypeAdapter(Command)
 

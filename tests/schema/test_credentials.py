@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from schema import credentials, launches, queries
-from schema.database import Database
-from schema.queries import JobStatus
-from schema.subject import Hold
-from schema.vault import Secret, Vault
+from schema.accounts import credentials
+from schema.accounts.tables import Hold
+from schema.accounts.vault import Secret, Vault
+from schema.db.database import Database
+from schema.jobs import queries as job_queries
+from schema.jobs import run_launch
+from schema.jobs.queries import JobStatus
 from tests.conftest import ADA, JobFactory
 from tests.schema.conftest import ClaimFactory
 
@@ -42,9 +44,9 @@ async def lent(database: Database, vault: Vault) -> str | None:
     return None if found is None else found.token.reveal()
 
 
-async def status_of(database: Database, claim: launches.Claim) -> JobStatus:
+async def status_of(database: Database, claim: run_launch.Claim) -> JobStatus:
     async with database.transaction() as tx:
-        status = await queries.status(tx, ADA, claim.job_id)
+        status = await job_queries.status(tx, ADA, claim.job_id)
     assert status is not None
     return status
 
@@ -84,7 +86,7 @@ async def test_a_refused_token_holds_the_subject_until_a_new_one_comes(
     (one,) = await claim()
     async with database.transaction() as tx:
         await credentials.refused(tx, ADA, version=1)
-        await launches.reject(tx, one.run_id, reason=None, message="401", worker="w1")
+        await run_launch.reject(tx, one.run_id, reason=None, message="401", worker="w1")
         assert await credentials.lend(tx, vault, ADA) is None
     assert (await status_of(database, one)).hold is Hold.CREDENTIALS
     assert await claim() == []
@@ -160,7 +162,7 @@ async def test_release_makes_what_waits_for_a_token_due_at_once(
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await launches.doubt(
+        await run_launch.doubt(
             tx, one.run_id, why="timeout", worker="w1", look_after=timedelta(hours=1)
         )
         await credentials.refused(tx, ADA, version=1)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema.cron import NAMES, Rhythm
-from schema.errors import Invalid
+from schema.common.errors import Invalid
+from schema.schedules.cron import NAMES, Rhythm
 
 PARIS: Final = "Europe/Paris"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from schema.database import Database
-from schema.errors import InDoubt, Unavailable
+from schema.common.errors import InDoubt, Unavailable
+from schema.db.database import Database
 from service.local.ports import free_port
 from tests.conftest import DiesInCommit
 

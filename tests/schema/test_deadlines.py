@@ -4,10 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from schema import credentials, deadlines, launches, queries
-from schema.database import Database
-from schema.job import Job, JobState, Reason
-from schema.queries import JobStatus, Upstream
+from schema.accounts import credentials
+from schema.db.database import Database
+from schema.jobs import deadlines, run_launch
+from schema.jobs import queries as job_queries
+from schema.jobs.queries import JobStatus, Upstream
+from schema.jobs.tables import Job, JobState, Reason
 from tests.conftest import ADA, JobFactory
 from tests.schema.conftest import ClaimFactory
 
@@ -16,7 +18,7 @@ WEEK = timedelta(days=7)
 
 async def status_of(database: Database, job: Job) -> JobStatus:
     async with database.transaction() as tx:
-        status = await queries.status(tx, ADA, job.id)
+        status = await job_queries.status(tx, ADA, job.id)
     assert status is not None
     return status
 
@@ -56,7 +58,7 @@ async def test_a_run_that_nobody_could_look_at_for_too_long_ends_as_unknown(
     job = await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await launches.bind(
+        await run_launch.bind(
             tx,
             one.run_id,
             remote_id="r1",
@@ -85,7 +87,7 @@ async def test_a_stage_that_may_still_last_is_left_alone(
     job = await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await launches.bind(
+        await run_launch.bind(
             tx, one.run_id, remote_id="r", stage=None, worker="w", look_again=WEEK, patience=WEEK
         )
         news = await deadlines.expire(

@@ -8,15 +8,18 @@ from uuid import UUID
 
 import pytest
 
-from schema import deadlines, dependencies, endings, handles, launches, lifecycle, queries
-from schema.budgets import Rate
-from schema.database import Database, Transaction
-from schema.dependencies import On
-from schema.endings import Ending
-from schema.errors import IdempotencyConflict, NotFound
-from schema.handles import Kind
-from schema.job import FINAL, Job, JobKind, JobState, Reason
-from schema.queries import JobStatus
+from schema.billing.budgets import Rate
+from schema.common import ids
+from schema.common.errors import IdempotencyConflict, NotFound
+from schema.common.ids import Kind
+from schema.db.database import Database, Transaction
+from schema.jobs import deadlines, lifecycle, run_end, run_launch
+from schema.jobs import dependencies as job_dependencies
+from schema.jobs import queries as job_queries
+from schema.jobs.dependencies import On
+from schema.jobs.queries import JobStatus
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import FINAL, Job, JobKind, JobState, Reason
 from tests.conftest import ADA, JobFactory
 from tests.schema.conftest import ClaimFactory
 from tests.schema.wall import EVE
@@ -32,7 +35,7 @@ async def bound(database: Database, claim: ClaimFactory) -> dict[UUID, UUID]:
     claims = await claim()
     async with database.transaction() as tx:
         for one in claims:
-            await launches.bind(
+            await run_launch.bind(
                 tx,
                 one.run_id,
                 remote_id=one.run_id.hex,
@@ -45,12 +48,12 @@ async def bound(database: Database, claim: ClaimFactory) -> dict[UUID, UUID]:
 
 async def released(database: Database) -> None:
     async with database.transaction() as tx:
-        await dependencies.release(tx, worker="w1")
+        await job_dependencies.release(tx, worker="w1")
 
 
 async def status_of(database: Database, job: Job | UUID) -> JobStatus:
     async with database.transaction() as tx:
-        found = await queries.status(tx, ADA, job if isinstance(job, UUID) else job.id)
+        found = await job_queries.status(tx, ADA, job if isinstance(job, UUID) else job.id)
     assert found is not None
     return found
 
@@ -87,14 +90,14 @@ async def test_a_job_begins_when_the_one_before_it_has_ended_as_it_must(
         if went is JobState.CANCELLED:
             assert await lifecycle.cancel(tx, parent.id, subject_id=ADA)
         else:
-            await endings.end(tx, runs[parent.id], WENT[went], worker="w1")
+            await run_end.end(tx, runs[parent.id], WENT[went], worker="w1")
     assert not await claim()
     await released(database)
 
     status = await status_of(database, child)
     assert status.state is state
     if state is JobState.FAILED:
-        handle = handles.write(Kind.JOB, parent.id)
+        handle = ids.write(Kind.JOB, parent.id)
         how = "failed as oom" if went is JobState.FAILED else "cancelled"
         assert (status.reason, status.message) == (
             Reason.DEPENDENCY_FAILED,
@@ -114,7 +117,7 @@ async def test_a_parent_that_ends_while_its_child_is_written_down_is_not_missed(
 
     async def end() -> None:
         async with database.transaction() as tx:
-            await endings.end(tx, runs[parent.id], WENT[JobState.SUCCEEDED], worker="w1")
+            await run_end.end(tx, runs[parent.id], WENT[JobState.SUCCEEDED], worker="w1")
 
     async with database.transaction() as tx:
         child = await submit(tx, after=[parent.id])
@@ -138,7 +141,7 @@ async def test_a_child_written_down_while_its_parent_ends_sees_the_end(
             return await submit(tx, after=[parent.id])
 
     async with database.transaction() as tx:
-        await endings.end(tx, runs[parent.id], WENT[JobState.SUCCEEDED], worker="w1")
+        await run_end.end(tx, runs[parent.id], WENT[JobState.SUCCEEDED], worker="w1")
         asking = asyncio.create_task(ask())
         await waits_for_a_lock(database)
     child = await asking
@@ -199,7 +202,7 @@ async def move(
     async with database.transaction() as tx:
         if at_work and dice.random() < 0.8:
             how = dice.choice([JobState.SUCCEEDED, JobState.SUCCEEDED, JobState.FAILED])
-            await endings.end(tx, running[dice.choice(at_work)], WENT[how], worker="w1")
+            await run_end.end(tx, running[dice.choice(at_work)], WENT[how], worker="w1")
         elif idle := [each for each in open_ones if each not in running]:
             await lifecycle.cancel(tx, dice.choice(idle), subject_id=ADA)
 
@@ -213,10 +216,10 @@ async def test_a_job_can_only_wait_for_one_of_its_subjects_that_exists(
     Outside of the wall, that is by the statement itself; `test_wall` tries the wall without it.
     """
     foreign = await make_job()
-    own = handles.new_id()
+    own = ids.new_id()
     async with database.transaction() as tx:
         await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE)
-    named = {"foreign": foreign.id, "nobody's": handles.new_id(), "its own": own}[whose]
+    named = {"foreign": foreign.id, "nobody's": ids.new_id(), "its own": own}[whose]
 
     with pytest.raises(NotFound):
         async with database.transaction() as tx:

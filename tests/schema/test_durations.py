@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.durations import parse, say, within
+from schema.common.durations import parse, say, within
 
 
 @pytest.mark.parametrize(

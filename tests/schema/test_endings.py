@@ -2,12 +2,13 @@
 
 from datetime import timedelta
 
-from schema import attention, endings, launches, queries
-from schema.database import Database
-from schema.endings import MISSES, Ending
-from schema.job import JobState, Reason
-from schema.launches import Claim
-from schema.queries import JobStatus, Upstream
+from schema.db.database import Database
+from schema.jobs import queries as job_queries
+from schema.jobs import run_end, run_launch, work_queues
+from schema.jobs.queries import JobStatus, Upstream
+from schema.jobs.run_end import MISSES, Ending
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import JobState, Reason
 from tests.conftest import JobFactory
 from tests.schema.conftest import ClaimFactory
 
@@ -16,7 +17,7 @@ NOW = timedelta(0)
 
 async def status_of(database: Database, ada: str, claim: Claim) -> JobStatus:
     async with database.transaction() as tx:
-        status = await queries.status(tx, ada, claim.job_id)
+        status = await job_queries.status(tx, ada, claim.job_id)
     assert status is not None
     return status
 
@@ -26,9 +27,9 @@ async def give_up(
 ) -> list[bool]:
     """Doubt a run, miss it in some listings, and conclude that it is absent."""
     async with database.transaction() as tx:
-        await launches.doubt(tx, one.run_id, why="timeout", worker="w1")
-        ripe = [await endings.miss(tx, one.run_id, look_again=NOW) for _ in range(misses)]
-        await endings.conclude_absent(tx, one.run_id, worker="w1", relaunch=relaunch)
+        await run_launch.doubt(tx, one.run_id, why="timeout", worker="w1")
+        ripe = [await run_end.miss(tx, one.run_id, look_again=NOW) for _ in range(misses)]
+        await run_end.conclude_absent(tx, one.run_id, worker="w1", relaunch=relaunch)
     return ripe
 
 
@@ -39,10 +40,12 @@ async def test_an_ending_is_written_once(
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await launches.bind(tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW)
+        await run_launch.bind(
+            tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW
+        )
         ending = Ending(JobState.FAILED, "ERROR", Reason.EXIT_NONZERO, "exit code: 3", 3)
-        await endings.end(tx, one.run_id, ending, worker="w1")
-        await endings.end(tx, one.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w2")
+        await run_end.end(tx, one.run_id, ending, worker="w1")
+        await run_end.end(tx, one.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w2")
 
     status = await status_of(database, ada, one)
     assert (status.state, status.reason, status.exit_code) == (
@@ -90,7 +93,7 @@ async def test_an_unlisted_run_ends_as_launch_unconfirmed_and_is_watched_for(
 
     status = await status_of(database, ada, one)
     async with database.transaction() as tx:
-        (turn,) = await attention.take_groups(tx, limit=5, lease=timedelta(minutes=1))
+        (turn,) = await work_queues.take_groups(tx, limit=5, lease=timedelta(minutes=1))
     assert ripe[-1]
     assert (status.state, status.reason) == (JobState.FAILED, Reason.LAUNCH_UNCONFIRMED)
     assert (turn.subject_id, turn.namespace) == (ada, "ada")
@@ -104,7 +107,7 @@ async def test_a_namespace_that_is_polled_already_is_watched_as_well(
     await make_job()
     (bound,) = await claim()
     async with database.transaction() as tx:
-        await launches.bind(
+        await run_launch.bind(
             tx, bound.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW
         )
     await make_job()
@@ -126,13 +129,13 @@ async def test_the_end_of_another_run_does_not_end_the_watch(
     await make_job()
     (bound,) = await claim()
     async with database.transaction() as tx:
-        await launches.bind(
+        await run_launch.bind(
             tx, bound.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW
         )
-        await endings.end(tx, bound.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
+        await run_end.end(tx, bound.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
 
     async with database.transaction() as tx:
-        assert len(await attention.take_groups(tx, limit=5, lease=NOW)) == 1
+        assert len(await work_queues.take_groups(tx, limit=5, lease=NOW)) == 1
 
 
 async def test_a_run_that_arrives_after_all_is_killed_and_changes_no_verdict(
@@ -144,20 +147,20 @@ async def test_a_run_that_arrives_after_all_is_killed_and_changes_no_verdict(
     await give_up(database, one)
 
     async with database.transaction() as tx:
-        news = await endings.find_surplus(
+        news = await run_end.find_surplus(
             tx, one.run_id, remote_id="late", stage="RUNNING", worker="w1"
         )
-        again = await endings.find_surplus(
+        again = await run_end.find_surplus(
             tx, one.run_id, remote_id="late", stage="RUNNING", worker="w1"
         )
-        (doomed,) = await attention.take_runs(tx, limit=5, lease=timedelta(minutes=1))
+        (doomed,) = await work_queues.take_runs(tx, limit=5, lease=timedelta(minutes=1))
 
     status = await status_of(database, ada, one)
     assert (news, again) == (True, False)
     assert doomed.remote_id == "late"
     assert (status.state, status.upstream) == (JobState.FAILED, Upstream.STOPPING)
     async with database.transaction() as tx:
-        await endings.end(tx, doomed.id, Ending(JobState.CANCELLED, "CANCELED"), worker="w1")
+        await run_end.end(tx, doomed.id, Ending(JobState.CANCELLED, "CANCELED"), worker="w1")
     assert (await status_of(database, ada, one)).upstream is Upstream.STOPPED
 
 
@@ -168,12 +171,12 @@ async def test_a_second_run_with_the_same_label_is_killed_and_the_first_goes_on(
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await launches.bind(
+        await run_launch.bind(
             tx, one.run_id, remote_id="first", stage=None, worker="w1", look_again=NOW
         )
-        await endings.find_surplus(tx, one.run_id, remote_id="second", stage="RUNNING", worker="w1")
-        (doomed,) = await attention.take_runs(tx, limit=5, lease=timedelta(minutes=1))
-        await endings.end(tx, doomed.id, Ending(JobState.CANCELLED, "CANCELED"), worker="w1")
+        await run_end.find_surplus(tx, one.run_id, remote_id="second", stage="RUNNING", worker="w1")
+        (doomed,) = await work_queues.take_runs(tx, limit=5, lease=timedelta(minutes=1))
+        await run_end.end(tx, doomed.id, Ending(JobState.CANCELLED, "CANCELED"), worker="w1")
         counted = await tx.fetchval("SELECT active FROM subject")
         live = await tx.fetchval("SELECT live FROM poll_group")
 
@@ -190,15 +193,17 @@ async def test_a_group_taken_over_cannot_be_given_back_by_its_first_taker(
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await launches.bind(tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW)
+        await run_launch.bind(
+            tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW
+        )
     async with database.transaction() as tx:
-        (slept,) = await attention.take_groups(tx, limit=5, lease=NOW)
+        (slept,) = await work_queues.take_groups(tx, limit=5, lease=NOW)
     async with database.transaction() as tx:
-        (awake,) = await attention.take_groups(tx, limit=5, lease=timedelta(minutes=1))
+        (awake,) = await work_queues.take_groups(tx, limit=5, lease=timedelta(minutes=1))
         before = await tx.fetchval("SELECT due_at FROM poll_group")
 
     async with database.transaction() as tx:
-        await attention.postpone(tx, slept, look_again=timedelta(days=1))
+        await work_queues.postpone(tx, slept, look_again=timedelta(days=1))
         after = await tx.fetchval("SELECT due_at FROM poll_group")
 
     assert awake.epoch == slept.epoch + 1
@@ -232,7 +237,7 @@ async def test_an_id_that_comes_after_a_run_was_given_up_is_kept_to_kill_by(
     await give_up(database, one)
 
     async with database.transaction() as tx:
-        doomed = await launches.bind(
+        doomed = await run_launch.bind(
             tx, one.run_id, remote_id="late", stage=None, worker="w1", look_again=NOW
         )
 
@@ -247,8 +252,8 @@ async def test_who_sent_the_request_knows_that_it_was_refused_even_after_it_was_
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await launches.doubt(tx, one.run_id, why="silent", worker="w2")
-        await launches.reject(
+        await run_launch.doubt(tx, one.run_id, why="silent", worker="w2")
+        await run_launch.reject(
             tx, one.run_id, reason=Reason.INVALID_REQUEST, message="no such flavor", worker="w1"
         )
 

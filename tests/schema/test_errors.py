@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import get_args
 
-from schema.errors import Problem
+from schema.common.errors import Problem
 
 CATALOGUE = Path(__file__).parents[2] / "docs/auth.md"
 

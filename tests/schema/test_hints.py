@@ -14,12 +14,13 @@ import anyio.lowlevel
 import pytest
 from redis.asyncio import Redis
 
-from schema import endings, hints, launches, lifecycle
-from schema.database import Database
-from schema.endings import Ending
-from schema.hints import Hints
-from schema.isolation import Role
-from schema.job import JobState
+from schema.accounts.row_security import Role
+from schema.db.database import Database
+from schema.jobs import lifecycle, run_end, run_launch
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobState
+from schema.messaging import change_notifications
+from schema.messaging.change_notifications import Hints
 from service.local.ports import free_port
 from tests.conftest import JobFactory
 from tests.schema.conftest import ClaimFactory
@@ -76,7 +77,7 @@ async def listeners(redis: Redis) -> int:
 async def listening(url: str, ear: Ear) -> AsyncGenerator[Redis]:
     """Listen as the service does; yield a look at that Valkey, once it knows of it."""
     async with anyio.create_task_group() as listener:
-        listener.start_soon(hints.listen, url, ear.hear)
+        listener.start_soon(change_notifications.listen, url, ear.hear)
         async with Redis.from_url(url) as redis:
             await eventually(lambda: listeners(redis), lambda count: count == 1)
             yield redis
@@ -98,16 +99,16 @@ async def test_every_move_of_a_jobs_life_is_told(
     [run] = await claim()
 
     async with moving.transaction() as tx:
-        await launches.doubt(tx, run.run_id, why="?", worker="w")
+        await run_launch.doubt(tx, run.run_id, why="?", worker="w")
     async with moving.transaction() as tx:
-        await launches.bind(
+        await run_launch.bind(
             tx, run.run_id, remote_id="r", stage=None, worker="w", look_again=timedelta(0)
         )
-        await endings.note_stage(tx, run.run_id, stage="RUNNING", started_at=None, worker="w")
+        await run_end.note_stage(tx, run.run_id, stage="RUNNING", started_at=None, worker="w")
     async with moving.transaction() as tx:
         await lifecycle.cancel(tx, job.id, subject_id=ada)
     async with moving.transaction() as tx:
-        await endings.end(tx, run.run_id, Ending(JobState.CANCELLED, "CANCELED"), worker="w")
+        await run_end.end(tx, run.run_id, Ending(JobState.CANCELLED, "CANCELED"), worker="w")
 
     assert ear.heard == [{job.id: version} for version in (3, 5, 6, 7)]
 
@@ -152,7 +153,7 @@ async def test_moves_that_come_together_are_one_message(valkey_url: str, ear: Ea
     async def newest() -> dict[UUID, int]:
         return ear.newest
 
-    async with listening(valkey_url, ear), hints.hints(valkey_url) as sender:
+    async with listening(valkey_url, ear), change_notifications.hints(valkey_url) as sender:
         for version in (1, 3, 2):
             for job_id in jobs:
                 sender.tell({job_id: version})
@@ -167,7 +168,7 @@ async def test_what_is_told_last_is_sent_before_the_process_ends(valkey_url: str
     job_id = uuid4()
 
     async with listening(valkey_url, ear):
-        async with hints.hints(valkey_url) as sender:
+        async with change_notifications.hints(valkey_url) as sender:
             sender.tell({job_id: 7})
         await heard(ear)
 
@@ -180,8 +181,8 @@ async def test_who_listens_hears_again_when_a_killed_valkey_is_back(
     """Or every wait would be a second late until the process ends."""
     url = valkey.start()
     async with anyio.create_task_group() as listener:
-        listener.start_soon(hints.listen, url, ear.hear)
-        async with hints.hints(url) as sender:
+        listener.start_soon(change_notifications.listen, url, ear.hear)
+        async with change_notifications.hints(url) as sender:
 
             async def tell_and_listen() -> int:
                 sender.tell({uuid4(): 1})
@@ -199,7 +200,7 @@ async def test_who_listens_hears_again_when_a_killed_valkey_is_back(
 
 async def test_without_a_valkey_telling_costs_nothing_and_keeps_nothing() -> None:
     """The moves are made, and found by those who look."""
-    async with hints.hints(f"redis://127.0.0.1:{free_port()}/0") as sender:
+    async with change_notifications.hints(f"redis://127.0.0.1:{free_port()}/0") as sender:
         for _ in range(3):
             sender.tell({uuid4(): 1})
             await sender.send()
@@ -224,7 +225,7 @@ async def test_garbage_is_passed_over(valkey_url: str, ear: Ear, garbage: bytes)
 
     async with listening(valkey_url, ear) as redis:
         await redis.publish("holdfast:moves", garbage)
-        await redis.publish("holdfast:moves", hints.encode({job_id: 2}))
+        await redis.publish("holdfast:moves", change_notifications.encode({job_id: 2}))
         await heard(ear)
 
     assert ear.newest == {job_id: 2}

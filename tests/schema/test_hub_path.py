@@ -2,7 +2,7 @@
 
 import pytest
 
-from schema.hub_path import HubPath
+from schema.specs.inputs.hub_uri import HubPath
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 

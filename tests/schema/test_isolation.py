@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 from anyio import to_thread
 
-from schema import revisions
-from schema.database import Database, Transaction
-from schema.errors import RoleRefused
-from schema.isolation import Role, act_for
+from schema.accounts.row_security import Role, act_for
+from schema.common.errors import RoleRefused
+from schema.db import revisions
+from schema.db.database import Database, Transaction
 from tests.conftest import ADA
 from tests.schema.wall import EVE, acting
 

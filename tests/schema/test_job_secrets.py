@@ -6,13 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from schema import endings, job_secrets, launches, lifecycle
-from schema.database import Database
-from schema.endings import Ending
-from schema.job import Job, JobKind, JobState, Reason
-from schema.launches import Claim
-from schema.rotation import rotate
-from schema.vault import Secret, Unsealable, Vault
+from schema.accounts import secrets as sealed_secrets
+from schema.accounts.key_rotation import rotate
+from schema.accounts.vault import Secret, Unsealable, Vault
+from schema.db.database import Database
+from schema.jobs import lifecycle, run_end, run_launch
+from schema.jobs.run_end import Ending
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import Job, JobKind, JobState, Reason
 from tests.conftest import ADA, JobFactory
 from tests.schema.wall import acting
 
@@ -24,13 +25,13 @@ async def job(database: Database, vault: Vault, make_job: JobFactory) -> Job:
     """A queued job with a secret."""
     made = await make_job()
     async with database.transaction() as tx:
-        await job_secrets.keep(tx, vault, made.id, ADA, {"KEY": Secret(CANARY)})
+        await sealed_secrets.save_job_secrets(tx, vault, made.id, ADA, {"KEY": Secret(CANARY)})
     return made
 
 
 async def claim_one(database: Database) -> Claim:
     async with database.transaction() as tx:
-        (claim,) = await launches.claim(
+        (claim,) = await run_launch.claim(
             tx,
             JobKind.HUB_JOB,
             limit=1,
@@ -53,7 +54,7 @@ async def test_a_worker_opens_what_a_caller_gave(
     """In between nobody can read it, whatever they dump."""
     async with database.transaction() as tx:
         sealed = await tx.fetchval("SELECT sealed FROM job_secret")
-        opened = await job_secrets.reveal(tx, vault, job.id)
+        opened = await sealed_secrets.open_job_secrets(tx, vault, job.id)
 
     assert CANARY.encode() not in sealed
     assert {name: secret.reveal() for name, secret in opened.items()} == {"KEY": CANARY}
@@ -68,12 +69,12 @@ async def test_secrets_do_not_open_for_another_job(
     async with database.transaction() as tx:
         await tx.execute("UPDATE job_secret SET job_id = $1", other.id)
         with pytest.raises(Unsealable):
-            await job_secrets.reveal(tx, vault, other.id)
+            await sealed_secrets.open_job_secrets(tx, vault, other.id)
 
 
 async def bind(database: Database, claim: Claim) -> None:
     async with database.transaction() as tx:
-        await launches.bind(
+        await run_launch.bind(
             tx, claim.run_id, remote_id="r", stage=None, worker="w1", look_again=timedelta(0)
         )
 
@@ -87,7 +88,7 @@ async def test_secrets_are_wiped_when_the_run_is_over_and_not_before(
     assert await kept(database) == 1
 
     async with database.transaction() as tx:
-        await endings.end(tx, claim.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
+        await run_end.end(tx, claim.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
 
     assert await kept(database) == 0
 
@@ -103,7 +104,7 @@ async def test_a_job_that_was_called_off_keeps_its_secrets_until_it_has_stopped(
     assert await kept(database) == 1
 
     async with database.transaction() as tx:
-        await endings.end(tx, claim.run_id, Ending(JobState.CANCELLED, "CANCELED"), worker="w1")
+        await run_end.end(tx, claim.run_id, Ending(JobState.CANCELLED, "CANCELED"), worker="w1")
 
     assert await kept(database) == 0
 
@@ -116,8 +117,8 @@ async def test_the_token_a_job_is_trusted_with_is_sealed_with_its_secrets(
     given = {"KEY": Secret(CANARY), "HF_TOKEN": Secret("hf_passed")}
 
     async with database.transaction() as tx:
-        await job_secrets.hand_over(tx, vault, job.id, claim.run_id, ADA, given)
-        opened = await job_secrets.reveal(tx, vault, job.id)
+        await sealed_secrets.save_run_secrets(tx, vault, job.id, claim.run_id, ADA, given)
+        opened = await sealed_secrets.open_job_secrets(tx, vault, job.id)
 
     assert {name: secret.reveal() for name, secret in opened.items()} == {
         "KEY": CANARY,
@@ -131,12 +132,14 @@ async def test_nothing_is_handed_over_to_a_run_that_is_not_being_posted_any_more
     """A worker that was asleep would seal what nobody comes by to wipe."""
     claim = await claim_one(database)
     async with database.transaction() as tx:
-        await launches.reject(
+        await run_launch.reject(
             tx, claim.run_id, reason=Reason.INVALID_REQUEST, message="no", worker="w1"
         )
 
     async with database.transaction() as tx:
-        await job_secrets.hand_over(tx, vault, job.id, claim.run_id, ADA, {"A": Secret("b")})
+        await sealed_secrets.save_run_secrets(
+            tx, vault, job.id, claim.run_id, ADA, {"A": Secret("b")}
+        )
 
     assert await kept(database) == 0
 
@@ -148,7 +151,7 @@ async def test_a_job_that_is_queued_again_still_has_its_secrets(
     claim = await claim_one(database)
 
     async with database.transaction() as tx:
-        await launches.reject(tx, claim.run_id, reason=None, message="later", worker="w1")
+        await run_launch.reject(tx, claim.run_id, reason=None, message="later", worker="w1")
 
     assert await kept(database) == 1
 
@@ -158,7 +161,7 @@ async def test_a_job_that_is_refused_leaves_no_secret(database: Database, job: J
     claim = await claim_one(database)
 
     async with database.transaction() as tx:
-        await launches.reject(
+        await run_launch.reject(
             tx, claim.run_id, reason=Reason.INVALID_REQUEST, message="no", worker="w1"
         )
 
@@ -187,7 +190,7 @@ async def test_after_a_rotation_the_old_key_is_not_needed_any_more(
     assert (first.resealed, first.current, first.lost) == (2, 0, 0)
     assert (again.resealed, again.current) == (0, 2)
     async with database.transaction() as tx:
-        opened = await job_secrets.reveal(tx, Vault.of(fresh), job.id)
+        opened = await sealed_secrets.open_job_secrets(tx, Vault.of(fresh), job.id)
     assert opened["KEY"].reveal() == CANARY
 
 

@@ -3,28 +3,30 @@
 import asyncio
 from datetime import timedelta
 
-from schema import credentials, endings, launches, lifecycle, queries
-from schema.database import Database
-from schema.endings import Ending
-from schema.job import JobKind, JobState, Reason
-from schema.queries import JobStatus, Upstream
-from schema.vault import Secret, Vault
+from schema.accounts import credentials
+from schema.accounts.vault import Secret, Vault
+from schema.db.database import Database
+from schema.jobs import lifecycle, run_end, run_launch
+from schema.jobs import queries as job_queries
+from schema.jobs.queries import JobStatus, Upstream
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobKind, JobState, Reason
 from tests.conftest import JobFactory
 from tests.schema.conftest import ClaimFactory
 
 LAPSED = timedelta(0)
 
 
-async def status_of(database: Database, ada: str, claim: launches.Claim) -> JobStatus:
+async def status_of(database: Database, ada: str, claim: run_launch.Claim) -> JobStatus:
     async with database.transaction() as tx:
-        status = await queries.status(tx, ada, claim.job_id)
+        status = await job_queries.status(tx, ada, claim.job_id)
     assert status is not None
     return status
 
 
-async def bind(database: Database, claim: launches.Claim, remote_id: str = "r1") -> bool:
+async def bind(database: Database, claim: run_launch.Claim, remote_id: str = "r1") -> bool:
     async with database.transaction() as tx:
-        return await launches.bind(
+        return await run_launch.bind(
             tx,
             claim.run_id,
             remote_id=remote_id,
@@ -55,7 +57,7 @@ async def test_simultaneous_claims_never_take_the_same_job(
     """Any number of workers may claim at once; each job is launched by one of them."""
     jobs = {(await make_job()).id for _ in range(12)}
 
-    taken: list[launches.Claim] = []
+    taken: list[run_launch.Claim] = []
     while len(taken) < len(jobs):
         rounds = await asyncio.gather(*(claim(limit=3) for _ in range(6)))
         taken += [one for round_ in rounds for one in round_]
@@ -109,7 +111,7 @@ async def test_an_id_that_arrives_after_the_lease_lapsed_is_kept(
     await make_job()
     (one,) = await claim(lease=LAPSED)
     async with database.transaction() as tx:
-        await launches.doubt(tx, one.run_id, why="silent", worker="w2", lapsed=True)
+        await run_launch.doubt(tx, one.run_id, why="silent", worker="w2", lapsed=True)
 
     await bind(database, one)
 
@@ -123,11 +125,13 @@ async def test_a_rejection_about_an_earlier_attempt_decides_nothing(
     await make_job()
     (first,) = await claim()
     async with database.transaction() as tx:
-        await launches.reject(tx, first.run_id, reason=None, message="429", worker="w1")
+        await run_launch.reject(tx, first.run_id, reason=None, message="429", worker="w1")
     (second,) = await claim()
 
     async with database.transaction() as tx:
-        await launches.reject(tx, first.run_id, reason=Reason.INTERNAL, message="late", worker="w1")
+        await run_launch.reject(
+            tx, first.run_id, reason=Reason.INTERNAL, message="late", worker="w1"
+        )
 
     status = await status_of(database, ada, second)
     assert (status.state, status.attempt) == (JobState.LAUNCHING, 2)
@@ -143,7 +147,7 @@ async def test_a_rejection_does_not_bring_a_cancelled_job_back(
         await lifecycle.cancel(tx, job.id, subject_id=ada)
 
     async with database.transaction() as tx:
-        await launches.reject(tx, one.run_id, reason=None, message="429", worker="w1")
+        await run_launch.reject(tx, one.run_id, reason=None, message="429", worker="w1")
 
     status = await status_of(database, ada, one)
     assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPED)
@@ -157,8 +161,8 @@ async def test_a_lease_that_is_still_held_cannot_be_taken_over(
     (one,) = await claim()
 
     async with database.transaction() as tx:
-        assert await launches.lapsed(tx) == []
-        await launches.doubt(tx, one.run_id, why="silent", worker="w2", lapsed=True)
+        assert await run_launch.lapsed(tx) == []
+        await run_launch.doubt(tx, one.run_id, why="silent", worker="w2", lapsed=True)
         state = await tx.fetchval("SELECT state FROM remote_run")
 
     assert state == "posting"
@@ -173,9 +177,9 @@ async def test_the_lease_of_a_call_that_is_still_held_cannot_be_taken_over(
     lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN)
 
     async with database.transaction() as tx:
-        await launches.reject(tx, one.run_id, reason=None, message="", worker="w2", lapsed=True)
-        assert await launches.begin(tx, one.run_id, worker="w1")
-        await endings.answer(tx, one.run_id, lost, worker="w2", lapsed=True)
+        await run_launch.reject(tx, one.run_id, reason=None, message="", worker="w2", lapsed=True)
+        assert await run_launch.begin(tx, one.run_id, worker="w1")
+        await run_end.answer(tx, one.run_id, lost, worker="w2", lapsed=True)
 
     assert (await status_of(database, ada, one)).state is JobState.RUNNING
 
@@ -188,7 +192,7 @@ async def test_a_lease_that_lapsed_cannot_be_renewed(
     (one,) = await claim(JobKind.INFERENCE, lease=LAPSED)
 
     async with database.transaction() as tx:
-        assert not await launches.renew(tx, one.run_id, lease=timedelta(minutes=1))
+        assert not await run_launch.renew(tx, one.run_id, lease=timedelta(minutes=1))
 
 
 async def test_what_is_told_of_a_bound_run_a_second_time_is_no_news(
@@ -201,7 +205,7 @@ async def test_what_is_told_of_a_bound_run_a_second_time_is_no_news(
 
     await bind(database, one)
     async with database.transaction() as tx:
-        await launches.doubt(tx, one.run_id, why="timeout", worker="w1")
+        await run_launch.doubt(tx, one.run_id, why="timeout", worker="w1")
 
     status = await status_of(database, ada, one)
     assert (status.state, status.remote_id, status.version) == (JobState.RUNNING, "r1", 3)
@@ -214,12 +218,12 @@ async def test_a_call_is_answered_once(
     await make_job(kind=JobKind.INFERENCE)
     (one,) = await claim(JobKind.INFERENCE)
     async with database.transaction() as tx:
-        await launches.begin(tx, one.run_id, worker="w1")
+        await run_launch.begin(tx, one.run_id, worker="w1")
         lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN)
-        await endings.answer(tx, one.run_id, lost, worker="w2")
+        await run_end.answer(tx, one.run_id, lost, worker="w2")
 
     async with database.transaction() as tx:
-        await endings.answer(tx, one.run_id, Ending(JobState.SUCCEEDED, "ANSWERED"), worker="w1")
+        await run_end.answer(tx, one.run_id, Ending(JobState.SUCCEEDED, "ANSWERED"), worker="w1")
 
     status = await status_of(database, ada, one)
     assert (status.reason, status.version) == (Reason.OUTCOME_UNKNOWN, 4)
@@ -240,7 +244,7 @@ async def test_a_cancel_during_the_launch_dooms_the_run_it_gets(
     assert doomed
     assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPING)
     async with database.transaction() as tx:
-        await endings.end(
+        await run_end.end(
             tx, one.run_id, Ending(JobState.FAILED, "ERROR", Reason.INTERNAL), worker="w1"
         )
     status = await status_of(database, ada, one)
@@ -254,14 +258,14 @@ async def test_a_late_success_does_not_bring_a_cancelled_call_back(
     job = await make_job(kind=JobKind.INFERENCE)
     (one,) = await claim(JobKind.INFERENCE)
     async with database.transaction() as tx:
-        assert await launches.begin(tx, one.run_id, worker="w1")
+        assert await run_launch.begin(tx, one.run_id, worker="w1")
         await lifecycle.cancel(tx, job.id, subject_id=ada)
 
     async with database.transaction() as tx:
-        assert not await launches.renew(tx, one.run_id, lease=timedelta(seconds=1))
+        assert not await run_launch.renew(tx, one.run_id, lease=timedelta(seconds=1))
         answer = Ending(JobState.SUCCEEDED, "ANSWERED", result={"text": "late"})
-        await endings.answer(tx, one.run_id, answer, worker="w1")
-        assert await queries.result(tx, ada, job.id) is None
+        await run_end.answer(tx, one.run_id, answer, worker="w1")
+        assert await job_queries.result(tx, ada, job.id) is None
 
     status = await status_of(database, ada, one)
     assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPED)
@@ -275,12 +279,12 @@ async def test_a_call_is_begun_once_and_only_under_its_lease(
     (slept,) = await claim(JobKind.INFERENCE, lease=LAPSED)
 
     async with database.transaction() as tx:
-        assert not await launches.begin(tx, slept.run_id, worker="w1")
-        await launches.reject(tx, slept.run_id, reason=None, message="", worker="w2", lapsed=True)
+        assert not await run_launch.begin(tx, slept.run_id, worker="w1")
+        await run_launch.reject(tx, slept.run_id, reason=None, message="", worker="w2", lapsed=True)
     (awake,) = await claim(JobKind.INFERENCE)
     async with database.transaction() as tx:
-        assert await launches.begin(tx, awake.run_id, worker="w2")
-        assert not await launches.begin(tx, awake.run_id, worker="w2")
+        assert await run_launch.begin(tx, awake.run_id, worker="w2")
+        assert not await run_launch.begin(tx, awake.run_id, worker="w2")
 
 
 async def test_counters_events_and_versions_agree_after_a_full_life(
@@ -291,9 +295,9 @@ async def test_counters_events_and_versions_agree_after_a_full_life(
     (one,) = await claim()
     await bind(database, one)
     async with database.transaction() as tx:
-        await endings.note_stage(tx, one.run_id, stage="RUNNING", started_at=None, worker="w1")
-        await endings.note_stage(tx, one.run_id, stage="RUNNING", started_at=None, worker="w1")
-        await endings.end(tx, one.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
+        await run_end.note_stage(tx, one.run_id, stage="RUNNING", started_at=None, worker="w1")
+        await run_end.note_stage(tx, one.run_id, stage="RUNNING", started_at=None, worker="w1")
+        await run_end.end(tx, one.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
 
     async with database.transaction() as tx:
         events = await tx.fetch("SELECT version, kind, state FROM job_event ORDER BY version")

@@ -7,11 +7,12 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from schema import lifecycle, queries
-from schema.database import Database
-from schema.errors import IdempotencyConflict, Invalid, LimitReached
-from schema.job import JobKind, JobState
-from schema.queries import Upstream
+from schema.common.errors import IdempotencyConflict, Invalid, LimitReached
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs import queries as job_queries
+from schema.jobs.queries import Upstream
+from schema.jobs.tables import JobKind, JobState
 from tests.conftest import JobFactory
 from tests.schema.conftest import ClaimFactory
 
@@ -110,7 +111,7 @@ async def test_cancelling_a_queued_job_is_final_and_counted(
 
     async with database.transaction() as tx:
         changed = await lifecycle.cancel(tx, job.id, subject_id=ada)
-        status = await queries.status(tx, ada, job.id)
+        status = await job_queries.status(tx, ada, job.id)
         counted = await tx.fetchval("SELECT queued FROM subject")
 
     assert changed
@@ -143,9 +144,9 @@ async def test_nobody_cancels_or_reads_anothers_job(
 
     async with database.transaction() as tx:
         assert not await lifecycle.cancel(tx, job.id, subject_id="f" * 24)
-        assert await queries.status(tx, "f" * 24, job.id) is None
-        assert await queries.status(tx, ada, uuid4()) is None
-        status = await queries.status(tx, ada, job.id)
+        assert await job_queries.status(tx, "f" * 24, job.id) is None
+        assert await job_queries.status(tx, ada, uuid4()) is None
+        status = await job_queries.status(tx, ada, job.id)
 
     assert status is not None
     assert status.state is JobState.QUEUED

@@ -2,10 +2,12 @@
 
 from datetime import timedelta
 
-from schema import launches, logbook
-from schema.database import Database
-from schema.launches import Claim
-from schema.logbook import Extent
+from schema.artifacts import log_store
+from schema.artifacts.log_store import Extent
+from schema.db.database import Database
+from schema.jobs import run_launch
+from schema.jobs.run_launch import Claim
+from schema.settings import ROOM
 from tests.conftest import ADA, JobFactory
 from tests.schema.conftest import ClaimFactory
 
@@ -13,7 +15,7 @@ from tests.schema.conftest import ClaimFactory
 async def bound(database: Database, claim: ClaimFactory, remote_id: str) -> Claim:
     (one,) = await claim()
     async with database.transaction() as tx:
-        await launches.bind(
+        await run_launch.bind(
             tx, one.run_id, remote_id=remote_id, stage=None, worker="w", look_again=timedelta(0)
         )
     return one
@@ -21,12 +23,12 @@ async def bound(database: Database, claim: ClaimFactory, remote_id: str) -> Clai
 
 async def append(database: Database, run: Claim, lines: list[str], *, already: int) -> None:
     async with database.transaction() as tx:
-        await logbook.append(tx, run.run_id, lines, already=already)
+        await log_store.append(tx, run.run_id, lines, already=already, room=ROOM)
 
 
 async def texts(database: Database, run: Claim, start: int = 0, limit: int = 100) -> list[str]:
     async with database.transaction() as tx:
-        lines = await logbook.read(tx, ADA, run.job_id, start=start, limit=limit)
+        lines = await log_store.read(tx, ADA, run.job_id, start=start, limit=limit)
     assert [line.number for line in lines] == list(range(start, start + len(lines)))
     return [line.text for line in lines]
 
@@ -67,5 +69,5 @@ async def test_a_stranger_reads_nothing(
     await append(database, run, ["private"], already=0)
 
     async with database.transaction() as tx:
-        assert await logbook.read(tx, "f" * 24, run.job_id, start=0, limit=9) == []
-        assert await logbook.extent(tx, "f" * 24, run.job_id) == Extent()
+        assert await log_store.read(tx, "f" * 24, run.job_id, start=0, limit=9) == []
+        assert await log_store.extent(tx, "f" * 24, run.job_id) == Extent()

@@ -29,14 +29,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from schema.attention import AgedRun, Turn
-from schema.budgets import Rate
-from schema.database import Database
-from schema.endings import LATE_WATCH
-from schema.errors import BudgetExceeded, IdempotencyConflict
-from schema.job import JobKind
-from schema.launches import Claim
-from schema.vault import Vault
+from schema.accounts.vault import Vault
+from schema.billing.budgets import Rate
+from schema.common.errors import BudgetExceeded, IdempotencyConflict
+from schema.db.database import Database
+from schema.jobs.run_end import LATE_WATCH
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import JobKind
+from schema.jobs.work_queues import AgedRun, Turn
 from tests.schema.crew import LEASE, PATIENCE, SETTLE, Crew, Fate, Reply, Write
 from tests.schema.ground import DONE, LEFT_OVER, STUCK, WANTED, Ground
 from tests.schema.virtual_hub import Stage, VirtualHub

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from schema import media
+from schema.specs.inputs import media_types
 
 
 def jpeg(width: int, height: int) -> bytes:
@@ -74,7 +74,7 @@ NO_FILES = {
 def test_what_is_not_taken_is_told_by_its_bytes(name: str) -> None:
     """An archive is never opened, nor an image decoded, to find out what it is."""
     with pytest.raises(ValueError, match=r"it is of no known kind|its header says no size|pixels"):
-        media.recognize(NO_FILES[name], media.EVERYTHING)
+        media_types.recognize(NO_FILES[name], media_types.EVERYTHING)
 
 
 def test_what_is_known_is_taken_only_where_it_is_of_use() -> None:
@@ -82,7 +82,7 @@ def test_what_is_known_is_taken_only_where_it_is_of_use() -> None:
     with pytest.raises(
         ValueError, match="it is video/mp4; taken are image/gif, image/jpeg, image/"
     ):
-        media.recognize(TAKEN["video/mp4"], media.IMAGES)
+        media_types.recognize(TAKEN["video/mp4"], media_types.IMAGES)
 
 
 TAKEN = {
@@ -105,4 +105,4 @@ TAKEN = {
 @pytest.mark.parametrize("kind", TAKEN)
 def test_what_is_taken_is_told_by_its_bytes(kind: str) -> None:
     """The list is of what models take; everything else is refused."""
-    assert media.recognize(TAKEN[kind], media.EVERYTHING) == kind
+    assert media_types.recognize(TAKEN[kind], media_types.EVERYTHING) == kind

@@ -10,8 +10,8 @@ from alembic import command
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import schema
-from schema import revisions
-from schema.database import Database
+from schema.db import revisions
+from schema.db.database import Database
 from schema.tables import METADATA, TABLES
 
 SHAPE: Final = """

@@ -6,13 +6,15 @@ from uuid import UUID
 
 import pytest
 
-from schema import credentials, endings, handles, launches, lifecycle, news
-from schema.database import Database
-from schema.endings import Ending
-from schema.isolation import Role, act_for
-from schema.job import JobState
-from schema.news import Mark
-from schema.subject import Hold
+from schema.accounts import credentials
+from schema.accounts.row_security import Role, act_for
+from schema.accounts.tables import Hold
+from schema.common import ids
+from schema.db.database import Database
+from schema.jobs import changes, lifecycle, run_end, run_launch
+from schema.jobs.changes import Mark
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobState
 from tests.conftest import JobFactory
 from tests.schema.conftest import ClaimFactory
 from tests.schema.wall import EVE, acting
@@ -34,7 +36,7 @@ def since(database_url: str, ada: str) -> Callable[[UUID, int], Awaitable[bool]]
 
     async def ask(job_id: UUID, version: int) -> bool:
         async with acting(database_url, ada) as tx:
-            return job_id in await news.news(tx, ada, {job_id: version})
+            return job_id in await changes.news(tx, ada, {job_id: version})
 
     return ask
 
@@ -46,7 +48,7 @@ async def test_one_statement_reads_the_marks_of_several_subjects(
     adas = (await make_job()).id
 
     async with acting(database_url, None) as tx:
-        marks = await news.marks(tx, [(ada, adas), (EVE, eves)])
+        marks = await changes.marks(tx, [(ada, adas), (EVE, eves)])
 
     assert marks == {(ada, adas): Mark(1, None), (EVE, eves): Mark(1, None)}
 
@@ -58,7 +60,7 @@ async def test_a_mark_is_not_read_in_somebody_elses_name(
     adas = (await make_job()).id
 
     async with acting(database_url, None) as tx:
-        marks = await news.marks(tx, [(ada, eves), (EVE, adas), (EVE, handles.new_id())])
+        marks = await changes.marks(tx, [(ada, eves), (EVE, adas), (EVE, ids.new_id())])
 
     assert marks == {}
 
@@ -72,7 +74,7 @@ async def test_the_wall_judges_every_mark(
         await tx.execute("DROP POLICY own ON job")
 
     async with acting(database_url, None) as tx:
-        assert await news.marks(tx, [(ada, adas), (EVE, eves)]) == {}
+        assert await changes.marks(tx, [(ada, adas), (EVE, eves)]) == {}
 
 
 async def test_reading_marks_leaves_nobody_acting(
@@ -81,10 +83,10 @@ async def test_reading_marks_leaves_nobody_acting(
     """What follows in the transaction is for whom it was before, or for nobody."""
     adas = (await make_job()).id
     async with acting(database_url, None) as tx:
-        await news.marks(tx, [(ada, adas), (EVE, eves)])
+        await changes.marks(tx, [(ada, adas), (EVE, eves)])
         assert await tx.fetchval("SELECT count(*) FROM job") == 0
         await act_for(tx, EVE)
-        await news.marks(tx, [(ada, adas)])
+        await changes.marks(tx, [(ada, adas)])
         assert [row["id"] for row in await tx.fetch("SELECT id FROM job")] == [eves]
 
 
@@ -93,7 +95,7 @@ async def test_only_the_service_reads_marks(database_url: str) -> None:
     async with Database(database_url, application="tests", role=Role.ANALYST) as database:
         with pytest.raises(Exception, match="permission denied for function job_marks"):
             async with database.transaction() as tx:
-                await news.marks(tx, [(EVE, handles.new_id())])
+                await changes.marks(tx, [(EVE, ids.new_id())])
 
 
 async def test_a_hold_shows_in_the_mark(
@@ -105,7 +107,7 @@ async def test_a_hold_shows_in_the_mark(
         await credentials.refused(tx, ada, version=1)
 
     async with acting(database_url, None) as tx:
-        marks = await news.marks(tx, [(ada, job.id)])
+        marks = await changes.marks(tx, [(ada, job.id)])
 
     assert marks[ada, job.id] == Mark(1, Hold.CREDENTIALS)
 
@@ -124,22 +126,22 @@ async def test_what_a_person_would_care_about_is_news_and_bookkeeping_is_not(
     assert await since(job.id, 1)
 
     async with database.transaction() as tx:
-        await launches.doubt(tx, run.run_id, why="?", worker="w")
+        await run_launch.doubt(tx, run.run_id, why="?", worker="w")
     assert not await since(job.id, 2), "that an answer was lost"
     assert await since(job.id, 1), "noise hides no news"
     async with database.transaction() as tx:
-        await launches.bind(
+        await run_launch.bind(
             tx, run.run_id, remote_id="r", stage="SCHEDULING", worker="w", look_again=NOW
         )
     assert await since(job.id, 3), "that it runs"
     async with database.transaction() as tx:
-        await endings.note_stage(tx, run.run_id, stage="RUNNING", started_at=None, worker="w")
+        await run_end.note_stage(tx, run.run_id, stage="RUNNING", started_at=None, worker="w")
     assert await since(job.id, 4), "its stage"
     async with database.transaction() as tx:
         await lifecycle.cancel(tx, job.id, subject_id=ada)
     assert await since(job.id, 5), "its state"
     async with database.transaction() as tx:
-        await endings.end(tx, run.run_id, Ending(JobState.CANCELLED, "CANCELED"), worker="w")
+        await run_end.end(tx, run.run_id, Ending(JobState.CANCELLED, "CANCELED"), worker="w")
     assert await since(job.id, 6), "that it is stopped, and costs nothing any more"
     assert not await since(job.id, 7)
 
@@ -157,7 +159,7 @@ async def test_that_what_is_to_be_stopped_was_found_is_no_news(
     async with database.transaction() as tx:
         await lifecycle.cancel(tx, job.id, subject_id=ada)
     async with database.transaction() as tx:
-        await launches.bind(tx, run.run_id, remote_id="r", stage=None, worker="w", look_again=NOW)
+        await run_launch.bind(tx, run.run_id, remote_id="r", stage=None, worker="w", look_again=NOW)
 
     assert not await since(job.id, 3)
     assert await since(job.id, 2)
@@ -169,5 +171,5 @@ async def test_nobody_has_news_of_anothers_job(
     """Not even that there was some."""
     async with database.transaction() as tx:
         await lifecycle.cancel(tx, eves, subject_id=EVE)
-        assert await news.news(tx, EVE, {eves: 1}) == {eves}
-        assert await news.news(tx, ada, {eves: 1}) == frozenset()
+        assert await changes.news(tx, EVE, {eves: 1}) == {eves}
+        assert await changes.news(tx, ada, {eves: 1}) == frozenset()

@@ -5,14 +5,14 @@ from uuid import UUID
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from schema import handles
-from schema.outputs import Folder, Outputs, Place
-from schema.spec import HubJobSpec
+from schema.common import ids
+from schema.specs.hub_job import HubJobSpec
+from schema.specs.outputs import Folder, Outputs, Place
 
 OUTPUTS: TypeAdapter[list[str]] = TypeAdapter(Outputs)
 PLACE: TypeAdapter[str] = TypeAdapter(Place)
 JOB = UUID(int=1)
-HANDLE = handles.write(handles.Kind.JOB, JOB)
+HANDLE = ids.write(ids.Kind.JOB, JOB)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from schema import attention, launches, lifecycle
-from schema.database import Database, Transaction
-from schema.job import JobKind
+from schema.db.database import Database, Transaction
+from schema.jobs import lifecycle, run_launch, work_queues
+from schema.jobs.tables import JobKind
 from tests.conftest import JobFactory
 from tests.schema.conftest import ClaimFactory
 
@@ -19,18 +19,18 @@ PROMPTLY = 2
 Take = Callable[[Transaction], Awaitable[list[object]]]
 
 
-async def claim_with(tx: Transaction) -> list[launches.Claim]:
-    return await launches.claim(
+async def claim_with(tx: Transaction) -> list[run_launch.Claim]:
+    return await run_launch.claim(
         tx, JobKind.HUB_JOB, limit=9, worker="w2", lease=MINUTE, settle=MINUTE
     )
 
 
-async def take_runs(tx: Transaction) -> list[attention.AgedRun]:
-    return await attention.take_runs(tx, limit=9, lease=MINUTE)
+async def take_runs(tx: Transaction) -> list[work_queues.AgedRun]:
+    return await work_queues.take_runs(tx, limit=9, lease=MINUTE)
 
 
-async def take_groups(tx: Transaction) -> list[attention.Turn]:
-    return await attention.take_groups(tx, limit=9, lease=MINUTE)
+async def take_groups(tx: Transaction) -> list[work_queues.Turn]:
+    return await work_queues.take_groups(tx, limit=9, lease=MINUTE)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ async def test_what_another_worker_holds_is_passed_over_and_not_waited_for(
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await launches.doubt(tx, one.run_id, why="timeout", worker="w1")
+        await run_launch.doubt(tx, one.run_id, why="timeout", worker="w1")
         await tx.execute("INSERT INTO poll_group (subject_id, namespace, due_at)"
                          " SELECT id, 'ada', now() FROM subject")  # fmt: skip
     await make_job()
@@ -84,7 +84,7 @@ async def test_a_cancel_that_comes_during_a_claim_reaches_the_run(
     assert await cancelling
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT desired FROM remote_run") == "dead"
-        assert await launches.bind(
+        assert await run_launch.bind(
             tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=MINUTE
         )
 

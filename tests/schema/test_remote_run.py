@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from schema import endings, launches
-from schema.database import Database
-from schema.endings import Ending
-from schema.job import JobState
-from schema.launches import Claim
+from schema.db.database import Database
+from schema.jobs import run_end, run_launch
+from schema.jobs.run_end import Ending
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import JobState
 from tests.conftest import JobFactory
 from tests.schema.conftest import ClaimFactory
 
@@ -23,7 +23,7 @@ SELECT gen_random_uuid(), job_id, subject_id, namespace, kind, $1, $2, $3, absen
 
 async def bind(database: Database, one: Claim) -> None:
     async with database.transaction() as tx:
-        await launches.bind(
+        await run_launch.bind(
             tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=timedelta(0)
         )
 
@@ -48,7 +48,7 @@ async def test_an_attempt_has_one_run(
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await launches.reject(tx, one.run_id, reason=None, message="busy", worker="w1")
+        await run_launch.reject(tx, one.run_id, reason=None, message="busy", worker="w1")
 
     with pytest.raises(asyncpg.UniqueViolationError, match="one_run_an_attempt"):
         async with database.transaction() as tx:
@@ -72,7 +72,7 @@ async def test_the_database_refuses_what_no_move_does_to_a_run(
     (one,) = await claim()
     await bind(database, one)
     async with database.transaction() as tx:
-        await endings.find_surplus(tx, one.run_id, remote_id="r9", stage=None, worker="w1")
+        await run_end.find_surplus(tx, one.run_id, remote_id="r9", stage=None, worker="w1")
 
     with pytest.raises(asyncpg.RaiseError, match=why):
         async with database.transaction() as tx:
@@ -89,4 +89,4 @@ async def test_a_launch_ends_only_after_it_was_bound(
 
     with pytest.raises(asyncpg.RaiseError, match="ends only after"):
         async with database.transaction() as tx:
-            await endings.answer(tx, one.run_id, answer, worker="w1")
+            await run_end.answer(tx, one.run_id, answer, worker="w1")

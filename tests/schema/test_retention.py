@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from schema import launches, lifecycle, retention
-from schema.database import Database
+from schema.db.database import Database
+from schema.jobs import lifecycle, retention, run_launch
 from tests.conftest import ADA, JobFactory
 from tests.schema.conftest import ClaimFactory
 
@@ -28,7 +28,7 @@ async def test_a_finished_job_goes_with_everything_of_it(
     job = await make_job(idempotency_key="k")
     (run,) = await claim()
     async with database.transaction() as tx:
-        await launches.reject(tx, run.run_id, reason=None, message="", worker="w")
+        await run_launch.reject(tx, run.run_id, reason=None, message="", worker="w")
         await lifecycle.cancel(tx, job.id, subject_id=ADA)
 
     await prune(database)
@@ -57,7 +57,7 @@ async def test_a_job_whose_run_may_still_live_is_never_forgotten(
     job = await make_job()
     (run,) = await claim()
     async with database.transaction() as tx:
-        await launches.bind(
+        await run_launch.bind(
             tx, run.run_id, remote_id="r1", stage=None, worker="w", look_again=timedelta(0)
         )
         await lifecycle.cancel(tx, job.id, subject_id=ada)

@@ -9,10 +9,14 @@ from uuid import UUID
 import anyio
 import pytest
 
-from schema import credentials, handles, retention, rotation, schedule_secrets, schedules
-from schema.database import Database, Transaction
-from schema.errors import IdempotencyConflict, Invalid, TooManySchedules
-from schema.vault import Secret, Vault
+from schema.accounts import credentials, key_rotation
+from schema.accounts import secrets as sealed_secrets
+from schema.accounts.vault import Secret, Vault
+from schema.common import ids
+from schema.common.errors import IdempotencyConflict, Invalid, TooManySchedules
+from schema.db.database import Database, Transaction
+from schema.jobs import retention
+from schema.schedules import store as schedule_store
 from tests.conftest import ADA
 from tests.schema import timetable
 from tests.schema.test_wall import careless
@@ -38,7 +42,7 @@ async def test_the_same_key_is_one_schedule_and_another_request_a_conflict(
 
     assert conflict.value.fields == ["cron", "labels"]
     async with database.transaction() as tx:
-        assert len(await schedules.page(tx, ADA, before=None, limit=10)) == 1
+        assert len(await schedule_store.page(tx, ADA, before=None, limit=10)) == 1
 
 
 @pytest.mark.usefixtures("ada")
@@ -48,8 +52,8 @@ async def test_there_are_so_many_schedules_and_no_more(database: Database, vault
     refused: list[str] = []
 
     async def one_more(tx: Transaction) -> None:
-        now, schedule_id = await schedules.now(tx), handles.new_id()
-        await schedules.make(tx, vault, ADA, schedule_id, WANTED, next_at=now, secrets={})
+        now, schedule_id = await schedule_store.now(tx), ids.new_id()
+        await schedule_store.make(tx, vault, ADA, schedule_id, WANTED, next_at=now, secrets={})
 
     async def another() -> None:
         try:
@@ -69,7 +73,7 @@ async def test_there_are_so_many_schedules_and_no_more(database: Database, vault
         return waiting or bool(refused)
 
     async with anyio.create_task_group() as tasks, database.transaction() as tx:
-        for _ in range(schedules.MOST - 1):
+        for _ in range(schedule_store.MOST - 1):
             await one_more(tx)
         tasks.start_soon(another)
         await eventually(is_stopped, bool)
@@ -94,12 +98,12 @@ async def test_what_a_schedule_has_goes_with_it_and_its_jobs_stay(
 ) -> None:
     """A secret that outlives what it was for is one that can leak."""
     async with database.transaction() as tx:
-        (schedule,) = await schedules.page(tx, ADA, before=None, limit=10)
+        (schedule,) = await schedule_store.page(tx, ADA, before=None, limit=10)
         kept = await tx.fetchval("SELECT count(*) FROM job")
 
     async with database.transaction() as tx:
-        assert await schedules.delete(tx, ADA, schedule.id) is not None
-        assert await schedules.delete(tx, ADA, schedule.id) is None
+        assert await schedule_store.delete(tx, ADA, schedule.id) is not None
+        assert await schedule_store.delete(tx, ADA, schedule.id) is None
         left = {
             table: await tx.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608  # our names
             for table in ("schedule", "schedule_firing", "schedule_secret", "job")
@@ -146,10 +150,10 @@ async def test_secrets_of_schedules_are_sealed_anew_with_all_others(
     )
     added = f"2:{base64.b64encode(os.urandom(32)).decode()}"
 
-    await rotation.rotate(database, Vault.of(f"{added},{vault_keys}"))
+    await key_rotation.rotate(database, Vault.of(f"{added},{vault_keys}"))
 
     async with database.transaction() as tx:
-        opened = await schedule_secrets.reveal(tx, Vault.of(added), schedule_id)
+        opened = await sealed_secrets.open_schedule_secrets(tx, Vault.of(added), schedule_id)
     assert opened["KEY"].reveal() == "hidden"
 
 
@@ -170,11 +174,11 @@ async def test_old_firings_are_forgotten_and_the_schedule_is_not(
 
 
 MOVES: Final[dict[str, list[Any]]] = {
-    "schedules._CHANGE": [
+    "schedules.store._CHANGE": [
         *(EVE, "id", "mine", "@daily", "UTC", "skip", "skip", None, True, None, "sched_x"),
     ],
-    "schedules._DELETE": [EVE, "id", None, "sched_x"],
-    "schedules._LOCK_SUBJECT": [ADA],
+    "schedules.store._DELETE": [EVE, "id", None, "sched_x"],
+    "schedules.store._LOCK_SUBJECT": [ADA],
 }
 
 
@@ -204,12 +208,12 @@ async def test_a_schedule_is_made_in_nobody_elses_name(
     """A caller mistaken for another would spend their money, again and again."""
     with pytest.raises(Exception, match="row-level security"):
         async with acting(database_url, EVE) as tx:
-            await schedules.make(
+            await schedule_store.make(
                 tx,
                 vault,
                 ada,
-                handles.new_id(),
+                ids.new_id(),
                 WANTED,
-                next_at=await schedules.now(tx) + HOUR,
+                next_at=await schedule_store.now(tx) + HOUR,
                 secrets={},
             )

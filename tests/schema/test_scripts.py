@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schema.scripts import IMAGE, MOST_BYTES, Script
-from schema.spec import HubJobSpec
+from schema.specs.hub_job import HubJobSpec
+from schema.specs.script import IMAGE, MOST_BYTES, Script
 
 KERNELS_LIMIT = 128 * 1024
 """Bytes of one variable with its name, on Linux: MAX_ARG_STRLEN."""

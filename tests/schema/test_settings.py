@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
-from schema.errors import Invalid
+from schema.common.errors import Invalid
 from schema.settings import Settings
 
 RIGHT = {

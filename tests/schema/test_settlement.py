@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from schema import attention, deadlines, endings, launches, retention
-from schema.budgets import Rate
-from schema.database import Database
-from schema.endings import Ending
-from schema.job import JobState, Reason
+from schema.billing.budgets import Rate
+from schema.db.database import Database
+from schema.jobs import deadlines, retention, run_end, run_launch, work_queues
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobState, Reason
 from tests.conftest import JobFactory
 from tests.schema.conftest import ClaimFactory
 from tests.schema.money import (
@@ -51,7 +51,7 @@ async def test_a_job_is_settled_by_what_upstream_says_it_ran(
 
     async with database.transaction() as tx:
         ending = Ending(JobState.SUCCEEDED, "COMPLETED", ran=ran)
-        await endings.end(tx, taken.run_id, ending, worker="w")
+        await run_end.end(tx, taken.run_id, ending, worker="w")
 
     assert await sums(database) == await sums(database, "workspace") == (0, spent)
     settled = await cost(database, job)
@@ -77,7 +77,7 @@ async def test_without_a_word_from_upstream_our_own_times_count(
     async with database.transaction() as tx:
         for each in taken:
             deleted = Ending(JobState.FAILED, "DELETED", Reason.UPSTREAM_DELETED)
-            await endings.end(tx, each.run_id, deleted, worker="w")
+            await run_end.end(tx, each.run_id, deleted, worker="w")
 
     settled = [await cost(database, job) for job in jobs]
     assert [row["spent_micro_usd"] for row in settled] == [30_000, 100_000]
@@ -92,13 +92,13 @@ async def test_a_job_that_was_refused_for_good_gives_everything_back(
     await make_job(rate=DIME)
     (first,) = await claim()
     async with database.transaction() as tx:
-        await launches.reject(tx, first.run_id, reason=None, message="later", worker="w")
+        await run_launch.reject(tx, first.run_id, reason=None, message="later", worker="w")
     assert await sums(database) == (100_000, 0)
 
     (second,) = await claim()
     assert await sums(database) == (100_000, 0)
     async with database.transaction() as tx:
-        await launches.reject(
+        await run_launch.reject(
             tx, second.run_id, reason=Reason.INVALID_REQUEST, message="no", worker="w"
         )
 
@@ -118,7 +118,7 @@ async def test_a_cancelled_job_is_settled_when_its_run_is_seen_to_be_over(
 
     async with database.transaction() as tx:
         over = Ending(JobState.CANCELLED, "CANCELED", ran=timedelta(seconds=61))
-        await endings.end(tx, taken.run_id, over, worker="w")
+        await run_end.end(tx, taken.run_id, over, worker="w")
     assert await sums(database) == (0, 20_000)
 
 
@@ -150,9 +150,9 @@ async def test_a_late_arrival_is_paid_out_of_the_hold(
     await lose(database, taken, relaunch=False, monthly=None)
     await bind(database, taken)
     async with database.transaction() as tx:
-        (late,) = await attention.take_runs(tx, limit=1, lease=timedelta(minutes=1))
+        (late,) = await work_queues.take_runs(tx, limit=1, lease=timedelta(minutes=1))
         over = Ending(JobState.CANCELLED, "CANCELED", ran=timedelta(minutes=2))
-        await endings.end(tx, late.id, over, worker="w")
+        await run_end.end(tx, late.id, over, worker="w")
 
     assert await sums(database) == (0, 20_000)
 
@@ -167,9 +167,9 @@ async def test_what_arrives_after_the_watch_is_said_and_in_no_budget(
     await stop_watching(database)
     await bind(database, taken)
     async with database.transaction() as tx:
-        (late,) = await attention.take_runs(tx, limit=1, lease=timedelta(minutes=1))
+        (late,) = await work_queues.take_runs(tx, limit=1, lease=timedelta(minutes=1))
         over = Ending(JobState.CANCELLED, "CANCELED", ran=timedelta(minutes=2))
-        await endings.end(tx, late.id, over, worker="w")
+        await run_end.end(tx, late.id, over, worker="w")
 
     assert await sums(database) == (0, 0)
     assert (await cost(database, job))["uncounted_micro_usd"] == 20_000
@@ -188,7 +188,7 @@ async def test_a_second_launch_holds_a_second_time(
     await bind(database, second)
     async with database.transaction() as tx:
         over = Ending(JobState.SUCCEEDED, "COMPLETED", ran=timedelta(minutes=1))
-        await endings.end(tx, second.run_id, over, worker="w")
+        await run_end.end(tx, second.run_id, over, worker="w")
     assert await sums(database) == (200_000, 0)
 
     await stop_watching(database)
@@ -232,7 +232,7 @@ async def test_a_hold_counts_against_the_month_of_its_launch(
     await make_job(rate=THIRTY_CENTS, monthly_budget=300_000)
     async with database.transaction() as tx:
         over = Ending(JobState.SUCCEEDED, "COMPLETED", ran=timedelta(minutes=1))
-        await endings.end(tx, taken.run_id, over, worker="w")
+        await run_end.end(tx, taken.run_id, over, worker="w")
         months = await tx.fetch(
             "SELECT held_micro_usd, spent_micro_usd FROM spending ORDER BY month"
         )

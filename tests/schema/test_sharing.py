@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from schema import credentials, launches
-from schema.database import Database
-from schema.vault import Secret, Vault
+from schema.accounts import credentials
+from schema.accounts.vault import Secret, Vault
+from schema.db.database import Database
+from schema.jobs import run_launch
 from tests.conftest import ADA, JobFactory
 from tests.schema.conftest import ClaimFactory
 
@@ -78,7 +79,7 @@ async def test_a_subject_the_hub_asked_to_be_quiet_launches_nothing(
     (one,) = await claim()
     await make_job()
     async with database.transaction() as tx:
-        await launches.reject(
+        await run_launch.reject(
             tx, one.run_id, reason=None, message="429", worker="w1", quiet_for=timedelta(hours=1)
         )
 
@@ -93,7 +94,7 @@ async def test_a_job_that_is_to_wait_lets_the_next_one_pass(
     (one,) = await claim()
     second = await make_job()
     async with database.transaction() as tx:
-        await launches.reject(
+        await run_launch.reject(
             tx, one.run_id, reason=None, message="busy", worker="w1", retry_after=timedelta(hours=1)
         )
 

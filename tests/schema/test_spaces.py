@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schema.given_files import GivenFile, given_file
-from schema.gradio import Mismatch
-from schema.gradio_app import read_config
-from schema.space_door import Broken, Shut, Space, read_space
-from schema.space_spec import SpaceCallSpec
+from schema.gradio.api import Mismatch
+from schema.gradio.client import Broken, Shut, Space, read_space
+from schema.gradio.config import read_config
+from schema.specs.inputs.file_argument import GivenFile, given_file
+from schema.specs.space import SpaceCallSpec
 
 FORM = "https://{subdomain}.hf.space"
 CONFIG: dict[str, Any] = {

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from schema.inference_spec import InferenceSpec
-from schema.spec import HubJobSpec, Labels
+from schema.specs.hub_job import HubJobSpec, Labels
+from schema.specs.inference import InferenceSpec
 
 MESSAGE = {"role": "user", "content": "Hi"}
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from schema import queries
-from schema.database import Database
-from schema.queries import Filter
+from schema.db.database import Database
+from schema.jobs import queries as job_queries
+from schema.jobs.queries import Filter
 from service.wording import title
 from tests.conftest import ADA, JobFactory
 
@@ -35,9 +35,9 @@ async def test_large_parts_of_a_request_are_left_out_where_many_jobs_are_read(
     job = await make_job(spec=spec)
 
     async with database.transaction() as tx:
-        one = await queries.status(tx, ADA, job.id)
-        [each] = (await queries.statuses(tx, ADA, [job.id])).values()
-        [listed] = await queries.page(tx, ADA, ANY, before=None, limit=10)
+        one = await job_queries.status(tx, ADA, job.id)
+        [each] = (await job_queries.statuses(tx, ADA, [job.id])).values()
+        [listed] = await job_queries.page(tx, ADA, ANY, before=None, limit=10)
 
     assert one is not None
     assert (one.spec, each.spec, listed.spec) == (spec, gist, gist)
@@ -50,8 +50,8 @@ async def test_a_call_is_still_known_by_what_it_was_asked(
     job = await make_job(kind="inference", title="m/m", spec=spec)
 
     async with database.transaction() as tx:
-        one = await queries.status(tx, ADA, job.id)
-        [listed] = await queries.page(tx, ADA, ANY, before=None, limit=10)
+        one = await job_queries.status(tx, ADA, job.id)
+        [listed] = await job_queries.page(tx, ADA, ANY, before=None, limit=10)
 
     assert one is not None
     assert title(listed) == title(one)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.suggestions import did_you_mean, suggest
+from schema.common.name_matching import did_you_mean, suggest
 
 FLAVORS = (
     *("cpu-basic", "cpu-upgrade", "t4-small", "t4-medium", "a10g-small", "a10g-large"),

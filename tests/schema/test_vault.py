@@ -6,7 +6,7 @@ from base64 import b64encode
 
 import pytest
 
-from schema.vault import Secret, Unsealable, Vault
+from schema.accounts.vault import Secret, Unsealable, Vault
 
 SECRET = Secret("hf_secret")
 

@@ -9,12 +9,16 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from schema import credentials, endings, handles, launches, lifecycle, queries
-from schema.database import Database
-from schema.endings import Ending
-from schema.handles import Kind
-from schema.isolation import Role
-from schema.job import JobKind, JobState, Reason
+from schema.accounts import credentials
+from schema.accounts.row_security import Role
+from schema.common import ids as common_ids
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs import lifecycle, run_end, run_launch
+from schema.jobs import queries as job_queries
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobKind, JobState, Reason
+from schema.workspaces import store as workspace_store
 from tests.conftest import JobFactory
 from tests.mutants.mutant import ROOT
 from tests.schema.conftest import ClaimFactory
@@ -34,9 +38,9 @@ Jobs = dict[str, UUID]
 async def jobs(database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory) -> Jobs:
     """A job of Ada's in every state, and one whose run is being stopped; her token is refused."""
     made: Jobs = {}
-    workspace = handles.new_id()
+    workspace = common_ids.new_id()
     async with database.transaction() as tx:
-        await queries.make_workspace(tx, ada, workspace, "llama", client="cursor 3")
+        await workspace_store.make_workspace(tx, ada, workspace, "llama", client="cursor 3")
     spec = {"image": "i", "command": [PROMPT], "env": {"A": PROMPT}, "flavor": "a10g-small"}
 
     async def run(name: str, *, ending: Ending | None = None, **overrides: Any) -> None:
@@ -44,7 +48,7 @@ async def jobs(database: Database, ada: str, make_job: JobFactory, claim: ClaimF
         made[name] = job.id
         (run,) = await claim()
         async with database.transaction() as tx:
-            await launches.bind(
+            await run_launch.bind(
                 tx,
                 run.run_id,
                 remote_id=f"r-{name}",
@@ -63,7 +67,7 @@ async def jobs(database: Database, ada: str, make_job: JobFactory, claim: ClaimF
                 job.id,
             )
             if ending:
-                await endings.end(tx, run.run_id, ending, worker="w1")
+                await run_end.end(tx, run.run_id, ending, worker="w1")
 
     await run("succeeded", ending=Ending(JobState.SUCCEEDED, "COMPLETED"))
     await run("failed", ending=Ending(JobState.FAILED, "ERROR", Reason.OOM, PROMPT))
@@ -72,7 +76,7 @@ async def jobs(database: Database, ada: str, make_job: JobFactory, claim: ClaimF
     made["launching"] = (await make_job(spec=spec)).id
     (refused,) = await claim()
     async with database.transaction() as tx:
-        await launches.reject(tx, refused.run_id, reason=None, message=PROMPT, worker="w1")
+        await run_launch.reject(tx, refused.run_id, reason=None, message=PROMPT, worker="w1")
     await claim()
     call = {"model": "a/model", "inputs": [{"role": "user", "content": PROMPT}]}
     made["queued"] = (await make_job(kind=JobKind.INFERENCE, title="a/model", spec=call)).id
@@ -85,7 +89,7 @@ async def jobs(database: Database, ada: str, make_job: JobFactory, claim: ClaimF
 
 
 def handle(job_id: UUID) -> str:
-    return handles.write(Kind.JOB, job_id)
+    return common_ids.write(Kind.JOB, job_id)
 
 
 async def ask(url: str, query: str) -> list[dict[str, Any]]:
@@ -150,7 +154,7 @@ async def test_a_job_is_shown_as_its_subject_sees_it(
 
     async with database.transaction() as tx:
         for name, job_id in jobs.items():
-            status = await queries.status(tx, ada, job_id)
+            status = await job_queries.status(tx, ada, job_id)
             assert status is not None
             row = rows[handle(job_id)]
             assert (row["state"], row["reason"], row["upstream"]) == (
@@ -164,12 +168,12 @@ async def test_a_job_is_shown_as_its_subject_sees_it(
 
 async def test_handles_are_written_and_read_as_clients_hold_them(database: Database) -> None:
     """A handle out of a chat finds its row, in whatever case it was copied."""
-    ids = [handles.new_id(), UUID(int=0), UUID(int=2**128 - 1), UUID(int=2**127 + 5)]
+    ids = [common_ids.new_id(), UUID(int=0), UUID(int=2**128 - 1), UUID(int=2**127 + 5)]
     async with database.transaction() as tx:
         for kind in Kind:
             for each in ids:
                 written = await tx.fetchval("SELECT write_handle($1, $2)", kind, each)
-                assert written == handles.write(kind, each)
+                assert written == common_ids.write(kind, each)
                 copied = f" {written.upper()} "
                 assert await tx.fetchval("SELECT read_handle($1)", copied) == each
         for wrong in ("job_", "job_8" + "0" * 25, "job_" + "u" * 26, "key_" + "0" * 26, "x"):

@@ -6,8 +6,8 @@ import pytest
 from huggingface_hub.cli._cli_utils import parse_volumes
 from pydantic import TypeAdapter, ValidationError
 
-from schema import volumes
-from schema.volumes import Volumes
+from schema.specs import volumes
+from schema.specs.volumes import Volumes
 
 TAKEN = [
     "hf://ada/model:/data",

@@ -15,30 +15,23 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from schema import (
-    batch_pages,
-    budgets,
-    excerpts,
-    files,
-    handles,
-    lifecycle,
-    logbook,
-    news,
-    queries,
-    recall,
-    refusals,
-    schedules,
-    workspace_changes,
-)
-from schema.budgets import Rate
-from schema.database import Database, Transaction
-from schema.job import JobKind
+from schema.artifacts import files, log_store
+from schema.batches import queries as batch_queries
+from schema.billing import budgets
+from schema.billing.budgets import Rate
+from schema.common import ids as common_ids
+from schema.db.database import Database, Transaction
+from schema.jobs import changes, lifecycle
+from schema.jobs import queries as job_queries
+from schema.jobs.tables import JobKind
+from schema.schedules import store as schedule_store
+from schema.workspaces import store as workspace_store
 from tests.conftest import ADA, JobFactory
 from tests.schema.wall import EVE, acting
 
 MODULES: Final = (
-    *(budgets, queries, workspace_changes, excerpts, news, recall, logbook, lifecycle, files),
-    *(batch_pages, refusals, schedules),
+    *(budgets, batch_queries, changes, files, job_queries, lifecycle, log_store),
+    *(schedule_store, workspace_store),
 )
 """Whose statements the service runs for a subject."""
 COMPARISON: Final = re.compile(
@@ -54,65 +47,65 @@ SCHEDULE: Final = "the id of her schedule"
 FIRED_AT: Final = "when it fired"
 
 READS: Final[dict[str, list[Any]]] = {
-    "queries._ONE": [SUBJECT, JOB],
-    "queries._SOME": [SUBJECT, *[None] * 4, {}, *[None] * 6, 10],
-    "queries._RESULT": [SUBJECT, JOB],
-    "queries._WORKSPACES": [SUBJECT, None, 10, True],
-    "queries._WORKSPACE": [SUBJECT, WORKSPACE],
-    "queries._NAMED": [SUBJECT, "hers"],
-    "queries._HELD": [SUBJECT, "k"],
-    "queries._STANDING": [SUBJECT],
-    "queries._EACH": [SUBJECT, JOBS],
-    "excerpts._TELLING": [SUBJECT, JOBS, 20, "line", 100, 100, 100],
-    "batch_pages._TALLY": [SUBJECT, JOB],
-    "batch_pages._PAGE": [SUBJECT, JOB, 0, ["pending"], 10, 100],
-    "files._OF_JOB": [SUBJECT, JOB],
-    "files._STORED": [SUBJECT, JOB, "model.bin"],
-    "files._PIECE": [SUBJECT, JOB, "model.bin", 1, 10, sha256(b"weights").hexdigest()],
-    "news._NEWS": [SUBJECT, JOBS, [0]],
-    "news._PAGES": [SUBJECT, JOBS, 10],
-    "recall._JOBS": [SUBJECT, *ANY, 10],
-    "recall._WORKSPACES": [SUBJECT, *ANY, 10],
-    "workspace_changes._OTHER": [SUBJECT, "hers", JOB],
-    "workspace_changes._ROLL_UP": [SUBJECT, WORKSPACE],
-    "logbook._READ": [SUBJECT, JOB, 0, 10, 1000],
-    "logbook._MATCHES": [SUBJECT, JOB, 0, 1000, "line", 10],
-    "logbook._LOOKED_UP_TO": [SUBJECT, JOB, 0, 1000],
-    "logbook._EXTENT": [SUBJECT, JOB],
-    "budgets._WORKSPACE": [SUBJECT, WORKSPACE],
-    "schedules._HELD": [SUBJECT, "k"],
-    "schedules._COUNT": [SUBJECT],
-    "schedules._ONE": [SUBJECT, SCHEDULE],
-    "schedules._PAGE": [SUBJECT, None, 10],
-    "schedules._LOCK": [SUBJECT, SCHEDULE],
-    "schedules._KNOWN": [SUBJECT, SCHEDULE],
-    "schedules._FIRED": [SUBJECT, SCHEDULE, FIRED_AT],
-    "lifecycle._KEPT": [SUBJECT, "k", None],
-    "refusals._OPEN": [SUBJECT],
-    "lifecycle._LOCK": [JOB, SUBJECT],
-    "lifecycle._CANCEL": [JOB, SUBJECT, None],
+    "jobs.queries._ONE": [SUBJECT, JOB],
+    "jobs.queries._SOME": [SUBJECT, *[None] * 4, {}, *[None] * 6, 10],
+    "jobs.queries._RESULT": [SUBJECT, JOB],
+    "workspaces.store._WORKSPACES": [SUBJECT, None, 10, True],
+    "workspaces.store._WORKSPACE": [SUBJECT, WORKSPACE],
+    "workspaces.store._NAMED": [SUBJECT, "hers"],
+    "jobs.queries._HELD": [SUBJECT, "k"],
+    "jobs.queries._STANDING": [SUBJECT],
+    "jobs.queries._EACH": [SUBJECT, JOBS],
+    "artifacts.log_store._TELLING": [SUBJECT, JOBS, 20, "line", 100, 100, 100],
+    "batches.queries._TALLY": [SUBJECT, JOB],
+    "batches.queries._PAGE": [SUBJECT, JOB, 0, ["pending"], 10, 100],
+    "artifacts.files._OF_JOB": [SUBJECT, JOB],
+    "artifacts.files._STORED": [SUBJECT, JOB, "model.bin"],
+    "artifacts.files._PIECE": [SUBJECT, JOB, "model.bin", 1, 10, sha256(b"weights").hexdigest()],
+    "jobs.changes._NEWS": [SUBJECT, JOBS, [0]],
+    "jobs.changes._PAGES": [SUBJECT, JOBS, 10],
+    "jobs.queries._JOBS": [SUBJECT, *ANY, 10],
+    "jobs.queries._WORKSPACES": [SUBJECT, *ANY, 10],
+    "workspaces.store._OTHER": [SUBJECT, "hers", JOB],
+    "workspaces.store._ROLL_UP": [SUBJECT, WORKSPACE],
+    "artifacts.log_store._READ": [SUBJECT, JOB, 0, 10, 1000],
+    "artifacts.log_store._MATCHES": [SUBJECT, JOB, 0, 1000, "line", 10],
+    "artifacts.log_store._LOOKED_UP_TO": [SUBJECT, JOB, 0, 1000],
+    "artifacts.log_store._EXTENT": [SUBJECT, JOB],
+    "billing.budgets._WORKSPACE": [SUBJECT, WORKSPACE],
+    "schedules.store._HELD": [SUBJECT, "k"],
+    "schedules.store._COUNT": [SUBJECT],
+    "schedules.store._ONE": [SUBJECT, SCHEDULE],
+    "schedules.store._PAGE": [SUBJECT, None, 10],
+    "schedules.store._LOCK": [SUBJECT, SCHEDULE],
+    "schedules.store._KNOWN": [SUBJECT, SCHEDULE],
+    "schedules.store._FIRED": [SUBJECT, SCHEDULE, FIRED_AT],
+    "jobs.lifecycle._KEPT": [SUBJECT, "k", None],
+    "jobs.lifecycle._OPEN": [SUBJECT],
+    "jobs.lifecycle._LOCK": [JOB, SUBJECT],
+    "jobs.lifecycle._CANCEL": [JOB, SUBJECT, None],
 }
 """Each statement that names a subject, and what it is given."""
 ELSEWHERE: Final = {
-    "queries._STATUS",  # the beginning of one other
-    "queries._BRIEF",  # the beginning of two others
-    "logbook._LOOKED_AT",  # inside two others
-    "schedules._SHOWN",  # the beginning of two others
-    "schedules._LOCK_SUBJECT",  # says nothing; in a test of its own
-    "schedules._CHANGE",  # writes; in a test of its own
-    "schedules._DELETE",  # the same
-    "lifecycle._SUBMIT",  # writes; in tests of its own
-    "workspace_changes._CHANGE",  # the same
-    "batch_pages._TAKE_OVER",  # the same, in `test_batch_pages`
-    "budgets._MONTH",  # sums, so there is always a row; in a test of its own
-    "budgets._LOCK_SUBJECT",  # as a worker
+    "jobs.queries._STATUS",  # the beginning of one other
+    "jobs.queries._BRIEF",  # the beginning of two others
+    "artifacts.log_store._LOOKED_AT",  # inside two others
+    "schedules.store._SHOWN",  # the beginning of two others
+    "schedules.store._LOCK_SUBJECT",  # says nothing; in a test of its own
+    "schedules.store._CHANGE",  # writes; in a test of its own
+    "schedules.store._DELETE",  # the same
+    "jobs.lifecycle._SUBMIT",  # writes; in tests of its own
+    "workspaces.store._CHANGE",  # the same
+    "batches.queries._TAKE_OVER",  # the same, in `test_batch_pages`
+    "billing.budgets._MONTH",  # sums, so there is always a row; in a test of its own
+    "billing.budgets._LOCK_SUBJECT",  # as a worker
 }
 
 
 def statements() -> dict[str, str]:
     """Find every statement that compares a subject, by the name of its constant."""
     return {
-        f"{module.__name__.rpartition('.')[2]}.{name}": text
+        f"{module.__name__.removeprefix('schema.')}.{name}": text
         for module in MODULES
         for name, text in constants(module).items()
         if COMPARISON.search(text)
@@ -162,7 +155,7 @@ async def test_a_statement_that_forgets_whose_finds_nothing_of_anybody_elses(
     database: Database, database_url: str, ids: dict[str, Any], name: str
 ) -> None:
     """Whatever WHERE is forgotten, Postgres shows nothing; outside the wall it would be shown."""
-    job = ids["open" if name.startswith("lifecycle") else "ran"]
+    job = ids["open" if name.startswith("jobs.lifecycle") else "ran"]
     given = ids | {JOB: job, JOBS: [job]}
     async with acting(database_url, EVE) as tx:
         seen = await found(tx, name, given)
@@ -189,16 +182,16 @@ async def test_a_submission_that_forgets_whose_finds_no_earlier_one_of_anybody_e
 ) -> None:
     """That somebody asked for the same minutes ago would be told."""
     await make_job()
-    first, second = handles.new_id(), handles.new_id()
+    first, second = common_ids.new_id(), common_ids.new_id()
     async with database.transaction() as tx:
         await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE)
     async with acting(database_url, EVE) as tx:
-        seen = await tx.fetchrow(careless("lifecycle._SUBMIT"), *submission(first, EVE))
+        seen = await tx.fetchrow(careless("jobs.lifecycle._SUBMIT"), *submission(first, EVE))
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM job WHERE id = $1", first)
         await tx.execute("DELETE FROM spending WHERE subject_id = $1", EVE)
         await tx.execute("UPDATE subject SET queued = 0 WHERE id = $1", EVE)
-        outside = await tx.fetchrow(careless("lifecycle._SUBMIT"), *submission(second, EVE))
+        outside = await tx.fetchrow(careless("jobs.lifecycle._SUBMIT"), *submission(second, EVE))
 
     assert seen is not None
     assert seen["possible_duplicate_of"] is None
@@ -213,13 +206,13 @@ async def test_a_submission_that_forgets_whose_waits_for_nothing_of_anybody_else
     foreign = await make_job()
     async with database.transaction() as tx:
         await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE)
-    asked = submission(handles.new_id(), EVE, foreign.id)
+    asked = submission(common_ids.new_id(), EVE, foreign.id)
     async with acting(database_url, EVE) as tx:
-        seen = await tx.fetchrow(careless("lifecycle._SUBMIT"), *asked)
+        seen = await tx.fetchrow(careless("jobs.lifecycle._SUBMIT"), *asked)
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM job WHERE id = $1", asked[0])
         outside = await tx.fetchrow(
-            careless("lifecycle._SUBMIT"), *submission(handles.new_id(), EVE, foreign.id)
+            careless("jobs.lifecycle._SUBMIT"), *submission(common_ids.new_id(), EVE, foreign.id)
         )
 
         await tx.execute("DELETE FROM job WHERE subject_id = $1", EVE)
@@ -238,9 +231,9 @@ async def test_a_month_that_forgets_whose_is_nobody_elses(
     """How much another spends is theirs to know."""
     await make_job(rate=Rate(5, timedelta(minutes=1)))
     async with acting(database_url, EVE) as tx:
-        seen = await tx.fetchrow(careless("budgets._MONTH"), EVE, None)
+        seen = await tx.fetchrow(careless("billing.budgets._MONTH"), EVE, None)
     async with database.transaction() as tx:
-        outside = await tx.fetchrow(careless("budgets._MONTH"), EVE, None)
+        outside = await tx.fetchrow(careless("billing.budgets._MONTH"), EVE, None)
 
     assert seen is not None
     assert outside is not None
@@ -254,7 +247,7 @@ async def test_a_change_that_forgets_whose_changes_nothing_of_anybody_elses(
     """An archived workspace would stop somebody's work."""
     change: list[Any] = [SUBJECT, ids[WORKSPACE], "mine", {}, False, None, True, None, "ws_x"]
     change += [False, None]
-    careless_change = careless("workspace_changes._CHANGE")
+    careless_change = careless("workspaces.store._CHANGE")
     for subject in (EVE, None):
         async with acting(database_url, subject) as tx:
             assert await tx.fetch(careless_change, *change) == []
@@ -272,7 +265,9 @@ async def test_nothing_is_submitted_in_somebody_elses_name(
 
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
         async with acting(database_url, EVE) as tx:
-            await tx.fetchrow(statements()["lifecycle._SUBMIT"], *submission(handles.new_id(), ADA))
+            await tx.fetchrow(
+                statements()["jobs.lifecycle._SUBMIT"], *submission(common_ids.new_id(), ADA)
+            )
 
     async with database.transaction() as tx:
         assert [row["id"] for row in await tx.fetch("SELECT id FROM job")] == [job.id]

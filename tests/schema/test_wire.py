@@ -12,7 +12,7 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 
-from schema import wire
+from schema.messaging import wakeups
 from service.local.ports import free_port
 from tests.servers import BreakableValkey
 from tests.stack import eventually
@@ -36,9 +36,9 @@ async def redis(valkey: BreakableValkey) -> AsyncGenerator[Redis]:
 
 
 @pytest.fixture
-async def bell(redis: Redis, valkey: BreakableValkey) -> AsyncGenerator[wire.Doorbell]:
+async def bell(redis: Redis, valkey: BreakableValkey) -> AsyncGenerator[wakeups.Doorbell]:
     """A doorbell on that Valkey."""
-    async with wire.doorbell(valkey.start()) as bell:
+    async with wakeups.doorbell(valkey.start()) as bell:
         yield bell
 
 
@@ -46,40 +46,40 @@ async def test_a_wake_is_an_id_in_json_and_nothing_else(valkey_url: str) -> None
     """Whoever reads Redis learns no token, and whoever writes it runs nothing."""
     redis = Redis.from_url(valkey_url)
     await redis.flushall()
-    async with wire.doorbell(valkey_url) as bell:
+    async with wakeups.doorbell(valkey_url) as bell:
         await bell.ring(HANDLE)
 
-    [message_id] = await redis.zrange(wire.queue(), 0, -1)
+    [message_id] = await redis.zrange(wakeups.queue(), 0, -1)
     message = json.loads(await redis.get(b"arq:job:" + message_id))
     await redis.aclose()
 
-    assert message["f"] == wire.WAKE
+    assert message["f"] == wakeups.WAKE
     assert message["a"] == [HANDLE]
     assert message["k"] == {}
 
 
 async def test_ringing_where_nobody_is_costs_nothing_but_the_wake() -> None:
     """A launch that is committed must not fail because a hint cannot be given."""
-    async with wire.doorbell(f"redis://127.0.0.1:{free_port()}/0") as bell:
+    async with wakeups.doorbell(f"redis://127.0.0.1:{free_port()}/0") as bell:
         await bell.ring(HANDLE)
 
         assert not await bell.answers()
 
 
 async def test_a_wake_nobody_heard_for_a_minute_goes_with_the_next(
-    redis: Redis, bell: wire.Doorbell
+    redis: Redis, bell: wakeups.Doorbell
 ) -> None:
     """Where no worker is, the queue does not grow for ever."""
-    await redis.zadd(wire.queue(), {"long ago": 1})
+    await redis.zadd(wakeups.queue(), {"long ago": 1})
 
     await bell.ring(HANDLE)
 
-    assert await redis.zcard(wire.queue()) == 1
-    assert not await redis.zscore(wire.queue(), "long ago")
+    assert await redis.zcard(wakeups.queue()) == 1
+    assert not await redis.zscore(wakeups.queue(), "long ago")
 
 
 async def test_a_redis_that_hangs_is_waited_for_by_one_caller_and_not_by_all(
-    valkey: BreakableValkey, redis: Redis, bell: wire.Doorbell
+    valkey: BreakableValkey, redis: Redis, bell: wakeups.Doorbell
 ) -> None:
     """Each launch would be a fifth of a second late for as long as it hangs."""
     before = await _connections(redis)
@@ -92,7 +92,7 @@ async def test_a_redis_that_hangs_is_waited_for_by_one_caller_and_not_by_all(
 
 
 async def test_a_redis_that_hung_under_load_is_rung_again(
-    valkey: BreakableValkey, redis: Redis, bell: wire.Doorbell
+    valkey: BreakableValkey, redis: Redis, bell: wakeups.Doorbell
 ) -> None:
     """Who was interrupted while ringing has kept no connection from those who ring after."""
     busy = anyio.Event()
@@ -118,7 +118,7 @@ async def test_a_redis_that_hung_under_load_is_rung_again(
 
 
 async def test_a_redis_that_was_started_anew_hears_the_first_ring(
-    valkey: BreakableValkey, redis: Redis, bell: wire.Doorbell
+    valkey: BreakableValkey, redis: Redis, bell: wakeups.Doorbell
 ) -> None:
     """Connections to one that has ended are noticed before they cost a wake."""
 
@@ -127,7 +127,7 @@ async def test_a_redis_that_was_started_anew_hears_the_first_ring(
         valkey.kill()
         valkey.start()
         await asyncio.gather(*(bell.ring(HANDLE) for _ in range(CONNECTIONS)))
-        return int(await redis.zcard(wire.queue()))
+        return int(await redis.zcard(wakeups.queue()))
 
     # A busy machine may lose a wake to our own impatience, but not one each time.
     await eventually(ring_anew, lambda heard: heard == CONNECTIONS)

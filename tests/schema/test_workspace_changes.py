@@ -8,14 +8,16 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from schema import handles, lifecycle, queries, workspace_changes
-from schema.budgets import Rate
-from schema.database import Database
-from schema.errors import BudgetExceeded, WorkspaceArchived
-from schema.handles import Kind
-from schema.job import JobKind
-from schema.workspace import Workspace
-from schema.workspace_changes import Change
+from schema.billing.budgets import Rate
+from schema.common import ids
+from schema.common.errors import BudgetExceeded, WorkspaceArchived
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs.tables import JobKind
+from schema.workspaces import store as workspace_store
+from schema.workspaces.store import Change
+from schema.workspaces.tables import Workspace
 from tests.conftest import JobFactory
 
 CLIENT = "cursor 3"
@@ -24,16 +26,16 @@ CLIENT = "cursor 3"
 @pytest.fixture
 async def llama(database: Database, ada: str) -> UUID:
     """A workspace of Ada's."""
-    identity = handles.new_id()
+    identity = ids.new_id()
     async with database.transaction() as tx:
         defaults = {"flavor": "t4-small", "labels": {"team": "nlp"}, "namespace": None}
-        await queries.make_workspace(tx, ada, identity, "llama", defaults=defaults)
+        await workspace_store.make_workspace(tx, ada, identity, "llama", defaults=defaults)
     return identity
 
 
 async def change(database: Database, ada: str, identity: UUID, **wanted: Any) -> Workspace:
     async with database.transaction() as tx:
-        changed = await workspace_changes.change(tx, ada, identity, Change(**wanted), client=CLIENT)
+        changed = await workspace_store.change(tx, ada, identity, Change(**wanted), client=CLIENT)
     assert changed is not None
     return changed
 
@@ -111,7 +113,7 @@ async def test_an_archived_workspace_takes_no_job_and_keeps_those_it_has(
     kept = await make_job(workspace_id=llama, idempotency_key="k")
     await change(database, ada, llama, archived=True)
 
-    with pytest.raises(WorkspaceArchived, match=handles.write(Kind.WORKSPACE, llama)):
+    with pytest.raises(WorkspaceArchived, match=ids.write(Kind.WORKSPACE, llama)):
         await make_job(workspace_id=llama)
     again = await make_job(workspace_id=llama, idempotency_key="k")
     elsewhere = await make_job()
@@ -132,7 +134,7 @@ async def test_a_launch_that_waits_for_an_archive_is_refused(
     watcher: asyncpg.Connection = await asyncpg.connect(database_url)
     try:
         async with database.transaction() as tx:
-            await workspace_changes.change(tx, ada, llama, Change(archived=True))
+            await workspace_store.change(tx, ada, llama, Change(archived=True))
             launching = asyncio.ensure_future(make_job(workspace_id=llama))
             await _until_somebody_waits(watcher)
         with pytest.raises(WorkspaceArchived):
@@ -155,7 +157,7 @@ async def test_a_launch_that_waits_for_a_budget_is_held_to_it(
     try:
         async with database.transaction() as tx:
             bounded = Change(sets_budget=True, budget_micro_usd=14)
-            await workspace_changes.change(tx, ada, llama, bounded)
+            await workspace_store.change(tx, ada, llama, bounded)
             launching = asyncio.ensure_future(make_job(workspace_id=llama, rate=rate))
             await _until_somebody_waits(watcher)
         with pytest.raises(BudgetExceeded):
@@ -219,7 +221,7 @@ async def test_an_archive_waits_for_a_launch_that_was_first(
     finally:
         await watcher.close()
     async with database.transaction() as tx:
-        found = await workspace_changes.roll_up(tx, ada, llama)
+        found = await workspace_store.roll_up(tx, ada, llama)
     assert found is not None
     assert (found.jobs, found.open_jobs, found.states) == (1, 1, {"queued": 1})
 
@@ -247,7 +249,7 @@ async def test_no_job_slips_into_a_workspace_that_is_being_archived(
 
     refused = [each for each in results if isinstance(each, WorkspaceArchived)]
     async with database.transaction() as tx:
-        found = await workspace_changes.roll_up(tx, ada, llama)
+        found = await workspace_store.roll_up(tx, ada, llama)
     assert found is not None
     assert found.archived_at is not None
     assert found.jobs + len(refused) == 8
@@ -266,7 +268,7 @@ async def test_a_roll_up_counts_what_became_of_the_jobs(
             "UPDATE job SET started_at = finished_at - interval '90 seconds' WHERE id = $1",
             jobs[0].id,
         )
-        found = await workspace_changes.roll_up(tx, ada, llama)
+        found = await workspace_store.roll_up(tx, ada, llama)
 
     assert found is not None
     assert (found.jobs, found.open_jobs, found.run_seconds) == (3, 2, 90)

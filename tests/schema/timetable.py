@@ -6,12 +6,15 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from schema import firings, handles, prices, schedules
-from schema.database import Database
-from schema.job import JobKind
-from schema.schedule import Missed, Overlap, ReadSchedule
-from schema.schedules import ScheduleStatus, Wanted
-from schema.vault import Secret, Vault
+from schema.accounts.vault import Secret, Vault
+from schema.billing import price_store
+from schema.common import ids
+from schema.db.database import Database
+from schema.jobs.tables import JobKind
+from schema.schedules import firing
+from schema.schedules import store as schedule_store
+from schema.schedules.store import ScheduleStatus, Wanted
+from schema.schedules.tables import Missed, Overlap, ReadSchedule
 from tests.conftest import ADA
 
 ScheduleFactory = Callable[..., Awaitable[UUID]]
@@ -44,16 +47,16 @@ async def make(
     **overrides: Any,
 ) -> UUID:
     """Make a schedule of Ada's that is due now, unless said otherwise; it knows what it costs."""
-    schedule_id = handles.new_id()
+    schedule_id = ids.new_id()
     async with database.transaction() as tx:
-        await prices.keep(tx, [BASIC])
-        return await schedules.make(
+        await price_store.keep(tx, [BASIC])
+        return await schedule_store.make(
             tx,
             vault,
             ADA,
             schedule_id,
             replace(WANTED, **overrides),
-            next_at=await schedules.now(tx) + due_in,
+            next_at=await schedule_store.now(tx) + due_in,
             secrets=secrets or {},
         )
 
@@ -61,7 +64,7 @@ async def make(
 async def look(database: Database, schedule_id: UUID) -> ScheduleStatus:
     """Return a schedule as it stands."""
     async with database.transaction() as tx:
-        found = await schedules.one(tx, ADA, schedule_id)
+        found = await schedule_store.one(tx, ADA, schedule_id)
     assert found is not None
     return found
 
@@ -83,4 +86,4 @@ async def take(
 ) -> list[ReadSchedule]:
     """Take what is due, as a worker does."""
     async with database.transaction() as tx:
-        return await firings.take(tx, limit=100, lease=lease)
+        return await firing.take(tx, limit=100, lease=lease)

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from schema.endings import Ending
-from schema.job import JobState, Reason
-from schema.launches import Claim
-from schema.remote_run import RemoteRun
+from schema.jobs.run_end import Ending
+from schema.jobs.run_launch import Claim
+from schema.jobs.run_tables import RemoteRun
+from schema.jobs.tables import JobState, Reason
 
 
 class Stage(StrEnum):

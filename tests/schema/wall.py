@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from schema.database import Database, Transaction
-from schema.isolation import Role, act_for
+from schema.accounts.row_security import Role, act_for
+from schema.db.database import Database, Transaction
 
 EVE: Final = "5e9ecfc04957053f60648a40"
 """A subject with no row anywhere."""

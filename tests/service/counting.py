@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from schema.database import Database, Transaction
+from schema.db.database import Database, Transaction
 from service.ground import Ground
 
 

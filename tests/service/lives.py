@@ -5,10 +5,12 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from schema import endings, launches, lifecycle, logbook
-from schema.database import Database
-from schema.endings import Ending
-from schema.job import Job, JobKind, JobState, Reason
+from schema.artifacts import log_store
+from schema.db.database import Database
+from schema.jobs import lifecycle, run_end, run_launch
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import Job, JobKind, JobState, Reason
+from schema.settings import ROOM
 from tests.conftest import JobFactory
 from tests.service.stand_in import ADA
 
@@ -27,11 +29,11 @@ class Worker:
         """Claim the one queued job, and bring its run into being."""
         long = timedelta(minutes=5)
         async with self.database.transaction() as tx:
-            [claim] = await launches.claim(tx, kind, limit=1, worker="w", lease=long, settle=long)
+            [claim] = await run_launch.claim(tx, kind, limit=1, worker="w", lease=long, settle=long)
             if kind is JobKind.INFERENCE:
-                await launches.begin(tx, claim.run_id, worker="w")
+                await run_launch.begin(tx, claim.run_id, worker="w")
             else:
-                await launches.bind(
+                await run_launch.bind(
                     tx, claim.run_id, remote_id=remote, stage="RUNNING", worker="w", look_again=long
                 )
         return claim.run_id
@@ -39,17 +41,17 @@ class Worker:
     async def log(self, run_id: UUID, *lines: str) -> None:
         """Capture lines."""
         async with self.database.transaction() as tx:
-            await logbook.append(tx, run_id, list(lines), already=0)
+            await log_store.append(tx, run_id, list(lines), already=0, room=ROOM)
 
     async def end(self, run_id: UUID, ending: Ending) -> None:
         """See a run over."""
         async with self.database.transaction() as tx:
-            await endings.end(tx, run_id, ending, worker="w")
+            await run_end.end(tx, run_id, ending, worker="w")
 
     async def answer(self, run_id: UUID, ending: Ending) -> None:
         """Write down a call's answer."""
         async with self.database.transaction() as tx:
-            await endings.answer(tx, run_id, ending, worker="w")
+            await run_end.answer(tx, run_id, ending, worker="w")
 
 
 async def lived(worker: Worker, make_job: JobFactory, life: str) -> Job:

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from schema import handles
-from schema.database import Database
-from schema.endings import Ending
-from schema.handles import Kind
-from schema.job import JobState, Reason
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobState, Reason
 from tests.conftest import JobFactory
 from tests.service.lives import Worker
 from tests.service.stand_in import call, shown, text
@@ -30,7 +30,7 @@ async def test_a_launch_waits_for_the_jobs_it_names(
     service: str, database: Database, make_job: JobFactory, tool: str
 ) -> None:
     """It says so at once, by `hold`, by name, and when it is looked at later; one name will do."""
-    parent = handles.write(Kind.JOB, (await make_job()).id)
+    parent = ids.write(Kind.JOB, (await make_job()).id)
 
     launched = await shown(service, tool, **LAUNCHES[tool], after=parent, on="Finish")
 
@@ -72,7 +72,7 @@ async def test_a_launch_after_a_job_that_has_failed_is_refused_unless_any_end_wi
     job = await make_job()
     worker = Worker(database)
     await worker.end(await worker.bind(), Ending(JobState.FAILED, "ERROR", Reason.OOM))
-    parent = handles.write(Kind.JOB, job.id)
+    parent = ids.write(Kind.JOB, job.id)
 
     answer = await call(service, "launch_job", **LAUNCHES["launch_job"], after=[parent])
     given = LAUNCHES["launch_job"] | {"after": parent, "on": "finish"}

@@ -6,9 +6,9 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from schema import handles
-from schema.database import Database
-from schema.handles import Kind
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
 from tests.conftest import JobFactory
 from tests.service.attack import BESIDES, BOBS, META, Answer, Place, Way, send, use
 from tests.service.lives import LIVES, Worker, lived
@@ -98,14 +98,14 @@ async def test_a_foreign_job_is_not_told_from_none_whatever_became_of_it(
     service: str, places: list[Place], database: Database, make_job: JobFactory, life: str
 ) -> None:
     """Whoever steals a handle learns nothing by any tool, and can stop nothing."""
-    foreign = handles.write(Kind.JOB, (await lived(Worker(database), make_job, life)).id)
+    foreign = ids.write(Kind.JOB, (await lived(Worker(database), make_job, life)).id)
     before = await rows(database)
 
     # Whichever way it is asked, the tool is the same: one life of a job is tried in all of them.
     ways = list(Way) if life == "running" else [Way.MODERN]
     for place in naming(places, Kind.JOB):
         for way in ways:
-            nobodys = handles.write(Kind.JOB, handles.new_id())
+            nobodys = ids.write(Kind.JOB, ids.new_id())
             theirs = await use(service, place.tool, place.given(foreign), way=way)
             none = await use(service, place.tool, place.given(nobodys), way=way)
             assert theirs.about(foreign) == none.about(nobodys), f"{place.tool}, {way}"
@@ -128,7 +128,7 @@ async def test_a_foreign_workspace_is_not_told_from_none(
 
     for place in naming(places, Kind.WORKSPACE):
         for way in Way:
-            nobodys = handles.write(Kind.WORKSPACE, handles.new_id())
+            nobodys = ids.write(Kind.WORKSPACE, ids.new_id())
             theirs = await use(service, place.tool, place.given(foreign), way=way)
             none = await use(service, place.tool, place.given(nobodys), way=way)
             assert theirs.about(foreign) == none.about(nobodys), f"{place.tool}, {way}"
@@ -151,7 +151,7 @@ async def test_a_foreign_schedule_is_not_told_from_none(
 
     for place in naming(places, Kind.SCHEDULE):
         for way in Way:
-            nobodys = handles.write(Kind.SCHEDULE, handles.new_id())
+            nobodys = ids.write(Kind.SCHEDULE, ids.new_id())
             theirs = await use(service, place.tool, place.given(foreign), way=way)
             none = await use(service, place.tool, place.given(nobodys), way=way)
             assert theirs.about(foreign) == none.about(nobodys), f"{place.tool}, {way}"
@@ -167,7 +167,7 @@ async def test_a_foreign_schedule_is_not_told_from_none(
 async def test_no_schedule_launches_into_a_foreign_workspace(service: str, argument: str) -> None:
     """Its jobs would be counted there, and take what it fills in."""
     foreign: str = (await shown(service, "create_workspace", name="hers"))["workspace_id"]
-    nobodys = handles.write(Kind.WORKSPACE, handles.new_id())
+    nobodys = ids.write(Kind.WORKSPACE, ids.new_id())
     work = BESIDES["launch_job" if argument == "job" else "launch_inference"]
 
     theirs, none = [
@@ -200,7 +200,7 @@ async def test_a_foreign_cursor_is_only_a_moment_in_time(service: str, places: l
     assert sorted(tools) == sorted(CURSORS)
     for tool, kind in CURSORS.items():
         for way in Way:
-            nobodys = handles.write(kind, handles.new_id())
+            nobodys = ids.write(kind, ids.new_id())
             theirs = await use(service, tool, {"cursor": foreign[kind]}, way=way)
             none = await use(service, tool, {"cursor": nobodys}, way=way)
             assert theirs == none, f"{tool}, {way}"
@@ -215,8 +215,8 @@ async def test_among_many_handles_the_foreign_ones_do_not_stand_out(
     """One call can try fifty handles."""
     own = (await shown(service, "launch_job", by=BOBS, **BESIDES["launch_job"]))["job_id"]
     await shown(service, "cancel_job", by=BOBS, job_id=own)
-    foreign = [handles.write(Kind.JOB, (await make_job()).id) for _ in range(24)]
-    nobodys = [handles.write(Kind.JOB, handles.new_id()) for _ in foreign]
+    foreign = [ids.write(Kind.JOB, (await make_job()).id) for _ in range(24)]
+    nobodys = [ids.write(Kind.JOB, ids.new_id()) for _ in foreign]
     mixed = [own, "job_not-one", *foreign]
 
     for way in Way:
@@ -286,7 +286,7 @@ async def test_no_argument_makes_a_caller_somebody_else(
     for place in places:
         whole[place.tool] = {}
     for place in naming(places, Kind.JOB):
-        whole[place.tool] |= place.given(handles.write(Kind.JOB, handles.new_id()))
+        whole[place.tool] |= place.given(ids.write(Kind.JOB, ids.new_id()))
 
     for tool, arguments in whole.items():
         for name in FORGED:
@@ -317,7 +317,7 @@ async def test_no_header_and_no_metadata_makes_a_caller_somebody_else(service: s
 async def test_nothing_else_can_be_asked_for_a_handle(service: str, make_job: JobFactory) -> None:
     """For what can be: test_surface_attacks and test_task_attacks."""
     job = await make_job()
-    handle = handles.write(Kind.JOB, job.id)
+    handle = ids.write(Kind.JOB, job.id)
     tasks = {f"tasks/{verb}": {"taskId": handle} for verb in ("get", "cancel", "result", "update")}
     tasks["tasks/list"] = {}
     listening: dict[str, dict[str, Any]] = {

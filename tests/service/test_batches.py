@@ -4,13 +4,15 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from schema import batch, endings, handles, launches
-from schema.batch import Told
-from schema.batch_item import ItemState
-from schema.database import Database
-from schema.endings import Ending
-from schema.handles import Kind
-from schema.job import JobKind, JobState, Reason
+from schema.batches import store as batch_store
+from schema.batches.store import Told
+from schema.batches.tables import ItemState
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs import run_end, run_launch
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobKind, JobState, Reason
 from tests.conftest import JobFactory
 from tests.service.stand_in import call, refusal, shown, text
 
@@ -30,12 +32,12 @@ async def sent(database: Database) -> UUID:
     """Begin the batch, and send four of its items."""
     minute = timedelta(minutes=1)
     async with database.transaction() as tx:
-        (claimed,) = await launches.claim(
+        (claimed,) = await run_launch.claim(
             tx, JobKind.BATCH, limit=1, worker="w1", lease=minute, settle=minute
         )
     async with database.transaction() as tx:
-        assert await launches.begin(tx, claimed.run_id, worker="w1")
-        await batch.advance(tx, claimed.run_id, room=4)
+        assert await run_launch.begin(tx, claimed.run_id, worker="w1")
+        await batch_store.advance(tx, claimed.run_id, room=4)
     return claimed.run_id
 
 
@@ -48,14 +50,14 @@ async def begun(database: Database) -> UUID:
         Told(2, ItemState.DONE, 1, {"text": "two"}, completion_tokens=5),
     ]
     async with database.transaction() as tx:
-        await batch.advance(tx, run_id, told, after=3)
+        await batch_store.advance(tx, run_id, told, after=3)
     return run_id
 
 
 async def end(database: Database, run_id: UUID) -> None:
     async with database.transaction() as tx:
         done = Ending(JobState.SUCCEEDED, "ANSWERED")
-        await endings.answer(tx, run_id, done, worker="w1")
+        await run_end.answer(tx, run_id, done, worker="w1")
 
 
 def names(page: dict[str, Any]) -> list[str]:
@@ -168,7 +170,7 @@ async def test_a_retry_sends_what_has_no_result_or_everything(
             "SELECT job_id, array_agg(custom_id ORDER BY position) AS names FROM batch_item"
             " WHERE state = 'pending' GROUP BY job_id"
         )
-    named = {handles.write(Kind.JOB, row["job_id"]): row["names"] for row in kept}
+    named = {ids.write(Kind.JOB, row["job_id"]): row["names"] for row in kept}
     assert rest["rerun_of"] == old
     assert named[rest["job_id"]] == ["item-1", "item-3", "item-4"]
     assert named[every["job_id"]] == [f"item-{number}" for number in range(5)]
@@ -181,7 +183,7 @@ async def test_a_batch_with_every_result_has_nothing_to_be_retried(
     old = (await launch(service, 1))["job_id"]
     run_id = await sent(database)
     async with database.transaction() as tx:
-        await batch.advance(tx, run_id, [Told(0, ItemState.DONE, 1, {"text": "yes"})])
+        await batch_store.advance(tx, run_id, [Told(0, ItemState.DONE, 1, {"text": "yes"})])
     await end(database, run_id)
 
     answer = await call(service, "retry_job", job_id=old)
@@ -211,13 +213,13 @@ async def test_a_batch_has_no_price_so_a_budget_refuses_it(
 
 async def test_a_page_of_what_has_no_items_is_refused(service: str, make_job: JobFactory) -> None:
     """And somebody else's batch is as unknown as one that never was."""
-    single = handles.write(Kind.JOB, (await make_job()).id)
+    single = ids.write(Kind.JOB, (await make_job()).id)
     many = (await launch(service))["job_id"]
 
     page = await call(service, "job_result", job_id=single, only="failed")
     foreign = await call(service, "job_result", by="hf_bob", job_id=many, only="done")
     retried = await call(service, "retry_job", by="hf_bob", job_id=many)
-    nowhere = handles.write(Kind.JOB, handles.new_id())
+    nowhere = ids.write(Kind.JOB, ids.new_id())
     unknown = await call(service, "job_result", by="hf_bob", job_id=nowhere, only="done")
     assert "are for the items of a batch" in text(page)
     assert text(foreign).replace(many, nowhere) == text(unknown)

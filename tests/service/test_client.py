@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from mcp_types import Implementation
 
-from schema.database import Database
+from schema.db.database import Database
 from service.client import in_body, readable
 from tests.service.stand_in import calling, post, shown
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from schema import handles
-from schema.handles import Kind
+from schema.common import ids
+from schema.common.ids import Kind
 from tests.conftest import JobFactory
 from tests.service.attack import Way, send
 from tests.service.stand_in import ADAS, shown
@@ -34,7 +34,7 @@ async def test_a_job_goes_on_from_any_beginning_of_its_handle(
     service: str, make_job: JobFactory, ref: str, argument: str, way: Way
 ) -> None:
     """The newest first, for that is mostly the one meant."""
-    made = [handles.write(Kind.JOB, (await make_job()).id) for _ in range(3)]
+    made = [ids.write(Kind.JOB, (await make_job()).id) for _ in range(3)]
 
     for begun in ("", "j", "job_", made[0][:7], f" {made[0][:9].upper()}"):
         found = await offered(service, ref, argument, begun, way)
@@ -60,7 +60,7 @@ async def test_several_jobs_are_completed_one_after_another(
     service: str, make_job: JobFactory
 ) -> None:
     """What stands before the comma stays, and is not offered twice."""
-    one, other = [handles.write(Kind.JOB, (await make_job()).id) for _ in range(2)]
+    one, other = [ids.write(Kind.JOB, (await make_job()).id) for _ in range(2)]
 
     found = await offered(service, "compare_runs", "job_ids", f"{one},")
 

@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from schema.vault import Secret
+from schema.accounts.vault import Secret
 from service.auth.caller import Caller, TokenKind
 from service.confirmation import Confirm, Confirmed, Question, confirmed_by
 from service.context import CALLING

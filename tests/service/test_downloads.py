@@ -11,11 +11,12 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
-from schema import files, handles
-from schema.database import Database
-from schema.files import JobFile, NewFile
-from schema.handles import Kind
-from schema.job import Job
+from schema.artifacts import files
+from schema.artifacts.files import JobFile, NewFile
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs.tables import Job
 from schema.settings import Settings
 from service.keys import keys
 from service.links import Links
@@ -45,7 +46,7 @@ async def keep(database: Database, job: Job, *left: NewFile) -> None:
 
 async def result(url: str, job: Job) -> list[dict[str, Any]]:
     """Collect what a job left behind, as Ada."""
-    view = await shown(url, "job_result", job_id=handles.write(Kind.JOB, job.id))
+    view = await shown(url, "job_result", job_id=ids.write(Kind.JOB, job.id))
     left: list[dict[str, Any]] = view["files"]
     return left
 

@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from schema.database import Database
-from schema.vault import Vault
+from schema.accounts.vault import Vault
+from schema.db.database import Database
 from service.auth.callers import Callers
 from service.auth.huggingface import huggingface
 from service.auth.metadata import Metadata

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from schema.database import Database
+from schema.db.database import Database
 from service.ground import Ground, WrongRevision
 
 

@@ -4,8 +4,8 @@ import httpx2
 import pytest
 from dirty_equals import IsInt
 
-from schema import revisions
-from schema.database import Database
+from schema.db import revisions
+from schema.db.database import Database
 from tests.service.conftest import Start
 from tests.service.stand_in import call, calling, refusal, shown, text
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import pytest
 
-from schema.database import Database
-from schema.endings import Ending
-from schema.job import JobState
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.db.database import Database
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobState
 from tests.service.conftest import Start
 from tests.service.lives import Worker
 from tests.service.stand_in import Whoami, call, person, shown, text

@@ -8,10 +8,12 @@ import pytest
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from schema import credentials, handles, job_secrets
-from schema.database import Database
-from schema.vault import Secret, Vault
-from service.auth.cache import Cache, Kept
+from schema.accounts import credentials
+from schema.accounts import secrets as sealed_secrets
+from schema.accounts.vault import Secret, Vault
+from schema.common import ids
+from schema.common.async_cache import Cache, Kept
+from schema.db.database import Database
 from tests.conftest import JobFactory
 from tests.service.stand_in import (
     ADA,
@@ -277,8 +279,8 @@ async def test_a_secret_of_a_job_is_sealed_and_shown_to_nobody(
     )
 
     async with database.transaction() as tx:
-        job_id = handles.read(handles.Kind.JOB, view["job_id"])
-        secrets = await job_secrets.reveal(tx, vault, job_id)
+        job_id = ids.read(ids.Kind.JOB, view["job_id"])
+        secrets = await sealed_secrets.open_job_secrets(tx, vault, job_id)
         spec = await tx.fetchval("SELECT spec::text FROM job_payload")
     assert secrets["API_KEY"].reveal() == "canary-77"
     assert "canary-77" not in spec + str(view)

@@ -3,7 +3,7 @@
 import base64
 from typing import Any
 
-from schema.inference_inputs import MOST_BYTES
+from schema.specs.inference_inputs import MOST_BYTES
 from service.local.hub_emulator.inference.media import picture
 from tests.service.stand_in import calling, text
 

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from schema import handles, lifecycle
-from schema.database import Database
-from schema.endings import Ending
-from schema.handles import Kind
-from schema.job import Job, JobKind, JobState, Reason
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import Job, JobKind, JobState, Reason
 from tests.conftest import JobFactory
 from tests.service.lives import REMOTE, Worker
 from tests.service.stand_in import ADA, call, refusal, shown, text
@@ -22,7 +23,7 @@ def worker(database: Database) -> Worker:
 
 def handle_of(job: Job) -> str:
     """Write the handle of a job."""
-    return handles.write(Kind.JOB, job.id)
+    return ids.write(Kind.JOB, job.id)
 
 
 async def test_a_log_is_read_in_order_and_once_whatever_the_page(

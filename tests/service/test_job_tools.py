@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from schema import handles
-from schema.database import Database
-from schema.handles import Kind
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
 from service.local.ports import free_port
 from tests.conftest import DiesInCommit, JobFactory
 from tests.service.conftest import Start
@@ -25,7 +25,7 @@ async def test_a_launch_answers_with_a_handle_that_is_already_durable(
     async with database.transaction() as tx:
         row = await tx.fetchrow("SELECT * FROM job")
     assert row is not None
-    assert view["job_id"] == handles.write(Kind.JOB, row["id"])
+    assert view["job_id"] == ids.write(Kind.JOB, row["id"])
     assert (row["subject_id"], row["state"], row["namespace"]) == (ADA, "queued", "ada")
     assert view["title"] == "hello"
     assert view["poll_after_seconds"] == 2
@@ -134,7 +134,7 @@ async def test_a_handle_of_another_kind_says_which_kind_was_expected(service: st
 async def test_a_foreign_job_is_not_told_from_one_that_does_not_exist(service: str) -> None:
     """Whoever guesses or steals a handle learns nothing from any tool."""
     foreign = (await shown(service, "launch_job", image="python:3.12", command="true"))["job_id"]
-    nobodys = handles.write(Kind.JOB, handles.new_id())
+    nobodys = ids.write(Kind.JOB, ids.new_id())
 
     for tool, argument in (
         ("job_status", "job_ids"),
@@ -187,7 +187,7 @@ async def test_jobs_are_listed_newest_first_page_by_page(
     service: str, make_job: JobFactory
 ) -> None:
     """Every job is on exactly one page, whatever its size."""
-    made = [handles.write(Kind.JOB, (await make_job()).id) for _ in range(5)]
+    made = [ids.write(Kind.JOB, (await make_job()).id) for _ in range(5)]
 
     listed: list[str] = []
     cursor: str | None = None
@@ -208,14 +208,14 @@ async def test_a_list_is_narrowed_by_every_filter_given(service: str, make_job: 
     page = await shown(service, "list_jobs", labels={"team": "nlp"}, state="queued", kind="hub_job")
     none = await shown(service, "list_jobs", labels={"team": "nlp"}, state=["running", "failed"])
 
-    assert [job["job_id"] for job in page["jobs"]] == [handles.write(Kind.JOB, wanted.id)]
+    assert [job["job_id"] for job in page["jobs"]] == [ids.write(Kind.JOB, wanted.id)]
     assert none["jobs"] == []
 
 
 async def test_several_handles_are_answered_one_by_one(service: str, make_job: JobFactory) -> None:
     """One wrong handle spoils only itself."""
-    good = handles.write(Kind.JOB, (await make_job()).id)
-    nobodys = handles.write(Kind.JOB, handles.new_id())
+    good = ids.write(Kind.JOB, (await make_job()).id)
+    nobodys = ids.write(Kind.JOB, ids.new_id())
 
     view = await shown(service, "job_status", job_ids=[good, nobodys, "nonsense"])
 
@@ -225,7 +225,7 @@ async def test_several_handles_are_answered_one_by_one(service: str, make_job: J
 
 async def test_cancelling_twice_gives_the_same_answer(service: str, make_job: JobFactory) -> None:
     """A cancel whose answer was lost is repeated without fear."""
-    handle = handles.write(Kind.JOB, (await make_job()).id)
+    handle = ids.write(Kind.JOB, (await make_job()).id)
 
     first = await call(service, "cancel_job", job_id=handle)
     again = await call(service, "cancel_job", job_id=handle)
@@ -287,7 +287,7 @@ async def test_a_launch_whose_commit_was_lost_is_asked_for_again_under_the_same_
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT last_value FROM commits") == 2
         (row,) = await tx.fetch("SELECT id FROM job")
-    assert view["job_id"] == handles.write(Kind.JOB, row["id"])
+    assert view["job_id"] == ids.write(Kind.JOB, row["id"])
 
 
 async def test_a_launch_while_the_database_is_away_says_that_nothing_was_launched(

@@ -16,9 +16,10 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 
-from schema import logs, wire
-from schema.database import Database
-from schema.errors import RateLimited
+from schema.common import log_config
+from schema.common.errors import RateLimited
+from schema.db.database import Database
+from schema.messaging import redis as messaging_redis
 from service.ground import Ground
 from service.limits import PATIENCE, UNCOUNTED, Limits, limits
 from service.local.ports import free_port
@@ -77,7 +78,7 @@ async def replica(database: Database) -> AsyncGenerator[Replica]:
             patience: timedelta = PATIENT,
             on: Database = database,
         ) -> Limits:
-            redis = await stack.enter_async_context(wire.connections(url))
+            redis = await stack.enter_async_context(messaging_redis.connections(url))
             return Limits(redis, Ground(on), limit=limit, window=window, patience=patience)
 
         yield start
@@ -98,7 +99,7 @@ class Log(logging.Handler):
 @pytest.fixture
 def logged() -> Generator[list[str]]:
     """What the limits logged."""
-    logs.configure()
+    log_config.configure()
     log = Log()
     logging.getLogger("service.limits").addHandler(log)
     yield log.events

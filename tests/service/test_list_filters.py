@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from schema import handles, moments
-from schema.database import Database
-from schema.errors import Invalid
-from schema.handles import Kind
+from schema.common import ids, timestamps
+from schema.common.errors import Invalid
+from schema.common.ids import Kind
+from schema.db.database import Database
 from tests.conftest import JobFactory
 from tests.service.stand_in import call, refusal, shown, text
 
@@ -24,7 +24,7 @@ async def aged(database: Database, make_job: JobFactory) -> list[str]:
             await tx.execute(
                 "UPDATE job SET created_at = created_at - $2::interval WHERE id = $1", job.id, ago
             )
-    return [handles.write(Kind.JOB, job.id) for job in made]
+    return [ids.write(Kind.JOB, job.id) for job in made]
 
 
 async def listed(service: str, **filters: Any) -> set[str]:
@@ -73,7 +73,7 @@ async def test_pages_of_a_filtered_list_have_each_job_once(
 ) -> None:
     """Also where most of what lies between is left out."""
     workspace = (await shown(service, "create_workspace", name="w"))["workspace_id"]
-    inside = handles.read(Kind.WORKSPACE, workspace)
+    inside = ids.read(Kind.WORKSPACE, workspace)
     wanted: list[str] = []
     for number in range(12):
         fits = number % 3 == 0
@@ -81,7 +81,7 @@ async def test_pages_of_a_filtered_list_have_each_job_once(
             workspace_id=inside if fits or number % 2 else None,
             labels={"team": "nlp"} if fits else {"team": "cv"},
         )
-        wanted += [handles.write(Kind.JOB, job.id)] if fits else []
+        wanted += [ids.write(Kind.JOB, job.id)] if fits else []
     filters: dict[str, Any] = {
         "workspace_id": workspace,
         "labels": {"team": "nlp"},
@@ -116,19 +116,19 @@ def test_a_moment_is_read_as_people_write_it(
     written: object, expected: datetime | timedelta
 ) -> None:
     """What names no zone is UTC, and a bare number counts seconds, as everywhere."""
-    assert moments.parse(written) == expected
+    assert timestamps.parse(written) == expected
 
 
 @pytest.mark.parametrize("written", ["", "now", True, None, "-1h", "0001-01-01T00:00+14:00"])
 def test_what_is_no_moment_says_how_to_write_one(written: object) -> None:
     """The last of these is before the first year there is."""
     with pytest.raises(ValueError, match="2026-11-21T10:00:00Z"):
-        moments.parse(written)
+        timestamps.parse(written)
 
 
 def test_moments_that_cannot_be_compared_are_left_to_the_database() -> None:
     """Whether two days ago is before a date depends on what day it is there."""
-    moments.expect_order(timedelta(days=2), datetime(2026, 11, 21, tzinfo=UTC))
-    moments.expect_order(None, timedelta(days=2))
+    timestamps.expect_order(timedelta(days=2), datetime(2026, 11, 21, tzinfo=UTC))
+    timestamps.expect_order(None, timedelta(days=2))
     with pytest.raises(Invalid):
-        moments.expect_order(timedelta(days=1), timedelta(days=2))
+        timestamps.expect_order(timedelta(days=1), timedelta(days=2))

@@ -12,11 +12,12 @@ import pytest
 from mcp.shared.subscriptions import ResourceUpdated
 from redis.asyncio import Redis
 
-from schema import handles, lifecycle
-from schema.database import Database
-from schema.endings import Ending
-from schema.handles import Kind
-from schema.job import Job, JobState
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import Job, JobState
 from tests.conftest import JobFactory
 from tests.service.conftest import Start
 from tests.service.listener import TASKS, ask, listening, task
@@ -29,7 +30,7 @@ DONE = Ending(JobState.SUCCEEDED, "COMPLETED")
 
 
 def handle(job: Job) -> str:
-    return handles.write(Kind.JOB, job.id)
+    return ids.write(Kind.JOB, job.id)
 
 
 def uri(job: Job) -> str:
@@ -135,9 +136,9 @@ async def test_what_is_not_the_callers_is_left_out_of_the_ack(
 ) -> None:
     """Somebody else's like nobody's; and what is not offered at all."""
     job = await make_job()
-    nobodys = handles.new_id()
+    nobodys = ids.new_id()
     for identity in (job.id, nobodys):
-        text = handles.write(Kind.JOB, identity)
+        text = ids.write(Kind.JOB, identity)
         wanted: dict[str, Any] = {
             "resourceSubscriptions": [f"job://{text}", f"job://{text}/logs", "x://y"],
             "taskIds": [text, "x"],
@@ -160,7 +161,7 @@ async def test_tasks_are_only_told_of_to_who_knows_them(service: str, make_job: 
 
 async def test_a_stream_has_room_for_so_much(service: str, make_job: JobFactory) -> None:
     """More is refused before anything is read."""
-    uris = [f"job://{handles.write(Kind.JOB, handles.new_id())}" for _ in range(101)]
+    uris = [f"job://{ids.write(Kind.JOB, ids.new_id())}" for _ in range(101)]
     async with listening(service, resourceSubscriptions=uris) as heard:
         assert (await heard.refusal())["code"] == -32602
     wrongs: list[dict[str, Any]] = [{"taskIds": "job_x"}, {"resourceSubscriptions": [1]}]

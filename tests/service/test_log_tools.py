@@ -12,11 +12,11 @@ from typing import Any, Final
 import httpx2
 import pytest
 
-from schema import handles
-from schema.database import Database
-from schema.endings import Ending
-from schema.handles import Kind
-from schema.job import Job, JobState
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import Job, JobState
 from schema.settings import Settings
 from tests.conftest import JobFactory
 from tests.service.lives import Worker
@@ -60,7 +60,7 @@ async def asking(service: str) -> AsyncGenerator[Callable[..., Any]]:
 
 def handle_of(job: Job) -> str:
     """Write the handle of a job."""
-    return handles.write(Kind.JOB, job.id)
+    return ids.write(Kind.JOB, job.id)
 
 
 def sizes(result: dict[str, Any]) -> tuple[int, int]:

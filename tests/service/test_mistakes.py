@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from schema.errors import (
+from schema.common.errors import (
     BudgetExceeded,
     Conflict,
     HoldfastError,

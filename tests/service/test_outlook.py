@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from schema import handles, launches
-from schema.database import Database
-from schema.handles import Kind
-from schema.job import JobKind, JobState
-from schema.queries import JobStatus
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs import run_launch
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import JobKind, JobState
 from service import outlook, wording
 from service.views import JobView
 from tests.conftest import JobFactory
@@ -158,14 +159,14 @@ async def test_a_place_in_the_queue_counts_only_ones_own_of_the_same_kind(
     """Read in the one statement that reads the job; what others have queued is not told."""
     made = [await make_job() for _ in range(3)]
     await make_job(kind=JobKind.INFERENCE, spec={"model": "m/m"})
-    last = handles.write(Kind.JOB, (await make_job()).id)
-    first = handles.write(Kind.JOB, made[0].id)
+    last = ids.write(Kind.JOB, (await make_job()).id)
+    first = ids.write(Kind.JOB, made[0].id)
 
     view = await shown(service, "job_status", job_ids=[first, last])
     claimed = timedelta(minutes=5)
     async with database.transaction() as tx:
         await tx.execute("UPDATE subject SET max_active = 1 WHERE id = $1", ADA)
-        await launches.claim(
+        await run_launch.claim(
             tx, JobKind.HUB_JOB, limit=1, worker="w", lease=claimed, settle=claimed
         )
     full = await shown(service, "job_status", job_ids=last)
@@ -183,7 +184,7 @@ async def test_what_upstream_and_the_token_say_reaches_the_view(
 ) -> None:
     """The moments are the database's, so no clock of ours can be wrong about them."""
     spec: dict[str, Any] = {"image": "i", "command": ["true"], "flavor": "a10g-large"}
-    handle = handles.write(Kind.JOB, (await make_job(spec=spec | {"timeout": 3600.0})).id)
+    handle = ids.write(Kind.JOB, (await make_job(spec=spec | {"timeout": 3600.0})).id)
     await shown(service, "job_status", job_ids=handle)
     run_id = await Worker(database).bind()
     async with database.transaction() as tx:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from schema import handles
-from schema.database import Database
-from schema.endings import Ending
-from schema.handles import Kind
-from schema.job import JobState, Reason
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobState, Reason
 from service.instructions import INSTRUCTIONS
 from tests.conftest import JobFactory
 from tests.service.attack import Way, send
@@ -43,7 +43,7 @@ async def failed(database: Database, make_job: JobFactory, *lines: str, **given:
     await worker.log(run_id, *lines)
     ending = Ending(JobState.FAILED, "ERROR", Reason.EXIT_NONZERO, "boom", 3)
     await worker.end(run_id, ending)
-    return handles.write(Kind.JOB, job.id)
+    return ids.write(Kind.JOB, job.id)
 
 
 async def test_the_prompts_are_these(service: str) -> None:
@@ -146,9 +146,9 @@ async def test_the_runs_of_a_workspace_are_compared_by_how_they_ended(
 ) -> None:
     """Nobody wants to type ten handles."""
     made = await shown(service, "create_workspace", name="sweep")
-    group = handles.read(Kind.WORKSPACE, made["workspace_id"])
+    group = ids.read(Kind.WORKSPACE, made["workspace_id"])
     wanted = [await failed(database, make_job, "x", workspace_id=group) for _ in range(2)]
-    other = handles.write(Kind.JOB, (await make_job(workspace_id=group)).id)
+    other = ids.write(Kind.JOB, (await make_job(workspace_id=group)).id)
 
     workspace = made["workspace_id"]
     written = await prompt(service, "compare_runs", workspace_id=workspace, state="failed")

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from mcp_types import INTERNAL_ERROR, ResourceLink
 
-from schema import handles
-from schema.database import Database
-from schema.endings import Ending
-from schema.handles import Kind
-from schema.job import JobState
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobState
 from service.local.ports import free_port
 from tests.conftest import JobFactory
 from tests.service.attack import Way, send
@@ -37,7 +37,7 @@ async def job_url(database: Database, make_job: JobFactory, *lines: str) -> str:
     run_id = await worker.bind()
     await worker.log(run_id, *lines)
     await worker.end(run_id, Ending(JobState.SUCCEEDED, "COMPLETED"))
-    return f"job://{handles.write(Kind.JOB, job.id)}"
+    return f"job://{ids.write(Kind.JOB, job.id)}"
 
 
 async def test_a_launch_links_to_what_can_be_attached(service: str) -> None:
@@ -74,7 +74,7 @@ async def test_a_job_reads_as_its_status(
     service: str, database: Database, make_job: JobFactory, way: Way
 ) -> None:
     """The same object as a tool shows, evidence of a failure and all."""
-    handle = handles.write(Kind.JOB, (await lived(Worker(database), make_job, "failed")).id)
+    handle = ids.write(Kind.JOB, (await lived(Worker(database), make_job, "failed")).id)
     [status] = (await shown(service, "job_status", job_ids=handle))["jobs"]
 
     async with calling(service, mode="legacy" if way is Way.LEGACY else "auto") as client:
@@ -151,7 +151,7 @@ async def test_the_newest_jobs_are_listed(service: str, make_job: JobFactory) ->
     for way in (Way.LEGACY, Way.MODERN):
         answer = await send(service, way, "resources/list", {}, ADAS)
         result = json.loads(answer.body)["result"]
-        newest = [f"job://{handles.write(Kind.JOB, job.id)}" for job in reversed(made)]
+        newest = [f"job://{ids.write(Kind.JOB, job.id)}" for job in reversed(made)]
         assert [each["uri"] for each in result["resources"]] == newest[:20]
         assert result["resources"][0]["title"] == made[-1].title
         assert "nextCursor" not in result
@@ -161,7 +161,7 @@ async def test_nothing_that_was_read_is_kept_for_somebody_else(
     service: str, make_job: JobFactory
 ) -> None:
     """A cache in between must not answer Bob with what it answered Ada."""
-    handle = handles.write(Kind.JOB, (await make_job()).id)
+    handle = ids.write(Kind.JOB, (await make_job()).id)
     asked: list[tuple[str, dict[str, Any]]] = [
         ("resources/read", {"uri": f"job://{handle}"}),
         *((f"{what}/list", {}) for what in ("resources", "resources/templates", "prompts")),
@@ -174,7 +174,7 @@ async def test_nothing_that_was_read_is_kept_for_somebody_else(
 
 async def test_a_token_that_may_only_read_reads_its_own(service: str, make_job: JobFactory) -> None:
     """To look takes no scope."""
-    handle = handles.write(Kind.JOB, (await make_job()).id)
+    handle = ids.write(Kind.JOB, (await make_job()).id)
 
     assert handle in (await read(service, f"job://{handle}", by="hf_reader"))["text"]
 
@@ -182,7 +182,7 @@ async def test_a_token_that_may_only_read_reads_its_own(service: str, make_job: 
 async def test_a_database_that_is_away_is_no_missing_resource(start: Start) -> None:
     """A host that is told there is none would forget the address."""
     nowhere = f"postgresql://u:p@127.0.0.1:{free_port()}/d"
-    uri = f"job://{handles.write(Kind.JOB, handles.new_id())}"
+    uri = f"job://{ids.write(Kind.JOB, ids.new_id())}"
     with start(HOLDFAST_DATABASE_URL=nowhere) as url:
         errors = [
             (await post(url, method, params)).json()["error"]
@@ -200,7 +200,7 @@ async def test_a_database_that_is_away_is_no_missing_resource(start: Start) -> N
 
 async def test_a_read_counts_as_a_call(start: Start) -> None:
     """Or a client could ask by address what it may no longer ask by tool."""
-    uri = f"job://{handles.write(Kind.JOB, handles.new_id())}"
+    uri = f"job://{ids.write(Kind.JOB, ids.new_id())}"
     with start(calls_per_minute=2, HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
         asked: list[tuple[str, dict[str, Any]]] = [
             ("resources/read", {"uri": uri}),
@@ -216,7 +216,7 @@ async def test_who_has_not_signed_in_sees_what_there_is_and_nothing_of_anybodys(
     start: Start, make_job: JobFactory
 ) -> None:
     """Where browsing is allowed, the lists are open, and a read leads to the sign-in."""
-    handle = handles.write(Kind.JOB, (await make_job()).id)
+    handle = ids.write(Kind.JOB, (await make_job()).id)
     ref = {"type": "ref/resource", "uri": "job://{id}"}
     hint = {"ref": ref, "argument": {"name": "id", "value": ""}}
     with start(anonymous="browse") as url:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from schema import handles
-from schema.errors import Invalid
-from schema.inference_spec import LONGEST_CALL, InferenceSpec
-from schema.job import JobKind, JobState, Reason
-from schema.queries import JobStatus
-from schema.spec import HubJobSpec
+from schema.common import ids
+from schema.common.errors import Invalid
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import JobKind, JobState, Reason
+from schema.specs.hub_job import HubJobSpec
+from schema.specs.inference import LONGEST_CALL, InferenceSpec
 from service import retries
 from service.kinds import known
 from service.retries import HELPS, MAY_HAVE_RUN, RetryRefused
@@ -46,7 +46,7 @@ def ended(
 ) -> JobStatus:
     kind = JobKind.HUB_JOB if isinstance(spec, HubJobSpec) else JobKind.INFERENCE
     given: dict[str, Any] = {
-        "id": handles.new_id(),
+        "id": ids.new_id(),
         "subject_id": "s",
         "kind": kind,
         "namespace": "ada",

@@ -3,11 +3,11 @@
 import asyncio
 from typing import Any
 
-from schema import handles
-from schema.database import Database
-from schema.endings import Ending
-from schema.handles import Kind
-from schema.job import JobKind, JobState, Reason
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobKind, JobState, Reason
 from tests.conftest import JobFactory
 from tests.service.lives import Worker, lived
 from tests.service.stand_in import ADA, Whoami, call, refusal, shown, text
@@ -19,7 +19,7 @@ async def failed(database: Database, make_job: JobFactory, ending: Ending, **giv
     job = await make_job(**given)
     worker = Worker(database)
     await worker.end(await worker.bind(), ending)
-    return handles.write(Kind.JOB, job.id)
+    return ids.write(Kind.JOB, job.id)
 
 
 async def test_a_retry_is_a_new_job_that_leads_back(
@@ -72,7 +72,7 @@ async def test_what_is_being_stopped_is_run_again_only_once_it_is(
     service: str, database: Database, make_job: JobFactory
 ) -> None:
     """Two GPUs for one job is what a retry must never buy."""
-    old = handles.write(Kind.JOB, (await lived(Worker(database), make_job, "stopping")).id)
+    old = ids.write(Kind.JOB, (await lived(Worker(database), make_job, "stopping")).id)
     early = await call(service, "retry_job", job_id=old)
     async with database.transaction() as tx:
         run_id = await tx.fetchval("SELECT id FROM remote_run")
@@ -102,8 +102,8 @@ async def test_retries_with_one_key_are_one_job(
     service: str, database: Database, make_job: JobFactory
 ) -> None:
     """Also at the same moment; and another job's retry is another request."""
-    old = handles.write(Kind.JOB, (await lived(Worker(database), make_job, "succeeded")).id)
-    other = handles.write(Kind.JOB, (await lived(Worker(database), make_job, "cancelled")).id)
+    old = ids.write(Kind.JOB, (await lived(Worker(database), make_job, "succeeded")).id)
+    other = ids.write(Kind.JOB, (await lived(Worker(database), make_job, "cancelled")).id)
     retries = [shown(service, "retry_job", job_id=old, idempotency_key="k") for _ in range(4)]
 
     views = await asyncio.gather(*retries)
@@ -138,7 +138,7 @@ async def test_an_archived_workspace_takes_no_retry(
 ) -> None:
     """A retry is a launch, and goes where the first one went."""
     workspace = (await shown(service, "create_workspace", name="w"))["workspace_id"]
-    inside = handles.read(Kind.WORKSPACE, workspace)
+    inside = ids.read(Kind.WORKSPACE, workspace)
     old = await failed(database, make_job, OOM, workspace_id=inside)
     await shown(service, "archive_workspace", workspace_id=workspace)
     overrides = {"flavor": "l4x1"}
@@ -185,7 +185,7 @@ async def test_a_call_is_run_again_with_another_question(
     service: str, database: Database, make_job: JobFactory
 ) -> None:
     """By the words launch_inference takes."""
-    old = handles.write(Kind.JOB, (await lived(Worker(database), make_job, "answered")).id)
+    old = ids.write(Kind.JOB, (await lived(Worker(database), make_job, "answered")).id)
     async with database.transaction() as tx:
         await tx.execute(
             "UPDATE job_payload SET spec = $1",

@@ -8,12 +8,12 @@ from typing import Any, Final
 import anyio
 import pytest
 
-from schema import handles
-from schema.database import Database
-from schema.handles import Kind
-from schema.isolation import Role
+from schema.accounts.row_security import Role
+from schema.accounts.vault import Vault
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
 from schema.settings import Settings
-from schema.vault import Vault
 from tests.schema.timetable import set_due
 from tests.service.stand_in import ADAS, Whoami, call, refusal, shown, text
 from workers.context import Worker
@@ -45,7 +45,7 @@ async def worker(
 
 
 async def fall_due(database: Database, schedule_id: str, ago: timedelta = timedelta(0)) -> None:
-    await set_due(database, handles.read(Kind.SCHEDULE, schedule_id), ago)
+    await set_due(database, ids.read(Kind.SCHEDULE, schedule_id), ago)
 
 
 async def listed(service: str, schedule_id: str) -> list[dict[str, Any]]:

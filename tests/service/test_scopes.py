@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from schema.database import Database
+from schema.db.database import Database
 from tests.conftest import JobFactory
 from tests.service.conftest import Start
 from tests.service.stand_in import (

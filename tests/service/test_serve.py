@@ -12,9 +12,9 @@ from typing import Any
 import anyio
 import httpx2
 
-from schema import handles
+from schema.common import ids
+from schema.messaging.redis import connections
 from schema.settings import Settings
-from schema.wire import connections
 from tests.conftest import JobFactory
 from tests.service.listener import listening
 from tests.service.stand_in import ADA, Whoami, post, shown
@@ -42,7 +42,7 @@ async def test_who_waits_is_answered_when_the_process_is_told_to_stop(
     settings: Callable[..., Settings], hub: Whoami, make_job: JobFactory, valkey_url: str
 ) -> None:
     """A rolling deploy neither waits for them nor cuts them off; they wait on elsewhere."""
-    job_id = handles.write(handles.Kind.JOB, (await make_job()).id)
+    job_id = ids.write(ids.Kind.JOB, (await make_job()).id)
     views: list[dict[str, Any]] = []
     async with process(settings(), hub) as (running, url), connections(valkey_url) as redis:
 
@@ -69,7 +69,7 @@ async def test_who_listens_is_let_go_when_the_process_is_told_to_stop(
     settings: Callable[..., Settings], hub: Whoami, make_job: JobFactory
 ) -> None:
     """An open stream holds nobody up, and ends as one that is over: they listen on elsewhere."""
-    job = f"job://{handles.write(handles.Kind.JOB, (await make_job()).id)}"
+    job = f"job://{ids.write(ids.Kind.JOB, (await make_job()).id)}"
     async with process(settings(), hub) as (running, url):
         made = await shown(url, "create_workspace", name="mine")
         workspace = f"workspace://{made['workspace_id']}"

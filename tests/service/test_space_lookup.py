@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schema.job import JobKind, Reason
+from schema.jobs.tables import JobKind, Reason
 from service import retries
 from service.diagnosis import diagnose
 from tests.service.conftest import Start

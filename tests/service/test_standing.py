@@ -6,8 +6,8 @@ from typing import Final
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.calls import Count
-from schema.errors import RateLimited
+from schema.accounts.call_counts import Count
+from schema.common.errors import RateLimited
 from service.limits import Standing
 
 HOUR: Final = timedelta(hours=1)

@@ -6,9 +6,9 @@ from typing import Any, Final, Self
 
 import pytest
 
-from schema import handles
-from schema.database import Database
-from schema.handles import Kind
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
 from tests.conftest import JobFactory
 from tests.service.attack import BOBS, Answer, Way, send
 from tests.service.lives import LIVES, Worker, lived
@@ -94,8 +94,8 @@ async def test_a_foreign_job_is_not_told_from_none(
     service: str, surface: Surface, database: Database, make_job: JobFactory, life: str
 ) -> None:
     """Whatever became of it: neither its address nor a prompt about it tells that it is there."""
-    foreign = handles.write(Kind.JOB, (await lived(Worker(database), make_job, life)).id)
-    nobodys = handles.write(Kind.JOB, handles.new_id())
+    foreign = ids.write(Kind.JOB, (await lived(Worker(database), make_job, life)).id)
+    nobodys = ids.write(Kind.JOB, ids.new_id())
 
     for (method, theirs), (_, none) in zip(
         surface.asking(Kind.JOB, foreign), surface.asking(Kind.JOB, nobodys), strict=True
@@ -112,7 +112,7 @@ async def test_a_foreign_job_is_not_told_from_none(
 async def test_a_foreign_workspace_is_not_told_from_none(service: str, surface: Surface) -> None:
     """Nor is the name of a piece of work, or what happens in it."""
     foreign = (await shown(service, "create_workspace", name="hers"))["workspace_id"]
-    nobodys = handles.write(Kind.WORKSPACE, handles.new_id())
+    nobodys = ids.write(Kind.WORKSPACE, ids.new_id())
 
     for (method, theirs), (_, none) in zip(
         surface.asking(Kind.WORKSPACE, foreign),
@@ -140,7 +140,7 @@ async def test_an_address_that_never_was_is_answered_like_a_foreign_one(
     service: str, uri: str, make_job: JobFactory
 ) -> None:
     """One answer for all that cannot be read leaves nothing to compare."""
-    handle = handles.write(Kind.JOB, (await make_job()).id)
+    handle = ids.write(Kind.JOB, (await make_job()).id)
     given = uri.replace("job_{id}", handle)
 
     for way in (Way.LEGACY, Way.MODERN):
@@ -155,7 +155,7 @@ async def test_nobody_is_offered_what_is_anothers(
     service: str, surface: Surface, make_job: JobFactory
 ) -> None:
     """A hint after one letter would be a list of everything."""
-    job = handles.write(Kind.JOB, (await make_job()).id)
+    job = ids.write(Kind.JOB, (await make_job()).id)
     workspace = (await shown(service, "create_workspace", name="hers"))["workspace_id"]
     foreign = {Kind.JOB: job, Kind.WORKSPACE: workspace}
     places = [
@@ -179,7 +179,7 @@ async def test_nobody_is_offered_what_is_anothers(
 
 async def test_nothing_of_anybody_elses_is_listed(service: str, make_job: JobFactory) -> None:
     """The list is the caller's own, and says that nobody else may be shown it."""
-    handle = handles.write(Kind.JOB, (await make_job()).id)
+    handle = ids.write(Kind.JOB, (await make_job()).id)
 
     for way in (Way.LEGACY, Way.MODERN):
         theirs = json.loads((await send(service, way, "resources/list", {}, BOBS)).body)["result"]
@@ -194,8 +194,8 @@ async def test_a_foreign_job_among_ones_own_is_not_compared(
     """One's own jobs are no ticket to another's."""
     own = (await shown(service, "launch_job", by=BOBS, image="i", command="c"))["job_id"]
     await shown(service, "cancel_job", by=BOBS, job_id=own)
-    foreign = handles.write(Kind.JOB, (await make_job()).id)
-    nobodys = handles.write(Kind.JOB, handles.new_id())
+    foreign = ids.write(Kind.JOB, (await make_job()).id)
+    nobodys = ids.write(Kind.JOB, ids.new_id())
 
     for way in (Way.LEGACY, Way.MODERN):
         answers = [

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from schema import handles
-from schema.database import Database
-from schema.handles import Kind
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
 from tests.conftest import JobFactory
 from tests.service.attack import BOBS, Answer
 from tests.service.listener import ask, listening
@@ -28,8 +28,8 @@ async def test_a_foreign_task_is_not_told_from_none(
     service: str, database: Database, make_job: JobFactory, life: str
 ) -> None:
     """Byte for byte, whatever became of it, and whether or not the asker knows tasks."""
-    foreign = handles.write(Kind.JOB, (await lived(Worker(database), make_job, life)).id)
-    nobodys = handles.write(Kind.JOB, handles.new_id())
+    foreign = ids.write(Kind.JOB, (await lived(Worker(database), make_job, life)).id)
+    nobodys = ids.write(Kind.JOB, ids.new_id())
     before = await rows(database)
 
     for method, more in METHODS:
@@ -60,8 +60,8 @@ async def test_a_foreign_task_is_not_told_from_none(
 
 async def test_a_foreign_wait_does_not_become_a_task(service: str, make_job: JobFactory) -> None:
     """Whoever knows tasks is told as much of a foreign job as anybody."""
-    foreign = handles.write(Kind.JOB, (await make_job()).id)
-    nobodys = handles.write(Kind.JOB, handles.new_id())
+    foreign = ids.write(Kind.JOB, (await make_job()).id)
+    nobodys = ids.write(Kind.JOB, ids.new_id())
 
     theirs, none = [
         Answer.of(
@@ -87,7 +87,7 @@ async def test_who_listens_to_anothers_hears_of_ones_own_alone(
     own = (await shown(service, "launch_job", by=BOBS, image="i", command=["c"]))["job_id"]
     workspace = (await shown(service, "create_workspace", name="hers"))["workspace_id"]
     job = await make_job()
-    foreign = handles.write(Kind.JOB, job.id)
+    foreign = ids.write(Kind.JOB, job.id)
     wanted: dict[str, Any] = {
         "resourceSubscriptions": [
             *(f"job://{foreign}", f"job://{foreign}/logs"),
@@ -111,7 +111,7 @@ async def test_cancelling_a_task_is_challenged_for_a_scope_like_the_tool(
     service: str, hub: Whoami, make_job: JobFactory
 ) -> None:
     """A client that can sign in for more is sent to where it can, and nothing is stopped."""
-    job = handles.write(Kind.JOB, (await make_job()).id)
+    job = ids.write(Kind.JOB, (await make_job()).id)
     claims = base64.urlsafe_b64encode(json.dumps({"scope": "openid"}).encode()).decode()
     token = f"hf_oauth_e30.{claims.rstrip('=')}.c2ln"
     hub.answers[token] = person(ADA, "ada", type="oauth")

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from schema import credentials, handles
-from schema.database import Database
-from schema.endings import Ending
-from schema.handles import Kind
-from schema.job import Job, JobState
+from schema.accounts import credentials
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import Job, JobState
 from tests.conftest import JobFactory
 from tests.service.listener import TASKS, ask, task
 from tests.service.lives import LIVES, Worker, lived
@@ -29,7 +30,7 @@ RETENTION = timedelta(days=30)
 
 
 def handle(job: Job) -> str:
-    return handles.write(Kind.JOB, job.id)
+    return ids.write(Kind.JOB, job.id)
 
 
 async def wait_for(url: str, job_id: str, **arguments: Any) -> dict[str, Any]:
@@ -112,7 +113,7 @@ async def test_a_task_stands_where_its_job_does(
         {"job_ids": "both"},
         {"timeout_seconds": 46},
         {"job_ids": ["job_not-one"]},
-        {"job_ids": [handles.write(Kind.JOB, handles.new_id())]},
+        {"job_ids": [ids.write(Kind.JOB, ids.new_id())]},
         {"surprise": 1},
     ],
 )

@@ -12,8 +12,8 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 
-from schema import wire
-from schema.errors import TooManyWaits
+from schema.common.errors import TooManyWaits
+from schema.messaging import redis as messaging_redis
 from service.turns import Turns
 from tests.conftest import ADA
 
@@ -31,7 +31,10 @@ def subject() -> str:
 @pytest.fixture
 async def replicas(valkey_url: str) -> AsyncGenerator[tuple[Turns, Turns]]:
     """Two replicas that give out two turns."""
-    async with wire.connections(valkey_url) as one, wire.connections(valkey_url) as other:
+    async with (
+        messaging_redis.connections(valkey_url) as one,
+        messaging_redis.connections(valkey_url) as other,
+    ):
         yield (
             Turns(one, limit=2, patience=PATIENT),
             Turns(other, limit=2, patience=PATIENT),
@@ -121,7 +124,7 @@ async def test_the_longest_wait_keeps_what_valkey_keeps(
 
 async def test_without_a_valkey_each_process_counts(subject: str) -> None:
     """Nobody is shut out, and nobody waits without end."""
-    async with wire.connections("redis://127.0.0.1:1/0") as nowhere:
+    async with messaging_redis.connections("redis://127.0.0.1:1/0") as nowhere:
         turns = Turns(nowhere, limit=2)
         async with AsyncExitStack() as stack:
             for _ in range(2):

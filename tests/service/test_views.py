@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from schema import handles
-from schema.job import FINAL, JobKind, JobState, Reason
-from schema.queries import JobStatus
-from schema.subject import Hold
+from schema.accounts.tables import Hold
+from schema.common import ids
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import FINAL, JobKind, JobState, Reason
 from service import wording
 from service.views import JobView
 
@@ -20,7 +20,7 @@ HUB = "https://huggingface.co"
 def status(**overrides: Any) -> JobStatus:
     """A job as it is read; keyword arguments override its columns."""
     columns: dict[str, Any] = {
-        "id": handles.new_id(),
+        "id": ids.new_id(),
         "subject_id": "5e9ecfc04957053f60648a3e",
         "kind": JobKind.HUB_JOB,
         "namespace": "ada",

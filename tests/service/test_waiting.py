@@ -7,11 +7,14 @@ from uuid import UUID
 import anyio
 import pytest
 
-from schema import credentials, handles, hints, lifecycle
-from schema.database import Database
-from schema.isolation import Role
-from schema.news import Mark
-from schema.subject import Hold
+from schema.accounts import credentials
+from schema.accounts.row_security import Role
+from schema.accounts.tables import Hold
+from schema.common import ids
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs.changes import Mark
+from schema.messaging import change_notifications
 from service.waiting import Changes, Waiting, waiting
 from tests.conftest import ADA, JobFactory
 from tests.schema.wall import EVE
@@ -51,9 +54,9 @@ async def test_a_hint_alone_wakes_who_waits(
     """From the commit of a move to the waiter, with nobody looking."""
     job, other = (await make_job()).id, (await make_job()).id
     async with anyio.create_task_group() as listening:
-        listening.start_soon(hints.listen, valkey_url, waiters.hear)
+        listening.start_soon(change_notifications.listen, valkey_url, waiters.hear)
         async with (
-            hints.hints(valkey_url) as sender,
+            change_notifications.hints(valkey_url) as sender,
             Database(database_url, application="tests", tell=sender.tell) as database,
         ):
             with waiters.on(ADA, [job, other]) as changes:
@@ -148,7 +151,7 @@ async def test_nothing_is_read_while_nobody_waits(ground: Counting, make_job: Jo
 
 async def test_what_happens_between_reading_and_waiting_is_heard(waiters: Waiting) -> None:
     """Who enters before they read cannot miss what they did not read."""
-    job = handles.new_id()
+    job = ids.new_id()
     with waiters.on(ADA, [job]) as changes:
         waiters.hear({job: 2})
         changes.saw({job: AS_IT_IS})
@@ -158,7 +161,7 @@ async def test_what_happens_between_reading_and_waiting_is_heard(waiters: Waitin
 
 async def test_what_was_read_is_not_told_once_more(waiters: Waiting) -> None:
     """A hint that comes after the reading it is about would wake for nothing."""
-    job = handles.new_id()
+    job = ids.new_id()
     with waiters.on(ADA, [job]) as changes:
         waiters.hear({job: 2})
         changes.saw({job: Mark(2, None)})
@@ -172,7 +175,7 @@ async def test_what_was_read_is_not_told_once_more(waiters: Waiting) -> None:
 
 async def test_what_is_not_waited_for_any_more_wakes_nobody(waiters: Waiting) -> None:
     """Of fifty jobs the finished ones are left out, and foreign ones after the first reading."""
-    job, other = handles.new_id(), handles.new_id()
+    job, other = ids.new_id(), ids.new_id()
     with waiters.on(ADA, [job, other]) as changes:
         waiters.hear({other: 5})
         changes.saw({job: AS_IT_IS})
@@ -185,7 +188,7 @@ async def test_a_hold_and_a_job_that_is_gone_are_heard_of_by_looking(
     waiters: Waiting, make_job: JobFactory, database: Database
 ) -> None:
     """Neither is a move of the job."""
-    job, gone = (await make_job()).id, handles.new_id()
+    job, gone = (await make_job()).id, ids.new_id()
     with waiters.on(ADA, [job, gone]) as changes:
         changes.saw({job: AS_IT_IS, gone: AS_IT_IS})
         await waiters.look()
@@ -206,7 +209,7 @@ async def test_who_waits_for_a_foreign_job_hears_as_much_as_for_none(
     waiters: Waiting, make_job: JobFactory
 ) -> None:
     """The marks are read as whoever waits."""
-    for job in ((await make_job()).id, handles.new_id()):
+    for job in ((await make_job()).id, ids.new_id()):
         with waiters.on(EVE, [job]) as changes:
             changes.saw({job: AS_IT_IS})
             await waiters.look()
@@ -215,7 +218,7 @@ async def test_who_waits_for_a_foreign_job_hears_as_much_as_for_none(
 
 async def test_a_stop_lets_everybody_go_and_nobody_wait_again(waiters: Waiting) -> None:
     """A rolling deploy does not hold its clients up, or cut them off."""
-    job = handles.new_id()
+    job = ids.new_id()
     with waiters.on(ADA, [job]) as changes:
         changes.saw({job: AS_IT_IS})
         waiters.stop()

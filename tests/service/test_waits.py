@@ -16,11 +16,13 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 
-from schema import credentials, endings, handles, launches, lifecycle
-from schema.database import Database
-from schema.endings import Ending
-from schema.handles import Kind
-from schema.job import Job, JobKind, JobState
+from schema.accounts import credentials
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Database
+from schema.jobs import lifecycle, run_end, run_launch
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import Job, JobKind, JobState
 from tests.conftest import JobFactory
 from tests.service.conftest import Start
 from tests.service.lives import Worker
@@ -31,7 +33,7 @@ WAITS = f"holdfast:waits:{ADA}"
 
 
 def handle(job: Job) -> str:
-    return handles.write(Kind.JOB, job.id)
+    return ids.write(Kind.JOB, job.id)
 
 
 async def cancel(database: Database, job: Job) -> None:
@@ -41,7 +43,7 @@ async def cancel(database: Database, job: Job) -> None:
 
 async def note_stage(database: Database, run_id: UUID, stage: str) -> None:
     async with database.transaction() as tx:
-        await endings.note_stage(tx, run_id, stage=stage, started_at=None, worker="w")
+        await run_end.note_stage(tx, run_id, stage=stage, started_at=None, worker="w")
 
 
 @pytest.fixture
@@ -150,7 +152,7 @@ async def test_bookkeeping_wakes_nobody(
     answers: list[dict[str, Any]] = []
     async with waiting(redis, service, answers, job_ids=handle(job), since_version=2):
         async with database.transaction() as tx:
-            await launches.doubt(tx, run_id, why="?", worker="w")
+            await run_launch.doubt(tx, run_id, why="?", worker="w")
         view = await shown(
             service, "wait_for_jobs", job_ids=handle(job), since_version=2, timeout_seconds=1.5
         )
@@ -255,7 +257,7 @@ async def test_a_wrong_handle_spoils_only_itself(
     """Alone it is an error at once; among others it comes back with them."""
     job = await make_job()
     await cancel(database, job)
-    nobodys = handles.write(Kind.JOB, handles.new_id())
+    nobodys = ids.write(Kind.JOB, ids.new_id())
 
     alone = await call(service, "wait_for_jobs", job_ids=nobodys)
     view = await shown(service, "wait_for_jobs", job_ids=[nobodys, handle(job), "job_no"])
@@ -385,7 +387,7 @@ async def _waits(redis: Redis) -> int:
 async def _claimed(database: Database) -> UUID:
     minute = timedelta(minutes=1)
     async with database.transaction() as tx:
-        [claim] = await launches.claim(
+        [claim] = await run_launch.claim(
             tx, JobKind.HUB_JOB, limit=1, worker="w", lease=minute, settle=minute
         )
     return claim.run_id

@@ -1,7 +1,7 @@
 """The workspace tools, over HTTP."""
 
-from schema import handles
-from schema.handles import Kind
+from schema.common import ids
+from schema.common.ids import Kind
 from tests.service.stand_in import call, refusal, shown, text
 
 
@@ -32,7 +32,7 @@ async def test_a_workspace_counts_and_lists_its_jobs(service: str) -> None:
 async def test_a_foreign_workspace_is_not_told_from_one_that_does_not_exist(service: str) -> None:
     """Nothing is launched into, or listed from, what is somebody else's."""
     foreign = (await shown(service, "create_workspace", name="llama"))["workspace_id"]
-    nobodys = handles.write(Kind.WORKSPACE, handles.new_id())
+    nobodys = ids.write(Kind.WORKSPACE, ids.new_id())
     request = {"image": "python:3.12", "command": "true"}
 
     for tool, arguments in (("launch_job", request), ("list_jobs", {})):

@@ -3,10 +3,10 @@
 import base64
 from typing import Any, Final, cast
 
-from schema.database import Database
-from schema.inference_spec import InferenceSpec
+from schema.accounts.vault import Secret, Vault
+from schema.db.database import Database
 from schema.settings import Settings
-from schema.vault import Secret, Vault
+from schema.specs.inference import InferenceSpec
 from workers.context import Means, Report
 from workers.fetch import Fetcher
 from workers.hub import Hub

@@ -15,10 +15,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from schema import attention, credentials
-from schema.attention import AgedRun, Turn
+from schema.accounts import credentials
+from schema.accounts.vault import Secret
+from schema.jobs import work_queues
+from schema.jobs.work_queues import AgedRun, Turn
 from schema.settings import Settings
-from schema.vault import Secret
 from tests.conftest import ADA
 from tests.service.stand_in import serving
 from workers.capture import capture, redactor_of
@@ -80,7 +81,7 @@ def log_hub() -> Generator[LogHub]:
 async def run_of(worker: Worker) -> AgedRun:
     """Look at Ada's one run, as a turn does."""
     async with worker.database.transaction() as tx:
-        (run,) = await attention.bound_runs(tx, Turn(ADA, "ada", 0))
+        (run,) = await work_queues.bound_runs(tx, Turn(ADA, "ada", 0))
     return run
 
 

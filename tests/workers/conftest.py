@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from schema import credentials, launches, queries
-from schema.database import Database
-from schema.job import JobKind
-from schema.launches import Claim
-from schema.progress import Progress
-from schema.queries import JobStatus
+from schema.accounts import credentials
+from schema.accounts.vault import Secret, Vault
+from schema.db.database import Database
+from schema.jobs import queries as job_queries
+from schema.jobs import run_launch
+from schema.jobs.progress import Progress
+from schema.jobs.queries import JobStatus
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import JobKind
 from schema.settings import Settings
-from schema.vault import Secret, Vault
 from service.local.hub_emulator.users import user_with
 from tests.conftest import ADA, JobFactory
 from tests.service.local.hub.conftest import RunningHub, running_hub
@@ -64,7 +66,7 @@ async def doubted(worker: Worker, signed_in: None, make_job: JobFactory) -> Clai
     """A run whose create request was sent, and whose answer nobody has seen."""
     await make_job(namespace="alice", spec=SLEEP)
     async with worker.database.transaction() as tx:
-        (claim,) = await launches.claim(
+        (claim,) = await run_launch.claim(
             tx,
             JobKind.HUB_JOB,
             limit=1,
@@ -72,7 +74,7 @@ async def doubted(worker: Worker, signed_in: None, make_job: JobFactory) -> Clai
             lease=timedelta(minutes=1),
             settle=worker.settings.settle,
         )
-        await launches.doubt(tx, claim.run_id, why="no answer", worker="w1")
+        await run_launch.doubt(tx, claim.run_id, why="no answer", worker="w1")
     return claim
 
 
@@ -94,7 +96,7 @@ async def create(
 
 async def status_of(worker: Worker, claim: Claim) -> JobStatus:
     async with worker.database.transaction() as tx:
-        status = await queries.status(tx, ADA, claim.job_id)
+        status = await job_queries.status(tx, ADA, claim.job_id)
     assert status is not None
     return status
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from huggingface_hub import BucketFile, HfApi
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from schema import files
-from schema.files import JobFile
-from schema.job import JobKind
-from schema.launches import Claim
-from schema.outputs import Folder
-from schema.queries import JobStatus
+from schema.artifacts import files
+from schema.artifacts.files import JobFile
+from schema.jobs.queries import JobStatus
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import JobKind
+from schema.specs.outputs import Folder
 from service.local.hub_emulator.errors import error_answer
 from service.local.hub_emulator.users import LocalUser, user_with
 from tests.conftest import ADA

@@ -3,12 +3,15 @@
 from datetime import timedelta
 from pathlib import Path
 
-from schema import credentials, job_secrets, launches, lifecycle, logbook
-from schema.job import JobKind, JobState, Reason
-from schema.launches import Claim
-from schema.queries import Upstream
-from schema.subject import Hold
-from schema.vault import Secret, Vault
+from schema.accounts import credentials
+from schema.accounts import secrets as sealed_secrets
+from schema.accounts.tables import Hold
+from schema.accounts.vault import Secret, Vault
+from schema.artifacts import log_store
+from schema.jobs import lifecycle, run_launch
+from schema.jobs.queries import Upstream
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import JobKind, JobState, Reason
 from tests.conftest import ADA, JobFactory
 from tests.service.local.hub.conftest import RunningHub, until
 from tests.workers.conftest import SLEEP, create, make_due, stage_at, status_of
@@ -129,7 +132,7 @@ async def test_a_young_run_the_hub_does_not_know_is_not_called_gone(
     A run is as young as our knowledge of it: its answer may have come long after its request.
     """
     async with worker.database.transaction() as tx:
-        await launches.bind(
+        await run_launch.bind(
             tx,
             doubted.run_id,
             remote_id="0" * 24,
@@ -160,7 +163,7 @@ async def test_one_run_the_hub_will_not_talk_about_does_not_hide_the_others(
     local_hub.api().cancel_job(job_id=remote_id, namespace="alice")
     await make_job(namespace="alice", spec=SLEEP)
     async with worker.database.transaction() as tx:
-        (other,) = await launches.claim(
+        (other,) = await run_launch.claim(
             tx,
             JobKind.HUB_JOB,
             limit=1,
@@ -169,7 +172,7 @@ async def test_one_run_the_hub_will_not_talk_about_does_not_hide_the_others(
             settle=timedelta(0),
         )
         # Not an id but a path to which the Hub says 405, not that it knows no such job.
-        await launches.bind(
+        await run_launch.bind(
             tx,
             other.run_id,
             remote_id="x/cancel",
@@ -200,7 +203,7 @@ async def test_a_log_line_that_postgres_cannot_keep_does_not_hold_up_an_ending(
 
     status = await status_of(worker, doubted)
     async with worker.database.transaction() as tx:
-        lines = await logbook.read(tx, ADA, doubted.job_id, start=0, limit=9)
+        lines = await log_store.read(tx, ADA, doubted.job_id, start=0, limit=9)
     assert status.state is JobState.SUCCEEDED
     assert [line.text for line in lines] == ["a\ufffdb"]
 
@@ -211,7 +214,7 @@ async def test_what_a_job_printed_before_it_was_killed_is_kept_without_its_secre
     """Nobody observes a run once it has been killed: whoever kills it keeps its log."""
     async with worker.database.transaction() as tx:
         secrets = {"KEY": Secret("s3cret-1")}
-        await job_secrets.keep(tx, worker.vault, doubted.job_id, ADA, secrets)
+        await sealed_secrets.save_job_secrets(tx, worker.vault, doubted.job_id, ADA, secrets)
     printed = tmp_path / "printed"
     spec = SLEEP | {"command": ["sh", "-c", f"echo it is s3cret-1; touch {printed}; sleep 600"]}
     await create(worker, local_hub, doubted, spec=spec)
@@ -223,7 +226,7 @@ async def test_what_a_job_printed_before_it_was_killed_is_kept_without_its_secre
     await attend(worker)
 
     async with worker.database.transaction() as tx:
-        lines = await logbook.read(tx, ADA, doubted.job_id, start=0, limit=9)
+        lines = await log_store.read(tx, ADA, doubted.job_id, start=0, limit=9)
         sealed = await tx.fetchval("SELECT count(*) FROM job_secret")
     assert (await status_of(worker, doubted)).upstream is Upstream.STOPPED
     assert [line.text for line in lines] == ["it is [redacted:KEY]"]

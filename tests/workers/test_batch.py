@@ -12,16 +12,21 @@ import anyio.to_thread
 import pytest
 from huggingface_hub import HfApi
 
-from schema import batch, batch_pages, credentials, lifecycle, queries
-from schema.batch import Given, Tally
-from schema.batch_item import ItemState
-from schema.batch_pages import Shown
-from schema.database import Database
-from schema.job import Job, JobKind, JobState, Reason
-from schema.queries import JobStatus
+from schema.accounts import credentials
+from schema.accounts.tables import Hold
+from schema.accounts.vault import Secret, Vault
+from schema.batches import queries as batch_queries
+from schema.batches import store as batch_store
+from schema.batches.queries import Shown
+from schema.batches.store import Tally
+from schema.batches.tables import ItemState
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs import queries as job_queries
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import Job, JobKind, JobState, Reason
 from schema.settings import Settings
-from schema.subject import Hold
-from schema.vault import Secret, Vault
+from schema.specs.batch import Given
 from tests.conftest import ADA, JobFactory
 from tests.routing import Routed, refusal, routing
 from workers import engine
@@ -61,7 +66,7 @@ def submit(database: Database, make_job: JobFactory, lent: None) -> Batch:
         job = await make_job(kind=JobKind.BATCH, spec=SPEC | inline | overrides)
         items = [Given(each, {"inputs": each, "parameters": {}}) for each in prompts]
         async with database.transaction() as tx:
-            await batch.keep(tx, job.id, ADA, items)
+            await batch_store.keep(tx, job.id, ADA, items)
         return job
 
     return make
@@ -93,7 +98,7 @@ async def seen(database: Database, job: Job, wanted: Callable[[JobStatus], bool]
     with anyio.fail_after(20):
         while True:
             async with database.transaction() as tx:
-                status = await queries.status(tx, ADA, job.id)
+                status = await job_queries.status(tx, ADA, job.id)
             assert status is not None
             if wanted(status):
                 return status
@@ -107,7 +112,7 @@ async def carried_out(worker: Worker, job: Job) -> JobStatus:
 
 async def items(database: Database, job: Job) -> dict[str, Shown]:
     async with database.transaction() as tx:
-        found = await batch_pages.page(
+        found = await batch_queries.page(
             tx, ADA, job.id, states=list(ItemState), start=0, limit=500, longest=10_000
         )
     return {item.custom_id: item for item in found}
@@ -115,7 +120,7 @@ async def items(database: Database, job: Job) -> dict[str, Shown]:
 
 async def counted(database: Database, job: Job) -> Tally:
     async with database.transaction() as tx:
-        found = await batch_pages.tally(tx, ADA, job.id)
+        found = await batch_queries.tally(tx, ADA, job.id)
     assert found is not None
     return found
 
@@ -153,7 +158,7 @@ async def test_every_item_is_asked_for_once_and_answered(
     assert all(f"said: {name}" in str((item.result or {})["text"]) for name, item in shown.items())
     assert status.progress == {"done": 40, "total": 40, "message": None}
     async with worker.database.transaction() as tx:
-        result = await queries.result(tx, ADA, job.id)
+        result = await job_queries.result(tx, ADA, job.id)
     assert result is not None
     assert (result["done"], result["failed"], result["unknown"]) == (40, 0, 0)
     assert result["usage"]["prompt_tokens"] == 80
@@ -327,7 +332,7 @@ async def test_items_are_read_from_a_file_once_and_whole(
     assert list(await items(worker.database, job)) == [f"é-{n}" for n in range(8)]
     assert routed.router.asked == dict.fromkeys(prompts(8), 1)
     async with worker.database.transaction() as tx:
-        result = await queries.result(tx, ADA, job.id)
+        result = await job_queries.result(tx, ADA, job.id)
     assert result is not None
     assert (result["source"]["path"], result["done"]) == (path, 8)
     assert result["source"]["revision"]

@@ -6,12 +6,15 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from schema import job_secrets, launches, logbook, queries
-from schema.database import Database
-from schema.job import Job, JobKind
-from schema.logbook import Extent
+from schema.accounts import secrets as sealed_secrets
+from schema.accounts.vault import Secret, Vault
+from schema.artifacts import log_store
+from schema.artifacts.log_store import Extent
+from schema.db.database import Database
+from schema.jobs import queries as job_queries
+from schema.jobs import run_launch
+from schema.jobs.tables import Job, JobKind
 from schema.settings import Settings
-from schema.vault import Secret, Vault
 from tests.conftest import ADA, JobFactory
 from tests.workers.capturing import SECRET, LogHub, capture_once, log_hub, run_of
 from workers.context import Worker
@@ -40,11 +43,11 @@ async def job(database: Database, vault: Vault, make_job: JobFactory) -> Job:
     """A running job with a secret of several lines."""
     made = await make_job()
     async with database.transaction() as tx:
-        await job_secrets.keep(tx, vault, made.id, ADA, {"KEY": SECRET})
-        (claim,) = await launches.claim(
+        await sealed_secrets.save_job_secrets(tx, vault, made.id, ADA, {"KEY": SECRET})
+        (claim,) = await run_launch.claim(
             tx, JobKind.HUB_JOB, limit=1, worker="w", lease=MINUTE, settle=MINUTE
         )
-        await launches.bind(
+        await run_launch.bind(
             tx, claim.run_id, remote_id="r", stage="RUNNING", worker="w", look_again=MINUTE
         )
     return made
@@ -54,9 +57,9 @@ async def kept(database: Database, job: Job) -> list[str]:
     """Read all there is of a log, page by page."""
     lines: list[str] = []
     async with database.transaction() as tx:
-        extent = await logbook.extent(tx, ADA, job.id)
+        extent = await log_store.extent(tx, ADA, job.id)
         while len(lines) < extent.length:
-            page = await logbook.read(tx, ADA, job.id, start=len(lines), limit=500)
+            page = await log_store.read(tx, ADA, job.id, start=len(lines), limit=500)
             assert [line.number for line in page] == list(range(len(lines), len(lines) + len(page)))
             lines += [line.text for line in page]
     return lines
@@ -178,9 +181,9 @@ async def test_a_log_too_large_keeps_its_beginning_and_its_end(
     assert await capture_once(worker)
 
     async with database.transaction() as tx:
-        extent = await logbook.extent(tx, ADA, job.id)
-        head = await logbook.read(tx, ADA, job.id, start=extent.head_lines - 2, limit=4)
-        end = await logbook.read(tx, ADA, job.id, start=39_999, limit=4)
+        extent = await log_store.extent(tx, ADA, job.id)
+        head = await log_store.read(tx, ADA, job.id, start=extent.head_lines - 2, limit=4)
+        end = await log_store.read(tx, ADA, job.id, start=39_999, limit=4)
         stored = await tx.fetchval(
             "SELECT sum(octet_length(array_to_string(lines, '.')) + 1) FROM log_chunk"
         )
@@ -200,8 +203,8 @@ async def test_what_was_kept_says_how_long_it_is_at_once(
     assert await capture_once(worker)
 
     async with database.transaction() as tx:
-        assert await logbook.extent(tx, ADA, job.id) == Extent()
-        assert await queries.status(tx, ADA, job.id) is not None
+        assert await log_store.extent(tx, ADA, job.id) == Extent()
+        assert await job_queries.status(tx, ADA, job.id) is not None
 
 
 async def test_without_the_key_of_its_secrets_nothing_of_a_log_is_kept(
@@ -226,7 +229,9 @@ async def test_the_token_of_whoever_launched_it_is_not_kept(
     """With pass_token a job has it, and what a job has it may print."""
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM job_secret")
-        await job_secrets.keep(tx, vault, job.id, ADA, {"HF_TOKEN": Secret("hf_first-one")})
+        await sealed_secrets.save_job_secrets(
+            tx, vault, job.id, ADA, {"HF_TOKEN": Secret("hf_first-one")}
+        )
     hub.length, hub.line = 2, ["a hf_first-one", "b"].__getitem__
 
     assert await capture_once(worker)

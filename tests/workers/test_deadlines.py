@@ -4,8 +4,8 @@ from collections.abc import Generator
 
 import pytest
 
-from schema.job import JobState, Reason
-from schema.launches import Claim
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import JobState, Reason
 from tests.service.local.hub.conftest import RunningHub, running_hub
 from tests.workers.conftest import create, poll, stage_at, status_of
 from workers.attend import attend

@@ -10,13 +10,15 @@ import anyio
 import pytest
 
 import workers.executors
-from schema import credentials, lifecycle, queries
-from schema.database import Database
-from schema.errors import Invalid
-from schema.job import JobState
-from schema.queries import JobStatus
+from schema.accounts import credentials
+from schema.accounts.vault import Secret, Vault
+from schema.common.errors import Invalid
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs import queries as job_queries
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import JobState
 from schema.settings import Settings
-from schema.vault import Secret, Vault
 from service.retries import rewrite
 from service.views import JobView
 from tests.conftest import ADA, JobFactory
@@ -68,7 +70,7 @@ async def seen(database: Database, job_id: UUID, wanted: Callable[[JobStatus], b
     with anyio.fail_after(20):
         while True:
             async with database.transaction() as tx:
-                status = await queries.status(tx, ADA, job_id)
+                status = await job_queries.status(tx, ADA, job_id)
             assert status is not None
             if wanted(status):
                 return status
@@ -86,7 +88,7 @@ async def test_the_smallest_executor_is_one_file(worker: Worker, make_job: JobFa
     view = JobView.of(status, "https://hub")
     assert (view.kind, view.summary) == ("pause", "Succeeded.")
     async with worker.database.transaction() as tx:
-        assert await queries.result(tx, ADA, job.id) == {"steps": 3}
+        assert await job_queries.result(tx, ADA, job.id) == {"steps": 3}
     assert rewrite(status, {}, {}).spec.stored() == {"steps": 3}
     with pytest.raises(Invalid, match="nothing of this job"):
         rewrite(status, {"steps": 4}, {})

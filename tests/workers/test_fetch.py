@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from schema import media
+from schema.specs.inputs import media_types
 from tests.web import PUBLIC, Web, leads_to, no_such_name, page, public_web
 from workers.fetch import Fetched, FetchFailed, FetchRefused
 
@@ -21,7 +21,7 @@ async def web() -> AsyncGenerator[Web]:
 
 
 async def fetch(web: Web, url: str = CAT, within: timedelta = SOON) -> Fetched:
-    return await web.fetcher.fetch(url, limit_bytes=1000, within=within, accept=media.IMAGES)
+    return await web.fetcher.fetch(url, limit_bytes=1000, within=within, accept=media_types.IMAGES)
 
 
 async def test_a_public_file_is_fetched_as_it_is(web: Web) -> None:

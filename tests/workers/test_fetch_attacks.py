@@ -12,7 +12,7 @@ from itertools import cycle
 import anyio
 import pytest
 
-from schema import media
+from schema.specs.inputs import media_types
 from tests.web import PUBLIC, Answer, Answering, Web, leads_to, page, public_web
 from workers.fetch import FetchError, FetchFailed, FetchRefused
 
@@ -28,7 +28,7 @@ async def web() -> AsyncGenerator[Web]:
 
 
 async def attack(web: Web, url: str = CAT, within: timedelta = SOON) -> None:
-    await web.fetcher.fetch(url, limit_bytes=LIMIT, within=within, accept=media.EVERYTHING)
+    await web.fetcher.fetch(url, limit_bytes=LIMIT, within=within, accept=media_types.EVERYTHING)
 
 
 NO_URLS = [

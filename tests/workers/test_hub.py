@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from schema.vault import Secret
+from schema.accounts.vault import Secret
 from service.local.ports import free_port
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached, hub
 

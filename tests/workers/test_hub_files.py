@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from schema.hub_path import HubPath
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.specs.inputs.hub_uri import HubPath
 from service.local.hub_emulator.users import user_with
 from tests.service.local.hub.conftest import RunningHub, running_hub
 from tests.service.stand_in import serving

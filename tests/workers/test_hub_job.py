@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 from huggingface_hub import Volume
 
-from schema.launches import Claim
-from schema.spec import HubJobSpec
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.jobs.run_launch import Claim
+from schema.specs.hub_job import HubJobSpec
 from tests.service.local.hub.conftest import RunningHub, until
 from tests.workers.conftest import create, make_due, poll, stage_at, status_of, unheard
 from tests.workers.test_nonce import Recorder

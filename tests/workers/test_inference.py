@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from schema import media
-from schema.job import JobState, Reason
-from schema.progress import Progress
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.jobs.progress import Progress
+from schema.jobs.tables import JobState, Reason
+from schema.specs.inputs import media_types
 from service.local.hub_emulator.inference.media import picture, sound
 from service.local.hub_emulator.users import user_with
 from tests.service.local.hub.conftest import RunningHub
@@ -70,11 +70,11 @@ SHOWS: dict[str, Any] = {
     "image-classification": {"labels": digest(PICTURE)},
 }
 MAKES: dict[str, tuple[frozenset[str], list[str]]] = {
-    "text-to-image": (media.IMAGES, ["a cat"]),
-    "image-to-image": (media.IMAGES, ["redder", digest(PICTURE)]),
-    "text-to-video": (media.VIDEO, ["a cat"]),
-    "image-to-video": (media.VIDEO, ["faster", digest(PICTURE)]),
-    "text-to-speech": (media.AUDIO, ["Hello"]),
+    "text-to-image": (media_types.IMAGES, ["a cat"]),
+    "image-to-image": (media_types.IMAGES, ["redder", digest(PICTURE)]),
+    "text-to-video": (media_types.VIDEO, ["a cat"]),
+    "image-to-video": (media_types.VIDEO, ["faster", digest(PICTURE)]),
+    "text-to-speech": (media_types.AUDIO, ["Hello"]),
 }
 CASES = [(task, ALL[place]) for task, (_, places, _) in AT.items() for place in places]
 
@@ -102,7 +102,7 @@ async def test_each_task_is_carried_out_by_each_provider(
         accept, words = MAKES[task]
         (file,) = outcome.files
         assert file.content is not None
-        assert file.media_type == media.recognize(file.content, accept)
+        assert file.media_type == media_types.recognize(file.content, accept)
         assert (file.size_bytes, file.sha256) == (len(file.content), digest(file.content))
         assert all(word.encode() in file.content for word in words), file.content
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from schema.endings import Ending
-from schema.job import JobState, Reason
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobState, Reason
 from workers.inference.answers import Answer, Unreadable, read, read_json
 from workers.inference.tickets import Failed, Ticket, ticket
 from workers.outcome import Answered, without_secrets

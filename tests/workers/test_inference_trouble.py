@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from schema.job import JobState, Reason
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.jobs.tables import JobState, Reason
 from service.local.hub_emulator.inference.media import film, picture
 from tests.web import Web, page, public_web
 from tests.workers.calls import Asker

@@ -9,15 +9,17 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from schema import job_secrets, launches, lifecycle, queries
-from schema.database import Database
-from schema.endings import Ending
-from schema.job import JobKind, JobState, Reason
-from schema.launches import Claim
-from schema.queries import JobStatus, Upstream
+from schema.accounts import secrets as sealed_secrets
+from schema.accounts.tables import Hold
+from schema.accounts.vault import Secret, Vault
+from schema.db.database import Database
+from schema.jobs import lifecycle, run_launch
+from schema.jobs import queries as job_queries
+from schema.jobs.queries import JobStatus, Upstream
+from schema.jobs.run_end import Ending
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import JobKind, JobState, Reason
 from schema.settings import Settings
-from schema.subject import Hold
-from schema.vault import Secret, Vault
 from tests.conftest import ADA, JobFactory
 from workers.attend import attend
 from workers.backoff import MOST_TRIES
@@ -79,7 +81,7 @@ WorkerFactory = Callable[..., Worker]
 
 async def claim_one(worker: Worker, kind: JobKind, lease: timedelta | None = None) -> Claim:
     async with worker.database.transaction() as tx:
-        (one,) = await launches.claim(
+        (one,) = await run_launch.claim(
             tx,
             kind,
             limit=1,
@@ -99,7 +101,7 @@ async def carry_out(worker: Worker, stub: Stub) -> JobStatus:
 
 async def status_of(worker: Worker, claim: Claim) -> JobStatus:
     async with worker.database.transaction() as tx:
-        status = await queries.status(tx, ADA, claim.job_id)
+        status = await job_queries.status(tx, ADA, claim.job_id)
     assert status is not None
     return status
 
@@ -198,7 +200,7 @@ async def test_a_job_whose_secrets_cannot_be_opened_fails_and_is_not_launched_wi
     job = await make_job()
     other = Vault({"9": b"9" * 32})
     async with database.transaction() as tx:
-        await job_secrets.keep(tx, other, job.id, ADA, {"KEY": Secret("s")})
+        await sealed_secrets.save_job_secrets(tx, other, job.id, ADA, {"KEY": Secret("s")})
 
     status = await carry_out(worker, stub)
 
@@ -214,7 +216,7 @@ async def test_a_refusal_that_repeats_a_secret_is_kept_without_it(
     stub = Stub(Refused(Reason.INVALID_REQUEST, "not a value: 's3cret-1', by hf_ada"))
     job = await make_job()
     async with database.transaction() as tx:
-        await job_secrets.keep(tx, vault, job.id, ADA, {"KEY": Secret("s3cret-1")})
+        await sealed_secrets.save_job_secrets(tx, vault, job.id, ADA, {"KEY": Secret("s3cret-1")})
 
     status = await carry_out(make_worker(stub), stub)
 
@@ -232,7 +234,7 @@ async def test_the_token_a_job_is_given_is_looked_for_in_its_log_whichever_is_le
     await carry_out(make_worker(stub), stub)
 
     async with database.transaction() as tx:
-        sealed = await job_secrets.reveal(tx, vault, job.id)
+        sealed = await sealed_secrets.open_job_secrets(tx, vault, job.id)
     assert {name: secret.reveal() for name, secret in sealed.items()} == {"HF_TOKEN": "hf_ada"}
 
 
@@ -249,7 +251,7 @@ async def test_a_lost_answer_is_never_asked_for_again(
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT state FROM remote_run") == "unknown"
         assert (
-            await launches.claim(
+            await run_launch.claim(
                 tx, JobKind.HUB_JOB, limit=5, worker="w2", lease=timedelta(1), settle=timedelta(1)
             )
             == []
@@ -283,7 +285,7 @@ async def test_an_answered_call_leaves_its_result(
     status = await carry_out(make_worker(stub), stub)
 
     async with database.transaction() as tx:
-        assert await queries.result(tx, ADA, job.id) == {"text": "42"}
+        assert await job_queries.result(tx, ADA, job.id) == {"text": "42"}
     assert status.state is JobState.SUCCEEDED
 
 

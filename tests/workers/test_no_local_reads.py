@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, get_args
 
-from schema.inference_spec import Task
+from schema.specs.inference import Task
 from workers.inference import helpers
 from workers.inference.helpers import Unwritable, write
 

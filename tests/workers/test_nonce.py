@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from schema.job import JobKind
-from schema.remote_run import Desired, Origin, RemoteRun, RunState
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.jobs.run_tables import Desired, Origin, RemoteRun, RunState
+from schema.jobs.tables import JobKind
 from tests.workers.conftest import unheard
 from workers.attend import is_run
 from workers.context import Order

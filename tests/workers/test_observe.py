@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 
-from schema import attention, launches, lifecycle
-from schema.job import JobState, Reason
-from schema.launches import Claim
-from schema.queries import Upstream
+from schema.jobs import lifecycle, run_launch, work_queues
+from schema.jobs.queries import Upstream
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import JobState, Reason
 from tests.conftest import ADA
 from tests.service.local.hub.conftest import RunningHub, until
 from tests.workers.conftest import SLEEP, create, make_due, poll, stage_at, status_of
@@ -72,7 +72,7 @@ async def test_a_run_that_was_refused_and_is_listed_all_the_same_is_killed(
     """A refusal need not have been the Hub's own; what is listed counts for more."""
     there = await create(worker, local_hub, doubted)
     async with worker.database.transaction() as tx:
-        await launches.reject(
+        await run_launch.reject(
             tx, doubted.run_id, reason=Reason.INVALID_REQUEST, message="no", worker="w1"
         )
 
@@ -133,8 +133,8 @@ async def test_an_absent_run_is_looked_for_often_at_first(worker: Worker, doubte
     async with worker.database.transaction() as tx:
         first = await tx.fetchval("SELECT due_at - now() FROM poll_group")
         await tx.execute("UPDATE poll_group SET due_at = now(), watch_until = now() + '12 hours'")
-        (turn,) = await attention.take_groups(tx, limit=1, lease=timedelta(seconds=1))
-        await attention.give_back(tx, turn, fastest=timedelta(seconds=2), slowest=timedelta(60))
+        (turn,) = await work_queues.take_groups(tx, limit=1, lease=timedelta(seconds=1))
+        await work_queues.give_back(tx, turn, fastest=timedelta(seconds=2), slowest=timedelta(60))
         later = await tx.fetchval("SELECT due_at - now() FROM poll_group")
 
     assert first is not None

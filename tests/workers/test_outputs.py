@@ -8,13 +8,14 @@ from uuid import uuid4
 
 import pytest
 
-from schema import credentials, launches, lifecycle
-from schema.database import Database
-from schema.job import JobKind, JobState, Reason
-from schema.queries import Upstream
+from schema.accounts import credentials
+from schema.accounts.tables import Hold
+from schema.accounts.vault import Secret, Vault
+from schema.db.database import Database
+from schema.jobs import lifecycle, run_launch
+from schema.jobs.queries import Upstream
+from schema.jobs.tables import JobKind, JobState, Reason
 from schema.settings import Settings
-from schema.subject import Hold
-from schema.vault import Secret, Vault
 from service.local.hub_emulator.app import create_hub
 from service.local.hub_emulator.users import Permission, load_users, user_with
 from tests.conftest import ADA, JobFactory
@@ -86,7 +87,7 @@ async def make_run(
         }
         await make_job(namespace="alice", spec=spec | overrides)
         async with worker.database.transaction() as tx:
-            (claim,) = await launches.claim(
+            (claim,) = await run_launch.claim(
                 tx,
                 JobKind.HUB_JOB,
                 limit=1,

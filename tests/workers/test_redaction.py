@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.vault import Secret
+from schema.accounts.vault import Secret
 from workers.capture import LONGEST, Scroll
 from workers.redaction import Redactor, is_searched_for
 

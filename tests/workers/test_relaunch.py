@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from schema import launches
-from schema.job import JobKind, JobState
+from schema.jobs import run_launch
+from schema.jobs.tables import JobKind, JobState
 from schema.settings import Settings
 from tests.conftest import JobFactory
 from tests.workers.conftest import SLEEP, make_due, status_of
@@ -40,10 +40,10 @@ async def test_an_absent_run_is_relaunched_where_a_duplicate_costs_little(
     worker = replace(worker, settings=given)
     await make_job(namespace="alice", spec=SLEEP | {"flavor": flavor, "attempts": attempts})
     async with worker.database.transaction() as tx:
-        (claim,) = await launches.claim(
+        (claim,) = await run_launch.claim(
             tx, JobKind.HUB_JOB, limit=1, worker="w1", lease=given.lease, settle=given.settle
         )
-        await launches.doubt(tx, claim.run_id, why="no answer", worker="w1")
+        await run_launch.doubt(tx, claim.run_id, why="no answer", worker="w1")
 
     for _ in range(3):
         await make_due(worker, "remote_run")

@@ -12,17 +12,22 @@ from uuid import UUID
 import anyio
 import pytest
 
-from schema import firings, job_secrets, prices, queries, schedules, workspace_changes
-from schema.database import Database
-from schema.errors import Unavailable
-from schema.firings import Due
-from schema.isolation import Role
-from schema.job import JobKind
-from schema.money import micro
-from schema.schedule import Became, Missed, Overlap
+from schema.accounts import secrets as sealed_secrets
+from schema.accounts.row_security import Role
+from schema.accounts.vault import Secret, Vault
+from schema.billing import price_store
+from schema.common.errors import Unavailable
+from schema.common.money import micro
+from schema.db.database import Database
+from schema.jobs import queries as job_queries
+from schema.jobs.tables import JobKind
+from schema.schedules import firing as schedule_firing
+from schema.schedules import store as schedule_store
+from schema.schedules.firing import Due
+from schema.schedules.tables import Became, Missed, Overlap
 from schema.settings import Settings
-from schema.vault import Secret, Vault
-from schema.workspace_changes import Change
+from schema.workspaces import store as workspace_store
+from schema.workspaces.store import Change
 from tests.conftest import ADA, DiesInCommit, JobFactory
 from tests.schema import timetable
 from tests.schema.timetable import BASIC, WANTED, look, set_due
@@ -99,8 +104,8 @@ async def test_a_schedule_that_is_due_makes_an_ordinary_job(
     (firing,) = after.firings
     assert (firing.fire_at, firing.became, firing.job_id) == (due_at, Became.LAUNCHED, job_id)
     async with database.transaction() as tx:
-        job = await queries.status(tx, ADA, job_id)
-        secrets = await job_secrets.reveal(tx, vault, job_id)
+        job = await job_queries.status(tx, ADA, job_id)
+        secrets = await sealed_secrets.open_job_secrets(tx, vault, job_id)
     assert job is not None
     assert (job.spec, job.labels, job.ceiling_micro_usd) == (WANTED.spec, {"team": "a"}, 167)
     assert {name: secret.reveal() for name, secret in secrets.items()} == {"KEY": "hidden"}
@@ -133,8 +138,8 @@ async def test_what_a_dead_worker_took_is_fired_by_another_and_not_by_both(
     await fire(crew())
 
     async with database.transaction() as tx:
-        assert not await firings.lock(tx, stale)
-        await firings.settle(tx, stale, Became.MISSED)
+        assert not await schedule_firing.lock(tx, stale)
+        await schedule_firing.settle(tx, stale, Became.MISSED)
     assert len(await jobs_of(database, schedule_id)) == 1
     assert [each.became for each in (await look(database, schedule_id)).firings] == ["launched"]
 
@@ -208,11 +213,11 @@ async def test_a_firing_that_was_asked_for_moves_no_other(
     """Trying a schedule out must not cost the run of the night; and a paused one stays paused."""
     schedule_id = await make(due_in=HOUR)
     async with database.transaction() as tx:
-        locked = await schedules.lock(tx, ADA, schedule_id)
+        locked = await schedule_store.lock(tx, ADA, schedule_id)
         assert locked is not None
         next_at = None if paused else locked.next_at
-        asked_at = await schedules.change(tx, locked, next_at=next_at, fire_now=True)
-        again = await schedules.change(tx, locked, next_at=next_at, fire_now=True)
+        asked_at = await schedule_store.change(tx, locked, next_at=next_at, fire_now=True)
+        again = await schedule_store.change(tx, locked, next_at=next_at, fire_now=True)
     assert asked_at == again
 
     await fire_all(crew())
@@ -225,7 +230,7 @@ async def test_a_firing_that_was_asked_for_moves_no_other(
 
 async def spent(database: Database, **_: Any) -> UUID:
     async with database.transaction() as tx:
-        made = await queries.make_workspace(tx, ADA, UUID(int=7), "w", budget_micro_usd=100)
+        made = await workspace_store.make_workspace(tx, ADA, UUID(int=7), "w", budget_micro_usd=100)
     assert made is not None
     return made.id
 
@@ -234,7 +239,7 @@ async def archived(database: Database, **_: Any) -> UUID:
     workspace_id = await spent(database)
     change = Change(archived=True, sets_budget=True)
     async with database.transaction() as tx:
-        await workspace_changes.change(tx, ADA, workspace_id, change)
+        await workspace_store.change(tx, ADA, workspace_id, change)
     return workspace_id
 
 
@@ -243,15 +248,15 @@ async def watched(database: Database, **_: Any) -> UUID:
     workspace_id = await spent(database)
     change = Change(sets_budget=True, sets_confirmation=True, confirm_above_micro_usd=micro(0.0002))
     async with database.transaction() as tx:
-        await workspace_changes.change(tx, ADA, workspace_id, change)
+        await workspace_store.change(tx, ADA, workspace_id, change)
         await tx.execute("UPDATE schedule SET ceiling_micro_usd = 100")
-        await prices.keep(tx, [BASIC | {"unitCostMicroUSD": 300}])
+        await price_store.keep(tx, [BASIC | {"unitCostMicroUSD": 300}])
     return workspace_id
 
 
 async def no_price(database: Database, **_: Any) -> None:
     async with database.transaction() as tx:
-        await prices.keep(tx, [BASIC | {"unitLabel": "moon"}])
+        await price_store.keep(tx, [BASIC | {"unitLabel": "moon"}])
 
 
 async def never_priced(database: Database, **_: Any) -> None:
@@ -349,7 +354,7 @@ async def test_old_prices_are_asked_for_again(
     """Nobody calls for weeks, and the worst case that is held would be one of weeks ago."""
     schedule_id = await make()
     async with database.transaction() as tx:
-        await prices.keep(tx, [BASIC | {"unitCostMicroUSD": 1}])
+        await price_store.keep(tx, [BASIC | {"unitCostMicroUSD": 1}])
         await tx.execute("UPDATE price_list SET read_at = now() - interval '2 hours'")
 
     async with hub(local_hub.url, local_hub.url) as gateway:
@@ -357,6 +362,6 @@ async def test_old_prices_are_asked_for_again(
 
     (job_id,) = await jobs_of(database, schedule_id)
     async with database.transaction() as tx:
-        job = await queries.status(tx, ADA, job_id)
+        job = await job_queries.status(tx, ADA, job_id)
     assert job is not None
     assert (job.price_micro_usd or 0) > 1

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from schema.job import Reason
-from schema.progress import Progress
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.jobs.progress import Progress
+from schema.jobs.tables import Reason
 from tests.schema.test_spaces import CONFIG, INFO
 from tests.service.stand_in import serving
 from workers.context import Order

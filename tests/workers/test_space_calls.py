@@ -13,11 +13,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from schema.endings import Ending
-from schema.job import JobState, Reason
-from schema.progress import Progress
-from schema.space_door import door, interface
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.gradio.client import door, interface
+from schema.jobs.progress import Progress
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobState, Reason
 from service.local.hub_emulator.spaces.routes import EDGE, PAUSED, PUBLIC
 from service.local.hub_emulator.users import LocalUser, load_users, user_with
 from service.local.stack import Stack

@@ -5,7 +5,8 @@ from uuid import UUID
 
 import anyio
 
-from schema import hints, lifecycle
+from schema.jobs import lifecycle
+from schema.messaging import change_notifications
 from schema.settings import Settings
 from tests.conftest import JobFactory
 from tests.stack import eventually
@@ -30,7 +31,7 @@ async def test_what_a_worker_commits_is_heard_where_it_is_waited_for(
         return job.id in heard
 
     async with anyio.create_task_group() as listener:
-        listener.start_soon(hints.listen, valkey_url, hear)
+        listener.start_soon(change_notifications.listen, valkey_url, hear)
         async with build(settings()) as worker:
             await eventually(cancel_another, bool)
         listener.cancel_scope.cancel()

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from schema.job import Reason
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.jobs.tables import Reason
 from tests.workers.conftest import unheard
 from workers.context import Executor, Order
 from workers.executors.hub_job import HubJobExecutor

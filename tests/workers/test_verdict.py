@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schema.job import JobState, Reason
+from schema.jobs.tables import JobState, Reason
 from workers.remote_job import JOB
 from workers.verdict import verdict
 

@@ -6,12 +6,13 @@ from typing import Any, cast
 
 import pytest
 
-from schema import launches, queries
-from schema.database import Database
-from schema.job import JobKind, JobState
-from schema.launches import Claim
+from schema.accounts.vault import Vault
+from schema.db.database import Database
+from schema.jobs import queries as job_queries
+from schema.jobs import run_launch
+from schema.jobs.run_launch import Claim
+from schema.jobs.tables import JobKind, JobState
 from schema.settings import Settings
-from schema.vault import Vault
 from tests.conftest import ADA, JobFactory
 from workers.context import Worker
 from workers.hub import Hub
@@ -52,10 +53,10 @@ async def bound(worker: Worker, make_job: JobFactory) -> Claim:
     """A run that was created a moment ago."""
     await make_job()
     async with worker.database.transaction() as tx:
-        (one,) = await launches.claim(
+        (one,) = await run_launch.claim(
             tx, JobKind.HUB_JOB, limit=1, worker="w1", lease=MINUTE, settle=MINUTE
         )
-        await launches.bind(
+        await run_launch.bind(
             tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=timedelta(0)
         )
     return one
@@ -63,7 +64,7 @@ async def bound(worker: Worker, make_job: JobFactory) -> Claim:
 
 async def state_of(worker: Worker, claim: Claim) -> JobState:
     async with worker.database.transaction() as tx:
-        status = await queries.status(tx, ADA, claim.job_id)
+        status = await job_queries.status(tx, ADA, claim.job_id)
     assert status is not None
     return status.state
 

@@ -3,7 +3,8 @@
 Its items are rows, so that a worker that is lost takes nothing with it but what was under way. They
 come with the request, or from a file at the Hub that is read once, whole, before any is sent.
 
-The result is how many items came to what, and the tokens they used; `schema.batch` has the items.
+The result is how many items came to what, and the tokens they used; `schema.batches.store` has the
+items.
 """
 
 import json
@@ -13,12 +14,13 @@ from typing import Any, Final
 from anyio.lowlevel import checkpoint
 from pydantic import ValidationError
 
-from schema import batch
-from schema.batch_spec import FILE_BYTES, ITEM, BatchSpec, Item, Items, WrongItem, wrong
-from schema.errors import Unavailable
-from schema.hub_path import HubPath
-from schema.job import JobKind, Reason
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.batches import store as batch_store
+from schema.common.errors import Unavailable
+from schema.db.storable import storable
+from schema.jobs.tables import JobKind, Reason
+from schema.specs.batch import FILE_BYTES, ITEM, BatchSpec, Item, Items, WrongItem, wrong
+from schema.specs.inputs.hub_uri import HubPath
 from workers.batch_run import BatchRun
 from workers.context import Executor, Means, Order
 from workers.executors import inference
@@ -26,7 +28,6 @@ from workers.fetch import Fetcher, FetchRefused
 from workers.hub import Answered4xx, Unreached
 from workers.hub_files import HubFiles
 from workers.outcome import Outcome, Refused, Unclear
-from workers.storable import storable
 from workers.trouble import outgrown, trouble
 
 _LONGEST_LINE: Final = 1_000_000
@@ -68,12 +69,12 @@ class BatchExecutor:
     async def _load(self, order: Order, spec: BatchSpec, path: HubPath) -> None:
         """Read the items, unless they have been read: what was sent is from that reading."""
         async with self._database.transaction() as tx:
-            if (await batch.tally(tx, order.job_id)).total:
+            if (await batch_store.tally(tx, order.job_id)).total:
                 return
         items, revision = await self._read(path, spec, order.token)
         source = {"path": str(path), "revision": revision}
         async with self._database.transaction() as tx:
-            await batch.keep_read(tx, order.run_id, items.given, source=source)
+            await batch_store.keep_read(tx, order.run_id, items.given, source=source)
 
     async def _read(self, path: HubPath, spec: BatchSpec, token: Secret) -> tuple[Items, str]:
         items, number = Items(spec), 0

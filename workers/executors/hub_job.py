@@ -6,10 +6,11 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from schema import handles, images, volumes
-from schema.job import JobKind
-from schema.outputs import Folder
-from schema.spec import HubJobSpec, token_variables
+from schema.common import ids
+from schema.jobs.tables import JobKind
+from schema.specs import image, volumes
+from schema.specs.hub_job import HubJobSpec, token_variables
+from schema.specs.outputs import Folder
 from workers import outputs
 from workers.context import Executor, Means, Order
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
@@ -91,7 +92,7 @@ def _body(order: Order, spec: HubJobSpec) -> dict[str, Any]:
         "resourceGroupId": spec.resource_group_id,
     }
     return {
-        **images.source(spec.image),
+        **image.source(spec.image),
         "command": spec.command if script is None else script.command(),
         "arguments": [],
         "environment": {
@@ -107,7 +108,7 @@ def _body(order: Order, spec: HubJobSpec) -> dict[str, Any]:
         "labels": {
             **order.labels,
             APP_LABEL: APP,
-            JOB_LABEL: handles.write(handles.Kind.JOB, order.job_id),
+            JOB_LABEL: ids.write(ids.Kind.JOB, order.job_id),
             RUN_LABEL: str(order.run_id),
         },
     }

@@ -6,8 +6,8 @@ again behind the caller's back: it may have been carried out, and paid for.
 
 from pydantic import ValidationError
 
-from schema.inference_spec import InferenceSpec
-from schema.job import JobKind
+from schema.jobs.tables import JobKind
+from schema.specs.inference import InferenceSpec
 from workers.context import Executor, Means, Order
 from workers.inference.answer import Inference
 from workers.outcome import Outcome

@@ -19,14 +19,14 @@ import anyio
 import httpx2
 from pydantic import ValidationError
 
-from schema.durations import say
-from schema.endings import Ending
-from schema.given_files import GivenFile
-from schema.gradio import Endpoint, Interface, Mismatch
-from schema.job import JobKind, JobState, Reason
-from schema.progress import Progress
-from schema.space_door import Broken, Shut, Space, door, interface, read_space
-from schema.space_spec import SpaceCallSpec
+from schema.common.durations import say
+from schema.gradio.api import Endpoint, Interface, Mismatch
+from schema.gradio.client import Broken, Shut, Space, door, interface, read_space
+from schema.jobs.progress import Progress
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobKind, JobState, Reason
+from schema.specs.inputs.file_argument import GivenFile
+from schema.specs.space import SpaceCallSpec
 from workers.context import Executor, Means, Order
 from workers.fetch import Fetcher, FetchFailed, FetchRefused
 from workers.hub import Ambiguous, Answered4xx, Hub, Unreached

@@ -6,12 +6,12 @@ of it once it was taken is for `workers.inference.taken` to say.
 
 from typing import Final
 
-from schema import media
-from schema.hub_path import HubPath
-from schema.inference_inputs import HUB, Media
-from schema.inference_spec import CHAT, InferenceSpec, accepted
-from schema.job import Reason
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.jobs.tables import Reason
+from schema.specs.inference import CHAT, InferenceSpec, accepted
+from schema.specs.inference_inputs import HUB, Media
+from schema.specs.inputs import media_types
+from schema.specs.inputs.hub_uri import HubPath
 from workers.context import Means, Report
 from workers.fetch import Fetcher, FetchFailed, FetchRefused
 from workers.hub import Ambiguous, Answered4xx, Unreached
@@ -99,12 +99,12 @@ class Inference:
         taken = accepted(spec.task)
         if inputs.url is None:
             content = inputs.content()
-            return Given(content, media.recognize(content, taken))
+            return Given(content, media_types.recognize(content, taken))
         if inputs.url.startswith(HUB):
             content, _ = await self._files.read(
                 HubPath.read(inputs.url), token, limit_bytes=self._limit, within=clock.left()
             )
-            return Given(content, media.recognize(content, taken))
+            return Given(content, media_types.recognize(content, taken))
         fetched = await self._fetcher.fetch(
             inputs.url, limit_bytes=self._limit, within=clock.left(), accept=taken
         )

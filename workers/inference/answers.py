@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, cast
 
 from pydantic import Field, TypeAdapter
 
-from schema.inference_spec import CHAT, EMBEDDINGS
+from schema.specs.inference import CHAT, EMBEDDINGS
 from workers.router import Received
 
 _MAKES: Final = {

@@ -13,8 +13,8 @@ from typing import Any, Final, cast
 import anyio
 from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
-from schema.inference_spec import CHAT
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.specs.inference import CHAT
 from workers.hub import Answered4xx, Hub, read
 from workers.inference import helpers
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from schema.inference_inputs import Media
-from schema.inference_spec import InferenceSpec
+from schema.specs.inference import InferenceSpec
+from schema.specs.inference_inputs import Media
 from workers.inference import helpers
 from workers.inference.helpers import Given, Unwritable
 from workers.inference.offers import NotOffered, Offer

@@ -14,14 +14,14 @@ from typing import Any, Final, TypeVar
 import anyio
 import anyio.to_thread
 
-from schema import media
-from schema.durations import say
-from schema.endings import Ending
-from schema.files import NewFile
-from schema.inference_spec import CHAT, InferenceSpec
-from schema.job import JobState, Reason
-from schema.progress import Progress
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.artifacts.files import NewFile
+from schema.common.durations import say
+from schema.jobs.progress import Progress
+from schema.jobs.run_end import Ending
+from schema.jobs.tables import JobState, Reason
+from schema.specs.inference import CHAT, InferenceSpec
+from schema.specs.inputs import media_types
 from workers.context import Report
 from workers.fetch import Fetcher, FetchError, FetchFailed
 from workers.hub import Ambiguous, Answered4xx, HubError, Unreached
@@ -44,7 +44,11 @@ _LONG: Final = 200_000
 """Bytes of JSON that take so long to read that it is done beside the loop."""
 _INLINE: Final = 64_000
 """Characters of embeddings up to which they stand in the result; more are a file."""
-_FAMILIES: Final = {"image": media.IMAGES, "audio": media.AUDIO, "video": media.VIDEO}
+_FAMILIES: Final = {
+    "image": media_types.IMAGES,
+    "audio": media_types.AUDIO,
+    "video": media_types.VIDEO,
+}
 _ENDINGS: Final = {"jpeg": "jpg", "mpeg": "mp3", "quicktime": "mov"}
 
 
@@ -188,7 +192,7 @@ class Taken:
             if len(made) > self.limit:
                 raise TooLarge(f"the {kind} has more than {self.limit} bytes")
             try:
-                return made, media.recognize(made, accept)
+                return made, media_types.recognize(made, accept)
             except ValueError as error:
                 raise Unreadable(f"instead of {kind}, {error}") from None
         tries = _TRIES

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from schema.vault import Secret
+from schema.accounts.vault import Secret
 from tests.service.stand_in import serving
 
 AUDIENCE = "https://holdfast.example/mcp"

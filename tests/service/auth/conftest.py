@@ -7,8 +7,8 @@ import httpx2
 import pytest
 from joserfc.jwk import ECKey, RSAKey
 
-from schema.errors import Unauthenticated
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.common.errors import Unauthenticated
 from service.auth.jwks import Jwks
 from service.auth.jwt import ExternalAuthority
 from service.auth.publisher import Publisher

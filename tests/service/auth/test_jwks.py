@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from joserfc.jwk import ECKey, RSAKey
 from starlette.responses import RedirectResponse, Response
 
-from schema.errors import Unavailable
-from schema.vault import Secret
+from schema.accounts.vault import Secret
+from schema.common.errors import Unavailable
 from service.auth.jwks import FRESH, KEPT, PAUSE
 from service.auth.jwt import ExternalAuthority
 from tests.service.auth.authorization_server import AuthorizationServer, forged, signed

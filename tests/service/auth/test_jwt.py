@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from schema.vault import Secret
+from schema.accounts.vault import Secret
 from service.auth.jwt import ExternalAuthority, ExternalIdentity, external_authority
 from tests.service.auth.authorization_server import (
     ADA,

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from joserfc.jwk import ECKey
 
-from schema.errors import Unavailable
+from schema.common.errors import Unavailable
 from service.auth.jwks import PAUSE, Jwks
 from service.auth.jwt import ExternalAuthority
 from service.auth.publisher import Publisher

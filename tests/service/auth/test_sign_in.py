@@ -8,7 +8,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from schema.database import Database
+from schema.db.database import Database
 from service.local.ports import free_port
 from tests.service.auth.authorization_server import AUDIENCE, AuthorizationServer
 from tests.service.conftest import Start

@@ -3,7 +3,7 @@
 import stat
 from pathlib import Path
 
-from schema.vault import Vault
+from schema.accounts.vault import Vault
 from service.local.environment import bare_environment, full_environment
 
 

@@ -19,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from schema.cron import NAMES, Rhythm
-from schema.errors import Invalid
+from schema.common.errors import Invalid
+from schema.schedules.cron import NAMES, Rhythm
 from service.local.hub_emulator.current_user import hub_url
 from service.local.hub_emulator.errors import Refusal
 from service.local.hub_emulator.jobs.routes import may_read, may_write

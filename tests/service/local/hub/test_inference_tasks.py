@@ -17,7 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.inference._providers import _common, hf_inference
 from huggingface_hub.utils._http import default_client_factory, hf_request_event_hook
 
-from schema import media
+from schema.specs.inputs import media_types
 from service.local.hub_emulator.inference.media import picture
 from service.local.hub_emulator.users import TokenKind, user_with
 from tests.service.local.hub.conftest import RunningHub
@@ -96,7 +96,9 @@ TASKS: dict[str, tuple[str, Callable[[InferenceClient], Any], Callable[[Any], ob
     "speech": (
         "deepinfra",
         lambda client: client.text_to_speech("Hello", model="local/speaker"),
-        lambda sound: media.recognize(sound, media.AUDIO) == "audio/wav" and b"Hello" in sound,
+        lambda sound: (
+            media_types.recognize(sound, media_types.AUDIO) == "audio/wav" and b"Hello" in sound
+        ),
     ),
     "what was said, as a form": (
         "deepinfra",

@@ -1,0 +1,74 @@
+"""What did a subject do, or lend, that is no move of a job? Appended, and never changed.
+
+The moves of a job are in its own history, `job_event`; both name the client that was used.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import Identity, Index, text
+from sqlmodel import Field
+
+from schema.db.base import BIGINT, JSON, TEXT, TIMESTAMP, Record, one_of, starts_as
+from schema.db.database import Transaction
+
+_NOTE: Final = """
+INSERT INTO audit_entry (subject_id, client, action, handle, facts) VALUES ($1, $2, $3, $4, $5)
+"""
+
+
+class Action(StrEnum):
+    """What is noted; a sign-in that was refused is nobody's, and is not."""
+
+    WORKSPACE_MADE = "workspace_made"
+    WORKSPACE_UPDATED = "workspace_updated"
+    """Renamed, or its settings changed, or taken back; the facts are what it has now."""
+    WORKSPACE_ARCHIVED = "workspace_archived"
+    SCHEDULE_MADE = "schedule_made"
+    SCHEDULE_UPDATED = "schedule_updated"
+    """Its times, its rules or its name changed, it was paused or resumed, or asked to fire."""
+    SCHEDULE_DELETED = "schedule_deleted"
+    CREDENTIAL_LENT = "credential_lent"
+    """A new version of a subject's token is kept for their jobs."""
+    CREDENTIAL_REFUSED = "credential_refused"
+    """The Hub took that version no longer."""
+
+
+class AuditEntry(Record):
+    """One thing that was done."""
+
+    id: int = Field(primary_key=True, sa_type=BIGINT, sa_column_args=[Identity(always=True)])
+    at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=starts_as("clock_timestamp()"))
+    subject_id: str = Field(sa_type=TEXT)
+    """Whose; not a foreign key, for what was done outlives who did it."""
+    client: str | None = Field(sa_type=TEXT)
+    """The program that called, as it names itself; none where a worker did it."""
+    action: Action = Field(sa_type=TEXT)
+    handle: str | None = Field(sa_type=TEXT)
+    """What it was done to, as clients see it."""
+    facts: dict[str, Any] = Field(sa_type=JSON, sa_column_kwargs=starts_as("'{}'"))
+
+
+class AuditEntryTable(AuditEntry, table=True):
+    """The rows; a trigger in the migration refuses to change one."""
+
+    __table_args__ = (
+        one_of("action", Action),
+        Index("ix_audit_entry_subject", "subject_id", "id"),
+        Index("ix_audit_entry_handle", "handle", postgresql_where=text("handle IS NOT NULL")),
+        Index("ix_audit_entry_at", "at"),
+    )
+
+
+async def note(
+    tx: Transaction,
+    action: Action,
+    *,
+    subject_id: str,
+    client: str | None = None,
+    handle: str | None = None,
+    **facts: object,
+) -> None:
+    """Note what this transaction does: both are there, or neither."""
+    await tx.execute(_NOTE, subject_id, client, action, handle, facts)

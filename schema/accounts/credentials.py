@@ -1,0 +1,173 @@
+"""The lending of credentials: remember, lend, hold when the Hub refuses one, release with the next.
+
+A hold stands on the subject, not on their jobs: one row, however many jobs wait. What runs upstream
+goes on; only our sight of it is gone until the subject's next authenticated call.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from schema.accounts import audit
+from schema.accounts.audit import Action
+from schema.accounts.vault import Secret, Unsealable, Vault
+from schema.db.database import Transaction
+
+log = structlog.stdlib.get_logger()
+
+_REMEMBER: Final = """
+WITH caller AS (
+    INSERT INTO subject (id, name) VALUES ($1, $2)
+    ON CONFLICT (id) DO UPDATE SET name = excluded.name WHERE subject.name <> excluded.name
+), kept AS (
+    -- What is lent already stays: it is the same, or allows more, or lives longer.
+    SELECT token_sha = $3 AS same FROM credential
+     WHERE subject_id = $1 AND state = 'valid' AND coalesce(expires_at > now(), true)
+       AND (token_sha = $3 OR NOT grants <@ $4
+            OR coalesce(expires_at, 'infinity') > coalesce($5::timestamptz, 'infinity'))
+), noted AS (
+    UPDATE credential SET seen_at = now(), grants = CASE WHEN same THEN $4 ELSE grants END
+      FROM kept
+     WHERE subject_id = $1
+       AND (seen_at < now() - interval '5 minutes' OR (same AND grants <> $4))
+)
+SELECT count(*) FROM kept
+"""
+
+_LEND: Final = """
+INSERT INTO credential AS lent (subject_id, sealed, token_sha, grants, expires_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (subject_id) DO UPDATE
+   SET sealed = $2, token_sha = $3, grants = $4, expires_at = $5,  -- `excluded` would be read
+       version = lent.version + 1, state = 'valid', updated_at = now(), seen_at = now()
+RETURNING version
+"""
+
+# Statements of their own, in the order of locks: run, subject, poll group.
+_RELEASE: Final = (
+    """
+    UPDATE remote_run SET due_at = now()
+     WHERE subject_id = $1 AND (state = 'unknown' OR (state = 'bound' AND desired = 'dead'))
+       AND EXISTS (SELECT FROM subject WHERE id = $1 AND hold = 'credentials')
+    """,
+    """
+    UPDATE poll_group SET due_at = now()
+     WHERE subject_id = $1 AND due_at IS NOT NULL
+       AND EXISTS (SELECT FROM subject WHERE id = $1 AND hold = 'credentials')
+    """,
+    """
+    UPDATE subject SET hold = NULL, held_at = NULL WHERE id = $1 AND hold = 'credentials'
+    """,
+)
+
+_REFUSED: Final = """
+WITH refused AS (
+    UPDATE credential SET state = 'refused', updated_at = now()
+     WHERE subject_id = $1 AND version = $2 AND state = 'valid'
+    RETURNING subject_id
+), held AS (
+    UPDATE subject SET hold = 'credentials', held_at = now()
+      FROM refused WHERE subject.id = refused.subject_id AND subject.hold IS NULL
+)
+SELECT count(*) FROM refused
+"""
+
+_LACKING: Final = """
+UPDATE subject SET hold = 'credentials', held_at = now() WHERE id = $1 AND hold IS NULL
+"""
+
+_LENT: Final = """
+SELECT sealed, version, coalesce(expires_at > now(), true) AS alive
+  FROM credential WHERE subject_id = $1 AND state = 'valid'
+"""
+
+_FORGET: Final = """
+DELETE FROM credential
+ WHERE seen_at < now() - $1::interval
+   -- A schedule fires while nobody calls, as long as the token lives.
+   AND NOT (state = 'valid' AND coalesce(expires_at > now(), true)
+            AND EXISTS (SELECT FROM schedule WHERE schedule.subject_id = credential.subject_id
+                           AND schedule.due_at IS NOT NULL))
+   AND NOT EXISTS (SELECT FROM job WHERE job.subject_id = credential.subject_id
+                      AND job.finished_at IS NULL)
+   AND NOT EXISTS (SELECT FROM remote_run AS run WHERE run.subject_id = credential.subject_id
+                      AND run.state IN ('posting', 'unknown', 'bound'))
+   AND NOT EXISTS (SELECT FROM poll_group AS polled
+                    WHERE polled.subject_id = credential.subject_id AND polled.due_at IS NOT NULL)
+"""
+
+_IDLE: Final = timedelta(minutes=10)
+"""How long after its subject's last call a token is kept for nothing; callers are believed less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """A subject's token, opened for one call, and the version a refusal of it is about."""
+
+    token: Secret
+    version: int
+
+
+async def remember(
+    tx: Transaction,
+    vault: Vault,
+    *,
+    subject_id: str,
+    name: str,
+    token: Secret,
+    expires_at: datetime | None,
+    grants: Sequence[str] = (),
+    client: str | None = None,
+) -> None:
+    """Keep the token a subject just proved to be valid, and let go of what waited for one.
+
+    A token that is still taken stays if the new one allows less, or expires sooner.
+    """
+    sha = hashlib.sha256(token.reveal().encode()).digest()
+    if await tx.fetchval(_REMEMBER, subject_id, name, sha, list(grants), expires_at):
+        return
+    sealed = vault.seal(token, owner=bound_to(subject_id))
+    version: int = await tx.fetchval(_LEND, subject_id, sealed, sha, list(grants), expires_at)
+    await audit.note(
+        tx, Action.CREDENTIAL_LENT, subject_id=subject_id, client=client, version=version
+    )
+    for statement in _RELEASE:
+        await tx.execute(statement, subject_id)
+
+
+async def lend(tx: Transaction, vault: Vault, subject_id: str) -> Lent | None:
+    """Open a subject's token for one call; if there is none to be used, their jobs are held."""
+    row = await tx.fetchrow(_LENT, subject_id)
+    if row is None:
+        await tx.execute(_LACKING, subject_id)
+        return None
+    if row["alive"]:
+        try:
+            return Lent(vault.open(row["sealed"], owner=bound_to(subject_id)), row["version"])
+        except Unsealable:
+            log.exception("credential.unsealable", subject=subject_id)
+    await refused(tx, subject_id, version=row["version"])
+    return None
+
+
+async def refused(tx: Transaction, subject_id: str, *, version: int) -> None:
+    """Hold a subject's jobs: the Hub answered 401 to this version of their token.
+
+    A late refusal of a token that has been replaced since changes nothing.
+    """
+    if await tx.fetchval(_REFUSED, subject_id, version):
+        await audit.note(tx, Action.CREDENTIAL_REFUSED, subject_id=subject_id, version=version)
+
+
+async def forget_idle(tx: Transaction) -> None:
+    """Forget the tokens of subjects who have nothing open, and have not called for a while."""
+    await tx.execute(_FORGET, _IDLE)
+
+
+def bound_to(subject_id: str) -> str:
+    """Say what a subject's sealed token is bound to."""
+    return f"credential/{subject_id}"

@@ -1,0 +1,137 @@
+"""Where secrets are sealed: AES-256-GCM with a data key for each, under a ring of master keys.
+
+    sealed = version · key id · nonce · master(data key) · nonce · data key(secret)
+
+The first key of the ring seals; every key opens, so a new one is added in front and an old one
+stays until nothing is sealed under it. What a secret belongs to is bound in: ciphertext that is
+moved to another row does not open.
+"""
+
+import base64
+import binascii
+import os
+from typing import Final, Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from schema.common.errors import HoldfastError
+
+_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+_WRAPPED_BYTES: Final = _NONCE_BYTES + _KEY_BYTES + _TAG_BYTES
+_NAME_BYTES: Final = 255
+_VERSION: Final = b"\x01"
+
+
+class Secret:
+    """A string that does not print itself."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Give the string to whoever is about to use it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not to be pickled")
+
+
+class Unsealable(HoldfastError):
+    """What was to be opened was sealed under a key we lack, for another owner, or was changed."""
+
+
+class Vault:
+    """Seals and opens secrets under one key ring."""
+
+    def __init__(self, keys: dict[str, bytes]) -> None:
+        self._ring = {name: AESGCM(key) for name, key in keys.items()}
+        self._sealing = next(iter(keys))
+
+    @classmethod
+    def of(cls, ring: str) -> Self:
+        """Read a ring written as `ID:BASE64,ID:BASE64`; the first seals.
+
+        Raises:
+            ValueError: it is not written so, or a key is not 32 bytes long.
+        """
+        keys: dict[str, bytes] = {}
+        for entry in filter(None, (part.strip() for part in ring.split(","))):
+            name, colon, encoded = entry.partition(":")
+            if not colon or not name.isalnum() or len(name) > _NAME_BYTES:
+                message = 'each key is written ID:BASE64, for example "1:" and 32 random bytes'
+                raise ValueError(message)
+            keys[name] = _decode(name, encoded)
+        if not keys:
+            message = "there is no key in it"
+            raise ValueError(message)
+        return cls(keys)
+
+    def seal(self, secret: Secret, *, owner: str) -> bytes:
+        """Seal a secret for its owner."""
+        data_key = AESGCM.generate_key(bit_length=256)
+        name = self._sealing.encode()
+        head = _VERSION + bytes([len(name)]) + name
+        bound = head + owner.encode()
+        return (
+            head
+            + _encrypt(self._ring[self._sealing], data_key, bound)
+            + _encrypt(AESGCM(data_key), secret.reveal().encode(), bound)
+        )
+
+    def is_current(self, sealed: bytes) -> bool:
+        """Say whether this was sealed under the key that seals now."""
+        return _head(sealed)[2:] == self._sealing.encode()
+
+    def open(self, sealed: bytes, *, owner: str) -> Secret:
+        """Open what was sealed for this owner.
+
+        Raises:
+            Unsealable: wrong owner, unknown key, or not what we sealed.
+        """
+        head = _head(sealed)
+        rest = sealed[len(head) :]
+        master = self._ring.get(head[2:].decode(errors="replace"))
+        if master is None or len(rest) < _WRAPPED_BYTES:
+            raise Unsealable("It was not sealed under a key of this ring (HOLDFAST_VAULT_KEYS).")
+        bound = head + owner.encode()
+        try:
+            data_key = _decrypt(master, rest[:_WRAPPED_BYTES], bound)
+            text = _decrypt(AESGCM(data_key), rest[_WRAPPED_BYTES:], bound)
+        except InvalidTag:
+            raise Unsealable("It was sealed for another owner, or has been changed.") from None
+        return Secret(text.decode())
+
+
+def _head(sealed: bytes) -> bytes:
+    """Return what stands before the ciphertext; empty if we did not seal this."""
+    return sealed[: 2 + sealed[1]] if sealed[:1] == _VERSION and len(sealed) > 1 else b""
+
+
+def _encrypt(key: AESGCM, plain: bytes, bound: bytes) -> bytes:
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + key.encrypt(nonce, plain, bound)
+
+
+def _decrypt(key: AESGCM, sealed: bytes, bound: bytes) -> bytes:
+    return key.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound)
+
+
+def _decode(name: str, encoded: str) -> bytes:
+    try:
+        key = base64.b64decode(encoded.replace("-", "+").replace("_", "/"), validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != _KEY_BYTES:
+        message = f"key {name} is not {_KEY_BYTES} bytes in base 64"
+        raise ValueError(message)
+    return key

@@ -1,0 +1,136 @@
+"""The files a job left behind: small ones kept here, others where they lie at the Hub."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Self
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, LargeBinary
+from sqlmodel import Field
+
+from schema.db.base import BIGINT, TEXT, Record
+from schema.db.database import Transaction
+
+BYTES: Any = LargeBinary
+
+_KEEP: Final = """
+INSERT INTO job_file (job_id, subject_id, name, size_bytes, media_type, sha256, revision, uri,
+                      content)
+SELECT job.id, job.subject_id, given.*
+  FROM job, unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
+                   $8::bytea[]) AS given
+ WHERE job.id = $1
+ON CONFLICT (job_id, name) DO UPDATE
+   SET size_bytes = excluded.size_bytes, media_type = excluded.media_type,
+       sha256 = excluded.sha256, revision = excluded.revision, uri = excluded.uri,
+       content = excluded.content
+"""
+
+_OF_JOB: Final = """
+SELECT job_id, name, subject_id, size_bytes, media_type, sha256, revision, uri
+  FROM job_file WHERE subject_id = $1 AND job_id = $2 ORDER BY name
+"""
+
+_STORED: Final = """
+SELECT job_id, name, subject_id, size_bytes, media_type, sha256, revision, uri
+  FROM job_file WHERE subject_id = $1 AND job_id = $2 AND name = $3 AND content IS NOT NULL
+"""
+
+# Of the very bytes whose digest was shown: a file may have been replaced meanwhile.
+_PIECE: Final = """
+SELECT substring(content FROM $4 FOR $5)
+  FROM job_file WHERE subject_id = $1 AND job_id = $2 AND name = $3 AND sha256 = $6
+"""
+
+LARGEST: Final = 200 * 1024 * 1024
+"""Bytes of one file that is kept here; the settings are for less."""
+
+
+class JobFile(Record):
+    """One file, without its bytes."""
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    name: str = Field(primary_key=True, sa_type=TEXT)
+    """Its path, as the job or the call named it."""
+    subject_id: str = Field(sa_type=TEXT)
+    size_bytes: int = Field(sa_type=BIGINT)
+    media_type: str | None = Field(default=None, sa_type=TEXT)
+    sha256: str | None = Field(default=None, sa_type=TEXT)
+    """Of what is kept here, in hexadecimal digits."""
+    revision: str | None = Field(default=None, sa_type=TEXT)
+    """What the Hub calls these very bytes."""
+    uri: str | None = Field(default=None, sa_type=TEXT)
+    """Where it lies at the Hub (`hf://…`); none: it is kept here."""
+
+
+class JobFileTable(JobFile, table=True):
+    """The rows, and the bytes of those that are kept here."""
+
+    __table_args__ = (
+        CheckConstraint("(uri IS NULL) <> (content IS NULL)", name="one_place"),
+        CheckConstraint("size_bytes >= 0", name="size_counted"),
+        CheckConstraint("length(name) BETWEEN 1 AND 1000", name="name_length"),
+        CheckConstraint(
+            "content IS NULL OR (octet_length(content) = size_bytes AND sha256 IS NOT NULL"
+            f" AND size_bytes <= {LARGEST})",
+            name="content_described",
+        ),
+    )
+
+    content: bytes | None = Field(default=None, sa_type=BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file to be kept."""
+
+    name: str
+    size_bytes: int
+    media_type: str | None = None
+    sha256: str | None = None
+    revision: str | None = None
+    uri: str | None = None
+    content: bytes | None = None
+
+    @classmethod
+    def of(cls, name: str, content: bytes, media_type: str | None) -> Self:
+        """Describe bytes that are to be kept here."""
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(name, len(content), media_type, digest, content=content)
+
+
+async def keep(tx: Transaction, job_id: UUID, files: Iterable[NewFile]) -> None:
+    """Keep files of a job; one of the same name is replaced."""
+    given = list(files)
+    if not given:
+        return
+    await tx.execute(
+        _KEEP,
+        job_id,
+        [each.name for each in given],
+        [each.size_bytes for each in given],
+        [each.media_type for each in given],
+        [each.sha256 for each in given],
+        [each.revision for each in given],
+        [each.uri for each in given],
+        [each.content for each in given],
+    )
+
+
+async def of_job(tx: Transaction, subject_id: str, job_id: UUID) -> list[JobFile]:
+    """Return what a job of the subject's left behind."""
+    return [JobFile.of(row) for row in await tx.fetch(_OF_JOB, subject_id, job_id)]
+
+
+async def stored(tx: Transaction, subject_id: str, job_id: UUID, name: str) -> JobFile | None:
+    """Return a file that is kept here; none if the subject has no such file."""
+    row = await tx.fetchrow(_STORED, subject_id, job_id, name)
+    return None if row is None else JobFile.of(row)
+
+
+async def piece(tx: Transaction, file: JobFile, *, start: int, length: int) -> bytes | None:
+    """Return some of the bytes of a file that is kept here; none if it is not any more."""
+    named = (file.subject_id, file.job_id, file.name)
+    found: bytes | None = await tx.fetchval(_PIECE, *named, start + 1, length, file.sha256)
+    return found

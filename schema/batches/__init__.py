@@ -1,0 +1,1 @@
+"""The items of a batch: tables, writes and reads."""

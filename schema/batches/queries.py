@@ -1,0 +1,110 @@
+"""What a subject may read of their batches, while they run and after, and take over into another.
+
+Whatever a batch that is over still has marked as sent is shown as unknown: nobody awaits it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+from uuid import UUID
+
+from schema.batches.store import Tally
+from schema.batches.tables import ItemState
+from schema.db.database import Transaction
+from schema.jobs.tables import Reason
+
+_STANDS: Final = """
+    CASE WHEN item.state = 'sent' AND job.finished_at IS NOT NULL THEN 'unknown'
+         ELSE item.state END
+"""
+
+_TALLY: Final = f"""
+SELECT count(*) AS total,
+       count(*) FILTER (WHERE state = 'done') AS done,
+       count(*) FILTER (WHERE state = 'failed') AS failed,
+       count(*) FILTER (WHERE state = 'unknown') AS unknown,
+       coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
+       coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens
+  FROM (SELECT {_STANDS} AS state, item.prompt_tokens, item.completion_tokens
+          FROM job JOIN batch_item AS item ON item.job_id = job.id
+         WHERE job.subject_id = $1 AND job.id = $2) AS stands
+HAVING count(*) > 0
+"""  # noqa: S608  # our own words
+
+_PAGE: Final = f"""
+SELECT position, custom_id, state, tries, left(message, $6) AS message,
+       coalesce(reason, CASE state WHEN 'unknown' THEN 'outcome_unknown' END) AS reason,
+       CASE WHEN length(written) <= $6 THEN result END AS result,
+       CASE WHEN length(written) > $6 THEN left(coalesce(result ->> 'text', written), $6)
+       END AS excerpt,
+       length(written) AS characters
+  FROM (SELECT item.position, item.custom_id, {_STANDS} AS state, item.tries, item.reason,
+               item.message, item.result, item.result::text AS written
+          FROM job JOIN batch_item AS item ON item.job_id = job.id
+         WHERE job.subject_id = $1 AND job.id = $2 AND item.position >= $3) AS stands
+ WHERE state = ANY($4::text[])
+ ORDER BY position LIMIT $5
+"""  # noqa: S608  # our own words
+
+_TAKE_OVER: Final = """
+INSERT INTO batch_item (job_id, subject_id, position, custom_id, request)
+SELECT $2, item.subject_id, row_number() OVER (ORDER BY item.position) - 1, item.custom_id,
+       item.request
+  FROM job JOIN batch_item AS item ON item.job_id = job.id
+ WHERE job.subject_id = $1 AND job.id = $3 AND ($4 OR item.state <> 'done')
+ON CONFLICT (job_id, position) DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An item as it stands."""
+
+    position: int
+    custom_id: str
+    state: ItemState
+    tries: int
+    reason: Reason | None
+    message: str | None
+    result: dict[str, Any] | None
+    """What it was answered with, unless that is longer than was asked for."""
+    excerpt: str | None
+    """The beginning of it then."""
+    characters: int | None
+    """How long it is, written as JSON."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Read a row."""
+        read: dict[str, Any] = {**row, "state": ItemState(row["state"])}
+        if row["reason"] is not None:
+            read["reason"] = Reason(row["reason"])
+        return cls(**read)
+
+
+async def tally(tx: Transaction, subject_id: str, job_id: UUID) -> Tally | None:
+    """Count the items of a batch of the subject's; none if it has none that are known yet."""
+    row = await tx.fetchrow(_TALLY, subject_id, job_id)
+    return None if row is None else Tally(**row)
+
+
+async def page(
+    tx: Transaction,
+    subject_id: str,
+    job_id: UUID,
+    *,
+    states: Sequence[ItemState],
+    start: int,
+    limit: int,
+    longest: int,
+) -> list[Shown]:
+    """Return items of a batch of the subject's, from a position on; long results are cut."""
+    rows = await tx.fetch(_PAGE, subject_id, job_id, start, states, limit, longest)
+    return [Shown.of(row) for row in rows]
+
+
+async def take_over(
+    tx: Transaction, subject_id: str, job_id: UUID, *, earlier: UUID, every: bool
+) -> None:
+    """Give a new batch the items of an earlier one: `every` one, or those without a result."""
+    await tx.execute(_TAKE_OVER, subject_id, job_id, earlier, every)

@@ -1,0 +1,253 @@
+"""The moves of the items of a batch: kept, marked as sent, settled, and taken up again.
+
+Every move of a worker's is fenced by its run, which has to be open and its lease alive: whoever
+lost it writes nothing, neither a mark nor an answer. An item is sent only after its mark was
+committed, and a job has one open run at most, so no item is sent by two at a time. What a run left
+marked, the next one takes up by the caller's policy. All of it is one statement for many items.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from schema.artifacts import files
+from schema.artifacts.files import NewFile
+from schema.batches.tables import ItemState
+from schema.db.database import Transaction
+from schema.jobs.tables import Reason
+from schema.specs.batch import Given
+
+_FENCE: Final = """
+    SELECT job_id, subject_id, desired = 'alive' AS wanted FROM remote_run
+     WHERE id = $1 AND state = 'posting' AND due_at > now() FOR SHARE
+"""
+
+# The same submission again finds its items there.
+_KEEP: Final = """
+INSERT INTO batch_item (job_id, subject_id, position, custom_id, request)
+SELECT $1, $2, given.number - 1, given.custom_id, given.request
+  FROM unnest($3::text[], $4::jsonb[]) WITH ORDINALITY AS given (custom_id, request, number)
+ON CONFLICT (job_id, position) DO NOTHING
+"""
+
+_KEEP_READ: Final = f"""
+WITH fence AS MATERIALIZED ({_FENCE}), source AS (
+    UPDATE job_payload SET result = jsonb_build_object('source', $4::jsonb)
+      FROM fence WHERE job_payload.job_id = fence.job_id
+)
+INSERT INTO batch_item (job_id, subject_id, position, custom_id, request)
+SELECT fence.job_id, fence.subject_id, given.number - 1, given.custom_id, given.request
+  FROM fence, unnest($2::text[], $3::jsonb[]) WITH ORDINALITY AS given (custom_id, request, number)
+ON CONFLICT (job_id, position) DO NOTHING
+"""  # noqa: S608  # our own words
+
+_ALLOWED: Final = "$2::boolean AND item.tries + 1 < $3"
+
+_RESUME: Final = f"""
+WITH fence AS MATERIALIZED ({_FENCE})
+UPDATE batch_item AS item
+   SET state = CASE WHEN {_ALLOWED} THEN 'pending' ELSE 'unknown' END,
+       reason = CASE WHEN {_ALLOWED} THEN NULL ELSE 'outcome_unknown' END,
+       message = 'The worker that sent it was lost.', tries = item.tries + 1
+  FROM fence WHERE item.job_id = fence.job_id AND item.state = 'sent' AND item.run_id <> $1
+"""  # noqa: S608  # our own words
+
+# A mark whose commit was never confirmed is found again: it lies behind the last one known.
+_ADVANCE: Final = f"""
+WITH fence AS MATERIALIZED ({_FENCE}), written AS (
+    UPDATE batch_item AS item
+       SET state = told.state, tries = told.tries, result = told.result, reason = told.reason,
+           message = told.message, prompt_tokens = told.prompt_tokens,
+           completion_tokens = told.completion_tokens
+      FROM fence, unnest($2::int[], $3::text[], $4::int[], $5::jsonb[], $6::text[], $7::text[],
+                         $8::bigint[], $9::bigint[])
+           AS told (position, state, tries, result, reason, message, prompt_tokens,
+                    completion_tokens)
+     WHERE item.job_id = fence.job_id AND item.position = told.position
+       AND item.state = 'sent' AND item.run_id = $1
+), picked AS MATERIALIZED (
+    SELECT item.job_id, item.position FROM fence JOIN batch_item AS item USING (job_id)
+     WHERE fence.wanted AND item.position = ANY($10::int[])
+    UNION ALL
+    SELECT next.job_id, next.position FROM fence CROSS JOIN LATERAL (
+        SELECT job_id, position FROM batch_item AS item
+         WHERE item.job_id = fence.job_id AND item.position > $11
+           AND (item.state = 'pending' OR item.state = 'sent' AND item.run_id = $1)
+         ORDER BY item.job_id, item.position LIMIT $12
+    ) AS next
+     WHERE fence.wanted
+), marked AS (
+    UPDATE batch_item AS item SET state = 'sent', run_id = $1
+      FROM picked
+     WHERE item.job_id = picked.job_id AND item.position = picked.position
+       AND (item.state = 'pending' OR item.state = 'sent' AND item.run_id = $1)
+    RETURNING item.position, item.custom_id, item.request, item.tries
+)
+SELECT fence.job_id, fence.wanted, marked.position, marked.custom_id, marked.request, marked.tries
+  FROM fence LEFT JOIN marked ON true ORDER BY marked.position
+"""  # noqa: S608  # our own words
+
+_TALLY: Final = """
+SELECT count(*) AS total,
+       count(*) FILTER (WHERE state = 'done') AS done,
+       count(*) FILTER (WHERE state = 'failed') AS failed,
+       count(*) FILTER (WHERE state = 'unknown') AS unknown,
+       coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
+       coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens
+  FROM batch_item WHERE job_id = $1
+"""
+
+_SOURCE: Final = "SELECT result -> 'source' FROM job_payload WHERE job_id = $1"
+
+_COMMONEST: Final = """
+SELECT reason, message, count(*) AS times FROM batch_item
+ WHERE job_id = $1 AND state IN ('failed', 'unknown')
+ GROUP BY reason, message ORDER BY times DESC, reason, message LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """An item that may be sent now, once."""
+
+    position: int
+    custom_id: str
+    request: dict[str, Any]
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What became of an item that was sent; pending, it is to be sent again."""
+
+    position: int
+    state: ItemState
+    tries: int
+    result: dict[str, Any] | None = None
+    reason: Reason | None = None
+    message: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    files: tuple[NewFile, ...] = ()
+    """What of its answer is too long for a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a worker may do next."""
+
+    held: bool
+    """Whether the run is still this worker's; if not, nothing was written."""
+    wanted: bool
+    """Whether it has not been called off."""
+    items: list[Marked]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How the items of a batch stand, and what the answered ones used."""
+
+    total: int
+    done: int
+    failed: int
+    unknown: int
+    prompt_tokens: int
+    completion_tokens: int
+
+    def shown(self) -> dict[str, Any]:
+        """Write it as it is shown, and kept as the result of the batch."""
+        return {
+            "items": self.total,
+            "done": self.done,
+            "failed": self.failed,
+            "unknown": self.unknown,
+            "pending": self.total - self.done - self.failed - self.unknown,
+            "usage": {
+                "prompt_tokens": self.prompt_tokens,
+                "completion_tokens": self.completion_tokens,
+                "total_tokens": self.prompt_tokens + self.completion_tokens,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Commonest:
+    """What most of the items without a result have in common."""
+
+    reason: Reason
+    message: str | None
+    times: int
+
+
+async def keep(tx: Transaction, job_id: UUID, subject_id: str, items: Sequence[Given]) -> None:
+    """Keep the items of a batch that is being submitted."""
+    await tx.execute(_KEEP, job_id, subject_id, *_columns(items))
+
+
+async def keep_read(
+    tx: Transaction, run_id: UUID, items: Sequence[Given], *, source: dict[str, Any]
+) -> None:
+    """Keep the items a worker has read, and what from; without its lease, nothing."""
+    await tx.execute(_KEEP_READ, run_id, *_columns(items), source)
+
+
+async def resume(tx: Transaction, run_id: UUID, *, repeat: bool, most: int) -> None:
+    """Settle what an earlier run left marked; with `repeat` it is sent again, `most` times."""
+    await tx.execute(_RESUME, run_id, repeat, most)
+
+
+async def advance(
+    tx: Transaction,
+    run_id: UUID,
+    told: Sequence[Told] = (),
+    *,
+    again: Iterable[int] = (),
+    after: int = -1,
+    room: int = 0,
+) -> Step:
+    """Write down what was told, and mark what may be sent.
+
+    That is `again`, and of the items behind position `after` the next ones, as many as there is
+    `room` for.
+    """
+    columns = list(zip(*map(_row, told), strict=True)) or [()] * 8
+    rows = await tx.fetch(_ADVANCE, run_id, *columns, list(again), after, room)
+    if not rows:
+        return Step(held=False, wanted=False, items=[])
+    await files.keep(tx, rows[0]["job_id"], [file for each in told for file in each.files])
+    items = [
+        Marked(row["position"], row["custom_id"], row["request"], row["tries"])
+        for row in rows
+        if row["position"] is not None
+    ]
+    return Step(held=True, wanted=rows[0]["wanted"], items=items)
+
+
+async def tally(tx: Transaction, job_id: UUID) -> Tally:
+    """Count the items of a batch."""
+    [row] = await tx.fetch(_TALLY, job_id)
+    return Tally(**row)
+
+
+async def source(tx: Transaction, job_id: UUID) -> dict[str, Any] | None:
+    """Return what a worker has read the items from, if it has."""
+    found: dict[str, Any] | None = await tx.fetchval(_SOURCE, job_id)
+    return found
+
+
+async def commonest(tx: Transaction, job_id: UUID) -> Commonest | None:
+    """Return what most of the items without a result have in common."""
+    row = await tx.fetchrow(_COMMONEST, job_id)
+    return None if row is None else Commonest(Reason(row["reason"]), row["message"], row["times"])
+
+
+def _columns(items: Sequence[Given]) -> tuple[list[str], list[dict[str, Any]]]:
+    return [item.custom_id for item in items], [item.request for item in items]
+
+
+def _row(told: Told) -> tuple[object, ...]:
+    return (
+        *(told.position, told.state, told.tries, told.result, told.reason, told.message),
+        *(told.prompt_tokens, told.completion_tokens),
+    )

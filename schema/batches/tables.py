@@ -1,0 +1,75 @@
+"""One of the many calls of a batch, and what came of it.
+
+    PENDING ──mark──▶ SENT ──▶ DONE | FAILED | UNKNOWN
+       ▲               │  (refused for now, or asked to be repeated)
+       └───────────────┘
+
+`schema.batches.store` has the moves.
+"""
+
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, UniqueConstraint
+from sqlmodel import Field
+
+from schema.db.base import BIGINT, JSON, TEXT, Record, one_of, starts_as
+from schema.jobs.tables import Reason
+
+
+class ItemState(StrEnum):
+    """Where an item stands. What is done, failed or unknown never changes again."""
+
+    PENDING = "pending"
+    """Not sent, or provably not carried out."""
+
+    SENT = "sent"
+    """May have been sent. Unless that run still awaits it, what became of it is not known."""
+
+    DONE = "done"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    """Sent, and its answer lost: it may have been carried out, and charged."""
+
+
+SETTLED = (ItemState.DONE, ItemState.FAILED, ItemState.UNKNOWN)
+
+
+class BatchItem(Record):
+    """One item of a batch, found again by its `custom_id`."""
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    position: int = Field(primary_key=True)
+    """In the order in which they were given, from 0."""
+    subject_id: str = Field(sa_type=TEXT)
+    custom_id: str = Field(sa_type=TEXT)
+    request: dict[str, Any] = Field(sa_type=JSON)
+    """What sets it apart from the others: its inputs, and parameters of its own."""
+    state: ItemState = Field(sa_type=TEXT, sa_column_kwargs=starts_as("'pending'"))
+    run_id: UUID | None = Field(default=None)
+    """The run that sent it last; not a foreign key, for it only tells runs of one job apart."""
+    tries: int = Field(sa_column_kwargs=starts_as("0"))
+    """How often it was sent for nothing."""
+    result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    reason: Reason | None = Field(default=None, sa_type=TEXT)
+    message: str | None = Field(default=None, sa_type=TEXT)
+    """What upstream said about it, in its words."""
+    prompt_tokens: int | None = Field(default=None, sa_type=BIGINT)
+    completion_tokens: int | None = Field(default=None, sa_type=BIGINT)
+
+
+class BatchItemTable(BatchItem, table=True):
+    """The rows; no index has the state, so that marking and settling an item rewrite none."""
+
+    __table_args__ = (
+        one_of("state", ItemState),
+        CheckConstraint("length(custom_id) BETWEEN 1 AND 200", name="custom_id_length"),
+        CheckConstraint("(state = 'done') = (result IS NOT NULL)", name="done_with_a_result"),
+        CheckConstraint(
+            "(state IN ('failed', 'unknown')) = (reason IS NOT NULL)", name="failed_for_a_reason"
+        ),
+        CheckConstraint("state <> 'sent' OR run_id IS NOT NULL", name="sent_by_a_run"),
+        UniqueConstraint("job_id", "custom_id"),
+        {"postgresql_with": {"fillfactor": "70"}},
+    )

@@ -1,0 +1,1 @@
+"""Prices, budgets, and what jobs hold and cost."""

@@ -1,0 +1,165 @@
+"""What may still be spent: each launch is held against it at its worst, before it is made (I6).
+
+A launch holds its ceiling in the statement that makes its job, against the budget of its workspace
+and against the month of its subject; both are counters on a row of their own, locked by then. The
+trigger `settle_cost` turns a hold into what was spent once nothing of the job can cost any more: it
+is over, no run of it is open, and none that was given up is still watched for.
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from schema.common.errors import BudgetExceeded
+from schema.db.database import Transaction
+
+MONTH: Final = "date_trunc('month', now() AT TIME ZONE 'UTC')::date"
+"""The month it is, wherever the server stands."""
+
+_MINUTE: Final = timedelta(minutes=1)
+
+_WORKSPACE: Final = """
+SELECT 'workspace' AS whose, budget_micro_usd, held_micro_usd, spent_micro_usd
+  FROM workspace WHERE subject_id = $1 AND id = $2
+"""
+
+_MONTH: Final = f"""
+SELECT 'month' AS whose,
+       coalesce((SELECT monthly_budget_micro_usd FROM subject WHERE id = $1), $2::bigint)
+           AS budget_micro_usd,
+       coalesce(sum(held_micro_usd), 0)::bigint AS held_micro_usd,
+       coalesce(sum(spent_micro_usd), 0)::bigint AS spent_micro_usd
+  FROM spending WHERE subject_id = $1 AND month = {MONTH}
+"""  # noqa: S608  # our own words
+
+# In the order in which every move locks; who launches now waits until it is known.
+_LOCK: Final = """
+SELECT job.subject_id, job.workspace_id
+  FROM remote_run AS run JOIN job ON job.id = run.job_id WHERE run.id = $1
+   FOR UPDATE OF job
+"""
+
+_LOCK_RUN: Final = "SELECT FROM remote_run WHERE id = $1 FOR UPDATE"
+
+_LOCK_SUBJECT: Final = """
+SELECT coalesce(monthly_budget_micro_usd, $2::bigint) FROM subject WHERE id = $1 FOR UPDATE
+"""
+
+_FITS: Final = """
+WITH cost AS MATERIALIZED (
+    SELECT job_cost.* FROM job_cost JOIN remote_run AS run ON run.job_id = job_cost.job_id
+     WHERE run.id = $1 FOR UPDATE OF job_cost
+), grouped AS MATERIALIZED (
+    SELECT budget_micro_usd - held_micro_usd - spent_micro_usd AS left_micro_usd
+      FROM workspace WHERE id = $2 AND EXISTS (SELECT FROM cost) FOR UPDATE
+), monthly AS MATERIALIZED (
+    SELECT $3::bigint - spending.held_micro_usd - spending.spent_micro_usd AS left_micro_usd
+      FROM spending JOIN cost ON (spending.subject_id, spending.month)
+                               = (cost.subject_id, cost.month)
+     WHERE (SELECT count(*) FROM grouped) >= 0 FOR UPDATE OF spending
+)
+SELECT ceiling_micro_usd <= least((SELECT left_micro_usd FROM grouped),
+                                  (SELECT left_micro_usd FROM monthly),
+                                  most_micro_usd - held_micro_usd, ceiling_micro_usd)
+  FROM cost
+"""
+
+
+class Whose(StrEnum):
+    """What a budget bounds."""
+
+    WORKSPACE = "workspace"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A budget, and what there is of it."""
+
+    whose: Whose
+    budget_micro_usd: int | None
+    """None is no bound."""
+    held_micro_usd: int = 0
+    spent_micro_usd: int = 0
+
+    @property
+    def left_micro_usd(self) -> int | None:
+        """What may still be held; none is any sum."""
+        if self.budget_micro_usd is None:
+            return None
+        return max(0, self.budget_micro_usd - self.held_micro_usd - self.spent_micro_usd)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a launch can cost: upstream bills each started minute of each attempt."""
+
+    price_micro_usd: int
+    timeout: timedelta
+    attempts: int = 1
+    most_micro_usd: int | None = None
+    """The most its subject wants to pay for it, if they said so."""
+
+    @property
+    def ceiling_micro_usd(self) -> int:
+        """The worst case: no run outlives its timeout."""
+        return self.price_micro_usd * math.ceil(self.timeout / _MINUTE) * self.attempts
+
+    def longest(self, left_micro_usd: int) -> timedelta:
+        """Say which timeout fits into a sum; none does if it is zero."""
+        a_minute = self.price_micro_usd * self.attempts
+        return _MINUTE * (left_micro_usd // a_minute) if a_minute else self.timeout
+
+
+async def accounts(
+    tx: Transaction, subject_id: str, workspace_id: UUID | None, *, monthly: int | None
+) -> list[Account]:
+    """Return what a launch now would be counted against; `monthly` is what everybody may spend."""
+    kept = [await month(tx, subject_id, monthly=monthly)]
+    row = await tx.fetchrow(_WORKSPACE, subject_id, workspace_id)
+    return kept if row is None else [_account(**row), *kept]
+
+
+async def month(tx: Transaction, subject_id: str, *, monthly: int | None) -> Account:
+    """Return how the subject's month stands."""
+    row = await tx.fetchrow(_MONTH, subject_id, monthly)
+    assert row is not None  # noqa: S101  # an aggregate has one row
+    return _account(**row)
+
+
+def lacking(accounts: list[Account], rate: Rate | None) -> BudgetExceeded | None:
+    """Say which budget has no room for a launch; one without a price fits into none."""
+    for account in accounts:
+        left = account.left_micro_usd
+        if left is not None and (rate is None or rate.ceiling_micro_usd > left):
+            return BudgetExceeded(
+                account.whose,
+                budget=account.budget_micro_usd or 0,
+                spent=account.spent_micro_usd,
+                held=account.held_micro_usd,
+                needs=None if rate is None else rate.ceiling_micro_usd,
+                longest=timedelta(0) if rate is None else rate.longest(left),
+            )
+    return None
+
+
+async def fits_again(tx: Transaction, run_id: UUID, *, monthly: int | None) -> bool:
+    """Say whether the job of a run may hold its ceiling once more, and keep it so for the caller.
+
+    Until the caller's transaction ends nobody else can hold anything against the same budgets.
+    """
+    job = await tx.fetchrow(_LOCK, run_id)
+    assert job is not None  # noqa: S101  # a run has a job
+    await tx.execute(_LOCK_RUN, run_id)
+    budget = await tx.fetchval(_LOCK_SUBJECT, job["subject_id"], monthly)
+    fits: bool | None = await tx.fetchval(_FITS, run_id, job["workspace_id"], budget)
+    return fits is not False
+
+
+def _account(
+    *, whose: str, budget_micro_usd: int | None, held_micro_usd: int, spent_micro_usd: int
+) -> Account:
+    return Account(Whose(whose), budget_micro_usd, held_micro_usd, spent_micro_usd)

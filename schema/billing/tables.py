@@ -1,0 +1,79 @@
+"""What work may cost, and did: the reservation of a job, a subject's month, and the Hub's prices.
+
+Money is counted in millionths of a dollar, as the Hub counts it.
+"""
+
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint
+from sqlmodel import Field
+
+from schema.db.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, starts_as
+
+
+class JobCost(Record):
+    """What is held for a job, until nothing of it can cost any more; none if it has no price.
+
+    Apart from the job, so that a move rewrites only a narrow row.
+    """
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    subject_id: str = Field(sa_type=TEXT)
+    month: date
+    """The first day of the month, in UTC, that it counts against: the one of its launch."""
+    price_micro_usd: int = Field(sa_type=BIGINT)
+    """A started minute, at the time of its launch."""
+    ceiling_micro_usd: int = Field(sa_type=BIGINT)
+    """The most that one launch of it can cost."""
+    most_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
+    """The most it may cost, with all its launches, if its subject limited that."""
+    held_micro_usd: int = Field(sa_type=BIGINT)
+    spent_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
+    """What it did cost; set when the hold is given back, and never more than that was."""
+    uncounted_micro_usd: int = Field(default=0, sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
+    """What it cost beyond its hold: in no budget, but not hidden either."""
+
+
+class JobCostTable(JobCost, table=True):
+    """The rows, at most one a job; a trigger settles them."""
+
+    __table_args__ = (
+        CheckConstraint("price_micro_usd >= 0", name="priced"),
+        CheckConstraint("ceiling_micro_usd >= 0", name="bounded"),
+        CheckConstraint("held_micro_usd >= 0", name="held_counted"),
+        CheckConstraint("held_micro_usd <= most_micro_usd", name="held_within_most"),
+        CheckConstraint("spent_micro_usd >= 0", name="spent_counted"),
+        CheckConstraint("spent_micro_usd IS NULL OR held_micro_usd = 0", name="settled_once"),
+    )
+
+
+class Spending(Record):
+    """A subject's month in UTC: what is held and what was spent, kept by the moves."""
+
+    subject_id: str = Field(primary_key=True, foreign_key="subject.id", sa_type=TEXT)
+    month: date = Field(primary_key=True)
+    held_micro_usd: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
+    spent_micro_usd: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
+
+
+class SpendingTable(Spending, table=True):
+    """The rows."""
+
+    __table_args__ = (
+        CheckConstraint("held_micro_usd >= 0", name="held_counted"),
+        CheckConstraint("spent_micro_usd >= 0", name="spent_counted"),
+    )
+
+
+class PriceList(Record):
+    """The last good answer about prices; it is nobody's, and everybody's to read."""
+
+    source: str = Field(primary_key=True, sa_type=TEXT)
+    entries: list[dict[str, Any]] = Field(sa_type=JSON)
+    read_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+
+
+class PriceListTable(PriceList, table=True):
+    """The rows, one a source."""

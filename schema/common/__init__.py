@@ -1,0 +1,1 @@
+"""Small pieces without a domain: errors, ids, durations, timestamps, money, logging."""

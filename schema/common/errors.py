@@ -1,0 +1,246 @@
+"""Everything that can go wrong on purpose.
+
+    HoldfastError
+    ├── NotFound              the thing named does not exist, or is not yours to see
+    ├── Denied                you may see it, but not do this to it
+    ├── Conflict              the thing exists, but not in a state that allows this
+    │   ├── IdempotencyConflict
+    │   ├── BudgetExceeded     its worst case is more than may be spent
+    │   ├── LimitReached       as many as there may be of it at a time
+    │   ├── NameTaken          you have another of that name
+    │   ├── NotAgreedTo        a person was to agree to what it can cost, and nobody was there
+    │   ├── TooManySchedules   as many as there may be
+    │   ├── TooManyWaits       as many calls wait as may at a time
+    │   └── WorkspaceArchived  it was put away, and takes no new jobs
+    ├── Invalid               the request can never succeed as written
+    ├── Unauthenticated       the credential is missing, wrong, expired or revoked
+    ├── RateLimited           you call too often; the same request will succeed later
+    └── Unavailable           something we lean on is down; the same request may succeed later
+        ├── RoleRefused       and its operator has to put it right
+        └── InDoubt           and whether it has been carried out is not known
+
+A class name is the error code that clients see, so renaming one is a breaking change.
+Anything that is not a `HoldfastError` is a bug and is reported as one.
+"""
+
+from datetime import timedelta
+from typing import Literal
+
+from schema.common.durations import say, whole_seconds
+from schema.common.money import say_usd
+
+Problem = Literal[
+    "invalid_token", "token_expired", "not_yet_valid", "invalid_audience", "invalid_issuer"
+]
+"""What is wrong with a credential; `docs/auth.md` has a remedy for each."""
+
+
+class HoldfastError(Exception):
+    """Base of every expected failure; its text is fit to show the caller."""
+
+    @property
+    def code(self) -> str:
+        """The stable name clients may match on."""
+        return type(self).__name__
+
+
+class NotFound(HoldfastError):
+    """The thing named does not exist, or is not yours to see."""
+
+    def __init__(self, kind: str, handle: str) -> None:
+        self.kind = kind
+        super().__init__(f"There is no {kind} {handle}.")
+
+
+class Denied(HoldfastError):
+    """You may see it, but not do this to it."""
+
+
+class Conflict(HoldfastError):
+    """The thing exists, but not in a state that allows this."""
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key already belongs to a different request."""
+
+    def __init__(self, key: str, handle: str, fields: list[str]) -> None:
+        self.fields = fields
+        super().__init__(
+            f"idempotency_key {key!r} already made {handle} from a request that differs in "
+            f"{', '.join(fields)}. Nothing was launched. Repeat the first request unchanged to get "
+            f"its handle, or use a new key for a new job."
+        )
+
+
+class LimitReached(Conflict):
+    """The subject has as many open jobs as it may have at a time."""
+
+    def __init__(self, *, open_jobs: int, most: int) -> None:
+        self.open_jobs = open_jobs
+        self.most = most
+        super().__init__(
+            f"You have {open_jobs} open jobs and may have {most} at a time, so nothing was "
+            f"launched. Wait until one has finished or cancel one with cancel_job, then repeat "
+            f'the same call; list_jobs(state=["queued", "launching", "running"]) shows them.'
+        )
+
+
+class TooManySchedules(Conflict):
+    """The subject has as many schedules as it may have."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(
+            f"You have {most} schedules and may not have more, so none was made. Delete one with "
+            f"delete_schedule; list_schedules shows them."
+        )
+
+
+class NotAgreedTo(Conflict):
+    """A firing could cost more than its workspace lets anybody launch unasked."""
+
+    def __init__(self, *, ceiling: int | None, threshold: int) -> None:
+        costs = "has no known price" if ceiling is None else f"may cost {say_usd(ceiling)}"
+        super().__init__(
+            f"It {costs}, which is more than was agreed to when the schedule was made; above "
+            f"{say_usd(threshold)} a person is asked first. Nothing was launched. Delete the "
+            f"schedule and create it anew, so that they are asked."
+        )
+
+
+class TooManyWaits(Conflict):
+    """The subject has as many calls waiting as it may have at a time."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(
+            f"You have {most} calls waiting, with all your clients together, and may not have "
+            f"more. Wait for several jobs in one call (job_ids takes up to 50 handles, mode="
+            f'"any"), let another wait end, or call job_status, which answers at once.'
+        )
+
+
+class BudgetExceeded(Conflict):
+    """The worst case of a launch is more than its workspace or its subject's month may spend."""
+
+    def __init__(
+        self,
+        whose: str,
+        *,
+        budget: int,
+        spent: int,
+        held: int,
+        needs: int | None,
+        longest: timedelta,
+    ) -> None:
+        self.whose = whose
+        spend = f"{_BUDGETS[whose]} may cost {say_usd(budget)}"
+        taken = f"{say_usd(spent)} is spent and {say_usd(held)} held for what is not over"
+        if needs is None:
+            need = "What this can cost is not known, so no room can be held for it."
+            remedy = f"Launch something with a price, or {_WITHOUT[whose]}."
+        else:
+            need = f"At worst this costs {say_usd(needs)}."
+            fits = f'timeout="{say(longest)}" would fit; or cancel' if longest else "Cancel"
+            remedy = f"{fits} what is no longer wanted, choose a cheaper flavor, or wait."
+        super().__init__(f"{spend}: {taken}. {need} Nothing was launched. {remedy}")
+
+
+_BUDGETS = {"workspace": "The jobs of this workspace", "month": "Your jobs of this month (UTC)"}
+_WITHOUT = {
+    "workspace": "launch it outside of this workspace",
+    "month": "ask the operator of Holdfast for it",
+}
+
+
+class NameTaken(Conflict):
+    """The subject has another workspace of that name."""
+
+    def __init__(self, name: str, handle: str) -> None:
+        super().__init__(
+            f"You have a workspace named {name!r} already: {handle}. Nothing was changed. Choose "
+            f"another name, or rename that one first."
+        )
+
+
+class WorkspaceArchived(Conflict):
+    """The workspace was put away, and takes no new jobs."""
+
+    def __init__(self, handle: str) -> None:
+        super().__init__(
+            f"The workspace {handle} is archived and takes no new jobs, so nothing was launched. "
+            f'Take it back with update_workspace(workspace_id="{handle}", archived=false), or '
+            f"launch into another; list_workspaces shows yours."
+        )
+
+
+class Invalid(HoldfastError):
+    """The request can never succeed as written."""
+
+
+class Unauthenticated(HoldfastError):
+    """The credential is missing, wrong, expired or revoked."""
+
+    def __init__(self, message: str, *, problem: Problem = "invalid_token") -> None:
+        self.problem = problem
+        super().__init__(message)
+
+
+class RateLimited(HoldfastError):
+    """The subject calls too often; the same request will succeed later."""
+
+    def __init__(self, *, limit: int, window: timedelta, retry_after: timedelta) -> None:
+        self.limit = limit
+        self.window = window
+        self.retry_after = retry_after
+        super().__init__(
+            f"You may make {limit} calls in {whole_seconds(window)} seconds, with all your clients "
+            f"together, and none is left, so nothing was done. Try the same call again in "
+            f"{whole_seconds(retry_after)} seconds."
+        )
+
+
+class Unavailable(HoldfastError):
+    """Something we lean on is down; the same request may succeed later."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        so: str = "",
+        first: str = "",
+        retry_after: timedelta = timedelta(seconds=2),
+    ) -> None:
+        self.retry_after = retry_after
+        consequence = f", so {so}" if so else ""
+        advice = f"{first}, then try" if first else "Try"
+        super().__init__(
+            f"{what} cannot be reached right now{consequence}. {advice} the same call again in "
+            f"{max(1, round(retry_after.total_seconds()))} seconds."
+        )
+
+
+class RoleRefused(Unavailable):
+    """The database does not let this login be what this process has to be there."""
+
+    def __init__(self, role: str, said: str) -> None:
+        self.retry_after = timedelta(seconds=30)
+        HoldfastError.__init__(
+            self,
+            f"The database does not let us be {role} ({said}), so nothing was done. Its operator "
+            f"has to run `holdfast migrate`, and to grant {role} to the login of this process.",
+        )
+
+    @property
+    def code(self) -> str:
+        """The same to a client as any other outage."""
+        return Unavailable.__name__
+
+
+class InDoubt(Unavailable):
+    """A commit was sent and its answer lost: it may have been carried out."""
+
+    @property
+    def code(self) -> str:
+        """The same to a client as any other outage."""
+        return Unavailable.__name__

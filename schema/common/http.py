@@ -1,0 +1,46 @@
+"""Which URLs bring what their owner published? Those whose answer nobody can change on the way."""
+
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+
+def is_tamperproof(url: str) -> bool:
+    """Say whether this is HTTPS, or HTTP within this machine, and names no user and no fragment."""
+    try:
+        parts = urlsplit(url)
+        home = _is_this_machine(parts)
+    except ValueError:
+        return False
+    reachable = parts.scheme == "https" or (parts.scheme == "http" and home)
+    bare = "@" not in parts.netloc and not parts.fragment
+    return reachable and bare and bool(parts.hostname)
+
+
+def _is_this_machine(parts: SplitResult) -> bool:
+    name = parts.hostname or ""
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def release() -> str:
+    """Return the version both processes of one deployment share."""
+    try:
+        return version("holdfast-mcp")
+    except PackageNotFoundError:
+        return "source"
+
+
+SUBDOMAIN: Final = "{subdomain}"
+"""What stands for it in the form of an address."""
+
+
+def none() -> CookieJar:
+    """Make a jar that takes no cookie, from whomever."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))

@@ -1,0 +1,61 @@
+"""How people write when something was: `"2h"` ago, `"2026-11-21"`, `"2026-11-21T10:00+01:00"`."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator
+
+from schema.common import durations
+from schema.common.errors import Invalid
+
+_LONG_AGO: Final = timedelta(days=36_500)
+"""Postgres does not count back for ever."""
+_SHOWN: Final = 60
+"""How much of what is wrong a message repeats."""
+
+
+def parse(written: object) -> datetime | timedelta:
+    """Read a moment, or how long ago it was; whose clock shows now is left to the reader.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(written, str) and (moment := _moment(written.strip())) is not None:
+        return moment
+    try:
+        return min(durations.parse(written), _LONG_AGO)
+    except ValueError:
+        message = (
+            f"{repr(written)[:_SHOWN]} is not a moment; write how long ago it was "
+            f'("2h", "7d"), or when ("2026-11-21", "2026-11-21T10:00:00Z")'
+        )
+        raise ValueError(message) from None
+
+
+def expect_order(since: datetime | timedelta | None, until: datetime | timedelta | None) -> None:
+    """Refuse a stretch of time that ends before it begins, as far as that can be told.
+
+    Raises:
+        Invalid: nothing could be in it.
+    """
+    backwards = (
+        since < until
+        if isinstance(since, timedelta) and isinstance(until, timedelta)
+        else isinstance(since, datetime) and isinstance(until, datetime) and since > until
+    )
+    if backwards:
+        raise Invalid("until is before since, so nothing can match; exchange them.")
+
+
+def _moment(written: str) -> datetime | None:
+    if written.isdecimal():  # seconds, though Python would read some of them as a date
+        return None
+    try:
+        moment = datetime.fromisoformat(written)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+Moment = Annotated[datetime | timedelta, BeforeValidator(parse, json_schema_input_type=float | str)]
+"""A field that reads any of the forms above; what names no zone is UTC."""

@@ -1,0 +1,1 @@
+"""The database: connections, transactions, table base, revisions, storable values."""

@@ -1,0 +1,53 @@
+"""Which revision the database is at, which this code wants, and how to get there."""
+
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from schema.common.errors import Unavailable
+from schema.db.database import Transaction
+
+_READABLE: Final = "SELECT has_table_privilege(to_regclass('alembic_version'), 'SELECT')"
+_SCHEMA: Final = Path(__file__).resolve().parent.parent
+
+
+def config(url: str | None = None) -> Config:
+    """Say where the migrations are: beside the packages in a clone, inside them in a wheel."""
+    shipped = _SCHEMA / "migrations"
+    made = Config()
+    made.set_main_option(
+        "script_location", str(shipped if shipped.is_dir() else _SCHEMA.parent / "alembic")
+    )
+    made.attributes["url"] = url
+    return made
+
+
+def head() -> str:
+    """Return the revision this code is written for."""
+    revision = ScriptDirectory.from_config(config()).get_current_head()
+    assert revision is not None  # noqa: S101  # there is a first migration
+    return revision
+
+
+async def current(tx: Transaction) -> str | None:
+    """Return the revision the database is at; none if there is none, or none we may read."""
+    if not await tx.fetchval(_READABLE):
+        return None
+    revision: str | None = await tx.fetchval("SELECT version_num FROM alembic_version")
+    return revision
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the database to a revision. Blocks, and runs a loop of its own.
+
+    Raises:
+        Unavailable: the database cannot be reached.
+    """
+    try:
+        command.upgrade(config(url), revision)
+    except (OSError, asyncpg.PostgresConnectionError) as error:
+        raise Unavailable("The database") from error

@@ -1,0 +1,222 @@
+"""What can be called in a Gradio app, and does a call fit?
+
+An app is whatever its author made of it. Only what can be nothing but a mistake is refused here;
+what an app makes of the rest it says itself.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from schema.common.name_matching import did_you_mean
+from schema.specs.inputs.file_argument import FORMS, given_file
+
+_DEFAULT: Final = "/predict"
+_LONG: Final = 400
+_SHORT: Final = 80
+
+
+class Mismatch(ValueError):
+    """The call does not fit the app; the text says what would."""
+
+
+class Said(BaseModel):
+    """Something an app says of itself; more than is known here is left out."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _PythonType(Said):
+    type: str = ""
+
+
+class Parameter(Said):
+    """One value that a caller passes."""
+
+    name: str = Field(alias="parameter_name", default="")
+    label: str = ""
+    component: str = ""
+    optional: bool = Field(alias="parameter_has_default", default=False)
+    default: Any = Field(alias="parameter_default", default=None)
+    shape: dict[str, Any] = Field(alias="type", default={})
+    python_type: _PythonType = _PythonType()
+    example: Any = Field(alias="example_input", default=None)
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether a file is meant, somewhere in its value."""
+        return "gradio.FileData" in json.dumps(self.shape)
+
+    @property
+    def kind(self) -> str:
+        """What to pass, in a few words."""
+        if self.takes_files:
+            return "file" if self.shape.get("type") != "array" else "list of files"
+        return shortened(self.python_type.type or str(self.shape.get("type") or "any"), _SHORT)
+
+    @property
+    def shown(self) -> Any:
+        """A value that fits."""
+        if not self.takes_files:
+            return self.example
+        return [FORMS[0]] if self.shape.get("type") == "array" else FORMS[0]
+
+    @property
+    def said(self) -> str:
+        """The parameter as in a signature."""
+        default = f" = {shortened(json.dumps(self.default), _SHORT)}" if self.optional else ""
+        return f"{self.name}: {self.kind}{default}"
+
+
+class Output(Said):
+    """One value that a caller gets."""
+
+    label: str = ""
+    component: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A function that can be called by name."""
+
+    name: str
+    number: int
+    """What the app calls it by."""
+    parameters: tuple[Parameter, ...]
+    returns: tuple[Output, ...]
+    description: str
+    takes: tuple[bool, ...]
+    """Of each value the function takes: whether a caller passes it."""
+    gives: tuple[bool, ...]
+    """Of each value it returns: whether a caller gets it."""
+
+    @property
+    def said(self) -> str:
+        """The endpoint as a signature, and what it gives."""
+        taken = ", ".join(each.said for each in self.parameters)
+        given = ", ".join(each.label or each.component for each in self.returns)
+        return shortened(f"{self.name}({taken}){f' -> {given}' if given else ''}", _LONG)
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """The shortest arguments that fit."""
+        return {each.name: each.shown for each in self.parameters if not each.optional}
+
+    def bind(self, arguments: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
+        """Put the arguments in the order the function takes them, files as `GivenFile`.
+
+        Raises:
+            Mismatch: they do not fit.
+        """
+        given = iter(self._values(_by_name(self.parameters, arguments)))
+        return [next(given) if passed else None for passed in self.takes]
+
+    def results(self, returned: Sequence[Any]) -> list[tuple[Output, Any]]:
+        """Name the values that a caller gets."""
+        shown = [value for value, got in zip(returned, self.gives, strict=False) if got]
+        # An app whose functions are not annotated says of fewer values what they are.
+        known = [*self.returns, *[Output()] * (len(shown) - len(self.returns))]
+        return list(zip(known, shown, strict=False))
+
+    def _values(self, named: Mapping[str, Any]) -> Iterable[Any]:
+        unknown = [name for name in named if name not in {each.name for each in self.parameters}]
+        if unknown:
+            near = did_you_mean(unknown[0], [each.name for each in self.parameters])
+            raise Mismatch(f"has no parameter {shortened(unknown[0], _SHORT)!r}. {near}".strip())
+        missing = [p.name for p in self.parameters if not p.optional and p.name not in named]
+        if missing:
+            raise Mismatch(f"needs {' and '.join(missing)} too.")
+        for each in self.parameters:
+            if each.name not in named:
+                yield each.default
+            elif each.takes_files:
+                yield _with_files(each, named[each.name])
+            else:
+                yield _fitting(each, named[each.name])
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """Everything that can be called in an app."""
+
+    prefix: str
+    """The path that the API is under."""
+    endpoints: dict[str, Endpoint]
+
+    def endpoint(self, name: str | None) -> Endpoint:
+        """Choose an endpoint; the only one, or the usual one, if none is named.
+
+        Raises:
+            Mismatch: there is no such endpoint, or one has to be chosen.
+        """
+        if name is None and len(self.endpoints) == 1:
+            return next(iter(self.endpoints.values()))
+        found = self.endpoints.get(name or _DEFAULT)
+        if found is not None:
+            return found
+        if name is None:
+            raise Mismatch("has several endpoints; name one in api_name.")
+        near = did_you_mean(name, self.endpoints)
+        raise Mismatch(f"has no endpoint {name}. {near}".strip())
+
+    @property
+    def said(self) -> str:
+        """Every endpoint with what it takes, and one that is called."""
+        if not self.endpoints:
+            return "No endpoint of it can be called by name."
+        lines = [f"  {each.said}" for each in self.endpoints.values()]
+        first = next(iter(self.endpoints.values()))
+        example = f"api_name={json.dumps(first.name)}, arguments={json.dumps(first.example)}"
+        return "\n".join(["Its endpoints:", *lines, f"For example: {shortened(example, _LONG)}"])
+
+
+def _by_name(
+    parameters: Sequence[Parameter], arguments: Mapping[str, Any] | Sequence[Any]
+) -> Mapping[str, Any]:
+    if isinstance(arguments, Mapping):
+        return arguments
+    if len(arguments) > len(parameters):
+        raise Mismatch(f"takes {len(parameters)} arguments, not {len(arguments)}.")
+    return {each.name: value for each, value in zip(parameters, arguments, strict=False)}
+
+
+def _with_files(parameter: Parameter, value: JsonValue) -> Any:
+    """Replace what stands for a file, wherever it is."""
+    try:
+        file = given_file(value)
+    except ValueError as error:
+        raise Mismatch(f"cannot take {parameter.name}: {error}") from None
+    if file is not None:
+        return file
+    if isinstance(value, list):
+        return [_with_files(parameter, each) for each in value]
+    if isinstance(value, dict):
+        return {name: _with_files(parameter, each) for name, each in value.items()}
+    return value
+
+
+def _fitting(parameter: Parameter, value: JsonValue) -> JsonValue:
+    wanted = parameter.shape.get("type")
+    fits = {
+        "string": not isinstance(value, list | dict),
+        "number": _is_number(value),
+        "integer": _is_number(value),
+        "boolean": isinstance(value, bool),
+        "array": isinstance(value, list),
+    }
+    if value is not None and isinstance(wanted, str) and not fits.get(wanted, True):
+        given = shortened(json.dumps(value), _SHORT)
+        raise Mismatch(f"takes a {wanted} as {parameter.name}, not {given}.")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def shortened(text: str, most: int) -> str:
+    """Cut a text that is too long."""
+    return text if len(text) <= most else f"{text[:most]}…"

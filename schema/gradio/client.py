@@ -1,0 +1,187 @@
+"""Where is a Space, and how is it asked what it can do? The one way in, for both processes.
+
+The address is made of the subdomain that the Hub names and of a form that the operator sets, and of
+nothing else: not of what a caller wrote, nor of what the Space says of itself. The caller's token
+goes there as `X-HF-Authorization`, which the Hub's own proxy takes away before the Space sees the
+request; never as `Authorization`, which would reach the code of whoever made the Space.
+"""
+
+import re
+import ssl
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+from typing import Final
+
+import httpx2
+from pydantic import ValidationError
+
+from schema.accounts.vault import Secret
+from schema.common.http import SUBDOMAIN, release
+from schema.gradio.api import Interface, Mismatch, Said
+from schema.gradio.config import read_config
+
+_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_DESCRIBED: Final = 4 * 1024 * 1024
+"""Bytes that an app may take to describe itself."""
+_CONNECT: Final = 5.0
+_OK: Final = 200
+_ERRORS: Final = 400
+_SERVER_ERRORS: Final = 500
+
+_COMING: Final = {
+    "SLEEPING": "is asleep",
+    "STOPPED": "is asleep",
+    "BUILDING": "is being built",
+    "APP_STARTING": "is starting",
+}
+"""Stages that end by themselves, once somebody asks for the Space."""
+_BROKEN: Final = {
+    "NO_APP_FILE": "has no app",
+    "CONFIG_ERROR": "is configured wrongly",
+    "BUILD_ERROR": "could not be built",
+    "RUNTIME_ERROR": "has crashed",
+    "PAUSED": "was paused by its owner",
+    "DELETING": "is being deleted",
+}
+"""Stages that only its owner ends."""
+
+
+class Shut(Exception):
+    """The Space did not answer as one that can be called; nothing was begun there."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        self.status = status
+        """What it answered with; none if it did not."""
+        super().__init__(message)
+
+
+class Broken(Exception):
+    """The Space cannot be called until its owner has done something about it."""
+
+
+class _Runtime(Said):
+    stage: str = "RUNNING"
+
+
+class Space(Said):
+    """A Space, as the Hub describes it."""
+
+    id: str
+    subdomain: str | None = None
+    sdk: str | None = None
+    private: bool = False
+    runtime: _Runtime = _Runtime()
+
+    @property
+    def coming(self) -> str | None:
+        """What it does before it can be called; none if it can be."""
+        return _COMING.get(self.runtime.stage)
+
+    def expect_alive(self) -> None:
+        """Check that it can be called, now or later.
+
+        Raises:
+            Broken: only its owner can change that.
+            Mismatch: it never can be.
+        """
+        if (broken := _BROKEN.get(self.runtime.stage)) is not None:
+            raise Broken(f"{broken}.")
+        if self.sdk == "static":
+            raise Mismatch("is a page, and runs nothing.")
+
+    def url(self, form: str) -> str:
+        """Make its address.
+
+        Raises:
+            Mismatch: it is not at the Hub's own domain.
+        """
+        if self.subdomain is None or not _LABEL.fullmatch(self.subdomain):
+            raise Mismatch("is not served at an address of Hugging Face's own.")
+        return form.replace(SUBDOMAIN, self.subdomain).rstrip("/")
+
+
+def read_space(answer: bytes) -> Space:
+    """Read the Hub's description of a Space.
+
+    Raises:
+        Shut: it cannot be read.
+    """
+    try:
+        return Space.model_validate_json(answer)
+    except ValidationError:
+        raise Shut("the Hub describes the Space in a way that cannot be read") from None
+
+
+@asynccontextmanager
+async def door(url: str, token: Secret | None) -> AsyncGenerator[httpx2.AsyncClient]:
+    """Open a way to a Space for one caller; cookies are kept no longer."""
+    headers = {"user-agent": f"holdfast/{release()}", "accept-encoding": "identity"}
+    if token is not None:
+        headers["x-hf-authorization"] = f"Bearer {token.reveal()}"
+    async with httpx2.AsyncClient(
+        base_url=url,
+        headers=headers,
+        timeout=httpx2.Timeout(30, connect=_CONNECT),
+        follow_redirects=False,
+        verify=_trust(),
+    ) as session:
+        yield session
+
+
+async def interface(session: httpx2.AsyncClient) -> Interface:
+    """Ask an app what can be called in it.
+
+    Raises:
+        Shut: it does not answer.
+        Mismatch: it is not a Gradio app that we know.
+    """
+    config = read_config(await fetch(session, "/config", most=_DESCRIBED))
+    info = await fetch(session, f"{config.api_prefix}/info", most=_DESCRIBED)
+    return config.interface(info)
+
+
+async def fetch(session: httpx2.AsyncClient, path: str, *, most: int) -> bytes:
+    """Read what is at a path of the Space, if it is not too large.
+
+    Raises:
+        Shut: it does not answer, or with too much.
+    """
+    with as_shut():
+        async with session.stream("GET", path) as response:
+            expect_ok(response.status_code)
+            content = bytearray()
+            async for part in response.aiter_bytes():
+                content += part
+                if len(content) > most:
+                    raise Shut(f"it answers with more than {most:,} bytes", _OK)
+            return bytes(content)
+
+
+def expect_ok(status: int) -> None:
+    """Refuse an answer that is none.
+
+    Raises:
+        Shut: with what the status means.
+    """
+    if status >= _SERVER_ERRORS:
+        raise Shut(f"it is not up: it answered {status}", status)
+    if status >= _ERRORS:
+        raise Shut(f"it refused: it answered {status}", status)
+    if status != _OK:
+        # A redirect is not followed: the token is for this host.
+        raise Shut(f"it sends elsewhere: it answered {status}", status)
+
+
+@contextmanager
+def as_shut() -> Generator[None]:
+    """Say of a connection that failed that the Space did not answer."""
+    try:
+        yield
+    except (httpx2.TransportError, httpx2.InvalidURL) as error:
+        raise Shut(f"it does not answer: {type(error).__name__}") from None
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    return httpx2.create_ssl_context()

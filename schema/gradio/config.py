@@ -1,0 +1,116 @@
+"""How is it read what a Gradio app says of itself?
+
+    /config           the functions, their numbers, and the components they take and give
+    /gradio_api/info  the same for people: names, types and defaults of what a caller passes
+
+Nothing an app says becomes part of an address, but one of the two paths that Gradio itself knows:
+a token goes along with every request, and is for the host that the Hub has named.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import ValidationError
+
+from schema.gradio.api import Endpoint, Interface, Mismatch, Output, Parameter, Said, shortened
+
+_PREFIXES: Final = frozenset({"", "/gradio_api"})
+"""Where Gradio serves its API: before version 5 at the root."""
+_PROTOCOLS: Final = frozenset({"sse_v1", "sse_v2", "sse_v2.1", "sse_v3"})
+"""Ways to be told how a call goes that begin with `queue/join`; the others ended in 2023."""
+_STATE: Final = "state"
+_MOST: Final = 40
+"""Endpoints of one app that are described."""
+_LONG: Final = 400
+
+
+class _Component(Said):
+    id: int
+    type: str = ""
+    skip_api: bool | None = None
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether callers neither pass nor get its value."""
+        return self.type == _STATE if self.skip_api is None else self.skip_api
+
+
+class _Function(Said):
+    id: int | None = None
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+    api_name: str | bool | None = None
+
+
+class _Endpoint(Said):
+    parameters: tuple[Parameter, ...] = ()
+    returns: tuple[Output, ...] = ()
+    description: str | None = None
+
+
+class _Info(Said):
+    named_endpoints: dict[str, _Endpoint]
+
+
+class AppConfig(Said):
+    """The functions of an app, as it runs."""
+
+    api_prefix: str = ""
+    """The path that the API is under."""
+    protocol: str = "ws"
+    dependencies: list[_Function]
+    components: list[_Component]
+
+    def interface(self, info: bytes) -> Interface:
+        """Say what can be called by name.
+
+        Raises:
+            Mismatch: the description cannot be read.
+        """
+        try:
+            said = _Info.model_validate_json(info).named_endpoints
+        except ValidationError:
+            raise Mismatch("describes its endpoints in a way that cannot be read.") from None
+        hidden = {each.id: each.is_hidden for each in self.components}
+        functions = {
+            f"/{each.api_name}": (number if each.id is None else each.id, each)
+            for number, each in enumerate(self.dependencies)
+            if isinstance(each.api_name, str)
+        }
+        known = [
+            _endpoint(name, *functions[name], described, hidden)
+            for name, described in said.items()
+            if name in functions
+        ]
+        # Of a function that takes something else than is described, no call could be made up.
+        usable = [each for each in known if sum(each.takes) == len(each.parameters)]
+        return Interface(self.api_prefix, {each.name: each for each in usable[:_MOST]})
+
+
+def read_config(config: bytes) -> AppConfig:
+    """Read how an app is to be called.
+
+    Raises:
+        Mismatch: it is not a Gradio app, or none that can be called from here.
+    """
+    try:
+        app = AppConfig.model_validate_json(config)
+    except ValidationError:
+        raise Mismatch("is not a Gradio app, or does not say how it is called.") from None
+    if app.protocol not in _PROTOCOLS or app.api_prefix not in _PREFIXES:
+        raise Mismatch("speaks a protocol of Gradio's that is not spoken here.")
+    return app
+
+
+def _endpoint(
+    name: str, number: int, function: _Function, said: _Endpoint, hidden: Mapping[int, bool]
+) -> Endpoint:
+    return Endpoint(
+        name=name,
+        number=number,
+        parameters=said.parameters,
+        returns=said.returns,
+        description=shortened(said.description or "", _LONG),
+        takes=tuple(not hidden.get(each, False) for each in function.inputs),
+        gives=tuple(not hidden.get(each, False) for each in function.outputs),
+    )

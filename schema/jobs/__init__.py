@@ -1,0 +1,1 @@
+"""Jobs and their remote runs: tables, state transitions, work queues, reads."""

@@ -1,0 +1,79 @@
+"""What has happened to a job since somebody looked? Read for whoever waits, without a row changed.
+
+A mark tells whether to look again, and is cheap: one statement reads the marks of everything that a
+process waits for. News is what a person would want to be woken by, as the events tell it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from schema.accounts.tables import Hold
+from schema.db.database import Transaction
+
+_MARKS: Final = "SELECT * FROM job_marks($1, $2)"
+
+# That an answer was lost, or that a run is found whose end is awaited, changes nothing that is
+# shown. What is not named here is news, so that a new kind of event is not passed over in silence.
+_NEWS: Final = """
+SELECT seen.job_id
+  FROM unnest($2::uuid[], $3::bigint[]) AS seen (job_id, version)
+  JOIN job ON job.id = seen.job_id AND job.subject_id = $1 AND job.version > seen.version
+ WHERE EXISTS (
+    SELECT FROM job_event AS event
+     WHERE event.job_id = seen.job_id AND event.version > seen.version
+       AND NOT (event.kind = 'unconfirmed'
+                OR (event.kind = 'bound'
+                    AND event.state IN ('succeeded', 'failed', 'cancelled'))))
+"""
+
+# Of a workspace what its page shows: the row, and its newest jobs.
+_PAGES: Final = """
+SELECT log.job_id AS id, log.length::text AS mark
+  FROM job_log AS log JOIN job ON job.id = log.job_id
+ WHERE job.subject_id = $1 AND log.job_id = ANY($2::uuid[])
+UNION ALL
+SELECT workspace.id, md5(concat_ws(' ', workspace::text, (SELECT hold FROM subject WHERE id = $1), (
+           SELECT string_agg(concat_ws(' ', newest.id, newest.version), ' ' ORDER BY newest.id)
+             FROM (SELECT id, version FROM job WHERE workspace_id = workspace.id
+                    ORDER BY id DESC LIMIT $3) AS newest)))
+  FROM workspace WHERE workspace.subject_id = $1 AND workspace.id = ANY($2::uuid[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a job is; while it stays the same, so does all that is shown of the job."""
+
+    version: int
+    hold: Hold | None
+
+
+async def marks(
+    tx: Transaction, wanted: Iterable[tuple[str, UUID]]
+) -> dict[tuple[str, UUID], Mark]:
+    """Read the marks of jobs, each as the subject it is named with: others' are not there."""
+    pairs = list(wanted)
+    rows = await tx.fetch(_MARKS, [each[0] for each in pairs], [each[1] for each in pairs])
+    return {
+        (row["subject_id"], row["job_id"]): Mark(row["version"], row["hold"] and Hold(row["hold"]))
+        for row in rows
+    }
+
+
+async def news(tx: Transaction, subject_id: str, since: Mapping[UUID, int]) -> frozenset[UUID]:
+    """Return those of the subject's jobs that changed for a person since the version named."""
+    rows = await tx.fetch(_NEWS, subject_id, list(since.keys()), list(since.values()))
+    return frozenset(row["job_id"] for row in rows)
+
+
+async def pages(
+    tx: Transaction, subject_id: str, wanted: Iterable[UUID], *, newest: int
+) -> dict[UUID, str]:
+    """Tell, of logs by their jobs and of workspaces, what changes when a reader's page does.
+
+    A log that is empty has nothing to tell. A workspace shows its `newest` jobs.
+    """
+    rows = await tx.fetch(_PAGES, subject_id, list(wanted), newest)
+    return {row["id"]: row["mark"] for row in rows}

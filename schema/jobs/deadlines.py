@@ -1,0 +1,126 @@
+"""The moves that end what lasts too long, so that every handle comes to a final state.
+
+A run past its deadline is killed; a job that nobody can launch or look at, because its subject
+does not come back, is given up. And so is the watch for a run that never came.
+"""
+
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from schema.db.database import Transaction
+from schema.jobs.tables import Reason
+
+_EXPIRE: Final = """
+WITH before AS MATERIALIZED (
+    SELECT id FROM job
+     WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) AND state = 'running' FOR UPDATE
+), doomed AS (
+    UPDATE remote_run AS run SET desired = 'dead', due_at = now()
+      FROM before
+     WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'bound'
+       AND run.desired = 'alive' AND run.deadline_at + $5 <= now()
+    RETURNING run.job_id, run.stage
+), moved AS (
+    UPDATE job
+       SET state = 'failed', reason = $2, message = $3, finished_at = now(), version = version + 1
+      FROM doomed WHERE job.id = doomed.job_id
+    RETURNING job.*, doomed.stage
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'expired', state, $4,
+           jsonb_build_object('reason', reason, 'stage', stage, 'message', message)
+      FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
+_UNSEEN: Final = """
+SELECT id FROM remote_run
+ WHERE state = 'bound' AND desired = 'alive' AND deadline_at + $1 <= now()
+ ORDER BY deadline_at LIMIT $2
+"""
+
+_UNSTARTED: Final = """
+WITH before AS MATERIALIZED (
+    SELECT job.id, subject.hold FROM job JOIN subject ON subject.id = job.subject_id
+     WHERE job.state = 'queued' AND job.due_at + $1 <= now()
+     ORDER BY job.due_at LIMIT $2 FOR UPDATE OF job SKIP LOCKED
+), moved AS (
+    UPDATE job
+       SET state = 'failed', reason = 'stuck_scheduling', finished_at = now(), due_at = NULL,
+           message = CASE before.hold
+                     WHEN 'credentials' THEN 'It waited here for a token that is still accepted.'
+                     WHEN 'operator' THEN 'It waited here while its subject was paused.'
+                     ELSE 'It waited here for a worker.' END,
+           version = version + 1
+      FROM before WHERE job.id = before.id
+    RETURNING job.*
+), counted AS (
+    UPDATE subject SET queued = queued - given_up.jobs
+      FROM (SELECT subject_id, count(*)::int AS jobs FROM moved GROUP BY 1) AS given_up
+     WHERE subject.id = given_up.subject_id
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'expired', state, $3,
+           jsonb_build_object('reason', reason, 'message', message)
+      FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
+_UNWATCH: Final = """
+WITH due AS MATERIALIZED (
+    SELECT run.id, run.job_id FROM remote_run AS run JOIN job ON job.id = run.job_id
+     WHERE run.state = 'absent' AND run.deadline_at <= now()
+     ORDER BY run.deadline_at LIMIT $1 FOR UPDATE OF job SKIP LOCKED
+), given_up AS (
+    UPDATE remote_run AS run SET deadline_at = NULL FROM due
+     WHERE run.id = due.id AND run.state = 'absent'
+    RETURNING run.job_id
+), moved AS (
+    UPDATE job SET version = version + 1
+     WHERE id IN (SELECT job_id FROM given_up)
+    RETURNING job.*
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor)
+    SELECT id, version, 'unwatched', state, $2 FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
+_BATCH: Final = 100
+
+
+async def expire(
+    tx: Transaction, run_id: UUID, *, reason: Reason, message: str, worker: str
+) -> bool:
+    """End a job whose run is past its deadline, and order the run killed; true if it was news."""
+    return bool(await tx.fetchval(_EXPIRE, run_id, reason, message, worker, timedelta(0)))
+
+
+async def give_up(tx: Transaction, *, patience: timedelta, worker: str) -> bool:
+    """Give up jobs that waited `patience` too long for their subject; true if there may be more.
+
+    Their runs get a kill order, which is carried out as soon as the subject brings a token.
+    """
+    unstarted: int = await tx.fetchval(_UNSTARTED, patience, _BATCH, worker)
+    unseen = await tx.fetch(_UNSEEN, patience, _BATCH)
+    for row in unseen:
+        await tx.fetchval(
+            _EXPIRE,
+            row["id"],
+            Reason.OUTCOME_UNKNOWN,
+            "Nobody could look at it: its subject brought no token that is still accepted.",
+            worker,
+            patience,
+        )
+    return _BATCH in (unstarted, len(unseen))
+
+
+async def stop_watching(tx: Transaction, *, worker: str) -> bool:
+    """Give up waiting for absent runs, so that what is held for them is settled.
+
+    True if there may be more.
+    """
+    return bool(await tx.fetchval(_UNWATCH, _BATCH, worker) == _BATCH)

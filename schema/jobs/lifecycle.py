@@ -1,0 +1,337 @@
+"""The life of a job, as its subject sees it: how it begins, and how it is called off.
+
+    QUEUED ──claim──▶ LAUNCHING ──bind──▶ RUNNING ──end──▶ SUCCEEDED | FAILED | CANCELLED
+      ▲                   │  (rejected, or absent)          FAILED also from QUEUED, LAUNCHING
+      └───────────────────┘                                  CANCELLED from any that is not final
+
+The moves a worker makes are in `schema.jobs.run_launch` and `schema.jobs.run_end`. Every move,
+here and there, is one statement: it locks the job, compares what it must, sets, keeps the counters
+of the subject
+and appends the event, so no crash can leave half of it. (A cancel locks in a statement before it,
+to see a run that a claim is just inserting.) Locks are taken in the order job, run,
+subject, poll group. Time is the database's. Nothing here commits; the caller's transaction does.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from asyncpg.exceptions import CheckViolationError
+
+from schema.billing import budgets
+from schema.billing.budgets import Rate
+from schema.common import ids
+from schema.common.errors import (
+    HoldfastError,
+    IdempotencyConflict,
+    Invalid,
+    LimitReached,
+    NotFound,
+    Unavailable,
+    WorkspaceArchived,
+)
+from schema.db.database import Transaction
+from schema.jobs.dependencies import On
+from schema.jobs.tables import Job
+
+_BESIDE_SPEC: Final = (
+    *("kind", "namespace", "workspace_id", "labels", "max_cost_usd", "rerun_of", "after", "on"),
+)
+_SPEC_SIZE: Final = "ck_job_payload_spec_size"
+
+_SUBMIT: Final = f"""
+WITH key AS (
+    INSERT INTO idempotency_key AS held (subject_id, key, job_id, expires_at)
+    SELECT $2, $9, $1, now() + interval '24 hours' WHERE $9::text IS NOT NULL
+    ON CONFLICT (subject_id, key) DO UPDATE
+       SET job_id = excluded.job_id, expires_at = excluded.expires_at
+     WHERE held.expires_at <= now()
+    RETURNING job_id
+), accepted AS (
+    SELECT job_id FROM key UNION ALL SELECT $1::uuid WHERE $9::text IS NULL
+), parents AS MATERIALIZED (
+    -- Whatever ends one of them waits for us, or we for it: what is said of them here is true.
+    SELECT id, CASE WHEN state = 'succeeded' OR ($18 = 'finish' AND finished_at IS NOT NULL)
+                    THEN 'met' WHEN finished_at IS NOT NULL THEN 'unmet' ELSE 'waiting' END AS wait
+      FROM job WHERE subject_id = $2 AND id = ANY($17::uuid[]) ORDER BY id FOR SHARE
+), made AS (
+    INSERT INTO job (id, subject_id, workspace_id, kind, namespace, title, labels, flavor,
+                     digest, rerun_of, schedule_id, due_at)
+    SELECT job_id, $2, $3, $4, $5, $6, $7, $8::jsonb ->> 'flavor',
+           sha256(convert_to(jsonb_build_array($4::text, $5::text, $8::jsonb)::text, 'UTF8')),
+           $16, $19,
+           CASE WHEN EXISTS (SELECT FROM parents WHERE wait <> 'met') THEN 'infinity'::timestamptz
+                ELSE now() END
+      FROM accepted
+    ON CONFLICT (id) DO NOTHING
+    RETURNING *
+), payload AS (
+    INSERT INTO job_payload (job_id, spec) SELECT id, $8 FROM made
+), linked AS (
+    INSERT INTO job_dependency (job_id, parent_id, subject_id, on_end, state)
+    SELECT made.id, parents.id, $2, $18, parents.wait FROM made, parents
+), counted AS (
+    UPDATE subject SET queued = queued + 1
+     WHERE id = $2 AND queued + active < $10 AND EXISTS (SELECT FROM made)
+    RETURNING id, coalesce(monthly_budget_micro_usd, $15::bigint) AS budget
+), priced AS (
+    INSERT INTO job_cost (job_id, subject_id, month, price_micro_usd, ceiling_micro_usd,
+                          most_micro_usd, held_micro_usd)
+    SELECT id, $2, {budgets.MONTH}, $12::bigint, $13::bigint, $14::bigint, $13
+      FROM made WHERE $12 IS NOT NULL
+), entered AS (
+    -- Waits for an archive or a new budget under way, and looks again; a later one waits for us.
+    SELECT workspace.id, workspace.budget_micro_usd FROM workspace, counted
+     WHERE workspace.id = $3 AND workspace.subject_id = $2 AND workspace.archived_at IS NULL
+       FOR NO KEY UPDATE OF workspace
+), grouped AS (
+    UPDATE workspace SET held_micro_usd = workspace.held_micro_usd + $13 FROM entered
+     WHERE workspace.id = entered.id AND workspace.subject_id = $2 AND $13 IS NOT NULL
+       AND (workspace.budget_micro_usd IS NULL
+            OR workspace.held_micro_usd + workspace.spent_micro_usd + $13
+               <= workspace.budget_micro_usd)
+    RETURNING workspace.id
+), monthly AS (
+    INSERT INTO spending AS so_far (subject_id, month, held_micro_usd)
+    SELECT id, {budgets.MONTH}, $13 FROM counted
+     WHERE ($3::uuid IS NULL OR EXISTS (SELECT FROM grouped)) AND (budget IS NULL OR $13 <= budget)
+       AND $13 IS NOT NULL
+    ON CONFLICT (subject_id, month) DO UPDATE
+       SET held_micro_usd = so_far.held_micro_usd + excluded.held_micro_usd
+     WHERE (SELECT budget IS NULL
+                   OR so_far.held_micro_usd + so_far.spent_micro_usd + $13 <= budget FROM counted)
+    RETURNING subject_id
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'created', state, $2,
+           jsonb_strip_nulls(jsonb_build_object('client', $11::text))
+      FROM made
+)
+SELECT made.*, EXISTS (SELECT FROM counted) AS counted,
+       (SELECT count(*) FROM parents) = coalesce(cardinality($17::uuid[]), 0) AS related,
+       $3::uuid IS NULL OR EXISTS (SELECT FROM entered) AS entered,
+       CASE WHEN $13 IS NOT NULL THEN EXISTS (SELECT FROM monthly)
+            ELSE NOT EXISTS (SELECT FROM counted WHERE budget IS NOT NULL)
+             AND NOT EXISTS (SELECT FROM entered WHERE budget_micro_usd IS NOT NULL) END AS held,
+       EXISTS (SELECT FROM grouped) AS grouped, CASE WHEN $9::text IS NULL THEN (
+           SELECT earlier.id FROM job AS earlier
+            WHERE earlier.subject_id = $2 AND earlier.digest = made.digest
+              AND earlier.state NOT IN ('failed', 'cancelled')
+              AND earlier.created_at > now() - interval '10 minutes'
+              AND earlier.id IS DISTINCT FROM $16
+            ORDER BY earlier.created_at DESC LIMIT 1) END AS possible_duplicate_of
+  FROM made
+"""  # noqa: S608  # our own words
+
+_KEPT: Final = """
+SELECT job.*, job_payload.spec, job_cost.most_micro_usd AS max_cost_usd,
+       (SELECT array_agg(parent_id ORDER BY parent_id) FROM job_dependency
+         WHERE job_id = job.id) AS after,
+       (SELECT min(on_end) FROM job_dependency WHERE job_id = job.id) AS "on"
+  FROM job JOIN job_payload ON job_payload.job_id = job.id
+  LEFT JOIN job_cost ON job_cost.job_id = job.id
+ WHERE job.subject_id = $1
+   AND job.id = coalesce((SELECT job_id FROM idempotency_key WHERE subject_id = $1 AND key = $2),
+                         $3)
+"""
+
+# A statement of its own: it waits for a claim under way, and the next one sees the run of it.
+_LOCK: Final = "SELECT FROM job WHERE id = $1 AND subject_id = $2 FOR UPDATE"
+
+_CANCEL: Final = """
+WITH before AS MATERIALIZED (
+    SELECT id, state FROM job
+     WHERE id = $1 AND subject_id = $2 AND state IN ('queued', 'launching', 'running')
+), called_off AS (
+    UPDATE job
+       SET state = 'cancelled', cancel_requested_at = now(), finished_at = now(), due_at = NULL,
+           version = version + 1
+      FROM before WHERE job.id = before.id
+    RETURNING job.*, before.state AS was
+), doomed AS (
+    -- A call has no id to kill by: the worker that makes it sees the order when it renews.
+    UPDATE remote_run AS run
+       SET desired = 'dead', due_at = CASE run.kind WHEN 'hub_job' THEN now() ELSE run.due_at END
+      FROM called_off
+     WHERE run.job_id = called_off.id AND run.state IN ('posting', 'unknown', 'bound')
+), counted AS (
+    UPDATE subject SET queued = queued - 1 FROM called_off
+     WHERE subject.id = called_off.subject_id AND called_off.was = 'queued'
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'cancelled', state, $2,
+           jsonb_strip_nulls(jsonb_build_object('client', $3::text))
+      FROM called_off
+)
+SELECT count(*) FROM called_off
+"""
+
+
+class Submitted(Job):
+    """A job that was asked for."""
+
+    possible_duplicate_of: UUID | None = None
+    """A job of the same request, minutes old, if neither has an idempotency key to tell by."""
+
+
+async def submit(
+    tx: Transaction,
+    *,
+    job_id: UUID | None = None,
+    subject_id: str,
+    kind: str,
+    namespace: str,
+    title: str,
+    spec: dict[str, Any],
+    labels: dict[str, str],
+    most_open: int,
+    workspace_id: UUID | None = None,
+    idempotency_key: str | None = None,
+    client: str | None = None,
+    rate: Rate | None = None,
+    monthly_budget: int | None = None,
+    rerun_of: UUID | None = None,
+    after: Sequence[UUID] = (),
+    on: On = On.SUCCESS,
+    schedule_id: UUID | None = None,
+) -> Submitted:
+    """Put a job in the queue; the same key and request again return the job they made.
+
+    A caller that never learned whether its commit was carried out repeats the call with the same
+    `job_id`: there is one job, whichever of the two made it.
+
+    It waits until the jobs of `after` have ended as `on` says.
+
+    Raises:
+        IdempotencyConflict: the key is held by a request that differs.
+        NotFound: the subject has no such job to wait for; the transaction must not commit.
+        LimitReached: the subject has `most_open` jobs; the caller's transaction must not commit.
+        WorkspaceArchived: it takes no new jobs; likewise.
+        BudgetExceeded: its worst case, or that it has none, is more than may be held; likewise.
+        Invalid: the request is too large to be kept.
+    """
+    job_id = job_id or ids.new_id()
+    parents = sorted(set(after))
+    try:
+        row = await tx.fetchrow(
+            _SUBMIT,
+            job_id,
+            subject_id,
+            workspace_id,
+            kind,
+            namespace,
+            title,
+            labels,
+            spec,
+            idempotency_key,
+            most_open,
+            client,
+            rate and rate.price_micro_usd,
+            rate and rate.ceiling_micro_usd,
+            rate and rate.most_micro_usd,
+            monthly_budget,
+            rerun_of,
+            parents,
+            on,
+            schedule_id,
+        )
+    except CheckViolationError as violation:
+        if violation.constraint_name != _SPEC_SIZE:
+            raise
+        raise Invalid(
+            "The request is larger than 1 MB, so nothing was launched. Put large inputs into a "
+            "repository or a bucket and pass where they are."
+        ) from None
+    if row is not None:
+        refusal = await find_refusal(
+            tx,
+            row,
+            subject_id,
+            most_open=most_open,
+            workspace_id=workspace_id,
+            parents=parents,
+            rate=rate,
+            monthly_budget=monthly_budget,
+        )
+        if refusal is not None:
+            raise refusal
+        return Submitted.of(row)
+    # A statement of its own: it sees the holder even if that one committed a moment ago.
+    held = await tx.fetchrow(_KEPT, subject_id, idempotency_key, job_id)
+    if held is None:
+        raise Unavailable("The idempotency key")
+    job = Submitted.of(held)
+    if idempotency_key is None:
+        return job
+    asked = spec | {
+        "kind": kind,
+        "namespace": namespace,
+        "workspace_id": workspace_id,
+        "labels": labels,
+        "max_cost_usd": rate and rate.most_micro_usd,
+        "rerun_of": rerun_of,
+        "after": parents or None,
+        "on": on if parents else None,
+    }
+    given = held["spec"] | {name: held[name] for name in _BESIDE_SPEC}
+    differing = sorted(
+        name for name in asked.keys() | given.keys() if asked.get(name) != given.get(name)
+    )
+    if differing:
+        handle = ids.write(ids.Kind.JOB, job.id)
+        raise IdempotencyConflict(idempotency_key, handle, differing)
+    return job
+
+
+async def cancel(
+    tx: Transaction, job_id: UUID, *, subject_id: str, client: str | None = None
+) -> bool:
+    """Call a job off, at once and for good; return whether it was still to be called off.
+
+    A remote run it has gets a kill order, which is carried out until the run is seen to be over.
+    """
+    await tx.execute(_LOCK, job_id, subject_id)
+    return bool(await tx.fetchval(_CANCEL, job_id, subject_id, client))
+
+
+_OPEN: Final = "SELECT queued + active FROM subject WHERE id = $1"
+
+
+async def find_refusal(
+    tx: Transaction,
+    row: Mapping[str, Any],
+    subject_id: str,
+    *,
+    most_open: int,
+    workspace_id: UUID | None,
+    parents: Sequence[UUID],
+    rate: Rate | None,
+    monthly_budget: int | None,
+) -> HoldfastError | None:
+    """Say why a job that was just written must not be committed, if so."""
+    if not row["counted"]:
+        open_jobs: int = await tx.fetchval(_OPEN, subject_id)
+        return LimitReached(open_jobs=open_jobs, most=most_open)
+    if not row["related"]:
+        named = [ids.write(ids.Kind.JOB, parent) for parent in parents]
+        return NotFound("job", ", ".join(named))
+    if not row["entered"]:
+        assert workspace_id is not None  # noqa: S101  # only a workspace can be archived
+        return WorkspaceArchived(ids.write(ids.Kind.WORKSPACE, workspace_id))
+    if not row["held"]:
+        # What the workspace had room for is counted by now, until the caller rolls it back.
+        group = None if row["grouped"] else workspace_id
+        return await _no_room(tx, subject_id, group, rate, monthly_budget)
+    return None
+
+
+async def _no_room(
+    tx: Transaction,
+    subject_id: str,
+    workspace_id: UUID | None,
+    rate: Rate | None,
+    monthly_budget: int | None,
+) -> HoldfastError:
+    kept = await budgets.accounts(tx, subject_id, workspace_id, monthly=monthly_budget)
+    # A job that was cancelled meanwhile has made room by now; then the same call succeeds.
+    return budgets.lacking(kept, rate) or Unavailable("The budget")

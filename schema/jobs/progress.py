@@ -1,0 +1,44 @@
+"""How far a call under way is, as its executor says it: shown, and nothing decided by it."""
+
+from dataclasses import asdict, dataclass
+from typing import Final
+from uuid import UUID
+
+from schema.db.database import Transaction
+
+_NOTE: Final = """
+WITH before AS MATERIALIZED (
+    SELECT job.id FROM job JOIN remote_run AS run ON run.job_id = job.id
+     WHERE run.id = $1 AND run.state IN ('posting', 'bound') AND run.desired = 'alive'
+       AND job.state = 'running' AND job.progress IS DISTINCT FROM $2::jsonb
+       FOR UPDATE OF job
+), moved AS (
+    UPDATE job SET progress = $2, version = version + 1 FROM before
+     WHERE job.id = before.id AND job.state = 'running'
+    RETURNING job.*
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'progressed', state, $3, jsonb_strip_nulls(progress) FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
+_LONGEST: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far something is: `done` of `total`, both none where nobody can count it."""
+
+    done: int | None = None
+    total: int | None = None
+    message: str | None = None
+    """A few words, such as a place in a queue."""
+
+
+async def note(tx: Transaction, run_id: UUID, progress: Progress, *, worker: str) -> bool:
+    """Write down how far a run is; false if that is no news, or the run is over."""
+    facts = asdict(progress)
+    if progress.message is not None:
+        facts["message"] = " ".join(progress.message.split())[:_LONGEST]
+    return bool(await tx.fetchval(_NOTE, run_id, facts, worker))

@@ -1,0 +1,264 @@
+"""What a subject may read. Every statement compares the subject: a foreign row does not exist."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from schema.accounts.tables import Hold
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.db.database import Transaction
+from schema.jobs.dependencies import Parent
+from schema.jobs.tables import FINAL, Job, JobKind, JobState
+
+_SHORT: Final = 2000
+"""Characters of JSON that a part may have and stay whole."""
+
+_SAID: Final = 300
+
+GIST: Final = f"""CASE WHEN pg_column_size(job_payload.spec) < {_SHORT} THEN job_payload.spec ELSE (
+    SELECT jsonb_object_agg(key, CASE
+               WHEN length(value::text) < {_SHORT} THEN value
+               WHEN jsonb_typeof(value) = 'string' THEN to_jsonb(left(value #>> '{{}}', {_SAID}))
+               WHEN jsonb_typeof(value) = 'array' THEN (
+                   SELECT coalesce(jsonb_agg(
+                              CASE WHEN length(part::text) < {_SHORT} THEN part
+                                   ELSE jsonb_build_object('content',
+                                            left(part ->> 'content', {_SAID})) END), '[]')
+                     FROM (VALUES (value -> 0), (value -> -1)) AS ends (part)
+                    WHERE length(part::text) < {_SHORT} OR part ->> 'content' IS NOT NULL)
+               ELSE '{{}}' END)
+      FROM jsonb_each(job_payload.spec)) END AS spec"""  # noqa: S608  # our own words
+"""The column of a request, large texts cut off; of a long list the first and the last."""
+
+
+_STATUS: Final = """
+SELECT job.*, subject.hold, subject.active, subject.max_active, job_payload.spec,
+       run.remote_id, run.stage, run.seen_at, run.posted_at, run.deadline_at, run.addresses,
+       CASE WHEN subject.next_launch_at > now() THEN subject.next_launch_at END AS launches_from,
+       credential.expires_at AS token_expires_at,
+       CASE WHEN job.state = 'queued' THEN (
+           SELECT count(*) FROM job AS earlier
+            WHERE earlier.subject_id = job.subject_id AND earlier.state = 'queued'
+              AND earlier.created_at < job.created_at AND earlier.kind = job.kind
+       ) ELSE 0 END AS ahead,
+       cost.price_micro_usd, cost.ceiling_micro_usd, cost.held_micro_usd, cost.spent_micro_usd,
+       cost.uncounted_micro_usd,
+       EXISTS (SELECT FROM remote_run AS doomed
+                WHERE doomed.job_id = job.id AND doomed.desired = 'dead'
+                  AND doomed.state IN ('posting', 'unknown', 'bound')) AS stopping,
+       (SELECT jsonb_agg(jsonb_build_object('job_id', wait.parent_id, 'on', wait.on_end,
+                                            'state', wait.state) ORDER BY wait.parent_id)
+          FROM job_dependency AS wait WHERE wait.job_id = job.id) AS after,
+       now() AS read_at
+  FROM job
+  JOIN subject ON subject.id = job.subject_id
+  JOIN job_payload ON job_payload.job_id = job.id
+  LEFT JOIN credential ON credential.subject_id = job.subject_id
+  LEFT JOIN job_cost AS cost ON cost.job_id = job.id
+  LEFT JOIN LATERAL (
+      SELECT remote_id, stage, seen_at, posted_at, deadline_at, addresses FROM remote_run
+       WHERE remote_run.job_id = job.id AND origin = 'ours' ORDER BY attempt DESC LIMIT 1
+  ) AS run ON true
+ WHERE job.subject_id = $1
+"""
+
+_ONE: Final = f"{_STATUS} AND job.id = $2"
+
+_BRIEF: Final = _STATUS.replace("job_payload.spec,", f"{GIST},")
+
+_EACH: Final = f"{_BRIEF} AND job.id = ANY($2::uuid[])"
+
+_SOME: Final = f"""{_BRIEF}
+   AND ($2::uuid IS NULL OR job.id < $2)
+   AND ($3::uuid IS NULL OR job.workspace_id = $3)
+   AND ($4::text[] IS NULL OR job.state = ANY($4))
+   AND ($5::text IS NULL OR job.kind = $5)
+   AND job.labels @> $6
+   AND job.created_at >= coalesce($7::timestamptz, now() - $8::interval, '-infinity')
+   AND job.created_at <= coalesce($9::timestamptz, now() - $10::interval, 'infinity')
+   AND ($11::uuid IS NULL OR job.rerun_of = $11)
+   AND ($12::uuid IS NULL OR job.schedule_id = $12)
+ ORDER BY job.id DESC LIMIT $13
+"""
+
+_RESULT: Final = """
+SELECT job_payload.result FROM job_payload JOIN job ON job.id = job_payload.job_id
+ WHERE job.subject_id = $1 AND job.id = $2
+"""
+
+
+_HELD: Final = """
+SELECT true FROM idempotency_key WHERE subject_id = $1 AND key = $2 AND expires_at > now()
+"""
+
+_STANDING: Final = "SELECT hold, queued + active AS open_jobs FROM subject WHERE id = $1"
+
+
+class Upstream(StrEnum):
+    """What is known of the remote side of a job."""
+
+    NONE = "none"
+    """Nothing exists there."""
+
+    LIVE = "live"
+    """It exists, or may."""
+
+    STOPPING = "stopping"
+    """It is being stopped, and may still cost money until it is seen to be over."""
+
+    STOPPED = "stopped"
+    """It is over."""
+
+
+class JobStatus(Job):
+    """A job with everything a view of it needs, read at one moment."""
+
+    spec: dict[str, Any]
+    hold: Hold | None
+    remote_id: str | None
+    stage: str | None
+    seen_at: datetime | None
+    stopping: bool
+    read_at: datetime
+    ahead: int = 0
+    """Queued jobs of the subject's, of the same kind, that are launched before it."""
+    active: int = 0
+    max_active: int = 0
+    launches_from: datetime | None = None
+    """Nothing of the subject's is launched before: the Hub asked for a pause."""
+    posted_at: datetime | None = None
+    deadline_at: datetime | None = None
+    """When its stage has lasted too long."""
+    addresses: dict[str, Any] | None = None
+    """Where it can be reached while it runs."""
+    token_expires_at: datetime | None = None
+    price_micro_usd: int | None = None
+    """A started minute; this and what follows is none if it has no price."""
+    ceiling_micro_usd: int | None = None
+    held_micro_usd: int | None = None
+    spent_micro_usd: int | None = None
+    uncounted_micro_usd: int | None = None
+    after: list[Parent] | None = None
+    """The jobs it waits or waited for."""
+
+    @property
+    def upstream(self) -> Upstream:
+        """Say how its remote side stands."""
+        if self.stopping:
+            return Upstream.STOPPING
+        if self.attempt == 0 or (self.state is JobState.QUEUED):
+            return Upstream.NONE
+        return Upstream.STOPPED if self.finished_at else Upstream.LIVE
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing of it will change any more: it is final, and so is what it started."""
+        return self.state in FINAL and self.upstream is not Upstream.STOPPING
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which jobs to list; `None` is any."""
+
+    workspace_id: UUID | None
+    states: list[JobState] | None
+    kind: JobKind | None
+    labels: dict[str, str]
+    since: datetime | timedelta | None = None
+    """Not created before; a length of time is counted back from now."""
+    until: datetime | timedelta | None = None
+    """Not created after."""
+    rerun_of: UUID | None = None
+    schedule_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a subject stands as a whole."""
+
+    hold: Hold | None = None
+    open_jobs: int = 0
+
+
+async def standing(tx: Transaction, subject_id: str) -> Standing:
+    """Say how a subject stands; one who never launched anything has nothing open."""
+    row = await tx.fetchrow(_STANDING, subject_id)
+    return Standing() if row is None else Standing(**row)
+
+
+async def status(tx: Transaction, subject_id: str, job_id: UUID) -> JobStatus | None:
+    """Return one job of the subject's."""
+    row = await tx.fetchrow(_ONE, subject_id, job_id)
+    return None if row is None else JobStatus.of(row)
+
+
+async def statuses(
+    tx: Transaction, subject_id: str, job_ids: Sequence[UUID]
+) -> dict[UUID, JobStatus]:
+    """Return those of the jobs named that are the subject's, without the bulk of what they ask."""
+    rows = await tx.fetch(_EACH, subject_id, job_ids)
+    return {row["id"]: JobStatus.of(row) for row in rows}
+
+
+async def page(
+    tx: Transaction, subject_id: str, chosen: Filter, *, before: UUID | None, limit: int
+) -> list[JobStatus]:
+    """Return the newest of the subject's jobs that are older than `before`."""
+    rows = await tx.fetch(
+        _SOME,
+        subject_id,
+        before,
+        chosen.workspace_id,
+        chosen.states,
+        chosen.kind,
+        chosen.labels,
+        *_either(chosen.since),
+        *_either(chosen.until),
+        chosen.rerun_of,
+        chosen.schedule_id,
+        limit,
+    )
+    return [JobStatus.of(row) for row in rows]
+
+
+def _either(when: datetime | timedelta | None) -> tuple[datetime | None, timedelta | None]:
+    if isinstance(when, timedelta):
+        return None, when
+    return when, None
+
+
+async def result(tx: Transaction, subject_id: str, job_id: UUID) -> dict[str, Any] | None:
+    """Return what a succeeded job answered with."""
+    answer: dict[str, Any] | None = await tx.fetchval(_RESULT, subject_id, job_id)
+    return answer
+
+
+async def is_held(tx: Transaction, subject_id: str, key: str) -> bool:
+    """Say whether an idempotency key of the subject's has made a job."""
+    return await tx.fetchval(_HELD, subject_id, key) is not None
+
+
+_JOBS: Final = """
+SELECT id FROM job WHERE subject_id = $1 AND id BETWEEN $2 AND $3 ORDER BY id DESC LIMIT $4
+"""
+
+
+_WORKSPACES: Final = """
+SELECT id FROM workspace WHERE subject_id = $1 AND id BETWEEN $2 AND $3 ORDER BY id DESC LIMIT $4
+"""
+
+
+async def beginning(
+    tx: Transaction, subject_id: str, kind: Kind, start: str, *, limit: int
+) -> Sequence[str]:
+    """Return the newest handles of the subject's that begin so."""
+    span = ids.span(kind, start)
+    if span is None:
+        return []
+    statement = {Kind.JOB: _JOBS, Kind.WORKSPACE: _WORKSPACES}[kind]
+    rows = await tx.fetch(statement, subject_id, *span, limit)
+    return [ids.write(kind, row["id"]) for row in rows]

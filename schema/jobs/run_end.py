@@ -1,0 +1,295 @@
+"""The moves that see a remote run over: ended, answered, absent; and what turned up too late."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from schema.billing import budgets
+from schema.db.database import Transaction
+from schema.jobs.progress import Progress
+from schema.jobs.run_tables import Addresses
+from schema.jobs.tables import JobState, Reason
+
+_OVER: Final = """
+WITH before AS MATERIALIZED (
+    SELECT job.id, job.state, job.started_at, cost.price_micro_usd, cost.ceiling_micro_usd
+      FROM job LEFT JOIN job_cost AS cost ON cost.job_id = job.id
+     WHERE job.id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE OF job
+), over AS (
+    -- By what upstream says it ran; by what we saw of it else, and then no more than it may cost.
+    UPDATE remote_run AS run
+       SET state = 'ended', stage = $2, due_at = NULL, seen_at = now(),
+           cost_micro_usd = coalesce(
+               before.price_micro_usd * ceil(extract(epoch FROM $11::interval) / 60),
+               least(before.ceiling_micro_usd, before.price_micro_usd * ceil(greatest(0, extract(
+                   epoch FROM now() - greatest(run.posted_at, before.started_at, $12))) / 60)))
+      FROM before
+     WHERE run.job_id = before.id AND run.id = $1 AND run.state = $9
+       AND ($10::boolean IS FALSE OR run.due_at <= now())
+    RETURNING run.*, before.state = 'running' AND run.origin = 'ours' AS decides
+), moved AS (
+    UPDATE job
+       SET state = CASE WHEN over.decides THEN $3 ELSE job.state END,
+           reason = CASE WHEN over.decides THEN $4 ELSE job.reason END,
+           message = CASE WHEN over.decides THEN $5 ELSE job.message END,
+           exit_code = CASE WHEN over.decides THEN $6 ELSE job.exit_code END,
+           finished_at = CASE WHEN over.decides THEN now() ELSE job.finished_at END,
+           progress = CASE WHEN over.decides THEN coalesce($13, job.progress)
+                           ELSE job.progress END,
+           cancel_requested_at = CASE WHEN over.decides AND $3 = 'cancelled' THEN now()
+                                      ELSE job.cancel_requested_at END,
+           version = version + 1
+      FROM over WHERE job.id = over.job_id
+    RETURNING job.*, over.decides, over.cost_micro_usd
+), kept AS (
+    UPDATE job_payload SET result = $8 FROM moved
+     WHERE job_payload.job_id = moved.id AND moved.decides AND $8::jsonb IS NOT NULL
+), counted AS (
+    UPDATE subject SET active = active - 1 FROM over
+     WHERE subject.id = over.subject_id AND over.origin = 'ours'
+), watched AS (
+    -- It stays due: a last listing shows what repeats a run that nobody lists any more.
+    UPDATE poll_group AS polled SET live = polled.live - 1
+      FROM over
+     WHERE polled.subject_id = over.subject_id AND polled.namespace = over.namespace
+       AND over.remote_id IS NOT NULL
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'ended', state, $7, jsonb_strip_nulls(
+               jsonb_build_object('stage', $2::text, 'cost_micro_usd', moved.cost_micro_usd))
+      FROM moved
+)
+SELECT count(*) FILTER (WHERE decides) FROM moved
+"""
+
+_STAGE: Final = """
+WITH before AS MATERIALIZED (
+    SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+), seen AS (
+    UPDATE remote_run AS run SET stage = $2, seen_at = now(), deadline_at = now() + $5,
+                                 addresses = coalesce($6, run.addresses)
+      FROM before
+     WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'bound'
+       AND run.stage IS DISTINCT FROM $2
+    RETURNING run.*
+), moved AS (
+    UPDATE job SET started_at = coalesce(started_at, $3), version = version + 1
+      FROM seen WHERE job.id = seen.job_id
+    RETURNING job.*
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'stage', state, $4, jsonb_build_object('stage', $2::text) FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
+_MISS: Final = """
+UPDATE remote_run SET misses = misses + 1, due_at = now() + $2
+ WHERE id = $1 AND state = 'unknown'
+RETURNING misses >= $3 AND now() >= absent_after
+"""
+
+_ABSENT: Final = """
+WITH before AS MATERIALIZED (
+    SELECT id, state FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+), missing AS (
+    UPDATE remote_run AS run SET state = 'absent', due_at = NULL, deadline_at = now() + $4
+      FROM before
+     WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'unknown'
+       AND now() >= run.absent_after AND run.misses >= $2
+    RETURNING run.*, before.state = 'launching' AS decides,
+              $5::boolean AND NOT EXISTS (
+                  SELECT FROM remote_run AS earlier
+                   WHERE earlier.job_id = run.job_id AND earlier.id <> run.id
+                     AND (earlier.state = 'absent' OR earlier.origin = 'surplus')) AS again
+), moved AS (
+    UPDATE job
+       SET state = CASE WHEN missing.decides AND missing.again THEN 'queued'
+                        WHEN missing.decides THEN 'failed' ELSE job.state END,
+           due_at = CASE WHEN missing.decides AND missing.again THEN now() ELSE job.due_at END,
+           reason = CASE WHEN missing.decides AND NOT missing.again THEN 'launch_unconfirmed'
+                         ELSE job.reason END,
+           finished_at = CASE WHEN missing.decides AND NOT missing.again THEN now()
+                              ELSE job.finished_at END,
+           version = version + 1
+      FROM missing WHERE job.id = missing.job_id
+    RETURNING job.*
+), counted AS (
+    UPDATE subject
+       SET active = active - 1,
+           queued = queued + (SELECT count(*)::int FROM moved WHERE state = 'queued')
+      FROM missing WHERE subject.id = missing.subject_id
+), held AS (
+    -- Both launches may be alive for as long as this one is watched for.
+    UPDATE job_cost AS cost SET held_micro_usd = held_micro_usd + ceiling_micro_usd
+      FROM moved WHERE cost.job_id = moved.id AND moved.state = 'queued'
+    RETURNING cost.*, moved.workspace_id
+), grouped AS (
+    UPDATE workspace SET held_micro_usd = workspace.held_micro_usd + held.ceiling_micro_usd
+      FROM held WHERE workspace.id = held.workspace_id
+), monthly AS (
+    UPDATE spending SET held_micro_usd = spending.held_micro_usd + held.ceiling_micro_usd
+      FROM held
+     WHERE (spending.subject_id, spending.month) = (held.subject_id, held.month)
+), watched AS (
+    INSERT INTO poll_group (subject_id, namespace, due_at, watch_until)
+    SELECT subject_id, namespace, now(), now() + $4 FROM missing
+    ON CONFLICT (subject_id, namespace) DO UPDATE
+       SET watch_until = excluded.watch_until,
+           due_at = least(poll_group.due_at, excluded.due_at)
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor)
+    SELECT id, version, 'absent', state, $3 FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
+_LATE: Final = """
+WITH before AS MATERIALIZED (
+    SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+), arrived AS (
+    UPDATE remote_run AS run
+       SET state = 'bound', origin = 'surplus', desired = 'dead', remote_id = $2, stage = $3,
+           seen_at = now(), due_at = now(), deadline_at = NULL
+      FROM before
+     WHERE run.job_id = before.id AND run.id = $1 AND run.state IN ('absent', 'rejected')
+    RETURNING run.*
+), second AS (
+    -- Another one with the label of a run that is already bound: a row of its own, to be killed.
+    INSERT INTO remote_run (id, job_id, subject_id, namespace, kind, attempt, origin, state,
+                            desired, remote_id, stage, seen_at, due_at, absent_after)
+    SELECT gen_random_uuid(), run.job_id, run.subject_id, run.namespace, run.kind, run.attempt,
+           'surplus', 'bound', 'dead', $2, $3, now(), now(), run.absent_after
+      FROM remote_run AS run JOIN before ON before.id = run.job_id
+     WHERE run.id = $1 AND run.state IN ('bound', 'ended') AND run.remote_id <> $2
+    ON CONFLICT (namespace, remote_id) DO NOTHING
+    RETURNING *
+), surplus AS (
+    SELECT job_id, subject_id, namespace FROM arrived
+    UNION ALL SELECT job_id, subject_id, namespace FROM second
+), moved AS (
+    UPDATE job SET version = version + 1 FROM surplus WHERE job.id = surplus.job_id RETURNING job.*
+), watched AS (
+    INSERT INTO poll_group (subject_id, namespace, live, due_at)
+    SELECT subject_id, namespace, 1, now() FROM surplus
+    ON CONFLICT (subject_id, namespace) DO UPDATE
+       SET live = poll_group.live + 1, due_at = now()
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'surplus', state, $4, jsonb_build_object('remote_id', $2::text) FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
+MISSES: Final = 3
+"""Complete listings without a run before it may be called absent."""
+
+LATE_WATCH: Final = timedelta(hours=24)
+"""How long the listings of an absent run's namespace go on looking for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run went, in our words; `stage` and `message` are upstream's."""
+
+    state: JobState
+    stage: str
+    reason: Reason | None = None
+    message: str | None = None
+    exit_code: int | None = None
+    result: dict[str, Any] | None = None
+    ran: timedelta | None = None
+    """How long it ran, as far as upstream says."""
+    started_at: datetime | None = None
+    progress: Progress | None = None
+    """How far it came, if that is not what was noted last."""
+
+
+async def end(tx: Transaction, run_id: UUID, ending: Ending, *, worker: str) -> bool:
+    """Write down that a bound run is over, and with it the job that was waiting for it.
+
+    True if it was: else the job had come to an end before, or somebody has written it down.
+    """
+    return await _over(tx, run_id, ending, worker=worker, was="bound", lapsed=False)
+
+
+async def answer(
+    tx: Transaction, run_id: UUID, ending: Ending, *, worker: str, lapsed: bool = False
+) -> bool:
+    """Write down how a call went; false if that decided nothing any more.
+
+    A worker whose lease lapsed finds it already over.
+    """
+    return await _over(tx, run_id, ending, worker=worker, was="posting", lapsed=lapsed)
+
+
+async def note_stage(
+    tx: Transaction,
+    run_id: UUID,
+    *,
+    stage: str,
+    started_at: datetime | None,
+    worker: str,
+    patience: timedelta | None = None,
+    addresses: Addresses | None = None,
+) -> None:
+    """Write down what upstream now calls the state of a run, if that is news.
+
+    `patience` is how long this stage may last, if that is limited.
+    """
+    await tx.fetchval(_STAGE, run_id, stage, started_at, worker, patience, addresses)
+
+
+async def miss(tx: Transaction, run_id: UUID, *, look_again: timedelta) -> bool:
+    """Count a complete listing that lacked an unknown run; true if it can be called absent."""
+    return bool(await tx.fetchval(_MISS, run_id, look_again, MISSES))
+
+
+async def conclude_absent(
+    tx: Transaction,
+    run_id: UUID,
+    *,
+    worker: str,
+    relaunch: bool = False,
+    monthly_budget: int | None = None,
+) -> None:
+    """Give up on an unknown run after the settle window, and watch for it.
+
+    With `relaunch` its job is queued again, unless it already has one run too many or too few, or
+    there is no room in a budget for what two of its launches can cost.
+    """
+    relaunch = relaunch and await budgets.fits_again(tx, run_id, monthly=monthly_budget)
+    await tx.fetchval(_ABSENT, run_id, MISSES, worker, LATE_WATCH, relaunch)
+
+
+async def find_surplus(
+    tx: Transaction, run_id: UUID, *, remote_id: str, stage: str | None, worker: str
+) -> bool:
+    """Record a run that upstream should not have, with its kill order; true if it was news.
+
+    It arrived after it was given up, or is listed though it was refused, or is one too many.
+    """
+    return bool(await tx.fetchval(_LATE, run_id, remote_id, stage, worker))
+
+
+async def _over(
+    tx: Transaction, run_id: UUID, ending: Ending, *, worker: str, was: str, lapsed: bool
+) -> bool:
+    decided = await tx.fetchval(
+        _OVER,
+        run_id,
+        ending.stage,
+        ending.state,
+        ending.reason,
+        ending.message,
+        ending.exit_code,
+        worker,
+        ending.result,
+        was,
+        lapsed,
+        ending.ran,
+        ending.started_at,
+        None if ending.progress is None else asdict(ending.progress),
+    )
+    return bool(decided)

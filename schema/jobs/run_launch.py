@@ -1,0 +1,295 @@
+"""The moves that bring a remote run into being: claim, begin, renew, bind, doubt, reject.
+
+Facts are never fenced away, decisions are. That the Hub has a run of this id is written by whoever
+learns it, however late. Whether the job is tried again is decided by the run of its attempt, once,
+and only while that run is open: a job has at most one open run (`one_open_launch`), so no
+earlier attempt has a say by then. The state of the run is the fence.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from schema.db.database import Transaction
+from schema.jobs import run_end
+from schema.jobs.run_tables import Addresses
+from schema.jobs.tables import Reason
+
+_CLAIM: Final = """
+WITH served AS MATERIALIZED (
+    SELECT id, max_active - active AS room, last_served_at FROM subject
+     WHERE queued > 0 AND hold IS NULL AND active < max_active AND next_launch_at <= now()
+       AND EXISTS (SELECT FROM job WHERE job.subject_id = subject.id AND job.state = 'queued'
+                                     AND job.kind = $1 AND job.due_at <= now())
+     ORDER BY last_served_at LIMIT $2 FOR UPDATE SKIP LOCKED
+), offered AS MATERIALIZED (
+    SELECT next.id, served.last_served_at,
+           row_number() OVER (PARTITION BY served.id ORDER BY next.created_at) AS turn
+      FROM served CROSS JOIN LATERAL (
+          SELECT id, created_at FROM job
+           WHERE subject_id = served.id AND state = 'queued' AND kind = $1 AND due_at <= now()
+           ORDER BY created_at LIMIT least(served.room, $2) FOR UPDATE SKIP LOCKED
+      ) AS next
+), picked AS MATERIALIZED (
+    SELECT id FROM offered ORDER BY turn, last_served_at LIMIT $2
+), claimed AS (
+    UPDATE job SET state = 'launching', attempt = attempt + 1, due_at = NULL, version = version + 1
+      FROM picked WHERE job.id = picked.id
+    RETURNING job.*
+), intent AS (
+    INSERT INTO remote_run (id, job_id, subject_id, namespace, kind, attempt, state, due_at,
+                            absent_after)
+    SELECT gen_random_uuid(), id, subject_id, namespace, kind, attempt, 'posting', now() + $4,
+           now() + $5
+      FROM claimed
+    RETURNING id, job_id
+), counted AS (
+    UPDATE subject
+       SET active = active + taken.jobs, queued = queued - taken.jobs,
+           last_served_at = clock_timestamp()
+      FROM (SELECT subject_id, count(*)::int AS jobs FROM claimed GROUP BY 1) AS taken
+     WHERE subject.id = taken.subject_id
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'claimed', state, $3, jsonb_build_object('attempt', attempt) FROM claimed
+)
+SELECT intent.id AS run_id, claimed.id AS job_id, claimed.subject_id, claimed.namespace,
+       claimed.attempt, claimed.tries, claimed.labels, job_payload.spec
+  FROM claimed
+  JOIN intent ON intent.job_id = claimed.id
+  JOIN job_payload ON job_payload.job_id = claimed.id
+"""
+
+_BEGIN: Final = """
+WITH before AS MATERIALIZED (
+    SELECT job.id FROM job JOIN remote_run AS run ON run.job_id = job.id
+     WHERE run.id = $1 AND run.state = 'posting' AND run.due_at > now()
+       AND job.state = 'launching'
+       FOR UPDATE OF job
+), begun AS (
+    UPDATE job SET state = 'running', started_at = coalesce(started_at, now()),
+                   version = version + 1
+      FROM before WHERE job.id = before.id AND job.state = 'launching'
+    RETURNING job.*
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor)
+    SELECT id, version, 'begun', state, $2 FROM begun
+)
+SELECT count(*) FROM begun
+"""
+
+_RENEW: Final = """
+UPDATE remote_run SET due_at = now() + $2
+ WHERE id = $1 AND state = 'posting' AND desired = 'alive' AND due_at > now()
+RETURNING id
+"""
+
+_BIND: Final = """
+WITH before AS MATERIALIZED (
+    SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+), bound AS (
+    UPDATE remote_run AS run
+       SET state = 'bound', remote_id = $2, stage = $3, seen_at = now(), misses = 0,
+           due_at = CASE run.desired WHEN 'dead' THEN now() END, deadline_at = now() + $6,
+           addresses = $7
+      FROM before
+     WHERE run.job_id = before.id AND run.id = $1 AND run.state IN ('posting', 'unknown')
+    RETURNING run.*
+), moved AS (
+    UPDATE job
+       SET state = CASE WHEN job.state = 'launching' AND bound.desired = 'alive'
+                        THEN 'running' ELSE job.state END,
+           tries = 0, version = version + 1
+      FROM bound WHERE job.id = bound.job_id
+    RETURNING job.*
+), watched AS (
+    INSERT INTO poll_group (subject_id, namespace, live, due_at)
+    SELECT subject_id, namespace, 1, now() + $5 FROM bound
+    ON CONFLICT (subject_id, namespace) DO UPDATE
+       SET live = poll_group.live + 1, due_at = least(poll_group.due_at, excluded.due_at)
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'bound', state, $4,
+           jsonb_build_object('remote_id', $2::text, 'stage', $3::text)
+      FROM moved
+)
+SELECT desired = 'dead' FROM bound
+"""
+
+_DOUBT: Final = """
+WITH before AS MATERIALIZED (
+    SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+), doubted AS (
+    UPDATE remote_run AS run SET state = 'unknown', due_at = now() + $3
+      FROM before
+     WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'posting'
+       AND ($5::boolean IS FALSE OR run.due_at <= now())
+    RETURNING run.job_id
+), moved AS (
+    UPDATE job SET version = version + 1 FROM doubted WHERE job.id = doubted.job_id RETURNING job.*
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'unconfirmed', state, $4, jsonb_build_object('why', $2::text) FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
+_REJECT: Final = """
+WITH before AS MATERIALIZED (
+    SELECT id, state FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+), refused AS (
+    UPDATE remote_run AS run SET state = 'rejected', due_at = NULL
+      FROM before
+     WHERE run.job_id = before.id AND run.id = $1
+       AND CASE WHEN $7::boolean THEN run.state = 'posting' AND run.due_at <= now()
+                ELSE run.state IN ('posting', 'unknown') END
+    RETURNING run.*, before.state IN ('launching', 'running') AS decides
+), moved AS (
+    UPDATE job
+       SET state = CASE WHEN refused.decides AND $2::text IS NULL THEN 'queued'
+                        WHEN refused.decides THEN 'failed' ELSE job.state END,
+           due_at = CASE WHEN refused.decides AND $2::text IS NULL THEN now() + $4 END,
+           reason = CASE WHEN refused.decides THEN $2 ELSE job.reason END,
+           message = CASE WHEN refused.decides THEN $3 ELSE job.message END,
+           finished_at = CASE WHEN refused.decides AND $2::text IS NOT NULL THEN now()
+                              ELSE job.finished_at END,
+           tries = least(job.tries + 1, 50), version = version + 1
+      FROM refused WHERE job.id = refused.job_id
+    RETURNING job.*
+), counted AS (
+    UPDATE subject
+       SET active = active - 1,
+           queued = queued + (SELECT count(*)::int FROM moved WHERE state = 'queued'),
+           next_launch_at = greatest(next_launch_at, now() + $6)
+      FROM refused WHERE subject.id = refused.subject_id
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'rejected', state, $5, jsonb_build_object('message', $3::text) FROM moved
+)
+SELECT count(*) FROM moved
+"""
+
+_LAPSED: Final = """
+SELECT run.id AS run_id, run.kind, job.state AS job_state
+  FROM remote_run AS run JOIN job ON job.id = run.job_id
+ WHERE run.state = 'posting' AND run.due_at <= now()
+ ORDER BY run.due_at LIMIT $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One attempt of one job, to be carried out under a lease; `run_id` labels it upstream."""
+
+    run_id: UUID
+    job_id: UUID
+    subject_id: str
+    namespace: str
+    attempt: int
+    tries: int
+    labels: dict[str, str]
+    spec: dict[str, Any]
+
+
+async def claim(
+    tx: Transaction,
+    kind: str,
+    *,
+    limit: int,
+    worker: str,
+    lease: timedelta,
+    settle: timedelta,
+) -> list[Claim]:
+    """Take up to `limit` due jobs, the longest unserved subjects' first, and commit the intent.
+
+    Once this is committed the create request may have been sent, whatever becomes of the worker.
+    """
+    rows = await tx.fetch(_CLAIM, kind, limit, worker, lease, settle)
+    return [Claim(**row) for row in rows]
+
+
+async def begin(tx: Transaction, run_id: UUID, *, worker: str) -> bool:
+    """Say that a call is about to be sent; false if it must not be: cancelled, or lapsed."""
+    return bool(await tx.fetchval(_BEGIN, run_id, worker))
+
+
+async def renew(tx: Transaction, run_id: UUID, *, lease: timedelta) -> bool:
+    """Keep the lease of a call under way; false if it has been called off, or lapsed."""
+    return await tx.fetchval(_RENEW, run_id, lease) is not None
+
+
+async def bind(
+    tx: Transaction,
+    run_id: UUID,
+    *,
+    remote_id: str,
+    stage: str | None,
+    worker: str,
+    look_again: timedelta,
+    patience: timedelta | None = None,
+    addresses: Addresses | None = None,
+) -> bool:
+    """Write down the id of a run; true if it is to be killed at once.
+
+    An id for a run that was given up, refused or bound to another id is that of a surplus run.
+    `patience` is how long it may stay in its first stage, if that is limited.
+    """
+    doomed: bool | None = await tx.fetchval(
+        _BIND, run_id, remote_id, stage, worker, look_again, patience, addresses
+    )
+    if doomed is None:
+        return await run_end.find_surplus(
+            tx, run_id, remote_id=remote_id, stage=stage, worker=worker
+        )
+    return doomed
+
+
+async def doubt(
+    tx: Transaction,
+    run_id: UUID,
+    *,
+    why: str,
+    worker: str,
+    look_after: timedelta = timedelta(0),
+    lapsed: bool = False,
+) -> None:
+    """Say that a create request had no clear answer; listings will tell what became of it."""
+    await tx.fetchval(_DOUBT, run_id, why, look_after, worker, lapsed)
+
+
+async def reject(
+    tx: Transaction,
+    run_id: UUID,
+    *,
+    reason: Reason | None,
+    message: str,
+    worker: str,
+    retry_after: timedelta = timedelta(0),
+    quiet_for: timedelta = timedelta(0),
+    lapsed: bool = False,
+) -> None:
+    """Say that a run was provably not created: fail the job for `reason`, or queue it again.
+
+    Who sent the one request of a run knows, even after somebody else has come to doubt it.
+    `quiet_for` keeps the whole subject from launching, as the Hub asked of them.
+    """
+    await tx.fetchval(_REJECT, run_id, reason, message, retry_after, worker, quiet_for, lapsed)
+
+
+@dataclass(frozen=True, slots=True)
+class Lapsed:
+    """A run whose worker stopped renewing its lease."""
+
+    run_id: UUID
+    kind: str
+    begun: bool
+    """Whether a call may have been sent; a create request always may."""
+
+
+async def lapsed(tx: Transaction, *, limit: int = 50) -> list[Lapsed]:
+    """Find the runs whose worker fell silent; the move that follows compares again."""
+    return [
+        Lapsed(row["run_id"], row["kind"], row["job_state"] != "launching")
+        for row in await tx.fetch(_LAPSED, limit)
+    ]

@@ -1,0 +1,176 @@
+"""A remote run: one thing upstream that may cost money. A job has one for each attempt.
+
+It is a row of its own because a cancelled job can still have a run to kill, and because a lost
+answer can leave a run that nobody knows.
+
+    POSTING ──▶ BOUND ──▶ ENDED         POSTING, UNKNOWN ──▶ REJECTED   provably not created
+       │          ▲                     POSTING ──▶ ENDED   a call that was answered, or lost
+       └─▶ UNKNOWN┴─▶ ABSENT            ABSENT, REJECTED ──▶ BOUND   after all: surplus, killed
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypedDict
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlmodel import Field
+
+from schema.db.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, a_word, one_of, starts_as
+
+
+class Addresses(TypedDict):
+    """Where a container can be reached from outside."""
+
+    exposed: list[str]
+    """One URL for each exposed port."""
+    ssh: str | None
+
+
+class RunState(StrEnum):
+    """What is known of a remote run."""
+
+    POSTING = "posting"
+    """A worker holds the lease to create it, until `due_at`; it may exist."""
+
+    UNKNOWN = "unknown"
+    """The create request had no clear answer; the Hub's listing will tell."""
+
+    REJECTED = "rejected"
+    """Provably never created."""
+
+    ABSENT = "absent"
+    """Not listed until the settle window closed; watched for a late arrival."""
+
+    BOUND = "bound"
+    """Exists, and its id is known."""
+
+    ENDED = "ended"
+    """Seen to be over."""
+
+
+class Desired(StrEnum):
+    """Whether a run may live. A kill order is never taken back."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+
+
+class Origin(StrEnum):
+    """How a run came to be."""
+
+    OURS = "ours"
+    """The one its attempt asked for."""
+
+    SURPLUS = "surplus"
+    """A second one upstream with our label; recorded only to be killed."""
+
+
+class RemoteRun(Record):
+    """One run; its `id` is the nonce that labels it upstream."""
+
+    id: UUID = Field(primary_key=True)
+    job_id: UUID = Field(foreign_key="job.id", index=True)
+    subject_id: str = Field(foreign_key="subject.id", sa_type=TEXT)
+    namespace: str = Field(sa_type=TEXT)
+    kind: str = Field(sa_type=TEXT)
+    attempt: int
+    origin: Origin = Field(sa_type=TEXT, sa_column_kwargs=starts_as("'ours'"))
+    state: RunState = Field(sa_type=TEXT)
+    desired: Desired = Field(sa_type=TEXT, sa_column_kwargs=starts_as("'alive'"))
+    remote_id: str | None = Field(sa_type=TEXT)
+    due_at: datetime | None = Field(sa_type=TIMESTAMP)
+    """When somebody owes it a step: while posting, when the lease of its worker lapses."""
+    absent_after: datetime = Field(sa_type=TIMESTAMP)
+    """No listing before this moment can prove that it was never created."""
+    misses: int = Field(sa_column_kwargs=starts_as("0"))
+    """Complete listings that did not show it."""
+    kills: int = Field(sa_column_kwargs=starts_as("0"))
+    """Cancel requests sent upstream; drives their backoff."""
+    stage: str | None = Field(sa_type=TEXT)
+    """What upstream last called its state, in upstream's words."""
+    log_lines: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
+    """Upstream log lines already captured."""
+    posted_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    seen_at: datetime | None = Field(sa_type=TIMESTAMP)
+    """When upstream last told us anything about it."""
+    deadline_at: datetime | None = Field(sa_type=TIMESTAMP)
+    """When its stage has lasted too long; set anew with each stage.
+
+    Absent: until when it is watched for, and may still turn out to cost something.
+    """
+    cost_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
+    """What it cost by the time it was seen to be over, if its job has a price."""
+    addresses: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    """Where it can be reached while it runs, if it asked to be: `Addresses`."""
+
+
+class RemoteRunTable(RemoteRun, table=True):
+    """The rows, and the fence: a job has at most one launch that is or may be alive."""
+
+    __table_args__ = (
+        a_word("kind"),
+        one_of("origin", Origin),
+        one_of("state", RunState),
+        one_of("desired", Desired),
+        CheckConstraint("state <> 'bound' OR remote_id IS NOT NULL", name="bound_by_id"),
+        CheckConstraint("remote_id IS NULL OR state IN ('bound', 'ended')", name="id_when_seen"),
+        CheckConstraint("origin = 'ours' OR desired = 'dead'", name="surplus_dies"),
+        CheckConstraint(
+            "(state IN ('posting', 'unknown') OR (state = 'bound' AND desired = 'dead'))"
+            " = (due_at IS NOT NULL)",
+            name="owed_a_step",
+        ),
+        UniqueConstraint("namespace", "remote_id"),
+        Index(
+            "one_open_launch",
+            "job_id",
+            unique=True,
+            postgresql_where=text("origin = 'ours' AND state IN ('posting', 'unknown', 'bound')"),
+        ),
+        Index(
+            "one_run_an_attempt",
+            "job_id",
+            "attempt",
+            unique=True,
+            postgresql_where=text("origin = 'ours'"),
+        ),
+        CheckConstraint("cost_micro_usd >= 0", name="cost_counted"),
+        Index(
+            "ix_remote_run_watched",
+            "deadline_at",
+            postgresql_where=text("state = 'absent' AND deadline_at IS NOT NULL"),
+        ),
+        Index("ix_remote_run_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index(
+            "ix_remote_run_live",
+            "subject_id",
+            "namespace",
+            postgresql_where=text("state = 'bound'"),
+        ),
+    )
+
+
+class PollGroup(Record):
+    """What one listing of the Hub covers: a subject's runs in one namespace."""
+
+    subject_id: str = Field(primary_key=True, foreign_key="subject.id", sa_type=TEXT)
+    namespace: str = Field(primary_key=True, sa_type=TEXT)
+    live: int = Field(sa_column_kwargs=starts_as("0"))
+    """Bound runs; kept by the moves."""
+    due_at: datetime | None = Field(sa_type=TIMESTAMP)
+    """When to list next; while a worker is listing, when its lease lapses."""
+    epoch: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
+    """Counts takings; a worker that lost its turn cannot give it back."""
+    watch_until: datetime | None = Field(sa_type=TIMESTAMP)
+    """Keep listing until then: an absent run may still arrive."""
+
+
+class PollGroupTable(PollGroup, table=True):
+    """The rows."""
+
+    __table_args__ = (
+        CheckConstraint("live >= 0", name="live_counted"),
+        CheckConstraint("live = 0 OR due_at IS NOT NULL", name="watched_while_live"),
+        Index("ix_poll_group_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    )

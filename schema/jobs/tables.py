@@ -1,0 +1,251 @@
+"""A job: the work a subject asked for, and the record of how it went."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, text
+from sqlmodel import Field
+
+from schema.db.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, a_word, one_of, starts_as
+
+
+class JobKind(StrEnum):
+    """What carries a job out: the kinds we ship. `workers.executors` has one module for each.
+
+    A kind is an open word to everything but its own executor and tool; see `docs/executors.md`.
+    """
+
+    HUB_JOB = "hub_job"
+    """A Hugging Face Job: a remote run with an id, which can be listed, watched and killed."""
+
+    INFERENCE = "inference"
+    """One call to Inference Providers: no id, so whatever is in doubt stays in doubt."""
+
+    BATCH = "batch"
+    """Many calls to Inference Providers, each recorded: it goes on where it was left."""
+
+    SPACE_CALL = "space_call"
+    """One call of a Gradio Space's endpoint."""
+
+
+class JobState(StrEnum):
+    """Where a job stands. `schema.jobs.lifecycle` draws the moves between states."""
+
+    QUEUED = "queued"
+    """Waiting for a worker; `due_at` says from when."""
+
+    LAUNCHING = "launching"
+    """A worker may have sent the create request; its answer is not known yet."""
+
+    RUNNING = "running"
+    """The remote run is known to exist, or the call is under way."""
+
+    SUCCEEDED = "succeeded"
+    """Finished; the payload holds the result."""
+
+    FAILED = "failed"
+    """Finished; `reason` says why."""
+
+    CANCELLED = "cancelled"
+    """Called off. Final at once, though a remote run may still have to be stopped."""
+
+
+FINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+
+class Reason(StrEnum):
+    """Why a job did not succeed: a closed list, each with its remedy in `service.wording`."""
+
+    EXIT_NONZERO = "exit_nonzero"
+    OOM = "oom"
+    TIMED_OUT = "timed_out"
+    INSUFFICIENT_CREDITS = "insufficient_credits"
+    MISSING_PERMISSION = "missing_permission"
+    INVALID_REQUEST = "invalid_request"
+    LAUNCH_UNCONFIRMED = "launch_unconfirmed"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    UPSTREAM_DELETED = "upstream_deleted"
+    CANCELLED_UPSTREAM = "cancelled_upstream"
+    STUCK_SCHEDULING = "stuck_scheduling"
+    HUB_UNAVAILABLE = "hub_unavailable"
+    OUTPUTS_MISSING = "outputs_missing"
+    DEPENDENCY_FAILED = "dependency_failed"
+    CALL_FAILED = "call_failed"
+    INTERNAL = "internal"
+
+
+class Job(Record):
+    """One piece of work, kept until its retention ends."""
+
+    id: UUID = Field(primary_key=True)
+    subject_id: str = Field(foreign_key="subject.id", sa_type=TEXT)
+    workspace_id: UUID | None = Field(default=None)
+    """A workspace of the same subject's."""
+    kind: str = Field(sa_type=TEXT)
+    """One of `JobKind`, or what an executor that is not ours is called."""
+    namespace: str = Field(sa_type=TEXT)
+    """The Hub account that acts and pays."""
+    title: str = Field(sa_type=TEXT)
+    """A few words for people: what runs, on what."""
+    flavor: str | None = Field(default=None, sa_type=TEXT)
+    """The hardware it asked for, where people who may not read requests can count by it."""
+    digest: bytes | None = Field(default=None)
+    """SHA-256 of kind, namespace and spec: tells the same request again."""
+    rerun_of: UUID | None = Field(default=None)
+    """The job it repeats; not a foreign key, for it outlives that one."""
+    labels: dict[str, str] = Field(sa_type=JSON, sa_column_kwargs=starts_as("'{}'"))
+    state: JobState = Field(sa_type=TEXT, sa_column_kwargs=starts_as("'queued'"))
+    version: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("1"))
+    """Grows with every move and names its event: the ETag of the handle."""
+    attempt: int = Field(sa_column_kwargs=starts_as("0"))
+    """Counts claims; each has a remote run of its own, whose state fences what it may decide."""
+    tries: int = Field(sa_column_kwargs=starts_as("0"))
+    """Launches in a row that provably created nothing; drives the backoff."""
+    due_at: datetime | None = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    """Queued: not to be claimed before."""
+    cancel_requested_at: datetime | None = Field(sa_type=TIMESTAMP)
+    """Set once, never cleared."""
+    reason: Reason | None = Field(sa_type=TEXT)
+    message: str | None = Field(sa_type=TEXT)
+    """What upstream said about it, in its words."""
+    exit_code: int | None = Field()
+    progress: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    """How far it is, as its executor last said; see `schema.jobs.progress`."""
+    schedule_id: UUID | None = Field(default=None)
+    """The schedule that fired it; not a foreign key, for it outlives that one."""
+    created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    started_at: datetime | None = Field(sa_type=TIMESTAMP)
+    finished_at: datetime | None = Field(sa_type=TIMESTAMP)
+
+
+class JobTable(Job, table=True):
+    """The rows, and the rules no UPDATE can break; triggers in the migration guard the moves."""
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["workspace_id", "subject_id"], ["workspace.id", "workspace.subject_id"]
+        ),
+        a_word("kind"),
+        one_of("state", JobState),
+        one_of("reason", Reason),
+        CheckConstraint(
+            "(state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)",
+            name="finished_iff_final",
+        ),
+        CheckConstraint("(state = 'queued') = (due_at IS NOT NULL)", name="due_iff_queued"),
+        CheckConstraint(
+            "cancel_requested_at IS NULL OR finished_at IS NOT NULL", name="cancel_is_final"
+        ),
+        CheckConstraint(
+            "state <> 'cancelled' OR cancel_requested_at IS NOT NULL", name="cancelled_on_request"
+        ),
+        CheckConstraint("state <> 'failed' OR reason IS NOT NULL", name="failed_for_a_reason"),
+        CheckConstraint("tries BETWEEN 0 AND 50", name="tries_bounded"),
+        Index(
+            "ix_job_queue",
+            "subject_id",
+            "created_at",
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index("ix_job_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("ix_job_list", "subject_id", "id"),
+        Index("ix_job_workspace", "workspace_id", "id"),
+        Index("ix_job_digest", "subject_id", "digest", "created_at"),
+        Index(
+            "ix_job_rerun_of",
+            "rerun_of",
+            "id",
+            postgresql_where=text("rerun_of IS NOT NULL"),
+        ),
+        Index(
+            "ix_job_schedule",
+            "schedule_id",
+            "id",
+            postgresql_where=text("schedule_id IS NOT NULL"),
+        ),
+        Index("ix_job_retain", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+        {"postgresql_with": {"fillfactor": "80"}},
+    )
+
+
+class JobPayload(Record):
+    """The bulky part of a job, apart so that a move rewrites only a narrow row."""
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    spec: dict[str, Any] = Field(sa_type=JSON)
+    result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+
+
+class JobPayloadTable(JobPayload, table=True):
+    """The rows, one a job."""
+
+    __table_args__ = (CheckConstraint("pg_column_size(spec) < 1048576", name="spec_size"),)
+
+
+class JobSecret(Record):
+    """The secrets of a job until it is over; see `schema.accounts.secrets`."""
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    subject_id: str = Field(sa_type=TEXT)
+    sealed: bytes
+
+
+class JobSecretTable(JobSecret, table=True):
+    """The rows, at most one a job."""
+
+
+class EventKind(StrEnum):
+    """What happened to a job; each is written by the move of that name, in its transaction."""
+
+    CREATED = "created"
+    CLAIMED = "claimed"
+    BEGUN = "begun"
+    REJECTED = "rejected"
+    UNCONFIRMED = "unconfirmed"
+    BOUND = "bound"
+    ABSENT = "absent"
+    UNWATCHED = "unwatched"
+    SURPLUS = "surplus"
+    STAGE = "stage"
+    PROGRESSED = "progressed"
+    RELEASED = "released"
+    EXPIRED = "expired"
+    ENDED = "ended"
+    CANCELLED = "cancelled"
+
+
+class JobEvent(Record):
+    """One move of a job. Versions have no gaps, and folding the events gives the state."""
+
+    job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
+    version: int = Field(primary_key=True, sa_type=BIGINT)
+    kind: EventKind = Field(sa_type=TEXT)
+    state: JobState = Field(sa_type=TEXT)
+    """The state the move left the job in."""
+    actor: str = Field(sa_type=TEXT)
+    """The subject or the worker who made it."""
+    facts: dict[str, Any] = Field(sa_type=JSON, sa_column_kwargs=starts_as("'{}'"))
+    at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=starts_as("clock_timestamp()"))
+
+
+class JobEventTable(JobEvent, table=True):
+    """The rows; appended, never changed."""
+
+    __table_args__ = (one_of("kind", EventKind), one_of("state", JobState))
+
+
+class IdempotencyKey(Record):
+    """A caller's promise that two requests with this key are one."""
+
+    subject_id: str = Field(primary_key=True, foreign_key="subject.id", sa_type=TEXT)
+    key: str = Field(primary_key=True, sa_type=TEXT)
+    job_id: UUID = Field(foreign_key="job.id", ondelete="CASCADE", index=True)
+    expires_at: datetime = Field(sa_type=TIMESTAMP, index=True)
+
+
+class IdempotencyKeyTable(IdempotencyKey, table=True):
+    """The rows."""
+
+    __table_args__ = (CheckConstraint("length(key) BETWEEN 1 AND 200", name="key_length"),)

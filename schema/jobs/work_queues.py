@@ -1,0 +1,206 @@
+"""Who owes whom a step: what the workers' loops take up, each under a lease of its own.
+
+Every job that is not final and every run that may cost money stands in exactly one of these
+queues (`v_unowned` lists what does not, and is always empty). A taken row is due again when its
+lease lapses, so that a worker that dies in the middle is simply followed by another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from schema.db.database import Transaction
+from schema.jobs.run_end import LATE_WATCH
+from schema.jobs.run_tables import RemoteRun
+
+_DUE: Final = """
+SELECT coalesce(jobs.first <= now(), false) AS queued,
+       coalesce(runs.first <= now(), false) AS runs,
+       coalesce(groups.first <= now(), false) AS groups,
+       EXISTS (SELECT FROM job_dependency WHERE state <> 'waiting' AND NOT told) AS dependents,
+       coalesce(schedules.first <= now(), false) AS schedules,
+       least(CASE WHEN jobs.first > now() THEN jobs.first END,
+             CASE WHEN runs.first > now() THEN runs.first END,
+             CASE WHEN groups.first > now() THEN groups.first END,
+             CASE WHEN schedules.first > now() THEN schedules.first END) - now() AS next_in
+  FROM (SELECT min(due_at) AS first FROM job WHERE due_at < 'infinity') AS jobs,
+       (SELECT min(due_at) AS first FROM remote_run WHERE due_at IS NOT NULL) AS runs,
+       (SELECT min(due_at) AS first FROM poll_group WHERE due_at IS NOT NULL) AS groups,
+       (SELECT min(due_at) AS first FROM schedule WHERE due_at IS NOT NULL) AS schedules
+"""
+
+_TAKE_RUNS: Final = """
+WITH due AS MATERIALIZED (
+    SELECT id, subject_id FROM remote_run
+     WHERE due_at <= now() AND state IN ('unknown', 'bound')
+     ORDER BY desired DESC, due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE remote_run AS run
+       SET due_at = now() + CASE WHEN subject.hold IS NULL THEN $2 ELSE interval '5 minutes' END
+      FROM due JOIN subject ON subject.id = due.subject_id
+     WHERE run.id = due.id
+    RETURNING run.*, subject.hold
+)
+SELECT taken.*, now() - greatest(taken.posted_at, taken.seen_at) AS age,
+       job_payload.spec ->> 'flavor' AS flavor,
+       coalesce((job_payload.spec ->> 'attempts')::int, 1) AS attempts,
+       coalesce(job_payload.spec -> 'outputs', '[]') AS outputs,
+       job_payload.spec ->> 'outputs_in' AS outputs_in
+  FROM taken JOIN job_payload ON job_payload.job_id = taken.job_id
+ WHERE hold IS NULL
+"""
+
+_KILLED: Final = """
+UPDATE remote_run SET kills = kills + 1, due_at = now() + $2
+ WHERE id = $1 AND state = 'bound' AND desired = 'dead'
+"""
+
+_HAND_BACK: Final = """
+UPDATE remote_run SET due_at = now() WHERE id = $1 AND due_at IS NOT NULL AND state <> 'posting'
+"""
+
+_TAKE_GROUPS: Final = """
+WITH due AS MATERIALIZED (
+    SELECT polled.subject_id, polled.namespace
+      FROM poll_group AS polled JOIN subject ON subject.id = polled.subject_id
+     WHERE polled.due_at <= now() AND subject.hold IS NULL
+     ORDER BY polled.due_at LIMIT $1 FOR UPDATE OF polled SKIP LOCKED
+)
+UPDATE poll_group AS polled SET epoch = polled.epoch + 1, due_at = now() + $2
+  FROM due
+ WHERE polled.subject_id = due.subject_id AND polled.namespace = due.namespace
+RETURNING polled.subject_id, polled.namespace, polled.epoch
+"""
+
+_GIVE_BACK: Final = """
+UPDATE poll_group AS polled
+   SET due_at = CASE WHEN live > 0
+                     THEN now() + (0.9 + random() / 5)
+                                * greatest($4::interval, least($5::interval, newest.age / 20))
+                     WHEN watch_until > now()
+                     THEN now() + greatest($4::interval, least(
+                              interval '10 minutes', ($6 - (watch_until - now())) / 20)) END
+  FROM (SELECT now() - max(posted_at) AS age FROM remote_run
+         WHERE subject_id = $1 AND namespace = $2 AND state = 'bound') AS newest
+ WHERE polled.subject_id = $1 AND polled.namespace = $2 AND epoch = $3
+"""
+
+_POSTPONE: Final = """
+UPDATE poll_group SET due_at = now() + $4
+ WHERE subject_id = $1 AND namespace = $2 AND epoch = $3
+"""
+
+_BOUND_RUNS: Final = """
+SELECT run.*, now() - greatest(run.posted_at, run.seen_at) AS age,
+       coalesce(run.deadline_at <= now(), false) AS overdue,
+       make_interval(secs => (job_payload.spec ->> 'timeout')::float8
+                             * coalesce((job_payload.spec ->> 'attempts')::int, 1)) AS timeout,
+       coalesce(job_payload.spec -> 'outputs', '[]') AS outputs,
+       job_payload.spec ->> 'outputs_in' AS outputs_in
+  FROM remote_run AS run JOIN job_payload ON job_payload.job_id = run.job_id
+ WHERE run.subject_id = $1 AND run.namespace = $2 AND run.state = 'bound'
+ ORDER BY run.posted_at DESC
+"""
+
+_RUNS: Final = """
+SELECT * FROM remote_run WHERE subject_id = $1 AND namespace = $2 AND id = ANY($3::uuid[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Which queues have something due."""
+
+    queued: bool
+    runs: bool
+    groups: bool
+    dependents: bool
+    """Whether a job may begin, or never will, that waited for others."""
+    schedules: bool
+    next_in: timedelta | None
+    """How long until a queue has something due that has nothing due yet."""
+
+
+async def due(tx: Transaction) -> Due:
+    """Look once at every queue."""
+    row = await tx.fetchrow(_DUE)
+    assert row is not None  # noqa: S101  # each of its sources has exactly one row
+    return Due(**row)
+
+
+class AgedRun(RemoteRun):
+    """A run and how its times stand by the database's clock."""
+
+    age: timedelta
+    """Since it was asked for or seen: what is young may not be shown everywhere."""
+    flavor: str | None = None
+    """The hardware it asked for; told with a run that owes a step, as are its attempts."""
+    attempts: int = 1
+    """How often the Hub may start it."""
+    timeout: timedelta | None = None
+    """How long all its attempts may run; told with a bound run, as is whether it is overdue."""
+    overdue: bool = False
+    outputs: Sequence[str] = ()
+    """What its job is to leave behind, and where, as `schema.specs.outputs` has it."""
+    outputs_in: str | None = None
+
+
+async def take_runs(tx: Transaction, *, limit: int, lease: timedelta) -> list[AgedRun]:
+    """Take runs whose fate is unknown, and runs to be killed; kill orders go first."""
+    return [AgedRun.of(row) for row in await tx.fetch(_TAKE_RUNS, limit, lease)]
+
+
+async def kill_sent(tx: Transaction, run_id: UUID, *, look_again: timedelta) -> None:
+    """Count a cancel request; the run stays due until it is seen to be over."""
+    await tx.execute(_KILLED, run_id, look_again)
+
+
+async def hand_back_run(tx: Transaction, run_id: UUID) -> None:
+    """Let another worker take a run at once, and not only when the lease of this step lapses."""
+    await tx.execute(_HAND_BACK, run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The right to list one poll group, until its lease lapses."""
+
+    subject_id: str
+    namespace: str
+    epoch: int
+
+
+async def take_groups(tx: Transaction, *, limit: int, lease: timedelta) -> list[Turn]:
+    """Take poll groups that are due for a listing."""
+    rows = await tx.fetch(_TAKE_GROUPS, limit, lease)
+    return [Turn(**row) for row in rows]
+
+
+async def give_back(tx: Transaction, turn: Turn, *, fastest: timedelta, slowest: timedelta) -> None:
+    """End a turn: look again after a twentieth of the newest run's age, within the two bounds.
+
+    Where only a late arrival is looked for, that is a twentieth of the time it has been given up.
+
+    It is nobody's business if another worker has taken the group over.
+    """
+    await tx.execute(
+        _GIVE_BACK, turn.subject_id, turn.namespace, turn.epoch, fastest, slowest, LATE_WATCH
+    )
+
+
+async def postpone(tx: Transaction, turn: Turn, *, look_again: timedelta) -> None:
+    """End a turn that saw nothing."""
+    await tx.execute(_POSTPONE, turn.subject_id, turn.namespace, turn.epoch, look_again)
+
+
+async def bound_runs(tx: Transaction, turn: Turn) -> list[AgedRun]:
+    """Return the runs a group's listing should show, the newest first."""
+    rows = await tx.fetch(_BOUND_RUNS, turn.subject_id, turn.namespace)
+    return [AgedRun.of(row) for row in rows]
+
+
+async def runs(tx: Transaction, turn: Turn, run_ids: list[UUID]) -> dict[UUID, RemoteRun]:
+    """Return those of the runs named that belong to a group."""
+    rows = await tx.fetch(_RUNS, turn.subject_id, turn.namespace, run_ids)
+    return {row["id"]: RemoteRun.of(row) for row in rows}

@@ -1,0 +1,1 @@
+"""Redis: wake-ups of workers through arq, and change notifications by pub/sub."""

@@ -1,0 +1,1 @@
+"""Schedules: tables, writes and reads, cron, and the firing of due ones."""

@@ -1,0 +1,128 @@
+"""How schedules fire, each time once.
+
+    due ──take──▶ leased ──lock──▶ submit a job, or skip ──settle──▶ due again at its next time
+
+A worker takes what is due under a lease. What became of a firing, the job it made and the next
+time are written in one transaction, which compares the time it is for: whoever comes second, or
+comes back from a crash, finds another time there and writes nothing. The loop that makes these
+moves is `workers.schedules`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from schema.db.database import Transaction
+from schema.schedules.tables import Became, ReadSchedule, Schedule
+
+GRACE: Final = timedelta(minutes=5)
+"""A firing that is later than this was missed."""
+
+_TAKE: Final = """
+WITH due AS MATERIALIZED (
+    SELECT id FROM schedule WHERE due_at <= now()
+     ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+UPDATE schedule SET due_at = now() + $2 FROM due WHERE schedule.id = due.id
+RETURNING schedule.*, now() AS read_at
+"""
+
+# What it compares it keeps; statements after it see what whoever held it before has committed.
+_LOCK: Final = """
+SELECT true FROM schedule
+ WHERE id = $1 AND CASE WHEN $3 THEN asked_at ELSE next_at END = $2 FOR UPDATE
+"""
+
+_UNFINISHED: Final = """
+SELECT id FROM job WHERE schedule_id = $1 AND finished_at IS NULL ORDER BY id DESC LIMIT 1
+"""
+
+_CONFIRM_ABOVE: Final = "SELECT confirm_above_micro_usd FROM workspace WHERE id = $1"
+
+_SETTLE: Final = """
+WITH advanced AS (
+    UPDATE schedule
+       SET asked_at = CASE WHEN NOT $3 THEN asked_at END,
+           next_at = CASE WHEN $3 THEN next_at ELSE $4 END,
+           due_at = CASE WHEN $3 THEN next_at ELSE least($4, asked_at) END
+     WHERE id = $1 AND CASE WHEN $3 THEN asked_at ELSE next_at END = $2
+    RETURNING id, subject_id
+)
+INSERT INTO schedule_firing (schedule_id, fire_at, subject_id, asked, became, job_id, code, message)
+SELECT id, $2, subject_id, $3, $5, $6, $7, $8 FROM advanced
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A firing that is to be made, and the schedule as it was when it was taken."""
+
+    schedule: Schedule
+    fire_at: datetime
+    asked: bool
+    """Whether the subject asked for it, beside its times."""
+    next_at: datetime | None
+    """When the schedule fires after it; none if that is left as it is."""
+    late: bool
+    """Whether it is so late that nobody can have been there."""
+
+    @classmethod
+    def of(cls, schedule: ReadSchedule) -> "Due":
+        """Say which firing is due: one that was asked for goes first."""
+        if schedule.asked_at is not None:
+            return cls(schedule, schedule.asked_at, asked=True, next_at=None, late=False)
+        assert schedule.next_at is not None  # noqa: S101  # or it would not be due
+        return cls(
+            schedule,
+            schedule.next_at,
+            asked=False,
+            next_at=schedule.rhythm.after(schedule.read_at),
+            late=schedule.read_at - schedule.next_at > GRACE,
+        )
+
+
+async def take(tx: Transaction, *, limit: int, lease: timedelta) -> list[ReadSchedule]:
+    """Take schedules that are due; one whose lease lapses is due again."""
+    rows = await tx.fetch(_TAKE, limit, lease)
+    return [ReadSchedule.of(row) for row in rows]
+
+
+async def lock(tx: Transaction, due: Due) -> bool:
+    """Keep everybody else from this firing; false if it has been made, or is not wanted now."""
+    return await tx.fetchval(_LOCK, due.schedule.id, due.fire_at, due.asked) is not None
+
+
+async def unfinished(tx: Transaction, schedule_id: UUID) -> UUID | None:
+    """Return the newest job of a schedule that is not final, if there is one."""
+    job_id: UUID | None = await tx.fetchval(_UNFINISHED, schedule_id)
+    return job_id
+
+
+async def confirm_above(tx: Transaction, workspace_id: UUID) -> int | None:
+    """Return from which worst case on a launch into a workspace needs a person's word."""
+    threshold: int | None = await tx.fetchval(_CONFIRM_ABOVE, workspace_id)
+    return threshold
+
+
+async def settle(
+    tx: Transaction,
+    due: Due,
+    became: Became,
+    *,
+    job_id: UUID | None = None,
+    code: str | None = None,
+    message: str | None = None,
+) -> None:
+    """Write down what became of a firing, and when the next is due; both or neither."""
+    await tx.execute(
+        _SETTLE,
+        due.schedule.id,
+        due.fire_at,
+        due.asked,
+        due.next_at,
+        became,
+        job_id,
+        code,
+        message,
+    )

@@ -1,0 +1,296 @@
+"""What a subject does with their schedules: make, look, change, have one fire now, delete.
+
+Each move is one statement, after one that locks what it compares. Times are computed from the
+database's, by the caller, in the transaction of the move. The secrets of a schedule are sealed
+when it is made, copied into each job it makes, and go with it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from asyncpg.exceptions import CheckViolationError
+
+from schema.accounts import secrets as sealed_secrets
+from schema.accounts.vault import Secret, Vault
+from schema.common import ids
+from schema.common.errors import IdempotencyConflict, Invalid, TooManySchedules
+from schema.db.database import Transaction
+from schema.schedules.tables import Missed, Overlap, ReadSchedule, Schedule, ScheduleFiring
+
+MOST: Final = 100
+"""How many schedules a subject may have."""
+SHOWN: Final = 5
+"""How many of its firings are shown of a schedule."""
+_SPEC_SIZE: Final = "ck_schedule_spec_size"
+
+_NOW: Final = "SELECT now()"
+
+# Whoever makes another at the same time waits, and counts this one.
+_LOCK_SUBJECT: Final = "SELECT FROM subject WHERE id = $1 FOR UPDATE"
+
+_HELD: Final = "SELECT * FROM schedule WHERE subject_id = $1 AND idempotency_key = $2"
+
+_COUNT: Final = "SELECT count(*) FROM schedule WHERE subject_id = $1"
+
+_MAKE: Final = """
+WITH made AS (
+    INSERT INTO schedule (id, subject_id, name, cron, timezone, overlap, missed, workspace_id, kind,
+                          namespace, title, spec, labels, most_micro_usd, ceiling_micro_usd,
+                          idempotency_key, next_at, due_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17)
+    RETURNING *
+)
+INSERT INTO audit_entry (subject_id, client, action, handle, facts)
+SELECT subject_id, $18, 'schedule_made', $19,
+       jsonb_build_object('name', name, 'cron', cron, 'timezone', timezone)
+  FROM made
+"""
+
+_SHOWN: Final = f"""
+SELECT schedule.*, now() AS read_at, coalesce(latest.firings, '[]') AS firings
+  FROM schedule LEFT JOIN LATERAL (
+      SELECT jsonb_agg(to_jsonb(firing) ORDER BY fire_at DESC) AS firings
+        FROM (SELECT * FROM schedule_firing WHERE schedule_id = schedule.id
+               ORDER BY fire_at DESC LIMIT {SHOWN}) AS firing
+  ) AS latest ON true
+ WHERE schedule.subject_id = $1
+"""  # noqa: S608  # our own number
+
+_ONE: Final = f"{_SHOWN} AND schedule.id = $2"
+
+_PAGE: Final = f"""{_SHOWN}
+   AND ($2::uuid IS NULL OR schedule.id < $2)
+ ORDER BY schedule.id DESC LIMIT $3
+"""
+
+_LOCK: Final = """
+SELECT *, now() AS read_at FROM schedule WHERE subject_id = $1 AND id = $2 FOR UPDATE
+"""
+
+_CHANGE: Final = """
+WITH before AS MATERIALIZED (
+    SELECT * FROM schedule WHERE subject_id = $1 AND id = $2 FOR UPDATE
+), changed AS (
+    UPDATE schedule
+       SET name = $3, cron = $4, timezone = $5, overlap = $6, missed = $7,
+           paused_at = CASE WHEN $8::timestamptz IS NULL THEN coalesce(before.paused_at, now()) END,
+           next_at = $8, asked_at = asked.at, due_at = least($8, asked.at)
+      FROM before, LATERAL (
+          SELECT CASE WHEN $9 THEN coalesce(before.asked_at, now()) ELSE before.asked_at END AS at
+      ) AS asked
+     WHERE schedule.id = before.id
+    RETURNING schedule.*
+), different AS (
+    SELECT jsonb_object_agg(now_has.key, now_has.value) AS facts
+      FROM changed, before, jsonb_each(to_jsonb(changed) - '{next_at,due_at}'::text[]) AS now_has
+     WHERE now_has.value IS DISTINCT FROM to_jsonb(before) -> now_has.key
+), noted AS (
+    INSERT INTO audit_entry (subject_id, client, action, handle, facts)
+    SELECT $1, $10, 'schedule_updated', $11, facts FROM different WHERE facts IS NOT NULL
+)
+SELECT asked_at FROM changed
+"""
+
+_DELETE: Final = """
+WITH gone AS (
+    DELETE FROM schedule WHERE subject_id = $1 AND id = $2 RETURNING *
+), noted AS (
+    INSERT INTO audit_entry (subject_id, client, action, handle, facts)
+    SELECT subject_id, $3, 'schedule_deleted', $4, jsonb_build_object('name', name) FROM gone
+)
+SELECT * FROM gone
+"""
+
+_KNOWN: Final = """
+SELECT true FROM schedule WHERE subject_id = $1 AND id = $2
+UNION ALL (SELECT true FROM job WHERE subject_id = $1 AND schedule_id = $2 LIMIT 1)
+"""
+
+_FIRED: Final = """
+SELECT * FROM schedule_firing WHERE subject_id = $1 AND schedule_id = $2 AND fire_at = $3
+"""
+
+
+class ScheduleStatus(ReadSchedule):
+    """A schedule and how it last fired, read at one moment."""
+
+    firings: list[ScheduleFiring]
+    """The latest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A schedule to be made; its request has been checked."""
+
+    name: str
+    cron: str
+    timezone: str
+    overlap: Overlap
+    missed: Missed
+    workspace_id: UUID | None
+    kind: str
+    namespace: str
+    title: str
+    spec: dict[str, Any]
+    labels: dict[str, str]
+    most_micro_usd: int | None
+    ceiling_micro_usd: int | None
+    idempotency_key: str | None
+
+
+_COMPARED: Final = (
+    *("name", "cron", "timezone", "overlap", "missed", "workspace_id", "kind", "namespace"),
+    *("spec", "labels", "most_micro_usd"),
+)
+"""What tells a request for a schedule from another; its worst case follows from these."""
+
+
+async def now(tx: Transaction) -> datetime:
+    """Return the database's time."""
+    moment: datetime = await tx.fetchval(_NOW)
+    return moment
+
+
+async def make(
+    tx: Transaction,
+    vault: Vault,
+    subject_id: str,
+    schedule_id: UUID,
+    wanted: Wanted,
+    *,
+    next_at: datetime,
+    secrets: Mapping[str, Secret],
+    client: str | None = None,
+) -> UUID:
+    """Keep a schedule; the same key and request again return the one they made.
+
+    Raises:
+        IdempotencyConflict: the key is held by one that differs.
+        TooManySchedules: the subject has as many as they may.
+        Invalid: the request is too large to be kept.
+    """
+    await tx.execute(_LOCK_SUBJECT, subject_id)
+    if wanted.idempotency_key is not None:
+        row = await tx.fetchrow(_HELD, subject_id, wanted.idempotency_key)
+        if row is not None:
+            return _same(Schedule.of(row), wanted)
+    if await tx.fetchval(_COUNT, subject_id) >= MOST:
+        raise TooManySchedules(MOST)
+    try:
+        await tx.execute(
+            _MAKE,
+            schedule_id,
+            subject_id,
+            wanted.name,
+            wanted.cron,
+            wanted.timezone,
+            wanted.overlap,
+            wanted.missed,
+            wanted.workspace_id,
+            wanted.kind,
+            wanted.namespace,
+            wanted.title,
+            wanted.spec,
+            wanted.labels,
+            wanted.most_micro_usd,
+            wanted.ceiling_micro_usd,
+            wanted.idempotency_key,
+            next_at,
+            client,
+            ids.write(ids.Kind.SCHEDULE, schedule_id),
+        )
+    except CheckViolationError as violation:
+        if violation.constraint_name != _SPEC_SIZE:
+            raise
+        raise Invalid(
+            "The request is larger than 1 MB, so no schedule was made. Put large inputs into a "
+            "repository or a bucket and pass where they are."
+        ) from None
+    await sealed_secrets.save_schedule_secrets(tx, vault, schedule_id, subject_id, secrets)
+    return schedule_id
+
+
+async def one(tx: Transaction, subject_id: str, schedule_id: UUID) -> ScheduleStatus | None:
+    """Return one schedule of the subject's."""
+    row = await tx.fetchrow(_ONE, subject_id, schedule_id)
+    return None if row is None else ScheduleStatus.of(row)
+
+
+async def page(
+    tx: Transaction, subject_id: str, *, before: UUID | None, limit: int
+) -> list[ScheduleStatus]:
+    """Return the newest of the subject's schedules that are older than `before`."""
+    return [ScheduleStatus.of(row) for row in await tx.fetch(_PAGE, subject_id, before, limit)]
+
+
+async def is_known(tx: Transaction, subject_id: str, schedule_id: UUID) -> bool:
+    """Say whether the subject has such a schedule, or has jobs that one made before it went."""
+    return await tx.fetchval(_KNOWN, subject_id, schedule_id) is not None
+
+
+async def is_held(tx: Transaction, subject_id: str, key: str) -> bool:
+    """Say whether an idempotency key of the subject's has made a schedule."""
+    return await tx.fetchrow(_HELD, subject_id, key) is not None
+
+
+async def lock(tx: Transaction, subject_id: str, schedule_id: UUID) -> ReadSchedule | None:
+    """Keep a schedule as it is until it has been changed."""
+    row = await tx.fetchrow(_LOCK, subject_id, schedule_id)
+    return None if row is None else ReadSchedule.of(row)
+
+
+async def change(
+    tx: Transaction,
+    wanted: Schedule,
+    *,
+    next_at: datetime | None,
+    fire_now: bool,
+    client: str | None = None,
+) -> datetime | None:
+    """Set what of a locked schedule can be set; no `next_at` pauses it.
+
+    Returns when a firing besides was asked for, if none has followed. Asked twice is asked once.
+    """
+    asked_at: datetime | None = await tx.fetchval(
+        _CHANGE,
+        wanted.subject_id,
+        wanted.id,
+        wanted.name,
+        wanted.cron,
+        wanted.timezone,
+        wanted.overlap,
+        wanted.missed,
+        next_at,
+        fire_now,
+        client,
+        ids.write(ids.Kind.SCHEDULE, wanted.id),
+    )
+    return asked_at
+
+
+async def firing(
+    tx: Transaction, subject_id: str, schedule_id: UUID, fire_at: datetime
+) -> ScheduleFiring | None:
+    """Return what became of one firing, once that is known."""
+    row = await tx.fetchrow(_FIRED, subject_id, schedule_id, fire_at)
+    return None if row is None else ScheduleFiring.of(row)
+
+
+async def delete(
+    tx: Transaction, subject_id: str, schedule_id: UUID, *, client: str | None = None
+) -> Schedule | None:
+    """Forget a schedule, its firings and its secrets; the jobs it made stay."""
+    handle = ids.write(ids.Kind.SCHEDULE, schedule_id)
+    row = await tx.fetchrow(_DELETE, subject_id, schedule_id, client, handle)
+    return None if row is None else Schedule.of(row)
+
+
+def _same(held: Schedule, wanted: Wanted) -> UUID:
+    differing = [name for name in _COMPARED if getattr(held, name) != getattr(wanted, name)]
+    if differing:
+        handle = ids.write(ids.Kind.SCHEDULE, held.id)
+        raise IdempotencyConflict(wanted.idempotency_key or "", handle, sorted(differing))
+    return held.id

@@ -1,0 +1,158 @@
+"""A schedule: a request that is launched again and again, and what became of each time.
+
+`schema.schedules.store` has what its subject does with it, `schema.schedules.firing` how it fires.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, UniqueConstraint, text
+from sqlmodel import Field
+
+from schema.db.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, a_word, one_of, starts_as
+from schema.schedules.cron import Rhythm
+
+
+class Overlap(StrEnum):
+    """What becomes of a firing while a job of the same schedule has not finished."""
+
+    SKIP = "skip"
+    """Nothing is launched, and that is written down."""
+
+    ALLOW = "allow"
+    """Another job runs beside it."""
+
+
+class Missed(StrEnum):
+    """What becomes of the times at which no worker was there."""
+
+    RUN_ONCE = "run_once"
+    """One job makes up for them all."""
+
+    SKIP = "skip"
+    """None does; it goes on with the next."""
+
+
+class Became(StrEnum):
+    """What a firing led to."""
+
+    LAUNCHED = "launched"
+    SKIPPED = "skipped"
+    """A job of an earlier firing had not finished."""
+    MISSED = "missed"
+    """No worker was there at the time, and it is not to be made up for."""
+    REFUSED = "refused"
+    """A launch would have been refused: a budget, a limit, a price that is not known."""
+
+
+class Schedule(Record):
+    """A request, and when it is to be launched."""
+
+    id: UUID = Field(primary_key=True)
+    subject_id: str = Field(foreign_key="subject.id", sa_type=TEXT)
+    name: str = Field(sa_type=TEXT)
+    cron: str = Field(sa_type=TEXT)
+    timezone: str = Field(sa_type=TEXT)
+    overlap: Overlap = Field(sa_type=TEXT)
+    missed: Missed = Field(sa_type=TEXT)
+    workspace_id: UUID | None = Field(default=None)
+    """A workspace of the same subject's."""
+    kind: str = Field(sa_type=TEXT)
+    namespace: str = Field(sa_type=TEXT)
+    title: str = Field(sa_type=TEXT)
+    spec: dict[str, Any] = Field(sa_type=JSON)
+    """As it was checked when the schedule was made; what a job keeps under the same name."""
+    labels: dict[str, str] = Field(sa_type=JSON, sa_column_kwargs=starts_as("'{}'"))
+    most_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
+    """The most its subject wants to pay for one job, if they said so."""
+    ceiling_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
+    """What one job could cost at worst when they made it; none if that has no price."""
+    idempotency_key: str | None = Field(default=None, sa_type=TEXT)
+    created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    paused_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
+    next_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
+    """When it fires next; what a worker that fires it compares and sets."""
+    asked_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
+    """When its subject asked for a firing besides, until there has been one."""
+    due_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
+    """When a worker is to look at it: the sooner of the two, or when a lease on it lapses."""
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """The moments at which it fires."""
+        return Rhythm(self.cron, self.timezone)
+
+
+class ReadSchedule(Schedule):
+    """A schedule, and what the database's clock showed when it was read."""
+
+    read_at: datetime
+
+
+class ScheduleTable(Schedule, table=True):
+    """The rows."""
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["workspace_id", "subject_id"], ["workspace.id", "workspace.subject_id"]
+        ),
+        UniqueConstraint("subject_id", "idempotency_key"),
+        a_word("kind"),
+        one_of("overlap", Overlap),
+        one_of("missed", Missed),
+        CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
+        CheckConstraint("length(idempotency_key) BETWEEN 1 AND 200", name="key_length"),
+        CheckConstraint("pg_column_size(spec) < 1048576", name="spec_size"),
+        CheckConstraint("(paused_at IS NULL) = (next_at IS NOT NULL)", name="next_unless_paused"),
+        CheckConstraint(
+            "(due_at IS NULL) = (next_at IS NULL AND asked_at IS NULL)", name="due_iff_awaited"
+        ),
+        Index("ix_schedule_list", "subject_id", "id"),
+        Index("ix_schedule_workspace", "workspace_id"),
+        Index("ix_schedule_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    )
+
+
+class ScheduleFiring(Record):
+    """One time at which a schedule fired, and what became of it."""
+
+    schedule_id: UUID = Field(primary_key=True, foreign_key="schedule.id", ondelete="CASCADE")
+    fire_at: datetime = Field(primary_key=True, sa_type=TIMESTAMP)
+    """When it was to fire, or was asked to."""
+    subject_id: str = Field(sa_type=TEXT)
+    asked: bool = Field(default=False)
+    """Whether its subject asked for it, beside its times."""
+    became: Became = Field(sa_type=TEXT)
+    job_id: UUID | None = Field(default=None)
+    """The job it made, or the unfinished one it was skipped for; not a foreign key."""
+    code: str | None = Field(default=None, sa_type=TEXT)
+    message: str | None = Field(default=None, sa_type=TEXT)
+    """Why it was refused, as the launch would have said."""
+    at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=starts_as("clock_timestamp()"))
+
+
+class ScheduleFiringTable(ScheduleFiring, table=True):
+    """The rows; each is written with the move that sets the next time."""
+
+    __table_args__ = (
+        one_of("became", Became),
+        CheckConstraint(
+            "(became IN ('launched', 'skipped')) = (job_id IS NOT NULL)", name="job_iff_one"
+        ),
+        CheckConstraint("(became = 'refused') = (message IS NOT NULL)", name="message_iff_refused"),
+        Index("ix_schedule_firing_at", "at"),
+    )
+
+
+class ScheduleSecret(Record):
+    """The secrets its jobs are given, until it is deleted; see `schema.schedules.store`."""
+
+    schedule_id: UUID = Field(primary_key=True, foreign_key="schedule.id", ondelete="CASCADE")
+    subject_id: str = Field(sa_type=TEXT)
+    sealed: bytes
+
+
+class ScheduleSecretTable(ScheduleSecret, table=True):
+    """The rows, at most one a schedule."""

@@ -1,0 +1,188 @@
+"""What a call to Inference Providers asks for: checked once, stored, and read by a worker.
+
+Each task takes its inputs in one shape (`schema.specs.inference_inputs`). What cannot be carried
+out is refused here, before a handle is made, with a correct example of what can.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
+from pydantic_core import to_jsonable_python
+
+from schema.common.durations import IN_SECONDS, within
+from schema.common.name_matching import plain
+from schema.specs import inference_inputs
+from schema.specs.base import Spec
+from schema.specs.inference_inputs import Inputs
+from schema.specs.inputs import media_types
+
+CHAT: Final = "chat-completion"
+EMBEDDINGS: Final = "feature-extraction"
+_ALIASES: Final = {"embeddings": EMBEDDINGS}
+_SHOWN: Final = 60
+_MODEL: Final = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[a-z0-9-]+)?", re.ASCII)
+_PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
+_ACCOUNT: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_SET_BY_US: Final = frozenset({"model", "messages", "stream", "input", "inputs"})
+_POLICIES: Final = frozenset({"fastest", "cheapest", "preferred"})
+"""How the router of chats is told to choose; nobody chooses so for another task."""
+LONGEST_CALL: Final = timedelta(hours=1)
+read_call_timeout = within(timedelta(seconds=1), LONGEST_CALL)
+
+
+def _task(task: object) -> object:
+    return _ALIASES.get(plain(task), task) if isinstance(task, str) else task
+
+
+def _model(model: str) -> str:
+    if not _MODEL.fullmatch(model):
+        message = f'{model[:_SHOWN]!r} is not the id of a model; write one such as "Qwen/Qwen3-32B"'
+        raise ValueError(message)
+    return model
+
+
+def _provider(provider: str) -> str:
+    named = plain(provider)
+    if not _PROVIDER.fullmatch(named):
+        message = (
+            f'{provider[:_SHOWN]!r} is not a provider; write one such as "groq", or leave it out'
+        )
+        raise ValueError(message)
+    return named
+
+
+def _account(account: str) -> str:
+    if not _ACCOUNT.fullmatch(account):
+        message = f"{account[:_SHOWN]!r} is not the name of an organisation"
+        raise ValueError(message)
+    return account
+
+
+Task = Annotated[
+    Literal[
+        "chat-completion",
+        "text-generation",
+        "feature-extraction",
+        "text-to-image",
+        "image-to-image",
+        "text-to-video",
+        "image-to-video",
+        "text-to-speech",
+        "automatic-speech-recognition",
+        "text-classification",
+        "zero-shot-classification",
+        "summarization",
+        "translation",
+        "image-to-text",
+        "image-classification",
+    ],
+    BeforeValidator(_task),
+]
+Model = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_model)]
+Provider = Annotated[str, Field(max_length=64), AfterValidator(_provider)]
+Account = Annotated[str, AfterValidator(_account)]
+Parameters = dict[str, Any]
+CallTimeout = Annotated[timedelta, BeforeValidator(read_call_timeout), IN_SECONDS]
+
+_TAKES: Final[Mapping[str, Callable[[object], Inputs]]] = {
+    CHAT: inference_inputs.chat,
+    EMBEDDINGS: inference_inputs.texts,
+}
+"""How the inputs are read of what takes no bytes; of all other such tasks they are one text."""
+_ACCEPTS: Final = {
+    "automatic-speech-recognition": media_types.AUDIO | media_types.VIDEO,
+    "image-to-text": media_types.IMAGES,
+    "image-classification": media_types.IMAGES,
+    "image-to-image": media_types.IMAGES,
+    "image-to-video": media_types.IMAGES,
+}
+_PROMPTED: Final = frozenset({"image-to-image", "image-to-video"})
+
+
+def accepted(task: str) -> frozenset[str]:
+    """Return the media types a task works on; none, if it does not work on bytes."""
+    return _ACCEPTS.get(task, frozenset())
+
+
+def _read(task: str, given: object) -> Inputs:
+    if accept := accepted(task):
+        return inference_inputs.media(given, accept, prompted=task in _PROMPTED)
+    return _TAKES.get(task, inference_inputs.text)(given)
+
+
+class CallSpec(Spec):
+    """A call to Inference Providers, apart from what it is made with."""
+
+    task: Task = CHAT
+    model: Model
+    parameters: Parameters = Field(default_factory=dict, validate_default=True)
+    provider: Provider | None = None
+    bill_to: Account | None = None
+    """The organisation that pays; none: whoever calls."""
+    timeout: CallTimeout = timedelta(minutes=10)
+    """For all of it: reading an address, the call, and fetching what it made."""
+
+    @field_validator("parameters")
+    @classmethod
+    def _leave_ours_alone(cls, parameters: Parameters, info: ValidationInfo) -> Parameters:
+        task = info.data.get("task")
+        # A transcription may be given a prompt; of anything else it is what the inputs are.
+        ours = _SET_BY_US if task == "automatic-speech-recognition" else _SET_BY_US | {"prompt"}
+        if taken := sorted(ours & parameters.keys()):
+            message = (
+                f"{taken[0]!r} is not a parameter here: model and inputs are arguments of their "
+                f"own, and the answer comes in one piece; leave it out"
+            )
+            raise ValueError(message)
+        if task == "zero-shot-classification" and not parameters.get("candidate_labels"):
+            message = (
+                'zero-shot-classification needs {"candidate_labels": ["a topic", "another topic"]}'
+            )
+            raise ValueError(message)
+        return parameters
+
+    @field_validator("provider")
+    @classmethod
+    def _can_be_chosen(cls, provider: str | None, info: ValidationInfo) -> str | None:
+        if provider == "auto":
+            return None
+        if provider in _POLICIES and info.data.get("task") != CHAT:
+            message = f"{provider!r} chooses a provider for chats only; name one, or leave it out"
+            raise ValueError(message)
+        return provider
+
+    @property
+    def title(self) -> str:
+        """What it is called if nobody gives it a name: no prompt, for titles are counted by."""
+        return self.model
+
+
+class InferenceSpec(CallSpec):
+    """One call to Inference Providers."""
+
+    inputs: Inputs
+
+    @field_validator("inputs", mode="plain")
+    @classmethod
+    def _fit_the_task(cls, given: object, info: ValidationInfo) -> Inputs:
+        if (task := info.data.get("task")) is None:
+            return ""  # which is refused for the task
+        try:
+            return _read(task, given)
+        except ValueError as wrong:
+            message = f"for {task}, {wrong}"
+            raise ValueError(message) from None
+
+    @field_serializer("inputs")
+    def _as_given(self, inputs: Inputs) -> Any:
+        return to_jsonable_python(inputs, exclude_none=True)

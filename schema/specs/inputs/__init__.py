@@ -1,0 +1,1 @@
+"""Inputs of a specification: files, URLs, `hf://` paths, media types, base64."""

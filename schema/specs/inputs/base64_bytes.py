@@ -1,0 +1,53 @@
+"""What does a caller mean by bytes in a string? Base 64, alone or in a `data:` URL, and bounded."""
+
+import base64
+import binascii
+import re
+from typing import Final
+
+from schema.specs.inputs import media_types
+
+_DATA_URL: Final = re.compile(r"\s*data:[\w/+.;=-]*;base64,", re.ASCII | re.IGNORECASE)
+_SPACE: Final = {ord(letter): None for letter in " \t\r\n"}
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+
+
+def read(text: str, *, limit_bytes: int, accept: frozenset[str]) -> tuple[bytes, str]:
+    """Return the bytes that are meant, and their media type.
+
+    What a `data:` URL calls them is not believed.
+
+    Raises:
+        ValueError: it is not base 64, is too large, or is nothing that is accepted.
+    """
+    head = _DATA_URL.match(text)
+    # Four letters are three bytes. Looked at first: what is far too large is not even copied.
+    letters = len(text) - (head.end() if head else 0)
+    if letters > 2 * limit_bytes + 8:
+        raise _too_large(limit_bytes)
+    encoded = text[head.end() if head else 0 :].translate(_SPACE).translate(_URL_SAFE).rstrip("=")
+    try:
+        content = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        message = (
+            "this is not base 64; encode the bytes of the file themselves, with no path and no URL "
+            'around them, for example "iVBORw0KGgo…"'
+        )
+        raise ValueError(message) from None
+    if not content:
+        message = "there is nothing in it; encode the bytes of the file in base 64"
+        raise ValueError(message)
+    if len(content) > limit_bytes:
+        raise _too_large(limit_bytes)
+    try:
+        return content, media_types.recognize(content, accept)
+    except ValueError as error:
+        message = f"these bytes cannot be used: {error}"
+        raise ValueError(message) from None
+
+
+def _too_large(limit: int) -> ValueError:
+    return ValueError(
+        f"this is more than {limit:,} bytes, which is what is taken in a call; put the file on "
+        f"the web or into a repository, and give its https:// URL or its hf:// path"
+    )

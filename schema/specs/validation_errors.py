@@ -1,0 +1,97 @@
+"""What is wrong with the arguments of a call, and what should be written instead?"""
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from schema.common.errors import Invalid
+from schema.common.name_matching import did_you_mean
+from schema.common.text import short_repr
+from schema.specs.base import Spec
+
+S = TypeVar("S", bound=Spec)
+
+_SHOWN: Final = 60
+"""How much of a wrong value is repeated."""
+_FORMS: Final = {
+    "dict_type": 'write an object, such as {"NAME": "value"}',
+    "string_type": "write a text",
+    "list_type": "write a list",
+    "bool_parsing": "write true or false",
+    "bool_type": "write true or false",
+}
+"""What to write where pydantic only says what is missing."""
+_CHOICE: Final = re.compile(r"'([^']+)'")
+_SEALED: Final = frozenset({"secrets", "pass_token", "overrides", "job"})
+"""Arguments of which nothing is: somebody may have put a secret there, in a wrong form."""
+
+
+def explain(error: ValidationError, known: Iterable[str] = ()) -> Invalid:
+    """Turn what pydantic found into sentences, one for each argument that is wrong."""
+    wrong: dict[object, ErrorDetails] = {}
+    for entry in error.errors(include_url=False):
+        argument = entry["loc"][0] if entry["loc"] else None
+        # Of the ways a value fails to be one of several types, the deepest is the one meant.
+        if argument not in wrong or len(entry["loc"]) >= len(wrong[argument]["loc"]):
+            wrong[argument] = entry
+    return Invalid(" ".join(_sentence(entry, list(known)) for entry in wrong.values()))
+
+
+def checked(shape: type[S], **given: Any) -> S:
+    """Check a request, as it is launched and as it is launched again.
+
+    Raises:
+        Invalid: with a sentence for each argument that is wrong.
+    """
+    try:
+        return shape.model_validate(given)
+    except ValidationError as error:
+        raise explain(error) from None
+
+
+def given(**arguments: Any) -> dict[str, Any]:
+    """Return those of the arguments that a call said; the others have defaults of their own."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _sentence(entry: ErrorDetails, known: list[str]) -> str:
+    path = _path(entry["loc"])
+    match entry["type"]:
+        case "extra_forbidden":
+            near = did_you_mean(str(entry["loc"][0]), known)
+            hint = f"; {_lower(near)}" if near else "."
+            return f"There is no argument {path}{hint} The arguments are {', '.join(known)}."
+        case "missing":
+            return f"{path} is missing."
+        case "value_error":
+            return f"{path}: {entry['msg'].removeprefix('Value error, ')}."
+        case "too_short" | "too_long":
+            return f"{path}: {_lower(entry['msg'])}."
+        case "enum" | "literal_error":
+            choices = _CHOICE.findall(entry.get("ctx", {}).get("expected", ""))
+            near = did_you_mean(str(entry["input"])[:_SHOWN], choices)
+            wrong = short_repr(entry["input"])
+            return f"{path}: {wrong} is none of {', '.join(choices)}. {near}".strip()
+        case wrong:
+            form = f"; {_FORMS[wrong]}" if wrong in _FORMS else ""
+            given = "" if entry["loc"][0] in _SEALED else f", not {short_repr(entry['input'])}"
+            return f"{path}: {_lower(entry['msg'])}{given}{form}."
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    # pydantic also names the member of a union it tried, such as `list[Message]` or `str`.
+    argument, *inside = location or ("arguments",)
+    steps = [step for step in inside if isinstance(step, int) or step.isidentifier()]
+    steps = [step for step in steps if step != "str"]
+    return "".join([short_repr(argument), *(_step(step) for step in steps)])
+
+
+def _step(step: int | str) -> str:
+    return f"[{step}]" if isinstance(step, int) else f".{step}"
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

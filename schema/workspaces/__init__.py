@@ -1,0 +1,1 @@
+"""Workspaces: tables, writes and reads, and the defaults they give to launches."""

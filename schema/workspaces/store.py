@@ -1,0 +1,216 @@
+"""How does a workspace change, and what has become of the jobs in it?
+
+A change is one statement: it locks the workspace, sets what was given, and notes in the audit what
+is different afterwards. It never touches a job: what was launched keeps what it was launched with,
+also where a new budget has less room than is held. A launch locks the same row, so it and an
+archive, or a budget, come one after the other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from schema.accounts import audit
+from schema.common import ids
+from schema.db.database import Transaction
+from schema.workspaces.tables import Workspace
+
+_CHANGE: Final = """
+WITH before AS MATERIALIZED (
+    SELECT * FROM workspace WHERE id = $2 AND subject_id = $1 FOR NO KEY UPDATE
+), changed AS (
+    UPDATE workspace
+       SET name = coalesce($3, before.name),
+           defaults = jsonb_strip_nulls(before.defaults || $4),
+           confirm_above_micro_usd =
+               CASE WHEN $5 THEN $6 ELSE before.confirm_above_micro_usd END,
+           budget_micro_usd = CASE WHEN $10 THEN $11 ELSE before.budget_micro_usd END,
+           archived_at = CASE WHEN $7 THEN coalesce(before.archived_at, now())
+                              WHEN NOT $7 THEN NULL
+                              ELSE before.archived_at END
+      FROM before WHERE workspace.id = before.id
+    RETURNING workspace.*
+), different AS (
+    SELECT jsonb_object_agg(now_has.key, now_has.value) AS facts
+      FROM changed, before, jsonb_each(to_jsonb(changed)) AS now_has
+     WHERE now_has.value IS DISTINCT FROM to_jsonb(before) -> now_has.key
+), noted AS (
+    INSERT INTO audit_entry (subject_id, client, action, handle, facts)
+    SELECT $1, $8, CASE jsonb_typeof(facts -> 'archived_at') WHEN 'string'
+                        THEN 'workspace_archived' ELSE 'workspace_updated' END, $9, facts
+      FROM different WHERE facts IS NOT NULL
+)
+SELECT * FROM changed
+"""
+
+_OTHER: Final = "SELECT id FROM workspace WHERE subject_id = $1 AND name = $2 AND id <> $3"
+
+_ROLL_UP: Final = """
+SELECT workspace.*, jobs.*
+  FROM workspace, LATERAL (
+      SELECT coalesce(sum(counted), 0)::bigint AS jobs,
+             coalesce(sum(counted) FILTER (WHERE state IN ('queued', 'launching', 'running')), 0)
+                 ::bigint AS open_jobs,
+             coalesce(jsonb_object_agg(state, counted), '{}') AS states,
+             coalesce(round(sum(seconds)), 0)::bigint AS run_seconds
+        FROM (SELECT state, count(*) AS counted,
+                     -- The clocks of the Hub and of Postgres may differ.
+                     sum(greatest(extract(epoch FROM coalesce(finished_at, now()) - started_at), 0))
+                         AS seconds
+                FROM job WHERE job.workspace_id = workspace.id GROUP BY state) AS by_state
+  ) AS jobs
+ WHERE workspace.subject_id = $1 AND workspace.id = $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be different; what is not given stays as it is."""
+
+    name: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """A null takes that default away."""
+    sets_confirmation: bool = False
+    confirm_above_micro_usd: int | None = None
+    """None, if it is set: the person is never asked."""
+    sets_budget: bool = False
+    budget_micro_usd: int | None = None
+    """None, if it is set: its jobs may cost any sum."""
+    archived: bool | None = None
+
+
+class RolledUp(Workspace):
+    """A workspace, and what has become of its jobs."""
+
+    jobs: int
+    open_jobs: int
+    states: dict[str, int]
+    """States in which there is none are left out."""
+    run_seconds: int
+    """How long its jobs have run at the Hub, in sum, until now."""
+
+
+async def named_alike(
+    tx: Transaction, subject_id: str, workspace_id: UUID, name: str
+) -> UUID | None:
+    """Return another workspace of the subject's that has this name."""
+    other: UUID | None = await tx.fetchval(_OTHER, subject_id, name, workspace_id)
+    return other
+
+
+async def change(
+    tx: Transaction,
+    subject_id: str,
+    workspace_id: UUID,
+    wanted: Change,
+    *,
+    client: str | None = None,
+) -> Workspace | None:
+    """Change a workspace of the subject's; the same change again changes, and notes, nothing.
+
+    Raises:
+        UniqueViolationError: another has that name; the caller's transaction is lost.
+    """
+    row = await tx.fetchrow(
+        _CHANGE,
+        subject_id,
+        workspace_id,
+        wanted.name,
+        dict(wanted.defaults),
+        wanted.sets_confirmation,
+        wanted.confirm_above_micro_usd,
+        wanted.archived,
+        client,
+        ids.write(ids.Kind.WORKSPACE, workspace_id),
+        wanted.sets_budget,
+        wanted.budget_micro_usd,
+    )
+    return None if row is None else Workspace.of(row)
+
+
+async def roll_up(tx: Transaction, subject_id: str, workspace_id: UUID) -> RolledUp | None:
+    """Return a workspace of the subject's with the sums of its jobs."""
+    row = await tx.fetchrow(_ROLL_UP, subject_id, workspace_id)
+    return None if row is None else RolledUp.of(row)
+
+
+_WORKSPACES: Final = """
+SELECT workspace.*, count(job.id) AS jobs,
+       count(job.id) FILTER (WHERE job.finished_at IS NULL) AS open_jobs
+  FROM workspace LEFT JOIN job ON job.workspace_id = workspace.id
+ WHERE workspace.subject_id = $1 AND ($2::uuid IS NULL OR workspace.id < $2)
+   AND ($4 OR workspace.archived_at IS NULL)
+ GROUP BY workspace.id ORDER BY workspace.id DESC LIMIT $3
+"""
+
+
+_MAKE_WORKSPACE: Final = """
+INSERT INTO workspace (id, subject_id, name, budget_micro_usd, defaults)
+VALUES ($1, $2, $3, $4, jsonb_strip_nulls($5))
+ON CONFLICT (subject_id, name) DO NOTHING RETURNING *
+"""
+
+
+_WORKSPACE: Final = "SELECT * FROM workspace WHERE subject_id = $1 AND id = $2"
+
+
+_NAMED: Final = "SELECT * FROM workspace WHERE subject_id = $1 AND name = $2"
+
+
+class WorkspaceSummary(Workspace):
+    """A workspace and how many jobs it holds."""
+
+    jobs: int
+    open_jobs: int
+
+
+async def make_workspace(
+    tx: Transaction,
+    subject_id: str,
+    workspace_id: UUID,
+    name: str,
+    *,
+    budget_micro_usd: int | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    client: str | None = None,
+) -> Workspace | None:
+    """Make a workspace; none if the subject has one of that name."""
+    made = _workspace(
+        await tx.fetchrow(
+            _MAKE_WORKSPACE,
+            workspace_id,
+            subject_id,
+            name,
+            budget_micro_usd,
+            dict(defaults or {}),
+        )
+    )
+    if made is not None:
+        handle = ids.write(ids.Kind.WORKSPACE, made.id)
+        await audit.note(
+            tx, audit.Action.WORKSPACE_MADE, subject_id=subject_id, client=client, handle=handle
+        )
+    return made
+
+
+async def workspace(tx: Transaction, subject_id: str, workspace_id: UUID) -> Workspace | None:
+    """Return one workspace of the subject's."""
+    return _workspace(await tx.fetchrow(_WORKSPACE, subject_id, workspace_id))
+
+
+async def workspace_named(tx: Transaction, subject_id: str, name: str) -> Workspace | None:
+    """Return the subject's workspace of that name."""
+    return _workspace(await tx.fetchrow(_NAMED, subject_id, name))
+
+
+async def workspaces(
+    tx: Transaction, subject_id: str, *, before: UUID | None, limit: int, archived: bool = False
+) -> list[WorkspaceSummary]:
+    """Return the newest of the subject's workspaces that are older than `before`."""
+    rows = await tx.fetch(_WORKSPACES, subject_id, before, limit, archived)
+    return [WorkspaceSummary.of(row) for row in rows]
+
+
+def _workspace(row: Mapping[str, Any] | None) -> Workspace | None:
+    return None if row is None else Workspace.of(row)
