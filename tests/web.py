@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from httpcore2._backends.anyio import AnyIOBackend
 
 from schema.specs.inputs.public_url import Address
-from workers.fetch import Fetcher
+from workers.inputs.url_fetcher import Fetcher
 
 PUBLIC = "93.184.215.14"
 """Where a name leads unless a test says otherwise."""

@@ -15,8 +15,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from schema.common import log_config
 from schema.common.errors import HoldfastError, Unavailable
 from schema.settings import Settings
-from workers import engine
 from workers.context import Worker
+from workers.loops import engine
 from workers.worker import build, listening
 
 _PAUSE = 1.0

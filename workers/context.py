@@ -1,83 +1,22 @@
 """What lives as long as a worker does, and what an executor is told about one attempt."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, Final, Protocol
-from uuid import UUID
+from typing import Final
 
 import anyio
 
-from schema.accounts.vault import Secret, Vault
+from schema.accounts.vault import Vault
 from schema.common.errors import Unavailable
 from schema.db.database import Database, Transaction
-from schema.jobs.progress import Progress
 from schema.settings import Settings
-from workers.hub import Hub
-from workers.outcome import Outcome
+from workers.executor import Executor
+from workers.hub.client import Hub
 
 _LAST_WORD: Final = 2.0
 """Seconds in which a step that is cut off is handed back."""
-
-
-Report = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What executors are made of; each takes what it needs."""
-
-    hub: Hub
-    database: Database
-    settings: Settings
-    vault: Vault
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One attempt to be carried out, with the authority of the subject who asked for it."""
-
-    run_id: UUID
-    job_id: UUID
-    namespace: str
-    spec: dict[str, Any]
-    labels: dict[str, str]
-    token: Secret
-    secrets: Mapping[str, Secret]
-    within: timedelta
-    """How long a create request may take."""
-    report: Report
-    """Says how far it is; as often as you like, for only the newest is written, now and then."""
-
-
-class Executor(Protocol):
-    """Carries out attempts of one kind of job. Raising is a bug; every outcome has a type."""
-
-    @property
-    def kind(self) -> str:
-        """The jobs it carries out."""
-        ...
-
-    @property
-    def is_call(self) -> bool:
-        """Whether the remote run is over when `execute` returns, and leaves no id behind."""
-        ...
-
-    @property
-    def resumes(self) -> bool:
-        """Whether a call that was cut off is begun again, and goes on where it was left."""
-        ...
-
-    @property
-    def slots(self) -> int:
-        """How many attempts one worker carries out at a time."""
-        ...
-
-    async def execute(self, order: Order) -> Outcome:
-        """Do it, and say how it went."""
-        ...
 
 
 class Bell:

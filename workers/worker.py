@@ -24,9 +24,11 @@ from schema.db.database import Database
 from schema.messaging import wakeups
 from schema.messaging.change_notifications import hints
 from schema.settings import Settings
-from workers import engine, executors
-from workers.context import Means, Worker
-from workers.hub import hub
+from workers import executors
+from workers.context import Worker
+from workers.executor import Means
+from workers.hub.client import hub
+from workers.loops import engine
 
 _APPLICATION: Final = "holdfast-worker"
 """How its connections are named in Postgres; whoever counts workers counts these names."""

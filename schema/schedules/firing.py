@@ -5,7 +5,7 @@
 A worker takes what is due under a lease. What became of a firing, the job it made and the next
 time are written in one transaction, which compares the time it is for: whoever comes second, or
 comes back from a crash, finds another time there and writes nothing. The loop that makes these
-moves is `workers.schedules`.
+moves is `workers.loops.fire_schedules`.
 """
 
 from dataclasses import dataclass

@@ -28,11 +28,11 @@ from tests.conftest import JobFactory
 from tests.service.lives import Worker
 from tests.service.stand_in import ADA
 from tests.service.test_views import HUB, status
-from workers.hub import Answered4xx
-from workers.outcome import Refused
-from workers.remote_job import JOB
-from workers.trouble import trouble
-from workers.verdict import verdict
+from workers.attempts.error_outcomes import trouble
+from workers.executor import Refused
+from workers.hub.client import Answered4xx
+from workers.hub.job import JOB
+from workers.hub.job_ending import verdict
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ CHAINS: Final = (
         who_could_never_begin_is_refused=("if on is On.SUCCESS and", "if False and"),
     ),
     *in_file(
-        "workers/launch.py",
+        "workers/attempts/run.py",
         _EXECUTORS,
         what_is_said_is_written=("            group.start_soon(reporter.write)\n", ""),
     ),

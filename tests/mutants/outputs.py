@@ -11,7 +11,7 @@ _BUCKETS: Final = "tests/service/local/hub/test_buckets.py"
 
 OUTPUTS: Final = (
     *in_file(
-        "workers/outputs.py",
+        "workers/artifacts/outputs.py",
         _OUTPUTS,
         what_is_missing_is_no_success=(
             "    if run.stage != COMPLETED or run.age < patience:\n        return None\n",
@@ -33,7 +33,7 @@ OUTPUTS: Final = (
         ),
     ),
     *in_file(
-        "workers/attend.py",
+        "workers/loops/reconcile_runs.py",
         _OUTPUTS,
         what_a_killed_job_left_is_kept=("        await files.keep(tx, run.job_id, left)\n", ""),
     ),

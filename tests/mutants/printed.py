@@ -10,7 +10,7 @@ _STREAM: Final = "tests/workers/test_log_stream.py"
 
 PRINTED: Final = (
     *in_file(
-        "workers/capture.py",
+        "workers/artifacts/log_capture.py",
         _CAPTURE,
         the_beginning_of_a_secret_waits=(
             "0 if last else self._redactor.undecided(self._lines)",
@@ -27,12 +27,12 @@ PRINTED: Final = (
         what_is_kept_is_skipped=("skip = self.taken - known", "skip = 0"),
     ),
     *in_file(
-        "workers/capture.py",
+        "workers/artifacts/log_capture.py",
         _REDACTION,
         lines_before_are_looked_at=("        self._before.extend(lines[:ready])\n", ""),
     ),
     *in_file(
-        "workers/redaction.py",
+        "workers/artifacts/redaction.py",
         _REDACTION,
         base64_has_three_places=("for shift in range(3):", "for shift in range(1):"),
         overlapping_secrets_are_found=("place + 1)", "place + len(form.text))"),
@@ -43,14 +43,14 @@ PRINTED: Final = (
         lines_of_a_key_are_found_alone=("if is_searched_for(part)}", "if not part}"),
     ),
     *in_file(
-        "workers/log_stream.py",
+        "workers/hub/log_stream.py",
         _STREAM,
         a_long_line_is_not_held=("if len(self._rest) > self._most:", "if not self._most:"),
         only_the_hubs_lines_are_left_out=("===== Job (started at |finished: )", "===== Job "),
         a_long_line_is_read=("_beginning(written) if self._cut else ", ""),
     ),
     *in_file(
-        "workers/hub.py",
+        "workers/hub/client.py",
         _CAPTURE,
         being_alive_is_no_news=("if not received.startswith(_KEEP_ALIVE):", "if received:"),
     ),
@@ -75,7 +75,7 @@ PRINTED: Final = (
         ),
     ),
     *in_file(
-        "workers/launch.py",
+        "workers/attempts/run.py",
         "tests/workers/test_launch.py",
         a_refusal_repeats_no_secret=(
             "known = without_secrets(sent, Redactor(",

@@ -13,7 +13,7 @@ _HUB: Final = "tests/workers/test_hub.py"
 
 WORK: Final = (
     *in_file(
-        "workers/launch.py",
+        "workers/attempts/run.py",
         _LAUNCH,
         no_request_after_the_lease=("if elapsed() - claimed_at >", "if -1 >"),
         lost_answer_is_not_asked_for_again=(
@@ -43,13 +43,13 @@ WORK: Final = (
         environment_names_the_run=("            RUN_VARIABLE: str(order.run_id),\n", ""),
     ),
     *in_file(
-        "workers/attend.py",
+        "workers/loops/reconcile_runs.py",
         _NONCE,
         another_environment_is_another_run=("named in (None, str(run.id))", "True"),
         copies_are_not_ours=("return not copied and", "return"),
     ),
     *in_file(
-        "workers/attend.py",
+        "workers/loops/reconcile_runs.py",
         _ATTEND,
         young_run_is_not_called_gone_when_killed=(
             "None if job is None and is_young(worker, run) else verdict(job)",
@@ -57,17 +57,17 @@ WORK: Final = (
         ),
     ),
     *in_file(
-        "workers/observe.py",
+        "workers/loops/poll_runs.py",
         _YOUNG,
         young_run_is_not_called_gone_when_listed=("job is None and is_young(worker, run)", "False"),
     ),
     *in_file(
-        "workers/observe.py",
+        "workers/loops/poll_runs.py",
         _OBSERVE,
         strays_are_recorded=("    if not strays:", "    if strays:"),
     ),
     *in_file(
-        "workers/hub.py",
+        "workers/hub/client.py",
         _HUB,
         redirect_is_not_followed=("follow_redirects=False", "follow_redirects=True"),
         server_error_is_ambiguous=("response.status_code >= SERVER_ERROR or", ""),

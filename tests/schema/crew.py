@@ -1,6 +1,7 @@
 """What workers do to a database and a `VirtualHub`, in steps that may be put off or left out.
 
-It follows `workers.launch`, `workers.attend` and `workers.observe`. Between two steps anything
+It follows `workers.attempts.run`, `workers.loops.reconcile_runs` and `workers.loops.poll_runs`.
+Between two steps anything
 may happen: a worker that makes the second one late is a zombie, one that never does has crashed.
 """
 

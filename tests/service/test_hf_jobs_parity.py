@@ -15,7 +15,7 @@ from schema.jobs.tables import JobState
 from tests.service.conftest import Start
 from tests.service.lives import Worker
 from tests.service.stand_in import Whoami, call, person, shown, text
-from workers.redaction import Redactor
+from workers.artifacts.redaction import Redactor
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "hf-jobs.md"
 _ROW: Final = re.compile(r"^\| (?P<theirs>.+?) \| (?P<ours>.+) \|$", re.MULTILINE)

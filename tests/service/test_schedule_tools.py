@@ -17,8 +17,8 @@ from schema.settings import Settings
 from tests.schema.timetable import set_due
 from tests.service.stand_in import ADAS, Whoami, call, refusal, shown, text
 from workers.context import Worker
-from workers.hub import hub as hub_of
-from workers.schedules import fire
+from workers.hub.client import hub as hub_of
+from workers.loops.fire_schedules import fire
 
 JOB: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["true"], "timeout": "10m"}
 CALL: Final[dict[str, Any]] = {"model": "m/m", "inputs": "Hi"}

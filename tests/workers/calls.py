@@ -7,11 +7,10 @@ from schema.accounts.vault import Secret, Vault
 from schema.db.database import Database
 from schema.settings import Settings
 from schema.specs.inference import InferenceSpec
-from workers.context import Means, Report
-from workers.fetch import Fetcher
-from workers.hub import Hub
-from workers.inference.answer import Inference
-from workers.outcome import Outcome
+from workers.executor import Means, Outcome, Report
+from workers.hub.client import Hub
+from workers.inference.call import Inference
+from workers.inputs.url_fetcher import Fetcher
 
 _NOWHERE: Final = {
     "HOLDFAST_DATABASE_URL": "postgresql://nowhere.example/none",

@@ -22,7 +22,7 @@ from schema.jobs.work_queues import AgedRun, Turn
 from schema.settings import Settings
 from tests.conftest import ADA
 from tests.service.stand_in import serving
-from workers.capture import capture, redactor_of
+from workers.artifacts.log_capture import capture, redactor_of
 from workers.context import Worker
 from workers.worker import build
 

@@ -19,11 +19,11 @@ from schema.settings import Settings
 from service.local.hub_emulator.users import user_with
 from tests.conftest import ADA, JobFactory
 from tests.service.local.hub.conftest import RunningHub, running_hub
-from workers.context import Order, Worker
+from workers.context import Worker
+from workers.executor import Bound, Order
 from workers.executors.hub_job import HubJobExecutor
-from workers.hub import hub
-from workers.observe import observe
-from workers.outcome import Bound
+from workers.hub.client import hub
+from workers.loops.poll_runs import observe
 
 SLEEP: dict[str, Any] = {"image": "python:3.12", "command": ["sleep", "600"], "timeout": 60}
 

@@ -16,8 +16,9 @@ from service.local.hub_emulator.users import LocalUser, user_with
 from tests.conftest import ADA
 from tests.service.local.hub.conftest import until
 from tests.workers.conftest import poll, status_of
+from workers.attempts.run import launch
 from workers.context import Worker
-from workers.launch import elapsed, launch
+from workers.timing import elapsed
 
 
 @dataclass(slots=True)

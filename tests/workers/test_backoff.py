@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.backoff import FIRST, LONGEST, backoff
+from workers.timing import FIRST, LONGEST, backoff
 
 
 @given(st.integers(min_value=0, max_value=1000))

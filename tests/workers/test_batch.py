@@ -29,10 +29,11 @@ from schema.settings import Settings
 from schema.specs.batch import Given
 from tests.conftest import ADA, JobFactory
 from tests.routing import Routed, refusal, routing
-from workers import engine
-from workers.context import Means, Worker
+from workers.context import Worker
+from workers.executor import Means
 from workers.executors import discover
-from workers.hub import hub
+from workers.hub.client import hub
+from workers.loops import engine
 
 SPEC: dict[str, Any] = {"model": "local/echo", "timeout": 20, "concurrency": 4}
 Batch = Callable[..., Awaitable[Job]]

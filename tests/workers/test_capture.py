@@ -18,7 +18,7 @@ from schema.settings import Settings
 from tests.conftest import ADA, JobFactory
 from tests.workers.capturing import SECRET, LogHub, capture_once, log_hub, run_of
 from workers.context import Worker
-from workers.hub import Answered4xx
+from workers.hub.client import Answered4xx
 from workers.worker import build
 
 MINUTE = timedelta(minutes=1)

@@ -8,8 +8,8 @@ from schema.jobs.run_launch import Claim
 from schema.jobs.tables import JobState, Reason
 from tests.service.local.hub.conftest import RunningHub, running_hub
 from tests.workers.conftest import create, poll, stage_at, status_of
-from workers.attend import attend
 from workers.context import Worker
+from workers.loops.reconcile_runs import attend
 
 
 @pytest.fixture(scope="module")

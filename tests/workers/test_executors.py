@@ -22,10 +22,11 @@ from schema.settings import Settings
 from service.retries import rewrite
 from service.views import JobView
 from tests.conftest import ADA, JobFactory
-from workers import engine
-from workers.context import Means, Worker
+from workers.context import Worker
+from workers.executor import Means
 from workers.executors import discover
-from workers.hub import Hub
+from workers.hub.client import Hub
+from workers.loops import engine
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "executors.md"
 

@@ -7,7 +7,7 @@ import pytest
 
 from schema.specs.inputs import media_types
 from tests.web import PUBLIC, Web, leads_to, no_such_name, page, public_web
-from workers.fetch import Fetched, FetchFailed, FetchRefused
+from workers.inputs.url_fetcher import Fetched, FetchFailed, FetchRefused
 
 CAT = "https://files.example.com/cat.png"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x20\0\0\0\x10\x08\x02\0\0\0" + b"\0" * 40

@@ -14,7 +14,7 @@ import pytest
 
 from schema.specs.inputs import media_types
 from tests.web import PUBLIC, Answer, Answering, Web, leads_to, page, public_web
-from workers.fetch import FetchError, FetchFailed, FetchRefused
+from workers.inputs.url_fetcher import FetchError, FetchFailed, FetchRefused
 
 CAT = "https://files.example.com/cat.png"
 LIMIT = 100_000

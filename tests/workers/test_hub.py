@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from schema.accounts.vault import Secret
 from service.local.ports import free_port
-from workers.hub import Ambiguous, Answered4xx, Hub, Unreached, hub
+from workers.hub.client import Ambiguous, Answered4xx, Hub, Unreached, hub
 
 TOKEN = Secret("hf_ada")
 SOON = timedelta(seconds=5)

@@ -16,9 +16,9 @@ from service.local.hub_emulator.users import user_with
 from tests.service.local.hub.conftest import RunningHub, running_hub
 from tests.service.stand_in import serving
 from tests.web import Web, page, public_web
-from workers.fetch import FetchRefused
-from workers.hub import Answered4xx, Unreached, hub
-from workers.hub_files import HubFiles
+from workers.hub.client import Answered4xx, Unreached, hub
+from workers.inputs.hub_files import HubFiles
+from workers.inputs.url_fetcher import FetchRefused
 
 SOON = timedelta(seconds=10)
 TOKEN = Secret("hf_ada")

@@ -14,10 +14,11 @@ from schema.specs.hub_job import HubJobSpec
 from tests.service.local.hub.conftest import RunningHub, until
 from tests.workers.conftest import create, make_due, poll, stage_at, status_of, unheard
 from tests.workers.test_nonce import Recorder
-from workers.attend import attend
-from workers.context import Order, Worker
+from workers.context import Worker
+from workers.executor import Order
 from workers.executors.hub_job import HubJobExecutor
-from workers.hub import Hub
+from workers.hub.client import Hub
+from workers.loops.reconcile_runs import attend
 
 LIBRARY: Any = importlib.import_module("huggingface_hub._jobs_api")
 EVERYTHING: dict[str, Any] = {

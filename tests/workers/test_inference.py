@@ -15,8 +15,8 @@ from service.local.hub_emulator.inference.media import picture, sound
 from service.local.hub_emulator.users import user_with
 from tests.service.local.hub.conftest import RunningHub
 from tests.workers.calls import Asker
-from workers.hub import hub
-from workers.outcome import Answered, Later, Refused
+from workers.executor import Answered, Later, Refused
+from workers.hub.client import hub
 
 PICTURE, SOUND = picture("in"), sound("in")
 

@@ -7,11 +7,12 @@ import pytest
 from schema.accounts.vault import Secret
 from schema.jobs.run_end import Ending
 from schema.jobs.tables import JobState, Reason
-from workers.inference.answers import Answer, Unreadable, read, read_json
-from workers.inference.tickets import Failed, Ticket, ticket
-from workers.outcome import Answered, without_secrets
-from workers.redaction import Redactor
-from workers.router import Received
+from workers.artifacts.redaction import Redactor
+from workers.attempts.run import without_secrets
+from workers.executor import Answered
+from workers.inference.polling import Failed, Ticket, ticket
+from workers.inference.responses import Answer, Unreadable, read, read_json
+from workers.inference.router import Received
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 URL = "https://cdn.example.com/a"

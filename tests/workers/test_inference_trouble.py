@@ -14,8 +14,8 @@ from service.local.hub_emulator.inference.media import film, picture
 from tests.web import Web, page, public_web
 from tests.workers.calls import Asker
 from tests.workers.test_hub import Scripted, refusal, server
-from workers.hub import hub
-from workers.outcome import Answered, Later, Outcome, Refused, TokenRefused, Unclear
+from workers.executor import Answered, Later, Outcome, Refused, TokenRefused, Unclear
+from workers.hub.client import hub
 
 __all__ = ["server"]
 

@@ -21,20 +21,22 @@ from schema.jobs.run_launch import Claim
 from schema.jobs.tables import JobKind, JobState, Reason
 from schema.settings import Settings
 from tests.conftest import ADA, JobFactory
-from workers.attend import attend
-from workers.backoff import MOST_TRIES
-from workers.context import Executor, Order, Worker
-from workers.hub import Hub
-from workers.launch import elapsed, launch
-from workers.outcome import (
+from workers.attempts.run import launch
+from workers.context import Worker
+from workers.executor import (
     Answered,
     Bound,
+    Executor,
     Later,
+    Order,
     Outcome,
     Refused,
     TokenRefused,
     Unclear,
 )
+from workers.hub.client import Hub
+from workers.loops.reconcile_runs import attend
+from workers.timing import MOST_TRIES, elapsed
 
 ANSWER = Answered(Ending(JobState.SUCCEEDED, "ANSWERED", result={"text": "42"}))
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.log_stream import LogStream
+from workers.hub.log_stream import LogStream
 
 
 def event(text: str) -> bytes:

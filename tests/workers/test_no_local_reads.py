@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final, get_args
 
 from schema.specs.inference import Task
-from workers.inference import helpers
-from workers.inference.helpers import Unwritable, write
+from workers.inference import provider_requests
+from workers.inference.provider_requests import Unwritable, write
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOCAL: Final = ROOT / "service" / "local"
@@ -114,7 +114,7 @@ def test_no_helper_of_any_provider_opens_what_a_text_names(tmp_path: Path) -> No
     try:
         for text in (str(canary), f"file://{canary}", f"http://127.0.0.1:9{canary}"):
             parameters = {str(name): text for name in IN_PARAMETERS}
-            for task, provider in ((t, p) for t in TASKS for p in helpers.able(t)):
+            for task, provider in ((t, p) for t in TASKS for p in provider_requests.able(t)):
                 for inputs in (text, [text]):
                     with suppress(Unwritable):
                         written += str(write(provider, task, inputs, parameters, **MODEL))

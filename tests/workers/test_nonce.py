@@ -10,12 +10,12 @@ from schema.accounts.vault import Secret
 from schema.jobs.run_tables import Desired, Origin, RemoteRun, RunState
 from schema.jobs.tables import JobKind
 from tests.workers.conftest import unheard
-from workers.attend import is_run
-from workers.context import Order
-from workers.executors.hub_job import RUN_LABEL, RUN_VARIABLE, HubJobExecutor
-from workers.hub import Hub
-from workers.outcome import Bound
-from workers.remote_job import JOB, RemoteJob
+from workers.executor import Bound, Order
+from workers.executors.hub_job import HubJobExecutor
+from workers.hub.client import Hub
+from workers.hub.job import JOB, RemoteJob
+from workers.hub.labels import RUN_LABEL, RUN_VARIABLE
+from workers.loops.reconcile_runs import is_run
 
 RUN_ID = uuid4()
 

@@ -9,9 +9,9 @@ from schema.jobs.tables import JobState, Reason
 from tests.conftest import ADA
 from tests.service.local.hub.conftest import RunningHub, until
 from tests.workers.conftest import SLEEP, create, make_due, poll, stage_at, status_of
-from workers.attend import attend
 from workers.context import Worker
-from workers.observe import observe
+from workers.loops.poll_runs import observe
+from workers.loops.reconcile_runs import attend
 
 
 async def test_a_listing_binds_a_run_whose_answer_nobody_has_seen(

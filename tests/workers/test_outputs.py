@@ -22,10 +22,11 @@ from tests.conftest import ADA, JobFactory
 from tests.service.local.hub.conftest import until
 from tests.service.stand_in import serving
 from tests.workers.outputs import Ground, Run, Struck, run_ids
-from workers.attend import attend
-from workers.context import Means, Worker
+from workers.context import Worker
+from workers.executor import Means
 from workers.executors.hub_job import executor
-from workers.hub import hub
+from workers.hub.client import hub
+from workers.loops.reconcile_runs import attend
 
 
 @pytest.fixture(scope="module")

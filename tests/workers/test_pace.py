@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from workers.pace import Pace
+from workers.batches.throttle import Pace
 
 MINUTE = timedelta(minutes=1)
 

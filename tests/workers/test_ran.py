@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from workers.remote_job import JOB
-from workers.verdict import verdict
+from workers.hub.job import JOB
+from workers.hub.job_ending import verdict
 
 STARTED = {"startedAt": "2026-11-21T02:00:00Z"}
 FINISHED = {"finishedAt": "2026-11-21T02:03:00Z"}

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schema.accounts.vault import Secret
-from workers.capture import LONGEST, Scroll
-from workers.redaction import Redactor, is_searched_for
+from workers.artifacts.log_capture import LONGEST, Scroll
+from workers.artifacts.redaction import Redactor, is_searched_for
 
 KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSj+Ag/EAA=\n-----END KEY-----"
 

@@ -10,8 +10,8 @@ from schema.jobs.tables import JobKind, JobState
 from schema.settings import Settings
 from tests.conftest import JobFactory
 from tests.workers.conftest import SLEEP, make_due, status_of
-from workers.attend import attend
 from workers.context import Worker
+from workers.loops.reconcile_runs import attend
 
 
 @pytest.mark.usefixtures("signed_in")

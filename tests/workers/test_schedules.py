@@ -33,8 +33,8 @@ from tests.schema import timetable
 from tests.schema.timetable import BASIC, WANTED, look, set_due
 from tests.service.local.hub.conftest import RunningHub
 from workers.context import Worker
-from workers.hub import hub
-from workers.schedules import fire
+from workers.hub.client import hub
+from workers.loops.fire_schedules import fire
 
 Crew = Callable[..., Worker]
 Maker = Callable[..., Awaitable[UUID]]

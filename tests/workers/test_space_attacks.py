@@ -18,11 +18,10 @@ from schema.jobs.progress import Progress
 from schema.jobs.tables import Reason
 from tests.schema.test_spaces import CONFIG, INFO
 from tests.service.stand_in import serving
-from workers.context import Order
+from workers.executor import Answered, Later, Order, Outcome, Refused, Unclear
 from workers.executors.space import SpaceExecutor
-from workers.fetch import Fetcher
-from workers.hub import hub
-from workers.outcome import Answered, Later, Outcome, Refused, Unclear
+from workers.hub.client import hub
+from workers.inputs.url_fetcher import Fetcher
 
 TOKEN = "hf_the_callers"
 MEGABYTE = 1024 * 1024

@@ -22,11 +22,10 @@ from service.local.hub_emulator.spaces.routes import EDGE, PAUSED, PUBLIC
 from service.local.hub_emulator.users import LocalUser, load_users, user_with
 from service.local.stack import Stack
 from tests.stack import eventually
-from workers.context import Order
+from workers.executor import Answered, Later, Order, Outcome, Refused
 from workers.executors.space import SpaceExecutor
-from workers.fetch import Fetcher
-from workers.hub import hub
-from workers.outcome import Answered, Later, Outcome, Refused
+from workers.hub.client import hub
+from workers.inputs.url_fetcher import Fetcher
 
 pytestmark = [
     pytest.mark.xdist_group("stack"),

@@ -10,13 +10,12 @@ import pytest
 from schema.accounts.vault import Secret
 from schema.jobs.tables import Reason
 from tests.workers.conftest import unheard
-from workers.context import Executor, Order
+from workers.attempts.error_outcomes import FetchTrouble, HubTrouble, trouble
+from workers.executor import Executor, Later, Order, Outcome, Refused, TokenRefused, Unclear
 from workers.executors.hub_job import HubJobExecutor
 from workers.executors.inference import InferenceExecutor
-from workers.fetch import FetchFailed, FetchRefused
-from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
-from workers.outcome import Later, Outcome, Refused, TokenRefused, Unclear
-from workers.trouble import FetchTrouble, HubTrouble, trouble
+from workers.hub.client import Ambiguous, Answered4xx, Hub, Unreached
+from workers.inputs.url_fetcher import FetchFailed, FetchRefused
 
 SOON = timedelta(seconds=9)
 

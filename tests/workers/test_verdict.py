@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from schema.jobs.tables import JobState, Reason
-from workers.remote_job import JOB
-from workers.verdict import verdict
+from workers.hub.job import JOB
+from workers.hub.job_ending import verdict
 
 
 def job(stage: str, message: str | None = None, **status: Any) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from schema.jobs.tables import JobKind, JobState
 from schema.settings import Settings
 from tests.conftest import ADA, JobFactory
 from workers.context import Worker
-from workers.hub import Hub
-from workers.observe import observe
-from workers.remote_job import RemoteJob
+from workers.hub.client import Hub
+from workers.hub.job import RemoteJob
+from workers.loops.poll_runs import observe
 
 MINUTE = timedelta(minutes=1)
 

@@ -6,7 +6,7 @@ A module has a function `executor(means)` that makes its executor; see `docs/exe
 import pkgutil
 from importlib import import_module
 
-from workers.context import Executor, Means
+from workers.executor import Executor, Means
 
 
 def discover(means: Means) -> dict[str, Executor]:

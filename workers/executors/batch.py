@@ -21,14 +21,13 @@ from schema.db.storable import storable
 from schema.jobs.tables import JobKind, Reason
 from schema.specs.batch import FILE_BYTES, ITEM, BatchSpec, Item, Items, WrongItem, wrong
 from schema.specs.inputs.hub_uri import HubPath
-from workers.batch_run import BatchRun
-from workers.context import Executor, Means, Order
+from workers.attempts.error_outcomes import outgrown, trouble
+from workers.batches.runner import BatchRun
+from workers.executor import Executor, Means, Order, Outcome, Refused, Unclear
 from workers.executors import inference
-from workers.fetch import Fetcher, FetchRefused
-from workers.hub import Answered4xx, Unreached
-from workers.hub_files import HubFiles
-from workers.outcome import Outcome, Refused, Unclear
-from workers.trouble import outgrown, trouble
+from workers.hub.client import Answered4xx, Unreached
+from workers.inputs.hub_files import HubFiles
+from workers.inputs.url_fetcher import Fetcher, FetchRefused
 
 _LONGEST_LINE: Final = 1_000_000
 _READING: Final = timedelta(minutes=5)

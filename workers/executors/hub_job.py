@@ -1,8 +1,7 @@
 """A Hugging Face Job: created by one POST, bound by its id, watched and killed by that id."""
 
 from datetime import timedelta
-from typing import Any, Final
-from uuid import UUID
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -11,19 +10,12 @@ from schema.jobs.tables import JobKind
 from schema.specs import image, volumes
 from schema.specs.hub_job import HubJobSpec, token_variables
 from schema.specs.outputs import Folder
-from workers import outputs
-from workers.context import Executor, Means, Order
-from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
-from workers.launch import elapsed
-from workers.outcome import Bound, Later, Outcome
-from workers.trouble import outgrown, trouble
-
-APP_LABEL: Final = "holdfast-app"
-APP: Final = "holdfast"
-JOB_LABEL: Final = "holdfast-job"
-RUN_LABEL: Final = "holdfast-run"
-RUN_VARIABLE: Final = "HOLDFAST_RUN"
-"""Labels can be edited; the environment of a run cannot."""
+from workers.artifacts import outputs
+from workers.attempts.error_outcomes import outgrown, trouble
+from workers.executor import Bound, Executor, Later, Means, Order, Outcome
+from workers.hub.client import Ambiguous, Answered4xx, Hub, Unreached
+from workers.hub.labels import APP, APP_LABEL, JOB_LABEL, RUN_LABEL, RUN_VARIABLE
+from workers.timing import elapsed
 
 
 class HubJobExecutor:
@@ -63,11 +55,6 @@ class HubJobExecutor:
 def executor(means: Means) -> Executor:
     """Make this executor."""
     return HubJobExecutor(means.hub)
-
-
-def run_label(run_id: UUID) -> str:
-    """Write the label that finds a run in a listing."""
-    return f"{RUN_LABEL}={run_id}"
 
 
 def _folder(order: Order, spec: HubJobSpec) -> Folder | None:

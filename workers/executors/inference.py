@@ -8,10 +8,9 @@ from pydantic import ValidationError
 
 from schema.jobs.tables import JobKind
 from schema.specs.inference import InferenceSpec
-from workers.context import Executor, Means, Order
-from workers.inference.answer import Inference
-from workers.outcome import Outcome
-from workers.trouble import outgrown
+from workers.attempts.error_outcomes import outgrown
+from workers.executor import Executor, Means, Order, Outcome
+from workers.inference.call import Inference
 
 
 class InferenceExecutor:

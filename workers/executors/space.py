@@ -27,13 +27,12 @@ from schema.jobs.run_end import Ending
 from schema.jobs.tables import JobKind, JobState, Reason
 from schema.specs.inputs.file_argument import GivenFile
 from schema.specs.space import SpaceCallSpec
-from workers.context import Executor, Means, Order
-from workers.fetch import Fetcher, FetchFailed, FetchRefused
-from workers.hub import Ambiguous, Answered4xx, Hub, Unreached
-from workers.outcome import Answered, Later, Outcome, Refused, Unclear
-from workers.space_client import Call, Failed, Full, Gave, Lost, Told
-from workers.space_results import kept
-from workers.trouble import outgrown, trouble
+from workers.attempts.error_outcomes import outgrown, trouble
+from workers.executor import Answered, Executor, Later, Means, Order, Outcome, Refused, Unclear
+from workers.hub.client import Ambiguous, Answered4xx, Hub, Unreached
+from workers.inputs.url_fetcher import Fetcher, FetchFailed, FetchRefused
+from workers.spaces.client import Call, Failed, Full, Gave, Lost, Told
+from workers.spaces.results import kept
 
 _LOOK: Final = timedelta(seconds=10)
 _FIRST_PAUSE: Final = 0.5

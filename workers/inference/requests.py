@@ -5,10 +5,10 @@ from typing import Final
 
 from schema.specs.inference import InferenceSpec
 from schema.specs.inference_inputs import Media
-from workers.inference import helpers
-from workers.inference.helpers import Given, Unwritable
-from workers.inference.offers import NotOffered, Offer
-from workers.router import Sending
+from workers.inference import provider_requests
+from workers.inference.provider_requests import Given, Unwritable
+from workers.inference.providers import NotOffered, Offer
+from workers.inference.router import Sending
 
 _HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
     "replicate": {"prefer": "wait"},
@@ -34,7 +34,7 @@ def for_task(spec: InferenceSpec, offer: Offer, given: Given | None) -> Sending:
     if isinstance(spec.inputs, Media) and spec.inputs.prompt is not None:
         parameters["prompt"] = spec.inputs.prompt
     try:
-        written = helpers.write(
+        written = provider_requests.write(
             offer.provider,
             offer.task,
             given or spec.stored()["inputs"],

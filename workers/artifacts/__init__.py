@@ -1,0 +1,1 @@
+"""What workers store of an attempt: its log, redacted, and its output files."""

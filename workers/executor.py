@@ -1,0 +1,127 @@
+"""What an executor can say about an attempt, and nothing else."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from schema.accounts.vault import Secret, Vault
+from schema.artifacts.files import NewFile
+from schema.db.database import Database
+from schema.jobs.progress import Progress
+from schema.jobs.run_end import Ending
+from schema.jobs.run_tables import Addresses
+from schema.jobs.tables import Reason
+from schema.settings import Settings
+from workers.hub.client import Hub
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Something exists upstream now, and this is its id."""
+
+    remote_id: str
+    stage: str | None
+    addresses: Addresses | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The call is over, one way or the other."""
+
+    ending: Ending
+    files: tuple[NewFile, ...] = ()
+    """What it leaves behind beside its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Provably nothing was created, and nothing ever would be."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Provably nothing was created; another try may succeed."""
+
+    message: str
+    retry_after: timedelta | None = None
+    """How long the Hub asked this subject to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRefused:
+    """Provably nothing was created: the Hub no longer takes the subject's token."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """The request was sent and its answer was lost, or cannot be read."""
+
+    why: str
+
+
+Outcome = Bound | Answered | Refused | Later | TokenRefused | Unclear
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What executors are made of; each takes what it needs."""
+
+    hub: Hub
+    database: Database
+    settings: Settings
+    vault: Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One attempt to be carried out, with the authority of the subject who asked for it."""
+
+    run_id: UUID
+    job_id: UUID
+    namespace: str
+    spec: dict[str, Any]
+    labels: dict[str, str]
+    token: Secret
+    secrets: Mapping[str, Secret]
+    within: timedelta
+    """How long a create request may take."""
+    report: Report
+    """Says how far it is; as often as you like, for only the newest is written, now and then."""
+
+
+class Executor(Protocol):
+    """Carries out attempts of one kind of job. Raising is a bug; every outcome has a type."""
+
+    @property
+    def kind(self) -> str:
+        """The jobs it carries out."""
+        ...
+
+    @property
+    def is_call(self) -> bool:
+        """Whether the remote run is over when `execute` returns, and leaves no id behind."""
+        ...
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a call that was cut off is begun again, and goes on where it was left."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many attempts one worker carries out at a time."""
+        ...
+
+    async def execute(self, order: Order) -> Outcome:
+        """Do it, and say how it went."""
+        ...

@@ -1,0 +1,1 @@
+"""The Hub's Jobs API and buckets, for workers."""

@@ -1,0 +1,198 @@
+"""The workers' way to Inference Providers: requests sent once, and answers of a bounded size.
+
+    Loading    the model is not there yet: the request was turned away before any work
+    TooLarge   an answer that is longer than anybody asked for; it was made, and paid for
+
+Beside them the errors of `workers.hub.client`. What a provider says is read leniently: each has a
+way of its own to put it into an answer.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import anyio
+import httpx2
+
+from schema.accounts.vault import Secret
+from schema.db.storable import storable
+from workers.hub.client import (
+    SERVER_ERROR,
+    UNCLEAR_4XX,
+    Ambiguous,
+    Answered4xx,
+    Hub,
+    HubError,
+    as_hub_errors,
+    headers,
+    retry_after,
+)
+
+_UNAVAILABLE: Final = 503
+_PROVIDER: Final = "x-inference-provider"
+_HF_INFERENCE: Final = "hf-inference"
+_LONGEST_ERROR: Final = 100_000
+_LONGEST_PAUSE: Final = 600.0
+_NO_SUCCESS: Final = 300
+
+
+class Loading(HubError):
+    """The model was still being loaded, so nothing was carried out."""
+
+    def __init__(self, message: str, pause: timedelta) -> None:
+        self.pause = pause
+        super().__init__(message)
+
+
+class TooLarge(HubError):
+    """The answer is larger than what was asked for; it was carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """One request, as it goes over the wire."""
+
+    path: str
+    """Below the router's address, with its query."""
+    json: Mapping[str, Any] | None = None
+    content: bytes | None = None
+    """Instead of JSON."""
+    headers: Mapping[str, str] | None = None
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One answer that is no refusal, whole."""
+
+    body: bytes
+    media_type: str
+    provider: str | None
+    """Who the router says it came from."""
+
+    def json(self) -> Any:
+        """Read it.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        try:
+            return storable(json.loads(self.body))
+        except RecursionError:
+            raise ValueError("nested too deep") from None
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it says that it is JSON."""
+        return self.media_type == "application/json" or self.media_type.endswith("+json")
+
+
+class Router:
+    """The router of Inference Providers, as one subject's token sees it, call by call."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def send(
+        self, request: Sending, token: Secret, *, within: timedelta, limit: int
+    ) -> Received:
+        """Send a request, once, and return its answer of at most `limit` bytes.
+
+        Raises:
+            HubError: there is none.
+        """
+        url = f"{self._hub.router_url}{request.path}"
+        # As it is: a few bytes that unpack to gigabytes would be unpacked at once.
+        head = {**headers(token), **(request.headers or {}), "accept-encoding": "identity"}
+        with as_hub_errors():
+            try:
+                with anyio.fail_after(within.total_seconds()):
+                    async with self._hub.session.stream(
+                        request.method,
+                        url,
+                        headers=head,
+                        json=request.json,
+                        content=request.content,
+                    ) as response:
+                        return await _received(response, limit)
+            except TimeoutError:
+                raise Ambiguous(f"no answer within {within.total_seconds():.0f} s") from None
+
+
+async def _received(response: httpx2.Response, limit: int) -> Received:
+    if response.status_code >= _NO_SUCCESS:
+        body = await _read(response, _LONGEST_ERROR)
+        raise _refusal(response, body[:_LONGEST_ERROR])
+    body = await _read(response, limit)
+    if len(body) > limit:
+        raise TooLarge(f"the answer has more than {limit} bytes")
+    return Received(
+        body,
+        response.headers.get("content-type", "").split(";")[0].strip().lower(),
+        response.headers.get(_PROVIDER),
+    )
+
+
+async def _read(response: httpx2.Response, limit: int) -> bytes:
+    """Read to the end, or to a little past the limit."""
+    pieces = list[bytes]()
+    length = 0
+    async for piece in response.aiter_bytes():
+        pieces.append(piece)
+        length += len(piece)
+        if length > limit:
+            break
+    return b"".join(pieces)
+
+
+def _refusal(response: httpx2.Response, body: bytes) -> HubError:
+    status = response.status_code
+    answer = _parsed(body)
+    message = storable(said(answer) or response.reason_phrase)
+    if status == _UNAVAILABLE:
+        # Who names a moment to come back at has not begun.
+        pause = _until_loaded(response, answer) or retry_after(response)
+        if pause is not None:
+            return Loading(message, pause)
+    if status >= SERVER_ERROR or status in UNCLEAR_4XX:
+        return Ambiguous(f"{status}: {message}")
+    if status < 400:  # noqa: PLR2004  # a redirect, which the router never answers with
+        return Ambiguous(f"{status}: an answer the router never gives")
+    return Answered4xx(status, message, retry_after(response))
+
+
+def said(answer: Any) -> str:
+    """Return the words of a provider's error, wherever it has put them."""
+    match answer:
+        case str():
+            return answer
+        case {"error": error} if error:
+            return said(error)
+        case {"message": str() as message} | {"msg": str() as message}:
+            code = answer.get("code")
+            return f"{message} ({code})" if isinstance(code, str) and code else message
+        case {"detail": detail} if detail:
+            return said(detail)
+        case [*several] if several:
+            return "; ".join(filter(None, map(said, several)))
+        case _:
+            return ""
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace").strip()[:500]
+
+
+def _until_loaded(response: httpx2.Response, answer: Any) -> timedelta | None:
+    """Say how long hf-inference needs to load the model; it has not handed the request on."""
+    by = response.headers.get(_PROVIDER) or response.url.path.split("/")[1]
+    match answer:
+        case {"estimated_time": int() | float() as seconds} if by == _HF_INFERENCE:
+            return timedelta(seconds=min(max(1.0, float(seconds)), _LONGEST_PAUSE))
+        case _:
+            return None

@@ -1,0 +1,1 @@
+"""Files that an attempt reads: from URLs and from the Hub."""

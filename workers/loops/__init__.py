@@ -1,0 +1,1 @@
+"""The worker's loops; each takes due rows from Postgres under a lease."""

@@ -1,0 +1,1 @@
+"""Calls of Gradio Spaces: the client and the results."""

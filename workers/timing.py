@@ -1,0 +1,29 @@
+"""When to try again: a function of how often it was tried, and of chance."""
+
+import random
+import time
+from datetime import timedelta
+from typing import Final
+
+FIRST: Final = timedelta(seconds=1)
+LONGEST: Final = timedelta(minutes=5)
+MOST_TRIES: Final = 12
+"""Launches in a row that created nothing before the job fails: about half an hour."""
+
+
+def backoff(tries: int) -> timedelta:
+    """Return how long to wait after the try numbered `tries`, counted from 0.
+
+    Spread by half to either side, so that what failed together does not return together.
+    """
+    wait = min(FIRST * (1 << min(tries, 20)), LONGEST)
+    return wait * random.uniform(0.5, 1.5)  # noqa: S311  # spreads load, keeps no secret
+
+
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Goes on while the machine sleeps, so that a woken worker knows its lease is gone."""
+
+
+def elapsed() -> float:
+    """Return seconds since some fixed moment, sleep of the machine included."""
+    return time.clock_gettime(_CLOCK)
