@@ -32,7 +32,7 @@ _PATIENCE = 5.0
 def main() -> int:
     """Do what the command line asks."""
     enter("service")
-    from service.cli import main as run  # noqa: PLC0415 - needs what was just installed
+    from service.cli.main import main as run  # noqa: PLC0415 - needs what was just installed
 
     return run()
 

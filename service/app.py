@@ -22,46 +22,47 @@ from schema.db.database import Database
 from schema.messaging.change_notifications import hints
 from schema.messaging.wakeups import doorbell
 from schema.settings import Settings
-from service import downloads, health, resources
+from service.auth.authenticators import ExternalSignIn, HubSignIn, SignIn
 from service.auth.caller import Scope
-from service.auth.callers import Callers
-from service.auth.huggingface import huggingface
-from service.auth.jwt import external_authority
-from service.auth.metadata import Metadata
-from service.auth.proxy import ROUTES as PROXY_ROUTES
-from service.auth.proxy import proxy
-from service.auth.sign_in import ExternalSignIn, HubSignIn, SignIn
-from service.completions import completing
-from service.context import CALLING, App
-from service.edge import MAX_BODY, Edge
-from service.following import following
-from service.ground import Ground
-from service.instructions import INSTRUCTIONS
-from service.job_tasks import JobTasks
-from service.keys import keys
-from service.limits import limits
-from service.links import Links
-from service.listening import Listening
-from service.prices import Prices
-from service.prompts import Recipe, recipes
-from service.sdk import Contract, hide_what_is_of_no_use, refuse_unknown
-from service.seals import Seals
-from service.spaces import Spaces
-from service.tasks import CANCEL, Tasks, TaskSource
-from service.tools import (
+from service.auth.hub_client import huggingface
+from service.auth.jwt_verifier import external_authority
+from service.auth.registration_proxy import ROUTES as PROXY_ROUTES
+from service.auth.registration_proxy import proxy
+from service.auth.resource_metadata import Metadata
+from service.auth.token_verifier import Callers
+from service.database import Ground
+from service.http import downloads, health
+from service.http.middleware import MAX_BODY, Edge
+from service.http.rate_limit import limits
+from service.mcp import resources
+from service.mcp.completions import completing
+from service.mcp.instructions import INSTRUCTIONS
+from service.mcp.prompts import Recipe, recipes
+from service.mcp.subscriptions.listen import Listening
+from service.mcp.tasks.extension import CANCEL, Tasks, TaskSource
+from service.mcp.tasks.job_tasks import JobTasks
+from service.mcp.tool import Contract, hide_what_is_of_no_use, refuse_unknown
+from service.mcp.tools import (
     account,
     hardware,
-    inference,
     jobs,
-    launch,
-    retry,
+    launch_inference,
+    launch_job,
+    launch_space_call,
+    retry_job,
     schedules,
-    spaces,
-    waits,
+    wait_for_jobs,
     workspaces,
 )
-from service.turns import turns
-from service.waiting import waiting
+from service.runtime.confirmation_tokens import Seals
+from service.runtime.context import CALLING, App
+from service.runtime.derived_keys import keys
+from service.runtime.download_links import Links
+from service.runtime.job_watch import waiting
+from service.runtime.price_cache import Prices
+from service.runtime.resource_watch import following
+from service.runtime.space_catalog import Spaces
+from service.runtime.wait_slots import turns
 
 _APPLICATION: Final = "holdfast-service"
 _LISTED_MS: Final = 60_000
@@ -83,12 +84,12 @@ def create_app(settings: Settings | None = None) -> Starlette:
     settings = settings or Settings.read()
     retention = say(settings.retention)
     tools = [
-        *launch.contracts(retention),
-        *inference.contracts(retention),
-        *spaces.contracts(retention),
+        *launch_job.contracts(retention),
+        *launch_inference.contracts(retention),
+        *launch_space_call.contracts(retention),
         *jobs.contracts(),
-        *waits.contracts(),
-        *retry.contracts(),
+        *wait_for_jobs.contracts(),
+        *retry_job.contracts(),
         *workspaces.contracts(),
         *schedules.contracts(),
         *hardware.contracts(),

@@ -12,7 +12,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from service.connect import Connection
+from service.cli.client_config import Connection
 from service.local.hub_emulator.spaces.routes import EDGE
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack

@@ -56,7 +56,7 @@ FINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLE
 
 
 class Reason(StrEnum):
-    """Why a job did not succeed: a closed list, each with its remedy in `service.wording`."""
+    """Why a job did not succeed: a closed list. `service.views.job_summary` has the remedies."""
 
     EXIT_NONZERO = "exit_nonzero"
     OOM = "oom"

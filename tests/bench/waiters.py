@@ -27,7 +27,7 @@ from schema.jobs import queries as job_queries
 from schema.jobs.changes import Mark
 from schema.jobs.tables import JobKind
 from schema.messaging import change_notifications
-from service.waiting import waiting
+from service.runtime.job_watch import waiting
 from tests.servers import postgres_server, valkey_server
 from tests.service.counting import Counting
 

@@ -13,8 +13,8 @@ from mcp_types import (
     TextResourceContents,
 )
 
-from service.context import App
-from service.prompts import Recipe
+from service.mcp.prompts import Recipe
+from service.runtime.context import App
 from tests.conformance.asking import Ctx, filled_in, form
 from tests.conformance.tools import PIXEL
 

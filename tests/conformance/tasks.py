@@ -15,9 +15,9 @@ from mcp_types import INTERNAL_ERROR, CallToolResult, ElicitRequest, InputRequir
 
 from schema.common.errors import NotFound
 from service.auth.caller import Caller
-from service.context import App
-from service.sdk import Contract
-from service.tasks import TASKS, Task, TaskStatus, declared, handed_over
+from service.mcp.tasks.extension import TASKS, Task, TaskStatus, declared, handed_over
+from service.mcp.tool import Contract
+from service.runtime.context import App
 from tests.conformance.asking import Answer, Ctx, filled_in, form
 from tests.conformance.asking import saying as say
 

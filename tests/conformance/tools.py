@@ -15,7 +15,7 @@ from mcp_types import (
 )
 from pydantic import Field
 
-from service.sdk import Contract
+from service.mcp.tool import Contract
 from tests.conformance.asking import ASKING
 
 PIXEL: Final = (

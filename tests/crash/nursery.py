@@ -21,8 +21,8 @@ from typing import Any, Final
 import uvicorn
 
 from schema.common import log_config
+from service.cli.server import serve
 from service.local.hub_emulator.app import create_hub
-from service.serve import serve
 from tests.crash.faults import Fault, FaultyHub
 from tests.routing import CountingRouter
 from workers.__main__ import main as work

@@ -20,10 +20,12 @@ from schema.db.database import Database
 from schema.jobs.queries import JobStatus
 from schema.jobs.run_end import Ending
 from schema.jobs.tables import JobKind, JobState, Reason
-from service import clues, retries, wording
-from service.diagnosis import Diagnosis, diagnose
-from service.kinds import known
-from service.views import JobView
+from service.jobs import retries
+from service.views import job_summary
+from service.views.diagnosis import matching
+from service.views.diagnosis.diagnose import Diagnosis, diagnose
+from service.views.job_kinds import known
+from service.views.jobs import JobView
 from tests.conftest import JobFactory
 from tests.service.lives import Worker
 from tests.service.stand_in import ADA
@@ -150,7 +152,7 @@ def test_a_retry_that_is_written_out_is_taken_as_it_stands(case: Case) -> None:
         call = ast.parse(f"f({written})", mode="eval").body
         assert isinstance(call, ast.Call)
         given = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
-        assert given.pop("job_id") == wording.handle_of(failed)
+        assert given.pop("job_id") == job_summary.handle_of(failed)
         retries.expect_of_use(
             failed, retries.rewrite(failed, given.pop("overrides", {}), secrets={})
         )
@@ -202,7 +204,7 @@ async def test_postgres_finds_the_same_evidence_in_a_long_log(
             await worker.bind(remote=case.name), *(li.text for li in case.lines), *noise
         )
         async with database.transaction() as tx:
-            read = await log_store.telling(tx, ADA, [job.id], tail=20, pattern=clues.TELLING)
+            read = await log_store.telling(tx, ADA, [job.id], tail=20, pattern=matching.TELLING)
         lines = read[job.id]
         assert [line.text for line in lines[-20:]] == noise[-20:]
         assert len(lines) <= 20 + len(case.lines)
@@ -223,8 +225,8 @@ async def test_an_excerpt_is_bounded_whatever_was_printed(
     )
 
     async with database.transaction() as tx:
-        read = await log_store.telling(tx, ADA, [job.id], tail=20, pattern=clues.TELLING)
-        nobodys = await log_store.telling(tx, "nobody", [job.id], tail=20, pattern=clues.TELLING)
+        read = await log_store.telling(tx, ADA, [job.id], tail=20, pattern=matching.TELLING)
+        nobodys = await log_store.telling(tx, "nobody", [job.id], tail=20, pattern=matching.TELLING)
 
     lines = read[job.id]
     assert [line.number for line in lines] == list(range(2800, 3000))

@@ -12,7 +12,7 @@ import anyio
 import httpx2
 import pytest
 
-from service.connect import Connection
+from service.cli.client_config import Connection
 from service.local.hub_emulator.users import load_users
 from service.local.ports import free_port
 from service.local.stack import Stack

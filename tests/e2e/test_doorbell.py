@@ -32,7 +32,7 @@ from schema.jobs import lifecycle
 from schema.jobs.tables import JobKind
 from schema.messaging import wakeups
 from schema.specs.inference import InferenceSpec
-from service.connect import Connection
+from service.cli.client_config import Connection
 from service.local.environment import full_environment
 from service.local.hub_emulator.app import create_hub
 from service.local.hub_emulator.users import LocalUser, load_users

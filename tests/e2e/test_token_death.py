@@ -4,7 +4,7 @@ import asyncpg
 import httpx2
 import pytest
 
-from service.connect import Connection
+from service.cli.client_config import Connection
 from service.local.hub_emulator.users import LocalUser, load_users, user_with
 from service.local.stack import Stack
 from tests.service.local.hub.browser import sign_in

@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 from threading import Timer
 from typing import Any, Final, Protocol
 
-from service.connect import Connection
+from service.cli.client_config import Connection
 from tests.interop import node, python
 
 LEGACY: Final = "2025-11-25"

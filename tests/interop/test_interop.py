@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from service.connect import Connection
+from service.cli.client_config import Connection
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
 from tests.interop import node, record

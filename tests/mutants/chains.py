@@ -58,7 +58,7 @@ CHAINS: Final = (
         ),
     ),
     *in_file(
-        "service/dependencies.py",
+        "service/jobs/dependencies.py",
         _AFTER,
         who_could_never_begin_is_refused=("if on is On.SUCCESS and", "if False and"),
     ),

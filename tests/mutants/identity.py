@@ -13,7 +13,7 @@ _NONCE: Final = "tests/workers/test_nonce.py"
 
 IDENTITY: Final = (
     *in_file(
-        "service/edge.py",
+        "service/http/middleware.py",
         _SCOPES,
         edge_asks_for_the_scope=(
             "if scope in caller.obtainable:",
@@ -29,7 +29,7 @@ IDENTITY: Final = (
         ),
     ),
     *in_file(
-        "service/edge.py",
+        "service/http/middleware.py",
         _EDGE,
         credentials_stay_at_the_edge=(
             'if name.decode("latin-1") not in _CREDENTIALS',
@@ -37,7 +37,7 @@ IDENTITY: Final = (
         ),
     ),
     *in_file(
-        "service/sdk.py",
+        "service/mcp/tool.py",
         _SCOPES,
         tool_asks_for_the_scope=(
             "if caller is not None and self.needs and caller.scopes.isdisjoint(self.needs):",
@@ -53,7 +53,7 @@ IDENTITY: Final = (
         ),
     ),
     *in_file(
-        "service/auth/sign_in.py",
+        "service/auth/authenticators.py",
         "tests/service/auth/test_sign_in.py",
         both_tokens_have_to_allow_it=("scopes=caller.scopes & allowed,", "scopes=caller.scopes,"),
         what_cannot_be_signed_in_for_is_not_asked_for=(
@@ -71,7 +71,7 @@ IDENTITY: Final = (
         organisations_have_to_be_granted=("if wanted not in self.organisations:", "if not wanted:"),
     ),
     *in_file(
-        "service/auth/huggingface.py",
+        "service/auth/hub_client.py",
         _SCOPES,
         readers_do_not_act_for_an_organisation=("if org.role_in_org in _ACTING", "if org.name"),
         permissions_are_of_an_organisation=(
@@ -84,18 +84,18 @@ IDENTITY: Final = (
         ),
     ),
     *in_file(
-        "service/auth/callers.py",
+        "service/auth/token_verifier.py",
         _SCOPES,
         silence_is_no_refusal=("return Kept(None, UNKNOWN)", "raise"),
         the_hub_is_asked_once=("return Kept(None, _CHECKED)", "return Kept(None, timedelta(0))"),
     ),
     *in_file(
-        "service/jobs.py",
+        "service/jobs/operations.py",
         _SCOPES,
         cancel_asks_for_the_scope=("        caller.expect(known(status.kind).scope)\n", ""),
     ),
     *in_file(
-        "service/context.py",
+        "service/runtime/context.py",
         _IDENTITY,
         any_call_releases=("if hold is Hold.CREDENTIALS and caller.can_act:", "if False:"),
         silence_leaves_reading_possible=("with suppress(Unavailable):", "if caller is not None:"),
@@ -175,13 +175,13 @@ IDENTITY: Final = (
         ),
     ),
     *in_file(
-        "service/auth/proxy.py",
+        "service/auth/registration_proxy.py",
         "tests/service/auth/test_proxy.py",
         addresses_to_come_back_to_are_safe=("if not is_tamperproof(url):", "if not url:"),
         a_form_does_not_register=('!= "application/json":', '== "text/html":'),
     ),
     *in_file(
-        "service/auth/callers.py",
+        "service/auth/token_verifier.py",
         "tests/service/auth/test_proxy.py",
         a_huge_token_is_not_asked_about=("if len(token.reveal()) > _LARGEST:", "if not token:"),
     ),

@@ -8,7 +8,7 @@ _LIMITS: Final = "tests/service/test_limits.py"
 
 LIMITS: Final = (
     *in_file(
-        "service/limits.py",
+        "service/http/rate_limit.py",
         _LIMITS,
         valkey_compares=("<= limit\nif granted", "< math.huge\nif granted"),
         valkey_window_slides=("  before = kept[2] + 0\nend", "  before = 0\nend"),
@@ -47,7 +47,7 @@ LIMITS: Final = (
         nothing_is_no_limit=("if not self._limit:", "if self._limit < 0:"),
     ),
     *in_file(
-        "service/limits.py",
+        "service/http/rate_limit.py",
         "tests/service/test_standing.py",
         full_window_grows_old_in_the_next=("    if room < 0:", "    if room < -9999:"),
         window_before_grows_old=(

@@ -105,13 +105,13 @@ MONEY: Final = (
         limit_is_kept=("if rate.ceiling_micro_usd > limit:", "if False:"),
     ),
     *in_file(
-        "service/prices.py",
+        "service/runtime/price_cache.py",
         _COSTS,
         last_good_list_counts=("answer = await price_store.kept(tx)", "answer = None"),
         prices_are_kept_for_a_while=("stale=False), _FRESH)", "stale=False), UNKNOWN * 0)"),
     ),
     *in_file(
-        "service/dry_run.py",
+        "service/jobs/dry_run.py",
         _COSTS,
         dry_run_looks_at_budgets=(
             "is not None:\n        needs.append(str(lacking))",

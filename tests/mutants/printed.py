@@ -62,7 +62,7 @@ PRINTED: Final = (
         a_tail_is_counted=("tail_bytes = tail_bytes - (", "tail_bytes = tail_bytes - 0 * ("),
     ),
     *in_file(
-        "service/logs.py",
+        "service/jobs/logs.py",
         "tests/service/test_log_tools.py",
         a_reply_has_a_frame=("wanted.max_bytes - _FRAME", "wanted.max_bytes"),
         an_object_has_a_size=(

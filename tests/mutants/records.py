@@ -44,7 +44,7 @@ RECORDS: Final = (
         ),
     ),
     *in_file(
-        "service/client.py",
+        "service/auth/client_info.py",
         _CLIENT,
         a_name_prints=("filter(str.isprintable, name)", "name"),
         a_name_is_bounded=(".strip()[:_LONGEST].strip()", ".strip()"),

@@ -11,7 +11,7 @@ _PUBLISHER: Final = "tests/service/auth/test_publisher.py"
 
 TOKENS: Final = (
     *in_file(
-        "service/auth/jwt.py",
+        "service/auth/jwt_verifier.py",
         _JWT,
         algorithms_are_pinned=("self.alg not in ALGORITHMS", "False"),
         token_does_not_say_how_to_verify_it=(
@@ -28,7 +28,7 @@ TOKENS: Final = (
         time_is_looked_at=("claims.must_be_valid(datetime.now(UTC), self._leeway)", ""),
     ),
     *in_file(
-        "service/auth/jwt.py",
+        "service/auth/jwt_verifier.py",
         _CLAIMS,
         issuer_is_looked_at=("claims.must_be_from(self._issuer)", ""),
         audience_is_looked_at=("claims.must_be_for(self._audience)", ""),
@@ -53,7 +53,7 @@ TOKENS: Final = (
         issued_at_counts=("self.iat or 0", "0"),
     ),
     *in_file(
-        "service/auth/jwk.py",
+        "service/auth/jwks.py",
         _JWT,
         key_fits_the_algorithm=(
             "algorithm in self.algorithms",
@@ -63,7 +63,7 @@ TOKENS: Final = (
         key_serves_its_one_algorithm=("family.algorithms & {jwk.alg}", "family.algorithms"),
     ),
     *in_file(
-        "service/auth/jwk.py",
+        "service/auth/jwks.py",
         _JWKS,
         key_is_for_signatures=('self.use in (None, "sig") and', ""),
         key_may_verify=('and (self.key_ops is None or "verify" in self.key_ops)', ""),
@@ -89,14 +89,14 @@ TOKENS: Final = (
         one_asks_for_all=("async with self._asking:", "if True:"),
     ),
     *in_file(
-        "service/auth/publisher.py",
+        "service/auth/issuer_metadata.py",
         _JWKS,
         keys_have_an_end=("len(body) > _LARGEST", "False"),
         redirect_of_keys_is_not_followed=("follow_redirects=False", "follow_redirects=True"),
         error_page_is_not_a_set_of_keys=("response.status_code != HTTPStatus.OK", "False"),
     ),
     *in_file(
-        "service/auth/publisher.py",
+        "service/auth/issuer_metadata.py",
         _PUBLISHER,
         metadata_is_the_issuers_own=("said != self._issuer", "False"),
         keys_come_untampered=("not is_tamperproof(metadata.jwks_uri)", "False"),

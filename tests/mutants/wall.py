@@ -17,12 +17,12 @@ WALL: Final = (
         service_is_a_tenant=("                role=Role.TENANT,\n", ""),
     ),
     *in_file(
-        "service/jobs.py",
+        "service/jobs/operations.py",
         _ATTACKS,
         no_workspace_is_not_found=('raise NotFound("workspace", handle)', "raise Conflict(handle)"),
     ),
     *in_file(
-        "service/sdk.py",
+        "service/mcp/tool.py",
         _ATTACKS,
         unknown_arguments_are_refused=(
             'model_config["extra"] = "forbid"',
@@ -30,7 +30,7 @@ WALL: Final = (
         ),
     ),
     *in_file(
-        "service/edge.py",
+        "service/http/middleware.py",
         _ATTACKS,
         first_token_wins=(
             '("authorization", "x-hf-authorization")',

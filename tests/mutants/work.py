@@ -24,7 +24,7 @@ WORK: Final = (
         what_was_sent_is_handed_back_as_unclear=("known = Unclear(_STOPPED)", "known = known"),
     ),
     *in_file(
-        "service/jobs.py",
+        "service/jobs/launch.py",
         "tests/service/test_job_tools.py",
         lost_commit_is_asked_for_again=(
             "except InDoubt:\n            in_doubt = True",

@@ -7,7 +7,7 @@ import pytest
 from schema.db.database import Database
 from schema.jobs import queries as job_queries
 from schema.jobs.queries import Filter
-from service.wording import title
+from service.views.job_summary import title
 from tests.conftest import ADA, JobFactory
 
 LONG = "word " * 100_000

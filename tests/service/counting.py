@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from schema.db.database import Database, Transaction
-from service.ground import Ground
+from service.database import Ground
 
 
 class Counting(Ground):

@@ -6,7 +6,7 @@ import pytest
 from mcp_types import Implementation
 
 from schema.db.database import Database
-from service.client import in_body, readable
+from service.auth.client_info import in_body, readable
 from tests.service.stand_in import calling, post, shown
 
 WORKSPACE: dict[str, Any] = {"name": "create_workspace", "arguments": {"name": "llama"}}

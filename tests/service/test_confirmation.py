@@ -19,10 +19,11 @@ from starlette.types import Receive, Scope, Send
 
 from schema.accounts.vault import Secret
 from service.auth.caller import Caller, TokenKind
-from service.confirmation import Confirm, Confirmed, Question, confirmed_by
-from service.context import CALLING
-from service.sdk import MAKES, Contract, contract, told
-from service.seals import Seals
+from service.jobs.approval import Question
+from service.mcp.confirmation import Confirm, Confirmed, confirmed_by
+from service.mcp.tool import MAKES, Contract, contract, told
+from service.runtime.confirmation_tokens import Seals
+from service.runtime.context import CALLING
 from tests.service.attack import META, MODERN_META
 from tests.service.person import Person
 from tests.service.stand_in import ADA, ADAS, BOB, calling, post, refusal, serving, text

@@ -18,9 +18,9 @@ from schema.common.ids import Kind
 from schema.db.database import Database
 from schema.jobs.tables import Job
 from schema.settings import Settings
-from service.keys import keys
-from service.links import Links
-from service.seals import Seals
+from service.runtime.confirmation_tokens import Seals
+from service.runtime.derived_keys import keys
+from service.runtime.download_links import Links
 from tests.conftest import JobFactory
 from tests.service.conftest import Start
 from tests.service.lives import Worker, lived
@@ -130,7 +130,7 @@ async def test_whatever_is_not_a_good_link_is_answered_with_the_same_bytes(
         ours.to(file(job.id, name="../model.bin")),
         ours.to(file(uuid4())),
     ]
-    monkeypatch.setattr("service.links.LASTS", timedelta(seconds=-1))
+    monkeypatch.setattr("service.runtime.download_links.LASTS", timedelta(seconds=-1))
     expired = ours.to(file(job.id))
 
     made = [other_purpose, another_ring, *of_nothing, expired]

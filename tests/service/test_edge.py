@@ -15,13 +15,13 @@ from starlette.types import Receive, Scope, Send
 
 from schema.accounts.vault import Vault
 from schema.db.database import Database
-from service.auth.callers import Callers
-from service.auth.huggingface import huggingface
-from service.auth.metadata import Metadata
-from service.auth.sign_in import HubSignIn
-from service.edge import Edge
-from service.ground import Ground
-from service.limits import Limits
+from service.auth.authenticators import HubSignIn
+from service.auth.hub_client import huggingface
+from service.auth.resource_metadata import Metadata
+from service.auth.token_verifier import Callers
+from service.database import Ground
+from service.http.middleware import Edge
+from service.http.rate_limit import Limits
 from tests.service.conftest import Start
 from tests.service.stand_in import Whoami, post
 

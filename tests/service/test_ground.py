@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from schema.db.database import Database
-from service.ground import Ground, WrongRevision
+from service.database import Ground, WrongRevision
 
 
 async def test_a_client_who_goes_away_does_not_cut_a_transaction_in_half(

@@ -20,8 +20,8 @@ from schema.common import log_config
 from schema.common.errors import RateLimited
 from schema.db.database import Database
 from schema.messaging import redis as messaging_redis
-from service.ground import Ground
-from service.limits import PATIENCE, UNCOUNTED, Limits, limits
+from service.database import Ground
+from service.http.rate_limit import PATIENCE, UNCOUNTED, Limits, limits
 from service.local.ports import free_port
 from tests.conftest import ADA
 from tests.servers import BreakableValkey
@@ -101,9 +101,9 @@ def logged() -> Generator[list[str]]:
     """What the limits logged."""
     log_config.configure()
     log = Log()
-    logging.getLogger("service.limits").addHandler(log)
+    logging.getLogger("service.http.rate_limit").addHandler(log)
     yield log.events
-    logging.getLogger("service.limits").removeHandler(log)
+    logging.getLogger("service.http.rate_limit").removeHandler(log)
 
 
 @pytest.fixture

@@ -24,11 +24,12 @@ from schema.common.errors import (
     Unavailable,
     WorkspaceArchived,
 )
+from service.auth.authenticators import HubAuthorityMissing
 from service.auth.caller import InsufficientScope, LaunchDenied, NamespaceDenied, Scope, TokenKind
-from service.auth.sign_in import HubAuthorityMissing
-from service.confirmation import Declined, NeedsConfirmation, Question
-from service.remedies import remedy
-from service.retries import RetryRefused
+from service.jobs.approval import Question
+from service.jobs.retries import RetryRefused
+from service.mcp.confirmation import Declined, NeedsConfirmation
+from service.mcp.error_hints import remedy
 from tests.service.stand_in import calling, post, refusal, text
 
 PAUSE: Final = timedelta(seconds=2)

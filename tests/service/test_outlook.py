@@ -11,8 +11,8 @@ from schema.db.database import Database
 from schema.jobs import run_launch
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobKind, JobState
-from service import outlook, wording
-from service.views import JobView
+from service.views import job_summary, job_warnings
+from service.views.jobs import JobView
 from tests.conftest import JobFactory
 from tests.service.lives import Worker
 from tests.service.stand_in import ADA, shown
@@ -61,7 +61,7 @@ def scheduling(for_: timedelta, **overrides: Any) -> JobStatus:
 )
 def test_a_queued_job_says_what_it_waits_for(known: dict[str, Any], says: str) -> None:
     """Whose turn it is, and what has to happen first."""
-    assert says in wording.summary(status(**known))
+    assert says in job_summary.summary(status(**known))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_job_near_its_timeout_is_said_to_be(
     """In its last tenth or five minutes, though never in the first half of what it was given."""
     near = running(ran, spec=GPU | {"timeout": timeout.total_seconds()})
 
-    said = " ".join(outlook.warnings(near))
+    said = " ".join(job_warnings.warnings(near))
 
     assert (warned or "") in said
     assert bool(said) is (warned is not None)
@@ -117,7 +117,7 @@ def test_of_several_attempts_nobody_says_when_this_one_ends() -> None:
     """When it began is not told; a warning that may be an hour off is none."""
     spec = GPU | {"timeout": 1800, "attempts": 2}
 
-    assert outlook.warnings(running(58 * MINUTE, spec=spec)) == []
+    assert job_warnings.warnings(running(58 * MINUTE, spec=spec)) == []
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_token_that_ends_before_the_job_does_is_told_of(
     """After that it can be neither seen nor stopped, and nobody would know why."""
     job = job.model_copy(update={"token_expires_at": NOW + expires_in})
 
-    said = outlook.warnings(job)
+    said = job_warnings.warnings(job)
 
     assert bool(said) is warned
     if warned:

@@ -10,7 +10,7 @@ from schema.common.ids import Kind
 from schema.db.database import Database
 from schema.jobs.run_end import Ending
 from schema.jobs.tables import JobState, Reason
-from service.instructions import INSTRUCTIONS
+from service.mcp.instructions import INSTRUCTIONS
 from tests.conftest import JobFactory
 from tests.service.attack import Way, send
 from tests.service.lives import Worker

@@ -13,9 +13,9 @@ from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobKind, JobState, Reason
 from schema.specs.hub_job import HubJobSpec
 from schema.specs.inference import LONGEST_CALL, InferenceSpec
-from service import retries
-from service.kinds import known
-from service.retries import HELPS, MAY_HAVE_RUN, RetryRefused
+from service.jobs import retries
+from service.jobs.retries import HELPS, MAY_HAVE_RUN, RetryRefused
+from service.views.job_kinds import known
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 JOB = HubJobSpec.model_validate(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.views import JobView
+from service.views.jobs import JobView
 from tests.service.stand_in import post, shown
 
 CALLER = {"subject", "subject_id", "user", "user_id", "caller", "token", "app", "ctx"}

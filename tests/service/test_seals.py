@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from service.seals import LASTS, Seals
+from service.runtime.confirmation_tokens import LASTS, Seals
 
 NEW, OLD = b"n" * 32, b"o" * 32
 TOLD = b"this may cost $4.00"

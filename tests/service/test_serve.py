@@ -22,7 +22,7 @@ from tests.stack import eventually
 
 PROMPT = 2
 """Seconds; supervisors kill after ten."""
-SERVE = "from service.serve import serve; serve('127.0.0.1', {port})"
+SERVE = "from service.cli.server import serve; serve('127.0.0.1', {port})"
 
 
 async def test_a_process_serves_until_it_is_told_to_stop(

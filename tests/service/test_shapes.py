@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from service.shapes import shown_shape
-from service.tools import jobs, launch
-from service.view import DETAIL
-from service.views import JobView
+from service.mcp.tool_schema import shown_shape
+from service.mcp.tools import jobs, launch_job
+from service.views.base import DETAIL
+from service.views.jobs import JobView
 from tests.service.stand_in import calling, shown
 
 
@@ -55,7 +55,7 @@ def test_a_property_may_be_called_what_a_schema_calls_its_own() -> None:
 def test_what_is_told_elsewhere_is_told_there() -> None:
     """A field that no schema has would be a secret of ours."""
     [status] = [each for each in jobs.contracts() if each.name == "job_status"]
-    [launching] = launch.contracts("30d")
+    [launching] = launch_job.contracts("30d")
 
     told = (status.output_schema or {})["properties"]["jobs"]["items"]["properties"]
     here = (launching.output_schema or {})["anyOf"][0]["properties"]

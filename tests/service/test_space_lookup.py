@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from schema.jobs.tables import JobKind, Reason
-from service import retries
-from service.diagnosis import diagnose
+from service.jobs import retries
+from service.views.diagnosis.diagnose import diagnose
 from tests.service.conftest import Start
 from tests.service.stand_in import ADAS, ASLEEP, Whoami, call, refusal, shown, text
 from tests.service.test_views import status

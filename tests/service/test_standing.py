@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schema.accounts.call_counts import Count
 from schema.common.errors import RateLimited
-from service.limits import Standing
+from service.http.rate_limit import Standing
 
 HOUR: Final = timedelta(hours=1)
 

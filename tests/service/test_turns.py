@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from schema.common.errors import TooManyWaits
 from schema.messaging import redis as messaging_redis
-from service.turns import Turns
+from service.runtime.wait_slots import Turns
 from tests.conftest import ADA
 
 LONG = timedelta(minutes=1)

@@ -10,8 +10,8 @@ from schema.accounts.tables import Hold
 from schema.common import ids
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import FINAL, JobKind, JobState, Reason
-from service import wording
-from service.views import JobView
+from service.views import job_summary
+from service.views.jobs import JobView
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HUB = "https://huggingface.co"
@@ -58,9 +58,9 @@ def test_every_failure_has_a_reason_in_words_and_a_remedy(reason: Reason, kind: 
     """A person who reads only this knows what happened and what to do."""
     failed = status(state=JobState.FAILED, reason=reason, kind=kind, exit_code=3, attempt=1)
 
-    assert wording.summary(failed).startswith("Failed: ")
-    assert re.search("launch|retry_job", wording.next_step(failed))
-    assert not re.search(r"\{\w", wording.next_step(failed))
+    assert job_summary.summary(failed).startswith("Failed: ")
+    assert re.search("launch|retry_job", job_summary.next_step(failed))
+    assert not re.search(r"\{\w", job_summary.next_step(failed))
 
 
 @pytest.mark.parametrize("kind", JobKind)
@@ -90,17 +90,17 @@ def test_waiting_for_hardware_is_told_from_running() -> None:
     waiting = status(state=JobState.RUNNING, stage="SCHEDULING", attempt=1)
     running = status(state=JobState.RUNNING, stage="RUNNING", attempt=1)
 
-    assert "waits for cpu-basic hardware, at no cost so far" in wording.summary(waiting)
-    assert wording.summary(running) == "Running on cpu-basic."
+    assert "waits for cpu-basic hardware, at no cost so far" in job_summary.summary(waiting)
+    assert job_summary.summary(running) == "Running on cpu-basic."
 
 
 def test_a_held_job_says_what_it_waits_for() -> None:
     """It looks like any queued job, and yet nothing will happen until somebody acts."""
     held = status(hold=Hold.CREDENTIALS)
 
-    assert "no longer accepts the token" in wording.summary(held)
-    assert wording.next_step(held).startswith("Sign in again")
-    assert "paused" in wording.summary(status(hold=Hold.OPERATOR))
+    assert "no longer accepts the token" in job_summary.summary(held)
+    assert job_summary.next_step(held).startswith("Sign in again")
+    assert "paused" in job_summary.summary(status(hold=Hold.OPERATOR))
 
 
 def test_a_running_job_that_cannot_be_watched_says_how_old_its_status_is() -> None:
@@ -110,7 +110,7 @@ def test_a_running_job_that_cannot_be_watched_says_how_old_its_status_is() -> No
         state=JobState.RUNNING, stage="RUNNING", attempt=1, hold=Hold.CREDENTIALS, seen_at=seen
     )
 
-    assert "cannot be watched" in wording.summary(unseen)
+    assert "cannot be watched" in job_summary.summary(unseen)
     assert JobView.of(unseen, HUB).status_as_of == seen
 
 
@@ -123,14 +123,14 @@ def test_a_hold_is_not_shown_on_what_is_over() -> None:
 
 def test_a_launch_that_was_turned_away_says_that_it_is_tried_again() -> None:
     """Otherwise a caller would launch another."""
-    assert "tried again by itself" in wording.summary(status(tries=3, attempt=3))
+    assert "tried again by itself" in job_summary.summary(status(tries=3, attempt=3))
 
 
 def test_a_long_message_is_cut() -> None:
     """The Hub may say a page; a summary is a sentence."""
     failed = status(state=JobState.FAILED, reason=Reason.INTERNAL, message="x" * 5000)
 
-    assert len(wording.summary(failed)) < 400
+    assert len(job_summary.summary(failed)) < 400
 
 
 def test_a_bound_job_has_a_page_at_the_hub() -> None:

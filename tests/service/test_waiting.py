@@ -15,7 +15,7 @@ from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.changes import Mark
 from schema.messaging import change_notifications
-from service.waiting import Changes, Waiting, waiting
+from service.runtime.job_watch import Changes, Waiting, waiting
 from tests.conftest import ADA, JobFactory
 from tests.schema.wall import EVE
 from tests.service.counting import Counting

@@ -19,8 +19,8 @@ from schema.jobs import queries as job_queries
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobState
 from schema.settings import Settings
-from service.retries import rewrite
-from service.views import JobView
+from service.jobs.retries import rewrite
+from service.views.jobs import JobView
 from tests.conftest import ADA, JobFactory
 from workers.context import Worker
 from workers.executor import Means

@@ -9,9 +9,9 @@ from joserfc.jwk import ECKey, RSAKey
 
 from schema.accounts.vault import Secret
 from schema.common.errors import Unauthenticated
+from service.auth.issuer_metadata import Publisher
 from service.auth.jwks import Jwks
-from service.auth.jwt import ExternalAuthority
-from service.auth.publisher import Publisher
+from service.auth.jwt_verifier import ExternalAuthority
 from tests.service.auth.authorization_server import (
     AUDIENCE,
     AuthorizationServer,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from joserfc.jwk import RSAKey
 
-from service.auth.jwt import ExternalAuthority
+from service.auth.jwt_verifier import ExternalAuthority
 from tests.service.auth.authorization_server import ADA, AUDIENCE, AuthorizationServer, signed
 from tests.service.auth.conftest import refused
 

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from schema.accounts.vault import Secret
 from schema.common.errors import Unavailable
 from service.auth.jwks import FRESH, KEPT, PAUSE
-from service.auth.jwt import ExternalAuthority
+from service.auth.jwt_verifier import ExternalAuthority
 from tests.service.auth.authorization_server import AuthorizationServer, forged, signed
 from tests.service.auth.conftest import Clock, refused
 

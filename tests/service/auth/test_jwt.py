@@ -10,7 +10,7 @@ import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from schema.accounts.vault import Secret
-from service.auth.jwt import ExternalAuthority, ExternalIdentity, external_authority
+from service.auth.jwt_verifier import ExternalAuthority, ExternalIdentity, external_authority
 from tests.service.auth.authorization_server import (
     ADA,
     AUDIENCE,

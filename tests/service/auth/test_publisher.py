@@ -8,9 +8,9 @@ import pytest
 from joserfc.jwk import ECKey
 
 from schema.common.errors import Unavailable
+from service.auth.issuer_metadata import Publisher
 from service.auth.jwks import PAUSE, Jwks
-from service.auth.jwt import ExternalAuthority
-from service.auth.publisher import Publisher
+from service.auth.jwt_verifier import ExternalAuthority
 from tests.service.auth.authorization_server import AUDIENCE, AuthorizationServer
 from tests.service.auth.conftest import LEEWAY, Clock
 

@@ -1,0 +1,114 @@
+"""The first five minutes: a real job, from a tool call to its result, watched by a person.
+
+Everything goes through the public tools, over HTTP, with the MCP SDK's own client.
+"""
+
+from datetime import timedelta
+from typing import Any, Final
+
+import anyio
+import httpx2
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
+from rich.syntax import Syntax
+from rich.table import Table
+
+from schema.common import ids
+from schema.db.database import Database
+from service.cli.client_config import Connection, recipes
+
+_LOOK: Final = timedelta(milliseconds=250)
+_PATIENCE: Final = timedelta(minutes=2)
+_SCRIPT: Final = """
+import os, platform, time
+print(f"Hello from {os.environ['JOB_ID']} on Python {platform.python_version()}", flush=True)
+for step in range(1, 4):
+    time.sleep(0.4)
+    print(f"step {step} of 3, loss={1 / (step + 1):.3f}", flush=True)
+print("done", flush=True)
+"""
+
+_ROW: Final = """SELECT state, version, attempt, exit_code, subject_id
+  FROM job WHERE id = '{id}'"""
+_EVENTS: Final = """SELECT version, kind, state, actor, to_char(at, 'HH24:MI:SS.MS') AS at
+  FROM job_event WHERE job_id = '{id}' ORDER BY version"""
+
+
+async def show(console: Console, connection: Connection, database_url: str) -> bool:
+    """Launch a job, watch it, and print what became of it; true if it succeeded."""
+    async with (
+        httpx2.AsyncClient(headers=connection.headers) as http,
+        Client(streamable_http_client(connection.endpoint, http_client=http)) as client,
+    ):
+        view = await _call(
+            client,
+            "launch_job",
+            image="python:3.12",
+            command=["python", "-c", _SCRIPT],
+            flavor="cpu-basic",
+            timeout="2m",
+            labels={"from": "demo"},
+            name="hello",
+        )
+        handle = view["job_id"]
+        console.print(f"[bold]launch_job[/] answered with the handle [cyan]{handle}[/]")
+        view = await _watch(console, client, handle)
+        log = await _call(client, "job_logs", job_id=handle)
+        result = await _call(client, "job_result", job_id=handle)
+    console.print(Panel("\n".join(line["text"] for line in log["lines"]), title="job_logs"))
+    console.print(f"[bold]job_result[/] {result['summary']}")
+    await _show_rows(console, database_url, handle)
+    return bool(view["state"] == "succeeded")
+
+
+def show_recipes(console: Console, connection: Connection) -> None:
+    """Print what to paste into which client."""
+    for recipe in recipes(connection):
+        console.print(f"[bold]{recipe.client}[/], {recipe.where}:")
+        # No wrapping: what is printed is to be pasted.
+        console.print(recipe.text, soft_wrap=True, highlight=False, markup=False)
+
+
+async def _watch(console: Console, client: Client, handle: str) -> dict[str, Any]:
+    """Poll job_status until the job is over, showing each change where a person can see it."""
+    seen = ""
+    with (
+        anyio.fail_after(_PATIENCE.total_seconds()),
+        Live(console=console, refresh_per_second=8, transient=True) as live,
+    ):
+        while True:
+            view: dict[str, Any] = (await _call(client, "job_status", job_ids=[handle]))["jobs"][0]
+            said = f"{view['state']}/{view['stage'] or '-'}"
+            if said != seen:
+                live.console.print(f"  {said:<24} {view['summary']}", highlight=False)
+                seen = said
+            if view["finished_at"]:
+                return view
+            live.update(f"  [dim]polling job_status({handle})[/]")
+            await anyio.sleep(_LOOK.total_seconds())
+
+
+async def _show_rows(console: Console, database_url: str, handle: str) -> None:
+    """Print the job's row and its history, and the SQL that shows them."""
+    job_id = ids.read(ids.Kind.JOB, handle)
+    async with Database(database_url, application="holdfast-demo", connections=1) as database:
+        for template in (_ROW, _EVENTS):
+            statement = template.format(id=job_id)
+            async with database.transaction() as tx:
+                rows = await tx.fetch(statement)
+            console.print(Syntax(statement, "sql", background_color="default"))
+            table = Table(*rows[0].keys(), show_edge=False)
+            for row in rows:
+                table.add_row(*(str(value) for value in row.values()))
+            console.print(table)
+
+
+async def _call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    result = await client.call_tool(tool, arguments)
+    if result.is_error or result.structured_content is None:
+        raise RuntimeError(f"{tool}: {result.content}")
+    answer: dict[str, Any] = result.structured_content
+    return answer

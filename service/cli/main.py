@@ -1,0 +1,143 @@
+"""The command line: `holdfast …`, and `python3 -m service …` alike."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import anyio
+from rich.console import Console
+
+from schema.accounts.key_rotation import Rotated, rotate
+from schema.accounts.row_security import Role
+from schema.accounts.vault import Vault
+from schema.common import log_config
+from schema.common.errors import HoldfastError
+from schema.db import revisions
+from schema.db.database import Database
+from schema.settings import Settings
+from service.cli import doctor
+from service.cli.local import _PORT, _connect, _demo, _hub, _up
+from service.cli.server import serve
+
+_DATA: Final = Path(os.environ.get("HOLDFAST_DATA_DIR", ".holdfast"))  # noqa: TID251  # a default for --data
+_ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line asks; return the exit code."""
+    chosen = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = chosen.run
+    try:
+        return run(chosen)
+    except HoldfastError as error:
+        Console(stderr=True).print(f"{error}", style="red", highlight=False, markup=False)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="holdfast",
+        description="The backend an AI assistant hands its long work to.",
+        epilog="Start with `demo`: it needs nothing but Python, and shows a job from end to end.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        said = (run.__doc__ or "").split("\n")[0]
+        made = commands.add_parser(name, help=said, description=said)
+        made.set_defaults(run=run)
+        return made
+
+    _data(command("demo", _demo))
+    up = command("up", _up)
+    _data(up)
+    up.add_argument("--hub", metavar="URL", help="a real Hub instead of the local one")
+    up.add_argument("--port", type=int, help=f"where to serve ({_PORT}, or a free one)")
+    serving = command("serve", _serve)
+    serving.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container")
+    serving.add_argument("--port", type=int, default=_PORT)
+    command("worker", _worker)
+    command("migrate", _migrate)
+    vault = command("vault", _vault)
+    vault.add_argument("action", choices=["rotate"], help="seal everything under the first key")
+    local = command("hub", _hub)
+    _data(local)
+    local.add_argument("--port", type=int, default=0, help="a free one unless given")
+    command("doctor", _doctor)
+    connecting = command("connect", _connect)
+    _data(connecting)
+    connecting.add_argument("--url", help="of the service (the local one unless given)")
+    connecting.add_argument("--token", help="to be sent by the client (it signs in without one)")
+    testing = command("test", _test)
+    testing.add_argument("pytest", nargs=argparse.REMAINDER, help="passed on to pytest")
+    return parser
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, default=_DATA, help="the folder everything is kept in")
+
+
+def _serve(chosen: argparse.Namespace) -> int:
+    """Serve the MCP tools over HTTP."""
+    serve(chosen.host, chosen.port)
+    return 0
+
+
+def _worker(_: argparse.Namespace) -> int:
+    """Carry jobs out at the Hub."""
+    # A process of its own kind: the service never imports the workers.
+    os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606  # we become it
+
+
+def _migrate(_: argparse.Namespace) -> int:
+    """Bring the database to the revision this code is written for."""
+    log_config.configure()
+    revisions.upgrade(str(Settings.read().database_url))
+    Console().print(f"The database is at revision {revisions.head()}.", highlight=False)
+    return 0
+
+
+def _vault(_: argparse.Namespace) -> int:
+    """Seal every token and secret anew that is under an older key of HOLDFAST_VAULT_KEYS."""
+    log_config.configure()
+    rotated = anyio.run(_rotate, Settings.read())
+    console = Console(highlight=False)
+    console.print(
+        f"{rotated.resealed} sealed anew, {rotated.current} were under the first key already."
+    )
+    if rotated.lost:
+        console.print(
+            f"{rotated.lost} cannot be opened with this ring; the next call of whoever they belong "
+            f"to replaces them. Put their key back and run this again to save them.",
+            style="red",
+        )
+        return 1
+    console.print("Keys other than the first can be taken out of HOLDFAST_VAULT_KEYS now.")
+    return 0
+
+
+async def _rotate(settings: Settings) -> Rotated:
+    async with Database(
+        str(settings.database_url), application="holdfast-vault", role=Role.WORKER, connections=1
+    ) as database:
+        return await rotate(database, Vault.of(settings.vault_keys.get_secret_value()))
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    """Say what is wrong with this installation."""
+    findings = anyio.run(doctor.examine)
+    doctor.show(Console(), findings)
+    return 0 if all(finding.well for finding in findings) else 1
+
+
+def _test(chosen: argparse.Namespace) -> int:
+    """Run every test."""
+    lanes = str((os.cpu_count() or 1) + 1)  # one more, for the tests that wait for processes
+    command = [sys.executable, "-m", "pytest", "-n", lanes, "--dist", "loadgroup", *chosen.pytest]
+    return subprocess.run(command, cwd=_ROOT, check=False).returncode

@@ -1,0 +1,42 @@
+"""Is the process alive, and can it do its work? For supervisors and load balancers."""
+
+import os
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from schema.common.errors import Unavailable
+from service.runtime.context import App
+
+_WORKERS: Final = "SELECT workers_connected()"
+
+
+async def live(_: Request) -> Response:
+    """Say that the process runs."""
+    return PlainTextResponse("ok")
+
+
+async def ready(request: Request) -> Response:
+    """Say whether calls can be served; without Redis they can, and workers hear of them later."""
+    app: App = request.app.state.app
+    try:
+        revision = await app.ground.revision()
+        async with app.ground.transaction() as tx:
+            workers: int = await tx.fetchval(_WORKERS)
+    except Unavailable as error:
+        return JSONResponse({"status": "unavailable", "error": str(error)}, 503)
+    redis = await app.doorbell.answers()
+    return JSONResponse(
+        {
+            "status": "ready" if redis else "degraded",
+            "revision": revision,
+            "redis": redis,
+            "workers": workers,
+            "process": os.getpid(),
+        }
+    )
+
+
+ROUTES: Final = [Route("/health/live", live), Route("/health/ready", ready)]

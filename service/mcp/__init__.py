@@ -1,0 +1,1 @@
+"""The MCP surface: tools, tasks, resources, prompts, completions, subscriptions."""

@@ -1,0 +1,1 @@
+"""`subscriptions/listen`: which resources a client follows, and what it is sent."""

@@ -1,0 +1,259 @@
+"""How does a tool of ours speak MCP? Strict arguments, short schemas, failures a model can act on.
+
+The only module that builds on what mcp 2.3.0 leaves open without promising it: `Tool.run` may be
+overridden, `Tool.parameters` and `Tool.fn_metadata` may be replaced, and whatever escapes a tool
+arrives as the `__cause__` of a `ToolError`. A newer SDK is to be tried against tests/service.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from inspect import cleandoc
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+import structlog
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.prompts import Prompt
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CallToolResult,
+    ResourceLink,
+    TextContent,
+    ToolAnnotations,
+)
+from mcp_types.version import is_version_at_least
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from typing_extensions import override
+
+from schema.common.errors import HoldfastError, Invalid, NotFound
+from schema.db.storable import expect_storable
+from schema.specs.validation_errors import explain
+from service.auth.caller import Scope
+from service.mcp.error_hints import remedy
+from service.mcp.tool_schema import shown_shape, taken_shape
+from service.runtime.context import CALLING
+
+READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+MAKES: Final = ToolAnnotations(
+    read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
+)
+NAMES: Final = ToolAnnotations(
+    read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+)
+STOPS: Final = ToolAnnotations(
+    read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
+)
+_ERROR: Final = "holdfast/error"
+_KNOWS_LINKS: Final = "2025-06-18"
+"""The first version of the protocol with links in answers; older clients fail on one."""
+
+log = structlog.stdlib.get_logger()
+
+
+def told(
+    sentence: str, view: BaseModel, detail: str = "", links: Iterable[ResourceLink] = ()
+) -> CallToolResult:
+    """Answer a call: words for the model, the same as an object for programs, links for hosts."""
+    words = [TextContent(type="text", text=text) for text in (sentence, detail) if text]
+    return CallToolResult(
+        content=[*words, *links],
+        structured_content=view.model_dump(mode="json"),
+    )
+
+
+@contextmanager
+def answering() -> Generator[None]:
+    """Make an error of the protocol of what is expected to go wrong, where there is no result."""
+    try:
+        yield
+    except HoldfastError as failure:
+        code = INVALID_PARAMS if isinstance(failure, (Invalid, NotFound)) else INTERNAL_ERROR
+        more = remedy(failure, "", {}).advice if isinstance(failure, NotFound) else ""
+        raise MCPError(
+            code, f"{failure} {more}".strip(), {_ERROR: {"code": failure.code}}
+        ) from None
+
+
+class Contract(Tool):
+    """A tool that refuses what it does not know, and says what it refuses in a sentence."""
+
+    example: dict[str, Any] = Field(exclude=True, default_factory=dict)
+    """The shortest correct arguments."""
+    needs: tuple[Scope, ...] = Field(exclude=True, default=())
+    """Scopes of which the caller's token has to have one; none for what only looks."""
+
+    @override
+    async def run(
+        self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
+    ) -> Any:
+        """Carry the call out; whatever is expected to go wrong becomes an answer."""
+        try:
+            self._expect_scope()
+            expect_storable(arguments)
+            answer = await super().run(arguments, context, convert_result)
+            return _readable(answer, context.protocol_version)
+        except HoldfastError as failure:
+            return self._refuse(failure)
+        except ToolError as error:
+            if (expected := self._expected(error)) is None:
+                raise
+            return self._refuse(expected)
+
+    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Check arguments as a call does, for one that is made later.
+
+        Raises:
+            Invalid: with a sentence for each that is wrong.
+        """
+        accepted = self.fn_metadata.arg_model
+        try:
+            checked = accepted.model_validate(self.fn_metadata.pre_parse_json(dict(given)))
+        except ValidationError as error:
+            raise explain(error, known=accepted.model_fields) from None
+        return checked.model_dump_one_level()
+
+    def _expect_scope(self) -> None:
+        # The edge has looked already; this is for whoever finds a way around it.
+        caller = CALLING.get()
+        if caller is not None and self.needs and caller.scopes.isdisjoint(self.needs):
+            caller.expect(self.needs[0])
+
+    def _expected(self, error: ToolError) -> HoldfastError | None:
+        cause = error.__cause__
+        if isinstance(cause, HoldfastError):
+            return cause
+        if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
+            return explain(cause, known=self.fn_metadata.arg_model.model_fields)
+        return None
+
+    def _refuse(self, failure: HoldfastError) -> CallToolResult:
+        log.info("tool.refused", tool=self.name, code=failure.code)
+        cure = remedy(failure, self.name, self.example)
+        error = {
+            "code": failure.code,
+            "message": str(failure),
+            "remedy": cure.advice,
+            "example": cure.call,
+        }
+        # No structured content: the v1 TypeScript SDK holds even an error's to the output schema.
+        return CallToolResult(
+            content=[TextContent(type="text", text=f"{failure} {cure.untold}".strip())],
+            is_error=True,
+            _meta={_ERROR: error},
+        )
+
+
+def contract(
+    function: Callable[..., Any],
+    title: str,
+    hints: ToolAnnotations,
+    *needs: Scope,
+    details: bool = False,
+    **example: Any,
+) -> Contract:
+    """Make a tool of a function; its docstring is what the model reads.
+
+    Its schema leaves the fields of a view that are marked as details out, unless it is told to
+    publish them; the view has them all the same.
+    """
+    made = Contract.from_function(
+        function, title=title, description=cleandoc(function.__doc__ or ""), annotations=hints
+    )
+    assert isinstance(made, Contract)  # noqa: S101  # the SDK says Tool, and makes what it is called on
+    accepted, shown = made.fn_metadata.arg_model, made.fn_metadata.output_model
+    accepted.model_config["extra"] = "forbid"
+    accepted.model_rebuild(force=True)
+    made.parameters = taken_shape(accepted.model_json_schema(by_alias=True))
+    made.fn_metadata = _Metadata(
+        arg_model=accepted,
+        output_model=shown,
+        output_schema=shown_shape(
+            TypeAdapter(shown).json_schema(mode="serialization"), details=details
+        ),
+    )
+    made.example = example
+    made.needs = needs
+    return made
+
+
+def _readable(answer: Any, version: str | None) -> Any:
+    if not isinstance(answer, CallToolResult) or version is None:
+        return answer
+    if is_version_at_least(version, _KNOWS_LINKS):
+        return answer
+    words = [part for part in answer.content if not isinstance(part, ResourceLink)]
+    return answer.model_copy(update={"content": words})
+
+
+class _Metadata(FuncMetadata):
+    @override
+    def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Unpack JSON that a client wrote into a string, unless the string may be what is meant.
+
+        The SDK unpacks `"null"` or `'{"a": 1}'` even where a text such as a prompt is expected.
+        """
+        unpacked = super().pre_parse_json(data)
+        for name, value in data.items():
+            field = self.arg_model.model_fields.get(name)
+            if field is None or not isinstance(value, str):
+                continue
+            shapes = _shapes(field.annotation)
+            if str in shapes and not (isinstance(unpacked[name], list) and list in shapes):
+                unpacked[name] = value
+        return unpacked
+
+
+def _shapes(annotation: object) -> set[object]:
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else [annotation]
+    bare = [get_args(each)[0] if get_origin(each) is Annotated else each for each in members]
+    return {get_origin(member) or member for member in bare}
+
+
+def refuse_unknown(tools: Iterable[Contract], prompts: Iterable[Prompt]) -> Any:
+    """Answer for a tool or a prompt that there is not as the specification says, with -32602.
+
+    The SDK takes the one for a failure of the tool's, and the other for a bug of ours, which it
+    logs together with whatever a caller wrote.
+    """
+    known = {
+        "tools/call": ("tool", frozenset(tool.name for tool in tools)),
+        "prompts/get": ("prompt", frozenset(prompt.name for prompt in prompts)),
+    }
+
+    async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        name = (ctx.params or {}).get("name")
+        noun, names = known.get(ctx.method, ("", frozenset[str]()))
+        if noun and isinstance(name, str) and name not in names:
+            raise MCPError(INVALID_PARAMS, f"Unknown {noun}: {name}")
+        return await call_next(ctx)
+
+    return middleware
+
+
+def hide_what_is_of_no_use(tools: Iterable[Contract]) -> Any:
+    """List only tools a caller can use, or could use after signing in for more.
+
+    Who holds a static token cannot sign in for more; who uses OAuth is asked when it comes to it.
+    """
+    needs = {tool.name: tool.needs for tool in tools}
+
+    async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        listed = await call_next(ctx)
+        caller = CALLING.get()
+        if ctx.method != "tools/list" or not isinstance(listed, dict):
+            return listed
+        useful = caller.scopes | caller.obtainable if caller is not None else frozenset[Scope]()
+        shown = [
+            tool
+            for tool in listed["tools"]
+            if not (needed := needs[tool["name"]]) or not useful.isdisjoint(needed)
+        ]
+        return {**listed, "tools": shown}
+
+    return middleware

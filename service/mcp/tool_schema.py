@@ -1,0 +1,143 @@
+"""What of a schema does a client need? The list of tools is in every conversation.
+
+A client checks an answer against what it was shown, perhaps by a release that is older than the
+answer. So a closed list of words is shown as text, for a word that is new is no mistake; that all
+properties are there is not said of each; and that a value may be null is said in one word. The
+details of a job are told by the tool that is about them, and not by each that answers with one.
+
+Of arguments a model has to know what they are called, what they are, and what they mean. How long a
+text or a list may be is said to whoever writes too long a one.
+"""
+
+import json
+from typing import Any, Final
+
+from pydantic import JsonValue
+
+from service.views.base import DETAIL
+
+_NOISE: Final = frozenset({"title", "description", "format"})
+_BOUNDS: Final = frozenset({"minLength", "maxLength", "maxProperties", "maxItems"})
+_NULL: Final = {"type": "null"}
+_FAR: Final = 1_000_000
+"""A number so large is no bound that anybody comes near to."""
+
+
+def shown_shape(schema: dict[str, Any], *, details: bool) -> dict[str, Any]:
+    """Shorten the schema of an answer; whatever fits the long one fits the short one."""
+    definitions: dict[str, Any] = schema.get("$defs", {})
+    for shape in (schema, *definitions.values()):
+        fields: dict[str, Any] = shape.get("properties", {})
+        for name in [name for name, field in fields.items() if field.pop(DETAIL, False)]:
+            if not details:
+                del fields[name]
+    words = {
+        f"#/$defs/{name}": {"type": "string"}
+        for name, definition in definitions.items()
+        if "enum" in definition
+    }
+    short = _shorten(schema, words)
+    assert isinstance(short, dict)  # noqa: S101  # a schema stays one
+    return _in_place(_without_unused(short))
+
+
+def taken_shape(schema: dict[str, Any]) -> dict[str, Any]:
+    """Shorten the schema of arguments; whatever fits the short one is still checked by the long."""
+    # Below $defs the words are our own docstrings, written for readers of the code.
+    definitions = {
+        name: {key: each for key, each in definition.items() if key != "description"}
+        for name, definition in schema.get("$defs", {}).items()
+    }
+    whole: dict[str, Any] = {**schema, "$defs": definitions}
+    short = _argued(whole)
+    assert isinstance(short, dict)  # noqa: S101  # a schema stays one
+    return _in_place(short)
+
+
+def _argued(value: JsonValue) -> JsonValue:
+    if isinstance(value, list):
+        return [_argued(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    short = {
+        key: _argued(inside)
+        for key, inside in value.items()
+        if not (key == "title" and isinstance(inside, str))
+        and not (key in _BOUNDS and isinstance(inside, int))
+        and not (key == "maximum" and isinstance(inside, int | float) and inside >= _FAR)
+    }
+    return _optional(short)
+
+
+def _optional(argument: dict[str, Any]) -> dict[str, Any]:
+    """Say of what may be left out just what it is: leaving it out is the way to say nothing."""
+    members: list[Any] = argument.get("anyOf", [])
+    if not members:
+        return argument
+    if argument.get("default", ...) is None and _NULL in members:
+        members = [member for member in members if member != _NULL]
+        argument = {key: each for key, each in argument.items() if key != "default"}
+    if {"type": "number"} in members:
+        members = [member for member in members if member != {"type": "integer"}]
+    rest = {key: each for key, each in argument.items() if key != "anyOf"}
+    return {**rest, **(members[0] if len(members) == 1 else {"anyOf": members})}
+
+
+def _shorten(value: JsonValue, words: dict[str, Any]) -> JsonValue:
+    if isinstance(value, list):
+        return [_shorten(item, words) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(reference := value.get("$ref"), str) and reference in words:
+        return dict(words[reference])
+    short = {
+        key: _shorten(inside, words)
+        for key, inside in value.items()
+        if not (key in _NOISE and isinstance(inside, str))
+        and not (key == "required" and isinstance(inside, list))
+        and not (key == "default" and inside is None)
+        and not (key == "properties" and not inside)
+    }
+    return _nullable(short)
+
+
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    match schema.get("anyOf"):
+        case [{"type": str(kind)}, {"type": "null"}]:
+            rest = {key: value for key, value in schema.items() if key != "anyOf"}
+            return {**rest, **schema["anyOf"][0], "type": [kind, "null"]}
+        case _:
+            return schema
+
+
+def _without_unused(schema: dict[str, Any]) -> dict[str, Any]:
+    definitions: dict[str, Any] = schema.get("$defs", {})
+    while unused := [name for name in definitions if f'"#/$defs/{name}"' not in json.dumps(schema)]:
+        for name in unused:
+            del definitions[name]
+    return schema if definitions else {key: each for key, each in schema.items() if key != "$defs"}
+
+
+def _in_place(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write what is referred to once where it is referred to."""
+    definitions: dict[str, Any] = schema.get("$defs", {})
+    written = json.dumps(schema)
+    once = {
+        reference: definitions[name]
+        for name in definitions
+        if written.count(reference := f"#/$defs/{name}") == 1
+    }
+    placed = _placed(schema, once)
+    assert isinstance(placed, dict)  # noqa: S101  # a schema stays one
+    return _without_unused(placed)
+
+
+def _placed(value: JsonValue, once: dict[str, Any]) -> JsonValue:
+    if isinstance(value, list):
+        return [_placed(item, once) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(reference := value.get("$ref"), str) and reference in once:
+        said = {key: each for key, each in value.items() if key != "$ref"}
+        return _placed({**once[reference], **said}, once)
+    return {key: _placed(inside, once) for key, inside in value.items()}

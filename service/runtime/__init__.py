@@ -1,0 +1,1 @@
+"""What lives as long as the service does: context, watches, caches, sealed tokens."""

@@ -1,0 +1,39 @@
+"""How the files a job left behind are shown."""
+
+from datetime import datetime
+from typing import Self
+
+from schema.artifacts.files import JobFile
+from service.runtime.download_links import Links
+from service.views.base import View
+
+
+class FileView(View):
+    """A file."""
+
+    name: str
+    size_bytes: int
+    media_type: str | None
+    sha256: str | None
+    revision: str | None
+    """What the Hub calls these very bytes."""
+    uri: str | None
+    """Where it lies at the Hub."""
+    url: str | None
+    """Downloads it: with no sign-in until `expires_at`, or else at the Hub."""
+    expires_at: datetime | None
+
+    @classmethod
+    def of(cls, file: JobFile, links: Links) -> Self:
+        """Show a file, with a new link to it."""
+        link = links.to(file)
+        return cls(
+            name=file.name,
+            size_bytes=file.size_bytes,
+            media_type=file.media_type,
+            sha256=file.sha256,
+            revision=file.revision,
+            uri=file.uri,
+            url=link and link.url,
+            expires_at=link and link.expires_at,
+        )

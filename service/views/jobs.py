@@ -1,0 +1,262 @@
+"""What are clients shown? Rows never leave the process; views do."""
+
+from datetime import datetime
+from typing import Final, Self
+
+from schema.accounts.tables import Hold
+from schema.artifacts.log_store import Extent, Line
+from schema.common import ids
+from schema.common.ids import Kind
+from schema.jobs.queries import JobStatus, Upstream
+from schema.jobs.tables import JobState, Reason
+from service.views import job_summary, job_warnings
+from service.views.base import Detail, View
+from service.views.diagnosis.diagnose import diagnose
+from service.views.job_cost import cost_of
+from service.views.job_kinds import known
+from service.views.money import CostView, MonthView
+from service.views.text import shorten
+
+TAIL: Final = 20
+_DIGEST: Final = 12
+"""Letters of a digest that are enough to tell the requests of one subject apart."""
+
+
+class ProgressView(View):
+    """How far a job is: `done` of `total`."""
+
+    done: int | None = None
+    total: int | None = None
+    message: str | None = None
+
+
+class JobView(View):
+    """A job."""
+
+    job_id: str
+    kind: Detail[str]
+    state: JobState
+    reason: Reason | None
+    hold: Detail[Hold | None]
+    """Why it does not move for now."""
+    version: int
+    """Grows with every change."""
+    title: Detail[str]
+    summary: str
+    next_step: str
+    poll_after_seconds: int | None
+    """None: nothing more will change."""
+    namespace: Detail[str]
+    """The account that runs it, and pays."""
+    workspace_id: Detail[str | None]
+    flavor: Detail[str | None]
+    timeout: Detail[str | None]
+    labels: Detail[dict[str, str]]
+    rerun_of: Detail[str | None]
+    """The job it repeats."""
+    schedule_id: Detail[str | None]
+    """The schedule that launched it."""
+    after: Detail[list[str]]
+    """The jobs that had to end before it began."""
+    digest: Detail[str | None]
+    """The same for the same request, whoever launched it and when."""
+    attempt: Detail[int]
+    upstream: Detail[Upstream]
+    """What exists at Hugging Face."""
+    stage: Detail[str | None]
+    """What Hugging Face calls its state."""
+    exit_code: Detail[int | None]
+    message: Detail[str | None]
+    """What Hugging Face said about it."""
+    evidence: Detail[list[str]]
+    """What a failure was told by."""
+    warnings: Detail[list[str]]
+    """What may go wrong before it has finished."""
+    log_tail: Detail[list[str] | None]
+    """Last lines of a failed command."""
+    created_at: Detail[datetime]
+    progress: Detail[ProgressView | None]
+    """How far it is, where that can be told."""
+    started_at: Detail[datetime | None]
+    finished_at: Detail[datetime | None]
+    cost: CostView
+    status_as_of: Detail[datetime]
+    url: Detail[str | None]
+    """Its page at Hugging Face."""
+    exposed_urls: Detail[list[str]]
+    """While it runs, with your token as bearer."""
+    ssh_url: Detail[str | None]
+
+    @classmethod
+    def of(cls, status: JobStatus, hub_url: str, lines: list[Line] | None = None) -> Self:
+        """Show a job; `lines` of its log tell why it failed."""
+        wait = job_summary.poll_after(status)
+        found = diagnose(status, lines or []) if status.state is JobState.FAILED else None
+        warnings = job_warnings.warnings(status)
+        workspace_id = status.workspace_id
+        reached = status.addresses if status.upstream is Upstream.LIVE else None
+        return cls(
+            job_id=job_summary.handle_of(status),
+            kind=status.kind,
+            state=status.state,
+            reason=status.reason,
+            hold=None if wait is None else job_summary.hold_of(status),
+            version=status.version,
+            title=job_summary.title(status),
+            summary=" ".join([job_summary.summary(status, found), *warnings]),
+            next_step=job_summary.next_step(status, found),
+            poll_after_seconds=None if wait is None else round(wait.total_seconds()),
+            namespace=status.namespace,
+            workspace_id=workspace_id and ids.write(Kind.WORKSPACE, workspace_id),
+            flavor=status.flavor,
+            timeout=job_summary.timeout_of(status),
+            labels=status.labels,
+            rerun_of=status.rerun_of and ids.write(Kind.JOB, status.rerun_of),
+            schedule_id=status.schedule_id and ids.write(Kind.SCHEDULE, status.schedule_id),
+            after=[ids.write(Kind.JOB, each.job_id) for each in status.after or []],
+            digest=None if status.digest is None else status.digest.hex()[:_DIGEST],
+            attempt=status.attempt,
+            upstream=status.upstream,
+            stage=status.stage,
+            exit_code=status.exit_code,
+            message=status.message,
+            evidence=found.evidence if found else [],
+            warnings=warnings,
+            log_tail=None if lines is None else tail(lines),
+            created_at=status.created_at,
+            progress=None if status.progress is None else ProgressView(**status.progress),
+            started_at=status.started_at,
+            finished_at=status.finished_at,
+            cost=CostView.of(cost_of(status)),
+            status_as_of=_as_of(status),
+            url=_url(status, hub_url),
+            exposed_urls=reached["exposed"] if reached else [],
+            ssh_url=reached["ssh"] if reached else None,
+        )
+
+
+class LaunchedView(JobView):
+    """A job that was asked for."""
+
+    possible_duplicate_of: str | None
+    """A job of the same request, launched minutes ago without an idempotency_key."""
+    notes: list[str]
+    """What came from its workspace, and what to know before it is relied on."""
+
+
+class HandleError(View):
+    """Why one of several jobs cannot be shown."""
+
+    job_id: str
+    code: str
+    message: str
+
+
+class JobsView(View):
+    """The jobs that were asked for, and the handles that name none."""
+
+    jobs: list[JobView]
+    errors: list[HandleError]
+
+
+class WaitView(JobsView):
+    """The jobs that were waited for, as they stand when the wait is over."""
+
+    changed: list[str]
+    """Those that have changed since since_version, or since the call came."""
+    done: bool
+    """Nothing of any of them will change any more."""
+    timed_out: bool
+    """It does not hold yet."""
+    next_step: str
+
+
+class JobPage(View):
+    """Jobs, the newest first."""
+
+    jobs: list[JobView]
+    next_cursor: str | None
+    """Pass as cursor for older ones."""
+
+
+class LogLine(View):
+    """One line of a log; numbers start at 0."""
+
+    number: int
+    text: str
+
+
+class LogView(View):
+    """A stretch of a job's log."""
+
+    job_id: str
+    state: JobState
+    lines: list[LogLine]
+    length: int
+    """Lines printed so far."""
+    not_kept: int
+    """Lines from the middle of a log that is too large."""
+    next_cursor: int
+    """The number of the next line to be read."""
+    complete: bool
+    """Nothing follows, now or later."""
+    next_step: str
+
+    @classmethod
+    def of(cls, status: JobStatus, lines: list[Line], *, upto: int, extent: Extent) -> Self:
+        """Show lines; those before number `upto` have been looked at."""
+        job_id, length = job_summary.handle_of(status), extent.length
+        wait = job_summary.poll_after(status)
+        again = f'Call job_logs(job_id="{job_id}", cursor={upto})'
+        if upto < length:
+            following = f"{again} for the lines that follow."
+        elif wait is not None:
+            following = f"{again} in {wait.total_seconds():.0f}s for what is written by then."
+        elif status.state is JobState.SUCCEEDED and not known(status.kind).is_call:
+            following = "Nothing is left to do."
+        else:
+            following = job_summary.next_step(status)
+        return cls(
+            job_id=job_id,
+            state=status.state,
+            lines=[LogLine(number=line.number, text=line.text) for line in lines],
+            length=length,
+            not_kept=extent.not_kept,
+            next_cursor=upto,
+            complete=upto >= length and wait is None,
+            next_step=following,
+        )
+
+
+class AccountView(View):
+    """Who is calling, and what they may do."""
+
+    subject_id: str
+    """The immutable id of the account; every row of theirs is under it."""
+    name: str
+    token_kind: str
+    token_expires_at: datetime | None
+    scopes: list[str]
+    missing_scopes: list[str]
+    namespaces: list[str]
+    """Accounts that jobs can be launched as, their own first."""
+    hold: str | None
+    """Why nothing of theirs moves for now."""
+    open_jobs: int
+    month: MonthView
+
+
+def tail(lines: list[Line]) -> list[str]:
+    """Show the last lines of a log."""
+    return [shorten(line.text, 500) for line in lines[-TAIL:]]
+
+
+def _as_of(status: JobStatus) -> datetime:
+    watched = status.upstream in (Upstream.LIVE, Upstream.STOPPING)
+    return status.seen_at if watched and status.seen_at is not None else status.read_at
+
+
+def _url(status: JobStatus, hub_url: str) -> str | None:
+    if status.remote_id is None:
+        return None
+    return f"{hub_url}/jobs/{status.namespace}/{status.remote_id}"

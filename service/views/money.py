@@ -1,0 +1,99 @@
+"""What are clients shown of money? Dollars; whatever is not known is null, and never nothing."""
+
+from datetime import datetime
+from typing import Self
+
+from schema.billing.budgets import Account
+from schema.billing.pricing import PriceList
+from schema.common.money import usd
+from service.views.base import Detail, View
+from service.views.job_cost import Cost
+
+
+def usd_if_known(micro_usd: int | None) -> float | None:
+    """Give an amount in dollars, if it is known, or bounded."""
+    return None if micro_usd is None else usd(micro_usd)
+
+
+class CostView(View):
+    """What a job costs, in dollars; null is not known, never nothing."""
+
+    ceiling_usd: Detail[float | None]
+    """The worst case of one launch."""
+    so_far_usd: Detail[float | None]
+    final: Detail[bool]
+    """Nothing of it can cost any more."""
+
+    @classmethod
+    def of(cls, cost: Cost) -> Self:
+        """Show a cost."""
+        return cls(
+            ceiling_usd=usd_if_known(cost.ceiling_micro_usd),
+            so_far_usd=usd_if_known(cost.so_far_micro_usd),
+            final=cost.final,
+        )
+
+
+class FlavorView(View):
+    """One kind of machine."""
+
+    name: str
+    cpu: str | None
+    ram: str | None
+    gpu: str | None
+    usd_per_minute: float
+    usd_per_hour: float
+
+
+class HardwareView(View):
+    """What there is to run on, the cheapest first."""
+
+    flavors: list[FlavorView]
+    as_of: datetime
+    stale: bool
+    """Hugging Face could not be asked again."""
+
+    @classmethod
+    def of(cls, prices: PriceList, *, most_an_hour: int | None, gpu_only: bool) -> Self:
+        """Show the flavors that have a price, and one that is low enough."""
+        priced = [
+            (price, flavor)
+            for flavor in prices.flavors.values()
+            if (price := flavor.price_micro_usd) is not None
+            and (most_an_hour is None or price * 60 <= most_an_hour)
+            and (flavor.is_gpu or not gpu_only)
+        ]
+        return cls(
+            flavors=[
+                FlavorView(
+                    name=flavor.name,
+                    cpu=flavor.cpu,
+                    ram=flavor.ram,
+                    gpu=flavor.described_gpu,
+                    usd_per_minute=usd(price),
+                    usd_per_hour=usd(price * 60),
+                )
+                for price, flavor in sorted(priced, key=lambda each: (each[0], each[1].name))
+            ],
+            as_of=prices.read_at,
+            stale=prices.stale,
+        )
+
+
+class MonthView(View):
+    """What may be spent in this calendar month, in UTC; null is any sum."""
+
+    budget_usd: float | None
+    spent_usd: float
+    held_usd: float
+    left_usd: float | None
+
+    @classmethod
+    def of(cls, month: Account) -> Self:
+        """Show a month."""
+        return cls(
+            budget_usd=usd_if_known(month.budget_micro_usd),
+            spent_usd=usd(month.spent_micro_usd),
+            held_usd=usd(month.held_micro_usd),
+            left_usd=usd_if_known(month.left_micro_usd),
+        )

@@ -1,0 +1,196 @@
+"""What are clients shown of workspaces?"""
+
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
+
+from schema.billing.budgets import Account, Whose
+from schema.common import ids
+from schema.common.durations import say
+from schema.common.ids import Kind
+from schema.common.money import micro, say_usd, usd
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import JobState
+from schema.workspaces.defaults import Defaults
+from schema.workspaces.store import RolledUp, WorkspaceSummary
+from schema.workspaces.tables import Workspace
+from service.views import job_summary
+from service.views.base import Detail, View
+from service.views.money import usd_if_known
+
+NEWEST: Final = 5
+"""How many jobs the page of a workspace shows."""
+
+
+class DefaultsView(View):
+    """What launches into it take where they do not say otherwise."""
+
+    namespace: str | None
+    flavor: str | None
+    timeout: str | None
+    labels: dict[str, str]
+
+    @classmethod
+    def of(cls, defaults: Defaults) -> Self:
+        """Show defaults."""
+        return cls(
+            namespace=defaults.namespace,
+            flavor=defaults.flavor,
+            timeout=None if defaults.timeout is None else say(defaults.timeout),
+            labels=defaults.labels or {},
+        )
+
+
+class WorkspaceView(View):
+    """A named group of jobs."""
+
+    workspace_id: str
+    name: str
+    created_at: Detail[datetime]
+    archived_at: Detail[datetime | None]
+    """Since when it takes no new jobs."""
+    defaults: Detail[DefaultsView]
+    confirm_above_usd: Detail[float | None]
+    """The person is asked before a launch that could cost more; null: never."""
+    budget_usd: Detail[float | None]
+    """What its jobs may cost together; null is any sum."""
+    held_usd: Detail[float]
+    """What its unfinished jobs may still cost."""
+    spent_usd: Detail[float]
+    left_usd: Detail[float | None]
+    """What new jobs may cost at worst."""
+
+    @classmethod
+    def of(cls, workspace: Workspace, **more: Any) -> Self:
+        """Show a workspace."""
+        return cls(
+            workspace_id=ids.write(Kind.WORKSPACE, workspace.id),
+            name=workspace.name,
+            created_at=workspace.created_at,
+            archived_at=workspace.archived_at,
+            defaults=DefaultsView.of(Defaults.model_validate(workspace.defaults)),
+            confirm_above_usd=usd_if_known(workspace.confirm_above_micro_usd),
+            **_amounts(workspace),
+            **more,
+        )
+
+    def settings(self) -> str:
+        """Say what it fills in, in a few words."""
+        filled = {"namespace": self.defaults.namespace, "flavor": self.defaults.flavor}
+        filled["timeout"] = self.defaults.timeout
+        said = [f"{name} {value}" for name, value in filled.items() if value is not None]
+        said += [f"label {name}={text}" for name, text in self.defaults.labels.items()]
+        return f"Launches into it take {', '.join(said)}." if said else "It has no defaults."
+
+
+class MadeWorkspaceView(WorkspaceView):
+    """A workspace that was asked for."""
+
+    created: bool
+    """False if it was there already, and was left as it is."""
+
+
+class CountedWorkspaceView(View):
+    """A workspace and how many jobs it holds."""
+
+    workspace_id: str
+    name: str
+    created_at: datetime
+    archived_at: datetime | None
+    budget_usd: float | None
+    held_usd: float
+    spent_usd: float
+    left_usd: float | None
+    jobs: int
+    open_jobs: int
+
+    @classmethod
+    def counted(cls, workspace: WorkspaceSummary | RolledUp) -> Self:
+        """Show a workspace with its counts."""
+        return cls(
+            workspace_id=ids.write(Kind.WORKSPACE, workspace.id),
+            name=workspace.name,
+            created_at=workspace.created_at,
+            archived_at=workspace.archived_at,
+            **_amounts(workspace),
+            jobs=workspace.jobs,
+            open_jobs=workspace.open_jobs,
+        )
+
+
+class WorkspacePage(View):
+    """Workspaces, the newest first."""
+
+    workspaces: list[CountedWorkspaceView]
+    next_cursor: str | None
+    """Pass as cursor for older ones."""
+
+
+class JobLine(View):
+    """A job, as far as one line says."""
+
+    job_id: str
+    state: JobState
+    title: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, status: JobStatus) -> Self:
+        """Show a job in a line."""
+        return cls(
+            job_id=job_summary.handle_of(status),
+            state=status.state,
+            title=job_summary.title(status),
+            created_at=status.created_at,
+        )
+
+
+class WorkspaceStatusView(WorkspaceView):
+    """A workspace, and what has become of its jobs."""
+
+    jobs: int
+    open_jobs: int
+    states: dict[str, int]
+    """How many are in each state that any is in."""
+    run_seconds: int
+    """How long they have run at Hugging Face, in sum."""
+    latest_jobs: list[JobLine]
+
+    @classmethod
+    def rolled_up(cls, workspace: RolledUp, latest: list[JobStatus]) -> Self:
+        """Show a workspace with the sums of its jobs, and the newest of them."""
+        return cls.of(
+            workspace,
+            jobs=workspace.jobs,
+            open_jobs=workspace.open_jobs,
+            states=workspace.states,
+            run_seconds=workspace.run_seconds,
+            latest_jobs=[JobLine.of(status) for status in latest],
+        )
+
+    def summary(self) -> str:
+        """Say in two or three sentences how it stands."""
+        away = " It is archived and takes no new jobs." if self.archived_at else ""
+        states = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
+        ran = say(timedelta(seconds=self.run_seconds))
+        jobs = f"{self.jobs} jobs ({states}), which ran for {ran} in sum" if self.jobs else "no job"
+        money = f"It has cost {say_usd(micro(self.spent_usd))}"
+        if self.held_usd:
+            money += f", and may cost {say_usd(micro(self.held_usd))} more"
+        if self.budget_usd is not None:
+            money += f", of a budget of {say_usd(micro(self.budget_usd))}"
+        return f"{self.workspace_id} ({self.name}) has {jobs}. {money}.{away} {self.settings()}"
+
+
+def _amounts(workspace: Workspace) -> dict[str, Any]:
+    account = Account(
+        Whose.WORKSPACE,
+        workspace.budget_micro_usd,
+        workspace.held_micro_usd,
+        workspace.spent_micro_usd,
+    )
+    return {
+        "budget_usd": usd_if_known(account.budget_micro_usd),
+        "held_usd": usd(account.held_micro_usd),
+        "spent_usd": usd(account.spent_micro_usd),
+        "left_usd": usd_if_known(account.left_micro_usd),
+    }
