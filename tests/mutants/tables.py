@@ -8,6 +8,7 @@ from tests.mutants.row_security import checks_nothing_of, shows_all_of
 _LIFECYCLE: Final = "tests/schema/test_lifecycle.py"
 _RUNS: Final = "tests/schema/test_remote_run.py"
 _ISOLATION: Final = "tests/schema/test_isolation.py"
+_INTERRUPTED: Final = "tests/schema/test_interrupted_migrations.py"
 _TABLES: Final = "alembic/sql/0001/tables.sql"
 _GUARDS: Final = "alembic/sql/0001/transition_guards.sql"
 _ROW_SECURITY: Final = "alembic/sql/0001/row_security.sql"
@@ -105,5 +106,18 @@ TABLES: Final = (
             f"{_WORKSPACE} (workspace_id, subject_id) REFERENCES workspace (id, subject_id)",
             f"{_WORKSPACE} (workspace_id) REFERENCES workspace (id)",
         ),
+    ),
+    *in_file(
+        "alembic/env.py",
+        _INTERRUPTED,
+        a_revision_is_one_transaction=(
+            '"transaction_per_migration": True',
+            '"transaction_per_migration": False',
+        ),
+    ),
+    *in_file(
+        "alembic/versions/20261129_0001_baseline.py",
+        _INTERRUPTED,
+        a_lost_connection_is_named=("            bind.invalidate()\n", "            pass\n"),
     ),
 )
