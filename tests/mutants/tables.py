@@ -120,4 +120,9 @@ TABLES: Final = (
         _INTERRUPTED,
         a_lost_connection_is_named=("            bind.invalidate()\n", "            pass\n"),
     ),
+    *in_file(
+        "alembic/versions/20261129_0001_baseline.py",
+        "tests/schema/test_migrations.py",
+        a_revision_reads_its_own_folder=('/ "sql" / revision', '/ "sql" / "0001"'),
+    ),
 )
