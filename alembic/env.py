@@ -11,6 +11,10 @@ from sqlmodel import AutoString
 
 from schema.tables import METADATA
 
+# A transaction for each revision: one that fails or is killed leaves nothing behind, so it can be
+# repeated, and the revisions before it stay.
+COMMON = {"target_metadata": METADATA, "transaction_per_migration": True}
+
 
 def render(kind: str, item: object, _: object) -> str | Literal[False]:
     """Write SQLModel's own types as SQLAlchemy's, so that old migrations outlive it."""
@@ -20,7 +24,7 @@ def render(kind: str, item: object, _: object) -> str | Literal[False]:
 
 
 def migrate(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=METADATA, render_item=render)
+    context.configure(connection=connection, render_item=render, **COMMON)
     with context.begin_transaction():
         context.run_migrations()
 
@@ -35,7 +39,7 @@ async def main() -> None:
 
 
 if context.is_offline_mode():
-    context.configure(dialect_name="postgresql", target_metadata=METADATA, literal_binds=True)
+    context.configure(dialect_name="postgresql", literal_binds=True, **COMMON)
     with context.begin_transaction():
         context.run_migrations()
 else:

@@ -34,7 +34,7 @@ _GONE: Final = (
 
 
 _MOVED: Final = "HFJOB"
-"""The code of the notice by which a job says that it was moved; see migration `tell_of_moves`."""
+"""The code of the notice by which a job says that it was moved; see `change_notifications.sql`."""
 
 Tell = Callable[[Mapping[UUID, int]], None]
 """Told which jobs a commit has moved, and to which versions."""

@@ -44,7 +44,7 @@ CHAINS: Final = (
         ),
     ),
     *in_file(
-        "alembic/versions/20261121_0016_let_jobs_wait_for_jobs.py",
+        "alembic/sql/0001/dependency_settlement.sql",
         _WAITS,
         any_end_is_an_end=("OR wait.on_end = 'finish' THEN", "THEN"),
         a_failure_is_no_success=("WHEN NEW.state = 'succeeded' OR", "WHEN true OR"),

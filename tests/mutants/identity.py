@@ -146,7 +146,7 @@ IDENTITY: Final = (
         ),
     ),
     *in_file(
-        "alembic/versions/20261121_0011_keep_logs_within_bounds.py",
+        "alembic/sql/0001/secret_removal.sql",
         _SECRETS,
         secrets_are_wiped_after_a_run=(
             "WHEN (NEW.state IN ('rejected', 'absent', 'ended'))",

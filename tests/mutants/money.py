@@ -7,7 +7,7 @@ from tests.mutants.mutant import in_file
 _BUDGETS: Final = "tests/schema/test_budgets.py"
 _SETTLEMENT: Final = "tests/schema/test_settlement.py"
 _COSTS: Final = "tests/service/test_costs.py"
-_MIGRATION: Final = "alembic/versions/20261121_0012_bound_what_is_spent.py"
+_SETTLEMENT_SQL: Final = "alembic/sql/0001/cost_settlement.sql"
 
 MONEY: Final = (
     *in_file(
@@ -78,7 +78,7 @@ MONEY: Final = (
         ),
     ),
     *in_file(
-        _MIGRATION,
+        _SETTLEMENT_SQL,
         _SETTLEMENT,
         open_run_is_held_for=("(state IN ('posting', 'unknown', 'bound')\n", "(false\n"),
         watched_run_is_held_for=(

@@ -3,33 +3,39 @@
 from typing import Final
 
 from tests.mutants.mutant import in_file
+from tests.mutants.row_security import checks_nothing_of, shows_all_of
 
 _AUDIT: Final = "tests/schema/test_audit.py"
 _CLIENT: Final = "tests/service/test_client.py"
 _VIEWS: Final = "tests/schema/test_views.py"
+_ROW_SECURITY: Final = "alembic/sql/0001/row_security.sql"
 
 RECORDS: Final = (
     *in_file(
-        "alembic/versions/20261121_0007_note_who_did_what.py",
+        "alembic/sql/0001/transition_guards.sql",
         _AUDIT,
         what_was_written_stays=(
             "RAISE EXCEPTION 'what stands in % is never changed', TG_TABLE_NAME;",
             "RETURN NEW;",
         ),
+    ),
+    *in_file(
+        _ROW_SECURITY,
+        _AUDIT,
         events_stay_in_their_history=(
-            "REVOKE UPDATE, DELETE ON job_event FROM",
-            "GRANT UPDATE, DELETE ON job_event TO",
+            "GRANT SELECT, INSERT ON job_event TO holdfast_worker;",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON job_event TO holdfast_worker;",
         ),
-        nobody_notes_for_another=("WITH CHECK ({own})", "WITH CHECK (true)"),
+        nobody_notes_for_another=checks_nothing_of("audit_entry"),
         tenants_take_nothing_away=(
-            "GRANT SELECT, INSERT ON audit_entry TO {TENANT}",
-            "GRANT SELECT, INSERT, DELETE ON audit_entry TO {TENANT}",
+            "GRANT SELECT, INSERT ON audit_entry TO holdfast_tenant;",
+            "GRANT SELECT, INSERT, DELETE ON audit_entry TO holdfast_tenant;",
         ),
     ),
     *in_file(
-        "alembic/versions/20261121_0007_note_who_did_what.py",
+        _ROW_SECURITY,
         "tests/schema/test_isolation.py",
-        entries_are_their_subjects=("{TENANT} USING ({own})", "{TENANT} USING (true)"),
+        entries_are_their_subjects=shows_all_of("audit_entry"),
     ),
     *in_file(
         "schema/jobs/retention.py",
@@ -54,7 +60,7 @@ RECORDS: Final = (
         ),
     ),
     *in_file(
-        "alembic/versions/20261121_0008_show_jobs_to_people.py",
+        "alembic/sql/0001/views.sql",
         _VIEWS,
         jobs_are_shown_as_whoever_asks_may_see_them=(
             "CREATE VIEW v_job WITH (security_invoker = true) AS",

@@ -3,14 +3,20 @@
 from typing import Final
 
 from tests.mutants.mutant import in_file
+from tests.mutants.row_security import checks_nothing_of, shows_all_of
 
 _LIFECYCLE: Final = "tests/schema/test_lifecycle.py"
 _RUNS: Final = "tests/schema/test_remote_run.py"
 _ISOLATION: Final = "tests/schema/test_isolation.py"
+_INTERRUPTED: Final = "tests/schema/test_interrupted_migrations.py"
+_TABLES: Final = "alembic/sql/0001/tables.sql"
+_GUARDS: Final = "alembic/sql/0001/transition_guards.sql"
+_ROW_SECURITY: Final = "alembic/sql/0001/row_security.sql"
+_WORKSPACE: Final = "fk_job_workspace_id_subject_id_workspace\n        FOREIGN KEY"
 
 TABLES: Final = (
     *in_file(
-        "alembic/versions/20261121_0002_guard_the_moves.py",
+        _GUARDS,
         _LIFECYCLE,
         final_job_stays_final=("IF OLD.finished_at IS NOT NULL\n     AND", "IF false AND"),
         version_rises_by_one=("NEW.version <> OLD.version + 1", "false"),
@@ -25,7 +31,7 @@ TABLES: Final = (
         ),
     ),
     *in_file(
-        "alembic/versions/20261121_0003_set_deadlines_and_tell_requests_again.py",
+        _GUARDS,
         _RUNS,
         open_run_is_not_forgotten=(
             "IF OLD.state IN ('posting', 'unknown', 'bound') THEN",
@@ -40,88 +46,83 @@ TABLES: Final = (
         kill_order_is_never_taken_back=("IF OLD.desired = 'dead' AND", "IF false AND"),
     ),
     *in_file(
-        "alembic/versions/20261121_0001_create_the_tables.py",
+        _TABLES,
         _RUNS,
-        one_open_launch=('["job_id"],\n        unique=True', '["job_id"],\n        unique=False'),
+        one_open_launch=("CREATE UNIQUE INDEX one_open_launch", "CREATE INDEX one_open_launch"),
         one_run_an_attempt=(
-            '["job_id", "attempt"],\n        unique=True',
-            '["job_id", "attempt"],\n        unique=False',
+            "CREATE UNIQUE INDEX one_run_an_attempt",
+            "CREATE INDEX one_run_an_attempt",
         ),
     ),
-    # Each table of a subject's has a wall that shows their own rows, and takes no others.
+    # A policy of each table of a subject shows the subject's rows only, and accepts no others.
     *in_file(
-        "alembic/versions/20261121_0004_wall_subjects_off.py",
+        _ROW_SECURITY,
         _ISOLATION,
-        wall_stands=('op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")', "pass"),
-        wall_is_forced=('op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")', "pass"),
+        wall_stands=("ALTER TABLE job ENABLE ROW LEVEL SECURITY;", ""),
+        wall_is_forced=("ALTER TABLE job FORCE ROW LEVEL SECURITY;", ""),
         wall_lets_the_owner_in=(
-            'op.execute(f"CREATE POLICY own ON {table} TO {TENANT} {own}")',
-            "pass",
+            "CREATE POLICY own ON job TO holdfast_tenant\n    USING (subject_id",
+            "CREATE POLICY own ON job TO holdfast_tenant\n    USING (false AND subject_id",
         ),
         wall_lets_workers_in=(
-            "CREATE POLICY work ON {table} TO {WORKER} USING (true)",
-            "CREATE POLICY work ON {table} TO {WORKER} USING (false)",
+            "CREATE POLICY work ON job TO holdfast_worker USING (true)",
+            "CREATE POLICY work ON job TO holdfast_worker USING (false)",
         ),
         wall_lets_analysts_in=(
-            "FOR SELECT TO {ANALYST} USING (true)",
-            "FOR SELECT TO {ANALYST} USING (false)",
+            "ON job FOR SELECT TO holdfast_analyst USING (true)",
+            "ON job FOR SELECT TO holdfast_analyst USING (false)",
         ),
-        rows_are_shown_to_their_subject=(
-            "USING ({own}) WITH CHECK ({own})",
-            "USING (true) WITH CHECK ({own})",
-        ),
-        rows_are_written_by_their_subject=(
-            "({own}) WITH CHECK ({own})",
-            "({own}) WITH CHECK (true)",
-        ),
+        rows_are_shown_to_their_subject=shows_all_of("job"),
+        rows_are_written_by_their_subject=checks_nothing_of("job"),
         rows_of_a_job_are_shown_to_its_subject=(
-            'f"EXISTS (SELECT FROM job WHERE job.id = {table}.job_id)"',
-            '"true"',
+            "EXISTS (SELECT FROM job WHERE job.id = job_event.job_id)",
+            "true",
         ),
         sealed_tokens_are_not_the_services=(
-            '"GRANT SELECT (subject_id, token_sha,',
-            '"GRANT SELECT (subject_id, sealed, token_sha,',
+            "GRANT SELECT (subject_id, token_sha,",
+            "GRANT SELECT (subject_id, sealed, token_sha,",
         ),
         requests_are_not_the_analysts=(
-            '"job_event", "remote_run", "poll_group")\n\nMAKE',
-            '"job_event", "remote_run", "poll_group", "job_payload")\n\nMAKE',
+            "GRANT SELECT, INSERT ON job_payload TO holdfast_tenant;",
+            "GRANT SELECT, INSERT ON job_payload TO holdfast_tenant, holdfast_analyst;",
         ),
-    ),
-    *in_file(
-        "alembic/versions/20261121_0005_keep_the_secrets_of_jobs.py",
-        _ISOLATION,
-        secrets_wall_stands=('op.execute("ALTER TABLE job_secret ENABLE ROW LEVEL SECURITY")', ""),
-        secrets_wall_is_forced=(
-            'op.execute("ALTER TABLE job_secret FORCE ROW LEVEL SECURITY")',
-            "",
-        ),
-        secrets_are_their_subjects=("{TENANT} USING ({own})", "{TENANT} USING (true)"),
-        secrets_are_kept_by_their_subject=("WITH CHECK ({own})", "WITH CHECK (true)"),
+        secrets_wall_stands=("ALTER TABLE job_secret ENABLE ROW LEVEL SECURITY;", ""),
+        secrets_wall_is_forced=("ALTER TABLE job_secret FORCE ROW LEVEL SECURITY;", ""),
+        secrets_are_their_subjects=shows_all_of("job_secret"),
+        secrets_are_kept_by_their_subject=checks_nothing_of("job_secret"),
         sealed_secrets_are_not_the_services=(
             "GRANT SELECT (job_id, subject_id), INSERT",
             "GRANT SELECT, INSERT",
         ),
+        counts_wall_stands=("ALTER TABLE call_window ENABLE ROW LEVEL SECURITY;", ""),
+        counts_wall_is_forced=("ALTER TABLE call_window FORCE ROW LEVEL SECURITY;", ""),
+        counts_are_their_subjects=shows_all_of("call_window"),
+        counts_are_kept_by_their_subject=checks_nothing_of("call_window"),
     ),
     *in_file(
-        "alembic/versions/20261121_0006_count_calls.py",
+        _TABLES,
         _ISOLATION,
-        counts_wall_stands=('op.execute("ALTER TABLE call_window ENABLE ROW LEVEL SECURITY")', ""),
-        counts_wall_is_forced=(
-            'op.execute("ALTER TABLE call_window FORCE ROW LEVEL SECURITY")',
-            "",
+        a_workspace_is_the_subjects_own=(
+            f"{_WORKSPACE} (workspace_id, subject_id) REFERENCES workspace (id, subject_id)",
+            f"{_WORKSPACE} (workspace_id) REFERENCES workspace (id)",
         ),
-        counts_are_their_subjects=("{TENANT} USING ({own})", "{TENANT} USING (true)"),
-        counts_are_kept_by_their_subject=("WITH CHECK ({own})", "WITH CHECK (true)"),
     ),
     *in_file(
-        "alembic/versions/20261121_0009_keep_a_job_in_its_subjects_workspace.py",
-        "tests/schema/test_isolation.py",
-        a_workspace_is_the_subjects_own=(
-            (
-                'FOREIGN KEY (workspace_id, subject_id)"\n'
-                '        " REFERENCES workspace (id, subject_id) NOT VALID'
-            ),
-            'FOREIGN KEY (workspace_id)"\n        " REFERENCES workspace (id) NOT VALID',
+        "alembic/env.py",
+        _INTERRUPTED,
+        a_revision_is_one_transaction=(
+            '"transaction_per_migration": True',
+            '"transaction_per_migration": False',
         ),
+    ),
+    *in_file(
+        "alembic/versions/20261129_0001_baseline.py",
+        _INTERRUPTED,
+        a_lost_connection_is_named=("            bind.invalidate()\n", "            pass\n"),
+    ),
+    *in_file(
+        "alembic/versions/20261129_0001_baseline.py",
+        "tests/schema/test_migrations.py",
+        a_revision_reads_its_own_folder=('/ "sql" / revision', '/ "sql" / "0001"'),
     ),
 )

@@ -118,6 +118,10 @@ async def test_nothing_of_anybody_elses_is_changed(
     "statement",
     [
         "INSERT INTO workspace (id, subject_id, name) VALUES (gen_random_uuid(), $1, 'hers')",
+        (
+            "INSERT INTO job (id, subject_id, kind, namespace, title)"
+            " VALUES (gen_random_uuid(), $1, 'hub_job', 'ada', 't')"
+        ),
         "INSERT INTO idempotency_key SELECT $1, 'k', gen_random_uuid(), now()",
         "INSERT INTO credential (subject_id, sealed, token_sha) VALUES ($1, 'x', 'x')",
         "INSERT INTO job_secret (job_id, subject_id, sealed) VALUES (gen_random_uuid(), $1, 'x')",
@@ -172,6 +176,20 @@ async def test_analysts_see_every_subject_but_no_secret_and_no_request(
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             async with database.transaction() as tx:
                 await tx.execute("UPDATE job SET title = 'x'")
+
+
+async def test_workers_see_the_rows_of_every_table(database_url: str, full: None) -> None:
+    """What a worker does not see is never carried out."""
+    async with (
+        Database(database_url, application="tests", role=Role.WORKER) as database,
+        database.transaction() as tx,
+    ):
+        counts = {
+            table: await tx.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608
+            for table in await tables(tx)
+        }
+
+    assert [table for table, count in counts.items() if count == 0] == []
 
 
 async def test_every_table_forces_the_wall(database: Database) -> None:

@@ -109,6 +109,21 @@ async def test_a_job_that_was_called_off_keeps_its_secrets_until_it_has_stopped(
     assert await kept(database) == 0
 
 
+async def test_secrets_are_wiped_by_the_end_of_a_run_alone(database: Database, job: Job) -> None:
+    """The database does not rely on a transition that writes the job as well."""
+    claim = await claim_one(database)
+    async with database.transaction() as tx:
+        await lifecycle.cancel(tx, job.id, subject_id=ADA)
+    before = await kept(database)
+    async with database.transaction() as tx:
+        await tx.execute(
+            "UPDATE remote_run SET state = 'rejected', due_at = NULL WHERE id = $1", claim.run_id
+        )
+        await tx.execute("UPDATE subject SET active = 0")
+
+    assert (before, await kept(database)) == (1, 0)
+
+
 async def test_the_token_a_job_is_trusted_with_is_sealed_with_its_secrets(
     database: Database, vault: Vault, job: Job
 ) -> None:

@@ -1,0 +1,41 @@
+-- How a waiting caller learns that a job has changed: a notice after each update, and a function
+-- that reads the versions of many jobs at once.
+
+
+-- A notice on the connection that made the transition; `Database.transaction()` publishes it after
+-- the commit. No statement has to ask for it, so no transition can omit it. It is not NOTIFY, which
+-- takes one lock of the whole server in every commit.
+CREATE FUNCTION tell_of_move() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE NOTICE USING ERRCODE = 'HFJOB', MESSAGE = NEW.id || ' ' || NEW.version;
+  RETURN NULL;
+END $$;
+
+CREATE TRIGGER tell_of_move AFTER UPDATE ON job
+    FOR EACH ROW EXECUTE FUNCTION tell_of_move();
+
+
+-- The versions of jobs of several subjects. It acts for one subject after the other, so row-level
+-- security checks every row. It is not SECURITY DEFINER: it can do nothing that its caller could
+-- not do by acting for each subject in turn.
+CREATE FUNCTION job_marks(subject_ids text[], job_ids uuid[])
+RETURNS TABLE (subject_id text, job_id uuid, version bigint, hold text)
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER AS $$
+DECLARE
+  acting text;
+  before text := coalesce(current_setting('holdfast.subject', true), '');
+BEGIN
+  FOR acting IN SELECT DISTINCT asked FROM unnest(subject_ids) AS asked LOOP
+    PERFORM set_config('holdfast.subject', acting, true);
+    RETURN QUERY
+      SELECT job.subject_id, job.id, job.version, subject.hold
+        FROM unnest(subject_ids, job_ids) AS asked (subject_id, job_id)
+        JOIN job ON job.id = asked.job_id AND job.subject_id = asked.subject_id
+        JOIN subject ON subject.id = job.subject_id
+       WHERE asked.subject_id = acting;
+  END LOOP;
+  PERFORM set_config('holdfast.subject', before, true);
+END $$;
+
+REVOKE ALL ON FUNCTION job_marks(text[], uuid[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION job_marks(text[], uuid[]) TO holdfast_tenant;

@@ -1,0 +1,21 @@
+-- Removes everything that the other files create, except the roles: they belong to the whole
+-- server, and other databases may use them. Triggers, policies, indexes and grants go with their
+-- tables.
+
+DROP VIEW v_unowned, v_subject_usage, v_workspace_cost, v_job_timeline, v_job;
+
+DROP TABLE schedule_secret, schedule_firing, schedule;
+DROP TABLE price_list, spending, job_cost;
+DROP TABLE batch_item, job_file, log_chunk, job_log;
+DROP TABLE poll_group, remote_run;
+DROP TABLE job_dependency, job_secret, idempotency_key, job_event, job_payload, job;
+DROP TABLE workspace;
+DROP TABLE audit_entry, call_window, credential, subject;
+
+DROP FUNCTION workers_connected(), read_handle(text), write_handle(text, uuid);
+DROP FUNCTION job_marks(text[], uuid[]), tell_of_move();
+DROP FUNCTION wipe_secrets(), settle_cost(), settle_waits();
+DROP FUNCTION append_only(), remote_run_guard(), job_guard();
+
+REVOKE SELECT ON alembic_version FROM holdfast_tenant, holdfast_worker, holdfast_analyst;
+REVOKE USAGE ON SCHEMA public FROM holdfast_tenant, holdfast_worker, holdfast_analyst;
