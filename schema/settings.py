@@ -18,33 +18,34 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schema.accounts.vault import Vault
-from schema.common.durations import Duration, say
+from schema.common.durations import Duration, format_duration
 from schema.common.errors import Invalid
-from schema.common.http import SUBDOMAIN, is_tamperproof
-from schema.common.money import micro
+from schema.common.http import SUBDOMAIN_PLACEHOLDER, is_secure_url
+from schema.common.money import to_micro_usd
 
-ROOM: Final = 64 * 1024 * 1024
+DEFAULT_LOG_BYTES: Final = 64 * 1024 * 1024
 """Bytes kept of one job's log, if nobody says otherwise: one half its head, the other its tail."""
 
-_PREFIX = "HOLDFAST_"
+_ENV_PREFIX = "HOLDFAST_"
 
 
 class Settings(BaseSettings):
     """Every knob of both processes; durations read `30`, `"30s"` or `"5m"`."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_ENV_PREFIX, frozen=True, extra="ignore")
 
     database_url: Annotated[
-        PostgresDsn, Field(validation_alias=AliasChoices(f"{_PREFIX}DATABASE_URL", "DATABASE_URL"))
+        PostgresDsn,
+        Field(validation_alias=AliasChoices(f"{_ENV_PREFIX}DATABASE_URL", "DATABASE_URL")),
     ]
     """Where the truth is."""
     redis_url: Annotated[
-        RedisDsn, Field(validation_alias=AliasChoices(f"{_PREFIX}REDIS_URL", "REDIS_URL"))
+        RedisDsn, Field(validation_alias=AliasChoices(f"{_ENV_PREFIX}REDIS_URL", "REDIS_URL"))
     ]
     """Where the doorbell hangs; losing what is in it costs one sweep."""
     hub_url: HttpUrl = HttpUrl("https://huggingface.co")
     router_url: HttpUrl = HttpUrl("https://router.huggingface.co")
-    spaces_url: str = f"https://{SUBDOMAIN}.hf.space"
+    spaces_url: str = f"https://{SUBDOMAIN_PLACEHOLDER}.hf.space"
     """The form of the address of a Space; a caller's token is sent there."""
     public_url: HttpUrl = HttpUrl("http://127.0.0.1:8765")
     """How clients reach the service: in metadata, and the Host and Origin they may send."""
@@ -102,50 +103,56 @@ class Settings(BaseSettings):
     """Where a crash test ends this process; see `schema.common.failpoints`."""
     call_bytes: Annotated[int, Field(ge=1024 * 1024, le=200 * 1024 * 1024)] = 20 * 1024 * 1024
     """How large a file may be that a call works on, or makes."""
-    log_bytes: Annotated[int, Field(ge=1024 * 1024)] = ROOM
+    log_bytes: Annotated[int, Field(ge=1024 * 1024)] = DEFAULT_LOG_BYTES
     """How much is kept of the log of a job: one half of it the beginning, the other the end."""
     retention: Duration = timedelta(days=30)
     """How long a finished job can still be read."""
 
     @field_validator("vault_keys")
     @classmethod
-    def _ring_is_readable(cls, ring: SecretStr) -> SecretStr:
-        Vault.of(ring.get_secret_value())
-        return ring
+    def _check_vault_keys(cls, vault_keys: SecretStr) -> SecretStr:
+        Vault.from_key_ring(vault_keys.get_secret_value())
+        return vault_keys
 
     @field_validator("jwt_issuer", "jwt_jwks_url")
     @classmethod
-    def _cannot_be_changed_on_the_way(cls, url: str | None) -> str | None:
-        if url is not None and not is_tamperproof(url):
+    def _check_jwt_urls_are_secure(cls, url: str | None) -> str | None:
+        if url is not None and not is_secure_url(url):
             message = "write an https:// URL, or http:// on this machine, without user or fragment"
             raise ValueError(message)
         return url
 
     @field_validator("spaces_url")
     @classmethod
-    def _is_a_form(cls, url: str) -> str:
-        if SUBDOMAIN not in url or not is_tamperproof(url.replace(SUBDOMAIN, "a")):
-            message = f"write {SUBDOMAIN} into an https:// URL, or http:// on this machine"
+    def _check_spaces_url_template(cls, url: str) -> str:
+        if SUBDOMAIN_PLACEHOLDER not in url or not is_secure_url(
+            url.replace(SUBDOMAIN_PLACEHOLDER, "a")
+        ):
+            message = (
+                f"write {SUBDOMAIN_PLACEHOLDER} into an https:// URL, or http:// on this machine"
+            )
             raise ValueError(message)
         return url
 
     @field_validator("jwt_issuer")
     @classmethod
-    def _is_an_issuer(cls, issuer: str | None) -> str | None:
+    def _check_issuer_has_no_query(cls, issuer: str | None) -> str | None:
         if issuer is not None and "?" in issuer:
             message = "an issuer has no query (RFC 8414, section 2)"
             raise ValueError(message)
         return issuer
 
     @model_validator(mode="after")
-    def _somebody_vouches(self) -> Self:
+    def _check_jwt_has_issuer(self) -> Self:
         if self.auth == "jwt" and self.jwt_issuer is None:
-            message = f"{_name('auth')}=jwt needs {_name('jwt_issuer')}, the authorization server"
+            message = (
+                f"{_env_name('auth')}=jwt needs {_env_name('jwt_issuer')}, the authorization server"
+            )
             raise ValueError(message)
         return self
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_durations_in_order(self) -> Self:
         for shorter, longer in (
             ("post_timeout", "lease"),
             ("post_timeout", "settle"),
@@ -153,8 +160,9 @@ class Settings(BaseSettings):
         ):
             if getattr(self, shorter) > getattr(self, longer):
                 message = (
-                    f"{_name(shorter)} ({say(getattr(self, shorter))}) must not exceed "
-                    f"{_name(longer)} ({say(getattr(self, longer))})"
+                    f"{_env_name(shorter)} ({format_duration(getattr(self, shorter))}) must not "
+                    "exceed "
+                    f"{_env_name(longer)} ({format_duration(getattr(self, longer))})"
                 )
                 raise ValueError(message)
         return self
@@ -165,12 +173,12 @@ class Settings(BaseSettings):
         return self.jwt_audience or f"{str(self.public_url).rstrip('/')}/mcp"
 
     @property
-    def monthly_budget(self) -> int | None:
+    def monthly_budget_micro_usd(self) -> int | None:
         """The budget of a month, as money is counted."""
-        return None if self.monthly_budget_usd is None else micro(self.monthly_budget_usd)
+        return None if self.monthly_budget_usd is None else to_micro_usd(self.monthly_budget_usd)
 
     @classmethod
-    def read(cls) -> Self:
+    def from_env(cls) -> Self:
         """Read the environment.
 
         Raises:
@@ -181,13 +189,13 @@ class Settings(BaseSettings):
         except ValidationError as error:
             # Never the input: a mistyped key or password is not to be repeated in a log.
             wrong = error.errors(include_url=False)
-            lines = [f"  {_location(entry['loc'])}{entry['msg']}" for entry in wrong]
+            lines = [f"  {_format_location(entry['loc'])}{entry['msg']}" for entry in wrong]
             raise Invalid("\n".join(["The configuration cannot be used:", *lines])) from None
 
 
-def _location(path: tuple[int | str, ...]) -> str:
-    return f"{_name(str(path[0]))}: " if path else ""
+def _format_location(path: tuple[int | str, ...]) -> str:
+    return f"{_env_name(str(path[0]))}: " if path else ""
 
 
-def _name(field: str) -> str:
-    return f"{_PREFIX}{field.removeprefix(_PREFIX).upper()}"
+def _env_name(field: str) -> str:
+    return f"{_ENV_PREFIX}{field.removeprefix(_ENV_PREFIX).upper()}"

@@ -12,36 +12,36 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from schema.accounts.row_security import Role
+from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
 from schema.common import failpoints, log_config
-from schema.common.durations import say
+from schema.common.durations import format_duration
 from schema.common.errors import Unavailable
-from schema.common.http import release
+from schema.common.http import package_version
 from schema.db.database import Database
-from schema.messaging.change_notifications import hints
-from schema.messaging.wakeups import doorbell
+from schema.messaging.change_notifications import open_change_publisher
+from schema.messaging.wakeups import open_wakeup_sender
 from schema.settings import Settings
-from service.auth.authenticators import ExternalSignIn, HubSignIn, SignIn
+from service.auth.authenticators import Authenticator, ExternalAuthenticator, HubAuthenticator
 from service.auth.caller import Scope
-from service.auth.hub_client import huggingface
-from service.auth.jwt_verifier import external_authority
+from service.auth.hub_client import open_hub_account_client
+from service.auth.jwt_verifier import open_jwt_verifier
 from service.auth.registration_proxy import ROUTES as PROXY_ROUTES
-from service.auth.registration_proxy import proxy
-from service.auth.resource_metadata import Metadata
-from service.auth.token_verifier import Callers
-from service.database import Ground
+from service.auth.registration_proxy import open_registration_proxy
+from service.auth.resource_metadata import ProtectedResourceMetadata
+from service.auth.token_verifier import TokenVerifier
+from service.database import TenantDatabase
 from service.http import downloads, health
-from service.http.middleware import MAX_BODY, Edge
-from service.http.rate_limit import limits
+from service.http.middleware import MAX_BODY_BYTES, McpEndpoint
+from service.http.rate_limit import open_rate_limiter
 from service.mcp import resources
-from service.mcp.completions import completing
+from service.mcp.completions import build_completion_handler
 from service.mcp.instructions import INSTRUCTIONS
-from service.mcp.prompts import Recipe, recipes
-from service.mcp.subscriptions.listen import Listening
-from service.mcp.tasks.extension import CANCEL, Tasks, TaskSource
+from service.mcp.prompts import McpPrompt, build_prompts
+from service.mcp.subscriptions.listen import SubscriptionListener
+from service.mcp.tasks.extension import CANCEL_METHOD, TasksExtension, TaskSource
 from service.mcp.tasks.job_tasks import JobTasks
-from service.mcp.tool import Contract, hide_what_is_of_no_use, refuse_unknown
+from service.mcp.tool import McpTool, hide_unusable_tools, reject_unknown_names
 from service.mcp.tools import (
     account,
     hardware,
@@ -54,23 +54,23 @@ from service.mcp.tools import (
     wait_for_jobs,
     workspaces,
 )
-from service.runtime.confirmation_tokens import Seals
-from service.runtime.context import CALLING, App
-from service.runtime.derived_keys import keys
-from service.runtime.download_links import Links
-from service.runtime.job_watch import waiting
-from service.runtime.price_cache import Prices
-from service.runtime.resource_watch import following
-from service.runtime.space_catalog import Spaces
-from service.runtime.wait_slots import turns
+from service.runtime.confirmation_tokens import ConfirmationTokens
+from service.runtime.context import CURRENT_CALLER, App
+from service.runtime.derived_keys import derive_keys
+from service.runtime.download_links import DownloadLinks
+from service.runtime.job_watch import open_job_watch
+from service.runtime.price_cache import PriceCache
+from service.runtime.resource_watch import open_resource_watch
+from service.runtime.space_catalog import SpaceCatalog
+from service.runtime.wait_slots import open_wait_slots
 
-_APPLICATION: Final = "holdfast-service"
-_LISTED_MS: Final = 60_000
+_APPLICATION_NAME: Final = "holdfast-service"
+_LIST_TTL_MS: Final = 60_000
 """How long a client may keep the list of tools, which depends on who asks."""
-_PRIVATE: Final[dict[CacheableMethod, CacheHint]] = {
+_CACHE_HINTS: Final[dict[CacheableMethod, CacheHint]] = {
     **dict.fromkeys(
         ("tools/list", "prompts/list", "resources/templates/list"),
-        CacheHint(ttl_ms=_LISTED_MS, scope="private"),
+        CacheHint(ttl_ms=_LIST_TTL_MS, scope="private"),
     ),
     **dict.fromkeys(("resources/list", "resources/read"), CacheHint(ttl_ms=0, scope="private")),
 }
@@ -81,36 +81,37 @@ log = structlog.stdlib.get_logger()
 
 def create_app(settings: Settings | None = None) -> Starlette:
     """Assemble the ASGI application; the environment is read unless settings are given."""
-    settings = settings or Settings.read()
-    retention = say(settings.retention)
+    settings = settings or Settings.from_env()
+    retention = format_duration(settings.retention)
     tools = [
-        *launch_job.contracts(retention),
-        *launch_inference.contracts(retention),
-        *launch_space_call.contracts(retention),
-        *jobs.contracts(),
-        *wait_for_jobs.contracts(),
-        *retry_job.contracts(),
-        *workspaces.contracts(),
-        *schedules.contracts(),
-        *hardware.contracts(),
-        *account.contracts(),
+        *launch_job.build_tools(retention),
+        *launch_inference.build_tools(retention),
+        *launch_space_call.build_tools(retention),
+        *jobs.build_tools(),
+        *wait_for_jobs.build_tools(),
+        *retry_job.build_tools(),
+        *workspaces.build_tools(),
+        *schedules.build_tools(),
+        *hardware.build_tools(),
+        *account.build_tools(),
     ]
-    return assemble(settings, tools, recipes())
+    return assemble_app(settings, tools, build_prompts())
 
 
-def assemble(
+def assemble_app(
     settings: Settings,
-    tools: list[Contract],
-    prompts: Sequence[Recipe],
-    *more: Callable[[MCPServer[App]], None],
-    source: TaskSource | None = None,
+    tools: list[McpTool],
+    prompts: Sequence[McpPrompt],
+    *customizations: Callable[[MCPServer[App]], None],
+    task_source: TaskSource | None = None,
 ) -> Starlette:
     """Put a server of these tools and prompts, and of what `more` adds to it, behind our edge.
 
     Tasks are jobs, unless another source of them is given.
     """
     failpoints.arm(settings.failpoint)
-    log_config.configure()  # before MCPServer, which sets logging up in its own way if nobody has
+    # Before MCPServer, which sets logging up in its own way if nobody has.
+    log_config.configure_logging()
     public_url = str(settings.public_url).rstrip("/")
     hub_url = str(settings.hub_url).rstrip("/")
     issuer = settings.jwt_issuer or hub_url if settings.auth == "jwt" else hub_url
@@ -121,71 +122,82 @@ def assemble(
         yield web.state.app
 
     own = JobTasks(settings.retention)
-    server = _server(settings, lend, tools, prompts, lambda: web.state.app, own, source or own)
-    for add in more:
+    server = _build_server(
+        settings, lend, tools, prompts, lambda: web.state.app, own, task_source or own
+    )
+    for add in customizations:
         add(server)
-    plain, streaming = (_transport(server, as_json=as_json) for as_json in (True, False))
+    plain, streaming = (
+        _build_transport(server, json_response=as_json) for as_json in (True, False)
+    )
 
     @asynccontextmanager
     async def lifespan(web: Starlette) -> AsyncGenerator[None]:
-        vault = Vault.of(settings.vault_keys.get_secret_value())
+        vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
         async with (
             AsyncExitStack() as stack,
-            hints(redis_url := str(settings.redis_url)) as told,
+            open_change_publisher(redis_url := str(settings.redis_url)) as told,
             Database(
                 str(settings.database_url),
-                application=_APPLICATION,
-                role=Role.TENANT,
-                tell=told.tell,
+                application_name=_APPLICATION_NAME,
+                role=DatabaseRole.TENANT,
+                on_job_changes=told.enqueue,
             ) as database,
-            doorbell(redis_url) as bell,
-            huggingface(hub_url) as hub,
-            limits(
+            open_wakeup_sender(redis_url) as bell,
+            open_hub_account_client(hub_url) as hub,
+            open_rate_limiter(
                 redis_url,
-                ground := Ground(database),
+                ground := TenantDatabase(database),
                 calls_per_minute=settings.calls_per_minute,
             ) as allowance,
-            waiting(redis_url, ground) as waiters,
-            following(ground) as followers,
-            turns(redis_url, limit=settings.waits) as waits_allowed,
+            open_job_watch(redis_url, ground) as waiters,
+            open_resource_watch(ground) as followers,
+            open_wait_slots(redis_url, limit=settings.waits) as waits_allowed,
         ):
             web.state.limits = allowance
-            callers = Callers(hub, ground, vault)
-            web.state.sign_in = await stack.enter_async_context(_sign_in(settings, callers))
+            callers = TokenVerifier(hub, ground, vault)
+            web.state.sign_in = await stack.enter_async_context(
+                _open_authenticator(settings, callers)
+            )
             web.state.app = App(
-                ground=ground,
-                doorbell=bell,
-                callers=callers,
+                database=ground,
+                wakeups=bell,
+                token_verifier=callers,
                 vault=vault,
                 hub_url=hub_url,
-                open_jobs=settings.open_jobs,
-                bucket=settings.bucket,
-                waiting=waiters,
-                following=followers,
-                turns=waits_allowed,
-                seals=Seals(keys(settings, b"holdfast confirmation")),
-                links=Links(public_url, hub_url, keys(settings, b"holdfast download")),
-                prices=Prices(hub, ground),
-                spaces=Spaces(hub, ground, settings.spaces_url),
-                monthly_budget=settings.monthly_budget,
+                max_open_jobs=settings.open_jobs,
+                output_bucket_name=settings.bucket,
+                job_watch=waiters,
+                resource_watch=followers,
+                wait_slots=waits_allowed,
+                confirmation_tokens=ConfirmationTokens(
+                    derive_keys(settings, b"holdfast confirmation")
+                ),
+                download_links=DownloadLinks(
+                    public_url, hub_url, derive_keys(settings, b"holdfast download")
+                ),
+                price_cache=PriceCache(hub, ground),
+                space_catalog=SpaceCatalog(hub, ground, settings.spaces_url),
+                monthly_budget_micro_usd=settings.monthly_budget_micro_usd,
             )
             if settings.oauth_client_id is not None:
-                standing_in = proxy(issuer, public_url, settings.oauth_client_id)
+                standing_in = open_registration_proxy(issuer, public_url, settings.oauth_client_id)
                 web.state.proxy = await stack.enter_async_context(standing_in)
-            await _say_hello(ground)
+            await _log_start(ground)
             async with plain.run(), streaming.run():
                 yield
 
     proxied = settings.oauth_client_id is not None
     ours = () if settings.auth == "jwt" else ("openid", "profile")
-    metadata = Metadata(public_url, public_url if proxied else issuer, *ours)
-    edge = Edge(
+    metadata = ProtectedResourceMetadata(public_url, public_url if proxied else issuer, *ours)
+    edge = McpEndpoint(
         public_url,
         metadata,
-        plain=plain.handle_request,
-        streaming=streaming.handle_request,
-        needs={tool.name: tool.needs for tool in tools} | {CANCEL: tuple(Scope)},
-        browsable=settings.anonymous == "browse",
+        json_transport=plain.handle_request,
+        sse_transport=streaming.handle_request,
+        required_scopes={tool.name: tool.required_scopes for tool in tools}
+        | {CANCEL_METHOD: tuple(Scope)},
+        allow_browsing=settings.anonymous == "browse",
     )
     routes = [Route("/mcp", edge), *metadata.routes(), *health.ROUTES, *downloads.ROUTES]
     routes += PROXY_ROUTES if proxied else []
@@ -194,75 +206,80 @@ def assemble(
 
 
 @asynccontextmanager
-async def _sign_in(settings: Settings, callers: Callers) -> AsyncGenerator[SignIn]:
+async def _open_authenticator(
+    settings: Settings, token_verifier: TokenVerifier
+) -> AsyncGenerator[Authenticator]:
     if settings.auth == "huggingface" or settings.jwt_issuer is None:
-        yield HubSignIn(callers)
+        yield HubAuthenticator(token_verifier)
         return
-    async with external_authority(
+    async with open_jwt_verifier(
         issuer=settings.jwt_issuer,
         audience=settings.token_audience,
         jwks_url=settings.jwt_jwks_url,
         leeway=settings.jwt_leeway,
     ) as authority:
-        yield ExternalSignIn(authority, callers)
+        yield ExternalAuthenticator(authority, token_verifier)
 
 
-async def _say_hello(ground: Ground) -> None:
+async def _log_start(database: TenantDatabase) -> None:
     try:
-        log.info("service.started", revision=await ground.revision())
+        log.info("service.started", revision=await database.read_revision())
     except Unavailable as error:
         # Not fatal: the process stays up, says what is wrong, and serves once it is put right.
         log.error("service.not_ready", why=str(error))  # noqa: TRY400  # a sentence, not a bug
 
 
-def _server(
+def _build_server(
     settings: Settings,
-    lend: Any,
-    tools: list[Contract],
-    prompts: Sequence[Recipe],
-    application: Callable[[], App],
-    own: JobTasks,
-    source: TaskSource,
+    lifespan: Any,
+    tools: list[McpTool],
+    prompts: Sequence[McpPrompt],
+    get_app: Callable[[], App],
+    job_tasks: JobTasks,
+    task_source: TaskSource,
 ) -> MCPServer[App]:
     server = MCPServer[App](
         "holdfast",
         title="Holdfast",
-        version=release(),
+        version=package_version(),
         instructions=INSTRUCTIONS,
         tools=list[Any](tools),
-        lifespan=lend,
+        lifespan=lifespan,
         request_state_security=RequestStateSecurity(
-            keys=keys(settings, b"holdfast request state"), bind_principal=_principal
+            keys=derive_keys(settings, b"holdfast request state"),
+            bind_principal=_current_subject_id,
         ),
         subscriptions=False,  # served by ours, which knows callers and tasks
-        extensions=[Tasks(source)],
-        cache_hints=_PRIVATE,
+        extensions=[TasksExtension(task_source)],
+        cache_hints=_CACHE_HINTS,
         middleware=[
-            refuse_unknown(tools, prompts),
-            hide_what_is_of_no_use(tools),
-            resources.list_newest,
-            Listening(own),
+            reject_unknown_names(tools, prompts),
+            hide_unusable_tools(tools),
+            resources.list_newest_jobs,
+            SubscriptionListener(job_tasks),
         ],
     )
-    resources.publish(server)
+    resources.register_resources(server)
     for prompt in prompts:
         server.add_prompt(prompt)
     complete: Any = server.completion  # the SDK leaves it untyped
-    complete()(completing(application, prompts))
+    complete()(build_completion_handler(get_app, prompts))
     return server
 
 
-def _transport(server: MCPServer[App], *, as_json: bool) -> StreamableHTTPSessionManager:
+def _build_transport(
+    server: MCPServer[App], *, json_response: bool
+) -> StreamableHTTPSessionManager:
     # What these settings guard has been checked at the edge, before the token was.
     server.streamable_http_app(
         stateless_http=True,
-        json_response=as_json,
-        max_request_body_size=MAX_BODY,
+        json_response=json_response,
+        max_request_body_size=MAX_BODY_BYTES,
         host="0.0.0.0",  # noqa: S104  # binds nothing; turns the SDK's own Host check off
     )
     return server.session_manager
 
 
-def _principal(_: object) -> str | None:
-    caller = CALLING.get()
+def _current_subject_id(_: object) -> str | None:
+    caller = CURRENT_CALLER.get()
     return caller.subject_id if caller else None

@@ -7,7 +7,7 @@ from datetime import timedelta
 import anyio
 import structlog
 
-from schema.accounts.row_security import act_for
+from schema.accounts.row_security import act_as_subject
 from schema.accounts.tables import Hold
 from schema.common.errors import HoldfastError, Unavailable
 from schema.db import revisions
@@ -19,11 +19,12 @@ log = structlog.stdlib.get_logger()
 class WrongRevision(Unavailable):
     """The database has to be migrated before anything can be done."""
 
-    def __init__(self, found: str | None, wanted: str) -> None:
+    def __init__(self, current: str | None, expected: str) -> None:
         self.retry_after = timedelta(seconds=30)
         HoldfastError.__init__(
             self,
-            f"The database is at revision {found or 'none'} and this service needs {wanted}, so "
+            f"The database is at revision {current or 'none'} and this service needs {expected}, "
+            "so "
             f"nothing was done. Its operator has to run `holdfast migrate`.",
         )
 
@@ -33,13 +34,13 @@ class WrongRevision(Unavailable):
         return Unavailable.__name__
 
 
-class Ground:
+class TenantDatabase:
     """The database; its revision is looked at until it is seen to be right, and then trusted."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._wanted = revisions.head()
-        self._seen_right = False
+        self._expected_revision = revisions.head_revision()
+        self._revision_verified = False
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Transaction]:
@@ -51,33 +52,33 @@ class Ground:
         # Over SSE the SDK cancels a tool when its client disconnects (mcp 2.3.0).
         with anyio.CancelScope(shield=True):
             async with self._database.transaction() as tx:
-                if not self._seen_right:
-                    await self._look(tx)
+                if not self._revision_verified:
+                    await self._require_revision(tx)
                 yield tx
 
     @asynccontextmanager
-    async def acting_for(self, subject_id: str) -> AsyncGenerator[tuple[Transaction, Hold | None]]:
+    async def as_subject(self, subject_id: str) -> AsyncGenerator[tuple[Transaction, Hold | None]]:
         """Yield a transaction that sees one subject's rows, and whether their jobs are held.
 
         Raises:
             Unavailable: the database cannot be reached, or is not the one we know.
         """
         async with self.transaction() as tx:
-            yield tx, await act_for(tx, subject_id)
+            yield tx, await act_as_subject(tx, subject_id)
 
-    async def revision(self) -> str:
+    async def read_revision(self) -> str:
         """Return the revision, looked at now.
 
         Raises:
             Unavailable: the database cannot be reached, or is not the one we know.
         """
         async with self._database.transaction() as tx:
-            await self._look(tx)
-        return self._wanted
+            await self._require_revision(tx)
+        return self._expected_revision
 
-    async def _look(self, tx: Transaction) -> None:
-        self._seen_right = False
-        if (found := await revisions.current(tx)) != self._wanted:
-            log.error("revision.mismatched", found=found, wanted=self._wanted)
-            raise WrongRevision(found, self._wanted)
-        self._seen_right = True
+    async def _require_revision(self, tx: Transaction) -> None:
+        self._revision_verified = False
+        if (found := await revisions.read_current_revision(tx)) != self._expected_revision:
+            log.error("revision.mismatched", found=found, wanted=self._expected_revision)
+            raise WrongRevision(found, self._expected_revision)
+        self._revision_verified = True

@@ -13,7 +13,7 @@ async def read_body(receive: Receive) -> bytes:
             return body
 
 
-def replay(body: bytes) -> Receive:
+def replay_body(body: bytes) -> Receive:
     """Give what was read to whoever is behind."""
 
     async def receive() -> Message:

@@ -18,17 +18,17 @@ from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.tables import Job, JobKind
 from schema.settings import Settings
-from tests.servers import postgres_server, valkey_server
+from tests.servers import run_postgres, run_valkey
 
 pytest_plugins = ["tests.lanes", "tests.stack"]
 
-ADA = "5e9ecfc04957053f60648a3e"
+ADA_ID = "5e9ecfc04957053f60648a3e"
 """The subject most tests act for."""
 
 JobFactory = Callable[..., Awaitable[Job]]
-DiesInCommit = Callable[[str], Awaitable[None]]
+FailFirstCommit = Callable[[str], Awaitable[None]]
 
-_DIES_IN_COMMIT = """
+_FAIL_FIRST_COMMIT = """
 CREATE SEQUENCE commits;
 CREATE FUNCTION die_in_commit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
@@ -42,7 +42,7 @@ CREATE CONSTRAINT TRIGGER die AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFER
     FOR EACH ROW EXECUTE FUNCTION die_in_commit();
 """
 
-_MISCOUNTED = """
+_COUNTER_MISMATCHES = """
 SELECT 'subject', id, active, queued FROM subject
  WHERE (active, queued) IS DISTINCT FROM (
      (SELECT count(*) FROM remote_run AS run
@@ -92,15 +92,15 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     """A Postgres for this process; the database it names is a migrated, empty template."""
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
-        revisions.upgrade(url)
+    with run_postgres(tmp_path_factory.mktemp("postgres")) as url:
+        revisions.upgrade_to_revision(url)
         yield url
 
 
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     """A Valkey for this process."""
-    with valkey_server(tmp_path_factory.mktemp("valkey")) as url:
+    with run_valkey(tmp_path_factory.mktemp("valkey")) as url:
         yield url
 
 
@@ -109,19 +109,19 @@ async def database_url(postgres_url: str) -> AsyncGenerator[str]:
     """A database of the test's own, at the newest revision."""
     name = f"test_{uuid4().hex}"
     template = urlsplit(postgres_url).path.lstrip("/")
-    await _administer(
+    await _execute_as_admin(
         postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy'
     )
     url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
     yield url
-    await _expect_no_orphan(url)
-    await _administer(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+    await _assert_database_consistent(url)
+    await _execute_as_admin(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncGenerator[Database]:
     """The test's database, open."""
-    async with Database(database_url, application="tests") as opened:
+    async with Database(database_url, application_name="tests") as opened:
         yield opened
 
 
@@ -134,7 +134,7 @@ def vault_keys() -> str:
 @pytest.fixture
 def vault(vault_keys: str) -> Vault:
     """A vault on that ring."""
-    return Vault.of(vault_keys)
+    return Vault.from_key_ring(vault_keys)
 
 
 @pytest.fixture
@@ -160,10 +160,10 @@ def settings(
 async def ada(database: Database, vault: Vault) -> str:
     """A subject who has lent a token."""
     async with database.transaction() as tx:
-        await credentials.remember(
-            tx, vault, subject_id=ADA, name="ada", token=Secret("hf_ada"), expires_at=None
+        await credentials.save_credential(
+            tx, vault, subject_id=ADA_ID, name="ada", token=Secret("hf_ada"), expires_at=None
         )
-    return ADA
+    return ADA_ID
 
 
 @pytest.fixture
@@ -181,26 +181,26 @@ def make_job(database: Database, ada: str) -> JobFactory:
             "most_open": 1000,
         }
         async with database.transaction() as tx:
-            return await lifecycle.submit(tx, **request | overrides)
+            return await lifecycle.submit_job(tx, **request | overrides)
 
     return make
 
 
 @pytest.fixture
-def dies_in_commit(database_url: str) -> DiesInCommit:
+def dies_in_commit(database_url: str) -> FailFirstCommit:
     """Let the server drop the first commit that inserts into a table."""
 
     async def prepare(table: str) -> None:
         connection = await asyncpg.connect(database_url)
         try:
-            await connection.execute(_DIES_IN_COMMIT.format(table=table))
+            await connection.execute(_FAIL_FIRST_COMMIT.format(table=table))
         finally:
             await connection.close()
 
     return prepare
 
 
-async def _administer(url: str, statement: str) -> None:
+async def _execute_as_admin(url: str, statement: str) -> None:
     connection = await asyncpg.connect(urlunsplit(urlsplit(url)._replace(path="/postgres")))
     try:
         await connection.execute(statement)
@@ -208,7 +208,7 @@ async def _administer(url: str, statement: str) -> None:
         await connection.close()
 
 
-async def _expect_no_orphan(url: str) -> None:
+async def _assert_database_consistent(url: str) -> None:
     """Whatever owes a step has somebody who will take it up, after every test there is.
 
     And what is counted is there: every move was written whole.
@@ -216,6 +216,6 @@ async def _expect_no_orphan(url: str) -> None:
     connection = await asyncpg.connect(url)
     try:
         assert await connection.fetch("SELECT * FROM v_unowned") == []
-        assert await connection.fetch(_MISCOUNTED) == []
+        assert await connection.fetch(_COUNTER_MISMATCHES) == []
     finally:
         await connection.close()

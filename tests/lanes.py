@@ -14,24 +14,24 @@ from xdist.scheduler.loadscope import (  # type: ignore[import-untyped]  # it ha
     LoadScopeScheduling,  # pyright: ignore[reportMissingTypeStubs]  # as above
 )
 
-_ROOT: Final = Path(__file__).resolve().parent.parent
-_GROUP: Final = re.compile(r'mark\.xdist_group\("(\w+)"\)')
+_REPOSITORY_ROOT: Final = Path(__file__).resolve().parent.parent
+_GROUP_MARK: Final = re.compile(r'mark\.xdist_group\("(\w+)"\)')
 
 
-class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # as above
+class XdistGroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # as above
     """Deals out tests one by one, but those of a group all to the same process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid.partition("::")[0]) or nodeid
+        return read_xdist_group(nodeid.partition("::")[0]) or nodeid
 
 
 @cache
-def group_of(path: str) -> str | None:
+def read_xdist_group(path: str) -> str | None:
     """Read from a module to which group its tests belong."""
-    found = _GROUP.search((_ROOT / path).read_text())
+    found = _GROUP_MARK.search((_REPOSITORY_ROOT / path).read_text())
     return None if found is None else found[1]
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> XdistGroupScheduling:
     """Answer the hook of pytest-xdist; the largest groups go first."""
-    return Lanes(config, log)
+    return XdistGroupScheduling(config, log)

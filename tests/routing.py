@@ -12,13 +12,13 @@ from pathlib import Path
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.local.hub_emulator.app import create_hub
-from service.local.hub_emulator.users import LocalUser, load_users, user_with
-from tests.asgi import read_body, replay
-from tests.service.stand_in import serving
+from service.local.hub_emulator.app import create_hub_emulator
+from service.local.hub_emulator.users import LocalUser, find_user, load_users
+from tests.asgi import read_body, replay_body
+from tests.service.stand_in import serve_app
 
-_CHAT = "/v1/chat/completions"
-Rule = Callable[[str, int], Response | None]
+_CHAT_PATH = "/v1/chat/completions"
+RouterRule = Callable[[str, int], Response | None]
 """What is answered to a prompt in place of the Hub, the nth time it is asked; none: the Hub."""
 
 
@@ -27,39 +27,39 @@ class CountingRouter:
     """Stands around the local Hub."""
 
     hub: ASGIApp
-    rule: Rule = lambda _, __: None
-    delay: float = 0.0
+    rule: RouterRule = lambda _, __: None
+    delay_seconds: float = 0.0
     """Seconds a call takes."""
-    ledger: Path | None = None
+    prompt_log: Path | None = None
     """Where each prompt is written down as it comes, so that the count outlives everybody."""
-    asked: Counter[str] = field(default_factory=Counter[str])
-    moments: list[float] = field(default_factory=list[float])
-    at_once: int = 0
-    most_at_once: int = 0
+    calls_by_prompt: Counter[str] = field(default_factory=Counter[str])
+    call_times: list[float] = field(default_factory=list[float])
+    calls_in_flight: int = 0
+    max_calls_in_flight: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != _CHAT:
+        if scope["type"] != "http" or scope["path"] != _CHAT_PATH:
             await self.hub(scope, receive, send)
             return
         body = await read_body(receive)
         prompt: str = json.loads(body)["messages"][-1]["content"]
-        self.asked[prompt] += 1
-        self.moments.append(time.monotonic())
-        if self.ledger is not None:
-            with self.ledger.open("a") as ledger:
+        self.calls_by_prompt[prompt] += 1
+        self.call_times.append(time.monotonic())
+        if self.prompt_log is not None:
+            with self.prompt_log.open("a") as ledger:
                 ledger.write(f"{prompt}\n")
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.calls_in_flight += 1
+        self.max_calls_in_flight = max(self.max_calls_in_flight, self.calls_in_flight)
         try:
-            await asyncio.sleep(self.delay)  # what a model takes
-            refusal = self.rule(prompt, self.asked[prompt])
-            await (refusal or self.hub)(scope, replay(body), send)
+            await asyncio.sleep(self.delay_seconds)  # what a model takes
+            refusal = self.rule(prompt, self.calls_by_prompt[prompt])
+            await (refusal or self.hub)(scope, replay_body(body), send)
         finally:
-            self.at_once -= 1
+            self.calls_in_flight -= 1
 
 
 @dataclass(frozen=True, slots=True)
-class Routed:
+class RunningRouter:
     """A router that answers, and a user it knows."""
 
     url: str
@@ -68,19 +68,19 @@ class Routed:
 
     def token(self, name: str = "alice") -> str:
         """Return a token of a user's."""
-        return user_with(self.users, name).token
+        return find_user(self.users, name).token
 
 
 @contextmanager
-def routing(folder: Path) -> Generator[Routed]:
+def run_router(folder: Path) -> Generator[RunningRouter]:
     """Serve a router of one's own for the length of a block."""
     users = load_users(folder)
-    router = CountingRouter(create_hub(folder))
-    with serving(router) as url:
-        yield Routed(url, router, users)
+    router = CountingRouter(create_hub_emulator(folder))
+    with serve_app(router) as url:
+        yield RunningRouter(url, router, users)
 
 
-def refusal(status: int, message: str = "no", **headers: str) -> Response:
+def error_response(status: int, message: str = "no", **headers: str) -> Response:
     """Write an answer that says no."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return JSONResponse({"error": message}, status, named)

@@ -11,7 +11,7 @@ from service.local.servers.valkey import Valkey
 
 
 @contextmanager
-def postgres_server(folder: Path) -> Generator[str]:
+def run_postgres(folder: Path) -> Generator[str]:
     """Run a Postgres in `folder` and yield the DSN of its database `holdfast`."""
     server = Postgres(folder, durable=False)
     try:
@@ -21,7 +21,7 @@ def postgres_server(folder: Path) -> Generator[str]:
 
 
 @contextmanager
-def valkey_server(folder: Path) -> Generator[str]:
+def run_valkey(folder: Path) -> Generator[str]:
     """Run a Valkey in `folder` and yield its URL."""
     server = Valkey(folder, durable=False)
     try:
@@ -43,7 +43,7 @@ class BreakableValkey(Valkey):
         process.wait(5)
 
     @contextmanager
-    def hung(self) -> Generator[None]:
+    def suspended(self) -> Generator[None]:
         """Let the server take connections and commands, and answer none of them."""
         process = self._process()
         process.suspend()

@@ -13,40 +13,40 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from service.cli.client_config import Connection
-from service.local.hub_emulator.spaces.routes import EDGE
+from service.local.hub_emulator.spaces.routes import SPACE_PROXY_PATH
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
 
-LOOK = timedelta(milliseconds=100)
-PATIENCE = timedelta(seconds=25)
+POLL_INTERVAL = timedelta(milliseconds=100)
+DEFAULT_TIMEOUT = timedelta(seconds=25)
 
 T = TypeVar("T")
 
 
 async def eventually(
     probe: Callable[[], Awaitable[T]],
-    holds: Callable[[T], bool],
+    predicate: Callable[[T], bool],
     *,
-    within: timedelta = PATIENCE,
+    timeout: timedelta = DEFAULT_TIMEOUT,
 ) -> T:
     """Look again and again until something holds of what is seen, and return it."""
     seen: T | None = None
-    with anyio.move_on_after(within.total_seconds()):
+    with anyio.move_on_after(timeout.total_seconds()):
         while True:
             seen = await probe()
-            if holds(seen):
+            if predicate(seen):
                 return seen
-            await anyio.sleep(LOOK.total_seconds())  # between two looks at what others do
+            await anyio.sleep(POLL_INTERVAL.total_seconds())  # between two looks at what others do
     pytest.fail(f"it never held; the last that was seen is {seen}")
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class McpCaller:
     """A signed-in user of the service."""
 
     connection: Connection
 
-    async def ask(self, tool: str, **arguments: Any) -> dict[str, Any]:
+    async def call_tool(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """Call a tool and return its structured result."""
         async with (
             httpx2.AsyncClient(headers=self.connection.headers, timeout=20) as http,
@@ -58,32 +58,36 @@ class Caller:
         assert answer is not None
         return answer
 
-    async def run(self, *command: str, **overrides: Any) -> str:
+    async def launch(self, *command: str, **overrides: Any) -> str:
         """Launch a job and return its handle."""
-        launched = await self.ask(
+        launched = await self.call_tool(
             "launch_job", image="python:3.12", command=list(command), **overrides
         )
         return str(launched["job_id"])
 
-    async def status(self, handle: str) -> dict[str, Any]:
+    async def read_job(self, handle: str) -> dict[str, Any]:
         """Return the view of one job."""
-        answer = await self.ask("job_status", job_ids=[handle])
+        answer = await self.call_tool("job_status", job_ids=[handle])
         view: dict[str, Any] = answer["jobs"][0]
         return view
 
-    async def until(
-        self, handle: str, holds: Callable[[dict[str, Any]], bool], *, within: timedelta = PATIENCE
+    async def wait_until(
+        self,
+        handle: str,
+        predicate: Callable[[dict[str, Any]], bool],
+        *,
+        timeout: timedelta = DEFAULT_TIMEOUT,
     ) -> dict[str, Any]:
         """Poll a job until something holds of its view, and return that view."""
-        return await eventually(lambda: self.status(handle), holds, within=within)
+        return await eventually(lambda: self.read_job(handle), predicate, timeout=timeout)
 
-    async def finish(self, handle: str) -> dict[str, Any]:
+    async def wait_until_finished(self, handle: str) -> dict[str, Any]:
         """Wait for a job to be over."""
-        return await self.until(handle, lambda view: view["finished_at"] is not None)
+        return await self.wait_until(handle, lambda view: view["finished_at"] is not None)
 
-    async def log(self, handle: str) -> list[str]:
+    async def read_log(self, handle: str) -> list[str]:
         """Return the lines of a job's log."""
-        answer = await self.ask("job_logs", job_id=handle)
+        answer = await self.call_tool("job_logs", job_id=handle)
         return [line["text"] for line in answer["lines"]]
 
 
@@ -101,15 +105,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stack]:
 @pytest.fixture(scope="session")
 def space(stack: Stack) -> str:
     """The address of the stack's Gradio Space, which is asked for until it is awake."""
-    address = f"{stack.hub_url}{EDGE}/local-tiny"
+    address = f"{stack.hub_url}{SPACE_PROXY_PATH}/local-tiny"
     for _ in range(1000):
         if httpx2.get(f"{address}/config").is_success:
             return address
-        time.sleep(LOOK.total_seconds())  # between two looks at what another process does
+        time.sleep(POLL_INTERVAL.total_seconds())  # between two looks at what another process does
     pytest.fail("the Space never woke")
 
 
 @pytest.fixture
-def alice(stack: Stack) -> Caller:
+def alice(stack: Stack) -> McpCaller:
     """A user who may launch jobs."""
-    return Caller(Connection(stack.url, load_users(stack.folder / "hub")[0].token))
+    return McpCaller(Connection(stack.url, load_users(stack.folder / "hub")[0].token))

@@ -22,19 +22,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from httpcore2._backends.anyio import AnyIOBackend
 
-from schema.specs.inputs.public_url import Address
+from schema.specs.inputs.public_url import IpAddress
 from workers.inputs.url_fetcher import Fetcher
 
-PUBLIC = "93.184.215.14"
+PUBLIC_ADDRESS = "93.184.215.14"
 """Where a name leads unless a test says otherwise."""
 
-Answering = Callable[[asyncio.StreamWriter], Awaitable[None]]
-Answer = bytes | Answering
+PageWriter = Callable[[asyncio.StreamWriter], Awaitable[None]]
+PageAnswer = bytes | PageWriter
 """What a page answers: these bytes, or what is written by hand."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ReceivedRequest:
     """What reached a machine."""
 
     url: str
@@ -42,43 +42,45 @@ class Request:
 
 
 @dataclass
-class Web:
+class FakeWeb:
     """What names lead to, what is there, and what was done with it."""
 
-    names: dict[str, list[str] | Exception] = field(
+    addresses_by_name: dict[str, list[str] | Exception] = field(
         default_factory=dict[str, list[str] | Exception]
     )
     """The addresses of a name, or why it has none."""
-    rebound: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    rebound_addresses: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     """What a name leads to once it has been asked for."""
-    pages: dict[str, Answer] = field(default_factory=dict[str, Answer])
+    pages: dict[str, PageAnswer] = field(default_factory=dict[str, PageAnswer])
     unreachable: set[str] = field(default_factory=set[str])
-    asked: list[str] = field(default_factory=list[str])
-    dialed: list[str] = field(default_factory=list[str])
-    requests: list[Request] = field(default_factory=list[Request])
+    resolved_names: list[str] = field(default_factory=list[str])
+    dialed_addresses: list[str] = field(default_factory=list[str])
+    requests: list[ReceivedRequest] = field(default_factory=list[ReceivedRequest])
     port: int = 0
 
     @property
     def fetcher(self) -> Fetcher:
         """Return a fetcher on this web."""
-        return Fetcher(resolve=self._resolve, dial=self._dial, trust=_trust())
+        return Fetcher(resolve=self._resolve, dial=self._dial, ssl_context=_client_ssl_context())
 
     async def _resolve(self, host: str) -> list[str]:
-        self.asked.append(host)
-        known = self.names.get(host, [PUBLIC])
-        if host in self.rebound:
-            self.names[host] = self.rebound[host]
+        self.resolved_names.append(host)
+        known = self.addresses_by_name.get(host, [PUBLIC_ADDRESS])
+        if host in self.rebound_addresses:
+            self.addresses_by_name[host] = self.rebound_addresses[host]
         if isinstance(known, Exception):
             raise known
         return known
 
-    async def _dial(self, address: Address) -> httpcore2.AsyncNetworkStream:
-        self.dialed.append(str(address))
+    async def _dial(self, address: IpAddress) -> httpcore2.AsyncNetworkStream:
+        self.dialed_addresses.append(str(address))
         if str(address) in self.unreachable:
             raise httpcore2.ConnectError
         return await AnyIOBackend().connect_tcp("127.0.0.1", self.port)
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve_connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Answer one connection with one page."""
         with suppress(OSError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -87,7 +89,7 @@ class Web:
                 name.lower(): value for name, _, value in (line.partition(": ") for line in lines)
             }
             url = f"https://{headers['host']}{first.split()[1]}"
-            self.requests.append(Request(url, headers))
+            self.requests.append(ReceivedRequest(url, headers))
             page = self.pages.get(url, b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
             if isinstance(page, bytes):
                 writer.write(page)
@@ -100,16 +102,18 @@ class Web:
 
 
 @asynccontextmanager
-async def public_web() -> AsyncGenerator[Web]:
+async def run_fake_web() -> AsyncGenerator[FakeWeb]:
     """Open a web."""
-    web = Web()
-    server = await asyncio.start_server(web.answer, "127.0.0.1", 0, ssl=_identity())
+    web = FakeWeb()
+    server = await asyncio.start_server(
+        web.serve_connection, "127.0.0.1", 0, ssl=_server_ssl_context()
+    )
     web.port = server.sockets[0].getsockname()[1]
     async with server:
         yield web
 
 
-def page(content: bytes, status: str = "200 OK", **headers: str) -> bytes:
+def raw_response(content: bytes, status: str = "200 OK", **headers: str) -> bytes:
     """Write an answer; a header that is given stands in place of the true one."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     lines = {"content-length": str(len(content)), **named}
@@ -117,40 +121,40 @@ def page(content: bytes, status: str = "200 OK", **headers: str) -> bytes:
     return f"HTTP/1.1 {status}\r\n{head}\r\n".encode("latin-1") + content
 
 
-def leads_to(location: str, status: str = "302 Found") -> bytes:
+def redirect_response(location: str, status: str = "302 Found") -> bytes:
     """Write a redirect."""
-    return page(b"", status, location=location)
+    return raw_response(b"", status, location=location)
 
 
-def no_such_name() -> Exception:
+def name_not_found() -> Exception:
     """Return what a resolver says of a name that does not exist."""
     return socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
 @cache
-def _authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+def _certificate_authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
-    return key, _certificate(name, name, key.public_key(), key, None)
+    return key, _sign_certificate(name, name, key.public_key(), key, None)
 
 
 @cache
-def _trust() -> ssl.SSLContext:
+def _client_ssl_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    pem = _authority()[1].public_bytes(serialization.Encoding.PEM).decode()
+    pem = _certificate_authority()[1].public_bytes(serialization.Encoding.PEM).decode()
     context.load_verify_locations(cadata=pem)
     return context
 
 
 @cache
-def _identity() -> ssl.SSLContext:
+def _server_ssl_context() -> ssl.SSLContext:
     """Return what every machine of the web shows: it is `example.com`, and all under it."""
-    authority, signer = _authority()
+    authority, signer = _certificate_authority()
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "example.com")])
     names = [x509.DNSName("example.com"), x509.DNSName("*.example.com")]
     alternatives = x509.SubjectAlternativeName(names)
-    certificate = _certificate(name, signer.subject, key.public_key(), authority, alternatives)
+    certificate = _sign_certificate(name, signer.subject, key.public_key(), authority, alternatives)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with TemporaryDirectory() as folder:
         file = Path(folder) / "identity.pem"
@@ -166,12 +170,12 @@ def _identity() -> ssl.SSLContext:
     return context
 
 
-def _certificate(
+def _sign_certificate(
     name: x509.Name,
     signer: x509.Name,
     key: ec.EllipticCurvePublicKey,
-    signing: ec.EllipticCurvePrivateKey,
-    alternatives: x509.SubjectAlternativeName | None,
+    signing_key: ec.EllipticCurvePrivateKey,
+    alternative_names: x509.SubjectAlternativeName | None,
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     builder = (
@@ -183,9 +187,9 @@ def _certificate(
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(
-            x509.BasicConstraints(ca=alternatives is None, path_length=None), critical=True
+            x509.BasicConstraints(ca=alternative_names is None, path_length=None), critical=True
         )
     )
-    if alternatives is not None:
-        builder = builder.add_extension(alternatives, critical=False)
-    return builder.sign(signing, hashes.SHA256())
+    if alternative_names is not None:
+        builder = builder.add_extension(alternative_names, critical=False)
+    return builder.sign(signing_key, hashes.SHA256())

@@ -17,28 +17,28 @@ from schema.common.errors import HoldfastError, Unavailable
 from schema.settings import Settings
 from workers.context import Worker
 from workers.loops import engine
-from workers.worker import build, listening
+from workers.worker import arq_settings, build_worker
 
-_PAUSE = 1.0
-_LOST = (RedisConnectionError, RedisTimeoutError, WatchError, OSError)
+_RETRY_PAUSE_SECONDS = 1.0
+_CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError, WatchError, OSError)
 
 log = structlog.stdlib.get_logger()
 
 
-async def serve(settings: Settings) -> None:
+async def run_worker(settings: Settings) -> None:
     """Carry jobs until SIGTERM or SIGINT."""
     stop = anyio.Event()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_stop_on_signal, stop)
         while not stop.is_set():
             try:
-                async with build(settings) as worker, anyio.create_task_group() as beside:
-                    beside.start_soon(_listen, worker)
-                    await engine.work(worker, stop)
+                async with build_worker(settings) as worker, anyio.create_task_group() as beside:
+                    beside.start_soon(_run_arq_listener, worker)
+                    await engine.run_loops(worker, stop)
                     beside.cancel_scope.cancel()
             except Unavailable as error:
                 log.warning("worker.waiting", error=str(error))
-                await anyio.sleep(_PAUSE)
+                await anyio.sleep(_RETRY_PAUSE_SECONDS)
         tasks.cancel_scope.cancel()
 
 
@@ -49,34 +49,34 @@ async def _stop_on_signal(stop: anyio.Event) -> None:
             return
 
 
-async def _listen(worker: Worker) -> None:
+async def _run_arq_listener(worker: Worker) -> None:
     """Answer the doorbell for as long as there is one; arq gives up where we do not."""
     away = False
     while True:
-        listener = Listener(**listening(worker.settings, worker))
+        listener = Listener(**arq_settings(worker.settings, worker))
         try:
             await listener.async_run()
         except Exception as error:  # arq, over bytes that anyone may have left there
-            if listener.pool and not isinstance(error, _LOST):
+            if listener.pool and not isinstance(error, _CONNECTION_ERRORS):
                 log.exception("doorbell.broken")
-                await _throw_away(listener)
+                await _delete_unreadable_queue(listener)
             elif listener.pool or not away:  # said when it goes, not each second until it returns
                 log.warning("doorbell.lost", error=type(error).__name__)
             away = True
         finally:
-            await _let_go(listener)
-        await anyio.sleep(_PAUSE)
+            await _close_listener(listener)
+        await anyio.sleep(_RETRY_PAUSE_SECONDS)
 
 
-async def _throw_away(listener: Listener) -> None:
+async def _delete_unreadable_queue(listener: Listener) -> None:
     """Empty a queue that cannot be read: it would break us again, and the sweep needs no wake."""
-    with anyio.move_on_after(_PAUSE), suppress(RedisError, OSError):
+    with anyio.move_on_after(_RETRY_PAUSE_SECONDS), suppress(RedisError, OSError):
         await listener.pool.delete(listener.queue_name)
 
 
-async def _let_go(listener: Listener) -> None:
+async def _close_listener(listener: Listener) -> None:
     """Close a listener without a word to Redis, whose answer arq's own `close` would wait for."""
-    with anyio.move_on_after(_PAUSE, shield=True), suppress(RedisError, OSError):
+    with anyio.move_on_after(_RETRY_PAUSE_SECONDS, shield=True), suppress(RedisError, OSError):
         for task in listener.tasks.values():
             task.cancel()
         await asyncio.gather(*listener.tasks.values(), return_exceptions=True)
@@ -86,10 +86,10 @@ async def _let_go(listener: Listener) -> None:
 
 def main() -> int:
     """Run a worker; what keeps it from running is said in a sentence."""
-    log_config.configure()
+    log_config.configure_logging()
     code = 0
     try:
-        anyio.run(serve, Settings.read())
+        anyio.run(run_worker, Settings.from_env())
     except* HoldfastError as wrong:
         code = 1
         for error in wrong.exceptions:

@@ -13,37 +13,37 @@ from schema.common.errors import Unavailable
 from schema.db.database import Database, Transaction
 from schema.settings import Settings
 from workers.executor import Executor
-from workers.hub.client import Hub
+from workers.hub.client import HubClient
 
-_LAST_WORD: Final = 2.0
+_SHUTDOWN_WRITE_SECONDS: Final = 2.0
 """Seconds in which a step that is cut off is handed back."""
 
 
-class Bell:
+class AutoResetEvent:
     """Wakes one loop; rings that come together are answered together."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Wake the loop, or make it go round once more."""
         self._event.set()
 
-    async def rung(self) -> None:
+    async def wait(self) -> None:
         """Wait to be woken."""
         await self._event.wait()
         self._event.clear()
 
 
 @dataclass(frozen=True, slots=True)
-class Bells:
+class LoopEvents:
     """One for each loop that takes up due rows."""
 
-    claim: Bell = field(default_factory=Bell)
-    attend: Bell = field(default_factory=Bell)
-    observe: Bell = field(default_factory=Bell)
-    release: Bell = field(default_factory=Bell)
-    fire: Bell = field(default_factory=Bell)
+    claim: AutoResetEvent = field(default_factory=AutoResetEvent)
+    reconcile: AutoResetEvent = field(default_factory=AutoResetEvent)
+    poll: AutoResetEvent = field(default_factory=AutoResetEvent)
+    release: AutoResetEvent = field(default_factory=AutoResetEvent)
+    fire: AutoResetEvent = field(default_factory=AutoResetEvent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +54,18 @@ class Worker:
     settings: Settings
     database: Database
     vault: Vault
-    hub: Hub
+    hub: HubClient
     executors: Mapping[str, Executor]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it is told to stop."""
-    bells: Bells = field(default_factory=Bells)
+    events: LoopEvents = field(default_factory=LoopEvents)
 
     @asynccontextmanager
-    async def last_word(self) -> AsyncGenerator[Transaction]:
+    async def shutdown_transaction(self) -> AsyncGenerator[Transaction]:
         """Yield a transaction to a step that is being cut off; briefly, and only if there is one.
 
         What cannot be written now is found out when the lease of the step lapses.
         """
-        with suppress(Unavailable), anyio.move_on_after(_LAST_WORD, shield=True):
+        with suppress(Unavailable), anyio.move_on_after(_SHUTDOWN_WRITE_SECONDS, shield=True):
             async with self.database.transaction() as tx:
                 yield tx

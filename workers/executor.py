@@ -7,36 +7,36 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from schema.accounts.vault import Secret, Vault
-from schema.artifacts.files import NewFile
+from schema.artifacts.files import NewJobFile
 from schema.db.database import Database
-from schema.jobs.progress import Progress
-from schema.jobs.run_end import Ending
-from schema.jobs.run_tables import Addresses
+from schema.jobs.progress import JobProgress
+from schema.jobs.run_end import RunResult
+from schema.jobs.run_tables import RunAddresses
 from schema.jobs.tables import Reason
 from schema.settings import Settings
-from workers.hub.client import Hub
+from workers.hub.client import HubClient
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class Created:
     """Something exists upstream now, and this is its id."""
 
     remote_id: str
     stage: str | None
-    addresses: Addresses | None = None
+    addresses: RunAddresses | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class Completed:
     """The call is over, one way or the other."""
 
-    ending: Ending
-    files: tuple[NewFile, ...] = ()
+    run_result: RunResult
+    files: tuple[NewJobFile, ...] = ()
     """What it leaves behind beside its result."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """Provably nothing was created, and nothing ever would be."""
 
     reason: Reason
@@ -44,7 +44,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class RetryLater:
     """Provably nothing was created; another try may succeed."""
 
     message: str
@@ -53,37 +53,37 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRefused:
+class TokenRejected:
     """Provably nothing was created: the Hub no longer takes the subject's token."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Unclear:
+class Unknown:
     """The request was sent and its answer was lost, or cannot be read."""
 
-    why: str
+    message: str
 
 
-Outcome = Bound | Answered | Refused | Later | TokenRefused | Unclear
+Outcome = Created | Completed | Rejected | RetryLater | TokenRejected | Unknown
 
 
-Report = Callable[[Progress], None]
+ReportProgress = Callable[[JobProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class ExecutorDeps:
     """What executors are made of; each takes what it needs."""
 
-    hub: Hub
+    hub: HubClient
     database: Database
     settings: Settings
     vault: Vault
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ExecutionRequest:
     """One attempt to be carried out, with the authority of the subject who asked for it."""
 
     run_id: UUID
@@ -93,9 +93,9 @@ class Order:
     labels: dict[str, str]
     token: Secret
     secrets: Mapping[str, Secret]
-    within: timedelta
+    request_timeout: timedelta
     """How long a create request may take."""
-    report: Report
+    report_progress: ReportProgress
     """Says how far it is; as often as you like, for only the newest is written, now and then."""
 
 
@@ -122,6 +122,6 @@ class Executor(Protocol):
         """How many attempts one worker carries out at a time."""
         ...
 
-    async def execute(self, order: Order) -> Outcome:
+    async def execute(self, request: ExecutionRequest) -> Outcome:
         """Do it, and say how it went."""
         ...

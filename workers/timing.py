@@ -5,9 +5,9 @@ import time
 from datetime import timedelta
 from typing import Final
 
-FIRST: Final = timedelta(seconds=1)
-LONGEST: Final = timedelta(minutes=5)
-MOST_TRIES: Final = 12
+MIN_BACKOFF: Final = timedelta(seconds=1)
+MAX_BACKOFF: Final = timedelta(minutes=5)
+MAX_LAUNCH_TRIES: Final = 12
 """Launches in a row that created nothing before the job fails: about half an hour."""
 
 
@@ -16,14 +16,14 @@ def backoff(tries: int) -> timedelta:
 
     Spread by half to either side, so that what failed together does not return together.
     """
-    wait = min(FIRST * (1 << min(tries, 20)), LONGEST)
+    wait = min(MIN_BACKOFF * (1 << min(tries, 20)), MAX_BACKOFF)
     return wait * random.uniform(0.5, 1.5)  # noqa: S311  # spreads load, keeps no secret
 
 
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_CLOCK_ID: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Goes on while the machine sleeps, so that a woken worker knows its lease is gone."""
 
 
-def elapsed() -> float:
+def boottime_seconds() -> float:
     """Return seconds since some fixed moment, sleep of the machine included."""
-    return time.clock_gettime(_CLOCK)
+    return time.clock_gettime(_CLOCK_ID)

@@ -10,15 +10,15 @@ from typing import Any, Final
 from sqlalchemy import Identity, Index, text
 from sqlmodel import Field
 
-from schema.db.base import BIGINT, JSON, TEXT, TIMESTAMP, Record, one_of, starts_as
+from schema.db.base import BIGINT, JSON, TEXT, TIMESTAMP, Record, check_in_enum, with_server_default
 from schema.db.database import Transaction
 
-_NOTE: Final = """
+_INSERT_ENTRY: Final = """
 INSERT INTO audit_entry (subject_id, client, action, handle, facts) VALUES ($1, $2, $3, $4, $5)
 """
 
 
-class Action(StrEnum):
+class AuditAction(StrEnum):
     """What is noted; a sign-in that was refused is nobody's, and is not."""
 
     WORKSPACE_MADE = "workspace_made"
@@ -39,31 +39,33 @@ class AuditEntry(Record):
     """One thing that was done."""
 
     id: int = Field(primary_key=True, sa_type=BIGINT, sa_column_args=[Identity(always=True)])
-    at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=starts_as("clock_timestamp()"))
+    at: datetime = Field(
+        sa_type=TIMESTAMP, sa_column_kwargs=with_server_default("clock_timestamp()")
+    )
     subject_id: str = Field(sa_type=TEXT)
     """Whose; not a foreign key, for what was done outlives who did it."""
     client: str | None = Field(sa_type=TEXT)
     """The program that called, as it names itself; none where a worker did it."""
-    action: Action = Field(sa_type=TEXT)
+    action: AuditAction = Field(sa_type=TEXT)
     handle: str | None = Field(sa_type=TEXT)
     """What it was done to, as clients see it."""
-    facts: dict[str, Any] = Field(sa_type=JSON, sa_column_kwargs=starts_as("'{}'"))
+    facts: dict[str, Any] = Field(sa_type=JSON, sa_column_kwargs=with_server_default("'{}'"))
 
 
 class AuditEntryTable(AuditEntry, table=True):
     """The rows; a trigger in the migration refuses to change one."""
 
     __table_args__ = (
-        one_of("action", Action),
+        check_in_enum("action", AuditAction),
         Index("ix_audit_entry_subject", "subject_id", "id"),
         Index("ix_audit_entry_handle", "handle", postgresql_where=text("handle IS NOT NULL")),
         Index("ix_audit_entry_at", "at"),
     )
 
 
-async def note(
+async def write_audit_entry(
     tx: Transaction,
-    action: Action,
+    action: AuditAction,
     *,
     subject_id: str,
     client: str | None = None,
@@ -71,4 +73,4 @@ async def note(
     **facts: object,
 ) -> None:
     """Note what this transaction does: both are there, or neither."""
-    await tx.execute(_NOTE, subject_id, client, action, handle, facts)
+    await tx.execute(_INSERT_ENTRY, subject_id, client, action, handle, facts)

@@ -13,7 +13,7 @@ from sqlmodel import Field
 from schema.db.base import TEXT, TIMESTAMP, Record
 from schema.db.database import Transaction
 
-_TAKE: Final = """
+_COUNT_CALL: Final = """
 WITH opened AS MATERIALIZED (
     SELECT date_bin($2, now(), 'epoch') AS at
 ), seen AS MATERIALIZED (
@@ -53,20 +53,22 @@ class CallWindowTable(CallWindow, table=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class CallCount:
     """What was counted when one more call was asked for."""
 
-    granted: bool
+    is_allowed: bool
     """Whether that call was within the limit, and is counted."""
     calls: int
     """Of the window that is open, that call included if it was granted."""
-    before: int
+    previous_calls: int
     """Of the window before."""
-    past: float
+    elapsed_fraction: float
     """Which part of the window that is open has passed."""
 
 
-async def take(tx: Transaction, subject_id: str, *, limit: int, window: timedelta) -> Count:
+async def count_call(
+    tx: Transaction, subject_id: str, *, limit: int, window: timedelta
+) -> CallCount:
     """Count one more call of a subject, if it is within the limit."""
-    [row] = await tx.fetch(_TAKE, subject_id, window, limit)
-    return Count(row["granted"], row["calls"], row["before"], row["past"])
+    [row] = await tx.fetch(_COUNT_CALL, subject_id, window, limit)
+    return CallCount(row["granted"], row["calls"], row["before"], row["past"])

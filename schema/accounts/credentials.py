@@ -13,13 +13,13 @@ from typing import Final
 import structlog
 
 from schema.accounts import audit
-from schema.accounts.audit import Action
+from schema.accounts.audit import AuditAction
 from schema.accounts.vault import Secret, Unsealable, Vault
 from schema.db.database import Transaction
 
 log = structlog.stdlib.get_logger()
 
-_REMEMBER: Final = """
+_UPSERT_SUBJECT: Final = """
 WITH caller AS (
     INSERT INTO subject (id, name) VALUES ($1, $2)
     ON CONFLICT (id) DO UPDATE SET name = excluded.name WHERE subject.name <> excluded.name
@@ -38,7 +38,7 @@ WITH caller AS (
 SELECT count(*) FROM kept
 """
 
-_LEND: Final = """
+_UPSERT_CREDENTIAL: Final = """
 INSERT INTO credential AS lent (subject_id, sealed, token_sha, grants, expires_at)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (subject_id) DO UPDATE
@@ -48,7 +48,7 @@ RETURNING version
 """
 
 # Statements of their own, in the order of locks: run, subject, poll group.
-_RELEASE: Final = (
+_RELEASE_HOLD: Final = (
     """
     UPDATE remote_run SET due_at = now()
      WHERE subject_id = $1 AND (state = 'unknown' OR (state = 'bound' AND desired = 'dead'))
@@ -64,7 +64,7 @@ _RELEASE: Final = (
     """,
 )
 
-_REFUSED: Final = """
+_MARK_REFUSED: Final = """
 WITH refused AS (
     UPDATE credential SET state = 'refused', updated_at = now()
      WHERE subject_id = $1 AND version = $2 AND state = 'valid'
@@ -76,16 +76,16 @@ WITH refused AS (
 SELECT count(*) FROM refused
 """
 
-_LACKING: Final = """
+_HOLD_SUBJECT: Final = """
 UPDATE subject SET hold = 'credentials', held_at = now() WHERE id = $1 AND hold IS NULL
 """
 
-_LENT: Final = """
+_SELECT_CREDENTIAL: Final = """
 SELECT sealed, version, coalesce(expires_at > now(), true) AS alive
   FROM credential WHERE subject_id = $1 AND state = 'valid'
 """
 
-_FORGET: Final = """
+_DELETE_IDLE: Final = """
 DELETE FROM credential
  WHERE seen_at < now() - $1::interval
    -- A schedule fires while nobody calls, as long as the token lives.
@@ -100,19 +100,19 @@ DELETE FROM credential
                     WHERE polled.subject_id = credential.subject_id AND polled.due_at IS NOT NULL)
 """
 
-_IDLE: Final = timedelta(minutes=10)
+_IDLE_AFTER: Final = timedelta(minutes=10)
 """How long after its subject's last call a token is kept for nothing; callers are believed less."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lent:
+class DecryptedToken:
     """A subject's token, opened for one call, and the version a refusal of it is about."""
 
     token: Secret
     version: int
 
 
-async def remember(
+async def save_credential(
     tx: Transaction,
     vault: Vault,
     *,
@@ -128,46 +128,52 @@ async def remember(
     A token that is still taken stays if the new one allows less, or expires sooner.
     """
     sha = hashlib.sha256(token.reveal().encode()).digest()
-    if await tx.fetchval(_REMEMBER, subject_id, name, sha, list(grants), expires_at):
+    if await tx.fetchval(_UPSERT_SUBJECT, subject_id, name, sha, list(grants), expires_at):
         return
-    sealed = vault.seal(token, owner=bound_to(subject_id))
-    version: int = await tx.fetchval(_LEND, subject_id, sealed, sha, list(grants), expires_at)
-    await audit.note(
-        tx, Action.CREDENTIAL_LENT, subject_id=subject_id, client=client, version=version
+    sealed = vault.seal(token, owner=credential_owner(subject_id))
+    version: int = await tx.fetchval(
+        _UPSERT_CREDENTIAL, subject_id, sealed, sha, list(grants), expires_at
     )
-    for statement in _RELEASE:
+    await audit.write_audit_entry(
+        tx, AuditAction.CREDENTIAL_LENT, subject_id=subject_id, client=client, version=version
+    )
+    for statement in _RELEASE_HOLD:
         await tx.execute(statement, subject_id)
 
 
-async def lend(tx: Transaction, vault: Vault, subject_id: str) -> Lent | None:
+async def load_token(tx: Transaction, vault: Vault, subject_id: str) -> DecryptedToken | None:
     """Open a subject's token for one call; if there is none to be used, their jobs are held."""
-    row = await tx.fetchrow(_LENT, subject_id)
+    row = await tx.fetchrow(_SELECT_CREDENTIAL, subject_id)
     if row is None:
-        await tx.execute(_LACKING, subject_id)
+        await tx.execute(_HOLD_SUBJECT, subject_id)
         return None
     if row["alive"]:
         try:
-            return Lent(vault.open(row["sealed"], owner=bound_to(subject_id)), row["version"])
+            return DecryptedToken(
+                vault.open(row["sealed"], owner=credential_owner(subject_id)), row["version"]
+            )
         except Unsealable:
             log.exception("credential.unsealable", subject=subject_id)
-    await refused(tx, subject_id, version=row["version"])
+    await mark_credential_refused(tx, subject_id, version=row["version"])
     return None
 
 
-async def refused(tx: Transaction, subject_id: str, *, version: int) -> None:
+async def mark_credential_refused(tx: Transaction, subject_id: str, *, version: int) -> None:
     """Hold a subject's jobs: the Hub answered 401 to this version of their token.
 
     A late refusal of a token that has been replaced since changes nothing.
     """
-    if await tx.fetchval(_REFUSED, subject_id, version):
-        await audit.note(tx, Action.CREDENTIAL_REFUSED, subject_id=subject_id, version=version)
+    if await tx.fetchval(_MARK_REFUSED, subject_id, version):
+        await audit.write_audit_entry(
+            tx, AuditAction.CREDENTIAL_REFUSED, subject_id=subject_id, version=version
+        )
 
 
-async def forget_idle(tx: Transaction) -> None:
+async def delete_idle_credentials(tx: Transaction) -> None:
     """Forget the tokens of subjects who have nothing open, and have not called for a while."""
-    await tx.execute(_FORGET, _IDLE)
+    await tx.execute(_DELETE_IDLE, _IDLE_AFTER)
 
 
-def bound_to(subject_id: str) -> str:
+def credential_owner(subject_id: str) -> str:
     """Say what a subject's sealed token is bound to."""
     return f"credential/{subject_id}"

@@ -13,11 +13,11 @@ from schema.accounts import secrets as sealed_secrets
 from schema.accounts.vault import Unsealable, Vault
 from schema.db.database import Database
 
-_BITE: Final = 200
+_BATCH_ROWS: Final = 200
 
 
 @dataclass(slots=True)
-class Rotated:
+class RotationCounts:
     """How many sealed rows there were."""
 
     current: int = 0
@@ -28,27 +28,27 @@ class Rotated:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shelf:
+class _SealedTable:
     table: str
-    key: str
-    first: str
-    bound_to: Callable[[Mapping[str, Any]], str]
+    key_column: str
+    lowest_key_sql: str
+    owner_of: Callable[[Mapping[str, Any]], str]
 
 
-_SHELVES: Final = (
-    _Shelf(
+_SEALED_TABLES: Final = (
+    _SealedTable(
         "credential",
         "subject_id",
         "''",
-        lambda row: credentials.bound_to(row["subject_id"]),
+        lambda row: credentials.credential_owner(row["subject_id"]),
     ),
-    _Shelf(
+    _SealedTable(
         "job_secret",
         "job_id",
         "'00000000-0000-0000-0000-000000000000'::uuid",
         lambda row: sealed_secrets.job_secrets_owner(row["subject_id"], row["job_id"]),
     ),
-    _Shelf(
+    _SealedTable(
         "schedule_secret",
         "schedule_id",
         "'00000000-0000-0000-0000-000000000000'::uuid",
@@ -57,46 +57,47 @@ _SHELVES: Final = (
 )
 
 
-async def rotate(database: Database, vault: Vault) -> Rotated:
+async def rotate_keys(database: Database, vault: Vault) -> RotationCounts:
     """Seal everything anew that is not sealed under the first key of the ring."""
-    rotated = Rotated()
-    for shelf in _SHELVES:
+    rotated = RotationCounts()
+    for shelf in _SEALED_TABLES:
         after: Any = None
         while True:
             async with database.transaction() as tx:
                 rows = await tx.fetch(
-                    f"SELECT * FROM {shelf.table} WHERE {shelf.key} > coalesce($1, {shelf.first})"  # noqa: S608  # our names
-                    f" ORDER BY {shelf.key} LIMIT $2",
+                    f"SELECT * FROM {shelf.table}"  # noqa: S608  # our names
+                    f" WHERE {shelf.key_column} > coalesce($1, {shelf.lowest_key_sql})"
+                    f" ORDER BY {shelf.key_column} LIMIT $2",
                     after,
-                    _BITE,
+                    _BATCH_ROWS,
                 )
                 for row in rows:
-                    sealed = _resealed(vault, row, shelf, rotated)
+                    sealed = _reseal_row(vault, row, shelf, rotated)
                     if sealed is not None:
                         await tx.execute(
                             f"UPDATE {shelf.table} SET sealed = $3"  # noqa: S608  # as above
-                            f" WHERE {shelf.key} = $1 AND sealed = $2",
-                            row[shelf.key],
+                            f" WHERE {shelf.key_column} = $1 AND sealed = $2",
+                            row[shelf.key_column],
                             row["sealed"],
                             sealed,
                         )
             if not rows:
                 break
-            after = rows[-1][shelf.key]
+            after = rows[-1][shelf.key_column]
     return rotated
 
 
-def _resealed(
-    vault: Vault, row: Mapping[str, Any], shelf: _Shelf, rotated: Rotated
+def _reseal_row(
+    vault: Vault, row: Mapping[str, Any], sealed_table: _SealedTable, counts: RotationCounts
 ) -> bytes | None:
     if vault.is_current(row["sealed"]):
-        rotated.current += 1
+        counts.current += 1
         return None
-    owner = shelf.bound_to(row)
+    owner = sealed_table.owner_of(row)
     try:
         opened = vault.open(row["sealed"], owner=owner)
     except Unsealable:
-        rotated.lost += 1
+        counts.lost += 1
         return None
-    rotated.resealed += 1
+    counts.resealed += 1
     return vault.seal(opened, owner=owner)

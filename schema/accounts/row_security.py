@@ -12,7 +12,7 @@ from schema.accounts.tables import Hold
 from schema.db.database import Transaction
 
 
-class Role(StrEnum):
+class DatabaseRole(StrEnum):
     """As whom a process speaks to Postgres; the login it connects with is a member of the role."""
 
     TENANT = "holdfast_tenant"
@@ -26,7 +26,7 @@ class Role(StrEnum):
 
 
 # The setting is there before the row is looked for, and gone at the end of the transaction.
-_ACT_FOR: Final = """
+_SET_SUBJECT: Final = """
 WITH acting AS MATERIALIZED (SELECT set_config('holdfast.subject', $1, true) AS subject_id)
 SELECT own.hold
   FROM acting LEFT JOIN LATERAL (
@@ -34,7 +34,7 @@ SELECT own.hold
 """
 
 
-async def act_for(tx: Transaction, subject_id: str) -> Hold | None:
+async def act_as_subject(tx: Transaction, subject_id: str) -> Hold | None:
     """Act for a subject until this transaction ends; say whether their jobs are held."""
-    hold: str | None = await tx.fetchval(_ACT_FOR, subject_id)
+    hold: str | None = await tx.fetchval(_SET_SUBJECT, subject_id)
     return None if hold is None else Hold(hold)

@@ -57,7 +57,7 @@ async def save_job_secrets(
 ) -> None:
     """Seal the secrets of a job that is being submitted."""
     if secrets:
-        sealed = _seal(vault, secrets, owner=job_secrets_owner(subject_id, job_id))
+        sealed = _seal_job_secrets(vault, secrets, owner=job_secrets_owner(subject_id, job_id))
         await tx.execute(_INSERT_JOB_SECRETS, job_id, subject_id, sealed)
 
 
@@ -70,7 +70,7 @@ async def save_run_secrets(
     secrets: Mapping[str, Secret],
 ) -> None:
     """Seal what a run is about to be given, the token that is passed to it included."""
-    sealed = _seal(vault, secrets, owner=job_secrets_owner(subject_id, job_id))
+    sealed = _seal_job_secrets(vault, secrets, owner=job_secrets_owner(subject_id, job_id))
     await tx.execute(_SAVE_RUN_SECRETS, job_id, run_id, subject_id, sealed)
 
 
@@ -79,7 +79,9 @@ async def save_schedule_secrets(
 ) -> None:
     """Seal the secrets of a schedule that is being created."""
     if secrets:
-        sealed = _seal(vault, secrets, owner=schedule_secrets_owner(subject_id, schedule_id))
+        sealed = _seal_job_secrets(
+            vault, secrets, owner=schedule_secrets_owner(subject_id, schedule_id)
+        )
         await tx.execute(_INSERT_SCHEDULE_SECRETS, schedule_id, subject_id, sealed)
 
 
@@ -109,7 +111,7 @@ async def open_schedule_secrets(
     return _open(vault, row["sealed"], owner=schedule_secrets_owner(row["subject_id"], schedule_id))
 
 
-def _seal(vault: Vault, secrets: Mapping[str, Secret], *, owner: str) -> bytes:
+def _seal_job_secrets(vault: Vault, secrets: Mapping[str, Secret], *, owner: str) -> bytes:
     text = json.dumps({name: secret.reveal() for name, secret in secrets.items()})
     return vault.seal(Secret(text), owner=owner)
 

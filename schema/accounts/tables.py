@@ -6,7 +6,16 @@ from enum import StrEnum
 from sqlalchemy import CheckConstraint, Index, text
 from sqlmodel import Field
 
-from schema.db.base import BIGINT, NOW, TEXT, TEXTS, TIMESTAMP, Record, one_of, starts_as
+from schema.db.base import (
+    BIGINT,
+    DEFAULT_NOW,
+    TEXT,
+    TEXT_ARRAY,
+    TIMESTAMP,
+    Record,
+    check_in_enum,
+    with_server_default,
+)
 
 
 class Hold(StrEnum):
@@ -37,20 +46,24 @@ class Subject(Record):
 
     id: str = Field(primary_key=True, sa_type=TEXT)
     name: str = Field(sa_type=TEXT)
-    max_active: int = Field(default=100, sa_column_kwargs=starts_as("100"))
-    active: int = Field(default=0, sa_column_kwargs=starts_as("0"))
+    max_active: int = Field(default=100, sa_column_kwargs=with_server_default("100"))
+    active: int = Field(default=0, sa_column_kwargs=with_server_default("0"))
     """Open remote runs of ours; kept by the moves, in their own transactions."""
-    queued: int = Field(default=0, sa_column_kwargs=starts_as("0"))
+    queued: int = Field(default=0, sa_column_kwargs=with_server_default("0"))
     """Queued jobs; kept by the moves as well."""
     monthly_budget_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
     """The most their jobs of one month may cost; none is what this deployment allows everybody."""
-    last_served_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=starts_as("'-infinity'"))
+    last_served_at: datetime = Field(
+        sa_type=TIMESTAMP, sa_column_kwargs=with_server_default("'-infinity'")
+    )
     """When a claim last took one of their jobs: the longest unserved goes first."""
-    next_launch_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=starts_as("'-infinity'"))
+    next_launch_at: datetime = Field(
+        sa_type=TIMESTAMP, sa_column_kwargs=with_server_default("'-infinity'")
+    )
     """Nothing is launched for them before: the Hub asked us to wait."""
     hold: Hold | None = Field(default=None, sa_type=TEXT)
     held_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
-    created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
 
 
 class SubjectTable(Subject, table=True):
@@ -77,20 +90,20 @@ class Credential(Record):
     """What `schema.accounts.vault` made of the token; only a worker opens it, for one call."""
     token_sha: bytes
     """SHA-256 of the token: tells the same token from a new one without opening."""
-    version: int = Field(default=1, sa_type=BIGINT, sa_column_kwargs=starts_as("1"))
+    version: int = Field(default=1, sa_type=BIGINT, sa_column_kwargs=with_server_default("1"))
     """Grows with every new token, so that a late 401 about an old one changes nothing."""
     state: CredentialState = Field(
-        default=CredentialState.VALID, sa_type=TEXT, sa_column_kwargs=starts_as("'valid'")
+        default=CredentialState.VALID, sa_type=TEXT, sa_column_kwargs=with_server_default("'valid'")
     )
     expires_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
-    grants: list[str] = Field(sa_type=TEXTS, sa_column_kwargs=starts_as("'{}'"))
+    grants: list[str] = Field(sa_type=TEXT_ARRAY, sa_column_kwargs=with_server_default("'{}'"))
     """What it allows: scopes and `org:NAME`; one that allows less does not replace it."""
-    updated_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
-    seen_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    updated_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
+    seen_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
     """When its subject last called; it is forgotten when nothing of theirs is open any more."""
 
 
 class CredentialTable(Credential, table=True):
     """The rows, at most one a subject."""
 
-    __table_args__ = (one_of("state", CredentialState),)
+    __table_args__ = (check_in_enum("state", CredentialState),)

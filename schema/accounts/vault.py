@@ -20,9 +20,9 @@ from schema.common.errors import HoldfastError
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
-_WRAPPED_BYTES: Final = _NONCE_BYTES + _KEY_BYTES + _TAG_BYTES
-_NAME_BYTES: Final = 255
-_VERSION: Final = b"\x01"
+_WRAPPED_KEY_BYTES: Final = _NONCE_BYTES + _KEY_BYTES + _TAG_BYTES
+_MAX_KEY_ID_BYTES: Final = 255
+_FORMAT_VERSION: Final = b"\x01"
 
 
 class Secret:
@@ -54,23 +54,23 @@ class Vault:
     """Seals and opens secrets under one key ring."""
 
     def __init__(self, keys: dict[str, bytes]) -> None:
-        self._ring = {name: AESGCM(key) for name, key in keys.items()}
-        self._sealing = next(iter(keys))
+        self._keys = {name: AESGCM(key) for name, key in keys.items()}
+        self._sealing_key_id = next(iter(keys))
 
     @classmethod
-    def of(cls, ring: str) -> Self:
+    def from_key_ring(cls, key_ring: str) -> Self:
         """Read a ring written as `ID:BASE64,ID:BASE64`; the first seals.
 
         Raises:
             ValueError: it is not written so, or a key is not 32 bytes long.
         """
         keys: dict[str, bytes] = {}
-        for entry in filter(None, (part.strip() for part in ring.split(","))):
+        for entry in filter(None, (part.strip() for part in key_ring.split(","))):
             name, colon, encoded = entry.partition(":")
-            if not colon or not name.isalnum() or len(name) > _NAME_BYTES:
+            if not colon or not name.isalnum() or len(name) > _MAX_KEY_ID_BYTES:
                 message = 'each key is written ID:BASE64, for example "1:" and 32 random bytes'
                 raise ValueError(message)
-            keys[name] = _decode(name, encoded)
+            keys[name] = _decode_key(name, encoded)
         if not keys:
             message = "there is no key in it"
             raise ValueError(message)
@@ -79,18 +79,18 @@ class Vault:
     def seal(self, secret: Secret, *, owner: str) -> bytes:
         """Seal a secret for its owner."""
         data_key = AESGCM.generate_key(bit_length=256)
-        name = self._sealing.encode()
-        head = _VERSION + bytes([len(name)]) + name
+        name = self._sealing_key_id.encode()
+        head = _FORMAT_VERSION + bytes([len(name)]) + name
         bound = head + owner.encode()
         return (
             head
-            + _encrypt(self._ring[self._sealing], data_key, bound)
+            + _encrypt(self._keys[self._sealing_key_id], data_key, bound)
             + _encrypt(AESGCM(data_key), secret.reveal().encode(), bound)
         )
 
     def is_current(self, sealed: bytes) -> bool:
         """Say whether this was sealed under the key that seals now."""
-        return _head(sealed)[2:] == self._sealing.encode()
+        return _read_header(sealed)[2:] == self._sealing_key_id.encode()
 
     def open(self, sealed: bytes, *, owner: str) -> Secret:
         """Open what was sealed for this owner.
@@ -98,40 +98,40 @@ class Vault:
         Raises:
             Unsealable: wrong owner, unknown key, or not what we sealed.
         """
-        head = _head(sealed)
+        head = _read_header(sealed)
         rest = sealed[len(head) :]
-        master = self._ring.get(head[2:].decode(errors="replace"))
-        if master is None or len(rest) < _WRAPPED_BYTES:
+        master = self._keys.get(head[2:].decode(errors="replace"))
+        if master is None or len(rest) < _WRAPPED_KEY_BYTES:
             raise Unsealable("It was not sealed under a key of this ring (HOLDFAST_VAULT_KEYS).")
         bound = head + owner.encode()
         try:
-            data_key = _decrypt(master, rest[:_WRAPPED_BYTES], bound)
-            text = _decrypt(AESGCM(data_key), rest[_WRAPPED_BYTES:], bound)
+            data_key = _decrypt(master, rest[:_WRAPPED_KEY_BYTES], bound)
+            text = _decrypt(AESGCM(data_key), rest[_WRAPPED_KEY_BYTES:], bound)
         except InvalidTag:
             raise Unsealable("It was sealed for another owner, or has been changed.") from None
         return Secret(text.decode())
 
 
-def _head(sealed: bytes) -> bytes:
+def _read_header(sealed: bytes) -> bytes:
     """Return what stands before the ciphertext; empty if we did not seal this."""
-    return sealed[: 2 + sealed[1]] if sealed[:1] == _VERSION and len(sealed) > 1 else b""
+    return sealed[: 2 + sealed[1]] if sealed[:1] == _FORMAT_VERSION and len(sealed) > 1 else b""
 
 
-def _encrypt(key: AESGCM, plain: bytes, bound: bytes) -> bytes:
+def _encrypt(key: AESGCM, plain: bytes, associated_data: bytes) -> bytes:
     nonce = os.urandom(_NONCE_BYTES)
-    return nonce + key.encrypt(nonce, plain, bound)
+    return nonce + key.encrypt(nonce, plain, associated_data)
 
 
-def _decrypt(key: AESGCM, sealed: bytes, bound: bytes) -> bytes:
-    return key.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound)
+def _decrypt(key: AESGCM, sealed: bytes, associated_data: bytes) -> bytes:
+    return key.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated_data)
 
 
-def _decode(name: str, encoded: str) -> bytes:
+def _decode_key(key_id: str, encoded: str) -> bytes:
     try:
         key = base64.b64decode(encoded.replace("-", "+").replace("_", "/"), validate=True)
     except binascii.Error:
         key = b""
     if len(key) != _KEY_BYTES:
-        message = f"key {name} is not {_KEY_BYTES} bytes in base 64"
+        message = f"key {key_id} is not {_KEY_BYTES} bytes in base 64"
         raise ValueError(message)
     return key

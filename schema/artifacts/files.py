@@ -12,9 +12,9 @@ from sqlmodel import Field
 from schema.db.base import BIGINT, TEXT, Record
 from schema.db.database import Transaction
 
-BYTES: Any = LargeBinary
+BYTEA: Any = LargeBinary
 
-_KEEP: Final = """
+_UPSERT_FILES: Final = """
 INSERT INTO job_file (job_id, subject_id, name, size_bytes, media_type, sha256, revision, uri,
                       content)
 SELECT job.id, job.subject_id, given.*
@@ -27,23 +27,23 @@ ON CONFLICT (job_id, name) DO UPDATE
        content = excluded.content
 """
 
-_OF_JOB: Final = """
+_LIST_JOB_FILES: Final = """
 SELECT job_id, name, subject_id, size_bytes, media_type, sha256, revision, uri
   FROM job_file WHERE subject_id = $1 AND job_id = $2 ORDER BY name
 """
 
-_STORED: Final = """
+_FIND_STORED_FILE: Final = """
 SELECT job_id, name, subject_id, size_bytes, media_type, sha256, revision, uri
   FROM job_file WHERE subject_id = $1 AND job_id = $2 AND name = $3 AND content IS NOT NULL
 """
 
 # Of the very bytes whose digest was shown: a file may have been replaced meanwhile.
-_PIECE: Final = """
+_READ_FILE_BYTES: Final = """
 SELECT substring(content FROM $4 FOR $5)
   FROM job_file WHERE subject_id = $1 AND job_id = $2 AND name = $3 AND sha256 = $6
 """
 
-LARGEST: Final = 200 * 1024 * 1024
+MAX_FILE_BYTES: Final = 200 * 1024 * 1024
 """Bytes of one file that is kept here; the settings are for less."""
 
 
@@ -73,16 +73,16 @@ class JobFileTable(JobFile, table=True):
         CheckConstraint("length(name) BETWEEN 1 AND 1000", name="name_length"),
         CheckConstraint(
             "content IS NULL OR (octet_length(content) = size_bytes AND sha256 IS NOT NULL"
-            f" AND size_bytes <= {LARGEST})",
+            f" AND size_bytes <= {MAX_FILE_BYTES})",
             name="content_described",
         ),
     )
 
-    content: bytes | None = Field(default=None, sa_type=BYTES)
+    content: bytes | None = Field(default=None, sa_type=BYTEA)
 
 
 @dataclass(frozen=True, slots=True)
-class NewFile:
+class NewJobFile:
     """A file to be kept."""
 
     name: str
@@ -94,19 +94,19 @@ class NewFile:
     content: bytes | None = None
 
     @classmethod
-    def of(cls, name: str, content: bytes, media_type: str | None) -> Self:
+    def from_content(cls, name: str, content: bytes, media_type: str | None) -> Self:
         """Describe bytes that are to be kept here."""
         digest = hashlib.sha256(content).hexdigest()
         return cls(name, len(content), media_type, digest, content=content)
 
 
-async def keep(tx: Transaction, job_id: UUID, files: Iterable[NewFile]) -> None:
+async def save_files(tx: Transaction, job_id: UUID, files: Iterable[NewJobFile]) -> None:
     """Keep files of a job; one of the same name is replaced."""
     given = list(files)
     if not given:
         return
     await tx.execute(
-        _KEEP,
+        _UPSERT_FILES,
         job_id,
         [each.name for each in given],
         [each.size_bytes for each in given],
@@ -118,19 +118,25 @@ async def keep(tx: Transaction, job_id: UUID, files: Iterable[NewFile]) -> None:
     )
 
 
-async def of_job(tx: Transaction, subject_id: str, job_id: UUID) -> list[JobFile]:
+async def list_job_files(tx: Transaction, subject_id: str, job_id: UUID) -> list[JobFile]:
     """Return what a job of the subject's left behind."""
-    return [JobFile.of(row) for row in await tx.fetch(_OF_JOB, subject_id, job_id)]
+    return [JobFile.from_row(row) for row in await tx.fetch(_LIST_JOB_FILES, subject_id, job_id)]
 
 
-async def stored(tx: Transaction, subject_id: str, job_id: UUID, name: str) -> JobFile | None:
+async def find_stored_file(
+    tx: Transaction, subject_id: str, job_id: UUID, name: str
+) -> JobFile | None:
     """Return a file that is kept here; none if the subject has no such file."""
-    row = await tx.fetchrow(_STORED, subject_id, job_id, name)
-    return None if row is None else JobFile.of(row)
+    row = await tx.fetchrow(_FIND_STORED_FILE, subject_id, job_id, name)
+    return None if row is None else JobFile.from_row(row)
 
 
-async def piece(tx: Transaction, file: JobFile, *, start: int, length: int) -> bytes | None:
+async def read_file_bytes(
+    tx: Transaction, file: JobFile, *, start: int, length: int
+) -> bytes | None:
     """Return some of the bytes of a file that is kept here; none if it is not any more."""
     named = (file.subject_id, file.job_id, file.name)
-    found: bytes | None = await tx.fetchval(_PIECE, *named, start + 1, length, file.sha256)
+    found: bytes | None = await tx.fetchval(
+        _READ_FILE_BYTES, *named, start + 1, length, file.sha256
+    )
     return found

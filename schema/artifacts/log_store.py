@@ -7,15 +7,15 @@ from uuid import UUID
 
 from schema.db.database import Transaction
 
-LARGEST_LINE: Final = 65_536
+MAX_LINE_BYTES: Final = 65_536
 """Bytes that a line may have."""
-_SEARCHED: Final = 16 * 1024 * 1024
+_MAX_SEARCHED_BYTES: Final = 16 * 1024 * 1024
 """Bytes that one search looks through."""
-_BITE: Final = 64
+_MAX_DROPPED_CHUNKS: Final = 64
 """Chunks taken off a tail at a time; more than one append adds."""
 
 # The job is locked first, as everywhere: the foreign keys would lock it after its run.
-_APPEND: Final = """
+_APPEND_LINES: Final = """
 WITH locked AS MATERIALIZED (
     SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR KEY SHARE
 ), read AS (
@@ -41,7 +41,7 @@ WITH locked AS MATERIALIZED (
 SELECT job_id, tail_bytes FROM counted
 """
 
-_ROLL: Final = """
+_DROP_OLDEST_TAIL: Final = """
 WITH log AS (
     SELECT job_id, tail_start, tail_bytes FROM job_log WHERE job_id = $1
 ), oldest AS (
@@ -62,7 +62,7 @@ UPDATE job_log SET tail_start = tail_start + (SELECT coalesce(sum(line_count), 0
 """
 
 # A page's bytes, not its lines, say how many chunks are unpacked for it.
-_READ: Final = """
+_READ_LINES: Final = """
 SELECT chunk.first_line + each.place - 1 AS number, each.text
   FROM (SELECT chunk.first_line, chunk.lines,
                sum(chunk.bytes) OVER page - chunk.bytes - first_value(chunk.bytes) OVER page
@@ -78,7 +78,7 @@ SELECT chunk.first_line + each.place - 1 AS number, each.text
  ORDER BY chunk.first_line, each.place LIMIT $4
 """
 
-_LOOKED_AT: Final = """
+_SEARCHED_CHUNKS: Final = """
 SELECT first_line, line_count, lines
   FROM (SELECT chunk.first_line, chunk.line_count, chunk.lines,
                sum(chunk.bytes) OVER (ORDER BY chunk.first_line) - chunk.bytes AS before
@@ -90,20 +90,20 @@ SELECT first_line, line_count, lines
  WHERE before < $4
 """
 
-_MATCHES: Final = f"""
+_SEARCH_LINES: Final = f"""
 SELECT chunk.first_line + each.place - 1 AS number, each.text
-  FROM ({_LOOKED_AT}) AS chunk,
+  FROM ({_SEARCHED_CHUNKS}) AS chunk,
        LATERAL unnest(chunk.lines) WITH ORDINALITY AS each (text, place)
  WHERE chunk.first_line + each.place > $3
    AND position(lower($5) IN lower(each.text)) > 0
  ORDER BY chunk.first_line, each.place LIMIT $6
 """  # noqa: S608  # our own words
 
-_LOOKED_UP_TO: Final = f"""
-SELECT coalesce(max(first_line + line_count), 0) FROM ({_LOOKED_AT}) AS chunk
+_SEARCH_END: Final = f"""
+SELECT coalesce(max(first_line + line_count), 0) FROM ({_SEARCHED_CHUNKS}) AS chunk
 """  # noqa: S608  # our own words
 
-_EXTENT: Final = """
+_READ_EXTENT: Final = """
 SELECT log.length, log.head_lines, log.tail_start
   FROM job_log AS log JOIN job ON job.id = log.job_id
  WHERE job.subject_id = $1 AND log.job_id = $2
@@ -111,7 +111,7 @@ SELECT log.length, log.head_lines, log.tail_start
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class NumberedLine:
     """One line of a job's log; numbers start at 0, and leave out only what is not kept."""
 
     number: int
@@ -119,7 +119,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class LogExtent:
     """How long a log is, and between which lines there was no room."""
 
     length: int = 0
@@ -127,74 +127,76 @@ class Extent:
     tail_start: int = 0
 
     @property
-    def not_kept(self) -> int:
+    def dropped_lines(self) -> int:
         """How many lines were dropped from the middle."""
         return self.tail_start - self.head_lines
 
 
-async def append(
+async def append_lines(
     tx: Transaction,
     run_id: UUID,
     lines: list[str],
     *,
-    already: int,
-    room: int,
-    upto: int | None = None,
+    start_line: int,
+    max_log_bytes: int,
+    end_line: int | None = None,
 ) -> bool:
     """Keep the lines that follow the first `already` of a run; false if those are kept already.
 
     They are all up to line `upto` of what the run wrote, unless some of them are words of ours.
     """
-    size, half = sum(len(line.encode()) + 1 for line in lines), room // 2
-    reached = already + len(lines) if upto is None else upto
-    row = await tx.fetchrow(_APPEND, run_id, already, reached, len(lines), size, lines, half)
+    size, half = sum(len(line.encode()) + 1 for line in lines), max_log_bytes // 2
+    reached = start_line + len(lines) if end_line is None else end_line
+    row = await tx.fetchrow(
+        _APPEND_LINES, run_id, start_line, reached, len(lines), size, lines, half
+    )
     if row is not None and row["tail_bytes"] > half:
-        await tx.execute(_ROLL, row["job_id"], half, _BITE)
+        await tx.execute(_DROP_OLDEST_TAIL, row["job_id"], half, _MAX_DROPPED_CHUNKS)
     return row is not None
 
 
-async def read(
+async def read_lines(
     tx: Transaction,
     subject_id: str,
     job_id: UUID,
     *,
     start: int,
     limit: int,
-    size: int = LARGEST_LINE,
-) -> list[Line]:
+    max_bytes: int = MAX_LINE_BYTES,
+) -> list[NumberedLine]:
     """Return up to `limit` lines of the subject's job from line `start` on, or `size` bytes."""
-    rows = await tx.fetch(_READ, subject_id, job_id, start, limit, size)
-    return [Line(row["number"], row["text"]) for row in rows]
+    rows = await tx.fetch(_READ_LINES, subject_id, job_id, start, limit, max_bytes)
+    return [NumberedLine(row["number"], row["text"]) for row in rows]
 
 
-async def search(
+async def search_lines(
     tx: Transaction, subject_id: str, job_id: UUID, *, text: str, start: int, limit: int
-) -> tuple[list[Line], int]:
+) -> tuple[list[NumberedLine], int]:
     """Return lines with a text in them, whatever its case, and the first line not looked at."""
-    where = (subject_id, job_id, start, _SEARCHED)
-    rows = await tx.fetch(_MATCHES, *where, text, limit)
-    upto: int = await tx.fetchval(_LOOKED_UP_TO, *where)
-    return [Line(row["number"], row["text"]) for row in rows], max(upto, start)
+    where = (subject_id, job_id, start, _MAX_SEARCHED_BYTES)
+    rows = await tx.fetch(_SEARCH_LINES, *where, text, limit)
+    upto: int = await tx.fetchval(_SEARCH_END, *where)
+    return [NumberedLine(row["number"], row["text"]) for row in rows], max(upto, start)
 
 
-async def extent(tx: Transaction, subject_id: str, job_id: UUID) -> Extent:
+async def read_log_extent(tx: Transaction, subject_id: str, job_id: UUID) -> LogExtent:
     """Return how long the log of the subject's job is."""
-    row = await tx.fetchrow(_EXTENT, subject_id, job_id)
-    return Extent() if row is None else Extent(**row)
+    row = await tx.fetchrow(_READ_EXTENT, subject_id, job_id)
+    return LogExtent() if row is None else LogExtent(**row)
 
 
-_NEAR: Final = 2000
+_EXCERPT_SEARCH_LINES: Final = 2000
 """Lines before the end that are searched."""
 
 
-_MOST: Final = 200
+_MAX_EXCERPT_LINES: Final = 200
 
 
-_LENGTH: Final = 1000
+_MAX_EXCERPT_LINE_CHARS: Final = 1000
 """Letters of a line that are looked at, and returned."""
 
 
-_TELLING: Final = """
+_READ_EXCERPTS: Final = """
 SELECT job.id, told.number, told.text
   FROM job CROSS JOIN LATERAL (
       SELECT placed.number, placed.text
@@ -217,12 +219,20 @@ SELECT job.id, told.number, told.text
 """
 
 
-async def telling(
-    tx: Transaction, subject_id: str, job_ids: Sequence[UUID], *, tail: int, pattern: str
-) -> dict[UUID, list[Line]]:
+async def read_excerpts(
+    tx: Transaction, subject_id: str, job_ids: Sequence[UUID], *, tail_lines: int, pattern: str
+) -> dict[UUID, list[NumberedLine]]:
     """Return of each of the subject's jobs the last `tail` lines, and those before that match."""
-    said: dict[UUID, list[Line]] = {job_id: [] for job_id in job_ids}
-    where = (subject_id, job_ids, tail, pattern, _NEAR, _MOST, _LENGTH)
-    for row in await tx.fetch(_TELLING, *where):
-        said[row["id"]].append(Line(row["number"], row["text"]))
+    said: dict[UUID, list[NumberedLine]] = {job_id: [] for job_id in job_ids}
+    where = (
+        subject_id,
+        job_ids,
+        tail_lines,
+        pattern,
+        _EXCERPT_SEARCH_LINES,
+        _MAX_EXCERPT_LINES,
+        _MAX_EXCERPT_LINE_CHARS,
+    )
+    for row in await tx.fetch(_READ_EXCERPTS, *where):
+        said[row["id"]].append(NumberedLine(row["number"], row["text"]))
     return said

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, CheckConstraint, Text
 from sqlmodel import Field
 
-from schema.db.base import BIGINT, NOW, TIMESTAMP, Record, starts_as
+from schema.db.base import BIGINT, DEFAULT_NOW, TIMESTAMP, Record, with_server_default
 
 LINES: Any = ARRAY(Text)
 
@@ -23,10 +23,10 @@ class LogChunk(Record):
 
     job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
     first_line: int = Field(primary_key=True, sa_type=BIGINT)
-    line_count: int = Field(sa_column_kwargs=starts_as("0"))
-    bytes: int = Field(sa_column_kwargs=starts_as("0"))
+    line_count: int = Field(sa_column_kwargs=with_server_default("0"))
+    bytes: int = Field(sa_column_kwargs=with_server_default("0"))
     lines: list[str] = Field(sa_type=LINES)
-    captured_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    captured_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
 
 
 class LogChunkTable(LogChunk, table=True):

@@ -8,37 +8,37 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 from uuid import UUID
 
-from schema.batches.store import Tally
+from schema.batches.store import BatchCounts
 from schema.batches.tables import ItemState
 from schema.db.database import Transaction
 from schema.jobs.tables import Reason
 
-_STANDS: Final = """
+_SHOWN_STATE: Final = """
     CASE WHEN item.state = 'sent' AND job.finished_at IS NOT NULL THEN 'unknown'
          ELSE item.state END
 """
 
-_TALLY: Final = f"""
+_COUNT_SUBJECT_ITEMS: Final = f"""
 SELECT count(*) AS total,
        count(*) FILTER (WHERE state = 'done') AS done,
        count(*) FILTER (WHERE state = 'failed') AS failed,
        count(*) FILTER (WHERE state = 'unknown') AS unknown,
        coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
        coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens
-  FROM (SELECT {_STANDS} AS state, item.prompt_tokens, item.completion_tokens
+  FROM (SELECT {_SHOWN_STATE} AS state, item.prompt_tokens, item.completion_tokens
           FROM job JOIN batch_item AS item ON item.job_id = job.id
          WHERE job.subject_id = $1 AND job.id = $2) AS stands
 HAVING count(*) > 0
 """  # noqa: S608  # our own words
 
-_PAGE: Final = f"""
+_LIST_ITEMS: Final = f"""
 SELECT position, custom_id, state, tries, left(message, $6) AS message,
        coalesce(reason, CASE state WHEN 'unknown' THEN 'outcome_unknown' END) AS reason,
        CASE WHEN length(written) <= $6 THEN result END AS result,
        CASE WHEN length(written) > $6 THEN left(coalesce(result ->> 'text', written), $6)
        END AS excerpt,
        length(written) AS characters
-  FROM (SELECT item.position, item.custom_id, {_STANDS} AS state, item.tries, item.reason,
+  FROM (SELECT item.position, item.custom_id, {_SHOWN_STATE} AS state, item.tries, item.reason,
                item.message, item.result, item.result::text AS written
           FROM job JOIN batch_item AS item ON item.job_id = job.id
          WHERE job.subject_id = $1 AND job.id = $2 AND item.position >= $3) AS stands
@@ -46,7 +46,7 @@ SELECT position, custom_id, state, tries, left(message, $6) AS message,
  ORDER BY position LIMIT $5
 """  # noqa: S608  # our own words
 
-_TAKE_OVER: Final = """
+_COPY_ITEMS: Final = """
 INSERT INTO batch_item (job_id, subject_id, position, custom_id, request)
 SELECT $2, item.subject_id, row_number() OVER (ORDER BY item.position) - 1, item.custom_id,
        item.request
@@ -57,7 +57,7 @@ ON CONFLICT (job_id, position) DO NOTHING
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ItemStatus:
     """An item as it stands."""
 
     position: int
@@ -74,7 +74,7 @@ class Shown:
     """How long it is, written as JSON."""
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
         """Read a row."""
         read: dict[str, Any] = {**row, "state": ItemState(row["state"])}
         if row["reason"] is not None:
@@ -82,13 +82,13 @@ class Shown:
         return cls(**read)
 
 
-async def tally(tx: Transaction, subject_id: str, job_id: UUID) -> Tally | None:
+async def count_subject_items(tx: Transaction, subject_id: str, job_id: UUID) -> BatchCounts | None:
     """Count the items of a batch of the subject's; none if it has none that are known yet."""
-    row = await tx.fetchrow(_TALLY, subject_id, job_id)
-    return None if row is None else Tally(**row)
+    row = await tx.fetchrow(_COUNT_SUBJECT_ITEMS, subject_id, job_id)
+    return None if row is None else BatchCounts(**row)
 
 
-async def page(
+async def list_items(
     tx: Transaction,
     subject_id: str,
     job_id: UUID,
@@ -96,15 +96,15 @@ async def page(
     states: Sequence[ItemState],
     start: int,
     limit: int,
-    longest: int,
-) -> list[Shown]:
+    max_result_chars: int,
+) -> list[ItemStatus]:
     """Return items of a batch of the subject's, from a position on; long results are cut."""
-    rows = await tx.fetch(_PAGE, subject_id, job_id, start, states, limit, longest)
-    return [Shown.of(row) for row in rows]
+    rows = await tx.fetch(_LIST_ITEMS, subject_id, job_id, start, states, limit, max_result_chars)
+    return [ItemStatus.from_row(row) for row in rows]
 
 
-async def take_over(
-    tx: Transaction, subject_id: str, job_id: UUID, *, earlier: UUID, every: bool
+async def copy_items(
+    tx: Transaction, subject_id: str, job_id: UUID, *, source_job_id: UUID, include_done: bool
 ) -> None:
     """Give a new batch the items of an earlier one: `every` one, or those without a result."""
-    await tx.execute(_TAKE_OVER, subject_id, job_id, earlier, every)
+    await tx.execute(_COPY_ITEMS, subject_id, job_id, source_job_id, include_done)

@@ -12,11 +12,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from schema.artifacts import files
-from schema.artifacts.files import NewFile
+from schema.artifacts.files import NewJobFile
 from schema.batches.tables import ItemState
 from schema.db.database import Transaction
 from schema.jobs.tables import Reason
-from schema.specs.batch import Given
+from schema.specs.batch import ItemRequest
 
 _FENCE: Final = """
     SELECT job_id, subject_id, desired = 'alive' AS wanted FROM remote_run
@@ -24,14 +24,14 @@ _FENCE: Final = """
 """
 
 # The same submission again finds its items there.
-_KEEP: Final = """
+_ADD_ITEMS: Final = """
 INSERT INTO batch_item (job_id, subject_id, position, custom_id, request)
 SELECT $1, $2, given.number - 1, given.custom_id, given.request
   FROM unnest($3::text[], $4::jsonb[]) WITH ORDINALITY AS given (custom_id, request, number)
 ON CONFLICT (job_id, position) DO NOTHING
 """
 
-_KEEP_READ: Final = f"""
+_ADD_ITEMS_FROM_SOURCE: Final = f"""
 WITH fence AS MATERIALIZED ({_FENCE}), source AS (
     UPDATE job_payload SET result = jsonb_build_object('source', $4::jsonb)
       FROM fence WHERE job_payload.job_id = fence.job_id
@@ -42,19 +42,19 @@ SELECT fence.job_id, fence.subject_id, given.number - 1, given.custom_id, given.
 ON CONFLICT (job_id, position) DO NOTHING
 """  # noqa: S608  # our own words
 
-_ALLOWED: Final = "$2::boolean AND item.tries + 1 < $3"
+_MAY_RESEND: Final = "$2::boolean AND item.tries + 1 < $3"
 
-_RESUME: Final = f"""
+_RECOVER_SENT_ITEMS: Final = f"""
 WITH fence AS MATERIALIZED ({_FENCE})
 UPDATE batch_item AS item
-   SET state = CASE WHEN {_ALLOWED} THEN 'pending' ELSE 'unknown' END,
-       reason = CASE WHEN {_ALLOWED} THEN NULL ELSE 'outcome_unknown' END,
+   SET state = CASE WHEN {_MAY_RESEND} THEN 'pending' ELSE 'unknown' END,
+       reason = CASE WHEN {_MAY_RESEND} THEN NULL ELSE 'outcome_unknown' END,
        message = 'The worker that sent it was lost.', tries = item.tries + 1
   FROM fence WHERE item.job_id = fence.job_id AND item.state = 'sent' AND item.run_id <> $1
 """  # noqa: S608  # our own words
 
 # A mark whose commit was never confirmed is found again: it lies behind the last one known.
-_ADVANCE: Final = f"""
+_ADVANCE_ITEMS: Final = f"""
 WITH fence AS MATERIALIZED ({_FENCE}), written AS (
     UPDATE batch_item AS item
        SET state = told.state, tries = told.tries, result = told.result, reason = told.reason,
@@ -88,7 +88,7 @@ SELECT fence.job_id, fence.wanted, marked.position, marked.custom_id, marked.req
   FROM fence LEFT JOIN marked ON true ORDER BY marked.position
 """  # noqa: S608  # our own words
 
-_TALLY: Final = """
+_COUNT_ITEMS: Final = """
 SELECT count(*) AS total,
        count(*) FILTER (WHERE state = 'done') AS done,
        count(*) FILTER (WHERE state = 'failed') AS failed,
@@ -98,9 +98,9 @@ SELECT count(*) AS total,
   FROM batch_item WHERE job_id = $1
 """
 
-_SOURCE: Final = "SELECT result -> 'source' FROM job_payload WHERE job_id = $1"
+_GET_ITEMS_SOURCE: Final = "SELECT result -> 'source' FROM job_payload WHERE job_id = $1"
 
-_COMMONEST: Final = """
+_FIND_MOST_COMMON_FAILURE: Final = """
 SELECT reason, message, count(*) AS times FROM batch_item
  WHERE job_id = $1 AND state IN ('failed', 'unknown')
  GROUP BY reason, message ORDER BY times DESC, reason, message LIMIT 1
@@ -108,7 +108,7 @@ SELECT reason, message, count(*) AS times FROM batch_item
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class ItemToSend:
     """An item that may be sent now, once."""
 
     position: int
@@ -118,7 +118,7 @@ class Marked:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ItemOutcome:
     """What became of an item that was sent; pending, it is to be sent again."""
 
     position: int
@@ -129,23 +129,23 @@ class Told:
     message: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    files: tuple[NewFile, ...] = ()
+    files: tuple[NewJobFile, ...] = ()
     """What of its answer is too long for a result."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BatchStep:
     """What a worker may do next."""
 
-    held: bool
+    holds_lease: bool
     """Whether the run is still this worker's; if not, nothing was written."""
-    wanted: bool
+    should_continue: bool
     """Whether it has not been called off."""
-    items: list[Marked]
+    items: list[ItemToSend]
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class BatchCounts:
     """How the items of a batch stand, and what the answered ones used."""
 
     total: int
@@ -155,7 +155,7 @@ class Tally:
     prompt_tokens: int
     completion_tokens: int
 
-    def shown(self) -> dict[str, Any]:
+    def to_result(self) -> dict[str, Any]:
         """Write it as it is shown, and kept as the result of the batch."""
         return {
             "items": self.total,
@@ -172,82 +172,99 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Commonest:
+class CommonFailure:
     """What most of the items without a result have in common."""
 
     reason: Reason
     message: str | None
-    times: int
+    count: int
 
 
-async def keep(tx: Transaction, job_id: UUID, subject_id: str, items: Sequence[Given]) -> None:
+async def add_items(
+    tx: Transaction, job_id: UUID, subject_id: str, items: Sequence[ItemRequest]
+) -> None:
     """Keep the items of a batch that is being submitted."""
-    await tx.execute(_KEEP, job_id, subject_id, *_columns(items))
+    await tx.execute(_ADD_ITEMS, job_id, subject_id, *_item_columns(items))
 
 
-async def keep_read(
-    tx: Transaction, run_id: UUID, items: Sequence[Given], *, source: dict[str, Any]
+async def add_items_from_source(
+    tx: Transaction, run_id: UUID, items: Sequence[ItemRequest], *, source: dict[str, Any]
 ) -> None:
     """Keep the items a worker has read, and what from; without its lease, nothing."""
-    await tx.execute(_KEEP_READ, run_id, *_columns(items), source)
+    await tx.execute(_ADD_ITEMS_FROM_SOURCE, run_id, *_item_columns(items), source)
 
 
-async def resume(tx: Transaction, run_id: UUID, *, repeat: bool, most: int) -> None:
+async def recover_sent_items(
+    tx: Transaction, run_id: UUID, *, resend: bool, max_tries: int
+) -> None:
     """Settle what an earlier run left marked; with `repeat` it is sent again, `most` times."""
-    await tx.execute(_RESUME, run_id, repeat, most)
+    await tx.execute(_RECOVER_SENT_ITEMS, run_id, resend, max_tries)
 
 
-async def advance(
+async def advance_items(
     tx: Transaction,
     run_id: UUID,
-    told: Sequence[Told] = (),
+    outcomes: Sequence[ItemOutcome] = (),
     *,
-    again: Iterable[int] = (),
-    after: int = -1,
-    room: int = 0,
-) -> Step:
+    resend_positions: Iterable[int] = (),
+    after_position: int = -1,
+    max_new_items: int = 0,
+) -> BatchStep:
     """Write down what was told, and mark what may be sent.
 
     That is `again`, and of the items behind position `after` the next ones, as many as there is
     `room` for.
     """
-    columns = list(zip(*map(_row, told), strict=True)) or [()] * 8
-    rows = await tx.fetch(_ADVANCE, run_id, *columns, list(again), after, room)
+    columns = list(zip(*map(_outcome_row, outcomes), strict=True)) or [()] * 8
+    rows = await tx.fetch(
+        _ADVANCE_ITEMS, run_id, *columns, list(resend_positions), after_position, max_new_items
+    )
     if not rows:
-        return Step(held=False, wanted=False, items=[])
-    await files.keep(tx, rows[0]["job_id"], [file for each in told for file in each.files])
+        return BatchStep(holds_lease=False, should_continue=False, items=[])
+    await files.save_files(
+        tx, rows[0]["job_id"], [file for each in outcomes for file in each.files]
+    )
     items = [
-        Marked(row["position"], row["custom_id"], row["request"], row["tries"])
+        ItemToSend(row["position"], row["custom_id"], row["request"], row["tries"])
         for row in rows
         if row["position"] is not None
     ]
-    return Step(held=True, wanted=rows[0]["wanted"], items=items)
+    return BatchStep(holds_lease=True, should_continue=rows[0]["wanted"], items=items)
 
 
-async def tally(tx: Transaction, job_id: UUID) -> Tally:
+async def count_items(tx: Transaction, job_id: UUID) -> BatchCounts:
     """Count the items of a batch."""
-    [row] = await tx.fetch(_TALLY, job_id)
-    return Tally(**row)
+    [row] = await tx.fetch(_COUNT_ITEMS, job_id)
+    return BatchCounts(**row)
 
 
-async def source(tx: Transaction, job_id: UUID) -> dict[str, Any] | None:
+async def get_items_source(tx: Transaction, job_id: UUID) -> dict[str, Any] | None:
     """Return what a worker has read the items from, if it has."""
-    found: dict[str, Any] | None = await tx.fetchval(_SOURCE, job_id)
+    found: dict[str, Any] | None = await tx.fetchval(_GET_ITEMS_SOURCE, job_id)
     return found
 
 
-async def commonest(tx: Transaction, job_id: UUID) -> Commonest | None:
+async def find_most_common_failure(tx: Transaction, job_id: UUID) -> CommonFailure | None:
     """Return what most of the items without a result have in common."""
-    row = await tx.fetchrow(_COMMONEST, job_id)
-    return None if row is None else Commonest(Reason(row["reason"]), row["message"], row["times"])
+    row = await tx.fetchrow(_FIND_MOST_COMMON_FAILURE, job_id)
+    return (
+        None if row is None else CommonFailure(Reason(row["reason"]), row["message"], row["times"])
+    )
 
 
-def _columns(items: Sequence[Given]) -> tuple[list[str], list[dict[str, Any]]]:
+def _item_columns(items: Sequence[ItemRequest]) -> tuple[list[str], list[dict[str, Any]]]:
     return [item.custom_id for item in items], [item.request for item in items]
 
 
-def _row(told: Told) -> tuple[object, ...]:
+def _outcome_row(outcome: ItemOutcome) -> tuple[object, ...]:
     return (
-        *(told.position, told.state, told.tries, told.result, told.reason, told.message),
-        *(told.prompt_tokens, told.completion_tokens),
+        *(
+            outcome.position,
+            outcome.state,
+            outcome.tries,
+            outcome.result,
+            outcome.reason,
+            outcome.message,
+        ),
+        *(outcome.prompt_tokens, outcome.completion_tokens),
     )

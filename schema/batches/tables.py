@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, UniqueConstraint
 from sqlmodel import Field
 
-from schema.db.base import BIGINT, JSON, TEXT, Record, one_of, starts_as
+from schema.db.base import BIGINT, JSON, TEXT, Record, check_in_enum, with_server_default
 from schema.jobs.tables import Reason
 
 
@@ -33,7 +33,7 @@ class ItemState(StrEnum):
     """Sent, and its answer lost: it may have been carried out, and charged."""
 
 
-SETTLED = (ItemState.DONE, ItemState.FAILED, ItemState.UNKNOWN)
+FINAL_ITEM_STATES = (ItemState.DONE, ItemState.FAILED, ItemState.UNKNOWN)
 
 
 class BatchItem(Record):
@@ -46,10 +46,10 @@ class BatchItem(Record):
     custom_id: str = Field(sa_type=TEXT)
     request: dict[str, Any] = Field(sa_type=JSON)
     """What sets it apart from the others: its inputs, and parameters of its own."""
-    state: ItemState = Field(sa_type=TEXT, sa_column_kwargs=starts_as("'pending'"))
+    state: ItemState = Field(sa_type=TEXT, sa_column_kwargs=with_server_default("'pending'"))
     run_id: UUID | None = Field(default=None)
     """The run that sent it last; not a foreign key, for it only tells runs of one job apart."""
-    tries: int = Field(sa_column_kwargs=starts_as("0"))
+    tries: int = Field(sa_column_kwargs=with_server_default("0"))
     """How often it was sent for nothing."""
     result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     reason: Reason | None = Field(default=None, sa_type=TEXT)
@@ -63,7 +63,7 @@ class BatchItemTable(BatchItem, table=True):
     """The rows; no index has the state, so that marking and settling an item rewrite none."""
 
     __table_args__ = (
-        one_of("state", ItemState),
+        check_in_enum("state", ItemState),
         CheckConstraint("length(custom_id) BETWEEN 1 AND 200", name="custom_id_length"),
         CheckConstraint("(state = 'done') = (result IS NOT NULL)", name="done_with_a_result"),
         CheckConstraint(

@@ -16,27 +16,27 @@ from uuid import UUID
 from schema.common.errors import BudgetExceeded
 from schema.db.database import Transaction
 
-MONTH: Final = "date_trunc('month', now() AT TIME ZONE 'UTC')::date"
+CURRENT_MONTH_SQL: Final = "date_trunc('month', now() AT TIME ZONE 'UTC')::date"
 """The month it is, wherever the server stands."""
 
 _MINUTE: Final = timedelta(minutes=1)
 
-_WORKSPACE: Final = """
+_WORKSPACE_BUDGET: Final = """
 SELECT 'workspace' AS whose, budget_micro_usd, held_micro_usd, spent_micro_usd
   FROM workspace WHERE subject_id = $1 AND id = $2
 """
 
-_MONTH: Final = f"""
+_MONTHLY_BUDGET: Final = f"""
 SELECT 'month' AS whose,
        coalesce((SELECT monthly_budget_micro_usd FROM subject WHERE id = $1), $2::bigint)
            AS budget_micro_usd,
        coalesce(sum(held_micro_usd), 0)::bigint AS held_micro_usd,
        coalesce(sum(spent_micro_usd), 0)::bigint AS spent_micro_usd
-  FROM spending WHERE subject_id = $1 AND month = {MONTH}
+  FROM spending WHERE subject_id = $1 AND month = {CURRENT_MONTH_SQL}
 """  # noqa: S608  # our own words
 
 # In the order in which every move locks; who launches now waits until it is known.
-_LOCK: Final = """
+_LOCK_JOB: Final = """
 SELECT job.subject_id, job.workspace_id
   FROM remote_run AS run JOIN job ON job.id = run.job_id WHERE run.id = $1
    FOR UPDATE OF job
@@ -48,7 +48,7 @@ _LOCK_SUBJECT: Final = """
 SELECT coalesce(monthly_budget_micro_usd, $2::bigint) FROM subject WHERE id = $1 FOR UPDATE
 """
 
-_FITS: Final = """
+_RELAUNCH_FITS: Final = """
 WITH cost AS MATERIALIZED (
     SELECT job_cost.* FROM job_cost JOIN remote_run AS run ON run.job_id = job_cost.job_id
      WHERE run.id = $1 FOR UPDATE OF job_cost
@@ -68,7 +68,7 @@ SELECT ceiling_micro_usd <= least((SELECT left_micro_usd FROM grouped),
 """
 
 
-class Whose(StrEnum):
+class BudgetScope(StrEnum):
     """What a budget bounds."""
 
     WORKSPACE = "workspace"
@@ -76,17 +76,17 @@ class Whose(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class BudgetStatus:
     """A budget, and what there is of it."""
 
-    whose: Whose
+    scope: BudgetScope
     budget_micro_usd: int | None
     """None is no bound."""
     held_micro_usd: int = 0
     spent_micro_usd: int = 0
 
     @property
-    def left_micro_usd(self) -> int | None:
+    def remaining_micro_usd(self) -> int | None:
         """What may still be held; none is any sum."""
         if self.budget_micro_usd is None:
             return None
@@ -108,58 +108,68 @@ class Rate:
         """The worst case: no run outlives its timeout."""
         return self.price_micro_usd * math.ceil(self.timeout / _MINUTE) * self.attempts
 
-    def longest(self, left_micro_usd: int) -> timedelta:
+    def longest_timeout(self, budget_micro_usd: int) -> timedelta:
         """Say which timeout fits into a sum; none does if it is zero."""
         a_minute = self.price_micro_usd * self.attempts
-        return _MINUTE * (left_micro_usd // a_minute) if a_minute else self.timeout
+        return _MINUTE * (budget_micro_usd // a_minute) if a_minute else self.timeout
 
 
-async def accounts(
-    tx: Transaction, subject_id: str, workspace_id: UUID | None, *, monthly: int | None
-) -> list[Account]:
+async def read_budgets(
+    tx: Transaction,
+    subject_id: str,
+    workspace_id: UUID | None,
+    *,
+    default_monthly_budget: int | None,
+) -> list[BudgetStatus]:
     """Return what a launch now would be counted against; `monthly` is what everybody may spend."""
-    kept = [await month(tx, subject_id, monthly=monthly)]
-    row = await tx.fetchrow(_WORKSPACE, subject_id, workspace_id)
-    return kept if row is None else [_account(**row), *kept]
+    kept = [
+        await read_monthly_budget(tx, subject_id, default_monthly_budget=default_monthly_budget)
+    ]
+    row = await tx.fetchrow(_WORKSPACE_BUDGET, subject_id, workspace_id)
+    return kept if row is None else [_budget_status(**row), *kept]
 
 
-async def month(tx: Transaction, subject_id: str, *, monthly: int | None) -> Account:
+async def read_monthly_budget(
+    tx: Transaction, subject_id: str, *, default_monthly_budget: int | None
+) -> BudgetStatus:
     """Return how the subject's month stands."""
-    row = await tx.fetchrow(_MONTH, subject_id, monthly)
+    row = await tx.fetchrow(_MONTHLY_BUDGET, subject_id, default_monthly_budget)
     assert row is not None  # noqa: S101  # an aggregate has one row
-    return _account(**row)
+    return _budget_status(**row)
 
 
-def lacking(accounts: list[Account], rate: Rate | None) -> BudgetExceeded | None:
+def find_exceeded_budget(budgets: list[BudgetStatus], rate: Rate | None) -> BudgetExceeded | None:
     """Say which budget has no room for a launch; one without a price fits into none."""
-    for account in accounts:
-        left = account.left_micro_usd
+    for account in budgets:
+        left = account.remaining_micro_usd
         if left is not None and (rate is None or rate.ceiling_micro_usd > left):
             return BudgetExceeded(
-                account.whose,
-                budget=account.budget_micro_usd or 0,
-                spent=account.spent_micro_usd,
-                held=account.held_micro_usd,
-                needs=None if rate is None else rate.ceiling_micro_usd,
-                longest=timedelta(0) if rate is None else rate.longest(left),
+                account.scope,
+                budget_micro_usd=account.budget_micro_usd or 0,
+                spent_micro_usd=account.spent_micro_usd,
+                held_micro_usd=account.held_micro_usd,
+                ceiling_micro_usd=None if rate is None else rate.ceiling_micro_usd,
+                max_timeout=timedelta(0) if rate is None else rate.longest_timeout(left),
             )
     return None
 
 
-async def fits_again(tx: Transaction, run_id: UUID, *, monthly: int | None) -> bool:
+async def lock_budgets_for_relaunch(
+    tx: Transaction, run_id: UUID, *, default_monthly_budget: int | None
+) -> bool:
     """Say whether the job of a run may hold its ceiling once more, and keep it so for the caller.
 
     Until the caller's transaction ends nobody else can hold anything against the same budgets.
     """
-    job = await tx.fetchrow(_LOCK, run_id)
+    job = await tx.fetchrow(_LOCK_JOB, run_id)
     assert job is not None  # noqa: S101  # a run has a job
     await tx.execute(_LOCK_RUN, run_id)
-    budget = await tx.fetchval(_LOCK_SUBJECT, job["subject_id"], monthly)
-    fits: bool | None = await tx.fetchval(_FITS, run_id, job["workspace_id"], budget)
+    budget = await tx.fetchval(_LOCK_SUBJECT, job["subject_id"], default_monthly_budget)
+    fits: bool | None = await tx.fetchval(_RELAUNCH_FITS, run_id, job["workspace_id"], budget)
     return fits is not False
 
 
-def _account(
+def _budget_status(
     *, whose: str, budget_micro_usd: int | None, held_micro_usd: int, spent_micro_usd: int
-) -> Account:
-    return Account(Whose(whose), budget_micro_usd, held_micro_usd, spent_micro_usd)
+) -> BudgetStatus:
+    return BudgetStatus(BudgetScope(whose), budget_micro_usd, held_micro_usd, spent_micro_usd)

@@ -22,34 +22,34 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from schema.billing.budgets import Rate
-from schema.billing.price_store import Answer
-from schema.common.durations import say
+from schema.billing.price_store import StoredPriceList
+from schema.common.durations import format_duration
 from schema.common.errors import Invalid
-from schema.common.money import micro, say_usd
+from schema.common.money import format_usd, to_micro_usd
 from schema.specs.hub_job import HubJobSpec
 
-_HIGHEST: Final = 10**9
+_MAX_UNIT_COST_MICRO_USD: Final = 10**9
 """A thousand dollars a minute; more is no price."""
-_MOST: Final = 10**15
+_DEFAULT_MAX_COST_MICRO_USD: Final = 10**15
 """A billion dollars."""
-_PORT_AN_HOUR: Final = 10_000
+_PORT_MICRO_USD_PER_HOUR: Final = 10_000
 """What the Hub adds for exposed ports; whether once or for each it does not say, so for each."""
 
 log = structlog.stdlib.get_logger()
 
 
-def _if_readable(value: object, read: ValidatorFunctionWrapHandler) -> Any:
+def _none_if_invalid(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
     try:
-        return read(value)
+        return validate(value)
     except ValidationError:
         return None
 
 
-class _Described(BaseModel):
+class _HubModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore")
 
 
-class Accelerator(_Described):
+class FlavorAccelerator(_HubModel):
     """What a flavor computes with besides its processors."""
 
     type: str
@@ -58,17 +58,17 @@ class Accelerator(_Described):
     vram: str
 
 
-class Flavor(_Described):
+class HardwareFlavor(_HubModel):
     """One kind of machine, as the Hub describes it; what cannot be read counts as absent."""
 
     name: str
-    cpu: Annotated[str | None, WrapValidator(_if_readable)] = None
-    ram: Annotated[str | None, WrapValidator(_if_readable)] = None
-    accelerator: Annotated[Accelerator | None, WrapValidator(_if_readable)] = None
-    unit_label: Annotated[str | None, WrapValidator(_if_readable)] = None
+    cpu: Annotated[str | None, WrapValidator(_none_if_invalid)] = None
+    ram: Annotated[str | None, WrapValidator(_none_if_invalid)] = None
+    accelerator: Annotated[FlavorAccelerator | None, WrapValidator(_none_if_invalid)] = None
+    unit_label: Annotated[str | None, WrapValidator(_none_if_invalid)] = None
     unit_cost: Annotated[
-        Annotated[int, Field(ge=0, le=_HIGHEST)] | None,
-        WrapValidator(_if_readable),
+        Annotated[int, Field(ge=0, le=_MAX_UNIT_COST_MICRO_USD)] | None,
+        WrapValidator(_none_if_invalid),
         Field(alias="unitCostMicroUSD"),
     ] = None
 
@@ -83,78 +83,83 @@ class Flavor(_Described):
         return self.accelerator is not None
 
     @property
-    def described_gpu(self) -> str | None:
+    def gpu_summary(self) -> str | None:
         """Its accelerators, in a few words."""
         gpu = self.accelerator
         return None if gpu is None else f"{gpu.quantity}x {gpu.model}, {gpu.vram}"
 
 
 @dataclass(frozen=True, slots=True)
-class PriceList:
+class HardwarePrices:
     """Every flavor there is, and when the Hub said so."""
 
-    flavors: dict[str, Flavor]
+    flavors: dict[str, HardwareFlavor]
     read_at: datetime
-    stale: bool
+    is_stale: bool
     """Whether the Hub could not be asked again since."""
 
     @classmethod
-    def of(cls, answer: Answer, *, stale: bool) -> Self:
+    def from_stored(cls, stored: StoredPriceList, *, is_stale: bool) -> Self:
         """Read an answer; an entry that cannot be read is left out."""
-        flavors: dict[str, Flavor] = {}
-        for entry in answer.entries:
+        flavors: dict[str, HardwareFlavor] = {}
+        for entry in stored.entries:
             try:
-                flavor = Flavor.model_validate(entry)
+                flavor = HardwareFlavor.model_validate(entry)
             except ValidationError:
                 log.warning("flavor.misread", entry=str(entry)[:200])
             else:
                 flavors[flavor.name] = flavor
-        return cls(flavors, answer.read_at, stale)
+        return cls(flavors, stored.read_at, is_stale)
 
-    def price_of(self, name: str) -> int:
+    def price_per_minute(self, flavor_name: str) -> int:
         """Return what a minute of a flavor costs.
 
         Raises:
             Invalid: there is no such flavor, or it has no price.
         """
-        known = self.flavors.get(name)
+        known = self.flavors.get(flavor_name)
         if known is None:
-            near = get_close_matches(name, self.flavors, n=3, cutoff=0.4)
+            near = get_close_matches(flavor_name, self.flavors, n=3, cutoff=0.4)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
             raise Invalid(
-                f"Hugging Face has no flavor {name!r}.{hint} list_hardware shows all, with prices."
+                f"Hugging Face has no flavor {flavor_name!r}.{hint} list_hardware shows all, "
+                "with prices."
             )
         if known.price_micro_usd is None:
             raise Invalid(
-                f"Hugging Face names no price for {name}, so what it would cost cannot be bounded "
+                f"Hugging Face names no price for {flavor_name}, so what it would cost cannot be "
+                "bounded "
                 f"and nothing was launched. Choose another flavor; list_hardware shows them."
             )
         return known.price_micro_usd
 
 
-def rate_of(spec: HubJobSpec, prices: PriceList, max_cost_usd: float | None) -> Rate:
+def price_job(spec: HubJobSpec, prices: HardwarePrices, max_cost_usd: float | None) -> Rate:
     """Price a job.
 
     Raises:
         Invalid: there is no such flavor, it has no price, or the worst case is above the limit.
     """
-    most = None if max_cost_usd is None else micro(max_cost_usd)
-    a_minute = prices.price_of(spec.flavor) + math.ceil(_PORT_AN_HOUR * len(spec.expose) / 60)
+    most = None if max_cost_usd is None else to_micro_usd(max_cost_usd)
+    a_minute = prices.price_per_minute(spec.flavor) + math.ceil(
+        _PORT_MICRO_USD_PER_HOUR * len(spec.expose) / 60
+    )
     rate = Rate(a_minute, spec.timeout, spec.attempts, most_micro_usd=most)
-    limit = _MOST if most is None else most
+    limit = _DEFAULT_MAX_COST_MICRO_USD if most is None else most
     if rate.ceiling_micro_usd > limit:
-        fits = rate.longest(limit)
+        fits = rate.longest_timeout(limit)
         remedy = (
-            f'The longest timeout that fits is "{say(fits)}".'
+            f'The longest timeout that fits is "{format_duration(fits)}".'
             if fits
             else "No timeout fits; list_hardware shows what is cheaper."
         )
         ports = " with its ports" if spec.expose else ""
         times = f", {spec.attempts} times" if spec.attempts > 1 else ""
         raise Invalid(
-            f"max_cost_usd is {say_usd(limit)}, and at worst this costs "
-            f"{say_usd(rate.ceiling_micro_usd)}: {spec.flavor}{ports} at "
-            f"{say_usd(rate.price_micro_usd)} a minute for {say(spec.timeout)}{times}. Nothing was "
+            f"max_cost_usd is {format_usd(limit)}, and at worst this costs "
+            f"{format_usd(rate.ceiling_micro_usd)}: {spec.flavor}{ports} at "
+            f"{format_usd(rate.price_micro_usd)} a minute for "
+            f"{format_duration(spec.timeout)}{times}. Nothing was "
             f"launched. {remedy}"
         )
     return rate

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint
 from sqlmodel import Field
 
-from schema.db.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, starts_as
+from schema.db.base import BIGINT, DEFAULT_NOW, JSON, TEXT, TIMESTAMP, Record, with_server_default
 
 
 class JobCost(Record):
@@ -32,7 +32,9 @@ class JobCost(Record):
     held_micro_usd: int = Field(sa_type=BIGINT)
     spent_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
     """What it did cost; set when the hold is given back, and never more than that was."""
-    uncounted_micro_usd: int = Field(default=0, sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
+    uncounted_micro_usd: int = Field(
+        default=0, sa_type=BIGINT, sa_column_kwargs=with_server_default("0")
+    )
     """What it cost beyond its hold: in no budget, but not hidden either."""
 
 
@@ -54,8 +56,8 @@ class Spending(Record):
 
     subject_id: str = Field(primary_key=True, foreign_key="subject.id", sa_type=TEXT)
     month: date = Field(primary_key=True)
-    held_micro_usd: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
-    spent_micro_usd: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
+    held_micro_usd: int = Field(sa_type=BIGINT, sa_column_kwargs=with_server_default("0"))
+    spent_micro_usd: int = Field(sa_type=BIGINT, sa_column_kwargs=with_server_default("0"))
 
 
 class SpendingTable(Spending, table=True):
@@ -72,7 +74,7 @@ class PriceList(Record):
 
     source: str = Field(primary_key=True, sa_type=TEXT)
     entries: list[dict[str, Any]] = Field(sa_type=JSON)
-    read_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    read_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
 
 
 class PriceListTable(PriceList, table=True):

@@ -15,11 +15,11 @@ log = structlog.stdlib.get_logger()
 
 
 @asynccontextmanager
-async def beside(*work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+async def run_in_background(*coroutines: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
     """Let work go on for as long as the body does; if it breaks, that is logged as a bug."""
-    tasks = [asyncio.create_task(each) for each in work]
+    tasks = [asyncio.create_task(each) for each in coroutines]
     for task in tasks:
-        task.add_done_callback(_tell)
+        task.add_done_callback(_log_failure)
     try:
         yield
     finally:
@@ -28,6 +28,6 @@ async def beside(*work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
         await asyncio.wait(tasks)
 
 
-def _tell(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("work.broken", exc_info=error)

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, PlainSerializer
 
-UNITS: Final = {
+UNIT_SECONDS: Final = {
     "ms": 0.001,
     "s": 1,
     "sec": 1,
@@ -29,53 +29,56 @@ UNITS: Final = {
     "day": 86400,
     "days": 86400,
 }
-_SHOWN: Final = 60
+_MAX_SHOWN_CHARS: Final = 60
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 _BETWEEN: Final = re.compile(r"(?<=[a-z])\s*(?:,|\band\b)\s*(?=\d)")
 _ISO: Final = re.compile(r"p(?=\w)((?:\d+d)?)(?:t(?=\d)((?:\d+h)?(?:\d+m)?(?:\d+(?:\.\d+)?s)?))?")
 """ISO 8601, as far as its units have a length: no months, no years."""
 
 
-def parse(written: object) -> timedelta:
+def parse_duration(value: object) -> timedelta:
     """Read a positive duration; a bare number counts seconds.
 
     Raises:
         ValueError: it is not a duration, or is not longer than nothing.
     """
-    length = _length(written)
+    length = _to_timedelta(value)
     if length is None:
         message = (
-            f'{_shown(written)} is not a duration; write seconds (3600) or units ("1h30m", "45s")'
+            f'{_format_value(value)} is not a duration; write seconds (3600) or units ("1h30m", '
+            '"45s")'
         )
         raise ValueError(message)
     if length <= timedelta(0):
-        message = f"{written!r} is not longer than nothing; write a positive duration"
+        message = f"{value!r} is not longer than nothing; write a positive duration"
         raise ValueError(message)
     return length
 
 
-def within(shortest: timedelta, longest: timedelta) -> Callable[[object], timedelta]:
+def bounded_duration_parser(
+    minimum: timedelta, maximum: timedelta
+) -> Callable[[object], timedelta]:
     """Make a reader of durations between limits, which each of its refusals names."""
-    allowed = f"anything from {say(shortest)} to {say(longest)} goes"
+    allowed = f"anything from {format_duration(minimum)} to {format_duration(maximum)} goes"
 
     def read(written: object) -> timedelta:
         try:
-            length = parse(written)
+            length = parse_duration(written)
         except ValueError as error:
             message = f"{error}; {allowed}"
             raise ValueError(message) from None
-        if not shortest <= length <= longest:
-            amount = "short" if length < shortest else "long"
-            message = f"{_shown(written)} is too {amount}; {allowed}"
+        if not minimum <= length <= maximum:
+            amount = "short" if length < minimum else "long"
+            message = f"{_format_value(written)} is too {amount}; {allowed}"
             raise ValueError(message)
         return length
 
     return read
 
 
-def say(length: timedelta) -> str:
+def format_duration(duration: timedelta) -> str:
     """Write a duration the short way: `1h30m`."""
-    seconds = length.total_seconds()
+    seconds = duration.total_seconds()
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms"
     whole = round(seconds)
@@ -84,46 +87,46 @@ def say(length: timedelta) -> str:
     return said or "0s"
 
 
-def whole_seconds(length: timedelta) -> int:
+def ceil_to_seconds(duration: timedelta) -> int:
     """Count the seconds to wait for something: never too few, and never none."""
-    return max(1, math.ceil(length.total_seconds()))
+    return max(1, math.ceil(duration.total_seconds()))
 
 
-def _shown(written: object) -> str:
-    text = say(written) if isinstance(written, timedelta) else repr(written)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+def _format_value(value: object) -> str:
+    text = format_duration(value) if isinstance(value, timedelta) else repr(value)
+    return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
 
 
-def _length(written: object) -> timedelta | None:
-    if isinstance(written, timedelta):
-        return written
-    if isinstance(written, bool) or not isinstance(written, int | float | str):
+def _to_timedelta(value: object) -> timedelta | None:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        return timedelta(seconds=float(written))
+        return timedelta(seconds=float(value))
     except (ValueError, OverflowError):
-        return _sum(str(written).strip().lower())
+        return _sum_units(str(value).strip().lower())
 
 
-def _sum(written: str) -> timedelta | None:
-    if (iso := _ISO.fullmatch(written)) is not None:
-        written = "".join(iso.groups(default=""))
-    written = _BETWEEN.sub(" ", written)
-    if not re.fullmatch(rf"(?:{_PART.pattern})+", written):
+def _sum_units(text: str) -> timedelta | None:
+    if (iso := _ISO.fullmatch(text)) is not None:
+        text = "".join(iso.groups(default=""))
+    text = _BETWEEN.sub(" ", text)
+    if not re.fullmatch(rf"(?:{_PART.pattern})+", text):
         return None
-    parts = _PART.findall(written)
-    if any(unit not in UNITS for _, unit in parts):
+    parts = _PART.findall(text)
+    if any(unit not in UNIT_SECONDS for _, unit in parts):
         return None
     try:
-        return timedelta(seconds=sum(float(count) * UNITS[unit] for count, unit in parts))
+        return timedelta(seconds=sum(float(count) * UNIT_SECONDS[unit] for count, unit in parts))
     except OverflowError:
         return None
 
 
-def _seconds(length: timedelta) -> float:
-    return length.total_seconds()
+def _to_seconds(duration: timedelta) -> float:
+    return duration.total_seconds()
 
 
-IN_SECONDS: Final = PlainSerializer(_seconds)
-Duration = Annotated[timedelta, BeforeValidator(parse), IN_SECONDS]
+SERIALIZE_AS_SECONDS: Final = PlainSerializer(_to_seconds)
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), SERIALIZE_AS_SECONDS]
 """A field that reads any of the forms above and is stored as seconds."""

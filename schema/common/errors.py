@@ -26,10 +26,10 @@ Anything that is not a `HoldfastError` is a bug and is reported as one.
 from datetime import timedelta
 from typing import Literal
 
-from schema.common.durations import say, whole_seconds
-from schema.common.money import say_usd
+from schema.common.durations import ceil_to_seconds, format_duration
+from schema.common.money import format_usd
 
-Problem = Literal[
+CredentialProblem = Literal[
     "invalid_token", "token_expired", "not_yet_valid", "invalid_audience", "invalid_issuer"
 ]
 """What is wrong with a credential; `docs/auth.md` has a remedy for each."""
@@ -75,11 +75,12 @@ class IdempotencyConflict(Conflict):
 class LimitReached(Conflict):
     """The subject has as many open jobs as it may have at a time."""
 
-    def __init__(self, *, open_jobs: int, most: int) -> None:
+    def __init__(self, *, open_jobs: int, max_open_jobs: int) -> None:
         self.open_jobs = open_jobs
-        self.most = most
+        self.max_open_jobs = max_open_jobs
         super().__init__(
-            f"You have {open_jobs} open jobs and may have {most} at a time, so nothing was "
+            f"You have {open_jobs} open jobs and may have {max_open_jobs} at a time, so nothing "
+            "was "
             f"launched. Wait until one has finished or cancel one with cancel_job, then repeat "
             f'the same call; list_jobs(state=["queued", "launching", "running"]) shows them.'
         )
@@ -88,10 +89,11 @@ class LimitReached(Conflict):
 class TooManySchedules(Conflict):
     """The subject has as many schedules as it may have."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, max_schedules: int) -> None:
+        self.max_schedules = max_schedules
         super().__init__(
-            f"You have {most} schedules and may not have more, so none was made. Delete one with "
+            f"You have {max_schedules} schedules and may not have more, so none was made. Delete "
+            "one with "
             f"delete_schedule; list_schedules shows them."
         )
 
@@ -99,11 +101,16 @@ class TooManySchedules(Conflict):
 class NotAgreedTo(Conflict):
     """A firing could cost more than its workspace lets anybody launch unasked."""
 
-    def __init__(self, *, ceiling: int | None, threshold: int) -> None:
-        costs = "has no known price" if ceiling is None else f"may cost {say_usd(ceiling)}"
+    def __init__(self, *, ceiling_micro_usd: int | None, threshold_micro_usd: int) -> None:
+        costs = (
+            "has no known price"
+            if ceiling_micro_usd is None
+            else f"may cost {format_usd(ceiling_micro_usd)}"
+        )
         super().__init__(
             f"It {costs}, which is more than was agreed to when the schedule was made; above "
-            f"{say_usd(threshold)} a person is asked first. Nothing was launched. Delete the "
+            f"{format_usd(threshold_micro_usd)} a person is asked first. Nothing was launched. "
+            "Delete the "
             f"schedule and create it anew, so that they are asked."
         )
 
@@ -111,10 +118,10 @@ class NotAgreedTo(Conflict):
 class TooManyWaits(Conflict):
     """The subject has as many calls waiting as it may have at a time."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, max_waits: int) -> None:
+        self.max_waits = max_waits
         super().__init__(
-            f"You have {most} calls waiting, with all your clients together, and may not have "
+            f"You have {max_waits} calls waiting, with all your clients together, and may not have "
             f"more. Wait for several jobs in one call (job_ids takes up to 50 handles, mode="
             f'"any"), let another wait end, or call job_status, which answers at once.'
         )
@@ -125,29 +132,39 @@ class BudgetExceeded(Conflict):
 
     def __init__(
         self,
-        whose: str,
+        scope: str,
         *,
-        budget: int,
-        spent: int,
-        held: int,
-        needs: int | None,
-        longest: timedelta,
+        budget_micro_usd: int,
+        spent_micro_usd: int,
+        held_micro_usd: int,
+        ceiling_micro_usd: int | None,
+        max_timeout: timedelta,
     ) -> None:
-        self.whose = whose
-        spend = f"{_BUDGETS[whose]} may cost {say_usd(budget)}"
-        taken = f"{say_usd(spent)} is spent and {say_usd(held)} held for what is not over"
-        if needs is None:
+        self.scope = scope
+        spend = f"{_SCOPE_SUBJECTS[scope]} may cost {format_usd(budget_micro_usd)}"
+        taken = (
+            f"{format_usd(spent_micro_usd)} is spent and {format_usd(held_micro_usd)} held for "
+            "what is not over"
+        )
+        if ceiling_micro_usd is None:
             need = "What this can cost is not known, so no room can be held for it."
-            remedy = f"Launch something with a price, or {_WITHOUT[whose]}."
+            remedy = f"Launch something with a price, or {_SCOPE_REMEDIES[scope]}."
         else:
-            need = f"At worst this costs {say_usd(needs)}."
-            fits = f'timeout="{say(longest)}" would fit; or cancel' if longest else "Cancel"
+            need = f"At worst this costs {format_usd(ceiling_micro_usd)}."
+            fits = (
+                f'timeout="{format_duration(max_timeout)}" would fit; or cancel'
+                if max_timeout
+                else "Cancel"
+            )
             remedy = f"{fits} what is no longer wanted, choose a cheaper flavor, or wait."
         super().__init__(f"{spend}: {taken}. {need} Nothing was launched. {remedy}")
 
 
-_BUDGETS = {"workspace": "The jobs of this workspace", "month": "Your jobs of this month (UTC)"}
-_WITHOUT = {
+_SCOPE_SUBJECTS = {
+    "workspace": "The jobs of this workspace",
+    "month": "Your jobs of this month (UTC)",
+}
+_SCOPE_REMEDIES = {
     "workspace": "launch it outside of this workspace",
     "month": "ask the operator of Holdfast for it",
 }
@@ -181,7 +198,7 @@ class Invalid(HoldfastError):
 class Unauthenticated(HoldfastError):
     """The credential is missing, wrong, expired or revoked."""
 
-    def __init__(self, message: str, *, problem: Problem = "invalid_token") -> None:
+    def __init__(self, message: str, *, problem: CredentialProblem = "invalid_token") -> None:
         self.problem = problem
         super().__init__(message)
 
@@ -194,9 +211,10 @@ class RateLimited(HoldfastError):
         self.window = window
         self.retry_after = retry_after
         super().__init__(
-            f"You may make {limit} calls in {whole_seconds(window)} seconds, with all your clients "
+            f"You may make {limit} calls in {ceil_to_seconds(window)} seconds, with all your "
+            "clients "
             f"together, and none is left, so nothing was done. Try the same call again in "
-            f"{whole_seconds(retry_after)} seconds."
+            f"{ceil_to_seconds(retry_after)} seconds."
         )
 
 
@@ -205,17 +223,18 @@ class Unavailable(HoldfastError):
 
     def __init__(
         self,
-        what: str,
+        dependency: str,
         *,
-        so: str = "",
-        first: str = "",
+        effect: str = "",
+        first_step: str = "",
         retry_after: timedelta = timedelta(seconds=2),
     ) -> None:
         self.retry_after = retry_after
-        consequence = f", so {so}" if so else ""
-        advice = f"{first}, then try" if first else "Try"
+        consequence = f", so {effect}" if effect else ""
+        advice = f"{first_step}, then try" if first_step else "Try"
         super().__init__(
-            f"{what} cannot be reached right now{consequence}. {advice} the same call again in "
+            f"{dependency} cannot be reached right now{consequence}. {advice} the same call "
+            "again in "
             f"{max(1, round(retry_after.total_seconds()))} seconds."
         )
 
@@ -223,11 +242,12 @@ class Unavailable(HoldfastError):
 class RoleRefused(Unavailable):
     """The database does not let this login be what this process has to be there."""
 
-    def __init__(self, role: str, said: str) -> None:
+    def __init__(self, role: str, server_message: str) -> None:
         self.retry_after = timedelta(seconds=30)
         HoldfastError.__init__(
             self,
-            f"The database does not let us be {role} ({said}), so nothing was done. Its operator "
+            f"The database does not let us be {role} ({server_message}), so nothing was done. "
+            "Its operator "
             f"has to run `holdfast migrate`, and to grant {role} to the login of this process.",
         )
 

@@ -15,14 +15,14 @@ _SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
 @dataclass(slots=True)
-class _Armed:
+class _Failpoint:
     name: str
-    visits: int
+    remaining_hits: int
     """How many more times the place may be passed, this one included."""
     signal: signal.Signals
 
     @classmethod
-    def of(cls, setting: str) -> Self:
+    def parse(cls, setting: str) -> Self:
         name, _, rest = setting.partition(":")
         visit, _, deed = rest.partition(":")
         if not visit.isdigit() or deed not in _SIGNALS:
@@ -30,7 +30,7 @@ class _Armed:
         return cls(name, int(visit), _SIGNALS[deed])
 
 
-_armed: _Armed | None = None
+_armed_failpoint: _Failpoint | None = None
 
 
 def arm(setting: str | None) -> None:
@@ -39,13 +39,13 @@ def arm(setting: str | None) -> None:
     Raises:
         Invalid: the setting is not of the form `NAME:VISIT:kill`.
     """
-    global _armed  # noqa: PLW0603  # it is the process that ends
-    _armed = _Armed.of(setting) if setting else None
+    global _armed_failpoint  # noqa: PLW0603  # it is the process that ends
+    _armed_failpoint = _Failpoint.parse(setting) if setting else None
 
 
-def reach(name: str) -> None:
+def hit_failpoint(name: str) -> None:
     """Pass a place where the process may be told to end."""
-    if _armed is not None and _armed.name == name:
-        _armed.visits -= 1
-        if _armed.visits == 0:
-            os.kill(os.getpid(), _armed.signal)
+    if _armed_failpoint is not None and _armed_failpoint.name == name:
+        _armed_failpoint.remaining_hits -= 1
+        if _armed_failpoint.remaining_hits == 0:
+            os.kill(os.getpid(), _armed_failpoint.signal)

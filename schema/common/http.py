@@ -7,11 +7,11 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 
-def is_tamperproof(url: str) -> bool:
+def is_secure_url(url: str) -> bool:
     """Say whether this is HTTPS, or HTTP within this machine, and names no user and no fragment."""
     try:
         parts = urlsplit(url)
-        home = _is_this_machine(parts)
+        home = _is_loopback(parts)
     except ValueError:
         return False
     reachable = parts.scheme == "https" or (parts.scheme == "http" and home)
@@ -19,7 +19,7 @@ def is_tamperproof(url: str) -> bool:
     return reachable and bare and bool(parts.hostname)
 
 
-def _is_this_machine(parts: SplitResult) -> bool:
+def _is_loopback(parts: SplitResult) -> bool:
     name = parts.hostname or ""
     if name == "localhost":
         return True
@@ -29,7 +29,7 @@ def _is_this_machine(parts: SplitResult) -> bool:
         return False
 
 
-def release() -> str:
+def package_version() -> str:
     """Return the version both processes of one deployment share."""
     try:
         return version("holdfast-mcp")
@@ -37,10 +37,10 @@ def release() -> str:
         return "source"
 
 
-SUBDOMAIN: Final = "{subdomain}"
+SUBDOMAIN_PLACEHOLDER: Final = "{subdomain}"
 """What stands for it in the form of an address."""
 
 
-def none() -> CookieJar:
+def make_reject_all_cookie_jar() -> CookieJar:
     """Make a jar that takes no cookie, from whomever."""
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))

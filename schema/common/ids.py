@@ -13,12 +13,12 @@ from uuid import UUID
 from schema.common.errors import Invalid
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_VALUE: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
-_LENGTH: Final = 26
-_HANDLE: Final = re.compile(r"([a-z]+)_([0-9a-z]+)")
+_LETTER_VALUES: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
+_SUFFIX_LENGTH: Final = 26
+_HANDLE_PATTERN: Final = re.compile(r"([a-z]+)_([0-9a-z]+)")
 
 
-class Kind(StrEnum):
+class HandleKind(StrEnum):
     """What a handle may name."""
 
     JOB = "job"
@@ -28,7 +28,11 @@ class Kind(StrEnum):
     @property
     def noun(self) -> str:
         """The word a person would use."""
-        return {Kind.JOB: "job", Kind.WORKSPACE: "workspace", Kind.SCHEDULE: "schedule"}[self]
+        return {
+            HandleKind.JOB: "job",
+            HandleKind.WORKSPACE: "workspace",
+            HandleKind.SCHEDULE: "schedule",
+        }[self]
 
 
 def new_id() -> UUID:
@@ -38,51 +42,51 @@ def new_id() -> UUID:
     return UUID(int=value | 0b10 << 62 | secrets.randbits(62))
 
 
-def write(kind: Kind, identity: UUID) -> str:
+def format_handle(kind: HandleKind, entity_id: UUID) -> str:
     """Write the handle of a thing."""
-    value = identity.int
-    letters = [_ALPHABET[value >> 5 * place & 31] for place in range(_LENGTH)]
+    value = entity_id.int
+    letters = [_ALPHABET[value >> 5 * place & 31] for place in range(_SUFFIX_LENGTH)]
     return f"{kind}_{''.join(reversed(letters))}"
 
 
-def read(kind: Kind, handle: str) -> UUID:
+def parse_handle(kind: HandleKind, handle: str) -> UUID:
     """Return what a handle names.
 
     Raises:
         Invalid: it is not a handle of this kind.
     """
     written = handle.strip().lower()
-    match = _HANDLE.fullmatch(written)
-    if match is None or match[1] not in set(Kind) or not _is_value(match[2]):
+    match = _HANDLE_PATTERN.fullmatch(written)
+    if match is None or match[1] not in set(HandleKind) or not _is_suffix(match[2]):
         raise Invalid(
             f"{handle[:60]!r} is not a {kind.noun} handle. A {kind.noun} handle is "
-            f"{kind}_ and {_LENGTH} letters and digits, exactly as it was given to you."
+            f"{kind}_ and {_SUFFIX_LENGTH} letters and digits, exactly as it was given to you."
         )
     if match[1] != kind:
-        given = Kind(match[1]).noun
+        given = HandleKind(match[1]).noun
         raise Invalid(f"{handle!r} is a {given} handle; a {kind.noun} handle ({kind}_…) goes here.")
-    return _identity(match[2])
+    return _decode_suffix(match[2])
 
 
-def span(kind: Kind, beginning: str) -> tuple[UUID, UUID] | None:
+def prefix_range(kind: HandleKind, prefix: str) -> tuple[UUID, UUID] | None:
     """Return the lowest and the highest identity whose handle begins so; none if no handle does."""
-    whole, written = f"{kind}_", beginning.strip().lower()
+    whole, written = f"{kind}_", prefix.strip().lower()
     value = written.removeprefix(whole)
     if value == written:
         if not whole.startswith(written):
             return None
         value = ""
-    low, high = value.ljust(_LENGTH, "0"), (value or "7").ljust(_LENGTH, "z")
-    return (_identity(low), _identity(high)) if _is_value(low) else None
+    low, high = value.ljust(_SUFFIX_LENGTH, "0"), (value or "7").ljust(_SUFFIX_LENGTH, "z")
+    return (_decode_suffix(low), _decode_suffix(high)) if _is_suffix(low) else None
 
 
-def _identity(text: str) -> UUID:
+def _decode_suffix(text: str) -> UUID:
     value = 0
     for letter in text:
-        value = value << 5 | _VALUE[letter]
+        value = value << 5 | _LETTER_VALUES[letter]
     return UUID(int=value)
 
 
-def _is_value(text: str) -> bool:
+def _is_suffix(text: str) -> bool:
     # 26 letters hold 130 bits: the first may only carry the three that a UUID has left.
-    return len(text) == _LENGTH and set(text) <= set(_ALPHABET) and text[0] <= "7"
+    return len(text) == _SUFFIX_LENGTH and set(text) <= set(_ALPHABET) and text[0] <= "7"

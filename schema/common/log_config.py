@@ -15,7 +15,7 @@ import structlog
 _TOKEN: Final = re.compile(r"\bhf_[A-Za-z0-9_-]{4,}|(?<=[Bb]earer )[^\s\"']+")
 
 
-def configure(*, level: int = logging.INFO) -> None:
+def configure_logging(*, level: int = logging.INFO) -> None:
     """Send every log line of this process to standard error, in one form."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -27,11 +27,11 @@ def configure(*, level: int = logging.INFO) -> None:
     ]
     person = sys.stderr.isatty()
     last: list[structlog.typing.Processor] = (
-        [mask, structlog.dev.ConsoleRenderer()]
+        [mask_tokens, structlog.dev.ConsoleRenderer()]
         if person
         else [
             structlog.processors.format_exc_info,
-            mask,
+            mask_tokens,
             structlog.processors.JSONRenderer(),
         ]
     )
@@ -53,7 +53,7 @@ def configure(*, level: int = logging.INFO) -> None:
     )
 
 
-def mask(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def mask_tokens(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Mask anything that looks like a token, wherever it stands in a line."""
     for key, fact in event.items():
         if isinstance(fact, str):

@@ -3,21 +3,21 @@
 from decimal import Decimal
 from typing import Final
 
-_MICRO: Final = 1_000_000
-_CENTS: Final = 2
+_MICRO_USD_PER_USD: Final = 1_000_000
+_MIN_DECIMALS: Final = 2
 
 
-def usd(micro_usd: int) -> float:
+def to_usd(micro_usd: int) -> float:
     """Give an amount in dollars, as JSON has it."""
-    return micro_usd / _MICRO
+    return micro_usd / _MICRO_USD_PER_USD
 
 
-def micro(dollars: float | Decimal) -> int:
+def to_micro_usd(dollars: float | Decimal) -> int:
     """Count an amount of dollars that a person wrote; what is smaller than a millionth is none."""
-    return int(Decimal(str(dollars)) * _MICRO)
+    return int(Decimal(str(dollars)) * _MICRO_USD_PER_USD)
 
 
-def say_usd(micro_usd: int) -> str:
+def format_usd(micro_usd: int) -> str:
     """Write an amount: `$0.30`, `$0.00501`."""
-    whole, decimals = f"{micro_usd / _MICRO:.6f}".rstrip("0").split(".")
-    return f"${whole}.{decimals.ljust(_CENTS, '0')}"
+    whole, decimals = f"{micro_usd / _MICRO_USD_PER_USD:.6f}".rstrip("0").split(".")
+    return f"${whole}.{decimals.ljust(_MIN_DECIMALS, '0')}"

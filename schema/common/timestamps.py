@@ -8,31 +8,33 @@ from pydantic import BeforeValidator
 from schema.common import durations
 from schema.common.errors import Invalid
 
-_LONG_AGO: Final = timedelta(days=36_500)
+_MAX_AGE: Final = timedelta(days=36_500)
 """Postgres does not count back for ever."""
-_SHOWN: Final = 60
+_MAX_SHOWN_CHARS: Final = 60
 """How much of what is wrong a message repeats."""
 
 
-def parse(written: object) -> datetime | timedelta:
+def parse_timestamp_or_age(value: object) -> datetime | timedelta:
     """Read a moment, or how long ago it was; whose clock shows now is left to the reader.
 
     Raises:
         ValueError: it is neither.
     """
-    if isinstance(written, str) and (moment := _moment(written.strip())) is not None:
+    if isinstance(value, str) and (moment := _parse_timestamp(value.strip())) is not None:
         return moment
     try:
-        return min(durations.parse(written), _LONG_AGO)
+        return min(durations.parse_duration(value), _MAX_AGE)
     except ValueError:
         message = (
-            f"{repr(written)[:_SHOWN]} is not a moment; write how long ago it was "
+            f"{repr(value)[:_MAX_SHOWN_CHARS]} is not a moment; write how long ago it was "
             f'("2h", "7d"), or when ("2026-11-21", "2026-11-21T10:00:00Z")'
         )
         raise ValueError(message) from None
 
 
-def expect_order(since: datetime | timedelta | None, until: datetime | timedelta | None) -> None:
+def expect_since_before_until(
+    since: datetime | timedelta | None, until: datetime | timedelta | None
+) -> None:
     """Refuse a stretch of time that ends before it begins, as far as that can be told.
 
     Raises:
@@ -47,15 +49,18 @@ def expect_order(since: datetime | timedelta | None, until: datetime | timedelta
         raise Invalid("until is before since, so nothing can match; exchange them.")
 
 
-def _moment(written: str) -> datetime | None:
-    if written.isdecimal():  # seconds, though Python would read some of them as a date
+def _parse_timestamp(text: str) -> datetime | None:
+    if text.isdecimal():  # seconds, though Python would read some of them as a date
         return None
     try:
-        moment = datetime.fromisoformat(written)
+        moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
 
-Moment = Annotated[datetime | timedelta, BeforeValidator(parse, json_schema_input_type=float | str)]
+TimestampOrAge = Annotated[
+    datetime | timedelta,
+    BeforeValidator(parse_timestamp_or_age, json_schema_input_type=float | str),
+]
 """A field that reads any of the forms above; what names no zone is UTC."""

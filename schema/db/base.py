@@ -22,29 +22,29 @@ SQLModel.metadata.naming_convention = {
 TIMESTAMP: Any = DateTime(timezone=True)
 """`timestamptz`; the only way a moment is stored."""
 TEXT: Any = Text
-TEXTS: Any = ARRAY(Text)
+TEXT_ARRAY: Any = ARRAY(Text)
 BIGINT: Any = BigInteger
 JSON: Any = JSONB
 
-NOW: Final = {"server_default": text("now()")}
+DEFAULT_NOW: Final = {"server_default": text("now()")}
 """A column that is born with the database's time."""
 
 
-def starts_as(value: str) -> dict[str, Any]:
+def with_server_default(value: str) -> dict[str, Any]:
     """Give a column its first value in the database, so that no INSERT has to say it."""
     return {"server_default": text(value)}
 
 
-def one_of(column: str, choices: type[StrEnum]) -> CheckConstraint:
+def check_in_enum(column: str, enum_class: type[StrEnum]) -> CheckConstraint:
     """Hold `column` to the values of `choices`.
 
     Not a Postgres enum: Alembic neither notices a new member nor drops the type on the way down.
     """
-    values = ", ".join(f"'{choice}'" for choice in choices)
+    values = ", ".join(f"'{choice}'" for choice in enum_class)
     return CheckConstraint(f"{column} IN ({values})", name=f"{column}_known")
 
 
-def a_word(column: str) -> CheckConstraint:
+def check_identifier(column: str) -> CheckConstraint:
     """Hold `column` to the form of a name, where the list of names is open."""
     return CheckConstraint(f"{column} ~ '^[a-z][a-z_]{{1,39}}$'", name=f"{column}_word")
 
@@ -59,6 +59,6 @@ class Record(SQLModel):
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", words).lower()
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
         """Read a row; columns that are not this record's are left alone."""
         return cls.model_validate(dict(row))

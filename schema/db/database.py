@@ -15,7 +15,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from schema.common.errors import InDoubt, RoleRefused, Unavailable
 
-_GONE: Final = (
+_UNAVAILABLE_ERRORS: Final = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,  # class 08
@@ -33,10 +33,10 @@ _GONE: Final = (
 """What the driver raises when the server, and not the statement, is at fault."""
 
 
-_MOVED: Final = "HFJOB"
+_JOB_CHANGED_SQLSTATE: Final = "HFJOB"
 """The code of the notice by which a job says that it was moved; see `change_notifications.sql`."""
 
-Tell = Callable[[Mapping[UUID, int]], None]
+JobChangeCallback = Callable[[Mapping[UUID, int]], None]
 """Told which jobs a commit has moved, and to which versions."""
 
 
@@ -67,24 +67,24 @@ class Database:
         self,
         url: str,
         *,
-        application: str,
+        application_name: str,
         role: str | None = None,
-        connections: int = 10,
-        tell: Tell | None = None,
+        max_connections: int = 10,
+        on_job_changes: JobChangeCallback | None = None,
     ) -> None:
         """Name the server, who we are to it, the role we take on there, and who hears of moves."""
-        self._tell = tell
+        self._on_job_changes = on_job_changes
         self._pool = asyncpg.create_pool(
             url,
             connect=_connect,
             min_size=0,  # so that a process starts, and says what is wrong, without a server
-            max_size=connections,
+            max_size=max_connections,
             command_timeout=30,
             max_inactive_connection_lifetime=60,
-            init=_speak_json,
-            reset=_keep,
+            init=_register_jsonb_codec,
+            reset=_skip_reset,
             server_settings={
-                "application_name": application,
+                "application_name": application_name,
                 "statement_timeout": "20s",
                 "lock_timeout": "5s",
                 "idle_in_transaction_session_timeout": "30s",
@@ -112,27 +112,31 @@ class Database:
         moved: dict[UUID, int] = {}
         try:
             async with self._pool.acquire(timeout=5) as connection:
-                with _listening(connection, moved):
+                with _collect_job_versions(connection, moved):
                     async with connection.transaction():
                         # The proxy has the protocol's methods; its stubs type rows as their own.
                         yield cast("Transaction", connection)
                         committing = True
-        except _GONE as error:
+        except _UNAVAILABLE_ERRORS as error:
             if committing:
-                raise InDoubt("The database", so="whether this was done is not known") from error
-            raise Unavailable("The database", so="nothing was done") from error
-        if moved and self._tell is not None:
-            self._tell(moved)
+                raise InDoubt(
+                    "The database", effect="whether this was done is not known"
+                ) from error
+            raise Unavailable("The database", effect="nothing was done") from error
+        if moved and self._on_job_changes is not None:
+            self._on_job_changes(moved)
 
 
 @contextmanager
-def _listening(connection: PoolConnectionProxy, moved: dict[UUID, int]) -> Generator[None]:
+def _collect_job_versions(
+    connection: PoolConnectionProxy, versions: dict[UUID, int]
+) -> Generator[None]:
     """Note what the jobs say on this connection of having been moved."""
 
     def hear(_: object, said: asyncpg.PostgresLogMessage) -> None:
-        if said.sqlstate == _MOVED:
+        if said.sqlstate == _JOB_CHANGED_SQLSTATE:
             job_id, version = said.message.split()
-            moved[UUID(job_id)] = int(version)
+            versions[UUID(job_id)] = int(version)
 
     connection.add_log_listener(hear)
     try:
@@ -141,20 +145,20 @@ def _listening(connection: PoolConnectionProxy, moved: dict[UUID, int]) -> Gener
         connection.remove_log_listener(hear)
 
 
-async def _connect(*arguments: Any, **options: Any) -> asyncpg.Connection:
+async def _connect(*args: Any, **kwargs: Any) -> asyncpg.Connection:
     try:
-        return await asyncpg.connect(*arguments, **options)
+        return await asyncpg.connect(*args, **kwargs)
     except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as error:
-        role = options["server_settings"].get("role")
+        role = kwargs["server_settings"].get("role")
         raise RoleRefused(role, str(error)) from error
 
 
-async def _speak_json(connection: asyncpg.Connection) -> None:
+async def _register_jsonb_codec(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
     )
 
 
-async def _keep(_: asyncpg.Connection) -> None:
+async def _skip_reset(_: asyncpg.Connection) -> None:
     # asyncpg would spend a round trip on RESET ALL; nothing here outlives a transaction.
     return

@@ -11,11 +11,11 @@ from alembic.script import ScriptDirectory
 from schema.common.errors import Unavailable
 from schema.db.database import Transaction
 
-_READABLE: Final = "SELECT has_table_privilege(to_regclass('alembic_version'), 'SELECT')"
+_CAN_READ_VERSION: Final = "SELECT has_table_privilege(to_regclass('alembic_version'), 'SELECT')"
 _SCHEMA: Final = Path(__file__).resolve().parent.parent
 
 
-def config(url: str | None = None) -> Config:
+def alembic_config(url: str | None = None) -> Config:
     """Say where the migrations are: beside the packages in a clone, inside them in a wheel."""
     shipped = _SCHEMA / "migrations"
     made = Config()
@@ -26,28 +26,28 @@ def config(url: str | None = None) -> Config:
     return made
 
 
-def head() -> str:
+def head_revision() -> str:
     """Return the revision this code is written for."""
-    revision = ScriptDirectory.from_config(config()).get_current_head()
+    revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
     assert revision is not None  # noqa: S101  # there is a first migration
     return revision
 
 
-async def current(tx: Transaction) -> str | None:
+async def read_current_revision(tx: Transaction) -> str | None:
     """Return the revision the database is at; none if there is none, or none we may read."""
-    if not await tx.fetchval(_READABLE):
+    if not await tx.fetchval(_CAN_READ_VERSION):
         return None
     revision: str | None = await tx.fetchval("SELECT version_num FROM alembic_version")
     return revision
 
 
-def upgrade(url: str, revision: str = "head") -> None:
+def upgrade_to_revision(url: str, revision: str = "head") -> None:
     """Bring the database to a revision. Blocks, and runs a loop of its own.
 
     Raises:
         Unavailable: the database cannot be reached.
     """
     try:
-        command.upgrade(config(url), revision)
+        command.upgrade(alembic_config(url), revision)
     except (OSError, asyncpg.PostgresConnectionError) as error:
         raise Unavailable("The database") from error

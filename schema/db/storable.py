@@ -17,27 +17,27 @@ def expect_storable(arguments: Mapping[str, Any]) -> None:
         Invalid: with the name of the argument.
     """
     for name, value in arguments.items():
-        if (found := _unstorable(value)) is not None:
+        if (found := _find_unstorable(value)) is not None:
             raise Invalid(
                 f"{short_repr(name)} contains {found}, which cannot be stored; leave it out."
             )
 
 
-def _unstorable(value: JsonValue) -> str | None:
+def _find_unstorable(value: JsonValue) -> str | None:
     if isinstance(value, str):
         if "\0" in value:
             return "a NUL character"
-        return None if value.isascii() or _is_unicode(value) else "half of a surrogate pair"
+        return None if value.isascii() or _is_encodable(value) else "half of a surrogate pair"
     if isinstance(value, float):
         return None if math.isfinite(value) else "a number that is not finite"
     if isinstance(value, dict):
-        return next(filter(None, map(_unstorable, [*value, *value.values()])), None)
+        return next(filter(None, map(_find_unstorable, [*value, *value.values()])), None)
     if isinstance(value, list):
-        return next(filter(None, map(_unstorable, value)), None)
+        return next(filter(None, map(_find_unstorable, value)), None)
     return None
 
 
-def _is_unicode(text: str) -> bool:
+def _is_encodable(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -48,23 +48,25 @@ def _is_unicode(text: str) -> bool:
 T = TypeVar("T")
 
 
-def storable(said: T) -> T:
+def to_storable(value: T) -> T:
     """Return the same text or JSON, with what cannot be stored replaced."""
-    return cast("T", _replaced(cast("JsonValue", said)))
+    return cast("T", _to_storable_json(cast("JsonValue", value)))
 
 
-def _replaced(said: JsonValue) -> JsonValue:
-    if isinstance(said, str):
-        return _text(said)
-    if isinstance(said, list):
-        return [_replaced(each) for each in said]
-    if isinstance(said, dict):
-        return {_text(name): _replaced(value) for name, value in said.items()}
-    if isinstance(said, float) and not math.isfinite(said):
+def _to_storable_json(json_value: JsonValue) -> JsonValue:
+    if isinstance(json_value, str):
+        return _to_storable_text(json_value)
+    if isinstance(json_value, list):
+        return [_to_storable_json(each) for each in json_value]
+    if isinstance(json_value, dict):
+        return {
+            _to_storable_text(name): _to_storable_json(value) for name, value in json_value.items()
+        }
+    if isinstance(json_value, float) and not math.isfinite(json_value):
         return None
-    return said
+    return json_value
 
 
-def _text(said: str) -> str:
+def _to_storable_text(text: str) -> str:
     # Half of a surrogate pair becomes a question mark.
-    return said.replace("\0", "\ufffd").encode(errors="replace").decode()
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()

@@ -12,28 +12,28 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from schema.common.name_matching import did_you_mean
-from schema.specs.inputs.file_argument import FORMS, given_file
+from schema.specs.inputs.file_argument import FILE_ARGUMENT_EXAMPLES, parse_file_argument
 
-_DEFAULT: Final = "/predict"
-_LONG: Final = 400
-_SHORT: Final = 80
+_DEFAULT_ENDPOINT: Final = "/predict"
+_MAX_TEXT_CHARS: Final = 400
+_MAX_VALUE_CHARS: Final = 80
 
 
-class Mismatch(ValueError):
+class InvalidCall(ValueError):
     """The call does not fit the app; the text says what would."""
 
 
-class Said(BaseModel):
+class GradioModel(BaseModel):
     """Something an app says of itself; more than is known here is left out."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class _PythonType(Said):
+class _PythonType(GradioModel):
     type: str = ""
 
 
-class Parameter(Said):
+class Parameter(GradioModel):
     """One value that a caller passes."""
 
     name: str = Field(alias="parameter_name", default="")
@@ -51,27 +51,35 @@ class Parameter(Said):
         return "gradio.FileData" in json.dumps(self.shape)
 
     @property
-    def kind(self) -> str:
+    def type_label(self) -> str:
         """What to pass, in a few words."""
         if self.takes_files:
             return "file" if self.shape.get("type") != "array" else "list of files"
-        return shortened(self.python_type.type or str(self.shape.get("type") or "any"), _SHORT)
+        return truncate(
+            self.python_type.type or str(self.shape.get("type") or "any"), _MAX_VALUE_CHARS
+        )
 
     @property
-    def shown(self) -> Any:
+    def example_value(self) -> Any:
         """A value that fits."""
         if not self.takes_files:
             return self.example
-        return [FORMS[0]] if self.shape.get("type") == "array" else FORMS[0]
+        return (
+            [FILE_ARGUMENT_EXAMPLES[0]]
+            if self.shape.get("type") == "array"
+            else FILE_ARGUMENT_EXAMPLES[0]
+        )
 
     @property
-    def said(self) -> str:
+    def signature(self) -> str:
         """The parameter as in a signature."""
-        default = f" = {shortened(json.dumps(self.default), _SHORT)}" if self.optional else ""
-        return f"{self.name}: {self.kind}{default}"
+        default = (
+            f" = {truncate(json.dumps(self.default), _MAX_VALUE_CHARS)}" if self.optional else ""
+        )
+        return f"{self.name}: {self.type_label}{default}"
 
 
-class Output(Said):
+class ReturnValue(GradioModel):
     """One value that a caller gets."""
 
     label: str = ""
@@ -83,70 +91,74 @@ class Endpoint:
     """A function that can be called by name."""
 
     name: str
-    number: int
+    fn_index: int
     """What the app calls it by."""
     parameters: tuple[Parameter, ...]
-    returns: tuple[Output, ...]
+    returns: tuple[ReturnValue, ...]
     description: str
-    takes: tuple[bool, ...]
+    exposed_inputs: tuple[bool, ...]
     """Of each value the function takes: whether a caller passes it."""
-    gives: tuple[bool, ...]
+    exposed_outputs: tuple[bool, ...]
     """Of each value it returns: whether a caller gets it."""
 
     @property
-    def said(self) -> str:
+    def signature(self) -> str:
         """The endpoint as a signature, and what it gives."""
-        taken = ", ".join(each.said for each in self.parameters)
+        taken = ", ".join(each.signature for each in self.parameters)
         given = ", ".join(each.label or each.component for each in self.returns)
-        return shortened(f"{self.name}({taken}){f' -> {given}' if given else ''}", _LONG)
+        return truncate(f"{self.name}({taken}){f' -> {given}' if given else ''}", _MAX_TEXT_CHARS)
 
     @property
-    def example(self) -> dict[str, Any]:
+    def example_arguments(self) -> dict[str, Any]:
         """The shortest arguments that fit."""
-        return {each.name: each.shown for each in self.parameters if not each.optional}
+        return {each.name: each.example_value for each in self.parameters if not each.optional}
 
-    def bind(self, arguments: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
+    def bind_arguments(self, arguments: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
         """Put the arguments in the order the function takes them, files as `GivenFile`.
 
         Raises:
             Mismatch: they do not fit.
         """
-        given = iter(self._values(_by_name(self.parameters, arguments)))
-        return [next(given) if passed else None for passed in self.takes]
+        given = iter(self._bound_values(_name_arguments(self.parameters, arguments)))
+        return [next(given) if passed else None for passed in self.exposed_inputs]
 
-    def results(self, returned: Sequence[Any]) -> list[tuple[Output, Any]]:
+    def label_results(self, values: Sequence[Any]) -> list[tuple[ReturnValue, Any]]:
         """Name the values that a caller gets."""
-        shown = [value for value, got in zip(returned, self.gives, strict=False) if got]
+        shown = [value for value, got in zip(values, self.exposed_outputs, strict=False) if got]
         # An app whose functions are not annotated says of fewer values what they are.
-        known = [*self.returns, *[Output()] * (len(shown) - len(self.returns))]
+        known = [*self.returns, *[ReturnValue()] * (len(shown) - len(self.returns))]
         return list(zip(known, shown, strict=False))
 
-    def _values(self, named: Mapping[str, Any]) -> Iterable[Any]:
-        unknown = [name for name in named if name not in {each.name for each in self.parameters}]
+    def _bound_values(self, arguments: Mapping[str, Any]) -> Iterable[Any]:
+        unknown = [
+            name for name in arguments if name not in {each.name for each in self.parameters}
+        ]
         if unknown:
             near = did_you_mean(unknown[0], [each.name for each in self.parameters])
-            raise Mismatch(f"has no parameter {shortened(unknown[0], _SHORT)!r}. {near}".strip())
-        missing = [p.name for p in self.parameters if not p.optional and p.name not in named]
+            raise InvalidCall(
+                f"has no parameter {truncate(unknown[0], _MAX_VALUE_CHARS)!r}. {near}".strip()
+            )
+        missing = [p.name for p in self.parameters if not p.optional and p.name not in arguments]
         if missing:
-            raise Mismatch(f"needs {' and '.join(missing)} too.")
+            raise InvalidCall(f"needs {' and '.join(missing)} too.")
         for each in self.parameters:
-            if each.name not in named:
+            if each.name not in arguments:
                 yield each.default
             elif each.takes_files:
-                yield _with_files(each, named[each.name])
+                yield _parse_files(each, arguments[each.name])
             else:
-                yield _fitting(each, named[each.name])
+                yield _expect_type(each, arguments[each.name])
 
 
 @dataclass(frozen=True, slots=True)
-class Interface:
+class GradioApi:
     """Everything that can be called in an app."""
 
-    prefix: str
+    api_prefix: str
     """The path that the API is under."""
     endpoints: dict[str, Endpoint]
 
-    def endpoint(self, name: str | None) -> Endpoint:
+    def choose_endpoint(self, name: str | None) -> Endpoint:
         """Choose an endpoint; the only one, or the usual one, if none is named.
 
         Raises:
@@ -154,51 +166,55 @@ class Interface:
         """
         if name is None and len(self.endpoints) == 1:
             return next(iter(self.endpoints.values()))
-        found = self.endpoints.get(name or _DEFAULT)
+        found = self.endpoints.get(name or _DEFAULT_ENDPOINT)
         if found is not None:
             return found
         if name is None:
-            raise Mismatch("has several endpoints; name one in api_name.")
+            raise InvalidCall("has several endpoints; name one in api_name.")
         near = did_you_mean(name, self.endpoints)
-        raise Mismatch(f"has no endpoint {name}. {near}".strip())
+        raise InvalidCall(f"has no endpoint {name}. {near}".strip())
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """Every endpoint with what it takes, and one that is called."""
         if not self.endpoints:
             return "No endpoint of it can be called by name."
-        lines = [f"  {each.said}" for each in self.endpoints.values()]
+        lines = [f"  {each.signature}" for each in self.endpoints.values()]
         first = next(iter(self.endpoints.values()))
-        example = f"api_name={json.dumps(first.name)}, arguments={json.dumps(first.example)}"
-        return "\n".join(["Its endpoints:", *lines, f"For example: {shortened(example, _LONG)}"])
+        example = (
+            f"api_name={json.dumps(first.name)}, arguments={json.dumps(first.example_arguments)}"
+        )
+        return "\n".join(
+            ["Its endpoints:", *lines, f"For example: {truncate(example, _MAX_TEXT_CHARS)}"]
+        )
 
 
-def _by_name(
+def _name_arguments(
     parameters: Sequence[Parameter], arguments: Mapping[str, Any] | Sequence[Any]
 ) -> Mapping[str, Any]:
     if isinstance(arguments, Mapping):
         return arguments
     if len(arguments) > len(parameters):
-        raise Mismatch(f"takes {len(parameters)} arguments, not {len(arguments)}.")
+        raise InvalidCall(f"takes {len(parameters)} arguments, not {len(arguments)}.")
     return {each.name: value for each, value in zip(parameters, arguments, strict=False)}
 
 
-def _with_files(parameter: Parameter, value: JsonValue) -> Any:
+def _parse_files(parameter: Parameter, value: JsonValue) -> Any:
     """Replace what stands for a file, wherever it is."""
     try:
-        file = given_file(value)
+        file = parse_file_argument(value)
     except ValueError as error:
-        raise Mismatch(f"cannot take {parameter.name}: {error}") from None
+        raise InvalidCall(f"cannot take {parameter.name}: {error}") from None
     if file is not None:
         return file
     if isinstance(value, list):
-        return [_with_files(parameter, each) for each in value]
+        return [_parse_files(parameter, each) for each in value]
     if isinstance(value, dict):
-        return {name: _with_files(parameter, each) for name, each in value.items()}
+        return {name: _parse_files(parameter, each) for name, each in value.items()}
     return value
 
 
-def _fitting(parameter: Parameter, value: JsonValue) -> JsonValue:
+def _expect_type(parameter: Parameter, value: JsonValue) -> JsonValue:
     wanted = parameter.shape.get("type")
     fits = {
         "string": not isinstance(value, list | dict),
@@ -208,8 +224,8 @@ def _fitting(parameter: Parameter, value: JsonValue) -> JsonValue:
         "array": isinstance(value, list),
     }
     if value is not None and isinstance(wanted, str) and not fits.get(wanted, True):
-        given = shortened(json.dumps(value), _SHORT)
-        raise Mismatch(f"takes a {wanted} as {parameter.name}, not {given}.")
+        given = truncate(json.dumps(value), _MAX_VALUE_CHARS)
+        raise InvalidCall(f"takes a {wanted} as {parameter.name}, not {given}.")
     return value
 
 
@@ -217,6 +233,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def shortened(text: str, most: int) -> str:
+def truncate(text: str, max_chars: int) -> str:
     """Cut a text that is too long."""
-    return text if len(text) <= most else f"{text[:most]}…"
+    return text if len(text) <= max_chars else f"{text[:max_chars]}…"

@@ -17,26 +17,26 @@ import httpx2
 from pydantic import ValidationError
 
 from schema.accounts.vault import Secret
-from schema.common.http import SUBDOMAIN, release
-from schema.gradio.api import Interface, Mismatch, Said
-from schema.gradio.config import read_config
+from schema.common.http import SUBDOMAIN_PLACEHOLDER, package_version
+from schema.gradio.api import GradioApi, GradioModel, InvalidCall
+from schema.gradio.config import parse_config
 
-_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_DESCRIBED: Final = 4 * 1024 * 1024
+_DNS_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_MAX_DESCRIPTION_BYTES: Final = 4 * 1024 * 1024
 """Bytes that an app may take to describe itself."""
-_CONNECT: Final = 5.0
+_CONNECT_TIMEOUT_SECONDS: Final = 5.0
 _OK: Final = 200
 _ERRORS: Final = 400
 _SERVER_ERRORS: Final = 500
 
-_COMING: Final = {
+_STARTING_STAGES: Final = {
     "SLEEPING": "is asleep",
     "STOPPED": "is asleep",
     "BUILDING": "is being built",
     "APP_STARTING": "is starting",
 }
 """Stages that end by themselves, once somebody asks for the Space."""
-_BROKEN: Final = {
+_FAILED_STAGES: Final = {
     "NO_APP_FILE": "has no app",
     "CONFIG_ERROR": "is configured wrongly",
     "BUILD_ERROR": "could not be built",
@@ -47,7 +47,7 @@ _BROKEN: Final = {
 """Stages that only its owner ends."""
 
 
-class Shut(Exception):
+class SpaceUnavailable(Exception):
     """The Space did not answer as one that can be called; nothing was begun there."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -56,15 +56,15 @@ class Shut(Exception):
         super().__init__(message)
 
 
-class Broken(Exception):
+class SpaceBroken(Exception):
     """The Space cannot be called until its owner has done something about it."""
 
 
-class _Runtime(Said):
+class _Runtime(GradioModel):
     stage: str = "RUNNING"
 
 
-class Space(Said):
+class Space(GradioModel):
     """A Space, as the Hub describes it."""
 
     id: str
@@ -74,114 +74,114 @@ class Space(Said):
     runtime: _Runtime = _Runtime()
 
     @property
-    def coming(self) -> str | None:
+    def pending_stage(self) -> str | None:
         """What it does before it can be called; none if it can be."""
-        return _COMING.get(self.runtime.stage)
+        return _STARTING_STAGES.get(self.runtime.stage)
 
-    def expect_alive(self) -> None:
+    def expect_callable(self) -> None:
         """Check that it can be called, now or later.
 
         Raises:
             Broken: only its owner can change that.
             Mismatch: it never can be.
         """
-        if (broken := _BROKEN.get(self.runtime.stage)) is not None:
-            raise Broken(f"{broken}.")
+        if (broken := _FAILED_STAGES.get(self.runtime.stage)) is not None:
+            raise SpaceBroken(f"{broken}.")
         if self.sdk == "static":
-            raise Mismatch("is a page, and runs nothing.")
+            raise InvalidCall("is a page, and runs nothing.")
 
-    def url(self, form: str) -> str:
+    def build_url(self, template: str) -> str:
         """Make its address.
 
         Raises:
             Mismatch: it is not at the Hub's own domain.
         """
-        if self.subdomain is None or not _LABEL.fullmatch(self.subdomain):
-            raise Mismatch("is not served at an address of Hugging Face's own.")
-        return form.replace(SUBDOMAIN, self.subdomain).rstrip("/")
+        if self.subdomain is None or not _DNS_LABEL.fullmatch(self.subdomain):
+            raise InvalidCall("is not served at an address of Hugging Face's own.")
+        return template.replace(SUBDOMAIN_PLACEHOLDER, self.subdomain).rstrip("/")
 
 
-def read_space(answer: bytes) -> Space:
+def parse_space(body: bytes) -> Space:
     """Read the Hub's description of a Space.
 
     Raises:
         Shut: it cannot be read.
     """
     try:
-        return Space.model_validate_json(answer)
+        return Space.model_validate_json(body)
     except ValidationError:
-        raise Shut("the Hub describes the Space in a way that cannot be read") from None
+        raise SpaceUnavailable("the Hub describes the Space in a way that cannot be read") from None
 
 
 @asynccontextmanager
-async def door(url: str, token: Secret | None) -> AsyncGenerator[httpx2.AsyncClient]:
+async def open_space_session(url: str, token: Secret | None) -> AsyncGenerator[httpx2.AsyncClient]:
     """Open a way to a Space for one caller; cookies are kept no longer."""
-    headers = {"user-agent": f"holdfast/{release()}", "accept-encoding": "identity"}
+    headers = {"user-agent": f"holdfast/{package_version()}", "accept-encoding": "identity"}
     if token is not None:
         headers["x-hf-authorization"] = f"Bearer {token.reveal()}"
     async with httpx2.AsyncClient(
         base_url=url,
         headers=headers,
-        timeout=httpx2.Timeout(30, connect=_CONNECT),
+        timeout=httpx2.Timeout(30, connect=_CONNECT_TIMEOUT_SECONDS),
         follow_redirects=False,
-        verify=_trust(),
+        verify=_ssl_context(),
     ) as session:
         yield session
 
 
-async def interface(session: httpx2.AsyncClient) -> Interface:
+async def fetch_api(session: httpx2.AsyncClient) -> GradioApi:
     """Ask an app what can be called in it.
 
     Raises:
         Shut: it does not answer.
         Mismatch: it is not a Gradio app that we know.
     """
-    config = read_config(await fetch(session, "/config", most=_DESCRIBED))
-    info = await fetch(session, f"{config.api_prefix}/info", most=_DESCRIBED)
-    return config.interface(info)
+    config = parse_config(await fetch_bytes(session, "/config", max_bytes=_MAX_DESCRIPTION_BYTES))
+    info = await fetch_bytes(session, f"{config.api_prefix}/info", max_bytes=_MAX_DESCRIPTION_BYTES)
+    return config.build_api(info)
 
 
-async def fetch(session: httpx2.AsyncClient, path: str, *, most: int) -> bytes:
+async def fetch_bytes(session: httpx2.AsyncClient, path: str, *, max_bytes: int) -> bytes:
     """Read what is at a path of the Space, if it is not too large.
 
     Raises:
         Shut: it does not answer, or with too much.
     """
-    with as_shut():
+    with transport_errors_as_unavailable():
         async with session.stream("GET", path) as response:
-            expect_ok(response.status_code)
+            expect_status_ok(response.status_code)
             content = bytearray()
             async for part in response.aiter_bytes():
                 content += part
-                if len(content) > most:
-                    raise Shut(f"it answers with more than {most:,} bytes", _OK)
+                if len(content) > max_bytes:
+                    raise SpaceUnavailable(f"it answers with more than {max_bytes:,} bytes", _OK)
             return bytes(content)
 
 
-def expect_ok(status: int) -> None:
+def expect_status_ok(status: int) -> None:
     """Refuse an answer that is none.
 
     Raises:
         Shut: with what the status means.
     """
     if status >= _SERVER_ERRORS:
-        raise Shut(f"it is not up: it answered {status}", status)
+        raise SpaceUnavailable(f"it is not up: it answered {status}", status)
     if status >= _ERRORS:
-        raise Shut(f"it refused: it answered {status}", status)
+        raise SpaceUnavailable(f"it refused: it answered {status}", status)
     if status != _OK:
         # A redirect is not followed: the token is for this host.
-        raise Shut(f"it sends elsewhere: it answered {status}", status)
+        raise SpaceUnavailable(f"it sends elsewhere: it answered {status}", status)
 
 
 @contextmanager
-def as_shut() -> Generator[None]:
+def transport_errors_as_unavailable() -> Generator[None]:
     """Say of a connection that failed that the Space did not answer."""
     try:
         yield
     except (httpx2.TransportError, httpx2.InvalidURL) as error:
-        raise Shut(f"it does not answer: {type(error).__name__}") from None
+        raise SpaceUnavailable(f"it does not answer: {type(error).__name__}") from None
 
 
 @cache
-def _trust() -> ssl.SSLContext:
+def _ssl_context() -> ssl.SSLContext:
     return httpx2.create_ssl_context()

@@ -12,19 +12,27 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from schema.gradio.api import Endpoint, Interface, Mismatch, Output, Parameter, Said, shortened
+from schema.gradio.api import (
+    Endpoint,
+    GradioApi,
+    GradioModel,
+    InvalidCall,
+    Parameter,
+    ReturnValue,
+    truncate,
+)
 
-_PREFIXES: Final = frozenset({"", "/gradio_api"})
+_API_PREFIXES: Final = frozenset({"", "/gradio_api"})
 """Where Gradio serves its API: before version 5 at the root."""
 _PROTOCOLS: Final = frozenset({"sse_v1", "sse_v2", "sse_v2.1", "sse_v3"})
 """Ways to be told how a call goes that begin with `queue/join`; the others ended in 2023."""
-_STATE: Final = "state"
-_MOST: Final = 40
+_STATE_COMPONENT: Final = "state"
+_MAX_ENDPOINTS: Final = 40
 """Endpoints of one app that are described."""
-_LONG: Final = 400
+_MAX_DESCRIPTION_CHARS: Final = 400
 
 
-class _Component(Said):
+class _Component(GradioModel):
     id: int
     type: str = ""
     skip_api: bool | None = None
@@ -32,27 +40,27 @@ class _Component(Said):
     @property
     def is_hidden(self) -> bool:
         """Whether callers neither pass nor get its value."""
-        return self.type == _STATE if self.skip_api is None else self.skip_api
+        return self.type == _STATE_COMPONENT if self.skip_api is None else self.skip_api
 
 
-class _Function(Said):
+class _Function(GradioModel):
     id: int | None = None
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     api_name: str | bool | None = None
 
 
-class _Endpoint(Said):
+class _EndpointDescription(GradioModel):
     parameters: tuple[Parameter, ...] = ()
-    returns: tuple[Output, ...] = ()
+    returns: tuple[ReturnValue, ...] = ()
     description: str | None = None
 
 
-class _Info(Said):
-    named_endpoints: dict[str, _Endpoint]
+class _ApiDescription(GradioModel):
+    named_endpoints: dict[str, _EndpointDescription]
 
 
-class AppConfig(Said):
+class AppConfig(GradioModel):
     """The functions of an app, as it runs."""
 
     api_prefix: str = ""
@@ -61,16 +69,16 @@ class AppConfig(Said):
     dependencies: list[_Function]
     components: list[_Component]
 
-    def interface(self, info: bytes) -> Interface:
+    def build_api(self, description: bytes) -> GradioApi:
         """Say what can be called by name.
 
         Raises:
             Mismatch: the description cannot be read.
         """
         try:
-            said = _Info.model_validate_json(info).named_endpoints
+            said = _ApiDescription.model_validate_json(description).named_endpoints
         except ValidationError:
-            raise Mismatch("describes its endpoints in a way that cannot be read.") from None
+            raise InvalidCall("describes its endpoints in a way that cannot be read.") from None
         hidden = {each.id: each.is_hidden for each in self.components}
         functions = {
             f"/{each.api_name}": (number if each.id is None else each.id, each)
@@ -78,16 +86,16 @@ class AppConfig(Said):
             if isinstance(each.api_name, str)
         }
         known = [
-            _endpoint(name, *functions[name], described, hidden)
+            _build_endpoint(name, *functions[name], described, hidden)
             for name, described in said.items()
             if name in functions
         ]
         # Of a function that takes something else than is described, no call could be made up.
-        usable = [each for each in known if sum(each.takes) == len(each.parameters)]
-        return Interface(self.api_prefix, {each.name: each for each in usable[:_MOST]})
+        usable = [each for each in known if sum(each.exposed_inputs) == len(each.parameters)]
+        return GradioApi(self.api_prefix, {each.name: each for each in usable[:_MAX_ENDPOINTS]})
 
 
-def read_config(config: bytes) -> AppConfig:
+def parse_config(config: bytes) -> AppConfig:
     """Read how an app is to be called.
 
     Raises:
@@ -96,21 +104,25 @@ def read_config(config: bytes) -> AppConfig:
     try:
         app = AppConfig.model_validate_json(config)
     except ValidationError:
-        raise Mismatch("is not a Gradio app, or does not say how it is called.") from None
-    if app.protocol not in _PROTOCOLS or app.api_prefix not in _PREFIXES:
-        raise Mismatch("speaks a protocol of Gradio's that is not spoken here.")
+        raise InvalidCall("is not a Gradio app, or does not say how it is called.") from None
+    if app.protocol not in _PROTOCOLS or app.api_prefix not in _API_PREFIXES:
+        raise InvalidCall("speaks a protocol of Gradio's that is not spoken here.")
     return app
 
 
-def _endpoint(
-    name: str, number: int, function: _Function, said: _Endpoint, hidden: Mapping[int, bool]
+def _build_endpoint(
+    name: str,
+    fn_index: int,
+    function: _Function,
+    description: _EndpointDescription,
+    hidden: Mapping[int, bool],
 ) -> Endpoint:
     return Endpoint(
         name=name,
-        number=number,
-        parameters=said.parameters,
-        returns=said.returns,
-        description=shortened(said.description or "", _LONG),
-        takes=tuple(not hidden.get(each, False) for each in function.inputs),
-        gives=tuple(not hidden.get(each, False) for each in function.outputs),
+        fn_index=fn_index,
+        parameters=description.parameters,
+        returns=description.returns,
+        description=truncate(description.description or "", _MAX_DESCRIPTION_CHARS),
+        exposed_inputs=tuple(not hidden.get(each, False) for each in function.inputs),
+        exposed_outputs=tuple(not hidden.get(each, False) for each in function.outputs),
     )

@@ -12,11 +12,11 @@ from uuid import UUID
 from schema.accounts.tables import Hold
 from schema.db.database import Transaction
 
-_MARKS: Final = "SELECT * FROM job_marks($1, $2)"
+_READ_VERSIONS: Final = "SELECT * FROM job_marks($1, $2)"
 
 # That an answer was lost, or that a run is found whose end is awaited, changes nothing that is
 # shown. What is not named here is news, so that a new kind of event is not passed over in silence.
-_NEWS: Final = """
+_CHANGED_JOBS: Final = """
 SELECT seen.job_id
   FROM unnest($2::uuid[], $3::bigint[]) AS seen (job_id, version)
   JOIN job ON job.id = seen.job_id AND job.subject_id = $1 AND job.version > seen.version
@@ -29,7 +29,7 @@ SELECT seen.job_id
 """
 
 # Of a workspace what its page shows: the row, and its newest jobs.
-_PAGES: Final = """
+_READ_PAGE_VERSIONS: Final = """
 SELECT log.job_id AS id, log.length::text AS mark
   FROM job_log AS log JOIN job ON job.id = log.job_id
  WHERE job.subject_id = $1 AND log.job_id = ANY($2::uuid[])
@@ -43,37 +43,43 @@ SELECT workspace.id, md5(concat_ws(' ', workspace::text, (SELECT hold FROM subje
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class JobVersion:
     """How far a job is; while it stays the same, so does all that is shown of the job."""
 
     version: int
     hold: Hold | None
 
 
-async def marks(
-    tx: Transaction, wanted: Iterable[tuple[str, UUID]]
-) -> dict[tuple[str, UUID], Mark]:
+async def read_versions(
+    tx: Transaction, jobs: Iterable[tuple[str, UUID]]
+) -> dict[tuple[str, UUID], JobVersion]:
     """Read the marks of jobs, each as the subject it is named with: others' are not there."""
-    pairs = list(wanted)
-    rows = await tx.fetch(_MARKS, [each[0] for each in pairs], [each[1] for each in pairs])
+    pairs = list(jobs)
+    rows = await tx.fetch(_READ_VERSIONS, [each[0] for each in pairs], [each[1] for each in pairs])
     return {
-        (row["subject_id"], row["job_id"]): Mark(row["version"], row["hold"] and Hold(row["hold"]))
+        (row["subject_id"], row["job_id"]): JobVersion(
+            row["version"], row["hold"] and Hold(row["hold"])
+        )
         for row in rows
     }
 
 
-async def news(tx: Transaction, subject_id: str, since: Mapping[UUID, int]) -> frozenset[UUID]:
+async def changed_jobs(
+    tx: Transaction, subject_id: str, known_versions: Mapping[UUID, int]
+) -> frozenset[UUID]:
     """Return those of the subject's jobs that changed for a person since the version named."""
-    rows = await tx.fetch(_NEWS, subject_id, list(since.keys()), list(since.values()))
+    rows = await tx.fetch(
+        _CHANGED_JOBS, subject_id, list(known_versions.keys()), list(known_versions.values())
+    )
     return frozenset(row["job_id"] for row in rows)
 
 
-async def pages(
-    tx: Transaction, subject_id: str, wanted: Iterable[UUID], *, newest: int
+async def read_page_versions(
+    tx: Transaction, subject_id: str, resource_ids: Iterable[UUID], *, max_jobs: int
 ) -> dict[UUID, str]:
     """Tell, of logs by their jobs and of workspaces, what changes when a reader's page does.
 
     A log that is empty has nothing to tell. A workspace shows its `newest` jobs.
     """
-    rows = await tx.fetch(_PAGES, subject_id, list(wanted), newest)
+    rows = await tx.fetch(_READ_PAGE_VERSIONS, subject_id, list(resource_ids), max_jobs)
     return {row["id"]: row["mark"] for row in rows}

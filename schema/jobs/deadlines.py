@@ -11,7 +11,7 @@ from uuid import UUID
 from schema.db.database import Transaction
 from schema.jobs.tables import Reason
 
-_EXPIRE: Final = """
+_EXPIRE_RUN: Final = """
 WITH before AS MATERIALIZED (
     SELECT id FROM job
      WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) AND state = 'running' FOR UPDATE
@@ -35,13 +35,13 @@ WITH before AS MATERIALIZED (
 SELECT count(*) FROM moved
 """
 
-_UNSEEN: Final = """
+_FIND_ABANDONED_RUNS: Final = """
 SELECT id FROM remote_run
  WHERE state = 'bound' AND desired = 'alive' AND deadline_at + $1 <= now()
  ORDER BY deadline_at LIMIT $2
 """
 
-_UNSTARTED: Final = """
+_FAIL_UNSTARTED_JOBS: Final = """
 WITH before AS MATERIALIZED (
     SELECT job.id, subject.hold FROM job JOIN subject ON subject.id = job.subject_id
      WHERE job.state = 'queued' AND job.due_at + $1 <= now()
@@ -69,7 +69,7 @@ WITH before AS MATERIALIZED (
 SELECT count(*) FROM moved
 """
 
-_UNWATCH: Final = """
+_STOP_WATCHING_ABSENT_RUNS: Final = """
 WITH due AS MATERIALIZED (
     SELECT run.id, run.job_id FROM remote_run AS run JOIN job ON job.id = run.job_id
      WHERE run.state = 'absent' AND run.deadline_at <= now()
@@ -89,38 +89,38 @@ WITH due AS MATERIALIZED (
 SELECT count(*) FROM moved
 """
 
-_BATCH: Final = 100
+_BATCH_ROWS: Final = 100
 
 
-async def expire(
+async def expire_run(
     tx: Transaction, run_id: UUID, *, reason: Reason, message: str, worker: str
 ) -> bool:
     """End a job whose run is past its deadline, and order the run killed; true if it was news."""
-    return bool(await tx.fetchval(_EXPIRE, run_id, reason, message, worker, timedelta(0)))
+    return bool(await tx.fetchval(_EXPIRE_RUN, run_id, reason, message, worker, timedelta(0)))
 
 
-async def give_up(tx: Transaction, *, patience: timedelta, worker: str) -> bool:
+async def fail_abandoned_jobs(tx: Transaction, *, abandon_after: timedelta, worker: str) -> bool:
     """Give up jobs that waited `patience` too long for their subject; true if there may be more.
 
     Their runs get a kill order, which is carried out as soon as the subject brings a token.
     """
-    unstarted: int = await tx.fetchval(_UNSTARTED, patience, _BATCH, worker)
-    unseen = await tx.fetch(_UNSEEN, patience, _BATCH)
+    unstarted: int = await tx.fetchval(_FAIL_UNSTARTED_JOBS, abandon_after, _BATCH_ROWS, worker)
+    unseen = await tx.fetch(_FIND_ABANDONED_RUNS, abandon_after, _BATCH_ROWS)
     for row in unseen:
         await tx.fetchval(
-            _EXPIRE,
+            _EXPIRE_RUN,
             row["id"],
             Reason.OUTCOME_UNKNOWN,
             "Nobody could look at it: its subject brought no token that is still accepted.",
             worker,
-            patience,
+            abandon_after,
         )
-    return _BATCH in (unstarted, len(unseen))
+    return _BATCH_ROWS in (unstarted, len(unseen))
 
 
-async def stop_watching(tx: Transaction, *, worker: str) -> bool:
+async def stop_watching_absent_runs(tx: Transaction, *, worker: str) -> bool:
     """Give up waiting for absent runs, so that what is held for them is settled.
 
     True if there may be more.
     """
-    return bool(await tx.fetchval(_UNWATCH, _BATCH, worker) == _BATCH)
+    return bool(await tx.fetchval(_STOP_WATCHING_ABSENT_RUNS, _BATCH_ROWS, worker) == _BATCH_ROWS)

@@ -15,11 +15,11 @@ from pydantic import BaseModel
 from sqlalchemy import Index, text
 from sqlmodel import Field
 
-from schema.db.base import TEXT, Record, one_of, starts_as
+from schema.db.base import TEXT, Record, check_in_enum, with_server_default
 from schema.db.database import Transaction
 
 
-class On(StrEnum):
+class DependencyCondition(StrEnum):
     """Which end of a parent lets a job begin."""
 
     SUCCESS = "success"
@@ -27,7 +27,7 @@ class On(StrEnum):
     """Any."""
 
 
-class Wait(StrEnum):
+class DependencyState(StrEnum):
     """How a job's waiting for one parent stands."""
 
     WAITING = "waiting"
@@ -43,9 +43,9 @@ class JobDependency(Record):
     parent_id: UUID = Field(primary_key=True)
     """Not a foreign key: a child outlives its parent."""
     subject_id: str = Field(sa_type=TEXT)
-    on_end: On = Field(sa_type=TEXT)
-    state: Wait = Field(sa_type=TEXT)
-    told: bool = Field(default=False, sa_column_kwargs=starts_as("false"))
+    on_end: DependencyCondition = Field(sa_type=TEXT)
+    state: DependencyState = Field(sa_type=TEXT)
+    told: bool = Field(default=False, sa_column_kwargs=with_server_default("false"))
     """Whether its job has been looked at since it was settled."""
 
 
@@ -53,8 +53,8 @@ class JobDependencyTable(JobDependency, table=True):
     """The rows."""
 
     __table_args__ = (
-        one_of("on_end", On),
-        one_of("state", Wait),
+        check_in_enum("on_end", DependencyCondition),
+        check_in_enum("state", DependencyState),
         Index("ix_job_dependency_parent", "parent_id", postgresql_where=text("state = 'waiting'")),
         Index(
             "ix_job_dependency_untold",
@@ -64,15 +64,15 @@ class JobDependencyTable(JobDependency, table=True):
     )
 
 
-class Parent(BaseModel):
+class ParentJob(BaseModel):
     """A job that another one waits or waited for, as that one is shown."""
 
     job_id: UUID
-    on: On
-    state: Wait
+    on: DependencyCondition
+    state: DependencyState
 
 
-_RELEASE: Final = """
+_RELEASE_WAITING_JOBS: Final = """
 WITH news AS MATERIALIZED (
     SELECT DISTINCT job_id FROM (
         SELECT job_id FROM job_dependency WHERE state <> 'waiting' AND NOT told LIMIT $1) AS some_of
@@ -120,19 +120,19 @@ SELECT count(*) FILTER (WHERE state = 'queued') AS released, (SELECT count(*) FR
 """
 
 
-def open_ones(parents: Iterable[Parent] | None) -> list[Parent]:
+def filter_waiting_parents(parents: Iterable[ParentJob] | None) -> list[ParentJob]:
     """Return those that still keep a job from beginning."""
-    return [parent for parent in parents or () if parent.state is Wait.WAITING]
+    return [parent for parent in parents or () if parent.state is DependencyState.WAITING]
 
 
-_BATCH: Final = 100
+_BATCH_JOBS: Final = 100
 
 
-async def release(tx: Transaction, *, worker: str) -> tuple[bool, bool]:
+async def release_waiting_jobs(tx: Transaction, *, worker: str) -> tuple[bool, bool]:
     """Let jobs begin whose parents are over, and fail those that wait in vain.
 
     Says whether any may begin, and whether there may be more to look at.
     """
-    row = await tx.fetchrow(_RELEASE, _BATCH, worker)
+    row = await tx.fetchrow(_RELEASE_WAITING_JOBS, _BATCH_JOBS, worker)
     assert row is not None  # noqa: S101  # a sum is always one row
-    return row["released"] > 0, row["seen"] == _BATCH
+    return row["released"] > 0, row["seen"] == _BATCH_JOBS

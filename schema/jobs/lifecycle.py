@@ -31,15 +31,15 @@ from schema.common.errors import (
     WorkspaceArchived,
 )
 from schema.db.database import Transaction
-from schema.jobs.dependencies import On
+from schema.jobs.dependencies import DependencyCondition
 from schema.jobs.tables import Job
 
-_BESIDE_SPEC: Final = (
+_COMPARED_COLUMNS: Final = (
     *("kind", "namespace", "workspace_id", "labels", "max_cost_usd", "rerun_of", "after", "on"),
 )
-_SPEC_SIZE: Final = "ck_job_payload_spec_size"
+_SPEC_SIZE_CONSTRAINT: Final = "ck_job_payload_spec_size"
 
-_SUBMIT: Final = f"""
+_SUBMIT_JOB: Final = f"""
 WITH key AS (
     INSERT INTO idempotency_key AS held (subject_id, key, job_id, expires_at)
     SELECT $2, $9, $1, now() + interval '24 hours' WHERE $9::text IS NOT NULL
@@ -77,7 +77,7 @@ WITH key AS (
 ), priced AS (
     INSERT INTO job_cost (job_id, subject_id, month, price_micro_usd, ceiling_micro_usd,
                           most_micro_usd, held_micro_usd)
-    SELECT id, $2, {budgets.MONTH}, $12::bigint, $13::bigint, $14::bigint, $13
+    SELECT id, $2, {budgets.CURRENT_MONTH_SQL}, $12::bigint, $13::bigint, $14::bigint, $13
       FROM made WHERE $12 IS NOT NULL
 ), entered AS (
     -- Waits for an archive or a new budget under way, and looks again; a later one waits for us.
@@ -93,7 +93,7 @@ WITH key AS (
     RETURNING workspace.id
 ), monthly AS (
     INSERT INTO spending AS so_far (subject_id, month, held_micro_usd)
-    SELECT id, {budgets.MONTH}, $13 FROM counted
+    SELECT id, {budgets.CURRENT_MONTH_SQL}, $13 FROM counted
      WHERE ($3::uuid IS NULL OR EXISTS (SELECT FROM grouped)) AND (budget IS NULL OR $13 <= budget)
        AND $13 IS NOT NULL
     ON CONFLICT (subject_id, month) DO UPDATE
@@ -123,7 +123,7 @@ SELECT made.*, EXISTS (SELECT FROM counted) AS counted,
   FROM made
 """  # noqa: S608  # our own words
 
-_KEPT: Final = """
+_SELECT_SUBMITTED_JOB: Final = """
 SELECT job.*, job_payload.spec, job_cost.most_micro_usd AS max_cost_usd,
        (SELECT array_agg(parent_id ORDER BY parent_id) FROM job_dependency
          WHERE job_id = job.id) AS after,
@@ -136,9 +136,9 @@ SELECT job.*, job_payload.spec, job_cost.most_micro_usd AS max_cost_usd,
 """
 
 # A statement of its own: it waits for a claim under way, and the next one sees the run of it.
-_LOCK: Final = "SELECT FROM job WHERE id = $1 AND subject_id = $2 FOR UPDATE"
+_LOCK_JOB: Final = "SELECT FROM job WHERE id = $1 AND subject_id = $2 FOR UPDATE"
 
-_CANCEL: Final = """
+_CANCEL_JOB: Final = """
 WITH before AS MATERIALIZED (
     SELECT id, state FROM job
      WHERE id = $1 AND subject_id = $2 AND state IN ('queued', 'launching', 'running')
@@ -167,14 +167,14 @@ SELECT count(*) FROM called_off
 """
 
 
-class Submitted(Job):
+class SubmittedJob(Job):
     """A job that was asked for."""
 
     possible_duplicate_of: UUID | None = None
     """A job of the same request, minutes old, if neither has an idempotency key to tell by."""
 
 
-async def submit(
+async def submit_job(
     tx: Transaction,
     *,
     job_id: UUID | None = None,
@@ -184,17 +184,17 @@ async def submit(
     title: str,
     spec: dict[str, Any],
     labels: dict[str, str],
-    most_open: int,
+    max_open_jobs: int,
     workspace_id: UUID | None = None,
     idempotency_key: str | None = None,
     client: str | None = None,
     rate: Rate | None = None,
-    monthly_budget: int | None = None,
+    default_monthly_budget: int | None = None,
     rerun_of: UUID | None = None,
-    after: Sequence[UUID] = (),
-    on: On = On.SUCCESS,
+    parent_ids: Sequence[UUID] = (),
+    dependency_condition: DependencyCondition = DependencyCondition.SUCCESS,
     schedule_id: UUID | None = None,
-) -> Submitted:
+) -> SubmittedJob:
     """Put a job in the queue; the same key and request again return the job they made.
 
     A caller that never learned whether its commit was carried out repeats the call with the same
@@ -211,10 +211,10 @@ async def submit(
         Invalid: the request is too large to be kept.
     """
     job_id = job_id or ids.new_id()
-    parents = sorted(set(after))
+    parents = sorted(set(parent_ids))
     try:
         row = await tx.fetchrow(
-            _SUBMIT,
+            _SUBMIT_JOB,
             job_id,
             subject_id,
             workspace_id,
@@ -224,19 +224,19 @@ async def submit(
             labels,
             spec,
             idempotency_key,
-            most_open,
+            max_open_jobs,
             client,
             rate and rate.price_micro_usd,
             rate and rate.ceiling_micro_usd,
             rate and rate.most_micro_usd,
-            monthly_budget,
+            default_monthly_budget,
             rerun_of,
             parents,
-            on,
+            dependency_condition,
             schedule_id,
         )
     except CheckViolationError as violation:
-        if violation.constraint_name != _SPEC_SIZE:
+        if violation.constraint_name != _SPEC_SIZE_CONSTRAINT:
             raise
         raise Invalid(
             "The request is larger than 1 MB, so nothing was launched. Put large inputs into a "
@@ -247,20 +247,20 @@ async def submit(
             tx,
             row,
             subject_id,
-            most_open=most_open,
+            max_open_jobs=max_open_jobs,
             workspace_id=workspace_id,
-            parents=parents,
+            parent_ids=parents,
             rate=rate,
-            monthly_budget=monthly_budget,
+            default_monthly_budget=default_monthly_budget,
         )
         if refusal is not None:
             raise refusal
-        return Submitted.of(row)
+        return SubmittedJob.from_row(row)
     # A statement of its own: it sees the holder even if that one committed a moment ago.
-    held = await tx.fetchrow(_KEPT, subject_id, idempotency_key, job_id)
+    held = await tx.fetchrow(_SELECT_SUBMITTED_JOB, subject_id, idempotency_key, job_id)
     if held is None:
         raise Unavailable("The idempotency key")
-    job = Submitted.of(held)
+    job = SubmittedJob.from_row(held)
     if idempotency_key is None:
         return job
     asked = spec | {
@@ -271,30 +271,30 @@ async def submit(
         "max_cost_usd": rate and rate.most_micro_usd,
         "rerun_of": rerun_of,
         "after": parents or None,
-        "on": on if parents else None,
+        "on": dependency_condition if parents else None,
     }
-    given = held["spec"] | {name: held[name] for name in _BESIDE_SPEC}
+    given = held["spec"] | {name: held[name] for name in _COMPARED_COLUMNS}
     differing = sorted(
         name for name in asked.keys() | given.keys() if asked.get(name) != given.get(name)
     )
     if differing:
-        handle = ids.write(ids.Kind.JOB, job.id)
+        handle = ids.format_handle(ids.HandleKind.JOB, job.id)
         raise IdempotencyConflict(idempotency_key, handle, differing)
     return job
 
 
-async def cancel(
+async def cancel_job(
     tx: Transaction, job_id: UUID, *, subject_id: str, client: str | None = None
 ) -> bool:
     """Call a job off, at once and for good; return whether it was still to be called off.
 
     A remote run it has gets a kill order, which is carried out until the run is seen to be over.
     """
-    await tx.execute(_LOCK, job_id, subject_id)
-    return bool(await tx.fetchval(_CANCEL, job_id, subject_id, client))
+    await tx.execute(_LOCK_JOB, job_id, subject_id)
+    return bool(await tx.fetchval(_CANCEL_JOB, job_id, subject_id, client))
 
 
-_OPEN: Final = "SELECT queued + active FROM subject WHERE id = $1"
+_COUNT_OPEN_JOBS: Final = "SELECT queued + active FROM subject WHERE id = $1"
 
 
 async def find_refusal(
@@ -302,36 +302,38 @@ async def find_refusal(
     row: Mapping[str, Any],
     subject_id: str,
     *,
-    most_open: int,
+    max_open_jobs: int,
     workspace_id: UUID | None,
-    parents: Sequence[UUID],
+    parent_ids: Sequence[UUID],
     rate: Rate | None,
-    monthly_budget: int | None,
+    default_monthly_budget: int | None,
 ) -> HoldfastError | None:
     """Say why a job that was just written must not be committed, if so."""
     if not row["counted"]:
-        open_jobs: int = await tx.fetchval(_OPEN, subject_id)
-        return LimitReached(open_jobs=open_jobs, most=most_open)
+        open_jobs: int = await tx.fetchval(_COUNT_OPEN_JOBS, subject_id)
+        return LimitReached(open_jobs=open_jobs, max_open_jobs=max_open_jobs)
     if not row["related"]:
-        named = [ids.write(ids.Kind.JOB, parent) for parent in parents]
+        named = [ids.format_handle(ids.HandleKind.JOB, parent) for parent in parent_ids]
         return NotFound("job", ", ".join(named))
     if not row["entered"]:
         assert workspace_id is not None  # noqa: S101  # only a workspace can be archived
-        return WorkspaceArchived(ids.write(ids.Kind.WORKSPACE, workspace_id))
+        return WorkspaceArchived(ids.format_handle(ids.HandleKind.WORKSPACE, workspace_id))
     if not row["held"]:
         # What the workspace had room for is counted by now, until the caller rolls it back.
         group = None if row["grouped"] else workspace_id
-        return await _no_room(tx, subject_id, group, rate, monthly_budget)
+        return await _find_budget_refusal(tx, subject_id, group, rate, default_monthly_budget)
     return None
 
 
-async def _no_room(
+async def _find_budget_refusal(
     tx: Transaction,
     subject_id: str,
     workspace_id: UUID | None,
     rate: Rate | None,
-    monthly_budget: int | None,
+    default_monthly_budget: int | None,
 ) -> HoldfastError:
-    kept = await budgets.accounts(tx, subject_id, workspace_id, monthly=monthly_budget)
+    kept = await budgets.read_budgets(
+        tx, subject_id, workspace_id, default_monthly_budget=default_monthly_budget
+    )
     # A job that was cancelled meanwhile has made room by now; then the same call succeeds.
-    return budgets.lacking(kept, rate) or Unavailable("The budget")
+    return budgets.find_exceeded_budget(kept, rate) or Unavailable("The budget")

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from schema.db.database import Transaction
 
-_NOTE: Final = """
+_RECORD_PROGRESS: Final = """
 WITH before AS MATERIALIZED (
     SELECT job.id FROM job JOIN remote_run AS run ON run.job_id = job.id
      WHERE run.id = $1 AND run.state IN ('posting', 'bound') AND run.desired = 'alive'
@@ -23,11 +23,11 @@ WITH before AS MATERIALIZED (
 SELECT count(*) FROM moved
 """
 
-_LONGEST: Final = 200
+_MAX_MESSAGE_CHARS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class JobProgress:
     """How far something is: `done` of `total`, both none where nobody can count it."""
 
     done: int | None = None
@@ -36,9 +36,11 @@ class Progress:
     """A few words, such as a place in a queue."""
 
 
-async def note(tx: Transaction, run_id: UUID, progress: Progress, *, worker: str) -> bool:
+async def record_progress(
+    tx: Transaction, run_id: UUID, progress: JobProgress, *, worker: str
+) -> bool:
     """Write down how far a run is; false if that is no news, or the run is over."""
     facts = asdict(progress)
     if progress.message is not None:
-        facts["message"] = " ".join(progress.message.split())[:_LONGEST]
-    return bool(await tx.fetchval(_NOTE, run_id, facts, worker))
+        facts["message"] = " ".join(progress.message.split())[:_MAX_MESSAGE_CHARS]
+    return bool(await tx.fetchval(_RECORD_PROGRESS, run_id, facts, worker))

@@ -9,33 +9,34 @@ from uuid import UUID
 
 from schema.accounts.tables import Hold
 from schema.common import ids
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db.database import Transaction
-from schema.jobs.dependencies import Parent
-from schema.jobs.tables import FINAL, Job, JobKind, JobState
+from schema.jobs.dependencies import ParentJob
+from schema.jobs.tables import FINAL_STATES, Job, JobKind, JobState
 
-_SHORT: Final = 2000
+_MAX_WHOLE_CHARS: Final = 2000
 """Characters of JSON that a part may have and stay whole."""
 
-_SAID: Final = 300
+_EXCERPT_CHARS: Final = 300
 
-GIST: Final = f"""CASE WHEN pg_column_size(job_payload.spec) < {_SHORT} THEN job_payload.spec ELSE (
+SHORT_SPEC_COLUMN_SQL: Final = f"""CASE
+    WHEN pg_column_size(job_payload.spec) < {_MAX_WHOLE_CHARS} THEN job_payload.spec ELSE (
     SELECT jsonb_object_agg(key, CASE
-               WHEN length(value::text) < {_SHORT} THEN value
-               WHEN jsonb_typeof(value) = 'string' THEN to_jsonb(left(value #>> '{{}}', {_SAID}))
-               WHEN jsonb_typeof(value) = 'array' THEN (
+               WHEN length(value::text) < {_MAX_WHOLE_CHARS} THEN value
+               WHEN jsonb_typeof(value) = 'string' THEN to_jsonb(left(value #>> '{{}}',
+               {_EXCERPT_CHARS})) WHEN jsonb_typeof(value) = 'array' THEN (
                    SELECT coalesce(jsonb_agg(
-                              CASE WHEN length(part::text) < {_SHORT} THEN part
+                              CASE WHEN length(part::text) < {_MAX_WHOLE_CHARS} THEN part
                                    ELSE jsonb_build_object('content',
-                                            left(part ->> 'content', {_SAID})) END), '[]')
+                                            left(part ->> 'content', {_EXCERPT_CHARS})) END), '[]')
                      FROM (VALUES (value -> 0), (value -> -1)) AS ends (part)
-                    WHERE length(part::text) < {_SHORT} OR part ->> 'content' IS NOT NULL)
+                    WHERE length(part::text) < {_MAX_WHOLE_CHARS} OR part ->> 'content' IS NOT NULL)
                ELSE '{{}}' END)
       FROM jsonb_each(job_payload.spec)) END AS spec"""  # noqa: S608  # our own words
 """The column of a request, large texts cut off; of a long list the first and the last."""
 
 
-_STATUS: Final = """
+_STATUS_SELECT: Final = """
 SELECT job.*, subject.hold, subject.active, subject.max_active, job_payload.spec,
        run.remote_id, run.stage, run.seen_at, run.posted_at, run.deadline_at, run.addresses,
        CASE WHEN subject.next_launch_at > now() THEN subject.next_launch_at END AS launches_from,
@@ -66,13 +67,15 @@ SELECT job.*, subject.hold, subject.active, subject.max_active, job_payload.spec
  WHERE job.subject_id = $1
 """
 
-_ONE: Final = f"{_STATUS} AND job.id = $2"
+_GET_JOB_STATUS: Final = f"{_STATUS_SELECT} AND job.id = $2"
 
-_BRIEF: Final = _STATUS.replace("job_payload.spec,", f"{GIST},")
+_SHORT_STATUS_SELECT: Final = _STATUS_SELECT.replace(
+    "job_payload.spec,", f"{SHORT_SPEC_COLUMN_SQL},"
+)
 
-_EACH: Final = f"{_BRIEF} AND job.id = ANY($2::uuid[])"
+_GET_JOB_STATUSES: Final = f"{_SHORT_STATUS_SELECT} AND job.id = ANY($2::uuid[])"
 
-_SOME: Final = f"""{_BRIEF}
+_LIST_JOBS: Final = f"""{_SHORT_STATUS_SELECT}
    AND ($2::uuid IS NULL OR job.id < $2)
    AND ($3::uuid IS NULL OR job.workspace_id = $3)
    AND ($4::text[] IS NULL OR job.state = ANY($4))
@@ -85,20 +88,20 @@ _SOME: Final = f"""{_BRIEF}
  ORDER BY job.id DESC LIMIT $13
 """
 
-_RESULT: Final = """
+_GET_JOB_RESULT: Final = """
 SELECT job_payload.result FROM job_payload JOIN job ON job.id = job_payload.job_id
  WHERE job.subject_id = $1 AND job.id = $2
 """
 
 
-_HELD: Final = """
+_FIND_IDEMPOTENCY_KEY: Final = """
 SELECT true FROM idempotency_key WHERE subject_id = $1 AND key = $2 AND expires_at > now()
 """
 
-_STANDING: Final = "SELECT hold, queued + active AS open_jobs FROM subject WHERE id = $1"
+_GET_SUBJECT_STATUS: Final = "SELECT hold, queued + active AS open_jobs FROM subject WHERE id = $1"
 
 
-class Upstream(StrEnum):
+class UpstreamState(StrEnum):
     """What is known of the remote side of a job."""
 
     NONE = "none"
@@ -142,26 +145,26 @@ class JobStatus(Job):
     held_micro_usd: int | None = None
     spent_micro_usd: int | None = None
     uncounted_micro_usd: int | None = None
-    after: list[Parent] | None = None
+    after: list[ParentJob] | None = None
     """The jobs it waits or waited for."""
 
     @property
-    def upstream(self) -> Upstream:
+    def upstream(self) -> UpstreamState:
         """Say how its remote side stands."""
         if self.stopping:
-            return Upstream.STOPPING
+            return UpstreamState.STOPPING
         if self.attempt == 0 or (self.state is JobState.QUEUED):
-            return Upstream.NONE
-        return Upstream.STOPPED if self.finished_at else Upstream.LIVE
+            return UpstreamState.NONE
+        return UpstreamState.STOPPED if self.finished_at else UpstreamState.LIVE
 
     @property
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether nothing of it will change any more: it is final, and so is what it started."""
-        return self.state in FINAL and self.upstream is not Upstream.STOPPING
+        return self.state in FINAL_STATES and self.upstream is not UpstreamState.STOPPING
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class JobFilter:
     """Which jobs to list; `None` is any."""
 
     workspace_id: UUID | None
@@ -177,88 +180,90 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SubjectStatus:
     """How a subject stands as a whole."""
 
     hold: Hold | None = None
     open_jobs: int = 0
 
 
-async def standing(tx: Transaction, subject_id: str) -> Standing:
+async def get_subject_status(tx: Transaction, subject_id: str) -> SubjectStatus:
     """Say how a subject stands; one who never launched anything has nothing open."""
-    row = await tx.fetchrow(_STANDING, subject_id)
-    return Standing() if row is None else Standing(**row)
+    row = await tx.fetchrow(_GET_SUBJECT_STATUS, subject_id)
+    return SubjectStatus() if row is None else SubjectStatus(**row)
 
 
-async def status(tx: Transaction, subject_id: str, job_id: UUID) -> JobStatus | None:
+async def get_job_status(tx: Transaction, subject_id: str, job_id: UUID) -> JobStatus | None:
     """Return one job of the subject's."""
-    row = await tx.fetchrow(_ONE, subject_id, job_id)
-    return None if row is None else JobStatus.of(row)
+    row = await tx.fetchrow(_GET_JOB_STATUS, subject_id, job_id)
+    return None if row is None else JobStatus.from_row(row)
 
 
-async def statuses(
+async def get_job_statuses(
     tx: Transaction, subject_id: str, job_ids: Sequence[UUID]
 ) -> dict[UUID, JobStatus]:
     """Return those of the jobs named that are the subject's, without the bulk of what they ask."""
-    rows = await tx.fetch(_EACH, subject_id, job_ids)
-    return {row["id"]: JobStatus.of(row) for row in rows}
+    rows = await tx.fetch(_GET_JOB_STATUSES, subject_id, job_ids)
+    return {row["id"]: JobStatus.from_row(row) for row in rows}
 
 
-async def page(
-    tx: Transaction, subject_id: str, chosen: Filter, *, before: UUID | None, limit: int
+async def list_jobs(
+    tx: Transaction, subject_id: str, job_filter: JobFilter, *, before: UUID | None, limit: int
 ) -> list[JobStatus]:
     """Return the newest of the subject's jobs that are older than `before`."""
     rows = await tx.fetch(
-        _SOME,
+        _LIST_JOBS,
         subject_id,
         before,
-        chosen.workspace_id,
-        chosen.states,
-        chosen.kind,
-        chosen.labels,
-        *_either(chosen.since),
-        *_either(chosen.until),
-        chosen.rerun_of,
-        chosen.schedule_id,
+        job_filter.workspace_id,
+        job_filter.states,
+        job_filter.kind,
+        job_filter.labels,
+        *_split_time_bound(job_filter.since),
+        *_split_time_bound(job_filter.until),
+        job_filter.rerun_of,
+        job_filter.schedule_id,
         limit,
     )
-    return [JobStatus.of(row) for row in rows]
+    return [JobStatus.from_row(row) for row in rows]
 
 
-def _either(when: datetime | timedelta | None) -> tuple[datetime | None, timedelta | None]:
-    if isinstance(when, timedelta):
-        return None, when
-    return when, None
+def _split_time_bound(
+    bound: datetime | timedelta | None,
+) -> tuple[datetime | None, timedelta | None]:
+    if isinstance(bound, timedelta):
+        return None, bound
+    return bound, None
 
 
-async def result(tx: Transaction, subject_id: str, job_id: UUID) -> dict[str, Any] | None:
+async def get_job_result(tx: Transaction, subject_id: str, job_id: UUID) -> dict[str, Any] | None:
     """Return what a succeeded job answered with."""
-    answer: dict[str, Any] | None = await tx.fetchval(_RESULT, subject_id, job_id)
+    answer: dict[str, Any] | None = await tx.fetchval(_GET_JOB_RESULT, subject_id, job_id)
     return answer
 
 
-async def is_held(tx: Transaction, subject_id: str, key: str) -> bool:
+async def is_idempotency_key_used(tx: Transaction, subject_id: str, key: str) -> bool:
     """Say whether an idempotency key of the subject's has made a job."""
-    return await tx.fetchval(_HELD, subject_id, key) is not None
+    return await tx.fetchval(_FIND_IDEMPOTENCY_KEY, subject_id, key) is not None
 
 
-_JOBS: Final = """
+_FIND_JOB_IDS: Final = """
 SELECT id FROM job WHERE subject_id = $1 AND id BETWEEN $2 AND $3 ORDER BY id DESC LIMIT $4
 """
 
 
-_WORKSPACES: Final = """
+_FIND_WORKSPACE_IDS: Final = """
 SELECT id FROM workspace WHERE subject_id = $1 AND id BETWEEN $2 AND $3 ORDER BY id DESC LIMIT $4
 """
 
 
-async def beginning(
-    tx: Transaction, subject_id: str, kind: Kind, start: str, *, limit: int
+async def find_handles_by_prefix(
+    tx: Transaction, subject_id: str, kind: HandleKind, prefix: str, *, limit: int
 ) -> Sequence[str]:
     """Return the newest handles of the subject's that begin so."""
-    span = ids.span(kind, start)
+    span = ids.prefix_range(kind, prefix)
     if span is None:
         return []
-    statement = {Kind.JOB: _JOBS, Kind.WORKSPACE: _WORKSPACES}[kind]
+    statement = {HandleKind.JOB: _FIND_JOB_IDS, HandleKind.WORKSPACE: _FIND_WORKSPACE_IDS}[kind]
     rows = await tx.fetch(statement, subject_id, *span, limit)
-    return [ids.write(kind, row["id"]) for row in rows]
+    return [ids.format_handle(kind, row["id"]) for row in rows]

@@ -6,8 +6,8 @@ from typing import Final
 from schema.accounts import credentials
 from schema.db.database import Transaction
 
-_BITE: Final = 500
-_ITEMS: Final = 5000
+_BATCH_ROWS: Final = 500
+_MAX_BATCH_ITEM_ROWS: Final = 5000
 """Rows of a batch that are forgotten in one bite, before it is forgotten itself."""
 
 # Of one batch at a time: thousands of rows would go with each job of a bite.
@@ -64,14 +64,14 @@ DELETE FROM schedule_firing WHERE (schedule_id, fire_at) IN (
 """
 
 
-async def prune(tx: Transaction, *, retention: timedelta) -> bool:
+async def prune_expired(tx: Transaction, *, retention: timedelta) -> bool:
     """Forget one bite of what is past its retention; true if there may be more."""
-    await tx.execute(_PRUNE_KEYS, _BITE)
-    await credentials.forget_idle(tx)
-    counts = await tx.execute(_PRUNE_CALLS, _BITE)
-    entries = await tx.execute(_PRUNE_AUDIT, retention, _BITE)
-    firings = await tx.execute(_PRUNE_FIRINGS, retention, _BITE)
-    items = await tx.execute(_PRUNE_ITEMS, retention, _ITEMS)
-    pruned: int = await tx.fetchval(_PRUNE_JOBS, retention, _BITE)
-    full = f"DELETE {_BITE}" in {counts, entries, firings}
-    return pruned == _BITE or full or items != "DELETE 0"
+    await tx.execute(_PRUNE_KEYS, _BATCH_ROWS)
+    await credentials.delete_idle_credentials(tx)
+    counts = await tx.execute(_PRUNE_CALLS, _BATCH_ROWS)
+    entries = await tx.execute(_PRUNE_AUDIT, retention, _BATCH_ROWS)
+    firings = await tx.execute(_PRUNE_FIRINGS, retention, _BATCH_ROWS)
+    items = await tx.execute(_PRUNE_ITEMS, retention, _MAX_BATCH_ITEM_ROWS)
+    pruned: int = await tx.fetchval(_PRUNE_JOBS, retention, _BATCH_ROWS)
+    full = f"DELETE {_BATCH_ROWS}" in {counts, entries, firings}
+    return pruned == _BATCH_ROWS or full or items != "DELETE 0"

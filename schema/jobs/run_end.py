@@ -7,11 +7,11 @@ from uuid import UUID
 
 from schema.billing import budgets
 from schema.db.database import Transaction
-from schema.jobs.progress import Progress
-from schema.jobs.run_tables import Addresses
+from schema.jobs.progress import JobProgress
+from schema.jobs.run_tables import RunAddresses
 from schema.jobs.tables import JobState, Reason
 
-_OVER: Final = """
+_RECORD_END: Final = """
 WITH before AS MATERIALIZED (
     SELECT job.id, job.state, job.started_at, cost.price_micro_usd, cost.ceiling_micro_usd
       FROM job LEFT JOIN job_cost AS cost ON cost.job_id = job.id
@@ -63,7 +63,7 @@ WITH before AS MATERIALIZED (
 SELECT count(*) FILTER (WHERE decides) FROM moved
 """
 
-_STAGE: Final = """
+_RECORD_STAGE: Final = """
 WITH before AS MATERIALIZED (
     SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
 ), seen AS (
@@ -84,13 +84,13 @@ WITH before AS MATERIALIZED (
 SELECT count(*) FROM moved
 """
 
-_MISS: Final = """
+_RECORD_MISSED_LISTING: Final = """
 UPDATE remote_run SET misses = misses + 1, due_at = now() + $2
  WHERE id = $1 AND state = 'unknown'
 RETURNING misses >= $3 AND now() >= absent_after
 """
 
-_ABSENT: Final = """
+_MARK_ABSENT: Final = """
 WITH before AS MATERIALIZED (
     SELECT id, state FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
 ), missing AS (
@@ -145,7 +145,7 @@ WITH before AS MATERIALIZED (
 SELECT count(*) FROM moved
 """
 
-_LATE: Final = """
+_RECORD_SURPLUS_RUN: Final = """
 WITH before AS MATERIALIZED (
     SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
 ), arrived AS (
@@ -182,15 +182,15 @@ WITH before AS MATERIALIZED (
 SELECT count(*) FROM moved
 """
 
-MISSES: Final = 3
+MIN_MISSED_LISTINGS: Final = 3
 """Complete listings without a run before it may be called absent."""
 
-LATE_WATCH: Final = timedelta(hours=24)
+LATE_ARRIVAL_WINDOW: Final = timedelta(hours=24)
 """How long the listings of an absent run's namespace go on looking for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class RunResult:
     """How a run went, in our words; `stage` and `message` are upstream's."""
 
     state: JobState
@@ -199,97 +199,125 @@ class Ending:
     message: str | None = None
     exit_code: int | None = None
     result: dict[str, Any] | None = None
-    ran: timedelta | None = None
+    run_duration: timedelta | None = None
     """How long it ran, as far as upstream says."""
     started_at: datetime | None = None
-    progress: Progress | None = None
+    progress: JobProgress | None = None
     """How far it came, if that is not what was noted last."""
 
 
-async def end(tx: Transaction, run_id: UUID, ending: Ending, *, worker: str) -> bool:
+async def end_run(tx: Transaction, run_id: UUID, run_result: RunResult, *, worker: str) -> bool:
     """Write down that a bound run is over, and with it the job that was waiting for it.
 
     True if it was: else the job had come to an end before, or somebody has written it down.
     """
-    return await _over(tx, run_id, ending, worker=worker, was="bound", lapsed=False)
+    return await _record_end(
+        tx, run_id, run_result, worker=worker, expected_state="bound", only_if_lapsed=False
+    )
 
 
-async def answer(
-    tx: Transaction, run_id: UUID, ending: Ending, *, worker: str, lapsed: bool = False
+async def end_call(
+    tx: Transaction,
+    run_id: UUID,
+    run_result: RunResult,
+    *,
+    worker: str,
+    only_if_lapsed: bool = False,
 ) -> bool:
     """Write down how a call went; false if that decided nothing any more.
 
     A worker whose lease lapsed finds it already over.
     """
-    return await _over(tx, run_id, ending, worker=worker, was="posting", lapsed=lapsed)
+    return await _record_end(
+        tx,
+        run_id,
+        run_result,
+        worker=worker,
+        expected_state="posting",
+        only_if_lapsed=only_if_lapsed,
+    )
 
 
-async def note_stage(
+async def record_stage(
     tx: Transaction,
     run_id: UUID,
     *,
     stage: str,
     started_at: datetime | None,
     worker: str,
-    patience: timedelta | None = None,
-    addresses: Addresses | None = None,
+    max_stage_duration: timedelta | None = None,
+    addresses: RunAddresses | None = None,
 ) -> None:
     """Write down what upstream now calls the state of a run, if that is news.
 
     `patience` is how long this stage may last, if that is limited.
     """
-    await tx.fetchval(_STAGE, run_id, stage, started_at, worker, patience, addresses)
+    await tx.fetchval(
+        _RECORD_STAGE, run_id, stage, started_at, worker, max_stage_duration, addresses
+    )
 
 
-async def miss(tx: Transaction, run_id: UUID, *, look_again: timedelta) -> bool:
+async def record_missed_listing(tx: Transaction, run_id: UUID, *, recheck_after: timedelta) -> bool:
     """Count a complete listing that lacked an unknown run; true if it can be called absent."""
-    return bool(await tx.fetchval(_MISS, run_id, look_again, MISSES))
+    return bool(
+        await tx.fetchval(_RECORD_MISSED_LISTING, run_id, recheck_after, MIN_MISSED_LISTINGS)
+    )
 
 
-async def conclude_absent(
+async def mark_absent(
     tx: Transaction,
     run_id: UUID,
     *,
     worker: str,
     relaunch: bool = False,
-    monthly_budget: int | None = None,
+    default_monthly_budget: int | None = None,
 ) -> None:
     """Give up on an unknown run after the settle window, and watch for it.
 
     With `relaunch` its job is queued again, unless it already has one run too many or too few, or
     there is no room in a budget for what two of its launches can cost.
     """
-    relaunch = relaunch and await budgets.fits_again(tx, run_id, monthly=monthly_budget)
-    await tx.fetchval(_ABSENT, run_id, MISSES, worker, LATE_WATCH, relaunch)
+    relaunch = relaunch and await budgets.lock_budgets_for_relaunch(
+        tx, run_id, default_monthly_budget=default_monthly_budget
+    )
+    await tx.fetchval(
+        _MARK_ABSENT, run_id, MIN_MISSED_LISTINGS, worker, LATE_ARRIVAL_WINDOW, relaunch
+    )
 
 
-async def find_surplus(
+async def record_surplus_run(
     tx: Transaction, run_id: UUID, *, remote_id: str, stage: str | None, worker: str
 ) -> bool:
     """Record a run that upstream should not have, with its kill order; true if it was news.
 
     It arrived after it was given up, or is listed though it was refused, or is one too many.
     """
-    return bool(await tx.fetchval(_LATE, run_id, remote_id, stage, worker))
+    return bool(await tx.fetchval(_RECORD_SURPLUS_RUN, run_id, remote_id, stage, worker))
 
 
-async def _over(
-    tx: Transaction, run_id: UUID, ending: Ending, *, worker: str, was: str, lapsed: bool
+async def _record_end(
+    tx: Transaction,
+    run_id: UUID,
+    run_result: RunResult,
+    *,
+    worker: str,
+    expected_state: str,
+    only_if_lapsed: bool,
 ) -> bool:
     decided = await tx.fetchval(
-        _OVER,
+        _RECORD_END,
         run_id,
-        ending.stage,
-        ending.state,
-        ending.reason,
-        ending.message,
-        ending.exit_code,
+        run_result.stage,
+        run_result.state,
+        run_result.reason,
+        run_result.message,
+        run_result.exit_code,
         worker,
-        ending.result,
-        was,
-        lapsed,
-        ending.ran,
-        ending.started_at,
-        None if ending.progress is None else asdict(ending.progress),
+        run_result.result,
+        expected_state,
+        only_if_lapsed,
+        run_result.run_duration,
+        run_result.started_at,
+        None if run_result.progress is None else asdict(run_result.progress),
     )
     return bool(decided)

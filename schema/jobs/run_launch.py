@@ -13,7 +13,7 @@ from uuid import UUID
 
 from schema.db.database import Transaction
 from schema.jobs import run_end
-from schema.jobs.run_tables import Addresses
+from schema.jobs.run_tables import RunAddresses
 from schema.jobs.tables import Reason
 
 _CLAIM: Final = """
@@ -61,7 +61,7 @@ SELECT intent.id AS run_id, claimed.id AS job_id, claimed.subject_id, claimed.na
   JOIN job_payload ON job_payload.job_id = claimed.id
 """
 
-_BEGIN: Final = """
+_BEGIN_CALL: Final = """
 WITH before AS MATERIALIZED (
     SELECT job.id FROM job JOIN remote_run AS run ON run.job_id = job.id
      WHERE run.id = $1 AND run.state = 'posting' AND run.due_at > now()
@@ -79,13 +79,13 @@ WITH before AS MATERIALIZED (
 SELECT count(*) FROM begun
 """
 
-_RENEW: Final = """
+_RENEW_LEASE: Final = """
 UPDATE remote_run SET due_at = now() + $2
  WHERE id = $1 AND state = 'posting' AND desired = 'alive' AND due_at > now()
 RETURNING id
 """
 
-_BIND: Final = """
+_RECORD_REMOTE_ID: Final = """
 WITH before AS MATERIALIZED (
     SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
 ), bound AS (
@@ -117,7 +117,7 @@ WITH before AS MATERIALIZED (
 SELECT desired = 'dead' FROM bound
 """
 
-_DOUBT: Final = """
+_MARK_UNCONFIRMED: Final = """
 WITH before AS MATERIALIZED (
     SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
 ), doubted AS (
@@ -135,7 +135,7 @@ WITH before AS MATERIALIZED (
 SELECT count(*) FROM moved
 """
 
-_REJECT: Final = """
+_MARK_NOT_CREATED: Final = """
 WITH before AS MATERIALIZED (
     SELECT id, state FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
 ), refused AS (
@@ -170,7 +170,7 @@ WITH before AS MATERIALIZED (
 SELECT count(*) FROM moved
 """
 
-_LAPSED: Final = """
+_FIND_LAPSED_RUNS: Final = """
 SELECT run.id AS run_id, run.kind, job.state AS job_state
   FROM remote_run AS run JOIN job ON job.id = run.job_id
  WHERE run.state = 'posting' AND run.due_at <= now()
@@ -179,7 +179,7 @@ SELECT run.id AS run_id, run.kind, job.state AS job_state
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ClaimedJob:
     """One attempt of one job, to be carried out under a lease; `run_id` labels it upstream."""
 
     run_id: UUID
@@ -199,36 +199,36 @@ async def claim(
     limit: int,
     worker: str,
     lease: timedelta,
-    settle: timedelta,
-) -> list[Claim]:
+    settle_window: timedelta,
+) -> list[ClaimedJob]:
     """Take up to `limit` due jobs, the longest unserved subjects' first, and commit the intent.
 
     Once this is committed the create request may have been sent, whatever becomes of the worker.
     """
-    rows = await tx.fetch(_CLAIM, kind, limit, worker, lease, settle)
-    return [Claim(**row) for row in rows]
+    rows = await tx.fetch(_CLAIM, kind, limit, worker, lease, settle_window)
+    return [ClaimedJob(**row) for row in rows]
 
 
-async def begin(tx: Transaction, run_id: UUID, *, worker: str) -> bool:
+async def begin_call(tx: Transaction, run_id: UUID, *, worker: str) -> bool:
     """Say that a call is about to be sent; false if it must not be: cancelled, or lapsed."""
-    return bool(await tx.fetchval(_BEGIN, run_id, worker))
+    return bool(await tx.fetchval(_BEGIN_CALL, run_id, worker))
 
 
-async def renew(tx: Transaction, run_id: UUID, *, lease: timedelta) -> bool:
+async def renew_lease(tx: Transaction, run_id: UUID, *, lease: timedelta) -> bool:
     """Keep the lease of a call under way; false if it has been called off, or lapsed."""
-    return await tx.fetchval(_RENEW, run_id, lease) is not None
+    return await tx.fetchval(_RENEW_LEASE, run_id, lease) is not None
 
 
-async def bind(
+async def record_remote_id(
     tx: Transaction,
     run_id: UUID,
     *,
     remote_id: str,
     stage: str | None,
     worker: str,
-    look_again: timedelta,
-    patience: timedelta | None = None,
-    addresses: Addresses | None = None,
+    poll_after: timedelta,
+    max_stage_duration: timedelta | None = None,
+    addresses: RunAddresses | None = None,
 ) -> bool:
     """Write down the id of a run; true if it is to be killed at once.
 
@@ -236,29 +236,36 @@ async def bind(
     `patience` is how long it may stay in its first stage, if that is limited.
     """
     doomed: bool | None = await tx.fetchval(
-        _BIND, run_id, remote_id, stage, worker, look_again, patience, addresses
+        _RECORD_REMOTE_ID,
+        run_id,
+        remote_id,
+        stage,
+        worker,
+        poll_after,
+        max_stage_duration,
+        addresses,
     )
     if doomed is None:
-        return await run_end.find_surplus(
+        return await run_end.record_surplus_run(
             tx, run_id, remote_id=remote_id, stage=stage, worker=worker
         )
     return doomed
 
 
-async def doubt(
+async def mark_unconfirmed(
     tx: Transaction,
     run_id: UUID,
     *,
-    why: str,
+    cause: str,
     worker: str,
-    look_after: timedelta = timedelta(0),
-    lapsed: bool = False,
+    recheck_after: timedelta = timedelta(0),
+    only_if_lapsed: bool = False,
 ) -> None:
     """Say that a create request had no clear answer; listings will tell what became of it."""
-    await tx.fetchval(_DOUBT, run_id, why, look_after, worker, lapsed)
+    await tx.fetchval(_MARK_UNCONFIRMED, run_id, cause, recheck_after, worker, only_if_lapsed)
 
 
-async def reject(
+async def mark_not_created(
     tx: Transaction,
     run_id: UUID,
     *,
@@ -266,30 +273,39 @@ async def reject(
     message: str,
     worker: str,
     retry_after: timedelta = timedelta(0),
-    quiet_for: timedelta = timedelta(0),
-    lapsed: bool = False,
+    pause_subject_for: timedelta = timedelta(0),
+    only_if_lapsed: bool = False,
 ) -> None:
     """Say that a run was provably not created: fail the job for `reason`, or queue it again.
 
     Who sent the one request of a run knows, even after somebody else has come to doubt it.
     `quiet_for` keeps the whole subject from launching, as the Hub asked of them.
     """
-    await tx.fetchval(_REJECT, run_id, reason, message, retry_after, worker, quiet_for, lapsed)
+    await tx.fetchval(
+        _MARK_NOT_CREATED,
+        run_id,
+        reason,
+        message,
+        retry_after,
+        worker,
+        pause_subject_for,
+        only_if_lapsed,
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Lapsed:
+class LapsedRun:
     """A run whose worker stopped renewing its lease."""
 
     run_id: UUID
     kind: str
-    begun: bool
+    has_begun: bool
     """Whether a call may have been sent; a create request always may."""
 
 
-async def lapsed(tx: Transaction, *, limit: int = 50) -> list[Lapsed]:
+async def find_lapsed_runs(tx: Transaction, *, limit: int = 50) -> list[LapsedRun]:
     """Find the runs whose worker fell silent; the move that follows compares again."""
     return [
-        Lapsed(row["run_id"], row["kind"], row["job_state"] != "launching")
-        for row in await tx.fetch(_LAPSED, limit)
+        LapsedRun(row["run_id"], row["kind"], row["job_state"] != "launching")
+        for row in await tx.fetch(_FIND_LAPSED_RUNS, limit)
     ]

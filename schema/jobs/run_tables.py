@@ -16,10 +16,20 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field
 
-from schema.db.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, a_word, one_of, starts_as
+from schema.db.base import (
+    BIGINT,
+    DEFAULT_NOW,
+    JSON,
+    TEXT,
+    TIMESTAMP,
+    Record,
+    check_identifier,
+    check_in_enum,
+    with_server_default,
+)
 
 
-class Addresses(TypedDict):
+class RunAddresses(TypedDict):
     """Where a container can be reached from outside."""
 
     exposed: list[str]
@@ -49,14 +59,14 @@ class RunState(StrEnum):
     """Seen to be over."""
 
 
-class Desired(StrEnum):
+class DesiredState(StrEnum):
     """Whether a run may live. A kill order is never taken back."""
 
     ALIVE = "alive"
     DEAD = "dead"
 
 
-class Origin(StrEnum):
+class RunOrigin(StrEnum):
     """How a run came to be."""
 
     OURS = "ours"
@@ -75,23 +85,23 @@ class RemoteRun(Record):
     namespace: str = Field(sa_type=TEXT)
     kind: str = Field(sa_type=TEXT)
     attempt: int
-    origin: Origin = Field(sa_type=TEXT, sa_column_kwargs=starts_as("'ours'"))
+    origin: RunOrigin = Field(sa_type=TEXT, sa_column_kwargs=with_server_default("'ours'"))
     state: RunState = Field(sa_type=TEXT)
-    desired: Desired = Field(sa_type=TEXT, sa_column_kwargs=starts_as("'alive'"))
+    desired: DesiredState = Field(sa_type=TEXT, sa_column_kwargs=with_server_default("'alive'"))
     remote_id: str | None = Field(sa_type=TEXT)
     due_at: datetime | None = Field(sa_type=TIMESTAMP)
     """When somebody owes it a step: while posting, when the lease of its worker lapses."""
     absent_after: datetime = Field(sa_type=TIMESTAMP)
     """No listing before this moment can prove that it was never created."""
-    misses: int = Field(sa_column_kwargs=starts_as("0"))
+    misses: int = Field(sa_column_kwargs=with_server_default("0"))
     """Complete listings that did not show it."""
-    kills: int = Field(sa_column_kwargs=starts_as("0"))
+    kills: int = Field(sa_column_kwargs=with_server_default("0"))
     """Cancel requests sent upstream; drives their backoff."""
     stage: str | None = Field(sa_type=TEXT)
     """What upstream last called its state, in upstream's words."""
-    log_lines: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
+    log_lines: int = Field(sa_type=BIGINT, sa_column_kwargs=with_server_default("0"))
     """Upstream log lines already captured."""
-    posted_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    posted_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
     seen_at: datetime | None = Field(sa_type=TIMESTAMP)
     """When upstream last told us anything about it."""
     deadline_at: datetime | None = Field(sa_type=TIMESTAMP)
@@ -109,10 +119,10 @@ class RemoteRunTable(RemoteRun, table=True):
     """The rows, and the fence: a job has at most one launch that is or may be alive."""
 
     __table_args__ = (
-        a_word("kind"),
-        one_of("origin", Origin),
-        one_of("state", RunState),
-        one_of("desired", Desired),
+        check_identifier("kind"),
+        check_in_enum("origin", RunOrigin),
+        check_in_enum("state", RunState),
+        check_in_enum("desired", DesiredState),
         CheckConstraint("state <> 'bound' OR remote_id IS NOT NULL", name="bound_by_id"),
         CheckConstraint("remote_id IS NULL OR state IN ('bound', 'ended')", name="id_when_seen"),
         CheckConstraint("origin = 'ours' OR desired = 'dead'", name="surplus_dies"),
@@ -156,11 +166,11 @@ class PollGroup(Record):
 
     subject_id: str = Field(primary_key=True, foreign_key="subject.id", sa_type=TEXT)
     namespace: str = Field(primary_key=True, sa_type=TEXT)
-    live: int = Field(sa_column_kwargs=starts_as("0"))
+    live: int = Field(sa_column_kwargs=with_server_default("0"))
     """Bound runs; kept by the moves."""
     due_at: datetime | None = Field(sa_type=TIMESTAMP)
     """When to list next; while a worker is listing, when its lease lapses."""
-    epoch: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
+    epoch: int = Field(sa_type=BIGINT, sa_column_kwargs=with_server_default("0"))
     """Counts takings; a worker that lost its turn cannot give it back."""
     watch_until: datetime | None = Field(sa_type=TIMESTAMP)
     """Keep listing until then: an absent run may still arrive."""

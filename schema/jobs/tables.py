@@ -8,7 +8,17 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, text
 from sqlmodel import Field
 
-from schema.db.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, a_word, one_of, starts_as
+from schema.db.base import (
+    BIGINT,
+    DEFAULT_NOW,
+    JSON,
+    TEXT,
+    TIMESTAMP,
+    Record,
+    check_identifier,
+    check_in_enum,
+    with_server_default,
+)
 
 
 class JobKind(StrEnum):
@@ -52,7 +62,7 @@ class JobState(StrEnum):
     """Called off. Final at once, though a remote run may still have to be stopped."""
 
 
-FINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+FINAL_STATES: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
 
 class Reason(StrEnum):
@@ -95,15 +105,15 @@ class Job(Record):
     """SHA-256 of kind, namespace and spec: tells the same request again."""
     rerun_of: UUID | None = Field(default=None)
     """The job it repeats; not a foreign key, for it outlives that one."""
-    labels: dict[str, str] = Field(sa_type=JSON, sa_column_kwargs=starts_as("'{}'"))
-    state: JobState = Field(sa_type=TEXT, sa_column_kwargs=starts_as("'queued'"))
-    version: int = Field(sa_type=BIGINT, sa_column_kwargs=starts_as("1"))
+    labels: dict[str, str] = Field(sa_type=JSON, sa_column_kwargs=with_server_default("'{}'"))
+    state: JobState = Field(sa_type=TEXT, sa_column_kwargs=with_server_default("'queued'"))
+    version: int = Field(sa_type=BIGINT, sa_column_kwargs=with_server_default("1"))
     """Grows with every move and names its event: the ETag of the handle."""
-    attempt: int = Field(sa_column_kwargs=starts_as("0"))
+    attempt: int = Field(sa_column_kwargs=with_server_default("0"))
     """Counts claims; each has a remote run of its own, whose state fences what it may decide."""
-    tries: int = Field(sa_column_kwargs=starts_as("0"))
+    tries: int = Field(sa_column_kwargs=with_server_default("0"))
     """Launches in a row that provably created nothing; drives the backoff."""
-    due_at: datetime | None = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    due_at: datetime | None = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
     """Queued: not to be claimed before."""
     cancel_requested_at: datetime | None = Field(sa_type=TIMESTAMP)
     """Set once, never cleared."""
@@ -115,7 +125,7 @@ class Job(Record):
     """How far it is, as its executor last said; see `schema.jobs.progress`."""
     schedule_id: UUID | None = Field(default=None)
     """The schedule that fired it; not a foreign key, for it outlives that one."""
-    created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
     started_at: datetime | None = Field(sa_type=TIMESTAMP)
     finished_at: datetime | None = Field(sa_type=TIMESTAMP)
 
@@ -127,9 +137,9 @@ class JobTable(Job, table=True):
         ForeignKeyConstraint(
             ["workspace_id", "subject_id"], ["workspace.id", "workspace.subject_id"]
         ),
-        a_word("kind"),
-        one_of("state", JobState),
-        one_of("reason", Reason),
+        check_identifier("kind"),
+        check_in_enum("state", JobState),
+        check_in_enum("reason", Reason),
         CheckConstraint(
             "(state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)",
             name="finished_iff_final",
@@ -226,14 +236,16 @@ class JobEvent(Record):
     """The state the move left the job in."""
     actor: str = Field(sa_type=TEXT)
     """The subject or the worker who made it."""
-    facts: dict[str, Any] = Field(sa_type=JSON, sa_column_kwargs=starts_as("'{}'"))
-    at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=starts_as("clock_timestamp()"))
+    facts: dict[str, Any] = Field(sa_type=JSON, sa_column_kwargs=with_server_default("'{}'"))
+    at: datetime = Field(
+        sa_type=TIMESTAMP, sa_column_kwargs=with_server_default("clock_timestamp()")
+    )
 
 
 class JobEventTable(JobEvent, table=True):
     """The rows; appended, never changed."""
 
-    __table_args__ = (one_of("kind", EventKind), one_of("state", JobState))
+    __table_args__ = (check_in_enum("kind", EventKind), check_in_enum("state", JobState))
 
 
 class IdempotencyKey(Record):

@@ -12,10 +12,10 @@ from typing import Final
 from uuid import UUID
 
 from schema.db.database import Transaction
-from schema.jobs.run_end import LATE_WATCH
+from schema.jobs.run_end import LATE_ARRIVAL_WINDOW
 from schema.jobs.run_tables import RemoteRun
 
-_DUE: Final = """
+_FIND_DUE_QUEUES: Final = """
 SELECT coalesce(jobs.first <= now(), false) AS queued,
        coalesce(runs.first <= now(), false) AS runs,
        coalesce(groups.first <= now(), false) AS groups,
@@ -31,7 +31,7 @@ SELECT coalesce(jobs.first <= now(), false) AS queued,
        (SELECT min(due_at) AS first FROM schedule WHERE due_at IS NOT NULL) AS schedules
 """
 
-_TAKE_RUNS: Final = """
+_LEASE_DUE_RUNS: Final = """
 WITH due AS MATERIALIZED (
     SELECT id, subject_id FROM remote_run
      WHERE due_at <= now() AND state IN ('unknown', 'bound')
@@ -52,16 +52,16 @@ SELECT taken.*, now() - greatest(taken.posted_at, taken.seen_at) AS age,
  WHERE hold IS NULL
 """
 
-_KILLED: Final = """
+_RECORD_KILL_REQUEST: Final = """
 UPDATE remote_run SET kills = kills + 1, due_at = now() + $2
  WHERE id = $1 AND state = 'bound' AND desired = 'dead'
 """
 
-_HAND_BACK: Final = """
+_RELEASE_RUN_LEASE: Final = """
 UPDATE remote_run SET due_at = now() WHERE id = $1 AND due_at IS NOT NULL AND state <> 'posting'
 """
 
-_TAKE_GROUPS: Final = """
+_LEASE_DUE_POLL_GROUPS: Final = """
 WITH due AS MATERIALIZED (
     SELECT polled.subject_id, polled.namespace
       FROM poll_group AS polled JOIN subject ON subject.id = polled.subject_id
@@ -74,7 +74,7 @@ UPDATE poll_group AS polled SET epoch = polled.epoch + 1, due_at = now() + $2
 RETURNING polled.subject_id, polled.namespace, polled.epoch
 """
 
-_GIVE_BACK: Final = """
+_FINISH_POLL: Final = """
 UPDATE poll_group AS polled
    SET due_at = CASE WHEN live > 0
                      THEN now() + (0.9 + random() / 5)
@@ -87,12 +87,12 @@ UPDATE poll_group AS polled
  WHERE polled.subject_id = $1 AND polled.namespace = $2 AND epoch = $3
 """
 
-_POSTPONE: Final = """
+_POSTPONE_POLL: Final = """
 UPDATE poll_group SET due_at = now() + $4
  WHERE subject_id = $1 AND namespace = $2 AND epoch = $3
 """
 
-_BOUND_RUNS: Final = """
+_LIST_BOUND_RUNS: Final = """
 SELECT run.*, now() - greatest(run.posted_at, run.seen_at) AS age,
        coalesce(run.deadline_at <= now(), false) AS overdue,
        make_interval(secs => (job_payload.spec ->> 'timeout')::float8
@@ -104,13 +104,13 @@ SELECT run.*, now() - greatest(run.posted_at, run.seen_at) AS age,
  ORDER BY run.posted_at DESC
 """
 
-_RUNS: Final = """
+_FIND_GROUP_RUNS: Final = """
 SELECT * FROM remote_run WHERE subject_id = $1 AND namespace = $2 AND id = ANY($3::uuid[])
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueQueues:
     """Which queues have something due."""
 
     queued: bool
@@ -123,14 +123,14 @@ class Due:
     """How long until a queue has something due that has nothing due yet."""
 
 
-async def due(tx: Transaction) -> Due:
+async def find_due_queues(tx: Transaction) -> DueQueues:
     """Look once at every queue."""
-    row = await tx.fetchrow(_DUE)
+    row = await tx.fetchrow(_FIND_DUE_QUEUES)
     assert row is not None  # noqa: S101  # each of its sources has exactly one row
-    return Due(**row)
+    return DueQueues(**row)
 
 
-class AgedRun(RemoteRun):
+class DueRun(RemoteRun):
     """A run and how its times stand by the database's clock."""
 
     age: timedelta
@@ -147,23 +147,23 @@ class AgedRun(RemoteRun):
     outputs_in: str | None = None
 
 
-async def take_runs(tx: Transaction, *, limit: int, lease: timedelta) -> list[AgedRun]:
+async def lease_due_runs(tx: Transaction, *, limit: int, lease: timedelta) -> list[DueRun]:
     """Take runs whose fate is unknown, and runs to be killed; kill orders go first."""
-    return [AgedRun.of(row) for row in await tx.fetch(_TAKE_RUNS, limit, lease)]
+    return [DueRun.from_row(row) for row in await tx.fetch(_LEASE_DUE_RUNS, limit, lease)]
 
 
-async def kill_sent(tx: Transaction, run_id: UUID, *, look_again: timedelta) -> None:
+async def record_kill_request(tx: Transaction, run_id: UUID, *, recheck_after: timedelta) -> None:
     """Count a cancel request; the run stays due until it is seen to be over."""
-    await tx.execute(_KILLED, run_id, look_again)
+    await tx.execute(_RECORD_KILL_REQUEST, run_id, recheck_after)
 
 
-async def hand_back_run(tx: Transaction, run_id: UUID) -> None:
+async def release_run_lease(tx: Transaction, run_id: UUID) -> None:
     """Let another worker take a run at once, and not only when the lease of this step lapses."""
-    await tx.execute(_HAND_BACK, run_id)
+    await tx.execute(_RELEASE_RUN_LEASE, run_id)
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class PollLease:
     """The right to list one poll group, until its lease lapses."""
 
     subject_id: str
@@ -171,13 +171,17 @@ class Turn:
     epoch: int
 
 
-async def take_groups(tx: Transaction, *, limit: int, lease: timedelta) -> list[Turn]:
+async def lease_due_poll_groups(
+    tx: Transaction, *, limit: int, lease: timedelta
+) -> list[PollLease]:
     """Take poll groups that are due for a listing."""
-    rows = await tx.fetch(_TAKE_GROUPS, limit, lease)
-    return [Turn(**row) for row in rows]
+    rows = await tx.fetch(_LEASE_DUE_POLL_GROUPS, limit, lease)
+    return [PollLease(**row) for row in rows]
 
 
-async def give_back(tx: Transaction, turn: Turn, *, fastest: timedelta, slowest: timedelta) -> None:
+async def finish_poll(
+    tx: Transaction, poll_lease: PollLease, *, min_interval: timedelta, max_interval: timedelta
+) -> None:
     """End a turn: look again after a twentieth of the newest run's age, within the two bounds.
 
     Where only a late arrival is looked for, that is a twentieth of the time it has been given up.
@@ -185,22 +189,34 @@ async def give_back(tx: Transaction, turn: Turn, *, fastest: timedelta, slowest:
     It is nobody's business if another worker has taken the group over.
     """
     await tx.execute(
-        _GIVE_BACK, turn.subject_id, turn.namespace, turn.epoch, fastest, slowest, LATE_WATCH
+        _FINISH_POLL,
+        poll_lease.subject_id,
+        poll_lease.namespace,
+        poll_lease.epoch,
+        min_interval,
+        max_interval,
+        LATE_ARRIVAL_WINDOW,
     )
 
 
-async def postpone(tx: Transaction, turn: Turn, *, look_again: timedelta) -> None:
+async def postpone_poll(
+    tx: Transaction, poll_lease: PollLease, *, recheck_after: timedelta
+) -> None:
     """End a turn that saw nothing."""
-    await tx.execute(_POSTPONE, turn.subject_id, turn.namespace, turn.epoch, look_again)
+    await tx.execute(
+        _POSTPONE_POLL, poll_lease.subject_id, poll_lease.namespace, poll_lease.epoch, recheck_after
+    )
 
 
-async def bound_runs(tx: Transaction, turn: Turn) -> list[AgedRun]:
+async def list_bound_runs(tx: Transaction, poll_lease: PollLease) -> list[DueRun]:
     """Return the runs a group's listing should show, the newest first."""
-    rows = await tx.fetch(_BOUND_RUNS, turn.subject_id, turn.namespace)
-    return [AgedRun.of(row) for row in rows]
+    rows = await tx.fetch(_LIST_BOUND_RUNS, poll_lease.subject_id, poll_lease.namespace)
+    return [DueRun.from_row(row) for row in rows]
 
 
-async def runs(tx: Transaction, turn: Turn, run_ids: list[UUID]) -> dict[UUID, RemoteRun]:
+async def find_group_runs(
+    tx: Transaction, poll_lease: PollLease, run_ids: list[UUID]
+) -> dict[UUID, RemoteRun]:
     """Return those of the runs named that belong to a group."""
-    rows = await tx.fetch(_RUNS, turn.subject_id, turn.namespace, run_ids)
-    return {row["id"]: RemoteRun.of(row) for row in rows}
+    rows = await tx.fetch(_FIND_GROUP_RUNS, poll_lease.subject_id, poll_lease.namespace, run_ids)
+    return {row["id"]: RemoteRun.from_row(row) for row in rows}

@@ -23,82 +23,82 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from schema.common.background import beside
+from schema.common.background import run_in_background
 from schema.messaging import redis as messaging_redis
 
 _CHANNEL: Final = "holdfast:moves"
 """One for all releases and databases of a Valkey: an id that nobody waits for is passed over."""
-GATHER: Final = timedelta(milliseconds=15)
+BATCH_WINDOW: Final = timedelta(milliseconds=15)
 """How long moves are gathered before they are sent together."""
-_PATIENCE: Final = timedelta(milliseconds=200)
-_QUIET: Final = timedelta(seconds=1)
+_SEND_TIMEOUT: Final = timedelta(milliseconds=200)
+_RETRY_PAUSE: Final = timedelta(seconds=1)
 """How long nothing is tried with a Valkey that failed."""
-_SILENCE: Final = timedelta(seconds=15)
+_RECEIVE_TIMEOUT: Final = timedelta(seconds=15)
 """After so long without a message it is asked whether it is still there."""
-_FALLS_BEHIND: Final = 10_000
+_MAX_PENDING_JOBS: Final = 10_000
 """How many moves may wait to be sent; past it they are dropped, and found by reading."""
 
 log = structlog.stdlib.get_logger()
 
-Hear = Callable[[Mapping[UUID, int]], None]
+ChangeListener = Callable[[Mapping[UUID, int]], None]
 
 
-class Hints:
+class ChangePublisher:
     """Tells whoever waits for them that jobs were moved."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._moved: dict[UUID, int] = {}
-        self._some = anyio.Event()
-        self._quiet_until = -math.inf
+        self._pending: dict[UUID, int] = {}
+        self._has_pending = anyio.Event()
+        self._paused_until = -math.inf
 
-    def tell(self, moved: Mapping[UUID, int]) -> None:
+    def enqueue(self, versions: Mapping[UUID, int]) -> None:
         """Pass on what has just been committed, soon; of one job only the newest version."""
-        if len(self._moved) > _FALLS_BEHIND:
-            self._moved.clear()
-        for job_id, version in moved.items():
-            self._moved[job_id] = max(version, self._moved.get(job_id, 0))
-        self._some.set()
+        if len(self._pending) > _MAX_PENDING_JOBS:
+            self._pending.clear()
+        for job_id, version in versions.items():
+            self._pending[job_id] = max(version, self._pending.get(job_id, 0))
+        self._has_pending.set()
 
     @property
-    def waiting(self) -> int:
+    def pending_count(self) -> int:
         """How many jobs' moves are still to be sent."""
-        return len(self._moved)
+        return len(self._pending)
 
-    async def send_for_ever(self) -> None:
+    async def publish_forever(self) -> None:
         """Send what is told, a batch at a time."""
         while True:
-            await self._some.wait()
-            await anyio.sleep(GATHER.total_seconds())
-            await self.send()
+            await self._has_pending.wait()
+            await anyio.sleep(BATCH_WINDOW.total_seconds())
+            await self.publish_pending()
 
-    async def send(self) -> None:
+    async def publish_pending(self) -> None:
         """Send what has been gathered, if anything was."""
-        batch, self._moved, self._some = self._moved, {}, anyio.Event()
-        if not batch or anyio.current_time() < self._quiet_until:
+        batch, self._pending, self._has_pending = self._pending, {}, anyio.Event()
+        if not batch or anyio.current_time() < self._paused_until:
             return
         try:
-            with anyio.fail_after(_PATIENCE.total_seconds()):
-                await self._redis.publish(_CHANNEL, encode(batch))  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
+            with anyio.fail_after(_SEND_TIMEOUT.total_seconds()):
+                await self._redis.publish(_CHANNEL, encode_versions(batch))  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
         except (RedisError, OSError) as error:
-            self._quiet_until = anyio.current_time() + _QUIET.total_seconds()
+            self._paused_until = anyio.current_time() + _RETRY_PAUSE.total_seconds()
             log.warning("hints.lost", jobs=len(batch), error=type(error).__name__)
 
 
 @asynccontextmanager
-async def hints(url: str) -> AsyncGenerator[Hints]:
+async def open_change_publisher(url: str) -> AsyncGenerator[ChangePublisher]:
     """Send hints through the Valkey at `url`, which may come later, or never."""
-    async with messaging_redis.connections(url) as redis:
-        sender = Hints(redis)
+    async with messaging_redis.open_redis(url) as redis:
+        sender = ChangePublisher(redis)
         try:
-            async with beside(sender.send_for_ever()):
+            async with run_in_background(sender.publish_forever()):
                 yield sender
         finally:
             with anyio.CancelScope(shield=True):
-                await sender.send()  # the moves that a stop has made
+                await sender.publish_pending()  # the moves that a stop has made
 
 
-async def listen(url: str, hear: Hear) -> None:
+async def listen_for_changes(url: str, on_changes: ChangeListener) -> None:
     """Hear of moves for ever, on one connection; it is made anew whenever it breaks."""
     while True:
         heard = False
@@ -107,30 +107,30 @@ async def listen(url: str, hear: Hear) -> None:
         try:
             await channel.subscribe(_CHANNEL)  # pyright: ignore[reportUnknownMemberType]  # as above
             heard = True
-            await _hear(channel, hear)
+            await _receive_changes(channel, on_changes)
         except (RedisError, OSError) as error:
             log.log(WARNING if heard else DEBUG, "hints.unheard", error=type(error).__name__)
         finally:
-            with anyio.move_on_after(_PATIENCE.total_seconds(), shield=True):
+            with anyio.move_on_after(_SEND_TIMEOUT.total_seconds(), shield=True):
                 await channel.aclose()
                 await redis.aclose()
-        await anyio.sleep(_QUIET.total_seconds())
+        await anyio.sleep(_RETRY_PAUSE.total_seconds())
 
 
-async def _hear(channel: PubSub, hear: Hear) -> None:
+async def _receive_changes(pubsub: PubSub, on_changes: ChangeListener) -> None:
     while True:
         # Redis 5 types what it returns as some dictionary of something.
-        message = cast("Any", await channel.get_message(timeout=_SILENCE.total_seconds()))  # pyright: ignore[reportUnknownMemberType]
+        message = cast("Any", await pubsub.get_message(timeout=_RECEIVE_TIMEOUT.total_seconds()))  # pyright: ignore[reportUnknownMemberType]
         if message is not None and message["type"] == "message":
-            hear(decode(message["data"]))
+            on_changes(decode_versions(message["data"]))
 
 
-def encode(moved: Mapping[UUID, int]) -> bytes:
+def encode_versions(versions: Mapping[UUID, int]) -> bytes:
     """Write a message."""
-    return json.dumps({job_id.hex: version for job_id, version in moved.items()}).encode()
+    return json.dumps({job_id.hex: version for job_id, version in versions.items()}).encode()
 
 
-def decode(message: bytes) -> dict[UUID, int]:
+def decode_versions(message: bytes) -> dict[UUID, int]:
     """Read a message; from what cannot be read nothing is heard."""
     try:
         return {UUID(hex=job_id): int(version) for job_id, version in json.loads(message).items()}

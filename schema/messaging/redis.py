@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 
 @asynccontextmanager
-async def connections(url: str) -> AsyncGenerator[Redis]:
+async def open_redis(url: str) -> AsyncGenerator[Redis]:
     """Yield a client with connections of its own, each made when it is first needed."""
     pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
         url,

@@ -25,37 +25,37 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from schema.common.http import release
-from schema.messaging.redis import connections
+from schema.common.http import package_version
+from schema.messaging.redis import open_redis
 
-WAKE: Final = "wake"
-PATIENCE: Final = timedelta(milliseconds=200)
+WAKE_TASK: Final = "wake"
+SEND_TIMEOUT: Final = timedelta(milliseconds=200)
 """What ringing may cost a caller; past it the sweep does the waking."""
-_QUIET: Final = timedelta(seconds=1)
+_PAUSE_AFTER_TIMEOUT: Final = timedelta(seconds=1)
 """How long nobody rings after that, so that a Redis that hangs is not paid for by every caller."""
-_LIFE: Final = timedelta(minutes=1)
+_WAKEUP_TTL: Final = timedelta(minutes=1)
 """How long a wake is kept; the sweep has been by long before."""
 
 log = structlog.stdlib.get_logger()
 
 
-def queue() -> str:
+def queue_name() -> str:
     """Name the queue after the release, so that mixed versions never eat each other's wakes."""
-    return f"holdfast:{release()}"
+    return f"holdfast:{package_version()}"
 
 
-def encode(message: dict[str, Any]) -> bytes:
+def encode_message(message: dict[str, Any]) -> bytes:
     """Encode a message as JSON; arq's default is pickle, which runs what it reads."""
     return json.dumps(message, default=str).encode()
 
 
-def decode(message: bytes) -> dict[str, Any]:
+def decode_message(message: bytes) -> dict[str, Any]:
     """Decode what `encode` wrote."""
     decoded: dict[str, Any] = json.loads(message)
     return decoded
 
 
-def redis(url: str, *, supervised: bool) -> RedisSettings:
+def arq_redis_settings(url: str, *, supervised: bool) -> RedisSettings:
     """Say where Redis is, for arq's worker.
 
     One that we start anew gives up at once; any other outlives a restart of Redis by itself, and
@@ -71,43 +71,43 @@ def redis(url: str, *, supervised: bool) -> RedisSettings:
     return settings
 
 
-class Doorbell:
+class WakeupSender:
     """Wakes a worker. Losing a wake is harmless, so ringing never fails."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._quiet_until = -math.inf
+        self._paused_until = -math.inf
 
-    async def ring(self, job_id: str) -> None:
+    async def send(self, job_id: str) -> None:
         """Tell some worker that a job may owe it a step."""
-        if anyio.current_time() < self._quiet_until:
+        if anyio.current_time() < self._paused_until:
             return
         try:
-            with anyio.fail_after(PATIENCE.total_seconds()):
-                await self._leave(job_id)
+            with anyio.fail_after(SEND_TIMEOUT.total_seconds()):
+                await self._enqueue(job_id)
         except (RedisError, OSError) as error:
             if isinstance(error, TimeoutError):
-                self._quiet_until = anyio.current_time() + _QUIET.total_seconds()
+                self._paused_until = anyio.current_time() + _PAUSE_AFTER_TIMEOUT.total_seconds()
             log.warning("wake.lost", job=job_id, error=type(error).__name__)
 
-    async def _leave(self, job_id: str) -> None:
+    async def _enqueue(self, job_id: str) -> None:
         """Leave a message as arq's `enqueue_job` does, but without a WATCH.
 
         Nobody else has its name, so there is nothing to watch for; and a pipeline that is cancelled
         while it watches never returns its connection (redis 5.3): one Redis that hung for a moment
         under load, and the pool was empty until the process ended.
         """
-        now, life = timestamp_ms(), int(_LIFE.total_seconds() * 1000)
+        now, life = timestamp_ms(), int(_WAKEUP_TTL.total_seconds() * 1000)
         # A name of its own: arq drops a second wake with the name of one that is running.
         name = uuid4().hex
-        message = serialize_job(WAKE, (job_id,), {}, None, now, serializer=encode)
+        message = serialize_job(WAKE_TASK, (job_id,), {}, None, now, serializer=encode_message)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zremrangebyscore(queue(), "-inf", now - life)
+            pipe.zremrangebyscore(queue_name(), "-inf", now - life)
             pipe.psetex(f"{job_key_prefix}{name}", life, message)
-            pipe.zadd(queue(), {name: now})
+            pipe.zadd(queue_name(), {name: now})
             await pipe.execute()
 
-    async def answers(self) -> bool:
+    async def is_reachable(self) -> bool:
         """Say whether Redis is there."""
         try:
             with anyio.fail_after(1):
@@ -117,7 +117,7 @@ class Doorbell:
 
 
 @asynccontextmanager
-async def doorbell(url: str) -> AsyncGenerator[Doorbell]:
+async def open_wakeup_sender(url: str) -> AsyncGenerator[WakeupSender]:
     """Hang a doorbell; it connects when it is first rung, so Redis may come later."""
-    async with connections(url) as redis:
-        yield Doorbell(redis)
+    async with open_redis(url) as redis:
+        yield WakeupSender(redis)

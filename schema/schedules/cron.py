@@ -22,7 +22,7 @@ from cronsim import CronSim, CronSimError
 from schema.common.errors import Invalid
 from schema.common.name_matching import did_you_mean
 
-NAMES: Final = {
+CRON_ALIASES: Final = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
     "@midnight": "0 0 * * *",
@@ -31,103 +31,114 @@ NAMES: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-SHORTEST: Final = timedelta(minutes=5)
+MIN_INTERVAL: Final = timedelta(minutes=5)
 """The least time between two firings."""
-_FIELDS: Final = 5
-_LONGEST: Final = 100
+_FIELD_COUNT: Final = 5
+_MAX_EXPRESSION_CHARS: Final = 100
 """How many letters an expression may have."""
-_SHOWN: Final = 60
+_MAX_QUOTED_CHARS: Final = 60
 """How much of what is wrong a message repeats."""
-_LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_FORM: Final = (
+_REFERENCE_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_SYNTAX_HINT: Final = (
     'Write five fields, "minute hour day-of-month month day-of-week", such as "0 9 * * 1-5", or '
-    "one of " + ", ".join(NAMES) + "."
+    "one of " + ", ".join(CRON_ALIASES) + "."
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class CronTrigger:
     """The moments at which a schedule fires."""
 
     cron: str
     timezone: str
 
     @classmethod
-    def read(cls, cron: str, timezone: str) -> Self:
+    def parse(cls, cron: str, timezone: str) -> Self:
         """Check an expression and the name of a zone.
 
         Raises:
             Invalid: one of them cannot be read, or it fires too often, or never.
         """
-        rhythm = cls(" ".join(cron.split()), _zone_named(timezone))
-        expression = NAMES.get(rhythm.cron.lower())
+        rhythm = cls(" ".join(cron.split()), _parse_zone(timezone))
+        expression = CRON_ALIASES.get(rhythm.cron.lower())
         if rhythm.cron.startswith("@"):
             if expression is None:
-                near = did_you_mean(rhythm.cron[:_SHOWN], NAMES)
-                raise _wrong("cron", f"{rhythm.cron[:_SHOWN]!r} is no name for one.", near, _FORM)
+                near = did_you_mean(rhythm.cron[:_MAX_QUOTED_CHARS], CRON_ALIASES)
+                raise _invalid(
+                    "cron",
+                    f"{rhythm.cron[:_MAX_QUOTED_CHARS]!r} is no name for one.",
+                    near,
+                    _SYNTAX_HINT,
+                )
             rhythm = cls(rhythm.cron.lower(), rhythm.timezone)
-        elif len(rhythm.cron) > _LONGEST or len(rhythm.cron.split()) != _FIELDS:
-            raise _wrong("cron", f"{rhythm.cron[:_SHOWN]!r} has not five fields.", _FORM)
-        rhythm._expect_useful()
+        elif len(rhythm.cron) > _MAX_EXPRESSION_CHARS or len(rhythm.cron.split()) != _FIELD_COUNT:
+            raise _invalid(
+                "cron", f"{rhythm.cron[:_MAX_QUOTED_CHARS]!r} has not five fields.", _SYNTAX_HINT
+            )
+        rhythm._check_frequency()
         return rhythm
 
-    def after(self, moment: datetime) -> datetime:
+    def next_after(self, moment: datetime) -> datetime:
         """Return the first firing after a moment, in UTC.
 
         Raises:
             Invalid: there is none within fifty years.
         """
-        for found in self._from(moment):
+        for found in self._iterate_from(moment):
             # Compared in UTC: of two times of one zone Python compares what the clocks show.
             if found.astimezone(UTC) > moment:
                 return found.astimezone(UTC)
-        raise _wrong("cron", f"{self.cron!r} never fires: there is no such day.")
+        raise _invalid("cron", f"{self.cron!r} never fires: there is no such day.")
 
-    def next(self, moment: datetime, count: int) -> list[datetime]:
+    def upcoming(self, moment: datetime, count: int) -> list[datetime]:
         """Return the next firings after a moment, as the clocks of the zone show them."""
         found: list[datetime] = []
         for _ in range(count):
-            moment = self.after(moment)
+            moment = self.next_after(moment)
             found.append(moment.astimezone(ZoneInfo(self.timezone)))
         return found
 
-    def _expect_useful(self) -> None:
+    def _check_frequency(self) -> None:
         try:
-            shape = CronSim(NAMES.get(self.cron, self.cron), _LONG_AGO)
+            shape = CronSim(CRON_ALIASES.get(self.cron, self.cron), _REFERENCE_TIME)
         except CronSimError as error:
-            raise _wrong("cron", f"{self.cron!r} cannot be read: {error}.", _FORM) from None
+            raise _invalid(
+                "cron", f"{self.cron!r} cannot be read: {error}.", _SYNTAX_HINT
+            ) from None
         minutes, hours = sorted(shape.minutes), sorted(shape.hours)
         gaps = [later - earlier for earlier, later in pairwise(minutes)]
         if any((hour + 1) % 24 in hours for hour in hours):
             gaps.append(minutes[0] + 60 - minutes[-1])
-        if min(gaps, default=60) < SHORTEST / timedelta(minutes=1):
-            raise _wrong(
+        if min(gaps, default=60) < MIN_INTERVAL / timedelta(minutes=1):
+            raise _invalid(
                 "cron",
                 f"{self.cron!r} fires more often than every 5 minutes, and each firing is a job.",
                 'Write "*/5 * * * *", or what is rarer; what has to run all the time is one job.',
             )
-        self.after(_LONG_AGO)
+        self.next_after(_REFERENCE_TIME)
 
-    def _from(self, moment: datetime) -> Iterator[datetime]:
+    def _iterate_from(self, moment: datetime) -> Iterator[datetime]:
         zone = UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
-        return CronSim(NAMES.get(self.cron, self.cron), moment.astimezone(zone))
+        return CronSim(CRON_ALIASES.get(self.cron, self.cron), moment.astimezone(zone))
 
 
 @cache
-def _zones() -> dict[str, str]:
+def _zone_names() -> dict[str, str]:
     listed = (files("tzdata") / "zones").read_text(encoding="utf-8").split()
     return {name.casefold(): name for name in listed}
 
 
-def _zone_named(written: str) -> str:
-    zones = _zones()
-    found = zones.get(written.strip().replace(" ", "_").casefold())
+def _parse_zone(name: str) -> str:
+    zones = _zone_names()
+    found = zones.get(name.strip().replace(" ", "_").casefold())
     if found is None:
-        near = did_you_mean(written[:_SHOWN], zones.values())
+        near = did_you_mean(name[:_MAX_QUOTED_CHARS], zones.values())
         form = 'Write its IANA name, such as "Europe/Paris", or "UTC".'
-        raise _wrong("timezone", f"there is no time zone {written[:_SHOWN]!r}.", near, form)
+        raise _invalid(
+            "timezone", f"there is no time zone {name[:_MAX_QUOTED_CHARS]!r}.", near, form
+        )
     return found
 
 
-def _wrong(argument: str, *sentences: str) -> Invalid:
+def _invalid(argument: str, *sentences: str) -> Invalid:
     return Invalid(f"{argument}: {' '.join(filter(None, sentences))}")

@@ -14,12 +14,12 @@ from typing import Final
 from uuid import UUID
 
 from schema.db.database import Transaction
-from schema.schedules.tables import Became, ReadSchedule, Schedule
+from schema.schedules.tables import FiringOutcome, Schedule, ScheduleSnapshot
 
-GRACE: Final = timedelta(minutes=5)
+MISSED_AFTER: Final = timedelta(minutes=5)
 """A firing that is later than this was missed."""
 
-_TAKE: Final = """
+_LEASE_DUE_SCHEDULES: Final = """
 WITH due AS MATERIALIZED (
     SELECT id FROM schedule WHERE due_at <= now()
      ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
@@ -29,18 +29,18 @@ RETURNING schedule.*, now() AS read_at
 """
 
 # What it compares it keeps; statements after it see what whoever held it before has committed.
-_LOCK: Final = """
+_LOCK_FIRING: Final = """
 SELECT true FROM schedule
  WHERE id = $1 AND CASE WHEN $3 THEN asked_at ELSE next_at END = $2 FOR UPDATE
 """
 
-_UNFINISHED: Final = """
+_FIND_UNFINISHED_JOB: Final = """
 SELECT id FROM job WHERE schedule_id = $1 AND finished_at IS NULL ORDER BY id DESC LIMIT 1
 """
 
-_CONFIRM_ABOVE: Final = "SELECT confirm_above_micro_usd FROM workspace WHERE id = $1"
+_GET_CONFIRM_THRESHOLD: Final = "SELECT confirm_above_micro_usd FROM workspace WHERE id = $1"
 
-_SETTLE: Final = """
+_RECORD_FIRING: Final = """
 WITH advanced AS (
     UPDATE schedule
        SET asked_at = CASE WHEN NOT $3 THEN asked_at END,
@@ -55,60 +55,67 @@ SELECT id, $2, subject_id, $3, $5, $6, $7, $8 FROM advanced
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueFiring:
     """A firing that is to be made, and the schedule as it was when it was taken."""
 
     schedule: Schedule
     fire_at: datetime
-    asked: bool
+    is_requested: bool
     """Whether the subject asked for it, beside its times."""
     next_at: datetime | None
     """When the schedule fires after it; none if that is left as it is."""
-    late: bool
+    is_late: bool
     """Whether it is so late that nobody can have been there."""
 
     @classmethod
-    def of(cls, schedule: ReadSchedule) -> "Due":
+    def from_schedule(cls, schedule: ScheduleSnapshot) -> "DueFiring":
         """Say which firing is due: one that was asked for goes first."""
         if schedule.asked_at is not None:
-            return cls(schedule, schedule.asked_at, asked=True, next_at=None, late=False)
+            return cls(schedule, schedule.asked_at, is_requested=True, next_at=None, is_late=False)
         assert schedule.next_at is not None  # noqa: S101  # or it would not be due
         return cls(
             schedule,
             schedule.next_at,
-            asked=False,
-            next_at=schedule.rhythm.after(schedule.read_at),
-            late=schedule.read_at - schedule.next_at > GRACE,
+            is_requested=False,
+            next_at=schedule.trigger.next_after(schedule.read_at),
+            is_late=schedule.read_at - schedule.next_at > MISSED_AFTER,
         )
 
 
-async def take(tx: Transaction, *, limit: int, lease: timedelta) -> list[ReadSchedule]:
+async def lease_due_schedules(
+    tx: Transaction, *, limit: int, lease: timedelta
+) -> list[ScheduleSnapshot]:
     """Take schedules that are due; one whose lease lapses is due again."""
-    rows = await tx.fetch(_TAKE, limit, lease)
-    return [ReadSchedule.of(row) for row in rows]
+    rows = await tx.fetch(_LEASE_DUE_SCHEDULES, limit, lease)
+    return [ScheduleSnapshot.from_row(row) for row in rows]
 
 
-async def lock(tx: Transaction, due: Due) -> bool:
+async def lock_firing(tx: Transaction, due_firing: DueFiring) -> bool:
     """Keep everybody else from this firing; false if it has been made, or is not wanted now."""
-    return await tx.fetchval(_LOCK, due.schedule.id, due.fire_at, due.asked) is not None
+    return (
+        await tx.fetchval(
+            _LOCK_FIRING, due_firing.schedule.id, due_firing.fire_at, due_firing.is_requested
+        )
+        is not None
+    )
 
 
-async def unfinished(tx: Transaction, schedule_id: UUID) -> UUID | None:
+async def find_unfinished_job(tx: Transaction, schedule_id: UUID) -> UUID | None:
     """Return the newest job of a schedule that is not final, if there is one."""
-    job_id: UUID | None = await tx.fetchval(_UNFINISHED, schedule_id)
+    job_id: UUID | None = await tx.fetchval(_FIND_UNFINISHED_JOB, schedule_id)
     return job_id
 
 
-async def confirm_above(tx: Transaction, workspace_id: UUID) -> int | None:
+async def get_confirm_threshold(tx: Transaction, workspace_id: UUID) -> int | None:
     """Return from which worst case on a launch into a workspace needs a person's word."""
-    threshold: int | None = await tx.fetchval(_CONFIRM_ABOVE, workspace_id)
+    threshold: int | None = await tx.fetchval(_GET_CONFIRM_THRESHOLD, workspace_id)
     return threshold
 
 
-async def settle(
+async def record_firing(
     tx: Transaction,
-    due: Due,
-    became: Became,
+    due_firing: DueFiring,
+    outcome: FiringOutcome,
     *,
     job_id: UUID | None = None,
     code: str | None = None,
@@ -116,12 +123,12 @@ async def settle(
 ) -> None:
     """Write down what became of a firing, and when the next is due; both or neither."""
     await tx.execute(
-        _SETTLE,
-        due.schedule.id,
-        due.fire_at,
-        due.asked,
-        due.next_at,
-        became,
+        _RECORD_FIRING,
+        due_firing.schedule.id,
+        due_firing.fire_at,
+        due_firing.is_requested,
+        due_firing.next_at,
+        outcome,
         job_id,
         code,
         message,

@@ -18,24 +18,30 @@ from schema.accounts.vault import Secret, Vault
 from schema.common import ids
 from schema.common.errors import IdempotencyConflict, Invalid, TooManySchedules
 from schema.db.database import Transaction
-from schema.schedules.tables import Missed, Overlap, ReadSchedule, Schedule, ScheduleFiring
+from schema.schedules.tables import (
+    MissedPolicy,
+    OverlapPolicy,
+    Schedule,
+    ScheduleFiring,
+    ScheduleSnapshot,
+)
 
-MOST: Final = 100
+MAX_SCHEDULES: Final = 100
 """How many schedules a subject may have."""
-SHOWN: Final = 5
+MAX_SHOWN_FIRINGS: Final = 5
 """How many of its firings are shown of a schedule."""
-_SPEC_SIZE: Final = "ck_schedule_spec_size"
+_SPEC_SIZE_CONSTRAINT: Final = "ck_schedule_spec_size"
 
 _NOW: Final = "SELECT now()"
 
 # Whoever makes another at the same time waits, and counts this one.
 _LOCK_SUBJECT: Final = "SELECT FROM subject WHERE id = $1 FOR UPDATE"
 
-_HELD: Final = "SELECT * FROM schedule WHERE subject_id = $1 AND idempotency_key = $2"
+_FIND_BY_KEY: Final = "SELECT * FROM schedule WHERE subject_id = $1 AND idempotency_key = $2"
 
-_COUNT: Final = "SELECT count(*) FROM schedule WHERE subject_id = $1"
+_COUNT_SCHEDULES: Final = "SELECT count(*) FROM schedule WHERE subject_id = $1"
 
-_MAKE: Final = """
+_CREATE_SCHEDULE: Final = """
 WITH made AS (
     INSERT INTO schedule (id, subject_id, name, cron, timezone, overlap, missed, workspace_id, kind,
                           namespace, title, spec, labels, most_micro_usd, ceiling_micro_usd,
@@ -49,28 +55,28 @@ SELECT subject_id, $18, 'schedule_made', $19,
   FROM made
 """
 
-_SHOWN: Final = f"""
+_STATUS_SELECT: Final = f"""
 SELECT schedule.*, now() AS read_at, coalesce(latest.firings, '[]') AS firings
   FROM schedule LEFT JOIN LATERAL (
       SELECT jsonb_agg(to_jsonb(firing) ORDER BY fire_at DESC) AS firings
         FROM (SELECT * FROM schedule_firing WHERE schedule_id = schedule.id
-               ORDER BY fire_at DESC LIMIT {SHOWN}) AS firing
+               ORDER BY fire_at DESC LIMIT {MAX_SHOWN_FIRINGS}) AS firing
   ) AS latest ON true
  WHERE schedule.subject_id = $1
 """  # noqa: S608  # our own number
 
-_ONE: Final = f"{_SHOWN} AND schedule.id = $2"
+_GET_SCHEDULE: Final = f"{_STATUS_SELECT} AND schedule.id = $2"
 
-_PAGE: Final = f"""{_SHOWN}
+_LIST_SCHEDULES: Final = f"""{_STATUS_SELECT}
    AND ($2::uuid IS NULL OR schedule.id < $2)
  ORDER BY schedule.id DESC LIMIT $3
 """
 
-_LOCK: Final = """
+_LOCK_SCHEDULE: Final = """
 SELECT *, now() AS read_at FROM schedule WHERE subject_id = $1 AND id = $2 FOR UPDATE
 """
 
-_CHANGE: Final = """
+_UPDATE_SCHEDULE: Final = """
 WITH before AS MATERIALIZED (
     SELECT * FROM schedule WHERE subject_id = $1 AND id = $2 FOR UPDATE
 ), changed AS (
@@ -94,7 +100,7 @@ WITH before AS MATERIALIZED (
 SELECT asked_at FROM changed
 """
 
-_DELETE: Final = """
+_DELETE_SCHEDULE: Final = """
 WITH gone AS (
     DELETE FROM schedule WHERE subject_id = $1 AND id = $2 RETURNING *
 ), noted AS (
@@ -104,17 +110,17 @@ WITH gone AS (
 SELECT * FROM gone
 """
 
-_KNOWN: Final = """
+_IS_KNOWN_SCHEDULE: Final = """
 SELECT true FROM schedule WHERE subject_id = $1 AND id = $2
 UNION ALL (SELECT true FROM job WHERE subject_id = $1 AND schedule_id = $2 LIMIT 1)
 """
 
-_FIRED: Final = """
+_GET_FIRING: Final = """
 SELECT * FROM schedule_firing WHERE subject_id = $1 AND schedule_id = $2 AND fire_at = $3
 """
 
 
-class ScheduleStatus(ReadSchedule):
+class ScheduleStatus(ScheduleSnapshot):
     """A schedule and how it last fired, read at one moment."""
 
     firings: list[ScheduleFiring]
@@ -122,14 +128,14 @@ class ScheduleStatus(ReadSchedule):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class NewSchedule:
     """A schedule to be made; its request has been checked."""
 
     name: str
     cron: str
     timezone: str
-    overlap: Overlap
-    missed: Missed
+    overlap: OverlapPolicy
+    missed: MissedPolicy
     workspace_id: UUID | None
     kind: str
     namespace: str
@@ -141,25 +147,25 @@ class Wanted:
     idempotency_key: str | None
 
 
-_COMPARED: Final = (
+_COMPARED_FIELDS: Final = (
     *("name", "cron", "timezone", "overlap", "missed", "workspace_id", "kind", "namespace"),
     *("spec", "labels", "most_micro_usd"),
 )
 """What tells a request for a schedule from another; its worst case follows from these."""
 
 
-async def now(tx: Transaction) -> datetime:
+async def read_database_time(tx: Transaction) -> datetime:
     """Return the database's time."""
     moment: datetime = await tx.fetchval(_NOW)
     return moment
 
 
-async def make(
+async def create_schedule(
     tx: Transaction,
     vault: Vault,
     subject_id: str,
     schedule_id: UUID,
-    wanted: Wanted,
+    new_schedule: NewSchedule,
     *,
     next_at: datetime,
     secrets: Mapping[str, Secret],
@@ -173,37 +179,37 @@ async def make(
         Invalid: the request is too large to be kept.
     """
     await tx.execute(_LOCK_SUBJECT, subject_id)
-    if wanted.idempotency_key is not None:
-        row = await tx.fetchrow(_HELD, subject_id, wanted.idempotency_key)
+    if new_schedule.idempotency_key is not None:
+        row = await tx.fetchrow(_FIND_BY_KEY, subject_id, new_schedule.idempotency_key)
         if row is not None:
-            return _same(Schedule.of(row), wanted)
-    if await tx.fetchval(_COUNT, subject_id) >= MOST:
-        raise TooManySchedules(MOST)
+            return _check_same_request(Schedule.from_row(row), new_schedule)
+    if await tx.fetchval(_COUNT_SCHEDULES, subject_id) >= MAX_SCHEDULES:
+        raise TooManySchedules(MAX_SCHEDULES)
     try:
         await tx.execute(
-            _MAKE,
+            _CREATE_SCHEDULE,
             schedule_id,
             subject_id,
-            wanted.name,
-            wanted.cron,
-            wanted.timezone,
-            wanted.overlap,
-            wanted.missed,
-            wanted.workspace_id,
-            wanted.kind,
-            wanted.namespace,
-            wanted.title,
-            wanted.spec,
-            wanted.labels,
-            wanted.most_micro_usd,
-            wanted.ceiling_micro_usd,
-            wanted.idempotency_key,
+            new_schedule.name,
+            new_schedule.cron,
+            new_schedule.timezone,
+            new_schedule.overlap,
+            new_schedule.missed,
+            new_schedule.workspace_id,
+            new_schedule.kind,
+            new_schedule.namespace,
+            new_schedule.title,
+            new_schedule.spec,
+            new_schedule.labels,
+            new_schedule.most_micro_usd,
+            new_schedule.ceiling_micro_usd,
+            new_schedule.idempotency_key,
             next_at,
             client,
-            ids.write(ids.Kind.SCHEDULE, schedule_id),
+            ids.format_handle(ids.HandleKind.SCHEDULE, schedule_id),
         )
     except CheckViolationError as violation:
-        if violation.constraint_name != _SPEC_SIZE:
+        if violation.constraint_name != _SPEC_SIZE_CONSTRAINT:
             raise
         raise Invalid(
             "The request is larger than 1 MB, so no schedule was made. Put large inputs into a "
@@ -213,38 +219,45 @@ async def make(
     return schedule_id
 
 
-async def one(tx: Transaction, subject_id: str, schedule_id: UUID) -> ScheduleStatus | None:
+async def get_schedule(
+    tx: Transaction, subject_id: str, schedule_id: UUID
+) -> ScheduleStatus | None:
     """Return one schedule of the subject's."""
-    row = await tx.fetchrow(_ONE, subject_id, schedule_id)
-    return None if row is None else ScheduleStatus.of(row)
+    row = await tx.fetchrow(_GET_SCHEDULE, subject_id, schedule_id)
+    return None if row is None else ScheduleStatus.from_row(row)
 
 
-async def page(
+async def list_schedules(
     tx: Transaction, subject_id: str, *, before: UUID | None, limit: int
 ) -> list[ScheduleStatus]:
     """Return the newest of the subject's schedules that are older than `before`."""
-    return [ScheduleStatus.of(row) for row in await tx.fetch(_PAGE, subject_id, before, limit)]
+    return [
+        ScheduleStatus.from_row(row)
+        for row in await tx.fetch(_LIST_SCHEDULES, subject_id, before, limit)
+    ]
 
 
-async def is_known(tx: Transaction, subject_id: str, schedule_id: UUID) -> bool:
+async def is_known_schedule(tx: Transaction, subject_id: str, schedule_id: UUID) -> bool:
     """Say whether the subject has such a schedule, or has jobs that one made before it went."""
-    return await tx.fetchval(_KNOWN, subject_id, schedule_id) is not None
+    return await tx.fetchval(_IS_KNOWN_SCHEDULE, subject_id, schedule_id) is not None
 
 
-async def is_held(tx: Transaction, subject_id: str, key: str) -> bool:
+async def is_schedule_key_used(tx: Transaction, subject_id: str, key: str) -> bool:
     """Say whether an idempotency key of the subject's has made a schedule."""
-    return await tx.fetchrow(_HELD, subject_id, key) is not None
+    return await tx.fetchrow(_FIND_BY_KEY, subject_id, key) is not None
 
 
-async def lock(tx: Transaction, subject_id: str, schedule_id: UUID) -> ReadSchedule | None:
+async def lock_schedule(
+    tx: Transaction, subject_id: str, schedule_id: UUID
+) -> ScheduleSnapshot | None:
     """Keep a schedule as it is until it has been changed."""
-    row = await tx.fetchrow(_LOCK, subject_id, schedule_id)
-    return None if row is None else ReadSchedule.of(row)
+    row = await tx.fetchrow(_LOCK_SCHEDULE, subject_id, schedule_id)
+    return None if row is None else ScheduleSnapshot.from_row(row)
 
 
-async def change(
+async def update_schedule(
     tx: Transaction,
-    wanted: Schedule,
+    schedule: Schedule,
     *,
     next_at: datetime | None,
     fire_now: bool,
@@ -255,42 +268,44 @@ async def change(
     Returns when a firing besides was asked for, if none has followed. Asked twice is asked once.
     """
     asked_at: datetime | None = await tx.fetchval(
-        _CHANGE,
-        wanted.subject_id,
-        wanted.id,
-        wanted.name,
-        wanted.cron,
-        wanted.timezone,
-        wanted.overlap,
-        wanted.missed,
+        _UPDATE_SCHEDULE,
+        schedule.subject_id,
+        schedule.id,
+        schedule.name,
+        schedule.cron,
+        schedule.timezone,
+        schedule.overlap,
+        schedule.missed,
         next_at,
         fire_now,
         client,
-        ids.write(ids.Kind.SCHEDULE, wanted.id),
+        ids.format_handle(ids.HandleKind.SCHEDULE, schedule.id),
     )
     return asked_at
 
 
-async def firing(
+async def get_firing(
     tx: Transaction, subject_id: str, schedule_id: UUID, fire_at: datetime
 ) -> ScheduleFiring | None:
     """Return what became of one firing, once that is known."""
-    row = await tx.fetchrow(_FIRED, subject_id, schedule_id, fire_at)
-    return None if row is None else ScheduleFiring.of(row)
+    row = await tx.fetchrow(_GET_FIRING, subject_id, schedule_id, fire_at)
+    return None if row is None else ScheduleFiring.from_row(row)
 
 
-async def delete(
+async def delete_schedule(
     tx: Transaction, subject_id: str, schedule_id: UUID, *, client: str | None = None
 ) -> Schedule | None:
     """Forget a schedule, its firings and its secrets; the jobs it made stay."""
-    handle = ids.write(ids.Kind.SCHEDULE, schedule_id)
-    row = await tx.fetchrow(_DELETE, subject_id, schedule_id, client, handle)
-    return None if row is None else Schedule.of(row)
+    handle = ids.format_handle(ids.HandleKind.SCHEDULE, schedule_id)
+    row = await tx.fetchrow(_DELETE_SCHEDULE, subject_id, schedule_id, client, handle)
+    return None if row is None else Schedule.from_row(row)
 
 
-def _same(held: Schedule, wanted: Wanted) -> UUID:
-    differing = [name for name in _COMPARED if getattr(held, name) != getattr(wanted, name)]
+def _check_same_request(existing: Schedule, new_schedule: NewSchedule) -> UUID:
+    differing = [
+        name for name in _COMPARED_FIELDS if getattr(existing, name) != getattr(new_schedule, name)
+    ]
     if differing:
-        handle = ids.write(ids.Kind.SCHEDULE, held.id)
-        raise IdempotencyConflict(wanted.idempotency_key or "", handle, sorted(differing))
-    return held.id
+        handle = ids.format_handle(ids.HandleKind.SCHEDULE, existing.id)
+        raise IdempotencyConflict(new_schedule.idempotency_key or "", handle, sorted(differing))
+    return existing.id

@@ -11,11 +11,21 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field
 
-from schema.db.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, a_word, one_of, starts_as
-from schema.schedules.cron import Rhythm
+from schema.db.base import (
+    BIGINT,
+    DEFAULT_NOW,
+    JSON,
+    TEXT,
+    TIMESTAMP,
+    Record,
+    check_identifier,
+    check_in_enum,
+    with_server_default,
+)
+from schema.schedules.cron import CronTrigger
 
 
-class Overlap(StrEnum):
+class OverlapPolicy(StrEnum):
     """What becomes of a firing while a job of the same schedule has not finished."""
 
     SKIP = "skip"
@@ -25,7 +35,7 @@ class Overlap(StrEnum):
     """Another job runs beside it."""
 
 
-class Missed(StrEnum):
+class MissedPolicy(StrEnum):
     """What becomes of the times at which no worker was there."""
 
     RUN_ONCE = "run_once"
@@ -35,7 +45,7 @@ class Missed(StrEnum):
     """None does; it goes on with the next."""
 
 
-class Became(StrEnum):
+class FiringOutcome(StrEnum):
     """What a firing led to."""
 
     LAUNCHED = "launched"
@@ -55,8 +65,8 @@ class Schedule(Record):
     name: str = Field(sa_type=TEXT)
     cron: str = Field(sa_type=TEXT)
     timezone: str = Field(sa_type=TEXT)
-    overlap: Overlap = Field(sa_type=TEXT)
-    missed: Missed = Field(sa_type=TEXT)
+    overlap: OverlapPolicy = Field(sa_type=TEXT)
+    missed: MissedPolicy = Field(sa_type=TEXT)
     workspace_id: UUID | None = Field(default=None)
     """A workspace of the same subject's."""
     kind: str = Field(sa_type=TEXT)
@@ -64,13 +74,13 @@ class Schedule(Record):
     title: str = Field(sa_type=TEXT)
     spec: dict[str, Any] = Field(sa_type=JSON)
     """As it was checked when the schedule was made; what a job keeps under the same name."""
-    labels: dict[str, str] = Field(sa_type=JSON, sa_column_kwargs=starts_as("'{}'"))
+    labels: dict[str, str] = Field(sa_type=JSON, sa_column_kwargs=with_server_default("'{}'"))
     most_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
     """The most its subject wants to pay for one job, if they said so."""
     ceiling_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
     """What one job could cost at worst when they made it; none if that has no price."""
     idempotency_key: str | None = Field(default=None, sa_type=TEXT)
-    created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
     paused_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
     next_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
     """When it fires next; what a worker that fires it compares and sets."""
@@ -80,12 +90,12 @@ class Schedule(Record):
     """When a worker is to look at it: the sooner of the two, or when a lease on it lapses."""
 
     @property
-    def rhythm(self) -> Rhythm:
+    def trigger(self) -> CronTrigger:
         """The moments at which it fires."""
-        return Rhythm(self.cron, self.timezone)
+        return CronTrigger(self.cron, self.timezone)
 
 
-class ReadSchedule(Schedule):
+class ScheduleSnapshot(Schedule):
     """A schedule, and what the database's clock showed when it was read."""
 
     read_at: datetime
@@ -99,9 +109,9 @@ class ScheduleTable(Schedule, table=True):
             ["workspace_id", "subject_id"], ["workspace.id", "workspace.subject_id"]
         ),
         UniqueConstraint("subject_id", "idempotency_key"),
-        a_word("kind"),
-        one_of("overlap", Overlap),
-        one_of("missed", Missed),
+        check_identifier("kind"),
+        check_in_enum("overlap", OverlapPolicy),
+        check_in_enum("missed", MissedPolicy),
         CheckConstraint("length(name) BETWEEN 1 AND 200", name="name_length"),
         CheckConstraint("length(idempotency_key) BETWEEN 1 AND 200", name="key_length"),
         CheckConstraint("pg_column_size(spec) < 1048576", name="spec_size"),
@@ -124,20 +134,22 @@ class ScheduleFiring(Record):
     subject_id: str = Field(sa_type=TEXT)
     asked: bool = Field(default=False)
     """Whether its subject asked for it, beside its times."""
-    became: Became = Field(sa_type=TEXT)
+    became: FiringOutcome = Field(sa_type=TEXT)
     job_id: UUID | None = Field(default=None)
     """The job it made, or the unfinished one it was skipped for; not a foreign key."""
     code: str | None = Field(default=None, sa_type=TEXT)
     message: str | None = Field(default=None, sa_type=TEXT)
     """Why it was refused, as the launch would have said."""
-    at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=starts_as("clock_timestamp()"))
+    at: datetime = Field(
+        sa_type=TIMESTAMP, sa_column_kwargs=with_server_default("clock_timestamp()")
+    )
 
 
 class ScheduleFiringTable(ScheduleFiring, table=True):
     """The rows; each is written with the move that sets the next time."""
 
     __table_args__ = (
-        one_of("became", Became),
+        check_in_enum("became", FiringOutcome),
         CheckConstraint(
             "(became IN ('launched', 'skipped')) = (job_id IS NOT NULL)", name="job_iff_one"
         ),

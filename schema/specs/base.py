@@ -13,7 +13,7 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def stored(self) -> dict[str, Any]:
+    def to_stored_json(self) -> dict[str, Any]:
         """Return the JSON that is kept, and that the same request gives again."""
         return self.model_dump(mode="json")
 

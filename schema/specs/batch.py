@@ -10,18 +10,18 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from schema.specs.base import Spec
-from schema.specs.inference import CallSpec, InferenceSpec
-from schema.specs.inputs.hub_uri import HubPath
+from schema.specs.inference import InferenceCallSpec, InferenceSpec
+from schema.specs.inputs.hub_uri import HubUri
 
-MOST_ITEMS: Final = 10_000
-MOST_AT_ONCE: Final = 32
-MOST_TRIES: Final = 10
-INLINE_BYTES: Final = 5_000_000
+MAX_ITEMS: Final = 10_000
+MAX_CONCURRENCY: Final = 32
+MAX_TRIES: Final = 10
+MAX_INLINE_BYTES: Final = 5_000_000
 """How much inline items may come to, written as JSON; a file may come to more."""
-FILE_BYTES: Final = 50_000_000
-ITEM: Final = '{"custom_id": "review-1", "inputs": "Great!"}'
-_SHOWN: Final = 60
-_MAKES_FILES: Final = frozenset(
+MAX_FILE_BYTES: Final = 50_000_000
+ITEM_EXAMPLE: Final = '{"custom_id": "review-1", "inputs": "Great!"}'
+_MAX_SHOWN_CHARS: Final = 60
+_FILE_PRODUCING_TASKS: Final = frozenset(
     {"text-to-image", "image-to-image", "text-to-video", "image-to-video", "text-to-speech"}
 )
 
@@ -29,7 +29,7 @@ _MAKES_FILES: Final = frozenset(
 OnUnknown = Literal["report", "repeat"]
 
 
-class Given(NamedTuple):
+class ItemRequest(NamedTuple):
     """An item as it was asked for."""
 
     custom_id: str
@@ -44,38 +44,38 @@ class Item(Spec):
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Joined with those of all items."""
 
-    def given(self) -> Given:
+    def to_request(self) -> ItemRequest:
         """Return what is kept of it."""
-        return Given(self.custom_id, {"inputs": self.inputs, "parameters": self.parameters})
+        return ItemRequest(self.custom_id, {"inputs": self.inputs, "parameters": self.parameters})
 
 
-class Inline(Spec):
+class InlineItems(Spec):
     """Items that were given with the request, or taken over from another batch."""
 
-    count: Annotated[int, Field(ge=1, le=MOST_ITEMS)]
+    count: Annotated[int, Field(ge=1, le=MAX_ITEMS)]
     origin: str
     """The same for the same items: a digest of them, or the batch they come from."""
 
 
-class BatchSpec(CallSpec):
+class BatchSpec(InferenceCallSpec):
     """Many calls to Inference Providers."""
 
-    items: Inline | None = None
+    items: InlineItems | None = None
     items_from: Annotated[str, Field(max_length=1000)] | None = None
     """The address of a JSONL file at the Hub; a worker reads it, once."""
-    concurrency: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = 8
+    concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] = 8
     on_unknown: OnUnknown = "report"
     """What becomes of an item whose answer was lost, and that may have been carried out."""
-    max_tries: Annotated[int, Field(ge=1, le=MOST_TRIES)] = 4
+    max_tries: Annotated[int, Field(ge=1, le=MAX_TRIES)] = 4
     """How often an item is sent until it is answered."""
 
     @field_validator("items_from")
     @classmethod
-    def _is_a_file_of_the_hub(cls, written: str | None) -> str | None:
-        return None if written is None else str(HubPath.read(written))
+    def _check_items_from(cls, uri: str | None) -> str | None:
+        return None if uri is None else str(HubUri.parse(uri))
 
     @model_validator(mode="after")
-    def _has_items(self) -> Self:
+    def _check_has_items(self) -> Self:
         if (self.items is None) == (self.items_from is None):
             message = "give either items or items_from"
             raise ValueError(message)
@@ -83,15 +83,15 @@ class BatchSpec(CallSpec):
 
     @field_validator("task")
     @classmethod
-    def _answers_in_words(cls, task: str) -> str:
-        if task in _MAKES_FILES:
+    def _check_task_returns_text(cls, task: str) -> str:
+        if task in _FILE_PRODUCING_TASKS:
             message = f"{task} makes files, and a batch keeps none; launch one call for each"
             raise ValueError(message)
         return task
 
-    def call(self, request: dict[str, Any]) -> dict[str, Any]:
+    def build_call(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the request of one item, as it is sent if it stood alone."""
-        common = self.model_dump(mode="json", include=set(CallSpec.model_fields))
+        common = self.model_dump(mode="json", include=set(InferenceCallSpec.model_fields))
         return {
             **common,
             "inputs": request["inputs"],
@@ -99,43 +99,44 @@ class BatchSpec(CallSpec):
         }
 
 
-class WrongItem(Exception):
+class InvalidItem(Exception):
     """An item that is none, or one too many: which, and why."""
 
 
-class Items:
+class ItemCollector:
     """The items of a batch, taken one by one and checked before any is sent."""
 
     def __init__(self, spec: BatchSpec) -> None:
         self._spec = spec
-        self._seen: dict[str, str] = {}
-        self.given: list[Given] = []
+        self._location_by_id: dict[str, str] = {}
+        self.requests: list[ItemRequest] = []
 
-    def take(self, where: str, item: Item) -> None:
+    def add(self, location: str, item: Item) -> None:
         """Take the next one, from `where` it stands.
 
         Raises:
             WrongItem: it cannot be sent, or its custom_id is that of another.
         """
-        if len(self.given) == MOST_ITEMS:
-            message = f"{where}: a batch has {MOST_ITEMS:,} items at most; launch several"
-            raise WrongItem(message)
-        earlier = self._seen.setdefault(item.custom_id, where)
-        if earlier != where:
+        if len(self.requests) == MAX_ITEMS:
+            message = f"{location}: a batch has {MAX_ITEMS:,} items at most; launch several"
+            raise InvalidItem(message)
+        earlier = self._location_by_id.setdefault(item.custom_id, location)
+        if earlier != location:
             message = (
-                f"{where}: the custom_id {item.custom_id[:_SHOWN]!r} is that of {earlier}; give "
+                f"{location}: the custom_id {item.custom_id[:_MAX_SHOWN_CHARS]!r} is that of "
+                f"{earlier}; give "
                 f"each item one of its own"
             )
-            raise WrongItem(message)
-        given = item.given()
+            raise InvalidItem(message)
+        given = item.to_request()
         try:
-            InferenceSpec.model_validate(self._spec.call(given.request))
+            InferenceSpec.model_validate(self._spec.build_call(given.request))
         except ValidationError as error:
-            raise WrongItem(f"{where}: {wrong(error)}") from None
-        self.given.append(given)
+            raise InvalidItem(f"{location}: {describe_first_error(error)}") from None
+        self.requests.append(given)
 
 
-def wrong(error: ValidationError) -> str:
+def describe_first_error(error: ValidationError) -> str:
     """Say the first thing that is wrong with an item."""
     found = error.errors(include_url=False, include_input=False)[0]
     path = ".".join(str(step) for step in found["loc"])

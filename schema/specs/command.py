@@ -18,62 +18,69 @@ _OPERATOR: Final = re.compile(r"[();<>|&]+")
 _EXPANSION: Final = re.compile(r"\$(?:\w+|\{[^}]*\}?|\(.*)|`")
 _VARIABLE: Final = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z_]\w*)=")
-_CONTINUED: Final = re.compile(r"""('[^']*'|"(?:\\.|[^"\\])*"|\\[^\n])|\\\n""", re.DOTALL)
-_BUILT_IN: Final = frozenset({"cd", "export", "source", ".", "set", "unset", "alias", "ulimit"})
+_LINE_CONTINUATION: Final = re.compile(r"""('[^']*'|"(?:\\.|[^"\\])*"|\\[^\n])|\\\n""", re.DOTALL)
+_SHELL_BUILTINS: Final = frozenset(
+    {"cd", "export", "source", ".", "set", "unset", "alias", "ulimit"}
+)
 _SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "/bin/sh", "/bin/bash"})
-_ALONE: Final = frozenset({"&&", "||", "|", "&", ">", ">>", "<", "2>", "2>&1", "&>"})
-_TAKE_OPERATORS: Final = frozenset({"expr", "test", "["})
+_OPERATOR_WORDS: Final = frozenset({"&&", "||", "|", "&", ">", ">>", "<", "2>", "2>&1", "&>"})
+_OPERATOR_PROGRAMS: Final = frozenset({"expr", "test", "["})
 """Programs to which some of those are ordinary words."""
-_SHOWN: Final = 500
+_MAX_SHOWN_CHARS: Final = 500
 """How much of a word is repeated."""
-_LITERALLY: Final = "; to pass it on as it is, put it in single quotes"
+_QUOTE_HINT: Final = "; to pass it on as it is, put it in single quotes"
 
 
-def read(written: object) -> object:
+def parse_command(value: object) -> object:
     """Return the words of a command, however it was written; anything but words stays as it is.
 
     Raises:
         ValueError: it would not do what it says; with the form that does.
     """
-    if isinstance(written, str):
-        return _words(written)
-    if isinstance(written, list):
-        return _listed(cast("list[object]", written))
-    return written
+    if isinstance(value, str):
+        return _split_line(value)
+    if isinstance(value, list):
+        return _check_list(cast("list[object]", value))
+    return value
 
 
-def _words(written: str) -> list[str]:
-    line = _CONTINUED.sub(lambda match: match[1] or " ", written).strip()
+def _split_line(text: str) -> list[str]:
+    line = _LINE_CONTINUATION.sub(lambda match: match[1] or " ", text).strip()
     try:
         words = shlex.split(line)
     except ValueError as error:
         message = f'the quotes do not match ({error}); give a list: ["python", "-c", "print(1)"]'
         raise ValueError(message) from None
     _expect_words(words)
-    if found := _shells_business(line):
-        raise _needs_shell(found, line, "" if _OPERATOR.match(found) else _LITERALLY)
+    if found := _find_shell_syntax(line):
+        raise _needs_shell(found, line, "" if _OPERATOR.match(found) else _QUOTE_HINT)
     _expect_program(words, line)
     return words
 
 
-def _listed(given: list[object]) -> object:
+def _check_list(values: list[object]) -> object:
     words = [
         str(word) if isinstance(word, int | float) and not isinstance(word, bool) else word
-        for word in given
+        for word in values
     ]
     if not all(isinstance(word, str) for word in words):
-        return given
+        return values
     texts = cast("list[str]", words)
     _expect_words(texts)
-    line = " ".join(word if word in _ALONE else shlex.quote(word) for word in texts)
+    line = " ".join(word if word in _OPERATOR_WORDS else shlex.quote(word) for word in texts)
     if len(texts) == 1 and len(texts[0].split()) > 1:
-        message = f"no program is called {_short(texts[0])}; write it without the list, as one text"
+        message = (
+            f"no program is called {_shorten(texts[0])}; write it without the list, as one text"
+        )
         raise ValueError(message)
-    if texts[0] not in _TAKE_OPERATORS and (found := [word for word in texts if word in _ALONE]):
+    if texts[0] not in _OPERATOR_PROGRAMS and (
+        found := [word for word in texts if word in _OPERATOR_WORDS]
+    ):
         raise _needs_shell(found[0], line)
     if found := [word for word in texts if _VARIABLE.fullmatch(word)]:
         unquoted = " ".join(
-            word if word in found or word in _ALONE else shlex.quote(word) for word in texts
+            word if word in found or word in _OPERATOR_WORDS else shlex.quote(word)
+            for word in texts
         )
         raise _needs_shell(found[0], unquoted)
     _expect_one_script(texts)
@@ -92,14 +99,14 @@ def _expect_words(words: list[str]) -> None:
 
 def _expect_program(words: list[str], line: str) -> None:
     """Refuse a command whose first word is not the name of a program."""
-    if words[0] in _BUILT_IN:
+    if words[0] in _SHELL_BUILTINS:
         raise _needs_shell(words[0], line)
     assigned = [match[1] for match in takewhile(bool, map(_ASSIGNMENT.match, words)) if match]
     if assigned:
         rest = words[len(assigned) :] or ["env"]
         # Its text may be a secret, so it is not repeated.
         message = (
-            f"only a shell sets {assigned[0]} that way; write command={_form(rest)}, "
+            f"only a shell sets {assigned[0]} that way; write command={_format_list(rest)}, "
             f"env={json.dumps(dict.fromkeys(assigned, '…'), ensure_ascii=False)}"
         )
         raise ValueError(message)
@@ -112,33 +119,39 @@ def _expect_one_script(words: list[str]) -> None:
     script, *ignored = words[words.index("-c") + 1 :]
     if "$" not in script:
         message = (
-            f"{words[0]} -c runs only {_short(script)} and ignores {_short(ignored[0])}; give it "
-            f"one text: " + _form([*words[: words.index("-c") + 1], " ".join([script, *ignored])])
+            f"{words[0]} -c runs only {_shorten(script)} and ignores {_shorten(ignored[0])}; "
+            "give it "
+            f"one text: "
+            + _format_list([*words[: words.index("-c") + 1], " ".join([script, *ignored])])
         )
         raise ValueError(message)
 
 
-def _needs_shell(found: str, line: str, also: str = "") -> ValueError:
+def _needs_shell(syntax: str, line: str, hint: str = "") -> ValueError:
     return ValueError(
-        f"{found} is for a shell and no shell runs this; to use one, give the list "
-        f"{_form(['sh', '-c', line])}{also}"
+        f"{syntax} is for a shell and no shell runs this; to use one, give the list "
+        f"{_format_list(['sh', '-c', line])}{hint}"
     )
 
 
-def _form(words: list[str]) -> str:
+def _format_list(words: list[str]) -> str:
     """Write a list to be copied; of a long one, how it begins."""
     return json.dumps(
-        [word if len(word) <= _SHOWN else f"{word[:_SHOWN]}…" for word in words], ensure_ascii=False
+        [
+            word if len(word) <= _MAX_SHOWN_CHARS else f"{word[:_MAX_SHOWN_CHARS]}…"
+            for word in words
+        ],
+        ensure_ascii=False,
     )
 
 
-def _short(word: str) -> str:
-    return repr(word if len(word) <= _SHOWN else f"{word[:_SHOWN]}…")
+def _shorten(word: str) -> str:
+    return repr(word if len(word) <= _MAX_SHOWN_CHARS else f"{word[:_MAX_SHOWN_CHARS]}…")
 
 
-def _shells_business(line: str) -> str | None:
+def _find_shell_syntax(line: str) -> str | None:
     """Return the first thing in a line that only a shell would understand."""
-    for place, letter, quote in _meant(line):
+    for place, letter, quote in _unescaped_letters(line):
         rest = line[place:]
         if letter in "$`" and (match := _EXPANSION.match(rest)):
             return match[0][:40]
@@ -155,7 +168,7 @@ def _shells_business(line: str) -> str | None:
     return None
 
 
-def _meant(line: str) -> Generator[tuple[int, str, str]]:
+def _unescaped_letters(line: str) -> Generator[tuple[int, str, str]]:
     """Yield each letter that a shell would look at: its place, and the quotes around it."""
     quote, place = "", 0
     while place < len(line):
@@ -172,5 +185,5 @@ def _meant(line: str) -> Generator[tuple[int, str, str]]:
         place += 1
 
 
-Command = Annotated[list[str], BeforeValidator(read)]
+Command = Annotated[list[str], BeforeValidator(parse_command)]
 """The words of a command, read from a list or from one line."""

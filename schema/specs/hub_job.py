@@ -18,106 +18,115 @@ from pydantic import (
     model_validator,
 )
 
-from schema.common.durations import IN_SECONDS, within
-from schema.common.name_matching import plain
+from schema.common.durations import SERIALIZE_AS_SECONDS, bounded_duration_parser
+from schema.common.name_matching import normalize_name
 from schema.specs import script as spec_script
 from schema.specs import volumes
 from schema.specs.base import Spec
 from schema.specs.command import Command
-from schema.specs.image import PYTHON, Image
-from schema.specs.outputs import MOUNTED_AT, Outputs, Place
+from schema.specs.image import DEFAULT_IMAGE, Image
+from schema.specs.outputs import OUTPUTS_MOUNT_PATH, OutputLocation, Outputs
 from schema.specs.volumes import Volumes
 
-OWN_PREFIX: Final = "HOLDFAST_"
+RESERVED_ENV_PREFIX: Final = "HOLDFAST_"
 TOKEN_VARIABLE: Final = "HF_TOKEN"  # noqa: S105  # the name of a variable
 _ENV_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]+")
 _LABEL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 _LABEL_VALUE: Final = re.compile(r"[a-zA-Z0-9_-]{0,100}")
-_NO_LABEL: Final = re.compile(r"[^a-zA-Z0-9_-]+")
-_SHOWN: Final = 60
-_MOST: Final = 5
+_NON_LABEL_CHARS: Final = re.compile(r"[^a-zA-Z0-9_-]+")
+_MAX_SHOWN_CHARS: Final = 60
+_MAX_SHOWN_NAMES: Final = 5
 """How much of what is wrong, and how many of them, a message repeats."""
 _FLAVOR: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 TOKEN_PLACEHOLDERS: Final = frozenset({"$HF_TOKEN", "${HF_TOKEN}"})
 """What stands for the subject's own token, as the value of a secret."""
 
 
-def _flavor(flavor: str) -> str:
-    named = plain(flavor)
+def _normalize_flavor(flavor: str) -> str:
+    named = normalize_name(flavor)
     if not _FLAVOR.fullmatch(named):
-        message = f'{flavor[:_SHOWN]!r} is not a hardware flavor; write one such as "cpu-basic"'
+        message = (
+            f'{flavor[:_MAX_SHOWN_CHARS]!r} is not a hardware flavor; write one such as "cpu-basic"'
+        )
         raise ValueError(message)
     return named
 
 
-def _env(env: dict[str, str]) -> dict[str, str]:
+def _check_env(env: dict[str, str]) -> dict[str, str]:
     odd = [name for name in env if not _ENV_NAME.fullmatch(name)]
     if odd:
         message = (
-            f"{_named(odd)} not a name the Hub takes: two or more letters, digits or _, the first "
+            f"{_join_with_verb(odd)} not a name the Hub takes: two or more letters, digits or _, "
+            "the first "
             f"a letter, such as BATCH_SIZE"
         )
         raise ValueError(message)
-    if ours := [name for name in env if name.upper().startswith(OWN_PREFIX)]:
-        message = f"{_named(ours)} reserved; choose a name that does not start with {OWN_PREFIX}"
+    if ours := [name for name in env if name.upper().startswith(RESERVED_ENV_PREFIX)]:
+        message = (
+            f"{_join_with_verb(ours)} reserved; choose a name that does not start with "
+            f"{RESERVED_ENV_PREFIX}"
+        )
         raise ValueError(message)
     if token := [name for name, text in env.items() if text in TOKEN_PLACEHOLDERS]:
         message = (
-            f"{_named(token)} readable by others, so no token goes there; give it as "
-            f'secrets={{"{token[0][:_SHOWN]}": "$HF_TOKEN"}}'
+            f"{_join_with_verb(token)} readable by others, so no token goes there; give it as "
+            f'secrets={{"{token[0][:_MAX_SHOWN_CHARS]}": "$HF_TOKEN"}}'
         )
         raise ValueError(message)
     return env
 
 
-def _secret_names(names: list[str]) -> list[str]:
-    _env(dict.fromkeys(names, ""))
+def _check_secret_names(names: list[str]) -> list[str]:
+    _check_env(dict.fromkeys(names, ""))
     return sorted(names)
 
 
-def _labels(labels: dict[str, str]) -> dict[str, str]:
+def _check_labels(labels: dict[str, str]) -> dict[str, str]:
     odd = {
         name: value
         for name, value in labels.items()
         if not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value)
     }
     if odd:
-        right = {_as_label(name) or "name": _as_label(value) for name, value in odd.items()}
+        right = {_to_label(name) or "name": _to_label(value) for name, value in odd.items()}
+        shown = ", ".join(f"{name!r}: {value!r}"[:_MAX_SHOWN_CHARS] for name, value in odd.items())
         message = (
-            f"{', '.join(f'{name!r}: {value!r}'[:_SHOWN] for name, value in odd.items())} is not a "
+            f"{shown} is not a "
             f"label the Hub takes: up to 100 letters, digits, - or _ on either side; write "
             f"{json.dumps(right)}"
         )
         raise ValueError(message)
     if ours := [name for name in labels if name.lower().startswith("holdfast")]:
-        message = f"{_named(ours)} reserved; choose a label that does not start with holdfast"
+        message = (
+            f"{_join_with_verb(ours)} reserved; choose a label that does not start with holdfast"
+        )
         raise ValueError(message)
     return labels
 
 
-def _named(names: list[str]) -> str:
-    shown = ", ".join(repr(name[:_SHOWN]) for name in names[:_MOST])
+def _join_with_verb(names: list[str]) -> str:
+    shown = ", ".join(repr(name[:_MAX_SHOWN_CHARS]) for name in names[:_MAX_SHOWN_NAMES])
     return f"{shown} {'is' if len(names) == 1 else 'are'}"
 
 
-def _as_label(text: str) -> str:
-    return _NO_LABEL.sub("-", text)[:100].strip("-")
+def _to_label(text: str) -> str:
+    return _NON_LABEL_CHARS.sub("-", text)[:100].strip("-")
 
 
 _ASSIGNMENT: Final = re.compile(r"\s*([^=\s]+)=(.*)", re.DOTALL)
 
 
-def read(given: object) -> object:
+def parse_string_mapping(raw: object) -> object:
     """Return a mapping of texts, if that is what was meant."""
-    if isinstance(given, Mapping):
-        pairs = cast("Mapping[object, object]", given)
-        return {name: _text(value) for name, value in pairs.items()}
-    if isinstance(given, list):
-        return _assigned(cast("list[object]", given))
-    return given
+    if isinstance(raw, Mapping):
+        pairs = cast("Mapping[object, object]", raw)
+        return {name: _scalar_to_text(value) for name, value in pairs.items()}
+    if isinstance(raw, list):
+        return _parse_assignments(cast("list[object]", raw))
+    return raw
 
 
-def _assigned(lines: list[object]) -> object:
+def _parse_assignments(lines: list[object]) -> object:
     found = [_ASSIGNMENT.fullmatch(line) for line in lines if isinstance(line, str)]
     pairs = [(match[1], match[2]) for match in found if match is not None]
     if len(pairs) != len(lines):
@@ -130,49 +139,50 @@ def _assigned(lines: list[object]) -> object:
     return dict(pairs)
 
 
-def _text(value: object) -> object:
+def _scalar_to_text(value: object) -> object:
     # As JSON spells them, which is how they were written.
     return json.dumps(value) if isinstance(value, bool | int | float) else value
 
 
-Flavor = Annotated[str, Field(max_length=64), AfterValidator(_flavor)]
-Env = Annotated[dict[str, str], BeforeValidator(read), AfterValidator(_env)]
-SecretNames = Annotated[list[str], AfterValidator(_secret_names), Field(max_length=50)]
+Flavor = Annotated[str, Field(max_length=64), AfterValidator(_normalize_flavor)]
+Env = Annotated[dict[str, str], BeforeValidator(parse_string_mapping), AfterValidator(_check_env)]
+SecretNames = Annotated[list[str], AfterValidator(_check_secret_names), Field(max_length=50)]
 Labels = Annotated[
     dict[str, str],
     Field(max_length=20),
-    BeforeValidator(read),
-    AfterValidator(_labels),
+    BeforeValidator(parse_string_mapping),
+    AfterValidator(_check_labels),
 ]
-LONGEST_JOB: Final = timedelta(days=30)
-read_job_timeout = within(timedelta(seconds=1), LONGEST_JOB)
+MAX_JOB_TIMEOUT: Final = timedelta(days=30)
+parse_job_timeout = bounded_duration_parser(timedelta(seconds=1), MAX_JOB_TIMEOUT)
 
 
-_MOST_ATTEMPTS: Final = 100
-_GROUP: Final = re.compile(r"[0-9a-f]{24}")
+_MAX_ATTEMPTS: Final = 100
+_RESOURCE_GROUP_ID: Final = re.compile(r"[0-9a-f]{24}")
 
 
-def _group(group: str) -> str:
-    if not _GROUP.fullmatch(group):
+def _check_resource_group(group: str) -> str:
+    if not _RESOURCE_GROUP_ID.fullmatch(group):
         message = (
-            f"{group[:_SHOWN]!r} is not the id of a resource group: 24 digits and letters a to f, "
+            f"{group[:_MAX_SHOWN_CHARS]!r} is not the id of a resource group: 24 digits and "
+            "letters a to f, "
             f"as the settings of the organisation show it"
         )
         raise ValueError(message)
     return group
 
 
-def _once(ports: list[int]) -> list[int]:
+def _sort_unique(ports: list[int]) -> list[int]:
     return sorted(set(ports))
 
 
-Attempts = Annotated[int, Field(ge=1, le=_MOST_ATTEMPTS)]
+Attempts = Annotated[int, Field(ge=1, le=_MAX_ATTEMPTS)]
 
-ResourceGroup = Annotated[str, Field(max_length=100), AfterValidator(_group)]
+ResourceGroup = Annotated[str, Field(max_length=100), AfterValidator(_check_resource_group)]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
-Ports = Annotated[list[Port], Field(max_length=20), AfterValidator(_once)]
+Ports = Annotated[list[Port], Field(max_length=20), AfterValidator(_sort_unique)]
 
 
 class HubJobSpec(Spec):
@@ -180,14 +190,14 @@ class HubJobSpec(Spec):
 
     image: Image
     command: Command | None = None
-    script: spec_script.Text | None = None
+    script: spec_script.ScriptText | None = None
     """The text of a Python script, or its URL."""
-    script_args: spec_script.Arguments = []
+    script_args: spec_script.ScriptArguments = []
     dependencies: spec_script.Requirements = []
-    python: spec_script.Python | None = None
+    python: spec_script.PythonVersion | None = None
     flavor: Flavor = "cpu-basic"
-    timeout: Annotated[timedelta, BeforeValidator(read_job_timeout), IN_SECONDS] = timedelta(
-        minutes=30
+    timeout: Annotated[timedelta, BeforeValidator(parse_job_timeout), SERIALIZE_AS_SECONDS] = (
+        timedelta(minutes=30)
     )
     """Of each attempt."""
     attempts: Attempts = 1
@@ -206,13 +216,13 @@ class HubJobSpec(Spec):
     ssh: bool = False
     outputs: Outputs = []
     """What it has to leave behind."""
-    outputs_in: Place | None = None
+    outputs_in: OutputLocation | None = None
     """Where; set with `outputs`, by us."""
 
     @model_validator(mode="before")
     @classmethod
-    def _one_thing_to_run(cls, given: dict[str, Any]) -> dict[str, Any]:
-        chosen = {name for name in ("command", "script") if given.get(name) is not None}
+    def _check_command_or_script(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        chosen = {name for name in ("command", "script") if fields.get(name) is not None}
         if len(chosen) > 1:
             message = "command and script are both given; choose one of them"
             raise ValueError(message)
@@ -220,16 +230,16 @@ class HubJobSpec(Spec):
             message = "there is nothing to run; give command, and its image, or script"
             raise ValueError(message)
         if "script" in chosen:
-            return {"image": spec_script.IMAGE} | given
-        given = {"image": PYTHON} | given
-        if beside := [name for name in _OF_A_SCRIPT if given.get(name)]:
+            return {"image": spec_script.UV_IMAGE} | fields
+        fields = {"image": DEFAULT_IMAGE} | fields
+        if beside := [name for name in _SCRIPT_ONLY_FIELDS if fields.get(name)]:
             message = f"{beside[0]} goes with script, and command is given; write it into command"
             raise ValueError(message)
-        return given
+        return fields
 
     @model_validator(mode="after")
-    def _names_once(self) -> Self:
-        tokens = token_variables(self.stored())
+    def _check_combinations(self) -> Self:
+        tokens = list_token_variables(self.to_stored_json())
         if twice := sorted(({*self.secrets, *tokens}) & self.env.keys()):
             message = f"{twice[0]} is both in env and in secrets; give it once"
             raise ValueError(message)
@@ -239,18 +249,18 @@ class HubJobSpec(Spec):
         if self.outputs and self.outputs_in is None:  # only when it is run again otherwise
             message = "it was launched without outputs; call launch_job with outputs instead"
             raise ValueError(message)
-        if self.outputs and any(_is_mounted_there(each) for each in self.volumes):
-            message = f"{MOUNTED_AT} is where outputs go; mount the volume somewhere else"
+        if self.outputs and any(_is_mounted_at_outputs(each) for each in self.volumes):
+            message = f"{OUTPUTS_MOUNT_PATH} is where outputs go; mount the volume somewhere else"
             raise ValueError(message)
         return self
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
-        spec_script.expect_to_fit(self.packed, self.env)
+    def _check_size(self) -> Self:
+        spec_script.expect_env_fits(self.uv_script, self.env)
         return self
 
     @property
-    def packed(self) -> spec_script.Script | None:
+    def uv_script(self) -> spec_script.Script | None:
         """The script, if it is one."""
         if self.script is None:
             return None
@@ -259,28 +269,32 @@ class HubJobSpec(Spec):
     @property
     def title(self) -> str:
         """What it is called if nobody gives it a name."""
-        if (script := self.packed) is not None:
+        if (script := self.uv_script) is not None:
             return script.title
         return f"{self.image}: {shlex.join(self.command or [])}"
 
-    def stored(self) -> dict[str, Any]:
+    def to_stored_json(self) -> dict[str, Any]:
         """Return the JSON that is kept: without what is not asked for of what came later.
 
         So the same request is the same to every release, and what is shown of it stays small.
         """
         asked = self.model_dump(mode="json", exclude_defaults=True)
-        whole = super().stored()
-        return {name: whole[name] for name in whole if name in asked or name in _ALWAYS}
+        whole = super().to_stored_json()
+        return {
+            name: whole[name] for name in whole if name in asked or name in _ALWAYS_STORED_FIELDS
+        }
 
 
-_OF_A_SCRIPT: Final = ("script_args", "dependencies", "python")
-_ALWAYS: Final = frozenset({"image", "flavor", "timeout", "env", "secrets", "pass_token"})
+_SCRIPT_ONLY_FIELDS: Final = ("script_args", "dependencies", "python")
+_ALWAYS_STORED_FIELDS: Final = frozenset(
+    {"image", "flavor", "timeout", "env", "secrets", "pass_token"}
+)
 
 
-def _is_mounted_there(volume: str) -> bool:
-    return f"{volumes.parse(volume).mount}/".startswith(f"{MOUNTED_AT}/")
+def _is_mounted_at_outputs(volume: str) -> bool:
+    return f"{volumes.parse_volume(volume).mount}/".startswith(f"{OUTPUTS_MOUNT_PATH}/")
 
 
-def token_variables(spec: Mapping[str, Any]) -> list[str]:
+def list_token_variables(spec: Mapping[str, Any]) -> list[str]:
     """Name the secrets of a stored request that are the subject's own token."""
     return [*([TOKEN_VARIABLE] if spec.get("pass_token") else []), *spec.get("token_as", [])]

@@ -19,8 +19,8 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from schema.common.durations import IN_SECONDS, within
-from schema.common.name_matching import plain
+from schema.common.durations import SERIALIZE_AS_SECONDS, bounded_duration_parser
+from schema.common.name_matching import normalize_name
 from schema.specs import inference_inputs
 from schema.specs.base import Spec
 from schema.specs.inference_inputs import Inputs
@@ -29,41 +29,45 @@ from schema.specs.inputs import media_types
 CHAT: Final = "chat-completion"
 EMBEDDINGS: Final = "feature-extraction"
 _ALIASES: Final = {"embeddings": EMBEDDINGS}
-_SHOWN: Final = 60
+_MAX_SHOWN_CHARS: Final = 60
 _MODEL: Final = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[a-z0-9-]+)?", re.ASCII)
 _PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-_SET_BY_US: Final = frozenset({"model", "messages", "stream", "input", "inputs"})
-_POLICIES: Final = frozenset({"fastest", "cheapest", "preferred"})
+_RESERVED_PARAMETERS: Final = frozenset({"model", "messages", "stream", "input", "inputs"})
+_ROUTING_POLICIES: Final = frozenset({"fastest", "cheapest", "preferred"})
 """How the router of chats is told to choose; nobody chooses so for another task."""
-LONGEST_CALL: Final = timedelta(hours=1)
-read_call_timeout = within(timedelta(seconds=1), LONGEST_CALL)
+MAX_CALL_TIMEOUT: Final = timedelta(hours=1)
+parse_call_timeout = bounded_duration_parser(timedelta(seconds=1), MAX_CALL_TIMEOUT)
 
 
-def _task(task: object) -> object:
-    return _ALIASES.get(plain(task), task) if isinstance(task, str) else task
+def _resolve_task_alias(task: object) -> object:
+    return _ALIASES.get(normalize_name(task), task) if isinstance(task, str) else task
 
 
-def _model(model: str) -> str:
+def _check_model(model: str) -> str:
     if not _MODEL.fullmatch(model):
-        message = f'{model[:_SHOWN]!r} is not the id of a model; write one such as "Qwen/Qwen3-32B"'
+        message = (
+            f"{model[:_MAX_SHOWN_CHARS]!r} is not the id of a model; write one such as "
+            '"Qwen/Qwen3-32B"'
+        )
         raise ValueError(message)
     return model
 
 
-def _provider(provider: str) -> str:
-    named = plain(provider)
+def _normalize_provider(provider: str) -> str:
+    named = normalize_name(provider)
     if not _PROVIDER.fullmatch(named):
         message = (
-            f'{provider[:_SHOWN]!r} is not a provider; write one such as "groq", or leave it out'
+            f'{provider[:_MAX_SHOWN_CHARS]!r} is not a provider; write one such as "groq", or '
+            "leave it out"
         )
         raise ValueError(message)
     return named
 
 
-def _account(account: str) -> str:
+def _check_account(account: str) -> str:
     if not _ACCOUNT.fullmatch(account):
-        message = f"{account[:_SHOWN]!r} is not the name of an organisation"
+        message = f"{account[:_MAX_SHOWN_CHARS]!r} is not the name of an organisation"
         raise ValueError(message)
     return account
 
@@ -86,58 +90,62 @@ Task = Annotated[
         "image-to-text",
         "image-classification",
     ],
-    BeforeValidator(_task),
+    BeforeValidator(_resolve_task_alias),
 ]
-Model = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_model)]
-Provider = Annotated[str, Field(max_length=64), AfterValidator(_provider)]
-Account = Annotated[str, AfterValidator(_account)]
-Parameters = dict[str, Any]
-CallTimeout = Annotated[timedelta, BeforeValidator(read_call_timeout), IN_SECONDS]
+ModelId = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_check_model)]
+Provider = Annotated[str, Field(max_length=64), AfterValidator(_normalize_provider)]
+BillingAccount = Annotated[str, AfterValidator(_check_account)]
+TaskParameters = dict[str, Any]
+CallTimeout = Annotated[timedelta, BeforeValidator(parse_call_timeout), SERIALIZE_AS_SECONDS]
 
-_TAKES: Final[Mapping[str, Callable[[object], Inputs]]] = {
-    CHAT: inference_inputs.chat,
-    EMBEDDINGS: inference_inputs.texts,
+_INPUT_PARSERS: Final[Mapping[str, Callable[[object], Inputs]]] = {
+    CHAT: inference_inputs.parse_chat,
+    EMBEDDINGS: inference_inputs.parse_texts,
 }
 """How the inputs are read of what takes no bytes; of all other such tasks they are one text."""
-_ACCEPTS: Final = {
+_ACCEPTED_MEDIA_TYPES: Final = {
     "automatic-speech-recognition": media_types.AUDIO | media_types.VIDEO,
     "image-to-text": media_types.IMAGES,
     "image-classification": media_types.IMAGES,
     "image-to-image": media_types.IMAGES,
     "image-to-video": media_types.IMAGES,
 }
-_PROMPTED: Final = frozenset({"image-to-image", "image-to-video"})
+_TASKS_WITH_PROMPT: Final = frozenset({"image-to-image", "image-to-video"})
 
 
-def accepted(task: str) -> frozenset[str]:
+def accepted_media_types(task: str) -> frozenset[str]:
     """Return the media types a task works on; none, if it does not work on bytes."""
-    return _ACCEPTS.get(task, frozenset())
+    return _ACCEPTED_MEDIA_TYPES.get(task, frozenset())
 
 
-def _read(task: str, given: object) -> Inputs:
-    if accept := accepted(task):
-        return inference_inputs.media(given, accept, prompted=task in _PROMPTED)
-    return _TAKES.get(task, inference_inputs.text)(given)
+def _parse_inputs(task: str, value: object) -> Inputs:
+    if accept := accepted_media_types(task):
+        return inference_inputs.parse_media(value, accept, allows_prompt=task in _TASKS_WITH_PROMPT)
+    return _INPUT_PARSERS.get(task, inference_inputs.parse_text)(value)
 
 
-class CallSpec(Spec):
+class InferenceCallSpec(Spec):
     """A call to Inference Providers, apart from what it is made with."""
 
     task: Task = CHAT
-    model: Model
-    parameters: Parameters = Field(default_factory=dict, validate_default=True)
+    model: ModelId
+    parameters: TaskParameters = Field(default_factory=dict, validate_default=True)
     provider: Provider | None = None
-    bill_to: Account | None = None
+    bill_to: BillingAccount | None = None
     """The organisation that pays; none: whoever calls."""
     timeout: CallTimeout = timedelta(minutes=10)
     """For all of it: reading an address, the call, and fetching what it made."""
 
     @field_validator("parameters")
     @classmethod
-    def _leave_ours_alone(cls, parameters: Parameters, info: ValidationInfo) -> Parameters:
+    def _check_parameters(cls, parameters: TaskParameters, info: ValidationInfo) -> TaskParameters:
         task = info.data.get("task")
         # A transcription may be given a prompt; of anything else it is what the inputs are.
-        ours = _SET_BY_US if task == "automatic-speech-recognition" else _SET_BY_US | {"prompt"}
+        ours = (
+            _RESERVED_PARAMETERS
+            if task == "automatic-speech-recognition"
+            else _RESERVED_PARAMETERS | {"prompt"}
+        )
         if taken := sorted(ours & parameters.keys()):
             message = (
                 f"{taken[0]!r} is not a parameter here: model and inputs are arguments of their "
@@ -153,10 +161,10 @@ class CallSpec(Spec):
 
     @field_validator("provider")
     @classmethod
-    def _can_be_chosen(cls, provider: str | None, info: ValidationInfo) -> str | None:
+    def _check_provider(cls, provider: str | None, info: ValidationInfo) -> str | None:
         if provider == "auto":
             return None
-        if provider in _POLICIES and info.data.get("task") != CHAT:
+        if provider in _ROUTING_POLICIES and info.data.get("task") != CHAT:
             message = f"{provider!r} chooses a provider for chats only; name one, or leave it out"
             raise ValueError(message)
         return provider
@@ -167,22 +175,22 @@ class CallSpec(Spec):
         return self.model
 
 
-class InferenceSpec(CallSpec):
+class InferenceSpec(InferenceCallSpec):
     """One call to Inference Providers."""
 
     inputs: Inputs
 
     @field_validator("inputs", mode="plain")
     @classmethod
-    def _fit_the_task(cls, given: object, info: ValidationInfo) -> Inputs:
+    def _parse_inputs_of_task(cls, value: object, info: ValidationInfo) -> Inputs:
         if (task := info.data.get("task")) is None:
             return ""  # which is refused for the task
         try:
-            return _read(task, given)
+            return _parse_inputs(task, value)
         except ValueError as wrong:
             message = f"for {task}, {wrong}"
             raise ValueError(message) from None
 
     @field_serializer("inputs")
-    def _as_given(self, inputs: Inputs) -> Any:
+    def _serialize_inputs(self, inputs: Inputs) -> Any:
         return to_jsonable_python(inputs, exclude_none=True)

@@ -13,17 +13,17 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_
 
 from schema.specs.base import Spec
 from schema.specs.inputs import base64_bytes
-from schema.specs.inputs.hub_uri import HubPath
-from schema.specs.inputs.public_url import WebAddress
+from schema.specs.inputs.hub_uri import HubUri
+from schema.specs.inputs.public_url import PublicUrl
 
 T = TypeVar("T")
 
-MOST_TEXTS: Final = 2048
-MOST_BYTES: Final = 512 * 1024
+MAX_TEXTS: Final = 2048
+MAX_MEDIA_BYTES: Final = 512 * 1024
 """In a request, which is kept whole; more is fetched from where it lies."""
-HUB: Final = "hf://"
+HUB_URI_SCHEME: Final = "hf://"
 _MEDIA_EXAMPLE: Final = '{"url": "https://example.com/a.png"} or {"data": "<base64>"}'
-_PLAINLY: Final = {
+_ERROR_TEXTS: Final = {
     "string_type": "this is no text",
     "string_too_short": "the text is empty",
     "string_pattern_mismatch": "this is neither an https:// nor a data:image/ address",
@@ -41,7 +41,7 @@ class TextPart(Spec):
     text: str
 
 
-class _ImageAddress(Spec):
+class _ImageUrl(Spec):
     url: Annotated[str, Field(pattern=r"^(https://|data:image/)")]
 
 
@@ -49,7 +49,7 @@ class ImagePart(Spec):
     """A picture in a turn; whoever runs the model reads it, not we."""
 
     type: Literal["image_url"]
-    image_url: _ImageAddress
+    image_url: _ImageUrl
 
 
 class Message(Spec):
@@ -61,25 +61,25 @@ class Message(Spec):
     tool_call_id: str | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _check_has_content(self) -> Self:
         if self.content is None and not self.tool_calls:
             message = "a turn has content, or is the call of a tool"
             raise ValueError(message)
         return self
 
 
-def _address(url: str) -> str:
-    if url.startswith(HUB):
-        HubPath.read(url)
+def _check_media_url(url: str) -> str:
+    if url.startswith(HUB_URI_SCHEME):
+        HubUri.parse(url)
     else:
-        WebAddress.read(url)
+        PublicUrl.parse(url)
     return url
 
 
-class Media(Spec):
+class MediaInput(Spec):
     """Bytes to work on: where they are, or what they are."""
 
-    url: Annotated[str, AfterValidator(_address)] | None = None
+    url: Annotated[str, AfterValidator(_check_media_url)] | None = None
     """On the web, or a file of the Hub (`hf://…`)."""
     data: Annotated[str, Field(min_length=1)] | None = None
     """In base 64."""
@@ -87,64 +87,74 @@ class Media(Spec):
     """What to make of a picture."""
 
     @model_validator(mode="after")
-    def _is_one_thing(self) -> Self:
+    def _check_url_or_data(self) -> Self:
         if (self.url is None) == (self.data is None):
             message = "give either url or data"
             raise ValueError(message)
         return self
 
-    def content(self) -> bytes:
+    def decode_data(self) -> bytes:
         """Return the bytes, of what has them."""
         return base64.b64decode(self.data or "")
 
 
-Inputs = str | list[str] | list[Message] | Media
+Inputs = str | list[str] | list[Message] | MediaInput
 
-_CHAT: Final[TypeAdapter[list[Message]]] = TypeAdapter(
+_CHAT_ADAPTER: Final[TypeAdapter[list[Message]]] = TypeAdapter(
     Annotated[list[Message], Field(min_length=1)]
 )
-_TEXT: Final[TypeAdapter[str]] = TypeAdapter(Annotated[str, Field(strict=True, min_length=1)])
-_TEXTS: Final[TypeAdapter[list[str]]] = TypeAdapter(
+_TEXT_ADAPTER: Final[TypeAdapter[str]] = TypeAdapter(
+    Annotated[str, Field(strict=True, min_length=1)]
+)
+_TEXTS_ADAPTER: Final[TypeAdapter[list[str]]] = TypeAdapter(
     Annotated[
         list[Annotated[str, Field(strict=True, min_length=1)]],
-        Field(min_length=1, max_length=MOST_TEXTS),
+        Field(min_length=1, max_length=MAX_TEXTS),
     ]
 )
-_MEDIA: Final = TypeAdapter(Media)
+_MEDIA_ADAPTER: Final = TypeAdapter(MediaInput)
 
 
-def chat(given: object) -> Inputs:
+def parse_chat(value: object) -> Inputs:
     """Read the turns of a chat; a text is what the user says."""
-    if isinstance(given, str):
-        return [Message(role="user", content=_read(_TEXT, given, '"Name three rivers."'))]
-    return _read(_CHAT, given, '[{"role": "user", "content": "Name three rivers."}]')
+    if isinstance(value, str):
+        return [
+            Message(
+                role="user", content=_validate_inputs(_TEXT_ADAPTER, value, '"Name three rivers."')
+            )
+        ]
+    return _validate_inputs(
+        _CHAT_ADAPTER, value, '[{"role": "user", "content": "Name three rivers."}]'
+    )
 
 
-def text(given: object) -> Inputs:
+def parse_text(value: object) -> Inputs:
     """Read one text."""
-    return _read(_TEXT, given, '"A lighthouse at dawn."')
+    return _validate_inputs(_TEXT_ADAPTER, value, '"A lighthouse at dawn."')
 
 
-def texts(given: object) -> Inputs:
+def parse_texts(value: object) -> Inputs:
     """Read one text or several."""
-    if isinstance(given, str):
-        return text(given)
-    return _read(_TEXTS, given, '["a river", "a mountain"]')
+    if isinstance(value, str):
+        return parse_text(value)
+    return _validate_inputs(_TEXTS_ADAPTER, value, '["a river", "a mountain"]')
 
 
-def media(given: object, accept: frozenset[str], *, prompted: bool) -> Inputs:
+def parse_media(value: object, accepted_types: frozenset[str], *, allows_prompt: bool) -> Inputs:
     """Read bytes of an accepted media type, or where they are, and perhaps what to make of them."""
-    shape = _media(given)
-    if shape.prompt is not None and not prompted:
+    shape = _to_media(value)
+    if shape.prompt is not None and not allows_prompt:
         message = f"no prompt is taken; write {_MEDIA_EXAMPLE}"
         raise ValueError(message)
     if shape.data is None:
         return shape
-    content, _ = base64_bytes.read(shape.data, limit_bytes=MOST_BYTES, accept=accept)
+    content, _ = base64_bytes.decode_base64(
+        shape.data, max_bytes=MAX_MEDIA_BYTES, accepted_types=accepted_types
+    )
     return shape.model_copy(update={"data": base64.b64encode(content).decode()})
 
 
-def gist(inputs: Any) -> str:
+def summarize_inputs(inputs: Any) -> str:
     """Return the words of it that a person knows it by, from what is kept of a request."""
     match inputs:
         case str():
@@ -154,45 +164,45 @@ def gist(inputs: Any) -> str:
         case [*_, {"content": str() as said}]:
             return said
         case [*_, {"content": [*parts]}]:
-            return " ".join(_words_of(part) for part in parts)
+            return " ".join(_part_text(part) for part in parts)
         case {"prompt": str() as said} | {"url": str() as said}:
             return said
         case _:
             return ""
 
 
-def _words_of(part: Any) -> str:
+def _part_text(part: Any) -> str:
     return str(part.get("text", ""))
 
 
-def _media(given: object) -> Media:
+def _to_media(value: object) -> MediaInput:
     """Read what a client may also have written as an address alone, or packed into a text."""
-    if isinstance(given, Media):
-        return given
-    if isinstance(given, str):
-        given = _unpacked(given.strip())
-    return _read(_MEDIA, given, _MEDIA_EXAMPLE)
+    if isinstance(value, MediaInput):
+        return value
+    if isinstance(value, str):
+        value = _unpack_text(value.strip())
+    return _validate_inputs(_MEDIA_ADAPTER, value, _MEDIA_EXAMPLE)
 
 
-def _unpacked(given: str) -> object:
-    if given.startswith("{"):
+def _unpack_text(text: str) -> object:
+    if text.startswith("{"):
         with suppress(ValueError):
-            return json.loads(given)
-    if given.startswith((HUB, "https://")):
-        return {"url": given}
-    return {"data": given} if given.startswith("data:") else given
+            return json.loads(text)
+    if text.startswith((HUB_URI_SCHEME, "https://")):
+        return {"url": text}
+    return {"data": text} if text.startswith("data:") else text
 
 
-def _read(shape: TypeAdapter[T], given: object, example: str) -> T:
+def _validate_inputs(adapter: TypeAdapter[T], value: object, example: str) -> T:
     try:
-        return shape.validate_python(given)
+        return adapter.validate_python(value)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
-        said = _PLAINLY.get(wrong["type"]) or wrong["msg"].removeprefix("Value error, ")
-        message = f"{_where(wrong['loc'])}{said[:1].lower()}{said[1:]}; write {example}"
+        said = _ERROR_TEXTS.get(wrong["type"]) or wrong["msg"].removeprefix("Value error, ")
+        message = f"{_format_location(wrong['loc'])}{said[:1].lower()}{said[1:]}; write {example}"
         raise ValueError(message) from None
 
 
-def _where(path: tuple[int | str, ...]) -> str:
+def _format_location(path: tuple[int | str, ...]) -> str:
     steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return f"at {steps.lstrip('.')}, " if steps else ""

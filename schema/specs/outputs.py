@@ -13,56 +13,71 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from schema.common import ids
 
-MOUNTED_AT: Final = "/outputs"
-VARIABLE: Final = "HOLDFAST_OUTPUTS"
+OUTPUTS_MOUNT_PATH: Final = "/outputs"
+OUTPUTS_VARIABLE: Final = "HOLDFAST_OUTPUTS"
 """Tells a job where that is."""
-EVERYTHING: Final = "./"
+WHOLE_FOLDER: Final = "./"
 """The folder itself: whatever is written there, if anything is."""
-_MOST: Final = 50
-_LONGEST: Final = 500
-_SHOWN: Final = 60
-_PLACE: Final = re.compile(r"[\w.-]+/[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+_MAX_OUTPUTS: Final = 50
+_MAX_OUTPUT_CHARS: Final = 500
+_MAX_SHOWN_CHARS: Final = 60
+_LOCATION_PATTERN: Final = re.compile(
+    r"[\w.-]+/[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*"
+)
 
 
-def _listed(outputs: Any) -> Any:
+def _wrap_in_list(outputs: Any) -> Any:
     return [outputs] if isinstance(outputs, str) else outputs
 
 
-def _output(path: str) -> str:
-    inside = path.strip().removeprefix(f"{MOUNTED_AT}/").removeprefix(f"${VARIABLE}/")
+def _normalize_output(path: str) -> str:
+    inside = (
+        path.strip().removeprefix(f"{OUTPUTS_MOUNT_PATH}/").removeprefix(f"${OUTPUTS_VARIABLE}/")
+    )
     plain = inside.removeprefix("./")
     steps = plain.removesuffix("/").split("/")
-    if inside in {"", ".", EVERYTHING}:
-        return EVERYTHING
+    if inside in {"", ".", WHOLE_FOLDER}:
+        return WHOLE_FOLDER
     if plain.startswith("/") or {"", ".", ".."}.intersection(steps):
         message = (
-            f"{path[:_SHOWN]!r} is not inside of {MOUNTED_AT}; write a path relative to it, such "
+            f"{path[:_MAX_SHOWN_CHARS]!r} is not inside of {OUTPUTS_MOUNT_PATH}; write a path "
+            "relative to it, such "
             f'as "model.bin", or a folder, such as "plots/"'
         )
         raise ValueError(message)
     if any(sign in plain for sign in "*?\\") or not plain.isprintable():
         message = (
-            f"{path[:_SHOWN]!r} is not a path but a pattern, or has signs that none has; write the "
+            f"{path[:_MAX_SHOWN_CHARS]!r} is not a path but a pattern, or has signs that none "
+            "has; write the "
             f'folder they are in, such as "plots/"'
         )
         raise ValueError(message)
     return plain
 
 
-def _place(place: str) -> str:
-    if not _PLACE.fullmatch(place):
-        message = f'{place[:_SHOWN]!r} is no bucket; write one such as "me/results", or a folder'
+def _check_location(location: str) -> str:
+    if not _LOCATION_PATTERN.fullmatch(location):
+        message = (
+            f'{location[:_MAX_SHOWN_CHARS]!r} is no bucket; write one such as "me/results", or a '
+            "folder"
+        )
         raise ValueError(message)
-    return place
+    return location
 
 
 Outputs = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=_LONGEST), AfterValidator(_output)]],
-    BeforeValidator(_listed),
-    Field(max_length=_MOST),
+    list[
+        Annotated[
+            str,
+            Field(min_length=1, max_length=_MAX_OUTPUT_CHARS),
+            AfterValidator(_normalize_output),
+        ]
+    ],
+    BeforeValidator(_wrap_in_list),
+    Field(max_length=_MAX_OUTPUTS),
     AfterValidator(lambda outputs: list(dict.fromkeys(outputs))),
 ]
-Place = Annotated[str, Field(max_length=300), AfterValidator(_place)]
+OutputLocation = Annotated[str, Field(max_length=300), AfterValidator(_check_location)]
 """A bucket, and maybe a folder of it, where each job gets a folder of its own."""
 
 
@@ -72,23 +87,25 @@ def is_folder(output: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class OutputFolder:
     """Where one job leaves its outputs."""
 
     bucket: str
     path: str
 
     @classmethod
-    def of(cls, place: str, job_id: UUID) -> Self:
+    def for_job(cls, location: str, job_id: UUID) -> Self:
         """Return the folder of a job in the place that its jobs have in common."""
-        owner, name, *inside = place.split("/")
-        return cls(f"{owner}/{name}", "/".join([*inside, ids.write(ids.Kind.JOB, job_id)]))
+        owner, name, *inside = location.split("/")
+        return cls(
+            f"{owner}/{name}", "/".join([*inside, ids.format_handle(ids.HandleKind.JOB, job_id)])
+        )
 
-    def file(self, output: str) -> str:
+    def bucket_path(self, output: str) -> str:
         """Return what an output is called in the bucket."""
-        return f"{self.path}/{output.removeprefix(EVERYTHING)}"
+        return f"{self.path}/{output.removeprefix(WHOLE_FOLDER)}"
 
-    def name(self, path: str) -> str:
+    def output_name(self, path: str) -> str:
         """Return what the job calls a file of the bucket."""
         return path.removeprefix(f"{self.path}/")
 

@@ -9,39 +9,44 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from schema.common.durations import IN_SECONDS
+from schema.common.durations import SERIALIZE_AS_SECONDS
 from schema.specs.base import Spec
-from schema.specs.inference import read_call_timeout
+from schema.specs.inference import parse_call_timeout
 
-_SHOWN: Final = 60
-_PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
-_NAME: Final = re.compile(rf"{_PART}/{_PART}")
-_AS_LINK: Final = re.compile(r"(?:https://)?(?:huggingface\.co|hf\.co)/spaces/(?=[^/]+/[^/]+/?$)")
+_MAX_SHOWN_CHARS: Final = 60
+_NAME_PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
+_NAME: Final = re.compile(rf"{_NAME_PART}/{_NAME_PART}")
+_SPACE_URL_PREFIX: Final = re.compile(
+    r"(?:https://)?(?:huggingface\.co|hf\.co)/spaces/(?=[^/]+/[^/]+/?$)"
+)
 _API_NAME: Final = re.compile(r"/[^\s/?#\\][^\s?#\\]*")
 
 
-def _space(space: str) -> str:
-    name = _AS_LINK.sub("", space.strip(), count=1).removesuffix("/")
+def _normalize_space_name(space: str) -> str:
+    name = _SPACE_URL_PREFIX.sub("", space.strip(), count=1).removesuffix("/")
     if not _NAME.fullmatch(name) or ".." in name or "--" in name:
         message = (
-            f"{space[:_SHOWN]!r} does not name a Space; write its owner and its name, as in "
+            f"{space[:_MAX_SHOWN_CHARS]!r} does not name a Space; write its owner and its name, "
+            "as in "
             f'"owner/name", and no other address of it'
         )
         raise ValueError(message)
     return name
 
 
-def _api_name(api_name: str) -> str:
+def _normalize_api_name(api_name: str) -> str:
     name = f"/{api_name.strip().removeprefix('/')}"
     if not _API_NAME.fullmatch(name):
-        message = f'{api_name[:_SHOWN]!r} is not an endpoint; write one such as "/predict"'
+        message = (
+            f'{api_name[:_MAX_SHOWN_CHARS]!r} is not an endpoint; write one such as "/predict"'
+        )
         raise ValueError(message)
     return name
 
 
-SpaceName = Annotated[str, Field(max_length=300), AfterValidator(_space)]
-ApiName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_api_name)]
-Arguments = Annotated[dict[str, Any] | list[Any], Field(max_length=200)]
+SpaceName = Annotated[str, Field(max_length=300), AfterValidator(_normalize_space_name)]
+ApiName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_normalize_api_name)]
+SpaceArguments = Annotated[dict[str, Any] | list[Any], Field(max_length=200)]
 
 
 class SpaceCallSpec(Spec):
@@ -50,9 +55,9 @@ class SpaceCallSpec(Spec):
     space: SpaceName
     api_name: ApiName | None = None
     """None: the only one there is, or `/predict`."""
-    arguments: Arguments = Field(default_factory=dict[str, Any])
-    timeout: Annotated[timedelta, BeforeValidator(read_call_timeout), IN_SECONDS] = timedelta(
-        minutes=10
+    arguments: SpaceArguments = Field(default_factory=dict[str, Any])
+    timeout: Annotated[timedelta, BeforeValidator(parse_call_timeout), SERIALIZE_AS_SECONDS] = (
+        timedelta(minutes=10)
     )
 
     @property

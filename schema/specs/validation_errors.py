@@ -14,9 +14,9 @@ from schema.specs.base import Spec
 
 S = TypeVar("S", bound=Spec)
 
-_SHOWN: Final = 60
+_MAX_SHOWN_CHARS: Final = 60
 """How much of a wrong value is repeated."""
-_FORMS: Final = {
+_EXPECTED_FORMS: Final = {
     "dict_type": 'write an object, such as {"NAME": "value"}',
     "string_type": "write a text",
     "list_type": "write a list",
@@ -25,11 +25,11 @@ _FORMS: Final = {
 }
 """What to write where pydantic only says what is missing."""
 _CHOICE: Final = re.compile(r"'([^']+)'")
-_SEALED: Final = frozenset({"secrets", "pass_token", "overrides", "job"})
+_SECRET_ARGUMENTS: Final = frozenset({"secrets", "pass_token", "overrides", "job"})
 """Arguments of which nothing is: somebody may have put a secret there, in a wrong form."""
 
 
-def explain(error: ValidationError, known: Iterable[str] = ()) -> Invalid:
+def to_invalid_error(error: ValidationError, known_arguments: Iterable[str] = ()) -> Invalid:
     """Turn what pydantic found into sentences, one for each argument that is wrong."""
     wrong: dict[object, ErrorDetails] = {}
     for entry in error.errors(include_url=False):
@@ -37,61 +37,69 @@ def explain(error: ValidationError, known: Iterable[str] = ()) -> Invalid:
         # Of the ways a value fails to be one of several types, the deepest is the one meant.
         if argument not in wrong or len(entry["loc"]) >= len(wrong[argument]["loc"]):
             wrong[argument] = entry
-    return Invalid(" ".join(_sentence(entry, list(known)) for entry in wrong.values()))
+    return Invalid(
+        " ".join(_describe_error(entry, list(known_arguments)) for entry in wrong.values())
+    )
 
 
-def checked(shape: type[S], **given: Any) -> S:
+def validate_spec(spec_class: type[S], **fields: Any) -> S:
     """Check a request, as it is launched and as it is launched again.
 
     Raises:
         Invalid: with a sentence for each argument that is wrong.
     """
     try:
-        return shape.model_validate(given)
+        return spec_class.model_validate(fields)
     except ValidationError as error:
-        raise explain(error) from None
+        raise to_invalid_error(error) from None
 
 
-def given(**arguments: Any) -> dict[str, Any]:
+def drop_none(**arguments: Any) -> dict[str, Any]:
     """Return those of the arguments that a call said; the others have defaults of their own."""
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def _sentence(entry: ErrorDetails, known: list[str]) -> str:
-    path = _path(entry["loc"])
+def _describe_error(entry: ErrorDetails, known_arguments: list[str]) -> str:
+    path = _format_path(entry["loc"])
     match entry["type"]:
         case "extra_forbidden":
-            near = did_you_mean(str(entry["loc"][0]), known)
-            hint = f"; {_lower(near)}" if near else "."
-            return f"There is no argument {path}{hint} The arguments are {', '.join(known)}."
+            near = did_you_mean(str(entry["loc"][0]), known_arguments)
+            hint = f"; {_lower_first(near)}" if near else "."
+            return (
+                f"There is no argument {path}{hint} The arguments are {', '.join(known_arguments)}."
+            )
         case "missing":
             return f"{path} is missing."
         case "value_error":
             return f"{path}: {entry['msg'].removeprefix('Value error, ')}."
         case "too_short" | "too_long":
-            return f"{path}: {_lower(entry['msg'])}."
+            return f"{path}: {_lower_first(entry['msg'])}."
         case "enum" | "literal_error":
             choices = _CHOICE.findall(entry.get("ctx", {}).get("expected", ""))
-            near = did_you_mean(str(entry["input"])[:_SHOWN], choices)
+            near = did_you_mean(str(entry["input"])[:_MAX_SHOWN_CHARS], choices)
             wrong = short_repr(entry["input"])
             return f"{path}: {wrong} is none of {', '.join(choices)}. {near}".strip()
         case wrong:
-            form = f"; {_FORMS[wrong]}" if wrong in _FORMS else ""
-            given = "" if entry["loc"][0] in _SEALED else f", not {short_repr(entry['input'])}"
-            return f"{path}: {_lower(entry['msg'])}{given}{form}."
+            form = f"; {_EXPECTED_FORMS[wrong]}" if wrong in _EXPECTED_FORMS else ""
+            given = (
+                ""
+                if entry["loc"][0] in _SECRET_ARGUMENTS
+                else f", not {short_repr(entry['input'])}"
+            )
+            return f"{path}: {_lower_first(entry['msg'])}{given}{form}."
 
 
-def _path(location: tuple[int | str, ...]) -> str:
+def _format_path(location: tuple[int | str, ...]) -> str:
     # pydantic also names the member of a union it tried, such as `list[Message]` or `str`.
     argument, *inside = location or ("arguments",)
     steps = [step for step in inside if isinstance(step, int) or step.isidentifier()]
     steps = [step for step in steps if step != "str"]
-    return "".join([short_repr(argument), *(_step(step) for step in steps)])
+    return "".join([short_repr(argument), *(_format_step(step) for step in steps)])
 
 
-def _step(step: int | str) -> str:
+def _format_step(step: int | str) -> str:
     return f"[{step}]" if isinstance(step, int) else f".{step}"
 
 
-def _lower(sentence: str) -> str:
+def _lower_first(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:]

@@ -20,8 +20,8 @@ _SPECIAL: Final = re.compile(r"refs/(?:convert/[\w.-]+|pr/\d+)")
 """Revisions with a slash in them."""
 _NAME: Final = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f:\\]")
-_KERNELS: Final = frozenset({"dev", "proc", "sys"})
-_IMAGES: Final = frozenset(
+_KERNEL_FOLDERS: Final = frozenset({"dev", "proc", "sys"})
+_IMAGE_FOLDERS: Final = frozenset(
     {
         "bin",
         "boot",
@@ -39,8 +39,8 @@ _IMAGES: Final = frozenset(
     }
 )
 """Folders that would vanish behind a mount, with what the image keeps in them."""
-_SHOWN: Final = 100
-_FORM: Final = (
+_MAX_SHOWN_CHARS: Final = 100
+_VOLUME_SYNTAX: Final = (
     "write hf://TYPE/OWNER/NAME[/PATH]:/MOUNT[:ro|:rw], such as hf://datasets/ada/set:/data"
 )
 
@@ -61,12 +61,12 @@ class Volume:
 
     def __str__(self) -> str:
         """Write it the one way in which it is stored."""
-        revision = "" if self.revision is None else f"@{_quoted(self.revision)}"
+        revision = "" if self.revision is None else f"@{_quote_revision(self.revision)}"
         path = f"/{self.path}" if self.path else ""
         mode = "ro" if self.read_only else "rw"
         return f"hf://{self.kind}s/{self.source}{revision}{path}:{self.mount}:{mode}"
 
-    def body(self) -> dict[str, Any]:
+    def to_hub_json(self) -> dict[str, Any]:
         """Write it as the Hub wants it in a create request."""
         return {
             "type": self.kind,
@@ -78,19 +78,19 @@ class Volume:
         }
 
 
-def parse(written: str) -> Volume:
+def parse_volume(text: str) -> Volume:
     """Read one volume.
 
     Raises:
         ValueError: it is none, or could not be mounted; with the form that can.
     """
-    shown = repr(written[:_SHOWN])
-    body, mode = written.strip(), None
+    shown = repr(text[:_MAX_SHOWN_CHARS])
+    body, mode = text.strip(), None
     if body.endswith((":ro", ":rw")):
         body, mode = body[:-3], body[-2:]
     source, colon, mount = body.removeprefix("hf://").rpartition(":/")
     if not body.startswith("hf://") or not colon or not source:
-        message = f"{shown} is not a volume; {_FORM}"
+        message = f"{shown} is not a volume; {_VOLUME_SYNTAX}"
         raise ValueError(message)
     kind, owner, name, revision, path = _located(source, shown)
     if kind != "bucket" and mode == "rw":
@@ -101,7 +101,7 @@ def parse(written: str) -> Volume:
     return Volume(
         kind=kind,
         source=f"{owner}/{name}",
-        mount=_mount(mount, shown),
+        mount=_parse_mount(mount, shown),
         path=path,
         revision=revision,
         read_only=kind != "bucket" or mode == "ro",
@@ -112,19 +112,19 @@ def _located(source: str, shown: str) -> tuple[str, str, str, str | None, str]:
     """Take apart what is mounted: its kind, owner, name, revision and folder."""
     first, _, rest = source.partition("/")
     if first in {"kernel", "kernels"}:
-        message = f"{shown}: a kernel cannot be mounted; {_FORM}"
+        message = f"{shown}: a kernel cannot be mounted; {_VOLUME_SYNTAX}"
         raise ValueError(message)
     kind = _KINDS.get(first, "model")
     owner, _, rest = (rest if first in _KINDS else source).partition("/")
     name, revision, path = _revised(rest)
     if not _NAME.fullmatch(owner) or not _NAME.fullmatch(name):
-        message = f"{shown} names no repository or bucket; {_FORM}"
+        message = f"{shown} names no repository or bucket; {_VOLUME_SYNTAX}"
         raise ValueError(message)
     if kind == "bucket" and revision is not None:
         message = f"{shown}: a bucket has no revisions; leave @{revision} out"
         raise ValueError(message)
-    if revision == "" or (path and not _is_path(path)):
-        message = f"{shown}: neither .. nor an empty part can stand in the path; {_FORM}"
+    if revision == "" or (path and not _is_safe_path(path)):
+        message = f"{shown}: neither .. nor an empty part can stand in the path; {_VOLUME_SYNTAX}"
         raise ValueError(message)
     return kind, owner, name, revision, path
 
@@ -142,13 +142,13 @@ def _revised(rest: str) -> tuple[str, str | None, str]:
     return before, revision.replace("%2F", "/").replace("%2f", "/"), path.rstrip("/")
 
 
-def _mount(mount: str, shown: str) -> str:
+def _parse_mount(mount: str, shown: str) -> str:
     mount = mount.rstrip("/")
-    if not _is_path(mount):
+    if not _is_safe_path(mount):
         message = f"{shown}: the mount is an absolute path without .. or empty parts, such as /data"
         raise ValueError(message)
     first, _, below = mount.partition("/")
-    if first in _KERNELS or (first in _IMAGES and not below):
+    if first in _KERNEL_FOLDERS or (first in _IMAGE_FOLDERS and not below):
         message = (
             f"{shown}: mounted there, it would hide what the image needs; choose another /MOUNT"
         )
@@ -156,26 +156,27 @@ def _mount(mount: str, shown: str) -> str:
     return f"/{mount}"
 
 
-def _is_path(path: str) -> bool:
+def _is_safe_path(path: str) -> bool:
     parts = path.split("/")
     return not _UNSAFE.search(path) and not {"", ".", ".."} & set(parts)
 
 
-def _quoted(revision: str) -> str:
+def _quote_revision(revision: str) -> str:
     return revision if _SPECIAL.fullmatch(revision) else revision.replace("/", "%2F")
 
 
-def _read(given: object) -> object:
+def _normalize_volumes(value: object) -> object:
     """Write each volume the one way it is stored."""
-    if not isinstance(given, list):
-        return given
+    if not isinstance(value, list):
+        return value
     return [
-        str(parse(each)) if isinstance(each, str) else each for each in cast("list[object]", given)
+        str(parse_volume(each)) if isinstance(each, str) else each
+        for each in cast("list[object]", value)
     ]
 
 
-def _mounted_once(volumes: list[str]) -> list[str]:
-    mounts = [parse(each).mount for each in volumes]
+def _expect_unique_mounts(volumes: list[str]) -> list[str]:
+    mounts = [parse_volume(each).mount for each in volumes]
     if twice := sorted({mount for mount in mounts if mounts.count(mount) > 1}):
         message = f"{twice[0]} is the mount of more than one volume; give each its own"
         raise ValueError(message)
@@ -185,7 +186,7 @@ def _mounted_once(volumes: list[str]) -> list[str]:
 Volumes = Annotated[
     list[Annotated[str, Field(max_length=1000)]],
     Field(max_length=20),
-    BeforeValidator(_read),
-    AfterValidator(_mounted_once),
+    BeforeValidator(_normalize_volumes),
+    AfterValidator(_expect_unique_mounts),
 ]
 """Volumes as they are asked for, each stored in one form."""

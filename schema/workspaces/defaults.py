@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from schema.common.durations import IN_SECONDS
-from schema.specs.hub_job import Flavor, Labels, read_job_timeout
-from schema.specs.outputs import Place
+from schema.common.durations import SERIALIZE_AS_SECONDS
+from schema.specs.hub_job import Flavor, Labels, parse_job_timeout
+from schema.specs.outputs import OutputLocation
 
 
-class Defaults(BaseModel):
+class WorkspaceDefaults(BaseModel):
     """The defaults of a workspace; `None` is none, and leaves it to the launch."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -20,15 +20,15 @@ class Defaults(BaseModel):
     timeout: (
         Annotated[
             timedelta,
-            BeforeValidator(read_job_timeout, json_schema_input_type=float | str),
-            IN_SECONDS,
+            BeforeValidator(parse_job_timeout, json_schema_input_type=float | str),
+            SERIALIZE_AS_SECONDS,
         ]
         | None
     ) = None
     labels: Labels | None = None
-    bucket: Place | None = None
+    bucket: OutputLocation | None = None
     """Where outputs go, each job's into a folder of its own."""
 
-    def given(self) -> dict[str, Any]:
+    def to_patch(self) -> dict[str, Any]:
         """Return what was said, as JSON; a null in it takes a default away."""
         return self.model_dump(mode="json", exclude_unset=True)

@@ -16,7 +16,7 @@ from schema.common import ids
 from schema.db.database import Transaction
 from schema.workspaces.tables import Workspace
 
-_CHANGE: Final = """
+_UPDATE_WORKSPACE: Final = """
 WITH before AS MATERIALIZED (
     SELECT * FROM workspace WHERE id = $2 AND subject_id = $1 FOR NO KEY UPDATE
 ), changed AS (
@@ -44,9 +44,11 @@ WITH before AS MATERIALIZED (
 SELECT * FROM changed
 """
 
-_OTHER: Final = "SELECT id FROM workspace WHERE subject_id = $1 AND name = $2 AND id <> $3"
+_FIND_OTHER_WORKSPACE: Final = (
+    "SELECT id FROM workspace WHERE subject_id = $1 AND name = $2 AND id <> $3"
+)
 
-_ROLL_UP: Final = """
+_GET_WORKSPACE_STATUS: Final = """
 SELECT workspace.*, jobs.*
   FROM workspace, LATERAL (
       SELECT coalesce(sum(counted), 0)::bigint AS jobs,
@@ -65,7 +67,7 @@ SELECT workspace.*, jobs.*
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class WorkspaceChange:
     """What is to be different; what is not given stays as it is."""
 
     name: str | None = None
@@ -80,7 +82,7 @@ class Change:
     archived: bool | None = None
 
 
-class RolledUp(Workspace):
+class WorkspaceStatus(Workspace):
     """A workspace, and what has become of its jobs."""
 
     jobs: int
@@ -91,19 +93,19 @@ class RolledUp(Workspace):
     """How long its jobs have run at the Hub, in sum, until now."""
 
 
-async def named_alike(
+async def find_other_workspace_named(
     tx: Transaction, subject_id: str, workspace_id: UUID, name: str
 ) -> UUID | None:
     """Return another workspace of the subject's that has this name."""
-    other: UUID | None = await tx.fetchval(_OTHER, subject_id, name, workspace_id)
+    other: UUID | None = await tx.fetchval(_FIND_OTHER_WORKSPACE, subject_id, name, workspace_id)
     return other
 
 
-async def change(
+async def update_workspace(
     tx: Transaction,
     subject_id: str,
     workspace_id: UUID,
-    wanted: Change,
+    changes: WorkspaceChange,
     *,
     client: str | None = None,
 ) -> Workspace | None:
@@ -113,29 +115,31 @@ async def change(
         UniqueViolationError: another has that name; the caller's transaction is lost.
     """
     row = await tx.fetchrow(
-        _CHANGE,
+        _UPDATE_WORKSPACE,
         subject_id,
         workspace_id,
-        wanted.name,
-        dict(wanted.defaults),
-        wanted.sets_confirmation,
-        wanted.confirm_above_micro_usd,
-        wanted.archived,
+        changes.name,
+        dict(changes.defaults),
+        changes.sets_confirmation,
+        changes.confirm_above_micro_usd,
+        changes.archived,
         client,
-        ids.write(ids.Kind.WORKSPACE, workspace_id),
-        wanted.sets_budget,
-        wanted.budget_micro_usd,
+        ids.format_handle(ids.HandleKind.WORKSPACE, workspace_id),
+        changes.sets_budget,
+        changes.budget_micro_usd,
     )
-    return None if row is None else Workspace.of(row)
+    return None if row is None else Workspace.from_row(row)
 
 
-async def roll_up(tx: Transaction, subject_id: str, workspace_id: UUID) -> RolledUp | None:
+async def get_workspace_status(
+    tx: Transaction, subject_id: str, workspace_id: UUID
+) -> WorkspaceStatus | None:
     """Return a workspace of the subject's with the sums of its jobs."""
-    row = await tx.fetchrow(_ROLL_UP, subject_id, workspace_id)
-    return None if row is None else RolledUp.of(row)
+    row = await tx.fetchrow(_GET_WORKSPACE_STATUS, subject_id, workspace_id)
+    return None if row is None else WorkspaceStatus.from_row(row)
 
 
-_WORKSPACES: Final = """
+_LIST_WORKSPACES: Final = """
 SELECT workspace.*, count(job.id) AS jobs,
        count(job.id) FILTER (WHERE job.finished_at IS NULL) AS open_jobs
   FROM workspace LEFT JOIN job ON job.workspace_id = workspace.id
@@ -145,17 +149,17 @@ SELECT workspace.*, count(job.id) AS jobs,
 """
 
 
-_MAKE_WORKSPACE: Final = """
+_CREATE_WORKSPACE: Final = """
 INSERT INTO workspace (id, subject_id, name, budget_micro_usd, defaults)
 VALUES ($1, $2, $3, $4, jsonb_strip_nulls($5))
 ON CONFLICT (subject_id, name) DO NOTHING RETURNING *
 """
 
 
-_WORKSPACE: Final = "SELECT * FROM workspace WHERE subject_id = $1 AND id = $2"
+_GET_WORKSPACE: Final = "SELECT * FROM workspace WHERE subject_id = $1 AND id = $2"
 
 
-_NAMED: Final = "SELECT * FROM workspace WHERE subject_id = $1 AND name = $2"
+_FIND_WORKSPACE_BY_NAME: Final = "SELECT * FROM workspace WHERE subject_id = $1 AND name = $2"
 
 
 class WorkspaceSummary(Workspace):
@@ -165,7 +169,7 @@ class WorkspaceSummary(Workspace):
     open_jobs: int
 
 
-async def make_workspace(
+async def create_workspace(
     tx: Transaction,
     subject_id: str,
     workspace_id: UUID,
@@ -176,9 +180,9 @@ async def make_workspace(
     client: str | None = None,
 ) -> Workspace | None:
     """Make a workspace; none if the subject has one of that name."""
-    made = _workspace(
+    made = _workspace_from_row(
         await tx.fetchrow(
-            _MAKE_WORKSPACE,
+            _CREATE_WORKSPACE,
             workspace_id,
             subject_id,
             name,
@@ -187,30 +191,39 @@ async def make_workspace(
         )
     )
     if made is not None:
-        handle = ids.write(ids.Kind.WORKSPACE, made.id)
-        await audit.note(
-            tx, audit.Action.WORKSPACE_MADE, subject_id=subject_id, client=client, handle=handle
+        handle = ids.format_handle(ids.HandleKind.WORKSPACE, made.id)
+        await audit.write_audit_entry(
+            tx,
+            audit.AuditAction.WORKSPACE_MADE,
+            subject_id=subject_id,
+            client=client,
+            handle=handle,
         )
     return made
 
 
-async def workspace(tx: Transaction, subject_id: str, workspace_id: UUID) -> Workspace | None:
+async def get_workspace(tx: Transaction, subject_id: str, workspace_id: UUID) -> Workspace | None:
     """Return one workspace of the subject's."""
-    return _workspace(await tx.fetchrow(_WORKSPACE, subject_id, workspace_id))
+    return _workspace_from_row(await tx.fetchrow(_GET_WORKSPACE, subject_id, workspace_id))
 
 
-async def workspace_named(tx: Transaction, subject_id: str, name: str) -> Workspace | None:
+async def find_workspace_by_name(tx: Transaction, subject_id: str, name: str) -> Workspace | None:
     """Return the subject's workspace of that name."""
-    return _workspace(await tx.fetchrow(_NAMED, subject_id, name))
+    return _workspace_from_row(await tx.fetchrow(_FIND_WORKSPACE_BY_NAME, subject_id, name))
 
 
-async def workspaces(
-    tx: Transaction, subject_id: str, *, before: UUID | None, limit: int, archived: bool = False
+async def list_workspaces(
+    tx: Transaction,
+    subject_id: str,
+    *,
+    before: UUID | None,
+    limit: int,
+    include_archived: bool = False,
 ) -> list[WorkspaceSummary]:
     """Return the newest of the subject's workspaces that are older than `before`."""
-    rows = await tx.fetch(_WORKSPACES, subject_id, before, limit, archived)
-    return [WorkspaceSummary.of(row) for row in rows]
+    rows = await tx.fetch(_LIST_WORKSPACES, subject_id, before, limit, include_archived)
+    return [WorkspaceSummary.from_row(row) for row in rows]
 
 
-def _workspace(row: Mapping[str, Any] | None) -> Workspace | None:
-    return None if row is None else Workspace.of(row)
+def _workspace_from_row(row: Mapping[str, Any] | None) -> Workspace | None:
+    return None if row is None else Workspace.from_row(row)

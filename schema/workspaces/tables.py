@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, UniqueConstraint
 from sqlmodel import Field
 
-from schema.db.base import BIGINT, JSON, NOW, TEXT, TIMESTAMP, Record, starts_as
+from schema.db.base import BIGINT, DEFAULT_NOW, JSON, TEXT, TIMESTAMP, Record, with_server_default
 
 
 class Workspace(Record):
@@ -18,12 +18,16 @@ class Workspace(Record):
     name: str = Field(sa_type=TEXT)
     budget_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
     """The most that all its jobs may cost together, if that is limited."""
-    held_micro_usd: int = Field(default=0, sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
+    held_micro_usd: int = Field(
+        default=0, sa_type=BIGINT, sa_column_kwargs=with_server_default("0")
+    )
     """What its jobs may still cost; kept by the moves, as is what they did."""
-    spent_micro_usd: int = Field(default=0, sa_type=BIGINT, sa_column_kwargs=starts_as("0"))
-    created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=NOW)
+    spent_micro_usd: int = Field(
+        default=0, sa_type=BIGINT, sa_column_kwargs=with_server_default("0")
+    )
+    created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
     defaults: dict[str, Any] = Field(
-        default_factory=dict[str, Any], sa_type=JSON, sa_column_kwargs=starts_as("'{}'")
+        default_factory=dict[str, Any], sa_type=JSON, sa_column_kwargs=with_server_default("'{}'")
     )
     """What launches into it take where they do not say otherwise; see
     `schema.workspaces.defaults`."""

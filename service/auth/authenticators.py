@@ -7,11 +7,18 @@ from functools import partial
 from typing import Protocol
 
 from schema.accounts.vault import Secret
-from schema.common.async_cache import BELIEVED, DISBELIEVED, REMEMBERED, UNKNOWN, Cache, Kept
+from schema.common.async_cache import (
+    INVALID_TOKEN_TTL,
+    MAX_CACHED_TOKENS,
+    UNAVAILABLE_TTL,
+    VALID_TOKEN_TTL,
+    AsyncCache,
+    CacheEntry,
+)
 from schema.common.errors import Denied, HoldfastError, Unauthenticated, Unavailable
 from service.auth.caller import ALL_SCOPES, Caller
-from service.auth.jwt_verifier import ExternalAuthority, ExternalIdentity
-from service.auth.token_verifier import Callers
+from service.auth.jwt_verifier import ExternalIdentity, JwtVerifier
+from service.auth.token_verifier import TokenVerifier
 
 
 class HubAuthorityMissing(Denied):
@@ -25,22 +32,22 @@ class HubAuthorityMissing(Denied):
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
+class RequestCredentials:
     """The tokens a request came with, from `Authorization` and `X-HF-Authorization`."""
 
     authorization: Secret | None
-    hub: Secret | None
+    hf_authorization: Secret | None
 
     @property
-    def nothing(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether somebody calls without a name."""
-        return self.authorization is None and self.hub is None
+        return self.authorization is None and self.hf_authorization is None
 
 
-class SignIn(Protocol):
+class Authenticator(Protocol):
     """A way to sign in."""
 
-    async def of(self, presented: Presented) -> Caller:
+    async def authenticate(self, credentials: RequestCredentials) -> Caller:
         """Return who is calling.
 
         Raises:
@@ -51,50 +58,54 @@ class SignIn(Protocol):
         ...
 
 
-class HubSignIn:
+class HubAuthenticator:
     """The Hub's own tokens, wherever they are sent; `Authorization` wins."""
 
-    def __init__(self, callers: Callers) -> None:
-        self._callers = callers
+    def __init__(self, token_verifier: TokenVerifier) -> None:
+        self._token_verifier = token_verifier
 
-    async def of(self, presented: Presented) -> Caller:
-        return await self._callers.of(presented.authorization or presented.hub)
+    async def authenticate(self, credentials: RequestCredentials) -> Caller:
+        return await self._token_verifier.verify(
+            credentials.authorization or credentials.hf_authorization
+        )
 
 
-class ExternalSignIn:
+class ExternalAuthenticator:
     """A token of the authorization server says who may come in, one of the Hub's whose jobs it is.
 
     What the caller may do is what both tokens allow.
     """
 
-    def __init__(self, authority: ExternalAuthority, callers: Callers) -> None:
-        self._authority = authority
-        self._callers = callers
-        self._cache: Cache[ExternalIdentity | HoldfastError] = Cache(size=REMEMBERED)
+    def __init__(self, jwt_verifier: JwtVerifier, token_verifier: TokenVerifier) -> None:
+        self._jwt_verifier = jwt_verifier
+        self._token_verifier = token_verifier
+        self._identities: AsyncCache[ExternalIdentity | HoldfastError] = AsyncCache(
+            max_entries=MAX_CACHED_TOKENS
+        )
 
-    async def of(self, presented: Presented) -> Caller:
-        if presented.authorization is None:
+    async def authenticate(self, credentials: RequestCredentials) -> Caller:
+        if credentials.authorization is None:
             raise Unauthenticated("Sign in first: this service takes Authorization: Bearer ….")
-        token = presented.authorization
+        token = credentials.authorization
         digest = hashlib.sha256(token.reveal().encode()).digest()
-        identity = await self._cache.get(digest, partial(self._verify, token))
+        identity = await self._identities.get_or_load(digest, partial(self._verify, token))
         if isinstance(identity, HoldfastError):
             raise identity.with_traceback(None)
-        if presented.hub is None:
+        if credentials.hf_authorization is None:
             raise HubAuthorityMissing
-        caller = await self._callers.of(presented.hub)
+        caller = await self._token_verifier.verify(credentials.hf_authorization)
         allowed = ALL_SCOPES & identity.scopes
         return replace(
             caller,
             scopes=caller.scopes & allowed,
-            obtainable=caller.scopes - allowed,
+            obtainable_scopes=caller.scopes - allowed,
         )
 
-    async def _verify(self, token: Secret) -> Kept[ExternalIdentity | HoldfastError]:
+    async def _verify(self, token: Secret) -> CacheEntry[ExternalIdentity | HoldfastError]:
         try:
-            identity = await self._authority.verify(token)
+            identity = await self._jwt_verifier.verify(token)
         except Unauthenticated as no:
-            return Kept(no, DISBELIEVED)
+            return CacheEntry(no, INVALID_TOKEN_TTL)
         except Unavailable as silence:
-            return Kept(silence, UNKNOWN)
-        return Kept(identity, min(BELIEVED, identity.believed_until - datetime.now(UTC)))
+            return CacheEntry(silence, UNAVAILABLE_TTL)
+        return CacheEntry(identity, min(VALID_TOKEN_TTL, identity.valid_until - datetime.now(UTC)))

@@ -34,9 +34,9 @@ class TokenKind(StrEnum):
 class InsufficientScope(Denied):
     """The token lacks what this needs."""
 
-    def __init__(self, scope: Scope, kind: TokenKind) -> None:
+    def __init__(self, scope: Scope, token_kind: TokenKind) -> None:
         self.scope = scope
-        if kind is TokenKind.OAUTH:
+        if token_kind is TokenKind.OAUTH:
             cure = f"Sign in again and grant the scope {scope}."
         else:
             cure = (
@@ -44,30 +44,32 @@ class InsufficientScope(Denied):
                 "permissions job.write and inference.serverless.write, from "
                 "https://huggingface.co/settings/tokens."
             )
-        said = "is read-only" if kind is TokenKind.READ else f"lacks the scope {scope}"
+        said = "is read-only" if token_kind is TokenKind.READ else f"lacks the scope {scope}"
         super().__init__(f"Your Hugging Face token {said}, so nothing was done. {cure}")
 
 
 class NamespaceDenied(Denied):
     """The token does not reach the account that is to act and to pay."""
 
-    def __init__(self, namespace: str, own: str, kind: TokenKind) -> None:
-        if kind is TokenKind.OAUTH:
+    def __init__(self, namespace: str, own_namespace: str, token_kind: TokenKind) -> None:
+        if token_kind is TokenKind.OAUTH:
             where = "https://huggingface.co/settings/connected-applications, and sign in again"
         else:
             where = "https://huggingface.co/settings/tokens"
         super().__init__(
             f"Your sign-in does not let you run jobs as {namespace}, so nothing was done. Have "
-            f"that organisation granted at {where}; or give namespace={own!r} to run them as {own}."
+            f"that organisation granted at {where}; or give namespace={own_namespace!r} to run "
+            f"them as {own_namespace}."
         )
 
 
 class LaunchDenied(Denied):
     """The Hub does not let the token launch jobs in a namespace."""
 
-    def __init__(self, namespace: str, said: str) -> None:
+    def __init__(self, namespace: str, hub_message: str) -> None:
         super().__init__(
-            f"Hugging Face does not let your token run jobs as {namespace}: {said} Nothing was "
+            f"Hugging Face does not let your token run jobs as {namespace}: {hub_message} "
+            "Nothing was "
             f"launched. Give it the permission job.write there, and look at who pays for it at "
             f"https://huggingface.co/settings/billing."
         )
@@ -81,16 +83,16 @@ class Caller:
     """Never changes, as the name can."""
     name: str
     """Their own namespace at the Hub: where their jobs run, and who pays, unless told otherwise."""
-    kind: TokenKind
+    token_kind: TokenKind
     token: Secret
     scopes: frozenset[Scope] = ALL_SCOPES
     """As far as can be told beforehand; the Hub has the last word."""
-    obtainable: frozenset[Scope] = frozenset()
+    obtainable_scopes: frozenset[Scope] = frozenset()
     """What they lack, and would have after signing in for it."""
     organisations: tuple[str, ...] = ()
     """Namespaces besides their own in which the token may act."""
     expires_at: datetime | None = None
-    trouble: Unavailable | None = None
+    storage_error: Unavailable | None = None
     """Why their token could not be kept for their jobs."""
 
     @property
@@ -103,23 +105,23 @@ class Caller:
         """Everything the token lets us do, to tell the better of two."""
         return sorted([*self.scopes, *(f"org:{name}" for name in self.organisations)])
 
-    def expect(self, scope: Scope) -> None:
+    def require_scope(self, scope: Scope) -> None:
         """Refuse what the token is not enough for.
 
         Raises:
             InsufficientScope: it lacks this scope.
         """
         if scope not in self.scopes:
-            raise InsufficientScope(scope, self.kind)
+            raise InsufficientScope(scope, self.token_kind)
 
-    def namespace(self, wanted: str | None) -> str:
+    def resolve_namespace(self, namespace: str | None) -> str:
         """Return the account that acts and pays: their own, or an organisation they may act for.
 
         Raises:
             NamespaceDenied: the token does not reach it.
         """
-        if wanted is None or wanted == self.name:
+        if namespace is None or namespace == self.name:
             return self.name
-        if wanted not in self.organisations:
-            raise NamespaceDenied(wanted, self.name, self.kind)
-        return wanted
+        if namespace not in self.organisations:
+            raise NamespaceDenied(namespace, self.name, self.token_kind)
+        return namespace

@@ -8,17 +8,17 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from schema.common.durations import say
+from schema.common.durations import format_duration
 from schema.common.errors import Unauthenticated
 
-_LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
-_CLOCKS: Final = (
+_MAX_TIMESTAMP_SECONDS: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+_CLOCK_REMEDY: Final = (
     "If that is not so, set the clocks of this machine and of the authorization server by NTP."
 )
-_SPOKEN: Final = 320
+_MAX_DISPLAY_CHARACTERS: Final = 320
 """The longest e-mail address."""
 
-_Time = Annotated[float, Field(ge=0, le=_LATEST)]
+_TimestampSeconds = Annotated[float, Field(ge=0, le=_MAX_TIMESTAMP_SECONDS)]
 
 
 class Claims(BaseModel):
@@ -29,9 +29,9 @@ class Claims(BaseModel):
     iss: str
     sub: str = Field(pattern=r"^[^\p{C}]+$", max_length=255)
     aud: str | list[str] = []
-    exp: _Time
-    nbf: _Time | None = None
-    iat: _Time | None = None
+    exp: _TimestampSeconds
+    nbf: _TimestampSeconds | None = None
+    iat: _TimestampSeconds | None = None
     scope: str | None = None
     scp: str | list[str] | None = None
     client_id: str | None = None
@@ -40,7 +40,7 @@ class Claims(BaseModel):
     name: Any = None
 
     @classmethod
-    def read(cls, payload: bytes) -> Self:
+    def parse(cls, payload: bytes) -> Self:
         """Read a payload.
 
         Raises:
@@ -55,41 +55,43 @@ class Claims(BaseModel):
                 f"missing or malformed. Holdfast needs iss, aud, exp and sub."
             ) from None
 
-    def must_be_from(self, issuer: str) -> None:
+    def require_issuer(self, issuer: str) -> None:
         """Refuse what another server issued, letter by letter."""
         if self.iss != issuer:
-            slash = _but_for_a_slash([self.iss], issuer)
+            slash = _trailing_slash_remark([self.iss], issuer)
             raise Unauthenticated(
                 f"This token is from another authorization server: its issuer (iss) must be "
                 f"exactly {issuer}{slash}. Sign in there, or correct HOLDFAST_JWT_ISSUER.",
                 problem="invalid_issuer",
             )
 
-    def must_be_for(self, audience: str) -> None:
+    def require_audience(self, audience: str) -> None:
         """Refuse what was made for another service, letter by letter (RFC 7519, section 4.1.3)."""
         named = [self.aud] if isinstance(self.aud, str) else self.aud
         if audience not in named:
             raise Unauthenticated(
                 f"This token is for another service: its audience (aud) must name exactly "
-                f"{audience}{_but_for_a_slash(named, audience)}. Ask the authorization server for "
+                f"{audience}{_trailing_slash_remark(named, audience)}. Ask the authorization "
+                "server for "
                 f"a token for that resource, or correct HOLDFAST_JWT_AUDIENCE.",
                 problem="invalid_audience",
             )
 
-    def must_be_valid(self, now: datetime, leeway: timedelta) -> None:
+    def require_valid_at(self, now: datetime, leeway: timedelta) -> None:
         """Refuse what is over, or has not begun."""
         if now >= self.expires_at + leeway:
             raise Unauthenticated(
-                f"This token expired at {_said(self.exp)}. Sign in again to get a new one. "
-                f"{_CLOCKS}",
+                f"This token expired at {_format_time(self.exp)}. Sign in again to get a new one. "
+                f"{_CLOCK_REMEDY}",
                 problem="token_expired",
             )
         begins = max(self.nbf or 0, self.iat or 0)
         if begins > (now + leeway).timestamp():
             raise Unauthenticated(
-                f"This token is not valid before {_said(begins)}, and here it is "
-                f"{_said(now.timestamp())} (give or take {say(leeway)}, HOLDFAST_JWT_LEEWAY). "
-                f"{_CLOCKS}",
+                f"This token is not valid before {_format_time(begins)}, and here it is "
+                f"{_format_time(now.timestamp())} (give or take {format_duration(leeway)}, "
+                "HOLDFAST_JWT_LEEWAY). "
+                f"{_CLOCK_REMEDY}",
                 problem="not_yet_valid",
             )
 
@@ -105,15 +107,15 @@ class Claims(BaseModel):
         return frozenset(given.split() if isinstance(given, str) else given or [])
 
 
-def spoken(claim: object) -> str | None:
+def display_text(claim: object) -> str | None:
     """Return a claim that is only ever shown; nobody is refused for an odd one."""
-    return claim if isinstance(claim, str) and 0 < len(claim) <= _SPOKEN else None
+    return claim if isinstance(claim, str) and 0 < len(claim) <= _MAX_DISPLAY_CHARACTERS else None
 
 
-def _but_for_a_slash(named: list[str], expected: str) -> str:
-    alike = expected.rstrip("/") in (name.rstrip("/") for name in named)
+def _trailing_slash_remark(actual: list[str], expected: str) -> str:
+    alike = expected.rstrip("/") in (name.rstrip("/") for name in actual)
     return " (it differs by a trailing slash)" if alike else ""
 
 
-def _said(time: float) -> str:
-    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S} UTC"
+def _format_time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -8,19 +8,19 @@ from typing import Annotated, Final
 from mcp_types import CLIENT_INFO_META_KEY
 from pydantic import BaseModel, Field, ValidationError
 
-_LONGEST: Final = 120
+_MAX_NAME_CHARACTERS: Final = 120
 
-CLIENT: Final[ContextVar[str | None]] = ContextVar("client", default=None)
+CURRENT_CLIENT: Final[ContextVar[str | None]] = ContextVar("client", default=None)
 """Set at the edge for the length of one request."""
 
 
-class _Info(BaseModel):
+class _ClientInfo(BaseModel):
     name: str
     version: str = ""
 
 
 class _Meta(BaseModel):
-    client: Annotated[_Info, Field(alias=CLIENT_INFO_META_KEY)]
+    client: Annotated[_ClientInfo, Field(alias=CLIENT_INFO_META_KEY)]
 
 
 class _Params(BaseModel):
@@ -32,16 +32,16 @@ class _Request(BaseModel):
 
 
 @contextmanager
-def calling_through(client: str | None) -> Generator[None]:
+def bind_client(client: str | None) -> Generator[None]:
     """Say through which client what follows is called; none leaves what was said before."""
-    token = CLIENT.set(client or CLIENT.get())
+    token = CURRENT_CLIENT.set(client or CURRENT_CLIENT.get())
     try:
         yield
     finally:
-        CLIENT.reset(token)
+        CURRENT_CLIENT.reset(token)
 
 
-def in_body(body: bytes) -> str | None:
+def read_client_info(body: bytes) -> str | None:
     """Return the client that a request of the modern protocol names, if it does."""
     if CLIENT_INFO_META_KEY.encode() not in body:
         return None
@@ -49,9 +49,9 @@ def in_body(body: bytes) -> str | None:
         info = _Request.model_validate_json(body).params.meta.client
     except ValidationError:
         return None
-    return readable(f"{info.name} {info.version}")
+    return printable_name(f"{info.name} {info.version}")
 
 
-def readable(name: str) -> str | None:
+def printable_name(name: str) -> str | None:
     """Leave out what does not print, and what is too long to be a name."""
-    return "".join(filter(str.isprintable, name)).strip()[:_LONGEST].strip() or None
+    return "".join(filter(str.isprintable, name)).strip()[:_MAX_NAME_CHARACTERS].strip() or None

@@ -9,128 +9,138 @@ import anyio
 import httpx2
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from schema.common.http import is_tamperproof, release
+from schema.common.http import is_secure_url, package_version
 
 T = TypeVar("T")
 
-_CONNECT: Final = 3.0
-_TOTAL: Final = 5.0
-_LARGEST: Final = 256 * 1024
+_CONNECT_TIMEOUT_SECONDS: Final = 3.0
+_TIMEOUT_SECONDS: Final = 5.0
+_MAX_DOCUMENT_BYTES: Final = 256 * 1024
 """Servers that put their certificates into the set as well need a tenth of it."""
-_NAMES: Final = ("oauth-authorization-server", "openid-configuration")
+_WELL_KNOWN_NAMES: Final = ("oauth-authorization-server", "openid-configuration")
 
 
-class Unreadable(Exception):
+class IssuerMetadataError(Exception):
     """A document could not be had; the text is for the operator, and no caller sees it."""
 
 
-class _Issuer(BaseModel):
+class _IssuerDocument(BaseModel):
     issuer: str
 
 
-class _Metadata(BaseModel):
+class _MetadataDocument(BaseModel):
     jwks_uri: str
 
 
-_DOCUMENT: Final = TypeAdapter(dict[str, Any])
+_JSON_OBJECT: Final = TypeAdapter(dict[str, Any])
 
 
-class Publisher:
+class IssuerMetadataClient:
     """An authorization server, as the one who knows what it signs with."""
 
     def __init__(self, session: httpx2.AsyncClient, issuer: str, jwks_url: str | None) -> None:
         self._session = session
         self._issuer = issuer
-        self._told = jwks_url
-        self._discovered: str | None = None
+        self._configured_jwks_url = jwks_url
+        self._discovered_jwks_url: str | None = None
 
-    async def fetch(self) -> bytes:
+    async def fetch_key_set(self) -> bytes:
         """Fetch the set of keys.
 
         Raises:
             Unreadable: it cannot be found, or had.
         """
         try:
-            with anyio.fail_after(_TOTAL):
-                url = self._told or self._discovered or await self._discover()
-                document = await self._get(url)
+            with anyio.fail_after(_TIMEOUT_SECONDS):
+                url = (
+                    self._configured_jwks_url
+                    or self._discovered_jwks_url
+                    or await self._discover_jwks_url()
+                )
+                document = await self._fetch(url)
         except TimeoutError:
-            self._discovered = None
-            raise Unreadable(f"no answer within {_TOTAL:.0f} seconds") from None
-        except Unreadable:
+            self._discovered_jwks_url = None
+            raise IssuerMetadataError(f"no answer within {_TIMEOUT_SECONDS:.0f} seconds") from None
+        except IssuerMetadataError:
             # It may have moved.
-            self._discovered = None
+            self._discovered_jwks_url = None
             raise
-        self._discovered = url
+        self._discovered_jwks_url = url
         return document
 
-    async def describe(self) -> dict[str, Any]:
+    async def fetch_metadata(self) -> dict[str, Any]:
         """Fetch what the server says of itself.
 
         Raises:
             Unreadable: it cannot be found, or speaks for somebody else.
         """
         try:
-            with anyio.fail_after(_TOTAL):
-                return await self._find(lambda _, document: _DOCUMENT.validate_json(document))
+            with anyio.fail_after(_TIMEOUT_SECONDS):
+                return await self._read_metadata(
+                    lambda _, document: _JSON_OBJECT.validate_json(document)
+                )
         except TimeoutError:
-            raise Unreadable(f"no answer within {_TOTAL:.0f} seconds") from None
+            raise IssuerMetadataError(f"no answer within {_TIMEOUT_SECONDS:.0f} seconds") from None
 
-    async def _discover(self) -> str:
-        return await self._find(self._jwks_uri)
+    async def _discover_jwks_url(self) -> str:
+        return await self._read_metadata(self._parse_jwks_url)
 
-    async def _find(self, read: Callable[[str, bytes], T]) -> T:
+    async def _read_metadata(self, parse: Callable[[str, bytes], T]) -> T:
         troubles: list[str] = []
-        for url in _well_known(self._issuer):
+        for url in _metadata_urls(self._issuer):
             try:
-                document = await self._get(url)
-                self._must_be_ours(url, document)
-                return read(url, document)
-            except Unreadable as trouble:
+                document = await self._fetch(url)
+                self._require_issuer(url, document)
+                return parse(url, document)
+            except IssuerMetadataError as trouble:
                 troubles.append(str(trouble))
-        raise Unreadable("; ".join(troubles))
+        raise IssuerMetadataError("; ".join(troubles))
 
-    def _must_be_ours(self, url: str, document: bytes) -> None:
+    def _require_issuer(self, url: str, document: bytes) -> None:
         try:
-            said = _Issuer.model_validate_json(document).issuer
+            said = _IssuerDocument.model_validate_json(document).issuer
         except ValidationError:
-            raise Unreadable(f"{url} names no issuer") from None
+            raise IssuerMetadataError(f"{url} names no issuer") from None
         if said != self._issuer:
-            raise Unreadable(f"{url} speaks for {said!r}, not for {self._issuer!r}")
+            raise IssuerMetadataError(f"{url} speaks for {said!r}, not for {self._issuer!r}")
 
-    def _jwks_uri(self, url: str, document: bytes) -> str:
+    def _parse_jwks_url(self, url: str, document: bytes) -> str:
         try:
-            metadata = _Metadata.model_validate_json(document)
+            metadata = _MetadataDocument.model_validate_json(document)
         except ValidationError:
-            raise Unreadable(f"{url} names no jwks_uri") from None
-        if not is_tamperproof(metadata.jwks_uri):
-            raise Unreadable(f"{url} has its keys at {metadata.jwks_uri!r}, which is not HTTPS")
+            raise IssuerMetadataError(f"{url} names no jwks_uri") from None
+        if not is_secure_url(metadata.jwks_uri):
+            raise IssuerMetadataError(
+                f"{url} has its keys at {metadata.jwks_uri!r}, which is not HTTPS"
+            )
         return metadata.jwks_uri
 
-    async def _get(self, url: str) -> bytes:
+    async def _fetch(self, url: str) -> bytes:
         # Nothing compressed: what a few bytes unpack to has no bound.
-        headers = {"accept-encoding": "identity", "user-agent": f"holdfast/{release()}"}
-        timeout = httpx2.Timeout(_TOTAL, connect=_CONNECT)
+        headers = {"accept-encoding": "identity", "user-agent": f"holdfast/{package_version()}"}
+        timeout = httpx2.Timeout(_TIMEOUT_SECONDS, connect=_CONNECT_TIMEOUT_SECONDS)
         body = bytearray()
         try:
             async with self._session.stream(
                 "GET", url, headers=headers, timeout=timeout, follow_redirects=False
             ) as response:
                 if response.status_code != HTTPStatus.OK:
-                    raise Unreadable(f"{url} answers {response.status_code}")
+                    raise IssuerMetadataError(f"{url} answers {response.status_code}")
                 async for chunk in response.aiter_raw():
                     body += chunk
-                    if len(body) > _LARGEST:
-                        raise Unreadable(f"{url} is longer than {_LARGEST} bytes")
+                    if len(body) > _MAX_DOCUMENT_BYTES:
+                        raise IssuerMetadataError(
+                            f"{url} is longer than {_MAX_DOCUMENT_BYTES} bytes"
+                        )
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise Unreadable(f"{url}: {type(error).__name__}") from error
+            raise IssuerMetadataError(f"{url}: {type(error).__name__}") from error
         return bytes(body)
 
 
-def _well_known(issuer: str) -> list[str]:
+def _metadata_urls(issuer: str) -> list[str]:
     """List where metadata may be, as MCP clients look for it: RFC 8414, then OpenID's two forms."""
     base = issuer.rstrip("/")
     parts = urlsplit(base)
     root, path = f"{parts.scheme}://{parts.netloc}", parts.path
-    urls = [f"{root}/.well-known/{name}{path}" for name in _NAMES]
+    urls = [f"{root}/.well-known/{name}{path}" for name in _WELL_KNOWN_NAMES]
     return [*urls, f"{base}/.well-known/openid-configuration"] if path else urls

@@ -16,14 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schema.accounts.vault import Secret
 from schema.common.errors import Unauthenticated
-from service.auth.claims import Claims, spoken
-from service.auth.issuer_metadata import Publisher
-from service.auth.jwks import ALGORITHMS, Jwks
+from service.auth.claims import Claims, display_text
+from service.auth.issuer_metadata import IssuerMetadataClient
+from service.auth.jwks import ALGORITHMS, JwksCache
 
-_LARGEST: Final = 8 * 1024
-_LONGEST_KID: Final = 256
-_TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
-_AGAIN: Final = "Sign in again to get another one."
+_MAX_TOKEN_CHARACTERS: Final = 8 * 1024
+_MAX_KID_CHARACTERS: Final = 256
+_ACCESS_TOKEN_TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+_SIGN_IN_AGAIN: Final = "Sign in again to get another one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ExternalIdentity:
     subject: str
     scopes: frozenset[str]
     expires_at: datetime
-    believed_until: datetime
+    valid_until: datetime
     """Later by the leeway: the end of what may be cached."""
     client_id: str | None
     email: str | None
@@ -46,7 +46,7 @@ class _Header(BaseModel):
     model_config = ConfigDict(strict=True)
 
     alg: str
-    kid: str | None = Field(default=None, max_length=_LONGEST_KID)
+    kid: str | None = Field(default=None, max_length=_MAX_KID_CHARACTERS)
     typ: str = "JWT"
     # A token that brings the key to its own signature proves nothing.
     jwk: Any = None
@@ -56,7 +56,7 @@ class _Header(BaseModel):
     # What it says must be understood, we do not.
     crit: Any = None
 
-    def must_be_acceptable(self) -> None:
+    def require_acceptable(self) -> None:
         """Refuse what would have us trust the token about how to check it."""
         if self.alg not in ALGORITHMS:
             raise Unauthenticated(
@@ -67,14 +67,14 @@ class _Header(BaseModel):
             raise Unauthenticated(
                 f"This token's header has {', '.join(refused)}, which Holdfast does not follow."
             )
-        if self.typ.lower() not in _TYPES:
+        if self.typ.lower() not in _ACCESS_TOKEN_TYPES:
             raise Unauthenticated("This is not an access token: its typ must be JWT or at+jwt.")
 
 
-class ExternalAuthority:
+class JwtVerifier:
     """The authorization server, as the one whose signature counts."""
 
-    def __init__(self, keys: Jwks, *, issuer: str, audience: str, leeway: timedelta) -> None:
+    def __init__(self, keys: JwksCache, *, issuer: str, audience: str, leeway: timedelta) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
@@ -89,55 +89,57 @@ class ExternalAuthority:
             Unavailable: the server's keys cannot be had.
         """
         raw = token.reveal()
-        if len(raw) > _LARGEST or not raw.isascii():
-            raise Unauthenticated(f"A token has at most {_LARGEST} ASCII characters. {_AGAIN}")
-        header, payload = self._open(raw)
-        claims = Claims.read(payload)
-        claims.must_be_from(self._issuer)
-        await self._must_be_signed(raw, header)
-        claims.must_be_for(self._audience)
-        claims.must_be_valid(datetime.now(UTC), self._leeway)
+        if len(raw) > _MAX_TOKEN_CHARACTERS or not raw.isascii():
+            raise Unauthenticated(
+                f"A token has at most {_MAX_TOKEN_CHARACTERS} ASCII characters. {_SIGN_IN_AGAIN}"
+            )
+        header, payload = self._parse(raw)
+        claims = Claims.parse(payload)
+        claims.require_issuer(self._issuer)
+        await self._require_signature(raw, header)
+        claims.require_audience(self._audience)
+        claims.require_valid_at(datetime.now(UTC), self._leeway)
         return ExternalIdentity(
             issuer=claims.iss,
             subject=claims.sub,
             scopes=claims.scopes,
             expires_at=claims.expires_at,
-            believed_until=claims.expires_at + self._leeway,
+            valid_until=claims.expires_at + self._leeway,
             client_id=claims.client_id or claims.azp,
-            email=spoken(claims.email),
-            name=spoken(claims.name),
+            email=display_text(claims.email),
+            name=display_text(claims.name),
         )
 
-    def _open(self, raw: str) -> tuple[_Header, bytes]:
+    def _parse(self, raw: str) -> tuple[_Header, bytes]:
         try:
             parts = self._jws.decode_complete(raw, options={"verify_signature": False})
             header = _Header.model_validate(parts["header"])
         except (PyJWTError, ValidationError):
-            raise Unauthenticated(f"This is not a signed JWT. {_AGAIN}") from None
-        header.must_be_acceptable()
+            raise Unauthenticated(f"This is not a signed JWT. {_SIGN_IN_AGAIN}") from None
+        header.require_acceptable()
         return header, parts["payload"]
 
-    async def _must_be_signed(self, raw: str, header: _Header) -> None:
-        keys = await self._keys.find(header.kid, header.alg)
+    async def _require_signature(self, raw: str, header: _Header) -> None:
+        keys = await self._keys.find_keys(header.kid, header.alg)
         if not keys:
             raise Unauthenticated(
                 f"{self._issuer} publishes no {header.alg} key that this token could be signed "
-                f"with; it may have been replaced. {_AGAIN}"
+                f"with; it may have been replaced. {_SIGN_IN_AGAIN}"
             )
         for key in keys:
             try:
-                self._jws.decode(raw, key.public, algorithms=[header.alg])
+                self._jws.decode(raw, key.public_key, algorithms=[header.alg])
             except PyJWTError:
                 continue
             return
-        raise Unauthenticated(f"The signature of this token is wrong. {_AGAIN}")
+        raise Unauthenticated(f"The signature of this token is wrong. {_SIGN_IN_AGAIN}")
 
 
 @asynccontextmanager
-async def external_authority(
+async def open_jwt_verifier(
     *, issuer: str, audience: str, jwks_url: str | None = None, leeway: timedelta
-) -> AsyncGenerator[ExternalAuthority]:
+) -> AsyncGenerator[JwtVerifier]:
     """Open the way to an authorization server; it is asked when the first token comes."""
     async with httpx2.AsyncClient() as session:
-        keys = Jwks(Publisher(session, issuer, jwks_url), issuer)
-        yield ExternalAuthority(keys, issuer=issuer, audience=audience, leeway=leeway)
+        keys = JwksCache(IssuerMetadataClient(session, issuer, jwks_url), issuer)
+        yield JwtVerifier(keys, issuer=issuer, audience=audience, leeway=leeway)

@@ -17,13 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from schema.common.async_cache import Cache, Kept
-from schema.common.http import is_tamperproof
-from service.auth.issuer_metadata import Publisher, Unreadable
+from schema.common.async_cache import AsyncCache, CacheEntry
+from schema.common.http import is_secure_url
+from service.auth.issuer_metadata import IssuerMetadataClient, IssuerMetadataError
 
-_WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
-_REGISTER: Final = "/oauth/register"
-_REPEATED: Final = (
+_METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
+_REGISTRATION_PATH: Final = "/oauth/register"
+_COPIED_FIELDS: Final = (
     "authorization_endpoint",
     "token_endpoint",
     "userinfo_endpoint",
@@ -34,21 +34,21 @@ _REPEATED: Final = (
     "code_challenge_methods_supported",
 )
 """What is still true under another name; `iss` in answers, for one, is not."""
-_REPEATED_FOR: Final = timedelta(minutes=10)
-_TRIED_AGAIN: Final = timedelta(seconds=5)
-_LARGEST: Final = 64 * 1024
+_METADATA_LIFETIME: Final = timedelta(minutes=10)
+_RETRY_AFTER: Final = timedelta(seconds=5)
+_MAX_BODY_BYTES: Final = 64 * 1024
 
 log = structlog.stdlib.get_logger()
 
 
-def _comes_back_safely(url: str) -> str:
-    if not is_tamperproof(url):
+def _require_tamperproof(url: str) -> str:
+    if not is_secure_url(url):
         message = "write https://, or http:// on this machine"
         raise ValueError(message)
     return url
 
 
-_Redirect = Annotated[str, Field(max_length=2000), AfterValidator(_comes_back_safely)]
+_Redirect = Annotated[str, Field(max_length=2000), AfterValidator(_require_tamperproof)]
 
 
 class _Registration(BaseModel):
@@ -56,42 +56,46 @@ class _Registration(BaseModel):
     client_name: Annotated[str, Field(max_length=200)] = "An MCP client"
 
 
-class Proxy:
+class RegistrationProxy:
     """The authorization server's metadata, with one application for everybody."""
 
-    def __init__(self, publisher: Publisher, public_url: str, client_id: str) -> None:
-        self._publisher = publisher
+    def __init__(
+        self, metadata_client: IssuerMetadataClient, public_url: str, client_id: str
+    ) -> None:
+        self._metadata_client = metadata_client
         self._public_url = public_url
         self._client_id = client_id
-        self._cache: Cache[dict[str, Any] | None] = Cache(size=1)
+        self._cache: AsyncCache[dict[str, Any] | None] = AsyncCache(max_entries=1)
 
-    async def describe(self, _: Request) -> Response:
+    async def serve_metadata(self, _: Request) -> Response:
         """Serve the server's metadata under our name."""
-        known = await self._cache.get(b"", self._ask)
+        known = await self._cache.get_or_load(b"", self._fetch_metadata)
         if known is None:
-            headers = {"retry-after": str(round(_TRIED_AGAIN.total_seconds()))}
+            headers = {"retry-after": str(round(_RETRY_AFTER.total_seconds()))}
             return JSONResponse({"error": "temporarily_unavailable"}, 503, headers)
         ours = {
             "issuer": self._public_url,
-            "registration_endpoint": f"{self._public_url}{_REGISTER}",
+            "registration_endpoint": f"{self._public_url}{_REGISTRATION_PATH}",
             "token_endpoint_auth_methods_supported": ["none"],
         }
-        return _open_to_all(ours | {name: known[name] for name in _REPEATED if name in known})
+        return _cors_response(
+            ours | {name: known[name] for name in _COPIED_FIELDS if name in known}
+        )
 
-    async def register(self, request: Request) -> Response:
+    async def register_client(self, request: Request) -> Response:
         """Give whoever registers the one application there is (RFC 7591)."""
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-            return _open_to_all({"error": "invalid_client_metadata"}, 400)
+            return _cors_response({"error": "invalid_client_metadata"}, 400)
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
-            if len(body) > _LARGEST:
-                return _open_to_all({"error": "invalid_client_metadata"}, 413)
+            if len(body) > _MAX_BODY_BYTES:
+                return _cors_response({"error": "invalid_client_metadata"}, 413)
         try:
             asked = _Registration.model_validate_json(bytes(body))
         except ValidationError:
             said = "redirect_uris has to list https:// URLs, or http:// ones on your machine."
-            return _open_to_all({"error": "invalid_redirect_uri", "error_description": said}, 400)
+            return _cors_response({"error": "invalid_redirect_uri", "error_description": said}, 400)
         registered = {
             "client_id": self._client_id,
             "client_name": asked.client_name,
@@ -100,39 +104,41 @@ class Proxy:
             "response_types": ["code"],
             "token_endpoint_auth_method": "none",
         }
-        return _open_to_all(registered, 201)
+        return _cors_response(registered, 201)
 
-    async def _ask(self) -> Kept[dict[str, Any] | None]:
+    async def _fetch_metadata(self) -> CacheEntry[dict[str, Any] | None]:
         try:
-            return Kept(await self._publisher.describe(), _REPEATED_FOR)
-        except Unreadable as trouble:
+            return CacheEntry(await self._metadata_client.fetch_metadata(), _METADATA_LIFETIME)
+        except IssuerMetadataError as trouble:
             log.warning("proxy.metadata_missing", why=str(trouble))
-            return Kept(None, _TRIED_AGAIN)
+            return CacheEntry(None, _RETRY_AFTER)
 
 
 @asynccontextmanager
-async def proxy(issuer: str, public_url: str, client_id: str) -> AsyncGenerator[Proxy]:
+async def open_registration_proxy(
+    issuer: str, public_url: str, client_id: str
+) -> AsyncGenerator[RegistrationProxy]:
     """Open the way to the authorization server; it is asked when the first client asks."""
     async with httpx2.AsyncClient() as session:
-        yield Proxy(Publisher(session, issuer, None), public_url, client_id)
+        yield RegistrationProxy(IssuerMetadataClient(session, issuer, None), public_url, client_id)
 
 
-async def _describe(request: Request) -> Response:
-    standing_in: Proxy = request.app.state.proxy
-    return await standing_in.describe(request)
+async def _serve_metadata(request: Request) -> Response:
+    standing_in: RegistrationProxy = request.app.state.proxy
+    return await standing_in.serve_metadata(request)
 
 
-async def _register(request: Request) -> Response:
-    standing_in: Proxy = request.app.state.proxy
-    return await standing_in.register(request)
+async def _register_client(request: Request) -> Response:
+    standing_in: RegistrationProxy = request.app.state.proxy
+    return await standing_in.register_client(request)
 
 
 ROUTES: Final = [
-    Route(_WELL_KNOWN, _describe),
-    Route(_REGISTER, _register, methods=["POST"]),
+    Route(_METADATA_PATH, _serve_metadata),
+    Route(_REGISTRATION_PATH, _register_client, methods=["POST"]),
 ]
 
 
-def _open_to_all(said: dict[str, Any], status: int = 200) -> Response:
+def _cors_response(body: dict[str, Any], status: int = 200) -> Response:
     headers = {"access-control-allow-origin": "*", "cache-control": "no-store"}
-    return JSONResponse(said, status, headers)
+    return JSONResponse(body, status, headers)

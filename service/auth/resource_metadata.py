@@ -8,10 +8,10 @@ from starlette.routing import Route
 
 from service.auth.caller import Scope
 
-_WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
+_METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
 
 
-class Metadata:
+class ProtectedResourceMetadata:
     """What we say of ourselves to whoever wants to sign in."""
 
     def __init__(self, public_url: str, issuer: str, *scopes: str) -> None:
@@ -19,9 +19,9 @@ class Metadata:
 
         The issuer is written as it writes itself: clients compare it letter by letter.
         """
-        self._where = f"{public_url}{_WELL_KNOWN}/mcp"
+        self._url = f"{public_url}{_METADATA_PATH}/mcp"
         self._scopes = [*scopes, *Scope]
-        self._said: dict[str, Any] = {
+        self._document: dict[str, Any] = {
             "resource": f"{public_url}/mcp",
             "resource_name": "Holdfast",
             "authorization_servers": [issuer],
@@ -29,25 +29,25 @@ class Metadata:
             "bearer_methods_supported": ["header"],
         }
 
-    def challenge(self, *, token_sent: bool) -> str:
+    def challenge_sign_in(self, *, token_sent: bool) -> str:
         """Write the `WWW-Authenticate` of a 401: where to sign in, and for what.
 
         All that the tools need, so that a person is asked for their consent once.
         """
         error = {"error": "invalid_token"} if token_sent else {}
-        return self._bearer(scope=" ".join(self._scopes), **error)
+        return self._format_challenge(scope=" ".join(self._scopes), **error)
 
-    def step_up(self, scope: Scope) -> str:
+    def challenge_scope(self, scope: Scope) -> str:
         """Write the `WWW-Authenticate` of a 403: only what this one operation lacks."""
-        return self._bearer(error="insufficient_scope", scope=scope)
+        return self._format_challenge(error="insufficient_scope", scope=scope)
 
     def routes(self) -> list[Route]:
         """Serve the metadata at the path of the resource, and at the root for who asks there."""
-        return [Route(path, self._show) for path in (_WELL_KNOWN, f"{_WELL_KNOWN}/mcp")]
+        return [Route(path, self._serve) for path in (_METADATA_PATH, f"{_METADATA_PATH}/mcp")]
 
-    async def _show(self, _: Request) -> Response:
-        return JSONResponse(self._said, headers={"access-control-allow-origin": "*"})
+    async def _serve(self, _: Request) -> Response:
+        return JSONResponse(self._document, headers={"access-control-allow-origin": "*"})
 
-    def _bearer(self, **parts: str) -> str:
-        said = {"resource_metadata": self._where} | parts
+    def _format_challenge(self, **parts: str) -> str:
+        said = {"resource_metadata": self._url} | parts
         return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in said.items())

@@ -24,34 +24,36 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class ClientConfig:
     """What to paste, and where."""
 
     client: str
-    where: str
+    location: str
     text: str
 
 
-def recipes(connection: Connection) -> list[Recipe]:
+def build_client_configs(connection: Connection) -> list[ClientConfig]:
     """Write the configuration of every client we know."""
     flags = "".join(f' --header "{name}: {value}"' for name, value in connection.headers.items())
     entry: dict[str, Any] = {"url": connection.endpoint}
     if connection.headers:
         entry["headers"] = connection.headers
     return [
-        Recipe(
+        ClientConfig(
             "Claude Code",
             "in a terminal",
             f"claude mcp add --transport http holdfast {connection.endpoint}{flags}",
         ),
-        Recipe("Cursor", "~/.cursor/mcp.json", _json({"mcpServers": {"holdfast": entry}})),
-        Recipe(
+        ClientConfig(
+            "Cursor", "~/.cursor/mcp.json", _format_json({"mcpServers": {"holdfast": entry}})
+        ),
+        ClientConfig(
             "VS Code",
             ".vscode/mcp.json",
-            _json({"servers": {"holdfast": {"type": "http", **entry}}}),
+            _format_json({"servers": {"holdfast": {"type": "http", **entry}}}),
         ),
     ]
 
 
-def _json(value: object) -> str:
+def _format_json(value: object) -> str:
     return json.dumps(value, indent=2)

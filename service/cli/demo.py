@@ -18,10 +18,10 @@ from rich.table import Table
 
 from schema.common import ids
 from schema.db.database import Database
-from service.cli.client_config import Connection, recipes
+from service.cli.client_config import Connection, build_client_configs
 
-_LOOK: Final = timedelta(milliseconds=250)
-_PATIENCE: Final = timedelta(minutes=2)
+_POLL_INTERVAL: Final = timedelta(milliseconds=250)
+_TIMEOUT: Final = timedelta(minutes=2)
 _SCRIPT: Final = """
 import os, platform, time
 print(f"Hello from {os.environ['JOB_ID']} on Python {platform.python_version()}", flush=True)
@@ -31,19 +31,19 @@ for step in range(1, 4):
 print("done", flush=True)
 """
 
-_ROW: Final = """SELECT state, version, attempt, exit_code, subject_id
+_JOB_QUERY: Final = """SELECT state, version, attempt, exit_code, subject_id
   FROM job WHERE id = '{id}'"""
-_EVENTS: Final = """SELECT version, kind, state, actor, to_char(at, 'HH24:MI:SS.MS') AS at
+_EVENTS_QUERY: Final = """SELECT version, kind, state, actor, to_char(at, 'HH24:MI:SS.MS') AS at
   FROM job_event WHERE job_id = '{id}' ORDER BY version"""
 
 
-async def show(console: Console, connection: Connection, database_url: str) -> bool:
+async def run_demo_job(console: Console, connection: Connection, database_url: str) -> bool:
     """Launch a job, watch it, and print what became of it; true if it succeeded."""
     async with (
         httpx2.AsyncClient(headers=connection.headers) as http,
         Client(streamable_http_client(connection.endpoint, http_client=http)) as client,
     ):
-        view = await _call(
+        view = await _call_tool(
             client,
             "launch_job",
             image="python:3.12",
@@ -55,32 +55,34 @@ async def show(console: Console, connection: Connection, database_url: str) -> b
         )
         handle = view["job_id"]
         console.print(f"[bold]launch_job[/] answered with the handle [cyan]{handle}[/]")
-        view = await _watch(console, client, handle)
-        log = await _call(client, "job_logs", job_id=handle)
-        result = await _call(client, "job_result", job_id=handle)
+        view = await _watch_job(console, client, handle)
+        log = await _call_tool(client, "job_logs", job_id=handle)
+        result = await _call_tool(client, "job_result", job_id=handle)
     console.print(Panel("\n".join(line["text"] for line in log["lines"]), title="job_logs"))
     console.print(f"[bold]job_result[/] {result['summary']}")
-    await _show_rows(console, database_url, handle)
+    await _print_rows(console, database_url, handle)
     return bool(view["state"] == "succeeded")
 
 
-def show_recipes(console: Console, connection: Connection) -> None:
+def print_client_configs(console: Console, connection: Connection) -> None:
     """Print what to paste into which client."""
-    for recipe in recipes(connection):
-        console.print(f"[bold]{recipe.client}[/], {recipe.where}:")
+    for recipe in build_client_configs(connection):
+        console.print(f"[bold]{recipe.client}[/], {recipe.location}:")
         # No wrapping: what is printed is to be pasted.
         console.print(recipe.text, soft_wrap=True, highlight=False, markup=False)
 
 
-async def _watch(console: Console, client: Client, handle: str) -> dict[str, Any]:
+async def _watch_job(console: Console, client: Client, handle: str) -> dict[str, Any]:
     """Poll job_status until the job is over, showing each change where a person can see it."""
     seen = ""
     with (
-        anyio.fail_after(_PATIENCE.total_seconds()),
+        anyio.fail_after(_TIMEOUT.total_seconds()),
         Live(console=console, refresh_per_second=8, transient=True) as live,
     ):
         while True:
-            view: dict[str, Any] = (await _call(client, "job_status", job_ids=[handle]))["jobs"][0]
+            view: dict[str, Any] = (await _call_tool(client, "job_status", job_ids=[handle]))[
+                "jobs"
+            ][0]
             said = f"{view['state']}/{view['stage'] or '-'}"
             if said != seen:
                 live.console.print(f"  {said:<24} {view['summary']}", highlight=False)
@@ -88,14 +90,16 @@ async def _watch(console: Console, client: Client, handle: str) -> dict[str, Any
             if view["finished_at"]:
                 return view
             live.update(f"  [dim]polling job_status({handle})[/]")
-            await anyio.sleep(_LOOK.total_seconds())
+            await anyio.sleep(_POLL_INTERVAL.total_seconds())
 
 
-async def _show_rows(console: Console, database_url: str, handle: str) -> None:
+async def _print_rows(console: Console, database_url: str, handle: str) -> None:
     """Print the job's row and its history, and the SQL that shows them."""
-    job_id = ids.read(ids.Kind.JOB, handle)
-    async with Database(database_url, application="holdfast-demo", connections=1) as database:
-        for template in (_ROW, _EVENTS):
+    job_id = ids.parse_handle(ids.HandleKind.JOB, handle)
+    async with Database(
+        database_url, application_name="holdfast-demo", max_connections=1
+    ) as database:
+        for template in (_JOB_QUERY, _EVENTS_QUERY):
             statement = template.format(id=job_id)
             async with database.transaction() as tx:
                 rows = await tx.fetch(statement)
@@ -106,7 +110,7 @@ async def _show_rows(console: Console, database_url: str, handle: str) -> None:
             console.print(table)
 
 
-async def _call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+async def _call_tool(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     result = await client.call_tool(tool, arguments)
     if result.is_error or result.structured_content is None:
         raise RuntimeError(f"{tool}: {result.content}")

@@ -11,8 +11,8 @@ from typing import Final
 import anyio
 from rich.console import Console
 
-from schema.accounts.key_rotation import Rotated, rotate
-from schema.accounts.row_security import Role
+from schema.accounts.key_rotation import RotationCounts, rotate_keys
+from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
 from schema.common import log_config
 from schema.common.errors import HoldfastError
@@ -20,16 +20,16 @@ from schema.db import revisions
 from schema.db.database import Database
 from schema.settings import Settings
 from service.cli import doctor
-from service.cli.local import _PORT, _connect, _demo, _hub, _up
+from service.cli.local import DEFAULT_PORT, run_connect, run_demo, run_hub, run_up
 from service.cli.server import serve
 
-_DATA: Final = Path(os.environ.get("HOLDFAST_DATA_DIR", ".holdfast"))  # noqa: TID251  # a default for --data
-_ROOT: Final = Path(__file__).resolve().parents[2]
+_DEFAULT_DATA_DIR: Final = Path(os.environ.get("HOLDFAST_DATA_DIR", ".holdfast"))  # noqa: TID251  # a default for --data
+_PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line asks; return the exit code."""
-    chosen = _parser().parse_args(arguments)
+    chosen = _build_parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = chosen.run
     try:
         return run(chosen)
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="holdfast",
         description="The backend an AI assistant hands its long work to.",
@@ -54,59 +54,61 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    _data(command("demo", _demo))
-    up = command("up", _up)
-    _data(up)
+    _add_data_option(command("demo", run_demo))
+    up = command("up", run_up)
+    _add_data_option(up)
     up.add_argument("--hub", metavar="URL", help="a real Hub instead of the local one")
-    up.add_argument("--port", type=int, help=f"where to serve ({_PORT}, or a free one)")
-    serving = command("serve", _serve)
+    up.add_argument("--port", type=int, help=f"where to serve ({DEFAULT_PORT}, or a free one)")
+    serving = command("serve", _run_serve)
     serving.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container")
-    serving.add_argument("--port", type=int, default=_PORT)
-    command("worker", _worker)
-    command("migrate", _migrate)
-    vault = command("vault", _vault)
+    serving.add_argument("--port", type=int, default=DEFAULT_PORT)
+    command("worker", _run_worker)
+    command("migrate", _run_migrate)
+    vault = command("vault", _run_vault)
     vault.add_argument("action", choices=["rotate"], help="seal everything under the first key")
-    local = command("hub", _hub)
-    _data(local)
+    local = command("hub", run_hub)
+    _add_data_option(local)
     local.add_argument("--port", type=int, default=0, help="a free one unless given")
-    command("doctor", _doctor)
-    connecting = command("connect", _connect)
-    _data(connecting)
+    command("doctor", _run_doctor)
+    connecting = command("connect", run_connect)
+    _add_data_option(connecting)
     connecting.add_argument("--url", help="of the service (the local one unless given)")
     connecting.add_argument("--token", help="to be sent by the client (it signs in without one)")
-    testing = command("test", _test)
+    testing = command("test", _run_test)
     testing.add_argument("pytest", nargs=argparse.REMAINDER, help="passed on to pytest")
     return parser
 
 
-def _data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, default=_DATA, help="the folder everything is kept in")
+def _add_data_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", type=Path, default=_DEFAULT_DATA_DIR, help="the folder everything is kept in"
+    )
 
 
-def _serve(chosen: argparse.Namespace) -> int:
+def _run_serve(options: argparse.Namespace) -> int:
     """Serve the MCP tools over HTTP."""
-    serve(chosen.host, chosen.port)
+    serve(options.host, options.port)
     return 0
 
 
-def _worker(_: argparse.Namespace) -> int:
+def _run_worker(_: argparse.Namespace) -> int:
     """Carry jobs out at the Hub."""
     # A process of its own kind: the service never imports the workers.
     os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606  # we become it
 
 
-def _migrate(_: argparse.Namespace) -> int:
+def _run_migrate(_: argparse.Namespace) -> int:
     """Bring the database to the revision this code is written for."""
-    log_config.configure()
-    revisions.upgrade(str(Settings.read().database_url))
-    Console().print(f"The database is at revision {revisions.head()}.", highlight=False)
+    log_config.configure_logging()
+    revisions.upgrade_to_revision(str(Settings.from_env().database_url))
+    Console().print(f"The database is at revision {revisions.head_revision()}.", highlight=False)
     return 0
 
 
-def _vault(_: argparse.Namespace) -> int:
+def _run_vault(_: argparse.Namespace) -> int:
     """Seal every token and secret anew that is under an older key of HOLDFAST_VAULT_KEYS."""
-    log_config.configure()
-    rotated = anyio.run(_rotate, Settings.read())
+    log_config.configure_logging()
+    rotated = anyio.run(_rotate_keys, Settings.from_env())
     console = Console(highlight=False)
     console.print(
         f"{rotated.resealed} sealed anew, {rotated.current} were under the first key already."
@@ -122,22 +124,27 @@ def _vault(_: argparse.Namespace) -> int:
     return 0
 
 
-async def _rotate(settings: Settings) -> Rotated:
+async def _rotate_keys(settings: Settings) -> RotationCounts:
     async with Database(
-        str(settings.database_url), application="holdfast-vault", role=Role.WORKER, connections=1
+        str(settings.database_url),
+        application_name="holdfast-vault",
+        role=DatabaseRole.WORKER,
+        max_connections=1,
     ) as database:
-        return await rotate(database, Vault.of(settings.vault_keys.get_secret_value()))
+        return await rotate_keys(
+            database, Vault.from_key_ring(settings.vault_keys.get_secret_value())
+        )
 
 
-def _doctor(_: argparse.Namespace) -> int:
+def _run_doctor(_: argparse.Namespace) -> int:
     """Say what is wrong with this installation."""
-    findings = anyio.run(doctor.examine)
-    doctor.show(Console(), findings)
-    return 0 if all(finding.well for finding in findings) else 1
+    findings = anyio.run(doctor.run_checks)
+    doctor.print_findings(Console(), findings)
+    return 0 if all(finding.is_ok for finding in findings) else 1
 
 
-def _test(chosen: argparse.Namespace) -> int:
+def _run_test(options: argparse.Namespace) -> int:
     """Run every test."""
     lanes = str((os.cpu_count() or 1) + 1)  # one more, for the tests that wait for processes
-    command = [sys.executable, "-m", "pytest", "-n", lanes, "--dist", "loadgroup", *chosen.pytest]
-    return subprocess.run(command, cwd=_ROOT, check=False).returncode
+    command = [sys.executable, "-m", "pytest", "-n", lanes, "--dist", "loadgroup", *options.pytest]
+    return subprocess.run(command, cwd=_PROJECT_ROOT, check=False).returncode

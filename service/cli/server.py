@@ -11,11 +11,11 @@ from typing_extensions import override
 from service.app import create_app
 from service.runtime.context import App
 
-_GRACE: Final = 8
+_SHUTDOWN_GRACE_SECONDS: Final = 8
 """Seconds for open requests to end in; supervisors kill after ten."""
 
 
-class Server(uvicorn.Server):
+class UvicornServer(uvicorn.Server):
     """A server that keeps the garbage collector out of what lives as long as it does."""
 
     def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
         """
         app: App | None = getattr(self._app.state, "app", None)
         if app is not None:
-            app.waiting.stop()
+            app.job_watch.stop()
         await super().shutdown(sockets)
 
 
@@ -58,6 +58,6 @@ def serve(host: str, port: int) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=_GRACE,
+        timeout_graceful_shutdown=_SHUTDOWN_GRACE_SECONDS,
     )
-    Server(config, app).run()
+    UvicornServer(config, app).run()

@@ -18,16 +18,16 @@ from schema.artifacts.files import JobFile
 from schema.common.errors import Unavailable
 from schema.specs.inputs import media_types
 from service.runtime.context import App
-from service.runtime.download_links import Given
+from service.runtime.download_links import DownloadGrant
 
-_PIECE: Final = 1024 * 1024
-_HARMLESS: Final = media_types.EVERYTHING | {"application/json"}
-_NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9._-]")
-_NOTHING: Final = (
+_CHUNK_BYTES: Final = 1024 * 1024
+_SAFE_MEDIA_TYPES: Final = media_types.ALL_MEDIA_TYPES | {"application/json"}
+_UNSAFE_FILENAME_CHARACTER: Final = re.compile(r"[^A-Za-z0-9._-]")
+_NOT_FOUND_TEXT: Final = (
     "There is nothing here, or not any more: a link is good for 15 minutes. "
     "Call job_result for a new one.\n"
 )
-_HEADERS: Final = {
+_SECURITY_HEADERS: Final = {
     "cache-control": "private, no-store",
     "content-security-policy": "default-src 'none'; sandbox",
     "referrer-policy": "no-referrer",
@@ -35,52 +35,52 @@ _HEADERS: Final = {
 }
 
 
-async def download(request: Request) -> Response:
+async def serve_download(request: Request) -> Response:
     """Give the file that a link was made for."""
     app: App = request.app.state.app
-    given = app.links.read(request.path_params["token"])
+    given = app.download_links.open_token(request.path_params["token"])
     try:
-        file = None if given is None else await _find(app, given)
+        file = None if given is None else await _find_file(app, given)
     except Unavailable as error:
         seconds = str(max(1, round(error.retry_after.total_seconds())))
-        return PlainTextResponse(f"{error}\n", 503, {**_HEADERS, "retry-after": seconds})
+        return PlainTextResponse(f"{error}\n", 503, {**_SECURITY_HEADERS, "retry-after": seconds})
     if given is None or file is None:
-        return PlainTextResponse(_NOTHING, 404, _HEADERS)
+        return PlainTextResponse(_NOT_FOUND_TEXT, 404, _SECURITY_HEADERS)
     headers = {
-        **_HEADERS,
+        **_SECURITY_HEADERS,
         "content-length": str(file.size_bytes),
         "content-type": _content_type(file),
-        "content-disposition": _disposition(file.name),
+        "content-disposition": _content_disposition(file.name),
     }
     if request.method == "HEAD":
         return Response(headers=headers)
-    return StreamingResponse(_pieces(app, given, file), headers=headers)
+    return StreamingResponse(_read_chunks(app, given, file), headers=headers)
 
 
-async def _find(app: App, given: Given) -> JobFile | None:
-    async with app.ground.acting_for(given.subject_id) as (tx, _):
-        return await files.stored(tx, given.subject_id, given.job_id, given.name)
+async def _find_file(app: App, grant: DownloadGrant) -> JobFile | None:
+    async with app.database.as_subject(grant.subject_id) as (tx, _):
+        return await files.find_stored_file(tx, grant.subject_id, grant.job_id, grant.name)
 
 
-async def _pieces(app: App, given: Given, file: JobFile) -> AsyncGenerator[bytes]:
+async def _read_chunks(app: App, grant: DownloadGrant, file: JobFile) -> AsyncGenerator[bytes]:
     # Each in a transaction of its own: none is open while a slow client takes its time.
-    for start in range(0, file.size_bytes, _PIECE):
-        async with app.ground.acting_for(given.subject_id) as (tx, _):
-            piece = await files.piece(tx, file, start=start, length=_PIECE)
+    for start in range(0, file.size_bytes, _CHUNK_BYTES):
+        async with app.database.as_subject(grant.subject_id) as (tx, _):
+            piece = await files.read_file_bytes(tx, file, start=start, length=_CHUNK_BYTES)
         if piece is None:
             return  # forgotten meanwhile; that less comes than was said tells the client
         yield piece
 
 
 def _content_type(file: JobFile) -> str:
-    kind = file.media_type if file.media_type in _HARMLESS else "application/octet-stream"
+    kind = file.media_type if file.media_type in _SAFE_MEDIA_TYPES else "application/octet-stream"
     return f"{kind}; charset=utf-8" if kind in media_types.TEXT else str(kind)
 
 
-def _disposition(name: str) -> str:
+def _content_disposition(name: str) -> str:
     name = name.rpartition("/")[2]
-    plain = _NOT_PLAIN.sub("_", name)
+    plain = _UNSAFE_FILENAME_CHARACTER.sub("_", name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
-ROUTES: Final = [Route("/files/{token}", download)]
+ROUTES: Final = [Route("/files/{token}", serve_download)]

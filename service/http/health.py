@@ -10,24 +10,24 @@ from starlette.routing import Route
 from schema.common.errors import Unavailable
 from service.runtime.context import App
 
-_WORKERS: Final = "SELECT workers_connected()"
+_COUNT_WORKERS: Final = "SELECT workers_connected()"
 
 
-async def live(_: Request) -> Response:
+async def answer_live(_: Request) -> Response:
     """Say that the process runs."""
     return PlainTextResponse("ok")
 
 
-async def ready(request: Request) -> Response:
+async def answer_ready(request: Request) -> Response:
     """Say whether calls can be served; without Redis they can, and workers hear of them later."""
     app: App = request.app.state.app
     try:
-        revision = await app.ground.revision()
-        async with app.ground.transaction() as tx:
-            workers: int = await tx.fetchval(_WORKERS)
+        revision = await app.database.read_revision()
+        async with app.database.transaction() as tx:
+            workers: int = await tx.fetchval(_COUNT_WORKERS)
     except Unavailable as error:
         return JSONResponse({"status": "unavailable", "error": str(error)}, 503)
-    redis = await app.doorbell.answers()
+    redis = await app.wakeups.is_reachable()
     return JSONResponse(
         {
             "status": "ready" if redis else "degraded",
@@ -39,4 +39,4 @@ async def ready(request: Request) -> Response:
     )
 
 
-ROUTES: Final = [Route("/health/live", live), Route("/health/ready", ready)]
+ROUTES: Final = [Route("/health/live", answer_live), Route("/health/ready", answer_ready)]

@@ -26,120 +26,122 @@ from starlette.types import Scope as Connection
 
 from schema.accounts.vault import Secret
 from schema.common.errors import Denied, HoldfastError, RateLimited, Unauthenticated, Unavailable
-from service.auth.authenticators import Presented, SignIn
+from service.auth.authenticators import Authenticator, RequestCredentials
 from service.auth.caller import InsufficientScope, Scope, TokenKind
-from service.auth.client_info import calling_through, in_body, readable
-from service.auth.resource_metadata import Metadata
-from service.http.rate_limit import Limits, Standing
-from service.runtime.context import CALLING, STILL_CALLING
+from service.auth.client_info import bind_client, printable_name, read_client_info
+from service.auth.resource_metadata import ProtectedResourceMetadata
+from service.http.rate_limit import RateLimiter, RateLimitStatus
+from service.runtime.context import CURRENT_CALLER, REAUTHENTICATE
 
-MAX_BODY: Final = 6 * 1024 * 1024
+MAX_BODY_BYTES: Final = 6 * 1024 * 1024
 """Room for the items of a batch, and for the JSON around them."""
-_FROM_NOBODY: Final = 64 * 1024
+_MAX_ANONYMOUS_BODY_BYTES: Final = 64 * 1024
 """Bytes of whoever has not signed in, and may only look around."""
-_CREDENTIALS: Final = ("authorization", "x-hf-authorization")
+_CREDENTIAL_HEADERS: Final = ("authorization", "x-hf-authorization")
 """Where a token may be sent; `service.auth.authenticators` says what each is taken for."""
 _BEARER: Final = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE)
-_WANTS_PROGRESS: Final = b'"progressToken"'
-_BROWSING: Final = frozenset(
+_PROGRESS_TOKEN_KEY: Final = b'"progressToken"'
+_ANONYMOUS_METHODS: Final = frozenset(
     {
         *("initialize", "notifications/initialized", "ping", "server/discover"),
         *("tools/list", "prompts/list", "resources/list", "resources/templates/list"),
     }
 )
 """What somebody may do who has not signed in, if anything: see what there is, none of it theirs."""
-_HOME: Final = ("127.0.0.1", "localhost", "[::1]")
+_LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
-class Edge:
+class McpEndpoint:
     """The ASGI application at `/mcp`."""
 
     def __init__(
         self,
         public_url: str,
-        metadata: Metadata,
+        metadata: ProtectedResourceMetadata,
         *,
-        plain: ASGIApp,
-        streaming: ASGIApp,
-        needs: Mapping[str, Sequence[Scope]],
-        browsable: bool = False,
+        json_transport: ASGIApp,
+        sse_transport: ASGIApp,
+        required_scopes: Mapping[str, Sequence[Scope]],
+        allow_browsing: bool = False,
     ) -> None:
         """Name the transports, what scopes tools and methods need, and whether anybody may list."""
         self._metadata = metadata
-        self._browsable = browsable
-        self._same_site = TransportSecurityMiddleware(_site(public_url))
-        inside = _Inside(metadata, plain, streaming, needs)
-        self._limited = RequestBodyLimitMiddleware(inside, MAX_BODY)
-        self._from_nobody = RequestBodyLimitMiddleware(inside, _FROM_NOBODY)
+        self._allow_browsing = allow_browsing
+        self._transport_security = TransportSecurityMiddleware(
+            _transport_security_settings(public_url)
+        )
+        inside = _ScopeCheck(metadata, json_transport, sse_transport, required_scopes)
+        self._authenticated_app = RequestBodyLimitMiddleware(inside, MAX_BODY_BYTES)
+        self._anonymous_app = RequestBodyLimitMiddleware(inside, _MAX_ANONYMOUS_BODY_BYTES)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             # Stateless: there is no stream to GET, and no session to DELETE.
             refusal: Response | None = Response(status_code=405, headers={"allow": "POST"})
         else:
-            refusal = await self._same_site.validate_request(Request(scope), is_post=True)
+            refusal = await self._transport_security.validate_request(Request(scope), is_post=True)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        with calling_through(readable(Headers(scope=scope).get("user-agent", ""))):
-            await self._admit(scope, receive, send)
+        with bind_client(printable_name(Headers(scope=scope).get("user-agent", ""))):
+            await self._authenticate(scope, receive, send)
 
-    async def _admit(self, scope: Connection, receive: Receive, send: Send) -> None:
-        sign_in: SignIn = scope["app"].state.sign_in
-        presented = _presented(Headers(scope=scope))
+    async def _authenticate(self, scope: Connection, receive: Receive, send: Send) -> None:
+        sign_in: Authenticator = scope["app"].state.sign_in
+        presented = _read_credentials(Headers(scope=scope))
         caller = None
-        if not (presented.nothing and self._browsable):
+        if not (presented.is_empty and self._allow_browsing):
             try:
-                caller = await sign_in.of(presented)
+                caller = await sign_in.authenticate(presented)
             except (Unauthenticated, Denied, Unavailable) as error:
-                refusal = self._refuse(error, token_sent=not presented.nothing)
+                refusal = self._refusal_response(error, token_sent=not presented.is_empty)
                 await refusal(scope, receive, send)
                 return
             try:
-                limits: Limits = scope["app"].state.limits
-                standing = await limits.take(caller.subject_id)
+                limits: RateLimiter = scope["app"].state.limits
+                standing = await limits.count_call(caller.subject_id)
             except RateLimited as error:
-                left = Standing.of_refusal(error).headers()
-                refused = _error(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", error, left)
+                left = RateLimitStatus.from_refusal(error).to_headers()
+                refused = _error_response(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", error, left)
                 await refused(scope, receive, send)
                 return
-            send = _with(standing.headers(), send)
-        calling = CALLING.set(caller)
-        still_calling = STILL_CALLING.set(partial(sign_in.of, presented))
+            send = _with_headers(standing.to_headers(), send)
+        calling = CURRENT_CALLER.set(caller)
+        still_calling = REAUTHENTICATE.set(partial(sign_in.authenticate, presented))
         subject = {"subject": caller.subject_id} if caller is not None else {}
         try:
             with structlog.contextvars.bound_contextvars(**subject):
-                limited = self._from_nobody if caller is None else self._limited
-                await limited({**scope, "headers": _clean(scope)}, receive, send)
+                limited = self._anonymous_app if caller is None else self._authenticated_app
+                await limited({**scope, "headers": _clean_headers(scope)}, receive, send)
         finally:
-            STILL_CALLING.reset(still_calling)
-            CALLING.reset(calling)
+            REAUTHENTICATE.reset(still_calling)
+            CURRENT_CALLER.reset(calling)
 
-    def _refuse(self, error: HoldfastError, *, token_sent: bool) -> Response:
+    def _refusal_response(self, error: HoldfastError, *, token_sent: bool) -> Response:
         if isinstance(error, Unavailable):
             status, code = HTTPStatus.SERVICE_UNAVAILABLE, "temporarily_unavailable"
             headers = {"retry-after": str(max(1, round(error.retry_after.total_seconds())))}
-            return _error(status, code, error, headers)
+            return _error_response(status, code, error, headers)
         if isinstance(error, Unauthenticated):
-            where = self._metadata.challenge(token_sent=token_sent)
-            return _challenge(error, where)
-        return _error(HTTPStatus.FORBIDDEN, "access_denied", error, {})
+            where = self._metadata.challenge_sign_in(token_sent=token_sent)
+            return _challenge_response(error, where)
+        return _error_response(HTTPStatus.FORBIDDEN, "access_denied", error, {})
 
 
-class _Inside:
+class _ScopeCheck:
     """What follows once the body is here: scopes, then the cheaper transport that will do."""
 
     def __init__(
         self,
-        metadata: Metadata,
-        plain: ASGIApp,
-        streaming: ASGIApp,
-        needs: Mapping[str, Sequence[Scope]],
+        metadata: ProtectedResourceMetadata,
+        json_transport: ASGIApp,
+        sse_transport: ASGIApp,
+        required_scopes: Mapping[str, Sequence[Scope]],
     ) -> None:
         self._metadata = metadata
-        self._plain = plain
-        self._streaming = streaming
-        self._needs = needs
+        self._json_transport = json_transport
+        self._sse_transport = sse_transport
+        self._required_scopes = required_scopes
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         # The limit before us has collected the whole body in one message.
@@ -149,28 +151,28 @@ class _Inside:
         async def replay() -> Message:
             return ahead.pop() if ahead else await receive()
 
-        refusal = self._refusal(body)
-        transport = self._streaming if _WANTS_PROGRESS in body else self._plain
-        with calling_through(in_body(body)):
+        refusal = self._check_scopes(body)
+        transport = self._sse_transport if _PROGRESS_TOKEN_KEY in body else self._json_transport
+        with bind_client(read_client_info(body)):
             await (refusal or transport)(scope, replay, send)
 
-    def _refusal(self, body: bytes) -> Response | None:
+    def _check_scopes(self, body: bytes) -> Response | None:
         """Send whoever lacks a sign-in, or a scope they could get, to where it is given."""
-        caller = CALLING.get()
+        caller = CURRENT_CALLER.get()
         if caller is None:
-            if all(method in _BROWSING for method, _ in _calls(body)):
+            if all(method in _ANONYMOUS_METHODS for method, _ in _parse_calls(body)):
                 return None
-            where = self._metadata.challenge(token_sent=False)
-            return _challenge(Unauthenticated("Sign in first."), where)
-        if not caller.obtainable:
+            where = self._metadata.challenge_sign_in(token_sent=False)
+            return _challenge_response(Unauthenticated("Sign in first."), where)
+        if not caller.obtainable_scopes:
             return None  # the tool itself says what a token lacks, where a model reads it
-        for method, tool in _calls(body):
-            needed = self._needs.get(tool or method, ())
+        for method, tool in _parse_calls(body):
+            needed = self._required_scopes.get(tool or method, ())
             if caller.scopes.isdisjoint(needed):
                 for scope in needed:
-                    if scope in caller.obtainable:
+                    if scope in caller.obtainable_scopes:
                         lacking = InsufficientScope(scope, TokenKind.OAUTH)
-                        return _challenge(lacking, self._metadata.step_up(scope))
+                        return _challenge_response(lacking, self._metadata.challenge_scope(scope))
         return None
 
 
@@ -183,13 +185,13 @@ class _Message(BaseModel):
     params: _Params = _Params()
 
 
-_BODY: Final = TypeAdapter(_Message | list[_Message])
+_MESSAGES: Final = TypeAdapter(_Message | list[_Message])
 
 
-def _calls(body: bytes) -> list[tuple[str, str]]:
+def _parse_calls(body: bytes) -> list[tuple[str, str]]:
     """Return the methods of a message and the tools they call; what cannot be read calls none."""
     try:
-        read = _BODY.validate_json(body)
+        read = _MESSAGES.validate_json(body)
     except ValidationError:
         return [("", "")]
     messages = read if isinstance(read, list) else [read]
@@ -199,7 +201,7 @@ def _calls(body: bytes) -> list[tuple[str, str]]:
     ]
 
 
-def _with(headers: Mapping[str, str], send: Send) -> Send:
+def _with_headers(headers: Mapping[str, str], send: Send) -> Send:
     """Add headers to whatever is answered."""
 
     async def sending(message: Message) -> None:
@@ -211,37 +213,37 @@ def _with(headers: Mapping[str, str], send: Send) -> Send:
     return sending if headers else send
 
 
-def _challenge(error: Unauthenticated | InsufficientScope, where: str) -> Response:
-    headers = {"www-authenticate": where}
+def _challenge_response(error: Unauthenticated | InsufficientScope, challenge: str) -> Response:
+    headers = {"www-authenticate": challenge}
     if isinstance(error, Unauthenticated):
-        return _error(HTTPStatus.UNAUTHORIZED, error.problem, error, headers)
-    return _error(HTTPStatus.FORBIDDEN, "insufficient_scope", error, headers)
+        return _error_response(HTTPStatus.UNAUTHORIZED, error.problem, error, headers)
+    return _error_response(HTTPStatus.FORBIDDEN, "insufficient_scope", error, headers)
 
 
-def _error(
+def _error_response(
     status: HTTPStatus, code: str, error: HoldfastError, headers: dict[str, str]
 ) -> Response:
     return JSONResponse({"error": code, "error_description": str(error)}, status, headers)
 
 
-def _presented(headers: Headers) -> Presented:
-    found = [_BEARER.fullmatch(headers.get(name, "")) for name in _CREDENTIALS]
-    return Presented(*(Secret(match[1]) if match else None for match in found))
+def _read_credentials(headers: Headers) -> RequestCredentials:
+    found = [_BEARER.fullmatch(headers.get(name, "")) for name in _CREDENTIAL_HEADERS]
+    return RequestCredentials(*(Secret(match[1]) if match else None for match in found))
 
 
-def _clean(scope: Connection) -> list[tuple[bytes, bytes]]:
+def _clean_headers(scope: Connection) -> list[tuple[bytes, bytes]]:
     """Leave the credentials out, and strip what httptools leaves around the values MCP compares."""
     return [
         (name, value.strip(b" \t") if name.startswith(b"mcp-") else value)
         for name, value in scope["headers"]
-        if name.decode("latin-1") not in _CREDENTIALS
+        if name.decode("latin-1") not in _CREDENTIAL_HEADERS
     ]
 
 
-def _site(public_url: str) -> TransportSecuritySettings:
+def _transport_security_settings(public_url: str) -> TransportSecuritySettings:
     """Allow our public name, and this machine's own names at any port (against DNS rebinding)."""
     public = urlsplit(public_url)
-    hosts = [public.netloc, *_HOME, *(f"{home}:*" for home in _HOME)]
+    hosts = [public.netloc, *_LOOPBACK_HOSTS, *(f"{home}:*" for home in _LOOPBACK_HOSTS)]
     origins = [f"{public.scheme}://{public.netloc}"]
-    origins += [f"http://{home}{port}" for home in _HOME for port in ("", ":*")]
+    origins += [f"http://{home}{port}" for home in _LOOPBACK_HOSTS for port in ("", ":*")]
     return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)

@@ -21,20 +21,20 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from schema.accounts import call_counts
-from schema.accounts.call_counts import Count
-from schema.common.durations import whole_seconds
+from schema.accounts.call_counts import CallCount
+from schema.common.durations import ceil_to_seconds
 from schema.common.errors import RateLimited, Unavailable
 from schema.messaging import redis as messaging_redis
-from service.database import Ground
+from service.database import TenantDatabase
 
-PATIENCE: Final = timedelta(milliseconds=50)
+VALKEY_TIMEOUT: Final = timedelta(milliseconds=50)
 """What asking Valkey may cost a call; past it Postgres decides."""
-_QUIET: Final = timedelta(seconds=1)
+_VALKEY_RETRY_AFTER: Final = timedelta(seconds=1)
 """How long a Valkey that failed is left alone; then one call tries it again."""
-_TRUSTED: Final = -math.inf
+_VALKEY_AVAILABLE: Final = -math.inf
 
 # Whoever is refused is not counted, or a client that insists would never be let in again.
-_TAKE: Final = """
+_COUNT_SCRIPT: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local length, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -54,14 +54,14 @@ if granted then
 end
 return {granted and 1 or 0, calls, before, past}
 """
-_SHA: Final = hashlib.sha1(_TAKE.encode(), usedforsecurity=False).hexdigest()
+_COUNT_SCRIPT_SHA1: Final = hashlib.sha1(_COUNT_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 """The name Valkey gives that script."""
 
 log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RateLimitStatus:
     """What a subject has left after a call."""
 
     limit: int
@@ -70,135 +70,137 @@ class Standing:
     resets_in: timedelta
     """When the window ends; if nothing remains, when one call will be granted again."""
     window: timedelta = timedelta(minutes=1)
-    refused: bool = False
+    is_refused: bool = False
 
     @classmethod
-    def of(cls, count: Count, *, limit: int, window: timedelta) -> Self:
+    def from_count(cls, count: CallCount, *, limit: int, window: timedelta) -> Self:
         """Read a count."""
-        left = limit - count.calls - count.before * (1 - count.past)
-        remaining = max(0, math.floor(left)) if count.granted else 0
-        until = 1 - count.past if remaining else _wait(count, limit)
-        return cls(limit, remaining, window * until, window, refused=not count.granted)
+        left = limit - count.calls - count.previous_calls * (1 - count.elapsed_fraction)
+        remaining = max(0, math.floor(left)) if count.is_allowed else 0
+        until = 1 - count.elapsed_fraction if remaining else _windows_until_granted(count, limit)
+        return cls(limit, remaining, window * until, window, is_refused=not count.is_allowed)
 
     @classmethod
-    def of_refusal(cls, refusal: RateLimited) -> Self:
+    def from_refusal(cls, refusal: RateLimited) -> Self:
         """Say what is left to whoever was refused: nothing."""
-        return cls(refusal.limit, 0, refusal.retry_after, refusal.window, refused=True)
+        return cls(refusal.limit, 0, refusal.retry_after, refusal.window, is_refused=True)
 
-    def headers(self) -> dict[str, str]:
+    def to_headers(self) -> dict[str, str]:
         """Write the fields of draft-ietf-httpapi-ratelimit-headers, and Retry-After if refused."""
         if not self.limit:
             return {}
-        seconds = whole_seconds(self.resets_in)
+        seconds = ceil_to_seconds(self.resets_in)
         fields = {
-            "ratelimit-policy": f'"calls";q={self.limit};w={whole_seconds(self.window)}',
+            "ratelimit-policy": f'"calls";q={self.limit};w={ceil_to_seconds(self.window)}',
             "ratelimit": f'"calls";r={self.remaining};t={seconds}',
         }
-        return fields | {"retry-after": str(seconds)} if self.refused else fields
+        return fields | {"retry-after": str(seconds)} if self.is_refused else fields
 
 
-UNCOUNTED: Final = Standing(0, 0, timedelta(0))
+UNLIMITED: Final = RateLimitStatus(0, 0, timedelta(0))
 """What is said where there is no limit, or nobody who could count."""
 
 
-class Limits:
+class RateLimiter:
     """The limits of every subject, as one replica keeps them."""
 
     def __init__(
         self,
         redis: Redis,
-        ground: Ground,
+        database: TenantDatabase,
         *,
         limit: int,
         window: timedelta = timedelta(minutes=1),
-        patience: timedelta = PATIENCE,
+        valkey_timeout: timedelta = VALKEY_TIMEOUT,
     ) -> None:
         self._redis = redis
-        self._ground = ground
+        self._database = database
         self._limit = limit
         self._window = window
-        self._patience = patience
-        self._quiet_until = _TRUSTED
-        self._told = False
+        self._valkey_timeout = valkey_timeout
+        self._skip_valkey_until = _VALKEY_AVAILABLE
+        self._outage_logged = False
 
-    async def take(self, subject_id: str) -> Standing:
+    async def count_call(self, subject_id: str) -> RateLimitStatus:
         """Count one more call of a subject.
 
         Raises:
             RateLimited: there were too many of late; this one is not counted.
         """
         if not self._limit:
-            return UNCOUNTED
-        count = await self._by_valkey(subject_id) or await self._by_postgres(subject_id)
+            return UNLIMITED
+        count = await self._count_in_valkey(subject_id) or await self._count_in_postgres(subject_id)
         if count is None:
-            return UNCOUNTED
-        self._told = False
-        standing = Standing.of(count, limit=self._limit, window=self._window)
-        if standing.refused:
+            return UNLIMITED
+        self._outage_logged = False
+        standing = RateLimitStatus.from_count(count, limit=self._limit, window=self._window)
+        if standing.is_refused:
             raise RateLimited(
                 limit=self._limit, window=self._window, retry_after=standing.resets_in
             )
         return standing
 
-    async def _by_valkey(self, subject_id: str) -> Count | None:
+    async def _count_in_valkey(self, subject_id: str) -> CallCount | None:
         now = anyio.current_time()
-        if now < self._quiet_until:
+        if now < self._skip_valkey_until:
             return None
-        if self._quiet_until != _TRUSTED:
+        if self._skip_valkey_until != _VALKEY_AVAILABLE:
             # One call finds out whether it is back; the others do not wait for the answer.
-            self._quiet_until = now + _QUIET.total_seconds()
+            self._skip_valkey_until = now + _VALKEY_RETRY_AFTER.total_seconds()
         try:
-            with anyio.fail_after(self._patience.total_seconds()):
-                count = await self._ask(subject_id)
+            with anyio.fail_after(self._valkey_timeout.total_seconds()):
+                count = await self._run_script(subject_id)
         except (RedisError, OSError) as error:
-            self._quiet_until = anyio.current_time() + _QUIET.total_seconds()
+            self._skip_valkey_until = anyio.current_time() + _VALKEY_RETRY_AFTER.total_seconds()
             log.warning("limits.valkey_missed", error=type(error).__name__)
             return None
-        self._quiet_until = _TRUSTED
+        self._skip_valkey_until = _VALKEY_AVAILABLE
         return count
 
-    async def _ask(self, subject_id: str) -> Count:
+    async def _run_script(self, subject_id: str) -> CallCount:
         length = round(self._window.total_seconds() * 1000)
         arguments: Any = (1, f"holdfast:calls:{subject_id}", length, self._limit)
         try:
-            answer = await _numbers(self._redis.evalsha(_SHA, *arguments))
+            answer = await _as_numbers(self._redis.evalsha(_COUNT_SCRIPT_SHA1, *arguments))
         except NoScriptError:
-            answer = await _numbers(self._redis.eval(_TAKE, *arguments))
+            answer = await _as_numbers(self._redis.eval(_COUNT_SCRIPT, *arguments))
         granted, made, before, past = answer
-        return Count(bool(granted), made, before, past / length)
+        return CallCount(bool(granted), made, before, past / length)
 
-    async def _by_postgres(self, subject_id: str) -> Count | None:
+    async def _count_in_postgres(self, subject_id: str) -> CallCount | None:
         try:
-            async with self._ground.acting_for(subject_id) as (tx, _):
-                return await call_counts.take(
+            async with self._database.as_subject(subject_id) as (tx, _):
+                return await call_counts.count_call(
                     tx, subject_id, limit=self._limit, window=self._window
                 )
         except Unavailable as error:
             # The call needs Postgres too, and will say in its own words that it is away.
-            if not self._told:
+            if not self._outage_logged:
                 log.error("limits.not_kept", why=str(error))  # noqa: TRY400  # a sentence, not a bug
-            self._told = True
+            self._outage_logged = True
             return None
 
 
 @asynccontextmanager
-async def limits(url: str, ground: Ground, *, calls_per_minute: int) -> AsyncGenerator[Limits]:
+async def open_rate_limiter(
+    redis_url: str, database: TenantDatabase, *, calls_per_minute: int
+) -> AsyncGenerator[RateLimiter]:
     """Keep limits in the Valkey at `url`, which may come later, or never."""
-    async with messaging_redis.connections(url) as redis:
-        yield Limits(redis, ground, limit=calls_per_minute)
+    async with messaging_redis.open_redis(redis_url) as redis:
+        yield RateLimiter(redis, database, limit=calls_per_minute)
 
 
-def _numbers(answer: object) -> Awaitable[list[int]]:
+def _as_numbers(answer: object) -> Awaitable[list[int]]:
     # Redis 5 types every script as one that returns text, sometimes without waiting for it.
     return cast("Awaitable[list[int]]", answer)
 
 
-def _wait(count: Count, limit: int) -> float:
+def _windows_until_granted(count: CallCount, limit: int) -> float:
     """Return in how many windows one more call will be within the limit."""
     room = limit - 1 - count.calls
     if room < 0:
         # The calls of this window have to grow old in the next.
-        return max(0.0, 1 - count.past + 1 - (limit - 1) / count.calls)
-    if room >= count.before * (1 - count.past):
+        return max(0.0, 1 - count.elapsed_fraction + 1 - (limit - 1) / count.calls)
+    if room >= count.previous_calls * (1 - count.elapsed_fraction):
         return 0.0
-    return 1 - room / count.before - count.past
+    return 1 - room / count.previous_calls - count.elapsed_fraction

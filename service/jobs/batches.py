@@ -11,37 +11,37 @@ from anyio.lowlevel import checkpoint
 
 from schema.batches import queries as batch_queries
 from schema.batches import store as batch_store
-from schema.batches.queries import Shown
-from schema.batches.tables import SETTLED, ItemState
+from schema.batches.queries import ItemStatus
+from schema.batches.tables import FINAL_ITEM_STATES, ItemState
 from schema.common.errors import Conflict, Invalid
 from schema.db.database import Transaction
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import Reason
 from schema.specs.batch import (
-    INLINE_BYTES,
-    ITEM,
+    ITEM_EXAMPLE,
+    MAX_INLINE_BYTES,
     BatchSpec,
-    Given,
-    Inline,
+    InlineItems,
+    InvalidItem,
     Item,
-    Items,
+    ItemCollector,
+    ItemRequest,
     OnUnknown,
-    WrongItem,
 )
 from schema.specs.inference import InferenceSpec
-from schema.specs.validation_errors import checked
+from schema.specs.validation_errors import validate_spec
 from service.auth.caller import Caller
 from service.views import job_summary
 from service.views.base import View
 from service.views.text import shorten
 
-Only = Literal["done", "failed", "unknown"]
-LONGEST_PAGE: Final = 40_000
+ItemStateFilter = Literal["done", "failed", "unknown"]
+MAX_PAGE_CHARS: Final = 40_000
 """Characters of results in a page; its items share them evenly."""
-_WHOLE: Final = 200_000
+_MAX_SINGLE_RESULT_CHARS: Final = 200_000
 """Characters of a result that is asked for alone."""
-_SHOWN: Final = 300
-_AT_ONCE: Final = 100
+_MAX_LINE_CHARS: Final = 300
+_ITEMS_PER_CHECKPOINT: Final = 100
 """Items that are checked before other calls have their turn."""
 
 
@@ -58,15 +58,15 @@ class ItemView(View):
     message: str | None
 
     @classmethod
-    def of(cls, shown: Shown) -> "ItemView":
+    def from_item(cls, item: ItemStatus) -> "ItemView":
         """Show an item."""
         return cls(
-            custom_id=shown.custom_id,
-            state=shown.state,
-            result=shown.result,
-            excerpt=shown.excerpt,
-            reason=shown.reason,
-            message=shown.message,
+            custom_id=item.custom_id,
+            state=item.state,
+            result=item.result,
+            excerpt=item.excerpt,
+            reason=item.reason,
+            message=item.message,
         )
 
 
@@ -78,61 +78,65 @@ class ItemsView(View):
     """Pass as cursor for those that follow."""
 
     @property
-    def files(self) -> set[str]:
+    def named_files(self) -> set[str]:
         """The files that results on this page name."""
         return {name for item in self.items for name in (item.result or {}).get("files", [])}
 
     @property
-    def text(self) -> str:
+    def as_text(self) -> str:
         """The items as words."""
-        return "\n".join(_line(item) for item in self.items)
+        return "\n".join(_item_line(item) for item in self.items)
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class NewItems:
     """The items that came with a request."""
 
-    items: Sequence[Given]
+    items: Sequence[ItemRequest]
 
-    async def keep(self, tx: Transaction, caller: Caller, job_id: UUID) -> None:
+    async def store(self, tx: Transaction, caller: Caller, job_id: UUID) -> None:
         """Keep them, in the transaction that makes their job."""
-        await batch_store.keep(tx, job_id, caller.subject_id, self.items)
+        await batch_store.add_items(tx, job_id, caller.subject_id, self.items)
 
 
 @dataclass(frozen=True, slots=True)
-class TakenOver:
+class CopiedItems:
     """The items of an earlier batch, for one that repeats it."""
 
-    earlier: UUID
-    every: bool
+    source_job_id: UUID
+    include_done: bool
 
-    async def keep(self, tx: Transaction, caller: Caller, job_id: UUID) -> None:
+    async def store(self, tx: Transaction, caller: Caller, job_id: UUID) -> None:
         """Keep them, in the transaction that makes their new job."""
-        await batch_queries.take_over(
-            tx, caller.subject_id, job_id, earlier=self.earlier, every=self.every
+        await batch_queries.copy_items(
+            tx,
+            caller.subject_id,
+            job_id,
+            source_job_id=self.source_job_id,
+            include_done=self.include_done,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ItemPageQuery:
     """Which page of a batch is asked for."""
 
     start: int = 0
     limit: int = 20
-    only: Only | None = None
+    only: ItemStateFilter | None = None
 
-    def expect_whole(self) -> None:
+    def expect_unpaged(self) -> None:
         """Refuse to look for a page of what has no items.
 
         Raises:
             Invalid: with what to leave out.
         """
-        if self != Wanted():
+        if self != ItemPageQuery():
             raise Invalid("cursor, limit and only are for the items of a batch; leave them out.")
 
 
 @dataclass(frozen=True, slots=True)
-class Many:
+class BatchArguments:
     """What makes a batch of a call, if anything does."""
 
     items: Sequence[Item] | None = None
@@ -142,15 +146,19 @@ class Many:
     max_tries: int = 4
 
 
-async def one_or_many(
-    inputs: object, many: Many, **common: Any
-) -> tuple[InferenceSpec | BatchSpec, Brought | None]:
+async def check_inference_spec(
+    inputs: object, batch_arguments: BatchArguments, **common: Any
+) -> tuple[InferenceSpec | BatchSpec, NewItems | None]:
     """Check a call, or a batch of them item by item.
 
     Raises:
         Invalid: with what is wrong, and of which item.
     """
-    given = {"inputs": inputs, "items": many.items, "items_from": many.items_from}
+    given = {
+        "inputs": inputs,
+        "items": batch_arguments.items,
+        "items_from": batch_arguments.items_from,
+    }
     named = [name for name, value in given.items() if value is not None]
     if len(named) != 1:
         several = f"{' and '.join(named)} are given" if named else "inputs is missing"
@@ -158,106 +166,114 @@ async def one_or_many(
             f"{several}; give inputs for one call, or for a batch either items or items_from."
         )
     if inputs is not None:
-        return checked(InferenceSpec, inputs=inputs, **common), None
+        return validate_spec(InferenceSpec, inputs=inputs, **common), None
     common |= {
-        "concurrency": many.concurrency,
-        "on_unknown": many.on_unknown,
-        "max_tries": many.max_tries,
+        "concurrency": batch_arguments.concurrency,
+        "on_unknown": batch_arguments.on_unknown,
+        "max_tries": batch_arguments.max_tries,
     }
-    if many.items is None:
-        return checked(BatchSpec, items_from=many.items_from, **common), None
-    items = many.items
+    if batch_arguments.items is None:
+        return validate_spec(BatchSpec, items_from=batch_arguments.items_from, **common), None
+    items = batch_arguments.items
     if not items:
-        raise Invalid(f"items: there is none; write at least one, such as {ITEM}.")
+        raise Invalid(f"items: there is none; write at least one, such as {ITEM_EXAMPLE}.")
     origin, size = hashlib.sha256(), 0
     for item in items:
-        written = json.dumps(item.given(), sort_keys=True).encode()
+        written = json.dumps(item.to_request(), sort_keys=True).encode()
         origin.update(written)
         size += len(written)
-    if size > INLINE_BYTES:
+    if size > MAX_INLINE_BYTES:
         raise Invalid(
-            f"items: they come to {size:,} bytes, and {INLINE_BYTES:,} are taken with a request. "
-            f"Put them into a file at the Hub, one JSON object a line such as {ITEM}, and pass "
+            f"items: they come to {size:,} bytes, and {MAX_INLINE_BYTES:,} are taken with a "
+            "request. "
+            f"Put them into a file at the Hub, one JSON object a line such as {ITEM_EXAMPLE}, "
+            "and pass "
             f'items_from="hf://datasets/OWNER/NAME/items.jsonl".'
         )
-    inline = Inline.model_construct(count=len(items), origin=f"sha256:{origin.hexdigest()}")
-    spec = checked(BatchSpec, items=inline.model_dump(), **common)
-    return spec, Brought(await _expect_right(spec, items))
+    inline = InlineItems.model_construct(count=len(items), origin=f"sha256:{origin.hexdigest()}")
+    spec = validate_spec(BatchSpec, items=inline.model_dump(), **common)
+    return spec, NewItems(await _check_items(spec, items))
 
 
-async def _expect_right(spec: BatchSpec, items: Sequence[Item]) -> list[Given]:
-    right = Items(spec)
+async def _check_items(spec: BatchSpec, items: Sequence[Item]) -> list[ItemRequest]:
+    right = ItemCollector(spec)
     try:
         for number, item in enumerate(items):
-            right.take(f"items[{number}]", item)
-            if number % _AT_ONCE == 0:
+            right.add(f"items[{number}]", item)
+            if number % _ITEMS_PER_CHECKPOINT == 0:
                 await checkpoint()
-    except WrongItem as error:
+    except InvalidItem as error:
         raise Invalid(f"{error}.") from None
-    return right.given
+    return right.requests
 
 
-async def page(tx: Transaction, status: JobStatus, wanted: Wanted) -> ItemsView:
+async def read_item_page(tx: Transaction, status: JobStatus, query: ItemPageQuery) -> ItemsView:
     """Read a page of what the items of a batch came to, while it runs and after."""
-    states = SETTLED if wanted.only is None else (ItemState(wanted.only),)
-    found = await batch_queries.page(
+    states = FINAL_ITEM_STATES if query.only is None else (ItemState(query.only),)
+    found = await batch_queries.list_items(
         tx,
         status.subject_id,
         status.id,
         states=states,
-        start=wanted.start,
-        limit=wanted.limit + 1,
-        longest=_WHOLE if wanted.limit == 1 else LONGEST_PAGE // wanted.limit,
+        start=query.start,
+        limit=query.limit + 1,
+        max_result_chars=_MAX_SINGLE_RESULT_CHARS
+        if query.limit == 1
+        else MAX_PAGE_CHARS // query.limit,
     )
-    following = found[wanted.limit].position if len(found) > wanted.limit else None
-    shown = [ItemView.of(each) for each in found[: wanted.limit]]
+    following = found[query.limit].position if len(found) > query.limit else None
+    shown = [ItemView.from_item(each) for each in found[: query.limit]]
     return ItemsView(items=shown, next_cursor=following)
 
 
-async def counted(
-    tx: Transaction, status: JobStatus, kept: dict[str, Any] | None
+async def add_item_counts(
+    tx: Transaction, status: JobStatus, stored_result: dict[str, Any] | None
 ) -> dict[str, Any] | None:
     """Say how all items of a batch stand, beside what is kept of it; none if it knows none yet."""
-    tally = await batch_queries.tally(tx, status.subject_id, status.id)
-    return None if tally is None else {**(kept or {}), **tally.shown()}
+    tally = await batch_queries.count_subject_items(tx, status.subject_id, status.id)
+    return None if tally is None else {**(stored_result or {}), **tally.to_result()}
 
 
-def after(status: JobStatus, page: ItemsView, result: dict[str, Any] | None) -> str | None:
+def describe_next_call(
+    status: JobStatus, items_page: ItemsView, result: dict[str, Any] | None
+) -> str | None:
     """Say what to call next to read on, or for what has no result; none if that is not special."""
-    handle = job_summary.handle_of(status)
-    if page.next_cursor is not None:
-        return f'Call job_result(job_id="{handle}", cursor={page.next_cursor}) for what follows.'
+    handle = job_summary.job_handle(status)
+    if items_page.next_cursor is not None:
+        return (
+            f'Call job_result(job_id="{handle}", cursor={items_page.next_cursor}) for what follows.'
+        )
     finished = status.finished_at is not None
     if finished and result is not None and 0 < result.get("done", 0) < result["items"]:
         return f'Call retry_job(job_id="{handle}") to send those without a result again.'
     return None
 
 
-async def again(
+async def copy_batch(
     tx: Transaction, status: JobStatus, spec: BatchSpec, *, only_failed: bool
-) -> tuple[BatchSpec, TakenOver | None]:
+) -> tuple[BatchSpec, CopiedItems | None]:
     """Say what a batch that repeats another takes over from it: nothing of a file nobody read.
 
     Raises:
         Conflict: there is nothing without a result.
     """
-    tally = await batch_queries.tally(tx, status.subject_id, status.id)
+    tally = await batch_queries.count_subject_items(tx, status.subject_id, status.id)
     if tally is None:
         return spec, None
-    handle = job_summary.handle_of(status)
+    handle = job_summary.job_handle(status)
     count = tally.total - (tally.done if only_failed else 0)
     if count == 0:
         raise Conflict(
             f"Every item of {handle} has a result, so nothing was launched. Pass only_failed=false "
             f"to send all of them again."
         )
-    origin = Inline(count=count, origin=f"{handle}, {'no result' if only_failed else 'all'}")
+    origin = InlineItems(count=count, origin=f"{handle}, {'no result' if only_failed else 'all'}")
     repeated = spec.model_copy(update={"items": origin, "items_from": None})
-    return repeated, TakenOver(status.id, every=not only_failed)
+    return repeated, CopiedItems(status.id, include_done=not only_failed)
 
 
-def _line(item: ItemView) -> str:
+def _item_line(item: ItemView) -> str:
     said = item.excerpt or item.message or ""
     if item.result is not None:
         said = item.result.get("text") or json.dumps(item.result)
-    return shorten(f"{item.custom_id} {item.state}: {said}", _SHOWN)
+    return shorten(f"{item.custom_id} {item.state}: {said}", _MAX_LINE_CHARS)

@@ -13,12 +13,12 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from schema.common import ids
-from schema.common.durations import say
-from schema.common.ids import Kind
+from schema.common.durations import format_duration
+from schema.common.ids import HandleKind
 from schema.specs import volumes
 from schema.specs.hub_job import TOKEN_VARIABLE, HubJobSpec
-from schema.specs.validation_errors import explain
-from schema.workspaces.defaults import Defaults
+from schema.specs.validation_errors import to_invalid_error
+from schema.workspaces.defaults import WorkspaceDefaults
 from schema.workspaces.tables import Workspace
 from service.auth.caller import Caller
 from service.jobs import operations
@@ -26,97 +26,102 @@ from service.runtime.context import App
 
 
 @dataclass(frozen=True, slots=True)
-class Effective:
+class ResolvedLaunch:
     """What a launch asks for, and what of it came from its workspace."""
 
     workspace_id: UUID | None
-    given: Mapping[str, Any]
+    arguments: Mapping[str, Any]
     """Arguments that are said by the call or by the workspace."""
     labels: dict[str, str]
     notes: list[str]
-    confirm_above: int | None
+    approval_threshold_micro_usd: int | None
     """Millionths of a dollar from where on a person is asked; none: never."""
 
-    def only(self, *names: str) -> dict[str, Any]:
+    def select_arguments(self, *names: str) -> dict[str, Any]:
         """Return those of the arguments that are said at all."""
-        return {name: self.given[name] for name in names if name in self.given}
+        return {name: self.arguments[name] for name in names if name in self.arguments}
 
 
-async def resolve(
+async def resolve_defaults(
     app: App,
     caller: Caller,
     workspace_id: str | None,
     *,
     labels: dict[str, str] | None,
-    **given: Any,
-) -> Effective:
+    **arguments: Any,
+) -> ResolvedLaunch:
     """Fill in what is `None` of the given arguments; labels are joined, and the call's own win.
 
     Raises:
         NotFound: the caller has no such workspace.
         Invalid: the labels are too many together.
     """
-    own = {name: value for name, value in given.items() if value is not None}
+    own = {name: value for name, value in arguments.items() if value is not None}
     if workspace_id is None:
-        return Effective(None, own, labels or {}, [], None)
+        return ResolvedLaunch(None, own, labels or {}, [], None)
     async with app.transaction(caller) as tx:
         workspace = await operations.find_workspace(tx, caller, workspace_id)
-    defaults = Defaults.model_validate(workspace.defaults)
-    offered = {name: getattr(defaults, name) for name in given}
+    defaults = WorkspaceDefaults.model_validate(workspace.defaults)
+    offered = {name: getattr(defaults, name) for name in arguments}
     taken = {
         name: value for name, value in offered.items() if value is not None and name not in own
     }
     inherited = {
         name: value for name, value in (defaults.labels or {}).items() if name not in (labels or {})
     }
-    return Effective(
+    return ResolvedLaunch(
         workspace.id,
         own | taken,
-        _checked(inherited | (labels or {})),
+        _check_labels(inherited | (labels or {})),
         _notes(workspace, taken, inherited),
         workspace.confirm_above_micro_usd,
     )
 
 
-def _checked(labels: dict[str, str]) -> dict[str, str]:
+def _check_labels(labels: dict[str, str]) -> dict[str, str]:
     try:
-        Defaults(labels=labels)
+        WorkspaceDefaults(labels=labels)
     except ValidationError as error:
-        raise explain(error) from None
+        raise to_invalid_error(error) from None
     return labels
 
 
 def _notes(
-    workspace: Workspace, taken: Mapping[str, Any], inherited: Mapping[str, str]
+    workspace: Workspace, filled_arguments: Mapping[str, Any], inherited_labels: Mapping[str, str]
 ) -> list[str]:
-    said = [f"{name} {say(value) if name == 'timeout' else value}" for name, value in taken.items()]
-    if inherited:
-        said.append("labels " + " ".join(f"{name}={text}" for name, text in inherited.items()))
+    said = [
+        f"{name} {format_duration(value) if name == 'timeout' else value}"
+        for name, value in filled_arguments.items()
+    ]
+    if inherited_labels:
+        said.append(
+            "labels " + " ".join(f"{name}={text}" for name, text in inherited_labels.items())
+        )
     return [f"From the workspace {workspace.name}: {', '.join(said)}."] if said else []
 
 
-_LITTLE: Final = timedelta(minutes=30)
+_SHORT_TIMEOUT: Final = timedelta(minutes=30)
 """What runs so long on the smallest machine may well be made for its log."""
 
 
-_SMALLEST: Final = "cpu-basic"
+_SMALLEST_FLAVOR: Final = "cpu-basic"
 
 
-def place(bucket: str, namespace: str, effective: Effective) -> str:
+def output_bucket(bucket: str, namespace: str, resolved: ResolvedLaunch) -> str:
     """Return the bucket for outputs, and the folder of a workspace in it."""
-    if (chosen := effective.given.get("bucket")) is not None:
+    if (chosen := resolved.arguments.get("bucket")) is not None:
         return str(chosen)
     common = f"{namespace}/{bucket}"
-    if effective.workspace_id is None:
+    if resolved.workspace_id is None:
         return common
-    return f"{common}/{ids.write(Kind.WORKSPACE, effective.workspace_id)}"
+    return f"{common}/{ids.format_handle(HandleKind.WORKSPACE, resolved.workspace_id)}"
 
 
-def nothing_survives(spec: HubJobSpec) -> list[str]:
+def lost_output_notes(spec: HubJobSpec) -> list[str]:
     """Say so if a job costs something, and nothing that it makes can outlive it but its log."""
-    is_little = spec.flavor == _SMALLEST and spec.timeout <= _LITTLE
+    is_little = spec.flavor == _SMALLEST_FLAVOR and spec.timeout <= _SHORT_TIMEOUT
     has_token = spec.pass_token or spec.token_as or spec.secrets or TOKEN_VARIABLE in spec.env
-    writes = any(not volumes.parse(each).read_only for each in spec.volumes)
+    writes = any(not volumes.parse_volume(each).read_only for each in spec.volumes)
     if is_little or has_token or writes or spec.outputs:
         return []
     return ["Nothing it makes is kept but its log: name outputs, or let it have a token to upload."]

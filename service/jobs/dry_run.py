@@ -8,19 +8,19 @@ from pydantic import ConfigDict, RootModel
 from schema.billing import budgets
 from schema.common import ids
 from schema.common.errors import Denied, LimitReached, WorkspaceArchived
-from schema.common.ids import Kind
-from schema.common.money import usd
+from schema.common.ids import HandleKind
+from schema.common.money import to_usd
 from schema.db.database import Transaction
 from schema.jobs import queries as job_queries
 from schema.jobs.tables import JobKind
 from schema.workspaces import store as workspace_store
 from service.auth.caller import Caller
-from service.jobs.launch import Request
+from service.jobs.launch import LaunchRequest
 from service.runtime.context import App
 from service.views.base import Detail, View
 from service.views.jobs import LaunchedView
 
-_SHOWN: Final = 500
+_MAX_SCRIPT_CHARS: Final = 500
 """Characters of a script that are repeated."""
 
 
@@ -47,52 +47,61 @@ class LaunchAnswer(RootModel[LaunchedView | DryRunView]):
     model_config = ConfigDict(json_schema_extra={"type": "object"})
 
 
-async def rehearse(app: App, caller: Caller, request: Request) -> DryRunView:
+async def dry_run_launch(app: App, caller: Caller, request: LaunchRequest) -> DryRunView:
     """Say what a launch would cost at worst, and what it lacks, if anything."""
-    needs = await _permission(app, caller, request)
+    needs = await _check_permission(app, caller, request)
     async with app.transaction(caller) as tx:
-        needs += await _entry(tx, caller, request.workspace_id)
-        standing = await job_queries.standing(tx, caller.subject_id)
-        accounts = await budgets.accounts(
-            tx, caller.subject_id, request.workspace_id, monthly=app.monthly_budget
+        needs += await _check_workspace(tx, caller, request.workspace_id)
+        standing = await job_queries.get_subject_status(tx, caller.subject_id)
+        accounts = await budgets.read_budgets(
+            tx,
+            caller.subject_id,
+            request.workspace_id,
+            default_monthly_budget=app.monthly_budget_micro_usd,
         )
-    if standing.open_jobs >= app.open_jobs:
-        needs.append(str(LimitReached(open_jobs=standing.open_jobs, most=app.open_jobs)))
-    if (lacking := budgets.lacking(accounts, request.rate)) is not None:
+    if standing.open_jobs >= app.max_open_jobs:
+        needs.append(
+            str(LimitReached(open_jobs=standing.open_jobs, max_open_jobs=app.max_open_jobs))
+        )
+    if (lacking := budgets.find_exceeded_budget(accounts, request.rate)) is not None:
         needs.append(str(lacking))
-    room = [left for each in accounts if (left := each.left_micro_usd) is not None]
+    room = [left for each in accounts if (left := each.remaining_micro_usd) is not None]
     return DryRunView(
         dry_run=True,
         needs=needs,
         namespace=request.namespace,
-        spec=_brief(request.spec),
+        spec=_shorten_script(request.spec),
         labels=request.labels,
         notes=request.notes,
-        ceiling_usd=None if request.rate is None else usd(request.rate.ceiling_micro_usd),
-        budget_left_usd=usd(min(room)) if room else None,
+        ceiling_usd=None if request.rate is None else to_usd(request.rate.ceiling_micro_usd),
+        budget_left_usd=to_usd(min(room)) if room else None,
     )
 
 
-def _brief(spec: dict[str, Any]) -> dict[str, Any]:
+def _shorten_script(spec: dict[str, Any]) -> dict[str, Any]:
     """Repeat no more of a script than tells which it is."""
     text = spec.get("script", "")
-    return spec if len(text) <= _SHOWN else spec | {"script": f"{text[:_SHOWN]}…"}
+    return (
+        spec
+        if len(text) <= _MAX_SCRIPT_CHARS
+        else spec | {"script": f"{text[:_MAX_SCRIPT_CHARS]}…"}
+    )
 
 
-async def _permission(app: App, caller: Caller, request: Request) -> list[str]:
+async def _check_permission(app: App, caller: Caller, request: LaunchRequest) -> list[str]:
     if request.kind != JobKind.HUB_JOB:
         return []
     try:
-        await app.expect_may_launch(caller, request.namespace)
+        await app.require_launch_permission(caller, request.namespace)
     except Denied as no:
         return [str(no)]
     return []
 
 
-async def _entry(tx: Transaction, caller: Caller, workspace_id: UUID | None) -> list[str]:
+async def _check_workspace(tx: Transaction, caller: Caller, workspace_id: UUID | None) -> list[str]:
     if workspace_id is None:
         return []
-    workspace = await workspace_store.workspace(tx, caller.subject_id, workspace_id)
+    workspace = await workspace_store.get_workspace(tx, caller.subject_id, workspace_id)
     if workspace is None or workspace.archived_at is None:
         return []
-    return [str(WorkspaceArchived(ids.write(Kind.WORKSPACE, workspace_id)))]
+    return [str(WorkspaceArchived(ids.format_handle(HandleKind.WORKSPACE, workspace_id)))]

@@ -12,31 +12,31 @@ from schema.accounts.vault import Secret
 from schema.billing.budgets import Rate
 from schema.common import ids as common_ids
 from schema.common.errors import InDoubt, Unavailable
-from schema.common.failpoints import reach
-from schema.common.ids import Kind
+from schema.common.failpoints import hit_failpoint
+from schema.common.ids import HandleKind
 from schema.db.database import Transaction
 from schema.jobs import lifecycle
-from schema.jobs.dependencies import On
+from schema.jobs.dependencies import DependencyCondition
 from service.auth.caller import Caller
-from service.auth.client_info import CLIENT
-from service.jobs.operations import look
+from service.auth.client_info import CURRENT_CLIENT
+from service.jobs.operations import read_job_view
 from service.runtime.context import App
 from service.views.jobs import LaunchedView
 
-_PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 0.0)
+_RETRY_PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 0.0)
 """Seconds to wait after each try to learn what became of a commit."""
 
 
-class Beside(Protocol):
+class JobAttachment(Protocol):
     """What is too large for a request, and kept beside it; kept again it is the same."""
 
-    async def keep(self, tx: Transaction, caller: Caller, job_id: UUID) -> None:
+    async def store(self, tx: Transaction, caller: Caller, job_id: UUID) -> None:
         """Keep it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class LaunchRequest:
     """A job to be launched; `spec` has been checked."""
 
     kind: str
@@ -51,16 +51,16 @@ class Request:
     rate: Rate | None = None
     """What it can cost, if that is known."""
     rerun_of: UUID | None = None
-    after: Sequence[UUID] = ()
+    parent_ids: Sequence[UUID] = ()
     """The jobs that have to end before it begins."""
-    on: On = On.SUCCESS
+    dependency_condition: DependencyCondition = DependencyCondition.SUCCESS
     notes: list[str] = field(default_factory=list[str])
     """What the caller should know about it."""
-    beside: Beside | None = None
+    attachment: JobAttachment | None = None
     """What is kept beside the request, in its transaction."""
 
 
-async def launch(app: App, caller: Caller, request: Request) -> LaunchedView:
+async def enqueue_job(app: App, caller: Caller, request: LaunchRequest) -> LaunchedView:
     """Put a job in the queue, durably, then wake a worker.
 
     Raises:
@@ -70,33 +70,35 @@ async def launch(app: App, caller: Caller, request: Request) -> LaunchedView:
     """
     job_id = common_ids.new_id()
     in_doubt = False
-    for pause in _PAUSES:
+    for pause in _RETRY_PAUSES_SECONDS:
         try:
-            view = await _submit(app, caller, request, job_id)
+            view = await _insert_job(app, caller, request, job_id)
         except InDoubt:
             in_doubt = True
         except Unavailable:
             if not in_doubt:
                 raise
         else:
-            await app.wake(view.job_id)
-            reach("submit.rung")
+            await app.wake_worker(view.job_id)
+            hit_failpoint("submit.rung")
             return view
         await anyio.sleep(pause)
-    handle = common_ids.write(Kind.JOB, job_id)
+    handle = common_ids.format_handle(HandleKind.JOB, job_id)
     raise InDoubt(
         "The database",
-        so=f"whether {handle} was launched is not known",
-        first=""
+        effect=f"whether {handle} was launched is not known",
+        first_step=""
         if request.idempotency_key
         else f'See that job_status(job_ids="{handle}") has none',
     )
 
 
-async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> LaunchedView:
+async def _insert_job(
+    app: App, caller: Caller, request: LaunchRequest, job_id: UUID
+) -> LaunchedView:
     """Queue a job; the same id again is the same job."""
     async with app.transaction(caller) as tx:
-        job = await lifecycle.submit(
+        job = await lifecycle.submit_job(
             tx,
             job_id=job_id,
             subject_id=caller.subject_id,
@@ -105,27 +107,31 @@ async def _submit(app: App, caller: Caller, request: Request, job_id: UUID) -> L
             title=request.title,
             spec=request.spec,
             labels=request.labels,
-            most_open=app.open_jobs,
+            max_open_jobs=app.max_open_jobs,
             workspace_id=request.workspace_id,
             idempotency_key=request.idempotency_key,
-            client=CLIENT.get(),
+            client=CURRENT_CLIENT.get(),
             rate=request.rate,
-            monthly_budget=app.monthly_budget,
+            default_monthly_budget=app.monthly_budget_micro_usd,
             rerun_of=request.rerun_of,
-            after=request.after,
-            on=request.on,
+            parent_ids=request.parent_ids,
+            dependency_condition=request.dependency_condition,
         )
         await sealed_secrets.save_job_secrets(
             tx, app.vault, job.id, caller.subject_id, request.secrets
         )
-        if request.beside is not None:
-            await request.beside.keep(tx, caller, job.id)
-        reach("submit.written")
-        view = await look(tx, app, caller, common_ids.write(Kind.JOB, job.id))
-    reach("submit.committed")
+        if request.attachment is not None:
+            await request.attachment.store(tx, caller, job.id)
+        hit_failpoint("submit.written")
+        view = await read_job_view(
+            tx, app, caller, common_ids.format_handle(HandleKind.JOB, job.id)
+        )
+    hit_failpoint("submit.committed")
     earlier = job.possible_duplicate_of
     return LaunchedView(
         **dict(view),
-        possible_duplicate_of=None if earlier is None else common_ids.write(Kind.JOB, earlier),
+        possible_duplicate_of=None
+        if earlier is None
+        else common_ids.format_handle(HandleKind.JOB, earlier),
         notes=request.notes,
     )

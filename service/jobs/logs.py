@@ -5,22 +5,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from schema.artifacts import log_store
-from schema.artifacts.log_store import LARGEST_LINE, Extent, Line
+from schema.artifacts.log_store import MAX_LINE_BYTES, LogExtent, NumberedLine
 from schema.db.database import Transaction
 from schema.jobs.queries import JobStatus
 from service.auth.caller import Caller
 from service.jobs import operations
 from service.views.jobs import LogLine, LogView
 
-_FRAME: Final = 700
+_REPLY_OVERHEAD_BYTES: Final = 700
 """Bytes of a reply around its lines."""
-_SHORTEST: Final = 26
+_MIN_LINE_BYTES: Final = 26
 """Bytes that any line takes in the object."""
-_CUT: Final = " … [cut: ask for more max_bytes]"
+_CUT_MARK: Final = " … [cut: ask for more max_bytes]"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LogQuery:
     """What is to be read of a log."""
 
     cursor: int
@@ -30,92 +30,107 @@ class Wanted:
     max_bytes: int
 
 
-async def page(tx: Transaction, status: JobStatus, wanted: Wanted) -> tuple[LogView, str, str]:
+async def read_log_page(
+    tx: Transaction, status: JobStatus, query: LogQuery
+) -> tuple[LogView, str, str]:
     """Show a page of a job's log: as an object, as a sentence, and as text."""
-    extent = await log_store.extent(tx, status.subject_id, status.id)
-    lines, upto = await _lines(tx, status, extent, wanted)
-    room, numbered = wanted.max_bytes - _FRAME, wanted.grep is not None
-    if wanted.tail is not None:
-        fitting = _fitting(lines[::-1], room, numbered=numbered)[::-1]
+    extent = await log_store.read_log_extent(tx, status.subject_id, status.id)
+    lines, upto = await _read_lines(tx, status, extent, query)
+    room, numbered = query.max_bytes - _REPLY_OVERHEAD_BYTES, query.grep is not None
+    if query.tail is not None:
+        fitting = _take_fitting_lines(lines[::-1], room, numbered=numbered)[::-1]
     else:
-        fitting = _fitting(lines, room, numbered=numbered)
+        fitting = _take_fitting_lines(lines, room, numbered=numbered)
         if len(fitting) < len(lines):
             upto = fitting[-1].number + 1
-    view = LogView.of(status, fitting, upto=upto, extent=extent)
-    text = "\n".join(_numbered(line) if numbered else line.text for line in fitting)
-    return view, _sentence(fitting, extent, numbered=numbered), text
+    view = LogView.from_lines(status, fitting, next_line=upto, extent=extent)
+    text = "\n".join(_format_numbered(line) if numbered else line.text for line in fitting)
+    return view, _describe_page(fitting, extent, numbered=numbered), text
 
 
-async def _lines(
-    tx: Transaction, status: JobStatus, extent: Extent, wanted: Wanted
-) -> tuple[list[Line], int]:
+async def _read_lines(
+    tx: Transaction, status: JobStatus, extent: LogExtent, query: LogQuery
+) -> tuple[list[NumberedLine], int]:
     """Return lines, and the number of the first one after them that was not looked at."""
-    whose, limit = (status.subject_id, status.id), wanted.limit
-    start, size = min(wanted.cursor, extent.length), wanted.max_bytes
-    if wanted.grep is not None:
-        lines, upto = await log_store.search(tx, *whose, text=wanted.grep, start=start, limit=limit)
+    whose, limit = (status.subject_id, status.id), query.limit
+    start, size = min(query.cursor, extent.length), query.max_bytes
+    if query.grep is not None:
+        lines, upto = await log_store.search_lines(
+            tx, *whose, text=query.grep, start=start, limit=limit
+        )
         return lines, lines[-1].number + 1 if len(lines) == limit else upto
-    if wanted.tail is not None:
-        limit = min(wanted.tail, wanted.max_bytes // _SHORTEST)
-        start, size = max(0, extent.length - limit), limit * LARGEST_LINE
-    lines = await log_store.read(tx, *whose, start=start, limit=limit, size=size)
+    if query.tail is not None:
+        limit = min(query.tail, query.max_bytes // _MIN_LINE_BYTES)
+        start, size = max(0, extent.length - limit), limit * MAX_LINE_BYTES
+    lines = await log_store.read_lines(tx, *whose, start=start, limit=limit, max_bytes=size)
     return lines, lines[-1].number + 1 if lines else start
 
 
-def _fitting(lines: list[Line], room: int, *, numbered: bool) -> list[Line]:
+def _take_fitting_lines(
+    lines: list[NumberedLine], room_bytes: int, *, numbered: bool
+) -> list[NumberedLine]:
     """Return the first lines that fit; one that alone does not is cut, so that reading goes on."""
-    fitting: list[Line] = []
+    fitting: list[NumberedLine] = []
     for line in lines:
-        room -= _size(line, numbered=numbered)
-        if room < 0:
+        room_bytes -= _count_bytes(line, numbered=numbered)
+        if room_bytes < 0:
             break
         fitting.append(line)
     if lines and not fitting:
-        fitting = [_cut(lines[0], room + _size(lines[0], numbered=numbered), numbered=numbered)]
+        fitting = [
+            _cut_line(
+                lines[0], room_bytes + _count_bytes(lines[0], numbered=numbered), numbered=numbered
+            )
+        ]
     return fitting
 
 
-def _cut(line: Line, room: int, *, numbered: bool) -> Line:
+def _cut_line(line: NumberedLine, room_bytes: int, *, numbered: bool) -> NumberedLine:
     """Shorten a line to what fits: half of what may remain of it, each time, is tried."""
     least, most = 0, len(line.text)
     while least < most:
         length = (least + most + 1) // 2
-        if _size(Line(line.number, line.text[:length] + _CUT), numbered=numbered) <= room:
+        if (
+            _count_bytes(
+                NumberedLine(line.number, line.text[:length] + _CUT_MARK), numbered=numbered
+            )
+            <= room_bytes
+        ):
             least = length
         else:
             most = length - 1
-    return Line(line.number, line.text[:least] + _CUT)
+    return NumberedLine(line.number, line.text[:least] + _CUT_MARK)
 
 
-def _size(line: Line, *, numbered: bool) -> int:
+def _count_bytes(line: NumberedLine, *, numbered: bool) -> int:
     """Say how many bytes a line takes, as text or in the object, whichever is more."""
     written = {"number": line.number, "text": line.text}
-    shown = _numbered(line) if numbered else line.text
+    shown = _format_numbered(line) if numbered else line.text
     return 1 + max(len(shown.encode()), len(json.dumps(written, ensure_ascii=False).encode()))
 
 
-def _numbered(line: Line) -> str:
+def _format_numbered(line: NumberedLine) -> str:
     return f"{line.number}: {line.text}"
 
 
-def _sentence(lines: list[Line], extent: Extent, *, numbered: bool) -> str:
+def _describe_page(lines: list[NumberedLine], extent: LogExtent, *, numbered: bool) -> str:
     what = "No lines"
     if lines and numbered:
         what = f"{len(lines)} matching line{'s' if len(lines) > 1 else ''}"
     elif lines:
         what = f"Lines {lines[0].number} to {lines[-1].number}"
-    first, dropped = extent.head_lines, extent.not_kept
+    first, dropped = extent.head_lines, extent.dropped_lines
     gap = f" Lines {first} to {first + dropped - 1} were not kept." if dropped else ""
     return f"{what} of {extent.length}.{gap}"
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class LogEnd:
     """The end of a job's log."""
 
     status: JobStatus
     lines: list[LogLine]
-    length: int
+    total_lines: int
     """Lines kept so far; those shown are the last of them."""
 
     @property
@@ -124,20 +139,20 @@ class Ending:
         return "\n".join(line.text for line in self.lines)
 
     @property
-    def before(self) -> int:
+    def omitted_lines(self) -> int:
         """How many lines come before those shown."""
-        return self.length - len(self.lines)
+        return self.total_lines - len(self.lines)
 
 
-async def ending(
-    tx: Transaction, caller: Caller, handle: str, *, lines: int, max_bytes: int
-) -> Ending:
+async def read_log_end(
+    tx: Transaction, caller: Caller, handle: str, *, max_lines: int, max_bytes: int
+) -> LogEnd:
     """Return the last lines of a job's log that fit; at least one, cut if need be.
 
     Raises:
         NotFound: the caller has no such job.
     """
-    status = await operations.find(tx, caller, handle)
-    wanted = Wanted(cursor=0, tail=lines, grep=None, limit=lines, max_bytes=max_bytes)
-    view, _, _ = await page(tx, status, wanted)
-    return Ending(status, view.lines, view.length)
+    status = await operations.find_job(tx, caller, handle)
+    wanted = LogQuery(cursor=0, tail=max_lines, grep=None, limit=max_lines, max_bytes=max_bytes)
+    view, _, _ = await read_log_page(tx, status, wanted)
+    return LogEnd(status, view.lines, view.length)

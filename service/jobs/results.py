@@ -2,7 +2,7 @@
 
 from typing import Any, Self
 
-from schema.artifacts.log_store import Line
+from schema.artifacts.log_store import NumberedLine
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobState, Reason
 from service.jobs import batches
@@ -11,7 +11,7 @@ from service.views import job_summary
 from service.views.base import View
 from service.views.diagnosis.diagnose import Diagnosis, diagnose
 from service.views.files import FileView
-from service.views.jobs import TAIL, tail
+from service.views.jobs import LOG_TAIL_LINES, shorten_log_tail
 
 
 class ResultView(View):
@@ -37,48 +37,51 @@ class ResultView(View):
     """A batch's, by page, also while it runs; `result` counts them."""
 
     @classmethod
-    def of(
+    def from_status(
         cls,
         status: JobStatus,
         *,
         result: dict[str, Any] | None,
         files: list[FileView],
-        lines: list[Line] | None,
+        log_lines: list[NumberedLine] | None,
         items: ItemsView | None,
     ) -> Self:
         """Show what is left of a job."""
-        found = diagnose(status, lines or []) if status.state is JobState.FAILED else None
+        found = diagnose(status, log_lines or []) if status.state is JobState.FAILED else None
         return cls(
-            job_id=job_summary.handle_of(status),
+            job_id=job_summary.job_handle(status),
             kind=status.kind,
             state=status.state,
             reason=status.reason,
-            summary=job_summary.summary(status, found),
-            next_step=_on(status, items, result) or _after(status, result, lines, found),
+            summary=job_summary.summarize_job(status, found),
+            next_step=_batch_next_step(status, items, result)
+            or _next_step(status, result, log_lines, found),
             evidence=found.evidence if found else [],
             result=result,
             files=files,
             exit_code=status.exit_code,
-            log_tail=None if lines is None else tail(lines),
+            log_tail=None if log_lines is None else shorten_log_tail(log_lines),
             items=items,
         )
 
 
-def _on(status: JobStatus, items: ItemsView | None, result: dict[str, Any] | None) -> str | None:
-    return None if items is None else batches.after(status, items, result)
+def _batch_next_step(
+    status: JobStatus, items: ItemsView | None, result: dict[str, Any] | None
+) -> str | None:
+    return None if items is None else batches.describe_next_call(status, items, result)
 
 
-def _after(
+def _next_step(
     status: JobStatus,
-    answer: dict[str, Any] | None,
-    lines: list[Line] | None,
-    found: Diagnosis | None,
+    result: dict[str, Any] | None,
+    log_lines: list[NumberedLine] | None,
+    diagnosis: Diagnosis | None,
 ) -> str:
     if status.state is not JobState.SUCCEEDED:
-        return job_summary.next_step(status, found)
-    if lines and lines[-1].number >= TAIL:
-        return f'Call job_logs(job_id="{job_summary.handle_of(status)}") for all that it printed.'
-    if answer is not None and answer.get("finish_reason") == "length":
+        return job_summary.suggest_next_step(status, diagnosis)
+    if log_lines and log_lines[-1].number >= LOG_TAIL_LINES:
+        return f'Call job_logs(job_id="{job_summary.job_handle(status)}") for all that it printed.'
+    if result is not None and result.get("finish_reason") == "length":
         return (
             "The answer was cut off at max_tokens; launch it again with more, if it is incomplete."
         )

@@ -9,34 +9,34 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, cast
 
-from schema.common.durations import say
+from schema.common.durations import format_duration
 from schema.common.errors import Conflict, Invalid
-from schema.jobs.queries import JobStatus, Upstream
+from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import Reason
 from schema.specs.base import Spec
-from schema.specs.hub_job import HubJobSpec, token_variables
+from schema.specs.hub_job import HubJobSpec, list_token_variables
 from schema.specs.inference import InferenceSpec
-from schema.specs.validation_errors import checked
-from service.jobs.secrets import entrust
+from schema.specs.validation_errors import validate_spec
+from service.jobs.secrets import split_secrets
 from service.views import job_summary
-from service.views.diagnosis.retry_calls import again, longer
-from service.views.job_kinds import known
+from service.views.diagnosis.retry_calls import format_retry_call, longer_timeout
+from service.views.job_kinds import describe_kind
 
-_JOINED: Final = ("env", "parameters")
+_MERGED_FIELDS: Final = ("env", "parameters")
 """Given by name, for nobody can read back what the others are; a null takes one away."""
-_SCRIPT: Final = ("script", "script_args", "dependencies", "python")
-_RUN: Final = frozenset({"image", "command", "env", "volumes", *_SCRIPT})
+_SCRIPT_FIELDS: Final = ("script", "script_args", "dependencies", "python")
+_COMMAND_FIELDS: Final = frozenset({"image", "command", "env", "volumes", *_SCRIPT_FIELDS})
 """What of a job says what it does."""
-_SPACE: Final = frozenset({"space", "api_name", "arguments"})
-_CALL: Final = frozenset({"model", "inputs", "parameters", "provider"}) | _SPACE
-HELPS: Final[Mapping[Reason, frozenset[str]]] = {
-    Reason.OOM: frozenset({"flavor"}) | _RUN | _CALL,
-    Reason.TIMED_OUT: frozenset({"timeout", "flavor"}) | _RUN | _CALL,
+_SPACE_FIELDS: Final = frozenset({"space", "api_name", "arguments"})
+_CALL_FIELDS: Final = frozenset({"model", "inputs", "parameters", "provider"}) | _SPACE_FIELDS
+HELPFUL_OVERRIDES: Final[Mapping[Reason, frozenset[str]]] = {
+    Reason.OOM: frozenset({"flavor"}) | _COMMAND_FIELDS | _CALL_FIELDS,
+    Reason.TIMED_OUT: frozenset({"timeout", "flavor"}) | _COMMAND_FIELDS | _CALL_FIELDS,
     Reason.INVALID_REQUEST: frozenset({*HubJobSpec.model_fields, *InferenceSpec.model_fields})
-    | _SPACE,
+    | _SPACE_FIELDS,
 }
 """Failures that would only be repeated, unless one of these is different."""
-MAY_HAVE_RUN: Final = frozenset({Reason.LAUNCH_UNCONFIRMED, Reason.OUTCOME_UNKNOWN})
+POSSIBLY_EXECUTED: Final = frozenset({Reason.LAUNCH_UNCONFIRMED, Reason.OUTCOME_UNKNOWN})
 """Failures of which nobody knows that nothing was carried out."""
 
 
@@ -45,118 +45,122 @@ class RetryRefused(Conflict):
 
 
 @dataclass(frozen=True, slots=True)
-class Rerun:
+class RetryPlan:
     """A job as it is to be launched again."""
 
     spec: Spec
     title: str
-    changed: frozenset[str]
+    changed_fields: frozenset[str]
     """Parts of the request that differ, or may."""
 
 
-def rewrite(status: JobStatus, overrides: Mapping[str, Any], secrets: Mapping[str, str]) -> Rerun:
+def plan_retry(
+    status: JobStatus, overrides: Mapping[str, Any], secrets: Mapping[str, str]
+) -> RetryPlan:
     """Write the request of a job anew: what is not overridden stays as it was.
 
     Raises:
         Invalid: an override is unknown or wrong, or a secret is not given again.
     """
-    _expect_known(status.kind, overrides)
-    shape = known(status.kind).shape
-    before = checked(shape, **status.spec)
-    given = before.stored() | {
-        name: _joined(status.spec.get(name), value) if name in _JOINED else value
+    _expect_overridable(status.kind, overrides)
+    shape = describe_kind(status.kind).spec_type
+    before = validate_spec(shape, **status.spec)
+    given = before.to_stored_json() | {
+        name: _merge_mapping(status.spec.get(name), value) if name in _MERGED_FIELDS else value
         for name, value in overrides.items()
     }
     if isinstance(before, HubJobSpec):
         _expect_secrets(before.secrets, secrets)
-        tokens = frozenset(token_variables(before.stored()))
-        given |= entrust(secrets, tokens=tokens).asked()
-        for name in _replaced(overrides):
+        tokens = frozenset(list_token_variables(before.to_stored_json()))
+        given |= split_secrets(secrets, token_names=tokens).spec_fields()
+        for name in _replaced_fields(overrides):
             given.pop(name, None)
-    spec = checked(shape, **given)
-    old, new = before.stored(), spec.stored()
+    spec = validate_spec(shape, **given)
+    old, new = before.to_stored_json(), spec.to_stored_json()
     changed = {name for name in {*old, *new} if new.get(name) != old.get(name)}
     if secrets:
         changed.add("secrets")  # what they stood for may differ
-    named = status.title != job_summary.entitled(before.title)
-    title = status.title if named else job_summary.entitled(spec.title)
-    return Rerun(spec, title, frozenset(changed))
+    named = status.title != job_summary.shorten_title(before.title)
+    title = status.title if named else job_summary.shorten_title(spec.title)
+    return RetryPlan(spec, title, frozenset(changed))
 
 
-def expect_of_use(status: JobStatus, rerun: Rerun) -> None:
+def expect_useful_retry(status: JobStatus, plan: RetryPlan) -> None:
     """Refuse what would run twice at a time, or only fail again.
 
     Raises:
         RetryRefused: with what to do, or to change.
     """
-    handle = job_summary.handle_of(status)
+    handle = job_summary.job_handle(status)
     if status.finished_at is None:
         raise RetryRefused(
             f"{handle} is still {status.state}, so nothing was launched. Wait until it has "
             f'finished, or call cancel_job(job_id="{handle}") first.'
         )
-    if status.upstream in {Upstream.STOPPING, Upstream.LIVE}:
+    if status.upstream in {UpstreamState.STOPPING, UpstreamState.LIVE}:
         raise RetryRefused(
             f"What {handle} started at Hugging Face has not been seen to be over, and two would be "
             f"paid for, so nothing was launched. Retry it once job_status says upstream "
             f'"stopped".'
         )
-    helpful = HELPS.get(status.reason) if status.reason is not None else None
-    if helpful is None or _helps(status, rerun, helpful):
+    helpful = HELPFUL_OVERRIDES.get(status.reason) if status.reason is not None else None
+    if helpful is None or _is_helpful(status, plan, helpful):
         return
-    other = {"command"} if "script" in status.spec else set(_SCRIPT)
+    other = {"command"} if "script" in status.spec else set(_SCRIPT_FIELDS)
     choices = [
-        name for name in known(status.kind).overrides if name in helpful and name not in other
+        name
+        for name in describe_kind(status.kind).retry_overrides
+        if name in helpful and name not in other
     ]
-    example = again(status, **_example(status))
+    example = format_retry_call(status, **_example_overrides(status))
     raise RetryRefused(
         f"It would only fail again as {status.reason}, so nothing was launched. Override one of "
-        f"{', '.join(choices)}, such as {example}.{_not_longer(status, rerun)}"
+        f"{', '.join(choices)}, such as {example}.{_describe_short_timeout(status, plan)}"
     )
 
 
-def caveats(status: JobStatus, rerun: Rerun) -> list[str]:
+def describe_caveats(status: JobStatus, plan: RetryPlan) -> list[str]:
     """Say what there is to know about a retry that is allowed."""
-    if status.reason in MAY_HAVE_RUN:
+    if status.reason in POSSIBLY_EXECUTED:
         return ["The first one may have been carried out, and charged."]
     if status.reason is Reason.INSUFFICIENT_CREDITS:
         return [f"The account {status.namespace} pays again; without new credits it fails alike."]
     if status.reason is Reason.MISSING_PERMISSION:
         return ["Unless your token has been given the permission since, it fails alike."]
-    if status.reason is Reason.EXIT_NONZERO and not rerun.changed:
+    if status.reason is Reason.EXIT_NONZERO and not plan.changed_fields:
         if status.exit_code is None:
             return ["Unchanged, it may end with the same error."]
         return [f"Unchanged, it may exit with code {status.exit_code} again."]
     return []
 
 
-def _example(status: JobStatus) -> dict[str, str]:
-    if status.reason is Reason.TIMED_OUT and (timeout := longer(status)) is not None:
+def _example_overrides(status: JobStatus) -> dict[str, str]:
+    if status.reason is Reason.TIMED_OUT and (timeout := longer_timeout(status)) is not None:
         return {"timeout": timeout}
-    if (other := known(status.kind).other) is None:
+    if (other := describe_kind(status.kind).alternatives) is None:
         return {}
     name, choices = other
     return {name: next(choice for choice in choices if choice != status.spec.get(name))}
 
 
-def _helps(status: JobStatus, rerun: Rerun, helpful: frozenset[str]) -> bool:
-    changed = rerun.changed & helpful
+def _is_helpful(status: JobStatus, plan: RetryPlan, helpful_fields: frozenset[str]) -> bool:
+    changed = plan.changed_fields & helpful_fields
     if status.reason is Reason.TIMED_OUT and set(changed) == {"timeout"}:
-        return not _not_longer(status, rerun)
+        return not _describe_short_timeout(status, plan)
     return bool(changed)
 
 
-def _not_longer(status: JobStatus, rerun: Rerun) -> str:
+def _describe_short_timeout(status: JobStatus, plan: RetryPlan) -> str:
     """Say so if a new timeout is too short for what has already outrun the old one."""
     seconds = float(status.spec.get("timeout") or 0)
-    new = timedelta(seconds=float(rerun.spec.stored().get("timeout") or 0))
-    if "timeout" not in rerun.changed or new.total_seconds() >= seconds:
+    new = timedelta(seconds=float(plan.spec.to_stored_json().get("timeout") or 0))
+    if "timeout" not in plan.changed_fields or new.total_seconds() >= seconds:
         return ""
-    return f" A timeout of {say(new)} is shorter than the one it outran."
+    return f" A timeout of {format_duration(new)} is shorter than the one it outran."
 
 
-def _expect_known(kind: str, overrides: Mapping[str, Any]) -> None:
-    choices = known(kind).overrides
+def _expect_overridable(kind: str, overrides: Mapping[str, Any]) -> None:
+    choices = describe_kind(kind).retry_overrides
     unknown = sorted(overrides.keys() - set(choices))
     if not unknown:
         return
@@ -177,15 +181,15 @@ def _expect_secrets(names: list[str], secrets: Mapping[str, str]) -> None:
         )
 
 
-def _replaced(overrides: Mapping[str, Any]) -> list[str]:
+def _replaced_fields(overrides: Mapping[str, Any]) -> list[str]:
     """Name what an override puts an end to: a job runs a command, or a script."""
     if "command" in overrides:
-        return [name for name in _SCRIPT if name not in overrides]
+        return [name for name in _SCRIPT_FIELDS if name not in overrides]
     return ["command"] if "script" in overrides else []
 
 
-def _joined(before: dict[str, Any] | None, given: Any) -> Any:
-    if not isinstance(given, dict):
-        return given  # which the check of the whole request refuses
-    joined: dict[str, Any] = (before or {}) | cast("dict[str, Any]", given)
+def _merge_mapping(earlier: dict[str, Any] | None, override: Any) -> Any:
+    if not isinstance(override, dict):
+        return override  # which the check of the whole request refuses
+    joined: dict[str, Any] = (earlier or {}) | cast("dict[str, Any]", override)
     return {name: value for name, value in joined.items() if value is not None}

@@ -13,28 +13,28 @@ from schema.specs.hub_job import TOKEN_PLACEHOLDERS, TOKEN_VARIABLE
 
 
 @dataclass(frozen=True, slots=True)
-class Entrusted:
+class SecretArguments:
     """The secrets of a launch."""
 
-    sealed: dict[str, Secret] = field(default_factory=dict[str, Secret])
+    values: dict[str, Secret] = field(default_factory=dict[str, Secret])
     """Those with a value of their own."""
-    tokens: frozenset[str] = frozenset()
+    token_names: frozenset[str] = frozenset()
     """Names of those that are the caller's token."""
 
-    def asked(self) -> dict[str, Any]:
+    def spec_fields(self) -> dict[str, Any]:
         """Say in a request what the job is given: names, and no value."""
         return {
-            "secrets": list(self.sealed),
-            "pass_token": TOKEN_VARIABLE in self.tokens,
-            "token_as": list(self.tokens - {TOKEN_VARIABLE}),
+            "secrets": list(self.values),
+            "pass_token": TOKEN_VARIABLE in self.token_names,
+            "token_as": list(self.token_names - {TOKEN_VARIABLE}),
         }
 
 
-def entrust(
-    secrets: Mapping[str, str] | None, *, tokens: frozenset[str] = frozenset()
-) -> Entrusted:
+def split_secrets(
+    secrets: Mapping[str, str] | None, *, token_names: frozenset[str] = frozenset()
+) -> SecretArguments:
     """Tell a caller's token from other secrets; `tokens` names what is one in any case."""
     given = secrets or {}
     meant = frozenset(name for name, text in given.items() if text in TOKEN_PLACEHOLDERS)
     sealed = {name: Secret(text) for name, text in given.items() if name not in meant}
-    return Entrusted(sealed, meant | tokens)
+    return SecretArguments(sealed, meant | token_names)

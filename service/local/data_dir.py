@@ -14,7 +14,7 @@ from service.local.errors import CannotStart
 
 
 @contextmanager
-def locked(folder: Path) -> Generator[None]:
+def lock_data_dir(folder: Path) -> Generator[None]:
     """Keep every other supervisor out of `folder` while the block runs."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -35,7 +35,7 @@ def locked(folder: Path) -> Generator[None]:
         yield
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private_file(path: Path, text: str) -> None:
     """Write a file that only its owner can read, never half of it."""
     draft = path.with_name(f"{path.name}.draft")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -46,10 +46,10 @@ def write_private(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def remembered(path: Path, make: Callable[[], str]) -> str:
+def read_or_create_private_file(path: Path, create: Callable[[], str]) -> str:
     """Return the text of a private file, made on the first call and the same ever after."""
     with suppress(FileNotFoundError):
         return path.read_text(encoding="utf-8")
-    text = make()
-    write_private(path, text)
+    text = create()
+    write_private_file(path, text)
     return text

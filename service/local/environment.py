@@ -10,14 +10,16 @@ from pathlib import Path
 from secrets import token_bytes
 from typing import Final
 
-from service.local.data_dir import remembered
+from service.local.data_dir import read_or_create_private_file
 
-_WITHHELD: Final = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "DATABASE_URL", "REDIS_URL"}
+_UNINHERITED_VARIABLES: Final = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "DATABASE_URL", "REDIS_URL"}
 
 
-def bare_environment(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
+def child_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Return `given` without the owner's token, and with a Hugging Face home inside `folder`."""
-    return {name: value for name, value in given.items() if name not in _WITHHELD} | {
+    return {
+        name: value for name, value in environ.items() if name not in _UNINHERITED_VARIABLES
+    } | {
         "HF_HOME": str(folder / "huggingface"),
         "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -25,20 +27,20 @@ def bare_environment(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def full_environment(
+def service_environment(
     folder: Path,
-    given: Mapping[str, str],
+    environ: Mapping[str, str],
     *,
     database_url: str,
     redis_url: str,
     hub_url: str,
     hub_is_local: bool,
-    url: str,
+    public_url: str,
 ) -> dict[str, str]:
     """Return all the settings of a service or worker; those that are `given` keep their value."""
     settings = {
-        "HOLDFAST_PUBLIC_URL": url,
-        "HOLDFAST_VAULT_KEYS": remembered(folder / "vault.keys", _new_key_ring),
+        "HOLDFAST_PUBLIC_URL": public_url,
+        "HOLDFAST_VAULT_KEYS": read_or_create_private_file(folder / "vault.keys", _new_key_ring),
     }
     if hub_is_local:
         # It is asked nothing by anyone else, so it may be asked often.
@@ -52,7 +54,7 @@ def full_environment(
         "HOLDFAST_REDIS_URL": redis_url,
         "HOLDFAST_HUB_URL": hub_url,
     }
-    return settings | bare_environment(folder, given) | servers
+    return settings | child_environment(folder, environ) | servers
 
 
 def _new_key_ring() -> str:

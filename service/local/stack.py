@@ -23,20 +23,20 @@ from types import TracebackType
 from typing import Final, Self
 
 import service
-from service.local.data_dir import locked
-from service.local.environment import bare_environment, full_environment
+from service.local.data_dir import lock_data_dir
+from service.local.environment import child_environment, service_environment
 from service.local.errors import CannotStart
-from service.local.ports import is_free, start_on_steady_port
+from service.local.ports import is_port_free, start_on_stable_port
 from service.local.processes.child import Child
-from service.local.processes.restart import Revival, Server
+from service.local.processes.restart import RestartableServer, ServerRestarter
 from service.local.servers.postgres import Postgres
 from service.local.servers.valkey import Valkey
 
 _ROOT: Final = Path(service.__file__).resolve().parent.parent
-_PORT: Final = 8765
-_START: Final = timedelta(seconds=60)
-_PROBE: Final = timedelta(seconds=2)
-_LOOK: Final = timedelta(milliseconds=100)
+_DEFAULT_PORT: Final = 8765
+_START_TIMEOUT: Final = timedelta(seconds=60)
+_PROBE_TIMEOUT: Final = timedelta(seconds=2)
+_RESTART_CHECK_INTERVAL: Final = timedelta(milliseconds=100)
 
 
 class Stack:
@@ -65,22 +65,22 @@ class Stack:
         self.folder = folder.resolve()
         self._report = report
         self._port = port
-        self._given_hub = hub_url
+        self._external_hub_url = hub_url
         self._durable = durable
-        self._running: list[Server] = []
+        self._servers: list[RestartableServer] = []
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            undo.enter_context(locked(self.folder))
+            undo.enter_context(lock_data_dir(self.folder))
             undo.enter_context(_termination_as_interrupt())
             (self.folder / "logs").mkdir(exist_ok=True)
             valkey = Valkey(self.folder / "valkey", durable=self._durable)
             postgres = Postgres(self.folder / "postgres", durable=self._durable)
             self.redis_url = self._find_or_start(undo, "REDIS_URL", valkey)
             self.database_url = self._find_or_start(undo, "DATABASE_URL", postgres)
-            self.hub_url = self._given_hub or self._start_hub(undo)
+            self.hub_url = self._external_hub_url or self._start_hub(undo)
             self._start_service(undo)
-            self._undo = undo.pop_all()
+            self._cleanup = undo.pop_all()
         return self
 
     def __exit__(
@@ -90,16 +90,16 @@ class Stack:
         trace: TracebackType | None,
     ) -> None:
         self._report("Stopping.")
-        self._undo.close()
+        self._cleanup.close()
 
-    def wait(self) -> None:
+    def run_until_interrupted(self) -> None:
         """Keep everything running until SIGINT or SIGTERM; start again what ends by itself."""
-        revivals = [Revival(server, self._report) for server in self._running]
+        revivals = [ServerRestarter(server, self._report) for server in self._servers]
         with suppress(KeyboardInterrupt):
             while True:
                 for revival in revivals:
-                    revival.look()
-                time.sleep(_LOOK.total_seconds())
+                    revival.restart_if_ended()
+                time.sleep(_RESTART_CHECK_INTERVAL.total_seconds())
 
     def stop_worker(self) -> None:
         """Stop the worker, as a deployment does between two versions."""
@@ -109,70 +109,70 @@ class Stack:
         """Start the worker that was stopped."""
         self._worker.start()
 
-    def _find_or_start(self, undo: ExitStack, variable: str, server: Postgres | Valkey) -> str:
+    def _find_or_start(self, cleanup: ExitStack, variable: str, server: Postgres | Valkey) -> str:
         if given := os.environ.get(f"HOLDFAST_{variable}") or os.environ.get(variable):
             self._report(f"Using the {server.name} that {variable} names.")
             return given
         self._report(f"Starting {server.name}.")
-        undo.callback(server.stop)
+        cleanup.callback(server.stop)
         url = server.start()
-        self._running.append(server)
+        self._servers.append(server)
         return url
 
-    def _start_hub(self, undo: ExitStack) -> str:
+    def _start_hub(self, cleanup: ExitStack) -> str:
         def start(port: int) -> None:
             command = ("hub", "--port", str(port), "--data", str(self.folder / "hub"))
-            hub = self._child("hub", bare_environment(self.folder, os.environ), *command)
-            undo.callback(hub.stop)
+            hub = self._create_child("hub", child_environment(self.folder, os.environ), *command)
+            cleanup.callback(hub.stop)
             hub.start()
-            hub.wait_until(lambda: _accepts(port), within=_START)
-            self._running.append(hub)
+            hub.wait_until(lambda: _accepts_connections(port), timeout=_START_TIMEOUT)
+            self._servers.append(hub)
 
         self._report("Starting the local Hub.")
-        return f"http://127.0.0.1:{start_on_steady_port(self.folder / 'hub.port', start)}"
+        return f"http://127.0.0.1:{start_on_stable_port(self.folder / 'hub.port', start)}"
 
-    def _start_service(self, undo: ExitStack) -> None:
+    def _start_service(self, cleanup: ExitStack) -> None:
         def start(port: int) -> None:
             self.url = f"http://127.0.0.1:{port}"
-            self.environment = full_environment(
+            self.environment = service_environment(
                 self.folder,
                 os.environ,
                 database_url=self.database_url,
                 redis_url=self.redis_url,
                 hub_url=self.hub_url,
-                hub_is_local=self._given_hub is None,
-                url=self.url,
+                hub_is_local=self._external_hub_url is None,
+                public_url=self.url,
             )
             self._report("Bringing the database up to date.")
-            self._child("migrate", self.environment, "migrate").run(within=_START)
+            self._create_child("migrate", self.environment, "migrate").run(timeout=_START_TIMEOUT)
             self._report(f"Starting the service on {self.url} and a worker.")
-            server = self._child("service", self.environment, "serve", "--port", str(port))
-            self._worker = self._child("worker", self.environment, "worker")
+            server = self._create_child("service", self.environment, "serve", "--port", str(port))
+            self._worker = self._create_child("worker", self.environment, "worker")
             with ExitStack() as started:
                 # Together, for a service may not call itself ready before it has a worker.
                 for child in (server, self._worker):
                     started.callback(child.stop)
                     child.start()
-                server.wait_until(lambda: _is_ready(port, server.pid), within=_START)
-                undo.push(started.pop_all())
-            self._running += [server, self._worker]
+                server.wait_until(lambda: _is_ready(port, server.pid), timeout=_START_TIMEOUT)
+                cleanup.push(started.pop_all())
+            self._servers += [server, self._worker]
 
         if self._port is None:
-            start_on_steady_port(self.folder / "service.port", start, preferred=_PORT)
-        elif is_free(self._port):
+            start_on_stable_port(self.folder / "service.port", start, preferred=_DEFAULT_PORT)
+        elif is_port_free(self._port):
             start(self._port)
         else:
             raise CannotStart(f"Port {self._port} is taken. Choose another one with --port.")
 
-    def _child(self, name: str, environment: dict[str, str], *arguments: str) -> Child:
+    def _create_child(self, name: str, environment: dict[str, str], *arguments: str) -> Child:
         command = [sys.executable, "-m", "service", *arguments]
         log = self.folder / "logs" / f"{name}.log"
         return Child(f"The {name}", command, environment, log, folder=_ROOT)
 
 
-def _accepts(port: int) -> bool:
+def _accepts_connections(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), _PROBE.total_seconds()).close()
+        socket.create_connection(("127.0.0.1", port), _PROBE_TIMEOUT.total_seconds()).close()
     except OSError:
         return False
     return True
@@ -180,7 +180,7 @@ def _accepts(port: int) -> bool:
 
 def _is_ready(port: int, pid: int | None) -> bool:
     """Whether our own process is ready there, and not one that took the port before it."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=_PROBE.total_seconds())
+    connection = HTTPConnection("127.0.0.1", port, timeout=_PROBE_TIMEOUT.total_seconds())
     try:
         connection.request("GET", "/health/ready")
         answer = connection.getresponse()

@@ -13,30 +13,34 @@ from mcp_types import (
     ResourceTemplateReference,
 )
 
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.jobs import queries as job_queries
 from schema.jobs.tables import JobState
 from service.auth.hub_client import FLAVORS
 from service.mcp.dependencies import current_caller
-from service.mcp.prompts import Recipe
-from service.mcp.resources import JOB, LOGS, WORKSPACE
-from service.mcp.tool import answering
+from service.mcp.prompts import McpPrompt
+from service.mcp.resources import JOB_LOG_URI, JOB_URI, WORKSPACE_URI
+from service.mcp.tool import raise_mcp_errors
 from service.runtime.context import App
 
-_OFFERED: Final = 50
+_MAX_VALUES: Final = 50
 """More is not a choice, but a list; list_jobs has it."""
-_HANDLES: Final = {
-    "job_id": Kind.JOB,
-    "job_ids": Kind.JOB,
-    "workspace_id": Kind.WORKSPACE,
+_HANDLE_ARGUMENTS: Final = {
+    "job_id": HandleKind.JOB,
+    "job_ids": HandleKind.JOB,
+    "workspace_id": HandleKind.WORKSPACE,
 }
-_WORDS: Final[Mapping[str, Iterable[str]]] = {
+_WORD_ARGUMENTS: Final[Mapping[str, Iterable[str]]] = {
     "flavor": FLAVORS,
     "state": tuple(JobState),
 }
-_TEMPLATES: Final = {JOB: Kind.JOB, LOGS: Kind.JOB, WORKSPACE: Kind.WORKSPACE}
+_TEMPLATE_KINDS: Final = {
+    JOB_URI: HandleKind.JOB,
+    JOB_LOG_URI: HandleKind.JOB,
+    WORKSPACE_URI: HandleKind.WORKSPACE,
+}
 
-Complete = Callable[
+CompletionHandler = Callable[
     [
         PromptReference | ResourceTemplateReference,
         CompletionArgument,
@@ -46,7 +50,9 @@ Complete = Callable[
 ]
 
 
-def completing(application: Callable[[], App], prompts: Iterable[Recipe]) -> Complete:
+def build_completion_handler(
+    get_app: Callable[[], App], prompts: Iterable[McpPrompt]
+) -> CompletionHandler:
     """Complete the arguments of these prompts, and of our addresses."""
     arguments = {
         prompt.name: frozenset(each.name for each in prompt.arguments or ()) for prompt in prompts
@@ -59,38 +65,42 @@ def completing(application: Callable[[], App], prompts: Iterable[Recipe]) -> Com
     ) -> Completion:
         kind = None
         if isinstance(ref, ResourceTemplateReference):
-            if ref.uri not in _TEMPLATES:
+            if ref.uri not in _TEMPLATE_KINDS:
                 raise MCPError(INVALID_PARAMS, f"Unknown resource: {ref.uri}")
-            kind = _TEMPLATES[ref.uri] if argument.name == "id" else None
+            kind = _TEMPLATE_KINDS[ref.uri] if argument.name == "id" else None
         elif ref.name not in arguments:
             raise MCPError(INVALID_PARAMS, f"Unknown prompt: {ref.name}")
         elif argument.name in arguments[ref.name]:
-            kind = _HANDLES.get(argument.name)
+            kind = _HANDLE_ARGUMENTS.get(argument.name)
             if kind is None:
-                return _words(argument)
+                return _complete_word(argument)
         return (
-            Completion(values=[]) if kind is None else await _handles(application(), kind, argument)
+            Completion(values=[])
+            if kind is None
+            else await _complete_handle(get_app(), kind, argument)
         )
 
     return complete
 
 
-def _words(argument: CompletionArgument) -> Completion:
+def _complete_word(argument: CompletionArgument) -> Completion:
     begun = argument.value.strip().lower()
-    words = [word for word in _WORDS.get(argument.name, ()) if word.startswith(begun)]
-    return Completion(values=words[:_OFFERED], total=len(words), has_more=len(words) > _OFFERED)
+    words = [word for word in _WORD_ARGUMENTS.get(argument.name, ()) if word.startswith(begun)]
+    return Completion(
+        values=words[:_MAX_VALUES], total=len(words), has_more=len(words) > _MAX_VALUES
+    )
 
 
-async def _handles(app: App, kind: Kind, argument: CompletionArgument) -> Completion:
+async def _complete_handle(app: App, kind: HandleKind, argument: CompletionArgument) -> Completion:
     # Where several go, the last is the one being typed.
     before, comma, begun = (
         argument.value.rpartition(",") if argument.name == "job_ids" else ("", "", argument.value)
     )
-    with answering():
+    with raise_mcp_errors():
         caller = await current_caller()
         async with app.transaction(caller) as tx:
-            found = await job_queries.beginning(
-                tx, caller.subject_id, kind, begun, limit=_OFFERED + 1
+            found = await job_queries.find_handles_by_prefix(
+                tx, caller.subject_id, kind, begun, limit=_MAX_VALUES + 1
             )
-    values = [f"{before}{comma}{handle}" for handle in found[:_OFFERED] if handle not in before]
-    return Completion(values=values, has_more=len(found) > _OFFERED)
+    values = [f"{before}{comma}{handle}" for handle in found[:_MAX_VALUES] if handle not in before]
+    return Completion(values=values, has_more=len(found) > _MAX_VALUES)

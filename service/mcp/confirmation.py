@@ -18,97 +18,103 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Context, Elicit, ElicitationResult, Resolve
 from pydantic import BaseModel, Field
 
-from schema.common.durations import say
+from schema.common.durations import format_duration
 from schema.common.errors import Conflict
-from service.jobs.approval import Question
+from service.jobs.approval import ApprovalQuestion
 from service.mcp.dependencies import current_app, current_caller
-from service.runtime.confirmation_tokens import LASTS
+from service.runtime.confirmation_tokens import CONFIRMATION_LIFETIME
 from service.runtime.context import App
 
-Confirm = Annotated[
+ConfirmationToken = Annotated[
     str | None, Field(max_length=1000, description="From a refusal that asked to be confirmed.")
 ]
 
 
-class Answer(BaseModel):
+class ApprovalForm(BaseModel):
     """What the person fills in."""
 
     launch: bool = Field(title="Launch it", description="Nothing has been launched so far.")
 
 
 @dataclass(frozen=True, slots=True)
-class Confirmed:
+class Approval:
     """Nothing stands in the way of a launch."""
 
-    once: str | None = None
+    idempotency_key: str | None = None
     """An idempotency key for a call that has none of its own."""
 
 
 class NeedsConfirmation(Conflict):
     """A person has to agree to what this may cost."""
 
-    def __init__(self, question: Question, seal: str) -> None:
+    def __init__(self, question: ApprovalQuestion, token: str) -> None:
         super().__init__(
             f"{question.sentence} Nothing was launched. Tell the person what it may cost; if they "
-            f'agree, repeat the same call within {say(LASTS)} with confirm="{seal}".'
+            f"agree, repeat the same call within {format_duration(CONFIRMATION_LIFETIME)} with "
+            f'confirm="{token}".'
         )
 
 
 class Declined(Conflict):
     """A person was asked, and did not agree."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: ApprovalQuestion) -> None:
         super().__init__(
             f"{question.sentence} The person was asked and did not agree, so nothing was launched. "
             f"Do not ask again by yourself; find out from them what should be different."
         )
 
 
-def confirmed_by(question: Callable[..., Awaitable[Question]]) -> Resolve:
+def require_approval(question: Callable[..., Awaitable[ApprovalQuestion]]) -> Resolve:
     """Make a tool wait for a person's word, where the question its arguments raise needs one.
 
     `question` is a resolver: it may take arguments of the tool by name, and what resolvers give.
     """
 
     async def ask(
-        asked: Annotated[Question, Resolve(question)], confirm: Confirm, ctx: Context[App, Any]
-    ) -> Confirmed | Elicit[Answer]:
-        if not asked.needed:
-            return Confirmed()
-        if _can_ask(ctx):
-            return Elicit(asked.sentence, Answer)
-        seals, bound = (await current_app(ctx)).seals, await _bound(ctx, asked)
+        asked: Annotated[ApprovalQuestion, Resolve(question)],
+        confirm: ConfirmationToken,
+        ctx: Context[App, Any],
+    ) -> Approval | Elicit[ApprovalForm]:
+        if not asked.is_needed:
+            return Approval()
+        if _supports_elicitation(ctx):
+            return Elicit(asked.sentence, ApprovalForm)
+        seals, bound = (
+            (await current_app(ctx)).confirmation_tokens,
+            await _confirmation_payload(ctx, asked),
+        )
         now = time.time()
-        if (name := seals.name(confirm or "", bound, now)) is not None:
-            return Confirmed(once=f"confirm {name}")
-        raise NeedsConfirmation(asked, seals.write(bound, now))
+        if (name := seals.verify(confirm or "", bound, now)) is not None:
+            return Approval(idempotency_key=f"confirm {name}")
+        raise NeedsConfirmation(asked, seals.issue(bound, now))
 
     async def settle(
-        asked: Annotated[Question, Resolve(question)],
+        asked: Annotated[ApprovalQuestion, Resolve(question)],
         outcome: Annotated[ElicitationResult[Any], Resolve(ask)],
-    ) -> Confirmed:
+    ) -> Approval:
         if outcome.action == "accept":
-            if isinstance(outcome.data, Confirmed):
+            if isinstance(outcome.data, Approval):
                 return outcome.data
-            if isinstance(outcome.data, Answer) and outcome.data.launch:
-                return Confirmed()
+            if isinstance(outcome.data, ApprovalForm) and outcome.data.launch:
+                return Approval()
         raise Declined(asked)
 
     return Resolve(settle)
 
 
-def _can_ask(ctx: Context[App, Any]) -> bool:
+def _supports_elicitation(ctx: Context[App, Any]) -> bool:
     # Of a client from before 2026-07-28 no call says what it can, and none could bring its answer.
     able = ctx.client_capabilities
     elicitation = able.elicitation if able is not None else None
     return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
 
 
-async def _bound(ctx: Context[App, Any], question: Question) -> bytes:
+async def _confirmation_payload(ctx: Context[App, Any], question: ApprovalQuestion) -> bytes:
     params: Mapping[str, Any] = ctx.request_context.params or {}
     given: Mapping[str, Any] = params.get("arguments") or {}
     arguments = {name: each for name, each in given.items() if name != "confirm"}
     caller = await current_caller()
-    asked = [question.sentence, question.ceiling]
+    asked = [question.sentence, question.ceiling_micro_usd]
     whole = [caller.subject_id, params.get("name"), arguments, asked]
     return json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()

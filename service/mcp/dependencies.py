@@ -8,18 +8,18 @@ from mcp.server.mcpserver import Context, Resolve
 
 from schema.common.errors import Unauthenticated
 from service.auth.caller import Caller
-from service.runtime.context import CALLING, App
+from service.runtime.context import CURRENT_CALLER, App
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class CallProgress:
     """Tells the client how a call goes, if it asked to be told."""
 
     _context: Context[App]
 
-    async def tell(self, spent: timedelta, of: timedelta, message: str) -> None:
+    async def report(self, elapsed: timedelta, timeout: timedelta, message: str) -> None:
         """Say how long a call has taken, of how long it may, and how it goes."""
-        seconds, most = spent.total_seconds(), of.total_seconds()
+        seconds, most = elapsed.total_seconds(), timeout.total_seconds()
         await self._context.report_progress(seconds, most, message)
 
 
@@ -28,18 +28,18 @@ async def current_app(ctx: Context[App]) -> App:
     return ctx.request_context.lifespan_context
 
 
-async def current_progress(ctx: Context[App]) -> Progress:
+async def current_progress(ctx: Context[App]) -> CallProgress:
     """Resolve a way to tell the client how the call goes."""
-    return Progress(ctx)
+    return CallProgress(ctx)
 
 
 async def current_caller() -> Caller:
     """Resolve the caller from the verified token, never from an argument or a header."""
-    caller = CALLING.get()
+    caller = CURRENT_CALLER.get()
     if caller is None:
         raise Unauthenticated("This call carries no Hugging Face token.")
-    if caller.trouble is not None:
-        raise caller.trouble.with_traceback(None)
+    if caller.storage_error is not None:
+        raise caller.storage_error.with_traceback(None)
     return caller
 
 
@@ -49,4 +49,4 @@ AppDep = Annotated[App, Resolve(current_app)]
 CallerDep = Annotated[Caller, Resolve(current_caller)]
 
 
-ProgressDep = Annotated[Progress, Resolve(current_progress)]
+ProgressDep = Annotated[CallProgress, Resolve(current_progress)]

@@ -21,91 +21,102 @@ from mcp_types import Resource, ResourceLink
 from schema.common.errors import HoldfastError, Invalid, NotFound
 from schema.db.database import Transaction
 from schema.jobs import queries as job_queries
-from schema.jobs.queries import Filter, JobStatus
+from schema.jobs.queries import JobFilter, JobStatus
 from service.auth.caller import Caller
 from service.jobs import logs as job_logs
 from service.jobs import operations
 from service.mcp.dependencies import current_app, current_caller
-from service.mcp.tool import answering
-from service.runtime.context import CALLING, App
+from service.mcp.tool import raise_mcp_errors
+from service.runtime.context import CURRENT_CALLER, App
 from service.views import job_summary
 from service.views.jobs import JobView
 from service.workspaces import actions as workspace_actions
 
-JOB: Final = "job://{id}"
-LOGS: Final = "job://{id}/logs"
-WORKSPACE: Final = "workspace://{id}"
+JOB_URI: Final = "job://{id}"
+JOB_LOG_URI: Final = "job://{id}/logs"
+WORKSPACE_URI: Final = "workspace://{id}"
 
-_JSON: Final = "application/json"
-_TEXT: Final = "text/plain"
-_LISTED: Final = 20
-_LINES: Final = 2000
-_BYTES: Final = 64_000
-_ANY: Final = Filter(None, None, None, {})
+_JSON_MEDIA_TYPE: Final = "application/json"
+_TEXT_MEDIA_TYPE: Final = "text/plain"
+_MAX_LISTED_JOBS: Final = 20
+_MAX_LINES: Final = 2000
+_MAX_BYTES: Final = 64_000
+_ALL_JOBS: Final = JobFilter(None, None, None, {})
 
 
-def publish(server: MCPServer[App]) -> None:
+def register_resources(server: MCPServer[App]) -> None:
     """Let these be read."""
     publishing = (
-        (JOB, "job", "Job", _JSON, _job),
-        (LOGS, "job_logs", "Job log", _TEXT, _logs),
-        (WORKSPACE, "workspace", "Workspace", _JSON, _workspace),
+        (JOB_URI, "job", "Job", _JSON_MEDIA_TYPE, _read_job),
+        (JOB_LOG_URI, "job_logs", "Job log", _TEXT_MEDIA_TYPE, _read_log_end),
+        (WORKSPACE_URI, "workspace", "Workspace", _JSON_MEDIA_TYPE, _read_workspace),
     )
     for uri, name, title, mime_type, read in publishing:
         server.resource(uri, name=name, title=title, mime_type=mime_type)(read)
 
 
-def link_to(job: JobView) -> ResourceLink:
+def job_link(job: JobView) -> ResourceLink:
     """Point a host to a job."""
-    uri = JOB.format(id=job.job_id)
-    return ResourceLink(uri=uri, name=job.job_id, title=job.title, mime_type=_JSON)
+    uri = JOB_URI.format(id=job.job_id)
+    return ResourceLink(uri=uri, name=job.job_id, title=job.title, mime_type=_JSON_MEDIA_TYPE)
 
 
-async def list_newest(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+async def list_newest_jobs(
+    ctx: ServerRequestContext[Any, Any], call_next: CallNext
+) -> HandlerResult:
     """List the caller's newest jobs, so that a person can pick one to talk about.
 
     One short page, for a picker: `list_jobs` has all of them. Who has not signed in has none.
     """
     listed = await call_next(ctx)
-    if ctx.method != "resources/list" or not isinstance(listed, dict) or CALLING.get() is None:
+    if (
+        ctx.method != "resources/list"
+        or not isinstance(listed, dict)
+        or CURRENT_CALLER.get() is None
+    ):
         return listed
     app: App = ctx.lifespan_context
-    with answering():
+    with raise_mcp_errors():
         caller = await current_caller()
         async with app.transaction(caller) as tx:
-            newest = await job_queries.page(tx, caller.subject_id, _ANY, before=None, limit=_LISTED)
+            newest = await job_queries.list_jobs(
+                tx, caller.subject_id, _ALL_JOBS, before=None, limit=_MAX_LISTED_JOBS
+            )
     shown = [
-        _listed(job).model_dump(mode="json", by_alias=True, exclude_none=True) for job in newest
+        _job_resource(job).model_dump(mode="json", by_alias=True, exclude_none=True)
+        for job in newest
     ]
     return {**listed, "resources": shown}
 
 
-async def _job(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002  # as the template calls it
+async def _read_job(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002  # as the template calls it
     """Where a job stands, as job_status shows it."""
-    async with _reading(ctx) as (tx, app, caller):
-        view = await operations.look(tx, app, caller, id)
+    async with _open_resource(ctx) as (tx, app, caller):
+        view = await operations.read_job_view(tx, app, caller, id)
     return view.model_dump_json()
 
 
-async def _logs(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
+async def _read_log_end(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
     """The end of what a job has printed; job_logs has the whole."""
-    async with _reading(ctx) as (tx, _, caller):
-        end = await job_logs.ending(tx, caller, id, lines=_LINES, max_bytes=_BYTES)
-    if not end.before:
+    async with _open_resource(ctx) as (tx, _, caller):
+        end = await job_logs.read_log_end(
+            tx, caller, id, max_lines=_MAX_LINES, max_bytes=_MAX_BYTES
+        )
+    if not end.omitted_lines:
         return end.text
-    call = f'job_logs(job_id="{job_summary.handle_of(end.status)}")'
-    return f"[{end.before} lines before these: {call}]\n{end.text}"
+    call = f'job_logs(job_id="{job_summary.job_handle(end.status)}")'
+    return f"[{end.omitted_lines} lines before these: {call}]\n{end.text}"
 
 
-async def _workspace(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
+async def _read_workspace(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
     """A workspace as workspace_status shows it; list_jobs has all its jobs."""
-    async with _reading(ctx) as (tx, _, caller):
-        view = await workspace_actions.look(tx, caller, id)
+    async with _open_resource(ctx) as (tx, _, caller):
+        view = await workspace_actions.show_workspace(tx, caller, id)
     return view.model_dump_json()
 
 
 @asynccontextmanager
-async def _reading(
+async def _open_resource(
     ctx: Context[Any, Any],
 ) -> AsyncGenerator[tuple[Transaction, App, Caller]]:
     try:
@@ -120,12 +131,12 @@ async def _reading(
         raise ResourceError(str(failure)) from None
 
 
-def _listed(status: JobStatus) -> Resource:
-    handle = job_summary.handle_of(status)
+def _job_resource(status: JobStatus) -> Resource:
+    handle = job_summary.job_handle(status)
     return Resource(
-        uri=JOB.format(id=handle),
+        uri=JOB_URI.format(id=handle),
         name=handle,
-        title=job_summary.title(status),
-        description=job_summary.summary(status),
-        mime_type=_JSON,
+        title=job_summary.job_title(status),
+        description=job_summary.summarize_job(status),
+        mime_type=_JSON_MEDIA_TYPE,
     )

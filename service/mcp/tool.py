@@ -33,30 +33,30 @@ from typing_extensions import override
 
 from schema.common.errors import HoldfastError, Invalid, NotFound
 from schema.db.storable import expect_storable
-from schema.specs.validation_errors import explain
+from schema.specs.validation_errors import to_invalid_error
 from service.auth.caller import Scope
-from service.mcp.error_hints import remedy
-from service.mcp.tool_schema import shown_shape, taken_shape
-from service.runtime.context import CALLING
+from service.mcp.error_hints import build_error_hint
+from service.mcp.tool_schema import shorten_input_schema, shorten_output_schema
+from service.runtime.context import CURRENT_CALLER
 
-READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-MAKES: Final = ToolAnnotations(
+READ_ONLY: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+CREATES: Final = ToolAnnotations(
     read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
 )
-NAMES: Final = ToolAnnotations(
+IDEMPOTENT_WRITE: Final = ToolAnnotations(
     read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
 )
-STOPS: Final = ToolAnnotations(
+DESTRUCTIVE: Final = ToolAnnotations(
     read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
 )
-_ERROR: Final = "holdfast/error"
-_KNOWS_LINKS: Final = "2025-06-18"
+_ERROR_META_KEY: Final = "holdfast/error"
+_RESOURCE_LINK_VERSION: Final = "2025-06-18"
 """The first version of the protocol with links in answers; older clients fail on one."""
 
 log = structlog.stdlib.get_logger()
 
 
-def told(
+def tool_result(
     sentence: str, view: BaseModel, detail: str = "", links: Iterable[ResourceLink] = ()
 ) -> CallToolResult:
     """Answer a call: words for the model, the same as an object for programs, links for hosts."""
@@ -68,24 +68,24 @@ def told(
 
 
 @contextmanager
-def answering() -> Generator[None]:
+def raise_mcp_errors() -> Generator[None]:
     """Make an error of the protocol of what is expected to go wrong, where there is no result."""
     try:
         yield
     except HoldfastError as failure:
         code = INVALID_PARAMS if isinstance(failure, (Invalid, NotFound)) else INTERNAL_ERROR
-        more = remedy(failure, "", {}).advice if isinstance(failure, NotFound) else ""
+        more = build_error_hint(failure, "", {}).advice if isinstance(failure, NotFound) else ""
         raise MCPError(
-            code, f"{failure} {more}".strip(), {_ERROR: {"code": failure.code}}
+            code, f"{failure} {more}".strip(), {_ERROR_META_KEY: {"code": failure.code}}
         ) from None
 
 
-class Contract(Tool):
+class McpTool(Tool):
     """A tool that refuses what it does not know, and says what it refuses in a sentence."""
 
     example: dict[str, Any] = Field(exclude=True, default_factory=dict)
     """The shortest correct arguments."""
-    needs: tuple[Scope, ...] = Field(exclude=True, default=())
+    required_scopes: tuple[Scope, ...] = Field(exclude=True, default=())
     """Scopes of which the caller's token has to have one; none for what only looks."""
 
     @override
@@ -97,15 +97,15 @@ class Contract(Tool):
             self._expect_scope()
             expect_storable(arguments)
             answer = await super().run(arguments, context, convert_result)
-            return _readable(answer, context.protocol_version)
+            return _drop_unsupported_links(answer, context.protocol_version)
         except HoldfastError as failure:
-            return self._refuse(failure)
+            return self._error_result(failure)
         except ToolError as error:
-            if (expected := self._expected(error)) is None:
+            if (expected := self._expected_failure(error)) is None:
                 raise
-            return self._refuse(expected)
+            return self._error_result(expected)
 
-    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def parse_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Check arguments as a call does, for one that is made later.
 
         Raises:
@@ -113,85 +113,89 @@ class Contract(Tool):
         """
         accepted = self.fn_metadata.arg_model
         try:
-            checked = accepted.model_validate(self.fn_metadata.pre_parse_json(dict(given)))
+            checked = accepted.model_validate(self.fn_metadata.pre_parse_json(dict(arguments)))
         except ValidationError as error:
-            raise explain(error, known=accepted.model_fields) from None
+            raise to_invalid_error(error, known_arguments=accepted.model_fields) from None
         return checked.model_dump_one_level()
 
     def _expect_scope(self) -> None:
         # The edge has looked already; this is for whoever finds a way around it.
-        caller = CALLING.get()
-        if caller is not None and self.needs and caller.scopes.isdisjoint(self.needs):
-            caller.expect(self.needs[0])
+        caller = CURRENT_CALLER.get()
+        if (
+            caller is not None
+            and self.required_scopes
+            and caller.scopes.isdisjoint(self.required_scopes)
+        ):
+            caller.require_scope(self.required_scopes[0])
 
-    def _expected(self, error: ToolError) -> HoldfastError | None:
+    def _expected_failure(self, error: ToolError) -> HoldfastError | None:
         cause = error.__cause__
         if isinstance(cause, HoldfastError):
             return cause
         if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
-            return explain(cause, known=self.fn_metadata.arg_model.model_fields)
+            return to_invalid_error(cause, known_arguments=self.fn_metadata.arg_model.model_fields)
         return None
 
-    def _refuse(self, failure: HoldfastError) -> CallToolResult:
+    def _error_result(self, failure: HoldfastError) -> CallToolResult:
         log.info("tool.refused", tool=self.name, code=failure.code)
-        cure = remedy(failure, self.name, self.example)
+        cure = build_error_hint(failure, self.name, self.example)
         error = {
             "code": failure.code,
             "message": str(failure),
             "remedy": cure.advice,
-            "example": cure.call,
+            "example": cure.example_call,
         }
         # No structured content: the v1 TypeScript SDK holds even an error's to the output schema.
         return CallToolResult(
-            content=[TextContent(type="text", text=f"{failure} {cure.untold}".strip())],
+            content=[TextContent(type="text", text=f"{failure} {cure.appended_text}".strip())],
             is_error=True,
-            _meta={_ERROR: error},
+            _meta={_ERROR_META_KEY: error},
         )
 
 
-def contract(
+def build_tool(
     function: Callable[..., Any],
     title: str,
-    hints: ToolAnnotations,
-    *needs: Scope,
-    details: bool = False,
+    annotations: ToolAnnotations,
+    *required_scopes: Scope,
+    show_details: bool = False,
     **example: Any,
-) -> Contract:
+) -> McpTool:
     """Make a tool of a function; its docstring is what the model reads.
 
     Its schema leaves the fields of a view that are marked as details out, unless it is told to
     publish them; the view has them all the same.
     """
-    made = Contract.from_function(
-        function, title=title, description=cleandoc(function.__doc__ or ""), annotations=hints
+    made = McpTool.from_function(
+        function, title=title, description=cleandoc(function.__doc__ or ""), annotations=annotations
     )
-    assert isinstance(made, Contract)  # noqa: S101  # the SDK says Tool, and makes what it is called on
+    assert isinstance(made, McpTool)  # noqa: S101  # the SDK says Tool, and makes what it is called on
     accepted, shown = made.fn_metadata.arg_model, made.fn_metadata.output_model
     accepted.model_config["extra"] = "forbid"
     accepted.model_rebuild(force=True)
-    made.parameters = taken_shape(accepted.model_json_schema(by_alias=True))
-    made.fn_metadata = _Metadata(
+    made.parameters = shorten_input_schema(accepted.model_json_schema(by_alias=True))
+    made.fn_metadata = _ToolFuncMetadata(
         arg_model=accepted,
         output_model=shown,
-        output_schema=shown_shape(
-            TypeAdapter(shown).json_schema(mode="serialization"), details=details
+        output_schema=shorten_output_schema(
+            TypeAdapter(shown).json_schema(mode="serialization"), show_details=show_details
         ),
     )
     made.example = example
-    made.needs = needs
+    made.required_scopes = required_scopes
     return made
 
 
-def _readable(answer: Any, version: str | None) -> Any:
-    if not isinstance(answer, CallToolResult) or version is None:
-        return answer
-    if is_version_at_least(version, _KNOWS_LINKS):
-        return answer
-    words = [part for part in answer.content if not isinstance(part, ResourceLink)]
-    return answer.model_copy(update={"content": words})
+def _drop_unsupported_links(result: Any, protocol_version: str | None) -> Any:
+    if not isinstance(result, CallToolResult) or protocol_version is None:
+        return result
+    if is_version_at_least(protocol_version, _RESOURCE_LINK_VERSION):
+        return result
+    words = [part for part in result.content if not isinstance(part, ResourceLink)]
+    return result.model_copy(update={"content": words})
 
 
-class _Metadata(FuncMetadata):
+class _ToolFuncMetadata(FuncMetadata):
     @override
     def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
         """Unpack JSON that a client wrote into a string, unless the string may be what is meant.
@@ -203,19 +207,19 @@ class _Metadata(FuncMetadata):
             field = self.arg_model.model_fields.get(name)
             if field is None or not isinstance(value, str):
                 continue
-            shapes = _shapes(field.annotation)
+            shapes = _accepted_types(field.annotation)
             if str in shapes and not (isinstance(unpacked[name], list) and list in shapes):
                 unpacked[name] = value
         return unpacked
 
 
-def _shapes(annotation: object) -> set[object]:
+def _accepted_types(annotation: object) -> set[object]:
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else [annotation]
     bare = [get_args(each)[0] if get_origin(each) is Annotated else each for each in members]
     return {get_origin(member) or member for member in bare}
 
 
-def refuse_unknown(tools: Iterable[Contract], prompts: Iterable[Prompt]) -> Any:
+def reject_unknown_names(tools: Iterable[McpTool], prompts: Iterable[Prompt]) -> Any:
     """Answer for a tool or a prompt that there is not as the specification says, with -32602.
 
     The SDK takes the one for a failure of the tool's, and the other for a bug of ours, which it
@@ -236,19 +240,21 @@ def refuse_unknown(tools: Iterable[Contract], prompts: Iterable[Prompt]) -> Any:
     return middleware
 
 
-def hide_what_is_of_no_use(tools: Iterable[Contract]) -> Any:
+def hide_unusable_tools(tools: Iterable[McpTool]) -> Any:
     """List only tools a caller can use, or could use after signing in for more.
 
     Who holds a static token cannot sign in for more; who uses OAuth is asked when it comes to it.
     """
-    needs = {tool.name: tool.needs for tool in tools}
+    needs = {tool.name: tool.required_scopes for tool in tools}
 
     async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         listed = await call_next(ctx)
-        caller = CALLING.get()
+        caller = CURRENT_CALLER.get()
         if ctx.method != "tools/list" or not isinstance(listed, dict):
             return listed
-        useful = caller.scopes | caller.obtainable if caller is not None else frozenset[Scope]()
+        useful = (
+            caller.scopes | caller.obtainable_scopes if caller is not None else frozenset[Scope]()
+        )
         shown = [
             tool
             for tool in listed["tools"]

@@ -14,34 +14,34 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
-from service.views.base import DETAIL
+from service.views.base import DETAIL_MARKER
 
-_NOISE: Final = frozenset({"title", "description", "format"})
-_BOUNDS: Final = frozenset({"minLength", "maxLength", "maxProperties", "maxItems"})
-_NULL: Final = {"type": "null"}
-_FAR: Final = 1_000_000
+_OMITTED_KEYS: Final = frozenset({"title", "description", "format"})
+_SIZE_LIMIT_KEYS: Final = frozenset({"minLength", "maxLength", "maxProperties", "maxItems"})
+_NULL_SCHEMA: Final = {"type": "null"}
+_LARGE_MAXIMUM: Final = 1_000_000
 """A number so large is no bound that anybody comes near to."""
 
 
-def shown_shape(schema: dict[str, Any], *, details: bool) -> dict[str, Any]:
+def shorten_output_schema(schema: dict[str, Any], *, show_details: bool) -> dict[str, Any]:
     """Shorten the schema of an answer; whatever fits the long one fits the short one."""
     definitions: dict[str, Any] = schema.get("$defs", {})
     for shape in (schema, *definitions.values()):
         fields: dict[str, Any] = shape.get("properties", {})
-        for name in [name for name, field in fields.items() if field.pop(DETAIL, False)]:
-            if not details:
+        for name in [name for name, field in fields.items() if field.pop(DETAIL_MARKER, False)]:
+            if not show_details:
                 del fields[name]
     words = {
         f"#/$defs/{name}": {"type": "string"}
         for name, definition in definitions.items()
         if "enum" in definition
     }
-    short = _shorten(schema, words)
+    short = _shorten_output(schema, words)
     assert isinstance(short, dict)  # noqa: S101  # a schema stays one
-    return _in_place(_without_unused(short))
+    return _inline_single_use(_remove_unused_definitions(short))
 
 
-def taken_shape(schema: dict[str, Any]) -> dict[str, Any]:
+def shorten_input_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """Shorten the schema of arguments; whatever fits the short one is still checked by the long."""
     # Below $defs the words are our own docstrings, written for readers of the code.
     definitions = {
@@ -49,59 +49,59 @@ def taken_shape(schema: dict[str, Any]) -> dict[str, Any]:
         for name, definition in schema.get("$defs", {}).items()
     }
     whole: dict[str, Any] = {**schema, "$defs": definitions}
-    short = _argued(whole)
+    short = _shorten_input(whole)
     assert isinstance(short, dict)  # noqa: S101  # a schema stays one
-    return _in_place(short)
+    return _inline_single_use(short)
 
 
-def _argued(value: JsonValue) -> JsonValue:
+def _shorten_input(value: JsonValue) -> JsonValue:
     if isinstance(value, list):
-        return [_argued(item) for item in value]
+        return [_shorten_input(item) for item in value]
     if not isinstance(value, dict):
         return value
     short = {
-        key: _argued(inside)
+        key: _shorten_input(inside)
         for key, inside in value.items()
         if not (key == "title" and isinstance(inside, str))
-        and not (key in _BOUNDS and isinstance(inside, int))
-        and not (key == "maximum" and isinstance(inside, int | float) and inside >= _FAR)
+        and not (key in _SIZE_LIMIT_KEYS and isinstance(inside, int))
+        and not (key == "maximum" and isinstance(inside, int | float) and inside >= _LARGE_MAXIMUM)
     }
-    return _optional(short)
+    return _drop_null_option(short)
 
 
-def _optional(argument: dict[str, Any]) -> dict[str, Any]:
+def _drop_null_option(schema: dict[str, Any]) -> dict[str, Any]:
     """Say of what may be left out just what it is: leaving it out is the way to say nothing."""
-    members: list[Any] = argument.get("anyOf", [])
+    members: list[Any] = schema.get("anyOf", [])
     if not members:
-        return argument
-    if argument.get("default", ...) is None and _NULL in members:
-        members = [member for member in members if member != _NULL]
-        argument = {key: each for key, each in argument.items() if key != "default"}
+        return schema
+    if schema.get("default", ...) is None and _NULL_SCHEMA in members:
+        members = [member for member in members if member != _NULL_SCHEMA]
+        schema = {key: each for key, each in schema.items() if key != "default"}
     if {"type": "number"} in members:
         members = [member for member in members if member != {"type": "integer"}]
-    rest = {key: each for key, each in argument.items() if key != "anyOf"}
+    rest = {key: each for key, each in schema.items() if key != "anyOf"}
     return {**rest, **(members[0] if len(members) == 1 else {"anyOf": members})}
 
 
-def _shorten(value: JsonValue, words: dict[str, Any]) -> JsonValue:
+def _shorten_output(value: JsonValue, enum_schemas: dict[str, Any]) -> JsonValue:
     if isinstance(value, list):
-        return [_shorten(item, words) for item in value]
+        return [_shorten_output(item, enum_schemas) for item in value]
     if not isinstance(value, dict):
         return value
-    if isinstance(reference := value.get("$ref"), str) and reference in words:
-        return dict(words[reference])
+    if isinstance(reference := value.get("$ref"), str) and reference in enum_schemas:
+        return dict(enum_schemas[reference])
     short = {
-        key: _shorten(inside, words)
+        key: _shorten_output(inside, enum_schemas)
         for key, inside in value.items()
-        if not (key in _NOISE and isinstance(inside, str))
+        if not (key in _OMITTED_KEYS and isinstance(inside, str))
         and not (key == "required" and isinstance(inside, list))
         and not (key == "default" and inside is None)
         and not (key == "properties" and not inside)
     }
-    return _nullable(short)
+    return _merge_null_type(short)
 
 
-def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+def _merge_null_type(schema: dict[str, Any]) -> dict[str, Any]:
     match schema.get("anyOf"):
         case [{"type": str(kind)}, {"type": "null"}]:
             rest = {key: value for key, value in schema.items() if key != "anyOf"}
@@ -110,7 +110,7 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
             return schema
 
 
-def _without_unused(schema: dict[str, Any]) -> dict[str, Any]:
+def _remove_unused_definitions(schema: dict[str, Any]) -> dict[str, Any]:
     definitions: dict[str, Any] = schema.get("$defs", {})
     while unused := [name for name in definitions if f'"#/$defs/{name}"' not in json.dumps(schema)]:
         for name in unused:
@@ -118,7 +118,7 @@ def _without_unused(schema: dict[str, Any]) -> dict[str, Any]:
     return schema if definitions else {key: each for key, each in schema.items() if key != "$defs"}
 
 
-def _in_place(schema: dict[str, Any]) -> dict[str, Any]:
+def _inline_single_use(schema: dict[str, Any]) -> dict[str, Any]:
     """Write what is referred to once where it is referred to."""
     definitions: dict[str, Any] = schema.get("$defs", {})
     written = json.dumps(schema)
@@ -127,17 +127,17 @@ def _in_place(schema: dict[str, Any]) -> dict[str, Any]:
         for name in definitions
         if written.count(reference := f"#/$defs/{name}") == 1
     }
-    placed = _placed(schema, once)
+    placed = _replace_references(schema, once)
     assert isinstance(placed, dict)  # noqa: S101  # a schema stays one
-    return _without_unused(placed)
+    return _remove_unused_definitions(placed)
 
 
-def _placed(value: JsonValue, once: dict[str, Any]) -> JsonValue:
+def _replace_references(value: JsonValue, single_use: dict[str, Any]) -> JsonValue:
     if isinstance(value, list):
-        return [_placed(item, once) for item in value]
+        return [_replace_references(item, single_use) for item in value]
     if not isinstance(value, dict):
         return value
-    if isinstance(reference := value.get("$ref"), str) and reference in once:
+    if isinstance(reference := value.get("$ref"), str) and reference in single_use:
         said = {key: each for key, each in value.items() if key != "$ref"}
-        return _placed({**once[reference], **said}, once)
-    return {key: _placed(inside, once) for key, inside in value.items()}
+        return _replace_references({**single_use[reference], **said}, single_use)
+    return {key: _replace_references(inside, single_use) for key, inside in value.items()}

@@ -15,42 +15,42 @@ from schema.accounts.tables import Hold
 from schema.accounts.vault import Vault
 from schema.common.errors import Unavailable
 from schema.db.database import Transaction
-from schema.messaging.wakeups import Doorbell
+from schema.messaging.wakeups import WakeupSender
 from service.auth.caller import Caller
-from service.auth.token_verifier import Callers
-from service.database import Ground
-from service.runtime.confirmation_tokens import Seals
-from service.runtime.download_links import Links
-from service.runtime.job_watch import Waiting
-from service.runtime.price_cache import Prices
-from service.runtime.resource_watch import Following
-from service.runtime.space_catalog import Spaces
-from service.runtime.wait_slots import Turns
+from service.auth.token_verifier import TokenVerifier
+from service.database import TenantDatabase
+from service.runtime.confirmation_tokens import ConfirmationTokens
+from service.runtime.download_links import DownloadLinks
+from service.runtime.job_watch import JobWatchRegistry
+from service.runtime.price_cache import PriceCache
+from service.runtime.resource_watch import ResourceWatchRegistry
+from service.runtime.space_catalog import SpaceCatalog
+from service.runtime.wait_slots import WaitSlots
 
 
 @dataclass(frozen=True, slots=True)
 class App:
     """What lives as long as the process does."""
 
-    ground: Ground
-    doorbell: Doorbell
-    callers: Callers
+    database: TenantDatabase
+    wakeups: WakeupSender
+    token_verifier: TokenVerifier
     vault: Vault
     hub_url: str
-    open_jobs: int
+    max_open_jobs: int
     """How many unfinished jobs a subject may have at a time."""
-    waiting: Waiting
-    following: Following
-    turns: Turns
-    seals: Seals
+    job_watch: JobWatchRegistry
+    resource_watch: ResourceWatchRegistry
+    wait_slots: WaitSlots
+    confirmation_tokens: ConfirmationTokens
     """What a person was told a launch may cost."""
-    links: Links
+    download_links: DownloadLinks
     """Where the files of jobs can be downloaded."""
-    prices: Prices
-    spaces: Spaces
-    bucket: str
+    price_cache: PriceCache
+    space_catalog: SpaceCatalog
+    output_bucket_name: str
     """What the private bucket for outputs is called, in the namespace that runs their job."""
-    monthly_budget: int | None
+    monthly_budget_micro_usd: int | None
     """What the jobs of a subject may cost in a month, unless they have a budget of their own."""
 
     @asynccontextmanager
@@ -64,35 +64,35 @@ class App:
             Unavailable: the database cannot be reached.
         """
         async with AsyncExitStack() as stack:
-            acting = self.ground.acting_for(caller.subject_id)
+            acting = self.database.as_subject(caller.subject_id)
             tx, hold = await stack.enter_async_context(acting)
             if hold is Hold.CREDENTIALS and caller.can_act:
                 await stack.aclose()  # the Hub is about to be asked
                 with suppress(Unavailable):
-                    await self.callers.renew(caller)
-                acting = self.ground.acting_for(caller.subject_id)
+                    await self.token_verifier.renew(caller)
+                acting = self.database.as_subject(caller.subject_id)
                 tx, _ = await stack.enter_async_context(acting)
             yield tx
 
-    async def expect_may_launch(self, caller: Caller, namespace: str) -> None:
+    async def require_launch_permission(self, caller: Caller, namespace: str) -> None:
         """Ask the Hub, once for a while, whether the caller may launch jobs in a namespace.
 
         Raises:
             Denied: they may not; nothing has been created.
             Unauthenticated: the token is no longer accepted.
         """
-        await self.callers.expect_may_launch(caller, namespace)
+        await self.token_verifier.require_launch_permission(caller, namespace)
 
-    async def wake(self, handle: str) -> None:
+    async def wake_worker(self, handle: str) -> None:
         """Wake a worker for what has just been committed; the sweep repairs a lost wake."""
         with anyio.CancelScope(shield=True):
-            await self.doorbell.ring(handle)
+            await self.wakeups.send(handle)
 
 
-CALLING: Final[ContextVar[Caller | None]] = ContextVar("calling", default=None)
+CURRENT_CALLER: Final[ContextVar[Caller | None]] = ContextVar("calling", default=None)
 """Set at the edge for the length of one request."""
 
-STILL_CALLING: Final[ContextVar[Callable[[], Awaitable[Caller]] | None]] = ContextVar(
+REAUTHENTICATE: Final[ContextVar[Callable[[], Awaitable[Caller]] | None]] = ContextVar(
     "still_calling", default=None
 )
 """Set there too: has the same credentials looked at again, for what lasts longer than a moment."""

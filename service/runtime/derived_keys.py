@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from schema.settings import Settings
 
 
-def keys(settings: Settings, purpose: bytes) -> list[bytes]:
+def derive_keys(settings: Settings, purpose: bytes) -> list[bytes]:
     """Derive the keys of a purpose: the first seals, and all open."""
     ring = settings.vault_keys.get_secret_value().split(",")
     return [

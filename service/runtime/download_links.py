@@ -19,16 +19,16 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from schema.artifacts.files import JobFile
-from schema.specs.inputs.hub_uri import HubPath
+from schema.specs.inputs.hub_uri import HubUri
 
-LASTS: Final = timedelta(minutes=15)
+LINK_LIFETIME: Final = timedelta(minutes=15)
 _NONCE: Final = 12
-_LONGEST: Final = 8192
+_MAX_TOKEN_CHARACTERS: Final = 8192
 """Characters of a token; the longest name there can be fits in."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class DownloadGrant:
     """What a token says."""
 
     subject_id: str
@@ -37,7 +37,7 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class DownloadLink:
     """Where a file can be had, and until when."""
 
     url: str
@@ -45,7 +45,7 @@ class Link:
     """None: it asks for a sign-in at the Hub, and so for as long as the file lies there."""
 
 
-class Links:
+class DownloadLinks:
     """Writes links with the first of its keys, and reads them with all, as keys are rotated."""
 
     def __init__(self, public_url: str, hub_url: str, keys: Sequence[bytes]) -> None:
@@ -53,30 +53,30 @@ class Links:
         self._hub_url = hub_url
         self._ciphers = [AESGCM(key) for key in keys]
 
-    def to(self, file: JobFile) -> Link | None:
+    def link_to(self, file: JobFile) -> DownloadLink | None:
         """Return a link to a file; none if there is no page for where it lies."""
         if file.uri is not None:
             try:
-                return Link(f"{self._hub_url}{HubPath.read(file.uri).url_path}", None)
+                return DownloadLink(f"{self._hub_url}{HubUri.parse(file.uri).url_path}", None)
             except ValueError:
                 return None
-        expires_at = datetime.now(UTC).replace(microsecond=0) + LASTS
+        expires_at = datetime.now(UTC).replace(microsecond=0) + LINK_LIFETIME
         said = [file.subject_id, file.job_id.hex, file.name, int(expires_at.timestamp())]
         nonce = os.urandom(_NONCE)
         sealed = self._ciphers[0].encrypt(
             nonce, json.dumps(said, ensure_ascii=False).encode(), None
         )
         token = base64.urlsafe_b64encode(nonce + sealed).decode().rstrip("=")
-        return Link(f"{self._public_url}/files/{token}", expires_at)
+        return DownloadLink(f"{self._public_url}/files/{token}", expires_at)
 
-    def read(self, token: str) -> Given | None:
+    def open_token(self, token: str) -> DownloadGrant | None:
         """Return what a token says; none if it is not one of ours, or its time is over."""
-        if len(token) > _LONGEST or (said := self._opened(token)) is None:
+        if len(token) > _MAX_TOKEN_CHARACTERS or (said := self._opened(token)) is None:
             return None
         subject_id, job_id, name, expires_at = json.loads(said)
         if expires_at < datetime.now(UTC).timestamp():
             return None
-        return Given(subject_id, UUID(job_id), name)
+        return DownloadGrant(subject_id, UUID(job_id), name)
 
     def _opened(self, token: str) -> bytes | None:
         try:

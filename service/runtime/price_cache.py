@@ -10,58 +10,63 @@ from typing import Final
 import structlog
 
 from schema.billing import price_store
-from schema.billing.pricing import PriceList
-from schema.common.async_cache import UNKNOWN, Cache, Kept
+from schema.billing.pricing import HardwarePrices
+from schema.common.async_cache import UNAVAILABLE_TTL, AsyncCache, CacheEntry
 from schema.common.errors import HoldfastError, Unavailable
-from service.auth.hub_client import HuggingFace
-from service.database import Ground
+from service.auth.hub_client import HubAccountClient
+from service.database import TenantDatabase
 
-_FRESH: Final = timedelta(minutes=10)
-_STALE: Final = timedelta(seconds=30)
+_FRESH_LIFETIME: Final = timedelta(minutes=10)
+_STALE_LIFETIME: Final = timedelta(seconds=30)
 """How long a last good answer counts before the Hub is asked again."""
-_ONE: Final = b"hardware"
+_CACHE_KEY: Final = b"hardware"
 
 log = structlog.stdlib.get_logger()
 
 
-class Prices:
+class PriceCache:
     """Knows the newest price list there is."""
 
-    def __init__(self, hub: HuggingFace, ground: Ground) -> None:
+    def __init__(self, hub: HubAccountClient, database: TenantDatabase) -> None:
         self._hub = hub
-        self._ground = ground
-        self._cache: Cache[PriceList | HoldfastError] = Cache(size=1)
+        self._database = database
+        self._cache: AsyncCache[HardwarePrices | HoldfastError] = AsyncCache(max_entries=1)
 
-    async def current(self) -> PriceList:
+    async def current(self) -> HardwarePrices:
         """Return the newest list.
 
         Raises:
             Unavailable: the Hub has never said.
         """
-        answer = await self._cache.get(_ONE, self._read)
+        answer = await self._cache.get_or_load(_CACHE_KEY, self._load)
         if isinstance(answer, HoldfastError):
             raise answer.with_traceback(None)
         return answer
 
-    async def _read(self) -> Kept[PriceList | HoldfastError]:
+    async def _load(self) -> CacheEntry[HardwarePrices | HoldfastError]:
         try:
-            entries = await self._hub.hardware()
-            async with self._ground.transaction() as tx:
-                return Kept(PriceList.of(await price_store.keep(tx, entries), stale=False), _FRESH)
+            entries = await self._hub.fetch_hardware()
+            async with self._database.transaction() as tx:
+                return CacheEntry(
+                    HardwarePrices.from_stored(
+                        await price_store.save_price_list(tx, entries), is_stale=False
+                    ),
+                    _FRESH_LIFETIME,
+                )
         except Unavailable as silence:
             log.warning("prices.unread", why=str(silence))
         try:
-            async with self._ground.transaction() as tx:
-                answer = await price_store.kept(tx)
+            async with self._database.transaction() as tx:
+                answer = await price_store.load_price_list(tx)
         except Unavailable as silence:
-            return Kept(silence, UNKNOWN)
+            return CacheEntry(silence, UNAVAILABLE_TTL)
         if answer is None:
-            return Kept(
+            return CacheEntry(
                 Unavailable(
                     "Hugging Face",
-                    so="what hardware there is and what it costs is not known, and nothing was "
+                    effect="what hardware there is and what it costs is not known, and nothing was "
                     "launched",
                 ),
-                UNKNOWN,
+                UNAVAILABLE_TTL,
             )
-        return Kept(PriceList.of(answer, stale=True), _STALE)
+        return CacheEntry(HardwarePrices.from_stored(answer, is_stale=True), _STALE_LIFETIME)

@@ -17,96 +17,102 @@ import structlog
 
 from schema.common.errors import Unavailable
 from schema.jobs import changes
-from service.database import Ground
-from service.workspaces.views import NEWEST
+from service.database import TenantDatabase
+from service.workspaces.views import MAX_LATEST_JOBS
 
-EVERY: Final = timedelta(seconds=1)
+POLL_INTERVAL: Final = timedelta(seconds=1)
 """How often what is followed is looked at."""
 
 log = structlog.stdlib.get_logger()
 
 
-class Follower:
+class ResourceWatcher:
     """What one follower has seen of logs, by their jobs, and of workspaces."""
 
-    def __init__(self, subject_id: str, followed: Iterable[UUID]) -> None:
+    def __init__(self, subject_id: str, resource_ids: Iterable[UUID]) -> None:
         self.subject_id = subject_id
-        self.followed = frozenset(followed)
+        self.resource_ids = frozenset(resource_ids)
         self._seen: Mapping[UUID, str] | None = None
-        self._told: set[UUID] = set()
-        self._some = anyio.Event()
+        self._changed_ids: set[UUID] = set()
+        self._changed = anyio.Event()
 
-    def saw(self, seen: Mapping[UUID, str]) -> None:
+    def set_seen(self, digests: Mapping[UUID, str]) -> None:
         """Say how everything was when it was read first."""
-        self._seen = seen
+        self._seen = digests
 
-    def look(self, found: Mapping[UUID, str]) -> None:
+    def compare(self, current: Mapping[UUID, str]) -> None:
         """Say how everything was just found."""
         if self._seen is None:
             return
-        changed = {each for each in self.followed if found.get(each) != self._seen.get(each)}
-        self._seen = found
+        changed = {each for each in self.resource_ids if current.get(each) != self._seen.get(each)}
+        self._seen = current
         if changed:
-            self._told |= changed
-            self._some.set()
+            self._changed_ids |= changed
+            self._changed.set()
 
-    async def next(self) -> frozenset[UUID]:
+    async def wait_for_change(self) -> frozenset[UUID]:
         """Wait until some of it has changed."""
-        await self._some.wait()
-        told, self._told, self._some = frozenset(self._told), set[UUID](), anyio.Event()
+        await self._changed.wait()
+        told, self._changed_ids, self._changed = (
+            frozenset(self._changed_ids),
+            set[UUID](),
+            anyio.Event(),
+        )
         return told
 
 
-class Following:
+class ResourceWatchRegistry:
     """The followers of one process."""
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
-        self._followers: set[Follower] = set()
-        self._somebody = anyio.Event()
+    def __init__(self, database: TenantDatabase) -> None:
+        self._database = database
+        self._watchers: set[ResourceWatcher] = set()
+        self._has_watchers = anyio.Event()
 
     @contextmanager
-    def on(self, subject_id: str, followed: Iterable[UUID]) -> Generator[Follower]:
+    def watch(self, subject_id: str, resource_ids: Iterable[UUID]) -> Generator[ResourceWatcher]:
         """Follow logs and workspaces as a subject; then say what was `saw`n."""
-        follower = Follower(subject_id, followed)
-        if follower.followed:
-            self._followers.add(follower)
-            self._somebody.set()
+        follower = ResourceWatcher(subject_id, resource_ids)
+        if follower.resource_ids:
+            self._watchers.add(follower)
+            self._has_watchers.set()
         try:
             yield follower
         finally:
-            self._followers.discard(follower)
-            if not self._followers:
-                self._somebody = anyio.Event()
+            self._watchers.discard(follower)
+            if not self._watchers:
+                self._has_watchers = anyio.Event()
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Look at everything that is followed, and pass on what is not as it was."""
-        by_subject: defaultdict[str, set[Follower]] = defaultdict(set)
-        for follower in self._followers:
+        by_subject: defaultdict[str, set[ResourceWatcher]] = defaultdict(set)
+        for follower in self._watchers:
             by_subject[follower.subject_id].add(follower)
         for subject_id, followers in by_subject.items():
-            wanted = frozenset[UUID]().union(*(each.followed for each in followers))
-            async with self._ground.acting_for(subject_id) as (tx, _):
-                found = await changes.pages(tx, subject_id, wanted, newest=NEWEST)
+            wanted = frozenset[UUID]().union(*(each.resource_ids for each in followers))
+            async with self._database.as_subject(subject_id) as (tx, _):
+                found = await changes.read_page_versions(
+                    tx, subject_id, wanted, max_jobs=MAX_LATEST_JOBS
+                )
             for follower in followers:
-                follower.look(found)
+                follower.compare(found)
 
-    async def look_for_ever(self, every: timedelta = EVERY) -> None:
+    async def poll_forever(self, interval: timedelta = POLL_INTERVAL) -> None:
         """Look again and again, while anybody follows anything."""
         while True:
-            await self._somebody.wait()
-            await anyio.sleep(every.total_seconds())
+            await self._has_watchers.wait()
+            await anyio.sleep(interval.total_seconds())
             try:
-                await self.look()
+                await self.poll()
             except Unavailable as error:
                 log.warning("following.not_looked", error=str(error))
 
 
 @asynccontextmanager
-async def following(ground: Ground) -> AsyncGenerator[Following]:
+async def open_resource_watch(database: TenantDatabase) -> AsyncGenerator[ResourceWatchRegistry]:
     """Serve followers."""
-    followers = Following(ground)
+    followers = ResourceWatchRegistry(database)
     async with anyio.create_task_group() as serving:
-        serving.start_soon(followers.look_for_ever)
+        serving.start_soon(followers.poll_forever)
         yield followers
         serving.cancel_scope.cancel()

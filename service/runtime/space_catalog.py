@@ -12,44 +12,52 @@ from typing import Final
 import anyio
 import structlog
 
-from schema.common.async_cache import UNKNOWN, Cache, Kept
+from schema.common.async_cache import UNAVAILABLE_TTL, AsyncCache, CacheEntry
 from schema.common.errors import Conflict, HoldfastError, Invalid, Unavailable
-from schema.gradio.api import Interface, Mismatch
-from schema.gradio.client import Broken, Shut, door, interface, read_space
+from schema.gradio.api import GradioApi, InvalidCall
+from schema.gradio.client import (
+    SpaceBroken,
+    SpaceUnavailable,
+    fetch_api,
+    open_space_session,
+    parse_space,
+)
 from schema.jobs import queries as job_queries
 from schema.specs.space import SpaceCallSpec
 from service.auth.caller import Caller
-from service.auth.hub_client import HuggingFace
-from service.database import Ground
+from service.auth.hub_client import HubAccountClient
+from service.database import TenantDatabase
 
-_WITHIN: Final = 5.0
+_TIMEOUT_SECONDS: Final = 5.0
 """Seconds for the Hub and the Space together."""
-_FRESH: Final = timedelta(seconds=60)
-_STALE: Final = timedelta(seconds=2)
-_REMEMBERED: Final = 1000
+_INTERFACE_LIFETIME: Final = timedelta(seconds=60)
+_FAILURE_LIFETIME: Final = timedelta(seconds=2)
+_MAX_CACHED_SPACES: Final = 1000
 
 log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _SpaceLookup:
     """What a Space takes; or why nobody can tell for now."""
 
-    app: Interface | None
-    unseen: str = ""
+    interface: GradioApi | None
+    reason_unknown: str = ""
 
 
-class Spaces:
+class SpaceCatalog:
     """Knows what was seen of Spaces lately, by each subject for themselves."""
 
-    def __init__(self, hub: HuggingFace, ground: Ground, spaces_url: str) -> None:
+    def __init__(self, hub: HubAccountClient, database: TenantDatabase, spaces_url: str) -> None:
         self._hub = hub
-        self._ground = ground
+        self._database = database
         self._spaces_url = spaces_url
-        self._cache: Cache[_Seen | HoldfastError] = Cache(size=_REMEMBERED)
+        self._cache: AsyncCache[_SpaceLookup | HoldfastError] = AsyncCache(
+            max_entries=_MAX_CACHED_SPACES
+        )
 
-    async def expect_callable(
-        self, caller: Caller, spec: SpaceCallSpec, *, key: str | None, describe: bool
+    async def check_call(
+        self, caller: Caller, spec: SpaceCallSpec, *, idempotency_key: str | None, describe: bool
     ) -> list[str]:
         """Check a call against what its Space takes, and say what there is to know about it.
 
@@ -61,66 +69,74 @@ class Spaces:
             Conflict: the Space cannot be called until its owner has done something.
             Unavailable: the Hub does not say.
         """
-        if key is not None:
-            async with self._ground.acting_for(caller.subject_id) as (tx, _):
-                if await job_queries.is_held(tx, caller.subject_id, key):
+        if idempotency_key is not None:
+            async with self._database.as_subject(caller.subject_id) as (tx, _):
+                if await job_queries.is_idempotency_key_used(
+                    tx, caller.subject_id, idempotency_key
+                ):
                     return []
-        seen = await self._cache.get(
-            f"{caller.subject_id} {spec.space}".encode(), lambda: self._look(caller, spec.space)
+        seen = await self._cache.get_or_load(
+            f"{caller.subject_id} {spec.space}".encode(), lambda: self._look_up(caller, spec.space)
         )
         if isinstance(seen, HoldfastError):
             raise seen.with_traceback(None)
-        if seen.app is None:
-            return [seen.unseen]
+        if seen.interface is None:
+            return [seen.reason_unknown]
         if describe:
-            return [seen.app.said]
+            return [seen.interface.description]
         try:
-            seen.app.endpoint(spec.api_name).bind(spec.arguments)
-        except Mismatch as no:
+            seen.interface.choose_endpoint(spec.api_name).bind_arguments(spec.arguments)
+        except InvalidCall as no:
             raise Invalid(
-                f"The Space {spec.space} {no} Nothing was launched. {seen.app.said}\n"
+                f"The Space {spec.space} {no} Nothing was launched. {seen.interface.description}\n"
             ) from None
         return []
 
-    async def _look(self, caller: Caller, name: str) -> Kept[_Seen | HoldfastError]:
+    async def _look_up(self, caller: Caller, name: str) -> CacheEntry[_SpaceLookup | HoldfastError]:
         try:
-            with anyio.fail_after(_WITHIN):
-                seen = await self._see(caller, name)
-                return Kept(seen, _STALE if seen.app is None else _FRESH)
-        except (TimeoutError, Shut) as shut:
+            with anyio.fail_after(_TIMEOUT_SECONDS):
+                seen = await self._fetch_interface(caller, name)
+                return CacheEntry(
+                    seen, _FAILURE_LIFETIME if seen.interface is None else _INTERFACE_LIFETIME
+                )
+        except (TimeoutError, SpaceUnavailable) as shut:
             log.info("space.unseen", space=name, why=str(shut) or "too slow")
-            return Kept(_unseen(name, "does not answer for now"), _STALE)
-        except Mismatch as no:
-            return Kept(Invalid(f"The Space {name} {no} Nothing was launched."), _STALE)
-        except Broken as broken:
-            return Kept(
+            return CacheEntry(
+                _unknown_interface(name, "does not answer for now"), _FAILURE_LIFETIME
+            )
+        except InvalidCall as no:
+            return CacheEntry(
+                Invalid(f"The Space {name} {no} Nothing was launched."), _FAILURE_LIFETIME
+            )
+        except SpaceBroken as broken:
+            return CacheEntry(
                 Conflict(
                     f"The Space {name} {broken} Only its owner can change that, so nothing was "
                     f"launched. Call another, or duplicate it at "
                     f"https://huggingface.co/spaces/{name}."
                 ),
-                _STALE,
+                _FAILURE_LIFETIME,
             )
         except (Invalid, Unavailable) as unknown:
-            return Kept(unknown, UNKNOWN)
+            return CacheEntry(unknown, UNAVAILABLE_TTL)
 
-    async def _see(self, caller: Caller, name: str) -> _Seen:
-        answer = await self._hub.space(caller.token, name)
+    async def _fetch_interface(self, caller: Caller, name: str) -> _SpaceLookup:
+        answer = await self._hub.fetch_space(caller.token, name)
         if answer is None:
             raise Invalid(
                 f"There is no Space {name}, or your token may not see it. Nothing was launched."
             )
-        space = read_space(answer)
-        space.expect_alive()
-        if space.coming is not None:
-            return _unseen(name, space.coming)
+        space = parse_space(answer)
+        space.expect_callable()
+        if space.pending_stage is not None:
+            return _unknown_interface(name, space.pending_stage)
         # Who may see a Space that is not private is nobody's business, so nobody is named there.
         token = caller.token if space.private else None
-        async with door(space.url(self._spaces_url), token) as session:
-            return _Seen(await interface(session))
+        async with open_space_session(space.build_url(self._spaces_url), token) as session:
+            return _SpaceLookup(await fetch_api(session))
 
 
-def _unseen(name: str, why: str) -> _Seen:
-    return _Seen(
-        None, f"The Space {name} {why}, so what it takes is checked only when the call is made."
+def _unknown_interface(name: str, reason: str) -> _SpaceLookup:
+    return _SpaceLookup(
+        None, f"The Space {name} {reason}, so what it takes is checked only when the call is made."
     )

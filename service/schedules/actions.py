@@ -12,57 +12,59 @@ import anyio
 
 from schema.common import ids
 from schema.common.errors import InDoubt, Invalid, NotFound, WorkspaceArchived
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db.database import Transaction
 from schema.jobs.tables import JobKind
 from schema.schedules import store as schedule_store
-from schema.schedules.cron import Rhythm
-from schema.schedules.store import ScheduleStatus, Wanted
-from schema.schedules.tables import Missed, Overlap, Schedule
+from schema.schedules.cron import CronTrigger
+from schema.schedules.store import NewSchedule, ScheduleStatus
+from schema.schedules.tables import MissedPolicy, OverlapPolicy, Schedule
 from schema.workspaces import store as workspace_store
 from service.auth.caller import Caller
-from service.auth.client_info import CLIENT
-from service.jobs.dry_run import rehearse
-from service.jobs.launch import Request
+from service.auth.client_info import CURRENT_CLIENT
+from service.jobs.dry_run import dry_run_launch
+from service.jobs.launch import LaunchRequest
 from service.runtime.context import App
 from service.schedules.views import (
-    AHEAD,
+    MAX_NEXT_RUNS,
+    CreatedScheduleView,
     DeletedScheduleView,
-    MadeScheduleView,
     ScheduleDryRunView,
     ScheduleView,
 )
-from service.views.job_kinds import known
+from service.views.job_kinds import describe_kind
 
-_PATIENCE: Final = timedelta(seconds=3)
+_FIRING_TIMEOUT: Final = timedelta(seconds=3)
 """How long a call stays to see what became of a firing it asked for; workers look each second."""
-_LOOK: Final = timedelta(milliseconds=100)
+_POLL_INTERVAL: Final = timedelta(milliseconds=100)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SchedulePlan:
     """When a request is to be launched."""
 
-    rhythm: Rhythm
-    overlap: Overlap
-    missed: Missed
+    rhythm: CronTrigger
+    overlap: OverlapPolicy
+    missed: MissedPolicy
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ScheduleChange:
     """What of a schedule is to be different; what is `None` stays."""
 
     cron: str | None = None
     timezone: str | None = None
-    overlap: Overlap | None = None
-    missed: Missed | None = None
+    overlap: OverlapPolicy | None = None
+    missed: MissedPolicy | None = None
     name: str | None = None
     paused: bool | None = None
     run_now: bool = False
 
 
-async def make(app: App, caller: Caller, plan: Plan, request: Request) -> MadeScheduleView:
+async def create_schedule(
+    app: App, caller: Caller, plan: SchedulePlan, request: LaunchRequest
+) -> CreatedScheduleView:
     """Keep a request that is launched again and again.
 
     Raises:
@@ -72,115 +74,130 @@ async def make(app: App, caller: Caller, plan: Plan, request: Request) -> MadeSc
         Denied: the Hub does not let the caller launch it.
     """
     if request.kind == JobKind.HUB_JOB:
-        await app.expect_may_launch(caller, request.namespace)
-    wanted = _wanted(plan, request)
+        await app.require_launch_permission(caller, request.namespace)
+    wanted = _build_new_schedule(plan, request)
     try:
         async with app.transaction(caller) as tx:
-            await _expect_open(tx, caller, request.workspace_id)
-            made = await schedule_store.make(
+            await _expect_not_archived(tx, caller, request.workspace_id)
+            made = await schedule_store.create_schedule(
                 tx,
                 app.vault,
                 caller.subject_id,
                 ids.new_id(),
                 wanted,
-                next_at=plan.rhythm.after(await schedule_store.now(tx)),
+                next_at=plan.rhythm.next_after(await schedule_store.read_database_time(tx)),
                 secrets=request.secrets,
-                client=CLIENT.get(),
+                client=CURRENT_CLIENT.get(),
             )
-            status = await schedule_store.one(tx, caller.subject_id, made)
+            status = await schedule_store.get_schedule(tx, caller.subject_id, made)
     except InDoubt:
         raise InDoubt(
             "The database",
-            so="whether the schedule was made is not known",
-            first="See whether list_schedules has it",
+            effect="whether the schedule was made is not known",
+            first_step="See whether list_schedules has it",
         ) from None
     assert status is not None  # noqa: S101  # it is there, in this transaction
-    return MadeScheduleView.of(status, notes=[*request.notes, *_notes(caller)])
+    return CreatedScheduleView.from_status(
+        status, notes=[*request.notes, *_describe_token_expiry(caller)]
+    )
 
 
-async def rehearse_plan(
-    app: App, caller: Caller, plan: Plan, request: Request
+async def dry_run_schedule(
+    app: App, caller: Caller, plan: SchedulePlan, request: LaunchRequest
 ) -> ScheduleDryRunView:
     """Say when it would fire, what each job would cost, and what the first would lack."""
-    now = await _now(app, caller)
-    found = await rehearse(app, caller, request)
+    now = await _read_clock(app, caller)
+    found = await dry_run_launch(app, caller, request)
     return ScheduleDryRunView(
         dry_run=True,
         needs=found.needs,
-        next_runs=[moment.isoformat(timespec="minutes") for moment in plan.rhythm.next(now, AHEAD)],
+        next_runs=[
+            moment.isoformat(timespec="minutes")
+            for moment in plan.rhythm.upcoming(now, MAX_NEXT_RUNS)
+        ],
         namespace=found.namespace,
         spec=found.spec,
         labels=found.labels,
-        notes=[*request.notes, *_notes(caller)],
+        notes=[*request.notes, *_describe_token_expiry(caller)],
         ceiling_usd=found.ceiling_usd,
     )
 
 
-async def page(
+async def list_schedules(
     app: App, caller: Caller, *, before: UUID | None, limit: int
 ) -> list[ScheduleStatus]:
     """Return the newest of the caller's schedules that are older than `before`."""
     async with app.transaction(caller) as tx:
-        return await schedule_store.page(tx, caller.subject_id, before=before, limit=limit)
+        return await schedule_store.list_schedules(
+            tx, caller.subject_id, before=before, limit=limit
+        )
 
 
-async def change(app: App, caller: Caller, handle: str, wanted: Change) -> ScheduleView:
+async def update_schedule(
+    app: App, caller: Caller, handle: str, changes: ScheduleChange
+) -> ScheduleView:
     """Change a schedule, and no job; wait a moment for a firing that was asked for.
 
     Raises:
         NotFound: the caller has no such schedule.
         Invalid: the new times cannot be read, or nothing is to be different.
     """
-    if wanted == Change():
+    if changes == ScheduleChange():
         raise Invalid("There is nothing to change; give run_now, paused, cron or what else is to.")
-    identity = ids.read(Kind.SCHEDULE, handle)
+    identity = ids.parse_handle(HandleKind.SCHEDULE, handle)
     async with app.transaction(caller) as tx:
-        locked = await schedule_store.lock(tx, caller.subject_id, identity)
+        locked = await schedule_store.lock_schedule(tx, caller.subject_id, identity)
         if locked is None:
             raise NotFound("schedule", handle)
-        caller.expect(known(locked.kind).scope)
-        changed = _changed(locked, wanted)
-        next_at = _next(locked, changed, wanted, locked.read_at)
-        asked_at = await schedule_store.change(
-            tx, changed, next_at=next_at, fire_now=wanted.run_now, client=CLIENT.get()
+        caller.require_scope(describe_kind(locked.kind).scope)
+        changed = _apply_changes(locked, changes)
+        next_at = _compute_next_at(locked, changed, changes, locked.read_at)
+        asked_at = await schedule_store.update_schedule(
+            tx, changed, next_at=next_at, fire_now=changes.run_now, client=CURRENT_CLIENT.get()
         )
-    if wanted.run_now and asked_at is not None:
-        await _fired(app, caller, identity, asked_at)
-    return await look(app, caller, handle)
+    if changes.run_now and asked_at is not None:
+        await _wait_for_firing(app, caller, identity, asked_at)
+    return await show_schedule(app, caller, handle)
 
 
-async def look(app: App, caller: Caller, handle: str) -> ScheduleView:
+async def show_schedule(app: App, caller: Caller, handle: str) -> ScheduleView:
     """Show one schedule.
 
     Raises:
         NotFound: the caller has no such schedule.
     """
     async with app.transaction(caller) as tx:
-        found = await schedule_store.one(tx, caller.subject_id, ids.read(Kind.SCHEDULE, handle))
+        found = await schedule_store.get_schedule(
+            tx, caller.subject_id, ids.parse_handle(HandleKind.SCHEDULE, handle)
+        )
     if found is None:
         raise NotFound("schedule", handle)
-    return ScheduleView.of(found)
+    return ScheduleView.from_status(found)
 
 
-async def delete(app: App, caller: Caller, handle: str) -> DeletedScheduleView:
+async def delete_schedule(app: App, caller: Caller, handle: str) -> DeletedScheduleView:
     """Forget a schedule; the jobs it made stay.
 
     Raises:
         NotFound: the caller has no such schedule.
     """
-    identity = ids.read(Kind.SCHEDULE, handle)
+    identity = ids.parse_handle(HandleKind.SCHEDULE, handle)
     async with app.transaction(caller) as tx:
-        locked = await schedule_store.lock(tx, caller.subject_id, identity)
+        locked = await schedule_store.lock_schedule(tx, caller.subject_id, identity)
         if locked is None:
             raise NotFound("schedule", handle)
-        caller.expect(known(locked.kind).scope)
-        await schedule_store.delete(tx, caller.subject_id, identity, client=CLIENT.get())
-    return DeletedScheduleView(schedule_id=ids.write(Kind.SCHEDULE, identity), name=locked.name)
+        caller.require_scope(describe_kind(locked.kind).scope)
+        await schedule_store.delete_schedule(
+            tx, caller.subject_id, identity, client=CURRENT_CLIENT.get()
+        )
+    return DeletedScheduleView(
+        schedule_id=ids.format_handle(HandleKind.SCHEDULE, identity), name=locked.name
+    )
 
 
-def _wanted(plan: Plan, request: Request) -> Wanted:
+def _build_new_schedule(plan: SchedulePlan, request: LaunchRequest) -> NewSchedule:
     rate = request.rate
-    return Wanted(
+    return NewSchedule(
         name=plan.name,
         cron=plan.rhythm.cron,
         timezone=plan.rhythm.timezone,
@@ -198,56 +215,58 @@ def _wanted(plan: Plan, request: Request) -> Wanted:
     )
 
 
-def _changed(schedule: Schedule, wanted: Change) -> Schedule:
-    rhythm = schedule.rhythm
-    if wanted.cron is not None or wanted.timezone is not None:
-        rhythm = Rhythm.read(wanted.cron or rhythm.cron, wanted.timezone or rhythm.timezone)
+def _apply_changes(schedule: Schedule, changes: ScheduleChange) -> Schedule:
+    rhythm = schedule.trigger
+    if changes.cron is not None or changes.timezone is not None:
+        rhythm = CronTrigger.parse(changes.cron or rhythm.cron, changes.timezone or rhythm.timezone)
     return schedule.model_copy(
         update={
             "cron": rhythm.cron,
             "timezone": rhythm.timezone,
-            "overlap": wanted.overlap or schedule.overlap,
-            "missed": wanted.missed or schedule.missed,
-            "name": wanted.name or schedule.name,
+            "overlap": changes.overlap or schedule.overlap,
+            "missed": changes.missed or schedule.missed,
+            "name": changes.name or schedule.name,
         }
     )
 
 
-def _next(old: Schedule, new: Schedule, wanted: Change, now: datetime) -> datetime | None:
+def _compute_next_at(
+    old: Schedule, new: Schedule, changes: ScheduleChange, now: datetime
+) -> datetime | None:
     """Return when it fires next: after a pause or a change from now on, else as it was."""
-    if wanted.paused or (wanted.paused is None and old.next_at is None):
+    if changes.paused or (changes.paused is None and old.next_at is None):
         return None
-    if old.next_at is None or new.rhythm != old.rhythm:
-        return new.rhythm.after(now)
+    if old.next_at is None or new.trigger != old.trigger:
+        return new.trigger.next_after(now)
     return old.next_at
 
 
-async def _fired(app: App, caller: Caller, identity: UUID, asked_at: datetime) -> None:
-    with anyio.move_on_after(_PATIENCE.total_seconds()):
+async def _wait_for_firing(app: App, caller: Caller, schedule_id: UUID, asked_at: datetime) -> None:
+    with anyio.move_on_after(_FIRING_TIMEOUT.total_seconds()):
         while True:
             async with app.transaction(caller) as tx:
                 if (
-                    await schedule_store.firing(tx, caller.subject_id, identity, asked_at)
+                    await schedule_store.get_firing(tx, caller.subject_id, schedule_id, asked_at)
                     is not None
                 ):
                     return
-            await anyio.sleep(_LOOK.total_seconds())
+            await anyio.sleep(_POLL_INTERVAL.total_seconds())
 
 
-async def _expect_open(tx: Transaction, caller: Caller, workspace_id: UUID | None) -> None:
+async def _expect_not_archived(tx: Transaction, caller: Caller, workspace_id: UUID | None) -> None:
     if workspace_id is None:
         return
-    workspace = await workspace_store.workspace(tx, caller.subject_id, workspace_id)
+    workspace = await workspace_store.get_workspace(tx, caller.subject_id, workspace_id)
     if workspace is not None and workspace.archived_at is not None:
-        raise WorkspaceArchived(ids.write(Kind.WORKSPACE, workspace_id))
+        raise WorkspaceArchived(ids.format_handle(HandleKind.WORKSPACE, workspace_id))
 
 
-async def _now(app: App, caller: Caller) -> datetime:
+async def _read_clock(app: App, caller: Caller) -> datetime:
     async with app.transaction(caller) as tx:
-        return await schedule_store.now(tx)
+        return await schedule_store.read_database_time(tx)
 
 
-def _notes(caller: Caller) -> list[str]:
+def _describe_token_expiry(caller: Caller) -> list[str]:
     """Say until when it can fire by itself."""
     if caller.expires_at is None:
         return []

@@ -6,14 +6,14 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, RootModel
 
 from schema.common import ids
-from schema.common.ids import Kind
-from schema.common.money import micro, say_usd
+from schema.common.ids import HandleKind
+from schema.common.money import format_usd, to_micro_usd
 from schema.schedules.store import ScheduleStatus
-from schema.schedules.tables import Became, Missed, Overlap, ScheduleFiring
+from schema.schedules.tables import FiringOutcome, MissedPolicy, OverlapPolicy, ScheduleFiring
 from service.views.base import Detail, View
 from service.views.money import usd_if_known
 
-AHEAD = 5
+MAX_NEXT_RUNS = 5
 """How many of its next times are shown of a schedule."""
 
 
@@ -21,7 +21,7 @@ class FiringView(View):
     """One time at which it fired."""
 
     fire_at: datetime
-    became: Became
+    became: FiringOutcome
     asked: Detail[bool]
     """It was asked for with run_now."""
     job_id: str | None
@@ -31,26 +31,26 @@ class FiringView(View):
     """Why it was refused."""
 
     @classmethod
-    def of(cls, firing: ScheduleFiring) -> Self:
+    def from_firing(cls, firing: ScheduleFiring) -> Self:
         """Show a firing."""
         return cls(
             fire_at=firing.fire_at,
             became=firing.became,
             asked=firing.asked,
-            job_id=firing.job_id and ids.write(Kind.JOB, firing.job_id),
+            job_id=firing.job_id and ids.format_handle(HandleKind.JOB, firing.job_id),
             code=firing.code,
             message=firing.message,
         )
 
-    def sentence(self) -> str:
+    def describe(self) -> str:
         """Say what became of it."""
         said = {
-            Became.LAUNCHED: f"launched {self.job_id}",
-            Became.SKIPPED: f"launched nothing, for {self.job_id} had not finished",
-            Became.MISSED: "was missed, for no worker was there",
-            Became.REFUSED: f"was refused: {self.message}",
+            FiringOutcome.LAUNCHED: f"launched {self.job_id}",
+            FiringOutcome.SKIPPED: f"launched nothing, for {self.job_id} had not finished",
+            FiringOutcome.MISSED: "was missed, for no worker was there",
+            FiringOutcome.REFUSED: f"was refused: {self.message}",
         }
-        return f"The one at {_minute(self.fire_at)} {said[self.became]}".rstrip(".") + "."
+        return f"The one at {_format_minute(self.fire_at)} {said[self.became]}".rstrip(".") + "."
 
 
 class ScheduleView(View):
@@ -69,8 +69,8 @@ class ScheduleView(View):
     last: FiringView | None
     firings: Detail[list[FiringView]]
     """The latest ones."""
-    overlap: Detail[Overlap]
-    missed: Detail[Missed]
+    overlap: Detail[OverlapPolicy]
+    missed: Detail[MissedPolicy]
     kind: Detail[str]
     title: Detail[str]
     """What each of its jobs does."""
@@ -82,20 +82,24 @@ class ScheduleView(View):
     created_at: Detail[datetime]
 
     @classmethod
-    def of(cls, schedule: ScheduleStatus, **more: Any) -> Self:
+    def from_status(cls, schedule: ScheduleStatus, **more: Any) -> Self:
         """Show a schedule."""
-        firings = [FiringView.of(each) for each in schedule.firings]
-        ahead = [] if schedule.next_at is None else schedule.rhythm.next(schedule.read_at, AHEAD)
+        firings = [FiringView.from_firing(each) for each in schedule.firings]
+        ahead = (
+            []
+            if schedule.next_at is None
+            else schedule.trigger.upcoming(schedule.read_at, MAX_NEXT_RUNS)
+        )
         workspace_id = schedule.workspace_id
         return cls(
-            schedule_id=ids.write(Kind.SCHEDULE, schedule.id),
+            schedule_id=ids.format_handle(HandleKind.SCHEDULE, schedule.id),
             name=schedule.name,
-            summary=_summary(schedule, ahead, firings),
+            summary=_summarize(schedule, ahead, firings),
             cron=schedule.cron,
             timezone=schedule.timezone,
             paused=schedule.paused_at is not None,
             next_run_at=schedule.next_at,
-            next_runs=[_minute(moment) for moment in ahead],
+            next_runs=[_format_minute(moment) for moment in ahead],
             last=firings[0] if firings else None,
             firings=firings,
             overlap=schedule.overlap,
@@ -103,7 +107,7 @@ class ScheduleView(View):
             kind=schedule.kind,
             title=schedule.title,
             namespace=schedule.namespace,
-            workspace_id=workspace_id and ids.write(Kind.WORKSPACE, workspace_id),
+            workspace_id=workspace_id and ids.format_handle(HandleKind.WORKSPACE, workspace_id),
             labels=schedule.labels,
             ceiling_usd=usd_if_known(schedule.ceiling_micro_usd),
             created_at=schedule.created_at,
@@ -111,7 +115,7 @@ class ScheduleView(View):
         )
 
 
-class MadeScheduleView(ScheduleView):
+class CreatedScheduleView(ScheduleView):
     """A schedule that was asked for."""
 
     notes: list[str]
@@ -133,7 +137,7 @@ class ScheduleDryRunView(View):
     """What each job can cost at worst."""
 
 
-class ScheduleAnswer(RootModel[MadeScheduleView | ScheduleDryRunView]):
+class ScheduleAnswer(RootModel[CreatedScheduleView | ScheduleDryRunView]):
     """A schedule that was made, or what a dry run found."""
 
     model_config = ConfigDict(json_schema_extra={"type": "object"})
@@ -154,28 +158,30 @@ class DeletedScheduleView(View):
     name: str
 
 
-def each_costs(ceiling_usd: float | None) -> str:
+def describe_cost(ceiling_usd: float | None) -> str:
     """Say what a firing can cost."""
     if ceiling_usd is None:
         return "What each job costs is not known beforehand."
-    return f"Each job costs {say_usd(micro(ceiling_usd))} at most."
+    return f"Each job costs {format_usd(to_micro_usd(ceiling_usd))} at most."
 
 
-def said_times(times: list[str]) -> str:
+def describe_next_runs(times: list[str]) -> str:
     """Name the next times in a sentence."""
     return f"The next times: {', '.join(times)}."
 
 
-def _summary(schedule: ScheduleStatus, ahead: list[datetime], firings: list[FiringView]) -> str:
+def _summarize(
+    schedule: ScheduleStatus, next_runs: list[datetime], firings: list[FiringView]
+) -> str:
     rhythm = f'"{schedule.cron}" ({schedule.timezone})'
-    if not ahead:
+    if not next_runs:
         said = f"It is paused, and would fire at {rhythm}."
     else:
-        said = f"It fires at {rhythm}, next {_minute(ahead[0])}."
+        said = f"It fires at {rhythm}, next {_format_minute(next_runs[0])}."
     if schedule.asked_at is not None:
         said += " A firing was asked for, and has not happened yet."
-    return " ".join([said, *(each.sentence() for each in firings[:1])])
+    return " ".join([said, *(each.describe() for each in firings[:1])])
 
 
-def _minute(moment: datetime) -> str:
+def _format_minute(moment: datetime) -> str:
     return moment.isoformat(timespec="minutes")

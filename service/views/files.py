@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Self
 
 from schema.artifacts.files import JobFile
-from service.runtime.download_links import Links
+from service.runtime.download_links import DownloadLinks
 from service.views.base import View
 
 
@@ -24,9 +24,9 @@ class FileView(View):
     expires_at: datetime | None
 
     @classmethod
-    def of(cls, file: JobFile, links: Links) -> Self:
+    def from_file(cls, file: JobFile, links: DownloadLinks) -> Self:
         """Show a file, with a new link to it."""
-        link = links.to(file)
+        link = links.link_to(file)
         return cls(
             name=file.name,
             size_bytes=file.size_bytes,

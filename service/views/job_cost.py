@@ -5,53 +5,53 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from schema.common.money import say_usd
-from schema.jobs.queries import JobStatus, Upstream
+from schema.common.money import format_usd
+from schema.jobs.queries import JobStatus, UpstreamState
 
 _MINUTE: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class CostSummary:
     """What a job costs; none of what is not known is ever shown as nothing."""
 
     ceiling_micro_usd: int | None
     so_far_micro_usd: int | None
     uncounted_micro_usd: int
     """What it cost beyond what was held for it."""
-    final: bool
+    is_final: bool
 
 
-def cost_of(status: JobStatus) -> Cost:
+def summarize_cost(status: JobStatus) -> CostSummary:
     """Say what a job costs, by what is known at the time it was read."""
     settled = status.spent_micro_usd is not None
-    unpriced_end = status.finished_at is not None and status.upstream is not Upstream.STOPPING
-    return Cost(
+    unpriced_end = status.finished_at is not None and status.upstream is not UpstreamState.STOPPING
+    return CostSummary(
         ceiling_micro_usd=status.ceiling_micro_usd,
-        so_far_micro_usd=status.spent_micro_usd if settled else _so_far(status),
+        so_far_micro_usd=status.spent_micro_usd if settled else _cost_so_far(status),
         uncounted_micro_usd=status.uncounted_micro_usd or 0,
-        final=settled or (status.ceiling_micro_usd is None and unpriced_end),
+        is_final=settled or (status.ceiling_micro_usd is None and unpriced_end),
     )
 
 
-def mention(status: JobStatus) -> str:
+def describe_cost(status: JobStatus) -> str:
     """Say what a job costs where a person would ask."""
-    cost = cost_of(status)
+    cost = summarize_cost(status)
     if not cost.so_far_micro_usd or cost.ceiling_micro_usd is None:
         return ""
     if status.finished_at is None:
         return (
-            f" It has cost {say_usd(cost.so_far_micro_usd)} so far, of at most "
-            f"{say_usd(cost.ceiling_micro_usd)}."
+            f" It has cost {format_usd(cost.so_far_micro_usd)} so far, of at most "
+            f"{format_usd(cost.ceiling_micro_usd)}."
         )
-    if not cost.final:
+    if not cost.is_final:
         return ""
     beyond = cost.uncounted_micro_usd
-    more = f", and {say_usd(beyond)} more than was held for it" if beyond else ""
-    return f" It cost {say_usd(cost.so_far_micro_usd)}{more}."
+    more = f", and {format_usd(beyond)} more than was held for it" if beyond else ""
+    return f" It cost {format_usd(cost.so_far_micro_usd)}{more}."
 
 
-def _so_far(status: JobStatus) -> int | None:
+def _cost_so_far(status: JobStatus) -> int | None:
     if status.price_micro_usd is None or status.held_micro_usd is None:
         return None
     if status.started_at is not None:

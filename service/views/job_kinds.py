@@ -13,92 +13,92 @@ from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobKind
 from schema.specs.base import OpenSpec, Spec
 from schema.specs.batch import BatchSpec
-from schema.specs.hub_job import LONGEST_JOB, HubJobSpec
-from schema.specs.inference import LONGEST_CALL, InferenceSpec
+from schema.specs.hub_job import MAX_JOB_TIMEOUT, HubJobSpec
+from schema.specs.inference import MAX_CALL_TIMEOUT, InferenceSpec
 from schema.specs.space import SpaceCallSpec
 from service.auth.caller import Scope
 
 
 @dataclass(frozen=True, slots=True)
-class KindOfWork:
+class KindDescription:
     """What is asked for, and how it is spoken of."""
 
     scope: Scope = Scope.INFERENCE
     """What a token needs to begin a job of this kind, and to stop one."""
-    shape: type[Spec] = OpenSpec
-    longest: timedelta = LONGEST_CALL
-    overrides: tuple[str, ...] = ()
+    spec_type: type[Spec] = OpenSpec
+    max_timeout: timedelta = MAX_CALL_TIMEOUT
+    retry_overrides: tuple[str, ...] = ()
     """What of its request a retry may give anew."""
-    work: tuple[str, ...] = ()
+    work_arguments: tuple[str, ...] = ()
     """The arguments that say what is done."""
-    other: tuple[str, tuple[str, ...]] | None = None
+    alternatives: tuple[str, tuple[str, ...]] | None = None
     """What to show where anything else than one value would do."""
-    running: str = "It is under way."
+    running_text: str = "It is under way."
     """May name parts of the request in braces; so may `succeeded`."""
-    succeeded: str = "Succeeded."
-    counted: bool = False
+    succeeded_text: str = "Succeeded."
+    shows_final_progress: bool = False
     """Whether how far it came still matters once it is over."""
     is_call: bool = True
     """Whether nothing exists upstream that could be listed, watched or killed."""
 
 
-_OF: Final[Mapping[str, KindOfWork]] = {
-    JobKind.HUB_JOB: KindOfWork(
+_KINDS: Final[Mapping[str, KindDescription]] = {
+    JobKind.HUB_JOB: KindDescription(
         scope=Scope.JOBS,
-        shape=HubJobSpec,
-        longest=LONGEST_JOB,
-        overrides=(
+        spec_type=HubJobSpec,
+        max_timeout=MAX_JOB_TIMEOUT,
+        retry_overrides=(
             *("timeout", "flavor", "command", "image", "env", "script", "script_args"),
             *("dependencies", "python", "volumes", "attempts", "expose", "ssh"),
             *("resource_group_id", "outputs"),
         ),
-        work=("command", "image"),
-        other=("flavor", ("a10g-large", "a100-large")),
-        succeeded="Succeeded: the command exited with code 0.",
+        work_arguments=("command", "image"),
+        alternatives=("flavor", ("a10g-large", "a100-large")),
+        succeeded_text="Succeeded: the command exited with code 0.",
         is_call=False,
     ),
-    JobKind.INFERENCE: KindOfWork(
-        shape=InferenceSpec,
-        overrides=("timeout", "task", "model", "inputs", "parameters", "provider"),
-        work=("model", "inputs"),
-        other=("model", ("meta-llama/Llama-3.3-70B-Instruct", "Qwen/Qwen3-32B")),
-        running="The call to {model} is under way.",
-        succeeded="Succeeded: {model} has answered.",
+    JobKind.INFERENCE: KindDescription(
+        spec_type=InferenceSpec,
+        retry_overrides=("timeout", "task", "model", "inputs", "parameters", "provider"),
+        work_arguments=("model", "inputs"),
+        alternatives=("model", ("meta-llama/Llama-3.3-70B-Instruct", "Qwen/Qwen3-32B")),
+        running_text="The call to {model} is under way.",
+        succeeded_text="Succeeded: {model} has answered.",
     ),
-    JobKind.SPACE_CALL: KindOfWork(
-        shape=SpaceCallSpec,
-        overrides=("timeout", "space", "api_name", "arguments"),
-        work=("arguments", "api_name"),
-        running="The call of the Space {space} is under way.",
-        succeeded="Succeeded: the Space {space} has answered.",
+    JobKind.SPACE_CALL: KindDescription(
+        spec_type=SpaceCallSpec,
+        retry_overrides=("timeout", "space", "api_name", "arguments"),
+        work_arguments=("arguments", "api_name"),
+        running_text="The call of the Space {space} is under way.",
+        succeeded_text="Succeeded: the Space {space} has answered.",
     ),
-    JobKind.BATCH: KindOfWork(
-        shape=BatchSpec,
-        overrides=(
+    JobKind.BATCH: KindDescription(
+        spec_type=BatchSpec,
+        retry_overrides=(
             *("timeout", "model", "parameters", "provider", "bill_to"),
             *("concurrency", "on_unknown", "max_tries"),
         ),
-        work=("model", "items"),
-        other=("model", ("meta-llama/Llama-3.3-70B-Instruct", "Qwen/Qwen3-32B")),
-        running="Its items are being sent to {model}.",
-        succeeded="Succeeded: {model} was asked for each item.",
-        counted=True,
+        work_arguments=("model", "items"),
+        alternatives=("model", ("meta-llama/Llama-3.3-70B-Instruct", "Qwen/Qwen3-32B")),
+        running_text="Its items are being sent to {model}.",
+        succeeded_text="Succeeded: {model} was asked for each item.",
+        shows_final_progress=True,
     ),
 }
-_ANY: Final = KindOfWork()
+_UNKNOWN_KIND: Final = KindDescription()
 
 
-def known(kind: str) -> KindOfWork:
+def describe_kind(kind: str) -> KindDescription:
     """Return what is known of a kind."""
-    return _OF.get(kind, _ANY)
+    return _KINDS.get(kind, _UNKNOWN_KIND)
 
 
-def say(sentence: str, status: JobStatus) -> str:
+def fill_sentence(sentence: str, status: JobStatus) -> str:
     """Fill the parts of a job's request into a sentence about its kind."""
-    return sentence.format_map(_Parts(status.spec))
+    return sentence.format_map(_SpecFields(status.spec))
 
 
-class _Parts(dict[str, Any]):
+class _SpecFields(dict[str, Any]):
     """A request; what it lacks is left out of a sentence."""
 
     def __missing__(self, name: str) -> str:

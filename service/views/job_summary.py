@@ -5,104 +5,116 @@ from typing import Final, assert_never
 
 from schema.accounts.tables import Hold
 from schema.common import ids
-from schema.common.durations import say
-from schema.jobs.dependencies import open_ones
-from schema.jobs.queries import JobStatus, Upstream
+from schema.common.durations import format_duration
+from schema.jobs.dependencies import filter_waiting_parents
+from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import JobKind, JobState, Reason
-from schema.specs.inference_inputs import gist
+from schema.specs.inference_inputs import summarize_inputs
 from service.views import job_kinds, job_warnings
-from service.views.diagnosis.diagnose import SAYING, Diagnosis, diagnose
-from service.views.job_cost import mention
-from service.views.job_kinds import known
-from service.views.text import sentence, shorten
+from service.views.diagnosis.diagnose import EVIDENCE_PREFIXES, Diagnosis, diagnose
+from service.views.job_cost import describe_cost
+from service.views.job_kinds import describe_kind
+from service.views.text import end_sentence, shorten
 
-_SOON: Final = timedelta(seconds=2)
-_SLOW: Final = timedelta(seconds=30)
-_TITLE: Final = 80
-_PATIENCE: Final = 10
+_MIN_POLL_INTERVAL: Final = timedelta(seconds=2)
+_MAX_POLL_INTERVAL: Final = timedelta(seconds=30)
+_MAX_TITLE_CHARACTERS: Final = 80
+_POLL_DIVISOR: Final = 10
 """A job is asked about again after a tenth of the time it has been in its situation."""
 
 
-def handle_of(status: JobStatus) -> str:
+def job_handle(status: JobStatus) -> str:
     """Write the handle of a job."""
-    return ids.write(ids.Kind.JOB, status.id)
+    return ids.format_handle(ids.HandleKind.JOB, status.id)
 
 
-def entitled(text: str) -> str:
+def shorten_title(text: str) -> str:
     """Write what a job is called."""
-    return shorten(text, _TITLE)
+    return shorten(text, _MAX_TITLE_CHARACTERS)
 
 
-def title(status: JobStatus) -> str:
+def job_title(status: JobStatus) -> str:
     """Say in a few words what a job does; a call that has no name is known by what it was asked."""
     if status.kind != JobKind.INFERENCE or status.title != status.spec.get("model"):
         return status.title
-    return shorten(f"{status.title}: {gist(status.spec.get('inputs'))}", _TITLE)
+    return shorten(
+        f"{status.title}: {summarize_inputs(status.spec.get('inputs'))}", _MAX_TITLE_CHARACTERS
+    )
 
 
-def poll_after(status: JobStatus) -> timedelta | None:
+def poll_interval(status: JobStatus) -> timedelta | None:
     """Say when a job is worth asking about again; never, once nothing can change any more."""
-    if status.settled:
+    if status.is_settled:
         return None
     if status.hold is not None:
-        return _SLOW
+        return _MAX_POLL_INTERVAL
     since = status.finished_at or status.created_at
-    return max(_SOON, min(_SLOW, (status.read_at - since) / _PATIENCE))
+    return max(
+        _MIN_POLL_INTERVAL, min(_MAX_POLL_INTERVAL, (status.read_at - since) / _POLL_DIVISOR)
+    )
 
 
-def hold_of(status: JobStatus) -> Hold | None:
+def effective_hold(status: JobStatus) -> Hold | None:
     """Say why a job does not move for now."""
-    return status.hold or (Hold.DEPENDENCY if open_ones(status.after) else None)
+    return status.hold or (Hold.DEPENDENCY if filter_waiting_parents(status.after) else None)
 
 
-def summary(status: JobStatus, found: Diagnosis | None = None) -> str:
+def summarize_job(status: JobStatus, diagnosis: Diagnosis | None = None) -> str:
     """Say in a sentence or two how a job stands."""
     match status.state:
         case JobState.QUEUED:
-            return job_warnings.queued(status)
+            return job_warnings.describe_queued(status)
         case JobState.LAUNCHING:
             return "Being launched: the request may have reached Hugging Face; its answer is due."
         case JobState.RUNNING:
-            return f"{_running(status)}{mention(status)}{_unseen(status)}"
+            return (
+                f"{_describe_running(status)}{describe_cost(status)}{_describe_unwatched(status)}"
+            )
         case JobState.SUCCEEDED:
-            return f"{_succeeded(status)}{_came_to(status)}{mention(status)}"
+            end = _describe_succeeded(status)
+            return f"{end}{_describe_final_progress(status)}{describe_cost(status)}"
         case JobState.FAILED:
-            found = found or diagnose(status)
-            said = [sentence(text) for text in found.evidence if text.startswith(SAYING)]
-            failed = " ".join([f"Failed: {found.why}", *said])
-            return f"{failed}{_came_to(status)}{mention(status)}"
+            diagnosis = diagnosis or diagnose(status)
+            said = [
+                end_sentence(text)
+                for text in diagnosis.evidence
+                if text.startswith(EVIDENCE_PREFIXES)
+            ]
+            failed = " ".join([f"Failed: {diagnosis.cause}", *said])
+            return f"{failed}{_describe_final_progress(status)}{describe_cost(status)}"
         case JobState.CANCELLED:
-            return f"{_cancelled(status)}{_came_to(status)}{mention(status)}"
+            end = _describe_cancelled(status)
+            return f"{end}{_describe_final_progress(status)}{describe_cost(status)}"
         case _:
             assert_never(status.state)
 
 
-def next_step(status: JobStatus, found: Diagnosis | None = None) -> str:
+def suggest_next_step(status: JobStatus, diagnosis: Diagnosis | None = None) -> str:
     """Name the next call to make, word for word where there is one."""
-    handle = handle_of(status)
+    handle = job_handle(status)
     if status.state is JobState.SUCCEEDED:
         return f'Call job_result(job_id="{handle}").'
     if status.state is JobState.FAILED:
-        return (found or diagnose(status)).remedy
-    wait = poll_after(status)
+        return (diagnosis or diagnose(status)).remedy
+    wait = poll_interval(status)
     if wait is None:
         return "Nothing is left to do."
     if status.hold is Hold.CREDENTIALS:
         return (
             f"Sign in again, or give your client a fresh token; it then goes on. "
-            f'Call job_status(job_ids="{handle}") in {say(wait)}.'
+            f'Call job_status(job_ids="{handle}") in {format_duration(wait)}.'
         )
     return f'Call wait_for_jobs(job_ids="{handle}", until="terminal").'
 
 
-def _running(status: JobStatus) -> str:
-    kind = known(status.kind)
+def _describe_running(status: JobStatus) -> str:
+    kind = describe_kind(status.kind)
     if kind.is_call:
-        return job_kinds.say(kind.running, status) + _so_far(status)
+        return job_kinds.fill_sentence(kind.running_text, status) + _describe_progress(status)
     flavor = status.spec.get("flavor")
     match status.stage:
         case "SCHEDULING" | None:
-            return job_warnings.scheduling(status)
+            return job_warnings.describe_scheduling(status)
         case "RUNNING":
             return f"Running on {flavor}."
         case "COMPLETED":
@@ -111,21 +123,21 @@ def _running(status: JobStatus) -> str:
             return f"At Hugging Face, which calls its stage {stage}."
 
 
-def _so_far(status: JobStatus) -> str:
+def _describe_progress(status: JobStatus) -> str:
     """Say how far its executor says it is, if it does."""
     said = status.progress or {}
     message = said.get("message")
     if said.get("total") is None:
-        return f" {sentence(message)}" if message else ""
+        return f" {end_sentence(message)}" if message else ""
     beside = f" ({message})" if message else ""
     return f" {said.get('done') or 0:,} of {said['total']:,} finished{beside}."
 
 
-def _came_to(status: JobStatus) -> str:
-    return _so_far(status) if known(status.kind).counted else ""
+def _describe_final_progress(status: JobStatus) -> str:
+    return _describe_progress(status) if describe_kind(status.kind).shows_final_progress else ""
 
 
-def _unseen(status: JobStatus) -> str:
+def _describe_unwatched(status: JobStatus) -> str:
     if status.hold is not Hold.CREDENTIALS:
         return ""
     return (
@@ -134,35 +146,35 @@ def _unseen(status: JobStatus) -> str:
     )
 
 
-def _succeeded(status: JobStatus) -> str:
-    return job_kinds.say(known(status.kind).succeeded, status)
+def _describe_succeeded(status: JobStatus) -> str:
+    return job_kinds.fill_sentence(describe_kind(status.kind).succeeded_text, status)
 
 
-def _cancelled(status: JobStatus) -> str:
+def _describe_cancelled(status: JobStatus) -> str:
     if status.reason is Reason.CANCELLED_UPSTREAM:
         return "Cancelled at Hugging Face itself, not through Holdfast."
     match status.upstream:
-        case Upstream.NONE:
+        case UpstreamState.NONE:
             return "Cancelled before anything was started; it cost nothing."
-        case Upstream.STOPPING | Upstream.LIVE if status.hold is Hold.CREDENTIALS:
+        case UpstreamState.STOPPING | UpstreamState.LIVE if status.hold is Hold.CREDENTIALS:
             return (
                 "Cancelled, but it cannot be stopped yet: Hugging Face no longer accepts the token "
                 "it was lent, so it may go on and cost money until there is a fresh one."
             )
-        case Upstream.STOPPING | Upstream.LIVE:
+        case UpstreamState.STOPPING | UpstreamState.LIVE:
             return (
                 "Cancelled. What was started is being stopped, and may still cost money until it "
                 "is seen to be over."
             )
-        case Upstream.STOPPED if known(status.kind).is_call:
+        case UpstreamState.STOPPED if describe_kind(status.kind).is_call:
             return "Cancelled, and its call dropped; what had been computed by then may be charged."
-        case Upstream.STOPPED:
+        case UpstreamState.STOPPED:
             return "Cancelled, and seen to be over at Hugging Face."
         case _:
             assert_never(status.upstream)
 
 
-def timeout_of(status: JobStatus) -> str | None:
+def format_timeout(status: JobStatus) -> str | None:
     """Say how long a job may run."""
     seconds = status.spec.get("timeout")
-    return None if seconds is None else say(timedelta(seconds=float(seconds)))
+    return None if seconds is None else format_duration(timedelta(seconds=float(seconds)))

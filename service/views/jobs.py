@@ -4,21 +4,21 @@ from datetime import datetime
 from typing import Final, Self
 
 from schema.accounts.tables import Hold
-from schema.artifacts.log_store import Extent, Line
+from schema.artifacts.log_store import LogExtent, NumberedLine
 from schema.common import ids
-from schema.common.ids import Kind
-from schema.jobs.queries import JobStatus, Upstream
+from schema.common.ids import HandleKind
+from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import JobState, Reason
 from service.views import job_summary, job_warnings
 from service.views.base import Detail, View
 from service.views.diagnosis.diagnose import diagnose
-from service.views.job_cost import cost_of
-from service.views.job_kinds import known
+from service.views.job_cost import summarize_cost
+from service.views.job_kinds import describe_kind
 from service.views.money import CostView, MonthView
 from service.views.text import shorten
 
-TAIL: Final = 20
-_DIGEST: Final = 12
+LOG_TAIL_LINES: Final = 20
+_DIGEST_CHARACTERS: Final = 12
 """Letters of a digest that are enough to tell the requests of one subject apart."""
 
 
@@ -61,7 +61,7 @@ class JobView(View):
     digest: Detail[str | None]
     """The same for the same request, whoever launched it and when."""
     attempt: Detail[int]
-    upstream: Detail[Upstream]
+    upstream: Detail[UpstreamState]
     """What exists at Hugging Face."""
     stage: Detail[str | None]
     """What Hugging Face calls its state."""
@@ -88,33 +88,36 @@ class JobView(View):
     ssh_url: Detail[str | None]
 
     @classmethod
-    def of(cls, status: JobStatus, hub_url: str, lines: list[Line] | None = None) -> Self:
+    def from_status(
+        cls, status: JobStatus, hub_url: str, lines: list[NumberedLine] | None = None
+    ) -> Self:
         """Show a job; `lines` of its log tell why it failed."""
-        wait = job_summary.poll_after(status)
+        wait = job_summary.poll_interval(status)
         found = diagnose(status, lines or []) if status.state is JobState.FAILED else None
-        warnings = job_warnings.warnings(status)
+        warnings = job_warnings.list_warnings(status)
         workspace_id = status.workspace_id
-        reached = status.addresses if status.upstream is Upstream.LIVE else None
+        reached = status.addresses if status.upstream is UpstreamState.LIVE else None
         return cls(
-            job_id=job_summary.handle_of(status),
+            job_id=job_summary.job_handle(status),
             kind=status.kind,
             state=status.state,
             reason=status.reason,
-            hold=None if wait is None else job_summary.hold_of(status),
+            hold=None if wait is None else job_summary.effective_hold(status),
             version=status.version,
-            title=job_summary.title(status),
-            summary=" ".join([job_summary.summary(status, found), *warnings]),
-            next_step=job_summary.next_step(status, found),
+            title=job_summary.job_title(status),
+            summary=" ".join([job_summary.summarize_job(status, found), *warnings]),
+            next_step=job_summary.suggest_next_step(status, found),
             poll_after_seconds=None if wait is None else round(wait.total_seconds()),
             namespace=status.namespace,
-            workspace_id=workspace_id and ids.write(Kind.WORKSPACE, workspace_id),
+            workspace_id=workspace_id and ids.format_handle(HandleKind.WORKSPACE, workspace_id),
             flavor=status.flavor,
-            timeout=job_summary.timeout_of(status),
+            timeout=job_summary.format_timeout(status),
             labels=status.labels,
-            rerun_of=status.rerun_of and ids.write(Kind.JOB, status.rerun_of),
-            schedule_id=status.schedule_id and ids.write(Kind.SCHEDULE, status.schedule_id),
-            after=[ids.write(Kind.JOB, each.job_id) for each in status.after or []],
-            digest=None if status.digest is None else status.digest.hex()[:_DIGEST],
+            rerun_of=status.rerun_of and ids.format_handle(HandleKind.JOB, status.rerun_of),
+            schedule_id=status.schedule_id
+            and ids.format_handle(HandleKind.SCHEDULE, status.schedule_id),
+            after=[ids.format_handle(HandleKind.JOB, each.job_id) for each in status.after or []],
+            digest=None if status.digest is None else status.digest.hex()[:_DIGEST_CHARACTERS],
             attempt=status.attempt,
             upstream=status.upstream,
             stage=status.stage,
@@ -122,14 +125,14 @@ class JobView(View):
             message=status.message,
             evidence=found.evidence if found else [],
             warnings=warnings,
-            log_tail=None if lines is None else tail(lines),
+            log_tail=None if lines is None else shorten_log_tail(lines),
             created_at=status.created_at,
             progress=None if status.progress is None else ProgressView(**status.progress),
             started_at=status.started_at,
             finished_at=status.finished_at,
-            cost=CostView.of(cost_of(status)),
-            status_as_of=_as_of(status),
-            url=_url(status, hub_url),
+            cost=CostView.from_cost(summarize_cost(status)),
+            status_as_of=_status_as_of(status),
+            url=_job_url(status, hub_url),
             exposed_urls=reached["exposed"] if reached else [],
             ssh_url=reached["ssh"] if reached else None,
         )
@@ -203,27 +206,29 @@ class LogView(View):
     next_step: str
 
     @classmethod
-    def of(cls, status: JobStatus, lines: list[Line], *, upto: int, extent: Extent) -> Self:
+    def from_lines(
+        cls, status: JobStatus, lines: list[NumberedLine], *, next_line: int, extent: LogExtent
+    ) -> Self:
         """Show lines; those before number `upto` have been looked at."""
-        job_id, length = job_summary.handle_of(status), extent.length
-        wait = job_summary.poll_after(status)
-        again = f'Call job_logs(job_id="{job_id}", cursor={upto})'
-        if upto < length:
+        job_id, length = job_summary.job_handle(status), extent.length
+        wait = job_summary.poll_interval(status)
+        again = f'Call job_logs(job_id="{job_id}", cursor={next_line})'
+        if next_line < length:
             following = f"{again} for the lines that follow."
         elif wait is not None:
             following = f"{again} in {wait.total_seconds():.0f}s for what is written by then."
-        elif status.state is JobState.SUCCEEDED and not known(status.kind).is_call:
+        elif status.state is JobState.SUCCEEDED and not describe_kind(status.kind).is_call:
             following = "Nothing is left to do."
         else:
-            following = job_summary.next_step(status)
+            following = job_summary.suggest_next_step(status)
         return cls(
             job_id=job_id,
             state=status.state,
             lines=[LogLine(number=line.number, text=line.text) for line in lines],
             length=length,
-            not_kept=extent.not_kept,
-            next_cursor=upto,
-            complete=upto >= length and wait is None,
+            not_kept=extent.dropped_lines,
+            next_cursor=next_line,
+            complete=next_line >= length and wait is None,
             next_step=following,
         )
 
@@ -246,17 +251,17 @@ class AccountView(View):
     month: MonthView
 
 
-def tail(lines: list[Line]) -> list[str]:
+def shorten_log_tail(lines: list[NumberedLine]) -> list[str]:
     """Show the last lines of a log."""
-    return [shorten(line.text, 500) for line in lines[-TAIL:]]
+    return [shorten(line.text, 500) for line in lines[-LOG_TAIL_LINES:]]
 
 
-def _as_of(status: JobStatus) -> datetime:
-    watched = status.upstream in (Upstream.LIVE, Upstream.STOPPING)
+def _status_as_of(status: JobStatus) -> datetime:
+    watched = status.upstream in (UpstreamState.LIVE, UpstreamState.STOPPING)
     return status.seen_at if watched and status.seen_at is not None else status.read_at
 
 
-def _url(status: JobStatus, hub_url: str) -> str | None:
+def _job_url(status: JobStatus, hub_url: str) -> str | None:
     if status.remote_id is None:
         return None
     return f"{hub_url}/jobs/{status.namespace}/{status.remote_id}"

@@ -3,16 +3,16 @@
 from datetime import datetime
 from typing import Self
 
-from schema.billing.budgets import Account
-from schema.billing.pricing import PriceList
-from schema.common.money import usd
+from schema.billing.budgets import BudgetStatus
+from schema.billing.pricing import HardwarePrices
+from schema.common.money import to_usd
 from service.views.base import Detail, View
-from service.views.job_cost import Cost
+from service.views.job_cost import CostSummary
 
 
 def usd_if_known(micro_usd: int | None) -> float | None:
     """Give an amount in dollars, if it is known, or bounded."""
-    return None if micro_usd is None else usd(micro_usd)
+    return None if micro_usd is None else to_usd(micro_usd)
 
 
 class CostView(View):
@@ -25,12 +25,12 @@ class CostView(View):
     """Nothing of it can cost any more."""
 
     @classmethod
-    def of(cls, cost: Cost) -> Self:
+    def from_cost(cls, cost: CostSummary) -> Self:
         """Show a cost."""
         return cls(
             ceiling_usd=usd_if_known(cost.ceiling_micro_usd),
             so_far_usd=usd_if_known(cost.so_far_micro_usd),
-            final=cost.final,
+            final=cost.is_final,
         )
 
 
@@ -54,13 +54,15 @@ class HardwareView(View):
     """Hugging Face could not be asked again."""
 
     @classmethod
-    def of(cls, prices: PriceList, *, most_an_hour: int | None, gpu_only: bool) -> Self:
+    def from_price_list(
+        cls, prices: HardwarePrices, *, max_micro_usd_per_hour: int | None, gpu_only: bool
+    ) -> Self:
         """Show the flavors that have a price, and one that is low enough."""
         priced = [
             (price, flavor)
             for flavor in prices.flavors.values()
             if (price := flavor.price_micro_usd) is not None
-            and (most_an_hour is None or price * 60 <= most_an_hour)
+            and (max_micro_usd_per_hour is None or price * 60 <= max_micro_usd_per_hour)
             and (flavor.is_gpu or not gpu_only)
         ]
         return cls(
@@ -69,14 +71,14 @@ class HardwareView(View):
                     name=flavor.name,
                     cpu=flavor.cpu,
                     ram=flavor.ram,
-                    gpu=flavor.described_gpu,
-                    usd_per_minute=usd(price),
-                    usd_per_hour=usd(price * 60),
+                    gpu=flavor.gpu_summary,
+                    usd_per_minute=to_usd(price),
+                    usd_per_hour=to_usd(price * 60),
                 )
                 for price, flavor in sorted(priced, key=lambda each: (each[0], each[1].name))
             ],
             as_of=prices.read_at,
-            stale=prices.stale,
+            stale=prices.is_stale,
         )
 
 
@@ -89,11 +91,11 @@ class MonthView(View):
     left_usd: float | None
 
     @classmethod
-    def of(cls, month: Account) -> Self:
+    def from_account(cls, month: BudgetStatus) -> Self:
         """Show a month."""
         return cls(
             budget_usd=usd_if_known(month.budget_micro_usd),
-            spent_usd=usd(month.spent_micro_usd),
-            held_usd=usd(month.held_micro_usd),
-            left_usd=usd_if_known(month.left_micro_usd),
+            spent_usd=to_usd(month.spent_micro_usd),
+            held_usd=to_usd(month.held_micro_usd),
+            left_usd=usd_if_known(month.remaining_micro_usd),
         )

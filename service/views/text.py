@@ -3,23 +3,23 @@
 from datetime import timedelta
 from typing import Final
 
-from schema.common.durations import say
+from schema.common.durations import format_duration
 
 _MINUTE: Final = timedelta(minutes=1)
 
 
-def shorten(text: str, length: int) -> str:
+def shorten(text: str, max_characters: int) -> str:
     """Write a text on one line, cut off where it gets long."""
     line = " ".join(text.split())
-    return line if len(line) <= length else f"{line[: length - 1]}…"
+    return line if len(line) <= max_characters else f"{line[: max_characters - 1]}…"
 
 
-def about(length: timedelta) -> str:
+def format_rough_duration(duration: timedelta) -> str:
     """Write a duration without the seconds nobody asks for."""
-    whole = length // _MINUTE * _MINUTE if length >= _MINUTE else length
-    return say(max(whole, timedelta(seconds=1)))
+    whole = duration // _MINUTE * _MINUTE if duration >= _MINUTE else duration
+    return format_duration(max(whole, timedelta(seconds=1)))
 
 
-def sentence(text: str) -> str:
+def end_sentence(text: str) -> str:
     """End a text as a sentence ends."""
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."

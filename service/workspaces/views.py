@@ -3,21 +3,21 @@
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
-from schema.billing.budgets import Account, Whose
+from schema.billing.budgets import BudgetScope, BudgetStatus
 from schema.common import ids
-from schema.common.durations import say
-from schema.common.ids import Kind
-from schema.common.money import micro, say_usd, usd
+from schema.common.durations import format_duration
+from schema.common.ids import HandleKind
+from schema.common.money import format_usd, to_micro_usd, to_usd
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobState
-from schema.workspaces.defaults import Defaults
-from schema.workspaces.store import RolledUp, WorkspaceSummary
+from schema.workspaces.defaults import WorkspaceDefaults
+from schema.workspaces.store import WorkspaceStatus, WorkspaceSummary
 from schema.workspaces.tables import Workspace
 from service.views import job_summary
 from service.views.base import Detail, View
 from service.views.money import usd_if_known
 
-NEWEST: Final = 5
+MAX_LATEST_JOBS: Final = 5
 """How many jobs the page of a workspace shows."""
 
 
@@ -30,12 +30,12 @@ class DefaultsView(View):
     labels: dict[str, str]
 
     @classmethod
-    def of(cls, defaults: Defaults) -> Self:
+    def from_defaults(cls, defaults: WorkspaceDefaults) -> Self:
         """Show defaults."""
         return cls(
             namespace=defaults.namespace,
             flavor=defaults.flavor,
-            timeout=None if defaults.timeout is None else say(defaults.timeout),
+            timeout=None if defaults.timeout is None else format_duration(defaults.timeout),
             labels=defaults.labels or {},
         )
 
@@ -60,20 +60,22 @@ class WorkspaceView(View):
     """What new jobs may cost at worst."""
 
     @classmethod
-    def of(cls, workspace: Workspace, **more: Any) -> Self:
+    def from_workspace(cls, workspace: Workspace, **more: Any) -> Self:
         """Show a workspace."""
         return cls(
-            workspace_id=ids.write(Kind.WORKSPACE, workspace.id),
+            workspace_id=ids.format_handle(HandleKind.WORKSPACE, workspace.id),
             name=workspace.name,
             created_at=workspace.created_at,
             archived_at=workspace.archived_at,
-            defaults=DefaultsView.of(Defaults.model_validate(workspace.defaults)),
+            defaults=DefaultsView.from_defaults(
+                WorkspaceDefaults.model_validate(workspace.defaults)
+            ),
             confirm_above_usd=usd_if_known(workspace.confirm_above_micro_usd),
-            **_amounts(workspace),
+            **_budget_fields(workspace),
             **more,
         )
 
-    def settings(self) -> str:
+    def describe_defaults(self) -> str:
         """Say what it fills in, in a few words."""
         filled = {"namespace": self.defaults.namespace, "flavor": self.defaults.flavor}
         filled["timeout"] = self.defaults.timeout
@@ -82,7 +84,7 @@ class WorkspaceView(View):
         return f"Launches into it take {', '.join(said)}." if said else "It has no defaults."
 
 
-class MadeWorkspaceView(WorkspaceView):
+class CreatedWorkspaceView(WorkspaceView):
     """A workspace that was asked for."""
 
     created: bool
@@ -104,14 +106,14 @@ class CountedWorkspaceView(View):
     open_jobs: int
 
     @classmethod
-    def counted(cls, workspace: WorkspaceSummary | RolledUp) -> Self:
+    def from_totals(cls, workspace: WorkspaceSummary | WorkspaceStatus) -> Self:
         """Show a workspace with its counts."""
         return cls(
-            workspace_id=ids.write(Kind.WORKSPACE, workspace.id),
+            workspace_id=ids.format_handle(HandleKind.WORKSPACE, workspace.id),
             name=workspace.name,
             created_at=workspace.created_at,
             archived_at=workspace.archived_at,
-            **_amounts(workspace),
+            **_budget_fields(workspace),
             jobs=workspace.jobs,
             open_jobs=workspace.open_jobs,
         )
@@ -125,7 +127,7 @@ class WorkspacePage(View):
     """Pass as cursor for older ones."""
 
 
-class JobLine(View):
+class JobLineView(View):
     """A job, as far as one line says."""
 
     job_id: str
@@ -134,12 +136,12 @@ class JobLine(View):
     created_at: datetime
 
     @classmethod
-    def of(cls, status: JobStatus) -> Self:
+    def from_status(cls, status: JobStatus) -> Self:
         """Show a job in a line."""
         return cls(
-            job_id=job_summary.handle_of(status),
+            job_id=job_summary.job_handle(status),
             state=status.state,
-            title=job_summary.title(status),
+            title=job_summary.job_title(status),
             created_at=status.created_at,
         )
 
@@ -153,44 +155,47 @@ class WorkspaceStatusView(WorkspaceView):
     """How many are in each state that any is in."""
     run_seconds: int
     """How long they have run at Hugging Face, in sum."""
-    latest_jobs: list[JobLine]
+    latest_jobs: list[JobLineView]
 
     @classmethod
-    def rolled_up(cls, workspace: RolledUp, latest: list[JobStatus]) -> Self:
+    def from_totals(cls, workspace: WorkspaceStatus, latest: list[JobStatus]) -> Self:
         """Show a workspace with the sums of its jobs, and the newest of them."""
-        return cls.of(
+        return cls.from_workspace(
             workspace,
             jobs=workspace.jobs,
             open_jobs=workspace.open_jobs,
             states=workspace.states,
             run_seconds=workspace.run_seconds,
-            latest_jobs=[JobLine.of(status) for status in latest],
+            latest_jobs=[JobLineView.from_status(status) for status in latest],
         )
 
-    def summary(self) -> str:
+    def describe(self) -> str:
         """Say in two or three sentences how it stands."""
         away = " It is archived and takes no new jobs." if self.archived_at else ""
         states = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
-        ran = say(timedelta(seconds=self.run_seconds))
+        ran = format_duration(timedelta(seconds=self.run_seconds))
         jobs = f"{self.jobs} jobs ({states}), which ran for {ran} in sum" if self.jobs else "no job"
-        money = f"It has cost {say_usd(micro(self.spent_usd))}"
+        money = f"It has cost {format_usd(to_micro_usd(self.spent_usd))}"
         if self.held_usd:
-            money += f", and may cost {say_usd(micro(self.held_usd))} more"
+            money += f", and may cost {format_usd(to_micro_usd(self.held_usd))} more"
         if self.budget_usd is not None:
-            money += f", of a budget of {say_usd(micro(self.budget_usd))}"
-        return f"{self.workspace_id} ({self.name}) has {jobs}. {money}.{away} {self.settings()}"
+            money += f", of a budget of {format_usd(to_micro_usd(self.budget_usd))}"
+        return (
+            f"{self.workspace_id} ({self.name}) has {jobs}. {money}.{away} "
+            f"{self.describe_defaults()}"
+        )
 
 
-def _amounts(workspace: Workspace) -> dict[str, Any]:
-    account = Account(
-        Whose.WORKSPACE,
+def _budget_fields(workspace: Workspace) -> dict[str, Any]:
+    account = BudgetStatus(
+        BudgetScope.WORKSPACE,
         workspace.budget_micro_usd,
         workspace.held_micro_usd,
         workspace.spent_micro_usd,
     )
     return {
         "budget_usd": usd_if_known(account.budget_micro_usd),
-        "held_usd": usd(account.held_micro_usd),
-        "spent_usd": usd(account.spent_micro_usd),
-        "left_usd": usd_if_known(account.left_micro_usd),
+        "held_usd": to_usd(account.held_micro_usd),
+        "spent_usd": to_usd(account.spent_micro_usd),
+        "left_usd": usd_if_known(account.remaining_micro_usd),
     }

@@ -21,26 +21,26 @@ from mcp_types import CallToolResult, TextContent, Tool
 from schema.common import durations
 
 _WORD: Final = re.compile(r"[a-z]{3,}")
-_LATER: Final = re.compile(r"^ (?:again )?in ((?:\d+[a-z]+)+)")
+_WAIT_HINT: Final = re.compile(r"^ (?:again )?in ((?:\d+[a-z]+)+)")
 _EXAMPLE: Final = re.compile(r"A correct call: (\w+) (\{.*\})")
-_LIST: Final = re.compile(r"(\w+): .*?give the list (\[.*?\])")
+_LIST_HINT: Final = re.compile(r"(\w+): .*?give the list (\[.*?\])")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ToolCall:
     """One call of a tool."""
 
     tool: str
     arguments: dict[str, Any]
-    wait: float = 0
+    wait_seconds: float = 0
     """Seconds it is to be put off."""
 
 
 @dataclass(slots=True)
-class Story:
+class AgentRun:
     """What the agent did, and what it was told each time."""
 
-    calls: list[Call] = field(default_factory=list[Call])
+    calls: list[ToolCall] = field(default_factory=list[ToolCall])
     answers: list[str] = field(default_factory=list[str])
 
     @property
@@ -49,27 +49,27 @@ class Story:
         return [call.tool for call in self.calls]
 
 
-class Agent:
+class LiteralAgent:
     """Carries out what a person asks for."""
 
     def __init__(self, client: Client, tools: list[Tool]) -> None:
         self._client = client
         self._tools = {tool.name: tool for tool in tools}
 
-    async def carry_out(self, task: str, *, most: int = 8, **told: Any) -> Story:
+    async def carry_out(self, task: str, *, max_calls: int = 8, **facts: Any) -> AgentRun:
         """Work on a task, given what the person said of it, until no answer names a call."""
-        story = Story()
-        following: Call | None = self._begin(task, told)
-        while following is not None and len(story.calls) < most:
-            await anyio.sleep(following.wait)  # as long as the answer said to wait
+        story = AgentRun()
+        following: ToolCall | None = self._choose_first_call(task, facts)
+        while following is not None and len(story.calls) < max_calls:
+            await anyio.sleep(following.wait_seconds)  # as long as the answer said to wait
             answer = await self._client.call_tool(following.tool, following.arguments)
             said = _text(answer)
             story.calls.append(following)
             story.answers.append(said)
-            following = _corrected(following, said) if answer.is_error else self._named(said)
+            following = _correct_call(following, said) if answer.is_error else self._read_call(said)
         return story
 
-    def _begin(self, task: str, told: dict[str, Any]) -> Call:
+    def _choose_first_call(self, task: str, facts: dict[str, Any]) -> ToolCall:
         """Pick the tool whose words are most like the task's, rare words counting most."""
         wanted = _words(task)
         texts = {
@@ -78,48 +78,48 @@ class Agent:
         }
         common = Counter(word for words in texts.values() for word in words)
         takes = {
-            name: set(tool.input_schema["properties"]) >= told.keys()
+            name: set(tool.input_schema["properties"]) >= facts.keys()
             for name, tool in self._tools.items()
         }
         best = max(
             (name for name in texts if takes[name]),
             key=lambda name: sum(log(len(texts) / common[word]) for word in wanted & texts[name]),
         )
-        return Call(best, told)
+        return ToolCall(best, facts)
 
-    def _named(self, said: str) -> Call | None:
+    def _read_call(self, answer: str) -> ToolCall | None:
         """Read the first call that is written out in an answer."""
-        for name in re.finditer(r"\b(\w+)\(", said):
+        for name in re.finditer(r"\b(\w+)\(", answer):
             if name[1] not in self._tools:
                 continue
-            end = _closing(said, name.end())
-            written = ast.parse(f"f({said[name.end() : end]})", mode="eval").body
+            end = _find_closing_bracket(answer, name.end())
+            written = ast.parse(f"f({answer[name.end() : end]})", mode="eval").body
             assert isinstance(written, ast.Call)
             arguments = {word.arg or "": ast.literal_eval(word.value) for word in written.keywords}
-            later = _LATER.match(said[end + 1 :])
-            wait = durations.parse(later[1]).total_seconds() if later else 0
-            return Call(name[1], arguments, wait)
+            later = _WAIT_HINT.match(answer[end + 1 :])
+            wait = durations.parse_duration(later[1]).total_seconds() if later else 0
+            return ToolCall(name[1], arguments, wait)
         return None
 
 
-def _corrected(refused: Call, said: str) -> Call | None:
+def _correct_call(refused: ToolCall, answer: str) -> ToolCall | None:
     """Repeat a call as its refusal says it should have been; none if it does not say."""
-    example = _EXAMPLE.search(said)
-    wrong = said[: example.start()] if example else said
+    example = _EXAMPLE.search(answer)
+    wrong = answer[: example.start()] if example else answer
     meant = re.search(r"did you mean \"?([\w-]+)", wrong, re.IGNORECASE)
     named = [name for name in refused.arguments if re.search(rf"\b{name}\b", wrong)]
     arguments = (
         refused.arguments
         | ({named[0]: meant[1]} if meant and named else {})
-        | {argument: ast.literal_eval(written) for argument, written in _LIST.findall(said)}
+        | {argument: ast.literal_eval(written) for argument, written in _LIST_HINT.findall(answer)}
     )
     if arguments == refused.arguments and example:
         shown = json.loads(example[2])
         arguments |= {name: shown[name] for name in named if name in shown}
-    return None if arguments == refused.arguments else Call(refused.tool, arguments)
+    return None if arguments == refused.arguments else ToolCall(refused.tool, arguments)
 
 
-def _closing(text: str, start: int) -> int:
+def _find_closing_bracket(text: str, start: int) -> int:
     """Find the bracket that closes a call; brackets within quotes do not count."""
     quoted = False
     for place in range(start, len(text)):

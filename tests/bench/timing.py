@@ -28,13 +28,13 @@ from rich.console import Console
 from rich.table import Table
 
 from schema.common import ids
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db import revisions
 from schema.settings import Settings
 from service.app import create_app
-from tests.servers import postgres_server, valkey_server
-from tests.service.attack import BOBS, MODERN_META
-from tests.service.stand_in import ADAS, serving, whoami_server
+from tests.servers import run_postgres, run_valkey
+from tests.service.attack import BOB_TOKEN, MODERN_REQUEST_META
+from tests.service.stand_in import ADA_TOKEN, run_fake_hub, serve_app
 
 TOOLS: Final = {
     "job_status": "job_ids",
@@ -43,20 +43,20 @@ TOOLS: Final = {
     "cancel_job": "job_id",
     "list_jobs": "workspace_id",
 }
-_WARM: Final = 50
-_FOREIGN: Final = 50
+_WARMUP_CALLS: Final = 50
+_FOREIGN_HANDLE_COUNT: Final = 50
 """How many handles of Ada's are asked for; an unknown one is another each time."""
 
 
 @dataclass
-class Times:
+class CallTimes:
     """What the same call took, in microseconds."""
 
     foreign: list[float] = field(default_factory=list[float])
     unknown: list[float] = field(default_factory=list[float])
 
 
-def likelihood(first: Sequence[float], second: Sequence[float]) -> float:
+def p_value(first: Sequence[float], second: Sequence[float]) -> float:
     """Return how likely differences so lopsided are by chance: Wilcoxon's signed ranks, two-sided.
 
     Pairs, for two calls in a row share what the machine was doing, which a test that ignores it
@@ -84,17 +84,22 @@ class Attacker:
     http: httpx2.AsyncClient
     url: str
 
-    async def use(
-        self, tool: str, arguments: dict[str, Any], *, by: str = BOBS, modern: bool = False
+    async def call_tool(
+        self,
+        tool: str,
+        arguments: dict[str, Any],
+        *,
+        caller_token: str = BOB_TOKEN,
+        modern: bool = False,
     ) -> tuple[httpx2.Response, float]:
         """Call a tool; return the answer, and what it took in microseconds."""
         params: dict[str, Any] = {"name": tool, "arguments": arguments}
         headers = {
-            "authorization": f"Bearer {by}",
+            "authorization": f"Bearer {caller_token}",
             "accept": "application/json, text/event-stream",
         }
         if modern:
-            params["_meta"] = MODERN_META
+            params["_meta"] = MODERN_REQUEST_META
             headers |= {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call"}
             headers["mcp-name"] = tool
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
@@ -102,43 +107,43 @@ class Attacker:
         response = await self.http.post(f"{self.url}/mcp", json=message, headers=headers)
         return response, (time.perf_counter_ns() - started) / 1000
 
-    async def make(self, tool: str, **arguments: Any) -> dict[str, Any]:
+    async def create(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """Make something of Ada's."""
-        response, _ = await self.use(tool, arguments, by=ADAS)
+        response, _ = await self.call_tool(tool, arguments, caller_token=ADA_TOKEN)
         view: dict[str, Any] = response.json()["result"]["structuredContent"]
         return view
 
     async def compare(
         self, tool: str, foreign: Sequence[str], draw: random.Random, *, calls: int, modern: bool
-    ) -> Times:
+    ) -> CallTimes:
         """Ask `calls` times for each of the two, in turns."""
-        times = Times()
-        kind = Kind.JOB if foreign[0].startswith(Kind.JOB) else Kind.WORKSPACE
-        for number in range(_WARM + calls):
+        times = CallTimes()
+        kind = HandleKind.JOB if foreign[0].startswith(HandleKind.JOB) else HandleKind.WORKSPACE
+        for number in range(_WARMUP_CALLS + calls):
             turns: list[tuple[str, list[float]]] = [
                 (draw.choice(foreign), times.foreign),
-                (ids.write(kind, ids.new_id()), times.unknown),
+                (ids.format_handle(kind, ids.new_id()), times.unknown),
             ]
             draw.shuffle(turns)
             for handle, kept in turns:
-                response, took = await self.use(tool, {TOOLS[tool]: handle}, modern=modern)
+                response, took = await self.call_tool(tool, {TOOLS[tool]: handle}, modern=modern)
                 assert b'"code":"NotFound"' in response.content, response.text
-                if number >= _WARM:
+                if number >= _WARMUP_CALLS:
                     kept.append(took)
         return times
 
 
 @asynccontextmanager
-async def attacker(folder: Path) -> AsyncGenerator[Attacker]:
+async def open_attacker(folder: Path) -> AsyncGenerator[Attacker]:
     """Run a service that counts nobody's calls, and open a connection to it."""
     (folder / "postgres").mkdir()
     (folder / "valkey").mkdir()
     with (
-        postgres_server(folder / "postgres") as database_url,
-        valkey_server(folder / "valkey") as redis_url,
-        whoami_server() as hub,
+        run_postgres(folder / "postgres") as database_url,
+        run_valkey(folder / "valkey") as redis_url,
+        run_fake_hub() as hub,
     ):
-        await anyio.to_thread.run_sync(revisions.upgrade, database_url)
+        await anyio.to_thread.run_sync(revisions.upgrade_to_revision, database_url)
         given = {
             "HOLDFAST_DATABASE_URL": database_url,
             "HOLDFAST_REDIS_URL": redis_url,
@@ -147,27 +152,29 @@ async def attacker(folder: Path) -> AsyncGenerator[Attacker]:
             "data_dir": str(folder),
             "calls_per_minute": 0,
         }
-        with serving(create_app(Settings.model_validate(given))) as url:
+        with serve_app(create_app(Settings.model_validate(given))) as url:
             async with httpx2.AsyncClient(timeout=30) as http:
                 yield Attacker(http, url)
 
 
-async def measure(calls: int, seed: int, show: Callable[[str, str, Times], None]) -> None:
+async def measure_tools(
+    calls: int, seed: int, report_times: Callable[[str, str, CallTimes], None]
+) -> None:
     """Measure every tool both ways."""
     draw = random.Random(seed)  # noqa: S311  # an order, not a secret
     with TemporaryDirectory(prefix="hf-") as folder:
-        async with attacker(Path(folder)) as bob:
+        async with open_attacker(Path(folder)) as bob:
             jobs, groups = list[str](), list[str]()
-            for number in range(_FOREIGN):
-                group = await bob.make("create_workspace", name=f"group {number}")
+            for number in range(_FOREIGN_HANDLE_COUNT):
+                group = await bob.create("create_workspace", name=f"group {number}")
                 groups.append(group["workspace_id"])
-                job = await bob.make("launch_job", image="python:3.12", command=["true"])
+                job = await bob.create("launch_job", image="python:3.12", command=["true"])
                 jobs.append(job["job_id"])
             for tool, argument in TOOLS.items():
                 for modern in (False, True):
                     foreign = groups if argument == "workspace_id" else jobs
                     times = await bob.compare(tool, foreign, draw, calls=calls, modern=modern)
-                    show(tool, "modern" if modern else "legacy", times)
+                    report_times(tool, "modern" if modern else "legacy", times)
 
 
 def main() -> None:
@@ -181,12 +188,12 @@ def main() -> None:
     for column in table.columns[2:]:
         column.justify = "right"
 
-    def show(tool: str, era: str, times: Times) -> None:
+    def show(tool: str, era: str, times: CallTimes) -> None:
         medians = [statistics.median(each) for each in (times.foreign, times.unknown)]
         numbers = [*(f"{each:.0f}" for each in medians), f"{medians[0] - medians[1]:+.1f}"]
-        table.add_row(tool, era, *numbers, f"{likelihood(times.foreign, times.unknown):.3f}")
+        table.add_row(tool, era, *numbers, f"{p_value(times.foreign, times.unknown):.3f}")
 
-    anyio.run(measure, asked.calls, asked.seed, show)
+    anyio.run(measure_tools, asked.calls, asked.seed, show)
     console.print(table)
     console.print(f"Medians of {asked.calls} calls each, in turns; p by Wilcoxon.")
 

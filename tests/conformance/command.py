@@ -13,10 +13,15 @@ from rich.markdown import Markdown
 from schema.db import revisions
 from schema.settings import Settings
 from tests.conformance import suite
-from tests.conformance.servers import furnished, our_service
-from tests.conformance.verdict import Found, report, wrongs, wrongs_unfurnished
-from tests.servers import postgres_server, valkey_server
-from tests.service.stand_in import whoami_server
+from tests.conformance.servers import run_service, run_service_with_suite_tools
+from tests.conformance.verdict import (
+    SuiteResults,
+    find_failures,
+    find_service_failures,
+    format_report,
+)
+from tests.servers import run_postgres, run_valkey
+from tests.service.stand_in import run_fake_hub
 
 
 def main() -> int:
@@ -25,32 +30,32 @@ def main() -> int:
     folder = Path(mkdtemp(prefix="holdfast-conformance-"))
     console = Console(highlight=False)
     with ExitStack() as stack:
-        database = stack.enter_context(postgres_server(folder / "postgres"))
-        revisions.upgrade(database)
+        database = stack.enter_context(run_postgres(folder / "postgres"))
+        revisions.upgrade_to_revision(database)
         settings = Settings.model_validate(
             {
                 "HOLDFAST_DATABASE_URL": database,
-                "HOLDFAST_REDIS_URL": stack.enter_context(valkey_server(folder / "valkey")),
-                "hub_url": stack.enter_context(whoami_server()).url,
+                "HOLDFAST_REDIS_URL": stack.enter_context(run_valkey(folder / "valkey")),
+                "hub_url": stack.enter_context(run_fake_hub()).url,
                 "vault_keys": f"1:{base64.b64encode(os.urandom(32)).decode()}",
                 "data_dir": str(folder),
                 "calls_per_minute": 0,
             }
         )
-        edge = stack.enter_context(furnished(settings))
-        service = stack.enter_context(our_service(settings))
-        runs: dict[str, tuple[Found, Found]] = {
+        edge = stack.enter_context(run_service_with_suite_tools(settings))
+        service = stack.enter_context(run_service(settings))
+        runs: dict[str, tuple[SuiteResults, SuiteResults]] = {
             revision: (
-                suite.run(edge, revision, folder / f"{revision}-edge"),
-                suite.run(service, revision, folder / f"{revision}-service"),
+                suite.run_suite(edge, revision, folder / f"{revision}-edge"),
+                suite.run_suite(service, revision, folder / f"{revision}-service"),
             )
             for revision in suite.REVISIONS
         }
     wrong = [
         f"{revision}: {said}"
         for revision, found in runs.items()
-        for said in [*wrongs(revision, found[0]), *wrongs_unfurnished(revision, found[1])]
+        for said in [*find_failures(revision, found[0]), *find_service_failures(revision, found[1])]
     ]
-    console.print(Markdown(report(runs)))
+    console.print(Markdown(format_report(runs)))
     console.print(f"Every answer is in {folder}.", *wrong, sep="\n", markup=False)
     return 1 if wrong else 0

@@ -13,10 +13,10 @@ from mcp_types import (
     TextResourceContents,
 )
 
-from service.mcp.prompts import Recipe
+from service.mcp.prompts import McpPrompt
 from service.runtime.context import App
-from tests.conformance.asking import Ctx, filled_in, form
-from tests.conformance.tools import PIXEL
+from tests.conformance.asking import ToolContext, elicit_form, read_form_field
+from tests.conformance.tools import PIXEL_PNG
 
 
 def add_resources(server: MCPServer[App]) -> None:
@@ -30,7 +30,7 @@ def add_resources(server: MCPServer[App]) -> None:
     @server.resource("test://static-binary", mime_type="image/png")
     async def static_binary() -> bytes:
         """Read a picture."""
-        return base64.b64decode(PIXEL)
+        return base64.b64decode(PIXEL_PNG)
 
     @server.resource("test://template/{id}/data", mime_type="application/json")
     async def template(id: str) -> str:  # noqa: A002  # the name is the suite's
@@ -38,7 +38,7 @@ def add_resources(server: MCPServer[App]) -> None:
         return json.dumps({"id": id, "templateTest": True, "data": f"Data for ID: {id}"})
 
 
-def prompts() -> list[Recipe]:
+def make_prompts() -> list[McpPrompt]:
     """Make the prompts."""
 
     async def test_simple_prompt() -> str:
@@ -64,17 +64,17 @@ def prompts() -> list[Recipe]:
     async def test_prompt_with_image() -> list[UserMessage]:
         """Show a picture."""
         return [
-            UserMessage(ImageContent(type="image", data=PIXEL, mime_type="image/png")),
+            UserMessage(ImageContent(type="image", data=PIXEL_PNG, mime_type="image/png")),
             UserMessage("Please analyze the image above."),
         ]
 
     async def test_input_required_result_prompt(
-        ctx: Ctx,
+        ctx: ToolContext,
     ) -> list[UserMessage] | InputRequiredResult:
         """Ask for what the prompt is about."""
-        context = filled_in(ctx, "user_context", "context")
+        context = read_form_field(ctx, "user_context", "context")
         if context is None:
-            question = form("What context should the prompt use?", "context")
+            question = elicit_form("What context should the prompt use?", "context")
             return InputRequiredResult(input_requests={"user_context": question})
         return [UserMessage(TextContent(type="text", text=f"The context is {context}."))]
 
@@ -85,5 +85,5 @@ def prompts() -> list[Recipe]:
         test_prompt_with_image,
         test_input_required_result_prompt,
     )
-    made = [Recipe.from_function(function) for function in functions]
-    return [prompt for prompt in made if isinstance(prompt, Recipe)]
+    made = [McpPrompt.from_function(function) for function in functions]
+    return [prompt for prompt in made if isinstance(prompt, McpPrompt)]

@@ -10,14 +10,14 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from schema.settings import Settings
-from service.app import assemble, create_app
-from tests.conformance.content import add_resources, prompts
-from tests.conformance.tasks import MadeTasks, task_tools
-from tests.conformance.tools import tools
-from tests.service.stand_in import ADAS, serving
+from service.app import assemble_app, create_app
+from tests.conformance.content import add_resources, make_prompts
+from tests.conformance.tasks import SuiteTasks, make_task_tools
+from tests.conformance.tools import make_tools
+from tests.service.stand_in import ADA_TOKEN, serve_app
 
 
-class Signed:
+class AuthenticatedApp:
     """An application whose every caller has signed in."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -25,28 +25,30 @@ class Signed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            token = (b"authorization", f"Bearer {ADAS}".encode())
+            token = (b"authorization", f"Bearer {ADA_TOKEN}".encode())
             scope = {**scope, "headers": [*scope["headers"], token]}
         await self._app(scope, receive, send)
 
 
 @contextmanager
-def our_service(settings: Settings) -> Generator[str]:
+def run_service(settings: Settings) -> Generator[str]:
     """Serve what we serve; yield where MCP is spoken."""
-    with _served(create_app(settings)) as url:
+    with _serve_mcp(create_app(settings)) as url:
         yield url
 
 
 @contextmanager
-def furnished(settings: Settings) -> Generator[str]:
+def run_service_with_suite_tools(settings: Settings) -> Generator[str]:
     """Serve what the suite calls, with everything around it ours; yield where MCP is spoken."""
-    tasks = MadeTasks()
-    called = [*tools(), *task_tools(tasks)]
-    with _served(assemble(settings, called, prompts(), add_resources, source=tasks)) as url:
+    tasks = SuiteTasks()
+    called = [*make_tools(), *make_task_tools(tasks)]
+    with _serve_mcp(
+        assemble_app(settings, called, make_prompts(), add_resources, task_source=tasks)
+    ) as url:
         yield url
 
 
 @contextmanager
-def _served(app: Starlette) -> Generator[str]:
-    with serving(Signed(app)) as url:
+def _serve_mcp(app: Starlette) -> Generator[str]:
+    with serve_app(AuthenticatedApp(app)) as url:
         yield f"{url}/mcp"

@@ -8,35 +8,43 @@ import pytest
 from schema.settings import Settings
 from tests.conformance import suite
 from tests.conformance.expected import NOT_OFFERED
-from tests.conformance.servers import furnished, our_service
-from tests.conformance.suite import REVISIONS, Scenario
-from tests.conformance.verdict import Found, report, wrongs, wrongs_unfurnished
+from tests.conformance.servers import run_service, run_service_with_suite_tools
+from tests.conformance.suite import REVISIONS, ConformanceResult
+from tests.conformance.verdict import (
+    SuiteResults,
+    find_failures,
+    find_service_failures,
+    format_report,
+)
 from tests.interop import record
-from tests.service.stand_in import Whoami, post, whoami_server
+from tests.service.stand_in import FakeHub, post_message, run_fake_hub
 
 pytestmark = [pytest.mark.xdist_group("conformance"), pytest.mark.timeout(180)]
 
-GOOD, BAD = Scenario(1, (), ()), Scenario(1, ("a-check: It is not so.",), ())
+PASSED_RESULT, FAILED_RESULT = (
+    ConformanceResult(1, (), ()),
+    ConformanceResult(1, ("a-check: It is not so.",), ()),
+)
 
 
 @pytest.fixture
-def hub() -> Generator[Whoami]:
+def hub() -> Generator[FakeHub]:
     """A Hub that knows who calls."""
-    with whoami_server() as whoami:
+    with run_fake_hub() as whoami:
         yield whoami
 
 
 @pytest.fixture
-def theirs(settings: Callable[..., Settings], hub: Whoami) -> Generator[str]:
+def theirs(settings: Callable[..., Settings], hub: FakeHub) -> Generator[str]:
     """Our edge around what the suite calls."""
-    with furnished(settings(hub_url=hub.url)) as url:
+    with run_service_with_suite_tools(settings(hub_url=hub.url)) as url:
         yield url
 
 
 @pytest.fixture
-def ours(settings: Callable[..., Settings], hub: Whoami) -> Generator[str]:
+def ours(settings: Callable[..., Settings], hub: FakeHub) -> Generator[str]:
     """Our service."""
-    with our_service(settings(hub_url=hub.url)) as url:
+    with run_service(settings(hub_url=hub.url)) as url:
         yield url
 
 
@@ -44,20 +52,20 @@ async def test_the_edge_and_the_service_conform_to_both_revisions(
     theirs: str, ours: str, tmp_path: Path
 ) -> None:
     """Any client that keeps to the specification can talk to us."""
-    runs: dict[str, tuple[Found, Found]] = {
+    runs: dict[str, tuple[SuiteResults, SuiteResults]] = {
         revision: (
-            suite.run(theirs, revision, tmp_path / f"{revision}-edge"),
-            suite.run(ours, revision, tmp_path / f"{revision}-service"),
+            suite.run_suite(theirs, revision, tmp_path / f"{revision}-edge"),
+            suite.run_suite(ours, revision, tmp_path / f"{revision}-service"),
         )
         for revision in REVISIONS
     }
 
     wrong = {
-        revision: [*wrongs(revision, edge), *wrongs_unfurnished(revision, service)]
+        revision: [*find_failures(revision, edge), *find_service_failures(revision, service)]
         for revision, (edge, service) in runs.items()
     }
     assert not any(wrong.values()), wrong
-    record.settle("conformance", report(runs))
+    record.check_section("conformance", format_report(runs))
 
 
 async def test_what_is_excused_is_not_claimed(ours: str) -> None:
@@ -68,7 +76,7 @@ async def test_what_is_excused_is_not_claimed(ours: str) -> None:
         "clientInfo": {"name": "tests", "version": "0"},
     }
 
-    answer = await post(ours.removesuffix("/mcp"), "initialize", hello, authorization="")
+    answer = await post_message(ours.removesuffix("/mcp"), "initialize", hello, authorization="")
 
     assert "mcp-session-id" not in answer.headers
     claimed = answer.json()["result"]["capabilities"]
@@ -79,24 +87,26 @@ async def test_what_is_excused_is_not_claimed(ours: str) -> None:
 
 def test_what_fails_is_said() -> None:
     """The judge is not asleep."""
-    found = found_as_expected() | {"ping": BAD}
+    found = expected_results() | {"ping": FAILED_RESULT}
 
-    assert wrongs("2025-11-25", found) == ["ping: a-check: It is not so."]
+    assert find_failures("2025-11-25", found) == ["ping: a-check: It is not so."]
 
 
 def test_an_excuse_does_not_outlive_its_reason() -> None:
     """Whoever adds a capability is told to take the excuse out."""
-    found = found_as_expected() | {"logging-set-level": GOOD}
+    found = expected_results() | {"logging-set-level": PASSED_RESULT}
 
-    assert wrongs("2025-11-25", found) == ["logging-set-level is excused, and has no trouble"]
+    assert find_failures("2025-11-25", found) == [
+        "logging-set-level is excused, and has no trouble"
+    ]
 
 
 def test_what_was_not_run_is_missed() -> None:
     """A suite that runs less than it did shows less than it did."""
-    assert len(wrongs_unfurnished("2025-11-25", {})) > 1
-    assert len(wrongs("2025-11-25", {})) == len(NOT_OFFERED["2025-11-25"])
+    assert len(find_service_failures("2025-11-25", {})) > 1
+    assert len(find_failures("2025-11-25", {})) == len(NOT_OFFERED["2025-11-25"])
 
 
-def found_as_expected() -> dict[str, Scenario]:
+def expected_results() -> dict[str, ConformanceResult]:
     """What would be found if everything was as it should be."""
-    return {"ping": GOOD} | dict.fromkeys(NOT_OFFERED["2025-11-25"], BAD)
+    return {"ping": PASSED_RESULT} | dict.fromkeys(NOT_OFFERED["2025-11-25"], FAILED_RESULT)

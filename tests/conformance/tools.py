@@ -15,19 +15,19 @@ from mcp_types import (
 )
 from pydantic import Field
 
-from service.mcp.tool import Contract
-from tests.conformance.asking import ASKING
+from service.mcp.tool import McpTool
+from tests.conformance.asking import INPUT_REQUIRED_TOOLS
 
-PIXEL: Final = (
+PIXEL_PNG: Final = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8"
     "z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
 )
 """A picture of one pixel."""
-SILENCE: Final = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQIAAAA="
+SILENCE_WAV: Final = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQIAAAA="
 """A sound of no length."""
-_STEPS: Final = (0, 50, 100)
+_PROGRESS_STEPS: Final = (0, 50, 100)
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-_STRICT: Final[dict[str, Any]] = {
+_FULL_SCHEMA: Final[dict[str, Any]] = {
     "$schema": _DIALECT,
     "type": "object",
     "$defs": {
@@ -54,33 +54,35 @@ _STRICT: Final[dict[str, Any]] = {
 
 async def test_simple_text() -> CallToolResult:
     """Say one sentence."""
-    return _saying("This is a simple text response for testing.")
+    return _text_result("This is a simple text response for testing.")
 
 
 async def test_image_content() -> CallToolResult:
     """Show a picture."""
-    return CallToolResult(content=[_picture()])
+    return CallToolResult(content=[_image_content()])
 
 
 async def test_audio_content() -> CallToolResult:
     """Play a sound."""
-    sound = AudioContent(type="audio", data=SILENCE, mime_type="audio/wav")
+    sound = AudioContent(type="audio", data=SILENCE_WAV, mime_type="audio/wav")
     return CallToolResult(content=[sound])
 
 
 async def test_embedded_resource() -> CallToolResult:
     """Enclose a resource."""
     text = "This is an embedded resource content."
-    return CallToolResult(content=[_enclosed("test://embedded-resource", "text/plain", text)])
+    return CallToolResult(
+        content=[_embedded_resource("test://embedded-resource", "text/plain", text)]
+    )
 
 
 async def test_multiple_content_types() -> CallToolResult:
     """Say, show and enclose."""
     said = TextContent(type="text", text="Multiple content types test:")
-    enclosed = _enclosed(
+    enclosed = _embedded_resource(
         "test://mixed-content-resource", "application/json", '{"test":"data","value":123}'
     )
-    return CallToolResult(content=[said, _picture(), enclosed])
+    return CallToolResult(content=[said, _image_content(), enclosed])
 
 
 async def test_error_handling() -> CallToolResult:
@@ -90,29 +92,29 @@ async def test_error_handling() -> CallToolResult:
 
 async def test_tool_with_progress(ctx: Context[Any]) -> CallToolResult:
     """Report progress to whoever asked for it."""
-    for step in _STEPS:
+    for step in _PROGRESS_STEPS:
         await ctx.report_progress(step, 100)
-    return _saying("Done.")
+    return _text_result("Done.")
 
 
 async def test_logging_tool() -> CallToolResult:
     """Log nothing to the client, as no tool of ours does."""
-    return _saying("Done.")
+    return _text_result("Done.")
 
 
 async def test_custom_headers(
     region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})],
 ) -> CallToolResult:
     """Take an argument that a proxy may read from a header."""
-    return _saying(region)
+    return _text_result(region)
 
 
 async def json_schema_2020_12_tool() -> CallToolResult:
     """Publish a schema of every keyword."""
-    return _saying("Done.")
+    return _text_result("Done.")
 
 
-PLAIN: Final[tuple[Callable[..., Any], ...]] = (
+PLAIN_TOOLS: Final[tuple[Callable[..., Any], ...]] = (
     test_simple_text,
     test_image_content,
     test_audio_content,
@@ -126,25 +128,25 @@ PLAIN: Final[tuple[Callable[..., Any], ...]] = (
 )
 
 
-def tools() -> list[Contract]:
+def make_tools() -> list[McpTool]:
     """Make the tools; they belong to one server."""
-    made = [Contract.from_function(function) for function in (*PLAIN, *ASKING)]
-    contracts = [tool for tool in made if isinstance(tool, Contract)]
+    made = [McpTool.from_function(function) for function in (*PLAIN_TOOLS, *INPUT_REQUIRED_TOOLS)]
+    contracts = [tool for tool in made if isinstance(tool, McpTool)]
     for tool in contracts:
         if tool.name == json_schema_2020_12_tool.__name__:
-            tool.parameters = _STRICT
+            tool.parameters = _FULL_SCHEMA
     return contracts
 
 
-def _saying(text: str) -> CallToolResult:
+def _text_result(text: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)])
 
 
-def _picture() -> ImageContent:
-    return ImageContent(type="image", data=PIXEL, mime_type="image/png")
+def _image_content() -> ImageContent:
+    return ImageContent(type="image", data=PIXEL_PNG, mime_type="image/png")
 
 
-def _enclosed(uri: str, kind: str, text: str) -> EmbeddedResource:
+def _embedded_resource(uri: str, kind: str, text: str) -> EmbeddedResource:
     return EmbeddedResource(
         type="resource", resource=TextResourceContents(uri=uri, mime_type=kind, text=text)
     )

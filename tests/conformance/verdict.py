@@ -2,41 +2,41 @@
 
 from collections.abc import Iterable, Mapping
 
-from tests.conformance.expected import NOT_OFFERED, UNFURNISHED
-from tests.conformance.suite import Scenario
+from tests.conformance.expected import NOT_OFFERED, SERVICE_SCENARIOS
+from tests.conformance.suite import ConformanceResult
 
-Found = Mapping[str, Scenario]
+SuiteResults = Mapping[str, ConformanceResult]
 
 
-def wrongs(revision: str, found: Found) -> list[str]:
+def find_failures(revision: str, results: SuiteResults) -> list[str]:
     """Judge a run against our edge with the suite's own tools."""
     excused = NOT_OFFERED[revision]
     said = [
         f"{name}: {trouble}"
-        for name, scenario in found.items()
-        for trouble in (*scenario.troubles, *scenario.untestable)
+        for name, scenario in results.items()
+        for trouble in (*scenario.failures, *scenario.untestable)
         if name not in excused
     ]
-    said += [f"{name} is excused, and was not run" for name in excused.keys() - found.keys()]
+    said += [f"{name} is excused, and was not run" for name in excused.keys() - results.keys()]
     said += [
         f"{name} is excused, and has no trouble"
-        for name in excused.keys() & found.keys()
-        if not found[name].troubles
+        for name in excused.keys() & results.keys()
+        if not results[name].failures
     ]
     return said
 
 
-def wrongs_unfurnished(revision: str, found: Found) -> list[str]:
+def find_service_failures(revision: str, results: SuiteResults) -> list[str]:
     """Judge a run against our service, which has none of the suite's tools."""
-    said = [f"{name} was not run" for name in UNFURNISHED[revision] - found.keys()]
-    for name in UNFURNISHED[revision] & found.keys():
-        said += [f"{name}: {trouble}" for trouble in found[name].troubles]
-        if not found[name].passed:
+    said = [f"{name} was not run" for name in SERVICE_SCENARIOS[revision] - results.keys()]
+    for name in SERVICE_SCENARIOS[revision] & results.keys():
+        said += [f"{name}: {trouble}" for trouble in results[name].failures]
+        if not results[name].passed:
             said.append(f"{name}: nothing was checked")
     return said
 
 
-def report(runs: Mapping[str, tuple[Found, Found]]) -> str:
+def format_report(runs: Mapping[str, tuple[SuiteResults, SuiteResults]]) -> str:
     """Write down, as Markdown, what a run against each of the two found for each revision."""
     counted = ("scenarios", "pass", "skipped by the suite", "not offered")
     columns = ("requirement set", *counted, "pass against the service itself")
@@ -47,20 +47,26 @@ def report(runs: Mapping[str, tuple[Found, Found]]) -> str:
         good = [name for name in found if name not in excused]
         passed = [name for name in good if found[name].passed]
         idle = [name for name in good if not found[name].passed]
-        counts = (len(found), len(passed), len(idle), len(excused), len(UNFURNISHED[revision]))
+        counts = (
+            len(found),
+            len(passed),
+            len(idle),
+            len(excused),
+            len(SERVICE_SCENARIOS[revision]),
+        )
         lines.append(f"| {revision} | {' | '.join(map(str, counts))} |")
-        shown = ", ".join(_shown(name, revision) for name in passed)
+        shown = ", ".join(_format_scenario(name, revision) for name in passed)
         details += ["", f"Pass in {revision}, in bold against the service itself too: {shown}."]
-        details += ["", f"Skipped by the suite: {_listed(idle)}.", ""]
+        details += ["", f"Skipped by the suite: {_format_names(idle)}.", ""]
         for why in dict.fromkeys(excused.values()):
-            listed = _listed(name for name in excused if excused[name] == why)
+            listed = _format_names(name for name in excused if excused[name] == why)
             details.append(f"- Not offered: {listed}: {why}")
     return "\n".join(lines + details)
 
 
-def _listed(names: Iterable[str]) -> str:
+def _format_names(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _shown(name: str, revision: str) -> str:
-    return f"**`{name}`**" if name in UNFURNISHED[revision] else f"`{name}`"
+def _format_scenario(name: str, revision: str) -> str:
+    return f"**`{name}`**" if name in SERVICE_SCENARIOS[revision] else f"`{name}`"

@@ -23,51 +23,51 @@ from schema.batches import store as batch_store
 from schema.common import ids
 from schema.db import revisions
 from schema.jobs import lifecycle
-from schema.jobs.tables import FINAL, JobKind, JobState
-from schema.specs.batch import Given
-from service.local.ports import free_port
+from schema.jobs.tables import FINAL_STATES, JobKind, JobState
+from schema.specs.batch import ItemRequest
+from service.local.ports import find_free_port
 from service.local.servers.postgres import Postgres
 from service.local.servers.valkey import Valkey
 from tests.crash.faults import Fault
-from tests.crash.processes import Nursery, nursery
-from tests.crash.scenario import Stage, open_stage, sign_in
-from tests.crash.scenes import Scene
+from tests.crash.processes import ForkServer, run_fork_server
+from tests.crash.scenario import ScenarioContext, lend_token, open_context
+from tests.crash.scenes import CrashCase
 
 CONCURRENCY: Final = 8
-_LOOK: Final = 0.01
-_PATIENCE: Final = 120.0
-_PLACES: Final = ("", "batch.marked", "", "batch.written")
+_POLL_SECONDS: Final = 0.01
+_TIMEOUT_SECONDS: Final = 120.0
+_FAILPOINTS: Final = ("", "batch.marked", "", "batch.written")
 """Where lives end in turn; nowhere in particular is at a random moment."""
 
 
 @dataclass(slots=True)
-class Account:
+class BatchReport:
     """What came of a batch, and of what was sent for it."""
 
     items: int
     on_unknown: str
-    kills: int = 0
+    kill_count: int = 0
     states: Counter[str] = field(default_factory=Counter[str])
-    asked: Counter[str] = field(default_factory=Counter[str])
+    request_counts: Counter[str] = field(default_factory=Counter[str])
     seconds: float = 0.0
     violations: list[str] = field(default_factory=list[str])
 
     @property
     def repeated(self) -> int:
         """How many requests were sent for items that one had been sent for."""
-        return sum(times - 1 for times in self.asked.values())
+        return sum(times - 1 for times in self.request_counts.values())
 
     def __str__(self) -> str:
         states = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
         return (
-            f"{self.items} items, on_unknown={self.on_unknown}, {self.kills} kills, "
-            f"{self.seconds:.1f} s: {states}; {self.asked.total()} requests, "
+            f"{self.items} items, on_unknown={self.on_unknown}, {self.kill_count} kills, "
+            f"{self.seconds:.1f} s: {states}; {self.request_counts.total()} requests, "
             f"{self.repeated} of them repeated"
         )
 
 
-async def play(
-    nursery: Nursery,
+async def run_batch(
+    nursery: ForkServer,
     postgres: Postgres,
     template: str,
     valkey_url: str,
@@ -75,31 +75,31 @@ async def play(
     items: int,
     kills: int,
     on_unknown: str,
-) -> Account:
+) -> BatchReport:
     """Play it, and compare the books."""
-    account, started = Account(items, on_unknown), time.monotonic()
-    scene = Scene("batch", Fault.NONE)
-    async with open_stage(scene, nursery, postgres, template, valkey_url) as stage:
-        port, ledger = free_port(), nursery.folder / f"ledger-{started}"
+    account, started = BatchReport(items, on_unknown), time.monotonic()
+    scene = CrashCase("batch", Fault.NONE)
+    async with open_context(scene, nursery, postgres, template, valkey_url) as stage:
+        port, ledger = find_free_port(), nursery.folder / f"ledger-{started}"
         ledger.touch()
         router = await nursery.start("router", str(nursery.folder / "hub"), port, str(ledger))
         stage.environment["HOLDFAST_ROUTER_URL"] = f"http://127.0.0.1:{port}"
-        await sign_in(stage)
+        await lend_token(stage)
         job_id = await _submit(stage, items, on_unknown)
         known = list[tuple[set[str], int]]()
         for life in range(kills):
-            place = _PLACES[life % len(_PLACES)]
-            await _live(stage, job_id, ledger, place, items // (kills + 1))
-            account.kills += 1
-            known.append((await _done(stage, job_id), len(_lines(ledger))))
-        await _finish(stage, job_id)
+            place = _FAILPOINTS[life % len(_FAILPOINTS)]
+            await _run_worker_until_killed(stage, job_id, ledger, place, items // (kills + 1))
+            account.kill_count += 1
+            known.append((await _read_done_items(stage, job_id), len(_read_prompts(ledger))))
+        await _run_worker_to_end(stage, job_id)
         await router.kill()
         account.seconds = time.monotonic() - started
-        await _compare(account, stage, job_id, _lines(ledger), known)
+        await _check_report(account, stage, job_id, _read_prompts(ledger), known)
     return account
 
 
-async def _submit(stage: Stage, items: int, on_unknown: str) -> UUID:
+async def _submit(stage: ScenarioContext, items: int, on_unknown: str) -> UUID:
     spec: dict[str, Any] = {
         "model": "local/echo",
         "timeout": 30,
@@ -109,11 +109,11 @@ async def _submit(stage: Stage, items: int, on_unknown: str) -> UUID:
         "items": {"count": items, "origin": "crash"},
     }
     given = [
-        Given(f"item-{number}", {"inputs": f"item-{number}", "parameters": {}})
+        ItemRequest(f"item-{number}", {"inputs": f"item-{number}", "parameters": {}})
         for number in range(items)
     ]
     async with stage.database.transaction() as tx:
-        job = await lifecycle.submit(
+        job = await lifecycle.submit_job(
             tx,
             job_id=ids.new_id(),
             subject_id=stage.user.id,
@@ -122,45 +122,49 @@ async def _submit(stage: Stage, items: int, on_unknown: str) -> UUID:
             title="crash",
             spec=spec,
             labels={},
-            most_open=10,
+            max_open_jobs=10,
         )
-        await batch_store.keep(tx, job.id, stage.user.id, given)
+        await batch_store.add_items(tx, job.id, stage.user.id, given)
     return job.id
 
 
-async def _live(stage: Stage, job_id: UUID, ledger: Path, place: str, share: int) -> None:
+async def _run_worker_until_killed(
+    stage: ScenarioContext, job_id: UUID, ledger: Path, failpoint_name: str, share: int
+) -> None:
     """Run a worker until some more items were sent, and end it."""
-    failpoint = f"{place}:{random.randint(2, 9)}:kill" if place else ""  # noqa: S311  # no secret
+    failpoint = f"{failpoint_name}:{random.randint(2, 9)}:kill" if failpoint_name else ""  # noqa: S311  # no secret
     environment = stage.environment | {"HOLDFAST_FAILPOINT": failpoint}
-    worker = await stage.nursery.start("worker", environment=environment)
-    enough = len(_lines(ledger)) + random.randint(1, max(1, share))  # noqa: S311  # as above
-    deadline = time.monotonic() + _PATIENCE
-    while not worker.over.done():
-        if (not place and len(_lines(ledger)) >= enough) or time.monotonic() > deadline:
+    worker = await stage.fork_server.start("worker", environment=environment)
+    enough = len(_read_prompts(ledger)) + random.randint(1, max(1, share))  # noqa: S311  # as above
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while not worker.exit_code.done():
+        if (
+            not failpoint_name and len(_read_prompts(ledger)) >= enough
+        ) or time.monotonic() > deadline:
             await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311  # as above
             await worker.kill()
             return
-        await asyncio.sleep(_LOOK)  # between two looks at what others do
+        await asyncio.sleep(_POLL_SECONDS)  # between two looks at what others do
     assert not await _is_over(stage, job_id), "too few items for so many kills"
 
 
-async def _finish(stage: Stage, job_id: UUID) -> None:
-    worker = await stage.nursery.start("worker", environment=stage.environment)
-    deadline = time.monotonic() + _PATIENCE
+async def _run_worker_to_end(stage: ScenarioContext, job_id: UUID) -> None:
+    worker = await stage.fork_server.start("worker", environment=stage.environment)
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while time.monotonic() < deadline:
-        await asyncio.sleep(10 * _LOOK)  # between two looks at what others do
+        await asyncio.sleep(10 * _POLL_SECONDS)  # between two looks at what others do
         if await _is_over(stage, job_id):
             break
     await worker.kill()
 
 
-async def _is_over(stage: Stage, job_id: UUID) -> bool:
+async def _is_over(stage: ScenarioContext, job_id: UUID) -> bool:
     async with stage.database.transaction() as tx:
         state = await tx.fetchval("SELECT state FROM job WHERE id = $1", job_id)
-    return JobState(state) in FINAL
+    return JobState(state) in FINAL_STATES
 
 
-async def _done(stage: Stage, job_id: UUID) -> set[str]:
+async def _read_done_items(stage: ScenarioContext, job_id: UUID) -> set[str]:
     async with stage.database.transaction() as tx:
         rows = await tx.fetch(
             "SELECT custom_id FROM batch_item WHERE job_id = $1 AND state = 'done'", job_id
@@ -168,43 +172,45 @@ async def _done(stage: Stage, job_id: UUID) -> set[str]:
     return {row["custom_id"] for row in rows}
 
 
-async def _compare(
-    account: Account,
-    stage: Stage,
+async def _check_report(
+    report: BatchReport,
+    stage: ScenarioContext,
     job_id: UUID,
-    sent: list[str],
+    sent_prompts: list[str],
     known: list[tuple[set[str], int]],
 ) -> None:
     async with stage.database.transaction() as tx:
         state = await tx.fetchval("SELECT state FROM job WHERE id = $1", job_id)
         rows = await tx.fetch("SELECT custom_id, state FROM batch_item WHERE job_id = $1", job_id)
     states = {row["custom_id"]: str(row["state"]) for row in rows}
-    account.states, account.asked = Counter(states.values()), Counter(sent)
-    in_doubt = account.kills * CONCURRENCY
-    unsettled = account.states.keys() - {"done", "unknown"}
-    unasked = [name for name, how in states.items() if how == "done" and name not in account.asked]
-    again = [name for done, upto in known for name in sent[upto:] if name in done]
-    repeating = account.on_unknown == "repeat"
+    report.states, report.request_counts = Counter(states.values()), Counter(sent_prompts)
+    in_doubt = report.kill_count * CONCURRENCY
+    unsettled = report.states.keys() - {"done", "unknown"}
+    unasked = [
+        name for name, how in states.items() if how == "done" and name not in report.request_counts
+    ]
+    again = [name for done, upto in known for name in sent_prompts[upto:] if name in done]
+    repeating = report.on_unknown == "repeat"
     for broken, words in (
         (state != "succeeded", f"the batch is {state}"),
-        (len(states) != account.items, f"there are {len(states)} items"),
+        (len(states) != report.items, f"there are {len(states)} items"),
         (unsettled, f"items were left {unsettled}"),
         (unasked, f"items are done that were never sent: {unasked[:5]}"),
         (again, f"items were sent again after they were done: {again[:5]}"),
-        (account.states["unknown"] > in_doubt, "more items are unknown than were under way"),
-        (repeating and account.states["unknown"], "items are unknown that were to be repeated"),
-        (not repeating and account.repeated, f"{account.repeated} items were sent twice"),
-        (account.repeated > in_doubt, "more items were sent twice than were under way"),
+        (report.states["unknown"] > in_doubt, "more items are unknown than were under way"),
+        (repeating and report.states["unknown"], "items are unknown that were to be repeated"),
+        (not repeating and report.repeated, f"{report.repeated} items were sent twice"),
+        (report.repeated > in_doubt, "more items were sent twice than were under way"),
     ):
         if broken:
-            account.violations.append(words)
+            report.violations.append(words)
 
 
-def _lines(ledger: Path) -> list[str]:
+def _read_prompts(ledger: Path) -> list[str]:
     return ledger.read_text("utf-8").split()
 
 
-async def stand(folder: Path, *plays: tuple[int, int, str]) -> list[Account]:
+async def run_batches(folder: Path, *batches: tuple[int, int, str]) -> list[BatchReport]:
     """Start servers, and play batches of so many items, with so many kills, by either policy."""
     with ExitStack() as servers:
         postgres = Postgres(folder / "postgres", durable=True)
@@ -212,16 +218,16 @@ async def stand(folder: Path, *plays: tuple[int, int, str]) -> list[Account]:
         servers.callback(postgres.stop)
         servers.callback(valkey.stop)
         template, redis = postgres.start(), valkey.start()
-        await asyncio.to_thread(revisions.upgrade, template)
-        async with nursery(folder) as processes:
+        await asyncio.to_thread(revisions.upgrade_to_revision, template)
+        async with run_fork_server(folder) as processes:
             return [
-                await play(
+                await run_batch(
                     *(processes, postgres, template, redis),
                     items=items,
                     kills=kills,
                     on_unknown=on_unknown,
                 )
-                for items, kills, on_unknown in plays
+                for items, kills, on_unknown in batches
             ]
 
 
@@ -233,7 +239,7 @@ def main() -> int:
     chosen = parser.parse_args()
     plays = [(chosen.items, chosen.kills, policy) for policy in ("report", "repeat")]
     with TemporaryDirectory(prefix="holdfast-crash-") as folder:
-        accounts = asyncio.run(stand(Path(folder), *plays))
+        accounts = asyncio.run(run_batches(Path(folder), *plays))
     console = Console()
     for account in accounts:
         console.print(str(account), highlight=False)

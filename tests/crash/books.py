@@ -13,12 +13,12 @@ import httpx2
 from schema.billing.budgets import Rate
 from service.local.hub_emulator.users import LocalUser
 from tests.crash.faults import Fault
-from tests.crash.scenes import Scene
+from tests.crash.scenes import CrashCase
 
-BASIC: Final = Rate(price_micro_usd=167, timeout=timedelta(minutes=30))
+JOB_RATE: Final = Rate(price_micro_usd=167, timeout=timedelta(minutes=30))
 """What a job of a scene is held for."""
-_ALIVE: Final = {"SCHEDULING", "RUNNING"}
-_FINAL: Final = {"succeeded", "failed", "cancelled"}
+_ALIVE_STAGES: Final = {"SCHEDULING", "RUNNING"}
+_FINAL_STATES: Final = {"succeeded", "failed", "cancelled"}
 
 _COUNTERS: Final = """
 SELECT 'active' AS what, subject.active AS kept,
@@ -52,7 +52,7 @@ SELECT 'live', polled.live,
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class LedgerCounts:
     """What was counted."""
 
     handles: int
@@ -62,20 +62,20 @@ class Books:
     states: dict[str, int]
 
 
-NOTHING: Final = Books(0, 0, 0, {})
+NO_COUNTS: Final = LedgerCounts(0, 0, 0, {})
 
 
-async def audit(
-    url: str,
-    hub: str,
+async def audit_ledger(
+    database_url: str,
+    hub_url: str,
     user: LocalUser,
     handles: dict[UUID, str],
     cancelled: set[UUID],
-    scene: Scene,
-) -> tuple[Books, list[str]]:
+    scene: CrashCase,
+) -> tuple[LedgerCounts, list[str]]:
     """Compare the books; return what was counted, and each promise that was broken."""
-    ledger = await _ledger(hub, user)
-    connection = await asyncpg.connect(url)
+    ledger = await _list_hub_jobs(hub_url, user)
+    connection = await asyncpg.connect(database_url)
     try:
         jobs = {row["id"]: row for row in await connection.fetch("SELECT * FROM job")}
         runs = await connection.fetch("SELECT * FROM remote_run")
@@ -85,19 +85,19 @@ async def audit(
     finally:
         await connection.close()
     wrong = [
-        *_of_handles(handles, jobs, cancelled),
-        *_of_events(jobs, events),
-        *_of_ledger(ledger, jobs, runs, scene),
+        *_check_handles(handles, jobs, cancelled),
+        *_check_events(jobs, events),
+        *_check_hub_jobs(ledger, jobs, runs, scene),
         *(f"unowned: {dict(row)}" for row in unowned),
         *(f"{row['what']} is {row['kept']}, not {row['counted']}" for row in counters
           if row["kept"] != row["counted"]),
     ]  # fmt: skip
     surplus = sum(run["origin"] == "surplus" for run in runs)
     states = Counter(str(job["state"]) for job in jobs.values())
-    return Books(len(handles), len(ledger), surplus, dict(states)), wrong
+    return LedgerCounts(len(handles), len(ledger), surplus, dict(states)), wrong
 
 
-async def _ledger(hub: str, user: LocalUser) -> list[dict[str, Any]]:
+async def _list_hub_jobs(hub: str, user: LocalUser) -> list[dict[str, Any]]:
     """Every job that the Hub has ever made for the user, whoever has heard of it."""
     jobs: list[dict[str, Any]] = []
     url: str | None = f"{hub}/api/jobs/alice"
@@ -109,14 +109,14 @@ async def _ledger(hub: str, user: LocalUser) -> list[dict[str, Any]]:
     return jobs
 
 
-def _of_handles(
+def _check_handles(
     handles: dict[UUID, str], jobs: dict[UUID, asyncpg.Record], cancelled: set[UUID]
 ) -> list[str]:
     wrong = [f"lost: {name}" for job_id, name in handles.items() if job_id not in jobs]
     wrong += [f"nobody was told of {job_id}" for job_id in jobs if job_id not in handles]
     for job_id, job in jobs.items():
         state, name = job["state"], handles.get(job_id, "?")
-        if state not in _FINAL:
+        if state not in _FINAL_STATES:
             wrong.append(f"never over: {name} is {state}")
         if job_id in cancelled and state != "cancelled":
             wrong.append(f"a cancel was undone: {name} is {state}")
@@ -125,7 +125,7 @@ def _of_handles(
     return wrong
 
 
-def _of_events(jobs: dict[UUID, asyncpg.Record], events: list[asyncpg.Record]) -> list[str]:
+def _check_events(jobs: dict[UUID, asyncpg.Record], events: list[asyncpg.Record]) -> list[str]:
     told: dict[UUID, list[asyncpg.Record]] = defaultdict(list)
     for event in events:
         told[event["job_id"]].append(event)
@@ -139,23 +139,25 @@ def _of_events(jobs: dict[UUID, asyncpg.Record], events: list[asyncpg.Record]) -
     return wrong
 
 
-def _of_ledger(
+def _check_hub_jobs(
     ledger: list[dict[str, Any]],
     jobs: dict[UUID, asyncpg.Record],
     runs: list[asyncpg.Record],
-    scene: Scene,
+    scene: CrashCase,
 ) -> list[str]:
     known = {run["remote_id"]: run for run in runs if run["remote_id"] is not None}
-    wrong = [f"alive: {_told(job)}" for job in ledger if job["status"]["stage"] in _ALIVE]
+    wrong = [
+        f"alive: {_describe_job(job)}" for job in ledger if job["status"]["stage"] in _ALIVE_STAGES
+    ]
     # One that came and went before a listing could show it is over, and its run was given up.
     given_up = {str(run["id"]) for run in runs if run["state"] in {"absent", "rejected"}}
     repeated = scene.fault is Fault.CREATE_REPEATED
     wrong += [
-        f"unrecorded: {_told(job)}"
+        f"unrecorded: {_describe_job(job)}"
         for job in ledger
-        if job["id"] not in known and not (repeated or _run_of(job) in given_up)
+        if job["id"] not in known and not (repeated or _read_run_id(job) in given_up)
     ]
-    created: Counter[str] = Counter(map(_run_of, ledger))
+    created: Counter[str] = Counter(map(_read_run_id, ledger))
     allowed = 2 if repeated else 1
     wrong += [f"run {run} was created {n} times" for run, n in created.items() if n > allowed]
     by_job: Counter[str] = Counter(job["labels"]["holdfast-job"] for job in ledger)
@@ -173,9 +175,9 @@ def _of_ledger(
     return wrong
 
 
-def _run_of(job: dict[str, Any]) -> str:
+def _read_run_id(job: dict[str, Any]) -> str:
     return str(job["environment"]["HOLDFAST_RUN"])
 
 
-def _told(job: dict[str, Any]) -> str:
+def _describe_job(job: dict[str, Any]) -> str:
     return json.dumps({name: job[name] for name in ("id", "command", "labels", "status")})

@@ -22,7 +22,7 @@ import uvicorn
 
 from schema.common import log_config
 from service.cli.server import serve
-from service.local.hub_emulator.app import create_hub
+from service.local.hub_emulator.app import create_hub_emulator
 from tests.crash.faults import Fault, FaultyHub
 from tests.routing import CountingRouter
 from workers.__main__ import main as work
@@ -30,18 +30,18 @@ from workers.__main__ import main as work
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def _worker() -> int:
+def _run_worker() -> int:
     return work()
 
 
-def _service(port: int) -> int:
+def _run_service(port: int) -> int:
     serve("127.0.0.1", port)
     return 0
 
 
-def _hub(folder: str, port: int, fault: str) -> int:
-    log_config.configure()
-    hub = create_hub(Path(folder), scheduling=timedelta(seconds=0.2))
+def _run_hub(folder: str, port: int, fault: str) -> int:
+    log_config.configure_logging()
+    hub = create_hub_emulator(Path(folder), scheduling_delay=timedelta(seconds=0.2))
     listener = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(
         FaultyHub(hub, Fault(fault)), log_config=None, timeout_graceful_shutdown=1
@@ -50,9 +50,11 @@ def _hub(folder: str, port: int, fault: str) -> int:
     return 0
 
 
-def _router(folder: str, port: int, ledger: str) -> int:
-    log_config.configure()
-    router = CountingRouter(create_hub(Path(folder)), delay=0.02, ledger=Path(ledger))
+def _run_router(folder: str, port: int, ledger: str) -> int:
+    log_config.configure_logging()
+    router = CountingRouter(
+        create_hub_emulator(Path(folder)), delay_seconds=0.02, prompt_log=Path(ledger)
+    )
     listener = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(router, log_config=None, timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listener])
@@ -60,30 +62,30 @@ def _router(folder: str, port: int, ledger: str) -> int:
 
 
 _ROLES: Final[dict[str, Callable[..., int]]] = {
-    "worker": _worker,
-    "service": _service,
-    "hub": _hub,
-    "router": _router,
+    "worker": _run_worker,
+    "service": _run_service,
+    "hub": _run_hub,
+    "router": _run_router,
 }
 
 
-def _become(order: dict[str, Any]) -> None:
+def _run_child(request: dict[str, Any]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.setsid()
-    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    os.environ.update(order["environment"])
+    os.environ.update(request["environment"])
     code = 1
     try:
-        code = _ROLES[order["role"]](*order["arguments"])
+        code = _ROLES[request["role"]](*request["arguments"])
     finally:
         os._exit(code)
 
 
-def _say(**said: int) -> None:
-    sys.stdout.write(f"{json.dumps(said)}\n")
+def _write_message(**fields: int) -> None:
+    sys.stdout.write(f"{json.dumps(fields)}\n")
     sys.stdout.flush()
 
 
@@ -101,15 +103,15 @@ def main() -> None:
             *lines, unread = (unread + read).split(b"\n")
             for line in lines:
                 if (pid := os.fork()) == 0:
-                    _become(json.loads(line))
+                    _run_child(json.loads(line))
                 children.add(pid)
-                _say(pid=pid)
+                _write_message(pid=pid)
         for pid in list(children):
             with suppress(ChildProcessError):
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if ended:
                     children.discard(pid)
-                    _say(pid=pid, code=os.waitstatus_to_exitcode(status))
+                    _write_message(pid=pid, code=os.waitstatus_to_exitcode(status))
     for pid in children:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

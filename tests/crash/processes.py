@@ -11,20 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-ROOT: Final = Path(__file__).resolve().parent.parent.parent
+REPOSITORY_ROOT: Final = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(slots=True)
-class Process:
+class ForkedProcess:
     """One process, by its id."""
 
     pid: int
-    over: asyncio.Future[int]
+    exit_code: asyncio.Future[int]
     """Its exit code, when it has ended; negative for a signal."""
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, unless it has ended."""
-        if not self.over.done():
+        if not self.exit_code.done():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
@@ -36,22 +36,22 @@ class Process:
 
     async def kill(self) -> None:
         """End it, and see it end."""
-        self.signal(signal.SIGKILL)
-        await self.over
+        self.send_signal(signal.SIGKILL)
+        await self.exit_code
 
 
 @dataclass(slots=True)
-class Nursery:
+class ForkServer:
     """Starts processes quickly, and none outlives it."""
 
     process: asyncio.subprocess.Process
     folder: Path
-    _born: asyncio.Queue[Process] = field(default_factory=asyncio.Queue)
-    _alive: dict[int, Process] = field(default_factory=dict)
+    _started: asyncio.Queue[ForkedProcess] = field(default_factory=asyncio.Queue)
+    _alive: dict[int, ForkedProcess] = field(default_factory=dict)
 
     async def start(
         self, role: str, *arguments: Any, environment: Mapping[str, str] | None = None
-    ) -> Process:
+    ) -> ForkedProcess:
         """Start a `worker`, a `service` or a `hub`."""
         order = {
             "role": role,
@@ -61,35 +61,35 @@ class Nursery:
         }
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(order).encode() + b"\n")
-        return await self._born.get()
+        return await self._started.get()
 
-    async def listen(self) -> Self:
+    async def read_messages(self) -> Self:
         """Hear what the nursery says, until it ends."""
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             said = json.loads(line)
             if "code" in said:
-                self._alive.pop(said["pid"]).over.set_result(said["code"])
+                self._alive.pop(said["pid"]).exit_code.set_result(said["code"])
             else:
-                born = Process(said["pid"], asyncio.get_running_loop().create_future())
+                born = ForkedProcess(said["pid"], asyncio.get_running_loop().create_future())
                 self._alive[born.pid] = born
-                self._born.put_nowait(born)
+                self._started.put_nowait(born)
         return self
 
 
 @asynccontextmanager
-async def nursery(folder: Path) -> AsyncGenerator[Nursery]:
+async def run_fork_server(folder: Path) -> AsyncGenerator[ForkServer]:
     """Run a nursery whose processes write their logs into `folder`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.crash.nursery",
-        cwd=ROOT,
+        cwd=REPOSITORY_ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    running = Nursery(process, folder)
-    listening = asyncio.create_task(running.listen())
+    running = ForkServer(process, folder)
+    listening = asyncio.create_task(running.read_messages())
     try:
         yield running
     finally:

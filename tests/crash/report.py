@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.crash.scenario import Verdict
+from tests.crash.scenario import ScenarioResult
 
 
-def write(verdicts: Sequence[Verdict], folder: Path, *, seconds: float) -> Path:
+def write_report(verdicts: Sequence[ScenarioResult], folder: Path, *, seconds: float) -> Path:
     """Write both into a folder; return the page."""
     folder.mkdir(parents=True, exist_ok=True)
     whole = [asdict(verdict) for verdict in verdicts]
     (folder / "report.json").write_text(json.dumps(whole, indent=1, default=str), "utf-8")
     page = folder / "report.md"
-    page.write_text("\n".join(_page(verdicts, seconds)), "utf-8")
+    page.write_text("\n".join(_format_page(verdicts, seconds)), "utf-8")
     return page
 
 
-def _page(verdicts: Sequence[Verdict], seconds: float) -> list[str]:
+def _format_page(verdicts: Sequence[ScenarioResult], seconds: float) -> list[str]:
     faults = sorted({verdict.scene.fault for verdict in verdicts})
     places = sorted({verdict.scene.point for verdict in verdicts})
     by_scene = {(v.scene.point, v.scene.fault): v for v in verdicts}
@@ -46,7 +46,7 @@ def _page(verdicts: Sequence[Verdict], seconds: float) -> list[str]:
         f"|---|{'---|' * len(faults)}",
         *(
             f"| {place} | "
-            + " | ".join(_cell(by_scene.get((place, fault))) for fault in faults)
+            + " | ".join(_format_cell(by_scene.get((place, fault))) for fault in faults)
             + " |"
             for place in places
         ),
@@ -54,7 +54,7 @@ def _page(verdicts: Sequence[Verdict], seconds: float) -> list[str]:
     ]
 
 
-def _cell(verdict: Verdict | None) -> str:
+def _format_cell(verdict: ScenarioResult | None) -> str:
     if verdict is None:
         return ""
     if verdict.violations:

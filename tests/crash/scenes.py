@@ -6,14 +6,14 @@ from itertools import product
 from typing import Final
 
 from tests.crash.faults import Fault
-from tests.crash.processes import ROOT
+from tests.crash.processes import REPOSITORY_ROOT
 
-_PLACE: Final = re.compile(r'reach\("([a-z.]+)"\)')
+_FAILPOINT_CALL: Final = re.compile(r'hit_failpoint\("([a-z.]+)"\)')
 _SOURCES: Final = ("schema", "workers", "service")
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class CrashCase:
     """What happens: where a process ends, and what goes wrong besides."""
 
     point: str
@@ -29,13 +29,15 @@ class Scene:
         return f"{self.point}/{self.fault}/{self.unknown}"
 
 
-def points() -> list[str]:
+def find_failpoints() -> list[str]:
     """Read the names of all failpoints out of the source."""
-    files = [path for source in _SOURCES for path in (ROOT / source).rglob("*.py")]
-    return sorted({name for path in files for name in _PLACE.findall(path.read_text("utf-8"))})
+    files = [path for source in _SOURCES for path in (REPOSITORY_ROOT / source).rglob("*.py")]
+    return sorted(
+        {name for path in files for name in _FAILPOINT_CALL.findall(path.read_text("utf-8"))}
+    )
 
 
-def matrix() -> list[Scene]:
+def build_matrix() -> list[CrashCase]:
     """Return every place under every fault; the two policies for doubtful launches take turns."""
-    pairs = product(points(), Fault)
-    return [Scene(*pair, ("fail", "relaunch")[turn % 2]) for turn, pair in enumerate(pairs)]
+    pairs = product(find_failpoints(), Fault)
+    return [CrashCase(*pair, ("fail", "relaunch")[turn % 2]) for turn, pair in enumerate(pairs)]

@@ -13,18 +13,18 @@ from schema.common.errors import Unavailable
 from schema.db.database import Database
 from schema.jobs.tables import JobKind
 from schema.schedules import store as schedule_store
-from schema.schedules.store import Wanted
-from schema.schedules.tables import Missed, Overlap
-from tests.crash.scenes import Scene
+from schema.schedules.store import NewSchedule
+from schema.schedules.tables import MissedPolicy, OverlapPolicy
+from tests.crash.scenes import CrashCase
 
-HOW_MANY: Final = 3
+SCHEDULE_COUNT: Final = 3
 _PRICE: Final = {"name": "cpu-basic", "unitLabel": "minute", "unitCostMicroUSD": 167}
-_PATIENCE: Final = 60.0
-_LOOK: Final = 0.1
+_TIMEOUT_SECONDS: Final = 60.0
+_POLL_SECONDS: Final = 0.1
 
 
-async def timetable(
-    scene: Scene, database: Database, vault: Vault, subject_id: str, spec: dict[str, Any]
+async def run_schedules(
+    scene: CrashCase, database: Database, vault: Vault, subject_id: str, spec: dict[str, Any]
 ) -> list[UUID]:
     """Where a worker ends as it fires, let schedules fire; return the jobs that they made."""
     if not scene.point.startswith("fire."):
@@ -32,24 +32,24 @@ async def timetable(
     made = False
     while not made:
         with suppress(Unavailable):
-            await _make_due(database, vault, subject_id, spec)
+            await _make_due_schedules(database, vault, subject_id, spec)
             made = True
-    return await _fired(database)
+    return await _wait_for_firings(database)
 
 
-async def _make_due(
+async def _make_due_schedules(
     database: Database, vault: Vault, subject_id: str, spec: dict[str, Any]
 ) -> None:
     async with database.transaction() as tx:
-        await price_store.keep(tx, [_PRICE])
-        now = await schedule_store.now(tx)
-        for number in range(HOW_MANY):
-            wanted = Wanted(
+        await price_store.save_price_list(tx, [_PRICE])
+        now = await schedule_store.read_database_time(tx)
+        for number in range(SCHEDULE_COUNT):
+            wanted = NewSchedule(
                 name=f"crash {number}",
                 cron="0 0 1 1 *",
                 timezone="UTC",
-                overlap=Overlap.ALLOW,
-                missed=Missed.RUN_ONCE,
+                overlap=OverlapPolicy.ALLOW,
+                missed=MissedPolicy.RUN_ONCE,
                 workspace_id=None,
                 kind=JobKind.HUB_JOB,
                 namespace="alice",
@@ -60,7 +60,7 @@ async def _make_due(
                 ceiling_micro_usd=None,
                 idempotency_key=None,
             )
-            await schedule_store.make(
+            await schedule_store.create_schedule(
                 tx,
                 vault,
                 subject_id,
@@ -71,14 +71,14 @@ async def _make_due(
             )
 
 
-async def _fired(database: Database) -> list[UUID]:
-    deadline = time.monotonic() + _PATIENCE
+async def _wait_for_firings(database: Database) -> list[UUID]:
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         with suppress(Unavailable):
             async with database.transaction() as tx:
                 done = await tx.fetchval("SELECT count(*) FROM schedule_firing")
                 made = await tx.fetch("SELECT id FROM job WHERE schedule_id IS NOT NULL")
-            if done >= HOW_MANY:
+            if done >= SCHEDULE_COUNT:
                 return [row["id"] for row in made]
-        await asyncio.sleep(_LOOK)  # between two looks at what others do
+        await asyncio.sleep(_POLL_SECONDS)  # between two looks at what others do
     raise TimeoutError("a schedule has not fired")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.batch import CONCURRENCY, stand
+from tests.crash.batch import CONCURRENCY, run_batches
 
 
 @pytest.mark.timeout(120)
@@ -12,10 +12,10 @@ async def test_every_item_has_one_outcome_however_often_the_worker_is_killed(
     tmp_path: Path,
 ) -> None:
     """What is done is never sent again; what was under way is unknown, or repeated if so asked."""
-    accounts = await stand(tmp_path, (120, 3, "report"), (120, 2, "repeat"))
+    accounts = await run_batches(tmp_path, (120, 3, "report"), (120, 2, "repeat"))
 
     assert {str(each): each.violations for each in accounts if each.violations} == {}
-    assert [account.kills for account in accounts] == [3, 2]
+    assert [account.kill_count for account in accounts] == [3, 2]
     reported, repeated = accounts
     assert reported.states["done"] >= 120 - 3 * CONCURRENCY
     assert repeated.states["done"] == 120

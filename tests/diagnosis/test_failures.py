@@ -15,30 +15,30 @@ import pytest
 from pydantic import TypeAdapter
 
 from schema.artifacts import log_store
-from schema.artifacts.log_store import Line
+from schema.artifacts.log_store import NumberedLine
 from schema.db.database import Database
 from schema.jobs.queries import JobStatus
-from schema.jobs.run_end import Ending
+from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
 from service.jobs import retries
 from service.views import job_summary
 from service.views.diagnosis import matching
 from service.views.diagnosis.diagnose import Diagnosis, diagnose
-from service.views.job_kinds import known
+from service.views.job_kinds import describe_kind
 from service.views.jobs import JobView
 from tests.conftest import JobFactory
-from tests.service.lives import Worker
-from tests.service.stand_in import ADA
-from tests.service.test_views import HUB, status
-from workers.attempts.error_outcomes import trouble
-from workers.executor import Refused
-from workers.hub.client import Answered4xx
-from workers.hub.job import JOB
-from workers.hub.job_ending import verdict
+from tests.service.lives import RunDriver
+from tests.service.stand_in import ADA_ID
+from tests.service.test_views import HUB_URL, make_status
+from workers.attempts.error_outcomes import outcome_from_error
+from workers.executor import Rejected
+from workers.hub.client import HubRejected
+from workers.hub.job import JOB_ADAPTER
+from workers.hub.job_ending import derive_run_result
 
 
 @dataclass(frozen=True)
-class Case:
+class FailureCase:
     """One failure, and what has to be made of it."""
 
     name: str
@@ -60,28 +60,28 @@ class Case:
     """Whether it is we who say so, of a job that the Hub has no fault to find with."""
 
     @property
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[NumberedLine]:
         """The log, numbered."""
         written = self.log.strip("\n").split("\n") if self.log else []
-        return [Line(number, text) for number, text in enumerate(written)]
+        return [NumberedLine(number, text) for number, text in enumerate(written)]
 
-    def ended(self) -> Ending:
+    def worker_result(self) -> RunResult:
         """What the workers make of it."""
         if self.seen_here:
             stage = self.stage or ""
-            return Ending(JobState.FAILED, stage, self.reason, self.message, self.exit_code)
+            return RunResult(JobState.FAILED, stage, self.reason, self.message, self.exit_code)
         if self.status is not None:
-            outcome = trouble(Answered4xx(self.status, self.message or "", None))
-            assert isinstance(outcome, Refused)
-            return Ending(JobState.FAILED, "", outcome.reason, outcome.message)
+            outcome = outcome_from_error(HubRejected(self.status, self.message or "", None))
+            assert isinstance(outcome, Rejected)
+            return RunResult(JobState.FAILED, "", outcome.reason, outcome.message)
         said = {"stage": self.stage, "message": self.message, "cancelReason": self.cancel_reason}
-        ending = verdict(JOB.validate_python({"id": "a" * 24, "status": said}))
+        ending = derive_run_result(JOB_ADAPTER.validate_python({"id": "a" * 24, "status": said}))
         assert ending is not None
         return ending
 
-    def read(self) -> JobStatus:
+    def read_job(self) -> JobStatus:
         """The job as the service then reads it."""
-        ending = self.ended()
+        ending = self.worker_result()
         spec: dict[str, Any] = {
             "image": "python:3.12",
             "command": self.command,
@@ -91,7 +91,7 @@ class Case:
         if self.kind is JobKind.INFERENCE:
             asked = [{"role": "user", "content": "Hi"}]
             spec = {"model": "m/m", "inputs": asked, "timeout": 600.0}
-        return status(
+        return make_status(
             kind=self.kind,
             attempt=1,
             state=ending.state,
@@ -102,75 +102,75 @@ class Case:
         )
 
 
-GOLDEN: Final = TypeAdapter(list[Case]).validate_python(
+GOLDEN_CASES: Final = TypeAdapter(list[FailureCase]).validate_python(
     tomllib.loads((Path(__file__).parent / "failures.toml").read_text())["case"]
 )
 
 
-@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
-def test_each_failure_has_its_reason_its_evidence_and_its_remedy(case: Case) -> None:
+@pytest.mark.parametrize("case", GOLDEN_CASES, ids=lambda case: case.name)
+def test_each_failure_has_its_reason_its_evidence_and_its_remedy(case: FailureCase) -> None:
     """Who reads only this knows what happened, how that is known, and what to do."""
-    failed = case.read()
+    failed = case.read_job()
     found = diagnose(failed, case.lines)
 
     assert (failed.reason, failed.exit_code) == (case.reason, case.exit_code)
-    assert case.why in found.why
+    assert case.why in found.cause
     for text in case.evidence:
         assert any(text in shown for shown in found.evidence), found.evidence
     for text in case.remedy:
         assert text in found.remedy
 
 
-@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
-def test_nothing_is_claimed_without_evidence(case: Case) -> None:
+@pytest.mark.parametrize("case", GOLDEN_CASES, ids=lambda case: case.name)
+def test_nothing_is_claimed_without_evidence(case: FailureCase) -> None:
     """Either there is something to show for it, or it says that nobody knows."""
-    found = diagnose(case.read(), case.lines)
+    found = diagnose(case.read_job(), case.lines)
 
-    assert found.evidence or "not recognised" in found.why
+    assert found.evidence or "not recognised" in found.cause
     for line in case.lines:
-        if f"log line {line.number}" in found.why:
+        if f"log line {line.number}" in found.cause:
             assert f"log line {line.number}: {line.text.strip()}" in found.evidence
 
 
-@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
-def test_a_view_tells_all_of_it(case: Case) -> None:
+@pytest.mark.parametrize("case", GOLDEN_CASES, ids=lambda case: case.name)
+def test_a_view_tells_all_of_it(case: FailureCase) -> None:
     """In words for a model, in fields for a program, and without a loose end."""
-    view = JobView.of(case.read(), HUB, case.lines)
+    view = JobView.from_status(case.read_job(), HUB_URL, case.lines)
 
     assert view.summary.startswith("Failed: ")
     assert case.why in view.summary
-    assert view.evidence == diagnose(case.read(), case.lines).evidence
+    assert view.evidence == diagnose(case.read_job(), case.lines).evidence
     assert not re.search(r"\{\w", view.next_step)
     assert re.search("launch a new job|retry_job", view.next_step)
 
 
-@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
-def test_a_retry_that_is_written_out_is_taken_as_it_stands(case: Case) -> None:
+@pytest.mark.parametrize("case", GOLDEN_CASES, ids=lambda case: case.name)
+def test_a_retry_that_is_written_out_is_taken_as_it_stands(case: FailureCase) -> None:
     """A model that copies it word for word is not refused."""
-    failed = case.read()
+    failed = case.read_job()
     for written in re.findall(r"retry_job\((.*?)\)", diagnose(failed, case.lines).remedy):
         call = ast.parse(f"f({written})", mode="eval").body
         assert isinstance(call, ast.Call)
         given = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
-        assert given.pop("job_id") == job_summary.handle_of(failed)
-        retries.expect_of_use(
-            failed, retries.rewrite(failed, given.pop("overrides", {}), secrets={})
+        assert given.pop("job_id") == job_summary.job_handle(failed)
+        retries.expect_useful_retry(
+            failed, retries.plan_retry(failed, given.pop("overrides", {}), secrets={})
         )
         assert not given
 
 
-@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
-def test_a_retry_is_told_only_of_what_it_takes(case: Case) -> None:
+@pytest.mark.parametrize("case", GOLDEN_CASES, ids=lambda case: case.name)
+def test_a_retry_is_told_only_of_what_it_takes(case: FailureCase) -> None:
     """An override of another kind of job would be refused."""
-    remedy = diagnose(case.read(), case.lines).remedy
+    remedy = diagnose(case.read_job(), case.lines).remedy
     for named in re.findall(r"overriding ([a-z, ]+)\.", remedy):
-        assert set(named.split(" or ")) & set(known(case.kind).overrides), named
+        assert set(named.split(" or ")) & set(describe_kind(case.kind).retry_overrides), named
 
 
 def test_secrets_that_a_retry_needs_are_no_part_of_a_call_to_copy() -> None:
     """Nobody here knows them any more."""
-    [timed_out] = [case for case in GOLDEN if case.reason is Reason.TIMED_OUT]
-    failed = timed_out.read()
+    [timed_out] = [case for case in GOLDEN_CASES if case.reason is Reason.TIMED_OUT]
+    failed = timed_out.read_job()
     failed = failed.model_copy(update={"spec": failed.spec | {"secrets": ["KEY"]}})
 
     remedy = diagnose(failed).remedy
@@ -181,9 +181,9 @@ def test_secrets_that_a_retry_needs_are_no_part_of_a_call_to_copy() -> None:
 
 def test_there_are_many_of_them_and_no_two_are_the_same() -> None:
     """The promise is thirty."""
-    assert len(GOLDEN) >= 30
-    assert len({case.name for case in GOLDEN}) == len(GOLDEN)
-    assert {case.reason for case in GOLDEN} >= set(Reason) - {
+    assert len(GOLDEN_CASES) >= 30
+    assert len({case.name for case in GOLDEN_CASES}) == len(GOLDEN_CASES)
+    assert {case.reason for case in GOLDEN_CASES} >= set(Reason) - {
         *(Reason.LAUNCH_UNCONFIRMED, Reason.OUTCOME_UNKNOWN, Reason.STUCK_SCHEDULING),
         *(Reason.CANCELLED_UPSTREAM, Reason.HUB_UNAVAILABLE),
         *(Reason.DEPENDENCY_FAILED, Reason.CALL_FAILED),
@@ -195,24 +195,28 @@ async def test_postgres_finds_the_same_evidence_in_a_long_log(
 ) -> None:
     """What tells is found however much was printed after it, and the reply stays small."""
     noise = [f"cleaning up {number}" for number in range(300)]
-    worker = Worker(database)
+    worker = RunDriver(database)
     told: list[tuple[str, Diagnosis, Diagnosis]] = []
 
-    for case in [each for each in GOLDEN if each.log]:
+    for case in [each for each in GOLDEN_CASES if each.log]:
         job = await make_job()
-        await worker.log(
-            await worker.bind(remote=case.name), *(li.text for li in case.lines), *noise
+        await worker.append_log(
+            await worker.start_run(remote_id=case.name), *(li.text for li in case.lines), *noise
         )
         async with database.transaction() as tx:
-            read = await log_store.telling(tx, ADA, [job.id], tail=20, pattern=matching.TELLING)
+            read = await log_store.read_excerpts(
+                tx, ADA_ID, [job.id], tail_lines=20, pattern=matching.RELEVANT_LINE_PATTERN
+            )
         lines = read[job.id]
         assert [line.text for line in lines[-20:]] == noise[-20:]
         assert len(lines) <= 20 + len(case.lines)
-        told.append((case.name, diagnose(case.read(), case.lines), diagnose(case.read(), lines)))
+        told.append(
+            (case.name, diagnose(case.read_job(), case.lines), diagnose(case.read_job(), lines))
+        )
 
     assert told
     for name, whole, excerpt in told:
-        assert (excerpt.why, excerpt.evidence) == (whole.why, whole.evidence), name
+        assert (excerpt.cause, excerpt.evidence) == (whole.cause, whole.evidence), name
 
 
 async def test_an_excerpt_is_bounded_whatever_was_printed(
@@ -220,13 +224,17 @@ async def test_an_excerpt_is_bounded_whatever_was_printed(
 ) -> None:
     """A status is read often; a log that is nothing but errors must not come with it."""
     job = await make_job()
-    await Worker(database).log(
-        await Worker(database).bind(), *(f"KeyError: {'x' * 5000}" for _ in range(3000))
+    await RunDriver(database).append_log(
+        await RunDriver(database).start_run(), *(f"KeyError: {'x' * 5000}" for _ in range(3000))
     )
 
     async with database.transaction() as tx:
-        read = await log_store.telling(tx, ADA, [job.id], tail=20, pattern=matching.TELLING)
-        nobodys = await log_store.telling(tx, "nobody", [job.id], tail=20, pattern=matching.TELLING)
+        read = await log_store.read_excerpts(
+            tx, ADA_ID, [job.id], tail_lines=20, pattern=matching.RELEVANT_LINE_PATTERN
+        )
+        nobodys = await log_store.read_excerpts(
+            tx, "nobody", [job.id], tail_lines=20, pattern=matching.RELEVANT_LINE_PATTERN
+        )
 
     lines = read[job.id]
     assert [line.number for line in lines] == list(range(2800, 3000))
@@ -247,9 +255,11 @@ async def test_an_excerpt_is_bounded_whatever_was_printed(
 )
 def test_a_script_is_mended_where_it_was_given(line: str, advised: str) -> None:
     """It has no command to be overridden, and its packages have an argument of their own."""
-    exited = next(case for case in GOLDEN if case.reason is Reason.EXIT_NONZERO).read()
+    exited = next(case for case in GOLDEN_CASES if case.reason is Reason.EXIT_NONZERO).read_job()
     failed = exited.model_copy(update={"spec": {"script": "import yaml"}, "exit_code": 1})
 
-    said = diagnose(failed, [Line(0, "Traceback (most recent call last):"), Line(1, line)])
+    said = diagnose(
+        failed, [NumberedLine(0, "Traceback (most recent call last):"), NumberedLine(1, line)]
+    )
 
     assert advised in said.remedy

@@ -15,9 +15,9 @@ SELECT format('%I.%I', nspname, relname) AS name
   FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
  WHERE relkind IN ('r', 'p', 'm') AND nspname NOT IN ('pg_catalog', 'information_schema')
 """
-_BITE: Final = 1 << 24
+_CHUNK_BYTES: Final = 1 << 24
 
-VALKEY: Final[Any] = Redis
+UNTYPED_REDIS: Final[Any] = Redis
 """Redis 5 types no answer to a command."""
 
 
@@ -27,17 +27,17 @@ class Canary:
     def __init__(self) -> None:
         # With two letters that a URL writes otherwise. Nothing that a log would mask by its looks.
         self.mark = f"canary+/{secrets.token_hex(8)}"
-        self._forms = dict(_forms(self.mark.encode()))
+        self._forms = dict(_encoded_forms(self.mark.encode()))
 
-    def secret(self, what: str) -> str:
+    def make_secret(self, label: str) -> str:
         """Make a secret."""
-        return f"{self.mark}.{what}.{secrets.token_hex(4)}"
+        return f"{self.mark}.{label}.{secrets.token_hex(4)}"
 
-    def forms_in(self, data: bytes) -> list[str]:
+    def find_forms(self, data: bytes) -> list[str]:
         """Name the forms in which it stands there."""
         return sorted({name for form, name in self._forms.items() if form in data})
 
-    async def in_database(self, url: str) -> list[str]:
+    async def find_in_database(self, url: str) -> list[str]:
         """Look through every row of every table, as somebody no wall keeps out.
 
         A column of bytes is written as hexadecimal digits there, which is one of the forms.
@@ -50,50 +50,52 @@ class Canary:
             for table in [row["name"] for row in await connection.fetch(_TABLES)]:
                 rows = await connection.fetch(f"SELECT it::text AS row FROM {table} AS it")  # noqa: S608
                 for row in rows:
-                    found += [f"{table}: {form}" for form in self.forms_in(row["row"].encode())]
+                    found += [f"{table}: {form}" for form in self.find_forms(row["row"].encode())]
             asked = await connection.fetch("SELECT query FROM pg_stat_activity")
             for row in asked:
-                found += [f"query: {form}" for form in self.forms_in((row["query"] or "").encode())]
+                found += [
+                    f"query: {form}" for form in self.find_forms((row["query"] or "").encode())
+                ]
         finally:
             await connection.close()
         return found
 
-    async def in_valkey(self, url: str) -> list[str]:
+    async def find_in_valkey(self, url: str) -> list[str]:
         """Look through every key, whatever it holds."""
         found: list[str] = []
-        async with VALKEY.from_url(url) as redis:
+        async with UNTYPED_REDIS.from_url(url) as redis:
             async for key in redis.scan_iter():
-                kept = [key, await _kept(redis, key)]
+                kept = [key, await _read_value(redis, key)]
                 for part in kept:
-                    found += [f"{key!r}: {form}" for form in self.forms_in(part)]
+                    found += [f"{key!r}: {form}" for form in self.find_forms(part)]
             # And what no command shows: where a save was asked for, it is in a file.
             await redis.save()
         return found
 
-    def in_files(self, folder: Path, *, but: Path) -> list[str]:
+    def find_in_files(self, folder: Path, *, excluding: Path) -> list[str]:
         """Look through every file below a folder: logs, and the servers' own."""
         return [
             f"{path.relative_to(folder)}: {form}"
             for path in sorted(folder.rglob("*"))
-            if path != but and path.is_file() and not path.is_symlink()
-            for form in self._forms_in_file(path)
+            if path != excluding and path.is_file() and not path.is_symlink()
+            for form in self._find_forms_in_file(path)
         ]
 
-    def _forms_in_file(self, path: Path) -> list[str]:
+    def _find_forms_in_file(self, path: Path) -> list[str]:
         overlap = max(map(len, self._forms))
         found: set[str] = set()
         tail = b""
         try:
             with path.open("rb") as file:
-                while bite := file.read(_BITE):
-                    found |= set(self.forms_in(tail + bite))
+                while bite := file.read(_CHUNK_BYTES):
+                    found |= set(self.find_forms(tail + bite))
                     tail = bite[-overlap:]
         except FileNotFoundError:
             pass  # a server has removed it meanwhile
         return sorted(found)
 
 
-def _forms(plain: bytes) -> Iterator[tuple[bytes, str]]:
+def _encoded_forms(plain: bytes) -> Iterator[tuple[bytes, str]]:
     yield plain, "plain"
     yield plain[::-1], "reversed"
     yield quote(plain, safe="").encode(), "URL"
@@ -109,7 +111,7 @@ def _forms(plain: bytes) -> Iterator[tuple[bytes, str]]:
             yield encode(data).rstrip(b"=")[cut:end], "base64"
 
 
-async def _kept(redis: Any, key: bytes) -> bytes:
+async def _read_value(redis: Any, key: bytes) -> bytes:
     kind: str = (await redis.type(key)).decode()
     kept: Any
     match kind:

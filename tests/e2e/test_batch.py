@@ -2,17 +2,19 @@
 
 from typing import Any
 
-from tests.stack import Caller, eventually
+from tests.stack import McpCaller, eventually
 
 
-async def test_a_batch_is_launched_waited_for_read_called_off_and_run_again(alice: Caller) -> None:
+async def test_a_batch_is_launched_waited_for_read_called_off_and_run_again(
+    alice: McpCaller,
+) -> None:
     """Everything that can be done with a job can be done with a batch, by the same tools."""
     items = [{"custom_id": f"item-{n}", "inputs": f"say {n}"} for n in range(30)]
-    launched = await alice.ask("launch_inference", model="local/echo", items=items)
+    launched = await alice.call_tool("launch_inference", model="local/echo", items=items)
     handle: str = launched["job_id"]
 
-    status = await alice.finish(handle)
-    page = await alice.ask("job_result", job_id=handle, limit=5, cursor=20)
+    status = await alice.wait_until_finished(handle)
+    page = await alice.call_tool("job_result", job_id=handle, limit=5, cursor=20)
 
     assert (status["state"], status["kind"]) == ("succeeded", "batch")
     assert "30 of 30 finished." in status["summary"]
@@ -22,23 +24,23 @@ async def test_a_batch_is_launched_waited_for_read_called_off_and_run_again(alic
     ]
     assert "said: say 20" in page["items"]["items"][0]["result"]["text"]
     assert page["result"]["usage"]["total_tokens"] > 0
-    assert (await alice.log(handle)) == []
+    assert (await alice.read_log(handle)) == []
 
     slow: dict[str, Any] = {"model": "local/slow-1s", "items": items, "concurrency": 2}
-    endless: str = (await alice.ask("launch_inference", **slow))["job_id"]
+    endless: str = (await alice.call_tool("launch_inference", **slow))["job_id"]
 
     async def result() -> dict[str, Any]:
-        view: dict[str, Any] = (await alice.ask("job_result", job_id=endless))["result"]
+        view: dict[str, Any] = (await alice.call_tool("job_result", job_id=endless))["result"]
         return view
 
     await eventually(result, lambda counted: counted["done"] >= 2)
-    await alice.ask("cancel_job", job_id=endless)
-    cancelled = await alice.until(endless, lambda view: view["upstream"] == "stopped")
+    await alice.call_tool("cancel_job", job_id=endless)
+    cancelled = await alice.wait_until(endless, lambda view: view["upstream"] == "stopped")
     left = await result()
-    again = await alice.ask("retry_job", job_id=endless, overrides={"model": "local/echo"})
+    again = await alice.call_tool("retry_job", job_id=endless, overrides={"model": "local/echo"})
 
     assert cancelled["state"] == "cancelled"
     assert left["done"] >= 2
-    finished = await alice.finish(again["job_id"])
+    finished = await alice.wait_until_finished(again["job_id"])
     assert finished["state"] == "succeeded"
     assert finished["progress"]["done"] == 30 - left["done"]

@@ -19,18 +19,18 @@ import httpx2
 import pytest
 from anyio import to_thread
 
-from service.local.data_dir import write_private
-from service.local.hub_emulator.users import LocalUser, TokenKind, load_users, user_with
+from service.local.data_dir import write_private_file
+from service.local.hub_emulator.users import LocalTokenKind, LocalUser, find_user, load_users
 from service.local.stack import Stack
-from tests.e2e.canaries import VALKEY, Canary
+from tests.e2e.canaries import UNTYPED_REDIS, Canary
 from tests.stack import eventually
 
 pytestmark = [pytest.mark.xdist_group("canaries"), pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = timedelta(seconds=60)
-TYPES = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-QUICK = {
+JSON_HEADERS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+QUICK_SETTINGS = {
     "HOLDFAST_LEASE": "3s",
     "HOLDFAST_POST_TIMEOUT": "2s",
     "HOLDFAST_SETTLE": "3s",
@@ -44,7 +44,7 @@ TELLS_DIGEST = (
 
 
 @dataclass
-class World:
+class CanaryStack:
     """A stack whose every secret is a canary, and everything it has answered."""
 
     stack: Stack
@@ -55,7 +55,7 @@ class World:
     @property
     def alice(self) -> str:
         """The token of somebody who may launch."""
-        return user_with(self.users, "alice").token
+        return find_user(self.users, "alice").token
 
     async def post(
         self, content: bytes, path: str = "/mcp", **headers: str
@@ -74,20 +74,22 @@ class World:
         self.answers.append(repr(answer.headers.multi_items()).encode() + answer.content)
         return answer
 
-    async def call(self, tool: str, by: str | None = None, **arguments: Any) -> dict[str, Any]:
+    async def call(
+        self, tool: str, caller_token: str | None = None, **arguments: Any
+    ) -> dict[str, Any]:
         """Call a tool; return what it answers, refusals included."""
         params = {"name": tool, "arguments": arguments}
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-        authorization = f"Bearer {by or self.alice}"
+        authorization = f"Bearer {caller_token or self.alice}"
         answer = await self.post(json.dumps(message).encode(), authorization=authorization)
         assert answer is not None
         result: dict[str, Any] = answer.json()["result"]
         return result
 
-    async def launch(self, *command: str, token: str | None = None, **more: Any) -> str:
+    async def launch(self, *command: str, token: str | None = None, **overrides: Any) -> str:
         """Launch a job that was given secrets and the caller's token; return its handle."""
-        secrets = {"KEY": self.canary.secret("key"), "OTHER": self.canary.secret("other")}
-        arguments = {"secrets": secrets, "pass_token": True} | more
+        secrets = {"KEY": self.canary.make_secret("key"), "OTHER": self.canary.make_secret("other")}
+        arguments = {"secrets": secrets, "pass_token": True} | overrides
         given = {"image": "python:3.12", "command": list(command), **arguments}
         result = await self.call("launch_job", token, **given)
         assert not result.get("isError"), result
@@ -100,24 +102,24 @@ class World:
         view: dict[str, Any] = result["structuredContent"]["jobs"][0]
         return view
 
-    async def over(self, handle: str, token: str | None = None) -> dict[str, Any]:
+    async def wait_until_over(self, handle: str, token: str | None = None) -> dict[str, Any]:
         """Wait until nothing more happens to a job, and read all there is of it."""
         view = await eventually(
             lambda: self.status(handle, token),
             lambda view: view["poll_after_seconds"] is None,
-            within=PATIENCE,
+            timeout=PATIENCE,
         )
         for tool in ("job_logs", "job_result"):
             await self.call(tool, token, job_id=handle)
         return view
 
-    async def running(self, handle: str) -> None:
+    async def wait_until_running(self, handle: str) -> None:
         """Wait until a job runs upstream."""
         await eventually(
-            lambda: self.status(handle), lambda view: view["state"] == "running", within=PATIENCE
+            lambda: self.status(handle), lambda view: view["state"] == "running", timeout=PATIENCE
         )
 
-    async def sealed(self) -> int:
+    async def count_sealed_secrets(self) -> int:
         """Count the jobs whose secrets are kept."""
         connection: asyncpg.Connection = await asyncpg.connect(self.stack.database_url)
         try:
@@ -126,32 +128,32 @@ class World:
             await connection.close()
         return kept
 
-    async def finds(self) -> list[str]:
+    async def find_canaries(self) -> list[str]:
         """Look for the canary wherever something is kept, and in all that was answered."""
         users = self.stack.folder / "hub" / "users.json"
-        found = await self.canary.in_database(self.stack.database_url)
-        found += await self.canary.in_valkey(self.stack.redis_url)
-        found += self.canary.in_files(self.stack.folder, but=users)
+        found = await self.canary.find_in_database(self.stack.database_url)
+        found += await self.canary.find_in_valkey(self.stack.redis_url)
+        found += self.canary.find_in_files(self.stack.folder, excluding=users)
         for answer in self.answers:
-            found += [f"answer: {form}: {answer!r}" for form in self.canary.forms_in(answer)]
+            found += [f"answer: {form}: {answer!r}" for form in self.canary.find_forms(answer)]
         return found
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Generator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Generator[CanaryStack]:
     """A stack of its own, for its worker is killed, and its users' tokens are canaries."""
     canary = Canary()
     folder = tmp_path_factory.mktemp("canaries")
     users = [
-        replace(user, token=canary.secret(f"{user.name}.{user.kind}"))
+        replace(user, token=canary.make_secret(f"{user.name}.{user.kind}"))
         for user in load_users(folder / "hub")
     ]
-    write_private(folder / "hub" / "users.json", json.dumps([asdict(user) for user in users]))
+    write_private_file(folder / "hub" / "users.json", json.dumps([asdict(user) for user in users]))
     with pytest.MonkeyPatch.context() as environment:
-        for name, value in QUICK.items():
+        for name, value in QUICK_SETTINGS.items():
             environment.setenv(name, value)
         with Stack(folder, report=print, durable=False) as stack:
-            yield World(stack, canary, users)
+            yield CanaryStack(stack, canary, users)
 
 
 @contextmanager
@@ -182,94 +184,98 @@ def without_worker(stack: Stack) -> Generator[None]:
         stack.start_worker()
 
 
-async def test_secrets_reach_their_jobs_and_nothing_keeps_them(world: World) -> None:
+async def test_secrets_reach_their_jobs_and_nothing_keeps_them(world: CanaryStack) -> None:
     """Jobs that succeed, fail, are called off and refused leave no secret behind."""
-    key = world.canary.secret("digest")
+    key = world.canary.make_secret("digest")
     good = await world.launch("python", "-c", TELLS_DIGEST, secrets={"KEY": key})
     bad = await world.launch("python", "-c", "raise SystemExit(3)")
     long = await world.launch("sleep", "600")
-    carol = user_with(world.users, "carol").token
+    carol = find_user(world.users, "carol").token
     unpaid = await world.launch("true", token=carol)
     asked = await world.call("launch_inference", model="local/echo", inputs="Hi")
-    await world.running(long)
+    await world.wait_until_running(long)
     await world.call("cancel_job", job_id=long)
 
-    ended = [await world.over(handle) for handle in (good, bad, long)]
-    refused = await world.over(unpaid, carol)
-    await world.over(asked["structuredContent"]["job_id"])
+    ended = [await world.wait_until_over(handle) for handle in (good, bad, long)]
+    refused = await world.wait_until_over(unpaid, carol)
+    await world.wait_until_over(asked["structuredContent"]["job_id"])
 
     assert [view["state"] for view in ended] == ["succeeded", "failed", "cancelled"]
     assert (refused["state"], refused["reason"]) == ("failed", "insufficient_credits")
     log = (await world.call("job_logs", job_id=good))["structuredContent"]["lines"]
     assert log[0]["text"] == f"{hashlib.sha256(key.encode()).hexdigest()} True"
-    assert await world.sealed() == 0
-    assert await world.finds() == []
+    assert await world.count_sealed_secrets() == 0
+    assert await world.find_canaries() == []
 
 
 @pytest.mark.parametrize("place", ["launch.lent", "launch.sent"])
 async def test_a_worker_killed_with_secrets_in_its_hands_leaves_none(
-    world: World, place: str
+    world: CanaryStack, place: str
 ) -> None:
     """Neither what waits for a worker, nor what a dead one left, can be read by who finds it."""
     with without_worker(world.stack):
         handles = [await world.launch("true") for _ in range(3)]
-        assert await world.finds() == []
-        assert await world.sealed() == 3
+        assert await world.find_canaries() == []
+        assert await world.count_sealed_secrets() == 3
         with doomed_worker(world.stack, place) as doomed:
             code = await to_thread.run_sync(lambda: doomed.wait(40))
-        left = await world.finds()
+        left = await world.find_canaries()
     for handle in handles:
-        await world.over(handle)
+        await world.wait_until_over(handle)
 
     assert code == -signal.SIGKILL
     assert left == []
-    assert await world.sealed() == 0
-    assert await world.finds() == []
+    assert await world.count_sealed_secrets() == 0
+    assert await world.find_canaries() == []
 
 
-async def test_what_is_sent_wrong_is_neither_kept_nor_repeated(world: World) -> None:
+async def test_what_is_sent_wrong_is_neither_kept_nor_repeated(world: CanaryStack) -> None:
     """A token in the wrong place is still somebody's token."""
     canary, message = world.canary, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     listing = json.dumps(message).encode()
-    bearers = [f"Bearer {canary.secret('wrong')}", f"bearer  {canary.secret('wrong')}"]
-    others = [f"Token {canary.secret('wrong')}", canary.secret("bare"), f"Basic {_basic(canary)}"]
+    bearers = [f"Bearer {canary.make_secret('wrong')}", f"bearer  {canary.make_secret('wrong')}"]
+    others = [
+        f"Token {canary.make_secret('wrong')}",
+        canary.make_secret("bare"),
+        f"Basic {_basic_credentials(canary)}",
+    ]
     for name in ("authorization", "x_hf_authorization"):
-        for value in (*bearers, *others, f"Bearer {canary.secret('long')}{'A' * 100_000}"):
+        for value in (*bearers, *others, f"Bearer {canary.make_secret('long')}{'A' * 100_000}"):
             await world.post(listing, **{name: value})
     await world.post(listing, authorization=f"Bearer {world.alice}", x_hf_authorization=bearers[0])
     await world.post(listing, path=f"/mcp?access_token={canary.mark}")
     await world.post(listing, path=f"/{canary.mark}", cookie=f"token={canary.mark}")
     wrong: list[dict[str, Any]] = [
-        {"secrets": canary.secret("flat")},
-        {"secrets": [canary.secret("listed")]},
-        {"secrets": {"KEY": [canary.secret("nested")]}},
-        {"secrets": {"KEY": canary.secret("long") + "A" * 10_000}},
-        {"secrets": {"KEY": canary.secret("nul") + "\0"}},
-        {"secrets": {"NO NAME": canary.secret("misnamed")}},
-        {"secrets": {"HF_TOKEN": canary.secret("reserved")}, "pass_token": True},
-        {"pass_token": canary.secret("token")},
-        {"token": canary.secret("unknown")},
-        {"secrets": {"KEY": canary.secret("foreign")}, "namespace": "nobody"},
-        {"secrets": {"KEY": canary.secret("nowhere")}, "workspace_id": "ws_none"},
-        {"secrets": {"KEY": canary.secret("large")}, "env": {"A": "x" * 1_020_000}},
+        {"secrets": canary.make_secret("flat")},
+        {"secrets": [canary.make_secret("listed")]},
+        {"secrets": {"KEY": [canary.make_secret("nested")]}},
+        {"secrets": {"KEY": canary.make_secret("long") + "A" * 10_000}},
+        {"secrets": {"KEY": canary.make_secret("nul") + "\0"}},
+        {"secrets": {"NO NAME": canary.make_secret("misnamed")}},
+        {"secrets": {"HF_TOKEN": canary.make_secret("reserved")}, "pass_token": True},
+        {"pass_token": canary.make_secret("token")},
+        {"token": canary.make_secret("unknown")},
+        {"secrets": {"KEY": canary.make_secret("foreign")}, "namespace": "nobody"},
+        {"secrets": {"KEY": canary.make_secret("nowhere")}, "workspace_id": "ws_none"},
+        {"secrets": {"KEY": canary.make_secret("large")}, "env": {"A": "x" * 1_020_000}},
     ]
     launch: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
     for arguments in wrong:
         assert (await world.call("launch_job", **launch, **arguments)).get("isError"), arguments
-    reader = user_with(world.users, "alice", TokenKind.READ).token
-    arguments = {"secrets": {"KEY": canary.secret("reader")}}
+    reader = find_user(world.users, "alice", LocalTokenKind.READ).token
+    arguments = {"secrets": {"KEY": canary.make_secret("reader")}}
     assert (await world.call("launch_job", reader, **launch, **arguments))["isError"]
-    for body in _broken(canary):
+    for body in _malformed_bodies(canary):
         await world.post(body, authorization=f"Bearer {world.alice}")
 
-    assert await world.finds() == []
+    assert await world.find_canaries() == []
 
 
-def _basic(canary: Canary) -> str:
-    return base64.b64encode(f"hf:{canary.secret('basic')}".encode()).decode()
+def _basic_credentials(canary: Canary) -> str:
+    return base64.b64encode(f"hf:{canary.make_secret('basic')}".encode()).decode()
 
 
-def _broken(canary: Canary) -> list[bytes]:
+def _malformed_bodies(canary: Canary) -> list[bytes]:
     """Write bodies that are not what they should be, with a secret inside."""
     params: dict[str, Any] = {"name": "launch_job", "arguments": {"secrets": {"K": canary.mark}}}
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
@@ -289,7 +295,7 @@ def _broken(canary: Canary) -> list[bytes]:
     ]
 
 
-async def test_a_canary_that_is_let_out_is_found_wherever_it_went(world: World) -> None:
+async def test_a_canary_that_is_let_out_is_found_wherever_it_went(world: CanaryStack) -> None:
     """Or nothing above would have been shown by finding nothing."""
     # Another than the one that must not be found: the servers' files never forget it.
     canary = Canary()
@@ -303,16 +309,16 @@ async def test_a_canary_that_is_let_out_is_found_wherever_it_went(world: World) 
         "zset": ("ZADD", "1", mark),
     }
     connection: asyncpg.Connection = await asyncpg.connect(world.stack.database_url)
-    async with VALKEY.from_url(world.stack.redis_url) as redis:
+    async with UNTYPED_REDIS.from_url(world.stack.redis_url) as redis:
         try:
             await connection.execute("CREATE TABLE cage (row text, raw bytea)")
             await connection.execute("INSERT INTO cage VALUES ($1, $2)", mark, mark.encode())
-            await connection.execute("INSERT INTO cage VALUES ($1)", _basic(canary))
+            await connection.execute("INSERT INTO cage VALUES ($1)", _basic_credentials(canary))
             for kind, (command, *rest) in deeds.items():
                 await redis.execute_command(command, f"cage:{kind}", *rest)
             await redis.set(f"cage:{mark}", "")
             await log.write_text("x" * (1 << 24) + mark.encode().hex())
-            finds = await replace(world, canary=canary, answers=[mark.encode()]).finds()
+            finds = await replace(world, canary=canary, answers=[mark.encode()]).find_canaries()
         finally:
             await connection.execute("DROP TABLE IF EXISTS cage")
             await connection.close()

@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 60
+TIMEOUT_SECONDS = 60
 
 
-def holdfast(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
+def start_holdfast(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
     given = {name: value for name, value in os.environ.items() if "DATABASE_URL" not in name}
     return subprocess.Popen(
         [sys.executable, "-m", "service", *arguments],
@@ -45,7 +45,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def gone(folder: Path) -> bool:
+def has_no_processes(folder: Path) -> bool:
     deadline = time.monotonic() + 20
     while left := processes_of(folder):
         if time.monotonic() > deadline:
@@ -55,9 +55,9 @@ def gone(folder: Path) -> bool:
 
 
 @contextmanager
-def up(folder: Path) -> Generator["subprocess.Popen[str]"]:
+def run_stack(folder: Path) -> Generator["subprocess.Popen[str]"]:
     """Run `holdfast up` until it serves."""
-    process = holdfast("up", "--data", str(folder))
+    process = start_holdfast("up", "--data", str(folder))
     assert process.stdout is not None
     try:
         for line in process.stdout:
@@ -69,54 +69,54 @@ def up(folder: Path) -> Generator["subprocess.Popen[str]"]:
     finally:
         if process.poll() is None:
             process.terminate()
-        process.communicate(timeout=PATIENCE)
+        process.communicate(timeout=TIMEOUT_SECONDS)
 
 
 def test_the_demo_shows_a_job_that_succeeds_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """The first five minutes of everybody who tries this."""
-    process = holdfast("demo", "--data", str(tmp_path))
-    output, _ = process.communicate(timeout=PATIENCE)
+    process = start_holdfast("demo", "--data", str(tmp_path))
+    output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
 
     assert process.returncode == 0, output
     assert re.search(r"job_[0-9a-z]{26}", output)
     assert "succeeded" in output
     assert "step 3 of 3" in output
     assert "SELECT" in output
-    assert gone(tmp_path)
+    assert has_no_processes(tmp_path)
 
 
 def test_ctrl_c_ends_everything_and_a_second_supervisor_is_told_so(tmp_path: Path) -> None:
     """Two on one folder would be two postmasters on one cluster."""
-    with up(tmp_path) as first:
-        second = holdfast("up", "--data", str(tmp_path))
-        told, _ = second.communicate(timeout=PATIENCE)
+    with run_stack(tmp_path) as first:
+        second = start_holdfast("up", "--data", str(tmp_path))
+        told, _ = second.communicate(timeout=TIMEOUT_SECONDS)
         first.send_signal(signal.SIGINT)
-        code = first.wait(timeout=PATIENCE)
+        code = first.wait(timeout=TIMEOUT_SECONDS)
 
     assert second.returncode == 1
     assert "already running" in told
     assert code == 0
-    assert gone(tmp_path)
+    assert has_no_processes(tmp_path)
 
 
 def test_killing_the_supervisor_outright_leaves_no_orphan(tmp_path: Path) -> None:
     """Nobody comes back to find a GPU job polled by a process they cannot see."""
-    with up(tmp_path) as process:
+    with run_stack(tmp_path) as process:
         process.kill()
 
-        assert gone(tmp_path)
+        assert has_no_processes(tmp_path)
 
 
 def test_wrong_settings_are_named_and_their_values_are_not(tmp_path: Path) -> None:
     """A typo in a key must not end up in a log."""
-    process = holdfast(
+    process = start_holdfast(
         "serve",
         HOLDFAST_DATABASE_URL="mysql://u:hunter2@h/d",
         HOLDFAST_REDIS_URL="redis://h",
         HOLDFAST_VAULT_KEYS="1:c2hvcnQ=",
         HOLDFAST_LEASE="soon",
     )
-    output, _ = process.communicate(timeout=PATIENCE)
+    output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
 
     assert process.returncode == 1
     for name in ("HOLDFAST_DATABASE_URL", "HOLDFAST_VAULT_KEYS", "HOLDFAST_LEASE"):
@@ -131,13 +131,13 @@ def test_a_worker_on_a_database_that_was_not_migrated_says_what_to_do(
     """An operator reads one sentence, not a traceback."""
     ring = f"1:{base64.b64encode(os.urandom(32)).decode()}"
     bare = postgres_url.rsplit("/", 1)[0] + "/template1"
-    process = holdfast(
+    process = start_holdfast(
         "worker",
         HOLDFAST_DATABASE_URL=bare,
         HOLDFAST_REDIS_URL="redis://127.0.0.1:1",
         HOLDFAST_VAULT_KEYS=ring,
     )
-    output, _ = process.communicate(timeout=PATIENCE)
+    output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
 
     assert process.returncode == 1
     assert "holdfast migrate" in output
@@ -146,10 +146,10 @@ def test_a_worker_on_a_database_that_was_not_migrated_says_what_to_do(
 
 def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
     """A sentence for each thing that is wrong, and an exit code for scripts."""
-    process = holdfast("doctor", "--help")
-    process.communicate(timeout=PATIENCE)
-    bare = holdfast("doctor", HOLDFAST_REDIS_URL="", HOLDFAST_VAULT_KEYS="")
-    output, _ = bare.communicate(timeout=PATIENCE)
+    process = start_holdfast("doctor", "--help")
+    process.communicate(timeout=TIMEOUT_SECONDS)
+    bare = start_holdfast("doctor", HOLDFAST_REDIS_URL="", HOLDFAST_VAULT_KEYS="")
+    output, _ = bare.communicate(timeout=TIMEOUT_SECONDS)
 
     assert process.returncode == 0
     assert bare.returncode == 1
@@ -158,8 +158,8 @@ def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_connect_prints_configuration_that_can_be_pasted(tmp_path: Path) -> None:
     """The JSON is valid as it stands, and names the endpoint and the token."""
-    process = holdfast("connect", "--url", "https://jobs.example", "--token", "hf_x")
-    output, _ = process.communicate(timeout=PATIENCE)
+    process = start_holdfast("connect", "--url", "https://jobs.example", "--token", "hf_x")
+    output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
 
     block = output[output.index("{") : output.index("\n}\n") + 2]
     assert json.loads(block)["mcpServers"]["holdfast"] == {

@@ -14,22 +14,22 @@ import pytest
 
 from service.cli.client_config import Connection
 from service.local.hub_emulator.users import load_users
-from service.local.ports import free_port
+from service.local.ports import find_free_port
 from service.local.stack import Stack
-from tests.stack import Caller, eventually
+from tests.stack import McpCaller, eventually
 
 pytestmark = pytest.mark.xdist_group("stack")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LAUNCHES = 16
-TURN = 5
+LAUNCH_INTERVAL = 5
 """After so many launches the new version starts; after twice as many the old one is told to end."""
 GRACE = 10
 """Seconds a supervisor waits before it kills."""
 
 
 @contextmanager
-def version(stack: Stack, port: int) -> Generator[list[subprocess.Popen[bytes]]]:
+def run_version(stack: Stack, port: int) -> Generator[list[subprocess.Popen[bytes]]]:
     """Run a service and a worker of their own beside whatever runs already."""
     commands = (("serve", "--port", str(port)), ("worker",))
     processes = [
@@ -75,24 +75,24 @@ def hub_jobs(stack: Stack, name: str) -> list[dict[str, Any]]:
 
 async def test_a_new_version_takes_over_under_load(stack: Stack) -> None:
     """Old and new run side by side for a while; the old ones end by themselves, in time."""
-    ports = free_port(), free_port()
+    ports = find_free_port(), find_free_port()
     token = load_users(stack.folder / "hub")[0].token
-    callers = [Caller(Connection(f"http://127.0.0.1:{port}", token)) for port in ports]
+    callers = [McpCaller(Connection(f"http://127.0.0.1:{port}", token)) for port in ports]
     stack.stop_worker()
     try:
-        with version(stack, ports[0]) as old:
+        with run_version(stack, ports[0]) as old:
             await eventually(lambda: is_ready(callers[0].connection.url), bool)
             handles: list[str] = []
-            with version(stack, ports[1]):
+            with run_version(stack, ports[1]):
                 for number in range(LAUNCHES):
-                    if number == TURN:
+                    if number == LAUNCH_INTERVAL:
                         await eventually(lambda: is_ready(callers[1].connection.url), bool)
-                    if number == 2 * TURN:
+                    if number == 2 * LAUNCH_INTERVAL:
                         for process in old:
                             process.terminate()
                     handles.append(await launch(callers, number))
-                codes = [await anyio.to_thread.run_sync(wait, process) for process in old]
-                views = [await callers[-1].finish(handle) for handle in handles]
+                codes = [await anyio.to_thread.run_sync(wait_for_exit, process) for process in old]
+                views = [await callers[-1].wait_until_finished(handle) for handle in handles]
     finally:
         stack.start_worker()
 
@@ -103,17 +103,17 @@ async def test_a_new_version_takes_over_under_load(stack: Stack) -> None:
     assert len(hub_jobs(stack, str(ports[0]))) == LAUNCHES
 
 
-async def launch(callers: list[Caller], number: int) -> str:
+async def launch(callers: list[McpCaller], number: int) -> str:
     """Launch as a client behind a load balancer does: whoever hangs up, the next one is asked."""
     name = callers[0].connection.url.rpartition(":")[2]
     wanted = {"labels": {"deploy": name}, "idempotency_key": f"{name}-{number}"}
     for caller in callers:
         try:
-            return await caller.run("sleep", "0.3", **wanted)
+            return await caller.launch("sleep", "0.3", **wanted)
         except* httpx2.TransportError:
             pass
     pytest.fail("neither version answers")
 
 
-def wait(process: subprocess.Popen[bytes]) -> int:
+def wait_for_exit(process: subprocess.Popen[bytes]) -> int:
     return process.wait(timeout=GRACE)

@@ -10,7 +10,7 @@ import pytest
 from schema.common import ids
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
-from tests.stack import Caller, eventually
+from tests.stack import McpCaller, eventually
 
 pytestmark = pytest.mark.xdist_group("stack")
 
@@ -22,108 +22,108 @@ def is_running(pid: int) -> bool:
         return False
 
 
-async def test_a_job_is_launched_run_and_read_back(alice: Caller) -> None:
+async def test_a_job_is_launched_run_and_read_back(alice: McpCaller) -> None:
     """The first promise of all: what was asked for is done, and what it said can be read."""
-    handle = await alice.run(
+    handle = await alice.launch(
         "python", "-c", "import os; print('out', os.environ['A1'])", env={"A1": "x"}
     )
 
-    view = await alice.finish(handle)
+    view = await alice.wait_until_finished(handle)
 
     assert (view["state"], view["exit_code"], view["upstream"]) == ("succeeded", 0, "stopped")
-    assert await alice.log(handle) == ["out x"]
-    assert (await alice.ask("job_result", job_id=handle))["state"] == "succeeded"
+    assert await alice.read_log(handle) == ["out x"]
+    assert (await alice.call_tool("job_result", job_id=handle))["state"] == "succeeded"
 
 
-async def test_a_job_that_exits_3_fails_with_its_last_words(alice: Caller) -> None:
+async def test_a_job_that_exits_3_fails_with_its_last_words(alice: McpCaller) -> None:
     """A failure names its reason and shows the evidence, in one call."""
-    handle = await alice.run("python", "-c", "print('about to fail'); raise SystemExit(3)")
+    handle = await alice.launch("python", "-c", "print('about to fail'); raise SystemExit(3)")
 
-    view = await alice.finish(handle)
+    view = await alice.wait_until_finished(handle)
 
     assert (view["state"], view["reason"], view["exit_code"]) == ("failed", "exit_nonzero", 3)
     assert view["log_tail"] == ["about to fail"]
 
 
-async def test_a_job_that_outlives_its_timeout_fails_as_timed_out(alice: Caller) -> None:
+async def test_a_job_that_outlives_its_timeout_fails_as_timed_out(alice: McpCaller) -> None:
     """The bill is bounded by what was asked for."""
-    handle = await alice.run("sleep", "600", timeout="1s")
+    handle = await alice.launch("sleep", "600", timeout="1s")
 
-    view = await alice.finish(handle)
+    view = await alice.wait_until_finished(handle)
 
     assert (view["state"], view["reason"]) == ("failed", "timed_out")
 
 
 async def test_a_cancelled_job_stops_within_seconds_and_its_process_is_gone(
-    alice: Caller,
+    alice: McpCaller,
 ) -> None:
     """Cancel is final at once, and says `stopping` until the work is seen to have stopped."""
     script = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-    handle = await alice.run("python", "-c", script)
-    await alice.until(handle, lambda view: view["stage"] == "RUNNING")
-    lines = await eventually(lambda: alice.log(handle), bool)
+    handle = await alice.launch("python", "-c", script)
+    await alice.wait_until(handle, lambda view: view["stage"] == "RUNNING")
+    lines = await eventually(lambda: alice.read_log(handle), bool)
     pid = int(lines[0])
     assert is_running(pid)
 
-    cancelled = await alice.ask("cancel_job", job_id=handle)
-    again = await alice.ask("cancel_job", job_id=handle)
-    view = await alice.until(
-        handle, lambda view: view["upstream"] == "stopped", within=timedelta(seconds=5)
+    cancelled = await alice.call_tool("cancel_job", job_id=handle)
+    again = await alice.call_tool("cancel_job", job_id=handle)
+    view = await alice.wait_until(
+        handle, lambda view: view["upstream"] == "stopped", timeout=timedelta(seconds=5)
     )
 
     assert (cancelled["state"], again["state"], view["state"]) == ("cancelled",) * 3
     assert not is_running(pid)
 
 
-async def test_an_inference_call_leaves_its_answer_as_the_result(alice: Caller) -> None:
+async def test_an_inference_call_leaves_its_answer_as_the_result(alice: McpCaller) -> None:
     """A call is a job like any other: a handle, a state, a result that stays."""
-    launched = await alice.ask("launch_inference", model="local/echo", inputs="Say hello.")
+    launched = await alice.call_tool("launch_inference", model="local/echo", inputs="Say hello.")
 
-    view = await alice.finish(launched["job_id"])
-    result = await alice.ask("job_result", job_id=launched["job_id"])
+    view = await alice.wait_until_finished(launched["job_id"])
+    result = await alice.call_tool("job_result", job_id=launched["job_id"])
 
     assert view["state"] == "succeeded"
     assert "Say hello." in result["result"]["text"]
 
 
 async def test_a_launch_is_answered_while_no_worker_runs_and_done_when_one_comes(
-    stack: Stack, alice: Caller
+    stack: Stack, alice: McpCaller
 ) -> None:
     """The handle is committed before anybody works on it; a missing worker delays, no more."""
     stack.stop_worker()
-    handle = await alice.run("python", "-c", "print('at last')")
-    queued = await alice.status(handle)
+    handle = await alice.launch("python", "-c", "print('at last')")
+    queued = await alice.read_job(handle)
 
     stack.start_worker()
-    view = await alice.finish(handle)
+    view = await alice.wait_until_finished(handle)
 
     assert queued["state"] == "queued"
     assert view["state"] == "succeeded"
 
 
-async def test_a_job_outlives_the_worker_that_launched_it(stack: Stack, alice: Caller) -> None:
+async def test_a_job_outlives_the_worker_that_launched_it(stack: Stack, alice: McpCaller) -> None:
     """Nothing about a job is in a process: another worker sees it through."""
-    handle = await alice.run("python", "-c", "import time; time.sleep(2); print('through')")
-    await alice.until(handle, lambda view: view["state"] == "running")
+    handle = await alice.launch("python", "-c", "import time; time.sleep(2); print('through')")
+    await alice.wait_until(handle, lambda view: view["state"] == "running")
 
     stack.stop_worker()
     stack.start_worker()
-    view = await alice.finish(handle)
+    view = await alice.wait_until_finished(handle)
 
     assert view["state"] == "succeeded"
-    assert await alice.log(handle) == ["through"]
+    assert await alice.read_log(handle) == ["through"]
 
 
 async def test_every_row_stands_under_the_subject_and_tells_the_whole_life(
-    stack: Stack, alice: Caller
+    stack: Stack, alice: McpCaller
 ) -> None:
     """An analyst needs nothing but SQL."""
-    handle = await alice.run("true")
-    await alice.finish(handle)
+    handle = await alice.launch("true")
+    await alice.wait_until_finished(handle)
 
     connection = await asyncpg.connect(stack.database_url)
     try:
-        job_id = ids.read(ids.Kind.JOB, handle)
+        job_id = ids.parse_handle(ids.HandleKind.JOB, handle)
         row = await connection.fetchrow("SELECT * FROM job WHERE id = $1", job_id)
         events = await connection.fetch(
             "SELECT kind, state FROM job_event WHERE job_id = $1 ORDER BY version", job_id
@@ -142,17 +142,19 @@ async def test_every_row_stands_under_the_subject_and_tells_the_whole_life(
     assert unowned == []
 
 
-async def test_no_token_stands_in_any_log_or_in_redis(stack: Stack, alice: Caller) -> None:
+async def test_no_token_stands_in_any_log_or_in_redis(stack: Stack, alice: McpCaller) -> None:
     """Secrets stay sealed, also where nobody looks."""
-    await alice.finish(await alice.run("true"))
+    await alice.wait_until_finished(await alice.launch("true"))
     token = alice.connection.token
     assert token is not None
 
-    logs = {path.name: path.read_text(errors="replace") for path in _files(stack.folder / "logs")}
+    logs = {
+        path.name: path.read_text(errors="replace") for path in _list_files(stack.folder / "logs")
+    }
 
     assert logs
     assert [name for name, text in logs.items() if token in text] == []
 
 
-def _files(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]

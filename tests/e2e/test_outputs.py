@@ -11,12 +11,14 @@ from huggingface_hub import HfApi
 
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
-from tests.stack import Caller
+from tests.stack import McpCaller
 
 pytestmark = pytest.mark.xdist_group("stack")
 
 ROOT = Path(__file__).resolve().parents[2]
-BOTH = "mkdir $HOLDFAST_OUTPUTS/plots; cd $HOLDFAST_OUTPUTS; printf 123 > model.bin; date > plots/a"
+WRITE_BOTH_OUTPUTS = (
+    "mkdir $HOLDFAST_OUTPUTS/plots; cd $HOLDFAST_OUTPUTS; printf 123 > model.bin; date > plots/a"
+)
 
 
 @pytest.fixture
@@ -26,20 +28,20 @@ def hub(stack: Stack) -> HfApi:
 
 
 async def test_outputs_are_listed_in_the_result_and_can_be_downloaded(
-    alice: Caller, hub: HfApi, tmp_path: Path
+    alice: McpCaller, hub: HfApi, tmp_path: Path
 ) -> None:
     """A job of a workspace leaves them in the folder of that; a retry has a folder of its own."""
-    workspace = (await alice.ask("create_workspace", name="outputs"))["workspace_id"]
+    workspace = (await alice.call_tool("create_workspace", name="outputs"))["workspace_id"]
     declared = ["model.bin", "/outputs/plots/"]
-    handle = await alice.run(
-        "sh", "-c", BOTH, outputs=declared, workspace_id=workspace, flavor="t4-small"
+    handle = await alice.launch(
+        "sh", "-c", WRITE_BOTH_OUTPUTS, outputs=declared, workspace_id=workspace, flavor="t4-small"
     )
 
-    view = await alice.finish(handle)
-    result = await alice.ask("job_result", job_id=handle)
-    again = (await alice.ask("retry_job", job_id=handle))["job_id"]
-    await alice.finish(again)
-    repeated = await alice.ask("job_result", job_id=again)
+    view = await alice.wait_until_finished(handle)
+    result = await alice.call_tool("job_result", job_id=handle)
+    again = (await alice.call_tool("retry_job", job_id=handle))["job_id"]
+    await alice.wait_until_finished(again)
+    repeated = await alice.call_tool("job_result", job_id=again)
 
     assert view["state"] == "succeeded"
     folder = f"hf://buckets/alice/holdfast/{workspace}/{handle}"
@@ -59,20 +61,20 @@ async def test_outputs_are_listed_in_the_result_and_can_be_downloaded(
 
 
 async def test_a_job_that_leaves_nothing_fails_and_says_what_is_missing(
-    stack: Stack, alice: Caller
+    stack: Stack, alice: McpCaller
 ) -> None:
     """Its worker is killed between the end of the job and the last look: it comes to the same."""
-    with another_worker(stack):
-        handle = await alice.run("sh", "-c", "echo 0.93", outputs=["model.bin", "plots/"])
-        waiting = await alice.until(handle, lambda view: view["stage"] == "COMPLETED")
+    with run_another_worker(stack):
+        handle = await alice.launch("sh", "-c", "echo 0.93", outputs=["model.bin", "plots/"])
+        waiting = await alice.wait_until(handle, lambda view: view["stage"] == "COMPLETED")
 
-    view = await alice.finish(handle)
+    view = await alice.wait_until_finished(handle)
 
     assert waiting["state"] == "running"
     assert waiting["summary"].startswith("Completed at Hugging Face; its outputs are being looked")
     assert (view["state"], view["reason"], view["exit_code"]) == ("failed", "outputs_missing", 0)
     assert "did not leave all the outputs it declared" in view["summary"]
-    result = await alice.ask("job_result", job_id=handle)
+    result = await alice.call_tool("job_result", job_id=handle)
     (saw, *_) = result["evidence"]
     assert saw.startswith("Holdfast saw: Not in hf://buckets/alice/holdfast/job_")
     assert saw.endswith("after it had completed: model.bin, plots/.")
@@ -81,7 +83,7 @@ async def test_a_job_that_leaves_nothing_fails_and_says_what_is_missing(
 
 
 @contextmanager
-def another_worker(stack: Stack) -> Generator[None]:
+def run_another_worker(stack: Stack) -> Generator[None]:
     """Run a worker instead of the stack's own; at the end it is killed outright."""
     stack.stop_worker()
     with (stack.folder / "logs" / "another.log").open("ab") as log:
@@ -101,14 +103,14 @@ def another_worker(stack: Stack) -> Generator[None]:
         stack.start_worker()
 
 
-async def test_a_launch_of_which_nothing_would_survive_says_so(alice: Caller) -> None:
+async def test_a_launch_of_which_nothing_would_survive_says_so(alice: McpCaller) -> None:
     """Before hours of a GPU, and not after them."""
     asked = {"image": "python:3.12", "command": ["true"], "flavor": "t4-small", "dry_run": True}
 
-    alone = await alice.ask("launch_job", **asked)
-    kept = await alice.ask("launch_job", **asked, outputs="model.bin")
-    uploads = await alice.ask("launch_job", **asked, pass_token=True)
-    small = await alice.ask("launch_job", **asked | {"flavor": "cpu-basic"})
+    alone = await alice.call_tool("launch_job", **asked)
+    kept = await alice.call_tool("launch_job", **asked, outputs="model.bin")
+    uploads = await alice.call_tool("launch_job", **asked, pass_token=True)
+    small = await alice.call_tool("launch_job", **asked | {"flavor": "cpu-basic"})
 
     [note] = alone["notes"]
     assert note.startswith("Nothing it makes is kept but its log")

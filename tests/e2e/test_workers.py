@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from service.local.ports import free_port
+from service.local.ports import find_free_port
 from service.local.stack import Stack
-from tests.stack import Caller
+from tests.stack import McpCaller
 
 pytestmark = pytest.mark.xdist_group("stack")
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @contextmanager
-def only_worker(stack: Stack, *command: str, **environment: str) -> Generator[None]:
+def run_only_worker(stack: Stack, *command: str, **environment: str) -> Generator[None]:
     """Let a worker of our own do the work of the stack's."""
     stack.stop_worker()
     process = subprocess.Popen(
@@ -36,22 +36,22 @@ def only_worker(stack: Stack, *command: str, **environment: str) -> Generator[No
     assert code == 0
 
 
-async def test_plain_arq_starts_a_worker(stack: Stack, alice: Caller) -> None:
+async def test_plain_arq_starts_a_worker(stack: Stack, alice: McpCaller) -> None:
     """Whoever already runs arq under a supervisor needs nothing of ours to start one."""
-    with only_worker(stack, "arq", "workers.worker.WorkerSettings"):
-        handle = await alice.run("true")
-        view = await alice.finish(handle)
+    with run_only_worker(stack, "arq", "workers.worker.WorkerSettings"):
+        handle = await alice.launch("true")
+        view = await alice.wait_until_finished(handle)
 
     assert view["state"] == "succeeded"
 
 
 async def test_a_worker_starts_and_works_where_there_is_no_redis(
-    stack: Stack, alice: Caller
+    stack: Stack, alice: McpCaller
 ) -> None:
     """Redis is a doorbell: without it everything is done, a moment later."""
-    nowhere = f"redis://127.0.0.1:{free_port()}/0"
-    with only_worker(stack, "service", "worker", HOLDFAST_REDIS_URL=nowhere):
-        handle = await alice.run("true")
-        view = await alice.finish(handle)
+    nowhere = f"redis://127.0.0.1:{find_free_port()}/0"
+    with run_only_worker(stack, "service", "worker", HOLDFAST_REDIS_URL=nowhere):
+        handle = await alice.launch("true")
+        view = await alice.wait_until_finished(handle)
 
     assert view["state"] == "succeeded"

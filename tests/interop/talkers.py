@@ -16,14 +16,14 @@ from typing import Any, Final, Protocol
 from service.cli.client_config import Connection
 from tests.interop import node, python
 
-LEGACY: Final = "2025-11-25"
-MODERN: Final = "2026-07-28"
+LEGACY_VERSION: Final = "2025-11-25"
+MODERN_VERSION: Final = "2026-07-28"
 _TOOL_FAILED: Final = 5
 """How the Inspector exits when a call was answered with an error."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ToolResult:
     """What a client was shown of an answer."""
 
     text: str
@@ -31,13 +31,13 @@ class Seen:
     structured: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @classmethod
-    def of(cls, result: Mapping[str, Any]) -> "Seen":
+    def from_wire(cls, result: Mapping[str, Any]) -> "ToolResult":
         """Read a result as it was on the wire."""
         text = "\n".join(part["text"] for part in result["content"] if "text" in part)
         return cls(text, bool(result.get("isError")), result.get("structuredContent") or {})
 
 
-class Talker(Protocol):
+class ConnectedClient(Protocol):
     """A client that is connected."""
 
     @property
@@ -55,23 +55,23 @@ class Talker(Protocol):
         """Return the names of the tools that were listed."""
         ...
 
-    def call(self, tool: str, arguments: Mapping[str, Any]) -> Seen:
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
         """Call a tool, and wait for the answer."""
         ...
 
 
-Open = Callable[[Connection, Path], AbstractContextManager[Talker]]
+OpenClient = Callable[[Connection, Path], AbstractContextManager[ConnectedClient]]
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class ClientSpec:
     """A client, the package it is in, and the newest version of the protocol that it speaks."""
 
     name: str
     package: str
     lock: Path
-    speaks: str
-    open: Open
+    protocol_version: str
+    open: OpenClient
 
     @property
     def version(self) -> str:
@@ -83,7 +83,7 @@ class Client:
         return str(version)
 
 
-class _Piped:
+class _ScriptClient:
     """A script that reads calls from its standard input, and writes results to its output."""
 
     def __init__(self, process: "subprocess.Popen[str]", errors: Any) -> None:
@@ -103,20 +103,20 @@ class _Piped:
     def tools(self) -> list[str]:
         return list(self._shown["tools"])
 
-    def call(self, tool: str, arguments: Mapping[str, Any]) -> Seen:
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{json.dumps({'name': tool, 'arguments': arguments})}\n")
         self._process.stdin.flush()
-        return Seen.of(self._read())
+        return ToolResult.from_wire(self._read())
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        impatient = Timer(node.PATIENCE, self._process.kill)
+        impatient = Timer(node.TIMEOUT_SECONDS, self._process.kill)
         impatient.start()
         line = self._process.stdout.readline()
         impatient.cancel()
         if not line:
-            self._process.wait(node.PATIENCE)
+            self._process.wait(node.TIMEOUT_SECONDS)
             self._errors.seek(0)
             raise AssertionError(self._errors.read())
         read: dict[str, Any] = json.loads(line)
@@ -124,13 +124,15 @@ class _Piped:
 
 
 @contextmanager
-def _piped(command: list[str], connection: Connection, folder: Path) -> Generator[Talker]:
+def _open_script(
+    command: list[str], connection: Connection, folder: Path
+) -> Generator[ConnectedClient]:
     with (
         TemporaryFile("w+", encoding="utf-8") as errors,
         subprocess.Popen(
             command,
             cwd=folder,
-            env=node.surroundings({"HOLDFAST_TOKEN": connection.token or ""}),
+            env=node.make_environment({"HOLDFAST_TOKEN": connection.token or ""}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -138,25 +140,27 @@ def _piped(command: list[str], connection: Connection, folder: Path) -> Generato
         ) as process,
     ):
         try:
-            yield _Piped(process, errors)
+            yield _ScriptClient(process, errors)
         finally:
             process.kill()
 
 
-def _typescript(kind: str, connection: Connection, _: Path) -> AbstractContextManager[Talker]:
-    command = [node.program("node"), "talk.mjs", kind, connection.endpoint]
-    return _piped(command, connection, node.folder())
+def _open_typescript(
+    kind: str, connection: Connection, _: Path
+) -> AbstractContextManager[ConnectedClient]:
+    command = [node.find_program("node"), "talk.mjs", kind, connection.endpoint]
+    return _open_script(command, connection, node.install_packages())
 
 
-def _python(
+def _open_python(
     script: str, mode: str, connection: Connection, home: Path
-) -> AbstractContextManager[Talker]:
-    interpreter = sys.executable if script == "mcp2" else python.interpreter(script)
-    program = str(python.CLIENTS / f"{script}.py")
-    return _piped([interpreter, program, connection.endpoint, mode], connection, home)
+) -> AbstractContextManager[ConnectedClient]:
+    interpreter = sys.executable if script == "mcp2" else python.install_interpreter(script)
+    program = str(python.CLIENTS_FOLDER / f"{script}.py")
+    return _open_script([interpreter, program, connection.endpoint, mode], connection, home)
 
 
-class Inspector:
+class InspectorClient:
     """The Inspector's command line, one process for each call.
 
     Its home is the test's, so that it neither reads nor leaves anything in the person's.
@@ -174,7 +178,7 @@ class Inspector:
 
     @cached_property
     def _greeting(self) -> dict[str, Any]:
-        return self.ask("initialize")
+        return self.call_method("initialize")
 
     @property
     def version(self) -> str:
@@ -186,48 +190,48 @@ class Inspector:
 
     @property
     def tools(self) -> list[str]:
-        return [tool["name"] for tool in self.ask("tools/list")["tools"]]
+        return [tool["name"] for tool in self.call_method("tools/list")["tools"]]
 
-    def ask(self, method: str) -> dict[str, Any]:
+    def call_method(self, method: str) -> dict[str, Any]:
         """Call a method that takes nothing; tools are held to the strictest reading."""
         strict = ["--strict"] if method == "tools/list" else []
-        done = node.run([*self._command, method, *strict], node.folder(), self._home)
+        done = node.run_node([*self._command, method, *strict], node.install_packages(), self._home)
         assert done.returncode == 0, done.stderr + done.stdout
         answer: dict[str, Any] = json.loads(done.stdout)["result"]
         return answer
 
-    def call(self, tool: str, arguments: Mapping[str, Any]) -> Seen:
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
         given = ["--tool-name", tool, "--tool-args-json", json.dumps(arguments)]
         command = [*self._command, "tools/call", *given]
-        done = node.run(command, node.folder(), self._home)
+        done = node.run_node(command, node.install_packages(), self._home)
         assert done.returncode in {0, _TOOL_FAILED}, done.stderr + done.stdout
-        return Seen.of(json.loads(done.stdout)["result"])
+        return ToolResult.from_wire(json.loads(done.stdout)["result"])
 
 
 @contextmanager
-def _inspector(era: str, connection: Connection, home: Path) -> Generator[Talker]:
-    yield Inspector(era, connection, home)
+def _open_inspector(era: str, connection: Connection, home: Path) -> Generator[ConnectedClient]:
+    yield InspectorClient(era, connection, home)
 
 
-_NODE: Final = node.HERE / "package-lock.json"
-_OURS: Final = node.HERE.parent.parent / "requirements.lock"
-_V1: Final = ("TypeScript SDK", "@modelcontextprotocol/sdk", _NODE)
-_V2: Final = ("TypeScript SDK", "@modelcontextprotocol/client", _NODE)
-_INSPECTOR: Final = ("Inspector", "@modelcontextprotocol/inspector", _NODE)
-_MCP1: Final = ("Python SDK", "mcp", python.lock("mcp1"))
-_MCP2: Final = ("Python SDK", "mcp", _OURS)
-_FASTMCP: Final = ("FastMCP", "fastmcp", python.lock("fastmcp4"))
+_NODE_LOCK: Final = node.INTEROP_FOLDER / "package-lock.json"
+_OUR_LOCK: Final = node.INTEROP_FOLDER.parent.parent / "requirements.lock"
+_V1: Final = ("TypeScript SDK", "@modelcontextprotocol/sdk", _NODE_LOCK)
+_V2: Final = ("TypeScript SDK", "@modelcontextprotocol/client", _NODE_LOCK)
+_INSPECTOR: Final = ("Inspector", "@modelcontextprotocol/inspector", _NODE_LOCK)
+_MCP1: Final = ("Python SDK", "mcp", python.lock_path("mcp1"))
+_MCP2: Final = ("Python SDK", "mcp", _OUR_LOCK)
+_FASTMCP: Final = ("FastMCP", "fastmcp", python.lock_path("fastmcp4"))
 
 CLIENTS: Final = (
-    Client(*_V1, LEGACY, partial(_typescript, "v1")),
-    Client(*_V2, LEGACY, partial(_typescript, "v2-legacy")),
-    Client(*_V2, MODERN, partial(_typescript, "v2-modern")),
-    Client(*_INSPECTOR, LEGACY, partial(_inspector, "legacy")),
-    Client(*_INSPECTOR, MODERN, partial(_inspector, "modern")),
-    Client(*_MCP1, LEGACY, partial(_python, "mcp1", "legacy")),
-    Client(*_MCP2, LEGACY, partial(_python, "mcp2", "legacy")),
-    Client(*_MCP2, MODERN, partial(_python, "mcp2", "auto")),
-    Client(*_FASTMCP, LEGACY, partial(_python, "fastmcp4", "legacy")),
-    Client(*_FASTMCP, MODERN, partial(_python, "fastmcp4", "auto")),
+    ClientSpec(*_V1, LEGACY_VERSION, partial(_open_typescript, "v1")),
+    ClientSpec(*_V2, LEGACY_VERSION, partial(_open_typescript, "v2-legacy")),
+    ClientSpec(*_V2, MODERN_VERSION, partial(_open_typescript, "v2-modern")),
+    ClientSpec(*_INSPECTOR, LEGACY_VERSION, partial(_open_inspector, "legacy")),
+    ClientSpec(*_INSPECTOR, MODERN_VERSION, partial(_open_inspector, "modern")),
+    ClientSpec(*_MCP1, LEGACY_VERSION, partial(_open_python, "mcp1", "legacy")),
+    ClientSpec(*_MCP2, LEGACY_VERSION, partial(_open_python, "mcp2", "legacy")),
+    ClientSpec(*_MCP2, MODERN_VERSION, partial(_open_python, "mcp2", "auto")),
+    ClientSpec(*_FASTMCP, LEGACY_VERSION, partial(_open_python, "fastmcp4", "legacy")),
+    ClientSpec(*_FASTMCP, MODERN_VERSION, partial(_open_python, "fastmcp4", "auto")),
 )
 """What people use to talk to us, each in every way it can."""

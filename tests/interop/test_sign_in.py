@@ -13,15 +13,19 @@ from mcp.client.streamable_http import streamable_http_client
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
 from tests.interop import node
-from tests.service.local.hub.mcp_user import Browser, Memory, signing_in
+from tests.service.local.hub.mcp_user import (
+    ConsentingBrowser,
+    MemoryTokenStorage,
+    make_oauth_provider,
+)
 from tests.stack import eventually
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(180)]
 
-LAUNCH: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
-EVERYTHING = "openid profile jobs inference-api"
-USUAL = 28_800
-BRIEF = 5
+LAUNCH_ARGUMENTS: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
+ALL_SCOPES = "openid profile jobs inference-api"
+DEFAULT_TOKEN_LIFETIME_SECONDS = 28_800
+SHORT_TOKEN_LIFETIME_SECONDS = 5
 """Seconds that a token lives in here, so that one is seen to be replaced."""
 
 
@@ -31,25 +35,32 @@ async def hub(stack: Stack) -> AsyncGenerator[httpx2.AsyncClient]:
     token = load_users(stack.folder / "hub")[0].token
     headers = {"authorization": f"Bearer {token}"}
     async with httpx2.AsyncClient(base_url=stack.hub_url, headers=headers) as admin:
-        await admin.post("/_emulator/oauth/lifetime", json={"seconds": BRIEF})
+        await admin.post(
+            "/_emulator/oauth/lifetime", json={"seconds": SHORT_TOKEN_LIFETIME_SECONDS}
+        )
         async with httpx2.AsyncClient(base_url=stack.hub_url) as browser:
             yield browser
-        await admin.post("/_emulator/oauth/lifetime", json={"seconds": USUAL})
+        await admin.post(
+            "/_emulator/oauth/lifetime", json={"seconds": DEFAULT_TOKEN_LIFETIME_SECONDS}
+        )
 
 
 async def test_the_python_client_signs_in_steps_up_and_outlives_its_token(
     stack: Stack, hub: httpx2.AsyncClient
 ) -> None:
     """It registers itself, is sent for the scope a launch needs, and refreshes what expires."""
-    browser, memory = Browser(hub, first_grant="openid profile"), Memory()
-    provider = signing_in(f"{stack.url}/mcp", browser, memory)
+    browser, memory = (
+        ConsentingBrowser(hub, first_grant_scopes="openid profile"),
+        MemoryTokenStorage(),
+    )
+    provider = make_oauth_provider(f"{stack.url}/mcp", browser, memory)
     async with (
         httpx2.AsyncClient(auth=provider, timeout=20) as http,
         Client(streamable_http_client(f"{stack.url}/mcp", http_client=http)) as client,
     ):
         assert memory.tokens is not None
         granted = memory.tokens.scope
-        launched = await client.call_tool("launch_job", LAUNCH)
+        launched = await client.call_tool("launch_job", LAUNCH_ARGUMENTS)
         stepped = memory.tokens
 
         async def call() -> bool:
@@ -63,8 +74,8 @@ async def test_the_python_client_signs_in_steps_up_and_outlives_its_token(
     assert launched.structured_content["job_id"].startswith("job_")
     assert "jobs" in (stepped.scope or "").split()
     # When it meets a 401 just as its token expires, it asks the person again (mcp 2.3.0).
-    first, second, *_ = browser.visits
-    assert first.params["scope"] == EVERYTHING
+    first, second, *_ = browser.visited_urls
+    assert first.params["scope"] == ALL_SCOPES
     assert "jobs" in second.params["scope"].split()
 
 
@@ -72,13 +83,13 @@ async def test_the_newer_typescript_client_signs_in_steps_up_and_outlives_its_to
     stack: Stack, hub: httpx2.AsyncClient, node_folder: Path
 ) -> None:
     """What hosts are being moved to."""
-    said = sign_in("v2", stack, node_folder, grant="openid profile")
+    said = run_sign_in("v2", stack, node_folder, grant="openid profile")
 
     assert said["granted"] == "openid profile"
     assert "jobs" in said["stepped"].split()
     assert said["job"]["job_id"].startswith("job_")
     assert said["refreshed"]
-    assert said["asked"][0] == EVERYTHING
+    assert said["asked"][0] == ALL_SCOPES
     assert len(said["asked"]) == 2
 
 
@@ -86,16 +97,16 @@ async def test_the_older_typescript_client_is_asked_for_everything_at_once(
     stack: Stack, hub: httpx2.AsyncClient, node_folder: Path
 ) -> None:
     """It answers a 403 with its refresh token, which gives the same scopes again (1.32.2)."""
-    said = sign_in("v1", stack, node_folder, grant=EVERYTHING)
+    said = run_sign_in("v1", stack, node_folder, grant=ALL_SCOPES)
 
-    assert said["asked"] == [EVERYTHING]
+    assert said["asked"] == [ALL_SCOPES]
     assert said["job"]["job_id"].startswith("job_")
     assert said["refreshed"]
 
 
-def sign_in(kind: str, stack: Stack, folder: Path, *, grant: str) -> dict[str, Any]:
+def run_sign_in(kind: str, stack: Stack, folder: Path, *, grant: str) -> dict[str, Any]:
     command = ["node", "sign_in.mjs", kind, f"{stack.url}/mcp", grant]
-    done = node.run(command, folder)
+    done = node.run_node(command, folder)
     assert done.returncode == 0, done.stderr + done.stdout
     said: dict[str, Any] = json.loads(done.stdout)
     return said

@@ -29,11 +29,18 @@ from collections.abc import Callable, Generator
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from schema.jobs.run_tables import Desired, Origin, RunState
-from schema.jobs.tables import FINAL, JobState
-from tests.model.world import OPEN, Attempt, Flaw, Hand, Rules, World
+from schema.jobs.run_tables import DesiredState, RunOrigin, RunState
+from schema.jobs.tables import FINAL_STATES, JobState
+from tests.model.world import (
+    OPEN_RUN_STATES,
+    Attempt,
+    ModelRules,
+    ModelState,
+    ProtocolFlaw,
+    WorkerPhase,
+)
 
-MOST_TRIES: Final = 2
+MAX_TRIES: Final = 2
 """Launches that created nothing before the job fails; the product has a few more."""
 
 
@@ -42,194 +49,205 @@ class Actor(StrEnum):
 
     SUBJECT = "subject"
     WORKER = "worker"
-    FATE = "fate"
+    CRASH = "fate"
     NETWORK = "network"
     HUB = "hub"
-    REMOTE = "remote"
-    ATTEND = "attend"
-    OBSERVE = "observe"
+    REMOTE_JOB = "remote"
+    RECONCILER = "attend"
+    POLLER = "observe"
 
 
-class Move(NamedTuple):
+class Transition(NamedTuple):
     """A move, and the world after it."""
 
     actor: Actor
-    does: str
+    action: str
     number: int
-    after: World
+    after: ModelState
 
     def __str__(self) -> str:
         whole = self.actor is Actor.SUBJECT
-        return f"{self.actor} {self.does}" if whole else f"{self.actor} {self.does} ({self.number})"
+        return (
+            f"{self.actor} {self.action}"
+            if whole
+            else f"{self.actor} {self.action} ({self.number})"
+        )
 
 
-Steps = Generator[tuple[str, World]]
+Transitions = Generator[tuple[str, ModelState]]
 
 
-def moves(world: World, rules: Rules) -> Generator[Move]:
+def next_transitions(state: ModelState, rules: ModelRules) -> Generator[Transition]:
     """Yield every move that somebody may make next."""
-    for number in range(1, len(world.attempts) + 1):
-        for actor, steps in _STEPS.items():
-            for does, after in steps(world, number, rules):
-                yield Move(actor, does, number, after)
-    newest = len(world.attempts)
-    if world.job is JobState.QUEUED:
-        yield Move(Actor.WORKER, "claims", newest + 1, claim(world))
-    if world.job not in FINAL:
-        yield Move(Actor.SUBJECT, "cancels", newest, cancel(world, rules))
+    for number in range(1, len(state.attempts) + 1):
+        for actor, steps in _TRANSITIONS.items():
+            for does, after in steps(state, number, rules):
+                yield Transition(actor, does, number, after)
+    newest = len(state.attempts)
+    if state.job is JobState.QUEUED:
+        yield Transition(Actor.WORKER, "claims", newest + 1, claim(state))
+    if state.job not in FINAL_STATES:
+        yield Transition(Actor.SUBJECT, "cancels", newest, cancel(state, rules))
 
 
-def claim(world: World) -> World:
-    return world._replace(job=JobState.LAUNCHING, attempts=(*world.attempts, Attempt()))
+def claim(state: ModelState) -> ModelState:
+    return state._replace(job=JobState.LAUNCHING, attempts=(*state.attempts, Attempt()))
 
 
-def cancel(world: World, rules: Rules) -> World:
-    after = world._replace(job=JobState.CANCELLED)
-    if rules.flaw is not Flaw.CANCEL_SPARES_RUNS:
-        for number, attempt in enumerate(world.attempts, start=1):
-            if attempt.run in OPEN:
-                after = after.put(number, desired=Desired.DEAD)
+def cancel(state: ModelState, rules: ModelRules) -> ModelState:
+    after = state._replace(job=JobState.CANCELLED)
+    if rules.flaw is not ProtocolFlaw.CANCEL_SPARES_RUNS:
+        for number, attempt in enumerate(state.attempts, start=1):
+            if attempt.run in OPEN_RUN_STATES:
+                after = after.with_attempt(number, desired=DesiredState.DEAD)
     return after
 
 
-def bind(world: World, number: int, rules: Rules) -> World:
-    run, desired = world.attempt(number).run, world.attempt(number).desired
-    if run is RunState.UNKNOWN and rules.flaw is Flaw.BIND_NEEDS_LEASE:
-        return world
+def record_remote_id(state: ModelState, number: int, rules: ModelRules) -> ModelState:
+    run, desired = state.attempt(number).run, state.attempt(number).desired
+    if run is RunState.UNKNOWN and rules.flaw is ProtocolFlaw.BIND_NEEDS_LEASE:
+        return state
     if run in (RunState.ABSENT, RunState.REJECTED):
-        return find_surplus(world, number, rules)
+        return record_surplus_run(state, number, rules)
     if run not in (RunState.POSTING, RunState.UNKNOWN):
-        return world
-    begins = world.job is JobState.LAUNCHING and desired is Desired.ALIVE
-    undone = world.job is JobState.CANCELLED and rules.flaw is Flaw.BIND_UNDOES_CANCEL
-    job = JobState.RUNNING if begins or undone else world.job
-    return world.put(number, run=RunState.BOUND)._replace(job=job, tries=0)
+        return state
+    begins = state.job is JobState.LAUNCHING and desired is DesiredState.ALIVE
+    undone = state.job is JobState.CANCELLED and rules.flaw is ProtocolFlaw.BIND_UNDOES_CANCEL
+    job = JobState.RUNNING if begins or undone else state.job
+    return state.with_attempt(number, run=RunState.BOUND)._replace(job=job, tries=0)
 
 
-def doubt(world: World, number: int) -> World:
-    if world.attempt(number).run is not RunState.POSTING:
-        return world
-    return world.put(number, run=RunState.UNKNOWN)
+def mark_unconfirmed(state: ModelState, number: int) -> ModelState:
+    if state.attempt(number).run is not RunState.POSTING:
+        return state
+    return state.with_attempt(number, run=RunState.UNKNOWN)
 
 
-def reject(world: World, number: int, *, retryable: bool) -> World:
-    if world.attempt(number).run not in (RunState.POSTING, RunState.UNKNOWN):
-        return world
-    job = world.job
+def mark_not_created(state: ModelState, number: int, *, retryable: bool) -> ModelState:
+    if state.attempt(number).run not in (RunState.POSTING, RunState.UNKNOWN):
+        return state
+    job = state.job
     if job is JobState.LAUNCHING:
-        again = retryable and world.tries + 1 < MOST_TRIES
+        again = retryable and state.tries + 1 < MAX_TRIES
         job = JobState.QUEUED if again else JobState.FAILED
-    return world.put(number, run=RunState.REJECTED)._replace(job=job, tries=world.tries + 1)
+    return state.with_attempt(number, run=RunState.REJECTED)._replace(
+        job=job, tries=state.tries + 1
+    )
 
 
-def conclude_absent(world: World, number: int, rules: Rules) -> World:
-    job, again = world.job, rules.relaunch and not world.relaunched
+def mark_absent(state: ModelState, number: int, rules: ModelRules) -> ModelState:
+    job, again = state.job, rules.relaunch and not state.relaunched
     if job is JobState.LAUNCHING:
         job = JobState.QUEUED if again else JobState.FAILED
-    after = world.put(number, run=RunState.ABSENT)
-    return after._replace(job=job, relaunched=world.relaunched or job is JobState.QUEUED)
+    after = state.with_attempt(number, run=RunState.ABSENT)
+    return after._replace(job=job, relaunched=state.relaunched or job is JobState.QUEUED)
 
 
-def find_surplus(world: World, number: int, rules: Rules) -> World:
-    if rules.flaw is Flaw.SURPLUS_COUNTS:
-        return world.put(number, run=RunState.BOUND)
-    return world.put(number, run=RunState.BOUND, origin=Origin.SURPLUS, desired=Desired.DEAD)
+def record_surplus_run(state: ModelState, number: int, rules: ModelRules) -> ModelState:
+    if rules.flaw is ProtocolFlaw.SURPLUS_COUNTS:
+        return state.with_attempt(number, run=RunState.BOUND)
+    return state.with_attempt(
+        number, run=RunState.BOUND, origin=RunOrigin.SURPLUS, desired=DesiredState.DEAD
+    )
 
 
-def end(world: World, number: int, verdict: JobState) -> World:
-    decides = world.job is JobState.RUNNING and world.attempt(number).origin is Origin.OURS
-    after = world.put(number, run=RunState.ENDED)
-    return after._replace(job=verdict) if decides else after
+def end_run(state: ModelState, number: int, final_state: JobState) -> ModelState:
+    decides = state.job is JobState.RUNNING and state.attempt(number).origin is RunOrigin.OURS
+    after = state.with_attempt(number, run=RunState.ENDED)
+    return after._replace(job=final_state) if decides else after
 
 
-def _worker(world: World, number: int, rules: Rules) -> Steps:
-    attempt, done = world.attempt(number), world.put(number, hand=Hand.GONE)
+def _worker_transitions(state: ModelState, number: int, rules: ModelRules) -> Transitions:
+    attempt, done = state.attempt(number), state.with_attempt(number, hand=WorkerPhase.GONE)
     match attempt.hand:
-        case Hand.UNSENT:
-            yield "sends the request", world.put(number, hand=Hand.WAITING, in_flight=True)
-            yield "says it sent nothing", reject(done, number, retryable=True)
-        case Hand.WAITING if attempt.created:
-            yield "reads the id", bind(done, number, rules)
-        case Hand.REFUSED:
-            yield "reads a refusal for now", reject(done, number, retryable=True)
-            yield "reads a refusal for good", reject(done, number, retryable=False)
+        case WorkerPhase.UNSENT:
+            yield (
+                "sends the request",
+                state.with_attempt(number, hand=WorkerPhase.WAITING, in_flight=True),
+            )
+            yield "says it sent nothing", mark_not_created(done, number, retryable=True)
+        case WorkerPhase.WAITING if attempt.created:
+            yield "reads the id", record_remote_id(done, number, rules)
+        case WorkerPhase.REFUSED:
+            yield "reads a refusal for now", mark_not_created(done, number, retryable=True)
+            yield "reads a refusal for good", mark_not_created(done, number, retryable=False)
         case _:
             pass
-    if attempt.hand in (Hand.WAITING, Hand.REFUSED):
-        if rules.flaw is Flaw.SENDS_AGAIN:
-            yield "has no clear answer", reject(done, number, retryable=True)
+    if attempt.hand in (WorkerPhase.WAITING, WorkerPhase.REFUSED):
+        if rules.flaw is ProtocolFlaw.SENDS_AGAIN:
+            yield "has no clear answer", mark_not_created(done, number, retryable=True)
         else:
-            yield "has no clear answer", doubt(done, number)
+            yield "has no clear answer", mark_unconfirmed(done, number)
 
 
-def _fate(world: World, number: int, _: Rules) -> Steps:
-    if world.attempt(number).hand is not Hand.GONE:
-        yield "kills the worker", world.put(number, hand=Hand.GONE)
+def _crash_transitions(state: ModelState, number: int, _: ModelRules) -> Transitions:
+    if state.attempt(number).hand is not WorkerPhase.GONE:
+        yield "kills the worker", state.with_attempt(number, hand=WorkerPhase.GONE)
 
 
-def _network(world: World, number: int, _: Rules) -> Steps:
-    if world.attempt(number).in_flight:
-        yield "loses the request", world.put(number, in_flight=False)
+def _network_transitions(state: ModelState, number: int, _: ModelRules) -> Transitions:
+    if state.attempt(number).in_flight:
+        yield "loses the request", state.with_attempt(number, in_flight=False)
 
 
-def _hub(world: World, number: int, rules: Rules) -> Steps:
-    attempt = world.attempt(number)
+def _hub_transitions(state: ModelState, number: int, rules: ModelRules) -> Transitions:
+    attempt = state.attempt(number)
     if attempt.in_flight:
-        hand = Hand.REFUSED if attempt.hand is Hand.WAITING else attempt.hand
-        arrived = world.put(number, in_flight=False)
-        yield "creates a job", arrived.put(number, created=True, alive=True)
-        yield "refuses the request", arrived.put(number, hand=hand)
+        hand = WorkerPhase.REFUSED if attempt.hand is WorkerPhase.WAITING else attempt.hand
+        arrived = state.with_attempt(number, in_flight=False)
+        yield "creates a job", arrived.with_attempt(number, created=True, alive=True)
+        yield "refuses the request", arrived.with_attempt(number, hand=hand)
         if rules.refusals_lie:
-            lied = arrived.put(number, hand=hand, created=True, alive=True)
+            lied = arrived.with_attempt(number, hand=hand, created=True, alive=True)
             yield "creates a job, and answers that it refused", lied
     if attempt.created and not attempt.listed:
-        yield "lists the job", world.put(number, listed=True)
+        yield "lists the job", state.with_attempt(number, listed=True)
 
 
-def _remote(world: World, number: int, _: Rules) -> Steps:
-    if world.attempt(number).alive:
-        yield "ends by itself", world.put(number, alive=False)
+def _remote_job_transitions(state: ModelState, number: int, _: ModelRules) -> Transitions:
+    if state.attempt(number).alive:
+        yield "ends by itself", state.with_attempt(number, alive=False)
 
 
-def _attend(world: World, number: int, rules: Rules) -> Steps:
-    attempt = world.attempt(number)
+def _reconciler_transitions(state: ModelState, number: int, rules: ModelRules) -> Transitions:
+    attempt = state.attempt(number)
     if attempt.run is RunState.POSTING:
-        yield "finds the lease lapsed", doubt(world, number)
+        yield "finds the lease lapsed", mark_unconfirmed(state, number)
     if attempt.run is RunState.UNKNOWN:
-        found = attempt.listed and rules.flaw is not Flaw.BIND_NEEDS_LEASE
+        found = attempt.listed and rules.flaw is not ProtocolFlaw.BIND_NEEDS_LEASE
         if found:
-            yield "finds it by its label", bind(world, number, rules)
+            yield "finds it by its label", record_remote_id(state, number, rules)
         # The listing it goes by may be an older one, which did not show it yet.
         if not rules.settled or (attempt.is_settled and not found):
-            yield "gives it up as absent", conclude_absent(world, number, rules)
-    if attempt.run is RunState.BOUND and attempt.desired is Desired.DEAD and attempt.alive:
-        yield "kills it", world.put(number, alive=False)
+            yield "gives it up as absent", mark_absent(state, number, rules)
+    if attempt.run is RunState.BOUND and attempt.desired is DesiredState.DEAD and attempt.alive:
+        yield "kills it", state.with_attempt(number, alive=False)
 
 
-def _observe(world: World, number: int, rules: Rules) -> Steps:
-    attempt = world.attempt(number)
+def _poller_transitions(state: ModelState, number: int, rules: ModelRules) -> Transitions:
+    attempt = state.attempt(number)
     if attempt.run is RunState.BOUND:
         if not attempt.alive:
             for verdict in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED):
-                yield f"sees the end: {verdict}", end(world, number, verdict)
-        elif not attempt.listed and rules.flaw is Flaw.BELIEVES_404:
-            yield "takes it for deleted", end(world, number, JobState.FAILED)
+                yield f"sees the end: {verdict}", end_run(state, number, verdict)
+        elif not attempt.listed and rules.flaw is ProtocolFlaw.BELIEVES_404:
+            yield "takes it for deleted", end_run(state, number, JobState.FAILED)
     elif attempt.alive and attempt.listed:
         # It lists what is active; a job that is over costs nothing any more.
         if attempt.run in (RunState.POSTING, RunState.UNKNOWN):
-            yield "sees it listed", bind(world, number, rules)
-        elif attempt.run is RunState.ABSENT and rules.flaw is not Flaw.NO_LATE_WATCH:
-            yield "sees it arrive late", find_surplus(world, number, rules)
-        elif attempt.run is RunState.REJECTED and rules.flaw is not Flaw.BELIEVES_REFUSALS:
-            yield "sees it though it was refused", find_surplus(world, number, rules)
+            yield "sees it listed", record_remote_id(state, number, rules)
+        elif attempt.run is RunState.ABSENT and rules.flaw is not ProtocolFlaw.NO_LATE_WATCH:
+            yield "sees it arrive late", record_surplus_run(state, number, rules)
+        elif attempt.run is RunState.REJECTED and rules.flaw is not ProtocolFlaw.BELIEVES_REFUSALS:
+            yield "sees it though it was refused", record_surplus_run(state, number, rules)
 
 
-_STEPS: Final[dict[Actor, Callable[[World, int, Rules], Steps]]] = {
-    Actor.WORKER: _worker,
-    Actor.FATE: _fate,
-    Actor.NETWORK: _network,
-    Actor.HUB: _hub,
-    Actor.REMOTE: _remote,
-    Actor.ATTEND: _attend,
-    Actor.OBSERVE: _observe,
+_TRANSITIONS: Final[dict[Actor, Callable[[ModelState, int, ModelRules], Transitions]]] = {
+    Actor.WORKER: _worker_transitions,
+    Actor.CRASH: _crash_transitions,
+    Actor.NETWORK: _network_transitions,
+    Actor.HUB: _hub_transitions,
+    Actor.REMOTE_JOB: _remote_job_transitions,
+    Actor.RECONCILER: _reconciler_transitions,
+    Actor.POLLER: _poller_transitions,
 }

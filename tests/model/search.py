@@ -8,55 +8,57 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
 
-from tests.model.protocol import Move, moves
-from tests.model.world import Rules, World
+from tests.model.protocol import Transition, next_transitions
+from tests.model.world import ModelRules, ModelState
 
-_MOST_WORLDS: Final = 30_000
+_MAX_STATES: Final = 30_000
 """A game with more of them has most likely no end: something is counted without a bound."""
 
 
-class Step(NamedTuple):
+class Edge(NamedTuple):
     """A move made in a world."""
 
-    before: World
-    move: Move
+    source: ModelState
+    transition: Transition
 
 
 @dataclass(frozen=True, slots=True)
-class Plays:
+class StateGraph:
     """The worlds reached, in the order of their distance from the start."""
 
-    came_by: dict[World, Step | None]
+    first_step_to: dict[ModelState, Edge | None]
     """The step that led first to each; none for the start."""
-    ahead: dict[World, list[Move]]
+    transitions_from: dict[ModelState, list[Transition]]
 
-    def steps(self) -> Generator[Step]:
+    def steps(self) -> Generator[Edge]:
         """Yield every step there is."""
-        for world, following in self.ahead.items():
+        for world, following in self.transitions_from.items():
             for move in following:
-                yield Step(world, move)
+                yield Edge(world, move)
 
-    def story(self, world: World) -> list[str]:
+    def trace_to(self, state: ModelState) -> list[str]:
         """Tell how a world comes to be, move by move."""
         told: list[str] = []
-        step = self.came_by[world]
+        step = self.first_step_to[state]
         while step is not None:
-            told.append(str(step.move))
-            step = self.came_by[step.before]
+            told.append(str(step.transition))
+            step = self.first_step_to[step.source]
         return told[::-1]
 
-    def first(self, is_wrong: Callable[[World], bool]) -> list[str]:
+    def shortest_trace(self, is_wrong: Callable[[ModelState], bool]) -> list[str]:
         """Tell the shortest story that ends in a wrong world; an empty one if there is none."""
-        wrong = next(filter(is_wrong, self.ahead), None)
-        return [] if wrong is None else self.story(wrong)
+        wrong = next(filter(is_wrong, self.transitions_from), None)
+        return [] if wrong is None else self.trace_to(wrong)
 
-    def leading_to(self, goals: Container[World], by: Callable[[Step], bool]) -> set[World]:
+    def states_leading_to(
+        self, goals: Container[ModelState], is_allowed: Callable[[Edge], bool]
+    ) -> set[ModelState]:
         """Return the worlds from which a goal can be reached by such steps alone."""
-        behind: dict[World, list[World]] = {world: [] for world in self.ahead}
+        behind: dict[ModelState, list[ModelState]] = {world: [] for world in self.transitions_from}
         for step in self.steps():
-            if by(step):
-                behind[step.move.after].append(step.before)
-        leading = {world for world in self.ahead if world in goals}
+            if is_allowed(step):
+                behind[step.transition.after].append(step.source)
+        leading = {world for world in self.transitions_from if world in goals}
         found = deque(leading)
         while found:
             for world in behind[found.popleft()]:
@@ -67,26 +69,26 @@ class Plays:
 
 
 @cache
-def play(rules: Rules) -> Plays:
+def explore(rules: ModelRules) -> StateGraph:
     """Make every move in every order."""
-    start = World()
-    came_by: dict[World, Step | None] = {start: None}
-    ahead: dict[World, list[Move]] = {}
+    start = ModelState()
+    came_by: dict[ModelState, Edge | None] = {start: None}
+    ahead: dict[ModelState, list[Transition]] = {}
     found = deque([start])
-    with _uncollected():
+    with _garbage_collection_disabled():
         while found:
-            assert len(came_by) < _MOST_WORLDS, "this game has no end that a search would reach"
+            assert len(came_by) < _MAX_STATES, "this game has no end that a search would reach"
             world = found.popleft()
-            ahead[world] = list(moves(world, rules))
+            ahead[world] = list(next_transitions(world, rules))
             for move in ahead[world]:
                 if move.after not in came_by:
-                    came_by[move.after] = Step(world, move)
+                    came_by[move.after] = Edge(world, move)
                     found.append(move.after)
-    return Plays(came_by, ahead)
+    return StateGraph(came_by, ahead)
 
 
 @contextmanager
-def _uncollected() -> Generator[None]:
+def _garbage_collection_disabled() -> Generator[None]:
     # Worlds make no cycles, and to look for some over and over takes longer than the search.
     gc.disable()
     try:

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from schema.jobs.run_tables import Desired, Origin, RunState
+from schema.jobs.run_tables import DesiredState, RunOrigin, RunState
 from schema.jobs.tables import JobState
 
-OPEN: Final = frozenset({RunState.POSTING, RunState.UNKNOWN, RunState.BOUND})
+OPEN_RUN_STATES: Final = frozenset({RunState.POSTING, RunState.UNKNOWN, RunState.BOUND})
 """A run that is or may be alive."""
 
 
-class Flaw(StrEnum):
+class ProtocolFlaw(StrEnum):
     """A rule of ours left out or broken, to see that it is needed and that its lack is found."""
 
     SENDS_AGAIN = "sends_again"
@@ -40,7 +40,7 @@ class Flaw(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ModelRules:
     """What is played: the policy, what is assumed of the world, and the flaw, if any."""
 
     relaunch: bool = False
@@ -52,10 +52,10 @@ class Rules:
     refusals_lie: bool = False
     """The Hub may create a job and answer with a 4xx all the same."""
 
-    flaw: Flaw | None = None
+    flaw: ProtocolFlaw | None = None
 
 
-class Hand(StrEnum):
+class WorkerPhase(StrEnum):
     """How far the worker of an attempt has come."""
 
     UNSENT = "unsent"
@@ -70,9 +70,9 @@ class Attempt(NamedTuple):
     """One attempt: its run as we hold it, its worker, and what is true of it upstream."""
 
     run: RunState = RunState.POSTING
-    desired: Desired = Desired.ALIVE
-    origin: Origin = Origin.OURS
-    hand: Hand = Hand.UNSENT
+    desired: DesiredState = DesiredState.ALIVE
+    origin: RunOrigin = RunOrigin.OURS
+    hand: WorkerPhase = WorkerPhase.UNSENT
     in_flight: bool = False
     created: bool = False
     alive: bool = False
@@ -81,17 +81,17 @@ class Attempt(NamedTuple):
     @property
     def is_awaited(self) -> bool:
         """Tell whether it may live until it ends by itself."""
-        wanted = self.origin is Origin.OURS and self.desired is Desired.ALIVE
+        wanted = self.origin is RunOrigin.OURS and self.desired is DesiredState.ALIVE
         return wanted and self.run is RunState.BOUND
 
     @property
     def is_settled(self) -> bool:
         """Tell whether nothing more can come of its request than the listing shows."""
         unlisted = self.created and not self.listed
-        return not (self.in_flight or unlisted or self.hand is Hand.UNSENT)
+        return not (self.in_flight or unlisted or self.hand is WorkerPhase.UNSENT)
 
 
-class World(NamedTuple):
+class ModelState(NamedTuple):
     """The job, and all its attempts."""
 
     job: JobState = JobState.QUEUED
@@ -103,7 +103,7 @@ class World(NamedTuple):
         """Return an attempt; they are counted from one."""
         return self.attempts[number - 1]
 
-    def put(self, number: int, **changes: Any) -> "World":
+    def with_attempt(self, number: int, **changes: Any) -> "ModelState":
         """Return this world with one of its attempts changed."""
         before, after = self.attempts[: number - 1], self.attempts[number:]
         return self._replace(attempts=(*before, self.attempt(number)._replace(**changes), *after))

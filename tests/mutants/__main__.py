@@ -15,26 +15,26 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from tests.mutants.guards import GUARDS
-from tests.mutants.lane import Lane, Tested, copied
+from tests.mutants.guards import ALL_GUARDS
+from tests.mutants.lane import PytestRun, WorktreeCopy, copy_worktree
 from tests.mutants.mutant import Mutant
 
-LANES: Final = 2
+COPY_COUNT: Final = 2
 _INTERRUPTED: Final = 128 + signal.SIGINT
 
-Findings = dict[str, Tested]
+RunsByMutant = dict[str, PytestRun]
 
 
 def main(names: Sequence[str]) -> int:
     """Test without the guards named, or without each there is."""
-    if unknown := set(names) - {mutant.name for mutant in GUARDS}:
+    if unknown := set(names) - {mutant.name for mutant in ALL_GUARDS}:
         sys.exit(f"There is no guard named {', '.join(sorted(unknown))}.")
-    chosen = [mutant for mutant in GUARDS if not names or mutant.name in names]
-    with copied(LANES) as lanes:
+    chosen = [mutant for mutant in ALL_GUARDS if not names or mutant.name in names]
+    with copy_worktree(COPY_COUNT) as lanes:
         return anyio.run(_run, lanes, chosen)
 
 
-async def _run(lanes: list[Lane], chosen: list[Mutant]) -> int:
+async def _run(lanes: list[WorktreeCopy], chosen: list[Mutant]) -> int:
     code = _INTERRUPTED
     async with anyio.create_task_group() as tasks:
 
@@ -44,45 +44,45 @@ async def _run(lanes: list[Lane], chosen: list[Mutant]) -> int:
                     tasks.cancel_scope.cancel()
 
         tasks.start_soon(stop_when_told)
-        code = await _judge(lanes, chosen)
+        code = await _try_mutants(lanes, chosen)
         tasks.cancel_scope.cancel()
     return code
 
 
-async def _judge(lanes: list[Lane], chosen: list[Mutant]) -> int:
+async def _try_mutants(lanes: list[WorktreeCopy], chosen: list[Mutant]) -> int:
     console = Console()
     tests = sorted({test for mutant in chosen for test in mutant.tests})
     with console.status("Testing with every guard in place"):
-        whole = await lanes[0].test(tests)
-    if whole.code != 0:
+        whole = await lanes[0].run_tests(tests)
+    if whole.exit_code != 0:
         console.print(whole.output, "The tests fail with every guard in place.", markup=False)
         return 2
-    findings: Findings = {}
+    findings: RunsByMutant = {}
     left = iter(chosen)
     with console.status("Testing without one guard at a time") as status:
 
-        async def take_turns(lane: Lane) -> None:
+        async def take_turns(lane: WorktreeCopy) -> None:
             for mutant in left:
-                findings[mutant.name] = await lane.without(mutant)
+                findings[mutant.name] = await lane.run_without_guard(mutant)
                 status.update(f"{len(findings)} of {len(chosen)} guards tried")
 
         async with anyio.create_task_group() as group:
             for lane in lanes:
                 group.start_soon(take_turns, lane)
-    console.print(_table(chosen, findings))
+    console.print(_format_table(chosen, findings))
     caught = sum(tested.caught_by is not None for tested in findings.values())
     console.print(f"{caught} of {len(chosen)} caught")
     return 0 if caught == len(chosen) else 1
 
 
-def _table(chosen: Iterable[Mutant], findings: Findings) -> Table:
+def _format_table(chosen: Iterable[Mutant], findings: RunsByMutant) -> Table:
     table = Table("guard", "file", "caught by", "seconds")
     for column in table.columns:
         column.overflow = "fold"
     table.columns[-1].justify = "right"
     for mutant in chosen:
         tested = findings[mutant.name]
-        caught_by = tested.caught_by or f"[bold red]{tested.trouble}"
+        caught_by = tested.caught_by or f"[bold red]{tested.failure_reason}"
         table.add_row(mutant.name, mutant.path, caught_by, f"{tested.seconds:.1f}")
     return table
 

@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from tests.mutants.mutant import in_file
+from tests.mutants.mutant import mutants_in_file
 
 _WAITS: Final = "tests/schema/test_dependencies.py"
 _AFTER: Final = "tests/service/test_after.py"
 _EXECUTORS: Final = "tests/workers/test_executors.py"
 
-CHAINS: Final = (
-    *in_file(
+DEPENDENCY_GUARDS: Final = (
+    *mutants_in_file(
         "schema/jobs/lifecycle.py",
         _WAITS,
         a_parent_cannot_end_unseen=(" ORDER BY id FOR SHARE", " ORDER BY id"),
@@ -20,12 +20,12 @@ CHAINS: Final = (
         ),
         a_key_knows_what_is_waited_for=(', "after", "on"),', "),"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/lifecycle.py",
         _WAITS,
         nobody_waits_for_nothing=('if not row["related"]:', "if False:"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/dependencies.py",
         _WAITS,
         all_parents_have_to_be_over=("bool_and(wait.state = 'met')", "bool_or(wait.state = 'met')"),
@@ -35,7 +35,7 @@ CHAINS: Final = (
             "AND job.state = 'queued'",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/deadlines.py",
         _WAITS,
         patience_begins_when_it_may_begin=(
@@ -43,13 +43,13 @@ CHAINS: Final = (
             "job.created_at + $1 <= now()",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "alembic/sql/0001/dependency_settlement.sql",
         _WAITS,
         any_end_is_an_end=("OR wait.on_end = 'finish' THEN", "THEN"),
         a_failure_is_no_success=("WHEN NEW.state = 'succeeded' OR", "WHEN true OR"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/queries.py",
         "tests/schema/test_spec_gist.py",
         a_page_is_read_without_its_bulk=(
@@ -57,12 +57,12 @@ CHAINS: Final = (
             '_EACH: Final = f"{_STATUS} AND',
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/jobs/dependencies.py",
         _AFTER,
         who_could_never_begin_is_refused=("if on is On.SUCCESS and", "if False and"),
     ),
-    *in_file(
+    *mutants_in_file(
         "workers/attempts/run.py",
         _EXECUTORS,
         what_is_said_is_written=("            group.start_soon(reporter.write)\n", ""),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import in_file
+from tests.mutants.mutant import mutants_in_file
 
 _CHANGES: Final = "tests/schema/test_workspace_changes.py"
 _AGREEMENT: Final = "tests/service/test_agreement.py"
@@ -10,8 +10,8 @@ _RETRIES: Final = "tests/service/test_retries.py"
 _RETRY: Final = "tests/service/test_retry_tool.py"
 _SETTINGS: Final = "tests/service/test_workspace_settings.py"
 
-GROUPS: Final = (
-    *in_file(
+WORKSPACE_GUARDS: Final = (
+    *mutants_in_file(
         "schema/jobs/lifecycle.py",
         _CHANGES,
         an_archived_workspace_takes_no_job=("AND workspace.archived_at IS NULL", ""),
@@ -21,18 +21,18 @@ GROUPS: Final = (
         ),
         a_launch_and_an_archive_wait_for_each_other=("       FOR NO KEY UPDATE OF workspace\n", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/lifecycle.py",
         _CHANGES,
         what_is_archived_says_so=('if not row["entered"]:', "if False:"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/lifecycle.py",
         _RETRY,
         a_retry_is_no_duplicate_of_what_it_repeats=("AND earlier.id IS DISTINCT FROM $16", ""),
         a_key_knows_what_is_repeated=(', "rerun_of", "after"', ', "after"'),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/workspaces/store.py",
         _CHANGES,
         a_budget_that_is_not_given_stays=(
@@ -43,12 +43,12 @@ GROUPS: Final = (
         archiving_twice_keeps_the_first_time=("coalesce(before.archived_at, now())", "now()"),
         nothing_is_noted_of_no_change=("WHERE facts IS NOT NULL", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/mcp/tools/approval_questions.py",
         _AGREEMENT,
         a_default_is_priced=('*effective.only("flavor", "timeout")', "*{}"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/jobs/approval.py",
         _AGREEMENT,
         a_repeat_asks_nobody=("if repeated else asked", "if False else asked"),
@@ -57,20 +57,20 @@ GROUPS: Final = (
             "await price(app, spec, None)",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/mcp/tools/retry_job.py",
         _AGREEMENT,
         a_retry_asks=("else workspace.confirm_above_micro_usd", "else None"),
         a_consent_is_one_retry=("idempotency_key or confirmed.once", "idempotency_key"),
         a_retry_is_priced=("rate=await price(app, rerun.spec, max_cost_usd)", "rate=None"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/jobs/defaults.py",
         _SETTINGS,
         the_call_wins=("own | taken", "own"),
         labels_are_checked_together=("        Defaults(labels=labels)\n", "        pass\n"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/jobs/retries.py",
         _RETRIES,
         no_retry_of_what_goes_on=("if status.finished_at is None:", "if False:"),

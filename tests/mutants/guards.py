@@ -2,32 +2,32 @@
 
 from typing import Final
 
-from tests.mutants.chains import CHAINS
-from tests.mutants.groups import GROUPS
-from tests.mutants.identity import IDENTITY
-from tests.mutants.limits import LIMITS
-from tests.mutants.money import MONEY
-from tests.mutants.moves import MOVES
-from tests.mutants.outputs import OUTPUTS
-from tests.mutants.printed import PRINTED
-from tests.mutants.records import RECORDS
-from tests.mutants.tables import TABLES
-from tests.mutants.tokens import TOKENS
-from tests.mutants.wall import WALL
-from tests.mutants.work import WORK
+from tests.mutants.chains import DEPENDENCY_GUARDS
+from tests.mutants.groups import WORKSPACE_GUARDS
+from tests.mutants.identity import IDENTITY_GUARDS
+from tests.mutants.limits import RATE_LIMIT_GUARDS
+from tests.mutants.money import COST_GUARDS
+from tests.mutants.moves import TRANSITION_GUARDS
+from tests.mutants.outputs import OUTPUT_GUARDS
+from tests.mutants.printed import REDACTION_GUARDS
+from tests.mutants.records import AUDIT_GUARDS
+from tests.mutants.tables import MIGRATION_GUARDS
+from tests.mutants.tokens import TOKEN_GUARDS
+from tests.mutants.wall import TENANT_ISOLATION_GUARDS
+from tests.mutants.work import WORKER_GUARDS
 
-GUARDS: Final = (
-    *CHAINS,
-    *GROUPS,
-    *IDENTITY,
-    *MOVES,
-    *MONEY,
-    *WORK,
-    *LIMITS,
-    *TOKENS,
-    *RECORDS,
-    *TABLES,
-    *WALL,
-    *OUTPUTS,
-    *PRINTED,
+ALL_GUARDS: Final = (
+    *DEPENDENCY_GUARDS,
+    *WORKSPACE_GUARDS,
+    *IDENTITY_GUARDS,
+    *TRANSITION_GUARDS,
+    *COST_GUARDS,
+    *WORKER_GUARDS,
+    *RATE_LIMIT_GUARDS,
+    *TOKEN_GUARDS,
+    *AUDIT_GUARDS,
+    *MIGRATION_GUARDS,
+    *TENANT_ISOLATION_GUARDS,
+    *OUTPUT_GUARDS,
+    *REDACTION_GUARDS,
 )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import in_file
+from tests.mutants.mutant import mutants_in_file
 
 _SCOPES: Final = "tests/service/test_scopes.py"
 _IDENTITY: Final = "tests/service/test_identity.py"
@@ -11,8 +11,8 @@ _CREDENTIALS: Final = "tests/schema/test_credentials.py"
 _SECRETS: Final = "tests/schema/test_job_secrets.py"
 _NONCE: Final = "tests/workers/test_nonce.py"
 
-IDENTITY: Final = (
-    *in_file(
+IDENTITY_GUARDS: Final = (
+    *mutants_in_file(
         "service/http/middleware.py",
         _SCOPES,
         edge_asks_for_the_scope=(
@@ -28,7 +28,7 @@ IDENTITY: Final = (
             "if not self._browsable:",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/http/middleware.py",
         _EDGE,
         credentials_stay_at_the_edge=(
@@ -36,7 +36,7 @@ IDENTITY: Final = (
             "if name",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/mcp/tool.py",
         _SCOPES,
         tool_asks_for_the_scope=(
@@ -52,7 +52,7 @@ IDENTITY: Final = (
             "caller.scopes if",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/authenticators.py",
         "tests/service/auth/test_sign_in.py",
         both_tokens_have_to_allow_it=("scopes=caller.scopes & allowed,", "scopes=caller.scopes,"),
@@ -65,12 +65,12 @@ IDENTITY: Final = (
             "token = presented.hub or presented.authorization\n",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/caller.py",
         _SCOPES,
         organisations_have_to_be_granted=("if wanted not in self.organisations:", "if not wanted:"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/hub_client.py",
         _SCOPES,
         readers_do_not_act_for_an_organisation=("if org.role_in_org in _ACTING", "if org.name"),
@@ -83,29 +83,29 @@ IDENTITY: Final = (
             "if response.status_code == HTTPStatus.GONE:\n            raise LaunchDenied",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/token_verifier.py",
         _SCOPES,
         silence_is_no_refusal=("return Kept(None, UNKNOWN)", "raise"),
         the_hub_is_asked_once=("return Kept(None, _CHECKED)", "return Kept(None, timedelta(0))"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/jobs/operations.py",
         _SCOPES,
         cancel_asks_for_the_scope=("        caller.expect(known(status.kind).scope)\n", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/runtime/context.py",
         _IDENTITY,
         any_call_releases=("if hold is Hold.CREDENTIALS and caller.can_act:", "if False:"),
         silence_leaves_reading_possible=("with suppress(Unavailable):", "if caller is not None:"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/common/async_cache.py",
         _IDENTITY,
         renewal_asks_again=("self._kept.pop(key, None)", "pass"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/specs/validation_errors.py",
         _IDENTITY,
         secrets_are_not_repeated=(
@@ -113,7 +113,7 @@ IDENTITY: Final = (
             '"" if False else f"',
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/accounts/credentials.py",
         _CREDENTIALS,
         less_does_not_replace_more=("OR NOT grants <@ $4", ""),
@@ -137,7 +137,7 @@ IDENTITY: Final = (
         a_watched_namespace_keeps_the_token=("AND polled.due_at IS NOT NULL)", "AND false)"),
         a_caller_keeps_the_token=("seen_at < now() - interval '5 minutes'", "false"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/accounts/secrets.py",
         _SECRETS,
         secrets_are_bound_to_their_job=(
@@ -145,7 +145,7 @@ IDENTITY: Final = (
             'return f"job/{subject_id}"',
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "alembic/sql/0001/secret_removal.sql",
         _SECRETS,
         secrets_are_wiped_after_a_run=(
@@ -156,17 +156,17 @@ IDENTITY: Final = (
         a_run_that_may_print_keeps_the_secrets=("'unknown', 'bound')", "'unknown')"),
         a_queued_job_keeps_its_secrets=("AND job.finished_at IS NOT NULL)", ")"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/accounts/secrets.py",
         _SECRETS,
         secrets_are_handed_to_what_is_posted=("AND run.state = 'posting'", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/accounts/key_rotation.py",
         _SECRETS,
         what_is_sealed_anew_is_kept=("if sealed is not None:", "if sealed is None:"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/specs/hub_job.py",
         _NONCE,
         the_token_is_not_handed_over=(
@@ -174,13 +174,13 @@ IDENTITY: Final = (
             'if spec.get("secrets") else []',
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/registration_proxy.py",
         "tests/service/auth/test_proxy.py",
         addresses_to_come_back_to_are_safe=("if not is_tamperproof(url):", "if not url:"),
         a_form_does_not_register=('!= "application/json":', '== "text/html":'),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/token_verifier.py",
         "tests/service/auth/test_proxy.py",
         a_huge_token_is_not_asked_about=("if len(token.reveal()) > _LARGEST:", "if not token:"),

@@ -17,13 +17,13 @@ from typing import Final
 import anyio
 from anyio.abc import Process
 
-from tests.mutants.mutant import ROOT, Mutant
+from tests.mutants.mutant import REPOSITORY_ROOT, Mutant
 
 _PYTEST: Final = ("-m", "pytest", "-x", "-q", "-p", "no:randomly", "-n", "0", "--timeout", "20")
-_POLITELY: Final = 20
+_SHUTDOWN_SECONDS: Final = 20
 """Seconds in which a test run that is cut off stops its servers."""
-_FAILED: Final = re.compile(r"^(?:FAILED|ERROR) tests/(\S+?::\w+)", re.MULTILINE)
-_NONSENSE: Final = re.compile(
+_FAILED_TEST: Final = re.compile(r"^(?:FAILED|ERROR) tests/(\S+?::\w+)", re.MULTILINE)
+_BROKEN_CODE: Final = re.compile(
     r"ERROR at setup of|\b(?:Postgres|Indentation)?SyntaxError\b|\b(?:Name|Import|Type)Error\b"
     r"|\b(?:Undefined|Ambiguous|Indeterminate)\w+Error\b"
 )
@@ -31,45 +31,49 @@ _NONSENSE: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class PytestRun:
     """How a test run went."""
 
-    code: int
+    exit_code: int
     output: str
     seconds: float
 
     @property
     def caught_by(self) -> str | None:
         """The test that noticed; none if none did, or only that nothing works any more."""
-        if self.code != 1 or _NONSENSE.search(self.output):
+        if self.exit_code != 1 or _BROKEN_CODE.search(self.output):
             return None
-        failed = _FAILED.search(self.output)
+        failed = _FAILED_TEST.search(self.output)
         return failed[1] if failed else None
 
     @property
-    def trouble(self) -> str:
+    def failure_reason(self) -> str:
         """Say why nothing was caught."""
-        return "survived" if self.code == 0 else f"cannot be judged: pytest ended with {self.code}"
+        return (
+            "survived"
+            if self.exit_code == 0
+            else f"cannot be judged: pytest ended with {self.exit_code}"
+        )
 
 
-class Lane:
+class WorktreeCopy:
     """One copy, and one test run at a time in it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._scratch = folder / "tmp"
 
-    async def without(self, mutant: Mutant) -> Tested:
+    async def run_without_guard(self, mutant: Mutant) -> PytestRun:
         """Test the code without a guard, and put the guard back."""
         path = self._folder / mutant.path
         source = path.read_text(encoding="utf-8")
-        path.write_text(mutant.applied_to(source), encoding="utf-8")
+        path.write_text(mutant.apply(source), encoding="utf-8")
         try:
-            return await self.test(mutant.tests)
+            return await self.run_tests(mutant.tests)
         finally:
             path.write_text(source, encoding="utf-8")
 
-    async def test(self, tests: Sequence[str]) -> Tested:
+    async def run_tests(self, tests: Sequence[str]) -> PytestRun:
         """Run some tests as they stand."""
         started = time.monotonic()
         # Two versions of a file within one second could share their compiled form.
@@ -81,12 +85,12 @@ class Lane:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches only us, who then stop it once
         ) as process:
-            output = await _output_of(process)
+            output = await _read_output(process)
         assert process.returncode is not None
-        return Tested(process.returncode, output, time.monotonic() - started)
+        return PytestRun(process.returncode, output, time.monotonic() - started)
 
 
-async def _output_of(process: Process) -> str:
+async def _read_output(process: Process) -> str:
     assert process.stdout is not None
     written = b""
     try:
@@ -95,7 +99,7 @@ async def _output_of(process: Process) -> str:
         await process.wait()
     except anyio.get_cancelled_exc_class():
         process.send_signal(signal.SIGINT)
-        with anyio.move_on_after(_POLITELY, shield=True):
+        with anyio.move_on_after(_SHUTDOWN_SECONDS, shield=True):
             async for _ in process.stdout:
                 pass
             await process.wait()
@@ -104,25 +108,27 @@ async def _output_of(process: Process) -> str:
 
 
 @contextmanager
-def copied(count: int) -> Generator[list[Lane]]:
+def copy_worktree(count: int) -> Generator[list[WorktreeCopy]]:
     """Copy what git tracks, as it stands in the work tree, once for each lane."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"],  # noqa: S607  # whichever git there is
-        cwd=ROOT,
+        cwd=REPOSITORY_ROOT,
         check=True,
         capture_output=True,
         text=True,
     )
-    tracked = [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+    tracked = [
+        name for name in listed.stdout.split("\0") if name and (REPOSITORY_ROOT / name).is_file()
+    ]
     # A short name: the socket of a Postgres below it may have 107 characters.
     with TemporaryDirectory(prefix="hf-") as scratch:
-        yield [_copy(tracked, Path(scratch, str(number))) for number in range(count)]
+        yield [_copy_files(tracked, Path(scratch, str(number))) for number in range(count)]
 
 
-def _copy(tracked: list[str], folder: Path) -> Lane:
+def _copy_files(tracked: list[str], folder: Path) -> WorktreeCopy:
     for name in tracked:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
-    (folder / ".venv").symlink_to(ROOT / ".venv")
+        shutil.copy2(REPOSITORY_ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(REPOSITORY_ROOT / ".venv")
     (folder / "tmp").mkdir()
-    return Lane(folder)
+    return WorktreeCopy(folder)

@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from tests.mutants.mutant import in_file
+from tests.mutants.mutant import mutants_in_file
 
 _LIMITS: Final = "tests/service/test_limits.py"
 
-LIMITS: Final = (
-    *in_file(
+RATE_LIMIT_GUARDS: Final = (
+    *mutants_in_file(
         "service/http/rate_limit.py",
         _LIMITS,
         valkey_compares=("<= limit\nif granted", "< math.huge\nif granted"),
@@ -46,7 +46,7 @@ LIMITS: Final = (
         ),
         nothing_is_no_limit=("if not self._limit:", "if self._limit < 0:"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/http/rate_limit.py",
         "tests/service/test_standing.py",
         full_window_grows_old_in_the_next=("    if room < 0:", "    if room < -9999:"),
@@ -55,12 +55,12 @@ LIMITS: Final = (
             "return 1 - count.past",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/common/durations.py",
         "tests/service/test_standing.py",
         wait_is_rounded_up=("math.ceil(length", "int(length"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/accounts/call_counts.py",
         _LIMITS,
         postgres_compares=(
@@ -72,7 +72,7 @@ LIMITS: Final = (
             "WHERE window_start = at + $2::interval",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/retention.py",
         "tests/schema/test_retention.py",
         recent_calls_are_counted=("window_start < now() - interval '1 hour'", "true"),

@@ -2,15 +2,15 @@
 
 from typing import Final
 
-from tests.mutants.mutant import in_file
+from tests.mutants.mutant import mutants_in_file
 
 _BUDGETS: Final = "tests/schema/test_budgets.py"
 _SETTLEMENT: Final = "tests/schema/test_settlement.py"
 _COSTS: Final = "tests/service/test_costs.py"
 _SETTLEMENT_SQL: Final = "alembic/sql/0001/cost_settlement.sql"
 
-MONEY: Final = (
-    *in_file(
+COST_GUARDS: Final = (
+    *mutants_in_file(
         "schema/jobs/lifecycle.py",
         _BUDGETS,
         workspace_is_bounded=(
@@ -30,13 +30,13 @@ MONEY: Final = (
         own_budget_comes_first=("coalesce(monthly_budget_micro_usd, $15::bigint)", "$15::bigint"),
         limit_is_part_of_the_request=('"max_cost_usd", "rerun_of"', '"rerun_of"'),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/lifecycle.py",
         _BUDGETS,
         no_room_is_refused=('if not row["held"]:', "if False:"),
         month_tells_from_workspace=('None if row["grouped"] else workspace_id', "workspace_id"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/run_end.py",
         _SETTLEMENT,
         second_launch_needs_room=(
@@ -57,19 +57,19 @@ MONEY: Final = (
             "least(before.price",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/billing/budgets.py",
         _SETTLEMENT,
         second_launch_in_the_workspace=("least((SELECT left_micro_usd FROM grouped),", "least("),
         second_launch_in_the_month=("(SELECT left_micro_usd FROM monthly),\n", ""),
         second_launch_within_the_limit=("most_micro_usd - held_micro_usd, ", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/retention.py",
         _SETTLEMENT,
         what_is_watched_for_is_kept=("OR (state = 'absent' AND deadline_at IS NOT NULL)", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/deadlines.py",
         _SETTLEMENT,
         watch_is_waited_for=(
@@ -77,7 +77,7 @@ MONEY: Final = (
             "run.state = 'absent'",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         _SETTLEMENT_SQL,
         _SETTLEMENT,
         open_run_is_held_for=("(state IN ('posting', 'unknown', 'bound')\n", "(false\n"),
@@ -95,7 +95,7 @@ MONEY: Final = (
         ),
         month_of_the_launch=("AND month = cost.month", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/billing/pricing.py",
         _COSTS,
         price_of_another_unit_is_none=(
@@ -104,13 +104,13 @@ MONEY: Final = (
         ),
         limit_is_kept=("if rate.ceiling_micro_usd > limit:", "if False:"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/runtime/price_cache.py",
         _COSTS,
         last_good_list_counts=("answer = await price_store.kept(tx)", "answer = None"),
         prices_are_kept_for_a_while=("stale=False), _FRESH)", "stale=False), UNKNOWN * 0)"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/jobs/dry_run.py",
         _COSTS,
         dry_run_looks_at_budgets=(

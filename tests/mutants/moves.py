@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import in_file
+from tests.mutants.mutant import mutants_in_file
 
 _LAUNCHES: Final = "tests/schema/test_launches.py"
 _ENDINGS: Final = "tests/schema/test_endings.py"
@@ -13,9 +13,9 @@ _SHARING: Final = "tests/schema/test_sharing.py"
 _RACES: Final = "tests/schema/test_races.py"
 _OBSERVE: Final = "tests/workers/test_observe.py"
 
-MOVES: Final = (
+TRANSITION_GUARDS: Final = (
     # A run moves only from where the mover thinks it is.
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/run_launch.py",
         _LAUNCHES,
         bind_takes_an_open_run=(
@@ -31,7 +31,7 @@ MOVES: Final = (
         bind_tells_of_the_kill_order=("SELECT desired = 'dead' FROM bound", "SELECT false"),
         bind_keeps_the_kill_order=("CASE run.desired WHEN 'dead' THEN now() END", "NULL"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/run_end.py",
         _ENDINGS,
         end_takes_a_bound_run=(
@@ -52,7 +52,7 @@ MOVES: Final = (
             "SET watch_until = poll_group.watch_until",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/run_end.py",
         _LAUNCHES,
         answer_takes_a_posting_call=(
@@ -65,7 +65,7 @@ MOVES: Final = (
         ),
     ),
     # A lease is held until it lapses, and no longer.
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/run_launch.py",
         _LAUNCHES,
         doubt_of_a_lapsed_run=(
@@ -80,7 +80,7 @@ MOVES: Final = (
         renew_under_the_lease=("desired = 'alive' AND due_at > now()", "desired = 'alive'"),
         renew_until_called_off=("AND desired = 'alive' AND due_at", "AND due_at"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/run_end.py",
         _OBSERVE,
         last_run_is_listed_after=(
@@ -88,7 +88,7 @@ MOVES: Final = (
             "SET live = polled.live - 1, due_at = CASE WHEN polled.live > 1 THEN now() END\n",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/work_queues.py",
         _OBSERVE,
         absent_run_is_looked_for=("WHEN watch_until > now()\n", "WHEN false\n"),
@@ -97,7 +97,7 @@ MOVES: Final = (
             "WHERE $1 <> $2 AND id = ANY",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/deadlines.py",
         "tests/schema/test_deadlines.py",
         expire_takes_a_run_past_its_deadline=(
@@ -112,12 +112,12 @@ MOVES: Final = (
         give_up_counts=("SET queued = queued - given_up.jobs", "SET queued = queued"),
     ),
     # A cancel is for good, and reaches whatever is open.
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/lifecycle.py",
         _LIFECYCLE,
         job_over_the_limit_is_refused=('if not row["counted"]:', "if False:"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/lifecycle.py",
         _LIFECYCLE,
         cancel_is_the_owners=(" AND subject_id = $2 AND state IN", " AND state IN"),
@@ -125,7 +125,7 @@ MOVES: Final = (
         open_jobs_are_limited=("queued + active < $10", "$10::int > 0"),
         launched_jobs_are_open=("queued + active < $10", "queued < $10"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/lifecycle.py",
         _LAUNCHES,
         cancel_dooms_the_open_run=(
@@ -133,13 +133,13 @@ MOVES: Final = (
             "run.job_id = called_off.id AND false",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/lifecycle.py",
         _RACES,
         cancel_locks_the_job=("subject_id = $2 FOR UPDATE", "subject_id = $2"),
     ),
     # Work is shared out without waiting, in turn, and within bounds.
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/run_launch.py",
         _RACES,
         claim_passes_a_locked_subject=(
@@ -151,7 +151,7 @@ MOVES: Final = (
             "least(served.room, $2) FOR UPDATE",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/work_queues.py",
         _RACES,
         runs_pass_a_locked_run=(
@@ -160,7 +160,7 @@ MOVES: Final = (
         ),
         groups_pass_a_locked_group=("FOR UPDATE OF polled SKIP LOCKED", "FOR UPDATE OF polled"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/run_launch.py",
         _SHARING,
         longest_unserved_goes_first=(
@@ -177,12 +177,12 @@ MOVES: Final = (
         claim_waits_until_the_job_is_due=("AND kind = $1 AND due_at <= now()", "AND kind = $1"),
     ),
     # Without a token nothing is asked, and a refusal is about one token.
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/run_launch.py",
         _CREDENTIALS,
         claim_respects_a_hold=("queued > 0 AND hold IS NULL", "queued > 0"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/accounts/credentials.py",
         _CREDENTIALS,
         refusal_is_of_one_version=(
@@ -202,7 +202,7 @@ MOVES: Final = (
             'WHERE id = $1\n    """,\n)',
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/work_queues.py",
         _ATTENTION,
         runs_respect_a_hold=("WHERE hold IS NULL", "WHERE true"),
@@ -230,7 +230,7 @@ MOVES: Final = (
         ),
     ),
     # A move is written whole: its event, and what it adds to the counts.
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/lifecycle.py",
         _LIFECYCLE,
         created_event=(
@@ -244,7 +244,7 @@ MOVES: Final = (
         submit_counts=("queued = queued + 1", "queued = queued"),
         cancel_counts=("AND called_off.was = 'queued'", "AND false"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/run_launch.py",
         _LAUNCHES,
         subjects_take_turns=("ORDER BY turn, last_served_at", "ORDER BY last_served_at"),
@@ -268,7 +268,7 @@ MOVES: Final = (
         claim_counts=("active = active + taken.jobs", "active = active"),
         reject_counts=("active = active - 1", "active = active"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/run_end.py",
         _ENDINGS,
         ended_event=(
@@ -287,12 +287,12 @@ MOVES: Final = (
         end_counts_the_live=("live = polled.live - 1", "live = polled.live"),
         late_arrival_counts=("live = poll_group.live + 1", "live = poll_group.live"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/run_launch.py",
         _ENDINGS,
         bind_counts=("live = poll_group.live + 1", "live = poll_group.live"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/artifacts/log_store.py",
         "tests/schema/test_logbook.py",
         log_is_appended_once=("AND log_lines = $2", "AND $2 >= 0"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+REPOSITORY_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,18 +14,20 @@ class Mutant:
 
     name: str
     path: str
-    text: str
-    instead: str
+    original: str
+    replacement: str
     tests: tuple[str, ...]
     """The files of which one test has to notice."""
 
-    def applied_to(self, source: str) -> str:
+    def apply(self, source: str) -> str:
         """Return the source without the guard."""
-        assert source.count(self.text) == 1, f"{self.name}: not once in {self.path}: {self.text}"
-        return source.replace(self.text, self.instead)
+        assert source.count(self.original) == 1, (
+            f"{self.name}: not once in {self.path}: {self.original}"
+        )
+        return source.replace(self.original, self.replacement)
 
 
-def in_file(path: str, *tests: str, **guards: tuple[str, str]) -> Iterator[Mutant]:
+def mutants_in_file(path: str, *tests: str, **guards: tuple[str, str]) -> Iterator[Mutant]:
     """Name the guards of one file that the same tests should miss: the text, and what instead."""
     for name, (text, instead) in guards.items():
         yield Mutant(name, path, text, instead, tests)

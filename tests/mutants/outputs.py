@@ -2,15 +2,15 @@
 
 from typing import Final
 
-from tests.mutants.mutant import in_file
+from tests.mutants.mutant import mutants_in_file
 
 _OUTPUTS: Final = "tests/workers/test_outputs.py"
 _PATHS: Final = "tests/schema/test_outputs.py"
 _MOUNTS: Final = "tests/service/local/hub/test_bucket_mounts.py"
 _BUCKETS: Final = "tests/service/local/hub/test_buckets.py"
 
-OUTPUTS: Final = (
-    *in_file(
+OUTPUT_GUARDS: Final = (
+    *mutants_in_file(
         "workers/artifacts/outputs.py",
         _OUTPUTS,
         what_is_missing_is_no_success=(
@@ -32,17 +32,17 @@ OUTPUTS: Final = (
             "    return no",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "workers/loops/reconcile_runs.py",
         _OUTPUTS,
         what_a_killed_job_left_is_kept=("        await files.keep(tx, run.job_id, left)\n", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/specs/outputs.py",
         _PATHS,
         no_output_leads_out=('{"", ".", ".."}.intersection(steps)', "False"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/local/hub_emulator/jobs/bucket_mounts.py",
         _MOUNTS,
         a_link_is_not_followed=("if stat.S_ISREG(seen.st_mode):", "if True:"),
@@ -56,12 +56,12 @@ OUTPUTS: Final = (
             "if False:",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/local/hub_emulator/buckets/xet_store.py",
         _BUCKETS,
         a_hash_is_no_authority=("if shown.reads(file) else None", "if shown else None"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/local/hub_emulator/buckets/store.py",
         _BUCKETS,
         a_private_bucket_is_its_owners=("        if not self.private:\n", "        if True:\n"),

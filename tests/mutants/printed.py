@@ -2,14 +2,14 @@
 
 from typing import Final
 
-from tests.mutants.mutant import in_file
+from tests.mutants.mutant import mutants_in_file
 
 _CAPTURE: Final = "tests/workers/test_capture.py"
 _REDACTION: Final = "tests/workers/test_redaction.py"
 _STREAM: Final = "tests/workers/test_log_stream.py"
 
-PRINTED: Final = (
-    *in_file(
+REDACTION_GUARDS: Final = (
+    *mutants_in_file(
         "workers/artifacts/log_capture.py",
         _CAPTURE,
         the_beginning_of_a_secret_waits=(
@@ -26,12 +26,12 @@ PRINTED: Final = (
         ),
         what_is_kept_is_skipped=("skip = self.taken - known", "skip = 0"),
     ),
-    *in_file(
+    *mutants_in_file(
         "workers/artifacts/log_capture.py",
         _REDACTION,
         lines_before_are_looked_at=("        self._before.extend(lines[:ready])\n", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "workers/artifacts/redaction.py",
         _REDACTION,
         base64_has_three_places=("for shift in range(3):", "for shift in range(1):"),
@@ -42,26 +42,26 @@ PRINTED: Final = (
         names_are_no_tokens=("[A-Za-z0-9]{30,}", "[A-Za-z0-9_]{3,}"),
         lines_of_a_key_are_found_alone=("if is_searched_for(part)}", "if not part}"),
     ),
-    *in_file(
+    *mutants_in_file(
         "workers/hub/log_stream.py",
         _STREAM,
         a_long_line_is_not_held=("if len(self._rest) > self._most:", "if not self._most:"),
         only_the_hubs_lines_are_left_out=("===== Job (started at |finished: )", "===== Job "),
         a_long_line_is_read=("_beginning(written) if self._cut else ", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "workers/hub/client.py",
         _CAPTURE,
         being_alive_is_no_news=("if not received.startswith(_KEEP_ALIVE):", "if received:"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/artifacts/log_store.py",
         _CAPTURE,
         a_tail_rolls=('row["tail_bytes"] > half', 'row["tail_bytes"] > room * 9'),
         a_head_has_its_room=("AND log.head_bytes + $5 <= $7", "AND $7 > 0"),
         a_tail_is_counted=("tail_bytes = tail_bytes - (", "tail_bytes = tail_bytes - 0 * ("),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/jobs/logs.py",
         "tests/service/test_log_tools.py",
         a_reply_has_a_frame=("wanted.max_bytes - _FRAME", "wanted.max_bytes"),
@@ -74,7 +74,7 @@ PRINTED: Final = (
             "_fitting(lines, room, numbered=numbered)",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "workers/attempts/run.py",
         "tests/workers/test_launch.py",
         a_refusal_repeats_no_secret=(

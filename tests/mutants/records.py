@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import in_file
+from tests.mutants.mutant import mutants_in_file
 from tests.mutants.row_security import checks_nothing_of, shows_all_of
 
 _AUDIT: Final = "tests/schema/test_audit.py"
@@ -10,8 +10,8 @@ _CLIENT: Final = "tests/service/test_client.py"
 _VIEWS: Final = "tests/schema/test_views.py"
 _ROW_SECURITY: Final = "alembic/sql/0001/row_security.sql"
 
-RECORDS: Final = (
-    *in_file(
+AUDIT_GUARDS: Final = (
+    *mutants_in_file(
         "alembic/sql/0001/transition_guards.sql",
         _AUDIT,
         what_was_written_stays=(
@@ -19,7 +19,7 @@ RECORDS: Final = (
             "RETURN NEW;",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         _ROW_SECURITY,
         _AUDIT,
         events_stay_in_their_history=(
@@ -32,12 +32,12 @@ RECORDS: Final = (
             "GRANT SELECT, INSERT, DELETE ON audit_entry TO holdfast_tenant;",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         _ROW_SECURITY,
         "tests/schema/test_isolation.py",
         entries_are_their_subjects=shows_all_of("audit_entry"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/jobs/retention.py",
         _AUDIT,
         entries_are_forgotten_when_they_are_old=(
@@ -49,7 +49,7 @@ RECORDS: Final = (
             "in {counts, firings}",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/client_info.py",
         _CLIENT,
         a_name_prints=("filter(str.isprintable, name)", "name"),
@@ -59,7 +59,7 @@ RECORDS: Final = (
             "return None",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "alembic/sql/0001/views.sql",
         _VIEWS,
         jobs_are_shown_as_whoever_asks_may_see_them=(

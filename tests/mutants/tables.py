@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import in_file
+from tests.mutants.mutant import mutants_in_file
 from tests.mutants.row_security import checks_nothing_of, shows_all_of
 
 _LIFECYCLE: Final = "tests/schema/test_lifecycle.py"
@@ -14,8 +14,8 @@ _GUARDS: Final = "alembic/sql/0001/transition_guards.sql"
 _ROW_SECURITY: Final = "alembic/sql/0001/row_security.sql"
 _WORKSPACE: Final = "fk_job_workspace_id_subject_id_workspace\n        FOREIGN KEY"
 
-TABLES: Final = (
-    *in_file(
+MIGRATION_GUARDS: Final = (
+    *mutants_in_file(
         _GUARDS,
         _LIFECYCLE,
         final_job_stays_final=("IF OLD.finished_at IS NOT NULL\n     AND", "IF false AND"),
@@ -30,7 +30,7 @@ TABLES: Final = (
             "IF false AND (OLD.state, NEW.state) NOT IN (\n      ('queued'",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         _GUARDS,
         _RUNS,
         open_run_is_not_forgotten=(
@@ -45,7 +45,7 @@ TABLES: Final = (
         remote_id_is_written_once=("IF OLD.remote_id IS NOT NULL AND", "IF false AND"),
         kill_order_is_never_taken_back=("IF OLD.desired = 'dead' AND", "IF false AND"),
     ),
-    *in_file(
+    *mutants_in_file(
         _TABLES,
         _RUNS,
         one_open_launch=("CREATE UNIQUE INDEX one_open_launch", "CREATE INDEX one_open_launch"),
@@ -55,7 +55,7 @@ TABLES: Final = (
         ),
     ),
     # A policy of each table of a subject shows the subject's rows only, and accepts no others.
-    *in_file(
+    *mutants_in_file(
         _ROW_SECURITY,
         _ISOLATION,
         wall_stands=("ALTER TABLE job ENABLE ROW LEVEL SECURITY;", ""),
@@ -99,7 +99,7 @@ TABLES: Final = (
         counts_are_their_subjects=shows_all_of("call_window"),
         counts_are_kept_by_their_subject=checks_nothing_of("call_window"),
     ),
-    *in_file(
+    *mutants_in_file(
         _TABLES,
         _ISOLATION,
         a_workspace_is_the_subjects_own=(
@@ -107,7 +107,7 @@ TABLES: Final = (
             f"{_WORKSPACE} (workspace_id) REFERENCES workspace (id)",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "alembic/env.py",
         _INTERRUPTED,
         a_revision_is_one_transaction=(
@@ -115,12 +115,12 @@ TABLES: Final = (
             '"transaction_per_migration": False',
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "alembic/versions/20261129_0001_baseline.py",
         _INTERRUPTED,
         a_lost_connection_is_named=("            bind.invalidate()\n", "            pass\n"),
     ),
-    *in_file(
+    *mutants_in_file(
         "alembic/versions/20261129_0001_baseline.py",
         "tests/schema/test_migrations.py",
         a_revision_reads_its_own_folder=('/ "sql" / revision', '/ "sql" / "0001"'),

@@ -2,29 +2,32 @@
 
 from collections import Counter
 
-from tests.mutants.guards import GUARDS
-from tests.mutants.mutant import ROOT
+from tests.mutants.guards import ALL_GUARDS
+from tests.mutants.mutant import REPOSITORY_ROOT
 
 
 def test_the_text_of_a_guard_stands_once_in_its_file() -> None:
     """Text that has moved on would leave a guard that nobody tries to do without."""
-    sources = {path: (ROOT / path).read_text("utf-8") for path in {each.path for each in GUARDS}}
+    sources = {
+        path: (REPOSITORY_ROOT / path).read_text("utf-8")
+        for path in {each.path for each in ALL_GUARDS}
+    }
 
-    lost = [each.name for each in GUARDS if sources[each.path].count(each.text) != 1]
+    lost = [each.name for each in ALL_GUARDS if sources[each.path].count(each.original) != 1]
 
     assert lost == []
 
 
 def test_a_guard_is_tested_by_files_that_exist() -> None:
     """A file that is not there would fail like a guard that is missed."""
-    tests = {test for each in GUARDS for test in each.tests}
+    tests = {test for each in ALL_GUARDS for test in each.tests}
 
-    assert [test for test in sorted(tests) if not (ROOT / test).is_file()] == []
-    assert all(each.tests for each in GUARDS)
+    assert [test for test in sorted(tests) if not (REPOSITORY_ROOT / test).is_file()] == []
+    assert all(each.tests for each in ALL_GUARDS)
 
 
 def test_a_guard_has_a_name_of_its_own() -> None:
     """One that shares its name would be counted and never tried."""
     assert [
-        name for name, times in Counter(each.name for each in GUARDS).items() if times > 1
+        name for name, times in Counter(each.name for each in ALL_GUARDS).items() if times > 1
     ] == []

@@ -2,15 +2,15 @@
 
 from typing import Final
 
-from tests.mutants.mutant import in_file
+from tests.mutants.mutant import mutants_in_file
 
 _JWT: Final = "tests/service/auth/test_jwt.py"
 _CLAIMS: Final = "tests/service/auth/test_claims.py"
 _JWKS: Final = "tests/service/auth/test_jwks.py"
 _PUBLISHER: Final = "tests/service/auth/test_publisher.py"
 
-TOKENS: Final = (
-    *in_file(
+TOKEN_GUARDS: Final = (
+    *mutants_in_file(
         "service/auth/jwt_verifier.py",
         _JWT,
         algorithms_are_pinned=("self.alg not in ALGORITHMS", "False"),
@@ -27,13 +27,13 @@ TOKENS: Final = (
         ),
         time_is_looked_at=("claims.must_be_valid(datetime.now(UTC), self._leeway)", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/jwt_verifier.py",
         _CLAIMS,
         issuer_is_looked_at=("claims.must_be_from(self._issuer)", ""),
         audience_is_looked_at=("claims.must_be_for(self._audience)", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/claims.py",
         _CLAIMS,
         claims_are_not_guessed_at=("ConfigDict(strict=True)", "ConfigDict()"),
@@ -44,7 +44,7 @@ TOKENS: Final = (
         audience_is_one_of_those_named=("audience not in named", "audience not in str(named)"),
         scope_comes_before_scp=("self.scp if self.scope is None", "self.scp if self.scp"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/claims.py",
         _JWT,
         leeway_is_given=("self.expires_at + leeway", "self.expires_at"),
@@ -52,7 +52,7 @@ TOKENS: Final = (
         not_before_counts=("self.nbf or 0", "0"),
         issued_at_counts=("self.iat or 0", "0"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/jwks.py",
         _JWT,
         key_fits_the_algorithm=(
@@ -62,7 +62,7 @@ TOKENS: Final = (
         kid_is_compared=("kid == self.kid", "self.kid is not None"),
         key_serves_its_one_algorithm=("family.algorithms & {jwk.alg}", "family.algorithms"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/jwks.py",
         _JWKS,
         key_is_for_signatures=('self.use in (None, "sig") and', ""),
@@ -73,7 +73,7 @@ TOKENS: Final = (
             "except ValidationError:\n        raise",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/jwks.py",
         _JWKS,
         nobody_makes_us_ask_without_end=("self._asked < PAUSE", "self._asked < 0 * PAUSE"),
@@ -88,14 +88,14 @@ TOKENS: Final = (
         fetch_outlives_who_asked=("CancelScope(shield=True)", "CancelScope()"),
         one_asks_for_all=("async with self._asking:", "if True:"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/issuer_metadata.py",
         _JWKS,
         keys_have_an_end=("len(body) > _LARGEST", "False"),
         redirect_of_keys_is_not_followed=("follow_redirects=False", "follow_redirects=True"),
         error_page_is_not_a_set_of_keys=("response.status_code != HTTPStatus.OK", "False"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/auth/issuer_metadata.py",
         _PUBLISHER,
         metadata_is_the_issuers_own=("said != self._issuer", "False"),
@@ -106,7 +106,7 @@ TOKENS: Final = (
         ),
         keys_are_looked_for_everywhere=("troubles.append(str(trouble))", "raise"),
     ),
-    *in_file(
+    *mutants_in_file(
         "schema/settings.py",
         "tests/schema/test_settings.py",
         issuer_is_needed=('self.auth == "jwt" and self.jwt_issuer is None', "False"),

@@ -6,22 +6,22 @@ nothing anyway, and `tests/schema/test_wall.py` holds it to that.
 
 from typing import Final
 
-from tests.mutants.mutant import in_file
+from tests.mutants.mutant import mutants_in_file
 
 _ATTACKS: Final = "tests/service/test_attacks.py"
 
-WALL: Final = (
-    *in_file(
+TENANT_ISOLATION_GUARDS: Final = (
+    *mutants_in_file(
         "service/app.py",
         _ATTACKS,
         service_is_a_tenant=("                role=Role.TENANT,\n", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/jobs/operations.py",
         _ATTACKS,
         no_workspace_is_not_found=('raise NotFound("workspace", handle)', "raise Conflict(handle)"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/mcp/tool.py",
         _ATTACKS,
         unknown_arguments_are_refused=(
@@ -29,7 +29,7 @@ WALL: Final = (
             'model_config["extra"] = "ignore"',
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/http/middleware.py",
         _ATTACKS,
         first_token_wins=(

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.mutants.mutant import in_file
+from tests.mutants.mutant import mutants_in_file
 
 _LAUNCH: Final = "tests/workers/test_launch.py"
 _NONCE: Final = "tests/workers/test_nonce.py"
@@ -11,8 +11,8 @@ _OBSERVE: Final = "tests/workers/test_observe.py"
 _YOUNG: Final = "tests/workers/test_young_runs.py"
 _HUB: Final = "tests/workers/test_hub.py"
 
-WORK: Final = (
-    *in_file(
+WORKER_GUARDS: Final = (
+    *mutants_in_file(
         "workers/attempts/run.py",
         _LAUNCH,
         no_request_after_the_lease=("if elapsed() - claimed_at >", "if -1 >"),
@@ -23,7 +23,7 @@ WORK: Final = (
         held_up_call_is_queued_again=("None if begun else Later(", "None if begun else Unclear("),
         what_was_sent_is_handed_back_as_unclear=("known = Unclear(_STOPPED)", "known = known"),
     ),
-    *in_file(
+    *mutants_in_file(
         "service/jobs/launch.py",
         "tests/service/test_job_tools.py",
         lost_commit_is_asked_for_again=(
@@ -32,7 +32,7 @@ WORK: Final = (
         ),
     ),
     # One request, found again by its nonce.
-    *in_file(
+    *mutants_in_file(
         "workers/executors/hub_job.py",
         _NONCE,
         label_names_the_run=("RUN_LABEL: str(order.run_id),", ""),
@@ -42,13 +42,13 @@ WORK: Final = (
         ),
         environment_names_the_run=("            RUN_VARIABLE: str(order.run_id),\n", ""),
     ),
-    *in_file(
+    *mutants_in_file(
         "workers/loops/reconcile_runs.py",
         _NONCE,
         another_environment_is_another_run=("named in (None, str(run.id))", "True"),
         copies_are_not_ours=("return not copied and", "return"),
     ),
-    *in_file(
+    *mutants_in_file(
         "workers/loops/reconcile_runs.py",
         _ATTEND,
         young_run_is_not_called_gone_when_killed=(
@@ -56,17 +56,17 @@ WORK: Final = (
             "verdict(job)",
         ),
     ),
-    *in_file(
+    *mutants_in_file(
         "workers/loops/poll_runs.py",
         _YOUNG,
         young_run_is_not_called_gone_when_listed=("job is None and is_young(worker, run)", "False"),
     ),
-    *in_file(
+    *mutants_in_file(
         "workers/loops/poll_runs.py",
         _OBSERVE,
         strays_are_recorded=("    if not strays:", "    if strays:"),
     ),
-    *in_file(
+    *mutants_in_file(
         "workers/hub/client.py",
         _HUB,
         redirect_is_not_followed=("follow_redirects=False", "follow_redirects=True"),

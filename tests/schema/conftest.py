@@ -10,27 +10,27 @@ from schema.accounts import call_counts
 from schema.accounts import secrets as sealed_secrets
 from schema.accounts.vault import Secret, Vault
 from schema.artifacts import files, log_store
-from schema.artifacts.files import NewFile
+from schema.artifacts.files import NewJobFile
 from schema.batches import store as batch_store
 from schema.billing import price_store
 from schema.billing.budgets import Rate
 from schema.common import ids
 from schema.db.database import Database
 from schema.jobs import run_end, run_launch
-from schema.jobs.run_end import Ending
-from schema.jobs.run_launch import Claim
+from schema.jobs.run_end import RunResult
+from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobKind, JobState
 from schema.schedules import firing
-from schema.schedules.firing import Due
-from schema.schedules.tables import Became
-from schema.settings import ROOM
-from schema.specs.batch import Given
+from schema.schedules.firing import DueFiring
+from schema.schedules.tables import FiringOutcome
+from schema.settings import DEFAULT_LOG_BYTES
+from schema.specs.batch import ItemRequest
 from schema.workspaces import store as workspace_store
 from tests.conftest import JobFactory
 from tests.schema import timetable
-from tests.schema.money import DOLLAR, WorkspaceFactory
+from tests.schema.money import DOLLAR_MICRO_USD, WorkspaceFactory
 
-ClaimFactory = Callable[..., Awaitable[list[Claim]]]
+ClaimFactory = Callable[..., Awaitable[list[ClaimedJob]]]
 
 
 @pytest.fixture
@@ -43,10 +43,10 @@ def claim(database: Database) -> ClaimFactory:
         limit: int = 10,
         lease: timedelta = timedelta(minutes=1),
         settle: timedelta = timedelta(0),
-    ) -> list[Claim]:
+    ) -> list[ClaimedJob]:
         async with database.transaction() as tx:
             return await run_launch.claim(
-                tx, kind, limit=limit, worker="w1", lease=lease, settle=settle
+                tx, kind, limit=limit, worker="w1", lease=lease, settle_window=settle
             )
 
     return take
@@ -57,37 +57,45 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
     """Ada has a row in every table."""
     finished = await make_job(rate=Rate(1, timedelta(minutes=1)))
     async with database.transaction() as tx:
-        await workspace_store.make_workspace(tx, ada, ids.new_id(), "hers")
+        await workspace_store.create_workspace(tx, ada, ids.new_id(), "hers")
         (claim,) = await run_launch.claim(
             tx,
             JobKind.HUB_JOB,
             limit=1,
             worker="w1",
             lease=timedelta(minutes=1),
-            settle=timedelta(minutes=1),
+            settle_window=timedelta(minutes=1),
         )
-        await run_launch.bind(
+        await run_launch.record_remote_id(
             tx,
             claim.run_id,
             remote_id="r1",
             stage="RUNNING",
             worker="w1",
-            look_again=timedelta(0),
+            poll_after=timedelta(0),
         )
-        await log_store.append(tx, claim.run_id, ["a line"], already=0, room=ROOM)
-        await run_end.end(tx, claim.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
-        await batch_store.keep(tx, finished.id, ada, [Given("1", {"inputs": "a river"})])
-        await files.keep(tx, finished.id, [NewFile.of("model.bin", b"weights", None)])
+        await log_store.append_lines(
+            tx, claim.run_id, ["a line"], start_line=0, max_log_bytes=DEFAULT_LOG_BYTES
+        )
+        await run_end.end_run(
+            tx, claim.run_id, RunResult(JobState.SUCCEEDED, "COMPLETED"), worker="w1"
+        )
+        await batch_store.add_items(tx, finished.id, ada, [ItemRequest("1", {"inputs": "a river"})])
+        await files.save_files(
+            tx, finished.id, [NewJobFile.from_content("model.bin", b"weights", None)]
+        )
     open_job = await make_job(idempotency_key="k", after=[finished.id])
     async with database.transaction() as tx:
         await sealed_secrets.save_job_secrets(tx, vault, open_job.id, ada, {"KEY": Secret("s")})
-        await price_store.keep(tx, [])
-        await call_counts.take(tx, ada, limit=10, window=timedelta(minutes=1))
-    await timetable.make(database, vault, secrets={"KEY": Secret("s")}, idempotency_key="k")
+        await price_store.save_price_list(tx, [])
+        await call_counts.count_call(tx, ada, limit=10, window=timedelta(minutes=1))
+    await timetable.make_schedule(
+        database, vault, secrets={"KEY": Secret("s")}, idempotency_key="k"
+    )
     async with database.transaction() as tx:
-        (taken,) = await firing.take(tx, limit=1, lease=timedelta(minutes=1))
-        due = Due.of(taken)
-        await firing.settle(tx, due, Became.LAUNCHED, job_id=open_job.id)
+        (taken,) = await firing.lease_due_schedules(tx, limit=1, lease=timedelta(minutes=1))
+        due = DueFiring.from_schedule(taken)
+        await firing.record_firing(tx, due, FiringOutcome.LAUNCHED, job_id=open_job.id)
     assert finished.id != open_job.id
 
 
@@ -95,10 +103,10 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
 def make_workspace(database: Database, ada: str) -> WorkspaceFactory:
     """Make a workspace of Ada's with a budget of a dollar, unless another is named."""
 
-    async def make(budget: int | None = DOLLAR) -> UUID:
+    async def make(budget: int | None = DOLLAR_MICRO_USD) -> UUID:
         workspace_id = ids.new_id()
         async with database.transaction() as tx:
-            await workspace_store.make_workspace(
+            await workspace_store.create_workspace(
                 tx, ada, workspace_id, workspace_id.hex, budget_micro_usd=budget
             )
         return workspace_id

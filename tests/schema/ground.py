@@ -12,12 +12,12 @@ from schema.accounts.vault import Secret, Vault
 from schema.billing.budgets import Rate
 from schema.db.database import Database
 from schema.jobs import lifecycle
-from schema.jobs.tables import FINAL, JobKind
+from schema.jobs.tables import FINAL_STATES, JobKind
 from schema.workspaces import store as workspace_store
 
-_GROUPS: Final = UUID(int=0)
+_WORKSPACE_NAMESPACE: Final = UUID(int=0)
 
-CLEAR: Final = """
+DELETE_ALL_ROWS: Final = """
 DO $$ DECLARE name text; BEGIN
   FOR name IN SELECT tablename FROM pg_tables
                WHERE schemaname = 'public' AND tablename <> 'alembic_version' LOOP
@@ -26,7 +26,7 @@ DO $$ DECLARE name text; BEGIN
 END $$
 """
 
-PASS: Final = """
+ADVANCE_TIME: Final = """
 WITH runs AS (
     UPDATE remote_run SET due_at = due_at - $1::interval,
                           absent_after = absent_after - $1::interval,
@@ -39,7 +39,7 @@ WITH runs AS (
 UPDATE poll_group SET due_at = due_at - $1::interval
 """
 
-BROKEN: Final = """
+BROKEN_INVARIANTS: Final = """
 SELECT 'nobody owns ' || job_id || ': ' || why AS promise FROM v_unowned
 UNION ALL
 SELECT format('%s has %s active, %s queued', id, active, queued) FROM subject
@@ -102,14 +102,14 @@ SELECT format('%s is held for %s, with a token that is %s', id, hold, credential
  WHERE (hold IS NOT NULL) <> (credential.state = 'refused')
 """
 
-STUCK: Final = """
+STUCK_JOBS: Final = """
 SELECT job.id, job.state FROM job JOIN subject ON subject.id = job.subject_id
  WHERE job.finished_at IS NULL AND job.state <> 'queued' AND subject.hold IS NULL
    AND NOT EXISTS (SELECT FROM remote_run WHERE job_id = job.id AND origin = 'ours'
                       AND state = 'bound' AND desired = 'alive')
 """
 
-WANTED: Final = """
+WANTED_REMOTE_IDS: Final = """
 SELECT subject.id,
        coalesce(array_agg(remote_id ORDER BY remote_id COLLATE "C")
                 FILTER (WHERE state = 'bound' AND desired = 'alive'), '{}') AS remote_ids
@@ -118,7 +118,7 @@ SELECT subject.id,
 """
 """What may be alive, of each subject we can act for."""
 
-LEFT_OVER: Final = """
+UNFINISHED_ROWS: Final = """
 SELECT 'job' AS what, id::text, state FROM job WHERE finished_at IS NULL
 UNION ALL
 SELECT 'run', id::text, state FROM remote_run WHERE due_at IS NOT NULL
@@ -129,63 +129,63 @@ UNION ALL
 SELECT 'money', subject_id, held_micro_usd::text FROM spending WHERE held_micro_usd > 0
 """
 
-DONE: Final = """
+PROGRESS_COUNTS: Final = """
 SELECT (SELECT sum(version) FROM job) AS moves,
        (SELECT sum(misses + kills) FROM remote_run) AS steps
 """
 
 
 @dataclass(frozen=True)
-class Look:
+class StateSnapshot:
     """All that a promise may be about, at one moment."""
 
-    broken: list[str]
-    final: dict[UUID, tuple[object, ...]]
+    broken_invariants: list[str]
+    final_jobs: dict[UUID, tuple[object, ...]]
     """What may not change any more."""
     states: frozenset[str]
     """Every state that a job or a run is in."""
     remote_ids: set[str]
-    refused: set[tuple[str, int]]
+    refused_tokens: set[tuple[str, int]]
     """Subjects and versions of their tokens that are held back."""
-    valid: set[tuple[str, int]]
+    valid_tokens: set[tuple[str, int]]
 
 
 @dataclass(frozen=True)
-class Ground:
+class StateHarness:
     """What all examples share, on the loop of the test; each starts with empty tables."""
 
     database: Database
     admin: asyncpg.Connection
     vault: Vault
 
-    async def clear(self) -> None:
+    async def delete_all_rows(self) -> None:
         # TRUNCATE takes 50 ms for these few rows.
-        await self._meddle(CLEAR)
+        await self._execute_without_triggers(DELETE_ALL_ROWS)
 
-    async def let_pass(self, time: timedelta) -> None:
+    async def advance_time(self, duration: timedelta) -> None:
         """Move every appointment nearer."""
-        await self._meddle(PASS, time)
+        await self._execute_without_triggers(ADVANCE_TIME, duration)
 
-    async def _meddle(self, statement: str, *args: object) -> None:
+    async def _execute_without_triggers(self, statement: str, *args: object) -> None:
         """Change rows behind the back of the triggers: it is no move."""
         async with self.admin.transaction():
             await self.admin.execute("SET LOCAL session_replication_role = replica")
             await self.admin.execute(statement, *args)
 
-    async def submit(
+    async def submit_job(
         self,
         subject: str,
         kind: JobKind,
         namespace: str,
-        key: str | None,
+        idempotency_key: str | None,
         command: str,
         job_id: UUID | None = None,
         *,
         rate: Rate | None = None,
-        grouped: bool = False,
+        in_workspace: bool = False,
     ) -> UUID:
         async with self.database.transaction() as tx:
-            job = await lifecycle.submit(
+            job = await lifecycle.submit_job(
                 tx,
                 subject_id=subject,
                 kind=kind,
@@ -193,31 +193,39 @@ class Ground:
                 title="a job",
                 spec={"command": [command]},
                 labels={},
-                most_open=1000,
-                idempotency_key=key,
+                max_open_jobs=1000,
+                idempotency_key=idempotency_key,
                 job_id=job_id,
                 rate=rate,
-                workspace_id=uuid5(_GROUPS, subject) if grouped else None,
+                workspace_id=uuid5(_WORKSPACE_NAMESPACE, subject) if in_workspace else None,
             )
         return job.id
 
-    async def limit(self, subject: str, *, workspace: int, month: int) -> None:
+    async def set_budgets(
+        self, subject: str, *, workspace_micro_usd: int, month_micro_usd: int
+    ) -> None:
         """Give a subject a workspace with a budget, and a budget for each month."""
         async with self.database.transaction() as tx:
-            await workspace_store.make_workspace(
-                tx, subject, uuid5(_GROUPS, subject), "w", budget_micro_usd=workspace
+            await workspace_store.create_workspace(
+                tx,
+                subject,
+                uuid5(_WORKSPACE_NAMESPACE, subject),
+                "w",
+                budget_micro_usd=workspace_micro_usd,
             )
             await tx.execute(
-                "UPDATE subject SET monthly_budget_micro_usd = $2 WHERE id = $1", subject, month
+                "UPDATE subject SET monthly_budget_micro_usd = $2 WHERE id = $1",
+                subject,
+                month_micro_usd,
             )
 
-    async def cancel(self, subject: str, job_id: UUID) -> bool:
+    async def cancel_job(self, subject: str, job_id: UUID) -> bool:
         async with self.database.transaction() as tx:
-            return await lifecycle.cancel(tx, job_id, subject_id=subject)
+            return await lifecycle.cancel_job(tx, job_id, subject_id=subject)
 
-    async def lend(self, subject: str, token: str) -> None:
+    async def lend_token(self, subject: str, token: str) -> None:
         async with self.database.transaction() as tx:
-            await credentials.remember(
+            await credentials.save_credential(
                 tx,
                 self.vault,
                 subject_id=subject,
@@ -226,22 +234,24 @@ class Ground:
                 expires_at=None,
             )
 
-    async def look(self) -> Look:
+    async def take_snapshot(self) -> StateSnapshot:
         async with self.database.transaction() as tx:
-            broken = await tx.fetch(BROKEN)
+            broken = await tx.fetch(BROKEN_INVARIANTS)
             jobs = await tx.fetch("SELECT id, state, finished_at, reason FROM job")
             runs = await tx.fetch("SELECT state, remote_id FROM remote_run")
             lent = await tx.fetch("SELECT subject_id, version, state FROM credential")
         tokens = {(row["subject_id"], row["version"]): row["state"] for row in lent}
-        return Look(
-            broken=[row["promise"] for row in broken],
-            final={row["id"]: tuple(row.values()) for row in jobs if row["state"] in FINAL},
+        return StateSnapshot(
+            broken_invariants=[row["promise"] for row in broken],
+            final_jobs={
+                row["id"]: tuple(row.values()) for row in jobs if row["state"] in FINAL_STATES
+            },
             states=frozenset(row["state"] for row in (*jobs, *runs)),
             remote_ids={row["remote_id"] for row in runs},
-            refused={token for token, state in tokens.items() if state == "refused"},
-            valid={token for token, state in tokens.items() if state == "valid"},
+            refused_tokens={token for token, state in tokens.items() if state == "refused"},
+            valid_tokens={token for token, state in tokens.items() if state == "valid"},
         )
 
-    async def rows(self, query: str) -> list[dict[str, Any]]:
+    async def fetch_rows(self, query: str) -> list[dict[str, Any]]:
         async with self.database.transaction() as tx:
             return [dict(row) for row in await tx.fetch(query)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schema.common.http import is_tamperproof
+from schema.common.http import is_secure_url
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from schema.common.http import is_tamperproof
 )
 def test_nobody_changes_what_comes_by_tls_or_from_this_machine(url: str) -> None:
     """Whoever changes a key on the way can be anybody."""
-    assert is_tamperproof(url)
+    assert is_secure_url(url)
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,4 @@ def test_nobody_changes_what_comes_by_tls_or_from_this_machine(url: str) -> None
 )
 def test_every_other_url_is_refused(url: str) -> None:
     """What looks like this machine need not be it, and a user's name hides the host."""
-    assert not is_tamperproof(url)
+    assert not is_secure_url(url)

@@ -12,16 +12,16 @@ import asyncpg
 import pytest
 from anyio import to_thread
 
-from schema.accounts.audit import Action, note
-from schema.accounts.row_security import Role
+from schema.accounts.audit import AuditAction, write_audit_entry
+from schema.accounts.row_security import DatabaseRole
 from schema.db import revisions
 from schema.db.database import Database
-from service.local.servers.binaries import find_postgres
-from tests.conftest import ADA
-from tests.mutants.mutant import ROOT
-from tests.schema.test_isolation import login
+from service.local.servers.binaries import find_postgres_bin
+from tests.conftest import ADA_ID
+from tests.mutants.mutant import REPOSITORY_ROOT
+from tests.schema.test_isolation import create_login
 
-PAGE: Final = (ROOT / "docs/sql.md").read_text("utf-8")
+PAGE: Final = (REPOSITORY_ROOT / "docs/sql.md").read_text("utf-8")
 (DUMP,) = re.findall(r"```sh\n(pg_dump .*?)```", PAGE, re.DOTALL)
 
 
@@ -30,35 +30,35 @@ async def test_a_dump_by_a_plain_owner_is_restored_with_every_row(
 ) -> None:
     """Forced row-level security holds for the owner too: as itself it could save nothing."""
     dump = str(tmp_path / "holdfast.dump")
-    async with login(postgres_url) as url, login(postgres_url) as target:
+    async with create_login(postgres_url) as url, create_login(postgres_url) as target:
         admin: asyncpg.Connection = await asyncpg.connect(postgres_url)
         for owner in (url, target):
-            for role in Role:
+            for role in DatabaseRole:
                 name = urlsplit(owner).username
                 await admin.execute(f"GRANT {role} TO {name} WITH INHERIT FALSE, SET TRUE")
         await admin.close()
-        await to_thread.run_sync(revisions.upgrade, url)
+        await to_thread.run_sync(revisions.upgrade_to_revision, url)
         async with (
-            Database(url, application="tests", role=Role.WORKER) as database,
+            Database(url, application_name="tests", role=DatabaseRole.WORKER) as database,
             database.transaction() as tx,
         ):
-            await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'ada')", ADA)
-            await note(tx, Action.CREDENTIAL_LENT, subject_id=ADA)
+            await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'ada')", ADA_ID)
+            await write_audit_entry(tx, AuditAction.CREDENTIAL_LENT, subject_id=ADA_ID)
 
         with pytest.raises(subprocess.CalledProcessError):
-            await run("pg_dump", f"--file={dump}", url)
+            await run_program("pg_dump", f"--file={dump}", url)
         _, *options, _ = shlex.split(DUMP.replace("holdfast.dump", dump))
-        await run("pg_dump", *options, url)
-        await run("pg_restore", "--no-owner", f"--dbname={target}", dump)
+        await run_program("pg_dump", *options, url)
+        await run_program("pg_restore", "--no-owner", f"--dbname={target}", dump)
 
         async with (
-            Database(target, application="tests", role=Role.WORKER) as database,
+            Database(target, application_name="tests", role=DatabaseRole.WORKER) as database,
             database.transaction() as tx,
         ):
             assert await tx.fetchval("SELECT name FROM subject") == "ada"
-            await note(tx, Action.CREDENTIAL_LENT, subject_id=ADA)
+            await write_audit_entry(tx, AuditAction.CREDENTIAL_LENT, subject_id=ADA_ID)
             assert await tx.fetchval("SELECT count(*) FROM audit_entry") == 2
 
 
-async def run(program: str, *arguments: str) -> None:
-    await anyio.run_process([find_postgres() / program, *arguments])
+async def run_program(program: str, *arguments: str) -> None:
+    await anyio.run_process([find_postgres_bin() / program, *arguments])

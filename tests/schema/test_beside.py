@@ -4,14 +4,14 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from schema.common.background import beside
+from schema.common.background import run_in_background
 from schema.common.errors import Conflict
 
 
 async def test_what_the_body_raises_arrives_as_it_is() -> None:
     """A sentence that says what to do must not be wrapped in a group of errors."""
     with pytest.raises(Conflict, match="Run `holdfast migrate`"):
-        async with beside(anyio.sleep_forever()):
+        async with run_in_background(anyio.sleep_forever()):
             raise Conflict("Run `holdfast migrate` first.")
 
 
@@ -24,7 +24,7 @@ async def test_the_work_is_over_when_the_body_is() -> None:
         finally:
             ended.set()
 
-    async with beside(work()):
+    async with run_in_background(work()):
         await anyio.lowlevel.checkpoint()
 
     assert ended.is_set()
@@ -35,7 +35,7 @@ async def test_work_that_breaks_is_logged_and_stops_nothing_else() -> None:
         raise ZeroDivisionError
 
     with capture_logs() as told:
-        async with beside(work()):
+        async with run_in_background(work()):
             await anyio.lowlevel.checkpoint()
             await anyio.lowlevel.checkpoint()
 

@@ -7,8 +7,15 @@ from schema.billing.budgets import Rate
 from schema.common.errors import BudgetExceeded, IdempotencyConflict, InDoubt
 from schema.db.database import Database
 from schema.jobs.tables import Job
-from tests.conftest import DiesInCommit, JobFactory
-from tests.schema.money import DIME, DOLLAR, THIRTY_CENTS, WorkspaceFactory, cancel, sums
+from tests.conftest import FailFirstCommit, JobFactory
+from tests.schema.money import (
+    DOLLAR_MICRO_USD,
+    TEN_CENT_RATE,
+    THIRTY_CENT_RATE,
+    WorkspaceFactory,
+    cancel_job,
+    read_held_and_spent,
+)
 
 
 async def test_of_a_hundred_launches_at_once_only_those_that_fit_are_made(
@@ -21,7 +28,7 @@ async def test_of_a_hundred_launches_at_once_only_those_that_fit_are_made(
 
     async def launch() -> None:
         try:
-            made.append(await make_job(rate=THIRTY_CENTS, workspace_id=workspace))
+            made.append(await make_job(rate=THIRTY_CENT_RATE, workspace_id=workspace))
         except BudgetExceeded as no:
             refused.append(no)
 
@@ -30,18 +37,18 @@ async def test_of_a_hundred_launches_at_once_only_those_that_fit_are_made(
             group.start_soon(launch)
 
     assert (len(made), len(refused)) == (3, 97)
-    assert await sums(database, "workspace") == (900_000, 0)
-    assert await sums(database) == (900_000, 0)
+    assert await read_held_and_spent(database, "workspace") == (900_000, 0)
+    assert await read_held_and_spent(database) == (900_000, 0)
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM job") == 3
         assert await tx.fetchval("SELECT queued FROM subject") == 3
 
-    await cancel(database, made[0])
+    await cancel_job(database, made[0])
 
-    assert await sums(database, "workspace") == (600_000, 0)
-    await make_job(rate=THIRTY_CENTS, workspace_id=workspace)
+    assert await read_held_and_spent(database, "workspace") == (600_000, 0)
+    await make_job(rate=THIRTY_CENT_RATE, workspace_id=workspace)
     with pytest.raises(BudgetExceeded):
-        await make_job(rate=THIRTY_CENTS, workspace_id=workspace)
+        await make_job(rate=THIRTY_CENT_RATE, workspace_id=workspace)
 
 
 async def test_a_month_is_bounded_for_all_workspaces_together(
@@ -49,18 +56,18 @@ async def test_a_month_is_bounded_for_all_workspaces_together(
 ) -> None:
     """Spreading work over workspaces is no way around it; a budget of one's own comes first."""
     one, other = await make_workspace(), await make_workspace(500_000)
-    await make_job(rate=THIRTY_CENTS, workspace_id=one, monthly_budget=500_000)
+    await make_job(rate=THIRTY_CENT_RATE, workspace_id=one, monthly_budget=500_000)
 
     with pytest.raises(BudgetExceeded, match=r"of this month.*\$0\.50.*\$0\.30 held") as refused:
-        await make_job(rate=THIRTY_CENTS, workspace_id=other, monthly_budget=500_000)
-    assert refused.value.whose == "month"
+        await make_job(rate=THIRTY_CENT_RATE, workspace_id=other, monthly_budget=500_000)
+    assert refused.value.scope == "month"
     assert "20m" in str(refused.value)
-    assert await sums(database, "workspace") == (300_000, 0)
+    assert await read_held_and_spent(database, "workspace") == (300_000, 0)
 
     async with database.transaction() as tx:
         await tx.execute("UPDATE subject SET monthly_budget_micro_usd = 600000 WHERE id = $1", ada)
-    await make_job(rate=THIRTY_CENTS, workspace_id=other, monthly_budget=500_000)
-    assert await sums(database) == (600_000, 0)
+    await make_job(rate=THIRTY_CENT_RATE, workspace_id=other, monthly_budget=500_000)
+    assert await read_held_and_spent(database) == (600_000, 0)
 
 
 async def test_the_first_launch_of_a_month_is_bounded_as_well(
@@ -68,9 +75,9 @@ async def test_the_first_launch_of_a_month_is_bounded_as_well(
 ) -> None:
     """There is no row to count on yet."""
     with pytest.raises(BudgetExceeded, match="10m"):
-        await make_job(rate=THIRTY_CENTS, monthly_budget=100_000)
+        await make_job(rate=THIRTY_CENT_RATE, monthly_budget=100_000)
 
-    assert await sums(database) == (0, 0)
+    assert await read_held_and_spent(database) == (0, 0)
 
 
 async def test_what_has_no_price_is_refused_only_where_something_is_bounded(
@@ -81,19 +88,21 @@ async def test_what_has_no_price_is_refused_only_where_something_is_bounded(
     with pytest.raises(BudgetExceeded, match="not known"):
         await make_job(workspace_id=await make_workspace())
     with pytest.raises(BudgetExceeded, match="not known"):
-        await make_job(monthly_budget=DOLLAR)
+        await make_job(monthly_budget=DOLLAR_MICRO_USD)
 
-    assert await sums(database) == (0, 0)
+    assert await read_held_and_spent(database) == (0, 0)
 
 
 async def test_the_same_launch_again_holds_once(database: Database, make_job: JobFactory) -> None:
     """A repeated call is the same job; another limit under its key is another request."""
-    job = await make_job(rate=DIME, idempotency_key="k")
-    await make_job(rate=DIME, idempotency_key="k")
-    await make_job(rate=DIME, job_id=job.id)
+    job = await make_job(rate=TEN_CENT_RATE, idempotency_key="k")
+    await make_job(rate=TEN_CENT_RATE, idempotency_key="k")
+    await make_job(rate=TEN_CENT_RATE, job_id=job.id)
 
-    assert await sums(database) == (100_000, 0)
-    limited = Rate(DIME.price_micro_usd, DIME.timeout, most_micro_usd=DOLLAR)
+    assert await read_held_and_spent(database) == (100_000, 0)
+    limited = Rate(
+        TEN_CENT_RATE.price_micro_usd, TEN_CENT_RATE.timeout, most_micro_usd=DOLLAR_MICRO_USD
+    )
     with pytest.raises(IdempotencyConflict, match="max_cost_usd"):
         await make_job(rate=limited, idempotency_key="k")
     bounded = await make_job(rate=limited, idempotency_key="l")
@@ -101,13 +110,17 @@ async def test_the_same_launch_again_holds_once(database: Database, make_job: Jo
 
 
 async def test_a_launch_that_is_cut_off_holds_nothing(
-    database: Database, make_job: JobFactory, dies_in_commit: DiesInCommit
+    database: Database, make_job: JobFactory, dies_in_commit: FailFirstCommit
 ) -> None:
     """The hold is in the transaction of the job: there is both, or neither."""
     await dies_in_commit("job_cost")
 
     with pytest.raises(InDoubt):
-        await make_job(rate=DIME, monthly_budget=DIME.ceiling_micro_usd)
+        await make_job(rate=TEN_CENT_RATE, monthly_budget=TEN_CENT_RATE.ceiling_micro_usd)
 
-    assert await sums(database) == await sums(database, "job_cost") == (0, 0)
-    await make_job(rate=DIME, monthly_budget=DIME.ceiling_micro_usd)
+    assert (
+        await read_held_and_spent(database)
+        == await read_held_and_spent(database, "job_cost")
+        == (0, 0)
+    )
+    await make_job(rate=TEN_CENT_RATE, monthly_budget=TEN_CENT_RATE.ceiling_micro_usd)

@@ -24,7 +24,10 @@ PLAIN = base64.b64encode(GIF).decode()
 )
 def test_base_64_is_read_however_it_is_written(text: str) -> None:
     """Models and tools write it in several ways; all mean the same bytes."""
-    assert base64_bytes.read(text, limit_bytes=100, accept=media_types.IMAGES) == (GIF, "image/gif")
+    assert base64_bytes.decode_base64(text, max_bytes=100, accepted_types=media_types.IMAGES) == (
+        GIF,
+        "image/gif",
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,4 +52,4 @@ def test_base_64_is_read_however_it_is_written(text: str) -> None:
 def test_anything_else_is_refused_with_what_to_do(text: str, said: str) -> None:
     """Neither a path nor a URL is ever opened, and a bomb is not passed on."""
     with pytest.raises(ValueError, match=said):
-        base64_bytes.read(text, limit_bytes=100, accept=media_types.IMAGES)
+        base64_bytes.decode_base64(text, max_bytes=100, accepted_types=media_types.IMAGES)

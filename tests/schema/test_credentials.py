@@ -13,40 +13,40 @@ from schema.db.database import Database
 from schema.jobs import queries as job_queries
 from schema.jobs import run_launch
 from schema.jobs.queries import JobStatus
-from tests.conftest import ADA, JobFactory
+from tests.conftest import ADA_ID, JobFactory
 from tests.schema.conftest import ClaimFactory
 
 
-async def remember(
+async def lend_token(
     database: Database,
     vault: Vault,
     token: str,
     *grants: str,
-    lives: timedelta | None = None,
+    lifetime: timedelta | None = None,
 ) -> None:
     async with database.transaction() as tx:
         now: datetime = await tx.fetchval("SELECT now()")
-        await credentials.remember(
+        await credentials.save_credential(
             tx,
             vault,
-            subject_id=ADA,
+            subject_id=ADA_ID,
             name="ada",
             token=Secret(token),
             grants=grants,
-            expires_at=None if lives is None else now + lives,
+            expires_at=None if lifetime is None else now + lifetime,
         )
 
 
-async def lent(database: Database, vault: Vault) -> str | None:
+async def read_lent_token(database: Database, vault: Vault) -> str | None:
     """Return what a worker would act with."""
     async with database.transaction() as tx:
-        found = await credentials.lend(tx, vault, ADA)
+        found = await credentials.load_token(tx, vault, ADA_ID)
     return None if found is None else found.token.reveal()
 
 
-async def status_of(database: Database, claim: run_launch.Claim) -> JobStatus:
+async def read_status(database: Database, claim: run_launch.ClaimedJob) -> JobStatus:
     async with database.transaction() as tx:
-        status = await job_queries.status(tx, ADA, claim.job_id)
+        status = await job_queries.get_job_status(tx, ADA_ID, claim.job_id)
     assert status is not None
     return status
 
@@ -56,7 +56,7 @@ async def test_a_token_is_lent_as_it_was_given_and_stored_as_it_was_not(
 ) -> None:
     """Whoever reads the table, or a dump of it, learns no token."""
     async with database.transaction() as tx:
-        lent = await credentials.lend(tx, vault, ada)
+        lent = await credentials.load_token(tx, vault, ada)
         row = await tx.fetchrow("SELECT * FROM credential")
 
     assert lent is not None
@@ -72,7 +72,7 @@ async def test_the_same_token_again_writes_nothing(
     async with database.transaction() as tx:
         before = await tx.fetchval("SELECT xmin::text FROM credential")
 
-    await remember(database, vault, "hf_ada")
+    await lend_token(database, vault, "hf_ada")
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT xmin::text FROM credential") == before
@@ -85,17 +85,17 @@ async def test_a_refused_token_holds_the_subject_until_a_new_one_comes(
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await credentials.refused(tx, ADA, version=1)
-        await run_launch.reject(tx, one.run_id, reason=None, message="401", worker="w1")
-        assert await credentials.lend(tx, vault, ADA) is None
-    assert (await status_of(database, one)).hold is Hold.CREDENTIALS
+        await credentials.mark_credential_refused(tx, ADA_ID, version=1)
+        await run_launch.mark_not_created(tx, one.run_id, reason=None, message="401", worker="w1")
+        assert await credentials.load_token(tx, vault, ADA_ID) is None
+    assert (await read_status(database, one)).hold is Hold.CREDENTIALS
     assert await claim() == []
 
-    await remember(database, vault, "hf_new")
+    await lend_token(database, vault, "hf_new")
 
     (again,) = await claim()
     assert again.job_id == one.job_id
-    assert (await status_of(database, one)).hold is None
+    assert (await read_status(database, one)).hold is None
 
 
 async def test_the_refused_token_itself_is_taken_again_once_it_is_proved(
@@ -103,23 +103,23 @@ async def test_the_refused_token_itself_is_taken_again_once_it_is_proved(
 ) -> None:
     """A 401 that was the Hub's mistake must not lock a subject out for good."""
     async with database.transaction() as tx:
-        await credentials.refused(tx, ada, version=1)
+        await credentials.mark_credential_refused(tx, ada, version=1)
 
-    await remember(database, vault, "hf_ada")
+    await lend_token(database, vault, "hf_ada")
 
     async with database.transaction() as tx:
-        assert await credentials.lend(tx, vault, ada) is not None
+        assert await credentials.load_token(tx, vault, ada) is not None
 
 
 async def test_a_late_refusal_of_a_replaced_token_changes_nothing(
     database: Database, vault: Vault, ada: str
 ) -> None:
     """The call that failed may have carried the token before this one."""
-    await remember(database, vault, "hf_new")
+    await lend_token(database, vault, "hf_new")
 
     async with database.transaction() as tx:
-        await credentials.refused(tx, ada, version=1)
-        lent = await credentials.lend(tx, vault, ada)
+        await credentials.mark_credential_refused(tx, ada, version=1)
+        lent = await credentials.load_token(tx, vault, ada)
 
     assert lent is not None
     assert lent.token.reveal() == "hf_new"
@@ -131,10 +131,10 @@ async def test_an_operators_hold_is_not_the_subjects_to_lift(
     """Neither a refused token replaces it, nor a new one ends it."""
     async with database.transaction() as tx:
         await tx.execute("UPDATE subject SET hold = 'operator', held_at = now()")
-        await credentials.refused(tx, ada, version=1)
+        await credentials.mark_credential_refused(tx, ada, version=1)
         refused = await tx.fetchval("SELECT hold FROM subject")
 
-    await remember(database, vault, "hf_new")
+    await lend_token(database, vault, "hf_new")
 
     async with database.transaction() as tx:
         assert refused == await tx.fetchval("SELECT hold FROM subject") == "operator"
@@ -144,15 +144,15 @@ async def test_a_token_whose_key_left_the_ring_is_asked_for_again(
     database: Database, ada: str
 ) -> None:
     """Losing a key costs each subject one more call, not their jobs."""
-    other = Vault.of(f"1:{b64encode(os.urandom(32)).decode()}")
+    other = Vault.from_key_ring(f"1:{b64encode(os.urandom(32)).decode()}")
 
     async with database.transaction() as tx:
-        assert await credentials.lend(tx, other, ada) is None
+        assert await credentials.load_token(tx, other, ada) is None
         assert await tx.fetchval("SELECT hold FROM subject") == "credentials"
 
-    await remember(database, other, "hf_ada")
+    await lend_token(database, other, "hf_ada")
     async with database.transaction() as tx:
-        assert await credentials.lend(tx, other, ada) is not None
+        assert await credentials.load_token(tx, other, ada) is not None
 
 
 async def test_release_makes_what_waits_for_a_token_due_at_once(
@@ -162,12 +162,12 @@ async def test_release_makes_what_waits_for_a_token_due_at_once(
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.doubt(
-            tx, one.run_id, why="timeout", worker="w1", look_after=timedelta(hours=1)
+        await run_launch.mark_unconfirmed(
+            tx, one.run_id, cause="timeout", worker="w1", recheck_after=timedelta(hours=1)
         )
-        await credentials.refused(tx, ADA, version=1)
+        await credentials.mark_credential_refused(tx, ADA_ID, version=1)
 
-    await remember(database, vault, "hf_new")
+    await lend_token(database, vault, "hf_new")
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT due_at <= now() FROM remote_run")
@@ -195,35 +195,35 @@ async def test_the_better_of_two_tokens_is_lent(
     lends: str,
 ) -> None:
     """A call from a client that may do less must not take from the jobs what they run on."""
-    await remember(database, vault, "old", *kept[0], lives=kept[1])
+    await lend_token(database, vault, "old", *kept[0], lifetime=kept[1])
 
-    await remember(database, vault, "new", *brought[0], lives=brought[1])
+    await lend_token(database, vault, "new", *brought[0], lifetime=brought[1])
 
-    assert await lent(database, vault) == lends
+    assert await read_lent_token(database, vault) == lends
 
 
 async def test_a_token_that_allows_less_is_better_than_one_that_was_refused(
     database: Database, vault: Vault
 ) -> None:
     """Whatever it lacks, it is alive."""
-    await remember(database, vault, "old", "jobs", "inference-api")
+    await lend_token(database, vault, "old", "jobs", "inference-api")
     async with database.transaction() as tx:
-        await credentials.refused(tx, ADA, version=1)
+        await credentials.mark_credential_refused(tx, ADA_ID, version=1)
 
-    await remember(database, vault, "new", "jobs", lives=HOUR)
+    await lend_token(database, vault, "new", "jobs", lifetime=HOUR)
 
-    assert await lent(database, vault) == "new"
+    assert await read_lent_token(database, vault) == "new"
 
 
 async def test_an_expired_token_is_not_lent_and_holds_its_subject(
     database: Database, vault: Vault
 ) -> None:
     """Nobody asks the Hub what is known beforehand; the jobs wait for the next sign-in."""
-    await remember(database, vault, "old", lives=HOUR)
+    await lend_token(database, vault, "old", lifetime=HOUR)
     async with database.transaction() as tx:
         await tx.execute("UPDATE credential SET expires_at = now()")
 
-    assert await lent(database, vault) is None
+    assert await read_lent_token(database, vault) is None
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT hold FROM subject") == Hold.CREDENTIALS
 
@@ -236,7 +236,7 @@ async def test_without_any_token_a_subject_is_held_and_not_tried_for_ever(
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM credential")
 
-    assert await lent(database, vault) is None
+    assert await read_lent_token(database, vault) is None
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT hold FROM subject") == Hold.CREDENTIALS
 
@@ -246,10 +246,10 @@ async def test_a_token_is_forgotten_when_nothing_of_its_subject_is_open(
 ) -> None:
     """What is not kept cannot be stolen; the next call brings it again."""
     async with database.transaction() as tx:
-        await credentials.forget_idle(tx)
+        await credentials.delete_idle_credentials(tx)
         assert await tx.fetchval("SELECT count(*) FROM credential") == 1
         await tx.execute("UPDATE credential SET seen_at = now() - interval '11 minutes'")
-        await credentials.forget_idle(tx)
+        await credentials.delete_idle_credentials(tx)
         assert await tx.fetchval("SELECT count(*) FROM credential") == 0
 
 
@@ -260,17 +260,17 @@ async def test_a_token_that_something_open_may_need_is_not_forgotten(
     await make_job()
     async with database.transaction() as tx:
         await tx.execute("UPDATE credential SET seen_at = now() - interval '1 year'")
-        await credentials.forget_idle(tx)
+        await credentials.delete_idle_credentials(tx)
         assert await tx.fetchval("SELECT count(*) FROM credential") == 1
-        await tx.execute("INSERT INTO poll_group VALUES ($1, 'ada', 0, now(), 0, now())", ADA)
+        await tx.execute("INSERT INTO poll_group VALUES ($1, 'ada', 0, now(), 0, now())", ADA_ID)
         await tx.execute(
             "UPDATE job SET state = 'cancelled', cancel_requested_at = now(), due_at = NULL,"
             " finished_at = now(), version = version + 1"
         )
-        await credentials.forget_idle(tx)
+        await credentials.delete_idle_credentials(tx)
         assert await tx.fetchval("SELECT count(*) FROM credential") == 1
         await tx.execute("UPDATE poll_group SET due_at = NULL")
-        await credentials.forget_idle(tx)
+        await credentials.delete_idle_credentials(tx)
         assert await tx.fetchval("SELECT count(*) FROM credential") == 0
         await tx.execute("INSERT INTO job_event SELECT id, 2, 'cancelled', state, 't' FROM job")
         await tx.execute("UPDATE subject SET queued = 0")
@@ -283,7 +283,7 @@ async def test_a_caller_who_stays_is_noted_now_and_then(
     async with database.transaction() as tx:
         await tx.execute("UPDATE credential SET seen_at = now() - interval '6 minutes'")
 
-    await remember(database, vault, "hf_ada")
+    await lend_token(database, vault, "hf_ada")
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT now() - seen_at < '1 minute' FROM credential")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schema.common.errors import Invalid
-from schema.schedules.cron import NAMES, Rhythm
+from schema.schedules.cron import CRON_ALIASES, CronTrigger
 
 PARIS: Final = "Europe/Paris"
 
@@ -112,7 +112,7 @@ def test_a_schedule_fires_at_the_times_its_clocks_show(what: str) -> None:
     """A daily job that runs twice, or not at all, twice a year is what cron is known for."""
     (cron, zone, start), expected = TIMES[what]
 
-    found = Rhythm.read(cron, zone).next(datetime.fromisoformat(start), len(expected))
+    found = CronTrigger.parse(cron, zone).upcoming(datetime.fromisoformat(start), len(expected))
 
     assert [moment.isoformat(timespec="minutes") for moment in found] == expected
 
@@ -121,7 +121,7 @@ def test_a_schedule_fires_at_the_times_its_clocks_show(what: str) -> None:
 def test_what_cannot_fire_or_would_too_often_is_refused(cron: str) -> None:
     """A schedule that is accepted, and then never fires, is found out months later."""
     with pytest.raises(Invalid, match=REFUSED[cron]) as refusal:
-        Rhythm.read(cron, "UTC")
+        CronTrigger.parse(cron, "UTC")
 
     assert str(refusal.value).startswith("cron: ")
 
@@ -130,15 +130,17 @@ def test_what_cannot_fire_or_would_too_often_is_refused(cron: str) -> None:
 def test_a_zone_that_is_none_is_refused_and_no_file_is_opened_for_it(zone: str) -> None:
     """`zoneinfo` opens a file of that name."""
     with pytest.raises(Invalid, match=ZONES_REFUSED[zone]):
-        Rhythm.read("@daily", zone)
+        CronTrigger.parse("@daily", zone)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CRON_ALIASES)
 def test_a_name_is_short_for_five_fields(name: str) -> None:
     """They are what Hugging Face takes for its own scheduled jobs."""
     now = datetime(2026, 11, 21, 12, 34, 56, tzinfo=UTC)
 
-    assert Rhythm.read(name.upper(), "UTC").next(now, 3) == Rhythm(NAMES[name], "UTC").next(now, 3)
+    assert CronTrigger.parse(name.upper(), "UTC").upcoming(now, 3) == CronTrigger(
+        CRON_ALIASES[name], "UTC"
+    ).upcoming(now, 3)
 
 
 @settings(max_examples=150, deadline=None)
@@ -153,8 +155,8 @@ def test_time_only_goes_forward(
     minute: str, hour: str, day: str, zone: str, moment: datetime
 ) -> None:
     """A next time that is not after the last would be fired for ever, at once."""
-    rhythm = Rhythm(f"{minute} {hour} {day} * *", zone)
+    rhythm = CronTrigger(f"{minute} {hour} {day} * *", zone)
 
-    first, second = rhythm.next(moment, 2)
+    first, second = rhythm.upcoming(moment, 2)
 
     assert moment < first.astimezone(UTC) < second.astimezone(UTC)

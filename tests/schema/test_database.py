@@ -4,8 +4,8 @@ import pytest
 
 from schema.common.errors import InDoubt, Unavailable
 from schema.db.database import Database
-from service.local.ports import free_port
-from tests.conftest import DiesInCommit
+from service.local.ports import find_free_port
+from tests.conftest import FailFirstCommit
 
 
 async def fail_after_writing(database: Database) -> None:
@@ -25,8 +25,8 @@ async def test_an_error_leaves_nothing_written(database: Database) -> None:
 
 async def test_a_server_that_is_not_there_is_said_to_be_unavailable() -> None:
     """The caller is told to come back, not shown a traceback."""
-    url = f"postgresql://u:p@127.0.0.1:{free_port()}/d"
-    async with Database(url, application="tests") as nowhere:
+    url = f"postgresql://u:p@127.0.0.1:{find_free_port()}/d"
+    async with Database(url, application_name="tests") as nowhere:
         with pytest.raises(Unavailable):
             async with nowhere.transaction() as tx:
                 await tx.execute("SELECT 1")
@@ -75,7 +75,7 @@ async def test_a_server_in_trouble_is_said_to_be_unavailable_and_nothing_was_don
 
 async def test_a_pool_without_a_free_connection_is_unavailable(database_url: str) -> None:
     """Too many callers are turned away in time, not kept waiting for ever."""
-    async with Database(database_url, application="tests", connections=1) as narrow:
+    async with Database(database_url, application_name="tests", max_connections=1) as narrow:
 
         async def ask_for_another() -> None:
             async with narrow.transaction():
@@ -87,7 +87,7 @@ async def test_a_pool_without_a_free_connection_is_unavailable(database_url: str
 
 
 async def test_a_server_that_goes_away_in_the_commit_leaves_it_in_doubt(
-    database: Database, dies_in_commit: DiesInCommit
+    database: Database, dies_in_commit: FailFirstCommit
 ) -> None:
     """Nobody can say that nothing was done, and so nobody does."""
 

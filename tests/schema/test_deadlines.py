@@ -8,17 +8,17 @@ from schema.accounts import credentials
 from schema.db.database import Database
 from schema.jobs import deadlines, run_launch
 from schema.jobs import queries as job_queries
-from schema.jobs.queries import JobStatus, Upstream
+from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import Job, JobState, Reason
-from tests.conftest import ADA, JobFactory
+from tests.conftest import ADA_ID, JobFactory
 from tests.schema.conftest import ClaimFactory
 
 WEEK = timedelta(days=7)
 
 
-async def status_of(database: Database, job: Job) -> JobStatus:
+async def read_status(database: Database, job: Job) -> JobStatus:
     async with database.transaction() as tx:
-        status = await job_queries.status(tx, ADA, job.id)
+        status = await job_queries.get_job_status(tx, ADA_ID, job.id)
     assert status is not None
     return status
 
@@ -32,7 +32,7 @@ async def test_a_job_whose_subject_never_came_back_is_given_up(
     """A handle that was answered comes to a final state, and says what it waited for."""
     job = await make_job()
     async with database.transaction() as tx:
-        await credentials.refused(tx, ada, version=1)
+        await credentials.mark_credential_refused(tx, ada, version=1)
         await tx.execute(
             "UPDATE job SET due_at = now() - $1::text::interval, version = version + 1", age
         )
@@ -41,10 +41,10 @@ async def test_a_job_whose_subject_never_came_back_is_given_up(
             " VALUES ($1, 2, 'stage', 'queued', 'test')",
             job.id,
         )
-        await deadlines.give_up(tx, patience=WEEK, worker="w1")
+        await deadlines.fail_abandoned_jobs(tx, abandon_after=WEEK, worker="w1")
         counted = await tx.fetchval("SELECT queued FROM subject")
 
-    status = await status_of(database, job)
+    status = await read_status(database, job)
     why = (Reason.STUCK_SCHEDULING, "It waited here for a token that is still accepted.")
     assert status.state is state
     assert (status.reason, status.message) == (why if counted == 0 else (None, None))
@@ -58,26 +58,26 @@ async def test_a_run_that_nobody_could_look_at_for_too_long_ends_as_unknown(
     job = await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.bind(
+        await run_launch.record_remote_id(
             tx,
             one.run_id,
             remote_id="r1",
             stage=None,
             worker="w1",
-            look_again=WEEK,
-            patience=timedelta(0),
+            poll_after=WEEK,
+            max_stage_duration=timedelta(0),
         )
     async with database.transaction() as tx:
-        await deadlines.give_up(tx, patience=WEEK, worker="w1")
-    waiting = await status_of(database, job)
+        await deadlines.fail_abandoned_jobs(tx, abandon_after=WEEK, worker="w1")
+    waiting = await read_status(database, job)
     async with database.transaction() as tx:
         await tx.execute("UPDATE remote_run SET deadline_at = now() - interval '8 days'")
-        await deadlines.give_up(tx, patience=WEEK, worker="w1")
+        await deadlines.fail_abandoned_jobs(tx, abandon_after=WEEK, worker="w1")
 
-    given_up = await status_of(database, job)
+    given_up = await read_status(database, job)
     assert waiting.state is JobState.RUNNING
     assert (given_up.state, given_up.reason) == (JobState.FAILED, Reason.OUTCOME_UNKNOWN)
-    assert given_up.upstream is Upstream.STOPPING
+    assert given_up.upstream is UpstreamState.STOPPING
 
 
 async def test_a_stage_that_may_still_last_is_left_alone(
@@ -87,12 +87,18 @@ async def test_a_stage_that_may_still_last_is_left_alone(
     job = await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.bind(
-            tx, one.run_id, remote_id="r", stage=None, worker="w", look_again=WEEK, patience=WEEK
+        await run_launch.record_remote_id(
+            tx,
+            one.run_id,
+            remote_id="r",
+            stage=None,
+            worker="w",
+            poll_after=WEEK,
+            max_stage_duration=WEEK,
         )
-        news = await deadlines.expire(
+        news = await deadlines.expire_run(
             tx, one.run_id, reason=Reason.TIMED_OUT, message="late", worker="w"
         )
 
     assert not news
-    assert (await status_of(database, job)).state is JobState.RUNNING
+    assert (await read_status(database, job)).state is JobState.RUNNING

@@ -11,49 +11,51 @@ import pytest
 from schema.billing.budgets import Rate
 from schema.common import ids
 from schema.common.errors import IdempotencyConflict, NotFound
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db.database import Database, Transaction
 from schema.jobs import deadlines, lifecycle, run_end, run_launch
 from schema.jobs import dependencies as job_dependencies
 from schema.jobs import queries as job_queries
-from schema.jobs.dependencies import On
+from schema.jobs.dependencies import DependencyCondition
 from schema.jobs.queries import JobStatus
-from schema.jobs.run_end import Ending
-from schema.jobs.tables import FINAL, Job, JobKind, JobState, Reason
-from tests.conftest import ADA, JobFactory
+from schema.jobs.run_end import RunResult
+from schema.jobs.tables import FINAL_STATES, Job, JobKind, JobState, Reason
+from tests.conftest import ADA_ID, JobFactory
 from tests.schema.conftest import ClaimFactory
-from tests.schema.wall import EVE
+from tests.schema.wall import EVE_ID
 
-WENT: dict[JobState, Ending] = {
-    JobState.SUCCEEDED: Ending(JobState.SUCCEEDED, "COMPLETED"),
-    JobState.FAILED: Ending(JobState.FAILED, "ERROR", Reason.OOM),
+RESULTS_BY_STATE: dict[JobState, RunResult] = {
+    JobState.SUCCEEDED: RunResult(JobState.SUCCEEDED, "COMPLETED"),
+    JobState.FAILED: RunResult(JobState.FAILED, "ERROR", Reason.OOM),
 }
 
 
-async def bound(database: Database, claim: ClaimFactory) -> dict[UUID, UUID]:
+async def start_due_runs(database: Database, claim: ClaimFactory) -> dict[UUID, UUID]:
     """Claim whatever is due and bind it; return the runs by their jobs."""
     claims = await claim()
     async with database.transaction() as tx:
         for one in claims:
-            await run_launch.bind(
+            await run_launch.record_remote_id(
                 tx,
                 one.run_id,
                 remote_id=one.run_id.hex,
                 stage="RUNNING",
                 worker="w1",
-                look_again=timedelta(0),
+                poll_after=timedelta(0),
             )
     return {one.job_id: one.run_id for one in claims}
 
 
-async def released(database: Database) -> None:
+async def read_released_jobs(database: Database) -> None:
     async with database.transaction() as tx:
-        await job_dependencies.release(tx, worker="w1")
+        await job_dependencies.release_waiting_jobs(tx, worker="w1")
 
 
-async def status_of(database: Database, job: Job | UUID) -> JobStatus:
+async def read_status(database: Database, job: Job | UUID) -> JobStatus:
     async with database.transaction() as tx:
-        found = await job_queries.status(tx, ADA, job if isinstance(job, UUID) else job.id)
+        found = await job_queries.get_job_status(
+            tx, ADA_ID, job if isinstance(job, UUID) else job.id
+        )
     assert found is not None
     return found
 
@@ -61,12 +63,12 @@ async def status_of(database: Database, job: Job | UUID) -> JobStatus:
 @pytest.mark.parametrize(
     ("went", "on", "state"),
     [
-        (JobState.SUCCEEDED, On.SUCCESS, JobState.QUEUED),
-        (JobState.FAILED, On.SUCCESS, JobState.FAILED),
-        (JobState.SUCCEEDED, On.FINISH, JobState.QUEUED),
-        (JobState.FAILED, On.FINISH, JobState.QUEUED),
-        (JobState.CANCELLED, On.FINISH, JobState.QUEUED),
-        (JobState.CANCELLED, On.SUCCESS, JobState.FAILED),
+        (JobState.SUCCEEDED, DependencyCondition.SUCCESS, JobState.QUEUED),
+        (JobState.FAILED, DependencyCondition.SUCCESS, JobState.FAILED),
+        (JobState.SUCCEEDED, DependencyCondition.FINISH, JobState.QUEUED),
+        (JobState.FAILED, DependencyCondition.FINISH, JobState.QUEUED),
+        (JobState.CANCELLED, DependencyCondition.FINISH, JobState.QUEUED),
+        (JobState.CANCELLED, DependencyCondition.SUCCESS, JobState.FAILED),
     ],
 )
 async def test_a_job_begins_when_the_one_before_it_has_ended_as_it_must(
@@ -74,30 +76,30 @@ async def test_a_job_begins_when_the_one_before_it_has_ended_as_it_must(
     make_job: JobFactory,
     claim: ClaimFactory,
     went: JobState,
-    on: On,
+    on: DependencyCondition,
     state: JobState,
 ) -> None:
     """Before that nobody can claim it; what waits in vain fails for it, and costs nothing."""
     rate = Rate(100, timedelta(minutes=10))
     parent = await make_job()
     child = await make_job(after=[parent.id], on=on, rate=rate)
-    runs = await bound(database, claim)
+    runs = await start_due_runs(database, claim)
     assert runs.keys() == {parent.id}
-    await released(database)
+    await read_released_jobs(database)
     assert not await claim()
 
     async with database.transaction() as tx:
         if went is JobState.CANCELLED:
-            assert await lifecycle.cancel(tx, parent.id, subject_id=ADA)
+            assert await lifecycle.cancel_job(tx, parent.id, subject_id=ADA_ID)
         else:
-            await run_end.end(tx, runs[parent.id], WENT[went], worker="w1")
+            await run_end.end_run(tx, runs[parent.id], RESULTS_BY_STATE[went], worker="w1")
     assert not await claim()
-    await released(database)
+    await read_released_jobs(database)
 
-    status = await status_of(database, child)
+    status = await read_status(database, child)
     assert status.state is state
     if state is JobState.FAILED:
-        handle = ids.write(Kind.JOB, parent.id)
+        handle = ids.format_handle(HandleKind.JOB, parent.id)
         how = "failed as oom" if went is JobState.FAILED else "cancelled"
         assert (status.reason, status.message) == (
             Reason.DEPENDENCY_FAILED,
@@ -113,18 +115,20 @@ async def test_a_parent_that_ends_while_its_child_is_written_down_is_not_missed(
 ) -> None:
     """Whichever of the two commits first, the other sees it."""
     parent = await make_job()
-    runs = await bound(database, claim)
+    runs = await start_due_runs(database, claim)
 
     async def end() -> None:
         async with database.transaction() as tx:
-            await run_end.end(tx, runs[parent.id], WENT[JobState.SUCCEEDED], worker="w1")
+            await run_end.end_run(
+                tx, runs[parent.id], RESULTS_BY_STATE[JobState.SUCCEEDED], worker="w1"
+            )
 
     async with database.transaction() as tx:
         child = await submit(tx, after=[parent.id])
         ending = asyncio.create_task(end())
         await waits_for_a_lock(database)
     await ending
-    await released(database)
+    await read_released_jobs(database)
 
     assert [one.job_id for one in await claim()] == [child.id]
 
@@ -134,20 +138,22 @@ async def test_a_child_written_down_while_its_parent_ends_sees_the_end(
 ) -> None:
     """It is due at once: there is nobody left to wait for."""
     parent = await make_job()
-    runs = await bound(database, claim)
+    runs = await start_due_runs(database, claim)
 
     async def ask() -> Job:
         async with database.transaction() as tx:
             return await submit(tx, after=[parent.id])
 
     async with database.transaction() as tx:
-        await run_end.end(tx, runs[parent.id], WENT[JobState.SUCCEEDED], worker="w1")
+        await run_end.end_run(
+            tx, runs[parent.id], RESULTS_BY_STATE[JobState.SUCCEEDED], worker="w1"
+        )
         asking = asyncio.create_task(ask())
         await waits_for_a_lock(database)
     child = await asking
-    await released(database)
+    await read_released_jobs(database)
 
-    assert (await status_of(database, child)).version == child.version
+    assert (await read_status(database, child)).version == child.version
     assert [one.job_id for one in await claim()] == [child.id]
 
 
@@ -157,42 +163,46 @@ async def test_any_net_of_jobs_comes_to_the_end_its_parents_say(
 ) -> None:
     """Random nets, endings and cancels, in random order; nobody begins early, and nobody hangs."""
     dice = random.Random(seed)  # noqa: S311  # keeps no secret
-    net: dict[UUID, tuple[list[UUID], On]] = {}
+    net: dict[UUID, tuple[list[UUID], DependencyCondition]] = {}
     for _ in range(dice.randint(4, 9)):
         parents = dice.sample([*net], k=min(len(net), dice.randint(0, 3)))
-        on = dice.choice(list(On))
+        on = dice.choice(list(DependencyCondition))
         net[(await make_job(after=parents, on=on)).id] = (parents, on)
     ended: dict[UUID, JobState] = {}
     running: dict[UUID, UUID] = {}
     while len(ended) < len(net):
         before = dict(ended)
-        begun = await bound(database, claim)
+        begun = await start_due_runs(database, claim)
         for job_id in begun:
             parents, on = net[job_id]
-            assert all(met(before, parent, on) for parent in parents)
+            assert all(is_satisfied(before, parent, on) for parent in parents)
         running |= begun
-        await move(database, dice, running, [each for each in net if each not in ended], ended)
-        await released(database)
+        await end_random_job(
+            database, dice, running, [each for each in net if each not in ended], ended
+        )
+        await read_released_jobs(database)
         for job_id in net:
-            state = (await status_of(database, job_id)).state
-            if state in FINAL:
+            state = (await read_status(database, job_id)).state
+            if state in FINAL_STATES:
                 ended[job_id] = state
 
     for job_id, (parents, on) in net.items():
-        if (await status_of(database, job_id)).reason is Reason.DEPENDENCY_FAILED:
-            assert not all(met(ended, parent, on) for parent in parents)
+        if (await read_status(database, job_id)).reason is Reason.DEPENDENCY_FAILED:
+            assert not all(is_satisfied(ended, parent, on) for parent in parents)
     async with database.transaction() as tx:
         assert await tx.fetch("SELECT * FROM v_unowned") == []
-        assert await tx.fetchval("SELECT queued + active FROM subject WHERE id = $1", ADA) == 0
+        assert await tx.fetchval("SELECT queued + active FROM subject WHERE id = $1", ADA_ID) == 0
 
 
-def met(ended: dict[UUID, JobState], parent: UUID, on: On) -> bool:
-    return parent in ended and (on is On.FINISH or ended[parent] is JobState.SUCCEEDED)
+def is_satisfied(ended: dict[UUID, JobState], parent: UUID, on: DependencyCondition) -> bool:
+    return parent in ended and (
+        on is DependencyCondition.FINISH or ended[parent] is JobState.SUCCEEDED
+    )
 
 
-async def move(
+async def end_random_job(
     database: Database,
-    dice: random.Random,
+    rng: random.Random,
     running: dict[UUID, UUID],
     open_ones: list[UUID],
     ended: dict[UUID, JobState],
@@ -200,11 +210,13 @@ async def move(
     """End one of those that run, or call one off that does not."""
     at_work = [each for each in running if each not in ended]
     async with database.transaction() as tx:
-        if at_work and dice.random() < 0.8:
-            how = dice.choice([JobState.SUCCEEDED, JobState.SUCCEEDED, JobState.FAILED])
-            await run_end.end(tx, running[dice.choice(at_work)], WENT[how], worker="w1")
+        if at_work and rng.random() < 0.8:
+            how = rng.choice([JobState.SUCCEEDED, JobState.SUCCEEDED, JobState.FAILED])
+            await run_end.end_run(
+                tx, running[rng.choice(at_work)], RESULTS_BY_STATE[how], worker="w1"
+            )
         elif idle := [each for each in open_ones if each not in running]:
-            await lifecycle.cancel(tx, dice.choice(idle), subject_id=ADA)
+            await lifecycle.cancel_job(tx, rng.choice(idle), subject_id=ADA_ID)
 
 
 @pytest.mark.parametrize("whose", ["foreign", "nobody's", "its own"])
@@ -218,12 +230,12 @@ async def test_a_job_can_only_wait_for_one_of_its_subjects_that_exists(
     foreign = await make_job()
     own = ids.new_id()
     async with database.transaction() as tx:
-        await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE)
+        await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE_ID)
     named = {"foreign": foreign.id, "nobody's": ids.new_id(), "its own": own}[whose]
 
     with pytest.raises(NotFound):
         async with database.transaction() as tx:
-            await submit(tx, subject_id=EVE, job_id=own, after=[named])
+            await submit(tx, subject_id=EVE_ID, job_id=own, after=[named])
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM job WHERE id = $1", own) == 0
@@ -241,7 +253,7 @@ async def test_the_same_key_with_other_parents_is_a_conflict(
     with pytest.raises(IdempotencyConflict, match="after"):
         await make_job(**asked, after=[one.id])
     with pytest.raises(IdempotencyConflict, match="on"):
-        await make_job(**asked, after=[one.id, two.id], on=On.FINISH)
+        await make_job(**asked, after=[one.id, two.id], on=DependencyCondition.FINISH)
 
     assert again.id == first.id
 
@@ -252,16 +264,16 @@ async def test_waiting_for_a_job_is_not_waiting_for_too_long(
     """A parent may run for weeks; the patience with a child begins when it may begin."""
     parent = await make_job()
     child = await make_job(after=[parent.id])
-    await bound(database, claim)
+    await start_due_runs(database, claim)
     async with database.transaction() as tx:
-        await deadlines.give_up(tx, patience=timedelta(0), worker="w1")
+        await deadlines.fail_abandoned_jobs(tx, abandon_after=timedelta(0), worker="w1")
 
-    assert (await status_of(database, child)).state is JobState.QUEUED
+    assert (await read_status(database, child)).state is JobState.QUEUED
 
 
 async def submit(tx: Transaction, **more: Any) -> Job:
     request: dict[str, Any] = {
-        "subject_id": ADA,
+        "subject_id": ADA_ID,
         "kind": JobKind.HUB_JOB,
         "namespace": "ada",
         "title": "t",
@@ -269,7 +281,7 @@ async def submit(tx: Transaction, **more: Any) -> Job:
         "labels": {},
         "most_open": 100,
     }
-    return await lifecycle.submit(tx, **request | more)
+    return await lifecycle.submit_job(tx, **request | more)
 
 
 async def waits_for_a_lock(database: Database) -> None:

@@ -5,31 +5,38 @@ from datetime import timedelta
 from schema.db.database import Database
 from schema.jobs import queries as job_queries
 from schema.jobs import run_end, run_launch, work_queues
-from schema.jobs.queries import JobStatus, Upstream
-from schema.jobs.run_end import MISSES, Ending
-from schema.jobs.run_launch import Claim
+from schema.jobs.queries import JobStatus, UpstreamState
+from schema.jobs.run_end import MIN_MISSED_LISTINGS, RunResult
+from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobState, Reason
 from tests.conftest import JobFactory
 from tests.schema.conftest import ClaimFactory
 
-NOW = timedelta(0)
+NO_DELAY = timedelta(0)
 
 
-async def status_of(database: Database, ada: str, claim: Claim) -> JobStatus:
+async def read_status(database: Database, ada: str, claim: ClaimedJob) -> JobStatus:
     async with database.transaction() as tx:
-        status = await job_queries.status(tx, ada, claim.job_id)
+        status = await job_queries.get_job_status(tx, ada, claim.job_id)
     assert status is not None
     return status
 
 
-async def give_up(
-    database: Database, one: Claim, *, misses: int = MISSES, relaunch: bool = False
+async def mark_absent(
+    database: Database,
+    claim: ClaimedJob,
+    *,
+    misses: int = MIN_MISSED_LISTINGS,
+    relaunch: bool = False,
 ) -> list[bool]:
     """Doubt a run, miss it in some listings, and conclude that it is absent."""
     async with database.transaction() as tx:
-        await run_launch.doubt(tx, one.run_id, why="timeout", worker="w1")
-        ripe = [await run_end.miss(tx, one.run_id, look_again=NOW) for _ in range(misses)]
-        await run_end.conclude_absent(tx, one.run_id, worker="w1", relaunch=relaunch)
+        await run_launch.mark_unconfirmed(tx, claim.run_id, cause="timeout", worker="w1")
+        ripe = [
+            await run_end.record_missed_listing(tx, claim.run_id, recheck_after=NO_DELAY)
+            for _ in range(misses)
+        ]
+        await run_end.mark_absent(tx, claim.run_id, worker="w1", relaunch=relaunch)
     return ripe
 
 
@@ -40,20 +47,22 @@ async def test_an_ending_is_written_once(
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.bind(
-            tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW
+        await run_launch.record_remote_id(
+            tx, one.run_id, remote_id="r1", stage=None, worker="w1", poll_after=NO_DELAY
         )
-        ending = Ending(JobState.FAILED, "ERROR", Reason.EXIT_NONZERO, "exit code: 3", 3)
-        await run_end.end(tx, one.run_id, ending, worker="w1")
-        await run_end.end(tx, one.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w2")
+        ending = RunResult(JobState.FAILED, "ERROR", Reason.EXIT_NONZERO, "exit code: 3", 3)
+        await run_end.end_run(tx, one.run_id, ending, worker="w1")
+        await run_end.end_run(
+            tx, one.run_id, RunResult(JobState.SUCCEEDED, "COMPLETED"), worker="w2"
+        )
 
-    status = await status_of(database, ada, one)
+    status = await read_status(database, ada, one)
     assert (status.state, status.reason, status.exit_code) == (
         JobState.FAILED,
         Reason.EXIT_NONZERO,
         3,
     )
-    assert status.upstream is Upstream.STOPPED
+    assert status.upstream is UpstreamState.STOPPED
 
 
 async def test_no_run_is_called_absent_before_the_settle_window_closes(
@@ -63,10 +72,10 @@ async def test_no_run_is_called_absent_before_the_settle_window_closes(
     await make_job()
     (one,) = await claim(settle=timedelta(hours=1))
 
-    ripe = await give_up(database, one)
+    ripe = await mark_absent(database, one)
 
     assert not any(ripe)
-    assert (await status_of(database, ada, one)).state is JobState.LAUNCHING
+    assert (await read_status(database, ada, one)).state is JobState.LAUNCHING
 
 
 async def test_no_run_is_called_absent_before_enough_listings_lacked_it(
@@ -76,10 +85,10 @@ async def test_no_run_is_called_absent_before_enough_listings_lacked_it(
     await make_job()
     (one,) = await claim()
 
-    ripe = await give_up(database, one, misses=MISSES - 1)
+    ripe = await mark_absent(database, one, misses=MIN_MISSED_LISTINGS - 1)
 
     assert not any(ripe)
-    assert (await status_of(database, ada, one)).state is JobState.LAUNCHING
+    assert (await read_status(database, ada, one)).state is JobState.LAUNCHING
 
 
 async def test_an_unlisted_run_ends_as_launch_unconfirmed_and_is_watched_for(
@@ -89,11 +98,11 @@ async def test_an_unlisted_run_ends_as_launch_unconfirmed_and_is_watched_for(
     await make_job()
     (one,) = await claim()
 
-    ripe = await give_up(database, one)
+    ripe = await mark_absent(database, one)
 
-    status = await status_of(database, ada, one)
+    status = await read_status(database, ada, one)
     async with database.transaction() as tx:
-        (turn,) = await work_queues.take_groups(tx, limit=5, lease=timedelta(minutes=1))
+        (turn,) = await work_queues.lease_due_poll_groups(tx, limit=5, lease=timedelta(minutes=1))
     assert ripe[-1]
     assert (status.state, status.reason) == (JobState.FAILED, Reason.LAUNCH_UNCONFIRMED)
     assert (turn.subject_id, turn.namespace) == (ada, "ada")
@@ -107,13 +116,13 @@ async def test_a_namespace_that_is_polled_already_is_watched_as_well(
     await make_job()
     (bound,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.bind(
-            tx, bound.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW
+        await run_launch.record_remote_id(
+            tx, bound.run_id, remote_id="r1", stage=None, worker="w1", poll_after=NO_DELAY
         )
     await make_job()
     (missing,) = await claim()
 
-    await give_up(database, missing)
+    await mark_absent(database, missing)
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT live = 1 AND watch_until > now() FROM poll_group")
@@ -125,17 +134,19 @@ async def test_the_end_of_another_run_does_not_end_the_watch(
     """Its group has nothing left that is alive, as far as anybody knows."""
     await make_job()
     (missing,) = await claim()
-    await give_up(database, missing)
+    await mark_absent(database, missing)
     await make_job()
     (bound,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.bind(
-            tx, bound.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW
+        await run_launch.record_remote_id(
+            tx, bound.run_id, remote_id="r1", stage=None, worker="w1", poll_after=NO_DELAY
         )
-        await run_end.end(tx, bound.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
+        await run_end.end_run(
+            tx, bound.run_id, RunResult(JobState.SUCCEEDED, "COMPLETED"), worker="w1"
+        )
 
     async with database.transaction() as tx:
-        assert len(await work_queues.take_groups(tx, limit=5, lease=NOW)) == 1
+        assert len(await work_queues.lease_due_poll_groups(tx, limit=5, lease=NO_DELAY)) == 1
 
 
 async def test_a_run_that_arrives_after_all_is_killed_and_changes_no_verdict(
@@ -144,24 +155,24 @@ async def test_a_run_that_arrives_after_all_is_killed_and_changes_no_verdict(
     """It costs money until it is stopped, and the view says so until it is seen to have."""
     await make_job()
     (one,) = await claim()
-    await give_up(database, one)
+    await mark_absent(database, one)
 
     async with database.transaction() as tx:
-        news = await run_end.find_surplus(
+        news = await run_end.record_surplus_run(
             tx, one.run_id, remote_id="late", stage="RUNNING", worker="w1"
         )
-        again = await run_end.find_surplus(
+        again = await run_end.record_surplus_run(
             tx, one.run_id, remote_id="late", stage="RUNNING", worker="w1"
         )
-        (doomed,) = await work_queues.take_runs(tx, limit=5, lease=timedelta(minutes=1))
+        (doomed,) = await work_queues.lease_due_runs(tx, limit=5, lease=timedelta(minutes=1))
 
-    status = await status_of(database, ada, one)
+    status = await read_status(database, ada, one)
     assert (news, again) == (True, False)
     assert doomed.remote_id == "late"
-    assert (status.state, status.upstream) == (JobState.FAILED, Upstream.STOPPING)
+    assert (status.state, status.upstream) == (JobState.FAILED, UpstreamState.STOPPING)
     async with database.transaction() as tx:
-        await run_end.end(tx, doomed.id, Ending(JobState.CANCELLED, "CANCELED"), worker="w1")
-    assert (await status_of(database, ada, one)).upstream is Upstream.STOPPED
+        await run_end.end_run(tx, doomed.id, RunResult(JobState.CANCELLED, "CANCELED"), worker="w1")
+    assert (await read_status(database, ada, one)).upstream is UpstreamState.STOPPED
 
 
 async def test_a_second_run_with_the_same_label_is_killed_and_the_first_goes_on(
@@ -171,16 +182,18 @@ async def test_a_second_run_with_the_same_label_is_killed_and_the_first_goes_on(
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.bind(
-            tx, one.run_id, remote_id="first", stage=None, worker="w1", look_again=NOW
+        await run_launch.record_remote_id(
+            tx, one.run_id, remote_id="first", stage=None, worker="w1", poll_after=NO_DELAY
         )
-        await run_end.find_surplus(tx, one.run_id, remote_id="second", stage="RUNNING", worker="w1")
-        (doomed,) = await work_queues.take_runs(tx, limit=5, lease=timedelta(minutes=1))
-        await run_end.end(tx, doomed.id, Ending(JobState.CANCELLED, "CANCELED"), worker="w1")
+        await run_end.record_surplus_run(
+            tx, one.run_id, remote_id="second", stage="RUNNING", worker="w1"
+        )
+        (doomed,) = await work_queues.lease_due_runs(tx, limit=5, lease=timedelta(minutes=1))
+        await run_end.end_run(tx, doomed.id, RunResult(JobState.CANCELLED, "CANCELED"), worker="w1")
         counted = await tx.fetchval("SELECT active FROM subject")
         live = await tx.fetchval("SELECT live FROM poll_group")
 
-    status = await status_of(database, ada, one)
+    status = await read_status(database, ada, one)
     assert doomed.remote_id == "second"
     assert (status.state, status.remote_id) == (JobState.RUNNING, "first")
     assert (counted, live) == (1, 1)
@@ -193,17 +206,17 @@ async def test_a_group_taken_over_cannot_be_given_back_by_its_first_taker(
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.bind(
-            tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=NOW
+        await run_launch.record_remote_id(
+            tx, one.run_id, remote_id="r1", stage=None, worker="w1", poll_after=NO_DELAY
         )
     async with database.transaction() as tx:
-        (slept,) = await work_queues.take_groups(tx, limit=5, lease=NOW)
+        (slept,) = await work_queues.lease_due_poll_groups(tx, limit=5, lease=NO_DELAY)
     async with database.transaction() as tx:
-        (awake,) = await work_queues.take_groups(tx, limit=5, lease=timedelta(minutes=1))
+        (awake,) = await work_queues.lease_due_poll_groups(tx, limit=5, lease=timedelta(minutes=1))
         before = await tx.fetchval("SELECT due_at FROM poll_group")
 
     async with database.transaction() as tx:
-        await work_queues.postpone(tx, slept, look_again=timedelta(days=1))
+        await work_queues.postpone_poll(tx, slept, recheck_after=timedelta(days=1))
         after = await tx.fetchval("SELECT due_at FROM poll_group")
 
     assert awake.epoch == slept.epoch + 1
@@ -216,13 +229,13 @@ async def test_a_run_that_may_be_relaunched_is_so_once(
     """A launch that was never confirmed may be tried again; a second such one is enough."""
     await make_job()
     (first,) = await claim()
-    await give_up(database, first, relaunch=True)
-    again = await status_of(database, ada, first)
+    await mark_absent(database, first, relaunch=True)
+    again = await read_status(database, ada, first)
 
     (second,) = await claim()
-    await give_up(database, second, relaunch=True)
+    await mark_absent(database, second, relaunch=True)
 
-    ended = await status_of(database, ada, second)
+    ended = await read_status(database, ada, second)
     assert (again.state, again.attempt) == (JobState.QUEUED, 1)
     assert second.job_id == first.job_id
     assert (ended.state, ended.reason) == (JobState.FAILED, Reason.LAUNCH_UNCONFIRMED)
@@ -234,15 +247,15 @@ async def test_an_id_that_comes_after_a_run_was_given_up_is_kept_to_kill_by(
     """What is known of something that costs money is never dropped."""
     await make_job()
     (one,) = await claim()
-    await give_up(database, one)
+    await mark_absent(database, one)
 
     async with database.transaction() as tx:
-        doomed = await run_launch.bind(
-            tx, one.run_id, remote_id="late", stage=None, worker="w1", look_again=NOW
+        doomed = await run_launch.record_remote_id(
+            tx, one.run_id, remote_id="late", stage=None, worker="w1", poll_after=NO_DELAY
         )
 
     assert doomed
-    assert (await status_of(database, ada, one)).upstream is Upstream.STOPPING
+    assert (await read_status(database, ada, one)).upstream is UpstreamState.STOPPING
 
 
 async def test_who_sent_the_request_knows_that_it_was_refused_even_after_it_was_doubted(
@@ -252,10 +265,10 @@ async def test_who_sent_the_request_knows_that_it_was_refused_even_after_it_was_
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.doubt(tx, one.run_id, why="silent", worker="w2")
-        await run_launch.reject(
+        await run_launch.mark_unconfirmed(tx, one.run_id, cause="silent", worker="w2")
+        await run_launch.mark_not_created(
             tx, one.run_id, reason=Reason.INVALID_REQUEST, message="no such flavor", worker="w1"
         )
 
-    status = await status_of(database, ada, one)
+    status = await read_status(database, ada, one)
     assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)

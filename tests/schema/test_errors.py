@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import get_args
 
-from schema.common.errors import Problem
+from schema.common.errors import CredentialProblem
 
 CATALOGUE = Path(__file__).parents[2] / "docs/auth.md"
 
@@ -12,4 +12,4 @@ def test_every_problem_of_a_token_has_a_remedy() -> None:
     """A client shows its code, and somebody wants to know what to do."""
     catalogue = CATALOGUE.read_text(encoding="utf-8")
 
-    assert [name for name in get_args(Problem) if f"| `{name}` |" not in catalogue] == []
+    assert [name for name in get_args(CredentialProblem) if f"| `{name}` |" not in catalogue] == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schema.specs.inputs.hub_uri import HubPath
+from schema.specs.inputs.hub_uri import HubUri
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -24,7 +24,7 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
 )
 def test_a_path_is_found_where_the_hub_has_it(text: str, where: str) -> None:
     """What a URL would read as its query is part of a file's name here."""
-    path = HubPath.read(text)
+    path = HubUri.parse(text)
 
     assert path.url_path == where
     assert str(path) == text
@@ -32,7 +32,7 @@ def test_a_path_is_found_where_the_hub_has_it(text: str, where: str) -> None:
 
 def test_a_path_is_pinned_to_a_revision() -> None:
     """What is read again later is what was read first."""
-    path = HubPath.read("hf://datasets/ada/cats/a.jsonl").at(SHA)
+    path = HubUri.parse("hf://datasets/ada/cats/a.jsonl").at_revision(SHA)
 
     assert path.url_path == f"/datasets/ada/cats/resolve/{SHA}/a.jsonl"
     assert str(path) == f"hf://datasets/ada/cats@{SHA}/a.jsonl"
@@ -82,4 +82,4 @@ def test_what_is_not_below_a_repository_is_no_path(text: str) -> None:
     with pytest.raises(
         ValueError, match=r"hf://datasets/OWNER/NAME/PATH|a bucket has no revisions"
     ):
-        HubPath.read(text)
+        HubUri.parse(text)

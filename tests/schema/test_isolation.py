@@ -9,15 +9,15 @@ import asyncpg
 import pytest
 from anyio import to_thread
 
-from schema.accounts.row_security import Role, act_for
+from schema.accounts.row_security import DatabaseRole, act_as_subject
 from schema.common.errors import RoleRefused
 from schema.db import revisions
 from schema.db.database import Database, Transaction
-from tests.conftest import ADA
-from tests.schema.wall import EVE, acting
+from tests.conftest import ADA_ID
+from tests.schema.wall import EVE_ID, tenant_transaction
 
 # What the Hub asks for its hardware is nobody's, and the same to everybody.
-TABLES = """
+SUBJECT_TABLES = """
 SELECT relname FROM pg_class
  WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace
    AND relname NOT IN ('alembic_version', 'price_list')
@@ -25,11 +25,11 @@ SELECT relname FROM pg_class
 """
 
 
-async def tables(tx: Transaction) -> list[str]:
-    return [row["relname"] for row in await tx.fetch(TABLES)]
+async def list_tables(tx: Transaction) -> list[str]:
+    return [row["relname"] for row in await tx.fetch(SUBJECT_TABLES)]
 
 
-async def countable(tx: Transaction, table: str) -> str:
+async def readable_column(tx: Transaction, table: str) -> str:
     """Name what of a table the tenant may read at all."""
     return "subject_id" if table in {"credential", "job_secret"} else "*"
 
@@ -39,7 +39,7 @@ async def test_there_is_something_to_see_in_every_table(database: Database, full
     async with database.transaction() as tx:
         counts = {
             table: await tx.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608
-            for table in await tables(tx)
+            for table in await list_tables(tx)
         }
 
     assert [table for table, count in counts.items() if count == 0] == []
@@ -47,15 +47,17 @@ async def test_there_is_something_to_see_in_every_table(database: Database, full
 
 async def test_a_subject_sees_their_rows_and_nobody_elses(database_url: str, full: None) -> None:
     """A statement without any WHERE shows what is the caller's own, and no more."""
-    async with acting(database_url, ADA) as tx:
+    async with tenant_transaction(database_url, ADA_ID) as tx:
         hers = [
-            await tx.fetchval(f"SELECT count({await countable(tx, table)}) FROM {table}")  # noqa: S608
-            for table in await tables(tx)
+            await tx.fetchval(f"SELECT count({await readable_column(tx, table)}) FROM {table}")  # noqa: S608
+            for table in await list_tables(tx)
         ]
-    async with acting(database_url, EVE) as tx:
+    async with tenant_transaction(database_url, EVE_ID) as tx:
         seen = {
-            table: await tx.fetchval(f"SELECT count({await countable(tx, table)}) FROM {table}")  # noqa: S608
-            for table in await tables(tx)
+            table: await tx.fetchval(
+                f"SELECT count({await readable_column(tx, table)}) FROM {table}"  # noqa: S608
+            )
+            for table in await list_tables(tx)
         }
 
     assert all(hers)
@@ -64,10 +66,12 @@ async def test_a_subject_sees_their_rows_and_nobody_elses(database_url: str, ful
 
 async def test_who_acts_for_nobody_sees_nothing(database_url: str, full: None) -> None:
     """Forgetting to say for whom is not a way around the wall."""
-    async with acting(database_url, None) as tx:
+    async with tenant_transaction(database_url, None) as tx:
         seen = {
-            table: await tx.fetchval(f"SELECT count({await countable(tx, table)}) FROM {table}")  # noqa: S608
-            for table in await tables(tx)
+            table: await tx.fetchval(
+                f"SELECT count({await readable_column(tx, table)}) FROM {table}"  # noqa: S608
+            )
+            for table in await list_tables(tx)
         }
 
     assert [table for table, count in seen.items() if count] == []
@@ -76,10 +80,10 @@ async def test_who_acts_for_nobody_sees_nothing(database_url: str, full: None) -
 async def test_a_subject_does_not_outlast_its_transaction(database_url: str, full: None) -> None:
     """The next to use a pooled connection starts as nobody."""
     async with Database(
-        database_url, application="tests", role=Role.TENANT, connections=1
+        database_url, application_name="tests", role=DatabaseRole.TENANT, max_connections=1
     ) as database:
         async with database.transaction() as tx:
-            await act_for(tx, ADA)
+            await act_as_subject(tx, ADA_ID)
             first = await tx.fetchrow("SELECT pg_backend_pid(), count(*) AS jobs FROM job")
         async with database.transaction() as tx:
             second = await tx.fetchrow("SELECT pg_backend_pid(), count(*) AS jobs FROM job")
@@ -108,7 +112,7 @@ async def test_nothing_of_anybody_elses_is_changed(
     database_url: str, full: None, statement: str
 ) -> None:
     """A cancel that forgets whose job it is cancels nothing."""
-    async with acting(database_url, EVE) as tx:
+    async with tenant_transaction(database_url, EVE_ID) as tx:
         done = await tx.execute(statement)
 
     assert done.split()[-1] == "0"
@@ -133,8 +137,8 @@ async def test_nothing_is_written_in_somebody_elses_name(
 ) -> None:
     """A row of somebody's could be made to speak for them."""
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
-        async with acting(database_url, EVE) as tx:
-            await tx.execute(statement, ADA)
+        async with tenant_transaction(database_url, EVE_ID) as tx:
+            await tx.execute(statement, ADA_ID)
 
 
 async def test_a_job_is_not_put_into_somebody_elses_workspace(
@@ -142,13 +146,13 @@ async def test_a_job_is_not_put_into_somebody_elses_workspace(
 ) -> None:
     """A foreign key sees every row, so it has to ask whose the workspace is."""
     async with database.transaction() as tx:
-        await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE)
+        await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE_ID)
     with pytest.raises(asyncpg.ForeignKeyViolationError):
         async with database.transaction() as tx:
             await tx.execute(
                 "INSERT INTO job (id, subject_id, workspace_id, kind, namespace, title)"
                 " SELECT gen_random_uuid(), $1, id, 'hub_job', 'eve', 't' FROM workspace LIMIT 1",
-                EVE,
+                EVE_ID,
             )
 
 
@@ -158,7 +162,7 @@ async def test_the_service_cannot_read_what_is_sealed(
 ) -> None:
     """It seals and throws away; only a worker opens."""
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match=table):
-        async with acting(database_url, ADA) as tx:
+        async with tenant_transaction(database_url, ADA_ID) as tx:
             await tx.fetch(f"SELECT sealed FROM {table}")  # noqa: S608
 
 
@@ -166,7 +170,9 @@ async def test_analysts_see_every_subject_but_no_secret_and_no_request(
     database_url: str, full: None
 ) -> None:
     """Whoever answers for cost reads what ran; what is in a request is not for them."""
-    async with Database(database_url, application="tests", role=Role.ANALYST) as database:
+    async with Database(
+        database_url, application_name="tests", role=DatabaseRole.ANALYST
+    ) as database:
         async with database.transaction() as tx:
             assert await tx.fetchval("SELECT count(*) FROM job") == 2
         for table in ("credential", "job_secret", "job_payload", "log_chunk", "idempotency_key"):
@@ -181,31 +187,31 @@ async def test_analysts_see_every_subject_but_no_secret_and_no_request(
 async def test_workers_see_the_rows_of_every_table(database_url: str, full: None) -> None:
     """What a worker does not see is never carried out."""
     async with (
-        Database(database_url, application="tests", role=Role.WORKER) as database,
+        Database(database_url, application_name="tests", role=DatabaseRole.WORKER) as database,
         database.transaction() as tx,
     ):
         counts = {
             table: await tx.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608
-            for table in await tables(tx)
+            for table in await list_tables(tx)
         }
 
     assert [table for table, count in counts.items() if count == 0] == []
 
 
-async def test_every_table_forces_the_wall(database: Database) -> None:
+async def test_every_table_forces_row_security(database: Database) -> None:
     """A table that is added without one would be the leak."""
     async with database.transaction() as tx:
         open_tables = await tx.fetch(
             "SELECT relname FROM pg_class WHERE relname = ANY($1)"
             " AND NOT (relrowsecurity AND relforcerowsecurity)",
-            await tables(tx),
+            await list_tables(tx),
         )
 
     assert [row["relname"] for row in open_tables] == []
 
 
 @asynccontextmanager
-async def login(admin_url: str, *options: str) -> AsyncGenerator[str]:
+async def create_login(admin_url: str, *options: str) -> AsyncGenerator[str]:
     """Make a login and a database it owns; yield the URL it connects with."""
     name = f"plain_{uuid4().hex}"
     admin: asyncpg.Connection = await asyncpg.connect(admin_url)
@@ -222,30 +228,30 @@ async def login(admin_url: str, *options: str) -> AsyncGenerator[str]:
         await admin.close()
 
 
-async def test_a_plain_owner_migrates_and_is_walled_off_as_well(
+async def test_a_plain_owner_migrates_and_is_under_row_security_as_well(
     postgres_url: str, database_url: str
 ) -> None:
     """Managed Postgres gives no superuser: an owner who was granted the roles has to do."""
-    async with login(postgres_url) as url:
+    async with create_login(postgres_url) as url:
         name = urlsplit(url).username
         admin: asyncpg.Connection = await asyncpg.connect(postgres_url)
-        for role in Role:
+        for role in DatabaseRole:
             await admin.execute(f"GRANT {role} TO {name} WITH INHERIT FALSE, SET TRUE")
         await admin.close()
-        await to_thread.run_sync(revisions.upgrade, url)
+        await to_thread.run_sync(revisions.upgrade_to_revision, url)
         async with (
-            Database(url, application="tests", role=Role.WORKER) as database,
+            Database(url, application_name="tests", role=DatabaseRole.WORKER) as database,
             database.transaction() as tx,
         ):
-            await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'ada')", ADA)
+            await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'ada')", ADA_ID)
         seen: list[int] = []
-        for taken_on in (None, Role.TENANT, Role.WORKER):
+        for taken_on in (None, DatabaseRole.TENANT, DatabaseRole.WORKER):
             async with (
-                Database(url, application="tests", role=taken_on) as database,
+                Database(url, application_name="tests", role=taken_on) as database,
                 database.transaction() as tx,
             ):
                 seen.append(await tx.fetchval("SELECT count(*) FROM subject"))
-        async with acting(url, ADA) as tx:
+        async with tenant_transaction(url, ADA_ID) as tx:
             seen.append(await tx.fetchval("SELECT count(*) FROM subject"))
 
     assert seen == [0, 0, 1, 1]
@@ -255,14 +261,14 @@ async def test_an_owner_who_may_not_take_on_the_roles_is_told_what_to_ask_for(
     postgres_url: str,
 ) -> None:
     """A migration that fails says what an administrator has to type."""
-    async with login(postgres_url) as url:
-        with pytest.raises(Exception, match=f"GRANT {Role.TENANT} TO plain_"):
-            await to_thread.run_sync(revisions.upgrade, url)
+    async with create_login(postgres_url) as url:
+        with pytest.raises(Exception, match=f"GRANT {DatabaseRole.TENANT} TO plain_"):
+            await to_thread.run_sync(revisions.upgrade_to_revision, url)
 
 
 async def test_a_login_that_may_not_take_on_its_role_says_so(postgres_url: str) -> None:
     """It is the operator's to mend, and until then nothing is done."""
-    async with login(postgres_url) as url:
-        with pytest.raises(RoleRefused, match=Role.TENANT):
-            async with acting(url, None):
+    async with create_login(postgres_url) as url:
+        with pytest.raises(RoleRefused, match=DatabaseRole.TENANT):
+            async with tenant_transaction(url, None):
                 pass

@@ -7,15 +7,15 @@ from datetime import timedelta
 import pytest
 
 from schema.accounts import secrets as sealed_secrets
-from schema.accounts.key_rotation import rotate
+from schema.accounts.key_rotation import rotate_keys
 from schema.accounts.vault import Secret, Unsealable, Vault
 from schema.db.database import Database
 from schema.jobs import lifecycle, run_end, run_launch
-from schema.jobs.run_end import Ending
-from schema.jobs.run_launch import Claim
+from schema.jobs.run_end import RunResult
+from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import Job, JobKind, JobState, Reason
-from tests.conftest import ADA, JobFactory
-from tests.schema.wall import acting
+from tests.conftest import ADA_ID, JobFactory
+from tests.schema.wall import tenant_transaction
 
 CANARY = "canary-5f2a"
 
@@ -25,11 +25,11 @@ async def job(database: Database, vault: Vault, make_job: JobFactory) -> Job:
     """A queued job with a secret."""
     made = await make_job()
     async with database.transaction() as tx:
-        await sealed_secrets.save_job_secrets(tx, vault, made.id, ADA, {"KEY": Secret(CANARY)})
+        await sealed_secrets.save_job_secrets(tx, vault, made.id, ADA_ID, {"KEY": Secret(CANARY)})
     return made
 
 
-async def claim_one(database: Database) -> Claim:
+async def claim_one(database: Database) -> ClaimedJob:
     async with database.transaction() as tx:
         (claim,) = await run_launch.claim(
             tx,
@@ -37,12 +37,12 @@ async def claim_one(database: Database) -> Claim:
             limit=1,
             worker="w1",
             lease=timedelta(minutes=1),
-            settle=timedelta(minutes=1),
+            settle_window=timedelta(minutes=1),
         )
     return claim
 
 
-async def kept(database: Database) -> int:
+async def read_sealed_secrets(database: Database) -> int:
     async with database.transaction() as tx:
         rows: int = await tx.fetchval("SELECT count(*) FROM job_secret")
     return rows
@@ -72,10 +72,10 @@ async def test_secrets_do_not_open_for_another_job(
             await sealed_secrets.open_job_secrets(tx, vault, other.id)
 
 
-async def bind(database: Database, claim: Claim) -> None:
+async def record_remote_id(database: Database, claim: ClaimedJob) -> None:
     async with database.transaction() as tx:
-        await run_launch.bind(
-            tx, claim.run_id, remote_id="r", stage=None, worker="w1", look_again=timedelta(0)
+        await run_launch.record_remote_id(
+            tx, claim.run_id, remote_id="r", stage=None, worker="w1", poll_after=timedelta(0)
         )
 
 
@@ -84,13 +84,15 @@ async def test_secrets_are_wiped_when_the_run_is_over_and_not_before(
 ) -> None:
     """As long as it prints, they are looked for in what it prints."""
     claim = await claim_one(database)
-    await bind(database, claim)
-    assert await kept(database) == 1
+    await record_remote_id(database, claim)
+    assert await read_sealed_secrets(database) == 1
 
     async with database.transaction() as tx:
-        await run_end.end(tx, claim.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
+        await run_end.end_run(
+            tx, claim.run_id, RunResult(JobState.SUCCEEDED, "COMPLETED"), worker="w1"
+        )
 
-    assert await kept(database) == 0
+    assert await read_sealed_secrets(database) == 0
 
 
 async def test_a_job_that_was_called_off_keeps_its_secrets_until_it_has_stopped(
@@ -98,30 +100,32 @@ async def test_a_job_that_was_called_off_keeps_its_secrets_until_it_has_stopped(
 ) -> None:
     """Until then it may print them, and that is captured."""
     claim = await claim_one(database)
-    await bind(database, claim)
+    await record_remote_id(database, claim)
     async with database.transaction() as tx:
-        await lifecycle.cancel(tx, job.id, subject_id=ADA)
-    assert await kept(database) == 1
+        await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
+    assert await read_sealed_secrets(database) == 1
 
     async with database.transaction() as tx:
-        await run_end.end(tx, claim.run_id, Ending(JobState.CANCELLED, "CANCELED"), worker="w1")
+        await run_end.end_run(
+            tx, claim.run_id, RunResult(JobState.CANCELLED, "CANCELED"), worker="w1"
+        )
 
-    assert await kept(database) == 0
+    assert await read_sealed_secrets(database) == 0
 
 
 async def test_secrets_are_wiped_by_the_end_of_a_run_alone(database: Database, job: Job) -> None:
     """The database does not rely on a transition that writes the job as well."""
     claim = await claim_one(database)
     async with database.transaction() as tx:
-        await lifecycle.cancel(tx, job.id, subject_id=ADA)
-    before = await kept(database)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
+    before = await read_sealed_secrets(database)
     async with database.transaction() as tx:
         await tx.execute(
             "UPDATE remote_run SET state = 'rejected', due_at = NULL WHERE id = $1", claim.run_id
         )
         await tx.execute("UPDATE subject SET active = 0")
 
-    assert (before, await kept(database)) == (1, 0)
+    assert (before, await read_sealed_secrets(database)) == (1, 0)
 
 
 async def test_the_token_a_job_is_trusted_with_is_sealed_with_its_secrets(
@@ -132,7 +136,7 @@ async def test_the_token_a_job_is_trusted_with_is_sealed_with_its_secrets(
     given = {"KEY": Secret(CANARY), "HF_TOKEN": Secret("hf_passed")}
 
     async with database.transaction() as tx:
-        await sealed_secrets.save_run_secrets(tx, vault, job.id, claim.run_id, ADA, given)
+        await sealed_secrets.save_run_secrets(tx, vault, job.id, claim.run_id, ADA_ID, given)
         opened = await sealed_secrets.open_job_secrets(tx, vault, job.id)
 
     assert {name: secret.reveal() for name, secret in opened.items()} == {
@@ -147,16 +151,16 @@ async def test_nothing_is_handed_over_to_a_run_that_is_not_being_posted_any_more
     """A worker that was asleep would seal what nobody comes by to wipe."""
     claim = await claim_one(database)
     async with database.transaction() as tx:
-        await run_launch.reject(
+        await run_launch.mark_not_created(
             tx, claim.run_id, reason=Reason.INVALID_REQUEST, message="no", worker="w1"
         )
 
     async with database.transaction() as tx:
         await sealed_secrets.save_run_secrets(
-            tx, vault, job.id, claim.run_id, ADA, {"A": Secret("b")}
+            tx, vault, job.id, claim.run_id, ADA_ID, {"A": Secret("b")}
         )
 
-    assert await kept(database) == 0
+    assert await read_sealed_secrets(database) == 0
 
 
 async def test_a_job_that_is_queued_again_still_has_its_secrets(
@@ -166,9 +170,11 @@ async def test_a_job_that_is_queued_again_still_has_its_secrets(
     claim = await claim_one(database)
 
     async with database.transaction() as tx:
-        await run_launch.reject(tx, claim.run_id, reason=None, message="later", worker="w1")
+        await run_launch.mark_not_created(
+            tx, claim.run_id, reason=None, message="later", worker="w1"
+        )
 
-    assert await kept(database) == 1
+    assert await read_sealed_secrets(database) == 1
 
 
 async def test_a_job_that_is_refused_leaves_no_secret(database: Database, job: Job) -> None:
@@ -176,21 +182,21 @@ async def test_a_job_that_is_refused_leaves_no_secret(database: Database, job: J
     claim = await claim_one(database)
 
     async with database.transaction() as tx:
-        await run_launch.reject(
+        await run_launch.mark_not_created(
             tx, claim.run_id, reason=Reason.INVALID_REQUEST, message="no", worker="w1"
         )
 
-    assert await kept(database) == 0
+    assert await read_sealed_secrets(database) == 0
 
 
 async def test_a_job_that_was_never_launched_leaves_no_secret(
     database: Database, database_url: str, job: Job
 ) -> None:
     """A caller can call off what is queued; the service may wipe what it cannot read."""
-    async with acting(database_url, ADA) as tx:
-        await lifecycle.cancel(tx, job.id, subject_id=ADA)
+    async with tenant_transaction(database_url, ADA_ID) as tx:
+        await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
 
-    assert await kept(database) == 0
+    assert await read_sealed_secrets(database) == 0
 
 
 async def test_after_a_rotation_the_old_key_is_not_needed_any_more(
@@ -199,13 +205,13 @@ async def test_after_a_rotation_the_old_key_is_not_needed_any_more(
     """Tokens and secrets are sealed anew, and open with the new key alone."""
     fresh = f"2:{base64.b64encode(os.urandom(32)).decode()}"
 
-    first = await rotate(database, Vault.of(f"{fresh},{vault_keys}"))
-    again = await rotate(database, Vault.of(f"{fresh},{vault_keys}"))
+    first = await rotate_keys(database, Vault.from_key_ring(f"{fresh},{vault_keys}"))
+    again = await rotate_keys(database, Vault.from_key_ring(f"{fresh},{vault_keys}"))
 
     assert (first.resealed, first.current, first.lost) == (2, 0, 0)
     assert (again.resealed, again.current) == (0, 2)
     async with database.transaction() as tx:
-        opened = await sealed_secrets.open_job_secrets(tx, Vault.of(fresh), job.id)
+        opened = await sealed_secrets.open_job_secrets(tx, Vault.from_key_ring(fresh), job.id)
     assert opened["KEY"].reveal() == CANARY
 
 
@@ -213,6 +219,6 @@ async def test_a_rotation_says_what_it_cannot_open(database: Database, job: Job)
     """The old key was taken out too early; it can still be put back."""
     fresh = f"2:{base64.b64encode(os.urandom(32)).decode()}"
 
-    rotated = await rotate(database, Vault.of(fresh))
+    rotated = await rotate_keys(database, Vault.from_key_ring(fresh))
 
     assert (rotated.resealed, rotated.lost) == (0, 2)

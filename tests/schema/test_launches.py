@@ -8,31 +8,33 @@ from schema.accounts.vault import Secret, Vault
 from schema.db.database import Database
 from schema.jobs import lifecycle, run_end, run_launch
 from schema.jobs import queries as job_queries
-from schema.jobs.queries import JobStatus, Upstream
-from schema.jobs.run_end import Ending
+from schema.jobs.queries import JobStatus, UpstreamState
+from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
 from tests.conftest import JobFactory
 from tests.schema.conftest import ClaimFactory
 
-LAPSED = timedelta(0)
+NO_LEASE = timedelta(0)
 
 
-async def status_of(database: Database, ada: str, claim: run_launch.Claim) -> JobStatus:
+async def read_status(database: Database, ada: str, claim: run_launch.ClaimedJob) -> JobStatus:
     async with database.transaction() as tx:
-        status = await job_queries.status(tx, ada, claim.job_id)
+        status = await job_queries.get_job_status(tx, ada, claim.job_id)
     assert status is not None
     return status
 
 
-async def bind(database: Database, claim: run_launch.Claim, remote_id: str = "r1") -> bool:
+async def record_remote_id(
+    database: Database, claim: run_launch.ClaimedJob, remote_id: str = "r1"
+) -> bool:
     async with database.transaction() as tx:
-        return await run_launch.bind(
+        return await run_launch.record_remote_id(
             tx,
             claim.run_id,
             remote_id=remote_id,
             stage="SCHEDULING",
             worker="w1",
-            look_again=timedelta(0),
+            poll_after=timedelta(0),
         )
 
 
@@ -48,7 +50,7 @@ async def test_a_claimed_job_is_launching_with_its_intent_committed(
         runs = await tx.fetch("SELECT id, state, due_at > now() AS leased FROM remote_run")
     assert [one.job_id for one in claims] == [job.id]
     assert [tuple(run.values()) for run in runs] == [(claims[0].run_id, "posting", True)]
-    assert (await status_of(database, ada, claims[0])).state is JobState.LAUNCHING
+    assert (await read_status(database, ada, claims[0])).state is JobState.LAUNCHING
 
 
 async def test_simultaneous_claims_never_take_the_same_job(
@@ -57,7 +59,7 @@ async def test_simultaneous_claims_never_take_the_same_job(
     """Any number of workers may claim at once; each job is launched by one of them."""
     jobs = {(await make_job()).id for _ in range(12)}
 
-    taken: list[run_launch.Claim] = []
+    taken: list[run_launch.ClaimedJob] = []
     while len(taken) < len(jobs):
         rounds = await asyncio.gather(*(claim(limit=3) for _ in range(6)))
         taken += [one for round_ in rounds for one in round_]
@@ -74,7 +76,7 @@ async def test_a_busy_subject_does_not_starve_another(
         await make_job()
     other = "f" * 24
     async with database.transaction() as tx:
-        await credentials.remember(
+        await credentials.save_credential(
             tx, vault, subject_id=other, name="bob", token=Secret("hf_b"), expires_at=None
         )
     await make_job(subject_id=other, namespace="bob")
@@ -93,14 +95,14 @@ async def test_a_bound_run_makes_the_job_run_and_is_watched(
     await make_job()
     (one,) = await claim()
 
-    doomed = await bind(database, one)
+    doomed = await record_remote_id(database, one)
 
-    status = await status_of(database, ada, one)
+    status = await read_status(database, ada, one)
     assert not doomed
     assert (status.state, status.remote_id, status.upstream) == (
         JobState.RUNNING,
         "r1",
-        Upstream.LIVE,
+        UpstreamState.LIVE,
     )
 
 
@@ -109,13 +111,15 @@ async def test_an_id_that_arrives_after_the_lease_lapsed_is_kept(
 ) -> None:
     """A worker given up for dead may still bring the fact that something is running."""
     await make_job()
-    (one,) = await claim(lease=LAPSED)
+    (one,) = await claim(lease=NO_LEASE)
     async with database.transaction() as tx:
-        await run_launch.doubt(tx, one.run_id, why="silent", worker="w2", lapsed=True)
+        await run_launch.mark_unconfirmed(
+            tx, one.run_id, cause="silent", worker="w2", only_if_lapsed=True
+        )
 
-    await bind(database, one)
+    await record_remote_id(database, one)
 
-    assert (await status_of(database, ada, one)).remote_id == "r1"
+    assert (await read_status(database, ada, one)).remote_id == "r1"
 
 
 async def test_a_rejection_about_an_earlier_attempt_decides_nothing(
@@ -125,15 +129,15 @@ async def test_a_rejection_about_an_earlier_attempt_decides_nothing(
     await make_job()
     (first,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.reject(tx, first.run_id, reason=None, message="429", worker="w1")
+        await run_launch.mark_not_created(tx, first.run_id, reason=None, message="429", worker="w1")
     (second,) = await claim()
 
     async with database.transaction() as tx:
-        await run_launch.reject(
+        await run_launch.mark_not_created(
             tx, first.run_id, reason=Reason.INTERNAL, message="late", worker="w1"
         )
 
-    status = await status_of(database, ada, second)
+    status = await read_status(database, ada, second)
     assert (status.state, status.attempt) == (JobState.LAUNCHING, 2)
 
 
@@ -144,13 +148,13 @@ async def test_a_rejection_does_not_bring_a_cancelled_job_back(
     job = await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await lifecycle.cancel(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
 
     async with database.transaction() as tx:
-        await run_launch.reject(tx, one.run_id, reason=None, message="429", worker="w1")
+        await run_launch.mark_not_created(tx, one.run_id, reason=None, message="429", worker="w1")
 
-    status = await status_of(database, ada, one)
-    assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPED)
+    status = await read_status(database, ada, one)
+    assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.STOPPED)
 
 
 async def test_a_lease_that_is_still_held_cannot_be_taken_over(
@@ -161,8 +165,10 @@ async def test_a_lease_that_is_still_held_cannot_be_taken_over(
     (one,) = await claim()
 
     async with database.transaction() as tx:
-        assert await run_launch.lapsed(tx) == []
-        await run_launch.doubt(tx, one.run_id, why="silent", worker="w2", lapsed=True)
+        assert await run_launch.find_lapsed_runs(tx) == []
+        await run_launch.mark_unconfirmed(
+            tx, one.run_id, cause="silent", worker="w2", only_if_lapsed=True
+        )
         state = await tx.fetchval("SELECT state FROM remote_run")
 
     assert state == "posting"
@@ -174,14 +180,16 @@ async def test_the_lease_of_a_call_that_is_still_held_cannot_be_taken_over(
     """Neither before the call was sent nor while its answer is awaited."""
     await make_job(kind=JobKind.INFERENCE)
     (one,) = await claim(JobKind.INFERENCE)
-    lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN)
+    lost = RunResult(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN)
 
     async with database.transaction() as tx:
-        await run_launch.reject(tx, one.run_id, reason=None, message="", worker="w2", lapsed=True)
-        assert await run_launch.begin(tx, one.run_id, worker="w1")
-        await run_end.answer(tx, one.run_id, lost, worker="w2", lapsed=True)
+        await run_launch.mark_not_created(
+            tx, one.run_id, reason=None, message="", worker="w2", only_if_lapsed=True
+        )
+        assert await run_launch.begin_call(tx, one.run_id, worker="w1")
+        await run_end.end_call(tx, one.run_id, lost, worker="w2", only_if_lapsed=True)
 
-    assert (await status_of(database, ada, one)).state is JobState.RUNNING
+    assert (await read_status(database, ada, one)).state is JobState.RUNNING
 
 
 async def test_a_lease_that_lapsed_cannot_be_renewed(
@@ -189,25 +197,25 @@ async def test_a_lease_that_lapsed_cannot_be_renewed(
 ) -> None:
     """By now another worker may have said that the answer is lost."""
     await make_job(kind=JobKind.INFERENCE)
-    (one,) = await claim(JobKind.INFERENCE, lease=LAPSED)
+    (one,) = await claim(JobKind.INFERENCE, lease=NO_LEASE)
 
     async with database.transaction() as tx:
-        assert not await run_launch.renew(tx, one.run_id, lease=timedelta(minutes=1))
+        assert not await run_launch.renew_lease(tx, one.run_id, lease=timedelta(minutes=1))
 
 
-async def test_what_is_told_of_a_bound_run_a_second_time_is_no_news(
+async def test_what_is_told_of_a_bound_run_a_second_time_changes_nothing(
     database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
 ) -> None:
     """Its sender and whoever found it in a listing may both tell; a late doubt is settled."""
     await make_job()
     (one,) = await claim()
-    await bind(database, one)
+    await record_remote_id(database, one)
 
-    await bind(database, one)
+    await record_remote_id(database, one)
     async with database.transaction() as tx:
-        await run_launch.doubt(tx, one.run_id, why="timeout", worker="w1")
+        await run_launch.mark_unconfirmed(tx, one.run_id, cause="timeout", worker="w1")
 
-    status = await status_of(database, ada, one)
+    status = await read_status(database, ada, one)
     assert (status.state, status.remote_id, status.version) == (JobState.RUNNING, "r1", 3)
 
 
@@ -218,37 +226,39 @@ async def test_a_call_is_answered_once(
     await make_job(kind=JobKind.INFERENCE)
     (one,) = await claim(JobKind.INFERENCE)
     async with database.transaction() as tx:
-        await run_launch.begin(tx, one.run_id, worker="w1")
-        lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN)
-        await run_end.answer(tx, one.run_id, lost, worker="w2")
+        await run_launch.begin_call(tx, one.run_id, worker="w1")
+        lost = RunResult(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN)
+        await run_end.end_call(tx, one.run_id, lost, worker="w2")
 
     async with database.transaction() as tx:
-        await run_end.answer(tx, one.run_id, Ending(JobState.SUCCEEDED, "ANSWERED"), worker="w1")
+        await run_end.end_call(
+            tx, one.run_id, RunResult(JobState.SUCCEEDED, "ANSWERED"), worker="w1"
+        )
 
-    status = await status_of(database, ada, one)
+    status = await read_status(database, ada, one)
     assert (status.reason, status.version) == (Reason.OUTCOME_UNKNOWN, 4)
 
 
-async def test_a_cancel_during_the_launch_dooms_the_run_it_gets(
+async def test_a_cancel_during_the_launch_orders_the_kill_of_the_run_it_gets(
     database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
 ) -> None:
     """The create request may already be on its way; what it makes is killed at once."""
     job = await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await lifecycle.cancel(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
 
-    doomed = await bind(database, one)
+    doomed = await record_remote_id(database, one)
 
-    status = await status_of(database, ada, one)
+    status = await read_status(database, ada, one)
     assert doomed
-    assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPING)
+    assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.STOPPING)
     async with database.transaction() as tx:
-        await run_end.end(
-            tx, one.run_id, Ending(JobState.FAILED, "ERROR", Reason.INTERNAL), worker="w1"
+        await run_end.end_run(
+            tx, one.run_id, RunResult(JobState.FAILED, "ERROR", Reason.INTERNAL), worker="w1"
         )
-    status = await status_of(database, ada, one)
-    assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPED)
+    status = await read_status(database, ada, one)
+    assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.STOPPED)
 
 
 async def test_a_late_success_does_not_bring_a_cancelled_call_back(
@@ -258,17 +268,17 @@ async def test_a_late_success_does_not_bring_a_cancelled_call_back(
     job = await make_job(kind=JobKind.INFERENCE)
     (one,) = await claim(JobKind.INFERENCE)
     async with database.transaction() as tx:
-        assert await run_launch.begin(tx, one.run_id, worker="w1")
-        await lifecycle.cancel(tx, job.id, subject_id=ada)
+        assert await run_launch.begin_call(tx, one.run_id, worker="w1")
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
 
     async with database.transaction() as tx:
-        assert not await run_launch.renew(tx, one.run_id, lease=timedelta(seconds=1))
-        answer = Ending(JobState.SUCCEEDED, "ANSWERED", result={"text": "late"})
-        await run_end.answer(tx, one.run_id, answer, worker="w1")
-        assert await job_queries.result(tx, ada, job.id) is None
+        assert not await run_launch.renew_lease(tx, one.run_id, lease=timedelta(seconds=1))
+        answer = RunResult(JobState.SUCCEEDED, "ANSWERED", result={"text": "late"})
+        await run_end.end_call(tx, one.run_id, answer, worker="w1")
+        assert await job_queries.get_job_result(tx, ada, job.id) is None
 
-    status = await status_of(database, ada, one)
-    assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPED)
+    status = await read_status(database, ada, one)
+    assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.STOPPED)
 
 
 async def test_a_call_is_begun_once_and_only_under_its_lease(
@@ -276,15 +286,17 @@ async def test_a_call_is_begun_once_and_only_under_its_lease(
 ) -> None:
     """A worker that slept past its lease must not send what another may have sent."""
     await make_job(kind=JobKind.INFERENCE)
-    (slept,) = await claim(JobKind.INFERENCE, lease=LAPSED)
+    (slept,) = await claim(JobKind.INFERENCE, lease=NO_LEASE)
 
     async with database.transaction() as tx:
-        assert not await run_launch.begin(tx, slept.run_id, worker="w1")
-        await run_launch.reject(tx, slept.run_id, reason=None, message="", worker="w2", lapsed=True)
+        assert not await run_launch.begin_call(tx, slept.run_id, worker="w1")
+        await run_launch.mark_not_created(
+            tx, slept.run_id, reason=None, message="", worker="w2", only_if_lapsed=True
+        )
     (awake,) = await claim(JobKind.INFERENCE)
     async with database.transaction() as tx:
-        assert await run_launch.begin(tx, awake.run_id, worker="w2")
-        assert not await run_launch.begin(tx, awake.run_id, worker="w2")
+        assert await run_launch.begin_call(tx, awake.run_id, worker="w2")
+        assert not await run_launch.begin_call(tx, awake.run_id, worker="w2")
 
 
 async def test_counters_events_and_versions_agree_after_a_full_life(
@@ -293,11 +305,13 @@ async def test_counters_events_and_versions_agree_after_a_full_life(
     """The history has no gap and folds to the state; the counters are what they count."""
     await make_job()
     (one,) = await claim()
-    await bind(database, one)
+    await record_remote_id(database, one)
     async with database.transaction() as tx:
-        await run_end.note_stage(tx, one.run_id, stage="RUNNING", started_at=None, worker="w1")
-        await run_end.note_stage(tx, one.run_id, stage="RUNNING", started_at=None, worker="w1")
-        await run_end.end(tx, one.run_id, Ending(JobState.SUCCEEDED, "COMPLETED"), worker="w1")
+        await run_end.record_stage(tx, one.run_id, stage="RUNNING", started_at=None, worker="w1")
+        await run_end.record_stage(tx, one.run_id, stage="RUNNING", started_at=None, worker="w1")
+        await run_end.end_run(
+            tx, one.run_id, RunResult(JobState.SUCCEEDED, "COMPLETED"), worker="w1"
+        )
 
     async with database.transaction() as tx:
         events = await tx.fetch("SELECT version, kind, state FROM job_event ORDER BY version")
@@ -313,4 +327,4 @@ async def test_counters_events_and_versions_agree_after_a_full_life(
     assert subject is not None
     assert tuple(subject.values()) == (0, 0)
     assert live == 0
-    assert (await status_of(database, ada, one)).version == 5
+    assert (await read_status(database, ada, one)).version == 5

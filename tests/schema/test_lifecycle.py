@@ -11,7 +11,7 @@ from schema.common.errors import IdempotencyConflict, Invalid, LimitReached
 from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs import queries as job_queries
-from schema.jobs.queries import Upstream
+from schema.jobs.queries import UpstreamState
 from schema.jobs.tables import JobKind, JobState
 from tests.conftest import JobFactory
 from tests.schema.conftest import ClaimFactory
@@ -38,7 +38,7 @@ async def test_a_submission_that_is_rolled_back_leaves_nothing(
 
     async def fail_after_submitting() -> None:
         async with database.transaction() as tx:
-            await lifecycle.submit(
+            await lifecycle.submit_job(
                 tx,
                 subject_id=ada,
                 kind=JobKind.HUB_JOB,
@@ -46,7 +46,7 @@ async def test_a_submission_that_is_rolled_back_leaves_nothing(
                 title="x",
                 spec={},
                 labels={},
-                most_open=10,
+                max_open_jobs=10,
             )
             raise ZeroDivisionError
 
@@ -110,13 +110,13 @@ async def test_cancelling_a_queued_job_is_final_and_counted(
     job = await make_job()
 
     async with database.transaction() as tx:
-        changed = await lifecycle.cancel(tx, job.id, subject_id=ada)
-        status = await job_queries.status(tx, ada, job.id)
+        changed = await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+        status = await job_queries.get_job_status(tx, ada, job.id)
         counted = await tx.fetchval("SELECT queued FROM subject")
 
     assert changed
     assert status is not None
-    assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.NONE)
+    assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.NONE)
     assert counted == 0
 
 
@@ -126,10 +126,10 @@ async def test_cancelling_twice_changes_nothing_the_second_time(
     """A repeated cancel is the same answer, not a second event."""
     job = await make_job()
     async with database.transaction() as tx:
-        await lifecycle.cancel(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
 
     async with database.transaction() as tx:
-        changed = await lifecycle.cancel(tx, job.id, subject_id=ada)
+        changed = await lifecycle.cancel_job(tx, job.id, subject_id=ada)
         events = await tx.fetchval("SELECT count(*) FROM job_event")
 
     assert not changed
@@ -143,10 +143,10 @@ async def test_nobody_cancels_or_reads_anothers_job(
     job = await make_job()
 
     async with database.transaction() as tx:
-        assert not await lifecycle.cancel(tx, job.id, subject_id="f" * 24)
-        assert await job_queries.status(tx, "f" * 24, job.id) is None
-        assert await job_queries.status(tx, ada, uuid4()) is None
-        status = await job_queries.status(tx, ada, job.id)
+        assert not await lifecycle.cancel_job(tx, job.id, subject_id="f" * 24)
+        assert await job_queries.get_job_status(tx, "f" * 24, job.id) is None
+        assert await job_queries.get_job_status(tx, ada, uuid4()) is None
+        status = await job_queries.get_job_status(tx, ada, job.id)
 
     assert status is not None
     assert status.state is JobState.QUEUED
@@ -168,7 +168,7 @@ async def test_the_database_refuses_what_no_move_does(
     """A hand-typed UPDATE cannot bring a job back, undo a cancel or leave a gap in its history."""
     job = await make_job()
     async with database.transaction() as tx:
-        await lifecycle.cancel(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
 
     with pytest.raises(Exception, match=r"final|never taken back|raise its version|only grow"):
         async with database.transaction() as tx:
@@ -221,7 +221,7 @@ async def test_a_job_over_the_limit_leaves_nothing_and_says_what_to_do(
     with pytest.raises(LimitReached, match=r"have 1 open jobs and may have 1 .*cancel_job") as over:
         await make_job(most_open=1, idempotency_key="k")
 
-    assert (over.value.open_jobs, over.value.most) == (1, 1)
+    assert (over.value.open_jobs, over.value.max_open_jobs) == (1, 1)
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM job") == 1
         assert await tx.fetchval("SELECT count(*) FROM idempotency_key") == 0
@@ -233,7 +233,7 @@ async def test_a_job_that_is_over_makes_room_for_another(
     """The limit is on what is open, not on what was ever launched."""
     first = await make_job(most_open=1)
     async with database.transaction() as tx:
-        await lifecycle.cancel(tx, first.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, first.id, subject_id=ada)
 
     assert (await make_job(most_open=1)).id != first.id
 

@@ -3,32 +3,38 @@
 from datetime import timedelta
 
 from schema.artifacts import log_store
-from schema.artifacts.log_store import Extent
+from schema.artifacts.log_store import LogExtent
 from schema.db.database import Database
 from schema.jobs import run_launch
-from schema.jobs.run_launch import Claim
-from schema.settings import ROOM
-from tests.conftest import ADA, JobFactory
+from schema.jobs.run_launch import ClaimedJob
+from schema.settings import DEFAULT_LOG_BYTES
+from tests.conftest import ADA_ID, JobFactory
 from tests.schema.conftest import ClaimFactory
 
 
-async def bound(database: Database, claim: ClaimFactory, remote_id: str) -> Claim:
+async def start_run(database: Database, claim: ClaimFactory, remote_id: str) -> ClaimedJob:
     (one,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.bind(
-            tx, one.run_id, remote_id=remote_id, stage=None, worker="w", look_again=timedelta(0)
+        await run_launch.record_remote_id(
+            tx, one.run_id, remote_id=remote_id, stage=None, worker="w", poll_after=timedelta(0)
         )
     return one
 
 
-async def append(database: Database, run: Claim, lines: list[str], *, already: int) -> None:
+async def append_lines(
+    database: Database, run: ClaimedJob, lines: list[str], *, already: int
+) -> None:
     async with database.transaction() as tx:
-        await log_store.append(tx, run.run_id, lines, already=already, room=ROOM)
+        await log_store.append_lines(
+            tx, run.run_id, lines, start_line=already, max_log_bytes=DEFAULT_LOG_BYTES
+        )
 
 
-async def texts(database: Database, run: Claim, start: int = 0, limit: int = 100) -> list[str]:
+async def read_lines(
+    database: Database, run: ClaimedJob, start: int = 0, limit: int = 100
+) -> list[str]:
     async with database.transaction() as tx:
-        lines = await log_store.read(tx, ADA, run.job_id, start=start, limit=limit)
+        lines = await log_store.read_lines(tx, ADA_ID, run.job_id, start=start, limit=limit)
     assert [line.number for line in lines] == list(range(start, start + len(lines)))
     return [line.text for line in lines]
 
@@ -38,13 +44,13 @@ async def test_what_two_workers_captured_is_kept_once(
 ) -> None:
     """The Hub replays a log from its start; only what follows the last capture is new."""
     await make_job()
-    run = await bound(database, claim, "r1")
+    run = await start_run(database, claim, "r1")
 
-    await append(database, run, ["a", "b"], already=0)
-    await append(database, run, ["a", "b"], already=0)
-    await append(database, run, ["c"], already=2)
+    await append_lines(database, run, ["a", "b"], already=0)
+    await append_lines(database, run, ["a", "b"], already=0)
+    await append_lines(database, run, ["c"], already=2)
 
-    assert await texts(database, run) == ["a", "b", "c"]
+    assert await read_lines(database, run) == ["a", "b", "c"]
 
 
 async def test_a_log_is_read_from_any_line_across_captures(
@@ -52,12 +58,12 @@ async def test_a_log_is_read_from_any_line_across_captures(
 ) -> None:
     """A cursor is a line number: what was read before is not read again."""
     await make_job()
-    run = await bound(database, claim, "r1")
+    run = await start_run(database, claim, "r1")
     for first in range(0, 9, 3):
-        await append(database, run, [str(first + n) for n in range(3)], already=first)
+        await append_lines(database, run, [str(first + n) for n in range(3)], already=first)
 
-    assert await texts(database, run, start=4, limit=3) == ["4", "5", "6"]
-    assert await texts(database, run, start=9) == []
+    assert await read_lines(database, run, start=4, limit=3) == ["4", "5", "6"]
+    assert await read_lines(database, run, start=9) == []
 
 
 async def test_a_stranger_reads_nothing(
@@ -65,9 +71,9 @@ async def test_a_stranger_reads_nothing(
 ) -> None:
     """Logs often hold what should not have been printed."""
     await make_job()
-    run = await bound(database, claim, "r1")
-    await append(database, run, ["private"], already=0)
+    run = await start_run(database, claim, "r1")
+    await append_lines(database, run, ["private"], already=0)
 
     async with database.transaction() as tx:
-        assert await log_store.read(tx, "f" * 24, run.job_id, start=0, limit=9) == []
-        assert await log_store.extent(tx, "f" * 24, run.job_id) == Extent()
+        assert await log_store.read_lines(tx, "f" * 24, run.job_id, start=0, limit=9) == []
+        assert await log_store.read_log_extent(tx, "f" * 24, run.job_id) == LogExtent()

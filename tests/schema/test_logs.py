@@ -15,7 +15,7 @@ from schema.common import log_config
 )
 def test_what_looks_like_a_token_is_masked_wherever_it_stands(text: str) -> None:
     """Errors of libraries quote requests; a log is read by many."""
-    said = log_config.mask(None, "", {"event": "call.failed", "error": text})["error"]
+    said = log_config.mask_tokens(None, "", {"event": "call.failed", "error": text})["error"]
 
     assert "…" in said
     assert all(part not in said for part in ("AbCdEfGh1234", "eyJhbGciOi", "refresh_abcdef"))
@@ -25,4 +25,4 @@ def test_what_is_no_token_is_left_alone() -> None:
     """Masking that eats ordinary words makes logs useless."""
     event = {"event": "run.found", "surplus": 0, "remote": "6a31d7ef5ff0a6cf94f9f8b9"}
 
-    assert log_config.mask(None, "", dict(event)) == event
+    assert log_config.mask_tokens(None, "", dict(event)) == event

@@ -33,13 +33,27 @@ from schema.accounts.vault import Vault
 from schema.billing.budgets import Rate
 from schema.common.errors import BudgetExceeded, IdempotencyConflict
 from schema.db.database import Database
-from schema.jobs.run_end import LATE_WATCH
-from schema.jobs.run_launch import Claim
+from schema.jobs.run_end import LATE_ARRIVAL_WINDOW
+from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobKind
-from schema.jobs.work_queues import AgedRun, Turn
-from tests.schema.crew import LEASE, PATIENCE, SETTLE, Crew, Fate, Reply, Write
-from tests.schema.ground import DONE, LEFT_OVER, STUCK, WANTED, Ground
-from tests.schema.virtual_hub import Stage, VirtualHub
+from schema.jobs.work_queues import DueRun, PollLease
+from tests.schema.crew import (
+    LEASE,
+    SETTLE,
+    STAGE_TIMEOUT,
+    HubReply,
+    PendingWrite,
+    RequestOutcome,
+    WorkerSteps,
+)
+from tests.schema.ground import (
+    PROGRESS_COUNTS,
+    STUCK_JOBS,
+    UNFINISHED_ROWS,
+    WANTED_REMOTE_IDS,
+    StateHarness,
+)
+from tests.schema.virtual_hub import HubStage, VirtualHub
 
 T = TypeVar("T")
 Step = TypeVar("Step", bound=Callable[..., Any])
@@ -55,12 +69,21 @@ RATES: Final = st.builds(
 )
 """What a job can cost, in millionths, where thirty or forty may be spent."""
 WAITS: Final = st.sampled_from([LEASE / 2, LEASE * 2, SETTLE * 2])
-FATES: Final = st.sampled_from([*Fate, Fate.MADE, Fate.MADE, Fate.TWICE, Fate.LOST, Fate.UNSENT])
+OUTCOMES: Final = st.sampled_from(
+    [
+        *RequestOutcome,
+        RequestOutcome.CREATED,
+        RequestOutcome.CREATED,
+        RequestOutcome.CREATED_TWICE,
+        RequestOutcome.ANSWER_LOST,
+        RequestOutcome.NOT_SENT,
+    ]
+)
 SUBJECTS: Final = ("ada", "bob")
-ROUNDS: Final = 20
+MAX_ROUNDS: Final = 20
 """Rounds of all workers after which nothing may be left for them to do."""
 
-SEARCH: Final = settings(
+SEARCH_SETTINGS: Final = settings(
     max_examples=40,
     stateful_step_count=40,
     deadline=None,
@@ -70,60 +93,64 @@ SEARCH: Final = settings(
 )
 
 
-def while_any(*states: str) -> Callable[[Step], Step]:
+def when_any_in(*states: str) -> Callable[[Step], Step]:
     """Leave a step out while no job and no run is in one of these states."""
 
-    def has_any(machine: "Machine") -> bool:
-        return not machine.there.isdisjoint(states)
+    def has_any(machine: "JobStateMachine") -> bool:
+        return not machine.states_present.isdisjoint(states)
 
     return precondition(has_any)
 
 
-class Machine(RuleBasedStateMachine):
+class JobStateMachine(RuleBasedStateMachine):
     """Callers, workers, a Hub and a clock, each of which may act at any time."""
 
-    claims: Bundle[tuple[JobKind, Claim]] = Bundle("claims")
-    answers: Bundle[Write] = Bundle("answers")
-    errands: Bundle[AgedRun] = Bundle("errands")
-    turns: Bundle[Turn] = Bundle("turns")
+    claims: Bundle[tuple[JobKind, ClaimedJob]] = Bundle("claims")
+    answers: Bundle[PendingWrite] = Bundle("answers")
+    leased_runs: Bundle[DueRun] = Bundle("errands")
+    poll_leases: Bundle[PollLease] = Bundle("turns")
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: StateHarness) -> None:
         super().__init__()
-        self.ground = ground
+        self.harness = ground
         self.hub = VirtualHub()
-        self.crew = Crew(ground.database, ground.vault, self.hub)
+        self.workers = WorkerSteps(ground.database, ground.vault, self.hub)
         self.jobs: dict[UUID, str] = {}
         """Who asked for what."""
         self.keys: dict[tuple[str, str], tuple[object, UUID]] = {}
         self.final: dict[UUID, tuple[object, ...]] = {}
-        self.zombies: list[Write] = []
-        self.there: frozenset[str] = frozenset()
+        self.zombies: list[PendingWrite] = []
+        self.states_present: frozenset[str] = frozenset()
         """What there is to do something about, so that few steps are idle."""
-        self.sound = False
+        self.is_consistent = False
         """Whether the last step and the look that followed it went well."""
-        self.run(ground.clear())
+        self.run_async(ground.delete_all_rows())
         for subject in SUBJECTS:
-            self.run(self.ground.lend(subject, "first"))
-            self.run(self.ground.limit(subject, workspace=30, month=40))
+            self.run_async(self.harness.lend_token(subject, "first"))
+            self.run_async(
+                self.harness.set_budgets(subject, workspace_micro_usd=30, month_micro_usd=40)
+            )
 
-    def run(self, steps: Coroutine[Any, Any, T]) -> T:
+    def run_async(self, coroutine: Coroutine[Any, Any, T]) -> T:
         async def finish() -> T:
-            return await steps
+            return await coroutine
 
-        self.sound = False
+        self.is_consistent = False
         return from_thread.run(finish)
 
     @initialize(
         target=answers,
         kinds=st.lists(KINDS, min_size=2, max_size=5),
-        fate=FATES,
+        fate=OUTCOMES,
         listed=st.booleans(),
     )
-    def start(self, kinds: list[JobKind], fate: Fate, *, listed: bool) -> MultipleResults[Write]:
+    def start(
+        self, kinds: list[JobKind], fate: RequestOutcome, *, listed: bool
+    ) -> MultipleResults[PendingWrite]:
         """Have some jobs, of which one kind has been launched: most steps need a run."""
         for kind in kinds:
             self.submit(SUBJECTS[0], kind, "own", None, "true", CHEAP, grouped=True)
-        return multiple(*self.run(self._launch(kinds[0], fate, listed=listed)))
+        return multiple(*self.run_async(self._launch(kinds[0], fate, listed=listed)))
 
     @rule(
         subject=st.sampled_from(SUBJECTS),
@@ -147,9 +174,9 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         request = (kind, namespace, command, rate.most_micro_usd, grouped)
         known = self.keys.get((subject, key or ""))
-        ask = partial(self.ground.submit, rate=rate, grouped=grouped)
+        ask = partial(self.harness.submit_job, rate=rate, in_workspace=grouped)
         try:
-            job_id = self.run(ask(subject, kind, namespace, key, command))
+            job_id = self.run_async(ask(subject, kind, namespace, key, command))
         except IdempotencyConflict:
             assert known is not None
             assert known[0] != request
@@ -158,171 +185,188 @@ class Machine(RuleBasedStateMachine):
             assert known is None
             return
         assert known in (None, (request, job_id))
-        assert self.run(ask(subject, kind, namespace, key, command, job_id)) == job_id
+        assert self.run_async(ask(subject, kind, namespace, key, command, job_id)) == job_id
         if key is not None:
             self.keys[subject, key] = (request, job_id)
         self.jobs[job_id] = subject
 
-    @while_any("launching", "running")
+    @when_any_in("launching", "running")
     @rule(which=st.integers(0, 5))
     def cancel(self, which: int) -> None:
         going_on = [job_id for job_id in self.jobs if job_id not in self.final]
         job_id = going_on[which % len(going_on)]
-        assert self.run(self.ground.cancel(self.jobs[job_id], job_id))
-        assert not self.run(self.ground.cancel(self.jobs[job_id], job_id))
+        assert self.run_async(self.harness.cancel_job(self.jobs[job_id], job_id))
+        assert not self.run_async(self.harness.cancel_job(self.jobs[job_id], job_id))
 
-    @while_any("queued")
+    @when_any_in("queued")
     @rule(target=claims, kind=KINDS, limit=st.integers(1, 3))
-    def claim(self, kind: JobKind, limit: int) -> MultipleResults[tuple[JobKind, Claim]]:
-        return multiple(*((kind, claim) for claim in self.run(self.crew.claim(kind, limit=limit))))
+    def claim(self, kind: JobKind, limit: int) -> MultipleResults[tuple[JobKind, ClaimedJob]]:
+        return multiple(
+            *((kind, claim) for claim in self.run_async(self.workers.claim_jobs(kind, limit=limit)))
+        )
 
-    @rule(target=answers, claim=consumes(claims), fate=FATES, listed=st.booleans())
-    def send(self, claim: tuple[JobKind, Claim], fate: Fate, *, listed: bool) -> Write:
-        self.zombies.append(self.run(self.crew.send(claim[1], claim[0], fate, listed=listed)))
+    @rule(target=answers, claim=consumes(claims), fate=OUTCOMES, listed=st.booleans())
+    def send(
+        self, claim: tuple[JobKind, ClaimedJob], fate: RequestOutcome, *, listed: bool
+    ) -> PendingWrite:
+        self.zombies.append(
+            self.run_async(self.workers.send_request(claim[1], claim[0], fate, listed=listed))
+        )
         return self.zombies[-1]
 
     @rule(answer=answers)
-    def write(self, answer: Write) -> None:
+    def write(self, answer: PendingWrite) -> None:
         """Write an answer down, possibly again: nobody can tell whether a lost commit happened."""
-        self.run(self.crew.write(answer))
+        self.run_async(self.workers.commit_write(answer))
 
-    @while_any("queued")
-    @rule(target=answers, kind=KINDS, fate=FATES, listed=st.booleans(), held_up=st.booleans())
+    @when_any_in("queued")
+    @rule(target=answers, kind=KINDS, fate=OUTCOMES, listed=st.booleans(), held_up=st.booleans())
     def launch(
-        self, kind: JobKind, fate: Fate, *, listed: bool, held_up: bool
-    ) -> MultipleResults[Write]:
+        self, kind: JobKind, fate: RequestOutcome, *, listed: bool, held_up: bool
+    ) -> MultipleResults[PendingWrite]:
         wait = LEASE * 2 if held_up else None
-        return multiple(*self.run(self._launch(kind, fate, listed=listed, wait=wait)))
+        return multiple(*self.run_async(self._launch(kind, fate, listed=listed, wait=wait)))
 
-    @while_any("unknown", "bound")
-    @rule(target=errands)
-    def take_runs(self) -> MultipleResults[AgedRun]:
-        return multiple(*self.run(self.crew.take_runs()))
+    @when_any_in("unknown", "bound")
+    @rule(target=leased_runs)
+    def lease_due_runs(self) -> MultipleResults[DueRun]:
+        return multiple(*self.run_async(self.workers.lease_due_runs()))
 
-    @rule(run=errands, reply=st.sampled_from(Reply), relaunch=st.booleans())
-    def attend_late(self, run: AgedRun, reply: Reply, *, relaunch: bool) -> None:
-        self.run(self.crew.attend(run, reply, relaunch=relaunch))
+    @rule(run=leased_runs, reply=st.sampled_from(HubReply), relaunch=st.booleans())
+    def reconcile_run_late(self, run: DueRun, reply: HubReply, *, relaunch: bool) -> None:
+        self.run_async(self.workers.reconcile_run(run, reply, relaunch=relaunch))
 
-    @while_any("posting", "unknown", "bound")
-    @rule(target=errands, wait=WAITS, times=st.integers(1, 3), relaunch=st.booleans())
-    def attend(self, wait: timedelta, times: int, *, relaunch: bool) -> MultipleResults[AgedRun]:
-        self.run(self.ground.let_pass(wait))
-        rounds = [self.run(self._attend(relaunch=relaunch)) for _ in range(times)]
+    @when_any_in("posting", "unknown", "bound")
+    @rule(target=leased_runs, wait=WAITS, times=st.integers(1, 3), relaunch=st.booleans())
+    def reconcile_runs(
+        self, wait: timedelta, times: int, *, relaunch: bool
+    ) -> MultipleResults[DueRun]:
+        self.run_async(self.harness.advance_time(wait))
+        rounds = [self.run_async(self._reconcile_due_runs(relaunch=relaunch)) for _ in range(times)]
         return multiple(*rounds[0])
 
-    @while_any("bound", "absent")
-    @rule(target=turns)
-    def take_groups(self) -> MultipleResults[Turn]:
-        return multiple(*self.run(self.crew.take_groups()))
+    @when_any_in("bound", "absent")
+    @rule(target=poll_leases)
+    def lease_due_polls(self) -> MultipleResults[PollLease]:
+        return multiple(*self.run_async(self.workers.lease_due_polls()))
 
-    @rule(turn=turns, reply=st.sampled_from(Reply))
-    def observe_late(self, turn: Turn, reply: Reply) -> None:
-        self.run(self.crew.observe(turn, reply))
+    @rule(turn=poll_leases, reply=st.sampled_from(HubReply))
+    def poll_group_late(self, turn: PollLease, reply: HubReply) -> None:
+        self.run_async(self.workers.poll_group(turn, reply))
 
-    @while_any("bound", "absent")
-    @rule(target=turns, wait=WAITS | st.just(PATIENCE))
-    def observe(self, wait: timedelta) -> MultipleResults[Turn]:
-        self.run(self.ground.let_pass(wait))
-        return multiple(*self.run(self._observe()))
+    @when_any_in("bound", "absent")
+    @rule(target=poll_leases, wait=WAITS | st.just(STAGE_TIMEOUT))
+    def poll_groups(self, wait: timedelta) -> MultipleResults[PollLease]:
+        self.run_async(self.harness.advance_time(wait))
+        return multiple(*self.run_async(self._poll_due_groups()))
 
     @rule(subject=st.sampled_from(SUBJECTS), token=st.sampled_from(["first", "second"]))
-    def remember(self, subject: str, token: str) -> None:
-        self.run(self.ground.lend(subject, token))
+    def lend_token(self, subject: str, token: str) -> None:
+        self.run_async(self.harness.lend_token(subject, token))
 
     @precondition(lambda self: bool(self.hub.alive()))
-    @rule(which=st.integers(0, 5), stage=st.sampled_from(Stage))
-    def go_on_upstream(self, which: int, stage: Stage) -> None:
-        alive = self.hub.alive()
-        self.hub.go_on(alive[which % len(alive)], stage)
+    @rule(which=st.integers(0, 5), stage=st.sampled_from(HubStage))
+    def advance_hub_job(self, which: int, stage: HubStage) -> None:
+        alive = self.hub.list_alive()
+        self.hub.advance_stage(alive[which % len(alive)], stage)
 
-    @rule(wait=WAITS | st.just(PATIENCE * 2))
-    def let_pass(self, wait: timedelta) -> None:
-        self.run(self.ground.let_pass(wait))
-        self.run(self.crew.give_up())
+    @rule(wait=WAITS | st.just(STAGE_TIMEOUT * 2))
+    def advance_time(self, wait: timedelta) -> None:
+        self.run_async(self.harness.advance_time(wait))
+        self.run_async(self.workers.give_up_overdue_jobs())
 
     @invariant()
-    def hold_fast(self) -> None:
+    def check_snapshot(self) -> None:
         """Look at everything; `teardown` adds what only holds once the dust has settled."""
-        if not self.sound:
-            self.run(self._inspect())
-            self.sound = True
+        if not self.is_consistent:
+            self.run_async(self._check_snapshot())
+            self.is_consistent = True
 
     def teardown(self) -> None:
         # What a broken machine says when it drains would hide why it broke.
-        if self.sound:
-            self.run(self._drain())
+        if self.is_consistent:
+            self.run_async(self._finish_all_work())
 
     async def _launch(
-        self, kind: JobKind, fate: Fate, *, listed: bool = True, wait: timedelta | None = None
-    ) -> list[Write]:
-        claims = await self.crew.claim(kind)
+        self,
+        kind: JobKind,
+        fate: RequestOutcome,
+        *,
+        listed: bool = True,
+        wait: timedelta | None = None,
+    ) -> list[PendingWrite]:
+        claims = await self.workers.claim_jobs(kind)
         if wait is not None:
-            await self.ground.let_pass(wait)
-        answers = [await self.crew.send(claim, kind, fate, listed=listed) for claim in claims]
+            await self.harness.advance_time(wait)
+        answers = [
+            await self.workers.send_request(claim, kind, fate, listed=listed) for claim in claims
+        ]
         for answer in answers:
-            await self.crew.write(answer)
+            await self.workers.commit_write(answer)
         self.zombies.extend(answers)
         return answers
 
-    async def _attend(self, *, relaunch: bool) -> list[AgedRun]:
-        await self.crew.take_over()
-        runs = await self.crew.take_runs()
+    async def _reconcile_due_runs(self, *, relaunch: bool) -> list[DueRun]:
+        await self.workers.take_over_silent_runs()
+        runs = await self.workers.lease_due_runs()
         for run in runs:
-            await self.crew.attend(run, Reply.SEEN, relaunch=relaunch)
+            await self.workers.reconcile_run(run, HubReply.ANSWERED, relaunch=relaunch)
         return runs
 
-    async def _observe(self) -> list[Turn]:
-        turns = await self.crew.take_groups()
+    async def _poll_due_groups(self) -> list[PollLease]:
+        turns = await self.workers.lease_due_polls()
         for turn in turns:
-            await self.crew.observe(turn, Reply.SEEN)
+            await self.workers.poll_group(turn, HubReply.ANSWERED)
         return turns
 
-    async def _inspect(self) -> None:
-        look = await self.ground.look()
-        assert look.broken == []
-        assert self.final.items() <= look.final.items()
-        assert self.hub.told <= look.remote_ids
-        assert look.refused <= self.hub.refused
-        assert look.valid.isdisjoint(self.hub.refused)
-        self.final, self.there = look.final, look.states
+    async def _check_snapshot(self) -> None:
+        look = await self.harness.take_snapshot()
+        assert look.broken_invariants == []
+        assert self.final.items() <= look.final_jobs.items()
+        assert self.hub.reported_ids <= look.remote_ids
+        assert look.refused_tokens <= self.hub.refused_tokens
+        assert look.valid_tokens.isdisjoint(self.hub.refused_tokens)
+        self.final, self.states_present = look.final_jobs, look.states
 
-    async def _drain(self) -> None:
+    async def _finish_all_work(self) -> None:
         """Let the workers finish: first without those whose token was refused, then with them."""
-        self.hub.catch_up()
-        await self._work()
-        assert await self.ground.rows(STUCK) == []
-        await self._expect_only_wanted()
+        self.hub.list_everything()
+        await self._work_until_idle()
+        assert await self.harness.fetch_rows(STUCK_JOBS) == []
+        await self._assert_only_wanted_alive()
         for subject in SUBJECTS:
-            await self.ground.lend(subject, "last")
-        await self._work(launching=True)
-        await self._expect_only_wanted()
-        for job in self.hub.alive():
-            job.stage = Stage.COMPLETED
-        await self._work()
+            await self.harness.lend_token(subject, "last")
+        await self._work_until_idle(launching=True)
+        await self._assert_only_wanted_alive()
+        for job in self.hub.list_alive():
+            job.stage = HubStage.COMPLETED
+        await self._work_until_idle()
         for answer in self.zombies:
-            await self.crew.write(answer)
-        await self._work()
-        await self.ground.let_pass(LATE_WATCH)
-        await self.crew.give_up()
-        await self._inspect()
-        assert await self.ground.rows(LEFT_OVER) == []
+            await self.workers.commit_write(answer)
+        await self._work_until_idle()
+        await self.harness.advance_time(LATE_ARRIVAL_WINDOW)
+        await self.workers.give_up_overdue_jobs()
+        await self._check_snapshot()
+        assert await self.harness.fetch_rows(UNFINISHED_ROWS) == []
 
-    async def _expect_only_wanted(self) -> None:
-        wanted = {row["id"]: row["remote_ids"] for row in await self.ground.rows(WANTED)}
-        assert {subject: self.hub.findable(subject) for subject in wanted} == wanted
+    async def _assert_only_wanted_alive(self) -> None:
+        wanted = {
+            row["id"]: row["remote_ids"] for row in await self.harness.fetch_rows(WANTED_REMOTE_IDS)
+        }
+        assert {subject: self.hub.findable_ids(subject) for subject in wanted} == wanted
 
-    async def _work(self, *, launching: bool = False) -> None:
+    async def _work_until_idle(self, *, launching: bool = False) -> None:
         """Let every worker work and time pass until nothing changes any more."""
         done: list[dict[str, Any]] = []
-        for _ in range(ROUNDS):
+        for _ in range(MAX_ROUNDS):
             for kind in JobKind if launching else ():
-                await self._launch(kind, Fate.MADE)
-            await self._attend(relaunch=True)
-            await self._observe()
-            await self.ground.let_pass(SETTLE * 2)
-            before, done = done, await self.ground.rows(DONE)
+                await self._launch(kind, RequestOutcome.CREATED)
+            await self._reconcile_due_runs(relaunch=True)
+            await self._poll_due_groups()
+            await self.harness.advance_time(SETTLE * 2)
+            before, done = done, await self.harness.fetch_rows(PROGRESS_COUNTS)
             if done == before:
-                await self._inspect()
+                await self._check_snapshot()
                 return
         pytest.fail("the workers never come to rest")
 
@@ -334,8 +378,12 @@ async def test_no_order_of_moves_breaks_a_promise(
     """Crashes, late answers and late sights are found in an order nobody would think of."""
     admin: asyncpg.Connection = await asyncpg.connect(database_url)
     # The search takes any factory; its annotation admits only a class (hypothesis 6.170).
-    factory = cast("type[Machine]", partial(Machine, Ground(database, admin, vault)))
+    factory = cast(
+        "type[JobStateMachine]", partial(JobStateMachine, StateHarness(database, admin, vault))
+    )
     try:
-        await to_thread.run_sync(partial(run_state_machine_as_test, factory, settings=SEARCH))
+        await to_thread.run_sync(
+            partial(run_state_machine_as_test, factory, settings=SEARCH_SETTINGS)
+        )
     finally:
         await admin.close()

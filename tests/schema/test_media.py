@@ -35,7 +35,7 @@ def gif(width: int, height: int) -> bytes:
     return b"GIF89a" + struct.pack("<HH", width, height) + b"\x80\0\0"
 
 
-NO_FILES = {
+REFUSED_FILES = {
     "zip": b"PK\x03\x04" + b"\0" * 60,
     "empty zip": b"PK\x05\x06" + b"\0" * 18,
     "gzip": b"\x1f\x8b\x08" + b"\0" * 60,
@@ -70,11 +70,11 @@ NO_FILES = {
 }
 
 
-@pytest.mark.parametrize("name", NO_FILES)
+@pytest.mark.parametrize("name", REFUSED_FILES)
 def test_what_is_not_taken_is_told_by_its_bytes(name: str) -> None:
     """An archive is never opened, nor an image decoded, to find out what it is."""
     with pytest.raises(ValueError, match=r"it is of no known kind|its header says no size|pixels"):
-        media_types.recognize(NO_FILES[name], media_types.EVERYTHING)
+        media_types.detect_media_type(REFUSED_FILES[name], media_types.ALL_MEDIA_TYPES)
 
 
 def test_what_is_known_is_taken_only_where_it_is_of_use() -> None:
@@ -82,10 +82,10 @@ def test_what_is_known_is_taken_only_where_it_is_of_use() -> None:
     with pytest.raises(
         ValueError, match="it is video/mp4; taken are image/gif, image/jpeg, image/"
     ):
-        media_types.recognize(TAKEN["video/mp4"], media_types.IMAGES)
+        media_types.detect_media_type(ACCEPTED_FILES["video/mp4"], media_types.IMAGES)
 
 
-TAKEN = {
+ACCEPTED_FILES = {
     "image/png": png(8_000, 8_000),
     "image/jpeg": jpeg(16_384, 100),
     "image/gif": gif(1, 1),
@@ -102,7 +102,7 @@ TAKEN = {
 }
 
 
-@pytest.mark.parametrize("kind", TAKEN)
+@pytest.mark.parametrize("kind", ACCEPTED_FILES)
 def test_what_is_taken_is_told_by_its_bytes(kind: str) -> None:
     """The list is of what models take; everything else is refused."""
-    assert media_types.recognize(TAKEN[kind], media_types.EVERYTHING) == kind
+    assert media_types.detect_media_type(ACCEPTED_FILES[kind], media_types.ALL_MEDIA_TYPES) == kind

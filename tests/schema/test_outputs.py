@@ -7,12 +7,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from schema.common import ids
 from schema.specs.hub_job import HubJobSpec
-from schema.specs.outputs import Folder, Outputs, Place
+from schema.specs.outputs import OutputFolder, OutputLocation, Outputs
 
 OUTPUTS: TypeAdapter[list[str]] = TypeAdapter(Outputs)
-PLACE: TypeAdapter[str] = TypeAdapter(Place)
+PLACE: TypeAdapter[str] = TypeAdapter(OutputLocation)
 JOB = UUID(int=1)
-HANDLE = ids.write(ids.Kind.JOB, JOB)
+HANDLE = ids.format_handle(ids.HandleKind.JOB, JOB)
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_what_is_not_inside_of_the_folder_is_refused(asked: object) -> None:
 
 
 def test_each_job_has_a_folder_of_its_own() -> None:
-    folder = Folder.of("ada/holdfast/ws_1", JOB)
+    folder = OutputFolder.for_job("ada/holdfast/ws_1", JOB)
 
     assert (folder.bucket, folder.path) == ("ada/holdfast", f"ws_1/{HANDLE}")
-    assert folder.file("plots/") == f"ws_1/{HANDLE}/plots/"
-    assert folder.file("./") == f"ws_1/{HANDLE}/"
-    assert folder.name(folder.file("a/b")) == "a/b"
-    assert folder.uri(folder.file("a")) == f"hf://buckets/ada/holdfast/ws_1/{HANDLE}/a"
+    assert folder.bucket_path("plots/") == f"ws_1/{HANDLE}/plots/"
+    assert folder.bucket_path("./") == f"ws_1/{HANDLE}/"
+    assert folder.output_name(folder.bucket_path("a/b")) == "a/b"
+    assert folder.uri(folder.bucket_path("a")) == f"hf://buckets/ada/holdfast/ws_1/{HANDLE}/a"
 
 
 @pytest.mark.parametrize(

@@ -14,23 +14,23 @@ from tests.conftest import JobFactory
 from tests.schema.conftest import ClaimFactory
 
 MINUTE = timedelta(minutes=1)
-PROMPTLY = 2
+PROMPT_SECONDS = 2
 
-Take = Callable[[Transaction], Awaitable[list[object]]]
+LeaseStep = Callable[[Transaction], Awaitable[list[object]]]
 
 
-async def claim_with(tx: Transaction) -> list[run_launch.Claim]:
+async def claim_with(tx: Transaction) -> list[run_launch.ClaimedJob]:
     return await run_launch.claim(
-        tx, JobKind.HUB_JOB, limit=9, worker="w2", lease=MINUTE, settle=MINUTE
+        tx, JobKind.HUB_JOB, limit=9, worker="w2", lease=MINUTE, settle_window=MINUTE
     )
 
 
-async def take_runs(tx: Transaction) -> list[work_queues.AgedRun]:
-    return await work_queues.take_runs(tx, limit=9, lease=MINUTE)
+async def lease_due_runs(tx: Transaction) -> list[work_queues.DueRun]:
+    return await work_queues.lease_due_runs(tx, limit=9, lease=MINUTE)
 
 
-async def take_groups(tx: Transaction) -> list[work_queues.Turn]:
-    return await work_queues.take_groups(tx, limit=9, lease=MINUTE)
+async def lease_due_polls(tx: Transaction) -> list[work_queues.PollLease]:
+    return await work_queues.lease_due_poll_groups(tx, limit=9, lease=MINUTE)
 
 
 @pytest.mark.parametrize(
@@ -38,25 +38,25 @@ async def take_groups(tx: Transaction) -> list[work_queues.Turn]:
     [
         ("subject", claim_with),
         ("job", claim_with),
-        ("remote_run", take_runs),
-        ("poll_group", take_groups),
+        ("remote_run", lease_due_runs),
+        ("poll_group", lease_due_polls),
     ],
 )
 async def test_what_another_worker_holds_is_passed_over_and_not_waited_for(
-    database: Database, make_job: JobFactory, claim: ClaimFactory, table: str, take: Take
+    database: Database, make_job: JobFactory, claim: ClaimFactory, table: str, take: LeaseStep
 ) -> None:
     """One slow transaction must not stop every worker's loop."""
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.doubt(tx, one.run_id, why="timeout", worker="w1")
+        await run_launch.mark_unconfirmed(tx, one.run_id, cause="timeout", worker="w1")
         await tx.execute("INSERT INTO poll_group (subject_id, namespace, due_at)"
                          " SELECT id, 'ada', now() FROM subject")  # fmt: skip
     await make_job()
 
     async with database.transaction() as slow:
         await slow.execute(f"SELECT FROM {table} FOR NO KEY UPDATE")  # our names
-        with anyio.fail_after(PROMPTLY):
+        with anyio.fail_after(PROMPT_SECONDS):
             async with database.transaction() as tx:
                 passed_over = await take(tx)
     async with database.transaction() as tx:
@@ -74,7 +74,7 @@ async def test_a_cancel_that_comes_during_a_claim_reaches_the_run(
 
     async def cancel() -> bool:
         async with database.transaction() as tx:
-            return await lifecycle.cancel(tx, job.id, subject_id=ada)
+            return await lifecycle.cancel_job(tx, job.id, subject_id=ada)
 
     async with database.transaction() as tx:
         (one,) = await claim_with(tx)
@@ -84,8 +84,8 @@ async def test_a_cancel_that_comes_during_a_claim_reaches_the_run(
     assert await cancelling
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT desired FROM remote_run") == "dead"
-        assert await run_launch.bind(
-            tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=MINUTE
+        assert await run_launch.record_remote_id(
+            tx, one.run_id, remote_id="r1", stage=None, worker="w1", poll_after=MINUTE
         )
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from schema.db.database import Database
 from schema.jobs import run_end, run_launch
-from schema.jobs.run_end import Ending
-from schema.jobs.run_launch import Claim
+from schema.jobs.run_end import RunResult
+from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobState
 from tests.conftest import JobFactory
 from tests.schema.conftest import ClaimFactory
 
-COPY = """
+COPY_RUN = """
 INSERT INTO remote_run (id, job_id, subject_id, namespace, kind, attempt, state, due_at,
                         absent_after)
 SELECT gen_random_uuid(), job_id, subject_id, namespace, kind, $1, $2, $3, absent_after
@@ -21,10 +21,10 @@ SELECT gen_random_uuid(), job_id, subject_id, namespace, kind, $1, $2, $3, absen
 """
 
 
-async def bind(database: Database, one: Claim) -> None:
+async def record_remote_id(database: Database, claim: ClaimedJob) -> None:
     async with database.transaction() as tx:
-        await run_launch.bind(
-            tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=timedelta(0)
+        await run_launch.record_remote_id(
+            tx, claim.run_id, remote_id="r1", stage=None, worker="w1", poll_after=timedelta(0)
         )
 
 
@@ -34,11 +34,11 @@ async def test_a_job_has_at_most_one_open_launch(
     """Two that may be alive could both be paid for."""
     await make_job()
     (one,) = await claim()
-    await bind(database, one)
+    await record_remote_id(database, one)
 
     with pytest.raises(asyncpg.UniqueViolationError, match="one_open_launch"):
         async with database.transaction() as tx:
-            await tx.execute(COPY, 2, "posting", datetime.now(UTC))
+            await tx.execute(COPY_RUN, 2, "posting", datetime.now(UTC))
 
 
 async def test_an_attempt_has_one_run(
@@ -48,11 +48,11 @@ async def test_an_attempt_has_one_run(
     await make_job()
     (one,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.reject(tx, one.run_id, reason=None, message="busy", worker="w1")
+        await run_launch.mark_not_created(tx, one.run_id, reason=None, message="busy", worker="w1")
 
     with pytest.raises(asyncpg.UniqueViolationError, match="one_run_an_attempt"):
         async with database.transaction() as tx:
-            await tx.execute(COPY, 1, "rejected", None)
+            await tx.execute(COPY_RUN, 1, "rejected", None)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ async def test_the_database_refuses_what_no_move_does_to_a_run(
     """What may be alive is neither forgotten, nor renamed, nor pardoned."""
     await make_job()
     (one,) = await claim()
-    await bind(database, one)
+    await record_remote_id(database, one)
     async with database.transaction() as tx:
-        await run_end.find_surplus(tx, one.run_id, remote_id="r9", stage=None, worker="w1")
+        await run_end.record_surplus_run(tx, one.run_id, remote_id="r9", stage=None, worker="w1")
 
     with pytest.raises(asyncpg.RaiseError, match=why):
         async with database.transaction() as tx:
@@ -85,8 +85,8 @@ async def test_a_launch_ends_only_after_it_was_bound(
     """Nobody has seen the end of what nobody has seen."""
     await make_job()
     (one,) = await claim()
-    answer = Ending(JobState.SUCCEEDED, "ANSWERED")
+    answer = RunResult(JobState.SUCCEEDED, "ANSWERED")
 
     with pytest.raises(asyncpg.RaiseError, match="ends only after"):
         async with database.transaction() as tx:
-            await run_end.answer(tx, one.run_id, answer, worker="w1")
+            await run_end.end_call(tx, one.run_id, answer, worker="w1")

@@ -4,18 +4,18 @@ from datetime import timedelta
 
 from schema.db.database import Database
 from schema.jobs import lifecycle, retention, run_launch
-from tests.conftest import ADA, JobFactory
+from tests.conftest import ADA_ID, JobFactory
 from tests.schema.conftest import ClaimFactory
 
 MONTH = timedelta(days=30)
 
 
-async def prune(database: Database) -> None:
+async def prune_old_rows(database: Database) -> None:
     async with database.transaction() as tx:
-        await retention.prune(tx, retention=timedelta(0))
+        await retention.prune_expired(tx, retention=timedelta(0))
 
 
-async def count(database: Database, table: str) -> int:
+async def count_rows(database: Database, table: str) -> int:
     async with database.transaction() as tx:
         rows: int = await tx.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608  # our names
     return rows
@@ -28,13 +28,13 @@ async def test_a_finished_job_goes_with_everything_of_it(
     job = await make_job(idempotency_key="k")
     (run,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.reject(tx, run.run_id, reason=None, message="", worker="w")
-        await lifecycle.cancel(tx, job.id, subject_id=ADA)
+        await run_launch.mark_not_created(tx, run.run_id, reason=None, message="", worker="w")
+        await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
 
-    await prune(database)
+    await prune_old_rows(database)
 
     tables = ("job", "job_payload", "job_event", "remote_run", "idempotency_key")
-    assert [await count(database, table) for table in tables] == [0] * len(tables)
+    assert [await count_rows(database, table) for table in tables] == [0] * len(tables)
 
 
 async def test_what_is_young_or_unfinished_stays(
@@ -44,10 +44,10 @@ async def test_what_is_young_or_unfinished_stays(
     await make_job()
     cancelled = await make_job()
     async with database.transaction() as tx:
-        await lifecycle.cancel(tx, cancelled.id, subject_id=ada)
-        await retention.prune(tx, retention=MONTH)
+        await lifecycle.cancel_job(tx, cancelled.id, subject_id=ada)
+        await retention.prune_expired(tx, retention=MONTH)
 
-    assert await count(database, "job") == 2
+    assert await count_rows(database, "job") == 2
 
 
 async def test_a_job_whose_run_may_still_live_is_never_forgotten(
@@ -57,14 +57,14 @@ async def test_a_job_whose_run_may_still_live_is_never_forgotten(
     job = await make_job()
     (run,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.bind(
-            tx, run.run_id, remote_id="r1", stage=None, worker="w", look_again=timedelta(0)
+        await run_launch.record_remote_id(
+            tx, run.run_id, remote_id="r1", stage=None, worker="w", poll_after=timedelta(0)
         )
-        await lifecycle.cancel(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
 
-    await prune(database)
+    await prune_old_rows(database)
 
-    assert await count(database, "job") == 1
+    assert await count_rows(database, "job") == 1
 
 
 async def test_a_key_is_forgotten_when_it_has_expired(
@@ -75,10 +75,10 @@ async def test_a_key_is_forgotten_when_it_has_expired(
     async with database.transaction() as tx:
         await tx.execute("UPDATE idempotency_key SET expires_at = now() - interval '1 second'")
 
-    await prune(database)
+    await prune_old_rows(database)
 
-    assert await count(database, "idempotency_key") == 0
-    assert await count(database, "job") == 1
+    assert await count_rows(database, "idempotency_key") == 0
+    assert await count_rows(database, "job") == 1
 
 
 async def test_a_count_of_calls_is_forgotten_when_no_window_needs_it(
@@ -94,9 +94,9 @@ async def test_a_count_of_calls_is_forgotten_when_no_window_needs_it(
             ada,
         )
 
-    await prune(database)
+    await prune_old_rows(database)
 
-    assert await count(database, "call_window") == 2
+    assert await count_rows(database, "call_window") == 2
 
 
 async def test_old_counts_of_calls_are_forgotten_until_none_is_left(database: Database) -> None:
@@ -108,7 +108,7 @@ async def test_old_counts_of_calls_are_forgotten_until_none_is_left(database: Da
             SELECT now() - interval '2 hours', n::text, 1 FROM generate_series(1, 501) AS n
             """
         )
-        assert await retention.prune(tx, retention=MONTH)
-        assert not await retention.prune(tx, retention=MONTH)
+        assert await retention.prune_expired(tx, retention=MONTH)
+        assert not await retention.prune_expired(tx, retention=MONTH)
 
-    assert await count(database, "call_window") == 0
+    assert await count_rows(database, "call_window") == 0

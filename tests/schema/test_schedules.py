@@ -17,11 +17,11 @@ from schema.common.errors import IdempotencyConflict, Invalid, TooManySchedules
 from schema.db.database import Database, Transaction
 from schema.jobs import retention
 from schema.schedules import store as schedule_store
-from tests.conftest import ADA
+from tests.conftest import ADA_ID
 from tests.schema import timetable
-from tests.schema.test_wall import careless
-from tests.schema.timetable import WANTED, look
-from tests.schema.wall import EVE, acting
+from tests.schema.test_wall import without_subject_comparison
+from tests.schema.timetable import SCHEDULE_REQUEST, read_schedule
+from tests.schema.wall import EVE_ID, tenant_transaction
 from tests.stack import eventually
 
 HOUR: Final = timedelta(hours=1)
@@ -32,28 +32,30 @@ async def test_the_same_key_is_one_schedule_and_another_request_a_conflict(
     database: Database, vault: Vault
 ) -> None:
     """A client that never saw the answer asks again, and two schedules would pay twice for ever."""
-    first = await timetable.make(database, vault, idempotency_key="k")
+    first = await timetable.make_schedule(database, vault, idempotency_key="k")
 
-    assert await timetable.make(database, vault, idempotency_key="k") == first
+    assert await timetable.make_schedule(database, vault, idempotency_key="k") == first
     with pytest.raises(IdempotencyConflict) as conflict:
-        await timetable.make(
+        await timetable.make_schedule(
             database, vault, idempotency_key="k", cron="@daily", labels={"team": "b"}
         )
 
     assert conflict.value.fields == ["cron", "labels"]
     async with database.transaction() as tx:
-        assert len(await schedule_store.page(tx, ADA, before=None, limit=10)) == 1
+        assert len(await schedule_store.list_schedules(tx, ADA_ID, before=None, limit=10)) == 1
 
 
 @pytest.mark.usefixtures("ada")
 async def test_there_are_so_many_schedules_and_no_more(database: Database, vault: Vault) -> None:
     """Two that are made at once could both find the last place free."""
-    await timetable.make(database, vault, idempotency_key="k")
+    await timetable.make_schedule(database, vault, idempotency_key="k")
     refused: list[str] = []
 
     async def one_more(tx: Transaction) -> None:
-        now, schedule_id = await schedule_store.now(tx), ids.new_id()
-        await schedule_store.make(tx, vault, ADA, schedule_id, WANTED, next_at=now, secrets={})
+        now, schedule_id = await schedule_store.read_database_time(tx), ids.new_id()
+        await schedule_store.create_schedule(
+            tx, vault, ADA_ID, schedule_id, SCHEDULE_REQUEST, next_at=now, secrets={}
+        )
 
     async def another() -> None:
         try:
@@ -73,23 +75,23 @@ async def test_there_are_so_many_schedules_and_no_more(database: Database, vault
         return waiting or bool(refused)
 
     async with anyio.create_task_group() as tasks, database.transaction() as tx:
-        for _ in range(schedule_store.MOST - 1):
+        for _ in range(schedule_store.MAX_SCHEDULES - 1):
             await one_more(tx)
         tasks.start_soon(another)
         await eventually(is_stopped, bool)
 
     assert len(refused) == 1
     assert "You have 100 schedules" in refused[0]
-    await timetable.make(database, vault, idempotency_key="k")
+    await timetable.make_schedule(database, vault, idempotency_key="k")
 
 
 @pytest.mark.usefixtures("ada")
 async def test_a_request_that_is_too_large_is_refused(database: Database, vault: Vault) -> None:
     """It could never be launched."""
-    spec = WANTED.spec | {"command": [base64.b64encode(os.urandom(900_000)).decode()]}
+    spec = SCHEDULE_REQUEST.spec | {"command": [base64.b64encode(os.urandom(900_000)).decode()]}
 
     with pytest.raises(Invalid, match="no schedule was made"):
-        await timetable.make(database, vault, spec=spec)
+        await timetable.make_schedule(database, vault, spec=spec)
 
 
 @pytest.mark.usefixtures("ada")
@@ -98,12 +100,12 @@ async def test_what_a_schedule_has_goes_with_it_and_its_jobs_stay(
 ) -> None:
     """A secret that outlives what it was for is one that can leak."""
     async with database.transaction() as tx:
-        (schedule,) = await schedule_store.page(tx, ADA, before=None, limit=10)
+        (schedule,) = await schedule_store.list_schedules(tx, ADA_ID, before=None, limit=10)
         kept = await tx.fetchval("SELECT count(*) FROM job")
 
     async with database.transaction() as tx:
-        assert await schedule_store.delete(tx, ADA, schedule.id) is not None
-        assert await schedule_store.delete(tx, ADA, schedule.id) is None
+        assert await schedule_store.delete_schedule(tx, ADA_ID, schedule.id) is not None
+        assert await schedule_store.delete_schedule(tx, ADA_ID, schedule.id) is None
         left = {
             table: await tx.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608  # our names
             for table in ("schedule", "schedule_firing", "schedule_secret", "job")
@@ -130,13 +132,13 @@ async def test_a_token_is_kept_while_a_schedule_may_need_it_and_no_longer(
     stays: bool,  # noqa: FBT001  # a parameter
 ) -> None:
     """A token is lent for work; with no work left it has no business here."""
-    await timetable.make(database, vault, due_in=HOUR)
+    await timetable.make_schedule(database, vault, due_in=HOUR)
     async with database.transaction() as tx:
         await tx.execute("UPDATE credential SET seen_at = now() - interval '1 day'")
         await tx.execute(state)
 
     async with database.transaction() as tx:
-        await credentials.forget_idle(tx)
+        await credentials.delete_idle_credentials(tx)
         assert await tx.fetchval("SELECT EXISTS (SELECT FROM credential)") is stays
 
 
@@ -145,15 +147,17 @@ async def test_secrets_of_schedules_are_sealed_anew_with_all_others(
     database: Database, vault_keys: str
 ) -> None:
     """A schedule may live for years; a key that is not rotated lives as long."""
-    schedule_id = await timetable.make(
-        database, Vault.of(vault_keys), secrets={"KEY": Secret("hidden")}
+    schedule_id = await timetable.make_schedule(
+        database, Vault.from_key_ring(vault_keys), secrets={"KEY": Secret("hidden")}
     )
     added = f"2:{base64.b64encode(os.urandom(32)).decode()}"
 
-    await key_rotation.rotate(database, Vault.of(f"{added},{vault_keys}"))
+    await key_rotation.rotate_keys(database, Vault.from_key_ring(f"{added},{vault_keys}"))
 
     async with database.transaction() as tx:
-        opened = await sealed_secrets.open_schedule_secrets(tx, Vault.of(added), schedule_id)
+        opened = await sealed_secrets.open_schedule_secrets(
+            tx, Vault.from_key_ring(added), schedule_id
+        )
     assert opened["KEY"].reveal() == "hidden"
 
 
@@ -164,42 +168,44 @@ async def test_old_firings_are_forgotten_and_the_schedule_is_not(
     async with database.transaction() as tx:
         await tx.execute("UPDATE schedule_firing SET at = now() - interval '2 days'")
     async with database.transaction() as tx:
-        await retention.prune(tx, retention=timedelta(days=3))
+        await retention.prune_expired(tx, retention=timedelta(days=3))
         assert await tx.fetchval("SELECT count(*) FROM schedule_firing") == 1
 
-        await retention.prune(tx, retention=timedelta(days=1))
+        await retention.prune_expired(tx, retention=timedelta(days=1))
 
         assert await tx.fetchval("SELECT count(*) FROM schedule_firing") == 0
         assert await tx.fetchval("SELECT count(*) FROM schedule") == 1
 
 
-MOVES: Final[dict[str, list[Any]]] = {
+SCHEDULE_WRITES: Final[dict[str, list[Any]]] = {
     "schedules.store._CHANGE": [
-        *(EVE, "id", "mine", "@daily", "UTC", "skip", "skip", None, True, None, "sched_x"),
+        *(EVE_ID, "id", "mine", "@daily", "UTC", "skip", "skip", None, True, None, "sched_x"),
     ],
-    "schedules.store._DELETE": [EVE, "id", None, "sched_x"],
-    "schedules.store._LOCK_SUBJECT": [ADA],
+    "schedules.store._DELETE": [EVE_ID, "id", None, "sched_x"],
+    "schedules.store._LOCK_SUBJECT": [ADA_ID],
 }
 
 
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("name", SCHEDULE_WRITES)
 async def test_a_move_that_forgets_whose_moves_nothing_of_anybody_elses(
     database: Database, database_url: str, full: None, name: str
 ) -> None:
     """A schedule that somebody else changes runs in its owner's name, at their cost."""
     async with database.transaction() as tx:
         schedule_id: UUID = await tx.fetchval("SELECT id FROM schedule")
-    given = [schedule_id if each == "id" else each for each in MOVES[name]]
-    before = await look(database, schedule_id)
+    given = [schedule_id if each == "id" else each for each in SCHEDULE_WRITES[name]]
+    before = await read_schedule(database, schedule_id)
 
-    for subject in (EVE, None):
-        async with acting(database_url, subject) as tx:
-            assert await tx.fetch(careless(name), *given) == []
+    for subject in (EVE_ID, None):
+        async with tenant_transaction(database_url, subject) as tx:
+            assert await tx.fetch(without_subject_comparison(name), *given) == []
 
-    after = await look(database, schedule_id)
+    after = await read_schedule(database, schedule_id)
     assert after.model_copy(update={"read_at": before.read_at}) == before
     async with database.transaction() as tx:
-        assert await tx.fetch(careless(name), *given), "the statement still compares"
+        assert await tx.fetch(without_subject_comparison(name), *given), (
+            "the statement still compares"
+        )
 
 
 async def test_a_schedule_is_made_in_nobody_elses_name(
@@ -207,13 +213,13 @@ async def test_a_schedule_is_made_in_nobody_elses_name(
 ) -> None:
     """A caller mistaken for another would spend their money, again and again."""
     with pytest.raises(Exception, match="row-level security"):
-        async with acting(database_url, EVE) as tx:
-            await schedule_store.make(
+        async with tenant_transaction(database_url, EVE_ID) as tx:
+            await schedule_store.create_schedule(
                 tx,
                 vault,
                 ada,
                 ids.new_id(),
-                WANTED,
-                next_at=await schedule_store.now(tx) + HOUR,
+                SCHEDULE_REQUEST,
+                next_at=await schedule_store.read_database_time(tx) + HOUR,
                 secrets={},
             )

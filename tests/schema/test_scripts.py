@@ -10,11 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from schema.specs.hub_job import HubJobSpec
-from schema.specs.script import IMAGE, MOST_BYTES, Script
+from schema.specs.script import MAX_ENV_BYTES, UV_IMAGE, Script
 
-KERNELS_LIMIT = 128 * 1024
+KERNEL_ARGUMENT_MAX_BYTES = 128 * 1024
 """Bytes of one variable with its name, on Linux: MAX_ARG_STRLEN."""
-UV = """#!/bin/sh
+FAKE_UV_SCRIPT = """#!/bin/sh
 for word in "$@"; do
   case "$word" in */script.py) cat "$word" >> "$SEEN.py"; word=SCRIPT ;; esac
   printf '%s\\n' "$word" >> "$SEEN"
@@ -24,25 +24,29 @@ exit 7
 """
 
 
-def script(**overrides: Any) -> HubJobSpec:
+def make_script(**overrides: Any) -> HubJobSpec:
     return HubJobSpec.model_validate({"script": "print(1)"} | overrides)
 
 
-def noise(length: int) -> str:
+def make_incompressible_text(length: int) -> str:
     """Make a text that cannot be packed any smaller."""
     return b64encode(random.Random(1).randbytes(length * 3 // 4)).decode()  # noqa: S311  # no secret
 
 
-@pytest.mark.parametrize("text", ["print(1)", "print('ü')\n" * 90_000, f"x = '{noise(300_000)}'"])
+@pytest.mark.parametrize(
+    "text", ["print(1)", "print('ü')\n" * 90_000, f"x = '{make_incompressible_text(300_000)}'"]
+)
 def test_a_shell_unpacks_a_script_and_becomes_uv(tmp_path: Path, text: str) -> None:
     """Whatever is in it, and without leaving its pieces to what it starts."""
     uv = tmp_path / "uv"
-    uv.write_text(UV)
+    uv.write_text(FAKE_UV_SCRIPT)
     uv.chmod(0o755)
     given = Script(text, ["a b", "$X"], ["torch>=2"], "3.12")
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SEEN": str(tmp_path / "seen")}
 
-    done = subprocess.run(given.command(), env=environment | given.environment(), check=False)
+    done = subprocess.run(
+        given.build_command(), env=environment | given.build_environment(), check=False
+    )
 
     assert done.returncode == 7  # what uv says is what the job says
     assert (tmp_path / "seen.py").read_text() == text
@@ -52,39 +56,41 @@ def test_a_shell_unpacks_a_script_and_becomes_uv(tmp_path: Path, text: str) -> N
 
 def test_no_piece_is_more_than_a_kernel_takes() -> None:
     """One that is fails with "argument list too long", after it has been paid for."""
-    pieces = Script(noise(850_000)).environment()
+    pieces = Script(make_incompressible_text(850_000)).build_environment()
 
     assert len(pieces) > 5
-    assert all(len(f"{name}={text}") < KERNELS_LIMIT for name, text in pieces.items())
+    assert all(len(f"{name}={text}") < KERNEL_ARGUMENT_MAX_BYTES for name, text in pieces.items())
 
 
 def test_a_script_that_does_not_fit_is_refused_with_what_to_do() -> None:
     """Before the launch; what packs well may be far longer than what is carried."""
-    assert script(script="x = 1\n" * 200_000).packed
+    assert make_script(make_script="x = 1\n" * 200_000).uv_script
 
     with pytest.raises(ValidationError, match="give its https URL, or mount it with volumes"):
-        script(script=noise(MOST_BYTES))
+        make_script(make_script=make_incompressible_text(MAX_ENV_BYTES))
     with pytest.raises(ValidationError, match="bytes with env, packed"):
-        script(script=noise(500_000), env={"BIG": "x" * 450_000})
+        make_script(make_script=make_incompressible_text(500_000), env={"BIG": "x" * 450_000})
     with pytest.raises(ValidationError, match="the variables in env come to"):
         HubJobSpec.model_validate(
-            {"image": "x", "command": "true", "env": {"BIG": "x" * MOST_BYTES}}
+            {"image": "x", "command": "true", "env": {"BIG": "x" * MAX_ENV_BYTES}}
         )
 
 
 def test_a_url_is_for_uv_and_nothing_of_it_is_carried() -> None:
     """It is fetched in the job, with what the job may reach, and never here."""
-    asked = script(script=" https://example.com/train.py\n", script_args=["--fast", 3]).packed
+    asked = make_script(
+        make_script=" https://example.com/train.py\n", script_args=["--fast", 3]
+    ).uv_script
 
     assert asked is not None
-    assert asked.environment() == {}
-    assert asked.command() == ["uv", "run", "https://example.com/train.py", "--fast", "3"]
+    assert asked.build_environment() == {}
+    assert asked.build_command() == ["uv", "run", "https://example.com/train.py", "--fast", "3"]
 
 
 def test_a_script_runs_where_uv_is_unless_another_image_is_named() -> None:
     """The image that the client library takes."""
-    assert script().image == IMAGE
-    assert script(image="my/uv:1").image == "my/uv:1"
+    assert make_script().image == UV_IMAGE
+    assert make_script(image="my/uv:1").image == "my/uv:1"
 
 
 @pytest.mark.parametrize(
@@ -115,10 +121,10 @@ def test_a_script_runs_where_uv_is_unless_another_image_is_named() -> None:
 def test_what_cannot_be_meant_is_refused_with_what_can(wrong: dict[str, Any], says: str) -> None:
     """Nothing of the server's is read, nothing is run that was not asked for."""
     with pytest.raises(ValidationError, match=says):
-        script(**wrong)
+        make_script(**wrong)
 
 
 @pytest.mark.parametrize("line", ["print(1)", "import this", "print('https://a.b/c.py')", "1"])
 def test_one_line_is_a_text(line: str) -> None:
     """Only what can be nothing else is taken for a URL, or refused as a path."""
-    assert script(script=line).packed == Script(line, [], [])
+    assert make_script(make_script=line).uv_script == Script(line, [], [])

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from schema.common.errors import Invalid
 from schema.settings import Settings
 
-RIGHT = {
+VALID_ENVIRONMENT = {
     "HOLDFAST_DATABASE_URL": "postgresql://u:p@h/d",
     "HOLDFAST_REDIS_URL": "redis://h/0",
     "HOLDFAST_VAULT_KEYS": f"1:{b64encode(os.urandom(32)).decode()}",
@@ -23,14 +23,14 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in os.environ:
         if name.startswith("HOLDFAST_") or name in {"DATABASE_URL", "REDIS_URL"}:
             monkeypatch.delenv(name)
-    for name, value in RIGHT.items():
+    for name, value in VALID_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
 
 
 def test_three_variables_are_enough() -> None:
     """Everything else has a default that is right for most."""
-    assert Settings.read().lease == timedelta(seconds=90)
+    assert Settings.from_env().lease == timedelta(seconds=90)
 
 
 @pytest.mark.parametrize(("written", "seconds"), [("30", 30), ("30s", 30), ("1h30m", 5400)])
@@ -40,7 +40,7 @@ def test_durations_are_read_as_people_write_them(
     """A bare number is seconds."""
     environment.setenv("HOLDFAST_RETENTION", written)
 
-    assert Settings.read().retention == timedelta(seconds=seconds)
+    assert Settings.from_env().retention == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_wrong_variable_is_named_and_its_value_is_not(
     environment.setenv(f"HOLDFAST_{name}", wrong)
 
     with pytest.raises(Invalid) as refused:
-        Settings.read()
+        Settings.from_env()
 
     assert f"HOLDFAST_{name}" in str(refused.value)
     assert name in {"LEASE", "SWEEP"} or wrong not in str(refused.value)
@@ -76,22 +76,22 @@ def test_a_wrong_variable_is_named_and_its_value_is_not(
 
 def test_everything_that_is_missing_is_named_at_once(environment: pytest.MonkeyPatch) -> None:
     """Nobody likes to be told one thing at a time."""
-    for name in RIGHT:
+    for name in VALID_ENVIRONMENT:
         environment.delenv(name)
 
     with pytest.raises(Invalid) as refused:
-        Settings.read()
+        Settings.from_env()
 
-    assert all(name in str(refused.value) for name in RIGHT)
+    assert all(name in str(refused.value) for name in VALID_ENVIRONMENT)
 
 
 def test_the_usual_names_of_the_servers_are_understood(environment: pytest.MonkeyPatch) -> None:
     """Hosts set DATABASE_URL and REDIS_URL by themselves."""
     for name in ("DATABASE_URL", "REDIS_URL"):
         environment.delenv(f"HOLDFAST_{name}")
-        environment.setenv(name, RIGHT[f"HOLDFAST_{name}"])
+        environment.setenv(name, VALID_ENVIRONMENT[f"HOLDFAST_{name}"])
 
-    assert str(Settings.read().database_url) == RIGHT["HOLDFAST_DATABASE_URL"]
+    assert str(Settings.from_env().database_url) == VALID_ENVIRONMENT["HOLDFAST_DATABASE_URL"]
 
 
 def test_an_authorization_server_that_vouches_has_a_name(environment: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_an_authorization_server_that_vouches_has_a_name(environment: pytest.Mon
     environment.setenv("HOLDFAST_AUTH", "jwt")
 
     with pytest.raises(Invalid, match="HOLDFAST_AUTH=jwt needs HOLDFAST_JWT_ISSUER"):
-        Settings.read()
+        Settings.from_env()
 
 
 def test_an_issuer_is_kept_letter_by_letter(environment: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_an_issuer_is_kept_letter_by_letter(environment: pytest.MonkeyPatch) -> 
     for issuer in ("https://a.auth0.com/", "https://id.example/realms/a", "http://localhost:8080"):
         environment.setenv("HOLDFAST_JWT_ISSUER", issuer)
 
-        assert Settings.read().jwt_issuer == issuer
+        assert Settings.from_env().jwt_issuer == issuer
 
 
 def test_tokens_are_made_for_our_endpoint_unless_said_otherwise(
@@ -115,16 +115,16 @@ def test_tokens_are_made_for_our_endpoint_unless_said_otherwise(
 ) -> None:
     """It is what our metadata tells clients to ask for, without a slash at its end."""
     environment.setenv("HOLDFAST_PUBLIC_URL", "https://holdfast.example")
-    assert Settings.read().token_audience == "https://holdfast.example/mcp"
+    assert Settings.from_env().token_audience == "https://holdfast.example/mcp"
 
     environment.setenv("HOLDFAST_JWT_AUDIENCE", "api://holdfast")
-    assert Settings.read().token_audience == "api://holdfast"
+    assert Settings.from_env().token_audience == "api://holdfast"
 
 
 def test_settings_do_not_change_and_do_not_print_their_keys() -> None:
     """They are read once; and printed, sooner or later."""
-    settings = Settings.read()
+    settings = Settings.from_env()
 
     with pytest.raises(ValidationError):
         settings.lease = timedelta(1)  # type: ignore[misc]  # that is the point
-    assert RIGHT["HOLDFAST_VAULT_KEYS"] not in repr(settings)
+    assert VALID_ENVIRONMENT["HOLDFAST_VAULT_KEYS"] not in repr(settings)

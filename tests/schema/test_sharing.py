@@ -8,23 +8,23 @@ from schema.accounts import credentials
 from schema.accounts.vault import Secret, Vault
 from schema.db.database import Database
 from schema.jobs import run_launch
-from tests.conftest import ADA, JobFactory
+from tests.conftest import ADA_ID, JobFactory
 from tests.schema.conftest import ClaimFactory
 
-BOB = "b" * 24
+BOB_ID = "b" * 24
 
 
 @pytest.fixture
 async def bob(database: Database, vault: Vault) -> str:
     """A subject beside Ada."""
     async with database.transaction() as tx:
-        await credentials.remember(
-            tx, vault, subject_id=BOB, name="bob", token=Secret("hf_bob"), expires_at=None
+        await credentials.save_credential(
+            tx, vault, subject_id=BOB_ID, name="bob", token=Secret("hf_bob"), expires_at=None
         )
-    return BOB
+    return BOB_ID
 
 
-async def allow(database: Database, *, max_active: int) -> None:
+async def set_max_active(database: Database, *, max_active: int) -> None:
     async with database.transaction() as tx:
         await tx.execute("UPDATE subject SET max_active = $1", max_active)
 
@@ -42,7 +42,7 @@ async def test_whoever_was_served_longest_ago_is_served_next(
     async with database.transaction() as tx:
         never = await tx.fetch("SELECT FROM subject WHERE last_served_at = '-infinity'")
     assert never == []
-    assert sorted(served[:2]) == sorted([ADA, bob])
+    assert sorted(served[:2]) == sorted([ADA_ID, bob])
     assert served == served[:2] * 3
 
 
@@ -50,7 +50,7 @@ async def test_a_subject_launches_no_more_than_it_has_room_for(
     database: Database, make_job: JobFactory, claim: ClaimFactory
 ) -> None:
     """The rest keeps its place in the queue until something ends."""
-    await allow(database, max_active=2)
+    await set_max_active(database, max_active=2)
     for _ in range(4):
         await make_job()
 
@@ -66,7 +66,7 @@ async def test_a_subject_whose_room_was_cut_below_what_it_uses_launches_nothing(
     for _ in range(3):
         await make_job()
     await claim(limit=2)
-    await allow(database, max_active=1)
+    await set_max_active(database, max_active=1)
 
     assert await claim() == []
 
@@ -79,8 +79,13 @@ async def test_a_subject_the_hub_asked_to_be_quiet_launches_nothing(
     (one,) = await claim()
     await make_job()
     async with database.transaction() as tx:
-        await run_launch.reject(
-            tx, one.run_id, reason=None, message="429", worker="w1", quiet_for=timedelta(hours=1)
+        await run_launch.mark_not_created(
+            tx,
+            one.run_id,
+            reason=None,
+            message="429",
+            worker="w1",
+            pause_subject_for=timedelta(hours=1),
         )
 
     assert await claim() == []
@@ -94,7 +99,7 @@ async def test_a_job_that_is_to_wait_lets_the_next_one_pass(
     (one,) = await claim()
     second = await make_job()
     async with database.transaction() as tx:
-        await run_launch.reject(
+        await run_launch.mark_not_created(
             tx, one.run_id, reason=None, message="busy", worker="w1", retry_after=timedelta(hours=1)
         )
 

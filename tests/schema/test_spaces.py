@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schema.gradio.api import Mismatch
-from schema.gradio.client import Broken, Shut, Space, read_space
-from schema.gradio.config import read_config
-from schema.specs.inputs.file_argument import GivenFile, given_file
+from schema.gradio.api import InvalidCall
+from schema.gradio.client import Space, SpaceBroken, SpaceUnavailable, parse_space
+from schema.gradio.config import parse_config
+from schema.specs.inputs.file_argument import FileArgument, parse_file_argument
 from schema.specs.space import SpaceCallSpec
 
-FORM = "https://{subdomain}.hf.space"
-CONFIG: dict[str, Any] = {
+SPACE_URL_TEMPLATE = "https://{subdomain}.hf.space"
+GRADIO_CONFIG: dict[str, Any] = {
     "protocol": "sse_v3",
     "api_prefix": "/gradio_api",
     "components": [{"id": 1, "type": "textbox", "skip_api": False}, {"id": 2, "type": "state"}],
     "dependencies": [{"id": 7, "api_name": "predict", "inputs": [2, 1], "outputs": [1, 2]}],
 }
-INFO: dict[str, Any] = {
+GRADIO_INFO: dict[str, Any] = {
     "named_endpoints": {
         "/predict": {
             "parameters": [{"parameter_name": "text", "type": {"type": "string"}}],
@@ -65,20 +65,20 @@ def test_the_page_of_a_space_names_it_too(space: str) -> None:
 )
 def test_a_space_is_at_the_domain_of_the_hub_or_nowhere(subdomain: str | None) -> None:
     """A custom domain is another's machine, whatever says so: a token goes with each request."""
-    with pytest.raises(Mismatch, match="not served at an address of Hugging Face's own"):
-        Space(id="a/b", subdomain=subdomain).url(FORM)
+    with pytest.raises(InvalidCall, match="not served at an address of Hugging Face's own"):
+        Space(id="a/b", subdomain=subdomain).build_url(SPACE_URL_TEMPLATE)
 
 
 def test_the_address_is_the_form_with_the_subdomain_in_it() -> None:
     said = b'{"id": "a/b", "subdomain": "a-b", "host": "https://evil.com", "runtime": {}}'
 
-    assert read_space(said).url(FORM) == "https://a-b.hf.space"
+    assert parse_space(said).build_url(SPACE_URL_TEMPLATE) == "https://a-b.hf.space"
 
 
 @pytest.mark.parametrize("said", [b"", b"[]", b"{}", b'{"id": 1}', b"<html>"])
-def test_a_description_that_cannot_be_read_opens_no_door(said: bytes) -> None:
-    with pytest.raises(Shut):
-        read_space(said)
+def test_a_description_that_cannot_be_read_is_no_space(said: bytes) -> None:
+    with pytest.raises(SpaceUnavailable):
+        parse_space(said)
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_a_stage_says_whether_to_wait(stage: str, coming: str | None, broken: st
     """What passes is waited for, what only the owner can mend is not."""
     space = Space.model_validate({"id": "a/b", "subdomain": "a", "runtime": {"stage": stage}})
 
-    assert space.coming == coming
+    assert space.pending_stage == coming
     if broken is None:
-        space.expect_alive()
+        space.expect_callable()
     else:
-        with pytest.raises(Broken, match=re.escape(broken)):
-            space.expect_alive()
+        with pytest.raises(SpaceBroken, match=re.escape(broken)):
+            space.expect_callable()
 
 
 @pytest.mark.parametrize(
@@ -111,24 +111,26 @@ def test_a_stage_says_whether_to_wait(stage: str, coming: str | None, broken: st
 )
 def test_nothing_an_app_says_becomes_part_of_an_address(change: dict[str, Any]) -> None:
     """Its prefix stands right behind the host, where "@evil.com" would make another host of it."""
-    with pytest.raises(Mismatch):
-        read_config(json.dumps(CONFIG | change).encode())
+    with pytest.raises(InvalidCall):
+        parse_config(json.dumps(GRADIO_CONFIG | change).encode())
 
 
 @pytest.mark.parametrize("config", [b"", b"[]", b"null", b"<html>window.gradio_config</html>"])
 def test_what_is_no_app_is_said_to_be_none(config: bytes) -> None:
-    with pytest.raises(Mismatch, match="not a Gradio app"):
-        read_config(config)
+    with pytest.raises(InvalidCall, match="not a Gradio app"):
+        parse_config(config)
 
 
 def test_values_of_gradios_own_are_filled_in_and_left_out() -> None:
     """State is passed by nobody: the function gets it in its place all the same."""
-    app = read_config(json.dumps(CONFIG).encode()).interface(json.dumps(INFO).encode())
-    endpoint = app.endpoint(None)
+    app = parse_config(json.dumps(GRADIO_CONFIG).encode()).build_api(
+        json.dumps(GRADIO_INFO).encode()
+    )
+    endpoint = app.choose_endpoint(None)
 
-    assert endpoint.number == 7
-    assert endpoint.bind({"text": "x"}) == endpoint.bind(["x"]) == [None, "x"]
-    assert [(output.label, value) for output, value in endpoint.results(["said", 3])] == [
+    assert endpoint.fn_index == 7
+    assert endpoint.bind_arguments({"text": "x"}) == endpoint.bind_arguments(["x"]) == [None, "x"]
+    assert [(output.label, value) for output, value in endpoint.label_results(["said", 3])] == [
         ("Said", "said")
     ]
 
@@ -136,13 +138,13 @@ def test_values_of_gradios_own_are_filled_in_and_left_out() -> None:
 def test_a_function_that_is_described_as_another_is_not_offered() -> None:
     """An app that describes two values where its function takes one would be called at random."""
     two = {"parameters": [{"parameter_name": name} for name in "ab"]}
-    app = read_config(json.dumps(CONFIG).encode()).interface(
+    app = parse_config(json.dumps(GRADIO_CONFIG).encode()).build_api(
         json.dumps({"named_endpoints": {"/predict": two}}).encode()
     )
 
-    with pytest.raises(Mismatch, match="has no endpoint /predict"):
-        app.endpoint("/predict")
-    assert app.said == "No endpoint of it can be called by name."
+    with pytest.raises(InvalidCall, match="has no endpoint /predict"):
+        app.choose_endpoint("/predict")
+    assert app.description == "No endpoint of it can be called by name."
 
 
 @pytest.mark.parametrize(
@@ -150,14 +152,14 @@ def test_a_function_that_is_described_as_another_is_not_offered() -> None:
     [
         (
             "https://a.org/x/A%20b.PNG?y=1",
-            GivenFile("A_b.PNG", "https://a.org/x/A%20b.PNG?y=1", None),
+            FileArgument("A_b.PNG", "https://a.org/x/A%20b.PNG?y=1", None),
         ),
         (
             {"url": "https://a.org/", "name": "../x.wav"},
-            GivenFile("_x.wav", "https://a.org/", None),
+            FileArgument("_x.wav", "https://a.org/", None),
         ),
-        ({"base64": "aGk=", "name": "/etc/pass wd"}, GivenFile("_etc_pass_wd", None, b"hi")),
-        ({"base64": "", "name": ".."}, GivenFile("file", None, b"")),
+        ({"base64": "aGk=", "name": "/etc/pass wd"}, FileArgument("_etc_pass_wd", None, b"hi")),
+        ({"base64": "", "name": ".."}, FileArgument("file", None, b"")),
         ({"path": "/etc/passwd", "url": "https://a.org"}, None),
         ({"name": "x"}, None),
         ({}, None),
@@ -165,9 +167,9 @@ def test_a_function_that_is_described_as_another_is_not_offered() -> None:
         (7, None),
     ],
 )
-def test_a_file_is_a_link_or_its_bytes(value: Any, file: GivenFile | None) -> None:
+def test_a_file_is_a_link_or_its_bytes(value: Any, file: FileArgument | None) -> None:
     """And its name only a name: what comes last in it is what a Space goes by."""
-    assert given_file(value) == file
+    assert parse_file_argument(value) == file
 
 
 @pytest.mark.parametrize(
@@ -181,4 +183,4 @@ def test_a_file_is_a_link_or_its_bytes(value: Any, file: GivenFile | None) -> No
 def test_nothing_else_is_read_as_a_file(value: Any) -> None:
     """Least of all a path, which would be one of this machine."""
     with pytest.raises(ValueError, match="write"):
-        given_file(value)
+        parse_file_argument(value)

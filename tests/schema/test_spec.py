@@ -12,7 +12,7 @@ from schema.specs.inference import InferenceSpec
 MESSAGE = {"role": "user", "content": "Hi"}
 
 
-def job(**overrides: Any) -> HubJobSpec:
+def make_spec(**overrides: Any) -> HubJobSpec:
     return HubJobSpec.model_validate({"image": "python:3.12", "command": ["true"]} | overrides)
 
 
@@ -47,7 +47,7 @@ def test_what_the_hub_would_refuse_is_refused_before_there_is_a_handle(
 ) -> None:
     """Nothing is queued that can never be launched."""
     with pytest.raises(ValidationError, match=says):
-        job(**{field: wrong})
+        make_spec(**{field: wrong})
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_plain_meaning_is_understood_in_whichever_form(
     written: dict[str, Any], meant: dict[str, Any]
 ) -> None:
     """Nobody is sent back for a spelling that can mean only one thing."""
-    assert job(**written) == job(**meant)
+    assert make_spec(**written) == make_spec(**meant)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,10 @@ def test_what_a_call_would_set_by_itself_is_not_dropped_in_silence() -> None:
 
 def test_a_spec_is_stored_as_the_same_request_gives_it_again() -> None:
     """Two requests under one key are compared by this."""
-    assert job(timeout="1h").stored() == job(timeout=3600).stored()
-    assert HubJobSpec.model_validate(job(env={"A1": "x"}).stored()) == job(env={"A1": "x"})
+    assert make_spec(timeout="1h").to_stored_json() == make_spec(timeout=3600).to_stored_json()
+    assert HubJobSpec.model_validate(make_spec(env={"A1": "x"}).to_stored_json()) == make_spec(
+        env={"A1": "x"}
+    )
 
 
 def test_an_inference_call_needs_a_model_and_something_to_say() -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from schema.db.database import Database
 from schema.jobs import queries as job_queries
-from schema.jobs.queries import Filter
-from service.views.job_summary import title
-from tests.conftest import ADA, JobFactory
+from schema.jobs.queries import JobFilter
+from service.views.job_summary import job_title
+from tests.conftest import ADA_ID, JobFactory
 
 LONG = "word " * 100_000
-ANY = Filter(None, None, None, {})
+ANY = JobFilter(None, None, None, {})
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ async def test_large_parts_of_a_request_are_left_out_where_many_jobs_are_read(
     job = await make_job(spec=spec)
 
     async with database.transaction() as tx:
-        one = await job_queries.status(tx, ADA, job.id)
-        [each] = (await job_queries.statuses(tx, ADA, [job.id])).values()
-        [listed] = await job_queries.page(tx, ADA, ANY, before=None, limit=10)
+        one = await job_queries.get_job_status(tx, ADA_ID, job.id)
+        [each] = (await job_queries.get_job_statuses(tx, ADA_ID, [job.id])).values()
+        [listed] = await job_queries.list_jobs(tx, ADA_ID, ANY, before=None, limit=10)
 
     assert one is not None
     assert (one.spec, each.spec, listed.spec) == (spec, gist, gist)
@@ -50,9 +50,9 @@ async def test_a_call_is_still_known_by_what_it_was_asked(
     job = await make_job(kind="inference", title="m/m", spec=spec)
 
     async with database.transaction() as tx:
-        one = await job_queries.status(tx, ADA, job.id)
-        [listed] = await job_queries.page(tx, ADA, ANY, before=None, limit=10)
+        one = await job_queries.get_job_status(tx, ADA_ID, job.id)
+        [listed] = await job_queries.list_jobs(tx, ADA_ID, ANY, before=None, limit=10)
 
     assert one is not None
-    assert title(listed) == title(one)
-    assert title(listed).startswith("m/m: word word")
+    assert job_title(listed) == job_title(one)
+    assert job_title(listed).startswith("m/m: word word")

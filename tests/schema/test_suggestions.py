@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.common.name_matching import did_you_mean, suggest
+from schema.common.name_matching import closest_names, did_you_mean
 
 FLAVORS = (
     *("cpu-basic", "cpu-upgrade", "t4-small", "t4-medium", "a10g-small", "a10g-large"),
@@ -28,7 +28,7 @@ FLAVORS = (
 )
 def test_what_is_near_comes_first(written: str, meant: list[str]) -> None:
     """A part of a name stands for its family, a slip for the one name it is a slip of."""
-    assert suggest(written, FLAVORS)[: len(meant) or None] == meant
+    assert closest_names(written, FLAVORS)[: len(meant) or None] == meant
 
 
 def test_what_was_meant_is_asked_for_in_words() -> None:
@@ -40,5 +40,5 @@ def test_what_was_meant_is_asked_for_in_words() -> None:
 @given(st.text(), st.lists(st.text(min_size=1), max_size=9))
 def test_only_names_that_there_are_come_back(written: str, known: list[str]) -> None:
     """A suggestion that is wrong itself costs another round trip."""
-    assert set(suggest(written, known)) <= set(known)
-    assert len(suggest(written, known)) <= 3
+    assert set(closest_names(written, known)) <= set(known)
+    assert len(closest_names(written, known)) <= 3

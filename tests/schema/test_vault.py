@@ -11,13 +11,13 @@ from schema.accounts.vault import Secret, Unsealable, Vault
 SECRET = Secret("hf_secret")
 
 
-def key(name: str) -> str:
+def make_key(name: str) -> str:
     return f"{name}:{b64encode(os.urandom(32)).decode()}"
 
 
 def test_a_secret_opens_as_it_was_sealed_and_never_looks_the_same() -> None:
     """Two users with one token must not be recognisable by their rows."""
-    vault = Vault.of(key("1"))
+    vault = Vault.from_key_ring(make_key("1"))
 
     sealed, again = vault.seal(SECRET, owner="ada"), vault.seal(SECRET, owner="ada")
 
@@ -28,7 +28,7 @@ def test_a_secret_opens_as_it_was_sealed_and_never_looks_the_same() -> None:
 
 def test_a_sealed_secret_moved_to_another_owner_does_not_open() -> None:
     """Whoever can write the table must not borrow somebody's token."""
-    vault = Vault.of(key("1"))
+    vault = Vault.from_key_ring(make_key("1"))
 
     with pytest.raises(Unsealable):
         vault.open(vault.seal(SECRET, owner="ada"), owner="bob")
@@ -37,7 +37,7 @@ def test_a_sealed_secret_moved_to_another_owner_does_not_open() -> None:
 @pytest.mark.parametrize("place", [0, 1, 3, 20, -1])
 def test_a_sealed_secret_that_was_changed_does_not_open(place: int) -> None:
     """One flipped bit, wherever it is."""
-    vault = Vault.of(key("1"))
+    vault = Vault.from_key_ring(make_key("1"))
     sealed = bytearray(vault.seal(SECRET, owner="ada"))
     sealed[place] ^= 1
 
@@ -49,26 +49,26 @@ def test_a_sealed_secret_that_was_changed_does_not_open(place: int) -> None:
 def test_what_was_never_sealed_does_not_open(sealed: bytes) -> None:
     """A damaged row is an answer, not a crash."""
     with pytest.raises(Unsealable):
-        Vault.of(key("1")).open(sealed, owner="ada")
+        Vault.from_key_ring(make_key("1")).open(sealed, owner="ada")
 
 
 def test_a_new_key_seals_and_the_old_one_still_opens() -> None:
     """Rotation is putting a key in front; nobody has to sign in again."""
-    old, new = key("1"), key("2")
-    sealed = Vault.of(old).seal(SECRET, owner="ada")
+    old, new = make_key("1"), make_key("2")
+    sealed = Vault.from_key_ring(old).seal(SECRET, owner="ada")
 
-    both = Vault.of(f"{new},{old}")
+    both = Vault.from_key_ring(f"{new},{old}")
 
     assert both.open(sealed, owner="ada").reveal() == "hf_secret"
     with pytest.raises(Unsealable):
-        Vault.of(old).open(both.seal(SECRET, owner="ada"), owner="ada")
+        Vault.from_key_ring(old).open(both.seal(SECRET, owner="ada"), owner="ada")
 
 
 @pytest.mark.parametrize("ring", ["", ",", "1", "1:short", "1:!!!", f"{'x' * 300}:{'A' * 43}="])
 def test_a_ring_that_cannot_be_used_is_refused_at_the_start(ring: str) -> None:
     """Not with the first token of the day."""
     with pytest.raises(ValueError, match="key"):
-        Vault.of(ring)
+        Vault.from_key_ring(ring)
 
 
 def test_a_secret_does_not_print_or_pickle_itself() -> None:

@@ -10,22 +10,22 @@ import asyncpg
 import pytest
 
 from schema.accounts import credentials
-from schema.accounts.row_security import Role
+from schema.accounts.row_security import DatabaseRole
 from schema.common import ids as common_ids
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs import lifecycle, run_end, run_launch
 from schema.jobs import queries as job_queries
-from schema.jobs.run_end import Ending
+from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
 from schema.workspaces import store as workspace_store
 from tests.conftest import JobFactory
-from tests.mutants.mutant import ROOT
+from tests.mutants.mutant import REPOSITORY_ROOT
 from tests.schema.conftest import ClaimFactory
-from tests.schema.wall import EVE, acting
+from tests.schema.wall import EVE_ID, tenant_transaction
 
 VIEWS: Final = ("v_job", "v_job_timeline", "v_workspace_cost", "v_subject_usage")
-PAGE: Final = (ROOT / "docs/sql.md").read_text("utf-8")
+PAGE: Final = (REPOSITORY_ROOT / "docs/sql.md").read_text("utf-8")
 QUERIES: Final = dict(re.findall(r"```sql name=(\w+)\n(.*?)```", PAGE, re.DOTALL))
 (LOGIN,) = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
 A_JOB: Final = "job_01kz3q6x2mf2s8v5c0a7r4t9hn"
@@ -40,21 +40,21 @@ async def jobs(database: Database, ada: str, make_job: JobFactory, claim: ClaimF
     made: Jobs = {}
     workspace = common_ids.new_id()
     async with database.transaction() as tx:
-        await workspace_store.make_workspace(tx, ada, workspace, "llama", client="cursor 3")
+        await workspace_store.create_workspace(tx, ada, workspace, "llama", client="cursor 3")
     spec = {"image": "i", "command": [PROMPT], "env": {"A": PROMPT}, "flavor": "a10g-small"}
 
-    async def run(name: str, *, ending: Ending | None = None, **overrides: Any) -> None:
+    async def run(name: str, *, ending: RunResult | None = None, **overrides: Any) -> None:
         job = await make_job(**{"spec": spec, "workspace_id": workspace, **overrides})
         made[name] = job.id
         (run,) = await claim()
         async with database.transaction() as tx:
-            await run_launch.bind(
+            await run_launch.record_remote_id(
                 tx,
                 run.run_id,
                 remote_id=f"r-{name}",
                 stage="RUNNING",
                 worker="w1",
-                look_again=timedelta(0),
+                poll_after=timedelta(0),
             )
             await tx.execute(
                 "UPDATE job SET started_at = now() - interval '1 hour', version = version + 1"
@@ -67,34 +67,36 @@ async def jobs(database: Database, ada: str, make_job: JobFactory, claim: ClaimF
                 job.id,
             )
             if ending:
-                await run_end.end(tx, run.run_id, ending, worker="w1")
+                await run_end.end_run(tx, run.run_id, ending, worker="w1")
 
-    await run("succeeded", ending=Ending(JobState.SUCCEEDED, "COMPLETED"))
-    await run("failed", ending=Ending(JobState.FAILED, "ERROR", Reason.OOM, PROMPT))
+    await run("succeeded", ending=RunResult(JobState.SUCCEEDED, "COMPLETED"))
+    await run("failed", ending=RunResult(JobState.FAILED, "ERROR", Reason.OOM, PROMPT))
     await run("running")
     await run("stopping")
     made["launching"] = (await make_job(spec=spec)).id
     (refused,) = await claim()
     async with database.transaction() as tx:
-        await run_launch.reject(tx, refused.run_id, reason=None, message=PROMPT, worker="w1")
+        await run_launch.mark_not_created(
+            tx, refused.run_id, reason=None, message=PROMPT, worker="w1"
+        )
     await claim()
     call = {"model": "a/model", "inputs": [{"role": "user", "content": PROMPT}]}
     made["queued"] = (await make_job(kind=JobKind.INFERENCE, title="a/model", spec=call)).id
     made["cancelled"] = (await make_job(spec=spec, client="cursor 3")).id
     async with database.transaction() as tx:
         for name in ("stopping", "cancelled"):
-            await lifecycle.cancel(tx, made[name], subject_id=ada, client="claude-ai 1.2")
-        await credentials.refused(tx, ada, version=1)
+            await lifecycle.cancel_job(tx, made[name], subject_id=ada, client="claude-ai 1.2")
+        await credentials.mark_credential_refused(tx, ada, version=1)
     return made
 
 
-def handle(job_id: UUID) -> str:
-    return common_ids.write(Kind.JOB, job_id)
+def format_handle(job_id: UUID) -> str:
+    return common_ids.format_handle(HandleKind.JOB, job_id)
 
 
-async def ask(url: str, query: str) -> list[dict[str, Any]]:
+async def run_query(url: str, query: str) -> list[dict[str, Any]]:
     async with (
-        Database(url, application="tests", role=Role.ANALYST) as analyst,
+        Database(url, application_name="tests", role=DatabaseRole.ANALYST) as analyst,
         analyst.transaction() as tx,
     ):
         return [dict(row) for row in await tx.fetch(query)]
@@ -103,28 +105,28 @@ async def ask(url: str, query: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", sorted(QUERIES))
 async def test_a_query_of_the_page_is_answered(database_url: str, jobs: Jobs, name: str) -> None:
     """People paste what they read; a page that has fallen behind is worse than none."""
-    query = QUERIES[name].replace(A_JOB, handle(jobs["failed"]))
+    query = QUERIES[name].replace(A_JOB, format_handle(jobs["failed"]))
 
-    assert await ask(database_url, query) != []
+    assert await run_query(database_url, query) != []
 
 
 async def test_the_page_answers_what_it_is_asked(database_url: str, jobs: Jobs) -> None:
     """A query that runs may still answer another question."""
     answers = {
-        name: await ask(database_url, query.replace(A_JOB, handle(jobs["failed"])))
+        name: await run_query(database_url, query.replace(A_JOB, format_handle(jobs["failed"])))
         for name, query in QUERIES.items()
     }
 
-    held = [handle(jobs[name]) for name in ("running", "launching", "queued")]
+    held = [format_handle(jobs[name]) for name in ("running", "launching", "queued")]
     assert [row["handle"] for row in answers["waiting"]] == held
     assert {(row["handle"], row["why"]) for row in answers["stuck"]} == {
-        (handle(jobs["launching"]), "credentials"),
-        (handle(jobs["queued"]), "credentials"),
-        (handle(jobs["stopping"]), "upstream: stopping"),
+        (format_handle(jobs["launching"]), "credentials"),
+        (format_handle(jobs["queued"]), "credentials"),
+        (format_handle(jobs["stopping"]), "upstream: stopping"),
     }
     assert [(row["reason"], row["jobs"]) for row in answers["failures"]] == [("oom", 1)]
     assert {(row["handle"], row["subject"], row["client"]) for row in answers["cancels"]} == {
-        (handle(jobs[name]), "ada", "claude-ai 1.2") for name in ("stopping", "cancelled")
+        (format_handle(jobs[name]), "ada", "claude-ai 1.2") for name in ("stopping", "cancelled")
     }
     (busiest,) = answers["flavors"]
     assert busiest["flavor"] == "a10g-small"
@@ -150,13 +152,13 @@ async def test_a_job_is_shown_as_its_subject_sees_it(
     database: Database, database_url: str, ada: str, jobs: Jobs
 ) -> None:
     """Whoever compares the table with the chat finds the same handle, state and remote side."""
-    rows = {row["handle"]: row for row in await ask(database_url, "SELECT * FROM v_job")}
+    rows = {row["handle"]: row for row in await run_query(database_url, "SELECT * FROM v_job")}
 
     async with database.transaction() as tx:
         for name, job_id in jobs.items():
-            status = await job_queries.status(tx, ada, job_id)
+            status = await job_queries.get_job_status(tx, ada, job_id)
             assert status is not None
-            row = rows[handle(job_id)]
+            row = rows[format_handle(job_id)]
             assert (row["state"], row["reason"], row["upstream"]) == (
                 status.state,
                 status.reason,
@@ -170,10 +172,10 @@ async def test_handles_are_written_and_read_as_clients_hold_them(database: Datab
     """A handle out of a chat finds its row, in whatever case it was copied."""
     ids = [common_ids.new_id(), UUID(int=0), UUID(int=2**128 - 1), UUID(int=2**127 + 5)]
     async with database.transaction() as tx:
-        for kind in Kind:
+        for kind in HandleKind:
             for each in ids:
                 written = await tx.fetchval("SELECT write_handle($1, $2)", kind, each)
-                assert written == common_ids.write(kind, each)
+                assert written == common_ids.format_handle(kind, each)
                 copied = f" {written.upper()} "
                 assert await tx.fetchval("SELECT read_handle($1)", copied) == each
         for wrong in ("job_", "job_8" + "0" * 25, "job_" + "u" * 26, "key_" + "0" * 26, "x"):
@@ -186,8 +188,8 @@ async def test_a_view_shows_a_subject_their_own_rows_and_no_others(
 ) -> None:
     """A view with the rights of its owner would be the hole in the wall."""
     counts: list[int] = []
-    for subject in (ada, EVE, None):
-        async with acting(database_url, subject) as tx:
+    for subject in (ada, EVE_ID, None):
+        async with tenant_transaction(database_url, subject) as tx:
             counts.append(await tx.fetchval(f"SELECT count(*) FROM {view}"))  # noqa: S608
 
     assert counts[0] > 0
@@ -197,7 +199,7 @@ async def test_a_view_shows_a_subject_their_own_rows_and_no_others(
 @pytest.mark.parametrize("view", VIEWS)
 async def test_no_view_shows_what_was_sent(database_url: str, jobs: Jobs, view: str) -> None:
     """A request may hold what its subject tells nobody; upstream may repeat it."""
-    rows = await ask(database_url, f"SELECT * FROM {view}")  # noqa: S608
+    rows = await run_query(database_url, f"SELECT * FROM {view}")  # noqa: S608
 
     assert rows
     assert PROMPT not in str(rows)
@@ -215,20 +217,20 @@ async def test_the_login_of_the_page_reads_and_writes_nothing(
     async with database.transaction() as tx:
         await tx.execute(LOGIN)
     try:
-        async with Database(url, application="tests") as reader, reader.transaction() as tx:
+        async with Database(url, application_name="tests") as reader, reader.transaction() as tx:
             assert await tx.fetchval("SELECT count(*) FROM v_job") == len(jobs)
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await do(url, "SELECT spec FROM job_payload")
+            await run_statements(url, "SELECT spec FROM job_payload")
         with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
-            await do(url, "CREATE TEMP TABLE notes (note text)")
+            await run_statements(url, "CREATE TEMP TABLE notes (note text)")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await do(url, "SET default_transaction_read_only = off", "DELETE FROM job")
+            await run_statements(url, "SET default_transaction_read_only = off", "DELETE FROM job")
     finally:
         async with database.transaction() as tx:
             await tx.execute("DROP ROLE reader")
 
 
-async def do(url: str, *statements: str) -> None:
+async def run_statements(url: str, *statements: str) -> None:
     connection: asyncpg.Connection = await asyncpg.connect(url)
     try:
         for statement in statements:

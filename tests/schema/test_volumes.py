@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from schema.specs import volumes
 from schema.specs.volumes import Volumes
 
-TAKEN = [
+ACCEPTED_VOLUMES = [
     "hf://ada/model:/data",
     "hf://models/ada/model:/data",
     "hf://datasets/ada/set:/data:ro",
@@ -26,7 +26,7 @@ TAKEN = [
 ]
 
 
-@pytest.mark.parametrize("written", TAKEN)
+@pytest.mark.parametrize("written", ACCEPTED_VOLUMES)
 def test_a_volume_is_read_as_the_client_library_reads_it(written: str) -> None:
     """One notation, wherever it is written; and what the Hub does unasked is said."""
     theirs: Any = parse_volumes([written])
@@ -34,21 +34,21 @@ def test_a_volume_is_read_as_the_client_library_reads_it(written: str) -> None:
     if expected["type"] != "bucket":
         expected["readOnly"] = True
 
-    assert volumes.parse(written).body() == {"readOnly": False} | expected
+    assert volumes.parse_volume(written).to_hub_json() == {"readOnly": False} | expected
 
 
-@pytest.mark.parametrize("written", TAKEN)
+@pytest.mark.parametrize("written", ACCEPTED_VOLUMES)
 def test_it_is_stored_in_one_form_which_means_the_same(written: str) -> None:
     """Two ways to write it are one request under an idempotency key."""
-    read = volumes.parse(written)
+    read = volumes.parse_volume(written)
 
-    assert volumes.parse(str(read)) == read
+    assert volumes.parse_volume(str(read)) == read
     assert TypeAdapter(Volumes).validate_python([written]) == [str(read)]
 
 
 def test_the_type_may_be_in_the_singular() -> None:
     """There is only one thing it can mean."""
-    assert volumes.parse("hf://dataset/ada/set:/data") == volumes.parse(
+    assert volumes.parse_volume("hf://dataset/ada/set:/data") == volumes.parse_volume(
         "hf://datasets/ada/set:/data"
     )
 
@@ -87,7 +87,7 @@ def test_the_type_may_be_in_the_singular() -> None:
 def test_what_could_not_be_mounted_is_refused_with_what_could(written: str, says: str) -> None:
     """Before there is a handle, and not by a container that never starts."""
     with pytest.raises(ValueError, match=says):
-        volumes.parse(written)
+        volumes.parse_volume(written)
 
 
 def test_two_volumes_have_two_places() -> None:

@@ -13,12 +13,12 @@ import pytest
 from redis.asyncio import Redis
 
 from schema.messaging import wakeups
-from service.local.ports import free_port
+from service.local.ports import find_free_port
 from tests.servers import BreakableValkey
 from tests.stack import eventually
 
 HANDLE = "job_01m7y8f5s5e16bjw4vjpn2sqth"
-CONNECTIONS = 16
+CONNECTION_COUNT = 16
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ async def redis(valkey: BreakableValkey) -> AsyncGenerator[Redis]:
 
 
 @pytest.fixture
-async def bell(redis: Redis, valkey: BreakableValkey) -> AsyncGenerator[wakeups.Doorbell]:
+async def bell(redis: Redis, valkey: BreakableValkey) -> AsyncGenerator[wakeups.WakeupSender]:
     """A doorbell on that Valkey."""
-    async with wakeups.doorbell(valkey.start()) as bell:
+    async with wakeups.open_wakeup_sender(valkey.start()) as bell:
         yield bell
 
 
@@ -46,53 +46,53 @@ async def test_a_wake_is_an_id_in_json_and_nothing_else(valkey_url: str) -> None
     """Whoever reads Redis learns no token, and whoever writes it runs nothing."""
     redis = Redis.from_url(valkey_url)
     await redis.flushall()
-    async with wakeups.doorbell(valkey_url) as bell:
-        await bell.ring(HANDLE)
+    async with wakeups.open_wakeup_sender(valkey_url) as bell:
+        await bell.send(HANDLE)
 
-    [message_id] = await redis.zrange(wakeups.queue(), 0, -1)
+    [message_id] = await redis.zrange(wakeups.queue_name(), 0, -1)
     message = json.loads(await redis.get(b"arq:job:" + message_id))
     await redis.aclose()
 
-    assert message["f"] == wakeups.WAKE
+    assert message["f"] == wakeups.WAKE_TASK
     assert message["a"] == [HANDLE]
     assert message["k"] == {}
 
 
-async def test_ringing_where_nobody_is_costs_nothing_but_the_wake() -> None:
+async def test_sending_a_wakeup_without_redis_costs_nothing_but_the_wakeup() -> None:
     """A launch that is committed must not fail because a hint cannot be given."""
-    async with wakeups.doorbell(f"redis://127.0.0.1:{free_port()}/0") as bell:
-        await bell.ring(HANDLE)
+    async with wakeups.open_wakeup_sender(f"redis://127.0.0.1:{find_free_port()}/0") as bell:
+        await bell.send(HANDLE)
 
-        assert not await bell.answers()
+        assert not await bell.is_reachable()
 
 
 async def test_a_wake_nobody_heard_for_a_minute_goes_with_the_next(
-    redis: Redis, bell: wakeups.Doorbell
+    redis: Redis, bell: wakeups.WakeupSender
 ) -> None:
     """Where no worker is, the queue does not grow for ever."""
-    await redis.zadd(wakeups.queue(), {"long ago": 1})
+    await redis.zadd(wakeups.queue_name(), {"long ago": 1})
 
-    await bell.ring(HANDLE)
+    await bell.send(HANDLE)
 
-    assert await redis.zcard(wakeups.queue()) == 1
-    assert not await redis.zscore(wakeups.queue(), "long ago")
+    assert await redis.zcard(wakeups.queue_name()) == 1
+    assert not await redis.zscore(wakeups.queue_name(), "long ago")
 
 
 async def test_a_redis_that_hangs_is_waited_for_by_one_caller_and_not_by_all(
-    valkey: BreakableValkey, redis: Redis, bell: wakeups.Doorbell
+    valkey: BreakableValkey, redis: Redis, bell: wakeups.WakeupSender
 ) -> None:
     """Each launch would be a fifth of a second late for as long as it hangs."""
-    before = await _connections(redis)
+    before = await _count_connections(redis)
 
-    with valkey.hung(), anyio.fail_after(20):
+    with valkey.suspended(), anyio.fail_after(20):
         for _ in range(30):
-            await bell.ring(HANDLE)
+            await bell.send(HANDLE)
 
-    assert await _connections(redis) - before < 10
+    assert await _count_connections(redis) - before < 10
 
 
-async def test_a_redis_that_hung_under_load_is_rung_again(
-    valkey: BreakableValkey, redis: Redis, bell: wakeups.Doorbell
+async def test_a_redis_that_hung_under_load_is_sent_wakeups_again(
+    valkey: BreakableValkey, redis: Redis, bell: wakeups.WakeupSender
 ) -> None:
     """Who was interrupted while ringing has kept no connection from those who ring after."""
     busy = anyio.Event()
@@ -101,37 +101,37 @@ async def test_a_redis_that_hung_under_load_is_rung_again(
     async def ring_often() -> None:
         nonlocal rings
         for _ in range(50):
-            await bell.ring(HANDLE)
+            await bell.send(HANDLE)
             rings += 1
-            if rings > CONNECTIONS * 10:
+            if rings > CONNECTION_COUNT * 10:
                 busy.set()
 
     async with anyio.create_task_group() as ringers:
-        for _ in range(CONNECTIONS * 2):
+        for _ in range(CONNECTION_COUNT * 2):
             ringers.start_soon(ring_often)
         await busy.wait()
-        with valkey.hung():
-            await bell.ring(HANDLE)
-            await bell.ring(HANDLE)
+        with valkey.suspended():
+            await bell.send(HANDLE)
+            await bell.send(HANDLE)
 
-    await eventually(bell.answers, bool)
+    await eventually(bell.is_reachable, bool)
 
 
-async def test_a_redis_that_was_started_anew_hears_the_first_ring(
-    valkey: BreakableValkey, redis: Redis, bell: wakeups.Doorbell
+async def test_a_redis_that_was_started_anew_gets_the_first_wakeup(
+    valkey: BreakableValkey, redis: Redis, bell: wakeups.WakeupSender
 ) -> None:
     """Connections to one that has ended are noticed before they cost a wake."""
 
     async def ring_anew() -> int:
-        await asyncio.gather(*(bell.ring(HANDLE) for _ in range(CONNECTIONS)))
+        await asyncio.gather(*(bell.send(HANDLE) for _ in range(CONNECTION_COUNT)))
         valkey.kill()
         valkey.start()
-        await asyncio.gather(*(bell.ring(HANDLE) for _ in range(CONNECTIONS)))
-        return int(await redis.zcard(wakeups.queue()))
+        await asyncio.gather(*(bell.send(HANDLE) for _ in range(CONNECTION_COUNT)))
+        return int(await redis.zcard(wakeups.queue_name()))
 
     # A busy machine may lose a wake to our own impatience, but not one each time.
-    await eventually(ring_anew, lambda heard: heard == CONNECTIONS)
+    await eventually(ring_anew, lambda heard: heard == CONNECTION_COUNT)
 
 
-async def _connections(redis: Redis) -> int:
+async def _count_connections(redis: Redis) -> int:
     return int((await redis.info("stats"))["total_connections_received"])

@@ -11,16 +11,16 @@ import pytest
 from schema.billing.budgets import Rate
 from schema.common import ids
 from schema.common.errors import BudgetExceeded, WorkspaceArchived
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.tables import JobKind
 from schema.workspaces import store as workspace_store
-from schema.workspaces.store import Change
+from schema.workspaces.store import WorkspaceChange
 from schema.workspaces.tables import Workspace
 from tests.conftest import JobFactory
 
-CLIENT = "cursor 3"
+CLIENT_NAME = "cursor 3"
 
 
 @pytest.fixture
@@ -29,30 +29,34 @@ async def llama(database: Database, ada: str) -> UUID:
     identity = ids.new_id()
     async with database.transaction() as tx:
         defaults = {"flavor": "t4-small", "labels": {"team": "nlp"}, "namespace": None}
-        await workspace_store.make_workspace(tx, ada, identity, "llama", defaults=defaults)
+        await workspace_store.create_workspace(tx, ada, identity, "llama", defaults=defaults)
     return identity
 
 
-async def change(database: Database, ada: str, identity: UUID, **wanted: Any) -> Workspace:
+async def change_workspace(
+    database: Database, ada: str, identity: UUID, **changes: Any
+) -> Workspace:
     async with database.transaction() as tx:
-        changed = await workspace_store.change(tx, ada, identity, Change(**wanted), client=CLIENT)
+        changed = await workspace_store.update_workspace(
+            tx, ada, identity, WorkspaceChange(**changes), client=CLIENT_NAME
+        )
     assert changed is not None
     return changed
 
 
-async def noted(database: Database) -> list[tuple[str, dict[str, Any]]]:
+async def read_audit_details(database: Database) -> list[tuple[str, dict[str, Any]]]:
     async with database.transaction() as tx:
         rows = await tx.fetch(
-            "SELECT action, facts FROM audit_entry WHERE client = $1 ORDER BY id", CLIENT
+            "SELECT action, facts FROM audit_entry WHERE client = $1 ORDER BY id", CLIENT_NAME
         )
     return [(row["action"], row["facts"]) for row in rows]
 
 
 async def test_only_what_is_given_changes(database: Database, ada: str, llama: UUID) -> None:
     """A client that says one thing does not mean to unsay the others."""
-    await change(database, ada, llama, defaults={"timeout": 60.0, "labels": None})
+    await change_workspace(database, ada, llama, defaults={"timeout": 60.0, "labels": None})
 
-    changed = await change(database, ada, llama, name="llama-2")
+    changed = await change_workspace(database, ada, llama, name="llama-2")
 
     assert changed.name == "llama-2"
     assert changed.defaults == {"flavor": "t4-small", "timeout": 60.0}
@@ -64,7 +68,7 @@ async def test_a_threshold_is_set_kept_and_taken_away(
 ) -> None:
     """Zero asks always, none never, and saying nothing leaves it."""
     amounts = [
-        (await change(database, ada, llama, **wanted)).confirm_above_micro_usd
+        (await change_workspace(database, ada, llama, **wanted)).confirm_above_micro_usd
         for wanted in (
             {"sets_confirmation": True, "confirm_above_micro_usd": 0},
             {"name": "x"},
@@ -87,9 +91,9 @@ async def test_what_is_different_is_noted_and_nothing_else(
         {"archived": False},
         {"archived": False},
     ):
-        await change(database, ada, llama, **wanted)
+        await change_workspace(database, ada, llama, **wanted)
 
-    first, second, third = await noted(database)
+    first, second, third = await read_audit_details(database)
     assert first == ("workspace_updated", {"name": "b", "confirm_above_micro_usd": 5})
     assert (second[0], list(second[1])) == ("workspace_archived", ["archived_at"])
     assert third == ("workspace_updated", {"archived_at": None})
@@ -99,8 +103,8 @@ async def test_archiving_twice_keeps_the_first_time(
     database: Database, ada: str, llama: UUID
 ) -> None:
     """Since when it takes no jobs is a fact."""
-    first = await change(database, ada, llama, archived=True)
-    second = await change(database, ada, llama, archived=True)
+    first = await change_workspace(database, ada, llama, archived=True)
+    second = await change_workspace(database, ada, llama, archived=True)
 
     assert first.archived_at is not None
     assert second.archived_at == first.archived_at
@@ -111,9 +115,9 @@ async def test_an_archived_workspace_takes_no_job_and_keeps_those_it_has(
 ) -> None:
     """What was accepted is carried out; nothing is written of what is refused."""
     kept = await make_job(workspace_id=llama, idempotency_key="k")
-    await change(database, ada, llama, archived=True)
+    await change_workspace(database, ada, llama, archived=True)
 
-    with pytest.raises(WorkspaceArchived, match=ids.write(Kind.WORKSPACE, llama)):
+    with pytest.raises(WorkspaceArchived, match=ids.format_handle(HandleKind.WORKSPACE, llama)):
         await make_job(workspace_id=llama)
     again = await make_job(workspace_id=llama, idempotency_key="k")
     elsewhere = await make_job()
@@ -123,7 +127,7 @@ async def test_an_archived_workspace_takes_no_job_and_keeps_those_it_has(
         rows = await tx.fetch("SELECT id FROM job ORDER BY id")
         assert await tx.fetchval("SELECT count(*) FROM idempotency_key") == 1
     assert {row["id"] for row in rows} == {kept.id, elsewhere.id}
-    await change(database, ada, llama, archived=False)
+    await change_workspace(database, ada, llama, archived=False)
     assert (await make_job(workspace_id=llama)).workspace_id == llama
 
 
@@ -134,9 +138,9 @@ async def test_a_launch_that_waits_for_an_archive_is_refused(
     watcher: asyncpg.Connection = await asyncpg.connect(database_url)
     try:
         async with database.transaction() as tx:
-            await workspace_store.change(tx, ada, llama, Change(archived=True))
+            await workspace_store.update_workspace(tx, ada, llama, WorkspaceChange(archived=True))
             launching = asyncio.ensure_future(make_job(workspace_id=llama))
-            await _until_somebody_waits(watcher)
+            await _wait_until_blocked(watcher)
         with pytest.raises(WorkspaceArchived):
             await launching
     finally:
@@ -156,10 +160,10 @@ async def test_a_launch_that_waits_for_a_budget_is_held_to_it(
     watcher: asyncpg.Connection = await asyncpg.connect(database_url)
     try:
         async with database.transaction() as tx:
-            bounded = Change(sets_budget=True, budget_micro_usd=14)
-            await workspace_store.change(tx, ada, llama, bounded)
+            bounded = WorkspaceChange(sets_budget=True, budget_micro_usd=14)
+            await workspace_store.update_workspace(tx, ada, llama, bounded)
             launching = asyncio.ensure_future(make_job(workspace_id=llama, rate=rate))
-            await _until_somebody_waits(watcher)
+            await _wait_until_blocked(watcher)
         with pytest.raises(BudgetExceeded):
             await launching
     finally:
@@ -173,24 +177,26 @@ async def test_a_budget_that_is_used_up_changes_nothing_but_what_is_new(
     rate = Rate(5, timedelta(minutes=3))
     kept = await make_job(workspace_id=llama, rate=rate)
 
-    lowered = await change(database, ada, llama, sets_budget=True, budget_micro_usd=1)
+    lowered = await change_workspace(database, ada, llama, sets_budget=True, budget_micro_usd=1)
     with pytest.raises(BudgetExceeded):
         await make_job(workspace_id=llama, rate=rate)
-    untouched = await change(database, ada, llama, name="b")
-    lifted = await change(database, ada, llama, sets_budget=True)
+    untouched = await change_workspace(database, ada, llama, name="b")
+    lifted = await change_workspace(database, ada, llama, sets_budget=True)
 
     assert (lowered.held_micro_usd, lowered.budget_micro_usd) == (15, 1)
     assert (untouched.held_micro_usd, untouched.budget_micro_usd) == (15, 1)
     assert lifted.budget_micro_usd is None
     assert (await make_job(workspace_id=llama, rate=rate)).id != kept.id
-    assert ("workspace_updated", {"budget_micro_usd": 1}) in await noted(database)
+    assert ("workspace_updated", {"budget_micro_usd": 1}) in await read_audit_details(database)
 
 
 async def test_what_is_put_away_says_so_before_what_it_lacks(
     database: Database, make_job: JobFactory, ada: str, llama: UUID
 ) -> None:
     """A shorter timeout would be refused as well."""
-    await change(database, ada, llama, archived=True, sets_budget=True, budget_micro_usd=1)
+    await change_workspace(
+        database, ada, llama, archived=True, sets_budget=True, budget_micro_usd=1
+    )
 
     for rate in (None, Rate(5, timedelta(minutes=3))):
         with pytest.raises(WorkspaceArchived):
@@ -204,7 +210,7 @@ async def test_an_archive_waits_for_a_launch_that_was_first(
     watcher: asyncpg.Connection = await asyncpg.connect(database_url)
     try:
         async with database.transaction() as tx:
-            await lifecycle.submit(
+            await lifecycle.submit_job(
                 tx,
                 subject_id=ada,
                 kind=JobKind.HUB_JOB,
@@ -212,21 +218,21 @@ async def test_an_archive_waits_for_a_launch_that_was_first(
                 title="t",
                 spec={},
                 labels={},
-                most_open=9,
+                max_open_jobs=9,
                 workspace_id=llama,
             )
-            archiving = asyncio.create_task(change(database, ada, llama, archived=True))
-            await _until_somebody_waits(watcher)
+            archiving = asyncio.create_task(change_workspace(database, ada, llama, archived=True))
+            await _wait_until_blocked(watcher)
         assert (await archiving).archived_at is not None
     finally:
         await watcher.close()
     async with database.transaction() as tx:
-        found = await workspace_store.roll_up(tx, ada, llama)
+        found = await workspace_store.get_workspace_status(tx, ada, llama)
     assert found is not None
     assert (found.jobs, found.open_jobs, found.states) == (1, 1, {"queued": 1})
 
 
-async def _until_somebody_waits(watcher: asyncpg.Connection) -> None:
+async def _wait_until_blocked(watcher: asyncpg.Connection) -> None:
     async with asyncio.timeout(5):
         while not await watcher.fetchval(
             "SELECT count(*) FROM pg_stat_activity"
@@ -242,14 +248,14 @@ async def test_no_job_slips_into_a_workspace_that_is_being_archived(
     launches = [make_job(workspace_id=llama) for _ in range(8)]
     results = await asyncio.gather(
         *launches[:4],
-        change(database, ada, llama, archived=True),
+        change_workspace(database, ada, llama, archived=True),
         *launches[4:],
         return_exceptions=True,
     )
 
     refused = [each for each in results if isinstance(each, WorkspaceArchived)]
     async with database.transaction() as tx:
-        found = await workspace_store.roll_up(tx, ada, llama)
+        found = await workspace_store.get_workspace_status(tx, ada, llama)
     assert found is not None
     assert found.archived_at is not None
     assert found.jobs + len(refused) == 8
@@ -262,13 +268,13 @@ async def test_a_roll_up_counts_what_became_of_the_jobs(
     jobs = [await make_job(workspace_id=llama) for _ in range(3)]
     await make_job()
     async with database.transaction() as tx:
-        await lifecycle.cancel(tx, jobs[0].id, subject_id=ada)
+        await lifecycle.cancel_job(tx, jobs[0].id, subject_id=ada)
         await tx.execute("SET LOCAL session_replication_role = replica")  # it is no move
         await tx.execute(
             "UPDATE job SET started_at = finished_at - interval '90 seconds' WHERE id = $1",
             jobs[0].id,
         )
-        found = await workspace_store.roll_up(tx, ada, llama)
+        found = await workspace_store.get_workspace_status(tx, ada, llama)
 
     assert found is not None
     assert (found.jobs, found.open_jobs, found.run_seconds) == (3, 2, 90)

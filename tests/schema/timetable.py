@@ -13,18 +13,18 @@ from schema.db.database import Database
 from schema.jobs.tables import JobKind
 from schema.schedules import firing
 from schema.schedules import store as schedule_store
-from schema.schedules.store import ScheduleStatus, Wanted
-from schema.schedules.tables import Missed, Overlap, ReadSchedule
-from tests.conftest import ADA
+from schema.schedules.store import NewSchedule, ScheduleStatus
+from schema.schedules.tables import MissedPolicy, OverlapPolicy, ScheduleSnapshot
+from tests.conftest import ADA_ID
 
 ScheduleFactory = Callable[..., Awaitable[UUID]]
 
-WANTED: Final = Wanted(
+SCHEDULE_REQUEST: Final = NewSchedule(
     name="nightly",
     cron="*/5 * * * *",
     timezone="UTC",
-    overlap=Overlap.SKIP,
-    missed=Missed.RUN_ONCE,
+    overlap=OverlapPolicy.SKIP,
+    missed=MissedPolicy.RUN_ONCE,
     workspace_id=None,
     kind=JobKind.HUB_JOB,
     namespace="ada",
@@ -35,10 +35,10 @@ WANTED: Final = Wanted(
     ceiling_micro_usd=167,
     idempotency_key=None,
 )
-BASIC: Final = {"name": "cpu-basic", "unitLabel": "minute", "unitCostMicroUSD": 167}
+CPU_BASIC_PRICE: Final = {"name": "cpu-basic", "unitLabel": "minute", "unitCostMicroUSD": 167}
 
 
-async def make(
+async def make_schedule(
     database: Database,
     vault: Vault,
     *,
@@ -49,41 +49,41 @@ async def make(
     """Make a schedule of Ada's that is due now, unless said otherwise; it knows what it costs."""
     schedule_id = ids.new_id()
     async with database.transaction() as tx:
-        await price_store.keep(tx, [BASIC])
-        return await schedule_store.make(
+        await price_store.save_price_list(tx, [CPU_BASIC_PRICE])
+        return await schedule_store.create_schedule(
             tx,
             vault,
-            ADA,
+            ADA_ID,
             schedule_id,
-            replace(WANTED, **overrides),
-            next_at=await schedule_store.now(tx) + due_in,
+            replace(SCHEDULE_REQUEST, **overrides),
+            next_at=await schedule_store.read_database_time(tx) + due_in,
             secrets=secrets or {},
         )
 
 
-async def look(database: Database, schedule_id: UUID) -> ScheduleStatus:
+async def read_schedule(database: Database, schedule_id: UUID) -> ScheduleStatus:
     """Return a schedule as it stands."""
     async with database.transaction() as tx:
-        found = await schedule_store.one(tx, ADA, schedule_id)
+        found = await schedule_store.get_schedule(tx, ADA_ID, schedule_id)
     assert found is not None
     return found
 
 
-async def set_due(database: Database, schedule_id: UUID, ago: timedelta) -> datetime:
+async def set_due(database: Database, schedule_id: UUID, overdue_by: timedelta) -> datetime:
     """Let the next firing be one that was due a while ago."""
     async with database.transaction() as tx:
         moment: datetime = await tx.fetchval(
             "UPDATE schedule SET next_at = now() - $2::interval, due_at = now() - $2::interval"
             " WHERE id = $1 RETURNING next_at",
             schedule_id,
-            ago,
+            overdue_by,
         )
     return moment
 
 
-async def take(
+async def lease_due_schedules(
     database: Database, *, lease: timedelta = timedelta(minutes=1)
-) -> list[ReadSchedule]:
+) -> list[ScheduleSnapshot]:
     """Take what is due, as a worker does."""
     async with database.transaction() as tx:
-        return await firing.take(tx, limit=100, lease=lease)
+        return await firing.lease_due_schedules(tx, limit=100, lease=lease)

@@ -4,20 +4,22 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from schema.accounts.row_security import Role, act_for
+from schema.accounts.row_security import DatabaseRole, act_as_subject
 from schema.db.database import Database, Transaction
 
-EVE: Final = "5e9ecfc04957053f60648a40"
+EVE_ID: Final = "5e9ecfc04957053f60648a40"
 """A subject with no row anywhere."""
 
 
 @asynccontextmanager
-async def acting(url: str, subject_id: str | None) -> AsyncGenerator[Transaction]:
+async def tenant_transaction(url: str, subject_id: str | None) -> AsyncGenerator[Transaction]:
     """Open a transaction as the service does, for a subject or for nobody."""
     async with (
-        Database(url, application="tests", role=Role.TENANT, connections=1) as database,
+        Database(
+            url, application_name="tests", role=DatabaseRole.TENANT, max_connections=1
+        ) as database,
         database.transaction() as tx,
     ):
         if subject_id is not None:
-            await act_for(tx, subject_id)
+            await act_as_subject(tx, subject_id)
         yield tx

@@ -8,32 +8,32 @@ import pytest
 
 from schema.settings import Settings
 from service.app import create_app
-from tests.service.stand_in import Whoami, serving, whoami_server
+from tests.service.stand_in import FakeHub, run_fake_hub, serve_app
 
-Start = Callable[..., AbstractContextManager[str]]
+StartService = Callable[..., AbstractContextManager[str]]
 
 
 @pytest.fixture
-def hub() -> Generator[Whoami]:
+def hub() -> Generator[FakeHub]:
     """A Hub that knows Ada, Bob, and a token of Ada's that may only read."""
-    with whoami_server() as whoami:
+    with run_fake_hub() as whoami:
         yield whoami
 
 
 @pytest.fixture
-def start(settings: Callable[..., Settings], hub: Whoami) -> Start:
+def start(settings: Callable[..., Settings], hub: FakeHub) -> StartService:
     """Start a service, at a port if one is given; keyword arguments override its settings."""
 
     @contextmanager
     def run(*, at: int = 0, **overrides: Any) -> Generator[str]:
-        with serving(create_app(settings(**{"hub_url": hub.url, **overrides})), at) as url:
+        with serve_app(create_app(settings(**{"hub_url": hub.url, **overrides})), at) as url:
             yield url
 
     return run
 
 
 @pytest.fixture
-def service(start: Start) -> Generator[str]:
+def service(start: StartService) -> Generator[str]:
     """The URL of a service."""
     with start() as url:
         yield url

@@ -4,19 +4,19 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from schema.db.database import Database, Transaction
-from service.database import Ground
+from service.database import TenantDatabase
 
 
-class Counting(Ground):
+class CountingTenantDatabase(TenantDatabase):
     """Counts its transactions."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self.transactions = 0
+        self.transaction_count = 0
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Transaction]:
         """Yield a transaction, and count it."""
-        self.transactions += 1
+        self.transaction_count += 1
         async with super().transaction() as tx:
             yield tx

@@ -8,14 +8,14 @@ from mcp_types import ElicitRequestFormParams, ElicitResult
 
 
 @dataclass
-class Person:
+class ElicitedUser:
     """Answers what a client asks them."""
 
     answer: ElicitResult
-    asked: list[str] = field(default_factory=list[str])
+    questions: list[str] = field(default_factory=list[str])
 
     async def __call__(self, _: ClientRequestContext, params: Any) -> ElicitResult:
         """Answer as decided before."""
         assert isinstance(params, ElicitRequestFormParams)
-        self.asked.append(params.message)
+        self.questions.append(params.message)
         return self.answer

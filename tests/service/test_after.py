@@ -5,43 +5,45 @@ from typing import Any
 import pytest
 
 from schema.common import ids
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db.database import Database
-from schema.jobs.run_end import Ending
+from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from tests.conftest import JobFactory
-from tests.service.lives import Worker
-from tests.service.stand_in import call, shown, text
+from tests.service.lives import RunDriver
+from tests.service.stand_in import answer_text, call_for_result, call_tool
 
-LAUNCHES: dict[str, dict[str, Any]] = {
+LAUNCH_ARGUMENTS: dict[str, dict[str, Any]] = {
     "launch_job": {"image": "python:3.12", "command": "true"},
     "launch_inference": {"model": "m/m", "inputs": "Hi"},
 }
 
 
-async def jobs(database: Database) -> int:
+async def count_jobs(database: Database) -> int:
     async with database.transaction() as tx:
         count: int = await tx.fetchval("SELECT count(*) FROM job")
     return count
 
 
-@pytest.mark.parametrize("tool", LAUNCHES)
+@pytest.mark.parametrize("tool", LAUNCH_ARGUMENTS)
 async def test_a_launch_waits_for_the_jobs_it_names(
     service: str, database: Database, make_job: JobFactory, tool: str
 ) -> None:
     """It says so at once, by `hold`, by name, and when it is looked at later; one name will do."""
-    parent = ids.write(Kind.JOB, (await make_job()).id)
+    parent = ids.format_handle(HandleKind.JOB, (await make_job()).id)
 
-    launched = await shown(service, tool, **LAUNCHES[tool], after=parent, on="Finish")
+    launched = await call_for_result(
+        service, tool, **LAUNCH_ARGUMENTS[tool], after=parent, on="Finish"
+    )
 
     assert (launched["state"], launched["hold"]) == ("queued", "dependency")
     assert launched["after"] == [parent]
     assert launched["summary"] == f"Queued until {parent} has finished."
-    [later] = (await shown(service, "job_status", job_ids=launched["job_id"]))["jobs"]
+    [later] = (await call_for_result(service, "job_status", job_ids=launched["job_id"]))["jobs"]
     assert later["summary"] == launched["summary"]
 
 
-@pytest.mark.parametrize("tool", LAUNCHES)
+@pytest.mark.parametrize("tool", LAUNCH_ARGUMENTS)
 @pytest.mark.parametrize(
     ("after", "said"),
     [
@@ -57,12 +59,12 @@ async def test_what_cannot_be_waited_for_is_refused(
 ) -> None:
     """Nothing is launched that would never begin, and a rehearsal says so as well."""
     for rehearsed in (False, True):
-        asked: dict[str, Any] = {**LAUNCHES[tool], "after": after, "dry_run": rehearsed}
-        answer = await call(service, tool, **asked)
+        asked: dict[str, Any] = {**LAUNCH_ARGUMENTS[tool], "after": after, "dry_run": rehearsed}
+        answer = await call_tool(service, tool, **asked)
 
         assert answer.is_error
-        assert said in text(answer)
-    assert await jobs(database) == 0
+        assert said in answer_text(answer)
+    assert await count_jobs(database) == 0
 
 
 async def test_a_launch_after_a_job_that_has_failed_is_refused_unless_any_end_will_do(
@@ -70,15 +72,17 @@ async def test_a_launch_after_a_job_that_has_failed_is_refused_unless_any_end_wi
 ) -> None:
     """It would fail at once; the answer says what to do instead."""
     job = await make_job()
-    worker = Worker(database)
-    await worker.end(await worker.bind(), Ending(JobState.FAILED, "ERROR", Reason.OOM))
-    parent = ids.write(Kind.JOB, job.id)
+    worker = RunDriver(database)
+    await worker.end_run(await worker.start_run(), RunResult(JobState.FAILED, "ERROR", Reason.OOM))
+    parent = ids.format_handle(HandleKind.JOB, job.id)
 
-    answer = await call(service, "launch_job", **LAUNCHES["launch_job"], after=[parent])
-    given = LAUNCHES["launch_job"] | {"after": parent, "on": "finish"}
-    launched = await shown(service, "launch_job", **given)
+    answer = await call_tool(
+        service, "launch_job", **LAUNCH_ARGUMENTS["launch_job"], after=[parent]
+    )
+    given = LAUNCH_ARGUMENTS["launch_job"] | {"after": parent, "on": "finish"}
+    launched = await call_for_result(service, "launch_job", **given)
 
     assert answer.is_error
-    assert f"{parent} is failed" in text(answer)
-    assert 'on="finish"' in text(answer)
+    assert f"{parent} is failed" in answer_text(answer)
+    assert 'on="finish"' in answer_text(answer)
     assert (launched["hold"], launched["after"]) == (None, [parent])

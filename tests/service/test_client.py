@@ -6,14 +6,14 @@ import pytest
 from mcp_types import Implementation
 
 from schema.db.database import Database
-from service.auth.client_info import in_body, readable
-from tests.service.stand_in import calling, post, shown
+from service.auth.client_info import printable_name, read_client_info
+from tests.service.stand_in import call_for_result, open_mcp_client, post_message
 
-WORKSPACE: dict[str, Any] = {"name": "create_workspace", "arguments": {"name": "llama"}}
-LAUNCH: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
+CREATE_WORKSPACE_CALL: dict[str, Any] = {"name": "create_workspace", "arguments": {"name": "llama"}}
+LAUNCH_ARGUMENTS: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
 
 
-async def noted(database: Database) -> list[str]:
+async def read_client_names(database: Database) -> list[str]:
     async with database.transaction() as tx:
         rows = await tx.fetch(
             "SELECT client FROM audit_entry WHERE action = 'workspace_made' UNION ALL"
@@ -27,24 +27,24 @@ async def test_a_modern_client_is_known_by_the_name_in_its_request(
 ) -> None:
     """Its HTTP library's name says nothing; what it calls itself does."""
     info = Implementation(name="cursor", version="3.1")
-    async with calling(service, client_info=info) as client:
-        await client.call_tool(*WORKSPACE.values())
-        launched = await client.call_tool("launch_job", LAUNCH)
+    async with open_mcp_client(service, client_info=info) as client:
+        await client.call_tool(*CREATE_WORKSPACE_CALL.values())
+        launched = await client.call_tool("launch_job", LAUNCH_ARGUMENTS)
         await client.call_tool("cancel_job", {"job_id": launched.structured_content["job_id"]})
 
-    assert await noted(database) == ["cursor 3.1"] * 3
+    assert await read_client_names(database) == ["cursor 3.1"] * 3
 
 
 async def test_another_client_is_known_by_its_user_agent(service: str, database: Database) -> None:
     """A request of the older protocol names nobody."""
-    await post(service, "tools/call", WORKSPACE, user_agent="claude-code/2.0")
+    await post_message(service, "tools/call", CREATE_WORKSPACE_CALL, user_agent="claude-code/2.0")
 
-    assert await noted(database) == ["claude-code/2.0"]
+    assert await read_client_names(database) == ["claude-code/2.0"]
 
 
 async def test_the_client_that_brought_a_token_is_noted(service: str, database: Database) -> None:
     """Before the request is read, its HTTP library's name is all there is."""
-    await post(service, "tools/list", user_agent="claude-code/2.0")
+    await post_message(service, "tools/list", user_agent="claude-code/2.0")
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT client FROM audit_entry") == "claude-code/2.0"
@@ -52,10 +52,10 @@ async def test_the_client_that_brought_a_token_is_noted(service: str, database: 
 
 async def test_a_client_is_forgotten_with_its_request(service: str, database: Database) -> None:
     """The next call on the same connection may be anybody's."""
-    await post(service, "tools/call", WORKSPACE, user_agent="claude-code/2.0")
-    await shown(service, "create_workspace", name="mistral")
+    await post_message(service, "tools/call", CREATE_WORKSPACE_CALL, user_agent="claude-code/2.0")
+    await call_for_result(service, "create_workspace", name="mistral")
 
-    assert len(set(await noted(database))) == 2
+    assert len(set(await read_client_names(database))) == 2
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ async def test_a_client_is_forgotten_with_its_request(service: str, database: Da
 )
 def test_a_name_is_bounded_and_prints(name: str, kept: str | None) -> None:
     """It ends up in terminals and pages of people who did not choose it."""
-    assert readable(name) == kept
+    assert printable_name(name) == kept
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_a_name_is_bounded_and_prints(name: str, kept: str | None) -> None:
 def test_a_client_that_misnames_itself_is_nobody(info: str) -> None:
     """The record is no reason to refuse a call."""
     body = '{"params": {"_meta": {"io.modelcontextprotocol/clientInfo": %s}}}' % info  # noqa: UP031
-    assert in_body(body.encode()) is None
+    assert read_client_info(body.encode()) is None

@@ -19,35 +19,44 @@ from starlette.types import Receive, Scope, Send
 
 from schema.accounts.vault import Secret
 from service.auth.caller import Caller, TokenKind
-from service.jobs.approval import Question
-from service.mcp.confirmation import Confirm, Confirmed, confirmed_by
-from service.mcp.tool import MAKES, Contract, contract, told
-from service.runtime.confirmation_tokens import Seals
-from service.runtime.context import CALLING
-from tests.service.attack import META, MODERN_META
-from tests.service.person import Person
-from tests.service.stand_in import ADA, ADAS, BOB, calling, post, refusal, serving, text
+from service.jobs.approval import ApprovalQuestion
+from service.mcp.confirmation import Approval, ConfirmationToken, require_approval
+from service.mcp.tool import CREATES, McpTool, build_tool, tool_result
+from service.runtime.confirmation_tokens import ConfirmationTokens
+from service.runtime.context import CURRENT_CALLER
+from tests.service.attack import META_PREFIX, MODERN_REQUEST_META
+from tests.service.person import ElicitedUser
+from tests.service.stand_in import (
+    ADA_ID,
+    ADA_TOKEN,
+    BOB_ID,
+    answer_text,
+    open_mcp_client,
+    post_message,
+    read_refusal,
+    serve_app,
+)
 
 KEY: Final = b"k" * 32
 CALLERS: Final = {
     token: Caller(subject, name, TokenKind.WRITE, Secret(token))
-    for token, subject, name in (("hf_ada", ADA, "ada"), ("hf_bob", BOB, "bob"))
+    for token, subject, name in (("hf_ada", ADA_ID, "ada"), ("hf_bob", BOB_ID, "bob"))
 }
 
 
-class Launched(BaseModel):
+class HoursView(BaseModel):
     """What the tool of these tests shows."""
 
     hours: int
 
 
 @dataclass
-class Shop:
+class ConfirmingService:
     """Launches what costs a dollar an hour, and remembers it; several replicas of one service."""
 
     urls: list[str] = field(default_factory=list[str])
-    hour: int | None = 1_000_000
-    threshold: int | None = 2_000_000
+    hourly_micro_usd: int | None = 1_000_000
+    threshold_micro_usd: int | None = 2_000_000
     launched: list[tuple[int, str | None]] = field(default_factory=list[tuple[int, str | None]])
 
     @property
@@ -55,45 +64,45 @@ class Shop:
         """One of them."""
         return self.urls[0]
 
-    def tool(self, name: str) -> Contract:
+    def make_tool(self, name: str) -> McpTool:
         """Make the tool."""
 
-        async def question(hours: int) -> Question:
-            ceiling = None if self.hour is None else self.hour * hours
-            return Question(f"{hours}h of it", ceiling, self.threshold)
+        async def question(hours: int) -> ApprovalQuestion:
+            ceiling = None if self.hourly_micro_usd is None else self.hourly_micro_usd * hours
+            return ApprovalQuestion(f"{hours}h of it", ceiling, self.threshold_micro_usd)
 
         async def launch(
             hours: int,
             secrets: dict[str, str] | None = None,
-            confirm: Confirm = None,
+            confirm: ConfirmationToken = None,
             *,
-            confirmed: Annotated[Confirmed, confirmed_by(question)],
-        ) -> Annotated[CallToolResult, Launched]:
+            confirmed: Annotated[Approval, require_approval(question)],
+        ) -> Annotated[CallToolResult, HoursView]:
             """Launch."""
-            self.launched.append((hours, confirmed.once))
-            return told("Launched.", Launched(hours=hours))
+            self.launched.append((hours, confirmed.idempotency_key))
+            return tool_result("Launched.", HoursView(hours=hours))
 
         launch.__name__ = name
-        return contract(launch, name, MAKES, hours=1)
+        return build_tool(launch, name, CREATES, hours=1)
 
-    def replica(self, key: bytes = KEY) -> Starlette:
+    def make_replica(self, key: bytes = KEY) -> Starlette:
         """Make one of the services."""
 
         @dataclass
         class Lent:
-            seals: Seals
+            seals: ConfirmationTokens
 
         @asynccontextmanager
         async def lend(_: MCPServer[Lent]) -> AsyncGenerator[Lent]:
-            yield Lent(Seals([key]))
+            yield Lent(ConfirmationTokens([key]))
 
         def principal(_: object) -> str | None:
-            caller = CALLING.get()
+            caller = CURRENT_CALLER.get()
             return caller.subject_id if caller else None
 
         server = MCPServer[Lent](
             "shop",
-            tools=list[Any]([self.tool("launch"), self.tool("relaunch")]),
+            tools=list[Any]([self.make_tool("launch"), self.make_tool("relaunch")]),
             lifespan=lend,
             request_state_security=RequestStateSecurity(keys=[key], bind_principal=principal),
             subscriptions=False,
@@ -104,9 +113,9 @@ class Shop:
         class Door:
             async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
                 token = Headers(scope=scope)["authorization"].removeprefix("Bearer ")
-                entered = CALLING.set(CALLERS[token])
+                entered = CURRENT_CALLER.set(CALLERS[token])
                 await manager.handle_request(scope, receive, send)
-                CALLING.reset(entered)
+                CURRENT_CALLER.reset(entered)
 
         @asynccontextmanager
         async def running(_: Starlette) -> AsyncGenerator[None]:
@@ -117,37 +126,42 @@ class Shop:
 
 
 @pytest.fixture
-def shop() -> Generator[Shop]:
+def shop() -> Generator[ConfirmingService]:
     """Two replicas."""
-    shop = Shop()
+    shop = ConfirmingService()
     with ExitStack() as stack:
-        shop.urls = [stack.enter_context(serving(shop.replica())) for _ in range(2)]
+        shop.urls = [stack.enter_context(serve_app(shop.make_replica())) for _ in range(2)]
         yield shop
 
 
-def agreeing() -> Person:
+def make_agreeing_user() -> ElicitedUser:
     """Somebody who says yes."""
-    return Person(ElicitResult(action="accept", content={"launch": True}))
+    return ElicitedUser(ElicitResult(action="accept", content={"launch": True}))
 
 
-def able_to(**elicitation: Any) -> dict[str, Any]:
+def make_capabilities(**elicitation: Any) -> dict[str, Any]:
     """Say what a modern client can do."""
-    able = {f"{META}/clientCapabilities": {"elicitation": elicitation}}
-    return MODERN_META | able
+    able = {f"{META_PREFIX}/clientCapabilities": {"elicitation": elicitation}}
+    return MODERN_REQUEST_META | able
 
 
 async def launch(
-    url: str, *, by: str = ADAS, tool: str = "launch", mode: str = "legacy", **arguments: Any
+    url: str,
+    *,
+    caller_token: str = ADA_TOKEN,
+    tool: str = "launch",
+    mode: str = "legacy",
+    **arguments: Any,
 ) -> CallToolResult:
     """Call the tool through a client that cannot ask its person."""
-    async with calling(url, by, mode=mode) as client:
+    async with open_mcp_client(url, caller_token, mode=mode) as client:
         return await client.call_tool(tool, arguments)
 
 
-def seal_in(answer: CallToolResult) -> str:
+def read_sealed_token(answer: CallToolResult) -> str:
     """Take the seal out of a refusal."""
-    assert refusal(answer)["code"] == "NeedsConfirmation"
-    found = re.search(r'confirm="([^"]+)"', text(answer))
+    assert read_refusal(answer)["code"] == "NeedsConfirmation"
+    found = re.search(r'confirm="([^"]+)"', answer_text(answer))
     assert found is not None
     return found[1]
 
@@ -155,10 +169,10 @@ def seal_in(answer: CallToolResult) -> str:
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 @pytest.mark.parametrize(("hours", "threshold"), [(2, 2_000_000), (999, None)])
 async def test_what_is_cheap_enough_asks_nobody(
-    shop: Shop, mode: str, hours: int, threshold: int | None
+    shop: ConfirmingService, mode: str, hours: int, threshold: int | None
 ) -> None:
     """Up to the threshold, and where there is none, a launch is one call."""
-    shop.threshold = threshold
+    shop.threshold_micro_usd = threshold
 
     answer = await launch(shop.url, mode=mode, hours=hours)
 
@@ -166,14 +180,14 @@ async def test_what_is_cheap_enough_asks_nobody(
     assert shop.launched == [(hours, None)]
 
 
-async def test_a_client_that_can_ask_its_person_does(shop: Shop) -> None:
+async def test_a_client_that_can_ask_its_person_does(shop: ConfirmingService) -> None:
     """The model has no part in it: the question goes to the person, the launch goes on."""
-    person = agreeing()
-    async with calling(shop.url, elicitation_callback=person) as client:
+    person = make_agreeing_user()
+    async with open_mcp_client(shop.url, elicitation_callback=person) as client:
         answer = await client.call_tool("launch", {"hours": 3})
 
     assert not answer.is_error
-    assert person.asked == ["3h of it may cost $3.00; above $2.00 a person is asked first."]
+    assert person.questions == ["3h of it may cost $3.00; above $2.00 a person is asked first."]
     assert shop.launched == [(3, None)]
 
 
@@ -185,110 +199,126 @@ async def test_a_client_that_can_ask_its_person_does(shop: Shop) -> None:
         ElicitResult(action="accept", content={"launch": False}),
     ],
 )
-async def test_a_person_who_does_not_agree_is_obeyed(shop: Shop, word: ElicitResult) -> None:
+async def test_a_person_who_does_not_agree_is_obeyed(
+    shop: ConfirmingService, word: ElicitResult
+) -> None:
     """A form sent without the tick is no consent either."""
-    async with calling(shop.url, elicitation_callback=Person(word)) as client:
+    async with open_mcp_client(shop.url, elicitation_callback=ElicitedUser(word)) as client:
         answer = await client.call_tool("launch", {"hours": 3})
 
-    assert refusal(answer)["code"] == "Declined"
-    assert "nothing was launched" in text(answer)
+    assert read_refusal(answer)["code"] == "Declined"
+    assert "nothing was launched" in answer_text(answer)
     assert shop.launched == []
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_a_client_that_cannot_ask_launches_in_two_steps(shop: Shop, mode: str) -> None:
+async def test_a_client_that_cannot_ask_launches_in_two_steps(
+    shop: ConfirmingService, mode: str
+) -> None:
     """Most hosts cannot: the model is told the price, and what to say once the person agrees."""
     first = await launch(shop.url, mode=mode, hours=3)
 
     assert shop.launched == []
-    assert "3h of it may cost $3.00" in text(first)
-    assert "Tell the person" in text(first)
-    again = await launch(shop.url, mode=mode, hours=3, confirm=seal_in(first))
+    assert "3h of it may cost $3.00" in answer_text(first)
+    assert "Tell the person" in answer_text(first)
+    again = await launch(shop.url, mode=mode, hours=3, confirm=read_sealed_token(first))
     assert not again.is_error
     assert [hours for hours, _ in shop.launched] == [3]
 
 
-async def test_a_client_whose_answer_could_not_reach_us_is_not_asked(shop: Shop) -> None:
+async def test_a_client_whose_answer_could_not_reach_us_is_not_asked(
+    shop: ConfirmingService,
+) -> None:
     """In the legacy protocol its answer would come on a connection that we do not hold."""
-    person = agreeing()
-    async with calling(shop.url, mode="legacy", elicitation_callback=person) as client:
+    person = make_agreeing_user()
+    async with open_mcp_client(shop.url, mode="legacy", elicitation_callback=person) as client:
         answer = await client.call_tool("launch", {"hours": 3})
 
-    assert refusal(answer)["code"] == "NeedsConfirmation"
-    assert person.asked == []
+    assert read_refusal(answer)["code"] == "NeedsConfirmation"
+    assert person.questions == []
 
 
-async def test_a_client_without_forms_is_not_asked(shop: Shop) -> None:
+async def test_a_client_without_forms_is_not_asked(shop: ConfirmingService) -> None:
     """One that only opens links would break the call with an error of the protocol."""
-    meta = able_to(url={})
+    meta = make_capabilities(url={})
     params: dict[str, Any] = {"name": "launch", "arguments": {"hours": 3}, "_meta": meta}
     headers = {"mcp_protocol_version": "2026-07-28", "mcp_method": "tools/call"}
-    answer = (await post(shop.url, "tools/call", params, mcp_name="launch", **headers)).json()
+    answer = (
+        await post_message(shop.url, "tools/call", params, mcp_name="launch", **headers)
+    ).json()
 
     assert answer["result"]["_meta"]["holdfast/error"]["code"] == "NeedsConfirmation"
 
 
-async def test_a_price_nobody_knows_is_above_every_threshold(shop: Shop) -> None:
+async def test_a_price_nobody_knows_is_above_every_threshold(shop: ConfirmingService) -> None:
     """What cannot be bounded is for a person to decide."""
-    shop.hour = None
+    shop.hourly_micro_usd = None
 
     answer = await launch(shop.url, hours=1)
 
-    assert "has no known price" in text(answer)
-    assert not (await launch(shop.url, hours=1, confirm=seal_in(answer))).is_error
+    assert "has no known price" in answer_text(answer)
+    assert not (await launch(shop.url, hours=1, confirm=read_sealed_token(answer))).is_error
 
 
 @pytest.mark.parametrize(
     "changed",
     [{"hours": 4}, {"by": "hf_bob"}, {"tool": "relaunch"}, {"secrets": {"KEY": "SESAME"}}],
 )
-async def test_consent_to_one_call_is_none_to_another(shop: Shop, changed: dict[str, Any]) -> None:
+async def test_consent_to_one_call_is_none_to_another(
+    shop: ConfirmingService, changed: dict[str, Any]
+) -> None:
     """Other arguments, another person, another tool: the question is asked anew."""
-    seal = seal_in(await launch(shop.url, hours=3))
+    seal = read_sealed_token(await launch(shop.url, hours=3))
 
     repeated: dict[str, Any] = {"hours": 3, "confirm": seal, **changed}
     answer = await launch(shop.url, **repeated)
 
-    assert seal_in(answer) != seal
+    assert read_sealed_token(answer) != seal
     assert shop.launched == []
 
 
-async def test_consent_to_one_price_is_none_to_another(shop: Shop) -> None:
+async def test_consent_to_one_price_is_none_to_another(shop: ConfirmingService) -> None:
     """Nor if it differs by less than a cent, which no sentence shows."""
-    seal = seal_in(await launch(shop.url, hours=3))
-    shop.hour = 1_000_001
+    seal = read_sealed_token(await launch(shop.url, hours=3))
+    shop.hourly_micro_usd = 1_000_001
 
     answer = await launch(shop.url, hours=3, confirm=seal)
 
-    assert seal_in(answer) != seal
+    assert read_sealed_token(answer) != seal
     assert shop.launched == []
 
 
 @pytest.mark.parametrize("seal", ["", "yes", "true", "A" * 63 + "="])
-async def test_made_up_consent_is_none(shop: Shop, seal: str) -> None:
+async def test_made_up_consent_is_none(shop: ConfirmingService, seal: str) -> None:
     """A model in a hurry may try."""
-    assert refusal(await launch(shop.url, hours=3, confirm=seal))["code"] == "NeedsConfirmation"
+    assert (
+        read_refusal(await launch(shop.url, hours=3, confirm=seal))["code"] == "NeedsConfirmation"
+    )
     assert shop.launched == []
 
 
-async def test_every_replica_knows_what_another_has_asked(shop: Shop) -> None:
+async def test_every_replica_knows_what_another_has_asked(shop: ConfirmingService) -> None:
     """Nothing is held in a session; the next call may go anywhere."""
     here, there = shop.urls
-    seal = seal_in(await launch(here, hours=3))
+    seal = read_sealed_token(await launch(here, hours=3))
 
     assert not (await launch(there, hours=3, confirm=seal)).is_error
 
 
-async def test_a_question_put_by_one_replica_is_answered_at_another(shop: Shop) -> None:
+async def test_a_question_put_by_one_replica_is_answered_at_another(
+    shop: ConfirmingService,
+) -> None:
     """The state of the question goes with the client, sealed, and is of no use to another."""
     here, there = shop.urls
-    meta = able_to()
+    meta = make_capabilities()
     headers: dict[str, str] = {"mcp_protocol_version": "2026-07-28", "mcp_method": "tools/call"}
 
-    async def send(url: str, by: str = ADAS, **more: Any) -> httpx2.Response:
+    async def send(url: str, by: str = ADA_TOKEN, **more: Any) -> httpx2.Response:
         params: dict[str, Any] = {"name": "launch", "arguments": {"hours": 3}, "_meta": meta}
         token = {"authorization": f"Bearer {by}"}
-        return await post(url, "tools/call", params | more, mcp_name="launch", **headers, **token)
+        return await post_message(
+            url, "tools/call", params | more, mcp_name="launch", **headers, **token
+        )
 
     asked = (await send(here)).json()["result"]
     [question] = asked["inputRequests"]
@@ -302,9 +332,9 @@ async def test_a_question_put_by_one_replica_is_answered_at_another(shop: Shop) 
     assert shop.launched == [(3, None)]
 
 
-async def test_one_consent_is_one_launch(shop: Shop) -> None:
+async def test_one_consent_is_one_launch(shop: ConfirmingService) -> None:
     """A repeated call has the idempotency key of the first; another consent has another."""
-    seals = [seal_in(await launch(shop.url, hours=3)) for _ in range(2)]
+    seals = [read_sealed_token(await launch(shop.url, hours=3)) for _ in range(2)]
     for seal in (seals[0], f" {seals[0]}", seals[1]):
         await launch(shop.url, hours=3, confirm=seal)
 
@@ -314,6 +344,6 @@ async def test_one_consent_is_one_launch(shop: Shop) -> None:
     assert other not in {first, None}
 
 
-def test_a_tool_that_may_ask_takes_the_consent_too(shop: Shop) -> None:
+def test_a_tool_that_may_ask_takes_the_consent_too(shop: ConfirmingService) -> None:
     """And nothing else of it is an argument that a model could fill in."""
-    assert set(shop.tool("launch").parameters["properties"]) == {"hours", "secrets", "confirm"}
+    assert set(shop.make_tool("launch").parameters["properties"]) == {"hours", "secrets", "confirm"}

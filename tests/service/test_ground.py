@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from schema.db.database import Database
-from service.database import Ground, WrongRevision
+from service.database import TenantDatabase, WrongRevision
 
 
 async def test_a_client_who_goes_away_does_not_cut_a_transaction_in_half(
@@ -12,7 +12,7 @@ async def test_a_client_who_goes_away_does_not_cut_a_transaction_in_half(
 ) -> None:
     """Over SSE a disconnect cancels the tool; what it began to write is written."""
     with anyio.CancelScope() as scope:
-        async with Ground(database).transaction() as tx:
+        async with TenantDatabase(database).transaction() as tx:
             scope.cancel()
             await tx.execute("INSERT INTO subject (id, name) VALUES ('a', 'ada')")
 
@@ -22,7 +22,7 @@ async def test_a_client_who_goes_away_does_not_cut_a_transaction_in_half(
 
 async def test_the_revision_is_trusted_once_it_was_right(database: Database) -> None:
     """A call does not pay for a question whose answer only a migration changes."""
-    ground = Ground(database)
+    ground = TenantDatabase(database)
     async with ground.transaction():
         pass
     async with database.transaction() as tx:
@@ -31,4 +31,4 @@ async def test_the_revision_is_trusted_once_it_was_right(database: Database) -> 
     async with ground.transaction() as tx:
         assert await tx.fetchval("SELECT 1") == 1
     with pytest.raises(WrongRevision, match="revision future"):
-        await ground.revision()
+        await ground.read_revision()

@@ -6,8 +6,14 @@ from dirty_equals import IsInt
 
 from schema.db import revisions
 from schema.db.database import Database
-from tests.service.conftest import Start
-from tests.service.stand_in import call, calling, refusal, shown, text
+from tests.service.conftest import StartService
+from tests.service.stand_in import (
+    answer_text,
+    call_for_result,
+    call_tool,
+    open_mcp_client,
+    read_refusal,
+)
 
 
 async def health(url: str, what: str = "ready") -> httpx2.Response:
@@ -27,19 +33,19 @@ async def outdated(database: Database) -> str:
 async def test_a_complete_service_is_ready(service: str, database_url: str) -> None:
     """Ready counts the workers it sees, since without one nothing is carried out."""
     application = "holdfast-worker somewhere:1"
-    async with Database(database_url, application=application) as worker, worker.transaction():
+    async with Database(database_url, application_name=application) as worker, worker.transaction():
         response = await health(service)
 
     assert response.json() == {
         "status": "ready",
-        "revision": revisions.head(),
+        "revision": revisions.head_revision(),
         "redis": True,
         "workers": 1,
         "process": IsInt(gt=0),
     }
 
 
-async def test_without_redis_a_service_is_degraded_but_serves(start: Start) -> None:
+async def test_without_redis_a_service_is_degraded_but_serves(start: StartService) -> None:
     """A load balancer must not take a service away for a lost doorbell."""
     with start(HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
         response = await health(url)
@@ -47,43 +53,45 @@ async def test_without_redis_a_service_is_degraded_but_serves(start: Start) -> N
     assert (response.status_code, response.json()["status"]) == (200, "degraded")
 
 
-async def test_without_a_database_a_service_is_alive_but_not_ready(start: Start) -> None:
+async def test_without_a_database_a_service_is_alive_but_not_ready(start: StartService) -> None:
     """Restarting the process would not bring the database back."""
     with start(HOLDFAST_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none") as url:
         alive, ready = await health(url, "live"), await health(url)
-        async with calling(url) as client:
+        async with open_mcp_client(url) as client:
             tools = (await client.list_tools()).tools
-        answer = await call(url, "launch_job", image="python:3.12", command="true")
+        answer = await call_tool(url, "launch_job", image="python:3.12", command="true")
 
     assert (alive.status_code, ready.status_code) == (200, 503)
     assert tools
-    assert refusal(answer)["code"] == "Unavailable"
+    assert read_refusal(answer)["code"] == "Unavailable"
 
 
 async def test_on_the_wrong_revision_nothing_is_served_and_the_reason_is_said(
-    start: Start, outdated: str
+    start: StartService, outdated: str
 ) -> None:
     """Old code on a new database, or the reverse, would write what the other cannot read."""
     with start() as url:
         response = await health(url)
-        answer = await call(url, "list_jobs")
+        answer = await call_tool(url, "list_jobs")
 
     assert response.status_code == 503
     assert f"revision {outdated} and this service needs" in response.json()["error"]
-    assert refusal(answer)["code"] == "Unavailable"
-    assert "holdfast migrate" in text(answer)
+    assert read_refusal(answer)["code"] == "Unavailable"
+    assert "holdfast migrate" in answer_text(answer)
 
 
 async def test_a_service_serves_as_soon_as_its_database_is_migrated(
-    start: Start, database: Database, outdated: str
+    start: StartService, database: Database, outdated: str
 ) -> None:
     """Starting things in the wrong order needs no second start."""
     with start() as url:
         before = await health(url)
         async with database.transaction() as tx:
-            await tx.execute("UPDATE alembic_version SET version_num = $1", revisions.head())
+            await tx.execute(
+                "UPDATE alembic_version SET version_num = $1", revisions.head_revision()
+            )
         after = await health(url)
-        listed = await shown(url, "list_jobs", by="hf_bob")
+        listed = await call_for_result(url, "list_jobs", caller_token="hf_bob")
 
     assert (before.status_code, after.status_code) == (503, 200)
     assert listed["jobs"] == []

@@ -3,14 +3,18 @@
 import base64
 from typing import Any
 
-from schema.specs.inference_inputs import MOST_BYTES
-from service.local.hub_emulator.inference.media import picture
-from tests.service.stand_in import calling, text
+from schema.specs.inference_inputs import MAX_MEDIA_BYTES
+from service.local.hub_emulator.inference.media import make_png
+from tests.service.stand_in import answer_text, open_mcp_client
 
-PICTURE = base64.b64encode(picture("in")).decode()
-LARGE = base64.b64encode(bytes(MOST_BYTES + 1)).decode()
-ASR, I2I, T2I = "automatic-speech-recognition", "image-to-image", "text-to-image"
-ADDRESS = '{"url": "https://example.com/a.png"} or {"data": "<base64>"}'
+PICTURE = base64.b64encode(make_png("in")).decode()
+TOO_LARGE_INPUT = base64.b64encode(bytes(MAX_MEDIA_BYTES + 1)).decode()
+ASR_TASK, IMAGE_TO_IMAGE_TASK, TEXT_TO_IMAGE_TASK = (
+    "automatic-speech-recognition",
+    "image-to-image",
+    "text-to-image",
+)
+FILE_FORMS = '{"url": "https://example.com/a.png"} or {"data": "<base64>"}'
 
 
 WRONG_SHAPES: list[tuple[str, Any, str]] = [
@@ -23,40 +27,49 @@ WRONG_SHAPES: list[tuple[str, Any, str]] = [
     ("text-generation", [{"role": "user", "content": "x"}], "this is no text; write"),
     ("embeddings", [""], "for feature-extraction, at [0], the text is empty"),
     ("embeddings", {"a": 1}, 'write ["a river", "a mountain"]'),
-    (T2I, {"url": "https://example.com/a.png"}, 'write "A lighthouse at dawn."'),
-    (I2I, "/etc/hostname", f"neither bytes nor an address of them; write {ADDRESS}"),
-    (ASR, "/etc/hostname", f"neither bytes nor an address of them; write {ADDRESS}"),
-    (ASR, {"data": "/etc/hostname"}, "this is not base 64"),
-    (ASR, {"url": "/etc/hostname"}, "not the URL of a file on the public web"),
-    (ASR, {"url": "file:///etc/hostname"}, "not the URL of a file on the public web"),
-    (ASR, {"url": "http://example.com/a.wav"}, "not the URL of a file on the public web"),
-    (ASR, {"url": "https://169.254.169.254/"}, "not the URL of a file on the public web"),
-    (ASR, {"url": "hf://datasets/a/b/../../c"}, "is not a file of the Hub"),
-    (ASR, {"path": "a.wav"}, "at path, "),
-    (ASR, {"data": PICTURE}, "it is image/png; taken are audio/"),
-    (ASR, {"url": "https://example.com/a.wav", "prompt": "x"}, "no prompt is taken"),
-    (I2I, {"data": "###"}, "this is not base 64"),
-    (I2I, {"data": LARGE}, "this is more than 524,288 bytes"),
-    (I2I, {"data": PICTURE, "url": "https://example.com/a"}, "give either url or data"),
-    (I2I, {"prompt": "redder"}, "give either url or data"),
+    (TEXT_TO_IMAGE_TASK, {"url": "https://example.com/a.png"}, 'write "A lighthouse at dawn."'),
+    (
+        IMAGE_TO_IMAGE_TASK,
+        "/etc/hostname",
+        f"neither bytes nor an address of them; write {FILE_FORMS}",
+    ),
+    (ASR_TASK, "/etc/hostname", f"neither bytes nor an address of them; write {FILE_FORMS}"),
+    (ASR_TASK, {"data": "/etc/hostname"}, "this is not base 64"),
+    (ASR_TASK, {"url": "/etc/hostname"}, "not the URL of a file on the public web"),
+    (ASR_TASK, {"url": "file:///etc/hostname"}, "not the URL of a file on the public web"),
+    (ASR_TASK, {"url": "http://example.com/a.wav"}, "not the URL of a file on the public web"),
+    (ASR_TASK, {"url": "https://169.254.169.254/"}, "not the URL of a file on the public web"),
+    (ASR_TASK, {"url": "hf://datasets/a/b/../../c"}, "is not a file of the Hub"),
+    (ASR_TASK, {"path": "a.wav"}, "at path, "),
+    (ASR_TASK, {"data": PICTURE}, "it is image/png; taken are audio/"),
+    (ASR_TASK, {"url": "https://example.com/a.wav", "prompt": "x"}, "no prompt is taken"),
+    (IMAGE_TO_IMAGE_TASK, {"data": "###"}, "this is not base 64"),
+    (IMAGE_TO_IMAGE_TASK, {"data": TOO_LARGE_INPUT}, "this is more than 524,288 bytes"),
+    (
+        IMAGE_TO_IMAGE_TASK,
+        {"data": PICTURE, "url": "https://example.com/a"},
+        "give either url or data",
+    ),
+    (IMAGE_TO_IMAGE_TASK, {"prompt": "redder"}, "give either url or data"),
 ]
 
 
 async def test_inputs_of_the_wrong_shape_are_refused_with_a_right_one(service: str) -> None:
     """Before there is a handle, and in words a model can act on."""
-    async with calling(service) as client:
+    async with open_mcp_client(service) as client:
         for task, inputs, says in WRONG_SHAPES:
             given = {"task": task, "model": "m/m", "inputs": inputs}
             answer = await client.call_tool("launch_inference", given)
             assert answer.is_error, inputs
-            assert f"inputs: for {task.replace('embeddings', 'feature-extraction')}, " in text(
-                answer
+            assert (
+                f"inputs: for {task.replace('embeddings', 'feature-extraction')}, "
+                in answer_text(answer)
             )
-            assert says in text(answer)
+            assert says in answer_text(answer)
 
 
-WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"provider": "fastest", "task": T2I}, "chooses a provider for chats only"),
+WRONG_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
+    ({"provider": "fastest", "task": TEXT_TO_IMAGE_TASK}, "chooses a provider for chats only"),
     ({"task": "zero-shot-classification"}, 'needs {"candidate_labels": ["a topic"'),
     ({"parameters": {"prompt": "x"}}, "'prompt' is not a parameter here"),
     ({"parameters": {"input": "x"}, "task": "embeddings"}, "'input' is not a parameter here"),
@@ -70,19 +83,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 async def test_what_cannot_be_carried_out_is_refused_before_it_is_a_job(service: str) -> None:
     """Whoever asks can mend it at once."""
-    async with calling(service) as client:
-        for wrong, says in WRONG:
+    async with open_mcp_client(service) as client:
+        for wrong, says in WRONG_ARGUMENTS:
             given: dict[str, Any] = {"model": "m/m", "inputs": "Hi"} | wrong
             answer = await client.call_tool("launch_inference", given)
             assert answer.is_error, wrong
-            assert says in text(answer)
+            assert says in answer_text(answer)
 
 
-RIGHT: list[tuple[str, Any]] = [
-    (ASR, "https://example.com/a.wav"),
-    (ASR, '{"url": "https://example.com/a.wav"}'),
-    (ASR, {"url": "hf://datasets/a/b/c.wav"}),
-    (I2I, {"data": f"data:image/png;base64,{PICTURE}", "prompt": "redder"}),
+ACCEPTED_INPUTS: list[tuple[str, Any]] = [
+    (ASR_TASK, "https://example.com/a.wav"),
+    (ASR_TASK, '{"url": "https://example.com/a.wav"}'),
+    (ASR_TASK, {"url": "hf://datasets/a/b/c.wav"}),
+    (IMAGE_TO_IMAGE_TASK, {"data": f"data:image/png;base64,{PICTURE}", "prompt": "redder"}),
     ("embeddings", '["a", "b"]'),
     ("Embeddings", "a"),
     (
@@ -102,8 +115,8 @@ RIGHT: list[tuple[str, Any]] = [
 
 async def test_what_can_mean_only_one_thing_is_taken(service: str) -> None:
     """Clients pack objects into texts, and write an address alone."""
-    async with calling(service) as client:
-        for task, inputs in RIGHT:
+    async with open_mcp_client(service) as client:
+        for task, inputs in ACCEPTED_INPUTS:
             given = {"task": task, "model": "m/m", "inputs": inputs}
             answer = await client.call_tool("launch_inference", given)
-            assert not answer.is_error, text(answer)
+            assert not answer.is_error, answer_text(answer)

@@ -7,10 +7,10 @@ import pytest
 
 from schema.common import ids, timestamps
 from schema.common.errors import Invalid
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db.database import Database
 from tests.conftest import JobFactory
-from tests.service.stand_in import call, refusal, shown, text
+from tests.service.stand_in import answer_text, call_for_result, call_tool, read_refusal
 
 
 @pytest.fixture
@@ -24,11 +24,13 @@ async def aged(database: Database, make_job: JobFactory) -> list[str]:
             await tx.execute(
                 "UPDATE job SET created_at = created_at - $2::interval WHERE id = $1", job.id, ago
             )
-    return [ids.write(Kind.JOB, job.id) for job in made]
+    return [ids.format_handle(HandleKind.JOB, job.id) for job in made]
 
 
 async def listed(service: str, **filters: Any) -> set[str]:
-    return {job["job_id"] for job in (await shown(service, "list_jobs", **filters))["jobs"]}
+    return {
+        job["job_id"] for job in (await call_for_result(service, "list_jobs", **filters))["jobs"]
+    }
 
 
 async def test_jobs_are_found_by_their_age(service: str, aged: list[str]) -> None:
@@ -62,18 +64,18 @@ async def test_a_filter_that_means_nothing_is_refused(
     service: str, filters: dict[str, Any], said: str
 ) -> None:
     """A list of everything would look like an answer."""
-    answer = await call(service, "list_jobs", **filters)
+    answer = await call_tool(service, "list_jobs", **filters)
 
-    assert refusal(answer)["code"] == "Invalid"
-    assert said in text(answer)
+    assert read_refusal(answer)["code"] == "Invalid"
+    assert said in answer_text(answer)
 
 
 async def test_pages_of_a_filtered_list_have_each_job_once(
     service: str, database: Database, make_job: JobFactory
 ) -> None:
     """Also where most of what lies between is left out."""
-    workspace = (await shown(service, "create_workspace", name="w"))["workspace_id"]
-    inside = ids.read(Kind.WORKSPACE, workspace)
+    workspace = (await call_for_result(service, "create_workspace", name="w"))["workspace_id"]
+    inside = ids.parse_handle(HandleKind.WORKSPACE, workspace)
     wanted: list[str] = []
     for number in range(12):
         fits = number % 3 == 0
@@ -81,7 +83,7 @@ async def test_pages_of_a_filtered_list_have_each_job_once(
             workspace_id=inside if fits or number % 2 else None,
             labels={"team": "nlp"} if fits else {"team": "cv"},
         )
-        wanted += [ids.write(Kind.JOB, job.id)] if fits else []
+        wanted += [ids.format_handle(HandleKind.JOB, job.id)] if fits else []
     filters: dict[str, Any] = {
         "workspace_id": workspace,
         "labels": {"team": "nlp"},
@@ -91,8 +93,8 @@ async def test_pages_of_a_filtered_list_have_each_job_once(
         "limit": 3,
     }
 
-    first = await shown(service, "list_jobs", **filters)
-    rest = await shown(service, "list_jobs", **filters, cursor=first["next_cursor"])
+    first = await call_for_result(service, "list_jobs", **filters)
+    rest = await call_for_result(service, "list_jobs", **filters, cursor=first["next_cursor"])
 
     found = [job["job_id"] for job in first["jobs"] + rest["jobs"]]
     assert found == wanted[::-1]
@@ -116,19 +118,19 @@ def test_a_moment_is_read_as_people_write_it(
     written: object, expected: datetime | timedelta
 ) -> None:
     """What names no zone is UTC, and a bare number counts seconds, as everywhere."""
-    assert timestamps.parse(written) == expected
+    assert timestamps.parse_timestamp_or_age(written) == expected
 
 
 @pytest.mark.parametrize("written", ["", "now", True, None, "-1h", "0001-01-01T00:00+14:00"])
 def test_what_is_no_moment_says_how_to_write_one(written: object) -> None:
     """The last of these is before the first year there is."""
     with pytest.raises(ValueError, match="2026-11-21T10:00:00Z"):
-        timestamps.parse(written)
+        timestamps.parse_timestamp_or_age(written)
 
 
 def test_moments_that_cannot_be_compared_are_left_to_the_database() -> None:
     """Whether two days ago is before a date depends on what day it is there."""
-    timestamps.expect_order(timedelta(days=2), datetime(2026, 11, 21, tzinfo=UTC))
-    timestamps.expect_order(None, timedelta(days=2))
+    timestamps.expect_since_before_until(timedelta(days=2), datetime(2026, 11, 21, tzinfo=UTC))
+    timestamps.expect_since_before_until(None, timedelta(days=2))
     with pytest.raises(Invalid):
-        timestamps.expect_order(timedelta(days=1), timedelta(days=2))
+        timestamps.expect_since_before_until(timedelta(days=1), timedelta(days=2))

@@ -13,39 +13,42 @@ import httpx2
 import pytest
 
 from schema.common import ids
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db.database import Database
-from schema.jobs.run_end import Ending
+from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobState
 from schema.settings import Settings
 from tests.conftest import JobFactory
-from tests.service.lives import Worker
-from tests.service.stand_in import ADAS, call, shown, text
-from tests.workers.capturing import LogHub, log_hub
+from tests.service.lives import RunDriver
+from tests.service.stand_in import ADA_TOKEN, answer_text, call_for_result, call_tool
+from tests.workers.capturing import LogHub, run_log_hub
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-LENGTH: Final = int(os.environ.get("HOLDFAST_TEST_LOG_LINES", "60000"))
+LINE_COUNT: Final = int(os.environ.get("HOLDFAST_TEST_LOG_LINES", "60000"))
 """Lines of the long log; a million takes a minute or two."""
 
 
 @pytest.fixture
-def worker(database: Database) -> Worker:
+def worker(database: Database) -> RunDriver:
     """A worker on the test's database."""
-    return Worker(database)
+    return RunDriver(database)
 
 
 @pytest.fixture
 def long_log() -> Generator[LogHub]:
     """A Hub whose one job has printed more than anybody reads."""
-    with log_hub() as hub:
-        hub.length, hub.line = LENGTH, lambda number: f"step {number} of many"
+    with run_log_hub() as hub:
+        hub.line_count, hub.format_line = LINE_COUNT, lambda number: f"step {number} of many"
         yield hub
 
 
 @pytest.fixture
 async def asking(service: str) -> AsyncGenerator[Callable[..., Any]]:
     """Ask for pages over one connection."""
-    given = {"authorization": f"Bearer {ADAS}", "accept": "application/json, text/event-stream"}
+    given = {
+        "authorization": f"Bearer {ADA_TOKEN}",
+        "accept": "application/json, text/event-stream",
+    }
     async with httpx2.AsyncClient(headers=given, timeout=30) as http:
 
         async def ask(**arguments: Any) -> dict[str, Any]:
@@ -58,12 +61,12 @@ async def asking(service: str) -> AsyncGenerator[Callable[..., Any]]:
         yield ask
 
 
-def handle_of(job: Job) -> str:
+def format_handle(job: Job) -> str:
     """Write the handle of a job."""
-    return ids.write(Kind.JOB, job.id)
+    return ids.format_handle(HandleKind.JOB, job.id)
 
 
-def sizes(result: dict[str, Any]) -> tuple[int, int]:
+def measure_result(result: dict[str, Any]) -> tuple[int, int]:
     """Count what a client gets to read, as text and as an object."""
     words = "\n".join(part["text"] for part in result["content"])
     written = json.dumps(result["structuredContent"], separators=(",", ":"), ensure_ascii=False)
@@ -75,12 +78,12 @@ async def test_each_line_of_a_long_log_is_read_once_although_workers_were_killed
     settings: Callable[..., Settings],
     vault_keys: str,
     make_job: JobFactory,
-    worker: Worker,
+    worker: RunDriver,
     long_log: LogHub,
 ) -> None:
     """Killed between two chunks, in the middle of one, and while it reads again what is kept."""
-    handle, known = handle_of(await make_job()), settings()
-    await worker.bind()
+    handle, known = format_handle(await make_job()), settings()
+    await worker.start_run()
     environment = os.environ | {
         "HOLDFAST_DATABASE_URL": str(known.database_url),
         "HOLDFAST_REDIS_URL": str(known.redis_url),
@@ -97,10 +100,10 @@ async def test_each_line_of_a_long_log_is_read_once_although_workers_were_killed
         codes.append(await process.wait())
 
     read, cursor, replies = list[str](), 0, 0
-    while cursor < LENGTH:
+    while cursor < LINE_COUNT:
         result = await asking(job_id=handle, cursor=cursor, limit=2000, max_bytes=200_000)
         page = result["structuredContent"]
-        assert max(sizes(result)) <= 200_000
+        assert max(measure_result(result)) <= 200_000
         assert [line["number"] for line in page["lines"]] == list(
             range(cursor, page["next_cursor"])
         )
@@ -108,8 +111,8 @@ async def test_each_line_of_a_long_log_is_read_once_although_workers_were_killed
         cursor, replies = page["next_cursor"], replies + 1
 
     assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0]
-    assert read == [f"step {number} of many" for number in range(LENGTH)]
-    assert replies <= LENGTH / 2000 + 1
+    assert read == [f"step {number} of many" for number in range(LINE_COUNT)]
+    assert replies <= LINE_COUNT / 2000 + 1
 
 
 @pytest.mark.parametrize("max_bytes", [1000, 1500, 6000])
@@ -117,23 +120,23 @@ async def test_each_line_of_a_long_log_is_read_once_although_workers_were_killed
 async def test_no_reply_is_larger_than_was_asked_for(
     asking: Callable[..., Any],
     make_job: JobFactory,
-    worker: Worker,
+    worker: RunDriver,
     max_bytes: int,
     extra: dict[str, Any],
 ) -> None:
     """As text and as an object, whatever the lines are made of."""
-    handle = handle_of(await make_job())
+    handle = format_handle(await make_job())
     lines = ["\x1b[0m" * 50, "x" * 16_000, '"\\' * 300, "", "é😀\u2028x" * 900, *["x"] * 400]
-    run_id = await worker.bind()
-    await worker.log(run_id, *lines)
-    await worker.end(run_id, Ending(JobState.SUCCEEDED, "COMPLETED", exit_code=0))
+    run_id = await worker.start_run()
+    await worker.append_log(run_id, *lines)
+    await worker.end_run(run_id, RunResult(JobState.SUCCEEDED, "COMPLETED", exit_code=0))
 
     cursor, numbers = extra.get("cursor", 0), list[int]()
     for _ in range(600):
         more = extra if "tail" in extra else {**extra, "cursor": cursor}
         result = await asking(job_id=handle, max_bytes=max_bytes, **more)
         page = result["structuredContent"]
-        assert max(sizes(result)) <= max_bytes
+        assert max(measure_result(result)) <= max_bytes
         numbers += [line["number"] for line in page["lines"]]
         if page["complete"]:
             break
@@ -149,15 +152,15 @@ async def test_no_reply_is_larger_than_was_asked_for(
 
 
 async def test_a_line_that_does_not_fit_is_cut_and_read_past(
-    service: str, make_job: JobFactory, worker: Worker
+    service: str, make_job: JobFactory, worker: RunDriver
 ) -> None:
     """A line without an end does not stop whoever reads on; and says how to see more of it."""
-    handle = handle_of(await make_job())
-    await worker.log(await worker.bind(), "x" * 5000, "y" * 100)
+    handle = format_handle(await make_job())
+    await worker.append_log(await worker.start_run(), "x" * 5000, "y" * 100)
 
-    first = await shown(service, "job_logs", job_id=handle, max_bytes=1000)
-    second = await shown(service, "job_logs", job_id=handle, max_bytes=1000, cursor=1)
-    whole = await shown(service, "job_logs", job_id=handle, max_bytes=10_000)
+    first = await call_for_result(service, "job_logs", job_id=handle, max_bytes=1000)
+    second = await call_for_result(service, "job_logs", job_id=handle, max_bytes=1000, cursor=1)
+    whole = await call_for_result(service, "job_logs", job_id=handle, max_bytes=10_000)
 
     assert first["lines"][0]["text"].endswith("x … [cut: ask for more max_bytes]")
     assert [line["text"][0] for line in second["lines"]] == ["y"]
@@ -166,23 +169,23 @@ async def test_a_line_that_does_not_fit_is_cut_and_read_past(
 
 
 async def test_lines_are_found_by_what_stands_in_them(
-    service: str, make_job: JobFactory, worker: Worker
+    service: str, make_job: JobFactory, worker: RunDriver
 ) -> None:
     """Their numbers say where to read on from; nothing in the text is special."""
-    handle = handle_of(await make_job())
+    handle = format_handle(await make_job())
     lines = [f"step {number}" for number in range(3000)]
     lines[7], lines[1500], lines[2999] = "ERROR: 100% (a)", "an error", "Error: 100% (b)"
-    await worker.log(await worker.bind(), *lines)
+    await worker.append_log(await worker.start_run(), *lines)
 
-    found = await call(service, "job_logs", job_id=handle, grep="error", limit=2)
+    found = await call_tool(service, "job_logs", job_id=handle, grep="error", limit=2)
     view: dict[str, Any] = found.structured_content or {}
-    after = await shown(
+    after = await call_for_result(
         service, "job_logs", job_id=handle, grep="ERROR", cursor=view["next_cursor"]
     )
-    odd = await shown(service, "job_logs", job_id=handle, grep="0% (")
-    none = await shown(service, "job_logs", job_id=handle, grep="_")
+    odd = await call_for_result(service, "job_logs", job_id=handle, grep="0% (")
+    none = await call_for_result(service, "job_logs", job_id=handle, grep="_")
 
-    assert text(found).endswith("7: ERROR: 100% (a)\n1500: an error")
+    assert answer_text(found).endswith("7: ERROR: 100% (a)\n1500: an error")
     assert (view["next_cursor"], view["complete"]) == (1501, False)
     assert [line["number"] for line in after["lines"]] == [2999]
     assert [line["number"] for line in odd["lines"]] == [7, 2999]
@@ -190,17 +193,17 @@ async def test_lines_are_found_by_what_stands_in_them(
 
 
 async def test_what_is_not_kept_of_a_log_is_said(
-    service: str, database: Database, make_job: JobFactory, worker: Worker
+    service: str, database: Database, make_job: JobFactory, worker: RunDriver
 ) -> None:
     """A gap that nobody is told of would be read as what happened."""
-    handle = handle_of(await make_job())
-    await worker.log(await worker.bind(), *(str(number) for number in range(10)))
+    handle = format_handle(await make_job())
+    await worker.append_log(await worker.start_run(), *(str(number) for number in range(10)))
     async with database.transaction() as tx:
         await tx.execute("UPDATE job_log SET length = 30, tail_start = 20")
 
-    answer = await call(service, "job_logs", job_id=handle)
+    answer = await call_tool(service, "job_logs", job_id=handle)
 
-    assert text(answer).startswith("Lines 0 to 9 of 30. Lines 10 to 19 were not kept.")
+    assert answer_text(answer).startswith("Lines 0 to 9 of 30. Lines 10 to 19 were not kept.")
     assert (answer.structured_content or {})["not_kept"] == 10
 
 
@@ -208,8 +211,8 @@ async def test_an_end_is_not_asked_for_along_with_a_place(
     service: str, make_job: JobFactory
 ) -> None:
     """Either would have to be ignored."""
-    handle = handle_of(await make_job())
+    handle = format_handle(await make_job())
 
-    assert "goes with neither" in text(
-        await call(service, "job_logs", job_id=handle, tail=2, grep="x")
+    assert "goes with neither" in answer_text(
+        await call_tool(service, "job_logs", job_id=handle, tail=2, grep="x")
     )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from schema.common import ids
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs import run_launch
 from schema.jobs.queries import JobStatus
@@ -14,36 +14,36 @@ from schema.jobs.tables import JobKind, JobState
 from service.views import job_summary, job_warnings
 from service.views.jobs import JobView
 from tests.conftest import JobFactory
-from tests.service.lives import Worker
-from tests.service.stand_in import ADA, shown
-from tests.service.test_views import HUB, NOW, status
+from tests.service.lives import RunDriver
+from tests.service.stand_in import ADA_ID, call_for_result
+from tests.service.test_views import HUB_URL, NOW, make_status
 
 MINUTE = timedelta(minutes=1)
 GPU = {"flavor": "a10g-large", "timeout": 1800.0}
 
 
-def running(for_: timedelta, **overrides: Any) -> JobStatus:
+def make_running_job(elapsed: timedelta, **overrides: Any) -> JobStatus:
     """A job that has been running for a while."""
     given: dict[str, Any] = {
         "state": JobState.RUNNING,
         "stage": "RUNNING",
         "attempt": 1,
-        "started_at": NOW - for_,
+        "started_at": NOW - elapsed,
         "spec": GPU,
     }
-    return status(**given | overrides)
+    return make_status(**given | overrides)
 
 
-def scheduling(for_: timedelta, **overrides: Any) -> JobStatus:
+def make_scheduling_job(elapsed: timedelta, **overrides: Any) -> JobStatus:
     """A job that has been waiting for hardware."""
     given: dict[str, Any] = {
         "state": JobState.RUNNING,
         "stage": "SCHEDULING",
         "attempt": 1,
-        "posted_at": NOW - for_,
+        "posted_at": NOW - elapsed,
         "spec": GPU,
     }
-    return status(**given | overrides)
+    return make_status(**given | overrides)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def scheduling(for_: timedelta, **overrides: Any) -> JobStatus:
 )
 def test_a_queued_job_says_what_it_waits_for(known: dict[str, Any], says: str) -> None:
     """Whose turn it is, and what has to happen first."""
-    assert says in job_summary.summary(status(**known))
+    assert says in job_summary.summarize_job(make_status(**known))
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_a_job_that_waits_long_for_hardware_is_said_to(
     waited: timedelta, says: str, *, warned: bool
 ) -> None:
     """Whoever waits for what never comes would rather know that something else is free."""
-    waiting = scheduling(waited, deadline_at=NOW + timedelta(hours=5))
-    view = JobView.of(waiting, HUB)
+    waiting = make_scheduling_job(waited, deadline_at=NOW + timedelta(hours=5))
+    view = JobView.from_status(waiting, HUB_URL)
 
     assert says in view.summary
     assert bool(view.warnings) is warned
@@ -105,9 +105,9 @@ def test_a_job_near_its_timeout_is_said_to_be(
     ran: timedelta, timeout: timedelta, warned: str | None
 ) -> None:
     """In its last tenth or five minutes, though never in the first half of what it was given."""
-    near = running(ran, spec=GPU | {"timeout": timeout.total_seconds()})
+    near = make_running_job(ran, spec=GPU | {"timeout": timeout.total_seconds()})
 
-    said = " ".join(job_warnings.warnings(near))
+    said = " ".join(job_warnings.list_warnings(near))
 
     assert (warned or "") in said
     assert bool(said) is (warned is not None)
@@ -117,19 +117,19 @@ def test_of_several_attempts_nobody_says_when_this_one_ends() -> None:
     """When it began is not told; a warning that may be an hour off is none."""
     spec = GPU | {"timeout": 1800, "attempts": 2}
 
-    assert job_warnings.warnings(running(58 * MINUTE, spec=spec)) == []
+    assert job_warnings.list_warnings(make_running_job(58 * MINUTE, spec=spec)) == []
 
 
 @pytest.mark.parametrize(
     ("job", "expires_in", "warned"),
     [
-        (status(spec=GPU), 20 * MINUTE, True),
-        (status(spec=GPU), 31 * MINUTE, False),
-        (running(20 * MINUTE), 9 * MINUTE, True),
-        (running(20 * MINUTE), 11 * MINUTE, False),
-        (running(20 * MINUTE), -MINUTE, False),
-        (running(20 * MINUTE, spec=GPU | {"attempts": 2}), 11 * MINUTE, True),
-        (status(spec=GPU, state=JobState.SUCCEEDED, attempt=1), 9 * MINUTE, False),
+        (make_status(spec=GPU), 20 * MINUTE, True),
+        (make_status(spec=GPU), 31 * MINUTE, False),
+        (make_running_job(20 * MINUTE), 9 * MINUTE, True),
+        (make_running_job(20 * MINUTE), 11 * MINUTE, False),
+        (make_running_job(20 * MINUTE), -MINUTE, False),
+        (make_running_job(20 * MINUTE, spec=GPU | {"attempts": 2}), 11 * MINUTE, True),
+        (make_status(spec=GPU, state=JobState.SUCCEEDED, attempt=1), 9 * MINUTE, False),
     ],
 )
 def test_a_token_that_ends_before_the_job_does_is_told_of(
@@ -138,7 +138,7 @@ def test_a_token_that_ends_before_the_job_does_is_told_of(
     """After that it can be neither seen nor stopped, and nobody would know why."""
     job = job.model_copy(update={"token_expires_at": NOW + expires_in})
 
-    said = job_warnings.warnings(job)
+    said = job_warnings.list_warnings(job)
 
     assert bool(said) is warned
     if warned:
@@ -148,9 +148,9 @@ def test_a_token_that_ends_before_the_job_does_is_told_of(
 @pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED])
 def test_nothing_is_warned_of_once_it_is_over(state: JobState) -> None:
     """It can no longer happen."""
-    over = running(29 * MINUTE, state=state, token_expires_at=NOW + MINUTE)
+    over = make_running_job(29 * MINUTE, state=state, token_expires_at=NOW + MINUTE)
 
-    assert JobView.of(over, HUB).warnings == []
+    assert JobView.from_status(over, HUB_URL).warnings == []
 
 
 async def test_a_place_in_the_queue_counts_only_ones_own_of_the_same_kind(
@@ -159,17 +159,17 @@ async def test_a_place_in_the_queue_counts_only_ones_own_of_the_same_kind(
     """Read in the one statement that reads the job; what others have queued is not told."""
     made = [await make_job() for _ in range(3)]
     await make_job(kind=JobKind.INFERENCE, spec={"model": "m/m"})
-    last = ids.write(Kind.JOB, (await make_job()).id)
-    first = ids.write(Kind.JOB, made[0].id)
+    last = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    first = ids.format_handle(HandleKind.JOB, made[0].id)
 
-    view = await shown(service, "job_status", job_ids=[first, last])
+    view = await call_for_result(service, "job_status", job_ids=[first, last])
     claimed = timedelta(minutes=5)
     async with database.transaction() as tx:
-        await tx.execute("UPDATE subject SET max_active = 1 WHERE id = $1", ADA)
+        await tx.execute("UPDATE subject SET max_active = 1 WHERE id = $1", ADA_ID)
         await run_launch.claim(
-            tx, JobKind.HUB_JOB, limit=1, worker="w", lease=claimed, settle=claimed
+            tx, JobKind.HUB_JOB, limit=1, worker="w", lease=claimed, settle_window=claimed
         )
-    full = await shown(service, "job_status", job_ids=last)
+    full = await call_for_result(service, "job_status", job_ids=last)
 
     summaries = [job["summary"] for job in view["jobs"]]
     assert summaries[0].startswith("Queued; it is launched")
@@ -184,9 +184,9 @@ async def test_what_upstream_and_the_token_say_reaches_the_view(
 ) -> None:
     """The moments are the database's, so no clock of ours can be wrong about them."""
     spec: dict[str, Any] = {"image": "i", "command": ["true"], "flavor": "a10g-large"}
-    handle = ids.write(Kind.JOB, (await make_job(spec=spec | {"timeout": 3600.0})).id)
-    await shown(service, "job_status", job_ids=handle)
-    run_id = await Worker(database).bind()
+    handle = ids.format_handle(HandleKind.JOB, (await make_job(spec=spec | {"timeout": 3600.0})).id)
+    await call_for_result(service, "job_status", job_ids=handle)
+    run_id = await RunDriver(database).start_run()
     async with database.transaction() as tx:
         await tx.execute(
             "UPDATE remote_run SET stage = 'SCHEDULING', posted_at = now() - interval '25 min',"
@@ -196,10 +196,10 @@ async def test_what_upstream_and_the_token_say_reaches_the_view(
         await tx.execute(
             "UPDATE credential SET expires_at = now() + interval '20 min 30 s'"
             " WHERE subject_id = $1",
-            ADA,
+            ADA_ID,
         )
 
-    [view] = (await shown(service, "job_status", job_ids=handle))["jobs"]
+    [view] = (await call_for_result(service, "job_status", job_ids=handle))["jobs"]
 
     stuck, token = view["warnings"]
     assert "No a10g-large has been free for 25m" in stuck

@@ -4,34 +4,45 @@ import asyncio
 from typing import Any
 
 from schema.common import ids
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db.database import Database
-from schema.jobs.run_end import Ending
+from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
 from tests.conftest import JobFactory
-from tests.service.lives import Worker, lived
-from tests.service.stand_in import ADA, Whoami, call, refusal, shown, text
+from tests.service.lives import RunDriver, make_job_with_history
+from tests.service.stand_in import (
+    ADA_ID,
+    FakeHub,
+    answer_text,
+    call_for_result,
+    call_tool,
+    read_refusal,
+)
 
-OOM = Ending(JobState.FAILED, "ERROR", Reason.OOM, "OOMKilled", 137)
+OOM_RESULT = RunResult(JobState.FAILED, "ERROR", Reason.OOM, "OOMKilled", 137)
 
 
-async def failed(database: Database, make_job: JobFactory, ending: Ending, **given: Any) -> str:
-    job = await make_job(**given)
-    worker = Worker(database)
-    await worker.end(await worker.bind(), ending)
-    return ids.write(Kind.JOB, job.id)
+async def make_failed_job(
+    database: Database, make_job: JobFactory, ending: RunResult, **overrides: Any
+) -> str:
+    job = await make_job(**overrides)
+    worker = RunDriver(database)
+    await worker.end_run(await worker.start_run(), ending)
+    return ids.format_handle(HandleKind.JOB, job.id)
 
 
 async def test_a_retry_is_a_new_job_that_leads_back(
     service: str, database: Database, make_job: JobFactory
 ) -> None:
     """The old one stays as it was; what was not overridden is as it was."""
-    old = await failed(database, make_job, OOM, labels={"team": "nlp"})
-    [before] = (await shown(service, "job_status", job_ids=old))["jobs"]
+    old = await make_failed_job(database, make_job, OOM_RESULT, labels={"team": "nlp"})
+    [before] = (await call_for_result(service, "job_status", job_ids=old))["jobs"]
 
-    new = await shown(service, "retry_job", job_id=old, overrides={"flavor": "a10g-large"})
+    new = await call_for_result(
+        service, "retry_job", job_id=old, overrides={"flavor": "a10g-large"}
+    )
 
-    [after] = (await shown(service, "job_status", job_ids=old))["jobs"]
+    [after] = (await call_for_result(service, "job_status", job_ids=old))["jobs"]
     assert new["job_id"] != old
     assert (new["rerun_of"], new["flavor"], new["state"]) == (old, "a10g-large", "queued")
     assert (new["labels"], new["title"]) == ({"team": "nlp"}, before["title"])
@@ -43,26 +54,28 @@ async def test_the_reruns_of_a_job_are_listed(
     service: str, database: Database, make_job: JobFactory
 ) -> None:
     """From either end of the line the other is one call away."""
-    old = await failed(database, make_job, OOM)
-    first = await shown(service, "retry_job", job_id=old, overrides={"flavor": "t4-small"})
-    second = await shown(service, "retry_job", job_id=old, overrides={"flavor": "l4x1"})
+    old = await make_failed_job(database, make_job, OOM_RESULT)
+    first = await call_for_result(
+        service, "retry_job", job_id=old, overrides={"flavor": "t4-small"}
+    )
+    second = await call_for_result(service, "retry_job", job_id=old, overrides={"flavor": "l4x1"})
 
-    listed = (await shown(service, "list_jobs", rerun_of=old))["jobs"]
+    listed = (await call_for_result(service, "list_jobs", rerun_of=old))["jobs"]
 
     assert [job["job_id"] for job in listed] == [second["job_id"], first["job_id"]]
-    assert (await shown(service, "list_jobs", rerun_of=first["job_id"]))["jobs"] == []
+    assert (await call_for_result(service, "list_jobs", rerun_of=first["job_id"]))["jobs"] == []
 
 
 async def test_a_retry_that_could_only_fail_alike_is_refused(
     service: str, database: Database, make_job: JobFactory
 ) -> None:
     """Nothing is launched, and no key is used up."""
-    old = await failed(database, make_job, OOM)
+    old = await make_failed_job(database, make_job, OOM_RESULT)
 
-    answer = await call(service, "retry_job", job_id=old, idempotency_key="k")
+    answer = await call_tool(service, "retry_job", job_id=old, idempotency_key="k")
 
-    assert refusal(answer)["code"] == "RetryRefused"
-    assert 'overrides={"flavor": "a10g-large"}' in text(answer)
+    assert read_refusal(answer)["code"] == "RetryRefused"
+    assert 'overrides={"flavor": "a10g-large"}' in answer_text(answer)
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM job") == 1
         assert await tx.fetchval("SELECT count(*) FROM idempotency_key") == 0
@@ -72,27 +85,31 @@ async def test_what_is_being_stopped_is_run_again_only_once_it_is(
     service: str, database: Database, make_job: JobFactory
 ) -> None:
     """Two GPUs for one job is what a retry must never buy."""
-    old = ids.write(Kind.JOB, (await lived(Worker(database), make_job, "stopping")).id)
-    early = await call(service, "retry_job", job_id=old)
+    old = ids.format_handle(
+        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, "stopping")).id
+    )
+    early = await call_tool(service, "retry_job", job_id=old)
     async with database.transaction() as tx:
         run_id = await tx.fetchval("SELECT id FROM remote_run")
-    await Worker(database).end(run_id, Ending(JobState.CANCELLED, "CANCELED"))
+    await RunDriver(database).end_run(run_id, RunResult(JobState.CANCELLED, "CANCELED"))
 
-    late = await shown(service, "retry_job", job_id=old)
+    late = await call_for_result(service, "retry_job", job_id=old)
 
-    assert refusal(early)["code"] == "RetryRefused"
+    assert read_refusal(early)["code"] == "RetryRefused"
     assert late["rerun_of"] == old
 
 
 async def test_a_repeated_retry_says_so(service: str, database: Database) -> None:
     """The first is no duplicate of what it repeats; the second is one of the first."""
-    launched = await shown(service, "launch_job", image="python:3.12", command=["true"])
+    launched = await call_for_result(service, "launch_job", image="python:3.12", command=["true"])
     old = launched["job_id"]
-    run_id = await Worker(database).bind()
-    await Worker(database).end(run_id, Ending(JobState.SUCCEEDED, "COMPLETED", exit_code=0))
+    run_id = await RunDriver(database).start_run()
+    await RunDriver(database).end_run(
+        run_id, RunResult(JobState.SUCCEEDED, "COMPLETED", exit_code=0)
+    )
 
-    first = await shown(service, "retry_job", job_id=old)
-    second = await shown(service, "retry_job", job_id=old)
+    first = await call_for_result(service, "retry_job", job_id=old)
+    second = await call_for_result(service, "retry_job", job_id=old)
 
     assert first["possible_duplicate_of"] is None
     assert second["possible_duplicate_of"] == first["job_id"]
@@ -102,31 +119,37 @@ async def test_retries_with_one_key_are_one_job(
     service: str, database: Database, make_job: JobFactory
 ) -> None:
     """Also at the same moment; and another job's retry is another request."""
-    old = ids.write(Kind.JOB, (await lived(Worker(database), make_job, "succeeded")).id)
-    other = ids.write(Kind.JOB, (await lived(Worker(database), make_job, "cancelled")).id)
-    retries = [shown(service, "retry_job", job_id=old, idempotency_key="k") for _ in range(4)]
+    old = ids.format_handle(
+        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, "succeeded")).id
+    )
+    other = ids.format_handle(
+        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, "cancelled")).id
+    )
+    retries = [
+        call_for_result(service, "retry_job", job_id=old, idempotency_key="k") for _ in range(4)
+    ]
 
     views = await asyncio.gather(*retries)
-    conflict = await call(service, "retry_job", job_id=other, idempotency_key="k")
+    conflict = await call_tool(service, "retry_job", job_id=other, idempotency_key="k")
 
     assert len({view["job_id"] for view in views}) == 1
-    assert refusal(conflict)["code"] == "IdempotencyConflict"
-    assert "differs in rerun_of" in text(conflict)
+    assert read_refusal(conflict)["code"] == "IdempotencyConflict"
+    assert "differs in rerun_of" in answer_text(conflict)
 
 
 async def test_secrets_are_asked_for_again_and_sealed(service: str, database: Database) -> None:
     """What they stood for is in nothing that is answered or kept in the open."""
     launch: dict[str, Any] = {"image": "i", "command": "true", "secrets": {"KEY": "sesame-1"}}
-    old = (await shown(service, "launch_job", **launch))["job_id"]
-    await shown(service, "cancel_job", job_id=old)
+    old = (await call_for_result(service, "launch_job", **launch))["job_id"]
+    await call_for_result(service, "cancel_job", job_id=old)
 
-    without = await call(service, "retry_job", job_id=old)
-    again = await call(service, "retry_job", job_id=old, secrets={"KEY": "sesame-2"})
-    misplaced = await call(service, "retry_job", job_id=old, overrides='{"KEY": "sesame-3"')
+    without = await call_tool(service, "retry_job", job_id=old)
+    again = await call_tool(service, "retry_job", job_id=old, secrets={"KEY": "sesame-2"})
+    misplaced = await call_tool(service, "retry_job", job_id=old, overrides='{"KEY": "sesame-3"')
 
-    assert "KEY must be given again" in text(without)
+    assert "KEY must be given again" in answer_text(without)
     assert not again.is_error
-    assert refusal(misplaced)["code"] == "Invalid"
+    assert read_refusal(misplaced)["code"] == "Invalid"
     for answer in (without, again, misplaced):
         assert "sesame" not in answer.model_dump_json()
     async with database.transaction() as tx:
@@ -137,26 +160,26 @@ async def test_an_archived_workspace_takes_no_retry(
     service: str, database: Database, make_job: JobFactory
 ) -> None:
     """A retry is a launch, and goes where the first one went."""
-    workspace = (await shown(service, "create_workspace", name="w"))["workspace_id"]
-    inside = ids.read(Kind.WORKSPACE, workspace)
-    old = await failed(database, make_job, OOM, workspace_id=inside)
-    await shown(service, "archive_workspace", workspace_id=workspace)
+    workspace = (await call_for_result(service, "create_workspace", name="w"))["workspace_id"]
+    inside = ids.parse_handle(HandleKind.WORKSPACE, workspace)
+    old = await make_failed_job(database, make_job, OOM_RESULT, workspace_id=inside)
+    await call_for_result(service, "archive_workspace", workspace_id=workspace)
     overrides = {"flavor": "l4x1"}
 
-    refused = await call(service, "retry_job", job_id=old, overrides=overrides)
-    await shown(service, "update_workspace", workspace_id=workspace, archived=False)
-    new = await shown(service, "retry_job", job_id=old, overrides=overrides)
+    refused = await call_tool(service, "retry_job", job_id=old, overrides=overrides)
+    await call_for_result(service, "update_workspace", workspace_id=workspace, archived=False)
+    new = await call_for_result(service, "retry_job", job_id=old, overrides=overrides)
 
-    assert refusal(refused)["code"] == "WorkspaceArchived"
+    assert read_refusal(refused)["code"] == "WorkspaceArchived"
     assert new["workspace_id"] == workspace
 
 
 async def test_a_retry_needs_what_the_launch_needed(
-    service: str, database: Database, make_job: JobFactory, hub: Whoami
+    service: str, database: Database, make_job: JobFactory, hub: FakeHub
 ) -> None:
     """A token that may only call models buys no hardware by a detour."""
-    hub.answers["hf_models"] = {
-        **hub.answers["hf_ada"],
+    hub.whoami_by_token["hf_models"] = {
+        **hub.whoami_by_token["hf_ada"],
         "auth": {
             "type": "access_token",
             "accessToken": {
@@ -165,7 +188,7 @@ async def test_a_retry_needs_what_the_launch_needed(
                     "global": [],
                     "scoped": [
                         {
-                            "entity": {"_id": ADA, "type": "user", "name": "ada"},
+                            "entity": {"_id": ADA_ID, "type": "user", "name": "ada"},
                             "permissions": ["inference.serverless.write"],
                         }
                     ],
@@ -173,26 +196,35 @@ async def test_a_retry_needs_what_the_launch_needed(
             },
         },
     }
-    old = await failed(database, make_job, OOM)
+    old = await make_failed_job(database, make_job, OOM_RESULT)
 
-    answer = await call(service, "retry_job", by="hf_models", job_id=old)
+    answer = await call_tool(service, "retry_job", caller_token="hf_models", job_id=old)
 
-    assert refusal(answer)["code"] == "InsufficientScope"
-    assert refusal(await call(service, "retry_job", by="hf_bob", job_id=old))["code"] == "NotFound"
+    assert read_refusal(answer)["code"] == "InsufficientScope"
+    assert (
+        read_refusal(await call_tool(service, "retry_job", caller_token="hf_bob", job_id=old))[
+            "code"
+        ]
+        == "NotFound"
+    )
 
 
 async def test_a_call_is_run_again_with_another_question(
     service: str, database: Database, make_job: JobFactory
 ) -> None:
     """By the words launch_inference takes."""
-    old = ids.write(Kind.JOB, (await lived(Worker(database), make_job, "answered")).id)
+    old = ids.format_handle(
+        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, "answered")).id
+    )
     async with database.transaction() as tx:
         await tx.execute(
             "UPDATE job_payload SET spec = $1",
             {"model": "m/m", "inputs": [{"role": "user", "content": "Hi"}]},
         )
 
-    new = await shown(service, "retry_job", job_id=old, overrides={"inputs": "Name a river"})
+    new = await call_for_result(
+        service, "retry_job", job_id=old, overrides={"inputs": "Name a river"}
+    )
 
     assert (new["kind"], new["rerun_of"]) == (JobKind.INFERENCE, old)
     async with database.transaction() as tx:

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from service.views.jobs import JobView
-from tests.service.stand_in import post, shown
+from tests.service.stand_in import call_for_result, post_message
 
-CALLER = {"subject", "subject_id", "user", "user_id", "caller", "token", "app", "ctx"}
+CALLER_ARGUMENTS = {"subject", "subject_id", "user", "user_id", "caller", "token", "app", "ctx"}
 
 
 @pytest.fixture
 async def tools(service: str) -> dict[str, dict[str, Any]]:
     """The tools as they are on the wire."""
-    listed = (await post(service, "tools/list")).json()["result"]["tools"]
+    listed = (await post_message(service, "tools/list")).json()["result"]["tools"]
     return {tool["name"]: tool for tool in listed}
 
 
@@ -48,7 +48,7 @@ async def test_the_tools_are_these(tools: dict[str, dict[str, Any]]) -> None:
 async def test_no_tool_lets_a_caller_say_who_they_are(tools: dict[str, dict[str, Any]]) -> None:
     """Authority comes from the verified token, and from nowhere else."""
     for tool in tools.values():
-        assert not CALLER & set(tool["inputSchema"]["properties"]), tool["name"]
+        assert not CALLER_ARGUMENTS & set(tool["inputSchema"]["properties"]), tool["name"]
 
 
 async def test_every_tool_publishes_what_it_takes_and_shows(
@@ -97,7 +97,7 @@ async def test_an_argument_that_may_be_left_out_is_not_shown_as_null(
 
 async def test_null_is_taken_for_left_out_all_the_same(service: str) -> None:
     """Programs that fill in every argument send it."""
-    assert await shown(service, "list_jobs", workspace_id=None)
+    assert await call_for_result(service, "list_jobs", workspace_id=None)
 
 
 async def test_one_tool_publishes_every_field_of_a_job(tools: dict[str, dict[str, Any]]) -> None:

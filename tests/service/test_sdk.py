@@ -12,8 +12,8 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
-PACKAGES: Final = ("mcp", "mcp_types")
-PRIVATE: Final[set[tuple[str, str]]] = set()
+SDK_PACKAGES: Final = ("mcp", "mcp_types")
+ALLOWED_PRIVATE_USES: Final[set[tuple[str, str]]] = set()
 """Where we touch something private of the SDK, and what; empty is how it should be."""
 
 
@@ -35,10 +35,10 @@ def test_what_we_touch_in_private_is_listed() -> None:
     touched = {
         (str(path.relative_to(ROOT)), name)
         for path in sorted((ROOT / "service").rglob("*.py"))
-        for name in private_touches(path.read_text(encoding="utf-8"))
+        for name in find_private_uses(path.read_text(encoding="utf-8"))
     }
 
-    assert touched == PRIVATE
+    assert touched == ALLOWED_PRIVATE_USES
 
 
 @pytest.mark.parametrize(
@@ -61,17 +61,17 @@ def test_what_we_touch_in_private_is_listed() -> None:
 )
 def test_a_private_touch_is_seen(code: str, found: list[str]) -> None:
     """In whatever way it is written."""
-    assert list(private_touches(code)) == found
+    assert list(find_private_uses(code)) == found
 
 
-def private_touches(code: str) -> Iterator[str]:
+def find_private_uses(code: str) -> Iterator[str]:
     """Yield what a module touches that is private, if it knows the SDK at all."""
     nodes = list(ast.walk(ast.parse(code)))
     imported = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-    modules = [name for node in imported for name in _modules(node)]
+    modules = [name for node in imported for name in _imported_modules(node)]
     if not any(map(_is_sdk, modules)):
         return
-    own = set(filter(None, map(_own, nodes)))
+    own = set(filter(None, map(_defined_name, nodes)))
     yield from (name for name in modules if any(map(_is_private, name.split("."))))
     for node in nodes:
         match node:
@@ -88,7 +88,7 @@ def private_touches(code: str) -> Iterator[str]:
                 continue
 
 
-def _own(node: ast.AST) -> str | None:
+def _defined_name(node: ast.AST) -> str | None:
     """Return the name a node gives to something of this module."""
     match node:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
@@ -99,14 +99,14 @@ def _own(node: ast.AST) -> str | None:
             return None
 
 
-def _modules(node: ast.Import | ast.ImportFrom) -> list[str]:
+def _imported_modules(node: ast.Import | ast.ImportFrom) -> list[str]:
     if isinstance(node, ast.ImportFrom):
         return [node.module] if node.module else []
     return [alias.name for alias in node.names]
 
 
 def _is_sdk(module: str) -> bool:
-    return module.partition(".")[0] in PACKAGES
+    return module.partition(".")[0] in SDK_PACKAGES
 
 
 def _is_private(name: str) -> bool:

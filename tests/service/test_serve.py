@@ -13,23 +13,23 @@ import anyio
 import httpx2
 
 from schema.common import ids
-from schema.messaging.redis import connections
+from schema.messaging.redis import open_redis
 from schema.settings import Settings
 from tests.conftest import JobFactory
-from tests.service.listener import listening
-from tests.service.stand_in import ADA, Whoami, post, shown
+from tests.service.listener import open_notification_stream
+from tests.service.stand_in import ADA_ID, FakeHub, call_for_result, post_message
 from tests.stack import eventually
 
-PROMPT = 2
+PROMPT_SECONDS = 2
 """Seconds; supervisors kill after ten."""
-SERVE = "from service.cli.server import serve; serve('127.0.0.1', {port})"
+SERVE_SCRIPT = "from service.cli.server import serve; serve('127.0.0.1', {port})"
 
 
 async def test_a_process_serves_until_it_is_told_to_stop(
-    settings: Callable[..., Settings], hub: Whoami
+    settings: Callable[..., Settings], hub: FakeHub
 ) -> None:
     """A supervisor's TERM ends it in good time, also with a client connected."""
-    async with process(settings(), hub) as (running, url), httpx2.AsyncClient() as connected:
+    async with run_service(settings(), hub) as (running, url), httpx2.AsyncClient() as connected:
         await connected.get(url)
         running.send_signal(signal.SIGTERM)
         _, said = await anyio.to_thread.run_sync(lambda: running.communicate(timeout=9))
@@ -39,19 +39,19 @@ async def test_a_process_serves_until_it_is_told_to_stop(
 
 
 async def test_who_waits_is_answered_when_the_process_is_told_to_stop(
-    settings: Callable[..., Settings], hub: Whoami, make_job: JobFactory, valkey_url: str
+    settings: Callable[..., Settings], hub: FakeHub, make_job: JobFactory, valkey_url: str
 ) -> None:
     """A rolling deploy neither waits for them nor cuts them off; they wait on elsewhere."""
-    job_id = ids.write(ids.Kind.JOB, (await make_job()).id)
+    job_id = ids.format_handle(ids.HandleKind.JOB, (await make_job()).id)
     views: list[dict[str, Any]] = []
-    async with process(settings(), hub) as (running, url), connections(valkey_url) as redis:
+    async with run_service(settings(), hub) as (running, url), open_redis(valkey_url) as redis:
 
         async def waits() -> int:
-            return int(await redis.zcard(f"holdfast:waits:{ADA}"))  # pyright: ignore[reportUnknownMemberType]
+            return int(await redis.zcard(f"holdfast:waits:{ADA_ID}"))  # pyright: ignore[reportUnknownMemberType]
 
         async def wait() -> None:
             params = {"name": "wait_for_jobs", "arguments": {"job_ids": job_id}}
-            answer = await post(url, "tools/call", params)
+            answer = await post_message(url, "tools/call", params)
             views.append(answer.json()["result"]["structuredContent"])
 
         async with anyio.create_task_group() as calls:
@@ -66,42 +66,42 @@ async def test_who_waits_is_answered_when_the_process_is_told_to_stop(
 
 
 async def test_who_listens_is_let_go_when_the_process_is_told_to_stop(
-    settings: Callable[..., Settings], hub: Whoami, make_job: JobFactory
+    settings: Callable[..., Settings], hub: FakeHub, make_job: JobFactory
 ) -> None:
     """An open stream holds nobody up, and ends as one that is over: they listen on elsewhere."""
-    job = f"job://{ids.write(ids.Kind.JOB, (await make_job()).id)}"
-    async with process(settings(), hub) as (running, url):
-        made = await shown(url, "create_workspace", name="mine")
+    job = f"job://{ids.format_handle(ids.HandleKind.JOB, (await make_job()).id)}"
+    async with run_service(settings(), hub) as (running, url):
+        made = await call_for_result(url, "create_workspace", name="mine")
         workspace = f"workspace://{made['workspace_id']}"
         async with (
-            listening(url, resourceSubscriptions=[job]) as one,
-            listening(url, resourceSubscriptions=[workspace]) as other,
+            open_notification_stream(url, resourceSubscriptions=[job]) as one,
+            open_notification_stream(url, resourceSubscriptions=[workspace]) as other,
         ):
             streams = [one, other]
             for heard in streams:
-                await heard.acknowledged()
+                await heard.read_acknowledgement()
             running.send_signal(signal.SIGTERM)
             for heard in streams:
-                await heard.end()
-        with anyio.fail_after(PROMPT):
+                await heard.expect_end()
+        with anyio.fail_after(PROMPT_SECONDS):
             await anyio.to_thread.run_sync(running.wait)
 
 
 @asynccontextmanager
-async def process(
-    made: Settings, hub: Whoami
+async def run_service(
+    settings: Settings, hub: FakeHub
 ) -> AsyncGenerator[tuple[subprocess.Popen[bytes], str]]:
     """Run a service that is up."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = os.environ | {
-        "HOLDFAST_DATABASE_URL": str(made.database_url),
-        "HOLDFAST_REDIS_URL": str(made.redis_url),
-        "HOLDFAST_VAULT_KEYS": made.vault_keys.get_secret_value(),
+        "HOLDFAST_DATABASE_URL": str(settings.database_url),
+        "HOLDFAST_REDIS_URL": str(settings.redis_url),
+        "HOLDFAST_VAULT_KEYS": settings.vault_keys.get_secret_value(),
         "HOLDFAST_HUB_URL": hub.url,
         "HOLDFAST_CALLS_PER_MINUTE": "0",
     }
-    command = [sys.executable, "-c", SERVE.format(port=port)]
+    command = [sys.executable, "-c", SERVE_SCRIPT.format(port=port)]
     running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)  # noqa: ASYNC220  # started at once
     try:
         async with httpx2.AsyncClient() as http:

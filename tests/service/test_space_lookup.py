@@ -7,55 +7,67 @@ import pytest
 from schema.jobs.tables import JobKind, Reason
 from service.jobs import retries
 from service.views.diagnosis.diagnose import diagnose
-from tests.service.conftest import Start
-from tests.service.stand_in import ADAS, ASLEEP, Whoami, call, refusal, shown, text
-from tests.service.test_views import status
+from tests.service.conftest import StartService
+from tests.service.stand_in import (
+    ADA_TOKEN,
+    SLEEPING_SPACE,
+    FakeHub,
+    answer_text,
+    call_for_result,
+    call_tool,
+    read_refusal,
+)
+from tests.service.test_views import make_status
 
-GONE = "nobody/here"
+MISSING_SPACE = "nobody/here"
 
 
 async def test_a_space_that_sleeps_is_called_and_checked_when_it_is_awake(
-    service: str, hub: Whoami
+    service: str, hub: FakeHub
 ) -> None:
     """A launch answers at once; waking it is the worker's, who has the time."""
-    view = await shown(service, "launch_space_call", space=ASLEEP, api_name="x", arguments=["y"])
+    view = await call_for_result(
+        service, "launch_space_call", space=SLEEPING_SPACE, api_name="x", arguments=["y"]
+    )
 
     assert (view["state"], view["kind"]) == ("queued", "space_call")
     assert "is asleep, so what it takes is checked only when the call is made" in view["notes"][0]
 
 
-async def test_what_one_subject_may_see_is_told_to_no_other(service: str, hub: Whoami) -> None:
+async def test_what_one_subject_may_see_is_told_to_no_other(service: str, hub: FakeHub) -> None:
     """Kept for a moment, but by subject: a private Space is not there for others."""
-    for by in (ADAS, ADAS, "hf_bob"):
-        await shown(service, "launch_space_call", by=by, space=ASLEEP)
+    for by in (ADA_TOKEN, ADA_TOKEN, "hf_bob"):
+        await call_for_result(service, "launch_space_call", caller_token=by, space=SLEEPING_SPACE)
 
-    assert hub.looked_for == [(ADAS, ASLEEP), ("hf_bob", ASLEEP)]
+    assert hub.space_lookups == [(ADA_TOKEN, SLEEPING_SPACE), ("hf_bob", SLEEPING_SPACE)]
 
 
-async def test_a_space_that_is_not_there_makes_no_job(service: str, hub: Whoami) -> None:
-    answer = await call(service, "launch_space_call", space=GONE)
+async def test_a_space_that_is_not_there_makes_no_job(service: str, hub: FakeHub) -> None:
+    answer = await call_tool(service, "launch_space_call", space=MISSING_SPACE)
 
-    assert refusal(answer)["code"] == "Invalid"
-    assert f"There is no Space {GONE}, or your token may not see it." in text(answer)
-    assert (await shown(service, "list_jobs"))["jobs"] == []
+    assert read_refusal(answer)["code"] == "Invalid"
+    assert f"There is no Space {MISSING_SPACE}, or your token may not see it." in answer_text(
+        answer
+    )
+    assert (await call_for_result(service, "list_jobs"))["jobs"] == []
 
 
 async def test_while_the_hub_is_away_nothing_is_launched_that_nobody_has_checked(
-    start: Start, hub: Whoami
+    start: StartService, hub: FakeHub
 ) -> None:
     """And nothing is taken for missing because nobody could say."""
-    given = {"space": ASLEEP, "idempotency_key": "kept"}
+    given = {"space": SLEEPING_SPACE, "idempotency_key": "kept"}
     with start() as service:
-        first = await shown(service, "launch_space_call", **given)
+        first = await call_for_result(service, "launch_space_call", **given)
     hub.answers_spaces = False
     with start() as restarted:  # which remembers nothing of the Space
-        unseen = await call(restarted, "launch_space_call", space=ASLEEP)
-        again = await shown(restarted, "launch_space_call", **given)
+        unseen = await call_tool(restarted, "launch_space_call", space=SLEEPING_SPACE)
+        again = await call_for_result(restarted, "launch_space_call", **given)
 
-    assert refusal(unseen)["code"] == "Unavailable"
+    assert read_refusal(unseen)["code"] == "Unavailable"
     # What a key has made is found, whatever has become of the Space.
     assert again["job_id"] == first["job_id"]
-    assert len(hub.looked_for) == 2
+    assert len(hub.space_lookups) == 2
 
 
 @pytest.mark.parametrize(
@@ -116,17 +128,17 @@ def test_what_a_space_did_not_do_has_its_reason_and_its_remedy(
 ) -> None:
     """Whatever words an app uses: no symptom of a command is read out of them."""
     spec: dict[str, Any] = {"space": "a/b", "api_name": "/x", "arguments": [], "timeout": 600}
-    failed = status(
+    failed = make_status(
         kind=JobKind.SPACE_CALL, state="failed", reason=reason, message=message, spec=spec
     )
 
     found = diagnose(failed)
 
-    assert why in found.why
+    assert why in found.cause
     assert remedy in found.remedy
     assert found.evidence == [f"Holdfast saw: {message}"]
-    again = retries.rewrite(failed, {"space": "c/d", "arguments": {"x": 1}}, {})
-    assert (again.spec.stored()["space"], again.changed) == (
+    again = retries.plan_retry(failed, {"space": "c/d", "arguments": {"x": 1}}, {})
+    assert (again.spec.to_stored_json()["space"], again.changed_fields) == (
         "c/d",
         frozenset({"space", "arguments"}),
     )

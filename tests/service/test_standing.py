@@ -6,9 +6,9 @@ from typing import Final
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.accounts.call_counts import Count
+from schema.accounts.call_counts import CallCount
 from schema.common.errors import RateLimited
-from service.http.rate_limit import Standing
+from service.http.rate_limit import RateLimitStatus
 
 HOUR: Final = timedelta(hours=1)
 
@@ -19,7 +19,7 @@ def test_the_headers_of_a_refusal_say_when_to_come_again() -> None:
         limit=600, window=timedelta(minutes=1), retry_after=timedelta(seconds=2.1)
     )
 
-    assert Standing.of_refusal(refusal).headers() == {
+    assert RateLimitStatus.from_refusal(refusal).to_headers() == {
         "ratelimit-policy": '"calls";q=600;w=60',
         "ratelimit": '"calls";r=0;t=3',
         "retry-after": "3",
@@ -36,8 +36,10 @@ def test_who_comes_again_when_told_to_is_let_in_and_not_told_too_late(
     if used + 1 <= limit:
         return
     wait = (
-        Standing.of(
-            Count(granted=False, calls=made, before=before, past=past), limit=limit, window=HOUR
+        RateLimitStatus.from_count(
+            CallCount(is_allowed=False, calls=made, previous_calls=before, elapsed_fraction=past),
+            limit=limit,
+            window=HOUR,
         ).resets_in
         / HOUR
     )

@@ -7,38 +7,42 @@ from typing import Any, Final, Self
 import pytest
 
 from schema.common import ids
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db.database import Database
 from tests.conftest import JobFactory
-from tests.service.attack import BOBS, Answer, Way, send
-from tests.service.lives import LIVES, Worker, lived
-from tests.service.stand_in import ADAS, post, shown
+from tests.service.attack import BOB_TOKEN, ObservedAnswer, ProtocolVariant, send_message
+from tests.service.lives import JOB_HISTORIES, RunDriver, make_job_with_history
+from tests.service.stand_in import ADA_TOKEN, call_for_result, post_message
 
-TEMPLATES: Final = {
-    "job://{id}": Kind.JOB,
-    "job://{id}/logs": Kind.JOB,
-    "workspace://{id}": Kind.WORKSPACE,
+RESOURCE_TEMPLATES: Final = {
+    "job://{id}": HandleKind.JOB,
+    "job://{id}/logs": HandleKind.JOB,
+    "workspace://{id}": HandleKind.WORKSPACE,
 }
 """What can be read, and what its address names."""
-HANDLES: Final = {"job_id": Kind.JOB, "job_ids": Kind.JOB, "workspace_id": Kind.WORKSPACE}
+HANDLE_ARGUMENTS: Final = {
+    "job_id": HandleKind.JOB,
+    "job_ids": HandleKind.JOB,
+    "workspace_id": HandleKind.WORKSPACE,
+}
 """Arguments of prompts that name something of somebody's."""
-NAMES_NOTHING: Final = {"task", "flavor", "state"}
-BESIDES: Final = {"task": "Print 1."}
+HARMLESS_ARGUMENTS: Final = {"task", "flavor", "state"}
+REQUIRED_ARGUMENTS: Final = {"task": "Print 1."}
 """What a prompt cannot do without."""
 
 
 @dataclass(frozen=True)
-class Surface:
+class ReadSurface:
     """What the service lists to whoever may see it all."""
 
     templates: list[str]
     prompts: dict[str, dict[str, bool]]
 
     @classmethod
-    async def of(cls, url: str) -> Self:
+    async def from_service(cls, url: str) -> Self:
         """Read the lists."""
-        listed = (await post(url, "resources/templates/list")).json()["result"]
-        prompts = (await post(url, "prompts/list")).json()["result"]["prompts"]
+        listed = (await post_message(url, "resources/templates/list")).json()["result"]
+        prompts = (await post_message(url, "prompts/list")).json()["result"]["prompts"]
         return cls(
             [template["uriTemplate"] for template in listed["resourceTemplates"]],
             {
@@ -47,85 +51,97 @@ class Surface:
             },
         )
 
-    def asking(self, kind: Kind, handle: str) -> list[tuple[str, dict[str, Any]]]:
+    def requests_for(self, kind: HandleKind, handle: str) -> list[tuple[str, dict[str, Any]]]:
         """Return every request that asks for a handle of that kind."""
         reads: list[tuple[str, dict[str, Any]]] = [
             ("resources/read", {"uri": template.replace("{id}", handle)})
             for template in self.templates
-            if TEMPLATES[template] is kind
+            if RESOURCE_TEMPLATES[template] is kind
         ]
         gets: list[tuple[str, dict[str, Any]]] = [
             ("prompts/get", {"name": name, "arguments": self._given(arguments, place, handle)})
             for name, arguments in self.prompts.items()
             for place in arguments
-            if HANDLES.get(place) is kind
+            if HANDLE_ARGUMENTS.get(place) is kind
         ]
         assert reads
         assert gets
         return reads + gets
 
     def _given(self, arguments: dict[str, bool], place: str, handle: str) -> dict[str, str]:
-        needed = {name: BESIDES[name] for name in arguments if name in BESIDES}
+        needed = {
+            name: REQUIRED_ARGUMENTS[name] for name in arguments if name in REQUIRED_ARGUMENTS
+        }
         return {**needed, place: handle}
 
 
 @pytest.fixture
-async def surface(service: str) -> Surface:
+async def surface(service: str) -> ReadSurface:
     """All there is to attack."""
-    return await Surface.of(service)
+    return await ReadSurface.from_service(service)
 
 
-def not_there(answer: Answer) -> bool:
+def is_not_found(answer: ObservedAnswer) -> bool:
     """Whether that is what is said of something that does not exist."""
     said = b'"Unknown resource: ', b'{"holdfast/error":{"code":"NotFound"}}'
     return b'"code":-32602' in answer.body and any(each in answer.body for each in said)
 
 
-async def test_whoever_adds_one_says_what_it_names(surface: Surface) -> None:
+async def test_every_resource_and_prompt_argument_says_what_it_names(surface: ReadSurface) -> None:
     """An address or an argument nobody thought about would be the one that is not attacked."""
     arguments = {name for each in surface.prompts.values() for name in each}
 
-    assert sorted(surface.templates) == sorted(TEMPLATES)
-    assert arguments - HANDLES.keys() - NAMES_NOTHING == set()
+    assert sorted(surface.templates) == sorted(RESOURCE_TEMPLATES)
+    assert arguments - HANDLE_ARGUMENTS.keys() - HARMLESS_ARGUMENTS == set()
 
 
-@pytest.mark.parametrize("life", LIVES)
+@pytest.mark.parametrize("life", JOB_HISTORIES)
 async def test_a_foreign_job_is_not_told_from_none(
-    service: str, surface: Surface, database: Database, make_job: JobFactory, life: str
+    service: str, surface: ReadSurface, database: Database, make_job: JobFactory, life: str
 ) -> None:
     """Whatever became of it: neither its address nor a prompt about it tells that it is there."""
-    foreign = ids.write(Kind.JOB, (await lived(Worker(database), make_job, life)).id)
-    nobodys = ids.write(Kind.JOB, ids.new_id())
+    foreign = ids.format_handle(
+        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, life)).id
+    )
+    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
 
     for (method, theirs), (_, none) in zip(
-        surface.asking(Kind.JOB, foreign), surface.asking(Kind.JOB, nobodys), strict=True
-    ):
-        for way in (Way.LEGACY, Way.MODERN):
-            hidden = await send(service, way, method, theirs, BOBS)
-            absent = await send(service, way, method, none, BOBS)
-            assert hidden.about(foreign) == absent.about(nobodys), f"{theirs}, {way}"
-            assert not_there(absent), f"{none}: {absent.body!r}"
-        hers = await send(service, Way.MODERN, method, theirs, ADAS)
-        assert not not_there(hers), f"{theirs}: nothing was attacked"
-
-
-async def test_a_foreign_workspace_is_not_told_from_none(service: str, surface: Surface) -> None:
-    """Nor is the name of a piece of work, or what happens in it."""
-    foreign = (await shown(service, "create_workspace", name="hers"))["workspace_id"]
-    nobodys = ids.write(Kind.WORKSPACE, ids.new_id())
-
-    for (method, theirs), (_, none) in zip(
-        surface.asking(Kind.WORKSPACE, foreign),
-        surface.asking(Kind.WORKSPACE, nobodys),
+        surface.requests_for(HandleKind.JOB, foreign),
+        surface.requests_for(HandleKind.JOB, nobodys),
         strict=True,
     ):
-        for way in (Way.LEGACY, Way.MODERN):
-            hidden = await send(service, way, method, theirs, BOBS)
-            absent = await send(service, way, method, none, BOBS)
-            assert hidden.about(foreign) == absent.about(nobodys), f"{theirs}, {way}"
-            assert not_there(absent), f"{none}: {absent.body!r}"
-        hers = await send(service, Way.MODERN, method, theirs, ADAS)
-        assert not not_there(hers), f"{theirs}: nothing was attacked"
+        for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
+            hidden = await send_message(service, way, method, theirs, BOB_TOKEN)
+            absent = await send_message(service, way, method, none, BOB_TOKEN)
+            assert hidden.without_handle(foreign) == absent.without_handle(nobodys), (
+                f"{theirs}, {way}"
+            )
+            assert is_not_found(absent), f"{none}: {absent.body!r}"
+        hers = await send_message(service, ProtocolVariant.MODERN, method, theirs, ADA_TOKEN)
+        assert not is_not_found(hers), f"{theirs}: nothing was attacked"
+
+
+async def test_a_foreign_workspace_is_not_told_from_none(
+    service: str, surface: ReadSurface
+) -> None:
+    """Nor is the name of a piece of work, or what happens in it."""
+    foreign = (await call_for_result(service, "create_workspace", name="hers"))["workspace_id"]
+    nobodys = ids.format_handle(HandleKind.WORKSPACE, ids.new_id())
+
+    for (method, theirs), (_, none) in zip(
+        surface.requests_for(HandleKind.WORKSPACE, foreign),
+        surface.requests_for(HandleKind.WORKSPACE, nobodys),
+        strict=True,
+    ):
+        for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
+            hidden = await send_message(service, way, method, theirs, BOB_TOKEN)
+            absent = await send_message(service, way, method, none, BOB_TOKEN)
+            assert hidden.without_handle(foreign) == absent.without_handle(nobodys), (
+                f"{theirs}, {way}"
+            )
+            assert is_not_found(absent), f"{none}: {absent.body!r}"
+        hers = await send_message(service, ProtocolVariant.MODERN, method, theirs, ADA_TOKEN)
+        assert not is_not_found(hers), f"{theirs}: nothing was attacked"
 
 
 @pytest.mark.parametrize(
@@ -140,50 +156,59 @@ async def test_an_address_that_never_was_is_answered_like_a_foreign_one(
     service: str, uri: str, make_job: JobFactory
 ) -> None:
     """One answer for all that cannot be read leaves nothing to compare."""
-    handle = ids.write(Kind.JOB, (await make_job()).id)
+    handle = ids.format_handle(HandleKind.JOB, (await make_job()).id)
     given = uri.replace("job_{id}", handle)
 
-    for way in (Way.LEGACY, Way.MODERN):
-        odd = await send(service, way, "resources/read", {"uri": given}, ADAS)
-        foreign = await send(service, way, "resources/read", {"uri": f"job://{handle}"}, BOBS)
-        told = [odd.about(given), foreign.about(f"job://{handle}")]
+    for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
+        odd = await send_message(service, way, "resources/read", {"uri": given}, ADA_TOKEN)
+        foreign = await send_message(
+            service, way, "resources/read", {"uri": f"job://{handle}"}, BOB_TOKEN
+        )
+        told = [odd.without_handle(given), foreign.without_handle(f"job://{handle}")]
         assert told[0].body == told[1].body, way
         assert told[0].status == told[1].status
 
 
 async def test_nobody_is_offered_what_is_anothers(
-    service: str, surface: Surface, make_job: JobFactory
+    service: str, surface: ReadSurface, make_job: JobFactory
 ) -> None:
     """A hint after one letter would be a list of everything."""
-    job = ids.write(Kind.JOB, (await make_job()).id)
-    workspace = (await shown(service, "create_workspace", name="hers"))["workspace_id"]
-    foreign = {Kind.JOB: job, Kind.WORKSPACE: workspace}
+    job = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    workspace = (await call_for_result(service, "create_workspace", name="hers"))["workspace_id"]
+    foreign = {HandleKind.JOB: job, HandleKind.WORKSPACE: workspace}
     places = [
-        ({"type": "ref/resource", "uri": uri}, "id", foreign[TEMPLATES[uri]]) for uri in TEMPLATES
+        ({"type": "ref/resource", "uri": uri}, "id", foreign[RESOURCE_TEMPLATES[uri]])
+        for uri in RESOURCE_TEMPLATES
     ]
     places += [
-        ({"type": "ref/prompt", "name": prompt}, name, foreign[HANDLES[name]])
+        ({"type": "ref/prompt", "name": prompt}, name, foreign[HANDLE_ARGUMENTS[name]])
         for prompt, arguments in surface.prompts.items()
-        for name in arguments.keys() & HANDLES.keys()
+        for name in arguments.keys() & HANDLE_ARGUMENTS.keys()
     ]
 
     for ref, name, handle in places:
         for begun in ("", handle[:5], handle):
             params = {"ref": ref, "argument": {"name": name, "value": begun}}
-            for way in (Way.LEGACY, Way.MODERN):
-                offered = await send(service, way, "completion/complete", params, BOBS)
+            for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
+                offered = await send_message(service, way, "completion/complete", params, BOB_TOKEN)
                 assert json.loads(offered.body)["result"]["completion"]["values"] == []
-        hers = await send(service, Way.LEGACY, "completion/complete", params, ADAS)
+        hers = await send_message(
+            service, ProtocolVariant.LEGACY, "completion/complete", params, ADA_TOKEN
+        )
         assert json.loads(hers.body)["result"]["completion"]["values"] == [handle]
 
 
 async def test_nothing_of_anybody_elses_is_listed(service: str, make_job: JobFactory) -> None:
     """The list is the caller's own, and says that nobody else may be shown it."""
-    handle = ids.write(Kind.JOB, (await make_job()).id)
+    handle = ids.format_handle(HandleKind.JOB, (await make_job()).id)
 
-    for way in (Way.LEGACY, Way.MODERN):
-        theirs = json.loads((await send(service, way, "resources/list", {}, BOBS)).body)["result"]
-        hers = json.loads((await send(service, way, "resources/list", {}, ADAS)).body)["result"]
+    for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
+        theirs = json.loads(
+            (await send_message(service, way, "resources/list", {}, BOB_TOKEN)).body
+        )["result"]
+        hers = json.loads((await send_message(service, way, "resources/list", {}, ADA_TOKEN)).body)[
+            "result"
+        ]
         assert theirs["resources"] == []
         assert [each["uri"] for each in hers["resources"]] == [f"job://{handle}"]
 
@@ -192,21 +217,23 @@ async def test_a_foreign_job_among_ones_own_is_not_compared(
     service: str, make_job: JobFactory
 ) -> None:
     """One's own jobs are no ticket to another's."""
-    own = (await shown(service, "launch_job", by=BOBS, image="i", command="c"))["job_id"]
-    await shown(service, "cancel_job", by=BOBS, job_id=own)
-    foreign = ids.write(Kind.JOB, (await make_job()).id)
-    nobodys = ids.write(Kind.JOB, ids.new_id())
+    own = (
+        await call_for_result(service, "launch_job", caller_token=BOB_TOKEN, image="i", command="c")
+    )["job_id"]
+    await call_for_result(service, "cancel_job", caller_token=BOB_TOKEN, job_id=own)
+    foreign = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
 
-    for way in (Way.LEGACY, Way.MODERN):
+    for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
         answers = [
-            await send(
+            await send_message(
                 service,
                 way,
                 "prompts/get",
                 {"name": "compare_runs", "arguments": {"job_ids": f"{own},{handle}"}},
-                BOBS,
+                BOB_TOKEN,
             )
             for handle in (foreign, nobodys)
         ]
-        assert answers[0].about(foreign) == answers[1].about(nobodys)
-        assert not_there(answers[0])
+        assert answers[0].without_handle(foreign) == answers[1].without_handle(nobodys)
+        assert is_not_found(answers[0])

@@ -7,68 +7,72 @@ from typing import Any
 import pytest
 
 from schema.common import ids
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db.database import Database
 from tests.conftest import JobFactory
-from tests.service.attack import BOBS, Answer
-from tests.service.listener import ask, listening
-from tests.service.lives import LIVES, Worker, lived
-from tests.service.stand_in import ADA, ADAS, Whoami, person, shown
-from tests.service.test_attacks import rows
+from tests.service.attack import BOB_TOKEN, ObservedAnswer
+from tests.service.listener import open_notification_stream, send_modern_request
+from tests.service.lives import JOB_HISTORIES, RunDriver, make_job_with_history
+from tests.service.stand_in import ADA_ID, ADA_TOKEN, FakeHub, call_for_result, whoami_answer
+from tests.service.test_attacks import read_all_rows
 
-METHODS: tuple[tuple[str, dict[str, Any]], ...] = (
+TASK_METHODS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("tasks/get", {}),
     ("tasks/update", {"inputResponses": {"x": {"action": "accept"}}}),
     ("tasks/cancel", {}),
 )
 
 
-@pytest.mark.parametrize("life", LIVES)
+@pytest.mark.parametrize("life", JOB_HISTORIES)
 async def test_a_foreign_task_is_not_told_from_none(
     service: str, database: Database, make_job: JobFactory, life: str
 ) -> None:
     """Byte for byte, whatever became of it, and whether or not the asker knows tasks."""
-    foreign = ids.write(Kind.JOB, (await lived(Worker(database), make_job, life)).id)
-    nobodys = ids.write(Kind.JOB, ids.new_id())
-    before = await rows(database)
+    foreign = ids.format_handle(
+        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, life)).id
+    )
+    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
+    before = await read_all_rows(database)
 
-    for method, more in METHODS:
+    for method, more in TASK_METHODS:
         for able in (True, False):
             for header in ("", None):
                 theirs, none = [
-                    Answer.of(
-                        await ask(
+                    ObservedAnswer.from_response(
+                        await send_modern_request(
                             service,
                             method,
-                            by=BOBS,
-                            able=able,
-                            header=header,
+                            caller_token=BOB_TOKEN,
+                            supports_tasks=able,
+                            mcp_name_header=header,
                             taskId=each,
                             **more,
                         )
                     )
                     for each in (foreign, nobodys)
                 ]
-                assert theirs.about(foreign) == none.about(nobodys), f"{method}, {able}"
+                assert theirs.without_handle(foreign) == none.without_handle(nobodys), (
+                    f"{method}, {able}"
+                )
                 assert b'"error"' in none.body
 
-    assert await rows(database) == before
-    for method, more in METHODS:
-        hers = await ask(service, method, taskId=foreign, **more)
+    assert await read_all_rows(database) == before
+    for method, more in TASK_METHODS:
+        hers = await send_modern_request(service, method, taskId=foreign, **more)
         assert "result" in hers.json(), f"{method}: nothing was attacked"
 
 
 async def test_a_foreign_wait_does_not_become_a_task(service: str, make_job: JobFactory) -> None:
     """Whoever knows tasks is told as much of a foreign job as anybody."""
-    foreign = ids.write(Kind.JOB, (await make_job()).id)
-    nobodys = ids.write(Kind.JOB, ids.new_id())
+    foreign = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
 
     theirs, none = [
-        Answer.of(
-            await ask(
+        ObservedAnswer.from_response(
+            await send_modern_request(
                 service,
                 "tools/call",
-                by=BOBS,
+                caller_token=BOB_TOKEN,
                 name="wait_for_jobs",
                 arguments={"job_ids": [each], "timeout_seconds": 0.1},
             )
@@ -76,18 +80,22 @@ async def test_a_foreign_wait_does_not_become_a_task(service: str, make_job: Job
         for each in (foreign, nobodys)
     ]
 
-    assert theirs.about(foreign) == none.about(nobodys)
-    assert none.code == "NotFound"
+    assert theirs.without_handle(foreign) == none.without_handle(nobodys)
+    assert none.error_code == "NotFound"
 
 
 async def test_who_listens_to_anothers_hears_of_ones_own_alone(
     service: str, make_job: JobFactory, database: Database
 ) -> None:
     """One's own job on the same stream is no ticket; and the ack tells nothing."""
-    own = (await shown(service, "launch_job", by=BOBS, image="i", command=["c"]))["job_id"]
-    workspace = (await shown(service, "create_workspace", name="hers"))["workspace_id"]
+    own = (
+        await call_for_result(
+            service, "launch_job", caller_token=BOB_TOKEN, image="i", command=["c"]
+        )
+    )["job_id"]
+    workspace = (await call_for_result(service, "create_workspace", name="hers"))["workspace_id"]
     job = await make_job()
-    foreign = ids.write(Kind.JOB, job.id)
+    foreign = ids.format_handle(HandleKind.JOB, job.id)
     wanted: dict[str, Any] = {
         "resourceSubscriptions": [
             *(f"job://{foreign}", f"job://{foreign}/logs"),
@@ -95,35 +103,41 @@ async def test_who_listens_to_anothers_hears_of_ones_own_alone(
         ],
         "taskIds": [foreign],
     }
-    async with listening(service, by=BOBS, **wanted) as heard:
-        assert await heard.acknowledged() == {"resourceSubscriptions": [f"job://{own}"]}
-        await shown(service, "launch_job", image="i", command=["c"], workspace_id=workspace)
-        await shown(service, "cancel_job", job_id=foreign)
-        await shown(service, "cancel_job", by=BOBS, job_id=own)
-        assert (await heard.told("resources/updated"))["uri"] == f"job://{own}"
-        await heard.end()
+    async with open_notification_stream(service, by=BOB_TOKEN, **wanted) as heard:
+        assert await heard.read_acknowledgement() == {"resourceSubscriptions": [f"job://{own}"]}
+        await call_for_result(
+            service, "launch_job", image="i", command=["c"], workspace_id=workspace
+        )
+        await call_for_result(service, "cancel_job", job_id=foreign)
+        await call_for_result(service, "cancel_job", caller_token=BOB_TOKEN, job_id=own)
+        assert (await heard.next_notification("resources/updated"))["uri"] == f"job://{own}"
+        await heard.expect_end()
 
-    async with listening(service, **wanted) as hers:
-        assert f"job://{foreign}" in (await hers.acknowledged())["resourceSubscriptions"]
+    async with open_notification_stream(service, **wanted) as hers:
+        assert f"job://{foreign}" in (await hers.read_acknowledgement())["resourceSubscriptions"]
 
 
 async def test_cancelling_a_task_is_challenged_for_a_scope_like_the_tool(
-    service: str, hub: Whoami, make_job: JobFactory
+    service: str, hub: FakeHub, make_job: JobFactory
 ) -> None:
     """A client that can sign in for more is sent to where it can, and nothing is stopped."""
-    job = ids.write(Kind.JOB, (await make_job()).id)
+    job = ids.format_handle(HandleKind.JOB, (await make_job()).id)
     claims = base64.urlsafe_b64encode(json.dumps({"scope": "openid"}).encode()).decode()
     token = f"hf_oauth_e30.{claims.rstrip('=')}.c2ln"
-    hub.answers[token] = person(ADA, "ada", type="oauth")
+    hub.whoami_by_token[token] = whoami_answer(ADA_ID, "ada", type="oauth")
 
-    by_tool = await ask(
-        service, "tools/call", by=token, name="cancel_job", arguments={"job_id": job}
+    by_tool = await send_modern_request(
+        service, "tools/call", caller_token=token, name="cancel_job", arguments={"job_id": job}
     )
-    by_task = await ask(service, "tasks/cancel", by=token, taskId=job)
+    by_task = await send_modern_request(service, "tasks/cancel", caller_token=token, taskId=job)
 
     assert by_task.status_code == 403
     assert 'error="insufficient_scope"' in by_task.headers["www-authenticate"]
-    assert Answer.of(by_task) == Answer.of(by_tool)
-    assert (await ask(service, "tasks/get", by=token, taskId=job)).json()["result"]
-    view = (await shown(service, "job_status", by=ADAS, job_ids=job))["jobs"][0]
+    assert ObservedAnswer.from_response(by_task) == ObservedAnswer.from_response(by_tool)
+    assert (await send_modern_request(service, "tasks/get", caller_token=token, taskId=job)).json()[
+        "result"
+    ]
+    view = (await call_for_result(service, "job_status", caller_token=ADA_TOKEN, job_ids=job))[
+        "jobs"
+    ][0]
     assert view["state"] == "queued"

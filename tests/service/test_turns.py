@@ -14,52 +14,54 @@ from redis.asyncio import Redis
 
 from schema.common.errors import TooManyWaits
 from schema.messaging import redis as messaging_redis
-from service.runtime.wait_slots import Turns
-from tests.conftest import ADA
+from service.runtime.wait_slots import WaitSlots
+from tests.conftest import ADA_ID
 
-LONG = timedelta(minutes=1)
-PATIENT = timedelta(seconds=20)
+LONG_WAIT = timedelta(minutes=1)
+PATIENT_TIMEOUT = timedelta(seconds=20)
 """A busy machine is not to be taken for a Valkey that hangs."""
 
 
 @pytest.fixture
 def subject() -> str:
     """A subject of the test's own, for the Valkey is shared."""
-    return f"{ADA}-{uuid4().hex}"
+    return f"{ADA_ID}-{uuid4().hex}"
 
 
 @pytest.fixture
-async def replicas(valkey_url: str) -> AsyncGenerator[tuple[Turns, Turns]]:
+async def replicas(valkey_url: str) -> AsyncGenerator[tuple[WaitSlots, WaitSlots]]:
     """Two replicas that give out two turns."""
     async with (
-        messaging_redis.connections(valkey_url) as one,
-        messaging_redis.connections(valkey_url) as other,
+        messaging_redis.open_redis(valkey_url) as one,
+        messaging_redis.open_redis(valkey_url) as other,
     ):
         yield (
-            Turns(one, limit=2, patience=PATIENT),
-            Turns(other, limit=2, patience=PATIENT),
+            WaitSlots(one, limit=2, valkey_timeout=PATIENT_TIMEOUT),
+            WaitSlots(other, limit=2, valkey_timeout=PATIENT_TIMEOUT),
         )
 
 
-async def refused(turns: Turns, subject: str) -> bool:
+async def is_refused(turns: WaitSlots, subject: str) -> bool:
     try:
-        async with turns.one(subject, within=LONG):
+        async with turns.acquire(subject, duration=LONG_WAIT):
             return False
     except TooManyWaits:
         return True
 
 
-async def test_replicas_share_one_limit(replicas: tuple[Turns, Turns], subject: str) -> None:
+async def test_replicas_share_one_limit(
+    replicas: tuple[WaitSlots, WaitSlots], subject: str
+) -> None:
     """A limit that each replica kept for itself would grow with the deployment."""
     one, other = replicas
-    async with one.one(subject, within=LONG), other.one(subject, within=LONG):
-        assert await refused(one, subject)
-        assert await refused(other, subject)
-        assert not await refused(one, f"{subject} too"), "it is somebody else's"
+    async with one.acquire(subject, duration=LONG_WAIT), other.acquire(subject, duration=LONG_WAIT):
+        assert await is_refused(one, subject)
+        assert await is_refused(other, subject)
+        assert not await is_refused(one, f"{subject} too"), "it is somebody else's"
 
 
 async def test_a_wait_that_is_over_makes_room_however_it_ended(
-    replicas: tuple[Turns, Turns], subject: str
+    replicas: tuple[WaitSlots, WaitSlots], subject: str
 ) -> None:
     """A client that disconnects in the middle cancels its call."""
     one, other = replicas
@@ -68,7 +70,7 @@ async def test_a_wait_that_is_over_makes_room_however_it_ended(
             entered = [anyio.Event(), anyio.Event()]
 
             async def wait(event: anyio.Event) -> None:
-                async with one.one(subject, within=LONG):
+                async with one.acquire(subject, duration=LONG_WAIT):
                     event.set()
                     await anyio.sleep_forever()
 
@@ -77,16 +79,16 @@ async def test_a_wait_that_is_over_makes_room_however_it_ended(
                 with anyio.fail_after(20):
                     await event.wait()
             calls.cancel_scope.cancel()
-        assert not await refused(other, subject)
+        assert not await is_refused(other, subject)
 
 
-async def test_what_has_no_end_keeps_its_turn_while_it_lasts(
-    replicas: tuple[Turns, Turns], subject: str, valkey_url: str
+async def test_what_has_no_end_keeps_its_slot_while_it_lasts(
+    replicas: tuple[WaitSlots, WaitSlots], subject: str, valkey_url: str
 ) -> None:
     """A stream that is open all day counts all day, also if what was counted is lost meanwhile."""
     one, _ = replicas
     async with Redis.from_url(valkey_url) as redis:
-        async with one.one(subject, within=LONG) as keep:
+        async with one.acquire(subject, duration=LONG_WAIT) as keep:
             await redis.delete(f"holdfast:waits:{subject}")
             await keep()
             assert await redis.zcard(f"holdfast:waits:{subject}") == 1
@@ -98,45 +100,50 @@ async def test_what_has_no_end_keeps_its_turn_while_it_lasts(
 
 
 async def test_what_a_killed_process_took_lapses(
-    valkey_url: str, replicas: tuple[Turns, Turns], subject: str
+    valkey_url: str, replicas: tuple[WaitSlots, WaitSlots], subject: str
 ) -> None:
     """It cannot give anything back; a minute later nobody misses it."""
     async with Redis.from_url(valkey_url) as redis:
         long_ago = {f"killed-{number}": 1 for number in range(2)}
         await redis.zadd(f"holdfast:waits:{subject}", long_ago)
-        assert not await refused(replicas[0], subject)
-        async with replicas[0].one(subject, within=timedelta(0)):
+        assert not await is_refused(replicas[0], subject)
+        async with replicas[0].acquire(subject, duration=timedelta(0)):
             life = await redis.pttl(f"holdfast:waits:{subject}")
         assert 0 < life <= 15_000
 
 
 async def test_the_longest_wait_keeps_what_valkey_keeps(
-    valkey_url: str, replicas: tuple[Turns, Turns], subject: str
+    valkey_url: str, replicas: tuple[WaitSlots, WaitSlots], subject: str
 ) -> None:
     """A short wait that comes after a long one must not let it be forgotten."""
     async with (
         Redis.from_url(valkey_url) as redis,
-        replicas[0].one(subject, within=LONG),
-        replicas[0].one(subject, within=timedelta(0)),
+        replicas[0].acquire(subject, duration=LONG_WAIT),
+        replicas[0].acquire(subject, duration=timedelta(0)),
     ):
         assert await redis.pttl(f"holdfast:waits:{subject}") > 60_000
 
 
 async def test_without_a_valkey_each_process_counts(subject: str) -> None:
     """Nobody is shut out, and nobody waits without end."""
-    async with messaging_redis.connections("redis://127.0.0.1:1/0") as nowhere:
-        turns = Turns(nowhere, limit=2)
+    async with messaging_redis.open_redis("redis://127.0.0.1:1/0") as nowhere:
+        turns = WaitSlots(nowhere, limit=2)
         async with AsyncExitStack() as stack:
             for _ in range(2):
-                await stack.enter_async_context(turns.one(subject, within=LONG))
-            assert await refused(turns, subject)
+                await stack.enter_async_context(turns.acquire(subject, duration=LONG_WAIT))
+            assert await is_refused(turns, subject)
 
-        assert not await refused(turns, subject)
+        assert not await is_refused(turns, subject)
 
 
-async def test_a_refusal_says_what_to_do(replicas: tuple[Turns, Turns], subject: str) -> None:
+async def test_a_refusal_says_what_to_do(
+    replicas: tuple[WaitSlots, WaitSlots], subject: str
+) -> None:
     """A model that only heard no would try again at once."""
-    async with replicas[0].one(subject, within=LONG), replicas[0].one(subject, within=LONG):
+    async with (
+        replicas[0].acquire(subject, duration=LONG_WAIT),
+        replicas[0].acquire(subject, duration=LONG_WAIT),
+    ):
         with pytest.raises(TooManyWaits, match=r"2 calls waiting.*one call.*call job_status"):
-            async with replicas[1].one(subject, within=LONG):
+            async with replicas[1].acquire(subject, duration=LONG_WAIT):
                 pass

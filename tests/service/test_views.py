@@ -9,15 +9,15 @@ import pytest
 from schema.accounts.tables import Hold
 from schema.common import ids
 from schema.jobs.queries import JobStatus
-from schema.jobs.tables import FINAL, JobKind, JobState, Reason
+from schema.jobs.tables import FINAL_STATES, JobKind, JobState, Reason
 from service.views import job_summary
 from service.views.jobs import JobView
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-HUB = "https://huggingface.co"
+HUB_URL = "https://huggingface.co"
 
 
-def status(**overrides: Any) -> JobStatus:
+def make_status(**overrides: Any) -> JobStatus:
     """A job as it is read; keyword arguments override its columns."""
     columns: dict[str, Any] = {
         "id": ids.new_id(),
@@ -47,7 +47,7 @@ def status(**overrides: Any) -> JobStatus:
         "read_at": NOW,
     }
     given = columns | overrides
-    if given["state"] in FINAL:
+    if given["state"] in FINAL_STATES:
         given |= {"finished_at": given["finished_at"] or NOW}
     return JobStatus.model_validate(given)
 
@@ -56,22 +56,24 @@ def status(**overrides: Any) -> JobStatus:
 @pytest.mark.parametrize("reason", Reason)
 def test_every_failure_has_a_reason_in_words_and_a_remedy(reason: Reason, kind: JobKind) -> None:
     """A person who reads only this knows what happened and what to do."""
-    failed = status(state=JobState.FAILED, reason=reason, kind=kind, exit_code=3, attempt=1)
+    failed = make_status(state=JobState.FAILED, reason=reason, kind=kind, exit_code=3, attempt=1)
 
-    assert job_summary.summary(failed).startswith("Failed: ")
-    assert re.search("launch|retry_job", job_summary.next_step(failed))
-    assert not re.search(r"\{\w", job_summary.next_step(failed))
+    assert job_summary.summarize_job(failed).startswith("Failed: ")
+    assert re.search("launch|retry_job", job_summary.suggest_next_step(failed))
+    assert not re.search(r"\{\w", job_summary.suggest_next_step(failed))
 
 
 @pytest.mark.parametrize("kind", JobKind)
 @pytest.mark.parametrize("state", JobState)
 def test_polling_ends_exactly_when_nothing_can_change(state: JobState, kind: JobKind) -> None:
     """A model that follows poll_after_seconds neither stops early nor goes on for ever."""
-    view = JobView.of(status(state=state, kind=kind, reason=Reason.INTERNAL, attempt=1), HUB)
+    view = JobView.from_status(
+        make_status(state=state, kind=kind, reason=Reason.INTERNAL, attempt=1), HUB_URL
+    )
 
-    assert (view.poll_after_seconds is None) == (state in FINAL)
+    assert (view.poll_after_seconds is None) == (state in FINAL_STATES)
     assert view.summary.endswith(".")
-    if state not in FINAL:
+    if state not in FINAL_STATES:
         assert f'wait_for_jobs(job_ids="{view.job_id}", until="terminal")' in view.next_step
 
 
@@ -80,62 +82,62 @@ def test_polling_ends_exactly_when_nothing_can_change(state: JobState, kind: Job
 )
 def test_young_jobs_are_worth_asking_about_sooner(age: timedelta, wait: int) -> None:
     """Seconds matter to a job that takes seconds, and to no other."""
-    view = JobView.of(status(state=JobState.RUNNING, created_at=NOW - age), HUB)
+    view = JobView.from_status(make_status(state=JobState.RUNNING, created_at=NOW - age), HUB_URL)
 
     assert view.poll_after_seconds == wait
 
 
 def test_waiting_for_hardware_is_told_from_running() -> None:
     """One of them costs money."""
-    waiting = status(state=JobState.RUNNING, stage="SCHEDULING", attempt=1)
-    running = status(state=JobState.RUNNING, stage="RUNNING", attempt=1)
+    waiting = make_status(state=JobState.RUNNING, stage="SCHEDULING", attempt=1)
+    running = make_status(state=JobState.RUNNING, stage="RUNNING", attempt=1)
 
-    assert "waits for cpu-basic hardware, at no cost so far" in job_summary.summary(waiting)
-    assert job_summary.summary(running) == "Running on cpu-basic."
+    assert "waits for cpu-basic hardware, at no cost so far" in job_summary.summarize_job(waiting)
+    assert job_summary.summarize_job(running) == "Running on cpu-basic."
 
 
 def test_a_held_job_says_what_it_waits_for() -> None:
     """It looks like any queued job, and yet nothing will happen until somebody acts."""
-    held = status(hold=Hold.CREDENTIALS)
+    held = make_status(hold=Hold.CREDENTIALS)
 
-    assert "no longer accepts the token" in job_summary.summary(held)
-    assert job_summary.next_step(held).startswith("Sign in again")
-    assert "paused" in job_summary.summary(status(hold=Hold.OPERATOR))
+    assert "no longer accepts the token" in job_summary.summarize_job(held)
+    assert job_summary.suggest_next_step(held).startswith("Sign in again")
+    assert "paused" in job_summary.summarize_job(make_status(hold=Hold.OPERATOR))
 
 
 def test_a_running_job_that_cannot_be_watched_says_how_old_its_status_is() -> None:
     """Old news that looks new is worse than none."""
     seen = NOW - timedelta(minutes=20)
-    unseen = status(
+    unseen = make_status(
         state=JobState.RUNNING, stage="RUNNING", attempt=1, hold=Hold.CREDENTIALS, seen_at=seen
     )
 
-    assert "cannot be watched" in job_summary.summary(unseen)
-    assert JobView.of(unseen, HUB).status_as_of == seen
+    assert "cannot be watched" in job_summary.summarize_job(unseen)
+    assert JobView.from_status(unseen, HUB_URL).status_as_of == seen
 
 
 def test_a_hold_is_not_shown_on_what_is_over() -> None:
     """It stands on the subject, and is no news about a finished job."""
-    done = status(state=JobState.SUCCEEDED, hold=Hold.CREDENTIALS, attempt=1)
+    done = make_status(state=JobState.SUCCEEDED, hold=Hold.CREDENTIALS, attempt=1)
 
-    assert JobView.of(done, HUB).hold is None
+    assert JobView.from_status(done, HUB_URL).hold is None
 
 
 def test_a_launch_that_was_turned_away_says_that_it_is_tried_again() -> None:
     """Otherwise a caller would launch another."""
-    assert "tried again by itself" in job_summary.summary(status(tries=3, attempt=3))
+    assert "tried again by itself" in job_summary.summarize_job(make_status(tries=3, attempt=3))
 
 
 def test_a_long_message_is_cut() -> None:
     """The Hub may say a page; a summary is a sentence."""
-    failed = status(state=JobState.FAILED, reason=Reason.INTERNAL, message="x" * 5000)
+    failed = make_status(state=JobState.FAILED, reason=Reason.INTERNAL, message="x" * 5000)
 
-    assert len(job_summary.summary(failed)) < 400
+    assert len(job_summary.summarize_job(failed)) < 400
 
 
 def test_a_bound_job_has_a_page_at_the_hub() -> None:
     """Exactly where the Hub itself would link."""
-    bound = status(state=JobState.RUNNING, attempt=1, remote_id="6a31")
+    bound = make_status(state=JobState.RUNNING, attempt=1, remote_id="6a31")
 
-    assert JobView.of(bound, HUB).url == "https://huggingface.co/jobs/ada/6a31"
-    assert JobView.of(status(), HUB).url is None
+    assert JobView.from_status(bound, HUB_URL).url == "https://huggingface.co/jobs/ada/6a31"
+    assert JobView.from_status(make_status(), HUB_URL).url is None

@@ -18,53 +18,61 @@ from redis.asyncio import Redis
 
 from schema.accounts import credentials
 from schema.common import ids
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs import lifecycle, run_end, run_launch
-from schema.jobs.run_end import Ending
+from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobKind, JobState
 from tests.conftest import JobFactory
-from tests.service.conftest import Start
-from tests.service.lives import Worker
-from tests.service.stand_in import ADA, Whoami, call, calling, refusal, shown, text
+from tests.service.conftest import StartService
+from tests.service.lives import RunDriver
+from tests.service.stand_in import (
+    ADA_ID,
+    FakeHub,
+    answer_text,
+    call_for_result,
+    call_tool,
+    open_mcp_client,
+    read_refusal,
+)
 from tests.stack import eventually
 
-WAITS = f"holdfast:waits:{ADA}"
+WAITS_KEY = f"holdfast:waits:{ADA_ID}"
 
 
-def handle(job: Job) -> str:
-    return ids.write(Kind.JOB, job.id)
+def format_handle(job: Job) -> str:
+    return ids.format_handle(HandleKind.JOB, job.id)
 
 
-async def cancel(database: Database, job: Job) -> None:
+async def cancel_job(database: Database, job: Job) -> None:
     async with database.transaction() as tx:
-        await lifecycle.cancel(tx, job.id, subject_id=ADA)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
 
 
-async def note_stage(database: Database, run_id: UUID, stage: str) -> None:
+async def record_stage(database: Database, run_id: UUID, stage: str) -> None:
     async with database.transaction() as tx:
-        await run_end.note_stage(tx, run_id, stage=stage, started_at=None, worker="w")
+        await run_end.record_stage(tx, run_id, stage=stage, started_at=None, worker="w")
 
 
 @pytest.fixture
 async def redis(valkey_url: str) -> AsyncGenerator[Redis]:
     """A look at who waits; nobody, to begin with."""
     async with Redis.from_url(valkey_url) as client:
-        await client.delete(WAITS)
+        await client.delete(WAITS_KEY)
         yield client
 
 
 @asynccontextmanager
-async def waiting(
+async def run_during_wait(
     redis: Redis, url: str, answers: list[dict[str, Any]], **arguments: Any
 ) -> AsyncGenerator[None]:
     """Do something while a call waits; its answer is appended."""
 
     async def wait() -> None:
-        answers.append(await shown(url, "wait_for_jobs", timeout_seconds=40, **arguments))
+        answers.append(await call_for_result(url, "wait_for_jobs", timeout_seconds=40, **arguments))
 
     async def waits() -> int:
-        return int(await redis.zcard(WAITS))
+        return int(await redis.zcard(WAITS_KEY))
 
     with anyio.fail_after(25):
         async with anyio.create_task_group() as calls:
@@ -80,17 +88,19 @@ async def test_a_wait_answers_when_the_job_changes(
     """And it says what to do next, without a second call."""
     job = await make_job()
     answers: list[dict[str, Any]] = []
-    async with waiting(redis, service, answers, job_ids=handle(job), since_version=1):
-        await cancel(database, job)
+    async with run_during_wait(
+        redis, service, answers, job_ids=format_handle(job), since_version=1
+    ):
+        await cancel_job(database, job)
 
     [view] = answers
-    assert (view["changed"], view["done"], view["timed_out"]) == ([handle(job)], True, False)
+    assert (view["changed"], view["done"], view["timed_out"]) == ([format_handle(job)], True, False)
     assert view["jobs"][0]["state"] == "cancelled"
     assert view["next_step"] == "Nothing is left to do."
 
 
 async def test_without_a_valkey_a_wait_is_answered_all_the_same(
-    start: Start, database: Database, make_job: JobFactory
+    start: StartService, database: Database, make_job: JobFactory
 ) -> None:
     """Redis may burn; it costs the wait one look."""
     job = await make_job()
@@ -98,14 +108,18 @@ async def test_without_a_valkey_a_wait_is_answered_all_the_same(
         async with anyio.create_task_group() as calls:
 
             async def wait() -> None:
-                view = await shown(
-                    url, "wait_for_jobs", job_ids=handle(job), since_version=1, timeout_seconds=40
+                view = await call_for_result(
+                    url,
+                    "wait_for_jobs",
+                    job_ids=format_handle(job),
+                    since_version=1,
+                    timeout_seconds=40,
                 )
-                assert view["changed"] == [handle(job)]
+                assert view["changed"] == [format_handle(job)]
 
             with anyio.fail_after(20):
                 calls.start_soon(wait)
-                await cancel(database, job)
+                await cancel_job(database, job)
 
 
 async def test_what_holds_already_is_answered_at_once(
@@ -113,7 +127,7 @@ async def test_what_holds_already_is_answered_at_once(
 ) -> None:
     """Whoever saw version 1 has missed a change, and whoever waits for the end of it has it."""
     job = await make_job()
-    await cancel(database, job)
+    await cancel_job(database, job)
     with anyio.fail_after(10):
         cases: list[dict[str, Any]] = [
             {"since_version": 1},
@@ -122,11 +136,17 @@ async def test_what_holds_already_is_answered_at_once(
             {},
         ]
         for arguments in cases:
-            view = await shown(
-                service, "wait_for_jobs", job_ids=handle(job), timeout_seconds=45, **arguments
+            view = await call_for_result(
+                service,
+                "wait_for_jobs",
+                job_ids=format_handle(job),
+                timeout_seconds=45,
+                **arguments,
             )
             assert (view["done"], view["timed_out"]) == (True, False), arguments
-            assert view["changed"] == ([handle(job)] if arguments.get("since_version") == 1 else [])
+            assert view["changed"] == (
+                [format_handle(job)] if arguments.get("since_version") == 1 else []
+            )
 
 
 async def test_a_wait_in_vain_names_the_call_that_goes_on_with_it(
@@ -135,11 +155,14 @@ async def test_a_wait_in_vain_names_the_call_that_goes_on_with_it(
     """Word for word, with the version up to which nothing was missed."""
     job = await make_job()
 
-    view = await shown(service, "wait_for_jobs", job_ids=handle(job), timeout_seconds=0.1)
+    view = await call_for_result(
+        service, "wait_for_jobs", job_ids=format_handle(job), timeout_seconds=0.1
+    )
 
     assert (view["timed_out"], view["done"], view["changed"]) == (True, False, [])
     assert view["next_step"] == (
-        f'Call wait_for_jobs(job_ids="{handle(job)}", until="change", since_version=1) to wait on.'
+        f'Call wait_for_jobs(job_ids="{format_handle(job)}", until="change", since_version=1) to '
+        "wait on."
     )
 
 
@@ -148,19 +171,25 @@ async def test_bookkeeping_wakes_nobody(
 ) -> None:
     """That a launch is in doubt is ours to settle; what comes of it is the person's to know."""
     job = await make_job()
-    run_id = await _claimed(database)
+    run_id = await _claim_run(database)
     answers: list[dict[str, Any]] = []
-    async with waiting(redis, service, answers, job_ids=handle(job), since_version=2):
+    async with run_during_wait(
+        redis, service, answers, job_ids=format_handle(job), since_version=2
+    ):
         async with database.transaction() as tx:
-            await run_launch.doubt(tx, run_id, why="?", worker="w")
-        view = await shown(
-            service, "wait_for_jobs", job_ids=handle(job), since_version=2, timeout_seconds=1.5
+            await run_launch.mark_unconfirmed(tx, run_id, cause="?", worker="w")
+        view = await call_for_result(
+            service,
+            "wait_for_jobs",
+            job_ids=format_handle(job),
+            since_version=2,
+            timeout_seconds=1.5,
         )
         assert (view["timed_out"], view["jobs"][0]["version"]) == (True, 3)
         assert answers == []
-        await cancel(database, job)
+        await cancel_job(database, job)
 
-    assert answers[0]["changed"] == [handle(job)]
+    assert answers[0]["changed"] == [format_handle(job)]
 
 
 async def test_stopping_is_waited_for_until_it_is_seen_to_be_over(
@@ -168,13 +197,15 @@ async def test_stopping_is_waited_for_until_it_is_seen_to_be_over(
 ) -> None:
     """A cancelled job whose run may still cost money has not come to its end."""
     job = await make_job()
-    worker = Worker(database)
-    run_id = await worker.bind()
-    await cancel(database, job)
+    worker = RunDriver(database)
+    run_id = await worker.start_run()
+    await cancel_job(database, job)
     answers: list[dict[str, Any]] = []
-    async with waiting(redis, service, answers, job_ids=handle(job), until="terminal"):
+    async with run_during_wait(
+        redis, service, answers, job_ids=format_handle(job), until="terminal"
+    ):
         assert answers == []
-        await worker.end(run_id, Ending(JobState.CANCELLED, "CANCELED"))
+        await worker.end_run(run_id, RunResult(JobState.CANCELLED, "CANCELED"))
 
     assert (answers[0]["done"], answers[0]["jobs"][0]["upstream"]) == (True, "stopped")
 
@@ -184,17 +215,22 @@ async def test_any_answers_with_the_first_and_all_with_the_last(
 ) -> None:
     """And the next call leaves out what will not change any more."""
     first, last = await make_job(), await make_job()
-    both: dict[str, Any] = {"job_ids": [handle(first), handle(last)], "until": "terminal"}
+    both: dict[str, Any] = {
+        "job_ids": [format_handle(first), format_handle(last)],
+        "until": "terminal",
+    }
     everything: list[dict[str, Any]] = []
-    async with waiting(redis, service, everything, **both, mode="all"):
+    async with run_during_wait(redis, service, everything, **both, mode="all"):
         anything: list[dict[str, Any]] = []
-        async with waiting(redis, service, anything, **both, mode="any"):
-            await cancel(database, first)
+        async with run_during_wait(redis, service, anything, **both, mode="any"):
+            await cancel_job(database, first)
         assert everything == []
         [view] = anything
         assert (view["done"], view["timed_out"]) == (False, False)
-        assert f'wait_for_jobs(job_ids="{handle(last)}", until="terminal"' in view["next_step"]
-        await cancel(database, last)
+        assert (
+            f'wait_for_jobs(job_ids="{format_handle(last)}", until="terminal"' in view["next_step"]
+        )
+        await cancel_job(database, last)
 
     assert everything[0]["done"]
 
@@ -204,10 +240,10 @@ async def test_a_finished_job_among_many_does_not_end_every_wait_for_a_change(
 ) -> None:
     """A client that waits in a loop would spin for as long as the others run."""
     finished, running = await make_job(), await make_job()
-    await cancel(database, finished)
-    seen = {handle(finished): 2, handle(running): 1}
+    await cancel_job(database, finished)
+    seen = {format_handle(finished): 2, format_handle(running): 1}
 
-    view = await shown(
+    view = await call_for_result(
         service, "wait_for_jobs", job_ids=list(seen), since_version=seen, timeout_seconds=0.2
     )
 
@@ -218,15 +254,17 @@ async def test_of_several_the_next_call_says_what_was_seen_of_each(
     service: str, make_job: JobFactory
 ) -> None:
     """And it can be made as it is written."""
-    jobs = [handle(await make_job()) for _ in range(2)]
+    jobs = [format_handle(await make_job()) for _ in range(2)]
 
-    view = await shown(service, "wait_for_jobs", job_ids=jobs, mode="all", timeout_seconds=0.1)
+    view = await call_for_result(
+        service, "wait_for_jobs", job_ids=jobs, mode="all", timeout_seconds=0.1
+    )
 
     assert view["next_step"] == (
         f'Call wait_for_jobs(job_ids=["{jobs[0]}", "{jobs[1]}"], mode="all", until="change", '
         f'since_version={{"{jobs[0]}": 1, "{jobs[1]}": 1}}) to wait on.'
     )
-    again = await shown(
+    again = await call_for_result(
         service,
         "wait_for_jobs",
         job_ids=jobs,
@@ -243,12 +281,17 @@ async def test_a_hold_is_a_change(
     """Only the person can put it right, so they should not hear of it after the wait."""
     job = await make_job()
     answers: list[dict[str, Any]] = []
-    async with waiting(redis, service, answers, job_ids=handle(job)):
+    async with run_during_wait(redis, service, answers, job_ids=format_handle(job)):
         await anyio.sleep(0.5)  # it has to have looked once: a hold that is there is no change
         async with database.transaction() as tx:
-            await credentials.refused(tx, ADA, version=await _version(database))
+            await credentials.mark_credential_refused(
+                tx, ADA_ID, version=await _read_version(database)
+            )
 
-    assert (answers[0]["changed"], answers[0]["jobs"][0]["hold"]) == ([handle(job)], "credentials")
+    assert (answers[0]["changed"], answers[0]["jobs"][0]["hold"]) == (
+        [format_handle(job)],
+        "credentials",
+    )
 
 
 async def test_a_wrong_handle_spoils_only_itself(
@@ -256,15 +299,17 @@ async def test_a_wrong_handle_spoils_only_itself(
 ) -> None:
     """Alone it is an error at once; among others it comes back with them."""
     job = await make_job()
-    await cancel(database, job)
-    nobodys = ids.write(Kind.JOB, ids.new_id())
+    await cancel_job(database, job)
+    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
 
-    alone = await call(service, "wait_for_jobs", job_ids=nobodys)
-    view = await shown(service, "wait_for_jobs", job_ids=[nobodys, handle(job), "job_no"])
+    alone = await call_tool(service, "wait_for_jobs", job_ids=nobodys)
+    view = await call_for_result(
+        service, "wait_for_jobs", job_ids=[nobodys, format_handle(job), "job_no"]
+    )
 
-    assert refusal(alone)["code"] == "NotFound"
+    assert read_refusal(alone)["code"] == "NotFound"
     assert [error["code"] for error in view["errors"]] == ["NotFound", "Invalid"]
-    assert [each["job_id"] for each in view["jobs"]] == [handle(job)]
+    assert [each["job_id"] for each in view["jobs"]] == [format_handle(job)]
 
 
 @pytest.mark.parametrize(
@@ -282,10 +327,10 @@ async def test_what_makes_no_sense_is_refused_with_what_would(
     service: str, arguments: dict[str, Any], said: str
 ) -> None:
     """A wait that did something else than was meant would look like a job that hangs."""
-    answer = await call(service, "wait_for_jobs", **{"job_ids": "job_a", **arguments})
+    answer = await call_tool(service, "wait_for_jobs", **{"job_ids": "job_a", **arguments})
 
-    assert refusal(answer)["code"] == "Invalid"
-    assert said in text(answer)
+    assert read_refusal(answer)["code"] == "Invalid"
+    assert said in answer_text(answer)
 
 
 async def test_who_asks_for_progress_hears_of_every_change_while_they_wait(
@@ -294,23 +339,23 @@ async def test_who_asks_for_progress_hears_of_every_change_while_they_wait(
     """A person who watches wants to see it move before it is over."""
     job = await make_job()
     heard: list[tuple[float, str]] = []
-    worker, runs = Worker(database), list[UUID]()
+    worker, runs = RunDriver(database), list[UUID]()
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:
         assert total == 30
         heard.append((progress, message or ""))
         if len(heard) == 1:
-            runs.append(await worker.bind())
+            runs.append(await worker.start_run())
         elif len(heard) == 2:
-            await note_stage(database, runs[0], "SCHEDULING")
+            await record_stage(database, runs[0], "SCHEDULING")
         else:
-            await worker.end(runs[0], Ending(JobState.SUCCEEDED, "COMPLETED"))
+            await worker.end_run(runs[0], RunResult(JobState.SUCCEEDED, "COMPLETED"))
 
     with anyio.fail_after(25):
-        async with calling(service) as client:
+        async with open_mcp_client(service) as client:
             answer = await client.call_tool(
                 "wait_for_jobs",
-                {"job_ids": handle(job), "until": "terminal"},
+                {"job_ids": format_handle(job), "until": "terminal"},
                 progress_callback=hear,
             )
 
@@ -332,68 +377,72 @@ async def test_a_client_that_disconnects_frees_its_wait(
     async with anyio.create_task_group() as calls:
 
         async def wait() -> None:
-            async with calling(service) as client:
+            async with open_mcp_client(service) as client:
                 await client.call_tool(
                     "wait_for_jobs",
-                    {"job_ids": handle(job), "timeout_seconds": 45},
+                    {"job_ids": format_handle(job), "timeout_seconds": 45},
                     progress_callback=hear,
                 )
 
         calls.start_soon(wait)
-        await eventually(lambda: _waits(redis), lambda count: count == 1)
+        await eventually(lambda: _count_waits(redis), lambda count: count == 1)
         calls.cancel_scope.cancel()
 
-    await eventually(lambda: _waits(redis), lambda count: count == 0)
+    await eventually(lambda: _count_waits(redis), lambda count: count == 0)
 
 
 async def test_a_subject_has_so_many_waits_and_then_is_told_what_else_to_do(
-    start: Start, redis: Redis, database: Database, make_job: JobFactory
+    start: StartService, redis: Redis, database: Database, make_job: JobFactory
 ) -> None:
     """Over all replicas: the second is on another port."""
     job = await make_job()
     answers: list[dict[str, Any]] = []
     with start(waits=1) as one, start(waits=1) as other:
-        async with waiting(redis, one, answers, job_ids=handle(job), since_version=1):
-            refused = await call(other, "wait_for_jobs", job_ids=handle(job))
-            await cancel(database, job)
+        async with run_during_wait(
+            redis, one, answers, job_ids=format_handle(job), since_version=1
+        ):
+            refused = await call_tool(other, "wait_for_jobs", job_ids=format_handle(job))
+            await cancel_job(database, job)
 
-    assert refusal(refused)["code"] == "TooManyWaits"
-    assert "call job_status" in text(refused)
+    assert read_refusal(refused)["code"] == "TooManyWaits"
+    assert "call job_status" in answer_text(refused)
 
 
 async def test_nobody_upstream_hears_of_who_waits(
-    service: str, hub: Whoami, make_job: JobFactory
+    service: str, hub: FakeHub, make_job: JobFactory
 ) -> None:
     """The Hub is asked who calls, once for a while, and never how a job is (I9)."""
     job = await make_job()
-    await shown(service, "job_status", job_ids=handle(job))
-    before = len(hub.asked)
+    await call_for_result(service, "job_status", job_ids=format_handle(job))
+    before = len(hub.whoami_tokens)
 
     async with anyio.create_task_group() as calls:
 
         async def wait() -> None:
-            await shown(service, "wait_for_jobs", job_ids=handle(job), timeout_seconds=1.2)
+            await call_for_result(
+                service, "wait_for_jobs", job_ids=format_handle(job), timeout_seconds=1.2
+            )
 
         for _ in range(10):
             calls.start_soon(wait)
 
-    assert len(hub.asked) == before
+    assert len(hub.whoami_tokens) == before
 
 
-async def _waits(redis: Redis) -> int:
-    return int(await redis.zcard(WAITS))
+async def _count_waits(redis: Redis) -> int:
+    return int(await redis.zcard(WAITS_KEY))
 
 
-async def _claimed(database: Database) -> UUID:
+async def _claim_run(database: Database) -> UUID:
     minute = timedelta(minutes=1)
     async with database.transaction() as tx:
         [claim] = await run_launch.claim(
-            tx, JobKind.HUB_JOB, limit=1, worker="w", lease=minute, settle=minute
+            tx, JobKind.HUB_JOB, limit=1, worker="w", lease=minute, settle_window=minute
         )
     return claim.run_id
 
 
-async def _version(database: Database) -> int:
+async def _read_version(database: Database) -> int:
     async with database.transaction() as tx:
         version: int = await tx.fetchval("SELECT version FROM credential")
     return version

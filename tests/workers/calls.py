@@ -7,31 +7,35 @@ from schema.accounts.vault import Secret, Vault
 from schema.db.database import Database
 from schema.settings import Settings
 from schema.specs.inference import InferenceSpec
-from workers.executor import Means, Outcome, Report
-from workers.hub.client import Hub
-from workers.inference.call import Inference
+from workers.executor import ExecutorDeps, Outcome, ReportProgress
+from workers.hub.client import HubClient
+from workers.inference.call import InferenceCaller
 from workers.inputs.url_fetcher import Fetcher
 
-_NOWHERE: Final = {
+_UNUSED_SETTINGS: Final = {
     "HOLDFAST_DATABASE_URL": "postgresql://nowhere.example/none",
     "HOLDFAST_REDIS_URL": "redis://nowhere.example",
     "vault_keys": f"k1:{base64.b64encode(bytes(32)).decode()}",
 }
 
 
-class Asker:
+class ModelCaller:
     """Makes calls with one token."""
 
     def __init__(
-        self, gateway: Hub, token: Secret, fetcher: Fetcher | None = None, **more: Any
+        self,
+        gateway: HubClient,
+        token: Secret,
+        fetcher: Fetcher | None = None,
+        **setting_overrides: Any,
     ) -> None:
         # Neither rows nor secrets are known to a call, so there need be none.
-        settings = Settings.model_validate(_NOWHERE | more)
-        means = Means(gateway, cast("Database", None), settings, cast("Vault", None))
-        self._inference = Inference(means, fetcher)
+        settings = Settings.model_validate(_UNUSED_SETTINGS | setting_overrides)
+        means = ExecutorDeps(gateway, cast("Database", None), settings, cast("Vault", None))
+        self._inference = InferenceCaller(means, fetcher)
         self.token = token
 
-    async def ask(self, report: Report | None = None, **asked: Any) -> Outcome:
+    async def call_model(self, report: ReportProgress | None = None, **spec_fields: Any) -> Outcome:
         """Make a call."""
-        spec = InferenceSpec.model_validate(asked)
-        return await self._inference.answer(spec, self.token, report=report)
+        spec = InferenceSpec.model_validate(spec_fields)
+        return await self._inference.call(spec, self.token, report_progress=report)

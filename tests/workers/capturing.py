@@ -18,15 +18,15 @@ from starlette.routing import Route
 from schema.accounts import credentials
 from schema.accounts.vault import Secret
 from schema.jobs import work_queues
-from schema.jobs.work_queues import AgedRun, Turn
+from schema.jobs.work_queues import DueRun, PollLease
 from schema.settings import Settings
-from tests.conftest import ADA
-from tests.service.stand_in import serving
-from workers.artifacts.log_capture import capture, redactor_of
+from tests.conftest import ADA_ID
+from tests.service.stand_in import serve_app
+from workers.artifacts.log_capture import capture_log, load_redactor
 from workers.context import Worker
-from workers.worker import build
+from workers.worker import build_worker
 
-_BLOCK: Final = 1000
+_LINES_PER_BLOCK: Final = 1000
 
 
 @dataclass
@@ -34,73 +34,75 @@ class LogHub:
     """A Hub whose only job has printed `length` lines."""
 
     url: str = ""
-    length: int = 0
-    line: Callable[[int], str] = str
-    breaks: list[int] = field(default_factory=list[int])
+    line_count: int = 0
+    format_line: Callable[[int], str] = str
+    break_after_lines: list[int] = field(default_factory=list[int])
     """After how many lines the next answers break off."""
-    refuses: list[int] = field(default_factory=list[int])
+    refusal_statuses: list[int] = field(default_factory=list[int])
     """With which status the next answers refuse."""
-    silent: bool = False
+    stays_open: bool = False
     """Whether the log is left open at its end, as that of a job that runs."""
-    asked: int = 0
+    request_count: int = 0
 
-    async def answer(self, _: Request) -> Response:
+    async def stream_log(self, _: Request) -> Response:
         """Answer like `GET /api/jobs/{namespace}/{id}/logs`, from the start."""
-        self.asked += 1
-        if self.refuses:
-            return JSONResponse({"error": "no"}, self.refuses.pop(0))
+        self.request_count += 1
+        if self.refusal_statuses:
+            return JSONResponse({"error": "no"}, self.refusal_statuses.pop(0))
         return StreamingResponse(self._events(), media_type="text/event-stream")
 
     async def _events(self) -> AsyncGenerator[bytes]:
-        end = min(self.breaks.pop(0), self.length) if self.breaks else None
-        yield _event("===== Job started at 2026-11-21 02:10:41 =====")
-        last = self.length if end is None else end
-        for first in range(0, last, _BLOCK):
-            block = range(first, min(first + _BLOCK, last))
-            yield b"".join(_event(self.line(number)) for number in block)
+        end = (
+            min(self.break_after_lines.pop(0), self.line_count) if self.break_after_lines else None
+        )
+        yield _format_event("===== Job started at 2026-11-21 02:10:41 =====")
+        last = self.line_count if end is None else end
+        for first in range(0, last, _LINES_PER_BLOCK):
+            block = range(first, min(first + _LINES_PER_BLOCK, last))
+            yield b"".join(_format_event(self.format_line(number)) for number in block)
         if end is not None:
             raise ConnectionAbortedError
-        while self.silent:
+        while self.stays_open:
             await anyio.sleep(0.2)  # a log that is silent
             yield b": keep-alive\n\n"
 
 
-def _event(text: str) -> bytes:
+def _format_event(text: str) -> bytes:
     said = json.dumps({"data": text, "timestamp": "2026-11-21T02:10:42.104Z"})
     return f"data: {said}\n\n".encode()
 
 
 @contextmanager
-def log_hub() -> Generator[LogHub]:
+def run_log_hub() -> Generator[LogHub]:
     """Run such a Hub."""
     hub = LogHub()
-    with serving(Starlette(routes=[Route("/{path:path}", hub.answer)])) as hub.url:
+    with serve_app(Starlette(routes=[Route("/{path:path}", hub.stream_log)])) as hub.url:
         yield hub
 
 
-async def run_of(worker: Worker) -> AgedRun:
+async def read_run(worker: Worker) -> DueRun:
     """Look at Ada's one run, as a turn does."""
     async with worker.database.transaction() as tx:
-        (run,) = await work_queues.bound_runs(tx, Turn(ADA, "ada", 0))
+        (run,) = await work_queues.list_bound_runs(tx, PollLease(ADA_ID, "ada", 0))
     return run
 
 
-async def capture_once(worker: Worker, *, over: bool = True, run: AgedRun | None = None) -> bool:
+async def capture_once(worker: Worker, *, is_over: bool = True, run: DueRun | None = None) -> bool:
     """Capture what is new of the log of Ada's one run."""
-    run = run or await run_of(worker)
+    run = run or await read_run(worker)
     async with worker.database.transaction() as tx:
-        lent = await credentials.lend(tx, worker.vault, ADA)
+        lent = await credentials.load_token(tx, worker.vault, ADA_ID)
     assert lent is not None
-    redactor = await redactor_of(worker, run, lent)
-    return await capture(worker, run, lent, redactor, over=over)
+    redactor = await load_redactor(worker, run, lent)
+    return await capture_log(worker, run, lent, redactor, is_finished=is_over)
 
 
 async def _main() -> None:
-    async with build(Settings.read()) as worker:
+    async with build_worker(Settings.from_env()) as worker:
         assert await capture_once(worker)
 
 
-SECRET: Final = Secret("-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n-----END KEY-----")
+MULTILINE_SECRET: Final = Secret("-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n-----END KEY-----")
 """One that goes over lines."""
 
 if __name__ == "__main__":

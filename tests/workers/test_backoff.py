@@ -5,13 +5,13 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.timing import FIRST, LONGEST, backoff
+from workers.timing import MAX_BACKOFF, MIN_BACKOFF, backoff
 
 
 @given(st.integers(min_value=0, max_value=1000))
 def test_the_wait_stays_within_its_bounds(tries: int) -> None:
     """However often it was tried: never at once, and never so late that it looks forgotten."""
-    assert FIRST / 2 <= backoff(tries) <= LONGEST * 1.5
+    assert MIN_BACKOFF / 2 <= backoff(tries) <= MAX_BACKOFF * 1.5
 
 
 @given(st.integers(min_value=0, max_value=7))

@@ -19,16 +19,16 @@ from schema.jobs import queries as job_queries
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobState
 from schema.settings import Settings
-from service.jobs.retries import rewrite
+from service.jobs.retries import plan_retry
 from service.views.jobs import JobView
-from tests.conftest import ADA, JobFactory
+from tests.conftest import ADA_ID, JobFactory
 from workers.context import Worker
-from workers.executor import Means
-from workers.executors import discover
-from workers.hub.client import Hub
+from workers.executor import ExecutorDeps
+from workers.executors import discover_executors
+from workers.hub.client import HubClient
 from workers.loops import engine
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "executors.md"
+EXAMPLE_PAGE = Path(__file__).parents[2] / "docs" / "executors.md"
 
 
 @pytest.fixture
@@ -41,37 +41,39 @@ async def worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncGenerator[Worker]:
     """A worker at work that finds the example of the documentation among its executors."""
-    found = re.search(r"```python\n(.*?)```", EXAMPLE.read_text(), re.DOTALL)
+    found = re.search(r"```python\n(.*?)```", EXAMPLE_PAGE.read_text(), re.DOTALL)
     assert found is not None
     (tmp_path / "pause_of_the_docs.py").write_text(found[1])
     monkeypatch.setattr(workers.executors, "__path__", [*workers.executors.__path__, str(tmp_path)])
-    own, hub = settings(sweep="50ms"), cast("Hub", None)
+    own, hub = settings(sweep="50ms"), cast("HubClient", None)
     worker = Worker(
         name="w1",
         settings=own,
         database=database,
         vault=vault,
         hub=hub,
-        executors=discover(Means(hub, database, own, vault)),
+        executors=discover_executors(ExecutorDeps(hub, database, own, vault)),
     )
     async with database.transaction() as tx:
         token = Secret("hf_ada")
-        await credentials.remember(
+        await credentials.save_credential(
             tx, vault, subject_id=ada, name="ada", token=token, expires_at=None
         )
     stop = anyio.Event()
     async with anyio.create_task_group() as group:
-        group.start_soon(engine.work, worker, stop)
+        group.start_soon(engine.run_loops, worker, stop)
         yield worker
         stop.set()
 
 
-async def seen(database: Database, job_id: UUID, wanted: Callable[[JobStatus], bool]) -> JobStatus:
+async def wait_for_status(
+    database: Database, job_id: UUID, wanted: Callable[[JobStatus], bool]
+) -> JobStatus:
     """Look at a job until it is as wanted."""
     with anyio.fail_after(20):
         while True:
             async with database.transaction() as tx:
-                status = await job_queries.status(tx, ADA, job_id)
+                status = await job_queries.get_job_status(tx, ADA_ID, job_id)
             assert status is not None
             if wanted(status):
                 return status
@@ -82,26 +84,26 @@ async def test_the_smallest_executor_is_one_file(worker: Worker, make_job: JobFa
     """Its jobs are claimed, carried out, shown and can be run again; no other file names it."""
     job = await make_job(kind="pause", spec={"steps": 3})
 
-    status = await seen(worker.database, job.id, lambda status: status.settled)
+    status = await wait_for_status(worker.database, job.id, lambda status: status.is_settled)
 
     assert status.state is JobState.SUCCEEDED
     assert status.progress == {"done": 0, "total": 3, "message": "pausing"}
-    view = JobView.of(status, "https://hub")
+    view = JobView.from_status(status, "https://hub")
     assert (view.kind, view.summary) == ("pause", "Succeeded.")
     async with worker.database.transaction() as tx:
-        assert await job_queries.result(tx, ADA, job.id) == {"steps": 3}
-    assert rewrite(status, {}, {}).spec.stored() == {"steps": 3}
+        assert await job_queries.get_job_result(tx, ADA_ID, job.id) == {"steps": 3}
+    assert plan_retry(status, {}, {}).spec.to_stored_json() == {"steps": 3}
     with pytest.raises(Invalid, match="nothing of this job"):
-        rewrite(status, {"steps": 4}, {})
+        plan_retry(status, {"steps": 4}, {})
 
 
 async def test_it_is_called_off_like_any_other(worker: Worker, make_job: JobFactory) -> None:
     """The engine drops a call whose job was cancelled; the executor needs no word of that."""
     job = await make_job(kind="pause", spec={"steps": 10**6})
-    await seen(worker.database, job.id, lambda status: status.progress is not None)
+    await wait_for_status(worker.database, job.id, lambda status: status.progress is not None)
 
     async with worker.database.transaction() as tx:
-        assert await lifecycle.cancel(tx, job.id, subject_id=ADA)
+        assert await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
 
-    status = await seen(worker.database, job.id, lambda status: status.settled)
+    status = await wait_for_status(worker.database, job.id, lambda status: status.is_settled)
     assert status.state is JobState.CANCELLED

@@ -13,25 +13,37 @@ import anyio
 import pytest
 
 from schema.specs.inputs import media_types
-from tests.web import PUBLIC, Answer, Answering, Web, leads_to, page, public_web
+from tests.web import (
+    PUBLIC_ADDRESS,
+    FakeWeb,
+    PageAnswer,
+    PageWriter,
+    raw_response,
+    redirect_response,
+    run_fake_web,
+)
 from workers.inputs.url_fetcher import FetchError, FetchFailed, FetchRefused
 
-CAT = "https://files.example.com/cat.png"
-LIMIT = 100_000
-SOON = timedelta(seconds=5)
+CAT_URL = "https://files.example.com/cat.png"
+LIMIT_BYTES = 100_000
+TIMEOUT = timedelta(seconds=5)
 
 
 @pytest.fixture
-async def web() -> AsyncGenerator[Web]:
-    async with public_web() as opened:
+async def web() -> AsyncGenerator[FakeWeb]:
+    async with run_fake_web() as opened:
         yield opened
 
 
-async def attack(web: Web, url: str = CAT, within: timedelta = SOON) -> None:
-    await web.fetcher.fetch(url, limit_bytes=LIMIT, within=within, accept=media_types.EVERYTHING)
+async def fetch_expecting_refusal(
+    web: FakeWeb, url: str = CAT_URL, within: timedelta = TIMEOUT
+) -> None:
+    await web.fetcher.fetch(
+        url, max_bytes=LIMIT_BYTES, timeout=within, accept=media_types.ALL_MEDIA_TYPES
+    )
 
 
-NO_URLS = [
+REFUSED_URLS = [
     *("", " ", "cat.png", "/etc/passwd", "//etc/passwd", "C:\\secrets.txt", "https:", "https://"),
     *("file:///etc/passwd", "file://localhost/etc/passwd", "FILE:/etc/passwd"),
     *(
@@ -110,18 +122,18 @@ NO_URLS = [
 ]
 
 
-@pytest.mark.parametrize("url", NO_URLS)
+@pytest.mark.parametrize("url", REFUSED_URLS)
 async def test_what_is_no_public_url_is_not_even_asked_for(url: str) -> None:
     """The answer says what to write, and repeats nothing: a URL may hold a secret."""
-    web = Web()
+    web = FakeWeb()
 
     with pytest.raises(FetchRefused, match="This is not the URL of a file on the public web"):
-        await attack(web, url)
+        await fetch_expecting_refusal(web, url)
 
-    assert (web.asked, web.dialed, web.requests) == ([], [], [])
+    assert (web.resolved_names, web.dialed_addresses, web.requests) == ([], [], [])
 
 
-NO_ADDRESSES = [
+REFUSED_ADDRESSES = [
     "0.0.0.0",  # noqa: S104  # binds nothing
     *("127.0.0.1", "127.8.8.8", "10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1"),
     *("169.254.169.254", "169.254.170.2", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
@@ -142,20 +154,20 @@ NO_ADDRESSES = [
 ]
 
 
-@pytest.mark.parametrize("address", NO_ADDRESSES)
+@pytest.mark.parametrize("address", REFUSED_ADDRESSES)
 async def test_a_name_that_leads_to_what_is_not_public_is_not_connected_to(address: str) -> None:
     """One such address among public ones is enough: which is used is up to chance."""
-    web = Web()
-    for addresses in ([address], [PUBLIC, address]):
-        web.names["files.example.com"] = addresses
+    web = FakeWeb()
+    for addresses in ([address], [PUBLIC_ADDRESS, address]):
+        web.addresses_by_name["files.example.com"] = addresses
 
         with pytest.raises(FetchRefused, match="is not on the public web"):
-            await attack(web)
+            await fetch_expecting_refusal(web)
 
-    assert web.dialed == []
+    assert web.dialed_addresses == []
 
 
-NO_REDIRECTS = [
+REFUSED_REDIRECTS = [
     *("http://files.example.com/cat.png", "https://127.0.0.1/", "https://169.254.169.254/latest/"),
     *(
         "https://[::1]/",
@@ -184,64 +196,64 @@ NO_REDIRECTS = [
 
 @pytest.mark.parametrize(
     ("location", "status"),
-    list(zip(NO_REDIRECTS, cycle(["301 A", "302 B", "303 C", "307 D", "308 E"]))),
+    list(zip(REFUSED_REDIRECTS, cycle(["301 A", "302 B", "303 C", "307 D", "308 E"]))),
 )
-async def test_a_redirect_is_judged_like_a_url(web: Web, location: str, status: str) -> None:
+async def test_a_redirect_is_judged_like_a_url(web: FakeWeb, location: str, status: str) -> None:
     """What is public may not lead to what is not."""
-    web.pages[CAT] = leads_to(location.encode().decode("latin-1"), status)
-    web.names["private.example.com"] = ["10.1.2.3"]
+    web.pages[CAT_URL] = redirect_response(location.encode().decode("latin-1"), status)
+    web.addresses_by_name["private.example.com"] = ["10.1.2.3"]
 
     with pytest.raises(FetchRefused):
-        await attack(web)
+        await fetch_expecting_refusal(web)
 
-    assert len(web.requests) == len(web.dialed) == 1
+    assert len(web.requests) == len(web.dialed_addresses) == 1
 
 
-async def test_redirects_come_to_an_end(web: Web) -> None:
+async def test_redirects_come_to_an_end(web: FakeWeb) -> None:
     """A circle, or a chain, of them is not followed for ever."""
-    web.pages[CAT] = leads_to(CAT)
+    web.pages[CAT_URL] = redirect_response(CAT_URL)
 
     with pytest.raises(FetchRefused, match="more than 3 redirects"):
-        await attack(web)
+        await fetch_expecting_refusal(web)
 
     assert len(web.requests) == 4
 
 
-async def test_a_name_is_not_asked_for_a_second_time_to_connect(web: Web) -> None:
+async def test_a_name_is_not_asked_for_a_second_time_to_connect(web: FakeWeb) -> None:
     """Between a look and a connection, its owner could have it lead elsewhere."""
-    web.rebound["files.example.com"] = ["127.0.0.1"]
-    web.pages[CAT] = page(b"hello")
+    web.rebound_addresses["files.example.com"] = ["127.0.0.1"]
+    web.pages[CAT_URL] = raw_response(b"hello")
 
-    await attack(web)
+    await fetch_expecting_refusal(web)
 
-    assert (web.asked, web.dialed) == (["files.example.com"], [PUBLIC])
+    assert (web.resolved_names, web.dialed_addresses) == (["files.example.com"], [PUBLIC_ADDRESS])
 
 
-async def test_a_name_that_is_rebound_before_a_redirect_is_judged_again(web: Web) -> None:
+async def test_a_name_that_is_rebound_before_a_redirect_is_judged_again(web: FakeWeb) -> None:
     """A good answer is good for one connection."""
-    web.rebound["files.example.com"] = ["169.254.169.254"]
-    web.pages[CAT] = leads_to("/again")
+    web.rebound_addresses["files.example.com"] = ["169.254.169.254"]
+    web.pages[CAT_URL] = redirect_response("/again")
 
     with pytest.raises(FetchRefused):
-        await attack(web)
+        await fetch_expecting_refusal(web)
 
-    assert web.dialed == [PUBLIC]
+    assert web.dialed_addresses == [PUBLIC_ADDRESS]
 
 
 async def test_no_proxy_of_the_environment_comes_in_between(
-    web: Web, monkeypatch: pytest.MonkeyPatch
+    web: FakeWeb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would ask for the name itself, and connect to whatever it leads to."""
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    web.pages[CAT] = page(b"hello")
+    web.pages[CAT_URL] = raw_response(b"hello")
 
-    await attack(web)
+    await fetch_expecting_refusal(web)
 
-    assert web.dialed == [PUBLIC]
+    assert web.dialed_addresses == [PUBLIC_ADDRESS]
 
 
-def sends(first: bytes, again: bytes, *, every: float = 0) -> Answering:
+def write_forever(first: bytes, again: bytes, *, every: float = 0) -> PageWriter:
     """Answer with something, and then with something else for as long as it is taken."""
 
     async def send(writer: asyncio.StreamWriter) -> None:
@@ -256,43 +268,60 @@ def sends(first: bytes, again: bytes, *, every: float = 0) -> Answering:
 
 ENDLESS = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 CHUNK = b"8000\r\n" + b"a" * 0x8000 + b"\r\n"
-WITHIN = timedelta(seconds=0.4)
-STREAMS: dict[str, tuple[Answer, str]] = {
-    "4 GB said": (page(b"x", content_length=str(4 << 30)), "larger than 100,000 bytes"),
-    "more than said": (page(b"x" * 200_000), "larger than 100,000 bytes"),
-    "4 GB sent": (sends(ENDLESS, CHUNK), "larger than 100,000 bytes"),
-    "no length": (sends(b"HTTP/1.0 200 OK\r\n\r\n", b"a" * 9999), "larger than 100,000 bytes"),
-    "slow body": (sends(page(b"", content_length="99"), b"a", every=0.05), "took longer"),
-    "slow headers": (sends(b"HTTP/1.1 200 OK\r\n", b"a: b\r\n", every=0.05), "took longer"),
-    "silence": (sends(b"", b"", every=0.05), "took longer"),
-    "endless headers": (sends(b"HTTP/1.1 200 OK\r\na: ", b"a" * 9999), "could not be read"),
-    "endless 1xx": (sends(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", every=0.01), "took longer"),
-    "less than said": (page(b"hello", content_length="9"), "could not be read"),
-    "two lengths": (page(b"hello", **{"Content-Length": "5000"}), "could not be read"),
-    "negative length": (page(b"hello", content_length="-1"), "could not be read"),
+SHORT_TIMEOUT = timedelta(seconds=0.4)
+STREAMS: dict[str, tuple[PageAnswer, str]] = {
+    "4 GB said": (raw_response(b"x", content_length=str(4 << 30)), "larger than 100,000 bytes"),
+    "more than said": (raw_response(b"x" * 200_000), "larger than 100,000 bytes"),
+    "4 GB sent": (write_forever(ENDLESS, CHUNK), "larger than 100,000 bytes"),
+    "no length": (
+        write_forever(b"HTTP/1.0 200 OK\r\n\r\n", b"a" * 9999),
+        "larger than 100,000 bytes",
+    ),
+    "slow body": (
+        write_forever(raw_response(b"", content_length="99"), b"a", every=0.05),
+        "took longer",
+    ),
+    "slow headers": (write_forever(b"HTTP/1.1 200 OK\r\n", b"a: b\r\n", every=0.05), "took longer"),
+    "silence": (write_forever(b"", b"", every=0.05), "took longer"),
+    "endless headers": (write_forever(b"HTTP/1.1 200 OK\r\na: ", b"a" * 9999), "could not be read"),
+    "endless 1xx": (
+        write_forever(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", every=0.01),
+        "took longer",
+    ),
+    "less than said": (raw_response(b"hello", content_length="9"), "could not be read"),
+    "two lengths": (raw_response(b"hello", **{"Content-Length": "5000"}), "could not be read"),
+    "negative length": (raw_response(b"hello", content_length="-1"), "could not be read"),
     "not HTTP": (b"SSH-2.0-OpenSSH_9.9\r\n", "could not be read"),
     "HTTP/0.9": (b"hello\r\n\r\n", "could not be read"),
-    "gzip": (page(b"\x1f\x8b" + b"\0" * 99, content_encoding="gzip"), "compressed"),
-    "br": (page(b"\x1b\xff", content_encoding="br"), "compressed"),
-    "gzip twice": (page(b"\x1f\x8b", content_encoding="gzip, gzip"), "compressed"),
-    "gzip of a transfer": (page(b"\x1f\x8b", transfer_encoding="gzip"), "could not be read"),
-    "part of it": (page(b"hello", "206 Partial Content"), "answered 206"),
-    "nothing": (page(b"", "204 No Content"), "answered 204"),
-    "another protocol": (page(b"", "101 Switching Protocols", upgrade="h2c"), "answered 101|read"),
-    "empty": (page(b""), "no known kind"),
+    "gzip": (raw_response(b"\x1f\x8b" + b"\0" * 99, content_encoding="gzip"), "compressed"),
+    "br": (raw_response(b"\x1b\xff", content_encoding="br"), "compressed"),
+    "gzip twice": (raw_response(b"\x1f\x8b", content_encoding="gzip, gzip"), "compressed"),
+    "gzip of a transfer": (
+        raw_response(b"\x1f\x8b", transfer_encoding="gzip"),
+        "could not be read",
+    ),
+    "part of it": (raw_response(b"hello", "206 Partial Content"), "answered 206"),
+    "nothing": (raw_response(b"", "204 No Content"), "answered 204"),
+    "another protocol": (
+        raw_response(b"", "101 Switching Protocols", upgrade="h2c"),
+        "answered 101|read",
+    ),
+    "empty": (raw_response(b""), "no known kind"),
 }
 
 
 @pytest.mark.parametrize("name", STREAMS)
-async def test_a_body_is_bounded_whatever_its_server_says(web: Web, name: str) -> None:
+async def test_a_body_is_bounded_whatever_its_server_says(web: FakeWeb, name: str) -> None:
     """In bytes and in time; the connection is closed, and not read to its end."""
-    web.pages[CAT], said = STREAMS[name]
+    web.pages[CAT_URL], said = STREAMS[name]
 
     with anyio.fail_after(4), pytest.raises(FetchError, match=said):
-        await attack(web, within=WITHIN if said == "took longer" else SOON)
+        await fetch_expecting_refusal(
+            web, within=SHORT_TIMEOUT if said == "took longer" else TIMEOUT
+        )
 
 
-async def test_a_machine_that_takes_a_connection_and_says_nothing_is_left(web: Web) -> None:
+async def test_a_machine_that_takes_a_connection_and_says_nothing_is_left(web: FakeWeb) -> None:
     """The deadline counts from the first look-up, not from the first byte."""
 
     closed = asyncio.Event()
@@ -306,15 +335,15 @@ async def test_a_machine_that_takes_a_connection_and_says_nothing_is_left(web: W
     async with server:
         web.port = server.sockets[0].getsockname()[1]
         with anyio.fail_after(4), pytest.raises(FetchFailed, match="took longer"):
-            await attack(web, within=WITHIN)
+            await fetch_expecting_refusal(web, within=SHORT_TIMEOUT)
         with anyio.fail_after(4):
             await closed.wait()
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04\0\0", b"<svg onload='alert(1)'/>"])
-async def test_what_is_not_taken_is_told_by_its_bytes(web: Web, content: bytes) -> None:
+async def test_what_is_not_taken_is_told_by_its_bytes(web: FakeWeb, content: bytes) -> None:
     """A header that calls it a picture makes none of it; see `test_media` for the others."""
-    web.pages[CAT] = page(content, content_type="image/png")
+    web.pages[CAT_URL] = raw_response(content, content_type="image/png")
 
     with pytest.raises(FetchRefused, match="What the URL leads to will not do: it is of no known"):
-        await attack(web)
+        await fetch_expecting_refusal(web)

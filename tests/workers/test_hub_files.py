@@ -11,23 +11,23 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from schema.accounts.vault import Secret
-from schema.specs.inputs.hub_uri import HubPath
-from service.local.hub_emulator.users import user_with
-from tests.service.local.hub.conftest import RunningHub, running_hub
-from tests.service.stand_in import serving
-from tests.web import Web, page, public_web
-from workers.hub.client import Answered4xx, Unreached, hub
-from workers.inputs.hub_files import HubFiles
+from schema.specs.inputs.hub_uri import HubUri
+from service.local.hub_emulator.users import find_user
+from tests.service.local.hub.conftest import HubEmulatorProcess, run_hub_emulator
+from tests.service.stand_in import serve_app
+from tests.web import FakeWeb, raw_response, run_fake_web
+from workers.hub.client import HubRejected, HubUnreachable, open_hub_client
+from workers.inputs.hub_files import HubFileReader
 from workers.inputs.url_fetcher import FetchRefused
 
-SOON = timedelta(seconds=10)
+TIMEOUT = timedelta(seconds=10)
 TOKEN = Secret("hf_ada")
-PATH = HubPath.read("hf://datasets/ada/cats/a.jsonl")
+PATH = HubUri.parse("hf://datasets/ada/cats/a.jsonl")
 SHA = "a" * 40
 CDN = "https://cdn.example.com/x?sig=1"
 
 
-class Scripted:
+class ScriptedFileHub:
     """A Hub that gives the answers it was told, and remembers what it was asked."""
 
     def __init__(self) -> None:
@@ -35,50 +35,52 @@ class Scripted:
         self.answers: list[Response] = []
         self.requests: list[Request] = []
 
-    async def answer(self, request: Request) -> Response:
+    async def respond(self, request: Request) -> Response:
         self.requests.append(request)
         return self.answers.pop(0)
 
 
 @pytest.fixture
-def server() -> Generator[Scripted]:
-    scripted = Scripted()
-    with serving(Starlette(routes=[Route("/{path:path}", scripted.answer)])) as scripted.url:
+def server() -> Generator[ScriptedFileHub]:
+    scripted = ScriptedFileHub()
+    with serve_app(Starlette(routes=[Route("/{path:path}", scripted.respond)])) as scripted.url:
         yield scripted
 
 
 @pytest.fixture
-async def web() -> AsyncGenerator[Web]:
-    async with public_web() as opened:
+async def web() -> AsyncGenerator[FakeWeb]:
+    async with run_fake_web() as opened:
         yield opened
 
 
 @pytest.fixture
-async def files(server: Scripted, web: Web) -> AsyncGenerator[HubFiles]:
-    async with hub(server.url, server.url) as opened:
-        yield HubFiles(opened, web.fetcher)
+async def files(server: ScriptedFileHub, web: FakeWeb) -> AsyncGenerator[HubFileReader]:
+    async with open_hub_client(server.url, server.url) as opened:
+        yield HubFileReader(opened, web.fetcher)
 
 
-def answer(content: bytes = b"", status: int = 200, **headers: str) -> Response:
+def file_response(content: bytes = b"", status: int = 200, **headers: str) -> Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Response(content, status, {"x-repo-commit": SHA, **named})
 
 
-async def read(files: HubFiles, path: HubPath = PATH, limit: int = 1000) -> tuple[bytes, str]:
-    return await files.read(path, TOKEN, limit_bytes=limit, within=SOON)
+async def read_file(
+    files: HubFileReader, path: HubUri = PATH, limit: int = 1000
+) -> tuple[bytes, str]:
+    return await files.read(path, TOKEN, max_bytes=limit, timeout=TIMEOUT)
 
 
 async def test_the_token_is_shown_to_the_hub_and_not_to_where_it_leads(
-    files: HubFiles, server: Scripted, web: Web
+    files: HubFileReader, server: ScriptedFileHub, web: FakeWeb
 ) -> None:
     """A renamed repository leads elsewhere at the Hub; its bytes are on another host."""
     server.answers = [
-        answer(status=307, location="/datasets/ada/lions/resolve/main/a.jsonl"),
-        answer(status=302, location=CDN),
+        file_response(status=307, location="/datasets/ada/lions/resolve/main/a.jsonl"),
+        file_response(status=302, location=CDN),
     ]
-    web.pages[CDN] = page(b"one\n")
+    web.pages[CDN] = raw_response(b"one\n")
 
-    assert await read(files) == (b"one\n", SHA)
+    assert await read_file(files) == (b"one\n", SHA)
 
     assert [each.headers["authorization"] for each in server.requests] == ["Bearer hf_ada"] * 2
     assert "authorization" not in web.requests[0].headers
@@ -97,88 +99,95 @@ async def test_the_token_is_shown_to_the_hub_and_not_to_where_it_leads(
     ],
 )
 async def test_where_the_hub_leads_is_judged_like_any_url(
-    files: HubFiles, server: Scripted, web: Web, location: str
+    files: HubFileReader, server: ScriptedFileHub, web: FakeWeb, location: str
 ) -> None:
     """Whoever can make the Hub redirect cannot make us reach what is not public."""
-    web.names["private.example.com"] = ["10.0.0.1"]
-    server.answers = [answer(status=302, location=location)]
+    web.addresses_by_name["private.example.com"] = ["10.0.0.1"]
+    server.answers = [file_response(status=302, location=location)]
 
     with pytest.raises(FetchRefused):
-        await read(files)
+        await read_file(files)
 
-    assert (web.dialed, len(server.requests)) == ([], 1)
+    assert (web.dialed_addresses, len(server.requests)) == ([], 1)
 
 
 @pytest.mark.parametrize(
     ("said", "error", "words"),
     [
-        (answer(status=404), Answered4xx, "404: hf://datasets/ada/cats/a.jsonl"),
-        (answer(status=401), Answered4xx, "401"),
-        (answer(status=401, x_error_code="RepoNotFound"), Answered4xx, "404"),
-        (answer(status=403), Answered4xx, "403"),
-        (answer(status=429, retry_after="7"), Answered4xx, "429"),
-        (answer(status=503), Unreached, "503"),
-        (answer(b"x" * 2000), FetchRefused, "larger than 1,000 bytes"),
-        (answer(b"x", content_encoding="gzip"), Unreached, "compressed"),
-        (Response(b"x"), Unreached, "does not say which revision"),
-        (answer(status=302, location="/datasets/ada/cats/a"), Unreached, "on and on"),
+        (file_response(status=404), HubRejected, "404: hf://datasets/ada/cats/a.jsonl"),
+        (file_response(status=401), HubRejected, "401"),
+        (file_response(status=401, x_error_code="RepoNotFound"), HubRejected, "404"),
+        (file_response(status=403), HubRejected, "403"),
+        (file_response(status=429, retry_after="7"), HubRejected, "429"),
+        (file_response(status=503), HubUnreachable, "503"),
+        (file_response(b"x" * 2000), FetchRefused, "larger than 1,000 bytes"),
+        (file_response(b"x", content_encoding="gzip"), HubUnreachable, "compressed"),
+        (Response(b"x"), HubUnreachable, "does not say which revision"),
+        (file_response(status=302, location="/datasets/ada/cats/a"), HubUnreachable, "on and on"),
     ],
 )
 async def test_what_cannot_be_read_is_said_to_be_gone_or_to_be_tried_again(
-    files: HubFiles, server: Scripted, said: Response, error: type[Exception], words: str
+    files: HubFileReader,
+    server: ScriptedFileHub,
+    said: Response,
+    error: type[Exception],
+    words: str,
 ) -> None:
     """Reading changes nothing, so nothing that is lost on the way is in doubt."""
     server.answers = [said] * 5
 
     with pytest.raises(error, match=words):
-        await read(files)
+        await read_file(files)
 
 
 async def test_lines_are_read_as_they_come_and_none_is_too_long(
-    files: HubFiles, server: Scripted
+    files: HubFileReader, server: ScriptedFileHub
 ) -> None:
     """Where a line is cut by the wire means nothing; empty ones count."""
-    server.answers = [answer(b'{"a": "\xc3\xa9"}\r\n\n2\n3'), answer(b"1\n" + b"x" * 99)]
+    server.answers = [
+        file_response(b'{"a": "\xc3\xa9"}\r\n\n2\n3'),
+        file_response(b"1\n" + b"x" * 99),
+    ]
 
-    async with files.open(PATH, TOKEN, limit_bytes=1000, within=SOON) as file:
-        assert [line async for line in file.lines(longest=20)] == [
+    async with files.open(PATH, TOKEN, max_bytes=1000, timeout=TIMEOUT) as file:
+        assert [line async for line in file.lines(max_line_bytes=20)] == [
             b'{"a": "\xc3\xa9"}',
             b"",
             b"2",
             b"3",
         ]
     with pytest.raises(FetchRefused, match=r"Line 2 of hf://.* is longer than 20 bytes"):
-        async with files.open(PATH, TOKEN, limit_bytes=1000, within=SOON) as file:
-            _ = [line async for line in file.lines(longest=20)]
+        async with files.open(PATH, TOKEN, max_bytes=1000, timeout=TIMEOUT) as file:
+            _ = [line async for line in file.lines(max_line_bytes=20)]
 
 
 async def test_a_file_in_a_bucket_that_has_changed_is_not_taken_for_the_one_that_was_read(
-    files: HubFiles, server: Scripted
+    files: HubFileReader, server: ScriptedFileHub
 ) -> None:
     """A batch that goes on tomorrow would mix the items of two files."""
-    path = HubPath.read("hf://buckets/ada/b/a.jsonl")
+    path = HubUri.parse("hf://buckets/ada/b/a.jsonl")
     server.answers = [Response(b"1", headers={"x-xet-hash": "f" * 64}) for _ in range(2)]
     server.answers += [Response(b"2", headers={"x-xet-hash": "e" * 64})]
 
-    _, revision = await read(files, path)
+    _, revision = await read_file(files, path)
 
-    assert await read(files, path.at(revision)) == (b"1", "f" * 64)
+    assert await read_file(files, path.at_revision(revision)) == (b"1", "f" * 64)
     with pytest.raises(FetchRefused, match="has changed since"):
-        await read(files, path.at(revision))
+        await read_file(files, path.at_revision(revision))
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningHub]:
+def local(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
     """The local Hub."""
-    with running_hub(tmp_path_factory.mktemp("hub")) as running:
+    with run_hub_emulator(tmp_path_factory.mktemp("hub")) as running:
         yield running
 
 
 async def test_repositories_and_buckets_of_the_local_hub_are_read_as_those_of_the_hub(
-    local: RunningHub,
+    local: HubEmulatorProcess,
 ) -> None:
     """What the real client has put there, small and large, is what is read, and stays pinned."""
-    api, token = local.api(), Secret(user_with(local.users, "alice").token)
+    api, token = local.api(), Secret(find_user(local.users, "alice").token)
     name, large = f"alice/d-{uuid4().hex[:8]}", b"a line of a large file\n" * 60_000
     api.create_repo(name, repo_type="dataset", private=True)
     api.create_bucket(name, private=True)
@@ -188,20 +197,20 @@ async def test_repositories_and_buckets_of_the_local_hub_are_read_as_those_of_th
         )
     api.batch_bucket_files(name, add=[(large, "b.txt")])
 
-    async with public_web() as web, hub(local.url, local.url) as opened:
-        files = HubFiles(opened, web.fetcher)
+    async with run_fake_web() as web, open_hub_client(local.url, local.url) as opened:
+        files = HubFileReader(opened, web.fetcher)
 
         async def got(text: str, token: Secret = token) -> tuple[bytes, str]:
-            path = HubPath.read(text)
-            return await files.read(path, token, limit_bytes=10_000_000, within=SOON)
+            path = HubUri.parse(text)
+            return await files.read(path, token, max_bytes=10_000_000, timeout=TIMEOUT)
 
         small, commit = await got(f"hf://datasets/{name}/a.jsonl")
         assert small == b"2\n"
         assert (await got(f"hf://datasets/{name}/b.txt"))[0] == large
         assert (await got(f"hf://buckets/{name}/b.txt"))[0] == large
         assert await got(f"hf://datasets/{name}@{commit}/a.jsonl") == (small, commit)
-        stranger = Secret(user_with(local.users, "bob").token)
+        stranger = Secret(find_user(local.users, "bob").token)
         for kind in ("datasets", "buckets"):
-            with pytest.raises(Answered4xx, match="404"):
+            with pytest.raises(HubRejected, match="404"):
                 await got(f"hf://{kind}/{name}/b.txt", stranger)
-        assert web.dialed == []
+        assert web.dialed_addresses == []

@@ -9,19 +9,26 @@ import pytest
 from huggingface_hub import Volume
 
 from schema.accounts.vault import Secret
-from schema.jobs.run_launch import Claim
+from schema.jobs.run_launch import ClaimedJob
 from schema.specs.hub_job import HubJobSpec
-from tests.service.local.hub.conftest import RunningHub, until
-from tests.workers.conftest import create, make_due, poll, stage_at, status_of, unheard
-from tests.workers.test_nonce import Recorder
+from tests.service.local.hub.conftest import HubEmulatorProcess, wait_until
+from tests.workers.conftest import (
+    create_upstream_job,
+    ignore_progress,
+    make_rows_due,
+    poll_namespace,
+    read_stage,
+    read_status,
+)
+from tests.workers.test_nonce import RecordingHub
 from workers.context import Worker
-from workers.executor import Order
+from workers.executor import ExecutionRequest
 from workers.executors.hub_job import HubJobExecutor
-from workers.hub.client import Hub
-from workers.loops.reconcile_runs import attend
+from workers.hub.client import HubClient
+from workers.loops.reconcile_runs import reconcile_runs
 
 LIBRARY: Any = importlib.import_module("huggingface_hub._jobs_api")
-EVERYTHING: dict[str, Any] = {
+FULL_SPEC: dict[str, Any] = {
     "image": "https://huggingface.co/spaces/ada/app",
     "command": ["serve", "--port", "8000"],
     "flavor": "t4-small",
@@ -35,7 +42,7 @@ EVERYTHING: dict[str, Any] = {
     "expose": [8000, 7000],
     "ssh": True,
 }
-THEIRS: dict[str, Any] = {
+LIBRARY_REQUEST: dict[str, Any] = {
     "image": "https://huggingface.co/spaces/ada/app",
     "command": ["serve", "--port", "8000"],
     "flavor": "t4-small",
@@ -53,14 +60,16 @@ THEIRS: dict[str, Any] = {
 }
 
 
-async def asked(spec: dict[str, Any]) -> dict[str, Any]:
+async def read_sent_request(spec: dict[str, Any]) -> dict[str, Any]:
     """Return what the Hub is sent, apart from what every run has for itself."""
-    recorder = Recorder()
-    stored = HubJobSpec.model_validate(spec).stored()
+    recorder = RecordingHub()
+    stored = HubJobSpec.model_validate(spec).to_stored_json()
     secrets = {"KEY": Secret("s")} if "secrets" in spec else {}
     within = timedelta(seconds=1)
-    order = Order(uuid4(), uuid4(), "ada", stored, {}, Secret("hf_ada"), secrets, within, unheard)
-    await HubJobExecutor(cast("Hub", recorder)).execute(order)
+    order = ExecutionRequest(
+        uuid4(), uuid4(), "ada", stored, {}, Secret("hf_ada"), secrets, within, ignore_progress
+    )
+    await HubJobExecutor(cast("HubClient", recorder)).execute(order)
     (body,) = recorder.bodies
     del body["environment"]["HOLDFAST_RUN"], body["labels"]
     return body
@@ -73,7 +82,7 @@ async def asked(spec: dict[str, Any]) -> dict[str, Any]:
             {"image": "python:3.12", "command": "true", "timeout": 60},
             {"image": "python:3.12", "command": ["true"], "timeout": 60, "attempts": 1},
         ),
-        (EVERYTHING, THEIRS),
+        (FULL_SPEC, LIBRARY_REQUEST),
     ],
 )
 async def test_a_request_is_what_the_client_library_sends(
@@ -83,12 +92,12 @@ async def test_a_request_is_what_the_client_library_sends(
     given: dict[str, Any] = dict.fromkeys(("env", "secrets", "flavor")) | theirs
     expected = LIBRARY._create_job_spec(**given)  # what it sends is told nowhere else
 
-    assert await asked(ours) == expected
+    assert await read_sent_request(ours) == expected
 
 
 async def test_a_script_is_carried_in_variables_of_ours_beside_the_callers() -> None:
     """The caller's are as they were."""
-    body = await asked({"script": "print(1)", "env": {"MODE": "fast"}})
+    body = await read_sent_request({"script": "print(1)", "env": {"MODE": "fast"}})
 
     assert body["environment"].keys() == {"MODE", "HOLDFAST_SCRIPT_1"}
     assert body["command"][:2] == ["sh", "-c"]
@@ -96,22 +105,22 @@ async def test_a_script_is_carried_in_variables_of_ours_beside_the_callers() -> 
 
 
 async def test_addresses_are_kept_however_a_run_is_found(
-    worker: Worker, local_hub: RunningHub, doubted: Claim
+    worker: Worker, local_hub: HubEmulatorProcess, doubted: ClaimedJob
 ) -> None:
     """The answer that told of them may have been lost."""
     spec = {"image": "x", "command": ["sleep", "600"], "expose": [8000], "ssh": True}
-    remote_id = await create(worker, local_hub, doubted, spec)
+    remote_id = await create_upstream_job(worker, local_hub, doubted, spec)
 
-    await attend(worker)
+    await reconcile_runs(worker)
 
-    reached = (await status_of(worker, doubted)).addresses
+    reached = (await read_status(worker, doubted)).addresses
     assert reached == {
         "exposed": ["http://127.0.0.1:8000"],
         "ssh": f"ssh://{remote_id}@ssh.hf.jobs",
     }
     async with worker.database.transaction() as tx:
         await tx.execute("UPDATE remote_run SET addresses = NULL")
-    until(lambda: stage_at(local_hub, remote_id) == "RUNNING")
-    await make_due(worker, "poll_group")
-    await poll(worker)
-    assert (await status_of(worker, doubted)).addresses == reached
+    wait_until(lambda: read_stage(local_hub, remote_id) == "RUNNING")
+    await make_rows_due(worker, "poll_group")
+    await poll_namespace(worker)
+    assert (await read_status(worker, doubted)).addresses == reached

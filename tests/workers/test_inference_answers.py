@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from schema.accounts.vault import Secret
-from schema.jobs.run_end import Ending
+from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from workers.artifacts.redaction import Redactor
-from workers.attempts.run import without_secrets
-from workers.executor import Answered
-from workers.inference.polling import Failed, Ticket, ticket
-from workers.inference.responses import Answer, Unreadable, read, read_json
-from workers.inference.router import Received
+from workers.attempts.run import redact_outcome
+from workers.executor import Completed
+from workers.inference.polling import PendingCall, ProviderCallFailed, parse_pending_call
+from workers.inference.responses import TaskOutput, UnreadableResponse, parse_json, parse_response
+from workers.inference.router import RouterResponse
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 URL = "https://cdn.example.com/a"
@@ -57,7 +57,7 @@ def test_what_is_said_is_the_same_whoever_says_it(
     task: str, answer: Any, said: dict[str, Any]
 ) -> None:
     """Whoever reads a result need not know the provider."""
-    assert read_json(task, answer) == Answer(said)
+    assert parse_json(task, answer) == TaskOutput(said)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_what_is_said_is_the_same_whoever_says_it(
 )
 def test_everything_that_was_made_is_found_wherever_it_stands(task: str, answer: Any) -> None:
     """All of it was paid for."""
-    made = read_json(task, answer).made
+    made = parse_json(task, answer).media
 
     assert made
     assert set(made) <= {URL, b"xy"}
@@ -89,18 +89,20 @@ def test_what_is_no_number_to_postgres_keeps_no_answer_from_being_kept(number: s
     said = r'{"choices": [{"message": {"content": "Hi\u0000"}}], "usage": {"seconds": NUMBER}}'
     body = said.replace("NUMBER", number)
 
-    answer = read("chat-completion", Received(body.encode(), "application/json", None))
+    answer = parse_response(
+        "chat-completion", RouterResponse(body.encode(), "application/json", None)
+    )
 
-    assert answer.said["usage"] == {"seconds": None}
-    assert answer.said["text"] == "Hi\ufffd"
+    assert answer.result["usage"] == {"seconds": None}
+    assert answer.result["text"] == "Hi\ufffd"
 
 
 @pytest.mark.parametrize("task", ["chat-completion", "text-to-image", "feature-extraction"])
 @pytest.mark.parametrize("answer", [None, [], {}, 3, "x", ["x"], {"data": None}, {"choices": 1}])
 def test_what_is_no_answer_is_told_from_one(task: str, answer: Any) -> None:
     """And never an error of ours."""
-    with pytest.raises(Unreadable):
-        read_json(task, answer)
+    with pytest.raises(UnreadableResponse):
+        parse_json(task, answer)
 
 
 @pytest.mark.parametrize(
@@ -115,11 +117,11 @@ def test_other_queues_are_asked_at_the_router(
     provider: str, path: str, answer: Any, asks: str
 ) -> None:
     """With the token, so nowhere else."""
-    given = ticket(provider, path, answer)
+    given = parse_pending_call(provider, path, answer)
 
-    assert isinstance(given, Ticket)
-    assert given.state.startswith(f"/{provider}/")
-    assert given.state.endswith(asks)
+    assert isinstance(given, PendingCall)
+    assert given.status_path.startswith(f"/{provider}/")
+    assert given.status_path.endswith(asks)
 
 
 @pytest.mark.parametrize(
@@ -136,18 +138,18 @@ def test_what_has_failed_in_a_queue_is_seen_to_have(provider: str, path: str, st
     """The Hub's own client waits for ever for one of them."""
     given: dict[str, Any] = {"id": "t", "task_status": "PROCESSING", "response_url": f"{URL}/r"}
     given["data"] = {"urls": {"get": f"{URL}/r"}}
-    waiting = ticket(provider, path, given)
+    waiting = parse_pending_call(provider, path, given)
     assert waiting is not None
 
-    with pytest.raises(Failed, match="no"):
-        waiting.read(state)
+    with pytest.raises(ProviderCallFailed, match="no"):
+        waiting.parse_status(state)
 
 
 def test_a_failure_repeats_no_secret_of_the_callers() -> None:
     """A provider may say what it was sent."""
-    said = Ending(JobState.FAILED, "FAILED", Reason.CALL_FAILED, "fal-ai: bad token hf_secret_1")
+    said = RunResult(JobState.FAILED, "FAILED", Reason.CALL_FAILED, "fal-ai: bad token hf_secret_1")
 
-    kept = without_secrets(Answered(said), Redactor({"HF_TOKEN": Secret("hf_secret_1")}))
+    kept = redact_outcome(Completed(said), Redactor({"HF_TOKEN": Secret("hf_secret_1")}))
 
-    assert isinstance(kept, Answered)
-    assert "hf_secret_1" not in str(kept.ending.message)
+    assert isinstance(kept, Completed)
+    assert "hf_secret_1" not in str(kept.run_result.message)

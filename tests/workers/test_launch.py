@@ -15,33 +15,33 @@ from schema.accounts.vault import Secret, Vault
 from schema.db.database import Database
 from schema.jobs import lifecycle, run_launch
 from schema.jobs import queries as job_queries
-from schema.jobs.queries import JobStatus, Upstream
-from schema.jobs.run_end import Ending
-from schema.jobs.run_launch import Claim
+from schema.jobs.queries import JobStatus, UpstreamState
+from schema.jobs.run_end import RunResult
+from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobKind, JobState, Reason
 from schema.settings import Settings
-from tests.conftest import ADA, JobFactory
-from workers.attempts.run import launch
+from tests.conftest import ADA_ID, JobFactory
+from workers.attempts.run import run_attempt
 from workers.context import Worker
 from workers.executor import (
-    Answered,
-    Bound,
+    Completed,
+    Created,
+    ExecutionRequest,
     Executor,
-    Later,
-    Order,
     Outcome,
-    Refused,
-    TokenRefused,
-    Unclear,
+    Rejected,
+    RetryLater,
+    TokenRejected,
+    Unknown,
 )
-from workers.hub.client import Hub
-from workers.loops.reconcile_runs import attend
-from workers.timing import MOST_TRIES, elapsed
+from workers.hub.client import HubClient
+from workers.loops.reconcile_runs import reconcile_runs
+from workers.timing import MAX_LAUNCH_TRIES, boottime_seconds
 
-ANSWER = Answered(Ending(JobState.SUCCEEDED, "ANSWERED", result={"text": "42"}))
+ANSWER = Completed(RunResult(JobState.SUCCEEDED, "ANSWERED", result={"text": "42"}))
 
 
-class Stub:
+class StubExecutor:
     """Says what it was told to, and remembers what it was asked."""
 
     slots = 4
@@ -51,11 +51,11 @@ class Stub:
         self.kind = kind
         self.is_call = kind is JobKind.INFERENCE
         self.outcome = outcome
-        self.orders: list[Order] = []
+        self.orders: list[ExecutionRequest] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def execute(self, order: Order) -> Outcome:
+    async def execute(self, order: ExecutionRequest) -> Outcome:
         self.orders.append(order)
         await self.gate.wait()
         return self.outcome
@@ -71,7 +71,7 @@ def make_worker(
             settings=settings(**overrides),
             database=database,
             vault=vault,
-            hub=cast("Hub", None),  # these tests never speak to a Hub
+            hub=cast("HubClient", None),  # these tests never speak to a HubClient
             executors={executor.kind: executor for executor in executors},
         )
 
@@ -81,7 +81,7 @@ def make_worker(
 WorkerFactory = Callable[..., Worker]
 
 
-async def claim_one(worker: Worker, kind: JobKind, lease: timedelta | None = None) -> Claim:
+async def claim_one(worker: Worker, kind: JobKind, lease: timedelta | None = None) -> ClaimedJob:
     async with worker.database.transaction() as tx:
         (one,) = await run_launch.claim(
             tx,
@@ -89,33 +89,35 @@ async def claim_one(worker: Worker, kind: JobKind, lease: timedelta | None = Non
             limit=1,
             worker=worker.name,
             lease=lease or worker.settings.lease,
-            settle=worker.settings.settle,
+            settle_window=worker.settings.settle,
         )
     return one
 
 
-async def carry_out(worker: Worker, stub: Stub) -> JobStatus:
+async def run_claimed_job(worker: Worker, stub: StubExecutor) -> JobStatus:
     """Claim the one due job and carry it out; return where that left it."""
     claim = await claim_one(worker, stub.kind)
-    await launch(worker, stub, claim, claimed_at=elapsed())
-    return await status_of(worker, claim)
+    await run_attempt(worker, stub, claim, claimed_at=boottime_seconds())
+    return await read_status(worker, claim)
 
 
-async def status_of(worker: Worker, claim: Claim) -> JobStatus:
+async def read_status(worker: Worker, claim: ClaimedJob) -> JobStatus:
     async with worker.database.transaction() as tx:
-        status = await job_queries.status(tx, ADA, claim.job_id)
+        status = await job_queries.get_job_status(tx, ADA_ID, claim.job_id)
     assert status is not None
     return status
 
 
 @asynccontextmanager
-async def under_way(worker: Worker, stub: Stub) -> AsyncGenerator[Claim]:
+async def run_call(worker: Worker, stub: StubExecutor) -> AsyncGenerator[ClaimedJob]:
     """Hold a call open for the length of a block, and see it end afterwards."""
     stub.gate.clear()
     claim = await claim_one(worker, stub.kind)
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lambda: launch(worker, stub, claim, claimed_at=elapsed()))
+            tasks.start_soon(
+                lambda: run_attempt(worker, stub, claim, claimed_at=boottime_seconds())
+            )
             while not stub.orders:
                 await anyio.lowlevel.checkpoint()
             yield claim
@@ -125,26 +127,28 @@ async def test_a_run_that_came_to_be_is_bound_with_the_subjects_own_token(
     make_worker: WorkerFactory, make_job: JobFactory
 ) -> None:
     """The job runs at the Hub with the authority of whoever asked for it."""
-    stub = Stub(Bound("r1", "SCHEDULING"))
+    stub = StubExecutor(Created("r1", "SCHEDULING"))
     await make_job()
 
-    status = await carry_out(make_worker(stub), stub)
+    status = await run_claimed_job(make_worker(stub), stub)
 
     assert (status.state, status.remote_id) == (JobState.RUNNING, "r1")
     assert stub.orders[0].token.reveal() == "hf_ada"
 
 
-@pytest.mark.parametrize("outcome", [Later("no connection"), Later("busy", timedelta(seconds=9))])
+@pytest.mark.parametrize(
+    "outcome", [RetryLater("no connection"), RetryLater("busy", timedelta(seconds=9))]
+)
 async def test_what_created_nothing_is_tried_again_later(
-    make_worker: WorkerFactory, make_job: JobFactory, outcome: Later
+    make_worker: WorkerFactory, make_job: JobFactory, outcome: RetryLater
 ) -> None:
     """Nothing is lost and nothing hammered."""
-    stub = Stub(outcome)
+    stub = StubExecutor(outcome)
     await make_job()
 
-    status = await carry_out(make_worker(stub), stub)
+    status = await run_claimed_job(make_worker(stub), stub)
 
-    assert (status.state, status.tries, status.upstream) == (JobState.QUEUED, 1, Upstream.NONE)
+    assert (status.state, status.tries, status.upstream) == (JobState.QUEUED, 1, UpstreamState.NONE)
     assert status.due_at is not None
     assert status.due_at > status.read_at
 
@@ -153,17 +157,17 @@ async def test_a_job_that_can_never_be_launched_fails_in_the_end(
     make_worker: WorkerFactory, make_job: JobFactory, database: Database
 ) -> None:
     """A handle reaches a final state, whatever the Hub does."""
-    stub = Stub(Later("busy"))
+    stub = StubExecutor(RetryLater("busy"))
     job = await make_job()
     async with database.transaction() as tx:
-        await tx.execute("UPDATE job SET tries = $1, version = version + 1", MOST_TRIES - 1)
+        await tx.execute("UPDATE job SET tries = $1, version = version + 1", MAX_LAUNCH_TRIES - 1)
         await tx.execute(
             "INSERT INTO job_event (job_id, version, kind, state, actor)"
             " VALUES ($1, 2, 'stage', 'queued', 'test')",
             job.id,
         )
 
-    status = await carry_out(make_worker(stub), stub)
+    status = await run_claimed_job(make_worker(stub), stub)
 
     assert (status.state, status.reason) == (JobState.FAILED, Reason.HUB_UNAVAILABLE)
 
@@ -172,10 +176,12 @@ async def test_a_refusal_fails_the_job_with_the_hubs_words(
     make_worker: WorkerFactory, make_job: JobFactory
 ) -> None:
     """What can never work is said at once, in words that say why."""
-    stub = Stub(Refused(Reason.INSUFFICIENT_CREDITS, "Pre-paid credit balance is insufficient"))
+    stub = StubExecutor(
+        Rejected(Reason.INSUFFICIENT_CREDITS, "Pre-paid credit balance is insufficient")
+    )
     await make_job()
 
-    status = await carry_out(make_worker(stub), stub)
+    status = await run_claimed_job(make_worker(stub), stub)
 
     assert (status.state, status.reason) == (JobState.FAILED, Reason.INSUFFICIENT_CREDITS)
     assert status.message == "Pre-paid credit balance is insufficient"
@@ -185,10 +191,10 @@ async def test_a_refused_token_holds_the_job_in_its_place(
     make_worker: WorkerFactory, make_job: JobFactory
 ) -> None:
     """It is not the job that is wrong; it goes on when its subject comes back."""
-    stub = Stub(TokenRefused("Invalid credentials in Authorization header"))
+    stub = StubExecutor(TokenRejected("Invalid credentials in Authorization header"))
     await make_job()
 
-    status = await carry_out(make_worker(stub), stub)
+    status = await run_claimed_job(make_worker(stub), stub)
 
     assert (status.state, status.hold) == (JobState.QUEUED, Hold.CREDENTIALS)
 
@@ -197,14 +203,14 @@ async def test_a_job_whose_secrets_cannot_be_opened_fails_and_is_not_launched_wi
     make_worker: WorkerFactory, make_job: JobFactory, database: Database
 ) -> None:
     """Their key left the ring, and a command without its secrets is another command."""
-    stub = Stub(Bound("r1", None))
+    stub = StubExecutor(Created("r1", None))
     worker = make_worker(stub)
     job = await make_job()
     other = Vault({"9": b"9" * 32})
     async with database.transaction() as tx:
-        await sealed_secrets.save_job_secrets(tx, other, job.id, ADA, {"KEY": Secret("s")})
+        await sealed_secrets.save_job_secrets(tx, other, job.id, ADA_ID, {"KEY": Secret("s")})
 
-    status = await carry_out(worker, stub)
+    status = await run_claimed_job(worker, stub)
 
     assert (status.state, status.reason) == (JobState.FAILED, Reason.INTERNAL)
     assert "secrets" in (status.message or "")
@@ -215,12 +221,14 @@ async def test_a_refusal_that_repeats_a_secret_is_kept_without_it(
     make_worker: WorkerFactory, make_job: JobFactory, database: Database, vault: Vault
 ) -> None:
     """The Hub may quote what it does not like."""
-    stub = Stub(Refused(Reason.INVALID_REQUEST, "not a value: 's3cret-1', by hf_ada"))
+    stub = StubExecutor(Rejected(Reason.INVALID_REQUEST, "not a value: 's3cret-1', by hf_ada"))
     job = await make_job()
     async with database.transaction() as tx:
-        await sealed_secrets.save_job_secrets(tx, vault, job.id, ADA, {"KEY": Secret("s3cret-1")})
+        await sealed_secrets.save_job_secrets(
+            tx, vault, job.id, ADA_ID, {"KEY": Secret("s3cret-1")}
+        )
 
-    status = await carry_out(make_worker(stub), stub)
+    status = await run_claimed_job(make_worker(stub), stub)
 
     assert status.message == "not a value: '[redacted:KEY]', by [redacted:HF_TOKEN]"
 
@@ -229,11 +237,11 @@ async def test_the_token_a_job_is_given_is_looked_for_in_its_log_whichever_is_le
     make_worker: WorkerFactory, make_job: JobFactory, database: Database, vault: Vault
 ) -> None:
     """It is sealed with the job's secrets before it is sent, and reaches the job once."""
-    stub = Stub(Bound("r1", None))
+    stub = StubExecutor(Created("r1", None))
     spec = {"image": "python:3.12", "command": ["true"], "pass_token": True}
     job = await make_job(spec=spec)
 
-    await carry_out(make_worker(stub), stub)
+    await run_claimed_job(make_worker(stub), stub)
 
     async with database.transaction() as tx:
         sealed = await sealed_secrets.open_job_secrets(tx, vault, job.id)
@@ -244,17 +252,22 @@ async def test_a_lost_answer_is_never_asked_for_again(
     make_worker: WorkerFactory, make_job: JobFactory, database: Database
 ) -> None:
     """The run is unknown, the job still launching, and no second request goes out."""
-    stub = Stub(Unclear("no answer within 30 s"))
+    stub = StubExecutor(Unknown("no answer within 30 s"))
     await make_job()
     worker = make_worker(stub)
 
-    status = await carry_out(worker, stub)
+    status = await run_claimed_job(worker, stub)
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT state FROM remote_run") == "unknown"
         assert (
             await run_launch.claim(
-                tx, JobKind.HUB_JOB, limit=5, worker="w2", lease=timedelta(1), settle=timedelta(1)
+                tx,
+                JobKind.HUB_JOB,
+                limit=5,
+                worker="w2",
+                lease=timedelta(1),
+                settle_window=timedelta(1),
             )
             == []
         )
@@ -265,29 +278,29 @@ async def test_a_worker_that_was_held_up_past_its_lease_sends_nothing(
     make_worker: WorkerFactory, make_job: JobFactory
 ) -> None:
     """By now another worker may be asking the Hub whether this run exists."""
-    stub = Stub(Bound("r1", None))
+    stub = StubExecutor(Created("r1", None))
     await make_job()
     worker = make_worker(stub)
     claim = await claim_one(worker, JobKind.HUB_JOB)
 
-    long_ago = elapsed() - worker.settings.lease.total_seconds()
-    await launch(worker, stub, claim, claimed_at=long_ago)
+    long_ago = boottime_seconds() - worker.settings.lease.total_seconds()
+    await run_attempt(worker, stub, claim, claimed_at=long_ago)
 
     assert stub.orders == []
-    assert (await status_of(worker, claim)).state is JobState.QUEUED
+    assert (await read_status(worker, claim)).state is JobState.QUEUED
 
 
 async def test_an_answered_call_leaves_its_result(
     make_worker: WorkerFactory, make_job: JobFactory, database: Database
 ) -> None:
     """The answer is the job's result, for as long as the job is kept."""
-    stub = Stub(ANSWER, kind=JobKind.INFERENCE)
+    stub = StubExecutor(ANSWER, kind=JobKind.INFERENCE)
     job = await make_job(kind=JobKind.INFERENCE)
 
-    status = await carry_out(make_worker(stub), stub)
+    status = await run_claimed_job(make_worker(stub), stub)
 
     async with database.transaction() as tx:
-        assert await job_queries.result(tx, ADA, job.id) == {"text": "42"}
+        assert await job_queries.get_job_result(tx, ADA_ID, job.id) == {"text": "42"}
     assert status.state is JobState.SUCCEEDED
 
 
@@ -295,10 +308,10 @@ async def test_a_call_whose_answer_was_lost_is_not_repeated(
     make_worker: WorkerFactory, make_job: JobFactory
 ) -> None:
     """It may have been carried out and paid for; only its caller may decide to pay again."""
-    stub = Stub(Unclear("connection reset"), kind=JobKind.INFERENCE)
+    stub = StubExecutor(Unknown("connection reset"), kind=JobKind.INFERENCE)
     await make_job(kind=JobKind.INFERENCE)
 
-    status = await carry_out(make_worker(stub), stub)
+    status = await run_claimed_job(make_worker(stub), stub)
 
     assert (status.state, status.reason) == (JobState.FAILED, Reason.OUTCOME_UNKNOWN)
 
@@ -307,32 +320,32 @@ async def test_a_cancelled_call_is_dropped_by_the_worker_that_makes_it(
     make_worker: WorkerFactory, make_job: JobFactory, database: Database, ada: str
 ) -> None:
     """The handle is cancelled at once; the connection is closed at the next renewal."""
-    stub = Stub(ANSWER, kind=JobKind.INFERENCE)
+    stub = StubExecutor(ANSWER, kind=JobKind.INFERENCE)
     job = await make_job(kind=JobKind.INFERENCE)
     worker = make_worker(stub, lease="2s", post_timeout="1s")
 
-    async with under_way(worker, stub) as claim, database.transaction() as tx:
-        await lifecycle.cancel(tx, job.id, subject_id=ada)
+    async with run_call(worker, stub) as claim, database.transaction() as tx:
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
 
-    status = await status_of(worker, claim)
-    assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPED)
+    status = await read_status(worker, claim)
+    assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.STOPPED)
 
 
 async def test_the_call_of_a_worker_that_fell_silent_ends_as_unknown(
     make_worker: WorkerFactory, make_job: JobFactory, database: Database
 ) -> None:
     """Nobody can ask what became of it, and a zombie's late answer is not taken."""
-    stub = Stub(ANSWER, kind=JobKind.INFERENCE)
+    stub = StubExecutor(ANSWER, kind=JobKind.INFERENCE)
     await make_job(kind=JobKind.INFERENCE)
     worker = make_worker(stub)
 
-    async with under_way(worker, stub) as claim:
+    async with run_call(worker, stub) as claim:
         async with database.transaction() as tx:
             await tx.execute("UPDATE remote_run SET due_at = now()")
-        await attend(worker)
+        await reconcile_runs(worker)
         stub.gate.set()
 
-    status = await status_of(worker, claim)
+    status = await read_status(worker, claim)
     assert (status.state, status.reason) == (JobState.FAILED, Reason.OUTCOME_UNKNOWN)
 
 
@@ -351,18 +364,18 @@ async def test_what_a_stopped_worker_has_sent_is_handed_back_as_unclear(
     job: tuple[JobState, Reason | None],
 ) -> None:
     """The next worker asks the Hub at once, and not only when the lease lapses."""
-    stub = Stub(Bound("r1", None), kind=kind)
+    stub = StubExecutor(Created("r1", None), kind=kind)
     await make_job(kind=kind)
     worker = make_worker(stub)
 
-    claims: list[Claim] = []
+    claims: list[ClaimedJob] = []
 
     with anyio.CancelScope() as stopping:
-        async with under_way(worker, stub) as claim:
+        async with run_call(worker, stub) as claim:
             claims.append(claim)
             stopping.cancel()
 
-    status = await status_of(worker, claims[0])
+    status = await read_status(worker, claims[0])
     async with worker.database.transaction() as tx:
         assert await tx.fetchval("SELECT state FROM remote_run") == run
     assert (status.state, status.reason) == job
@@ -372,12 +385,12 @@ async def test_a_call_that_was_held_up_past_its_lease_is_not_made_and_queued_aga
     make_worker: WorkerFactory, make_job: JobFactory
 ) -> None:
     """Nothing was sent, so nothing is in doubt, and the job is not left to nobody."""
-    stub = Stub(ANSWER, kind=JobKind.INFERENCE)
+    stub = StubExecutor(ANSWER, kind=JobKind.INFERENCE)
     await make_job(kind=JobKind.INFERENCE)
     worker = make_worker(stub)
     claim = await claim_one(worker, JobKind.INFERENCE, lease=timedelta(microseconds=1))
 
-    await launch(worker, stub, claim, claimed_at=elapsed())
+    await run_attempt(worker, stub, claim, claimed_at=boottime_seconds())
 
     assert stub.orders == []
-    assert (await status_of(worker, claim)).state is JobState.QUEUED
+    assert (await read_status(worker, claim)).state is JobState.QUEUED

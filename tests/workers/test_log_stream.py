@@ -7,10 +7,10 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.hub.log_stream import LogStream
+from workers.hub.log_stream import LogStreamParser
 
 
-def event(text: str) -> bytes:
+def format_event(text: str) -> bytes:
     said = {"data": text, "timestamp": "2026-11-21T02:10:42.104Z"}
     return f"data: {json.dumps(said)}\n\n".encode()
 
@@ -21,9 +21,9 @@ def event(text: str) -> bytes:
 )
 def test_where_packets_end_makes_no_difference(lines: list[str], cuts: list[int]) -> None:
     """A network cuts where it likes, also within a character."""
-    sent = b"".join(event(line) + b": keep-alive\n\n" for line in lines)
+    sent = b"".join(format_event(line) + b": keep-alive\n\n" for line in lines)
     ends = [0, *sorted(min(cut, len(sent)) for cut in cuts), len(sent)]
-    stream = LogStream(100)
+    stream = LogStreamParser(100)
 
     assert [text for one, two in pairwise(ends) for text in stream.feed(sent[one:two])] == lines
 
@@ -36,17 +36,17 @@ def test_only_the_hubs_own_lines_are_left_out() -> None:
         "===== Job finished: status=COMPLETED =====",
     ]
 
-    assert LogStream(100).feed(b"".join(event(text) for text in said)) == [said[1]]
+    assert LogStreamParser(100).feed(b"".join(format_event(text) for text in said)) == [said[1]]
 
 
 def test_a_line_of_a_hundred_megabytes_is_cut_while_it_is_read() -> None:
     """Its beginning is enough, and the machine has better uses for its memory."""
-    stream, piece = LogStream(1000), b"\\u00e9" * 10_000
+    stream, piece = LogStreamParser(1000), b"\\u00e9" * 10_000
     tracemalloc.start()
     lines = stream.feed(b'data: {"data":"')
     for _ in range(1700):
         lines += stream.feed(piece)
-    lines += stream.feed(b'","timestamp":"2026"}\n\n' + event("next"))
+    lines += stream.feed(b'","timestamp":"2026"}\n\n' + format_event("next"))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -56,4 +56,4 @@ def test_a_line_of_a_hundred_megabytes_is_cut_while_it_is_read() -> None:
 
 def test_an_event_that_cannot_be_read_stands_as_it_was_written() -> None:
     """What a job printed is not lost because the Hub wrote it in another way."""
-    assert LogStream(100).feed(b'data: {"data": 5}\n\n') == ['{"data": 5}']
+    assert LogStreamParser(100).feed(b'data: {"data": 5}\n\n') == ['{"data": 5}']

@@ -13,20 +13,20 @@ from typing import Final, get_args
 
 from schema.specs.inference import Task
 from workers.inference import provider_requests
-from workers.inference.provider_requests import Unwritable, write
+from workers.inference.provider_requests import InvalidProviderRequest, build_provider_request
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-LOCAL: Final = ROOT / "service" / "local"
-OURS: Final = [
+EMULATOR_FOLDER: Final = ROOT / "service" / "local"
+OUR_SOURCE_FILES: Final = [
     path
     for package in ("schema", "service", "workers")
     for path in sorted((ROOT / package).rglob("*.py"))
-    if LOCAL not in path.parents
+    if EMULATOR_FOLDER not in path.parents
 ]
 
 TASKS: Final[tuple[str, ...]] = get_args(get_args(Task)[0])
 
-LOOKED_AT: Final = {
+ALLOWED_IMPORTS: Final = {
     "huggingface_hub": {
         *("JobHardware", "constants", "get_async_session", "set_async_client_factory"),
     },
@@ -40,16 +40,16 @@ LOOKED_AT: Final = {
     },
 }
 """What is used of the library; each has been read, and opens nothing that a text names."""
-OPENS_WHAT_IT_IS_GIVEN: Final = frozenset(
+FORBIDDEN_MODULES: Final = frozenset(
     {"urllib.request", "requests", "httpx", "aiohttp", "gradio_client", "fsspec", "datasets", "PIL"}
 )
-READERS: Final = frozenset(
+FORBIDDEN_NAMES: Final = frozenset(
     {"run_uv_job", "upload_file", "upload_folder", "InferenceClient", "AsyncInferenceClient"}
     | {"urlopen", "urlretrieve", "HfFileSystem", "hf_hub_download", "handle_file"}
 )
 
 
-def imports(tree: ast.Module) -> Generator[tuple[str, str]]:
+def find_imports(tree: ast.Module) -> Generator[tuple[str, str]]:
     """Yield each module that is imported, and what of it; `*` is all of it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -58,7 +58,7 @@ def imports(tree: ast.Module) -> Generator[tuple[str, str]]:
             yield from ((node.module or "", name.name) for name in node.names)
 
 
-def names(tree: ast.Module) -> set[str]:
+def find_names(tree: ast.Module) -> set[str]:
     """Return every name and attribute that is used."""
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     return used | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -67,34 +67,36 @@ def names(tree: ast.Module) -> set[str]:
 def test_nothing_that_opens_what_a_text_names_is_used() -> None:
     """Whoever uses more of a library reads first what it does with a text, and adds it here."""
     found: list[str] = []
-    for path in OURS:
+    for path in OUR_SOURCE_FILES:
         tree = ast.parse(path.read_text())
-        for module, name in imports(tree):
+        for module, name in find_imports(tree):
             top = module.partition(".")[0]
-            unknown = top == "huggingface_hub" and name not in LOOKED_AT.get(module, set())
-            if unknown or {module, top, f"{module}.{name}"} & OPENS_WHAT_IT_IS_GIVEN:
+            unknown = top == "huggingface_hub" and name not in ALLOWED_IMPORTS.get(module, set())
+            if unknown or {module, top, f"{module}.{name}"} & FORBIDDEN_MODULES:
                 found.append(f"{path.relative_to(ROOT)}: {module}.{name}")
-        found += [f"{path.relative_to(ROOT)}: {name}" for name in names(tree) & READERS]
+        found += [
+            f"{path.relative_to(ROOT)}: {name}" for name in find_names(tree) & FORBIDDEN_NAMES
+        ]
 
     assert found == []
-    assert len(OURS) > 100, "hardly anything was looked at, so nothing was shown"
+    assert len(OUR_SOURCE_FILES) > 100, "hardly anything was looked at, so nothing was shown"
 
 
-class Opened:
+class OpenAuditor:
     """Hears of every file that this process opens, and every host that it connects to."""
 
     def __init__(self) -> None:
-        self.listening = False
-        self.heard: list[str] = []
-        sys.addaudithook(self.hear)  # which cannot be taken away again, so it is made once
+        self.is_recording = False
+        self.events: list[str] = []
+        sys.addaudithook(self.record)  # which cannot be taken away again, so it is made once
 
-    def hear(self, event: str, arguments: tuple[object, ...]) -> None:
-        if self.listening and event in {"open", "socket.connect", "socket.getaddrinfo"}:
-            self.heard.append(f"{event} {arguments[:2]}")
+    def record(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.is_recording and event in {"open", "socket.connect", "socket.getaddrinfo"}:
+            self.events.append(f"{event} {arguments[:2]}")
 
 
-OPENED: Final = Opened()
-IN_PARAMETERS: Final[tuple[str, ...]] = (
+OPEN_AUDITOR: Final = OpenAuditor()
+INPUT_PARAMETERS: Final[tuple[str, ...]] = (
     "image",
     "images",
     "mask_image",
@@ -110,19 +112,23 @@ def test_no_helper_of_any_provider_opens_what_a_text_names(tmp_path: Path) -> No
     canary = tmp_path / "canary"
     canary.write_text("the canary sings")
     tried, written = 0, ""
-    OPENED.listening = True
+    OPEN_AUDITOR.is_recording = True
     try:
         for text in (str(canary), f"file://{canary}", f"http://127.0.0.1:9{canary}"):
-            parameters = {str(name): text for name in IN_PARAMETERS}
-            for task, provider in ((t, p) for t in TASKS for p in provider_requests.able(t)):
+            parameters = {str(name): text for name in INPUT_PARAMETERS}
+            for task, provider in (
+                (t, p) for t in TASKS for p in provider_requests.providers_for_task(t)
+            ):
                 for inputs in (text, [text]):
-                    with suppress(Unwritable):
-                        written += str(write(provider, task, inputs, parameters, **MODEL))
+                    with suppress(InvalidProviderRequest):
+                        written += str(
+                            build_provider_request(provider, task, inputs, parameters, **MODEL)
+                        )
                         tried += 1
     finally:
-        OPENED.listening = False
+        OPEN_AUDITOR.is_recording = False
 
-    assert [each for each in OPENED.heard if "canary" in each or "127.0.0.1" in each] == []
+    assert [each for each in OPEN_AUDITOR.events if "canary" in each or "127.0.0.1" in each] == []
     assert "sings" not in written
     assert "dGhlIGNhbmFyeSBzaW5nc" not in written
     assert tried > 100, "hardly any was tried, so nothing was shown"

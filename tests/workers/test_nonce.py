@@ -7,20 +7,20 @@ from uuid import UUID, uuid4
 import pytest
 
 from schema.accounts.vault import Secret
-from schema.jobs.run_tables import Desired, Origin, RemoteRun, RunState
+from schema.jobs.run_tables import DesiredState, RemoteRun, RunOrigin, RunState
 from schema.jobs.tables import JobKind
-from tests.workers.conftest import unheard
-from workers.executor import Bound, Order
+from tests.workers.conftest import ignore_progress
+from workers.executor import Created, ExecutionRequest
 from workers.executors.hub_job import HubJobExecutor
-from workers.hub.client import Hub
-from workers.hub.job import JOB, RemoteJob
+from workers.hub.client import HubClient
+from workers.hub.job import JOB_ADAPTER, RemoteJob
 from workers.hub.labels import RUN_LABEL, RUN_VARIABLE
-from workers.loops.reconcile_runs import is_run
+from workers.loops.reconcile_runs import is_job_of_run
 
 RUN_ID = uuid4()
 
 
-class Recorder:
+class RecordingHub:
     """A Hub that creates whatever it is asked for, and remembers it."""
 
     def __init__(self) -> None:
@@ -28,22 +28,30 @@ class Recorder:
 
     async def create_job(self, _: str, body: dict[str, Any], *__: Any, **___: Any) -> RemoteJob:
         self.bodies.append(body)
-        return JOB.validate_python({"id": "r1"})
+        return JOB_ADAPTER.validate_python({"id": "r1"})
 
 
 async def test_a_request_carries_its_nonce_as_a_label_and_where_nobody_can_edit_it() -> None:
     """By the label it is found, by the variable it is known; no label of the caller stands in."""
-    recorder = Recorder()
+    recorder = RecordingHub()
     forged = {RUN_LABEL: "theirs", "team": "blue"}
     spec = {"image": "alpine", "command": ["true"], "env": {"DEBUG": "1"}}
-    order = Order(
-        RUN_ID, uuid4(), "ada", spec, forged, Secret("hf_ada"), {}, timedelta(seconds=1), unheard
+    order = ExecutionRequest(
+        RUN_ID,
+        uuid4(),
+        "ada",
+        spec,
+        forged,
+        Secret("hf_ada"),
+        {},
+        timedelta(seconds=1),
+        ignore_progress,
     )
 
-    outcome = await HubJobExecutor(cast("Hub", recorder)).execute(order)
+    outcome = await HubJobExecutor(cast("HubClient", recorder)).execute(order)
 
     (body,) = recorder.bodies
-    assert outcome == Bound("r1", None)
+    assert outcome == Created("r1", None)
     assert (body["labels"][RUN_LABEL], body["labels"]["team"]) == (str(RUN_ID), "blue")
     assert body["environment"] == {RUN_VARIABLE: str(RUN_ID), "DEBUG": "1"}
 
@@ -60,20 +68,22 @@ async def test_the_callers_token_is_handed_to_the_command_only_when_that_was_ask
     asked: dict[str, Any], given: dict[str, str] | None
 ) -> None:
     """Whatever code gets it acts as them; the Hub keeps it apart from what others may read."""
-    recorder = Recorder()
+    recorder = RecordingHub()
     spec = {"image": "alpine", "command": ["true"], **asked}
     secrets = {"KEY": Secret("s")} if asked else {}
     token, within = Secret("hf_ada"), timedelta(seconds=1)
-    order = Order(RUN_ID, uuid4(), "ada", spec, {}, token, secrets, within, unheard)
+    order = ExecutionRequest(
+        RUN_ID, uuid4(), "ada", spec, {}, token, secrets, within, ignore_progress
+    )
 
-    await HubJobExecutor(cast("Hub", recorder)).execute(order)
+    await HubJobExecutor(cast("HubClient", recorder)).execute(order)
 
     (body,) = recorder.bodies
     assert body.get("secrets") == given
     assert "hf_ada" not in str({**body, "secrets": None})
 
 
-def run(run_id: UUID) -> RemoteRun:
+def make_run(run_id: UUID) -> RemoteRun:
     now = datetime.now(UTC)
     return RemoteRun(
         id=run_id,
@@ -82,9 +92,9 @@ def run(run_id: UUID) -> RemoteRun:
         namespace="ada",
         kind=JobKind.HUB_JOB,
         attempt=1,
-        origin=Origin.OURS,
+        origin=RunOrigin.OURS,
         state=RunState.UNKNOWN,
-        desired=Desired.ALIVE,
+        desired=DesiredState.ALIVE,
         remote_id=None,
         due_at=now,
         deadline_at=None,
@@ -113,6 +123,6 @@ def test_a_listed_job_is_a_run_unless_it_is_a_copy_or_names_another(
     described: dict[str, Any], *, ours: bool
 ) -> None:
     """Labels can be edited and are copied; a person's own job must never be killed for them."""
-    job = JOB.validate_python({"id": "r1", "labels": {RUN_LABEL: str(RUN_ID)}} | described)
+    job = JOB_ADAPTER.validate_python({"id": "r1", "labels": {RUN_LABEL: str(RUN_ID)}} | described)
 
-    assert is_run(job, run(RUN_ID)) is ours
+    assert is_job_of_run(job, make_run(RUN_ID)) is ours

@@ -13,47 +13,47 @@ from schema.accounts.tables import Hold
 from schema.accounts.vault import Secret, Vault
 from schema.db.database import Database
 from schema.jobs import lifecycle, run_launch
-from schema.jobs.queries import Upstream
+from schema.jobs.queries import UpstreamState
 from schema.jobs.tables import JobKind, JobState, Reason
 from schema.settings import Settings
-from service.local.hub_emulator.app import create_hub
-from service.local.hub_emulator.users import Permission, load_users, user_with
-from tests.conftest import ADA, JobFactory
-from tests.service.local.hub.conftest import until
-from tests.service.stand_in import serving
-from tests.workers.outputs import Ground, Run, Struck, run_ids
+from service.local.hub_emulator.app import create_hub_emulator
+from service.local.hub_emulator.users import Permission, find_user, load_users
+from tests.conftest import ADA_ID, JobFactory
+from tests.service.local.hub.conftest import wait_until
+from tests.service.stand_in import serve_app
+from tests.workers.outputs import FailingHub, OutputRun, OutputsHub, list_job_ids
 from workers.context import Worker
-from workers.executor import Means
+from workers.executor import ExecutorDeps
 from workers.executors.hub_job import executor
-from workers.hub.client import hub
-from workers.loops.reconcile_runs import attend
+from workers.hub.client import open_hub_client
+from workers.loops.reconcile_runs import reconcile_runs
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Generator[Ground]:
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Generator[OutputsHub]:
     folder = tmp_path_factory.mktemp("hub")
     users = load_users(folder)
-    struck = Struck(
-        create_hub(folder, scheduling=timedelta(0), flush=timedelta(0)),
+    struck = FailingHub(
+        create_hub_emulator(folder, scheduling_delay=timedelta(0), flush_delay=timedelta(0)),
     )
-    with serving(struck) as url:
-        yield Ground(url, users, struck)
+    with serve_app(struck) as url:
+        yield OutputsHub(url, users, struck)
 
 
 @pytest.fixture(autouse=True)
-def calm(ground: Ground) -> Generator[None]:
+def calm(ground: OutputsHub) -> Generator[None]:
     yield
-    ground.struck.refused.clear()
+    ground.failing_hub.refusals.clear()
 
 
 @pytest.fixture
 async def worker(
-    ground: Ground, database: Database, vault: Vault, settings: Callable[..., Settings]
+    ground: OutputsHub, database: Database, vault: Vault, settings: Callable[..., Settings]
 ) -> AsyncGenerator[Worker]:
     """A worker without loops: each test takes its steps itself."""
     chosen = settings(observe_min="1ms", scheduling_deadline="1h", outputs_patience="1m")
-    async with hub(ground.url, ground.url) as gateway:
-        made = executor(Means(gateway, database, chosen, vault))
+    async with open_hub_client(ground.url, ground.url) as gateway:
+        made = executor(ExecutorDeps(gateway, database, chosen, vault))
         yield Worker("w1", chosen, database, vault, gateway, {JobKind.HUB_JOB: made})
 
 
@@ -61,24 +61,24 @@ async def worker(
 async def lend(worker: Worker, ada: str, vault: Vault) -> Callable[[str], Any]:
     async def lend(token: str) -> None:
         async with worker.database.transaction() as tx:
-            await credentials.remember(
+            await credentials.save_credential(
                 tx, vault, subject_id=ada, name="ada", token=Secret(token), expires_at=None
             )
 
     return lend
 
 
-Runs = Callable[..., Any]
+OutputRunFactory = Callable[..., Any]
 
 
 @pytest.fixture
 async def make_run(
-    worker: Worker, ground: Ground, make_job: JobFactory, lend: Callable[[str], Any]
-) -> Runs:
+    worker: Worker, ground: OutputsHub, make_job: JobFactory, lend: Callable[[str], Any]
+) -> OutputRunFactory:
     """Claim a job of Alice's that declares two outputs; keyword arguments override its request."""
-    await lend(user_with(ground.users, "alice").token)
+    await lend(find_user(ground.users, "alice").token)
 
-    async def make(**overrides: Any) -> Run:
+    async def make(**overrides: Any) -> OutputRun:
         bucket = overrides.setdefault("outputs_in", f"alice/b-{uuid4().hex[:8]}/ws_1")
         spec = {
             "image": "x",
@@ -94,20 +94,22 @@ async def make_run(
                 limit=1,
                 worker="w1",
                 lease=timedelta(minutes=1),
-                settle=worker.settings.settle,
+                settle_window=worker.settings.settle,
             )
-        return Run(worker, ground, claim, bucket)
+        return OutputRun(worker, ground, claim, bucket)
 
     return make
 
 
-async def test_what_a_job_was_to_leave_is_kept_with_its_size_and_revision(make_run: Runs) -> None:
+async def test_what_a_job_was_to_leave_is_kept_with_its_size_and_revision(
+    make_run: OutputRunFactory,
+) -> None:
     """The bucket is private and made when it is needed; the job is told where it is mounted."""
     script = "cd $HOLDFAST_OUTPUTS && mkdir plots && printf 123 > model.bin && echo x > plots/a.png"
     run = await make_run(command=["sh", "-c", script])
 
     await run.complete()
-    until(lambda: run.there("model.bin") is not None)
+    wait_until(lambda: run.there("model.bin") is not None)
     status = await run.look()
 
     kept, there = await run.files(), run.there("model.bin")
@@ -121,7 +123,7 @@ async def test_what_a_job_was_to_leave_is_kept_with_its_size_and_revision(make_r
     assert kept["plots/a.png"].media_type == "image/png"
 
 
-async def test_outputs_that_arrive_late_are_waited_for(make_run: Runs) -> None:
+async def test_outputs_that_arrive_late_are_waited_for(make_run: OutputRunFactory) -> None:
     """Uploads go on after the end: too early a look would call a good job a failed one."""
     run = await make_run()
     await run.complete()
@@ -137,7 +139,9 @@ async def test_outputs_that_arrive_late_are_waited_for(make_run: Runs) -> None:
     assert (await run.files()).keys() == {"model.bin", "plots/a.png"}
 
 
-async def test_a_job_that_completes_without_its_outputs_has_failed(make_run: Runs) -> None:
+async def test_a_job_that_completes_without_its_outputs_has_failed(
+    make_run: OutputRunFactory,
+) -> None:
     """The command said 0; what it was run for is not there. What is there, is kept."""
     run = await make_run(outputs=["model.bin", "log.txt", "plots/"])
     await run.complete()
@@ -156,7 +160,7 @@ async def test_a_job_that_completes_without_its_outputs_has_failed(make_run: Run
 
 @pytest.mark.parametrize("later", ["1s", "59s"])
 async def test_the_time_for_outputs_begins_when_the_job_is_seen_to_be_over(
-    make_run: Runs, later: str
+    make_run: OutputRunFactory, later: str
 ) -> None:
     """A job that ran for days, past its own deadline even, gets all of it."""
     run = await make_run()
@@ -167,7 +171,7 @@ async def test_the_time_for_outputs_begins_when_the_job_is_seen_to_be_over(
     assert (await run.look(later=later)).state is JobState.RUNNING
 
 
-async def test_what_a_failed_job_left_is_kept_without_waiting(make_run: Runs) -> None:
+async def test_what_a_failed_job_left_is_kept_without_waiting(make_run: OutputRunFactory) -> None:
     """Its end is what it is; a checkpoint may still be worth something."""
     run = await make_run(command=["false"])
     await run.complete()
@@ -179,22 +183,26 @@ async def test_what_a_failed_job_left_is_kept_without_waiting(make_run: Runs) ->
     assert (await run.files()).keys() == {"plots/half.png"}
 
 
-async def test_what_a_cancelled_job_left_is_kept_once_it_is_stopped(make_run: Runs) -> None:
+async def test_what_a_cancelled_job_left_is_kept_once_it_is_stopped(
+    make_run: OutputRunFactory,
+) -> None:
     run = await make_run(command=["sleep", "60"])
     await run.launch()
     run.write("plots/half.png")
     async with run.worker.database.transaction() as tx:
-        await lifecycle.cancel(tx, run.claim.job_id, subject_id=ADA)
+        await lifecycle.cancel_job(tx, run.claim.job_id, subject_id=ADA_ID)
 
-    await attend(run.worker)
+    await reconcile_runs(run.worker)
 
     status = await run.status()
-    assert (status.state, status.upstream) == (JobState.CANCELLED, Upstream.STOPPED)
+    assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.STOPPED)
     assert (await run.files()).keys() == {"plots/half.png"}
 
 
 @pytest.mark.parametrize("struck", ["/paths-info", "/tree/"])
-async def test_a_hub_that_does_not_answer_is_asked_again(make_run: Runs, struck: str) -> None:
+async def test_a_hub_that_does_not_answer_is_asked_again(
+    make_run: OutputRunFactory, struck: str
+) -> None:
     """Neither a success that nobody saw, nor a failure for want of an answer."""
     run = await make_run()
     await run.complete()
@@ -219,7 +227,7 @@ async def test_a_hub_that_does_not_answer_is_asked_again(make_run: Runs, struck:
     ],
 )
 async def test_outputs_that_nobody_can_see_are_no_success(
-    make_run: Runs, status: HTTPStatus, patience: str, shown: str
+    make_run: OutputRunFactory, status: HTTPStatus, patience: str, shown: str
 ) -> None:
     """The handle comes to its end, and says why. A 401 here need not be about the token."""
     run = await make_run()
@@ -237,7 +245,7 @@ async def test_outputs_that_nobody_can_see_are_no_success(
     assert ended.hold is None
 
 
-async def test_a_bucket_that_was_deleted_has_no_outputs(make_run: Runs) -> None:
+async def test_a_bucket_that_was_deleted_has_no_outputs(make_run: OutputRunFactory) -> None:
     run = await make_run()
     await run.complete()
     run.ground.api().delete_bucket(run.folder.bucket)
@@ -249,7 +257,7 @@ async def test_a_bucket_that_was_deleted_has_no_outputs(make_run: Runs) -> None:
 
 
 async def test_outputs_are_looked_for_with_the_next_token_when_the_first_is_dead(
-    make_run: Runs, lend: Callable[[str], Any]
+    make_run: OutputRunFactory, lend: Callable[[str], Any]
 ) -> None:
     """Nobody is told of a success, or of a failure, that nobody could see."""
     run = await make_run()
@@ -261,7 +269,7 @@ async def test_outputs_are_looked_for_with_the_next_token_when_the_first_is_dead
     blind = await run.look()
     run.ground.struck.refused.clear()
     still_blind = await run.look(later="1h")
-    await lend(user_with(run.ground.users, "alice").token)
+    await lend(find_user(run.ground.users, "alice").token)
     seen = await run.look()
 
     assert (blind.state, blind.hold) == (JobState.RUNNING, Hold.CREDENTIALS)
@@ -270,52 +278,52 @@ async def test_outputs_are_looked_for_with_the_next_token_when_the_first_is_dead
 
 
 async def test_a_second_run_of_the_same_job_says_nothing_about_its_outputs(
-    make_run: Runs,
+    make_run: OutputRunFactory,
 ) -> None:
     """It is there to be killed: what the job left is what the first one left."""
     run = await make_run(command=["sleep", "60"])
     await run.launch()
     run.write("model.bin", "plots/a.png")
     async with run.worker.database.transaction() as tx:
-        await lifecycle.cancel(tx, run.claim.job_id, subject_id=ADA)
+        await lifecycle.cancel_job(tx, run.claim.job_id, subject_id=ADA_ID)
         await tx.execute("UPDATE remote_run SET origin = 'surplus'")
         await tx.execute("UPDATE subject SET active = 0")
 
-    await attend(run.worker)
+    await reconcile_runs(run.worker)
 
     assert await run.files() == {}
 
 
 async def test_nothing_private_is_written_to_a_bucket_that_others_can_read(
-    make_run: Runs, ground: Ground
+    make_run: OutputRunFactory, ground: OutputsHub
 ) -> None:
     ground.api().create_bucket("alice/open", exist_ok=True)
     run = await make_run(outputs_in="alice/open")
-    before = run_ids(ground)
+    before = list_job_ids(ground)
 
     await run.launch()
 
     status = await run.status()
     assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)
     assert status.message == "The bucket alice/open is public, so outputs are not written to it."
-    assert run_ids(ground) == before
+    assert list_job_ids(ground) == before
 
 
 async def test_a_token_that_may_not_make_the_bucket_launches_nothing(
-    make_run: Runs, ground: Ground, lend: Callable[[str], Any]
+    make_run: OutputRunFactory, ground: OutputsHub, lend: Callable[[str], Any]
 ) -> None:
     """It says what is missing, before a job has run whose results would be lost."""
     run = await make_run()
     only_jobs = [Permission.WRITE_JOBS]
     await lend(next(each.token for each in ground.users if each.permissions == only_jobs))
-    before = run_ids(ground)
+    before = list_job_ids(ground)
 
     await run.launch()
 
     status = await run.status()
     assert (status.state, status.reason) == (JobState.FAILED, Reason.MISSING_PERMISSION)
     assert "missing permissions: repo.write" in (status.message or "")
-    assert run_ids(ground) == before
+    assert list_job_ids(ground) == before
 
 
 @pytest.mark.parametrize(
@@ -327,15 +335,18 @@ async def test_a_token_that_may_not_make_the_bucket_launches_nothing(
     ],
 )
 async def test_a_bucket_that_cannot_be_had_just_now_leaves_the_job_in_the_queue(
-    make_run: Runs, ground: Ground, refused: dict[str, tuple[int, str]], hold: Hold | None
+    make_run: OutputRunFactory,
+    ground: OutputsHub,
+    refused: dict[str, tuple[int, str]],
+    hold: Hold | None,
 ) -> None:
     """Provably nothing was launched, so it may be tried again."""
     run = await make_run()
-    before = run_ids(ground)
-    ground.struck.refused |= refused
+    before = list_job_ids(ground)
+    ground.failing_hub.refusals |= refused
 
     await run.launch()
 
     status = await run.status()
     assert (status.state, status.hold) == (JobState.QUEUED, hold)
-    assert run_ids(ground) == before
+    assert list_job_ids(ground) == before

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from workers.hub.job import JOB
-from workers.hub.job_ending import verdict
+from workers.hub.job import JOB_ADAPTER
+from workers.hub.job_ending import derive_run_result
 
 STARTED = {"startedAt": "2026-11-21T02:00:00Z"}
 FINISHED = {"finishedAt": "2026-11-21T02:03:00Z"}
@@ -26,11 +26,13 @@ FINISHED = {"finishedAt": "2026-11-21T02:03:00Z"}
         ("CANCELED", {}, 0),
     ],
 )
-def test_how_long_it_ran_is_read_from_what_is_told(
+def test_how_long_a_job_ran_is_read_from_its_times(
     stage: str, told: dict[str, Any], ran: float | None
 ) -> None:
     """What was cancelled before it was started did not run; of the others nobody guesses here."""
-    ending = verdict(JOB.validate_python({"id": "r", "status": {"stage": stage}, **told}))
+    ending = derive_run_result(
+        JOB_ADAPTER.validate_python({"id": "r", "status": {"stage": stage}, **told})
+    )
 
     assert ending is not None
-    assert ending.ran == (None if ran is None else timedelta(seconds=ran))
+    assert ending.run_duration == (None if ran is None else timedelta(seconds=ran))

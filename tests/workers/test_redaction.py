@@ -10,33 +10,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schema.accounts.vault import Secret
-from workers.artifacts.log_capture import LONGEST, Scroll
-from workers.artifacts.redaction import Redactor, is_searched_for
+from workers.artifacts.log_capture import MAX_LINE_CHARS, LineBuffer
+from workers.artifacts.redaction import Redactor, is_redactable
 
 KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSj+Ag/EAA=\n-----END KEY-----"
 
 TEXT = st.text(alphabet="abc xyz.\té", max_size=30)
 """Text without any character of a secret, and none that a form of one has."""
 LETTERS = "ABCDEFGH0123456789!§"
-ONE_LINE = st.text(alphabet=LETTERS, min_size=6, max_size=12).filter(is_searched_for)
+ONE_LINE = st.text(alphabet=LETTERS, min_size=6, max_size=12).filter(is_redactable)
 SECRETS = st.one_of(ONE_LINE, st.lists(ONE_LINE, min_size=2, max_size=4).map("\n".join))
 
 
-def redactor(**secrets: str) -> Redactor:
+def make_redactor(**secrets: str) -> Redactor:
     return Redactor({name: Secret(text) for name, text in secrets.items()})
 
 
-def scrolled(looked_for: Redactor, lines: list[str], cuts: set[int]) -> list[str]:
+def redact_in_chunks(redactor: Redactor, lines: list[str], cuts: set[int]) -> list[str]:
     """Keep lines as captures do: in chunks, and with a worker that starts anew at each cut."""
     kept: list[str] = []
     for upto in [*sorted(cut for cut in cuts if cut < len(lines)), len(lines)]:
-        known = min(len(kept), looked_for.span - 1)
-        scroll = Scroll(looked_for, known)
+        known = min(len(kept), redactor.max_secret_lines - 1)
+        scroll = LineBuffer(redactor, known)
         for number, line in enumerate(lines[len(kept) - known : upto]):
-            scroll.add(line)
+            scroll.add_line(line)
             if number % 3 == 2:
-                kept += scroll.take()
-        kept += scroll.take(last=upto == len(lines))
+                kept += scroll.take_chunk()
+        kept += scroll.take_chunk(is_last=upto == len(lines))
     return kept
 
 
@@ -57,7 +57,7 @@ def test_no_secret_is_kept_and_nothing_else_is_changed(
         expected += "\n".join("\0" for _ in secret.split("\n")) + text
     looked_for = Redactor({f"S{place}": Secret(each) for place, each in enumerate(secrets)})
 
-    kept = "\n".join(scrolled(looked_for, said.split("\n"), cuts))
+    kept = "\n".join(redact_in_chunks(looked_for, said.split("\n"), cuts))
 
     # Marks that touch are of secrets that overlap: which of them is named is no promise.
     for place in range(len(secrets)):
@@ -74,11 +74,11 @@ def test_no_secret_is_kept_and_nothing_else_is_changed(
 )
 def test_where_chunks_end_makes_no_difference(lines: list[str], cuts: set[int]) -> None:
     """Not even for secrets that overlap with themselves, over any number of lines."""
-    looked_for = redactor(
+    looked_for = make_redactor(
         A="aaaa\naa\nab1", B="ab\nab\nba1", C="bbbbbbb1\nb", D="a\nb\na\nb\na\nb1"
     )
 
-    assert scrolled(looked_for, lines, cuts) == looked_for.lines(lines)
+    assert redact_in_chunks(looked_for, lines, cuts) == looked_for.redact_lines(lines)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_where_chunks_end_makes_no_difference(lines: list[str], cuts: set[int]) 
 )
 def test_a_secret_is_found_in_any_form_it_is_likely_to_have(form: str) -> None:
     """Programs print requests, headers and settings, in which a secret is not written plainly."""
-    hidden = redactor(KEY=KEY).text(f"before {form} after")
+    hidden = make_redactor(KEY=KEY).redact(f"before {form} after")
 
     assert "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC" not in hidden
     assert base64.b64encode(b"MIIEvQIBADANBgkqhkiG9w0BAQEFAASC").decode()[2:30] not in hidden
@@ -110,7 +110,7 @@ def test_a_key_is_found_over_lines_and_each_line_says_so() -> None:
     """The number of a line is its cursor: no line goes missing."""
     lines = ["a", f"x{KEY.splitlines()[0]}", *KEY.splitlines()[1:], "b"]
 
-    assert redactor(KEY=KEY).lines(lines) == [
+    assert make_redactor(KEY=KEY).redact_lines(lines) == [
         *("a", "x[redacted:KEY]", "[redacted:KEY]", "[redacted:KEY]", "[redacted:KEY]", "b")
     ]
 
@@ -119,7 +119,7 @@ def test_a_line_of_a_key_is_found_alone_if_it_says_nothing_else() -> None:
     """A logger puts the time before each line; what every key begins with stays."""
     lines = [f"12:00 {line}" for line in KEY.splitlines()]
 
-    assert redactor(KEY=KEY).lines(lines)[:2] == [lines[0], "12:00 [redacted:KEY]"]
+    assert make_redactor(KEY=KEY).redact_lines(lines)[:2] == [lines[0], "12:00 [redacted:KEY]"]
 
 
 @pytest.mark.parametrize("plain", ["1", "true", "12345", "20261121", "production", "Admin", "3.14"])
@@ -127,7 +127,7 @@ def test_a_secret_that_is_a_plain_word_does_not_spoil_the_log(plain: str) -> Non
     """`step 1 of 10` is still `step 1 of 10` when somebody calls 1 a secret."""
     said = f"step {plain} of {plain}0, in {plain}"
 
-    assert redactor(N=plain).text(said) == said
+    assert make_redactor(N=plain).redact(said) == said
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ def test_a_secret_that_is_a_plain_word_does_not_spoil_the_log(plain: str) -> Non
 )
 def test_nothing_is_left_of_secrets_that_overlap(said: str, hidden: str) -> None:
     """With each other, with themselves, or one in another."""
-    looked_for = redactor(A="abc123def", B="def456ghi", C="x7x7x7x7", D="(in abc123def out)")
+    looked_for = make_redactor(A="abc123def", B="def456ghi", C="x7x7x7x7", D="(in abc123def out)")
 
-    assert looked_for.text(said) == hidden
+    assert looked_for.redact(said) == hidden
 
 
 def test_a_short_secret_that_is_no_word_is_found() -> None:
     """Six characters are enough, if they are not a word or a number."""
-    assert redactor(PIN="x7!kQ2").text("it is x7!kQ2.") == "it is [redacted:PIN]."
+    assert make_redactor(PIN="x7!kQ2").redact("it is x7!kQ2.") == "it is [redacted:PIN]."
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_short_secret_that_is_no_word_is_found() -> None:
 )
 def test_a_token_that_nobody_declared_is_known_by_its_shape(token: str) -> None:
     """A job may have a token of its own, in its image or its code."""
-    assert redactor().text(f"token={token}, next") == "token=[redacted:token], next"
+    assert make_redactor().redact(f"token={token}, next") == "token=[redacted:token], next"
 
 
 @pytest.mark.parametrize(
@@ -177,17 +177,24 @@ def test_a_token_that_nobody_declared_is_known_by_its_shape(token: str) -> None:
 )
 def test_what_only_begins_like_a_token_stays(word: str) -> None:
     """These are names in programs, and stand in their tracebacks."""
-    assert redactor().text(f"in {word}()") == f"in {word}()"
+    assert make_redactor().redact(f"in {word}()") == f"in {word}()"
 
 
 def test_a_secret_at_the_end_of_what_is_kept_of_a_line_is_not_kept_in_part() -> None:
     """Nor does what is left out move up because something before it became shorter."""
     secret = "K3y!" * 500
-    line = secret + "." * (LONGEST - 2 * len(secret) - 100) + secret + "y" * 90 + secret + "z" * 50
-    scroll = Scroll(redactor(KEY=secret))
-    scroll.add(line)
+    line = (
+        secret
+        + "." * (MAX_LINE_CHARS - 2 * len(secret) - 100)
+        + secret
+        + "y" * 90
+        + secret
+        + "z" * 50
+    )
+    scroll = LineBuffer(make_redactor(KEY=secret))
+    scroll.add_line(line)
 
-    (kept,) = scroll.take(last=True)
+    (kept,) = scroll.take_chunk(is_last=True)
 
     assert "K3y!" not in kept
     assert "z" not in kept

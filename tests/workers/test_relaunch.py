@@ -9,9 +9,9 @@ from schema.jobs import run_launch
 from schema.jobs.tables import JobKind, JobState
 from schema.settings import Settings
 from tests.conftest import JobFactory
-from tests.workers.conftest import SLEEP, make_due, status_of
+from tests.workers.conftest import SLEEP_SPEC, make_rows_due, read_status
 from workers.context import Worker
-from workers.loops.reconcile_runs import attend
+from workers.loops.reconcile_runs import reconcile_runs
 
 
 @pytest.mark.usefixtures("signed_in")
@@ -38,15 +38,15 @@ async def test_an_absent_run_is_relaunched_where_a_duplicate_costs_little(
     """Only a second request can be a second bill, so it is the operator's choice, and cheap."""
     given = settings(settle="1ms", post_timeout="1ms", lease="1s", unknown=unknown)
     worker = replace(worker, settings=given)
-    await make_job(namespace="alice", spec=SLEEP | {"flavor": flavor, "attempts": attempts})
+    await make_job(namespace="alice", spec=SLEEP_SPEC | {"flavor": flavor, "attempts": attempts})
     async with worker.database.transaction() as tx:
         (claim,) = await run_launch.claim(
-            tx, JobKind.HUB_JOB, limit=1, worker="w1", lease=given.lease, settle=given.settle
+            tx, JobKind.HUB_JOB, limit=1, worker="w1", lease=given.lease, settle_window=given.settle
         )
-        await run_launch.doubt(tx, claim.run_id, why="no answer", worker="w1")
+        await run_launch.mark_unconfirmed(tx, claim.run_id, cause="no answer", worker="w1")
 
     for _ in range(3):
-        await make_due(worker, "remote_run")
-        await attend(worker)
+        await make_rows_due(worker, "remote_run")
+        await reconcile_runs(worker)
 
-    assert (await status_of(worker, claim)).state is state
+    assert (await read_status(worker, claim)).state is state

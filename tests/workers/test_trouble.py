@@ -9,37 +9,45 @@ import pytest
 
 from schema.accounts.vault import Secret
 from schema.jobs.tables import Reason
-from tests.workers.conftest import unheard
-from workers.attempts.error_outcomes import FetchTrouble, HubTrouble, trouble
-from workers.executor import Executor, Later, Order, Outcome, Refused, TokenRefused, Unclear
+from tests.workers.conftest import ignore_progress
+from workers.attempts.error_outcomes import HubRequestError, InputFetchError, outcome_from_error
+from workers.executor import (
+    ExecutionRequest,
+    Executor,
+    Outcome,
+    Rejected,
+    RetryLater,
+    TokenRejected,
+    Unknown,
+)
 from workers.executors.hub_job import HubJobExecutor
 from workers.executors.inference import InferenceExecutor
-from workers.hub.client import Ambiguous, Answered4xx, Hub, Unreached
+from workers.hub.client import HubAmbiguous, HubClient, HubRejected, HubUnreachable
 from workers.inputs.url_fetcher import FetchFailed, FetchRefused
 
-SOON = timedelta(seconds=9)
+TIMEOUT = timedelta(seconds=9)
 
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
-        (Unreached("no connection"), Later("no connection")),
-        (Ambiguous("500: oops"), Unclear("500: oops")),
-        (FetchFailed("no answer"), Later("no answer")),
-        (FetchRefused("too large"), Refused(Reason.INVALID_REQUEST, "too large")),
-        (Answered4xx(401, "expired", None), TokenRefused("expired")),
-        (Answered4xx(429, "slow down", SOON), Later("slow down", SOON)),
-        (Answered4xx(402, "pay", None), Refused(Reason.INSUFFICIENT_CREDITS, "402: pay")),
-        (Answered4xx(403, "no", None), Refused(Reason.MISSING_PERMISSION, "403: no")),
-        (Answered4xx(400, "what?", None), Refused(Reason.INVALID_REQUEST, "400: what?")),
-        (Answered4xx(404, "where?", None), Refused(Reason.INVALID_REQUEST, "404: where?")),
+        (HubUnreachable("no connection"), RetryLater("no connection")),
+        (HubAmbiguous("500: oops"), Unknown("500: oops")),
+        (FetchFailed("no answer"), RetryLater("no answer")),
+        (FetchRefused("too large"), Rejected(Reason.INVALID_REQUEST, "too large")),
+        (HubRejected(401, "expired", None), TokenRejected("expired")),
+        (HubRejected(429, "slow down", TIMEOUT), RetryLater("slow down", TIMEOUT)),
+        (HubRejected(402, "pay", None), Rejected(Reason.INSUFFICIENT_CREDITS, "402: pay")),
+        (HubRejected(403, "no", None), Rejected(Reason.MISSING_PERMISSION, "403: no")),
+        (HubRejected(400, "what?", None), Rejected(Reason.INVALID_REQUEST, "400: what?")),
+        (HubRejected(404, "where?", None), Rejected(Reason.INVALID_REQUEST, "404: where?")),
     ],
 )
 def test_only_what_was_certainly_not_carried_out_is_tried_again(
-    error: HubTrouble | FetchTrouble, outcome: Outcome
+    error: HubRequestError | InputFetchError, outcome: Outcome
 ) -> None:
     """Doubt is never a reason to send a request a second time."""
-    assert trouble(error) == outcome
+    assert outcome_from_error(error) == outcome
 
 
 @pytest.mark.parametrize(
@@ -50,10 +58,10 @@ def test_only_what_was_certainly_not_carried_out_is_tried_again(
     ],
 )
 async def test_what_was_taken_by_other_rules_is_refused_and_never_sent(
-    executor: Callable[[Hub], Executor], spec: dict[str, Any]
+    executor: Callable[[HubClient], Executor], spec: dict[str, Any]
 ) -> None:
     """A release may read requests more strictly than the one that queued them."""
-    order = Order(
+    order = ExecutionRequest(
         run_id=uuid4(),
         job_id=uuid4(),
         namespace="ada",
@@ -61,12 +69,12 @@ async def test_what_was_taken_by_other_rules_is_refused_and_never_sent(
         labels={},
         token=Secret("hf_ada"),
         secrets={},
-        within=SOON,
-        report=unheard,
+        request_timeout=TIMEOUT,
+        report_progress=ignore_progress,
     )
 
-    outcome = await executor(cast("Hub", None)).execute(order)
+    outcome = await executor(cast("HubClient", None)).execute(order)
 
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.INVALID_REQUEST
     assert "timeout" in outcome.message

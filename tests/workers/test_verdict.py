@@ -5,49 +5,49 @@ from typing import Any
 import pytest
 
 from schema.jobs.tables import JobState, Reason
-from workers.hub.job import JOB
-from workers.hub.job_ending import verdict
+from workers.hub.job import JOB_ADAPTER
+from workers.hub.job_ending import derive_run_result
 
 
-def job(stage: str, message: str | None = None, **status: Any) -> dict[str, Any]:
+def make_job(stage: str, message: str | None = None, **status: Any) -> dict[str, Any]:
     return {"id": "a" * 24, "status": {"stage": stage, "message": message, **status}}
 
 
 @pytest.mark.parametrize(
     ("described", "state", "reason", "exit_code"),
     [
-        (job("COMPLETED"), JobState.SUCCEEDED, None, 0),
+        (make_job("COMPLETED"), JobState.SUCCEEDED, None, 0),
         (
-            job("ERROR", "Job failed with exit code: 3. Reason: Error"),
+            make_job("ERROR", "Job failed with exit code: 3. Reason: Error"),
             JobState.FAILED,
             Reason.EXIT_NONZERO,
             3,
         ),
         (
-            job("ERROR", "Job failed with exit code: 137. Reason: OOMKilled"),
+            make_job("ERROR", "Job failed with exit code: 137. Reason: OOMKilled"),
             JobState.FAILED,
             Reason.OOM,
             137,
         ),
-        (job("ERROR", "Job timeout"), JobState.FAILED, Reason.TIMED_OUT, None),
-        (job("ERROR", "No such image"), JobState.FAILED, Reason.INVALID_REQUEST, None),
-        (job("ERROR", "Registry timeout"), JobState.FAILED, Reason.INTERNAL, None),
-        (job("ERROR"), JobState.FAILED, Reason.INTERNAL, None),
-        (job("CANCELED"), JobState.CANCELLED, Reason.CANCELLED_UPSTREAM, None),
+        (make_job("ERROR", "Job timeout"), JobState.FAILED, Reason.TIMED_OUT, None),
+        (make_job("ERROR", "No such image"), JobState.FAILED, Reason.INVALID_REQUEST, None),
+        (make_job("ERROR", "Registry timeout"), JobState.FAILED, Reason.INTERNAL, None),
+        (make_job("ERROR"), JobState.FAILED, Reason.INTERNAL, None),
+        (make_job("CANCELED"), JobState.CANCELLED, Reason.CANCELLED_UPSTREAM, None),
         (
-            job("CANCELED", cancelReason="NO_CREDITS"),
+            make_job("CANCELED", cancelReason="NO_CREDITS"),
             JobState.FAILED,
             Reason.INSUFFICIENT_CREDITS,
             None,
         ),
-        (job("DELETED"), JobState.FAILED, Reason.UPSTREAM_DELETED, None),
+        (make_job("DELETED"), JobState.FAILED, Reason.UPSTREAM_DELETED, None),
     ],
 )
 def test_each_last_word_has_its_ending(
     described: dict[str, Any], state: JobState, reason: Reason | None, exit_code: int | None
 ) -> None:
     """A failure is named after its evidence, and success is only what the Hub calls so."""
-    ending = verdict(JOB.validate_python(described))
+    ending = derive_run_result(JOB_ADAPTER.validate_python(described))
 
     assert ending is not None
     assert (ending.state, ending.reason, ending.exit_code) == (state, reason, exit_code)
@@ -56,12 +56,12 @@ def test_each_last_word_has_its_ending(
 @pytest.mark.parametrize("stage", ["SCHEDULING", "RUNNING", "HIBERNATING", "UPDATING"])
 def test_a_stage_nobody_heard_of_is_not_the_end(stage: str) -> None:
     """A new word of the Hub's must not end a job that is still being paid for."""
-    assert verdict(JOB.validate_python(job(stage))) is None
+    assert derive_run_result(JOB_ADAPTER.validate_python(make_job(stage))) is None
 
 
 def test_a_job_the_hub_does_not_know_was_deleted() -> None:
     """There is nothing left to wait for."""
-    ending = verdict(None)
+    ending = derive_run_result(None)
 
     assert ending is not None
     assert ending.reason is Reason.UPSTREAM_DELETED
@@ -79,4 +79,4 @@ def test_a_description_that_is_half_understood_still_gives_the_id(
     described: dict[str, Any],
 ) -> None:
     """Losing the id of something that runs would lose what it costs."""
-    assert JOB.validate_python(described).id == "a" * 24
+    assert JOB_ADAPTER.validate_python(described).id == "a" * 24

@@ -10,14 +10,14 @@ from schema.accounts.vault import Vault
 from schema.db.database import Database
 from schema.jobs import queries as job_queries
 from schema.jobs import run_launch
-from schema.jobs.run_launch import Claim
+from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobKind, JobState
 from schema.settings import Settings
-from tests.conftest import ADA, JobFactory
+from tests.conftest import ADA_ID, JobFactory
 from workers.context import Worker
-from workers.hub.client import Hub
+from workers.hub.client import HubClient
 from workers.hub.job import RemoteJob
-from workers.loops.poll_runs import observe
+from workers.loops.poll_runs import poll_runs
 
 MINUTE = timedelta(minutes=1)
 
@@ -43,43 +43,45 @@ def worker(database: Database, vault: Vault, settings: Callable[..., Settings]) 
         settings=settings(),
         database=database,
         vault=vault,
-        hub=cast("Hub", EmptyHub()),
+        hub=cast("HubClient", EmptyHub()),
         executors={},
     )
 
 
 @pytest.fixture
-async def bound(worker: Worker, make_job: JobFactory) -> Claim:
+async def bound(worker: Worker, make_job: JobFactory) -> ClaimedJob:
     """A run that was created a moment ago."""
     await make_job()
     async with worker.database.transaction() as tx:
         (one,) = await run_launch.claim(
-            tx, JobKind.HUB_JOB, limit=1, worker="w1", lease=MINUTE, settle=MINUTE
+            tx, JobKind.HUB_JOB, limit=1, worker="w1", lease=MINUTE, settle_window=MINUTE
         )
-        await run_launch.bind(
-            tx, one.run_id, remote_id="r1", stage=None, worker="w1", look_again=timedelta(0)
+        await run_launch.record_remote_id(
+            tx, one.run_id, remote_id="r1", stage=None, worker="w1", poll_after=timedelta(0)
         )
     return one
 
 
-async def state_of(worker: Worker, claim: Claim) -> JobState:
+async def read_state(worker: Worker, claim: ClaimedJob) -> JobState:
     async with worker.database.transaction() as tx:
-        status = await job_queries.status(tx, ADA, claim.job_id)
+        status = await job_queries.get_job_status(tx, ADA_ID, claim.job_id)
     assert status is not None
     return status.state
 
 
-async def test_a_young_run_that_is_not_listed_yet_goes_on(worker: Worker, bound: Claim) -> None:
+async def test_a_young_run_that_is_not_listed_yet_goes_on(
+    worker: Worker, bound: ClaimedJob
+) -> None:
     """The Hub may not show everywhere what it has just made; an hour later it is gone."""
-    await observe(worker)
-    young = await state_of(worker, bound)
+    await poll_runs(worker)
+    young = await read_state(worker, bound)
     async with worker.database.transaction() as tx:
         await tx.execute(
             "UPDATE remote_run SET posted_at = now() - interval '1 hour',"
             " seen_at = now() - interval '1 hour'"
         )
         await tx.execute("UPDATE poll_group SET due_at = now()")
-    await observe(worker)
+    await poll_runs(worker)
 
     assert young is JobState.RUNNING
-    assert await state_of(worker, bound) is JobState.FAILED
+    assert await read_state(worker, bound) is JobState.FAILED

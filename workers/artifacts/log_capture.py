@@ -16,36 +16,36 @@ import anyio
 import structlog
 
 from schema.accounts import secrets as sealed_secrets
-from schema.accounts.credentials import Lent
+from schema.accounts.credentials import DecryptedToken
 from schema.accounts.vault import Unsealable
 from schema.artifacts import log_store
-from schema.common.failpoints import reach
-from schema.jobs.run_end import Ending
-from schema.jobs.run_tables import Origin
-from schema.jobs.work_queues import AgedRun
+from schema.common.failpoints import hit_failpoint
+from schema.jobs.run_end import RunResult
+from schema.jobs.run_tables import RunOrigin
+from schema.jobs.work_queues import DueRun
 from schema.specs.hub_job import TOKEN_VARIABLE
 from workers.artifacts.redaction import Redactor
 from workers.context import Worker
-from workers.hub.client import Answered4xx, HubError
+from workers.hub.client import HubError, HubRejected
 from workers.timing import backoff
 
-LONGEST: Final = 16_384
+MAX_LINE_CHARS: Final = 16_384
 """Characters kept of a line."""
-_CUT: Final = f" … [cut: of a line, {LONGEST} characters are kept]"
-_CHUNK_LINES: Final = 2000
-_CHUNK_SIZE: Final = 128 * 1024
-_TURN: Final = 15.0
+_TRUNCATION_MARK: Final = f" … [cut: of a line, {MAX_LINE_CHARS} characters are kept]"
+_MAX_CHUNK_LINES: Final = 2000
+_MAX_CHUNK_CHARS: Final = 128 * 1024
+_TURN_SECONDS: Final = 15.0
 """Seconds for the log of a job that is not over; the next turn goes on from there."""
-_TRIES: Final = 3
+_MAX_TRIES: Final = 3
 """Attempts at the rest of a log that bring nothing, before its job ends without it."""
-_NO_MATTER_OF_THE_LOG: Final = frozenset({401, 429})
+_RETRY_WITH_RUN_STATUSES: Final = frozenset({401, 429})
 """Refusals of the token, or for now: the job ends when they are over."""
-_WITHHELD: Final = "[withheld: the secrets to look for in it can no longer be opened]"
+_WITHHELD_NOTICE: Final = "[withheld: the secrets to look for in it can no longer be opened]"
 
 log = structlog.stdlib.get_logger()
 
 
-async def redactor_of(worker: Worker, run: AgedRun, lent: Lent) -> Redactor | None:
+async def load_redactor(worker: Worker, run: DueRun, credential: DecryptedToken) -> Redactor | None:
     """Open what must not be kept of what a run's job says; none if nobody can know any more."""
     try:
         async with worker.database.transaction() as tx:
@@ -53,22 +53,29 @@ async def redactor_of(worker: Worker, run: AgedRun, lent: Lent) -> Redactor | No
     except Unsealable:
         log.exception("secrets.unsealable", run=str(run.id))
         return None
-    return Redactor({TOKEN_VARIABLE: lent.token, **secrets})
+    return Redactor({TOKEN_VARIABLE: credential.token, **secrets})
 
 
-def redacted(said: str, redactor: Redactor | None) -> str:
+def redact_or_withhold(text: str, redactor: Redactor | None) -> str:
     """Return what may be kept of something the Hub said."""
-    return _WITHHELD if redactor is None else redactor.text(said)
+    return _WITHHELD_NOTICE if redactor is None else redactor.redact(text)
 
 
-def unsaid(ending: Ending, redactor: Redactor | None) -> Ending:
+def redact_run_result(run_result: RunResult, redactor: Redactor | None) -> RunResult:
     """Return an ending that repeats no secret."""
-    message = ending.message
-    return replace(ending, message=None if message is None else redacted(message, redactor))
+    message = run_result.message
+    return replace(
+        run_result, message=None if message is None else redact_or_withhold(message, redactor)
+    )
 
 
-async def capture(
-    worker: Worker, run: AgedRun, lent: Lent, redactor: Redactor | None, *, over: bool
+async def capture_log(
+    worker: Worker,
+    run: DueRun,
+    credential: DecryptedToken,
+    redactor: Redactor | None,
+    *,
+    is_finished: bool,
 ) -> bool:
     """Keep the lines that are new, of a run that is over all of them.
 
@@ -78,137 +85,149 @@ async def capture(
     Raises:
         Answered4xx: the Hub does not take the token, or wants to be left alone for a while.
     """
-    if run.origin is not Origin.OURS:
+    if run.origin is not RunOrigin.OURS:
         return True
     if redactor is None:
-        return not over or await _Capture(worker, run, lent, Redactor({}), over=over).note(
-            _WITHHELD
-        )
-    at_it = _Capture(worker, run, lent, redactor, over=over)
+        return not is_finished or await _LogCapture(
+            worker, run, credential, Redactor({}), is_finished=is_finished
+        ).append_notice(_WITHHELD_NOTICE)
+    at_it = _LogCapture(worker, run, credential, redactor, is_finished=is_finished)
     tries = 0
-    while tries < _TRIES:
-        before = at_it.taken
+    while tries < _MAX_TRIES:
+        before = at_it.stored_lines
         try:
-            return await at_it.read()
+            return await at_it.capture_new_lines()
         except HubError as error:
-            if isinstance(error, Answered4xx) and error.status in _NO_MATTER_OF_THE_LOG:
+            if isinstance(error, HubRejected) and error.status in _RETRY_WITH_RUN_STATUSES:
                 raise
             log.warning("log.uncaptured", run=str(run.id), error=str(error))
-            if not over:
+            if not is_finished:
                 return True
-            final = isinstance(error, Answered4xx)
-        tries = _TRIES if final else 1 if at_it.taken > before else tries + 1
-        if tries < _TRIES:
+            final = isinstance(error, HubRejected)
+        tries = _MAX_TRIES if final else 1 if at_it.stored_lines > before else tries + 1
+        if tries < _MAX_TRIES:
             await anyio.sleep(backoff(tries - 1).total_seconds())
-    return await at_it.note("[Holdfast: the Hub did not give the rest of this log]")
+    return await at_it.append_notice("[Holdfast: the Hub did not give the rest of this log]")
 
 
-class _Taken(Exception):  # a fact, and nobody's error
+class _CapturedByAnotherWorker(Exception):  # a fact, and nobody's error
     """Another worker has kept these lines."""
 
 
 @dataclass(slots=True)
-class _Capture:
+class _LogCapture:
     """One worker at the log of one run."""
 
     worker: Worker
-    run: AgedRun
-    lent: Lent
+    run: DueRun
+    credential: DecryptedToken
     redactor: Redactor
-    over: bool
-    taken: int = 0
+    is_finished: bool
+    stored_lines: int = 0
     """Lines of the run that are kept."""
 
     def __post_init__(self) -> None:
-        self.taken = self.run.log_lines
+        self.stored_lines = self.run.log_lines
 
-    async def read(self) -> bool:
+    async def capture_new_lines(self) -> bool:
         """Read the log from its start, and keep what is new; false if another worker keeps it."""
-        run, until = self.run, time.monotonic() + _TURN
+        run, until = self.run, time.monotonic() + _TURN_SECONDS
         # A secret may have begun in the lines before.
-        known = min(self.taken, self.redactor.span - 1)
-        scroll = Scroll(self.redactor, known)
-        skip = self.taken - known
+        known = min(self.stored_lines, self.redactor.max_secret_lines - 1)
+        scroll = LineBuffer(self.redactor, known)
+        skip = self.stored_lines - known
         assert run.remote_id is not None  # noqa: S101  # a bound run has one: ck_remote_run_bound_by_id
-        longest = LONGEST + self.redactor.reach
-        stream = self.worker.hub.log(
-            run.namespace, run.remote_id, self.lent.token, longest=longest, over=self.over
+        longest = MAX_LINE_CHARS + self.redactor.max_secret_chars
+        stream = self.worker.hub.stream_log(
+            run.namespace,
+            run.remote_id,
+            self.credential.token,
+            max_line_chars=longest,
+            is_finished=self.is_finished,
         )
         try:
             try:
                 async with aclosing(stream):
                     async for lines in stream:
                         for line in lines[skip:]:
-                            if scroll.add(line):
-                                await self._keep(scroll.take())
+                            if scroll.add_line(line):
+                                await self._store_lines(scroll.take_chunk())
                         skip = max(0, skip - len(lines))
-                        if not self.over and time.monotonic() > until:
+                        if not self.is_finished and time.monotonic() > until:
                             break
             except HubError:
-                await self._keep(scroll.take())
+                await self._store_lines(scroll.take_chunk())
                 raise
-            await self._keep(scroll.take(last=self.over))
-        except _Taken:
+            await self._store_lines(scroll.take_chunk(is_last=self.is_finished))
+        except _CapturedByAnotherWorker:
             return False
         return True
 
-    async def note(self, words: str) -> bool:
+    async def append_notice(self, text: str) -> bool:
         """Write a line of ours below those of the run; false if another worker has written more."""
-        return await self._append([words], upto=self.taken)
+        return await self._append_lines([text], end_line=self.stored_lines)
 
-    async def _keep(self, lines: list[str]) -> None:
+    async def _store_lines(self, lines: list[str]) -> None:
         if lines:
-            if not await self._append(lines, upto=self.taken + len(lines)):
-                raise _Taken
-            self.taken += len(lines)
+            if not await self._append_lines(lines, end_line=self.stored_lines + len(lines)):
+                raise _CapturedByAnotherWorker
+            self.stored_lines += len(lines)
 
-    async def _append(self, lines: list[str], *, upto: int) -> bool:
+    async def _append_lines(self, lines: list[str], *, end_line: int) -> bool:
         room = self.worker.settings.log_bytes
         async with self.worker.database.transaction() as tx:
-            kept = await log_store.append(
-                tx, self.run.id, lines, already=self.taken, upto=upto, room=room
+            kept = await log_store.append_lines(
+                tx,
+                self.run.id,
+                lines,
+                start_line=self.stored_lines,
+                end_line=end_line,
+                max_log_bytes=room,
             )
-            reach("log.written")
-        reach("log.committed")
+            hit_failpoint("log.written")
+        hit_failpoint("log.committed")
         return kept
 
 
-class Scroll:
+class LineBuffer:
     """Lines on their way to be kept, a chunk at a time, and those before them for their context."""
 
-    def __init__(self, redactor: Redactor, known: int = 0) -> None:
+    def __init__(self, redactor: Redactor, context_lines: int = 0) -> None:
         """Take the first `known` lines for context alone."""
         self._redactor = redactor
-        self._known = known
-        self._before = deque[str](maxlen=redactor.span - 1)
+        self._context_lines_left = context_lines
+        self._context = deque[str](maxlen=redactor.max_secret_lines - 1)
         self._lines: list[str] = []
-        self._size = 0
+        self._char_count = 0
 
-    def add(self, line: str) -> bool:
+    def add_line(self, line: str) -> bool:
         """Add a line; true if there are enough for a chunk."""
-        if self._known > 0:
-            self._known -= 1
-            self._before.append(line)
+        if self._context_lines_left > 0:
+            self._context_lines_left -= 1
+            self._context.append(line)
             return False
         self._lines.append(line)
-        self._size += min(len(line), LONGEST) + 1
-        return len(self._lines) >= _CHUNK_LINES or self._size >= _CHUNK_SIZE
+        self._char_count += min(len(line), MAX_LINE_CHARS) + 1
+        return len(self._lines) >= _MAX_CHUNK_LINES or self._char_count >= _MAX_CHUNK_CHARS
 
-    def take(self, *, last: bool = False) -> list[str]:
+    def take_chunk(self, *, is_last: bool = False) -> list[str]:
         """Take the lines that can be kept: all if none follows, or those that are decided."""
-        lines, undecided = self._lines, 0 if last else self._redactor.undecided(self._lines)
+        lines, undecided = (
+            self._lines,
+            0 if is_last else self._redactor.count_undecided_lines(self._lines),
+        )
         ready = len(lines) - undecided
-        shown = self._redactor.lines([*self._before, *lines], longest=LONGEST)
-        del shown[: len(self._before)]
-        whole = _with_cuts(shown[:ready], lines)
-        self._before.extend(lines[:ready])
+        shown = self._redactor.redact_lines([*self._context, *lines], max_line_chars=MAX_LINE_CHARS)
+        del shown[: len(self._context)]
+        whole = _mark_truncated(shown[:ready], lines)
+        self._context.extend(lines[:ready])
         self._lines = lines[ready:]
-        self._size = sum(min(len(line), LONGEST) + 1 for line in self._lines)
+        self._char_count = sum(min(len(line), MAX_LINE_CHARS) + 1 for line in self._lines)
         return whole
 
 
-def _with_cuts(shown: Sequence[str], lines: Sequence[str]) -> list[str]:
+def _mark_truncated(shown: Sequence[str], lines: Sequence[str]) -> list[str]:
     return [
-        text + _CUT if len(line) > LONGEST else text
+        text + _TRUNCATION_MARK if len(line) > MAX_LINE_CHARS else text
         for text, line in zip(shown, lines, strict=False)
     ]

@@ -16,89 +16,93 @@ from typing import Final
 import anyio
 import structlog
 
-from schema.accounts.credentials import Lent
+from schema.accounts.credentials import DecryptedToken
 from schema.accounts.vault import Secret
-from schema.artifacts.files import NewFile
-from schema.common.durations import say
-from schema.db.storable import storable
-from schema.jobs.run_end import Ending
-from schema.jobs.run_tables import Origin
+from schema.artifacts.files import NewJobFile
+from schema.common.durations import format_duration
+from schema.db.storable import to_storable
+from schema.jobs.run_end import RunResult
+from schema.jobs.run_tables import RunOrigin
 from schema.jobs.tables import JobState, Reason
-from schema.jobs.work_queues import AgedRun
-from schema.specs.outputs import MOUNTED_AT, VARIABLE, Folder, is_folder
+from schema.jobs.work_queues import DueRun
+from schema.specs.outputs import OUTPUTS_MOUNT_PATH, OUTPUTS_VARIABLE, OutputFolder, is_folder
 from schema.specs.volumes import Volume
 from workers.artifacts.redaction import Redactor
 from workers.context import Worker
-from workers.executor import Later, Order, Refused, TokenRefused
+from workers.executor import ExecutionRequest, Rejected, RetryLater, TokenRejected
 from workers.hub import buckets
-from workers.hub.buckets import Entry
-from workers.hub.client import Ambiguous, Answered4xx, Hub, HubError, Unreached
+from workers.hub.buckets import BucketEntry
+from workers.hub.client import HubAmbiguous, HubClient, HubError, HubRejected, HubUnreachable
 
-COMPLETED: Final = "COMPLETED"
+COMPLETED_STAGE: Final = "COMPLETED"
 """The stage of a run that is over, while its outputs are waited for."""
-_MOST: Final = 1000
+_MAX_FILES: Final = 1000
 """Files that are kept of one job; what it left beyond them is in its folder all the same."""
-_NAMED: Final = 2000
+_MAX_LISTED_CHARS: Final = 2000
 """Characters in which what is missing is named."""
-_LONGEST: Final = 1000
+_MAX_PATH_CHARS: Final = 1000
 _UNAUTHORIZED, _TOO_MANY, _FORBIDDEN = 401, 429, 403
 
 log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class CollectedOutputs:
     """How a run went, now that its outputs have been looked for, and those that are there."""
 
-    ending: Ending
-    files: tuple[NewFile, ...] = ()
+    run_result: RunResult
+    files: tuple[NewJobFile, ...] = ()
 
 
-def mount(folder: Folder) -> Volume:
+def output_volume(folder: OutputFolder) -> Volume:
     """Return how a job gets the folder it leaves its outputs in."""
-    return Volume("bucket", folder.bucket, MOUNTED_AT, folder.path, read_only=False)
+    return Volume("bucket", folder.bucket, OUTPUTS_MOUNT_PATH, folder.path, read_only=False)
 
 
-def told() -> dict[str, str]:
+def output_environment() -> dict[str, str]:
     """Return the variables that tell a job where that is."""
-    return {VARIABLE: MOUNTED_AT}
+    return {OUTPUTS_VARIABLE: OUTPUTS_MOUNT_PATH}
 
 
-async def make_room(
-    hub: Hub, order: Order, folder: Folder, *, within: timedelta
-) -> Later | Refused | TokenRefused | None:
+async def ensure_bucket(
+    hub: HubClient, request: ExecutionRequest, folder: OutputFolder, *, timeout: timedelta
+) -> RetryLater | Rejected | TokenRejected | None:
     """See to it that there is a private bucket for a job; say what stands in the way, if so.
 
     Whatever that is, nothing has been launched.
     """
     name = folder.bucket
     try:
-        with anyio.fail_after(within.total_seconds()):
-            found = await buckets.bucket(hub, name, order.token, within=within)
+        with anyio.fail_after(timeout.total_seconds()):
+            found = await buckets.get_bucket(hub, name, request.token, timeout=timeout)
             if found is None:
                 # Unclear is also what somebody has made meanwhile: look again.
-                with suppress(Ambiguous):
-                    await buckets.create(hub, name, order.token, within=within)
-                found = await buckets.bucket(hub, name, order.token, within=within)
+                with suppress(HubAmbiguous):
+                    await buckets.create_bucket(hub, name, request.token, timeout=timeout)
+                found = await buckets.get_bucket(hub, name, request.token, timeout=timeout)
     except TimeoutError:
-        return Later(f"The bucket {name} was not ready within {say(within)}.")
-    except (Unreached, Ambiguous) as error:
-        return Later(f"The bucket {name} could not be made ready: {error}")
-    except Answered4xx as no:
-        return await _refused(hub, order, name, no)
+        return RetryLater(f"The bucket {name} was not ready within {format_duration(timeout)}.")
+    except (HubUnreachable, HubAmbiguous) as error:
+        return RetryLater(f"The bucket {name} could not be made ready: {error}")
+    except HubRejected as no:
+        return await _bucket_rejection(hub, request, name, no)
     if found is None:
-        return Later(f"The bucket {name} was made, and is not there yet.")
+        return RetryLater(f"The bucket {name} was made, and is not there yet.")
     if not found.private:
-        return Refused(
+        return Rejected(
             Reason.INVALID_REQUEST,
             f"The bucket {name} is public, so outputs are not written to it.",
         )
     return None
 
 
-async def collect(
-    worker: Worker, run: AgedRun, lent: Lent, ending: Ending, redactor: Redactor | None
-) -> Left | None:
+async def collect_outputs(
+    worker: Worker,
+    run: DueRun,
+    credential: DecryptedToken,
+    run_result: RunResult,
+    redactor: Redactor | None,
+) -> CollectedOutputs | None:
     """Look for the outputs of a run that is over; none while they may still be on their way.
 
     A run that did not complete has lost what was on its way: it is looked for once.
@@ -106,154 +110,177 @@ async def collect(
     Raises:
         Answered4xx: the Hub does not take the token, or wants to be left alone for a while.
     """
-    folder = _folder_of(run)
+    folder = _output_folder(run)
     if folder is None:
-        return Left(ending)
-    if ending.state is not JobState.SUCCEEDED:
-        return Left(ending, await salvage(worker, run, lent, redactor))
+        return CollectedOutputs(run_result)
+    if run_result.state is not JobState.SUCCEEDED:
+        return CollectedOutputs(
+            run_result, await collect_partial_outputs(worker, run, credential, redactor)
+        )
     settings = worker.settings
     try:
-        found = await _look(worker.hub, run, folder, lent.token)
+        found = await _find_outputs(worker.hub, run, folder, credential.token)
     except HubError as error:
         log.warning("outputs.unseen", run=str(run.id), error=str(error))
         # A no will stay one; without an answer they may well be there, and are worth more time.
-        is_no = isinstance(error, Answered4xx)
-        if is_no and not _is_final(error):
+        is_no = isinstance(error, HubRejected)
+        if is_no and not _is_final_rejection(error):
             raise
         patience = settings.outputs_patience if is_no else settings.run_slack
-        seen = f"Whether its outputs are in {folder.uri()} could not be seen for {say(patience)}"
-        return _given_up(run, ending, patience, f"{seen}: {error}", ())
-    kept = _kept(folder, found, redactor)
-    missing = _missing(run.outputs, folder, found)
+        seen = (
+            f"Whether its outputs are in {folder.uri()} could not be seen for "
+            f"{format_duration(patience)}"
+        )
+        return _fail_if_overdue(run, run_result, patience, f"{seen}: {error}", ())
+    kept = _to_new_files(folder, found, redactor)
+    missing = _missing_outputs(run.outputs, folder, found)
     if not missing:
-        return Left(ending, kept)
+        return CollectedOutputs(run_result, kept)
     patience = settings.outputs_patience
-    seen = f"Not in {folder.uri()} {say(patience)} after it had completed"
-    return _given_up(run, ending, patience, f"{seen}: {_named(missing)}", kept)
+    seen = f"Not in {folder.uri()} {format_duration(patience)} after it had completed"
+    return _fail_if_overdue(run, run_result, patience, f"{seen}: {_list_names(missing)}", kept)
 
 
-async def salvage(
-    worker: Worker, run: AgedRun, lent: Lent, redactor: Redactor | None
-) -> tuple[NewFile, ...]:
+async def collect_partial_outputs(
+    worker: Worker, run: DueRun, credential: DecryptedToken, redactor: Redactor | None
+) -> tuple[NewJobFile, ...]:
     """Return what there is of the outputs of a run that was not to complete, without waiting.
 
     Raises:
         Answered4xx: as above.
     """
-    folder = _folder_of(run)
+    folder = _output_folder(run)
     if folder is None:
         return ()
     try:
-        return _kept(folder, await _look(worker.hub, run, folder, lent.token), redactor)
+        return _to_new_files(
+            folder, await _find_outputs(worker.hub, run, folder, credential.token), redactor
+        )
     except HubError as error:
-        if isinstance(error, Answered4xx) and not _is_final(error):
+        if isinstance(error, HubRejected) and not _is_final_rejection(error):
             raise
         log.warning("outputs.unseen", run=str(run.id), error=str(error))
         return ()
 
 
-def look_again(worker: Worker) -> timedelta:
+def recheck_interval(worker: Worker) -> timedelta:
     """Say how long to wait for outputs that may be on their way."""
     return max(worker.settings.observe_min, worker.settings.outputs_patience / 20)
 
 
-async def _look(hub: Hub, run: AgedRun, folder: Folder, token: Secret) -> list[Entry]:
+async def _find_outputs(
+    hub: HubClient, run: DueRun, folder: OutputFolder, token: Secret
+) -> list[BucketEntry]:
     """Return what there is of the declared outputs."""
-    found: dict[str, Entry] = {}
+    found: dict[str, BucketEntry] = {}
     try:
-        alone = [folder.file(output) for output in run.outputs if not is_folder(output)]
+        alone = [folder.bucket_path(output) for output in run.outputs if not is_folder(output)]
         if alone:
-            for entry in await buckets.files(hub, folder.bucket, alone, token):
+            for entry in await buckets.get_files(hub, folder.bucket, alone, token):
                 found[entry.path] = entry
         for output in filter(is_folder, run.outputs):
-            prefix = folder.file(output)
-            for entry in await buckets.files_under(hub, folder.bucket, prefix, token, most=_MOST):
+            prefix = folder.bucket_path(output)
+            for entry in await buckets.list_files_with_prefix(
+                hub, folder.bucket, prefix, token, max_files=_MAX_FILES
+            ):
                 found[entry.path] = entry
-    except Answered4xx as no:
-        raise await _meant(hub, run.namespace, token, no) from None
-    return [found[path] for path in sorted(found)][:_MOST]
+    except HubRejected as no:
+        raise await _interpret_unauthorized(hub, run.namespace, token, no) from None
+    return [found[path] for path in sorted(found)][:_MAX_FILES]
 
 
-async def _refused(
-    hub: Hub, order: Order, name: str, no: Answered4xx
-) -> Later | Refused | TokenRefused:
+async def _bucket_rejection(
+    hub: HubClient, request: ExecutionRequest, bucket_name: str, rejection: HubRejected
+) -> RetryLater | Rejected | TokenRejected:
     try:
-        no = await _meant(hub, order.namespace, order.token, no)
-    except (Unreached, Ambiguous) as error:
-        return Later(str(error))
-    if no.status == _UNAUTHORIZED:
-        return TokenRefused(no.message)
-    if no.status == _TOO_MANY:
-        return Later(no.message, no.retry_after)
-    reason = Reason.MISSING_PERMISSION if no.status == _FORBIDDEN else Reason.INVALID_REQUEST
-    return Refused(reason, f"The bucket {name} cannot be used: {no}")
+        rejection = await _interpret_unauthorized(hub, request.namespace, request.token, rejection)
+    except (HubUnreachable, HubAmbiguous) as error:
+        return RetryLater(str(error))
+    if rejection.status == _UNAUTHORIZED:
+        return TokenRejected(rejection.message)
+    if rejection.status == _TOO_MANY:
+        return RetryLater(rejection.message, rejection.retry_after)
+    reason = Reason.MISSING_PERMISSION if rejection.status == _FORBIDDEN else Reason.INVALID_REQUEST
+    return Rejected(reason, f"The bucket {bucket_name} cannot be used: {rejection}")
 
 
-async def _meant(hub: Hub, namespace: str, token: Secret, no: Answered4xx) -> Answered4xx:
+async def _interpret_unauthorized(
+    hub: HubClient, namespace: str, token: Secret, rejection: HubRejected
+) -> HubRejected:
     """Return what a refusal means: a 401 about a bucket need not be about the token itself."""
-    if no.status != _UNAUTHORIZED:
-        return no
+    if rejection.status != _UNAUTHORIZED:
+        return rejection
     try:
-        await buckets.expect_alive(hub, namespace, token)
-    except Answered4xx as also:
+        await buckets.expect_valid_token(hub, namespace, token)
+    except HubRejected as also:
         if also.status == _UNAUTHORIZED:
             return also
-    return Answered4xx(_FORBIDDEN, no.message, None)
+    return HubRejected(_FORBIDDEN, rejection.message, None)
 
 
-def _folder_of(run: AgedRun) -> Folder | None:
+def _output_folder(run: DueRun) -> OutputFolder | None:
     # A second run of the same job is only there to be killed.
-    if not run.outputs or run.outputs_in is None or run.origin is not Origin.OURS:
+    if not run.outputs or run.outputs_in is None or run.origin is not RunOrigin.OURS:
         return None
-    return Folder.of(run.outputs_in, run.job_id)
+    return OutputFolder.for_job(run.outputs_in, run.job_id)
 
 
-def _is_final(no: HubError) -> bool:
+def _is_final_rejection(error: HubError) -> bool:
     """Tell whether a refusal is about the bucket, and not about the token, or for now."""
-    return isinstance(no, Answered4xx) and no.status not in {_UNAUTHORIZED, _TOO_MANY}
+    return isinstance(error, HubRejected) and error.status not in {_UNAUTHORIZED, _TOO_MANY}
 
 
-def _given_up(
-    run: AgedRun, ending: Ending, patience: timedelta, why: str, kept: tuple[NewFile, ...]
-) -> Left | None:
+def _fail_if_overdue(
+    run: DueRun,
+    run_result: RunResult,
+    patience: timedelta,
+    message: str,
+    files: tuple[NewJobFile, ...],
+) -> CollectedOutputs | None:
     """Fail a run that was seen to be over so long ago, by the clock of the database."""
-    if run.stage != COMPLETED or run.age < patience:
+    if run.stage != COMPLETED_STAGE or run.age < patience:
         return None
-    failed = replace(ending, state=JobState.FAILED, reason=Reason.OUTPUTS_MISSING, message=why)
-    return Left(failed, kept)
+    failed = replace(
+        run_result, state=JobState.FAILED, reason=Reason.OUTPUTS_MISSING, message=message
+    )
+    return CollectedOutputs(failed, files)
 
 
-def _missing(outputs: Sequence[str], folder: Folder, found: Sequence[Entry]) -> list[str]:
-    paths = [entry.path for entry in found]
+def _missing_outputs(
+    outputs: Sequence[str], folder: OutputFolder, entries: Sequence[BucketEntry]
+) -> list[str]:
+    paths = [entry.path for entry in entries]
     missing = list[str]()
     for output in outputs:
-        wanted = folder.file(output)
+        wanted = folder.bucket_path(output)
         inside = is_folder(output)
         if not any(path.startswith(wanted) if inside else path == wanted for path in paths):
             missing.append(output)
     return missing
 
 
-def _kept(folder: Folder, found: Sequence[Entry], redactor: Redactor | None) -> tuple[NewFile, ...]:
+def _to_new_files(
+    folder: OutputFolder, entries: Sequence[BucketEntry], redactor: Redactor | None
+) -> tuple[NewJobFile, ...]:
     if redactor is None:  # nobody can know any more which name is a secret
         return ()
     return tuple(
-        NewFile(
-            name=redactor.text(storable(folder.name(entry.path))),
+        NewJobFile(
+            name=redactor.redact(to_storable(folder.output_name(entry.path))),
             size_bytes=entry.size,
             media_type=guess_type(entry.path)[0],
             revision=entry.xet_hash,
-            uri=redactor.text(storable(folder.uri(entry.path))),
+            uri=redactor.redact(to_storable(folder.uri(entry.path))),
         )
-        for entry in found
-        if len(entry.path) <= _LONGEST
+        for entry in entries
+        if len(entry.path) <= _MAX_PATH_CHARS
     )
 
 
-def _named(missing: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     named = list[str]()
-    for output in missing:
-        if sum(map(len, named)) > _NAMED:
-            return f"{', '.join(named)} and {len(missing) - len(named)} more."
+    for output in names:
+        if sum(map(len, named)) > _MAX_LISTED_CHARS:
+            return f"{', '.join(named)} and {len(names) - len(named)} more."
         named.append(output)
     return f"{', '.join(named)}."

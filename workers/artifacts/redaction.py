@@ -17,13 +17,13 @@ from urllib.parse import quote, quote_plus
 
 from schema.accounts.vault import Secret
 
-_SHORTEST: Final = 6
-_NUMBER: Final = re.compile(r"[\d.,:+-]{1,11}")
-_WORD: Final = re.compile(r"[^\W\d_]([^\W\d_A-Z]{0,14}|[A-Z]{0,14})")
-_LINE_OF_ITS_OWN: Final = 20
+_MIN_SECRET_CHARS: Final = 6
+_SHORT_NUMBER_PATTERN: Final = re.compile(r"[\d.,:+-]{1,11}")
+_PLAIN_WORD_PATTERN: Final = re.compile(r"[^\W\d_]([^\W\d_A-Z]{0,14}|[A-Z]{0,14})")
+_MIN_SECRET_LINE_CHARS: Final = 20
 """A line of a secret, such as those of a PEM key, is one too if it is so long and has no space."""
 
-_TOKEN: Final = re.compile(
+_HF_TOKEN_PATTERN: Final = re.compile(
     r"(?<![A-Za-z0-9_])(?:"
     r"hf_(?:oauth_|jwt_)?eyJ[\w-]+\.[\w-]+\.[\w-]+"
     r"|hf_oauth__refresh_[\w-]{16,}"
@@ -32,15 +32,15 @@ _TOKEN: Final = re.compile(
     re.ASCII,
 )
 """Tokens of Hugging Face; long enough that `hf_hub_download` is not one."""
-_LONGEST_TOKEN: Final = 8192
+_MAX_TOKEN_CHARS: Final = 8192
 
 
-class _Form(NamedTuple):
+class _SecretForm(NamedTuple):
     text: str
     mark: str
 
 
-class _Find(NamedTuple):
+class _SecretMatch(NamedTuple):
     start: int
     end: int
     mark: str
@@ -51,36 +51,36 @@ class Redactor:
 
     def __init__(self, secrets: Mapping[str, Secret]) -> None:
         self._forms = [
-            _Form(text, f"[redacted:{name}]")
+            _SecretForm(text, f"[redacted:{name}]")
             for name, secret in secrets.items()
-            for text in sorted(_forms(secret.reveal()), key=len, reverse=True)
+            for text in sorted(_printed_forms(secret.reveal()), key=len, reverse=True)
         ]
-        self.reach = max([_LONGEST_TOKEN, *(len(form.text) for form in self._forms)])
+        self.max_secret_chars = max([_MAX_TOKEN_CHARS, *(len(form.text) for form in self._forms)])
         """How many characters the longest of them has."""
-        self.span = max([1, *(form.text.count("\n") + 1 for form in self._forms)])
+        self.max_secret_lines = max([1, *(form.text.count("\n") + 1 for form in self._forms)])
         """Over how many lines a secret may go."""
 
-    def text(self, said: str) -> str:
+    def redact(self, text: str) -> str:
         """Return a text with marks where secrets stood."""
-        return _marked(said, 0, len(said), self._finds(said))
+        return _apply_marks(text, 0, len(text), self._find_secrets(text))
 
-    def lines(self, lines: Sequence[str], *, longest: int | None = None) -> list[str]:
+    def redact_lines(self, lines: Sequence[str], *, max_line_chars: int | None = None) -> list[str]:
         """Return each of these lines with marks where secrets stood, also where they go on.
 
         What is beyond the `longest` characters of a line is looked at, and left out.
         """
         said, redacted, start = "\n".join(lines), list[str](), 0
-        finds = self._finds(said)
+        finds = self._find_secrets(said)
         for line in lines:
             end = start + len(line)
-            shown = end if longest is None else min(end, start + longest)
-            redacted.append(_marked(said, start, shown, finds) if finds else said[start:shown])
+            shown = end if max_line_chars is None else min(end, start + max_line_chars)
+            redacted.append(_apply_marks(said, start, shown, finds) if finds else said[start:shown])
             start = end + 1
         return redacted
 
-    def undecided(self, lines: Sequence[str]) -> int:
+    def count_undecided_lines(self, lines: Sequence[str]) -> int:
         """Count the last lines in which a secret may have begun that ends in the next ones."""
-        if self.span == 1:
+        if self.max_secret_lines == 1:
             return 0
         said = "\n".join(lines) + "\n"
         begun = max(
@@ -98,11 +98,13 @@ class Redactor:
             begun -= len(lines[-count]) + 1
         return count
 
-    def _finds(self, said: str) -> list[_Find]:
+    def _find_secrets(self, text: str) -> list[_SecretMatch]:
         """Return what is covered, in order; finds that overlap are one, and called by the first."""
-        found = [_Find(*it.span(), "[redacted:token]") for it in _TOKEN.finditer(said)]
-        found += [find for form in self._forms for find in _everywhere(form, said)]
-        merged: list[_Find] = []
+        found = [
+            _SecretMatch(*it.span(), "[redacted:token]") for it in _HF_TOKEN_PATTERN.finditer(text)
+        ]
+        found += [find for form in self._forms for find in _find_form(form, text)]
+        merged: list[_SecretMatch] = []
         # Where two begin at the same place, the longer one names it, and a secret of the job's.
         for find in sorted(
             found, key=lambda it: (it.start, -it.end, it.mark == "[redacted:token]")
@@ -114,41 +116,43 @@ class Redactor:
         return merged
 
 
-def _everywhere(form: _Form, said: str) -> Iterator[_Find]:
-    place = said.find(form.text)
+def _find_form(form: _SecretForm, text: str) -> Iterator[_SecretMatch]:
+    place = text.find(form.text)
     while place >= 0:
-        yield _Find(place, place + len(form.text), form.mark)
-        place = said.find(form.text, place + 1)
+        yield _SecretMatch(place, place + len(form.text), form.mark)
+        place = text.find(form.text, place + 1)
 
 
-def _marked(said: str, start: int, end: int, finds: Sequence[_Find]) -> str:
+def _apply_marks(text: str, start: int, end: int, matches: Sequence[_SecretMatch]) -> str:
     parts: list[str] = []
-    for find in finds:
+    for find in matches:
         if find.end > start and find.start < end:
-            parts += [said[start : max(start, find.start)], find.mark]
+            parts += [text[start : max(start, find.start)], find.mark]
             start = min(find.end, end)
-    return "".join([*parts, said[start:end]])
+    return "".join([*parts, text[start:end]])
 
 
-def is_searched_for(secret: str) -> bool:
+def is_redactable(secret: str) -> bool:
     """Tell whether a text is one that nobody writes without meaning the secret."""
-    plain = _NUMBER.fullmatch(secret) or _WORD.fullmatch(secret)
-    return len(secret) >= _SHORTEST and not plain
+    plain = _SHORT_NUMBER_PATTERN.fullmatch(secret) or _PLAIN_WORD_PATTERN.fullmatch(secret)
+    return len(secret) >= _MIN_SECRET_CHARS and not plain
 
 
-def _forms(secret: str) -> set[str]:
+def _printed_forms(secret: str) -> set[str]:
     """Return a secret as it may be printed."""
     secret = secret.strip()
-    if not is_searched_for(secret):
+    if not is_redactable(secret):
         return set()
     unix = "\n".join(secret.splitlines())
     own = {line.strip() for line in secret.splitlines()} - {secret}
-    parts = {line for line in own if len(line) >= _LINE_OF_ITS_OWN and not re.search(r"\s", line)}
-    plain = {secret, unix} | {part for part in parts if is_searched_for(part)}
-    return plain | {form for text in (secret, unix) for form in _written(text)}
+    parts = {
+        line for line in own if len(line) >= _MIN_SECRET_LINE_CHARS and not re.search(r"\s", line)
+    }
+    plain = {secret, unix} | {part for part in parts if is_redactable(part)}
+    return plain | {form for text in (secret, unix) for form in _encoded_forms(text)}
 
 
-def _written(text: str) -> Iterator[str]:
+def _encoded_forms(text: str) -> Iterator[str]:
     """Write a text as JSON, as Python, in a URL, and in base64 wherever it may stand in there."""
     yield from (json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
     yield repr(text)[1:-1]

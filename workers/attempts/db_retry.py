@@ -15,7 +15,7 @@ T = TypeVar("T")
 log = structlog.stdlib.get_logger()
 
 
-async def persist(database: Database, write: Callable[[Transaction], Awaitable[T]]) -> T:
+async def retry_transaction(database: Database, write: Callable[[Transaction], Awaitable[T]]) -> T:
     """Make a transaction, however long that takes; what it may still write its fence says."""
     tries = 0
     while True:

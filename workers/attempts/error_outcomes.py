@@ -5,41 +5,43 @@ from typing import Final, assert_never
 from pydantic import ValidationError
 
 from schema.jobs.tables import Reason
-from workers.executor import Later, Refused, TokenRefused, Unclear
-from workers.hub.client import Ambiguous, Answered4xx, Unreached
+from workers.executor import Rejected, RetryLater, TokenRejected, Unknown
+from workers.hub.client import HubAmbiguous, HubRejected, HubUnreachable
 from workers.inputs.url_fetcher import FetchFailed, FetchRefused
 
-HubTrouble = Unreached | Answered4xx | Ambiguous
-FetchTrouble = FetchFailed | FetchRefused
+HubRequestError = HubUnreachable | HubRejected | HubAmbiguous
+InputFetchError = FetchFailed | FetchRefused
 """What goes wrong before anything is sent: an input could not be had."""
 
-_REASONS: Final = {402: Reason.INSUFFICIENT_CREDITS, 403: Reason.MISSING_PERMISSION}
+_REASON_BY_STATUS: Final = {402: Reason.INSUFFICIENT_CREDITS, 403: Reason.MISSING_PERMISSION}
 _UNAUTHORIZED: Final = 401
 _TOO_MANY: Final = 429
 
 
-def trouble(error: HubTrouble | FetchTrouble) -> Later | Refused | TokenRefused | Unclear:
+def outcome_from_error(
+    error: HubRequestError | InputFetchError,
+) -> RetryLater | Rejected | TokenRejected | Unknown:
     """Say what it means; only what was certainly not carried out may be tried again."""
     match error:
-        case Unreached() | FetchFailed():
-            return Later(str(error))
+        case HubUnreachable() | FetchFailed():
+            return RetryLater(str(error))
         case FetchRefused():
-            return Refused(Reason.INVALID_REQUEST, str(error))
-        case Ambiguous():
-            return Unclear(str(error))
-        case Answered4xx(status=status, message=message) if status == _UNAUTHORIZED:
-            return TokenRefused(message)
-        case Answered4xx(status=status, message=message) if status == _TOO_MANY:
-            return Later(message, error.retry_after)
-        case Answered4xx(status=status):
+            return Rejected(Reason.INVALID_REQUEST, str(error))
+        case HubAmbiguous():
+            return Unknown(str(error))
+        case HubRejected(status=status, message=message) if status == _UNAUTHORIZED:
+            return TokenRejected(message)
+        case HubRejected(status=status, message=message) if status == _TOO_MANY:
+            return RetryLater(message, error.retry_after)
+        case HubRejected(status=status):
             # With the status: it is part of the evidence.
-            return Refused(_REASONS.get(status, Reason.INVALID_REQUEST), str(error))
+            return Rejected(_REASON_BY_STATUS.get(status, Reason.INVALID_REQUEST), str(error))
         case _:
             assert_never(error)
 
 
-def outgrown(error: ValidationError) -> Refused:
+def reject_outdated_spec(error: ValidationError) -> Rejected:
     """Refuse a request that was taken by rules which are not the ones of today."""
     wrong = error.errors(include_url=False, include_input=False)
     found = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in wrong)
-    return Refused(Reason.INVALID_REQUEST, f"It cannot be launched as it was written. {found}")
+    return Rejected(Reason.INVALID_REQUEST, f"It cannot be launched as it was written. {found}")

@@ -7,44 +7,47 @@ import anyio
 import structlog
 
 from schema.common.errors import Unavailable
-from schema.db.storable import storable
+from schema.db.storable import to_storable
 from schema.jobs import progress
-from schema.jobs.progress import Progress
-from workers.context import Bell, Worker
+from schema.jobs.progress import JobProgress
+from workers.context import AutoResetEvent, Worker
 
-_EVERY: Final = 2.0
+_WRITE_INTERVAL_SECONDS: Final = 2.0
 """Seconds between two writes; whoever waits for changes is told as often."""
 
 log = structlog.stdlib.get_logger()
 
 
-class Reporter:
+class ProgressReporter:
     """Takes what is said about one run, and writes it down while `write` goes on."""
 
     def __init__(self, worker: Worker, run_id: UUID) -> None:
         self._worker = worker
         self._run_id = run_id
-        self._newest = Progress()
-        self._bell = Bell()
+        self._latest = JobProgress()
+        self._changed = AutoResetEvent()
 
-    def __call__(self, newest: Progress) -> None:
+    def __call__(self, latest: JobProgress) -> None:
         """Take note of how far it is."""
-        self._newest = newest
-        self._bell.ring()
+        self._latest = latest
+        self._changed.set()
 
-    async def write(self) -> None:
+    async def write_until_cancelled(self) -> None:
         """Write down what is news, until cancelled."""
         while True:
-            await self._bell.rung()
+            await self._changed.wait()
             try:
                 async with self._worker.database.transaction() as tx:
-                    await progress.note(
-                        tx, self._run_id, _storable(self._newest), worker=self._worker.name
+                    await progress.record_progress(
+                        tx,
+                        self._run_id,
+                        _to_storable_progress(self._latest),
+                        worker=self._worker.name,
                     )
             except Unavailable:
                 log.warning("progress.unwritten")
-            await anyio.sleep(_EVERY)
+            await anyio.sleep(_WRITE_INTERVAL_SECONDS)
 
 
-def _storable(said: Progress) -> Progress:
-    return Progress(said.done, said.total, said.message and storable(said.message))
+def _to_storable_progress(update: JobProgress) -> JobProgress:
+    return JobProgress(update.done, update.total, update.message and to_storable(update.message))

@@ -16,160 +16,174 @@ import structlog
 
 from schema.accounts import credentials
 from schema.accounts import secrets as sealed_secrets
-from schema.accounts.credentials import Lent
+from schema.accounts.credentials import DecryptedToken
 from schema.accounts.vault import Secret, Unsealable
 from schema.artifacts import files
 from schema.common.errors import Unavailable
-from schema.common.failpoints import reach
+from schema.common.failpoints import hit_failpoint
 from schema.db.database import Transaction
 from schema.jobs import run_end, run_launch
-from schema.jobs.run_end import Ending
-from schema.jobs.run_launch import Claim
+from schema.jobs.run_end import RunResult
+from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobState, Reason
-from schema.specs.hub_job import TOKEN_VARIABLE, token_variables
+from schema.specs.hub_job import TOKEN_VARIABLE, list_token_variables
 from workers.artifacts.redaction import Redactor
-from workers.attempts.db_retry import persist
-from workers.attempts.progress import Reporter
+from workers.attempts.db_retry import retry_transaction
+from workers.attempts.progress import ProgressReporter
 from workers.context import Worker
 from workers.executor import (
-    Answered,
-    Bound,
+    Completed,
+    Created,
+    ExecutionRequest,
     Executor,
-    Later,
-    Order,
     Outcome,
-    Refused,
-    Report,
-    TokenRefused,
-    Unclear,
+    Rejected,
+    ReportProgress,
+    RetryLater,
+    TokenRejected,
+    Unknown,
 )
-from workers.timing import MOST_TRIES, backoff, elapsed
+from workers.timing import MAX_LAUNCH_TRIES, backoff, boottime_seconds
 
 T = TypeVar("T")
 
-_RENEWALS: Final = 4
+_RENEWALS_PER_LEASE: Final = 4
 """Renewals in the time of one lease; more often than every few seconds is no use."""
-_OFTEN: Final = timedelta(seconds=5)
+_MAX_RENEWAL_INTERVAL: Final = timedelta(seconds=5)
 
-_STOPPED: Final = "The worker was stopped meanwhile."
+_STOPPED_MESSAGE: Final = "The worker was stopped meanwhile."
 
 log = structlog.stdlib.get_logger()
 
 
-async def launch(worker: Worker, executor: Executor, claim: Claim, *, claimed_at: float) -> None:
+async def run_attempt(
+    worker: Worker, executor: Executor, claim: ClaimedJob, *, claimed_at: float
+) -> None:
     """Carry out a claimed attempt; if the worker is stopped meanwhile, hand it back."""
-    lent = await persist(
-        worker.database, lambda tx: credentials.lend(tx, worker.vault, claim.subject_id)
+    lent = await retry_transaction(
+        worker.database, lambda tx: credentials.load_token(tx, worker.vault, claim.subject_id)
     )
     if lent is None:
-        await persist(worker.database, lambda tx: _wait_for_token(tx, worker, claim))
+        await retry_transaction(
+            worker.database, lambda tx: _requeue_without_token(tx, worker, claim)
+        )
         return
-    secrets = await persist(worker.database, lambda tx: _open_secrets(tx, worker, claim, lent))
+    secrets = await retry_transaction(
+        worker.database, lambda tx: _decrypt_secrets(tx, worker, claim, lent)
+    )
     if secrets is None:
         return
-    reach("launch.lent")
+    hit_failpoint("launch.lent")
     # What is true of the attempt if this is as far as it gets.
-    known: Outcome = Later(_STOPPED)
+    known: Outcome = RetryLater(_STOPPED_MESSAGE)
     try:
-        if refusal := await _hindrance(worker, executor, claim, claimed_at=claimed_at):
+        if refusal := await _check_may_send(worker, executor, claim, claimed_at=claimed_at):
             known = refusal
         else:
-            reach("launch.unsent")
-            known = Unclear(_STOPPED)
-            sent = await _send(worker, executor, claim, lent, secrets)
-            known = without_secrets(sent, Redactor({**secrets, TOKEN_VARIABLE: lent.token}))
-            reach("launch.sent")
+            hit_failpoint("launch.unsent")
+            known = Unknown(_STOPPED_MESSAGE)
+            sent = await _execute(worker, executor, claim, lent, secrets)
+            known = redact_outcome(sent, Redactor({**secrets, TOKEN_VARIABLE: lent.token}))
+            hit_failpoint("launch.sent")
         outcome = known
-        await persist(
-            worker.database, lambda tx: settle(tx, worker, executor, claim, lent, outcome)
+        await retry_transaction(
+            worker.database, lambda tx: record_outcome(tx, worker, executor, claim, lent, outcome)
         )
-        reach("launch.settled")
+        hit_failpoint("launch.settled")
     except anyio.get_cancelled_exc_class():
-        async with worker.last_word() as tx:
-            await settle(tx, worker, executor, claim, lent, known)
+        async with worker.shutdown_transaction() as tx:
+            await record_outcome(tx, worker, executor, claim, lent, known)
         raise
 
 
-async def settle(
+async def record_outcome(
     tx: Transaction,
     worker: Worker,
     executor: Executor,
-    claim: Claim,
-    lent: Lent,
+    claim: ClaimedJob,
+    credential: DecryptedToken,
     outcome: Outcome,
 ) -> None:
     """Write down how an attempt went."""
     run_id, by = claim.run_id, worker.name
     match outcome:
-        case Bound(remote_id, stage, addresses):
-            reach("bind.before")
+        case Created(remote_id, stage, addresses):
+            hit_failpoint("bind.before")
             settings = worker.settings
-            if await run_launch.bind(
+            if await run_launch.record_remote_id(
                 tx,
                 run_id,
                 remote_id=remote_id,
                 stage=stage,
                 addresses=addresses,
                 worker=by,
-                look_again=settings.observe_min,
-                patience=settings.scheduling_deadline,
+                poll_after=settings.observe_min,
+                max_stage_duration=settings.scheduling_deadline,
             ):
-                worker.bells.attend.ring()
-            reach("bind.written")
-        case Answered(ending, left):
-            reach("answer.before")
-            if await run_end.answer(tx, run_id, ending, worker=by):
-                await files.keep(tx, claim.job_id, left)
-            reach("answer.written")
-        case Refused(reason, message):
-            reach("refuse.before")
-            await run_launch.reject(tx, run_id, reason=reason, message=message, worker=by)
-            reach("refuse.written")
-        case Later(message, asked):
-            reach("postpone.before")
-            spent = claim.tries + 1 >= MOST_TRIES
-            await run_launch.reject(
+                worker.events.reconcile.set()
+            hit_failpoint("bind.written")
+        case Completed(ending, left):
+            hit_failpoint("answer.before")
+            if await run_end.end_call(tx, run_id, ending, worker=by):
+                await files.save_files(tx, claim.job_id, left)
+            hit_failpoint("answer.written")
+        case Rejected(reason, message):
+            hit_failpoint("refuse.before")
+            await run_launch.mark_not_created(tx, run_id, reason=reason, message=message, worker=by)
+            hit_failpoint("refuse.written")
+        case RetryLater(message, asked):
+            hit_failpoint("postpone.before")
+            spent = claim.tries + 1 >= MAX_LAUNCH_TRIES
+            await run_launch.mark_not_created(
                 tx,
                 run_id,
                 reason=Reason.HUB_UNAVAILABLE if spent else None,
                 message=message,
                 worker=by,
                 retry_after=asked or backoff(claim.tries),
-                quiet_for=asked or timedelta(0),
+                pause_subject_for=asked or timedelta(0),
             )
-        case TokenRefused(message):
-            await credentials.refused(tx, claim.subject_id, version=lent.version)
-            reach("hold.written")
-            await run_launch.reject(tx, run_id, reason=None, message=message, worker=by)
-        case Unclear(why) if executor.is_call:
-            await _lose(tx, executor, run_id, why, by)
-        case Unclear(why):
-            reach("doubt.before")
-            await run_launch.doubt(tx, run_id, why=why, worker=by, look_after=timedelta(seconds=1))
-            reach("doubt.written")
-            worker.bells.attend.ring()
+        case TokenRejected(message):
+            await credentials.mark_credential_refused(
+                tx, claim.subject_id, version=credential.version
+            )
+            hit_failpoint("hold.written")
+            await run_launch.mark_not_created(tx, run_id, reason=None, message=message, worker=by)
+        case Unknown(why) if executor.is_call:
+            await _record_lost_call(tx, executor, run_id, why, by)
+        case Unknown(why):
+            hit_failpoint("doubt.before")
+            await run_launch.mark_unconfirmed(
+                tx, run_id, cause=why, worker=by, recheck_after=timedelta(seconds=1)
+            )
+            hit_failpoint("doubt.written")
+            worker.events.reconcile.set()
         case _:
             assert_never(outcome)
     log.info("attempt.settled", outcome=type(outcome).__name__)
 
 
-async def _lose(tx: Transaction, executor: Executor, run_id: UUID, why: str, by: str) -> None:
+async def _record_lost_call(
+    tx: Transaction, executor: Executor, run_id: UUID, message: str, worker_name: str
+) -> None:
     """Write down that a call was cut off: it goes on where it was left, or nobody knows."""
     if executor.resumes:
-        await run_launch.reject(tx, run_id, reason=None, message=why, worker=by)
+        await run_launch.mark_not_created(
+            tx, run_id, reason=None, message=message, worker=worker_name
+        )
     else:
-        lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, why)
-        await run_end.answer(tx, run_id, lost, worker=by)
+        lost = RunResult(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, message)
+        await run_end.end_call(tx, run_id, lost, worker=worker_name)
 
 
-async def _wait_for_token(tx: Transaction, worker: Worker, claim: Claim) -> None:
-    await run_launch.reject(
+async def _requeue_without_token(tx: Transaction, worker: Worker, claim: ClaimedJob) -> None:
+    await run_launch.mark_not_created(
         tx, claim.run_id, reason=None, message="No usable token.", worker=worker.name
     )
 
 
-async def _open_secrets(
-    tx: Transaction, worker: Worker, claim: Claim, lent: Lent
+async def _decrypt_secrets(
+    tx: Transaction, worker: Worker, claim: ClaimedJob, credential: DecryptedToken
 ) -> Mapping[str, Secret] | None:
     """Open the secrets of a job; one whose key was lost fails, for nobody has them any more.
 
@@ -177,14 +191,14 @@ async def _open_secrets(
     """
     try:
         secrets = await sealed_secrets.open_job_secrets(tx, worker.vault, claim.job_id)
-        if names := token_variables(claim.spec):
-            secrets |= dict.fromkeys(names, lent.token)
+        if names := list_token_variables(claim.spec):
+            secrets |= dict.fromkeys(names, credential.token)
             await sealed_secrets.save_run_secrets(
                 tx, worker.vault, claim.job_id, claim.run_id, claim.subject_id, secrets
             )
     except Unsealable:
         log.exception("secrets.unsealable")
-        await run_launch.reject(
+        await run_launch.mark_not_created(
             tx,
             claim.run_id,
             reason=Reason.INTERNAL,
@@ -195,26 +209,26 @@ async def _open_secrets(
     return secrets
 
 
-async def _hindrance(
-    worker: Worker, executor: Executor, claim: Claim, *, claimed_at: float
+async def _check_may_send(
+    worker: Worker, executor: Executor, claim: ClaimedJob, *, claimed_at: float
 ) -> Outcome | None:
     """Say why nothing must be sent, if so."""
     if executor.is_call:
         async with worker.database.transaction() as tx:
-            begun = await run_launch.begin(tx, claim.run_id, worker=worker.name)
-        return None if begun else Later("It was called off, or held up, before it was sent.")
+            begun = await run_launch.begin_call(tx, claim.run_id, worker=worker.name)
+        return None if begun else RetryLater("It was called off, or held up, before it was sent.")
     settings = worker.settings
-    if elapsed() - claimed_at > (settings.lease - settings.post_timeout).total_seconds():
+    if boottime_seconds() - claimed_at > (settings.lease - settings.post_timeout).total_seconds():
         # Somebody may already be asking the Hub about this run: it must not come to be now.
-        return Later("The worker was held up before it could send the request.")
+        return RetryLater("The worker was held up before it could send the request.")
     return None
 
 
-async def _send(
+async def _execute(
     worker: Worker,
     executor: Executor,
-    claim: Claim,
-    lent: Lent,
+    claim: ClaimedJob,
+    credential: DecryptedToken,
     secrets: Mapping[str, Secret],
 ) -> Outcome:
     """Send the one request of an attempt; a call is dropped if its lease cannot be renewed."""
@@ -222,10 +236,10 @@ async def _send(
     async with anyio.create_task_group() as group:
 
         async def renewing() -> None:
-            if not await _keep(worker, claim):
+            if not await _renew_lease(worker, claim):
                 group.cancel_scope.cancel()
 
-        reporter = Reporter(worker, claim.run_id)
+        reporter = ProgressReporter(worker, claim.run_id)
 
         async def stopping() -> None:
             await worker.stopping.wait()
@@ -235,59 +249,63 @@ async def _send(
             group.start_soon(stopping)
         if executor.is_call:
             group.start_soon(renewing)
-            group.start_soon(reporter.write)
+            group.start_soon(reporter.write_until_cancelled)
         outcome = await executor.execute(
-            _order(claim, lent, secrets, worker.settings.post_timeout, reporter)
+            _build_request(claim, credential, secrets, worker.settings.post_timeout, reporter)
         )
         group.cancel_scope.cancel()
-    return outcome or _called_off(executor)
+    return outcome or _cancelled_outcome(executor)
 
 
-def _called_off(executor: Executor) -> Outcome:
+def _cancelled_outcome(executor: Executor) -> Outcome:
     if executor.resumes:  # it may only have lost its lease; a job that was called off is not queued
-        return Unclear("Stopped, called off, or its lease was lost.")
-    return Answered(Ending(JobState.FAILED, "ABORTED", Reason.OUTCOME_UNKNOWN, "Called off."))
+        return Unknown("Stopped, called off, or its lease was lost.")
+    return Completed(RunResult(JobState.FAILED, "ABORTED", Reason.OUTCOME_UNKNOWN, "Called off."))
 
 
-async def _keep(worker: Worker, claim: Claim) -> bool:
+async def _renew_lease(worker: Worker, claim: ClaimedJob) -> bool:
     """Renew until the lease cannot be renewed."""
     lease = worker.settings.lease
-    pause = min(lease / _RENEWALS, _OFTEN).total_seconds()
+    pause = min(lease / _RENEWALS_PER_LEASE, _MAX_RENEWAL_INTERVAL).total_seconds()
     while True:
         await anyio.sleep(pause)
         try:
             async with worker.database.transaction() as tx:
-                if not await run_launch.renew(tx, claim.run_id, lease=lease):
+                if not await run_launch.renew_lease(tx, claim.run_id, lease=lease):
                     return False
         except Unavailable:
             log.warning("lease.unrenewed")
 
 
-def _order(
-    claim: Claim, lent: Lent, secrets: Mapping[str, Secret], within: timedelta, report: Report
-) -> Order:
-    return Order(
+def _build_request(
+    claim: ClaimedJob,
+    credential: DecryptedToken,
+    secrets: Mapping[str, Secret],
+    request_timeout: timedelta,
+    report_progress: ReportProgress,
+) -> ExecutionRequest:
+    return ExecutionRequest(
         run_id=claim.run_id,
         job_id=claim.job_id,
         namespace=claim.namespace,
         spec=claim.spec,
         labels=claim.labels,
-        token=lent.token,
+        token=credential.token,
         secrets=secrets,
-        within=within,
-        report=report,
+        request_timeout=request_timeout,
+        report_progress=report_progress,
     )
 
 
-def without_secrets(outcome: Outcome, redactor: Redactor) -> Outcome:
+def redact_outcome(outcome: Outcome, redactor: Redactor) -> Outcome:
     """Return an outcome that repeats no secret, whatever the Hub said to it."""
     match outcome:
-        case Refused() | Later() | TokenRefused():
-            return replace(outcome, message=redactor.text(outcome.message))
-        case Unclear():
-            return replace(outcome, why=redactor.text(outcome.why))
-        case Answered(ending) if ending.message is not None:
-            said = replace(ending, message=redactor.text(ending.message))
-            return replace(outcome, ending=said)
-        case Bound() | Answered():
+        case Rejected() | RetryLater() | TokenRejected():
+            return replace(outcome, message=redactor.redact(outcome.message))
+        case Unknown():
+            return replace(outcome, message=redactor.redact(outcome.message))
+        case Completed(ending) if ending.message is not None:
+            said = replace(ending, message=redactor.redact(ending.message))
+            return replace(outcome, run_result=said)
+        case Created() | Completed():
             return outcome

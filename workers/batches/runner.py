@@ -16,84 +16,99 @@ from typing import Any, Final, TypeVar, assert_never, cast
 import anyio
 import structlog
 
-from schema.artifacts.files import NewFile
+from schema.artifacts.files import NewJobFile
 from schema.batches import store as batch_store
-from schema.batches.store import Commonest, Marked, Step, Tally, Told
-from schema.batches.tables import SETTLED, ItemState
+from schema.batches.store import BatchCounts, BatchStep, CommonFailure, ItemOutcome, ItemToSend
+from schema.batches.tables import FINAL_ITEM_STATES, ItemState
 from schema.common.errors import Unavailable
-from schema.common.failpoints import reach
+from schema.common.failpoints import hit_failpoint
 from schema.db.database import Database, Transaction
-from schema.jobs.progress import Progress
-from schema.jobs.run_end import Ending
+from schema.jobs.progress import JobProgress
+from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from schema.specs.batch import BatchSpec
 from schema.specs.hub_job import TOKEN_VARIABLE
 from workers.artifacts.redaction import Redactor
-from workers.attempts.db_retry import persist
-from workers.attempts.run import without_secrets
-from workers.batches.throttle import Pace
-from workers.executor import Answered, Bound, Later, Order, Outcome, Refused, TokenRefused, Unclear
+from workers.attempts.db_retry import retry_transaction
+from workers.attempts.run import redact_outcome
+from workers.batches.throttle import Throttle
+from workers.executor import (
+    Completed,
+    Created,
+    ExecutionRequest,
+    Outcome,
+    Rejected,
+    RetryLater,
+    TokenRejected,
+    Unknown,
+)
 
-_GATHER: Final = 0.02
+_GATHER_SECONDS: Final = 0.02
 """Seconds in which answers that come together are gathered, to be written together."""
-_LAST_ANSWERS: Final = 3.0
+_SHUTDOWN_GRACE_SECONDS: Final = 3.0
 """Seconds in which calls under way may still be answered once the worker is told to stop."""
-_LAST_WRITE: Final = 2.0
-_MOST_TOKENS: Final = 2**53
+_SHUTDOWN_WRITE_SECONDS: Final = 2.0
+_MAX_TOKENS: Final = 2**53
 
 T = TypeVar("T")
-Call = Callable[[Order], Awaitable[Outcome]]
+ExecuteCall = Callable[[ExecutionRequest], Awaitable[Outcome]]
 
 log = structlog.stdlib.get_logger()
 
 
-class BatchRun:
+class BatchRunner:
     """One attempt of a batch."""
 
-    def __init__(self, database: Database, order: Order, spec: BatchSpec, call: Call) -> None:
+    def __init__(
+        self,
+        database: Database,
+        request: ExecutionRequest,
+        spec: BatchSpec,
+        execute_call: ExecuteCall,
+    ) -> None:
         self._database = database
-        self._order = order
+        self._request = request
         self._spec = spec
-        self._call = call
-        self._pace = Pace(spec.concurrency)
-        self._redactor = Redactor({**order.secrets, TOKEN_VARIABLE: order.token})
-        self._calls: dict[asyncio.Future[Outcome], Marked] = {}
-        self._told: list[Told] = []
-        self._again: list[int] = []
+        self._execute_call = execute_call
+        self._throttle = Throttle(spec.concurrency)
+        self._redactor = Redactor({**request.secrets, TOKEN_VARIABLE: request.token})
+        self._calls: dict[asyncio.Future[Outcome], ItemToSend] = {}
+        self._unwritten_outcomes: list[ItemOutcome] = []
+        self._retry_positions: list[int] = []
         """Written down as pending again, and the next to be sent."""
-        self._after = -1
+        self._last_marked_position = -1
         """The last position that was ever marked in here."""
-        self._over: Outcome | None = None
+        self._stop_outcome: Outcome | None = None
         """What ends the run early: nothing more is marked, and what is under way is waited for."""
-        self._states: Counter[ItemState] = Counter()
+        self._state_counts: Counter[ItemState] = Counter()
         self._total = 0
 
-    async def carry_out(self) -> Outcome:
+    async def run(self) -> Outcome:
         """Make the calls that have not been made, and say how it went."""
         try:
             await self._resume()
-            await self._work()
+            await self._run_until_done()
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await self._wind_down()
+                await self._shut_down()
             raise
         finally:
             for call in self._calls:
                 call.cancel()
-        return await self._outcome()
+        return await self._final_outcome()
 
     async def _resume(self) -> None:
         repeat = self._spec.on_unknown == "repeat"
 
-        async def write(tx: Transaction) -> Tally:
-            await batch_store.resume(
-                tx, self._order.run_id, repeat=repeat, most=self._spec.max_tries
+        async def write(tx: Transaction) -> BatchCounts:
+            await batch_store.recover_sent_items(
+                tx, self._request.run_id, resend=repeat, max_tries=self._spec.max_tries
             )
-            return await batch_store.tally(tx, self._order.job_id)
+            return await batch_store.count_items(tx, self._request.job_id)
 
-        tally = await persist(self._database, write)
+        tally = await retry_transaction(self._database, write)
         self._total = tally.total
-        self._states.update(
+        self._state_counts.update(
             {
                 ItemState.DONE: tally.done,
                 ItemState.FAILED: tally.failed,
@@ -101,173 +116,200 @@ class BatchRun:
             }
         )
 
-    async def _work(self) -> None:
+    async def _run_until_done(self) -> None:
         while True:
             room = 0
-            if self._over is None:
-                room = self._pace.room(len(self._calls), now=anyio.current_time())
-            step = await persist(self._database, partial(self._advance, room=room))
-            if not step.held:
-                self._over = Unclear("Its lease lapsed.")
+            if self._stop_outcome is None:
+                room = self._throttle.free_slots(len(self._calls), now=anyio.current_time())
+            step = await retry_transaction(
+                self._database, partial(self._write_and_mark, free_slots=room)
+            )
+            if not step.holds_lease:
+                self._stop_outcome = Unknown("Its lease lapsed.")
                 return
-            if not step.wanted:
-                self._over = Unclear("Called off.")
+            if not step.should_continue:
+                self._stop_outcome = Unknown("Called off.")
                 return
-            self._written(step)
-            self._order.report(self._progress())
-            if not self._calls and (self._over is not None or (room > 0 and not self._again)):
+            self._send_marked_items(step)
+            self._request.report_progress(self._progress())
+            if not self._calls and (
+                self._stop_outcome is not None or (room > 0 and not self._retry_positions)
+            ):
                 return
-            await self._wait()
-            self._collect()
+            await self._wait_for_calls()
+            self._collect_outcomes()
 
-    async def _advance(self, tx: Transaction, *, room: int) -> Step:
-        again = self._again[:room]
-        step = await batch_store.advance(
+    async def _write_and_mark(self, tx: Transaction, *, free_slots: int) -> BatchStep:
+        again = self._retry_positions[:free_slots]
+        step = await batch_store.advance_items(
             tx,
-            self._order.run_id,
-            self._told,
-            again=again,
-            after=self._after,
-            room=room - len(again),
+            self._request.run_id,
+            self._unwritten_outcomes,
+            resend_positions=again,
+            after_position=self._last_marked_position,
+            max_new_items=free_slots - len(again),
         )
-        reach("batch.written")
+        hit_failpoint("batch.written")
         return step
 
-    def _written(self, step: Step) -> None:
+    def _send_marked_items(self, step: BatchStep) -> None:
         """Take note of what was committed, and send what was marked."""
-        reach("batch.marked")
-        self._states.update(told.state for told in self._told)
-        self._again += [told.position for told in self._told if told.state is ItemState.PENDING]
-        self._told = []
+        hit_failpoint("batch.marked")
+        self._state_counts.update(told.state for told in self._unwritten_outcomes)
+        self._retry_positions += [
+            told.position for told in self._unwritten_outcomes if told.state is ItemState.PENDING
+        ]
+        self._unwritten_outcomes = []
         for item in step.items:
-            if item.position in self._again:
-                self._again.remove(item.position)
-            self._after = max(self._after, item.position)
-            order = replace(self._order, spec=self._spec.call(item.request), report=_unheard)
-            self._calls[asyncio.ensure_future(self._call(order))] = item
+            if item.position in self._retry_positions:
+                self._retry_positions.remove(item.position)
+            self._last_marked_position = max(self._last_marked_position, item.position)
+            order = replace(
+                self._request,
+                spec=self._spec.build_call(item.request),
+                report_progress=_ignore_progress,
+            )
+            self._calls[asyncio.ensure_future(self._execute_call(order))] = item
 
-    async def _wait(self) -> None:
-        pause = self._pace.pause(now=anyio.current_time()) if self._over is None else 0
+    async def _wait_for_calls(self) -> None:
+        pause = (
+            self._throttle.pause_seconds(now=anyio.current_time())
+            if self._stop_outcome is None
+            else 0
+        )
         if self._calls:
             until = pause or None
             await asyncio.wait(self._calls, timeout=until, return_when=asyncio.FIRST_COMPLETED)
-            pause = _GATHER
+            pause = _GATHER_SECONDS
         await anyio.sleep(pause)
 
-    def _collect(self) -> None:
+    def _collect_outcomes(self) -> None:
         for call in [each for each in self._calls if each.done()]:
             item = self._calls.pop(call)
-            self._told.append(self._judge(item, without_secrets(call.result(), self._redactor)))
+            self._unwritten_outcomes.append(
+                self._to_item_outcome(item, redact_outcome(call.result(), self._redactor))
+            )
 
-    def _judge(self, item: Marked, outcome: Outcome) -> Told:
+    def _to_item_outcome(self, item: ItemToSend, outcome: Outcome) -> ItemOutcome:
         """Say what became of an item, and what that means for the others."""
         now = anyio.current_time()
         match outcome:
-            case Answered(ending, files) if ending.state is JobState.SUCCEEDED:
-                self._pace.answered()
-                return _done(item, ending.result or {}, files)
-            case TokenRefused() | Refused(Reason.INSUFFICIENT_CREDITS):
-                self._over = outcome
-                return Told(item.position, ItemState.PENDING, item.tries)
-            case Answered(Ending(reason=reason, message=message)) | Refused(reason, message):
-                self._pace.answered()
-                return _failed(item, reason or Reason.INTERNAL, message)
-            case Later(message, asked):
-                self._pace.refused(asked, now=now)
-                return self._unless_tried(_failed(item, Reason.HUB_UNAVAILABLE, message))
-            case Unclear(why):
-                self._pace.refused(None, now=now)
-                failed = _failed(item, Reason.OUTCOME_UNKNOWN, why)
+            case Completed(ending, files) if ending.state is JobState.SUCCEEDED:
+                self._throttle.record_response()
+                return _completed_item(item, ending.result or {}, files)
+            case TokenRejected() | Rejected(Reason.INSUFFICIENT_CREDITS):
+                self._stop_outcome = outcome
+                return ItemOutcome(item.position, ItemState.PENDING, item.tries)
+            case Completed(RunResult(reason=reason, message=message)) | Rejected(reason, message):
+                self._throttle.record_response()
+                return _failed_item(item, reason or Reason.INTERNAL, message)
+            case RetryLater(message, asked):
+                self._throttle.record_refusal(asked, now=now)
+                return self._retry_unless_exhausted(
+                    _failed_item(item, Reason.HUB_UNAVAILABLE, message)
+                )
+            case Unknown(why):
+                self._throttle.record_refusal(None, now=now)
+                failed = _failed_item(item, Reason.OUTCOME_UNKNOWN, why)
                 unknown = replace(failed, state=ItemState.UNKNOWN)
                 repeat = self._spec.on_unknown == "repeat"
-                return self._unless_tried(unknown) if repeat else unknown
-            case Bound():
+                return self._retry_unless_exhausted(unknown) if repeat else unknown
+            case Created():
                 raise AssertionError("a call leaves no id behind")
             case _:
                 assert_never(outcome)
 
-    def _unless_tried(self, told: Told) -> Told:
+    def _retry_unless_exhausted(self, item_outcome: ItemOutcome) -> ItemOutcome:
         """Have an item sent again, unless that was its last try."""
-        if told.tries >= self._spec.max_tries:
-            return told
-        return replace(told, state=ItemState.PENDING, reason=None)
+        if item_outcome.tries >= self._spec.max_tries:
+            return item_outcome
+        return replace(item_outcome, state=ItemState.PENDING, reason=None)
 
-    async def _wind_down(self) -> None:
+    async def _shut_down(self) -> None:
         """Write what was answered; give what is under way a moment, unless it was called off."""
-        with suppress(Unavailable), anyio.move_on_after(_LAST_ANSWERS + _LAST_WRITE):
-            self._collect()
+        with (
+            suppress(Unavailable),
+            anyio.move_on_after(_SHUTDOWN_GRACE_SECONDS + _SHUTDOWN_WRITE_SECONDS),
+        ):
+            self._collect_outcomes()
             async with self._database.transaction() as tx:
-                step = await self._advance(tx, room=0)
-            self._told = []
-            if step.held and step.wanted and self._calls:
-                await asyncio.wait(self._calls, timeout=_LAST_ANSWERS)
-                self._collect()
+                step = await self._write_and_mark(tx, free_slots=0)
+            self._unwritten_outcomes = []
+            if step.holds_lease and step.should_continue and self._calls:
+                await asyncio.wait(self._calls, timeout=_SHUTDOWN_GRACE_SECONDS)
+                self._collect_outcomes()
                 async with self._database.transaction() as tx:
-                    await self._advance(tx, room=0)
+                    await self._write_and_mark(tx, free_slots=0)
 
-    async def _outcome(self) -> Outcome:
-        if self._over is not None and not isinstance(self._over, Refused):
-            return self._over
-        job_id = self._order.job_id
+    async def _final_outcome(self) -> Outcome:
+        if self._stop_outcome is not None and not isinstance(self._stop_outcome, Rejected):
+            return self._stop_outcome
+        job_id = self._request.job_id
 
-        async def read(tx: Transaction) -> tuple[Tally, Commonest | None, dict[str, Any] | None]:
-            counted = await batch_store.tally(tx, job_id)
+        async def read(
+            tx: Transaction,
+        ) -> tuple[BatchCounts, CommonFailure | None, dict[str, Any] | None]:
+            counted = await batch_store.count_items(tx, job_id)
             return (
                 counted,
-                await batch_store.commonest(tx, job_id),
-                await batch_store.source(tx, job_id),
+                await batch_store.find_most_common_failure(tx, job_id),
+                await batch_store.get_items_source(tx, job_id),
             )
 
-        tally, wrong, source = await persist(self._database, read)
-        if self._over is not None:
-            ending = _stopped(self._over.reason, self._over.message)
+        tally, wrong, source = await retry_transaction(self._database, read)
+        if self._stop_outcome is not None:
+            ending = _stopped_result(self._stop_outcome.reason, self._stop_outcome.message)
         elif tally.done or wrong is None:
-            ending = Ending(JobState.SUCCEEDED, "ANSWERED")
+            ending = RunResult(JobState.SUCCEEDED, "ANSWERED")
         else:
-            said = f"{wrong.times} of {tally.total} items: {wrong.message or wrong.reason}"
-            ending = _stopped(wrong.reason, said)
-        result = tally.shown() | ({} if source is None else {"source": source})
-        return Answered(replace(ending, result=result, progress=self._progress()))
+            said = f"{wrong.count} of {tally.total} items: {wrong.message or wrong.reason}"
+            ending = _stopped_result(wrong.reason, said)
+        result = tally.to_result() | ({} if source is None else {"source": source})
+        return Completed(replace(ending, result=result, progress=self._progress()))
 
-    def _progress(self) -> Progress:
+    def _progress(self) -> JobProgress:
         trouble = [
-            f"{self._states[state]} {state}"
+            f"{self._state_counts[state]} {state}"
             for state in (ItemState.FAILED, ItemState.UNKNOWN)
-            if self._states[state]
+            if self._state_counts[state]
         ]
-        settled = sum(self._states[state] for state in SETTLED)
-        return Progress(done=settled, total=self._total, message=", ".join(trouble) or None)
+        settled = sum(self._state_counts[state] for state in FINAL_ITEM_STATES)
+        return JobProgress(done=settled, total=self._total, message=", ".join(trouble) or None)
 
 
-def _stopped(reason: Reason, message: str) -> Ending:
-    return Ending(JobState.FAILED, "STOPPED", reason, message)
+def _stopped_result(reason: Reason, message: str) -> RunResult:
+    return RunResult(JobState.FAILED, "STOPPED", reason, message)
 
 
-def _unheard(_: Progress) -> None:
+def _ignore_progress(_: JobProgress) -> None:
     """Leave out how far one item is; how many are done is said for all."""
 
 
-def _failed(item: Marked, reason: Reason, message: str | None) -> Told:
-    return Told(item.position, ItemState.FAILED, item.tries + 1, reason=reason, message=message)
+def _failed_item(item: ItemToSend, reason: Reason, message: str | None) -> ItemOutcome:
+    return ItemOutcome(
+        item.position, ItemState.FAILED, item.tries + 1, reason=reason, message=message
+    )
 
 
-def _done(item: Marked, result: dict[str, Any], files: Iterable[NewFile]) -> Told:
+def _completed_item(
+    item: ItemToSend, result: dict[str, Any], files: Iterable[NewJobFile]
+) -> ItemOutcome:
     # Of one batch, and each item may have one of that name.
     named = tuple(replace(file, name=f"{item.position}-{file.name}") for file in files)
     if named:
         result = result | {"files": [file.name for file in named]}
     usage = result.get("usage")
     counted = cast("dict[str, Any]", usage) if isinstance(usage, dict) else {}
-    return Told(
+    return ItemOutcome(
         item.position,
         ItemState.DONE,
         item.tries + 1,
         result=result,
         files=named,
-        prompt_tokens=_tokens(counted.get("prompt_tokens")),
-        completion_tokens=_tokens(counted.get("completion_tokens")),
+        prompt_tokens=_parse_token_count(counted.get("prompt_tokens")),
+        completion_tokens=_parse_token_count(counted.get("completion_tokens")),
     )
 
 
-def _tokens(counted: object) -> int | None:
-    return counted if isinstance(counted, int) and 0 <= counted <= _MOST_TOKENS else None
+def _parse_token_count(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 <= value <= _MAX_TOKENS else None

@@ -10,37 +10,37 @@ from typing import Final
 
 from workers.timing import backoff
 
-_LONGEST: Final = timedelta(hours=1)
+_MAX_PAUSE: Final = timedelta(hours=1)
 """No pause is longer, whatever is asked for; then it is asked again."""
 
 
-class Pace:
+class Throttle:
     """The pace of one batch; moments are seconds of a clock that only goes forward."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._width = float(most)
+    def __init__(self, max_concurrent: int) -> None:
+        self._max_concurrent = max_concurrent
+        self._window = float(max_concurrent)
         self._refusals = 0
-        self._from = 0.0
+        self._paused_until = 0.0
 
-    def room(self, under_way: int, *, now: float) -> int:
+    def free_slots(self, in_flight: int, *, now: float) -> int:
         """Say how many more calls may be sent."""
-        return 0 if now < self._from else max(0, int(self._width) - under_way)
+        return 0 if now < self._paused_until else max(0, int(self._window) - in_flight)
 
-    def pause(self, *, now: float) -> float:
+    def pause_seconds(self, *, now: float) -> float:
         """Say for how many seconds none may be sent."""
-        return max(0.0, self._from - now)
+        return max(0.0, self._paused_until - now)
 
-    def answered(self) -> None:
+    def record_response(self) -> None:
         """Take note of an answer."""
         self._refusals = 0
-        self._width = min(self._most, self._width + 1 / self._width)
+        self._window = min(self._max_concurrent, self._window + 1 / self._window)
 
-    def refused(self, asked: timedelta | None, *, now: float) -> None:
+    def record_refusal(self, retry_after: timedelta | None, *, now: float) -> None:
         """Take note of a refusal, and of how long was asked to wait."""
         # Of what was under way when a pause began, each tells of the same one.
-        if now >= self._from:
-            self._width = max(1.0, self._width / 2)
+        if now >= self._paused_until:
+            self._window = max(1.0, self._window / 2)
             self._refusals += 1
-        wait = min(asked or backoff(self._refusals - 1), _LONGEST)
-        self._from = max(self._from, now + wait.total_seconds())
+        wait = min(retry_after or backoff(self._refusals - 1), _MAX_PAUSE)
+        self._paused_until = max(self._paused_until, now + wait.total_seconds())

@@ -6,11 +6,11 @@ A module has a function `executor(means)` that makes its executor; see `docs/exe
 import pkgutil
 from importlib import import_module
 
-from workers.executor import Executor, Means
+from workers.executor import Executor, ExecutorDeps
 
 
-def discover(means: Means) -> dict[str, Executor]:
+def discover_executors(deps: ExecutorDeps) -> dict[str, Executor]:
     """Make every executor there is, by the kind of job it carries out."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    made: list[Executor] = [import_module(f"{__name__}.{name}").executor(means) for name in names]
+    made: list[Executor] = [import_module(f"{__name__}.{name}").executor(deps) for name in names]
     return {executor.kind: executor for executor in made}

@@ -17,21 +17,29 @@ from pydantic import ValidationError
 from schema.accounts.vault import Secret
 from schema.batches import store as batch_store
 from schema.common.errors import Unavailable
-from schema.db.storable import storable
+from schema.db.storable import to_storable
 from schema.jobs.tables import JobKind, Reason
-from schema.specs.batch import FILE_BYTES, ITEM, BatchSpec, Item, Items, WrongItem, wrong
-from schema.specs.inputs.hub_uri import HubPath
-from workers.attempts.error_outcomes import outgrown, trouble
-from workers.batches.runner import BatchRun
-from workers.executor import Executor, Means, Order, Outcome, Refused, Unclear
+from schema.specs.batch import (
+    ITEM_EXAMPLE,
+    MAX_FILE_BYTES,
+    BatchSpec,
+    InvalidItem,
+    Item,
+    ItemCollector,
+    describe_first_error,
+)
+from schema.specs.inputs.hub_uri import HubUri
+from workers.attempts.error_outcomes import outcome_from_error, reject_outdated_spec
+from workers.batches.runner import BatchRunner
+from workers.executor import ExecutionRequest, Executor, ExecutorDeps, Outcome, Rejected, Unknown
 from workers.executors import inference
-from workers.hub.client import Answered4xx, Unreached
-from workers.inputs.hub_files import HubFiles
+from workers.hub.client import HubRejected, HubUnreachable
+from workers.inputs.hub_files import HubFileReader
 from workers.inputs.url_fetcher import Fetcher, FetchRefused
 
-_LONGEST_LINE: Final = 1_000_000
-_READING: Final = timedelta(minutes=5)
-_AT_ONCE: Final = 100
+_MAX_LINE_BYTES: Final = 1_000_000
+_READ_TIMEOUT: Final = timedelta(minutes=5)
+_LINES_PER_CHECKPOINT: Final = 100
 """Lines that are checked before others have their turn."""
 
 
@@ -43,54 +51,60 @@ class BatchExecutor:
     resumes = True
     slots = 4
 
-    def __init__(self, means: Means) -> None:
-        self._database = means.database
-        self._files = HubFiles(means.hub, Fetcher())
-        self._calls = inference.executor(means)
+    def __init__(self, deps: ExecutorDeps) -> None:
+        self._database = deps.database
+        self._files = HubFileReader(deps.hub, Fetcher())
+        self._call_executor = inference.executor(deps)
 
-    async def execute(self, order: Order) -> Outcome:
+    async def execute(self, request: ExecutionRequest) -> Outcome:
         """Make the calls that have not been made."""
         try:
-            spec = BatchSpec.model_validate(order.spec)
+            spec = BatchSpec.model_validate(request.spec)
         except ValidationError as error:
-            return outgrown(error)
+            return reject_outdated_spec(error)
         try:
             if spec.items_from is not None:
-                await self._load(order, spec, HubPath.read(spec.items_from))
-        except (WrongItem, FetchRefused) as error:
-            return Refused(Reason.INVALID_REQUEST, f"{error} Nothing was sent.")
-        except (Unreached, Answered4xx) as error:
-            return trouble(error)
+                await self._load_items(request, spec, HubUri.parse(spec.items_from))
+        except (InvalidItem, FetchRefused) as error:
+            return Rejected(Reason.INVALID_REQUEST, f"{error} Nothing was sent.")
+        except (HubUnreachable, HubRejected) as error:
+            return outcome_from_error(error)
         except Unavailable as error:
-            return Unclear(str(error))
-        return await BatchRun(self._database, order, spec, self._calls.execute).carry_out()
+            return Unknown(str(error))
+        return await BatchRunner(self._database, request, spec, self._call_executor.execute).run()
 
-    async def _load(self, order: Order, spec: BatchSpec, path: HubPath) -> None:
+    async def _load_items(self, request: ExecutionRequest, spec: BatchSpec, uri: HubUri) -> None:
         """Read the items, unless they have been read: what was sent is from that reading."""
         async with self._database.transaction() as tx:
-            if (await batch_store.tally(tx, order.job_id)).total:
+            if (await batch_store.count_items(tx, request.job_id)).total:
                 return
-        items, revision = await self._read(path, spec, order.token)
-        source = {"path": str(path), "revision": revision}
+        items, revision = await self._read_items(uri, spec, request.token)
+        source = {"path": str(uri), "revision": revision}
         async with self._database.transaction() as tx:
-            await batch_store.keep_read(tx, order.run_id, items.given, source=source)
+            await batch_store.add_items_from_source(
+                tx, request.run_id, items.requests, source=source
+            )
 
-    async def _read(self, path: HubPath, spec: BatchSpec, token: Secret) -> tuple[Items, str]:
-        items, number = Items(spec), 0
-        async with self._files.open(path, token, limit_bytes=FILE_BYTES, within=_READING) as file:
-            async for line in file.lines(longest=_LONGEST_LINE):
+    async def _read_items(
+        self, uri: HubUri, spec: BatchSpec, token: Secret
+    ) -> tuple[ItemCollector, str]:
+        items, number = ItemCollector(spec), 0
+        async with self._files.open(
+            uri, token, max_bytes=MAX_FILE_BYTES, timeout=_READ_TIMEOUT
+        ) as file:
+            async for line in file.lines(max_line_bytes=_MAX_LINE_BYTES):
                 number += 1
                 if line.strip():
-                    where = f"Line {number} of {path}"
-                    items.take(where, read_line(where, line))
-                if number % _AT_ONCE == 0:
+                    where = f"Line {number} of {uri}"
+                    items.add(where, parse_item(where, line))
+                if number % _LINES_PER_CHECKPOINT == 0:
                     await checkpoint()
-        if not items.given:
-            raise WrongItem(f"{path} has no item; write a line for each, such as {ITEM}")
+        if not items.requests:
+            raise InvalidItem(f"{uri} has no item; write a line for each, such as {ITEM_EXAMPLE}")
         return items, file.revision
 
 
-def read_line(where: str, line: bytes) -> Item:
+def parse_item(location: str, line: bytes) -> Item:
     """Read one line of a file of items.
 
     Raises:
@@ -99,15 +113,17 @@ def read_line(where: str, line: bytes) -> Item:
     try:
         read: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise WrongItem(f"{where} is not JSON ({error}); write {ITEM}") from None
-    if storable(read) != read:
-        raise WrongItem(f"{where} has a NUL, half a character or NaN, which cannot be kept.")
+        raise InvalidItem(f"{location} is not JSON ({error}); write {ITEM_EXAMPLE}") from None
+    if to_storable(read) != read:
+        raise InvalidItem(f"{location} has a NUL, half a character or NaN, which cannot be kept.")
     try:
         return Item.model_validate(read)
     except ValidationError as error:
-        raise WrongItem(f"{where}: {wrong(error)}; write {ITEM}") from None
+        raise InvalidItem(
+            f"{location}: {describe_first_error(error)}; write {ITEM_EXAMPLE}"
+        ) from None
 
 
-def executor(means: Means) -> Executor:
+def executor(deps: ExecutorDeps) -> Executor:
     """Make this executor."""
-    return BatchExecutor(means)
+    return BatchExecutor(deps)

@@ -8,14 +8,14 @@ from pydantic import ValidationError
 from schema.common import ids
 from schema.jobs.tables import JobKind
 from schema.specs import image, volumes
-from schema.specs.hub_job import HubJobSpec, token_variables
-from schema.specs.outputs import Folder
+from schema.specs.hub_job import HubJobSpec, list_token_variables
+from schema.specs.outputs import OutputFolder
 from workers.artifacts import outputs
-from workers.attempts.error_outcomes import outgrown, trouble
-from workers.executor import Bound, Executor, Later, Means, Order, Outcome
-from workers.hub.client import Ambiguous, Answered4xx, Hub, Unreached
-from workers.hub.labels import APP, APP_LABEL, JOB_LABEL, RUN_LABEL, RUN_VARIABLE
-from workers.timing import elapsed
+from workers.attempts.error_outcomes import outcome_from_error, reject_outdated_spec
+from workers.executor import Created, ExecutionRequest, Executor, ExecutorDeps, Outcome, RetryLater
+from workers.hub.client import HubAmbiguous, HubClient, HubRejected, HubUnreachable
+from workers.hub.labels import APP_LABEL, APP_NAME, JOB_LABEL, RUN_LABEL, RUN_VARIABLE
+from workers.timing import boottime_seconds
 
 
 class HubJobExecutor:
@@ -26,76 +26,78 @@ class HubJobExecutor:
     resumes = False
     slots = 8
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: HubClient) -> None:
         self._hub = hub
 
-    async def execute(self, order: Order) -> Outcome:
+    async def execute(self, request: ExecutionRequest) -> Outcome:
         """Send the create request, once."""
         try:
-            spec = HubJobSpec.model_validate(order.spec)
+            spec = HubJobSpec.model_validate(request.spec)
         except ValidationError as error:
-            return outgrown(error)
-        within = order.within
-        if (folder := _folder(order, spec)) is not None:
+            return reject_outdated_spec(error)
+        within = request.request_timeout
+        if (folder := _output_folder(request, spec)) is not None:
             # In one time with the request: after it somebody may be asking about this run.
-            began = elapsed()
-            refusal = await outputs.make_room(self._hub, order, folder, within=within / 2)
-            within -= timedelta(seconds=elapsed() - began)
+            began = boottime_seconds()
+            refusal = await outputs.ensure_bucket(self._hub, request, folder, timeout=within / 2)
+            within -= timedelta(seconds=boottime_seconds() - began)
             if refusal is not None or within <= timedelta(0):
-                return refusal or Later("The worker was held up before it could send the request.")
+                return refusal or RetryLater(
+                    "The worker was held up before it could send the request."
+                )
         try:
             job = await self._hub.create_job(
-                order.namespace, _body(order, spec), order.token, within=within
+                request.namespace, _build_body(request, spec), request.token, timeout=within
             )
-            return Bound(job.id, job.stage, job.addresses)
-        except (Unreached, Answered4xx, Ambiguous) as error:
-            return trouble(error)
+            return Created(job.id, job.stage, job.addresses)
+        except (HubUnreachable, HubRejected, HubAmbiguous) as error:
+            return outcome_from_error(error)
 
 
-def executor(means: Means) -> Executor:
+def executor(deps: ExecutorDeps) -> Executor:
     """Make this executor."""
-    return HubJobExecutor(means.hub)
+    return HubJobExecutor(deps.hub)
 
 
-def _folder(order: Order, spec: HubJobSpec) -> Folder | None:
+def _output_folder(request: ExecutionRequest, spec: HubJobSpec) -> OutputFolder | None:
     """Return where the job leaves its outputs, if it is to leave any."""
     if not spec.outputs or spec.outputs_in is None:
         return None
-    return Folder.of(spec.outputs_in, order.job_id)
+    return OutputFolder.for_job(spec.outputs_in, request.job_id)
 
 
-def _body(order: Order, spec: HubJobSpec) -> dict[str, Any]:
-    folder = _folder(order, spec)
-    script = spec.packed
-    tokens = dict.fromkeys(token_variables(order.spec), order.token)
+def _build_body(request: ExecutionRequest, spec: HubJobSpec) -> dict[str, Any]:
+    folder = _output_folder(request, spec)
+    script = spec.uv_script
+    tokens = dict.fromkeys(list_token_variables(request.spec), request.token)
     asked = {
-        "secrets": {name: text.reveal() for name, text in {**order.secrets, **tokens}.items()},
+        "secrets": {name: text.reveal() for name, text in {**request.secrets, **tokens}.items()},
         "volumes": [
-            *([outputs.mount(folder).body()] if folder else []),
-            *(volumes.parse(each).body() for each in spec.volumes),
+            *([outputs.output_volume(folder).to_hub_json()] if folder else []),
+            *(volumes.parse_volume(each).to_hub_json() for each in spec.volumes),
         ],
         "expose": {"ports": spec.expose, "portsPublic": []} if spec.expose else None,
         "ssh": {"enabled": True} if spec.ssh else None,
         "resourceGroupId": spec.resource_group_id,
     }
     return {
-        **image.source(spec.image),
-        "command": spec.command if script is None else script.command(),
+        **image.image_source(spec.image),
+        "command": spec.command if script is None else script.build_command(),
         "arguments": [],
         "environment": {
             **spec.env,
-            **(outputs.told() if folder else {}),
-            **({} if script is None else script.environment()),
-            RUN_VARIABLE: str(order.run_id),
+            **(outputs.output_environment() if folder else {}),
+            **({} if script is None else script.build_environment()),
+            RUN_VARIABLE: str(request.run_id),
         },
         "flavor": spec.flavor,
         "timeoutSeconds": max(1, round(spec.timeout.total_seconds())),
         "attempts": spec.attempts,
         **{name: value for name, value in asked.items() if value},
         "labels": {
-            **order.labels,
-            APP_LABEL: APP,
-            JOB_LABEL: ids.write(ids.Kind.JOB, order.job_id),
-            RUN_LABEL: str(order.run_id),
+            **request.labels,
+            APP_LABEL: APP_NAME,
+            JOB_LABEL: ids.format_handle(ids.HandleKind.JOB, request.job_id),
+            RUN_LABEL: str(request.run_id),
         },
     }

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from schema.jobs.tables import JobKind
 from schema.specs.inference import InferenceSpec
-from workers.attempts.error_outcomes import outgrown
-from workers.executor import Executor, Means, Order, Outcome
-from workers.inference.call import Inference
+from workers.attempts.error_outcomes import reject_outdated_spec
+from workers.executor import ExecutionRequest, Executor, ExecutorDeps, Outcome
+from workers.inference.call import InferenceCaller
 
 
 class InferenceExecutor:
@@ -21,18 +21,18 @@ class InferenceExecutor:
     resumes = False
     slots = 32
 
-    def __init__(self, inference: Inference) -> None:
-        self._inference = inference
+    def __init__(self, caller: InferenceCaller) -> None:
+        self._caller = caller
 
-    async def execute(self, order: Order) -> Outcome:
+    async def execute(self, request: ExecutionRequest) -> Outcome:
         """Make the call, once, and wait for its answer."""
         try:
-            spec = InferenceSpec.model_validate(order.spec)
+            spec = InferenceSpec.model_validate(request.spec)
         except ValidationError as error:
-            return outgrown(error)
-        return await self._inference.answer(spec, order.token, report=order.report)
+            return reject_outdated_spec(error)
+        return await self._caller.call(spec, request.token, report_progress=request.report_progress)
 
 
-def executor(means: Means) -> Executor:
+def executor(deps: ExecutorDeps) -> Executor:
     """Make this executor."""
-    return InferenceExecutor(Inference(means))
+    return InferenceExecutor(InferenceCaller(deps))

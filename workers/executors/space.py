@@ -19,47 +19,70 @@ import anyio
 import httpx2
 from pydantic import ValidationError
 
-from schema.common.durations import say
-from schema.gradio.api import Endpoint, Interface, Mismatch
-from schema.gradio.client import Broken, Shut, Space, door, interface, read_space
-from schema.jobs.progress import Progress
-from schema.jobs.run_end import Ending
+from schema.common.durations import format_duration
+from schema.gradio.api import Endpoint, GradioApi, InvalidCall
+from schema.gradio.client import (
+    Space,
+    SpaceBroken,
+    SpaceUnavailable,
+    fetch_api,
+    open_space_session,
+    parse_space,
+)
+from schema.jobs.progress import JobProgress
+from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
-from schema.specs.inputs.file_argument import GivenFile
+from schema.specs.inputs.file_argument import FileArgument
 from schema.specs.space import SpaceCallSpec
-from workers.attempts.error_outcomes import outgrown, trouble
-from workers.executor import Answered, Executor, Later, Means, Order, Outcome, Refused, Unclear
-from workers.hub.client import Ambiguous, Answered4xx, Hub, Unreached
+from workers.attempts.error_outcomes import outcome_from_error, reject_outdated_spec
+from workers.executor import (
+    Completed,
+    ExecutionRequest,
+    Executor,
+    ExecutorDeps,
+    Outcome,
+    Rejected,
+    RetryLater,
+    Unknown,
+)
+from workers.hub.client import HubAmbiguous, HubClient, HubRejected, HubUnreachable
 from workers.inputs.url_fetcher import Fetcher, FetchFailed, FetchRefused
-from workers.spaces.client import Call, Failed, Full, Gave, Lost, Told
-from workers.spaces.results import kept
+from workers.spaces.client import (
+    CallCompleted,
+    CallFailed,
+    CallOutcomeUnknown,
+    CallStatus,
+    SpaceCall,
+    SpaceQueueFull,
+)
+from workers.spaces.results import collect_results
 
-_LOOK: Final = timedelta(seconds=10)
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 5.0
-_LARGEST: Final = 32 * 1024 * 1024
+_LOOKUP_TIMEOUT: Final = timedelta(seconds=10)
+_FIRST_WAKE_PAUSE_SECONDS: Final = 0.5
+_MAX_WAKE_PAUSE_SECONDS: Final = 5.0
+_MAX_UPLOAD_BYTES: Final = 32 * 1024 * 1024
 """Bytes of all the files that go along with a call."""
-_GOODBYE: Final = 2.0
+_CANCEL_TIMEOUT_SECONDS: Final = 2.0
 _NOT_FOUND: Final = 404
 _TOO_MANY: Final = 429
 _SERVER_ERROR: Final = 500
-_TAG: Final = re.compile(r"<[^<>]{0,500}>")
-_QUOTA: Final = re.compile(r"GPU quota|quota exceeded", re.IGNORECASE)
-_FILE: Final = {"_type": "gradio.FileData"}
-_UNDONE: Final = (
-    *(Mismatch, Broken, Shut, Full),
-    *(FetchRefused, FetchFailed, Unreached, Ambiguous, Answered4xx),
+_HTML_TAG_PATTERN: Final = re.compile(r"<[^<>]{0,500}>")
+_QUOTA_PATTERN: Final = re.compile(r"GPU quota|quota exceeded", re.IGNORECASE)
+_FILE_META: Final = {"_type": "gradio.FileData"}
+_NOT_STARTED_ERRORS: Final = (
+    *(InvalidCall, SpaceBroken, SpaceUnavailable, SpaceQueueFull),
+    *(FetchRefused, FetchFailed, HubUnreachable, HubAmbiguous, HubRejected),
 )
-_Undone = (
-    Mismatch
-    | Broken
-    | Shut
-    | Full
+_NotStartedError = (
+    InvalidCall
+    | SpaceBroken
+    | SpaceUnavailable
+    | SpaceQueueFull
     | FetchRefused
     | FetchFailed
-    | Unreached
-    | Ambiguous
-    | Answered4xx
+    | HubUnreachable
+    | HubAmbiguous
+    | HubRejected
 )
 
 
@@ -71,103 +94,119 @@ class SpaceExecutor:
     resumes = False
     slots = 16
 
-    def __init__(self, hub: Hub, spaces_url: str, fetcher: Fetcher) -> None:
+    def __init__(self, hub: HubClient, spaces_url: str, fetcher: Fetcher) -> None:
         self._hub = hub
         self._spaces_url = spaces_url
         self._fetcher = fetcher
 
-    async def execute(self, order: Order) -> Outcome:
+    async def execute(self, request: ExecutionRequest) -> Outcome:
         """Make the call, once, and wait for its end."""
         try:
-            spec = SpaceCallSpec.model_validate(order.spec)
+            spec = SpaceCallSpec.model_validate(request.spec)
         except ValidationError as error:
-            return outgrown(error)
+            return reject_outdated_spec(error)
         try:
-            return await self._call(order, spec)
-        except _UNDONE as error:
-            return _undone(f"The Space {spec.space}", error)
-        except Lost as lost:
-            return Unclear(f"The Space {spec.space} did not say how it went: {lost}.")
+            return await self._call_space(request, spec)
+        except _NOT_STARTED_ERRORS as error:
+            return _not_started_outcome(f"The Space {spec.space}", error)
+        except CallOutcomeUnknown as lost:
+            return Unknown(f"The Space {spec.space} did not say how it went: {lost}.")
 
-    async def _call(self, order: Order, spec: SpaceCallSpec) -> Outcome:
+    async def _call_space(self, request: ExecutionRequest, spec: SpaceCallSpec) -> Outcome:
         deadline = anyio.current_time() + spec.timeout.total_seconds()
-        space = await self._find(order, spec)
-        async with door(space.url(self._spaces_url), order.token) as session:
-            ready: tuple[Call, Endpoint, list[Any]] | None = None
+        space = await self._find_space(request, spec)
+        async with open_space_session(space.build_url(self._spaces_url), request.token) as session:
+            ready: tuple[SpaceCall, Endpoint, list[Any]] | None = None
             with anyio.move_on_after(deadline - anyio.current_time()):
-                ready = await self._ready(order, spec, space, session)
+                ready = await self._prepare_call(request, spec, space, session)
             if ready is None:
-                return Refused(
+                return Rejected(
                     Reason.HUB_UNAVAILABLE,
-                    f"The Space {spec.space} was not ready within {say(spec.timeout)}; nothing was "
+                    f"The Space {spec.space} was not ready within "
+                    f"{format_duration(spec.timeout)}; nothing was "
                     f"started.",
                 )
             call, endpoint, values = ready
-            over: Gave | Failed | None = None
+            over: CallCompleted | CallFailed | None = None
             with anyio.move_on_after(deadline - anyio.current_time()):
-                over = await _follow(order, call, values)
+                over = await _follow_call(request, call, values)
             if over is None:
-                return _ended(
+                return _failed_outcome(
                     Reason.TIMED_OUT,
-                    f"It was still waiting or running after {say(spec.timeout)}, and was told to "
+                    f"It was still waiting or running after {format_duration(spec.timeout)}, and "
+                    "was told to "
                     f"stop.",
                 )
-            if isinstance(over, Failed):
-                return _failed(spec, over)
-            return await _succeeded(spec, call, endpoint, over)
+            if isinstance(over, CallFailed):
+                return _call_failed_outcome(spec, over)
+            return await _success_outcome(spec, call, endpoint, over)
 
-    async def _ready(
-        self, order: Order, spec: SpaceCallSpec, space: Space, session: httpx2.AsyncClient
-    ) -> tuple[Call, Endpoint, list[Any]]:
+    async def _prepare_call(
+        self,
+        request: ExecutionRequest,
+        spec: SpaceCallSpec,
+        space: Space,
+        session: httpx2.AsyncClient,
+    ) -> tuple[SpaceCall, Endpoint, list[Any]]:
         """Do all that comes before its queue."""
-        app = await self._awake(order, spec, space, session)
-        endpoint = app.endpoint(spec.api_name)
-        call = Call(session, app.prefix, endpoint)
-        return call, endpoint, await self._hand_over(call, endpoint.bind(spec.arguments))
+        app = await self._wait_until_awake(request, spec, space, session)
+        endpoint = app.choose_endpoint(spec.api_name)
+        call = SpaceCall(session, app.api_prefix, endpoint)
+        return (
+            call,
+            endpoint,
+            await self._upload_files(call, endpoint.bind_arguments(spec.arguments)),
+        )
 
-    async def _find(self, order: Order, spec: SpaceCallSpec) -> Space:
+    async def _find_space(self, request: ExecutionRequest, spec: SpaceCallSpec) -> Space:
         url = f"{self._hub.url}/api/spaces/{spec.space}"
-        answer = await self._hub.send("GET", url, order.token, within=_LOOK)
-        space = read_space(answer.content)
-        space.expect_alive()
+        answer = await self._hub.send("GET", url, request.token, timeout=_LOOKUP_TIMEOUT)
+        space = parse_space(answer.content)
+        space.expect_callable()
         return space
 
-    async def _awake(
-        self, order: Order, spec: SpaceCallSpec, space: Space, session: httpx2.AsyncClient
-    ) -> Interface:
+    async def _wait_until_awake(
+        self,
+        request: ExecutionRequest,
+        spec: SpaceCallSpec,
+        space: Space,
+        session: httpx2.AsyncClient,
+    ) -> GradioApi:
         """Wait for the app to say what it takes; that it is asked wakes it."""
-        pause = _FIRST_PAUSE
+        pause = _FIRST_WAKE_PAUSE_SECONDS
         while True:
             try:
-                return await interface(session)
-            except Mismatch:
+                return await fetch_api(session)
+            except InvalidCall:
                 # While it comes up, what answers is a page of the Hub's.
-                if space.coming is None:
+                if space.pending_stage is None:
                     raise
-            except Shut as shut:
-                if shut.status is not None and _is_final(shut.status):
+            except SpaceUnavailable as shut:
+                if shut.status is not None and _is_final_status(shut.status):
                     raise
-            state = space.coming or "does not answer yet"
-            order.report(Progress(message=f"The Space {state}; waiting for it to wake"))
+            state = space.pending_stage or "does not answer yet"
+            request.report_progress(
+                JobProgress(message=f"The Space {state}; waiting for it to wake")
+            )
             await anyio.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
-            space = await self._find(order, spec)
+            pause = min(pause * 1.5, _MAX_WAKE_PAUSE_SECONDS)
+            space = await self._find_space(request, spec)
 
-    async def _hand_over(self, call: Call, values: list[Any]) -> list[Any]:
+    async def _upload_files(self, call: SpaceCall, values: list[Any]) -> list[Any]:
         """Replace each file by what the app calls it."""
-        left = _LARGEST
+        left = _MAX_UPLOAD_BYTES
 
         async def placed(value: Any) -> Any:
             nonlocal left
-            if isinstance(value, GivenFile):
+            if isinstance(value, FileArgument):
                 content = value.content
                 if content is None:
-                    content = await self._fetched(value.url or "", left)
+                    content = await self._fetch_file(value.url or "", left)
                 left -= len(content)
                 if left < 0:
-                    raise Mismatch(f"is given more than {_LARGEST:,} bytes in files.")
+                    raise InvalidCall(f"is given more than {_MAX_UPLOAD_BYTES:,} bytes in files.")
                 path = await call.upload(value.name, content)
-                return {"path": path, "orig_name": value.name, "meta": _FILE}
+                return {"path": path, "orig_name": value.name, "meta": _FILE_META}
             if isinstance(value, list):
                 return [await placed(each) for each in cast("list[object]", value)]
             if isinstance(value, dict):
@@ -177,84 +216,88 @@ class SpaceExecutor:
 
         return [await placed(value) for value in values]
 
-    async def _fetched(self, url: str, most: int) -> bytes:
+    async def _fetch_file(self, url: str, max_bytes: int) -> bytes:
         within = timedelta(minutes=1)
-        async with self._fetcher.open(url, limit_bytes=max(most, 1), within=within) as body:
+        async with self._fetcher.open(url, max_bytes=max(max_bytes, 1), timeout=within) as body:
             return b"".join([part async for part in body.chunks()])
 
 
-def executor(means: Means) -> Executor:
+def executor(deps: ExecutorDeps) -> Executor:
     """Make this executor."""
-    return SpaceExecutor(means.hub, means.settings.spaces_url, Fetcher())
+    return SpaceExecutor(deps.hub, deps.settings.spaces_url, Fetcher())
 
 
-async def _follow(order: Order, call: Call, values: list[Any]) -> Gave | Failed:
+async def _follow_call(
+    request: ExecutionRequest, call: SpaceCall, values: list[Any]
+) -> CallCompleted | CallFailed:
     """See a call to its end; whatever keeps us from that, the app is told to stop."""
-    if (refused := await call.join(values)) is not None:
+    if (refused := await call.join_queue(values)) is not None:
         return refused
     over = False
     try:
-        async with aclosing(call.follow()) as told:
+        async with aclosing(call.follow_events()) as told:
             async for each in told:
-                if not isinstance(each, Told):
+                if not isinstance(each, CallStatus):
                     over = True
                     return each
-                order.report(Progress(each.done, each.total, each.message))
-        raise Lost("it broke off")
+                request.report_progress(JobProgress(each.done, each.total, each.message))
+        raise CallOutcomeUnknown("it broke off")
     finally:
         if not over:
-            with anyio.move_on_after(_GOODBYE, shield=True):
-                await _tell_to_stop(call)
+            with anyio.move_on_after(_CANCEL_TIMEOUT_SECONDS, shield=True):
+                await _cancel_call(call)
 
 
-async def _tell_to_stop(call: Call) -> None:
+async def _cancel_call(call: SpaceCall) -> None:
     try:
         await call.cancel()
-    except Shut:
+    except SpaceUnavailable:
         # With the stream that breaks off it learns of it too.
         return
 
 
-async def _succeeded(spec: SpaceCallSpec, call: Call, endpoint: Endpoint, gave: Gave) -> Answered:
-    outputs, files = await kept(call, endpoint.results(gave.values))
+async def _success_outcome(
+    spec: SpaceCallSpec, call: SpaceCall, endpoint: Endpoint, completed: CallCompleted
+) -> Completed:
+    outputs, files = await collect_results(call, endpoint.label_results(completed.values))
     result = {"space": spec.space, "api_name": endpoint.name, **outputs}
-    return Answered(Ending(JobState.SUCCEEDED, "ANSWERED", result=result), files)
+    return Completed(RunResult(JobState.SUCCEEDED, "ANSWERED", result=result), files)
 
 
-def _failed(spec: SpaceCallSpec, failed: Failed) -> Answered:
-    said = " ".join(_TAG.sub("", failed.message or "").split())
-    reason = Reason.INSUFFICIENT_CREDITS if _QUOTA.search(said) else Reason.EXIT_NONZERO
+def _call_failed_outcome(spec: SpaceCallSpec, failed: CallFailed) -> Completed:
+    said = " ".join(_HTML_TAG_PATTERN.sub("", failed.message or "").split())
+    reason = Reason.INSUFFICIENT_CREDITS if _QUOTA_PATTERN.search(said) else Reason.EXIT_NONZERO
     told = f"said: {said}" if said else "ended the call with an error, and keeps it to itself."
-    return _ended(reason, f"The Space {spec.space} {told}")
+    return _failed_outcome(reason, f"The Space {spec.space} {told}")
 
 
-def _ended(reason: Reason, message: str) -> Answered:
-    return Answered(Ending(JobState.FAILED, "FAILED", reason, message))
+def _failed_outcome(reason: Reason, message: str) -> Completed:
+    return Completed(RunResult(JobState.FAILED, "FAILED", reason, message))
 
 
-def _is_final(status: int) -> bool:
+def _is_final_status(status: int) -> bool:
     return status < _SERVER_ERROR and status != _TOO_MANY
 
 
-def _undone(the_space: str, error: _Undone) -> Outcome:  # noqa: PLR0911  # one for each cause
+def _not_started_outcome(space_name: str, error: _NotStartedError) -> Outcome:  # noqa: PLR0911  # one for each cause
     """Say what came between, before anything was begun."""
     match error:
-        case Mismatch() | FetchRefused():
-            return Refused(Reason.INVALID_REQUEST, f"{the_space} {error}")
-        case Broken():
-            return Refused(Reason.HUB_UNAVAILABLE, f"{the_space} {error}")
-        case Full():
-            return Later(f"{the_space} has no room in its queue.")
-        case Shut(status=status) if status is not None and _is_final(status):
-            return Refused(Reason.MISSING_PERMISSION, f"{the_space} cannot be called: {error}.")
-        case Answered4xx(status=status) if status == _NOT_FOUND:
-            unseen = f"{the_space} does not exist, or your token may not see it."
-            return Refused(Reason.INVALID_REQUEST, unseen)
-        case Answered4xx():
-            return trouble(error)
-        case Shut():
-            return Later(f"{the_space} cannot be called: {error}.")
-        case FetchFailed() | Unreached() | Ambiguous():
-            return Later(str(error))
+        case InvalidCall() | FetchRefused():
+            return Rejected(Reason.INVALID_REQUEST, f"{space_name} {error}")
+        case SpaceBroken():
+            return Rejected(Reason.HUB_UNAVAILABLE, f"{space_name} {error}")
+        case SpaceQueueFull():
+            return RetryLater(f"{space_name} has no room in its queue.")
+        case SpaceUnavailable(status=status) if status is not None and _is_final_status(status):
+            return Rejected(Reason.MISSING_PERMISSION, f"{space_name} cannot be called: {error}.")
+        case HubRejected(status=status) if status == _NOT_FOUND:
+            unseen = f"{space_name} does not exist, or your token may not see it."
+            return Rejected(Reason.INVALID_REQUEST, unseen)
+        case HubRejected():
+            return outcome_from_error(error)
+        case SpaceUnavailable():
+            return RetryLater(f"{space_name} cannot be called: {error}.")
+        case FetchFailed() | HubUnreachable() | HubAmbiguous():
+            return RetryLater(str(error))
         case _:
             assert_never(error)

@@ -9,23 +9,23 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 
 from schema.accounts.vault import Secret
-from workers.hub.client import Answered4xx, Hub, read
+from workers.hub.client import HubClient, HubRejected, parse_response
 
-_WITHIN: Final = timedelta(seconds=15)
+_REQUEST_TIMEOUT: Final = timedelta(seconds=15)
 _NOT_FOUND: Final = 404
 
 
-class _Described(BaseModel):
+class _CamelModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore")
 
 
-class Bucket(_Described):
+class RemoteBucket(_CamelModel):
     """What the Hub says of a bucket."""
 
     private: bool
 
 
-class Entry(_Described):
+class BucketEntry(_CamelModel):
     """A file in a bucket, or a folder."""
 
     type: str
@@ -35,62 +35,72 @@ class Entry(_Described):
     """Says which bytes it has; there are no other revisions."""
 
 
-_BUCKET: Final[TypeAdapter[Bucket]] = TypeAdapter(Bucket)
-_ENTRIES: Final[TypeAdapter[list[Entry]]] = TypeAdapter(list[Entry])
+_BUCKET_ADAPTER: Final[TypeAdapter[RemoteBucket]] = TypeAdapter(RemoteBucket)
+_ENTRIES_ADAPTER: Final[TypeAdapter[list[BucketEntry]]] = TypeAdapter(list[BucketEntry])
 
 
-async def bucket(hub: Hub, name: str, token: Secret, *, within: timedelta) -> Bucket | None:
+async def get_bucket(
+    hub: HubClient, name: str, token: Secret, *, timeout: timedelta
+) -> RemoteBucket | None:
     """Return what is known of a bucket; none if there is none that the token may see."""
     try:
-        return read(await hub.send("GET", _url(hub, name), token, within=within), _BUCKET)
-    except Answered4xx as no:
+        return parse_response(
+            await hub.send("GET", _bucket_url(hub, name), token, timeout=timeout), _BUCKET_ADAPTER
+        )
+    except HubRejected as no:
         if no.status == _NOT_FOUND:
             return None
         raise
 
 
-async def create(hub: Hub, name: str, token: Secret, *, within: timedelta) -> None:
+async def create_bucket(hub: HubClient, name: str, token: Secret, *, timeout: timedelta) -> None:
     """Create a private bucket; if there is one of that name, that is unclear."""
     asked: dict[str, Literal["private"]] = {"visibility": "private"}
-    await hub.send("POST", _url(hub, name), token, within=within, json=asked)
+    await hub.send("POST", _bucket_url(hub, name), token, timeout=timeout, json=asked)
 
 
-async def files(hub: Hub, name: str, paths: Iterable[str], token: Secret) -> list[Entry]:
+async def get_files(
+    hub: HubClient, name: str, paths: Iterable[str], token: Secret
+) -> list[BucketEntry]:
     """Return those of some files that a bucket has."""
-    url = f"{_url(hub, name)}/paths-info"
-    answer = await hub.send("POST", url, token, within=_WITHIN, json={"paths": list(paths)})
-    return [entry for entry in read(answer, _ENTRIES) if entry.type == "file"]
+    url = f"{_bucket_url(hub, name)}/paths-info"
+    answer = await hub.send(
+        "POST", url, token, timeout=_REQUEST_TIMEOUT, json={"paths": list(paths)}
+    )
+    return [entry for entry in parse_response(answer, _ENTRIES_ADAPTER) if entry.type == "file"]
 
 
-async def files_under(hub: Hub, name: str, prefix: str, token: Secret, *, most: int) -> list[Entry]:
+async def list_files_with_prefix(
+    hub: HubClient, name: str, prefix: str, token: Secret, *, max_files: int
+) -> list[BucketEntry]:
     """Return the files of a bucket whose paths begin with a prefix, or the first of them."""
-    url: str | None = f"{_url(hub, name)}/tree/{quote(prefix, safe='')}?recursive=true"
-    found: list[Entry] = []
-    while url is not None and len(found) < most:
+    url: str | None = f"{_bucket_url(hub, name)}/tree/{quote(prefix, safe='')}?recursive=true"
+    found: list[BucketEntry] = []
+    while url is not None and len(found) < max_files:
         try:
-            page = await hub.send("GET", url, token, within=_WITHIN)
-        except Answered4xx as no:
+            page = await hub.send("GET", url, token, timeout=_REQUEST_TIMEOUT)
+        except HubRejected as no:
             if no.status == _NOT_FOUND:  # as it is of repositories that lack a folder
                 return found
             raise
         found += [
             entry
-            for entry in read(page, _ENTRIES)
+            for entry in parse_response(page, _ENTRIES_ADAPTER)
             if entry.type == "file" and entry.path.startswith(prefix)
         ]
-        url = hub.next_page(page)
-    return found[:most]
+        url = hub.next_page_url(page)
+    return found[:max_files]
 
 
-async def expect_alive(hub: Hub, namespace: str, token: Secret) -> None:
+async def expect_valid_token(hub: HubClient, namespace: str, token: Secret) -> None:
     """Ask for nothing that needs a bucket.
 
     Raises:
         Answered4xx: of status 401, if the Hub does not take the token for anything.
     """
     url = f"{hub.url}/api/jobs/{namespace}/auth-check/read"
-    await hub.send("POST", url, token, within=_WITHIN)
+    await hub.send("POST", url, token, timeout=_REQUEST_TIMEOUT)
 
 
-def _url(hub: Hub, name: str) -> str:
+def _bucket_url(hub: HubClient, name: str) -> str:
     return f"{hub.url}/api/buckets/{name}"

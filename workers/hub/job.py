@@ -19,78 +19,80 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from schema.db.storable import storable
-from schema.jobs.run_tables import Addresses
+from schema.db.storable import to_storable
+from schema.jobs.run_tables import RunAddresses
 
-_LONGEST: Final = 10**9
+_MAX_RUNNING_SECONDS: Final = 10**9
 """Seconds; more is no length of time that anything ran."""
-_LONGEST_URL: Final = 500
+_MAX_URL_CHARS: Final = 500
 
 
-def _if_readable(value: object, read: ValidatorFunctionWrapHandler) -> Any:
+def _none_if_invalid(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
     try:
-        return read(value)
+        return validate(value)
     except ValidationError:
         return None
 
 
-def _printable(url: str) -> str:
-    if not url.isascii() or not url.isprintable() or len(url) > _LONGEST_URL:
+def _expect_printable_url(url: str) -> str:
+    if not url.isascii() or not url.isprintable() or len(url) > _MAX_URL_CHARS:
         message = "not a URL"
         raise ValueError(message)
     return url
 
 
-_Text = Annotated[str | None, AfterValidator(storable), WrapValidator(_if_readable)]
-_Moment = Annotated[datetime | None, WrapValidator(_if_readable)]
-_Address = Annotated[str | None, AfterValidator(_printable), WrapValidator(_if_readable)]
-_Addresses = Annotated[
-    list[Annotated[str, AfterValidator(_printable)]] | None, WrapValidator(_if_readable)
+_Text = Annotated[str | None, AfterValidator(to_storable), WrapValidator(_none_if_invalid)]
+_Timestamp = Annotated[datetime | None, WrapValidator(_none_if_invalid)]
+_Url = Annotated[str | None, AfterValidator(_expect_printable_url), WrapValidator(_none_if_invalid)]
+_Urls = Annotated[
+    list[Annotated[str, AfterValidator(_expect_printable_url)]] | None,
+    WrapValidator(_none_if_invalid),
 ]
-_Texts = Annotated[dict[str, str] | None, WrapValidator(_if_readable)]
+_TextMap = Annotated[dict[str, str] | None, WrapValidator(_none_if_invalid)]
 
 
-class _Described(BaseModel):
+class _CamelModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore")
 
 
-class Status(_Described):
+class RemoteStatus(_CamelModel):
     """Where the Hub says the job stands."""
 
     stage: _Text = None
     message: _Text = None
     cancel_reason: _Text = None
-    expose_urls: _Addresses = None
-    ssh_url: _Address = None
+    expose_urls: _Urls = None
+    ssh_url: _Url = None
 
 
-class Durations(_Described):
+class Durations(_CamelModel):
     """How long the Hub says it took; it bills what it ran."""
 
     running_secs: Annotated[
-        Annotated[float, Field(ge=0, le=_LONGEST)] | None, WrapValidator(_if_readable)
+        Annotated[float, Field(ge=0, le=_MAX_RUNNING_SECONDS)] | None,
+        WrapValidator(_none_if_invalid),
     ] = None
 
 
-class Initiator(_Described):
+class Initiator(_CamelModel):
     """Who or what made the Hub create it."""
 
     type: _Text = None
 
 
-class RemoteJob(_Described):
+class RemoteJob(_CamelModel):
     """One job at the Hub."""
 
     id: Annotated[str, Field(min_length=1)]
     created_at: _Text = None
     """As written: moments of one format sort as text."""
-    started_at: _Moment = None
-    finished_at: _Moment = None
-    durations: Annotated[Durations | None, WrapValidator(_if_readable)] = None
-    status: Annotated[Status | None, WrapValidator(_if_readable)] = None
-    initiator: Annotated[Initiator | None, WrapValidator(_if_readable)] = None
-    labels: _Texts = None
-    environment: _Texts = None
+    started_at: _Timestamp = None
+    finished_at: _Timestamp = None
+    durations: Annotated[Durations | None, WrapValidator(_none_if_invalid)] = None
+    status: Annotated[RemoteStatus | None, WrapValidator(_none_if_invalid)] = None
+    initiator: Annotated[Initiator | None, WrapValidator(_none_if_invalid)] = None
+    labels: _TextMap = None
+    environment: _TextMap = None
 
     @property
     def stage(self) -> str | None:
@@ -98,15 +100,15 @@ class RemoteJob(_Described):
         return self.status.stage if self.status else None
 
     @property
-    def addresses(self) -> Addresses | None:
+    def addresses(self) -> RunAddresses | None:
         """Where it can be reached, if anywhere."""
-        told = self.status or Status()
+        told = self.status or RemoteStatus()
         if not told.expose_urls and told.ssh_url is None:
             return None
         return {"exposed": told.expose_urls or [], "ssh": told.ssh_url}
 
     @property
-    def ran(self) -> timedelta | None:
+    def running_time(self) -> timedelta | None:
         """How long it ran, if that is told; what was cancelled may lack the end."""
         if self.durations is not None and self.durations.running_secs is not None:
             return timedelta(seconds=self.durations.running_secs)
@@ -118,5 +120,5 @@ class RemoteJob(_Described):
             return None
 
 
-LISTING: TypeAdapter[list[RemoteJob]] = TypeAdapter(list[RemoteJob])
-JOB: TypeAdapter[RemoteJob] = TypeAdapter(RemoteJob)
+JOB_LIST_ADAPTER: TypeAdapter[list[RemoteJob]] = TypeAdapter(list[RemoteJob])
+JOB_ADAPTER: TypeAdapter[RemoteJob] = TypeAdapter(RemoteJob)

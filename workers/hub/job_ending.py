@@ -5,21 +5,21 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from schema.jobs.run_end import Ending
+from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
-from workers.hub.job import RemoteJob, Status
+from workers.hub.job import RemoteJob, RemoteStatus
 
-ACTIVE: Final = ("SCHEDULING", "RUNNING")
+ACTIVE_STAGES: Final = ("SCHEDULING", "RUNNING")
 """The stages of a job that is not over."""
 
-DELETED: Final = Ending(
+DELETED_RESULT: Final = RunResult(
     JobState.FAILED, "DELETED", Reason.UPSTREAM_DELETED, "The Hub no longer knows this job."
 )
 
-_EXIT_CODE: Final = re.compile(r"exit code:? (\d+)", re.IGNORECASE)
-_CAUSE: Final = re.compile(r"Reason: (\w+)")
-_OVERDUE: Final = re.compile(r"\bjob time(?:d ?)?out|DeadlineExceeded", re.IGNORECASE)
-_NOT_STARTED: Final = frozenset(
+_EXIT_CODE_PATTERN: Final = re.compile(r"exit code:? (\d+)", re.IGNORECASE)
+_CAUSE_PATTERN: Final = re.compile(r"Reason: (\w+)")
+_TIMED_OUT_PATTERN: Final = re.compile(r"\bjob time(?:d ?)?out|DeadlineExceeded", re.IGNORECASE)
+_CONTAINER_START_ERRORS: Final = frozenset(
     {
         *("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"),
         *("CreateContainerError", "CreateContainerConfigError", "RunContainerError"),
@@ -27,67 +27,75 @@ _NOT_STARTED: Final = frozenset(
     }
 )
 """What Kubernetes calls a container that can never start as it was asked for."""
-_NO_IMAGE: Final = re.compile(
+_IMAGE_NOT_FOUND_PATTERN: Final = re.compile(
     r"no such image|manifest (?:unknown|for \S+ not found)", re.IGNORECASE
 )
-_UNPAID: Final = frozenset({"NO_CREDITS", "NO_SUBSCRIPTION", "RESOURCE_GROUP_LIMIT", "SPEND_LIMIT"})
+_BILLING_CANCEL_REASONS: Final = frozenset(
+    {"NO_CREDITS", "NO_SUBSCRIPTION", "RESOURCE_GROUP_LIMIT", "SPEND_LIMIT"}
+)
 
 
-def verdict(job: RemoteJob | None) -> Ending | None:
+def derive_run_result(job: RemoteJob | None) -> RunResult | None:
     """Judge a job by its last status; none while it is not over, as far as we understand."""
     if job is None:
-        return DELETED
-    ending = _judge(job.status or Status())
-    return ending and replace(ending, ran=_ran(job, ending), started_at=_moment(job.started_at))
+        return DELETED_RESULT
+    ending = _result_from_status(job.status or RemoteStatus())
+    return ending and replace(
+        ending, run_duration=_running_time(job, ending), started_at=_with_time_zone(job.started_at)
+    )
 
 
-def _judge(status: Status) -> Ending | None:
+def _result_from_status(status: RemoteStatus) -> RunResult | None:
     match status.stage:
         case "COMPLETED":
-            return Ending(JobState.SUCCEEDED, "COMPLETED", exit_code=0)
+            return RunResult(JobState.SUCCEEDED, "COMPLETED", exit_code=0)
         case "ERROR":
-            return _error(status)
+            return _error_result(status)
         case "CANCELED":
-            return _cancelled(status)
+            return _cancelled_result(status)
         case "DELETED":
-            return DELETED
+            return DELETED_RESULT
         case _:
             return None
 
 
-def _ran(job: RemoteJob, ending: Ending) -> timedelta | None:
+def _running_time(job: RemoteJob, run_result: RunResult) -> timedelta | None:
     """Say how long it ran; what was cancelled before it was started did not."""
-    never_started = ending.stage == "CANCELED" and job.started_at is None
-    return timedelta(0) if job.ran is None and never_started else job.ran
+    never_started = run_result.stage == "CANCELED" and job.started_at is None
+    return timedelta(0) if job.running_time is None and never_started else job.running_time
 
 
-def _moment(told: datetime | None) -> datetime | None:
-    return told if told is None or told.tzinfo else told.replace(tzinfo=UTC)
+def _with_time_zone(timestamp: datetime | None) -> datetime | None:
+    return timestamp if timestamp is None or timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
 
 
-def _error(status: Status) -> Ending:
+def _error_result(status: RemoteStatus) -> RunResult:
     # The whole sentence is the Hub's to change; only these parts of it have been seen to last.
     said = status.message or ""
-    code = _EXIT_CODE.search(said)
+    code = _EXIT_CODE_PATTERN.search(said)
     exit_code = int(code[1]) if code else None
-    return Ending(JobState.FAILED, "ERROR", _reason(said, exit_code), status.message, exit_code)
+    return RunResult(
+        JobState.FAILED, "ERROR", _parse_reason(said, exit_code), status.message, exit_code
+    )
 
 
-def _reason(said: str, exit_code: int | None) -> Reason:
+def _parse_reason(message: str, exit_code: int | None) -> Reason:
     """Name the reason that a message gives; what is not recognised is named so."""
-    cause = _CAUSE.search(said)
+    cause = _CAUSE_PATTERN.search(message)
     if cause is not None and cause[1] == "OOMKilled":
         return Reason.OOM
-    if (cause is not None and cause[1] in _NOT_STARTED) or _NO_IMAGE.search(said):
+    if (
+        cause is not None and cause[1] in _CONTAINER_START_ERRORS
+    ) or _IMAGE_NOT_FOUND_PATTERN.search(message):
         return Reason.INVALID_REQUEST
     if exit_code:
         return Reason.EXIT_NONZERO
-    return Reason.TIMED_OUT if _OVERDUE.search(said) else Reason.INTERNAL
+    return Reason.TIMED_OUT if _TIMED_OUT_PATTERN.search(message) else Reason.INTERNAL
 
 
-def _cancelled(status: Status) -> Ending:
+def _cancelled_result(status: RemoteStatus) -> RunResult:
     why = [text for text in (status.message, status.cancel_reason) if text]
     message = " ".join(why) or None
-    if status.cancel_reason in _UNPAID:
-        return Ending(JobState.FAILED, "CANCELED", Reason.INSUFFICIENT_CREDITS, message)
-    return Ending(JobState.CANCELLED, "CANCELED", Reason.CANCELLED_UPSTREAM, message)
+    if status.cancel_reason in _BILLING_CANCEL_REASONS:
+        return RunResult(JobState.FAILED, "CANCELED", Reason.INSUFFICIENT_CREDITS, message)
+    return RunResult(JobState.CANCELLED, "CANCELED", Reason.CANCELLED_UPSTREAM, message)

@@ -6,7 +6,7 @@ from uuid import UUID
 APP_LABEL: Final = "holdfast-app"
 
 
-APP: Final = "holdfast"
+APP_NAME: Final = "holdfast"
 
 
 JOB_LABEL: Final = "holdfast-job"

@@ -11,73 +11,77 @@ from typing import Final
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from schema.db.storable import storable
+from schema.db.storable import to_storable
 
-_EVENT: Final = b"data: {"
-_MARKER: Final = re.compile(r"===== Job (started at |finished: )")
+_EVENT_PREFIX: Final = b"data: {"
+_HUB_MARKER_PATTERN: Final = re.compile(r"===== Job (started at |finished: )")
 """Lines that the Hub itself writes around those of the command."""
-_WIDEST: Final = 12
+_MAX_CHAR_BYTES: Final = 12
 """Bytes that a character may take in JSON: two escapes."""
-_FRAME: Final = 256
+_EVENT_OVERHEAD_BYTES: Final = 256
 """Bytes of an event around the line in it."""
-_DATA: Final = re.compile(rb'"data"\s*:\s*"')
+_DATA_FIELD_PATTERN: Final = re.compile(rb'"data"\s*:\s*"')
 
 
 class _Event(BaseModel):
     data: str = ""
 
 
-_READ: Final = TypeAdapter(_Event)
+_EVENT_ADAPTER: Final = TypeAdapter(_Event)
 
 
-class LogStream:
+class LogStreamParser:
     """Takes the bytes of a stream as they come, and gives the lines that are whole."""
 
-    def __init__(self, longest: int) -> None:
+    def __init__(self, max_line_chars: int) -> None:
         """Read lines of up to so many characters; of longer ones, the beginning."""
-        self._most = longest * _WIDEST + _FRAME
-        self._longest = longest
-        self._rest = b""
-        self._cut = False
+        self._max_event_bytes = max_line_chars * _MAX_CHAR_BYTES + _EVENT_OVERHEAD_BYTES
+        self._max_line_chars = max_line_chars
+        self._buffer = b""
+        self._is_truncated = False
 
-    def feed(self, received: bytes) -> list[str]:
+    def feed(self, data: bytes) -> list[str]:
         """Return the lines that these bytes complete."""
-        first, *more = received.split(b"\n")
+        first, *more = data.split(b"\n")
         self._extend(first)
         lines: list[str] = []
         for part in more:
-            lines.extend(self._line())
-            self._rest, self._cut = b"", False
+            lines.extend(self._parse_line())
+            self._buffer, self._is_truncated = b"", False
             self._extend(part)
         return lines
 
     def _extend(self, part: bytes) -> None:
-        if self._cut:
+        if self._is_truncated:
             return
-        self._rest = self._rest + part if self._rest else part
-        if len(self._rest) > self._most:
-            self._rest, self._cut = self._rest[: self._most], True
+        self._buffer = self._buffer + part if self._buffer else part
+        if len(self._buffer) > self._max_event_bytes:
+            self._buffer, self._is_truncated = self._buffer[: self._max_event_bytes], True
 
-    def _line(self) -> Iterator[str]:
-        if not self._rest.startswith(_EVENT):
+    def _parse_line(self) -> Iterator[str]:
+        if not self._buffer.startswith(_EVENT_PREFIX):
             return
-        written = self._rest.removeprefix(b"data: ").removesuffix(b"\r")
+        written = self._buffer.removeprefix(b"data: ").removesuffix(b"\r")
         try:
-            text = _beginning(written) if self._cut else _READ.validate_json(written).data
+            text = (
+                _parse_truncated_event(written)
+                if self._is_truncated
+                else _EVENT_ADAPTER.validate_json(written).data
+            )
         except ValidationError:
             # One that cannot be read stands as it was written.
             text = written.decode(errors="replace")
-        if not _MARKER.match(text):
-            yield storable(text[: self._longest])
+        if not _HUB_MARKER_PATTERN.match(text):
+            yield to_storable(text[: self._max_line_chars])
 
 
-def _beginning(written: bytes) -> str:
+def _parse_truncated_event(event: bytes) -> str:
     """Return what can be read of the line in an event whose end is not there."""
-    opened = _DATA.search(written)
+    opened = _DATA_FIELD_PATTERN.search(event)
     if opened is None:
-        return written.decode(errors="replace")
-    text = written[opened.end() :].decode(errors="ignore")
-    for missing in range(_WIDEST):
+        return event.decode(errors="replace")
+    text = event[opened.end() :].decode(errors="ignore")
+    for missing in range(_MAX_CHAR_BYTES):
         try:
             return str(json.loads(f'"{text[: len(text) - missing]}"', strict=False))
         except ValueError:

@@ -8,27 +8,38 @@ from typing import Final
 
 from schema.accounts.vault import Secret
 from schema.jobs.tables import Reason
-from schema.specs.inference import CHAT, InferenceSpec, accepted
-from schema.specs.inference_inputs import HUB, Media
+from schema.specs.inference import CHAT, InferenceSpec, accepted_media_types
+from schema.specs.inference_inputs import HUB_URI_SCHEME, MediaInput
 from schema.specs.inputs import media_types
-from schema.specs.inputs.hub_uri import HubPath
-from workers.attempts.error_outcomes import HubTrouble, trouble
-from workers.executor import Later, Means, Outcome, Refused, Report
-from workers.hub.client import Ambiguous, Answered4xx, Unreached
+from schema.specs.inputs.hub_uri import HubUri
+from workers.attempts.error_outcomes import HubRequestError, outcome_from_error
+from workers.executor import ExecutorDeps, Outcome, Rejected, ReportProgress, RetryLater
+from workers.hub.client import HubAmbiguous, HubRejected, HubUnreachable
 from workers.inference import requests
-from workers.inference.await_result import Clock, Taken, failed
-from workers.inference.provider_requests import Given
-from workers.inference.providers import Models, NotOffered, Offer, choose
-from workers.inference.router import Loading, Received, Router, Sending, TooLarge
-from workers.inputs.hub_files import HubFiles
+from workers.inference.await_result import AcceptedCall, CallDeadline, failed_outcome
+from workers.inference.provider_requests import MediaBytes
+from workers.inference.providers import (
+    ModelCatalog,
+    ProviderMapping,
+    UnsupportedByProviders,
+    choose_provider,
+)
+from workers.inference.router import (
+    ModelLoading,
+    ResponseTooLarge,
+    Router,
+    RouterRequest,
+    RouterResponse,
+)
+from workers.inputs.hub_files import HubFileReader
 from workers.inputs.url_fetcher import Fetcher, FetchFailed, FetchRefused
 
-NOT_SENT: Final = "Not sent: "
+NOT_SENT_PREFIX: Final = "Not sent: "
 _NOT_FOUND: Final = 404
-_ROUTER: Final = "the router"
+_ROUTER_NAME: Final = "the router"
 
 
-class _Over(Exception):
+class _CallEnded(Exception):
     """The call is over before there is an answer."""
 
     def __init__(self, outcome: Outcome) -> None:
@@ -36,105 +47,116 @@ class _Over(Exception):
         super().__init__()
 
 
-class Inference:
+class InferenceCaller:
     """Makes calls to Inference Providers; one for each process, for it knows who offers what."""
 
-    def __init__(self, means: Means, fetcher: Fetcher | None = None) -> None:
-        self._router = Router(means.hub)
-        self._models = Models(means.hub)
+    def __init__(self, deps: ExecutorDeps, fetcher: Fetcher | None = None) -> None:
+        self._router = Router(deps.hub)
+        self._catalog = ModelCatalog(deps.hub)
         self._fetcher = fetcher or Fetcher()
-        self._files = HubFiles(means.hub, self._fetcher)
-        self._limit = means.settings.call_bytes
+        self._files = HubFileReader(deps.hub, self._fetcher)
+        self._max_bytes = deps.settings.call_bytes
 
-    async def answer(
-        self, spec: InferenceSpec, token: Secret, *, report: Report | None = None
+    async def call(
+        self, spec: InferenceSpec, token: Secret, *, report_progress: ReportProgress | None = None
     ) -> Outcome:
         """Make one call, once, and say how it went."""
-        clock = Clock(spec.timeout)
+        clock = CallDeadline(spec.timeout)
         try:
-            offer, sending = await self._prepared(spec, token, clock)
-            received = await self._sent(spec, offer, sending, token, clock)
-        except _Over as over:
+            offer, sending = await self._prepare_request(spec, token, clock)
+            received = await self._send_request(spec, offer, sending, token, clock)
+        except _CallEnded as over:
             return over.outcome
-        taken = Taken(
+        taken = AcceptedCall(
             router=self._router,
             fetcher=self._fetcher,
-            limit=self._limit,
+            max_bytes=self._max_bytes,
             spec=spec,
             provider=None if offer is None else offer.provider,
             path=sending.path,
             token=token,
-            clock=clock,
-            report=report,
+            deadline=clock,
+            report_progress=report_progress,
         )
-        return await taken.outcome(received)
+        return await taken.await_outcome(received)
 
-    async def _prepared(
-        self, spec: InferenceSpec, token: Secret, clock: Clock
-    ) -> tuple[Offer | None, Sending]:
+    async def _prepare_request(
+        self, spec: InferenceSpec, token: Secret, deadline: CallDeadline
+    ) -> tuple[ProviderMapping | None, RouterRequest]:
         if spec.task == CHAT:
             # Whoever offers it is for the router to find.
-            return None, requests.for_chat(spec)
+            return None, requests.build_chat_request(spec)
         try:
-            offered = await self._models.find(spec.model, token, within=clock.left())
-            offer = choose(offered, spec.task, spec.provider)
-            given = await self._given(spec, token, clock)
-            return offer, requests.for_task(spec, offer, given)
-        except NotOffered as no:
-            raise _Over(Refused(Reason.INVALID_REQUEST, f"{NOT_SENT}{no}.")) from None
+            offered = await self._catalog.find_model(
+                spec.model, token, timeout=deadline.remaining()
+            )
+            offer = choose_provider(offered, spec.task, spec.provider)
+            given = await self._load_media(spec, token, deadline)
+            return offer, requests.build_task_request(spec, offer, given)
+        except UnsupportedByProviders as no:
+            raise _CallEnded(Rejected(Reason.INVALID_REQUEST, f"{NOT_SENT_PREFIX}{no}.")) from None
         except (FetchRefused, ValueError) as no:
-            raise _Over(Refused(Reason.INVALID_REQUEST, f"{NOT_SENT}{no}")) from None
-        except (FetchFailed, Unreached, Ambiguous) as error:
+            raise _CallEnded(Rejected(Reason.INVALID_REQUEST, f"{NOT_SENT_PREFIX}{no}")) from None
+        except (FetchFailed, HubUnreachable, HubAmbiguous) as error:
             # Whatever became of a question: the call itself was not sent.
-            raise _Over(Later(f"{NOT_SENT}{error}")) from None
-        except Answered4xx as error:
-            raise _Over(trouble(error)) from None
+            raise _CallEnded(RetryLater(f"{NOT_SENT_PREFIX}{error}")) from None
+        except HubRejected as error:
+            raise _CallEnded(outcome_from_error(error)) from None
 
-    async def _given(self, spec: InferenceSpec, token: Secret, clock: Clock) -> Given | None:
+    async def _load_media(
+        self, spec: InferenceSpec, token: Secret, deadline: CallDeadline
+    ) -> MediaBytes | None:
         """Have the bytes that the inputs stand for, of a task that works on bytes."""
         inputs = spec.inputs
-        if not isinstance(inputs, Media):
+        if not isinstance(inputs, MediaInput):
             return None
-        taken = accepted(spec.task)
+        taken = accepted_media_types(spec.task)
         if inputs.url is None:
-            content = inputs.content()
-            return Given(content, media_types.recognize(content, taken))
-        if inputs.url.startswith(HUB):
+            content = inputs.decode_data()
+            return MediaBytes(content, media_types.detect_media_type(content, taken))
+        if inputs.url.startswith(HUB_URI_SCHEME):
             content, _ = await self._files.read(
-                HubPath.read(inputs.url), token, limit_bytes=self._limit, within=clock.left()
+                HubUri.parse(inputs.url),
+                token,
+                max_bytes=self._max_bytes,
+                timeout=deadline.remaining(),
             )
-            return Given(content, media_types.recognize(content, taken))
+            return MediaBytes(content, media_types.detect_media_type(content, taken))
         fetched = await self._fetcher.fetch(
-            inputs.url, limit_bytes=self._limit, within=clock.left(), accept=taken
+            inputs.url, max_bytes=self._max_bytes, timeout=deadline.remaining(), accept=taken
         )
-        return Given(fetched.content, fetched.media_type)
+        return MediaBytes(fetched.content, fetched.media_type)
 
-    async def _sent(
+    async def _send_request(
         self,
         spec: InferenceSpec,
-        offer: Offer | None,
-        sending: Sending,
+        mapping: ProviderMapping | None,
+        request: RouterRequest,
         token: Secret,
-        clock: Clock,
-    ) -> Received:
-        if clock.is_over:
-            raise _Over(Later(f"{NOT_SENT}its timeout was over before it could be."))
+        deadline: CallDeadline,
+    ) -> RouterResponse:
+        if deadline.has_passed:
+            raise _CallEnded(
+                RetryLater(f"{NOT_SENT_PREFIX}its timeout was over before it could be.")
+            )
         try:
             # Bytes in JSON are a third longer than they are.
             return await self._router.send(
-                sending, token, within=clock.left(), limit=2 * self._limit
+                request, token, timeout=deadline.remaining(), max_bytes=2 * self._max_bytes
             )
-        except Loading as no:
-            raise _Over(Later(str(no), no.pause)) from None
-        except TooLarge as error:
-            raise _Over(failed("TOO_LARGE", f"It was carried out, but {error}.")) from None
-        except (Unreached, Answered4xx, Ambiguous) as error:
-            by = spec.provider or _ROUTER if offer is None else offer.provider
-            raise _Over(_unknown(by, error) or trouble(error)) from None
+        except ModelLoading as no:
+            raise _CallEnded(RetryLater(str(no), no.retry_after)) from None
+        except ResponseTooLarge as error:
+            raise _CallEnded(
+                failed_outcome("TOO_LARGE", f"It was carried out, but {error}.")
+            ) from None
+        except (HubUnreachable, HubRejected, HubAmbiguous) as error:
+            by = spec.provider or _ROUTER_NAME if mapping is None else mapping.provider
+            raise _CallEnded(_model_not_found(by, error) or outcome_from_error(error)) from None
 
 
-def _unknown(by: str, error: HubTrouble) -> Refused | None:
+def _model_not_found(provider: str, error: HubRequestError) -> Rejected | None:
     """Say who does not know the model; of a job, a 404 means that its namespace is not known."""
-    if isinstance(error, Answered4xx) and error.status == _NOT_FOUND:
-        return Refused(Reason.INVALID_REQUEST, f"{by} answered 404: {error.message}")
+    if isinstance(error, HubRejected) and error.status == _NOT_FOUND:
+        return Rejected(Reason.INVALID_REQUEST, f"{provider} answered 404: {error.message}")
     return None

@@ -18,31 +18,31 @@ from urllib.parse import urlsplit
 
 from workers.hub.client import HubError
 
-_WORD: Final = re.compile(r"[\w-]{1,200}", re.ASCII)
-_PATH: Final = re.compile(r"(/[\w.~-]{1,200}){1,20}", re.ASCII)
+_ID_PATTERN: Final = re.compile(r"[\w-]{1,200}", re.ASCII)
+_PATH_PATTERN: Final = re.compile(r"(/[\w.~-]{1,200}){1,20}", re.ASCII)
 
 
-class Failed(Exception):
+class ProviderCallFailed(Exception):
     """The provider says that the call has failed; the text is what it says."""
 
 
-class Unasked(HubError):
+class NotPollable(HubError):
     """The provider goes on, and nobody can ask how."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class PendingCall:
     """A call that goes on at a provider."""
 
-    state: str
+    status_path: str
     """Where to ask how it goes; below the router's address, as `answer`."""
-    answer: str | None
+    result_path: str | None
     """Where the answer is once it is done; none: in the state."""
-    read: Callable[[Any], str | None]
+    parse_status: Callable[[Any], str | None]
     """Reads a state: none once it is done, else a few words; raises `Failed`."""
 
 
-def ticket(provider: str, path: str, answer: Any) -> Ticket | None:
+def parse_pending_call(provider: str, path: str, answer: Any) -> PendingCall | None:
     """Return what was given instead of an answer; none if it is one.
 
     Raises:
@@ -50,22 +50,22 @@ def ticket(provider: str, path: str, answer: Any) -> Ticket | None:
         Unasked: the call goes on, and its answer cannot be had.
         LookupError, TypeError, AttributeError, ValueError: it is not what that provider gives.
     """
-    give = _GIVES.get(provider)
+    give = _PARSERS.get(provider)
     return None if give is None else give(path, answer)
 
 
-def _fal(path: str, answer: Any) -> Ticket | None:
+def _parse_fal(path: str, answer: Any) -> PendingCall | None:
     if "_subdomain=queue" not in path:
         return None
     # The model is called otherwise there than in the request, for some.
-    place = f"/fal-ai{_place(answer['response_url'])}"
+    place = f"/fal-ai{_expect_url_path(answer['response_url'])}"
     query = urlsplit(path).query
-    return Ticket(f"{place}/status?{query}", f"{place}?{query}", _fal_state)
+    return PendingCall(f"{place}/status?{query}", f"{place}?{query}", _parse_fal_status)
 
 
-def _fal_state(state: Any) -> str | None:
+def _parse_fal_status(state: Any) -> str | None:
     if state.get("error"):
-        raise Failed(_words(state["error"]))
+        raise ProviderCallFailed(_error_message(state["error"]))
     match state.get("status"):
         case "COMPLETED":
             return None
@@ -75,96 +75,98 @@ def _fal_state(state: Any) -> str | None:
         case "IN_PROGRESS":
             return "being made"
         case other:
-            raise Failed(_words(other))
+            raise ProviderCallFailed(_error_message(other))
 
 
-def _together(path: str, answer: Any) -> Ticket | None:
+def _parse_together(path: str, answer: Any) -> PendingCall | None:
     if not path.endswith("/videos"):
         return None
-    return Ticket(f"{path}/{_word(answer['id'])}", None, _together_state)
+    return PendingCall(f"{path}/{_expect_id(answer['id'])}", None, _parse_together_status)
 
 
-def _together_state(state: Any) -> str | None:
+def _parse_together_status(state: Any) -> str | None:
     match state.get("status"):
         case "completed":
             return None
         case "queued" | "in_progress" | None as status:
             return "being made" if status == "in_progress" else "in a queue"
         case other:
-            raise Failed(_words(state.get("error") or other))
+            raise ProviderCallFailed(_error_message(state.get("error") or other))
 
 
-def _wavespeed(_: str, answer: Any) -> Ticket | None:
-    place = _place(answer["data"]["urls"]["get"])
-    return Ticket(f"/wavespeed{place}", None, _wavespeed_state)
+def _parse_wavespeed(_: str, answer: Any) -> PendingCall | None:
+    place = _expect_url_path(answer["data"]["urls"]["get"])
+    return PendingCall(f"/wavespeed{place}", None, _parse_wavespeed_status)
 
 
-def _wavespeed_state(state: Any) -> str | None:
+def _parse_wavespeed_status(state: Any) -> str | None:
     match state["data"]:
         case {"status": "completed"}:
             return None
         case {"status": "created" | "processing"}:
             return "being made"
         case data:
-            raise Failed(_words(data.get("error") or data.get("status")))
+            raise ProviderCallFailed(_error_message(data.get("error") or data.get("status")))
 
 
-def _zai(_: str, answer: Any) -> Ticket | None:
+def _parse_zai(_: str, answer: Any) -> PendingCall | None:
     if answer.get("task_status") not in {"PROCESSING", "FAIL"}:
         return None
-    _zai_state(answer)
-    return Ticket(f"/zai-org/api/paas/v4/async-result/{_word(answer['id'])}", None, _zai_state)
+    _parse_zai_status(answer)
+    return PendingCall(
+        f"/zai-org/api/paas/v4/async-result/{_expect_id(answer['id'])}", None, _parse_zai_status
+    )
 
 
-def _zai_state(state: Any) -> str | None:
+def _parse_zai_status(state: Any) -> str | None:
     match state.get("task_status"):
         case "SUCCESS":
             return None
         case "PROCESSING":
             return "being made"
         case _:
-            raise Failed(_words(state.get("error") or state.get("message")))
+            raise ProviderCallFailed(_error_message(state.get("error") or state.get("message")))
 
 
-def _replicate(_: str, answer: Any) -> Ticket | None:
+def _parse_replicate(_: str, answer: Any) -> PendingCall | None:
     match answer:
         case {"status": "failed" | "canceled" as status}:
-            raise Failed(_words(answer.get("error") or status))
+            raise ProviderCallFailed(_error_message(answer.get("error") or status))
         case {"output": output} if output is not None:
             return None
         case _:
             # The router is known to pass creations on, not to pass questions about them on.
-            raise Unasked("replicate was still at work after the minute it can be waited for")
+            raise NotPollable("replicate was still at work after the minute it can be waited for")
 
 
-_GIVES: Final[Mapping[str, Callable[[str, Any], Ticket | None]]] = {
-    "fal-ai": _fal,
-    "together": _together,
-    "wavespeed": _wavespeed,
-    "zai-org": _zai,
-    "replicate": _replicate,
+_PARSERS: Final[Mapping[str, Callable[[str, Any], PendingCall | None]]] = {
+    "fal-ai": _parse_fal,
+    "together": _parse_together,
+    "wavespeed": _parse_wavespeed,
+    "zai-org": _parse_zai,
+    "replicate": _parse_replicate,
 }
 
 
-def _words(said: Any) -> str:
-    match said:
+def _error_message(error: Any) -> str:
+    match error:
         case str():
-            return said
+            return error
         case {"message": str() as message} | {"msg": str() as message}:
             return message
         case _:
             return "it gives no reason"
 
 
-def _word(said: Any) -> str:
-    if not isinstance(said, str) or not _WORD.fullmatch(said):
+def _expect_id(value: Any) -> str:
+    if not isinstance(value, str) or not _ID_PATTERN.fullmatch(value):
         raise ValueError
-    return said
+    return value
 
 
-def _place(url: Any) -> str:
+def _expect_url_path(url: Any) -> str:
     """Return the path of an address: the host is not the provider's to say, nor is the way up."""
     path = urlsplit(url if isinstance(url, str) else "").path
-    if not _PATH.fullmatch(path) or ".." in path.split("/"):
+    if not _PATH_PATTERN.fullmatch(path) or ".." in path.split("/"):
         raise ValueError
     return path

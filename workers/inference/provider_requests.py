@@ -19,14 +19,14 @@ from huggingface_hub.hf_api import InferenceProviderMapping
 from huggingface_hub.inference._common import MimeBytes
 from huggingface_hub.inference._providers import PROVIDERS
 
-_ROUTED: Final = "hf_"
+_PLACEHOLDER_API_KEY: Final = "hf_"
 """How a token begins that is good at the router; more of it the helpers need not know."""
-_ROUTER: Final = urlsplit(constants.INFERENCE_PROXY_TEMPLATE)[:2]
-_OCTETS: Final = "application/octet-stream"
-_MAPPING: Final = cast("Callable[..., Any]", InferenceProviderMapping)  # it has no types
+_ROUTER_ORIGIN: Final = urlsplit(constants.INFERENCE_PROXY_TEMPLATE)[:2]
+_DEFAULT_MEDIA_TYPE: Final = "application/octet-stream"
+_MODEL_MAPPING: Final = cast("Callable[..., Any]", InferenceProviderMapping)  # it has no types
 
 
-_OF_TEXT: Final = frozenset(
+_TEXT_INPUT_TASKS: Final = frozenset(
     {"feature-extraction", "sentence-similarity", "text-to-image", "text-to-speech"}
     | {"text-to-video", "text-generation", "text-classification", "zero-shot-classification"}
     | {"summarization", "translation"}
@@ -34,7 +34,7 @@ _OF_TEXT: Final = frozenset(
 """Tasks whose helpers take a text for a text; those of all others open what it names."""
 
 
-class _Helper(Protocol):
+class _TaskProviderHelper(Protocol):
     def _prepare_url(self, api_key: str, mapped_model: str) -> str: ...
 
     def _prepare_payload_as_dict(
@@ -46,15 +46,15 @@ class _Helper(Protocol):
     ) -> MimeBytes | None: ...
 
 
-_HELPERS: Final = cast("Mapping[str, Mapping[str, _Helper]]", PROVIDERS)
+_TASK_PROVIDERS: Final = cast("Mapping[str, Mapping[str, _TaskProviderHelper]]", PROVIDERS)
 
 
-class Unwritable(Exception):
+class InvalidProviderRequest(Exception):
     """A request that cannot be written for this provider."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class MediaBytes:
     """Bytes to work on."""
 
     content: bytes
@@ -62,60 +62,65 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ProviderRequest:
     """A request, without its headers."""
 
     path: str
     """Below the router's address, with its query."""
     json: dict[str, Any] | None
-    content: Given | None
+    content: MediaBytes | None
     """Instead of JSON."""
 
 
-def knows(provider: str, task: str) -> bool:
+def supports_task(provider: str, task: str) -> bool:
     """Say whether a provider can be asked for a task."""
-    return task in _HELPERS.get(provider, {})
+    return task in _TASK_PROVIDERS.get(provider, {})
 
 
-def able(task: str) -> list[str]:
+def providers_for_task(task: str) -> list[str]:
     """Name the providers that can be asked for a task."""
-    return sorted(name for name, tasks in _HELPERS.items() if task in tasks)
+    return sorted(name for name, tasks in _TASK_PROVIDERS.items() if task in tasks)
 
 
-def write(
+def build_provider_request(
     provider: str,
     task: str,
-    inputs: str | list[str] | Given,
+    inputs: str | list[str] | MediaBytes,
     parameters: Mapping[str, Any],
     **mapping: Any,
-) -> Written:
+) -> ProviderRequest:
     """Write a request; `mapping` is the Hub's entry of the model at that provider.
 
     Raises:
         Unwritable: its inputs or its parameters are not what this provider takes.
     """
-    if not isinstance(inputs, Given) and task not in _OF_TEXT:
+    if not isinstance(inputs, MediaBytes) and task not in _TEXT_INPUT_TASKS:
         message = f"{task} is done on bytes"
-        raise Unwritable(message)
-    helper, entry = _HELPERS[provider][task], _MAPPING(provider=provider, task=task, **mapping)
+        raise InvalidProviderRequest(message)
+    helper, entry = (
+        _TASK_PROVIDERS[provider][task],
+        _MODEL_MAPPING(provider=provider, task=task, **mapping),
+    )
     worked_on: Any = inputs
-    if isinstance(inputs, Given):
+    if isinstance(inputs, MediaBytes):
         worked_on = MimeBytes(inputs.content, mime_type=inputs.media_type)
     try:
-        path = _path(helper._prepare_url(_ROUTED, entry.provider_id))
+        path = _router_path(helper._prepare_url(_PLACEHOLDER_API_KEY, entry.provider_id))
         # Each with its own, for some take things out.
         json = helper._prepare_payload_as_dict(worked_on, dict(parameters), entry)
         content = helper._prepare_payload_as_bytes(worked_on, dict(parameters), entry, None)
     except Exception as error:  # no code of ours, and it trusts what it is given
-        raise Unwritable(f"{type(error).__name__}: {error}") from error
+        raise InvalidProviderRequest(f"{type(error).__name__}: {error}") from error
     if content is None:
-        return Written(path, json, None)
-    return Written(path, None, Given(bytes(content), content.mime_type or _OCTETS))
+        return ProviderRequest(path, json, None)
+    return ProviderRequest(
+        path, None, MediaBytes(bytes(content), content.mime_type or _DEFAULT_MEDIA_TYPE)
+    )
 
 
-def _path(url: str) -> str:
+def _router_path(url: str) -> str:
     parts = urlsplit(url)
-    if parts[:2] != _ROUTER or ".." in parts.path.split("/") or parts.fragment:
+    if parts[:2] != _ROUTER_ORIGIN or ".." in parts.path.split("/") or parts.fragment:
         message = "no address at the router"
         raise ValueError(message)
     return f"{parts.path}?{parts.query}" if parts.query else parts.path

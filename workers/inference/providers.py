@@ -15,23 +15,23 @@ from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
 from schema.accounts.vault import Secret
 from schema.specs.inference import CHAT
-from workers.hub.client import Answered4xx, Hub, read
+from workers.hub.client import HubClient, HubRejected, parse_response
 from workers.inference import provider_requests
 
-_FRESH: Final = 300.0
-_MOST: Final = 1_000
-_WITHIN: Final = timedelta(seconds=15)
+_CACHE_TTL_SECONDS: Final = 300.0
+_MAX_CACHED_MODELS: Final = 1_000
+_REQUEST_TIMEOUT: Final = timedelta(seconds=15)
 _NOT_FOUND: Final = 404
-_HF: Final = "hf-inference"
-_VECTORS: Final = frozenset({"feature-extraction", "sentence-similarity"})
-_DEAD: Final = "error"
+_HF_INFERENCE: Final = "hf-inference"
+_EMBEDDING_TASKS: Final = frozenset({"feature-extraction", "sentence-similarity"})
+_ERROR_STATUS: Final = "error"
 
 
-class NotOffered(Exception):
+class UnsupportedByProviders(Exception):
     """Nobody we know how to ask offers the model for the task; the text says what is offered."""
 
 
-class Offer(BaseModel):
+class ProviderMapping(BaseModel):
     """One provider's offer of a model."""
 
     provider: str
@@ -42,40 +42,40 @@ class Offer(BaseModel):
     adapter_weights_path: str | None = Field(default=None, alias="adapterWeightsPath")
 
 
-class Offered(BaseModel):
+class HubModel(BaseModel):
     """A model at the Hub, and who offers it."""
 
     id: str
     pipeline_tag: str | None = None
     tags: list[str] = Field(default_factory=list)
-    offers: list[Offer] = Field(default_factory=list, alias="inferenceProviderMapping")
+    offers: list[ProviderMapping] = Field(default_factory=list, alias="inferenceProviderMapping")
 
     @field_validator("offers", mode="before")
     @classmethod
-    def _in_order(cls, offers: Any) -> Any:
+    def _flatten_mapping(cls, offers: Any) -> Any:
         if isinstance(offers, dict):
             named = cast("dict[str, dict[str, Any]]", offers)
             return [{**offer, "provider": provider} for provider, offer in named.items()]
         return offers or []
 
 
-_OFFERED: Final = TypeAdapter(Offered)
+_HUB_MODEL_ADAPTER: Final = TypeAdapter(HubModel)
 
 
 @dataclass(frozen=True, slots=True)
-class _Remembered:
-    offered: Offered
-    until: float
+class _CachedModel:
+    model: HubModel
+    expires_at: float
 
 
-class Models:
+class ModelCatalog:
     """The models of the Hub, each as the one who asks sees it."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: HubClient) -> None:
         self._hub = hub
-        self._seen = OrderedDict[tuple[bytes, str], _Remembered]()
+        self._cache = OrderedDict[tuple[bytes, str], _CachedModel]()
 
-    async def find(self, model: str, token: Secret, *, within: timedelta) -> Offered:
+    async def find_model(self, model: str, token: Secret, *, timeout: timedelta) -> HubModel:
         """Look a model up.
 
         Raises:
@@ -83,56 +83,68 @@ class Models:
             HubError: the Hub did not say.
         """
         key = (hashlib.sha256(token.reveal().encode()).digest(), model)
-        if (known := self._seen.get(key)) is not None and known.until > anyio.current_time():
-            return known.offered
-        offered = await self._ask(model, token, min(within, _WITHIN))
-        self._seen[key] = _Remembered(offered, anyio.current_time() + _FRESH)
-        self._seen.move_to_end(key)
-        if len(self._seen) > _MOST:
-            self._seen.popitem(last=False)
+        if (known := self._cache.get(key)) is not None and known.expires_at > anyio.current_time():
+            return known.model
+        offered = await self._fetch_model(model, token, min(timeout, _REQUEST_TIMEOUT))
+        self._cache[key] = _CachedModel(offered, anyio.current_time() + _CACHE_TTL_SECONDS)
+        self._cache.move_to_end(key)
+        if len(self._cache) > _MAX_CACHED_MODELS:
+            self._cache.popitem(last=False)
         return offered
 
-    async def _ask(self, model: str, token: Secret, within: timedelta) -> Offered:
+    async def _fetch_model(self, model: str, token: Secret, timeout: timedelta) -> HubModel:
         url = f"{self._hub.url}/api/models/{model}"
         wanted = ["inferenceProviderMapping", "pipeline_tag", "tags"]
         try:
             answer = await self._hub.send(
-                "GET", url, token, within=within, params={"expand": wanted}
+                "GET", url, token, timeout=timeout, params={"expand": wanted}
             )
-        except Answered4xx as no:
+        except HubRejected as no:
             if no.status == _NOT_FOUND:
-                raise NotOffered(
+                raise UnsupportedByProviders(
                     f"the Hub has no model {model}, or none that your token may see"
                 ) from None
             raise
-        return read(answer, _OFFERED)
+        return parse_response(answer, _HUB_MODEL_ADAPTER)
 
 
-def choose(model: Offered, task: str, provider: str | None) -> Offer:
+def choose_provider(model: HubModel, task: str, provider: str | None) -> ProviderMapping:
     """Choose the provider that was named, or the first that does the task.
 
     Raises:
         NotOffered: there is none.
     """
-    wanted = _at_providers(task)
+    wanted = _to_provider_task(task)
     if provider is not None:
-        _expect_known(provider, wanted, task)
-    offers = model.offers if provider != _HF else [*model.offers, *_unlisted(model, wanted)]
+        _expect_supported(provider, wanted, task)
+    offers = (
+        model.offers
+        if provider != _HF_INFERENCE
+        else [*model.offers, *_unlisted_hf_inference(model, wanted)]
+    )
     mine = [offer for offer in offers if provider in (None, offer.provider)]
     fitting = [
         offer
         for offer in mine
-        if offer.task == wanted and provider_requests.knows(offer.provider, wanted)
+        if offer.task == wanted and provider_requests.supports_task(offer.provider, wanted)
     ]
     if fitting:
-        return next((offer for offer in fitting if offer.status != _DEAD), fitting[0])
-    raise NotOffered(_instead(model, mine or offers, task, provider))
+        return next((offer for offer in fitting if offer.status != _ERROR_STATUS), fitting[0])
+    raise UnsupportedByProviders(_describe_alternatives(model, mine or offers, task, provider))
 
 
-def _instead(model: Offered, offers: list[Offer], task: str, provider: str | None) -> str:
+def _describe_alternatives(
+    model: HubModel, mappings: list[ProviderMapping], task: str, provider: str | None
+) -> str:
     by = "any Inference Provider" if provider is None else provider
-    others = sorted({_ours(offer.task) for offer in offers if _ours(offer.task) != task})
-    able = sorted({offer.provider for offer in offers if _ours(offer.task) == task})
+    others = sorted(
+        {
+            _from_provider_task(offer.task)
+            for offer in mappings
+            if _from_provider_task(offer.task) != task
+        }
+    )
+    able = sorted({offer.provider for offer in mappings if _from_provider_task(offer.task) == task})
     if able:
         return f"{model.id} is not offered for {task} by {by}, but by {', '.join(able)}"
     if others:
@@ -142,30 +154,34 @@ def _instead(model: Offered, offers: list[Offer], task: str, provider: str | Non
     return f"{model.id} is not offered by {by}; those that are: {page}"
 
 
-def _expect_known(provider: str, wanted: str, task: str) -> None:
-    if not provider_requests.knows(provider, wanted):
-        able = ", ".join(provider_requests.able(wanted))
-        raise NotOffered(f"{provider} cannot be asked for {task}; what can is {able}")
+def _expect_supported(provider: str, provider_task: str, task: str) -> None:
+    if not provider_requests.supports_task(provider, provider_task):
+        able = ", ".join(provider_requests.providers_for_task(provider_task))
+        raise UnsupportedByProviders(f"{provider} cannot be asked for {task}; what can is {able}")
 
 
-def _unlisted(model: Offered, wanted: str) -> list[Offer]:
+def _unlisted_hf_inference(model: HubModel, provider_task: str) -> list[ProviderMapping]:
     """Return what hf-inference does beside its list, by the rules of the Hub's own client."""
-    if any(offer.provider == _HF for offer in model.offers) or not provider_requests.knows(
-        _HF, wanted
-    ):
+    if any(
+        offer.provider == _HF_INFERENCE for offer in model.offers
+    ) or not provider_requests.supports_task(_HF_INFERENCE, provider_task):
         return []
-    if wanted in _VECTORS:
-        does = model.pipeline_tag in _VECTORS and wanted in model.tags
+    if provider_task in _EMBEDDING_TASKS:
+        does = model.pipeline_tag in _EMBEDDING_TASKS and provider_task in model.tags
     else:
-        does = model.pipeline_tag == wanted
+        does = model.pipeline_tag == provider_task
     if not does:
         return []
-    return [Offer(provider=_HF, providerId=model.id, task=wanted, status="unlisted")]
+    return [
+        ProviderMapping(
+            provider=_HF_INFERENCE, providerId=model.id, task=provider_task, status="unlisted"
+        )
+    ]
 
 
-def _at_providers(task: str) -> str:
+def _to_provider_task(task: str) -> str:
     return "conversational" if task == CHAT else task
 
 
-def _ours(task: str) -> str:
+def _from_provider_task(task: str) -> str:
     return CHAT if task == "conversational" else task

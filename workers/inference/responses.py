@@ -16,19 +16,19 @@ from typing import Annotated, Any, Final, cast
 from pydantic import Field, TypeAdapter
 
 from schema.specs.inference import CHAT, EMBEDDINGS
-from workers.inference.router import Received
+from workers.inference.router import RouterResponse
 
-_MAKES: Final = {
+_MEDIA_KINDS: Final = {
     "text-to-image": "image",
     "image-to-image": "image",
     "text-to-video": "video",
     "image-to-video": "video",
     "text-to-speech": "audio",
 }
-_LABELS: Final = frozenset(
+_LABEL_TASKS: Final = frozenset(
     {"text-classification", "zero-shot-classification", "image-classification"}
 )
-_WORDS: Final = (
+_TEXT_FIELDS: Final = (
     "generated_text",
     "summary_text",
     "translation_text",
@@ -36,71 +36,73 @@ _WORDS: Final = (
     "transcription",
     "translation",
 )
-_DATA: Final = "data:"
+_DATA_URL_PREFIX: Final = "data:"
 _Vector = Annotated[list[float | None], Field(min_length=1)]
 _Vectors = Annotated[list[_Vector], Field(min_length=1)]
-_EMBEDDINGS: Final[TypeAdapter[_Vector | _Vectors | list[_Vectors]]] = TypeAdapter(
+_EMBEDDINGS_ADAPTER: Final[TypeAdapter[_Vector | _Vectors | list[_Vectors]]] = TypeAdapter(
     _Vector | _Vectors | Annotated[list[_Vectors], Field(min_length=1)]
 )
 """Of one text, of several; or of each part of each, where a model does not join them."""
 
 
-class Unreadable(Exception):
+class UnreadableResponse(Exception):
     """An answer that is none of those its task is known to have."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TaskOutput:
     """What was answered."""
 
-    said: dict[str, Any] = field(default_factory=dict[str, Any])
+    result: dict[str, Any] = field(default_factory=dict[str, Any])
     """What becomes part of the result."""
-    made: list[bytes | str] = field(default_factory=list["bytes | str"])
+    media: list[bytes | str] = field(default_factory=list["bytes | str"])
     """What becomes files; a text is the address one is to be fetched from."""
 
 
-def makes(task: str) -> str | None:
+def media_kind(task: str) -> str | None:
     """Return the kind of file a task makes, if it makes one."""
-    return _MAKES.get(task)
+    return _MEDIA_KINDS.get(task)
 
 
-def read(task: str, received: Received) -> Answer:
+def parse_response(task: str, response: RouterResponse) -> TaskOutput:
     """Read an answer.
 
     Raises:
         Unreadable: it is not one.
     """
-    if task in _MAKES and not received.is_json:
-        return Answer(made=[received.body])
+    if task in _MEDIA_KINDS and not response.is_json:
+        return TaskOutput(media=[response.body])
     try:
-        return read_json(task, received.json())
+        return parse_json(task, response.json())
     except ValueError:
-        raise Unreadable("it is not JSON") from None
+        raise UnreadableResponse("it is not JSON") from None
 
 
-def read_json(task: str, answer: Any) -> Answer:
+def parse_json(task: str, answer: Any) -> TaskOutput:
     """Read an answer that is JSON.
 
     Raises:
         Unreadable: it is not one of its task.
     """
     try:
-        if task in _MAKES:
-            return Answer(_usage(answer), [_file(each) for each in _made(answer)])
-        return Answer({**_reader(task)(answer), **_usage(answer)})
+        if task in _MEDIA_KINDS:
+            return TaskOutput(
+                _parse_usage(answer), [_parse_media(each) for each in _find_media(answer)]
+            )
+        return TaskOutput({**_select_parser(task)(answer), **_parse_usage(answer)})
     except (LookupError, TypeError, AttributeError, ValueError):
-        raise Unreadable(f"it is no answer of {task}") from None
+        raise UnreadableResponse(f"it is no answer of {task}") from None
 
 
-def _reader(task: str) -> Callable[[Any], dict[str, Any]]:
+def _select_parser(task: str) -> Callable[[Any], dict[str, Any]]:
     if task == CHAT:
-        return _chat
+        return _parse_chat
     if task == EMBEDDINGS:
-        return _embeddings
-    return _labels if task in _LABELS else _text
+        return _parse_embeddings
+    return _parse_labels if task in _LABEL_TASKS else _parse_text
 
 
-def _usage(answer: Any) -> dict[str, Any]:
+def _parse_usage(answer: Any) -> dict[str, Any]:
     match answer:
         case {"usage": {**counted}} if counted:
             return {"usage": counted}
@@ -108,7 +110,7 @@ def _usage(answer: Any) -> dict[str, Any]:
             return {}
 
 
-def _chat(answer: Any) -> dict[str, Any]:
+def _parse_chat(answer: Any) -> dict[str, Any]:
     choice = answer["choices"][0]
     message = choice["message"]
     text = message.get("content")
@@ -117,57 +119,57 @@ def _chat(answer: Any) -> dict[str, Any]:
     return {
         "text": text,
         "finish_reason": choice.get("finish_reason"),
-        **_given(message, "tool_calls"),
+        **_optional_field(message, "tool_calls"),
         **({"model": model} if isinstance(model := answer.get("model"), str) else {}),
     }
 
 
-def _text(answer: Any) -> dict[str, Any]:
+def _parse_text(answer: Any) -> dict[str, Any]:
     match answer:
         case {"choices": [{"text": str() as text, **rest}, *_]}:
-            return {"text": text, **_given(rest, "finish_reason")}
+            return {"text": text, **_optional_field(rest, "finish_reason")}
         case {"output": output} if output:
-            return _text(output)
+            return _parse_text(output)
         case str() as text:
             return {"text": text}
         case [first, *_]:
-            return _text(first)
+            return _parse_text(first)
         case {"text": str() as text, "segments": [*segments]}:
-            return {"text": text, "chunks": [_chunk(each) for each in segments]}
+            return {"text": text, "chunks": [_parse_chunk(each) for each in segments]}
         case _:
-            text = next(answer[name] for name in _WORDS if isinstance(answer.get(name), str))
-            return {"text": text, **_given(answer, "chunks")}
+            text = next(answer[name] for name in _TEXT_FIELDS if isinstance(answer.get(name), str))
+            return {"text": text, **_optional_field(answer, "chunks")}
 
 
-def _chunk(segment: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_chunk(segment: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "text": segment.get("text"),
         "timestamp": [segment.get("start"), segment.get("end")],
     }
 
 
-def _labels(answer: Any) -> dict[str, Any]:
+def _parse_labels(answer: Any) -> dict[str, Any]:
     match answer:
         case {"labels": [*labels], "scores": [*scores]}:
             found = list(zip(labels, scores, strict=True))
         case [[*inner]]:
-            return _labels(inner)
+            return _parse_labels(inner)
         case _:
             found = [(each["label"], each["score"]) for each in answer]
     found.sort(key=lambda each: -float(each[1]))
     return {"labels": [{"label": str(label), "score": float(score)} for label, score in found]}
 
 
-def _embeddings(answer: Any) -> dict[str, Any]:
+def _parse_embeddings(answer: Any) -> dict[str, Any]:
     if isinstance(answer, dict):
         entries = cast("list[dict[str, Any]]", answer["data"])
         answer = [entry["embedding"] for entry in entries]
-    vectors = _EMBEDDINGS.validate_python(answer, strict=True)
+    vectors = _EMBEDDINGS_ADAPTER.validate_python(answer, strict=True)
     # Of one text some give the numbers, and others a list of one.
     return {"embeddings": vectors if isinstance(vectors[0], list) else [vectors]}
 
 
-def _made(answer: Any) -> list[Any]:
+def _find_media(answer: Any) -> list[Any]:
     """Find what was made, in the forms of fal, OpenAI, replicate, wavespeed, novita and z.ai."""
     match answer:
         case {"images": [*several]} | {"data": [*several]} | {"image_result": [*several]}:
@@ -182,26 +184,26 @@ def _made(answer: Any) -> list[Any]:
             raise LookupError
 
 
-def _file(made: Any) -> bytes | str:
-    match made:
+def _parse_media(item: Any) -> bytes | str:
+    match item:
         case {"b64_json": str() as encoded}:
-            return _decoded(encoded)
+            return _decode_base64(encoded)
         case {"url": str() as address} | {"video_url": str() as address}:
-            return _file(address)
-        case str() if made.startswith(_DATA):
-            return _decoded(made.split(",", 1)[1])
-        case str() if made.startswith(("https://", "http://")):
-            return made
+            return _parse_media(address)
+        case str() if item.startswith(_DATA_URL_PREFIX):
+            return _decode_base64(item.split(",", 1)[1])
+        case str() if item.startswith(("https://", "http://")):
+            return item
         case _:
             raise LookupError
 
 
-def _decoded(encoded: str) -> bytes:
+def _decode_base64(encoded: str) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except binascii.Error:
         raise ValueError from None
 
 
-def _given(answer: Any, name: str) -> dict[str, Any]:
+def _optional_field(answer: Any, name: str) -> dict[str, Any]:
     return {name: answer[name]} if answer.get(name) else {}

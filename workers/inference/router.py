@@ -17,41 +17,41 @@ import anyio
 import httpx2
 
 from schema.accounts.vault import Secret
-from schema.db.storable import storable
+from schema.db.storable import to_storable
 from workers.hub.client import (
+    AMBIGUOUS_STATUSES,
     SERVER_ERROR,
-    UNCLEAR_4XX,
-    Ambiguous,
-    Answered4xx,
-    Hub,
+    HubAmbiguous,
+    HubClient,
     HubError,
+    HubRejected,
     as_hub_errors,
-    headers,
-    retry_after,
+    parse_retry_after,
+    request_headers,
 )
 
 _UNAVAILABLE: Final = 503
-_PROVIDER: Final = "x-inference-provider"
+_PROVIDER_HEADER: Final = "x-inference-provider"
 _HF_INFERENCE: Final = "hf-inference"
-_LONGEST_ERROR: Final = 100_000
-_LONGEST_PAUSE: Final = 600.0
+_MAX_ERROR_BYTES: Final = 100_000
+_MAX_LOADING_SECONDS: Final = 600.0
 _NO_SUCCESS: Final = 300
 
 
-class Loading(HubError):
+class ModelLoading(HubError):
     """The model was still being loaded, so nothing was carried out."""
 
-    def __init__(self, message: str, pause: timedelta) -> None:
-        self.pause = pause
+    def __init__(self, message: str, retry_after: timedelta) -> None:
+        self.retry_after = retry_after
         super().__init__(message)
 
 
-class TooLarge(HubError):
+class ResponseTooLarge(HubError):
     """The answer is larger than what was asked for; it was carried out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class RouterRequest:
     """One request, as it goes over the wire."""
 
     path: str
@@ -64,7 +64,7 @@ class Sending:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class RouterResponse:
     """One answer that is no refusal, whole."""
 
     body: bytes
@@ -79,7 +79,7 @@ class Received:
             ValueError: it is not JSON.
         """
         try:
-            return storable(json.loads(self.body))
+            return to_storable(json.loads(self.body))
         except RecursionError:
             raise ValueError("nested too deep") from None
 
@@ -92,12 +92,12 @@ class Received:
 class Router:
     """The router of Inference Providers, as one subject's token sees it, call by call."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: HubClient) -> None:
         self._hub = hub
 
     async def send(
-        self, request: Sending, token: Secret, *, within: timedelta, limit: int
-    ) -> Received:
+        self, request: RouterRequest, token: Secret, *, timeout: timedelta, max_bytes: int
+    ) -> RouterResponse:
         """Send a request, once, and return its answer of at most `limit` bytes.
 
         Raises:
@@ -105,10 +105,10 @@ class Router:
         """
         url = f"{self._hub.router_url}{request.path}"
         # As it is: a few bytes that unpack to gigabytes would be unpacked at once.
-        head = {**headers(token), **(request.headers or {}), "accept-encoding": "identity"}
+        head = {**request_headers(token), **(request.headers or {}), "accept-encoding": "identity"}
         with as_hub_errors():
             try:
-                with anyio.fail_after(within.total_seconds()):
+                with anyio.fail_after(timeout.total_seconds()):
                     async with self._hub.session.stream(
                         request.method,
                         url,
@@ -116,83 +116,83 @@ class Router:
                         json=request.json,
                         content=request.content,
                     ) as response:
-                        return await _received(response, limit)
+                        return await _read_response(response, max_bytes)
             except TimeoutError:
-                raise Ambiguous(f"no answer within {within.total_seconds():.0f} s") from None
+                raise HubAmbiguous(f"no answer within {timeout.total_seconds():.0f} s") from None
 
 
-async def _received(response: httpx2.Response, limit: int) -> Received:
+async def _read_response(response: httpx2.Response, max_bytes: int) -> RouterResponse:
     if response.status_code >= _NO_SUCCESS:
-        body = await _read(response, _LONGEST_ERROR)
-        raise _refusal(response, body[:_LONGEST_ERROR])
-    body = await _read(response, limit)
-    if len(body) > limit:
-        raise TooLarge(f"the answer has more than {limit} bytes")
-    return Received(
+        body = await _read_body(response, _MAX_ERROR_BYTES)
+        raise _to_hub_error(response, body[:_MAX_ERROR_BYTES])
+    body = await _read_body(response, max_bytes)
+    if len(body) > max_bytes:
+        raise ResponseTooLarge(f"the answer has more than {max_bytes} bytes")
+    return RouterResponse(
         body,
         response.headers.get("content-type", "").split(";")[0].strip().lower(),
-        response.headers.get(_PROVIDER),
+        response.headers.get(_PROVIDER_HEADER),
     )
 
 
-async def _read(response: httpx2.Response, limit: int) -> bytes:
+async def _read_body(response: httpx2.Response, max_bytes: int) -> bytes:
     """Read to the end, or to a little past the limit."""
     pieces = list[bytes]()
     length = 0
     async for piece in response.aiter_bytes():
         pieces.append(piece)
         length += len(piece)
-        if length > limit:
+        if length > max_bytes:
             break
     return b"".join(pieces)
 
 
-def _refusal(response: httpx2.Response, body: bytes) -> HubError:
+def _to_hub_error(response: httpx2.Response, body: bytes) -> HubError:
     status = response.status_code
-    answer = _parsed(body)
-    message = storable(said(answer) or response.reason_phrase)
+    answer = _parse_body(body)
+    message = to_storable(parse_error_message(answer) or response.reason_phrase)
     if status == _UNAVAILABLE:
         # Who names a moment to come back at has not begun.
-        pause = _until_loaded(response, answer) or retry_after(response)
+        pause = _parse_loading_time(response, answer) or parse_retry_after(response)
         if pause is not None:
-            return Loading(message, pause)
-    if status >= SERVER_ERROR or status in UNCLEAR_4XX:
-        return Ambiguous(f"{status}: {message}")
+            return ModelLoading(message, pause)
+    if status >= SERVER_ERROR or status in AMBIGUOUS_STATUSES:
+        return HubAmbiguous(f"{status}: {message}")
     if status < 400:  # noqa: PLR2004  # a redirect, which the router never answers with
-        return Ambiguous(f"{status}: an answer the router never gives")
-    return Answered4xx(status, message, retry_after(response))
+        return HubAmbiguous(f"{status}: an answer the router never gives")
+    return HubRejected(status, message, parse_retry_after(response))
 
 
-def said(answer: Any) -> str:
+def parse_error_message(answer: Any) -> str:
     """Return the words of a provider's error, wherever it has put them."""
     match answer:
         case str():
             return answer
         case {"error": error} if error:
-            return said(error)
+            return parse_error_message(error)
         case {"message": str() as message} | {"msg": str() as message}:
             code = answer.get("code")
             return f"{message} ({code})" if isinstance(code, str) and code else message
         case {"detail": detail} if detail:
-            return said(detail)
+            return parse_error_message(detail)
         case [*several] if several:
-            return "; ".join(filter(None, map(said, several)))
+            return "; ".join(filter(None, map(parse_error_message, several)))
         case _:
             return ""
 
 
-def _parsed(body: bytes) -> Any:
+def _parse_body(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError:
         return body.decode(errors="replace").strip()[:500]
 
 
-def _until_loaded(response: httpx2.Response, answer: Any) -> timedelta | None:
+def _parse_loading_time(response: httpx2.Response, answer: Any) -> timedelta | None:
     """Say how long hf-inference needs to load the model; it has not handed the request on."""
-    by = response.headers.get(_PROVIDER) or response.url.path.split("/")[1]
+    by = response.headers.get(_PROVIDER_HEADER) or response.url.path.split("/")[1]
     match answer:
         case {"estimated_time": int() | float() as seconds} if by == _HF_INFERENCE:
-            return timedelta(seconds=min(max(1.0, float(seconds)), _LONGEST_PAUSE))
+            return timedelta(seconds=min(max(1.0, float(seconds)), _MAX_LOADING_SECONDS))
         case _:
             return None

@@ -27,23 +27,23 @@ import httpcore2
 import httpx2
 from httpcore2._backends.anyio import AnyIOBackend  # its public name has no type
 
-from schema.common.durations import say
-from schema.common.http import release
+from schema.common.durations import format_duration
+from schema.common.http import package_version
 from schema.specs.inputs import media_types
-from schema.specs.inputs.public_url import Address, WebAddress, is_public
+from schema.specs.inputs.public_url import IpAddress, PublicUrl, is_public_ip
 
-_HTTPS: Final = 443
-_REDIRECTS: Final = 3
-_CONNECT: Final = 5.0
+_HTTPS_PORT: Final = 443
+_MAX_REDIRECTS: Final = 3
+_CONNECT_TIMEOUT_SECONDS: Final = 5.0
 """Seconds for one address to take the connection; a name may have several."""
-_MOST_ADDRESSES: Final = 6
-_LOOKUPS: Final = 8
+_MAX_ADDRESSES: Final = 6
+_MAX_CONCURRENT_LOOKUPS: Final = 8
 """How many names are asked for at a time: a resolver that hangs holds a thread."""
 _OK: Final = 200
-_MOVED: Final = frozenset({301, 302, 303, 307, 308})
-_LATER: Final = frozenset({408, 425, 429})
+_REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
+_RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
 _SERVER_ERROR: Final = 500
-_BROKE_OFF: Final = (
+_CONNECTION_ERRORS: Final = (
     httpcore2.NetworkError,
     httpcore2.TimeoutException,
     httpcore2.ProtocolError,
@@ -51,7 +51,7 @@ _BROKE_OFF: Final = (
 
 Resolve = Callable[[str], Awaitable[Iterable[str]]]
 """Gives every address of a name."""
-Dial = Callable[[Address], Awaitable[httpcore2.AsyncNetworkStream]]
+Dial = Callable[[IpAddress], Awaitable[httpcore2.AsyncNetworkStream]]
 """Connects to an address."""
 
 
@@ -68,7 +68,7 @@ class FetchFailed(FetchError):
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class FetchedFile:
     """A file, whole."""
 
     content: bytes
@@ -76,13 +76,13 @@ class Fetched:
     """By what its bytes are, whatever its server called it."""
 
 
-class Body:
+class ResponseBody:
     """The body of one answer, as it comes."""
 
-    def __init__(self, response: httpcore2.Response, address: WebAddress, limit: int) -> None:
+    def __init__(self, response: httpcore2.Response, address: PublicUrl, max_bytes: int) -> None:
         self._response = response
         self._address = address
-        self._limit = limit
+        self._max_bytes = max_bytes
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield it piece by piece.
@@ -93,8 +93,8 @@ class Body:
         received = 0
         async for chunk in self._response.aiter_stream():
             received += len(chunk)
-            if received > self._limit:
-                raise _too_large(self._address, self._limit)
+            if received > self._max_bytes:
+                raise _too_large(self._address, self._max_bytes)
             yield chunk
 
 
@@ -106,77 +106,83 @@ class Fetcher:
         *,
         resolve: Resolve | None = None,
         dial: Dial | None = None,
-        trust: SSLContext | None = None,
+        ssl_context: SSLContext | None = None,
     ) -> None:
         """Unless they are given, names, machines and certificates are those of the Internet."""
-        self._resolve = resolve or _Lookup()
+        self._resolve = resolve or _ThreadedResolver()
         self._dial = dial or _dial
-        self._trust = trust or httpx2.create_ssl_context()
+        self._ssl_context = ssl_context or httpx2.create_ssl_context()
 
     async def fetch(
-        self, url: str, *, limit_bytes: int, within: timedelta, accept: frozenset[str]
-    ) -> Fetched:
+        self, url: str, *, max_bytes: int, timeout: timedelta, accept: frozenset[str]
+    ) -> FetchedFile:
         """Fetch a file of one of the accepted media types (see `schema.specs.inputs.media_types`).
 
         Raises:
             FetchRefused: the URL, where it leads, or what is there will not do.
             FetchFailed: it could not be had this time.
         """
-        async with self.open(url, limit_bytes=limit_bytes, within=within) as body:
+        async with self.open(url, max_bytes=max_bytes, timeout=timeout) as body:
             content = b"".join([chunk async for chunk in body.chunks()])
         try:
-            return Fetched(content, media_types.recognize(content, accept))
+            return FetchedFile(content, media_types.detect_media_type(content, accept))
         except ValueError as error:
             raise FetchRefused(f"What the URL leads to will not do: {error}.") from None
 
     @asynccontextmanager
-    async def open(self, url: str, *, limit_bytes: int, within: timedelta) -> AsyncGenerator[Body]:
+    async def open(
+        self, url: str, *, max_bytes: int, timeout: timedelta
+    ) -> AsyncGenerator[ResponseBody]:
         """Open what a URL leads to; the block, and all that is read in it, takes so long at most.
 
         Raises:
             FetchRefused: the URL, where it leads, or what is there will not do.
             FetchFailed: it could not be had this time.
         """
-        address = _read(url)
-        network = _Pinned(self._resolve, self._dial)
+        address = _parse_url(url)
+        network = _PinnedNetworkBackend(self._resolve, self._dial)
         pool = httpcore2.AsyncConnectionPool(
-            ssl_context=self._trust,
+            ssl_context=self._ssl_context,
             http2=False,
             max_keepalive_connections=0,
             network_backend=network,
         )
         try:
-            with anyio.move_on_after(within.total_seconds()) as waiting:
-                async with aclosing(network), pool, _answer(pool, address) as (response, final):
-                    _expect_usable(response, final, limit_bytes)
-                    yield Body(response, final, limit_bytes)
-        except _BROKE_OFF:
+            with anyio.move_on_after(timeout.total_seconds()) as waiting:
+                async with (
+                    aclosing(network),
+                    pool,
+                    _follow_redirects(pool, address) as (response, final),
+                ):
+                    _expect_usable(response, final, max_bytes)
+                    yield ResponseBody(response, final, max_bytes)
+        except _CONNECTION_ERRORS:
             # Not its words: they tell one machine from another.
             raise FetchFailed(f"{address} could not be read to the end.") from None
         if waiting.cancelled_caught:
-            raise FetchFailed(f"{address} took longer than {say(within)}.")
+            raise FetchFailed(f"{address} took longer than {format_duration(timeout)}.")
 
 
 @asynccontextmanager
-async def _answer(
-    pool: httpcore2.AsyncConnectionPool, address: WebAddress
-) -> AsyncGenerator[tuple[httpcore2.Response, WebAddress]]:
+async def _follow_redirects(
+    pool: httpcore2.AsyncConnectionPool, address: PublicUrl
+) -> AsyncGenerator[tuple[httpcore2.Response, PublicUrl]]:
     """Yield the answer at the end of all redirects, and where it came from."""
-    for _ in range(_REDIRECTS + 1):
+    for _ in range(_MAX_REDIRECTS + 1):
         url = httpcore2.URL(scheme=b"https", host=address.host, port=None, target=address.target)
-        async with pool.stream("GET", url, headers=_headers()) as response:
-            if response.status not in _MOVED or not _header(response, b"location"):
+        async with pool.stream("GET", url, headers=_request_headers()) as response:
+            if response.status not in _REDIRECT_STATUSES or not _get_header(response, b"location"):
                 yield response, address
                 return
-            location = _header(response, b"location")
+            location = _get_header(response, b"location")
         try:
-            address = address.follow(location)
+            address = address.resolve_redirect(location)
         except ValueError:
             raise FetchRefused(f"{address} leads to where nothing is fetched from.") from None
-    raise FetchRefused(f"The URL leads on and on: more than {_REDIRECTS} redirects.")
+    raise FetchRefused(f"The URL leads on and on: more than {_MAX_REDIRECTS} redirects.")
 
 
-class _Pinned(httpcore2.AsyncNetworkBackend):
+class _PinnedNetworkBackend(httpcore2.AsyncNetworkBackend):
     """Connects to the addresses that were judged, and asks for none a second time."""
 
     def __init__(self, resolve: Resolve, dial: Dial) -> None:
@@ -194,84 +200,84 @@ class _Pinned(httpcore2.AsyncNetworkBackend):
         self, host: str, *_: object, **__: object
     ) -> httpcore2.AsyncNetworkStream:
         """Connect to the first address of a name that takes it, if all of them are public."""
-        addresses = await self._public(host)
-        for address in addresses[:_MOST_ADDRESSES]:
+        addresses = await self._resolve_public(host)
+        for address in addresses[:_MAX_ADDRESSES]:
             try:
-                with anyio.fail_after(_CONNECT):
+                with anyio.fail_after(_CONNECT_TIMEOUT_SECONDS):
                     stream = await self._dial(address)
-            except (TimeoutError, *_BROKE_OFF):
+            except (TimeoutError, *_CONNECTION_ERRORS):
                 continue
             self._streams.append(stream)
             return stream
         raise FetchFailed(f"https://{host}/… takes no connection.")
 
-    async def _public(self, host: str) -> list[Address]:
+    async def _resolve_public(self, host: str) -> list[IpAddress]:
         try:
             addresses = [ip_address(said) for said in await self._resolve(host)]
         except socket.gaierror as error:
             if error.errno == socket.EAI_AGAIN:
                 raise FetchFailed(f"https://{host}/… could not be looked up.") from None
             addresses = []
-        if not addresses or not all(is_public(address) for address in addresses):
+        if not addresses or not all(is_public_ip(address) for address in addresses):
             raise FetchRefused(f"https://{host}/… is not on the public web.")
         return list(dict.fromkeys(addresses))
 
 
-class _Lookup:
+class _ThreadedResolver:
     """Asks the resolver of this machine, in threads of its own: those of others may not wait."""
 
     def __init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(_LOOKUPS)
+        self._limiter = anyio.CapacityLimiter(_MAX_CONCURRENT_LOOKUPS)
 
     async def __call__(self, host: str) -> list[str]:
         return await anyio.to_thread.run_sync(
-            _lookup, host, abandon_on_cancel=True, limiter=self._limiter
+            _resolve_host, host, abandon_on_cancel=True, limiter=self._limiter
         )
 
 
-def _lookup(host: str) -> list[str]:
+def _resolve_host(host: str) -> list[str]:
     # With a final dot, so that no search domain of this machine is tried behind the name.
-    found = socket.getaddrinfo(f"{host}.", _HTTPS, type=socket.SOCK_STREAM)
+    found = socket.getaddrinfo(f"{host}.", _HTTPS_PORT, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
 
 
-async def _dial(address: Address) -> httpcore2.AsyncNetworkStream:
-    return await AnyIOBackend().connect_tcp(str(address), _HTTPS)
+async def _dial(address: IpAddress) -> httpcore2.AsyncNetworkStream:
+    return await AnyIOBackend().connect_tcp(str(address), _HTTPS_PORT)
 
 
-def _read(url: str) -> WebAddress:
+def _parse_url(url: str) -> PublicUrl:
     try:
-        return WebAddress.read(url)
+        return PublicUrl.parse(url)
     except ValueError as error:
         raise FetchRefused(f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
 
 
-def _headers() -> list[tuple[str | bytes, str | bytes]]:
+def _request_headers() -> list[tuple[str | bytes, str | bytes]]:
     return [
         ("accept", "*/*"),
         # As it is: a few bytes that unpack to gigabytes would be unpacked by whoever reads them.
         ("accept-encoding", "identity"),
-        ("user-agent", f"holdfast/{release()}"),
+        ("user-agent", f"holdfast/{package_version()}"),
     ]
 
 
-def _expect_usable(response: httpcore2.Response, address: WebAddress, limit: int) -> None:
+def _expect_usable(response: httpcore2.Response, address: PublicUrl, max_bytes: int) -> None:
     status = response.status
-    if status in _LATER or status >= _SERVER_ERROR:
+    if status in _RETRYABLE_STATUSES or status >= _SERVER_ERROR:
         raise FetchFailed(f"{address} answered {status}.")
     if status != _OK:
         raise FetchRefused(f"{address} answered {status}.")
-    if _header(response, b"content-encoding").lower() not in {"", "identity"}:
+    if _get_header(response, b"content-encoding").lower() not in {"", "identity"}:
         raise FetchRefused(f"{address} sends it compressed, though it was told not to.")
-    length = _header(response, b"content-length")
-    if length.isdigit() and int(length) > limit:
-        raise _too_large(address, limit)
+    length = _get_header(response, b"content-length")
+    if length.isdigit() and int(length) > max_bytes:
+        raise _too_large(address, max_bytes)
 
 
-def _header(response: httpcore2.Response, name: bytes) -> str:
+def _get_header(response: httpcore2.Response, name: bytes) -> str:
     found = [value for key, value in response.headers if key.lower() == name]
     return found[0].decode("latin-1") if found else ""
 
 
-def _too_large(address: WebAddress, limit: int) -> FetchRefused:
-    return FetchRefused(f"{address} is larger than {limit:,} bytes, which is what is taken.")
+def _too_large(address: PublicUrl, max_bytes: int) -> FetchRefused:
+    return FetchRefused(f"{address} is larger than {max_bytes:,} bytes, which is what is taken.")

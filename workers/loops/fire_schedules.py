@@ -12,82 +12,90 @@ from pydantic import ValidationError
 
 from schema.accounts import secrets as sealed_secrets
 from schema.billing.budgets import Rate
-from schema.billing.pricing import PriceList, rate_of
+from schema.billing.pricing import HardwarePrices, price_job
 from schema.common import ids
 from schema.common.errors import Conflict, HoldfastError, Invalid, NotAgreedTo, Unavailable
-from schema.common.failpoints import reach
-from schema.common.ids import Kind
-from schema.common.money import usd
+from schema.common.failpoints import hit_failpoint
+from schema.common.ids import HandleKind
+from schema.common.money import to_usd
 from schema.db.database import Transaction
 from schema.jobs import lifecycle
 from schema.jobs.tables import JobKind
 from schema.schedules import firing
-from schema.schedules.firing import Due
-from schema.schedules.tables import Became, Missed, Overlap, ReadSchedule, Schedule
+from schema.schedules.firing import DueFiring
+from schema.schedules.tables import (
+    FiringOutcome,
+    MissedPolicy,
+    OverlapPolicy,
+    Schedule,
+    ScheduleSnapshot,
+)
 from schema.specs.hub_job import HubJobSpec
 from workers.context import Worker
-from workers.loops.schedule_prices import current
+from workers.loops.schedule_prices import load_price_list
 
-_BITE: Final = 20
+_BATCH_SIZE: Final = 20
 
 log = structlog.stdlib.get_logger()
 
 
-async def fire(worker: Worker) -> bool:
+async def fire_due_schedules(worker: Worker) -> bool:
     """Fire what is due; true if there may be more."""
     async with worker.database.transaction() as tx:
-        taken = await firing.take(tx, limit=_BITE, lease=worker.settings.lease)
+        taken = await firing.lease_due_schedules(tx, limit=_BATCH_SIZE, lease=worker.settings.lease)
     if not taken:
         return False
-    reach("fire.taken")
-    price_list = await current(worker)
+    hit_failpoint("fire.taken")
+    price_list = await load_price_list(worker)
     for each in taken:
-        handle = ids.write(Kind.SCHEDULE, each.id)
+        handle = ids.format_handle(HandleKind.SCHEDULE, each.id)
         with structlog.contextvars.bound_contextvars(schedule=handle):
             try:
-                await _fire(worker, each, price_list)
+                await _fire_schedule(worker, each, price_list)
             except Unavailable:
                 raise
             except Exception:  # one schedule must not stop the others; its lease will lapse
                 log.exception("schedule.broken")
-    worker.bells.claim.ring()
-    return len(taken) == _BITE
+    worker.events.claim.set()
+    return len(taken) == _BATCH_SIZE
 
 
-async def _fire(worker: Worker, taken: ReadSchedule, price_list: PriceList | None) -> None:
-    due = Due.of(taken)
+async def _fire_schedule(
+    worker: Worker, schedule: ScheduleSnapshot, price_list: HardwarePrices | None
+) -> None:
+    due = DueFiring.from_schedule(schedule)
     try:
         async with worker.database.transaction() as tx:
-            if not await firing.lock(tx, due):
+            if not await firing.lock_firing(tx, due):
                 return
-            became = await _carry_out(tx, worker, due, price_list)
-            reach("fire.written")
-        reach("fire.committed")
+            became = await _apply_firing(tx, worker, due, price_list)
+            hit_failpoint("fire.written")
+        hit_failpoint("fire.committed")
     except Unavailable:
         raise
     except HoldfastError as refusal:
-        became = Became.REFUSED
+        became = FiringOutcome.REFUSED
         async with worker.database.transaction() as tx:
-            await firing.settle(tx, due, became, code=refusal.code, message=str(refusal))
+            await firing.record_firing(tx, due, became, code=refusal.code, message=str(refusal))
     log.info("schedule.fired", became=became)
 
 
-async def _carry_out(
-    tx: Transaction, worker: Worker, due: Due, price_list: PriceList | None
-) -> Became:
+async def _apply_firing(
+    tx: Transaction, worker: Worker, due: DueFiring, price_list: HardwarePrices | None
+) -> FiringOutcome:
     """Make of a firing what its schedule says; nothing is committed if that is refused."""
     schedule = due.schedule
-    if due.late and schedule.missed is Missed.SKIP:
-        await firing.settle(tx, due, Became.MISSED)
-        return Became.MISSED
-    if schedule.overlap is Overlap.SKIP:
-        unfinished = await firing.unfinished(tx, schedule.id)
+    if due.is_late and schedule.missed is MissedPolicy.SKIP:
+        await firing.record_firing(tx, due, FiringOutcome.MISSED)
+        return FiringOutcome.MISSED
+    if schedule.overlap is OverlapPolicy.SKIP:
+        unfinished = await firing.find_unfinished_job(tx, schedule.id)
         if unfinished is not None:
-            await firing.settle(tx, due, Became.SKIPPED, job_id=unfinished)
-            return Became.SKIPPED
-    rate = _price(schedule, price_list)
-    await _expect_agreement(tx, schedule, rate)
-    job = await lifecycle.submit(
+            await firing.record_firing(tx, due, FiringOutcome.SKIPPED, job_id=unfinished)
+            return FiringOutcome.SKIPPED
+    rate = _price_schedule(schedule, price_list)
+    await _expect_approved_price(tx, schedule, rate)
+    job = await lifecycle.submit_job(
         tx,
         subject_id=schedule.subject_id,
         kind=schedule.kind,
@@ -95,32 +103,32 @@ async def _carry_out(
         title=schedule.title,
         spec=schedule.spec,
         labels=schedule.labels,
-        most_open=worker.settings.open_jobs,
+        max_open_jobs=worker.settings.open_jobs,
         workspace_id=schedule.workspace_id,
         rate=rate,
-        monthly_budget=worker.settings.monthly_budget,
+        default_monthly_budget=worker.settings.monthly_budget_micro_usd,
         schedule_id=schedule.id,
     )
     secrets = await sealed_secrets.open_schedule_secrets(tx, worker.vault, schedule.id)
     await sealed_secrets.save_job_secrets(tx, worker.vault, job.id, schedule.subject_id, secrets)
-    await firing.settle(tx, due, Became.LAUNCHED, job_id=job.id)
-    return Became.LAUNCHED
+    await firing.record_firing(tx, due, FiringOutcome.LAUNCHED, job_id=job.id)
+    return FiringOutcome.LAUNCHED
 
 
-async def _expect_agreement(tx: Transaction, schedule: Schedule, rate: Rate | None) -> None:
+async def _expect_approved_price(tx: Transaction, schedule: Schedule, rate: Rate | None) -> None:
     """Refuse what a person would be asked about, if it is more than they knew of."""
     if schedule.workspace_id is None:
         return
-    threshold = await firing.confirm_above(tx, schedule.workspace_id)
+    threshold = await firing.get_confirm_threshold(tx, schedule.workspace_id)
     ceiling = None if rate is None else rate.ceiling_micro_usd
     known = schedule.ceiling_micro_usd
     if threshold is None or ceiling is None or known is None:
         return
     if ceiling > threshold and ceiling > known:
-        raise NotAgreedTo(ceiling=ceiling, threshold=threshold)
+        raise NotAgreedTo(ceiling_micro_usd=ceiling, threshold_micro_usd=threshold)
 
 
-def _price(schedule: Schedule, price_list: PriceList | None) -> Rate | None:
+def _price_schedule(schedule: Schedule, price_list: HardwarePrices | None) -> Rate | None:
     """Price a job as a launch would, by today's prices; a call has none that anybody knows."""
     if schedule.kind != JobKind.HUB_JOB:
         return None
@@ -137,4 +145,4 @@ def _price(schedule: Schedule, price_list: PriceList | None) -> Rate | None:
             "nothing was launched. Delete the schedule and create it anew."
         ) from None
     most = schedule.most_micro_usd
-    return rate_of(spec, price_list, None if most is None else usd(most))
+    return price_job(spec, price_list, None if most is None else to_usd(most))

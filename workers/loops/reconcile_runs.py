@@ -12,204 +12,214 @@ import anyio
 import structlog
 
 from schema.accounts import credentials
-from schema.accounts.credentials import Lent
+from schema.accounts.credentials import DecryptedToken
 from schema.artifacts import files
 from schema.common import ids
 from schema.common.errors import Unavailable
-from schema.common.failpoints import reach
+from schema.common.failpoints import hit_failpoint
 from schema.db.database import Transaction
 from schema.jobs import run_end, run_launch, work_queues
-from schema.jobs.run_end import Ending
-from schema.jobs.run_launch import Lapsed
+from schema.jobs.run_end import RunResult
+from schema.jobs.run_launch import LapsedRun
 from schema.jobs.run_tables import RemoteRun, RunState
 from schema.jobs.tables import JobKind, JobState, Reason
-from schema.jobs.work_queues import AgedRun
+from schema.jobs.work_queues import DueRun
 from workers.artifacts import outputs
-from workers.artifacts.log_capture import capture, redactor_of, unsaid
+from workers.artifacts.log_capture import capture_log, load_redactor, redact_run_result
 from workers.context import Worker
-from workers.hub.client import Answered4xx, HubError
+from workers.hub.client import HubError, HubRejected
 from workers.hub.job import RemoteJob
-from workers.hub.job_ending import verdict
+from workers.hub.job_ending import derive_run_result
 from workers.hub.labels import RUN_VARIABLE, run_label
 from workers.timing import backoff
 
-_BATCH: Final = 20
-_MINUTE: Final = timedelta(minutes=1)
-_COPIES: Final = frozenset({"duplicated-job", "scheduled-job"})
+_BATCH_SIZE: Final = 20
+_MAX_KILL_INTERVAL: Final = timedelta(minutes=1)
+_COPY_INITIATORS: Final = frozenset({"duplicated-job", "scheduled-job"})
 """Initiators whose jobs carry our labels because a person copied them: not ours to count."""
 _UNAUTHORIZED: Final = 401
 
 log = structlog.stdlib.get_logger()
 
 
-async def attend(worker: Worker) -> bool:
+async def reconcile_runs(worker: Worker) -> bool:
     """Take the runs that owe a step and make it; true if there may be more."""
-    await _take_over(worker)
+    await _settle_lapsed_runs(worker)
     async with worker.database.transaction() as tx:
-        runs = await work_queues.take_runs(tx, limit=_BATCH, lease=worker.settings.lease)
+        runs = await work_queues.lease_due_runs(tx, limit=_BATCH_SIZE, lease=worker.settings.lease)
     if runs:
-        reach("attend.taken")
+        hit_failpoint("attend.taken")
     async with anyio.create_task_group() as group:
         for run in runs:
-            group.start_soon(_attend_one, worker, run)
-    return len(runs) == _BATCH
+            group.start_soon(_reconcile_run, worker, run)
+    return len(runs) == _BATCH_SIZE
 
 
-async def _take_over(worker: Worker) -> None:
+async def _settle_lapsed_runs(worker: Worker) -> None:
     """Take up the runs of workers that fell silent."""
     async with worker.database.transaction() as tx:
-        silent = await run_launch.lapsed(tx)
+        silent = await run_launch.find_lapsed_runs(tx)
     for run in silent:
-        await _lapse(worker, run)
+        await _settle_lapsed_run(worker, run)
 
 
-async def _lapse(worker: Worker, run: Lapsed) -> None:
+async def _settle_lapsed_run(worker: Worker, run: LapsedRun) -> None:
     why = "The worker fell silent."
-    reach("lapse.before")
+    hit_failpoint("lapse.before")
     async with worker.database.transaction() as tx:
         if run.kind == JobKind.HUB_JOB:
-            await run_launch.doubt(tx, run.run_id, why=why, worker=worker.name, lapsed=True)
-        elif run.begun and not _resumes(worker, run.kind):
-            lost = Ending(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, why)
-            await run_end.answer(tx, run.run_id, lost, worker=worker.name, lapsed=True)
-        else:
-            await run_launch.reject(
-                tx, run.run_id, reason=None, message=why, worker=worker.name, lapsed=True
+            await run_launch.mark_unconfirmed(
+                tx, run.run_id, cause=why, worker=worker.name, only_if_lapsed=True
             )
-    reach("lapse.committed")
+        elif run.has_begun and not _is_resumable(worker, run.kind):
+            lost = RunResult(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, why)
+            await run_end.end_call(tx, run.run_id, lost, worker=worker.name, only_if_lapsed=True)
+        else:
+            await run_launch.mark_not_created(
+                tx, run.run_id, reason=None, message=why, worker=worker.name, only_if_lapsed=True
+            )
+    hit_failpoint("lapse.committed")
     log.warning("lease.lapsed", run=str(run.run_id))
 
 
-def _resumes(worker: Worker, kind: str) -> bool:
+def _is_resumable(worker: Worker, kind: str) -> bool:
     """Tell whether a call that was cut off goes on where it was left."""
     executor = worker.executors.get(kind)
     return executor is not None and executor.resumes
 
 
-async def _attend_one(worker: Worker, run: AgedRun) -> None:
-    job = ids.write(ids.Kind.JOB, run.job_id)
+async def _reconcile_run(worker: Worker, run: DueRun) -> None:
+    job = ids.format_handle(ids.HandleKind.JOB, run.job_id)
     with structlog.contextvars.bound_contextvars(job=job, run=str(run.id)):
         try:
             async with worker.database.transaction() as tx:
-                lent = await credentials.lend(tx, worker.vault, run.subject_id)
+                lent = await credentials.load_token(tx, worker.vault, run.subject_id)
             if lent is not None:
-                await _step(worker, run, lent)
+                await _find_or_kill_run(worker, run, lent)
         except (HubError, Unavailable) as error:
             # The run stays due: it is taken again when the lease of this step lapses.
             log.warning("run.unattended", error=str(error))
         except anyio.get_cancelled_exc_class():
-            async with worker.last_word() as tx:
-                await work_queues.hand_back_run(tx, run.id)
+            async with worker.shutdown_transaction() as tx:
+                await work_queues.release_run_lease(tx, run.id)
             raise
 
 
-async def _step(worker: Worker, run: AgedRun, lent: Lent) -> None:
+async def _find_or_kill_run(worker: Worker, run: DueRun, credential: DecryptedToken) -> None:
     try:
         if run.state is RunState.UNKNOWN:
-            await _find(worker, run, lent)
+            await _find_unknown_run(worker, run, credential)
         else:
-            await _kill(worker, run, lent)
-    except Answered4xx as no:
+            await _kill_run(worker, run, credential)
+    except HubRejected as no:
         if no.status != _UNAUTHORIZED:
             raise
         async with worker.database.transaction() as tx:
-            await credentials.refused(tx, run.subject_id, version=lent.version)
+            await credentials.mark_credential_refused(
+                tx, run.subject_id, version=credential.version
+            )
 
 
-async def _find(worker: Worker, run: AgedRun, lent: Lent) -> None:
+async def _find_unknown_run(worker: Worker, run: DueRun, credential: DecryptedToken) -> None:
     """Ask the Hub whether a run exists: bind it, or count the miss."""
-    listed = await worker.hub.list_jobs(run.namespace, lent.token, label=run_label(run.id))
-    reach("find.listed")
-    found = sorted((job for job in listed if is_run(job, run)), key=age_of)
+    listed = await worker.hub.list_jobs(run.namespace, credential.token, label=run_label(run.id))
+    hit_failpoint("find.listed")
+    found = sorted((job for job in listed if is_job_of_run(job, run)), key=created_at_key)
     async with worker.database.transaction() as tx:
         if not found:
-            ripe = await run_end.miss(tx, run.id, look_again=_patience(worker, run))
-            reach("find.missed")
+            ripe = await run_end.record_missed_listing(
+                tx, run.id, recheck_after=_recheck_interval(worker, run)
+            )
+            hit_failpoint("find.missed")
             if ripe:
                 again = _may_relaunch(worker, run)
-                await run_end.conclude_absent(
+                await run_end.mark_absent(
                     tx,
                     run.id,
                     worker=worker.name,
                     relaunch=again,
-                    monthly_budget=worker.settings.monthly_budget,
+                    default_monthly_budget=worker.settings.monthly_budget_micro_usd,
                 )
-                reach("find.absent")
+                hit_failpoint("find.absent")
                 log.warning("run.absent", relaunch=again)
             return
         # Oldest first; whatever is bound by then, in here or meanwhile, the others are surplus.
-        doomed = [await record(tx, worker, run.id, job) for job in found]
-        reach("find.written")
-    reach("find.committed")
+        doomed = [await record_remote_job(tx, worker, run.id, job) for job in found]
+        hit_failpoint("find.written")
+    hit_failpoint("find.committed")
     log.info("run.found", remote=found[0].id, listed=len(found))
     if any(doomed):
-        worker.bells.attend.ring()
+        worker.events.reconcile.set()
 
 
-async def _kill(worker: Worker, run: AgedRun, lent: Lent) -> None:
+async def _kill_run(worker: Worker, run: DueRun, credential: DecryptedToken) -> None:
     """Stop a run, and look whether it has stopped; it is due again until it has."""
     assert run.remote_id is not None  # noqa: S101  # a bound run has one: ck_remote_run_bound_by_id
     async with worker.database.transaction() as tx:
-        await work_queues.kill_sent(tx, run.id, look_again=min(backoff(run.kills), _MINUTE))
-    reach("kill.unsent")
-    refusal = await _ask_to_stop(worker, run, lent)
-    reach("kill.sent")
-    job = await worker.hub.inspect_job(run.namespace, run.remote_id, lent.token)
-    ending = None if job is None and is_young(worker, run) else verdict(job)
+        await work_queues.record_kill_request(
+            tx, run.id, recheck_after=min(backoff(run.kills), _MAX_KILL_INTERVAL)
+        )
+    hit_failpoint("kill.unsent")
+    refusal = await _send_cancel(worker, run, credential)
+    hit_failpoint("kill.sent")
+    job = await worker.hub.inspect_job(run.namespace, run.remote_id, credential.token)
+    ending = None if job is None and is_recently_created(worker, run) else derive_run_result(job)
     if ending is None:
         if refusal is not None:
             raise refusal
         return
-    reach("kill.seen")
-    redactor = await redactor_of(worker, run, lent)
-    if not await capture(worker, run, lent, redactor, over=True):
+    hit_failpoint("kill.seen")
+    redactor = await load_redactor(worker, run, credential)
+    if not await capture_log(worker, run, credential, redactor, is_finished=True):
         return
-    left = await outputs.salvage(worker, run, lent, redactor)
+    left = await outputs.collect_partial_outputs(worker, run, credential, redactor)
     async with worker.database.transaction() as tx:
-        await run_end.end(tx, run.id, unsaid(ending, redactor), worker=worker.name)
-        await files.keep(tx, run.job_id, left)
-        reach("kill.written")
-    reach("kill.committed")
+        await run_end.end_run(tx, run.id, redact_run_result(ending, redactor), worker=worker.name)
+        await files.save_files(tx, run.job_id, left)
+        hit_failpoint("kill.written")
+    hit_failpoint("kill.committed")
     log.info("run.killed", stage=ending.stage)
 
 
-async def _ask_to_stop(worker: Worker, run: RemoteRun, lent: Lent) -> HubError | None:
+async def _send_cancel(
+    worker: Worker, run: RemoteRun, credential: DecryptedToken
+) -> HubError | None:
     """Send the cancel request; what it answers counts for less than what is seen afterwards."""
     assert run.remote_id is not None  # noqa: S101  # as above
     try:
-        await worker.hub.cancel_job(run.namespace, run.remote_id, lent.token)
+        await worker.hub.cancel_job(run.namespace, run.remote_id, credential.token)
     except HubError as error:
         return error
     return None
 
 
-async def record(tx: Transaction, worker: Worker, run_id: UUID, job: RemoteJob) -> bool:
+async def record_remote_job(tx: Transaction, worker: Worker, run_id: UUID, job: RemoteJob) -> bool:
     """Write down that the Hub has this job for a run; true if it is to be killed at once."""
-    return await run_launch.bind(
+    return await run_launch.record_remote_id(
         tx,
         run_id,
         remote_id=job.id,
         stage=job.stage,
         addresses=job.addresses,
         worker=worker.name,
-        look_again=timedelta(0),
-        patience=worker.settings.scheduling_deadline,
+        poll_after=timedelta(0),
+        max_stage_duration=worker.settings.scheduling_deadline,
     )
 
 
-def is_run(job: RemoteJob, run: RemoteRun) -> bool:
+def is_job_of_run(job: RemoteJob, run: RemoteRun) -> bool:
     """Tell whether a listed job is this run, and not a person's copy of it."""
-    copied = job.initiator is not None and job.initiator.type in _COPIES
+    copied = job.initiator is not None and job.initiator.type in _COPY_INITIATORS
     named = (job.environment or {}).get(RUN_VARIABLE)
     return not copied and named in (None, str(run.id))
 
 
-def is_young(worker: Worker, run: AgedRun) -> bool:
+def is_recently_created(worker: Worker, run: DueRun) -> bool:
     """Tell whether a run that the Hub does not know may only not be known everywhere yet."""
     return run.age < worker.settings.lease
 
 
-def _may_relaunch(worker: Worker, run: AgedRun) -> bool:
+def _may_relaunch(worker: Worker, run: DueRun) -> bool:
     """Tell whether a second create request is worth a duplicate, which is found and killed.
 
     Never of a job that the Hub itself starts anew: what came late would be more than one duplicate.
@@ -220,10 +230,10 @@ def _may_relaunch(worker: Worker, run: AgedRun) -> bool:
     return chosen == "relaunch" or (chosen is None and (run.flavor or "").startswith("cpu-"))
 
 
-def age_of(job: RemoteJob) -> str:
+def created_at_key(job: RemoteJob) -> str:
     """Return what sorts jobs, the oldest first."""
     return job.created_at or ""
 
 
-def _patience(worker: Worker, run: RemoteRun) -> timedelta:
+def _recheck_interval(worker: Worker, run: RemoteRun) -> timedelta:
     return min(backoff(run.misses), worker.settings.settle / 10)

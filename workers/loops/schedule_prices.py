@@ -8,47 +8,51 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from schema.billing import price_store
-from schema.billing.pricing import PriceList
-from schema.common.http import release
+from schema.billing.pricing import HardwarePrices
+from schema.common.http import package_version
 from workers.context import Worker
-from workers.hub.client import Ambiguous, Hub, HubError, as_hub_errors, raise_for
+from workers.hub.client import HubAmbiguous, HubClient, HubError, as_hub_errors, raise_for_status
 
-FRESH: Final = timedelta(hours=1)
+MAX_PRICE_AGE: Final = timedelta(hours=1)
 """How old a price list may be before the Hub is asked for a new one."""
-_WITHIN: Final = timedelta(seconds=10)
-_ENTRIES: Final = TypeAdapter(list[dict[str, Any]])
+_REQUEST_TIMEOUT: Final = timedelta(seconds=10)
+_ENTRIES_ADAPTER: Final = TypeAdapter(list[dict[str, Any]])
 
 log = structlog.stdlib.get_logger()
 
 
-async def current(worker: Worker) -> PriceList | None:
+async def load_price_list(worker: Worker) -> HardwarePrices | None:
     """Return what was last heard, or what the Hub says if that is long ago; none if never."""
     async with worker.database.transaction() as tx:
-        answer = await price_store.kept(tx)
-        if answer is not None and await price_store.is_younger(tx, FRESH):
-            return PriceList.of(answer, stale=False)
+        answer = await price_store.load_price_list(tx)
+        if answer is not None and await price_store.is_price_list_younger(tx, MAX_PRICE_AGE):
+            return HardwarePrices.from_stored(answer, is_stale=False)
     try:
-        entries = await _ask(worker.hub)
+        entries = await _fetch_prices(worker.hub)
     except HubError as silence:
         log.warning("prices.unread", why=str(silence))
-        return None if answer is None else PriceList.of(answer, stale=True)
+        return None if answer is None else HardwarePrices.from_stored(answer, is_stale=True)
     async with worker.database.transaction() as tx:
-        return PriceList.of(await price_store.keep(tx, entries), stale=False)
+        return HardwarePrices.from_stored(
+            await price_store.save_price_list(tx, entries), is_stale=False
+        )
 
 
-async def _ask(hub: Hub) -> list[dict[str, Any]]:
+async def _fetch_prices(hub: HubClient) -> list[dict[str, Any]]:
     url = f"{hub.url}/api/jobs/hardware"
     with as_hub_errors():
         try:
-            with anyio.fail_after(_WITHIN.total_seconds()):
+            with anyio.fail_after(_REQUEST_TIMEOUT.total_seconds()):
                 # Nobody's token: what it costs is no secret.
                 response = await hub.session.get(
-                    url, headers={"user-agent": f"holdfast/{release()}"}
+                    url, headers={"user-agent": f"holdfast/{package_version()}"}
                 )
         except TimeoutError:
-            raise Ambiguous(f"no answer within {_WITHIN.total_seconds():.0f} s") from None
-        raise_for(response)
+            raise HubAmbiguous(
+                f"no answer within {_REQUEST_TIMEOUT.total_seconds():.0f} s"
+            ) from None
+        raise_for_status(response)
     try:
-        return _ENTRIES.validate_json(response.content)
+        return _ENTRIES_ADAPTER.validate_json(response.content)
     except ValidationError:
-        raise Ambiguous("a price list that cannot be read") from None
+        raise HubAmbiguous("a price list that cannot be read") from None

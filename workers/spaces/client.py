@@ -21,34 +21,39 @@ from uuid import uuid4
 import httpx2
 from pydantic import TypeAdapter, ValidationError
 
-from schema.db.storable import storable
-from schema.gradio.api import Endpoint, Said
-from schema.gradio.client import Shut, as_shut, expect_ok, fetch
+from schema.db.storable import to_storable
+from schema.gradio.api import Endpoint, GradioModel
+from schema.gradio.client import (
+    SpaceUnavailable,
+    expect_status_ok,
+    fetch_bytes,
+    transport_errors_as_unavailable,
+)
 
-_SILENCE: Final = 75.0
+_SILENCE_TIMEOUT_SECONDS: Final = 75.0
 """Seconds without a sign of life; an app that is alive gives one every 15."""
-_LARGEST: Final = 16 * 1024 * 1024
+_MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 """Bytes of one event: what a function gives comes in one."""
-_ANSWER: Final = 64 * 1024
-_EVENT: Final = b"data:"
+_MAX_ERROR_BYTES: Final = 64 * 1024
+_EVENT_PREFIX: Final = b"data:"
 _OK: Final = 200
 _INVALID: Final = 422
 _UNAVAILABLE: Final = 503
-_GATEWAY: Final = frozenset({500, 502, 504})
-_UNSENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
-_PATHS: Final = TypeAdapter(list[str])
+_GATEWAY_ERROR_STATUSES: Final = frozenset({500, 502, 504})
+_NOT_SENT_ERRORS: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_PATHS_ADAPTER: Final = TypeAdapter(list[str])
 
 
-class Full(Exception):
+class SpaceQueueFull(Exception):
     """There is no room in the queue for now."""
 
 
-class Lost(Exception):
+class CallOutcomeUnknown(Exception):
     """The call may have been carried out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CallStatus:
     """How a call stands, in a few words; `done` of `total` steps, if the app counts them."""
 
     message: str
@@ -57,61 +62,61 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Gave:
+class CallCompleted:
     """The function returned."""
 
     values: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class CallFailed:
     """The function raised; the app may keep to itself what."""
 
     message: str | None
 
 
-class _Unit(Said):
+class _ProgressUnit(GradioModel):
     index: float | None = None
     length: float | None = None
     progress: float | None = None
     desc: str | None = None
 
 
-class _Output(Said):
+class _CallOutput(GradioModel):
     data: list[Any] | None = None
     error: str | None = None
     title: str | None = None
 
 
-class _Message(Said):
+class _QueueMessage(GradioModel):
     msg: str
     rank: int | None = None
     rank_eta: float | None = None
     queue_size: int | None = None
-    progress_data: list[_Unit] | None = None
+    progress_data: list[_ProgressUnit] | None = None
     log: str | None = None
-    output: _Output | None = None
+    output: _CallOutput | None = None
     success: bool | None = None
     message: str | None = None
 
 
-class _Joined(Said):
+class _JoinResponse(GradioModel):
     event_id: str
 
 
-class _Refusal(Said):
+class _ErrorResponse(GradioModel):
     detail: Any = None
 
 
-class Call:
+class SpaceCall:
     """A call of one endpoint, in a session of its own."""
 
-    def __init__(self, session: httpx2.AsyncClient, prefix: str, endpoint: Endpoint) -> None:
-        self._http = session
+    def __init__(self, client: httpx2.AsyncClient, prefix: str, endpoint: Endpoint) -> None:
+        self._client = client
         self._prefix = prefix
         self._endpoint = endpoint
-        self._session = uuid4().hex
-        self._event = ""
+        self._session_hash = uuid4().hex
+        self._event_id = ""
 
     async def upload(self, name: str, content: bytes) -> str:
         """Hand a file over, and return what the app calls it.
@@ -119,17 +124,17 @@ class Call:
         Raises:
             Shut: it was not taken.
         """
-        with as_shut():
-            answer = await self._http.post(
+        with transport_errors_as_unavailable():
+            answer = await self._client.post(
                 f"{self._prefix}/upload", files={"files": (name, content)}
             )
-        expect_ok(answer.status_code)
+        expect_status_ok(answer.status_code)
         try:
-            return _PATHS.validate_json(answer.content)[0]
+            return _PATHS_ADAPTER.validate_json(answer.content)[0]
         except (ValidationError, IndexError):
-            raise Shut("it took a file, and did not say where to", _OK) from None
+            raise SpaceUnavailable("it took a file, and did not say where to", _OK) from None
 
-    async def join(self, values: list[Any]) -> Failed | None:
+    async def join_queue(self, values: list[Any]) -> CallFailed | None:
         """Take a place in the queue, once; say so if the app turns the arguments away.
 
         Raises:
@@ -138,147 +143,157 @@ class Call:
         """
         body = {
             "data": values,
-            "fn_index": self._endpoint.number,
-            "session_hash": self._session,
+            "fn_index": self._endpoint.fn_index,
+            "session_hash": self._session_hash,
         }
         try:
-            answer = await self._http.post(f"{self._prefix}/queue/join", json=body)
-        except _UNSENT as error:
-            raise Shut(f"it does not answer: {type(error).__name__}") from None
+            answer = await self._client.post(f"{self._prefix}/queue/join", json=body)
+        except _NOT_SENT_ERRORS as error:
+            raise SpaceUnavailable(f"it does not answer: {type(error).__name__}") from None
         except httpx2.TransportError as error:
-            raise Lost(type(error).__name__) from None
-        if answer.status_code in _GATEWAY:
-            raise Lost(f"it answered {answer.status_code}")
+            raise CallOutcomeUnknown(type(error).__name__) from None
+        if answer.status_code in _GATEWAY_ERROR_STATUSES:
+            raise CallOutcomeUnknown(f"it answered {answer.status_code}")
         if answer.status_code == _INVALID:
-            return Failed(_detail(answer))
-        if answer.status_code == _UNAVAILABLE and "queue" in _detail(answer).lower():
-            raise Full(_detail(answer))
-        expect_ok(answer.status_code)
+            return CallFailed(_parse_error_detail(answer))
+        if answer.status_code == _UNAVAILABLE and "queue" in _parse_error_detail(answer).lower():
+            raise SpaceQueueFull(_parse_error_detail(answer))
+        expect_status_ok(answer.status_code)
         try:
-            self._event = _Joined.model_validate_json(answer.content).event_id
+            self._event_id = _JoinResponse.model_validate_json(answer.content).event_id
         except ValidationError:
-            raise Lost("it answered in a way that cannot be read") from None
+            raise CallOutcomeUnknown("it answered in a way that cannot be read") from None
         return None
 
-    async def follow(self) -> AsyncGenerator[Told | Gave | Failed]:
+    async def follow_events(self) -> AsyncGenerator[CallStatus | CallCompleted | CallFailed]:
         """Yield how it stands, until it is over.
 
         Raises:
             Lost: the stream broke off before that.
         """
-        timeout = httpx2.Timeout(_SILENCE)
-        asked = self._http.stream(
+        timeout = httpx2.Timeout(_SILENCE_TIMEOUT_SECONDS)
+        asked = self._client.stream(
             "GET",
             f"{self._prefix}/queue/data",
-            params={"session_hash": self._session},
+            params={"session_hash": self._session_hash},
             timeout=timeout,
         )
         partial = 0
         try:
             async with asked as response:
                 if response.status_code != _OK:
-                    raise Lost(f"it answered {response.status_code}")
-                async with aclosing(_messages(response)) as messages:
+                    raise CallOutcomeUnknown(f"it answered {response.status_code}")
+                async with aclosing(_read_messages(response)) as messages:
                     async for message in messages:
                         partial += message.msg == "process_generating"
-                        if (told := _read(message, partial)) is not None:
+                        if (told := _parse_event(message, partial)) is not None:
                             yield told
-                            if not isinstance(told, Told):
+                            if not isinstance(told, CallStatus):
                                 return
         except httpx2.TransportError as error:
-            raise Lost(type(error).__name__) from None
-        raise Lost("it broke off")
+            raise CallOutcomeUnknown(type(error).__name__) from None
+        raise CallOutcomeUnknown("it broke off")
 
     async def cancel(self) -> None:
         """Ask the app to stop; what it has begun and cannot interrupt goes on unheard."""
         body = {
-            "session_hash": self._session,
-            "fn_index": self._endpoint.number,
-            "event_id": self._event,
+            "session_hash": self._session_hash,
+            "fn_index": self._endpoint.fn_index,
+            "event_id": self._event_id,
         }
-        with as_shut():
-            await self._http.post(f"{self._prefix}/cancel", json=body)
+        with transport_errors_as_unavailable():
+            await self._client.post(f"{self._prefix}/cancel", json=body)
 
-    async def download(self, path: str, *, most: int) -> bytes:
+    async def download(self, path: str, *, max_bytes: int) -> bytes:
         """Read a file that the app has made.
 
         Raises:
             Shut: it cannot be had.
         """
         if ".." in path.split("/"):
-            raise Shut("it is said to be where no file of the app is", _OK)
-        return await fetch(self._http, f"{self._prefix}/file={quote(path)}", most=most)
+            raise SpaceUnavailable("it is said to be where no file of the app is", _OK)
+        return await fetch_bytes(
+            self._client, f"{self._prefix}/file={quote(path)}", max_bytes=max_bytes
+        )
 
 
-async def _messages(response: httpx2.Response) -> AsyncGenerator[_Message]:
+async def _read_messages(response: httpx2.Response) -> AsyncGenerator[_QueueMessage]:
     rest = bytearray()
     async for received in response.aiter_bytes():
         *ended, begun = received.split(b"\n")
         for line in ended:
             rest += line
-            if (message := _message(bytes(rest))) is not None:
+            if (message := _parse_message(bytes(rest))) is not None:
                 yield message
             rest.clear()
         rest += begun
-        if len(rest) > _LARGEST:
-            raise Lost(f"it answers with more than {_LARGEST:,} bytes at once")
+        if len(rest) > _MAX_EVENT_BYTES:
+            raise CallOutcomeUnknown(
+                f"it answers with more than {_MAX_EVENT_BYTES:,} bytes at once"
+            )
 
 
-def _message(line: bytes) -> _Message | None:
-    if not line.startswith(_EVENT):
+def _parse_message(line: bytes) -> _QueueMessage | None:
+    if not line.startswith(_EVENT_PREFIX):
         return None
     try:
-        return _Message.model_validate_json(line.removeprefix(_EVENT))
+        return _QueueMessage.model_validate_json(line.removeprefix(_EVENT_PREFIX))
     except ValidationError:
         return None  # of a kind that is not known here
 
 
-def _read(message: _Message, partial: int) -> Told | Gave | Failed | None:  # noqa: PLR0911  # one for each kind
+def _parse_event(  # noqa: PLR0911  # one for each kind
+    message: _QueueMessage, partial: int
+) -> CallStatus | CallCompleted | CallFailed | None:  # one for each kind
     match message.msg:
         case "estimation" if message.rank is not None:
-            return Told(_place(message.rank, message.queue_size, message.rank_eta))
+            return CallStatus(
+                _describe_queue_position(message.rank, message.queue_size, message.rank_eta)
+            )
         case "process_starts":
-            return Told("Running")
+            return CallStatus("Running")
         case "process_generating":
-            return Told(f"Running, {partial} partial result{'s' if partial > 1 else ''} so far")
+            return CallStatus(
+                f"Running, {partial} partial result{'s' if partial > 1 else ''} so far"
+            )
         case "progress" if message.progress_data:
-            return _progress(message.progress_data[-1])
+            return _parse_progress(message.progress_data[-1])
         case "log" if message.log:
-            return Told(message.log)
+            return CallStatus(message.log)
         case "process_completed":
-            return _ending(message)
+            return _parse_completion(message)
         case "unexpected_error":
-            raise Lost(storable(message.message or "it stopped unexpectedly"))
+            raise CallOutcomeUnknown(to_storable(message.message or "it stopped unexpectedly"))
         case _:
             return None
 
 
-def _place(rank: int, size: int | None, eta: float | None) -> str:
+def _describe_queue_position(rank: int, size: int | None, eta: float | None) -> str:
     of = f" of {size}" if size else ""
     when = f", about {max(1, round(eta))} s" if eta else ""
     return f"Waiting in the Space's queue: number {rank + 1}{of}{when}"
 
 
-def _progress(unit: _Unit) -> Told:
+def _parse_progress(unit: _ProgressUnit) -> CallStatus:
     said = unit.desc or "Running"
     if unit.index is not None:
-        return Told(said, int(unit.index), None if unit.length is None else int(unit.length))
+        return CallStatus(said, int(unit.index), None if unit.length is None else int(unit.length))
     if unit.progress is not None:
-        return Told(said, round(unit.progress * 100), 100)
-    return Told(said)
+        return CallStatus(said, round(unit.progress * 100), 100)
+    return CallStatus(said)
 
 
-def _ending(message: _Message) -> Gave | Failed:
-    output = message.output or _Output()
+def _parse_completion(message: _QueueMessage) -> CallCompleted | CallFailed:
+    output = message.output or _CallOutput()
     if message.success is False or output.data is None:
         said = [each for each in (output.title, output.error) if each and each != "Error"]
-        return Failed(storable(": ".join(said)) or None)
-    return Gave(storable(output.data))
+        return CallFailed(to_storable(": ".join(said)) or None)
+    return CallCompleted(to_storable(output.data))
 
 
-def _detail(answer: httpx2.Response) -> str:
+def _parse_error_detail(answer: httpx2.Response) -> str:
     try:
-        detail = _Refusal.model_validate_json(answer.content[:_ANSWER]).detail
+        detail = _ErrorResponse.model_validate_json(answer.content[:_MAX_ERROR_BYTES]).detail
     except ValidationError:
         return ""
-    return storable(detail if isinstance(detail, str) else json.dumps(detail))
+    return to_storable(detail if isinstance(detail, str) else json.dumps(detail))

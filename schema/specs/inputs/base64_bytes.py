@@ -8,11 +8,13 @@ from typing import Final
 from schema.specs.inputs import media_types
 
 _DATA_URL: Final = re.compile(r"\s*data:[\w/+.;=-]*;base64,", re.ASCII | re.IGNORECASE)
-_SPACE: Final = {ord(letter): None for letter in " \t\r\n"}
-_URL_SAFE: Final = str.maketrans("-_", "+/")
+_WHITESPACE: Final = {ord(letter): None for letter in " \t\r\n"}
+_URL_SAFE_TO_STANDARD: Final = str.maketrans("-_", "+/")
 
 
-def read(text: str, *, limit_bytes: int, accept: frozenset[str]) -> tuple[bytes, str]:
+def decode_base64(
+    text: str, *, max_bytes: int, accepted_types: frozenset[str]
+) -> tuple[bytes, str]:
     """Return the bytes that are meant, and their media type.
 
     What a `data:` URL calls them is not believed.
@@ -23,9 +25,14 @@ def read(text: str, *, limit_bytes: int, accept: frozenset[str]) -> tuple[bytes,
     head = _DATA_URL.match(text)
     # Four letters are three bytes. Looked at first: what is far too large is not even copied.
     letters = len(text) - (head.end() if head else 0)
-    if letters > 2 * limit_bytes + 8:
-        raise _too_large(limit_bytes)
-    encoded = text[head.end() if head else 0 :].translate(_SPACE).translate(_URL_SAFE).rstrip("=")
+    if letters > 2 * max_bytes + 8:
+        raise _too_large(max_bytes)
+    encoded = (
+        text[head.end() if head else 0 :]
+        .translate(_WHITESPACE)
+        .translate(_URL_SAFE_TO_STANDARD)
+        .rstrip("=")
+    )
     try:
         content = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
@@ -37,17 +44,17 @@ def read(text: str, *, limit_bytes: int, accept: frozenset[str]) -> tuple[bytes,
     if not content:
         message = "there is nothing in it; encode the bytes of the file in base 64"
         raise ValueError(message)
-    if len(content) > limit_bytes:
-        raise _too_large(limit_bytes)
+    if len(content) > max_bytes:
+        raise _too_large(max_bytes)
     try:
-        return content, media_types.recognize(content, accept)
+        return content, media_types.detect_media_type(content, accepted_types)
     except ValueError as error:
         message = f"these bytes cannot be used: {error}"
         raise ValueError(message) from None
 
 
-def _too_large(limit: int) -> ValueError:
+def _too_large(max_bytes: int) -> ValueError:
     return ValueError(
-        f"this is more than {limit:,} bytes, which is what is taken in a call; put the file on "
+        f"this is more than {max_bytes:,} bytes, which is what is taken in a call; put the file on "
         f"the web or into a repository, and give its https:// URL or its hf:// path"
     )

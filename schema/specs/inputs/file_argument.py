@@ -12,18 +12,18 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import JsonValue
 
-FORMS: Final[tuple[dict[str, str], ...]] = (
+FILE_ARGUMENT_EXAMPLES: Final[tuple[dict[str, str], ...]] = (
     {"url": "https://example.com/picture.png"},
     {"base64": "aGVsbG8=", "name": "hello.txt"},
 )
 """What to write."""
 _KEYS: Final = frozenset({"url", "base64", "name"})
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
-_NAME: Final = 100
+_UNSAFE_CHARS: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_MAX_NAME_CHARS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class GivenFile:
+class FileArgument:
     """A file that goes along with a call: where it is, or what is in it."""
 
     name: str
@@ -31,51 +31,51 @@ class GivenFile:
     content: bytes | None
 
 
-def given_file(value: JsonValue) -> GivenFile | None:
+def parse_file_argument(value: JsonValue) -> FileArgument | None:
     """Read what stands for a file; none if it is something else.
 
     Raises:
         ValueError: it was to be a file, and cannot be one.
     """
     if isinstance(value, str):
-        return _linked(value, None)
+        return _from_url(value, None)
     if not isinstance(value, dict):
         return None
     if not value or value.keys() - _KEYS or value.keys() == {"name"}:
         return None
     name, url, written = value.get("name"), value.get("url"), value.get("base64")
     if not isinstance(name, str | None):
-        raise _wrong("its name is not a text")
+        raise _invalid_file("its name is not a text")
     if isinstance(url, str) and written is None:
-        return _linked(url, name)
+        return _from_url(url, name)
     if isinstance(written, str) and url is None:
-        return GivenFile(plain_name(name or "file"), None, _decoded(written))
-    raise _wrong("it has no url, or no base64, or both")
+        return FileArgument(safe_file_name(name or "file"), None, _decode_base64(written))
+    raise _invalid_file("it has no url, or no base64, or both")
 
 
-def _linked(url: str, name: str | None) -> GivenFile:
+def _from_url(url: str, name: str | None) -> FileArgument:
     if not url.startswith("https://"):
-        raise _wrong(f"{url[:60]!r} is not an https:// address")
+        raise _invalid_file(f"{url[:60]!r} is not an https:// address")
     try:
         last = unquote(urlsplit(url).path).rpartition("/")[2]
     except ValueError:
-        raise _wrong(f"{url[:60]!r} is not an address") from None
-    return GivenFile(plain_name(name or last or "file"), url, None)
+        raise _invalid_file(f"{url[:60]!r} is not an address") from None
+    return FileArgument(safe_file_name(name or last or "file"), url, None)
 
 
-def _decoded(written: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     try:
-        return b64decode(written, validate=True)
+        return b64decode(text, validate=True)
     except ValueError:
-        raise _wrong("its base64 cannot be read") from None
+        raise _invalid_file("its base64 cannot be read") from None
 
 
-def plain_name(name: str) -> str:
+def safe_file_name(name: str) -> str:
     """Make a file name that means nothing else; Spaces go by what follows its last dot."""
-    return _UNSAFE.sub("_", name)[-_NAME:].lstrip(".") or "file"
+    return _UNSAFE_CHARS.sub("_", name)[-_MAX_NAME_CHARS:].lstrip(".") or "file"
 
 
-def _wrong(why: str) -> ValueError:
+def _invalid_file(reason: str) -> ValueError:
     return ValueError(
-        f'{why}; write {{"url": "https://…"}} or {{"base64": "…", "name": "picture.png"}}'
+        f'{reason}; write {{"url": "https://…"}} or {{"base64": "…", "name": "picture.png"}}'
     )

@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 from urllib.parse import quote
 
-_LONGEST: Final = 1024
+_MAX_URI_CHARS: Final = 1024
 _NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
-_FORM: Final = re.compile(
+_URI_PATTERN: Final = re.compile(
     rf"hf://(?P<kind>models|datasets|spaces|buckets)/(?P<repo>{_NAME}/{_NAME})"
     r"(?:@(?P<revision>refs/pr/[0-9]+|refs/convert/[A-Za-z0-9._-]+|[A-Za-z0-9._-]+))?/(?P<path>.+)",
 )
-_BUCKETS: Final = "buckets"
-_PREFIXES: Final = {"models": "", "datasets": "datasets/", "spaces": "spaces/"}
-_NEWEST: Final = "main"
+_BUCKET_KIND: Final = "buckets"
+_URL_PREFIXES: Final = {"models": "", "datasets": "datasets/", "spaces": "spaces/"}
+_DEFAULT_REVISION: Final = "main"
 
 
 @dataclass(frozen=True, slots=True)
-class HubPath:
+class HubUri:
     """A file of a repository or a bucket."""
 
     kind: str
@@ -32,21 +32,21 @@ class HubPath:
     """None is the newest. Of a file in a bucket: what tells the content it is to have."""
 
     @classmethod
-    def read(cls, text: str) -> Self:
+    def parse(cls, text: str) -> Self:
         """Read a path in the one form that is taken.
 
         Raises:
             ValueError: with what to write instead.
         """
-        match = _FORM.fullmatch(text) if len(text) <= _LONGEST else None
-        if match is None or ".." in match["repo"] or not _is_below(match["path"]):
+        match = _URI_PATTERN.fullmatch(text) if len(text) <= _MAX_URI_CHARS else None
+        if match is None or ".." in match["repo"] or not _is_safe_path(match["path"]):
             message = (
                 f"{text[:80]!r} is not a file of the Hub; write hf://datasets/OWNER/NAME/PATH, or "
                 "models, spaces or buckets in place of datasets, with @REVISION after NAME if it "
                 "is not to be the newest, and the path as the repository has it: no .., no %"
             )
             raise ValueError(message)
-        if match["kind"] == _BUCKETS and match["revision"] is not None:
+        if match["kind"] == _BUCKET_KIND and match["revision"] is not None:
             message = "a bucket has no revisions; leave out what stands behind the @"
             raise ValueError(message)
         return cls(match["kind"], match["repo"], match["path"], match["revision"])
@@ -54,7 +54,7 @@ class HubPath:
     @property
     def has_revisions(self) -> bool:
         """Whether a revision names bytes that never change."""
-        return self.kind != _BUCKETS
+        return self.kind != _BUCKET_KIND
 
     @property
     def url_path(self) -> str:
@@ -62,10 +62,10 @@ class HubPath:
         path = quote(self.path)
         if not self.has_revisions:
             return f"/buckets/{self.repo}/resolve/{path}"
-        revision = quote(self.revision or _NEWEST, safe="")
-        return f"/{_PREFIXES[self.kind]}{self.repo}/resolve/{revision}/{path}"
+        revision = quote(self.revision or _DEFAULT_REVISION, safe="")
+        return f"/{_URL_PREFIXES[self.kind]}{self.repo}/resolve/{revision}/{path}"
 
-    def at(self, revision: str) -> Self:
+    def at_revision(self, revision: str) -> Self:
         """Return the same file as one revision has it."""
         return replace(self, revision=revision)
 
@@ -74,7 +74,7 @@ class HubPath:
         return f"hf://{self.kind}/{self.repo}{at}/{self.path}"
 
 
-def _is_below(path: str) -> bool:
+def _is_safe_path(path: str) -> bool:
     segments = path.split("/")
     return (
         path.isprintable()

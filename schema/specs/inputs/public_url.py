@@ -10,24 +10,24 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, Self
 from urllib.parse import urljoin
 
-Address = IPv4Address | IPv6Address
+IpAddress = IPv4Address | IPv6Address
 
-_LONGEST: Final = 4096
-_LONGEST_NAME: Final = 253
-_FORM: Final = re.compile(
+_MAX_URL_CHARS: Final = 4096
+_MAX_HOST_CHARS: Final = 253
+_URL_PATTERN: Final = re.compile(
     r"(?i:https)://(?P<host>[A-Za-z0-9._-]+)(?::443)?(?P<path>/[^\s?#\\]*)?(?P<query>\?[^\s#\\]*)?"
     r"(?:#[^\s]*)?",
     re.ASCII,
 )
-_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_NOT_PUBLIC: Final = frozenset(
+_HOST_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_NON_PUBLIC_TLDS: Final = frozenset(
     {"localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private"}
     | {"arpa", "alt", "onion", "test", "invalid"}
 )
 """Last labels that no public name has."""
-_UNICAST: Final = IPv6Network("2000::/3")
-_PUBLIC_BUT_NOT: Final = (
+_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
+_EXCLUDED_NETWORKS: Final = (
     IPv4Network("192.0.0.0/24"),  # protocol assignments
     IPv4Network("192.88.99.0/24"),  # relays into IPv6
     IPv4Network("168.63.129.16/32"),  # what Azure shows to its machines
@@ -38,7 +38,7 @@ _PUBLIC_BUT_NOT: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class WebAddress:
+class PublicUrl:
     """An `https://` URL, read."""
 
     host: str
@@ -46,15 +46,17 @@ class WebAddress:
     """Its path and query: what is sent to that host."""
 
     @classmethod
-    def read(cls, url: str) -> Self:
+    def parse(cls, url: str) -> Self:
         """Read a URL in the one form that is taken.
 
         Raises:
             ValueError: with what to write instead; nothing of the URL, which may hold a secret.
         """
-        match = _FORM.fullmatch(url) if url.isascii() and len(url) <= _LONGEST else None
+        match = (
+            _URL_PATTERN.fullmatch(url) if url.isascii() and len(url) <= _MAX_URL_CHARS else None
+        )
         host = match["host"].lower() if match else ""
-        if match is None or not url.isprintable() or not _is_public_name(host):
+        if match is None or not url.isprintable() or not _is_public_host(host):
             message = (
                 "this is not the URL of a file on the public web; write one such as "
                 '"https://example.com/cat.png": https, the full name of the host (no IP address, '
@@ -63,7 +65,7 @@ class WebAddress:
             raise ValueError(message)
         return cls(host, (match["path"] or "/") + (match["query"] or ""))
 
-    def follow(self, location: str) -> Self:
+    def resolve_redirect(self, location: str) -> Self:
         """Read where an answer from this address leads to.
 
         Raises:
@@ -71,30 +73,30 @@ class WebAddress:
         """
         # As it is: joining would drop the tabs and ends of lines that have no place in it.
         joined = urljoin(f"https://{self.host}{self.target}", location)
-        return self.read(joined if location.isprintable() else location)
+        return self.parse(joined if location.isprintable() else location)
 
     def __str__(self) -> str:
         # Without the rest, which may be a signature that is good for the file.
         return f"https://{self.host}/…"
 
 
-def is_public(address: Address) -> bool:
+def is_public_ip(address: IpAddress) -> bool:
     """Say whether this is one machine on the Internet, under its own address."""
-    if isinstance(address, IPv6Address) and address not in _UNICAST:
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
         # Local ones, and those that stand for an IPv4 address: mapped, compatible, NAT64.
         return False
     if not address.is_global or address.is_multicast or address.is_reserved:
         return False
-    return not any(address in network for network in _PUBLIC_BUT_NOT)
+    return not any(address in network for network in _EXCLUDED_NETWORKS)
 
 
-def _is_public_name(host: str) -> bool:
+def _is_public_host(host: str) -> bool:
     *before, last = host.split(".")
     # A last label that is a number makes an IPv4 address of the whole, in one of its many forms.
     return (
         bool(before)
-        and len(host) <= _LONGEST_NAME
-        and all(_LABEL.fullmatch(label) for label in (*before, last))
-        and last not in _NOT_PUBLIC
-        and not _NUMBER.fullmatch(last)
+        and len(host) <= _MAX_HOST_CHARS
+        and all(_HOST_LABEL.fullmatch(label) for label in (*before, last))
+        and last not in _NON_PUBLIC_TLDS
+        and not _NUMERIC_LABEL.fullmatch(last)
     )

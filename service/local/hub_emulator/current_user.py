@@ -4,37 +4,37 @@ from http import HTTPStatus
 
 from starlette.requests import Request
 
-from service.local.hub_emulator.errors import Refusal
+from service.local.hub_emulator.errors import HubApiError
 from service.local.hub_emulator.users import LocalUser, Permission
 
 
-def caller_of(request: Request) -> LocalUser | None:
+def find_current_user(request: Request) -> LocalUser | None:
     """Return who asks; none if they did not say."""
     caller: LocalUser | None = request.state.caller
     return caller
 
 
-def signed_in(request: Request) -> LocalUser:
+def require_current_user(request: Request) -> LocalUser:
     """Return who asks.
 
     Raises:
         Refusal: they did not say.
     """
-    caller = caller_of(request)
+    caller = find_current_user(request)
     if caller is None:
-        raise Refusal(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
+        raise HubApiError(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
     return caller
 
 
-def may_not_write(where: str) -> Refusal:
+def write_forbidden_error(target: str) -> HubApiError:
     """Say what somebody who may not write there would need."""
-    return Refusal(
+    return HubApiError(
         HTTPStatus.FORBIDDEN,
-        f"You don't have the required permissions to complete this action on {where}, "
+        f"You don't have the required permissions to complete this action on {target}, "
         f"missing permissions: {Permission.WRITE_REPOS}",
     )
 
 
-def hub_url(request: Request) -> str:
+def get_hub_url(request: Request) -> str:
     """Return the address the Hub was asked at."""
     return str(request.base_url).rstrip("/")

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 
-class Refusal(Exception):
+class HubApiError(Exception):
     """An answer that says no, in the Hub's words."""
 
     def __init__(self, status: HTTPStatus, message: str, *, code: str | None = None) -> None:
@@ -17,26 +17,26 @@ class Refusal(Exception):
         super().__init__(message)
 
 
-def error_answer(status: int, message: str, code: str | None = None) -> Response:
+def error_response(status: int, message: str, code: str | None = None) -> Response:
     """Say no; with a code where the Hub has one for what is missing."""
-    headers = {"x-error-message": in_a_header(message)}
+    headers = {"x-error-message": encode_header_text(message)}
     if code is not None:
         headers["x-error-code"] = code
     return JSONResponse({"error": message}, status_code=status, headers=headers)
 
 
-def in_a_header(message: str) -> str:
+def encode_header_text(message: str) -> str:
     """Write a message as far as a header takes it: on one line, in Latin-1."""
     return " ".join(message.split()).encode("latin-1", errors="replace").decode("latin-1")
 
 
-async def refuse(_: Request, error: Exception) -> Response:
+async def render_api_error(_: Request, error: Exception) -> Response:
     """Write a refusal as the Hub does."""
-    assert isinstance(error, Refusal)  # noqa: S101  # registered for nothing else
-    return error_answer(error.status, error.message, error.code)
+    assert isinstance(error, HubApiError)  # noqa: S101  # registered for nothing else
+    return error_response(error.status, error.message, error.code)
 
 
-async def refuse_unknown(_: Request, error: Exception) -> Response:
+async def render_http_exception(_: Request, error: Exception) -> Response:
     """Write what the router refused in the same form."""
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for nothing else
-    return error_answer(error.status_code, error.detail)
+    return error_response(error.status_code, error.detail)

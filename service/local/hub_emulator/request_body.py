@@ -11,12 +11,14 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from starlette.requests import Request
 
-from service.local.hub_emulator.errors import Refusal
+from service.local.hub_emulator.errors import HubApiError
 
-Body = TypeVar("Body", bound=BaseModel)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-class _Read(BaseModel):
+class RequestModel(BaseModel):
+    """The body of a request, in the names that the Hub uses."""
+
     # What the Hub does not know, it ignores; what it knows, it does not convert.
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -27,7 +29,7 @@ class _Read(BaseModel):
     )
 
 
-async def read_body(request: Request, shape: type[Body]) -> Body:
+async def read_body(request: Request, model: type[ModelT]) -> ModelT:
     """Read the body of a request.
 
     Raises:
@@ -36,11 +38,11 @@ async def read_body(request: Request, shape: type[Body]) -> Body:
     try:
         body: Any = await request.json()
     except ValueError:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "body: not JSON") from None
+        raise HubApiError(HTTPStatus.BAD_REQUEST, "body: not JSON") from None
     try:
-        return shape.model_validate(body)
+        return model.model_validate(body)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in wrong["loc"]) or "body"
         message = wrong["msg"].removeprefix("Value error, ")
-        raise Refusal(HTTPStatus.BAD_REQUEST, f"{where}: {message}") from None
+        raise HubApiError(HTTPStatus.BAD_REQUEST, f"{where}: {message}") from None

@@ -12,16 +12,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from service.local.data_dir import remembered
+from service.local.data_dir import read_or_create_private_file
 
-_FILE: Final = "users.json"
-_SESSION: Final = timedelta(hours=8)
+_USERS_FILE: Final = "users.json"
+_SESSION_LIFETIME: Final = timedelta(hours=8)
 _ACME: Final = "acme"
 ORG_IDS: Final = {_ACME: "a" * 24}
 """The organisations there are, by name."""
 
 
-class TokenKind(StrEnum):
+class LocalTokenKind(StrEnum):
     """What a token may do."""
 
     WRITE = "write"
@@ -40,16 +40,16 @@ class Permission(StrEnum):
     WRITE_REPOS = "repo.write"
 
 
-_CHANGING: Final = frozenset({"contribute-repos", "write-repos", "manage-repos"})
-_SCOPES: Final = {
+_WRITE_REPO_SCOPES: Final = frozenset({"contribute-repos", "write-repos", "manage-repos"})
+_SCOPES_BY_PERMISSION: Final = {
     Permission.READ_JOBS: frozenset({"jobs"}),
     Permission.WRITE_JOBS: frozenset({"jobs"}),
     Permission.CALL_MODELS: frozenset({"inference-api"}),
-    Permission.READ_REPOS: _CHANGING | {"read-repos"},
-    Permission.WRITE_REPOS: _CHANGING,
+    Permission.READ_REPOS: _WRITE_REPO_SCOPES | {"read-repos"},
+    Permission.WRITE_REPOS: _WRITE_REPO_SCOPES,
 }
 """The scopes of which an OAuth token needs one for each; for buckets that is not documented."""
-_READING: Final = {
+_WRITE_PERMISSION_BY_READ: Final = {
     Permission.READ_JOBS: Permission.WRITE_JOBS,
     Permission.READ_REPOS: Permission.WRITE_REPOS,
 }
@@ -64,7 +64,7 @@ class Namespace:
     name: str
     type: Literal["user", "org"]
 
-    def described(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str]:
         """Describe it as the owner of something."""
         return asdict(self)
 
@@ -75,7 +75,7 @@ class LocalUser:
 
     id: str
     name: str
-    kind: TokenKind
+    kind: LocalTokenKind
     token: str
     pays: bool
     orgs: list[str]
@@ -85,20 +85,22 @@ class LocalUser:
     scopes: list[str] | None = None
     """What an OAuth token may be used for; None is everything."""
 
-    def may(self, what: Permission) -> bool:
+    def has_permission(self, permission: Permission) -> bool:
         """Say whether the token may be used for something, in the namespaces it reaches."""
         match self.kind:
-            case TokenKind.WRITE:
+            case LocalTokenKind.WRITE:
                 return True
-            case TokenKind.READ:
-                return what in _READING
-            case TokenKind.OAUTH:
-                return self.scopes is None or not _SCOPES[what].isdisjoint(self.scopes)
-            case TokenKind.FINE_GRAINED:
-                enough = {what, _READING.get(what, what)}
+            case LocalTokenKind.READ:
+                return permission in _WRITE_PERMISSION_BY_READ
+            case LocalTokenKind.OAUTH:
+                return self.scopes is None or not _SCOPES_BY_PERMISSION[permission].isdisjoint(
+                    self.scopes
+                )
+            case LocalTokenKind.FINE_GRAINED:
+                enough = {permission, _WRITE_PERMISSION_BY_READ.get(permission, permission)}
                 return self.permissions is None or not enough.isdisjoint(self.permissions)
 
-    def namespace(self, name: str) -> Namespace | None:
+    def find_namespace(self, name: str) -> Namespace | None:
         """Return the namespace of that name, if the token reaches it."""
         if name == self.name:
             return Namespace(self.id, name, "user")
@@ -114,46 +116,55 @@ class LocalUser:
 def load_users(folder: Path) -> list[LocalUser]:
     """Return the users of the Hub that lives in `folder`, made when first asked for."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    written = json.loads(remembered(folder / _FILE, lambda: json.dumps(_new_users(), indent=2)))
-    return [LocalUser(**user | {"kind": TokenKind(user["kind"])}) for user in written]
+    written = json.loads(
+        read_or_create_private_file(
+            folder / _USERS_FILE, lambda: json.dumps(_create_users(), indent=2)
+        )
+    )
+    return [LocalUser(**user | {"kind": LocalTokenKind(user["kind"])}) for user in written]
 
 
-def user_with(users: list[LocalUser], name: str, kind: TokenKind = TokenKind.WRITE) -> LocalUser:
+def find_user(
+    users: list[LocalUser], name: str, kind: LocalTokenKind = LocalTokenKind.WRITE
+) -> LocalUser:
     """Return one user by name and kind of token."""
     return next(user for user in users if (user.name, user.kind) == (name, kind))
 
 
-def _new_users() -> list[dict[str, Any]]:
+def _create_users() -> list[dict[str, Any]]:
     alice, bob, carol = (secrets.token_hex(12) for _ in range(3))
-    soon = written(datetime.now(UTC) + _SESSION)
+    soon = format_timestamp(datetime.now(UTC) + _SESSION_LIFETIME)
     made = [
-        _new(alice, "alice", TokenKind.WRITE, orgs=[_ACME]),
-        _new(alice, "alice", TokenKind.READ),
-        _new(alice, "alice", TokenKind.FINE_GRAINED),
-        _new(alice, "alice", TokenKind.OAUTH, orgs=[_ACME], expires_at=soon),
-        _new(bob, "bob", TokenKind.WRITE),
-        _new(carol, "carol", TokenKind.WRITE, pays=False),
-        *(_new(alice, "alice", TokenKind.FINE_GRAINED, permissions=[one]) for one in Permission),
+        _create_user(alice, "alice", LocalTokenKind.WRITE, orgs=[_ACME]),
+        _create_user(alice, "alice", LocalTokenKind.READ),
+        _create_user(alice, "alice", LocalTokenKind.FINE_GRAINED),
+        _create_user(alice, "alice", LocalTokenKind.OAUTH, orgs=[_ACME], expires_at=soon),
+        _create_user(bob, "bob", LocalTokenKind.WRITE),
+        _create_user(carol, "carol", LocalTokenKind.WRITE, pays=False),
+        *(
+            _create_user(alice, "alice", LocalTokenKind.FINE_GRAINED, permissions=[one])
+            for one in Permission
+        ),
     ]
     return [asdict(user) for user in made]
 
 
-def _new(
-    identity: str,
+def _create_user(
+    user_id: str,
     name: str,
-    kind: TokenKind,
+    kind: LocalTokenKind,
     *,
     pays: bool = True,
     orgs: list[str] | None = None,
     expires_at: str | None = None,
     permissions: list[str] | None = None,
 ) -> LocalUser:
-    prefix = "hf_oauth_local" if kind is TokenKind.OAUTH else "hf_local"
+    prefix = "hf_oauth_local" if kind is LocalTokenKind.OAUTH else "hf_local"
     token = f"{prefix}_{name}_{secrets.token_urlsafe(24)}"
-    return LocalUser(identity, name, kind, token, pays, orgs or [], expires_at, permissions)
+    return LocalUser(user_id, name, kind, token, pays, orgs or [], expires_at, permissions)
 
 
-def written(moment: datetime) -> str:
+def format_timestamp(moment: datetime) -> str:
     """Write a moment as the Hub does."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -161,10 +172,10 @@ def written(moment: datetime) -> str:
 _AVATAR: Final = "/avatars/local.svg"
 
 
-_EVERYTHING: Final = [Permission.WRITE_JOBS, Permission.CALL_MODELS, Permission.WRITE_REPOS]
+_ALL_PERMISSIONS: Final = [Permission.WRITE_JOBS, Permission.CALL_MODELS, Permission.WRITE_REPOS]
 
 
-def whoami(user: LocalUser) -> dict[str, Any]:
+def build_whoami(user: LocalUser) -> dict[str, Any]:
     """Describe a user as `GET /api/whoami-v2` does; an OAuth token's scopes are nowhere in it."""
     return {
         "type": "user",
@@ -177,13 +188,13 @@ def whoami(user: LocalUser) -> dict[str, Any]:
             {"type": "org", "id": ORG_IDS[org], "name": org, "fullname": org, "roleInOrg": "write"}
             for org in user.orgs
         ],
-        "auth": _auth(user),
-        **({"canPay": user.pays} if _knows(user, "read-billing") else {}),
-        **(_email(user, "emailVerified") if _knows(user, "email") else {}),
+        "auth": _auth_fields(user),
+        **({"canPay": user.pays} if _has_scope(user, "read-billing") else {}),
+        **(_email_fields(user, "emailVerified") if _has_scope(user, "email") else {}),
     }
 
 
-def userinfo(user: LocalUser, issuer: str) -> dict[str, Any]:
+def build_userinfo(user: LocalUser, issuer: str) -> dict[str, Any]:
     """Describe a user as OpenID Connect does."""
     profile = {
         "name": user.name.title(),
@@ -195,9 +206,9 @@ def userinfo(user: LocalUser, issuer: str) -> dict[str, Any]:
     }
     return {
         "sub": user.id,
-        **(profile if _knows(user, "profile") else {}),
-        **(_email(user, "email_verified") if _knows(user, "email") else {}),
-        **({"canPay": user.pays} if _knows(user, "read-billing") else {}),
+        **(profile if _has_scope(user, "profile") else {}),
+        **(_email_fields(user, "email_verified") if _has_scope(user, "email") else {}),
+        **({"canPay": user.pays} if _has_scope(user, "read-billing") else {}),
         "orgs": [
             {
                 "sub": ORG_IDS[org],
@@ -211,25 +222,25 @@ def userinfo(user: LocalUser, issuer: str) -> dict[str, Any]:
     }
 
 
-def _knows(user: LocalUser, scope: str) -> bool:
+def _has_scope(user: LocalUser, scope: str) -> bool:
     return user.scopes is None or scope in user.scopes
 
 
-def _email(user: LocalUser, verified: str) -> dict[str, Any]:
-    return {"email": f"{user.name}@local.invalid", verified: True}
+def _email_fields(user: LocalUser, verified_key: str) -> dict[str, Any]:
+    return {"email": f"{user.name}@local.invalid", verified_key: True}
 
 
-def _auth(user: LocalUser) -> dict[str, Any]:
-    if user.kind is TokenKind.OAUTH:
+def _auth_fields(user: LocalUser) -> dict[str, Any]:
+    if user.kind is LocalTokenKind.OAUTH:
         return {"type": "oauth", "expiresAt": user.expires_at}
     token: dict[str, Any] = {
         "displayName": "local",
         "role": user.kind,
         "createdAt": "2026-01-01T00:00:00.000Z",
     }
-    if user.kind is TokenKind.FINE_GRAINED:
+    if user.kind is LocalTokenKind.FINE_GRAINED:
         entity = {"_id": user.id, "type": "user", "name": user.name}
-        permissions = user.permissions or _EVERYTHING
+        permissions = user.permissions or _ALL_PERMISSIONS
         token["fineGrained"] = {
             "canReadGatedRepos": False,
             "global": [],

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from service.local.errors import CannotStart
-from service.local.processes.os_account import OURSELVES, Identity
+from service.local.processes.os_account import CURRENT_ACCOUNT, OsAccount
 
-POLITELY: Final = (
+DEFAULT_STOP_SIGNALS: Final = (
     (signal.SIGTERM, timedelta(seconds=10)),
     (signal.SIGKILL, timedelta(seconds=5)),
 )
-_POLL: Final = timedelta(milliseconds=10)
-_TAIL: Final = 2000
+_POLL_INTERVAL: Final = timedelta(milliseconds=10)
+_LOG_TAIL_CHARACTERS: Final = 2000
 
 
 class Child:
@@ -33,19 +33,19 @@ class Child:
         name: str,
         argv: Sequence[str | Path],
         environment: Mapping[str, str],
-        log: Path,
+        log_path: Path,
         *,
         folder: Path,
-        identity: Identity = OURSELVES,
-        endings: Sequence[tuple[signal.Signals, timedelta]] = POLITELY,
+        account: OsAccount = CURRENT_ACCOUNT,
+        stop_signals: Sequence[tuple[signal.Signals, timedelta]] = DEFAULT_STOP_SIGNALS,
     ) -> None:
         self.name = name
-        self.log = log
+        self.log_path = log_path
         self._argv = argv
         self._environment = environment
         self._folder = folder
-        self._identity = identity
-        self._endings = endings
+        self._account = account
+        self._stop_signals = stop_signals
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -60,8 +60,8 @@ class Child:
 
     def start(self) -> None:
         """Start the program, from a thread that lasts: on Linux it ends with that thread."""
-        command = self._identity.command(*self._argv, death_signal=self._endings[0][0])
-        with self.log.open("ab") as log:
+        command = self._account.wrap_command(*self._argv, death_signal=self._stop_signals[0][0])
+        with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 env=self._environment,
@@ -72,27 +72,27 @@ class Child:
                 start_new_session=True,
             )
 
-    def wait_until(self, ready: Callable[[], bool], within: timedelta) -> None:
+    def wait_until(self, is_ready: Callable[[], bool], timeout: timedelta) -> None:
         """Wait until the program is `ready`; if it ends or dawdles instead, stop it and say so."""
-        deadline = time.monotonic() + within.total_seconds()
-        while self.exit_code is None and not ready():
+        deadline = time.monotonic() + timeout.total_seconds()
+        while self.exit_code is None and not is_ready():
             if time.monotonic() > deadline:
-                self._give_up(f"was not ready within {within.total_seconds():g} seconds")
-            time.sleep(_POLL.total_seconds())
+                self._fail(f"was not ready within {timeout.total_seconds():g} seconds")
+            time.sleep(_POLL_INTERVAL.total_seconds())
         if self.exit_code is not None:
-            self._give_up(f"ended with exit code {self.exit_code}")
+            self._fail(f"ended with exit code {self.exit_code}")
 
-    def run(self, within: timedelta) -> None:
+    def run(self, timeout: timedelta) -> None:
         """Run a program that does one thing and ends; anything but success is a problem."""
-        deadline = time.monotonic() + within.total_seconds()
+        deadline = time.monotonic() + timeout.total_seconds()
         self.start()
         try:
             while self.exit_code is None:
                 if time.monotonic() > deadline:
-                    self._give_up(f"did not finish within {within.total_seconds():g} seconds")
-                time.sleep(_POLL.total_seconds())
+                    self._fail(f"did not finish within {timeout.total_seconds():g} seconds")
+                time.sleep(_POLL_INTERVAL.total_seconds())
             if self.exit_code != 0:
-                self._give_up(f"ended with exit code {self.exit_code}")
+                self._fail(f"ended with exit code {self.exit_code}")
         finally:
             self.stop()
 
@@ -101,23 +101,29 @@ class Child:
         process, self._process = self._process, None
         if process is None:
             return
-        for ending, patience in self._endings:
+        for ending, patience in self._stop_signals:
             process.send_signal(ending)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(patience.total_seconds())
                 return
 
-    def _give_up(self, problem: str) -> NoReturn:
+    def _fail(self, problem: str) -> NoReturn:
         self.stop()
-        raise CannotStart(f"{self.name} {problem}. The end of {self.log}:\n{self._last_words()}")
+        raise CannotStart(
+            f"{self.name} {problem}. The end of {self.log_path}:\n{self._read_log_tail()}"
+        )
 
-    def _last_words(self) -> str:
+    def _read_log_tail(self) -> str:
         with suppress(FileNotFoundError):
-            return self.log.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
+            return self.log_path.read_text(encoding="utf-8", errors="replace")[
+                -_LOG_TAIL_CHARACTERS:
+            ]
         return ""
 
 
-def stop_orphan(pidfile: Path, trace: str, ending: signal.Signals, patience: timedelta) -> None:
+def stop_orphan(
+    pidfile: Path, command_marker: str, stop_signal: signal.Signals, timeout: timedelta
+) -> None:
     """End the server a killed supervisor left behind, and drop the file that names it.
 
     A process counts only if its command line contains `trace`: the number may be someone else's.
@@ -126,17 +132,19 @@ def stop_orphan(pidfile: Path, trace: str, ending: signal.Signals, patience: tim
         pid = int(pidfile.read_text(encoding="ascii").split("\n")[0])
     except (FileNotFoundError, ValueError):
         return
-    deadline = time.monotonic() + patience.total_seconds()
-    if trace in _command_line(pid):
-        os.kill(pid, ending)
-    while trace in _command_line(pid):
+    deadline = time.monotonic() + timeout.total_seconds()
+    if command_marker in _read_command_line(pid):
+        os.kill(pid, stop_signal)
+    while command_marker in _read_command_line(pid):
         if time.monotonic() > deadline:
-            raise CannotStart(f"An older server (process {pid}) does not stop; it uses {trace}.")
-        time.sleep(_POLL.total_seconds())
+            raise CannotStart(
+                f"An older server (process {pid}) does not stop; it uses {command_marker}."
+            )
+        time.sleep(_POLL_INTERVAL.total_seconds())
     pidfile.unlink(missing_ok=True)
 
 
-def _command_line(pid: int) -> str:
+def _read_command_line(pid: int) -> str:
     # A zombie has an empty command line, which is right: it holds nothing any more.
     if Path("/proc/self").exists():
         try:

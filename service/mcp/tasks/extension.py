@@ -32,15 +32,15 @@ from typing_extensions import override
 from schema.common.errors import Invalid, NotFound
 from service.auth.caller import Caller
 from service.mcp.dependencies import current_caller
-from service.mcp.tool import answering
+from service.mcp.tool import raise_mcp_errors
 from service.runtime.context import App
 
-TASKS: Final = "io.modelcontextprotocol/tasks"
-CANCEL: Final = "tasks/cancel"
-_HANDED_OVER: Final = "holdfast/task"
-_MODERN: Final = frozenset(MODERN_PROTOCOL_VERSIONS)
+TASKS_EXTENSION: Final = "io.modelcontextprotocol/tasks"
+CANCEL_METHOD: Final = "tasks/cancel"
+_TASK_ID_META_KEY: Final = "holdfast/task"
+_MODERN_VERSIONS: Final = frozenset(MODERN_PROTOCOL_VERSIONS)
 
-Asked = ServerRequestContext[App, Any]
+RequestContext = ServerRequestContext[App, Any]
 
 
 class TaskStatus(StrEnum):
@@ -65,28 +65,32 @@ class Task:
     updated_at: datetime
     ttl: timedelta | None
     """From its creation; none while there is no end to it."""
-    poll_after: timedelta | None
+    poll_interval: timedelta | None
     outcome: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What its status brings with it: `result`, `error` or `inputRequests`."""
 
-    def created(self) -> dict[str, Any]:
+    def to_created_result(self) -> dict[str, Any]:
         """Say that a call has become this task."""
-        return {"resultType": "task", **self._shown()}
+        return {"resultType": "task", **self._to_fields()}
 
-    def detailed(self) -> dict[str, Any]:
+    def to_detailed_result(self) -> dict[str, Any]:
         """Say how it stands, and what came of it."""
-        return {**self._shown(), **self.outcome}
+        return {**self._to_fields(), **self.outcome}
 
-    def _shown(self) -> dict[str, Any]:
+    def _to_fields(self) -> dict[str, Any]:
         # Not a model: the SDK leaves null fields of models out, and ttlMs has to be there.
-        poll = {} if self.poll_after is None else {"pollIntervalMs": _ms(self.poll_after)}
+        poll = (
+            {}
+            if self.poll_interval is None
+            else {"pollIntervalMs": _to_milliseconds(self.poll_interval)}
+        )
         return {
             "taskId": self.task_id,
             "status": self.status,
             "statusMessage": self.message,
             "createdAt": self.created_at.isoformat(),
             "lastUpdatedAt": self.updated_at.isoformat(),
-            "ttlMs": None if self.ttl is None else _ms(self.ttl),
+            "ttlMs": None if self.ttl is None else _to_milliseconds(self.ttl),
             **poll,
         }
 
@@ -94,7 +98,7 @@ class Task:
 class TaskSource(Protocol):
     """Where tasks are; of a foreign one it knows as much as of one that never was."""
 
-    async def show(self, app: App, caller: Caller, task_id: str) -> Task:
+    async def get_task(self, app: App, caller: Caller, task_id: str) -> Task:
         """Return a task of the caller's.
 
         Raises:
@@ -103,7 +107,7 @@ class TaskSource(Protocol):
         """
         ...
 
-    async def update(
+    async def update_task(
         self, app: App, caller: Caller, task_id: str, answers: Mapping[str, Any]
     ) -> None:
         """Take answers to what a task asks; those to nothing that is asked are passed over.
@@ -114,7 +118,7 @@ class TaskSource(Protocol):
         """
         ...
 
-    async def cancel(self, app: App, caller: Caller, task_id: str) -> None:
+    async def cancel_task(self, app: App, caller: Caller, task_id: str) -> None:
         """Call a task off, unless it is over.
 
         Raises:
@@ -137,22 +141,22 @@ class UpdateParams(TaskParams):
     input_responses: dict[str, Any] = Field(default_factory=dict)
 
 
-def declared(ctx: Asked) -> bool:
+def client_accepts_tasks(ctx: RequestContext) -> bool:
     """Say whether this request lets its answer be a task."""
     able = ctx.session.client_capabilities
     extensions = able.extensions if able is not None else None
-    return ctx.protocol_version in _MODERN and TASKS in (extensions or {})
+    return ctx.protocol_version in _MODERN_VERSIONS and TASKS_EXTENSION in (extensions or {})
 
 
-def handed_over(task_id: str, meanwhile: CallToolResult) -> CallToolResult:
+def task_handover_result(task_id: str, interim_result: CallToolResult) -> CallToolResult:
     """Answer a call with a task; only where it is `declared`."""
-    return meanwhile.model_copy(update={"meta": {_HANDED_OVER: task_id}})
+    return interim_result.model_copy(update={"meta": {_TASK_ID_META_KEY: task_id}})
 
 
-class Tasks(Extension):
+class TasksExtension(Extension):
     """The extension, over one source of tasks."""
 
-    identifier = TASKS
+    identifier = TASKS_EXTENSION
 
     def __init__(self, source: TaskSource) -> None:
         self._source = source
@@ -161,9 +165,9 @@ class Tasks(Extension):
     def methods(self) -> Sequence[MethodBinding]:
         """Serve what there is to a task."""
         return (
-            MethodBinding("tasks/get", TaskParams, self._get, _MODERN),
-            MethodBinding("tasks/update", UpdateParams, self._update, _MODERN),
-            MethodBinding(CANCEL, TaskParams, self._cancel, _MODERN),
+            MethodBinding("tasks/get", TaskParams, self._get, _MODERN_VERSIONS),
+            MethodBinding("tasks/update", UpdateParams, self._update, _MODERN_VERSIONS),
+            MethodBinding(CANCEL_METHOD, TaskParams, self._cancel, _MODERN_VERSIONS),
         )
 
     @override
@@ -176,36 +180,38 @@ class Tasks(Extension):
         """Show the task instead of an answer, if the tool has handed over."""
         result = await call_next(ctx)
         handed = result.meta if isinstance(result, CallToolResult) else None
-        if handed is None or _HANDED_OVER not in handed:
+        if handed is None or _TASK_ID_META_KEY not in handed:
             return result
-        task_id = str(handed[_HANDED_OVER])
-        with _asking_for(task_id):
-            task = await self._source.show(ctx.lifespan_context, await current_caller(), task_id)
-        return task.created()
+        task_id = str(handed[_TASK_ID_META_KEY])
+        with _unknown_task_errors(task_id):
+            task = await self._source.get_task(
+                ctx.lifespan_context, await current_caller(), task_id
+            )
+        return task.to_created_result()
 
-    async def _get(self, ctx: Asked, params: TaskParams) -> HandlerResult:
-        _expect_consistent(ctx, params)
-        with _asking_for(params.task_id):
+    async def _get(self, ctx: RequestContext, params: TaskParams) -> HandlerResult:
+        _expect_matching_header(ctx, params)
+        with _unknown_task_errors(params.task_id):
             caller = await current_caller()
-            task = await self._source.show(ctx.lifespan_context, caller, params.task_id)
-        return task.detailed()
+            task = await self._source.get_task(ctx.lifespan_context, caller, params.task_id)
+        return task.to_detailed_result()
 
-    async def _update(self, ctx: Asked, params: UpdateParams) -> HandlerResult:
-        _expect_consistent(ctx, params)
-        with _asking_for(params.task_id):
+    async def _update(self, ctx: RequestContext, params: UpdateParams) -> HandlerResult:
+        _expect_matching_header(ctx, params)
+        with _unknown_task_errors(params.task_id):
             caller, answers = await current_caller(), params.input_responses
-            await self._source.update(ctx.lifespan_context, caller, params.task_id, answers)
+            await self._source.update_task(ctx.lifespan_context, caller, params.task_id, answers)
         return {}
 
-    async def _cancel(self, ctx: Asked, params: TaskParams) -> HandlerResult:
-        _expect_consistent(ctx, params)
-        with _asking_for(params.task_id):
+    async def _cancel(self, ctx: RequestContext, params: TaskParams) -> HandlerResult:
+        _expect_matching_header(ctx, params)
+        with _unknown_task_errors(params.task_id):
             caller = await current_caller()
-            await self._source.cancel(ctx.lifespan_context, caller, params.task_id)
+            await self._source.cancel_task(ctx.lifespan_context, caller, params.task_id)
         return {}
 
 
-def _expect_consistent(ctx: Asked, params: TaskParams) -> None:
+def _expect_matching_header(ctx: RequestContext, params: TaskParams) -> None:
     """Refuse a request that is routed by another name, or that could not read the answer.
 
     A header that is missing is let pass, against the letter: the client of fastmcp-tasks 4.1.2
@@ -214,17 +220,17 @@ def _expect_consistent(ctx: Asked, params: TaskParams) -> None:
     name = ctx.request.headers.get("mcp-name") if ctx.request is not None else None
     if name is not None and decode_header_value(name) != params.task_id:
         raise MCPError(HEADER_MISMATCH, "Mcp-Name header does not match the task that is asked for")
-    require_client_extension(ctx, TASKS)
+    require_client_extension(ctx, TASKS_EXTENSION)
 
 
 @contextmanager
-def _asking_for(task_id: str) -> Generator[None]:
-    with answering():
+def _unknown_task_errors(task_id: str) -> Generator[None]:
+    with raise_mcp_errors():
         try:
             yield
         except (NotFound, Invalid):
             raise MCPError(INVALID_PARAMS, f"Unknown task: {task_id}") from None
 
 
-def _ms(length: timedelta) -> int:
-    return round(length.total_seconds() * 1000)
+def _to_milliseconds(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)

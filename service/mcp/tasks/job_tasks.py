@@ -21,7 +21,7 @@ from schema.jobs.tables import JobState
 from service.auth.caller import Caller
 from service.jobs import operations, wait
 from service.mcp.tasks.extension import Task, TaskStatus
-from service.mcp.tool import told
+from service.mcp.tool import tool_result
 from service.runtime.context import App
 from service.views import job_summary
 from service.views.jobs import JobView, WaitView
@@ -34,30 +34,30 @@ class JobTasks:
         """Say how long a job can be read after its end."""
         self._retention = retention
 
-    async def show(self, app: App, caller: Caller, task_id: str) -> Task:
+    async def get_task(self, app: App, caller: Caller, task_id: str) -> Task:
         async with app.transaction(caller) as tx:
-            status = await operations.find(tx, caller, task_id)
-            [task] = await self.of(tx, app, [status])
+            status = await operations.find_job(tx, caller, task_id)
+            [task] = await self.build_tasks(tx, app, [status])
         return task
 
-    async def update(
+    async def update_task(
         self, app: App, caller: Caller, task_id: str, answers: Mapping[str, Any]
     ) -> None:
         del answers  # a job asks for nothing, so that they answer nothing
-        await self.show(app, caller, task_id)
+        await self.get_task(app, caller, task_id)
 
-    async def cancel(self, app: App, caller: Caller, task_id: str) -> None:
-        await operations.cancel(app, caller, task_id)
+    async def cancel_task(self, app: App, caller: Caller, task_id: str) -> None:
+        await operations.cancel_job(app, caller, task_id)
 
-    async def of(self, tx: Transaction, app: App, statuses: list[JobStatus]) -> list[Task]:
+    async def build_tasks(self, tx: Transaction, app: App, statuses: list[JobStatus]) -> list[Task]:
         """Show jobs of one subject's."""
-        views = await operations.show_each(tx, app, statuses)
-        return [self._task(*each) for each in zip(statuses, views, strict=True)]
+        views = await operations.build_job_views(tx, app, statuses)
+        return [self._build_task(*each) for each in zip(statuses, views, strict=True)]
 
-    def _task(self, status: JobStatus, view: JobView) -> Task:
+    def _build_task(self, status: JobStatus, view: JobView) -> Task:
         moments = (status.created_at, status.started_at, status.posted_at, status.seen_at)
         end = status.finished_at
-        stands = _stands(status.state)
+        stands = _task_status(status.state)
         return Task(
             task_id=view.job_id,
             status=stands,
@@ -65,12 +65,12 @@ class JobTasks:
             created_at=status.created_at,
             updated_at=end or max(moment for moment in moments if moment is not None),
             ttl=None if end is None else end - status.created_at + self._retention,
-            poll_after=None if end is not None else job_summary.poll_after(status),
-            outcome={"result": _result(view)} if stands is TaskStatus.COMPLETED else {},
+            poll_interval=None if end is not None else job_summary.poll_interval(status),
+            outcome={"result": _task_result(view)} if stands is TaskStatus.COMPLETED else {},
         )
 
 
-def _stands(state: JobState) -> TaskStatus:
+def _task_status(state: JobState) -> TaskStatus:
     match state:
         case JobState.QUEUED | JobState.LAUNCHING | JobState.RUNNING:
             return TaskStatus.WORKING
@@ -82,19 +82,19 @@ def _stands(state: JobState) -> TaskStatus:
             assert_never(state)
 
 
-def _result(view: JobView) -> dict[str, Any]:
-    answer = said(wait.ended(view))
+def _task_result(view: JobView) -> dict[str, Any]:
+    answer = wait_result(wait.build_final_view(view))
     answer.is_error = view.state is JobState.FAILED
     shown = answer.model_dump(mode="json", by_alias=True, exclude_none=True)
     # ext-tasks 0.2.2 does not take a result for one without it.
     return {**shown, "resultType": "complete"}
 
 
-def said(view: WaitView) -> CallToolResult:
+def wait_result(view: WaitView) -> CallToolResult:
     """Say how a wait has ended."""
     each = len(view.jobs) > 1 and view.done
     lines = [
         f"{job.job_id}: {job.summary}{f' {job.next_step}' if each else ''}" for job in view.jobs
     ]
     lines += [error.message for error in view.errors]
-    return told("\n".join([*lines, view.next_step]), view)
+    return tool_result("\n".join([*lines, view.next_step]), view)

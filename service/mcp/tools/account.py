@@ -5,11 +5,11 @@ from typing import Annotated
 from mcp_types import CallToolResult
 
 from schema.billing import budgets
-from schema.common.money import say_usd
+from schema.common.money import format_usd
 from schema.jobs import queries as job_queries
 from service.auth.caller import Scope, TokenKind
 from service.mcp.dependencies import AppDep, CallerDep
-from service.mcp.tool import READS, Contract, contract, told
+from service.mcp.tool import READ_ONLY, McpTool, build_tool, tool_result
 from service.views.jobs import AccountView
 from service.views.money import MonthView
 
@@ -21,30 +21,32 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
     whom jobs can be launched as.
     """
     async with app.transaction(caller) as tx:
-        standing = await job_queries.standing(tx, caller.subject_id)
-        month = await budgets.month(tx, caller.subject_id, monthly=app.monthly_budget)
+        standing = await job_queries.get_subject_status(tx, caller.subject_id)
+        month = await budgets.read_monthly_budget(
+            tx, caller.subject_id, default_monthly_budget=app.monthly_budget_micro_usd
+        )
     view = AccountView(
         subject_id=caller.subject_id,
         name=caller.name,
-        token_kind=caller.kind,
+        token_kind=caller.token_kind,
         token_expires_at=caller.expires_at,
         scopes=sorted(caller.scopes),
         missing_scopes=sorted(set(Scope) - caller.scopes),
         namespaces=[caller.name, *caller.organisations],
         hold=standing.hold,
         open_jobs=standing.open_jobs,
-        month=MonthView.of(month),
+        month=MonthView.from_account(month),
     )
     able = " and ".join(view.scopes) or "nothing but looking"
-    sentence = f"{caller.name}, with a {_NAMED[caller.kind]} that allows {able}."
+    sentence = f"{caller.name}, with a {_TOKEN_NAMES[caller.token_kind]} that allows {able}."
     if view.missing_scopes:
         sentence += f" It lacks {' and '.join(view.missing_scopes)}."
-    if month.left_micro_usd is not None:
-        sentence += f" This month has {say_usd(month.left_micro_usd)} left to spend."
-    return told(sentence, view)
+    if month.remaining_micro_usd is not None:
+        sentence += f" This month has {format_usd(month.remaining_micro_usd)} left to spend."
+    return tool_result(sentence, view)
 
 
-_NAMED = {
+_TOKEN_NAMES = {
     TokenKind.READ: "read-only token",
     TokenKind.WRITE: "write token",
     TokenKind.FINE_GRAINED: "fine-grained token",
@@ -52,6 +54,6 @@ _NAMED = {
 }
 
 
-def contracts() -> list[Contract]:
+def build_tools() -> list[McpTool]:
     """Publish this tool."""
-    return [contract(whoami, "Who am I", READS)]
+    return [build_tool(whoami, "Who am I", READ_ONLY)]

@@ -6,37 +6,37 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from schema.common.name_matching import plain
-from schema.jobs.dependencies import On
-from schema.specs.hub_job import read_job_timeout
-from schema.specs.inference import read_call_timeout
+from schema.common.name_matching import normalize_name
+from schema.jobs.dependencies import DependencyCondition
+from schema.specs.hub_job import parse_job_timeout
+from schema.specs.inference import parse_call_timeout
 
 
-def listed(given: object) -> object:
+def as_list(value: object) -> object:
     """Read one thing as a list of it."""
-    return [given] if isinstance(given, str) else given
+    return [value] if isinstance(value, str) else value
 
 
-def as_written(given: object) -> object:
+def normalize_choice(value: object) -> object:
     """Read a name the way ours are written, whatever its case and hyphens."""
-    return plain(given).replace("-", "_") if isinstance(given, str) else given
+    return normalize_name(value).replace("-", "_") if isinstance(value, str) else value
 
 
-def _readable(read: Callable[[object], timedelta]) -> BeforeValidator:
+def _duration_validator(parse: Callable[[object], timedelta]) -> BeforeValidator:
     """Check a duration with all the other arguments, so that everything wrong is told at once."""
 
     def check(written: object) -> object:
-        read(written)
+        parse(written)
         return written
 
     return BeforeValidator(check)
 
 
-Written = Annotated[int | float | str, Field(description='Seconds, or "90m", "1h30m".')]
-JobTimeout = Annotated[Written, _readable(read_job_timeout)]
-CallTimeout = Annotated[Written, _readable(read_call_timeout)]
-Name = Annotated[str | None, Field(min_length=1, max_length=200, description="For people.")]
-Key = Annotated[
+DurationInput = Annotated[int | float | str, Field(description='Seconds, or "90m", "1h30m".')]
+JobTimeout = Annotated[DurationInput, _duration_validator(parse_job_timeout)]
+CallTimeout = Annotated[DurationInput, _duration_validator(parse_call_timeout)]
+DisplayName = Annotated[str | None, Field(min_length=1, max_length=200, description="For people.")]
+IdempotencyKey = Annotated[
     str | None,
     Field(
         min_length=1, max_length=200, description="Repeated with it, a call finds the job it made."
@@ -58,17 +58,17 @@ PassToken = Annotated[
     bool,
     Field(description="Hand your token over as HF_TOKEN: that code then acts as you."),
 ]
-MostCost = Annotated[
+MaxCostUsd = Annotated[
     float | None, Field(gt=0, le=1e9, description="Refuse it if the worst case is more.")
 ]
 DryRun = Annotated[bool, Field(description="Only check it, and say what it can cost.")]
-After = Annotated[
+ParentHandles = Annotated[
     list[str] | None,
-    BeforeValidator(listed),
+    BeforeValidator(as_list),
     Field(max_length=20, description="Jobs that have to end first, and well unless on says so."),
 ]
-AfterOn = Annotated[On, BeforeValidator(as_written)]
-Group = Annotated[
+AfterCondition = Annotated[DependencyCondition, BeforeValidator(normalize_choice)]
+LaunchWorkspaceId = Annotated[
     str | None,
     Field(description="A handle, ws_…; it also fills in namespace, flavor, timeout and labels."),
 ]

@@ -5,9 +5,9 @@ from typing import Annotated
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from schema.common.money import micro
+from schema.common.money import to_micro_usd
 from service.mcp.dependencies import AppDep, CallerDep
-from service.mcp.tool import READS, Contract, contract, told
+from service.mcp.tool import READ_ONLY, McpTool, build_tool, tool_result
 from service.views.money import HardwareView
 
 
@@ -22,19 +22,19 @@ async def list_hardware(
 
     Every started minute is billed while it runs, and nothing while it waits for hardware.
     """
-    current = await app.prices.current()
-    most = None if max_price is None else micro(max_price)
-    view = HardwareView.of(current, most_an_hour=most, gpu_only=gpu_only)
+    current = await app.price_cache.current()
+    most = None if max_price is None else to_micro_usd(max_price)
+    view = HardwareView.from_price_list(current, max_micro_usd_per_hour=most, gpu_only=gpu_only)
     lines = [
         f"{each.name}: ${each.usd_per_hour:.2f}/h, {each.cpu}, {each.ram}"
         + (f", {each.gpu}" if each.gpu else "")
         for each in view.flavors
     ]
     since = f", as of {current.read_at:%Y-%m-%d %H:%M} UTC: Hugging Face does not answer"
-    sentence = f"{len(lines)} flavors, the cheapest first{since if current.stale else ''}."
-    return told(sentence, view, "\n".join(lines))
+    sentence = f"{len(lines)} flavors, the cheapest first{since if current.is_stale else ''}."
+    return tool_result(sentence, view, "\n".join(lines))
 
 
-def contracts() -> list[Contract]:
+def build_tools() -> list[McpTool]:
     """Publish this tool."""
-    return [contract(list_hardware, "List hardware", READS, max_price=2, gpu_only=True)]
+    return [build_tool(list_hardware, "List hardware", READ_ONLY, max_price=2, gpu_only=True)]

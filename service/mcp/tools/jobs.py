@@ -7,34 +7,34 @@ from pydantic import BeforeValidator, Field
 
 from schema.common import timestamps
 from schema.common.errors import Invalid
-from schema.common.ids import Kind
-from schema.common.timestamps import Moment
+from schema.common.ids import HandleKind
+from schema.common.timestamps import TimestampOrAge
 from schema.jobs import queries as job_queries
-from schema.jobs.queries import Filter
+from schema.jobs.queries import JobFilter
 from schema.jobs.tables import JobKind, JobState
 from schema.specs.hub_job import Labels
 from service.auth.caller import Scope
 from service.jobs import logs, operations
-from service.jobs.batches import Only, Wanted
+from service.jobs.batches import ItemPageQuery, ItemStateFilter
 from service.jobs.results import ResultView
 from service.mcp.dependencies import AppDep, CallerDep
-from service.mcp.resources import link_to
-from service.mcp.tool import READS, STOPS, Contract, contract, told
-from service.mcp.tools.arguments import as_written, listed
+from service.mcp.resources import job_link
+from service.mcp.tool import DESTRUCTIVE, READ_ONLY, McpTool, build_tool, tool_result
+from service.mcp.tools.arguments import as_list, normalize_choice
 from service.views.jobs import JobPage, JobsView, JobView, LogView
 
 JobId = Annotated[str, Field(description="A handle, job_…")]
 JobIds = Annotated[
     list[str],
-    BeforeValidator(listed, json_schema_input_type=list[str] | str),
+    BeforeValidator(as_list, json_schema_input_type=list[str] | str),
     Field(min_length=1, max_length=50, description="One handle, or up to 50."),
 ]
-States = Annotated[
-    list[Annotated[JobState, BeforeValidator(as_written)]],
-    BeforeValidator(listed),
+StateFilter = Annotated[
+    list[Annotated[JobState, BeforeValidator(normalize_choice)]],
+    BeforeValidator(as_list),
 ]
-Kinds = Annotated[JobKind, BeforeValidator(as_written)]
-Bytes = Annotated[int, Field(ge=1000, le=200_000, description="Of the whole reply.")]
+KindFilter = Annotated[JobKind, BeforeValidator(normalize_choice)]
+MaxBytes = Annotated[int, Field(ge=1000, le=200_000, description="Of the whole reply.")]
 
 
 async def job_status(
@@ -47,22 +47,23 @@ async def job_status(
     comes with the last lines of its log.
     """
     async with app.transaction(caller) as tx:
-        view = await operations.look_each(tx, app, caller, job_ids)
+        view = await operations.read_job_views(tx, app, caller, job_ids)
     lines = [f"{job.job_id}: {job.summary} {job.next_step}" for job in view.jobs]
     lines += [error.message for error in view.errors]
-    links = [link_to(job) for job in view.jobs] if len(job_ids) == 1 else []
-    return told("\n".join(lines), view, links=links)
+    links = [job_link(job) for job in view.jobs] if len(job_ids) == 1 else []
+    return tool_result("\n".join(lines), view, links=links)
 
 
 async def list_jobs(
     workspace_id: str | None = None,
-    state: States | None = None,
-    kind: Kinds | None = None,
+    state: StateFilter | None = None,
+    kind: KindFilter | None = None,
     labels: Labels | None = None,
     since: Annotated[
-        Moment | None, Field(description='How long ago ("2h", "7d"), or when (ISO 8601, UTC).')
+        TimestampOrAge | None,
+        Field(description='How long ago ("2h", "7d"), or when (ISO 8601, UTC).'),
     ] = None,
-    until: Moment | None = None,
+    until: TimestampOrAge | None = None,
     rerun_of: Annotated[str | None, Field(description="What retry_job made of this job.")] = None,
     schedule_id: Annotated[str | None, Field(description="What this schedule launched.")] = None,
     cursor: str | None = None,
@@ -76,18 +77,22 @@ async def list_jobs(
     This is how to find a job whose handle you no longer have; never launch it again for that.
     All filters must hold; a job has every label given. Pass next_cursor as cursor for older ones.
     """
-    before = operations.older_than(Kind.JOB, cursor)
-    timestamps.expect_order(since, until)
-    wanted = Filter(None, state, kind, labels or {}, since, until)
+    before = operations.parse_cursor(HandleKind.JOB, cursor)
+    timestamps.expect_since_before_until(since, until)
+    wanted = JobFilter(None, state, kind, labels or {}, since, until)
     async with app.transaction(caller) as tx:
-        chosen = await operations.narrow(tx, caller, wanted, workspace_id, rerun_of, schedule_id)
-        found = await job_queries.page(
+        chosen = await operations.narrow_filter(
+            tx, caller, wanted, workspace_id, rerun_of, schedule_id
+        )
+        found = await job_queries.list_jobs(
             tx, caller.subject_id, chosen, before=before, limit=limit + 1
         )
-        shown = await operations.show_each(tx, app, found[:limit])
+        shown = await operations.build_job_views(tx, app, found[:limit])
     more = shown[-1].job_id if len(found) > limit else None
     lines = [f"{job.job_id} {job.state}: {job.title}" for job in shown]
-    return told(_counted(len(shown), more), JobPage(jobs=shown, next_cursor=more), "\n".join(lines))
+    return tool_result(
+        _describe_page(len(shown), more), JobPage(jobs=shown, next_cursor=more), "\n".join(lines)
+    )
 
 
 async def cancel_job(
@@ -99,9 +104,9 @@ async def cancel_job(
     is "stopping" it may still cost money: poll job_status until it is "stopped". Cancelling twice
     is harmless, and a job that has finished stays as it is.
     """
-    view, cancelled = await operations.cancel(app, caller, job_id)
+    view, cancelled = await operations.cancel_job(app, caller, job_id)
     prefix = "" if cancelled else "Nothing was changed, for it had already finished. "
-    return told(f"{prefix}{view.summary} {view.next_step}", view)
+    return tool_result(f"{prefix}{view.summary} {view.next_step}", view)
 
 
 async def job_logs(
@@ -112,7 +117,7 @@ async def job_logs(
         str | None, Field(min_length=1, max_length=200, description="Only lines with this text.")
     ] = None,
     limit: Annotated[int, Field(ge=1, le=2000)] = 200,
-    max_bytes: Bytes = 6000,
+    max_bytes: MaxBytes = 6000,
     *,
     app: AppDep,
     caller: CallerDep,
@@ -124,18 +129,18 @@ async def job_logs(
     """
     if tail is not None and (cursor or grep):
         raise Invalid("tail goes with neither cursor nor grep; give it alone, or leave it out.")
-    wanted = logs.Wanted(cursor, tail, grep, limit, max_bytes)
+    wanted = logs.LogQuery(cursor, tail, grep, limit, max_bytes)
     async with app.transaction(caller) as tx:
-        status = await operations.find(tx, caller, job_id)
-        view, sentence, text = await logs.page(tx, status, wanted)
-    return told(f"{sentence} {view.next_step}", view, text)
+        status = await operations.find_job(tx, caller, job_id)
+        view, sentence, text = await logs.read_log_page(tx, status, wanted)
+    return tool_result(f"{sentence} {view.next_step}", view, text)
 
 
 async def job_result(
     job_id: JobId,
     cursor: Annotated[int, Field(ge=0, le=2**31 - 1, description="Of a batch's items.")] = 0,
     limit: Annotated[int, Field(ge=1, le=100, description="Fewer items are shown longer.")] = 20,
-    only: Only | None = None,
+    only: ItemStateFilter | None = None,
     *,
     app: AppDep,
     caller: CallerDep,
@@ -147,26 +152,28 @@ async def job_result(
     far are shown.
     """
     async with app.transaction(caller) as tx:
-        view = await operations.result(tx, app, caller, job_id, Wanted(cursor, limit, only))
-    words = [(view.result or {}).get("text"), view.items and view.items.text]
+        view = await operations.read_result(
+            tx, app, caller, job_id, ItemPageQuery(cursor, limit, only)
+        )
+    words = [(view.result or {}).get("text"), view.items and view.items.as_text]
     answer = next(filter(None, words), "\n".join(view.log_tail or []))
-    return told(f"{view.summary} {view.next_step}", view, answer)
+    return tool_result(f"{view.summary} {view.next_step}", view, answer)
 
 
-def _counted(shown: int, more: str | None) -> str:
-    if not shown:
+def _describe_page(count: int, next_cursor: str | None) -> str:
+    if not count:
         return "No job of yours matches."
-    following = f' There are older ones: cursor="{more}".' if more else ""
-    return f"{shown} job{'s' if shown > 1 else ''}, the newest first.{following}"
+    following = f' There are older ones: cursor="{next_cursor}".' if next_cursor else ""
+    return f"{count} job{'s' if count > 1 else ''}, the newest first.{following}"
 
 
-def contracts() -> list[Contract]:
+def build_tools() -> list[McpTool]:
     """Publish these tools."""
     handle = "job_01krz4c0s0e5xv4k6w2q8ntb7m"
     return [
-        contract(job_status, "Job status", READS, details=True, job_ids=[handle]),
-        contract(list_jobs, "List jobs", READS, state=["queued", "running"], limit=10),
-        contract(job_logs, "Job log", READS, job_id=handle, tail=50),
-        contract(job_result, "Job result", READS, job_id=handle),
-        contract(cancel_job, "Cancel a job", STOPS, *Scope, job_id=handle),
+        build_tool(job_status, "Job status", READ_ONLY, show_details=True, job_ids=[handle]),
+        build_tool(list_jobs, "List jobs", READ_ONLY, state=["queued", "running"], limit=10),
+        build_tool(job_logs, "Job log", READ_ONLY, job_id=handle, tail=50),
+        build_tool(job_result, "Job result", READ_ONLY, job_id=handle),
+        build_tool(cancel_job, "Cancel a job", DESTRUCTIVE, *Scope, job_id=handle),
     ]

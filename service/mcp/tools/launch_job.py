@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from mcp_types import CallToolResult
 from pydantic import BeforeValidator, Field
 
-from schema.jobs.dependencies import On
+from schema.jobs.dependencies import DependencyCondition
 from schema.jobs.tables import JobKind
 from schema.specs import command as spec_command
 from schema.specs import script as spec_script
@@ -21,34 +21,34 @@ from schema.specs.hub_job import (
 )
 from schema.specs.image import Image
 from schema.specs.outputs import Outputs
-from schema.specs.validation_errors import checked, given
+from schema.specs.validation_errors import drop_none, validate_spec
 from schema.specs.volumes import Volumes
 from service.auth.caller import Caller, Scope
-from service.jobs.approval import price
-from service.jobs.defaults import nothing_survives, place, resolve
+from service.jobs.approval import price_launch
+from service.jobs.defaults import lost_output_notes, output_bucket, resolve_defaults
 from service.jobs.dry_run import LaunchAnswer
-from service.jobs.launch import Request
-from service.jobs.secrets import entrust
-from service.mcp.confirmation import Confirm, Confirmed, confirmed_by
+from service.jobs.launch import LaunchRequest
+from service.jobs.secrets import split_secrets
+from service.mcp.confirmation import Approval, ConfirmationToken, require_approval
 from service.mcp.dependencies import AppDep, CallerDep
-from service.mcp.tool import MAKES, Contract, contract
+from service.mcp.tool import CREATES, McpTool, build_tool
 from service.mcp.tools.approval_questions import job_question
 from service.mcp.tools.arguments import (
-    After,
-    AfterOn,
+    AfterCondition,
+    DisplayName,
     DryRun,
-    Group,
+    IdempotencyKey,
     JobTimeout,
-    Key,
-    MostCost,
-    Name,
+    LaunchWorkspaceId,
+    MaxCostUsd,
     Namespace,
+    ParentHandles,
     PassToken,
     Secrets,
 )
-from service.mcp.tools.launch_answer import launch
+from service.mcp.tools.launch_answer import launch_or_dry_run
 from service.runtime.context import App
-from service.views.job_summary import entitled
+from service.views.job_summary import shorten_title
 
 
 async def launch_job(
@@ -57,23 +57,25 @@ async def launch_job(
     ] = None,
     command: Annotated[
         list[str] | str | None,
-        BeforeValidator(spec_command.read),
+        BeforeValidator(spec_command.parse_command),
         Field(description="What runs in it; no shell, unless you call one."),
     ] = None,
     script: Annotated[
-        spec_script.Text | None,
+        spec_script.ScriptText | None,
         Field(description="Instead: Python that uv runs. Its text, or an https URL; no path."),
     ] = None,
-    script_args: spec_script.Arguments | None = None,
+    script_args: spec_script.ScriptArguments | None = None,
     dependencies: Annotated[
         spec_script.Requirements | None,
         Field(description="For the script, beside its PEP 723 header."),
     ] = None,
-    python: Annotated[spec_script.Python | None, Field(description='Such as "3.12".')] = None,
+    python: Annotated[
+        spec_script.PythonVersion | None, Field(description='Such as "3.12".')
+    ] = None,
     flavor: Annotated[
         Flavor | None, Field(description="Hardware, such as a10g-small; else cpu-basic.")
     ] = None,
-    timeout: JobTimeout | None = None,  # noqa: ASYNC109  # how long the job may run, not this call
+    timeout: JobTimeout | None = None,  # how long the job may run, not this call
     env: Annotated[Env | None, Field(description="Readable by others; no secrets.")] = None,
     secrets: Secrets = None,
     pass_token: PassToken = False,  # noqa: FBT002  # filled in by name, from JSON
@@ -91,18 +93,18 @@ async def launch_job(
     ] = None,
     namespace: Namespace = None,
     labels: Labels | None = None,
-    name: Name = None,
-    workspace_id: Group = None,
-    idempotency_key: Key = None,
-    max_cost_usd: MostCost = None,
-    after: After = None,
-    on: AfterOn = On.SUCCESS,
+    name: DisplayName = None,
+    workspace_id: LaunchWorkspaceId = None,
+    idempotency_key: IdempotencyKey = None,
+    max_cost_usd: MaxCostUsd = None,
+    after: ParentHandles = None,
+    on: AfterCondition = DependencyCondition.SUCCESS,
     dry_run: DryRun = False,  # noqa: FBT002  # filled in by name, from JSON
-    confirm: Confirm = None,  # looked at by what gives `confirmed`
+    confirm: ConfirmationToken = None,  # looked at by what gives `confirmed`
     *,
     app: AppDep,
     caller: CallerDep,
-    confirmed: Annotated[Confirmed, confirmed_by(job_question)],
+    approval: Annotated[Approval, require_approval(job_question)],
 ) -> Annotated[CallToolResult, LaunchAnswer]:
     """Run a command or a script in a container on Hugging Face Jobs, paid by your account there.
 
@@ -113,7 +115,7 @@ async def launch_job(
     finished. Never launch again because you lost track: list_jobs has every job. Pass an
     idempotency_key if you may have to repeat the call.
     """
-    request = await job_request(
+    request = await build_job_request(
         app,
         caller,
         image=image,
@@ -137,18 +139,20 @@ async def launch_job(
         labels=labels,
         name=name,
         workspace_id=workspace_id,
-        idempotency_key=idempotency_key or confirmed.once,
+        idempotency_key=idempotency_key or approval.idempotency_key,
         max_cost_usd=max_cost_usd,
     )
-    return await launch(app, caller, request, after=after, on=on, dry_run=dry_run)
+    return await launch_or_dry_run(
+        app, caller, request, parent_handles=after, dependency_condition=on, dry_run=dry_run
+    )
 
 
-async def job_request(
+async def build_job_request(
     app: App,
     caller: Caller,
     *,
     flavor: str | None = None,
-    timeout: float | str | None = None,  # noqa: ASYNC109  # how long the job may run, not this call
+    timeout: float | str | None = None,  # how long the job may run, not this call
     secrets: dict[str, str] | None = None,
     pass_token: bool = False,
     outputs: list[str] | None = None,
@@ -159,9 +163,9 @@ async def job_request(
     idempotency_key: str | None = None,
     max_cost_usd: float | None = None,
     **asked: Any,
-) -> Request:
+) -> LaunchRequest:
     """Make a request of the arguments of launch_job, for now or for a schedule."""
-    effective = await resolve(
+    effective = await resolve_defaults(
         app,
         caller,
         workspace_id,
@@ -171,36 +175,38 @@ async def job_request(
         timeout=timeout,
         **({"bucket": None} if outputs else {}),
     )
-    entrusted = entrust(secrets, tokens=frozenset({TOKEN_VARIABLE} if pass_token else ()))
-    payer = caller.namespace(effective.given.get("namespace"))
-    spec = checked(
-        HubJobSpec,
-        **given(**asked),
-        **effective.only("flavor", "timeout"),
-        **entrusted.asked(),
-        outputs=outputs or [],
-        outputs_in=place(app.bucket, payer, effective) if outputs else None,
+    entrusted = split_secrets(
+        secrets, token_names=frozenset({TOKEN_VARIABLE} if pass_token else ())
     )
-    return Request(
+    payer = caller.resolve_namespace(effective.arguments.get("namespace"))
+    spec = validate_spec(
+        HubJobSpec,
+        **drop_none(**asked),
+        **effective.select_arguments("flavor", "timeout"),
+        **entrusted.spec_fields(),
+        outputs=outputs or [],
+        outputs_in=output_bucket(app.output_bucket_name, payer, effective) if outputs else None,
+    )
+    return LaunchRequest(
         kind=JobKind.HUB_JOB,
-        title=entitled(name or spec.title),
+        title=shorten_title(name or spec.title),
         namespace=payer,
-        spec=spec.stored(),
+        spec=spec.to_stored_json(),
         labels=effective.labels,
         workspace_id=effective.workspace_id,
         idempotency_key=idempotency_key,
-        secrets=entrusted.sealed,
-        rate=await price(app, spec, max_cost_usd),
-        notes=[*effective.notes, *nothing_survives(spec)],
+        secrets=entrusted.values,
+        rate=await price_launch(app, spec, max_cost_usd),
+        notes=[*effective.notes, *lost_output_notes(spec)],
     )
 
 
-def contracts(retention: str) -> list[Contract]:
+def build_tools(retention: str) -> list[McpTool]:
     """Publish this tool."""
-    made = contract(
+    made = build_tool(
         launch_job,
         "Launch a job",
-        MAKES,
+        CREATES,
         Scope.JOBS,
         image="python:3.12",
         command=["python", "-c", "print(1)"],

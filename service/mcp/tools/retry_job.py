@@ -11,19 +11,24 @@ from schema.specs.batch import BatchSpec
 from schema.workspaces import store as workspace_store
 from service.auth.caller import Caller, Scope
 from service.jobs import batches, operations, retries
-from service.jobs.approval import UNASKED, Question, price, question
-from service.jobs.batches import TakenOver
-from service.jobs.launch import Request
-from service.jobs.retries import Rerun
-from service.jobs.secrets import entrust
-from service.mcp.confirmation import Confirm, Confirmed, confirmed_by
+from service.jobs.approval import (
+    NO_APPROVAL,
+    ApprovalQuestion,
+    build_approval_question,
+    price_launch,
+)
+from service.jobs.batches import CopiedItems
+from service.jobs.launch import LaunchRequest
+from service.jobs.retries import RetryPlan
+from service.jobs.secrets import split_secrets
+from service.mcp.confirmation import Approval, ConfirmationToken, require_approval
 from service.mcp.dependencies import AppDep, CallerDep
-from service.mcp.tool import MAKES, Contract, contract
-from service.mcp.tools.arguments import Key, MostCost, Secrets
+from service.mcp.tool import CREATES, McpTool, build_tool
+from service.mcp.tools.arguments import IdempotencyKey, MaxCostUsd, Secrets
 from service.mcp.tools.jobs import JobId
-from service.mcp.tools.launch_answer import launch
+from service.mcp.tools.launch_answer import launch_or_dry_run
 from service.runtime.context import App
-from service.views.job_kinds import known
+from service.views.job_kinds import describe_kind
 from service.views.jobs import LaunchedView
 
 Overrides = Annotated[
@@ -35,29 +40,29 @@ Overrides = Annotated[
 OnlyFailed = Annotated[bool, Field(description="Of a batch: only the items that have no result.")]
 
 
-async def _rerun(
+async def _prepare_retry(
     app: App,
     caller: Caller,
     job_id: str,
     overrides: dict[str, Any] | None,
     secrets: dict[str, str] | None,
-) -> tuple[JobStatus, Rerun]:
+) -> tuple[JobStatus, RetryPlan]:
     async with app.transaction(caller) as tx:
-        earlier = await operations.find(tx, caller, job_id)
-    caller.expect(known(earlier.kind).scope)
-    rerun = retries.rewrite(earlier, overrides or {}, secrets or {})
-    retries.expect_of_use(earlier, rerun)
+        earlier = await operations.find_job(tx, caller, job_id)
+    caller.require_scope(describe_kind(earlier.kind).scope)
+    rerun = retries.plan_retry(earlier, overrides or {}, secrets or {})
+    retries.expect_useful_retry(earlier, rerun)
     return earlier, rerun
 
 
-async def _beside(
+async def _copy_items(
     app: App, caller: Caller, earlier: JobStatus, spec: Spec, *, only_failed: bool
-) -> tuple[Spec, TakenOver | None]:
+) -> tuple[Spec, CopiedItems | None]:
     """Take over from the old one what is not in its request: the items of a batch."""
     if not isinstance(spec, BatchSpec):
         return spec, None
     async with app.transaction(caller) as tx:
-        return await batches.again(tx, earlier, spec, only_failed=only_failed)
+        return await batches.copy_batch(tx, earlier, spec, only_failed=only_failed)
 
 
 async def _price(
@@ -68,17 +73,17 @@ async def _price(
     max_cost_usd: float | None,
     app: AppDep,
     caller: CallerDep,
-) -> Question:
-    earlier, rerun = await _rerun(app, caller, job_id, overrides, secrets)
+) -> ApprovalQuestion:
+    earlier, rerun = await _prepare_retry(app, caller, job_id, overrides, secrets)
     if earlier.workspace_id is None:
-        return UNASKED
+        return NO_APPROVAL
     async with app.transaction(caller) as tx:
-        workspace = await workspace_store.workspace(tx, caller.subject_id, earlier.workspace_id)
-    return await question(
+        workspace = await workspace_store.get_workspace(tx, caller.subject_id, earlier.workspace_id)
+    return await build_approval_question(
         app,
         caller,
         rerun.spec,
-        threshold=None if workspace is None else workspace.confirm_above_micro_usd,
+        threshold_micro_usd=None if workspace is None else workspace.confirm_above_micro_usd,
         idempotency_key=idempotency_key,
         max_cost_usd=max_cost_usd,
     )
@@ -89,13 +94,13 @@ async def retry_job(
     overrides: Overrides = None,
     secrets: Secrets = None,
     only_failed: OnlyFailed = True,  # noqa: FBT002  # filled in by name, from JSON
-    idempotency_key: Key = None,
-    max_cost_usd: MostCost = None,
-    confirm: Confirm = None,  # looked at by what gives `confirmed`
+    idempotency_key: IdempotencyKey = None,
+    max_cost_usd: MaxCostUsd = None,
+    confirm: ConfirmationToken = None,  # looked at by what gives `confirmed`
     *,
     app: AppDep,
     caller: CallerDep,
-    confirmed: Annotated[Confirmed, confirmed_by(_price)],
+    approval: Annotated[Approval, require_approval(_price)],
 ) -> Annotated[CallToolResult, LaunchedView]:
     """Run a job that is over once more, with what you override, as a new job that is paid anew.
 
@@ -103,32 +108,32 @@ async def retry_job(
     what there was; null takes one away. Secrets have to be given again. A retry that could only
     fail alike is refused, with what to change.
     """
-    earlier, rerun = await _rerun(app, caller, job_id, overrides, secrets)
-    spec, beside = await _beside(app, caller, earlier, rerun.spec, only_failed=only_failed)
-    request = Request(
+    earlier, rerun = await _prepare_retry(app, caller, job_id, overrides, secrets)
+    spec, beside = await _copy_items(app, caller, earlier, rerun.spec, only_failed=only_failed)
+    request = LaunchRequest(
         kind=earlier.kind,
         title=rerun.title,
-        namespace=caller.namespace(earlier.namespace),
-        spec=spec.stored(),
-        beside=beside,
+        namespace=caller.resolve_namespace(earlier.namespace),
+        spec=spec.to_stored_json(),
+        attachment=beside,
         labels=earlier.labels,
         workspace_id=earlier.workspace_id,
-        idempotency_key=idempotency_key or confirmed.once,
-        secrets=entrust(secrets).sealed,
-        rate=await price(app, rerun.spec, max_cost_usd),
+        idempotency_key=idempotency_key or approval.idempotency_key,
+        secrets=split_secrets(secrets).values,
+        rate=await price_launch(app, rerun.spec, max_cost_usd),
         rerun_of=earlier.id,
-        notes=retries.caveats(earlier, rerun),
+        notes=retries.describe_caveats(earlier, rerun),
     )
-    return await launch(app, caller, request)
+    return await launch_or_dry_run(app, caller, request)
 
 
-def contracts() -> list[Contract]:
+def build_tools() -> list[McpTool]:
     """Publish this tool."""
     return [
-        contract(
+        build_tool(
             retry_job,
             "Run a job again",
-            MAKES,
+            CREATES,
             *Scope,
             job_id="job_01krz4c0s0e5xv4k6w2q8ntb7m",
             overrides={"flavor": "a10g-large"},

@@ -9,95 +9,101 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from schema.common.errors import Invalid
-from schema.common.ids import Kind
+from schema.common.ids import HandleKind
 from schema.schedules import store as schedule_store
-from schema.schedules.cron import Rhythm
-from schema.schedules.tables import Missed, Overlap
+from schema.schedules.cron import CronTrigger
+from schema.schedules.tables import MissedPolicy, OverlapPolicy
 from schema.workspaces import store as workspace_store
 from service.auth.caller import Caller, Scope
 from service.jobs import operations
-from service.jobs.approval import UNASKED, Question
-from service.jobs.batches import Many
-from service.jobs.launch import Request
-from service.mcp.confirmation import Confirm, Confirmed, confirmed_by
+from service.jobs.approval import NO_APPROVAL, ApprovalQuestion
+from service.jobs.batches import BatchArguments
+from service.jobs.launch import LaunchRequest
+from service.mcp.confirmation import Approval, ConfirmationToken, require_approval
 from service.mcp.dependencies import AppDep, CallerDep
-from service.mcp.tool import MAKES, READS, STOPS, Contract, contract, told
+from service.mcp.tool import CREATES, DESTRUCTIVE, READ_ONLY, McpTool, build_tool, tool_result
 from service.mcp.tools import launch_inference as inference_tool
 from service.mcp.tools import launch_job as launch_tool
 from service.mcp.tools import launch_space_call as space_tool
-from service.mcp.tools.arguments import DryRun, Key, Name
-from service.mcp.tools.launch_inference import call_request
-from service.mcp.tools.launch_job import job_request
-from service.mcp.tools.launch_space_call import space_request
+from service.mcp.tools.arguments import DisplayName, DryRun, IdempotencyKey
+from service.mcp.tools.launch_inference import build_inference_request
+from service.mcp.tools.launch_job import build_job_request
+from service.mcp.tools.launch_space_call import build_space_request
 from service.runtime.context import App
 from service.schedules import actions as service
-from service.schedules.actions import Change, Plan
+from service.schedules.actions import ScheduleChange, SchedulePlan
 from service.schedules.views import (
     DeletedScheduleView,
     ScheduleAnswer,
     SchedulePage,
     ScheduleView,
-    each_costs,
-    said_times,
+    describe_cost,
+    describe_next_runs,
 )
-from service.views.job_summary import entitled
+from service.views.job_summary import shorten_title
 
 ScheduleId = Annotated[str, Field(description="A handle, sched_….")]
 Cron = Annotated[str, Field(description='Such as "0 9 * * 1-5" or "@daily".')]
-Zone = Annotated[str, Field(description='Such as "Europe/Paris".')]
-Arguments = dict[str, Any]
-Launch = Mapping[str, Arguments | None]
+TimeZone = Annotated[str, Field(description='Such as "Europe/Paris".')]
+LaunchArguments = dict[str, Any]
+LaunchChoice = Mapping[str, LaunchArguments | None]
 """What is launched each time: by the name of the argument, the arguments of the tool."""
 
-_OF_ONE: Final = ("idempotency_key", "dry_run", "confirm", "after", "on")
+_SINGLE_JOB_ARGUMENTS: Final = ("idempotency_key", "dry_run", "confirm", "after", "on")
 """Arguments of a launch that are about the one job it makes."""
 
 
 async def _question(
     cron: str,
-    job: Arguments | None,
-    inference: Arguments | None,
-    space: Arguments | None,
+    job: LaunchArguments | None,
+    inference: LaunchArguments | None,
+    space: LaunchArguments | None,
     idempotency_key: str | None,
     dry_run: bool,  # noqa: FBT001  # filled in by name
     app: AppDep,
     caller: CallerDep,
-) -> Question:
-    request = await _request(app, caller, {"job": job, "inference": inference, "space": space})
+) -> ApprovalQuestion:
+    request = await _build_request(
+        app, caller, {"job": job, "inference": inference, "space": space}
+    )
     if dry_run or request.workspace_id is None:
-        return UNASKED
+        return NO_APPROVAL
     async with app.transaction(caller) as tx:
-        workspace = await workspace_store.workspace(tx, caller.subject_id, request.workspace_id)
-        held = idempotency_key is not None and await schedule_store.is_held(
+        workspace = await workspace_store.get_workspace(tx, caller.subject_id, request.workspace_id)
+        held = idempotency_key is not None and await schedule_store.is_schedule_key_used(
             tx, caller.subject_id, idempotency_key
         )
     if workspace is None or held:
-        return UNASKED
+        return NO_APPROVAL
     ceiling = None if request.rate is None else request.rate.ceiling_micro_usd
     what = f'Each time "{cron[:100]}" comes round, {request.title}'
-    return Question(what, ceiling, workspace.confirm_above_micro_usd)
+    return ApprovalQuestion(what, ceiling, workspace.confirm_above_micro_usd)
 
 
 async def create_schedule(
     cron: Cron,
-    job: Annotated[Arguments | None, Field(description="The arguments of launch_job.")] = None,
-    inference: Annotated[
-        Arguments | None, Field(description="Or those of launch_inference.")
+    job: Annotated[
+        LaunchArguments | None, Field(description="The arguments of launch_job.")
     ] = None,
-    space: Annotated[Arguments | None, Field(description="Or those of launch_space_call.")] = None,
-    timezone: Zone = "UTC",
+    inference: Annotated[
+        LaunchArguments | None, Field(description="Or those of launch_inference.")
+    ] = None,
+    space: Annotated[
+        LaunchArguments | None, Field(description="Or those of launch_space_call.")
+    ] = None,
+    timezone: TimeZone = "UTC",
     overlap: Annotated[
-        Overlap, Field(description="While its last job has not finished.")
-    ] = Overlap.SKIP,
-    missed: Annotated[Missed, Field(description="After an outage.")] = Missed.RUN_ONCE,
-    name: Name = None,
-    idempotency_key: Key = None,
+        OverlapPolicy, Field(description="While its last job has not finished.")
+    ] = OverlapPolicy.SKIP,
+    missed: Annotated[MissedPolicy, Field(description="After an outage.")] = MissedPolicy.RUN_ONCE,
+    name: DisplayName = None,
+    idempotency_key: IdempotencyKey = None,
     dry_run: DryRun = False,  # noqa: FBT002  # filled in by name, from JSON
-    confirm: Confirm = None,  # looked at by what gives `confirmed`
+    confirm: ConfirmationToken = None,  # looked at by what gives `confirmed`
     *,
     app: AppDep,
     caller: CallerDep,
-    confirmed: Annotated[Confirmed, confirmed_by(_question)],
+    approval: Annotated[Approval, require_approval(_question)],
 ) -> Annotated[CallToolResult, ScheduleAnswer]:
     """Launch the same request again and again, until you pause or delete the schedule.
 
@@ -105,18 +111,18 @@ async def create_schedule(
     time; list_jobs(schedule_id=…) has them. It fires without any client, as long as your token
     lives. dry_run shows the next times.
     """
-    rhythm = Rhythm.read(cron, timezone)
-    launch: Launch = {"job": job, "inference": inference, "space": space}
-    request = await _request(app, caller, launch, idempotency_key or confirmed.once)
-    plan = Plan(rhythm, overlap, missed, entitled(name or request.title))
+    rhythm = CronTrigger.parse(cron, timezone)
+    launch: LaunchChoice = {"job": job, "inference": inference, "space": space}
+    request = await _build_request(app, caller, launch, idempotency_key or approval.idempotency_key)
+    plan = SchedulePlan(rhythm, overlap, missed, shorten_title(name or request.title))
     if dry_run:
-        rehearsed = await service.rehearse_plan(app, caller, plan, request)
-        said = ["No schedule was made.", said_times(rehearsed.next_runs)]
-        said += [each_costs(rehearsed.ceiling_usd), *rehearsed.needs, *rehearsed.notes]
-        return told(" ".join(said), rehearsed)
-    view = await service.make(app, caller, plan, request)
-    said = [f"{view.schedule_id}: {view.summary}", each_costs(view.ceiling_usd), *view.notes]
-    return told(" ".join(said), view)
+        rehearsed = await service.dry_run_schedule(app, caller, plan, request)
+        said = ["No schedule was made.", describe_next_runs(rehearsed.next_runs)]
+        said += [describe_cost(rehearsed.ceiling_usd), *rehearsed.needs, *rehearsed.notes]
+        return tool_result(" ".join(said), rehearsed)
+    view = await service.create_schedule(app, caller, plan, request)
+    said = [f"{view.schedule_id}: {view.summary}", describe_cost(view.ceiling_usd), *view.notes]
+    return tool_result(" ".join(said), view)
 
 
 async def list_schedules(
@@ -127,13 +133,13 @@ async def list_schedules(
     caller: CallerDep,
 ) -> Annotated[CallToolResult, SchedulePage]:
     """List your schedules, the newest first: when each fires next, and what became of the last."""
-    before = operations.older_than(Kind.SCHEDULE, cursor)
-    found = await service.page(app, caller, before=before, limit=limit + 1)
-    shown = [ScheduleView.of(schedule) for schedule in found[:limit]]
+    before = operations.parse_cursor(HandleKind.SCHEDULE, cursor)
+    found = await service.list_schedules(app, caller, before=before, limit=limit + 1)
+    shown = [ScheduleView.from_status(schedule) for schedule in found[:limit]]
     more = shown[-1].schedule_id if len(found) > limit else None
     lines = [f"{each.schedule_id} {each.name}: {each.summary}" for each in shown]
     view = SchedulePage(schedules=shown, next_cursor=more)
-    return told(f"{len(shown)} schedules, the newest first.", view, "\n".join(lines))
+    return tool_result(f"{len(shown)} schedules, the newest first.", view, "\n".join(lines))
 
 
 async def update_schedule(
@@ -141,10 +147,10 @@ async def update_schedule(
     run_now: Annotated[bool, Field(description="Fire once besides.")] = False,  # noqa: FBT002  # filled in by name, from JSON
     paused: Annotated[bool | None, Field(description="False resumes it.")] = None,
     cron: Cron | None = None,
-    timezone: Zone | None = None,
-    overlap: Overlap | None = None,
-    missed: Missed | None = None,
-    name: Name = None,
+    timezone: TimeZone | None = None,
+    overlap: OverlapPolicy | None = None,
+    missed: MissedPolicy | None = None,
+    name: DisplayName = None,
     *,
     app: AppDep,
     caller: CallerDep,
@@ -154,9 +160,9 @@ async def update_schedule(
     Nothing that was missed during a pause is made up for. What it launches cannot be changed:
     delete it and create another.
     """
-    wanted = Change(cron, timezone, overlap, missed, name, paused, run_now)
-    view = await service.change(app, caller, schedule_id, wanted)
-    return told(f"{view.schedule_id} ({view.name}): {view.summary}", view)
+    wanted = ScheduleChange(cron, timezone, overlap, missed, name, paused, run_now)
+    view = await service.update_schedule(app, caller, schedule_id, wanted)
+    return tool_result(f"{view.schedule_id} ({view.name}): {view.summary}", view)
 
 
 async def delete_schedule(
@@ -166,36 +172,40 @@ async def delete_schedule(
 
     The jobs it made stay, and those under way go on; cancel_job stops one.
     """
-    view = await service.delete(app, caller, schedule_id)
-    return told(f"{view.schedule_id} ({view.name}) is deleted; it fires no more.", view)
+    view = await service.delete_schedule(app, caller, schedule_id)
+    return tool_result(f"{view.schedule_id} ({view.name}) is deleted; it fires no more.", view)
 
 
-async def _request(
-    app: App, caller: Caller, launch: Launch, idempotency_key: str | None = None
-) -> Request:
+async def _build_request(
+    app: App, caller: Caller, launch_choice: LaunchChoice, idempotency_key: str | None = None
+) -> LaunchRequest:
     """Check what is to be launched, as the tool would that launches it now."""
-    match [name for name in ("job", "inference", "space") if launch.get(name) is not None]:
+    match [name for name in ("job", "inference", "space") if launch_choice.get(name) is not None]:
         case ["job"]:
-            caller.expect(Scope.JOBS)
-            given = _read("job", launch)
-            request = await job_request(app, caller, **given, idempotency_key=idempotency_key)
+            caller.require_scope(Scope.JOBS)
+            given = _parse_launch_arguments("job", launch_choice)
+            request = await build_job_request(app, caller, **given, idempotency_key=idempotency_key)
         case ["inference"]:
-            caller.expect(Scope.INFERENCE)
-            given = _read("inference", launch)
-            many = Many(**{each.name: given.pop(each.name) for each in fields(Many)})
-            request = await call_request(
+            caller.require_scope(Scope.INFERENCE)
+            given = _parse_launch_arguments("inference", launch_choice)
+            many = BatchArguments(
+                **{each.name: given.pop(each.name) for each in fields(BatchArguments)}
+            )
+            request = await build_inference_request(
                 app, caller, **given, many=many, idempotency_key=idempotency_key
             )
         case ["space"]:
-            caller.expect(Scope.INFERENCE)
-            given = _read("space", launch)
-            request = await space_request(app, caller, **given, idempotency_key=idempotency_key)
+            caller.require_scope(Scope.INFERENCE)
+            given = _parse_launch_arguments("space", launch_choice)
+            request = await build_space_request(
+                app, caller, **given, idempotency_key=idempotency_key
+            )
         case _:
             raise Invalid(
                 "Give one of job, inference and space: the arguments of launch_job, "
                 "launch_inference or launch_space_call."
             )
-    if request.beside is not None:
+    if request.attachment is not None:
         raise Invalid(
             "inference: items are kept for one batch, and each firing makes another; put them into "
             "a file, which each reads anew, and give items_from."
@@ -203,44 +213,48 @@ async def _request(
     return request
 
 
-def _read(argument: str, launch: Launch) -> Arguments:
-    given = launch[argument] or {}
-    for name in _OF_ONE:
+def _parse_launch_arguments(argument: str, launch_choice: LaunchChoice) -> LaunchArguments:
+    given = launch_choice[argument] or {}
+    for name in _SINGLE_JOB_ARGUMENTS:
         if name in given:
             raise Invalid(
                 f"{argument}: {name} is about one job, and each firing makes another; leave it out"
                 f" of {argument}."
             )
     try:
-        read = _launching()[argument].read(given)
+        read = _launch_tools()[argument].parse_arguments(given)
     except Invalid as wrong:
         raise Invalid(f"{argument}: {wrong}") from None
-    return {name: value for name, value in read.items() if name not in _OF_ONE}
+    return {name: value for name, value in read.items() if name not in _SINGLE_JOB_ARGUMENTS}
 
 
 @cache
-def _launching() -> dict[str, Contract]:
-    made = (*launch_tool.contracts(""), *inference_tool.contracts(""), *space_tool.contracts(""))
+def _launch_tools() -> dict[str, McpTool]:
+    made = (
+        *launch_tool.build_tools(""),
+        *inference_tool.build_tools(""),
+        *space_tool.build_tools(""),
+    )
     return dict(zip(("job", "inference", "space"), made, strict=True))
 
 
-def contracts() -> list[Contract]:
+def build_tools() -> list[McpTool]:
     """Publish these tools."""
     handle = "sched_01krz4c0s0e5xv4k6w2q8ntb7m"
     work = {"image": "python:3.12", "command": ["python", "-c", "print(1)"]}
     return [
-        contract(
+        build_tool(
             create_schedule,
             "Create a schedule",
-            MAKES,
+            CREATES,
             *Scope,
             cron="0 9 * * 1-5",
             timezone="Europe/Paris",
             job=work,
         ),
-        contract(list_schedules, "List schedules", READS, limit=20),
-        contract(
-            update_schedule, "Change a schedule", MAKES, *Scope, schedule_id=handle, paused=True
+        build_tool(list_schedules, "List schedules", READ_ONLY, limit=20),
+        build_tool(
+            update_schedule, "Change a schedule", CREATES, *Scope, schedule_id=handle, paused=True
         ),
-        contract(delete_schedule, "Delete a schedule", STOPS, *Scope, schedule_id=handle),
+        build_tool(delete_schedule, "Delete a schedule", DESTRUCTIVE, *Scope, schedule_id=handle),
     ]

@@ -8,46 +8,46 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from service.jobs import wait
-from service.jobs.wait import Mode, Terms, Until
+from service.jobs.wait import Mode, Until, WaitCondition
 from service.mcp.dependencies import AppDep, CallerDep, ProgressDep
-from service.mcp.tasks.extension import declared, handed_over
-from service.mcp.tasks.job_tasks import said
-from service.mcp.tool import READS, Contract, contract
+from service.mcp.tasks.extension import client_accepts_tasks, task_handover_result
+from service.mcp.tasks.job_tasks import wait_result
+from service.mcp.tool import READ_ONLY, McpTool, build_tool
 from service.mcp.tools.jobs import JobIds
 from service.runtime.context import App
 from service.views.jobs import WaitView
 
-Seconds = Annotated[float, Field(gt=0, le=45)]
-Since = Annotated[
+TimeoutSeconds = Annotated[float, Field(gt=0, le=45)]
+SinceVersion = Annotated[
     int | dict[str, int],
     Field(description='The version you saw; of several jobs {"job_…": 3}.'),
 ]
 
 
-async def _may_be_a_task(ctx: Context[App]) -> bool:
+async def _may_answer_with_task(ctx: Context[App]) -> bool:
     """Say whether this call may be answered with a task, which is over when the job is.
 
     Whoever says that they wait for a change does not mean that.
     """
     given: dict[str, object] = (ctx.request_context.params or {}).get("arguments") or {}
     for_a_change = given.get("until") == Until.CHANGE or "since_version" in given
-    return declared(ctx.request_context) and not for_a_change
+    return client_accepts_tasks(ctx.request_context) and not for_a_change
 
 
-TaskDep = Annotated[bool, Resolve(_may_be_a_task)]
+AsTaskDep = Annotated[bool, Resolve(_may_answer_with_task)]
 
 
 async def wait_for_jobs(
     job_ids: JobIds,
     mode: Mode = Mode.ANY,
     until: Until = Until.CHANGE,
-    since_version: Since | None = None,
-    timeout_seconds: Seconds = 30,
+    since_version: SinceVersion | None = None,
+    timeout_seconds: TimeoutSeconds = 30,
     *,
     app: AppDep,
     caller: CallerDep,
     progress: ProgressDep,
-    as_task: TaskDep,
+    as_task: AsTaskDep,
 ) -> Annotated[CallToolResult, WaitView]:
     """Wait until any or all of the jobs have changed, or until nothing of them will change.
 
@@ -56,15 +56,17 @@ async def wait_for_jobs(
     no change is missed in between. Prefer this to polling job_status.
     """
     length = timedelta(seconds=timeout_seconds)
-    terms = Terms(mode, until, wait.seen(job_ids, since_version), length)
+    terms = WaitCondition(mode, until, wait.parse_seen_versions(job_ids, since_version), length)
     if as_task and len(set(job_ids)) == 1:
-        view = await wait.look(app, caller, job_ids, terms)
+        view = await wait.check_jobs(app, caller, job_ids, terms)
         if view.jobs[0].finished_at is None:
-            return handed_over(view.jobs[0].job_id, said(view))
-    return said(await wait.wait(app, caller, job_ids, terms, progress))
+            return task_handover_result(view.jobs[0].job_id, wait_result(view))
+    return wait_result(await wait.wait_for_jobs(app, caller, job_ids, terms, progress))
 
 
-def contracts() -> list[Contract]:
+def build_tools() -> list[McpTool]:
     """Publish this tool."""
     handle = "job_01krz4c0s0e5xv4k6w2q8ntb7m"
-    return [contract(wait_for_jobs, "Wait for jobs", READS, job_ids=[handle], until="terminal")]
+    return [
+        build_tool(wait_for_jobs, "Wait for jobs", READ_ONLY, job_ids=[handle], until="terminal")
+    ]

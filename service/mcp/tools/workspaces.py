@@ -5,59 +5,66 @@ from typing import Annotated, Literal
 from mcp_types import CallToolResult
 from pydantic import Field, StringConstraints
 
-from schema.common.ids import Kind
-from schema.common.money import micro, say_usd
+from schema.common.ids import HandleKind
+from schema.common.money import format_usd, to_micro_usd
 from schema.workspaces import store as workspace_store
-from schema.workspaces.defaults import Defaults
-from schema.workspaces.store import Change
+from schema.workspaces.defaults import WorkspaceDefaults
+from schema.workspaces.store import WorkspaceChange
 from service.auth.caller import Scope
 from service.jobs import operations
 from service.mcp.dependencies import AppDep, CallerDep
-from service.mcp.tool import NAMES, READS, Contract, contract, told
+from service.mcp.tool import IDEMPOTENT_WRITE, READ_ONLY, McpTool, build_tool, tool_result
 from service.workspaces import actions as workspace_actions
 from service.workspaces.views import (
     CountedWorkspaceView,
-    MadeWorkspaceView,
+    CreatedWorkspaceView,
     WorkspacePage,
     WorkspaceStatusView,
     WorkspaceView,
 )
 
-Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
-WorkspaceId = Annotated[str, Field(description="A handle, ws_….")]
-Amount = Annotated[float, Field(ge=0, le=1e9)] | Literal["off"]
-Threshold = Annotated[
-    Amount | None, Field(description="Ask the person before a launch that could cost more.")
+WorkspaceName = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)
 ]
-Budget = Annotated[Amount | None, Field(description="What all its jobs may cost together.")]
+WorkspaceId = Annotated[str, Field(description="A handle, ws_….")]
+UsdLimit = Annotated[float, Field(ge=0, le=1e9)] | Literal["off"]
+ApprovalThreshold = Annotated[
+    UsdLimit | None, Field(description="Ask the person before a launch that could cost more.")
+]
+Budget = Annotated[UsdLimit | None, Field(description="What all its jobs may cost together.")]
 
 
 async def create_workspace(
-    name: Title,
+    name: WorkspaceName,
     defaults: Annotated[
-        Defaults | None, Field(description="For launches into it that do not say otherwise.")
+        WorkspaceDefaults | None,
+        Field(description="For launches into it that do not say otherwise."),
     ] = None,
     budget_usd: Budget = None,
     *,
     app: AppDep,
     caller: CallerDep,
-) -> Annotated[CallToolResult, MadeWorkspaceView]:
+) -> Annotated[CallToolResult, CreatedWorkspaceView]:
     """Make a named group for jobs: pass its workspace_id when you launch, and to list_jobs.
 
     A name is yours once: asking for the same one again gives the same workspace, as it is. It does
     not expire. A launch whose worst case does not fit into its budget is refused.
     """
-    view = await workspace_actions.make(
-        app, caller, name, defaults or Defaults(), budget=_amount(budget_usd)
+    view = await workspace_actions.create_workspace(
+        app,
+        caller,
+        name,
+        defaults or WorkspaceDefaults(),
+        budget_micro_usd=_to_micro_usd(budget_usd),
     )
     if view.created:
-        said = f"is made. {view.settings()} Pass it to launch_job."
+        said = f"is made. {view.describe_defaults()} Pass it to launch_job."
     else:
-        said = f"is there already, and was left as it is. {view.settings()}"
+        said = f"is there already, and was left as it is. {view.describe_defaults()}"
     if view.archived_at is not None:
         said += f' It is archived: update_workspace(workspace_id="{view.workspace_id}", '
         said += "archived=false) takes it back."
-    return told(f"{view.workspace_id} ({name}) {said}", view)
+    return tool_result(f"{view.workspace_id} ({name}) {said}", view)
 
 
 async def workspace_status(
@@ -65,9 +72,9 @@ async def workspace_status(
 ) -> Annotated[CallToolResult, WorkspaceStatusView]:
     """Show a workspace as a whole: its settings, its jobs by state, and the latest of them."""
     async with app.transaction(caller) as tx:
-        view = await workspace_actions.look(tx, caller, workspace_id)
+        view = await workspace_actions.show_workspace(tx, caller, workspace_id)
     lines = [f"{job.job_id} {job.state}: {job.title}" for job in view.latest_jobs]
-    return told(view.summary(), view, "\n".join(lines))
+    return tool_result(view.describe(), view, "\n".join(lines))
 
 
 async def list_workspaces(
@@ -79,29 +86,30 @@ async def list_workspaces(
     caller: CallerDep,
 ) -> Annotated[CallToolResult, WorkspacePage]:
     """List your workspaces, the newest first, with how many jobs each holds, and what they cost."""
-    before = operations.older_than(Kind.WORKSPACE, cursor)
+    before = operations.parse_cursor(HandleKind.WORKSPACE, cursor)
     async with app.transaction(caller) as tx:
-        found = await workspace_store.workspaces(
-            tx, caller.subject_id, before=before, limit=limit + 1, archived=archived
+        found = await workspace_store.list_workspaces(
+            tx, caller.subject_id, before=before, limit=limit + 1, include_archived=archived
         )
-    shown = [CountedWorkspaceView.counted(workspace) for workspace in found[:limit]]
+    shown = [CountedWorkspaceView.from_totals(workspace) for workspace in found[:limit]]
     more = shown[-1].workspace_id if len(found) > limit else None
     lines = [
         f"{each.workspace_id} {each.name}: {each.open_jobs} open jobs, "
-        f"{say_usd(micro(each.spent_usd))} spent, {say_usd(micro(each.held_usd))} held"
+        f"{format_usd(to_micro_usd(each.spent_usd))} spent, "
+        f"{format_usd(to_micro_usd(each.held_usd))} held"
         for each in shown
     ]
     view = WorkspacePage(workspaces=shown, next_cursor=more)
-    return told(f"{len(shown)} workspaces, the newest first.", view, "\n".join(lines))
+    return tool_result(f"{len(shown)} workspaces, the newest first.", view, "\n".join(lines))
 
 
 async def update_workspace(
     workspace_id: WorkspaceId,
-    name: Title | None = None,
+    name: WorkspaceName | None = None,
     defaults: Annotated[
-        Defaults | None, Field(description="Those given change; null takes one away.")
+        WorkspaceDefaults | None, Field(description="Those given change; null takes one away.")
     ] = None,
-    confirm_above_usd: Threshold = None,
+    confirm_above_usd: ApprovalThreshold = None,
     budget_usd: Budget = None,
     archived: Annotated[bool | None, Field(description="False takes it back.")] = None,
     *,
@@ -113,19 +121,23 @@ async def update_workspace(
     What is not given stays; "off" takes a limit away. No job changes: a budget below what is held
     and spent only refuses new work.
     """
-    wanted = defaults or Defaults()
-    caller.namespace(wanted.namespace)
-    change = Change(
+    wanted = defaults or WorkspaceDefaults()
+    caller.resolve_namespace(wanted.namespace)
+    change = WorkspaceChange(
         name=name,
-        defaults=wanted.given(),
+        defaults=wanted.to_patch(),
         sets_confirmation=confirm_above_usd is not None,
-        confirm_above_micro_usd=_amount(confirm_above_usd),
+        confirm_above_micro_usd=_to_micro_usd(confirm_above_usd),
         sets_budget=budget_usd is not None,
-        budget_micro_usd=_amount(budget_usd),
+        budget_micro_usd=_to_micro_usd(budget_usd),
         archived=archived,
     )
-    view = WorkspaceView.of(await workspace_actions.change(app, caller, workspace_id, change))
-    return told(f"{view.workspace_id} ({view.name}) is up to date. {view.settings()}", view)
+    view = WorkspaceView.from_workspace(
+        await workspace_actions.update_workspace(app, caller, workspace_id, change)
+    )
+    return tool_result(
+        f"{view.workspace_id} ({view.name}) is up to date. {view.describe_defaults()}", view
+    )
 
 
 async def archive_workspace(
@@ -136,30 +148,40 @@ async def archive_workspace(
     What is queued or running goes on. Archiving twice is harmless; update_workspace with
     archived=false takes it back.
     """
-    await workspace_actions.change(app, caller, workspace_id, Change(archived=True))
-    view = CountedWorkspaceView.counted(await workspace_actions.count(app, caller, workspace_id))
+    await workspace_actions.update_workspace(
+        app, caller, workspace_id, WorkspaceChange(archived=True)
+    )
+    view = CountedWorkspaceView.from_totals(
+        await workspace_actions.read_totals(app, caller, workspace_id)
+    )
     going = f" {view.open_jobs} jobs in it go on; cancel_job stops one." if view.open_jobs else ""
-    return told(f"{view.workspace_id} ({view.name}) takes no new jobs.{going}", view)
+    return tool_result(f"{view.workspace_id} ({view.name}) takes no new jobs.{going}", view)
 
 
-def _amount(dollars: float | str | None) -> int | None:
-    return None if dollars is None or isinstance(dollars, str) else micro(dollars)
+def _to_micro_usd(dollars: float | str | None) -> int | None:
+    return None if dollars is None or isinstance(dollars, str) else to_micro_usd(dollars)
 
 
-def contracts() -> list[Contract]:
+def build_tools() -> list[McpTool]:
     """Publish these tools."""
     handle = "ws_01krz4c0s0e5xv4k6w2q8ntb7m"
     return [
-        contract(create_workspace, "Create a workspace", NAMES, *Scope, name="llama-finetune"),
-        contract(workspace_status, "Workspace status", READS, details=True, workspace_id=handle),
-        contract(list_workspaces, "List workspaces", READS, limit=20),
-        contract(
+        build_tool(
+            create_workspace, "Create a workspace", IDEMPOTENT_WRITE, *Scope, name="llama-finetune"
+        ),
+        build_tool(
+            workspace_status, "Workspace status", READ_ONLY, show_details=True, workspace_id=handle
+        ),
+        build_tool(list_workspaces, "List workspaces", READ_ONLY, limit=20),
+        build_tool(
             update_workspace,
             "Change a workspace",
-            NAMES,
+            IDEMPOTENT_WRITE,
             *Scope,
             workspace_id=handle,
             defaults={"flavor": "a10g-small", "timeout": "2h"},
         ),
-        contract(archive_workspace, "Archive a workspace", NAMES, *Scope, workspace_id=handle),
+        build_tool(
+            archive_workspace, "Archive a workspace", IDEMPOTENT_WRITE, *Scope, workspace_id=handle
+        ),
     ]

@@ -25,15 +25,15 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from schema.accounts.vault import Secret
-from tests.service.stand_in import serving
+from tests.service.stand_in import serve_app
 
 AUDIENCE = "https://holdfast.example/mcp"
-ADA = "auth0|1815"
+ADA_SUB = "auth0|1815"
 
 SigningKey = RSAKey | ECKey | OKPKey
 
 
-class People:
+class SignInEndpoints:
     """Whoever signs in: clients register, everybody consents, and codes are bound by PKCE."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class People:
             "token_endpoint_auth_methods_supported": ["none"],
         }
 
-    async def answer(self, server: "AuthorizationServer", request: Request) -> Response:
+    async def respond(self, server: "AuthorizationServer", request: Request) -> Response:
         """Take one step of a sign-in."""
         if request.url.path == "/register":
             about = await request.json()
@@ -70,10 +70,10 @@ class People:
         claims: dict[str, Any] = {"aud": form["resource"], "client_id": form["client_id"]}
         if form["grant_type"] == "authorization_code":
             asked = self.codes.pop(form["code"])
-            proof = _encoded(sha256(form["code_verifier"].encode()).digest())
+            proof = _base64url(sha256(form["code_verifier"].encode()).digest())
             assert asked["code_challenge"] == proof
             claims |= {"aud": asked["resource"], "scope": asked["scope"]}
-        token = server.issue(**claims)
+        token = server.issue_token(**claims)
         return JSONResponse({"access_token": token.reveal(), "token_type": "Bearer"})
 
 
@@ -84,36 +84,36 @@ class AuthorizationServer:
     keys: list[SigningKey]
     """What is published; the first signs."""
     url: str = ""
-    path: str = ""
+    issuer_path: str = ""
     """Of the issuer: several live at one host."""
-    known_as: tuple[str, ...] = ("/.well-known/oauth-authorization-server",)
-    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    metadata_paths: tuple[str, ...] = ("/.well-known/oauth-authorization-server",)
+    metadata_overrides: dict[str, Any] = field(default_factory=dict[str, Any])
     """What is said otherwise than it should be."""
-    keys_at: str = "/jwks"
-    published: bytes | None = None
+    jwks_path: str = "/jwks"
+    published_jwks: bytes | None = None
     """A set of keys to publish instead."""
-    failing: Response | None = None
-    people: People = field(default_factory=People)
-    asked: list[str] = field(default_factory=list[str])
-    answering: Event = field(default_factory=Event)
+    failure_response: Response | None = None
+    sign_in_endpoints: SignInEndpoints = field(default_factory=SignInEndpoints)
+    requested_paths: list[str] = field(default_factory=list[str])
+    jwks_gate: Event = field(default_factory=Event)
     """Cleared, it lets those who ask for keys wait."""
 
     @property
     def issuer(self) -> str:
         """Its name."""
-        return self.url + self.path
+        return self.url + self.issuer_path
 
     @property
-    def fetches(self) -> int:
+    def jwks_fetch_count(self) -> int:
         """How often its keys were asked for."""
-        return self.asked.count("/jwks")
+        return self.requested_paths.count("/jwks")
 
-    def claims(self, **overrides: Any) -> dict[str, Any]:
+    def make_claims(self, **overrides: Any) -> dict[str, Any]:
         """Say of Ada what an access token says; None leaves a claim out."""
         now = int(time.time())
         usual = {
             "iss": self.issuer,
-            "sub": ADA,
+            "sub": ADA_SUB,
             "aud": AUDIENCE,
             "iat": now,
             "exp": now + 300,
@@ -122,33 +122,35 @@ class AuthorizationServer:
         }
         return {name: claim for name, claim in (usual | overrides).items() if claim is not None}
 
-    def payload(self, **overrides: Any) -> bytes:
+    def make_payload(self, **overrides: Any) -> bytes:
         """Write these claims down."""
-        return json.dumps(self.claims(**overrides)).encode()
+        return json.dumps(self.make_claims(**overrides)).encode()
 
-    def issue(
+    def issue_token(
         self, *, key: SigningKey | None = None, alg: str | None = None, **overrides: Any
     ) -> Secret:
         """Sign a token in good faith."""
         key = key or self.keys[0]
         alg = alg or _ALGORITHMS[key.key_type]
         header = {"typ": "at+jwt", "alg": alg, "kid": key.kid}
-        return Secret(jwt.encode(header, self.claims(**overrides), key, algorithms=[alg]))
+        return Secret(jwt.encode(header, self.make_claims(**overrides), key, algorithms=[alg]))
 
-    async def answer(self, request: Request) -> Response:
+    async def respond(self, request: Request) -> Response:
         """Answer whatever it is."""
         path = request.url.path
-        self.asked.append(path)
+        self.requested_paths.append(path)
         if path in {"/register", "/authorize", "/token"}:
-            return await self.people.answer(self, request)
-        await anyio.to_thread.run_sync(self.answering.wait, 10)
-        if self.failing is not None:
-            return self.failing
-        if path in self.known_as:
-            honest = {"issuer": self.issuer, "jwks_uri": self.url + self.keys_at}
-            return JSONResponse(honest | self.people.metadata(self.url) | self.metadata)
-        if path == self.keys_at:
-            return Response(self.published or self._key_set())
+            return await self.sign_in_endpoints.respond(self, request)
+        await anyio.to_thread.run_sync(self.jwks_gate.wait, 10)
+        if self.failure_response is not None:
+            return self.failure_response
+        if path in self.metadata_paths:
+            honest = {"issuer": self.issuer, "jwks_uri": self.url + self.jwks_path}
+            return JSONResponse(
+                honest | self.sign_in_endpoints.metadata(self.url) | self.metadata_overrides
+            )
+        if path == self.jwks_path:
+            return Response(self.published_jwks or self._key_set())
         return Response(status_code=404)
 
     def _key_set(self) -> str:
@@ -158,7 +160,7 @@ class AuthorizationServer:
 _ALGORITHMS = {"RSA": "RS256", "EC": "ES256"}
 
 
-class Host:
+class AuthorizationServerHost:
     """A port at which one authorization server answers after another."""
 
     def __init__(self) -> None:
@@ -166,48 +168,48 @@ class Host:
         self._server: AuthorizationServer | None = None
 
     @contextmanager
-    def of(self, *keys: SigningKey) -> Generator[AuthorizationServer]:
+    def serve_new(self, *keys: SigningKey) -> Generator[AuthorizationServer]:
         """Let a new one answer."""
         self._server = server = AuthorizationServer(list(keys), self.url)
-        server.answering.set()
+        server.jwks_gate.set()
         try:
             yield server
         finally:
-            server.answering.set()
+            server.jwks_gate.set()
 
-    async def answer(self, request: Request) -> Response:
+    async def respond(self, request: Request) -> Response:
         """Pass a question on."""
         assert self._server is not None
-        return await self._server.answer(request)
+        return await self._server.respond(request)
 
 
 @contextmanager
-def hosting() -> Generator[Host]:
+def run_host() -> Generator[AuthorizationServerHost]:
     """Run a host; to start and stop a server for each test takes longer than the test."""
-    host = Host()
-    everything = Route("/{path:path}", host.answer, methods=["GET", "POST"])
-    with serving(Starlette(routes=[everything])) as host.url:
+    host = AuthorizationServerHost()
+    everything = Route("/{path:path}", host.respond, methods=["GET", "POST"])
+    with serve_app(Starlette(routes=[everything])) as host.url:
         yield host
 
 
-def forged(header: dict[str, Any], payload: bytes, signature: bytes = b"") -> Secret:
+def forge_token(header: dict[str, Any], payload: bytes, signature: bytes = b"") -> Secret:
     """Put a token together that no library would write."""
-    return Secret(f"{unsigned(header, payload)}.{_encoded(signature)}")
+    return Secret(f"{signing_input(header, payload)}.{_base64url(signature)}")
 
 
-def signed(header: dict[str, Any], payload: bytes, key: RSAKey | OKPKey) -> Secret:
+def sign_token(header: dict[str, Any], payload: bytes, key: RSAKey | OKPKey) -> Secret:
     """Sign whatever it is, with RS256 or EdDSA."""
-    bound = unsigned(header, payload).encode()
+    bound = signing_input(header, payload).encode()
     if isinstance(key.private_key, RSAPrivateKey):
-        return forged(header, payload, key.private_key.sign(bound, PKCS1v15(), SHA256()))
+        return forge_token(header, payload, key.private_key.sign(bound, PKCS1v15(), SHA256()))
     assert isinstance(key.private_key, Ed25519PrivateKey)
-    return forged(header, payload, key.private_key.sign(bound))
+    return forge_token(header, payload, key.private_key.sign(bound))
 
 
-def unsigned(header: dict[str, Any], payload: bytes) -> str:
+def signing_input(header: dict[str, Any], payload: bytes) -> str:
     """Write what a signature is made over."""
-    return f"{_encoded(json.dumps(header).encode())}.{_encoded(payload)}"
+    return f"{_base64url(json.dumps(header).encode())}.{_base64url(payload)}"
 
 
-def _encoded(part: bytes) -> str:
+def _base64url(part: bytes) -> str:
     return urlsafe_b64encode(part).rstrip(b"=").decode()

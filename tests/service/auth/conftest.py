@@ -9,20 +9,20 @@ from joserfc.jwk import ECKey, RSAKey
 
 from schema.accounts.vault import Secret
 from schema.common.errors import Unauthenticated
-from service.auth.issuer_metadata import Publisher
-from service.auth.jwks import Jwks
-from service.auth.jwt_verifier import ExternalAuthority
+from service.auth.issuer_metadata import IssuerMetadataClient
+from service.auth.jwks import JwksCache
+from service.auth.jwt_verifier import JwtVerifier
 from tests.service.auth.authorization_server import (
     AUDIENCE,
     AuthorizationServer,
-    Host,
-    hosting,
+    AuthorizationServerHost,
+    run_host,
 )
 
 LEEWAY = timedelta(seconds=30)
 
 
-async def refused(authority: ExternalAuthority, token: Secret) -> Unauthenticated:
+async def assert_refused(authority: JwtVerifier, token: Secret) -> Unauthenticated:
     """Return why a token is refused, which never repeats it."""
     with pytest.raises(Unauthenticated) as refusal:
         await authority.verify(token)
@@ -30,7 +30,7 @@ async def refused(authority: ExternalAuthority, token: Secret) -> Unauthenticate
     return refusal.value
 
 
-class Clock:
+class ManualClock:
     """Goes when it is told to."""
 
     def __init__(self) -> None:
@@ -39,15 +39,15 @@ class Clock:
     def __call__(self) -> float:
         return self.seconds
 
-    def advance(self, time: timedelta) -> None:
+    def advance(self, duration: timedelta) -> None:
         """Let time pass."""
-        self.seconds += time.total_seconds()
+        self.seconds += duration.total_seconds()
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> ManualClock:
     """The clock by which keys grow old."""
-    return Clock()
+    return ManualClock()
 
 
 @pytest.fixture(scope="session")
@@ -57,17 +57,17 @@ def rsa_key() -> RSAKey:
 
 
 @pytest.fixture(scope="session")
-def host() -> Generator[Host]:
+def host() -> Generator[AuthorizationServerHost]:
     """A port for them all."""
-    with hosting() as running:
+    with run_host() as running:
         yield running
 
 
 @pytest.fixture
-def server(host: Host, rsa_key: RSAKey) -> Generator[AuthorizationServer]:
+def server(host: AuthorizationServerHost, rsa_key: RSAKey) -> Generator[AuthorizationServer]:
     """An authorization server with a key of each common kind."""
     ec_key = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256", "kid": "ec"})
-    with host.of(ec_key, rsa_key) as running:
+    with host.serve_new(ec_key, rsa_key) as running:
         yield running
 
 
@@ -80,9 +80,9 @@ async def session() -> AsyncGenerator[httpx2.AsyncClient]:
 
 @pytest.fixture
 def authority(
-    server: AuthorizationServer, session: httpx2.AsyncClient, clock: Clock
-) -> ExternalAuthority:
+    server: AuthorizationServer, session: httpx2.AsyncClient, clock: ManualClock
+) -> JwtVerifier:
     """Our trust in that server, which nobody has called on yet."""
-    publisher = Publisher(session, server.issuer, f"{server.url}/jwks")
-    keys = Jwks(publisher, server.issuer, clock=clock)
-    return ExternalAuthority(keys, issuer=server.issuer, audience=AUDIENCE, leeway=LEEWAY)
+    publisher = IssuerMetadataClient(session, server.issuer, f"{server.url}/jwks")
+    keys = JwksCache(publisher, server.issuer, clock=clock)
+    return JwtVerifier(keys, issuer=server.issuer, audience=AUDIENCE, leeway=LEEWAY)

@@ -5,9 +5,14 @@ from typing import Any
 import pytest
 from joserfc.jwk import RSAKey
 
-from service.auth.jwt_verifier import ExternalAuthority
-from tests.service.auth.authorization_server import ADA, AUDIENCE, AuthorizationServer, signed
-from tests.service.auth.conftest import refused
+from service.auth.jwt_verifier import JwtVerifier
+from tests.service.auth.authorization_server import (
+    ADA_SUB,
+    AUDIENCE,
+    AuthorizationServer,
+    sign_token,
+)
+from tests.service.auth.conftest import assert_refused
 
 
 @pytest.mark.parametrize(
@@ -26,10 +31,10 @@ from tests.service.auth.conftest import refused
     ],
 )
 async def test_a_token_made_for_another_service_is_refused(
-    server: AuthorizationServer, authority: ExternalAuthority, aud: object
+    server: AuthorizationServer, authority: JwtVerifier, aud: object
 ) -> None:
     """Else any service the person uses could act for them here. Letter by letter, no slash less."""
-    refusal = await refused(authority, server.issue(aud=aud))
+    refusal = await assert_refused(authority, server.issue_token(aud=aud))
 
     assert refusal.problem == "invalid_audience"
     assert f"exactly {AUDIENCE}" in str(refusal)
@@ -37,31 +42,31 @@ async def test_a_token_made_for_another_service_is_refused(
 
 
 async def test_a_token_may_be_made_for_several_services(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """Ours has to be one of them."""
-    assert await authority.verify(server.issue(aud=["account", AUDIENCE]))
+    assert await authority.verify(server.issue_token(aud=["account", AUDIENCE]))
 
 
 @pytest.mark.parametrize("change", ["{}/", "{}/realms/other", "https://evil.example", ""])
 async def test_a_token_of_another_issuer_is_refused_before_keys_are_looked_for(
-    server: AuthorizationServer, authority: ExternalAuthority, change: str
+    server: AuthorizationServer, authority: JwtVerifier, change: str
 ) -> None:
     """One host serves many realms, with the same keys at times; a person is told which is meant."""
-    refusal = await refused(authority, server.issue(iss=change.format(server.issuer)))
+    refusal = await assert_refused(authority, server.issue_token(iss=change.format(server.issuer)))
 
     assert refusal.problem == "invalid_issuer"
     assert f"exactly {server.issuer}" in str(refusal)
     assert ("trailing slash" in str(refusal)) == (change == "{}/")
-    assert server.asked == []
+    assert server.requested_paths == []
 
 
 @pytest.mark.parametrize("name", ["exp", "sub", "iss"])
 async def test_a_token_has_to_say_who_from_whom_and_how_long(
-    server: AuthorizationServer, authority: ExternalAuthority, name: str
+    server: AuthorizationServer, authority: JwtVerifier, name: str
 ) -> None:
     """One without an end would be good for ever, one without a subject for anybody."""
-    refusal = await refused(authority, server.issue(**{name: None}))
+    refusal = await assert_refused(authority, server.issue_token(**{name: None}))
 
     assert refusal.problem == "invalid_token"
     assert f"cannot be used: {name} is missing" in str(refusal)
@@ -92,24 +97,26 @@ async def test_a_token_has_to_say_who_from_whom_and_how_long(
 )
 async def test_a_claim_of_the_wrong_form_is_not_guessed_at(
     server: AuthorizationServer,
-    authority: ExternalAuthority,
+    authority: JwtVerifier,
     rsa_key: RSAKey,
     name: str,
     odd: object,
 ) -> None:
     """A subject is a key in our tables, and a time has to be one."""
-    token = signed({"alg": "RS256", "kid": "rsa"}, server.payload(**{name: odd}), rsa_key)
+    token = sign_token({"alg": "RS256", "kid": "rsa"}, server.make_payload(**{name: odd}), rsa_key)
 
-    assert f"cannot be used: {name} is missing or malformed" in str(await refused(authority, token))
+    assert f"cannot be used: {name} is missing or malformed" in str(
+        await assert_refused(authority, token)
+    )
 
 
 async def test_an_infinite_time_is_not_a_time(
-    server: AuthorizationServer, authority: ExternalAuthority, rsa_key: RSAKey
+    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey
 ) -> None:
     """Python writes and reads it, though JSON has no such number."""
-    token = signed({"alg": "RS256"}, server.payload(exp=float("inf")), rsa_key)
+    token = sign_token({"alg": "RS256"}, server.make_payload(exp=float("inf")), rsa_key)
 
-    assert (await refused(authority, token)).problem == "invalid_token"
+    assert (await assert_refused(authority, token)).problem == "invalid_token"
 
 
 @pytest.mark.parametrize(
@@ -124,18 +131,18 @@ async def test_an_infinite_time_is_not_a_time(
     ],
 )
 async def test_scopes_are_read_where_servers_write_them(
-    server: AuthorizationServer, authority: ExternalAuthority, given: Any, scopes: set[str]
+    server: AuthorizationServer, authority: JwtVerifier, given: Any, scopes: set[str]
 ) -> None:
     """`scope` is the standard (RFC 9068), Okta and Entra say `scp`; the standard wins."""
-    assert (await authority.verify(server.issue(**given))).scopes == scopes
+    assert (await authority.verify(server.issue_token(**given))).scopes == scopes
 
 
 async def test_what_is_only_shown_never_refuses_anybody(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """An e-mail address is for whoami; the subject is who."""
-    told = await authority.verify(server.issue(email="ada@example.org", name="Ada Lovelace"))
-    odd = await authority.verify(server.issue(email=7, name="", client_id=None, azp="cursor"))
+    told = await authority.verify(server.issue_token(email="ada@example.org", name="Ada Lovelace"))
+    odd = await authority.verify(server.issue_token(email=7, name="", client_id=None, azp="cursor"))
 
     assert (told.email, told.name, told.client_id) == ("ada@example.org", "Ada Lovelace", "claude")
-    assert (odd.subject, odd.email, odd.name, odd.client_id) == (ADA, None, None, "cursor")
+    assert (odd.subject, odd.email, odd.name, odd.client_id) == (ADA_SUB, None, None, "cursor")

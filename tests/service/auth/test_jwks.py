@@ -12,12 +12,12 @@ from starlette.responses import RedirectResponse, Response
 
 from schema.accounts.vault import Secret
 from schema.common.errors import Unavailable
-from service.auth.jwks import FRESH, KEPT, PAUSE
-from service.auth.jwt_verifier import ExternalAuthority
-from tests.service.auth.authorization_server import AuthorizationServer, forged, signed
-from tests.service.auth.conftest import Clock, refused
+from service.auth.jwks import REFRESH_AFTER, RETRY_AFTER, USABLE_WITHOUT_ANSWER
+from service.auth.jwt_verifier import JwtVerifier
+from tests.service.auth.authorization_server import AuthorizationServer, forge_token, sign_token
+from tests.service.auth.conftest import ManualClock, assert_refused
 
-A_MOMENT = timedelta(seconds=0.1)
+SHORT_PAUSE = timedelta(seconds=0.1)
 
 
 def new_key(kid: str = "new") -> ECKey:
@@ -25,145 +25,145 @@ def new_key(kid: str = "new") -> ECKey:
     return ECKey.generate_key("P-256", {"kid": kid})
 
 
-def down() -> Response:
+def bad_gateway_response() -> Response:
     """Answer like a proxy whose server is gone."""
     return Response(status_code=503)
 
 
 async def test_keys_are_fetched_once_for_everybody(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """A burst of callers is one question, and for a minute there is no other."""
     async with anyio.create_task_group() as tasks:
         for _ in range(10):
-            tasks.start_soon(authority.verify, server.issue())
-    await authority.verify(server.issue(key=server.keys[1]))
+            tasks.start_soon(authority.verify, server.issue_token())
+    await authority.verify(server.issue_token(key=server.keys[1]))
 
-    assert server.fetches == 1
+    assert server.jwks_fetch_count == 1
 
 
 async def test_a_new_key_is_believed_as_soon_as_it_signs(
-    server: AuthorizationServer, authority: ExternalAuthority, clock: Clock
+    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """Servers rotate without telling; nobody restarts us for it."""
-    await authority.verify(server.issue())
-    clock.advance(PAUSE)
+    await authority.verify(server.issue_token())
+    clock.advance(RETRY_AFTER)
     server.keys.insert(0, new_key())
 
-    assert await authority.verify(server.issue())
-    assert server.fetches == 2
+    assert await authority.verify(server.issue_token())
+    assert server.jwks_fetch_count == 2
 
 
 async def test_a_key_that_was_taken_back_is_believed_for_a_minute_at_most(
-    server: AuthorizationServer, authority: ExternalAuthority, clock: Clock
+    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """It may have been stolen."""
-    token = server.issue()
+    token = server.issue_token()
     await authority.verify(token)
     server.keys = [new_key()]
 
-    clock.advance(timedelta(seconds=60) - A_MOMENT)
+    clock.advance(timedelta(seconds=60) - SHORT_PAUSE)
     assert await authority.verify(token)
-    clock.advance(A_MOMENT)
-    assert "may have been replaced" in str(await refused(authority, token))
+    clock.advance(SHORT_PAUSE)
+    assert "may have been replaced" in str(await assert_refused(authority, token))
 
 
 async def test_made_up_kids_are_looked_for_once_in_five_seconds(
-    server: AuthorizationServer, authority: ExternalAuthority, clock: Clock
+    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """Else anyone could flood the authorization server through us."""
-    impostors = [server.issue(key=new_key(f"made-up-{n}")) for n in range(50)]
+    impostors = [server.issue_token(key=new_key(f"made-up-{n}")) for n in range(50)]
 
     async with anyio.create_task_group() as tasks:
         for token in impostors:
-            tasks.start_soon(refused, authority, token)
-    clock.advance(PAUSE - A_MOMENT)
+            tasks.start_soon(assert_refused, authority, token)
+    clock.advance(RETRY_AFTER - SHORT_PAUSE)
     for token in impostors:
-        await refused(authority, token)
-    assert server.fetches == 1
+        await assert_refused(authority, token)
+    assert server.jwks_fetch_count == 1
 
-    clock.advance(A_MOMENT)
+    clock.advance(SHORT_PAUSE)
     for token in impostors:
-        await refused(authority, token)
-    assert server.fetches == 2
+        await assert_refused(authority, token)
+    assert server.jwks_fetch_count == 2
 
 
 async def test_known_keys_do_not_wait_for_a_made_up_one(
-    server: AuthorizationServer, authority: ExternalAuthority, clock: Clock
+    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """While we look for it, everybody else is served."""
-    await authority.verify(server.issue())
-    clock.advance(PAUSE)
-    server.answering.clear()
+    await authority.verify(server.issue_token())
+    clock.advance(RETRY_AFTER)
+    server.jwks_gate.clear()
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(refused, authority, server.issue(key=new_key()))
+            tasks.start_soon(assert_refused, authority, server.issue_token(key=new_key()))
             await anyio.wait_all_tasks_blocked()
-            assert await authority.verify(server.issue())
-            server.answering.set()
+            assert await authority.verify(server.issue_token())
+            server.jwks_gate.set()
 
 
 async def test_who_leaves_while_keys_are_fetched_leaves_them_to_the_others(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """A client that hangs up cannot make us ask again and again."""
-    server.answering.clear()
+    server.jwks_gate.clear()
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(authority.verify, server.issue())
+            tasks.start_soon(authority.verify, server.issue_token())
             await anyio.wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
-            server.answering.set()
-        await authority.verify(server.issue())
+            server.jwks_gate.set()
+        await authority.verify(server.issue_token())
 
-    assert server.fetches == 1
+    assert server.jwks_fetch_count == 1
 
 
 async def test_without_keys_nobody_is_let_in_or_turned_away(
-    server: AuthorizationServer, authority: ExternalAuthority, clock: Clock
+    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """The server is down when we start; a token we cannot verify is neither right nor wrong."""
-    server.failing = down()
+    server.failure_response = bad_gateway_response()
     for _ in range(3):
         with pytest.raises(Unavailable) as silence:
-            await authority.verify(server.issue())
-        assert silence.value.retry_after == PAUSE
-    assert server.fetches == 1
+            await authority.verify(server.issue_token())
+        assert silence.value.retry_after == RETRY_AFTER
+    assert server.jwks_fetch_count == 1
 
-    server.failing = None
-    clock.advance(PAUSE)
-    assert await authority.verify(server.issue())
+    server.failure_response = None
+    clock.advance(RETRY_AFTER)
+    assert await authority.verify(server.issue_token())
 
 
 async def test_an_outage_of_the_server_is_not_ours(
-    server: AuthorizationServer, authority: ExternalAuthority, clock: Clock
+    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """The last good keys serve for ten minutes; a kid they lack may be one we could not fetch."""
-    await authority.verify(server.issue())
-    server.failing = down()
+    await authority.verify(server.issue_token())
+    server.failure_response = bad_gateway_response()
 
-    clock.advance(FRESH)
-    assert await authority.verify(server.issue())
+    clock.advance(REFRESH_AFTER)
+    assert await authority.verify(server.issue_token())
     with pytest.raises(Unavailable):
-        await authority.verify(server.issue(key=new_key()))
-    clock.advance(KEPT - FRESH - A_MOMENT)
-    assert await authority.verify(server.issue())
-    clock.advance(A_MOMENT)
+        await authority.verify(server.issue_token(key=new_key()))
+    clock.advance(USABLE_WITHOUT_ANSWER - REFRESH_AFTER - SHORT_PAUSE)
+    assert await authority.verify(server.issue_token())
+    clock.advance(SHORT_PAUSE)
     with pytest.raises(Unavailable):
-        await authority.verify(server.issue())
+        await authority.verify(server.issue_token())
 
 
 async def test_an_outage_does_not_let_a_stranger_in(
-    server: AuthorizationServer, authority: ExternalAuthority, clock: Clock
+    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """What is kept is the keys, not the trust."""
-    await authority.verify(server.issue())
-    server.failing = down()
-    clock.advance(FRESH)
+    await authority.verify(server.issue_token())
+    server.failure_response = bad_gateway_response()
+    clock.advance(REFRESH_AFTER)
 
-    await refused(authority, server.issue(key=new_key("ec")))
+    await assert_refused(authority, server.issue_token(key=new_key("ec")))
 
 
 @pytest.mark.parametrize(
@@ -180,27 +180,27 @@ async def test_an_outage_does_not_let_a_stranger_in(
     ],
 )
 async def test_what_is_not_a_set_of_keys_is_an_outage(
-    server: AuthorizationServer, authority: ExternalAuthority, clock: Clock, answer: Response
+    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock, answer: Response
 ) -> None:
     """A captive portal, a proxy's error page or a flood takes no key from us, and gives none."""
-    await authority.verify(server.issue())
-    server.failing = answer
-    clock.advance(FRESH)
+    await authority.verify(server.issue_token())
+    server.failure_response = answer
+    clock.advance(REFRESH_AFTER)
 
-    assert await authority.verify(server.issue())
-    assert server.fetches == 2
-    assert "/elsewhere" not in server.asked
+    assert await authority.verify(server.issue_token())
+    assert server.jwks_fetch_count == 2
+    assert "/elsewhere" not in server.requested_paths
 
 
 async def test_a_set_without_keys_takes_them_all_back(
-    server: AuthorizationServer, authority: ExternalAuthority, clock: Clock
+    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """That is how a server says that they are all lost."""
-    await authority.verify(server.issue())
-    server.published = b'{"keys": []}'
-    clock.advance(FRESH)
+    await authority.verify(server.issue_token())
+    server.published_jwks = b'{"keys": []}'
+    clock.advance(REFRESH_AFTER)
 
-    await refused(authority, server.issue())
+    await assert_refused(authority, server.issue_token())
 
 
 @pytest.mark.parametrize(
@@ -222,43 +222,51 @@ async def test_a_set_without_keys_takes_them_all_back(
 )
 async def test_a_key_that_is_not_for_signatures_verifies_none(
     server: AuthorizationServer,
-    authority: ExternalAuthority,
+    authority: JwtVerifier,
     rsa_key: RSAKey,
     change: dict[str, Any],
 ) -> None:
     """And it does not spoil the others."""
     odd = {**rsa_key.as_dict(private=False), **change}
-    server.published = json.dumps({"keys": [odd, server.keys[0].as_dict(private=False)]}).encode()
+    server.published_jwks = json.dumps(
+        {"keys": [odd, server.keys[0].as_dict(private=False)]}
+    ).encode()
 
-    await refused(authority, signed({"alg": "RS256", "kid": "rsa"}, server.payload(), rsa_key))
-    assert await authority.verify(server.issue())
+    await assert_refused(
+        authority, sign_token({"alg": "RS256", "kid": "rsa"}, server.make_payload(), rsa_key)
+    )
+    assert await authority.verify(server.issue_token())
 
 
 async def test_a_private_key_that_was_published_verifies_as_its_public_half(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """A grave mistake, but not ours; and there is no secret in our memory."""
-    server.published = json.dumps({"keys": [server.keys[0].as_dict(private=True)]}).encode()
+    server.published_jwks = json.dumps({"keys": [server.keys[0].as_dict(private=True)]}).encode()
 
-    assert await authority.verify(server.issue())
+    assert await authority.verify(server.issue_token())
 
 
 async def test_a_short_rsa_key_is_no_key(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """1024 bits can be factored by those who want to be somebody else badly enough."""
     weak = generate_private_key(65537, 1024)  # noqa: S505  # that is the point
     short = RSAKey(weak, weak, {"kid": "short"})
-    server.published = json.dumps({"keys": [short.as_dict(private=False)]}).encode()
+    server.published_jwks = json.dumps({"keys": [short.as_dict(private=False)]}).encode()
 
-    await refused(authority, signed({"alg": "RS256", "kid": "short"}, server.payload(), short))
+    await assert_refused(
+        authority, sign_token({"alg": "RS256", "kid": "short"}, server.make_payload(), short)
+    )
 
 
 async def test_a_shared_secret_that_was_published_is_none(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """Whoever can read the set could sign with it."""
-    server.published = b'{"keys": [{"kty": "oct", "kid": "s", "k": "c2VjcmV0", "alg": "HS256"}]}'
-    token: Secret = forged({"alg": "HS256", "kid": "s"}, server.payload(), b"any")
+    server.published_jwks = (
+        b'{"keys": [{"kty": "oct", "kid": "s", "k": "c2VjcmV0", "alg": "HS256"}]}'
+    )
+    token: Secret = forge_token({"alg": "HS256", "kid": "s"}, server.make_payload(), b"any")
 
-    await refused(authority, token)
+    await assert_refused(authority, token)

@@ -10,18 +10,18 @@ import pytest
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from schema.accounts.vault import Secret
-from service.auth.jwt_verifier import ExternalAuthority, ExternalIdentity, external_authority
+from service.auth.jwt_verifier import ExternalIdentity, JwtVerifier, open_jwt_verifier
 from tests.service.auth.authorization_server import (
-    ADA,
+    ADA_SUB,
     AUDIENCE,
     AuthorizationServer,
-    forged,
-    signed,
-    unsigned,
+    forge_token,
+    sign_token,
+    signing_input,
 )
-from tests.service.auth.conftest import LEEWAY, refused
+from tests.service.auth.conftest import LEEWAY, assert_refused
 
-PUBLIC_FORMS = ["PEM", "DER"]
+PUBLIC_KEY_FORMATS = ["PEM", "DER"]
 
 
 async def test_a_token_the_server_issued_says_who_is_calling(server: AuthorizationServer) -> None:
@@ -29,7 +29,7 @@ async def test_a_token_the_server_issued_says_who_is_calling(server: Authorizati
     form = {"grant_type": "client_credentials", "client_id": "claude", "resource": AUDIENCE}
     async with (
         httpx2.AsyncClient() as http,
-        external_authority(
+        open_jwt_verifier(
             issuer=server.issuer, audience=AUDIENCE, jwks_url=None, leeway=LEEWAY
         ) as authority,
     ):
@@ -38,10 +38,10 @@ async def test_a_token_the_server_issued_says_who_is_calling(server: Authorizati
 
     assert identity == ExternalIdentity(
         issuer=server.issuer,
-        subject=ADA,
+        subject=ADA_SUB,
         scopes=frozenset({"jobs", "openid"}),
         expires_at=identity.expires_at,
-        believed_until=identity.expires_at + LEEWAY,
+        valid_until=identity.expires_at + LEEWAY,
         client_id="claude",
         email=None,
         name=None,
@@ -60,51 +60,53 @@ async def test_a_token_the_server_issued_says_who_is_calling(server: Authorizati
 )
 async def test_each_usual_algorithm_is_understood(
     server: AuthorizationServer,
-    authority: ExternalAuthority,
+    authority: JwtVerifier,
     key: RSAKey | ECKey,
     alg: str,
 ) -> None:
     """Servers differ in what they sign with; a key without `alg` serves its whole family."""
     server.keys = [key]
 
-    assert (await authority.verify(server.issue(alg=alg))).subject == ADA
+    assert (await authority.verify(server.issue_token(alg=alg))).subject == ADA_SUB
 
 
 async def test_edwards_curves_are_understood_under_their_first_name(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """EdDSA is what servers say, though RFC 9864 has since renamed it."""
     key = OKPKey.generate_key("Ed25519", {"kid": "k"})
     server.keys = [key]
 
-    token = signed({"alg": "EdDSA", "kid": "k"}, server.payload(), key)
+    token = sign_token({"alg": "EdDSA", "kid": "k"}, server.make_payload(), key)
 
-    assert (await authority.verify(token)).subject == ADA
+    assert (await authority.verify(token)).subject == ADA_SUB
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", ""])
 async def test_a_token_that_says_it_needs_no_signature_is_refused(
-    server: AuthorizationServer, authority: ExternalAuthority, alg: str
+    server: AuthorizationServer, authority: JwtVerifier, alg: str
 ) -> None:
     """The oldest trick there is."""
-    refusal = await refused(authority, forged({"alg": alg, "kid": "ec"}, server.payload()))
+    refusal = await assert_refused(
+        authority, forge_token({"alg": alg, "kid": "ec"}, server.make_payload())
+    )
 
     assert "its alg must be one of" in str(refusal)
 
 
-@pytest.mark.parametrize("form", PUBLIC_FORMS)
+@pytest.mark.parametrize("form", PUBLIC_KEY_FORMATS)
 @pytest.mark.parametrize("kid", ["rsa", "ec"])
 async def test_a_public_key_is_not_a_shared_secret(
-    server: AuthorizationServer, authority: ExternalAuthority, kid: str, form: str
+    server: AuthorizationServer, authority: JwtVerifier, kid: str, form: str
 ) -> None:
     """Anyone has the public key, so anyone could sign with it if HMAC were believed."""
     key = next(key for key in server.keys if key.kid == kid)
     public = key.as_pem(private=False) if form == "PEM" else key.as_der(private=False)
     header = {"alg": "HS256", "kid": kid}
-    bound = unsigned(header, server.payload()).encode()
+    bound = signing_input(header, server.make_payload()).encode()
 
-    refusal = await refused(
-        authority, forged(header, server.payload(), hmac.digest(public, bound, sha256))
+    refusal = await assert_refused(
+        authority, forge_token(header, server.make_payload(), hmac.digest(public, bound, sha256))
     )
 
     assert "its alg must be one of" in str(refusal)
@@ -128,37 +130,39 @@ async def test_a_public_key_is_not_a_shared_secret(
     ],
 )
 async def test_a_kid_is_a_name_to_compare_and_nothing_else(
-    server: AuthorizationServer, authority: ExternalAuthority, rsa_key: RSAKey, kid: object
+    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey, kid: object
 ) -> None:
     """It is never a path, a query or an address, and the right signature does not help."""
-    token = signed({"alg": "RS256", "kid": kid}, server.payload(), rsa_key)
+    token = sign_token({"alg": "RS256", "kid": kid}, server.make_payload(), rsa_key)
 
-    assert (await refused(authority, token)).problem == "invalid_token"
-    assert server.asked in (["/jwks"], [])
+    assert (await assert_refused(authority, token)).problem == "invalid_token"
+    assert server.requested_paths in (["/jwks"], [])
 
 
 async def test_a_huge_kid_is_not_even_looked_for(
-    server: AuthorizationServer, authority: ExternalAuthority, rsa_key: RSAKey
+    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey
 ) -> None:
     """Nobody calls a key by a name of pages."""
-    await refused(authority, signed({"alg": "RS256", "kid": "k" * 257}, server.payload(), rsa_key))
+    await assert_refused(
+        authority, sign_token({"alg": "RS256", "kid": "k" * 257}, server.make_payload(), rsa_key)
+    )
 
-    assert server.asked == []
+    assert server.requested_paths == []
 
 
 async def test_a_token_without_a_kid_is_verified_by_any_key_that_fits(
-    server: AuthorizationServer, authority: ExternalAuthority, rsa_key: RSAKey
+    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey
 ) -> None:
     """The name is optional (RFC 7515, section 4.1.4), the signature is not."""
     stranger = RSAKey.generate_key(2048)
 
-    assert await authority.verify(signed({"alg": "RS256"}, server.payload(), rsa_key))
-    await refused(authority, signed({"alg": "RS256"}, server.payload(), stranger))
+    assert await authority.verify(sign_token({"alg": "RS256"}, server.make_payload(), rsa_key))
+    await assert_refused(authority, sign_token({"alg": "RS256"}, server.make_payload(), stranger))
 
 
 @pytest.mark.parametrize("name", ["jku", "jwk", "x5u", "x5c", "crit"])
 async def test_a_token_cannot_say_how_it_is_to_be_verified(
-    server: AuthorizationServer, authority: ExternalAuthority, rsa_key: RSAKey, name: str
+    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey, name: str
 ) -> None:
     """Not even if the server signed it: what is not followed must not look as if it were."""
     said = {
@@ -170,74 +174,76 @@ async def test_a_token_cannot_say_how_it_is_to_be_verified(
     }
     header = {"alg": "RS256", "kid": "rsa", "b64": True, name: said[name]}
 
-    refusal = await refused(authority, signed(header, server.payload(), rsa_key))
+    refusal = await assert_refused(authority, sign_token(header, server.make_payload(), rsa_key))
 
     assert f"header has {name}" in str(refusal)
-    assert server.asked == []
+    assert server.requested_paths == []
 
 
 async def test_a_token_does_not_bring_its_own_key(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """Its signature is right, by a key that is nobody's."""
     mine = RSAKey.generate_key(2048)
     header = {"alg": "RS256", "kid": "rsa", "jwk": mine.as_dict(private=False)}
 
-    await refused(authority, signed(header, server.payload(), mine))
+    await assert_refused(authority, sign_token(header, server.make_payload(), mine))
 
 
 async def test_the_name_of_a_key_is_not_the_key(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """A kid is public; whoever signs under it has to have the key."""
     impostor = RSAKey.generate_key(2048, {"kid": "rsa"})
 
-    refusal = await refused(authority, server.issue(key=impostor))
+    refusal = await assert_refused(authority, server.issue_token(key=impostor))
 
     assert "signature of this token is wrong" in str(refusal)
 
 
 async def test_what_was_signed_cannot_be_changed(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """Neither who, nor the signature itself, nor nothing in its place."""
-    header, said, signature = server.issue().reveal().split(".")
-    _, bobs, _ = server.issue(sub="bob").reveal().split(".")
+    header, said, signature = server.issue_token().reveal().split(".")
+    _, bobs, _ = server.issue_token(sub="bob").reveal().split(".")
 
-    await refused(authority, Secret(f"{header}.{bobs}.{signature}"))
-    await refused(authority, Secret(f"{header}.{said}.{signature[:-8]}"))
-    await refused(authority, Secret(f"{header}.{said}."))
+    await assert_refused(authority, Secret(f"{header}.{bobs}.{signature}"))
+    await assert_refused(authority, Secret(f"{header}.{said}.{signature[:-8]}"))
+    await assert_refused(authority, Secret(f"{header}.{said}."))
 
 
 @pytest.mark.parametrize(("kid", "alg"), [("ec", "RS256"), ("rsa", "ES256"), ("ec", "ES384")])
 async def test_a_key_verifies_its_own_kind_of_signature_only(
-    server: AuthorizationServer, authority: ExternalAuthority, rsa_key: RSAKey, kid: str, alg: str
+    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey, kid: str, alg: str
 ) -> None:
     """The token names the algorithm, the key decides whether that can be."""
-    token = signed({"alg": alg, "kid": kid}, server.payload(), rsa_key)
+    token = sign_token({"alg": alg, "kid": kid}, server.make_payload(), rsa_key)
 
-    assert f"publishes no {alg} key" in str(await refused(authority, token))
+    assert f"publishes no {alg} key" in str(await assert_refused(authority, token))
 
 
 async def test_a_key_that_is_published_for_one_algorithm_serves_no_other(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """A server that has settled on PS256 did not agree to the older padding."""
     key = RSAKey.generate_key(2048, {"kid": "ps", "alg": "PS256"})
     server.keys = [key]
 
-    assert await authority.verify(server.issue(alg="PS256"))
-    await refused(authority, signed({"alg": "RS256", "kid": "ps"}, server.payload(), key))
+    assert await authority.verify(server.issue_token(alg="PS256"))
+    await assert_refused(
+        authority, sign_token({"alg": "RS256", "kid": "ps"}, server.make_payload(), key)
+    )
 
 
 @pytest.mark.parametrize("typ", ["logout+jwt", "dpop+jwt", "secevent+jwt", 7])
 async def test_only_an_access_token_is_one(
-    server: AuthorizationServer, authority: ExternalAuthority, rsa_key: RSAKey, typ: object
+    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey, typ: object
 ) -> None:
     """The server signs other things with the same keys (RFC 8725, section 3.11)."""
     header = {"alg": "RS256", "kid": "rsa", "typ": typ}
 
-    await refused(authority, signed(header, server.payload(), rsa_key))
+    await assert_refused(authority, sign_token(header, server.make_payload(), rsa_key))
 
 
 @pytest.mark.parametrize(
@@ -253,48 +259,48 @@ async def test_only_an_access_token_is_one(
         "e30.e30.",
         "W10.W10.W10",
         "ünïcödé.e30.e30",
-        unsigned({"alg": "RS256", "b64": False}, b"") + ".e30",
-        unsigned({"alg": "RS256"}, b"[" * 3000) + ".e30",
-        unsigned({"alg": "RS256"}, b"\xff\xfe") + ".e30",
-        unsigned({"alg": ["RS256"]}, b"{}") + ".e30",
+        signing_input({"alg": "RS256", "b64": False}, b"") + ".e30",
+        signing_input({"alg": "RS256"}, b"[" * 3000) + ".e30",
+        signing_input({"alg": "RS256"}, b"\xff\xfe") + ".e30",
+        signing_input({"alg": ["RS256"]}, b"{}") + ".e30",
     ],
 )
 async def test_whatever_is_not_a_token_is_refused_without_asking_anyone(
-    server: AuthorizationServer, authority: ExternalAuthority, garbage: str
+    server: AuthorizationServer, authority: JwtVerifier, garbage: str
 ) -> None:
     """Scanners send anything; it is neither a crash nor a question."""
-    assert (await refused(authority, Secret(garbage))).problem == "invalid_token"
-    assert server.asked == []
+    assert (await assert_refused(authority, Secret(garbage))).problem == "invalid_token"
+    assert server.requested_paths == []
 
 
-async def test_a_header_nested_without_end_is_refused(authority: ExternalAuthority) -> None:
+async def test_a_header_nested_without_end_is_refused(authority: JwtVerifier) -> None:
     """It would use up the stack of whoever reads it."""
-    nested = unsigned({}, b"[" * 3000).split(".")[1]
+    nested = signing_input({}, b"[" * 3000).split(".")[1]
 
-    await refused(authority, Secret(f"{nested}.e30.e30"))
+    await assert_refused(authority, Secret(f"{nested}.e30.e30"))
 
 
 async def test_a_token_of_more_than_8_kib_is_refused(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """A server in front of us would not let its header pass; decoding it costs us, not them."""
-    refusal = await refused(authority, server.issue(groups="g" * 8192))
+    refusal = await assert_refused(authority, server.issue_token(groups="g" * 8192))
 
     assert "at most 8192" in str(refusal)
 
 
 async def test_the_leeway_is_for_clocks_and_ends_there(
-    server: AuthorizationServer, authority: ExternalAuthority
+    server: AuthorizationServer, authority: JwtVerifier
 ) -> None:
     """Half a minute apart is usual; more is a matter for NTP, which the refusal says."""
     now, near, far = time.time(), LEEWAY.total_seconds() - 10, LEEWAY.total_seconds() + 10
 
-    assert await authority.verify(server.issue(exp=now - near))
-    assert await authority.verify(server.issue(nbf=now + near, iat=now + near))
+    assert await authority.verify(server.issue_token(exp=now - near))
+    assert await authority.verify(server.issue_token(nbf=now + near, iat=now + near))
     refusals = [
-        await refused(authority, server.issue(exp=now - far)),
-        await refused(authority, server.issue(nbf=now + far)),
-        await refused(authority, server.issue(iat=now + far)),
+        await assert_refused(authority, server.issue_token(exp=now - far)),
+        await assert_refused(authority, server.issue_token(nbf=now + far)),
+        await assert_refused(authority, server.issue_token(iat=now + far)),
     ]
 
     assert [refusal.problem for refusal in refusals] == [

@@ -9,26 +9,30 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from schema.db.database import Database
-from service.local.ports import free_port
+from service.local.ports import find_free_port
 from tests.service.auth.authorization_server import AUDIENCE, AuthorizationServer
-from tests.service.conftest import Start
-from tests.service.local.hub.mcp_user import Browser, Memory, signing_in
-from tests.service.stand_in import ADA, Whoami
+from tests.service.conftest import StartService
+from tests.service.local.hub.mcp_user import (
+    ConsentingBrowser,
+    MemoryTokenStorage,
+    make_oauth_provider,
+)
+from tests.service.stand_in import ADA_ID, FakeHub
 
-LAUNCH: dict[str, Any] = {
+LAUNCH_CALL: dict[str, Any] = {
     "name": "launch_job",
     "arguments": {"image": "python:3.12", "command": ["true"]},
 }
 
 
 @pytest.fixture
-def service(start: Start, server: AuthorizationServer) -> Generator[str]:
+def service(start: StartService, server: AuthorizationServer) -> Generator[str]:
     """A service that trusts the authorization server."""
     with start(auth="jwt", jwt_issuer=server.issuer, jwt_audience=AUDIENCE) as url:
         yield url
 
 
-async def post(
+async def post_with_tokens(
     url: str, method: str, params: dict[str, Any] | None = None, **tokens: str | None
 ) -> httpx2.Response:
     """Send one message with these tokens."""
@@ -44,29 +48,35 @@ async def test_who_is_signed_in_acts_at_the_hub_with_their_own_token(
     service: str, server: AuthorizationServer, database: Database
 ) -> None:
     """Rows belong to the account at the Hub, whoever vouches for the person here."""
-    token = server.issue(scope="jobs inference-api").reveal()
+    token = server.issue_token(scope="jobs inference-api").reveal()
 
-    response = await post(service, "tools/call", LAUNCH, signed=token, hub="hf_ada")
+    response = await post_with_tokens(
+        service, "tools/call", LAUNCH_CALL, signed=token, hub="hf_ada"
+    )
 
     assert response.json()["result"]["structuredContent"]["state"] == "queued"
     async with database.transaction() as tx:
-        assert await tx.fetchval("SELECT subject_id FROM job") == ADA
+        assert await tx.fetchval("SELECT subject_id FROM job") == ADA_ID
 
 
-async def test_a_token_of_the_hub_alone_does_not_sign_anybody_in(service: str, hub: Whoami) -> None:
+async def test_a_token_of_the_hub_alone_does_not_sign_anybody_in(
+    service: str, hub: FakeHub
+) -> None:
     """It was not made for this service; that is what the authorization server is for."""
-    by_itself = await post(service, "tools/list", hub="hf_ada")
-    in_its_place = await post(service, "tools/list", signed="hf_ada", hub="hf_ada")
+    by_itself = await post_with_tokens(service, "tools/list", hub="hf_ada")
+    in_its_place = await post_with_tokens(service, "tools/list", signed="hf_ada", hub="hf_ada")
 
     assert (by_itself.status_code, in_its_place.status_code) == (401, 401)
-    assert hub.asked == []
+    assert hub.whoami_tokens == []
 
 
 async def test_without_authority_at_the_hub_one_is_told_how_to_bring_it(
     service: str, server: AuthorizationServer
 ) -> None:
     """Signing in again would not help, so it is not asked for."""
-    response = await post(service, "tools/list", signed=server.issue(scope="jobs").reveal())
+    response = await post_with_tokens(
+        service, "tools/list", signed=server.issue_token(scope="jobs").reveal()
+    )
 
     assert response.status_code == 403
     assert "X-HF-Authorization" in response.json()["error_description"]
@@ -77,18 +87,22 @@ async def test_a_dead_token_of_the_hub_is_not_covered_up_by_a_good_sign_in(
     service: str, server: AuthorizationServer
 ) -> None:
     """Both have to be good."""
-    token = server.issue(scope="jobs").reveal()
+    token = server.issue_token(scope="jobs").reveal()
 
-    assert (await post(service, "tools/list", signed=token, hub="hf_stale")).status_code == 401
+    assert (
+        await post_with_tokens(service, "tools/list", signed=token, hub="hf_stale")
+    ).status_code == 401
 
 
 async def test_a_scope_that_the_sign_in_lacks_is_asked_for(
     service: str, server: AuthorizationServer, database: Database
 ) -> None:
     """The person's token at the Hub may do it; the operator's rules say whether here."""
-    token = server.issue(scope="inference-api").reveal()
+    token = server.issue_token(scope="inference-api").reveal()
 
-    response = await post(service, "tools/call", LAUNCH, signed=token, hub="hf_ada")
+    response = await post_with_tokens(
+        service, "tools/call", LAUNCH_CALL, signed=token, hub="hf_ada"
+    )
 
     assert response.status_code == 403
     assert response.json()["error"] == "insufficient_scope"
@@ -101,9 +115,11 @@ async def test_a_scope_that_the_token_at_the_hub_lacks_cannot_be_signed_in_for(
     service: str, server: AuthorizationServer
 ) -> None:
     """A second consent would change nothing, so the model is told what would."""
-    token = server.issue(scope="jobs inference-api").reveal()
+    token = server.issue_token(scope="jobs inference-api").reveal()
 
-    response = await post(service, "tools/call", LAUNCH, signed=token, hub="hf_reader")
+    response = await post_with_tokens(
+        service, "tools/call", LAUNCH_CALL, signed=token, hub="hf_reader"
+    )
 
     assert response.status_code == 200
     assert "read-only" in response.json()["result"]["content"][0]["text"]
@@ -118,16 +134,16 @@ async def test_a_scope_that_the_token_at_the_hub_lacks_cannot_be_signed_in_for(
     ],
 )
 async def test_what_is_wrong_with_a_token_has_a_name(
-    service: str, server: AuthorizationServer, hub: Whoami, claims: dict[str, Any], error: str
+    service: str, server: AuthorizationServer, hub: FakeHub, claims: dict[str, Any], error: str
 ) -> None:
     """An operator who sets this up finds the cause without reading our code."""
-    token = server.issue(scope="jobs", **claims).reveal()
+    token = server.issue_token(scope="jobs", **claims).reveal()
 
-    response = await post(service, "tools/list", signed=token, hub="hf_ada")
+    response = await post_with_tokens(service, "tools/list", signed=token, hub="hf_ada")
 
     assert (response.status_code, response.json()["error"]) == (401, error)
     assert 'error="invalid_token"' in response.headers["www-authenticate"]
-    assert hub.asked == []
+    assert hub.whoami_tokens == []
 
 
 async def test_the_metadata_names_the_authorization_server(
@@ -142,24 +158,24 @@ async def test_the_metadata_names_the_authorization_server(
 
 
 async def test_the_official_client_signs_in_at_the_authorization_server(
-    start: Start, server: AuthorizationServer
+    start: StartService, server: AuthorizationServer
 ) -> None:
     """It finds the server from our 401, registers, proves its key, and asks for our audience."""
-    port = free_port()
+    port = find_free_port()
     ours = f"http://127.0.0.1:{port}"
-    memory = Memory()
+    memory = MemoryTokenStorage()
     async with httpx2.AsyncClient() as http:
-        browser = Browser(http)
-        provider = signing_in(f"{ours}/mcp", browser, memory)
+        browser = ConsentingBrowser(http)
+        provider = make_oauth_provider(f"{ours}/mcp", browser, memory)
         headers = {"x-hf-authorization": "Bearer hf_ada"}
         with start(auth="jwt", jwt_issuer=server.issuer, public_url=ours, at=port):
             async with (
                 httpx2.AsyncClient(auth=provider, headers=headers, timeout=20) as signed,
                 Client(streamable_http_client(f"{ours}/mcp", http_client=signed)) as client,
             ):
-                answer = await client.call_tool("launch_job", LAUNCH["arguments"])
+                answer = await client.call_tool("launch_job", LAUNCH_CALL["arguments"])
 
     assert answer.structured_content is not None
     assert answer.structured_content["state"] == "queued"
-    assert browser.visits[0].params["scope"] == "jobs inference-api"
-    assert browser.visits[0].params["resource"] == f"{ours}/mcp"
+    assert browser.visited_urls[0].params["scope"] == "jobs inference-api"
+    assert browser.visited_urls[0].params["resource"] == f"{ours}/mcp"

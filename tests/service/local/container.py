@@ -24,7 +24,7 @@ _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _UNSHARE = {"x86_64": 272, "aarch64": 97}
 
 
-class _Instruction(ctypes.Structure):
+class _BpfInstruction(ctypes.Structure):
     _fields_ = (
         ("code", ctypes.c_uint16),
         ("if_true", ctypes.c_uint8),
@@ -33,25 +33,25 @@ class _Instruction(ctypes.Structure):
     )
 
 
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_uint16), ("filter", ctypes.POINTER(_Instruction)))
+class _BpfProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_uint16), ("filter", ctypes.POINTER(_BpfInstruction)))
 
 
-def refuse_namespaces() -> None:
+def deny_unshare() -> None:
     """Refuse `unshare` to this process and all its children, as Docker's seccomp profile does."""
-    instructions = (_Instruction * 4)(
-        _Instruction(0x20, 0, 0, 0),  # load the number of the call
-        _Instruction(0x15, 0, 1, _UNSHARE[platform.machine()]),  # is it unshare?
-        _Instruction(0x06, 0, 0, 0x00050001),  # then EPERM
-        _Instruction(0x06, 0, 0, 0x7FFF0000),  # else go on
+    instructions = (_BpfInstruction * 4)(
+        _BpfInstruction(0x20, 0, 0, 0),  # load the number of the call
+        _BpfInstruction(0x15, 0, 1, _UNSHARE[platform.machine()]),  # is it unshare?
+        _BpfInstruction(0x06, 0, 0, 0x00050001),  # then EPERM
+        _BpfInstruction(0x06, 0, 0, 0x7FFF0000),  # else go on
     )
-    program = _Program(len(instructions), instructions)
+    program = _BpfProgram(len(instructions), instructions)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
-async def _account(dsn: str) -> str:
+async def _read_server_account(dsn: str) -> str:
     connection = await asyncpg.connect(dsn)
     try:
         return psutil.Process(connection.get_server_pid()).username()
@@ -61,14 +61,14 @@ async def _account(dsn: str) -> str:
 
 def main() -> None:
     uid, folder = int(sys.argv[1]), Path(sys.argv[2])
-    refuse_namespaces()
+    deny_unshare()
     if uid:
         os.setuid(uid)
-        os_account.choose(binaries.find_postgres() / "initdb")
+        os_account.choose_account(binaries.find_postgres_bin() / "initdb")
     server = Postgres(folder, durable=False)
     for _ in range(2):
         try:
-            sys.stdout.write(f"{asyncio.run(_account(server.start()))}\n")
+            sys.stdout.write(f"{asyncio.run(_read_server_account(server.start()))}\n")
         finally:
             server.stop()
 

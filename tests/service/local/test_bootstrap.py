@@ -17,7 +17,7 @@ import pytest
 import service
 
 BARE_PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
-CLI = """
+CLI_SOURCE = """
 import sys, tiny
 def main() -> int:
     print(tiny.VERSION, *sys.argv[1:], sys.prefix)
@@ -37,7 +37,7 @@ class Clone:
         source = Path(service.__file__).parent
         shutil.copy(source / "__main__.py", self.root / "service")
         shutil.copy(source / "__init__.py", self.root / "service")
-        (self.root / "service" / "cli.py").write_text(CLI)
+        (self.root / "service" / "cli.py").write_text(CLI_SOURCE)
         self.lock("1")
 
     @property
@@ -72,12 +72,12 @@ class Clone:
             text=True,
         )
 
-    def run(self, *arguments: str, **environment: str) -> "Run":
+    def run(self, *arguments: str, **environment: str) -> "BootstrapRun":
         with self.start(*arguments, **environment) as process:
-            return Run(process)
+            return BootstrapRun(process)
 
 
-class Run:
+class BootstrapRun:
     """What one run of the command said, and how it ended."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -105,7 +105,7 @@ def test_the_second_run_installs_nothing(clone: Clone) -> None:
     clone.run("demo")
     shutil.rmtree(clone.wheels)
 
-    run = clone.run("demo", PYTHONPATH=str(_without(clone.home, "pip", "ensurepip", "venv")))
+    run = clone.run("demo", PYTHONPATH=str(_folder_without(clone.home, "pip", "ensurepip", "venv")))
 
     assert (run.code, run.err) == (7, "")
     assert run.out.startswith("tiny 1")
@@ -156,7 +156,7 @@ def test_a_set_up_that_was_killed_is_redone(clone: Clone) -> None:
 def test_two_first_runs_at_once_both_succeed(clone: Clone) -> None:
     """A person and their editor start it at the same moment; one sets up, the other waits."""
     with clone.start("one") as first, clone.start("two") as second:
-        runs = [Run(first), Run(second)]
+        runs = [BootstrapRun(first), BootstrapRun(second)]
 
     assert [run.code for run in runs] == [7, 7], runs[0].err + runs[1].err
     assert sum("Installing" in run.err for run in runs) == 1
@@ -170,7 +170,7 @@ def test_a_python_without_venv_and_pip_uses_what_is_on_the_path(clone: Clone) ->
     pip = programs / "pip"
     pip.write_text(f'#!/bin/sh\nunset PYTHONPATH\nexec {BARE_PYTHON} -m pip "$@"\n')
     pip.chmod(0o755)
-    stripped = _without(clone.home, "pip", "ensurepip", "venv")
+    stripped = _folder_without(clone.home, "pip", "ensurepip", "venv")
 
     run = clone.run("demo", PYTHONPATH=str(stripped), PATH=str(programs))
 
@@ -180,7 +180,7 @@ def test_a_python_without_venv_and_pip_uses_what_is_on_the_path(clone: Clone) ->
 
 def test_a_machine_that_cannot_install_anything_says_what_to_do(clone: Clone) -> None:
     """The one thing we cannot bring ourselves is an installer."""
-    stripped = _without(clone.home, "pip", "ensurepip", "venv")
+    stripped = _folder_without(clone.home, "pip", "ensurepip", "venv")
 
     run = clone.run("demo", PYTHONPATH=str(stripped), PATH="")
 
@@ -192,7 +192,7 @@ def test_a_machine_that_cannot_install_anything_says_what_to_do(clone: Clone) ->
 def test_an_installed_package_does_not_set_anything_up(clone: Clone) -> None:
     """From a wheel or in a container there is no lock beside the package: just run."""
     (clone.root / "requirements.lock").unlink()
-    shutil.copy(_unpacked_tiny(clone), clone.root)
+    shutil.copy(_unpacked_versions(clone), clone.root)
 
     run = clone.run("serve")
 
@@ -200,7 +200,7 @@ def test_an_installed_package_does_not_set_anything_up(clone: Clone) -> None:
     assert not clone.venv.exists()
 
 
-def _without(folder: Path, *modules: str) -> Path:
+def _folder_without(folder: Path, *modules: str) -> Path:
     """Return a folder that, first on the path, makes these modules impossible to import."""
     stripped = folder / "stripped"
     stripped.mkdir()
@@ -209,6 +209,6 @@ def _without(folder: Path, *modules: str) -> Path:
     return stripped
 
 
-def _unpacked_tiny(clone: Clone) -> Path:
+def _unpacked_versions(clone: Clone) -> Path:
     with ZipFile(clone.wheels / "tiny-1-py3-none-any.whl") as archive:
         return Path(archive.extract("tiny.py", clone.home))

@@ -12,70 +12,70 @@ import pytest
 
 from service.local.errors import CannotStart
 from service.local.processes.child import Child
-from service.local.processes.restart import Revival
+from service.local.processes.restart import ServerRestarter
 
-SOON = timedelta(seconds=10)
-AT_ONCE = timedelta(milliseconds=50)
-Spawn = Callable[..., Child]
+TIMEOUT = timedelta(seconds=10)
+SHORT_TIMEOUT = timedelta(milliseconds=50)
+ChildFactory = Callable[..., Child]
 
 
 @pytest.fixture
-def child(tmp_path: Path) -> Spawn:
-    def make(program: str, patience: timedelta = SOON) -> Child:
+def child(tmp_path: Path) -> ChildFactory:
+    def make(program: str, patience: timedelta = TIMEOUT) -> Child:
         return Child(
             "The program",
             [sys.executable, "-c", program],
             os.environ,
             tmp_path / "program.log",
             folder=tmp_path,
-            endings=((signal.SIGTERM, patience), (signal.SIGKILL, SOON)),
+            stop_signals=((signal.SIGTERM, patience), (signal.SIGKILL, TIMEOUT)),
         )
 
     return make
 
 
-def test_a_program_is_ready_when_its_condition_holds(child: Spawn, tmp_path: Path) -> None:
+def test_a_program_is_ready_when_its_condition_holds(child: ChildFactory, tmp_path: Path) -> None:
     """Nobody is sent to a server before it can answer."""
     ready = tmp_path / "ready"
     program = child(f"import pathlib, time; pathlib.Path({str(ready)!r}).touch(); time.sleep(60)")
 
     program.start()
-    program.wait_until(ready.exists, within=SOON)
+    program.wait_until(ready.exists, timeout=TIMEOUT)
 
     assert program.exit_code is None
     program.stop()
 
 
-def test_one_that_ends_instead_is_reported_with_its_last_words(child: Spawn) -> None:
+def test_one_that_ends_instead_is_reported_with_its_last_words(child: ChildFactory) -> None:
     """The reason is in the log; nobody should have to look for the log."""
     program = child("raise SystemExit('no such table: jobs')")
 
     program.start()
     with pytest.raises(CannotStart, match=r"exit code 1(?s:.*)no such table: jobs"):
-        program.wait_until(lambda: False, within=SOON)
+        program.wait_until(lambda: False, timeout=TIMEOUT)
 
 
-def test_one_that_dawdles_is_stopped(child: Spawn) -> None:
+def test_one_that_dawdles_is_stopped(child: ChildFactory) -> None:
     """A start that hangs must become a sentence, not a cursor that blinks."""
     program = child("import time; time.sleep(60)")
 
     program.start()
     with pytest.raises(CannotStart, match=r"not ready within 0\.05 seconds"):
-        program.wait_until(lambda: False, within=AT_ONCE)
+        program.wait_until(lambda: False, timeout=SHORT_TIMEOUT)
 
     assert program.pid is None
 
 
-def test_one_that_ignores_the_polite_signal_is_killed(child: Spawn, tmp_path: Path) -> None:
+def test_one_that_ignores_the_polite_signal_is_killed(child: ChildFactory, tmp_path: Path) -> None:
     """Ctrl-C ends everything, also what is stuck."""
     deaf = tmp_path / "deaf"
     program = child(
         "import pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
         f"pathlib.Path({str(deaf)!r}).touch(); time.sleep(60)",
-        AT_ONCE,
+        SHORT_TIMEOUT,
     )
     program.start()
-    program.wait_until(deaf.exists, within=SOON)
+    program.wait_until(deaf.exists, timeout=TIMEOUT)
     process = psutil.Process(program.pid)
 
     program.stop()
@@ -83,23 +83,25 @@ def test_one_that_ignores_the_polite_signal_is_killed(child: Spawn, tmp_path: Pa
     assert not process.is_running()
 
 
-def test_a_step_that_fails_is_a_problem_and_one_that_succeeds_is_not(child: Spawn) -> None:
+def test_a_step_that_fails_is_a_problem_and_one_that_succeeds_is_not(child: ChildFactory) -> None:
     """Migrations run to their end before anything may rely on them."""
-    child("pass").run(within=SOON)
+    child("pass").run(timeout=TIMEOUT)
 
     with pytest.raises(CannotStart, match="exit code 3"):
-        child("raise SystemExit(3)").run(within=SOON)
+        child("raise SystemExit(3)").run(timeout=TIMEOUT)
 
 
-def test_a_program_that_keeps_ending_is_started_after_ever_longer_pauses(child: Spawn) -> None:
+def test_a_program_that_keeps_ending_is_started_after_ever_longer_pauses(
+    child: ChildFactory,
+) -> None:
     """One that cannot run must say so without filling the log or the processor."""
     program = child("raise SystemExit(4)")
     said: list[str] = []
-    revival = Revival(program, said.append)
+    revival = ServerRestarter(program, said.append)
     program.start()
 
     while len(said) < 2:
-        revival.look()
+        revival.restart_if_ended()
 
     assert said == [
         "The program ended with exit code 4.\nStarting it again in 0.5 s.",
@@ -107,12 +109,12 @@ def test_a_program_that_keeps_ending_is_started_after_ever_longer_pauses(child: 
     ]
 
 
-def test_a_program_that_was_stopped_on_purpose_stays_stopped(child: Spawn) -> None:
+def test_a_program_that_was_stopped_on_purpose_stays_stopped(child: ChildFactory) -> None:
     """An operator who stops the worker does not want to argue with the supervisor."""
     program = child("import time; time.sleep(60)")
     program.start()
     program.stop()
 
-    Revival(program, pytest.fail).look()
+    ServerRestarter(program, pytest.fail).restart_if_ended()
 
     assert program.pid is None

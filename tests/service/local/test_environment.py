@@ -4,24 +4,24 @@ import stat
 from pathlib import Path
 
 from schema.accounts.vault import Vault
-from service.local.environment import bare_environment, full_environment
+from service.local.environment import child_environment, service_environment
 
 
-def _environment(folder: Path, *, hub_is_local: bool = True, **given: str) -> dict[str, str]:
-    return full_environment(
+def _make_environment(folder: Path, *, hub_is_local: bool = True, **given: str) -> dict[str, str]:
+    return service_environment(
         folder,
         given,
         database_url="postgresql://db/holdfast",
         redis_url="redis://redis/0",
         hub_url="http://127.0.0.1:9000",
         hub_is_local=hub_is_local,
-        url="http://127.0.0.1:8765",
+        public_url="http://127.0.0.1:8765",
     )
 
 
 def test_the_token_of_the_shells_owner_is_withheld(tmp_path: Path) -> None:
     """The service acts for whoever calls it; a token it could fall back on would be a hole."""
-    environment = bare_environment(tmp_path, {"HF_TOKEN": "hf_mine", "PATH": "/bin"})
+    environment = child_environment(tmp_path, {"HF_TOKEN": "hf_mine", "PATH": "/bin"})
 
     assert "HF_TOKEN" not in environment
     assert environment["PATH"] == "/bin"
@@ -31,16 +31,16 @@ def test_the_token_of_the_shells_owner_is_withheld(tmp_path: Path) -> None:
 
 def test_the_key_ring_is_made_once_and_kept_private(tmp_path: Path) -> None:
     """What was sealed yesterday has to open today, and nobody else may read the key."""
-    ring = _environment(tmp_path)["HOLDFAST_VAULT_KEYS"]
+    ring = _make_environment(tmp_path)["HOLDFAST_VAULT_KEYS"]
 
-    assert Vault.of(ring)
-    assert _environment(tmp_path)["HOLDFAST_VAULT_KEYS"] == ring
+    assert Vault.from_key_ring(ring)
+    assert _make_environment(tmp_path)["HOLDFAST_VAULT_KEYS"] == ring
     assert stat.S_IMODE((tmp_path / "vault.keys").stat().st_mode) == 0o600
 
 
 def test_a_setting_of_the_person_wins_over_ours(tmp_path: Path) -> None:
     """Only where the servers are is ours to say."""
-    environment = _environment(
+    environment = _make_environment(
         tmp_path,
         HOLDFAST_OBSERVE_MIN="3s",
         HOLDFAST_PUBLIC_URL="https://jobs.example",
@@ -54,6 +54,6 @@ def test_a_setting_of_the_person_wins_over_ours(tmp_path: Path) -> None:
 
 def test_the_real_hub_is_not_asked_as_often_as_the_local_one(tmp_path: Path) -> None:
     """The local one has no rate limit to respect, and a demo should not wait."""
-    assert _environment(tmp_path)["HOLDFAST_OBSERVE_MIN"] == "0.5s"
-    assert "HOLDFAST_OBSERVE_MIN" not in _environment(tmp_path, hub_is_local=False)
-    assert "HOLDFAST_ROUTER_URL" not in _environment(tmp_path, hub_is_local=False)
+    assert _make_environment(tmp_path)["HOLDFAST_OBSERVE_MIN"] == "0.5s"
+    assert "HOLDFAST_OBSERVE_MIN" not in _make_environment(tmp_path, hub_is_local=False)
+    assert "HOLDFAST_ROUTER_URL" not in _make_environment(tmp_path, hub_is_local=False)

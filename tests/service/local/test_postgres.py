@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from service.local.errors import CannotStart
-from service.local.servers.binaries import find_postgres
+from service.local.servers.binaries import find_postgres_bin
 from service.local.servers.postgres import Postgres
 
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take on other accounts")
+REQUIRES_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take on other accounts")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def server(folder: Path) -> Iterator[Postgres]:
     server.stop()
 
 
-async def _ask(dsn: str, *statements: str) -> object:
+async def _execute(dsn: str, *statements: str) -> object:
     """Execute the statements and return the first value of the last one's first row."""
     connection = await asyncpg.connect(dsn)
     try:
@@ -44,7 +44,7 @@ async def _ask(dsn: str, *statements: str) -> object:
         await connection.close()
 
 
-def _postmaster(folder: Path) -> psutil.Process:
+def _read_postmaster(folder: Path) -> psutil.Process:
     return psutil.Process(int((folder / "cluster" / "postmaster.pid").read_text().split("\n")[0]))
 
 
@@ -53,9 +53,9 @@ async def test_it_starts_with_its_own_database_and_stops_without_a_trace(
 ) -> None:
     """What the demo stands on; and no later start may meet what an earlier one left."""
     dsn = server.start()
-    process = _postmaster(folder)
+    process = _read_postmaster(folder)
 
-    assert await _ask(dsn, "SELECT current_database()") == "holdfast"
+    assert await _execute(dsn, "SELECT current_database()") == "holdfast"
 
     server.stop()
     assert not process.is_running()
@@ -65,13 +65,13 @@ async def test_it_starts_with_its_own_database_and_stops_without_a_trace(
 async def test_a_restart_keeps_the_address_and_the_rows(server: Postgres) -> None:
     """A person's psql history and a client's configuration stay valid."""
     first = server.start()
-    await _ask(first, "CREATE TABLE kept AS SELECT 1 AS x", "SELECT 1")
+    await _execute(first, "CREATE TABLE kept AS SELECT 1 AS x", "SELECT 1")
     server.stop()
 
     second = server.start()
 
     assert second == first
-    assert await _ask(second, "SELECT x FROM kept") == 1
+    assert await _execute(second, "SELECT x FROM kept") == 1
 
 
 async def test_a_commit_survives_kill_9_and_an_open_transaction_does_not(
@@ -80,15 +80,15 @@ async def test_a_commit_survives_kill_9_and_an_open_transaction_does_not(
     """The promise behind every handle: answered means written."""
     server = Postgres(folder)
     dsn = server.start()
-    await _ask(dsn, "CREATE TABLE kept AS SELECT 1 AS x", "SELECT 1")
+    await _execute(dsn, "CREATE TABLE kept AS SELECT 1 AS x", "SELECT 1")
     connection = await asyncpg.connect(dsn)
     await connection.execute("BEGIN; INSERT INTO kept VALUES (2)")
-    _postmaster(folder).kill()
+    _read_postmaster(folder).kill()
     connection.terminate()
 
     again = Postgres(folder)
     try:
-        assert await _ask(again.start(), "SELECT sum(x) FROM kept") == 1
+        assert await _execute(again.start(), "SELECT sum(x) FROM kept") == 1
     finally:
         again.stop()
         server.stop()
@@ -98,14 +98,14 @@ async def test_a_server_that_lost_its_supervisor_is_stopped_before_the_next_star
     server: Postgres, folder: Path
 ) -> None:
     """Where the kernel does not end orphans, two servers must not come to share one cluster."""
-    await _ask(server.start(), "CREATE TABLE kept AS SELECT 1 AS x", "SELECT 1")
-    orphan = _postmaster(folder)
+    await _execute(server.start(), "CREATE TABLE kept AS SELECT 1 AS x", "SELECT 1")
+    orphan = _read_postmaster(folder)
     successor = Postgres(folder, durable=False)
 
     try:
-        assert await _ask(successor.start(), "SELECT x FROM kept") == 1
+        assert await _execute(successor.start(), "SELECT x FROM kept") == 1
         assert server.exit_code == 0
-        assert _postmaster(folder) != orphan
+        assert _read_postmaster(folder) != orphan
     finally:
         successor.stop()
 
@@ -119,7 +119,7 @@ async def test_a_pid_file_that_names_somebody_else_does_not_stop_the_start(
     stale = folder / "cluster" / "postmaster.pid"
     stale.write_text(f"{os.getpid()}\n{folder / 'cluster'}\n")
 
-    assert await _ask(server.start(), "SELECT 1") == 1
+    assert await _execute(server.start(), "SELECT 1") == 1
 
 
 async def test_a_half_made_cluster_is_thrown_away(server: Postgres, folder: Path) -> None:
@@ -128,7 +128,7 @@ async def test_a_half_made_cluster_is_thrown_away(server: Postgres, folder: Path
     draft.mkdir(parents=True)
     (draft / "PG_VERSION").write_text("18\n")
 
-    assert await _ask(server.start(), "SELECT 1") == 1
+    assert await _execute(server.start(), "SELECT 1") == 1
     assert not draft.exists()
 
 
@@ -146,7 +146,7 @@ async def test_a_port_that_was_taken_meanwhile_is_left_to_its_new_owner(
         moved = server.start()
 
         assert urlsplit(moved).port != port
-        assert await _ask(moved, "SELECT 1") == 1
+        assert await _execute(moved, "SELECT 1") == 1
 
 
 def test_a_cluster_of_another_version_is_refused_in_a_sentence(
@@ -179,18 +179,18 @@ def test_the_password_is_readable_by_its_owner_alone(server: Postgres, folder: P
     assert stat.S_IMODE((folder / "cluster").stat().st_mode) == 0o700
 
 
-@AS_ROOT
+@REQUIRES_ROOT
 def test_root_in_a_container_gives_the_server_a_place_it_can_walk_into(
     folder: Path, tmp_path: Path
 ) -> None:
     """Docker refuses user namespaces, and root's folders are closed to the account below it."""
-    wheel = find_postgres().parent.parent
+    wheel = find_postgres_bin().parent.parent
     private = tmp_path / "site-packages"
     shutil.copytree(wheel / "pginstall", private / wheel.name / "pginstall")
     shutil.copytree(wheel.with_name(f"{wheel.name}.libs"), private / f"{wheel.name}.libs")
     programs = private / wheel.name / "pginstall" / "bin"
 
-    run = _in_container(0, folder, HOLDFAST_POSTGRES_BIN=str(programs))
+    run = _start_in_container(0, folder, HOLDFAST_POSTGRES_BIN=str(programs))
 
     assert run.returncode == 0, run.stderr
     assert "root" not in run.stdout
@@ -198,16 +198,18 @@ def test_root_in_a_container_gives_the_server_a_place_it_can_walk_into(
     assert not Path("/var/lib/holdfast", (folder / "elsewhere").read_text()).exists()
 
 
-@AS_ROOT
+@REQUIRES_ROOT
 def test_an_account_without_a_name_is_told_what_is_missing(tmp_path: Path) -> None:
     """`docker run --user 4242`: initdb's own message would not say how to go on."""
-    run = _in_container(4242, tmp_path / "postgres")
+    run = _start_in_container(4242, tmp_path / "postgres")
 
     assert "user id 4242 has no line in /etc/passwd" in run.stderr
     assert "Traceback" not in run.stderr
 
 
-def _in_container(uid: int, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def _start_in_container(
+    uid: int, folder: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tests.service.local.container", str(uid), folder],
         cwd=Path(__file__).parents[3],

@@ -23,7 +23,7 @@ import pytest
 import schema
 import service
 
-COMMAND_LINE = '''
+STUB_CLI_SOURCE = '''
 """A stand-in: each command does the least that the supervisor can see."""
 import http.server, os, sys, time
 
@@ -43,7 +43,7 @@ def main() -> int:
     port = int(arguments[arguments.index("--port") + 1])
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Ready).serve_forever()
 '''
-SUPERVISOR = """
+SUPERVISOR_SOURCE = """
 import signal, sys
 from pathlib import Path
 from service.local.errors import CannotStart
@@ -60,13 +60,13 @@ try:
 except CannotStart as problem:
     sys.exit(str(problem))
 """
-ELSEWHERE = {
+EXTERNAL_SERVERS = {
     "HOLDFAST_DATABASE_URL": "postgresql://db.invalid/holdfast",
     "HOLDFAST_REDIS_URL": "redis://redis.invalid/0",
 }
 
 
-class Machine:
+class Installation:
     """An installation with the stand-in command line, and the data folder it works on."""
 
     def __init__(self, root: Path) -> None:
@@ -77,8 +77,8 @@ class Machine:
             shutil.copytree(
                 source, self.code / source.name, ignore=shutil.ignore_patterns("__pycache__")
             )
-        (self.code / "service" / "cli.py").write_text(COMMAND_LINE)
-        (self.code / "supervisor.py").write_text(SUPERVISOR)
+        (self.code / "service" / "cli.py").write_text(STUB_CLI_SOURCE)
+        (self.code / "supervisor.py").write_text(SUPERVISOR_SOURCE)
 
     def start(self, **environment: str) -> subprocess.Popen[str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("HOLDFAST_")}
@@ -131,52 +131,54 @@ class Supervisor:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path) -> Installation:
+    return Installation(tmp_path)
 
 
-def _status(url: str) -> int:
+def _read_status(url: str) -> int:
     place = urlsplit(url)
     with closing(HTTPConnection(place.netloc, timeout=5)) as connection:
         connection.request("GET", place.path)
         return connection.getresponse().status
 
 
-def _all_gone(processes: list[psutil.Process]) -> bool:
+def _have_all_ended(processes: list[psutil.Process]) -> bool:
     _, alive = psutil.wait_procs(processes, timeout=20)
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_ordinary_end_leaves_nothing_running(machine: Machine, ending: signal.Signals) -> None:
+def test_an_ordinary_end_leaves_nothing_running(
+    machine: Installation, ending: signal.Signals
+) -> None:
     """Ctrl-C, a container's stop and a closed terminal are all the same to whoever cleans up."""
     with machine.running() as supervisor:
         children = supervisor.children()
         for command in ("hub", "serve", "worker"):
             assert supervisor.child(command) in children
-        assert _status(f"{supervisor.url}/health/ready") == HTTPStatus.OK
+        assert _read_status(f"{supervisor.url}/health/ready") == HTTPStatus.OK
 
         supervisor.process.send_signal(ending)
         assert supervisor.process.wait(30) == 0
 
-    assert _all_gone(children)
+    assert _have_all_ended(children)
 
 
-def test_kill_9_of_the_supervisor_leaves_no_orphan_and_no_lock(machine: Machine) -> None:
+def test_kill_9_of_the_supervisor_leaves_no_orphan_and_no_lock(machine: Installation) -> None:
     """Nothing could clean up then, so the kernel has to; and the next start is like any other."""
     with machine.running() as first:
         children = first.children()
         first.process.kill()
-        assert _all_gone(children)
+        assert _have_all_ended(children)
 
     with machine.running() as second:
         assert second.url == first.url
 
 
-def test_a_second_supervisor_on_the_same_folder_is_told_so(machine: Machine) -> None:
+def test_a_second_supervisor_on_the_same_folder_is_told_so(machine: Installation) -> None:
     """Two of them would run two databases on one set of files."""
-    with machine.running(**ELSEWHERE) as first:
-        with machine.start(**ELSEWHERE) as second:
+    with machine.running(**EXTERNAL_SERVERS) as first:
+        with machine.start(**EXTERNAL_SERVERS) as second:
             said, _ = second.communicate(timeout=20)
 
         assert second.returncode == 1
@@ -184,9 +186,9 @@ def test_a_second_supervisor_on_the_same_folder_is_told_so(machine: Machine) -> 
         assert len(first.children()) == 3
 
 
-def test_servers_that_the_environment_names_are_not_started(machine: Machine) -> None:
+def test_servers_that_the_environment_names_are_not_started(machine: Installation) -> None:
     """Compose and managed databases bring their own."""
-    with machine.running(**ELSEWHERE) as supervisor:
+    with machine.running(**EXTERNAL_SERVERS) as supervisor:
         children = supervisor.children()
 
     assert len(children) == 3
@@ -194,9 +196,9 @@ def test_servers_that_the_environment_names_are_not_started(machine: Machine) ->
     assert not (machine.folder / "valkey").exists()
 
 
-def test_a_worker_that_was_killed_is_started_again(machine: Machine) -> None:
+def test_a_worker_that_was_killed_is_started_again(machine: Installation) -> None:
     """`up` is left alone for days; the out-of-memory killer is not announced."""
-    with machine.running(**ELSEWHERE) as supervisor:
+    with machine.running(**EXTERNAL_SERVERS) as supervisor:
         killed = supervisor.child("worker")
         killed.kill()
 
@@ -205,9 +207,9 @@ def test_a_worker_that_was_killed_is_started_again(machine: Machine) -> None:
         _wait_until(lambda: any("worker" in child.cmdline() for child in supervisor.children()))
 
 
-def test_a_failing_step_ends_the_start_with_its_own_words(machine: Machine) -> None:
+def test_a_failing_step_ends_the_start_with_its_own_words(machine: Installation) -> None:
     """The reason is in a log; nobody should have to look for the log."""
-    with machine.start(BROKEN_MIGRATION="3", **ELSEWHERE) as process:
+    with machine.start(BROKEN_MIGRATION="3", **EXTERNAL_SERVERS) as process:
         said, _ = process.communicate(timeout=30)
 
     assert process.returncode == 1

@@ -24,7 +24,7 @@ def server(folder: Path) -> Iterator[Valkey]:
     server.stop()
 
 
-def _ask(url: str, question: str) -> str:
+def _send_command(url: str, question: str) -> str:
     """Return the first line of the server's answer to one command."""
     place = urlsplit(url)
     with (
@@ -48,18 +48,20 @@ def test_it_answers_only_who_knows_the_password(server: Valkey) -> None:
     """On a shared machine the loopback interface is everybody's."""
     url = server.start()
 
-    assert _ask(url, "PING") == "+PONG"
-    assert _ask(url.replace(f":{urlsplit(url).password}@", ""), "PING").startswith("-NOAUTH")
+    assert _send_command(url, "PING") == "+PONG"
+    assert _send_command(url.replace(f":{urlsplit(url).password}@", ""), "PING").startswith(
+        "-NOAUTH"
+    )
 
 
 def test_a_restart_keeps_the_address_and_what_was_queued(server: Valkey) -> None:
     """A deployment costs no wake that was already rung."""
     url = server.start()
-    _ask(url, "SET rung yes")
+    _send_command(url, "SET rung yes")
     server.stop()
 
     assert server.start() == url
-    assert _ask(url, "EXISTS rung") == ":1"
+    assert _send_command(url, "EXISTS rung") == ":1"
 
 
 def test_it_stops_without_a_trace(server: Valkey, folder: Path) -> None:

@@ -14,75 +14,77 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from service.local.hub_emulator.buckets.store import is_path
-from service.local.hub_emulator.errors import Refusal
+from service.local.hub_emulator.buckets.store import is_valid_path
+from service.local.hub_emulator.errors import HubApiError
 
 
-def _inside(path: str) -> str:
-    if not is_path(path):
+def _check_path(path: str) -> str:
+    if not is_valid_path(path):
         message = f"Invalid path {path[:80]!r}"
         raise ValueError(message)
     return path
 
 
-class _Read(BaseModel):
+class _BucketRequestModel(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
 
-class NewBucket(_Read):
+class NewBucket(_BucketRequestModel):
     """The body of a create request; a bucket is public unless it says otherwise."""
 
     visibility: Literal["public", "private"] = "public"
 
 
-class NewSettings(_Read):
+class BucketSettingsRequest(_BucketRequestModel):
     """The body of a request that changes who may see a bucket."""
 
     private: bool
 
 
-class WantedPaths(_Read):
+class PathsInfoRequest(_BucketRequestModel):
     """The body of a request for some files."""
 
     paths: Annotated[list[str], Field(max_length=1000)]
 
 
-class Addition(_Read):
+class AddFileOperation(_BucketRequestModel):
     """One file more; of a copy, also where it is already."""
 
     type: Literal["addFile", "copyFile"]
-    path: Annotated[str, AfterValidator(_inside)]
+    path: Annotated[str, AfterValidator(_check_path)]
     xet_hash: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
     mtime: float | None = None
     source_repo_type: str = "bucket"
     source_repo_id: str = ""
 
 
-class Deletion(_Read):
+class DeleteFileOperation(_BucketRequestModel):
     """One file less."""
 
     type: Literal["deleteFile"]
     path: str
 
 
-Operation = Addition | Deletion
-_OPERATION: Final[TypeAdapter[Operation]] = TypeAdapter(
-    Annotated[Operation, Field(discriminator="type")]
+BucketOperation = AddFileOperation | DeleteFileOperation
+_OPERATION_ADAPTER: Final[TypeAdapter[BucketOperation]] = TypeAdapter(
+    Annotated[BucketOperation, Field(discriminator="type")]
 )
 
 
-def operations_of(body: bytes) -> list[Operation]:
+def parse_operations(body: bytes) -> list[BucketOperation]:
     """Read the lines of a batch; files are added before any is deleted.
 
     Raises:
         Refusal: one of them is none.
     """
     try:
-        read = [_OPERATION.validate_json(line) for line in body.splitlines() if line.strip()]
+        read = [
+            _OPERATION_ADAPTER.validate_json(line) for line in body.splitlines() if line.strip()
+        ]
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
         message = wrong["msg"].removeprefix("Value error, ")
-        raise Refusal(HTTPStatus.BAD_REQUEST, message) from None
+        raise HubApiError(HTTPStatus.BAD_REQUEST, message) from None
     return sorted(read, key=lambda each: each.type == "deleteFile")

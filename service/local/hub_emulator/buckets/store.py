@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from service.local.data_dir import write_private
-from service.local.hub_emulator.users import LocalUser, Namespace, Permission, written
+from service.local.data_dir import write_private_file
+from service.local.hub_emulator.users import LocalUser, Namespace, Permission, format_timestamp
 
-_INDEX: Final = "buckets.json"
-_LONGEST: Final = 1024
+_INDEX_FILE: Final = "buckets.json"
+_MAX_PATH_CHARACTERS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class StoredFile:
     mtime: str | None
     uploaded_at: str
 
-    def described(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Describe it as the Hub does."""
         described = {
             "type": "file",
@@ -41,13 +41,13 @@ class StoredFile:
 
 
 @dataclass(slots=True)
-class Bucket:
+class LocalBucket:
     """A private or public folder of files; there are no versions of them."""
 
     owner: Namespace
     name: str
     private: bool
-    created_at: str = field(default_factory=lambda: written(datetime.now(UTC)))
+    created_at: str = field(default_factory=lambda: format_timestamp(datetime.now(UTC)))
     files: dict[str, StoredFile] = field(default_factory=dict[str, StoredFile])
 
     @property
@@ -55,7 +55,7 @@ class Bucket:
         """What it is called."""
         return f"{self.owner.name}/{self.name}"
 
-    def described(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Describe it as the Hub does."""
         return {
             "id": self.id,
@@ -65,49 +65,53 @@ class Bucket:
             "totalFiles": len(self.files),
         }
 
-    def may_be_read(self, by: LocalUser | None) -> bool:
+    def is_readable_by(self, user: LocalUser | None) -> bool:
         """Tell whether somebody may see what is in it."""
         if not self.private:
             return True
-        return by is not None and self._is_near(by) and by.may(Permission.READ_REPOS)
+        return (
+            user is not None
+            and self._is_reachable_by(user)
+            and user.has_permission(Permission.READ_REPOS)
+        )
 
-    def may_be_written(self, by: LocalUser) -> bool:
+    def is_writable_by(self, user: LocalUser) -> bool:
         """Tell whether somebody may change what is in it."""
-        return self._is_near(by) and by.may(Permission.WRITE_REPOS)
+        return self._is_reachable_by(user) and user.has_permission(Permission.WRITE_REPOS)
 
-    def _is_near(self, user: LocalUser) -> bool:
-        return user.namespace(self.owner.name) is not None
+    def _is_reachable_by(self, user: LocalUser) -> bool:
+        return user.find_namespace(self.owner.name) is not None
 
-    def holds(self, xet_hash: str) -> bool:
+    def has_content(self, xet_hash: str) -> bool:
         """Tell whether one of its files is made of this."""
         return any(file.xet_hash == xet_hash for file in self.files.values())
 
-    def put(self, path: str, xet_hash: str, size: int, mtime: datetime | None) -> None:
+    def put_file(self, path: str, xet_hash: str, size: int, mtime: datetime | None) -> None:
         """Add a file, or replace it."""
-        now = written(datetime.now(UTC))
-        at = None if mtime is None else written(mtime)
+        now = format_timestamp(datetime.now(UTC))
+        at = None if mtime is None else format_timestamp(mtime)
         self.files[path] = StoredFile(path, size, xet_hash, at, now)
 
-    def under(self, folder: str) -> Iterator[tuple[str, StoredFile]]:
+    def iterate_files(self, folder: str) -> Iterator[tuple[str, StoredFile]]:
         """Yield the files of a folder, and their paths in it; of all, if it has no name."""
         start = f"{folder}/" if folder else ""
         for path, file in list(self.files.items()):
             if path.startswith(start):
                 yield path.removeprefix(start), file
 
-    def tree(self, prefix: str, *, recursive: bool) -> list[dict[str, Any]]:
+    def list_tree(self, prefix: str, *, recursive: bool) -> list[dict[str, Any]]:
         """List what begins with a prefix; folders too, if not what is in them.
 
         As on the Hub it is no folder's name: `sub` finds `sub/one` and `submarine` alike.
         """
         found = [file for path, file in sorted(self.files.items()) if path.startswith(prefix)]
         if recursive:
-            return [file.described() for file in found]
+            return [file.to_dict() for file in found]
         shown = dict[str, dict[str, Any]]()
         for file in found:
             slash = file.path.find("/", len(prefix))
             if slash < 0:
-                shown[file.path] = file.described()
+                shown[file.path] = file.to_dict()
             else:
                 folder = file.path[:slash]
                 shown[folder] = {
@@ -118,50 +122,52 @@ class Bucket:
         return list(shown.values())
 
 
-def is_path(path: str) -> bool:
+def is_valid_path(path: str) -> bool:
     """Tell whether something names a file inside of a bucket, and nothing outside of it."""
     steps = path.split("/")
     return (
-        0 < len(path) <= _LONGEST
+        0 < len(path) <= _MAX_PATH_CHARACTERS
         and path.isprintable()
         and not {"", ".", ".."}.intersection(steps)
         and "\\" not in path
     )
 
 
-class Buckets:
+class BucketStore:
     """Every bucket, in memory and in a file."""
 
     def __init__(self, folder: Path) -> None:
-        self._index = folder / _INDEX
-        self._buckets = {bucket.id: bucket for bucket in self._remembered()}
+        self._index = folder / _INDEX_FILE
+        self._buckets = {bucket.id: bucket for bucket in self._load_index()}
 
-    def get(self, bucket_id: str) -> Bucket | None:
+    def get(self, bucket_id: str) -> LocalBucket | None:
         """Return one bucket."""
         return self._buckets.get(bucket_id)
 
-    def of(self, namespace: str) -> list[Bucket]:
+    def list_by_namespace(self, namespace: str) -> list[LocalBucket]:
         """Return the buckets of a namespace."""
         return [each for each in self._buckets.values() if each.owner.name == namespace]
 
-    def add(self, bucket: Bucket) -> None:
+    def add(self, bucket: LocalBucket) -> None:
         """Take a new bucket in."""
         self._buckets[bucket.id] = bucket
         self.save()
 
-    def remove(self, bucket: Bucket) -> None:
+    def remove(self, bucket: LocalBucket) -> None:
         """Forget a bucket, with its files."""
         del self._buckets[bucket.id]
         self.save()
 
     def save(self) -> None:
         """Write everything down; whoever has changed a bucket says so."""
-        write_private(self._index, json.dumps([asdict(each) for each in self._buckets.values()]))
+        write_private_file(
+            self._index, json.dumps([asdict(each) for each in self._buckets.values()])
+        )
 
-    def _remembered(self) -> Iterator[Bucket]:
+    def _load_index(self) -> Iterator[LocalBucket]:
         if not self._index.exists():
             return
         for each in json.loads(self._index.read_text()):
             owner = Namespace(**each.pop("owner"))
             files = {path: StoredFile(**file) for path, file in each.pop("files").items()}
-            yield Bucket(owner=owner, files=files, **each)
+            yield LocalBucket(owner=owner, files=files, **each)

@@ -11,16 +11,16 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from service.local.hub_emulator.errors import Refusal
+from service.local.hub_emulator.errors import HubApiError
 from service.local.hub_emulator.request_body import read_body
 from service.local.hub_emulator.users import LocalUser, Permission
 
-_SLOW: Final = re.compile(r"local/slow-(\d{1,4})s")
+_SLOW_MODEL: Final = re.compile(r"local/slow-(\d{1,4})s")
 """A model that takes its time, so that a cancel can come in between."""
-_PROVIDER: Final = {"x-inference-provider": "local-stand-in"}
+_PROVIDER_HEADERS: Final = {"x-inference-provider": "local-stand-in"}
 
 
-class _Message(BaseModel):
+class _ChatMessage(BaseModel):
     role: str
     content: str | list[dict[str, Any]] | None = None
 
@@ -33,59 +33,65 @@ class _Message(BaseModel):
 
 class _ChatRequest(BaseModel):
     model: Annotated[str, Field(min_length=1)]
-    messages: Annotated[list[_Message], Field(min_length=1)]
+    messages: Annotated[list[_ChatMessage], Field(min_length=1)]
     stream: bool = False
 
     @property
-    def asked(self) -> str:
+    def prompt(self) -> str:
         """What the user said last."""
         said = [message.text for message in self.messages if message.role == "user"]
         return said[-1] if said else ""
 
 
-def expect_paid(request: Request, user: LocalUser) -> None:
+def require_inference_access(request: Request, user: LocalUser) -> None:
     """Refuse who may not call, or does not pay, and is not paid for.
 
     Raises:
         Refusal: as the router refuses it.
     """
-    if not user.may(Permission.CALL_MODELS):
-        raise Refusal(
+    if not user.has_permission(Permission.CALL_MODELS):
+        raise HubApiError(
             HTTPStatus.FORBIDDEN,
             "This authentication method does not have sufficient permissions to call Inference "
             f"Providers on behalf of user {user.name}",
         )
     payer = request.headers.get("x-hf-bill-to")
     if payer is not None and payer not in user.orgs:
-        raise Refusal(HTTPStatus.FORBIDDEN, f"You are not allowed to bill your requests to {payer}")
+        raise HubApiError(
+            HTTPStatus.FORBIDDEN, f"You are not allowed to bill your requests to {payer}"
+        )
     if payer is None and not user.pays:
-        raise Refusal(
+        raise HubApiError(
             HTTPStatus.PAYMENT_REQUIRED,
             "You have depleted your monthly included credits. Purchase pre-paid credits to "
             "continue using Inference Providers.",
         )
 
 
-async def chat(request: Request, user: LocalUser) -> Response:
+async def complete_chat(request: Request, user: LocalUser) -> Response:
     """Answer a chat completion request."""
-    expect_paid(request, user)
+    require_inference_access(request, user)
     body = await read_body(request, _ChatRequest)
     # After the colon stands the provider, or how to choose one.
     model = body.model.split(":")[0]
     if model.startswith("missing/"):
-        return JSONResponse({"error": _not_found(model)}, status_code=HTTPStatus.BAD_REQUEST)
-    if slow := _SLOW.fullmatch(model):
+        return JSONResponse(
+            {"error": _model_not_found_error(model)}, status_code=HTTPStatus.BAD_REQUEST
+        )
+    if slow := _SLOW_MODEL.fullmatch(model):
         await asyncio.sleep(int(slow[1]))
-    text = f"[local stand-in for {model}; no model was run] You said: {body.asked}"
+    text = f"[local stand-in for {model}; no model was run] You said: {body.prompt}"
     if body.stream:
         return StreamingResponse(
-            _events(model, text), media_type="text/event-stream", headers=_PROVIDER
+            _stream_completion(model, text),
+            media_type="text/event-stream",
+            headers=_PROVIDER_HEADERS,
         )
-    return JSONResponse(_completion(model, body.asked, text), headers=_PROVIDER)
+    return JSONResponse(_build_completion(model, body.prompt, text), headers=_PROVIDER_HEADERS)
 
 
-def _completion(model: str, asked: str, text: str) -> dict[str, Any]:
-    said, heard = len(text.split()), len(asked.split())
+def _build_completion(model: str, prompt: str, text: str) -> dict[str, Any]:
+    said, heard = len(text.split()), len(prompt.split())
     message = {"role": "assistant", "content": text}
     return {
         "id": "local",
@@ -101,7 +107,7 @@ def _completion(model: str, asked: str, text: str) -> dict[str, Any]:
     }
 
 
-async def _events(model: str, text: str) -> AsyncGenerator[str]:
+async def _stream_completion(model: str, text: str) -> AsyncGenerator[str]:
     chunk = {"id": "local", "object": "chat.completion.chunk", "created": 0, "model": model}
     deltas = [
         ({"role": "assistant", "content": word}, None) for word in re.findall(r"\s*\S+", text)
@@ -112,7 +118,7 @@ async def _events(model: str, text: str) -> AsyncGenerator[str]:
     yield "data: [DONE]\n\n"
 
 
-def _not_found(model: str) -> dict[str, Any]:
+def _model_not_found_error(model: str) -> dict[str, Any]:
     return {
         "message": f"The requested model '{model}' does not exist",
         "type": "invalid_request_error",

@@ -15,166 +15,168 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.local.hub_emulator.errors import Refusal
-from service.local.hub_emulator.inference.media import film, heard, picture, sound
+from service.local.hub_emulator.errors import HubApiError
+from service.local.hub_emulator.inference.media import describe_bytes, make_mp4, make_png, make_wav
 
 T = TypeVar("T")
 
-_DIMENSIONS: Final = 8
-_SAID: Final[Mapping[str, Callable[[str], dict[str, str]]]] = {
+_VECTOR_DIMENSIONS: Final = 8
+_TEXT_RESULTS: Final[Mapping[str, Callable[[str], dict[str, str]]]] = {
     "text-generation": lambda text: {"generated_text": f"{text}, and so on"},
     "summarization": lambda text: {"summary_text": f"In short: {text}"},
     "translation": lambda text: {"translation_text": f"En bref : {text}"},
 }
-_DATA: Final = re.compile(r"data:[\w/+.-]*;base64,")
-_OBJECT: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(dict[str, Any])
-_TEXT: Final[TypeAdapter[str]] = TypeAdapter(str)
-_TEXTS: Final[TypeAdapter[str | list[str]]] = TypeAdapter(str | list[str])
-_LABELS: Final[TypeAdapter[list[str]]] = TypeAdapter(list[str])
+_DATA_URL_PREFIX: Final = re.compile(r"data:[\w/+.-]*;base64,")
+_OBJECT_ADAPTER: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(dict[str, Any])
+_TEXT_ADAPTER: Final[TypeAdapter[str]] = TypeAdapter(str)
+_TEXTS_ADAPTER: Final[TypeAdapter[str | list[str]]] = TypeAdapter(str | list[str])
+_LABELS_ADAPTER: Final[TypeAdapter[list[str]]] = TypeAdapter(list[str])
 
 
-async def json_of(request: Request) -> dict[str, Any]:
+async def read_json_object(request: Request) -> dict[str, Any]:
     """Read a body that is an object."""
     try:
-        return _read(_OBJECT, json.loads(await request.body()))
+        return _validate(_OBJECT_ADAPTER, json.loads(await request.body()))
     except ValueError:
-        raise _unfit("body") from None
+        raise _invalid_input_error("body") from None
 
 
-def words(given: Any) -> str:
+def parse_text(value: Any) -> str:
     """Read a text."""
-    return _read(_TEXT, given)
+    return _validate(_TEXT_ADAPTER, value)
 
 
-def texts(given: Any) -> list[str]:
+def parse_texts(value: Any) -> list[str]:
     """Read one text or several."""
-    read = _read(_TEXTS, given)
+    read = _validate(_TEXTS_ADAPTER, value)
     return [read] if isinstance(read, str) else read
 
 
-def decoded(given: Any) -> bytes:
+def decode_base64(value: Any) -> bytes:
     """Read bytes in base 64, alone or in a `data:` address."""
     try:
-        return base64.b64decode(_DATA.sub("", words(given), count=1), validate=True)
+        return base64.b64decode(_DATA_URL_PREFIX.sub("", parse_text(value), count=1), validate=True)
     except binascii.Error:
-        raise _unfit("base 64") from None
+        raise _invalid_input_error("base 64") from None
 
 
-def encoded(content: bytes) -> str:
+def encode_base64(content: bytes) -> str:
     """Write bytes in base 64."""
     return base64.b64encode(content).decode()
 
 
-def address(media_type: str, content: bytes) -> str:
+def format_data_url(media_type: str, content: bytes) -> str:
     """Write bytes as a `data:` address."""
-    return f"data:{media_type};base64,{encoded(content)}"
+    return f"data:{media_type};base64,{encode_base64(content)}"
 
 
-def about(body: dict[str, Any], *names: str) -> str:
+def summarize_inputs(body: dict[str, Any], *names: str) -> str:
     """Say what was asked for: words as they are, of files which bytes they are."""
-    said = [_gist(body[name]) for name in names if body.get(name)]
+    said = [_summarize_input(body[name]) for name in names if body.get(name)]
     if not said:
-        raise _unfit(names[0])
+        raise _invalid_input_error(names[0])
     return ", ".join(said)
 
 
-def _gist(given: Any) -> str:
-    match given:
+def _summarize_input(value: Any) -> str:
+    match value:
         case [first, *_]:
-            return _gist(first)
+            return _summarize_input(first)
         case {"input_image": image}:
-            return _gist(image)
+            return _summarize_input(image)
         case _:
-            text = words(given)
-            return heard(decoded(text)) if _DATA.match(text) else text
+            text = parse_text(value)
+            return describe_bytes(decode_base64(text)) if _DATA_URL_PREFIX.match(text) else text
 
 
-def inside(body: dict[str, Any], name: str) -> dict[str, Any]:
+def parse_object_field(body: dict[str, Any], name: str) -> dict[str, Any]:
     """Read an object in it, which may be left out."""
-    return _read(_OBJECT, body.get(name) or {})
+    return _validate(_OBJECT_ADAPTER, body.get(name) or {})
 
 
-def ticket_of(name: str, asked: str) -> str:
+def generate_request_id(model_name: str, prompt: str) -> str:
     """Give a number that nobody else has."""
-    return hashlib.sha256(f"{name} {asked} {uuid4()}".encode()).hexdigest()[:24]
+    return hashlib.sha256(f"{model_name} {prompt} {uuid4()}".encode()).hexdigest()[:24]
 
 
-def made(task: str, asked: str) -> tuple[str, bytes]:
+def generate_media(task: str, prompt: str) -> tuple[str, bytes]:
     """Make what a task makes."""
     if task.endswith("video"):
-        return "video/mp4", film(asked)
+        return "video/mp4", make_mp4(prompt)
     if task == "text-to-speech":
-        return "audio/wav", sound(asked)
-    return "image/png", picture(asked)
+        return "audio/wav", make_wav(prompt)
+    return "image/png", make_png(prompt)
 
 
-def fal(task: str, asked: str) -> dict[str, Any]:
+def build_fal_result(task: str, prompt: str) -> dict[str, Any]:
     """Write an answer of fal's."""
-    made_of = {"url": address(*made(task, asked))}
+    made_of = {"url": format_data_url(*generate_media(task, prompt))}
     if task.endswith("video"):
         return {"video": made_of}
     return {"audio": made_of} if task == "text-to-speech" else {"images": [made_of], "seed": 1}
 
 
-def from_words(task: str, given: Any, parameters: dict[str, Any]) -> Response:
+def answer_text_task(task: str, inputs: Any, parameters: dict[str, Any]) -> Response:
     """Answer as hf-inference answers to a text."""
     if task == "feature-extraction":
-        vectors = [vector(text) for text in texts(given)]
-        return JSONResponse(vectors if isinstance(given, list) else vectors[0])
-    text = words(given)
+        vectors = [embed_text(text) for text in parse_texts(inputs)]
+        return JSONResponse(vectors if isinstance(inputs, list) else vectors[0])
+    text = parse_text(inputs)
     if task in {"text-to-image", "text-to-speech"}:
-        media_type, content = made(task, text)
+        media_type, content = generate_media(task, text)
         return Response(content, media_type=media_type)
     if task == "zero-shot-classification":
-        return JSONResponse(_scores(_read(_LABELS, parameters.get("candidate_labels"))))
+        return JSONResponse(
+            _score_labels(_validate(_LABELS_ADAPTER, parameters.get("candidate_labels")))
+        )
     if task == "text-classification":
-        return JSONResponse([_scores(["POSITIVE", "NEGATIVE"])])
-    return JSONResponse([_SAID[task](text)])
+        return JSONResponse([_score_labels(["POSITIVE", "NEGATIVE"])])
+    return JSONResponse([_TEXT_RESULTS[task](text)])
 
 
-def from_bytes(task: str, content: bytes, prompt: str) -> Response:
+def answer_bytes_task(task: str, content: bytes, prompt: str) -> Response:
     """Answer as hf-inference answers to bytes."""
     match task:
         case "automatic-speech-recognition":
-            return JSONResponse({"text": heard(content)})
+            return JSONResponse({"text": describe_bytes(content)})
         case "image-to-text":
-            return JSONResponse([{"generated_text": heard(content)}])
+            return JSONResponse([{"generated_text": describe_bytes(content)}])
         case "image-classification":
-            return JSONResponse(_scores([heard(content), "something else"]))
+            return JSONResponse(_score_labels([describe_bytes(content), "something else"]))
         case _:
-            asked = f"{prompt}, {heard(content)}"
-            return Response(picture(asked), media_type="image/png")
+            asked = f"{prompt}, {describe_bytes(content)}"
+            return Response(make_png(asked), media_type="image/png")
 
 
-def embeddings(name: str, given: list[str]) -> dict[str, Any]:
+def build_embeddings(model_name: str, inputs: list[str]) -> dict[str, Any]:
     """Answer as OpenAI answers to texts."""
     entries = [
-        {"object": "embedding", "index": place, "embedding": vector(text)}
-        for place, text in enumerate(given)
+        {"object": "embedding", "index": place, "embedding": embed_text(text)}
+        for place, text in enumerate(inputs)
     ]
-    counted = sum(len(text.split()) for text in given)
+    counted = sum(len(text.split()) for text in inputs)
     usage = {"prompt_tokens": counted, "total_tokens": counted}
-    return {"object": "list", "model": name, "data": entries, "usage": usage}
+    return {"object": "list", "model": model_name, "data": entries, "usage": usage}
 
 
-def vector(text: str) -> list[float]:
+def embed_text(text: str) -> list[float]:
     """Make numbers of a text, the same for the same one."""
     digest = hashlib.sha256(text.encode()).digest()
-    return [round(math.sin(byte), 6) for byte in digest[:_DIMENSIONS]]
+    return [round(math.sin(byte), 6) for byte in digest[:_VECTOR_DIMENSIONS]]
 
 
-def _scores(labels: list[str]) -> list[dict[str, Any]]:
+def _score_labels(labels: list[str]) -> list[dict[str, Any]]:
     return [
         {"label": label, "score": round(0.9 / (place + 1), 3)} for place, label in enumerate(labels)
     ]
 
 
-def _read(shape: TypeAdapter[T], given: Any) -> T:
+def _validate(adapter: TypeAdapter[T], value: Any) -> T:
     try:
-        return shape.validate_python(given, strict=True)
+        return adapter.validate_python(value, strict=True)
     except ValidationError:
-        raise _unfit("inputs") from None
+        raise _invalid_input_error("inputs") from None
 
 
-def _unfit(what: str) -> Refusal:
-    return Refusal(HTTPStatus.BAD_REQUEST, f"{what}: not what this takes")
+def _invalid_input_error(name: str) -> HubApiError:
+    return HubApiError(HTTPStatus.BAD_REQUEST, f"{name}: not what this takes")

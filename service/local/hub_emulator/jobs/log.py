@@ -4,47 +4,49 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-_ROOM: Final = 16 * 1024 * 1024
+_MAX_LOG_BYTES: Final = 16 * 1024 * 1024
 """Bytes of memory for one log, roughly."""
-_LINE_COST: Final = 200
-_FULL: Final = "===== The local Hub keeps no more of this log ====="
+_LINE_OVERHEAD_BYTES: Final = 200
+_FULL_NOTICE: Final = "===== The local Hub keeps no more of this log ====="
 
 
-class Line(NamedTuple):
+class LocalLogLine(NamedTuple):
     """One line of a log, and when it was read."""
 
-    at: datetime
+    timestamp: datetime
     text: str
 
 
-class Bell:
+class ChangeSignal:
     """Wakes whoever waits for a change: look first, then wait, with no `await` in between."""
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()
+        self._event = asyncio.Event()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake everybody who waits by now."""
-        self._rung.set()
-        self._rung = asyncio.Event()
+        self._event.set()
+        self._event = asyncio.Event()
 
     async def wait(self) -> None:
         """Wait for the next ring."""
-        await self._rung.wait()
+        await self._event.wait()
 
 
-class Log:
+class LocalJobLog:
     """The log of one job, over all its attempts."""
 
-    def __init__(self, bell: Bell) -> None:
-        self.lines: list[Line] = []
-        self._bell = bell
-        self._room = _ROOM
+    def __init__(self, change_signal: ChangeSignal) -> None:
+        self.lines: list[LocalLogLine] = []
+        self._change_signal = change_signal
+        self._remaining_bytes = _MAX_LOG_BYTES
 
     def write(self, text: str) -> None:
         """Add a line; the one that no longer fits is replaced by a note, and the last."""
-        if self._room <= 0:
+        if self._remaining_bytes <= 0:
             return
-        self._room -= len(text) + _LINE_COST
-        self.lines.append(Line(datetime.now(UTC), text if self._room > 0 else _FULL))
-        self._bell.ring()
+        self._remaining_bytes -= len(text) + _LINE_OVERHEAD_BYTES
+        self.lines.append(
+            LocalLogLine(datetime.now(UTC), text if self._remaining_bytes > 0 else _FULL_NOTICE)
+        )
+        self._change_signal.notify()

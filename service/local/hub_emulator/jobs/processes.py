@@ -8,15 +8,15 @@ from collections.abc import Callable
 from typing import Final
 
 from service.local.hub_emulator.jobs import supervisor
-from service.local.hub_emulator.jobs.hardware import Flavor
+from service.local.hub_emulator.jobs.hardware import LocalFlavor
 
-_GIGABYTE: Final = 1024**3
-_LINE: Final = 64 * 1024
-_NOT_EXECUTABLE: Final = 126
-_SIGNALLED: Final = 128
+_BYTES_PER_GIB: Final = 1024**3
+_MAX_LINE_BYTES: Final = 64 * 1024
+_NOT_EXECUTABLE_EXIT_CODE: Final = 126
+_SIGNAL_EXIT_CODE_BASE: Final = 128
 
 
-def bare_environment(job_id: str, flavor: Flavor) -> dict[str, str]:
+def job_environment(job_id: str, flavor: LocalFlavor) -> dict[str, str]:
     """Return what the Hub gives every job; nothing of this machine's environment is in it."""
     return {
         "LANG": "C.UTF-8",
@@ -27,8 +27,11 @@ def bare_environment(job_id: str, flavor: Flavor) -> dict[str, str]:
     }
 
 
-async def run(
-    command: list[str], environment: dict[str, str], flavor: Flavor, write: Callable[[str], None]
+async def run_command(
+    command: list[str],
+    environment: dict[str, str],
+    flavor: LocalFlavor,
+    write_line: Callable[[str], None],
 ) -> int:
     """Run a command to its end and return its exit code; cancelled, it leaves no process."""
     try:
@@ -38,7 +41,7 @@ async def run(
                 "-I",
                 "-S",
                 supervisor.__file__,
-                str(_memory(flavor)),
+                str(_memory_limit_bytes(flavor)),
                 "--",
                 *command,
             ),
@@ -46,46 +49,46 @@ async def run(
             stdout=PIPE,
             stderr=STDOUT,
             env=environment,
-            limit=_LINE,
+            limit=_MAX_LINE_BYTES,
             # A Ctrl-C in the Hub's terminal is not for the keeper, who has work to do then.
             start_new_session=True,
         )
     except (OSError, ValueError) as error:  # too long, or with a NUL in it
-        write(f"exec: {error}")
-        return _NOT_EXECUTABLE
+        write_line(f"exec: {error}")
+        return _NOT_EXECUTABLE_EXIT_CODE
     assert process.stdin is not None  # noqa: S101  # it was asked for
     assert process.stdout is not None  # noqa: S101  # as above
     try:
-        await _copy(process.stdout, write)
+        await _copy_lines(process.stdout, write_line)
         code = await process.wait()
     finally:
         # Letting go of the pipe is what kills; see keeper.py.
         process.stdin.close()
-        await asyncio.shield(_ended(process, process.stdout))
-    return code if code >= 0 else _SIGNALLED - code
+        await asyncio.shield(_drain_and_wait(process, process.stdout))
+    return code if code >= 0 else _SIGNAL_EXIT_CODE_BASE - code
 
 
-def _memory(flavor: Flavor) -> int:
+def _memory_limit_bytes(flavor: LocalFlavor) -> int:
     """Return how many bytes a job may write to: never more than this machine has."""
     here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(flavor.ram_gb * _GIGABYTE, here)
+    return min(flavor.ram_gb * _BYTES_PER_GIB, here)
 
 
-async def _ended(process: Process, output: asyncio.StreamReader) -> None:
+async def _drain_and_wait(process: Process, output: asyncio.StreamReader) -> None:
     # A process counts as ended when its output is read to the end, and a full one is paused.
-    while await output.read(_LINE):
+    while await output.read(_MAX_LINE_BYTES):
         pass
     await process.wait()
 
 
-async def _copy(stream: asyncio.StreamReader, write: Callable[[str], None]) -> None:
+async def _copy_lines(stream: asyncio.StreamReader, write_line: Callable[[str], None]) -> None:
     rest = b""
-    while chunk := await stream.read(_LINE):
+    while chunk := await stream.read(_MAX_LINE_BYTES):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            write(line.decode(errors="replace"))
-        if len(rest) > _LINE:
-            write(rest.decode(errors="replace"))
+            write_line(line.decode(errors="replace"))
+        if len(rest) > _MAX_LINE_BYTES:
+            write_line(rest.decode(errors="replace"))
             rest = b""
     if rest:
-        write(rest.decode(errors="replace"))
+        write_line(rest.decode(errors="replace"))

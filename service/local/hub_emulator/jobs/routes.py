@@ -8,107 +8,115 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from service.local.hub_emulator.current_user import hub_url
-from service.local.hub_emulator.errors import Refusal
-from service.local.hub_emulator.jobs.bucket_mounts import Mounts
+from service.local.hub_emulator.current_user import get_hub_url
+from service.local.hub_emulator.errors import HubApiError
+from service.local.hub_emulator.jobs.bucket_mounts import BucketMounts
 from service.local.hub_emulator.jobs.hardware import FLAVORS
 from service.local.hub_emulator.jobs.schemas import JobRequest, NewLabels
-from service.local.hub_emulator.jobs.store import Jobs, LocalJob
-from service.local.hub_emulator.jobs.streams import log_events, metric_events, stage_events
+from service.local.hub_emulator.jobs.store import JobStore, LocalJob
+from service.local.hub_emulator.jobs.streams import (
+    stream_log_events,
+    stream_metric_events,
+    stream_stage_events,
+)
 from service.local.hub_emulator.request_body import read_body
 from service.local.hub_emulator.users import LocalUser, Namespace, Permission
 
-_PAGE: Final = 20
-_EVENTS: Final = "text/event-stream"
+_PAGE_SIZE: Final = 20
+_EVENT_STREAM_TYPE: Final = "text/event-stream"
 
 
 class JobRoutes:
     """The endpoints of the Jobs API that take a token."""
 
-    def __init__(self, jobs: Jobs, mounts: Mounts) -> None:
+    def __init__(self, jobs: JobStore, mounts: BucketMounts) -> None:
         self._jobs = jobs
         self._mounts = mounts
 
     async def create(self, request: Request, user: LocalUser) -> Response:
         """Create a job, if the caller may and can pay."""
-        namespace = may_write(request, user)
+        namespace = require_writable_namespace(request, user)
         asked = await read_body(request, JobRequest)
-        return self._start(LocalJob(asked, namespace, user, hub_url(request)))
+        return self._start(LocalJob(asked, namespace, user, get_hub_url(request)))
 
     async def duplicate(self, request: Request, user: LocalUser) -> Response:
         """Run a job once more; labels are copied, as they are on the Hub."""
-        job = self._job(request, user)
-        namespace = may_write(request, user)
-        return self._start(LocalJob(job.request, namespace, user, hub_url(request), copy_of=job.id))
+        job = self._require_job(request, user)
+        namespace = require_writable_namespace(request, user)
+        return self._start(
+            LocalJob(job.request, namespace, user, get_hub_url(request), duplicate_of=job.id)
+        )
 
-    async def page(self, request: Request, user: LocalUser) -> Response:
+    async def list_page(self, request: Request, user: LocalUser) -> Response:
         """List a page of jobs, newest first, and say where the next page is."""
-        jobs = self._jobs.of(may_read(request, user).name)
+        jobs = self._jobs.list_by_namespace(require_readable_namespace(request, user).name)
         if cursor := request.query_params.get("cursor"):
             # Before anything is filtered: the job it names may have left the filter since.
             jobs = list(dropwhile(lambda job: job.id != cursor, jobs))[1:]
-        chosen = list(filter(_filter(request), jobs))
+        chosen = list(filter(_build_filter(request), jobs))
         headers: dict[str, str] = {}
-        if len(chosen) > _PAGE:
-            url = request.url.include_query_params(cursor=chosen[_PAGE - 1].id)
+        if len(chosen) > _PAGE_SIZE:
+            url = request.url.include_query_params(cursor=chosen[_PAGE_SIZE - 1].id)
             headers["link"] = f'<{url}>; rel="next"'
-        return JSONResponse([job.described() for job in chosen[:_PAGE]], headers=headers)
+        return JSONResponse([job.to_dict() for job in chosen[:_PAGE_SIZE]], headers=headers)
 
     async def count(self, request: Request, user: LocalUser) -> Response:
         """Count jobs."""
-        jobs = self._jobs.of(may_read(request, user).name)
-        return JSONResponse({"count": sum(map(_filter(request), jobs))})
+        jobs = self._jobs.list_by_namespace(require_readable_namespace(request, user).name)
+        return JSONResponse({"count": sum(map(_build_filter(request), jobs))})
 
     async def inspect(self, request: Request, user: LocalUser) -> Response:
         """Describe one job."""
-        return JSONResponse(self._job(request, user).described())
+        return JSONResponse(self._require_job(request, user).to_dict())
 
     async def cancel(self, request: Request, user: LocalUser) -> Response:
         """Stop one job; the answer comes when nothing of it runs."""
-        job = self._job(request, user)
-        may_write(request, user)
+        job = self._require_job(request, user)
+        require_writable_namespace(request, user)
         await self._jobs.cancel(job)
-        return JSONResponse(job.described())
+        return JSONResponse(job.to_dict())
 
-    async def relabel(self, request: Request, user: LocalUser) -> Response:
+    async def replace_labels(self, request: Request, user: LocalUser) -> Response:
         """Replace all labels of a job."""
-        job = self._job(request, user)
-        may_write(request, user)
+        job = self._require_job(request, user)
+        require_writable_namespace(request, user)
         new = await read_body(request, NewLabels)
         job.request = job.request.model_copy(update={"labels": new.labels})
-        return JSONResponse(job.described())
+        return JSONResponse(job.to_dict())
 
-    async def logs(self, request: Request, user: LocalUser) -> Response:
+    async def stream_logs(self, request: Request, user: LocalUser) -> Response:
         """Stream a job's log from its beginning to its end."""
-        job = self._job(request, user)
+        job = self._require_job(request, user)
         tail = request.query_params.get("tail")
         if tail is not None and not (tail.isascii() and tail.isdigit()):
-            raise Refusal(HTTPStatus.BAD_REQUEST, "tail: not a number of lines")
-        stream = log_events(job, tail=None if tail is None else int(tail))
-        return StreamingResponse(stream, media_type=_EVENTS)
+            raise HubApiError(HTTPStatus.BAD_REQUEST, "tail: not a number of lines")
+        stream = stream_log_events(job, tail=None if tail is None else int(tail))
+        return StreamingResponse(stream, media_type=_EVENT_STREAM_TYPE)
 
-    async def events(self, request: Request, user: LocalUser) -> Response:
+    async def stream_events(self, request: Request, user: LocalUser) -> Response:
         """Stream a job's stages."""
-        return StreamingResponse(stage_events(self._job(request, user)), media_type=_EVENTS)
+        return StreamingResponse(
+            stream_stage_events(self._require_job(request, user)), media_type=_EVENT_STREAM_TYPE
+        )
 
-    async def metrics(self, request: Request, user: LocalUser) -> Response:
+    async def stream_metrics(self, request: Request, user: LocalUser) -> Response:
         """Stream a job's metrics while it has any."""
-        job = self._job(request, user)
-        if job.is_over:
-            raise Refusal(HTTPStatus.NOT_ACCEPTABLE, "Job is not running")
-        return StreamingResponse(metric_events(job), media_type=_EVENTS)
+        job = self._require_job(request, user)
+        if job.is_final:
+            raise HubApiError(HTTPStatus.NOT_ACCEPTABLE, "Job is not running")
+        return StreamingResponse(stream_metric_events(job), media_type=_EVENT_STREAM_TYPE)
 
-    async def check(self, request: Request, user: LocalUser) -> Response:
+    async def check_access(self, request: Request, user: LocalUser) -> Response:
         """Say whether the caller may read or write in a namespace, or one job."""
         if "job" in request.path_params:
-            self._job(request, user)
+            self._require_job(request, user)
         match request.path_params["access"]:
             case "read":
-                namespace = may_read(request, user)
+                namespace = require_readable_namespace(request, user)
             case "write":
-                namespace = may_write(request, user)
+                namespace = require_writable_namespace(request, user)
             case _:
-                raise Refusal(HTTPStatus.NOT_FOUND, "Not Found")
+                raise HubApiError(HTTPStatus.NOT_FOUND, "Not Found")
         return JSONResponse(
             {
                 "namespace": {"id": namespace.id, "name": namespace.name},
@@ -118,36 +126,36 @@ class JobRoutes:
 
     def _start(self, job: LocalJob) -> Response:
         if not job.creator.pays:
-            raise Refusal(
+            raise HubApiError(
                 HTTPStatus.PAYMENT_REQUIRED,
                 "Pre-paid credit balance is insufficient - add more credits to your account to "
                 "use Jobs.",
             )
-        self._mounts.expect_allowed(job.request.volumes or [], job.creator)
+        self._mounts.require_access(job.request.volumes or [], job.creator)
         self._jobs.start(job)
-        return JSONResponse(job.described())
+        return JSONResponse(job.to_dict())
 
-    def _job(self, request: Request, user: LocalUser) -> LocalJob:
+    def _require_job(self, request: Request, user: LocalUser) -> LocalJob:
         job = None
         # A foreign job and an unknown one are the same to a stranger.
-        if user.namespace(request.path_params["namespace"]):
-            namespace = may_read(request, user)
+        if user.find_namespace(request.path_params["namespace"]):
+            namespace = require_readable_namespace(request, user)
             job = self._jobs.get(namespace.name, request.path_params["job"])
         if job is None:
-            raise Refusal(HTTPStatus.NOT_FOUND, "Job not found")
+            raise HubApiError(HTTPStatus.NOT_FOUND, "Job not found")
         return job
 
 
-async def hardware(_: Request) -> Response:
+async def list_hardware(_: Request) -> Response:
     """List what a job may ask for, to anybody."""
-    return JSONResponse([flavor.described() for flavor in FLAVORS.values()])
+    return JSONResponse([flavor.to_dict() for flavor in FLAVORS.values()])
 
 
-def _filter(request: Request) -> Callable[[LocalJob], bool]:
+def _build_filter(request: Request) -> Callable[[LocalJob], bool]:
     stages = {stage.upper() for stage in request.query_params.getlist("stage")}
     wanted = [label.partition("=") for label in request.query_params.getlist("label")]
     if not all(equals for _, equals, _ in wanted):
-        raise Refusal(HTTPStatus.BAD_REQUEST, "label: not of the form key=value")
+        raise HubApiError(HTTPStatus.BAD_REQUEST, "label: not of the form key=value")
 
     def chosen(job: LocalJob) -> bool:
         labels: dict[str, Any] = job.request.labels
@@ -158,21 +166,21 @@ def _filter(request: Request) -> Callable[[LocalJob], bool]:
     return chosen
 
 
-def may_read(request: Request, user: LocalUser) -> Namespace:
+def require_readable_namespace(request: Request, user: LocalUser) -> Namespace:
     """Return the namespace that is asked about, if the caller may look into it."""
-    return _namespace(request, user, Permission.READ_JOBS)
+    return _require_namespace(request, user, Permission.READ_JOBS)
 
 
-def may_write(request: Request, user: LocalUser) -> Namespace:
+def require_writable_namespace(request: Request, user: LocalUser) -> Namespace:
     """Return the namespace that is asked about, if the caller may start jobs there."""
-    return _namespace(request, user, Permission.WRITE_JOBS)
+    return _require_namespace(request, user, Permission.WRITE_JOBS)
 
 
-def _namespace(request: Request, user: LocalUser, permission: Permission) -> Namespace:
+def _require_namespace(request: Request, user: LocalUser, permission: Permission) -> Namespace:
     name = request.path_params["namespace"]
-    namespace = user.namespace(name)
-    if namespace is None or not user.may(permission):
-        raise Refusal(
+    namespace = user.find_namespace(name)
+    if namespace is None or not user.has_permission(permission):
+        raise HubApiError(
             HTTPStatus.FORBIDDEN,
             "You don't have the required permissions to complete this action on namespace "
             f"{name}, missing permissions: {permission}",

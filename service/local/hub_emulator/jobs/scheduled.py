@@ -20,29 +20,32 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from schema.common.errors import Invalid
-from schema.schedules.cron import NAMES, Rhythm
-from service.local.hub_emulator.current_user import hub_url
-from service.local.hub_emulator.errors import Refusal
-from service.local.hub_emulator.jobs.routes import may_read, may_write
+from schema.schedules.cron import CRON_ALIASES, CronTrigger
+from service.local.hub_emulator.current_user import get_hub_url
+from service.local.hub_emulator.errors import HubApiError
+from service.local.hub_emulator.jobs.routes import (
+    require_readable_namespace,
+    require_writable_namespace,
+)
 from service.local.hub_emulator.jobs.schemas import JobRequest, NewLabels
-from service.local.hub_emulator.jobs.store import Jobs, LocalJob
+from service.local.hub_emulator.jobs.store import JobStore, LocalJob
 from service.local.hub_emulator.request_body import read_body
-from service.local.hub_emulator.users import LocalUser, Namespace, written
+from service.local.hub_emulator.users import LocalUser, Namespace, format_timestamp
 
-_SPEC: Final = (
+_SPEC_FIELDS: Final = (
     *("dockerImage", "spaceId", "command", "arguments", "environment", "secrets", "flavor"),
     *("arch", "timeout", "labels", "volumes"),
 )
 """What of a job's description its spec has too."""
 
-_FIELDS: Final = 5
+_CRON_FIELD_COUNT: Final = 5
 
-SignedIn = Callable[
+UserEndpointDecorator = Callable[
     [Callable[[Request, LocalUser], Awaitable[Response]]], Callable[[Request], Awaitable[Response]]
 ]
 
 
-class _Asked(BaseModel):
+class _ScheduledJobRequest(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
 
     job_spec: JobRequest
@@ -51,14 +54,14 @@ class _Asked(BaseModel):
     concurrency: bool = False
 
 
-class _NewSchedule(BaseModel):
+class _ScheduleRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     schedule: str
 
 
 @dataclass(slots=True)
-class ScheduledJob:
+class LocalScheduledJob:
     """One of them."""
 
     spec: JobRequest
@@ -70,183 +73,192 @@ class ScheduledJob:
     hub_url: str
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    last: LocalJob | None = None
-    clock: asyncio.Task[None] | None = None
+    last_job: LocalJob | None = None
+    timer_task: asyncio.Task[None] | None = None
 
     @property
-    def next_at(self) -> datetime:
+    def next_run_at(self) -> datetime:
         """When its clock strikes next."""
-        return _after(self.schedule, datetime.now(UTC))
+        return _compute_next_run(self.schedule, datetime.now(UTC))
 
     @property
     def is_busy(self) -> bool:
         """Whether another job of it may not run now."""
-        return not self.concurrency and self.last is not None and not self.last.is_over
+        return not self.concurrency and self.last_job is not None and not self.last_job.is_final
 
-    def job(self) -> LocalJob:
+    def create_job(self) -> LocalJob:
         """Make the next job."""
-        return LocalJob(self.spec, self.owner, self.creator, self.hub_url, fired_by=self.id)
+        return LocalJob(self.spec, self.owner, self.creator, self.hub_url, scheduled_job_id=self.id)
 
-    def described(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Describe it as the Hub does."""
-        job = self.job().described()
-        last = self.last and {"id": self.last.id, "at": written(self.last.created_at)}
+        job = self.create_job().to_dict()
+        last = self.last_job and {
+            "id": self.last_job.id,
+            "at": format_timestamp(self.last_job.created_at),
+        }
         return {
             "type": "scheduled-job",
             "id": self.id,
-            "createdAt": written(self.created_at),
+            "createdAt": format_timestamp(self.created_at),
             "schedule": self.schedule,
             "suspend": self.suspend,
             "concurrency": self.concurrency,
             "status": {
                 "lastJob": last,
-                "nextJobRunAt": None if self.suspend else written(self.next_at),
+                "nextJobRunAt": None if self.suspend else format_timestamp(self.next_run_at),
             },
             "owner": job["owner"],
             "initiator": {"type": "user", **job["createdBy"]},
-            "jobSpec": {name: job[name] for name in _SPEC if name in job},
+            "jobSpec": {name: job[name] for name in _SPEC_FIELDS if name in job},
         }
 
 
-class ScheduledRoutes:
+class ScheduledJobRoutes:
     """The endpoints of scheduled jobs."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: JobStore) -> None:
         self._jobs = jobs
-        self._kept: dict[str, ScheduledJob] = {}
+        self._scheduled_jobs: dict[str, LocalScheduledJob] = {}
 
-    def routes(self, signed_in: SignedIn) -> list[Route]:
+    def routes(self, with_user: UserEndpointDecorator) -> list[Route]:
         """Say where they are."""
         of_namespace = "/api/scheduled-jobs/{namespace}"
         of_one = f"{of_namespace}/{{scheduled}}"
         return [
-            Route(of_namespace, signed_in(self.create), methods=["POST"]),
-            Route(of_namespace, signed_in(self.page)),
-            Route(of_one, signed_in(self.inspect)),
-            Route(of_one, signed_in(self.delete), methods=["DELETE"]),
-            Route(f"{of_one}/suspend", signed_in(self.suspend), methods=["POST"]),
-            Route(f"{of_one}/resume", signed_in(self.resume), methods=["POST"]),
-            Route(f"{of_one}/schedule", signed_in(self.reschedule), methods=["POST"]),
-            Route(f"{of_one}/run", signed_in(self.run), methods=["POST"]),
-            Route(f"{of_one}/labels", signed_in(self.relabel), methods=["PUT"]),
+            Route(of_namespace, with_user(self.create), methods=["POST"]),
+            Route(of_namespace, with_user(self.list_page)),
+            Route(of_one, with_user(self.inspect)),
+            Route(of_one, with_user(self.delete), methods=["DELETE"]),
+            Route(f"{of_one}/suspend", with_user(self.suspend), methods=["POST"]),
+            Route(f"{of_one}/resume", with_user(self.resume), methods=["POST"]),
+            Route(f"{of_one}/schedule", with_user(self.reschedule), methods=["POST"]),
+            Route(f"{of_one}/run", with_user(self.run_now), methods=["POST"]),
+            Route(f"{of_one}/labels", with_user(self.replace_labels), methods=["PUT"]),
         ]
 
     async def create(self, request: Request, user: LocalUser) -> Response:
         """Keep one, and start its clock."""
-        owner = may_write(request, user)
-        asked = await read_body(request, _Asked)
-        _after(asked.schedule, datetime.now(UTC))
-        one = ScheduledJob(
+        owner = require_writable_namespace(request, user)
+        asked = await read_body(request, _ScheduledJobRequest)
+        _compute_next_run(asked.schedule, datetime.now(UTC))
+        one = LocalScheduledJob(
             asked.job_spec,
             asked.schedule,
             asked.suspend,
             asked.concurrency,
             owner,
             user,
-            hub_url(request),
+            get_hub_url(request),
         )
-        self._kept[one.id] = one
-        self._wind(one)
-        return JSONResponse(one.described())
+        self._scheduled_jobs[one.id] = one
+        self._restart_timer(one)
+        return JSONResponse(one.to_dict())
 
-    async def page(self, request: Request, user: LocalUser) -> Response:
+    async def list_page(self, request: Request, user: LocalUser) -> Response:
         """List them all; of several labels the Hub looks at one."""
-        owner = may_read(request, user)
+        owner = require_readable_namespace(request, user)
         name, _, value = request.query_params.get("label", "").partition("=")
         return JSONResponse(
             [
-                one.described()
-                for one in reversed(self._kept.values())
+                one.to_dict()
+                for one in reversed(self._scheduled_jobs.values())
                 if one.owner == owner and (not name or one.spec.labels.get(name) == value)
             ]
         )
 
     async def inspect(self, request: Request, user: LocalUser) -> Response:
         """Describe one."""
-        return JSONResponse(self._one(request, may_read(request, user)).described())
+        return JSONResponse(
+            self._require_scheduled_job(
+                request, require_readable_namespace(request, user)
+            ).to_dict()
+        )
 
     async def delete(self, request: Request, user: LocalUser) -> Response:
         """Forget one; its jobs go on."""
-        one = self._one(request, may_write(request, user))
-        del self._kept[one.id]
-        _stop(one)
+        one = self._require_scheduled_job(request, require_writable_namespace(request, user))
+        del self._scheduled_jobs[one.id]
+        _stop_timer(one)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def suspend(self, request: Request, user: LocalUser) -> Response:
         """Let its clock strike in vain."""
-        return self._set(request, user, suspend=True)
+        return self._set_suspended(request, user, suspend=True)
 
     async def resume(self, request: Request, user: LocalUser) -> Response:
         """Let it fire again, from now on."""
-        return self._set(request, user, suspend=False)
+        return self._set_suspended(request, user, suspend=False)
 
     async def reschedule(self, request: Request, user: LocalUser) -> Response:
         """Set its clock."""
-        one = self._one(request, may_write(request, user))
-        new = await read_body(request, _NewSchedule)
-        _after(new.schedule, datetime.now(UTC))
+        one = self._require_scheduled_job(request, require_writable_namespace(request, user))
+        new = await read_body(request, _ScheduleRequest)
+        _compute_next_run(new.schedule, datetime.now(UTC))
         one.schedule = new.schedule
-        self._wind(one)
-        return JSONResponse(one.described())
+        self._restart_timer(one)
+        return JSONResponse(one.to_dict())
 
-    async def run(self, request: Request, user: LocalUser) -> Response:
+    async def run_now(self, request: Request, user: LocalUser) -> Response:
         """Start a job of it now."""
-        one = self._one(request, may_write(request, user))
+        one = self._require_scheduled_job(request, require_writable_namespace(request, user))
         if one.is_busy:
-            raise Refusal(HTTPStatus.CONFLICT, "A job of this scheduled job is running")
-        return JSONResponse(self._fire(one).described())
+            raise HubApiError(HTTPStatus.CONFLICT, "A job of this scheduled job is running")
+        return JSONResponse(self._start_job(one).to_dict())
 
-    async def relabel(self, request: Request, user: LocalUser) -> Response:
+    async def replace_labels(self, request: Request, user: LocalUser) -> Response:
         """Replace the labels of the jobs to come."""
-        one = self._one(request, may_write(request, user))
+        one = self._require_scheduled_job(request, require_writable_namespace(request, user))
         new = await read_body(request, NewLabels)
         one.spec = one.spec.model_copy(update={"labels": new.labels})
-        return JSONResponse(one.described())
+        return JSONResponse(one.to_dict())
 
     async def close(self) -> None:
         """Stop every clock."""
-        for one in self._kept.values():
-            _stop(one)
+        for one in self._scheduled_jobs.values():
+            _stop_timer(one)
 
-    def _set(self, request: Request, user: LocalUser, *, suspend: bool) -> Response:
-        one = self._one(request, may_write(request, user))
+    def _set_suspended(self, request: Request, user: LocalUser, *, suspend: bool) -> Response:
+        one = self._require_scheduled_job(request, require_writable_namespace(request, user))
         one.suspend = suspend
-        self._wind(one)
-        return JSONResponse(one.described())
+        self._restart_timer(one)
+        return JSONResponse(one.to_dict())
 
-    def _one(self, request: Request, owner: Namespace) -> ScheduledJob:
-        one = self._kept.get(request.path_params["scheduled"])
+    def _require_scheduled_job(self, request: Request, owner: Namespace) -> LocalScheduledJob:
+        one = self._scheduled_jobs.get(request.path_params["scheduled"])
         if one is None or one.owner != owner:
-            raise Refusal(HTTPStatus.NOT_FOUND, "Scheduled job not found")
+            raise HubApiError(HTTPStatus.NOT_FOUND, "Scheduled job not found")
         return one
 
-    def _fire(self, one: ScheduledJob) -> LocalJob:
-        one.last = one.job()
-        self._jobs.start(one.last)
-        return one.last
+    def _start_job(self, scheduled_job: LocalScheduledJob) -> LocalJob:
+        scheduled_job.last_job = scheduled_job.create_job()
+        self._jobs.start(scheduled_job.last_job)
+        return scheduled_job.last_job
 
-    def _wind(self, one: ScheduledJob) -> None:
-        _stop(one)
-        one.clock = None if one.suspend else asyncio.create_task(self._tick(one))
+    def _restart_timer(self, scheduled_job: LocalScheduledJob) -> None:
+        _stop_timer(scheduled_job)
+        scheduled_job.timer_task = (
+            None if scheduled_job.suspend else asyncio.create_task(self._run_timer(scheduled_job))
+        )
 
-    async def _tick(self, one: ScheduledJob) -> None:
+    async def _run_timer(self, scheduled_job: LocalScheduledJob) -> None:
         while True:
-            await asyncio.sleep((one.next_at - datetime.now(UTC)).total_seconds())
-            if not one.is_busy and one.creator.pays:
-                self._fire(one)
+            await asyncio.sleep((scheduled_job.next_run_at - datetime.now(UTC)).total_seconds())
+            if not scheduled_job.is_busy and scheduled_job.creator.pays:
+                self._start_job(scheduled_job)
 
 
-def _stop(one: ScheduledJob) -> None:
-    if one.clock is not None:
-        one.clock.cancel()
+def _stop_timer(scheduled_job: LocalScheduledJob) -> None:
+    if scheduled_job.timer_task is not None:
+        scheduled_job.timer_task.cancel()
 
 
-def _after(schedule: str, moment: datetime) -> datetime:
+def _compute_next_run(schedule: str, moment: datetime) -> datetime:
     expression = schedule.strip().lower()
-    wrong = Refusal(HTTPStatus.BAD_REQUEST, "schedule: Invalid cron expression")
-    if expression not in NAMES and len(expression.split()) != _FIELDS:
+    wrong = HubApiError(HTTPStatus.BAD_REQUEST, "schedule: Invalid cron expression")
+    if expression not in CRON_ALIASES and len(expression.split()) != _CRON_FIELD_COUNT:
         raise wrong
     try:
-        return Rhythm(expression, "UTC").after(moment)
+        return CronTrigger(expression, "UTC").next_after(moment)
     except (CronSimError, Invalid):
         raise wrong from None

@@ -10,26 +10,26 @@ from pydantic import (
     model_validator,
 )
 
-from service.local.hub_emulator.buckets.store import is_path
+from service.local.hub_emulator.buckets.store import is_valid_path
 from service.local.hub_emulator.jobs.hardware import FLAVORS
-from service.local.hub_emulator.request_body import _Read
+from service.local.hub_emulator.request_body import RequestModel
 
 _ENV_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]+")
 _SECRET_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]*")
 _LABEL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 _LABEL_VALUE: Final = re.compile(r"[a-zA-Z0-9_-]{0,100}")
-_TIMEOUT: Final = 30 * 60
-_LONGEST: Final = 2**53 - 1
+_DEFAULT_TIMEOUT_SECONDS: Final = 30 * 60
+_MAX_TIMEOUT_SECONDS: Final = 2**53 - 1
 
 
-def _flavor(flavor: str) -> str:
+def _check_flavor(flavor: str) -> str:
     if flavor not in FLAVORS:
         message = f"Invalid enum value, received {flavor!r}"
         raise ValueError(message)
     return flavor
 
 
-def _named(pattern: re.Pattern[str], names: dict[str, str]) -> dict[str, str]:
+def _check_names(pattern: re.Pattern[str], names: dict[str, str]) -> dict[str, str]:
     for name in names:
         if not pattern.fullmatch(name):
             message = f"Invalid key {name!r}"
@@ -37,15 +37,15 @@ def _named(pattern: re.Pattern[str], names: dict[str, str]) -> dict[str, str]:
     return names
 
 
-def _environment(environment: dict[str, str]) -> dict[str, str]:
-    return _named(_ENV_NAME, environment)
+def _check_environment(environment: dict[str, str]) -> dict[str, str]:
+    return _check_names(_ENV_NAME, environment)
 
 
-def _secrets(secrets: dict[str, str]) -> dict[str, str]:
-    return _named(_SECRET_NAME, secrets)
+def _check_secrets(secrets: dict[str, str]) -> dict[str, str]:
+    return _check_names(_SECRET_NAME, secrets)
 
 
-def _labels(labels: dict[str, str]) -> dict[str, str]:
+def _check_labels(labels: dict[str, str]) -> dict[str, str]:
     for name, value in labels.items():
         if not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value):
             message = f"Invalid label {name!r}"
@@ -53,44 +53,44 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
-def _folder(path: str) -> str:
-    if path and not is_path(path):
+def _check_folder_path(path: str) -> str:
+    if path and not is_valid_path(path):
         message = "Invalid path"
         raise ValueError(message)
     return path
 
 
-def _not_here(_: object) -> NoReturn:
+def _reject_unsupported(_: object) -> NoReturn:
     # Taken and not honoured, it would be missed only when the job runs.
     message = "The local Hub does not offer this"
     raise ValueError(message)
 
 
-def _timeout(seconds: object) -> object:
-    return _TIMEOUT if seconds is None else seconds
+def _apply_default_timeout(seconds: object) -> object:
+    return _DEFAULT_TIMEOUT_SECONDS if seconds is None else seconds
 
 
-_Word = Annotated[str, Field(min_length=1)]
+_NonEmptyStr = Annotated[str, Field(min_length=1)]
 _Port = Annotated[int, Field(ge=1, le=65535)]
-_Labels = Annotated[dict[str, str], AfterValidator(_labels)]
-_Absent = Annotated[None, BeforeValidator(_not_here)]
+_Labels = Annotated[dict[str, str], AfterValidator(_check_labels)]
+_Unsupported = Annotated[None, BeforeValidator(_reject_unsupported)]
 
 
-class Volume(_Read):
+class JobVolume(RequestModel):
     """A bucket, or a folder of one, at a path of the job's."""
 
     type: Literal["bucket", "model", "dataset", "space"]
     source: Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
     mount_path: Annotated[str, Field(pattern=r"^/[^/]")]
     read_only: bool = False
-    path: Annotated[str, AfterValidator(_folder)] = ""
+    path: Annotated[str, AfterValidator(_check_folder_path)] = ""
     revision: str | None = None
 
     @model_validator(mode="after")
-    def _is_a_bucket(self) -> Self:
-        return self if self.type == "bucket" else _not_here(self)
+    def _check_type(self) -> Self:
+        return self if self.type == "bucket" else _reject_unsupported(self)
 
-    def described(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Describe it as the Hub does."""
         described = {
             "type": self.type,
@@ -101,59 +101,61 @@ class Volume(_Read):
         return described | ({"path": self.path} if self.path else {})
 
 
-class Expose(_Read):
+class Expose(RequestModel):
     """The ports of a job that can be reached from outside."""
 
     ports: Annotated[list[_Port], Field(max_length=20)]
     ports_public: list[_Port] = Field(default_factory=list[_Port])
 
     @model_validator(mode="after")
-    def _opens_what_is_exposed(self) -> Self:
+    def _check_public_ports(self) -> Self:
         if not set(self.ports_public) <= set(self.ports):
             message = "portsPublic must be among ports"
             raise ValueError(message)
         return self
 
 
-class Ssh(_Read):
+class Ssh(RequestModel):
     """Whether somebody can log in to a job."""
 
     enabled: bool
 
 
-class JobRequest(_Read):
+class JobRequest(RequestModel):
     """The body of a create request."""
 
-    flavor: Annotated[str, AfterValidator(_flavor)]
-    docker_image: _Word | None = None
-    space_id: _Word | None = None
-    command: Annotated[list[_Word], Field(min_length=1)]
+    flavor: Annotated[str, AfterValidator(_check_flavor)]
+    docker_image: _NonEmptyStr | None = None
+    space_id: _NonEmptyStr | None = None
+    command: Annotated[list[_NonEmptyStr], Field(min_length=1)]
     arguments: list[str] = Field(default_factory=list[str])
-    environment: Annotated[dict[str, str], AfterValidator(_environment)] = Field(
+    environment: Annotated[dict[str, str], AfterValidator(_check_environment)] = Field(
         default_factory=dict[str, str]
     )
-    secrets: Annotated[dict[str, str], AfterValidator(_secrets)] = Field(
+    secrets: Annotated[dict[str, str], AfterValidator(_check_secrets)] = Field(
         default_factory=dict[str, str]
     )
-    timeout_seconds: Annotated[int, Field(gt=0, le=_LONGEST), BeforeValidator(_timeout)] = _TIMEOUT
+    timeout_seconds: Annotated[
+        int, Field(gt=0, le=_MAX_TIMEOUT_SECONDS), BeforeValidator(_apply_default_timeout)
+    ] = _DEFAULT_TIMEOUT_SECONDS
     attempts: Annotated[int, Field(ge=1)] = 1
     labels: _Labels = Field(default_factory=dict[str, str])
     arch: Literal["amd64", "arm64"] = "amd64"
-    volumes: Annotated[list[Volume], Field(min_length=1)] | None = None
+    volumes: Annotated[list[JobVolume], Field(min_length=1)] | None = None
     expose: Expose | None = None
     ssh: Ssh | None = None
-    network: _Absent = None
+    network: _Unsupported = None
     resource_group_id: Annotated[str, Field(pattern=r"^[0-9a-f]{24}$")] | None = None
 
     @model_validator(mode="after")
-    def _has_one_source(self) -> Self:
+    def _check_one_source(self) -> Self:
         if (self.docker_image is None) == (self.space_id is None):
             message = "Either dockerImage or spaceId must be given"
             raise ValueError(message)
         return self
 
 
-class NewLabels(_Read):
+class NewLabels(RequestModel):
     """The body of a request that replaces a job's labels."""
 
     labels: _Labels

@@ -14,14 +14,14 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from service.local.hub_emulator.jobs.bucket_mounts import Mounts, at_hand
+from service.local.hub_emulator.jobs.bucket_mounts import BucketMounts, replace_mount_path
 from service.local.hub_emulator.jobs.hardware import FLAVORS
-from service.local.hub_emulator.jobs.log import Bell, Log
-from service.local.hub_emulator.jobs.processes import bare_environment, run
+from service.local.hub_emulator.jobs.log import ChangeSignal, LocalJobLog
+from service.local.hub_emulator.jobs.processes import job_environment, run_command
 from service.local.hub_emulator.jobs.schemas import JobRequest
-from service.local.hub_emulator.users import LocalUser, Namespace, written
+from service.local.hub_emulator.users import LocalUser, Namespace, format_timestamp
 
-_OUT_OF_MEMORY: Final = 137
+_OUT_OF_MEMORY_EXIT_CODE: Final = 137
 
 
 class Stage(StrEnum):
@@ -34,7 +34,7 @@ class Stage(StrEnum):
     CANCELED = "CANCELED"
 
 
-OVER: Final = frozenset({Stage.COMPLETED, Stage.ERROR, Stage.CANCELED})
+FINAL_STAGES: Final = frozenset({Stage.COMPLETED, Stage.ERROR, Stage.CANCELED})
 
 
 @dataclass(slots=True)
@@ -46,9 +46,9 @@ class LocalJob:
     creator: LocalUser
     hub_url: str
     """Where this Hub is, for what is mounted."""
-    copy_of: str | None = None
+    duplicate_of: str | None = None
     """The job this one repeats."""
-    fired_by: str | None = None
+    scheduled_job_id: str | None = None
     """The scheduled job it is one of."""
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -56,19 +56,19 @@ class LocalJob:
     finished_at: datetime | None = None
     stage: Stage = Stage.SCHEDULING
     message: str | None = None
-    failures: int = 0
-    bell: Bell = field(default_factory=Bell)
+    failure_count: int = 0
+    change_signal: ChangeSignal = field(default_factory=ChangeSignal)
     """Rings at every change of the job, and at every line of its log."""
-    log: Log = field(init=False)
-    course: asyncio.Task[None] | None = None
+    log: LocalJobLog = field(init=False)
+    task: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self.log = Log(self.bell)
+        self.log = LocalJobLog(self.change_signal)
 
     @property
-    def is_over(self) -> bool:
+    def is_final(self) -> bool:
         """Whether nothing more will happen to it."""
-        return self.stage in OVER
+        return self.stage in FINAL_STAGES
 
     @property
     def status(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class LocalJob:
         status: dict[str, Any] = {
             "stage": self.stage,
             "message": self.message,
-            "failureCount": self.failures,
+            "failureCount": self.failure_count,
         }
         asked = self.request
         if asked.expose is not None:
@@ -88,9 +88,9 @@ class LocalJob:
             status["sshUrl"] = f"ssh://{self.id}@ssh.hf.jobs"
         return status
 
-    def move(self, stage: Stage, message: str | None = None) -> None:
+    def set_stage(self, stage: Stage, message: str | None = None) -> None:
         """Bring the job to a stage, unless it is over: a cancel may have come first."""
-        if self.is_over:
+        if self.is_final:
             return
         self.stage, self.message = stage, message
         if stage is Stage.RUNNING:
@@ -99,21 +99,21 @@ class LocalJob:
         elif stage in {Stage.COMPLETED, Stage.ERROR}:
             # As on the Hub, a cancelled job has no finishedAt.
             self.finished_at = datetime.now(UTC)
-        self.bell.ring()
+        self.change_signal.notify()
 
-    def settle(self, exit_code: int) -> None:
+    def record_exit(self, exit_code: int) -> None:
         """Write down how an attempt ended; a failure is the end only if it was the last."""
         if exit_code == 0:
-            self.move(Stage.COMPLETED)
+            self.set_stage(Stage.COMPLETED)
             return
-        self.failures += 1
-        if self.failures < self.request.attempts:
-            self.move(Stage.SCHEDULING)
+        self.failure_count += 1
+        if self.failure_count < self.request.attempts:
+            self.set_stage(Stage.SCHEDULING)
             return
-        cause = "OOMKilled" if exit_code == _OUT_OF_MEMORY else "Error"
-        self.move(Stage.ERROR, f"Job failed with exit code: {exit_code}. Reason: {cause}")
+        cause = "OOMKilled" if exit_code == _OUT_OF_MEMORY_EXIT_CODE else "Error"
+        self.set_stage(Stage.ERROR, f"Job failed with exit code: {exit_code}. Reason: {cause}")
 
-    def described(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Describe it as the Hub does; what does not apply is left out, not null."""
         asked = self.request
         avatar = {"avatarUrl": "/avatars/local.svg"}
@@ -121,9 +121,9 @@ class LocalJob:
         described = {
             "type": "job",
             "id": self.id,
-            "createdAt": written(self.created_at),
-            "startedAt": self.started_at and written(self.started_at),
-            "finishedAt": self.finished_at and written(self.finished_at),
+            "createdAt": format_timestamp(self.created_at),
+            "startedAt": self.started_at and format_timestamp(self.started_at),
+            "finishedAt": self.finished_at and format_timestamp(self.finished_at),
             "dockerImage": asked.docker_image,
             "spaceId": asked.space_id,
             "command": asked.command,
@@ -135,10 +135,10 @@ class LocalJob:
             "timeout": asked.timeout_seconds,
             "retry": asked.attempts - 1,
             "labels": asked.labels,
-            "volumes": [volume.described() for volume in asked.volumes or []] or None,
+            "volumes": [volume.to_dict() for volume in asked.volumes or []] or None,
             "expose": asked.expose and asked.expose.model_dump(by_alias=True),
             "resourceGroup": asked.resource_group_id and {"id": asked.resource_group_id},
-            "owner": self.owner.described() | avatar,
+            "owner": self.owner.to_dict() | avatar,
             "createdBy": person,
             "initiator": self._initiator() or {"type": "user"} | person | avatar,
             "durations": self._durations(),
@@ -147,9 +147,9 @@ class LocalJob:
         return kept | {"status": self.status}
 
     def _initiator(self) -> dict[str, Any] | None:
-        if self.fired_by is not None:
-            return {"type": "scheduled-job", "id": self.fired_by}
-        return {"type": "duplicated-job", "id": self.copy_of} if self.copy_of else None
+        if self.scheduled_job_id is not None:
+            return {"type": "scheduled-job", "id": self.scheduled_job_id}
+        return {"type": "duplicated-job", "id": self.duplicate_of} if self.duplicate_of else None
 
     def _durations(self) -> dict[str, int]:
         until = self.finished_at or datetime.now(UTC)
@@ -162,61 +162,63 @@ class LocalJob:
         return {name: int(span.total_seconds()) for name, span in spans.items()}
 
 
-class Jobs:
+class JobStore:
     """Every job since this Hub was started."""
 
-    def __init__(self, mounts: Mounts, *, scheduling: timedelta) -> None:
+    def __init__(self, mounts: BucketMounts, *, scheduling_delay: timedelta) -> None:
         self._mounts = mounts
-        self._scheduling = scheduling
+        self._scheduling_delay = scheduling_delay
         self._jobs: dict[str, LocalJob] = {}
 
     def start(self, job: LocalJob) -> None:
         """Take a job in and set it on its course."""
         self._jobs[job.id] = job
-        job.course = asyncio.create_task(self._run(job), name=job.id)
+        job.task = asyncio.create_task(self._run_job(job), name=job.id)
 
     def get(self, namespace: str, job_id: str) -> LocalJob | None:
         """Return one job of a namespace."""
         job = self._jobs.get(job_id)
         return job if job is not None and job.owner.name == namespace else None
 
-    def of(self, namespace: str) -> list[LocalJob]:
+    def list_by_namespace(self, namespace: str) -> list[LocalJob]:
         """Return the jobs of a namespace, newest first."""
         return [job for job in reversed(self._jobs.values()) if job.owner.name == namespace]
 
     async def cancel(self, job: LocalJob) -> None:
         """Stop a job and its processes; one that is over stays as it is."""
-        if not job.is_over:
-            job.move(Stage.CANCELED)
-            await _end(job)
+        if not job.is_final:
+            job.set_stage(Stage.CANCELED)
+            await _stop_job(job)
 
     async def close(self) -> None:
         """Stop every job, with its processes."""
-        await asyncio.gather(*(_end(job) for job in self._jobs.values()))
+        await asyncio.gather(*(_stop_job(job) for job in self._jobs.values()))
         await self._mounts.close()
 
-    async def _run(self, job: LocalJob) -> None:
+    async def _run_job(self, job: LocalJob) -> None:
         asked, flavor = job.request, FLAVORS[job.request.flavor]
         mounted = await self._mounts.mount(asked.volumes or [], job.hub_url)
-        given = {name: at_hand(value, mounted) for name, value in asked.environment.items()}
-        environment = bare_environment(job.id, flavor) | given | asked.secrets
-        command = [at_hand(part, mounted) for part in (*asked.command, *asked.arguments)]
+        given = {
+            name: replace_mount_path(value, mounted) for name, value in asked.environment.items()
+        }
+        environment = job_environment(job.id, flavor) | given | asked.secrets
+        command = [replace_mount_path(part, mounted) for part in (*asked.command, *asked.arguments)]
         killed = True
         try:
-            while not job.is_over:
-                await asyncio.sleep(self._scheduling.total_seconds())
-                job.move(Stage.RUNNING)
+            while not job.is_final:
+                await asyncio.sleep(self._scheduling_delay.total_seconds())
+                job.set_stage(Stage.RUNNING)
                 # Not documented, and so our choice: each attempt has its time, none follows it.
                 async with asyncio.timeout(asked.timeout_seconds):
-                    job.settle(await run(command, environment, flavor, job.log.write))
+                    job.record_exit(await run_command(command, environment, flavor, job.log.write))
             killed = False
         except TimeoutError:
-            job.move(Stage.ERROR, "Job timeout")
+            job.set_stage(Stage.ERROR, "Job timeout")
         finally:
             self._mounts.release(mounted, job.hub_url, killed=killed)
 
 
-async def _end(job: LocalJob) -> None:
-    if job.course is not None and not job.course.done():
-        job.course.cancel()
-        await asyncio.wait([job.course])
+async def _stop_job(job: LocalJob) -> None:
+    if job.task is not None and not job.task.done():
+        job.task.cancel()
+        await asyncio.wait([job.task])

@@ -7,16 +7,16 @@ from datetime import timedelta
 from typing import Any, Final
 
 from service.local.hub_emulator.jobs.hardware import FLAVORS
-from service.local.hub_emulator.jobs.log import Bell, Line
+from service.local.hub_emulator.jobs.log import ChangeSignal, LocalLogLine
 from service.local.hub_emulator.jobs.store import LocalJob, Stage
-from service.local.hub_emulator.users import written
+from service.local.hub_emulator.users import format_timestamp
 
-_KEEP_ALIVE: Final = timedelta(seconds=30)
-_SAMPLE: Final = timedelta(seconds=1)
-_GIGABYTE: Final = 1024**3
+_KEEP_ALIVE_INTERVAL: Final = timedelta(seconds=30)
+_SAMPLE_INTERVAL: Final = timedelta(seconds=1)
+_BYTES_PER_GIB: Final = 1024**3
 
 
-async def log_events(job: LocalJob, *, tail: int | None) -> AsyncGenerator[str]:
+async def stream_log_events(job: LocalJob, *, tail: int | None) -> AsyncGenerator[str]:
     """Yield the log from its start to the job's end; with `tail`, the first line and the last few.
 
     The first line says when the job was started, and the Hub never leaves it out.
@@ -24,31 +24,31 @@ async def log_events(job: LocalJob, *, tail: int | None) -> AsyncGenerator[str]:
     lines = job.log.lines
     sent = 0 if tail is None else max(0, len(lines) - tail)
     if sent > 0:
-        yield _event(_line(lines[0]))
+        yield _format_event(_format_line(lines[0]))
     while True:
         while sent < len(lines):
-            yield _event(_line(lines[sent]))
+            yield _format_event(_format_line(lines[sent]))
             sent += 1
-        if job.is_over:
+        if job.is_final:
             return
-        if not await _rung(job.bell):
+        if not await _wait_for_change(job.change_signal):
             yield ": keep-alive\n\n"
 
 
-async def stage_events(job: LocalJob) -> AsyncGenerator[str]:
+async def stream_stage_events(job: LocalJob) -> AsyncGenerator[str]:
     """Yield the job's status at each change of stage; the Hub does not document what it sends."""
     told: Stage | None = None
     while True:
         if job.stage is not told:
             told = job.stage
-            yield _event(job.status)
-        if job.is_over:
+            yield _format_event(job.status)
+        if job.is_final:
             return
-        if not await _rung(job.bell):
+        if not await _wait_for_change(job.change_signal):
             yield ": keep-alive\n\n"
 
 
-async def metric_events(job: LocalJob) -> AsyncGenerator[str]:
+async def stream_metric_events(job: LocalJob) -> AsyncGenerator[str]:
     """Yield a sample each second: what the flavor has, and nothing used, for that is not measured.
 
     As on the Hub, there is none before the job runs.
@@ -58,30 +58,30 @@ async def metric_events(job: LocalJob) -> AsyncGenerator[str]:
         "cpu_usage_pct": 0,
         "cpu_millicores": flavor.cpus * 1000,
         "memory_used_bytes": 0,
-        "memory_total_bytes": flavor.ram_gb * _GIGABYTE,
+        "memory_total_bytes": flavor.ram_gb * _BYTES_PER_GIB,
         "rx_bps": 0,
         "tx_bps": 0,
         "gpus": {},
         "replica": job.id[:5],
     }
-    while not job.is_over:
+    while not job.is_final:
         if job.stage is Stage.RUNNING:
-            yield f"event: metric\n{_event(sample)}"
-        await asyncio.sleep(_SAMPLE.total_seconds())
+            yield f"event: metric\n{_format_event(sample)}"
+        await asyncio.sleep(_SAMPLE_INTERVAL.total_seconds())
 
 
-async def _rung(bell: Bell) -> bool:
+async def _wait_for_change(change_signal: ChangeSignal) -> bool:
     try:
-        async with asyncio.timeout(_KEEP_ALIVE.total_seconds()):
-            await bell.wait()
+        async with asyncio.timeout(_KEEP_ALIVE_INTERVAL.total_seconds()):
+            await change_signal.wait()
     except TimeoutError:
         return False
     return True
 
 
-def _line(line: Line) -> dict[str, str]:
-    return {"data": line.text, "timestamp": written(line.at)}
+def _format_line(line: LocalLogLine) -> dict[str, str]:
+    return {"data": line.text, "timestamp": format_timestamp(line.timestamp)}
 
 
-def _event(said: dict[str, Any]) -> str:
-    return f"data: {json.dumps(said)}\n\n"
+def _format_event(payload: dict[str, Any]) -> str:
+    return f"data: {json.dumps(payload)}\n\n"

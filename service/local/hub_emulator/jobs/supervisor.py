@@ -20,8 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_NOT_FOUND, _NOT_EXECUTABLE, _SIGNALLED = 127, 126, 128
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NOT_FOUND_EXIT_CODE, _NOT_EXECUTABLE_EXIT_CODE, _SIGNAL_EXIT_CODE_BASE = 127, 126, 128
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -33,38 +33,40 @@ def main() -> None:
     with TemporaryDirectory(prefix="holdfast-job-", ignore_cleanup_errors=True) as home:
         keeper, child = os.getpid(), os.fork()
         if child == 0:
-            _become(program, home, memory, keeper)
-        threading.Thread(target=_end_with_the_pipe, args=(child,), daemon=True).start()
+            _exec_program(program, home, memory, keeper)
+        threading.Thread(target=_kill_on_pipe_close, args=(child,), daemon=True).start()
         ended, status = os.wait()
         while ended != child:
             ended, status = os.wait()
-        _end_the_rest(session=child)
+        _kill_session_and_orphans(session=child)
     code = os.waitstatus_to_exitcode(status)
     # Not sys.exit: the thread may still be reading.
-    os._exit(code if code >= 0 else _SIGNALLED - code)
+    os._exit(code if code >= 0 else _SIGNAL_EXIT_CODE_BASE - code)
 
 
-def _become(program: list[str], home: str, memory: int, keeper: int) -> NoReturn:
+def _exec_program(
+    program: list[str], home: str, memory_bytes: int, supervisor_pid: int
+) -> NoReturn:
     """Turn this process into the program."""
     os.setsid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != keeper:
-        os._exit(_SIGNALLED + signal.SIGKILL)
+    if os.getppid() != supervisor_pid:
+        os._exit(_SIGNAL_EXIT_CODE_BASE + signal.SIGKILL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(home)
     # Python ignores it, and what is ignored stays so in the program.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    _limit(memory)
-    given = {"HOME": home, "PATH": f"{_with_python(home)}:{_PATH}"} | os.environ
+    _limit_memory(memory_bytes)
+    given = {"HOME": home, "PATH": f"{_link_interpreters(home)}:{_DEFAULT_PATH}"} | os.environ
     try:
         os.execvpe(program[0], program, given)  # noqa: S606  # becoming the program is the point
     except OSError as error:
         os.write(2, f"exec: {program[0]}: {error.strerror}\n".encode(errors="replace"))
         absent = isinstance(error, FileNotFoundError | NotADirectoryError)
-        os._exit(_NOT_FOUND if absent else _NOT_EXECUTABLE)
+        os._exit(_NOT_FOUND_EXIT_CODE if absent else _NOT_EXECUTABLE_EXIT_CODE)
 
 
-def _with_python(home: str) -> Path:
+def _link_interpreters(home: str) -> Path:
     """Return a folder with a `python` in it, since most images have one, and uv if it is here."""
     folder = Path(home) / "bin"
     folder.mkdir()
@@ -78,33 +80,33 @@ def _with_python(home: str) -> Path:
     return folder
 
 
-def _limit(memory: int) -> None:
+def _limit_memory(memory_bytes: int) -> None:
     # Not RLIMIT_AS: some programs reserve far more than they ever write to.
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    allowed = memory if most == resource.RLIM_INFINITY else min(memory, most)
+    allowed = memory_bytes if most == resource.RLIM_INFINITY else min(memory_bytes, most)
     with suppress(ValueError):  # macOS has limits of its own
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
 
 
-def _end_with_the_pipe(child: int) -> None:
+def _kill_on_pipe_close(child: int) -> None:
     while os.read(0, 1024):
         pass
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
 
 
-def _end_the_rest(session: int) -> None:
+def _kill_session_and_orphans(session: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(session, signal.SIGKILL)
     # Each that dies leaves us its children, so the last round finds none.
     with suppress(ChildProcessError):
         while True:
-            for pid in _children():
+            for pid in _list_child_pids():
                 os.kill(pid, signal.SIGKILL)
             os.wait()
 
 
-def _children() -> list[int]:
+def _list_child_pids() -> list[int]:
     keeper, children = str(os.getpid()), list[int]()
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):

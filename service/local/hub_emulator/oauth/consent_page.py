@@ -4,14 +4,14 @@ from html import escape
 from typing import Final
 from urllib.parse import urlsplit
 
-from service.local.hub_emulator.oauth.grants import Asked
+from service.local.hub_emulator.oauth.grants import AuthorizationRequest
 from service.local.hub_emulator.oauth.scopes import SCOPES
 
 FORM_TOKEN: Final = "form_token"  # noqa: S105  # a field's name
 DECISION: Final = "decision"
 ALLOW: Final = "allow"
 DENY: Final = "deny"
-HEADERS: Final = {
+SECURITY_HEADERS: Final = {
     "cache-control": "no-store",
     "referrer-policy": "no-referrer",
     # No script, and no frame around the page to lead a click astray. Where the form's answer leads
@@ -21,20 +21,24 @@ HEADERS: Final = {
 }
 
 
-def consent_page(client: str, asked: Asked, form_token: str) -> str:
+def render_consent_page(
+    client_name: str, authorization: AuthorizationRequest, form_token: str
+) -> str:
     """Write the page that names client, user and scopes."""
-    target = urlsplit(asked.redirect_uri)
-    scopes = "".join(f"<li><code>{scope}</code>: {SCOPES[scope]}</li>" for scope in asked.scopes)
-    orgs = "".join(f"<li>in the organisation {escape(org)}</li>" for org in asked.orgs)
+    target = urlsplit(authorization.redirect_uri)
+    scopes = "".join(
+        f"<li><code>{scope}</code>: {SCOPES[scope]}</li>" for scope in authorization.scopes
+    )
+    orgs = "".join(f"<li>in the organisation {escape(org)}</li>" for org in authorization.orgs)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Local Hub: allow access?</title></head>
 <body>
 <h1>Local Hub</h1>
 <p>This is an emulator on this machine, not huggingface.co.</p>
-<p><strong>{escape(client)}</strong> (a name it gave itself) at
+<p><strong>{escape(client_name)}</strong> (a name it gave itself) at
 <code>{escape(f"{target.scheme}://{target.netloc}")}</code>
-asks <strong>{escape(asked.user.name)}</strong> to let it:</p>
+asks <strong>{escape(authorization.user.name)}</strong> to let it:</p>
 <ul>{scopes}{orgs}</ul>
 <form method="post" action="/oauth/authorize">
 <input type="hidden" name="{FORM_TOKEN}" value="{form_token}">

@@ -7,13 +7,13 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.local.hub_emulator.errors import in_a_header
+from service.local.hub_emulator.errors import encode_header_text
 
-ORGS: Final = "orgIds"
+ORGS_PARAMETER: Final = "orgIds"
 """The one parameter that may be repeated."""
 
 
-class OAuthRefusal(Exception):
+class OAuthError(Exception):
     """An answer that says no, in the words of RFC 6749 or RFC 7591."""
 
     def __init__(
@@ -25,38 +25,41 @@ class OAuthRefusal(Exception):
         super().__init__(description)
 
 
-async def refuse_oauth(_: Request, error: Exception) -> Response:
+async def render_oauth_error(_: Request, error: Exception) -> Response:
     """Write a refusal as RFC 6749 wants it."""
-    assert isinstance(error, OAuthRefusal)  # noqa: S101  # registered for nothing else
-    headers = {"cache-control": "no-store", "x-error-message": in_a_header(error.description)}
+    assert isinstance(error, OAuthError)  # noqa: S101  # registered for nothing else
+    headers = {
+        "cache-control": "no-store",
+        "x-error-message": encode_header_text(error.description),
+    }
     if error.status is HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = 'Basic realm="local Hub"'
     body = {"error": error.code, "error_description": error.description}
     return JSONResponse(body, status_code=error.status, headers=headers)
 
 
-def parameters(given: Iterable[tuple[str, object]]) -> dict[str, str]:
+def read_parameters(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:
     """Read parameters; two of a name are refused, for it is not said which of them holds.
 
     Raises:
         OAuthRefusal: there are two, or one is no text.
     """
     read: dict[str, str] = {}
-    for name, value in given:
-        if not isinstance(value, str) or (name in read and name != ORGS):
-            raise OAuthRefusal("invalid_request", "A parameter is given twice, or is no text.")
+    for name, value in pairs:
+        if not isinstance(value, str) or (name in read and name != ORGS_PARAMETER):
+            raise OAuthError("invalid_request", "A parameter is given twice, or is no text.")
         # An empty one counts as left out: RFC 6749, section 3.1.
         if value:
             read[name] = f"{read[name]},{value}" if name in read else value
     return read
 
 
-def required(given: dict[str, str], name: str) -> str:
+def require_parameter(parameters: dict[str, str], name: str) -> str:
     """Return a parameter that must be there.
 
     Raises:
         OAuthRefusal: it is not.
     """
-    if name not in given:
-        raise OAuthRefusal("invalid_request", f"The parameter {name} is missing.")
-    return given[name]
+    if name not in parameters:
+        raise OAuthError("invalid_request", f"The parameter {name} is missing.")
+    return parameters[name]

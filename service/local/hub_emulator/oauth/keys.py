@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
 ID_TOKEN_ALGORITHM: Final = "RS256"  # noqa: S105  # no secret
-_ACCESS: Final = "local-access"
-_ID: Final = "local-id"
-_BITS: Final = 2048
+_ACCESS_TOKEN_KEY_ID: Final = "local-access"  # noqa: S105  # no secret
+_ID_TOKEN_KEY_ID: Final = "local-id"  # noqa: S105  # no secret
+_RSA_KEY_BITS: Final = 2048
 
 
-class Keys:
+class SigningKeys:
     """The Hub's own keys."""
 
     def __init__(self) -> None:
@@ -27,18 +27,22 @@ class Keys:
     @cached_property
     def _rsa(self) -> RSAPrivateKey:
         # On first use: it takes a while, and most Hubs are started for something else.
-        return generate_private_key(public_exponent=65537, key_size=_BITS)
+        return generate_private_key(public_exponent=65537, key_size=_RSA_KEY_BITS)
 
-    def access_token(self, claims: dict[str, Any]) -> str:
+    def sign_access_token(self, claims: dict[str, Any]) -> str:
         """Sign what an access token says."""
-        signed = jwt.encode(claims, self._ed25519, algorithm="EdDSA", headers={"kid": _ACCESS})
+        signed = jwt.encode(
+            claims, self._ed25519, algorithm="EdDSA", headers={"kid": _ACCESS_TOKEN_KEY_ID}
+        )
         return f"hf_oauth_{signed}"
 
-    def id_token(self, claims: dict[str, Any]) -> str:
+    def sign_id_token(self, claims: dict[str, Any]) -> str:
         """Sign who has signed in."""
-        return jwt.encode(claims, self._rsa, algorithm=ID_TOKEN_ALGORITHM, headers={"kid": _ID})
+        return jwt.encode(
+            claims, self._rsa, algorithm=ID_TOKEN_ALGORITHM, headers={"kid": _ID_TOKEN_KEY_ID}
+        )
 
-    def public(self) -> dict[str, Any]:
+    def build_jwk_set(self) -> dict[str, Any]:
         """Return the public halves, as a JWK set."""
         ed25519 = OKPAlgorithm.to_jwk(self._ed25519.public_key(), as_dict=True)
         rsa = RSAAlgorithm.to_jwk(self._rsa.public_key(), as_dict=True)
@@ -46,7 +50,7 @@ class Keys:
         rsa.pop("key_ops", None)
         return {
             "keys": [
-                ed25519 | {"kid": _ACCESS, "use": "sig", "alg": "EdDSA"},
-                rsa | {"kid": _ID, "use": "sig", "alg": ID_TOKEN_ALGORITHM},
+                ed25519 | {"kid": _ACCESS_TOKEN_KEY_ID, "use": "sig", "alg": "EdDSA"},
+                rsa | {"kid": _ID_TOKEN_KEY_ID, "use": "sig", "alg": ID_TOKEN_ALGORITHM},
             ]
         }

@@ -14,23 +14,23 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.local.hub_emulator.current_user import hub_url, signed_in
-from service.local.hub_emulator.errors import Refusal
-from service.local.hub_emulator.oauth.authorize import Authorize
-from service.local.hub_emulator.oauth.clients import Clients, Registration
-from service.local.hub_emulator.oauth.errors import OAuthRefusal
-from service.local.hub_emulator.oauth.grants import Grants
-from service.local.hub_emulator.oauth.keys import ID_TOKEN_ALGORITHM, Keys
-from service.local.hub_emulator.oauth.token import Token
+from service.local.hub_emulator.current_user import get_hub_url, require_current_user
+from service.local.hub_emulator.errors import HubApiError
+from service.local.hub_emulator.oauth.authorize import AuthorizationEndpoint
+from service.local.hub_emulator.oauth.clients import ClientRegistration, OAuthClientStore
+from service.local.hub_emulator.oauth.errors import OAuthError
+from service.local.hub_emulator.oauth.grants import GrantStore
+from service.local.hub_emulator.oauth.keys import ID_TOKEN_ALGORITHM, SigningKeys
+from service.local.hub_emulator.oauth.token import TokenEndpoint
 from service.local.hub_emulator.request_body import read_body
-from service.local.hub_emulator.users import LocalUser, TokenKind, userinfo
+from service.local.hub_emulator.users import LocalTokenKind, LocalUser, build_userinfo
 
 
-class _Given(BaseModel):
+class _TokenRequest(BaseModel):
     token: str
 
 
-class _Lifetime(BaseModel):
+class _LifetimeRequest(BaseModel):
     # The longest the Hub gives an access token.
     seconds: Annotated[int, Field(ge=1, le=43_200 * 60)]
 
@@ -38,12 +38,12 @@ class _Lifetime(BaseModel):
 class OAuthRoutes:
     """The endpoints of the OAuth server."""
 
-    def __init__(self, grants: Grants, users: list[LocalUser]) -> None:
+    def __init__(self, grants: GrantStore, users: list[LocalUser]) -> None:
         self._grants = grants
-        self._clients = Clients()
-        self._keys = Keys()
-        self._authorize = Authorize(self._clients, grants, users)
-        self._token = Token(self._clients, grants, self._keys)
+        self._clients = OAuthClientStore()
+        self._keys = SigningKeys()
+        self._authorize = AuthorizationEndpoint(self._clients, grants, users)
+        self._token = TokenEndpoint(self._clients, grants, self._keys)
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -52,44 +52,48 @@ class OAuthRoutes:
             Route("/.well-known/openid-configuration", _metadata),
             Route("/.well-known/oauth-authorization-server", _metadata),
             Route("/oauth/register", self._register, methods=["POST"]),
-            Route("/oauth/authorize", authorize.ask, methods=["GET"]),
-            Route("/oauth/authorize", authorize.decide, methods=["POST"]),
-            Route("/oauth/token", token.give, methods=["POST"]),
+            Route("/oauth/authorize", authorize.request_consent, methods=["GET"]),
+            Route("/oauth/authorize", authorize.submit_decision, methods=["POST"]),
+            Route("/oauth/token", token.issue_tokens, methods=["POST"]),
             Route("/oauth/jwks", self._jwks),
             Route("/oauth/userinfo", _userinfo, methods=["GET", "POST"]),
             Route("/_emulator/oauth/lifetime", self._set_lifetime, methods=["POST"]),
-            Route("/_emulator/oauth/revoke", _about_one(self._grants.revoke), methods=["POST"]),
-            Route("/_emulator/oauth/expire", _about_one(self._grants.expire), methods=["POST"]),
+            Route(
+                "/_emulator/oauth/revoke", _token_endpoint(self._grants.revoke), methods=["POST"]
+            ),
+            Route(
+                "/_emulator/oauth/expire", _token_endpoint(self._grants.expire), methods=["POST"]
+            ),
         ]
 
     async def _register(self, request: Request) -> Response:
         # A page of another origin cannot send this type without being allowed to, and is not.
         if not request.headers.get("content-type", "").startswith("application/json"):
-            raise OAuthRefusal("invalid_client_metadata", "The body is not application/json.")
+            raise OAuthError("invalid_client_metadata", "The body is not application/json.")
         try:
-            about = Registration.model_validate_json(await request.body())
+            about = ClientRegistration.model_validate_json(await request.body())
         except ValidationError as error:
             wrong = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in wrong["loc"]) or "body"
             of_uri = where.startswith("redirect_uris")
             code = "invalid_redirect_uri" if of_uri else "invalid_client_metadata"
-            raise OAuthRefusal(code, f"{where}: {wrong['msg']}") from None
+            raise OAuthError(code, f"{where}: {wrong['msg']}") from None
         client = self._clients.register(about)
         headers = {"cache-control": "no-store"}
-        return JSONResponse(client.described(), HTTPStatus.CREATED, headers=headers)
+        return JSONResponse(client.to_dict(), HTTPStatus.CREATED, headers=headers)
 
     async def _jwks(self, _: Request) -> Response:
-        return JSONResponse(self._keys.public())
+        return JSONResponse(self._keys.build_jwk_set())
 
     async def _set_lifetime(self, request: Request) -> Response:
-        signed_in(request)
-        lifetime = await read_body(request, _Lifetime)
-        self._grants.lifetime = timedelta(seconds=lifetime.seconds)
+        require_current_user(request)
+        lifetime = await read_body(request, _LifetimeRequest)
+        self._grants.access_token_lifetime = timedelta(seconds=lifetime.seconds)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 async def _metadata(request: Request) -> Response:
-    issuer = hub_url(request)
+    issuer = get_hub_url(request)
     return JSONResponse(
         {
             "issuer": issuer,
@@ -113,16 +117,16 @@ async def _metadata(request: Request) -> Response:
 
 
 async def _userinfo(request: Request) -> Response:
-    caller = signed_in(request)
-    if caller.kind is not TokenKind.OAUTH:
-        raise Refusal(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
-    return JSONResponse(userinfo(caller, hub_url(request)))
+    caller = require_current_user(request)
+    if caller.kind is not LocalTokenKind.OAUTH:
+        raise HubApiError(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
+    return JSONResponse(build_userinfo(caller, get_hub_url(request)))
 
 
-def _about_one(do: Callable[[str], bool]) -> Callable[[Request], Awaitable[Response]]:
+def _token_endpoint(action: Callable[[str], bool]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        given = await read_body(request, _Given)
-        known = do(given.token)
+        given = await read_body(request, _TokenRequest)
+        known = action(given.token)
         return Response(status_code=HTTPStatus.NO_CONTENT if known else HTTPStatus.NOT_FOUND)
 
     return endpoint

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from service.local.hub_emulator.oauth.errors import OAuthRefusal
+from service.local.hub_emulator.oauth.errors import OAuthError
 
 SCOPES: Final = {
     "openid": "know who you are",
@@ -25,11 +25,11 @@ SCOPES: Final = {
     "write-discussions": "write in discussions on your behalf",
     "read-mcp": "use the Hub's MCP server",
 }
-DEFAULT: Final = "openid profile"
+DEFAULT_SCOPE: Final = "openid profile"
 """What a client gets that does not say what it wants; what the Hub gives is not documented."""
 
 
-def chosen(scope: str) -> list[str]:
+def parse_scope(scope: str) -> list[str]:
     """Return the scopes of a request, each once and in its order.
 
     Raises:
@@ -37,5 +37,5 @@ def chosen(scope: str) -> list[str]:
     """
     asked = list(dict.fromkeys(scope.split()))
     if not asked or not SCOPES.keys() >= set(asked):
-        raise OAuthRefusal("invalid_scope", "The Hub does not have one of these scopes.")
+        raise OAuthError("invalid_scope", "The Hub does not have one of these scopes.")
     return asked

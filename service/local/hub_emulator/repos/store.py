@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from service.local.data_dir import write_private
+from service.local.data_dir import write_private_file
 from service.local.hub_emulator.users import LocalUser, Namespace, Permission
 
-MAIN: Final = "main"
-_INDEX: Final = "repos.json"
-_BLOBS: Final = "blobs"
+MAIN_BRANCH: Final = "main"
+_INDEX_FILE: Final = "repos.json"
+_BLOBS_FOLDER: Final = "blobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Commit:
 
 
 @dataclass(slots=True)
-class Repo:
+class LocalRepo:
     """A dataset or a model."""
 
     type: str
@@ -57,26 +57,30 @@ class Repo:
         """What it is called among all."""
         return f"{self.type}s/{self.id}"
 
-    def may_be_read(self, by: LocalUser | None) -> bool:
+    def is_readable_by(self, user: LocalUser | None) -> bool:
         """Tell whether somebody may see what is in it."""
         if not self.private:
             return True
-        return by is not None and self._is_near(by) and by.may(Permission.READ_REPOS)
+        return (
+            user is not None
+            and self._is_reachable_by(user)
+            and user.has_permission(Permission.READ_REPOS)
+        )
 
-    def may_be_written(self, by: LocalUser) -> bool:
+    def is_writable_by(self, user: LocalUser) -> bool:
         """Tell whether somebody may change what is in it."""
-        return self._is_near(by) and by.may(Permission.WRITE_REPOS)
+        return self._is_reachable_by(user) and user.has_permission(Permission.WRITE_REPOS)
 
-    def _is_near(self, user: LocalUser) -> bool:
-        return user.namespace(self.owner.name) is not None
+    def _is_reachable_by(self, user: LocalUser) -> bool:
+        return user.find_namespace(self.owner.name) is not None
 
-    def at(self, revision: str) -> Commit | None:
+    def find_commit(self, revision: str) -> Commit | None:
         """Return the commit that a revision names."""
-        if revision == MAIN:
+        if revision == MAIN_BRANCH:
             return self.commits[-1]
         return next((each for each in self.commits if each.oid == revision), None)
 
-    def commit(self, title: str, files: dict[str, Blob]) -> Commit:
+    def add_commit(self, title: str, files: dict[str, Blob]) -> Commit:
         """Add a commit after which these are all the files."""
         parent = self.commits[-1].oid if self.commits else ""
         said = json.dumps([self.key, parent, title, sorted((p, b.oid) for p, b in files.items())])
@@ -85,9 +89,11 @@ class Repo:
         self.commits.append(Commit(oid, title, files))
         return self.commits[-1]
 
-    def tree(self, commit: Commit, under: str, *, recursive: bool) -> list[dict[str, Any]]:
+    def list_tree(
+        self, commit: Commit, parent_path: str, *, recursive: bool
+    ) -> list[dict[str, Any]]:
         """List a folder; what is in the folders of it too, if that is asked for."""
-        start = f"{under}/" if under else ""
+        start = f"{parent_path}/" if parent_path else ""
         shown = dict[str, dict[str, Any]]()
         for path, blob in sorted(commit.files.items()):
             if not path.startswith(start):
@@ -102,46 +108,46 @@ class Repo:
         return list(shown.values())
 
 
-class Repos:
+class RepoStore:
     """Every repository, in memory and on disk."""
 
     def __init__(self, folder: Path) -> None:
-        self._index = folder / _INDEX
-        self._blobs = folder / _BLOBS
+        self._index = folder / _INDEX_FILE
+        self._blobs = folder / _BLOBS_FOLDER
         self._blobs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._repos = {repo.key: repo for repo in self._remembered()}
+        self._repos = {repo.key: repo for repo in self._load_index()}
 
-    def get(self, key: str) -> Repo | None:
+    def get(self, key: str) -> LocalRepo | None:
         """Return one repository."""
         return self._repos.get(key)
 
-    def add(self, repo: Repo) -> None:
+    def add(self, repo: LocalRepo) -> None:
         """Take a new repository in; it has a commit of its own, as on the Hub."""
         self._repos[repo.key] = repo
-        repo.commit("initial commit", {})
+        repo.add_commit("initial commit", {})
         self.save()
 
-    def remove(self, repo: Repo) -> None:
+    def remove(self, repo: LocalRepo) -> None:
         """Forget a repository."""
         del self._repos[repo.key]
         self.save()
 
-    def keep(self, content: bytes) -> Blob:
+    def save_blob(self, content: bytes) -> Blob:
         """Write the content of a file down."""
         oid = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
         blob = Blob(oid.hexdigest(), hashlib.sha256(content).hexdigest(), len(content))
-        self.path(blob.sha256).write_bytes(content)
+        self.get_blob_path(blob.sha256).write_bytes(content)
         return blob
 
-    def path(self, sha256: str) -> Path:
+    def get_blob_path(self, sha256: str) -> Path:
         """Return where the content of a file is."""
         return self._blobs / sha256
 
     def save(self) -> None:
         """Write down what there is; whoever has committed says so."""
-        write_private(self._index, json.dumps([asdict(each) for each in self._repos.values()]))
+        write_private_file(self._index, json.dumps([asdict(each) for each in self._repos.values()]))
 
-    def _remembered(self) -> Iterator[Repo]:
+    def _load_index(self) -> Iterator[LocalRepo]:
         if not self._index.exists():
             return
         for each in json.loads(self._index.read_text()):
@@ -150,4 +156,4 @@ class Repos:
                 Commit(one["oid"], one["title"], {p: Blob(**b) for p, b in one["files"].items()})
                 for one in each.pop("commits")
             ]
-            yield Repo(owner=owner, commits=commits, **each)
+            yield LocalRepo(owner=owner, commits=commits, **each)

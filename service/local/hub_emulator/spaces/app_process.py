@@ -12,14 +12,14 @@ from typing import Final
 
 import structlog
 
-from service.local.environment import bare_environment
+from service.local.environment import child_environment
 
-_PROGRAM: Final = Path(__file__).with_name("demo_app.py")
+_APP_PATH: Final = Path(__file__).with_name("demo_app.py")
 
 log = structlog.stdlib.get_logger()
 
 
-class SpaceApp:
+class SpaceAppProcess:
     """Sleeps until it is woken; `stage` is in the Hub's words."""
 
     def __init__(self) -> None:
@@ -27,35 +27,35 @@ class SpaceApp:
         self.url = ""
         """Where it answers, once it is running."""
         self._process: Process | None = None
-        self._waking: asyncio.Task[None] | None = None
+        self._start_task: asyncio.Task[None] | None = None
 
     @staticmethod
-    def is_there() -> bool:
+    def is_gradio_installed() -> bool:
         """Whether Gradio is installed on this machine."""
         return find_spec("gradio") is not None
 
     def wake(self) -> None:
         """Start it, unless somebody has."""
-        if self._waking is None:
+        if self._start_task is None:
             self.stage = "APP_STARTING"
-            self._waking = asyncio.create_task(self._start())
+            self._start_task = asyncio.create_task(self._start())
 
     async def close(self) -> None:
         """End it."""
-        if self._waking is not None:
-            self._waking.cancel()
+        if self._start_task is not None:
+            self._start_task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._waking
+                await self._start_task
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
 
     async def _start(self) -> None:
         with TemporaryDirectory(prefix="holdfast-space-", ignore_cleanup_errors=True) as home:
-            given = bare_environment(Path(home), os.environ)
+            given = child_environment(Path(home), os.environ)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                str(_PROGRAM),
+                str(_APP_PATH),
                 # Held open for as long as we live: closed, it ends itself.
                 stdin=PIPE,
                 stdout=PIPE,

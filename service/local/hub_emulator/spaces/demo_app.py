@@ -20,7 +20,7 @@ import uvicorn
 
 gradio: Any = importlib.import_module("gradio")
 
-_reached: dict[str, int] = {}
+_counts: dict[str, int] = {}
 """How far a count has come, by the name its caller gave it."""
 
 
@@ -40,14 +40,14 @@ def work(steps: float, pause: float, progress: Any = None) -> str:
 def count(name: str, upto: float, pause: float) -> Generator[str]:
     """Give one result after the other; `reached` tells how far it came."""
     for number in range(1, int(upto) + 1):
-        _reached[name] = number
+        _counts[name] = number
         yield " ".join(map(str, range(1, number + 1)))
         time.sleep(pause)
 
 
-def reached(name: str) -> int:
+def get_count(name: str) -> int:
     """Tell how far a count has come."""
-    return _reached.get(name, 0)
+    return _counts.get(name, 0)
 
 
 def upper(document: str) -> str:
@@ -67,7 +67,7 @@ def crash(text: str) -> str:
     raise RuntimeError(text)
 
 
-def quota(seconds: float) -> str:
+def raise_quota_error(seconds: float) -> str:
     """Say what ZeroGPU says to somebody who has used up their share of a day."""
     raise gradio.Error(
         f"You have exceeded your free GPU quota ({seconds:.0f}s requested vs. 12s left). "
@@ -76,25 +76,25 @@ def quota(seconds: float) -> str:
     )
 
 
-def seen(request: Any) -> list[str]:
+def list_request_headers(request: Any) -> list[str]:
     """Tell which headers of the request have come as far as here."""
     return sorted(request.headers.keys())
 
 
-def large(size: float) -> str:
+def make_large_text(size: float) -> str:
     """Give a long text."""
     return "x" * int(size)
 
 
-def remember(calls: int, text: str) -> tuple[int, str]:
+def count_session_calls(calls: int, text: str) -> tuple[int, str]:
     """Count the calls of a session."""
     return calls + 1, f"{text} {calls}"
 
 
-def build() -> Any:
+def build_app() -> Any:
     """Put the app together."""
     work.__defaults__ = (gradio.Progress(),)
-    seen.__annotations__["request"] = gradio.Request
+    list_request_headers.__annotations__["request"] = gradio.Request
     text, number = gradio.Textbox, gradio.Number
     with gradio.Blocks(analytics_enabled=False) as app:
         calls = gradio.State(0)
@@ -110,23 +110,23 @@ def build() -> Any:
         press(echo, [words, times], answer, api_name="echo")
         press(work, [steps, pause], answer, api_name="work", concurrency_limit=1)
         press(count, [name, upto, pause], answer, api_name="count")
-        press(reached, name, number(label="Reached"), api_name="reached")
+        press(get_count, name, number(label="Reached"), api_name="reached")
         press(upper, document, capitals, api_name="upper")
         press(fail, words, answer, api_name="fail")
         press(crash, words, answer, api_name="crash")
-        press(quota, seconds, answer, api_name="quota")
-        press(seen, None, listed, api_name="seen")
-        press(large, times, answer, api_name="large")
+        press(raise_quota_error, seconds, answer, api_name="quota")
+        press(list_request_headers, None, listed, api_name="seen")
+        press(make_large_text, times, answer, api_name="large")
         # State is Gradio's own: nobody who calls passes it, or gets it.
-        press(remember, [calls, words], [calls, answer], api_name="remember")
+        press(count_session_calls, [calls, words], [calls, answer], api_name="remember")
     return app
 
 
-async def serve() -> None:
+async def serve_app() -> None:
     """Answer until nobody holds the other end of the pipe."""
     fastapi: Any = importlib.import_module("fastapi")
     app = gradio.mount_gradio_app(
-        fastapi.FastAPI(), build().queue(max_size=3), path="/", show_error=False
+        fastapi.FastAPI(), build_app().queue(max_size=3), path="/", show_error=False
     )
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
@@ -138,12 +138,12 @@ async def serve() -> None:
     await serving
 
 
-def _end_with_the_pipe() -> None:
+def _exit_on_pipe_close() -> None:
     while os.read(0, 1024):
         pass
     os._exit(0)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_the_pipe, daemon=True).start()
-    asyncio.run(serve())
+    threading.Thread(target=_exit_on_pipe_close, daemon=True).start()
+    asyncio.run(serve_app())

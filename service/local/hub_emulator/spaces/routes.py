@@ -19,21 +19,21 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from service.local.hub_emulator.current_user import hub_url
-from service.local.hub_emulator.errors import Refusal
-from service.local.hub_emulator.spaces.app_process import SpaceApp
+from service.local.hub_emulator.current_user import get_hub_url
+from service.local.hub_emulator.errors import HubApiError
+from service.local.hub_emulator.spaces.app_process import SpaceAppProcess
 from service.local.hub_emulator.users import LocalUser
 
-EDGE: Final = "/_emulator/spaces"
+SPACE_PROXY_PATH: Final = "/_emulator/spaces"
 """Stands for `https://{subdomain}.hf.space`, which this machine has no names for."""
-PUBLIC: Final = "local/tiny"
-PAUSED: Final = "local/paused"
-_OWN: Final = "own"
+PUBLIC_SPACE: Final = "local/tiny"
+PAUSED_SPACE: Final = "local/paused"
+_PRIVATE_SPACE_NAME: Final = "own"
 _METHODS: Final = ["GET", "POST", "HEAD"]
-_HOP_BY_HOP: Final = frozenset(
+_HOP_BY_HOP_HEADERS: Final = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "upgrade", "content-length", "date", "server"}
 )
-_WITHHELD: Final = _HOP_BY_HOP | {"host", "x-hf-authorization"}
+_UNFORWARDED_HEADERS: Final = _HOP_BY_HOP_HEADERS | {"host", "x-hf-authorization"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class _Space:
     def subdomain(self) -> str:
         return self.id.replace("/", "-").lower()
 
-    def visible_to(self, user: LocalUser | None) -> bool:
+    def is_visible_to(self, user: LocalUser | None) -> bool:
         return self.owner is None or (user is not None and user.name == self.owner)
 
-    def described(self, address: str) -> dict[str, Any]:
+    def to_dict(self, host_url: str) -> dict[str, Any]:
         hardware = {"current": "cpu-basic", "requested": "cpu-basic"}
         return {
             "_id": "a" * 24,
@@ -60,7 +60,7 @@ class _Space:
             "private": self.owner is not None,
             "gated": False,
             "disabled": False,
-            "host": address,
+            "host": host_url,
             "subdomain": self.subdomain,
             "sdk": "gradio",
             "tags": ["gradio"],
@@ -74,84 +74,88 @@ class _Space:
         }
 
 
-class Spaces:
+class SpaceRoutes:
     """Answers for Spaces, as the Hub and as their proxy."""
 
     def __init__(self, users: list[LocalUser]) -> None:
         self._users = {user.token: user for user in users if not user.has_expired()}
         self._owners = {user.name for user in users}
-        self._app = SpaceApp()
-        self._way = httpx2.AsyncClient(timeout=None, trust_env=False)
+        self._app = SpaceAppProcess()
+        self._client = httpx2.AsyncClient(timeout=None, trust_env=False)
 
     def routes(self) -> list[Route]:
         """Say what is answered where."""
         return [
             Route("/api/spaces/{owner}/{name}", self._describe),
-            Route(f"{EDGE}/{{subdomain}}/{{path:path}}", self._pass_on, methods=_METHODS),
+            Route(f"{SPACE_PROXY_PATH}/{{subdomain}}/{{path:path}}", self._proxy, methods=_METHODS),
         ]
 
     async def close(self) -> None:
         """End what runs."""
         await self._app.close()
-        await self._way.aclose()
+        await self._client.aclose()
 
     async def _describe(self, request: Request) -> Response:
-        found = self._find("{owner}/{name}".format(**request.path_params))
-        if found is None or not found.visible_to(request.state.caller):
-            raise Refusal(HTTPStatus.NOT_FOUND, "Repository not found", code="RepoNotFound")
-        address = f"{hub_url(request)}{EDGE}/{found.subdomain}"
-        return JSONResponse(found.described(address))
+        found = self._find_space("{owner}/{name}".format(**request.path_params))
+        if found is None or not found.is_visible_to(request.state.caller):
+            raise HubApiError(HTTPStatus.NOT_FOUND, "Repository not found", code="RepoNotFound")
+        address = f"{get_hub_url(request)}{SPACE_PROXY_PATH}/{found.subdomain}"
+        return JSONResponse(found.to_dict(address))
 
-    async def _pass_on(self, request: Request) -> Response:
-        found = self._at(request.path_params["subdomain"])
+    async def _proxy(self, request: Request) -> Response:
+        found = self._find_by_subdomain(request.path_params["subdomain"])
         user = self._users.get(
             request.headers.get("x-hf-authorization", "").removeprefix("Bearer ")
         )
-        if found is None or not found.visible_to(user):
+        if found is None or not found.is_visible_to(user):
             return HTMLResponse("Sorry, we can't find the page.", HTTPStatus.NOT_FOUND)
-        if found.id == PAUSED:
+        if found.id == PAUSED_SPACE:
             return HTMLResponse("This Space is paused.", HTTPStatus.SERVICE_UNAVAILABLE)
         self._app.wake()
         if self._app.stage != "RUNNING":
             return HTMLResponse("Preparing Space.", HTTPStatus.SERVICE_UNAVAILABLE)
-        return await self._answer(request)
+        return await self._forward(request)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _forward(self, request: Request) -> Response:
         path = request.scope["raw_path"].decode("ascii").split("/", 4)[4]
         query = request.url.query
-        asked = self._way.build_request(
+        asked = self._client.build_request(
             request.method,
             f"{self._app.url}/{path}{f'?{query}' if query else ''}",
-            headers=_without(request.headers, _WITHHELD),
+            headers=_drop_headers(request.headers, _UNFORWARDED_HEADERS),
             content=await request.body(),
         )
-        answer = await self._way.send(asked, stream=True)
+        answer = await self._client.send(asked, stream=True)
         return StreamingResponse(
-            _through(answer),
+            _stream_body(answer),
             answer.status_code,
-            _without(answer.headers, _HOP_BY_HOP),
+            _drop_headers(answer.headers, _HOP_BY_HOP_HEADERS),
             background=BackgroundTask(answer.aclose),
         )
 
-    def _find(self, name: str) -> _Space | None:
-        if not SpaceApp.is_there():
+    def _find_space(self, name: str) -> _Space | None:
+        if not SpaceAppProcess.is_gradio_installed():
             return None
-        if name == PAUSED:
+        if name == PAUSED_SPACE:
             return _Space(name, None, "PAUSED")
         owner, _, last = name.partition("/")
-        if name == PUBLIC:
+        if name == PUBLIC_SPACE:
             return _Space(name, None, self._app.stage)
-        if last == _OWN and owner in self._owners:
+        if last == _PRIVATE_SPACE_NAME and owner in self._owners:
             return _Space(name, owner, self._app.stage)
         return None
 
-    def _at(self, subdomain: str) -> _Space | None:
-        names = [PUBLIC, PAUSED, *(f"{owner}/{_OWN}" for owner in self._owners)]
-        spaces = filter(None, map(self._find, names))
+    def _find_by_subdomain(self, subdomain: str) -> _Space | None:
+        names = [
+            PUBLIC_SPACE,
+            PAUSED_SPACE,
+            *(f"{owner}/{_PRIVATE_SPACE_NAME}" for owner in self._owners),
+        ]
+        spaces = filter(None, map(self._find_space, names))
         return next((each for each in spaces if each.subdomain == subdomain), None)
 
 
-async def _through(answer: httpx2.Response) -> AsyncGenerator[bytes]:
+async def _stream_body(answer: httpx2.Response) -> AsyncGenerator[bytes]:
     try:
         async for part in answer.aiter_raw():
             yield part
@@ -160,5 +164,5 @@ async def _through(answer: httpx2.Response) -> AsyncGenerator[bytes]:
         await answer.aclose()
 
 
-def _without(headers: Mapping[str, str], withheld: frozenset[str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() not in withheld}
+def _drop_headers(headers: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.lower() not in names}

@@ -13,14 +13,14 @@ from urllib.parse import urljoin
 
 import httpx2
 
-REDIRECT = "http://127.0.0.1:8123/callback"
-FORM = "application/x-www-form-urlencoded"
-Changes = str | list[str] | None
+REDIRECT_URI = "http://127.0.0.1:8123/callback"
+FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
+ParameterChange = str | list[str] | None
 """What a parameter is instead; None leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class OAuthTokens:
     """What a sign-in gave."""
 
     access_token: str
@@ -38,34 +38,34 @@ async def sign_in(
     user: str = "alice",
     org_ids: list[str] | None = None,
     **metadata: Any,
-) -> Tokens:
+) -> OAuthTokens:
     """Register a program at the Hub, let a user allow it everything it asks for, and take tokens.
 
     `org_ids` are the organisations that the user lets it act for. `metadata` is of RFC 7591.
     """
     async with httpx2.AsyncClient(base_url=hub_url, timeout=15) as http:
-        app = await App.registered(http, **metadata)
-        code = await app.code(scope=scopes, login_hint=user, orgIds=org_ids)
-        answer = await app.redeem(code)
+        app = await SignInClient.register(http, **metadata)
+        code = await app.obtain_code(scope=scopes, login_hint=user, orgIds=org_ids)
+        answer = await app.redeem_code(code)
         answer.raise_for_status()
-        return Tokens(**answer.json())
+        return OAuthTokens(**answer.json())
 
 
 @dataclass(slots=True)
-class App:
+class SignInClient:
     """A program that is registered at the Hub; a public one unless told otherwise."""
 
     http: httpx2.AsyncClient
-    about: dict[str, Any]
+    registration: dict[str, Any]
     """What the Hub answered to its registration."""
     verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48))
 
     @classmethod
-    async def registered(cls, http: httpx2.AsyncClient, **metadata: Any) -> "App":
+    async def register(cls, http: httpx2.AsyncClient, **metadata: Any) -> "SignInClient":
         """Register a new one."""
         about = {
             "client_name": "A test",
-            "redirect_uris": [REDIRECT],
+            "redirect_uris": [REDIRECT_URI],
             "token_endpoint_auth_method": "none",
         }
         answer = await http.post("/oauth/register", json=about | metadata)
@@ -73,61 +73,63 @@ class App:
         return cls(http, answer.json())
 
     @property
-    def id(self) -> str:
-        return str(self.about["client_id"])
+    def client_id(self) -> str:
+        return str(self.registration["client_id"])
 
-    async def ask(self, **changes: Changes) -> httpx2.Response:
+    async def authorize(self, **changes: ParameterChange) -> httpx2.Response:
         """Open the authorization endpoint, as the browser that the program starts."""
         digest = hashlib.sha256(self.verifier.encode()).digest()
-        usual: dict[str, Changes] = {
+        usual: dict[str, ParameterChange] = {
             "response_type": "code",
-            "client_id": self.id,
-            "redirect_uri": self.about["redirect_uris"][0],
+            "client_id": self.client_id,
+            "redirect_uri": self.registration["redirect_uris"][0],
             "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
             "code_challenge_method": "S256",
             "state": "the-state",
         }
-        return await self.http.get("/oauth/authorize", params=_changed(usual, changes))
+        return await self.http.get("/oauth/authorize", params=_apply_changes(usual, changes))
 
-    async def code(self, **changes: Changes) -> str:
+    async def obtain_code(self, **changes: ParameterChange) -> str:
         """Ask, let the user allow it, and take the code from the address that comes back."""
-        back = await allow(self.http, await self.ask(**changes))
+        back = await submit_consent(self.http, await self.authorize(**changes))
         assert back.params["state"] == "the-state"
         return back.params["code"]
 
-    async def redeem(self, code: str, **changes: Changes) -> httpx2.Response:
+    async def redeem_code(self, code: str, **changes: ParameterChange) -> httpx2.Response:
         """Ask for tokens for a code."""
-        usual: dict[str, Changes] = {
+        usual: dict[str, ParameterChange] = {
             "grant_type": "authorization_code",
             "code": code,
-            "client_id": self.id,
-            "redirect_uri": self.about["redirect_uris"][0],
+            "client_id": self.client_id,
+            "redirect_uri": self.registration["redirect_uris"][0],
             "code_verifier": self.verifier,
         }
-        return await self.http.post("/oauth/token", data=_changed(usual, changes))
+        return await self.http.post("/oauth/token", data=_apply_changes(usual, changes))
 
-    async def tokens(self, **changes: Changes) -> Tokens:
+    async def obtain_tokens(self, **changes: ParameterChange) -> OAuthTokens:
         """Sign a user in."""
-        answer = await self.redeem(await self.code(**changes))
+        answer = await self.redeem_code(await self.obtain_code(**changes))
         answer.raise_for_status()
-        return Tokens(**answer.json())
+        return OAuthTokens(**answer.json())
 
-    async def refresh(self, refresh_token: str, **changes: Changes) -> httpx2.Response:
+    async def refresh_tokens(
+        self, refresh_token: str, **changes: ParameterChange
+    ) -> httpx2.Response:
         """Ask for new tokens for a refresh token."""
-        usual: dict[str, Changes] = {
+        usual: dict[str, ParameterChange] = {
             "grant_type": "refresh_token",
             "refresh_token": refresh_token,
-            "client_id": self.id,
+            "client_id": self.client_id,
         }
-        return await self.http.post("/oauth/token", data=_changed(usual, changes))
+        return await self.http.post("/oauth/token", data=_apply_changes(usual, changes))
 
 
-async def allow(
+async def submit_consent(
     http: httpx2.AsyncClient, page: httpx2.Response, decision: str = "allow"
 ) -> httpx2.URL:
     """Press a button of the consent page, and return the address the browser is sent to."""
     if page.status_code == 200:
-        form = Form(page.text)
+        form = ConsentForm(page.text)
         assert decision in form.buttons
         pressed = form.fields | {form.buttons[decision]: decision}
         page = await http.post(urljoin(str(page.url), form.action), data=pressed)
@@ -135,7 +137,7 @@ async def allow(
     return httpx2.URL(page.headers["location"])
 
 
-class Form(HTMLParser):
+class ConsentForm(HTMLParser):
     """The form of a page, as a browser sees it."""
 
     def __init__(self, page: str) -> None:
@@ -160,5 +162,7 @@ class Form(HTMLParser):
                 pass
 
 
-def _changed(usual: dict[str, Changes], changes: dict[str, Changes]) -> dict[str, Any]:
+def _apply_changes(
+    usual: dict[str, ParameterChange], changes: dict[str, ParameterChange]
+) -> dict[str, Any]:
     return {name: value for name, value in (usual | changes).items() if value is not None}

@@ -16,80 +16,87 @@ import psutil
 import pytest
 from huggingface_hub import HfApi, JobInfo, constants
 
-from service.local.hub_emulator.users import LocalUser, Permission, TokenKind, load_users, user_with
-from service.local.ports import free_port
+from service.local.hub_emulator.users import (
+    LocalTokenKind,
+    LocalUser,
+    Permission,
+    find_user,
+    load_users,
+)
+from service.local.ports import find_free_port
 
 # The library asks the real Hub about agents otherwise; its variable is read on import, too early.
 constants.HF_HUB_DISABLE_TELEMETRY = True
 
-ROOT = Path(__file__).resolve().parents[4]
-_SERVE = """
+REPOSITORY_ROOT = Path(__file__).resolve().parents[4]
+_SERVE_SCRIPT = """
 import sys
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 import anyio
-from service.local.hub_emulator.app import serve
+from service.local.hub_emulator.app import serve_hub_emulator
 folder, port, quota = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 scheduling = timedelta(seconds=float(sys.argv[4]))
 flush = timedelta(seconds=float(sys.argv[5]))
-anyio.run(partial(serve, folder, port=port, quota=quota, scheduling=scheduling, flush=flush))
+delays = {"scheduling_delay": scheduling, "flush_delay": flush}
+anyio.run(partial(serve_hub_emulator, folder, port=port, quota=quota, **delays))
 """
 
 
 @dataclass(frozen=True, slots=True)
-class RunningHub:
+class HubEmulatorProcess:
     """A Hub that answers, and who may call it."""
 
     url: str
     users: list[LocalUser]
     process: "subprocess.Popen[bytes]"
 
-    def api(self, name: str = "alice", kind: TokenKind = TokenKind.WRITE) -> HfApi:
+    def api(self, name: str = "alice", kind: LocalTokenKind = LocalTokenKind.WRITE) -> HfApi:
         """Return the real client, signed in as a user."""
-        return HfApi(endpoint=self.url, token=user_with(self.users, name, kind).token)
+        return HfApi(endpoint=self.url, token=find_user(self.users, name, kind).token)
 
     @contextmanager
-    def http(
-        self, name: str = "alice", kind: TokenKind = TokenKind.WRITE
+    def open_client(
+        self, name: str = "alice", kind: LocalTokenKind = LocalTokenKind.WRITE
     ) -> Generator[httpx2.Client]:
         """Open a plain client, signed in as a user, for what the real one never sends."""
-        with self.http_as(user_with(self.users, name, kind).token) as client:
+        with self.open_client_as(find_user(self.users, name, kind).token) as client:
             yield client
 
     @contextmanager
-    def http_as(self, token: str) -> Generator[httpx2.Client]:
+    def open_client_as(self, token: str) -> Generator[httpx2.Client]:
         """Open a plain client that shows a token."""
         headers = {"authorization": f"Bearer {token}"}
         with httpx2.Client(base_url=self.url, headers=headers, timeout=15) as client:
             yield client
 
-    def fine_grained(self, permission: Permission) -> str:
+    def fine_grained_token(self, permission: Permission) -> str:
         """Return a token of Alice's that is for one thing."""
         return next(user.token for user in self.users if user.permissions == [permission])
 
 
 @contextmanager
-def running_hub(
+def run_hub_emulator(
     folder: Path,
     *,
     quota: int = 100_000,
-    scheduling: float = 0.3,
-    flush: float = 0.3,
+    scheduling_seconds: float = 0.3,
+    flush_seconds: float = 0.3,
     port: int | None = None,
-) -> Generator[RunningHub]:
+) -> Generator[HubEmulatorProcess]:
     """Run a Hub in a process of its own for the length of a block."""
-    port = port or free_port()
+    port = port or find_free_port()
     # Before the Hub asks for them: two who make them at once would make two sets.
     users = load_users(folder)
-    given = [str(each) for each in (folder, port, quota, scheduling, flush)]
-    script = [sys.executable, "-c", _SERVE, *given]
+    given = [str(each) for each in (folder, port, quota, scheduling_seconds, flush_seconds)]
+    script = [sys.executable, "-c", _SERVE_SCRIPT, *given]
     process = subprocess.Popen(
-        script, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        script, cwd=REPOSITORY_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    hub = RunningHub(f"http://127.0.0.1:{port}", users, process)
+    hub = HubEmulatorProcess(f"http://127.0.0.1:{port}", users, process)
     try:
-        until(lambda: _answers(hub))
+        wait_until(lambda: _is_answering(hub))
         yield hub
     finally:
         if process.poll() is None:
@@ -98,35 +105,35 @@ def running_hub(
 
 
 @pytest.fixture(scope="session")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningHub]:
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
     """The Hub of all tests that leave it as it was."""
-    with running_hub(tmp_path_factory.mktemp("hub")) as running:
+    with run_hub_emulator(tmp_path_factory.mktemp("hub")) as running:
         yield running
 
 
 @pytest.fixture
-def alice(hub: RunningHub) -> HfApi:
+def alice(hub: HubEmulatorProcess) -> HfApi:
     """The client of a user who may act and pay."""
     return hub.api()
 
 
 @pytest.fixture
-async def http(hub: RunningHub) -> AsyncGenerator[httpx2.AsyncClient]:
+async def http(hub: HubEmulatorProcess) -> AsyncGenerator[httpx2.AsyncClient]:
     """A plain client that shows no token."""
     async with httpx2.AsyncClient(base_url=hub.url, timeout=15) as client:
         yield client
 
 
-def until(holds: Callable[[], bool], *, within: float = 15) -> None:
+def wait_until(predicate: Callable[[], bool], *, timeout_seconds: float = 15) -> None:
     """Look again and again until something holds."""
-    deadline = time.monotonic() + within
-    while not holds():
+    deadline = time.monotonic() + timeout_seconds
+    while not predicate():
         if time.monotonic() > deadline:
             pytest.fail("it never held")
         time.sleep(0.05)  # between two looks at what another process does
 
 
-def over(api: HfApi, job: JobInfo) -> JobInfo:
+def wait_until_over(api: HfApi, job: JobInfo) -> JobInfo:
     """Wait for a job to be over and return its last description."""
     seen = [job]
 
@@ -134,19 +141,21 @@ def over(api: HfApi, job: JobInfo) -> JobInfo:
         seen.append(api.inspect_job(job_id=job.id, namespace=job.owner.name))
         return seen[-1].status.stage in {"COMPLETED", "ERROR", "CANCELED"}
 
-    until(is_over)
+    wait_until(is_over)
     return seen[-1]
 
 
-def lines(api: HfApi, job: JobInfo) -> list[str]:
+def read_log_lines(api: HfApi, job: JobInfo) -> list[str]:
     """Return what a job that is over has written."""
     return list(api.fetch_job_logs(job_id=job.id, namespace=job.owner.name))
 
 
-def follow(hub: RunningHub, job: JobInfo, path: str = "logs") -> Generator[dict[str, Any]]:
+def stream_job_events(
+    hub: HubEmulatorProcess, job: JobInfo, path: str = "logs"
+) -> Generator[dict[str, Any]]:
     """Yield what is streamed about one of Alice's jobs, as it comes."""
     with (
-        hub.http() as client,
+        hub.open_client() as client,
         client.stream("GET", f"/api/jobs/{job.owner.name}/{job.id}/{path}") as answer,
     ):
         assert answer.status_code == 200
@@ -155,7 +164,7 @@ def follow(hub: RunningHub, job: JobInfo, path: str = "logs") -> Generator[dict[
                 yield json.loads(line.removeprefix("data: "))
 
 
-def _answers(hub: RunningHub) -> bool:
+def _is_answering(hub: HubEmulatorProcess) -> bool:
     with suppress(httpx2.TransportError):
         return httpx2.get(f"{hub.url}/api/agent-harnesses").is_success
     # Fails at once, and not after the whole wait.

@@ -12,11 +12,11 @@ from mcp.shared.auth import (
 )
 from pydantic import AnyUrl
 
-from tests.service.local.hub.browser import REDIRECT, allow
+from tests.service.local.hub.browser import REDIRECT_URI, submit_consent
 
 
 @dataclass(slots=True)
-class Memory(TokenStorage):
+class MemoryTokenStorage(TokenStorage):
     """What the client keeps between two starts."""
 
     tokens: OAuthToken | None = None
@@ -36,39 +36,41 @@ class Memory(TokenStorage):
 
 
 @dataclass(slots=True)
-class Browser:
+class ConsentingBrowser:
     """The user at their browser, who allows what is asked."""
 
     http: httpx2.AsyncClient
-    first_grant: str | None = None
+    first_grant_scopes: str | None = None
     """The scopes they leave ticked the first time; all that are asked for, if not told."""
-    visits: list[httpx2.URL] = field(default_factory=list[httpx2.URL])
-    came_back: httpx2.URL = field(default_factory=httpx2.URL)
+    visited_urls: list[httpx2.URL] = field(default_factory=list[httpx2.URL])
+    redirected_url: httpx2.URL = field(default_factory=httpx2.URL)
 
-    async def open(self, url: str) -> None:
+    async def open_url(self, url: str) -> None:
         page = httpx2.URL(url)
-        if self.first_grant is not None and not self.visits:
-            page = page.copy_set_param("scope", self.first_grant)
-        self.visits.append(httpx2.URL(url))
-        self.came_back = await allow(self.http, await self.http.get(page))
+        if self.first_grant_scopes is not None and not self.visited_urls:
+            page = page.copy_set_param("scope", self.first_grant_scopes)
+        self.visited_urls.append(httpx2.URL(url))
+        self.redirected_url = await submit_consent(self.http, await self.http.get(page))
 
-    async def result(self) -> AuthorizationCodeResult:
-        given = self.came_back.params
+    async def read_callback(self) -> AuthorizationCodeResult:
+        given = self.redirected_url.params
         return AuthorizationCodeResult(
             code=given["code"], state=given["state"], iss=given.get("iss")
         )
 
 
-def signing_in(server: str, browser: Browser, memory: Memory) -> OAuthClientProvider:
+def make_oauth_provider(
+    server_url: str, browser: ConsentingBrowser, storage: MemoryTokenStorage
+) -> OAuthClientProvider:
     """Let the official client sign in at whatever an MCP server sends it to, as they all do."""
     return OAuthClientProvider(
-        server_url=server,
+        server_url=server_url,
         client_metadata=OAuthClientMetadata(
             client_name="An MCP client",
-            redirect_uris=[AnyUrl(REDIRECT)],
+            redirect_uris=[AnyUrl(REDIRECT_URI)],
             token_endpoint_auth_method="none",
         ),
-        storage=memory,
-        redirect_handler=browser.open,
-        callback_handler=browser.result,
+        storage=storage,
+        redirect_handler=browser.open_url,
+        callback_handler=browser.read_callback,
     )

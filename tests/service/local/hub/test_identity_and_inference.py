@@ -8,20 +8,22 @@ import pytest
 from huggingface_hub import AsyncInferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
-from service.local.hub_emulator.users import TokenKind, user_with
-from tests.service.local.hub.conftest import RunningHub, running_hub
+from service.local.hub_emulator.users import LocalTokenKind, find_user
+from tests.service.local.hub.conftest import HubEmulatorProcess, run_hub_emulator
 
 
-@pytest.mark.parametrize("kind", list(TokenKind))
-def test_every_kind_of_token_is_known_by_the_same_subject(hub: RunningHub, kind: TokenKind) -> None:
+@pytest.mark.parametrize("kind", list(LocalTokenKind))
+def test_every_kind_of_token_is_known_by_the_same_subject(
+    hub: HubEmulatorProcess, kind: LocalTokenKind
+) -> None:
     """Rows are keyed by the id, whatever the caller signed in with."""
     told = hub.api("alice", kind).whoami()
 
-    assert told["id"] == user_with(hub.users, "alice").id
-    assert told["auth"]["type"] == ("oauth" if kind is TokenKind.OAUTH else "access_token")
+    assert told["id"] == find_user(hub.users, "alice").id
+    assert told["auth"]["type"] == ("oauth" if kind is LocalTokenKind.OAUTH else "access_token")
 
 
-def test_a_wrong_token_is_told_so_in_the_words_clients_look_for(hub: RunningHub) -> None:
+def test_a_wrong_token_is_told_so_in_the_words_clients_look_for(hub: HubEmulatorProcess) -> None:
     """The client library tells this 401 from others by its text."""
     answer = httpx2.get(f"{hub.url}/api/whoami-v2", headers={"Authorization": "Bearer hf_no"})
 
@@ -30,7 +32,7 @@ def test_a_wrong_token_is_told_so_in_the_words_clients_look_for(hub: RunningHub)
     assert answer.headers["x-error-message"] == "Invalid credentials in Authorization header"
 
 
-def test_every_answer_says_what_it_comes_from(hub: RunningHub) -> None:
+def test_every_answer_says_what_it_comes_from(hub: HubEmulatorProcess) -> None:
     """Nobody should take this for Hugging Face, and request ids lead to logs."""
     answers = [
         httpx2.get(f"{hub.url}{path}")
@@ -45,7 +47,7 @@ def test_every_answer_says_what_it_comes_from(hub: RunningHub) -> None:
         assert answer.headers["ratelimit-policy"] == '"fixed window";"api";q=100000;w=300'
 
 
-def test_another_hosts_name_is_turned_away(hub: RunningHub) -> None:
+def test_another_hosts_name_is_turned_away(hub: HubEmulatorProcess) -> None:
     """A web page that rebinds its name to this address must not run commands here."""
     answer = httpx2.get(f"{hub.url}/api/jobs/hardware", headers={"Host": "evil.example"})
 
@@ -56,8 +58,8 @@ def test_a_spent_budget_is_answered_with_when_to_return(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """Pollers that ignore this lock their user out of the Hub."""
-    with running_hub(tmp_path_factory.mktemp("hub"), quota=3) as hub:
-        token = user_with(hub.users, "alice").token
+    with run_hub_emulator(tmp_path_factory.mktemp("hub"), quota=3) as hub:
+        token = find_user(hub.users, "alice").token
         headers = {"Authorization": f"Bearer {token}"}
         answers = [httpx2.get(f"{hub.url}/api/whoami-v2", headers=headers) for _ in range(4)]
 
@@ -66,7 +68,7 @@ def test_a_spent_budget_is_answered_with_when_to_return(
     assert 0 < int(answers[-1].headers["retry-after"]) <= 300
 
 
-def test_the_hardware_list_has_the_hubs_shape(hub: RunningHub) -> None:
+def test_the_hardware_list_has_the_hubs_shape(hub: HubEmulatorProcess) -> None:
     """Prices are read from here, so the real client must be able to."""
     flavors = {flavor.name: flavor for flavor in hub.api().list_jobs_hardware()}
 
@@ -74,7 +76,7 @@ def test_the_hardware_list_has_the_hubs_shape(hub: RunningHub) -> None:
     assert flavors["cpu-basic"].accelerator is None
 
 
-async def test_a_chat_is_answered_by_a_stand_in_that_says_so(hub: RunningHub) -> None:
+async def test_a_chat_is_answered_by_a_stand_in_that_says_so(hub: HubEmulatorProcess) -> None:
     """Deterministic, and never to be mistaken for a model."""
     messages = [
         {"role": "user", "content": "hello"},
@@ -83,7 +85,7 @@ async def test_a_chat_is_answered_by_a_stand_in_that_says_so(hub: RunningHub) ->
         {"role": "system", "content": "be kind"},
     ]
     async with AsyncInferenceClient(
-        base_url=f"{hub.url}/v1", token=user_with(hub.users, "alice").token
+        base_url=f"{hub.url}/v1", token=find_user(hub.users, "alice").token
     ) as client:
         said = await client.chat_completion(messages, model="local/echo:fastest")
         stream = await client.chat_completion(messages, model="local/echo", stream=True)
@@ -100,16 +102,16 @@ async def test_a_chat_is_answered_by_a_stand_in_that_says_so(hub: RunningHub) ->
 @pytest.mark.parametrize(
     ("name", "kind", "model", "status"),
     [
-        ("alice", TokenKind.READ, "local/echo", 403),
-        ("carol", TokenKind.WRITE, "local/echo", 402),
-        ("alice", TokenKind.WRITE, "missing/model", 400),
+        ("alice", LocalTokenKind.READ, "local/echo", 403),
+        ("carol", LocalTokenKind.WRITE, "local/echo", 402),
+        ("alice", LocalTokenKind.WRITE, "missing/model", 400),
     ],
 )
 async def test_a_chat_is_refused_as_the_router_refuses(
-    hub: RunningHub, name: str, kind: TokenKind, model: str, status: int
+    hub: HubEmulatorProcess, name: str, kind: LocalTokenKind, model: str, status: int
 ) -> None:
     """Permission, payment and a wrong name are told apart."""
-    token = user_with(hub.users, name, kind).token
+    token = find_user(hub.users, name, kind).token
 
     async with AsyncInferenceClient(base_url=f"{hub.url}/v1", token=token) as client:
         with pytest.raises(HfHubHTTPError) as refused:

@@ -18,15 +18,15 @@ from huggingface_hub.inference._providers import _common, hf_inference
 from huggingface_hub.utils._http import default_client_factory, hf_request_event_hook
 
 from schema.specs.inputs import media_types
-from service.local.hub_emulator.inference.media import picture
-from service.local.hub_emulator.users import TokenKind, user_with
-from tests.service.local.hub.conftest import RunningHub
+from service.local.hub_emulator.inference.media import make_png
+from service.local.hub_emulator.users import LocalTokenKind, find_user
+from tests.service.local.hub.conftest import HubEmulatorProcess
 
-PICTURE = picture("a test")
+PICTURE = make_png("a test")
 DIGEST = hashlib.sha256(PICTURE).hexdigest()
 
 
-class _Diverted(httpx2.HTTPTransport):
+class _LocalHubTransport(httpx2.HTTPTransport):
     """Leads to the local Hub whatever was meant for the real one."""
 
     def __init__(self, url: str) -> None:
@@ -41,17 +41,17 @@ class _Diverted(httpx2.HTTPTransport):
 
 
 @pytest.fixture
-def ask(hub: RunningHub) -> Generator[Callable[..., InferenceClient]]:
+def ask(hub: HubEmulatorProcess) -> Generator[Callable[..., InferenceClient]]:
     """The real client, for one provider, as one user."""
     hooks: dict[str, Any] = {"request": [hf_request_event_hook]}
     set_client_factory(
-        lambda: httpx2.Client(transport=_Diverted(hub.url), timeout=15, event_hooks=hooks)
+        lambda: httpx2.Client(transport=_LocalHubTransport(hub.url), timeout=15, event_hooks=hooks)
     )
     forget = (_common._fetch_inference_provider_mapping, hf_inference._check_supported_task)
 
     def client(provider: Any, name: str = "alice", **more: Any) -> InferenceClient:
         return InferenceClient(
-            provider=provider, token=user_with(hub.users, name, TokenKind.WRITE).token, **more
+            provider=provider, token=find_user(hub.users, name, LocalTokenKind.WRITE).token, **more
         )
 
     try:
@@ -97,7 +97,8 @@ TASKS: dict[str, tuple[str, Callable[[InferenceClient], Any], Callable[[Any], ob
         "deepinfra",
         lambda client: client.text_to_speech("Hello", model="local/speaker"),
         lambda sound: (
-            media_types.recognize(sound, media_types.AUDIO) == "audio/wav" and b"Hello" in sound
+            media_types.detect_media_type(sound, media_types.AUDIO) == "audio/wav"
+            and b"Hello" in sound
         ),
     ),
     "what was said, as a form": (
@@ -162,16 +163,16 @@ def test_a_call_is_billed_to_whom_the_caller_may_bill(
     assert refused == [402, 403, 403]
 
 
-def test_a_model_that_is_not_there_is_not_found_as_the_hub_says_it(hub: RunningHub) -> None:
+def test_a_model_that_is_not_there_is_not_found_as_the_hub_says_it(hub: HubEmulatorProcess) -> None:
     """The client tells a missing repository from a wrong address by the code."""
     answer = httpx2.get(f"{hub.url}/api/models/local/nothing")
 
     assert (answer.status_code, answer.headers["x-error-code"]) == (404, "RepoNotFound")
 
 
-def test_a_model_that_is_cold_says_when_it_will_be_there(hub: RunningHub) -> None:
+def test_a_model_that_is_cold_says_when_it_will_be_there(hub: HubEmulatorProcess) -> None:
     """In the words of hf-inference, and once."""
-    with hub.http() as client:
+    with hub.open_client() as client:
         answers = [
             client.post("/hf-inference/models/local/cold", json={"inputs": "x"}) for _ in range(2)
         ]

@@ -6,14 +6,14 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, JobNotFoundError
 
-from service.local.hub_emulator.users import TokenKind, user_with
-from tests.service.local.hub.conftest import RunningHub, until
-from tests.service.local.hub.test_jobs import run
+from service.local.hub_emulator.users import LocalTokenKind, find_user
+from tests.service.local.hub.conftest import HubEmulatorProcess, wait_until
+from tests.service.local.hub.test_jobs import run_command
 
-ASKED = {"dockerImage": "python:3.12", "command": ["true"], "flavor": "cpu-basic"}
+JOB_REQUEST = {"dockerImage": "python:3.12", "command": ["true"], "flavor": "cpu-basic"}
 
 
-def test_a_long_list_comes_in_pages_and_filters_by_label_and_stage(hub: RunningHub) -> None:
+def test_a_long_list_comes_in_pages_and_filters_by_label_and_stage(hub: HubEmulatorProcess) -> None:
     """Whoever reads only the first page misses runs that cost money."""
     bob = hub.api("bob")
     ids = [
@@ -28,17 +28,19 @@ def test_a_long_list_comes_in_pages_and_filters_by_label_and_stage(hub: RunningH
 
     assert [job.id for job in listed] == ids[::-1]
     assert [job.id for job in one] == [ids[7]]
-    until(lambda: not list(bob.list_jobs(namespace="bob", status=["RUNNING", "SCHEDULING"])))
-    with hub.http("bob") as client:
+    wait_until(lambda: not list(bob.list_jobs(namespace="bob", status=["RUNNING", "SCHEDULING"])))
+    with hub.open_client("bob") as client:
         assert client.get("/api/jobs/bob/count?stage=COMPLETED&label=n%3D7").json() == {"count": 1}
 
 
-def test_the_next_page_is_found_though_the_last_job_left_the_filter(hub: RunningHub) -> None:
+def test_the_next_page_is_found_though_the_last_job_left_the_filter(
+    hub: HubEmulatorProcess,
+) -> None:
     """Jobs move on while they are listed; none may be told twice, or left out."""
     api = hub.api()
     labels = {"page": "left"}
-    ids = [run(api, "true", labels=labels).id for _ in range(22)]
-    with hub.http() as client:
+    ids = [run_command(api, "true", labels=labels).id for _ in range(22)]
+    with hub.open_client() as client:
         first = client.get("/api/jobs/alice", params={"label": "page=left"})
         last_on_page = first.json()[-1]["id"]
         api.update_job_labels(job_id=last_on_page, namespace="alice", labels={"page": "gone"})
@@ -49,9 +51,9 @@ def test_the_next_page_is_found_though_the_last_job_left_the_filter(hub: Running
     assert "next" not in second.links
 
 
-def test_a_strangers_job_does_not_exist(hub: RunningHub, alice: HfApi) -> None:
+def test_a_strangers_job_does_not_exist(hub: HubEmulatorProcess, alice: HfApi) -> None:
     """Not found, exactly as a job that never was, whatever is wanted of it."""
-    job = run(alice, "true")
+    job = run_command(alice, "true")
     bob = hub.api("bob")
 
     said = set[str]()
@@ -66,14 +68,25 @@ def test_a_strangers_job_does_not_exist(hub: RunningHub, alice: HfApi) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "namespace", "status", "words"),
     [
-        ("alice", TokenKind.READ, "alice", 403, "missing permissions: job.write"),
-        ("alice", TokenKind.WRITE, "bob", 403, "on namespace bob, missing permissions: job.write"),
-        ("alice", TokenKind.FINE_GRAINED, "acme", 403, "on namespace acme"),
-        ("carol", TokenKind.WRITE, "carol", 402, "Pre-paid credit balance is insufficient"),
+        ("alice", LocalTokenKind.READ, "alice", 403, "missing permissions: job.write"),
+        (
+            "alice",
+            LocalTokenKind.WRITE,
+            "bob",
+            403,
+            "on namespace bob, missing permissions: job.write",
+        ),
+        ("alice", LocalTokenKind.FINE_GRAINED, "acme", 403, "on namespace acme"),
+        ("carol", LocalTokenKind.WRITE, "carol", 402, "Pre-paid credit balance is insufficient"),
     ],
 )
 def test_who_may_not_launch_is_told_why(
-    hub: RunningHub, name: str, kind: TokenKind, namespace: str, status: int, words: str
+    hub: HubEmulatorProcess,
+    name: str,
+    kind: LocalTokenKind,
+    namespace: str,
+    status: int,
+    words: str,
 ) -> None:
     """The words are those of the Hub, for people search for them."""
     with pytest.raises(HfHubHTTPError) as refused:
@@ -87,19 +100,19 @@ def test_who_may_not_launch_is_told_why(
 @pytest.mark.parametrize(
     ("name", "kind", "path", "status"),
     [
-        ("alice", TokenKind.FINE_GRAINED, "alice/auth-check/write", 200),
-        ("alice", TokenKind.READ, "alice/auth-check/read", 200),
-        ("alice", TokenKind.READ, "alice/auth-check/write", 403),
-        ("alice", TokenKind.WRITE, "bob/auth-check/read", 403),
-        ("alice", TokenKind.WRITE, f"alice/{'0' * 24}/auth-check/write", 404),
-        ("alice", TokenKind.WRITE, "alice/auth-check/admin", 404),
+        ("alice", LocalTokenKind.FINE_GRAINED, "alice/auth-check/write", 200),
+        ("alice", LocalTokenKind.READ, "alice/auth-check/read", 200),
+        ("alice", LocalTokenKind.READ, "alice/auth-check/write", 403),
+        ("alice", LocalTokenKind.WRITE, "bob/auth-check/read", 403),
+        ("alice", LocalTokenKind.WRITE, f"alice/{'0' * 24}/auth-check/write", 404),
+        ("alice", LocalTokenKind.WRITE, "alice/auth-check/admin", 404),
     ],
 )
 def test_a_token_can_be_tried_before_anything_is_created(
-    hub: RunningHub, name: str, kind: TokenKind, path: str, status: int
+    hub: HubEmulatorProcess, name: str, kind: LocalTokenKind, path: str, status: int
 ) -> None:
     """A refusal is cheaper before the row, the hold and the handle."""
-    with hub.http(name, kind) as client:
+    with hub.open_client(name, kind) as client:
         answer = client.post(f"/api/jobs/{path}")
 
     assert answer.status_code == status
@@ -134,18 +147,20 @@ def test_a_token_can_be_tried_before_anything_is_created(
     ],
 )
 def test_a_request_the_hub_would_refuse_is_refused_by_field(
-    hub: RunningHub, changes: dict[str, Any], field: str
+    hub: HubEmulatorProcess, changes: dict[str, Any], field: str
 ) -> None:
     """What passes here must pass there; and what is not offered here is not passed over."""
-    with hub.http() as client:
-        answer = client.post("/api/jobs/alice", json=ASKED | changes)
+    with hub.open_client() as client:
+        answer = client.post("/api/jobs/alice", json=JOB_REQUEST | changes)
 
     assert answer.status_code == 400
     assert field in answer.json()["error"]
     assert answer.headers["x-error-message"] == answer.json()["error"]
 
 
-def test_the_real_client_reads_where_a_job_is_reached(alice: HfApi, hub: RunningHub) -> None:
+def test_the_real_client_reads_where_a_job_is_reached(
+    alice: HfApi, hub: HubEmulatorProcess
+) -> None:
     """And what else was asked for, in the Hub's words."""
     group = "66b2" * 6
     job = alice.run_job(
@@ -164,14 +179,14 @@ def test_the_real_client_reads_where_a_job_is_reached(alice: HfApi, hub: Running
     assert (seen.expose, seen.expose_public, seen.retry) == ([8000], [], 1)
     assert seen.status.expose_urls == ["http://127.0.0.1:8000"]
     assert seen.status.ssh_url == f"ssh://{job.id}@ssh.hf.jobs"
-    with hub.http() as client:
+    with hub.open_client() as client:
         assert client.get(f"/api/jobs/alice/{job.id}").json()["resourceGroup"] == {"id": group}
 
 
 def test_the_real_client_reads_a_refusal_as_such(alice: HfApi) -> None:
     """And not as a mishap that may be tried again."""
     with pytest.raises(BadRequestError, match="labels"):
-        run(alice, "true", labels={"a": "x.y"})
+        run_command(alice, "true", labels={"a": "x.y"})
 
 
 @pytest.mark.parametrize(
@@ -185,18 +200,18 @@ def test_the_real_client_reads_a_refusal_as_such(alice: HfApi) -> None:
     ],
 )
 def test_what_cannot_be_read_is_the_callers_mistake(
-    hub: RunningHub, method: str, path: str, body: bytes | None
+    hub: HubEmulatorProcess, method: str, path: str, body: bytes | None
 ) -> None:
     """A 500 here would send its reader after a fault of the real Hub that is none."""
-    with hub.http() as client:
+    with hub.open_client() as client:
         assert client.request(method, path, content=body).status_code == 400
 
 
-def test_an_organisation_the_user_belongs_to_can_own_a_job(hub: RunningHub) -> None:
+def test_an_organisation_the_user_belongs_to_can_own_a_job(hub: HubEmulatorProcess) -> None:
     """The namespace decides who pays; who asked is told apart from it."""
-    alice = user_with(hub.users, "alice")
-    with hub.http() as client:
-        job = client.post("/api/jobs/acme", json=ASKED).json()
+    alice = find_user(hub.users, "alice")
+    with hub.open_client() as client:
+        job = client.post("/api/jobs/acme", json=JOB_REQUEST).json()
 
     assert (job["owner"]["name"], job["owner"]["type"]) == ("acme", "org")
     assert job["createdBy"] == {"id": alice.id, "name": "alice"}

@@ -5,18 +5,25 @@ from datetime import UTC, datetime, timedelta
 import httpx2
 import pytest
 
-from service.local.hub_emulator.oauth.bounded_cache import Recent
-from service.local.hub_emulator.oauth.clients import Clients, Registration
-from service.local.hub_emulator.oauth.errors import OAuthRefusal
-from service.local.hub_emulator.oauth.grants import Asked, Grants
-from service.local.hub_emulator.users import user_with
-from tests.service.local.hub.browser import FORM, REDIRECT, App, Changes, Form, allow
-from tests.service.local.hub.conftest import RunningHub
+from service.local.hub_emulator.oauth.bounded_cache import BoundedCache
+from service.local.hub_emulator.oauth.clients import ClientRegistration, OAuthClientStore
+from service.local.hub_emulator.oauth.errors import OAuthError
+from service.local.hub_emulator.oauth.grants import AuthorizationRequest, GrantStore
+from service.local.hub_emulator.users import find_user
+from tests.service.local.hub.browser import (
+    FORM_CONTENT_TYPE,
+    REDIRECT_URI,
+    ConsentForm,
+    ParameterChange,
+    SignInClient,
+    submit_consent,
+)
+from tests.service.local.hub.conftest import HubEmulatorProcess
 
-STOLEN = "https://evil.example/callback"
+STOLEN_REDIRECT_URI = "https://evil.example/callback"
 
 
-def refused(answer: httpx2.Response, code: str = "invalid_grant", status: int = 400) -> None:
+def assert_refused(answer: httpx2.Response, code: str = "invalid_grant", status: int = 400) -> None:
     """Check that an answer refuses, and leads nowhere."""
     assert "location" not in answer.headers
     assert (answer.status_code, answer.json()["error"]) == (status, code)
@@ -33,12 +40,12 @@ async def test_a_code_is_worth_nothing_without_its_verifier(
     http: httpx2.AsyncClient, verifier: str | None
 ) -> None:
     """Other programs of the machine may see the address a code comes back on."""
-    app = await App.registered(http)
-    code = await app.code()
+    app = await SignInClient.register(http)
+    code = await app.obtain_code()
 
-    refused(await app.redeem(code, code_verifier=verifier))
+    assert_refused(await app.redeem_code(code, code_verifier=verifier))
 
-    assert (await app.redeem(code)).is_success
+    assert (await app.redeem_code(code)).is_success
 
 
 @pytest.mark.parametrize("verifier", ["v" * 42, "v" * 129, "é" * 43])
@@ -46,67 +53,67 @@ async def test_a_verifier_that_can_be_guessed_or_misread_is_refused(
     http: httpx2.AsyncClient, verifier: str
 ) -> None:
     """Client authors who break RFC 7636 are to learn it here."""
-    app = await App.registered(http)
+    app = await SignInClient.register(http)
     app.verifier = verifier
 
-    refused(await app.redeem(await app.code()))
+    assert_refused(await app.redeem_code(await app.obtain_code()))
 
 
 async def test_a_code_that_comes_twice_ends_all_that_it_gave(http: httpx2.AsyncClient) -> None:
     """One of the two stole it, and nobody can say which."""
-    app = await App.registered(http)
-    code = await app.code()
-    tokens = (await app.redeem(code)).json()
+    app = await SignInClient.register(http)
+    code = await app.obtain_code()
+    tokens = (await app.redeem_code(code)).json()
     assert await is_known(http, tokens["access_token"])
 
-    refused(await app.redeem(code))
+    assert_refused(await app.redeem_code(code))
 
     assert not await is_known(http, tokens["access_token"])
-    refused(await app.refresh(tokens["refresh_token"]))
+    assert_refused(await app.refresh_tokens(tokens["refresh_token"]))
 
 
 async def test_a_refresh_token_that_comes_twice_ends_the_session(http: httpx2.AsyncClient) -> None:
     """Whoever stole one would share the user's session for ever."""
-    app = await App.registered(http)
-    first = await app.tokens()
-    second = (await app.refresh(first.refresh_token)).json()
+    app = await SignInClient.register(http)
+    first = await app.obtain_tokens()
+    second = (await app.refresh_tokens(first.refresh_token)).json()
 
-    refused(await app.refresh(first.refresh_token))
+    assert_refused(await app.refresh_tokens(first.refresh_token))
 
     assert not await is_known(http, second["access_token"])
-    refused(await app.refresh(second["refresh_token"]))
+    assert_refused(await app.refresh_tokens(second["refresh_token"]))
 
 
 async def test_another_client_cannot_use_what_was_given_to_one(http: httpx2.AsyncClient) -> None:
     """Anybody can register, so a code must be bound to who asked for it."""
-    app, thief = await App.registered(http), await App.registered(http)
-    code = await app.code()
+    app, thief = await SignInClient.register(http), await SignInClient.register(http)
+    code = await app.obtain_code()
 
-    refused(await app.redeem(code, client_id=thief.id))
-    tokens = (await app.redeem(code)).json()
-    refused(await app.refresh(tokens["refresh_token"], client_id=thief.id))
+    assert_refused(await app.redeem_code(code, client_id=thief.client_id))
+    tokens = (await app.redeem_code(code)).json()
+    assert_refused(await app.refresh_tokens(tokens["refresh_token"], client_id=thief.client_id))
 
-    assert (await app.refresh(tokens["refresh_token"])).is_success
+    assert (await app.refresh_tokens(tokens["refresh_token"])).is_success
 
 
 async def test_a_code_is_not_redeemed_with_another_redirect_uri(http: httpx2.AsyncClient) -> None:
     """The client then believes that it was sent elsewhere: somebody has come in between."""
-    app = await App.registered(http, redirect_uris=[REDIRECT, f"{REDIRECT}/other"])
-    code = await app.code()
+    app = await SignInClient.register(http, redirect_uris=[REDIRECT_URI, f"{REDIRECT_URI}/other"])
+    code = await app.obtain_code()
 
-    refused(await app.redeem(code, redirect_uri=f"{REDIRECT}/other"))
-    refused(await app.redeem(code, redirect_uri=None))
+    assert_refused(await app.redeem_code(code, redirect_uri=f"{REDIRECT_URI}/other"))
+    assert_refused(await app.redeem_code(code, redirect_uri=None))
 
-    assert (await app.redeem(code)).is_success
+    assert (await app.redeem_code(code)).is_success
 
 
 @pytest.mark.parametrize(
     "uri",
     [
-        STOLEN,
-        f"{REDIRECT}/more",
-        f"{REDIRECT}?more=1",
-        f"{REDIRECT}#fragment",
+        STOLEN_REDIRECT_URI,
+        f"{REDIRECT_URI}/more",
+        f"{REDIRECT_URI}?more=1",
+        f"{REDIRECT_URI}#fragment",
         "http://127.0.0.1:8123@evil.example/callback",
         "http://127.0.0.1:8123\\@evil.example/callback",
         "http://127.0.0.1.evil.example/callback",
@@ -120,21 +127,21 @@ async def test_a_code_is_not_redeemed_with_another_redirect_uri(http: httpx2.Asy
 )
 @pytest.mark.parametrize("also", [{}, {"code_challenge": None}, {"response_type": "token"}])
 async def test_nobody_is_sent_to_an_address_the_client_did_not_register(
-    http: httpx2.AsyncClient, uri: str, also: dict[str, Changes]
+    http: httpx2.AsyncClient, uri: str, also: dict[str, ParameterChange]
 ) -> None:
     """Neither with a code nor with an error: the Hub's name must not lead anybody astray."""
-    app = await App.registered(http)
+    app = await SignInClient.register(http)
 
-    refused(await app.ask(redirect_uri=uri, **also), "invalid_request")
+    assert_refused(await app.authorize(redirect_uri=uri, **also), "invalid_request")
 
 
 async def test_nobody_is_sent_anywhere_for_an_unknown_client(http: httpx2.AsyncClient) -> None:
     """There is nothing to compare the address with."""
-    app = await App.registered(http)
+    app = await SignInClient.register(http)
 
-    refused(await app.ask(client_id="0" * 32), "invalid_request")
-    refused(await app.ask(redirect_uri=None), "invalid_request")
-    refused(await app.ask(login_hint="mallory"), "invalid_request")
+    assert_refused(await app.authorize(client_id="0" * 32), "invalid_request")
+    assert_refused(await app.authorize(redirect_uri=None), "invalid_request")
+    assert_refused(await app.authorize(login_hint="mallory"), "invalid_request")
 
 
 @pytest.mark.parametrize(
@@ -150,28 +157,28 @@ async def test_nobody_is_sent_anywhere_for_an_unknown_client(http: httpx2.AsyncC
     ],
 )
 async def test_a_request_that_proves_too_little_gets_no_page(
-    http: httpx2.AsyncClient, changes: dict[str, Changes], error: str
+    http: httpx2.AsyncClient, changes: dict[str, ParameterChange], error: str
 ) -> None:
     """Without a digest of the verifier, whoever sees the code could redeem it."""
-    app = await App.registered(http)
+    app = await SignInClient.register(http)
 
-    answer = await app.ask(**changes)
+    answer = await app.authorize(**changes)
 
     back = httpx2.URL(answer.headers["location"])
-    assert str(back).startswith(f"{REDIRECT}?")
+    assert str(back).startswith(f"{REDIRECT_URI}?")
     assert (back.params["error"], back.params["state"]) == (error, "the-state")
     assert "code" not in back.params
 
 
 async def test_a_code_without_a_challenge_takes_no_verifier(http: httpx2.AsyncClient) -> None:
     """Somebody who left the challenge out of a client's request could slip it their own code."""
-    app = await App.registered(http, token_endpoint_auth_method="client_secret_post")
-    secret = app.about["client_secret"]
-    code = await app.code(code_challenge=None, code_challenge_method=None)
+    app = await SignInClient.register(http, token_endpoint_auth_method="client_secret_post")
+    secret = app.registration["client_secret"]
+    code = await app.obtain_code(code_challenge=None, code_challenge_method=None)
 
-    refused(await app.redeem(code, client_secret=secret))
-    plain = await app.ask(code_challenge_method="plain")
-    bare = await app.ask(code_challenge=None)
+    assert_refused(await app.redeem_code(code, client_secret=secret))
+    plain = await app.authorize(code_challenge_method="plain")
+    bare = await app.authorize(code_challenge=None)
 
     for answer in (plain, bare):
         assert httpx2.URL(answer.headers["location"]).params["error"] == "invalid_request"
@@ -181,48 +188,53 @@ async def test_only_the_form_that_was_shown_says_yes_and_only_once(
     http: httpx2.AsyncClient,
 ) -> None:
     """A page of somebody else cannot press the button, for it cannot know the form's token."""
-    app = await App.registered(http)
-    page = await app.ask()
-    form = Form(page.text)
+    app = await SignInClient.register(http)
+    page = await app.authorize()
+    form = ConsentForm(page.text)
     assert form.fields.keys() == {"form_token"}
     token = form.fields["form_token"]
     yes = {"decision": "allow"}
 
     for wrong in (f"{token[:-1]}{'A' if token[-1] != 'A' else 'B'}", "x" * 43):
-        refused(
+        assert_refused(
             await http.post("/oauth/authorize", data=yes | {"form_token": wrong}),
             "access_denied",
             403,
         )
-    refused(await http.post("/oauth/authorize", data=yes), "invalid_request")
-    back = await allow(http, page)
+    assert_refused(await http.post("/oauth/authorize", data=yes), "invalid_request")
+    back = await submit_consent(http, page)
     twice = await http.post("/oauth/authorize", data=yes | {"form_token": token})
 
     assert "code" in back.params
-    refused(twice, "access_denied", 403)
+    assert_refused(twice, "access_denied", 403)
 
 
 async def test_a_form_cannot_change_what_was_shown(http: httpx2.AsyncClient) -> None:
     """What the user read is what the client gets."""
-    app = await App.registered(http)
-    form = Form((await app.ask(scope="openid")).text)
+    app = await SignInClient.register(http)
+    form = ConsentForm((await app.authorize(scope="openid")).text)
 
     answer = await http.post(
         "/oauth/authorize",
         data=form.fields
-        | {"decision": "allow", "scope": "jobs", "redirect_uri": STOLEN, "login_hint": "bob"},
+        | {
+            "decision": "allow",
+            "scope": "jobs",
+            "redirect_uri": STOLEN_REDIRECT_URI,
+            "login_hint": "bob",
+        },
     )
     back = httpx2.URL(answer.headers["location"])
-    tokens = (await app.redeem(back.params["code"])).json()
+    tokens = (await app.redeem_code(back.params["code"])).json()
 
-    assert str(back).startswith(f"{REDIRECT}?")
+    assert str(back).startswith(f"{REDIRECT_URI}?")
     assert tokens["scope"] == "openid"
 
 
 async def test_what_is_neither_yes_nor_no_is_no(http: httpx2.AsyncClient) -> None:
     """A consent is given, never left over."""
-    app = await App.registered(http)
-    form = Form((await app.ask()).text)
+    app = await SignInClient.register(http)
+    form = ConsentForm((await app.authorize()).text)
 
     answer = await http.post("/oauth/authorize", data=form.fields | {"decision": "maybe"})
 
@@ -231,14 +243,18 @@ async def test_what_is_neither_yes_nor_no_is_no(http: httpx2.AsyncClient) -> Non
 
 async def test_a_parameter_that_comes_twice_is_refused(http: httpx2.AsyncClient) -> None:
     """One reader takes the first of two and another the last, and something slips through."""
-    app = await App.registered(http)
-    code = await app.code()
+    app = await SignInClient.register(http)
+    code = await app.obtain_code()
     body = f"grant_type=authorization_code&grant_type=refresh_token&code={code}"
 
-    twice = await http.post("/oauth/token", content=body, headers={"content-type": FORM})
+    twice = await http.post(
+        "/oauth/token", content=body, headers={"content-type": FORM_CONTENT_TYPE}
+    )
 
-    refused(await app.ask(redirect_uri=[REDIRECT, STOLEN]), "invalid_request")
-    refused(twice, "invalid_request")
+    assert_refused(
+        await app.authorize(redirect_uri=[REDIRECT_URI, STOLEN_REDIRECT_URI]), "invalid_request"
+    )
+    assert_refused(twice, "invalid_request")
 
 
 @pytest.mark.parametrize(
@@ -260,18 +276,18 @@ async def test_a_redirect_uri_that_others_could_read_is_not_registered(
     http: httpx2.AsyncClient, uri: str
 ) -> None:
     """A code must not cross the network in clear, nor end in something that runs."""
-    about = {"redirect_uris": [REDIRECT, uri], "token_endpoint_auth_method": "none"}
+    about = {"redirect_uris": [REDIRECT_URI, uri], "token_endpoint_auth_method": "none"}
 
-    refused(await http.post("/oauth/register", json=about), "invalid_redirect_uri")
+    assert_refused(await http.post("/oauth/register", json=about), "invalid_redirect_uri")
 
 
 async def test_a_web_page_cannot_register_a_client(http: httpx2.AsyncClient) -> None:
     """A browser sends these types anywhere without asking; for others it asks for leave."""
-    about = f'{{"redirect_uris": ["{STOLEN}"]}}'
+    about = f'{{"redirect_uris": ["{STOLEN_REDIRECT_URI}"]}}'
 
-    for mime in ("text/plain", FORM):
+    for mime in ("text/plain", FORM_CONTENT_TYPE):
         answer = await http.post("/oauth/register", content=about, headers={"content-type": mime})
-        refused(answer, "invalid_client_metadata")
+        assert_refused(answer, "invalid_client_metadata")
     asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
     leave = await http.options("/oauth/register", headers=asked)
     assert "access-control-allow-origin" not in leave.headers
@@ -279,7 +295,7 @@ async def test_a_web_page_cannot_register_a_client(http: httpx2.AsyncClient) -> 
 
 async def test_a_registration_of_nonsense_is_refused(http: httpx2.AsyncClient) -> None:
     """The client's author learns at once what is wrong."""
-    good = {"redirect_uris": [REDIRECT]}
+    good = {"redirect_uris": [REDIRECT_URI]}
 
     for changes in (
         {"response_types": ["token"]},
@@ -287,46 +303,48 @@ async def test_a_registration_of_nonsense_is_refused(http: httpx2.AsyncClient) -
         {"client_name": "x" * 201},
     ):
         answer = await http.post("/oauth/register", json=good | changes)
-        refused(answer, "invalid_client_metadata")
-    refused(await http.post("/oauth/register", json={"redirect_uris": []}), "invalid_redirect_uri")
+        assert_refused(answer, "invalid_client_metadata")
+    assert_refused(
+        await http.post("/oauth/register", json={"redirect_uris": []}), "invalid_redirect_uri"
+    )
 
 
 async def test_a_token_request_is_a_form_of_a_known_kind(http: httpx2.AsyncClient) -> None:
     """Anything else is a mistake of the client's, and no reason to guess."""
-    app = await App.registered(http)
-    code = await app.code()
+    app = await SignInClient.register(http)
+    code = await app.obtain_code()
 
-    refused(await http.post("/oauth/token", json={"code": code}), "invalid_request")
-    refused(await app.redeem(code, grant_type="password"), "unsupported_grant_type")
-    refused(await app.redeem(code, client_id=None), "invalid_client", 401)
-    refused(await app.redeem(""), "invalid_request")
+    assert_refused(await http.post("/oauth/token", json={"code": code}), "invalid_request")
+    assert_refused(await app.redeem_code(code, grant_type="password"), "unsupported_grant_type")
+    assert_refused(await app.redeem_code(code, client_id=None), "invalid_client", 401)
+    assert_refused(await app.redeem_code(""), "invalid_request")
     http.headers["authorization"] = "Basic no"
-    refused(await app.redeem(code), "invalid_client", 401)
+    assert_refused(await app.redeem_code(code), "invalid_client", 401)
 
 
-def test_a_code_lives_for_a_minute(hub: RunningHub) -> None:
+def test_a_code_lives_for_a_minute(hub: HubEmulatorProcess) -> None:
     """One that lies around in a browser's history is worth nothing."""
     now = datetime.now(UTC)
-    grants = Grants(clock=lambda: now)
-    alice = user_with(hub.users, "alice")
-    asked = Asked("client", REDIRECT, alice, ["jobs"], [], None, None, None)
-    late, in_time = grants.code(asked), grants.code(asked)
+    grants = GrantStore(clock=lambda: now)
+    alice = find_user(hub.users, "alice")
+    asked = AuthorizationRequest("client", REDIRECT_URI, alice, ["jobs"], [], None, None, None)
+    late, in_time = grants.issue_code(asked), grants.issue_code(asked)
 
     now += timedelta(seconds=59)
-    grants.redeem(in_time, client_id="client", redirect_uri=REDIRECT, verifier=None)
+    grants.redeem_code(in_time, client_id="client", redirect_uri=REDIRECT_URI, verifier=None)
     now += timedelta(seconds=1)
 
-    with pytest.raises(OAuthRefusal, match="expired"):
-        grants.redeem(late, client_id="client", redirect_uri=REDIRECT, verifier=None)
+    with pytest.raises(OAuthError, match="expired"):
+        grants.redeem_code(late, client_id="client", redirect_uri=REDIRECT_URI, verifier=None)
 
 
 def test_what_strangers_send_does_not_fill_the_memory() -> None:
     """Registering needs no token, so anybody on this machine could go on for ever."""
-    recent = Recent[int](size=2)
+    recent = BoundedCache[int](max_entries=2)
     for number in range(3):
         recent.put(str(number), number)
-    clients = Clients()
-    about = Registration(redirect_uris=[REDIRECT])
+    clients = OAuthClientStore()
+    about = ClientRegistration(redirect_uris=[REDIRECT_URI])
     first, second, *_ = [clients.register(about) for _ in range(1_001)]
 
     assert list(recent) == ["1", "2"]

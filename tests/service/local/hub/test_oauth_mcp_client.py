@@ -13,14 +13,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.local.hub_emulator.users import user_with
-from tests.service.local.hub.conftest import RunningHub
-from tests.service.local.hub.mcp_user import Browser, Memory, signing_in
+from service.local.hub_emulator.users import find_user
+from tests.service.local.hub.conftest import HubEmulatorProcess
+from tests.service.local.hub.mcp_user import (
+    ConsentingBrowser,
+    MemoryTokenStorage,
+    make_oauth_provider,
+)
 
 SERVER: Final = "http://mcp.example"
 
 
-def mcp_server(hub_url: str, http: httpx2.AsyncClient) -> Starlette:
+def make_mcp_server(hub_url: str, http: httpx2.AsyncClient) -> Starlette:
     """Build what stands for an MCP server: it names the Hub, and shows it every token it gets."""
 
     async def answer(request: Request) -> Response:
@@ -50,31 +54,34 @@ def mcp_server(hub_url: str, http: httpx2.AsyncClient) -> Starlette:
 
 
 @asynccontextmanager
-async def mcp_client(
-    hub: RunningHub, http: httpx2.AsyncClient, browser: Browser, memory: Memory
+async def open_mcp_client(
+    hub: HubEmulatorProcess,
+    http: httpx2.AsyncClient,
+    browser: ConsentingBrowser,
+    storage: MemoryTokenStorage,
 ) -> AsyncGenerator[tuple[httpx2.AsyncClient, OAuthClientProvider]]:
     """Open a client that reaches the MCP server in here, and the Hub where it is."""
-    provider = signing_in(f"{SERVER}/mcp", browser, memory)
-    inside = httpx2.ASGITransport(app=mcp_server(hub.url, http))
+    provider = make_oauth_provider(f"{SERVER}/mcp", browser, storage)
+    inside = httpx2.ASGITransport(app=make_mcp_server(hub.url, http))
     async with httpx2.AsyncClient(auth=provider, mounts={SERVER: inside}, timeout=15) as client:
         yield client, provider
 
 
 async def test_the_official_mcp_client_registers_signs_in_and_refreshes(
-    hub: RunningHub, http: httpx2.AsyncClient
+    hub: HubEmulatorProcess, http: httpx2.AsyncClient
 ) -> None:
     """Nothing is set up beforehand: all it is given is the address of an MCP server."""
-    browser, memory = Browser(http), Memory()
-    async with mcp_client(hub, http, browser, memory) as (client, provider):
+    browser, memory = ConsentingBrowser(http), MemoryTokenStorage()
+    async with open_mcp_client(hub, http, browser, memory) as (client, provider):
         told = await client.post(f"{SERVER}/mcp")
 
-        assert told.json()["id"] == user_with(hub.users, "alice").id
+        assert told.json()["id"] == find_user(hub.users, "alice").id
         assert told.json()["auth"]["type"] == "oauth"
         assert memory.client is not None
         assert memory.client.client_secret is None
         assert memory.tokens is not None
         assert memory.tokens.scope == "openid profile jobs"
-        assert browser.visits[0].params["code_challenge_method"] == "S256"
+        assert browser.visited_urls[0].params["code_challenge_method"] == "S256"
 
         first = memory.tokens
         await http.post("/_emulator/oauth/expire", json={"token": first.access_token})
@@ -84,15 +91,15 @@ async def test_the_official_mcp_client_registers_signs_in_and_refreshes(
     assert later.status_code == 200
     assert memory.tokens.access_token != first.access_token
     assert memory.tokens.refresh_token != first.refresh_token
-    assert len(browser.visits) == 1
+    assert len(browser.visited_urls) == 1
 
 
 async def test_the_official_mcp_client_signs_in_anew_after_its_session_was_ended(
-    hub: RunningHub, http: httpx2.AsyncClient
+    hub: HubEmulatorProcess, http: httpx2.AsyncClient
 ) -> None:
     """What is taken back at the Hub is asked for again, from the user."""
-    browser, memory = Browser(http), Memory()
-    async with mcp_client(hub, http, browser, memory) as (client, _):
+    browser, memory = ConsentingBrowser(http), MemoryTokenStorage()
+    async with open_mcp_client(hub, http, browser, memory) as (client, _):
         await client.post(f"{SERVER}/mcp")
         assert memory.tokens is not None
         ended = await http.post(
@@ -102,4 +109,4 @@ async def test_the_official_mcp_client_signs_in_anew_after_its_session_was_ended
         again = await client.post(f"{SERVER}/mcp")
 
     assert (ended.status_code, again.status_code) == (204, 200)
-    assert len(browser.visits) == 2
+    assert len(browser.visited_urls) == 2

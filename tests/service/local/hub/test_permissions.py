@@ -3,10 +3,10 @@
 import pytest
 
 from service.local.hub_emulator.users import Permission
-from tests.service.local.hub.conftest import RunningHub
-from tests.service.local.hub.test_job_requests import ASKED
+from tests.service.local.hub.conftest import HubEmulatorProcess
+from tests.service.local.hub.test_job_requests import JOB_REQUEST
 
-CHAT = {"model": "local/echo", "messages": [{"role": "user", "content": "x"}]}
+CHAT_REQUEST = {"model": "local/echo", "messages": [{"role": "user", "content": "x"}]}
 
 
 @pytest.mark.parametrize(
@@ -19,16 +19,16 @@ CHAT = {"model": "local/echo", "messages": [{"role": "user", "content": "x"}]}
     ],
 )
 def test_a_fine_grained_token_does_what_it_names_and_nothing_else(
-    hub: RunningHub, permission: Permission, reads: int, launches: int, chats: int
+    hub: HubEmulatorProcess, permission: Permission, reads: int, launches: int, chats: int
 ) -> None:
     """Most 403 of the Hub come from a token that was made for less."""
-    with hub.http_as(hub.fine_grained(permission)) as client:
+    with hub.open_client_as(hub.fine_grained_token(permission)) as client:
         named = client.get("/api/whoami-v2").json()["auth"]["accessToken"]["fineGrained"]
         listed = client.get("/api/jobs/alice")
         checked = client.post("/api/jobs/alice/auth-check/write")
-        created = client.post("/api/jobs/alice", json=ASKED)
+        created = client.post("/api/jobs/alice", json=JOB_REQUEST)
         missing = client.get(f"/api/jobs/alice/{'0' * 24}")
-        chat = client.post("/v1/chat/completions", json=CHAT)
+        chat = client.post("/v1/chat/completions", json=CHAT_REQUEST)
 
     assert [scope["permissions"] for scope in named["scoped"]] == [[permission]]
     assert listed.status_code == reads

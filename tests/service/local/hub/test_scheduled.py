@@ -8,17 +8,17 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, JobNotFoundError
 
-from service.local.hub_emulator.users import user_with
-from tests.service.local.hub.conftest import RunningHub
+from service.local.hub_emulator.users import find_user
+from tests.service.local.hub.conftest import HubEmulatorProcess
 
-SLEEP: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["sleep", "60"]}
+SLEEP_JOB: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["sleep", "60"]}
 
 
-def test_a_scheduled_job_lives_as_it_does_on_the_hub(hub: RunningHub) -> None:
+def test_a_scheduled_job_lives_as_it_does_on_the_hub(hub: HubEmulatorProcess) -> None:
     """The client is the oracle: it reads every answer, and raises what the Hub would have it."""
     api = hub.api()
-    made = api.create_scheduled_job(schedule="0 9 * * 1", labels={"team": "a"}, **SLEEP)
-    other = api.create_scheduled_job(schedule="@hourly", suspend=True, **SLEEP)
+    made = api.create_scheduled_job(schedule="0 9 * * 1", labels={"team": "a"}, **SLEEP_JOB)
+    other = api.create_scheduled_job(schedule="@hourly", suspend=True, **SLEEP_JOB)
 
     assert made.status.next_job_run_at is not None
     assert made.status.next_job_run_at > datetime.now(UTC)
@@ -39,11 +39,11 @@ def test_a_scheduled_job_lives_as_it_does_on_the_hub(hub: RunningHub) -> None:
     api.delete_scheduled_job(scheduled_job_id=other.id)
 
 
-def test_one_that_runs_is_not_started_again_beside_itself(hub: RunningHub) -> None:
+def test_one_that_runs_is_not_started_again_beside_itself(hub: HubEmulatorProcess) -> None:
     """Unless its owner allows it."""
     api = hub.api()
-    alone = api.create_scheduled_job(schedule="@yearly", **SLEEP)
-    beside = api.create_scheduled_job(schedule="@yearly", concurrency=True, **SLEEP)
+    alone = api.create_scheduled_job(schedule="@yearly", **SLEEP_JOB)
+    beside = api.create_scheduled_job(schedule="@yearly", concurrency=True, **SLEEP_JOB)
 
     jobs = [api.trigger_scheduled_job(scheduled_job_id=each.id) for each in (alone, beside, beside)]
     with pytest.raises(HfHubHTTPError, match="409"):
@@ -59,23 +59,23 @@ def test_one_that_runs_is_not_started_again_beside_itself(hub: RunningHub) -> No
         api.delete_scheduled_job(scheduled_job_id=each.id)
 
 
-def test_a_time_that_is_none_is_refused(hub: RunningHub) -> None:
+def test_a_time_that_is_none_is_refused(hub: HubEmulatorProcess) -> None:
     """As a bad request, and nothing is kept."""
     api = hub.api()
 
     for schedule in ("0 9 * *", "61 * * * *", "@sometimes", "0 0 9 * * *", ""):
         with pytest.raises(HfHubHTTPError, match="Invalid cron"):
-            api.create_scheduled_job(schedule=schedule, **SLEEP)
+            api.create_scheduled_job(schedule=schedule, **SLEEP_JOB)
 
     assert api.list_scheduled_jobs() == []
 
 
-def test_what_it_starts_says_so(hub: RunningHub) -> None:
+def test_what_it_starts_says_so(hub: HubEmulatorProcess) -> None:
     """Whoever reconciles runs has to tell them from those a person asked for."""
     api: HfApi = hub.api()
-    made = api.create_scheduled_job(schedule="@yearly", **SLEEP)
+    made = api.create_scheduled_job(schedule="@yearly", **SLEEP_JOB)
     job = api.trigger_scheduled_job(scheduled_job_id=made.id)
-    token = user_with(hub.users, "alice").token
+    token = find_user(hub.users, "alice").token
 
     seen = httpx2.get(
         f"{hub.url}/api/jobs/alice/{job.id}", headers={"authorization": f"Bearer {token}"}
