@@ -18,9 +18,9 @@ from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.tables import Job, JobKind
 from schema.settings import Settings
-from tests.servers import run_postgres, run_valkey
+from tests.support.database.servers import run_postgres, run_valkey
 
-pytest_plugins = ["tests.lanes", "tests.stack"]
+pytest_plugins = ["tests.support.xdist_scheduler", "tests.support.stack"]
 
 ADA_ID = "5e9ecfc04957053f60648a3e"
 """The subject most tests act for."""

@@ -1,12 +1,12 @@
 """Each line of what Holdfast does names a test, and each test is there; so with what peers do."""
 
 import re
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
+from tests.support.paths import DOCS
+
 _LINE: Final = re.compile(r"^\| (?!-|what )(?P<promise>[^|]+)\|(?P<shown>[^|]+)\|$", re.MULTILINE)
 _TEST: Final = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 _REASON: Final = re.compile(r"Not here|comes with|Apache-2\.0|is it;")

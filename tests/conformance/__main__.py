@@ -6,6 +6,6 @@ from service.__main__ import enter
 
 if __name__ == "__main__":
     enter("tests.conformance")
-    from tests.conformance.command import main
+    from tests.conformance.cli import main
 
     sys.exit(main())

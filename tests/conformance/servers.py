@@ -11,10 +11,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from schema.settings import Settings
 from service.app import assemble_app, create_app
-from tests.conformance.content import add_resources, make_prompts
-from tests.conformance.tasks import SuiteTasks, make_task_tools
-from tests.conformance.tools import make_tools
-from tests.service.stand_in import ADA_TOKEN, serve_app
+from tests.conformance.plain_tools import make_tools
+from tests.conformance.resources_and_prompts import add_resources, make_prompts
+from tests.conformance.task_tools import SuiteTasks, make_task_tools
+from tests.support.hub.fake_hub import ADA_TOKEN, serve_app
 
 
 class AuthenticatedApp:

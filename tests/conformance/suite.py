@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, Field, TypeAdapter
 from typing_extensions import override
 
-from tests.interop import node
+from tests.interop import node_packages
 
 REVISIONS: Final = ("2025-11-25", "2026-07-28")
 _PROGRAM: Final = "node_modules/@modelcontextprotocol/conformance/dist/index.js"
@@ -35,9 +35,9 @@ def run_suite(url: str, revision: str, results: Path) -> dict[str, ConformanceRe
     Raises:
         RuntimeError: the suite could not be installed, or did not come to its end.
     """
-    place = node.install_packages()
+    place = node_packages.install_packages()
     command = ["node", _PROGRAM, "server", "--url", url, "--requirements", revision]
-    done = node.run_node([*command, "--output-dir", str(results)], place)
+    done = node_packages.run_node([*command, "--output-dir", str(results)], place)
     if "Total:" not in done.stdout:
         raise RuntimeError(f"{done.stdout[-2000:]}{done.stderr[-2000:]}")
     found = {

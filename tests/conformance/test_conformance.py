@@ -7,17 +7,17 @@ import pytest
 
 from schema.settings import Settings
 from tests.conformance import suite
-from tests.conformance.expected import NOT_OFFERED
-from tests.conformance.servers import run_service, run_service_with_suite_tools
-from tests.conformance.suite import REVISIONS, ConformanceResult
-from tests.conformance.verdict import (
+from tests.conformance.exclusions import NOT_OFFERED
+from tests.conformance.report import (
     SuiteResults,
     find_failures,
     find_service_failures,
     format_report,
 )
-from tests.interop import record
-from tests.service.stand_in import FakeHub, post_message, run_fake_hub
+from tests.conformance.servers import run_service, run_service_with_suite_tools
+from tests.conformance.suite import REVISIONS, ConformanceResult
+from tests.interop import interop_page
+from tests.support.hub.fake_hub import FakeHub, post_message, run_fake_hub
 
 pytestmark = [pytest.mark.xdist_group("conformance"), pytest.mark.timeout(180)]
 
@@ -65,7 +65,7 @@ async def test_the_edge_and_the_service_conform_to_both_revisions(
         for revision, (edge, service) in runs.items()
     }
     assert not any(wrong.values()), wrong
-    record.check_section("conformance", format_report(runs))
+    interop_page.check_section("conformance", format_report(runs))
 
 
 async def test_what_is_excused_is_not_claimed(ours: str) -> None:

@@ -6,6 +6,6 @@ from service.__main__ import enter
 
 if __name__ == "__main__":
     enter("tests.crash")
-    from tests.crash.command import main
+    from tests.crash.cli import main
 
     sys.exit(main())

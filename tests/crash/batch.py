@@ -28,10 +28,10 @@ from schema.specs.batch import ItemRequest
 from service.local.ports import find_free_port
 from service.local.servers.postgres import Postgres
 from service.local.servers.valkey import Valkey
-from tests.crash.faults import Fault
+from tests.crash.crash_matrix import CrashCase
+from tests.crash.faulty_hub import Fault
 from tests.crash.processes import ForkServer, run_fork_server
 from tests.crash.scenario import ScenarioContext, lend_token, open_context
-from tests.crash.scenes import CrashCase
 
 CONCURRENCY: Final = 8
 _POLL_SECONDS: Final = 0.01

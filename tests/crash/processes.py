@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
-REPOSITORY_ROOT: Final = Path(__file__).resolve().parent.parent.parent
+from tests.support.paths import REPOSITORY
 
 
 @dataclass(slots=True)
@@ -83,8 +83,8 @@ async def run_fork_server(folder: Path) -> AsyncGenerator[ForkServer]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.crash.nursery",
-        cwd=REPOSITORY_ROOT,
+        "tests.crash.fork_server",
+        cwd=REPOSITORY,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

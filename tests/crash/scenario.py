@@ -1,7 +1,7 @@
 """One scenario: jobs are carried out while a process is killed at one place, under one fault.
 
 a database and a Hub of its own ─▶ jobs, cancels ─▶ worker, killed at each visit of the place,
-and started again ─▶ quiet ─▶ late arrivals ─▶ quiet again ─▶ `tests.crash.books`
+and started again ─▶ quiet ─▶ late arrivals ─▶ quiet again ─▶ `tests.crash.ledger`
 """
 
 import asyncio
@@ -32,11 +32,11 @@ from schema.jobs.tables import JobKind
 from service.local.hub_emulator.users import LocalUser, find_user, load_users
 from service.local.ports import find_free_port
 from service.local.servers.postgres import Postgres
-from tests.crash import schedules
-from tests.crash.books import JOB_RATE, NO_COUNTS, LedgerCounts, audit_ledger
-from tests.crash.faults import CALM_PATH, Fault
+from tests.crash import schedule_scenario
+from tests.crash.crash_matrix import CrashCase
+from tests.crash.faulty_hub import CALM_PATH, Fault
+from tests.crash.ledger import JOB_RATE, NO_COUNTS, LedgerCounts, audit_ledger
 from tests.crash.processes import ForkedProcess, ForkServer
-from tests.crash.scenes import CrashCase
 
 LEASE_SECONDS: Final = 1.0
 MAX_KILLS: Final = 2  # times a scenario ends the process; after that it runs undisturbed
@@ -193,7 +193,9 @@ async def _run_killing_worker(stage: ScenarioContext) -> None:
         stage.handles[await submit_job(stage, kind, spec)] = name
     vault = Vault.from_key_ring(stage.environment["HOLDFAST_VAULT_KEYS"])
     scheduled = asyncio.create_task(
-        schedules.run_schedules(stage.scene, stage.database, vault, stage.user.id, SHORT_JOB_SPEC)
+        schedule_scenario.run_schedules(
+            stage.scene, stage.database, vault, stage.user.id, SHORT_JOB_SPEC
+        )
     )
     cancelling = asyncio.create_task(_cancel_jobs(stage))
     nemesis = asyncio.create_task(_restart_postgres(stage))

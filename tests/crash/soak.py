@@ -15,8 +15,9 @@ from schema.common.errors import Unavailable
 from schema.jobs import lifecycle
 from schema.jobs.tables import JobKind
 from service.local.servers.postgres import Postgres
-from tests.crash.books import audit_ledger
-from tests.crash.faults import Fault
+from tests.crash.crash_matrix import CrashCase
+from tests.crash.faulty_hub import Fault
+from tests.crash.ledger import audit_ledger
 from tests.crash.processes import ForkServer
 from tests.crash.scenario import (
     SHORT_JOB_SPEC,
@@ -27,7 +28,6 @@ from tests.crash.scenario import (
     submit_job,
     wait_until_settled,
 )
-from tests.crash.scenes import CrashCase
 
 SOAK: Final = "soak"
 LAUNCH_COUNT: Final = 200

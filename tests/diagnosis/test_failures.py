@@ -27,9 +27,9 @@ from service.views.diagnosis.diagnose import Diagnosis, diagnose
 from service.views.job_kinds import describe_kind
 from service.views.jobs import JobView
 from tests.conftest import JobFactory
-from tests.service.lives import RunDriver
-from tests.service.stand_in import ADA_ID
-from tests.service.test_views import HUB_URL, make_status
+from tests.service.views.test_job_summary import HUB_URL, make_status
+from tests.support.hub.fake_hub import ADA_ID
+from tests.support.jobs.job_states import RunDriver
 from workers.attempts.error_outcomes import outcome_from_error
 from workers.executor import Rejected
 from workers.hub.client import HubRejected

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from service.__main__ import enter
-from tests.interop.record import RECORD_VARIABLE
+from tests.interop.interop_page import RECORD_VARIABLE
 
 _TESTS = ("tests/interop/test_interop.py", "tests/conformance/test_conformance.py")
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop import node
+from tests.interop import node_packages
 
 
 @pytest.fixture(scope="session")
 def node_folder() -> Path:
     """Return where they are; the packages then need no network."""
-    return node.install_packages()
+    return node_packages.install_packages()

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from schema.common import ids
-from tests.interop.talkers import ConnectedClient, ToolResult
+from tests.interop.client_processes import ConnectedClient, ToolResult
 
 LOG_LINE: Final = "a line that was printed"
 UNKNOWN_JOB_ID: Final = ids.format_handle(ids.HandleKind.JOB, ids.new_id())

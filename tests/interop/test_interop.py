@@ -10,7 +10,8 @@ import pytest
 from service.cli.client_config import Connection
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
-from tests.interop import node, record
+from tests.interop import interop_page, node_packages
+from tests.interop.client_processes import CLIENTS, ClientSpec, InspectorClient
 from tests.interop.journey import (
     LOG_LINE,
     STEPS,
@@ -19,8 +20,7 @@ from tests.interop.journey import (
     read_job_view,
     run_journey,
 )
-from tests.interop.talkers import CLIENTS, ClientSpec, InspectorClient
-from tests.stack import McpCaller
+from tests.support.stack import McpCaller
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(240)]
 
@@ -34,7 +34,7 @@ def journeys(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[Cli
     """The walk of every client, each with the same idempotency key."""
     connection = Connection(stack.url, load_users(stack.folder / "hub")[0].token)
     key = f"interop-{uuid4()}"
-    node.install_packages()  # before the first is timed
+    node_packages.install_packages()  # before the first is timed
 
     def go(client: ClientSpec) -> Journey:
         try:
@@ -112,7 +112,7 @@ def test_the_page_names_the_clients_that_were_run(journeys: dict[ClientSpec, Jou
         outcome = ("yes" if succeeded(journey) else "no" for succeeded in STEPS.values())
         who = (client.name, f"`{client.package}`", client.version, journey.version)
         rows.append((*who, *outcome))
-    record.check_section("clients", "\n".join(f"| {' | '.join(row)} |" for row in rows))
+    interop_page.check_section("clients", "\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])

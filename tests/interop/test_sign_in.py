@@ -12,13 +12,13 @@ from mcp.client.streamable_http import streamable_http_client
 
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
-from tests.interop import node
-from tests.service.local.hub.mcp_user import (
+from tests.interop import node_packages
+from tests.support.oauth.mcp_client_auth import (
     ConsentingBrowser,
     MemoryTokenStorage,
     make_oauth_provider,
 )
-from tests.stack import eventually
+from tests.support.stack import eventually
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(180)]
 
@@ -106,7 +106,7 @@ async def test_the_older_typescript_client_is_asked_for_everything_at_once(
 
 def run_sign_in(kind: str, stack: Stack, folder: Path, *, grant: str) -> dict[str, Any]:
     command = ["node", "sign_in.mjs", kind, f"{stack.url}/mcp", grant]
-    done = node.run_node(command, folder)
+    done = node_packages.run_node(command, folder)
     assert done.returncode == 0, done.stderr + done.stdout
     said: dict[str, Any] = json.loads(done.stdout)
     return said

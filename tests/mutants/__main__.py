@@ -15,9 +15,9 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from tests.mutants.guards import ALL_GUARDS
-from tests.mutants.lane import PytestRun, WorktreeCopy, copy_worktree
+from tests.mutants.all_guards import ALL_GUARDS
 from tests.mutants.mutant import Mutant
+from tests.mutants.worktree_copy import PytestRun, WorktreeCopy, copy_worktree
 
 COPY_COUNT: Final = 2
 _INTERRUPTED: Final = 128 + signal.SIGINT

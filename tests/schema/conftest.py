@@ -27,8 +27,8 @@ from schema.settings import DEFAULT_LOG_BYTES
 from schema.specs.batch import ItemRequest
 from schema.workspaces import store as workspace_store
 from tests.conftest import JobFactory
-from tests.schema import timetable
-from tests.schema.money import DOLLAR_MICRO_USD, WorkspaceFactory
+from tests.support.jobs import schedule_states
+from tests.support.jobs.job_costs import DOLLAR_MICRO_USD, WorkspaceFactory
 
 ClaimFactory = Callable[..., Awaitable[list[ClaimedJob]]]
 
@@ -89,7 +89,7 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
         await sealed_secrets.save_job_secrets(tx, vault, open_job.id, ada, {"KEY": Secret("s")})
         await price_store.save_price_list(tx, [])
         await call_counts.count_call(tx, ada, limit=10, window=timedelta(minutes=1))
-    await timetable.make_schedule(
+    await schedule_states.make_schedule(
         database, vault, secrets={"KEY": Secret("s")}, idempotency_key="k"
     )
     async with database.transaction() as tx:

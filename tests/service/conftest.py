@@ -8,7 +8,7 @@ import pytest
 
 from schema.settings import Settings
 from service.app import create_app
-from tests.service.stand_in import FakeHub, run_fake_hub, serve_app
+from tests.support.hub.fake_hub import FakeHub, run_fake_hub, serve_app
 
 StartService = Callable[..., AbstractContextManager[str]]
 

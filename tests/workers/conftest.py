@@ -18,7 +18,7 @@ from schema.jobs.tables import JobKind
 from schema.settings import Settings
 from service.local.hub_emulator.users import find_user
 from tests.conftest import ADA_ID, JobFactory
-from tests.service.local.hub.conftest import HubEmulatorProcess, run_hub_emulator
+from tests.service.local.hub_emulator.conftest import HubEmulatorProcess, run_hub_emulator
 from workers.context import Worker
 from workers.executor import Created, ExecutionRequest
 from workers.executors.hub_job import HubJobExecutor

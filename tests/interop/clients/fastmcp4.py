@@ -2,7 +2,7 @@
 
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
-from talking import run, talk
+from stdio_server import run, talk
 
 
 async def main(url: str, headers: dict[str, str], mode: str) -> None:

@@ -3,7 +3,7 @@
 import httpx
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
-from talking import run, talk
+from stdio_server import run, talk
 
 
 async def main(url: str, headers: dict[str, str], _mode: str) -> None:

@@ -12,7 +12,7 @@ from schema.common.errors import Unauthenticated
 from service.auth.issuer_metadata import IssuerMetadataClient
 from service.auth.jwks import JwksCache
 from service.auth.jwt_verifier import JwtVerifier
-from tests.service.auth.authorization_server import (
+from tests.support.oauth.authorization_server import (
     AUDIENCE,
     AuthorizationServer,
     AuthorizationServerHost,

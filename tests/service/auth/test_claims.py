@@ -6,13 +6,13 @@ import pytest
 from joserfc.jwk import RSAKey
 
 from service.auth.jwt_verifier import JwtVerifier
-from tests.service.auth.authorization_server import (
+from tests.service.auth.conftest import assert_refused
+from tests.support.oauth.authorization_server import (
     ADA_SUB,
     AUDIENCE,
     AuthorizationServer,
     sign_token,
 )
-from tests.service.auth.conftest import assert_refused
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""Which scenes are played: every place named in the source, under every fault."""
+
+import re
+from dataclasses import dataclass
+from itertools import product
+from typing import Final
+
+from tests.crash.faulty_hub import Fault
+from tests.support.paths import REPOSITORY
+
+_FAILPOINT_CALL: Final = re.compile(r'hit_failpoint\("([a-z.]+)"\)')
+_SOURCES: Final = ("schema", "workers", "service")
+
+
+@dataclass(frozen=True, slots=True)
+class CrashCase:
+    """What happens: where a process ends, and what goes wrong besides."""
+
+    point: str
+    fault: Fault
+    unknown: str = "fail"
+
+    @property
+    def in_service(self) -> bool:
+        """Whether it is the service that ends, and not a worker."""
+        return self.point.startswith(("submit.", "cancel."))
+
+    def __str__(self) -> str:
+        return f"{self.point}/{self.fault}/{self.unknown}"
+
+
+def find_failpoints() -> list[str]:
+    """Read the names of all failpoints out of the source."""
+    files = [path for source in _SOURCES for path in (REPOSITORY / source).rglob("*.py")]
+    return sorted(
+        {name for path in files for name in _FAILPOINT_CALL.findall(path.read_text("utf-8"))}
+    )
+
+
+def build_matrix() -> list[CrashCase]:
+    """Return every place under every fault; the two policies for doubtful launches take turns."""
+    pairs = product(find_failpoints(), Fault)
+    return [CrashCase(*pair, ("fail", "relaunch")[turn % 2]) for turn, pair in enumerate(pairs)]

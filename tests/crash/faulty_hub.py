@@ -1,0 +1,185 @@
+"""A Hub that goes wrong: what an intermediary, a bug or a bad day may do to requests and answers.
+
+It stands around the local Hub, so that whatever it does to the outside, the Hub's own listing stays
+the ledger of what was really created.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.local.hub_emulator.errors import error_response
+from tests.support.asgi import read_body, replay_body
+
+MAX_FAULTY_REQUESTS: Final = 3
+"""Requests of a kind that a fault strikes; what comes after them is answered properly."""
+LISTING_LAG: Final = timedelta(seconds=0.8)
+"""How long the listing does not show what has been created."""
+LATE_ARRIVAL_SECONDS: Final = 4.0
+"""Seconds until a request is carried out that was answered with 504: past the settle window."""
+CALM_PATH: Final = "/_crash/calm"
+
+
+class Fault(StrEnum):
+    """What goes wrong in one scenario."""
+
+    NONE = "none"
+    CREATE_500_BEFORE = "create_500_before"
+    CREATE_500_AFTER = "create_500_after"
+    CREATE_RESET_BEFORE = "create_reset_before"
+    CREATE_RESET_AFTER = "create_reset_after"
+    CREATE_HANG = "create_hang"
+    CREATE_MALFORMED = "create_malformed"
+    CREATE_REPEATED = "create_repeated"
+    CREATE_429 = "create_429"
+    UNAUTHORIZED = "unauthorized"
+    LATE_ARRIVAL = "late_arrival"
+    LIST_LAG = "list_lag"
+    LIST_5XX = "list_5xx"
+    CANCEL_5XX = "cancel_5xx"
+    REDIS_GONE = "redis_gone"
+    POSTGRES_RESTARTED = "postgres_restarted"
+    ZOMBIE = "zombie"
+
+
+class _CapturedAnswer:
+    """An answer that is held back, to be looked at or dropped."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.headers = message["status"], list(message["headers"])
+        elif message["type"] == "http.response.body":
+            self.body += message.get("body", b"")
+
+
+class FaultyHub:
+    """The Hub behind one fault."""
+
+    def __init__(self, hub: ASGIApp, fault: Fault) -> None:
+        self._hub = hub
+        self._fault = fault
+        self._fault_counts: Counter[str] = Counter()
+        self._late_requests: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._hub(scope, receive, send)
+        elif scope["path"] == CALM_PATH:
+            self._fault = Fault.NONE
+            await asyncio.gather(*self._late_requests)
+            await Response("calm")(scope, receive, send)
+        elif (strike := self._choose_fault(_classify_request(scope))) is None:
+            await self._hub(scope, receive, send)
+        else:
+            await strike(scope, receive, send)
+
+    def _choose_fault(self, kind: str) -> ASGIApp | None:
+        if kind == "list" and self._fault is Fault.LIST_LAG:
+            return self._delay_listing
+        # A listing, or its answer, matters most where an answer was lost.
+        also = self._fault in (Fault.LIST_LAG, Fault.LIST_5XX)
+        struck: dict[str, dict[Fault, ASGIApp]] = {
+            "create": {
+                Fault.CREATE_500_BEFORE: _error_app(500),
+                Fault.CREATE_500_AFTER: self._lose_answer,
+                Fault.CREATE_RESET_BEFORE: _reset_connection,
+                Fault.CREATE_RESET_AFTER: self._reset_after,
+                Fault.CREATE_HANG: self._hang,
+                Fault.CREATE_MALFORMED: self._garble,
+                Fault.CREATE_REPEATED: self._repeat,
+                Fault.CREATE_429: _error_app(429, **{"retry-after": "1"}),
+                Fault.UNAUTHORIZED: _error_app(401),
+                Fault.LATE_ARRIVAL: self._delay,
+                **({self._fault: self._lose_answer} if also else {}),
+            },
+            "list": {Fault.LIST_5XX: _error_app(503)},
+            "cancel": {Fault.CANCEL_5XX: _error_app(500)},
+        }
+        strike = struck.get(kind, {}).get(self._fault)
+        if strike is None or self._fault_counts[kind] >= MAX_FAULTY_REQUESTS:
+            return None
+        self._fault_counts[kind] += 1
+        return strike
+
+    async def _lose_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._hub(scope, receive, _CapturedAnswer().send)
+        await _error_app(502)(scope, receive, send)
+
+    async def _reset_after(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._hub(scope, receive, _CapturedAnswer().send)
+        await _reset_connection(scope, receive, send)
+
+    async def _hang(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._hub(scope, receive, _CapturedAnswer().send)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def _garble(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._hub(scope, receive, _CapturedAnswer().send)
+        await Response(b'{"id": ', media_type="application/json")(scope, receive, send)
+
+    async def _repeat(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(receive)
+        await self._hub(scope, replay_body(body), _CapturedAnswer().send)
+        await self._hub(scope, replay_body(body), send)
+
+    async def _delay(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(receive)
+
+        async def arrive() -> None:
+            await asyncio.sleep(
+                LATE_ARRIVAL_SECONDS
+            )  # the fault itself: a request that is carried out late
+            await self._hub(scope, replay_body(body), _CapturedAnswer().send)
+
+        self._late_requests.add(asyncio.create_task(arrive()))
+        await _error_app(504)(scope, receive, send)
+
+    async def _delay_listing(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = _CapturedAnswer()
+        await self._hub(scope, receive, answer.send)
+        listed: list[dict[str, Any]] = json.loads(answer.body)
+        shown = [job for job in listed if _job_age(job) > LISTING_LAG]
+        headers = {k.decode(): v.decode() for k, v in answer.headers if k != b"content-length"}
+        await JSONResponse(shown, answer.status, headers)(scope, receive, send)
+
+
+def _classify_request(scope: Scope) -> str:
+    method, path = scope["method"], scope["path"]
+    if path == "/v1/chat/completions" or (method == "POST" and path.count("/") == 3):
+        return "create"
+    if path.endswith("/cancel"):
+        return "cancel"
+    if path == "/api/jobs/hardware":
+        return ""  # a price list, not a list of jobs
+    return "list" if path.startswith("/api/jobs/") and path.count("/") == 3 else ""
+
+
+def _error_app(status: int, **headers: str) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        response = error_response(status, "a fault of the test's")
+        response.headers.update(headers)
+        await response(scope, receive, send)
+
+    return answer
+
+
+async def _reset_connection(_: Scope, __: Receive, send: Send) -> None:
+    # ASGI has no word for it; uvicorn's own `send` belongs to the connection.
+    connection: Any = getattr(send, "__self__")  # noqa: B009  # typed as any callable
+    connection.transport.abort()
+
+
+def _job_age(job: dict[str, Any]) -> timedelta:
+    return datetime.now(UTC) - datetime.fromisoformat(job["createdAt"])

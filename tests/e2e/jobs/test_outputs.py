@@ -1,0 +1,119 @@
+"""What a job was to leave behind, from the call that declares it to the file on somebody's disk."""
+
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi
+
+from service.local.hub_emulator.users import load_users
+from service.local.stack import Stack
+from tests.support.paths import REPOSITORY
+from tests.support.stack import McpCaller
+
+pytestmark = pytest.mark.xdist_group("stack")
+
+WRITE_BOTH_OUTPUTS = (
+    "mkdir $HOLDFAST_OUTPUTS/plots; cd $HOLDFAST_OUTPUTS; printf 123 > model.bin; date > plots/a"
+)
+
+
+@pytest.fixture
+def hub(stack: Stack) -> HfApi:
+    """The real client, signed in as who calls the tools."""
+    return HfApi(endpoint=stack.hub_url, token=load_users(stack.folder / "hub")[0].token)
+
+
+async def test_outputs_are_listed_in_the_result_and_can_be_downloaded(
+    alice: McpCaller, hub: HfApi, tmp_path: Path
+) -> None:
+    """A job of a workspace leaves them in the folder of that; a retry has a folder of its own."""
+    workspace = (await alice.call_tool("create_workspace", name="outputs"))["workspace_id"]
+    declared = ["model.bin", "/outputs/plots/"]
+    handle = await alice.launch(
+        "sh", "-c", WRITE_BOTH_OUTPUTS, outputs=declared, workspace_id=workspace, flavor="t4-small"
+    )
+
+    view = await alice.wait_until_finished(handle)
+    result = await alice.call_tool("job_result", job_id=handle)
+    again = (await alice.call_tool("retry_job", job_id=handle))["job_id"]
+    await alice.wait_until_finished(again)
+    repeated = await alice.call_tool("job_result", job_id=again)
+
+    assert view["state"] == "succeeded"
+    folder = f"hf://buckets/alice/holdfast/{workspace}/{handle}"
+    files = {file["name"]: file for file in result["files"]}
+    assert files.keys() == {"model.bin", "plots/a"}
+    model = files["model.bin"]
+    assert (model["size_bytes"], model["uri"]) == (3, f"{folder}/model.bin")
+    path = f"{workspace}/{handle}/model.bin"
+    (there,) = hub.get_bucket_paths_info("alice/holdfast", [path])
+    assert there.xet_hash == model["revision"]
+    hub.download_bucket_files("alice/holdfast", [(path, tmp_path / "model.bin")])
+    assert (tmp_path / "model.bin").read_bytes() == b"123"
+    assert hub.bucket_info("alice/holdfast").private
+    assert {file["uri"] for file in repeated["files"]} == {
+        file["uri"].replace(handle, again) for file in result["files"]
+    }
+
+
+async def test_a_job_that_leaves_nothing_fails_and_says_what_is_missing(
+    stack: Stack, alice: McpCaller
+) -> None:
+    """Its worker is killed between the end of the job and the last look: it comes to the same."""
+    with run_another_worker(stack):
+        handle = await alice.launch("sh", "-c", "echo 0.93", outputs=["model.bin", "plots/"])
+        waiting = await alice.wait_until(handle, lambda view: view["stage"] == "COMPLETED")
+
+    view = await alice.wait_until_finished(handle)
+
+    assert waiting["state"] == "running"
+    assert waiting["summary"].startswith("Completed at Hugging Face; its outputs are being looked")
+    assert (view["state"], view["reason"], view["exit_code"]) == ("failed", "outputs_missing", 0)
+    assert "did not leave all the outputs it declared" in view["summary"]
+    result = await alice.call_tool("job_result", job_id=handle)
+    (saw, *_) = result["evidence"]
+    assert saw.startswith("Holdfast saw: Not in hf://buckets/alice/holdfast/job_")
+    assert saw.endswith("after it had completed: model.bin, plots/.")
+    assert "HOLDFAST_OUTPUTS" in result["next_step"]
+    assert (result["files"], result["log_tail"]) == ([], ["0.93"])
+
+
+@contextmanager
+def run_another_worker(stack: Stack) -> Generator[None]:
+    """Run a worker instead of the stack's own; at the end it is killed outright."""
+    stack.stop_worker()
+    with (stack.folder / "logs" / "another.log").open("ab") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "service", "worker"],
+            # It may be killed in the middle of a turn, which is over when its lease is.
+            env=stack.environment | {"HOLDFAST_LEASE": "8s", "HOLDFAST_POST_TIMEOUT": "7s"},
+            cwd=REPOSITORY,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield
+    finally:
+        worker.kill()
+        worker.wait()
+        stack.start_worker()
+
+
+async def test_a_launch_of_which_nothing_would_survive_says_so(alice: McpCaller) -> None:
+    """Before hours of a GPU, and not after them."""
+    asked = {"image": "python:3.12", "command": ["true"], "flavor": "t4-small", "dry_run": True}
+
+    alone = await alice.call_tool("launch_job", **asked)
+    kept = await alice.call_tool("launch_job", **asked, outputs="model.bin")
+    uploads = await alice.call_tool("launch_job", **asked, pass_token=True)
+    small = await alice.call_tool("launch_job", **asked | {"flavor": "cpu-basic"})
+
+    [note] = alone["notes"]
+    assert note.startswith("Nothing it makes is kept but its log")
+    assert [each["notes"] for each in (kept, uploads, small)] == [[], [], []]
+    assert kept["spec"]["outputs"] == ["model.bin"]
+    assert kept["spec"]["outputs_in"] == "alice/holdfast"

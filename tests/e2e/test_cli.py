@@ -1,0 +1,169 @@
+"""The commands a person types, as processes of their own."""
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.paths import REPOSITORY
+
+TIMEOUT_SECONDS = 60
+
+
+def start_holdfast(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    given = {name: value for name, value in os.environ.items() if "DATABASE_URL" not in name}
+    return subprocess.Popen(
+        [sys.executable, "-m", "service", *arguments],
+        cwd=REPOSITORY,
+        env=given | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Return whatever still runs on a data folder."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+            home = process.environ().get("HOLDFAST_DATA_DIR", "")
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+        if any(str(folder) in word for word in [*words, home]):
+            found.append(process)
+    return found
+
+
+def has_no_processes(folder: Path) -> bool:
+    deadline = time.monotonic() + 20
+    while left := processes_of(folder):
+        if time.monotonic() > deadline:
+            pytest.fail(f"still running: {[process.cmdline() for process in left]}")
+        psutil.wait_procs(left, timeout=0.2)
+    return True
+
+
+@contextmanager
+def run_stack(folder: Path) -> Generator["subprocess.Popen[str]"]:
+    """Run `holdfast up` until it serves."""
+    process = start_holdfast("up", "--data", str(folder))
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if "Serving MCP" in line:
+                break
+        else:
+            pytest.fail(f"it ended with {process.wait()}")
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=TIMEOUT_SECONDS)
+
+
+def test_the_demo_shows_a_job_that_succeeds_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The first five minutes of everybody who tries this."""
+    process = start_holdfast("demo", "--data", str(tmp_path))
+    output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+
+    assert process.returncode == 0, output
+    assert re.search(r"job_[0-9a-z]{26}", output)
+    assert "succeeded" in output
+    assert "step 3 of 3" in output
+    assert "SELECT" in output
+    assert has_no_processes(tmp_path)
+
+
+def test_ctrl_c_ends_everything_and_a_second_supervisor_is_told_so(tmp_path: Path) -> None:
+    """Two on one folder would be two postmasters on one cluster."""
+    with run_stack(tmp_path) as first:
+        second = start_holdfast("up", "--data", str(tmp_path))
+        told, _ = second.communicate(timeout=TIMEOUT_SECONDS)
+        first.send_signal(signal.SIGINT)
+        code = first.wait(timeout=TIMEOUT_SECONDS)
+
+    assert second.returncode == 1
+    assert "already running" in told
+    assert code == 0
+    assert has_no_processes(tmp_path)
+
+
+def test_killing_the_supervisor_outright_leaves_no_orphan(tmp_path: Path) -> None:
+    """Nobody comes back to find a GPU job polled by a process they cannot see."""
+    with run_stack(tmp_path) as process:
+        process.kill()
+
+        assert has_no_processes(tmp_path)
+
+
+def test_wrong_settings_are_named_and_their_values_are_not(tmp_path: Path) -> None:
+    """A typo in a key must not end up in a log."""
+    process = start_holdfast(
+        "serve",
+        HOLDFAST_DATABASE_URL="mysql://u:hunter2@h/d",
+        HOLDFAST_REDIS_URL="redis://h",
+        HOLDFAST_VAULT_KEYS="1:c2hvcnQ=",
+        HOLDFAST_LEASE="soon",
+    )
+    output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+
+    assert process.returncode == 1
+    for name in ("HOLDFAST_DATABASE_URL", "HOLDFAST_VAULT_KEYS", "HOLDFAST_LEASE"):
+        assert name in output
+    assert "hunter2" not in output
+    assert "c2hvcnQ" not in output
+
+
+def test_a_worker_on_a_database_that_was_not_migrated_says_what_to_do(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    """An operator reads one sentence, not a traceback."""
+    ring = f"1:{base64.b64encode(os.urandom(32)).decode()}"
+    bare = postgres_url.rsplit("/", 1)[0] + "/template1"
+    process = start_holdfast(
+        "worker",
+        HOLDFAST_DATABASE_URL=bare,
+        HOLDFAST_REDIS_URL="redis://127.0.0.1:1",
+        HOLDFAST_VAULT_KEYS=ring,
+    )
+    output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+
+    assert process.returncode == 1
+    assert "holdfast migrate" in output
+    assert "Traceback" not in output
+
+
+def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
+    """A sentence for each thing that is wrong, and an exit code for scripts."""
+    process = start_holdfast("doctor", "--help")
+    process.communicate(timeout=TIMEOUT_SECONDS)
+    bare = start_holdfast("doctor", HOLDFAST_REDIS_URL="", HOLDFAST_VAULT_KEYS="")
+    output, _ = bare.communicate(timeout=TIMEOUT_SECONDS)
+
+    assert process.returncode == 0
+    assert bare.returncode == 1
+    assert "HOLDFAST_DATABASE_URL" in output
+
+
+def test_connect_prints_configuration_that_can_be_pasted(tmp_path: Path) -> None:
+    """The JSON is valid as it stands, and names the endpoint and the token."""
+    process = start_holdfast("connect", "--url", "https://jobs.example", "--token", "hf_x")
+    output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+
+    block = output[output.index("{") : output.index("\n}\n") + 2]
+    assert json.loads(block)["mcpServers"]["holdfast"] == {
+        "url": "https://jobs.example/mcp",
+        "headers": {"Authorization": "Bearer hf_x"},
+    }

@@ -1,0 +1,118 @@
+"""A new version takes over while calls come in: nothing is lost, and nothing launched twice."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+
+from service.cli.client_config import Connection
+from service.local.hub_emulator.users import load_users
+from service.local.ports import find_free_port
+from service.local.stack import Stack
+from tests.support.paths import REPOSITORY
+from tests.support.stack import McpCaller, eventually
+
+pytestmark = pytest.mark.xdist_group("stack")
+
+LAUNCHES = 16
+LAUNCH_INTERVAL = 5
+"""After so many launches the new version starts; after twice as many the old one is told to end."""
+GRACE = 10
+"""Seconds a supervisor waits before it kills."""
+
+
+@contextmanager
+def run_version(stack: Stack, port: int) -> Generator[list[subprocess.Popen[bytes]]]:
+    """Run a service and a worker of their own beside whatever runs already."""
+    commands = (("serve", "--port", str(port)), ("worker",))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "service", *command],
+            cwd=REPOSITORY,
+            env=stack.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for command in commands
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=GRACE)
+            process.kill()
+            process.wait()
+
+
+async def is_ready(url: str) -> bool:
+    try:
+        async with httpx2.AsyncClient() as client:
+            return (await client.get(f"{url}/health/ready")).is_success
+    except httpx2.TransportError:
+        return False
+
+
+def hub_jobs(stack: Stack, name: str) -> list[dict[str, Any]]:
+    token = load_users(stack.folder / "hub")[0].token
+    answer = httpx2.get(
+        f"{stack.hub_url}/api/jobs/alice",
+        params={"label": f"deploy={name}"},
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    jobs: list[dict[str, Any]] = answer.raise_for_status().json()
+    return jobs
+
+
+async def test_a_new_version_takes_over_under_load(stack: Stack) -> None:
+    """Old and new run side by side for a while; the old ones end by themselves, in time."""
+    ports = find_free_port(), find_free_port()
+    token = load_users(stack.folder / "hub")[0].token
+    callers = [McpCaller(Connection(f"http://127.0.0.1:{port}", token)) for port in ports]
+    stack.stop_worker()
+    try:
+        with run_version(stack, ports[0]) as old:
+            await eventually(lambda: is_ready(callers[0].connection.url), bool)
+            handles: list[str] = []
+            with run_version(stack, ports[1]):
+                for number in range(LAUNCHES):
+                    if number == LAUNCH_INTERVAL:
+                        await eventually(lambda: is_ready(callers[1].connection.url), bool)
+                    if number == 2 * LAUNCH_INTERVAL:
+                        for process in old:
+                            process.terminate()
+                    handles.append(await launch(callers, number))
+                codes = [await anyio.to_thread.run_sync(wait_for_exit, process) for process in old]
+                views = [await callers[-1].wait_until_finished(handle) for handle in handles]
+    finally:
+        stack.start_worker()
+
+    # uvicorn ends by the signal that told it to, once every call is answered.
+    assert codes == [-signal.SIGTERM, 0]
+    assert len(set(handles)) == LAUNCHES
+    assert {view["state"] for view in views} == {"succeeded"}
+    assert len(hub_jobs(stack, str(ports[0]))) == LAUNCHES
+
+
+async def launch(callers: list[McpCaller], number: int) -> str:
+    """Launch as a client behind a load balancer does: whoever hangs up, the next one is asked."""
+    name = callers[0].connection.url.rpartition(":")[2]
+    wanted = {"labels": {"deploy": name}, "idempotency_key": f"{name}-{number}"}
+    for caller in callers:
+        try:
+            return await caller.launch("sleep", "0.3", **wanted)
+        except* httpx2.TransportError:
+            pass
+    pytest.fail("neither version answers")
+
+
+def wait_for_exit(process: subprocess.Popen[bytes]) -> int:
+    return process.wait(timeout=GRACE)

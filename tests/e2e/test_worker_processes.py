@@ -1,0 +1,55 @@
+"""Every way a worker may be started, and what it does without its Redis."""
+
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+
+from service.local.ports import find_free_port
+from service.local.stack import Stack
+from tests.support.paths import REPOSITORY
+from tests.support.stack import McpCaller
+
+pytestmark = pytest.mark.xdist_group("stack")
+
+
+@contextmanager
+def run_only_worker(stack: Stack, *command: str, **environment: str) -> Generator[None]:
+    """Let a worker of our own do the work of the stack's."""
+    stack.stop_worker()
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=REPOSITORY,
+        env=stack.environment | environment,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        code = process.wait(timeout=15)
+        stack.start_worker()
+    assert code == 0
+
+
+async def test_plain_arq_starts_a_worker(stack: Stack, alice: McpCaller) -> None:
+    """Whoever already runs arq under a supervisor needs nothing of ours to start one."""
+    with run_only_worker(stack, "arq", "workers.worker.WorkerSettings"):
+        handle = await alice.launch("true")
+        view = await alice.wait_until_finished(handle)
+
+    assert view["state"] == "succeeded"
+
+
+async def test_a_worker_starts_and_works_where_there_is_no_redis(
+    stack: Stack, alice: McpCaller
+) -> None:
+    """Redis is a doorbell: without it everything is done, a moment later."""
+    nowhere = f"redis://127.0.0.1:{find_free_port()}/0"
+    with run_only_worker(stack, "service", "worker", HOLDFAST_REDIS_URL=nowhere):
+        handle = await alice.launch("true")
+        view = await alice.wait_until_finished(handle)
+
+    assert view["state"] == "succeeded"

@@ -1,0 +1,97 @@
+"""Every play of a game: all worlds that can come to be, and the shortest way to each."""
+
+import gc
+from collections import deque
+from collections.abc import Callable, Container, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, NamedTuple
+
+from tests.model.state import ModelRules, ModelState
+from tests.model.transitions import Transition, next_transitions
+
+_MAX_STATES: Final = 30_000
+"""A game with more of them has most likely no end: something is counted without a bound."""
+
+
+class Edge(NamedTuple):
+    """A move made in a world."""
+
+    source: ModelState
+    transition: Transition
+
+
+@dataclass(frozen=True, slots=True)
+class StateGraph:
+    """The worlds reached, in the order of their distance from the start."""
+
+    first_step_to: dict[ModelState, Edge | None]
+    """The step that led first to each; none for the start."""
+    transitions_from: dict[ModelState, list[Transition]]
+
+    def steps(self) -> Generator[Edge]:
+        """Yield every step there is."""
+        for world, following in self.transitions_from.items():
+            for move in following:
+                yield Edge(world, move)
+
+    def trace_to(self, state: ModelState) -> list[str]:
+        """Tell how a world comes to be, move by move."""
+        told: list[str] = []
+        step = self.first_step_to[state]
+        while step is not None:
+            told.append(str(step.transition))
+            step = self.first_step_to[step.source]
+        return told[::-1]
+
+    def shortest_trace(self, is_wrong: Callable[[ModelState], bool]) -> list[str]:
+        """Tell the shortest story that ends in a wrong world; an empty one if there is none."""
+        wrong = next(filter(is_wrong, self.transitions_from), None)
+        return [] if wrong is None else self.trace_to(wrong)
+
+    def states_leading_to(
+        self, goals: Container[ModelState], is_allowed: Callable[[Edge], bool]
+    ) -> set[ModelState]:
+        """Return the worlds from which a goal can be reached by such steps alone."""
+        behind: dict[ModelState, list[ModelState]] = {world: [] for world in self.transitions_from}
+        for step in self.steps():
+            if is_allowed(step):
+                behind[step.transition.after].append(step.source)
+        leading = {world for world in self.transitions_from if world in goals}
+        found = deque(leading)
+        while found:
+            for world in behind[found.popleft()]:
+                if world not in leading:
+                    leading.add(world)
+                    found.append(world)
+        return leading
+
+
+@cache
+def explore(rules: ModelRules) -> StateGraph:
+    """Make every move in every order."""
+    start = ModelState()
+    came_by: dict[ModelState, Edge | None] = {start: None}
+    ahead: dict[ModelState, list[Transition]] = {}
+    found = deque([start])
+    with _garbage_collection_disabled():
+        while found:
+            assert len(came_by) < _MAX_STATES, "this game has no end that a search would reach"
+            world = found.popleft()
+            ahead[world] = list(next_transitions(world, rules))
+            for move in ahead[world]:
+                if move.after not in came_by:
+                    came_by[move.after] = Edge(world, move)
+                    found.append(move.after)
+    return StateGraph(came_by, ahead)
+
+
+@contextmanager
+def _garbage_collection_disabled() -> Generator[None]:
+    # Worlds make no cycles, and to look for some over and over takes longer than the search.
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -1,0 +1,33 @@
+"""Every guard there is to miss."""
+
+from typing import Final
+
+from tests.mutants.guards.audit import AUDIT_GUARDS
+from tests.mutants.guards.costs import COST_GUARDS
+from tests.mutants.guards.dependencies import DEPENDENCY_GUARDS
+from tests.mutants.guards.identity import IDENTITY_GUARDS
+from tests.mutants.guards.migrations import MIGRATION_GUARDS
+from tests.mutants.guards.outputs import OUTPUT_GUARDS
+from tests.mutants.guards.rate_limits import RATE_LIMIT_GUARDS
+from tests.mutants.guards.redaction import REDACTION_GUARDS
+from tests.mutants.guards.tenant_isolation import TENANT_ISOLATION_GUARDS
+from tests.mutants.guards.tokens import TOKEN_GUARDS
+from tests.mutants.guards.transitions import TRANSITION_GUARDS
+from tests.mutants.guards.workers import WORKER_GUARDS
+from tests.mutants.guards.workspaces import WORKSPACE_GUARDS
+
+ALL_GUARDS: Final = (
+    *DEPENDENCY_GUARDS,
+    *WORKSPACE_GUARDS,
+    *IDENTITY_GUARDS,
+    *TRANSITION_GUARDS,
+    *COST_GUARDS,
+    *WORKER_GUARDS,
+    *RATE_LIMIT_GUARDS,
+    *TOKEN_GUARDS,
+    *AUDIT_GUARDS,
+    *MIGRATION_GUARDS,
+    *TENANT_ISOLATION_GUARDS,
+    *OUTPUT_GUARDS,
+    *REDACTION_GUARDS,
+)

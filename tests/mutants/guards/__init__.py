@@ -1,0 +1,1 @@
+"""The guards of the code, one list for each part of it."""

@@ -1,0 +1,71 @@
+"""The guards of what is written down about people, and of who reads it."""
+
+from typing import Final
+
+from tests.mutants.mutant import mutants_in_file
+from tests.mutants.row_security import checks_nothing_of, shows_all_of
+
+_AUDIT: Final = "tests/schema/accounts/test_audit.py"
+_CLIENT: Final = "tests/service/auth/test_client_info.py"
+_VIEWS: Final = "tests/schema/db/test_analyst_views.py"
+_ROW_SECURITY: Final = "alembic/sql/0001/row_security.sql"
+
+AUDIT_GUARDS: Final = (
+    *mutants_in_file(
+        "alembic/sql/0001/transition_guards.sql",
+        _AUDIT,
+        what_was_written_stays=(
+            "RAISE EXCEPTION 'what stands in % is never changed', TG_TABLE_NAME;",
+            "RETURN NEW;",
+        ),
+    ),
+    *mutants_in_file(
+        _ROW_SECURITY,
+        _AUDIT,
+        events_stay_in_their_history=(
+            "GRANT SELECT, INSERT ON job_event TO holdfast_worker;",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON job_event TO holdfast_worker;",
+        ),
+        nobody_notes_for_another=checks_nothing_of("audit_entry"),
+        tenants_take_nothing_away=(
+            "GRANT SELECT, INSERT ON audit_entry TO holdfast_tenant;",
+            "GRANT SELECT, INSERT, DELETE ON audit_entry TO holdfast_tenant;",
+        ),
+    ),
+    *mutants_in_file(
+        _ROW_SECURITY,
+        "tests/schema/accounts/test_row_security.py",
+        entries_are_their_subjects=shows_all_of("audit_entry"),
+    ),
+    *mutants_in_file(
+        "schema/jobs/retention.py",
+        _AUDIT,
+        entries_are_forgotten_when_they_are_old=(
+            "FROM audit_entry WHERE at < now() - $1::interval",
+            "FROM audit_entry WHERE at < now() + $1::interval",
+        ),
+        entries_are_forgotten_until_none_is_left=(
+            "in {counts, entries, firings}",
+            "in {counts, firings}",
+        ),
+    ),
+    *mutants_in_file(
+        "service/auth/client_info.py",
+        _CLIENT,
+        a_name_prints=("filter(str.isprintable, name)", "name"),
+        a_name_is_bounded=(".strip()[:_LONGEST].strip()", ".strip()"),
+        a_request_names_its_client=(
+            'return readable(f"{info.name} {info.version}")',
+            "return None",
+        ),
+    ),
+    *mutants_in_file(
+        "alembic/sql/0001/views.sql",
+        _VIEWS,
+        jobs_are_shown_as_whoever_asks_may_see_them=(
+            "CREATE VIEW v_job WITH (security_invoker = true) AS",
+            "CREATE VIEW v_job AS",
+        ),
+        the_story_leaves_out_what_upstream_said=("'{client,message}'", "'{client}'"),
+    ),
+)

@@ -1,0 +1,122 @@
+"""The guards of what may be spent."""
+
+from typing import Final
+
+from tests.mutants.mutant import mutants_in_file
+
+_BUDGETS: Final = "tests/schema/billing/test_budgets.py"
+_SETTLEMENT: Final = "tests/schema/billing/test_cost_settlement.py"
+_COSTS: Final = "tests/service/jobs/test_prices_and_budgets.py"
+_SETTLEMENT_SQL: Final = "alembic/sql/0001/cost_settlement.sql"
+
+COST_GUARDS: Final = (
+    *mutants_in_file(
+        "schema/jobs/lifecycle.py",
+        _BUDGETS,
+        workspace_is_bounded=(
+            "               <= workspace.budget_micro_usd)",
+            "               >= 0)",
+        ),
+        month_is_bounded=(
+            "OR so_far.held_micro_usd + so_far.spent_micro_usd + $13 <= budget FROM",
+            "OR true FROM",
+        ),
+        first_of_a_month_is_bounded=("AND (budget IS NULL OR $13 <= budget)", ""),
+        unpriced_is_refused=("WHERE budget IS NOT NULL)\n", "WHERE false)\n"),
+        unpriced_is_refused_by_workspace=(
+            "WHERE budget_micro_usd IS NOT NULL) END",
+            "WHERE false) END",
+        ),
+        own_budget_comes_first=("coalesce(monthly_budget_micro_usd, $15::bigint)", "$15::bigint"),
+        limit_is_part_of_the_request=('"max_cost_usd", "rerun_of"', '"rerun_of"'),
+    ),
+    *mutants_in_file(
+        "schema/jobs/lifecycle.py",
+        _BUDGETS,
+        no_room_is_refused=('if not row["held"]:', "if False:"),
+        month_tells_from_workspace=('None if row["grouped"] else workspace_id', "workspace_id"),
+    ),
+    *mutants_in_file(
+        "schema/jobs/run_end.py",
+        _SETTLEMENT,
+        second_launch_needs_room=(
+            "relaunch = relaunch and await budgets.fits_again(tx, run_id, monthly=monthly_budget)",
+            "relaunch = relaunch and monthly_budget != 0",
+        ),
+        second_launch_is_held=(
+            "SET held_micro_usd = held_micro_usd + ceiling_micro_usd",
+            "SET held_micro_usd = held_micro_usd",
+        ),
+        absent_is_held_for=("due_at = NULL, deadline_at = now() + $4", "due_at = NULL"),
+        started_minutes_are_billed=(
+            "ceil(extract(epoch FROM $11::interval) / 60)",
+            "floor(extract(epoch FROM $11::interval) / 60)",
+        ),
+        our_own_times_are_bounded=(
+            "least(before.ceiling_micro_usd, before.price",
+            "least(before.price",
+        ),
+    ),
+    *mutants_in_file(
+        "schema/billing/budgets.py",
+        _SETTLEMENT,
+        second_launch_in_the_workspace=("least((SELECT left_micro_usd FROM grouped),", "least("),
+        second_launch_in_the_month=("(SELECT left_micro_usd FROM monthly),\n", ""),
+        second_launch_within_the_limit=("most_micro_usd - held_micro_usd, ", ""),
+    ),
+    *mutants_in_file(
+        "schema/jobs/retention.py",
+        _SETTLEMENT,
+        what_is_watched_for_is_kept=("OR (state = 'absent' AND deadline_at IS NOT NULL)", ""),
+    ),
+    *mutants_in_file(
+        "schema/jobs/deadlines.py",
+        _SETTLEMENT,
+        watch_is_waited_for=(
+            "run.state = 'absent' AND run.deadline_at <= now()",
+            "run.state = 'absent'",
+        ),
+    ),
+    *mutants_in_file(
+        _SETTLEMENT_SQL,
+        _SETTLEMENT,
+        open_run_is_held_for=("(state IN ('posting', 'unknown', 'bound')\n", "(false\n"),
+        watched_run_is_held_for=(
+            "OR (state = 'absent' AND deadline_at IS NOT NULL))) THEN",
+            ")) THEN",
+        ),
+        spent_is_never_more_than_held=(
+            "spent_micro_usd = least(total, cost.held_micro_usd),",
+            "spent_micro_usd = total,",
+        ),
+        late_cost_is_said=(
+            "ELSIF total > cost.spent_micro_usd",
+            "ELSIF false AND total > cost.spent_micro_usd",
+        ),
+        month_of_the_launch=("AND month = cost.month", ""),
+    ),
+    *mutants_in_file(
+        "schema/billing/pricing.py",
+        _COSTS,
+        price_of_another_unit_is_none=(
+            'self.unit_cost if self.unit_label == "minute" else None',
+            "self.unit_cost",
+        ),
+        limit_is_kept=("if rate.ceiling_micro_usd > limit:", "if False:"),
+    ),
+    *mutants_in_file(
+        "service/runtime/price_cache.py",
+        _COSTS,
+        last_good_list_counts=("answer = await price_store.kept(tx)", "answer = None"),
+        prices_are_kept_for_a_while=("stale=False), _FRESH)", "stale=False), UNKNOWN * 0)"),
+    ),
+    *mutants_in_file(
+        "service/jobs/dry_run.py",
+        _COSTS,
+        dry_run_looks_at_budgets=(
+            "is not None:\n        needs.append(str(lacking))",
+            "is None:\n        pass",
+        ),
+        dry_run_asks_for_permission=("return [str(no)]", "return []"),
+    ),
+)

@@ -1,0 +1,128 @@
+"""The guards the database keeps by itself, in the migrations."""
+
+from typing import Final
+
+from tests.mutants.mutant import mutants_in_file
+from tests.mutants.row_security import checks_nothing_of, shows_all_of
+
+_LIFECYCLE: Final = "tests/schema/jobs/test_lifecycle.py"
+_RUNS: Final = "tests/schema/jobs/test_run_tables.py"
+_ISOLATION: Final = "tests/schema/accounts/test_row_security.py"
+_INTERRUPTED: Final = "tests/schema/test_interrupted_migrations.py"
+_TABLES: Final = "alembic/sql/0001/tables.sql"
+_GUARDS: Final = "alembic/sql/0001/transition_guards.sql"
+_ROW_SECURITY: Final = "alembic/sql/0001/row_security.sql"
+_WORKSPACE: Final = "fk_job_workspace_id_subject_id_workspace\n        FOREIGN KEY"
+
+MIGRATION_GUARDS: Final = (
+    *mutants_in_file(
+        _GUARDS,
+        _LIFECYCLE,
+        final_job_stays_final=("IF OLD.finished_at IS NOT NULL\n     AND", "IF false AND"),
+        version_rises_by_one=("NEW.version <> OLD.version + 1", "false"),
+        attempts_only_grow=("NEW.attempt < OLD.attempt", "false"),
+        cancel_is_never_taken_back=(
+            "IF OLD.cancel_requested_at IS NOT NULL\n     AND",
+            "IF false AND",
+        ),
+        job_moves_as_drawn=(
+            "IF NEW.state <> OLD.state AND (OLD.state, NEW.state) NOT IN (\n      ('queued'",
+            "IF false AND (OLD.state, NEW.state) NOT IN (\n      ('queued'",
+        ),
+    ),
+    *mutants_in_file(
+        _GUARDS,
+        _RUNS,
+        open_run_is_not_forgotten=(
+            "IF OLD.state IN ('posting', 'unknown', 'bound') THEN",
+            "IF false THEN",
+        ),
+        run_moves_as_drawn=(
+            "IF NEW.state <> OLD.state AND (OLD.state, NEW.state) NOT IN (\n      ('posting'",
+            "IF false AND (OLD.state, NEW.state) NOT IN (\n      ('posting'",
+        ),
+        run_ends_after_it_was_bound=("AND OLD.kind = 'hub_job' THEN", "AND false THEN"),
+        remote_id_is_written_once=("IF OLD.remote_id IS NOT NULL AND", "IF false AND"),
+        kill_order_is_never_taken_back=("IF OLD.desired = 'dead' AND", "IF false AND"),
+    ),
+    *mutants_in_file(
+        _TABLES,
+        _RUNS,
+        one_open_launch=("CREATE UNIQUE INDEX one_open_launch", "CREATE INDEX one_open_launch"),
+        one_run_an_attempt=(
+            "CREATE UNIQUE INDEX one_run_an_attempt",
+            "CREATE INDEX one_run_an_attempt",
+        ),
+    ),
+    # A policy of each table of a subject shows the subject's rows only, and accepts no others.
+    *mutants_in_file(
+        _ROW_SECURITY,
+        _ISOLATION,
+        wall_stands=("ALTER TABLE job ENABLE ROW LEVEL SECURITY;", ""),
+        wall_is_forced=("ALTER TABLE job FORCE ROW LEVEL SECURITY;", ""),
+        wall_lets_the_owner_in=(
+            "CREATE POLICY own ON job TO holdfast_tenant\n    USING (subject_id",
+            "CREATE POLICY own ON job TO holdfast_tenant\n    USING (false AND subject_id",
+        ),
+        wall_lets_workers_in=(
+            "CREATE POLICY work ON job TO holdfast_worker USING (true)",
+            "CREATE POLICY work ON job TO holdfast_worker USING (false)",
+        ),
+        wall_lets_analysts_in=(
+            "ON job FOR SELECT TO holdfast_analyst USING (true)",
+            "ON job FOR SELECT TO holdfast_analyst USING (false)",
+        ),
+        rows_are_shown_to_their_subject=shows_all_of("job"),
+        rows_are_written_by_their_subject=checks_nothing_of("job"),
+        rows_of_a_job_are_shown_to_its_subject=(
+            "EXISTS (SELECT FROM job WHERE job.id = job_event.job_id)",
+            "true",
+        ),
+        sealed_tokens_are_not_the_services=(
+            "GRANT SELECT (subject_id, token_sha,",
+            "GRANT SELECT (subject_id, sealed, token_sha,",
+        ),
+        requests_are_not_the_analysts=(
+            "GRANT SELECT, INSERT ON job_payload TO holdfast_tenant;",
+            "GRANT SELECT, INSERT ON job_payload TO holdfast_tenant, holdfast_analyst;",
+        ),
+        secrets_wall_stands=("ALTER TABLE job_secret ENABLE ROW LEVEL SECURITY;", ""),
+        secrets_wall_is_forced=("ALTER TABLE job_secret FORCE ROW LEVEL SECURITY;", ""),
+        secrets_are_their_subjects=shows_all_of("job_secret"),
+        secrets_are_kept_by_their_subject=checks_nothing_of("job_secret"),
+        sealed_secrets_are_not_the_services=(
+            "GRANT SELECT (job_id, subject_id), INSERT",
+            "GRANT SELECT, INSERT",
+        ),
+        counts_wall_stands=("ALTER TABLE call_window ENABLE ROW LEVEL SECURITY;", ""),
+        counts_wall_is_forced=("ALTER TABLE call_window FORCE ROW LEVEL SECURITY;", ""),
+        counts_are_their_subjects=shows_all_of("call_window"),
+        counts_are_kept_by_their_subject=checks_nothing_of("call_window"),
+    ),
+    *mutants_in_file(
+        _TABLES,
+        _ISOLATION,
+        a_workspace_is_the_subjects_own=(
+            f"{_WORKSPACE} (workspace_id, subject_id) REFERENCES workspace (id, subject_id)",
+            f"{_WORKSPACE} (workspace_id) REFERENCES workspace (id)",
+        ),
+    ),
+    *mutants_in_file(
+        "alembic/env.py",
+        _INTERRUPTED,
+        a_revision_is_one_transaction=(
+            '"transaction_per_migration": True',
+            '"transaction_per_migration": False',
+        ),
+    ),
+    *mutants_in_file(
+        "alembic/versions/20261129_0001_baseline.py",
+        _INTERRUPTED,
+        a_lost_connection_is_named=("            bind.invalidate()\n", "            pass\n"),
+    ),
+    *mutants_in_file(
+        "alembic/versions/20261129_0001_baseline.py",
+        "tests/schema/db/test_migrations.py",
+        a_revision_reads_its_own_folder=('/ "sql" / revision', '/ "sql" / "0001"'),
+    ),
+)

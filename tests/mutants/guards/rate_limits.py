@@ -1,0 +1,84 @@
+"""The guards of the limits: how often a subject may call, whoever counts."""
+
+from typing import Final
+
+from tests.mutants.mutant import mutants_in_file
+
+_LIMITS: Final = "tests/service/http/test_rate_limit.py"
+
+RATE_LIMIT_GUARDS: Final = (
+    *mutants_in_file(
+        "service/http/rate_limit.py",
+        _LIMITS,
+        valkey_compares=("<= limit\nif granted", "< math.huge\nif granted"),
+        valkey_window_slides=("  before = kept[2] + 0\nend", "  before = 0\nend"),
+        valkey_counts_only_what_it_grants=(
+            "  calls = calls + 1\n",
+            "end\ncalls = calls + 1\nif true then\n",
+        ),
+        valkey_forgets=("redis.call('PEXPIRE', KEYS[1], 2 * length)", ""),
+        valkey_is_told_the_script_again=("except NoScriptError:", "except ZeroDivisionError:"),
+        silent_valkey_is_not_waited_for=(
+            "with anyio.fail_after(self._patience.total_seconds()):",
+            "with anyio.fail_after(100):",
+        ),
+        one_call_looks_whether_valkey_is_back=("if self._quiet_until != _TRUSTED:", "if False:"),
+        silent_valkey_is_left_alone=(
+            "self._quiet_until = anyio.current_time() + _QUIET.total_seconds()",
+            "pass",
+        ),
+        valkey_is_trusted_again=(
+            "        self._quiet_until = _TRUSTED\n        return",
+            "        return",
+        ),
+        broken_valkey_is_an_outage=(
+            "except (RedisError, OSError) as error:",
+            "except OSError as error:",
+        ),
+        postgres_counts_while_valkey_is_away=(" or await self._by_postgres(subject_id)", ""),
+        without_postgres_calls_are_let_go=(
+            "except Unavailable as error:",
+            "except ZeroDivisionError as error:",
+        ),
+        outage_is_logged_once=(
+            "            if not self._told:\n    ",
+            "            if True:\n    ",
+        ),
+        nothing_is_no_limit=("if not self._limit:", "if self._limit < 0:"),
+    ),
+    *mutants_in_file(
+        "service/http/rate_limit.py",
+        "tests/service/http/test_rate_limit_headers.py",
+        full_window_grows_old_in_the_next=("    if room < 0:", "    if room < -9999:"),
+        window_before_grows_old=(
+            "return 1 - room / count.before - count.past",
+            "return 1 - count.past",
+        ),
+    ),
+    *mutants_in_file(
+        "schema/common/durations.py",
+        "tests/service/http/test_rate_limit_headers.py",
+        wait_is_rounded_up=("math.ceil(length", "int(length"),
+    ),
+    *mutants_in_file(
+        "schema/accounts/call_counts.py",
+        _LIMITS,
+        postgres_compares=(
+            "WHERE kept.calls + 1 + (SELECT before * (1 - past) FROM seen) <= $3::int",
+            "WHERE $3::int > 0",
+        ),
+        postgres_window_slides=(
+            "WHERE window_start = at - $2::interval",
+            "WHERE window_start = at + $2::interval",
+        ),
+    ),
+    *mutants_in_file(
+        "schema/jobs/retention.py",
+        "tests/schema/jobs/test_retention.py",
+        recent_calls_are_counted=("window_start < now() - interval '1 hour'", "true"),
+        counts_are_pruned_until_none_is_left=(
+            "in {counts, entries, firings}",
+            "in {entries, firings}",
+        ),
+    ),
+)

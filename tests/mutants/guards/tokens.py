@@ -1,0 +1,115 @@
+"""The guards of who is calling: whose signature counts, for whom, and for how long."""
+
+from typing import Final
+
+from tests.mutants.mutant import mutants_in_file
+
+_JWT: Final = "tests/service/auth/test_jwt_verifier.py"
+_CLAIMS: Final = "tests/service/auth/test_claims.py"
+_JWKS: Final = "tests/service/auth/test_jwks.py"
+_PUBLISHER: Final = "tests/service/auth/test_issuer_metadata.py"
+
+TOKEN_GUARDS: Final = (
+    *mutants_in_file(
+        "service/auth/jwt_verifier.py",
+        _JWT,
+        algorithms_are_pinned=("self.alg not in ALGORITHMS", "False"),
+        token_does_not_say_how_to_verify_it=(
+            'sorted(self.model_fields_set - {"alg", "kid", "typ"})',
+            "list[str]()",
+        ),
+        only_an_access_token_is_one=("self.typ.lower() not in _TYPES", "False"),
+        token_has_an_end=("len(raw) > _LARGEST or", ""),
+        kid_has_an_end=("Field(default=None, max_length=_LONGEST_KID)", "None"),
+        signature_is_right=(
+            "except PyJWTError:\n                continue",
+            "except PyJWTError:\n                pass",
+        ),
+        time_is_looked_at=("claims.must_be_valid(datetime.now(UTC), self._leeway)", ""),
+    ),
+    *mutants_in_file(
+        "service/auth/jwt_verifier.py",
+        _CLAIMS,
+        issuer_is_looked_at=("claims.must_be_from(self._issuer)", ""),
+        audience_is_looked_at=("claims.must_be_for(self._audience)", ""),
+    ),
+    *mutants_in_file(
+        "service/auth/claims.py",
+        _CLAIMS,
+        claims_are_not_guessed_at=("ConfigDict(strict=True)", "ConfigDict()"),
+        token_has_to_end=("exp: _Time", "exp: _Time = 9e9"),
+        token_has_a_subject=("sub: str = Field(", 'sub: str = Field("anybody", '),
+        subject_has_an_end=(", max_length=255", ""),
+        subject_can_be_printed=(r'pattern=r"^[^\p{C}]+$", ', "min_length=1, "),
+        audience_is_one_of_those_named=("audience not in named", "audience not in str(named)"),
+        scope_comes_before_scp=("self.scp if self.scope is None", "self.scp if self.scp"),
+    ),
+    *mutants_in_file(
+        "service/auth/claims.py",
+        _JWT,
+        leeway_is_given=("self.expires_at + leeway", "self.expires_at"),
+        leeway_ends=("self.expires_at + leeway", "self.expires_at + 2 * leeway"),
+        not_before_counts=("self.nbf or 0", "0"),
+        issued_at_counts=("self.iat or 0", "0"),
+    ),
+    *mutants_in_file(
+        "service/auth/jwks.py",
+        _JWT,
+        key_fits_the_algorithm=(
+            "algorithm in self.algorithms",
+            "algorithm[:2] in {one[:2] for one in self.algorithms}",
+        ),
+        kid_is_compared=("kid == self.kid", "self.kid is not None"),
+        key_serves_its_one_algorithm=("family.algorithms & {jwk.alg}", "family.algorithms"),
+    ),
+    *mutants_in_file(
+        "service/auth/jwks.py",
+        _JWKS,
+        key_is_for_signatures=('self.use in (None, "sig") and', ""),
+        key_may_verify=('and (self.key_ops is None or "verify" in self.key_ops)', ""),
+        short_keys_are_none=("key.key_size >= _SHORTEST_RSA", "key.key_size"),
+        odd_key_does_not_spoil_the_others=(
+            "except ValidationError:\n        return None",
+            "except ValidationError:\n        raise",
+        ),
+    ),
+    *mutants_in_file(
+        "service/auth/jwks.py",
+        _JWKS,
+        nobody_makes_us_ask_without_end=("self._asked < PAUSE", "self._asked < 0 * PAUSE"),
+        removed_key_is_forgotten=("self._age() < FRESH.total_seconds() and", ""),
+        known_key_is_not_asked_for=("if self._age() < FRESH", "if self._age() < 0 * FRESH"),
+        keys_are_not_kept_for_ever=(" if self._age() < KEPT.total_seconds() else []", ""),
+        silence_is_not_a_no=("if not known and not self._answered:", "if False:"),
+        silence_takes_no_key=(
+            "self._answered = False\n                    log",
+            "self._keys = ()\n                    log",
+        ),
+        fetch_outlives_who_asked=("CancelScope(shield=True)", "CancelScope()"),
+        one_asks_for_all=("async with self._asking:", "if True:"),
+    ),
+    *mutants_in_file(
+        "service/auth/issuer_metadata.py",
+        _JWKS,
+        keys_have_an_end=("len(body) > _LARGEST", "False"),
+        redirect_of_keys_is_not_followed=("follow_redirects=False", "follow_redirects=True"),
+        error_page_is_not_a_set_of_keys=("response.status_code != HTTPStatus.OK", "False"),
+    ),
+    *mutants_in_file(
+        "service/auth/issuer_metadata.py",
+        _PUBLISHER,
+        metadata_is_the_issuers_own=("said != self._issuer", "False"),
+        keys_come_untampered=("not is_tamperproof(metadata.jwks_uri)", "False"),
+        moved_keys_are_found=(
+            "# It may have moved.\n            self._discovered = None",
+            "# It may have moved.",
+        ),
+        keys_are_looked_for_everywhere=("troubles.append(str(trouble))", "raise"),
+    ),
+    *mutants_in_file(
+        "schema/settings.py",
+        "tests/schema/test_settings.py",
+        issuer_is_needed=('self.auth == "jwt" and self.jwt_issuer is None', "False"),
+        issuer_comes_untampered=("url is not None and not is_tamperproof(url)", "False"),
+    ),
+)

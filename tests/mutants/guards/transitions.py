@@ -1,0 +1,300 @@
+"""The guards of the moves, and of what reads rows and shares them out."""
+
+from typing import Final
+
+from tests.mutants.mutant import mutants_in_file
+
+_LAUNCHES: Final = "tests/schema/jobs/test_run_launch.py"
+_ENDINGS: Final = "tests/schema/jobs/test_run_end.py"
+_LIFECYCLE: Final = "tests/schema/jobs/test_lifecycle.py"
+_ATTENTION: Final = "tests/schema/jobs/test_work_queues.py"
+_CREDENTIALS: Final = "tests/schema/accounts/test_credentials.py"
+_SHARING: Final = "tests/schema/jobs/test_fair_claims.py"
+_RACES: Final = "tests/schema/jobs/test_races.py"
+_OBSERVE: Final = "tests/workers/loops/test_poll_runs.py"
+
+TRANSITION_GUARDS: Final = (
+    # A run moves only from where the mover thinks it is.
+    *mutants_in_file(
+        "schema/jobs/run_launch.py",
+        _LAUNCHES,
+        bind_takes_an_open_run=(
+            "run.id = $1 AND run.state IN ('posting', 'unknown')",
+            "run.id = $1",
+        ),
+        doubt_takes_a_posting_run=("run.state = 'posting'\n       AND ($5", "true\n       AND ($5"),
+        reject_takes_an_open_run=("ELSE run.state IN ('posting', 'unknown') END", "ELSE true END"),
+        reject_decides_for_a_launch=(
+            "before.state IN ('launching', 'running') AS decides",
+            "true AS decides",
+        ),
+        bind_tells_of_the_kill_order=("SELECT desired = 'dead' FROM bound", "SELECT false"),
+        bind_keeps_the_kill_order=("CASE run.desired WHEN 'dead' THEN now() END", "NULL"),
+    ),
+    *mutants_in_file(
+        "schema/jobs/run_end.py",
+        _ENDINGS,
+        end_takes_a_bound_run=(
+            "run.id = $1 AND run.state = $9",
+            "run.id = $1 AND (run.state = $9 OR run.kind = 'hub_job')",
+        ),
+        end_of_surplus_decides_nothing=("= 'running' AND run.origin = 'ours'", "= 'running'"),
+        relaunch_only_once=("earlier.state = 'absent' OR earlier.origin = 'surplus'", "false"),
+        miss_waits_for_the_settle_window=(
+            "misses >= $3 AND now() >= absent_after",
+            "misses >= $3",
+        ),
+        miss_wants_enough_listings=("RETURNING misses >= $3", "RETURNING $3::int > 0"),
+        absent_waits_for_the_settle_window=("AND now() >= run.absent_after AND", "AND"),
+        absent_wants_enough_listings=("AND run.misses >= $2", "AND $2::int > 0"),
+        absent_is_watched_for=(
+            "SET watch_until = excluded.watch_until",
+            "SET watch_until = poll_group.watch_until",
+        ),
+    ),
+    *mutants_in_file(
+        "schema/jobs/run_end.py",
+        _LAUNCHES,
+        answer_takes_a_posting_call=(
+            "run.id = $1 AND run.state = $9",
+            "run.id = $1 AND (run.state = $9 OR run.kind <> 'hub_job')",
+        ),
+        answer_of_a_lapsed_call=(
+            "($10::boolean IS FALSE OR run.due_at <= now())",
+            "$10 IN (true, false)",
+        ),
+    ),
+    # A lease is held until it lapses, and no longer.
+    *mutants_in_file(
+        "schema/jobs/run_launch.py",
+        _LAUNCHES,
+        doubt_of_a_lapsed_run=(
+            "($5::boolean IS FALSE OR run.due_at <= now())",
+            "$5 IN (true, false)",
+        ),
+        reject_of_a_lapsed_run=(
+            "THEN run.state = 'posting' AND run.due_at <= now()",
+            "THEN run.state = 'posting'",
+        ),
+        begin_under_the_lease=(" AND run.due_at > now()", ""),
+        renew_under_the_lease=("desired = 'alive' AND due_at > now()", "desired = 'alive'"),
+        renew_until_called_off=("AND desired = 'alive' AND due_at", "AND due_at"),
+    ),
+    *mutants_in_file(
+        "schema/jobs/run_end.py",
+        _OBSERVE,
+        last_run_is_listed_after=(
+            "SET live = polled.live - 1\n",
+            "SET live = polled.live - 1, due_at = CASE WHEN polled.live > 1 THEN now() END\n",
+        ),
+    ),
+    *mutants_in_file(
+        "schema/jobs/work_queues.py",
+        _OBSERVE,
+        absent_run_is_looked_for=("WHEN watch_until > now()\n", "WHEN false\n"),
+        label_speaks_of_the_subjects_own_runs=(
+            "WHERE subject_id = $1 AND namespace = $2 AND id = ANY",
+            "WHERE $1 <> $2 AND id = ANY",
+        ),
+    ),
+    *mutants_in_file(
+        "schema/jobs/deadlines.py",
+        "tests/schema/jobs/test_deadlines.py",
+        expire_takes_a_run_past_its_deadline=(
+            "AND run.deadline_at + $5 <= now()",
+            "AND $5::interval IS NOT NULL",
+        ),
+        expire_orders_the_kill=("SET desired = 'dead', due_at = now()", "SET stage = run.stage"),
+        give_up_takes_what_waited_too_long=(
+            "job.state = 'queued' AND job.due_at + $1 <= now()",
+            "job.state = 'queued' AND $1::interval IS NOT NULL",
+        ),
+        give_up_counts=("SET queued = queued - given_up.jobs", "SET queued = queued"),
+    ),
+    # A cancel is for good, and reaches whatever is open.
+    *mutants_in_file(
+        "schema/jobs/lifecycle.py",
+        _LIFECYCLE,
+        job_over_the_limit_is_refused=('if not row["counted"]:', "if False:"),
+    ),
+    *mutants_in_file(
+        "schema/jobs/lifecycle.py",
+        _LIFECYCLE,
+        cancel_is_the_owners=(" AND subject_id = $2 AND state IN", " AND state IN"),
+        key_is_held_until_it_expires=("WHERE held.expires_at <= now()", "WHERE true"),
+        open_jobs_are_limited=("queued + active < $10", "$10::int > 0"),
+        launched_jobs_are_open=("queued + active < $10", "queued < $10"),
+    ),
+    *mutants_in_file(
+        "schema/jobs/lifecycle.py",
+        _LAUNCHES,
+        cancel_dooms_the_open_run=(
+            "run.job_id = called_off.id AND run.state IN ('posting', 'unknown', 'bound')",
+            "run.job_id = called_off.id AND false",
+        ),
+    ),
+    *mutants_in_file(
+        "schema/jobs/lifecycle.py",
+        _RACES,
+        cancel_locks_the_job=("subject_id = $2 FOR UPDATE", "subject_id = $2"),
+    ),
+    # Work is shared out without waiting, in turn, and within bounds.
+    *mutants_in_file(
+        "schema/jobs/run_launch.py",
+        _RACES,
+        claim_passes_a_locked_subject=(
+            "last_served_at LIMIT $2 FOR UPDATE SKIP LOCKED",
+            "last_served_at LIMIT $2 FOR UPDATE",
+        ),
+        claim_passes_a_locked_job=(
+            "least(served.room, $2) FOR UPDATE SKIP LOCKED",
+            "least(served.room, $2) FOR UPDATE",
+        ),
+    ),
+    *mutants_in_file(
+        "schema/jobs/work_queues.py",
+        _RACES,
+        runs_pass_a_locked_run=(
+            "due_at LIMIT $1 FOR UPDATE SKIP LOCKED",
+            "due_at LIMIT $1 FOR UPDATE",
+        ),
+        groups_pass_a_locked_group=("FOR UPDATE OF polled SKIP LOCKED", "FOR UPDATE OF polled"),
+    ),
+    *mutants_in_file(
+        "schema/jobs/run_launch.py",
+        _SHARING,
+        longest_unserved_goes_first=(
+            "ORDER BY last_served_at LIMIT $2 FOR",
+            "ORDER BY last_served_at DESC LIMIT $2 FOR",
+        ),
+        service_is_remembered=(
+            "last_served_at = clock_timestamp()",
+            "last_served_at = last_served_at",
+        ),
+        claim_stays_within_the_room=("least(served.room, $2)", "$2"),
+        claim_wants_room=("AND active < max_active ", ""),
+        claim_waits_while_the_subject_is_quiet=("AND next_launch_at <= now()", ""),
+        claim_waits_until_the_job_is_due=("AND kind = $1 AND due_at <= now()", "AND kind = $1"),
+    ),
+    # Without a token nothing is asked, and a refusal is about one token.
+    *mutants_in_file(
+        "schema/jobs/run_launch.py",
+        _CREDENTIALS,
+        claim_respects_a_hold=("queued > 0 AND hold IS NULL", "queued > 0"),
+    ),
+    *mutants_in_file(
+        "schema/accounts/credentials.py",
+        _CREDENTIALS,
+        refusal_is_of_one_version=(
+            "version = $2 AND state = 'valid'",
+            "$2 > 0 AND state = 'valid'",
+        ),
+        refused_token_is_not_lent=(
+            "credential WHERE subject_id = $1 AND state = 'valid'",
+            "credential WHERE subject_id = $1",
+        ),
+        operators_hold_is_not_overwritten=(
+            "refused.subject_id AND subject.hold IS NULL",
+            "refused.subject_id",
+        ),
+        operators_hold_is_not_released=(
+            'WHERE id = $1 AND hold = \'credentials\'\n    """,\n)',
+            'WHERE id = $1\n    """,\n)',
+        ),
+    ),
+    *mutants_in_file(
+        "schema/jobs/work_queues.py",
+        _ATTENTION,
+        runs_respect_a_hold=("WHERE hold IS NULL", "WHERE true"),
+        groups_respect_a_hold=(
+            "polled.due_at <= now() AND subject.hold IS NULL",
+            "polled.due_at <= now()",
+        ),
+        run_is_taken_under_a_lease=("THEN $2 ELSE", "THEN 0 * $2::interval ELSE"),
+        group_is_taken_under_a_lease=(
+            "epoch + 1, due_at = now() + $2",
+            "epoch + 1, due_at = now() + 0 * $2::interval",
+        ),
+        kill_orders_go_first=("ORDER BY desired DESC, due_at", "ORDER BY due_at"),
+        kill_is_repeated=(
+            "kills + 1, due_at = now() + $2",
+            "kills + 1, due_at = now() + $2 + interval '9 hours'",
+        ),
+        lost_turn_is_not_given_back=(
+            "polled.namespace = $2 AND epoch = $3",
+            "polled.namespace = $2 AND $3::bigint > 0",
+        ),
+        lost_turn_is_not_postponed=(
+            "WHERE subject_id = $1 AND namespace = $2 AND epoch = $3",
+            "WHERE subject_id = $1 AND namespace = $2 AND $3::bigint > 0",
+        ),
+    ),
+    # A move is written whole: its event, and what it adds to the counts.
+    *mutants_in_file(
+        "schema/jobs/lifecycle.py",
+        _LIFECYCLE,
+        created_event=(
+            "('client', $11::text))\n      FROM made",
+            "('client', $11::text))\n      FROM made WHERE false",
+        ),
+        cancelled_event=(
+            "('client', $3::text))\n      FROM called_off",
+            "('client', $3::text))\n      FROM called_off WHERE false",
+        ),
+        submit_counts=("queued = queued + 1", "queued = queued"),
+        cancel_counts=("AND called_off.was = 'queued'", "AND false"),
+    ),
+    *mutants_in_file(
+        "schema/jobs/run_launch.py",
+        _LAUNCHES,
+        subjects_take_turns=("ORDER BY turn, last_served_at", "ORDER BY last_served_at"),
+        claimed_event=(
+            "('attempt', attempt) FROM claimed",
+            "('attempt', attempt) FROM claimed WHERE false",
+        ),
+        begun_event=("state, $2 FROM begun", "state, $2 FROM begun WHERE false"),
+        bound_event=(
+            "'stage', $3::text)\n      FROM moved",
+            "'stage', $3::text)\n      FROM moved WHERE false",
+        ),
+        unconfirmed_event=(
+            "('why', $2::text) FROM moved",
+            "('why', $2::text) FROM moved WHERE false",
+        ),
+        rejected_event=(
+            "('message', $3::text) FROM moved",
+            "('message', $3::text) FROM moved WHERE false",
+        ),
+        claim_counts=("active = active + taken.jobs", "active = active"),
+        reject_counts=("active = active - 1", "active = active"),
+    ),
+    *mutants_in_file(
+        "schema/jobs/run_end.py",
+        _ENDINGS,
+        ended_event=(
+            "moved.cost_micro_usd))\n      FROM moved",
+            "moved.cost_micro_usd))\n      FROM moved WHERE false",
+        ),
+        absent_event=(
+            "'absent', state, $3 FROM moved",
+            "'absent', state, $3 FROM moved WHERE false",
+        ),
+        surplus_event=(
+            "('remote_id', $2::text) FROM moved",
+            "('remote_id', $2::text) FROM moved WHERE false",
+        ),
+        end_counts=("active = active - 1 FROM over", "active = active FROM over"),
+        end_counts_the_live=("live = polled.live - 1", "live = polled.live"),
+        late_arrival_counts=("live = poll_group.live + 1", "live = poll_group.live"),
+    ),
+    *mutants_in_file(
+        "schema/jobs/run_launch.py",
+        _ENDINGS,
+        bind_counts=("live = poll_group.live + 1", "live = poll_group.live"),
+    ),
+    *mutants_in_file(
+        "schema/artifacts/log_store.py",
+        "tests/schema/artifacts/test_log_store.py",
+        log_is_appended_once=("AND log_lines = $2", "AND $2 >= 0"),
+    ),
+)

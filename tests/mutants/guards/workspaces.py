@@ -1,0 +1,81 @@
+"""The guards of workspaces, and of running a job again."""
+
+from typing import Final
+
+from tests.mutants.mutant import mutants_in_file
+
+_CHANGES: Final = "tests/schema/workspaces/test_store.py"
+_AGREEMENT: Final = "tests/service/jobs/test_approval.py"
+_RETRIES: Final = "tests/service/jobs/test_retries.py"
+_RETRY: Final = "tests/service/mcp/tools/test_retry_job.py"
+_SETTINGS: Final = "tests/service/mcp/tools/test_workspace_settings.py"
+
+WORKSPACE_GUARDS: Final = (
+    *mutants_in_file(
+        "schema/jobs/lifecycle.py",
+        _CHANGES,
+        an_archived_workspace_takes_no_job=("AND workspace.archived_at IS NULL", ""),
+        an_unpriced_launch_waits_for_a_budget=(
+            "FROM entered WHERE budget_micro_usd IS NOT NULL",
+            "FROM workspace WHERE id = $3 AND budget_micro_usd IS NOT NULL",
+        ),
+        a_launch_and_an_archive_wait_for_each_other=("       FOR NO KEY UPDATE OF workspace\n", ""),
+    ),
+    *mutants_in_file(
+        "schema/jobs/lifecycle.py",
+        _CHANGES,
+        what_is_archived_says_so=('if not row["entered"]:', "if False:"),
+    ),
+    *mutants_in_file(
+        "schema/jobs/lifecycle.py",
+        _RETRY,
+        a_retry_is_no_duplicate_of_what_it_repeats=("AND earlier.id IS DISTINCT FROM $16", ""),
+        a_key_knows_what_is_repeated=(', "rerun_of", "after"', ', "after"'),
+    ),
+    *mutants_in_file(
+        "schema/workspaces/store.py",
+        _CHANGES,
+        a_budget_that_is_not_given_stays=(
+            "CASE WHEN $10 THEN $11",
+            "CASE WHEN $10 OR true THEN $11",
+        ),
+        what_is_not_given_stays=("before.defaults || $4", "$4::jsonb"),
+        archiving_twice_keeps_the_first_time=("coalesce(before.archived_at, now())", "now()"),
+        nothing_is_noted_of_no_change=("WHERE facts IS NOT NULL", ""),
+    ),
+    *mutants_in_file(
+        "service/mcp/tools/approval_questions.py",
+        _AGREEMENT,
+        a_default_is_priced=('*effective.only("flavor", "timeout")', "*{}"),
+    ),
+    *mutants_in_file(
+        "service/jobs/approval.py",
+        _AGREEMENT,
+        a_repeat_asks_nobody=("if repeated else asked", "if False else asked"),
+        what_is_refused_is_not_asked=(
+            "await price(app, spec, max_cost_usd)",
+            "await price(app, spec, None)",
+        ),
+    ),
+    *mutants_in_file(
+        "service/mcp/tools/retry_job.py",
+        _AGREEMENT,
+        a_retry_asks=("else workspace.confirm_above_micro_usd", "else None"),
+        a_consent_is_one_retry=("idempotency_key or confirmed.once", "idempotency_key"),
+        a_retry_is_priced=("rate=await price(app, rerun.spec, max_cost_usd)", "rate=None"),
+    ),
+    *mutants_in_file(
+        "service/jobs/defaults.py",
+        _SETTINGS,
+        the_call_wins=("own | taken", "own"),
+        labels_are_checked_together=("        Defaults(labels=labels)\n", "        pass\n"),
+    ),
+    *mutants_in_file(
+        "service/jobs/retries.py",
+        _RETRIES,
+        no_retry_of_what_goes_on=("if status.finished_at is None:", "if False:"),
+        no_retry_of_what_may_live=("if status.upstream in {", "if False and status.upstream in {"),
+        no_retry_without_the_secrets=("    if missing:\n", "    if False:\n"),
+        a_longer_timeout_is_longer=("return not _not_longer(status, rerun)", "return True"),
+    ),
+)

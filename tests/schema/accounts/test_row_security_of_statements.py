@@ -1,0 +1,304 @@
+"""What is read of a subject's, with the comparison of the subject taken out of the statement (I5).
+
+The statements themselves are the defence that `tests.mutants` tries; this is the one behind it. So
+nothing here may depend on a statement having been written well.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from hashlib import sha256
+from types import ModuleType
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from schema.artifacts import files, log_store
+from schema.batches import queries as batch_queries
+from schema.billing import budgets
+from schema.billing.budgets import Rate
+from schema.common import ids as common_ids
+from schema.db.database import Database, Transaction
+from schema.jobs import changes, lifecycle
+from schema.jobs import queries as job_queries
+from schema.jobs.tables import JobKind
+from schema.schedules import store as schedule_store
+from schema.workspaces import store as workspace_store
+from tests.conftest import ADA_ID, JobFactory
+from tests.support.database.row_security import EVE_ID, tenant_transaction
+
+STATEMENT_MODULES: Final = (
+    *(budgets, batch_queries, changes, files, job_queries, lifecycle, log_store),
+    *(schedule_store, workspace_store),
+)
+"""Whose statements the service runs for a subject."""
+SUBJECT_COMPARISON: Final = re.compile(
+    r"(?:\w+\.)?subject_id = (\$\d+)|(?<=FROM subject WHERE )id = (\$\d+)"
+)
+
+OTHER_SUBJECT: Final = EVE_ID
+JOB_PLACEHOLDER: Final = "the id of Ada's job"
+JOBS_PLACEHOLDER: Final = "the ids of Ada's jobs"
+ANY_ID_RANGE: Final = (UUID(int=0), UUID(int=2**128 - 1))
+WORKSPACE_PLACEHOLDER: Final = "the id of her workspace"
+SCHEDULE_PLACEHOLDER: Final = "the id of her schedule"
+FIRED_AT_PLACEHOLDER: Final = "when it fired"
+
+READ_ARGUMENTS: Final[dict[str, list[Any]]] = {
+    "jobs.queries._ONE": [OTHER_SUBJECT, JOB_PLACEHOLDER],
+    "jobs.queries._SOME": [OTHER_SUBJECT, *[None] * 4, {}, *[None] * 6, 10],
+    "jobs.queries._RESULT": [OTHER_SUBJECT, JOB_PLACEHOLDER],
+    "workspaces.store._WORKSPACES": [OTHER_SUBJECT, None, 10, True],
+    "workspaces.store._WORKSPACE": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
+    "workspaces.store._NAMED": [OTHER_SUBJECT, "hers"],
+    "jobs.queries._HELD": [OTHER_SUBJECT, "k"],
+    "jobs.queries._STANDING": [OTHER_SUBJECT],
+    "jobs.queries._EACH": [OTHER_SUBJECT, JOBS_PLACEHOLDER],
+    "artifacts.log_store._TELLING": [OTHER_SUBJECT, JOBS_PLACEHOLDER, 20, "line", 100, 100, 100],
+    "batches.queries._TALLY": [OTHER_SUBJECT, JOB_PLACEHOLDER],
+    "batches.queries._PAGE": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, ["pending"], 10, 100],
+    "artifacts.files._OF_JOB": [OTHER_SUBJECT, JOB_PLACEHOLDER],
+    "artifacts.files._STORED": [OTHER_SUBJECT, JOB_PLACEHOLDER, "model.bin"],
+    "artifacts.files._PIECE": [
+        OTHER_SUBJECT,
+        JOB_PLACEHOLDER,
+        "model.bin",
+        1,
+        10,
+        sha256(b"weights").hexdigest(),
+    ],
+    "jobs.changes._NEWS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, [0]],
+    "jobs.changes._PAGES": [OTHER_SUBJECT, JOBS_PLACEHOLDER, 10],
+    "jobs.queries._JOBS": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
+    "jobs.queries._WORKSPACES": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
+    "workspaces.store._OTHER": [OTHER_SUBJECT, "hers", JOB_PLACEHOLDER],
+    "workspaces.store._ROLL_UP": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
+    "artifacts.log_store._READ": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, 10, 1000],
+    "artifacts.log_store._MATCHES": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, 1000, "line", 10],
+    "artifacts.log_store._LOOKED_UP_TO": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, 1000],
+    "artifacts.log_store._EXTENT": [OTHER_SUBJECT, JOB_PLACEHOLDER],
+    "billing.budgets._WORKSPACE": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
+    "schedules.store._HELD": [OTHER_SUBJECT, "k"],
+    "schedules.store._COUNT": [OTHER_SUBJECT],
+    "schedules.store._ONE": [OTHER_SUBJECT, SCHEDULE_PLACEHOLDER],
+    "schedules.store._PAGE": [OTHER_SUBJECT, None, 10],
+    "schedules.store._LOCK": [OTHER_SUBJECT, SCHEDULE_PLACEHOLDER],
+    "schedules.store._KNOWN": [OTHER_SUBJECT, SCHEDULE_PLACEHOLDER],
+    "schedules.store._FIRED": [OTHER_SUBJECT, SCHEDULE_PLACEHOLDER, FIRED_AT_PLACEHOLDER],
+    "jobs.lifecycle._KEPT": [OTHER_SUBJECT, "k", None],
+    "jobs.lifecycle._OPEN": [OTHER_SUBJECT],
+    "jobs.lifecycle._LOCK": [JOB_PLACEHOLDER, OTHER_SUBJECT],
+    "jobs.lifecycle._CANCEL": [JOB_PLACEHOLDER, OTHER_SUBJECT, None],
+}
+"""Each statement that names a subject, and what it is given."""
+TESTED_ELSEWHERE: Final = {
+    "jobs.queries._STATUS",  # the beginning of one other
+    "jobs.queries._BRIEF",  # the beginning of two others
+    "artifacts.log_store._LOOKED_AT",  # inside two others
+    "schedules.store._SHOWN",  # the beginning of two others
+    "schedules.store._LOCK_SUBJECT",  # says nothing; in a test of its own
+    "schedules.store._CHANGE",  # writes; in a test of its own
+    "schedules.store._DELETE",  # the same
+    "jobs.lifecycle._SUBMIT",  # writes; in tests of its own
+    "workspaces.store._CHANGE",  # the same
+    "batches.queries._TAKE_OVER",  # the same, in `test_batch_pages`
+    "billing.budgets._MONTH",  # sums, so there is always a row; in a test of its own
+    "billing.budgets._LOCK_SUBJECT",  # as a worker
+}
+
+
+def find_subject_statements() -> dict[str, str]:
+    """Find every statement that compares a subject, by the name of its constant."""
+    return {
+        f"{module.__name__.removeprefix('schema.')}.{name}": text
+        for module in STATEMENT_MODULES
+        for name, text in read_string_constants(module).items()
+        if SUBJECT_COMPARISON.search(text)
+    }
+
+
+def read_string_constants(module: ModuleType) -> Mapping[str, str]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, str)}
+
+
+def without_subject_comparison(name: str) -> str:
+    """Take the comparison out; what it compared with is still a parameter, and always true."""
+    text, times = SUBJECT_COMPARISON.subn(
+        lambda it: f"{it[1] or it[2]}::text IS NOT NULL", find_subject_statements()[name]
+    )
+    assert times
+    return text
+
+
+async def fetch_without_comparison(
+    tx: Transaction, name: str, ids: Mapping[str, Any]
+) -> list[tuple[Any, ...]]:
+    """Run a careless statement; a count of nothing is nothing."""
+    arguments = [
+        ids.get(each, each) if isinstance(each, str) else each for each in READ_ARGUMENTS[name]
+    ]
+    rows: Sequence[Any] = await tx.fetch(without_subject_comparison(name), *arguments)
+    return [shown for row in rows if (shown := tuple(row.values())) != (0,)]
+
+
+@pytest.fixture
+async def ids(database: Database, full: None) -> dict[str, Any]:
+    """Ada's job that ran, or the open one, and her workspace."""
+    async with database.transaction() as tx:
+        return {
+            "ran": await tx.fetchval("SELECT id FROM job WHERE finished_at IS NOT NULL"),
+            "open": await tx.fetchval("SELECT id FROM job WHERE finished_at IS NULL"),
+            WORKSPACE_PLACEHOLDER: await tx.fetchval("SELECT id FROM workspace"),
+            SCHEDULE_PLACEHOLDER: await tx.fetchval("SELECT id FROM schedule"),
+            FIRED_AT_PLACEHOLDER: await tx.fetchval("SELECT fire_at FROM schedule_firing"),
+        }
+
+
+def test_every_statement_is_tried_without_its_subject_comparison() -> None:
+    """One that is not tried here might be the one that the wall does not stand behind."""
+    assert find_subject_statements().keys() == READ_ARGUMENTS.keys() | TESTED_ELSEWHERE
+
+
+@pytest.mark.parametrize("name", READ_ARGUMENTS)
+async def test_a_statement_that_forgets_whose_finds_nothing_of_anybody_elses(
+    database: Database, database_url: str, ids: dict[str, Any], name: str
+) -> None:
+    """Whatever WHERE is forgotten, Postgres shows nothing; outside the wall it would be shown."""
+    job = ids["open" if name.startswith("jobs.lifecycle") else "ran"]
+    given = ids | {JOB_PLACEHOLDER: job, JOBS_PLACEHOLDER: [job]}
+    async with tenant_transaction(database_url, EVE_ID) as tx:
+        seen = await fetch_without_comparison(tx, name, given)
+    async with tenant_transaction(database_url, None) as tx:
+        by_nobody = await fetch_without_comparison(tx, name, given)
+    async with database.transaction() as tx:
+        outside = await fetch_without_comparison(tx, name, given)
+
+    assert (seen, by_nobody) == ([], [])
+    assert outside, "the statement still compares, so nothing was shown"
+
+
+def submission_arguments(job_id: Any, subject_id: str, *parents: UUID) -> list[Any]:
+    """Ask for what Ada's open job asks for."""
+    spec = {"image": "python:3.12", "command": ["true"]}
+    return [
+        *(job_id, subject_id, None, JobKind.HUB_JOB, "ada", "t", {}, spec, None, 1000, None),
+        *(1, 2, None, None, None, parents, "success", None),
+    ]
+
+
+async def test_a_submission_that_forgets_whose_finds_no_earlier_one_of_anybody_elses(
+    database: Database, database_url: str, make_job: JobFactory
+) -> None:
+    """That somebody asked for the same minutes ago would be told."""
+    await make_job()
+    first, second = common_ids.new_id(), common_ids.new_id()
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE_ID)
+    async with tenant_transaction(database_url, EVE_ID) as tx:
+        seen = await tx.fetchrow(
+            without_subject_comparison("jobs.lifecycle._SUBMIT"),
+            *submission_arguments(first, EVE_ID),
+        )
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM job WHERE id = $1", first)
+        await tx.execute("DELETE FROM spending WHERE subject_id = $1", EVE_ID)
+        await tx.execute("UPDATE subject SET queued = 0 WHERE id = $1", EVE_ID)
+        outside = await tx.fetchrow(
+            without_subject_comparison("jobs.lifecycle._SUBMIT"),
+            *submission_arguments(second, EVE_ID),
+        )
+
+    assert seen is not None
+    assert seen["possible_duplicate_of"] is None
+    assert outside is not None
+    assert outside["possible_duplicate_of"] is not None, "the statement still compares"
+
+
+async def test_a_submission_that_forgets_whose_waits_for_nothing_of_anybody_elses(
+    database: Database, database_url: str, make_job: JobFactory
+) -> None:
+    """When a job of somebody else's ends would be told by when one's own begins."""
+    foreign = await make_job()
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE_ID)
+    asked = submission_arguments(common_ids.new_id(), EVE_ID, foreign.id)
+    async with tenant_transaction(database_url, EVE_ID) as tx:
+        seen = await tx.fetchrow(without_subject_comparison("jobs.lifecycle._SUBMIT"), *asked)
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM job WHERE id = $1", asked[0])
+        outside = await tx.fetchrow(
+            without_subject_comparison("jobs.lifecycle._SUBMIT"),
+            *submission_arguments(common_ids.new_id(), EVE_ID, foreign.id),
+        )
+
+        await tx.execute("DELETE FROM job WHERE subject_id = $1", EVE_ID)
+        await tx.execute("DELETE FROM spending WHERE subject_id = $1", EVE_ID)
+        await tx.execute("UPDATE subject SET queued = 0 WHERE id = $1", EVE_ID)
+
+    assert seen is not None
+    assert outside is not None
+    assert not seen["related"]
+    assert outside["related"], "the statement still compares"
+
+
+async def test_a_month_without_subject_comparison_is_nobody_elses(
+    database: Database, database_url: str, make_job: JobFactory
+) -> None:
+    """How much another spends is theirs to know."""
+    await make_job(rate=Rate(5, timedelta(minutes=1)))
+    async with tenant_transaction(database_url, EVE_ID) as tx:
+        seen = await tx.fetchrow(without_subject_comparison("billing.budgets._MONTH"), EVE_ID, None)
+    async with database.transaction() as tx:
+        outside = await tx.fetchrow(
+            without_subject_comparison("billing.budgets._MONTH"), EVE_ID, None
+        )
+
+    assert seen is not None
+    assert outside is not None
+    assert seen["held_micro_usd"] == 0
+    assert outside["held_micro_usd"] == 5, "the statement still compares"
+
+
+async def test_a_change_that_forgets_whose_changes_nothing_of_anybody_elses(
+    database: Database, database_url: str, ids: dict[str, Any]
+) -> None:
+    """An archived workspace would stop somebody's work."""
+    change: list[Any] = [
+        OTHER_SUBJECT,
+        ids[WORKSPACE_PLACEHOLDER],
+        "mine",
+        {},
+        False,
+        None,
+        True,
+        None,
+        "ws_x",
+    ]
+    change += [False, None]
+    careless_change = without_subject_comparison("workspaces.store._CHANGE")
+    for subject in (EVE_ID, None):
+        async with tenant_transaction(database_url, subject) as tx:
+            assert await tx.fetch(careless_change, *change) == []
+
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT name FROM workspace") == "hers"
+        assert await tx.fetch(careless_change, *change), "the statement still compares"
+
+
+async def test_nothing_is_submitted_in_somebody_elses_name(
+    database: Database, database_url: str, make_job: JobFactory
+) -> None:
+    """A caller mistaken for another would spend their money."""
+    job = await make_job()
+
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        async with tenant_transaction(database_url, EVE_ID) as tx:
+            await tx.fetchrow(
+                find_subject_statements()["jobs.lifecycle._SUBMIT"],
+                *submission_arguments(common_ids.new_id(), ADA_ID),
+            )
+
+    async with database.transaction() as tx:
+        assert [row["id"] for row in await tx.fetch("SELECT id FROM job")] == [job.id]

@@ -1,0 +1,137 @@
+"""What crosses Redis, and what happens when it does not."""
+
+# redis 5 leaves its keyword arguments untyped.
+# pyright: reportUnknownMemberType=false
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+
+import anyio
+import pytest
+from redis.asyncio import Redis
+
+from schema.messaging import wakeups
+from service.local.ports import find_free_port
+from tests.support.database.servers import BreakableValkey
+from tests.support.stack import eventually
+
+HANDLE = "job_01m7y8f5s5e16bjw4vjpn2sqth"
+CONNECTION_COUNT = 16
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Generator[BreakableValkey]:
+    server = BreakableValkey(tmp_path / "valkey")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def redis(valkey: BreakableValkey) -> AsyncGenerator[Redis]:
+    """A look at what is in that Valkey."""
+    async with Redis.from_url(valkey.start()) as client:
+        yield client
+
+
+@pytest.fixture
+async def bell(redis: Redis, valkey: BreakableValkey) -> AsyncGenerator[wakeups.WakeupSender]:
+    """A doorbell on that Valkey."""
+    async with wakeups.open_wakeup_sender(valkey.start()) as bell:
+        yield bell
+
+
+async def test_a_wake_is_an_id_in_json_and_nothing_else(valkey_url: str) -> None:
+    """Whoever reads Redis learns no token, and whoever writes it runs nothing."""
+    redis = Redis.from_url(valkey_url)
+    await redis.flushall()
+    async with wakeups.open_wakeup_sender(valkey_url) as bell:
+        await bell.send(HANDLE)
+
+    [message_id] = await redis.zrange(wakeups.queue_name(), 0, -1)
+    message = json.loads(await redis.get(b"arq:job:" + message_id))
+    await redis.aclose()
+
+    assert message["f"] == wakeups.WAKE_TASK
+    assert message["a"] == [HANDLE]
+    assert message["k"] == {}
+
+
+async def test_sending_a_wakeup_without_redis_costs_nothing_but_the_wakeup() -> None:
+    """A launch that is committed must not fail because a hint cannot be given."""
+    async with wakeups.open_wakeup_sender(f"redis://127.0.0.1:{find_free_port()}/0") as bell:
+        await bell.send(HANDLE)
+
+        assert not await bell.is_reachable()
+
+
+async def test_a_wake_nobody_heard_for_a_minute_goes_with_the_next(
+    redis: Redis, bell: wakeups.WakeupSender
+) -> None:
+    """Where no worker is, the queue does not grow for ever."""
+    await redis.zadd(wakeups.queue_name(), {"long ago": 1})
+
+    await bell.send(HANDLE)
+
+    assert await redis.zcard(wakeups.queue_name()) == 1
+    assert not await redis.zscore(wakeups.queue_name(), "long ago")
+
+
+async def test_a_redis_that_hangs_is_waited_for_by_one_caller_and_not_by_all(
+    valkey: BreakableValkey, redis: Redis, bell: wakeups.WakeupSender
+) -> None:
+    """Each launch would be a fifth of a second late for as long as it hangs."""
+    before = await _count_connections(redis)
+
+    with valkey.suspended(), anyio.fail_after(20):
+        for _ in range(30):
+            await bell.send(HANDLE)
+
+    assert await _count_connections(redis) - before < 10
+
+
+async def test_a_redis_that_hung_under_load_is_sent_wakeups_again(
+    valkey: BreakableValkey, redis: Redis, bell: wakeups.WakeupSender
+) -> None:
+    """Who was interrupted while ringing has kept no connection from those who ring after."""
+    busy = anyio.Event()
+    rings = 0
+
+    async def ring_often() -> None:
+        nonlocal rings
+        for _ in range(50):
+            await bell.send(HANDLE)
+            rings += 1
+            if rings > CONNECTION_COUNT * 10:
+                busy.set()
+
+    async with anyio.create_task_group() as ringers:
+        for _ in range(CONNECTION_COUNT * 2):
+            ringers.start_soon(ring_often)
+        await busy.wait()
+        with valkey.suspended():
+            await bell.send(HANDLE)
+            await bell.send(HANDLE)
+
+    await eventually(bell.is_reachable, bool)
+
+
+async def test_a_redis_that_was_started_anew_gets_the_first_wakeup(
+    valkey: BreakableValkey, redis: Redis, bell: wakeups.WakeupSender
+) -> None:
+    """Connections to one that has ended are noticed before they cost a wake."""
+
+    async def ring_anew() -> int:
+        await asyncio.gather(*(bell.send(HANDLE) for _ in range(CONNECTION_COUNT)))
+        valkey.kill()
+        valkey.start()
+        await asyncio.gather(*(bell.send(HANDLE) for _ in range(CONNECTION_COUNT)))
+        return int(await redis.zcard(wakeups.queue_name()))
+
+    # A busy machine may lose a wake to our own impatience, but not one each time.
+    await eventually(ring_anew, lambda heard: heard == CONNECTION_COUNT)
+
+
+async def _count_connections(redis: Redis) -> int:
+    return int((await redis.info("stats"))["total_connections_received"])

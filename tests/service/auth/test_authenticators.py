@@ -1,0 +1,181 @@
+"""A service behind an authorization server of its operator's: two tokens, and what both allow."""
+
+from collections.abc import Generator
+from typing import Any
+
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from schema.db.database import Database
+from service.local.ports import find_free_port
+from tests.service.conftest import StartService
+from tests.support.hub.fake_hub import ADA_ID, FakeHub
+from tests.support.oauth.authorization_server import AUDIENCE, AuthorizationServer
+from tests.support.oauth.mcp_client_auth import (
+    ConsentingBrowser,
+    MemoryTokenStorage,
+    make_oauth_provider,
+)
+
+LAUNCH_CALL: dict[str, Any] = {
+    "name": "launch_job",
+    "arguments": {"image": "python:3.12", "command": ["true"]},
+}
+
+
+@pytest.fixture
+def service(start: StartService, server: AuthorizationServer) -> Generator[str]:
+    """A service that trusts the authorization server."""
+    with start(auth="jwt", jwt_issuer=server.issuer, jwt_audience=AUDIENCE) as url:
+        yield url
+
+
+async def post_with_tokens(
+    url: str, method: str, params: dict[str, Any] | None = None, **tokens: str | None
+) -> httpx2.Response:
+    """Send one message with these tokens."""
+    names = {"signed": "authorization", "hub": "x-hf-authorization"}
+    headers = {names[name]: f"Bearer {token}" for name, token in tokens.items() if token}
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}
+    accept = {"accept": "application/json, text/event-stream"}
+    async with httpx2.AsyncClient(headers=headers | accept) as http:
+        return await http.post(f"{url}/mcp", json=message)
+
+
+async def test_who_is_signed_in_acts_at_the_hub_with_their_own_token(
+    service: str, server: AuthorizationServer, database: Database
+) -> None:
+    """Rows belong to the account at the Hub, whoever vouches for the person here."""
+    token = server.issue_token(scope="jobs inference-api").reveal()
+
+    response = await post_with_tokens(
+        service, "tools/call", LAUNCH_CALL, signed=token, hub="hf_ada"
+    )
+
+    assert response.json()["result"]["structuredContent"]["state"] == "queued"
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT subject_id FROM job") == ADA_ID
+
+
+async def test_a_token_of_the_hub_alone_does_not_sign_anybody_in(
+    service: str, hub: FakeHub
+) -> None:
+    """It was not made for this service; that is what the authorization server is for."""
+    by_itself = await post_with_tokens(service, "tools/list", hub="hf_ada")
+    in_its_place = await post_with_tokens(service, "tools/list", signed="hf_ada", hub="hf_ada")
+
+    assert (by_itself.status_code, in_its_place.status_code) == (401, 401)
+    assert hub.whoami_tokens == []
+
+
+async def test_without_authority_at_the_hub_one_is_told_how_to_bring_it(
+    service: str, server: AuthorizationServer
+) -> None:
+    """Signing in again would not help, so it is not asked for."""
+    response = await post_with_tokens(
+        service, "tools/list", signed=server.issue_token(scope="jobs").reveal()
+    )
+
+    assert response.status_code == 403
+    assert "X-HF-Authorization" in response.json()["error_description"]
+    assert "www-authenticate" not in response.headers
+
+
+async def test_a_dead_token_of_the_hub_is_not_covered_up_by_a_good_sign_in(
+    service: str, server: AuthorizationServer
+) -> None:
+    """Both have to be good."""
+    token = server.issue_token(scope="jobs").reveal()
+
+    assert (
+        await post_with_tokens(service, "tools/list", signed=token, hub="hf_stale")
+    ).status_code == 401
+
+
+async def test_a_scope_that_the_sign_in_lacks_is_asked_for(
+    service: str, server: AuthorizationServer, database: Database
+) -> None:
+    """The person's token at the Hub may do it; the operator's rules say whether here."""
+    token = server.issue_token(scope="inference-api").reveal()
+
+    response = await post_with_tokens(
+        service, "tools/call", LAUNCH_CALL, signed=token, hub="hf_ada"
+    )
+
+    assert response.status_code == 403
+    assert response.json()["error"] == "insufficient_scope"
+    assert 'scope="jobs"' in response.headers["www-authenticate"]
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM job") == 0
+
+
+async def test_a_scope_that_the_token_at_the_hub_lacks_cannot_be_signed_in_for(
+    service: str, server: AuthorizationServer
+) -> None:
+    """A second consent would change nothing, so the model is told what would."""
+    token = server.issue_token(scope="jobs inference-api").reveal()
+
+    response = await post_with_tokens(
+        service, "tools/call", LAUNCH_CALL, signed=token, hub="hf_reader"
+    )
+
+    assert response.status_code == 200
+    assert "read-only" in response.json()["result"]["content"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("claims", "error"),
+    [
+        ({"exp": 1}, "token_expired"),
+        ({"aud": "https://elsewhere.example"}, "invalid_audience"),
+        ({"nbf": 4102444800}, "not_yet_valid"),
+    ],
+)
+async def test_what_is_wrong_with_a_token_has_a_name(
+    service: str, server: AuthorizationServer, hub: FakeHub, claims: dict[str, Any], error: str
+) -> None:
+    """An operator who sets this up finds the cause without reading our code."""
+    token = server.issue_token(scope="jobs", **claims).reveal()
+
+    response = await post_with_tokens(service, "tools/list", signed=token, hub="hf_ada")
+
+    assert (response.status_code, response.json()["error"]) == (401, error)
+    assert 'error="invalid_token"' in response.headers["www-authenticate"]
+    assert hub.whoami_tokens == []
+
+
+async def test_the_metadata_names_the_authorization_server(
+    service: str, server: AuthorizationServer
+) -> None:
+    """A client that comes without a token finds its way from there."""
+    async with httpx2.AsyncClient() as http:
+        said = (await http.get(f"{service}/.well-known/oauth-protected-resource/mcp")).json()
+
+    assert said["authorization_servers"] == [server.issuer]
+    assert said["scopes_supported"] == ["jobs", "inference-api"]
+
+
+async def test_the_official_client_signs_in_at_the_authorization_server(
+    start: StartService, server: AuthorizationServer
+) -> None:
+    """It finds the server from our 401, registers, proves its key, and asks for our audience."""
+    port = find_free_port()
+    ours = f"http://127.0.0.1:{port}"
+    memory = MemoryTokenStorage()
+    async with httpx2.AsyncClient() as http:
+        browser = ConsentingBrowser(http)
+        provider = make_oauth_provider(f"{ours}/mcp", browser, memory)
+        headers = {"x-hf-authorization": "Bearer hf_ada"}
+        with start(auth="jwt", jwt_issuer=server.issuer, public_url=ours, at=port):
+            async with (
+                httpx2.AsyncClient(auth=provider, headers=headers, timeout=20) as signed,
+                Client(streamable_http_client(f"{ours}/mcp", http_client=signed)) as client,
+            ):
+                answer = await client.call_tool("launch_job", LAUNCH_CALL["arguments"])
+
+    assert answer.structured_content is not None
+    assert answer.structured_content["state"] == "queued"
+    assert browser.visited_urls[0].params["scope"] == "jobs inference-api"
+    assert browser.visited_urls[0].params["resource"] == f"{ours}/mcp"

@@ -1,0 +1,97 @@
+"""What a supervisor is told, and what works while a part is missing."""
+
+import httpx2
+import pytest
+from dirty_equals import IsInt
+
+from schema.db import revisions
+from schema.db.database import Database
+from tests.service.conftest import StartService
+from tests.support.hub.fake_hub import (
+    answer_text,
+    call_for_result,
+    call_tool,
+    open_mcp_client,
+    read_refusal,
+)
+
+
+async def health(url: str, what: str = "ready") -> httpx2.Response:
+    """Ask for the health of a service."""
+    async with httpx2.AsyncClient() as http:
+        return await http.get(f"{url}/health/{what}")
+
+
+@pytest.fixture
+async def outdated(database: Database) -> str:
+    """A database that somebody forgot to migrate."""
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE alembic_version SET version_num = 'past'")
+    return "past"
+
+
+async def test_a_complete_service_is_ready(service: str, database_url: str) -> None:
+    """Ready counts the workers it sees, since without one nothing is carried out."""
+    application = "holdfast-worker somewhere:1"
+    async with Database(database_url, application_name=application) as worker, worker.transaction():
+        response = await health(service)
+
+    assert response.json() == {
+        "status": "ready",
+        "revision": revisions.head_revision(),
+        "redis": True,
+        "workers": 1,
+        "process": IsInt(gt=0),
+    }
+
+
+async def test_without_redis_a_service_is_degraded_but_serves(start: StartService) -> None:
+    """A load balancer must not take a service away for a lost doorbell."""
+    with start(HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
+        response = await health(url)
+
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+
+
+async def test_without_a_database_a_service_is_alive_but_not_ready(start: StartService) -> None:
+    """Restarting the process would not bring the database back."""
+    with start(HOLDFAST_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none") as url:
+        alive, ready = await health(url, "live"), await health(url)
+        async with open_mcp_client(url) as client:
+            tools = (await client.list_tools()).tools
+        answer = await call_tool(url, "launch_job", image="python:3.12", command="true")
+
+    assert (alive.status_code, ready.status_code) == (200, 503)
+    assert tools
+    assert read_refusal(answer)["code"] == "Unavailable"
+
+
+async def test_on_the_wrong_revision_nothing_is_served_and_the_reason_is_said(
+    start: StartService, outdated: str
+) -> None:
+    """Old code on a new database, or the reverse, would write what the other cannot read."""
+    with start() as url:
+        response = await health(url)
+        answer = await call_tool(url, "list_jobs")
+
+    assert response.status_code == 503
+    assert f"revision {outdated} and this service needs" in response.json()["error"]
+    assert read_refusal(answer)["code"] == "Unavailable"
+    assert "holdfast migrate" in answer_text(answer)
+
+
+async def test_a_service_serves_as_soon_as_its_database_is_migrated(
+    start: StartService, database: Database, outdated: str
+) -> None:
+    """Starting things in the wrong order needs no second start."""
+    with start() as url:
+        before = await health(url)
+        async with database.transaction() as tx:
+            await tx.execute(
+                "UPDATE alembic_version SET version_num = $1", revisions.head_revision()
+            )
+        after = await health(url)
+        listed = await call_for_result(url, "list_jobs", caller_token="hf_bob")
+
+    assert (before.status_code, after.status_code) == (503, 200)
+    assert listed["jobs"] == []

@@ -1,0 +1,1 @@
+"""Tests of the local Hub, driven with the real client library."""

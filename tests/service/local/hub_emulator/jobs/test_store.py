@@ -1,0 +1,183 @@
+"""The life of a job at the local Hub, as the real client sees it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import HfApi, JobInfo
+
+from tests.service.local.hub_emulator.conftest import (
+    HubEmulatorProcess,
+    read_log_lines,
+    stream_job_events,
+    wait_until_over,
+)
+
+
+def run_command(api: HfApi, *command: str, **options: Any) -> JobInfo:
+    """Run a command as Alice."""
+    return api.run_job(image="python:3.12", command=list(command), namespace="alice", **options)
+
+
+def test_a_command_is_run_and_its_output_kept(alice: HfApi) -> None:
+    """The log is real, and so is the exit code."""
+    job = wait_until_over(alice, run_command(alice, "sh", "-c", "echo out; echo err >&2; exit 0"))
+
+    assert job.status.stage == "COMPLETED"
+    assert sorted(read_log_lines(alice, job)) == ["err", "out"]
+
+
+def test_a_job_has_a_python_that_knows_nothing_of_ours(alice: HfApi) -> None:
+    """Most images have one called `python`; few machines do, and none of our packages."""
+    code = "import sys; print(sys.version_info.major, flush=True); import starlette"
+    job = wait_until_over(alice, run_command(alice, "python", "-c", code))
+
+    said = read_log_lines(alice, job)
+    assert said[0] == "3"
+    assert said[-1].startswith("ModuleNotFoundError")
+
+
+def test_a_failure_says_its_exit_code_as_the_hub_does(alice: HfApi) -> None:
+    """Whoever parses the sentence must find the same parts in it."""
+    job = wait_until_over(alice, run_command(alice, "sh", "-c", "exit 3"))
+
+    assert job.status.stage == "ERROR"
+    assert job.status.message == "Job failed with exit code: 3. Reason: Error"
+
+
+def test_a_process_killed_from_outside_counts_as_out_of_memory(alice: HfApi) -> None:
+    """So says the Hub, for that is who kills with this signal there."""
+    job = wait_until_over(alice, run_command(alice, "sh", "-c", "kill -9 $$"))
+
+    assert job.status.message == "Job failed with exit code: 137. Reason: OOMKilled"
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["no-such-program"], 127),
+        (["/"], 126),
+        (["echo", "a\0b"], 126),
+        (["echo", "x" * 999_999], 126),
+    ],
+)
+def test_a_command_that_cannot_be_run_fails_by_itself(
+    alice: HfApi, command: list[str], code: int
+) -> None:
+    """As in a container: the job fails, the Hub does not, and nothing is left running."""
+    job = wait_until_over(alice, run_command(alice, *command))
+
+    assert job.status.message == f"Job failed with exit code: {code}. Reason: Error"
+    assert read_log_lines(alice, job)[0].startswith("exec: ")
+
+
+def test_nothing_of_this_machines_environment_reaches_a_job(alice: HfApi) -> None:
+    """Secrets of whoever runs the Hub are not the caller's to read."""
+    job = wait_until_over(
+        alice,
+        run_command(alice, "sh", "-c", "env; pwd", env={"A1": "x"}, secrets={"TOKEN": "s"}),
+    )
+
+    said = read_log_lines(alice, job)
+    names = {line.split("=")[0] for line in said if "=" in line}
+    given = {"A1", "TOKEN", "PATH", "HOME", "LANG", "JOB_ID", "ACCELERATOR", "CPU_CORES", "MEMORY"}
+    assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == given
+    assert f"HOME={said[-1]}" in said
+    assert not Path(said[-1]).exists()
+    assert job.environment == {"A1": "x"}
+    assert list(job.secrets or {}) == ["TOKEN"]
+
+
+def test_a_job_may_write_to_no_more_memory_than_its_flavor_has(alice: HfApi) -> None:
+    """A job that eats its machine on the Hub must not eat this one."""
+    job = wait_until_over(alice, run_command(alice, "sh", "-c", "ulimit -d", flavor="cpu-basic"))
+
+    assert 0 < int(read_log_lines(alice, job)[0]) <= 16 * 1024**2
+
+
+def test_attempts_are_counted_and_the_last_one_decides(
+    hub: HubEmulatorProcess, alice: HfApi
+) -> None:
+    """A failed attempt is not the end while another is allowed."""
+    job = wait_until_over(alice, run_command(alice, "sh", "-c", "echo again; exit 1", attempts=2))
+
+    assert job.status.stage == "ERROR"
+    assert read_log_lines(alice, job) == ["again", "again"]
+    assert [event["failureCount"] for event in stream_job_events(hub, job, "events")] == [2]
+
+
+def test_stages_are_told_as_they_come(hub: HubEmulatorProcess, alice: HfApi) -> None:
+    """A watcher need not poll."""
+    job = run_command(alice, "true")
+
+    stages = [event["stage"] for event in stream_job_events(hub, job, "events")]
+
+    assert stages[-2:] == ["RUNNING", "COMPLETED"]
+
+
+def test_a_log_is_replayed_from_the_start_after_the_end(alice: HfApi) -> None:
+    """Logs stay readable, in order, however often they are read."""
+    job = wait_until_over(
+        alice, run_command(alice, "sh", "-c", "for n in 1 2 3 4; do echo $n; done")
+    )
+
+    assert read_log_lines(alice, job) == read_log_lines(alice, job) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(("tail", "kept"), [(2, ["3", "4"]), (4, ["1", "2", "3", "4"]), (9, None)])
+def test_a_log_can_be_cut_to_its_tail(
+    hub: HubEmulatorProcess, alice: HfApi, tail: int, kept: list[str] | None
+) -> None:
+    """The line that says when the job was started comes first all the same."""
+    job = wait_until_over(
+        alice, run_command(alice, "sh", "-c", "for n in 1 2 3 4; do echo $n; done")
+    )
+
+    first, *rest = [line["data"] for line in stream_job_events(hub, job, f"logs?tail={tail}")]
+
+    assert first.startswith("===== Job started at ")
+    assert rest == (kept or ["1", "2", "3", "4"])
+
+
+def test_a_log_that_is_followed_comes_line_by_line(hub: HubEmulatorProcess, alice: HfApi) -> None:
+    """A person watches it while the job runs, and is told when it ends."""
+    job = run_command(alice, "sh", "-c", "echo first; sleep 0.3; echo second")
+    log = stream_job_events(hub, job)
+
+    assert next(log)["data"].startswith("===== Job started at ")
+    assert next(log)["data"] == "first"
+    assert alice.inspect_job(job_id=job.id, namespace="alice").status.stage == "RUNNING"
+    assert [line["data"] for line in log] == ["second"]
+
+
+def test_metrics_come_while_a_job_runs_and_no_longer(hub: HubEmulatorProcess, alice: HfApi) -> None:
+    """The real client takes the refusal for the end of the stream."""
+    job = run_command(alice, "sleep", "60")
+    sample = next(iter(alice.fetch_job_metrics(job_id=job.id, namespace="alice")))
+    alice.cancel_job(job_id=job.id, namespace="alice")
+
+    assert sample["cpu_millicores"] == 2000
+    with hub.open_client() as client:
+        assert client.get(f"/api/jobs/alice/{job.id}/metrics").status_code == 406
+
+
+def test_a_rerun_is_a_new_job_that_says_what_it_repeats(alice: HfApi) -> None:
+    """Labels are copied too, so this is how a copy is told from the original."""
+    job = run_command(alice, "sh", "-c", "echo once more", labels={"a": "b"})
+
+    copy = wait_until_over(alice, alice.rerun_job(job_id=job.id, namespace="alice"))
+
+    assert copy.id != job.id
+    assert read_log_lines(alice, copy) == ["once more"]
+    assert (copy.labels or {})["a"] == "b"
+    assert copy.initiator is not None
+    assert (copy.initiator.type, copy.initiator.id) == ("duplicated-job", job.id)
+
+
+def test_durations_add_up(alice: HfApi) -> None:
+    """Cost is worked out from them."""
+    durations = wait_until_over(alice, run_command(alice, "sleep", "1")).durations
+
+    assert durations is not None
+    assert durations.running_secs in {1, 2}
+    assert durations.total_secs in {1, 2, 3}

@@ -1,0 +1,1 @@
+"""Tests of service/local/hub_emulator/repos."""

@@ -1,0 +1,244 @@
+"""Everything Bob can try with what is Ada's where there is no tool: resources, prompts, hints."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import pytest
+
+from schema.common import ids
+from schema.common.ids import HandleKind
+from schema.db.database import Database
+from tests.conftest import JobFactory
+from tests.support.hub.fake_hub import ADA_TOKEN, call_for_result, post_message
+from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
+from tests.support.mcp.observed_answers import (
+    BOB_TOKEN,
+    ObservedAnswer,
+    ProtocolVariant,
+    send_message,
+)
+
+RESOURCE_TEMPLATES: Final = {
+    "job://{id}": HandleKind.JOB,
+    "job://{id}/logs": HandleKind.JOB,
+    "workspace://{id}": HandleKind.WORKSPACE,
+}
+"""What can be read, and what its address names."""
+HANDLE_ARGUMENTS: Final = {
+    "job_id": HandleKind.JOB,
+    "job_ids": HandleKind.JOB,
+    "workspace_id": HandleKind.WORKSPACE,
+}
+"""Arguments of prompts that name something of somebody's."""
+HARMLESS_ARGUMENTS: Final = {"task", "flavor", "state"}
+REQUIRED_ARGUMENTS: Final = {"task": "Print 1."}
+"""What a prompt cannot do without."""
+
+
+@dataclass(frozen=True)
+class ReadSurface:
+    """What the service lists to whoever may see it all."""
+
+    templates: list[str]
+    prompts: dict[str, dict[str, bool]]
+
+    @classmethod
+    async def from_service(cls, url: str) -> Self:
+        """Read the lists."""
+        listed = (await post_message(url, "resources/templates/list")).json()["result"]
+        prompts = (await post_message(url, "prompts/list")).json()["result"]["prompts"]
+        return cls(
+            [template["uriTemplate"] for template in listed["resourceTemplates"]],
+            {
+                prompt["name"]: {each["name"]: each["required"] for each in prompt["arguments"]}
+                for prompt in prompts
+            },
+        )
+
+    def requests_for(self, kind: HandleKind, handle: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return every request that asks for a handle of that kind."""
+        reads: list[tuple[str, dict[str, Any]]] = [
+            ("resources/read", {"uri": template.replace("{id}", handle)})
+            for template in self.templates
+            if RESOURCE_TEMPLATES[template] is kind
+        ]
+        gets: list[tuple[str, dict[str, Any]]] = [
+            ("prompts/get", {"name": name, "arguments": self._given(arguments, place, handle)})
+            for name, arguments in self.prompts.items()
+            for place in arguments
+            if HANDLE_ARGUMENTS.get(place) is kind
+        ]
+        assert reads
+        assert gets
+        return reads + gets
+
+    def _given(self, arguments: dict[str, bool], place: str, handle: str) -> dict[str, str]:
+        needed = {
+            name: REQUIRED_ARGUMENTS[name] for name in arguments if name in REQUIRED_ARGUMENTS
+        }
+        return {**needed, place: handle}
+
+
+@pytest.fixture
+async def surface(service: str) -> ReadSurface:
+    """All there is to attack."""
+    return await ReadSurface.from_service(service)
+
+
+def is_not_found(answer: ObservedAnswer) -> bool:
+    """Whether that is what is said of something that does not exist."""
+    said = b'"Unknown resource: ', b'{"holdfast/error":{"code":"NotFound"}}'
+    return b'"code":-32602' in answer.body and any(each in answer.body for each in said)
+
+
+async def test_every_resource_and_prompt_argument_says_what_it_names(surface: ReadSurface) -> None:
+    """An address or an argument nobody thought about would be the one that is not attacked."""
+    arguments = {name for each in surface.prompts.values() for name in each}
+
+    assert sorted(surface.templates) == sorted(RESOURCE_TEMPLATES)
+    assert arguments - HANDLE_ARGUMENTS.keys() - HARMLESS_ARGUMENTS == set()
+
+
+@pytest.mark.parametrize("life", JOB_HISTORIES)
+async def test_a_foreign_job_is_not_told_from_none(
+    service: str, surface: ReadSurface, database: Database, make_job: JobFactory, life: str
+) -> None:
+    """Whatever became of it: neither its address nor a prompt about it tells that it is there."""
+    foreign = ids.format_handle(
+        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, life)).id
+    )
+    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
+
+    for (method, theirs), (_, none) in zip(
+        surface.requests_for(HandleKind.JOB, foreign),
+        surface.requests_for(HandleKind.JOB, nobodys),
+        strict=True,
+    ):
+        for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
+            hidden = await send_message(service, way, method, theirs, BOB_TOKEN)
+            absent = await send_message(service, way, method, none, BOB_TOKEN)
+            assert hidden.without_handle(foreign) == absent.without_handle(nobodys), (
+                f"{theirs}, {way}"
+            )
+            assert is_not_found(absent), f"{none}: {absent.body!r}"
+        hers = await send_message(service, ProtocolVariant.MODERN, method, theirs, ADA_TOKEN)
+        assert not is_not_found(hers), f"{theirs}: nothing was attacked"
+
+
+async def test_a_foreign_workspace_is_not_told_from_none(
+    service: str, surface: ReadSurface
+) -> None:
+    """Nor is the name of a piece of work, or what happens in it."""
+    foreign = (await call_for_result(service, "create_workspace", name="hers"))["workspace_id"]
+    nobodys = ids.format_handle(HandleKind.WORKSPACE, ids.new_id())
+
+    for (method, theirs), (_, none) in zip(
+        surface.requests_for(HandleKind.WORKSPACE, foreign),
+        surface.requests_for(HandleKind.WORKSPACE, nobodys),
+        strict=True,
+    ):
+        for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
+            hidden = await send_message(service, way, method, theirs, BOB_TOKEN)
+            absent = await send_message(service, way, method, none, BOB_TOKEN)
+            assert hidden.without_handle(foreign) == absent.without_handle(nobodys), (
+                f"{theirs}, {way}"
+            )
+            assert is_not_found(absent), f"{none}: {absent.body!r}"
+        hers = await send_message(service, ProtocolVariant.MODERN, method, theirs, ADA_TOKEN)
+        assert not is_not_found(hers), f"{theirs}: nothing was attacked"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("job://", "job://x", "job://job_", "job:///logs", "job://%00", "job://..%2F..%2Fetc"),
+        *("job://{id}", "workspace://job_{id}", "file:///etc/passwd", "job://ws_{id}/logs", "x"),
+        *("job://job_{id}/logs/", "job://job_{id}?x=1", "job://job_{id}#x", "JOB://job_{id}"),
+    ],
+)
+async def test_an_address_that_never_was_is_answered_like_a_foreign_one(
+    service: str, uri: str, make_job: JobFactory
+) -> None:
+    """One answer for all that cannot be read leaves nothing to compare."""
+    handle = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    given = uri.replace("job_{id}", handle)
+
+    for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
+        odd = await send_message(service, way, "resources/read", {"uri": given}, ADA_TOKEN)
+        foreign = await send_message(
+            service, way, "resources/read", {"uri": f"job://{handle}"}, BOB_TOKEN
+        )
+        told = [odd.without_handle(given), foreign.without_handle(f"job://{handle}")]
+        assert told[0].body == told[1].body, way
+        assert told[0].status == told[1].status
+
+
+async def test_nobody_is_offered_what_is_anothers(
+    service: str, surface: ReadSurface, make_job: JobFactory
+) -> None:
+    """A hint after one letter would be a list of everything."""
+    job = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    workspace = (await call_for_result(service, "create_workspace", name="hers"))["workspace_id"]
+    foreign = {HandleKind.JOB: job, HandleKind.WORKSPACE: workspace}
+    places = [
+        ({"type": "ref/resource", "uri": uri}, "id", foreign[RESOURCE_TEMPLATES[uri]])
+        for uri in RESOURCE_TEMPLATES
+    ]
+    places += [
+        ({"type": "ref/prompt", "name": prompt}, name, foreign[HANDLE_ARGUMENTS[name]])
+        for prompt, arguments in surface.prompts.items()
+        for name in arguments.keys() & HANDLE_ARGUMENTS.keys()
+    ]
+
+    for ref, name, handle in places:
+        for begun in ("", handle[:5], handle):
+            params = {"ref": ref, "argument": {"name": name, "value": begun}}
+            for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
+                offered = await send_message(service, way, "completion/complete", params, BOB_TOKEN)
+                assert json.loads(offered.body)["result"]["completion"]["values"] == []
+        hers = await send_message(
+            service, ProtocolVariant.LEGACY, "completion/complete", params, ADA_TOKEN
+        )
+        assert json.loads(hers.body)["result"]["completion"]["values"] == [handle]
+
+
+async def test_nothing_of_anybody_elses_is_listed(service: str, make_job: JobFactory) -> None:
+    """The list is the caller's own, and says that nobody else may be shown it."""
+    handle = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+
+    for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
+        theirs = json.loads(
+            (await send_message(service, way, "resources/list", {}, BOB_TOKEN)).body
+        )["result"]
+        hers = json.loads((await send_message(service, way, "resources/list", {}, ADA_TOKEN)).body)[
+            "result"
+        ]
+        assert theirs["resources"] == []
+        assert [each["uri"] for each in hers["resources"]] == [f"job://{handle}"]
+
+
+async def test_a_foreign_job_among_ones_own_is_not_compared(
+    service: str, make_job: JobFactory
+) -> None:
+    """One's own jobs are no ticket to another's."""
+    own = (
+        await call_for_result(service, "launch_job", caller_token=BOB_TOKEN, image="i", command="c")
+    )["job_id"]
+    await call_for_result(service, "cancel_job", caller_token=BOB_TOKEN, job_id=own)
+    foreign = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
+
+    for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
+        answers = [
+            await send_message(
+                service,
+                way,
+                "prompts/get",
+                {"name": "compare_runs", "arguments": {"job_ids": f"{own},{handle}"}},
+                BOB_TOKEN,
+            )
+            for handle in (foreign, nobodys)
+        ]
+        assert answers[0].without_handle(foreign) == answers[1].without_handle(nobodys)
+        assert is_not_found(answers[0])

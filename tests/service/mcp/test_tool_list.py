@@ -1,0 +1,116 @@
+"""What every client loads before its first call: the list of tools."""
+
+import json
+from typing import Any
+
+import pytest
+
+from service.views.jobs import JobView
+from tests.support.hub.fake_hub import call_for_result, post_message
+
+CALLER_ARGUMENTS = {"subject", "subject_id", "user", "user_id", "caller", "token", "app", "ctx"}
+
+
+@pytest.fixture
+async def tools(service: str) -> dict[str, dict[str, Any]]:
+    """The tools as they are on the wire."""
+    listed = (await post_message(service, "tools/list")).json()["result"]["tools"]
+    return {tool["name"]: tool for tool in listed}
+
+
+async def test_the_tools_are_these(tools: dict[str, dict[str, Any]]) -> None:
+    """Names are a contract; a model's habits and people's permissions hang on them."""
+    assert list(tools) == [
+        "launch_job",
+        "launch_inference",
+        "launch_space_call",
+        "job_status",
+        "list_jobs",
+        "job_logs",
+        "job_result",
+        "cancel_job",
+        "wait_for_jobs",
+        "retry_job",
+        "create_workspace",
+        "workspace_status",
+        "list_workspaces",
+        "update_workspace",
+        "archive_workspace",
+        "create_schedule",
+        "list_schedules",
+        "update_schedule",
+        "delete_schedule",
+        "list_hardware",
+        "whoami",
+    ]
+
+
+async def test_no_tool_lets_a_caller_say_who_they_are(tools: dict[str, dict[str, Any]]) -> None:
+    """Authority comes from the verified token, and from nowhere else."""
+    for tool in tools.values():
+        assert not CALLER_ARGUMENTS & set(tool["inputSchema"]["properties"]), tool["name"]
+
+
+async def test_every_tool_publishes_what_it_takes_and_shows(
+    tools: dict[str, dict[str, Any]],
+) -> None:
+    """Programs rely on the shape, models on the words, hosts on the hints."""
+    for tool in tools.values():
+        assert tool["inputSchema"]["additionalProperties"] is False
+        assert tool["outputSchema"]["type"] == "object"
+        assert tool["description"]
+        assert "{" not in tool["description"]
+        assert tool["annotations"]["readOnlyHint"] in (True, False)
+
+
+async def test_what_changes_things_is_marked(tools: dict[str, dict[str, Any]]) -> None:
+    """Hosts ask their person before a destructive call, and only then."""
+    writing = {name for name, tool in tools.items() if not tool["annotations"]["readOnlyHint"]}
+    destructive = {
+        name for name, tool in tools.items() if tool["annotations"].get("destructiveHint")
+    }
+
+    assert writing == {
+        *("launch_job", "launch_inference", "launch_space_call"),
+        *("retry_job", "cancel_job"),
+        *("create_workspace", "update_workspace", "archive_workspace"),
+        *("create_schedule", "update_schedule", "delete_schedule"),
+    }
+    assert destructive == {"cancel_job", "delete_schedule"}
+
+
+async def test_a_launch_says_how_long_what_it_leaves_is_kept(
+    tools: dict[str, dict[str, Any]],
+) -> None:
+    """The retention of this deployment, not of some other."""
+    assert "kept for 30d" in tools["launch_job"]["description"]
+
+
+async def test_an_argument_that_may_be_left_out_is_not_shown_as_null(
+    tools: dict[str, dict[str, Any]],
+) -> None:
+    """One way to say nothing is enough; a model need not choose between two."""
+    for tool in tools.values():
+        for argument in tool["inputSchema"]["properties"].values():
+            assert '"null"' not in json.dumps(argument), tool["name"]
+
+
+async def test_null_is_taken_for_left_out_all_the_same(service: str) -> None:
+    """Programs that fill in every argument send it."""
+    assert await call_for_result(service, "list_jobs", workspace_id=None)
+
+
+async def test_one_tool_publishes_every_field_of_a_job(tools: dict[str, dict[str, Any]]) -> None:
+    """The others name what is to be acted on, and show the rest all the same."""
+    whole, brief = (
+        tools[name]["outputSchema"]["properties"]["jobs"]["items"]["properties"]
+        for name in ("job_status", "list_jobs")
+    )
+
+    assert {"job_id", "state", "next_step", "poll_after_seconds"} <= brief.keys() < whole.keys()
+    assert set(JobView.model_fields) == whole.keys()
+
+
+async def test_the_list_of_tools_stays_small(tools: dict[str, dict[str, Any]]) -> None:
+    """It is in the context of every conversation, used or not."""
+    assert len(json.dumps(list(tools.values()), separators=(",", ":"))) <= 36_000

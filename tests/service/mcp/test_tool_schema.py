@@ -1,0 +1,79 @@
+"""The schemas of answers are short, and true."""
+
+from typing import Any
+
+import pytest
+
+from service.mcp.tool_schema import shorten_output_schema
+from service.mcp.tools import jobs, launch_job
+from service.views.base import DETAIL_MARKER
+from service.views.jobs import JobView
+from tests.support.hub.fake_hub import call_for_result, open_mcp_client
+
+
+def shorten_schema(**properties: Any) -> dict[str, Any]:
+    schema = {"$defs": {"State": {"enum": ["queued"], "type": "string"}}, "type": "object"}
+    given = schema | {"properties": properties, "required": list(properties)}
+    shape: dict[str, Any] = shorten_output_schema(given, show_details=False)
+    return shape
+
+
+@pytest.mark.parametrize(
+    ("long", "expected"),
+    [
+        ({"$ref": "#/$defs/State"}, {"type": "string"}),
+        (
+            {"anyOf": [{"$ref": "#/$defs/State"}, {"type": "null"}], "title": "State"},
+            {"type": ["string", "null"]},
+        ),
+        (
+            {"anyOf": [{"items": {"type": "string"}, "type": "array"}, {"type": "null"}]},
+            {"items": {"type": "string"}, "type": ["array", "null"]},
+        ),
+        (
+            {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+        ),
+        ({"format": "date-time", "type": "string"}, {"type": "string"}),
+    ],
+)
+def test_a_shape_is_said_in_few_words(long: dict[str, Any], expected: dict[str, Any]) -> None:
+    """A word that is new in a later release is no mistake to a client of this one."""
+    assert shorten_schema(state=long, elsewhere=long | {DETAIL_MARKER: True}) == {
+        "properties": {"state": expected},
+        "type": "object",
+    }
+
+
+def test_a_property_may_be_called_what_a_schema_calls_its_own() -> None:
+    """A job has a title, and a title is noise in a schema."""
+    assert shorten_schema(title={"title": "Title", "type": "string"})["properties"] == {
+        "title": {"type": "string"}
+    }
+
+
+def test_what_is_told_elsewhere_is_told_there() -> None:
+    """A field that no schema has would be a secret of ours."""
+    [status] = [each for each in jobs.build_tools() if each.name == "job_status"]
+    [launching] = launch_job.build_tools("30d")
+
+    told = (status.output_schema or {})["properties"]["jobs"]["items"]["properties"]
+    here = (launching.output_schema or {})["anyOf"][0]["properties"]
+
+    assert told.keys() == JobView.model_fields.keys()
+    assert (
+        {"job_id", "state", "next_step", "possible_duplicate_of"}
+        <= here.keys()
+        < {*told, "possible_duplicate_of", "notes"}
+    )
+
+
+async def test_an_answer_has_more_than_its_short_schema_and_fits_it(service: str) -> None:
+    """The SDK's client checks an answer against the schema it listed."""
+    async with open_mcp_client(service) as client:
+        await client.list_tools()
+        answer = await client.call_tool("launch_job", {"image": "i", "command": "true"})
+    view = answer.structured_content
+    [status] = (await call_for_result(service, "job_status", job_ids=view["job_id"]))["jobs"]
+
+    assert view.keys() > status.keys()

@@ -1,0 +1,136 @@
+"""Finding a job again among many, by what is known of it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from schema.common import ids, timestamps
+from schema.common.errors import Invalid
+from schema.common.ids import HandleKind
+from schema.db.database import Database
+from tests.conftest import JobFactory
+from tests.support.hub.fake_hub import answer_text, call_for_result, call_tool, read_refusal
+
+
+@pytest.fixture
+async def aged(database: Database, make_job: JobFactory) -> list[str]:
+    """Four jobs: of now, of an hour, a day and a week ago."""
+    made = [await make_job() for _ in range(4)]
+    async with database.transaction() as tx:
+        await tx.execute("SET LOCAL session_replication_role = replica")  # it is no move
+        for job, hours in zip(made, (0, 1, 24, 168), strict=True):
+            ago = timedelta(hours=hours)
+            await tx.execute(
+                "UPDATE job SET created_at = created_at - $2::interval WHERE id = $1", job.id, ago
+            )
+    return [ids.format_handle(HandleKind.JOB, job.id) for job in made]
+
+
+async def listed(service: str, **filters: Any) -> set[str]:
+    return {
+        job["job_id"] for job in (await call_for_result(service, "list_jobs", **filters))["jobs"]
+    }
+
+
+async def test_jobs_are_found_by_their_age(service: str, aged: list[str]) -> None:
+    """ "The one from yesterday" is how people remember."""
+    now, hour, day, week = aged
+    moment = (datetime.now(UTC) - timedelta(hours=12)).isoformat()
+
+    assert await listed(service, since="30m") == {now}
+    assert await listed(service, since=7200) == {now, hour}
+    assert await listed(service, until="2h") == {day, week}
+    assert await listed(service, since="2d", until="30m") == {hour, day}
+    assert await listed(service, since=moment) == {now, hour}
+    assert await listed(service, until=moment) == {day, week}
+    assert await listed(service, since="1000000000h") == set(aged)
+    assert await listed(service, since="2020-01-01", until="2020-01-02") == set()
+
+
+@pytest.mark.parametrize(
+    ("filters", "said"),
+    [
+        ({"since": "yesterday"}, "is not a moment; write how long ago"),
+        ({"since": "0s"}, "is not a moment"),
+        ({"since": "1h", "until": "2h"}, "until is before since"),
+        ({"since": "2026-01-02", "until": "2026-01-01"}, "until is before since"),
+        ({"workspace_id": ""}, "is not a workspace handle"),
+        ({"rerun_of": ""}, "is not a job handle"),
+        ({"schedule_id": ""}, "is not a schedule handle"),
+    ],
+)
+async def test_a_filter_that_means_nothing_is_refused(
+    service: str, filters: dict[str, Any], said: str
+) -> None:
+    """A list of everything would look like an answer."""
+    answer = await call_tool(service, "list_jobs", **filters)
+
+    assert read_refusal(answer)["code"] == "Invalid"
+    assert said in answer_text(answer)
+
+
+async def test_pages_of_a_filtered_list_have_each_job_once(
+    service: str, database: Database, make_job: JobFactory
+) -> None:
+    """Also where most of what lies between is left out."""
+    workspace = (await call_for_result(service, "create_workspace", name="w"))["workspace_id"]
+    inside = ids.parse_handle(HandleKind.WORKSPACE, workspace)
+    wanted: list[str] = []
+    for number in range(12):
+        fits = number % 3 == 0
+        job = await make_job(
+            workspace_id=inside if fits or number % 2 else None,
+            labels={"team": "nlp"} if fits else {"team": "cv"},
+        )
+        wanted += [ids.format_handle(HandleKind.JOB, job.id)] if fits else []
+    filters: dict[str, Any] = {
+        "workspace_id": workspace,
+        "labels": {"team": "nlp"},
+        "state": "queued",
+        "kind": "hub_job",
+        "since": "1h",
+        "limit": 3,
+    }
+
+    first = await call_for_result(service, "list_jobs", **filters)
+    rest = await call_for_result(service, "list_jobs", **filters, cursor=first["next_cursor"])
+
+    found = [job["job_id"] for job in first["jobs"] + rest["jobs"]]
+    assert found == wanted[::-1]
+    assert rest["next_cursor"] is None
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("2h", timedelta(hours=2)),
+        (90, timedelta(seconds=90)),
+        ("20261121", timedelta(seconds=20261121)),
+        ("2026-11-21", datetime(2026, 11, 21, tzinfo=UTC)),
+        (" 2026-11-21T10:00:00Z ", datetime(2026, 11, 21, 10, tzinfo=UTC)),
+        ("2026-11-21T10:00+02:00", datetime(2026, 11, 21, 8, tzinfo=UTC)),
+        ("9999d", timedelta(days=9999)),
+        ("999999d", timedelta(days=36500)),
+    ],
+)
+def test_a_moment_is_read_as_people_write_it(
+    written: object, expected: datetime | timedelta
+) -> None:
+    """What names no zone is UTC, and a bare number counts seconds, as everywhere."""
+    assert timestamps.parse_timestamp_or_age(written) == expected
+
+
+@pytest.mark.parametrize("written", ["", "now", True, None, "-1h", "0001-01-01T00:00+14:00"])
+def test_what_is_no_moment_says_how_to_write_one(written: object) -> None:
+    """The last of these is before the first year there is."""
+    with pytest.raises(ValueError, match="2026-11-21T10:00:00Z"):
+        timestamps.parse_timestamp_or_age(written)
+
+
+def test_moments_that_cannot_be_compared_are_left_to_the_database() -> None:
+    """Whether two days ago is before a date depends on what day it is there."""
+    timestamps.expect_since_before_until(timedelta(days=2), datetime(2026, 11, 21, tzinfo=UTC))
+    timestamps.expect_since_before_until(None, timedelta(days=2))
+    with pytest.raises(Invalid):
+        timestamps.expect_since_before_until(timedelta(days=1), timedelta(days=2))

@@ -1,0 +1,1 @@
+"""What several tests stand on: servers, fakes, users, and steps of workers."""

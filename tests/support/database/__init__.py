@@ -1,0 +1,1 @@
+"""Databases of tests: states, row-level security, statement counts."""

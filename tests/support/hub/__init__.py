@@ -1,0 +1,1 @@
+"""Fakes of the Hub, its Spaces and its log streams."""

@@ -1,0 +1,109 @@
+"""One capture, as a worker makes it; run as a program, it is a process that can be killed.
+
+The Hub it reads from has one log, and gives it as it is told to.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from schema.accounts import credentials
+from schema.accounts.vault import Secret
+from schema.jobs import work_queues
+from schema.jobs.work_queues import DueRun, PollLease
+from schema.settings import Settings
+from tests.conftest import ADA_ID
+from tests.support.hub.fake_hub import serve_app
+from workers.artifacts.log_capture import capture_log, load_redactor
+from workers.context import Worker
+from workers.worker import build_worker
+
+_LINES_PER_BLOCK: Final = 1000
+
+
+@dataclass
+class LogHub:
+    """A Hub whose only job has printed `length` lines."""
+
+    url: str = ""
+    line_count: int = 0
+    format_line: Callable[[int], str] = str
+    break_after_lines: list[int] = field(default_factory=list[int])
+    """After how many lines the next answers break off."""
+    refusal_statuses: list[int] = field(default_factory=list[int])
+    """With which status the next answers refuse."""
+    stays_open: bool = False
+    """Whether the log is left open at its end, as that of a job that runs."""
+    request_count: int = 0
+
+    async def stream_log(self, _: Request) -> Response:
+        """Answer like `GET /api/jobs/{namespace}/{id}/logs`, from the start."""
+        self.request_count += 1
+        if self.refusal_statuses:
+            return JSONResponse({"error": "no"}, self.refusal_statuses.pop(0))
+        return StreamingResponse(self._events(), media_type="text/event-stream")
+
+    async def _events(self) -> AsyncGenerator[bytes]:
+        end = (
+            min(self.break_after_lines.pop(0), self.line_count) if self.break_after_lines else None
+        )
+        yield _format_event("===== Job started at 2026-11-21 02:10:41 =====")
+        last = self.line_count if end is None else end
+        for first in range(0, last, _LINES_PER_BLOCK):
+            block = range(first, min(first + _LINES_PER_BLOCK, last))
+            yield b"".join(_format_event(self.format_line(number)) for number in block)
+        if end is not None:
+            raise ConnectionAbortedError
+        while self.stays_open:
+            await anyio.sleep(0.2)  # a log that is silent
+            yield b": keep-alive\n\n"
+
+
+def _format_event(text: str) -> bytes:
+    said = json.dumps({"data": text, "timestamp": "2026-11-21T02:10:42.104Z"})
+    return f"data: {said}\n\n".encode()
+
+
+@contextmanager
+def run_log_hub() -> Generator[LogHub]:
+    """Run such a Hub."""
+    hub = LogHub()
+    with serve_app(Starlette(routes=[Route("/{path:path}", hub.stream_log)])) as hub.url:
+        yield hub
+
+
+async def read_run(worker: Worker) -> DueRun:
+    """Look at Ada's one run, as a turn does."""
+    async with worker.database.transaction() as tx:
+        (run,) = await work_queues.list_bound_runs(tx, PollLease(ADA_ID, "ada", 0))
+    return run
+
+
+async def capture_once(worker: Worker, *, is_over: bool = True, run: DueRun | None = None) -> bool:
+    """Capture what is new of the log of Ada's one run."""
+    run = run or await read_run(worker)
+    async with worker.database.transaction() as tx:
+        lent = await credentials.load_token(tx, worker.vault, ADA_ID)
+    assert lent is not None
+    redactor = await load_redactor(worker, run, lent)
+    return await capture_log(worker, run, lent, redactor, is_finished=is_over)
+
+
+async def _main() -> None:
+    async with build_worker(Settings.from_env()) as worker:
+        assert await capture_once(worker)
+
+
+MULTILINE_SECRET: Final = Secret("-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n-----END KEY-----")
+"""One that goes over lines."""
+
+if __name__ == "__main__":
+    anyio.run(_main)

@@ -1,0 +1,1 @@
+"""Jobs, runs, batches and outputs in given states."""

@@ -1,0 +1,1 @@
+"""MCP clients, users and attacks."""

@@ -1,0 +1,416 @@
+"""A batch is carried out item by item, and each comes to one outcome, whatever happens."""
+
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+import pytest
+from huggingface_hub import HfApi
+
+from schema.accounts import credentials
+from schema.accounts.tables import Hold
+from schema.accounts.vault import Secret, Vault
+from schema.batches import queries as batch_queries
+from schema.batches import store as batch_store
+from schema.batches.queries import ItemStatus
+from schema.batches.store import BatchCounts
+from schema.batches.tables import ItemState
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs import queries as job_queries
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import Job, JobKind, JobState, Reason
+from schema.settings import Settings
+from schema.specs.batch import ItemRequest
+from tests.conftest import ADA_ID, JobFactory
+from tests.support.hub.model_router import RunningRouter, error_response, run_router
+from workers.context import Worker
+from workers.executor import ExecutorDeps
+from workers.executors import discover_executors
+from workers.hub.client import open_hub_client
+from workers.loops import engine
+
+BATCH_SPEC: dict[str, Any] = {"model": "local/echo", "timeout": 20, "concurrency": 4}
+BatchFactory = Callable[..., Awaitable[Job]]
+
+
+@pytest.fixture
+def routed(tmp_path: Path) -> Generator[RunningRouter]:
+    with run_router(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def lent(database: Database, vault: Vault, ada: str, routed: RunningRouter) -> None:
+    """Ada has lent a token that the router takes."""
+    await lend_token(database, vault, routed.token())
+
+
+async def lend_token(database: Database, vault: Vault, token: str) -> None:
+    async with database.transaction() as tx:
+        await credentials.save_credential(
+            tx, vault, subject_id=ADA_ID, name="ada", token=Secret(token), expires_at=None
+        )
+
+
+@pytest.fixture
+def submit(database: Database, make_job: JobFactory, lent: None) -> BatchFactory:
+    """Queue a batch of Ada's; keyword arguments override its request."""
+
+    async def make(prompts: Sequence[str], **overrides: Any) -> Job:
+        inline = {"items": {"count": len(prompts), "origin": "test"}}
+        job = await make_job(kind=JobKind.BATCH, spec=BATCH_SPEC | inline | overrides)
+        items = [ItemRequest(each, {"inputs": each, "parameters": {}}) for each in prompts]
+        async with database.transaction() as tx:
+            await batch_store.add_items(tx, job.id, ADA_ID, items)
+        return job
+
+    return make
+
+
+@pytest.fixture
+async def worker(
+    database: Database, vault: Vault, settings: Callable[..., Settings], routed: RunningRouter
+) -> AsyncGenerator[Worker]:
+    """A worker that is not at work yet."""
+    own = settings(sweep="50ms", lease="10s", post_timeout="5s")
+    async with open_hub_client(routed.url, routed.url) as gateway:
+        executors = discover_executors(ExecutorDeps(gateway, database, own, vault))
+        yield Worker("w1", own, database, vault, gateway, executors)
+
+
+@asynccontextmanager
+async def run_worker(worker: Worker) -> AsyncGenerator[None]:
+    stop = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run_loops, worker, stop)
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+async def wait_for_status(
+    database: Database, job: Job, wanted: Callable[[JobStatus], bool]
+) -> JobStatus:
+    with anyio.fail_after(20):
+        while True:
+            async with database.transaction() as tx:
+                status = await job_queries.get_job_status(tx, ADA_ID, job.id)
+            assert status is not None
+            if wanted(status):
+                return status
+            await anyio.sleep(0.02)  # between two looks at the row
+
+
+async def run_to_end(worker: Worker, job: Job) -> JobStatus:
+    async with run_worker(worker):
+        return await wait_for_status(worker.database, job, lambda status: status.is_settled)
+
+
+async def read_items(database: Database, job: Job) -> dict[str, ItemStatus]:
+    async with database.transaction() as tx:
+        found = await batch_queries.list_items(
+            tx, ADA_ID, job.id, states=list(ItemState), start=0, limit=500, max_result_chars=10_000
+        )
+    return {item.custom_id: item for item in found}
+
+
+async def count_outcomes(database: Database, job: Job) -> BatchCounts:
+    async with database.transaction() as tx:
+        found = await batch_queries.count_subject_items(tx, ADA_ID, job.id)
+    assert found is not None
+    return found
+
+
+async def wait_for_calls(router: RunningRouter, minimum: int) -> None:
+    """Wait until so many calls have come."""
+    with anyio.fail_after(20):
+        while True:
+            if router.router.calls_by_prompt.total() >= minimum:
+                return
+            await anyio.sleep(0.02)  # between two looks at the count
+
+
+def prompt_number(prompt: str) -> int:
+    return int(prompt.removeprefix("say "))
+
+
+def make_prompts(count: int) -> list[str]:
+    return [f"say {number}" for number in range(count)]
+
+
+async def test_every_item_is_asked_for_once_and_answered(
+    worker: Worker, submit: BatchFactory, routed: RunningRouter
+) -> None:
+    """As many at a time as was asked for; what they used is summed."""
+    routed.router.delay_seconds = 0.02
+    job = await submit(make_prompts(40))
+
+    status = await run_to_end(worker, job)
+
+    assert status.state is JobState.SUCCEEDED
+    assert routed.router.calls_by_prompt == dict.fromkeys(make_prompts(40), 1)
+    assert 1 < routed.router.max_calls_in_flight <= 4
+    shown = await read_items(worker.database, job)
+    assert all(f"said: {name}" in str((item.result or {})["text"]) for name, item in shown.items())
+    assert status.progress == {"done": 40, "total": 40, "message": None}
+    async with worker.database.transaction() as tx:
+        result = await job_queries.get_job_result(tx, ADA_ID, job.id)
+    assert result is not None
+    assert (result["done"], result["failed"], result["unknown"]) == (40, 0, 0)
+    assert result["usage"]["prompt_tokens"] == 80
+
+
+async def test_what_goes_wrong_with_an_item_is_its_own(
+    worker: Worker, submit: BatchFactory, routed: RunningRouter
+) -> None:
+    """The others are answered; each says what was said about it."""
+
+    def rule(prompt: str, _: int) -> Any:
+        wrong = {"say 1": error_response(400, "too long"), "say 3": error_response(502, "gone")}
+        return wrong.get(prompt)
+
+    routed.router.rule = rule
+    job = await submit(make_prompts(5))
+
+    status = await run_to_end(worker, job)
+
+    shown = await read_items(worker.database, job)
+    assert status.state is JobState.SUCCEEDED
+    assert status.progress == {"done": 5, "total": 5, "message": "1 failed, 1 unknown"}
+    assert [f"{item.state}" for item in shown.values()] == [
+        *("done", "failed", "done", "unknown", "done")
+    ]
+    assert "too long" in (shown["say 1"].message or "")
+    assert shown["say 3"].reason is Reason.OUTCOME_UNKNOWN
+    assert routed.router.calls_by_prompt == dict.fromkeys(make_prompts(5), 1)
+
+
+async def test_what_is_in_doubt_is_repeated_if_that_was_asked_for_and_not_for_ever(
+    worker: Worker, submit: BatchFactory, routed: RunningRouter
+) -> None:
+    """The caller has said that paying twice is better than knowing nothing."""
+    routed.router.rule = lambda prompt, times: (
+        error_response(502) if prompt == "say 1" or times == 1 else None
+    )
+    job = await submit(make_prompts(2), on_unknown="repeat", max_tries=2)
+
+    await run_to_end(worker, job)
+
+    shown = await read_items(worker.database, job)
+    assert [f"{item.state}" for item in shown.values()] == ["done", "unknown"]
+    assert routed.router.calls_by_prompt == {"say 0": 2, "say 1": 2}
+
+
+async def test_nothing_is_sent_in_a_pause_that_was_asked_for(
+    worker: Worker, submit: BatchFactory, routed: RunningRouter
+) -> None:
+    """A refusal of one concerns them all; afterwards fewer are sent at a time."""
+    storm: list[float] = []
+
+    def rule(prompt: str, _: int) -> Any:
+        if prompt == "say 6" and not storm:
+            storm.append(time.monotonic())
+            return error_response(429, "slow down", retry_after="1")
+        return None
+
+    routed.router.rule = rule
+    routed.router.delay_seconds = 0.01
+    job = await submit(make_prompts(30))
+
+    status = await run_to_end(worker, job)
+
+    assert status.state is JobState.SUCCEEDED
+    assert (await count_outcomes(worker.database, job)).done == 30
+    # What was on its way by then may still have come.
+    meanwhile = [at - storm[0] for at in routed.router.call_times if 0.2 < at - storm[0] < 0.95]
+    assert meanwhile == []
+    assert routed.router.calls_by_prompt.total() == 31
+
+
+async def test_a_provider_that_keeps_refusing_fails_the_item_in_the_end(
+    worker: Worker, submit: BatchFactory, routed: RunningRouter
+) -> None:
+    """It was never carried out, and is said to have been tried as often as was asked for."""
+    routed.router.rule = lambda prompt, _: (
+        error_response(503, "no room", retry_after="0") if prompt == "say 1" else None
+    )
+    job = await submit(make_prompts(3), max_tries=2)
+
+    await run_to_end(worker, job)
+
+    shown = await read_items(worker.database, job)
+    assert (shown["say 1"].state, shown["say 1"].reason) == ("failed", Reason.HUB_UNAVAILABLE)
+    assert "no room" in (shown["say 1"].message or "")
+    assert routed.router.calls_by_prompt == {"say 0": 1, "say 1": 2, "say 2": 1}
+
+
+async def test_without_credits_it_stops_and_keeps_what_is_done(
+    worker: Worker, submit: BatchFactory, routed: RunningRouter
+) -> None:
+    """The rest would be refused alike; it was not carried out, and can be sent once there are."""
+    routed.router.rule = lambda prompt, _: (
+        error_response(402, "You have depleted your credits.")
+        if prompt_number(prompt) >= 6
+        else None
+    )
+    job = await submit(make_prompts(60))
+
+    status = await run_to_end(worker, job)
+
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.INSUFFICIENT_CREDITS)
+    assert "depleted" in (status.message or "")
+    tally = await count_outcomes(worker.database, job)
+    assert (tally.done, tally.failed, tally.unknown) == (6, 0, 0)
+    assert routed.router.calls_by_prompt.total() < 20
+
+
+async def test_a_dead_token_holds_it_until_there_is_a_fresh_one(
+    worker: Worker, submit: BatchFactory, routed: RunningRouter, vault: Vault
+) -> None:
+    """It goes on where it was, and repeats nothing that is done."""
+    dead = True
+    routed.router.rule = lambda prompt, _: (
+        error_response(401, "Invalid username or password.")
+        if dead and prompt_number(prompt) >= 5
+        else None
+    )
+    job = await submit(make_prompts(20))
+    async with run_worker(worker):
+        await wait_for_status(worker.database, job, lambda status: status.hold is Hold.CREDENTIALS)
+        tally = await count_outcomes(worker.database, job)
+        dead = False
+        await lend_token(worker.database, vault, routed.token("bob"))
+        status = await wait_for_status(worker.database, job, lambda status: status.is_settled)
+
+    assert (tally.done, tally.failed, tally.unknown) == (5, 0, 0)
+    assert (status.state, (await count_outcomes(worker.database, job)).done) == (
+        JobState.SUCCEEDED,
+        20,
+    )
+    assert (
+        max(routed.router.calls_by_prompt.values()) == 2
+    )  # those that were refused, and not carried out
+
+
+async def test_if_nothing_is_done_it_failed_for_the_commonest_reason(
+    worker: Worker, submit: BatchFactory
+) -> None:
+    """With the words of upstream, and of how many."""
+    job = await submit(make_prompts(3), model="missing/model")
+
+    status = await run_to_end(worker, job)
+
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)
+    assert (status.message or "").startswith("3 of 3 items: ")
+    assert "does not exist" in (status.message or "")
+
+
+async def upload_file(router: RunningRouter, content: bytes, name: str = "items.jsonl") -> str:
+    """Put a file where its worker can read it."""
+    api = HfApi(endpoint=router.url, token=router.token())
+
+    def upload() -> None:
+        api.create_bucket("alice/work", private=True, exist_ok=True)
+        api.batch_bucket_files("alice/work", add=[(content, f"in/{name}")])
+
+    await anyio.to_thread.run_sync(upload)
+    return f"hf://buckets/alice/work/in/{name}"
+
+
+async def test_items_are_read_from_a_file_once_and_whole(
+    worker: Worker, make_job: JobFactory, lent: None, routed: RunningRouter
+) -> None:
+    """Whoever goes on with it goes on with what was read; the result says which content that is."""
+    routed.router.delay_seconds = 0.2
+    lines = [json.dumps({"custom_id": f"é-{n}", "inputs": f"say {n}"}) for n in range(8)]
+    path = await upload_file(routed, "\r\n".join([*lines, "", ""]).encode())
+    job = await make_job(kind=JobKind.BATCH, spec=BATCH_SPEC | {"items_from": path})
+    async with run_worker(worker):
+        await wait_for_calls(routed, 1)
+    assert (await count_outcomes(worker.database, job)).done < 8
+    await upload_file(routed, b"another file by now")
+
+    worker.stopping.clear()
+    status = await run_to_end(worker, job)
+
+    assert status.state is JobState.SUCCEEDED
+    assert list(await read_items(worker.database, job)) == [f"é-{n}" for n in range(8)]
+    assert routed.router.calls_by_prompt == dict.fromkeys(make_prompts(8), 1)
+    async with worker.database.transaction() as tx:
+        result = await job_queries.get_job_result(tx, ADA_ID, job.id)
+    assert result is not None
+    assert (result["source"]["path"], result["done"]) == (path, 8)
+    assert result["source"]["revision"]
+
+
+WRONG_FILES: Final = {
+    b'{"custom_id": "a", "inputs": "again"}': "the custom_id 'a' is that of Line 1 of hf://",
+    b'{"custom_id": "b", "inputs": ': "is not JSON",
+    b'{"custom_id": "b"}': "inputs: field required; write {",
+    b'{"custom_id": "b", "inputs": "x", "url": "/v1"}': "url: extra inputs",
+    b'{"custom_id": "b", "inputs": "\\u0000"}': "has a NUL",
+    b'{"custom_id": "b", "inputs": ""}': "inputs: for chat-completion",
+    b"[" * 100_000: "is not JSON",
+}
+"""The last line of a file, and what is said of it."""
+
+
+async def test_a_wrong_line_fails_the_batch_before_anything_is_sent(
+    worker: Worker, make_job: JobFactory, lent: None, routed: RunningRouter
+) -> None:
+    """It is named; half a batch that was paid for would be worse than none."""
+    async with run_worker(worker):
+        for number, (last, said) in enumerate(WRONG_FILES.items()):
+            content = b'{"custom_id": "a", "inputs": "first"}\n\n' + last
+            path = await upload_file(routed, content, f"{number}.jsonl")
+            job = await make_job(kind=JobKind.BATCH, spec=BATCH_SPEC | {"items_from": path})
+
+            status = await wait_for_status(worker.database, job, lambda status: status.is_settled)
+
+            assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)
+            assert (status.message or "").startswith(f"Line 3 of {path}")
+            assert said in (status.message or "")
+    assert routed.router.calls_by_prompt.total() == 0
+
+
+async def test_a_cancel_keeps_what_is_done_and_sends_nothing_more(
+    worker: Worker, submit: BatchFactory, routed: RunningRouter
+) -> None:
+    """What was under way is unknown: it may have been carried out, and charged."""
+    routed.router.delay_seconds = 0.1
+    job = await submit(make_prompts(200))
+    async with run_worker(worker):
+        await wait_for_calls(routed, 16)
+        async with worker.database.transaction() as tx:
+            assert await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
+        await wait_for_status(worker.database, job, lambda status: status.is_settled)
+
+    tally = await count_outcomes(worker.database, job)
+    assert (tally.done >= 8, tally.unknown <= 4, tally.failed) == (True, True, 0)
+    assert routed.router.calls_by_prompt.total() == tally.done + tally.unknown < 200
+
+
+async def test_a_worker_that_is_stopped_lets_its_calls_end_and_another_goes_on(
+    worker: Worker, submit: BatchFactory, routed: RunningRouter
+) -> None:
+    """A deployment costs no item: none is lost, and none is sent twice."""
+    routed.router.delay_seconds = 0.3
+    job = await submit(make_prompts(24))
+    async with run_worker(worker):
+        await wait_for_calls(routed, 6)
+    halfway = await count_outcomes(worker.database, job)
+    assert 4 <= halfway.done == routed.router.calls_by_prompt.total() < 24
+
+    routed.router.delay_seconds = 0.0
+    worker.stopping.clear()
+    status = await run_to_end(worker, job)
+
+    assert status.state is JobState.SUCCEEDED
+    assert routed.router.calls_by_prompt == dict.fromkeys(make_prompts(24), 1)

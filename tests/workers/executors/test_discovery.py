@@ -1,0 +1,110 @@
+"""An executor is one module: nothing else knows of it, and everything works with it."""
+
+import re
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+import anyio
+import pytest
+
+import workers.executors
+from schema.accounts import credentials
+from schema.accounts.vault import Secret, Vault
+from schema.common.errors import Invalid
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs import queries as job_queries
+from schema.jobs.queries import JobStatus
+from schema.jobs.tables import JobState
+from schema.settings import Settings
+from service.jobs.retries import plan_retry
+from service.views.jobs import JobView
+from tests.conftest import ADA_ID, JobFactory
+from tests.support.paths import DOCS
+from workers.context import Worker
+from workers.executor import ExecutorDeps
+from workers.executors import discover_executors
+from workers.hub.client import HubClient
+from workers.loops import engine
+
+EXAMPLE_PAGE = DOCS / "executors.md"
+
+
+@pytest.fixture
+async def worker(
+    database: Database,
+    vault: Vault,
+    settings: Callable[..., Settings],
+    ada: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncGenerator[Worker]:
+    """A worker at work that finds the example of the documentation among its executors."""
+    found = re.search(r"```python\n(.*?)```", EXAMPLE_PAGE.read_text(), re.DOTALL)
+    assert found is not None
+    (tmp_path / "pause_of_the_docs.py").write_text(found[1])
+    monkeypatch.setattr(workers.executors, "__path__", [*workers.executors.__path__, str(tmp_path)])
+    own, hub = settings(sweep="50ms"), cast("HubClient", None)
+    worker = Worker(
+        name="w1",
+        settings=own,
+        database=database,
+        vault=vault,
+        hub=hub,
+        executors=discover_executors(ExecutorDeps(hub, database, own, vault)),
+    )
+    async with database.transaction() as tx:
+        token = Secret("hf_ada")
+        await credentials.save_credential(
+            tx, vault, subject_id=ada, name="ada", token=token, expires_at=None
+        )
+    stop = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.run_loops, worker, stop)
+        yield worker
+        stop.set()
+
+
+async def wait_for_status(
+    database: Database, job_id: UUID, wanted: Callable[[JobStatus], bool]
+) -> JobStatus:
+    """Look at a job until it is as wanted."""
+    with anyio.fail_after(20):
+        while True:
+            async with database.transaction() as tx:
+                status = await job_queries.get_job_status(tx, ADA_ID, job_id)
+            assert status is not None
+            if wanted(status):
+                return status
+            await anyio.sleep(0.02)  # between two looks at the row
+
+
+async def test_the_smallest_executor_is_one_file(worker: Worker, make_job: JobFactory) -> None:
+    """Its jobs are claimed, carried out, shown and can be run again; no other file names it."""
+    job = await make_job(kind="pause", spec={"steps": 3})
+
+    status = await wait_for_status(worker.database, job.id, lambda status: status.is_settled)
+
+    assert status.state is JobState.SUCCEEDED
+    assert status.progress == {"done": 0, "total": 3, "message": "pausing"}
+    view = JobView.from_status(status, "https://hub")
+    assert (view.kind, view.summary) == ("pause", "Succeeded.")
+    async with worker.database.transaction() as tx:
+        assert await job_queries.get_job_result(tx, ADA_ID, job.id) == {"steps": 3}
+    assert plan_retry(status, {}, {}).spec.to_stored_json() == {"steps": 3}
+    with pytest.raises(Invalid, match="nothing of this job"):
+        plan_retry(status, {"steps": 4}, {})
+
+
+async def test_it_is_called_off_like_any_other(worker: Worker, make_job: JobFactory) -> None:
+    """The engine drops a call whose job was cancelled; the executor needs no word of that."""
+    job = await make_job(kind="pause", spec={"steps": 10**6})
+    await wait_for_status(worker.database, job.id, lambda status: status.progress is not None)
+
+    async with worker.database.transaction() as tx:
+        assert await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
+
+    status = await wait_for_status(worker.database, job.id, lambda status: status.is_settled)
+    assert status.state is JobState.CANCELLED

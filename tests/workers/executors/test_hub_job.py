@@ -1,0 +1,126 @@
+"""What the Hub is asked for: what the client library would ask for, and what only we add."""
+
+import importlib
+from datetime import timedelta
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+from huggingface_hub import Volume
+
+from schema.accounts.vault import Secret
+from schema.jobs.run_launch import ClaimedJob
+from schema.specs.hub_job import HubJobSpec
+from tests.service.local.hub_emulator.conftest import HubEmulatorProcess, wait_until
+from tests.workers.conftest import (
+    create_upstream_job,
+    ignore_progress,
+    make_rows_due,
+    poll_namespace,
+    read_stage,
+    read_status,
+)
+from tests.workers.hub.test_labels import RecordingHub
+from workers.context import Worker
+from workers.executor import ExecutionRequest
+from workers.executors.hub_job import HubJobExecutor
+from workers.hub.client import HubClient
+from workers.loops.reconcile_runs import reconcile_runs
+
+LIBRARY: Any = importlib.import_module("huggingface_hub._jobs_api")
+FULL_SPEC: dict[str, Any] = {
+    "image": "https://huggingface.co/spaces/ada/app",
+    "command": ["serve", "--port", "8000"],
+    "flavor": "t4-small",
+    "timeout": "1h30m",
+    "attempts": 3,
+    "env": {"MODE": "fast"},
+    "secrets": ["KEY"],
+    "token_as": ["MINE"],
+    "volumes": ["hf://datasets/ada/set/train:/data", "hf://buckets/ada/b:/out"],
+    "resource_group_id": "66b2" * 6,
+    "expose": [8000, 7000],
+    "ssh": True,
+}
+LIBRARY_REQUEST: dict[str, Any] = {
+    "image": "https://huggingface.co/spaces/ada/app",
+    "command": ["serve", "--port", "8000"],
+    "flavor": "t4-small",
+    "timeout": 5400,
+    "attempts": 3,
+    "env": {"MODE": "fast"},
+    "secrets": {"KEY": "s", "MINE": "hf_ada"},
+    "volumes": [
+        Volume(type="dataset", source="ada/set", mount_path="/data", path="train", read_only=True),
+        Volume(type="bucket", source="ada/b", mount_path="/out", read_only=False),
+    ],
+    "resource_group_id": "66b2" * 6,
+    "expose": [7000, 8000],
+    "ssh": True,
+}
+
+
+async def read_sent_request(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return what the Hub is sent, apart from what every run has for itself."""
+    recorder = RecordingHub()
+    stored = HubJobSpec.model_validate(spec).to_stored_json()
+    secrets = {"KEY": Secret("s")} if "secrets" in spec else {}
+    within = timedelta(seconds=1)
+    order = ExecutionRequest(
+        uuid4(), uuid4(), "ada", stored, {}, Secret("hf_ada"), secrets, within, ignore_progress
+    )
+    await HubJobExecutor(cast("HubClient", recorder)).execute(order)
+    (body,) = recorder.bodies
+    del body["environment"]["HOLDFAST_RUN"], body["labels"]
+    return body
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (
+            {"image": "python:3.12", "command": "true", "timeout": 60},
+            {"image": "python:3.12", "command": ["true"], "timeout": 60, "attempts": 1},
+        ),
+        (FULL_SPEC, LIBRARY_REQUEST),
+    ],
+)
+async def test_a_request_is_what_the_client_library_sends(
+    ours: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    """It speaks to the real Hub every day."""
+    given: dict[str, Any] = dict.fromkeys(("env", "secrets", "flavor")) | theirs
+    expected = LIBRARY._create_job_spec(**given)  # what it sends is told nowhere else
+
+    assert await read_sent_request(ours) == expected
+
+
+async def test_a_script_is_carried_in_variables_of_ours_beside_the_callers() -> None:
+    """The caller's are as they were."""
+    body = await read_sent_request({"script": "print(1)", "env": {"MODE": "fast"}})
+
+    assert body["environment"].keys() == {"MODE", "HOLDFAST_SCRIPT_1"}
+    assert body["command"][:2] == ["sh", "-c"]
+    assert body["dockerImage"].startswith("ghcr.io/astral-sh/uv:")
+
+
+async def test_addresses_are_kept_however_a_run_is_found(
+    worker: Worker, local_hub: HubEmulatorProcess, doubted: ClaimedJob
+) -> None:
+    """The answer that told of them may have been lost."""
+    spec = {"image": "x", "command": ["sleep", "600"], "expose": [8000], "ssh": True}
+    remote_id = await create_upstream_job(worker, local_hub, doubted, spec)
+
+    await reconcile_runs(worker)
+
+    reached = (await read_status(worker, doubted)).addresses
+    assert reached == {
+        "exposed": ["http://127.0.0.1:8000"],
+        "ssh": f"ssh://{remote_id}@ssh.hf.jobs",
+    }
+    async with worker.database.transaction() as tx:
+        await tx.execute("UPDATE remote_run SET addresses = NULL")
+    wait_until(lambda: read_stage(local_hub, remote_id) == "RUNNING")
+    await make_rows_due(worker, "poll_group")
+    await poll_namespace(worker)
+    assert (await read_status(worker, doubted)).addresses == reached

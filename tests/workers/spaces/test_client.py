@@ -1,0 +1,295 @@
+"""Calls of a real Gradio app, through a proxy that does what that of the Hub's Spaces does."""
+
+import importlib
+import json
+from base64 import b64encode
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from schema.accounts.vault import Secret
+from schema.gradio.client import fetch_api, open_space_session
+from schema.jobs.progress import JobProgress
+from schema.jobs.run_end import RunResult
+from schema.jobs.tables import JobState, Reason
+from service.local.hub_emulator.spaces.routes import PAUSED_SPACE, PUBLIC_SPACE, SPACE_PROXY_PATH
+from service.local.hub_emulator.users import LocalUser, find_user, load_users
+from service.local.stack import Stack
+from tests.support.stack import eventually
+from workers.executor import Completed, ExecutionRequest, Outcome, Rejected, RetryLater
+from workers.executors.space import SpaceExecutor
+from workers.hub.client import open_hub_client
+from workers.inputs.url_fetcher import Fetcher
+
+pytestmark = [
+    pytest.mark.xdist_group("stack"),
+    pytest.mark.timeout(150),  # for the first: Gradio may take a minute to start on a busy machine
+]
+
+GradioClient: Any = importlib.import_module("gradio_client").Client
+
+
+@dataclass
+class SpaceCaller:
+    """Calls a Space as one person after another, and remembers what was said meanwhile."""
+
+    executor: SpaceExecutor
+    users: list[LocalUser]
+    progress_messages: list[JobProgress] = field(default_factory=list[JobProgress])
+
+    def make_request(
+        self, api_name: str | None, arguments: Any, who: str, **more: Any
+    ) -> ExecutionRequest:
+        spec = {"space": PUBLIC_SPACE, "api_name": api_name, "arguments": arguments, **more}
+        token = Secret(find_user(self.users, who).token)
+        return ExecutionRequest(
+            run_id=uuid4(),
+            job_id=uuid4(),
+            namespace=who,
+            spec=spec,
+            labels={},
+            token=token,
+            secrets={},
+            request_timeout=timedelta(seconds=10),
+            report_progress=self.progress_messages.append,
+        )
+
+    async def __call__(self, api_name: str | None, arguments: Any, **more: Any) -> Outcome:
+        """Make one call; the sentences before are forgotten."""
+        self.progress_messages.clear()
+        who = more.pop("who", "alice")
+        return await self.executor.execute(self.make_request(api_name, arguments, who, **more))
+
+    async def call_for_values(self, api_name: str, arguments: Any, **more: Any) -> list[Any]:
+        """Make a call that is answered."""
+        outcome = await self(api_name, arguments, **more)
+        assert isinstance(outcome, Completed), outcome
+        assert outcome.run_result.result is not None, outcome
+        return [each["value"] for each in outcome.run_result.result["outputs"]]
+
+    async def read_count(self, name: str) -> int:
+        """Ask the Space how far a count has come."""
+        [number] = await self.call_for_values("/reached", [name])
+        return int(number)
+
+
+@pytest.fixture
+async def call(stack: Stack, space: str) -> AsyncGenerator[SpaceCaller]:
+    async with open_hub_client(stack.hub_url, stack.hub_url) as gateway:
+        form = f"{stack.hub_url}{SPACE_PROXY_PATH}/{{subdomain}}"
+        yield SpaceCaller(SpaceExecutor(gateway, form, Fetcher()), load_users(stack.folder / "hub"))
+
+
+@pytest.mark.parametrize(
+    ("api_name", "arguments", "values"),
+    [
+        ("/echo", {"text": "ab", "times": 2}, ["abab"]),
+        ("echo", ["ab", 2], ["abab"]),
+        ("/echo", {"text": "ab"}, ["ab"]),
+        # Of the two values this takes and gives, one is Gradio's own.
+        ("/remember", ["x"], ["x 0"]),
+        # What a generator gives last is what it gave.
+        ("/count", ["counted", 3, 0], ["1 2 3"]),
+    ],
+)
+async def test_a_call_means_what_the_app_says_it_takes(
+    call: SpaceCaller, api_name: str, arguments: Any, values: list[Any]
+) -> None:
+    """By name or by place, defaults filled in: the caller sees none of Gradio's bookkeeping."""
+    assert await call.call_for_values(api_name, arguments) == values
+
+
+async def test_what_the_official_client_sees_and_gets_is_what_we_do(
+    call: SpaceCaller, stack: Stack, space: str
+) -> None:
+    """The library that Gradio's people write is the judge of what their protocol means."""
+    token = find_user(load_users(stack.folder / "hub"), "alice").token
+
+    def ask() -> tuple[dict[str, Any], list[Any]]:
+        client = GradioClient(f"{space}/", token=token, verbose=False, analytics_enabled=False)
+        try:
+            seen: Any = client.view_api(print_info=False, return_format="dict")
+            given = [client.predict("ab", 2, api_name="/echo")]
+            given += [client.predict("counted", 3, 0, api_name="/count")]
+            given += [client.predict("x", api_name="/remember")]
+            return dict(seen["named_endpoints"]), given
+        finally:
+            client.close()
+
+    described, given = await anyio.to_thread.run_sync(ask)
+    async with open_space_session(space, None) as session:
+        ours = (await fetch_api(session)).endpoints
+
+    assert {
+        name: [
+            (each["parameter_name"], each["parameter_has_default"]) for each in said["parameters"]
+        ]
+        for name, said in described.items()
+    } == {
+        name: [(each.name, each.optional) for each in endpoint.parameters]
+        for name, endpoint in ours.items()
+    }
+    assert given == [
+        *await call.call_for_values("/echo", ["ab", 2]),
+        *await call.call_for_values("/count", ["counted", 3, 0]),
+        *await call.call_for_values("/remember", ["x"]),
+    ]
+
+
+async def test_whoever_waits_is_told_the_place_in_the_queue_and_how_far_it_is(
+    call: SpaceCaller,
+) -> None:
+    """What Gradio's own page shows while somebody waits is passed on."""
+    await call.call_for_values("/work", [3, 0.01])
+
+    told = [(each.done, each.total, each.message) for each in call.progress_messages]
+    assert str(told[0][2]).startswith("Waiting in the Space's queue: number 1 of 1")
+    assert (1, 3, "Working") in told
+
+
+async def test_files_go_there_and_come_back(call: SpaceCaller) -> None:
+    """By their bytes: no path of this machine is read, and what comes back is kept by the job."""
+    outcome = await call("/upper", [{"base64": b64encode(b"hello").decode(), "name": "a b.txt"}])
+
+    assert isinstance(outcome, Completed)
+    assert outcome.run_result.result is not None
+    assert outcome.run_result.result["outputs"][0]["value"] == {"file": "upper.txt"}
+    [file] = outcome.files
+    assert (file.name, file.content, file.media_type) == ("upper.txt", b"HELLO", "text/plain")
+
+
+async def test_a_result_too_long_to_be_shown_is_a_file(call: SpaceCaller) -> None:
+    """Nothing that was computed is thrown away for being long."""
+    outcome = await call("/large", [100_000])
+
+    assert isinstance(outcome, Completed)
+    assert outcome.run_result.result == {
+        "space": PUBLIC_SPACE,
+        "api_name": "/large",
+        "outputs": None,
+        "outputs_file": "outputs.json",
+    }
+    [file] = outcome.files
+    assert json.loads(file.content or b"")[0]["value"] == "x" * 100_000
+
+
+async def test_the_code_of_a_space_never_sees_a_token(call: SpaceCaller) -> None:
+    """Whoever makes a Space reads its requests; theirs is not the caller's authority."""
+    [headers] = await call.call_for_values("/seen", [], space="alice/own")
+
+    assert {"authorization", "x-hf-authorization", "cookie"}.isdisjoint(headers)
+    assert "user-agent" in headers
+
+
+@pytest.mark.parametrize(
+    ("api_name", "reason", "said"),
+    [
+        ("/fail", Reason.EXIT_NONZERO, "The Space local/tiny said: That will not do: 7"),
+        (
+            "/crash",
+            Reason.EXIT_NONZERO,
+            "The Space local/tiny ended the call with an error, and keeps it to itself.",
+        ),
+        (
+            "/quota",
+            Reason.INSUFFICIENT_CREDITS,
+            (
+                "The Space local/tiny said: ZeroGPU quota exceeded: You have exceeded your free "
+                "GPU quota (7s requested vs. 12s left). Try again in 2:05:11 or subscribe."
+            ),
+        ),
+    ],
+)
+async def test_an_error_of_the_app_is_told_in_its_own_words(
+    call: SpaceCaller, api_name: str, reason: Reason, said: str
+) -> None:
+    """And a quota that is used up by its name, with when it comes back."""
+    outcome = await call(api_name, [7])
+
+    assert outcome == Completed(RunResult(JobState.FAILED, "FAILED", reason, said))
+
+
+@pytest.mark.parametrize(
+    ("api_name", "arguments", "more", "reason", "said"),
+    [
+        ("/ecco", [], {}, Reason.INVALID_REQUEST, "has no endpoint /ecco. Did you mean /echo"),
+        ("/echo", {"txt": 1}, {}, Reason.INVALID_REQUEST, "has no parameter 'txt'."),
+        ("/echo", {}, {}, Reason.INVALID_REQUEST, "needs text too."),
+        ("/echo", ["a", 1, 2], {}, Reason.INVALID_REQUEST, "takes 2 arguments, not 3."),
+        ("/echo", ["a", "b"], {}, Reason.INVALID_REQUEST, 'takes a number as times, not "b".'),
+        ("/upper", ["/etc/passwd"], {}, Reason.INVALID_REQUEST, "is not an https:// address"),
+        ("/upper", [{"base64": "?"}], {}, Reason.INVALID_REQUEST, "its base64 cannot be read"),
+        ("/upper", ["https://127.0.0.1/a.txt"], {}, Reason.INVALID_REQUEST, "public"),
+        ("/echo", ["a"], {"space": "no/where"}, Reason.INVALID_REQUEST, "does not exist, or your"),
+        ("/echo", ["a"], {"space": "bob/own"}, Reason.INVALID_REQUEST, "does not exist, or your"),
+        (
+            "/echo",
+            ["a"],
+            {"space": PAUSED_SPACE},
+            Reason.HUB_UNAVAILABLE,
+            "was paused by its owner.",
+        ),
+    ],
+)
+async def test_what_cannot_be_called_is_refused_before_anything_is_begun(
+    call: SpaceCaller, api_name: str, arguments: Any, more: Any, reason: Reason, said: str
+) -> None:
+    """Refused, not failed: provably nothing ran, and nothing of it is in doubt."""
+    outcome = await call(api_name, arguments, **more)
+
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason is reason
+    assert said in outcome.message
+
+
+async def test_a_call_that_is_dropped_stops_at_the_space(call: SpaceCaller) -> None:
+    """A cancel frees what it would have gone on using: the Space is told, and is seen to stop."""
+
+    async def told() -> bool:
+        return any("partial" in (each.message or "") for each in call.progress_messages)
+
+    order = call.make_request("/count", ["dropped", 1000, 0.05], "alice")
+    async with anyio.create_task_group() as group:
+        group.start_soon(call.executor.execute, order)
+        await eventually(told, bool)
+        group.cancel_scope.cancel()
+
+    before = await call.read_count("dropped")
+    await call.call_for_values("/work", [3, 0.1])
+    assert await call.read_count("dropped") <= before + 1
+
+
+async def test_a_call_that_outlives_its_timeout_is_told_to_stop(call: SpaceCaller) -> None:
+    """The deadline is the caller's, and covers the queue too."""
+    outcome = await call("/count", ["late", 1000, 0.05], timeout=1)
+    before = await call.read_count("late")
+    await call.call_for_values("/work", [3, 0.1])
+
+    assert isinstance(outcome, Completed)
+    assert outcome.run_result.reason is Reason.TIMED_OUT
+    assert 1 < before < 100
+    assert await call.read_count("late") <= before + 1
+
+
+async def test_a_full_queue_is_waited_for(call: SpaceCaller) -> None:
+    """Provably not taken up, so it is tried again later and not given up."""
+    outcomes: list[Outcome] = []
+
+    async def one() -> None:
+        outcomes.append(await call.executor.execute(call.make_request("/work", [1, 0.5], "alice")))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(6):
+            group.start_soon(one)
+
+    turned_away = [each for each in outcomes if isinstance(each, RetryLater)]
+    assert 0 < len(turned_away) < 6
+    assert {each.message for each in turned_away} == {
+        "The Space local/tiny has no room in its queue."
+    }

@@ -1,0 +1,321 @@
+"""Spaces that mean no good, or break off in the middle: where a token goes, what is believed."""
+
+import json
+from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from schema.accounts.vault import Secret
+from schema.jobs.progress import JobProgress
+from schema.jobs.tables import Reason
+from tests.schema.gradio.test_client import GRADIO_CONFIG, GRADIO_INFO
+from tests.support.hub.fake_hub import serve_app
+from workers.executor import Completed, ExecutionRequest, Outcome, Rejected, RetryLater, Unknown
+from workers.executors.space import SpaceExecutor
+from workers.hub.client import open_hub_client
+from workers.inputs.url_fetcher import Fetcher
+
+TOKEN = "hf_the_callers"
+MEGABYTE = 1024 * 1024
+COMPLETED_EVENT = {"msg": "process_completed", "success": True, "output": {"data": ["x", None]}}
+
+
+@dataclass
+class HostileSpace:
+    """A Space, and the Hub that names it; what it answers is for a test to say."""
+
+    url: str = ""
+    stages: list[str] = field(default_factory=lambda: ["RUNNING"])
+    configs: list[Response] = field(default_factory=list[Response])
+    """Answered before `config`, each once."""
+    config: Response = field(default_factory=lambda: JSONResponse(GRADIO_CONFIG))
+    join: Response = field(default_factory=lambda: JSONResponse({"event_id": "e"}))
+    events: list[str] = field(default_factory=list[str])
+    file: Response = field(default_factory=lambda: Response(b"x"))
+    requests: list[tuple[str, dict[str, str]]] = field(
+        default_factory=list[tuple[str, dict[str, str]]]
+    )
+    """Paths, and headers."""
+
+    def return_values(self, *values: Any) -> None:
+        """Let the call succeed."""
+        output = {"data": [*values, None]}
+        self.send_messages({"msg": "process_completed", "success": True, "output": output})
+
+    def send_messages(self, *messages: dict[str, Any]) -> None:
+        """Let it say these, and nothing more."""
+        self.events = [f"data: {json.dumps(each)}\n\n" for each in messages]
+
+    async def respond(self, request: Request) -> Response:
+        """Answer whatever comes."""
+        path = request.url.path
+        self.requests.append((path, dict(request.headers)))
+        if path.startswith("/api/spaces/"):
+            stage = self.stages.pop(0) if len(self.stages) > 1 else self.stages[0]
+            return JSONResponse({"id": "a/b", "subdomain": "a-b", "runtime": {"stage": stage}})
+        if path == "/a-b/config":
+            return self.configs.pop(0) if self.configs else self.config
+        if path.endswith("/info"):
+            return JSONResponse(GRADIO_INFO)
+        if path.endswith("/queue/join"):
+            return self.join
+        if path.endswith("/queue/data"):
+            return StreamingResponse(iter(self.events), media_type="text/event-stream")
+        return self.file if "/file=" in path else JSONResponse({"success": True})
+
+    def requested_paths(self, part: str) -> list[str]:
+        return [path for path, _ in self.requests if part in path]
+
+
+@pytest.fixture(scope="module")
+def servers() -> Generator[list[HostileSpace]]:
+    """A Space, and another machine that has nothing to do with it."""
+    liars = [HostileSpace(), HostileSpace()]
+
+    async def answer(request: Request) -> Response:
+        return await liars[request.url.port != int(liars[0].url.rpartition(":")[2])].respond(
+            request
+        )
+
+    methods = ["GET", "POST"]
+    app = Starlette(routes=[Route("/{path:path}", answer, methods=methods)])
+    with serve_app(app) as url, serve_app(app) as elsewhere:
+        liars[0].url, liars[1].url = url, elsewhere
+        yield liars
+
+
+@pytest.fixture
+def liar(servers: list[HostileSpace]) -> HostileSpace:
+    servers[0].__init__(servers[0].url)  # type: ignore[misc]  # as new
+    servers[1].__init__(servers[1].url)  # type: ignore[misc]  # as new
+    return servers[0]
+
+
+@pytest.fixture
+def elsewhere(servers: list[HostileSpace], liar: HostileSpace) -> HostileSpace:
+    return servers[1]
+
+
+@pytest.fixture
+async def executor(liar: HostileSpace) -> AsyncGenerator[SpaceExecutor]:
+    async with open_hub_client(liar.url, liar.url) as gateway:
+        yield SpaceExecutor(gateway, f"{liar.url}/{{subdomain}}", Fetcher())
+
+
+async def call_space(
+    executor: SpaceExecutor, report: Callable[[JobProgress], None] = lambda _: None, **more: Any
+) -> Outcome:
+    spec = {"space": "a/b", "arguments": ["x"], "timeout": 20, **more}
+    return await executor.execute(
+        ExecutionRequest(
+            run_id=uuid4(),
+            job_id=uuid4(),
+            namespace="ada",
+            spec=spec,
+            labels={},
+            token=Secret(TOKEN),
+            secrets={},
+            request_timeout=timedelta(seconds=5),
+            report_progress=report,
+        )
+    )
+
+
+async def test_the_token_goes_to_the_proxy_of_the_space_and_in_its_header_only(
+    executor: SpaceExecutor, liar: HostileSpace
+) -> None:
+    """As Authorization it would reach the code of whoever made the Space."""
+    liar.return_values("said")
+
+    assert isinstance(await call_space(executor), Completed)
+
+    [space] = [headers for path, headers in liar.requests if path.startswith("/api/spaces")]
+    assert space["authorization"] == f"Bearer {TOKEN}"
+    for path, headers in liar.requests:
+        if not path.startswith("/api/spaces"):
+            assert "authorization" not in headers, path
+            assert headers["x-hf-authorization"] == f"Bearer {TOKEN}"
+
+
+async def test_a_space_that_sends_elsewhere_is_not_followed(
+    executor: SpaceExecutor, liar: HostileSpace, elsewhere: HostileSpace
+) -> None:
+    """A redirect is how a host that may have the token would hand it on."""
+    liar.config = RedirectResponse(f"{elsewhere.url}/a-b/config")
+
+    outcome = await call_space(executor)
+
+    assert isinstance(outcome, Rejected)
+    assert "sends elsewhere" in outcome.message
+    assert elsewhere.requests == []
+
+
+async def test_an_app_whose_prefix_is_another_host_is_not_asked_for_more(
+    executor: SpaceExecutor, liar: HostileSpace, elsewhere: HostileSpace
+) -> None:
+    """Behind the host, "@…" would make another host of it."""
+    liar.config = JSONResponse(
+        {**GRADIO_CONFIG, "api_prefix": f"@{elsewhere.url.removeprefix('http://')}"}
+    )
+
+    outcome = await call_space(executor)
+
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason is Reason.INVALID_REQUEST
+    assert elsewhere.requests == []
+    assert len(liar.requests) == 2
+
+
+async def test_a_file_at_another_host_is_a_link_and_not_fetched(
+    executor: SpaceExecutor, liar: HostileSpace, elsewhere: HostileSpace
+) -> None:
+    """Whoever makes a Space must not make us call others in its caller's name."""
+    meta = {"_type": "gradio.FileData"}
+    liar.file = RedirectResponse(f"{elsewhere.url}/stolen")
+    linked = {"path": f"{elsewhere.url}/x", "meta": meta}
+    moved = {"path": "/made/moved.txt", "meta": meta, "url": f"{elsewhere.url}/y"}
+    liar.return_values(
+        [linked, moved, {"path": "/a/../../b?c#d", "orig_name": "../../e", "meta": meta}]
+    )
+
+    outcome = await call_space(executor)
+
+    assert isinstance(outcome, Completed)
+    assert outcome.run_result.result is not None
+    away, lost, odd = outcome.run_result.result["outputs"][0]["value"]
+    assert away == {"url": f"{elsewhere.url}/x"}
+    assert lost == {"file": "moved.txt", "not_kept": "it sends elsewhere: it answered 307"}
+    assert odd["file"] == "e"
+    assert "where no file of the app is" in odd["not_kept"]
+    assert liar.requested_paths("/file=") == ["/a-b/gradio_api/file=/made/moved.txt"]
+    assert outcome.files == ()
+    assert elsewhere.requests == []
+
+
+async def test_a_file_too_large_is_left_there_and_the_rest_is_kept(
+    executor: SpaceExecutor, liar: HostileSpace
+) -> None:
+    """What was computed is not thrown away for one file; and memory is not for a Space to fill."""
+    meta = {"_type": "gradio.FileData"}
+    liar.file = Response(b"x" * (33 * MEGABYTE))
+    liar.return_values({"text": "kept", "file": {"path": "/made/bomb.bin", "meta": meta}})
+
+    outcome = await call_space(executor)
+
+    assert isinstance(outcome, Completed)
+    assert outcome.run_result.result is not None
+    value = outcome.run_result.result["outputs"][0]["value"]
+    assert value["text"] == "kept"
+    assert value["file"]["not_kept"].startswith("it answers with more than")
+    assert outcome.files == ()
+
+
+async def test_a_description_without_end_is_not_read_to_it(
+    executor: SpaceExecutor, liar: HostileSpace
+) -> None:
+    liar.config = Response(b"[" * (5 * MEGABYTE))
+
+    outcome = await call_space(executor)
+
+    assert isinstance(outcome, Rejected)
+    assert "more than" in outcome.message
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        ["data: " + "x" * (17 * MEGABYTE), f"\n\ndata: {json.dumps(COMPLETED_EVENT)}\n\n"],
+        ['data: {"msg": "process_starts"}\n\n'],
+        ['data: {"msg": "unexpected_error", "message": "Server stopped unexpectedly."}\n\n'],
+        ["data: {\n\n", "nonsense\n", 'data: {"msg": "never heard of"}\n\n'],
+        [],
+    ],
+)
+async def test_a_call_that_breaks_off_is_in_doubt_and_not_made_again(
+    executor: SpaceExecutor, liar: HostileSpace, events: list[str]
+) -> None:
+    """It may have been carried out, and charged: nobody here decides to pay twice."""
+    liar.events = events
+
+    assert isinstance(await call_space(executor), Unknown)
+    assert len(liar.requested_paths("/queue/join")) == 1
+    # And if it still goes on, it is told that nobody listens.
+    assert len(liar.requested_paths("/cancel")) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "outcome"),
+    [
+        (503, "Queue is full. Max size is 3 and size is 3.", RetryLater),
+        (503, "", RetryLater),
+        (429, "", RetryLater),
+        (401, "", Rejected),
+        (404, "", Rejected),
+        (400, "no", Rejected),
+        (422, "too short", Completed),
+        (502, "", Unknown),
+        (504, "", Unknown),
+        (500, "", Unknown),
+    ],
+)
+async def test_only_a_call_that_was_certainly_not_taken_may_be_tried_again(
+    executor: SpaceExecutor, liar: HostileSpace, status: int, detail: str, outcome: type[Outcome]
+) -> None:
+    liar.join = JSONResponse({"detail": detail}, status)
+
+    assert isinstance(await call_space(executor), outcome)
+    assert len(liar.requested_paths("/queue/join")) == 1
+
+
+async def test_what_cannot_be_stored_is_taken_out_of_what_a_space_says(
+    executor: SpaceExecutor, liar: HostileSpace
+) -> None:
+    """A NUL that Postgres cannot keep would lose the whole answer."""
+    liar.return_values("a\0b")
+
+    outcome = await call_space(executor)
+
+    assert isinstance(outcome, Completed)
+    assert outcome.run_result.result is not None
+    assert outcome.run_result.result["outputs"][0]["value"] == "a\ufffdb"
+
+
+async def test_a_space_that_sleeps_is_waked_and_waited_for(
+    executor: SpaceExecutor, liar: HostileSpace
+) -> None:
+    """That it is asked wakes it; until it is up, a page of the Hub's answers in its place."""
+    said: list[JobProgress] = []
+    liar.stages = ["SLEEPING", "APP_STARTING", "RUNNING"]
+    liar.configs = [Response("Preparing Space"), Response("Preparing Space", 503)]
+    liar.return_values("awake")
+
+    outcome = await call_space(executor, said.append)
+
+    assert isinstance(outcome, Completed)
+    assert [each.message for each in said] == [
+        "The Space is asleep; waiting for it to wake",
+        "The Space is starting; waiting for it to wake",
+    ]
+
+
+async def test_a_space_that_does_not_wake_in_time_was_never_called(
+    executor: SpaceExecutor, liar: HostileSpace
+) -> None:
+    """Provably nothing was begun, and the job says so."""
+    liar.stages = ["BUILDING"]
+    liar.config = Response("Building", 503)
+
+    outcome = await call_space(executor, timeout=1)
+
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason is Reason.HUB_UNAVAILABLE
+    assert "was not ready within 1s; nothing was started" in outcome.message
+    assert liar.requested_paths("/queue") == []

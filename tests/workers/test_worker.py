@@ -1,0 +1,37 @@
+"""A worker tells whoever waits of the moves it makes."""
+
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
+import anyio
+
+from schema.jobs import lifecycle
+from schema.messaging import change_notifications
+from schema.settings import Settings
+from tests.conftest import JobFactory
+from tests.support.stack import eventually
+from workers.worker import build_worker
+
+
+async def test_what_a_worker_commits_is_heard_where_it_is_waited_for(
+    settings: Callable[..., Settings], valkey_url: str, make_job: JobFactory, ada: str
+) -> None:
+    """Built as it runs: nobody has to tell of a move by hand."""
+    heard: dict[UUID, int] = {}
+
+    def hear(moved: Mapping[UUID, int]) -> None:
+        heard.update(moved)
+
+    async def cancel_another() -> bool:
+        # The first may have been told before anybody listened.
+        job = await make_job()
+        async with worker.database.transaction() as tx:
+            await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+        await anyio.sleep(0.1)  # before another is cancelled
+        return job.id in heard
+
+    async with anyio.create_task_group() as listener:
+        listener.start_soon(change_notifications.listen_for_changes, valkey_url, hear)
+        async with build_worker(settings()) as worker:
+            await eventually(cancel_another, bool)
+        listener.cancel_scope.cancel()
