@@ -53,9 +53,9 @@ AUDIT_GUARDS: Final = (
         "service/auth/client_info.py",
         _CLIENT,
         a_name_prints=("filter(str.isprintable, name)", "name"),
-        a_name_is_bounded=(".strip()[:_LONGEST].strip()", ".strip()"),
+        a_name_is_bounded=(".strip()[:_MAX_NAME_CHARACTERS].strip()", ".strip()"),
         a_request_names_its_client=(
-            'return readable(f"{info.name} {info.version}")',
+            'return printable_name(f"{info.name} {info.version}")',
             "return None",
         ),
     ),

@@ -40,8 +40,9 @@ COST_GUARDS: Final = (
         "schema/jobs/run_end.py",
         _SETTLEMENT,
         second_launch_needs_room=(
-            "relaunch = relaunch and await budgets.fits_again(tx, run_id, monthly=monthly_budget)",
-            "relaunch = relaunch and monthly_budget != 0",
+            "relaunch = relaunch and await budgets.lock_budgets_for_relaunch(\n"
+            "        tx, run_id, default_monthly_budget=default_monthly_budget\n    )",
+            "relaunch = relaunch and default_monthly_budget != 0",
         ),
         second_launch_is_held=(
             "SET held_micro_usd = held_micro_usd + ceiling_micro_usd",
@@ -107,8 +108,11 @@ COST_GUARDS: Final = (
     *mutants_in_file(
         "service/runtime/price_cache.py",
         _COSTS,
-        last_good_list_counts=("answer = await price_store.kept(tx)", "answer = None"),
-        prices_are_kept_for_a_while=("stale=False), _FRESH)", "stale=False), UNKNOWN * 0)"),
+        last_good_list_counts=("answer = await price_store.load_price_list(tx)", "answer = None"),
+        prices_are_kept_for_a_while=(
+            "_FRESH_LIFETIME,\n                )",
+            "UNAVAILABLE_TTL * 0,\n                )",
+        ),
     ),
     *mutants_in_file(
         "service/jobs/dry_run.py",

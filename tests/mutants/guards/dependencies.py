@@ -53,18 +53,24 @@ DEPENDENCY_GUARDS: Final = (
         "schema/jobs/queries.py",
         "tests/schema/jobs/test_queries.py",
         a_page_is_read_without_its_bulk=(
-            '_EACH: Final = f"{_BRIEF} AND',
-            '_EACH: Final = f"{_STATUS} AND',
+            '_GET_JOB_STATUSES: Final = f"{_SHORT_STATUS_SELECT} AND',
+            '_GET_JOB_STATUSES: Final = f"{_STATUS} AND',
         ),
     ),
     *mutants_in_file(
         "service/jobs/dependencies.py",
         _AFTER,
-        who_could_never_begin_is_refused=("if on is On.SUCCESS and", "if False and"),
+        who_could_never_begin_is_refused=(
+            "condition is DependencyCondition.SUCCESS\n            and",
+            "False\n            and",
+        ),
     ),
     *mutants_in_file(
         "workers/attempts/run.py",
         _EXECUTORS,
-        what_is_said_is_written=("            group.start_soon(reporter.write)\n", ""),
+        what_is_said_is_written=(
+            "            group.start_soon(reporter.write_until_cancelled)\n",
+            "",
+        ),
     ),
 )

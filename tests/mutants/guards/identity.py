@@ -16,23 +16,23 @@ IDENTITY_GUARDS: Final = (
         "service/http/middleware.py",
         _SCOPES,
         edge_asks_for_the_scope=(
-            "if scope in caller.obtainable:",
+            "if scope in caller.obtainable_scopes:",
             "if False:",
         ),
         only_browsing_without_a_sign_in=(
-            "if all(method in _BROWSING for method, _ in _calls(body)):",
+            "if all(method in _ANONYMOUS_METHODS for method, _ in _parse_calls(body)):",
             "if True:",
         ),
         a_wrong_token_is_nobodys=(
-            "if not (presented.nothing and self._browsable):",
-            "if not self._browsable:",
+            "if not (presented.is_empty and self._allow_browsing):",
+            "if not self._allow_browsing:",
         ),
     ),
     *mutants_in_file(
         "service/http/middleware.py",
         _EDGE,
         credentials_stay_at_the_edge=(
-            'if name.decode("latin-1") not in _CREDENTIALS',
+            'if name.decode("latin-1") not in _CREDENTIAL_HEADERS',
             "if name",
         ),
     ),
@@ -40,15 +40,16 @@ IDENTITY_GUARDS: Final = (
         "service/mcp/tool.py",
         _SCOPES,
         tool_asks_for_the_scope=(
-            "if caller is not None and self.needs and caller.scopes.isdisjoint(self.needs):",
-            "if caller is None:",
+            "            caller is not None\n            and self.required_scopes\n"
+            "            and caller.scopes.isdisjoint(self.required_scopes)\n",
+            "            caller is None\n",
         ),
         static_tokens_see_what_they_can_use=(
             "or not useful.isdisjoint(needed)",
             "or useful is not None",
         ),
         sign_ins_see_what_they_can_step_up_to=(
-            "caller.scopes | caller.obtainable if",
+            "caller.scopes | caller.obtainable_scopes if",
             "caller.scopes if",
         ),
     ),
@@ -57,18 +58,21 @@ IDENTITY_GUARDS: Final = (
         "tests/service/auth/test_authenticators.py",
         both_tokens_have_to_allow_it=("scopes=caller.scopes & allowed,", "scopes=caller.scopes,"),
         what_cannot_be_signed_in_for_is_not_asked_for=(
-            "obtainable=caller.scopes - allowed,",
-            "obtainable=ALL_SCOPES - (caller.scopes & allowed),",
+            "obtainable_scopes=caller.scopes - allowed,",
+            "obtainable_scopes=ALL_SCOPES - (caller.scopes & allowed),",
         ),
         the_hubs_token_is_no_sign_in=(
-            "token = presented.authorization\n",
-            "token = presented.hub or presented.authorization\n",
+            "token = credentials.authorization\n",
+            "token = credentials.hub or credentials.authorization\n",
         ),
     ),
     *mutants_in_file(
         "service/auth/caller.py",
         _SCOPES,
-        organisations_have_to_be_granted=("if wanted not in self.organisations:", "if not wanted:"),
+        organisations_have_to_be_granted=(
+            "if namespace not in self.organisations:",
+            "if not namespace:",
+        ),
     ),
     *mutants_in_file(
         "service/auth/hub_client.py",
@@ -86,13 +90,19 @@ IDENTITY_GUARDS: Final = (
     *mutants_in_file(
         "service/auth/token_verifier.py",
         _SCOPES,
-        silence_is_no_refusal=("return Kept(None, UNKNOWN)", "raise"),
-        the_hub_is_asked_once=("return Kept(None, _CHECKED)", "return Kept(None, timedelta(0))"),
+        silence_is_no_refusal=("return CacheEntry(None, UNAVAILABLE_TTL)", "raise"),
+        the_hub_is_asked_once=(
+            "return CacheEntry(None, _LAUNCH_CHECK_LIFETIME)",
+            "return CacheEntry(None, timedelta(0))",
+        ),
     ),
     *mutants_in_file(
         "service/jobs/operations.py",
         _SCOPES,
-        cancel_asks_for_the_scope=("        caller.expect(known(status.kind).scope)\n", ""),
+        cancel_asks_for_the_scope=(
+            "        caller.require_scope(describe_kind(status.kind).scope)\n",
+            "",
+        ),
     ),
     *mutants_in_file(
         "service/runtime/context.py",
@@ -103,14 +113,14 @@ IDENTITY_GUARDS: Final = (
     *mutants_in_file(
         "schema/common/async_cache.py",
         _IDENTITY,
-        renewal_asks_again=("self._kept.pop(key, None)", "pass"),
+        renewal_asks_again=("self._entries.pop(key, None)", "pass"),
     ),
     *mutants_in_file(
         "schema/specs/validation_errors.py",
         _IDENTITY,
         secrets_are_not_repeated=(
-            '"" if entry["loc"][0] in _SEALED else f"',
-            '"" if False else f"',
+            'if entry["loc"][0] in _SECRET_ARGUMENTS',
+            "if False",
         ),
     ),
     *mutants_in_file(
@@ -132,7 +142,7 @@ IDENTITY_GUARDS: Final = (
             "coalesce(expires_at > now(), true) AS alive",
             "true AS alive",
         ),
-        missing_holds=("        await tx.execute(_LACKING, subject_id)\n", ""),
+        missing_holds=("        await tx.execute(_HOLD_SUBJECT, subject_id)\n", ""),
         a_queued_job_keeps_the_token=("AND job.finished_at IS NULL)", "AND false)"),
         a_watched_namespace_keeps_the_token=("AND polled.due_at IS NOT NULL)", "AND false)"),
         a_caller_keeps_the_token=("seen_at < now() - interval '5 minutes'", "false"),
@@ -177,12 +187,15 @@ IDENTITY_GUARDS: Final = (
     *mutants_in_file(
         "service/auth/registration_proxy.py",
         "tests/service/auth/test_registration_proxy.py",
-        addresses_to_come_back_to_are_safe=("if not is_tamperproof(url):", "if not url:"),
+        addresses_to_come_back_to_are_safe=("if not is_secure_url(url):", "if not url:"),
         a_form_does_not_register=('!= "application/json":', '== "text/html":'),
     ),
     *mutants_in_file(
         "service/auth/token_verifier.py",
         "tests/service/auth/test_registration_proxy.py",
-        a_huge_token_is_not_asked_about=("if len(token.reveal()) > _LARGEST:", "if not token:"),
+        a_huge_token_is_not_asked_about=(
+            "if len(token.reveal()) > _MAX_TOKEN_CHARACTERS:",
+            "if not token:",
+        ),
     ),
 )

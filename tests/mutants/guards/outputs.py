@@ -14,28 +14,31 @@ OUTPUT_GUARDS: Final = (
         "workers/artifacts/outputs.py",
         _OUTPUTS,
         what_is_missing_is_no_success=(
-            "    if run.stage != COMPLETED or run.age < patience:\n        return None\n",
+            "    if run.stage != COMPLETED_STAGE or run.age < patience:\n        return None\n",
             "    return Left(ending, kept)\n",
         ),
         the_wait_begins_when_the_end_is_seen=(
-            "if run.stage != COMPLETED or run.age < patience:",
+            "if run.stage != COMPLETED_STAGE or run.age < patience:",
             "if run.age < patience:",
         ),
         nothing_lands_in_public=("    if not found.private:", "    if False:"),
-        a_surplus_leaves_nothing=("or run.origin is not Origin.OURS", ""),
+        a_surplus_leaves_nothing=("or run.origin is not RunOrigin.OURS", ""),
         a_dead_token_waits_for_the_next=(
-            "        if is_no and not _is_final(error):\n            raise\n",
+            "        if is_no and not _is_final_rejection(error):\n            raise\n",
             "",
         ),
         a_401_need_not_be_about_the_token=(
-            "    return Answered4xx(_FORBIDDEN, no.message, None)",
-            "    return no",
+            "    return HubRejected(_FORBIDDEN, rejection.message, None)",
+            "    return rejection",
         ),
     ),
     *mutants_in_file(
         "workers/loops/reconcile_runs.py",
         _OUTPUTS,
-        what_a_killed_job_left_is_kept=("        await files.keep(tx, run.job_id, left)\n", ""),
+        what_a_killed_job_left_is_kept=(
+            "        await files.save_files(tx, run.job_id, left)\n",
+            "",
+        ),
     ),
     *mutants_in_file(
         "schema/specs/outputs.py",
@@ -52,14 +55,14 @@ OUTPUT_GUARDS: Final = (
         ),
         who_only_reads_changes_nothing=("if not each.volume.read_only:", "if True:"),
         only_who_may_write_mounts_to_write=(
-            "if not volume.read_only and not bucket.may_be_written(caller):",
+            "if not volume.read_only and not bucket.is_writable_by(user):",
             "if False:",
         ),
     ),
     *mutants_in_file(
         "service/local/hub_emulator/buckets/xet_store.py",
         _BUCKETS,
-        a_hash_is_no_authority=("if shown.reads(file) else None", "if shown else None"),
+        a_hash_is_no_authority=("if shown.can_read(file) else None", "if shown else None"),
     ),
     *mutants_in_file(
         "service/local/hub_emulator/buckets/store.py",

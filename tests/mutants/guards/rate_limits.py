@@ -19,29 +19,32 @@ RATE_LIMIT_GUARDS: Final = (
         valkey_forgets=("redis.call('PEXPIRE', KEYS[1], 2 * length)", ""),
         valkey_is_told_the_script_again=("except NoScriptError:", "except ZeroDivisionError:"),
         silent_valkey_is_not_waited_for=(
-            "with anyio.fail_after(self._patience.total_seconds()):",
+            "with anyio.fail_after(self._valkey_timeout.total_seconds()):",
             "with anyio.fail_after(100):",
         ),
-        one_call_looks_whether_valkey_is_back=("if self._quiet_until != _TRUSTED:", "if False:"),
+        one_call_looks_whether_valkey_is_back=(
+            "if self._skip_valkey_until != _VALKEY_AVAILABLE:",
+            "if False:",
+        ),
         silent_valkey_is_left_alone=(
-            "self._quiet_until = anyio.current_time() + _QUIET.total_seconds()",
+            "self._skip_valkey_until = anyio.current_time() + _VALKEY_RETRY_AFTER.total_seconds()",
             "pass",
         ),
         valkey_is_trusted_again=(
-            "        self._quiet_until = _TRUSTED\n        return",
+            "        self._skip_valkey_until = _VALKEY_AVAILABLE\n        return",
             "        return",
         ),
         broken_valkey_is_an_outage=(
             "except (RedisError, OSError) as error:",
             "except OSError as error:",
         ),
-        postgres_counts_while_valkey_is_away=(" or await self._by_postgres(subject_id)", ""),
+        postgres_counts_while_valkey_is_away=(" or await self._count_in_postgres(subject_id)", ""),
         without_postgres_calls_are_let_go=(
             "except Unavailable as error:",
             "except ZeroDivisionError as error:",
         ),
         outage_is_logged_once=(
-            "            if not self._told:\n    ",
+            "            if not self._outage_logged:\n    ",
             "            if True:\n    ",
         ),
         nothing_is_no_limit=("if not self._limit:", "if self._limit < 0:"),
@@ -51,14 +54,14 @@ RATE_LIMIT_GUARDS: Final = (
         "tests/service/http/test_rate_limit_headers.py",
         full_window_grows_old_in_the_next=("    if room < 0:", "    if room < -9999:"),
         window_before_grows_old=(
-            "return 1 - room / count.before - count.past",
-            "return 1 - count.past",
+            "return 1 - room / count.previous_calls - count.elapsed_fraction",
+            "return 1 - count.elapsed_fraction",
         ),
     ),
     *mutants_in_file(
         "schema/common/durations.py",
         "tests/service/http/test_rate_limit_headers.py",
-        wait_is_rounded_up=("math.ceil(length", "int(length"),
+        wait_is_rounded_up=("math.ceil(duration", "int(duration"),
     ),
     *mutants_in_file(
         "schema/accounts/call_counts.py",

@@ -13,23 +13,32 @@ REDACTION_GUARDS: Final = (
         "workers/artifacts/log_capture.py",
         _CAPTURE,
         the_beginning_of_a_secret_waits=(
-            "0 if last else self._redactor.undecided(self._lines)",
+            "0 if is_last else self._redactor.count_undecided_lines(self._lines)",
             "0",
         ),
-        a_broken_log_is_taken_up=("tries = _TRIES if final else", "tries = _TRIES if True else"),
-        progress_is_worth_another_try=("1 if at_it.taken > before else tries + 1", "tries + 1"),
+        a_broken_log_is_taken_up=(
+            "tries = _MAX_TRIES if final else",
+            "tries = _MAX_TRIES if True else",
+        ),
+        progress_is_worth_another_try=(
+            "1 if at_it.stored_lines > before else tries + 1",
+            "tries + 1",
+        ),
         a_token_does_not_lose_a_log=("frozenset({401, 429})", "frozenset[int]()"),
-        a_line_is_kept_by_one_worker=("                raise _Taken", "                pass"),
+        a_line_is_kept_by_one_worker=(
+            "                raise _CapturedByAnotherWorker",
+            "                pass",
+        ),
         a_log_without_its_key_is_withheld=(
             "if redactor is None:\n        return",
             "redactor = redactor or Redactor({})\n    if False:\n        return",
         ),
-        what_is_kept_is_skipped=("skip = self.taken - known", "skip = 0"),
+        what_is_kept_is_skipped=("skip = self.stored_lines - known", "skip = 0"),
     ),
     *mutants_in_file(
         "workers/artifacts/log_capture.py",
         _REDACTION,
-        lines_before_are_looked_at=("        self._before.extend(lines[:ready])\n", ""),
+        lines_before_are_looked_at=("        self._context.extend(lines[:ready])\n", ""),
     ),
     *mutants_in_file(
         "workers/artifacts/redaction.py",
@@ -38,21 +47,27 @@ REDACTION_GUARDS: Final = (
         overlapping_secrets_are_found=("place + 1)", "place + len(form.text))"),
         overlapping_finds_are_one=("end=max(find.end, merged[-1].end)", "end=merged[-1].end"),
         plain_words_stay=("and not plain", ""),
-        what_is_cut_off_does_not_move_up=("min(end, start + longest)", "end"),
+        what_is_cut_off_does_not_move_up=("min(end, start + max_line_chars)", "end"),
         names_are_no_tokens=("[A-Za-z0-9]{30,}", "[A-Za-z0-9_]{3,}"),
-        lines_of_a_key_are_found_alone=("if is_searched_for(part)}", "if not part}"),
+        lines_of_a_key_are_found_alone=("if is_redactable(part)}", "if not part}"),
     ),
     *mutants_in_file(
         "workers/hub/log_stream.py",
         _STREAM,
-        a_long_line_is_not_held=("if len(self._rest) > self._most:", "if not self._most:"),
+        a_long_line_is_not_held=(
+            "if len(self._buffer) > self._max_event_bytes:",
+            "if not self._max_event_bytes:",
+        ),
         only_the_hubs_lines_are_left_out=("===== Job (started at |finished: )", "===== Job "),
-        a_long_line_is_read=("_beginning(written) if self._cut else ", ""),
+        a_long_line_is_read=(
+            "                if self._is_truncated\n",
+            "                if False\n",
+        ),
     ),
     *mutants_in_file(
         "workers/hub/client.py",
         _CAPTURE,
-        being_alive_is_no_news=("if not received.startswith(_KEEP_ALIVE):", "if received:"),
+        being_alive_is_no_news=("if not received.startswith(_KEEP_ALIVE_PREFIX):", "if received:"),
     ),
     *mutants_in_file(
         "schema/artifacts/log_store.py",
@@ -64,25 +79,25 @@ REDACTION_GUARDS: Final = (
     *mutants_in_file(
         "service/jobs/logs.py",
         "tests/service/mcp/tools/test_job_logs.py",
-        a_reply_has_a_frame=("wanted.max_bytes - _FRAME", "wanted.max_bytes"),
+        a_reply_has_a_frame=("query.max_bytes - _REPLY_OVERHEAD_BYTES", "query.max_bytes"),
         an_object_has_a_size=(
             "max(len(shown.encode()), len(json",
             "max(len(shown.encode()), 0 * len(json",
         ),
         the_end_is_what_is_asked_for=(
-            "_fitting(lines[::-1], room, numbered=numbered)[::-1]",
-            "_fitting(lines, room, numbered=numbered)",
+            "_take_fitting_lines(lines[::-1], room, numbered=numbered)[::-1]",
+            "_take_fitting_lines(lines, room, numbered=numbered)",
         ),
     ),
     *mutants_in_file(
         "workers/attempts/run.py",
         "tests/workers/attempts/test_run.py",
         a_refusal_repeats_no_secret=(
-            "known = without_secrets(sent, Redactor(",
+            "known = redact_outcome(sent, Redactor(",
             "known = sent or (Redactor(",
         ),
         a_passed_token_is_looked_for=(
-            "if names := token_variables(claim.spec):",
+            "if names := list_token_variables(claim.spec):",
             "if names := list[str]():",
         ),
     ),

@@ -14,7 +14,7 @@ TENANT_ISOLATION_GUARDS: Final = (
     *mutants_in_file(
         "service/app.py",
         _ATTACKS,
-        service_is_a_tenant=("                role=Role.TENANT,\n", ""),
+        service_is_a_tenant=("                role=DatabaseRole.TENANT,\n", ""),
     ),
     *mutants_in_file(
         "service/jobs/operations.py",

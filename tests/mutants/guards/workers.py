@@ -15,13 +15,21 @@ WORKER_GUARDS: Final = (
     *mutants_in_file(
         "workers/attempts/run.py",
         _LAUNCH,
-        no_request_after_the_lease=("if elapsed() - claimed_at >", "if -1 >"),
+        no_request_after_the_lease=("if boottime_seconds() - claimed_at >", "if -1 >"),
         lost_answer_is_not_asked_for_again=(
-            "run_launch.doubt(tx, run_id, why=why, worker=by, look_after=timedelta(seconds=1))",
-            "run_launch.reject(tx, run_id, reason=None, message=why, worker=by)",
+            "run_launch.mark_unconfirmed(\n"
+            "                tx, run_id, cause=why, worker=by, recheck_after=timedelta(seconds=1)\n",
+            "run_launch.mark_not_created(\n"
+            "                tx, run_id, reason=None, message=why, worker=by\n",
         ),
-        held_up_call_is_queued_again=("None if begun else Later(", "None if begun else Unclear("),
-        what_was_sent_is_handed_back_as_unclear=("known = Unclear(_STOPPED)", "known = known"),
+        held_up_call_is_queued_again=(
+            "None if begun else RetryLater(",
+            "None if begun else Unclear(",
+        ),
+        what_was_sent_is_handed_back_as_unclear=(
+            "known = Unknown(_STOPPED_MESSAGE)",
+            "known = known",
+        ),
     ),
     *mutants_in_file(
         "service/jobs/launch.py",
@@ -35,12 +43,12 @@ WORKER_GUARDS: Final = (
     *mutants_in_file(
         "workers/executors/hub_job.py",
         _NONCE,
-        label_names_the_run=("RUN_LABEL: str(order.run_id),", ""),
+        label_names_the_run=("RUN_LABEL: str(request.run_id),", ""),
         label_is_not_the_callers=(
-            "**order.labels,\n            APP_LABEL: APP,",
-            "APP_LABEL: APP,",
+            "**request.labels,\n            APP_LABEL: APP_NAME,",
+            "APP_LABEL: APP_NAME,",
         ),
-        environment_names_the_run=("            RUN_VARIABLE: str(order.run_id),\n", ""),
+        environment_names_the_run=("            RUN_VARIABLE: str(request.run_id),\n", ""),
     ),
     *mutants_in_file(
         "workers/loops/reconcile_runs.py",
@@ -52,14 +60,17 @@ WORKER_GUARDS: Final = (
         "workers/loops/reconcile_runs.py",
         _ATTEND,
         young_run_is_not_called_gone_when_killed=(
-            "None if job is None and is_young(worker, run) else verdict(job)",
-            "verdict(job)",
+            "None if job is None and is_recently_created(worker, run) else derive_run_result(job)",
+            "derive_run_result(job)",
         ),
     ),
     *mutants_in_file(
         "workers/loops/poll_runs.py",
         _YOUNG,
-        young_run_is_not_called_gone_when_listed=("job is None and is_young(worker, run)", "False"),
+        young_run_is_not_called_gone_when_listed=(
+            "job is None and is_recently_created(worker, run)",
+            "False",
+        ),
     ),
     *mutants_in_file(
         "workers/loops/poll_runs.py",
@@ -71,8 +82,8 @@ WORKER_GUARDS: Final = (
         _HUB,
         redirect_is_not_followed=("follow_redirects=False", "follow_redirects=True"),
         server_error_is_ambiguous=("response.status_code >= SERVER_ERROR or", ""),
-        unclear_refusal_is_ambiguous=("or response.status_code in UNCLEAR_4XX", ""),
-        silence_is_ambiguous=('raise Ambiguous(f"no answer', 'raise Unreached(f"no answer'),
+        unclear_refusal_is_ambiguous=("or response.status_code in AMBIGUOUS_STATUSES", ""),
+        silence_is_ambiguous=('raise HubAmbiguous(f"no answer', 'raise Unreached(f"no answer'),
         token_stays_with_the_hub=("urlsplit(url)[:2] != urlsplit(self.url)[:2]", "False"),
     ),
 )

@@ -46,29 +46,32 @@ WORKSPACE_GUARDS: Final = (
     *mutants_in_file(
         "service/mcp/tools/approval_questions.py",
         _AGREEMENT,
-        a_default_is_priced=('*effective.only("flavor", "timeout")', "*{}"),
+        a_default_is_priced=('*effective.select_arguments("flavor", "timeout")', "*{}"),
     ),
     *mutants_in_file(
         "service/jobs/approval.py",
         _AGREEMENT,
         a_repeat_asks_nobody=("if repeated else asked", "if False else asked"),
         what_is_refused_is_not_asked=(
-            "await price(app, spec, max_cost_usd)",
-            "await price(app, spec, None)",
+            "await price_launch(app, spec, max_cost_usd)",
+            "await price_launch(app, spec, None)",
         ),
     ),
     *mutants_in_file(
         "service/mcp/tools/retry_job.py",
         _AGREEMENT,
         a_retry_asks=("else workspace.confirm_above_micro_usd", "else None"),
-        a_consent_is_one_retry=("idempotency_key or confirmed.once", "idempotency_key"),
-        a_retry_is_priced=("rate=await price(app, rerun.spec, max_cost_usd)", "rate=None"),
+        a_consent_is_one_retry=("idempotency_key or approval.idempotency_key", "idempotency_key"),
+        a_retry_is_priced=("rate=await price_launch(app, rerun.spec, max_cost_usd)", "rate=None"),
     ),
     *mutants_in_file(
         "service/jobs/defaults.py",
         _SETTINGS,
         the_call_wins=("own | taken", "own"),
-        labels_are_checked_together=("        Defaults(labels=labels)\n", "        pass\n"),
+        labels_are_checked_together=(
+            "        WorkspaceDefaults(labels=labels)\n",
+            "        pass\n",
+        ),
     ),
     *mutants_in_file(
         "service/jobs/retries.py",
@@ -76,6 +79,9 @@ WORKSPACE_GUARDS: Final = (
         no_retry_of_what_goes_on=("if status.finished_at is None:", "if False:"),
         no_retry_of_what_may_live=("if status.upstream in {", "if False and status.upstream in {"),
         no_retry_without_the_secrets=("    if missing:\n", "    if False:\n"),
-        a_longer_timeout_is_longer=("return not _not_longer(status, rerun)", "return True"),
+        a_longer_timeout_is_longer=(
+            "return not _describe_short_timeout(status, plan)",
+            "return True",
+        ),
     ),
 )
