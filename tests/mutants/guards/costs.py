@@ -40,8 +40,10 @@ COST_GUARDS: Final = (
         "schema/jobs/run_end.py",
         _SETTLEMENT,
         second_launch_needs_room=(
-            "relaunch = relaunch and await budgets.lock_budgets_for_relaunch(\n"
-            "        tx, run_id, default_monthly_budget=default_monthly_budget\n    )",
+            (
+                "relaunch = relaunch and await budgets.lock_budgets_for_relaunch(\n"
+                "        tx, run_id, default_monthly_budget=default_monthly_budget\n    )"
+            ),
             "relaunch = relaunch and default_monthly_budget != 0",
         ),
         second_launch_is_held=(

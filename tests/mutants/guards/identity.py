@@ -40,8 +40,10 @@ IDENTITY_GUARDS: Final = (
         "service/mcp/tool.py",
         _SCOPES,
         tool_asks_for_the_scope=(
-            "            caller is not None\n            and self.required_scopes\n"
-            "            and caller.scopes.isdisjoint(self.required_scopes)\n",
+            (
+                "            caller is not None\n            and self.required_scopes\n"
+                "            and caller.scopes.isdisjoint(self.required_scopes)\n"
+            ),
             "            caller is None\n",
         ),
         static_tokens_see_what_they_can_use=(

@@ -17,10 +17,15 @@ WORKER_GUARDS: Final = (
         _LAUNCH,
         no_request_after_the_lease=("if boottime_seconds() - claimed_at >", "if -1 >"),
         lost_answer_is_not_asked_for_again=(
-            "run_launch.mark_unconfirmed(\n"
-            "                tx, run_id, cause=why, worker=by, recheck_after=timedelta(seconds=1)\n",
-            "run_launch.mark_not_created(\n"
-            "                tx, run_id, reason=None, message=why, worker=by\n",
+            (
+                "run_launch.mark_unconfirmed(\n"
+                "                tx, run_id, cause=why, worker=by,"
+                " recheck_after=timedelta(seconds=1)\n"
+            ),
+            (
+                "run_launch.mark_not_created(\n"
+                "                tx, run_id, reason=None, message=why, worker=by\n"
+            ),
         ),
         held_up_call_is_queued_again=(
             "None if begun else RetryLater(",
