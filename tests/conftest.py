@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -19,14 +19,11 @@ from schema.jobs import lifecycle
 from schema.jobs.tables import Job, JobKind
 from schema.settings import Settings
 from tests.support.database.servers import run_postgres, run_valkey
+from tests.support.factories import FailFirstCommit, JobFactory
+from tests.support.subjects import ADA_ID
 
 pytest_plugins = ["tests.support.xdist_scheduler", "tests.support.stack"]
 
-ADA_ID = "5e9ecfc04957053f60648a3e"
-"""The subject most tests act for."""
-
-JobFactory = Callable[..., Awaitable[Job]]
-FailFirstCommit = Callable[[str], Awaitable[None]]
 
 _FAIL_FIRST_COMMIT = """
 CREATE SEQUENCE commits;

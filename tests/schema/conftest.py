@@ -1,6 +1,5 @@
 """What a worker does to jobs, as fixtures."""
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -26,11 +25,9 @@ from schema.schedules.tables import FiringOutcome
 from schema.settings import DEFAULT_LOG_BYTES
 from schema.specs.batch import ItemRequest
 from schema.workspaces import store as workspace_store
-from tests.conftest import JobFactory
+from tests.support.factories import ClaimFactory, JobFactory, WorkspaceFactory
 from tests.support.jobs import schedule_states
-from tests.support.jobs.job_costs import DOLLAR_MICRO_USD, WorkspaceFactory
-
-ClaimFactory = Callable[..., Awaitable[list[ClaimedJob]]]
+from tests.support.jobs.job_costs import DOLLAR_MICRO_USD
 
 
 @pytest.fixture

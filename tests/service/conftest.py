@@ -1,16 +1,15 @@
 """Fixtures of the service's tests: the service on a port, and the Hub it asks who is calling."""
 
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from schema.settings import Settings
 from service.app import create_app
+from tests.support.factories import StartService
 from tests.support.hub.fake_hub import FakeHub, run_fake_hub, serve_app
-
-StartService = Callable[..., AbstractContextManager[str]]
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobKind
 from schema.settings import Settings
 from service.local.hub_emulator.users import find_user
-from tests.conftest import ADA_ID, JobFactory
 from tests.service.local.hub_emulator.conftest import HubEmulatorProcess, run_hub_emulator
+from tests.support.factories import JobFactory
+from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.executor import Created, ExecutionRequest
 from workers.executors.hub_job import HubJobExecutor

@@ -8,7 +8,7 @@ import anyio
 from schema.jobs import lifecycle
 from schema.messaging import change_notifications
 from schema.settings import Settings
-from tests.conftest import JobFactory
+from tests.support.factories import JobFactory
 from tests.support.stack import eventually
 from workers.worker import build_worker
 

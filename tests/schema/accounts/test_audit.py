@@ -16,8 +16,9 @@ from schema.common.ids import HandleKind
 from schema.db.database import Database, Transaction
 from schema.jobs import lifecycle, retention
 from schema.workspaces import store as workspace_store
-from tests.conftest import ADA_ID, JobFactory
-from tests.support.database.row_security import EVE_ID, tenant_transaction
+from tests.support.database.row_security import tenant_transaction
+from tests.support.factories import JobFactory
+from tests.support.subjects import ADA_ID, EVE_ID
 
 CLIENT_NAME = "claude-ai 1.2"
 

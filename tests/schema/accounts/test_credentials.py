@@ -13,8 +13,8 @@ from schema.db.database import Database
 from schema.jobs import queries as job_queries
 from schema.jobs import run_launch
 from schema.jobs.queries import JobStatus
-from tests.conftest import ADA_ID, JobFactory
-from tests.schema.conftest import ClaimFactory
+from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.subjects import ADA_ID
 
 
 async def lend_token(

@@ -13,8 +13,8 @@ from schema.accounts.row_security import DatabaseRole, act_as_subject
 from schema.common.errors import RoleRefused
 from schema.db import revisions
 from schema.db.database import Database, Transaction
-from tests.conftest import ADA_ID
-from tests.support.database.row_security import EVE_ID, tenant_transaction
+from tests.support.database.row_security import tenant_transaction
+from tests.support.subjects import ADA_ID, EVE_ID
 
 # What the Hub asks for its hardware is nobody's, and the same to everybody.
 SUBJECT_TABLES = """

@@ -26,8 +26,9 @@ from schema.jobs import queries as job_queries
 from schema.jobs.tables import JobKind
 from schema.schedules import store as schedule_store
 from schema.workspaces import store as workspace_store
-from tests.conftest import ADA_ID, JobFactory
-from tests.support.database.row_security import EVE_ID, tenant_transaction
+from tests.support.database.row_security import tenant_transaction
+from tests.support.factories import JobFactory
+from tests.support.subjects import ADA_ID, EVE_ID
 
 STATEMENT_MODULES: Final = (
     *(budgets, batch_queries, changes, files, job_queries, lifecycle, log_store),

@@ -14,8 +14,9 @@ from schema.jobs import lifecycle, run_end, run_launch
 from schema.jobs.run_end import RunResult
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import Job, JobKind, JobState, Reason
-from tests.conftest import ADA_ID, JobFactory
 from tests.support.database.row_security import tenant_transaction
+from tests.support.factories import JobFactory
+from tests.support.subjects import ADA_ID
 
 CANARY = "canary-5f2a"
 

@@ -8,8 +8,8 @@ from schema.db.database import Database
 from schema.jobs import run_launch
 from schema.jobs.run_launch import ClaimedJob
 from schema.settings import DEFAULT_LOG_BYTES
-from tests.conftest import ADA_ID, JobFactory
-from tests.schema.conftest import ClaimFactory
+from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.subjects import ADA_ID
 
 
 async def start_run(database: Database, claim: ClaimFactory, remote_id: str) -> ClaimedJob:

@@ -18,9 +18,9 @@ from schema.jobs.run_end import RunResult
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import Job, JobKind, JobState, Reason
 from schema.specs.batch import ItemRequest
-from tests.conftest import ADA_ID, JobFactory
-from tests.schema.conftest import ClaimFactory
-from tests.support.database.row_security import EVE_ID, tenant_transaction
+from tests.support.database.row_security import tenant_transaction
+from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.subjects import ADA_ID, EVE_ID
 
 ALL_STATES = list(ItemState)
 LEASE = timedelta(minutes=1)

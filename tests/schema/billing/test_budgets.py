@@ -7,12 +7,11 @@ from schema.billing.budgets import Rate
 from schema.common.errors import BudgetExceeded, IdempotencyConflict, InDoubt
 from schema.db.database import Database
 from schema.jobs.tables import Job
-from tests.conftest import FailFirstCommit, JobFactory
+from tests.support.factories import FailFirstCommit, JobFactory, WorkspaceFactory
 from tests.support.jobs.job_costs import (
     DOLLAR_MICRO_USD,
     TEN_CENT_RATE,
     THIRTY_CENT_RATE,
-    WorkspaceFactory,
     cancel_job,
     read_held_and_spent,
 )

@@ -9,13 +9,11 @@ from schema.db.database import Database
 from schema.jobs import deadlines, retention, run_end, run_launch, work_queues
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
-from tests.conftest import JobFactory
-from tests.schema.conftest import ClaimFactory
+from tests.support.factories import ClaimFactory, JobFactory, WorkspaceFactory
 from tests.support.jobs.job_costs import (
     DOLLAR_MICRO_USD,
     TEN_CENT_RATE,
     THIRTY_CENT_RATE,
-    WorkspaceFactory,
     cancel_job,
     give_up_launch,
     read_held_and_spent,

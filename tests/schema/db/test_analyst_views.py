@@ -19,10 +19,10 @@ from schema.jobs import queries as job_queries
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
 from schema.workspaces import store as workspace_store
-from tests.conftest import JobFactory
-from tests.schema.conftest import ClaimFactory
-from tests.support.database.row_security import EVE_ID, tenant_transaction
+from tests.support.database.row_security import tenant_transaction
+from tests.support.factories import ClaimFactory, JobFactory
 from tests.support.paths import REPOSITORY
+from tests.support.subjects import EVE_ID
 
 VIEWS: Final = ("v_job", "v_job_timeline", "v_workspace_cost", "v_subject_usage")
 PAGE: Final = (REPOSITORY / "docs/sql.md").read_text("utf-8")

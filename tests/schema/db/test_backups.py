@@ -17,9 +17,9 @@ from schema.accounts.row_security import DatabaseRole
 from schema.db import revisions
 from schema.db.database import Database
 from service.local.servers.binaries import find_postgres_bin
-from tests.conftest import ADA_ID
 from tests.schema.accounts.test_row_security import create_login
 from tests.support.paths import REPOSITORY
+from tests.support.subjects import ADA_ID
 
 PAGE: Final = (REPOSITORY / "docs/sql.md").read_text("utf-8")
 (DUMP,) = re.findall(r"```sh\n(pg_dump .*?)```", PAGE, re.DOTALL)

@@ -5,7 +5,7 @@ import pytest
 from schema.common.errors import InDoubt, Unavailable
 from schema.db.database import Database
 from service.local.ports import find_free_port
-from tests.conftest import FailFirstCommit
+from tests.support.factories import FailFirstCommit
 
 
 async def fail_after_writing(database: Database) -> None:

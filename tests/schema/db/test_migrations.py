@@ -22,7 +22,7 @@ from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.tables import JobKind
 from schema.tables import METADATA, TABLES
-from tests.conftest import ADA_ID
+from tests.support.subjects import ADA_ID
 
 READ_SHAPE: Final = """
 SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)

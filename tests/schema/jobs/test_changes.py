@@ -15,9 +15,9 @@ from schema.jobs import changes, lifecycle, run_end, run_launch
 from schema.jobs.changes import JobVersion
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState
-from tests.conftest import JobFactory
-from tests.schema.conftest import ClaimFactory
-from tests.support.database.row_security import EVE_ID, tenant_transaction
+from tests.support.database.row_security import tenant_transaction
+from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.subjects import EVE_ID
 
 NO_DELAY = timedelta(0)
 

@@ -10,8 +10,8 @@ from schema.jobs import deadlines, run_launch
 from schema.jobs import queries as job_queries
 from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import Job, JobState, Reason
-from tests.conftest import ADA_ID, JobFactory
-from tests.schema.conftest import ClaimFactory
+from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.subjects import ADA_ID
 
 WEEK = timedelta(days=7)
 

@@ -20,9 +20,8 @@ from schema.jobs.dependencies import DependencyCondition
 from schema.jobs.queries import JobStatus
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import FINAL_STATES, Job, JobKind, JobState, Reason
-from tests.conftest import ADA_ID, JobFactory
-from tests.schema.conftest import ClaimFactory
-from tests.support.database.row_security import EVE_ID
+from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.subjects import ADA_ID, EVE_ID
 
 RESULTS_BY_STATE: dict[JobState, RunResult] = {
     JobState.SUCCEEDED: RunResult(JobState.SUCCEEDED, "COMPLETED"),

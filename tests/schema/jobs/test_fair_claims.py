@@ -8,8 +8,8 @@ from schema.accounts import credentials
 from schema.accounts.vault import Secret, Vault
 from schema.db.database import Database
 from schema.jobs import run_launch
-from tests.conftest import ADA_ID, JobFactory
-from tests.schema.conftest import ClaimFactory
+from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.subjects import ADA_ID
 
 BOB_ID = "b" * 24
 

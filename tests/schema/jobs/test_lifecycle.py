@@ -13,8 +13,7 @@ from schema.jobs import lifecycle
 from schema.jobs import queries as job_queries
 from schema.jobs.queries import UpstreamState
 from schema.jobs.tables import JobKind, JobState
-from tests.conftest import JobFactory
-from tests.schema.conftest import ClaimFactory
+from tests.support.factories import ClaimFactory, JobFactory
 
 
 async def test_a_submitted_job_is_queued_with_its_first_event(

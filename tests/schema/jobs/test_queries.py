@@ -8,7 +8,8 @@ from schema.db.database import Database
 from schema.jobs import queries as job_queries
 from schema.jobs.queries import JobFilter
 from service.views.job_summary import job_title
-from tests.conftest import ADA_ID, JobFactory
+from tests.support.factories import JobFactory
+from tests.support.subjects import ADA_ID
 
 LONG = "word " * 100_000
 ANY = JobFilter(None, None, None, {})

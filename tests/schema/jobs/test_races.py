@@ -10,8 +10,7 @@ import pytest
 from schema.db.database import Database, Transaction
 from schema.jobs import lifecycle, run_launch, work_queues
 from schema.jobs.tables import JobKind
-from tests.conftest import JobFactory
-from tests.schema.conftest import ClaimFactory
+from tests.support.factories import ClaimFactory, JobFactory
 
 MINUTE = timedelta(minutes=1)
 PROMPT_SECONDS = 2

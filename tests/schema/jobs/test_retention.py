@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from schema.db.database import Database
 from schema.jobs import lifecycle, retention, run_launch
-from tests.conftest import ADA_ID, JobFactory
-from tests.schema.conftest import ClaimFactory
+from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.subjects import ADA_ID
 
 MONTH = timedelta(days=30)
 

@@ -9,8 +9,7 @@ from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.run_end import MIN_MISSED_LISTINGS, RunResult
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobState, Reason
-from tests.conftest import JobFactory
-from tests.schema.conftest import ClaimFactory
+from tests.support.factories import ClaimFactory, JobFactory
 
 NO_DELAY = timedelta(0)
 

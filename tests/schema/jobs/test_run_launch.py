@@ -11,8 +11,7 @@ from schema.jobs import queries as job_queries
 from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
-from tests.conftest import JobFactory
-from tests.schema.conftest import ClaimFactory
+from tests.support.factories import ClaimFactory, JobFactory
 
 NO_LEASE = timedelta(0)
 

@@ -10,8 +10,7 @@ from schema.jobs import run_end, run_launch
 from schema.jobs.run_end import RunResult
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobState
-from tests.conftest import JobFactory
-from tests.schema.conftest import ClaimFactory
+from tests.support.factories import ClaimFactory, JobFactory
 
 COPY_RUN = """
 INSERT INTO remote_run (id, job_id, subject_id, namespace, kind, attempt, state, due_at,

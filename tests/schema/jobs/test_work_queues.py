@@ -9,8 +9,8 @@ from schema.db.database import Database
 from schema.jobs import lifecycle, run_launch, work_queues
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.work_queues import DueRun, PollLease
-from tests.conftest import ADA_ID, JobFactory
-from tests.schema.conftest import ClaimFactory
+from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.subjects import ADA_ID
 
 NO_DELAY = timedelta(0)
 MINUTE = timedelta(minutes=1)

@@ -22,9 +22,8 @@ from schema.jobs.tables import JobState
 from schema.messaging import change_notifications
 from schema.messaging.change_notifications import ChangePublisher
 from service.local.ports import find_free_port
-from tests.conftest import JobFactory
-from tests.schema.conftest import ClaimFactory
 from tests.support.database.servers import BreakableValkey
+from tests.support.factories import ClaimFactory, JobFactory
 from tests.support.stack import eventually
 
 

@@ -18,7 +18,7 @@ from schema.jobs.tables import JobKind
 from schema.workspaces import store as workspace_store
 from schema.workspaces.store import WorkspaceChange
 from schema.workspaces.tables import Workspace
-from tests.conftest import JobFactory
+from tests.support.factories import JobFactory
 
 CLIENT_NAME = "cursor 3"
 

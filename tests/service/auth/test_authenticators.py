@@ -10,14 +10,15 @@ from mcp.client.streamable_http import streamable_http_client
 
 from schema.db.database import Database
 from service.local.ports import find_free_port
-from tests.service.conftest import StartService
-from tests.support.hub.fake_hub import ADA_ID, FakeHub
+from tests.support.factories import StartService
+from tests.support.hub.fake_hub import FakeHub
 from tests.support.oauth.authorization_server import AUDIENCE, AuthorizationServer
 from tests.support.oauth.mcp_client_auth import (
     ConsentingBrowser,
     MemoryTokenStorage,
     make_oauth_provider,
 )
+from tests.support.subjects import ADA_ID
 
 LAUNCH_CALL: dict[str, Any] = {
     "name": "launch_job",

@@ -8,11 +8,8 @@ import pytest
 from starlette.responses import Response
 
 from schema.db.database import Database
-from tests.conftest import JobFactory
-from tests.service.conftest import StartService
+from tests.support.factories import JobFactory, StartService
 from tests.support.hub.fake_hub import (
-    ADA_ID,
-    ADA_TOKEN,
     SLEEPING_SPACE,
     FakeHub,
     answer_text,
@@ -23,6 +20,7 @@ from tests.support.hub.fake_hub import (
     read_refusal,
     whoami_answer,
 )
+from tests.support.subjects import ADA_ID, ADA_TOKEN
 
 LAUNCH_ARGUMENTS: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
 CALL_ARGUMENTS: dict[str, Any] = {"model": "m", "inputs": "hello"}

@@ -14,10 +14,8 @@ from schema.accounts.vault import Secret, Vault
 from schema.common import ids
 from schema.common.async_cache import AsyncCache, CacheEntry
 from schema.db.database import Database
-from tests.conftest import JobFactory
+from tests.support.factories import JobFactory
 from tests.support.hub.fake_hub import (
-    ADA_ID,
-    BOB_ID,
     FakeHub,
     answer_text,
     call_for_result,
@@ -27,6 +25,7 @@ from tests.support.hub.fake_hub import (
     read_refusal,
     whoami_answer,
 )
+from tests.support.subjects import ADA_ID, BOB_ID
 
 
 class CountingSource(BaseModel):

@@ -15,10 +15,11 @@ import httpx2
 from schema.common import ids
 from schema.messaging.redis import open_redis
 from schema.settings import Settings
-from tests.conftest import JobFactory
-from tests.support.hub.fake_hub import ADA_ID, FakeHub, call_for_result, post_message
+from tests.support.factories import JobFactory
+from tests.support.hub.fake_hub import FakeHub, call_for_result, post_message
 from tests.support.mcp.notification_stream import open_notification_stream
 from tests.support.stack import eventually
+from tests.support.subjects import ADA_ID
 
 PROMPT_SECONDS = 2
 """Seconds; supervisors kill after ten."""

@@ -21,10 +21,10 @@ from schema.settings import Settings
 from service.runtime.confirmation_tokens import ConfirmationTokens
 from service.runtime.derived_keys import derive_keys
 from service.runtime.download_links import DownloadLinks
-from tests.conftest import JobFactory
-from tests.service.conftest import StartService
-from tests.support.hub.fake_hub import ADA_ID, BOB_ID, call_for_result
+from tests.support.factories import JobFactory, StartService
+from tests.support.hub.fake_hub import call_for_result
 from tests.support.jobs.job_states import RunDriver, make_job_with_history
+from tests.support.subjects import ADA_ID, BOB_ID
 
 MakeSettings = Callable[..., Settings]
 MODEL_BYTES = os.urandom(2_500_000)

@@ -22,7 +22,7 @@ from service.auth.token_verifier import TokenVerifier
 from service.database import TenantDatabase
 from service.http.middleware import McpEndpoint
 from service.http.rate_limit import RateLimiter
-from tests.service.conftest import StartService
+from tests.support.factories import StartService
 from tests.support.hub.fake_hub import FakeHub, post_message
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"

@@ -23,9 +23,9 @@ from schema.messaging import redis as messaging_redis
 from service.database import TenantDatabase
 from service.http.rate_limit import UNLIMITED, VALKEY_TIMEOUT, RateLimiter, open_rate_limiter
 from service.local.ports import find_free_port
-from tests.conftest import ADA_ID
 from tests.support.database.servers import BreakableValkey
 from tests.support.stack import eventually
+from tests.support.subjects import ADA_ID
 
 BOB_ID: Final = "f" * 24
 HOUR: Final = timedelta(hours=1)

@@ -9,7 +9,7 @@ from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
-from tests.conftest import JobFactory
+from tests.support.factories import JobFactory
 from tests.support.hub.fake_hub import answer_text, call_for_result, call_tool
 from tests.support.jobs.job_states import RunDriver
 

@@ -9,7 +9,7 @@ import pytest
 from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState
-from tests.service.conftest import StartService
+from tests.support.factories import StartService
 from tests.support.hub.fake_hub import (
     FakeHub,
     answer_text,

@@ -7,9 +7,10 @@ import pytest
 
 from schema.common import ids
 from schema.common.ids import HandleKind
-from tests.conftest import JobFactory
-from tests.support.hub.fake_hub import ADA_TOKEN, call_for_result
+from tests.support.factories import JobFactory
+from tests.support.hub.fake_hub import call_for_result
 from tests.support.mcp.observed_answers import ProtocolVariant, send_message
+from tests.support.subjects import ADA_TOKEN
 
 
 async def complete(

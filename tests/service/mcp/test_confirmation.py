@@ -25,9 +25,6 @@ from service.mcp.tool import CREATES, McpTool, build_tool, tool_result
 from service.runtime.confirmation_tokens import ConfirmationTokens
 from service.runtime.context import CURRENT_CALLER
 from tests.support.hub.fake_hub import (
-    ADA_ID,
-    ADA_TOKEN,
-    BOB_ID,
     answer_text,
     open_mcp_client,
     post_message,
@@ -36,6 +33,7 @@ from tests.support.hub.fake_hub import (
 )
 from tests.support.mcp.observed_answers import META_PREFIX, MODERN_REQUEST_META
 from tests.support.mcp.users import ElicitedUser
+from tests.support.subjects import ADA_ID, ADA_TOKEN, BOB_ID
 
 KEY: Final = b"k" * 32
 CALLERS: Final = {

@@ -11,10 +11,11 @@ from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from service.mcp.instructions import INSTRUCTIONS
-from tests.conftest import JobFactory
-from tests.support.hub.fake_hub import ADA_TOKEN, call_for_result, open_mcp_client, post_message
+from tests.support.factories import JobFactory
+from tests.support.hub.fake_hub import call_for_result, open_mcp_client, post_message
 from tests.support.jobs.job_states import RunDriver
 from tests.support.mcp.observed_answers import ProtocolVariant, send_message
+from tests.support.subjects import ADA_TOKEN
 
 MODES = ("legacy", "auto")
 

@@ -13,10 +13,8 @@ from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState
 from service.local.ports import find_free_port
-from tests.conftest import JobFactory
-from tests.service.conftest import StartService
+from tests.support.factories import JobFactory, StartService
 from tests.support.hub.fake_hub import (
-    ADA_TOKEN,
     answer_text,
     call_for_result,
     call_tool,
@@ -25,6 +23,7 @@ from tests.support.hub.fake_hub import (
 )
 from tests.support.jobs.job_states import RunDriver, make_job_with_history
 from tests.support.mcp.observed_answers import ProtocolVariant, send_message
+from tests.support.subjects import ADA_TOKEN
 
 COMMAND = ["python", "-c", "print(1)"]
 

@@ -9,15 +9,11 @@ import pytest
 from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.db.database import Database
-from tests.conftest import JobFactory
-from tests.support.hub.fake_hub import ADA_TOKEN, call_for_result, post_message
+from tests.support.factories import JobFactory
+from tests.support.hub.fake_hub import call_for_result, post_message
 from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
-from tests.support.mcp.observed_answers import (
-    BOB_TOKEN,
-    ObservedAnswer,
-    ProtocolVariant,
-    send_message,
-)
+from tests.support.mcp.observed_answers import ObservedAnswer, ProtocolVariant, send_message
+from tests.support.subjects import ADA_TOKEN, BOB_TOKEN
 
 RESOURCE_TEMPLATES: Final = {
     "job://{id}": HandleKind.JOB,

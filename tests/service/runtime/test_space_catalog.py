@@ -7,10 +7,9 @@ import pytest
 from schema.jobs.tables import JobKind, Reason
 from service.jobs import retries
 from service.views.diagnosis.diagnose import diagnose
-from tests.service.conftest import StartService
 from tests.service.views.test_job_summary import make_status
+from tests.support.factories import StartService
 from tests.support.hub.fake_hub import (
-    ADA_TOKEN,
     SLEEPING_SPACE,
     FakeHub,
     answer_text,
@@ -18,6 +17,7 @@ from tests.support.hub.fake_hub import (
     call_tool,
     read_refusal,
 )
+from tests.support.subjects import ADA_TOKEN
 
 MISSING_SPACE = "nobody/here"
 

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from schema.common.errors import TooManyWaits
 from schema.messaging import redis as messaging_redis
 from service.runtime.wait_slots import WaitSlots
-from tests.conftest import ADA_ID
+from tests.support.subjects import ADA_ID
 
 LONG_WAIT = timedelta(minutes=1)
 PATIENT_TIMEOUT = timedelta(seconds=20)

@@ -16,10 +16,10 @@ from schema.jobs import lifecycle
 from schema.jobs.changes import JobVersion
 from schema.messaging import change_notifications
 from service.runtime.job_watch import JobWatcher, JobWatchRegistry, open_job_watch
-from tests.conftest import ADA_ID, JobFactory
-from tests.support.database.row_security import EVE_ID
 from tests.support.database.statement_counter import CountingTenantDatabase
+from tests.support.factories import JobFactory
 from tests.support.stack import eventually
+from tests.support.subjects import ADA_ID, EVE_ID
 
 FIRST_VERSION = JobVersion(1, None)
 TIMEOUT_SECONDS = 10

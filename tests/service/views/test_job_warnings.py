@@ -13,10 +13,11 @@ from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobKind, JobState
 from service.views import job_summary, job_warnings
 from service.views.jobs import JobView
-from tests.conftest import JobFactory
 from tests.service.views.test_job_summary import HUB_URL, NOW, make_status
-from tests.support.hub.fake_hub import ADA_ID, call_for_result
+from tests.support.factories import JobFactory
+from tests.support.hub.fake_hub import call_for_result
 from tests.support.jobs.job_states import RunDriver
+from tests.support.subjects import ADA_ID
 
 MINUTE = timedelta(minutes=1)
 GPU = {"flavor": "a10g-large", "timeout": 1800.0}

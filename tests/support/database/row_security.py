@@ -2,13 +2,9 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Final
 
 from schema.accounts.row_security import DatabaseRole, act_as_subject
 from schema.db.database import Database, Transaction
-
-EVE_ID: Final = "5e9ecfc04957053f60648a40"
-"""A subject with no row anywhere."""
 
 
 @asynccontextmanager

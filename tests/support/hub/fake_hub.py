@@ -19,13 +19,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from service.local.hub_emulator.jobs.hardware import FLAVORS
+from tests.support.subjects import ADA_ID, ADA_TOKEN, BOB_ID
 
-ADA_ID = "5e9ecfc04957053f60648a3e"
-BOB_ID = "5e9ecfc04957053f60648a3f"
 SLEEPING_SPACE = "ada/asleep"
 """A Space."""
-ADA_TOKEN = "hf_ada"
-"""The token that calls unless another is named."""
 
 
 def whoami_answer(subject_id: str, name: str, **auth: Any) -> dict[str, Any]:

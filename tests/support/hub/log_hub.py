@@ -20,8 +20,8 @@ from schema.accounts.vault import Secret
 from schema.jobs import work_queues
 from schema.jobs.work_queues import DueRun, PollLease
 from schema.settings import Settings
-from tests.conftest import ADA_ID
 from tests.support.hub.fake_hub import serve_app
+from tests.support.subjects import ADA_ID
 from workers.artifacts.log_capture import capture_log, load_redactor
 from workers.context import Worker
 from workers.worker import build_worker

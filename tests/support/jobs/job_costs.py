@@ -1,9 +1,7 @@
 """What is held and spent, and the moves that tests of it need."""
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final
-from uuid import UUID
 
 from schema.billing.budgets import Rate
 from schema.db.database import Database
@@ -16,7 +14,6 @@ TEN_CENT_RATE: Final = Rate(price_micro_usd=10_000, timeout=timedelta(minutes=10
 THIRTY_CENT_RATE: Final = Rate(price_micro_usd=10_000, timeout=timedelta(minutes=30))
 DOLLAR_MICRO_USD: Final = 1_000_000
 
-WorkspaceFactory = Callable[..., Awaitable[UUID]]
 
 _HELD_AND_SPENT: Final = """
 SELECT coalesce(sum(held_micro_usd), 0)::int AS held,

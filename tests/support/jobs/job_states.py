@@ -11,8 +11,8 @@ from schema.jobs import lifecycle, run_end, run_launch
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobKind, JobState, Reason
 from schema.settings import DEFAULT_LOG_BYTES
-from tests.conftest import JobFactory
-from tests.support.hub.fake_hub import ADA_ID
+from tests.support.factories import JobFactory
+from tests.support.subjects import ADA_ID
 
 REMOTE_ID: Final = "6a31d7ef5ff0a6cf94f9f8b9"
 

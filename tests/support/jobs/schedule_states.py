@@ -15,7 +15,7 @@ from schema.schedules import firing
 from schema.schedules import store as schedule_store
 from schema.schedules.store import NewSchedule, ScheduleStatus
 from schema.schedules.tables import MissedPolicy, OverlapPolicy, ScheduleSnapshot
-from tests.conftest import ADA_ID
+from tests.support.subjects import ADA_ID
 
 ScheduleFactory = Callable[..., Awaitable[UUID]]
 

@@ -8,8 +8,9 @@ from typing import Any, Final
 import anyio
 import httpx2
 
-from tests.support.hub.fake_hub import ADA_TOKEN, post_message
+from tests.support.hub.fake_hub import post_message
 from tests.support.mcp.observed_answers import META_PREFIX, MODERN_REQUEST_META
+from tests.support.subjects import ADA_TOKEN
 
 TASKS_EXTENSION: Final = "io.modelcontextprotocol/tasks"
 TASK_CAPABLE_META: Final[dict[str, Any]] = {

@@ -9,8 +9,8 @@ from typing import Any, Final, Self
 import httpx2
 
 from tests.support.hub.fake_hub import post_message
+from tests.support.subjects import BOB_TOKEN
 
-BOB_TOKEN: Final = "hf_bob"
 COMMAND: Final = ["python", "-c", "print(1)"]
 
 REQUIRED_ARGUMENTS: Final[dict[str, dict[str, Any]]] = {

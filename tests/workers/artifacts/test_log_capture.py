@@ -15,8 +15,9 @@ from schema.jobs import queries as job_queries
 from schema.jobs import run_launch
 from schema.jobs.tables import Job, JobKind
 from schema.settings import Settings
-from tests.conftest import ADA_ID, JobFactory
+from tests.support.factories import JobFactory
 from tests.support.hub.log_hub import MULTILINE_SECRET, LogHub, capture_once, read_run, run_log_hub
+from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.hub.client import HubRejected
 from workers.worker import build_worker

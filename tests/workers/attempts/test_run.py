@@ -20,7 +20,8 @@ from schema.jobs.run_end import RunResult
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobKind, JobState, Reason
 from schema.settings import Settings
-from tests.conftest import ADA_ID, JobFactory
+from tests.support.factories import JobFactory
+from tests.support.subjects import ADA_ID
 from workers.attempts.run import run_attempt
 from workers.context import Worker
 from workers.executor import (

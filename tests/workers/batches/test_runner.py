@@ -27,8 +27,9 @@ from schema.jobs.queries import JobStatus
 from schema.jobs.tables import Job, JobKind, JobState, Reason
 from schema.settings import Settings
 from schema.specs.batch import ItemRequest
-from tests.conftest import ADA_ID, JobFactory
+from tests.support.factories import JobFactory
 from tests.support.hub.model_router import RunningRouter, error_response, run_router
+from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.executor import ExecutorDeps
 from workers.executors import discover_executors

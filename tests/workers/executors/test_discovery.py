@@ -21,8 +21,9 @@ from schema.jobs.tables import JobState
 from schema.settings import Settings
 from service.jobs.retries import plan_retry
 from service.views.jobs import JobView
-from tests.conftest import ADA_ID, JobFactory
+from tests.support.factories import JobFactory
 from tests.support.paths import DOCS
+from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.executor import ExecutorDeps
 from workers.executors import discover_executors

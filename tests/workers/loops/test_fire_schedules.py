@@ -28,8 +28,8 @@ from schema.schedules.tables import FiringOutcome, MissedPolicy, OverlapPolicy
 from schema.settings import Settings
 from schema.workspaces import store as workspace_store
 from schema.workspaces.store import WorkspaceChange
-from tests.conftest import ADA_ID, FailFirstCommit, JobFactory
 from tests.service.local.hub_emulator.conftest import HubEmulatorProcess
+from tests.support.factories import FailFirstCommit, JobFactory
 from tests.support.jobs import schedule_states
 from tests.support.jobs.schedule_states import (
     CPU_BASIC_PRICE,
@@ -37,6 +37,7 @@ from tests.support.jobs.schedule_states import (
     read_schedule,
     set_due,
 )
+from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.hub.client import open_hub_client
 from workers.loops.fire_schedules import fire_due_schedules

@@ -12,8 +12,9 @@ from schema.jobs import lifecycle, run_launch
 from schema.jobs.queries import UpstreamState
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobKind, JobState, Reason
-from tests.conftest import ADA_ID, JobFactory
 from tests.service.local.hub_emulator.conftest import HubEmulatorProcess, wait_until
+from tests.support.factories import JobFactory
+from tests.support.subjects import ADA_ID
 from tests.workers.conftest import (
     SLEEP_SPEC,
     create_upstream_job,

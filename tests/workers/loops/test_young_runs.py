@@ -13,7 +13,8 @@ from schema.jobs import run_launch
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobKind, JobState
 from schema.settings import Settings
-from tests.conftest import ADA_ID, JobFactory
+from tests.support.factories import JobFactory
+from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.hub.client import HubClient
 from workers.hub.job import RemoteJob

@@ -18,10 +18,8 @@ from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobState
-from tests.conftest import JobFactory
-from tests.service.conftest import StartService
+from tests.support.factories import JobFactory, StartService
 from tests.support.hub.fake_hub import (
-    ADA_ID,
     FakeHub,
     call_for_result,
     open_mcp_client,
@@ -36,6 +34,7 @@ from tests.support.mcp.notification_stream import (
     send_modern_request,
 )
 from tests.support.stack import eventually
+from tests.support.subjects import ADA_ID
 
 WAITS_KEY = f"holdfast:waits:{ADA_ID}"
 SUCCEEDED_RESULT = RunResult(JobState.SUCCEEDED, "COMPLETED")

@@ -11,14 +11,15 @@ from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobState
-from tests.conftest import JobFactory
-from tests.support.hub.fake_hub import ADA_ID, call_for_result
+from tests.support.factories import JobFactory
+from tests.support.hub.fake_hub import call_for_result
 from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
 from tests.support.mcp.notification_stream import (
     TASKS_EXTENSION,
     call_task_method,
     send_modern_request,
 )
+from tests.support.subjects import ADA_ID
 
 MISSING_EXTENSION_ERROR: dict[str, Any] = {
     "code": -32021,

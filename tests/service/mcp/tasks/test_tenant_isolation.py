@@ -9,12 +9,13 @@ import pytest
 from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.db.database import Database
-from tests.conftest import JobFactory
 from tests.service.mcp.tools.test_tenant_isolation import read_all_rows
-from tests.support.hub.fake_hub import ADA_ID, ADA_TOKEN, FakeHub, call_for_result, whoami_answer
+from tests.support.factories import JobFactory
+from tests.support.hub.fake_hub import FakeHub, call_for_result, whoami_answer
 from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
 from tests.support.mcp.notification_stream import open_notification_stream, send_modern_request
-from tests.support.mcp.observed_answers import BOB_TOKEN, ObservedAnswer
+from tests.support.mcp.observed_answers import ObservedAnswer
+from tests.support.subjects import ADA_ID, ADA_TOKEN, BOB_TOKEN
 
 TASK_METHODS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("tasks/get", {}),

@@ -10,9 +10,10 @@ from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobKind, JobState, Reason
-from tests.conftest import JobFactory
-from tests.support.hub.fake_hub import ADA_ID, answer_text, call_for_result, call_tool, read_refusal
+from tests.support.factories import JobFactory
+from tests.support.hub.fake_hub import answer_text, call_for_result, call_tool, read_refusal
 from tests.support.jobs.job_states import REMOTE_ID, RunDriver
+from tests.support.subjects import ADA_ID
 
 
 @pytest.fixture

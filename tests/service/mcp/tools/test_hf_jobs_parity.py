@@ -11,7 +11,7 @@ from schema.accounts.vault import Secret
 from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState
-from tests.service.conftest import StartService
+from tests.support.factories import StartService
 from tests.support.hub.fake_hub import (
     FakeHub,
     answer_text,

@@ -17,11 +17,12 @@ from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobState
 from schema.settings import Settings
-from tests.conftest import JobFactory
-from tests.support.hub.fake_hub import ADA_TOKEN, answer_text, call_for_result, call_tool
+from tests.support.factories import JobFactory
+from tests.support.hub.fake_hub import answer_text, call_for_result, call_tool
 from tests.support.hub.log_hub import LogHub, run_log_hub
 from tests.support.jobs.job_states import RunDriver
 from tests.support.paths import REPOSITORY
+from tests.support.subjects import ADA_TOKEN
 
 LINE_COUNT: Final = int(os.environ.get("HOLDFAST_TEST_LOG_LINES", "60000"))
 """Lines of the long log; a million takes a minute or two."""

@@ -9,10 +9,8 @@ from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.db.database import Database
 from service.local.ports import find_free_port
-from tests.conftest import FailFirstCommit, JobFactory
-from tests.service.conftest import StartService
+from tests.support.factories import FailFirstCommit, JobFactory, StartService
 from tests.support.hub.fake_hub import (
-    ADA_ID,
     answer_text,
     call_for_result,
     call_tool,
@@ -20,6 +18,7 @@ from tests.support.hub.fake_hub import (
     post_message,
     read_refusal,
 )
+from tests.support.subjects import ADA_ID
 
 COMMAND = ["python", "-c", "print(1)"]
 

@@ -9,7 +9,7 @@ from schema.common import ids, timestamps
 from schema.common.errors import Invalid
 from schema.common.ids import HandleKind
 from schema.db.database import Database
-from tests.conftest import JobFactory
+from tests.support.factories import JobFactory
 from tests.support.hub.fake_hub import answer_text, call_for_result, call_tool, read_refusal
 
 

@@ -8,9 +8,8 @@ from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
-from tests.conftest import JobFactory
+from tests.support.factories import JobFactory
 from tests.support.hub.fake_hub import (
-    ADA_ID,
     FakeHub,
     answer_text,
     call_for_result,
@@ -18,6 +17,7 @@ from tests.support.hub.fake_hub import (
     read_refusal,
 )
 from tests.support.jobs.job_states import RunDriver, make_job_with_history
+from tests.support.subjects import ADA_ID
 
 OOM_RESULT = RunResult(JobState.FAILED, "ERROR", Reason.OOM, "OOMKilled", 137)
 

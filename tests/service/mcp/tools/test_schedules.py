@@ -15,7 +15,6 @@ from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.settings import Settings
 from tests.support.hub.fake_hub import (
-    ADA_TOKEN,
     FakeHub,
     answer_text,
     call_for_result,
@@ -23,6 +22,7 @@ from tests.support.hub.fake_hub import (
     read_refusal,
 )
 from tests.support.jobs.schedule_states import set_due
+from tests.support.subjects import ADA_TOKEN
 from workers.context import Worker
 from workers.hub.client import open_hub_client as hub_of
 from workers.loops.fire_schedules import fire_due_schedules

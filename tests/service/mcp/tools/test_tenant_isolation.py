@@ -9,11 +9,10 @@ import pytest
 from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.db.database import Database
-from tests.conftest import JobFactory
-from tests.support.hub.fake_hub import ADA_ID, ADA_TOKEN, BOB_ID, call_for_result, post_message
+from tests.support.factories import JobFactory
+from tests.support.hub.fake_hub import call_for_result, post_message
 from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
 from tests.support.mcp.observed_answers import (
-    BOB_TOKEN,
     META_PREFIX,
     REQUIRED_ARGUMENTS,
     ObservedAnswer,
@@ -22,6 +21,7 @@ from tests.support.mcp.observed_answers import (
     call_tool,
     send_message,
 )
+from tests.support.subjects import ADA_ID, ADA_TOKEN, BOB_ID, BOB_TOKEN
 
 HANDLE_ARGUMENTS: Final = {
     "job_id": HandleKind.JOB,

@@ -23,10 +23,8 @@ from schema.db.database import Database
 from schema.jobs import lifecycle, run_end, run_launch
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobKind, JobState
-from tests.conftest import JobFactory
-from tests.service.conftest import StartService
+from tests.support.factories import JobFactory, StartService
 from tests.support.hub.fake_hub import (
-    ADA_ID,
     FakeHub,
     answer_text,
     call_for_result,
@@ -36,6 +34,7 @@ from tests.support.hub.fake_hub import (
 )
 from tests.support.jobs.job_states import RunDriver
 from tests.support.stack import eventually
+from tests.support.subjects import ADA_ID
 
 WAITS_KEY = f"holdfast:waits:{ADA_ID}"
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from tests.support.hub.fake_hub import (
-    ADA_ID,
     FakeHub,
     answer_text,
     call_for_result,
@@ -14,6 +13,7 @@ from tests.support.hub.fake_hub import (
     read_refusal,
     whoami_answer,
 )
+from tests.support.subjects import ADA_ID
 
 LAUNCH_ARGUMENTS: dict[str, Any] = {"image": "python:3.12", "command": "true"}
 
