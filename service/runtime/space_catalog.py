@@ -14,8 +14,8 @@ import structlog
 
 from schema.common.async_cache import UNAVAILABLE_TTL, AsyncCache, CacheEntry
 from schema.common.errors import Conflict, HoldfastError, Invalid, Unavailable
-from schema.gradio.api import GradioApi, InvalidCall
-from schema.gradio.client import (
+from schema.hub.gradio_api import GradioApi, InvalidCall
+from schema.hub.gradio_client import (
     SpaceBroken,
     SpaceUnavailable,
     fetch_api,

@@ -20,8 +20,8 @@ import httpx2
 from pydantic import ValidationError
 
 from schema.common.durations import format_duration
-from schema.gradio.api import Endpoint, GradioApi, InvalidCall
-from schema.gradio.client import (
+from schema.hub.gradio_api import Endpoint, GradioApi, InvalidCall
+from schema.hub.gradio_client import (
     Space,
     SpaceBroken,
     SpaceUnavailable,

@@ -22,8 +22,8 @@ import httpx2
 from pydantic import TypeAdapter, ValidationError
 
 from schema.db.storable import to_storable
-from schema.gradio.api import Endpoint, GradioModel
-from schema.gradio.client import (
+from schema.hub.gradio_api import Endpoint, GradioModel
+from schema.hub.gradio_client import (
     SpaceUnavailable,
     expect_status_ok,
     fetch_bytes,

@@ -7,8 +7,8 @@ from typing import Any, Final, cast
 import anyio
 
 from schema.artifacts.files import NewJobFile
-from schema.gradio.api import ReturnValue
-from schema.gradio.client import SpaceUnavailable
+from schema.hub.gradio_api import ReturnValue
+from schema.hub.gradio_client import SpaceUnavailable
 from schema.specs.inputs import media_types
 from schema.specs.inputs.file_argument import safe_file_name
 from workers.spaces.client import SpaceCall

@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 
 from schema.accounts.vault import Secret
-from schema.gradio.client import fetch_api, open_space_session
+from schema.hub.gradio_client import fetch_api, open_space_session
 from schema.jobs.progress import JobProgress
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason

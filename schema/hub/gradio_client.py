@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from schema.accounts.vault import Secret
 from schema.common.http import SUBDOMAIN_PLACEHOLDER, package_version
-from schema.gradio.api import GradioApi, GradioModel, InvalidCall
-from schema.gradio.config import parse_config
+from schema.hub.gradio_api import GradioApi, GradioModel, InvalidCall
+from schema.hub.gradio_config import parse_config
 
 _DNS_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _MAX_DESCRIPTION_BYTES: Final = 4 * 1024 * 1024

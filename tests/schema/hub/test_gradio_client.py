@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schema.gradio.api import InvalidCall
-from schema.gradio.client import Space, SpaceBroken, SpaceUnavailable, parse_space
-from schema.gradio.config import parse_config
+from schema.hub.gradio_api import InvalidCall
+from schema.hub.gradio_client import Space, SpaceBroken, SpaceUnavailable, parse_space
+from schema.hub.gradio_config import parse_config
 from schema.specs.inputs.file_argument import FileArgument, parse_file_argument
 from schema.specs.space import SpaceCallSpec
 

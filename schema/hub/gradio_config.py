@@ -12,7 +12,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from schema.gradio.api import (
+from schema.hub.gradio_api import (
     Endpoint,
     GradioApi,
     GradioModel,

@@ -1,1 +1,0 @@
-"""The HTTP API of Gradio apps: its forms, the app's configuration, and a client."""

@@ -1,0 +1,1 @@
+"""HTTP clients of the Hub and of its Spaces."""
