@@ -64,12 +64,12 @@ def test_no_piece_is_more_than_a_kernel_takes() -> None:
 
 def test_a_script_that_does_not_fit_is_refused_with_what_to_do() -> None:
     """Before the launch; what packs well may be far longer than what is carried."""
-    assert make_script(make_script="x = 1\n" * 200_000).uv_script
+    assert make_script(script="x = 1\n" * 200_000).uv_script
 
     with pytest.raises(ValidationError, match="give its https URL, or mount it with volumes"):
-        make_script(make_script=make_incompressible_text(MAX_ENV_BYTES))
+        make_script(script=make_incompressible_text(MAX_ENV_BYTES))
     with pytest.raises(ValidationError, match="bytes with env, packed"):
-        make_script(make_script=make_incompressible_text(500_000), env={"BIG": "x" * 450_000})
+        make_script(script=make_incompressible_text(500_000), env={"BIG": "x" * 450_000})
     with pytest.raises(ValidationError, match="the variables in env come to"):
         HubJobSpec.model_validate(
             {"image": "x", "command": "true", "env": {"BIG": "x" * MAX_ENV_BYTES}}
@@ -79,7 +79,7 @@ def test_a_script_that_does_not_fit_is_refused_with_what_to_do() -> None:
 def test_a_url_is_for_uv_and_nothing_of_it_is_carried() -> None:
     """It is fetched in the job, with what the job may reach, and never here."""
     asked = make_script(
-        make_script=" https://example.com/train.py\n", script_args=["--fast", 3]
+        script=" https://example.com/train.py\n", script_args=["--fast", 3]
     ).uv_script
 
     assert asked is not None
@@ -127,4 +127,4 @@ def test_what_cannot_be_meant_is_refused_with_what_can(wrong: dict[str, Any], sa
 @pytest.mark.parametrize("line", ["print(1)", "import this", "print('https://a.b/c.py')", "1"])
 def test_one_line_is_a_text(line: str) -> None:
     """Only what can be nothing else is taken for a URL, or refused as a path."""
-    assert make_script(make_script=line).uv_script == Script(line, [], [])
+    assert make_script(script=line).uv_script == Script(line, [], [])
