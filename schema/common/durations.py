@@ -8,6 +8,8 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, PlainSerializer
 
+from schema.common.text import quote_value
+
 UNIT_SECONDS: Final = {
     "ms": 0.001,
     "s": 1,
@@ -29,7 +31,6 @@ UNIT_SECONDS: Final = {
     "day": 86400,
     "days": 86400,
 }
-_MAX_SHOWN_CHARS: Final = 60
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 _BETWEEN: Final = re.compile(r"(?<=[a-z])\s*(?:,|\band\b)\s*(?=\d)")
 _ISO: Final = re.compile(r"p(?=\w)((?:\d+d)?)(?:t(?=\d)((?:\d+h)?(?:\d+m)?(?:\d+(?:\.\d+)?s)?))?")
@@ -93,8 +94,7 @@ def ceil_to_seconds(duration: timedelta) -> int:
 
 
 def _format_value(value: object) -> str:
-    text = format_duration(value) if isinstance(value, timedelta) else repr(value)
-    return text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
+    return format_duration(value) if isinstance(value, timedelta) else quote_value(value)
 
 
 def _to_timedelta(value: object) -> timedelta | None:

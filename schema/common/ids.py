@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from schema.common.errors import Invalid
+from schema.common.text import quote_value
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _LETTER_VALUES: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
@@ -59,7 +60,7 @@ def parse_handle(kind: HandleKind, handle: str) -> UUID:
     match = _HANDLE_PATTERN.fullmatch(written)
     if match is None or match[1] not in set(HandleKind) or not _is_suffix(match[2]):
         raise Invalid(
-            f"{handle[:60]!r} is not a {kind.noun} handle. A {kind.noun} handle is "
+            f"{quote_value(handle)} is not a {kind.noun} handle. A {kind.noun} handle is "
             f"{kind}_ and {_SUFFIX_LENGTH} letters and digits, exactly as it was given to you."
         )
     if match[1] != kind:

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Final
 
-_SEPARATORS = str.maketrans("_ .", "---")
+_SEPARATORS: Final = str.maketrans("_ .", "---")
+_MAX_COMPARED_CHARS: Final = 100
+"""How much of a name is compared: that takes time which grows with the square of the length."""
 
 
 def closest_names(name: str, known: Iterable[str], *, max_names: int = 3) -> list[str]:
@@ -12,7 +15,7 @@ def closest_names(name: str, known: Iterable[str], *, max_names: int = 3) -> lis
     Case and separators do not count, and part of a name stands for all that have it: `a10g` gives
     `a10g-small` and its sisters.
     """
-    wanted = normalize_name(name)
+    wanted = normalize_name(name[:_MAX_COMPARED_CHARS])
     names = {normalize_name(each): each for each in known}
     if not wanted or wanted in names:
         return [names[wanted]] if wanted else []

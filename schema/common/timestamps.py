@@ -7,11 +7,10 @@ from pydantic import BeforeValidator
 
 from schema.common import durations
 from schema.common.errors import Invalid
+from schema.common.text import quote_value
 
 _MAX_AGE: Final = timedelta(days=36_500)
 """Postgres does not count back for ever."""
-_MAX_SHOWN_CHARS: Final = 60
-"""How much of what is wrong a message repeats."""
 
 
 def parse_timestamp_or_age(value: object) -> datetime | timedelta:
@@ -26,7 +25,7 @@ def parse_timestamp_or_age(value: object) -> datetime | timedelta:
         return min(durations.parse_duration(value), _MAX_AGE)
     except ValueError:
         message = (
-            f"{repr(value)[:_MAX_SHOWN_CHARS]} is not a moment; write how long ago it was "
+            f"{quote_value(value)} is not a moment; write how long ago it was "
             f'("2h", "7d"), or when ("2026-11-21", "2026-11-21T10:00:00Z")'
         )
         raise ValueError(message) from None

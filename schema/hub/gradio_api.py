@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from schema.common.name_matching import did_you_mean
+from schema.common.text import quote_value, truncate
 from schema.specs.inputs.file_argument import FILE_ARGUMENT_EXAMPLES, parse_file_argument
 
 _DEFAULT_ENDPOINT: Final = "/predict"
@@ -136,7 +137,7 @@ class Endpoint:
         if unknown:
             near = did_you_mean(unknown[0], [each.name for each in self.parameters])
             raise InvalidCall(
-                f"has no parameter {truncate(unknown[0], _MAX_VALUE_CHARS)!r}. {near}".strip()
+                f"has no parameter {quote_value(unknown[0], _MAX_VALUE_CHARS)}. {near}".strip()
             )
         missing = [p.name for p in self.parameters if not p.optional and p.name not in arguments]
         if missing:
@@ -231,8 +232,3 @@ def _expect_type(parameter: Parameter, value: JsonValue) -> JsonValue:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def truncate(text: str, max_chars: int) -> str:
-    """Cut a text that is too long."""
-    return text if len(text) <= max_chars else f"{text[:max_chars]}…"

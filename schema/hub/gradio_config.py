@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from schema.common.text import truncate
 from schema.hub.gradio_api import (
     Endpoint,
     GradioApi,
@@ -19,7 +20,6 @@ from schema.hub.gradio_api import (
     InvalidCall,
     Parameter,
     ReturnValue,
-    truncate,
 )
 
 _API_PREFIXES: Final = frozenset({"", "/gradio_api"})

@@ -21,6 +21,7 @@ from cronsim import CronSim, CronSimError
 
 from schema.common.errors import Invalid
 from schema.common.name_matching import did_you_mean
+from schema.common.text import quote_value
 
 CRON_ALIASES: Final = {
     "@hourly": "0 * * * *",
@@ -36,8 +37,6 @@ MIN_INTERVAL: Final = timedelta(minutes=5)
 _FIELD_COUNT: Final = 5
 _MAX_EXPRESSION_CHARS: Final = 100
 """How many letters an expression may have."""
-_MAX_QUOTED_CHARS: Final = 60
-"""How much of what is wrong a message repeats."""
 _REFERENCE_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _SYNTAX_HINT: Final = (
     'Write five fields, "minute hour day-of-month month day-of-week", such as "0 9 * * 1-5", or '
@@ -63,18 +62,16 @@ class CronTrigger:
         expression = CRON_ALIASES.get(rhythm.cron.lower())
         if rhythm.cron.startswith("@"):
             if expression is None:
-                near = did_you_mean(rhythm.cron[:_MAX_QUOTED_CHARS], CRON_ALIASES)
+                near = did_you_mean(rhythm.cron, CRON_ALIASES)
                 raise _invalid(
                     "cron",
-                    f"{rhythm.cron[:_MAX_QUOTED_CHARS]!r} is no name for one.",
+                    f"{quote_value(rhythm.cron)} is no name for one.",
                     near,
                     _SYNTAX_HINT,
                 )
             rhythm = cls(rhythm.cron.lower(), rhythm.timezone)
         elif len(rhythm.cron) > _MAX_EXPRESSION_CHARS or len(rhythm.cron.split()) != _FIELD_COUNT:
-            raise _invalid(
-                "cron", f"{rhythm.cron[:_MAX_QUOTED_CHARS]!r} has not five fields.", _SYNTAX_HINT
-            )
+            raise _invalid("cron", f"{quote_value(rhythm.cron)} has not five fields.", _SYNTAX_HINT)
         rhythm._check_frequency()
         return rhythm
 
@@ -132,11 +129,9 @@ def _parse_zone(name: str) -> str:
     zones = _zone_names()
     found = zones.get(name.strip().replace(" ", "_").casefold())
     if found is None:
-        near = did_you_mean(name[:_MAX_QUOTED_CHARS], zones.values())
+        near = did_you_mean(name, zones.values())
         form = 'Write its IANA name, such as "Europe/Paris", or "UTC".'
-        raise _invalid(
-            "timezone", f"there is no time zone {name[:_MAX_QUOTED_CHARS]!r}.", near, form
-        )
+        raise _invalid("timezone", f"there is no time zone {quote_value(name)}.", near, form)
     return found
 
 

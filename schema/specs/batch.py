@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from schema.common.text import quote_value
 from schema.specs.base import Spec
 from schema.specs.inference import InferenceCallSpec, InferenceSpec
 from schema.specs.inputs.hub_uri import HubUri
@@ -20,7 +21,6 @@ MAX_INLINE_BYTES: Final = 5_000_000
 """How much inline items may come to, written as JSON; a file may come to more."""
 MAX_FILE_BYTES: Final = 50_000_000
 ITEM_EXAMPLE: Final = '{"custom_id": "review-1", "inputs": "Great!"}'
-_MAX_SHOWN_CHARS: Final = 60
 _FILE_PRODUCING_TASKS: Final = frozenset(
     {"text-to-image", "image-to-image", "text-to-video", "image-to-video", "text-to-speech"}
 )
@@ -123,7 +123,7 @@ class ItemCollector:
         earlier = self._location_by_id.setdefault(item.custom_id, location)
         if earlier != location:
             message = (
-                f"{location}: the custom_id {item.custom_id[:_MAX_SHOWN_CHARS]!r} is that of "
+                f"{location}: the custom_id {quote_value(item.custom_id)} is that of "
                 f"{earlier}; give "
                 f"each item one of its own"
             )

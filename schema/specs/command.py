@@ -13,6 +13,8 @@ from typing import Annotated, Final, cast
 
 from pydantic import BeforeValidator
 
+from schema.common.text import quote_value, truncate
+
 _OPERATORS: Final = frozenset("();<>|&")
 _OPERATOR: Final = re.compile(r"[();<>|&]+")
 _EXPANSION: Final = re.compile(r"\$(?:\w+|\{[^}]*\}?|\(.*)|`")
@@ -26,7 +28,7 @@ _SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "/bin/sh", "/bin/bash"}
 _OPERATOR_WORDS: Final = frozenset({"&&", "||", "|", "&", ">", ">>", "<", "2>", "2>&1", "&>"})
 _OPERATOR_PROGRAMS: Final = frozenset({"expr", "test", "["})
 """Programs to which some of those are ordinary words."""
-_MAX_SHOWN_CHARS: Final = 500
+_MAX_QUOTED_CHARS: Final = 500
 """How much of a word is repeated."""
 _QUOTE_HINT: Final = "; to pass it on as it is, put it in single quotes"
 
@@ -69,9 +71,8 @@ def _check_list(values: list[object]) -> object:
     _expect_words(texts)
     line = " ".join(word if word in _OPERATOR_WORDS else shlex.quote(word) for word in texts)
     if len(texts) == 1 and len(texts[0].split()) > 1:
-        message = (
-            f"no program is called {_shorten(texts[0])}; write it without the list, as one text"
-        )
+        program = quote_value(texts[0], _MAX_QUOTED_CHARS)
+        message = f"no program is called {program}; write it without the list, as one text"
         raise ValueError(message)
     if texts[0] not in _OPERATOR_PROGRAMS and (
         found := [word for word in texts if word in _OPERATOR_WORDS]
@@ -118,11 +119,10 @@ def _expect_one_script(words: list[str]) -> None:
         return
     script, *ignored = words[words.index("-c") + 1 :]
     if "$" not in script:
+        whole = [*words[: words.index("-c") + 1], " ".join([script, *ignored])]
         message = (
-            f"{words[0]} -c runs only {_shorten(script)} and ignores {_shorten(ignored[0])}; "
-            "give it "
-            f"one text: "
-            + _format_list([*words[: words.index("-c") + 1], " ".join([script, *ignored])])
+            f"{words[0]} -c runs only {quote_value(script, _MAX_QUOTED_CHARS)} and ignores "
+            f"{quote_value(ignored[0], _MAX_QUOTED_CHARS)}; give it one text: {_format_list(whole)}"
         )
         raise ValueError(message)
 
@@ -136,17 +136,7 @@ def _needs_shell(syntax: str, line: str, hint: str = "") -> ValueError:
 
 def _format_list(words: list[str]) -> str:
     """Write a list to be copied; of a long one, how it begins."""
-    return json.dumps(
-        [
-            word if len(word) <= _MAX_SHOWN_CHARS else f"{word[:_MAX_SHOWN_CHARS]}…"
-            for word in words
-        ],
-        ensure_ascii=False,
-    )
-
-
-def _shorten(word: str) -> str:
-    return repr(word if len(word) <= _MAX_SHOWN_CHARS else f"{word[:_MAX_SHOWN_CHARS]}…")
+    return json.dumps([truncate(word, _MAX_QUOTED_CHARS) for word in words], ensure_ascii=False)
 
 
 def _find_shell_syntax(line: str) -> str | None:

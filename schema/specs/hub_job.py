@@ -20,6 +20,7 @@ from pydantic import (
 
 from schema.common.durations import SERIALIZE_AS_SECONDS, bounded_duration_parser
 from schema.common.name_matching import normalize_name
+from schema.common.text import quote_value, truncate
 from schema.specs import script as spec_script
 from schema.specs import volumes
 from schema.specs.base import Spec
@@ -34,9 +35,8 @@ _ENV_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]+")
 _LABEL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 _LABEL_VALUE: Final = re.compile(r"[a-zA-Z0-9_-]{0,100}")
 _NON_LABEL_CHARS: Final = re.compile(r"[^a-zA-Z0-9_-]+")
-_MAX_SHOWN_CHARS: Final = 60
-_MAX_SHOWN_NAMES: Final = 5
-"""How much of what is wrong, and how many of them, a message repeats."""
+_MAX_QUOTED_NAMES: Final = 5
+"""How many of the wrong names a message repeats."""
 _FLAVOR: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 TOKEN_PLACEHOLDERS: Final = frozenset({"$HF_TOKEN", "${HF_TOKEN}"})
 """What stands for the subject's own token, as the value of a secret."""
@@ -45,9 +45,7 @@ TOKEN_PLACEHOLDERS: Final = frozenset({"$HF_TOKEN", "${HF_TOKEN}"})
 def _normalize_flavor(flavor: str) -> str:
     named = normalize_name(flavor)
     if not _FLAVOR.fullmatch(named):
-        message = (
-            f'{flavor[:_MAX_SHOWN_CHARS]!r} is not a hardware flavor; write one such as "cpu-basic"'
-        )
+        message = f'{quote_value(flavor)} is not a hardware flavor; write one such as "cpu-basic"'
         raise ValueError(message)
     return named
 
@@ -70,7 +68,7 @@ def _check_env(env: dict[str, str]) -> dict[str, str]:
     if token := [name for name, text in env.items() if text in TOKEN_PLACEHOLDERS]:
         message = (
             f"{_join_with_verb(token)} readable by others, so no token goes there; give it as "
-            f'secrets={{"{token[0][:_MAX_SHOWN_CHARS]}": "$HF_TOKEN"}}'
+            f'secrets={{"{truncate(token[0])}": "$HF_TOKEN"}}'
         )
         raise ValueError(message)
     return env
@@ -89,7 +87,7 @@ def _check_labels(labels: dict[str, str]) -> dict[str, str]:
     }
     if odd:
         right = {_to_label(name) or "name": _to_label(value) for name, value in odd.items()}
-        shown = ", ".join(f"{name!r}: {value!r}"[:_MAX_SHOWN_CHARS] for name, value in odd.items())
+        shown = ", ".join(truncate(f"{name!r}: {value!r}") for name, value in odd.items())
         message = (
             f"{shown} is not a "
             f"label the Hub takes: up to 100 letters, digits, - or _ on either side; write "
@@ -105,7 +103,7 @@ def _check_labels(labels: dict[str, str]) -> dict[str, str]:
 
 
 def _join_with_verb(names: list[str]) -> str:
-    shown = ", ".join(repr(name[:_MAX_SHOWN_CHARS]) for name in names[:_MAX_SHOWN_NAMES])
+    shown = ", ".join(quote_value(name) for name in names[:_MAX_QUOTED_NAMES])
     return f"{shown} {'is' if len(names) == 1 else 'are'}"
 
 
@@ -164,7 +162,7 @@ _RESOURCE_GROUP_ID: Final = re.compile(r"[0-9a-f]{24}")
 def _check_resource_group(group: str) -> str:
     if not _RESOURCE_GROUP_ID.fullmatch(group):
         message = (
-            f"{group[:_MAX_SHOWN_CHARS]!r} is not the id of a resource group: 24 digits and "
+            f"{quote_value(group)} is not the id of a resource group: 24 digits and "
             "letters a to f, "
             f"as the settings of the organisation show it"
         )

@@ -5,13 +5,14 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
+from schema.common.text import quote_value
+
 _SPACE_URL: Final = re.compile(r"(?:https://)?(?:huggingface|hf)\.co/spaces/(?P<id>.*?)/?")
 _SPACE_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SPACE_IMAGE_PREFIX: Final = "hf.co/spaces/"
 """How the image of a Space is stored, of the four ways in which it is written."""
 DEFAULT_IMAGE: Final = "python:3.12"
 """What a command runs in, unless its launch says otherwise."""
-_MAX_SHOWN_CHARS: Final = 60
 
 
 def image_source(image: str) -> dict[str, str]:
@@ -25,15 +26,12 @@ def _normalize_image(image: str) -> str:
     image = image.strip()
     if (space := _SPACE_URL.fullmatch(image)) is not None:
         if not _SPACE_ID.fullmatch(space["id"]):
-            message = (
-                f"{image[:_MAX_SHOWN_CHARS]!r} is not a Space; write one such as "
-                "hf.co/spaces/ada/app"
-            )
+            message = f"{quote_value(image)} is not a Space; write one such as hf.co/spaces/ada/app"
             raise ValueError(message)
         return f"{_SPACE_IMAGE_PREFIX}{space['id']}"
     if "://" in image or any(letter.isspace() for letter in image):
         message = (
-            f"{image[:_MAX_SHOWN_CHARS]!r} is not the name of an image; write one without scheme "
+            f"{quote_value(image)} is not the name of an image; write one without scheme "
             "or spaces, "
             f'such as "python:3.12" or "ghcr.io/astral-sh/uv:python3.12-bookworm"'
         )

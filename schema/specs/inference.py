@@ -21,6 +21,7 @@ from pydantic_core import to_jsonable_python
 
 from schema.common.durations import SERIALIZE_AS_SECONDS, bounded_duration_parser
 from schema.common.name_matching import normalize_name
+from schema.common.text import quote_value
 from schema.specs import inference_inputs
 from schema.specs.base import Spec
 from schema.specs.inference_inputs import Inputs
@@ -29,7 +30,6 @@ from schema.specs.inputs import media_types
 CHAT: Final = "chat-completion"
 EMBEDDINGS: Final = "feature-extraction"
 _ALIASES: Final = {"embeddings": EMBEDDINGS}
-_MAX_SHOWN_CHARS: Final = 60
 _MODEL: Final = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(:[a-z0-9-]+)?", re.ASCII)
 _PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -47,8 +47,7 @@ def _resolve_task_alias(task: object) -> object:
 def _check_model(model: str) -> str:
     if not _MODEL.fullmatch(model):
         message = (
-            f"{model[:_MAX_SHOWN_CHARS]!r} is not the id of a model; write one such as "
-            '"Qwen/Qwen3-32B"'
+            f'{quote_value(model)} is not the id of a model; write one such as "Qwen/Qwen3-32B"'
         )
         raise ValueError(message)
     return model
@@ -58,8 +57,7 @@ def _normalize_provider(provider: str) -> str:
     named = normalize_name(provider)
     if not _PROVIDER.fullmatch(named):
         message = (
-            f'{provider[:_MAX_SHOWN_CHARS]!r} is not a provider; write one such as "groq", or '
-            "leave it out"
+            f'{quote_value(provider)} is not a provider; write one such as "groq", or leave it out'
         )
         raise ValueError(message)
     return named
@@ -67,7 +65,7 @@ def _normalize_provider(provider: str) -> str:
 
 def _check_account(account: str) -> str:
     if not _ACCOUNT.fullmatch(account):
-        message = f"{account[:_MAX_SHOWN_CHARS]!r} is not the name of an organisation"
+        message = f"{quote_value(account)} is not the name of an organisation"
         raise ValueError(message)
     return account
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from schema.common import ids
+from schema.common.text import quote_value
 
 OUTPUTS_MOUNT_PATH: Final = "/outputs"
 OUTPUTS_VARIABLE: Final = "HOLDFAST_OUTPUTS"
@@ -20,7 +21,6 @@ WHOLE_FOLDER: Final = "./"
 """The folder itself: whatever is written there, if anything is."""
 _MAX_OUTPUTS: Final = 50
 _MAX_OUTPUT_CHARS: Final = 500
-_MAX_SHOWN_CHARS: Final = 60
 _LOCATION_PATTERN: Final = re.compile(
     r"[\w.-]+/[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*"
 )
@@ -40,14 +40,14 @@ def _normalize_output(path: str) -> str:
         return WHOLE_FOLDER
     if plain.startswith("/") or {"", ".", ".."}.intersection(steps):
         message = (
-            f"{path[:_MAX_SHOWN_CHARS]!r} is not inside of {OUTPUTS_MOUNT_PATH}; write a path "
+            f"{quote_value(path)} is not inside of {OUTPUTS_MOUNT_PATH}; write a path "
             "relative to it, such "
             f'as "model.bin", or a folder, such as "plots/"'
         )
         raise ValueError(message)
     if any(sign in plain for sign in "*?\\") or not plain.isprintable():
         message = (
-            f"{path[:_MAX_SHOWN_CHARS]!r} is not a path but a pattern, or has signs that none "
+            f"{quote_value(path)} is not a path but a pattern, or has signs that none "
             "has; write the "
             f'folder they are in, such as "plots/"'
         )
@@ -58,8 +58,7 @@ def _normalize_output(path: str) -> str:
 def _check_location(location: str) -> str:
     if not _LOCATION_PATTERN.fullmatch(location):
         message = (
-            f'{location[:_MAX_SHOWN_CHARS]!r} is no bucket; write one such as "me/results", or a '
-            "folder"
+            f'{quote_value(location)} is no bucket; write one such as "me/results", or a folder'
         )
         raise ValueError(message)
     return location

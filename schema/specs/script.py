@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from schema.common.text import quote_value
+
 UV_IMAGE: Final = "ghcr.io/astral-sh/uv:python3.12-bookworm"
 """What a script runs in, unless its launch says otherwise."""
 MAX_ENV_BYTES: Final = 900_000
@@ -31,7 +33,6 @@ _BLOB_PAGE_URL: Final = re.compile(
 )
 _REQUIREMENT: Final = re.compile(r"[A-Za-z0-9][^\x00-\x1f]*")
 _PYTHON_VERSION: Final = re.compile(r"[A-Za-z0-9<>=~!][\w.+<>=~!*, -]*")
-_MAX_SHOWN_CHARS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def _check_script_text(text: str) -> str:
         return _expect_fetchable(one_word)
     if _FILE_NAME.fullmatch(one_word):
         message = (
-            f"{one_word[:_MAX_SHOWN_CHARS]!r} names a file, and no file of yours is in reach "
+            f"{quote_value(one_word)} names a file, and no file of yours is in reach "
             "here; give the "
             f"text of the script itself, or an https URL of it"
         )
@@ -182,7 +183,7 @@ def _expect_no_empty_words(words: list[str]) -> list[str]:
 def _check_requirement(text: str) -> str:
     text = text.strip()
     if not _REQUIREMENT.fullmatch(text):
-        message = f'{text[:_MAX_SHOWN_CHARS]!r} is no requirement; write one such as "torch>=2.4"'
+        message = f'{quote_value(text)} is no requirement; write one such as "torch>=2.4"'
         raise ValueError(message)
     return text
 
@@ -190,7 +191,7 @@ def _check_requirement(text: str) -> str:
 def _check_python_version(text: str) -> str:
     text = text.strip()
     if not _PYTHON_VERSION.fullmatch(text):
-        message = f'{text[:_MAX_SHOWN_CHARS]!r} is no version of Python; write one such as "3.12"'
+        message = f'{quote_value(text)} is no version of Python; write one such as "3.12"'
         raise ValueError(message)
     return text
 

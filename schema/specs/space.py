@@ -10,10 +10,10 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from schema.common.durations import SERIALIZE_AS_SECONDS
+from schema.common.text import quote_value
 from schema.specs.base import Spec
 from schema.specs.inference import parse_call_timeout
 
-_MAX_SHOWN_CHARS: Final = 60
 _NAME_PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _NAME: Final = re.compile(rf"{_NAME_PART}/{_NAME_PART}")
 _SPACE_URL_PREFIX: Final = re.compile(
@@ -26,7 +26,7 @@ def _normalize_space_name(space: str) -> str:
     name = _SPACE_URL_PREFIX.sub("", space.strip(), count=1).removesuffix("/")
     if not _NAME.fullmatch(name) or ".." in name or "--" in name:
         message = (
-            f"{space[:_MAX_SHOWN_CHARS]!r} does not name a Space; write its owner and its name, "
+            f"{quote_value(space)} does not name a Space; write its owner and its name, "
             "as in "
             f'"owner/name", and no other address of it'
         )
@@ -37,9 +37,7 @@ def _normalize_space_name(space: str) -> str:
 def _normalize_api_name(api_name: str) -> str:
     name = f"/{api_name.strip().removeprefix('/')}"
     if not _API_NAME.fullmatch(name):
-        message = (
-            f'{api_name[:_MAX_SHOWN_CHARS]!r} is not an endpoint; write one such as "/predict"'
-        )
+        message = f'{quote_value(api_name)} is not an endpoint; write one such as "/predict"'
         raise ValueError(message)
     return name
 

@@ -14,8 +14,6 @@ from schema.specs.base import Spec
 
 S = TypeVar("S", bound=Spec)
 
-_MAX_SHOWN_CHARS: Final = 60
-"""How much of a wrong value is repeated."""
 _EXPECTED_FORMS: Final = {
     "dict_type": 'write an object, such as {"NAME": "value"}',
     "string_type": "write a text",
@@ -76,7 +74,7 @@ def _describe_error(entry: ErrorDetails, known_arguments: list[str]) -> str:
             return f"{path}: {_lower_first(entry['msg'])}."
         case "enum" | "literal_error":
             choices = _CHOICE.findall(entry.get("ctx", {}).get("expected", ""))
-            near = did_you_mean(str(entry["input"])[:_MAX_SHOWN_CHARS], choices)
+            near = did_you_mean(str(entry["input"]), choices)
             wrong = short_repr(entry["input"])
             return f"{path}: {wrong} is none of {', '.join(choices)}. {near}".strip()
         case wrong:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from schema.common.text import quote_value
+
 _KINDS: Final = {
     **{kind: kind for kind in ("model", "dataset", "space", "bucket")},
     **{f"{kind}s": kind for kind in ("model", "dataset", "space", "bucket")},
@@ -39,7 +41,7 @@ _IMAGE_FOLDERS: Final = frozenset(
     }
 )
 """Folders that would vanish behind a mount, with what the image keeps in them."""
-_MAX_SHOWN_CHARS: Final = 100
+_MAX_QUOTED_CHARS: Final = 100
 _VOLUME_SYNTAX: Final = (
     "write hf://TYPE/OWNER/NAME[/PATH]:/MOUNT[:ro|:rw], such as hf://datasets/ada/set:/data"
 )
@@ -84,7 +86,7 @@ def parse_volume(text: str) -> Volume:
     Raises:
         ValueError: it is none, or could not be mounted; with the form that can.
     """
-    shown = repr(text[:_MAX_SHOWN_CHARS])
+    shown = quote_value(text, _MAX_QUOTED_CHARS)
     body, mode = text.strip(), None
     if body.endswith((":ro", ":rw")):
         body, mode = body[:-3], body[-2:]

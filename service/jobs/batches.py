@@ -14,6 +14,7 @@ from schema.batches import store as batch_store
 from schema.batches.queries import ItemStatus
 from schema.batches.tables import FINAL_ITEM_STATES, ItemState
 from schema.common.errors import Conflict, Invalid
+from schema.common.text import shorten
 from schema.db.database import Transaction
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import Reason
@@ -33,7 +34,6 @@ from schema.specs.validation_errors import validate_spec
 from service.auth.caller import Caller
 from service.views import job_summary
 from service.views.base import View
-from service.views.text import shorten
 
 ItemStateFilter = Literal["done", "failed", "unknown"]
 MAX_PAGE_CHARS: Final = 40_000

@@ -14,6 +14,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from schema.common.errors import HoldfastError, Invalid
+from schema.common.text import shorten
 from schema.db.database import Transaction
 from schema.db.storable import expect_storable
 from schema.jobs import queries as job_queries
@@ -26,7 +27,6 @@ from service.mcp.dependencies import current_app, current_caller
 from service.mcp.tool import raise_mcp_errors
 from service.views import job_summary
 from service.views.jobs import JobView
-from service.views.text import shorten
 
 _MAX_LINES: Final = 100
 _MAX_BYTES: Final = 16_000

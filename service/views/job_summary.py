@@ -6,6 +6,7 @@ from typing import Final, assert_never
 from schema.accounts.tables import Hold
 from schema.common import ids
 from schema.common.durations import format_duration
+from schema.common.text import shorten
 from schema.jobs.dependencies import filter_waiting_parents
 from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import JobKind, JobState, Reason
@@ -14,7 +15,7 @@ from service.views import job_kinds, job_warnings
 from service.views.diagnosis.diagnose import EVIDENCE_PREFIXES, Diagnosis, diagnose
 from service.views.job_cost import describe_cost
 from service.views.job_kinds import describe_kind
-from service.views.text import end_sentence, shorten
+from service.views.text import end_sentence
 
 _MIN_POLL_INTERVAL: Final = timedelta(seconds=2)
 _MAX_POLL_INTERVAL: Final = timedelta(seconds=30)

@@ -7,6 +7,7 @@ from schema.accounts.tables import Hold
 from schema.artifacts.log_store import LogExtent, NumberedLine
 from schema.common import ids
 from schema.common.ids import HandleKind
+from schema.common.text import shorten
 from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import JobState, Reason
 from service.views import job_summary, job_warnings
@@ -15,7 +16,6 @@ from service.views.diagnosis.diagnose import diagnose
 from service.views.job_cost import summarize_cost
 from service.views.job_kinds import describe_kind
 from service.views.money import CostView, MonthView
-from service.views.text import shorten
 
 LOG_TAIL_LINES: Final = 20
 _DIGEST_CHARACTERS: Final = 12

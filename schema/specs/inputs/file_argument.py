@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import JsonValue
 
+from schema.common.text import quote_value
+
 FILE_ARGUMENT_EXAMPLES: Final[tuple[dict[str, str], ...]] = (
     {"url": "https://example.com/picture.png"},
     {"base64": "aGVsbG8=", "name": "hello.txt"},
@@ -55,11 +57,11 @@ def parse_file_argument(value: JsonValue) -> FileArgument | None:
 
 def _from_url(url: str, name: str | None) -> FileArgument:
     if not url.startswith("https://"):
-        raise _invalid_file(f"{url[:60]!r} is not an https:// address")
+        raise _invalid_file(f"{quote_value(url)} is not an https:// address")
     try:
         last = unquote(urlsplit(url).path).rpartition("/")[2]
     except ValueError:
-        raise _invalid_file(f"{url[:60]!r} is not an address") from None
+        raise _invalid_file(f"{quote_value(url)} is not an address") from None
     return FileArgument(safe_file_name(name or last or "file"), url, None)
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 from urllib.parse import quote
 
+from schema.common.text import quote_value
+
 _MAX_URI_CHARS: Final = 1024
 _NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 _URI_PATTERN: Final = re.compile(
@@ -41,9 +43,10 @@ class HubUri:
         match = _URI_PATTERN.fullmatch(text) if len(text) <= _MAX_URI_CHARS else None
         if match is None or ".." in match["repo"] or not _is_safe_path(match["path"]):
             message = (
-                f"{text[:80]!r} is not a file of the Hub; write hf://datasets/OWNER/NAME/PATH, or "
-                "models, spaces or buckets in place of datasets, with @REVISION after NAME if it "
-                "is not to be the newest, and the path as the repository has it: no .., no %"
+                f"{quote_value(text)} is not a file of the Hub; write "
+                "hf://datasets/OWNER/NAME/PATH, or models, spaces or buckets in place of datasets, "
+                "with @REVISION after NAME if it is not to be the newest, and the path as the "
+                "repository has it: no .., no %"
             )
             raise ValueError(message)
         if match["kind"] == _BUCKET_KIND and match["revision"] is not None:

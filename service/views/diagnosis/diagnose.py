@@ -12,13 +12,13 @@ from typing import Any, Final, assert_never
 from schema.artifacts.log_store import NumberedLine
 from schema.common import ids
 from schema.common.durations import format_duration
+from schema.common.text import shorten
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobKind, Reason
 from service.views.diagnosis import matching
 from service.views.diagnosis.retry_calls import format_retry_call, longer_timeout
 from service.views.diagnosis.symptoms import EXIT_CODE_MEANINGS, then_retry
 from service.views.job_kinds import describe_kind
-from service.views.text import shorten
 
 _OBSERVED_REASONS: Final = frozenset(
     {
