@@ -5,7 +5,7 @@ only when told that something may have changed; and it holds no connection while
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,10 +26,12 @@ from schema.jobs.changes import JobVersion
 from schema.jobs.queries import JobStatus
 from service.auth.caller import Caller
 from service.jobs import operations
-from service.mcp.dependencies import CallProgress
 from service.runtime.context import App
 from service.views import job_summary
 from service.views.jobs import HandleError, JobView, WaitView
+
+ReportProgress = Callable[[timedelta, timedelta, str], Awaitable[None]]
+"""Called with the time that a wait has taken, the time it may take, and how things stand."""
 
 _PROGRESS_INTERVAL: Final = timedelta(seconds=10)
 """A client that is told nothing for longer may take us for dead."""
@@ -188,7 +190,7 @@ async def wait_for_jobs(
     caller: Caller,
     job_handles: list[str],
     condition: WaitCondition,
-    progress: CallProgress,
+    report_progress: ReportProgress,
 ) -> WaitView:
     """Wait for jobs; answer at once if there is nothing to wait for, or we are about to stop.
 
@@ -206,7 +208,7 @@ async def wait_for_jobs(
             while not (late or look.satisfies(condition) or app.job_watch.is_stopping):
                 if telling:
                     spent = timedelta(seconds=anyio.current_time() - began)
-                    await progress.report(spent, condition.timeout, look.describe())
+                    await report_progress(spent, condition.timeout, look.describe())
                 pause = min(_PROGRESS_INTERVAL.total_seconds(), deadline - anyio.current_time())
                 with anyio.move_on_after(pause) as silence:
                     await changes.wait_for_change()

@@ -61,7 +61,7 @@ async def wait_for_jobs(
         view = await wait.check_jobs(app, caller, job_ids, terms)
         if view.jobs[0].finished_at is None:
             return task_handover_result(view.jobs[0].job_id, wait_result(view))
-    return wait_result(await wait.wait_for_jobs(app, caller, job_ids, terms, progress))
+    return wait_result(await wait.wait_for_jobs(app, caller, job_ids, terms, progress.report))
 
 
 def build_tools() -> list[McpTool]:
