@@ -175,7 +175,7 @@ def make_job(database: Database, ada: str) -> JobFactory:
             "title": "python:3.12: true",
             "spec": {"image": "python:3.12", "command": ["true"]},
             "labels": {},
-            "most_open": 1000,
+            "max_open_jobs": 1000,
         }
         async with database.transaction() as tx:
             return await lifecycle.submit_job(tx, **request | overrides)

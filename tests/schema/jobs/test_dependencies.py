@@ -278,7 +278,7 @@ async def submit(tx: Transaction, **more: Any) -> Job:
         "title": "t",
         "spec": {},
         "labels": {},
-        "most_open": 100,
+        "max_open_jobs": 100,
     }
     return await lifecycle.submit_job(tx, **request | more)
 
