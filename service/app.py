@@ -54,13 +54,11 @@ from service.mcp.tools import (
     wait_for_jobs,
     workspaces,
 )
-from service.runtime.confirmation_tokens import ConfirmationTokens
 from service.runtime.context import CURRENT_CALLER, App
-from service.runtime.derived_keys import derive_keys
-from service.runtime.download_links import DownloadLinks
 from service.runtime.job_watch import open_job_watch
 from service.runtime.price_cache import PriceCache
 from service.runtime.resource_watch import open_resource_watch
+from service.runtime.sealed_tokens import ConfirmationTokens, DownloadLinks, derive_keys
 from service.runtime.space_catalog import SpaceCatalog
 from service.runtime.wait_slots import open_wait_slots
 

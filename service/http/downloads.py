@@ -18,7 +18,7 @@ from schema.artifacts.files import JobFile
 from schema.common.errors import Unavailable
 from schema.specs.inputs import media_types
 from service.runtime.context import App
-from service.runtime.download_links import DownloadGrant
+from service.runtime.sealed_tokens import DownloadGrant
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _SAFE_MEDIA_TYPES: Final = media_types.ALL_MEDIA_TYPES | {"application/json"}

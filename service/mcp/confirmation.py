@@ -22,8 +22,8 @@ from schema.common.durations import format_duration
 from schema.common.errors import Conflict
 from service.jobs.approval import ApprovalQuestion
 from service.mcp.dependencies import current_app, current_caller
-from service.runtime.confirmation_tokens import CONFIRMATION_LIFETIME
 from service.runtime.context import App
+from service.runtime.sealed_tokens import CONFIRMATION_LIFETIME
 
 ConfirmationToken = Annotated[
     str | None, Field(max_length=1000, description="From a refusal that asked to be confirmed.")

@@ -19,11 +19,10 @@ from schema.messaging.wakeups import WakeupSender
 from service.auth.caller import Caller
 from service.auth.token_verifier import TokenVerifier
 from service.database import TenantDatabase
-from service.runtime.confirmation_tokens import ConfirmationTokens
-from service.runtime.download_links import DownloadLinks
 from service.runtime.job_watch import JobWatchRegistry
 from service.runtime.price_cache import PriceCache
 from service.runtime.resource_watch import ResourceWatchRegistry
+from service.runtime.sealed_tokens import ConfirmationTokens, DownloadLinks
 from service.runtime.space_catalog import SpaceCatalog
 from service.runtime.wait_slots import WaitSlots
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Self
 
 from schema.artifacts.files import JobFile
-from service.runtime.download_links import DownloadLinks
+from service.runtime.sealed_tokens import DownloadLinks
 from service.views.base import View
 
 

@@ -18,9 +18,12 @@ from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs.tables import Job
 from schema.settings import Settings
-from service.runtime.confirmation_tokens import ConfirmationTokens
-from service.runtime.derived_keys import derive_keys
-from service.runtime.download_links import DownloadLinks
+from service.runtime.sealed_tokens import (
+    LINK_LIFETIME,
+    ConfirmationTokens,
+    DownloadLinks,
+    derive_keys,
+)
 from tests.support.factories import JobFactory, StartService
 from tests.support.hub.fake_hub import call_for_result
 from tests.support.jobs.job_states import RunDriver, make_job_with_history
@@ -59,9 +62,10 @@ async def follow_link(url: str, link: str, method: str = "GET") -> httpx2.Respon
         return await http.request(method, f"{url}{urlsplit(link).path}")
 
 
-def make_links(settings: Settings) -> DownloadLinks:
+def make_links(settings: Settings, *, lifetime: timedelta = LINK_LIFETIME) -> DownloadLinks:
     """Write links as the service with these settings would."""
-    return DownloadLinks("http://here", "http://hub", derive_keys(settings, b"holdfast download"))
+    keys = derive_keys(settings, b"holdfast download")
+    return DownloadLinks("http://here", "http://hub", keys, lifetime=lifetime)
 
 
 def make_file(job_id: UUID, subject_id: str = ADA_ID, name: str = "model.bin") -> JobFile:
@@ -113,11 +117,7 @@ async def test_nothing_of_a_file_is_run_or_believed_by_a_browser(
 
 
 async def test_whatever_is_not_a_good_link_is_answered_with_the_same_bytes(
-    service: str,
-    settings: MakeSettings,
-    database: Database,
-    job: Job,
-    monkeypatch: pytest.MonkeyPatch,
+    service: str, settings: MakeSettings, database: Database, job: Job
 ) -> None:
     """Nobody learns whether there is a file, whose it is, or how near to right a guess was."""
     ours = make_links(settings())
@@ -139,8 +139,7 @@ async def test_whatever_is_not_a_good_link_is_answered_with_the_same_bytes(
         ours.link_to(make_file(job.id, name="../model.bin")),
         ours.link_to(make_file(uuid4())),
     ]
-    monkeypatch.setattr("service.runtime.download_links.LASTS", timedelta(seconds=-1))
-    expired = ours.link_to(make_file(job.id))
+    expired = make_links(settings(), lifetime=timedelta(seconds=-1)).link_to(make_file(job.id))
 
     made = [other_purpose, another_ring, *of_nothing, expired]
     bad = [*flipped, seal, *(each.url.rpartition("/")[2] for each in made if each)]

@@ -22,8 +22,8 @@ from service.auth.caller import Caller, TokenKind
 from service.jobs.approval import ApprovalQuestion
 from service.mcp.confirmation import Approval, ConfirmationToken, require_approval
 from service.mcp.tool import CREATES, McpTool, build_tool, tool_result
-from service.runtime.confirmation_tokens import ConfirmationTokens
 from service.runtime.context import CURRENT_CALLER
+from service.runtime.sealed_tokens import ConfirmationTokens
 from tests.support.hub.fake_hub import (
     answer_text,
     open_mcp_client,
@@ -88,7 +88,7 @@ class ConfirmingService:
 
         @dataclass
         class Lent:
-            seals: ConfirmationTokens
+            confirmation_tokens: ConfirmationTokens
 
         @asynccontextmanager
         async def lend(_: MCPServer[Lent]) -> AsyncGenerator[Lent]:
