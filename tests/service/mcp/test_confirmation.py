@@ -260,7 +260,12 @@ async def test_a_price_nobody_knows_is_above_every_threshold(shop: ConfirmingSer
 
 @pytest.mark.parametrize(
     "changed",
-    [{"hours": 4}, {"by": "hf_bob"}, {"tool": "relaunch"}, {"secrets": {"KEY": "SESAME"}}],
+    [
+        {"hours": 4},
+        {"caller_token": "hf_bob"},
+        {"tool": "relaunch"},
+        {"secrets": {"KEY": "SESAME"}},
+    ],
 )
 async def test_consent_to_one_call_is_none_to_another(
     shop: ConfirmingService, changed: dict[str, Any]
