@@ -15,6 +15,7 @@ WORKDIR /app
 COPY alembic/ alembic/
 COPY schema/ schema/
 COPY workers/ workers/
+# Without service/local: see .dockerignore.
 COPY service/ service/
 # hadolint ignore=DL3064  # it says that no token is to be found by itself, and holds none
 ENV PATH=/venv/bin:$PATH \

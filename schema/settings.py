@@ -26,6 +26,9 @@ from schema.common.money import to_micro_usd
 DEFAULT_LOG_BYTES: Final = 64 * 1024 * 1024
 """Bytes kept of one job's log, if nobody says otherwise: one half its head, the other its tail."""
 
+DEFAULT_PORT: Final = 8765
+"""The port that the service listens on unless the command line names another one."""
+
 _ENV_PREFIX = "HOLDFAST_"
 
 
@@ -47,7 +50,7 @@ class Settings(BaseSettings):
     router_url: HttpUrl = HttpUrl("https://router.huggingface.co")
     spaces_url: str = f"https://{SUBDOMAIN_PLACEHOLDER}.hf.space"
     """The form of the address of a Space; a caller's token is sent there."""
-    public_url: HttpUrl = HttpUrl("http://127.0.0.1:8765")
+    public_url: HttpUrl = HttpUrl(f"http://127.0.0.1:{DEFAULT_PORT}")
     """How clients reach the service: in metadata, and the Host and Origin they may send."""
     anonymous: Literal["refuse", "browse"] = "refuse"
     """Whether somebody who has not signed in may list the tools, or is sent to sign in at once."""

@@ -1,6 +1,6 @@
-"""The first five minutes: a real job, from a tool call to its result, watched by a person.
+"""The job that `holdfast demo` launches and shows, from the tool call to the result.
 
-Everything goes through the public tools, over HTTP, with the MCP SDK's own client.
+Every call goes through the public tools, over HTTP, with the client of the MCP SDK.
 """
 
 from datetime import timedelta
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from schema.common import ids
 from schema.db.database import Database
-from service.cli.client_config import Connection, build_client_configs
+from service.cli.client_config import Connection
 
 _POLL_INTERVAL: Final = timedelta(milliseconds=250)
 _TIMEOUT: Final = timedelta(minutes=2)
@@ -38,7 +38,7 @@ _EVENTS_QUERY: Final = """SELECT version, kind, state, actor, to_char(at, 'HH24:
 
 
 async def run_demo_job(console: Console, connection: Connection, database_url: str) -> bool:
-    """Launch a job, watch it, and print what became of it; true if it succeeded."""
+    """Launch a job, watch it, and print its result; return whether it succeeded."""
     async with (
         httpx2.AsyncClient(headers=connection.headers) as http,
         Client(streamable_http_client(connection.endpoint, http_client=http)) as client,
@@ -64,17 +64,9 @@ async def run_demo_job(console: Console, connection: Connection, database_url: s
     return bool(view["state"] == "succeeded")
 
 
-def print_client_configs(console: Console, connection: Connection) -> None:
-    """Print what to paste into which client."""
-    for recipe in build_client_configs(connection):
-        console.print(f"[bold]{recipe.client}[/], {recipe.location}:")
-        # No wrapping: what is printed is to be pasted.
-        console.print(recipe.text, soft_wrap=True, highlight=False, markup=False)
-
-
 async def _watch_job(console: Console, client: Client, handle: str) -> dict[str, Any]:
-    """Poll job_status until the job is over, showing each change where a person can see it."""
-    seen = ""
+    """Poll job_status until the job is over, and print each change."""
+    last_status = ""
     with (
         anyio.fail_after(_TIMEOUT.total_seconds()),
         Live(console=console, refresh_per_second=8, transient=True) as live,
@@ -83,10 +75,10 @@ async def _watch_job(console: Console, client: Client, handle: str) -> dict[str,
             view: dict[str, Any] = (await _call_tool(client, "job_status", job_ids=[handle]))[
                 "jobs"
             ][0]
-            said = f"{view['state']}/{view['stage'] or '-'}"
-            if said != seen:
-                live.console.print(f"  {said:<24} {view['summary']}", highlight=False)
-                seen = said
+            status = f"{view['state']}/{view['stage'] or '-'}"
+            if status != last_status:
+                live.console.print(f"  {status:<24} {view['summary']}", highlight=False)
+                last_status = status
             if view["finished_at"]:
                 return view
             live.update(f"  [dim]polling job_status({handle})[/]")
@@ -94,7 +86,7 @@ async def _watch_job(console: Console, client: Client, handle: str) -> dict[str,
 
 
 async def _print_rows(console: Console, database_url: str, handle: str) -> None:
-    """Print the job's row and its history, and the SQL that shows them."""
+    """Print the job's row and its events, each after the SQL that selects it."""
     job_id = ids.parse_handle(ids.HandleKind.JOB, handle)
     async with Database(
         database_url, application_name="holdfast-demo", max_connections=1

@@ -1,10 +1,16 @@
-"""The command line: `holdfast …`, and `python3 -m service …` alike."""
+"""The `holdfast` command line, which `python3 -m service` runs too.
+
+The commands `demo`, `up` and `hub` are in `service.cli.local`, which is imported only when one of
+them runs: `serve` and `worker` load nothing of `service.local`, and the production image has none
+of it.
+"""
 
 import argparse
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -18,21 +24,34 @@ from schema.common import log_config
 from schema.common.errors import HoldfastError
 from schema.db import revisions
 from schema.db.database import Database
-from schema.settings import Settings
+from schema.settings import DEFAULT_PORT, Settings
 from service.cli import doctor
-from service.cli.local import DEFAULT_PORT, run_connect, run_demo, run_hub, run_up
+from service.cli.client_config import Connection, print_client_configs
 from service.cli.server import serve
 
 _DEFAULT_DATA_DIR: Final = Path(os.environ.get("HOLDFAST_DATA_DIR", ".holdfast"))  # noqa: TID251  # a default for --data
 _PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
+class LocalStackMissing(HoldfastError):
+    """The command needs `service.local`, which this installation leaves out."""
+
+    def __init__(self, command: str, remedy: str) -> None:
+        super().__init__(
+            f"`holdfast {command}` needs the local stack, which this image leaves out: {remedy}."
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the command line asks; return the exit code."""
-    chosen = _build_parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], int] = chosen.run
+    """Run the command that `argv` names, and return the exit code.
+
+    Args:
+        argv: the arguments after the program's name; None takes them from `sys.argv`.
+    """
+    options = _build_parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(chosen)
+        return run(options)
     except HoldfastError as error:
         Console(stderr=True).print(f"{error}", style="red", highlight=False, markup=False)
         return 1
@@ -49,33 +68,33 @@ def _build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        said = (run.__doc__ or "").split("\n")[0]
-        made = commands.add_parser(name, help=said, description=said)
-        made.set_defaults(run=run)
-        return made
+        summary = (run.__doc__ or "").split("\n")[0]
+        subparser = commands.add_parser(name, help=summary, description=summary)
+        subparser.set_defaults(run=run)
+        return subparser
 
-    _add_data_option(command("demo", run_demo))
-    up = command("up", run_up)
+    _add_data_option(command("demo", _run_demo))
+    up = command("up", _run_up)
     _add_data_option(up)
     up.add_argument("--hub", metavar="URL", help="a real Hub instead of the local one")
     up.add_argument("--port", type=int, help=f"where to serve ({DEFAULT_PORT}, or a free one)")
-    serving = command("serve", _run_serve)
-    serving.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container")
-    serving.add_argument("--port", type=int, default=DEFAULT_PORT)
+    serve_command = command("serve", _run_serve)
+    serve_command.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container")
+    serve_command.add_argument("--port", type=int, default=DEFAULT_PORT)
     command("worker", _run_worker)
     command("migrate", _run_migrate)
     vault = command("vault", _run_vault)
     vault.add_argument("action", choices=["rotate"], help="seal everything under the first key")
-    local = command("hub", run_hub)
-    _add_data_option(local)
-    local.add_argument("--port", type=int, default=0, help="a free one unless given")
+    hub = command("hub", _run_hub)
+    _add_data_option(hub)
+    hub.add_argument("--port", type=int, default=0, help="a free one unless given")
     command("doctor", _run_doctor)
-    connecting = command("connect", run_connect)
-    _add_data_option(connecting)
-    connecting.add_argument("--url", help="of the service (the local one unless given)")
-    connecting.add_argument("--token", help="to be sent by the client (it signs in without one)")
-    testing = command("test", _run_test)
-    testing.add_argument("pytest", nargs=argparse.REMAINDER, help="passed on to pytest")
+    connect = command("connect", _run_connect)
+    _add_data_option(connect)
+    connect.add_argument("--url", help="of the service (the local one unless given)")
+    connect.add_argument("--token", help="to be sent by the client (it signs in without one)")
+    test = command("test", _run_test)
+    test.add_argument("pytest", nargs=argparse.REMAINDER, help="passed on to pytest")
     return parser
 
 
@@ -83,6 +102,59 @@ def _add_data_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, default=_DEFAULT_DATA_DIR, help="the folder everything is kept in"
     )
+
+
+def _run_demo(options: argparse.Namespace) -> int:
+    """Run everything on this machine, show one job from launch to result, and stop."""
+    _require_local_stack("demo")
+    from service.cli import local  # noqa: PLC0415 - the production image has no service.local
+
+    return local.run_demo(options)
+
+
+def _run_up(options: argparse.Namespace) -> int:
+    """Run everything on this machine until Ctrl-C."""
+    _require_local_stack("up")
+    from service.cli import local  # noqa: PLC0415 - the production image has no service.local
+
+    return local.run_up(options)
+
+
+def _run_hub(options: argparse.Namespace) -> int:
+    """Run the local Hub: jobs as processes of this machine, on the loopback address only."""
+    _require_local_stack("hub")
+    from service.cli import local  # noqa: PLC0415 - the production image has no service.local
+
+    return local.run_hub(options)
+
+
+def _run_connect(options: argparse.Namespace) -> int:
+    """Print the configuration to paste into Claude, Cursor or VS Code."""
+    if options.url:
+        connection = Connection(options.url, options.token)
+    else:
+        _require_local_stack("connect", remedy="name the service with --url")
+        from service.cli import local  # noqa: PLC0415 - the production image has no service.local
+
+        connection = local.get_local_connection(options.data, f"http://127.0.0.1:{DEFAULT_PORT}")
+    print_client_configs(Console(), connection)
+    return 0
+
+
+def _require_local_stack(command: str, *, remedy: str | None = None) -> None:
+    """Check that this installation has `service.local`.
+
+    Args:
+        command: what the person has typed.
+        remedy: what to do instead; None is to run the command in a clone.
+
+    Raises:
+        LocalStackMissing: it has not, as in the production image.
+    """
+    if find_spec("service.local") is None:
+        raise LocalStackMissing(
+            command, remedy or f"run `python3 -m service {command}` in a clone of the project"
+        )
 
 
 def _run_serve(options: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import service
+from schema.settings import DEFAULT_PORT
 from service.local.data_dir import lock_data_dir
 from service.local.environment import child_environment, service_environment
 from service.local.errors import CannotStart
@@ -33,7 +34,6 @@ from service.local.servers.postgres import Postgres
 from service.local.servers.valkey import Valkey
 
 _ROOT: Final = Path(service.__file__).resolve().parent.parent
-_DEFAULT_PORT: Final = 8765
 _START_TIMEOUT: Final = timedelta(seconds=60)
 _PROBE_TIMEOUT: Final = timedelta(seconds=2)
 _RESTART_CHECK_INTERVAL: Final = timedelta(milliseconds=100)
@@ -158,7 +158,7 @@ class Stack:
             self._servers += [server, self._worker]
 
         if self._port is None:
-            start_on_stable_port(self.folder / "service.port", start, preferred=_DEFAULT_PORT)
+            start_on_stable_port(self.folder / "service.port", start, preferred=DEFAULT_PORT)
         elif is_port_free(self._port):
             start(self._port)
         else:

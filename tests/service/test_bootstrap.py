@@ -32,12 +32,12 @@ class Clone:
         self.root = root / "clone"
         self.wheels = root / "wheels"
         self.home = root / "home"
-        for folder in (self.root / "service", self.wheels, self.home):
+        for folder in (self.root / "service" / "cli", self.wheels, self.home):
             folder.mkdir(parents=True)
         source = Path(service.__file__).parent
         shutil.copy(source / "__main__.py", self.root / "service")
         shutil.copy(source / "__init__.py", self.root / "service")
-        (self.root / "service" / "cli.py").write_text(CLI_SOURCE)
+        (self.root / "service" / "cli" / "main.py").write_text(CLI_SOURCE)
         self.lock("1")
 
     @property

@@ -56,7 +56,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests under noh
 try:
     with Stack(Path(sys.argv[1]), report=report, durable=False) as stack:
         report("Serving " + stack.url)
-        stack.wait()
+        stack.run_until_interrupted()
 except CannotStart as problem:
     sys.exit(str(problem))
 """
@@ -77,7 +77,7 @@ class Installation:
             shutil.copytree(
                 source, self.code / source.name, ignore=shutil.ignore_patterns("__pycache__")
             )
-        (self.code / "service" / "cli.py").write_text(STUB_CLI_SOURCE)
+        (self.code / "service" / "cli" / "main.py").write_text(STUB_CLI_SOURCE)
         (self.code / "supervisor.py").write_text(SUPERVISOR_SOURCE)
 
     def start(self, **environment: str) -> subprocess.Popen[str]:
