@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from uuid import UUID
 
 from schema.accounts.vault import Secret, Vault
@@ -15,6 +15,7 @@ from schema.jobs.run_tables import RunAddresses
 from schema.jobs.tables import Reason
 from schema.settings import Settings
 from workers.hub.client import HubClient
+from workers.hub.job import RemoteJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class Created:
     remote_id: str
     stage: str | None
     addresses: RunAddresses | None = None
+
+    @classmethod
+    def from_job(cls, job: RemoteJob) -> Self:
+        """Describe a job of the Hub."""
+        return cls(job.id, job.stage, job.addresses)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ from schema.common.failpoints import hit_failpoint
 from schema.jobs.run_end import RunResult
 from schema.jobs.run_tables import RunOrigin
 from schema.jobs.work_queues import DueRun
-from schema.specs.hub_job import TOKEN_VARIABLE
 from workers.artifacts.redaction import Redactor
 from workers.context import Worker
 from workers.hub.client import HubError, HubRejected
@@ -53,7 +52,7 @@ async def load_redactor(worker: Worker, run: DueRun, credential: DecryptedToken)
     except Unsealable:
         log.exception("secrets.unsealable", run=str(run.id))
         return None
-    return Redactor({TOKEN_VARIABLE: credential.token, **secrets})
+    return Redactor(secrets, credential.token)
 
 
 def redact_or_withhold(text: str, redactor: Redactor | None) -> str:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, quote_plus
 
 from schema.accounts.vault import Secret
+from schema.specs.hub_job import TOKEN_VARIABLE
 
 _MIN_SECRET_CHARS: Final = 6
 _SHORT_NUMBER_PATTERN: Final = re.compile(r"[\d.,:+-]{1,11}")
@@ -49,10 +50,20 @@ class _SecretMatch(NamedTuple):
 class Redactor:
     """Finds the secrets of one job."""
 
-    def __init__(self, secrets: Mapping[str, Secret]) -> None:
+    def __init__(self, secrets: Mapping[str, Secret], token: Secret | None = None) -> None:
+        """Prepare to find the secrets of one job.
+
+        Args:
+            secrets: by name; the name stands in the text where the secret stood.
+            token: the subject's own, called `HF_TOKEN`. A job may have another secret of that
+                name; both are looked for.
+        """
+        named = [*secrets.items()]
+        if token is not None:
+            named.append((TOKEN_VARIABLE, token))
         self._forms = [
             _SecretForm(text, f"[redacted:{name}]")
-            for name, secret in secrets.items()
+            for name, secret in named
             for text in sorted(_printed_forms(secret.reveal()), key=len, reverse=True)
         ]
         self.max_secret_chars = max([_MAX_TOKEN_CHARS, *(len(form.text) for form in self._forms)])

@@ -1,14 +1,15 @@
 """One attempt, from the committed claim to the written outcome.
 
-The transactions are short and none is open while the Hub is spoken to. If the worker dies anywhere
-in here its lease lapses, and `workers.loops.reconcile_runs` finds out from the Hub what became of
-the request.
+The transactions are short, and none is open during a request to the Hub. If the worker dies at any
+point of this module, the lease of the run lapses, and `workers.loops.reconcile_runs` asks the Hub
+what became of the request.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final, TypeVar, assert_never
+from functools import partial
+from typing import Final, assert_never
 from uuid import UUID
 
 import anyio
@@ -26,7 +27,7 @@ from schema.jobs import run_end, run_launch
 from schema.jobs.run_end import RunResult
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobState, Reason
-from schema.specs.hub_job import TOKEN_VARIABLE, list_token_variables
+from schema.specs.hub_job import list_token_variables
 from workers.artifacts.redaction import Redactor
 from workers.attempts.db_retry import retry_transaction
 from workers.attempts.progress import ProgressReporter
@@ -38,18 +39,15 @@ from workers.executor import (
     Executor,
     Outcome,
     Rejected,
-    ReportProgress,
     RetryLater,
     TokenRejected,
     Unknown,
 )
 from workers.timing import MAX_LAUNCH_TRIES, backoff, boottime_seconds
 
-T = TypeVar("T")
-
 _RENEWALS_PER_LEASE: Final = 4
-"""Renewals in the time of one lease; more often than every few seconds is no use."""
 _MAX_RENEWAL_INTERVAL: Final = timedelta(seconds=5)
+"""A renewal also shows that the job was cancelled, so even a long lease is renewed this often."""
 
 _STOPPED_MESSAGE: Final = "The worker was stopped meanwhile."
 
@@ -59,102 +57,98 @@ log = structlog.stdlib.get_logger()
 async def run_attempt(
     worker: Worker, executor: Executor, claim: ClaimedJob, *, claimed_at: float
 ) -> None:
-    """Carry out a claimed attempt; if the worker is stopped meanwhile, hand it back."""
-    lent = await retry_transaction(
-        worker.database, lambda tx: credentials.load_token(tx, worker.vault, claim.subject_id)
+    """Carry out a claimed attempt; if the worker is stopped meanwhile, hand it back.
+
+    `claimed_at` is the time, by `boottime_seconds`, before the claim was committed.
+    """
+    database = worker.database
+    credential = await retry_transaction(
+        database, lambda tx: credentials.load_token(tx, worker.vault, claim.subject_id)
     )
-    if lent is None:
+    if credential is None:
         await retry_transaction(
-            worker.database, lambda tx: _requeue_without_token(tx, worker, claim)
+            database,
+            lambda tx: run_launch.mark_not_created(
+                tx, claim.run_id, reason=None, message="No usable token.", worker=worker.name
+            ),
         )
         return
     secrets = await retry_transaction(
-        worker.database, lambda tx: _decrypt_secrets(tx, worker, claim, lent)
+        database, lambda tx: _open_secrets(tx, worker, claim, credential)
     )
     if secrets is None:
         return
     hit_failpoint("launch.lent")
-    # What is true of the attempt if this is as far as it gets.
-    known: Outcome = RetryLater(_STOPPED_MESSAGE)
+    record = partial(
+        record_outcome, worker=worker, executor=executor, claim=claim, credential=credential
+    )
+    # The outcome of the attempt if the worker is stopped at this point.
+    outcome: Outcome = RetryLater(_STOPPED_MESSAGE)
     try:
-        if refusal := await _check_may_send(worker, executor, claim, claimed_at=claimed_at):
-            known = refusal
+        if obstacle := await _check_may_send(worker, executor, claim, claimed_at=claimed_at):
+            outcome = obstacle
         else:
             hit_failpoint("launch.unsent")
-            known = Unknown(_STOPPED_MESSAGE)
-            sent = await _execute(worker, executor, claim, lent, secrets)
-            known = redact_outcome(sent, Redactor({**secrets, TOKEN_VARIABLE: lent.token}))
+            outcome = Unknown(_STOPPED_MESSAGE)
+            answer = await _execute(worker, executor, claim, credential, secrets)
+            outcome = redact_outcome(answer, Redactor(secrets, credential.token))
             hit_failpoint("launch.sent")
-        outcome = known
-        await retry_transaction(
-            worker.database, lambda tx: record_outcome(tx, worker, executor, claim, lent, outcome)
-        )
+        await retry_transaction(database, partial(record, outcome=outcome))
         hit_failpoint("launch.settled")
     except anyio.get_cancelled_exc_class():
         async with worker.shutdown_transaction() as tx:
-            await record_outcome(tx, worker, executor, claim, lent, known)
+            await record(tx, outcome=outcome)
         raise
 
 
 async def record_outcome(
     tx: Transaction,
+    *,
     worker: Worker,
     executor: Executor,
     claim: ClaimedJob,
     credential: DecryptedToken,
     outcome: Outcome,
 ) -> None:
-    """Write down how an attempt went."""
-    run_id, by = claim.run_id, worker.name
+    """Write down the outcome of an attempt."""
+    run_id, worker_name = claim.run_id, worker.name
     match outcome:
-        case Created(remote_id, stage, addresses):
+        case Created():
             hit_failpoint("bind.before")
-            settings = worker.settings
-            if await run_launch.record_remote_id(
-                tx,
-                run_id,
-                remote_id=remote_id,
-                stage=stage,
-                addresses=addresses,
-                worker=by,
-                poll_after=settings.observe_min,
-                max_stage_duration=settings.scheduling_deadline,
-            ):
+            poll_after = worker.settings.observe_min
+            if await record_created(tx, worker, run_id, outcome, poll_after=poll_after):
                 worker.events.reconcile.set()
             hit_failpoint("bind.written")
-        case Completed(ending, left):
+        case Completed(run_result, job_files):
             hit_failpoint("answer.before")
-            if await run_end.end_call(tx, run_id, ending, worker=by):
-                await files.save_files(tx, claim.job_id, left)
+            if await run_end.end_call(tx, run_id, run_result, worker=worker_name):
+                await files.save_files(tx, claim.job_id, job_files)
             hit_failpoint("answer.written")
         case Rejected(reason, message):
             hit_failpoint("refuse.before")
-            await run_launch.mark_not_created(tx, run_id, reason=reason, message=message, worker=by)
-            hit_failpoint("refuse.written")
-        case RetryLater(message, asked):
-            hit_failpoint("postpone.before")
-            spent = claim.tries + 1 >= MAX_LAUNCH_TRIES
             await run_launch.mark_not_created(
-                tx,
-                run_id,
-                reason=Reason.HUB_UNAVAILABLE if spent else None,
-                message=message,
-                worker=by,
-                retry_after=asked or backoff(claim.tries),
-                pause_subject_for=asked or timedelta(0),
+                tx, run_id, reason=reason, message=message, worker=worker_name
             )
+            hit_failpoint("refuse.written")
+        case RetryLater():
+            hit_failpoint("postpone.before")
+            await _postpone_launch(tx, worker, claim, outcome)
         case TokenRejected(message):
             await credentials.mark_credential_refused(
                 tx, claim.subject_id, version=credential.version
             )
             hit_failpoint("hold.written")
-            await run_launch.mark_not_created(tx, run_id, reason=None, message=message, worker=by)
-        case Unknown(why) if executor.is_call:
-            await _record_lost_call(tx, executor, run_id, why, by)
-        case Unknown(why):
+            await run_launch.mark_not_created(
+                tx, run_id, reason=None, message=message, worker=worker_name
+            )
+        case Unknown(message) if executor.is_call:
+            await record_lost_call(
+                tx, run_id, may_repeat=executor.resumes, message=message, worker=worker_name
+            )
+        case Unknown(message):
             hit_failpoint("doubt.before")
             await run_launch.mark_unconfirmed(
-                tx, run_id, cause=why, worker=by, recheck_after=timedelta(seconds=1)
+                tx, run_id, cause=message, worker=worker_name, recheck_after=timedelta(seconds=1)
             )
             hit_failpoint("doubt.written")
             worker.events.reconcile.set()
@@ -163,31 +157,70 @@ async def record_outcome(
     log.info("attempt.settled", outcome=type(outcome).__name__)
 
 
-async def _record_lost_call(
-    tx: Transaction, executor: Executor, run_id: UUID, message: str, worker_name: str
-) -> None:
-    """Write down that a call was cut off: it goes on where it was left, or nobody knows."""
-    if executor.resumes:
-        await run_launch.mark_not_created(
-            tx, run_id, reason=None, message=message, worker=worker_name
-        )
-    else:
-        lost = RunResult(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, message)
-        await run_end.end_call(tx, run_id, lost, worker=worker_name)
-
-
-async def _requeue_without_token(tx: Transaction, worker: Worker, claim: ClaimedJob) -> None:
-    await run_launch.mark_not_created(
-        tx, claim.run_id, reason=None, message="No usable token.", worker=worker.name
+async def record_created(
+    tx: Transaction, worker: Worker, run_id: UUID, created: Created, *, poll_after: timedelta
+) -> bool:
+    """Write down what the Hub has created for a run; true if it must be killed at once."""
+    return await run_launch.record_remote_id(
+        tx,
+        run_id,
+        remote_id=created.remote_id,
+        stage=created.stage,
+        addresses=created.addresses,
+        worker=worker.name,
+        poll_after=poll_after,
+        max_stage_duration=worker.settings.scheduling_deadline,
     )
 
 
-async def _decrypt_secrets(
+async def record_lost_call(
+    tx: Transaction,
+    run_id: UUID,
+    *,
+    may_repeat: bool,
+    message: str,
+    worker: str,
+    only_if_lapsed: bool = False,
+) -> None:
+    """Fail a job whose call was cut off, for nobody knows how it went; or queue the job again.
+
+    `may_repeat` says that a new attempt is harmless: nothing was sent, or the executor resumes.
+    """
+    if may_repeat:
+        await run_launch.mark_not_created(
+            tx, run_id, reason=None, message=message, worker=worker, only_if_lapsed=only_if_lapsed
+        )
+    else:
+        run_result = RunResult(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, message)
+        await run_end.end_call(tx, run_id, run_result, worker=worker, only_if_lapsed=only_if_lapsed)
+
+
+async def _postpone_launch(
+    tx: Transaction, worker: Worker, claim: ClaimedJob, outcome: RetryLater
+) -> None:
+    """Queue a job for another try, or fail it after the last one.
+
+    If the Hub asked for a pause, it asked the subject: all their launches wait for that long.
+    """
+    is_last_try = claim.tries + 1 >= MAX_LAUNCH_TRIES
+    await run_launch.mark_not_created(
+        tx,
+        claim.run_id,
+        reason=Reason.HUB_UNAVAILABLE if is_last_try else None,
+        message=outcome.message,
+        worker=worker.name,
+        retry_after=outcome.retry_after or backoff(claim.tries),
+        pause_subject_for=outcome.retry_after or timedelta(0),
+    )
+
+
+async def _open_secrets(
     tx: Transaction, worker: Worker, claim: ClaimedJob, credential: DecryptedToken
 ) -> Mapping[str, Secret] | None:
-    """Open the secrets of a job; one whose key was lost fails, for nobody has them any more.
+    """Open the secrets of a job; fail the job if the key of one was lost: nobody can open it.
 
-    The token, if the job is trusted with it, may be another when its log is read: it is kept too.
+    A job may be given the token of its subject. That token is stored with the run, because the
+    subject may have another one by the time the log is read.
     """
     try:
         secrets = await sealed_secrets.open_job_secrets(tx, worker.vault, claim.job_id)
@@ -202,7 +235,7 @@ async def _decrypt_secrets(
             tx,
             claim.run_id,
             reason=Reason.INTERNAL,
-            message="Its secrets can no longer be opened: their key has left the ring.",
+            message="Its secrets can no longer be decrypted: the server has lost their key.",
             worker=worker.name,
         )
         return None
@@ -211,15 +244,17 @@ async def _decrypt_secrets(
 
 async def _check_may_send(
     worker: Worker, executor: Executor, claim: ClaimedJob, *, claimed_at: float
-) -> Outcome | None:
-    """Say why nothing must be sent, if so."""
+) -> RetryLater | None:
+    """Return why the request must not be sent; none if it may be."""
     if executor.is_call:
         async with worker.database.transaction() as tx:
-            begun = await run_launch.begin_call(tx, claim.run_id, worker=worker.name)
-        return None if begun else RetryLater("It was called off, or held up, before it was sent.")
+            has_begun = await run_launch.begin_call(tx, claim.run_id, worker=worker.name)
+        if has_begun:
+            return None
+        return RetryLater("It was cancelled, or the worker was held up, before it was sent.")
     settings = worker.settings
     if boottime_seconds() - claimed_at > (settings.lease - settings.post_timeout).total_seconds():
-        # Somebody may already be asking the Hub about this run: it must not come to be now.
+        # Another worker may already be asking the Hub about this run, so it must not be created.
         return RetryLater("The worker was held up before it could send the request.")
     return None
 
@@ -231,60 +266,10 @@ async def _execute(
     credential: DecryptedToken,
     secrets: Mapping[str, Secret],
 ) -> Outcome:
-    """Send the one request of an attempt; a call is dropped if its lease cannot be renewed."""
+    """Send the one request of an attempt; abort a call whose lease cannot be renewed."""
     outcome: Outcome | None = None
-    async with anyio.create_task_group() as group:
-
-        async def renewing() -> None:
-            if not await _renew_lease(worker, claim):
-                group.cancel_scope.cancel()
-
-        reporter = ProgressReporter(worker, claim.run_id)
-
-        async def stopping() -> None:
-            await worker.stopping.wait()
-            group.cancel_scope.cancel()
-
-        if executor.resumes:  # it hands back what is left sooner than it is cut off
-            group.start_soon(stopping)
-        if executor.is_call:
-            group.start_soon(renewing)
-            group.start_soon(reporter.write_until_cancelled)
-        outcome = await executor.execute(
-            _build_request(claim, credential, secrets, worker.settings.post_timeout, reporter)
-        )
-        group.cancel_scope.cancel()
-    return outcome or _cancelled_outcome(executor)
-
-
-def _cancelled_outcome(executor: Executor) -> Outcome:
-    if executor.resumes:  # it may only have lost its lease; a job that was called off is not queued
-        return Unknown("Stopped, called off, or its lease was lost.")
-    return Completed(RunResult(JobState.FAILED, "ABORTED", Reason.OUTCOME_UNKNOWN, "Called off."))
-
-
-async def _renew_lease(worker: Worker, claim: ClaimedJob) -> bool:
-    """Renew until the lease cannot be renewed."""
-    lease = worker.settings.lease
-    pause = min(lease / _RENEWALS_PER_LEASE, _MAX_RENEWAL_INTERVAL).total_seconds()
-    while True:
-        await anyio.sleep(pause)
-        try:
-            async with worker.database.transaction() as tx:
-                if not await run_launch.renew_lease(tx, claim.run_id, lease=lease):
-                    return False
-        except Unavailable:
-            log.warning("lease.unrenewed")
-
-
-def _build_request(
-    claim: ClaimedJob,
-    credential: DecryptedToken,
-    secrets: Mapping[str, Secret],
-    request_timeout: timedelta,
-    report_progress: ReportProgress,
-) -> ExecutionRequest:
-    return ExecutionRequest(
+    reporter = ProgressReporter(worker, claim.run_id)
+    request = ExecutionRequest(
         run_id=claim.run_id,
         job_id=claim.job_id,
         namespace=claim.namespace,
@@ -292,20 +277,57 @@ def _build_request(
         labels=claim.labels,
         token=credential.token,
         secrets=secrets,
-        request_timeout=request_timeout,
-        report_progress=report_progress,
+        request_timeout=worker.settings.post_timeout,
+        report_progress=reporter,
     )
+    async with anyio.create_task_group() as group:
+
+        async def cancel_on_lost_lease() -> None:
+            await _renew_until_lost(worker, claim)
+            group.cancel_scope.cancel()
+
+        async def cancel_on_shutdown() -> None:
+            await worker.stopping.wait()
+            group.cancel_scope.cancel()
+
+        if executor.resumes:  # it hands back what is left before the engine's grace is over
+            group.start_soon(cancel_on_shutdown)
+        if executor.is_call:
+            group.start_soon(cancel_on_lost_lease)
+            group.start_soon(reporter.write_until_cancelled)
+        outcome = await executor.execute(request)
+        group.cancel_scope.cancel()
+    return outcome or _cancelled_outcome(executor)
+
+
+def _cancelled_outcome(executor: Executor) -> Outcome:
+    if executor.resumes:
+        # Perhaps only the lease was lost. If the job was cancelled, it is not queued again.
+        return Unknown("The worker stopped, the job was cancelled, or the lease was lost.")
+    return Completed(RunResult(JobState.FAILED, "ABORTED", Reason.OUTCOME_UNKNOWN, "Called off."))
+
+
+async def _renew_until_lost(worker: Worker, claim: ClaimedJob) -> None:
+    """Renew the lease of a call; return when it has lapsed, or the job was cancelled."""
+    lease = worker.settings.lease
+    pause = min(lease / _RENEWALS_PER_LEASE, _MAX_RENEWAL_INTERVAL).total_seconds()
+    while True:
+        await anyio.sleep(pause)
+        try:
+            async with worker.database.transaction() as tx:
+                if not await run_launch.renew_lease(tx, claim.run_id, lease=lease):
+                    return
+        except Unavailable:
+            log.warning("lease.unrenewed")
 
 
 def redact_outcome(outcome: Outcome, redactor: Redactor) -> Outcome:
-    """Return an outcome that repeats no secret, whatever the Hub said to it."""
+    """Return the outcome without secrets that the Hub may have repeated in its message."""
     match outcome:
-        case Rejected() | RetryLater() | TokenRejected():
+        case Rejected() | RetryLater() | TokenRejected() | Unknown():
             return replace(outcome, message=redactor.redact(outcome.message))
-        case Unknown():
-            return replace(outcome, message=redactor.redact(outcome.message))
-        case Completed(ending) if ending.message is not None:
-            said = replace(ending, message=redactor.redact(ending.message))
-            return replace(outcome, run_result=said)
+        case Completed(run_result) if run_result.message is not None:
+            redacted = replace(run_result, message=redactor.redact(run_result.message))
+            return replace(outcome, run_result=redacted)
         case Created() | Completed():
             return outcome

@@ -27,7 +27,6 @@ from schema.jobs.progress import JobProgress
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from schema.specs.batch import BatchSpec
-from schema.specs.hub_job import TOKEN_VARIABLE
 from workers.artifacts.redaction import Redactor
 from workers.attempts.db_retry import retry_transaction
 from workers.attempts.run import redact_outcome
@@ -71,7 +70,7 @@ class BatchRunner:
         self._spec = spec
         self._execute_call = execute_call
         self._throttle = Throttle(spec.concurrency)
-        self._redactor = Redactor({**request.secrets, TOKEN_VARIABLE: request.token})
+        self._redactor = Redactor(request.secrets, request.token)
         self._calls: dict[asyncio.Future[Outcome], ItemToSend] = {}
         self._unwritten_outcomes: list[ItemOutcome] = []
         self._retry_positions: list[int] = []

@@ -49,7 +49,7 @@ class HubJobExecutor:
             job = await self._hub.create_job(
                 request.namespace, _build_body(request, spec), request.token, timeout=within
             )
-            return Created(job.id, job.stage, job.addresses)
+            return Created.from_job(job)
         except (HubUnreachable, HubRejected, HubAmbiguous) as error:
             return outcome_from_error(error)
 

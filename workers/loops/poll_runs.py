@@ -31,16 +31,18 @@ from workers.artifacts.log_capture import (
     redact_run_result,
 )
 from workers.artifacts.redaction import Redactor
+from workers.attempts.run import record_created
 from workers.context import Worker
+from workers.executor import Created
 from workers.hub.client import HubError, HubRejected
 from workers.hub.job import RemoteJob
 from workers.hub.job_ending import ACTIVE_STAGES, derive_run_result
 from workers.hub.labels import APP_LABEL, APP_NAME, RUN_LABEL
 from workers.loops.reconcile_runs import (
     created_at_key,
+    hold_if_token_rejected,
     is_job_of_run,
     is_recently_created,
-    record_remote_job,
 )
 
 _BATCH_SIZE: Final = 8
@@ -49,7 +51,6 @@ _MAX_FOLLOWED_LOGS: Final = 4
 _MAX_CONCURRENT_RUNS: Final = 8
 """Runs of one group looked at together."""
 _RUNNING_STAGE: Final = "RUNNING"
-_UNAUTHORIZED: Final = 401
 
 log = structlog.stdlib.get_logger()
 
@@ -140,11 +141,7 @@ async def _delay_after_error(
 ) -> timedelta:
     """Say when to look again after something went wrong; a refused token holds its subject."""
     log.warning("group.unseen", namespace=lease.namespace, error=str(error))
-    if isinstance(error, HubRejected) and error.status == _UNAUTHORIZED:
-        async with worker.database.transaction() as tx:
-            await credentials.mark_credential_refused(
-                tx, lease.subject_id, version=credential.version
-            )
+    await hold_if_token_rejected(worker, lease.subject_id, credential, error)
     asked = error.retry_after if isinstance(error, HubRejected) else None
     return asked or worker.settings.observe_max / 6
 
@@ -252,7 +249,9 @@ async def _record_untracked_jobs(
             run = known.get(run_id)
             if run is not None and run.remote_id != job.id and is_job_of_run(job, run):
                 hit_failpoint("stock.before")
-                if await record_remote_job(tx, worker, run_id, job):
+                if await record_created(
+                    tx, worker, run_id, Created.from_job(job), poll_after=timedelta(0)
+                ):
                     worker.events.reconcile.set()
                 log.warning("job.found", run=str(run_id), remote=job.id)
 

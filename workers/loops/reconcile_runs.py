@@ -5,8 +5,8 @@ is absent until the settle window has closed; a create request is never sent aga
 """
 
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Final
-from uuid import UUID
 
 import anyio
 import structlog
@@ -17,16 +17,16 @@ from schema.artifacts import files
 from schema.common import ids
 from schema.common.errors import Unavailable
 from schema.common.failpoints import hit_failpoint
-from schema.db.database import Transaction
 from schema.jobs import run_end, run_launch, work_queues
-from schema.jobs.run_end import RunResult
 from schema.jobs.run_launch import LapsedRun
 from schema.jobs.run_tables import RemoteRun, RunState
-from schema.jobs.tables import JobKind, JobState, Reason
+from schema.jobs.tables import JobKind
 from schema.jobs.work_queues import DueRun
 from workers.artifacts import outputs
 from workers.artifacts.log_capture import capture_log, load_redactor, redact_run_result
+from workers.attempts.run import record_created, record_lost_call
 from workers.context import Worker
+from workers.executor import Created
 from workers.hub.client import HubError, HubRejected
 from workers.hub.job import RemoteJob
 from workers.hub.job_ending import derive_run_result
@@ -37,7 +37,6 @@ _BATCH_SIZE: Final = 20
 _MAX_KILL_INTERVAL: Final = timedelta(minutes=1)
 _COPY_INITIATORS: Final = frozenset({"duplicated-job", "scheduled-job"})
 """Initiators whose jobs carry our labels because a person copied them: not ours to count."""
-_UNAUTHORIZED: Final = 401
 
 log = structlog.stdlib.get_logger()
 
@@ -71,12 +70,14 @@ async def _settle_lapsed_run(worker: Worker, run: LapsedRun) -> None:
             await run_launch.mark_unconfirmed(
                 tx, run.run_id, cause=why, worker=worker.name, only_if_lapsed=True
             )
-        elif run.has_begun and not _is_resumable(worker, run.kind):
-            lost = RunResult(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN, why)
-            await run_end.end_call(tx, run.run_id, lost, worker=worker.name, only_if_lapsed=True)
         else:
-            await run_launch.mark_not_created(
-                tx, run.run_id, reason=None, message=why, worker=worker.name, only_if_lapsed=True
+            await record_lost_call(
+                tx,
+                run.run_id,
+                may_repeat=not run.has_begun or _is_resumable(worker, run.kind),
+                message=why,
+                worker=worker.name,
+                only_if_lapsed=True,
             )
     hit_failpoint("lapse.committed")
     log.warning("lease.lapsed", run=str(run.run_id))
@@ -111,13 +112,20 @@ async def _find_or_kill_run(worker: Worker, run: DueRun, credential: DecryptedTo
             await _find_unknown_run(worker, run, credential)
         else:
             await _kill_run(worker, run, credential)
-    except HubRejected as no:
-        if no.status != _UNAUTHORIZED:
+    except HubRejected as rejection:
+        if not await hold_if_token_rejected(worker, run.subject_id, credential, rejection):
             raise
-        async with worker.database.transaction() as tx:
-            await credentials.mark_credential_refused(
-                tx, run.subject_id, version=credential.version
-            )
+
+
+async def hold_if_token_rejected(
+    worker: Worker, subject_id: str, credential: DecryptedToken, error: Exception
+) -> bool:
+    """Hold the jobs of a subject if the Hub rejected their token; false if the error is another."""
+    if not (isinstance(error, HubRejected) and error.status == HTTPStatus.UNAUTHORIZED):
+        return False
+    async with worker.database.transaction() as tx:
+        await credentials.mark_credential_refused(tx, subject_id, version=credential.version)
+    return True
 
 
 async def _find_unknown_run(worker: Worker, run: DueRun, credential: DecryptedToken) -> None:
@@ -144,7 +152,10 @@ async def _find_unknown_run(worker: Worker, run: DueRun, credential: DecryptedTo
                 log.warning("run.absent", relaunch=again)
             return
         # Oldest first; whatever is bound by then, in here or meanwhile, the others are surplus.
-        doomed = [await record_remote_job(tx, worker, run.id, job) for job in found]
+        doomed = [
+            await record_created(tx, worker, run.id, Created.from_job(job), poll_after=timedelta(0))
+            for job in found
+        ]
         hit_failpoint("find.written")
     hit_failpoint("find.committed")
     log.info("run.found", remote=found[0].id, listed=len(found))
@@ -191,20 +202,6 @@ async def _send_cancel(
     except HubError as error:
         return error
     return None
-
-
-async def record_remote_job(tx: Transaction, worker: Worker, run_id: UUID, job: RemoteJob) -> bool:
-    """Write down that the Hub has this job for a run; true if it is to be killed at once."""
-    return await run_launch.record_remote_id(
-        tx,
-        run_id,
-        remote_id=job.id,
-        stage=job.stage,
-        addresses=job.addresses,
-        worker=worker.name,
-        poll_after=timedelta(0),
-        max_stage_duration=worker.settings.scheduling_deadline,
-    )
 
 
 def is_job_of_run(job: RemoteJob, run: RemoteRun) -> bool:

@@ -15,7 +15,7 @@ OUTPUT_GUARDS: Final = (
         _OUTPUTS,
         what_is_missing_is_no_success=(
             "    if run.stage != COMPLETED_STAGE or run.age < patience:\n        return None\n",
-            "    return Left(ending, kept)\n",
+            "    return CollectedOutputs(run_result, files)\n",
         ),
         the_wait_begins_when_the_end_is_seen=(
             "if run.stage != COMPLETED_STAGE or run.age < patience:",

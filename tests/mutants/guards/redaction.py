@@ -50,6 +50,10 @@ REDACTION_GUARDS: Final = (
         what_is_cut_off_does_not_move_up=("min(end, start + max_line_chars)", "end"),
         names_are_no_tokens=("[A-Za-z0-9]{30,}", "[A-Za-z0-9_]{3,}"),
         lines_of_a_key_are_found_alone=("if is_redactable(part)}", "if not part}"),
+        a_token_does_not_replace_a_secret_of_its_name=(
+            "named = [*secrets.items()]",
+            "named = [pair for pair in secrets.items() if pair[0] != TOKEN_VARIABLE]",
+        ),
     ),
     *mutants_in_file(
         "workers/hub/log_stream.py",
@@ -93,8 +97,8 @@ REDACTION_GUARDS: Final = (
         "workers/attempts/run.py",
         "tests/workers/attempts/test_run.py",
         a_refusal_repeats_no_secret=(
-            "known = redact_outcome(sent, Redactor(",
-            "known = sent or (Redactor(",
+            "outcome = redact_outcome(answer, Redactor(",
+            "outcome = answer or (Redactor(",
         ),
         a_passed_token_is_looked_for=(
             "if names := list_token_variables(claim.spec):",

@@ -19,21 +19,21 @@ WORKER_GUARDS: Final = (
         lost_answer_is_not_asked_for_again=(
             (
                 "run_launch.mark_unconfirmed(\n"
-                "                tx, run_id, cause=why, worker=by,"
+                "                tx, run_id, cause=message, worker=worker_name,"
                 " recheck_after=timedelta(seconds=1)\n"
             ),
             (
                 "run_launch.mark_not_created(\n"
-                "                tx, run_id, reason=None, message=why, worker=by\n"
+                "                tx, run_id, reason=None, message=message, worker=worker_name\n"
             ),
         ),
         held_up_call_is_queued_again=(
-            "None if begun else RetryLater(",
-            "None if begun else Unclear(",
+            'return RetryLater("It was cancelled,',
+            'return Unknown("It was cancelled,',
         ),
         what_was_sent_is_handed_back_as_unclear=(
-            "known = Unknown(_STOPPED_MESSAGE)",
-            "known = known",
+            "outcome = Unknown(_STOPPED_MESSAGE)",
+            "outcome = outcome",
         ),
     ),
     *mutants_in_file(

@@ -26,6 +26,13 @@ def make_redactor(**secrets: str) -> Redactor:
     return Redactor({name: Secret(text) for name, text in secrets.items()})
 
 
+def test_a_token_and_a_secret_of_its_name_are_both_found() -> None:
+    """`Redactor` replaces neither by the other: a job may have an HF_TOKEN that is not ours."""
+    redactor = Redactor({"HF_TOKEN": Secret("hers-1234-x")}, Secret("ours-1234-y"))
+
+    assert redactor.redact("hers-1234-x ours-1234-y") == "[redacted:HF_TOKEN] [redacted:HF_TOKEN]"
+
+
 def redact_in_chunks(redactor: Redactor, lines: list[str], cuts: set[int]) -> list[str]:
     """Keep lines as captures do: in chunks, and with a worker that starts anew at each cut."""
     kept: list[str] = []
