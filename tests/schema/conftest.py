@@ -81,7 +81,7 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
         await files.save_files(
             tx, finished.id, [NewJobFile.from_content("model.bin", b"weights", None)]
         )
-    open_job = await make_job(idempotency_key="k", after=[finished.id])
+    open_job = await make_job(idempotency_key="k", parent_ids=[finished.id])
     async with database.transaction() as tx:
         await sealed_secrets.save_job_secrets(tx, vault, open_job.id, ada, {"KEY": Secret("s")})
         await price_store.save_price_list(tx, [])

@@ -55,17 +55,17 @@ async def test_a_month_is_bounded_for_all_workspaces_together(
 ) -> None:
     """Spreading work over workspaces is no way around it; a budget of one's own comes first."""
     one, other = await make_workspace(), await make_workspace(500_000)
-    await make_job(rate=THIRTY_CENT_RATE, workspace_id=one, monthly_budget=500_000)
+    await make_job(rate=THIRTY_CENT_RATE, workspace_id=one, default_monthly_budget=500_000)
 
     with pytest.raises(BudgetExceeded, match=r"of this month.*\$0\.50.*\$0\.30 held") as refused:
-        await make_job(rate=THIRTY_CENT_RATE, workspace_id=other, monthly_budget=500_000)
+        await make_job(rate=THIRTY_CENT_RATE, workspace_id=other, default_monthly_budget=500_000)
     assert refused.value.scope == "month"
     assert "20m" in str(refused.value)
     assert await read_held_and_spent(database, "workspace") == (300_000, 0)
 
     async with database.transaction() as tx:
         await tx.execute("UPDATE subject SET monthly_budget_micro_usd = 600000 WHERE id = $1", ada)
-    await make_job(rate=THIRTY_CENT_RATE, workspace_id=other, monthly_budget=500_000)
+    await make_job(rate=THIRTY_CENT_RATE, workspace_id=other, default_monthly_budget=500_000)
     assert await read_held_and_spent(database) == (600_000, 0)
 
 
@@ -74,7 +74,7 @@ async def test_the_first_launch_of_a_month_is_bounded_as_well(
 ) -> None:
     """There is no row to count on yet."""
     with pytest.raises(BudgetExceeded, match="10m"):
-        await make_job(rate=THIRTY_CENT_RATE, monthly_budget=100_000)
+        await make_job(rate=THIRTY_CENT_RATE, default_monthly_budget=100_000)
 
     assert await read_held_and_spent(database) == (0, 0)
 
@@ -87,7 +87,7 @@ async def test_what_has_no_price_is_refused_only_where_something_is_bounded(
     with pytest.raises(BudgetExceeded, match="not known"):
         await make_job(workspace_id=await make_workspace())
     with pytest.raises(BudgetExceeded, match="not known"):
-        await make_job(monthly_budget=DOLLAR_MICRO_USD)
+        await make_job(default_monthly_budget=DOLLAR_MICRO_USD)
 
     assert await read_held_and_spent(database) == (0, 0)
 
@@ -115,11 +115,11 @@ async def test_a_launch_that_is_cut_off_holds_nothing(
     await dies_in_commit("job_cost")
 
     with pytest.raises(InDoubt):
-        await make_job(rate=TEN_CENT_RATE, monthly_budget=TEN_CENT_RATE.ceiling_micro_usd)
+        await make_job(rate=TEN_CENT_RATE, default_monthly_budget=TEN_CENT_RATE.ceiling_micro_usd)
 
     assert (
         await read_held_and_spent(database)
         == await read_held_and_spent(database, "job_cost")
         == (0, 0)
     )
-    await make_job(rate=TEN_CENT_RATE, monthly_budget=TEN_CENT_RATE.ceiling_micro_usd)
+    await make_job(rate=TEN_CENT_RATE, default_monthly_budget=TEN_CENT_RATE.ceiling_micro_usd)

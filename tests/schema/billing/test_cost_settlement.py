@@ -220,7 +220,7 @@ async def test_a_second_launch_that_does_not_fit_is_not_made(
     workspace = await make_workspace(150_000 if bound == "workspace" else None)
     monthly = 150_000 if bound == "month" else None
     rate = Rate(TEN_CENT_RATE.price_micro_usd, TEN_CENT_RATE.timeout, most_micro_usd=most)
-    await make_job(rate=rate, workspace_id=workspace, monthly_budget=monthly)
+    await make_job(rate=rate, workspace_id=workspace, default_monthly_budget=monthly)
     (first,) = await claim()
 
     await give_up_launch(database, first, relaunch=True, monthly_budget=monthly)
@@ -241,7 +241,7 @@ async def test_a_hold_counts_against_the_month_of_its_launch(
         for table in ("job_cost", "spending"):
             await tx.execute(f"UPDATE {table} SET month = month - interval '1 month'")  # noqa: S608
 
-    await make_job(rate=THIRTY_CENT_RATE, monthly_budget=300_000)
+    await make_job(rate=THIRTY_CENT_RATE, default_monthly_budget=300_000)
     async with database.transaction() as tx:
         over = RunResult(JobState.SUCCEEDED, "COMPLETED", run_duration=timedelta(minutes=1))
         await run_end.end_run(tx, taken.run_id, over, worker="w")

@@ -81,7 +81,7 @@ async def test_a_job_begins_when_the_one_before_it_has_ended_as_it_must(
     """Before that nobody can claim it; what waits in vain fails for it, and costs nothing."""
     rate = Rate(100, timedelta(minutes=10))
     parent = await make_job()
-    child = await make_job(after=[parent.id], on=on, rate=rate)
+    child = await make_job(parent_ids=[parent.id], dependency_condition=on, rate=rate)
     runs = await start_due_runs(database, claim)
     assert runs.keys() == {parent.id}
     await read_released_jobs(database)
@@ -166,7 +166,7 @@ async def test_any_net_of_jobs_comes_to_the_end_its_parents_say(
     for _ in range(dice.randint(4, 9)):
         parents = dice.sample([*net], k=min(len(net), dice.randint(0, 3)))
         on = dice.choice(list(DependencyCondition))
-        net[(await make_job(after=parents, on=on)).id] = (parents, on)
+        net[(await make_job(parent_ids=parents, dependency_condition=on)).id] = (parents, on)
     ended: dict[UUID, JobState] = {}
     running: dict[UUID, UUID] = {}
     while len(ended) < len(net):
@@ -246,13 +246,15 @@ async def test_the_same_key_with_other_parents_is_a_conflict(
     """Nobody is told of a job that waits for something else."""
     one, two = await make_job(), await make_job()
     asked: dict[str, Any] = {"idempotency_key": "k"}
-    first = await make_job(**asked, after=[one.id, two.id])
+    first = await make_job(**asked, parent_ids=[one.id, two.id])
 
-    again = await make_job(**asked, after=[two.id, one.id])
+    again = await make_job(**asked, parent_ids=[two.id, one.id])
     with pytest.raises(IdempotencyConflict, match="after"):
-        await make_job(**asked, after=[one.id])
+        await make_job(**asked, parent_ids=[one.id])
     with pytest.raises(IdempotencyConflict, match="on"):
-        await make_job(**asked, after=[one.id, two.id], on=DependencyCondition.FINISH)
+        await make_job(
+            **asked, parent_ids=[one.id, two.id], dependency_condition=DependencyCondition.FINISH
+        )
 
     assert again.id == first.id
 
@@ -262,7 +264,7 @@ async def test_waiting_for_a_job_is_not_waiting_for_too_long(
 ) -> None:
     """A parent may run for weeks; the patience with a child begins when it may begin."""
     parent = await make_job()
-    child = await make_job(after=[parent.id])
+    child = await make_job(parent_ids=[parent.id])
     await start_due_runs(database, claim)
     async with database.transaction() as tx:
         await deadlines.fail_abandoned_jobs(tx, abandon_after=timedelta(0), worker="w1")

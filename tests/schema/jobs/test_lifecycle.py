@@ -201,7 +201,7 @@ async def test_a_hundred_submits_at_once_stay_within_the_limit(
 ) -> None:
     """Whoever asks in parallel must not get more than whoever asks one by one."""
     answers = await asyncio.gather(
-        *(make_job(most_open=10) for _ in range(100)), return_exceptions=True
+        *(make_job(max_open_jobs=10) for _ in range(100)), return_exceptions=True
     )
 
     refusals = [answer for answer in answers if isinstance(answer, BaseException)]
@@ -215,10 +215,10 @@ async def test_a_job_over_the_limit_leaves_nothing_and_says_what_to_do(
     database: Database, make_job: JobFactory
 ) -> None:
     """Not even its key is held, or the same call could not succeed later."""
-    await make_job(most_open=1)
+    await make_job(max_open_jobs=1)
 
     with pytest.raises(LimitReached, match=r"have 1 open jobs and may have 1 .*cancel_job") as over:
-        await make_job(most_open=1, idempotency_key="k")
+        await make_job(max_open_jobs=1, idempotency_key="k")
 
     assert (over.value.open_jobs, over.value.max_open_jobs) == (1, 1)
     async with database.transaction() as tx:
@@ -230,31 +230,31 @@ async def test_a_job_that_is_over_makes_room_for_another(
     database: Database, ada: str, make_job: JobFactory
 ) -> None:
     """The limit is on what is open, not on what was ever launched."""
-    first = await make_job(most_open=1)
+    first = await make_job(max_open_jobs=1)
     async with database.transaction() as tx:
         await lifecycle.cancel_job(tx, first.id, subject_id=ada)
 
-    assert (await make_job(most_open=1)).id != first.id
+    assert (await make_job(max_open_jobs=1)).id != first.id
 
 
 async def test_a_job_that_is_launched_is_still_open(
     make_job: JobFactory, claim: ClaimFactory
 ) -> None:
     """Workers that are quick to claim must not lift the limit."""
-    await make_job(most_open=1)
+    await make_job(max_open_jobs=1)
     await claim()
 
     with pytest.raises(LimitReached):
-        await make_job(most_open=1)
+        await make_job(max_open_jobs=1)
 
 
 async def test_a_job_that_exists_is_answered_whatever_the_limit(make_job: JobFactory) -> None:
     """A client that repeats itself after a lost answer learns its handle, however full it is."""
-    first = await make_job(most_open=1, idempotency_key="k")
+    first = await make_job(max_open_jobs=1, idempotency_key="k")
 
-    by_key = await make_job(most_open=1, idempotency_key="k")
-    by_id = await make_job(most_open=1, job_id=first.id, idempotency_key="k")
+    by_key = await make_job(max_open_jobs=1, idempotency_key="k")
+    by_id = await make_job(max_open_jobs=1, job_id=first.id, idempotency_key="k")
 
     assert {by_key.id, by_id.id} == {first.id}
     with pytest.raises(LimitReached):
-        await make_job(most_open=1, idempotency_key="another")
+        await make_job(max_open_jobs=1, idempotency_key="another")

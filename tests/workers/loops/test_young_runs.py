@@ -32,7 +32,7 @@ class EmptyHub:
     async def inspect_job(self, *_: Any) -> None:
         return None
 
-    async def log(self, *_: Any, **__: Any) -> AsyncGenerator[list[str]]:
+    async def stream_log(self, *_: Any, **__: Any) -> AsyncGenerator[list[str]]:
         yield []
 
 
