@@ -33,7 +33,8 @@ from schema.db import revisions
 from schema.settings import Settings
 from service.app import create_app
 from tests.support.database.servers import run_postgres, run_valkey
-from tests.support.hub.fake_hub import run_fake_hub, serve_app
+from tests.support.http_server import serve_app
+from tests.support.hub.fake_hub import run_fake_hub
 from tests.support.mcp.observed_answers import MODERN_REQUEST_META
 from tests.support.subjects import ADA_TOKEN, BOB_TOKEN
 

@@ -14,7 +14,7 @@ from service.app import assemble_app, create_app
 from tests.conformance.plain_tools import make_tools
 from tests.conformance.resources_and_prompts import add_resources, make_prompts
 from tests.conformance.task_tools import SuiteTasks, make_task_tools
-from tests.support.hub.fake_hub import serve_app
+from tests.support.http_server import serve_app
 from tests.support.subjects import ADA_TOKEN
 
 

@@ -17,7 +17,8 @@ from tests.conformance.report import (
 from tests.conformance.servers import run_service, run_service_with_suite_tools
 from tests.conformance.suite import REVISIONS, ConformanceResult
 from tests.interop import interop_page
-from tests.support.hub.fake_hub import FakeHub, post_message, run_fake_hub
+from tests.support.hub.fake_hub import FakeHub, run_fake_hub
+from tests.support.mcp.client import post_message
 
 pytestmark = [pytest.mark.xdist_group("conformance"), pytest.mark.timeout(180)]
 

@@ -26,9 +26,9 @@ from service.views.diagnosis import matching
 from service.views.diagnosis.diagnose import Diagnosis, diagnose
 from service.views.job_kinds import describe_kind
 from service.views.jobs import JobView
-from tests.service.views.test_job_summary import HUB_URL, make_status
 from tests.support.factories import JobFactory
 from tests.support.jobs.job_states import RunDriver
+from tests.support.jobs.job_statuses import HUB_URL, make_status
 from tests.support.subjects import ADA_ID
 from workers.attempts.error_outcomes import outcome_from_error
 from workers.executor import Rejected

@@ -16,7 +16,8 @@ from service.local.hub_emulator.users import load_users
 from service.local.ports import find_free_port
 from service.local.stack import Stack
 from tests.support.paths import REPOSITORY
-from tests.support.stack import McpCaller, eventually
+from tests.support.polling import eventually
+from tests.support.stack import McpCaller
 
 pytestmark = pytest.mark.xdist_group("stack")
 

@@ -23,7 +23,7 @@ from service.local.hub_emulator.users import LocalTokenKind, LocalUser, find_use
 from service.local.stack import Stack
 from tests.e2e.secret_canary import UNTYPED_REDIS, Canary
 from tests.support.paths import REPOSITORY
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 pytestmark = [pytest.mark.xdist_group("canaries"), pytest.mark.timeout(240)]
 

@@ -8,7 +8,8 @@ from service.cli.client_config import Connection
 from service.local.hub_emulator.users import LocalUser, find_user, load_users
 from service.local.stack import Stack
 from tests.support.oauth.consent_browser import sign_in
-from tests.support.stack import McpCaller, eventually
+from tests.support.polling import eventually
+from tests.support.stack import McpCaller
 
 pytestmark = pytest.mark.xdist_group("stack")
 

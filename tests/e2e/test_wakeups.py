@@ -38,9 +38,10 @@ from service.local.hub_emulator.app import create_hub_emulator
 from service.local.hub_emulator.users import LocalUser, load_users
 from service.local.ports import find_free_port
 from tests.support.database.servers import BreakableValkey
-from tests.support.hub.fake_hub import serve_app
+from tests.support.http_server import serve_app
 from tests.support.paths import REPOSITORY
-from tests.support.stack import McpCaller, eventually
+from tests.support.polling import eventually
+from tests.support.stack import McpCaller
 
 pytestmark = pytest.mark.xdist_group("doorbell")
 

@@ -18,7 +18,7 @@ from tests.support.oauth.mcp_client_auth import (
     MemoryTokenStorage,
     make_oauth_provider,
 )
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(180)]
 

@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from schema.accounts.row_security import DatabaseRole
 from schema.db import revisions
 from schema.db.database import Database
-from tests.schema.db.test_migrations import read_shape
+from tests.support.database.schema_shape import read_shape
 
 ALEMBIC: Final = Path(ScriptDirectory.from_config(revisions.alembic_config()).dir)
 SCRIPTS: Final = sorted(

@@ -9,7 +9,8 @@ import pytest
 from schema.settings import Settings
 from service.app import create_app
 from tests.support.factories import StartService
-from tests.support.hub.fake_hub import FakeHub, run_fake_hub, serve_app
+from tests.support.http_server import serve_app
+from tests.support.hub.fake_hub import FakeHub, run_fake_hub
 
 
 @pytest.fixture

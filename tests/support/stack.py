@@ -1,12 +1,11 @@
 """One local stack for all tests of a process that need the whole of it, and a caller of it."""
 
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-import anyio
 import httpx2
 import pytest
 from mcp import Client
@@ -16,28 +15,7 @@ from service.cli.client_config import Connection
 from service.local.hub_emulator.spaces.routes import SPACE_PROXY_PATH
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
-
-POLL_INTERVAL = timedelta(milliseconds=100)
-DEFAULT_TIMEOUT = timedelta(seconds=25)
-
-T = TypeVar("T")
-
-
-async def eventually(
-    probe: Callable[[], Awaitable[T]],
-    predicate: Callable[[T], bool],
-    *,
-    timeout: timedelta = DEFAULT_TIMEOUT,
-) -> T:
-    """Look again and again until something holds of what is seen, and return it."""
-    seen: T | None = None
-    with anyio.move_on_after(timeout.total_seconds()):
-        while True:
-            seen = await probe()
-            if predicate(seen):
-                return seen
-            await anyio.sleep(POLL_INTERVAL.total_seconds())  # between two looks at what others do
-    pytest.fail(f"it never held; the last that was seen is {seen}")
+from tests.support.polling import DEFAULT_TIMEOUT, POLL_INTERVAL, eventually
 
 
 @dataclass(frozen=True, slots=True)

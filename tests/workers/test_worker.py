@@ -9,7 +9,7 @@ from schema.jobs import lifecycle
 from schema.messaging import change_notifications
 from schema.settings import Settings
 from tests.support.factories import JobFactory
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 from workers.worker import build_worker
 
 

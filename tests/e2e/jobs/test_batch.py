@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tests.support.stack import McpCaller, eventually
+from tests.support.polling import eventually
+from tests.support.stack import McpCaller
 
 
 async def test_a_batch_is_launched_waited_for_read_called_off_and_run_again(

@@ -10,7 +10,8 @@ import pytest
 from schema.common import ids
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
-from tests.support.stack import McpCaller, eventually
+from tests.support.polling import eventually
+from tests.support.stack import McpCaller
 
 pytestmark = pytest.mark.xdist_group("stack")
 

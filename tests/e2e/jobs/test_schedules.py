@@ -1,6 +1,7 @@
 """A schedule on the whole stack: a worker fires it, and the local Hub runs what it launched."""
 
-from tests.support.stack import McpCaller, eventually
+from tests.support.polling import eventually
+from tests.support.stack import McpCaller
 
 
 async def test_what_a_schedule_fires_runs_and_finishes(alice: McpCaller) -> None:

@@ -7,7 +7,7 @@ import pytest
 from service.local.hub_emulator.spaces.routes import PAUSED_SPACE, PUBLIC_SPACE
 from service.local.hub_emulator.users import find_user, load_users
 from service.local.stack import Stack
-from tests.support.hub.fake_hub import answer_text, call_tool, read_refusal
+from tests.support.mcp.client import answer_text, call_tool, read_refusal
 from tests.support.stack import McpCaller
 
 pytestmark = [

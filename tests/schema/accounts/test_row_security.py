@@ -1,9 +1,6 @@
 """Nobody sees another's rows, whatever a statement forgets to ask: Postgres sees to it (I5)."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -13,7 +10,7 @@ from schema.accounts.row_security import DatabaseRole, act_as_subject
 from schema.common.errors import RoleRefused
 from schema.db import revisions
 from schema.db.database import Database, Transaction
-from tests.support.database.row_security import tenant_transaction
+from tests.support.database.row_security import create_login, tenant_transaction
 from tests.support.subjects import ADA_ID, EVE_ID
 
 # What the Hub asks for its hardware is nobody's, and the same to everybody.
@@ -208,24 +205,6 @@ async def test_every_table_forces_row_security(database: Database) -> None:
         )
 
     assert [row["relname"] for row in open_tables] == []
-
-
-@asynccontextmanager
-async def create_login(admin_url: str, *options: str) -> AsyncGenerator[str]:
-    """Make a login and a database it owns; yield the URL it connects with."""
-    name = f"plain_{uuid4().hex}"
-    admin: asyncpg.Connection = await asyncpg.connect(admin_url)
-    try:
-        await admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'plain' {' '.join(options)}")
-        await admin.execute(f"CREATE DATABASE {name} OWNER {name}")
-        place = urlsplit(admin_url)
-        yield urlunsplit(
-            place._replace(netloc=f"{name}:plain@{place.hostname}:{place.port}", path=f"/{name}")
-        )
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await admin.execute(f"DROP ROLE {name}")
-    finally:
-        await admin.close()
 
 
 async def test_a_plain_owner_migrates_and_is_under_row_security_as_well(

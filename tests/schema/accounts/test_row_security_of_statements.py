@@ -4,40 +4,26 @@ The statements themselves are the defence that `tests.mutants` tries; this is th
 nothing here may depend on a statement having been written well.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from hashlib import sha256
-from types import ModuleType
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 import pytest
 
-from schema.artifacts import files, log_store
-from schema.batches import queries as batch_queries
-from schema.billing import budgets
 from schema.billing.budgets import Rate
 from schema.common import ids as common_ids
 from schema.db.database import Database, Transaction
-from schema.jobs import changes, lifecycle
-from schema.jobs import queries as job_queries
 from schema.jobs.tables import JobKind
-from schema.schedules import store as schedule_store
-from schema.workspaces import store as workspace_store
 from tests.support.database.row_security import tenant_transaction
+from tests.support.database.subject_statements import (
+    find_subject_statements,
+    without_subject_comparison,
+)
 from tests.support.factories import JobFactory
 from tests.support.subjects import ADA_ID, EVE_ID
-
-STATEMENT_MODULES: Final = (
-    *(budgets, batch_queries, changes, files, job_queries, lifecycle, log_store),
-    *(schedule_store, workspace_store),
-)
-"""Whose statements the service runs for a subject."""
-SUBJECT_COMPARISON: Final = re.compile(
-    r"(?:\w+\.)?subject_id = (\$\d+)|(?<=FROM subject WHERE )id = (\$\d+)"
-)
 
 OTHER_SUBJECT: Final = EVE_ID
 JOB_PLACEHOLDER: Final = "the id of Ada's job"
@@ -108,29 +94,6 @@ TESTED_ELSEWHERE: Final = {
     "billing.budgets._MONTH",  # sums, so there is always a row; in a test of its own
     "billing.budgets._LOCK_SUBJECT",  # as a worker
 }
-
-
-def find_subject_statements() -> dict[str, str]:
-    """Find every statement that compares a subject, by the name of its constant."""
-    return {
-        f"{module.__name__.removeprefix('schema.')}.{name}": text
-        for module in STATEMENT_MODULES
-        for name, text in read_string_constants(module).items()
-        if SUBJECT_COMPARISON.search(text)
-    }
-
-
-def read_string_constants(module: ModuleType) -> Mapping[str, str]:
-    return {name: value for name, value in vars(module).items() if isinstance(value, str)}
-
-
-def without_subject_comparison(name: str) -> str:
-    """Take the comparison out; what it compared with is still a parameter, and always true."""
-    text, times = SUBJECT_COMPARISON.subn(
-        lambda it: f"{it[1] or it[2]}::text IS NOT NULL", find_subject_statements()[name]
-    )
-    assert times
-    return text
 
 
 async def fetch_without_comparison(

@@ -17,7 +17,7 @@ from schema.accounts.row_security import DatabaseRole
 from schema.db import revisions
 from schema.db.database import Database
 from service.local.servers.binaries import find_postgres_bin
-from tests.schema.accounts.test_row_security import create_login
+from tests.support.database.row_security import create_login
 from tests.support.paths import REPOSITORY
 from tests.support.subjects import ADA_ID
 

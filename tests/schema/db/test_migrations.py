@@ -7,7 +7,6 @@ import pkgutil
 from pathlib import Path
 from typing import Any, Final
 
-import asyncpg
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
@@ -22,21 +21,8 @@ from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.tables import JobKind
 from schema.tables import METADATA, TABLES
+from tests.support.database.schema_shape import read_shape
 from tests.support.subjects import ADA_ID
-
-READ_SHAPE: Final = """
-SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
-  FROM pg_constraint WHERE connamespace = 'public'::regnamespace
-UNION ALL
-SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
-UNION ALL
-SELECT table_name, column_name, concat_ws(' ', data_type, is_nullable, column_default)
-  FROM information_schema.columns
- WHERE table_schema = 'public' AND table_name NOT LIKE 'v\\_%'
-UNION ALL
-SELECT relname, 'persistence', relpersistence::text
-  FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
-"""
 
 UNINDEXED_FOREIGN_KEYS: Final = """
 SELECT con.conrelid::regclass::text || ' ' || con.conname
@@ -50,15 +36,6 @@ HAS_ROWS: Final = "SELECT EXISTS (SELECT FROM {})"
 
 OWN_FOLDER: Final = "Path(__file__).resolve().parents[1] / 'sql' / revision"
 """The only path that a revision may compute."""
-
-
-async def read_shape(url: str) -> set[tuple[str, ...]]:
-    connection = await asyncpg.connect(url)
-    try:
-        rows = await connection.fetch(READ_SHAPE)
-    finally:
-        await connection.close()
-    return {tuple(row) for row in rows if row[0] != "alembic_version"}
 
 
 async def rebuild_from_metadata(url: str) -> None:

@@ -12,22 +12,9 @@ from schema.hub.gradio_client import Space, SpaceBroken, SpaceUnavailable, parse
 from schema.hub.gradio_config import parse_config
 from schema.specs.inputs.file_argument import FileArgument, parse_file_argument
 from schema.specs.space import SpaceCallSpec
+from tests.support.hub.gradio_app import GRADIO_CONFIG, GRADIO_INFO
 
 SPACE_URL_TEMPLATE = "https://{subdomain}.hf.space"
-GRADIO_CONFIG: dict[str, Any] = {
-    "protocol": "sse_v3",
-    "api_prefix": "/gradio_api",
-    "components": [{"id": 1, "type": "textbox", "skip_api": False}, {"id": 2, "type": "state"}],
-    "dependencies": [{"id": 7, "api_name": "predict", "inputs": [2, 1], "outputs": [1, 2]}],
-}
-GRADIO_INFO: dict[str, Any] = {
-    "named_endpoints": {
-        "/predict": {
-            "parameters": [{"parameter_name": "text", "type": {"type": "string"}}],
-            "returns": [{"label": "Said"}],
-        }
-    }
-}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from schema.messaging.change_notifications import ChangePublisher
 from service.local.ports import find_free_port
 from tests.support.database.servers import BreakableValkey
 from tests.support.factories import ClaimFactory, JobFactory
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 
 class ChangeRecorder:

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from schema.messaging import wakeups
 from service.local.ports import find_free_port
 from tests.support.database.servers import BreakableValkey
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 
 HANDLE = "job_01m7y8f5s5e16bjw4vjpn2sqth"
 CONNECTION_COUNT = 16

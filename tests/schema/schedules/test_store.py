@@ -17,11 +17,11 @@ from schema.common.errors import IdempotencyConflict, Invalid, TooManySchedules
 from schema.db.database import Database, Transaction
 from schema.jobs import retention
 from schema.schedules import store as schedule_store
-from tests.schema.accounts.test_row_security_of_statements import without_subject_comparison
 from tests.support.database.row_security import tenant_transaction
+from tests.support.database.subject_statements import without_subject_comparison
 from tests.support.jobs import schedule_states
 from tests.support.jobs.schedule_states import SCHEDULE_REQUEST, read_schedule
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 from tests.support.subjects import ADA_ID, EVE_ID
 
 HOUR: Final = timedelta(hours=1)

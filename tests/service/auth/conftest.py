@@ -1,47 +1,22 @@
 """Fixtures of the external authorization server: one that runs, and our trust in it."""
 
 from collections.abc import AsyncGenerator, Generator
-from datetime import timedelta
 
 import httpx2
 import pytest
 from joserfc.jwk import ECKey, RSAKey
 
-from schema.accounts.vault import Secret
-from schema.common.errors import Unauthenticated
 from service.auth.issuer_metadata import IssuerMetadataClient
 from service.auth.jwks import JwksCache
 from service.auth.jwt_verifier import JwtVerifier
 from tests.support.oauth.authorization_server import (
     AUDIENCE,
+    LEEWAY,
     AuthorizationServer,
     AuthorizationServerHost,
+    ManualClock,
     run_host,
 )
-
-LEEWAY = timedelta(seconds=30)
-
-
-async def assert_refused(authority: JwtVerifier, token: Secret) -> Unauthenticated:
-    """Return why a token is refused, which never repeats it."""
-    with pytest.raises(Unauthenticated) as refusal:
-        await authority.verify(token)
-    assert not any(part in str(refusal.value) for part in token.reveal().split(".") if part[3:])
-    return refusal.value
-
-
-class ManualClock:
-    """Goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def advance(self, duration: timedelta) -> None:
-        """Let time pass."""
-        self.seconds += duration.total_seconds()
 
 
 @pytest.fixture

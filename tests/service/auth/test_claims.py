@@ -6,11 +6,11 @@ import pytest
 from joserfc.jwk import RSAKey
 
 from service.auth.jwt_verifier import JwtVerifier
-from tests.service.auth.conftest import assert_refused
 from tests.support.oauth.authorization_server import (
     ADA_SUB,
     AUDIENCE,
     AuthorizationServer,
+    assert_refused,
     sign_token,
 )
 

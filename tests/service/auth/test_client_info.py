@@ -7,7 +7,7 @@ from mcp_types import Implementation
 
 from schema.db.database import Database
 from service.auth.client_info import printable_name, read_client_info
-from tests.support.hub.fake_hub import call_for_result, open_mcp_client, post_message
+from tests.support.mcp.client import call_for_result, open_mcp_client, post_message
 
 CREATE_WORKSPACE_CALL: dict[str, Any] = {"name": "create_workspace", "arguments": {"name": "llama"}}
 LAUNCH_ARGUMENTS: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}

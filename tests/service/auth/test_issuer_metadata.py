@@ -11,8 +11,12 @@ from schema.common.errors import Unavailable
 from service.auth.issuer_metadata import IssuerMetadataClient
 from service.auth.jwks import RETRY_AFTER, JwksCache
 from service.auth.jwt_verifier import JwtVerifier
-from tests.service.auth.conftest import LEEWAY, ManualClock
-from tests.support.oauth.authorization_server import AUDIENCE, AuthorizationServer
+from tests.support.oauth.authorization_server import (
+    AUDIENCE,
+    LEEWAY,
+    AuthorizationServer,
+    ManualClock,
+)
 
 DiscoverAuthority = Callable[[], JwtVerifier]
 

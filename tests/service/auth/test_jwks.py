@@ -14,8 +14,13 @@ from schema.accounts.vault import Secret
 from schema.common.errors import Unavailable
 from service.auth.jwks import REFRESH_AFTER, RETRY_AFTER, USABLE_WITHOUT_ANSWER
 from service.auth.jwt_verifier import JwtVerifier
-from tests.service.auth.conftest import ManualClock, assert_refused
-from tests.support.oauth.authorization_server import AuthorizationServer, forge_token, sign_token
+from tests.support.oauth.authorization_server import (
+    AuthorizationServer,
+    ManualClock,
+    assert_refused,
+    forge_token,
+    sign_token,
+)
 
 SHORT_PAUSE = timedelta(seconds=0.1)
 

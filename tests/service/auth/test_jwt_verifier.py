@@ -11,11 +11,12 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from schema.accounts.vault import Secret
 from service.auth.jwt_verifier import ExternalIdentity, JwtVerifier, open_jwt_verifier
-from tests.service.auth.conftest import LEEWAY, assert_refused
 from tests.support.oauth.authorization_server import (
     ADA_SUB,
     AUDIENCE,
+    LEEWAY,
     AuthorizationServer,
+    assert_refused,
     forge_token,
     sign_token,
     signing_input,

@@ -9,9 +9,9 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from service.local.ports import find_free_port
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess, run_hub_emulator
 from tests.support.factories import StartService
-from tests.support.hub.fake_hub import post_message
+from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
+from tests.support.mcp.client import post_message
 from tests.support.oauth.consent_browser import REDIRECT_URI
 from tests.support.oauth.mcp_client_auth import (
     ConsentingBrowser,

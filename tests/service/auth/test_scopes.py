@@ -9,16 +9,14 @@ from starlette.responses import Response
 
 from schema.db.database import Database
 from tests.support.factories import JobFactory, StartService
-from tests.support.hub.fake_hub import (
-    SLEEPING_SPACE,
-    FakeHub,
+from tests.support.hub.fake_hub import SLEEPING_SPACE, FakeHub, whoami_answer
+from tests.support.mcp.client import (
     answer_text,
     call_for_result,
     call_tool,
     open_mcp_client,
     post_message,
     read_refusal,
-    whoami_answer,
 )
 from tests.support.subjects import ADA_ID, ADA_TOKEN
 

@@ -15,15 +15,14 @@ from schema.common import ids
 from schema.common.async_cache import AsyncCache, CacheEntry
 from schema.db.database import Database
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import (
-    FakeHub,
+from tests.support.hub.fake_hub import FakeHub, whoami_answer
+from tests.support.mcp.client import (
     answer_text,
     call_for_result,
     call_tool,
     open_mcp_client,
     post_message,
     read_refusal,
-    whoami_answer,
 )
 from tests.support.subjects import ADA_ID, BOB_ID
 

@@ -16,9 +16,10 @@ from schema.common import ids
 from schema.messaging.redis import open_redis
 from schema.settings import Settings
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import FakeHub, call_for_result, post_message
+from tests.support.hub.fake_hub import FakeHub
+from tests.support.mcp.client import call_for_result, post_message
 from tests.support.mcp.notification_stream import open_notification_stream
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 from tests.support.subjects import ADA_ID
 
 PROMPT_SECONDS = 2

@@ -25,8 +25,8 @@ from service.runtime.sealed_tokens import (
     derive_keys,
 )
 from tests.support.factories import JobFactory, StartService
-from tests.support.hub.fake_hub import call_for_result
 from tests.support.jobs.job_states import RunDriver, make_job_with_history
+from tests.support.mcp.client import call_for_result
 from tests.support.subjects import ADA_ID, BOB_ID
 
 MakeSettings = Callable[..., Settings]

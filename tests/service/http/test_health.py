@@ -7,7 +7,7 @@ from dirty_equals import IsInt
 from schema.db import revisions
 from schema.db.database import Database
 from tests.support.factories import StartService
-from tests.support.hub.fake_hub import (
+from tests.support.mcp.client import (
     answer_text,
     call_for_result,
     call_tool,

@@ -23,7 +23,8 @@ from service.database import TenantDatabase
 from service.http.middleware import McpEndpoint
 from service.http.rate_limit import RateLimiter
 from tests.support.factories import StartService
-from tests.support.hub.fake_hub import FakeHub, post_message
+from tests.support.hub.fake_hub import FakeHub
+from tests.support.mcp.client import post_message
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"
 

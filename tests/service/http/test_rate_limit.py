@@ -24,7 +24,7 @@ from service.database import TenantDatabase
 from service.http.rate_limit import UNLIMITED, VALKEY_TIMEOUT, RateLimiter, open_rate_limiter
 from service.local.ports import find_free_port
 from tests.support.database.servers import BreakableValkey
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 from tests.support.subjects import ADA_ID
 
 BOB_ID: Final = "f" * 24

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from mcp_types import CallToolResult, ElicitResult
 
-from tests.support.hub.fake_hub import (
-    SLEEPING_SPACE,
+from tests.support.hub.fake_hub import SLEEPING_SPACE
+from tests.support.mcp.client import (
     answer_text,
     call_for_result,
     call_tool,

@@ -14,7 +14,7 @@ from schema.jobs import run_end, run_launch
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import answer_text, call_for_result, call_tool, read_refusal
+from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
 
 LONG_TEXT = "word " * 2000
 

@@ -10,8 +10,8 @@ from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import answer_text, call_for_result, call_tool
 from tests.support.jobs.job_states import RunDriver
+from tests.support.mcp.client import answer_text, call_for_result, call_tool
 
 LAUNCH_ARGUMENTS: dict[str, dict[str, Any]] = {
     "launch_job": {"image": "python:3.12", "command": "true"},

@@ -10,14 +10,9 @@ from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState
 from tests.support.factories import StartService
-from tests.support.hub.fake_hub import (
-    FakeHub,
-    answer_text,
-    call_for_result,
-    call_tool,
-    whoami_answer,
-)
+from tests.support.hub.fake_hub import FakeHub, whoami_answer
 from tests.support.jobs.job_states import RunDriver
+from tests.support.mcp.client import answer_text, call_for_result, call_tool
 
 JOB_ARGUMENTS: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["true"]}
 A10G_ARGUMENTS: Final[dict[str, Any]] = {**JOB_ARGUMENTS, "flavor": "a10g-small", "timeout": "30m"}

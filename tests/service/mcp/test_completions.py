@@ -8,7 +8,7 @@ import pytest
 from schema.common import ids
 from schema.common.ids import HandleKind
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import call_for_result
+from tests.support.mcp.client import call_for_result
 from tests.support.mcp.observed_answers import ProtocolVariant, send_message
 from tests.support.subjects import ADA_TOKEN
 

@@ -24,13 +24,8 @@ from service.mcp.confirmation import Approval, ConfirmationToken, require_approv
 from service.mcp.tool import CREATES, McpTool, build_tool, tool_result
 from service.runtime.context import CURRENT_CALLER
 from service.runtime.sealed_tokens import ConfirmationTokens
-from tests.support.hub.fake_hub import (
-    answer_text,
-    open_mcp_client,
-    post_message,
-    read_refusal,
-    serve_app,
-)
+from tests.support.http_server import serve_app
+from tests.support.mcp.client import answer_text, open_mcp_client, post_message, read_refusal
 from tests.support.mcp.observed_answers import META_PREFIX, MODERN_REQUEST_META
 from tests.support.mcp.users import ElicitedUser
 from tests.support.subjects import ADA_ID, ADA_TOKEN, BOB_ID

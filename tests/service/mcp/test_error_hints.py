@@ -30,7 +30,7 @@ from service.jobs.approval import ApprovalQuestion
 from service.jobs.retries import RetryRefused
 from service.mcp.confirmation import Declined, NeedsConfirmation
 from service.mcp.error_hints import build_error_hint
-from tests.support.hub.fake_hub import answer_text, open_mcp_client, post_message, read_refusal
+from tests.support.mcp.client import answer_text, open_mcp_client, post_message, read_refusal
 
 RETRY_AFTER: Final = timedelta(seconds=2)
 FAILURES: Final[tuple[HoldfastError, ...]] = (

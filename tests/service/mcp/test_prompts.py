@@ -12,8 +12,8 @@ from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from service.mcp.instructions import INSTRUCTIONS
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import call_for_result, open_mcp_client, post_message
 from tests.support.jobs.job_states import RunDriver
+from tests.support.mcp.client import call_for_result, open_mcp_client, post_message
 from tests.support.mcp.observed_answers import ProtocolVariant, send_message
 from tests.support.subjects import ADA_TOKEN
 

@@ -14,14 +14,14 @@ from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState
 from service.local.ports import find_free_port
 from tests.support.factories import JobFactory, StartService
-from tests.support.hub.fake_hub import (
+from tests.support.jobs.job_states import RunDriver, make_job_with_history
+from tests.support.mcp.client import (
     answer_text,
     call_for_result,
     call_tool,
     open_mcp_client,
     post_message,
 )
-from tests.support.jobs.job_states import RunDriver, make_job_with_history
 from tests.support.mcp.observed_answers import ProtocolVariant, send_message
 from tests.support.subjects import ADA_TOKEN
 

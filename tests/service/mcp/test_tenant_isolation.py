@@ -10,8 +10,8 @@ from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.db.database import Database
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import call_for_result, post_message
 from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
+from tests.support.mcp.client import call_for_result, post_message
 from tests.support.mcp.observed_answers import ObservedAnswer, ProtocolVariant, send_message
 from tests.support.subjects import ADA_TOKEN, BOB_TOKEN
 

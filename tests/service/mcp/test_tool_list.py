@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.views.jobs import JobView
-from tests.support.hub.fake_hub import call_for_result, post_message
+from tests.support.mcp.client import call_for_result, post_message
 
 CALLER_ARGUMENTS = {"subject", "subject_id", "user", "user_id", "caller", "token", "app", "ctx"}
 

@@ -8,7 +8,7 @@ from service.mcp.tool_schema import shorten_output_schema
 from service.mcp.tools import jobs, launch_job
 from service.views.base import DETAIL_MARKER
 from service.views.jobs import JobView
-from tests.support.hub.fake_hub import call_for_result, open_mcp_client
+from tests.support.mcp.client import call_for_result, open_mcp_client
 
 
 def shorten_schema(**properties: Any) -> dict[str, Any]:

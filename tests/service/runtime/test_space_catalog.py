@@ -7,16 +7,10 @@ import pytest
 from schema.jobs.tables import JobKind, Reason
 from service.jobs import retries
 from service.views.diagnosis.diagnose import diagnose
-from tests.service.views.test_job_summary import make_status
 from tests.support.factories import StartService
-from tests.support.hub.fake_hub import (
-    SLEEPING_SPACE,
-    FakeHub,
-    answer_text,
-    call_for_result,
-    call_tool,
-    read_refusal,
-)
+from tests.support.hub.fake_hub import SLEEPING_SPACE, FakeHub
+from tests.support.jobs.job_statuses import make_status
+from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
 from tests.support.subjects import ADA_TOKEN
 
 MISSING_SPACE = "nobody/here"

@@ -18,7 +18,7 @@ from schema.messaging import change_notifications
 from service.runtime.job_watch import JobWatcher, JobWatchRegistry, open_job_watch
 from tests.support.database.statement_counter import CountingTenantDatabase
 from tests.support.factories import JobFactory
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 from tests.support.subjects import ADA_ID, EVE_ID
 
 FIRST_VERSION = JobVersion(1, None)

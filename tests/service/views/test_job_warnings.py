@@ -13,10 +13,10 @@ from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobKind, JobState
 from service.views import job_summary, job_warnings
 from service.views.jobs import JobView
-from tests.service.views.test_job_summary import HUB_URL, NOW, make_status
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import call_for_result
 from tests.support.jobs.job_states import RunDriver
+from tests.support.jobs.job_statuses import HUB_URL, NOW, make_status
+from tests.support.mcp.client import call_for_result
 from tests.support.subjects import ADA_ID
 
 MINUTE = timedelta(minutes=1)

@@ -2,6 +2,10 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
 
 from schema.accounts.row_security import DatabaseRole, act_as_subject
 from schema.db.database import Database, Transaction
@@ -19,3 +23,21 @@ async def tenant_transaction(url: str, subject_id: str | None) -> AsyncGenerator
         if subject_id is not None:
             await act_as_subject(tx, subject_id)
         yield tx
+
+
+@asynccontextmanager
+async def create_login(admin_url: str, *options: str) -> AsyncGenerator[str]:
+    """Make a login and a database it owns; yield the URL it connects with."""
+    name = f"plain_{uuid4().hex}"
+    admin: asyncpg.Connection = await asyncpg.connect(admin_url)
+    try:
+        await admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'plain' {' '.join(options)}")
+        await admin.execute(f"CREATE DATABASE {name} OWNER {name}")
+        place = urlsplit(admin_url)
+        yield urlunsplit(
+            place._replace(netloc=f"{name}:plain@{place.hostname}:{place.port}", path=f"/{name}")
+        )
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.execute(f"DROP ROLE {name}")
+    finally:
+        await admin.close()

@@ -1,25 +1,18 @@
 """A stand-in for the Hub's whoami, and the service under test, each on a port of its own."""
 
-import socket
-import threading
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx2
-import uvicorn
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
-from mcp_types import CallToolResult, TextContent
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from service.local.hub_emulator.jobs.hardware import FLAVORS
-from tests.support.subjects import ADA_ID, ADA_TOKEN, BOB_ID
+from tests.support.http_server import serve_app
+from tests.support.subjects import ADA_ID, BOB_ID
 
 SLEEPING_SPACE = "ada/asleep"
 """A Space."""
@@ -107,35 +100,6 @@ class FakeHub:
         return JSONResponse({"id": name, "subdomain": "ada-asleep", "runtime": runtime})
 
 
-class _SignallingServer(uvicorn.Server):
-    """Says when it is up."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.started_event = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.started_event.set()
-
-
-@contextmanager
-def serve_app(app: ASGIApp, port: int = 0) -> Generator[str]:
-    """Serve over HTTP, in a thread and a loop of its own; yield the URL."""
-    listener = socket.create_server(("127.0.0.1", port))
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
-    server = _SignallingServer(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        assert server.started_event.wait(15), "the server did not start"
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(15)
-        listener.close()
-
-
 @contextmanager
 def run_fake_hub() -> Generator[FakeHub]:
     """Run the stand-in."""
@@ -150,61 +114,3 @@ def run_fake_hub() -> Generator[FakeHub]:
     with serve_app(Starlette(routes=routes)) as url:
         whoami.url = url
         yield whoami
-
-
-@asynccontextmanager
-async def open_mcp_client(
-    url: str, token: str = ADA_TOKEN, **options: Any
-) -> AsyncGenerator[Client]:
-    """Open the SDK's client, as a person would."""
-    async with (
-        httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}) as http,
-        Client(streamable_http_client(f"{url}/mcp", http_client=http), **options) as client,
-    ):
-        yield client
-
-
-async def call_tool(
-    url: str, tool: str, *, caller_token: str = ADA_TOKEN, **arguments: Any
-) -> CallToolResult:
-    """Call one tool."""
-    async with open_mcp_client(url, caller_token) as client:
-        return await client.call_tool(tool, arguments)
-
-
-async def call_for_result(
-    url: str, tool: str, *, caller_token: str = ADA_TOKEN, **arguments: Any
-) -> dict[str, Any]:
-    """Call one tool that is expected to succeed; return the object it shows."""
-    answer = await call_tool(url, tool, caller_token=caller_token, **arguments)
-    assert not answer.is_error, answer_text(answer)
-    view: dict[str, Any] = answer.structured_content
-    return view
-
-
-def answer_text(answer: CallToolResult) -> str:
-    """Return the words of an answer."""
-    return "\n".join(part.text for part in answer.content if isinstance(part, TextContent))
-
-
-def read_refusal(answer: CallToolResult) -> dict[str, str]:
-    """Return the machine-readable half of a refusal, which has no other structure."""
-    assert answer.is_error
-    assert answer.structured_content is None
-    assert answer.meta is not None
-    error: dict[str, str] = answer.meta["holdfast/error"]
-    return error
-
-
-async def post_message(
-    url: str, method: str, params: dict[str, Any] | None = None, **headers: str
-) -> httpx2.Response:
-    """Send one message of the legacy protocol: no handshake, no version, no session."""
-    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}
-    given = {
-        "authorization": f"Bearer {ADA_TOKEN}",
-        "accept": "application/json, text/event-stream",
-    }
-    sent = {name.replace("_", "-"): value for name, value in (given | headers).items() if value}
-    async with httpx2.AsyncClient(headers=sent) as http:
-        return await http.post(f"{url}/mcp", json=message)

@@ -1,7 +1,4 @@
-"""One capture, as a worker makes it; run as a program, it is a process that can be killed.
-
-The Hub it reads from has one log, and gives it as it is told to.
-"""
+"""A Hub with one job, whose log it streams as the test decides."""
 
 import json
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -15,16 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from schema.accounts import credentials
-from schema.accounts.vault import Secret
-from schema.jobs import work_queues
-from schema.jobs.work_queues import DueRun, PollLease
-from schema.settings import Settings
-from tests.support.hub.fake_hub import serve_app
-from tests.support.subjects import ADA_ID
-from workers.artifacts.log_capture import capture_log, load_redactor
-from workers.context import Worker
-from workers.worker import build_worker
+from tests.support.http_server import serve_app
 
 _LINES_PER_BLOCK: Final = 1000
 
@@ -78,32 +66,3 @@ def run_log_hub() -> Generator[LogHub]:
     hub = LogHub()
     with serve_app(Starlette(routes=[Route("/{path:path}", hub.stream_log)])) as hub.url:
         yield hub
-
-
-async def read_run(worker: Worker) -> DueRun:
-    """Look at Ada's one run, as a turn does."""
-    async with worker.database.transaction() as tx:
-        (run,) = await work_queues.list_bound_runs(tx, PollLease(ADA_ID, "ada", 0))
-    return run
-
-
-async def capture_once(worker: Worker, *, is_over: bool = True, run: DueRun | None = None) -> bool:
-    """Capture what is new of the log of Ada's one run."""
-    run = run or await read_run(worker)
-    async with worker.database.transaction() as tx:
-        lent = await credentials.load_token(tx, worker.vault, ADA_ID)
-    assert lent is not None
-    redactor = await load_redactor(worker, run, lent)
-    return await capture_log(worker, run, lent, redactor, is_finished=is_over)
-
-
-async def _main() -> None:
-    async with build_worker(Settings.from_env()) as worker:
-        assert await capture_once(worker)
-
-
-MULTILINE_SECRET: Final = Secret("-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n-----END KEY-----")
-"""One that goes over lines."""
-
-if __name__ == "__main__":
-    anyio.run(_main)

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.local.hub_emulator.app import create_hub_emulator
 from service.local.hub_emulator.users import LocalUser, find_user, load_users
 from tests.support.asgi import read_body, replay_body
-from tests.support.hub.fake_hub import serve_app
+from tests.support.http_server import serve_app
 
 _CHAT_PATH = "/v1/chat/completions"
 RouterRule = Callable[[str, int], Response | None]
@@ -78,9 +78,3 @@ def run_router(folder: Path) -> Generator[RunningRouter]:
     router = CountingRouter(create_hub_emulator(folder))
     with serve_app(router) as url:
         yield RunningRouter(url, router, users)
-
-
-def error_response(status: int, message: str = "no", **headers: str) -> Response:
-    """Write an answer that says no."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return JSONResponse({"error": message}, status, named)

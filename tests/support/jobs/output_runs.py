@@ -13,9 +13,9 @@ from schema.jobs.tables import JobKind
 from schema.specs.outputs import OutputFolder
 from service.local.hub_emulator.errors import error_response
 from service.local.hub_emulator.users import LocalUser, find_user
-from tests.service.local.hub_emulator.conftest import wait_until
+from tests.support.jobs.hub_runs import poll_namespace, read_status
+from tests.support.polling import wait_until
 from tests.support.subjects import ADA_ID
-from tests.workers.conftest import poll_namespace, read_status
 from workers.attempts.run import run_attempt
 from workers.context import Worker
 from workers.timing import boottime_seconds

@@ -8,7 +8,7 @@ from typing import Any, Final
 import anyio
 import httpx2
 
-from tests.support.hub.fake_hub import post_message
+from tests.support.mcp.client import post_message
 from tests.support.mcp.observed_answers import META_PREFIX, MODERN_REQUEST_META
 from tests.support.subjects import ADA_TOKEN
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 import httpx2
 
-from tests.support.hub.fake_hub import post_message
+from tests.support.mcp.client import post_message
 from tests.support.subjects import BOB_TOKEN
 
 COMMAND: Final = ["python", "-c", "print(1)"]

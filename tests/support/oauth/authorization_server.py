@@ -6,6 +6,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
 from threading import Event
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import anyio.to_thread
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -25,10 +27,13 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from schema.accounts.vault import Secret
-from tests.support.hub.fake_hub import serve_app
+from schema.common.errors import Unauthenticated
+from service.auth.jwt_verifier import JwtVerifier
+from tests.support.http_server import serve_app
 
 AUDIENCE = "https://holdfast.example/mcp"
 ADA_SUB = "auth0|1815"
+LEEWAY = timedelta(seconds=30)
 
 SigningKey = RSAKey | ECKey | OKPKey
 
@@ -209,6 +214,28 @@ def sign_token(header: dict[str, Any], payload: bytes, key: RSAKey | OKPKey) -> 
 def signing_input(header: dict[str, Any], payload: bytes) -> str:
     """Write what a signature is made over."""
     return f"{_base64url(json.dumps(header).encode())}.{_base64url(payload)}"
+
+
+async def assert_refused(authority: JwtVerifier, token: Secret) -> Unauthenticated:
+    """Return why a token is refused, which never repeats it."""
+    with pytest.raises(Unauthenticated) as refusal:
+        await authority.verify(token)
+    assert not any(part in str(refusal.value) for part in token.reveal().split(".") if part[3:])
+    return refusal.value
+
+
+class ManualClock:
+    """A clock that stands still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def advance(self, duration: timedelta) -> None:
+        """Let time pass."""
+        self.seconds += duration.total_seconds()
 
 
 def _base64url(part: bytes) -> str:

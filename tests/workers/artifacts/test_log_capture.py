@@ -16,7 +16,8 @@ from schema.jobs import run_launch
 from schema.jobs.tables import Job, JobKind
 from schema.settings import Settings
 from tests.support.factories import JobFactory
-from tests.support.hub.log_hub import MULTILINE_SECRET, LogHub, capture_once, read_run, run_log_hub
+from tests.support.hub.log_hub import LogHub, run_log_hub
+from tests.support.jobs.log_capture import MULTILINE_SECRET, capture_once, read_run
 from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.hub.client import HubRejected

@@ -18,10 +18,10 @@ from schema.jobs.tables import JobKind, JobState, Reason
 from schema.settings import Settings
 from service.local.hub_emulator.app import create_hub_emulator
 from service.local.hub_emulator.users import Permission, find_user, load_users
-from tests.service.local.hub_emulator.conftest import wait_until
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import serve_app
+from tests.support.http_server import serve_app
 from tests.support.jobs.output_runs import FailingHub, OutputRun, OutputsHub, list_job_ids
+from tests.support.polling import wait_until
 from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.executor import ExecutorDeps

@@ -9,7 +9,7 @@ import pytest
 
 from schema.accounts.vault import Secret
 from schema.jobs.tables import Reason
-from tests.workers.conftest import ignore_progress
+from tests.support.jobs.hub_runs import ignore_progress
 from workers.attempts.error_outcomes import HubRequestError, InputFetchError, outcome_from_error
 from workers.executor import (
     ExecutionRequest,

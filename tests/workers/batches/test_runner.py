@@ -28,7 +28,8 @@ from schema.jobs.tables import Job, JobKind, JobState, Reason
 from schema.settings import Settings
 from schema.specs.batch import ItemRequest
 from tests.support.factories import JobFactory
-from tests.support.hub.model_router import RunningRouter, error_response, run_router
+from tests.support.hub.model_router import RunningRouter, run_router
+from tests.support.hub.scripted_hub import error_response
 from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.executor import ExecutorDeps

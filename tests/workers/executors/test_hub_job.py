@@ -11,8 +11,9 @@ from huggingface_hub import Volume
 from schema.accounts.vault import Secret
 from schema.jobs.run_launch import ClaimedJob
 from schema.specs.hub_job import HubJobSpec
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess, wait_until
-from tests.workers.conftest import (
+from tests.support.hub.emulator_process import HubEmulatorProcess
+from tests.support.hub.recording_hub import RecordingHub
+from tests.support.jobs.hub_runs import (
     create_upstream_job,
     ignore_progress,
     make_rows_due,
@@ -20,7 +21,7 @@ from tests.workers.conftest import (
     read_stage,
     read_status,
 )
-from tests.workers.hub.test_labels import RecordingHub
+from tests.support.polling import wait_until
 from workers.context import Worker
 from workers.executor import ExecutionRequest
 from workers.executors.hub_job import HubJobExecutor

@@ -9,26 +9,16 @@ import pytest
 from schema.accounts.vault import Secret
 from schema.jobs.run_tables import DesiredState, RemoteRun, RunOrigin, RunState
 from schema.jobs.tables import JobKind
-from tests.workers.conftest import ignore_progress
+from tests.support.hub.recording_hub import RecordingHub
+from tests.support.jobs.hub_runs import ignore_progress
 from workers.executor import Created, ExecutionRequest
 from workers.executors.hub_job import HubJobExecutor
 from workers.hub.client import HubClient
-from workers.hub.job import JOB_ADAPTER, RemoteJob
+from workers.hub.job import JOB_ADAPTER
 from workers.hub.labels import RUN_LABEL, RUN_VARIABLE
 from workers.loops.reconcile_runs import is_job_of_run
 
 RUN_ID = uuid4()
-
-
-class RecordingHub:
-    """A Hub that creates whatever it is asked for, and remembers it."""
-
-    def __init__(self) -> None:
-        self.bodies: list[dict[str, Any]] = []
-
-    async def create_job(self, _: str, body: dict[str, Any], *__: Any, **___: Any) -> RemoteJob:
-        self.bodies.append(body)
-        return JOB_ADAPTER.validate_python({"id": "r1"})
 
 
 async def test_a_request_carries_its_nonce_as_a_label_and_where_nobody_can_edit_it() -> None:

@@ -13,7 +13,7 @@ from schema.jobs.tables import JobState, Reason
 from schema.specs.inputs import media_types
 from service.local.hub_emulator.inference.media import make_png, make_wav
 from service.local.hub_emulator.users import find_user
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess
+from tests.support.hub.emulator_process import HubEmulatorProcess
 from tests.support.jobs.inference_caller import ModelCaller
 from workers.executor import Completed, Rejected, RetryLater
 from workers.hub.client import open_hub_client

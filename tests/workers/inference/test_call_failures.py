@@ -12,12 +12,10 @@ from schema.accounts.vault import Secret
 from schema.jobs.tables import JobState, Reason
 from service.local.hub_emulator.inference.media import make_mp4, make_png
 from tests.support.fake_web import FakeWeb, raw_response, run_fake_web
+from tests.support.hub.scripted_hub import ScriptedHub, error_response
 from tests.support.jobs.inference_caller import ModelCaller
-from tests.workers.hub.test_client import ScriptedHub, error_response, server
 from workers.executor import Completed, Outcome, Rejected, RetryLater, TokenRejected, Unknown
 from workers.hub.client import open_hub_client
-
-__all__ = ["server"]
 
 FILM = make_mp4("a cat")
 LIMIT_BYTES = 1024 * 1024
@@ -53,8 +51,8 @@ async def web() -> AsyncGenerator[FakeWeb]:
 
 
 @pytest.fixture
-async def ada(server: ScriptedHub, web: FakeWeb) -> AsyncGenerator[ModelCaller]:
-    async with open_hub_client(server.url, server.url) as gateway:
+async def ada(scripted_hub: ScriptedHub, web: FakeWeb) -> AsyncGenerator[ModelCaller]:
+    async with open_hub_client(scripted_hub.url, scripted_hub.url) as gateway:
         yield ModelCaller(gateway, Secret("hf_ada"), web.fetcher, call_bytes=LIMIT_BYTES)
 
 
@@ -102,20 +100,20 @@ LOADING = {"error": "loading", "estimated_time": 4}
     ],
 )
 async def test_what_a_chat_is_answered_is_told_apart(
-    ada: ModelCaller, server: ScriptedHub, answer: Response, kind: type[Outcome], says: str
+    ada: ModelCaller, scripted_hub: ScriptedHub, answer: Response, kind: type[Outcome], says: str
 ) -> None:
     """A no is a no, doubt is doubt, and a 503 that says when to come back is neither."""
-    server.answers = [answer]
+    scripted_hub.answers = [answer]
 
     outcome = await ada.call_model(**CHAT)
 
     assert isinstance(outcome, kind), outcome
     assert says in str(outcome)
-    assert len(server.requests) == 1
+    assert len(scripted_hub.requests) == 1
 
 
 async def test_nothing_is_sent_twice_and_an_answer_that_is_lost_is_in_doubt(
-    ada: ModelCaller, server: ScriptedHub
+    ada: ModelCaller, scripted_hub: ScriptedHub
 ) -> None:
     """It may have been carried out, and paid for."""
 
@@ -123,24 +121,28 @@ async def test_nothing_is_sent_twice_and_an_answer_that_is_lost_is_in_doubt(
         yield '{"choices": ['
         raise ConnectionError
 
-    server.answers = [StreamingResponse(breaks_off(), media_type="application/json")]
+    scripted_hub.answers = [StreamingResponse(breaks_off(), media_type="application/json")]
 
     outcome = await ada.call_model(**CHAT)
 
     assert isinstance(outcome, Unknown)
-    assert len(server.requests) == 1
+    assert len(scripted_hub.requests) == 1
 
 
 async def test_what_is_asked_for_is_what_is_sent_and_billed(
-    ada: ModelCaller, server: ScriptedHub
+    ada: ModelCaller, scripted_hub: ScriptedHub
 ) -> None:
     """To the model and the provider that were named, at the expense of who was named."""
-    server.answers = [chat_response(), offers_response("together"), JSONResponse({"data": []})]
+    scripted_hub.answers = [
+        chat_response(),
+        offers_response("together"),
+        JSONResponse({"data": []}),
+    ]
 
     await ada.call_model(**CHAT, provider="groq", bill_to="acme", parameters={"max_tokens": 5})
     await ada.call_model(**IMAGE, bill_to="acme")
 
-    chat, look, image = server.requests
+    chat, look, image = scripted_hub.requests
     assert (chat.url.path, look.url.path) == ("/v1/chat/completions", "/api/models/m/m")
     assert image.url.path == "/together/v1/images/generations"
     assert json.loads(await chat.body()) == {
@@ -154,22 +156,24 @@ async def test_what_is_asked_for_is_what_is_sent_and_billed(
         None,
         "acme",
     ]
-    assert {sent.headers["authorization"] for sent in server.requests} == {"Bearer hf_ada"}
+    assert {sent.headers["authorization"] for sent in scripted_hub.requests} == {"Bearer hf_ada"}
 
 
 async def test_who_offers_a_model_is_asked_once_for_a_while_and_for_each_token(
-    ada: ModelCaller, server: ScriptedHub
+    ada: ModelCaller, scripted_hub: ScriptedHub
 ) -> None:
     """The order of providers is the caller's own, and a private model is nobody else's."""
-    server.answers = [offers_response("together"), error_response(400), error_response(400)]
+    scripted_hub.answers = [offers_response("together"), error_response(400), error_response(400)]
 
     await ada.call_model(**IMAGE)
     await ada.call_model(**IMAGE)
 
-    asked = [request.url.path for request in server.requests]
+    asked = [request.url.path for request in scripted_hub.requests]
     assert asked.count("/api/models/m/m") == 1
     ada.token = Secret("hf_other")
-    server.answers = [error_response(404, "Repository not found", x_error_code="RepoNotFound")]
+    scripted_hub.answers = [
+        error_response(404, "Repository not found", x_error_code="RepoNotFound")
+    ]
     unseen = await ada.call_model(**IMAGE)
     assert isinstance(unseen, Rejected)
     assert "the Hub has no model m/m" in unseen.message
@@ -187,31 +191,31 @@ async def test_who_offers_a_model_is_asked_once_for_a_while_and_for_each_token(
     ],
 )
 async def test_before_it_is_sent_nothing_is_in_doubt(
-    ada: ModelCaller, server: ScriptedHub, answer: Response, kind: type[Outcome]
+    ada: ModelCaller, scripted_hub: ScriptedHub, answer: Response, kind: type[Outcome]
 ) -> None:
     """Whatever becomes of the question who offers a model: the call was not made."""
-    server.answers = [answer]
+    scripted_hub.answers = [answer]
 
     assert isinstance(await ada.call_model(**IMAGE), kind)
 
 
 @pytest.mark.parametrize("name", ["../../api/whoami-v2", "a/../../v1/x", "a#b"])
 async def test_what_a_model_is_called_at_a_provider_cannot_lead_elsewhere(
-    ada: ModelCaller, server: ScriptedHub, name: str
+    ada: ModelCaller, scripted_hub: ScriptedHub, name: str
 ) -> None:
     """The token goes to the provider that was chosen, and not around it."""
-    server.answers = [offers_response("fal-ai", name=name)]
+    scripted_hub.answers = [offers_response("fal-ai", name=name)]
 
     assert isinstance(await ada.call_model(**IMAGE), Rejected)
-    assert len(server.requests) == 1
+    assert len(scripted_hub.requests) == 1
 
 
 async def test_a_film_is_waited_for_and_fetched_without_the_callers_token(
-    ada: ModelCaller, server: ScriptedHub, web: FakeWeb
+    ada: ModelCaller, scripted_hub: ScriptedHub, web: FakeWeb
 ) -> None:
     """Through trouble on the way, for asking how it goes may be repeated."""
     web.pages[ADDRESS] = raw_response(FILM)
-    server.answers = [
+    scripted_hub.answers = [
         offers_response("fal-ai", task="text-to-video"),
         queue_response(),
         error_response(503, "oops"),
@@ -226,7 +230,7 @@ async def test_a_film_is_waited_for_and_fetched_without_the_callers_token(
     assert isinstance(outcome, Completed), outcome
     (file,) = outcome.files
     assert (file.content, file.media_type, file.name) == (FILM, "video/mp4", "video.mp4")
-    looked, collected = server.requests[3].url, server.requests[-1].url
+    looked, collected = scripted_hub.requests[3].url, scripted_hub.requests[-1].url
     assert looked.path == "/fal-ai/fal-ai/models/requests/r1/status"
     assert collected.path == "/fal-ai/fal-ai/models/requests/r1"
     assert collected.query == "_subdomain=queue"
@@ -238,16 +242,16 @@ async def test_a_film_is_waited_for_and_fetched_without_the_callers_token(
     ["https://queue.fal.run/../../v1/x", "/a/../../b", "https://evil.example.com", None, 7],
 )
 async def test_a_place_in_a_queue_cannot_lead_the_token_elsewhere(
-    ada: ModelCaller, server: ScriptedHub, place: Any
+    ada: ModelCaller, scripted_hub: ScriptedHub, place: Any
 ) -> None:
     """A provider says where its queue is; not above it, and not at another host."""
     given = {"request_id": "r1", "status": "IN_QUEUE", "response_url": place}
-    server.answers = [offers_response("fal-ai", task="text-to-video"), JSONResponse(given)]
+    scripted_hub.answers = [offers_response("fal-ai", task="text-to-video"), JSONResponse(given)]
 
     outcome = await ada.call_model(**VIDEO)
 
     assert read_failure(outcome)[0] is Reason.CALL_FAILED
-    assert len(server.requests) == 2
+    assert len(scripted_hub.requests) == 2
 
 
 @pytest.mark.parametrize(
@@ -263,12 +267,12 @@ async def test_a_place_in_a_queue_cannot_lead_the_token_elsewhere(
     ],
 )
 async def test_what_was_made_and_cannot_be_had_is_said_to_be_paid_for_and_lost(
-    ada: ModelCaller, server: ScriptedHub, web: FakeWeb, address: str, says: str
+    ada: ModelCaller, scripted_hub: ScriptedHub, web: FakeWeb, address: str, says: str
 ) -> None:
     """A provider's address is believed no more than a caller's; and nothing is made again."""
     web.pages["https://cdn.example.com/page.mp4"] = raw_response(b"<html>")
     web.pages["https://cdn.example.com/large.mp4"] = raw_response(FILM + b"\0" * LIMIT_BYTES)
-    server.answers = [
+    scripted_hub.answers = [
         offers_response("fal-ai", task="text-to-video"),
         queue_response(),
         JSONResponse({"status": "COMPLETED"}),
@@ -279,7 +283,7 @@ async def test_what_was_made_and_cannot_be_had_is_said_to_be_paid_for_and_lost(
 
     assert reason is Reason.CALL_FAILED
     assert says in message
-    assert not server.answers
+    assert not scripted_hub.answers
 
 
 @pytest.mark.parametrize(
@@ -300,10 +304,10 @@ async def test_what_was_made_and_cannot_be_had_is_said_to_be_paid_for_and_lost(
     ],
 )
 async def test_an_answer_that_cannot_be_kept_fails_and_leaves_what_there_is(
-    ada: ModelCaller, server: ScriptedHub, answer: Response, says: str
+    ada: ModelCaller, scripted_hub: ScriptedHub, answer: Response, says: str
 ) -> None:
     """Too large, or nothing that the task makes."""
-    server.answers = [offers_response("together"), answer]
+    scripted_hub.answers = [offers_response("together"), answer]
 
     outcome = await ada.call_model(**IMAGE)
 
@@ -315,11 +319,15 @@ async def test_an_answer_that_cannot_be_kept_fails_and_leaves_what_there_is(
 
 
 async def test_a_call_that_outlasts_its_timeout_is_said_to_go_on_there(
-    ada: ModelCaller, server: ScriptedHub
+    ada: ModelCaller, scripted_hub: ScriptedHub
 ) -> None:
     """It ends here, and is charged for all the same."""
     pending = [JSONResponse({"status": "IN_PROGRESS"}) for _ in range(50)]
-    server.answers = [offers_response("fal-ai", task="text-to-video"), queue_response(), *pending]
+    scripted_hub.answers = [
+        offers_response("fal-ai", task="text-to-video"),
+        queue_response(),
+        *pending,
+    ]
 
     reason, message = read_failure(await ada.call_model(**VIDEO, timeout=1))
 
@@ -328,10 +336,10 @@ async def test_a_call_that_outlasts_its_timeout_is_said_to_go_on_there(
 
 
 async def test_replicate_that_needs_longer_than_it_can_be_waited_for_is_in_doubt(
-    ada: ModelCaller, server: ScriptedHub
+    ada: ModelCaller, scripted_hub: ScriptedHub
 ) -> None:
     """The router answers no question about what goes on there."""
-    server.answers = [
+    scripted_hub.answers = [
         offers_response("replicate"),
         JSONResponse({"status": "processing", "output": None}),
     ]
@@ -351,13 +359,18 @@ async def test_replicate_that_needs_longer_than_it_can_be_waited_for_is_in_doubt
     ],
 )
 async def test_an_input_is_read_from_its_address_before_the_call_is_made(
-    ada: ModelCaller, server: ScriptedHub, web: FakeWeb, status: str, kind: type[Outcome], says: str
+    ada: ModelCaller,
+    scripted_hub: ScriptedHub,
+    web: FakeWeb,
+    status: str,
+    kind: type[Outcome],
+    says: str,
 ) -> None:
     """By us, as bytes; what cannot be read is not paid for."""
     address = "https://files.example.com/cat.png"
     web.pages[address] = raw_response(make_png("cat"), status)
     labels = JSONResponse([{"label": "cat", "score": 1}])
-    server.answers = [offers_response("hf-inference", task="image-classification"), labels]
+    scripted_hub.answers = [offers_response("hf-inference", task="image-classification"), labels]
 
     outcome = await ada.call_model(
         task="image-classification", model="m/m", inputs={"url": address}
@@ -365,7 +378,7 @@ async def test_an_input_is_read_from_its_address_before_the_call_is_made(
 
     assert isinstance(outcome, kind)
     assert says in str(outcome)
-    sent = server.requests[1:]
+    sent = scripted_hub.requests[1:]
     assert bool(sent) == (kind is Completed)
     if sent:
         assert await sent[0].body() == make_png("cat")

@@ -5,17 +5,14 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from schema.accounts.vault import Secret
 from schema.specs.inputs.hub_uri import HubUri
 from service.local.hub_emulator.users import find_user
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess, run_hub_emulator
 from tests.support.fake_web import FakeWeb, raw_response, run_fake_web
-from tests.support.hub.fake_hub import serve_app
+from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
+from tests.support.hub.scripted_hub import ScriptedHub
 from workers.hub.client import HubRejected, HubUnreachable, open_hub_client
 from workers.inputs.hub_files import HubFileReader
 from workers.inputs.url_fetcher import FetchRefused
@@ -27,26 +24,6 @@ SHA = "a" * 40
 CDN = "https://cdn.example.com/x?sig=1"
 
 
-class ScriptedFileHub:
-    """A Hub that gives the answers it was told, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.answers: list[Response] = []
-        self.requests: list[Request] = []
-
-    async def respond(self, request: Request) -> Response:
-        self.requests.append(request)
-        return self.answers.pop(0)
-
-
-@pytest.fixture
-def server() -> Generator[ScriptedFileHub]:
-    scripted = ScriptedFileHub()
-    with serve_app(Starlette(routes=[Route("/{path:path}", scripted.respond)])) as scripted.url:
-        yield scripted
-
-
 @pytest.fixture
 async def web() -> AsyncGenerator[FakeWeb]:
     async with run_fake_web() as opened:
@@ -54,8 +31,8 @@ async def web() -> AsyncGenerator[FakeWeb]:
 
 
 @pytest.fixture
-async def files(server: ScriptedFileHub, web: FakeWeb) -> AsyncGenerator[HubFileReader]:
-    async with open_hub_client(server.url, server.url) as opened:
+async def files(scripted_hub: ScriptedHub, web: FakeWeb) -> AsyncGenerator[HubFileReader]:
+    async with open_hub_client(scripted_hub.url, scripted_hub.url) as opened:
         yield HubFileReader(opened, web.fetcher)
 
 
@@ -71,10 +48,10 @@ async def read_file(
 
 
 async def test_the_token_is_shown_to_the_hub_and_not_to_where_it_leads(
-    files: HubFileReader, server: ScriptedFileHub, web: FakeWeb
+    files: HubFileReader, scripted_hub: ScriptedHub, web: FakeWeb
 ) -> None:
     """A renamed repository leads elsewhere at the Hub; its bytes are on another host."""
-    server.answers = [
+    scripted_hub.answers = [
         file_response(status=307, location="/datasets/ada/lions/resolve/main/a.jsonl"),
         file_response(status=302, location=CDN),
     ]
@@ -82,7 +59,9 @@ async def test_the_token_is_shown_to_the_hub_and_not_to_where_it_leads(
 
     assert await read_file(files) == (b"one\n", SHA)
 
-    assert [each.headers["authorization"] for each in server.requests] == ["Bearer hf_ada"] * 2
+    assert [each.headers["authorization"] for each in scripted_hub.requests] == [
+        "Bearer hf_ada"
+    ] * 2
     assert "authorization" not in web.requests[0].headers
 
 
@@ -99,16 +78,16 @@ async def test_the_token_is_shown_to_the_hub_and_not_to_where_it_leads(
     ],
 )
 async def test_where_the_hub_leads_is_judged_like_any_url(
-    files: HubFileReader, server: ScriptedFileHub, web: FakeWeb, location: str
+    files: HubFileReader, scripted_hub: ScriptedHub, web: FakeWeb, location: str
 ) -> None:
     """Whoever can make the Hub redirect cannot make us reach what is not public."""
     web.addresses_by_name["private.example.com"] = ["10.0.0.1"]
-    server.answers = [file_response(status=302, location=location)]
+    scripted_hub.answers = [file_response(status=302, location=location)]
 
     with pytest.raises(FetchRefused):
         await read_file(files)
 
-    assert (web.dialed_addresses, len(server.requests)) == ([], 1)
+    assert (web.dialed_addresses, len(scripted_hub.requests)) == ([], 1)
 
 
 @pytest.mark.parametrize(
@@ -128,23 +107,23 @@ async def test_where_the_hub_leads_is_judged_like_any_url(
 )
 async def test_what_cannot_be_read_is_said_to_be_gone_or_to_be_tried_again(
     files: HubFileReader,
-    server: ScriptedFileHub,
+    scripted_hub: ScriptedHub,
     said: Response,
     error: type[Exception],
     words: str,
 ) -> None:
     """Reading changes nothing, so nothing that is lost on the way is in doubt."""
-    server.answers = [said] * 5
+    scripted_hub.answers = [said] * 5
 
     with pytest.raises(error, match=words):
         await read_file(files)
 
 
 async def test_lines_are_read_as_they_come_and_none_is_too_long(
-    files: HubFileReader, server: ScriptedFileHub
+    files: HubFileReader, scripted_hub: ScriptedHub
 ) -> None:
     """Where a line is cut by the wire means nothing; empty ones count."""
-    server.answers = [
+    scripted_hub.answers = [
         file_response(b'{"a": "\xc3\xa9"}\r\n\n2\n3'),
         file_response(b"1\n" + b"x" * 99),
     ]
@@ -162,12 +141,12 @@ async def test_lines_are_read_as_they_come_and_none_is_too_long(
 
 
 async def test_a_file_in_a_bucket_that_has_changed_is_not_taken_for_the_one_that_was_read(
-    files: HubFileReader, server: ScriptedFileHub
+    files: HubFileReader, scripted_hub: ScriptedHub
 ) -> None:
     """A batch that goes on tomorrow would mix the items of two files."""
     path = HubUri.parse("hf://buckets/ada/b/a.jsonl")
-    server.answers = [Response(b"1", headers={"x-xet-hash": "f" * 64}) for _ in range(2)]
-    server.answers += [Response(b"2", headers={"x-xet-hash": "e" * 64})]
+    scripted_hub.answers = [Response(b"1", headers={"x-xet-hash": "f" * 64}) for _ in range(2)]
+    scripted_hub.answers += [Response(b"2", headers={"x-xet-hash": "e" * 64})]
 
     _, revision = await read_file(files, path)
 

@@ -6,8 +6,8 @@ import pytest
 
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobState, Reason
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess, run_hub_emulator
-from tests.workers.conftest import create_upstream_job, poll_namespace, read_stage, read_status
+from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
+from tests.support.jobs.hub_runs import create_upstream_job, poll_namespace, read_stage, read_status
 from workers.context import Worker
 from workers.loops.reconcile_runs import reconcile_runs
 

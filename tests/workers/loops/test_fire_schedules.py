@@ -28,8 +28,8 @@ from schema.schedules.tables import FiringOutcome, MissedPolicy, OverlapPolicy
 from schema.settings import Settings
 from schema.workspaces import store as workspace_store
 from schema.workspaces.store import WorkspaceChange
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess
 from tests.support.factories import FailFirstCommit, JobFactory
+from tests.support.hub.emulator_process import HubEmulatorProcess
 from tests.support.jobs import schedule_states
 from tests.support.jobs.schedule_states import (
     CPU_BASIC_PRICE,

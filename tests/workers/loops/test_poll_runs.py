@@ -6,9 +6,8 @@ from schema.jobs import lifecycle, run_launch, work_queues
 from schema.jobs.queries import UpstreamState
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobState, Reason
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess, wait_until
-from tests.support.subjects import ADA_ID
-from tests.workers.conftest import (
+from tests.support.hub.emulator_process import HubEmulatorProcess
+from tests.support.jobs.hub_runs import (
     SLEEP_SPEC,
     create_upstream_job,
     make_rows_due,
@@ -16,6 +15,8 @@ from tests.workers.conftest import (
     read_stage,
     read_status,
 )
+from tests.support.polling import wait_until
+from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.loops.poll_runs import poll_runs
 from workers.loops.reconcile_runs import reconcile_runs

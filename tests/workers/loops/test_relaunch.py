@@ -9,7 +9,7 @@ from schema.jobs import run_launch
 from schema.jobs.tables import JobKind, JobState
 from schema.settings import Settings
 from tests.support.factories import JobFactory
-from tests.workers.conftest import SLEEP_SPEC, make_rows_due, read_status
+from tests.support.jobs.hub_runs import SLEEP_SPEC, make_rows_due, read_status
 from workers.context import Worker
 from workers.loops.reconcile_runs import reconcile_runs
 

@@ -21,7 +21,7 @@ from schema.jobs.tables import JobState, Reason
 from service.local.hub_emulator.spaces.routes import PAUSED_SPACE, PUBLIC_SPACE, SPACE_PROXY_PATH
 from service.local.hub_emulator.users import LocalUser, find_user, load_users
 from service.local.stack import Stack
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 from workers.executor import Completed, ExecutionRequest, Outcome, Rejected, RetryLater
 from workers.executors.space import SpaceExecutor
 from workers.hub.client import open_hub_client

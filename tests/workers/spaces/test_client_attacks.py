@@ -16,8 +16,8 @@ from starlette.routing import Route
 from schema.accounts.vault import Secret
 from schema.jobs.progress import JobProgress
 from schema.jobs.tables import Reason
-from tests.schema.hub.test_gradio_client import GRADIO_CONFIG, GRADIO_INFO
-from tests.support.hub.fake_hub import serve_app
+from tests.support.http_server import serve_app
+from tests.support.hub.gradio_app import GRADIO_CONFIG, GRADIO_INFO
 from workers.executor import Completed, ExecutionRequest, Outcome, Rejected, RetryLater, Unknown
 from workers.executors.space import SpaceExecutor
 from workers.hub.client import open_hub_client

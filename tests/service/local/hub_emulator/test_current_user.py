@@ -9,7 +9,7 @@ from huggingface_hub import AsyncInferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from service.local.hub_emulator.users import LocalTokenKind, find_user
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess, run_hub_emulator
+from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
 
 
 @pytest.mark.parametrize("kind", list(LocalTokenKind))

@@ -3,8 +3,7 @@
 import pytest
 
 from service.local.hub_emulator.users import Permission
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess
-from tests.service.local.hub_emulator.jobs.test_routes import JOB_REQUEST
+from tests.support.hub.emulator_process import JOB_REQUEST, HubEmulatorProcess
 
 CHAT_REQUEST = {"model": "local/echo", "messages": [{"role": "user", "content": "x"}]}
 

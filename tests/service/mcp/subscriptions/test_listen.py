@@ -19,21 +19,16 @@ from schema.jobs import lifecycle
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobState
 from tests.support.factories import JobFactory, StartService
-from tests.support.hub.fake_hub import (
-    FakeHub,
-    call_for_result,
-    open_mcp_client,
-    post_message,
-    whoami_answer,
-)
+from tests.support.hub.fake_hub import FakeHub, whoami_answer
 from tests.support.jobs.job_states import RunDriver
+from tests.support.mcp.client import call_for_result, open_mcp_client, post_message
 from tests.support.mcp.notification_stream import (
     TASKS_EXTENSION,
     call_task_method,
     open_notification_stream,
     send_modern_request,
 )
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 from tests.support.subjects import ADA_ID
 
 WAITS_KEY = f"holdfast:waits:{ADA_ID}"

@@ -12,8 +12,8 @@ from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobState
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import call_for_result
 from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
+from tests.support.mcp.client import call_for_result
 from tests.support.mcp.notification_stream import (
     TASKS_EXTENSION,
     call_task_method,

@@ -9,10 +9,11 @@ import pytest
 from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.db.database import Database
-from tests.service.mcp.tools.test_tenant_isolation import read_all_rows
+from tests.support.database.all_rows import read_all_rows
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import FakeHub, call_for_result, whoami_answer
+from tests.support.hub.fake_hub import FakeHub, whoami_answer
 from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
+from tests.support.mcp.client import call_for_result
 from tests.support.mcp.notification_stream import open_notification_stream, send_modern_request
 from tests.support.mcp.observed_answers import ObservedAnswer
 from tests.support.subjects import ADA_ID, ADA_TOKEN, BOB_TOKEN

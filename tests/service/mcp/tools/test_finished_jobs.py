@@ -11,8 +11,8 @@ from schema.jobs import lifecycle
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobKind, JobState, Reason
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import answer_text, call_for_result, call_tool, read_refusal
 from tests.support.jobs.job_states import REMOTE_ID, RunDriver
+from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
 from tests.support.subjects import ADA_ID
 
 

@@ -12,14 +12,9 @@ from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState
 from tests.support.factories import StartService
-from tests.support.hub.fake_hub import (
-    FakeHub,
-    answer_text,
-    call_for_result,
-    call_tool,
-    whoami_answer,
-)
+from tests.support.hub.fake_hub import FakeHub, whoami_answer
 from tests.support.jobs.job_states import RunDriver
+from tests.support.mcp.client import answer_text, call_for_result, call_tool
 from tests.support.paths import DOCS
 from workers.artifacts.redaction import Redactor
 

@@ -18,9 +18,10 @@ from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobState
 from schema.settings import Settings
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import answer_text, call_for_result, call_tool
 from tests.support.hub.log_hub import LogHub, run_log_hub
+from tests.support.jobs import log_capture
 from tests.support.jobs.job_states import RunDriver
+from tests.support.mcp.client import answer_text, call_for_result, call_tool
 from tests.support.paths import REPOSITORY
 from tests.support.subjects import ADA_TOKEN
 
@@ -93,7 +94,7 @@ async def test_each_line_of_a_long_log_is_read_once_although_workers_were_killed
     codes: list[int | None] = []
     for failpoint in ("log.committed:9:kill", "log.written:7:kill", ""):
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.support.hub.log_hub"),
+            *(sys.executable, "-m", log_capture.__name__),
             env=environment | {"HOLDFAST_FAILPOINT": failpoint},
             cwd=REPOSITORY,
         )

@@ -10,7 +10,7 @@ from schema.common.ids import HandleKind
 from schema.db.database import Database
 from service.local.ports import find_free_port
 from tests.support.factories import FailFirstCommit, JobFactory, StartService
-from tests.support.hub.fake_hub import (
+from tests.support.mcp.client import (
     answer_text,
     call_for_result,
     call_tool,

@@ -5,7 +5,7 @@ from typing import Any
 
 from schema.specs.inference_inputs import MAX_MEDIA_BYTES
 from service.local.hub_emulator.inference.media import make_png
-from tests.support.hub.fake_hub import answer_text, open_mcp_client
+from tests.support.mcp.client import answer_text, open_mcp_client
 
 PICTURE = base64.b64encode(make_png("in")).decode()
 TOO_LARGE_INPUT = base64.b64encode(bytes(MAX_MEDIA_BYTES + 1)).decode()

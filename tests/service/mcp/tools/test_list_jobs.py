@@ -10,7 +10,7 @@ from schema.common.errors import Invalid
 from schema.common.ids import HandleKind
 from schema.db.database import Database
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import answer_text, call_for_result, call_tool, read_refusal
+from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
 
 
 @pytest.fixture

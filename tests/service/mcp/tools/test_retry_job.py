@@ -9,14 +9,9 @@ from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import (
-    FakeHub,
-    answer_text,
-    call_for_result,
-    call_tool,
-    read_refusal,
-)
+from tests.support.hub.fake_hub import FakeHub
 from tests.support.jobs.job_states import RunDriver, make_job_with_history
+from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
 from tests.support.subjects import ADA_ID
 
 OOM_RESULT = RunResult(JobState.FAILED, "ERROR", Reason.OOM, "OOMKilled", 137)

@@ -14,14 +14,9 @@ from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.settings import Settings
-from tests.support.hub.fake_hub import (
-    FakeHub,
-    answer_text,
-    call_for_result,
-    call_tool,
-    read_refusal,
-)
+from tests.support.hub.fake_hub import FakeHub
 from tests.support.jobs.schedule_states import set_due
+from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
 from tests.support.subjects import ADA_TOKEN
 from workers.context import Worker
 from workers.hub.client import open_hub_client as hub_of

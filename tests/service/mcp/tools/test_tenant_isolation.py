@@ -9,9 +9,10 @@ import pytest
 from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.db.database import Database
+from tests.support.database.all_rows import read_all_rows
 from tests.support.factories import JobFactory
-from tests.support.hub.fake_hub import call_for_result, post_message
 from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
+from tests.support.mcp.client import call_for_result, post_message
 from tests.support.mcp.observed_answers import (
     META_PREFIX,
     REQUIRED_ARGUMENTS,
@@ -83,17 +84,6 @@ def handle_arguments(tool_arguments: list[ToolArgument], kind: HandleKind) -> li
     chosen = [place for place in tool_arguments if HANDLE_ARGUMENTS.get(place.name) is kind]
     assert chosen
     return chosen
-
-
-async def read_all_rows(database: Database) -> list[str]:
-    """Read everything that an attack could change, or make."""
-    tables = ("job", "job_payload", "job_event", "remote_run", "log_chunk", "poll_group")
-    async with database.transaction() as tx:
-        return [
-            row["text"]
-            for table in (*tables, "job_log", "workspace", "idempotency_key", "schedule")
-            for row in await tx.fetch(f"SELECT it::text AS text FROM {table} AS it ORDER BY 1")  # noqa: S608
-        ]
 
 
 async def test_whoever_adds_an_argument_says_whether_it_names_something(

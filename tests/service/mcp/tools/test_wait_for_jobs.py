@@ -24,16 +24,16 @@ from schema.jobs import lifecycle, run_end, run_launch
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobKind, JobState
 from tests.support.factories import JobFactory, StartService
-from tests.support.hub.fake_hub import (
-    FakeHub,
+from tests.support.hub.fake_hub import FakeHub
+from tests.support.jobs.job_states import RunDriver
+from tests.support.mcp.client import (
     answer_text,
     call_for_result,
     call_tool,
     open_mcp_client,
     read_refusal,
 )
-from tests.support.jobs.job_states import RunDriver
-from tests.support.stack import eventually
+from tests.support.polling import eventually
 from tests.support.subjects import ADA_ID
 
 WAITS_KEY = f"holdfast:waits:{ADA_ID}"

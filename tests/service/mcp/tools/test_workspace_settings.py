@@ -5,14 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.hub.fake_hub import (
-    FakeHub,
-    answer_text,
-    call_for_result,
-    call_tool,
-    read_refusal,
-    whoami_answer,
-)
+from tests.support.hub.fake_hub import FakeHub, whoami_answer
+from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
 from tests.support.subjects import ADA_ID
 
 LAUNCH_ARGUMENTS: dict[str, Any] = {"image": "python:3.12", "command": "true"}

@@ -2,7 +2,7 @@
 
 from schema.common import ids
 from schema.common.ids import HandleKind
-from tests.support.hub.fake_hub import answer_text, call_for_result, call_tool, read_refusal
+from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
 
 
 async def test_asking_for_a_name_twice_gives_the_same_workspace(service: str) -> None:

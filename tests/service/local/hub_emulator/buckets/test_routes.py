@@ -12,18 +12,13 @@ from huggingface_hub.errors import BucketNotFoundError, HfHubHTTPError
 
 from service.local.hub_emulator.users import Permission
 from service.local.ports import find_free_port
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess, run_hub_emulator
+from tests.support.hub.emulator_process import HubEmulatorProcess, read_sizes, run_hub_emulator
 
 
 @pytest.fixture
 def bucket(alice: HfApi) -> str:
     """A private bucket of Alice's, with nothing in it."""
     return alice.create_bucket(f"alice/b-{uuid4().hex[:8]}", private=True).bucket_id
-
-
-def read_sizes(api: HfApi, bucket: str, prefix: str | None = None) -> dict[str, int | None]:
-    tree = api.list_bucket_tree(bucket, prefix, recursive=True)
-    return {each.path: getattr(each, "size", None) for each in tree}
 
 
 def test_what_the_real_client_uploads_it_lists_and_downloads(

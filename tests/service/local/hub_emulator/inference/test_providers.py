@@ -20,7 +20,7 @@ from huggingface_hub.utils._http import default_client_factory, hf_request_event
 from schema.specs.inputs import media_types
 from service.local.hub_emulator.inference.media import make_png
 from service.local.hub_emulator.users import LocalTokenKind, find_user
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess
+from tests.support.hub.emulator_process import HubEmulatorProcess
 
 PICTURE = make_png("a test")
 DIGEST = hashlib.sha256(PICTURE).hexdigest()

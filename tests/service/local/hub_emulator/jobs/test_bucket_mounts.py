@@ -8,15 +8,15 @@ import pytest
 from huggingface_hub import HfApi, JobInfo, Volume
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError
 
-from tests.service.local.hub_emulator.buckets.test_routes import read_sizes
-from tests.service.local.hub_emulator.conftest import (
+from tests.support.hub.emulator_process import (
     HubEmulatorProcess,
     read_log_lines,
+    read_sizes,
     run_hub_emulator,
     stream_job_events,
-    wait_until,
     wait_until_over,
 )
+from tests.support.polling import wait_until
 
 FLUSH_SECONDS = 0.7
 

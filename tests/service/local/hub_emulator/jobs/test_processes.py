@@ -8,14 +8,14 @@ import psutil
 import pytest
 from huggingface_hub import HfApi, JobInfo
 
-from tests.service.local.hub_emulator.conftest import (
+from tests.support.hub.emulator_process import (
     HubEmulatorProcess,
+    run_command,
     run_hub_emulator,
     stream_job_events,
-    wait_until,
     wait_until_over,
 )
-from tests.service.local.hub_emulator.jobs.test_store import run_command
+from tests.support.polling import wait_until
 
 FAMILY_SCRIPT = "sleep 600 & echo $!; sleep 600 & echo $!; echo $HOME; wait"
 """A shell that says the pids of two children and where it lives, and waits for them."""

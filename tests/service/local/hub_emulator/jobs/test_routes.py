@@ -7,10 +7,8 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, JobNotFoundError
 
 from service.local.hub_emulator.users import LocalTokenKind, find_user
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess, wait_until
-from tests.service.local.hub_emulator.jobs.test_store import run_command
-
-JOB_REQUEST = {"dockerImage": "python:3.12", "command": ["true"], "flavor": "cpu-basic"}
+from tests.support.hub.emulator_process import JOB_REQUEST, HubEmulatorProcess, run_command
+from tests.support.polling import wait_until
 
 
 def test_a_long_list_comes_in_pages_and_filters_by_label_and_stage(hub: HubEmulatorProcess) -> None:

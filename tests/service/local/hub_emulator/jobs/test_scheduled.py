@@ -9,7 +9,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, JobNotFoundError
 
 from service.local.hub_emulator.users import find_user
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess
+from tests.support.hub.emulator_process import HubEmulatorProcess
 
 SLEEP_JOB: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["sleep", "60"]}
 

@@ -1,22 +1,17 @@
 """The life of a job at the local Hub, as the real client sees it."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from huggingface_hub import HfApi, JobInfo
+from huggingface_hub import HfApi
 
-from tests.service.local.hub_emulator.conftest import (
+from tests.support.hub.emulator_process import (
     HubEmulatorProcess,
     read_log_lines,
+    run_command,
     stream_job_events,
     wait_until_over,
 )
-
-
-def run_command(api: HfApi, *command: str, **options: Any) -> JobInfo:
-    """Run a command as Alice."""
-    return api.run_job(image="python:3.12", command=list(command), namespace="alice", **options)
 
 
 def test_a_command_is_run_and_its_output_kept(alice: HfApi) -> None:

@@ -10,7 +10,7 @@ from service.local.hub_emulator.oauth.clients import ClientRegistration, OAuthCl
 from service.local.hub_emulator.oauth.errors import OAuthError
 from service.local.hub_emulator.oauth.grants import AuthorizationRequest, GrantStore
 from service.local.hub_emulator.users import find_user
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess
+from tests.support.hub.emulator_process import HubEmulatorProcess
 from tests.support.oauth.consent_browser import (
     FORM_CONTENT_TYPE,
     REDIRECT_URI,

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.local.hub_emulator.users import find_user
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess
+from tests.support.hub.emulator_process import HubEmulatorProcess
 from tests.support.oauth.mcp_client_auth import (
     ConsentingBrowser,
     MemoryTokenStorage,

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import AsyncInferenceClient, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess, wait_until_over
+from tests.support.hub.emulator_process import HubEmulatorProcess, wait_until_over
 from tests.support.oauth.consent_browser import SignInClient, sign_in
 
 ACME_ID = "a" * 24

@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from service.local.hub_emulator.users import find_user
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess
+from tests.support.hub.emulator_process import HubEmulatorProcess
 from tests.support.oauth.consent_browser import REDIRECT_URI, SignInClient, sign_in, submit_consent
 
 ACME_ID = "a" * 24

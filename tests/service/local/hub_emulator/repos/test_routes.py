@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 )
 
 from service.local.hub_emulator.users import LocalTokenKind
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess
+from tests.support.hub.emulator_process import HubEmulatorProcess
 
 DATASET = "dataset"
 Change = CommitOperationAdd | CommitOperationCopy | CommitOperationDelete

@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from service.local.hub_emulator.spaces.routes import PAUSED_SPACE, PUBLIC_SPACE, SPACE_PROXY_PATH
-from tests.service.local.hub_emulator.conftest import HubEmulatorProcess
+from tests.support.hub.emulator_process import HubEmulatorProcess
 
 
 def test_a_space_says_where_it_is_and_how_it_stands(hub: HubEmulatorProcess) -> None:
