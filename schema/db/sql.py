@@ -7,9 +7,9 @@ A statement with five parameters or more names them, and its caller passes them 
     )
     await tx.execute(*_RENAME.bind(subject_id=subject_id, job_id=job_id, title=title))
 
-Postgres and asyncpg know numbers only. `parse_statement` replaces the names by `$1`, `$2` and so on,
-once, when the module is imported; a name that stands twice is one parameter. Nothing else in the
-text changes, so the types and the plan are those of the same text with numbers.
+Postgres and asyncpg know numbers only. `parse_statement` replaces the names by `$1`, `$2` and so
+on, once, when the module is imported; a name that stands twice is one parameter. Nothing else in
+the text changes, so the types and the plan are those of the same text with numbers.
 
 A piece of SQL that stands inside several statements stays plain text, with names. The statements
 that include it are parsed.

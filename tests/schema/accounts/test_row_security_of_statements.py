@@ -34,21 +34,29 @@ SCHEDULE_PLACEHOLDER: Final = "the id of her schedule"
 FIRED_AT_PLACEHOLDER: Final = "when it fired"
 
 READ_ARGUMENTS: Final[dict[str, list[Any]]] = {
-    "jobs.queries._ONE": [OTHER_SUBJECT, JOB_PLACEHOLDER],
-    "jobs.queries._SOME": [OTHER_SUBJECT, *[None] * 4, {}, *[None] * 6, 10],
-    "jobs.queries._RESULT": [OTHER_SUBJECT, JOB_PLACEHOLDER],
-    "workspaces.store._WORKSPACES": [OTHER_SUBJECT, None, 10, True],
-    "workspaces.store._WORKSPACE": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
-    "workspaces.store._NAMED": [OTHER_SUBJECT, "hers"],
-    "jobs.queries._HELD": [OTHER_SUBJECT, "k"],
-    "jobs.queries._STANDING": [OTHER_SUBJECT],
-    "jobs.queries._EACH": [OTHER_SUBJECT, JOBS_PLACEHOLDER],
-    "artifacts.log_store._TELLING": [OTHER_SUBJECT, JOBS_PLACEHOLDER, 20, "line", 100, 100, 100],
-    "batches.queries._TALLY": [OTHER_SUBJECT, JOB_PLACEHOLDER],
-    "batches.queries._PAGE": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, ["pending"], 10, 100],
-    "artifacts.files._OF_JOB": [OTHER_SUBJECT, JOB_PLACEHOLDER],
-    "artifacts.files._STORED": [OTHER_SUBJECT, JOB_PLACEHOLDER, "model.bin"],
-    "artifacts.files._PIECE": [
+    "jobs.queries._GET_JOB_STATUS": [OTHER_SUBJECT, JOB_PLACEHOLDER],
+    "jobs.queries._LIST_JOBS": [OTHER_SUBJECT, *[None] * 4, {}, *[None] * 6, 10],
+    "jobs.queries._GET_JOB_RESULT": [OTHER_SUBJECT, JOB_PLACEHOLDER],
+    "workspaces.store._LIST_WORKSPACES": [OTHER_SUBJECT, None, 10, True],
+    "workspaces.store._GET_WORKSPACE": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
+    "workspaces.store._FIND_WORKSPACE_BY_NAME": [OTHER_SUBJECT, "hers"],
+    "jobs.queries._FIND_IDEMPOTENCY_KEY": [OTHER_SUBJECT, "k"],
+    "jobs.queries._GET_SUBJECT_STATUS": [OTHER_SUBJECT],
+    "jobs.queries._GET_JOB_STATUSES": [OTHER_SUBJECT, JOBS_PLACEHOLDER],
+    "artifacts.log_store._READ_EXCERPTS": [
+        OTHER_SUBJECT,
+        JOBS_PLACEHOLDER,
+        20,
+        "line",
+        100,
+        100,
+        100,
+    ],
+    "batches.queries._COUNT_SUBJECT_ITEMS": [OTHER_SUBJECT, JOB_PLACEHOLDER],
+    "batches.queries._LIST_ITEMS": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, ["pending"], 10, 100],
+    "artifacts.files._LIST_JOB_FILES": [OTHER_SUBJECT, JOB_PLACEHOLDER],
+    "artifacts.files._FIND_STORED_FILE": [OTHER_SUBJECT, JOB_PLACEHOLDER, "model.bin"],
+    "artifacts.files._READ_FILE_BYTES": [
         OTHER_SUBJECT,
         JOB_PLACEHOLDER,
         "model.bin",
@@ -56,42 +64,42 @@ READ_ARGUMENTS: Final[dict[str, list[Any]]] = {
         10,
         sha256(b"weights").hexdigest(),
     ],
-    "jobs.changes._NEWS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, [0]],
-    "jobs.changes._PAGES": [OTHER_SUBJECT, JOBS_PLACEHOLDER, 10],
-    "jobs.queries._JOBS": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
-    "jobs.queries._WORKSPACES": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
-    "workspaces.store._OTHER": [OTHER_SUBJECT, "hers", JOB_PLACEHOLDER],
-    "workspaces.store._ROLL_UP": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
-    "artifacts.log_store._READ": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, 10, 1000],
-    "artifacts.log_store._MATCHES": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, 1000, "line", 10],
-    "artifacts.log_store._LOOKED_UP_TO": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, 1000],
-    "artifacts.log_store._EXTENT": [OTHER_SUBJECT, JOB_PLACEHOLDER],
-    "billing.budgets._WORKSPACE": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
-    "schedules.store._HELD": [OTHER_SUBJECT, "k"],
-    "schedules.store._COUNT": [OTHER_SUBJECT],
-    "schedules.store._ONE": [OTHER_SUBJECT, SCHEDULE_PLACEHOLDER],
-    "schedules.store._PAGE": [OTHER_SUBJECT, None, 10],
-    "schedules.store._LOCK": [OTHER_SUBJECT, SCHEDULE_PLACEHOLDER],
-    "schedules.store._KNOWN": [OTHER_SUBJECT, SCHEDULE_PLACEHOLDER],
-    "schedules.store._FIRED": [OTHER_SUBJECT, SCHEDULE_PLACEHOLDER, FIRED_AT_PLACEHOLDER],
-    "jobs.lifecycle._KEPT": [OTHER_SUBJECT, "k", None],
-    "jobs.lifecycle._OPEN": [OTHER_SUBJECT],
-    "jobs.lifecycle._LOCK": [JOB_PLACEHOLDER, OTHER_SUBJECT],
-    "jobs.lifecycle._CANCEL": [JOB_PLACEHOLDER, OTHER_SUBJECT, None],
+    "jobs.changes._CHANGED_JOBS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, [0]],
+    "jobs.changes._READ_PAGE_VERSIONS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, 10],
+    "jobs.queries._FIND_JOB_IDS": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
+    "jobs.queries._FIND_WORKSPACE_IDS": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
+    "workspaces.store._FIND_OTHER_WORKSPACE": [OTHER_SUBJECT, "hers", JOB_PLACEHOLDER],
+    "workspaces.store._GET_WORKSPACE_STATUS": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
+    "artifacts.log_store._READ_LINES": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, 10, 1000],
+    "artifacts.log_store._SEARCH_LINES": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, 1000, "line", 10],
+    "artifacts.log_store._SEARCH_END": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, 1000],
+    "artifacts.log_store._READ_EXTENT": [OTHER_SUBJECT, JOB_PLACEHOLDER],
+    "billing.budgets._WORKSPACE_BUDGET": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
+    "schedules.store._FIND_BY_KEY": [OTHER_SUBJECT, "k"],
+    "schedules.store._COUNT_SCHEDULES": [OTHER_SUBJECT],
+    "schedules.store._GET_SCHEDULE": [OTHER_SUBJECT, SCHEDULE_PLACEHOLDER],
+    "schedules.store._LIST_SCHEDULES": [OTHER_SUBJECT, None, 10],
+    "schedules.store._LOCK_SCHEDULE": [OTHER_SUBJECT, SCHEDULE_PLACEHOLDER],
+    "schedules.store._IS_KNOWN_SCHEDULE": [OTHER_SUBJECT, SCHEDULE_PLACEHOLDER],
+    "schedules.store._GET_FIRING": [OTHER_SUBJECT, SCHEDULE_PLACEHOLDER, FIRED_AT_PLACEHOLDER],
+    "jobs.lifecycle._SELECT_SUBMITTED_JOB": [OTHER_SUBJECT, "k", None],
+    "jobs.lifecycle._COUNT_OPEN_JOBS": [OTHER_SUBJECT],
+    "jobs.lifecycle._LOCK_JOB": [JOB_PLACEHOLDER, OTHER_SUBJECT],
+    "jobs.lifecycle._CANCEL_JOB": [JOB_PLACEHOLDER, OTHER_SUBJECT, None],
 }
 """Each statement that names a subject, and what it is given."""
 TESTED_ELSEWHERE: Final = {
-    "jobs.queries._STATUS",  # the beginning of one other
-    "jobs.queries._BRIEF",  # the beginning of two others
-    "artifacts.log_store._LOOKED_AT",  # inside two others
-    "schedules.store._SHOWN",  # the beginning of two others
+    "jobs.queries._STATUS_SELECT",  # the beginning of one other
+    "jobs.queries._SHORT_STATUS_SELECT",  # the beginning of two others
+    "artifacts.log_store._SEARCHED_CHUNKS",  # inside two others
+    "schedules.store._STATUS_SELECT",  # the beginning of two others
     "schedules.store._LOCK_SUBJECT",  # says nothing; in a test of its own
-    "schedules.store._CHANGE",  # writes; in a test of its own
-    "schedules.store._DELETE",  # the same
-    "jobs.lifecycle._SUBMIT",  # writes; in tests of its own
-    "workspaces.store._CHANGE",  # the same
-    "batches.queries._TAKE_OVER",  # the same, in `test_batch_pages`
-    "billing.budgets._MONTH",  # sums, so there is always a row; in a test of its own
+    "schedules.store._UPDATE_SCHEDULE",  # writes; in a test of its own
+    "schedules.store._DELETE_SCHEDULE",  # the same
+    "jobs.lifecycle._SUBMIT_JOB",  # writes; in tests of its own
+    "workspaces.store._UPDATE_WORKSPACE",  # the same
+    "batches.queries._COPY_ITEMS",  # the same, in `test_batch_pages`
+    "billing.budgets._MONTHLY_BUDGET",  # sums, so there is always a row; in a test of its own
     "billing.budgets._LOCK_SUBJECT",  # as a worker
 }
 
@@ -162,7 +170,7 @@ async def test_a_submission_that_forgets_whose_finds_no_earlier_one_of_anybody_e
         await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE_ID)
     async with tenant_transaction(database_url, EVE_ID) as tx:
         seen = await tx.fetchrow(
-            without_subject_comparison("jobs.lifecycle._SUBMIT"),
+            without_subject_comparison("jobs.lifecycle._SUBMIT_JOB"),
             *submission_arguments(first, EVE_ID),
         )
     async with database.transaction() as tx:
@@ -170,7 +178,7 @@ async def test_a_submission_that_forgets_whose_finds_no_earlier_one_of_anybody_e
         await tx.execute("DELETE FROM spending WHERE subject_id = $1", EVE_ID)
         await tx.execute("UPDATE subject SET queued = 0 WHERE id = $1", EVE_ID)
         outside = await tx.fetchrow(
-            without_subject_comparison("jobs.lifecycle._SUBMIT"),
+            without_subject_comparison("jobs.lifecycle._SUBMIT_JOB"),
             *submission_arguments(second, EVE_ID),
         )
 
@@ -189,11 +197,11 @@ async def test_a_submission_that_forgets_whose_waits_for_nothing_of_anybody_else
         await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE_ID)
     asked = submission_arguments(common_ids.new_id(), EVE_ID, foreign.id)
     async with tenant_transaction(database_url, EVE_ID) as tx:
-        seen = await tx.fetchrow(without_subject_comparison("jobs.lifecycle._SUBMIT"), *asked)
+        seen = await tx.fetchrow(without_subject_comparison("jobs.lifecycle._SUBMIT_JOB"), *asked)
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM job WHERE id = $1", asked[0])
         outside = await tx.fetchrow(
-            without_subject_comparison("jobs.lifecycle._SUBMIT"),
+            without_subject_comparison("jobs.lifecycle._SUBMIT_JOB"),
             *submission_arguments(common_ids.new_id(), EVE_ID, foreign.id),
         )
 
@@ -213,10 +221,12 @@ async def test_a_month_without_subject_comparison_is_nobody_elses(
     """How much another spends is theirs to know."""
     await make_job(rate=Rate(5, timedelta(minutes=1)))
     async with tenant_transaction(database_url, EVE_ID) as tx:
-        seen = await tx.fetchrow(without_subject_comparison("billing.budgets._MONTH"), EVE_ID, None)
+        seen = await tx.fetchrow(
+            without_subject_comparison("billing.budgets._MONTHLY_BUDGET"), EVE_ID, None
+        )
     async with database.transaction() as tx:
         outside = await tx.fetchrow(
-            without_subject_comparison("billing.budgets._MONTH"), EVE_ID, None
+            without_subject_comparison("billing.budgets._MONTHLY_BUDGET"), EVE_ID, None
         )
 
     assert seen is not None
@@ -241,7 +251,7 @@ async def test_a_change_that_forgets_whose_changes_nothing_of_anybody_elses(
         "ws_x",
     ]
     change += [False, None]
-    careless_change = without_subject_comparison("workspaces.store._CHANGE")
+    careless_change = without_subject_comparison("workspaces.store._UPDATE_WORKSPACE")
     for subject in (EVE_ID, None):
         async with tenant_transaction(database_url, subject) as tx:
             assert await tx.fetch(careless_change, *change) == []
@@ -260,7 +270,7 @@ async def test_nothing_is_submitted_in_somebody_elses_name(
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
         async with tenant_transaction(database_url, EVE_ID) as tx:
             await tx.fetchrow(
-                find_subject_statements()["jobs.lifecycle._SUBMIT"],
+                find_subject_statements()["jobs.lifecycle._SUBMIT_JOB"],
                 *submission_arguments(common_ids.new_id(), ADA_ID),
             )
 

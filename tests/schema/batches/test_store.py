@@ -87,10 +87,10 @@ async def test_items_are_marked_in_order_and_no_more_than_there_is_room_for(
     database: Database, job: Job, run: UUID
 ) -> None:
     """What is marked may be in doubt after a crash, so it is never more than is under way."""
-    first = await advance(database, run, [], room=2)
+    first = await advance(database, run, [], max_new_items=2)
     assert [item.custom_id for item in first.items] == ["item-0", "item-1"]
 
-    second = await advance(database, run, [make_done_item(1)], after=1, room=1)
+    second = await advance(database, run, [make_done_item(1)], after_position=1, max_new_items=1)
 
     assert [item.request for item in second.items] == [{"inputs": "say 2"}]
     assert await read_states(database, job) == ["sent", "done", "sent", "pending", "pending"]
@@ -100,11 +100,11 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(
     database: Database, job: Job, run: UUID
 ) -> None:
     """Another may have sent the same items by then, and would find them answered by nobody."""
-    await advance(database, run, [], room=2)
+    await advance(database, run, [], max_new_items=2)
     async with database.transaction() as tx:
         await tx.execute("UPDATE remote_run SET due_at = now() WHERE id = $1", run)
 
-    step = await advance(database, run, [make_done_item(0)], after=1, room=2)
+    step = await advance(database, run, [make_done_item(0)], after_position=1, max_new_items=2)
 
     assert (step.holds_lease, step.items) == (False, [])
     assert await read_states(database, job) == ["sent", "sent", "pending", "pending", "pending"]
@@ -117,8 +117,8 @@ async def test_what_a_lost_worker_had_sent_goes_by_the_callers_policy(
     database: Database, job: Job, run: UUID, claim: ClaimFactory, *, repeat: bool, left: str
 ) -> None:
     """Nobody knows whether it was carried out; what was answered stays as it is either way."""
-    await advance(database, run, [], room=3)
-    await advance(database, run, [make_done_item(1)], after=2)
+    await advance(database, run, [], max_new_items=3)
+    await advance(database, run, [make_done_item(1)], after_position=2)
     await let_lease_lapse(database, run)
     second = await begin_run(database, claim)
 
@@ -126,7 +126,7 @@ async def test_what_a_lost_worker_had_sent_goes_by_the_callers_policy(
         await batch_store.recover_sent_items(tx, second, resend=repeat, max_tries=4)
 
     assert await read_states(database, job) == [left, "done", left, "pending", "pending"]
-    marked = await advance(database, second, [], room=5)
+    marked = await advance(database, second, [], max_new_items=5)
     again = [0, 2] if repeat else []
     assert [item.position for item in marked.items] == [*again, 3, 4] if again else [3, 4]
 
@@ -136,7 +136,7 @@ async def test_an_item_that_takes_every_worker_down_is_not_sent_for_ever(
 ) -> None:
     """Each run that was lost with it counts as a try."""
     for _ in range(2):
-        await advance(database, run, [], room=1)
+        await advance(database, run, [], max_new_items=1)
         await let_lease_lapse(database, run)
         run = await begin_run(database, claim)
         async with database.transaction() as tx:
@@ -149,9 +149,9 @@ async def test_a_mark_whose_commit_was_never_confirmed_is_found_again(
     database: Database, job: Job, run: UUID
 ) -> None:
     """The item was not sent; as marked and forgotten it would never be."""
-    lost = await advance(database, run, [], room=2)
+    lost = await advance(database, run, [], max_new_items=2)
 
-    again = await advance(database, run, [], room=2)
+    again = await advance(database, run, [], max_new_items=2)
 
     assert again == lost
 
@@ -160,10 +160,12 @@ async def test_an_item_to_be_tried_again_is_marked_again(
     database: Database, job: Job, run: UUID
 ) -> None:
     """It lies behind the others, so it is asked for by its position."""
-    await advance(database, run, [], room=2)
-    await advance(database, run, [ItemOutcome(0, ItemState.PENDING, 1, message="429")], after=1)
+    await advance(database, run, [], max_new_items=2)
+    await advance(
+        database, run, [ItemOutcome(0, ItemState.PENDING, 1, message="429")], after_position=1
+    )
 
-    step = await advance(database, run, [], again=[0], after=1, room=1)
+    step = await advance(database, run, [], resend_positions=[0], after_position=1, max_new_items=1)
 
     assert [(item.position, item.tries) for item in step.items] == [(0, 1), (2, 0)]
 
@@ -172,11 +174,11 @@ async def test_what_was_answered_before_a_cancel_is_kept_and_nothing_more_is_sen
     database: Database, job: Job, run: UUID
 ) -> None:
     """It was paid for; what was under way is unknown, for nobody awaits it."""
-    await advance(database, run, [], room=2)
+    await advance(database, run, [], max_new_items=2)
     async with database.transaction() as tx:
         assert await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
 
-    step = await advance(database, run, [make_done_item(0)], after=1, room=2)
+    step = await advance(database, run, [make_done_item(0)], after_position=1, max_new_items=2)
 
     assert (step.holds_lease, step.should_continue, step.items) == (True, False, [])
     assert await read_states(database, job) == ["done", "unknown", "pending", "pending", "pending"]
@@ -189,7 +191,7 @@ async def test_what_was_answered_before_a_cancel_is_kept_and_nothing_more_is_sen
 
 async def test_an_answer_is_settled_once(database: Database, job: Job, run: UUID) -> None:
     """The same write again, its commit unconfirmed, changes nothing; nor does another answer."""
-    await advance(database, run, [], room=1)
+    await advance(database, run, [], max_new_items=1)
     await advance(database, run, [make_done_item(0)])
 
     await advance(database, run, [make_done_item(0, result={"text": "another"})])
@@ -241,8 +243,8 @@ async def test_a_retry_takes_over_what_has_no_result_or_everything(
     """In its own order, and as it was asked for."""
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM batch_item WHERE position > 2")
-    await advance(database, run, [], room=2)
-    await advance(database, run, [make_done_item(1)], after=1)
+    await advance(database, run, [], max_new_items=2)
+    await advance(database, run, [make_done_item(1)], after_position=1)
     later = await make_job(kind=JobKind.BATCH, spec={"model": "m"})
     for _ in range(2):  # the same submission again takes nothing over
         async with database.transaction() as tx:

@@ -123,7 +123,7 @@ async def test_a_parent_that_ends_while_its_child_is_written_down_is_not_missed(
             )
 
     async with database.transaction() as tx:
-        child = await submit(tx, after=[parent.id])
+        child = await submit(tx, parent_ids=[parent.id])
         ending = asyncio.create_task(end())
         await waits_for_a_lock(database)
     await ending
@@ -141,7 +141,7 @@ async def test_a_child_written_down_while_its_parent_ends_sees_the_end(
 
     async def ask() -> Job:
         async with database.transaction() as tx:
-            return await submit(tx, after=[parent.id])
+            return await submit(tx, parent_ids=[parent.id])
 
     async with database.transaction() as tx:
         await run_end.end_run(
@@ -234,7 +234,7 @@ async def test_a_job_can_only_wait_for_one_of_its_subjects_that_exists(
 
     with pytest.raises(NotFound):
         async with database.transaction() as tx:
-            await submit(tx, subject_id=EVE_ID, job_id=own, after=[named])
+            await submit(tx, subject_id=EVE_ID, job_id=own, parent_ids=[named])
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM job WHERE id = $1", own) == 0

@@ -264,7 +264,7 @@ class JobStateMachine(RuleBasedStateMachine):
     def lend_token(self, subject: str, token: str) -> None:
         self.run_async(self.harness.lend_token(subject, token))
 
-    @precondition(lambda self: bool(self.hub.alive()))
+    @precondition(lambda self: bool(self.hub.list_alive()))
     @rule(which=st.integers(0, 5), stage=st.sampled_from(HubStage))
     def advance_hub_job(self, which: int, stage: HubStage) -> None:
         alive = self.hub.list_alive()

@@ -178,10 +178,10 @@ async def test_old_firings_are_forgotten_and_the_schedule_is_not(
 
 
 SCHEDULE_WRITES: Final[dict[str, list[Any]]] = {
-    "schedules.store._CHANGE": [
+    "schedules.store._UPDATE_SCHEDULE": [
         *(EVE_ID, "id", "mine", "@daily", "UTC", "skip", "skip", None, True, None, "sched_x"),
     ],
-    "schedules.store._DELETE": [EVE_ID, "id", None, "sched_x"],
+    "schedules.store._DELETE_SCHEDULE": [EVE_ID, "id", None, "sched_x"],
     "schedules.store._LOCK_SUBJECT": [ADA_ID],
 }
 
