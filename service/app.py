@@ -19,12 +19,13 @@ from schema.common.durations import format_duration
 from schema.common.errors import Unavailable
 from schema.common.http import package_version
 from schema.db.database import Database
+from schema.hub.client import open_hub_client
 from schema.messaging.change_notifications import open_change_publisher
 from schema.messaging.wakeups import open_wakeup_sender
 from schema.settings import Settings
 from service.auth.authenticators import Authenticator, ExternalAuthenticator, HubAuthenticator
 from service.auth.caller import Scope
-from service.auth.hub_client import open_hub_account_client
+from service.auth.hub_client import HUB_CONNECT_TIMEOUT, HubAccountClient
 from service.auth.jwt_verifier import open_jwt_verifier
 from service.auth.registration_proxy import ROUTES as PROXY_ROUTES
 from service.auth.registration_proxy import open_registration_proxy
@@ -142,7 +143,7 @@ def assemble_app(
                 on_job_changes=told.enqueue,
             ) as database,
             open_wakeup_sender(redis_url) as bell,
-            open_hub_account_client(hub_url) as hub,
+            open_hub_client(hub_url, connect_timeout=HUB_CONNECT_TIMEOUT) as hub,
             open_rate_limiter(
                 redis_url,
                 ground := TenantDatabase(database),
@@ -153,7 +154,8 @@ def assemble_app(
             open_wait_slots(redis_url, limit=settings.waits) as waits_allowed,
         ):
             web.state.limits = allowance
-            callers = TokenVerifier(hub, ground, vault)
+            hub_accounts = HubAccountClient(hub)
+            callers = TokenVerifier(hub_accounts, ground, vault)
             web.state.sign_in = await stack.enter_async_context(
                 _open_authenticator(settings, callers)
             )
@@ -175,7 +177,7 @@ def assemble_app(
                     public_url, hub_url, derive_keys(settings, b"holdfast download")
                 ),
                 price_cache=PriceCache(hub, ground),
-                space_catalog=SpaceCatalog(hub, ground, settings.spaces_url),
+                space_catalog=SpaceCatalog(hub_accounts, ground, settings.spaces_url),
                 monthly_budget_micro_usd=settings.monthly_budget_micro_usd,
             )
             if settings.oauth_client_id is not None:

@@ -13,7 +13,7 @@ from schema.common.errors import Unavailable
 from schema.db.database import Database, Transaction
 from schema.settings import Settings
 from workers.executor import Executor
-from workers.hub.client import HubClient
+from workers.hub.client import HubJobsClient
 
 _SHUTDOWN_WRITE_SECONDS: Final = 2.0
 """Seconds in which a step that is cut off is handed back."""
@@ -54,7 +54,7 @@ class Worker:
     settings: Settings
     database: Database
     vault: Vault
-    hub: HubClient
+    hub: HubJobsClient
     executors: Mapping[str, Executor]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it is told to stop."""

@@ -14,7 +14,7 @@ from schema.jobs.run_end import RunResult
 from schema.jobs.run_tables import RunAddresses
 from schema.jobs.tables import Reason
 from schema.settings import Settings
-from workers.hub.client import HubClient
+from workers.hub.client import HubJobsClient
 from workers.hub.job import RemoteJob
 
 
@@ -82,7 +82,7 @@ ReportProgress = Callable[[JobProgress], None]
 class ExecutorDeps:
     """What executors are made of; each takes what it needs."""
 
-    hub: HubClient
+    hub: HubJobsClient
     database: Database
     settings: Settings
     vault: Vault

@@ -27,7 +27,7 @@ from schema.settings import Settings
 from workers import executors
 from workers.context import Worker
 from workers.executor import ExecutorDeps
-from workers.hub.client import open_hub_client
+from workers.hub.client import open_hub_jobs_client
 from workers.loops import engine
 
 _APPLICATION_NAME: Final = "holdfast-worker"
@@ -54,7 +54,7 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
             role=DatabaseRole.WORKER,
             on_job_changes=told.enqueue,
         ) as database,
-        open_hub_client(str(settings.hub_url), str(settings.router_url)) as gateway,
+        open_hub_jobs_client(str(settings.hub_url), str(settings.router_url)) as gateway,
     ):
         async with database.transaction() as tx:
             found, wanted = await revisions.read_current_revision(tx), revisions.head_revision()

@@ -1,36 +1,35 @@
-"""What does the Hub say about a token? One question, with deadlines, and no answer is not a yes."""
+"""What the Hub says about a token: whose it is, what it may do, and what it may see.
+
+Each question has a deadline. A missing answer is an outage, and never counts as a yes.
+"""
 
 import base64
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 from urllib.parse import quote
 
-import anyio
 import httpx2
 import structlog
-from huggingface_hub import JobHardware, get_async_session
-from huggingface_hub.utils._http import parse_ratelimit_headers
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from schema.accounts.vault import Secret
-from schema.common import http
 from schema.common.errors import Unauthenticated, Unavailable
-from schema.common.http import package_version
+from schema.hub.client import HubAmbiguous, HubClient, HubError, HubRejected
 from service.auth.caller import ALL_SCOPES, Caller, LaunchDenied, Scope, TokenKind
 
-FLAVORS: Final = tuple(flavor.value for flavor in JobHardware)
-"""The hardware that the Hub's own library knows of; only the Hub knows whether there is more."""
+HUB_CONNECT_TIMEOUT: Final = timedelta(seconds=3)
+"""Shorter than the worker's: a caller is waiting."""
 
-_CONNECT_TIMEOUT_SECONDS: Final = 3.0
-_TIMEOUT_SECONDS: Final = 10.0
+_TIMEOUT: Final = timedelta(seconds=10)
 _RETRY_AFTER: Final = timedelta(seconds=5)
 _MAX_RETRY_AFTER: Final = timedelta(minutes=5)
 """The Hub's rate limits are counted in windows of this length."""
 
+_WHOAMI_PATH: Final = "/api/whoami-v2"
+_REFUSALS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _ACTING_ROLES: Final = frozenset({"admin", "write", "contributor"})
 """Roles in an organisation that may start something in its name."""
 _NOT_VISIBLE_STATUSES: Final = frozenset(
@@ -90,9 +89,6 @@ class _User(_Principal):
     auth: _Auth = _Auth()
 
 
-_HARDWARE_ENTRIES: Final = TypeAdapter(list[dict[str, Any]])
-
-
 class _ErrorBody(BaseModel):
     error: str
 
@@ -102,28 +98,24 @@ class _Claims(BaseModel):
 
 
 class HubAccountClient:
-    """The Hub, as the one who knows its tokens."""
+    """The Hub's answers about tokens, and about what a token may see."""
 
-    def __init__(self, session: httpx2.AsyncClient, hub_url: str) -> None:
-        self._session = session
-        self._hub_url = hub_url
+    def __init__(self, hub: HubClient) -> None:
+        self._hub = hub
 
     async def whoami(self, token: Secret) -> Caller:
         """Ask whose token this is.
 
         Raises:
-            Unauthenticated: the Hub does not take it, or it is not a person's.
+            Unauthenticated: the Hub does not accept it, or it does not belong to a person.
             Unavailable: the Hub did not say.
         """
-        response = await self._send("GET", "/api/whoami-v2", token)
-        if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        response = await self._send("GET", _WHOAMI_PATH, token, accepted_statuses=_REFUSALS)
+        if response.status_code in _REFUSALS:
             raise Unauthenticated(
                 "Hugging Face does not accept this token: it is wrong, expired or revoked. "
                 "Sign in again, or make a new one at https://huggingface.co/settings/tokens."
             )
-        if response.status_code != HTTPStatus.OK:
-            log.warning("whoami.refused", status=response.status_code)
-            raise Unavailable("Hugging Face", retry_after=_read_retry_after(response))
         try:
             return _parse_caller(response.content, token)
         except ValidationError as error:
@@ -135,72 +127,49 @@ class HubAccountClient:
 
         Raises:
             LaunchDenied: it may not.
-            Unauthenticated: the Hub does not take it any more.
+            Unauthenticated: the Hub does not accept it any more.
             Unavailable: the Hub did not say.
         """
         path = f"/api/jobs/{quote(namespace, safe='')}/auth-check/write"
-        response = await self._send("POST", path, caller.token)
+        response = await self._send("POST", path, caller.token, accepted_statuses=_REFUSALS)
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             raise Unauthenticated("Hugging Face no longer accepts this token. Sign in again.")
         if response.status_code == HTTPStatus.FORBIDDEN:
             raise LaunchDenied(namespace, _read_error_message(response))
-        if response.status_code != HTTPStatus.OK:
-            raise Unavailable("Hugging Face", retry_after=_read_retry_after(response))
-
-    async def fetch_hardware(self) -> list[dict[str, Any]]:
-        """Ask what there is to run jobs on, and what it costs; it is nobody's secret.
-
-        Raises:
-            Unavailable: the Hub did not say.
-        """
-        response = await self._send("GET", "/api/jobs/hardware", None)
-        if response.status_code != HTTPStatus.OK:
-            raise Unavailable("Hugging Face", retry_after=_read_retry_after(response))
-        try:
-            return _HARDWARE_ENTRIES.validate_json(response.content)
-        except ValidationError as error:
-            log.exception("hardware.misread")
-            raise Unavailable("Hugging Face", retry_after=_RETRY_AFTER) from error
 
     async def fetch_space(self, token: Secret, name: str) -> bytes | None:
-        """Ask for the description of a Space; none if there is no such one for this token.
+        """Fetch the description of a Space; None if this token can see no such Space.
 
         Raises:
             Unavailable: the Hub did not say.
         """
-        response = await self._send("GET", f"/api/spaces/{name}", token)
-        if response.status_code == HTTPStatus.OK:
-            return response.content
-        if response.status_code in _NOT_VISIBLE_STATUSES:
-            return None
-        raise Unavailable("Hugging Face", retry_after=_read_retry_after(response))
+        response = await self._send(
+            "GET", f"/api/spaces/{name}", token, accepted_statuses=_NOT_VISIBLE_STATUSES
+        )
+        return None if response.status_code in _NOT_VISIBLE_STATUSES else response.content
 
-    async def _send(self, method: str, path: str, token: Secret | None) -> httpx2.Response:
-        # Our own two headers: `build_hf_headers` may go to the network, and blocks while it does.
-        headers = {
-            "user-agent": f"holdfast/{package_version()}",
-            **({"authorization": f"Bearer {token.reveal()}"} if token else {}),
-        }
+    async def _send(
+        self, method: str, path: str, token: Secret, *, accepted_statuses: Collection[int]
+    ) -> httpx2.Response:
+        """Send one request; return a response of success, or with one of the accepted statuses.
+
+        Raises:
+            Unavailable: there is no such response.
+        """
+        url = f"{self._hub.url}{path}"
         try:
-            with anyio.fail_after(_TIMEOUT_SECONDS):
-                return await self._session.request(
-                    method,
-                    f"{self._hub_url}{path}",
-                    headers=headers,
-                    timeout=httpx2.Timeout(_TIMEOUT_SECONDS, connect=_CONNECT_TIMEOUT_SECONDS),
-                    follow_redirects=False,
-                )
-        except (httpx2.TransportError, TimeoutError) as error:
-            log.warning("hub.unanswered", path=path, error=type(error).__name__)
-            raise Unavailable("Hugging Face", retry_after=_RETRY_AFTER) from error
-
-
-@asynccontextmanager
-async def open_hub_account_client(hub_url: str) -> AsyncGenerator[HubAccountClient]:
-    """Open the way to the Hub."""
-    async with get_async_session() as session:
-        session.cookies = http.make_reject_all_cookie_jar()
-        yield HubAccountClient(session, hub_url)
+            return await self._hub.send(
+                method, url, token, timeout=_TIMEOUT, accepted_statuses=accepted_statuses
+            )
+        except HubError as error:
+            match error:
+                case HubRejected(status=int(status)) | HubAmbiguous(status=int(status)):
+                    if path == _WHOAMI_PATH:
+                        log.warning("whoami.refused", status=status)
+                case _:
+                    log.warning("hub.unanswered", path=path, error=str(error))
+            retry_after = min(error.retry_after or _RETRY_AFTER, _MAX_RETRY_AFTER)
+            raise Unavailable("Hugging Face", retry_after=retry_after) from error
 
 
 def _parse_caller(answer: bytes, token: Secret) -> Caller:
@@ -283,12 +252,3 @@ def _read_error_message(response: httpx2.Response) -> str:
     except ValidationError:
         said = response.reason_phrase
     return said[:300]
-
-
-def _read_retry_after(response: httpx2.Response) -> timedelta:
-    if (asked := response.headers.get("retry-after", "")).isdigit():
-        return min(timedelta(seconds=int(asked)), _MAX_RETRY_AFTER)
-    limits = parse_ratelimit_headers(response.headers)
-    if limits is not None and limits.remaining == 0:
-        return min(timedelta(seconds=limits.reset_in_seconds), _MAX_RETRY_AFTER)
-    return _RETRY_AFTER

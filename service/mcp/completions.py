@@ -14,9 +14,9 @@ from mcp_types import (
 )
 
 from schema.common.ids import HandleKind
+from schema.hub.client import FLAVORS
 from schema.jobs import queries as job_queries
 from schema.jobs.tables import JobState
-from service.auth.hub_client import FLAVORS
 from service.mcp.dependencies import current_caller
 from service.mcp.prompts import McpPrompt
 from service.mcp.resources import JOB_LOG_URI, JOB_URI, WORKSPACE_URI

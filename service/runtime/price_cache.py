@@ -1,33 +1,30 @@
-"""What does hardware cost right now, as far as the Hub ever told us?
+"""The current price list, cached for some minutes in this process.
 
-It is asked at most once in some minutes, by one caller for all. While it does not answer the last
-good answer counts, which other processes and the ones before us have kept in Postgres.
+One caller at a time asks for all. The Hub is asked first; while it does not answer, the last good
+answer in Postgres counts (see `schema.hub.prices`).
 """
 
 from datetime import timedelta
 from typing import Final
 
-import structlog
-
-from schema.billing import price_store
 from schema.billing.pricing import HardwarePrices
 from schema.common.async_cache import UNAVAILABLE_TTL, AsyncCache, CacheEntry
 from schema.common.errors import HoldfastError, Unavailable
-from service.auth.hub_client import HubAccountClient
+from schema.hub.client import HubClient
+from schema.hub.prices import load_current_prices
 from service.database import TenantDatabase
 
 _FRESH_LIFETIME: Final = timedelta(minutes=10)
 _STALE_LIFETIME: Final = timedelta(seconds=30)
 """How long a last good answer counts before the Hub is asked again."""
+_ALWAYS_ASK_HUB: Final = timedelta(0)
 _CACHE_KEY: Final = b"hardware"
-
-log = structlog.stdlib.get_logger()
 
 
 class PriceCache:
-    """Knows the newest price list there is."""
+    """The newest price list that this process knows."""
 
-    def __init__(self, hub: HubAccountClient, database: TenantDatabase) -> None:
+    def __init__(self, hub: HubClient, database: TenantDatabase) -> None:
         self._hub = hub
         self._database = database
         self._cache: AsyncCache[HardwarePrices | HoldfastError] = AsyncCache(max_entries=1)
@@ -36,31 +33,19 @@ class PriceCache:
         """Return the newest list.
 
         Raises:
-            Unavailable: the Hub has never said.
+            Unavailable: the Hub has never answered, or the database cannot be reached.
         """
-        answer = await self._cache.get_or_load(_CACHE_KEY, self._load)
-        if isinstance(answer, HoldfastError):
-            raise answer.with_traceback(None)
-        return answer
+        prices = await self._cache.get_or_load(_CACHE_KEY, self._load)
+        if isinstance(prices, HoldfastError):
+            raise prices.with_traceback(None)
+        return prices
 
     async def _load(self) -> CacheEntry[HardwarePrices | HoldfastError]:
         try:
-            entries = await self._hub.fetch_hardware()
-            async with self._database.transaction() as tx:
-                return CacheEntry(
-                    HardwarePrices.from_stored(
-                        await price_store.save_price_list(tx, entries), is_stale=False
-                    ),
-                    _FRESH_LIFETIME,
-                )
-        except Unavailable as silence:
-            log.warning("prices.unread", why=str(silence))
-        try:
-            async with self._database.transaction() as tx:
-                answer = await price_store.load_price_list(tx)
-        except Unavailable as silence:
-            return CacheEntry(silence, UNAVAILABLE_TTL)
-        if answer is None:
+            prices = await load_current_prices(self._database, self._hub, max_age=_ALWAYS_ASK_HUB)
+        except Unavailable as error:
+            return CacheEntry(error, UNAVAILABLE_TTL)
+        if prices is None:
             return CacheEntry(
                 Unavailable(
                     "Hugging Face",
@@ -69,4 +54,4 @@ class PriceCache:
                 ),
                 UNAVAILABLE_TTL,
             )
-        return CacheEntry(HardwarePrices.from_stored(answer, is_stale=True), _STALE_LIFETIME)
+        return CacheEntry(prices, _STALE_LIFETIME if prices.is_stale else _FRESH_LIFETIME)

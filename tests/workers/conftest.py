@@ -19,7 +19,7 @@ from tests.support.hub.scripted_hub import ScriptedHub, run_scripted_hub
 from tests.support.jobs.hub_runs import SLEEP_SPEC
 from workers.context import Worker
 from workers.executors.hub_job import HubJobExecutor
-from workers.hub.client import open_hub_client
+from workers.hub.client import open_hub_jobs_client
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ async def worker(
     settings: Callable[..., Settings],
 ) -> AsyncGenerator[Worker]:
     """A worker without loops: each test takes its steps itself."""
-    async with open_hub_client(local_hub.url, local_hub.url) as gateway:
+    async with open_hub_jobs_client(local_hub.url, local_hub.url) as gateway:
         executor = HubJobExecutor(gateway)
         yield Worker(
             name="w1",

@@ -20,12 +20,12 @@ from schema.accounts.credentials import DecryptedToken
 from schema.accounts.vault import Unsealable
 from schema.artifacts import log_store
 from schema.common.failpoints import hit_failpoint
+from schema.hub.client import HubError, HubRejected
 from schema.jobs.run_end import RunResult
 from schema.jobs.run_tables import RunOrigin
 from schema.jobs.work_queues import DueRun
 from workers.artifacts.redaction import Redactor
 from workers.context import Worker
-from workers.hub.client import HubError, HubRejected
 from workers.timing import backoff
 
 MAX_LINE_CHARS: Final = 16_384

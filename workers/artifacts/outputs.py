@@ -21,6 +21,7 @@ from schema.accounts.vault import Secret
 from schema.artifacts.files import NewJobFile
 from schema.common.durations import format_duration
 from schema.db.storable import to_storable
+from schema.hub.client import HubAmbiguous, HubError, HubRejected, HubUnreachable
 from schema.jobs.run_end import RunResult
 from schema.jobs.run_tables import RunOrigin
 from schema.jobs.tables import JobState, Reason
@@ -32,7 +33,7 @@ from workers.context import Worker
 from workers.executor import ExecutionRequest, Rejected, RetryLater, TokenRejected
 from workers.hub import buckets
 from workers.hub.buckets import BucketEntry
-from workers.hub.client import HubAmbiguous, HubClient, HubError, HubRejected, HubUnreachable
+from workers.hub.client import HubJobsClient
 
 COMPLETED_STAGE: Final = "COMPLETED"
 """The stage of a run that is over, while its outputs are waited for."""
@@ -65,7 +66,7 @@ def output_environment() -> dict[str, str]:
 
 
 async def ensure_bucket(
-    hub: HubClient, request: ExecutionRequest, folder: OutputFolder, *, timeout: timedelta
+    hub: HubJobsClient, request: ExecutionRequest, folder: OutputFolder, *, timeout: timedelta
 ) -> RetryLater | Rejected | TokenRejected | None:
     """See to it that there is a private bucket for a job; say what stands in the way, if so.
 
@@ -169,7 +170,7 @@ def recheck_interval(worker: Worker) -> timedelta:
 
 
 async def _find_outputs(
-    hub: HubClient, run: DueRun, folder: OutputFolder, token: Secret
+    hub: HubJobsClient, run: DueRun, folder: OutputFolder, token: Secret
 ) -> list[BucketEntry]:
     """Return what there is of the declared outputs."""
     found: dict[str, BucketEntry] = {}
@@ -190,7 +191,7 @@ async def _find_outputs(
 
 
 async def _bucket_rejection(
-    hub: HubClient, request: ExecutionRequest, bucket_name: str, rejection: HubRejected
+    hub: HubJobsClient, request: ExecutionRequest, bucket_name: str, rejection: HubRejected
 ) -> RetryLater | Rejected | TokenRejected:
     try:
         rejection = await _interpret_unauthorized(hub, request.namespace, request.token, rejection)
@@ -205,7 +206,7 @@ async def _bucket_rejection(
 
 
 async def _interpret_unauthorized(
-    hub: HubClient, namespace: str, token: Secret, rejection: HubRejected
+    hub: HubJobsClient, namespace: str, token: Secret, rejection: HubRejected
 ) -> HubRejected:
     """Return what a refusal means: a 401 about a bucket need not be about the token itself."""
     if rejection.status != _UNAUTHORIZED:

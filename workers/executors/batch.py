@@ -18,6 +18,7 @@ from schema.accounts.vault import Secret
 from schema.batches import store as batch_store
 from schema.common.errors import Unavailable
 from schema.db.storable import to_storable
+from schema.hub.client import HubRejected, HubUnreachable
 from schema.jobs.tables import JobKind, Reason
 from schema.specs.batch import (
     ITEM_EXAMPLE,
@@ -33,7 +34,6 @@ from workers.attempts.error_outcomes import outcome_from_error, reject_outdated_
 from workers.batches.runner import BatchRunner
 from workers.executor import ExecutionRequest, Executor, ExecutorDeps, Outcome, Rejected, Unknown
 from workers.executors import inference
-from workers.hub.client import HubRejected, HubUnreachable
 from workers.inputs.hub_files import HubFileReader
 from workers.inputs.url_fetcher import Fetcher, FetchRefused
 

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schema.common import ids
+from schema.hub.client import HubAmbiguous, HubRejected, HubUnreachable
 from schema.jobs.tables import JobKind
 from schema.specs import image, volumes
 from schema.specs.hub_job import HubJobSpec, list_token_variables
@@ -13,7 +14,7 @@ from schema.specs.outputs import OutputFolder
 from workers.artifacts import outputs
 from workers.attempts.error_outcomes import outcome_from_error, reject_outdated_spec
 from workers.executor import Created, ExecutionRequest, Executor, ExecutorDeps, Outcome, RetryLater
-from workers.hub.client import HubAmbiguous, HubClient, HubRejected, HubUnreachable
+from workers.hub.client import HubJobsClient
 from workers.hub.labels import APP_LABEL, APP_NAME, JOB_LABEL, RUN_LABEL, RUN_VARIABLE
 from workers.timing import boottime_seconds
 
@@ -26,7 +27,7 @@ class HubJobExecutor:
     resumes = False
     slots = 8
 
-    def __init__(self, hub: HubClient) -> None:
+    def __init__(self, hub: HubJobsClient) -> None:
         self._hub = hub
 
     async def execute(self, request: ExecutionRequest) -> Outcome:

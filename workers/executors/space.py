@@ -20,6 +20,7 @@ import httpx2
 from pydantic import ValidationError
 
 from schema.common.durations import format_duration
+from schema.hub.client import HubAmbiguous, HubRejected, HubUnreachable
 from schema.hub.gradio_api import Endpoint, GradioApi, InvalidCall
 from schema.hub.gradio_client import (
     Space,
@@ -45,7 +46,7 @@ from workers.executor import (
     RetryLater,
     Unknown,
 )
-from workers.hub.client import HubAmbiguous, HubClient, HubRejected, HubUnreachable
+from workers.hub.client import HubJobsClient
 from workers.inputs.url_fetcher import Fetcher, FetchFailed, FetchRefused
 from workers.spaces.client import (
     CallCompleted,
@@ -94,7 +95,7 @@ class SpaceExecutor:
     resumes = False
     slots = 16
 
-    def __init__(self, hub: HubClient, spaces_url: str, fetcher: Fetcher) -> None:
+    def __init__(self, hub: HubJobsClient, spaces_url: str, fetcher: Fetcher) -> None:
         self._hub = hub
         self._spaces_url = spaces_url
         self._fetcher = fetcher

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 
 from schema.accounts.vault import Secret
-from workers.hub.client import HubClient, HubRejected, parse_response
+from schema.hub.client import HubClient, HubRejected, parse_response
 
 _REQUEST_TIMEOUT: Final = timedelta(seconds=15)
 _NOT_FOUND: Final = 404

@@ -17,13 +17,13 @@ import anyio.to_thread
 from schema.accounts.vault import Secret
 from schema.artifacts.files import NewJobFile
 from schema.common.durations import format_duration
+from schema.hub.client import HubAmbiguous, HubError, HubRejected, HubUnreachable
 from schema.jobs.progress import JobProgress
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from schema.specs.inference import CHAT, InferenceSpec
 from schema.specs.inputs import media_types
 from workers.executor import Completed, Outcome, ReportProgress, Unknown
-from workers.hub.client import HubAmbiguous, HubError, HubRejected, HubUnreachable
 from workers.inference import polling, requests, responses
 from workers.inference.polling import PendingCall, ProviderCallFailed
 from workers.inference.responses import TaskOutput, UnreadableResponse

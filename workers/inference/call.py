@@ -7,6 +7,7 @@ of it once it was taken is for `workers.inference.await_result` to say.
 from typing import Final
 
 from schema.accounts.vault import Secret
+from schema.hub.client import HubAmbiguous, HubRejected, HubUnreachable
 from schema.jobs.tables import Reason
 from schema.specs.inference import CHAT, InferenceSpec, accepted_media_types
 from schema.specs.inference_inputs import HUB_URI_SCHEME, MediaInput
@@ -14,7 +15,6 @@ from schema.specs.inputs import media_types
 from schema.specs.inputs.hub_uri import HubUri
 from workers.attempts.error_outcomes import HubRequestError, outcome_from_error
 from workers.executor import ExecutorDeps, Outcome, Rejected, ReportProgress, RetryLater
-from workers.hub.client import HubAmbiguous, HubRejected, HubUnreachable
 from workers.inference import requests
 from workers.inference.await_result import AcceptedCall, CallDeadline, failed_outcome
 from workers.inference.provider_requests import MediaBytes

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from workers.hub.client import HubError
+from schema.hub.client import HubError
 
 _ID_PATTERN: Final = re.compile(r"[\w-]{1,200}", re.ASCII)
 _PATH_PATTERN: Final = re.compile(r"(/[\w.~-]{1,200}){1,20}", re.ASCII)

@@ -14,8 +14,8 @@ import anyio
 from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
 from schema.accounts.vault import Secret
+from schema.hub.client import HubClient, HubRejected, parse_response
 from schema.specs.inference import CHAT
-from workers.hub.client import HubClient, HubRejected, parse_response
 from workers.inference import provider_requests
 
 _CACHE_TTL_SECONDS: Final = 300.0

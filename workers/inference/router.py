@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, Final
 
 import anyio
@@ -18,17 +19,16 @@ import httpx2
 
 from schema.accounts.vault import Secret
 from schema.db.storable import to_storable
-from workers.hub.client import (
+from schema.hub.client import (
     AMBIGUOUS_STATUSES,
-    SERVER_ERROR,
     HubAmbiguous,
-    HubClient,
     HubError,
     HubRejected,
     as_hub_errors,
     parse_retry_after,
     request_headers,
 )
+from workers.hub.client import HubJobsClient
 
 _UNAVAILABLE: Final = 503
 _PROVIDER_HEADER: Final = "x-inference-provider"
@@ -92,7 +92,7 @@ class RouterResponse:
 class Router:
     """The router of Inference Providers, as one subject's token sees it, call by call."""
 
-    def __init__(self, hub: HubClient) -> None:
+    def __init__(self, hub: HubJobsClient) -> None:
         self._hub = hub
 
     async def send(
@@ -156,7 +156,7 @@ def _to_hub_error(response: httpx2.Response, body: bytes) -> HubError:
         pause = _parse_loading_time(response, answer) or parse_retry_after(response)
         if pause is not None:
             return ModelLoading(message, pause)
-    if status >= SERVER_ERROR or status in AMBIGUOUS_STATUSES:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in AMBIGUOUS_STATUSES:
         return HubAmbiguous(f"{status}: {message}")
     if status < 400:  # noqa: PLR2004  # a redirect, which the router never answers with
         return HubAmbiguous(f"{status}: an answer the router never gives")

@@ -17,8 +17,7 @@ import httpx2
 
 from schema.accounts.vault import Secret
 from schema.common.durations import format_duration
-from schema.specs.inputs.hub_uri import HubUri
-from workers.hub.client import (
+from schema.hub.client import (
     HubAmbiguous,
     HubClient,
     HubRejected,
@@ -27,6 +26,7 @@ from workers.hub.client import (
     raise_for_status,
     request_headers,
 )
+from schema.specs.inputs.hub_uri import HubUri
 from workers.inputs.url_fetcher import Fetcher, FetchFailed, FetchRefused
 
 _MAX_REDIRECTS: Final = 3

@@ -5,6 +5,7 @@ it has made nothing, and one that dies after it leaves nothing to be made. What 
 refuse is written down as what the firing became, and not tried again: the next time is.
 """
 
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -19,6 +20,7 @@ from schema.common.failpoints import hit_failpoint
 from schema.common.ids import HandleKind
 from schema.common.money import to_usd
 from schema.db.database import Transaction
+from schema.hub.prices import load_current_prices
 from schema.jobs import lifecycle
 from schema.jobs.tables import JobKind
 from schema.schedules import firing
@@ -32,9 +34,10 @@ from schema.schedules.tables import (
 )
 from schema.specs.hub_job import HubJobSpec
 from workers.context import Worker
-from workers.loops.schedule_prices import load_price_list
 
 _BATCH_SIZE: Final = 20
+_MAX_PRICE_AGE: Final = timedelta(hours=1)
+"""How old a price list may be before the Hub is asked for a new one."""
 
 log = structlog.stdlib.get_logger()
 
@@ -46,7 +49,7 @@ async def fire_due_schedules(worker: Worker) -> bool:
     if not taken:
         return False
     hit_failpoint("fire.taken")
-    price_list = await load_price_list(worker)
+    price_list = await load_current_prices(worker.database, worker.hub, max_age=_MAX_PRICE_AGE)
     for each in taken:
         handle = ids.format_handle(HandleKind.SCHEDULE, each.id)
         with structlog.contextvars.bound_contextvars(schedule=handle):

@@ -19,6 +19,7 @@ from schema.common.durations import format_duration
 from schema.common.errors import Unavailable
 from schema.common.failpoints import hit_failpoint
 from schema.db.database import Transaction
+from schema.hub.client import HubError, HubRejected
 from schema.jobs import deadlines, run_end, work_queues
 from schema.jobs.run_tables import DesiredState
 from schema.jobs.tables import Reason
@@ -34,7 +35,6 @@ from workers.artifacts.redaction import Redactor
 from workers.attempts.run import record_created
 from workers.context import Worker
 from workers.executor import Created
-from workers.hub.client import HubError, HubRejected
 from workers.hub.job import RemoteJob
 from workers.hub.job_ending import ACTIVE_STAGES, derive_run_result
 from workers.hub.labels import APP_LABEL, APP_NAME, RUN_LABEL

@@ -17,6 +17,7 @@ from schema.artifacts import files
 from schema.common import ids
 from schema.common.errors import Unavailable
 from schema.common.failpoints import hit_failpoint
+from schema.hub.client import HubError, HubRejected
 from schema.jobs import run_end, run_launch, work_queues
 from schema.jobs.run_launch import LapsedRun
 from schema.jobs.run_tables import RemoteRun, RunState
@@ -27,7 +28,6 @@ from workers.artifacts.log_capture import capture_log, load_redactor, redact_run
 from workers.attempts.run import record_created, record_lost_call
 from workers.context import Worker
 from workers.executor import Created
-from workers.hub.client import HubError, HubRejected
 from workers.hub.job import RemoteJob
 from workers.hub.job_ending import derive_run_result
 from workers.hub.labels import RUN_VARIABLE, run_label

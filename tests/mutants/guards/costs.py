@@ -108,13 +108,14 @@ COST_GUARDS: Final = (
         limit_is_kept=("if rate.ceiling_micro_usd > limit:", "if False:"),
     ),
     *mutants_in_file(
+        "schema/hub/prices.py",
+        _COSTS,
+        last_good_list_counts=("stored = await price_store.load_price_list(tx)", "stored = None"),
+    ),
+    *mutants_in_file(
         "service/runtime/price_cache.py",
         _COSTS,
-        last_good_list_counts=("answer = await price_store.load_price_list(tx)", "answer = None"),
-        prices_are_kept_for_a_while=(
-            "_FRESH_LIFETIME,\n                )",
-            "UNAVAILABLE_TTL * 0,\n                )",
-        ),
+        prices_are_kept_for_a_while=("else _FRESH_LIFETIME)", "else UNAVAILABLE_TTL * 0)"),
     ),
     *mutants_in_file(
         "service/jobs/dry_run.py",

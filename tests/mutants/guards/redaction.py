@@ -71,7 +71,7 @@ REDACTION_GUARDS: Final = (
     *mutants_in_file(
         "workers/hub/client.py",
         _CAPTURE,
-        being_alive_is_no_news=("if not received.startswith(_KEEP_ALIVE_PREFIX):", "if received:"),
+        being_alive_is_no_news=("if not chunk.startswith(_KEEP_ALIVE_PREFIX):", "if chunk:"),
     ),
     *mutants_in_file(
         "schema/artifacts/log_store.py",

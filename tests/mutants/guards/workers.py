@@ -83,12 +83,12 @@ WORKER_GUARDS: Final = (
         strays_are_recorded=("    if not strays:", "    if strays:"),
     ),
     *mutants_in_file(
-        "workers/hub/client.py",
+        "schema/hub/client.py",
         _HUB,
         redirect_is_not_followed=("follow_redirects=False", "follow_redirects=True"),
-        server_error_is_ambiguous=("response.status_code >= SERVER_ERROR or", ""),
-        unclear_refusal_is_ambiguous=("or response.status_code in AMBIGUOUS_STATUSES", ""),
-        silence_is_ambiguous=('raise HubAmbiguous(f"no answer', 'raise Unreached(f"no answer'),
+        server_error_is_ambiguous=("status >= HTTPStatus.INTERNAL_SERVER_ERROR or", ""),
+        unclear_refusal_is_ambiguous=("or status in AMBIGUOUS_STATUSES", ""),
+        silence_is_ambiguous=('raise HubAmbiguous(f"no answer', 'raise HubUnreachable(f"no answer'),
         token_stays_with_the_hub=("urlsplit(url)[:2] != urlsplit(self.url)[:2]", "False"),
     ),
 )

@@ -15,8 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from schema.accounts.vault import Vault
 from schema.db.database import Database
+from schema.hub.client import open_hub_client
 from service.auth.authenticators import HubAuthenticator
-from service.auth.hub_client import open_hub_account_client
+from service.auth.hub_client import HubAccountClient
 from service.auth.resource_metadata import ProtectedResourceMetadata
 from service.auth.token_verifier import TokenVerifier
 from service.database import TenantDatabase
@@ -107,10 +108,12 @@ async def test_nothing_behind_the_middleware_sees_a_credential(
         "content-type": "application/json",
     }
     async with (
-        open_hub_account_client(hub.url) as whoami,
+        open_hub_client(hub.url) as hub_client,
         httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://edge") as http,
     ):
-        app.state.sign_in = HubAuthenticator(TokenVerifier(whoami, TenantDatabase(database), vault))
+        app.state.sign_in = HubAuthenticator(
+            TokenVerifier(HubAccountClient(hub_client), TenantDatabase(database), vault)
+        )
         app.state.limits = RateLimiter(Redis(), TenantDatabase(database), limit=0)
         response = await http.post("/mcp", content=b"{}", headers=headers)
 

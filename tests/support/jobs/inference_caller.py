@@ -8,7 +8,7 @@ from schema.db.database import Database
 from schema.settings import Settings
 from schema.specs.inference import InferenceSpec
 from workers.executor import ExecutorDeps, Outcome, ReportProgress
-from workers.hub.client import HubClient
+from workers.hub.client import HubJobsClient
 from workers.inference.call import InferenceCaller
 from workers.inputs.url_fetcher import Fetcher
 
@@ -24,7 +24,7 @@ class ModelCaller:
 
     def __init__(
         self,
-        gateway: HubClient,
+        gateway: HubJobsClient,
         token: Secret,
         fetcher: Fetcher | None = None,
         **setting_overrides: Any,

@@ -11,6 +11,7 @@ from schema.accounts.vault import Secret, Vault
 from schema.artifacts import log_store
 from schema.artifacts.log_store import LogExtent
 from schema.db.database import Database
+from schema.hub.client import HubRejected
 from schema.jobs import queries as job_queries
 from schema.jobs import run_launch
 from schema.jobs.tables import Job, JobKind
@@ -20,7 +21,6 @@ from tests.support.hub.log_hub import LogHub, run_log_hub
 from tests.support.jobs.log_capture import MULTILINE_SECRET, capture_once, read_run
 from tests.support.subjects import ADA_ID
 from workers.context import Worker
-from workers.hub.client import HubRejected
 from workers.worker import build_worker
 
 MINUTE = timedelta(minutes=1)

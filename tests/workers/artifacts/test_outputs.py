@@ -26,7 +26,7 @@ from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.executor import ExecutorDeps
 from workers.executors.hub_job import executor
-from workers.hub.client import open_hub_client
+from workers.hub.client import open_hub_jobs_client
 from workers.loops.reconcile_runs import reconcile_runs
 
 
@@ -53,7 +53,7 @@ async def worker(
 ) -> AsyncGenerator[Worker]:
     """A worker without loops: each test takes its steps itself."""
     chosen = settings(observe_min="1ms", scheduling_deadline="1h", outputs_patience="1m")
-    async with open_hub_client(ground.url, ground.url) as gateway:
+    async with open_hub_jobs_client(ground.url, ground.url) as gateway:
         made = executor(ExecutorDeps(gateway, database, chosen, vault))
         yield Worker("w1", chosen, database, vault, gateway, {JobKind.HUB_JOB: made})
 

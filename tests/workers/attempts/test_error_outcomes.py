@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from schema.accounts.vault import Secret
+from schema.hub.client import HubAmbiguous, HubRejected, HubUnreachable
 from schema.jobs.tables import Reason
 from tests.support.jobs.hub_runs import ignore_progress
 from workers.attempts.error_outcomes import HubRequestError, InputFetchError, outcome_from_error
@@ -22,7 +23,7 @@ from workers.executor import (
 )
 from workers.executors.hub_job import HubJobExecutor
 from workers.executors.inference import InferenceExecutor
-from workers.hub.client import HubAmbiguous, HubClient, HubRejected, HubUnreachable
+from workers.hub.client import HubJobsClient
 from workers.inputs.url_fetcher import FetchFailed, FetchRefused
 
 TIMEOUT = timedelta(seconds=9)
@@ -58,7 +59,7 @@ def test_only_what_was_certainly_not_carried_out_is_tried_again(
     ],
 )
 async def test_what_was_taken_by_other_rules_is_refused_and_never_sent(
-    executor: Callable[[HubClient], Executor], spec: dict[str, Any]
+    executor: Callable[[HubJobsClient], Executor], spec: dict[str, Any]
 ) -> None:
     """A release may read requests more strictly than the one that queued them."""
     order = ExecutionRequest(
@@ -73,7 +74,7 @@ async def test_what_was_taken_by_other_rules_is_refused_and_never_sent(
         report_progress=ignore_progress,
     )
 
-    outcome = await executor(cast("HubClient", None)).execute(order)
+    outcome = await executor(cast("HubJobsClient", None)).execute(order)
 
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.INVALID_REQUEST

@@ -35,7 +35,7 @@ from workers.executor import (
     TokenRejected,
     Unknown,
 )
-from workers.hub.client import HubClient
+from workers.hub.client import HubJobsClient
 from workers.loops.reconcile_runs import reconcile_runs
 from workers.timing import MAX_LAUNCH_TRIES, boottime_seconds
 
@@ -72,7 +72,7 @@ def make_worker(
             settings=settings(**overrides),
             database=database,
             vault=vault,
-            hub=cast("HubClient", None),  # these tests never speak to a HubClient
+            hub=cast("HubJobsClient", None),  # these tests never speak to the Hub
             executors={executor.kind: executor for executor in executors},
         )
 

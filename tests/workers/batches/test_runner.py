@@ -34,7 +34,7 @@ from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.executor import ExecutorDeps
 from workers.executors import discover_executors
-from workers.hub.client import open_hub_client
+from workers.hub.client import open_hub_jobs_client
 from workers.loops import engine
 
 BATCH_SPEC: dict[str, Any] = {"model": "local/echo", "timeout": 20, "concurrency": 4}
@@ -81,7 +81,7 @@ async def worker(
 ) -> AsyncGenerator[Worker]:
     """A worker that is not at work yet."""
     own = settings(sweep="50ms", lease="10s", post_timeout="5s")
-    async with open_hub_client(routed.url, routed.url) as gateway:
+    async with open_hub_jobs_client(routed.url, routed.url) as gateway:
         executors = discover_executors(ExecutorDeps(gateway, database, own, vault))
         yield Worker("w1", own, database, vault, gateway, executors)
 

@@ -27,7 +27,7 @@ from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.executor import ExecutorDeps
 from workers.executors import discover_executors
-from workers.hub.client import HubClient
+from workers.hub.client import HubJobsClient
 from workers.loops import engine
 
 EXAMPLE_PAGE = DOCS / "executors.md"
@@ -47,7 +47,7 @@ async def worker(
     assert found is not None
     (tmp_path / "pause_of_the_docs.py").write_text(found[1])
     monkeypatch.setattr(workers.executors, "__path__", [*workers.executors.__path__, str(tmp_path)])
-    own, hub = settings(sweep="50ms"), cast("HubClient", None)
+    own, hub = settings(sweep="50ms"), cast("HubJobsClient", None)
     worker = Worker(
         name="w1",
         settings=own,

@@ -25,7 +25,7 @@ from tests.support.polling import wait_until
 from workers.context import Worker
 from workers.executor import ExecutionRequest
 from workers.executors.hub_job import HubJobExecutor
-from workers.hub.client import HubClient
+from workers.hub.client import HubJobsClient
 from workers.loops.reconcile_runs import reconcile_runs
 
 LIBRARY: Any = importlib.import_module("huggingface_hub._jobs_api")
@@ -70,7 +70,7 @@ async def read_sent_request(spec: dict[str, Any]) -> dict[str, Any]:
     order = ExecutionRequest(
         uuid4(), uuid4(), "ada", stored, {}, Secret("hf_ada"), secrets, within, ignore_progress
     )
-    await HubJobExecutor(cast("HubClient", recorder)).execute(order)
+    await HubJobExecutor(cast("HubJobsClient", recorder)).execute(order)
     (body,) = recorder.bodies
     del body["environment"]["HOLDFAST_RUN"], body["labels"]
     return body

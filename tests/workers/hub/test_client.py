@@ -10,9 +10,10 @@ import pytest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from schema.accounts.vault import Secret
+from schema.hub.client import HubAmbiguous, HubRejected, HubUnreachable
 from service.local.ports import find_free_port
 from tests.support.hub.scripted_hub import ScriptedHub, error_response
-from workers.hub.client import HubAmbiguous, HubClient, HubRejected, HubUnreachable, open_hub_client
+from workers.hub.client import HubJobsClient, open_hub_jobs_client
 
 TOKEN = Secret("hf_ada")
 TIMEOUT = timedelta(seconds=5)
@@ -20,17 +21,17 @@ JOB = {"id": "a" * 24, "status": {"stage": "RUNNING", "message": None}}
 
 
 @pytest.fixture
-async def gateway(scripted_hub: ScriptedHub) -> AsyncGenerator[HubClient]:
-    async with open_hub_client(scripted_hub.url, scripted_hub.url) as opened:
+async def gateway(scripted_hub: ScriptedHub) -> AsyncGenerator[HubJobsClient]:
+    async with open_hub_jobs_client(scripted_hub.url, scripted_hub.url) as opened:
         yield opened
 
 
-async def create_job(gateway: HubClient) -> Any:
+async def create_job(gateway: HubJobsClient) -> Any:
     return await gateway.create_job("ada", {"flavor": "cpu-basic"}, TOKEN, timeout=TIMEOUT)
 
 
 async def test_a_create_request_carries_the_callers_token_and_no_other(
-    gateway: HubClient, scripted_hub: ScriptedHub
+    gateway: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """The job is launched with the authority of whoever asked, or not at all."""
     scripted_hub.answers = [JSONResponse(JOB)]
@@ -45,7 +46,7 @@ async def test_a_create_request_carries_the_callers_token_and_no_other(
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408, 409, 301, 307])
 async def test_an_unclear_answer_is_ambiguous_and_asked_for_only_once(
-    gateway: HubClient, scripted_hub: ScriptedHub, status: int
+    gateway: HubJobsClient, scripted_hub: ScriptedHub, status: int
 ) -> None:
     """A second request could be a second job; not even a redirect is followed."""
     scripted_hub.answers = [error_response(status, location="/elsewhere"), JSONResponse(JOB)]
@@ -58,7 +59,7 @@ async def test_an_unclear_answer_is_ambiguous_and_asked_for_only_once(
 
 @pytest.mark.parametrize("body", ["", "<html>", '"ok"', "[]", '{"status": {}}', '{"id": ""}'])
 async def test_an_answer_without_an_id_is_ambiguous(
-    gateway: HubClient, scripted_hub: ScriptedHub, body: str
+    gateway: HubJobsClient, scripted_hub: ScriptedHub, body: str
 ) -> None:
     """Something may have been created; a listing will tell."""
     scripted_hub.answers = [Response(body, media_type="application/json")]
@@ -68,12 +69,12 @@ async def test_an_answer_without_an_id_is_ambiguous(
 
 
 async def test_silence_is_ambiguous_after_the_deadline(
-    gateway: HubClient, scripted_hub: ScriptedHub
+    gateway: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """No call of ours may hang for ever, as the client library's would."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        async with open_hub_client(url, url) as deaf:
+        async with open_hub_jobs_client(url, url) as deaf:
             with pytest.raises(HubAmbiguous):
                 await deaf.create_job("ada", {}, TOKEN, timeout=timedelta(seconds=0.3))
 
@@ -81,14 +82,14 @@ async def test_silence_is_ambiguous_after_the_deadline(
 async def test_a_closed_port_was_certainly_not_reached() -> None:
     """Nothing was sent, so trying again is safe."""
     url = f"http://127.0.0.1:{find_free_port()}"
-    async with open_hub_client(url, url) as nowhere:
+    async with open_hub_jobs_client(url, url) as nowhere:
         with pytest.raises(HubUnreachable):
             await create_job(nowhere)
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422, 429])
 async def test_a_refusal_keeps_the_hubs_words(
-    gateway: HubClient, scripted_hub: ScriptedHub, status: int
+    gateway: HubJobsClient, scripted_hub: ScriptedHub, status: int
 ) -> None:
     """It is the Hub that knows why; people search for its sentences."""
     scripted_hub.answers = [error_response(status, "Pre-paid credit balance is insufficient")]
@@ -110,7 +111,10 @@ async def test_a_refusal_keeps_the_hubs_words(
     ],
 )
 async def test_a_spent_budget_says_when_to_return(
-    gateway: HubClient, scripted_hub: ScriptedHub, headers: dict[str, str], wait: timedelta | None
+    gateway: HubJobsClient,
+    scripted_hub: ScriptedHub,
+    headers: dict[str, str],
+    wait: timedelta | None,
 ) -> None:
     """Polling on would lock the subject out of everything else they do at the Hub."""
     scripted_hub.answers = [error_response(429, **headers)]
@@ -122,7 +126,7 @@ async def test_a_spent_budget_says_when_to_return(
 
 
 async def test_a_listing_is_read_to_its_last_page(
-    gateway: HubClient, scripted_hub: ScriptedHub
+    gateway: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """A run on the second page is not absent."""
     more = {"link": f'<{scripted_hub.url}/api/jobs/ada?cursor=x>; rel="next"'}
@@ -139,7 +143,7 @@ async def test_a_listing_is_read_to_its_last_page(
 
 
 async def test_one_unreadable_page_makes_a_whole_listing_ambiguous(
-    gateway: HubClient, scripted_hub: ScriptedHub
+    gateway: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """What is on it is not known to be absent."""
     more = {"link": f'<{scripted_hub.url}/api/jobs/ada?cursor=x>; rel="next"'}
@@ -150,7 +154,7 @@ async def test_one_unreadable_page_makes_a_whole_listing_ambiguous(
 
 
 async def test_the_token_is_not_sent_where_a_link_leads_off_the_hub(
-    gateway: HubClient, scripted_hub: ScriptedHub
+    gateway: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """A page could name any host; the token is for the Hub alone."""
     elsewhere = scripted_hub.url.replace("127.0.0.1", "localhost")
@@ -164,7 +168,7 @@ async def test_the_token_is_not_sent_where_a_link_leads_off_the_hub(
 
 
 async def test_a_cookie_given_to_one_caller_does_not_go_along_with_anothers_call(
-    gateway: HubClient, scripted_hub: ScriptedHub
+    gateway: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """One session calls for everybody, and nobody is to be taken for somebody else."""
     known = JSONResponse(JOB)
@@ -178,7 +182,7 @@ async def test_a_cookie_given_to_one_caller_does_not_go_along_with_anothers_call
 
 
 async def test_a_job_the_hub_does_not_know_is_none(
-    gateway: HubClient, scripted_hub: ScriptedHub
+    gateway: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """Gone is an answer; anything else that goes wrong is not."""
     scripted_hub.answers = [error_response(404), error_response(403)]
@@ -189,7 +193,7 @@ async def test_a_job_the_hub_does_not_know_is_none(
 
 
 async def test_a_log_is_read_without_the_hubs_own_lines(
-    gateway: HubClient, scripted_hub: ScriptedHub
+    gateway: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """They are about the job, and not what its command printed."""
     said = ["===== Job started at 2026-11-21 =====", "one", "two", "three"]
@@ -206,7 +210,7 @@ async def test_a_log_is_read_without_the_hubs_own_lines(
 
 
 async def test_what_cannot_be_stored_is_replaced_wherever_the_hub_says_it(
-    gateway: HubClient, scripted_hub: ScriptedHub
+    gateway: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """JSON carries characters that Postgres refuses; none may keep an outcome from being kept."""
     scripted_hub.answers = [

@@ -13,7 +13,7 @@ from tests.support.hub.recording_hub import RecordingHub
 from tests.support.jobs.hub_runs import ignore_progress
 from workers.executor import Created, ExecutionRequest
 from workers.executors.hub_job import HubJobExecutor
-from workers.hub.client import HubClient
+from workers.hub.client import HubJobsClient
 from workers.hub.job import JOB_ADAPTER
 from workers.hub.labels import RUN_LABEL, RUN_VARIABLE
 from workers.loops.reconcile_runs import is_job_of_run
@@ -38,7 +38,7 @@ async def test_a_request_carries_its_nonce_as_a_label_and_where_nobody_can_edit_
         ignore_progress,
     )
 
-    outcome = await HubJobExecutor(cast("HubClient", recorder)).execute(order)
+    outcome = await HubJobExecutor(cast("HubJobsClient", recorder)).execute(order)
 
     (body,) = recorder.bodies
     assert outcome == Created("r1", None)
@@ -66,7 +66,7 @@ async def test_the_callers_token_is_handed_to_the_command_only_when_that_was_ask
         RUN_ID, uuid4(), "ada", spec, {}, token, secrets, within, ignore_progress
     )
 
-    await HubJobExecutor(cast("HubClient", recorder)).execute(order)
+    await HubJobExecutor(cast("HubJobsClient", recorder)).execute(order)
 
     (body,) = recorder.bodies
     assert body.get("secrets") == given

@@ -16,7 +16,7 @@ from service.local.hub_emulator.users import find_user
 from tests.support.hub.emulator_process import HubEmulatorProcess
 from tests.support.jobs.inference_caller import ModelCaller
 from workers.executor import Completed, Rejected, RetryLater
-from workers.hub.client import open_hub_client
+from workers.hub.client import open_hub_jobs_client
 
 PICTURE, SOUND = make_png("in"), make_wav("in")
 
@@ -33,7 +33,7 @@ def sha256_hex(content: bytes) -> str:
 async def alice(local_hub: HubEmulatorProcess) -> AsyncGenerator[ModelCaller]:
     """Calls of a user who pays."""
     token = Secret(find_user(local_hub.users, "alice").token)
-    async with open_hub_client(local_hub.url, local_hub.url) as gateway:
+    async with open_hub_jobs_client(local_hub.url, local_hub.url) as gateway:
         yield ModelCaller(gateway, token)
 
 

@@ -15,7 +15,7 @@ from tests.support.fake_web import FakeWeb, raw_response, run_fake_web
 from tests.support.hub.scripted_hub import ScriptedHub, error_response
 from tests.support.jobs.inference_caller import ModelCaller
 from workers.executor import Completed, Outcome, Rejected, RetryLater, TokenRejected, Unknown
-from workers.hub.client import open_hub_client
+from workers.hub.client import open_hub_jobs_client
 
 FILM = make_mp4("a cat")
 LIMIT_BYTES = 1024 * 1024
@@ -52,7 +52,7 @@ async def web() -> AsyncGenerator[FakeWeb]:
 
 @pytest.fixture
 async def ada(scripted_hub: ScriptedHub, web: FakeWeb) -> AsyncGenerator[ModelCaller]:
-    async with open_hub_client(scripted_hub.url, scripted_hub.url) as gateway:
+    async with open_hub_jobs_client(scripted_hub.url, scripted_hub.url) as gateway:
         yield ModelCaller(gateway, Secret("hf_ada"), web.fetcher, call_bytes=LIMIT_BYTES)
 
 

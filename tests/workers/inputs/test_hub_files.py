@@ -8,12 +8,13 @@ import pytest
 from starlette.responses import Response
 
 from schema.accounts.vault import Secret
+from schema.hub.client import HubRejected, HubUnreachable
 from schema.specs.inputs.hub_uri import HubUri
 from service.local.hub_emulator.users import find_user
 from tests.support.fake_web import FakeWeb, raw_response, run_fake_web
 from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
 from tests.support.hub.scripted_hub import ScriptedHub
-from workers.hub.client import HubRejected, HubUnreachable, open_hub_client
+from workers.hub.client import open_hub_jobs_client
 from workers.inputs.hub_files import HubFileReader
 from workers.inputs.url_fetcher import FetchRefused
 
@@ -32,7 +33,7 @@ async def web() -> AsyncGenerator[FakeWeb]:
 
 @pytest.fixture
 async def files(scripted_hub: ScriptedHub, web: FakeWeb) -> AsyncGenerator[HubFileReader]:
-    async with open_hub_client(scripted_hub.url, scripted_hub.url) as opened:
+    async with open_hub_jobs_client(scripted_hub.url, scripted_hub.url) as opened:
         yield HubFileReader(opened, web.fetcher)
 
 
@@ -176,7 +177,7 @@ async def test_repositories_and_buckets_of_the_local_hub_are_read_as_those_of_th
         )
     api.batch_bucket_files(name, add=[(large, "b.txt")])
 
-    async with run_fake_web() as web, open_hub_client(local.url, local.url) as opened:
+    async with run_fake_web() as web, open_hub_jobs_client(local.url, local.url) as opened:
         files = HubFileReader(opened, web.fetcher)
 
         async def got(text: str, token: Secret = token) -> tuple[bytes, str]:

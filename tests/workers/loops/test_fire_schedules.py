@@ -39,7 +39,7 @@ from tests.support.jobs.schedule_states import (
 )
 from tests.support.subjects import ADA_ID
 from workers.context import Worker
-from workers.hub.client import open_hub_client
+from workers.hub.client import open_hub_jobs_client
 from workers.loops.fire_schedules import fire_due_schedules
 
 WorkerFactory = Callable[..., Worker]
@@ -53,7 +53,7 @@ async def crew(
 ) -> AsyncGenerator[WorkerFactory]:
     """Make workers without loops, each with connections of its own; the Hub is silent to them."""
     async with (
-        open_hub_client("http://127.0.0.1:9", "http://127.0.0.1:9") as silent,
+        open_hub_jobs_client("http://127.0.0.1:9", "http://127.0.0.1:9") as silent,
         Database(database_url, application_name="w1", role=DatabaseRole.WORKER) as first,
         Database(database_url, application_name="w2", role=DatabaseRole.WORKER) as second,
     ):
@@ -382,7 +382,7 @@ async def test_old_prices_are_asked_for_again(
         await price_store.save_price_list(tx, [CPU_BASIC_PRICE | {"unitCostMicroUSD": 1}])
         await tx.execute("UPDATE price_list SET read_at = now() - interval '2 hours'")
 
-    async with open_hub_client(local_hub.url, local_hub.url) as gateway:
+    async with open_hub_jobs_client(local_hub.url, local_hub.url) as gateway:
         await fire_due_schedules(crew(hub=gateway))
 
     (job_id,) = await list_jobs(database, schedule_id)

@@ -16,7 +16,7 @@ from schema.settings import Settings
 from tests.support.factories import JobFactory
 from tests.support.subjects import ADA_ID
 from workers.context import Worker
-from workers.hub.client import HubClient
+from workers.hub.client import HubJobsClient
 from workers.hub.job import RemoteJob
 from workers.loops.poll_runs import poll_runs
 
@@ -44,7 +44,7 @@ def worker(database: Database, vault: Vault, settings: Callable[..., Settings]) 
         settings=settings(),
         database=database,
         vault=vault,
-        hub=cast("HubClient", EmptyHub()),
+        hub=cast("HubJobsClient", EmptyHub()),
         executors={},
     )
 

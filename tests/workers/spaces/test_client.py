@@ -24,7 +24,7 @@ from service.local.stack import Stack
 from tests.support.polling import eventually
 from workers.executor import Completed, ExecutionRequest, Outcome, Rejected, RetryLater
 from workers.executors.space import SpaceExecutor
-from workers.hub.client import open_hub_client
+from workers.hub.client import open_hub_jobs_client
 from workers.inputs.url_fetcher import Fetcher
 
 pytestmark = [
@@ -81,7 +81,7 @@ class SpaceCaller:
 
 @pytest.fixture
 async def call(stack: Stack, space: str) -> AsyncGenerator[SpaceCaller]:
-    async with open_hub_client(stack.hub_url, stack.hub_url) as gateway:
+    async with open_hub_jobs_client(stack.hub_url, stack.hub_url) as gateway:
         form = f"{stack.hub_url}{SPACE_PROXY_PATH}/{{subdomain}}"
         yield SpaceCaller(SpaceExecutor(gateway, form, Fetcher()), load_users(stack.folder / "hub"))
 

@@ -20,7 +20,7 @@ from tests.support.http_server import serve_app
 from tests.support.hub.gradio_app import GRADIO_CONFIG, GRADIO_INFO
 from workers.executor import Completed, ExecutionRequest, Outcome, Rejected, RetryLater, Unknown
 from workers.executors.space import SpaceExecutor
-from workers.hub.client import open_hub_client
+from workers.hub.client import open_hub_jobs_client
 from workers.inputs.url_fetcher import Fetcher
 
 TOKEN = "hf_the_callers"
@@ -106,7 +106,7 @@ def elsewhere(servers: list[HostileSpace], liar: HostileSpace) -> HostileSpace:
 
 @pytest.fixture
 async def executor(liar: HostileSpace) -> AsyncGenerator[SpaceExecutor]:
-    async with open_hub_client(liar.url, liar.url) as gateway:
+    async with open_hub_jobs_client(liar.url, liar.url) as gateway:
         yield SpaceExecutor(gateway, f"{liar.url}/{{subdomain}}", Fetcher())
 
 

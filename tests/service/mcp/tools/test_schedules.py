@@ -19,7 +19,7 @@ from tests.support.jobs.schedule_states import set_due
 from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
 from tests.support.subjects import ADA_TOKEN
 from workers.context import Worker
-from workers.hub.client import open_hub_client as hub_of
+from workers.hub.client import open_hub_jobs_client as hub_of
 from workers.loops.fire_schedules import fire_due_schedules
 
 JOB_ARGUMENTS: Final[dict[str, Any]] = {
