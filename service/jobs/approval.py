@@ -1,10 +1,11 @@
-"""What can a launch cost at worst, and is that so much that a person has to agree to it first?
+"""The worst-case price of a launch, and the question whether a person agrees to it.
 
-A workspace says from where on. A call that is repeated under its idempotency key launches nothing
-that was not agreed to, so nobody is asked twice.
+A workspace has the threshold above which somebody is asked. A call that is repeated under its
+idempotency key launches nothing new, so nobody is asked twice.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from schema.billing.budgets import Rate
@@ -12,23 +13,27 @@ from schema.billing.pricing import price_job
 from schema.common.durations import format_duration
 from schema.common.errors import Invalid
 from schema.common.money import format_usd
-from schema.jobs import queries as job_queries
+from schema.db.database import Transaction
 from schema.specs.base import Spec
 from schema.specs.hub_job import HubJobSpec
 from service.auth.caller import Caller
+from service.jobs.launch import LaunchRequest
 from service.runtime.context import App
+
+IsKeyUsed = Callable[[Transaction, str, str], Awaitable[bool]]
+"""Whether a subject's idempotency key has made something already."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalQuestion:
-    """What a launch may cost at most, and from where on a person is asked."""
+    """What a launch may cost at most, and above which cost a person is asked."""
 
     work: str
     """The work, as in "t4-small for up to 2h"."""
     ceiling_micro_usd: int | None
-    """Millionths of a dollar; none if its price is not known, which is more than any threshold."""
+    """None: its price is not known, which counts as more than any threshold."""
     threshold_micro_usd: int | None
-    """Nobody is asked if there is none."""
+    """None: nobody is asked."""
 
     @property
     def is_needed(self) -> bool:
@@ -39,14 +44,14 @@ class ApprovalQuestion:
 
     @property
     def sentence(self) -> str:
-        """What is asked; the same for the same call."""
-        known = (
+        """The question; the same for the same call."""
+        price = (
             "has no known price"
             if self.ceiling_micro_usd is None
             else f"may cost {format_usd(self.ceiling_micro_usd)}"
         )
         return (
-            f"{self.work} {known}; above {format_usd(self.threshold_micro_usd or 0)} a person is "
+            f"{self.work} {price}; above {format_usd(self.threshold_micro_usd or 0)} a person is "
             "asked first."
         )
 
@@ -56,10 +61,10 @@ NO_APPROVAL: Final = ApprovalQuestion("", None, None)
 
 
 async def price_launch(app: App, spec: Spec, max_cost_usd: float | None) -> Rate | None:
-    """Price a launch; a call has no price that anybody knows.
+    """Price a launch; None for a call, because Hugging Face names no price for one.
 
     Raises:
-        Invalid: it has no price and needs one, or its worst case is above the limit.
+        Invalid: its worst case is above the limit, or there is a limit and no price.
     """
     if isinstance(spec, HubJobSpec):
         return price_job(spec, await app.price_cache.current(), max_cost_usd)
@@ -73,33 +78,23 @@ async def price_launch(app: App, spec: Spec, max_cost_usd: float | None) -> Rate
 
 
 async def build_approval_question(
-    app: App,
-    caller: Caller,
-    spec: Spec,
-    *,
-    threshold_micro_usd: int | None,
-    idempotency_key: str | None,
-    max_cost_usd: float | None,
+    app: App, caller: Caller, request: LaunchRequest, is_key_used: IsKeyUsed
 ) -> ApprovalQuestion:
-    """Say what a person would have to agree to, if anything.
-
-    Raises:
-        Invalid: what it can cost is refused whoever agrees.
-    """
-    if threshold_micro_usd is None:
-        return NO_APPROVAL
-    rate = await price_launch(app, spec, max_cost_usd)
-    asked = ApprovalQuestion(
-        _describe_work(spec), None if rate is None else rate.ceiling_micro_usd, threshold_micro_usd
+    """Say what a person has to agree to before a launch, if anything."""
+    question = ApprovalQuestion(
+        request.work,
+        None if request.rate is None else request.rate.ceiling_micro_usd,
+        request.approval_threshold_micro_usd,
     )
-    if not asked.is_needed or idempotency_key is None:
-        return asked
+    if not question.is_needed or request.idempotency_key is None:
+        return question
     async with app.transaction(caller) as tx:
-        repeated = await job_queries.is_idempotency_key_used(tx, caller.subject_id, idempotency_key)
-    return replace(asked, threshold_micro_usd=None) if repeated else asked
+        is_repeat = await is_key_used(tx, caller.subject_id, request.idempotency_key)
+    return NO_APPROVAL if is_repeat else question
 
 
-def _describe_work(spec: Spec) -> str:
+def describe_work(spec: Spec) -> str:
+    """Name what a person is asked to pay for, as in "t4-small for up to 2h"."""
     if isinstance(spec, HubJobSpec):
         times = f", {spec.attempts} times" if spec.attempts > 1 else ""
         return f"{spec.flavor} for up to {format_duration(spec.timeout)}{times}"

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -27,7 +27,6 @@ from schema.specs.batch import (
     Item,
     ItemCollector,
     ItemRequest,
-    OnUnknown,
 )
 from schema.specs.inference import InferenceSpec
 from schema.specs.validation_errors import validate_spec
@@ -135,52 +134,50 @@ class ItemPageQuery:
             raise Invalid("cursor, limit and only are for the items of a batch; leave them out.")
 
 
-@dataclass(frozen=True, slots=True)
-class BatchArguments:
-    """What makes a batch of a call, if anything does."""
-
-    items: Sequence[Item] | None = None
-    items_from: str | None = None
-    concurrency: int = 8
-    on_unknown: OnUnknown = "report"
-    max_tries: int = 4
-
-
 async def check_inference_spec(
-    inputs: object, batch_arguments: BatchArguments, **common: Any
+    inputs: object,
+    *,
+    items: Sequence[Item] | None,
+    items_from: str | None,
+    call_fields: Mapping[str, Any],
+    batch_fields: Mapping[str, Any],
 ) -> tuple[InferenceSpec | BatchSpec, NewItems | None]:
-    """Check a call, or a batch of them item by item.
+    """Check a call, or a batch of calls item by item.
+
+    Args:
+        inputs: what a single call asks.
+        items: a call each, of a batch.
+        items_from: a file at the Hub with the items.
+        call_fields: the fields of an `InferenceSpec`.
+        batch_fields: the fields of a `BatchSpec`; its items come from `items`.
 
     Raises:
         Invalid: with what is wrong, and of which item.
     """
-    given = {
-        "inputs": inputs,
-        "items": batch_arguments.items,
-        "items_from": batch_arguments.items_from,
-    }
-    named = [name for name, value in given.items() if value is not None]
-    if len(named) != 1:
-        several = f"{' and '.join(named)} are given" if named else "inputs is missing"
+    sources = {"inputs": inputs, "items": items, "items_from": items_from}
+    names = [name for name, value in sources.items() if value is not None]
+    if len(names) != 1:
+        problem = f"{' and '.join(names)} are given" if names else "inputs is missing"
         raise Invalid(
-            f"{several}; give inputs for one call, or for a batch either items or items_from."
+            f"{problem}; give inputs for one call, or for a batch either items or items_from."
         )
     if inputs is not None:
-        return validate_spec(InferenceSpec, inputs=inputs, **common), None
-    common |= {
-        "concurrency": batch_arguments.concurrency,
-        "on_unknown": batch_arguments.on_unknown,
-        "max_tries": batch_arguments.max_tries,
-    }
-    if batch_arguments.items is None:
-        return validate_spec(BatchSpec, items_from=batch_arguments.items_from, **common), None
-    items = batch_arguments.items
+        return validate_spec(InferenceSpec, **call_fields), None
+    if items is None:
+        return validate_spec(BatchSpec, **batch_fields), None
+    inline = _summarize_items(items)
+    spec = validate_spec(BatchSpec, **{**batch_fields, "items": inline.model_dump()})
+    return spec, NewItems(await _check_items(spec, items))
+
+
+def _summarize_items(items: Sequence[Item]) -> InlineItems:
+    """Count items, and digest them, so that the same request is seen to be the same."""
     if not items:
         raise Invalid(f"items: there is none; write at least one, such as {ITEM_EXAMPLE}.")
-    origin, size = hashlib.sha256(), 0
+    digest, size = hashlib.sha256(), 0
     for item in items:
         written = json.dumps(item.to_request(), sort_keys=True).encode()
-        origin.update(written)
+        digest.update(written)
         size += len(written)
     if size > MAX_INLINE_BYTES:
         raise Invalid(
@@ -190,9 +187,7 @@ async def check_inference_spec(
             "and pass "
             f'items_from="hf://datasets/OWNER/NAME/items.jsonl".'
         )
-    inline = InlineItems.model_construct(count=len(items), origin=f"sha256:{origin.hexdigest()}")
-    spec = validate_spec(BatchSpec, items=inline.model_dump(), **common)
-    return spec, NewItems(await _check_items(spec, items))
+    return InlineItems.model_construct(count=len(items), origin=f"sha256:{digest.hexdigest()}")
 
 
 async def _check_items(spec: BatchSpec, items: Sequence[Item]) -> list[ItemRequest]:

@@ -1,4 +1,4 @@
-"""service.jobs.launch."""
+"""The request of a launch, and the launch itself: a row in the queue, then a wake-up."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,27 +11,29 @@ from schema.accounts import secrets as sealed_secrets
 from schema.accounts.vault import Secret
 from schema.billing.budgets import Rate
 from schema.common import ids as common_ids
-from schema.common.errors import InDoubt, Unavailable
+from schema.common.errors import Conflict, InDoubt, Unavailable
 from schema.common.failpoints import hit_failpoint
 from schema.common.ids import HandleKind
 from schema.db.database import Transaction
 from schema.jobs import lifecycle
 from schema.jobs.dependencies import DependencyCondition
+from schema.jobs.tables import FINAL_STATES, JobState
 from service.auth.caller import Caller
 from service.auth.client_info import CURRENT_CLIENT
-from service.jobs.operations import read_job_view
+from service.jobs import operations
 from service.runtime.context import App
+from service.views import job_summary
 from service.views.jobs import LaunchedView
 
 _RETRY_PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 0.0)
-"""Seconds to wait after each try to learn what became of a commit."""
+"""Pauses after each try to learn what became of a commit."""
 
 
 class JobAttachment(Protocol):
-    """What is too large for a request, and kept beside it; kept again it is the same."""
+    """What is too large for a request and is stored beside it; a second store changes nothing."""
 
     async def store(self, tx: Transaction, caller: Caller, job_id: UUID) -> None:
-        """Keep it."""
+        """Store it, in the transaction that makes the job."""
         ...
 
 
@@ -50,6 +52,10 @@ class LaunchRequest:
     secrets: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
     rate: Rate | None = None
     """What it can cost, if that is known."""
+    work: str = ""
+    """What a person is asked to pay for, as in "t4-small for up to 2h"."""
+    approval_threshold_micro_usd: int | None = None
+    """The cost above which a person is asked first; None: nobody is asked."""
     rerun_of: UUID | None = None
     parent_ids: Sequence[UUID] = ()
     """The jobs that have to end before it begins."""
@@ -57,7 +63,7 @@ class LaunchRequest:
     notes: list[str] = field(default_factory=list[str])
     """What the caller should know about it."""
     attachment: JobAttachment | None = None
-    """What is kept beside the request, in its transaction."""
+    """What is stored beside the request, in its transaction."""
 
 
 async def enqueue_job(app: App, caller: Caller, request: LaunchRequest) -> LaunchedView:
@@ -66,7 +72,8 @@ async def enqueue_job(app: App, caller: Caller, request: LaunchRequest) -> Launc
     Raises:
         LimitReached: the caller has as many unfinished jobs as they may have at a time.
         BudgetExceeded: what it can cost does not fit into what may be spent.
-        Unavailable: with whether nothing was launched, or what it is called if it was.
+        Unavailable: the database cannot be reached, and nothing was launched.
+        InDoubt: whether it was launched is not known; the text names the handle to look for.
     """
     job_id = common_ids.new_id()
     in_doubt = False
@@ -96,7 +103,7 @@ async def enqueue_job(app: App, caller: Caller, request: LaunchRequest) -> Launc
 async def _insert_job(
     app: App, caller: Caller, request: LaunchRequest, job_id: UUID
 ) -> LaunchedView:
-    """Queue a job; the same id again is the same job."""
+    """Queue a job; a second call with the same id finds the first one's job."""
     async with app.transaction(caller) as tx:
         job = await lifecycle.submit_job(
             tx,
@@ -123,7 +130,7 @@ async def _insert_job(
         if request.attachment is not None:
             await request.attachment.store(tx, caller, job.id)
         hit_failpoint("submit.written")
-        view = await read_job_view(
+        view = await operations.read_job_view(
             tx, app, caller, common_ids.format_handle(HandleKind.JOB, job.id)
         )
     hit_failpoint("submit.committed")
@@ -135,3 +142,34 @@ async def _insert_job(
         else common_ids.format_handle(HandleKind.JOB, earlier),
         notes=request.notes,
     )
+
+
+async def find_parents(
+    app: App, caller: Caller, parent_handles: list[str] | None, condition: DependencyCondition
+) -> Sequence[UUID]:
+    """Find the jobs that have to end before a launch begins.
+
+    Raises:
+        Invalid: one is not a handle of a job.
+        NotFound: the caller has no such job.
+        Conflict: one has failed, and the launch would wait for its success.
+    """
+    if not parent_handles:
+        return ()
+    async with app.transaction(caller) as tx:
+        parents = [
+            await operations.find_job(tx, caller, handle)
+            for handle in dict.fromkeys(parent_handles)
+        ]
+    for parent in parents:
+        if (
+            condition is DependencyCondition.SUCCESS
+            and parent.state in FINAL_STATES
+            and parent.state is not JobState.SUCCEEDED
+        ):
+            raise Conflict(
+                f"{job_summary.job_handle(parent)} is {parent.state}, so what has to wait for its "
+                f"success would never begin, and nothing was launched. Run it again with "
+                f'retry_job and wait for the new job, or pass on="finish".'
+            )
+    return [parent.id for parent in parents]

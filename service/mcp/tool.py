@@ -1,15 +1,16 @@
-"""How does a tool of ours speak MCP? Strict arguments, short schemas, failures a model can act on.
+"""MCP tools with strict arguments, short schemas, and failures that a model can act on.
 
-The only module that builds on what mcp 2.3.0 leaves open without promising it: `Tool.run` may be
-overridden, `Tool.parameters` and `Tool.fn_metadata` may be replaced, and whatever escapes a tool
-arrives as the `__cause__` of a `ToolError`. A newer SDK is to be tried against tests/service.
+This is the only module that builds on what mcp 2.3.0 leaves open without a promise: `Tool.run` may
+be overridden, `Tool.parameters` and `Tool.fn_metadata` may be replaced, `FuncMetadata` decides what
+a tool is called with, and an exception that leaves a tool arrives as the `__cause__` of a
+`ToolError`. Run tests/service against a newer SDK before you take it.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from inspect import cleandoc
 from types import UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 
 import structlog
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -17,7 +18,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.prompts import Prompt
 from mcp.server.mcpserver.tools import Tool
-from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INTERNAL_ERROR,
@@ -28,7 +29,7 @@ from mcp_types import (
     ToolAnnotations,
 )
 from mcp_types.version import is_version_at_least
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import override
 
 from schema.common.errors import HoldfastError, Invalid, NotFound
@@ -80,6 +81,25 @@ def raise_mcp_errors() -> Generator[None]:
         ) from None
 
 
+class ToolArguments(ArgModelBase):
+    """The arguments of a tool, as one model.
+
+    A tool that takes one parameter `arguments` of such a type publishes the fields of the model as
+    its arguments. Its resolvers may take `arguments` too.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def select_fields(self, model: type[BaseModel]) -> dict[str, Any]:
+        """Return the values of the fields that `model` has too, without those that are None."""
+        names = type(self).model_fields.keys() & model.model_fields.keys()
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+ArgumentsT = TypeVar("ArgumentsT", bound=ToolArguments)
+
+
 class McpTool(Tool):
     """A tool that refuses what it does not know, and says what it refuses in a sentence."""
 
@@ -104,19 +124,6 @@ class McpTool(Tool):
             if (expected := self._expected_failure(error)) is None:
                 raise
             return self._error_result(expected)
-
-    def parse_arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Check arguments as a call does, for one that is made later.
-
-        Raises:
-            Invalid: with a sentence for each that is wrong.
-        """
-        accepted = self.fn_metadata.arg_model
-        try:
-            checked = accepted.model_validate(self.fn_metadata.pre_parse_json(dict(arguments)))
-        except ValidationError as error:
-            raise to_invalid_error(error, known_arguments=accepted.model_fields) from None
-        return checked.model_dump_one_level()
 
     def _expect_scope(self) -> None:
         # The edge has looked already; this is for whoever finds a way around it.
@@ -159,31 +166,65 @@ def build_tool(
     annotations: ToolAnnotations,
     *required_scopes: Scope,
     show_details: bool = False,
+    retention: str = "",
     **example: Any,
 ) -> McpTool:
     """Make a tool of a function; its docstring is what the model reads.
 
-    Its schema leaves the fields of a view that are marked as details out, unless it is told to
-    publish them; the view has them all the same.
+    Args:
+        function: the tool; it takes its arguments one by one, or as one `ToolArguments`.
+        title: what a host calls it.
+        annotations: what a host may assume about a call.
+        required_scopes: scopes of which the caller's token has to have one.
+        show_details: whether the schema publishes the fields of a view that are marked as details;
+            the view has them in any case.
+        retention: how long a job is kept, for a docstring that says `{retention}`.
+        example: the shortest correct arguments.
     """
-    made = McpTool.from_function(
-        function, title=title, description=cleandoc(function.__doc__ or ""), annotations=annotations
+    description = cleandoc(function.__doc__ or "").replace("{retention}", retention)
+    tool = McpTool.from_function(
+        function, title=title, description=description, annotations=annotations
     )
-    assert isinstance(made, McpTool)  # noqa: S101  # the SDK says Tool, and makes what it is called on
-    accepted, shown = made.fn_metadata.arg_model, made.fn_metadata.output_model
-    accepted.model_config["extra"] = "forbid"
-    accepted.model_rebuild(force=True)
-    made.parameters = shorten_input_schema(accepted.model_json_schema(by_alias=True))
-    made.fn_metadata = _ToolFuncMetadata(
-        arg_model=accepted,
-        output_model=shown,
+    assert isinstance(tool, McpTool)  # noqa: S101  # the SDK says Tool, and makes what it is called on
+    argument_model, result_type = _argument_model(tool), tool.fn_metadata.output_model
+    tool.parameters = shorten_input_schema(argument_model.model_json_schema(by_alias=True))
+    tool.fn_metadata = _ToolFuncMetadata(
+        arg_model=argument_model,
+        output_model=result_type,
         output_schema=shorten_output_schema(
-            TypeAdapter(shown).json_schema(mode="serialization"), show_details=show_details
+            TypeAdapter(result_type).json_schema(mode="serialization"), show_details=show_details
         ),
     )
-    made.example = example
-    made.required_scopes = required_scopes
-    return made
+    tool.example = example
+    tool.required_scopes = required_scopes
+    return tool
+
+
+def parse_arguments(model: type[ArgumentsT], arguments: Mapping[str, Any]) -> ArgumentsT:
+    """Check arguments as a call does, for a call that is made later.
+
+    Raises:
+        Invalid: with a sentence for each argument that is wrong.
+    """
+    try:
+        parsed = _ToolFuncMetadata(arg_model=model).pre_parse_json(dict(arguments))
+        return model.model_validate(parsed)
+    except ValidationError as error:
+        raise to_invalid_error(error, known_arguments=model.model_fields) from None
+
+
+def _argument_model(tool: Tool) -> type[ArgModelBase]:
+    """Return the model of what a call may send; it refuses names that it does not know."""
+    generated = tool.fn_metadata.arg_model
+    match list(generated.model_fields.items()):
+        case [("arguments", field)] if isinstance(field.annotation, type) and issubclass(
+            field.annotation, ToolArguments
+        ):
+            return field.annotation
+        case _:
+            generated.model_config["extra"] = "forbid"
+            generated.model_rebuild(force=True)
+            return generated
 
 
 def _drop_unsupported_links(result: Any, protocol_version: str | None) -> Any:
@@ -196,6 +237,13 @@ def _drop_unsupported_links(result: Any, protocol_version: str | None) -> Any:
 
 
 class _ToolFuncMetadata(FuncMetadata):
+    @override
+    def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
+        if not issubclass(self.arg_model, ToolArguments):
+            return super().validate_arguments(arguments_to_validate)
+        parsed = self.pre_parse_json(arguments_to_validate)
+        return {"arguments": self.arg_model.model_validate(parsed)}
+
     @override
     def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
         """Unpack JSON that a client wrote into a string, unless the string may be what is meant.

@@ -43,15 +43,18 @@ def shorten_output_schema(schema: dict[str, Any], *, show_details: bool) -> dict
 
 def shorten_input_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """Shorten the schema of arguments; whatever fits the short one is still checked by the long."""
-    # Below $defs the words are our own docstrings, written for readers of the code.
+    # The description of a model is our own docstring, written for readers of the code.
     definitions = {
-        name: {key: each for key, each in definition.items() if key != "description"}
-        for name, definition in schema.get("$defs", {}).items()
+        name: _drop_description(definition) for name, definition in schema.get("$defs", {}).items()
     }
-    whole: dict[str, Any] = {**schema, "$defs": definitions}
+    whole: dict[str, Any] = {**_drop_description(schema), "$defs": definitions}
     short = _shorten_input(whole)
     assert isinstance(short, dict)  # noqa: S101  # a schema stays one
     return _inline_single_use(short)
+
+
+def _drop_description(schema: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key != "description"}
 
 
 def _shorten_input(value: JsonValue) -> JsonValue:

@@ -1,8 +1,8 @@
-"""What every tool that begins work takes: its arguments, checked and described once."""
+"""Arguments that the tools share: their types, checked and described once."""
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
@@ -10,28 +10,39 @@ from schema.common.name_matching import normalize_name
 from schema.jobs.dependencies import DependencyCondition
 from schema.specs.hub_job import parse_job_timeout
 from schema.specs.inference import parse_call_timeout
+from service.mcp.confirmation import ConfirmationToken
+from service.mcp.tool import ToolArguments
 
 
-def as_list(value: object) -> object:
-    """Read one thing as a list of it."""
+def to_list(value: object) -> object:
+    """Read a single text as a list of one."""
     return [value] if isinstance(value, str) else value
 
 
 def normalize_choice(value: object) -> object:
-    """Read a name the way ours are written, whatever its case and hyphens."""
+    """Write a name in lower case with underscores, whatever its case and hyphens."""
     return normalize_name(value).replace("-", "_") if isinstance(value, str) else value
 
 
 def _duration_validator(parse: Callable[[object], timedelta]) -> BeforeValidator:
-    """Check a duration with all the other arguments, so that everything wrong is told at once."""
+    """Check a duration with the other arguments, so that one refusal names all that is wrong."""
 
-    def check(written: object) -> object:
-        parse(written)
-        return written
+    def check(text: object) -> object:
+        parse(text)
+        return text
 
     return BeforeValidator(check)
 
 
+EXAMPLE_JOB_ID: Final = "job_01krz4c0s0e5xv4k6w2q8ntb7m"
+"""A handle for the correct calls that refusals show."""
+
+JobId = Annotated[str, Field(description="A handle, job_…")]
+JobIds = Annotated[
+    list[str],
+    BeforeValidator(to_list, json_schema_input_type=list[str] | str),
+    Field(min_length=1, max_length=50, description="One handle, or up to 50."),
+]
 DurationInput = Annotated[int | float | str, Field(description='Seconds, or "90m", "1h30m".')]
 JobTimeout = Annotated[DurationInput, _duration_validator(parse_job_timeout)]
 CallTimeout = Annotated[DurationInput, _duration_validator(parse_call_timeout)]
@@ -64,7 +75,7 @@ MaxCostUsd = Annotated[
 DryRun = Annotated[bool, Field(description="Only check it, and say what it can cost.")]
 ParentHandles = Annotated[
     list[str] | None,
-    BeforeValidator(as_list),
+    BeforeValidator(to_list),
     Field(max_length=20, description="Jobs that have to end first, and well unless on says so."),
 ]
 AfterCondition = Annotated[DependencyCondition, BeforeValidator(normalize_choice)]
@@ -72,3 +83,13 @@ LaunchWorkspaceId = Annotated[
     str | None,
     Field(description="A handle, ws_…; it also fills in namespace, flavor, timeout and labels."),
 ]
+
+
+class SingleLaunchArguments(ToolArguments):
+    """Arguments of a launch that are about the one job that this call makes."""
+
+    idempotency_key: IdempotencyKey = None
+    after: ParentHandles = None
+    on: AfterCondition = DependencyCondition.SUCCESS
+    dry_run: DryRun = False
+    confirm: ConfirmationToken = None

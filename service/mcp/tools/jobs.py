@@ -20,18 +20,18 @@ from service.jobs.results import ResultView
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.resources import job_link
 from service.mcp.tool import DESTRUCTIVE, READ_ONLY, McpTool, build_tool, tool_result
-from service.mcp.tools.arguments import as_list, normalize_choice
+from service.mcp.tools.arguments import (
+    EXAMPLE_JOB_ID,
+    JobId,
+    JobIds,
+    normalize_choice,
+    to_list,
+)
 from service.views.jobs import JobPage, JobsView, JobView, LogView
 
-JobId = Annotated[str, Field(description="A handle, job_…")]
-JobIds = Annotated[
-    list[str],
-    BeforeValidator(as_list, json_schema_input_type=list[str] | str),
-    Field(min_length=1, max_length=50, description="One handle, or up to 50."),
-]
 StateFilter = Annotated[
     list[Annotated[JobState, BeforeValidator(normalize_choice)]],
-    BeforeValidator(as_list),
+    BeforeValidator(to_list),
 ]
 KindFilter = Annotated[JobKind, BeforeValidator(normalize_choice)]
 MaxBytes = Annotated[int, Field(ge=1000, le=200_000, description="Of the whole reply.")]
@@ -169,11 +169,12 @@ def _describe_page(count: int, next_cursor: str | None) -> str:
 
 def build_tools() -> list[McpTool]:
     """Publish these tools."""
-    handle = "job_01krz4c0s0e5xv4k6w2q8ntb7m"
     return [
-        build_tool(job_status, "Job status", READ_ONLY, show_details=True, job_ids=[handle]),
+        build_tool(
+            job_status, "Job status", READ_ONLY, show_details=True, job_ids=[EXAMPLE_JOB_ID]
+        ),
         build_tool(list_jobs, "List jobs", READ_ONLY, state=["queued", "running"], limit=10),
-        build_tool(job_logs, "Job log", READ_ONLY, job_id=handle, tail=50),
-        build_tool(job_result, "Job result", READ_ONLY, job_id=handle),
-        build_tool(cancel_job, "Cancel a job", DESTRUCTIVE, *Scope, job_id=handle),
+        build_tool(job_logs, "Job log", READ_ONLY, job_id=EXAMPLE_JOB_ID, tail=50),
+        build_tool(job_result, "Job result", READ_ONLY, job_id=EXAMPLE_JOB_ID),
+        build_tool(cancel_job, "Cancel a job", DESTRUCTIVE, *Scope, job_id=EXAMPLE_JOB_ID),
     ]

@@ -1,44 +1,52 @@
-"""How every tool that begins work answers: with a handle, or with what it would have done."""
+"""The last step of every tool that launches: the launch, or its dry run, and the answer."""
 
 from dataclasses import replace
 
 from mcp_types import CallToolResult
 
 from schema.common.money import format_usd, to_micro_usd
-from schema.jobs.dependencies import DependencyCondition
 from schema.jobs.tables import JobKind
 from service.auth.caller import Caller
-from service.jobs import dependencies as job_dependencies
 from service.jobs import launch as job_launch
 from service.jobs.dry_run import DryRunView, dry_run_launch
 from service.jobs.launch import LaunchRequest
 from service.mcp.resources import job_link
 from service.mcp.tool import tool_result
+from service.mcp.tools.arguments import SingleLaunchArguments
 from service.runtime.context import App
 from service.views.jobs import LaunchedView
 
 
+def for_single_job(request: LaunchRequest, arguments: SingleLaunchArguments) -> LaunchRequest:
+    """Make a request one for a single job, which a dry run asks nobody about."""
+    return replace(
+        request,
+        idempotency_key=arguments.idempotency_key,
+        approval_threshold_micro_usd=None
+        if arguments.dry_run
+        else request.approval_threshold_micro_usd,
+    )
+
+
 async def launch_or_dry_run(
-    app: App,
-    caller: Caller,
-    request: LaunchRequest,
-    *,
-    parent_handles: list[str] | None = None,
-    dependency_condition: DependencyCondition = DependencyCondition.SUCCESS,
-    dry_run: bool = False,
+    app: App, caller: Caller, request: LaunchRequest, arguments: SingleLaunchArguments
 ) -> CallToolResult:
-    """Launch what was asked for, once the jobs named have ended, or only say what that would do."""
-    parents = await job_dependencies.find_parents(app, caller, parent_handles, dependency_condition)
-    request = replace(request, parent_ids=parents, dependency_condition=dependency_condition)
-    if dry_run:
+    """Launch a job that begins once its parents have ended, or only say what that would do."""
+    parent_ids = await job_launch.find_parents(app, caller, arguments.after, arguments.on)
+    request = replace(request, parent_ids=parent_ids, dependency_condition=arguments.on)
+    if arguments.dry_run:
         return _dry_run_result(await dry_run_launch(app, caller, request))
+    return await launch(app, caller, request)
+
+
+async def launch(app: App, caller: Caller, request: LaunchRequest) -> CallToolResult:
+    """Launch a job that the Hub lets the caller launch, and answer with its handle."""
     if request.kind == JobKind.HUB_JOB:
         await app.require_launch_permission(caller, request.namespace)
-    return launch_result(await job_launch.enqueue_job(app, caller, request))
+    return _launch_result(await job_launch.enqueue_job(app, caller, request))
 
 
-def launch_result(view: LaunchedView) -> CallToolResult:
-    """Answer a launch of whichever kind."""
+def _launch_result(view: LaunchedView) -> CallToolResult:
     sentence = " ".join([f"{view.job_id}: {view.summary}", *view.notes, view.next_step])
     if view.cost.ceiling_usd:
         sentence += f" It costs {format_usd(to_micro_usd(view.cost.ceiling_usd))} at most."
@@ -62,5 +70,5 @@ def _dry_run_result(view: DryRunView) -> CallToolResult:
         return tool_result(
             f"Nothing was launched, and this would not be. {' '.join(view.needs)}", view
         )
-    said = " ".join(["Nothing was launched.", cost, *view.notes])
-    return tool_result(f"{said} Leave dry_run out to launch it.", view)
+    findings = " ".join(["Nothing was launched.", cost, *view.notes])
+    return tool_result(f"{findings} Leave dry_run out to launch it.", view)

@@ -1,8 +1,6 @@
-"""The tools that launch a request again and again."""
+"""The tools for schedules, which launch the same request again and again."""
 
-from collections.abc import Mapping
-from dataclasses import fields
-from functools import cache
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from mcp_types import CallToolResult
@@ -13,24 +11,37 @@ from schema.common.ids import HandleKind
 from schema.schedules import store as schedule_store
 from schema.schedules.cron import CronTrigger
 from schema.schedules.tables import MissedPolicy, OverlapPolicy
-from schema.workspaces import store as workspace_store
 from service.auth.caller import Caller, Scope
 from service.jobs import operations
-from service.jobs.approval import NO_APPROVAL, ApprovalQuestion
-from service.jobs.batches import BatchArguments
 from service.jobs.launch import LaunchRequest
-from service.mcp.confirmation import Approval, ConfirmationToken, require_approval
+from service.mcp.confirmation import ConfirmationToken, approved_request
 from service.mcp.dependencies import AppDep, CallerDep
-from service.mcp.tool import CREATES, DESTRUCTIVE, READ_ONLY, McpTool, build_tool, tool_result
-from service.mcp.tools import launch_inference as inference_tool
-from service.mcp.tools import launch_job as launch_tool
-from service.mcp.tools import launch_space_call as space_tool
-from service.mcp.tools.arguments import DisplayName, DryRun, IdempotencyKey
-from service.mcp.tools.launch_inference import build_inference_request
-from service.mcp.tools.launch_job import build_job_request
-from service.mcp.tools.launch_space_call import build_space_request
+from service.mcp.tool import (
+    CREATES,
+    DESTRUCTIVE,
+    READ_ONLY,
+    ArgumentsT,
+    McpTool,
+    ToolArguments,
+    build_tool,
+    parse_arguments,
+    tool_result,
+)
+from service.mcp.tools.arguments import (
+    DisplayName,
+    DryRun,
+    IdempotencyKey,
+    SingleLaunchArguments,
+)
+from service.mcp.tools.launch_inference import InferenceArguments, build_inference_request
+from service.mcp.tools.launch_job import HubJobArguments, build_job_request
+from service.mcp.tools.launch_space_call import (
+    SpaceCallArguments,
+    build_space_request,
+    check_endpoint,
+)
 from service.runtime.context import App
-from service.schedules import actions as service
+from service.schedules import actions as schedule_actions
 from service.schedules.actions import ScheduleChange, SchedulePlan
 from service.schedules.views import (
     DeletedScheduleView,
@@ -45,65 +56,104 @@ from service.views.job_summary import shorten_title
 ScheduleId = Annotated[str, Field(description="A handle, sched_….")]
 Cron = Annotated[str, Field(description='Such as "0 9 * * 1-5" or "@daily".')]
 TimeZone = Annotated[str, Field(description='Such as "Europe/Paris".')]
-LaunchArguments = dict[str, Any]
-LaunchChoice = Mapping[str, LaunchArguments | None]
-"""What is launched each time: by the name of the argument, the arguments of the tool."""
+_MAX_CRON_CHARS: Final = 100
+"""How much of a cron expression a question repeats."""
 
-_SINGLE_JOB_ARGUMENTS: Final = ("idempotency_key", "dry_run", "confirm", "after", "on")
-"""Arguments of a launch that are about the one job it makes."""
+ScheduledArguments = dict[str, Any]
+"""The arguments of a tool that launches, as they were sent."""
 
 
-async def _question(
-    cron: str,
-    job: LaunchArguments | None,
-    inference: LaunchArguments | None,
-    space: LaunchArguments | None,
-    idempotency_key: str | None,
-    dry_run: bool,  # noqa: FBT001  # filled in by name
-    app: AppDep,
-    caller: CallerDep,
-) -> ApprovalQuestion:
-    request = await _build_request(
-        app, caller, {"job": job, "inference": inference, "space": space}
+class CreateScheduleArguments(ToolArguments):
+    """Arguments of create_schedule."""
+
+    cron: Cron
+    job: Annotated[ScheduledArguments | None, Field(description="The arguments of launch_job.")] = (
+        None
     )
-    if dry_run or request.workspace_id is None:
-        return NO_APPROVAL
-    async with app.transaction(caller) as tx:
-        workspace = await workspace_store.get_workspace(tx, caller.subject_id, request.workspace_id)
-        held = idempotency_key is not None and await schedule_store.is_schedule_key_used(
-            tx, caller.subject_id, idempotency_key
+    inference: Annotated[
+        ScheduledArguments | None, Field(description="Or those of launch_inference.")
+    ] = None
+    space: Annotated[
+        ScheduledArguments | None, Field(description="Or those of launch_space_call.")
+    ] = None
+    timezone: TimeZone = "UTC"
+    overlap: Annotated[OverlapPolicy, Field(description="While its last job has not finished.")] = (
+        OverlapPolicy.SKIP
+    )
+    missed: Annotated[MissedPolicy, Field(description="After an outage.")] = MissedPolicy.RUN_ONCE
+    name: DisplayName = None
+    idempotency_key: IdempotencyKey = None
+    dry_run: DryRun = False
+    confirm: ConfirmationToken = None
+
+
+async def _build_request(
+    arguments: CreateScheduleArguments, app: AppDep, caller: CallerDep
+) -> LaunchRequest:
+    """Check what is to be launched, as the tool would that launches it now."""
+    request = await _build_scheduled_request(app, caller, arguments)
+    if request.attachment is not None:
+        raise Invalid(
+            "inference: items are kept for one batch, and each firing makes another; put them into "
+            "a file, which each reads anew, and give items_from."
         )
-    if workspace is None or held:
-        return NO_APPROVAL
-    ceiling = None if request.rate is None else request.rate.ceiling_micro_usd
-    what = f'Each time "{cron[:100]}" comes round, {request.title}'
-    return ApprovalQuestion(what, ceiling, workspace.confirm_above_micro_usd)
+    return replace(
+        request,
+        idempotency_key=arguments.idempotency_key,
+        work=f'Each time "{arguments.cron[:_MAX_CRON_CHARS]}" comes round, {request.title}',
+        approval_threshold_micro_usd=None
+        if arguments.dry_run
+        else request.approval_threshold_micro_usd,
+    )
+
+
+async def _build_scheduled_request(
+    app: App, caller: Caller, arguments: CreateScheduleArguments
+) -> LaunchRequest:
+    match arguments:
+        case CreateScheduleArguments(job=dict() as fields, inference=None, space=None):
+            caller.require_scope(Scope.JOBS)
+            job = _parse_launch_arguments("job", HubJobArguments, fields)
+            return await build_job_request(app, caller, job)
+        case CreateScheduleArguments(job=None, inference=dict() as fields, space=None):
+            caller.require_scope(Scope.INFERENCE)
+            inference = _parse_launch_arguments("inference", InferenceArguments, fields)
+            return await build_inference_request(app, caller, inference)
+        case CreateScheduleArguments(job=None, inference=None, space=dict() as fields):
+            caller.require_scope(Scope.INFERENCE)
+            space_call = _parse_launch_arguments("space", SpaceCallArguments, fields)
+            request = await build_space_request(app, caller, space_call)
+            return await check_endpoint(app, caller, request)
+        case _:
+            raise Invalid(
+                "Give one of job, inference and space: the arguments of launch_job, "
+                "launch_inference or launch_space_call."
+            )
+
+
+def _parse_launch_arguments(
+    argument: str, model: type[ArgumentsT], fields: ScheduledArguments
+) -> ArgumentsT:
+    for name in SingleLaunchArguments.model_fields:
+        if name in fields:
+            raise Invalid(
+                f"{argument}: {name} is about one job, and each firing makes another; leave it out"
+                f" of {argument}."
+            )
+    try:
+        return parse_arguments(model, fields)
+    except Invalid as error:
+        raise Invalid(f"{argument}: {error}") from None
 
 
 async def create_schedule(
-    cron: Cron,
-    job: Annotated[
-        LaunchArguments | None, Field(description="The arguments of launch_job.")
-    ] = None,
-    inference: Annotated[
-        LaunchArguments | None, Field(description="Or those of launch_inference.")
-    ] = None,
-    space: Annotated[
-        LaunchArguments | None, Field(description="Or those of launch_space_call.")
-    ] = None,
-    timezone: TimeZone = "UTC",
-    overlap: Annotated[
-        OverlapPolicy, Field(description="While its last job has not finished.")
-    ] = OverlapPolicy.SKIP,
-    missed: Annotated[MissedPolicy, Field(description="After an outage.")] = MissedPolicy.RUN_ONCE,
-    name: DisplayName = None,
-    idempotency_key: IdempotencyKey = None,
-    dry_run: DryRun = False,  # noqa: FBT002  # filled in by name, from JSON
-    confirm: ConfirmationToken = None,  # looked at by what gives `confirmed`
+    arguments: CreateScheduleArguments,
     *,
     app: AppDep,
     caller: CallerDep,
-    approval: Annotated[Approval, require_approval(_question)],
+    request: Annotated[
+        LaunchRequest, approved_request(_build_request, schedule_store.is_schedule_key_used)
+    ],
 ) -> Annotated[CallToolResult, ScheduleAnswer]:
     """Launch the same request again and again, until you pause or delete the schedule.
 
@@ -111,18 +161,20 @@ async def create_schedule(
     time; list_jobs(schedule_id=…) has them. It fires without any client, as long as your token
     lives. dry_run shows the next times.
     """
-    rhythm = CronTrigger.parse(cron, timezone)
-    launch: LaunchChoice = {"job": job, "inference": inference, "space": space}
-    request = await _build_request(app, caller, launch, idempotency_key or approval.idempotency_key)
-    plan = SchedulePlan(rhythm, overlap, missed, shorten_title(name or request.title))
-    if dry_run:
-        rehearsed = await service.dry_run_schedule(app, caller, plan, request)
-        said = ["No schedule was made.", describe_next_runs(rehearsed.next_runs)]
-        said += [describe_cost(rehearsed.ceiling_usd), *rehearsed.needs, *rehearsed.notes]
-        return tool_result(" ".join(said), rehearsed)
-    view = await service.create_schedule(app, caller, plan, request)
-    said = [f"{view.schedule_id}: {view.summary}", describe_cost(view.ceiling_usd), *view.notes]
-    return tool_result(" ".join(said), view)
+    plan = SchedulePlan(
+        CronTrigger.parse(arguments.cron, arguments.timezone),
+        arguments.overlap,
+        arguments.missed,
+        shorten_title(arguments.name or request.title),
+    )
+    if arguments.dry_run:
+        preview = await schedule_actions.dry_run_schedule(app, caller, plan, request)
+        sentences = ["No schedule was made.", describe_next_runs(preview.next_runs)]
+        sentences += [describe_cost(preview.ceiling_usd), *preview.needs, *preview.notes]
+        return tool_result(" ".join(sentences), preview)
+    view = await schedule_actions.create_schedule(app, caller, plan, request)
+    sentences = [f"{view.schedule_id}: {view.summary}", describe_cost(view.ceiling_usd)]
+    return tool_result(" ".join([*sentences, *view.notes]), view)
 
 
 async def list_schedules(
@@ -134,7 +186,7 @@ async def list_schedules(
 ) -> Annotated[CallToolResult, SchedulePage]:
     """List your schedules, the newest first: when each fires next, and what became of the last."""
     before = operations.parse_cursor(HandleKind.SCHEDULE, cursor)
-    found = await service.list_schedules(app, caller, before=before, limit=limit + 1)
+    found = await schedule_actions.list_schedules(app, caller, before=before, limit=limit + 1)
     shown = [ScheduleView.from_status(schedule) for schedule in found[:limit]]
     more = shown[-1].schedule_id if len(found) > limit else None
     lines = [f"{each.schedule_id} {each.name}: {each.summary}" for each in shown]
@@ -160,8 +212,8 @@ async def update_schedule(
     Nothing that was missed during a pause is made up for. What it launches cannot be changed:
     delete it and create another.
     """
-    wanted = ScheduleChange(cron, timezone, overlap, missed, name, paused, run_now)
-    view = await service.update_schedule(app, caller, schedule_id, wanted)
+    changes = ScheduleChange(cron, timezone, overlap, missed, name, paused, run_now)
+    view = await schedule_actions.update_schedule(app, caller, schedule_id, changes)
     return tool_result(f"{view.schedule_id} ({view.name}): {view.summary}", view)
 
 
@@ -172,70 +224,8 @@ async def delete_schedule(
 
     The jobs it made stay, and those under way go on; cancel_job stops one.
     """
-    view = await service.delete_schedule(app, caller, schedule_id)
+    view = await schedule_actions.delete_schedule(app, caller, schedule_id)
     return tool_result(f"{view.schedule_id} ({view.name}) is deleted; it fires no more.", view)
-
-
-async def _build_request(
-    app: App, caller: Caller, launch_choice: LaunchChoice, idempotency_key: str | None = None
-) -> LaunchRequest:
-    """Check what is to be launched, as the tool would that launches it now."""
-    match [name for name in ("job", "inference", "space") if launch_choice.get(name) is not None]:
-        case ["job"]:
-            caller.require_scope(Scope.JOBS)
-            given = _parse_launch_arguments("job", launch_choice)
-            request = await build_job_request(app, caller, **given, idempotency_key=idempotency_key)
-        case ["inference"]:
-            caller.require_scope(Scope.INFERENCE)
-            given = _parse_launch_arguments("inference", launch_choice)
-            many = BatchArguments(
-                **{each.name: given.pop(each.name) for each in fields(BatchArguments)}
-            )
-            request = await build_inference_request(
-                app, caller, **given, many=many, idempotency_key=idempotency_key
-            )
-        case ["space"]:
-            caller.require_scope(Scope.INFERENCE)
-            given = _parse_launch_arguments("space", launch_choice)
-            request = await build_space_request(
-                app, caller, **given, idempotency_key=idempotency_key
-            )
-        case _:
-            raise Invalid(
-                "Give one of job, inference and space: the arguments of launch_job, "
-                "launch_inference or launch_space_call."
-            )
-    if request.attachment is not None:
-        raise Invalid(
-            "inference: items are kept for one batch, and each firing makes another; put them into "
-            "a file, which each reads anew, and give items_from."
-        )
-    return request
-
-
-def _parse_launch_arguments(argument: str, launch_choice: LaunchChoice) -> LaunchArguments:
-    given = launch_choice[argument] or {}
-    for name in _SINGLE_JOB_ARGUMENTS:
-        if name in given:
-            raise Invalid(
-                f"{argument}: {name} is about one job, and each firing makes another; leave it out"
-                f" of {argument}."
-            )
-    try:
-        read = _launch_tools()[argument].parse_arguments(given)
-    except Invalid as wrong:
-        raise Invalid(f"{argument}: {wrong}") from None
-    return {name: value for name, value in read.items() if name not in _SINGLE_JOB_ARGUMENTS}
-
-
-@cache
-def _launch_tools() -> dict[str, McpTool]:
-    made = (
-        *launch_tool.build_tools(""),
-        *inference_tool.build_tools(""),
-        *space_tool.build_tools(""),
-    )
-    return dict(zip(("job", "inference", "space"), made, strict=True))
 
 
 def build_tools() -> list[McpTool]:

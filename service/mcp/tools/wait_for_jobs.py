@@ -1,4 +1,4 @@
-"""The tool that waits."""
+"""The tool that waits for jobs."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -13,7 +13,7 @@ from service.mcp.dependencies import AppDep, CallerDep, ProgressDep
 from service.mcp.tasks.extension import client_accepts_tasks, task_handover_result
 from service.mcp.tasks.job_tasks import wait_result
 from service.mcp.tool import READ_ONLY, McpTool, build_tool
-from service.mcp.tools.jobs import JobIds
+from service.mcp.tools.arguments import EXAMPLE_JOB_ID, JobIds
 from service.runtime.context import App
 from service.views.jobs import WaitView
 
@@ -27,11 +27,11 @@ SinceVersion = Annotated[
 async def _may_answer_with_task(ctx: Context[App]) -> bool:
     """Say whether this call may be answered with a task, which is over when the job is.
 
-    Whoever says that they wait for a change does not mean that.
+    A call that says that it waits for a change does not mean that.
     """
-    given: dict[str, object] = (ctx.request_context.params or {}).get("arguments") or {}
-    for_a_change = given.get("until") == Until.CHANGE or "since_version" in given
-    return client_accepts_tasks(ctx.request_context) and not for_a_change
+    arguments: dict[str, object] = (ctx.request_context.params or {}).get("arguments") or {}
+    waits_for_change = arguments.get("until") == Until.CHANGE or "since_version" in arguments
+    return client_accepts_tasks(ctx.request_context) and not waits_for_change
 
 
 AsTaskDep = Annotated[bool, Resolve(_may_answer_with_task)]
@@ -55,18 +55,19 @@ async def wait_for_jobs(
     you wait or not. When it is timed_out just call it again as next_step says: with since_version
     no change is missed in between. Prefer this to polling job_status.
     """
-    length = timedelta(seconds=timeout_seconds)
-    terms = WaitCondition(mode, until, wait.parse_seen_versions(job_ids, since_version), length)
+    seen_versions = wait.parse_seen_versions(job_ids, since_version)
+    condition = WaitCondition(mode, until, seen_versions, timedelta(seconds=timeout_seconds))
     if as_task and len(set(job_ids)) == 1:
-        view = await wait.check_jobs(app, caller, job_ids, terms)
+        view = await wait.check_jobs(app, caller, job_ids, condition)
         if view.jobs[0].finished_at is None:
             return task_handover_result(view.jobs[0].job_id, wait_result(view))
-    return wait_result(await wait.wait_for_jobs(app, caller, job_ids, terms, progress.report))
+    return wait_result(await wait.wait_for_jobs(app, caller, job_ids, condition, progress.report))
 
 
 def build_tools() -> list[McpTool]:
     """Publish this tool."""
-    handle = "job_01krz4c0s0e5xv4k6w2q8ntb7m"
     return [
-        build_tool(wait_for_jobs, "Wait for jobs", READ_ONLY, job_ids=[handle], until="terminal")
+        build_tool(
+            wait_for_jobs, "Wait for jobs", READ_ONLY, job_ids=[EXAMPLE_JOB_ID], until="terminal"
+        )
     ]

@@ -58,7 +58,7 @@ DEPENDENCY_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "service/jobs/dependencies.py",
+        "service/jobs/launch.py",
         _AFTER,
         who_could_never_begin_is_refused=(
             "condition is DependencyCondition.SUCCESS\n            and",

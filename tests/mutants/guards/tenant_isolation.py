@@ -28,6 +28,7 @@ TENANT_ISOLATION_GUARDS: Final = (
             'model_config["extra"] = "forbid"',
             'model_config["extra"] = "ignore"',
         ),
+        unknown_arguments_of_a_launch_are_refused=('extra="forbid"', 'extra="ignore"'),
     ),
     *mutants_in_file(
         "service/http/middleware.py",

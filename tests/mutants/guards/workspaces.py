@@ -44,25 +44,35 @@ WORKSPACE_GUARDS: Final = (
         nothing_is_noted_of_no_change=("WHERE facts IS NOT NULL", ""),
     ),
     *mutants_in_file(
-        "service/mcp/tools/approval_questions.py",
+        "service/mcp/tools/launch_job.py",
         _AGREEMENT,
-        a_default_is_priced=('*effective.select_arguments("flavor", "timeout")', "*{}"),
+        a_default_is_priced=('resolved.select_arguments("flavor", "timeout") | ', ""),
+        what_is_refused_is_not_asked=(
+            "await price_launch(app, spec, arguments.max_cost_usd)",
+            "await price_launch(app, spec, None)",
+        ),
+    ),
+    *mutants_in_file(
+        "service/mcp/confirmation.py",
+        _AGREEMENT,
+        a_consent_is_one_launch=(
+            "request.idempotency_key or approval.idempotency_key",
+            "request.idempotency_key",
+        ),
     ),
     *mutants_in_file(
         "service/jobs/approval.py",
         _AGREEMENT,
-        a_repeat_asks_nobody=("if repeated else asked", "if False else asked"),
-        what_is_refused_is_not_asked=(
-            "await price_launch(app, spec, max_cost_usd)",
-            "await price_launch(app, spec, None)",
-        ),
+        a_repeat_asks_nobody=("NO_APPROVAL if is_repeat else question", "question"),
     ),
     *mutants_in_file(
         "service/mcp/tools/retry_job.py",
         _AGREEMENT,
         a_retry_asks=("else workspace.confirm_above_micro_usd", "else None"),
-        a_consent_is_one_retry=("idempotency_key or approval.idempotency_key", "idempotency_key"),
-        a_retry_is_priced=("rate=await price_launch(app, rerun.spec, max_cost_usd)", "rate=None"),
+        a_retry_is_priced=(
+            "rate=await price_launch(app, plan.spec, arguments.max_cost_usd)",
+            "rate=None",
+        ),
     ),
     *mutants_in_file(
         "service/jobs/defaults.py",

@@ -69,10 +69,10 @@ class ConfirmingService:
             secrets: dict[str, str] | None = None,
             confirm: ConfirmationToken = None,
             *,
-            confirmed: Annotated[Approval, require_approval(question)],
+            approval: Annotated[Approval, require_approval(question)],
         ) -> Annotated[CallToolResult, HoursView]:
             """Launch."""
-            self.launched.append((hours, confirmed.idempotency_key))
+            self.launched.append((hours, approval.idempotency_key))
             return tool_result("Launched.", HoursView(hours=hours))
 
         launch.__name__ = name

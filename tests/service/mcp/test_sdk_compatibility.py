@@ -23,10 +23,12 @@ def test_the_sdk_is_the_one_our_touches_were_tried_against() -> None:
 
 
 def test_what_we_override_is_called_as_we_expect() -> None:
-    """`Contract.run` and `_Metadata.pre_parse_json` take the place of these."""
+    """`McpTool.run` and the methods of `_ToolFuncMetadata` take the place of these."""
     run = inspect.signature(Tool.run).parameters
     assert list(run) == ["self", "arguments", "context", "convert_result"]
     assert list(inspect.signature(FuncMetadata.pre_parse_json).parameters) == ["self", "data"]
+    validate = inspect.signature(FuncMetadata.validate_arguments).parameters
+    assert list(validate) == ["self", "arguments_to_validate"]
     assert {"parameters", "fn_metadata"} <= Tool.model_fields.keys()
 
 
