@@ -135,7 +135,7 @@ def vault(vault_keys: str) -> Vault:
 
 
 @pytest.fixture
-def settings(
+def make_settings(
     database_url: str, valkey_url: str, vault_keys: str, tmp_path: Path
 ) -> Callable[..., Settings]:
     """Make settings for the test's servers; keyword arguments override them."""
@@ -154,7 +154,7 @@ def settings(
 
 
 @pytest.fixture
-async def ada(database: Database, vault: Vault) -> str:
+async def ada_id(database: Database, vault: Vault) -> str:
     """A subject who has lent a token."""
     async with database.transaction() as tx:
         await credentials.save_credential(
@@ -164,12 +164,12 @@ async def ada(database: Database, vault: Vault) -> str:
 
 
 @pytest.fixture
-def make_job(database: Database, ada: str) -> JobFactory:
+def make_job(database: Database, ada_id: str) -> JobFactory:
     """Queue a job for Ada; keyword arguments override the request."""
 
     async def make(**overrides: Any) -> Job:
         request: dict[str, Any] = {
-            "subject_id": ada,
+            "subject_id": ada_id,
             "kind": JobKind.HUB_JOB,
             "namespace": "ada",
             "title": "python:3.12: true",
@@ -184,7 +184,7 @@ def make_job(database: Database, ada: str) -> JobFactory:
 
 
 @pytest.fixture
-def dies_in_commit(database_url: str) -> FailFirstCommit:
+def fail_first_commit(database_url: str) -> FailFirstCommit:
     """Let the server drop the first commit that inserts into a table."""
 
     async def prepare(table: str) -> None:

@@ -29,34 +29,34 @@ PASSED_RESULT, FAILED_RESULT = (
 
 
 @pytest.fixture
-def hub() -> Generator[FakeHub]:
+def fake_hub() -> Generator[FakeHub]:
     """A Hub that knows who calls."""
     with run_fake_hub() as whoami:
         yield whoami
 
 
 @pytest.fixture
-def theirs(settings: Callable[..., Settings], hub: FakeHub) -> Generator[str]:
+def suite_server_url(make_settings: Callable[..., Settings], fake_hub: FakeHub) -> Generator[str]:
     """Our edge around what the suite calls."""
-    with run_service_with_suite_tools(settings(hub_url=hub.url)) as url:
+    with run_service_with_suite_tools(make_settings(hub_url=fake_hub.url)) as url:
         yield url
 
 
 @pytest.fixture
-def ours(settings: Callable[..., Settings], hub: FakeHub) -> Generator[str]:
+def service_url(make_settings: Callable[..., Settings], fake_hub: FakeHub) -> Generator[str]:
     """Our service."""
-    with run_service(settings(hub_url=hub.url)) as url:
+    with run_service(make_settings(hub_url=fake_hub.url)) as url:
         yield url
 
 
 async def test_the_edge_and_the_service_conform_to_both_revisions(
-    theirs: str, ours: str, tmp_path: Path
+    suite_server_url: str, service_url: str, tmp_path: Path
 ) -> None:
     """Any client that keeps to the specification can talk to us."""
     runs: dict[str, tuple[SuiteResults, SuiteResults]] = {
         revision: (
-            suite.run_suite(theirs, revision, tmp_path / f"{revision}-edge"),
-            suite.run_suite(ours, revision, tmp_path / f"{revision}-service"),
+            suite.run_suite(suite_server_url, revision, tmp_path / f"{revision}-edge"),
+            suite.run_suite(service_url, revision, tmp_path / f"{revision}-service"),
         )
         for revision in REVISIONS
     }
@@ -69,7 +69,7 @@ async def test_the_edge_and_the_service_conform_to_both_revisions(
     interop_page.check_section("conformance", format_report(runs))
 
 
-async def test_what_is_excused_is_not_claimed(ours: str) -> None:
+async def test_what_is_excused_is_not_claimed(service_url: str) -> None:
     """An optional part may be left out only by who does not say that they have it."""
     hello = {
         "protocolVersion": "2025-11-25",
@@ -77,7 +77,9 @@ async def test_what_is_excused_is_not_claimed(ours: str) -> None:
         "clientInfo": {"name": "tests", "version": "0"},
     }
 
-    answer = await post_message(ours.removesuffix("/mcp"), "initialize", hello, authorization="")
+    answer = await post_message(
+        service_url.removesuffix("/mcp"), "initialize", hello, authorization=""
+    )
 
     assert "mcp-session-id" not in answer.headers
     claimed = answer.json()["result"]["capabilities"]

@@ -139,7 +139,7 @@ class CanaryStack:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Generator[CanaryStack]:
+def canary_stack(tmp_path_factory: pytest.TempPathFactory) -> Generator[CanaryStack]:
     """A stack of its own, for its worker is killed, and its users' tokens are canaries."""
     canary = Canary()
     folder = tmp_path_factory.mktemp("canaries")
@@ -183,54 +183,54 @@ def without_worker(stack: Stack) -> Generator[None]:
         stack.start_worker()
 
 
-async def test_secrets_reach_their_jobs_and_nothing_keeps_them(world: CanaryStack) -> None:
+async def test_secrets_reach_their_jobs_and_nothing_keeps_them(canary_stack: CanaryStack) -> None:
     """Jobs that succeed, fail, are called off and refused leave no secret behind."""
-    key = world.canary.make_secret("digest")
-    good = await world.launch("python", "-c", TELLS_DIGEST, secrets={"KEY": key})
-    bad = await world.launch("python", "-c", "raise SystemExit(3)")
-    long = await world.launch("sleep", "600")
-    carol = find_user(world.users, "carol").token
-    unpaid = await world.launch("true", token=carol)
-    asked = await world.call("launch_inference", model="local/echo", inputs="Hi")
-    await world.wait_until_running(long)
-    await world.call("cancel_job", job_id=long)
+    key = canary_stack.canary.make_secret("digest")
+    good = await canary_stack.launch("python", "-c", TELLS_DIGEST, secrets={"KEY": key})
+    bad = await canary_stack.launch("python", "-c", "raise SystemExit(3)")
+    long = await canary_stack.launch("sleep", "600")
+    carol = find_user(canary_stack.users, "carol").token
+    unpaid = await canary_stack.launch("true", token=carol)
+    asked = await canary_stack.call("launch_inference", model="local/echo", inputs="Hi")
+    await canary_stack.wait_until_running(long)
+    await canary_stack.call("cancel_job", job_id=long)
 
-    ended = [await world.wait_until_over(handle) for handle in (good, bad, long)]
-    refused = await world.wait_until_over(unpaid, carol)
-    await world.wait_until_over(asked["structuredContent"]["job_id"])
+    ended = [await canary_stack.wait_until_over(handle) for handle in (good, bad, long)]
+    refused = await canary_stack.wait_until_over(unpaid, carol)
+    await canary_stack.wait_until_over(asked["structuredContent"]["job_id"])
 
     assert [view["state"] for view in ended] == ["succeeded", "failed", "cancelled"]
     assert (refused["state"], refused["reason"]) == ("failed", "insufficient_credits")
-    log = (await world.call("job_logs", job_id=good))["structuredContent"]["lines"]
+    log = (await canary_stack.call("job_logs", job_id=good))["structuredContent"]["lines"]
     assert log[0]["text"] == f"{hashlib.sha256(key.encode()).hexdigest()} True"
-    assert await world.count_sealed_secrets() == 0
-    assert await world.find_canaries() == []
+    assert await canary_stack.count_sealed_secrets() == 0
+    assert await canary_stack.find_canaries() == []
 
 
 @pytest.mark.parametrize("place", ["launch.lent", "launch.sent"])
 async def test_a_worker_killed_with_secrets_in_its_hands_leaves_none(
-    world: CanaryStack, place: str
+    canary_stack: CanaryStack, place: str
 ) -> None:
     """Neither what waits for a worker, nor what a dead one left, can be read by who finds it."""
-    with without_worker(world.stack):
-        handles = [await world.launch("true") for _ in range(3)]
-        assert await world.find_canaries() == []
-        assert await world.count_sealed_secrets() == 3
-        with doomed_worker(world.stack, place) as doomed:
+    with without_worker(canary_stack.stack):
+        handles = [await canary_stack.launch("true") for _ in range(3)]
+        assert await canary_stack.find_canaries() == []
+        assert await canary_stack.count_sealed_secrets() == 3
+        with doomed_worker(canary_stack.stack, place) as doomed:
             code = await to_thread.run_sync(lambda: doomed.wait(40))
-        left = await world.find_canaries()
+        left = await canary_stack.find_canaries()
     for handle in handles:
-        await world.wait_until_over(handle)
+        await canary_stack.wait_until_over(handle)
 
     assert code == -signal.SIGKILL
     assert left == []
-    assert await world.count_sealed_secrets() == 0
-    assert await world.find_canaries() == []
+    assert await canary_stack.count_sealed_secrets() == 0
+    assert await canary_stack.find_canaries() == []
 
 
-async def test_what_is_sent_wrong_is_neither_kept_nor_repeated(world: CanaryStack) -> None:
+async def test_what_is_sent_wrong_is_neither_kept_nor_repeated(canary_stack: CanaryStack) -> None:
     """A token in the wrong place is still somebody's token."""
-    canary, message = world.canary, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    canary, message = canary_stack.canary, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     listing = json.dumps(message).encode()
     bearers = [f"Bearer {canary.make_secret('wrong')}", f"bearer  {canary.make_secret('wrong')}"]
     others = [
@@ -240,10 +240,12 @@ async def test_what_is_sent_wrong_is_neither_kept_nor_repeated(world: CanaryStac
     ]
     for name in ("authorization", "x_hf_authorization"):
         for value in (*bearers, *others, f"Bearer {canary.make_secret('long')}{'A' * 100_000}"):
-            await world.post(listing, **{name: value})
-    await world.post(listing, authorization=f"Bearer {world.alice}", x_hf_authorization=bearers[0])
-    await world.post(listing, path=f"/mcp?access_token={canary.mark}")
-    await world.post(listing, path=f"/{canary.mark}", cookie=f"token={canary.mark}")
+            await canary_stack.post(listing, **{name: value})
+    await canary_stack.post(
+        listing, authorization=f"Bearer {canary_stack.alice}", x_hf_authorization=bearers[0]
+    )
+    await canary_stack.post(listing, path=f"/mcp?access_token={canary.mark}")
+    await canary_stack.post(listing, path=f"/{canary.mark}", cookie=f"token={canary.mark}")
     wrong: list[dict[str, Any]] = [
         {"secrets": canary.make_secret("flat")},
         {"secrets": [canary.make_secret("listed")]},
@@ -260,14 +262,16 @@ async def test_what_is_sent_wrong_is_neither_kept_nor_repeated(world: CanaryStac
     ]
     launch: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
     for arguments in wrong:
-        assert (await world.call("launch_job", **launch, **arguments)).get("isError"), arguments
-    reader = find_user(world.users, "alice", LocalTokenKind.READ).token
+        assert (await canary_stack.call("launch_job", **launch, **arguments)).get("isError"), (
+            arguments
+        )
+    reader = find_user(canary_stack.users, "alice", LocalTokenKind.READ).token
     arguments = {"secrets": {"KEY": canary.make_secret("reader")}}
-    assert (await world.call("launch_job", reader, **launch, **arguments))["isError"]
+    assert (await canary_stack.call("launch_job", reader, **launch, **arguments))["isError"]
     for body in _malformed_bodies(canary):
-        await world.post(body, authorization=f"Bearer {world.alice}")
+        await canary_stack.post(body, authorization=f"Bearer {canary_stack.alice}")
 
-    assert await world.find_canaries() == []
+    assert await canary_stack.find_canaries() == []
 
 
 def _basic_credentials(canary: Canary) -> str:
@@ -294,11 +298,13 @@ def _malformed_bodies(canary: Canary) -> list[bytes]:
     ]
 
 
-async def test_a_canary_that_is_let_out_is_found_wherever_it_went(world: CanaryStack) -> None:
+async def test_a_canary_that_is_let_out_is_found_wherever_it_went(
+    canary_stack: CanaryStack,
+) -> None:
     """Or nothing above would have been shown by finding nothing."""
     # Another than the one that must not be found: the servers' files never forget it.
     canary = Canary()
-    mark, log = canary.mark, anyio.Path(world.stack.folder / "logs" / "cage.log")
+    mark, log = canary.mark, anyio.Path(canary_stack.stack.folder / "logs" / "cage.log")
     deeds = {
         "hash": ("HSET", "field", mark),
         "list": ("RPUSH", "x", mark),
@@ -307,8 +313,8 @@ async def test_a_canary_that_is_let_out_is_found_wherever_it_went(world: CanaryS
         "string": ("SET", mark),
         "zset": ("ZADD", "1", mark),
     }
-    connection: asyncpg.Connection = await asyncpg.connect(world.stack.database_url)
-    async with UNTYPED_REDIS.from_url(world.stack.redis_url) as redis:
+    connection: asyncpg.Connection = await asyncpg.connect(canary_stack.stack.database_url)
+    async with UNTYPED_REDIS.from_url(canary_stack.stack.redis_url) as redis:
         try:
             await connection.execute("CREATE TABLE cage (row text, raw bytea)")
             await connection.execute("INSERT INTO cage VALUES ($1, $2)", mark, mark.encode())
@@ -317,7 +323,9 @@ async def test_a_canary_that_is_let_out_is_found_wherever_it_went(world: CanaryS
                 await redis.execute_command(command, f"cage:{kind}", *rest)
             await redis.set(f"cage:{mark}", "")
             await log.write_text("x" * (1 << 24) + mark.encode().hex())
-            finds = await replace(world, canary=canary, answers=[mark.encode()]).find_canaries()
+            finds = await replace(
+                canary_stack, canary=canary, answers=[mark.encode()]
+            ).find_canaries()
         finally:
             await connection.execute("DROP TABLE IF EXISTS cage")
             await connection.close()

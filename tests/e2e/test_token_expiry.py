@@ -21,7 +21,7 @@ def bob(stack: Stack) -> LocalUser:
 
 
 @pytest.fixture
-async def token(stack: Stack, bob: LocalUser) -> str:
+async def bob_token(stack: Stack, bob: LocalUser) -> str:
     """What Bob's client got when he signed in; there is no better one for his jobs to act with."""
     connection = await asyncpg.connect(stack.database_url)
     try:
@@ -63,16 +63,16 @@ async def read_stage(stack: Stack, bob: LocalUser, remote_id: str) -> str:
 
 
 async def test_what_runs_goes_on_and_is_found_again_by_the_next_call(
-    stack: Stack, bob: LocalUser, token: str
+    stack: Stack, bob: LocalUser, bob_token: str
 ) -> None:
     """A sign-in lasts eight hours, and a job may run for days."""
-    signed_in = McpCaller(Connection(stack.url, token))
+    signed_in = McpCaller(Connection(stack.url, bob_token))
     later = McpCaller(Connection(stack.url, bob.token))
     handle = await signed_in.launch("sleep", "4")
     view = await signed_in.wait_until(handle, lambda view: view["stage"] == "RUNNING")
     remote = view["url"].rpartition("/")[2]
 
-    await revoke_token(stack, bob, token)
+    await revoke_token(stack, bob, bob_token)
     await wait_until_held(stack, bob)
     untouched = await read_stage(stack, bob, remote)
     finished = await later.wait_until_finished(handle)
@@ -82,16 +82,16 @@ async def test_what_runs_goes_on_and_is_found_again_by_the_next_call(
 
 
 async def test_a_cancel_that_had_no_token_is_carried_out_by_the_next_call(
-    stack: Stack, bob: LocalUser, token: str
+    stack: Stack, bob: LocalUser, bob_token: str
 ) -> None:
     """It is cancelled here at once; what it costs ends when somebody can say so at the Hub."""
-    signed_in = McpCaller(Connection(stack.url, token))
+    signed_in = McpCaller(Connection(stack.url, bob_token))
     later = McpCaller(Connection(stack.url, bob.token))
     handle = await signed_in.launch("sleep", "600")
     view = await signed_in.wait_until(handle, lambda view: view["stage"] == "RUNNING")
     remote = view["url"].rpartition("/")[2]
 
-    await revoke_token(stack, bob, token)
+    await revoke_token(stack, bob, bob_token)
     cancelled = await signed_in.call_tool("cancel_job", job_id=handle)
     await wait_until_held(stack, bob)
     untouched = await read_stage(stack, bob, remote)

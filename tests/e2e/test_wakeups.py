@@ -134,7 +134,7 @@ class RedisBench:
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[str, LocalUser]]:
+def hub_url_and_user(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[str, LocalUser]]:
     """A local Hub, and somebody who may act there."""
     folder = tmp_path_factory.mktemp("hub")
     with serve_app(create_hub_emulator(folder)) as url:
@@ -142,11 +142,11 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[str, LocalU
 
 
 @pytest.fixture
-async def bench(
-    hub: tuple[str, LocalUser], database: Database, database_url: str, tmp_path: Path
+async def redis_bench(
+    hub_url_and_user: tuple[str, LocalUser], database: Database, database_url: str, tmp_path: Path
 ) -> AsyncGenerator[RedisBench]:
     """A bench of the test's own."""
-    hub_url, user = hub
+    hub_url, user = hub_url_and_user
     valkey = BreakableValkey(tmp_path / "valkey")
     redis_url, url = valkey.start(), f"http://127.0.0.1:{find_free_port()}"
     environment = service_environment(
@@ -176,123 +176,131 @@ async def bench(
 
 
 async def test_a_worker_that_starts_without_redis_hears_it_once_it_is_there(
-    bench: RedisBench,
+    redis_bench: RedisBench,
 ) -> None:
     """In whatever order things are started, nobody has to start anything twice."""
-    bench.valkey.stop()
-    jobs = await bench.queue_jobs(3)
+    redis_bench.valkey.stop()
+    jobs = await redis_bench.queue_jobs(3)
 
-    with bench.run_worker():
-        await bench.wait_until_succeeded(jobs)
-        bench.valkey.start()
-        await bench.wait_until_woken()
+    with redis_bench.run_worker():
+        await redis_bench.wait_until_succeeded(jobs)
+        redis_bench.valkey.start()
+        await redis_bench.wait_until_woken()
 
 
-async def test_a_worker_that_redis_turns_away_hears_it_once_it_is_let_in(bench: RedisBench) -> None:
+async def test_a_worker_that_redis_turns_away_hears_it_once_it_is_let_in(
+    redis_bench: RedisBench,
+) -> None:
     """Whoever mends a password or an access list need not know which workers there are."""
-    await bench.redis.acl_setuser("default", enabled=True, commands=["-ping"])
-    jobs = await bench.queue_jobs(3)
+    await redis_bench.redis.acl_setuser("default", enabled=True, commands=["-ping"])
+    jobs = await redis_bench.queue_jobs(3)
 
-    with bench.run_worker():
-        await bench.wait_until_succeeded(jobs)
-        await bench.redis.acl_setuser("default", enabled=True, commands=["+ping"])
-        await bench.wait_until_woken()
+    with redis_bench.run_worker():
+        await redis_bench.wait_until_succeeded(jobs)
+        await redis_bench.redis.acl_setuser("default", enabled=True, commands=["+ping"])
+        await redis_bench.wait_until_woken()
 
 
-async def test_killing_redis_again_and_again_costs_no_job_and_no_worker(bench: RedisBench) -> None:
+async def test_killing_redis_again_and_again_costs_no_job_and_no_worker(
+    redis_bench: RedisBench,
+) -> None:
     """Neither what it had been told nor what it could not be told is lost."""
     jobs: list[UUID] = []
-    with bench.run_worker():
-        await bench.wait_until_woken()
+    with redis_bench.run_worker():
+        await redis_bench.wait_until_woken()
         for _ in range(3):
-            jobs += await bench.queue_jobs(8)
-            bench.valkey.kill()
-            jobs += await bench.queue_jobs(4)
-            bench.valkey.start()
-        await bench.wait_until_woken()
-        await bench.wait_until_succeeded(jobs)
+            jobs += await redis_bench.queue_jobs(8)
+            redis_bench.valkey.kill()
+            jobs += await redis_bench.queue_jobs(4)
+            redis_bench.valkey.start()
+        await redis_bench.wait_until_woken()
+        await redis_bench.wait_until_succeeded(jobs)
 
 
-async def test_flushing_redis_all_the_time_keeps_no_job_from_its_end(bench: RedisBench) -> None:
+async def test_flushing_redis_all_the_time_keeps_no_job_from_its_end(
+    redis_bench: RedisBench,
+) -> None:
     """What Redis forgets Postgres remembers."""
 
     async def flush_for_ever() -> None:
         while True:
-            await bench.redis.flushall()
+            await redis_bench.redis.flushall()
 
-    with bench.run_process("workers"):
+    with redis_bench.run_process("workers"):
         async with anyio.create_task_group() as beside:
             beside.start_soon(flush_for_ever)
-            await bench.wait_until_succeeded(await bench.queue_jobs(24))
+            await redis_bench.wait_until_succeeded(await redis_bench.queue_jobs(24))
             beside.cancel_scope.cancel()
 
 
-async def test_wakes_that_repeat_or_make_no_sense_do_no_harm(bench: RedisBench) -> None:
+async def test_wakes_that_repeat_or_make_no_sense_do_no_harm(redis_bench: RedisBench) -> None:
     """A wake is a hint without authority, whoever left it in the queue."""
-    with bench.run_worker():
-        jobs = await bench.queue_jobs()
+    with redis_bench.run_worker():
+        jobs = await redis_bench.queue_jobs()
         for name in (*jobs, ids.new_id()):
             for _ in range(30):
-                await bench.wakeups.send(ids.format_handle(ids.HandleKind.JOB, name))
-        await bench.wait_until_succeeded(jobs)
-        async with bench.database.transaction() as tx:
+                await redis_bench.wakeups.send(ids.format_handle(ids.HandleKind.JOB, name))
+        await redis_bench.wait_until_succeeded(jobs)
+        async with redis_bench.database.transaction() as tx:
             assert await tx.fetchval("SELECT attempt FROM job") == 1
 
         unknown, wrong = _arq_message(f="nobody"), _arq_message(a=7, k={"job_id": None})
         for message in (unknown, wrong, b'{"f": "wake"}', b"\x80\x04\x95 not JSON"):
-            await bench.put_message(b"strange", message)
-        await bench.wait_until_woken()
+            await redis_bench.put_message(b"strange", message)
+        await redis_bench.wait_until_woken()
 
 
-async def test_a_queue_that_breaks_the_listener_is_thrown_away(bench: RedisBench) -> None:
+async def test_a_queue_that_breaks_the_listener_is_thrown_away(redis_bench: RedisBench) -> None:
     """What cannot be read would break it again each time, and no wake would be heard any more."""
-    with bench.run_worker():
-        await bench.put_message(b"\xff\xfe", b"is no name")
-        await bench.wait_until_woken()
-        await bench.put_message(b"unhashable", _arq_message(f=[]))
-        await bench.wait_until_woken()
-        await bench.redis.set(wakeups.queue_name(), "no queue")
-        await bench.wait_until_woken()
+    with redis_bench.run_worker():
+        await redis_bench.put_message(b"\xff\xfe", b"is no name")
+        await redis_bench.wait_until_woken()
+        await redis_bench.put_message(b"unhashable", _arq_message(f=[]))
+        await redis_bench.wait_until_woken()
+        await redis_bench.redis.set(wakeups.queue_name(), "no queue")
+        await redis_bench.wait_until_woken()
 
 
-async def test_a_worker_stops_though_redis_does_not_answer(bench: RedisBench) -> None:
+async def test_a_worker_stops_though_redis_does_not_answer(redis_bench: RedisBench) -> None:
     """A deployment waits for nobody's good-bye."""
-    with ExitStack() as until_it_has_stopped, bench.run_worker():
-        await bench.wait_until_woken()
-        until_it_has_stopped.enter_context(bench.valkey.suspended())
+    with ExitStack() as until_it_has_stopped, redis_bench.run_worker():
+        await redis_bench.wait_until_woken()
+        until_it_has_stopped.enter_context(redis_bench.valkey.suspended())
 
 
 async def test_a_redis_that_hangs_keeps_no_launch_waiting_and_is_heard_again(
-    bench: RedisBench,
+    redis_bench: RedisBench,
 ) -> None:
     """Nobody notices but who asks for its health, and whose job waits for the next wake."""
-    alice = McpCaller(Connection(bench.url, bench.user.token))
+    alice = McpCaller(Connection(redis_bench.url, redis_bench.user.token))
     launched: list[UUID] = []
 
     async def launch() -> Counter[str]:
         view = await alice.call_tool("launch_inference", model="local/echo", inputs="Hello.")
         launched.append(ids.parse_handle(ids.HandleKind.JOB, view["job_id"]))
-        return await bench.count_states(launched)
+        return await redis_bench.count_states(launched)
 
-    with bench.run_service(), bench.run_worker():
-        await wait_for_health(bench.url, "ready")
+    with redis_bench.run_service(), redis_bench.run_worker():
+        await wait_for_health(redis_bench.url, "ready")
         await eventually(launch, lambda seen: seen["succeeded"] > 0)
-        with bench.valkey.suspended():
+        with redis_bench.valkey.suspended():
             for _ in range(5):
                 await launch()
-            await wait_for_health(bench.url, "degraded")
-        await wait_for_health(bench.url, "ready")
+            await wait_for_health(redis_bench.url, "degraded")
+        await wait_for_health(redis_bench.url, "ready")
         await eventually(launch, lambda seen: seen["succeeded"] > len(launched) - 2)
 
 
-async def test_a_service_says_that_its_redis_is_gone_and_that_it_is_back(bench: RedisBench) -> None:
+async def test_a_service_says_that_its_redis_is_gone_and_that_it_is_back(
+    redis_bench: RedisBench,
+) -> None:
     """A load balancer must not take a service away for a lost doorbell."""
-    with bench.run_service():
-        await wait_for_health(bench.url, "ready")
-        bench.valkey.kill()
-        await wait_for_health(bench.url, "degraded")
-        bench.valkey.start()
-        await wait_for_health(bench.url, "ready")
+    with redis_bench.run_service():
+        await wait_for_health(redis_bench.url, "ready")
+        redis_bench.valkey.kill()
+        await wait_for_health(redis_bench.url, "degraded")
+        redis_bench.valkey.start()
+        await wait_for_health(redis_bench.url, "ready")
 
 
 async def wait_for_health(url: str, status: str) -> None:

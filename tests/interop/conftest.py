@@ -8,6 +8,6 @@ from tests.interop import node_packages
 
 
 @pytest.fixture(scope="session")
-def node_folder() -> Path:
+def javascript_folder() -> Path:
     """Return where they are; the packages then need no network."""
     return node_packages.install_packages()

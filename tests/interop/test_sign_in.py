@@ -30,7 +30,7 @@ SHORT_TOKEN_LIFETIME_SECONDS = 5
 
 
 @pytest.fixture
-async def hub(stack: Stack) -> AsyncGenerator[httpx2.AsyncClient]:
+async def hub_browser(stack: Stack) -> AsyncGenerator[httpx2.AsyncClient]:
     """The Hub, whose tokens live briefly meanwhile."""
     token = load_users(stack.folder / "hub")[0].token
     headers = {"authorization": f"Bearer {token}"}
@@ -46,11 +46,11 @@ async def hub(stack: Stack) -> AsyncGenerator[httpx2.AsyncClient]:
 
 
 async def test_the_python_client_signs_in_steps_up_and_outlives_its_token(
-    stack: Stack, hub: httpx2.AsyncClient
+    stack: Stack, hub_browser: httpx2.AsyncClient
 ) -> None:
     """It registers itself, is sent for the scope a launch needs, and refreshes what expires."""
     browser, memory = (
-        ConsentingBrowser(hub, first_grant_scopes="openid profile"),
+        ConsentingBrowser(hub_browser, first_grant_scopes="openid profile"),
         MemoryTokenStorage(),
     )
     provider = make_oauth_provider(f"{stack.url}/mcp", browser, memory)
@@ -80,10 +80,10 @@ async def test_the_python_client_signs_in_steps_up_and_outlives_its_token(
 
 
 async def test_the_newer_typescript_client_signs_in_steps_up_and_outlives_its_token(
-    stack: Stack, hub: httpx2.AsyncClient, node_folder: Path
+    stack: Stack, hub_browser: httpx2.AsyncClient, javascript_folder: Path
 ) -> None:
     """What hosts are being moved to."""
-    said = run_sign_in("v2", stack, node_folder, grant="openid profile")
+    said = run_sign_in("v2", stack, javascript_folder, grant="openid profile")
 
     assert said["granted"] == "openid profile"
     assert "jobs" in said["stepped"].split()
@@ -94,10 +94,10 @@ async def test_the_newer_typescript_client_signs_in_steps_up_and_outlives_its_to
 
 
 async def test_the_older_typescript_client_is_asked_for_everything_at_once(
-    stack: Stack, hub: httpx2.AsyncClient, node_folder: Path
+    stack: Stack, hub_browser: httpx2.AsyncClient, javascript_folder: Path
 ) -> None:
     """It answers a 403 with its refresh token, which gives the same scopes again (1.32.2)."""
-    said = run_sign_in("v1", stack, node_folder, grant=ALL_SCOPES)
+    said = run_sign_in("v1", stack, javascript_folder, grant=ALL_SCOPES)
 
     assert said["asked"] == [ALL_SCOPES]
     assert said["job"]["job_id"].startswith("job_")

@@ -31,7 +31,7 @@ from tests.support.jobs.job_costs import DOLLAR_MICRO_USD
 
 
 @pytest.fixture
-def claim(database: Database) -> ClaimFactory:
+def claim_jobs(database: Database) -> ClaimFactory:
     """Claim due jobs the way a worker does."""
 
     async def take(
@@ -50,11 +50,13 @@ def claim(database: Database) -> ClaimFactory:
 
 
 @pytest.fixture
-async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory) -> None:
+async def row_in_every_table(
+    database: Database, vault: Vault, ada_id: str, make_job: JobFactory
+) -> None:
     """Ada has a row in every table."""
     finished = await make_job(rate=Rate(1, timedelta(minutes=1)))
     async with database.transaction() as tx:
-        await workspace_store.create_workspace(tx, ada, ids.new_id(), "hers")
+        await workspace_store.create_workspace(tx, ada_id, ids.new_id(), "hers")
         (claim,) = await run_launch.claim(
             tx,
             JobKind.HUB_JOB,
@@ -77,15 +79,17 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
         await run_end.end_run(
             tx, claim.run_id, RunResult(JobState.SUCCEEDED, "COMPLETED"), worker="w1"
         )
-        await batch_store.add_items(tx, finished.id, ada, [ItemRequest("1", {"inputs": "a river"})])
+        await batch_store.add_items(
+            tx, finished.id, ada_id, [ItemRequest("1", {"inputs": "a river"})]
+        )
         await files.save_files(
             tx, finished.id, [NewJobFile.from_content("model.bin", b"weights", None)]
         )
     open_job = await make_job(idempotency_key="k", parent_ids=[finished.id])
     async with database.transaction() as tx:
-        await sealed_secrets.save_job_secrets(tx, vault, open_job.id, ada, {"KEY": Secret("s")})
+        await sealed_secrets.save_job_secrets(tx, vault, open_job.id, ada_id, {"KEY": Secret("s")})
         await price_store.save_price_list(tx, [])
-        await call_counts.count_call(tx, ada, limit=10, window=timedelta(minutes=1))
+        await call_counts.count_call(tx, ada_id, limit=10, window=timedelta(minutes=1))
     await schedule_states.make_schedule(
         database, vault, secrets={"KEY": Secret("s")}, idempotency_key="k"
     )
@@ -97,14 +101,14 @@ async def full(database: Database, vault: Vault, ada: str, make_job: JobFactory)
 
 
 @pytest.fixture
-def make_workspace(database: Database, ada: str) -> WorkspaceFactory:
+def make_workspace(database: Database, ada_id: str) -> WorkspaceFactory:
     """Make a workspace of Ada's with a budget of a dollar, unless another is named."""
 
     async def make(budget: int | None = DOLLAR_MICRO_USD) -> UUID:
         workspace_id = ids.new_id()
         async with database.transaction() as tx:
             await workspace_store.create_workspace(
-                tx, ada, workspace_id, workspace_id.hex, budget_micro_usd=budget
+                tx, ada_id, workspace_id, workspace_id.hex, budget_micro_usd=budget
             )
         return workspace_id
 

@@ -18,7 +18,7 @@ VALID_ENVIRONMENT = {
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def minimal_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment with nothing in it but what is needed."""
     for name in os.environ:
         if name.startswith("HOLDFAST_") or name in {"DATABASE_URL", "REDIS_URL"}:
@@ -35,10 +35,10 @@ def test_three_variables_are_enough() -> None:
 
 @pytest.mark.parametrize(("written", "seconds"), [("30", 30), ("30s", 30), ("1h30m", 5400)])
 def test_durations_are_read_as_people_write_them(
-    environment: pytest.MonkeyPatch, written: str, seconds: int
+    minimal_environment: pytest.MonkeyPatch, written: str, seconds: int
 ) -> None:
     """A bare number is seconds."""
-    environment.setenv("HOLDFAST_RETENTION", written)
+    minimal_environment.setenv("HOLDFAST_RETENTION", written)
 
     assert Settings.from_env().retention == timedelta(seconds=seconds)
 
@@ -62,10 +62,10 @@ def test_durations_are_read_as_people_write_them(
     ],
 )
 def test_a_wrong_variable_is_named_and_its_value_is_not(
-    environment: pytest.MonkeyPatch, name: str, wrong: str
+    minimal_environment: pytest.MonkeyPatch, name: str, wrong: str
 ) -> None:
     """The message goes to a terminal or a log; the value may be a password."""
-    environment.setenv(f"HOLDFAST_{name}", wrong)
+    minimal_environment.setenv(f"HOLDFAST_{name}", wrong)
 
     with pytest.raises(Invalid) as refused:
         Settings.from_env()
@@ -74,10 +74,12 @@ def test_a_wrong_variable_is_named_and_its_value_is_not(
     assert name in {"LEASE", "SWEEP"} or wrong not in str(refused.value)
 
 
-def test_everything_that_is_missing_is_named_at_once(environment: pytest.MonkeyPatch) -> None:
+def test_everything_that_is_missing_is_named_at_once(
+    minimal_environment: pytest.MonkeyPatch,
+) -> None:
     """Nobody likes to be told one thing at a time."""
     for name in VALID_ENVIRONMENT:
-        environment.delenv(name)
+        minimal_environment.delenv(name)
 
     with pytest.raises(Invalid) as refused:
         Settings.from_env()
@@ -85,39 +87,43 @@ def test_everything_that_is_missing_is_named_at_once(environment: pytest.MonkeyP
     assert all(name in str(refused.value) for name in VALID_ENVIRONMENT)
 
 
-def test_the_usual_names_of_the_servers_are_understood(environment: pytest.MonkeyPatch) -> None:
+def test_the_usual_names_of_the_servers_are_understood(
+    minimal_environment: pytest.MonkeyPatch,
+) -> None:
     """Hosts set DATABASE_URL and REDIS_URL by themselves."""
     for name in ("DATABASE_URL", "REDIS_URL"):
-        environment.delenv(f"HOLDFAST_{name}")
-        environment.setenv(name, VALID_ENVIRONMENT[f"HOLDFAST_{name}"])
+        minimal_environment.delenv(f"HOLDFAST_{name}")
+        minimal_environment.setenv(name, VALID_ENVIRONMENT[f"HOLDFAST_{name}"])
 
     assert str(Settings.from_env().database_url) == VALID_ENVIRONMENT["HOLDFAST_DATABASE_URL"]
 
 
-def test_an_authorization_server_that_vouches_has_a_name(environment: pytest.MonkeyPatch) -> None:
+def test_an_authorization_server_that_vouches_has_a_name(
+    minimal_environment: pytest.MonkeyPatch,
+) -> None:
     """Without it any signature would be somebody's."""
-    environment.setenv("HOLDFAST_AUTH", "jwt")
+    minimal_environment.setenv("HOLDFAST_AUTH", "jwt")
 
     with pytest.raises(Invalid, match="HOLDFAST_AUTH=jwt needs HOLDFAST_JWT_ISSUER"):
         Settings.from_env()
 
 
-def test_an_issuer_is_kept_letter_by_letter(environment: pytest.MonkeyPatch) -> None:
+def test_an_issuer_is_kept_letter_by_letter(minimal_environment: pytest.MonkeyPatch) -> None:
     """Auth0's ends in a slash, Keycloak's does not, and tokens are compared with it."""
     for issuer in ("https://a.auth0.com/", "https://id.example/realms/a", "http://localhost:8080"):
-        environment.setenv("HOLDFAST_JWT_ISSUER", issuer)
+        minimal_environment.setenv("HOLDFAST_JWT_ISSUER", issuer)
 
         assert Settings.from_env().jwt_issuer == issuer
 
 
 def test_tokens_are_made_for_our_endpoint_unless_said_otherwise(
-    environment: pytest.MonkeyPatch,
+    minimal_environment: pytest.MonkeyPatch,
 ) -> None:
     """It is what our metadata tells clients to ask for, without a slash at its end."""
-    environment.setenv("HOLDFAST_PUBLIC_URL", "https://holdfast.example")
+    minimal_environment.setenv("HOLDFAST_PUBLIC_URL", "https://holdfast.example")
     assert Settings.from_env().token_audience == "https://holdfast.example/mcp"
 
-    environment.setenv("HOLDFAST_JWT_AUDIENCE", "api://holdfast")
+    minimal_environment.setenv("HOLDFAST_JWT_AUDIENCE", "api://holdfast")
     assert Settings.from_env().token_audience == "api://holdfast"
 
 

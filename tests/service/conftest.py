@@ -14,26 +14,28 @@ from tests.support.hub.fake_hub import FakeHub, run_fake_hub
 
 
 @pytest.fixture
-def hub() -> Generator[FakeHub]:
+def fake_hub() -> Generator[FakeHub]:
     """A Hub that knows Ada, Bob, and a token of Ada's that may only read."""
     with run_fake_hub() as whoami:
         yield whoami
 
 
 @pytest.fixture
-def start(settings: Callable[..., Settings], hub: FakeHub) -> StartService:
+def start_service(make_settings: Callable[..., Settings], fake_hub: FakeHub) -> StartService:
     """Start a service, at a port if one is given; keyword arguments override its settings."""
 
     @contextmanager
     def run(*, at: int = 0, **overrides: Any) -> Generator[str]:
-        with serve_app(create_app(settings(**{"hub_url": hub.url, **overrides})), at) as url:
+        with serve_app(
+            create_app(make_settings(**{"hub_url": fake_hub.url, **overrides})), at
+        ) as url:
             yield url
 
     return run
 
 
 @pytest.fixture
-def service(start: StartService) -> Generator[str]:
+def service_url(start_service: StartService) -> Generator[str]:
     """The URL of a service."""
-    with start() as url:
+    with start_service() as url:
         yield url

@@ -81,7 +81,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def space(stack: Stack) -> str:
+def space_url(stack: Stack) -> str:
     """The address of the stack's Gradio Space, which is asked for until it is awake."""
     address = f"{stack.hub_url}{SPACE_PROXY_PATH}/local-tiny"
     for _ in range(1000):

@@ -23,24 +23,24 @@ from workers.hub.client import open_hub_jobs_client
 
 
 @pytest.fixture(scope="module")
-def local_hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
+def hub_emulator(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
     with run_hub_emulator(tmp_path_factory.mktemp("hub")) as running:
         yield running
 
 
 @pytest.fixture
 async def worker(
-    local_hub: HubEmulatorProcess,
+    hub_emulator: HubEmulatorProcess,
     database: Database,
     vault: Vault,
-    settings: Callable[..., Settings],
+    make_settings: Callable[..., Settings],
 ) -> AsyncGenerator[Worker]:
     """A worker without loops: each test takes its steps itself."""
-    async with open_hub_jobs_client(local_hub.url, local_hub.url) as gateway:
+    async with open_hub_jobs_client(hub_emulator.url, hub_emulator.url) as gateway:
         executor = HubJobExecutor(gateway)
         yield Worker(
             name="w1",
-            settings=settings(settle="1ms", post_timeout="1ms", lease="1s"),
+            settings=make_settings(settle="1ms", post_timeout="1ms", lease="1s"),
             database=database,
             vault=vault,
             hub=gateway,
@@ -49,17 +49,21 @@ async def worker(
 
 
 @pytest.fixture
-async def signed_in(worker: Worker, local_hub: HubEmulatorProcess, ada: str, vault: Vault) -> None:
+async def ada_hub_token(
+    worker: Worker, hub_emulator: HubEmulatorProcess, ada_id: str, vault: Vault
+) -> None:
     """Ada has lent a token that the Hub takes."""
-    token = find_user(local_hub.users, "alice").token
+    token = find_user(hub_emulator.users, "alice").token
     async with worker.database.transaction() as tx:
         await credentials.save_credential(
-            tx, vault, subject_id=ada, name="ada", token=Secret(token), expires_at=None
+            tx, vault, subject_id=ada_id, name="ada", token=Secret(token), expires_at=None
         )
 
 
 @pytest.fixture
-async def doubted(worker: Worker, signed_in: None, make_job: JobFactory) -> ClaimedJob:
+async def unconfirmed_claim(
+    worker: Worker, ada_hub_token: None, make_job: JobFactory
+) -> ClaimedJob:
     """A run whose create request was sent, and whose answer nobody has seen."""
     await make_job(namespace="alice", spec=SLEEP_SPEC)
     async with worker.database.transaction() as tx:

@@ -14,7 +14,7 @@ from workers.worker import build_worker
 
 
 async def test_what_a_worker_commits_is_heard_where_it_is_waited_for(
-    settings: Callable[..., Settings], valkey_url: str, make_job: JobFactory, ada: str
+    make_settings: Callable[..., Settings], valkey_url: str, make_job: JobFactory, ada_id: str
 ) -> None:
     """Built as it runs: nobody has to tell of a move by hand."""
     heard: dict[UUID, int] = {}
@@ -26,12 +26,12 @@ async def test_what_a_worker_commits_is_heard_where_it_is_waited_for(
         # The first may have been told before anybody listened.
         job = await make_job()
         async with worker.database.transaction() as tx:
-            await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+            await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
         await anyio.sleep(0.1)  # before another is cancelled
         return job.id in heard
 
     async with anyio.create_task_group() as listener:
         listener.start_soon(change_notifications.listen_for_changes, valkey_url, hear)
-        async with build_worker(settings()) as worker:
+        async with build_worker(make_settings()) as worker:
             await eventually(cancel_another, bool)
         listener.cancel_scope.cancel()

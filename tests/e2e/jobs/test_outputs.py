@@ -22,13 +22,13 @@ WRITE_BOTH_OUTPUTS = (
 
 
 @pytest.fixture
-def hub(stack: Stack) -> HfApi:
+def hub_api(stack: Stack) -> HfApi:
     """The real client, signed in as who calls the tools."""
     return HfApi(endpoint=stack.hub_url, token=load_users(stack.folder / "hub")[0].token)
 
 
 async def test_outputs_are_listed_in_the_result_and_can_be_downloaded(
-    alice: McpCaller, hub: HfApi, tmp_path: Path
+    alice: McpCaller, hub_api: HfApi, tmp_path: Path
 ) -> None:
     """A job of a workspace leaves them in the folder of that; a retry has a folder of its own."""
     workspace = (await alice.call_tool("create_workspace", name="outputs"))["workspace_id"]
@@ -50,11 +50,11 @@ async def test_outputs_are_listed_in_the_result_and_can_be_downloaded(
     model = files["model.bin"]
     assert (model["size_bytes"], model["uri"]) == (3, f"{folder}/model.bin")
     path = f"{workspace}/{handle}/model.bin"
-    (there,) = hub.get_bucket_paths_info("alice/holdfast", [path])
+    (there,) = hub_api.get_bucket_paths_info("alice/holdfast", [path])
     assert there.xet_hash == model["revision"]
-    hub.download_bucket_files("alice/holdfast", [(path, tmp_path / "model.bin")])
+    hub_api.download_bucket_files("alice/holdfast", [(path, tmp_path / "model.bin")])
     assert (tmp_path / "model.bin").read_bytes() == b"123"
-    assert hub.bucket_info("alice/holdfast").private
+    assert hub_api.bucket_info("alice/holdfast").private
     assert {file["uri"] for file in repeated["files"]} == {
         file["uri"].replace(handle, again) for file in result["files"]
     }

@@ -19,7 +19,7 @@ DOCUMENT = {"base64": "aGVsbG8=", "name": "hello.txt"}
 
 
 @pytest.fixture
-def awake(alice: McpCaller, space: str) -> McpCaller:
+def alice_with_space(alice: McpCaller, space_url: str) -> McpCaller:
     """Alice, when there is no more waiting for the Space."""
     return alice
 
@@ -39,12 +39,14 @@ async def call_for_refusal(
     return read_refusal(answer)["code"], answer_text(answer)
 
 
-async def test_a_call_of_a_space_leaves_what_it_gave_as_the_result(awake: McpCaller) -> None:
+async def test_a_call_of_a_space_leaves_what_it_gave_as_the_result(
+    alice_with_space: McpCaller,
+) -> None:
     """A job like any other: a handle, a state, a result that stays."""
-    handle = await launch(awake, "/echo", {"text": "hello", "times": 2})
+    handle = await launch(alice_with_space, "/echo", {"text": "hello", "times": 2})
 
-    view = await awake.wait_until_finished(handle)
-    result = await awake.call_tool("job_result", job_id=handle)
+    view = await alice_with_space.wait_until_finished(handle)
+    result = await alice_with_space.call_tool("job_result", job_id=handle)
 
     assert (view["state"], view["kind"]) == ("succeeded", "space_call")
     assert view["summary"].startswith("Succeeded: the Space local/tiny has answered.")
@@ -54,10 +56,10 @@ async def test_a_call_of_a_space_leaves_what_it_gave_as_the_result(awake: McpCal
 
 
 async def test_what_can_be_called_is_shown_before_anything_is(
-    awake: McpCaller, stack: Stack
+    alice_with_space: McpCaller, stack: Stack
 ) -> None:
     """A model that sees names, types and defaults need not guess; nothing is launched for that."""
-    shown = await awake.call_tool("launch_space_call", space=PUBLIC_SPACE, dry_run=True)
+    shown = await alice_with_space.call_tool("launch_space_call", space=PUBLIC_SPACE, dry_run=True)
     token = find_user(load_users(stack.folder / "hub"), "alice").token
     said = answer_text(
         await call_tool(
@@ -83,7 +85,7 @@ async def test_what_can_be_called_is_shown_before_anything_is(
     ],
 )
 async def test_what_does_not_fit_is_refused_with_what_would(
-    awake: McpCaller, stack: Stack, arguments: dict[str, Any], code: str, says: str
+    alice_with_space: McpCaller, stack: Stack, arguments: dict[str, Any], code: str, says: str
 ) -> None:
     """One round trip to get it right: the endpoints, their parameters, an example."""
     refusal_code, said = await call_for_refusal(stack, **{"space": PUBLIC_SPACE, **arguments})
@@ -95,10 +97,12 @@ async def test_what_does_not_fit_is_refused_with_what_would(
         assert 'For example: api_name="/echo", arguments={"text": ' in said
 
 
-async def test_a_private_space_is_there_for_its_owner_alone(awake: McpCaller, stack: Stack) -> None:
+async def test_a_private_space_is_there_for_its_owner_alone(
+    alice_with_space: McpCaller, stack: Stack
+) -> None:
     """To anybody else it is not there, in the words of one that is not."""
-    handle = await launch(awake, "/echo", {"text": "mine"}, space="alice/own")
-    assert (await awake.wait_until_finished(handle))["state"] == "succeeded"
+    handle = await launch(alice_with_space, "/echo", {"text": "mine"}, space="alice/own")
+    assert (await alice_with_space.wait_until_finished(handle))["state"] == "succeeded"
 
     foreign = await call_for_refusal(stack, "bob", space="alice/own")
     none = await call_for_refusal(stack, "bob", space="alice/won")
@@ -107,28 +111,28 @@ async def test_a_private_space_is_there_for_its_owner_alone(awake: McpCaller, st
     assert foreign[0] == "Invalid"
 
 
-async def test_how_far_a_call_is_shows_while_it_is_waited_for(awake: McpCaller) -> None:
+async def test_how_far_a_call_is_shows_while_it_is_waited_for(alice_with_space: McpCaller) -> None:
     """The Space's own count of its steps, in every view of the job."""
-    handle = await launch(awake, "/work", {"steps": 12, "pause": 0.3})
+    handle = await launch(alice_with_space, "/work", {"steps": 12, "pause": 0.3})
 
-    view = await awake.wait_until(
+    view = await alice_with_space.wait_until(
         handle, lambda view: "of 12 finished (Working)" in view["summary"]
     )
-    waited = await awake.call_tool(
+    waited = await alice_with_space.call_tool(
         "wait_for_jobs", job_ids=[handle], since_version=view["version"], timeout_seconds=10
     )
-    await awake.call_tool("cancel_job", job_id=handle)
+    await alice_with_space.call_tool("cancel_job", job_id=handle)
 
     assert view["progress"]["total"] == 12
     assert waited["changed"] == [handle]
 
 
-async def test_files_of_a_call_are_files_of_its_job(awake: McpCaller) -> None:
+async def test_files_of_a_call_are_files_of_its_job(alice_with_space: McpCaller) -> None:
     """Bytes go there, and what comes back outlives the Space, which forgets it."""
-    handle = await launch(awake, "/upper", {"document": DOCUMENT})
-    assert (await awake.wait_until_finished(handle))["state"] == "succeeded"
+    handle = await launch(alice_with_space, "/upper", {"document": DOCUMENT})
+    assert (await alice_with_space.wait_until_finished(handle))["state"] == "succeeded"
 
-    result = await awake.call_tool("job_result", job_id=handle)
+    result = await alice_with_space.call_tool("job_result", job_id=handle)
 
     assert result["result"]["outputs"][0]["value"] == {"file": "upper.txt"}
     [file] = result["files"]
@@ -136,13 +140,15 @@ async def test_files_of_a_call_are_files_of_its_job(awake: McpCaller) -> None:
 
 
 async def test_an_error_of_the_app_is_the_evidence_and_a_retry_may_do_better(
-    awake: McpCaller,
+    alice_with_space: McpCaller,
 ) -> None:
     """What the Space said, and which call to make with what changed."""
-    failed = await launch(awake, "/fail", {"text": "7"})
-    view = await awake.wait_until_finished(failed)
-    quota = await awake.wait_until_finished(await launch(awake, "/quota", {"seconds": 60}))
-    again = await awake.call_tool(
+    failed = await launch(alice_with_space, "/fail", {"text": "7"})
+    view = await alice_with_space.wait_until_finished(failed)
+    quota = await alice_with_space.wait_until_finished(
+        await launch(alice_with_space, "/quota", {"seconds": 60})
+    )
+    again = await alice_with_space.call_tool(
         "retry_job", job_id=failed, overrides={"api_name": "/echo", "arguments": ["better"]}
     )
 
@@ -151,21 +157,23 @@ async def test_an_error_of_the_app_is_the_evidence_and_a_retry_may_do_better(
     assert "ended the call with an error" in view["summary"]
     assert quota["reason"] == "insufficient_credits"
     assert "ZeroGPU quota is used up for 2:05:11" in quota["summary"]
-    assert (await awake.wait_until_finished(str(again["job_id"])))["state"] == "succeeded"
+    assert (await alice_with_space.wait_until_finished(str(again["job_id"])))[
+        "state"
+    ] == "succeeded"
 
 
-async def test_a_cancelled_call_is_seen_to_stop_at_the_space(awake: McpCaller) -> None:
+async def test_a_cancelled_call_is_seen_to_stop_at_the_space(alice_with_space: McpCaller) -> None:
     """Cancel frees what it would have gone on using, not just our interest in it."""
-    handle = await launch(awake, "/count", {"name": "e2e", "upto": 1000, "pause": 0.1})
-    await awake.wait_until(handle, lambda view: "partial" in view["summary"])
+    handle = await launch(alice_with_space, "/count", {"name": "e2e", "upto": 1000, "pause": 0.1})
+    await alice_with_space.wait_until(handle, lambda view: "partial" in view["summary"])
 
-    cancelled = await awake.call_tool("cancel_job", job_id=handle)
-    await awake.wait_until(handle, lambda view: view["upstream"] == "stopped")
+    cancelled = await alice_with_space.call_tool("cancel_job", job_id=handle)
+    await alice_with_space.wait_until(handle, lambda view: view["upstream"] == "stopped")
 
     async def reached() -> int:
-        asked = await launch(awake, "/reached", ["e2e"])
-        await awake.wait_until_finished(asked)
-        result = await awake.call_tool("job_result", job_id=asked)
+        asked = await launch(alice_with_space, "/reached", ["e2e"])
+        await alice_with_space.wait_until_finished(asked)
+        result = await alice_with_space.call_tool("job_result", job_id=asked)
         return int(result["result"]["outputs"][0]["value"])
 
     before = await reached()
@@ -175,24 +183,28 @@ async def test_a_cancelled_call_is_seen_to_stop_at_the_space(awake: McpCaller) -
 
 
 async def test_a_call_whose_worker_is_gone_is_in_doubt_and_not_made_again(
-    awake: McpCaller, stack: Stack
+    alice_with_space: McpCaller, stack: Stack
 ) -> None:
     """It may have been carried out and charged for: a person decides whether to pay twice."""
-    handle = await launch(awake, "/count", {"name": "lost", "upto": 1000, "pause": 0.1})
-    await awake.wait_until(handle, lambda view: view["state"] == "running")
+    handle = await launch(alice_with_space, "/count", {"name": "lost", "upto": 1000, "pause": 0.1})
+    await alice_with_space.wait_until(handle, lambda view: view["state"] == "running")
 
     stack.stop_worker()
     try:
-        view = await awake.wait_until_finished(handle)
+        view = await alice_with_space.wait_until_finished(handle)
     finally:
         stack.start_worker()
 
     assert (view["state"], view["reason"]) == ("failed", "outcome_unknown")
 
 
-async def test_what_no_price_bounds_is_refused_by_a_budget(awake: McpCaller, stack: Stack) -> None:
+async def test_what_no_price_bounds_is_refused_by_a_budget(
+    alice_with_space: McpCaller, stack: Stack
+) -> None:
     """A call of a Space has no price: the rule is that of every call."""
-    workspace = await awake.call_tool("create_workspace", name="bounded spaces", budget_usd=1)
+    workspace = await alice_with_space.call_tool(
+        "create_workspace", name="bounded spaces", budget_usd=1
+    )
 
     code, said = await call_for_refusal(
         stack,
@@ -206,9 +218,11 @@ async def test_what_no_price_bounds_is_refused_by_a_budget(awake: McpCaller, sta
     assert "What this can cost is not known" in said
 
 
-async def test_a_call_repeated_under_its_key_finds_the_job_it_made(awake: McpCaller) -> None:
+async def test_a_call_repeated_under_its_key_finds_the_job_it_made(
+    alice_with_space: McpCaller,
+) -> None:
     """Even if nobody could make it any more."""
     given = {"idempotency_key": "space-once", "space": PUBLIC_SPACE}
-    first = await launch(awake, "/echo", ["once"], **given)
+    first = await launch(alice_with_space, "/echo", ["once"], **given)
 
-    assert await launch(awake, "/echo", ["once"], **given) == first
+    assert await launch(alice_with_space, "/echo", ["once"], **given) == first

@@ -46,12 +46,12 @@ async def lend_token(tx: Transaction, vault: Vault, token: str) -> None:
 
 
 async def test_a_launch_and_a_cancel_name_the_client_they_came_from(
-    database: Database, ada: str, make_job: JobFactory
+    database: Database, ada_id: str, make_job: JobFactory
 ) -> None:
     """A subject has several assistants, and wants to know which one stopped the training."""
     job = await make_job(client=CLIENT_NAME)
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, job.id, subject_id=ada, client="cursor 3")
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada_id, client="cursor 3")
         events = await tx.fetch("SELECT kind, facts FROM job_event ORDER BY version")
 
     assert [tuple(event.values()) for event in events] == [
@@ -70,12 +70,16 @@ async def test_a_client_that_names_itself_nowhere_leaves_nothing(
         assert await tx.fetchval("SELECT facts FROM job_event") == {}
 
 
-async def test_a_workspace_is_noted_once_with_its_handle(database: Database, ada: str) -> None:
+async def test_a_workspace_is_noted_once_with_its_handle(database: Database, ada_id: str) -> None:
     """Asking for the same name again makes nothing, so nothing is noted."""
     workspace_id = ids.new_id()
     async with database.transaction() as tx:
-        await workspace_store.create_workspace(tx, ada, workspace_id, "llama", client=CLIENT_NAME)
-        await workspace_store.create_workspace(tx, ada, ids.new_id(), "llama", client=CLIENT_NAME)
+        await workspace_store.create_workspace(
+            tx, ada_id, workspace_id, "llama", client=CLIENT_NAME
+        )
+        await workspace_store.create_workspace(
+            tx, ada_id, ids.new_id(), "llama", client=CLIENT_NAME
+        )
 
     handle = ids.format_handle(HandleKind.WORKSPACE, workspace_id)
     assert (await read_audit_entries(database))[1:] == [("workspace_made", CLIENT_NAME, handle, {})]
@@ -125,7 +129,7 @@ async def test_what_was_written_down_is_never_changed(
 @pytest.mark.parametrize("statement", ["DELETE FROM {}", "UPDATE {} SET facts = '{{}}'"])
 @pytest.mark.parametrize("table", ["audit_entry", "job_event"])
 async def test_nobody_but_retention_takes_anything_away(
-    database_url: str, ada: str, role: DatabaseRole, statement: str, table: str
+    database_url: str, ada_id: str, role: DatabaseRole, statement: str, table: str
 ) -> None:
     """A service that is taken over cannot cover its tracks."""
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -152,12 +156,12 @@ async def test_a_worker_takes_no_event_out_of_a_history(
 
 
 async def test_entries_and_histories_are_forgotten_by_the_workers_when_jobs_are(
-    database: Database, database_url: str, ada: str, make_job: JobFactory
+    database: Database, database_url: str, ada_id: str, make_job: JobFactory
 ) -> None:
     """One retention is all an operator has to know."""
     job = await make_job()
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
 
     async with Database(
         database_url, application_name="tests", role=DatabaseRole.WORKER
@@ -190,7 +194,7 @@ async def test_old_entries_are_forgotten_until_none_is_left(database: Database) 
         assert await tx.fetchval("SELECT count(*) FROM audit_entry") == 0
 
 
-async def test_nobody_notes_anything_in_somebody_elses_name(database_url: str, ada: str) -> None:
+async def test_nobody_notes_anything_in_somebody_elses_name(database_url: str, ada_id: str) -> None:
     """An entry is evidence; one that Eve could write for Ada is none."""
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
         async with tenant_transaction(database_url, EVE_ID) as tx:

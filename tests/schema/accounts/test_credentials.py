@@ -52,11 +52,11 @@ async def read_status(database: Database, claim: run_launch.ClaimedJob) -> JobSt
 
 
 async def test_a_token_is_lent_as_it_was_given_and_stored_as_it_was_not(
-    database: Database, vault: Vault, ada: str
+    database: Database, vault: Vault, ada_id: str
 ) -> None:
     """Whoever reads the table, or a dump of it, learns no token."""
     async with database.transaction() as tx:
-        lent = await credentials.load_token(tx, vault, ada)
+        lent = await credentials.load_token(tx, vault, ada_id)
         row = await tx.fetchrow("SELECT * FROM credential")
 
     assert lent is not None
@@ -66,7 +66,7 @@ async def test_a_token_is_lent_as_it_was_given_and_stored_as_it_was_not(
 
 
 async def test_the_same_token_again_writes_nothing(
-    database: Database, vault: Vault, ada: str
+    database: Database, vault: Vault, ada_id: str
 ) -> None:
     """Every call proves the token; only a new one is news."""
     async with database.transaction() as tx:
@@ -79,59 +79,59 @@ async def test_the_same_token_again_writes_nothing(
 
 
 async def test_a_refused_token_holds_the_subject_until_a_new_one_comes(
-    database: Database, vault: Vault, make_job: JobFactory, claim: ClaimFactory
+    database: Database, vault: Vault, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """The jobs keep their place; nothing is launched with a token that is known to be dead."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
         await credentials.mark_credential_refused(tx, ADA_ID, version=1)
         await run_launch.mark_not_created(tx, one.run_id, reason=None, message="401", worker="w1")
         assert await credentials.load_token(tx, vault, ADA_ID) is None
     assert (await read_status(database, one)).hold is Hold.CREDENTIALS
-    assert await claim() == []
+    assert await claim_jobs() == []
 
     await lend_token(database, vault, "hf_new")
 
-    (again,) = await claim()
+    (again,) = await claim_jobs()
     assert again.job_id == one.job_id
     assert (await read_status(database, one)).hold is None
 
 
 async def test_the_refused_token_itself_is_taken_again_once_it_is_proved(
-    database: Database, vault: Vault, ada: str
+    database: Database, vault: Vault, ada_id: str
 ) -> None:
     """A 401 that was the Hub's mistake must not lock a subject out for good."""
     async with database.transaction() as tx:
-        await credentials.mark_credential_refused(tx, ada, version=1)
+        await credentials.mark_credential_refused(tx, ada_id, version=1)
 
     await lend_token(database, vault, "hf_ada")
 
     async with database.transaction() as tx:
-        assert await credentials.load_token(tx, vault, ada) is not None
+        assert await credentials.load_token(tx, vault, ada_id) is not None
 
 
 async def test_a_late_refusal_of_a_replaced_token_changes_nothing(
-    database: Database, vault: Vault, ada: str
+    database: Database, vault: Vault, ada_id: str
 ) -> None:
     """The call that failed may have carried the token before this one."""
     await lend_token(database, vault, "hf_new")
 
     async with database.transaction() as tx:
-        await credentials.mark_credential_refused(tx, ada, version=1)
-        lent = await credentials.load_token(tx, vault, ada)
+        await credentials.mark_credential_refused(tx, ada_id, version=1)
+        lent = await credentials.load_token(tx, vault, ada_id)
 
     assert lent is not None
     assert lent.token.reveal() == "hf_new"
 
 
 async def test_an_operators_hold_is_not_the_subjects_to_lift(
-    database: Database, vault: Vault, ada: str
+    database: Database, vault: Vault, ada_id: str
 ) -> None:
     """Neither a refused token replaces it, nor a new one ends it."""
     async with database.transaction() as tx:
         await tx.execute("UPDATE subject SET hold = 'operator', held_at = now()")
-        await credentials.mark_credential_refused(tx, ada, version=1)
+        await credentials.mark_credential_refused(tx, ada_id, version=1)
         refused = await tx.fetchval("SELECT hold FROM subject")
 
     await lend_token(database, vault, "hf_new")
@@ -141,26 +141,26 @@ async def test_an_operators_hold_is_not_the_subjects_to_lift(
 
 
 async def test_a_token_whose_key_left_the_ring_is_asked_for_again(
-    database: Database, ada: str
+    database: Database, ada_id: str
 ) -> None:
     """Losing a key costs each subject one more call, not their jobs."""
     other = Vault.from_key_ring(f"1:{b64encode(os.urandom(32)).decode()}")
 
     async with database.transaction() as tx:
-        assert await credentials.load_token(tx, other, ada) is None
+        assert await credentials.load_token(tx, other, ada_id) is None
         assert await tx.fetchval("SELECT hold FROM subject") == "credentials"
 
     await lend_token(database, other, "hf_ada")
     async with database.transaction() as tx:
-        assert await credentials.load_token(tx, other, ada) is not None
+        assert await credentials.load_token(tx, other, ada_id) is not None
 
 
 async def test_release_makes_what_waits_for_a_token_due_at_once(
-    database: Database, vault: Vault, make_job: JobFactory, claim: ClaimFactory
+    database: Database, vault: Vault, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Kills and open questions were put off while there was no token to settle them with."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.mark_unconfirmed(
             tx, one.run_id, cause="timeout", worker="w1", recheck_after=timedelta(hours=1)
@@ -229,7 +229,7 @@ async def test_an_expired_token_is_not_lent_and_holds_its_subject(
 
 
 async def test_without_any_token_a_subject_is_held_and_not_tried_for_ever(
-    database: Database, vault: Vault, make_job: JobFactory, claim: ClaimFactory
+    database: Database, vault: Vault, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """A job that is queued again at once would be claimed again at once."""
     await make_job()
@@ -242,7 +242,7 @@ async def test_without_any_token_a_subject_is_held_and_not_tried_for_ever(
 
 
 async def test_a_token_is_forgotten_when_nothing_of_its_subject_is_open(
-    database: Database, vault: Vault, ada: str
+    database: Database, vault: Vault, ada_id: str
 ) -> None:
     """What is not kept cannot be stolen; the next call brings it again."""
     async with database.transaction() as tx:
@@ -254,7 +254,7 @@ async def test_a_token_is_forgotten_when_nothing_of_its_subject_is_open(
 
 
 async def test_a_token_that_something_open_may_need_is_not_forgotten(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """A queued job, a run that may exist, and a namespace that is watched each need it."""
     await make_job()
@@ -277,7 +277,7 @@ async def test_a_token_that_something_open_may_need_is_not_forgotten(
 
 
 async def test_a_caller_who_stays_is_noted_now_and_then(
-    database: Database, vault: Vault, ada: str
+    database: Database, vault: Vault, ada_id: str
 ) -> None:
     """A token is not forgotten between two calls of somebody who is about to launch."""
     async with database.transaction() as tx:

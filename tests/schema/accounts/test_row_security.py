@@ -31,7 +31,9 @@ async def readable_column(tx: Transaction, table: str) -> str:
     return "subject_id" if table in {"credential", "job_secret"} else "*"
 
 
-async def test_there_is_something_to_see_in_every_table(database: Database, full: None) -> None:
+async def test_there_is_something_to_see_in_every_table(
+    database: Database, row_in_every_table: None
+) -> None:
     """Or the tests below would find nothing because there is nothing."""
     async with database.transaction() as tx:
         counts = {
@@ -42,7 +44,9 @@ async def test_there_is_something_to_see_in_every_table(database: Database, full
     assert [table for table, count in counts.items() if count == 0] == []
 
 
-async def test_a_subject_sees_their_rows_and_nobody_elses(database_url: str, full: None) -> None:
+async def test_a_subject_sees_their_rows_and_nobody_elses(
+    database_url: str, row_in_every_table: None
+) -> None:
     """A statement without any WHERE shows what is the caller's own, and no more."""
     async with tenant_transaction(database_url, ADA_ID) as tx:
         hers = [
@@ -61,7 +65,9 @@ async def test_a_subject_sees_their_rows_and_nobody_elses(database_url: str, ful
     assert [table for table, count in seen.items() if count] == []
 
 
-async def test_who_acts_for_nobody_sees_nothing(database_url: str, full: None) -> None:
+async def test_who_acts_for_nobody_sees_nothing(
+    database_url: str, row_in_every_table: None
+) -> None:
     """Forgetting to say for whom is not a way around the wall."""
     async with tenant_transaction(database_url, None) as tx:
         seen = {
@@ -74,7 +80,9 @@ async def test_who_acts_for_nobody_sees_nothing(database_url: str, full: None) -
     assert [table for table, count in seen.items() if count] == []
 
 
-async def test_a_subject_does_not_outlast_its_transaction(database_url: str, full: None) -> None:
+async def test_a_subject_does_not_outlast_its_transaction(
+    database_url: str, row_in_every_table: None
+) -> None:
     """The next to use a pooled connection starts as nobody."""
     async with Database(
         database_url, application_name="tests", role=DatabaseRole.TENANT, max_connections=1
@@ -106,7 +114,7 @@ async def test_a_subject_does_not_outlast_its_transaction(database_url: str, ful
     ],
 )
 async def test_nothing_of_anybody_elses_is_changed(
-    database_url: str, full: None, statement: str
+    database_url: str, row_in_every_table: None, statement: str
 ) -> None:
     """A cancel that forgets whose job it is cancels nothing."""
     async with tenant_transaction(database_url, EVE_ID) as tx:
@@ -130,7 +138,7 @@ async def test_nothing_of_anybody_elses_is_changed(
     ],
 )
 async def test_nothing_is_written_in_somebody_elses_name(
-    database_url: str, full: None, statement: str
+    database_url: str, row_in_every_table: None, statement: str
 ) -> None:
     """A row of somebody's could be made to speak for them."""
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
@@ -139,7 +147,7 @@ async def test_nothing_is_written_in_somebody_elses_name(
 
 
 async def test_a_job_is_not_put_into_somebody_elses_workspace(
-    database: Database, full: None
+    database: Database, row_in_every_table: None
 ) -> None:
     """A foreign key sees every row, so it has to ask whose the workspace is."""
     async with database.transaction() as tx:
@@ -155,7 +163,7 @@ async def test_a_job_is_not_put_into_somebody_elses_workspace(
 
 @pytest.mark.parametrize("table", ["credential", "job_secret"])
 async def test_the_service_cannot_read_what_is_sealed(
-    database_url: str, full: None, table: str
+    database_url: str, row_in_every_table: None, table: str
 ) -> None:
     """It seals and throws away; only a worker opens."""
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match=table):
@@ -164,7 +172,7 @@ async def test_the_service_cannot_read_what_is_sealed(
 
 
 async def test_analysts_see_every_subject_but_no_secret_and_no_request(
-    database_url: str, full: None
+    database_url: str, row_in_every_table: None
 ) -> None:
     """Whoever answers for cost reads what ran; what is in a request is not for them."""
     async with Database(
@@ -181,7 +189,9 @@ async def test_analysts_see_every_subject_but_no_secret_and_no_request(
                 await tx.execute("UPDATE job SET title = 'x'")
 
 
-async def test_workers_see_the_rows_of_every_table(database_url: str, full: None) -> None:
+async def test_workers_see_the_rows_of_every_table(
+    database_url: str, row_in_every_table: None
+) -> None:
     """What a worker does not see is never carried out."""
     async with (
         Database(database_url, application_name="tests", role=DatabaseRole.WORKER) as database,

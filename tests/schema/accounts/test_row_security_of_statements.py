@@ -116,7 +116,7 @@ async def fetch_without_comparison(
 
 
 @pytest.fixture
-async def ids(database: Database, full: None) -> dict[str, Any]:
+async def ids_of_ada(database: Database, row_in_every_table: None) -> dict[str, Any]:
     """Ada's job that ran, or the open one, and her workspace."""
     async with database.transaction() as tx:
         return {
@@ -135,11 +135,11 @@ def test_every_statement_is_tried_without_its_subject_comparison() -> None:
 
 @pytest.mark.parametrize("name", READ_ARGUMENTS)
 async def test_a_statement_that_forgets_whose_finds_nothing_of_anybody_elses(
-    database: Database, database_url: str, ids: dict[str, Any], name: str
+    database: Database, database_url: str, ids_of_ada: dict[str, Any], name: str
 ) -> None:
     """Whatever WHERE is forgotten, Postgres shows nothing; outside the wall it would be shown."""
-    job = ids["open" if name.startswith("jobs.lifecycle") else "ran"]
-    given = ids | {JOB_PLACEHOLDER: job, JOBS_PLACEHOLDER: [job]}
+    job = ids_of_ada["open" if name.startswith("jobs.lifecycle") else "ran"]
+    given = ids_of_ada | {JOB_PLACEHOLDER: job, JOBS_PLACEHOLDER: [job]}
     async with tenant_transaction(database_url, EVE_ID) as tx:
         seen = await fetch_without_comparison(tx, name, given)
     async with tenant_transaction(database_url, None) as tx:
@@ -236,12 +236,12 @@ async def test_a_month_without_subject_comparison_is_nobody_elses(
 
 
 async def test_a_change_that_forgets_whose_changes_nothing_of_anybody_elses(
-    database: Database, database_url: str, ids: dict[str, Any]
+    database: Database, database_url: str, ids_of_ada: dict[str, Any]
 ) -> None:
     """An archived workspace would stop somebody's work."""
     change: list[Any] = [
         OTHER_SUBJECT,
-        ids[WORKSPACE_PLACEHOLDER],
+        ids_of_ada[WORKSPACE_PLACEHOLDER],
         "mine",
         {},
         False,

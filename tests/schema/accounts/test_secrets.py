@@ -22,7 +22,7 @@ CANARY = "canary-5f2a"
 
 
 @pytest.fixture
-async def job(database: Database, vault: Vault, make_job: JobFactory) -> Job:
+async def job_with_secret(database: Database, vault: Vault, make_job: JobFactory) -> Job:
     """A queued job with a secret."""
     made = await make_job()
     async with database.transaction() as tx:
@@ -50,12 +50,12 @@ async def read_sealed_secrets(database: Database) -> int:
 
 
 async def test_a_worker_opens_what_a_caller_gave(
-    database: Database, vault: Vault, job: Job
+    database: Database, vault: Vault, job_with_secret: Job
 ) -> None:
     """In between nobody can read it, whatever they dump."""
     async with database.transaction() as tx:
         sealed = await tx.fetchval("SELECT sealed FROM job_secret")
-        opened = await sealed_secrets.open_job_secrets(tx, vault, job.id)
+        opened = await sealed_secrets.open_job_secrets(tx, vault, job_with_secret.id)
 
     assert CANARY.encode() not in sealed
     assert {name: secret.reveal() for name, secret in opened.items()} == {"KEY": CANARY}
@@ -63,7 +63,7 @@ async def test_a_worker_opens_what_a_caller_gave(
 
 
 async def test_secrets_do_not_open_for_another_job(
-    database: Database, vault: Vault, job: Job, make_job: JobFactory
+    database: Database, vault: Vault, job_with_secret: Job, make_job: JobFactory
 ) -> None:
     """Whoever can write rows cannot have the secrets of one job handed to another."""
     other = await make_job()
@@ -81,7 +81,7 @@ async def record_remote_id(database: Database, claim: ClaimedJob) -> None:
 
 
 async def test_secrets_are_wiped_when_the_run_is_over_and_not_before(
-    database: Database, job: Job
+    database: Database, job_with_secret: Job
 ) -> None:
     """As long as it prints, they are looked for in what it prints."""
     claim = await claim_one(database)
@@ -97,13 +97,13 @@ async def test_secrets_are_wiped_when_the_run_is_over_and_not_before(
 
 
 async def test_a_job_that_was_called_off_keeps_its_secrets_until_it_has_stopped(
-    database: Database, job: Job
+    database: Database, job_with_secret: Job
 ) -> None:
     """Until then it may print them, and that is captured."""
     claim = await claim_one(database)
     await record_remote_id(database, claim)
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
+        await lifecycle.cancel_job(tx, job_with_secret.id, subject_id=ADA_ID)
     assert await read_sealed_secrets(database) == 1
 
     async with database.transaction() as tx:
@@ -114,11 +114,13 @@ async def test_a_job_that_was_called_off_keeps_its_secrets_until_it_has_stopped(
     assert await read_sealed_secrets(database) == 0
 
 
-async def test_secrets_are_wiped_by_the_end_of_a_run_alone(database: Database, job: Job) -> None:
+async def test_secrets_are_wiped_by_the_end_of_a_run_alone(
+    database: Database, job_with_secret: Job
+) -> None:
     """The database does not rely on a transition that writes the job as well."""
     claim = await claim_one(database)
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
+        await lifecycle.cancel_job(tx, job_with_secret.id, subject_id=ADA_ID)
     before = await read_sealed_secrets(database)
     async with database.transaction() as tx:
         await tx.execute(
@@ -130,15 +132,17 @@ async def test_secrets_are_wiped_by_the_end_of_a_run_alone(database: Database, j
 
 
 async def test_the_token_a_job_is_trusted_with_is_sealed_with_its_secrets(
-    database: Database, vault: Vault, job: Job
+    database: Database, vault: Vault, job_with_secret: Job
 ) -> None:
     """The subject's token may be another by the time the log is read."""
     claim = await claim_one(database)
     given = {"KEY": Secret(CANARY), "HF_TOKEN": Secret("hf_passed")}
 
     async with database.transaction() as tx:
-        await sealed_secrets.save_run_secrets(tx, vault, job.id, claim.run_id, ADA_ID, given)
-        opened = await sealed_secrets.open_job_secrets(tx, vault, job.id)
+        await sealed_secrets.save_run_secrets(
+            tx, vault, job_with_secret.id, claim.run_id, ADA_ID, given
+        )
+        opened = await sealed_secrets.open_job_secrets(tx, vault, job_with_secret.id)
 
     assert {name: secret.reveal() for name, secret in opened.items()} == {
         "KEY": CANARY,
@@ -147,7 +151,7 @@ async def test_the_token_a_job_is_trusted_with_is_sealed_with_its_secrets(
 
 
 async def test_nothing_is_handed_over_to_a_run_that_is_not_being_posted_any_more(
-    database: Database, vault: Vault, job: Job
+    database: Database, vault: Vault, job_with_secret: Job
 ) -> None:
     """A worker that was asleep would seal what nobody comes by to wipe."""
     claim = await claim_one(database)
@@ -158,14 +162,14 @@ async def test_nothing_is_handed_over_to_a_run_that_is_not_being_posted_any_more
 
     async with database.transaction() as tx:
         await sealed_secrets.save_run_secrets(
-            tx, vault, job.id, claim.run_id, ADA_ID, {"A": Secret("b")}
+            tx, vault, job_with_secret.id, claim.run_id, ADA_ID, {"A": Secret("b")}
         )
 
     assert await read_sealed_secrets(database) == 0
 
 
 async def test_a_job_that_is_queued_again_still_has_its_secrets(
-    database: Database, job: Job
+    database: Database, job_with_secret: Job
 ) -> None:
     """The next attempt is the same request."""
     claim = await claim_one(database)
@@ -178,7 +182,9 @@ async def test_a_job_that_is_queued_again_still_has_its_secrets(
     assert await read_sealed_secrets(database) == 1
 
 
-async def test_a_job_that_is_refused_leaves_no_secret(database: Database, job: Job) -> None:
+async def test_a_job_that_is_refused_leaves_no_secret(
+    database: Database, job_with_secret: Job
+) -> None:
     """Nobody will need it any more."""
     claim = await claim_one(database)
 
@@ -191,17 +197,17 @@ async def test_a_job_that_is_refused_leaves_no_secret(database: Database, job: J
 
 
 async def test_a_job_that_was_never_launched_leaves_no_secret(
-    database: Database, database_url: str, job: Job
+    database: Database, database_url: str, job_with_secret: Job
 ) -> None:
     """A caller can call off what is queued; the service may wipe what it cannot read."""
     async with tenant_transaction(database_url, ADA_ID) as tx:
-        await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
+        await lifecycle.cancel_job(tx, job_with_secret.id, subject_id=ADA_ID)
 
     assert await read_sealed_secrets(database) == 0
 
 
 async def test_after_a_rotation_the_old_key_is_not_needed_any_more(
-    database: Database, vault_keys: str, job: Job
+    database: Database, vault_keys: str, job_with_secret: Job
 ) -> None:
     """Tokens and secrets are sealed anew, and open with the new key alone."""
     fresh = f"2:{base64.b64encode(os.urandom(32)).decode()}"
@@ -212,11 +218,15 @@ async def test_after_a_rotation_the_old_key_is_not_needed_any_more(
     assert (first.resealed, first.current, first.lost) == (2, 0, 0)
     assert (again.resealed, again.current) == (0, 2)
     async with database.transaction() as tx:
-        opened = await sealed_secrets.open_job_secrets(tx, Vault.from_key_ring(fresh), job.id)
+        opened = await sealed_secrets.open_job_secrets(
+            tx, Vault.from_key_ring(fresh), job_with_secret.id
+        )
     assert opened["KEY"].reveal() == CANARY
 
 
-async def test_a_rotation_says_what_it_cannot_open(database: Database, job: Job) -> None:
+async def test_a_rotation_says_what_it_cannot_open(
+    database: Database, job_with_secret: Job
+) -> None:
     """The old key was taken out too early; it can still be put back."""
     fresh = f"2:{base64.b64encode(os.urandom(32)).decode()}"
 

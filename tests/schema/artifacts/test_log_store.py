@@ -40,11 +40,11 @@ async def read_lines(
 
 
 async def test_what_two_workers_captured_is_kept_once(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """The Hub replays a log from its start; only what follows the last capture is new."""
     await make_job()
-    run = await start_run(database, claim, "r1")
+    run = await start_run(database, claim_jobs, "r1")
 
     await append_lines(database, run, ["a", "b"], already=0)
     await append_lines(database, run, ["a", "b"], already=0)
@@ -54,11 +54,11 @@ async def test_what_two_workers_captured_is_kept_once(
 
 
 async def test_a_log_is_read_from_any_line_across_captures(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """A cursor is a line number: what was read before is not read again."""
     await make_job()
-    run = await start_run(database, claim, "r1")
+    run = await start_run(database, claim_jobs, "r1")
     for first in range(0, 9, 3):
         await append_lines(database, run, [str(first + n) for n in range(3)], already=first)
 
@@ -67,11 +67,11 @@ async def test_a_log_is_read_from_any_line_across_captures(
 
 
 async def test_a_stranger_reads_nothing(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Logs often hold what should not have been printed."""
     await make_job()
-    run = await start_run(database, claim, "r1")
+    run = await start_run(database, claim_jobs, "r1")
     await append_lines(database, run, ["private"], already=0)
 
     async with database.transaction() as tx:

@@ -51,7 +51,7 @@ async def test_of_a_hundred_launches_at_once_only_those_that_fit_are_made(
 
 
 async def test_a_month_is_bounded_for_all_workspaces_together(
-    database: Database, ada: str, make_job: JobFactory, make_workspace: WorkspaceFactory
+    database: Database, ada_id: str, make_job: JobFactory, make_workspace: WorkspaceFactory
 ) -> None:
     """Spreading work over workspaces is no way around it; a budget of one's own comes first."""
     one, other = await make_workspace(), await make_workspace(500_000)
@@ -64,7 +64,9 @@ async def test_a_month_is_bounded_for_all_workspaces_together(
     assert await read_held_and_spent(database, "workspace") == (300_000, 0)
 
     async with database.transaction() as tx:
-        await tx.execute("UPDATE subject SET monthly_budget_micro_usd = 600000 WHERE id = $1", ada)
+        await tx.execute(
+            "UPDATE subject SET monthly_budget_micro_usd = 600000 WHERE id = $1", ada_id
+        )
     await make_job(rate=THIRTY_CENT_RATE, workspace_id=other, default_monthly_budget=500_000)
     assert await read_held_and_spent(database) == (600_000, 0)
 
@@ -109,10 +111,10 @@ async def test_the_same_launch_again_holds_once(database: Database, make_job: Jo
 
 
 async def test_a_launch_that_is_cut_off_holds_nothing(
-    database: Database, make_job: JobFactory, dies_in_commit: FailFirstCommit
+    database: Database, make_job: JobFactory, fail_first_commit: FailFirstCommit
 ) -> None:
     """The hold is in the transaction of the job: there is both, or neither."""
-    await dies_in_commit("job_cost")
+    await fail_first_commit("job_cost")
 
     with pytest.raises(InDoubt):
         await make_job(rate=TEN_CENT_RATE, default_monthly_budget=TEN_CENT_RATE.ceiling_micro_usd)

@@ -35,7 +35,7 @@ from tests.support.jobs.job_costs import (
 async def test_a_job_is_settled_by_what_upstream_says_it_ran(
     database: Database,
     make_job: JobFactory,
-    claim: ClaimFactory,
+    claim_jobs: ClaimFactory,
     make_workspace: WorkspaceFactory,
     ran: timedelta,
     spent: int,
@@ -43,7 +43,7 @@ async def test_a_job_is_settled_by_what_upstream_says_it_ran(
 ) -> None:
     """Each started minute is billed; what was never held is counted nowhere, and said."""
     job = await make_job(rate=TEN_CENT_RATE, workspace_id=await make_workspace())
-    (taken,) = await claim()
+    (taken,) = await claim_jobs()
     await record_remote_id(database, taken)
     assert await read_held_and_spent(database) == (100_000, 0)
 
@@ -61,11 +61,11 @@ async def test_a_job_is_settled_by_what_upstream_says_it_ran(
 
 
 async def test_without_a_word_from_upstream_our_own_times_count(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """And never for more than the job may cost: they say how long nobody looked, too."""
     jobs = [await make_job(rate=TEN_CENT_RATE) for _ in range(2)]
-    taken = await claim()
+    taken = await claim_jobs()
     for number, each in enumerate(taken):
         await record_remote_id(database, each, f"r{number}")
     async with database.transaction() as tx:
@@ -88,18 +88,18 @@ async def test_without_a_word_from_upstream_our_own_times_count(
 
 
 async def test_a_job_that_was_refused_for_good_gives_everything_back(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """One that is to be tried again keeps its place and its hold, once."""
     await make_job(rate=TEN_CENT_RATE)
-    (first,) = await claim()
+    (first,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.mark_not_created(
             tx, first.run_id, reason=None, message="later", worker="w"
         )
     assert await read_held_and_spent(database) == (100_000, 0)
 
-    (second,) = await claim()
+    (second,) = await claim_jobs()
     assert await read_held_and_spent(database) == (100_000, 0)
     async with database.transaction() as tx:
         await run_launch.mark_not_created(
@@ -110,11 +110,11 @@ async def test_a_job_that_was_refused_for_good_gives_everything_back(
 
 
 async def test_a_cancelled_job_is_settled_when_its_run_is_seen_to_be_over(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Until then it may cost money, so nobody else may have it."""
     job = await make_job(rate=TEN_CENT_RATE)
-    (taken,) = await claim()
+    (taken,) = await claim_jobs()
     await record_remote_id(database, taken)
 
     await cancel_job(database, job)
@@ -127,11 +127,11 @@ async def test_a_cancelled_job_is_settled_when_its_run_is_seen_to_be_over(
 
 
 async def test_what_is_watched_for_is_held_until_the_watch_is_over(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """A launch nobody confirmed may still turn up; retention does not forget it either."""
     job = await make_job(rate=TEN_CENT_RATE)
-    (taken,) = await claim()
+    (taken,) = await claim_jobs()
     await give_up_launch(database, taken, relaunch=False, monthly_budget=None)
 
     async with database.transaction() as tx:
@@ -146,11 +146,11 @@ async def test_what_is_watched_for_is_held_until_the_watch_is_over(
 
 
 async def test_a_late_arrival_is_paid_out_of_the_hold(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """It is killed, but it did run."""
     await make_job(rate=TEN_CENT_RATE)
-    (taken,) = await claim()
+    (taken,) = await claim_jobs()
     await give_up_launch(database, taken, relaunch=False, monthly_budget=None)
     await record_remote_id(database, taken)
     async with database.transaction() as tx:
@@ -162,11 +162,11 @@ async def test_a_late_arrival_is_paid_out_of_the_hold(
 
 
 async def test_what_arrives_after_the_watch_is_said_and_in_no_budget(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """The hold was given back, and somebody else may have it by now."""
     job = await make_job(rate=TEN_CENT_RATE)
-    (taken,) = await claim()
+    (taken,) = await claim_jobs()
     await give_up_launch(database, taken, relaunch=False, monthly_budget=None)
     await stop_watching_absent_runs(database)
     await record_remote_id(database, taken)
@@ -180,11 +180,14 @@ async def test_what_arrives_after_the_watch_is_said_and_in_no_budget(
 
 
 async def test_a_second_launch_holds_a_second_time(
-    database: Database, make_job: JobFactory, claim: ClaimFactory, make_workspace: WorkspaceFactory
+    database: Database,
+    make_job: JobFactory,
+    claim_jobs: ClaimFactory,
+    make_workspace: WorkspaceFactory,
 ) -> None:
     """Both may be alive; when the second is over, the first is still watched for."""
     await make_job(rate=TEN_CENT_RATE, workspace_id=await make_workspace())
-    (first,) = await claim()
+    (first,) = await claim_jobs()
     await give_up_launch(database, first, relaunch=True, monthly_budget=DOLLAR_MICRO_USD)
     assert (
         await read_held_and_spent(database)
@@ -192,7 +195,7 @@ async def test_a_second_launch_holds_a_second_time(
         == (200_000, 0)
     )
 
-    (second,) = await claim()
+    (second,) = await claim_jobs()
     await record_remote_id(database, second)
     async with database.transaction() as tx:
         over = RunResult(JobState.SUCCEEDED, "COMPLETED", run_duration=timedelta(minutes=1))
@@ -211,7 +214,7 @@ async def test_a_second_launch_holds_a_second_time(
 async def test_a_second_launch_that_does_not_fit_is_not_made(
     database: Database,
     make_job: JobFactory,
-    claim: ClaimFactory,
+    claim_jobs: ClaimFactory,
     make_workspace: WorkspaceFactory,
     bound: str,
 ) -> None:
@@ -221,7 +224,7 @@ async def test_a_second_launch_that_does_not_fit_is_not_made(
     monthly = 150_000 if bound == "month" else None
     rate = Rate(TEN_CENT_RATE.price_micro_usd, TEN_CENT_RATE.timeout, most_micro_usd=most)
     await make_job(rate=rate, workspace_id=workspace, default_monthly_budget=monthly)
-    (first,) = await claim()
+    (first,) = await claim_jobs()
 
     await give_up_launch(database, first, relaunch=True, monthly_budget=monthly)
 
@@ -231,11 +234,11 @@ async def test_a_second_launch_that_does_not_fit_is_not_made(
 
 
 async def test_a_hold_counts_against_the_month_of_its_launch(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """What ends in the next month is not billed to it."""
     await make_job(rate=TEN_CENT_RATE)
-    (taken,) = await claim()
+    (taken,) = await claim_jobs()
     await record_remote_id(database, taken)
     async with database.transaction() as tx:
         for table in ("job_cost", "spending"):

@@ -35,18 +35,20 @@ Jobs = dict[str, UUID]
 
 
 @pytest.fixture
-async def jobs(database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory) -> Jobs:
+async def jobs_by_state(
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
+) -> Jobs:
     """A job of Ada's in every state, and one whose run is being stopped; her token is refused."""
     made: Jobs = {}
     workspace = common_ids.new_id()
     async with database.transaction() as tx:
-        await workspace_store.create_workspace(tx, ada, workspace, "llama", client="cursor 3")
+        await workspace_store.create_workspace(tx, ada_id, workspace, "llama", client="cursor 3")
     spec = {"image": "i", "command": [PROMPT], "env": {"A": PROMPT}, "flavor": "a10g-small"}
 
     async def run(name: str, *, ending: RunResult | None = None, **overrides: Any) -> None:
         job = await make_job(**{"spec": spec, "workspace_id": workspace, **overrides})
         made[name] = job.id
-        (run,) = await claim()
+        (run,) = await claim_jobs()
         async with database.transaction() as tx:
             await run_launch.record_remote_id(
                 tx,
@@ -74,19 +76,19 @@ async def jobs(database: Database, ada: str, make_job: JobFactory, claim: ClaimF
     await run("running")
     await run("stopping")
     made["launching"] = (await make_job(spec=spec)).id
-    (refused,) = await claim()
+    (refused,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.mark_not_created(
             tx, refused.run_id, reason=None, message=PROMPT, worker="w1"
         )
-    await claim()
+    await claim_jobs()
     call = {"model": "a/model", "inputs": [{"role": "user", "content": PROMPT}]}
     made["queued"] = (await make_job(kind=JobKind.INFERENCE, title="a/model", spec=call)).id
     made["cancelled"] = (await make_job(spec=spec, client="cursor 3")).id
     async with database.transaction() as tx:
         for name in ("stopping", "cancelled"):
-            await lifecycle.cancel_job(tx, made[name], subject_id=ada, client="claude-ai 1.2")
-        await credentials.mark_credential_refused(tx, ada, version=1)
+            await lifecycle.cancel_job(tx, made[name], subject_id=ada_id, client="claude-ai 1.2")
+        await credentials.mark_credential_refused(tx, ada_id, version=1)
     return made
 
 
@@ -103,30 +105,35 @@ async def run_query(url: str, query: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", sorted(QUERIES))
-async def test_a_query_of_the_page_is_answered(database_url: str, jobs: Jobs, name: str) -> None:
+async def test_a_query_of_the_page_is_answered(
+    database_url: str, jobs_by_state: Jobs, name: str
+) -> None:
     """People paste what they read; a page that has fallen behind is worse than none."""
-    query = QUERIES[name].replace(A_JOB, format_handle(jobs["failed"]))
+    query = QUERIES[name].replace(A_JOB, format_handle(jobs_by_state["failed"]))
 
     assert await run_query(database_url, query) != []
 
 
-async def test_the_page_answers_what_it_is_asked(database_url: str, jobs: Jobs) -> None:
+async def test_the_page_answers_what_it_is_asked(database_url: str, jobs_by_state: Jobs) -> None:
     """A query that runs may still answer another question."""
     answers = {
-        name: await run_query(database_url, query.replace(A_JOB, format_handle(jobs["failed"])))
+        name: await run_query(
+            database_url, query.replace(A_JOB, format_handle(jobs_by_state["failed"]))
+        )
         for name, query in QUERIES.items()
     }
 
-    held = [format_handle(jobs[name]) for name in ("running", "launching", "queued")]
+    held = [format_handle(jobs_by_state[name]) for name in ("running", "launching", "queued")]
     assert [row["handle"] for row in answers["waiting"]] == held
     assert {(row["handle"], row["why"]) for row in answers["stuck"]} == {
-        (format_handle(jobs["launching"]), "credentials"),
-        (format_handle(jobs["queued"]), "credentials"),
-        (format_handle(jobs["stopping"]), "upstream: stopping"),
+        (format_handle(jobs_by_state["launching"]), "credentials"),
+        (format_handle(jobs_by_state["queued"]), "credentials"),
+        (format_handle(jobs_by_state["stopping"]), "upstream: stopping"),
     }
     assert [(row["reason"], row["jobs"]) for row in answers["failures"]] == [("oom", 1)]
     assert {(row["handle"], row["subject"], row["client"]) for row in answers["cancels"]} == {
-        (format_handle(jobs[name]), "ada", "claude-ai 1.2") for name in ("stopping", "cancelled")
+        (format_handle(jobs_by_state[name]), "ada", "claude-ai 1.2")
+        for name in ("stopping", "cancelled")
     }
     (busiest,) = answers["flavors"]
     assert busiest["flavor"] == "a10g-small"
@@ -149,14 +156,14 @@ async def test_the_page_answers_what_it_is_asked(database_url: str, jobs: Jobs) 
 
 
 async def test_a_job_is_shown_as_its_subject_sees_it(
-    database: Database, database_url: str, ada: str, jobs: Jobs
+    database: Database, database_url: str, ada_id: str, jobs_by_state: Jobs
 ) -> None:
     """Whoever compares the table with the chat finds the same handle, state and remote side."""
     rows = {row["handle"]: row for row in await run_query(database_url, "SELECT * FROM v_job")}
 
     async with database.transaction() as tx:
-        for name, job_id in jobs.items():
-            status = await job_queries.get_job_status(tx, ada, job_id)
+        for name, job_id in jobs_by_state.items():
+            status = await job_queries.get_job_status(tx, ada_id, job_id)
             assert status is not None
             row = rows[format_handle(job_id)]
             assert (row["state"], row["reason"], row["upstream"]) == (
@@ -184,11 +191,11 @@ async def test_handles_are_written_and_read_as_clients_hold_them(database: Datab
 
 @pytest.mark.parametrize("view", VIEWS)
 async def test_a_view_shows_a_subject_their_own_rows_and_no_others(
-    database_url: str, ada: str, jobs: Jobs, view: str
+    database_url: str, ada_id: str, jobs_by_state: Jobs, view: str
 ) -> None:
     """A view with the rights of its owner would be the hole in the wall."""
     counts: list[int] = []
-    for subject in (ada, EVE_ID, None):
+    for subject in (ada_id, EVE_ID, None):
         async with tenant_transaction(database_url, subject) as tx:
             counts.append(await tx.fetchval(f"SELECT count(*) FROM {view}"))  # noqa: S608
 
@@ -197,7 +204,9 @@ async def test_a_view_shows_a_subject_their_own_rows_and_no_others(
 
 
 @pytest.mark.parametrize("view", VIEWS)
-async def test_no_view_shows_what_was_sent(database_url: str, jobs: Jobs, view: str) -> None:
+async def test_no_view_shows_what_was_sent(
+    database_url: str, jobs_by_state: Jobs, view: str
+) -> None:
     """A request may hold what its subject tells nobody; upstream may repeat it."""
     rows = await run_query(database_url, f"SELECT * FROM {view}")  # noqa: S608
 
@@ -207,7 +216,7 @@ async def test_no_view_shows_what_was_sent(database_url: str, jobs: Jobs, view: 
 
 
 async def test_the_login_of_the_page_reads_and_writes_nothing(
-    database: Database, database_url: str, jobs: Jobs
+    database: Database, database_url: str, jobs_by_state: Jobs
 ) -> None:
     """An operator pastes it; it must be enough, and no more."""
     place = urlsplit(database_url)
@@ -218,7 +227,7 @@ async def test_the_login_of_the_page_reads_and_writes_nothing(
         await tx.execute(LOGIN)
     try:
         async with Database(url, application_name="tests") as reader, reader.transaction() as tx:
-            assert await tx.fetchval("SELECT count(*) FROM v_job") == len(jobs)
+            assert await tx.fetchval("SELECT count(*) FROM v_job") == len(jobs_by_state)
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await run_statements(url, "SELECT spec FROM job_payload")
         with pytest.raises(asyncpg.ReadOnlySQLTransactionError):

@@ -87,11 +87,11 @@ async def test_a_pool_without_a_free_connection_is_unavailable(database_url: str
 
 
 async def test_a_server_that_goes_away_in_the_commit_leaves_it_in_doubt(
-    database: Database, dies_in_commit: FailFirstCommit
+    database: Database, fail_first_commit: FailFirstCommit
 ) -> None:
     """Nobody can say that nothing was done, and so nobody does."""
 
-    await dies_in_commit("workspace")
+    await fail_first_commit("workspace")
 
     async def write() -> None:
         async with database.transaction() as tx:

@@ -98,7 +98,7 @@ async def test_every_migration_can_be_taken_back_and_made_again(database_url: st
 
 
 async def test_a_database_with_rows_can_be_taken_back_and_made_again(
-    database: Database, database_url: str, vault: Vault, full: None
+    database: Database, database_url: str, vault: Vault, row_in_every_table: None
 ) -> None:
     """A downgrade removes the rows with the tables, whatever refers to what."""
     config = revisions.alembic_config(database_url)

@@ -23,7 +23,7 @@ NO_DELAY = timedelta(0)
 
 
 @pytest.fixture
-async def eves(database: Database, ada: str, make_job: JobFactory) -> UUID:
+async def eve_job(database: Database, ada_id: str, make_job: JobFactory) -> UUID:
     """A job of Eve's."""
     async with database.transaction() as tx:
         await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE_ID)
@@ -31,44 +31,44 @@ async def eves(database: Database, ada: str, make_job: JobFactory) -> UUID:
 
 
 @pytest.fixture
-def since(database_url: str, ada: str) -> Callable[[UUID, int], Awaitable[bool]]:
+def read_changes(database_url: str, ada_id: str) -> Callable[[UUID, int], Awaitable[bool]]:
     """Say whether Ada has news of a job, as the service asks it."""
 
     async def ask(job_id: UUID, version: int) -> bool:
-        async with tenant_transaction(database_url, ada) as tx:
-            return job_id in await changes.changed_jobs(tx, ada, {job_id: version})
+        async with tenant_transaction(database_url, ada_id) as tx:
+            return job_id in await changes.changed_jobs(tx, ada_id, {job_id: version})
 
     return ask
 
 
 async def test_one_statement_reads_the_versions_of_several_subjects(
-    database_url: str, ada: str, eves: UUID, make_job: JobFactory
+    database_url: str, ada_id: str, eve_job: UUID, make_job: JobFactory
 ) -> None:
     """However many wait, and whoever they are, it is one a second."""
     adas = (await make_job()).id
 
     async with tenant_transaction(database_url, None) as tx:
-        marks = await changes.read_versions(tx, [(ada, adas), (EVE_ID, eves)])
+        marks = await changes.read_versions(tx, [(ada_id, adas), (EVE_ID, eve_job)])
 
-    assert marks == {(ada, adas): JobVersion(1, None), (EVE_ID, eves): JobVersion(1, None)}
+    assert marks == {(ada_id, adas): JobVersion(1, None), (EVE_ID, eve_job): JobVersion(1, None)}
 
 
 async def test_a_version_is_not_read_in_somebody_elses_name(
-    database_url: str, ada: str, eves: UUID, make_job: JobFactory
+    database_url: str, ada_id: str, eve_job: UUID, make_job: JobFactory
 ) -> None:
     """Who waits for a foreign handle is told as much as who waits for none."""
     adas = (await make_job()).id
 
     async with tenant_transaction(database_url, None) as tx:
         marks = await changes.read_versions(
-            tx, [(ada, eves), (EVE_ID, adas), (EVE_ID, ids.new_id())]
+            tx, [(ada_id, eve_job), (EVE_ID, adas), (EVE_ID, ids.new_id())]
         )
 
     assert marks == {}
 
 
 async def test_row_security_applies_to_every_version_read(
-    database: Database, database_url: str, ada: str, eves: UUID, make_job: JobFactory
+    database: Database, database_url: str, ada_id: str, eve_job: UUID, make_job: JobFactory
 ) -> None:
     """The function has no rights of its own: it sees what the policies let its caller see."""
     adas = (await make_job()).id
@@ -76,20 +76,20 @@ async def test_row_security_applies_to_every_version_read(
         await tx.execute("DROP POLICY own ON job")
 
     async with tenant_transaction(database_url, None) as tx:
-        assert await changes.read_versions(tx, [(ada, adas), (EVE_ID, eves)]) == {}
+        assert await changes.read_versions(tx, [(ada_id, adas), (EVE_ID, eve_job)]) == {}
 
 
 async def test_reading_versions_leaves_no_subject_set(
-    database_url: str, ada: str, eves: UUID, make_job: JobFactory
+    database_url: str, ada_id: str, eve_job: UUID, make_job: JobFactory
 ) -> None:
     """What follows in the transaction is for whom it was before, or for nobody."""
     adas = (await make_job()).id
     async with tenant_transaction(database_url, None) as tx:
-        await changes.read_versions(tx, [(ada, adas), (EVE_ID, eves)])
+        await changes.read_versions(tx, [(ada_id, adas), (EVE_ID, eve_job)])
         assert await tx.fetchval("SELECT count(*) FROM job") == 0
         await act_as_subject(tx, EVE_ID)
-        await changes.read_versions(tx, [(ada, adas)])
-        assert [row["id"] for row in await tx.fetch("SELECT id FROM job")] == [eves]
+        await changes.read_versions(tx, [(ada_id, adas)])
+        assert [row["id"] for row in await tx.fetch("SELECT id FROM job")] == [eve_job]
 
 
 async def test_only_the_service_reads_versions(database_url: str) -> None:
@@ -103,79 +103,79 @@ async def test_only_the_service_reads_versions(database_url: str) -> None:
 
 
 async def test_a_hold_shows_in_the_version(
-    database: Database, database_url: str, ada: str, make_job: JobFactory
+    database: Database, database_url: str, ada_id: str, make_job: JobFactory
 ) -> None:
     """It stands on the subject, and moves no job."""
     job = await make_job()
     async with database.transaction() as tx:
-        await credentials.mark_credential_refused(tx, ada, version=1)
+        await credentials.mark_credential_refused(tx, ada_id, version=1)
 
     async with tenant_transaction(database_url, None) as tx:
-        marks = await changes.read_versions(tx, [(ada, job.id)])
+        marks = await changes.read_versions(tx, [(ada_id, job.id)])
 
-    assert marks[ada, job.id] == JobVersion(1, Hold.CREDENTIALS)
+    assert marks[ada_id, job.id] == JobVersion(1, Hold.CREDENTIALS)
 
 
 async def test_what_a_person_would_care_about_is_a_change_and_bookkeeping_is_not(
     database: Database,
-    since: Callable[[UUID, int], Awaitable[bool]],
+    read_changes: Callable[[UUID, int], Awaitable[bool]],
     make_job: JobFactory,
-    claim: ClaimFactory,
-    ada: str,
+    claim_jobs: ClaimFactory,
+    ada_id: str,
 ) -> None:
     """A model that is woken by noise pays for it, and soon does not wait any more."""
     job = await make_job()
-    assert not await since(job.id, 1)
-    [run] = await claim()
-    assert await since(job.id, 1)
+    assert not await read_changes(job.id, 1)
+    [run] = await claim_jobs()
+    assert await read_changes(job.id, 1)
 
     async with database.transaction() as tx:
         await run_launch.mark_unconfirmed(tx, run.run_id, cause="?", worker="w")
-    assert not await since(job.id, 2), "that an answer was lost"
-    assert await since(job.id, 1), "noise hides no news"
+    assert not await read_changes(job.id, 2), "that an answer was lost"
+    assert await read_changes(job.id, 1), "noise hides no news"
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx, run.run_id, remote_id="r", stage="SCHEDULING", worker="w", poll_after=NO_DELAY
         )
-    assert await since(job.id, 3), "that it runs"
+    assert await read_changes(job.id, 3), "that it runs"
     async with database.transaction() as tx:
         await run_end.record_stage(tx, run.run_id, stage="RUNNING", started_at=None, worker="w")
-    assert await since(job.id, 4), "its stage"
+    assert await read_changes(job.id, 4), "its stage"
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
-    assert await since(job.id, 5), "its state"
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
+    assert await read_changes(job.id, 5), "its state"
     async with database.transaction() as tx:
         await run_end.end_run(tx, run.run_id, RunResult(JobState.CANCELLED, "CANCELED"), worker="w")
-    assert await since(job.id, 6), "that it is stopped, and costs nothing any more"
-    assert not await since(job.id, 7)
+    assert await read_changes(job.id, 6), "that it is stopped, and costs nothing any more"
+    assert not await read_changes(job.id, 7)
 
 
 async def test_finding_a_run_that_is_to_be_killed_is_no_change(
     database: Database,
-    since: Callable[[UUID, int], Awaitable[bool]],
+    read_changes: Callable[[UUID, int], Awaitable[bool]],
     make_job: JobFactory,
-    claim: ClaimFactory,
-    ada: str,
+    claim_jobs: ClaimFactory,
+    ada_id: str,
 ) -> None:
     """It was being stopped before, and is being stopped now."""
     job = await make_job()
-    [run] = await claim()
+    [run] = await claim_jobs()
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx, run.run_id, remote_id="r", stage=None, worker="w", poll_after=NO_DELAY
         )
 
-    assert not await since(job.id, 3)
-    assert await since(job.id, 2)
+    assert not await read_changes(job.id, 3)
+    assert await read_changes(job.id, 2)
 
 
 async def test_nobody_sees_changes_of_anothers_job(
-    database_url: str, ada: str, eves: UUID, database: Database
+    database_url: str, ada_id: str, eve_job: UUID, database: Database
 ) -> None:
     """Not even that there was some."""
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, eves, subject_id=EVE_ID)
-        assert await changes.changed_jobs(tx, EVE_ID, {eves: 1}) == {eves}
-        assert await changes.changed_jobs(tx, ada, {eves: 1}) == frozenset()
+        await lifecycle.cancel_job(tx, eve_job, subject_id=EVE_ID)
+        assert await changes.changed_jobs(tx, EVE_ID, {eve_job: 1}) == {eve_job}
+        assert await changes.changed_jobs(tx, ada_id, {eve_job: 1}) == frozenset()

@@ -27,12 +27,12 @@ async def read_status(database: Database, job: Job) -> JobStatus:
     ("age", "state"), [("6 days", JobState.QUEUED), ("8 days", JobState.FAILED)]
 )
 async def test_a_job_whose_subject_never_came_back_is_given_up(
-    database: Database, ada: str, make_job: JobFactory, age: str, state: JobState
+    database: Database, ada_id: str, make_job: JobFactory, age: str, state: JobState
 ) -> None:
     """A handle that was answered comes to a final state, and says what it waited for."""
     job = await make_job()
     async with database.transaction() as tx:
-        await credentials.mark_credential_refused(tx, ada, version=1)
+        await credentials.mark_credential_refused(tx, ada_id, version=1)
         await tx.execute(
             "UPDATE job SET due_at = now() - $1::text::interval, version = version + 1", age
         )
@@ -52,11 +52,11 @@ async def test_a_job_whose_subject_never_came_back_is_given_up(
 
 
 async def test_a_run_that_nobody_could_look_at_for_too_long_ends_as_unknown(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """It is long over upstream, most likely; a kill order waits for the next token all the same."""
     job = await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx,
@@ -81,11 +81,11 @@ async def test_a_run_that_nobody_could_look_at_for_too_long_ends_as_unknown(
 
 
 async def test_a_stage_that_may_still_last_is_left_alone(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """The move compares again, for the run may have moved on since somebody looked."""
     job = await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx,

@@ -73,7 +73,7 @@ async def read_status(database: Database, job: Job | UUID) -> JobStatus:
 async def test_a_job_begins_when_the_one_before_it_has_ended_as_it_must(
     database: Database,
     make_job: JobFactory,
-    claim: ClaimFactory,
+    claim_jobs: ClaimFactory,
     went: JobState,
     on: DependencyCondition,
     state: JobState,
@@ -82,17 +82,17 @@ async def test_a_job_begins_when_the_one_before_it_has_ended_as_it_must(
     rate = Rate(100, timedelta(minutes=10))
     parent = await make_job()
     child = await make_job(parent_ids=[parent.id], dependency_condition=on, rate=rate)
-    runs = await start_due_runs(database, claim)
+    runs = await start_due_runs(database, claim_jobs)
     assert runs.keys() == {parent.id}
     await read_released_jobs(database)
-    assert not await claim()
+    assert not await claim_jobs()
 
     async with database.transaction() as tx:
         if went is JobState.CANCELLED:
             assert await lifecycle.cancel_job(tx, parent.id, subject_id=ADA_ID)
         else:
             await run_end.end_run(tx, runs[parent.id], RESULTS_BY_STATE[went], worker="w1")
-    assert not await claim()
+    assert not await claim_jobs()
     await read_released_jobs(database)
 
     status = await read_status(database, child)
@@ -106,15 +106,15 @@ async def test_a_job_begins_when_the_one_before_it_has_ended_as_it_must(
         )
         assert (status.held_micro_usd, status.spent_micro_usd) == (0, 0)
     else:
-        assert [one.job_id for one in await claim()] == [child.id]
+        assert [one.job_id for one in await claim_jobs()] == [child.id]
 
 
 async def test_a_parent_that_ends_while_its_child_is_written_down_is_not_missed(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Whichever of the two commits first, the other sees it."""
     parent = await make_job()
-    runs = await start_due_runs(database, claim)
+    runs = await start_due_runs(database, claim_jobs)
 
     async def end() -> None:
         async with database.transaction() as tx:
@@ -129,15 +129,15 @@ async def test_a_parent_that_ends_while_its_child_is_written_down_is_not_missed(
     await ending
     await read_released_jobs(database)
 
-    assert [one.job_id for one in await claim()] == [child.id]
+    assert [one.job_id for one in await claim_jobs()] == [child.id]
 
 
 async def test_a_child_written_down_while_its_parent_ends_sees_the_end(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """It is due at once: there is nobody left to wait for."""
     parent = await make_job()
-    runs = await start_due_runs(database, claim)
+    runs = await start_due_runs(database, claim_jobs)
 
     async def ask() -> Job:
         async with database.transaction() as tx:
@@ -153,12 +153,12 @@ async def test_a_child_written_down_while_its_parent_ends_sees_the_end(
     await read_released_jobs(database)
 
     assert (await read_status(database, child)).version == child.version
-    assert [one.job_id for one in await claim()] == [child.id]
+    assert [one.job_id for one in await claim_jobs()] == [child.id]
 
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_any_net_of_jobs_comes_to_the_end_its_parents_say(
-    database: Database, make_job: JobFactory, claim: ClaimFactory, seed: int
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory, seed: int
 ) -> None:
     """Random nets, endings and cancels, in random order; nobody begins early, and nobody hangs."""
     dice = random.Random(seed)  # noqa: S311  # keeps no secret
@@ -171,7 +171,7 @@ async def test_any_net_of_jobs_comes_to_the_end_its_parents_say(
     running: dict[UUID, UUID] = {}
     while len(ended) < len(net):
         before = dict(ended)
-        begun = await start_due_runs(database, claim)
+        begun = await start_due_runs(database, claim_jobs)
         for job_id in begun:
             parents, on = net[job_id]
             assert all(is_satisfied(before, parent, on) for parent in parents)
@@ -260,12 +260,12 @@ async def test_the_same_key_with_other_parents_is_a_conflict(
 
 
 async def test_waiting_for_a_job_is_not_waiting_for_too_long(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """A parent may run for weeks; the patience with a child begins when it may begin."""
     parent = await make_job()
     child = await make_job(parent_ids=[parent.id])
-    await start_due_runs(database, claim)
+    await start_due_runs(database, claim_jobs)
     async with database.transaction() as tx:
         await deadlines.fail_abandoned_jobs(tx, abandon_after=timedelta(0), worker="w1")
 

@@ -15,7 +15,7 @@ BOB_ID = "b" * 24
 
 
 @pytest.fixture
-async def bob(database: Database, vault: Vault) -> str:
+async def bob_id(database: Database, vault: Vault) -> str:
     """A subject beside Ada."""
     async with database.transaction() as tx:
         await credentials.save_credential(
@@ -30,53 +30,53 @@ async def set_max_active(database: Database, *, max_active: int) -> None:
 
 
 async def test_whoever_was_served_longest_ago_is_served_next(
-    database: Database, bob: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, bob_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """A single hand goes round, however many jobs each of them has."""
     for _ in range(3):
         await make_job()
-        await make_job(subject_id=bob, namespace="bob")
+        await make_job(subject_id=bob_id, namespace="bob")
 
-    served = [(await claim(limit=1))[0].subject_id for _ in range(6)]
+    served = [(await claim_jobs(limit=1))[0].subject_id for _ in range(6)]
 
     async with database.transaction() as tx:
         never = await tx.fetch("SELECT FROM subject WHERE last_served_at = '-infinity'")
     assert never == []
-    assert sorted(served[:2]) == sorted([ADA_ID, bob])
+    assert sorted(served[:2]) == sorted([ADA_ID, bob_id])
     assert served == served[:2] * 3
 
 
 async def test_a_subject_launches_no_more_than_it_has_room_for(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """The rest keeps its place in the queue until something ends."""
     await set_max_active(database, max_active=2)
     for _ in range(4):
         await make_job()
 
-    first, then = await claim(), await claim()
+    first, then = await claim_jobs(), await claim_jobs()
 
     assert (len(first), len(then)) == (2, 0)
 
 
 async def test_a_subject_whose_room_was_cut_below_what_it_uses_launches_nothing(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Nothing is stopped for it either, and nobody else has to wait for it."""
     for _ in range(3):
         await make_job()
-    await claim(limit=2)
+    await claim_jobs(limit=2)
     await set_max_active(database, max_active=1)
 
-    assert await claim() == []
+    assert await claim_jobs() == []
 
 
 async def test_a_subject_the_hub_asked_to_be_quiet_launches_nothing(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """The budget is the subject's; their next job would be refused like the last."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     await make_job()
     async with database.transaction() as tx:
         await run_launch.mark_not_created(
@@ -88,19 +88,19 @@ async def test_a_subject_the_hub_asked_to_be_quiet_launches_nothing(
             pause_subject_for=timedelta(hours=1),
         )
 
-    assert await claim() == []
+    assert await claim_jobs() == []
 
 
 async def test_a_job_that_is_to_wait_lets_the_next_one_pass(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """What failed a moment ago is not hammered, and holds up nobody."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     second = await make_job()
     async with database.transaction() as tx:
         await run_launch.mark_not_created(
             tx, one.run_id, reason=None, message="busy", worker="w1", retry_after=timedelta(hours=1)
         )
 
-    assert [each.job_id for each in await claim()] == [second.id]
+    assert [each.job_id for each in await claim_jobs()] == [second.id]

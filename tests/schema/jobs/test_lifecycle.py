@@ -17,21 +17,21 @@ from tests.support.factories import ClaimFactory, JobFactory
 
 
 async def test_a_submitted_job_is_queued_with_its_first_event(
-    database: Database, ada: str, make_job: JobFactory
+    database: Database, ada_id: str, make_job: JobFactory
 ) -> None:
     """What was answered exists: the row and the start of its history are one commit."""
     job = await make_job()
 
     async with database.transaction() as tx:
         events = await tx.fetch("SELECT version, kind, state, actor FROM job_event")
-        counted = await tx.fetchval("SELECT queued FROM subject WHERE id = $1", ada)
+        counted = await tx.fetchval("SELECT queued FROM subject WHERE id = $1", ada_id)
     assert job.state is JobState.QUEUED
-    assert [tuple(event.values()) for event in events] == [(1, "created", "queued", ada)]
+    assert [tuple(event.values()) for event in events] == [(1, "created", "queued", ada_id)]
     assert counted == 1
 
 
 async def test_a_submission_that_is_rolled_back_leaves_nothing(
-    database: Database, ada: str
+    database: Database, ada_id: str
 ) -> None:
     """Half a job would be a handle that nobody carries out, or a count that never returns."""
 
@@ -39,7 +39,7 @@ async def test_a_submission_that_is_rolled_back_leaves_nothing(
         async with database.transaction() as tx:
             await lifecycle.submit_job(
                 tx,
-                subject_id=ada,
+                subject_id=ada_id,
                 kind=JobKind.HUB_JOB,
                 namespace="ada",
                 title="x",
@@ -103,14 +103,14 @@ async def test_a_request_too_large_to_keep_is_refused_in_words(make_job: JobFact
 
 
 async def test_cancelling_a_queued_job_is_final_and_counted(
-    database: Database, ada: str, make_job: JobFactory
+    database: Database, ada_id: str, make_job: JobFactory
 ) -> None:
     """Nothing was launched, so nothing is left to stop."""
     job = await make_job()
 
     async with database.transaction() as tx:
-        changed = await lifecycle.cancel_job(tx, job.id, subject_id=ada)
-        status = await job_queries.get_job_status(tx, ada, job.id)
+        changed = await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
+        status = await job_queries.get_job_status(tx, ada_id, job.id)
         counted = await tx.fetchval("SELECT queued FROM subject")
 
     assert changed
@@ -120,15 +120,15 @@ async def test_cancelling_a_queued_job_is_final_and_counted(
 
 
 async def test_cancelling_twice_changes_nothing_the_second_time(
-    database: Database, ada: str, make_job: JobFactory
+    database: Database, ada_id: str, make_job: JobFactory
 ) -> None:
     """A repeated cancel is the same answer, not a second event."""
     job = await make_job()
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
 
     async with database.transaction() as tx:
-        changed = await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+        changed = await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
         events = await tx.fetchval("SELECT count(*) FROM job_event")
 
     assert not changed
@@ -136,7 +136,7 @@ async def test_cancelling_twice_changes_nothing_the_second_time(
 
 
 async def test_nobody_cancels_or_reads_anothers_job(
-    database: Database, ada: str, make_job: JobFactory
+    database: Database, ada_id: str, make_job: JobFactory
 ) -> None:
     """A foreign handle is an unknown handle."""
     job = await make_job()
@@ -144,8 +144,8 @@ async def test_nobody_cancels_or_reads_anothers_job(
     async with database.transaction() as tx:
         assert not await lifecycle.cancel_job(tx, job.id, subject_id="f" * 24)
         assert await job_queries.get_job_status(tx, "f" * 24, job.id) is None
-        assert await job_queries.get_job_status(tx, ada, uuid4()) is None
-        status = await job_queries.get_job_status(tx, ada, job.id)
+        assert await job_queries.get_job_status(tx, ada_id, uuid4()) is None
+        status = await job_queries.get_job_status(tx, ada_id, job.id)
 
     assert status is not None
     assert status.state is JobState.QUEUED
@@ -162,12 +162,12 @@ async def test_nobody_cancels_or_reads_anothers_job(
     ],
 )
 async def test_the_database_refuses_what_no_move_does(
-    database: Database, ada: str, make_job: JobFactory, statement: str
+    database: Database, ada_id: str, make_job: JobFactory, statement: str
 ) -> None:
     """A hand-typed UPDATE cannot bring a job back, undo a cancel or leave a gap in its history."""
     job = await make_job()
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
 
     with pytest.raises(Exception, match=r"final|never taken back|raise its version|only grow"):
         async with database.transaction() as tx:
@@ -227,22 +227,22 @@ async def test_a_job_over_the_limit_leaves_nothing_and_says_what_to_do(
 
 
 async def test_a_job_that_is_over_makes_room_for_another(
-    database: Database, ada: str, make_job: JobFactory
+    database: Database, ada_id: str, make_job: JobFactory
 ) -> None:
     """The limit is on what is open, not on what was ever launched."""
     first = await make_job(max_open_jobs=1)
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, first.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, first.id, subject_id=ada_id)
 
     assert (await make_job(max_open_jobs=1)).id != first.id
 
 
 async def test_a_job_that_is_launched_is_still_open(
-    make_job: JobFactory, claim: ClaimFactory
+    make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Workers that are quick to claim must not lift the limit."""
     await make_job(max_open_jobs=1)
-    await claim()
+    await claim_jobs()
 
     with pytest.raises(LimitReached):
         await make_job(max_open_jobs=1)

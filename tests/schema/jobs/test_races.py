@@ -42,11 +42,11 @@ async def lease_due_polls(tx: Transaction) -> list[work_queues.PollLease]:
     ],
 )
 async def test_what_another_worker_holds_is_passed_over_and_not_waited_for(
-    database: Database, make_job: JobFactory, claim: ClaimFactory, table: str, take: LeaseStep
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory, table: str, take: LeaseStep
 ) -> None:
     """One slow transaction must not stop every worker's loop."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.mark_unconfirmed(tx, one.run_id, cause="timeout", worker="w1")
         await tx.execute("INSERT INTO poll_group (subject_id, namespace, due_at)"
@@ -66,14 +66,14 @@ async def test_what_another_worker_holds_is_passed_over_and_not_waited_for(
 
 
 async def test_a_cancel_that_comes_during_a_claim_reaches_the_run(
-    database: Database, ada: str, make_job: JobFactory
+    database: Database, ada_id: str, make_job: JobFactory
 ) -> None:
     """The claim was first, so there may be a create request, and what it makes is to be killed."""
     job = await make_job()
 
     async def cancel() -> bool:
         async with database.transaction() as tx:
-            return await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+            return await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
 
     async with database.transaction() as tx:
         (one,) = await claim_with(tx)

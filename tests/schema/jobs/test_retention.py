@@ -22,11 +22,11 @@ async def count_rows(database: Database, table: str) -> int:
 
 
 async def test_a_finished_job_goes_with_everything_of_it(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Nothing about a forgotten job stays behind."""
     job = await make_job(idempotency_key="k")
-    (run,) = await claim()
+    (run,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.mark_not_created(tx, run.run_id, reason=None, message="", worker="w")
         await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
@@ -38,29 +38,29 @@ async def test_a_finished_job_goes_with_everything_of_it(
 
 
 async def test_what_is_young_or_unfinished_stays(
-    database: Database, ada: str, make_job: JobFactory
+    database: Database, ada_id: str, make_job: JobFactory
 ) -> None:
     """A handle that was answered exists until its time is over."""
     await make_job()
     cancelled = await make_job()
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, cancelled.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, cancelled.id, subject_id=ada_id)
         await retention.prune_expired(tx, retention=MONTH)
 
     assert await count_rows(database, "job") == 2
 
 
 async def test_a_job_whose_run_may_still_live_is_never_forgotten(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Forgetting it would leave something running that nobody knows."""
     job = await make_job()
-    (run,) = await claim()
+    (run,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx, run.run_id, remote_id="r1", stage=None, worker="w", poll_after=timedelta(0)
         )
-        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
 
     await prune_old_rows(database)
 
@@ -82,7 +82,7 @@ async def test_a_key_is_forgotten_when_it_has_expired(
 
 
 async def test_a_count_of_calls_is_forgotten_when_no_window_needs_it(
-    database: Database, ada: str
+    database: Database, ada_id: str
 ) -> None:
     """They are written while Valkey is away, one a minute of each caller, and read no more."""
     async with database.transaction() as tx:
@@ -91,7 +91,7 @@ async def test_a_count_of_calls_is_forgotten_when_no_window_needs_it(
             INSERT INTO call_window (window_start, subject_id, calls)
             SELECT now() - make_interval(mins => age), $1, 1 FROM unnest('{0,1,61}'::int[]) AS age
             """,
-            ada,
+            ada_id,
         )
 
     await prune_old_rows(database)

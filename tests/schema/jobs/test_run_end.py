@@ -40,11 +40,11 @@ async def mark_absent(
 
 
 async def test_an_ending_is_written_once(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Two workers may see the same ending; the second finds nothing left to say."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx, one.run_id, remote_id="r1", stage=None, worker="w1", poll_after=NO_DELAY
@@ -55,7 +55,7 @@ async def test_an_ending_is_written_once(
             tx, one.run_id, RunResult(JobState.SUCCEEDED, "COMPLETED"), worker="w2"
         )
 
-    status = await read_status(database, ada, one)
+    status = await read_status(database, ada_id, one)
     assert (status.state, status.reason, status.exit_code) == (
         JobState.FAILED,
         Reason.EXIT_NONZERO,
@@ -65,61 +65,61 @@ async def test_an_ending_is_written_once(
 
 
 async def test_no_run_is_called_absent_before_the_settle_window_closes(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """The Hub may list late: a job called absent too early could be launched a second time."""
     await make_job()
-    (one,) = await claim(settle=timedelta(hours=1))
+    (one,) = await claim_jobs(settle=timedelta(hours=1))
 
     ripe = await mark_absent(database, one)
 
     assert not any(ripe)
-    assert (await read_status(database, ada, one)).state is JobState.LAUNCHING
+    assert (await read_status(database, ada_id, one)).state is JobState.LAUNCHING
 
 
 async def test_no_run_is_called_absent_before_enough_listings_lacked_it(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """One listing may have been asked of a part of the Hub that had not heard of it."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
 
     ripe = await mark_absent(database, one, misses=MIN_MISSED_LISTINGS - 1)
 
     assert not any(ripe)
-    assert (await read_status(database, ada, one)).state is JobState.LAUNCHING
+    assert (await read_status(database, ada_id, one)).state is JobState.LAUNCHING
 
 
 async def test_an_unlisted_run_ends_as_launch_unconfirmed_and_is_watched_for(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """The handle ends with a reason, the request is not repeated, and nothing is forgotten."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
 
     ripe = await mark_absent(database, one)
 
-    status = await read_status(database, ada, one)
+    status = await read_status(database, ada_id, one)
     async with database.transaction() as tx:
         (turn,) = await work_queues.lease_due_poll_groups(tx, limit=5, lease=timedelta(minutes=1))
     assert ripe[-1]
     assert (status.state, status.reason) == (JobState.FAILED, Reason.LAUNCH_UNCONFIRMED)
-    assert (turn.subject_id, turn.namespace) == (ada, "ada")
-    assert await claim() == []
+    assert (turn.subject_id, turn.namespace) == (ada_id, "ada")
+    assert await claim_jobs() == []
 
 
 async def test_a_namespace_that_is_polled_already_is_watched_as_well(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Another run in the same namespace must not hide that one is missing."""
     await make_job()
-    (bound,) = await claim()
+    (bound,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx, bound.run_id, remote_id="r1", stage=None, worker="w1", poll_after=NO_DELAY
         )
     await make_job()
-    (missing,) = await claim()
+    (missing,) = await claim_jobs()
 
     await mark_absent(database, missing)
 
@@ -128,14 +128,14 @@ async def test_a_namespace_that_is_polled_already_is_watched_as_well(
 
 
 async def test_the_end_of_another_run_does_not_end_the_watch(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Its group has nothing left that is alive, as far as anybody knows."""
     await make_job()
-    (missing,) = await claim()
+    (missing,) = await claim_jobs()
     await mark_absent(database, missing)
     await make_job()
-    (bound,) = await claim()
+    (bound,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx, bound.run_id, remote_id="r1", stage=None, worker="w1", poll_after=NO_DELAY
@@ -149,11 +149,11 @@ async def test_the_end_of_another_run_does_not_end_the_watch(
 
 
 async def test_a_run_that_arrives_after_all_is_killed_and_changes_no_verdict(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """It costs money until it is stopped, and the view says so until it is seen to have."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     await mark_absent(database, one)
 
     async with database.transaction() as tx:
@@ -165,21 +165,21 @@ async def test_a_run_that_arrives_after_all_is_killed_and_changes_no_verdict(
         )
         (doomed,) = await work_queues.lease_due_runs(tx, limit=5, lease=timedelta(minutes=1))
 
-    status = await read_status(database, ada, one)
+    status = await read_status(database, ada_id, one)
     assert (news, again) == (True, False)
     assert doomed.remote_id == "late"
     assert (status.state, status.upstream) == (JobState.FAILED, UpstreamState.STOPPING)
     async with database.transaction() as tx:
         await run_end.end_run(tx, doomed.id, RunResult(JobState.CANCELLED, "CANCELED"), worker="w1")
-    assert (await read_status(database, ada, one)).upstream is UpstreamState.STOPPED
+    assert (await read_status(database, ada_id, one)).upstream is UpstreamState.STOPPED
 
 
 async def test_a_second_run_with_the_same_label_is_killed_and_the_first_goes_on(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """At most one may live: the one that is bound."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx, one.run_id, remote_id="first", stage=None, worker="w1", poll_after=NO_DELAY
@@ -192,18 +192,18 @@ async def test_a_second_run_with_the_same_label_is_killed_and_the_first_goes_on(
         counted = await tx.fetchval("SELECT active FROM subject")
         live = await tx.fetchval("SELECT live FROM poll_group")
 
-    status = await read_status(database, ada, one)
+    status = await read_status(database, ada_id, one)
     assert doomed.remote_id == "second"
     assert (status.state, status.remote_id) == (JobState.RUNNING, "first")
     assert (counted, live) == (1, 1)
 
 
 async def test_a_group_taken_over_cannot_be_given_back_by_its_first_taker(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """A worker that slept through its turn must not reschedule the one that follows."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx, one.run_id, remote_id="r1", stage=None, worker="w1", poll_after=NO_DELAY
@@ -223,29 +223,29 @@ async def test_a_group_taken_over_cannot_be_given_back_by_its_first_taker(
 
 
 async def test_a_run_that_may_be_relaunched_is_so_once(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """A launch that was never confirmed may be tried again; a second such one is enough."""
     await make_job()
-    (first,) = await claim()
+    (first,) = await claim_jobs()
     await mark_absent(database, first, relaunch=True)
-    again = await read_status(database, ada, first)
+    again = await read_status(database, ada_id, first)
 
-    (second,) = await claim()
+    (second,) = await claim_jobs()
     await mark_absent(database, second, relaunch=True)
 
-    ended = await read_status(database, ada, second)
+    ended = await read_status(database, ada_id, second)
     assert (again.state, again.attempt) == (JobState.QUEUED, 1)
     assert second.job_id == first.job_id
     assert (ended.state, ended.reason) == (JobState.FAILED, Reason.LAUNCH_UNCONFIRMED)
 
 
 async def test_an_id_that_comes_after_a_run_was_given_up_is_kept_to_kill_by(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """What is known of something that costs money is never dropped."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     await mark_absent(database, one)
 
     async with database.transaction() as tx:
@@ -254,20 +254,20 @@ async def test_an_id_that_comes_after_a_run_was_given_up_is_kept_to_kill_by(
         )
 
     assert doomed
-    assert (await read_status(database, ada, one)).upstream is UpstreamState.STOPPING
+    assert (await read_status(database, ada_id, one)).upstream is UpstreamState.STOPPING
 
 
 async def test_who_sent_the_request_knows_that_it_was_refused_even_after_it_was_doubted(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Otherwise a plain refusal would end as a launch that was never confirmed."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.mark_unconfirmed(tx, one.run_id, cause="silent", worker="w2")
         await run_launch.mark_not_created(
             tx, one.run_id, reason=Reason.INVALID_REQUEST, message="no such flavor", worker="w1"
         )
 
-    status = await read_status(database, ada, one)
+    status = await read_status(database, ada_id, one)
     assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)

@@ -38,29 +38,29 @@ async def record_remote_id(
 
 
 async def test_a_claimed_job_is_launching_with_its_intent_committed(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Whatever happens to the worker now, somebody will ask the Hub about this run."""
     job = await make_job()
 
-    claims = await claim()
+    claims = await claim_jobs()
 
     async with database.transaction() as tx:
         runs = await tx.fetch("SELECT id, state, due_at > now() AS leased FROM remote_run")
     assert [one.job_id for one in claims] == [job.id]
     assert [tuple(run.values()) for run in runs] == [(claims[0].run_id, "posting", True)]
-    assert (await read_status(database, ada, claims[0])).state is JobState.LAUNCHING
+    assert (await read_status(database, ada_id, claims[0])).state is JobState.LAUNCHING
 
 
 async def test_simultaneous_claims_never_take_the_same_job(
-    make_job: JobFactory, claim: ClaimFactory
+    make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Any number of workers may claim at once; each job is launched by one of them."""
     jobs = {(await make_job()).id for _ in range(12)}
 
     taken: list[run_launch.ClaimedJob] = []
     while len(taken) < len(jobs):
-        rounds = await asyncio.gather(*(claim(limit=3) for _ in range(6)))
+        rounds = await asyncio.gather(*(claim_jobs(limit=3) for _ in range(6)))
         taken += [one for round_ in rounds for one in round_]
 
     assert len(taken) == len(jobs)
@@ -68,7 +68,7 @@ async def test_simultaneous_claims_never_take_the_same_job(
 
 
 async def test_a_busy_subject_does_not_starve_another(
-    database: Database, vault: Vault, make_job: JobFactory, claim: ClaimFactory
+    database: Database, vault: Vault, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Hands are shared out by turns between subjects, not by who queued first."""
     for _ in range(20):
@@ -82,21 +82,21 @@ async def test_a_busy_subject_does_not_starve_another(
     async with database.transaction() as tx:
         await tx.execute("UPDATE subject SET last_served_at = now() WHERE id = $1", other)
 
-    claims = await claim(limit=2)
+    claims = await claim_jobs(limit=2)
 
     assert {one.subject_id for one in claims} == {"5e9ecfc04957053f60648a3e", other}
 
 
 async def test_a_bound_run_makes_the_job_run_and_is_watched(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """From here on the Hub's listing tells how it goes."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
 
     doomed = await record_remote_id(database, one)
 
-    status = await read_status(database, ada, one)
+    status = await read_status(database, ada_id, one)
     assert not doomed
     assert (status.state, status.remote_id, status.upstream) == (
         JobState.RUNNING,
@@ -106,11 +106,11 @@ async def test_a_bound_run_makes_the_job_run_and_is_watched(
 
 
 async def test_an_id_that_arrives_after_the_lease_lapsed_is_kept(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """A worker given up for dead may still bring the fact that something is running."""
     await make_job()
-    (one,) = await claim(lease=NO_LEASE)
+    (one,) = await claim_jobs(lease=NO_LEASE)
     async with database.transaction() as tx:
         await run_launch.mark_unconfirmed(
             tx, one.run_id, cause="silent", worker="w2", only_if_lapsed=True
@@ -118,50 +118,50 @@ async def test_an_id_that_arrives_after_the_lease_lapsed_is_kept(
 
     await record_remote_id(database, one)
 
-    assert (await read_status(database, ada, one)).remote_id == "r1"
+    assert (await read_status(database, ada_id, one)).remote_id == "r1"
 
 
 async def test_a_rejection_about_an_earlier_attempt_decides_nothing(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """A zombie may add knowledge, but what becomes of the job is no longer its to say."""
     await make_job()
-    (first,) = await claim()
+    (first,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.mark_not_created(tx, first.run_id, reason=None, message="429", worker="w1")
-    (second,) = await claim()
+    (second,) = await claim_jobs()
 
     async with database.transaction() as tx:
         await run_launch.mark_not_created(
             tx, first.run_id, reason=Reason.INTERNAL, message="late", worker="w1"
         )
 
-    status = await read_status(database, ada, second)
+    status = await read_status(database, ada_id, second)
     assert (status.state, status.attempt) == (JobState.LAUNCHING, 2)
 
 
 async def test_a_rejection_does_not_bring_a_cancelled_job_back(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Nothing was created, so nothing is left to stop, and nothing is tried again."""
     job = await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
 
     async with database.transaction() as tx:
         await run_launch.mark_not_created(tx, one.run_id, reason=None, message="429", worker="w1")
 
-    status = await read_status(database, ada, one)
+    status = await read_status(database, ada_id, one)
     assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.STOPPED)
 
 
 async def test_a_lease_that_is_still_held_cannot_be_taken_over(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Between finding a lapsed run and moving it, its worker may have come back."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
 
     async with database.transaction() as tx:
         assert await run_launch.find_lapsed_runs(tx) == []
@@ -174,11 +174,11 @@ async def test_a_lease_that_is_still_held_cannot_be_taken_over(
 
 
 async def test_the_lease_of_a_call_that_is_still_held_cannot_be_taken_over(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Neither before the call was sent nor while its answer is awaited."""
     await make_job(kind=JobKind.INFERENCE)
-    (one,) = await claim(JobKind.INFERENCE)
+    (one,) = await claim_jobs(JobKind.INFERENCE)
     lost = RunResult(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN)
 
     async with database.transaction() as tx:
@@ -188,42 +188,42 @@ async def test_the_lease_of_a_call_that_is_still_held_cannot_be_taken_over(
         assert await run_launch.begin_call(tx, one.run_id, worker="w1")
         await run_end.end_call(tx, one.run_id, lost, worker="w2", only_if_lapsed=True)
 
-    assert (await read_status(database, ada, one)).state is JobState.RUNNING
+    assert (await read_status(database, ada_id, one)).state is JobState.RUNNING
 
 
 async def test_a_lease_that_lapsed_cannot_be_renewed(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """By now another worker may have said that the answer is lost."""
     await make_job(kind=JobKind.INFERENCE)
-    (one,) = await claim(JobKind.INFERENCE, lease=NO_LEASE)
+    (one,) = await claim_jobs(JobKind.INFERENCE, lease=NO_LEASE)
 
     async with database.transaction() as tx:
         assert not await run_launch.renew_lease(tx, one.run_id, lease=timedelta(minutes=1))
 
 
 async def test_what_is_told_of_a_bound_run_a_second_time_changes_nothing(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Its sender and whoever found it in a listing may both tell; a late doubt is settled."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     await record_remote_id(database, one)
 
     await record_remote_id(database, one)
     async with database.transaction() as tx:
         await run_launch.mark_unconfirmed(tx, one.run_id, cause="timeout", worker="w1")
 
-    status = await read_status(database, ada, one)
+    status = await read_status(database, ada_id, one)
     assert (status.state, status.remote_id, status.version) == (JobState.RUNNING, "r1", 3)
 
 
 async def test_a_call_is_answered_once(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """What was said to be lost stays lost: somebody may have acted on it."""
     await make_job(kind=JobKind.INFERENCE)
-    (one,) = await claim(JobKind.INFERENCE)
+    (one,) = await claim_jobs(JobKind.INFERENCE)
     async with database.transaction() as tx:
         await run_launch.begin_call(tx, one.run_id, worker="w1")
         lost = RunResult(JobState.FAILED, "LOST", Reason.OUTCOME_UNKNOWN)
@@ -234,76 +234,76 @@ async def test_a_call_is_answered_once(
             tx, one.run_id, RunResult(JobState.SUCCEEDED, "ANSWERED"), worker="w1"
         )
 
-    status = await read_status(database, ada, one)
+    status = await read_status(database, ada_id, one)
     assert (status.reason, status.version) == (Reason.OUTCOME_UNKNOWN, 4)
 
 
 async def test_a_cancel_during_the_launch_orders_the_kill_of_the_run_it_gets(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """The create request may already be on its way; what it makes is killed at once."""
     job = await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
 
     doomed = await record_remote_id(database, one)
 
-    status = await read_status(database, ada, one)
+    status = await read_status(database, ada_id, one)
     assert doomed
     assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.STOPPING)
     async with database.transaction() as tx:
         await run_end.end_run(
             tx, one.run_id, RunResult(JobState.FAILED, "ERROR", Reason.INTERNAL), worker="w1"
         )
-    status = await read_status(database, ada, one)
+    status = await read_status(database, ada_id, one)
     assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.STOPPED)
 
 
 async def test_a_late_success_does_not_bring_a_cancelled_call_back(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Cancel wins: the answer that was on its way is thrown away."""
     job = await make_job(kind=JobKind.INFERENCE)
-    (one,) = await claim(JobKind.INFERENCE)
+    (one,) = await claim_jobs(JobKind.INFERENCE)
     async with database.transaction() as tx:
         assert await run_launch.begin_call(tx, one.run_id, worker="w1")
-        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
 
     async with database.transaction() as tx:
         assert not await run_launch.renew_lease(tx, one.run_id, lease=timedelta(seconds=1))
         answer = RunResult(JobState.SUCCEEDED, "ANSWERED", result={"text": "late"})
         await run_end.end_call(tx, one.run_id, answer, worker="w1")
-        assert await job_queries.get_job_result(tx, ada, job.id) is None
+        assert await job_queries.get_job_result(tx, ada_id, job.id) is None
 
-    status = await read_status(database, ada, one)
+    status = await read_status(database, ada_id, one)
     assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.STOPPED)
 
 
 async def test_a_call_is_begun_once_and_only_under_its_lease(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """A worker that slept past its lease must not send what another may have sent."""
     await make_job(kind=JobKind.INFERENCE)
-    (slept,) = await claim(JobKind.INFERENCE, lease=NO_LEASE)
+    (slept,) = await claim_jobs(JobKind.INFERENCE, lease=NO_LEASE)
 
     async with database.transaction() as tx:
         assert not await run_launch.begin_call(tx, slept.run_id, worker="w1")
         await run_launch.mark_not_created(
             tx, slept.run_id, reason=None, message="", worker="w2", only_if_lapsed=True
         )
-    (awake,) = await claim(JobKind.INFERENCE)
+    (awake,) = await claim_jobs(JobKind.INFERENCE)
     async with database.transaction() as tx:
         assert await run_launch.begin_call(tx, awake.run_id, worker="w2")
         assert not await run_launch.begin_call(tx, awake.run_id, worker="w2")
 
 
 async def test_counters_events_and_versions_agree_after_a_full_life(
-    database: Database, ada: str, make_job: JobFactory, claim: ClaimFactory
+    database: Database, ada_id: str, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """The history has no gap and folds to the state; the counters are what they count."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     await record_remote_id(database, one)
     async with database.transaction() as tx:
         await run_end.record_stage(tx, one.run_id, stage="RUNNING", started_at=None, worker="w1")
@@ -326,4 +326,4 @@ async def test_counters_events_and_versions_agree_after_a_full_life(
     assert subject is not None
     assert tuple(subject.values()) == (0, 0)
     assert live == 0
-    assert (await read_status(database, ada, one)).version == 5
+    assert (await read_status(database, ada_id, one)).version == 5

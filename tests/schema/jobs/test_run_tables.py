@@ -28,11 +28,11 @@ async def record_remote_id(database: Database, claim: ClaimedJob) -> None:
 
 
 async def test_a_job_has_at_most_one_open_launch(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Two that may be alive could both be paid for."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     await record_remote_id(database, one)
 
     with pytest.raises(asyncpg.UniqueViolationError, match="one_open_launch"):
@@ -41,11 +41,11 @@ async def test_a_job_has_at_most_one_open_launch(
 
 
 async def test_an_attempt_has_one_run(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """The run of an attempt decides for it; there cannot be two to say."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.mark_not_created(tx, one.run_id, reason=None, message="busy", worker="w1")
 
@@ -64,11 +64,11 @@ async def test_an_attempt_has_one_run(
     ],
 )
 async def test_the_database_refuses_what_no_move_does_to_a_run(
-    database: Database, make_job: JobFactory, claim: ClaimFactory, statement: str, why: str
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory, statement: str, why: str
 ) -> None:
     """What may be alive is neither forgotten, nor renamed, nor pardoned."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     await record_remote_id(database, one)
     async with database.transaction() as tx:
         await run_end.record_surplus_run(tx, one.run_id, remote_id="r9", stage=None, worker="w1")
@@ -79,11 +79,11 @@ async def test_the_database_refuses_what_no_move_does_to_a_run(
 
 
 async def test_a_launch_ends_only_after_it_was_bound(
-    database: Database, make_job: JobFactory, claim: ClaimFactory
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Nobody has seen the end of what nobody has seen."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     answer = RunResult(JobState.SUCCEEDED, "ANSWERED")
 
     with pytest.raises(asyncpg.RaiseError, match="ends only after"):

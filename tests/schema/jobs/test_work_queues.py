@@ -17,10 +17,12 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-async def bound(database: Database, make_job: JobFactory, claim: ClaimFactory) -> ClaimedJob:
+async def bound_run(
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
+) -> ClaimedJob:
     """A run that is watched, and due to be."""
     await make_job()
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx, one.run_id, remote_id="r1", stage=None, worker="w1", poll_after=NO_DELAY
@@ -29,11 +31,11 @@ async def bound(database: Database, make_job: JobFactory, claim: ClaimFactory) -
 
 
 @pytest.fixture
-async def doomed(database: Database, bound: ClaimedJob) -> ClaimedJob:
+async def cancelled_run(database: Database, bound_run: ClaimedJob) -> ClaimedJob:
     """A run that is to be killed."""
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, bound.job_id, subject_id=ADA_ID)
-    return bound
+        await lifecycle.cancel_job(tx, bound_run.job_id, subject_id=ADA_ID)
+    return bound_run
 
 
 async def mark_another_unconfirmed(
@@ -66,18 +68,18 @@ async def hold_subject(database: Database) -> None:
 
 
 async def test_a_run_taken_is_not_taken_again_until_the_lease_of_the_step_lapses(
-    database: Database, doomed: ClaimedJob
+    database: Database, cancelled_run: ClaimedJob
 ) -> None:
     """Two workers would ask the Hub the same thing; one that dies is followed by another."""
     lapsing = await lease_due_runs(database, lease=NO_DELAY)
     lasting = await lease_due_runs(database)
 
-    assert [run.id for run in lapsing + lasting] == [doomed.run_id] * 2
+    assert [run.id for run in lapsing + lasting] == [cancelled_run.run_id] * 2
     assert await lease_due_runs(database) == []
 
 
 async def test_a_group_taken_is_not_taken_again_until_the_turn_lapses(
-    database: Database, bound: ClaimedJob
+    database: Database, bound_run: ClaimedJob
 ) -> None:
     """The same, for listings."""
     lapsing = await lease_due_polls(database, lease=NO_DELAY)
@@ -88,18 +90,18 @@ async def test_a_group_taken_is_not_taken_again_until_the_turn_lapses(
 
 
 async def test_a_kill_order_is_taken_before_an_older_question(
-    database: Database, doomed: ClaimedJob, make_job: JobFactory, claim: ClaimFactory
+    database: Database, cancelled_run: ClaimedJob, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Something that costs money is stopped before something that may not exist is looked for."""
-    question = await mark_another_unconfirmed(database, make_job, claim)
+    question = await mark_another_unconfirmed(database, make_job, claim_jobs)
 
     taken = [*await lease_due_runs(database, limit=1), *await lease_due_runs(database, limit=1)]
 
-    assert [run.id for run in taken] == [doomed.run_id, question.run_id]
+    assert [run.id for run in taken] == [cancelled_run.run_id, question.run_id]
 
 
 async def test_a_kill_is_sent_again_until_the_run_is_seen_to_be_over(
-    database: Database, doomed: ClaimedJob
+    database: Database, cancelled_run: ClaimedJob
 ) -> None:
     """The Hub may lose a cancel request, or answer it and not carry it out."""
     for kills in range(3):
@@ -110,10 +112,10 @@ async def test_a_kill_is_sent_again_until_the_run_is_seen_to_be_over(
 
 
 async def test_nothing_is_taken_up_for_a_subject_on_hold(
-    database: Database, doomed: ClaimedJob, make_job: JobFactory, claim: ClaimFactory
+    database: Database, cancelled_run: ClaimedJob, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
     """Without a token there is nothing to ask with; it is due again once there is one."""
-    await mark_another_unconfirmed(database, make_job, claim)
+    await mark_another_unconfirmed(database, make_job, claim_jobs)
     await hold_subject(database)
 
     assert await lease_due_runs(database) == []
@@ -121,7 +123,7 @@ async def test_nothing_is_taken_up_for_a_subject_on_hold(
 
 
 async def test_a_lost_turn_can_be_neither_given_back_nor_postponed(
-    database: Database, bound: ClaimedJob
+    database: Database, bound_run: ClaimedJob
 ) -> None:
     """A worker that slept through its turn must not reschedule the one that follows."""
     (slept,) = await lease_due_polls(database, lease=NO_DELAY)
@@ -138,13 +140,13 @@ async def test_a_lost_turn_can_be_neither_given_back_nor_postponed(
 async def test_a_run_may_last_as_long_as_all_its_attempts(
     database: Database,
     make_job: JobFactory,
-    claim: ClaimFactory,
+    claim_jobs: ClaimFactory,
     asked: dict[str, int],
     minutes: int,
 ) -> None:
     """The Hub starts it anew within one run; given up after the first, the others would be lost."""
     await make_job(spec={"timeout": 60.0, "flavor": "cpu-basic", **asked})
-    (one,) = await claim()
+    (one,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx, one.run_id, remote_id="r1", stage=None, worker="w1", poll_after=NO_DELAY

@@ -43,22 +43,25 @@ class ChangeRecorder:
 
 
 @pytest.fixture
-def ear() -> ChangeRecorder:
+def recorder() -> ChangeRecorder:
     """Somebody who is told."""
     return ChangeRecorder()
 
 
 @pytest.fixture
-async def moving(database_url: str, ear: ChangeRecorder) -> AsyncGenerator[Database]:
+async def worker_database(database_url: str, recorder: ChangeRecorder) -> AsyncGenerator[Database]:
     """The test's database, as a worker has it, with somebody to tell."""
     async with Database(
-        database_url, application_name="tests", role=DatabaseRole.WORKER, on_job_changes=ear.record
+        database_url,
+        application_name="tests",
+        role=DatabaseRole.WORKER,
+        on_job_changes=recorder.record,
     ) as opened:
         yield opened
 
 
 @pytest.fixture
-def valkey(tmp_path: Path) -> Generator[BreakableValkey]:
+def breakable_valkey(tmp_path: Path) -> Generator[BreakableValkey]:
     """A Valkey to break."""
     server = BreakableValkey(tmp_path / "valkey")
     server.start()
@@ -91,71 +94,75 @@ async def wait_for_change(recorder: ChangeRecorder) -> None:
 
 
 async def test_every_move_of_a_jobs_life_is_told(
-    moving: Database, ear: ChangeRecorder, make_job: JobFactory, claim: ClaimFactory, ada: str
+    worker_database: Database,
+    recorder: ChangeRecorder,
+    make_job: JobFactory,
+    claim_jobs: ClaimFactory,
+    ada_id: str,
 ) -> None:
     """No move has to remember to say that it was made."""
     job = await make_job()
-    [run] = await claim()
+    [run] = await claim_jobs()
 
-    async with moving.transaction() as tx:
+    async with worker_database.transaction() as tx:
         await run_launch.mark_unconfirmed(tx, run.run_id, cause="?", worker="w")
-    async with moving.transaction() as tx:
+    async with worker_database.transaction() as tx:
         await run_launch.record_remote_id(
             tx, run.run_id, remote_id="r", stage=None, worker="w", poll_after=timedelta(0)
         )
         await run_end.record_stage(tx, run.run_id, stage="RUNNING", started_at=None, worker="w")
-    async with moving.transaction() as tx:
-        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
-    async with moving.transaction() as tx:
+    async with worker_database.transaction() as tx:
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
+    async with worker_database.transaction() as tx:
         await run_end.end_run(tx, run.run_id, RunResult(JobState.CANCELLED, "CANCELED"), worker="w")
 
-    assert ear.heard == [{job.id: version} for version in (3, 5, 6, 7)]
+    assert recorder.heard == [{job.id: version} for version in (3, 5, 6, 7)]
 
 
 async def test_what_was_rolled_back_is_not_told(
-    moving: Database, ear: ChangeRecorder, make_job: JobFactory, ada: str
+    worker_database: Database, recorder: ChangeRecorder, make_job: JobFactory, ada_id: str
 ) -> None:
     """Whoever heard of it would find nothing."""
     job = await make_job()
 
     async def cancel_and_fail() -> None:
-        async with moving.transaction() as tx:
-            await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+        async with worker_database.transaction() as tx:
+            await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         await cancel_and_fail()
 
-    assert ear.heard == []
+    assert recorder.heard == []
 
 
 async def test_a_connection_tells_nobody_of_the_transaction_before(
-    database_url: str, ear: ChangeRecorder, make_job: JobFactory, ada: str
+    database_url: str, recorder: ChangeRecorder, make_job: JobFactory, ada_id: str
 ) -> None:
     """A pooled connection goes from one transaction to the next."""
     job = await make_job()
     async with Database(
-        database_url, application_name="tests", on_job_changes=ear.record, max_connections=1
+        database_url, application_name="tests", on_job_changes=recorder.record, max_connections=1
     ) as database:
         async with database.transaction() as tx:
-            await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+            await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
         async with database.transaction() as tx:
             await tx.fetchval("SELECT 1")
 
-    assert ear.heard == [{job.id: 2}]
+    assert recorder.heard == [{job.id: 2}]
 
 
 async def test_moves_that_come_together_are_one_message(
-    valkey_url: str, ear: ChangeRecorder
+    valkey_url: str, recorder: ChangeRecorder
 ) -> None:
     """A worker that claims a hundred jobs does not send a hundred messages."""
     jobs = [uuid4() for _ in range(100)]
 
     async def newest() -> dict[UUID, int]:
-        return ear.newest_versions
+        return recorder.newest_versions
 
     async with (
-        subscribe_to_changes(valkey_url, ear),
+        subscribe_to_changes(valkey_url, recorder),
         change_notifications.open_change_publisher(valkey_url) as sender,
     ):
         for version in (1, 3, 2):
@@ -164,42 +171,42 @@ async def test_moves_that_come_together_are_one_message(
                 await anyio.lowlevel.checkpoint()
         await eventually(newest, lambda moved: moved == dict.fromkeys(jobs, 3))
 
-    assert len(ear.heard) < 15, "three hundred moves"
+    assert len(recorder.heard) < 15, "three hundred moves"
 
 
 async def test_what_is_told_last_is_sent_before_the_process_ends(
-    valkey_url: str, ear: ChangeRecorder
+    valkey_url: str, recorder: ChangeRecorder
 ) -> None:
     """A worker that stops hands its work back, which are moves as well."""
     job_id = uuid4()
 
-    async with subscribe_to_changes(valkey_url, ear):
+    async with subscribe_to_changes(valkey_url, recorder):
         async with change_notifications.open_change_publisher(valkey_url) as sender:
             sender.enqueue({job_id: 7})
-        await wait_for_change(ear)
+        await wait_for_change(recorder)
 
-    assert ear.heard == [{job_id: 7}]
+    assert recorder.heard == [{job_id: 7}]
 
 
 async def test_who_listens_hears_again_when_a_killed_valkey_is_back(
-    valkey: BreakableValkey, ear: ChangeRecorder
+    breakable_valkey: BreakableValkey, recorder: ChangeRecorder
 ) -> None:
     """Or every wait would be a second late until the process ends."""
-    url = valkey.start()
+    url = breakable_valkey.start()
     async with anyio.create_task_group() as listener:
-        listener.start_soon(change_notifications.listen_for_changes, url, ear.record)
+        listener.start_soon(change_notifications.listen_for_changes, url, recorder.record)
         async with change_notifications.open_change_publisher(url) as sender:
 
             async def tell_and_listen() -> int:
                 sender.enqueue({uuid4(): 1})
-                return len(ear.heard)
+                return len(recorder.heard)
 
             await eventually(tell_and_listen, bool)
-            valkey.kill()
+            breakable_valkey.kill()
             sender.enqueue({uuid4(): 1})
             await sender.publish_pending()
-            before = len(ear.heard)
-            valkey.start()
+            before = len(recorder.heard)
+            breakable_valkey.start()
             await eventually(tell_and_listen, lambda heard: heard > before)
         listener.cancel_scope.cancel()
 
@@ -227,13 +234,15 @@ async def test_a_sender_that_falls_behind_forgets(valkey_url: str) -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"", b"no", b"[]", b"3", b'{"x": 1}', b'{"0": []}', b"\xff"])
-async def test_garbage_is_passed_over(valkey_url: str, ear: ChangeRecorder, garbage: bytes) -> None:
+async def test_garbage_is_passed_over(
+    valkey_url: str, recorder: ChangeRecorder, garbage: bytes
+) -> None:
     """Anybody who reaches Valkey can write there; what is heard after it is heard."""
     job_id = uuid4()
 
-    async with subscribe_to_changes(valkey_url, ear) as redis:
+    async with subscribe_to_changes(valkey_url, recorder) as redis:
         await redis.publish("holdfast:moves", garbage)
         await redis.publish("holdfast:moves", change_notifications.encode_versions({job_id: 2}))
-        await wait_for_change(ear)
+        await wait_for_change(recorder)
 
-    assert ear.newest_versions == {job_id: 2}
+    assert recorder.newest_versions == {job_id: 2}

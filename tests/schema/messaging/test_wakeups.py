@@ -22,23 +22,25 @@ CONNECTION_COUNT = 16
 
 
 @pytest.fixture
-def valkey(tmp_path: Path) -> Generator[BreakableValkey]:
+def breakable_valkey(tmp_path: Path) -> Generator[BreakableValkey]:
     server = BreakableValkey(tmp_path / "valkey")
     yield server
     server.stop()
 
 
 @pytest.fixture
-async def redis(valkey: BreakableValkey) -> AsyncGenerator[Redis]:
+async def redis(breakable_valkey: BreakableValkey) -> AsyncGenerator[Redis]:
     """A look at what is in that Valkey."""
-    async with Redis.from_url(valkey.start()) as client:
+    async with Redis.from_url(breakable_valkey.start()) as client:
         yield client
 
 
 @pytest.fixture
-async def bell(redis: Redis, valkey: BreakableValkey) -> AsyncGenerator[wakeups.WakeupSender]:
+async def wakeup_sender(
+    redis: Redis, breakable_valkey: BreakableValkey
+) -> AsyncGenerator[wakeups.WakeupSender]:
     """A doorbell on that Valkey."""
-    async with wakeups.open_wakeup_sender(valkey.start()) as bell:
+    async with wakeups.open_wakeup_sender(breakable_valkey.start()) as bell:
         yield bell
 
 
@@ -67,32 +69,32 @@ async def test_sending_a_wakeup_without_redis_costs_nothing_but_the_wakeup() -> 
 
 
 async def test_a_wake_nobody_heard_for_a_minute_goes_with_the_next(
-    redis: Redis, bell: wakeups.WakeupSender
+    redis: Redis, wakeup_sender: wakeups.WakeupSender
 ) -> None:
     """Where no worker is, the queue does not grow for ever."""
     await redis.zadd(wakeups.queue_name(), {"long ago": 1})
 
-    await bell.send(HANDLE)
+    await wakeup_sender.send(HANDLE)
 
     assert await redis.zcard(wakeups.queue_name()) == 1
     assert not await redis.zscore(wakeups.queue_name(), "long ago")
 
 
 async def test_a_redis_that_hangs_is_waited_for_by_one_caller_and_not_by_all(
-    valkey: BreakableValkey, redis: Redis, bell: wakeups.WakeupSender
+    breakable_valkey: BreakableValkey, redis: Redis, wakeup_sender: wakeups.WakeupSender
 ) -> None:
     """Each launch would be a fifth of a second late for as long as it hangs."""
     before = await _count_connections(redis)
 
-    with valkey.suspended(), anyio.fail_after(20):
+    with breakable_valkey.suspended(), anyio.fail_after(20):
         for _ in range(30):
-            await bell.send(HANDLE)
+            await wakeup_sender.send(HANDLE)
 
     assert await _count_connections(redis) - before < 10
 
 
 async def test_a_redis_that_hung_under_load_is_sent_wakeups_again(
-    valkey: BreakableValkey, redis: Redis, bell: wakeups.WakeupSender
+    breakable_valkey: BreakableValkey, redis: Redis, wakeup_sender: wakeups.WakeupSender
 ) -> None:
     """Who was interrupted while ringing has kept no connection from those who ring after."""
     busy = anyio.Event()
@@ -101,7 +103,7 @@ async def test_a_redis_that_hung_under_load_is_sent_wakeups_again(
     async def ring_often() -> None:
         nonlocal rings
         for _ in range(50):
-            await bell.send(HANDLE)
+            await wakeup_sender.send(HANDLE)
             rings += 1
             if rings > CONNECTION_COUNT * 10:
                 busy.set()
@@ -110,23 +112,23 @@ async def test_a_redis_that_hung_under_load_is_sent_wakeups_again(
         for _ in range(CONNECTION_COUNT * 2):
             ringers.start_soon(ring_often)
         await busy.wait()
-        with valkey.suspended():
-            await bell.send(HANDLE)
-            await bell.send(HANDLE)
+        with breakable_valkey.suspended():
+            await wakeup_sender.send(HANDLE)
+            await wakeup_sender.send(HANDLE)
 
-    await eventually(bell.is_reachable, bool)
+    await eventually(wakeup_sender.is_reachable, bool)
 
 
 async def test_a_redis_that_was_started_anew_gets_the_first_wakeup(
-    valkey: BreakableValkey, redis: Redis, bell: wakeups.WakeupSender
+    breakable_valkey: BreakableValkey, redis: Redis, wakeup_sender: wakeups.WakeupSender
 ) -> None:
     """Connections to one that has ended are noticed before they cost a wake."""
 
     async def ring_anew() -> int:
-        await asyncio.gather(*(bell.send(HANDLE) for _ in range(CONNECTION_COUNT)))
-        valkey.kill()
-        valkey.start()
-        await asyncio.gather(*(bell.send(HANDLE) for _ in range(CONNECTION_COUNT)))
+        await asyncio.gather(*(wakeup_sender.send(HANDLE) for _ in range(CONNECTION_COUNT)))
+        breakable_valkey.kill()
+        breakable_valkey.start()
+        await asyncio.gather(*(wakeup_sender.send(HANDLE) for _ in range(CONNECTION_COUNT)))
         return int(await redis.zcard(wakeups.queue_name()))
 
     # A busy machine may lose a wake to our own impatience, but not one each time.

@@ -27,7 +27,7 @@ from tests.support.subjects import ADA_ID, EVE_ID
 HOUR: Final = timedelta(hours=1)
 
 
-@pytest.mark.usefixtures("ada")
+@pytest.mark.usefixtures("ada_id")
 async def test_the_same_key_is_one_schedule_and_another_request_a_conflict(
     database: Database, vault: Vault
 ) -> None:
@@ -45,7 +45,7 @@ async def test_the_same_key_is_one_schedule_and_another_request_a_conflict(
         assert len(await schedule_store.list_schedules(tx, ADA_ID, before=None, limit=10)) == 1
 
 
-@pytest.mark.usefixtures("ada")
+@pytest.mark.usefixtures("ada_id")
 async def test_there_are_so_many_schedules_and_no_more(database: Database, vault: Vault) -> None:
     """Two that are made at once could both find the last place free."""
     await schedule_states.make_schedule(database, vault, idempotency_key="k")
@@ -85,7 +85,7 @@ async def test_there_are_so_many_schedules_and_no_more(database: Database, vault
     await schedule_states.make_schedule(database, vault, idempotency_key="k")
 
 
-@pytest.mark.usefixtures("ada")
+@pytest.mark.usefixtures("ada_id")
 async def test_a_request_that_is_too_large_is_refused(database: Database, vault: Vault) -> None:
     """It could never be launched."""
     spec = SCHEDULE_REQUEST.spec | {"command": [base64.b64encode(os.urandom(900_000)).decode()]}
@@ -94,9 +94,9 @@ async def test_a_request_that_is_too_large_is_refused(database: Database, vault:
         await schedule_states.make_schedule(database, vault, spec=spec)
 
 
-@pytest.mark.usefixtures("ada")
+@pytest.mark.usefixtures("ada_id")
 async def test_what_a_schedule_has_goes_with_it_and_its_jobs_stay(
-    database: Database, vault: Vault, full: None
+    database: Database, vault: Vault, row_in_every_table: None
 ) -> None:
     """A secret that outlives what it was for is one that can leak."""
     async with database.transaction() as tx:
@@ -124,7 +124,7 @@ async def test_what_a_schedule_has_goes_with_it_and_its_jobs_stay(
         ("DELETE FROM schedule", False),
     ],
 )
-@pytest.mark.usefixtures("ada")
+@pytest.mark.usefixtures("ada_id")
 async def test_a_token_is_kept_while_a_schedule_may_need_it_and_no_longer(
     database: Database,
     vault: Vault,
@@ -142,7 +142,7 @@ async def test_a_token_is_kept_while_a_schedule_may_need_it_and_no_longer(
         assert await tx.fetchval("SELECT EXISTS (SELECT FROM credential)") is stays
 
 
-@pytest.mark.usefixtures("ada")
+@pytest.mark.usefixtures("ada_id")
 async def test_secrets_of_schedules_are_sealed_anew_with_all_others(
     database: Database, vault_keys: str
 ) -> None:
@@ -162,7 +162,7 @@ async def test_secrets_of_schedules_are_sealed_anew_with_all_others(
 
 
 async def test_old_firings_are_forgotten_and_the_schedule_is_not(
-    database: Database, full: None
+    database: Database, row_in_every_table: None
 ) -> None:
     """One every five minutes is a hundred thousand a year."""
     async with database.transaction() as tx:
@@ -188,7 +188,7 @@ SCHEDULE_WRITES: Final[dict[str, list[Any]]] = {
 
 @pytest.mark.parametrize("name", SCHEDULE_WRITES)
 async def test_a_move_that_forgets_whose_moves_nothing_of_anybody_elses(
-    database: Database, database_url: str, full: None, name: str
+    database: Database, database_url: str, row_in_every_table: None, name: str
 ) -> None:
     """A schedule that somebody else changes runs in its owner's name, at their cost."""
     async with database.transaction() as tx:
@@ -209,7 +209,7 @@ async def test_a_move_that_forgets_whose_moves_nothing_of_anybody_elses(
 
 
 async def test_a_schedule_is_made_in_nobody_elses_name(
-    database: Database, database_url: str, vault: Vault, ada: str
+    database: Database, database_url: str, vault: Vault, ada_id: str
 ) -> None:
     """A caller mistaken for another would spend their money, again and again."""
     with pytest.raises(Exception, match="row-level security"):
@@ -217,7 +217,7 @@ async def test_a_schedule_is_made_in_nobody_elses_name(
             await schedule_store.create_schedule(
                 tx,
                 vault,
-                ada,
+                ada_id,
                 ids.new_id(),
                 SCHEDULE_REQUEST,
                 next_at=await schedule_store.read_database_time(tx) + HOUR,

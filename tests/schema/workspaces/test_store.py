@@ -24,12 +24,12 @@ CLIENT_NAME = "cursor 3"
 
 
 @pytest.fixture
-async def llama(database: Database, ada: str) -> UUID:
+async def llama_workspace(database: Database, ada_id: str) -> UUID:
     """A workspace of Ada's."""
     identity = ids.new_id()
     async with database.transaction() as tx:
         defaults = {"flavor": "t4-small", "labels": {"team": "nlp"}, "namespace": None}
-        await workspace_store.create_workspace(tx, ada, identity, "llama", defaults=defaults)
+        await workspace_store.create_workspace(tx, ada_id, identity, "llama", defaults=defaults)
     return identity
 
 
@@ -52,11 +52,15 @@ async def read_audit_details(database: Database) -> list[tuple[str, dict[str, An
     return [(row["action"], row["facts"]) for row in rows]
 
 
-async def test_only_what_is_given_changes(database: Database, ada: str, llama: UUID) -> None:
+async def test_only_what_is_given_changes(
+    database: Database, ada_id: str, llama_workspace: UUID
+) -> None:
     """A client that says one thing does not mean to unsay the others."""
-    await change_workspace(database, ada, llama, defaults={"timeout": 60.0, "labels": None})
+    await change_workspace(
+        database, ada_id, llama_workspace, defaults={"timeout": 60.0, "labels": None}
+    )
 
-    changed = await change_workspace(database, ada, llama, name="llama-2")
+    changed = await change_workspace(database, ada_id, llama_workspace, name="llama-2")
 
     assert changed.name == "llama-2"
     assert changed.defaults == {"flavor": "t4-small", "timeout": 60.0}
@@ -64,11 +68,13 @@ async def test_only_what_is_given_changes(database: Database, ada: str, llama: U
 
 
 async def test_a_threshold_is_set_kept_and_taken_away(
-    database: Database, ada: str, llama: UUID
+    database: Database, ada_id: str, llama_workspace: UUID
 ) -> None:
     """Zero asks always, none never, and saying nothing leaves it."""
     amounts = [
-        (await change_workspace(database, ada, llama, **wanted)).confirm_above_micro_usd
+        (
+            await change_workspace(database, ada_id, llama_workspace, **wanted)
+        ).confirm_above_micro_usd
         for wanted in (
             {"sets_confirmation": True, "confirm_above_micro_usd": 0},
             {"name": "x"},
@@ -80,7 +86,7 @@ async def test_a_threshold_is_set_kept_and_taken_away(
 
 
 async def test_what_is_different_is_noted_and_nothing_else(
-    database: Database, ada: str, llama: UUID
+    database: Database, ada_id: str, llama_workspace: UUID
 ) -> None:
     """Whoever asks since when jobs run on a dearer flavor finds who said so."""
     for wanted in (
@@ -91,7 +97,7 @@ async def test_what_is_different_is_noted_and_nothing_else(
         {"archived": False},
         {"archived": False},
     ):
-        await change_workspace(database, ada, llama, **wanted)
+        await change_workspace(database, ada_id, llama_workspace, **wanted)
 
     first, second, third = await read_audit_details(database)
     assert first == ("workspace_updated", {"name": "b", "confirm_above_micro_usd": 5})
@@ -100,26 +106,28 @@ async def test_what_is_different_is_noted_and_nothing_else(
 
 
 async def test_archiving_twice_keeps_the_first_time(
-    database: Database, ada: str, llama: UUID
+    database: Database, ada_id: str, llama_workspace: UUID
 ) -> None:
     """Since when it takes no jobs is a fact."""
-    first = await change_workspace(database, ada, llama, archived=True)
-    second = await change_workspace(database, ada, llama, archived=True)
+    first = await change_workspace(database, ada_id, llama_workspace, archived=True)
+    second = await change_workspace(database, ada_id, llama_workspace, archived=True)
 
     assert first.archived_at is not None
     assert second.archived_at == first.archived_at
 
 
 async def test_an_archived_workspace_takes_no_job_and_keeps_those_it_has(
-    database: Database, make_job: JobFactory, ada: str, llama: UUID
+    database: Database, make_job: JobFactory, ada_id: str, llama_workspace: UUID
 ) -> None:
     """What was accepted is carried out; nothing is written of what is refused."""
-    kept = await make_job(workspace_id=llama, idempotency_key="k")
-    await change_workspace(database, ada, llama, archived=True)
+    kept = await make_job(workspace_id=llama_workspace, idempotency_key="k")
+    await change_workspace(database, ada_id, llama_workspace, archived=True)
 
-    with pytest.raises(WorkspaceArchived, match=ids.format_handle(HandleKind.WORKSPACE, llama)):
-        await make_job(workspace_id=llama)
-    again = await make_job(workspace_id=llama, idempotency_key="k")
+    with pytest.raises(
+        WorkspaceArchived, match=ids.format_handle(HandleKind.WORKSPACE, llama_workspace)
+    ):
+        await make_job(workspace_id=llama_workspace)
+    again = await make_job(workspace_id=llama_workspace, idempotency_key="k")
     elsewhere = await make_job()
 
     assert again.id == kept.id
@@ -127,19 +135,21 @@ async def test_an_archived_workspace_takes_no_job_and_keeps_those_it_has(
         rows = await tx.fetch("SELECT id FROM job ORDER BY id")
         assert await tx.fetchval("SELECT count(*) FROM idempotency_key") == 1
     assert {row["id"] for row in rows} == {kept.id, elsewhere.id}
-    await change_workspace(database, ada, llama, archived=False)
-    assert (await make_job(workspace_id=llama)).workspace_id == llama
+    await change_workspace(database, ada_id, llama_workspace, archived=False)
+    assert (await make_job(workspace_id=llama_workspace)).workspace_id == llama_workspace
 
 
 async def test_a_launch_that_waits_for_an_archive_is_refused(
-    database: Database, make_job: JobFactory, ada: str, llama: UUID, database_url: str
+    database: Database, make_job: JobFactory, ada_id: str, llama_workspace: UUID, database_url: str
 ) -> None:
     """A launch that began before the archive was committed must see it."""
     watcher: asyncpg.Connection = await asyncpg.connect(database_url)
     try:
         async with database.transaction() as tx:
-            await workspace_store.update_workspace(tx, ada, llama, WorkspaceChange(archived=True))
-            launching = asyncio.ensure_future(make_job(workspace_id=llama))
+            await workspace_store.update_workspace(
+                tx, ada_id, llama_workspace, WorkspaceChange(archived=True)
+            )
+            launching = asyncio.ensure_future(make_job(workspace_id=llama_workspace))
             await _wait_until_blocked(watcher)
         with pytest.raises(WorkspaceArchived):
             await launching
@@ -151,8 +161,8 @@ async def test_a_launch_that_waits_for_an_archive_is_refused(
 async def test_a_launch_that_waits_for_a_budget_is_held_to_it(
     database: Database,
     make_job: JobFactory,
-    ada: str,
-    llama: UUID,
+    ada_id: str,
+    llama_workspace: UUID,
     database_url: str,
     rate: Rate | None,
 ) -> None:
@@ -161,8 +171,8 @@ async def test_a_launch_that_waits_for_a_budget_is_held_to_it(
     try:
         async with database.transaction() as tx:
             bounded = WorkspaceChange(sets_budget=True, budget_micro_usd=14)
-            await workspace_store.update_workspace(tx, ada, llama, bounded)
-            launching = asyncio.ensure_future(make_job(workspace_id=llama, rate=rate))
+            await workspace_store.update_workspace(tx, ada_id, llama_workspace, bounded)
+            launching = asyncio.ensure_future(make_job(workspace_id=llama_workspace, rate=rate))
             await _wait_until_blocked(watcher)
         with pytest.raises(BudgetExceeded):
             await launching
@@ -171,40 +181,42 @@ async def test_a_launch_that_waits_for_a_budget_is_held_to_it(
 
 
 async def test_a_budget_that_is_used_up_changes_nothing_but_what_is_new(
-    database: Database, make_job: JobFactory, ada: str, llama: UUID
+    database: Database, make_job: JobFactory, ada_id: str, llama_workspace: UUID
 ) -> None:
     """What was accepted was accepted; a counter that follows a budget down would lose money."""
     rate = Rate(5, timedelta(minutes=3))
-    kept = await make_job(workspace_id=llama, rate=rate)
+    kept = await make_job(workspace_id=llama_workspace, rate=rate)
 
-    lowered = await change_workspace(database, ada, llama, sets_budget=True, budget_micro_usd=1)
+    lowered = await change_workspace(
+        database, ada_id, llama_workspace, sets_budget=True, budget_micro_usd=1
+    )
     with pytest.raises(BudgetExceeded):
-        await make_job(workspace_id=llama, rate=rate)
-    untouched = await change_workspace(database, ada, llama, name="b")
-    lifted = await change_workspace(database, ada, llama, sets_budget=True)
+        await make_job(workspace_id=llama_workspace, rate=rate)
+    untouched = await change_workspace(database, ada_id, llama_workspace, name="b")
+    lifted = await change_workspace(database, ada_id, llama_workspace, sets_budget=True)
 
     assert (lowered.held_micro_usd, lowered.budget_micro_usd) == (15, 1)
     assert (untouched.held_micro_usd, untouched.budget_micro_usd) == (15, 1)
     assert lifted.budget_micro_usd is None
-    assert (await make_job(workspace_id=llama, rate=rate)).id != kept.id
+    assert (await make_job(workspace_id=llama_workspace, rate=rate)).id != kept.id
     assert ("workspace_updated", {"budget_micro_usd": 1}) in await read_audit_details(database)
 
 
 async def test_what_is_put_away_says_so_before_what_it_lacks(
-    database: Database, make_job: JobFactory, ada: str, llama: UUID
+    database: Database, make_job: JobFactory, ada_id: str, llama_workspace: UUID
 ) -> None:
     """A shorter timeout would be refused as well."""
     await change_workspace(
-        database, ada, llama, archived=True, sets_budget=True, budget_micro_usd=1
+        database, ada_id, llama_workspace, archived=True, sets_budget=True, budget_micro_usd=1
     )
 
     for rate in (None, Rate(5, timedelta(minutes=3))):
         with pytest.raises(WorkspaceArchived):
-            await make_job(workspace_id=llama, rate=rate)
+            await make_job(workspace_id=llama_workspace, rate=rate)
 
 
 async def test_an_archive_waits_for_a_launch_that_was_first(
-    database: Database, ada: str, llama: UUID, database_url: str
+    database: Database, ada_id: str, llama_workspace: UUID, database_url: str
 ) -> None:
     """Or it would say that nothing new begins while something does."""
     watcher: asyncpg.Connection = await asyncpg.connect(database_url)
@@ -212,22 +224,24 @@ async def test_an_archive_waits_for_a_launch_that_was_first(
         async with database.transaction() as tx:
             await lifecycle.submit_job(
                 tx,
-                subject_id=ada,
+                subject_id=ada_id,
                 kind=JobKind.HUB_JOB,
                 namespace="ada",
                 title="t",
                 spec={},
                 labels={},
                 max_open_jobs=9,
-                workspace_id=llama,
+                workspace_id=llama_workspace,
             )
-            archiving = asyncio.create_task(change_workspace(database, ada, llama, archived=True))
+            archiving = asyncio.create_task(
+                change_workspace(database, ada_id, llama_workspace, archived=True)
+            )
             await _wait_until_blocked(watcher)
         assert (await archiving).archived_at is not None
     finally:
         await watcher.close()
     async with database.transaction() as tx:
-        found = await workspace_store.get_workspace_status(tx, ada, llama)
+        found = await workspace_store.get_workspace_status(tx, ada_id, llama_workspace)
     assert found is not None
     assert (found.jobs, found.open_jobs, found.states) == (1, 1, {"queued": 1})
 
@@ -242,39 +256,39 @@ async def _wait_until_blocked(watcher: asyncpg.Connection) -> None:
 
 
 async def test_no_job_slips_into_a_workspace_that_is_being_archived(
-    database: Database, make_job: JobFactory, ada: str, llama: UUID
+    database: Database, make_job: JobFactory, ada_id: str, llama_workspace: UUID
 ) -> None:
     """Whichever commits first decides, however many come at once."""
-    launches = [make_job(workspace_id=llama) for _ in range(8)]
+    launches = [make_job(workspace_id=llama_workspace) for _ in range(8)]
     results = await asyncio.gather(
         *launches[:4],
-        change_workspace(database, ada, llama, archived=True),
+        change_workspace(database, ada_id, llama_workspace, archived=True),
         *launches[4:],
         return_exceptions=True,
     )
 
     refused = [each for each in results if isinstance(each, WorkspaceArchived)]
     async with database.transaction() as tx:
-        found = await workspace_store.get_workspace_status(tx, ada, llama)
+        found = await workspace_store.get_workspace_status(tx, ada_id, llama_workspace)
     assert found is not None
     assert found.archived_at is not None
     assert found.jobs + len(refused) == 8
 
 
 async def test_a_roll_up_counts_what_became_of_the_jobs(
-    database: Database, make_job: JobFactory, ada: str, llama: UUID
+    database: Database, make_job: JobFactory, ada_id: str, llama_workspace: UUID
 ) -> None:
     """Only of this workspace, by state, and how long they ran."""
-    jobs = [await make_job(workspace_id=llama) for _ in range(3)]
+    jobs = [await make_job(workspace_id=llama_workspace) for _ in range(3)]
     await make_job()
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, jobs[0].id, subject_id=ada)
+        await lifecycle.cancel_job(tx, jobs[0].id, subject_id=ada_id)
         await tx.execute("SET LOCAL session_replication_role = replica")  # it is no move
         await tx.execute(
             "UPDATE job SET started_at = finished_at - interval '90 seconds' WHERE id = $1",
             jobs[0].id,
         )
-        found = await workspace_store.get_workspace_status(tx, ada, llama)
+        found = await workspace_store.get_workspace_status(tx, ada_id, llama_workspace)
 
     assert found is not None
     assert (found.jobs, found.open_jobs, found.run_seconds) == (3, 2, 90)

@@ -32,32 +32,36 @@ def rsa_key() -> RSAKey:
 
 
 @pytest.fixture(scope="session")
-def host() -> Generator[AuthorizationServerHost]:
+def authorization_server_host() -> Generator[AuthorizationServerHost]:
     """A port for them all."""
     with run_host() as running:
         yield running
 
 
 @pytest.fixture
-def server(host: AuthorizationServerHost, rsa_key: RSAKey) -> Generator[AuthorizationServer]:
+def authorization_server(
+    authorization_server_host: AuthorizationServerHost, rsa_key: RSAKey
+) -> Generator[AuthorizationServer]:
     """An authorization server with a key of each common kind."""
     ec_key = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256", "kid": "ec"})
-    with host.serve_new(ec_key, rsa_key) as running:
+    with authorization_server_host.serve_new(ec_key, rsa_key) as running:
         yield running
 
 
 @pytest.fixture
-async def session() -> AsyncGenerator[httpx2.AsyncClient]:
+async def http_session() -> AsyncGenerator[httpx2.AsyncClient]:
     """What its documents are fetched with."""
     async with httpx2.AsyncClient() as opened:
         yield opened
 
 
 @pytest.fixture
-def authority(
-    server: AuthorizationServer, session: httpx2.AsyncClient, clock: ManualClock
+def trusted_authority(
+    authorization_server: AuthorizationServer, http_session: httpx2.AsyncClient, clock: ManualClock
 ) -> JwtVerifier:
     """Our trust in that server, which nobody has called on yet."""
-    publisher = IssuerMetadataClient(session, server.issuer, f"{server.url}/jwks")
-    keys = JwksCache(publisher, server.issuer, clock=clock)
-    return JwtVerifier(keys, issuer=server.issuer, audience=AUDIENCE, leeway=LEEWAY)
+    publisher = IssuerMetadataClient(
+        http_session, authorization_server.issuer, f"{authorization_server.url}/jwks"
+    )
+    keys = JwksCache(publisher, authorization_server.issuer, clock=clock)
+    return JwtVerifier(keys, issuer=authorization_server.issuer, audience=AUDIENCE, leeway=LEEWAY)

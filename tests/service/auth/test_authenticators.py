@@ -27,9 +27,13 @@ LAUNCH_CALL: dict[str, Any] = {
 
 
 @pytest.fixture
-def service(start: StartService, server: AuthorizationServer) -> Generator[str]:
+def service_url(
+    start_service: StartService, authorization_server: AuthorizationServer
+) -> Generator[str]:
     """A service that trusts the authorization server."""
-    with start(auth="jwt", jwt_issuer=server.issuer, jwt_audience=AUDIENCE) as url:
+    with start_service(
+        auth="jwt", jwt_issuer=authorization_server.issuer, jwt_audience=AUDIENCE
+    ) as url:
         yield url
 
 
@@ -46,13 +50,13 @@ async def post_with_tokens(
 
 
 async def test_who_is_signed_in_acts_at_the_hub_with_their_own_token(
-    service: str, server: AuthorizationServer, database: Database
+    service_url: str, authorization_server: AuthorizationServer, database: Database
 ) -> None:
     """Rows belong to the account at the Hub, whoever vouches for the person here."""
-    token = server.issue_token(scope="jobs inference-api").reveal()
+    token = authorization_server.issue_token(scope="jobs inference-api").reveal()
 
     response = await post_with_tokens(
-        service, "tools/call", LAUNCH_CALL, signed=token, hub="hf_ada"
+        service_url, "tools/call", LAUNCH_CALL, signed=token, hub="hf_ada"
     )
 
     assert response.json()["result"]["structuredContent"]["state"] == "queued"
@@ -61,22 +65,22 @@ async def test_who_is_signed_in_acts_at_the_hub_with_their_own_token(
 
 
 async def test_a_token_of_the_hub_alone_does_not_sign_anybody_in(
-    service: str, hub: FakeHub
+    service_url: str, fake_hub: FakeHub
 ) -> None:
     """It was not made for this service; that is what the authorization server is for."""
-    by_itself = await post_with_tokens(service, "tools/list", hub="hf_ada")
-    in_its_place = await post_with_tokens(service, "tools/list", signed="hf_ada", hub="hf_ada")
+    by_itself = await post_with_tokens(service_url, "tools/list", hub="hf_ada")
+    in_its_place = await post_with_tokens(service_url, "tools/list", signed="hf_ada", hub="hf_ada")
 
     assert (by_itself.status_code, in_its_place.status_code) == (401, 401)
-    assert hub.whoami_tokens == []
+    assert fake_hub.whoami_tokens == []
 
 
 async def test_without_authority_at_the_hub_one_is_told_how_to_bring_it(
-    service: str, server: AuthorizationServer
+    service_url: str, authorization_server: AuthorizationServer
 ) -> None:
     """Signing in again would not help, so it is not asked for."""
     response = await post_with_tokens(
-        service, "tools/list", signed=server.issue_token(scope="jobs").reveal()
+        service_url, "tools/list", signed=authorization_server.issue_token(scope="jobs").reveal()
     )
 
     assert response.status_code == 403
@@ -85,24 +89,24 @@ async def test_without_authority_at_the_hub_one_is_told_how_to_bring_it(
 
 
 async def test_a_dead_token_of_the_hub_is_not_covered_up_by_a_good_sign_in(
-    service: str, server: AuthorizationServer
+    service_url: str, authorization_server: AuthorizationServer
 ) -> None:
     """Both have to be good."""
-    token = server.issue_token(scope="jobs").reveal()
+    token = authorization_server.issue_token(scope="jobs").reveal()
 
     assert (
-        await post_with_tokens(service, "tools/list", signed=token, hub="hf_stale")
+        await post_with_tokens(service_url, "tools/list", signed=token, hub="hf_stale")
     ).status_code == 401
 
 
 async def test_a_scope_that_the_sign_in_lacks_is_asked_for(
-    service: str, server: AuthorizationServer, database: Database
+    service_url: str, authorization_server: AuthorizationServer, database: Database
 ) -> None:
     """The person's token at the Hub may do it; the operator's rules say whether here."""
-    token = server.issue_token(scope="inference-api").reveal()
+    token = authorization_server.issue_token(scope="inference-api").reveal()
 
     response = await post_with_tokens(
-        service, "tools/call", LAUNCH_CALL, signed=token, hub="hf_ada"
+        service_url, "tools/call", LAUNCH_CALL, signed=token, hub="hf_ada"
     )
 
     assert response.status_code == 403
@@ -113,13 +117,13 @@ async def test_a_scope_that_the_sign_in_lacks_is_asked_for(
 
 
 async def test_a_scope_that_the_token_at_the_hub_lacks_cannot_be_signed_in_for(
-    service: str, server: AuthorizationServer
+    service_url: str, authorization_server: AuthorizationServer
 ) -> None:
     """A second consent would change nothing, so the model is told what would."""
-    token = server.issue_token(scope="jobs inference-api").reveal()
+    token = authorization_server.issue_token(scope="jobs inference-api").reveal()
 
     response = await post_with_tokens(
-        service, "tools/call", LAUNCH_CALL, signed=token, hub="hf_reader"
+        service_url, "tools/call", LAUNCH_CALL, signed=token, hub="hf_reader"
     )
 
     assert response.status_code == 200
@@ -135,31 +139,35 @@ async def test_a_scope_that_the_token_at_the_hub_lacks_cannot_be_signed_in_for(
     ],
 )
 async def test_what_is_wrong_with_a_token_has_a_name(
-    service: str, server: AuthorizationServer, hub: FakeHub, claims: dict[str, Any], error: str
+    service_url: str,
+    authorization_server: AuthorizationServer,
+    fake_hub: FakeHub,
+    claims: dict[str, Any],
+    error: str,
 ) -> None:
     """An operator who sets this up finds the cause without reading our code."""
-    token = server.issue_token(scope="jobs", **claims).reveal()
+    token = authorization_server.issue_token(scope="jobs", **claims).reveal()
 
-    response = await post_with_tokens(service, "tools/list", signed=token, hub="hf_ada")
+    response = await post_with_tokens(service_url, "tools/list", signed=token, hub="hf_ada")
 
     assert (response.status_code, response.json()["error"]) == (401, error)
     assert 'error="invalid_token"' in response.headers["www-authenticate"]
-    assert hub.whoami_tokens == []
+    assert fake_hub.whoami_tokens == []
 
 
 async def test_the_metadata_names_the_authorization_server(
-    service: str, server: AuthorizationServer
+    service_url: str, authorization_server: AuthorizationServer
 ) -> None:
     """A client that comes without a token finds its way from there."""
     async with httpx2.AsyncClient() as http:
-        said = (await http.get(f"{service}/.well-known/oauth-protected-resource/mcp")).json()
+        said = (await http.get(f"{service_url}/.well-known/oauth-protected-resource/mcp")).json()
 
-    assert said["authorization_servers"] == [server.issuer]
+    assert said["authorization_servers"] == [authorization_server.issuer]
     assert said["scopes_supported"] == ["jobs", "inference-api"]
 
 
 async def test_the_official_client_signs_in_at_the_authorization_server(
-    start: StartService, server: AuthorizationServer
+    start_service: StartService, authorization_server: AuthorizationServer
 ) -> None:
     """It finds the server from our 401, registers, proves its key, and asks for our audience."""
     port = find_free_port()
@@ -169,7 +177,9 @@ async def test_the_official_client_signs_in_at_the_authorization_server(
         browser = ConsentingBrowser(http)
         provider = make_oauth_provider(f"{ours}/mcp", browser, memory)
         headers = {"x-hf-authorization": "Bearer hf_ada"}
-        with start(auth="jwt", jwt_issuer=server.issuer, public_url=ours, at=port):
+        with start_service(
+            auth="jwt", jwt_issuer=authorization_server.issuer, public_url=ours, at=port
+        ):
             async with (
                 httpx2.AsyncClient(auth=provider, headers=headers, timeout=20) as signed,
                 Client(streamable_http_client(f"{ours}/mcp", http_client=signed)) as client,

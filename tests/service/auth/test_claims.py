@@ -31,10 +31,10 @@ from tests.support.oauth.authorization_server import (
     ],
 )
 async def test_a_token_made_for_another_service_is_refused(
-    server: AuthorizationServer, authority: JwtVerifier, aud: object
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, aud: object
 ) -> None:
     """Else any service the person uses could act for them here. Letter by letter, no slash less."""
-    refusal = await assert_refused(authority, server.issue_token(aud=aud))
+    refusal = await assert_refused(trusted_authority, authorization_server.issue_token(aud=aud))
 
     assert refusal.problem == "invalid_audience"
     assert f"exactly {AUDIENCE}" in str(refusal)
@@ -42,31 +42,38 @@ async def test_a_token_made_for_another_service_is_refused(
 
 
 async def test_a_token_may_be_made_for_several_services(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """Ours has to be one of them."""
-    assert await authority.verify(server.issue_token(aud=["account", AUDIENCE]))
+    assert await trusted_authority.verify(
+        authorization_server.issue_token(aud=["account", AUDIENCE])
+    )
 
 
 @pytest.mark.parametrize("change", ["{}/", "{}/realms/other", "https://evil.example", ""])
 async def test_a_token_of_another_issuer_is_refused_before_keys_are_looked_for(
-    server: AuthorizationServer, authority: JwtVerifier, change: str
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, change: str
 ) -> None:
     """One host serves many realms, with the same keys at times; a person is told which is meant."""
-    refusal = await assert_refused(authority, server.issue_token(iss=change.format(server.issuer)))
+    refusal = await assert_refused(
+        trusted_authority,
+        authorization_server.issue_token(iss=change.format(authorization_server.issuer)),
+    )
 
     assert refusal.problem == "invalid_issuer"
-    assert f"exactly {server.issuer}" in str(refusal)
+    assert f"exactly {authorization_server.issuer}" in str(refusal)
     assert ("trailing slash" in str(refusal)) == (change == "{}/")
-    assert server.requested_paths == []
+    assert authorization_server.requested_paths == []
 
 
 @pytest.mark.parametrize("name", ["exp", "sub", "iss"])
 async def test_a_token_has_to_say_who_from_whom_and_how_long(
-    server: AuthorizationServer, authority: JwtVerifier, name: str
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, name: str
 ) -> None:
     """One without an end would be good for ever, one without a subject for anybody."""
-    refusal = await assert_refused(authority, server.issue_token(**{name: None}))
+    refusal = await assert_refused(
+        trusted_authority, authorization_server.issue_token(**{name: None})
+    )
 
     assert refusal.problem == "invalid_token"
     assert f"cannot be used: {name} is missing" in str(refusal)
@@ -96,27 +103,31 @@ async def test_a_token_has_to_say_who_from_whom_and_how_long(
     ],
 )
 async def test_a_claim_of_the_wrong_form_is_not_guessed_at(
-    server: AuthorizationServer,
-    authority: JwtVerifier,
+    authorization_server: AuthorizationServer,
+    trusted_authority: JwtVerifier,
     rsa_key: RSAKey,
     name: str,
     odd: object,
 ) -> None:
     """A subject is a key in our tables, and a time has to be one."""
-    token = sign_token({"alg": "RS256", "kid": "rsa"}, server.make_payload(**{name: odd}), rsa_key)
+    token = sign_token(
+        {"alg": "RS256", "kid": "rsa"}, authorization_server.make_payload(**{name: odd}), rsa_key
+    )
 
     assert f"cannot be used: {name} is missing or malformed" in str(
-        await assert_refused(authority, token)
+        await assert_refused(trusted_authority, token)
     )
 
 
 async def test_an_infinite_time_is_not_a_time(
-    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, rsa_key: RSAKey
 ) -> None:
     """Python writes and reads it, though JSON has no such number."""
-    token = sign_token({"alg": "RS256"}, server.make_payload(exp=float("inf")), rsa_key)
+    token = sign_token(
+        {"alg": "RS256"}, authorization_server.make_payload(exp=float("inf")), rsa_key
+    )
 
-    assert (await assert_refused(authority, token)).problem == "invalid_token"
+    assert (await assert_refused(trusted_authority, token)).problem == "invalid_token"
 
 
 @pytest.mark.parametrize(
@@ -131,18 +142,27 @@ async def test_an_infinite_time_is_not_a_time(
     ],
 )
 async def test_scopes_are_read_where_servers_write_them(
-    server: AuthorizationServer, authority: JwtVerifier, given: Any, scopes: set[str]
+    authorization_server: AuthorizationServer,
+    trusted_authority: JwtVerifier,
+    given: Any,
+    scopes: set[str],
 ) -> None:
     """`scope` is the standard (RFC 9068), Okta and Entra say `scp`; the standard wins."""
-    assert (await authority.verify(server.issue_token(**given))).scopes == scopes
+    assert (
+        await trusted_authority.verify(authorization_server.issue_token(**given))
+    ).scopes == scopes
 
 
 async def test_what_is_only_shown_never_refuses_anybody(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """An e-mail address is for whoami; the subject is who."""
-    told = await authority.verify(server.issue_token(email="ada@example.org", name="Ada Lovelace"))
-    odd = await authority.verify(server.issue_token(email=7, name="", client_id=None, azp="cursor"))
+    told = await trusted_authority.verify(
+        authorization_server.issue_token(email="ada@example.org", name="Ada Lovelace")
+    )
+    odd = await trusted_authority.verify(
+        authorization_server.issue_token(email=7, name="", client_id=None, azp="cursor")
+    )
 
     assert (told.email, told.name, told.client_id) == ("ada@example.org", "Ada Lovelace", "claude")
     assert (odd.subject, odd.email, odd.name, odd.client_id) == (ADA_SUB, None, None, "cursor")

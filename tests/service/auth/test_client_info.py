@@ -23,11 +23,11 @@ async def read_client_names(database: Database) -> list[str]:
 
 
 async def test_a_modern_client_is_known_by_the_name_in_its_request(
-    service: str, database: Database
+    service_url: str, database: Database
 ) -> None:
     """Its HTTP library's name says nothing; what it calls itself does."""
     info = Implementation(name="cursor", version="3.1")
-    async with open_mcp_client(service, client_info=info) as client:
+    async with open_mcp_client(service_url, client_info=info) as client:
         await client.call_tool(*CREATE_WORKSPACE_CALL.values())
         launched = await client.call_tool("launch_job", LAUNCH_ARGUMENTS)
         await client.call_tool("cancel_job", {"job_id": launched.structured_content["job_id"]})
@@ -35,25 +35,33 @@ async def test_a_modern_client_is_known_by_the_name_in_its_request(
     assert await read_client_names(database) == ["cursor 3.1"] * 3
 
 
-async def test_another_client_is_known_by_its_user_agent(service: str, database: Database) -> None:
+async def test_another_client_is_known_by_its_user_agent(
+    service_url: str, database: Database
+) -> None:
     """A request of the older protocol names nobody."""
-    await post_message(service, "tools/call", CREATE_WORKSPACE_CALL, user_agent="claude-code/2.0")
+    await post_message(
+        service_url, "tools/call", CREATE_WORKSPACE_CALL, user_agent="claude-code/2.0"
+    )
 
     assert await read_client_names(database) == ["claude-code/2.0"]
 
 
-async def test_the_client_that_brought_a_token_is_noted(service: str, database: Database) -> None:
+async def test_the_client_that_brought_a_token_is_noted(
+    service_url: str, database: Database
+) -> None:
     """Before the request is read, its HTTP library's name is all there is."""
-    await post_message(service, "tools/list", user_agent="claude-code/2.0")
+    await post_message(service_url, "tools/list", user_agent="claude-code/2.0")
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT client FROM audit_entry") == "claude-code/2.0"
 
 
-async def test_a_client_is_forgotten_with_its_request(service: str, database: Database) -> None:
+async def test_a_client_is_forgotten_with_its_request(service_url: str, database: Database) -> None:
     """The next call on the same connection may be anybody's."""
-    await post_message(service, "tools/call", CREATE_WORKSPACE_CALL, user_agent="claude-code/2.0")
-    await call_for_result(service, "create_workspace", name="mistral")
+    await post_message(
+        service_url, "tools/call", CREATE_WORKSPACE_CALL, user_agent="claude-code/2.0"
+    )
+    await call_for_result(service_url, "create_workspace", name="mistral")
 
     assert len(set(await read_client_names(database))) == 2
 

@@ -22,16 +22,20 @@ DiscoverAuthority = Callable[[], JwtVerifier]
 
 
 @pytest.fixture
-def discover(
-    server: AuthorizationServer, session: httpx2.AsyncClient, clock: ManualClock
+def discover_authority(
+    authorization_server: AuthorizationServer, http_session: httpx2.AsyncClient, clock: ManualClock
 ) -> DiscoverAuthority:
     """Trust that server by its name alone."""
 
     def trust() -> JwtVerifier:
         keys = JwksCache(
-            IssuerMetadataClient(session, server.issuer, None), server.issuer, clock=clock
+            IssuerMetadataClient(http_session, authorization_server.issuer, None),
+            authorization_server.issuer,
+            clock=clock,
         )
-        return JwtVerifier(keys, issuer=server.issuer, audience=AUDIENCE, leeway=LEEWAY)
+        return JwtVerifier(
+            keys, issuer=authorization_server.issuer, audience=AUDIENCE, leeway=LEEWAY
+        )
 
     return trust
 
@@ -48,12 +52,15 @@ def discover(
     ],
 )
 async def test_the_name_of_a_server_is_enough_to_find_its_keys(
-    server: AuthorizationServer, discover: DiscoverAuthority, path: str, known_as: str
+    authorization_server: AuthorizationServer,
+    discover_authority: DiscoverAuthority,
+    path: str,
+    known_as: str,
 ) -> None:
     """RFC 8414 and OpenID put the metadata in different places; Auth0's name ends in a slash."""
-    server.issuer_path, server.metadata_paths = path, (known_as,)
+    authorization_server.issuer_path, authorization_server.metadata_paths = path, (known_as,)
 
-    assert await discover().verify(server.issue_token())
+    assert await discover_authority().verify(authorization_server.issue_token())
 
 
 @pytest.mark.parametrize(
@@ -68,24 +75,26 @@ async def test_the_name_of_a_server_is_enough_to_find_its_keys(
     ],
 )
 async def test_metadata_that_is_not_the_servers_own_leads_nowhere(
-    server: AuthorizationServer, discover: DiscoverAuthority, said: dict[str, Any]
+    authorization_server: AuthorizationServer,
+    discover_authority: DiscoverAuthority,
+    said: dict[str, Any],
 ) -> None:
     """One host may serve another's metadata (RFC 8414, section 3.3), or be led astray."""
-    server.metadata_overrides = said
+    authorization_server.metadata_overrides = said
 
     with pytest.raises(Unavailable):
-        await discover().verify(server.issue_token())
-    assert server.jwks_fetch_count == 0
+        await discover_authority().verify(authorization_server.issue_token())
+    assert authorization_server.jwks_fetch_count == 0
 
 
 async def test_metadata_that_cannot_be_used_does_not_hide_what_can(
-    server: AuthorizationServer, discover: DiscoverAuthority
+    authorization_server: AuthorizationServer, discover_authority: DiscoverAuthority
 ) -> None:
     """RFC 8414 makes jwks_uri optional; OpenID does not."""
-    server.metadata_paths = ("/.well-known/openid-configuration",)
+    authorization_server.metadata_paths = ("/.well-known/openid-configuration",)
 
-    assert await discover().verify(server.issue_token())
-    assert server.requested_paths == [
+    assert await discover_authority().verify(authorization_server.issue_token())
+    assert authorization_server.requested_paths == [
         "/.well-known/oauth-authorization-server",
         "/.well-known/openid-configuration",
         "/jwks",
@@ -93,44 +102,51 @@ async def test_metadata_that_cannot_be_used_does_not_hide_what_can(
 
 
 async def test_keys_that_anybody_could_change_on_the_way_are_not_fetched(
-    server: AuthorizationServer, discover: DiscoverAuthority
+    authorization_server: AuthorizationServer, discover_authority: DiscoverAuthority
 ) -> None:
     """They answer, and they are right this time."""
-    plain = server.url.replace("127.0.0.1", "0.0.0.0")  # noqa: S104  # an address that is not ours
-    server.metadata_overrides = {"jwks_uri": f"{plain}/jwks"}
+    plain = authorization_server.url.replace("127.0.0.1", "0.0.0.0")  # noqa: S104  # an address that is not ours
+    authorization_server.metadata_overrides = {"jwks_uri": f"{plain}/jwks"}
 
     with pytest.raises(Unavailable):
-        await discover().verify(server.issue_token())
-    assert server.jwks_fetch_count == 0
+        await discover_authority().verify(authorization_server.issue_token())
+    assert authorization_server.jwks_fetch_count == 0
 
 
 async def test_keys_that_have_moved_are_found_again(
-    server: AuthorizationServer, discover: DiscoverAuthority, clock: ManualClock
+    authorization_server: AuthorizationServer,
+    discover_authority: DiscoverAuthority,
+    clock: ManualClock,
 ) -> None:
     """Where they are is asked once, and once more when they are not there."""
-    authority = discover()
-    await authority.verify(server.issue_token())
-    server.jwks_path = "/moved"
-    server.keys.insert(0, ECKey.generate_key("P-256", {"kid": "new"}))
+    authority = discover_authority()
+    await authority.verify(authorization_server.issue_token())
+    authorization_server.jwks_path = "/moved"
+    authorization_server.keys.insert(0, ECKey.generate_key("P-256", {"kid": "new"}))
 
     clock.advance(RETRY_AFTER)
     with pytest.raises(Unavailable):
-        await authority.verify(server.issue_token())
+        await authority.verify(authorization_server.issue_token())
     clock.advance(RETRY_AFTER)
-    assert await authority.verify(server.issue_token())
+    assert await authority.verify(authorization_server.issue_token())
 
     metadata = "/.well-known/oauth-authorization-server"
-    assert server.requested_paths == [metadata, "/jwks", "/jwks", metadata, "/moved"]
+    assert authorization_server.requested_paths == [metadata, "/jwks", "/jwks", metadata, "/moved"]
 
 
 async def test_a_server_that_is_not_there_is_an_outage(
-    session: httpx2.AsyncClient, server: AuthorizationServer
+    http_session: httpx2.AsyncClient, authorization_server: AuthorizationServer
 ) -> None:
     """Nothing listens at the port; that is for later, and for the operator."""
-    nowhere = IssuerMetadataClient(session, server.issuer, "http://127.0.0.1:1/jwks")
+    nowhere = IssuerMetadataClient(
+        http_session, authorization_server.issuer, "http://127.0.0.1:1/jwks"
+    )
     authority = JwtVerifier(
-        JwksCache(nowhere, server.issuer), issuer=server.issuer, audience=AUDIENCE, leeway=LEEWAY
+        JwksCache(nowhere, authorization_server.issuer),
+        issuer=authorization_server.issuer,
+        audience=AUDIENCE,
+        leeway=LEEWAY,
     )
 
     with pytest.raises(Unavailable, match=r"The authorization server http://.* cannot be reached"):
-        await authority.verify(server.issue_token())
+        await authority.verify(authorization_server.issue_token())

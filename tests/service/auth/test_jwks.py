@@ -36,139 +36,143 @@ def bad_gateway_response() -> Response:
 
 
 async def test_keys_are_fetched_once_for_everybody(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """A burst of callers is one question, and for a minute there is no other."""
     async with anyio.create_task_group() as tasks:
         for _ in range(10):
-            tasks.start_soon(authority.verify, server.issue_token())
-    await authority.verify(server.issue_token(key=server.keys[1]))
+            tasks.start_soon(trusted_authority.verify, authorization_server.issue_token())
+    await trusted_authority.verify(
+        authorization_server.issue_token(key=authorization_server.keys[1])
+    )
 
-    assert server.jwks_fetch_count == 1
+    assert authorization_server.jwks_fetch_count == 1
 
 
 async def test_a_new_key_is_believed_as_soon_as_it_signs(
-    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """Servers rotate without telling; nobody restarts us for it."""
-    await authority.verify(server.issue_token())
+    await trusted_authority.verify(authorization_server.issue_token())
     clock.advance(RETRY_AFTER)
-    server.keys.insert(0, new_key())
+    authorization_server.keys.insert(0, new_key())
 
-    assert await authority.verify(server.issue_token())
-    assert server.jwks_fetch_count == 2
+    assert await trusted_authority.verify(authorization_server.issue_token())
+    assert authorization_server.jwks_fetch_count == 2
 
 
 async def test_a_key_that_was_taken_back_is_believed_for_a_minute_at_most(
-    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """It may have been stolen."""
-    token = server.issue_token()
-    await authority.verify(token)
-    server.keys = [new_key()]
+    token = authorization_server.issue_token()
+    await trusted_authority.verify(token)
+    authorization_server.keys = [new_key()]
 
     clock.advance(timedelta(seconds=60) - SHORT_PAUSE)
-    assert await authority.verify(token)
+    assert await trusted_authority.verify(token)
     clock.advance(SHORT_PAUSE)
-    assert "may have been replaced" in str(await assert_refused(authority, token))
+    assert "may have been replaced" in str(await assert_refused(trusted_authority, token))
 
 
 async def test_made_up_kids_are_looked_for_once_in_five_seconds(
-    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """Else anyone could flood the authorization server through us."""
-    impostors = [server.issue_token(key=new_key(f"made-up-{n}")) for n in range(50)]
+    impostors = [authorization_server.issue_token(key=new_key(f"made-up-{n}")) for n in range(50)]
 
     async with anyio.create_task_group() as tasks:
         for token in impostors:
-            tasks.start_soon(assert_refused, authority, token)
+            tasks.start_soon(assert_refused, trusted_authority, token)
     clock.advance(RETRY_AFTER - SHORT_PAUSE)
     for token in impostors:
-        await assert_refused(authority, token)
-    assert server.jwks_fetch_count == 1
+        await assert_refused(trusted_authority, token)
+    assert authorization_server.jwks_fetch_count == 1
 
     clock.advance(SHORT_PAUSE)
     for token in impostors:
-        await assert_refused(authority, token)
-    assert server.jwks_fetch_count == 2
+        await assert_refused(trusted_authority, token)
+    assert authorization_server.jwks_fetch_count == 2
 
 
 async def test_known_keys_do_not_wait_for_a_made_up_one(
-    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """While we look for it, everybody else is served."""
-    await authority.verify(server.issue_token())
+    await trusted_authority.verify(authorization_server.issue_token())
     clock.advance(RETRY_AFTER)
-    server.jwks_gate.clear()
+    authorization_server.jwks_gate.clear()
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(assert_refused, authority, server.issue_token(key=new_key()))
+            tasks.start_soon(
+                assert_refused, trusted_authority, authorization_server.issue_token(key=new_key())
+            )
             await anyio.wait_all_tasks_blocked()
-            assert await authority.verify(server.issue_token())
-            server.jwks_gate.set()
+            assert await trusted_authority.verify(authorization_server.issue_token())
+            authorization_server.jwks_gate.set()
 
 
 async def test_who_leaves_while_keys_are_fetched_leaves_them_to_the_others(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """A client that hangs up cannot make us ask again and again."""
-    server.jwks_gate.clear()
+    authorization_server.jwks_gate.clear()
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(authority.verify, server.issue_token())
+            tasks.start_soon(trusted_authority.verify, authorization_server.issue_token())
             await anyio.wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
-            server.jwks_gate.set()
-        await authority.verify(server.issue_token())
+            authorization_server.jwks_gate.set()
+        await trusted_authority.verify(authorization_server.issue_token())
 
-    assert server.jwks_fetch_count == 1
+    assert authorization_server.jwks_fetch_count == 1
 
 
 async def test_without_keys_nobody_is_let_in_or_turned_away(
-    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """The server is down when we start; a token we cannot verify is neither right nor wrong."""
-    server.failure_response = bad_gateway_response()
+    authorization_server.failure_response = bad_gateway_response()
     for _ in range(3):
         with pytest.raises(Unavailable) as silence:
-            await authority.verify(server.issue_token())
+            await trusted_authority.verify(authorization_server.issue_token())
         assert silence.value.retry_after == RETRY_AFTER
-    assert server.jwks_fetch_count == 1
+    assert authorization_server.jwks_fetch_count == 1
 
-    server.failure_response = None
+    authorization_server.failure_response = None
     clock.advance(RETRY_AFTER)
-    assert await authority.verify(server.issue_token())
+    assert await trusted_authority.verify(authorization_server.issue_token())
 
 
 async def test_an_outage_of_the_server_is_not_ours(
-    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """The last good keys serve for ten minutes; a kid they lack may be one we could not fetch."""
-    await authority.verify(server.issue_token())
-    server.failure_response = bad_gateway_response()
+    await trusted_authority.verify(authorization_server.issue_token())
+    authorization_server.failure_response = bad_gateway_response()
 
     clock.advance(REFRESH_AFTER)
-    assert await authority.verify(server.issue_token())
+    assert await trusted_authority.verify(authorization_server.issue_token())
     with pytest.raises(Unavailable):
-        await authority.verify(server.issue_token(key=new_key()))
+        await trusted_authority.verify(authorization_server.issue_token(key=new_key()))
     clock.advance(USABLE_WITHOUT_ANSWER - REFRESH_AFTER - SHORT_PAUSE)
-    assert await authority.verify(server.issue_token())
+    assert await trusted_authority.verify(authorization_server.issue_token())
     clock.advance(SHORT_PAUSE)
     with pytest.raises(Unavailable):
-        await authority.verify(server.issue_token())
+        await trusted_authority.verify(authorization_server.issue_token())
 
 
 async def test_an_outage_does_not_let_a_stranger_in(
-    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """What is kept is the keys, not the trust."""
-    await authority.verify(server.issue_token())
-    server.failure_response = bad_gateway_response()
+    await trusted_authority.verify(authorization_server.issue_token())
+    authorization_server.failure_response = bad_gateway_response()
     clock.advance(REFRESH_AFTER)
 
-    await assert_refused(authority, server.issue_token(key=new_key("ec")))
+    await assert_refused(trusted_authority, authorization_server.issue_token(key=new_key("ec")))
 
 
 @pytest.mark.parametrize(
@@ -185,27 +189,30 @@ async def test_an_outage_does_not_let_a_stranger_in(
     ],
 )
 async def test_what_is_not_a_set_of_keys_is_an_outage(
-    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock, answer: Response
+    authorization_server: AuthorizationServer,
+    trusted_authority: JwtVerifier,
+    clock: ManualClock,
+    answer: Response,
 ) -> None:
     """A captive portal, a proxy's error page or a flood takes no key from us, and gives none."""
-    await authority.verify(server.issue_token())
-    server.failure_response = answer
+    await trusted_authority.verify(authorization_server.issue_token())
+    authorization_server.failure_response = answer
     clock.advance(REFRESH_AFTER)
 
-    assert await authority.verify(server.issue_token())
-    assert server.jwks_fetch_count == 2
-    assert "/elsewhere" not in server.requested_paths
+    assert await trusted_authority.verify(authorization_server.issue_token())
+    assert authorization_server.jwks_fetch_count == 2
+    assert "/elsewhere" not in authorization_server.requested_paths
 
 
 async def test_a_set_without_keys_takes_them_all_back(
-    server: AuthorizationServer, authority: JwtVerifier, clock: ManualClock
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, clock: ManualClock
 ) -> None:
     """That is how a server says that they are all lost."""
-    await authority.verify(server.issue_token())
-    server.published_jwks = b'{"keys": []}'
+    await trusted_authority.verify(authorization_server.issue_token())
+    authorization_server.published_jwks = b'{"keys": []}'
     clock.advance(REFRESH_AFTER)
 
-    await assert_refused(authority, server.issue_token())
+    await assert_refused(trusted_authority, authorization_server.issue_token())
 
 
 @pytest.mark.parametrize(
@@ -226,52 +233,60 @@ async def test_a_set_without_keys_takes_them_all_back(
     ],
 )
 async def test_a_key_that_is_not_for_signatures_verifies_none(
-    server: AuthorizationServer,
-    authority: JwtVerifier,
+    authorization_server: AuthorizationServer,
+    trusted_authority: JwtVerifier,
     rsa_key: RSAKey,
     change: dict[str, Any],
 ) -> None:
     """And it does not spoil the others."""
     odd = {**rsa_key.as_dict(private=False), **change}
-    server.published_jwks = json.dumps(
-        {"keys": [odd, server.keys[0].as_dict(private=False)]}
+    authorization_server.published_jwks = json.dumps(
+        {"keys": [odd, authorization_server.keys[0].as_dict(private=False)]}
     ).encode()
 
     await assert_refused(
-        authority, sign_token({"alg": "RS256", "kid": "rsa"}, server.make_payload(), rsa_key)
+        trusted_authority,
+        sign_token({"alg": "RS256", "kid": "rsa"}, authorization_server.make_payload(), rsa_key),
     )
-    assert await authority.verify(server.issue_token())
+    assert await trusted_authority.verify(authorization_server.issue_token())
 
 
 async def test_a_private_key_that_was_published_verifies_as_its_public_half(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """A grave mistake, but not ours; and there is no secret in our memory."""
-    server.published_jwks = json.dumps({"keys": [server.keys[0].as_dict(private=True)]}).encode()
+    authorization_server.published_jwks = json.dumps(
+        {"keys": [authorization_server.keys[0].as_dict(private=True)]}
+    ).encode()
 
-    assert await authority.verify(server.issue_token())
+    assert await trusted_authority.verify(authorization_server.issue_token())
 
 
 async def test_a_short_rsa_key_is_no_key(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """1024 bits can be factored by those who want to be somebody else badly enough."""
     weak = generate_private_key(65537, 1024)  # noqa: S505  # that is the point
     short = RSAKey(weak, weak, {"kid": "short"})
-    server.published_jwks = json.dumps({"keys": [short.as_dict(private=False)]}).encode()
+    authorization_server.published_jwks = json.dumps(
+        {"keys": [short.as_dict(private=False)]}
+    ).encode()
 
     await assert_refused(
-        authority, sign_token({"alg": "RS256", "kid": "short"}, server.make_payload(), short)
+        trusted_authority,
+        sign_token({"alg": "RS256", "kid": "short"}, authorization_server.make_payload(), short),
     )
 
 
 async def test_a_shared_secret_that_was_published_is_none(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """Whoever can read the set could sign with it."""
-    server.published_jwks = (
+    authorization_server.published_jwks = (
         b'{"keys": [{"kty": "oct", "kid": "s", "k": "c2VjcmV0", "alg": "HS256"}]}'
     )
-    token: Secret = forge_token({"alg": "HS256", "kid": "s"}, server.make_payload(), b"any")
+    token: Secret = forge_token(
+        {"alg": "HS256", "kid": "s"}, authorization_server.make_payload(), b"any"
+    )
 
-    await assert_refused(authority, token)
+    await assert_refused(trusted_authority, token)

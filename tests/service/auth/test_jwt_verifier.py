@@ -25,20 +25,22 @@ from tests.support.oauth.authorization_server import (
 PUBLIC_KEY_FORMATS = ["PEM", "DER"]
 
 
-async def test_a_token_the_server_issued_says_who_is_calling(server: AuthorizationServer) -> None:
+async def test_a_token_the_server_issued_says_who_is_calling(
+    authorization_server: AuthorizationServer,
+) -> None:
     """All that is known of a caller is what was signed; the rest of this file is about that."""
     form = {"grant_type": "client_credentials", "client_id": "claude", "resource": AUDIENCE}
     async with (
         httpx2.AsyncClient() as http,
         open_jwt_verifier(
-            issuer=server.issuer, audience=AUDIENCE, jwks_url=None, leeway=LEEWAY
+            issuer=authorization_server.issuer, audience=AUDIENCE, jwks_url=None, leeway=LEEWAY
         ) as authority,
     ):
-        answer = (await http.post(f"{server.url}/token", data=form)).json()
+        answer = (await http.post(f"{authorization_server.url}/token", data=form)).json()
         identity = await authority.verify(Secret(answer["access_token"]))
 
     assert identity == ExternalIdentity(
-        issuer=server.issuer,
+        issuer=authorization_server.issuer,
         subject=ADA_SUB,
         scopes=frozenset({"jobs", "openid"}),
         expires_at=identity.expires_at,
@@ -60,36 +62,39 @@ async def test_a_token_the_server_issued_says_who_is_calling(server: Authorizati
     ],
 )
 async def test_each_usual_algorithm_is_understood(
-    server: AuthorizationServer,
-    authority: JwtVerifier,
+    authorization_server: AuthorizationServer,
+    trusted_authority: JwtVerifier,
     key: RSAKey | ECKey,
     alg: str,
 ) -> None:
     """Servers differ in what they sign with; a key without `alg` serves its whole family."""
-    server.keys = [key]
+    authorization_server.keys = [key]
 
-    assert (await authority.verify(server.issue_token(alg=alg))).subject == ADA_SUB
+    assert (
+        await trusted_authority.verify(authorization_server.issue_token(alg=alg))
+    ).subject == ADA_SUB
 
 
 async def test_edwards_curves_are_understood_under_their_first_name(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """EdDSA is what servers say, though RFC 9864 has since renamed it."""
     key = OKPKey.generate_key("Ed25519", {"kid": "k"})
-    server.keys = [key]
+    authorization_server.keys = [key]
 
-    token = sign_token({"alg": "EdDSA", "kid": "k"}, server.make_payload(), key)
+    token = sign_token({"alg": "EdDSA", "kid": "k"}, authorization_server.make_payload(), key)
 
-    assert (await authority.verify(token)).subject == ADA_SUB
+    assert (await trusted_authority.verify(token)).subject == ADA_SUB
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", ""])
 async def test_a_token_that_says_it_needs_no_signature_is_refused(
-    server: AuthorizationServer, authority: JwtVerifier, alg: str
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, alg: str
 ) -> None:
     """The oldest trick there is."""
     refusal = await assert_refused(
-        authority, forge_token({"alg": alg, "kid": "ec"}, server.make_payload())
+        trusted_authority,
+        forge_token({"alg": alg, "kid": "ec"}, authorization_server.make_payload()),
     )
 
     assert "its alg must be one of" in str(refusal)
@@ -98,16 +103,19 @@ async def test_a_token_that_says_it_needs_no_signature_is_refused(
 @pytest.mark.parametrize("form", PUBLIC_KEY_FORMATS)
 @pytest.mark.parametrize("kid", ["rsa", "ec"])
 async def test_a_public_key_is_not_a_shared_secret(
-    server: AuthorizationServer, authority: JwtVerifier, kid: str, form: str
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, kid: str, form: str
 ) -> None:
     """Anyone has the public key, so anyone could sign with it if HMAC were believed."""
-    key = next(key for key in server.keys if key.kid == kid)
+    key = next(key for key in authorization_server.keys if key.kid == kid)
     public = key.as_pem(private=False) if form == "PEM" else key.as_der(private=False)
     header = {"alg": "HS256", "kid": kid}
-    bound = signing_input(header, server.make_payload()).encode()
+    bound = signing_input(header, authorization_server.make_payload()).encode()
 
     refusal = await assert_refused(
-        authority, forge_token(header, server.make_payload(), hmac.digest(public, bound, sha256))
+        trusted_authority,
+        forge_token(
+            header, authorization_server.make_payload(), hmac.digest(public, bound, sha256)
+        ),
     )
 
     assert "its alg must be one of" in str(refusal)
@@ -131,120 +139,150 @@ async def test_a_public_key_is_not_a_shared_secret(
     ],
 )
 async def test_a_kid_is_a_name_to_compare_and_nothing_else(
-    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey, kid: object
+    authorization_server: AuthorizationServer,
+    trusted_authority: JwtVerifier,
+    rsa_key: RSAKey,
+    kid: object,
 ) -> None:
     """It is never a path, a query or an address, and the right signature does not help."""
-    token = sign_token({"alg": "RS256", "kid": kid}, server.make_payload(), rsa_key)
+    token = sign_token({"alg": "RS256", "kid": kid}, authorization_server.make_payload(), rsa_key)
 
-    assert (await assert_refused(authority, token)).problem == "invalid_token"
-    assert server.requested_paths in (["/jwks"], [])
+    assert (await assert_refused(trusted_authority, token)).problem == "invalid_token"
+    assert authorization_server.requested_paths in (["/jwks"], [])
 
 
 async def test_a_huge_kid_is_not_even_looked_for(
-    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, rsa_key: RSAKey
 ) -> None:
     """Nobody calls a key by a name of pages."""
     await assert_refused(
-        authority, sign_token({"alg": "RS256", "kid": "k" * 257}, server.make_payload(), rsa_key)
+        trusted_authority,
+        sign_token(
+            {"alg": "RS256", "kid": "k" * 257}, authorization_server.make_payload(), rsa_key
+        ),
     )
 
-    assert server.requested_paths == []
+    assert authorization_server.requested_paths == []
 
 
 async def test_a_token_without_a_kid_is_verified_by_any_key_that_fits(
-    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, rsa_key: RSAKey
 ) -> None:
     """The name is optional (RFC 7515, section 4.1.4), the signature is not."""
     stranger = RSAKey.generate_key(2048)
 
-    assert await authority.verify(sign_token({"alg": "RS256"}, server.make_payload(), rsa_key))
-    await assert_refused(authority, sign_token({"alg": "RS256"}, server.make_payload(), stranger))
+    assert await trusted_authority.verify(
+        sign_token({"alg": "RS256"}, authorization_server.make_payload(), rsa_key)
+    )
+    await assert_refused(
+        trusted_authority,
+        sign_token({"alg": "RS256"}, authorization_server.make_payload(), stranger),
+    )
 
 
 @pytest.mark.parametrize("name", ["jku", "jwk", "x5u", "x5c", "crit"])
 async def test_a_token_cannot_say_how_it_is_to_be_verified(
-    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey, name: str
+    authorization_server: AuthorizationServer,
+    trusted_authority: JwtVerifier,
+    rsa_key: RSAKey,
+    name: str,
 ) -> None:
     """Not even if the server signed it: what is not followed must not look as if it were."""
     said = {
-        "jku": f"{server.url}/evil",
+        "jku": f"{authorization_server.url}/evil",
         "jwk": rsa_key.as_dict(private=False),
-        "x5u": f"{server.url}/evil",
+        "x5u": f"{authorization_server.url}/evil",
         "x5c": ["MIIB"],
         "crit": ["b64"],
     }
     header = {"alg": "RS256", "kid": "rsa", "b64": True, name: said[name]}
 
-    refusal = await assert_refused(authority, sign_token(header, server.make_payload(), rsa_key))
+    refusal = await assert_refused(
+        trusted_authority, sign_token(header, authorization_server.make_payload(), rsa_key)
+    )
 
     assert f"header has {name}" in str(refusal)
-    assert server.requested_paths == []
+    assert authorization_server.requested_paths == []
 
 
 async def test_a_token_does_not_bring_its_own_key(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """Its signature is right, by a key that is nobody's."""
     mine = RSAKey.generate_key(2048)
     header = {"alg": "RS256", "kid": "rsa", "jwk": mine.as_dict(private=False)}
 
-    await assert_refused(authority, sign_token(header, server.make_payload(), mine))
+    await assert_refused(
+        trusted_authority, sign_token(header, authorization_server.make_payload(), mine)
+    )
 
 
 async def test_the_name_of_a_key_is_not_the_key(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """A kid is public; whoever signs under it has to have the key."""
     impostor = RSAKey.generate_key(2048, {"kid": "rsa"})
 
-    refusal = await assert_refused(authority, server.issue_token(key=impostor))
+    refusal = await assert_refused(
+        trusted_authority, authorization_server.issue_token(key=impostor)
+    )
 
     assert "signature of this token is wrong" in str(refusal)
 
 
 async def test_what_was_signed_cannot_be_changed(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """Neither who, nor the signature itself, nor nothing in its place."""
-    header, said, signature = server.issue_token().reveal().split(".")
-    _, bobs, _ = server.issue_token(sub="bob").reveal().split(".")
+    header, said, signature = authorization_server.issue_token().reveal().split(".")
+    _, bobs, _ = authorization_server.issue_token(sub="bob").reveal().split(".")
 
-    await assert_refused(authority, Secret(f"{header}.{bobs}.{signature}"))
-    await assert_refused(authority, Secret(f"{header}.{said}.{signature[:-8]}"))
-    await assert_refused(authority, Secret(f"{header}.{said}."))
+    await assert_refused(trusted_authority, Secret(f"{header}.{bobs}.{signature}"))
+    await assert_refused(trusted_authority, Secret(f"{header}.{said}.{signature[:-8]}"))
+    await assert_refused(trusted_authority, Secret(f"{header}.{said}."))
 
 
 @pytest.mark.parametrize(("kid", "alg"), [("ec", "RS256"), ("rsa", "ES256"), ("ec", "ES384")])
 async def test_a_key_verifies_its_own_kind_of_signature_only(
-    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey, kid: str, alg: str
+    authorization_server: AuthorizationServer,
+    trusted_authority: JwtVerifier,
+    rsa_key: RSAKey,
+    kid: str,
+    alg: str,
 ) -> None:
     """The token names the algorithm, the key decides whether that can be."""
-    token = sign_token({"alg": alg, "kid": kid}, server.make_payload(), rsa_key)
+    token = sign_token({"alg": alg, "kid": kid}, authorization_server.make_payload(), rsa_key)
 
-    assert f"publishes no {alg} key" in str(await assert_refused(authority, token))
+    assert f"publishes no {alg} key" in str(await assert_refused(trusted_authority, token))
 
 
 async def test_a_key_that_is_published_for_one_algorithm_serves_no_other(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """A server that has settled on PS256 did not agree to the older padding."""
     key = RSAKey.generate_key(2048, {"kid": "ps", "alg": "PS256"})
-    server.keys = [key]
+    authorization_server.keys = [key]
 
-    assert await authority.verify(server.issue_token(alg="PS256"))
+    assert await trusted_authority.verify(authorization_server.issue_token(alg="PS256"))
     await assert_refused(
-        authority, sign_token({"alg": "RS256", "kid": "ps"}, server.make_payload(), key)
+        trusted_authority,
+        sign_token({"alg": "RS256", "kid": "ps"}, authorization_server.make_payload(), key),
     )
 
 
 @pytest.mark.parametrize("typ", ["logout+jwt", "dpop+jwt", "secevent+jwt", 7])
 async def test_only_an_access_token_is_one(
-    server: AuthorizationServer, authority: JwtVerifier, rsa_key: RSAKey, typ: object
+    authorization_server: AuthorizationServer,
+    trusted_authority: JwtVerifier,
+    rsa_key: RSAKey,
+    typ: object,
 ) -> None:
     """The server signs other things with the same keys (RFC 8725, section 3.11)."""
     header = {"alg": "RS256", "kid": "rsa", "typ": typ}
 
-    await assert_refused(authority, sign_token(header, server.make_payload(), rsa_key))
+    await assert_refused(
+        trusted_authority, sign_token(header, authorization_server.make_payload(), rsa_key)
+    )
 
 
 @pytest.mark.parametrize(
@@ -267,41 +305,45 @@ async def test_only_an_access_token_is_one(
     ],
 )
 async def test_whatever_is_not_a_token_is_refused_without_asking_anyone(
-    server: AuthorizationServer, authority: JwtVerifier, garbage: str
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier, garbage: str
 ) -> None:
     """Scanners send anything; it is neither a crash nor a question."""
-    assert (await assert_refused(authority, Secret(garbage))).problem == "invalid_token"
-    assert server.requested_paths == []
+    assert (await assert_refused(trusted_authority, Secret(garbage))).problem == "invalid_token"
+    assert authorization_server.requested_paths == []
 
 
-async def test_a_header_nested_without_end_is_refused(authority: JwtVerifier) -> None:
+async def test_a_header_nested_without_end_is_refused(trusted_authority: JwtVerifier) -> None:
     """It would use up the stack of whoever reads it."""
     nested = signing_input({}, b"[" * 3000).split(".")[1]
 
-    await assert_refused(authority, Secret(f"{nested}.e30.e30"))
+    await assert_refused(trusted_authority, Secret(f"{nested}.e30.e30"))
 
 
 async def test_a_token_of_more_than_8_kib_is_refused(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """A server in front of us would not let its header pass; decoding it costs us, not them."""
-    refusal = await assert_refused(authority, server.issue_token(groups="g" * 8192))
+    refusal = await assert_refused(
+        trusted_authority, authorization_server.issue_token(groups="g" * 8192)
+    )
 
     assert "at most 8192" in str(refusal)
 
 
 async def test_the_leeway_is_for_clocks_and_ends_there(
-    server: AuthorizationServer, authority: JwtVerifier
+    authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """Half a minute apart is usual; more is a matter for NTP, which the refusal says."""
     now, near, far = time.time(), LEEWAY.total_seconds() - 10, LEEWAY.total_seconds() + 10
 
-    assert await authority.verify(server.issue_token(exp=now - near))
-    assert await authority.verify(server.issue_token(nbf=now + near, iat=now + near))
+    assert await trusted_authority.verify(authorization_server.issue_token(exp=now - near))
+    assert await trusted_authority.verify(
+        authorization_server.issue_token(nbf=now + near, iat=now + near)
+    )
     refusals = [
-        await assert_refused(authority, server.issue_token(exp=now - far)),
-        await assert_refused(authority, server.issue_token(nbf=now + far)),
-        await assert_refused(authority, server.issue_token(iat=now + far)),
+        await assert_refused(trusted_authority, authorization_server.issue_token(exp=now - far)),
+        await assert_refused(trusted_authority, authorization_server.issue_token(nbf=now + far)),
+        await assert_refused(trusted_authority, authorization_server.issue_token(iat=now + far)),
     ]
 
     assert [refusal.problem for refusal in refusals] == [

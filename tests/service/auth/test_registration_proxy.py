@@ -23,24 +23,24 @@ METADATA_PATH = "/.well-known/oauth-authorization-server"
 
 
 @pytest.fixture(scope="module")
-def local_hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
+def hub_emulator(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
     with run_hub_emulator(tmp_path_factory.mktemp("hub")) as running:
         yield running
 
 
-async def test_it_is_not_there_unless_it_is_asked_for(service: str) -> None:
+async def test_it_is_not_there_unless_it_is_asked_for(service_url: str) -> None:
     """The Hub registers clients itself; a second place would only be one more to attack."""
-    async with httpx2.AsyncClient(base_url=service) as http:
+    async with httpx2.AsyncClient(base_url=service_url) as http:
         answers = [await http.get(METADATA_PATH), await http.post("/oauth/register", json={})]
 
     assert [answer.status_code for answer in answers] == [404, 404]
 
 
 async def test_a_client_registers_here_and_signs_in_there(
-    start: StartService, local_hub: HubEmulatorProcess
+    start_service: StartService, hub_emulator: HubEmulatorProcess
 ) -> None:
     """The official client is given the address of the service, and nothing else."""
-    async with httpx2.AsyncClient(base_url=local_hub.url) as hub:
+    async with httpx2.AsyncClient(base_url=hub_emulator.url) as hub:
         registration = {
             "redirect_uris": [REDIRECT_URI],
             "token_endpoint_auth_method": "none",
@@ -50,8 +50,8 @@ async def test_a_client_registers_here_and_signs_in_there(
         ours = made.json()["client_id"]
         port = find_free_port()
         browser, memory = ConsentingBrowser(hub), MemoryTokenStorage()
-        with start(
-            hub_url=local_hub.url,
+        with start_service(
+            hub_url=hub_emulator.url,
             oauth_client_id=ours,
             public_url=f"http://127.0.0.1:{port}",
             at=port,
@@ -67,7 +67,7 @@ async def test_a_client_registers_here_and_signs_in_there(
     assert answer.structured_content["name"] == "alice"
     assert memory.client is not None
     assert memory.client.client_id == ours
-    assert str(browser.visited_urls[0]).startswith(f"{local_hub.url}/oauth/authorize")
+    assert str(browser.visited_urls[0]).startswith(f"{hub_emulator.url}/oauth/authorize")
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ async def test_a_client_registers_here_and_signs_in_there(
     ["http://evil.example/callback", "javascript:alert(1)", "https://user@host/", "//evil.example"],
 )
 async def test_nobody_registers_an_address_that_others_could_read(
-    start: StartService, local_hub: HubEmulatorProcess, redirect: str
+    start_service: StartService, hub_emulator: HubEmulatorProcess, redirect: str
 ) -> None:
     """The server would refuse to send anybody there; so is the answer here."""
-    with start(hub_url=local_hub.url, oauth_client_id="app") as url:
+    with start_service(hub_url=hub_emulator.url, oauth_client_id="app") as url:
         async with httpx2.AsyncClient(base_url=url) as http:
             answer = await http.post("/oauth/register", json={"redirect_uris": [redirect]})
 
@@ -86,12 +86,12 @@ async def test_nobody_registers_an_address_that_others_could_read(
 
 
 async def test_a_page_cannot_register_by_a_form(
-    start: StartService, local_hub: HubEmulatorProcess
+    start_service: StartService, hub_emulator: HubEmulatorProcess
 ) -> None:
     """What says it is JSON cannot be sent by a page of another origin unasked; text can."""
     body = json.dumps({"redirect_uris": [REDIRECT_URI]}).encode()
     headers = {"content-type": "text/plain"}
-    with start(hub_url=local_hub.url, oauth_client_id="app") as url:
+    with start_service(hub_url=hub_emulator.url, oauth_client_id="app") as url:
         async with httpx2.AsyncClient(base_url=url) as http:
             answer = await http.post("/oauth/register", content=body, headers=headers)
 
@@ -99,11 +99,11 @@ async def test_a_page_cannot_register_by_a_form(
 
 
 async def test_the_metadata_keeps_what_is_true_under_another_name(
-    start: StartService, local_hub: HubEmulatorProcess
+    start_service: StartService, hub_emulator: HubEmulatorProcess
 ) -> None:
     """People sign in at the server itself; only the name and the place to register are ours."""
-    with start(
-        hub_url=local_hub.url, oauth_client_id="app", public_url="http://127.0.0.1:9"
+    with start_service(
+        hub_url=hub_emulator.url, oauth_client_id="app", public_url="http://127.0.0.1:9"
     ) as url:
         async with httpx2.AsyncClient(base_url=url) as http:
             said = (await http.get(METADATA_PATH)).json()
@@ -111,14 +111,14 @@ async def test_the_metadata_keeps_what_is_true_under_another_name(
 
     assert said["issuer"] == "http://127.0.0.1:9"
     assert said["registration_endpoint"] == "http://127.0.0.1:9/oauth/register"
-    assert said["authorization_endpoint"] == f"{local_hub.url}/oauth/authorize"
+    assert said["authorization_endpoint"] == f"{hub_emulator.url}/oauth/authorize"
     assert "authorization_response_iss_parameter_supported" not in said
     assert resource["authorization_servers"] == ["http://127.0.0.1:9"]
 
 
-async def test_a_server_that_is_away_is_said_to_be_so(start: StartService) -> None:
+async def test_a_server_that_is_away_is_said_to_be_so(start_service: StartService) -> None:
     """A client tries again; a made-up answer would be kept."""
-    with start(hub_url="http://127.0.0.1:9", oauth_client_id="app") as url:
+    with start_service(hub_url="http://127.0.0.1:9", oauth_client_id="app") as url:
         async with httpx2.AsyncClient(base_url=url) as http:
             answer = await http.get(METADATA_PATH)
 
@@ -126,9 +126,11 @@ async def test_a_server_that_is_away_is_said_to_be_so(start: StartService) -> No
     assert answer.headers["retry-after"] == "5"
 
 
-async def test_a_token_longer_than_any_is_not_asked_about(service: str) -> None:
+async def test_a_token_longer_than_any_is_not_asked_about(service_url: str) -> None:
     """Whatever somebody pastes into a header is not sent on to the Hub."""
-    response = await post_message(service, "tools/list", authorization=f"Bearer hf_{'x' * 5000}")
+    response = await post_message(
+        service_url, "tools/list", authorization=f"Bearer hf_{'x' * 5000}"
+    )
 
     assert response.status_code == 401
     assert "longer than any token" in response.json()["error_description"]

@@ -67,18 +67,18 @@ async def count_jobs(database: Database) -> int:
     ],
 )
 async def test_a_sign_in_that_lacks_a_scope_is_sent_to_get_exactly_that_one(
-    service: str,
-    hub: FakeHub,
+    service_url: str,
+    fake_hub: FakeHub,
     database: Database,
     tool: str,
     arguments: dict[str, Any],
     scope: str,
 ) -> None:
     """A client asks the person for more by itself, and for no more than this call needs."""
-    token = add_oauth_token(hub, "openid", "profile")
+    token = add_oauth_token(fake_hub, "openid", "profile")
 
     response = await post_message(
-        service,
+        service_url,
         "tools/call",
         {"name": tool, "arguments": arguments},
         authorization=f"Bearer {token}",
@@ -93,41 +93,41 @@ async def test_a_sign_in_that_lacks_a_scope_is_sent_to_get_exactly_that_one(
     assert await count_jobs(database) == 0
 
 
-async def test_a_sign_in_with_the_scope_is_let_through(service: str, hub: FakeHub) -> None:
+async def test_a_sign_in_with_the_scope_is_let_through(service_url: str, fake_hub: FakeHub) -> None:
     """Only what this call needs is asked for, not what another one would."""
-    token = add_oauth_token(hub, "openid", "jobs")
+    token = add_oauth_token(fake_hub, "openid", "jobs")
 
-    view = await call_for_result(service, "launch_job", caller_token=token, **LAUNCH_ARGUMENTS)
+    view = await call_for_result(service_url, "launch_job", caller_token=token, **LAUNCH_ARGUMENTS)
 
     assert view["state"] == "queued"
 
 
 async def test_a_batch_hides_no_call_from_the_middleware(
-    service: str, hub: FakeHub, database: Database
+    service_url: str, fake_hub: FakeHub, database: Database
 ) -> None:
     """One harmless message in front of another does not make that one harmless."""
-    token = add_oauth_token(hub, "openid")
+    token = add_oauth_token(fake_hub, "openid")
     called = {
         "method": "tools/call",
         "params": {"name": "launch_job", "arguments": LAUNCH_ARGUMENTS},
     }
     params: Any = [{"jsonrpc": "2.0", "id": 1, "method": "ping"}, {"jsonrpc": "2.0", **called}]
 
-    response = await post_message(service, "ping", params, authorization=f"Bearer {token}")
+    response = await post_message(service_url, "ping", params, authorization=f"Bearer {token}")
 
     assert response.status_code >= 400
     assert await count_jobs(database) == 0
 
 
 async def test_a_token_that_does_not_say_its_scopes_is_judged_by_the_hub(
-    service: str, hub: FakeHub
+    service_url: str, fake_hub: FakeHub
 ) -> None:
     """What is read out of a token is a hint; without one nobody is turned away."""
-    hub.whoami_by_token["hf_oauth_opaque"] = whoami_answer(ADA_ID, "ada", type="oauth")
+    fake_hub.whoami_by_token["hf_oauth_opaque"] = whoami_answer(ADA_ID, "ada", type="oauth")
 
     assert (
         await call_for_result(
-            service, "launch_job", caller_token="hf_oauth_opaque", **LAUNCH_ARGUMENTS
+            service_url, "launch_job", caller_token="hf_oauth_opaque", **LAUNCH_ARGUMENTS
         )
     )["state"] == "queued"
 
@@ -140,8 +140,8 @@ async def test_a_token_that_does_not_say_its_scopes_is_judged_by_the_hub(
     ],
 )
 async def test_a_fine_grained_token_may_do_what_its_permissions_say(
-    service: str,
-    hub: FakeHub,
+    service_url: str,
+    fake_hub: FakeHub,
     database: Database,
     scoped: tuple[str, str, str],
     tool: str,
@@ -149,7 +149,7 @@ async def test_a_fine_grained_token_may_do_what_its_permissions_say(
 ) -> None:
     """A token cannot step up, so the model is told what to ask the person for."""
     answer = await call_tool(
-        service, tool, caller_token=add_fine_grained_token(hub, scoped), **arguments
+        service_url, tool, caller_token=add_fine_grained_token(fake_hub, scoped), **arguments
     )
 
     assert read_refusal(answer)["code"] == "InsufficientScope"
@@ -157,84 +157,90 @@ async def test_a_fine_grained_token_may_do_what_its_permissions_say(
     assert await count_jobs(database) == 0
 
 
-async def test_a_static_token_is_shown_only_what_it_can_use(service: str) -> None:
+async def test_a_static_token_is_shown_only_what_it_can_use(service_url: str) -> None:
     """A tool that can only be refused is a waste of a model's attention."""
-    async with open_mcp_client(service, "hf_reader") as client:
+    async with open_mcp_client(service_url, "hf_reader") as client:
         reader = {tool.name for tool in (await client.list_tools()).tools}
-    async with open_mcp_client(service, ADA_TOKEN) as client:
+    async with open_mcp_client(service_url, ADA_TOKEN) as client:
         writer = {tool.name for tool in (await client.list_tools()).tools}
 
     assert writer - reader == WRITING_TOOLS
 
 
-async def test_who_can_sign_in_for_more_is_shown_everything(service: str, hub: FakeHub) -> None:
+async def test_who_can_sign_in_for_more_is_shown_everything(
+    service_url: str, fake_hub: FakeHub
+) -> None:
     """A hidden tool can never be stepped up to."""
-    async with open_mcp_client(service, add_oauth_token(hub, "openid")) as client:
+    async with open_mcp_client(service_url, add_oauth_token(fake_hub, "openid")) as client:
         shown_to_all = {tool.name for tool in (await client.list_tools()).tools}
 
     assert shown_to_all >= WRITING_TOOLS
 
 
-async def test_the_list_of_tools_is_not_to_be_shared_between_callers(service: str) -> None:
+async def test_the_list_of_tools_is_not_to_be_shared_between_callers(service_url: str) -> None:
     """What one caller may see is nothing for a cache that serves another."""
-    async with open_mcp_client(service) as client:
+    async with open_mcp_client(service_url) as client:
         listed = await client.list_tools()
 
     assert listed.model_dump(by_alias=True)["cacheScope"] == "private"
 
 
 async def test_an_organisation_the_token_does_not_reach_is_refused_with_where_to_grant_it(
-    service: str, hub: FakeHub, database: Database
+    service_url: str, fake_hub: FakeHub, database: Database
 ) -> None:
     """Nothing is created, and nobody is asked, in a name that was not granted."""
-    token = add_oauth_token(hub, "jobs", "inference-api", orgs=("acme",))
+    token = add_oauth_token(fake_hub, "jobs", "inference-api", orgs=("acme",))
 
     answer = await call_tool(
-        service, "launch_job", caller_token=token, namespace="umbrella", **LAUNCH_ARGUMENTS
+        service_url, "launch_job", caller_token=token, namespace="umbrella", **LAUNCH_ARGUMENTS
     )
 
     assert read_refusal(answer)["code"] == "NamespaceDenied"
     assert "https://huggingface.co/settings/connected-applications" in answer_text(answer)
-    assert (await count_jobs(database), hub.launch_checks) == (0, [])
+    assert (await count_jobs(database), fake_hub.launch_checks) == (0, [])
 
 
 async def test_a_job_runs_as_an_organisation_that_was_granted(
-    service: str, hub: FakeHub, database: Database
+    service_url: str, fake_hub: FakeHub, database: Database
 ) -> None:
     """Who acts and who pays is one choice, made by the caller."""
-    token = add_oauth_token(hub, "jobs", "inference-api", orgs=("acme",))
+    token = add_oauth_token(fake_hub, "jobs", "inference-api", orgs=("acme",))
 
     view = await call_for_result(
-        service, "launch_job", caller_token=token, namespace="acme", **LAUNCH_ARGUMENTS
+        service_url, "launch_job", caller_token=token, namespace="acme", **LAUNCH_ARGUMENTS
     )
 
     assert view["namespace"] == "acme"
-    assert hub.launch_checks == [(token, "acme")]
+    assert fake_hub.launch_checks == [(token, "acme")]
 
 
 async def test_a_role_that_only_reads_in_an_organisation_does_not_act_for_it(
-    service: str, hub: FakeHub
+    service_url: str, fake_hub: FakeHub
 ) -> None:
     """To belong to an organisation is not to spend its money."""
-    hub.whoami_by_token[ADA_TOKEN]["orgs"] = [{"type": "org", "name": "acme", "roleInOrg": "read"}]
+    fake_hub.whoami_by_token[ADA_TOKEN]["orgs"] = [
+        {"type": "org", "name": "acme", "roleInOrg": "read"}
+    ]
 
-    answer = await call_tool(service, "launch_job", namespace="acme", **LAUNCH_ARGUMENTS)
+    answer = await call_tool(service_url, "launch_job", namespace="acme", **LAUNCH_ARGUMENTS)
 
     assert read_refusal(answer)["code"] == "NamespaceDenied"
 
 
 async def test_a_fine_grained_token_acts_for_the_organisation_it_names(
-    service: str, hub: FakeHub
+    service_url: str, fake_hub: FakeHub
 ) -> None:
     """What whoami says of memberships is wider than what such a token allows."""
-    token = add_fine_grained_token(hub, ("org", "acme", "job.write"))
-    hub.whoami_by_token[token]["orgs"] = [{"type": "org", "name": "umbrella", "roleInOrg": "admin"}]
+    token = add_fine_grained_token(fake_hub, ("org", "acme", "job.write"))
+    fake_hub.whoami_by_token[token]["orgs"] = [
+        {"type": "org", "name": "umbrella", "roleInOrg": "admin"}
+    ]
 
     view = await call_for_result(
-        service, "launch_job", caller_token=token, namespace="acme", **LAUNCH_ARGUMENTS
+        service_url, "launch_job", caller_token=token, namespace="acme", **LAUNCH_ARGUMENTS
     )
     answer = await call_tool(
-        service, "launch_job", caller_token=token, namespace="umbrella", **LAUNCH_ARGUMENTS
+        service_url, "launch_job", caller_token=token, namespace="umbrella", **LAUNCH_ARGUMENTS
     )
 
     assert view["namespace"] == "acme"
@@ -242,46 +248,48 @@ async def test_a_fine_grained_token_acts_for_the_organisation_it_names(
 
 
 async def test_the_hub_is_asked_before_the_first_launch_in_a_namespace(
-    service: str, hub: FakeHub
+    service_url: str, fake_hub: FakeHub
 ) -> None:
     """A refusal at once is worth more than a job that fails later; asking once is enough."""
     for _ in range(3):
-        await call_for_result(service, "launch_job", **LAUNCH_ARGUMENTS)
+        await call_for_result(service_url, "launch_job", **LAUNCH_ARGUMENTS)
 
-    assert hub.launch_checks == [(ADA_TOKEN, "ada")]
+    assert fake_hub.launch_checks == [(ADA_TOKEN, "ada")]
 
 
 async def test_a_launch_the_hub_would_refuse_is_not_begun(
-    service: str, hub: FakeHub, database: Database
+    service_url: str, fake_hub: FakeHub, database: Database
 ) -> None:
     """The Hub's own words say what is missing."""
-    hub.denied_namespaces["ada"] = "Job write permission is missing."
+    fake_hub.denied_namespaces["ada"] = "Job write permission is missing."
 
-    answer = await call_tool(service, "launch_job", **LAUNCH_ARGUMENTS)
+    answer = await call_tool(service_url, "launch_job", **LAUNCH_ARGUMENTS)
 
     assert read_refusal(answer)["code"] == "LaunchDenied"
     assert "Job write permission is missing." in answer_text(answer)
     assert await count_jobs(database) == 0
 
 
-async def test_a_hub_that_does_not_answer_holds_up_no_launch(service: str, hub: FakeHub) -> None:
+async def test_a_hub_that_does_not_answer_holds_up_no_launch(
+    service_url: str, fake_hub: FakeHub
+) -> None:
     """The question is a courtesy; the launch is durable, and will have its answer."""
-    async with open_mcp_client(service) as client:
+    async with open_mcp_client(service_url) as client:
         await client.call_tool("list_hardware", {})
-        hub.failure_response = Response(status_code=503)
+        fake_hub.failure_response = Response(status_code=503)
         answer = await client.call_tool("launch_job", LAUNCH_ARGUMENTS)
 
     assert not answer.is_error
 
 
 async def test_whoami_tells_what_a_token_allows_and_lacks(
-    service: str, hub: FakeHub, make_job: JobFactory
+    service_url: str, fake_hub: FakeHub, make_job: JobFactory
 ) -> None:
     """A model that was refused can find out what to ask the person for."""
-    token = add_oauth_token(hub, "openid", "jobs", orgs=("acme",))
+    token = add_oauth_token(fake_hub, "openid", "jobs", orgs=("acme",))
     await make_job()
 
-    view = await call_for_result(service, "whoami", caller_token=token)
+    view = await call_for_result(service_url, "whoami", caller_token=token)
 
     assert view == {
         "subject_id": ADA_ID,
@@ -298,24 +306,24 @@ async def test_whoami_tells_what_a_token_allows_and_lacks(
 
 
 async def test_to_cancel_takes_the_scope_that_the_launch_took(
-    service: str, hub: FakeHub, make_job: JobFactory
+    service_url: str, fake_hub: FakeHub, make_job: JobFactory
 ) -> None:
     """A token that may not touch jobs could not stop what runs, so it is not told that it did."""
     job = await make_job()
-    token = add_oauth_token(hub, "openid", "inference-api")
-    view = (await call_for_result(service, "list_jobs"))["jobs"][0]
+    token = add_oauth_token(fake_hub, "openid", "inference-api")
+    view = (await call_for_result(service_url, "list_jobs"))["jobs"][0]
 
-    answer = await call_tool(service, "cancel_job", caller_token=token, job_id=view["job_id"])
+    answer = await call_tool(service_url, "cancel_job", caller_token=token, job_id=view["job_id"])
 
     assert read_refusal(answer)["code"] == "InsufficientScope"
-    assert (await call_for_result(service, "list_jobs"))["jobs"][0]["version"] == job.version
+    assert (await call_for_result(service_url, "list_jobs"))["jobs"][0]["version"] == job.version
 
 
 async def test_whoever_has_not_signed_in_may_look_at_the_tools_where_that_is_allowed(
-    start: StartService,
+    start_service: StartService,
 ) -> None:
     """A directory of servers lists tools without an account; it calls none of them."""
-    with start(anonymous="browse") as url:
+    with start_service(anonymous="browse") as url:
         listed = await post_message(url, "tools/list", authorization="")
         called = await post_message(
             url, "tools/call", {"name": "list_jobs", "arguments": {}}, authorization=""
@@ -329,11 +337,11 @@ async def test_whoever_has_not_signed_in_may_look_at_the_tools_where_that_is_all
 
 
 async def test_more_calls_than_the_limit_are_told_when_to_come_back(
-    start: StartService, hub: FakeHub
+    start_service: StartService, fake_hub: FakeHub
 ) -> None:
     """An agent in a loop is slowed down, and can tell from the answer for how long."""
-    hub.whoami_by_token["hf_busy"] = whoami_answer("5e9ecfc04957053f60648a99", "busy")
-    with start(calls_per_minute=2) as url:
+    fake_hub.whoami_by_token["hf_busy"] = whoami_answer("5e9ecfc04957053f60648a99", "busy")
+    with start_service(calls_per_minute=2) as url:
         answers = [
             await post_message(url, "tools/list", authorization="Bearer hf_busy") for _ in range(3)
         ]

@@ -40,15 +40,15 @@ class CountingSource(BaseModel):
 
 
 async def test_callers_who_come_together_are_verified_by_one_question(
-    service: str, hub: FakeHub
+    service_url: str, fake_hub: FakeHub
 ) -> None:
     """The Hub limits whoami strictly; a burst from one client is one question."""
     async with anyio.create_task_group() as tasks:
         for _ in range(10):
-            tasks.start_soon(post_message, service, "tools/list")
-    await post_message(service, "tools/list")
+            tasks.start_soon(post_message, service_url, "tools/list")
+    await post_message(service_url, "tools/list")
 
-    assert hub.whoami_tokens == ["hf_ada"]
+    assert fake_hub.whoami_tokens == ["hf_ada"]
 
 
 async def test_a_question_under_way_is_not_asked_again() -> None:
@@ -100,10 +100,10 @@ async def test_only_the_latest_callers_are_remembered() -> None:
 
 
 async def test_a_callers_token_is_kept_sealed_for_their_jobs(
-    service: str, database: Database, vault: Vault
+    service_url: str, database: Database, vault: Vault
 ) -> None:
     """Workers act with the caller's own authority, long after the call; nobody else reads it."""
-    await post_message(service, "tools/list")
+    await post_message(service_url, "tools/list")
 
     async with database.transaction() as tx:
         lent = await credentials.load_token(tx, vault, ADA_ID)
@@ -115,101 +115,113 @@ async def test_a_callers_token_is_kept_sealed_for_their_jobs(
 
 
 async def test_what_the_hub_remembers_of_one_caller_does_not_go_along_with_another(
-    service: str, hub: FakeHub
+    service_url: str, fake_hub: FakeHub
 ) -> None:
     """One session asks about everybody; with a cookie of Ada's, Bob might be taken for her."""
     for token in ("hf_ada", "hf_bob", "hf_reader"):
-        await post_message(service, "tools/list", authorization=f"Bearer {token}")
+        await post_message(service_url, "tools/list", authorization=f"Bearer {token}")
 
-    assert len(hub.whoami_tokens) == 3
-    assert hub.received_cookies == []
+    assert len(fake_hub.whoami_tokens) == 3
+    assert fake_hub.received_cookies == []
 
 
-async def test_a_read_only_token_is_not_kept(service: str, database: Database) -> None:
+async def test_a_read_only_token_is_not_kept(service_url: str, database: Database) -> None:
     """It could do nothing for a job, and would push out one that can."""
-    await post_message(service, "tools/list", authorization="Bearer hf_reader")
+    await post_message(service_url, "tools/list", authorization="Bearer hf_reader")
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM credential") == 0
 
 
-async def test_a_renamed_person_keeps_their_jobs(service: str, hub: FakeHub) -> None:
+async def test_a_renamed_person_keeps_their_jobs(service_url: str, fake_hub: FakeHub) -> None:
     """Names can be changed and taken by others; rows belong to the id."""
-    job = await call_for_result(service, "launch_job", image="python:3.12", command="true")
-    hub.whoami_by_token["hf_new"] = whoami_answer(ADA_ID, "ada-lovelace")
-    hub.whoami_by_token["hf_thief"] = whoami_answer(BOB_ID, "ada")
+    job = await call_for_result(service_url, "launch_job", image="python:3.12", command="true")
+    fake_hub.whoami_by_token["hf_new"] = whoami_answer(ADA_ID, "ada-lovelace")
+    fake_hub.whoami_by_token["hf_thief"] = whoami_answer(BOB_ID, "ada")
 
     [view] = (
-        await call_for_result(service, "job_status", caller_token="hf_new", job_ids=job["job_id"])
+        await call_for_result(
+            service_url, "job_status", caller_token="hf_new", job_ids=job["job_id"]
+        )
     )["jobs"]
-    stolen = await call_tool(service, "job_status", caller_token="hf_thief", job_ids=job["job_id"])
+    stolen = await call_tool(
+        service_url, "job_status", caller_token="hf_thief", job_ids=job["job_id"]
+    )
 
     assert view["job_id"] == job["job_id"]
     assert read_refusal(stolen)["code"] == "NotFound"
 
 
-async def test_an_expired_token_is_not_believed(service: str, hub: FakeHub) -> None:
+async def test_an_expired_token_is_not_believed(service_url: str, fake_hub: FakeHub) -> None:
     """Whatever the Hub's clock says to whoami, the expiry it states is the end."""
     past = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
-    hub.whoami_by_token["hf_old"] = whoami_answer(ADA_ID, "ada", type="oauth", expiresAt=past)
+    fake_hub.whoami_by_token["hf_old"] = whoami_answer(ADA_ID, "ada", type="oauth", expiresAt=past)
 
     assert (
-        await post_message(service, "tools/list", authorization="Bearer hf_old")
+        await post_message(service_url, "tools/list", authorization="Bearer hf_old")
     ).status_code == 401
 
 
-async def test_a_token_is_believed_no_longer_than_it_lives(service: str, hub: FakeHub) -> None:
+async def test_a_token_is_believed_no_longer_than_it_lives(
+    service_url: str, fake_hub: FakeHub
+) -> None:
     """The minute is an upper bound, not a gift."""
     soon = datetime.now(UTC) + timedelta(seconds=0.5)
-    hub.whoami_by_token["hf_brief"] = whoami_answer(
+    fake_hub.whoami_by_token["hf_brief"] = whoami_answer(
         ADA_ID, "ada", type="oauth", expiresAt=soon.isoformat()
     )
     status = 200
     with anyio.fail_after(10):
         while status == 200:
-            response = await post_message(service, "tools/list", authorization="Bearer hf_brief")
+            response = await post_message(
+                service_url, "tools/list", authorization="Bearer hf_brief"
+            )
             status = response.status_code
 
     assert status == 401
     assert datetime.now(UTC) >= soon
-    assert hub.whoami_tokens == ["hf_brief", "hf_brief"]
+    assert fake_hub.whoami_tokens == ["hf_brief", "hf_brief"]
 
 
 @pytest.mark.parametrize("kind", ["org", "app"])
-async def test_holdfast_acts_for_people_only(service: str, hub: FakeHub, kind: str) -> None:
+async def test_holdfast_acts_for_people_only(
+    service_url: str, fake_hub: FakeHub, kind: str
+) -> None:
     """An organisation's legacy token says nothing about who is calling."""
-    hub.whoami_by_token["hf_other"] = {"type": kind, "name": "acme"}
+    fake_hub.whoami_by_token["hf_other"] = {"type": kind, "name": "acme"}
 
     assert (
-        await post_message(service, "tools/list", authorization="Bearer hf_other")
+        await post_message(service_url, "tools/list", authorization="Bearer hf_other")
     ).status_code == 401
 
 
-async def test_an_answer_that_cannot_be_read_lets_nobody_in(service: str, hub: FakeHub) -> None:
+async def test_an_answer_that_cannot_be_read_lets_nobody_in(
+    service_url: str, fake_hub: FakeHub
+) -> None:
     """A subject is 24 hexadecimal digits, or it is not one."""
-    hub.whoami_by_token["hf_odd"] = whoami_answer("1; drop table job", "odd")
+    fake_hub.whoami_by_token["hf_odd"] = whoami_answer("1; drop table job", "odd")
 
     assert (
-        await post_message(service, "tools/list", authorization="Bearer hf_odd")
+        await post_message(service_url, "tools/list", authorization="Bearer hf_odd")
     ).status_code == 503
 
 
 async def test_a_known_wrong_token_is_not_asked_about_at_once_again(
-    service: str, hub: FakeHub
+    service_url: str, fake_hub: FakeHub
 ) -> None:
     """A client in a loop does not use up the Hub's patience with us."""
     for _ in range(3):
-        await post_message(service, "tools/list", authorization="Bearer hf_stale")
+        await post_message(service_url, "tools/list", authorization="Bearer hf_stale")
 
-    assert hub.whoami_tokens == ["hf_stale"]
+    assert fake_hub.whoami_tokens == ["hf_stale"]
 
 
 async def test_any_call_of_theirs_brings_the_token_that_held_jobs_wait_for(
-    service: str, hub: FakeHub, database: Database, vault: Vault, make_job: JobFactory
+    service_url: str, fake_hub: FakeHub, database: Database, vault: Vault, make_job: JobFactory
 ) -> None:
     """Looking is enough: whoever asks how a held job stands has just released it."""
-    hub.whoami_by_token["hf_fresh"] = whoami_answer(ADA_ID, "ada")
-    await call_for_result(service, "list_jobs", caller_token="hf_fresh")
+    fake_hub.whoami_by_token["hf_fresh"] = whoami_answer(ADA_ID, "ada")
+    await call_for_result(service_url, "list_jobs", caller_token="hf_fresh")
     await make_job()
     async with database.transaction() as tx:
         await credentials.save_credential(
@@ -218,7 +230,7 @@ async def test_any_call_of_theirs_brings_the_token_that_held_jobs_wait_for(
         await credentials.mark_credential_refused(tx, ADA_ID, version=2)
         assert await tx.fetchval("SELECT hold FROM subject") == "credentials"
 
-    [view] = (await call_for_result(service, "list_jobs", caller_token="hf_fresh"))["jobs"]
+    [view] = (await call_for_result(service_url, "list_jobs", caller_token="hf_fresh"))["jobs"]
 
     async with database.transaction() as tx:
         lent = await credentials.load_token(tx, vault, ADA_ID)
@@ -228,16 +240,16 @@ async def test_any_call_of_theirs_brings_the_token_that_held_jobs_wait_for(
 
 
 async def test_a_call_with_the_dead_token_itself_is_told_to_sign_in_again(
-    service: str, hub: FakeHub, database: Database
+    service_url: str, fake_hub: FakeHub, database: Database
 ) -> None:
     """It is believed for a minute as a rule, but not once a worker has seen it refused."""
-    await call_for_result(service, "list_jobs")
+    await call_for_result(service_url, "list_jobs")
     async with database.transaction() as tx:
         await credentials.mark_credential_refused(tx, ADA_ID, version=1)
-    del hub.whoami_by_token["hf_ada"]
+    del fake_hub.whoami_by_token["hf_ada"]
 
-    answer = await call_tool(service, "list_jobs")
-    after = await post_message(service, "tools/list")
+    answer = await call_tool(service_url, "list_jobs")
+    after = await post_message(service_url, "tools/list")
 
     assert read_refusal(answer)["code"] == "Unauthenticated"
     assert after.status_code == 401
@@ -246,39 +258,39 @@ async def test_a_call_with_the_dead_token_itself_is_told_to_sign_in_again(
 
 
 async def test_a_held_subject_can_read_while_the_hub_is_away(
-    service: str, hub: FakeHub, database: Database
+    service_url: str, fake_hub: FakeHub, database: Database
 ) -> None:
     """Nobody can say whether the token is good, but it was a moment ago."""
-    async with open_mcp_client(service) as client:
+    async with open_mcp_client(service_url) as client:
         await client.call_tool("list_jobs", {})
         async with database.transaction() as tx:
             await credentials.mark_credential_refused(tx, ADA_ID, version=1)
-        hub.failure_response = Response(status_code=503)
+        fake_hub.failure_response = Response(status_code=503)
         answer = await client.call_tool("list_jobs", {})
 
     assert not answer.is_error
 
 
 async def test_a_reading_token_releases_nothing(
-    service: str, hub: FakeHub, database: Database
+    service_url: str, fake_hub: FakeHub, database: Database
 ) -> None:
     """It could do nothing for a job."""
-    await call_for_result(service, "list_jobs")
+    await call_for_result(service_url, "list_jobs")
     async with database.transaction() as tx:
         await credentials.mark_credential_refused(tx, ADA_ID, version=1)
 
-    await call_for_result(service, "list_jobs", caller_token="hf_reader")
+    await call_for_result(service_url, "list_jobs", caller_token="hf_reader")
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT hold FROM subject") == "credentials"
 
 
 async def test_a_secret_of_a_job_is_sealed_and_shown_to_nobody(
-    service: str, database: Database, vault: Vault
+    service_url: str, database: Database, vault: Vault
 ) -> None:
     """Write-only: the one who gave it cannot read it back either."""
     view = await call_for_result(
-        service,
+        service_url,
         "launch_job",
         image="python:3.12",
         command="true",
@@ -305,11 +317,11 @@ async def test_a_secret_of_a_job_is_sealed_and_shown_to_nobody(
     ],
 )
 async def test_secrets_that_cannot_be_meant_are_refused_with_what_to_do(
-    service: str, arguments: dict[str, Any], said: str
+    service_url: str, arguments: dict[str, Any], said: str
 ) -> None:
     """And the answer repeats no value."""
     answer = await call_tool(
-        service, "launch_job", image="python:3.12", command="true", **arguments
+        service_url, "launch_job", image="python:3.12", command="true", **arguments
     )
 
     assert said in answer_text(answer)

@@ -28,10 +28,13 @@ SERVE_SCRIPT = "from service.cli.server import serve; serve('127.0.0.1', {port})
 
 
 async def test_a_process_serves_until_it_is_told_to_stop(
-    settings: Callable[..., Settings], hub: FakeHub
+    make_settings: Callable[..., Settings], fake_hub: FakeHub
 ) -> None:
     """A supervisor's TERM ends it in good time, also with a client connected."""
-    async with run_service(settings(), hub) as (running, url), httpx2.AsyncClient() as connected:
+    async with (
+        run_service(make_settings(), fake_hub) as (running, url),
+        httpx2.AsyncClient() as connected,
+    ):
         await connected.get(url)
         running.send_signal(signal.SIGTERM)
         _, said = await anyio.to_thread.run_sync(lambda: running.communicate(timeout=9))
@@ -41,12 +44,15 @@ async def test_a_process_serves_until_it_is_told_to_stop(
 
 
 async def test_who_waits_is_answered_when_the_process_is_told_to_stop(
-    settings: Callable[..., Settings], hub: FakeHub, make_job: JobFactory, valkey_url: str
+    make_settings: Callable[..., Settings], fake_hub: FakeHub, make_job: JobFactory, valkey_url: str
 ) -> None:
     """A rolling deploy neither waits for them nor cuts them off; they wait on elsewhere."""
     job_id = ids.format_handle(ids.HandleKind.JOB, (await make_job()).id)
     views: list[dict[str, Any]] = []
-    async with run_service(settings(), hub) as (running, url), open_redis(valkey_url) as redis:
+    async with (
+        run_service(make_settings(), fake_hub) as (running, url),
+        open_redis(valkey_url) as redis,
+    ):
 
         async def waits() -> int:
             return int(await redis.zcard(f"holdfast:waits:{ADA_ID}"))  # pyright: ignore[reportUnknownMemberType]
@@ -68,11 +74,11 @@ async def test_who_waits_is_answered_when_the_process_is_told_to_stop(
 
 
 async def test_who_listens_is_let_go_when_the_process_is_told_to_stop(
-    settings: Callable[..., Settings], hub: FakeHub, make_job: JobFactory
+    make_settings: Callable[..., Settings], fake_hub: FakeHub, make_job: JobFactory
 ) -> None:
     """An open stream holds nobody up, and ends as one that is over: they listen on elsewhere."""
     job = f"job://{ids.format_handle(ids.HandleKind.JOB, (await make_job()).id)}"
-    async with run_service(settings(), hub) as (running, url):
+    async with run_service(make_settings(), fake_hub) as (running, url):
         made = await call_for_result(url, "create_workspace", name="mine")
         workspace = f"workspace://{made['workspace_id']}"
         async with (

@@ -34,7 +34,7 @@ MODEL_BYTES = os.urandom(2_500_000)
 
 
 @pytest.fixture
-async def job(database: Database, make_job: JobFactory) -> Job:
+async def job_with_file(database: Database, make_job: JobFactory) -> Job:
     """A job of Ada's that left a file behind."""
     job = await make_job_with_history(RunDriver(database), make_job, "succeeded")
     await store_files(database, job, NewJobFile.from_content("model.bin", MODEL_BYTES, None))
@@ -72,14 +72,14 @@ def make_file(job_id: UUID, subject_id: str = ADA_ID, name: str = "model.bin") -
     return JobFile(job_id=job_id, subject_id=subject_id, name=name, size_bytes=1)
 
 
-async def test_a_link_is_enough_to_download_a_file(service: str, job: Job) -> None:
+async def test_a_link_is_enough_to_download_a_file(service_url: str, job_with_file: Job) -> None:
     """A person opens it in a browser, and a script with curl, where no token is."""
-    [told] = await read_result(service, job)
-    [again] = await read_result(service, job)
+    [told] = await read_result(service_url, job_with_file)
+    [again] = await read_result(service_url, job_with_file)
 
     whole, head = (
-        await follow_link(service, told["url"]),
-        await follow_link(service, told["url"], "HEAD"),
+        await follow_link(service_url, told["url"]),
+        await follow_link(service_url, told["url"], "HEAD"),
     )
 
     assert whole.status_code == head.status_code == 200
@@ -95,16 +95,20 @@ async def test_a_link_is_enough_to_download_a_file(service: str, job: Job) -> No
 
 
 async def test_nothing_of_a_file_is_run_or_believed_by_a_browser(
-    service: str, database: Database, job: Job
+    service_url: str, database: Database, job_with_file: Job
 ) -> None:
     """What a job left behind is somebody's, and may be anything."""
     name = 'sub/é"\r\nx: y\u202e.html'
     await store_files(
-        database, job, NewJobFile.from_content(name, b"<script>", "text/html\r\nset-cookie: a=b")
+        database,
+        job_with_file,
+        NewJobFile.from_content(name, b"<script>", "text/html\r\nset-cookie: a=b"),
     )
 
-    [told] = [each for each in await read_result(service, job) if each["name"] == name]
-    page = await follow_link(service, told["url"])
+    [told] = [
+        each for each in await read_result(service_url, job_with_file) if each["name"] == name
+    ]
+    page = await follow_link(service_url, told["url"])
 
     assert page.content == b"<script>"
     assert page.headers["content-type"] == "application/octet-stream"
@@ -117,38 +121,40 @@ async def test_nothing_of_a_file_is_run_or_believed_by_a_browser(
 
 
 async def test_whatever_is_not_a_good_link_is_answered_with_the_same_bytes(
-    service: str, settings: MakeSettings, database: Database, job: Job
+    service_url: str, make_settings: MakeSettings, database: Database, job_with_file: Job
 ) -> None:
     """Nobody learns whether there is a file, whose it is, or how near to right a guess was."""
-    ours = make_links(settings())
-    good = ours.link_to(make_file(job.id))
+    ours = make_links(make_settings())
+    good = ours.link_to(make_file(job_with_file.id))
     assert good is not None
-    assert (await follow_link(service, good.url)).status_code == 200
+    assert (await follow_link(service_url, good.url)).status_code == 200
     token = good.url.rpartition("/")[2]
     flipped = [
         f"{token[:at]}{'B' if token[at] == 'A' else 'A'}{token[at + 1 :]}" for at in (0, 20, 60)
     ]
-    seal = ConfirmationTokens(derive_keys(settings(), b"holdfast download")).issue(b"", 2e9)
+    seal = ConfirmationTokens(derive_keys(make_settings(), b"holdfast download")).issue(b"", 2e9)
     other_purpose = DownloadLinks(
-        "", "", derive_keys(settings(), b"holdfast confirmation")
-    ).link_to(make_file(job.id))
-    another_ring = DownloadLinks("", "", [os.urandom(32)]).link_to(make_file(job.id))
+        "", "", derive_keys(make_settings(), b"holdfast confirmation")
+    ).link_to(make_file(job_with_file.id))
+    another_ring = DownloadLinks("", "", [os.urandom(32)]).link_to(make_file(job_with_file.id))
     of_nothing = [
-        ours.link_to(make_file(job.id, BOB_ID)),
-        ours.link_to(make_file(job.id, "")),
-        ours.link_to(make_file(job.id, name="../model.bin")),
+        ours.link_to(make_file(job_with_file.id, BOB_ID)),
+        ours.link_to(make_file(job_with_file.id, "")),
+        ours.link_to(make_file(job_with_file.id, name="../model.bin")),
         ours.link_to(make_file(uuid4())),
     ]
-    expired = make_links(settings(), lifetime=timedelta(seconds=-1)).link_to(make_file(job.id))
+    expired = make_links(make_settings(), lifetime=timedelta(seconds=-1)).link_to(
+        make_file(job_with_file.id)
+    )
 
     made = [other_purpose, another_ring, *of_nothing, expired]
     bad = [*flipped, seal, *(each.url.rpartition("/")[2] for each in made if each)]
     bad += [token[:-4], token[:8], f"{token}AAAA", "A", "%00", "é", "a" * 9000]
-    answers = [await follow_link(service, f"/files/{each}") for each in bad]
+    answers = [await follow_link(service_url, f"/files/{each}") for each in bad]
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM remote_run")
         await tx.execute("DELETE FROM job")
-    answers.append(await follow_link(service, good.url))
+    answers.append(await follow_link(service_url, good.url))
 
     assert len(bad) == 18
     assert {(each.status_code, each.content) for each in answers} == {(404, answers[0].content)}
@@ -157,28 +163,28 @@ async def test_whatever_is_not_a_good_link_is_answered_with_the_same_bytes(
 
 
 async def test_a_link_outlives_a_new_key_and_dies_with_its_own(
-    start: StartService, settings: MakeSettings, vault_keys: str, job: Job
+    start_service: StartService, make_settings: MakeSettings, vault_keys: str, job_with_file: Job
 ) -> None:
     """Rotating the ring breaks no link; taking the old key away breaks all that it sealed."""
-    link = make_links(settings()).link_to(make_file(job.id))
+    link = make_links(make_settings()).link_to(make_file(job_with_file.id))
     newer = "2:" + "B" * 43 + "="
     assert link is not None
 
-    with start(vault_keys=f"{newer},{vault_keys}") as rotated:
+    with start_service(vault_keys=f"{newer},{vault_keys}") as rotated:
         assert (await follow_link(rotated, link.url)).content == MODEL_BYTES
-    with start(vault_keys=newer) as without:
+    with start_service(vault_keys=newer) as without:
         assert (await follow_link(without, link.url)).status_code == 404
 
 
 async def test_a_file_that_lies_at_the_hub_is_linked_to_there(
-    service: str, database: Database, job: Job
+    service_url: str, database: Database, job_with_file: Job
 ) -> None:
     """Its bytes never come by us, so it is the Hub that asks who wants them."""
     there = NewJobFile("out.csv", 3, uri="hf://buckets/ada/b/run 1/out.csv", revision="f" * 64)
     nowhere = replace(there, name="odd", uri="s3://bucket/odd")
-    await store_files(database, job, there, nowhere)
+    await store_files(database, job_with_file, there, nowhere)
 
-    told = {each["name"]: each for each in await read_result(service, job)}
+    told = {each["name"]: each for each in await read_result(service_url, job_with_file)}
 
     assert told["out.csv"]["url"].endswith("/buckets/ada/b/resolve/run%201/out.csv")
     assert told["out.csv"]["expires_at"] is None

@@ -23,18 +23,18 @@ async def health(url: str, what: str = "ready") -> httpx2.Response:
 
 
 @pytest.fixture
-async def outdated(database: Database) -> str:
+async def outdated_database(database: Database) -> str:
     """A database that somebody forgot to migrate."""
     async with database.transaction() as tx:
         await tx.execute("UPDATE alembic_version SET version_num = 'past'")
     return "past"
 
 
-async def test_a_complete_service_is_ready(service: str, database_url: str) -> None:
+async def test_a_complete_service_is_ready(service_url: str, database_url: str) -> None:
     """Ready counts the workers it sees, since without one nothing is carried out."""
     application = "holdfast-worker somewhere:1"
     async with Database(database_url, application_name=application) as worker, worker.transaction():
-        response = await health(service)
+        response = await health(service_url)
 
     assert response.json() == {
         "status": "ready",
@@ -45,17 +45,19 @@ async def test_a_complete_service_is_ready(service: str, database_url: str) -> N
     }
 
 
-async def test_without_redis_a_service_is_degraded_but_serves(start: StartService) -> None:
+async def test_without_redis_a_service_is_degraded_but_serves(start_service: StartService) -> None:
     """A load balancer must not take a service away for a lost doorbell."""
-    with start(HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
+    with start_service(HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
         response = await health(url)
 
     assert (response.status_code, response.json()["status"]) == (200, "degraded")
 
 
-async def test_without_a_database_a_service_is_alive_but_not_ready(start: StartService) -> None:
+async def test_without_a_database_a_service_is_alive_but_not_ready(
+    start_service: StartService,
+) -> None:
     """Restarting the process would not bring the database back."""
-    with start(HOLDFAST_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none") as url:
+    with start_service(HOLDFAST_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none") as url:
         alive, ready = await health(url, "live"), await health(url)
         async with open_mcp_client(url) as client:
             tools = (await client.list_tools()).tools
@@ -67,24 +69,24 @@ async def test_without_a_database_a_service_is_alive_but_not_ready(start: StartS
 
 
 async def test_on_the_wrong_revision_nothing_is_served_and_the_reason_is_said(
-    start: StartService, outdated: str
+    start_service: StartService, outdated_database: str
 ) -> None:
     """Old code on a new database, or the reverse, would write what the other cannot read."""
-    with start() as url:
+    with start_service() as url:
         response = await health(url)
         answer = await call_tool(url, "list_jobs")
 
     assert response.status_code == 503
-    assert f"revision {outdated} and this service needs" in response.json()["error"]
+    assert f"revision {outdated_database} and this service needs" in response.json()["error"]
     assert read_refusal(answer)["code"] == "Unavailable"
     assert "holdfast migrate" in answer_text(answer)
 
 
 async def test_a_service_serves_as_soon_as_its_database_is_migrated(
-    start: StartService, database: Database, outdated: str
+    start_service: StartService, database: Database, outdated_database: str
 ) -> None:
     """Starting things in the wrong order needs no second start."""
-    with start() as url:
+    with start_service() as url:
         before = await health(url)
         async with database.transaction() as tx:
             await tx.execute(

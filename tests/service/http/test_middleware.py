@@ -31,17 +31,19 @@ METADATA_PATH = "/.well-known/oauth-protected-resource"
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_there_is_nothing_to_get_and_no_session_to_delete(service: str, method: str) -> None:
+async def test_there_is_nothing_to_get_and_no_session_to_delete(
+    service_url: str, method: str
+) -> None:
     """Legacy clients open a stream after their handshake; it would carry nothing, for ever."""
     async with httpx2.AsyncClient() as http:
-        response = await http.request(method, f"{service}/mcp")
+        response = await http.request(method, f"{service_url}/mcp")
 
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
-async def test_without_a_token_a_client_is_told_where_to_sign_in(service: str) -> None:
+async def test_without_a_token_a_client_is_told_where_to_sign_in(service_url: str) -> None:
     """The challenge is what makes Claude or Cursor open a browser; it accuses nobody."""
-    response = await post_message(service, "tools/list", authorization="")
+    response = await post_message(service_url, "tools/list", authorization="")
 
     assert response.status_code == 401
     challenge = response.headers["www-authenticate"]
@@ -51,44 +53,48 @@ async def test_without_a_token_a_client_is_told_where_to_sign_in(service: str) -
     )
 
 
-async def test_a_wrong_token_is_challenged_as_invalid(service: str) -> None:
+async def test_a_wrong_token_is_challenged_as_invalid(service_url: str) -> None:
     """A client that holds a stale token throws it away only if it is told so."""
-    response = await post_message(service, "tools/list", authorization="Bearer hf_stale")
+    response = await post_message(service_url, "tools/list", authorization="Bearer hf_stale")
 
     assert response.status_code == 401
     assert response.headers["www-authenticate"].endswith(', error="invalid_token"')
     assert "Sign in again" in response.json()["error_description"]
 
 
-async def test_the_metadata_names_the_hub_as_it_names_itself(service: str, hub: FakeHub) -> None:
+async def test_the_metadata_names_the_hub_as_it_names_itself(
+    service_url: str, fake_hub: FakeHub
+) -> None:
     """Clients compare the issuer letter by letter; a trailing slash makes it another one."""
     async with httpx2.AsyncClient() as http:
-        answers = [await http.get(f"{service}{METADATA_PATH}{path}") for path in ("", "/mcp")]
+        answers = [await http.get(f"{service_url}{METADATA_PATH}{path}") for path in ("", "/mcp")]
 
     assert answers[0].json() == answers[1].json()
-    assert answers[0].json()["authorization_servers"] == [hub.url]
+    assert answers[0].json()["authorization_servers"] == [fake_hub.url]
     assert answers[0].json()["resource"] == "http://127.0.0.1:8765/mcp"
 
 
-async def test_the_platforms_own_header_is_understood(service: str, hub: FakeHub) -> None:
+async def test_the_platforms_own_header_is_understood(service_url: str, fake_hub: FakeHub) -> None:
     """On a Space, Authorization may not get through; X-HF-Authorization does."""
     headers: dict[str, Any] = {"authorization": "", "x_hf_authorization": "Bearer hf_bob"}
-    response = await post_message(service, "tools/list", **headers)
+    response = await post_message(service_url, "tools/list", **headers)
 
     assert response.status_code == 200
-    assert hub.whoami_tokens == ["hf_bob"]
+    assert fake_hub.whoami_tokens == ["hf_bob"]
 
 
-async def test_authorization_wins_over_the_platforms_header(service: str, hub: FakeHub) -> None:
+async def test_authorization_wins_over_the_platforms_header(
+    service_url: str, fake_hub: FakeHub
+) -> None:
     """One call is one caller."""
-    response = await post_message(service, "tools/list", x_hf_authorization="Bearer hf_bob")
+    response = await post_message(service_url, "tools/list", x_hf_authorization="Bearer hf_bob")
 
     assert response.status_code == 200
-    assert hub.whoami_tokens == ["hf_ada"]
+    assert fake_hub.whoami_tokens == ["hf_ada"]
 
 
 async def test_nothing_behind_the_middleware_sees_a_credential(
-    hub: FakeHub, database: Database, vault: Vault
+    fake_hub: FakeHub, database: Database, vault: Vault
 ) -> None:
     """What a tool, a log line or a trace cannot reach, it cannot leak."""
     seen: list[bytes] = []
@@ -97,7 +103,7 @@ async def test_nothing_behind_the_middleware_sees_a_credential(
         seen.extend(name for name, _ in scope["headers"])
         await Response()(scope, receive, send)
 
-    metadata = ProtectedResourceMetadata("http://edge", hub.url)
+    metadata = ProtectedResourceMetadata("http://edge", fake_hub.url)
     edge = McpEndpoint(
         "http://edge", metadata, json_transport=inside, sse_transport=inside, required_scopes={}
     )
@@ -108,7 +114,7 @@ async def test_nothing_behind_the_middleware_sees_a_credential(
         "content-type": "application/json",
     }
     async with (
-        open_hub_client(hub.url) as hub_client,
+        open_hub_client(fake_hub.url) as hub_client,
         httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://edge") as http,
     ):
         app.state.sign_in = HubAuthenticator(
@@ -122,18 +128,18 @@ async def test_nothing_behind_the_middleware_sees_a_credential(
     assert not {b"authorization", b"x-hf-authorization"} & set(seen)
 
 
-async def test_a_foreign_origin_is_refused(service: str, hub: FakeHub) -> None:
+async def test_a_foreign_origin_is_refused(service_url: str, fake_hub: FakeHub) -> None:
     """A page the person happens to visit may not talk to a server on their machine."""
     assert (
-        await post_message(service, "tools/list", origin="https://evil.example")
+        await post_message(service_url, "tools/list", origin="https://evil.example")
     ).status_code == 403
-    assert (await post_message(service, "tools/list", host="evil.example")).status_code == 421
-    assert hub.whoami_tokens == []
+    assert (await post_message(service_url, "tools/list", host="evil.example")).status_code == 421
+    assert fake_hub.whoami_tokens == []
 
 
-async def test_our_public_name_and_this_machine_are_welcome(start: StartService) -> None:
+async def test_our_public_name_and_this_machine_are_welcome(start_service: StartService) -> None:
     """Behind a proxy we are called by our public name, in front of it by an address."""
-    with start(public_url="https://holdfast.example") as url:
+    with start_service(public_url="https://holdfast.example") as url:
         for host, origin in (
             ("holdfast.example", "https://holdfast.example"),
             ("localhost:1234", "http://localhost:5173"),
@@ -142,9 +148,9 @@ async def test_our_public_name_and_this_machine_are_welcome(start: StartService)
             assert response.status_code == 200
 
 
-async def test_a_body_beyond_bounds_is_refused(start: StartService) -> None:
+async def test_a_body_beyond_bounds_is_refused(start_service: StartService) -> None:
     """Nobody fills our memory; least of all somebody who has not said who they are."""
-    with start(anonymous="browse") as url:
+    with start_service(anonymous="browse") as url:
         large = {"name": "launch_job", "arguments": "x" * (6 * 2**20)}
         response = await post_message(url, "tools/call", large)
         from_nobody = await post_message(url, "tools/list", {"x": "x" * 2**16}, authorization="")
@@ -152,18 +158,18 @@ async def test_a_body_beyond_bounds_is_refused(start: StartService) -> None:
     assert (response.status_code, from_nobody.status_code) == (413, 413)
 
 
-async def test_only_a_caller_who_wants_progress_is_answered_as_a_stream(service: str) -> None:
+async def test_only_a_caller_who_wants_progress_is_answered_as_a_stream(service_url: str) -> None:
     """A plain answer costs half as much, and is not cut off when a client goes away."""
     params: dict[str, Any] = {"name": "list_jobs", "arguments": {}}
-    plain = await post_message(service, "tools/call", params)
-    stream = await post_message(service, "tools/call", params | {"_meta": {"progressToken": 1}})
+    plain = await post_message(service_url, "tools/call", params)
+    stream = await post_message(service_url, "tools/call", params | {"_meta": {"progressToken": 1}})
 
     assert plain.headers["content-type"].startswith("application/json")
     assert stream.headers["content-type"].startswith("text/event-stream")
     assert plain.json()["result"]["structuredContent"] == {"jobs": [], "next_cursor": None}
 
 
-async def test_blanks_around_a_protocol_header_are_forgiven(service: str) -> None:
+async def test_blanks_around_a_protocol_header_are_forgiven(service_url: str) -> None:
     """httptools leaves them in, and the SDK would call it a mismatch."""
     meta: dict[str, Any] = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -171,7 +177,7 @@ async def test_blanks_around_a_protocol_header_are_forgiven(service: str) -> Non
     }
     params: dict[str, Any] = {"name": "list_jobs", "arguments": {}, "_meta": meta}
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
-    address = urlsplit(service)
+    address = urlsplit(service_url)
     head = [
         "POST /mcp HTTP/1.1",
         f"Host: {address.netloc}",
@@ -191,18 +197,18 @@ async def test_blanks_around_a_protocol_header_are_forgiven(service: str) -> Non
     assert answer.startswith(b"HTTP/1.1 200")
 
 
-async def test_a_hub_that_fails_lets_nobody_in(service: str, hub: FakeHub) -> None:
+async def test_a_hub_that_fails_lets_nobody_in(service_url: str, fake_hub: FakeHub) -> None:
     """No answer is not a yes; the client is told when to come again."""
-    hub.failure_response = JSONResponse({"error": "oops"}, 500)
-    down = await post_message(service, "tools/list")
-    hub.failure_response = JSONResponse({}, 429, {"retry-after": "17"})
-    limited = await post_message(service, "tools/list", authorization="Bearer hf_bob")
+    fake_hub.failure_response = JSONResponse({"error": "oops"}, 500)
+    down = await post_message(service_url, "tools/list")
+    fake_hub.failure_response = JSONResponse({}, 429, {"retry-after": "17"})
+    limited = await post_message(service_url, "tools/list", authorization="Bearer hf_bob")
 
     assert (down.status_code, down.headers["retry-after"]) == (503, "5")
     assert (limited.status_code, limited.headers["retry-after"]) == (503, "17")
 
 
-async def test_a_hub_that_cannot_be_reached_lets_nobody_in(start: StartService) -> None:
+async def test_a_hub_that_cannot_be_reached_lets_nobody_in(start_service: StartService) -> None:
     """Nor is silence."""
-    with start(hub_url="http://127.0.0.1:1") as url:
+    with start_service(hub_url="http://127.0.0.1:1") as url:
         assert (await post_message(url, "tools/list")).status_code == 503

@@ -37,7 +37,7 @@ ReplicaFactory = Callable[..., Awaitable[RateLimiter]]
 
 
 @pytest.fixture
-def valkey(tmp_path: Path) -> Generator[BreakableValkey]:
+def breakable_valkey(tmp_path: Path) -> Generator[BreakableValkey]:
     """A Valkey to break."""
     server = BreakableValkey(tmp_path / "valkey")
     server.start()
@@ -46,27 +46,29 @@ def valkey(tmp_path: Path) -> Generator[BreakableValkey]:
 
 
 @pytest.fixture
-async def redis(valkey: BreakableValkey) -> AsyncGenerator[Redis]:
+async def redis(breakable_valkey: BreakableValkey) -> AsyncGenerator[Redis]:
     """A look at what is in that Valkey."""
-    async with Redis.from_url(valkey.start()) as client:
+    async with Redis.from_url(breakable_valkey.start()) as client:
         yield client
 
 
 @pytest.fixture
-def nowhere() -> str:
+def unreachable_valkey_url() -> str:
     """Where a Valkey could be, and none is."""
     return f"redis://127.0.0.1:{find_free_port()}/0"
 
 
 @pytest.fixture(params=["valkey", "postgres"])
-def counted_by(request: pytest.FixtureRequest) -> str:
+def counter_url(request: pytest.FixtureRequest) -> str:
     """The Valkey that counts, or one that leaves it to Postgres."""
-    url: str = request.getfixturevalue("valkey_url" if request.param == "valkey" else "nowhere")
+    url: str = request.getfixturevalue(
+        "valkey_url" if request.param == "valkey" else "unreachable_valkey_url"
+    )
     return url
 
 
 @pytest.fixture
-async def replica(database: Database) -> AsyncGenerator[ReplicaFactory]:
+async def make_replica(database: Database) -> AsyncGenerator[ReplicaFactory]:
     """Start one replica's limits after another."""
     async with AsyncExitStack() as stack:
 
@@ -99,7 +101,7 @@ class LogRecorder(logging.Handler):
 
 
 @pytest.fixture
-def logged() -> Generator[list[str]]:
+def limit_log() -> Generator[list[str]]:
     """What the limits logged."""
     log_config.configure_logging()
     log = LogRecorder()
@@ -109,7 +111,7 @@ def logged() -> Generator[list[str]]:
 
 
 @pytest.fixture
-def subject(request: pytest.FixtureRequest) -> str:
+def subject_id(request: pytest.FixtureRequest) -> str:
     """A subject of the test's own, for the Valkey is shared."""
     return f"{request.node.name}-{time.time_ns()}"
 
@@ -138,78 +140,84 @@ async def count_in_postgres(database: Database) -> int:
 
 
 async def test_a_call_within_the_limit_says_what_is_left(
-    replica: ReplicaFactory, counted_by: str, subject: str
+    make_replica: ReplicaFactory, counter_url: str, subject_id: str
 ) -> None:
     """A client that can see the end coming need not run into it."""
-    limits = await replica(counted_by, 3)
+    limits = await make_replica(counter_url, 3)
 
-    left = [(await limits.count_call(subject)).remaining for _ in range(3)]
+    left = [(await limits.count_call(subject_id)).remaining for _ in range(3)]
 
     assert left == [2, 1, 0]
     with pytest.raises(
         RateLimited, match=r"3 calls in 3600 seconds.* none is left.*again in \d+ s"
     ):
-        await limits.count_call(subject)
+        await limits.count_call(subject_id)
 
 
 async def test_replicas_share_one_allowance_however_many_call_at_once(
-    replica: ReplicaFactory, counted_by: str, nowhere: str, subject: str, database: Database
+    make_replica: ReplicaFactory,
+    counter_url: str,
+    unreachable_valkey_url: str,
+    subject_id: str,
+    database: Database,
 ) -> None:
     """A limit that each replica kept for itself would grow with the deployment."""
-    one, other = await replica(counted_by, 20), await replica(counted_by, 20)
+    one, other = await make_replica(counter_url, 20), await make_replica(counter_url, 20)
 
     answers = await asyncio.gather(
-        *(is_granted(limits, subject) for limits in (one, other) for _ in range(50))
+        *(is_granted(limits, subject_id) for limits in (one, other) for _ in range(50))
     )
 
     assert sum(answers) == 20
-    assert await count_in_postgres(database) == (20 if counted_by == nowhere else 0)
+    assert await count_in_postgres(database) == (20 if counter_url == unreachable_valkey_url else 0)
 
 
 async def test_one_subjects_calls_are_not_anothers(
-    replica: ReplicaFactory, counted_by: str, subject: str
+    make_replica: ReplicaFactory, counter_url: str, subject_id: str
 ) -> None:
     """Nobody can use up what is somebody else's."""
-    limits = await replica(counted_by, 1)
-    assert await is_granted(limits, subject)
+    limits = await make_replica(counter_url, 1)
+    assert await is_granted(limits, subject_id)
 
-    assert await is_granted(limits, f"{subject} too")
+    assert await is_granted(limits, f"{subject_id} too")
 
 
-async def test_the_window_slides(replica: ReplicaFactory, counted_by: str, subject: str) -> None:
+async def test_the_window_slides(
+    make_replica: ReplicaFactory, counter_url: str, subject_id: str
+) -> None:
     """Where windows only followed each other, two full ones could be had within a moment."""
-    limits = await replica(counted_by, 40, window=SHORT_WINDOW)
+    limits = await make_replica(counter_url, 40, window=SHORT_WINDOW)
     await eventually(anyio.lowlevel.checkpoint, lambda _: 0.5 < time.time() % 1 < 0.7)
-    assert await count_grants(limits, subject) >= 40
+    assert await count_grants(limits, subject_id) >= 40
     end = int(time.time()) + 1
 
-    await eventually(lambda: is_granted(limits, subject), bool)
-    again = 1 + await count_grants(limits, subject)
+    await eventually(lambda: is_granted(limits, subject_id), bool)
+    again = 1 + await count_grants(limits, subject_id)
 
     assert again <= 40 * (time.time() - end) + 1
 
 
 async def test_who_is_refused_and_insists_waits_no_longer(
-    replica: ReplicaFactory, counted_by: str, subject: str
+    make_replica: ReplicaFactory, counter_url: str, subject_id: str
 ) -> None:
     """What was not done is not counted."""
-    limits = await replica(counted_by, 2)
-    await count_grants(limits, subject)
+    limits = await make_replica(counter_url, 2)
+    await count_grants(limits, subject_id)
 
     waits: list[timedelta] = []
     for _ in range(20):
         with pytest.raises(RateLimited) as refused:
-            await limits.count_call(subject)
+            await limits.count_call(subject_id)
         waits.append(refused.value.retry_after)
 
     assert waits == sorted(waits, reverse=True)
 
 
 async def test_what_valkey_keeps_names_only_the_subject_and_goes_by_itself(
-    redis: Redis, valkey: BreakableValkey, replica: ReplicaFactory
+    redis: Redis, breakable_valkey: BreakableValkey, make_replica: ReplicaFactory
 ) -> None:
     """Whoever reads Valkey learns no secret, and it does not fill up with who once called."""
-    await (await replica(valkey.start(), 2, window=SHORT_WINDOW)).count_call(ADA_ID)
+    await (await make_replica(breakable_valkey.start(), 2, window=SHORT_WINDOW)).count_call(ADA_ID)
 
     assert await redis.keys() == [f"holdfast:calls:{ADA_ID}".encode()]
 
@@ -220,12 +228,15 @@ async def test_what_valkey_keeps_names_only_the_subject_and_goes_by_itself(
 
 
 async def test_a_killed_valkey_leaves_it_to_postgres_until_it_is_back(
-    redis: Redis, valkey: BreakableValkey, replica: ReplicaFactory, database: Database
+    redis: Redis,
+    breakable_valkey: BreakableValkey,
+    make_replica: ReplicaFactory,
+    database: Database,
 ) -> None:
     """Redis may burn, and the limit is still one limit."""
-    one, other = [await replica(valkey.start(), 10) for _ in range(2)]
+    one, other = [await make_replica(breakable_valkey.start(), 10) for _ in range(2)]
     await one.count_call(ADA_ID)
-    valkey.kill()
+    breakable_valkey.kill()
 
     assert await count_grants(one, ADA_ID) + await count_grants(other, ADA_ID) == 10
     assert await count_in_postgres(database) == 10
@@ -234,7 +245,7 @@ async def test_a_killed_valkey_leaves_it_to_postgres_until_it_is_back(
         await is_granted(one, BOB_ID)
         return int(await redis.exists(f"holdfast:calls:{BOB_ID}"))
 
-    valkey.start()
+    breakable_valkey.start()
     await eventually(take_and_look, bool)
     before = await count_in_postgres(database)
     assert await count_grants(one, "carol") == 10
@@ -242,23 +253,26 @@ async def test_a_killed_valkey_leaves_it_to_postgres_until_it_is_back(
 
 
 async def test_a_valkey_that_hangs_is_waited_for_by_one_call_and_not_by_all(
-    valkey: BreakableValkey, replica: ReplicaFactory, database: Database, logged: list[str]
+    breakable_valkey: BreakableValkey,
+    make_replica: ReplicaFactory,
+    database: Database,
+    limit_log: list[str],
 ) -> None:
     """Each call would be late for as long as it hangs."""
-    limits = await replica(
-        valkey.start(), 1000, patience=8 * VALKEY_TIMEOUT
+    limits = await make_replica(
+        breakable_valkey.start(), 1000, patience=8 * VALKEY_TIMEOUT
     )  # it is to hang, not to lag
     await limits.count_call(BOB_ID)
     assert await count_in_postgres(database) == 0
 
     def missed() -> int:
-        return logged.count("limits.valkey_missed")
+        return limit_log.count("limits.valkey_missed")
 
     async def call_at_once() -> int:
         await asyncio.gather(*(limits.count_call(ADA_ID) for _ in range(20)))
         return missed()
 
-    with valkey.suspended():
+    with breakable_valkey.suspended():
         with anyio.fail_after(1):
             await limits.count_call(ADA_ID)
         assert missed() == 1
@@ -268,12 +282,12 @@ async def test_a_valkey_that_hangs_is_waited_for_by_one_call_and_not_by_all(
 
 
 async def test_a_valkey_that_hung_under_load_counts_again(
-    redis: Redis, valkey: BreakableValkey, replica: ReplicaFactory
+    redis: Redis, breakable_valkey: BreakableValkey, make_replica: ReplicaFactory
 ) -> None:
     """Who was interrupted while asking has kept no connection from those who ask after."""
-    limits = await replica(valkey.start(), 100_000, patience=VALKEY_TIMEOUT)
+    limits = await make_replica(breakable_valkey.start(), 100_000, patience=VALKEY_TIMEOUT)
     async with anyio.create_task_group() as callers:
-        with valkey.suspended():
+        with breakable_valkey.suspended():
             for _ in range(100):
                 callers.start_soon(limits.count_call, ADA_ID)
             await limits.count_call(ADA_ID)
@@ -286,10 +300,10 @@ async def test_a_valkey_that_hung_under_load_counts_again(
 
 
 async def test_a_flushed_valkey_forgives_one_window_and_no_more(
-    redis: Redis, valkey: BreakableValkey, replica: ReplicaFactory
+    redis: Redis, breakable_valkey: BreakableValkey, make_replica: ReplicaFactory
 ) -> None:
     """What it forgot is had once more; after that it counts again."""
-    limits = await replica(valkey.start(), 5)
+    limits = await make_replica(breakable_valkey.start(), 5)
     taken = await count_grants(limits, ADA_ID)
     await redis.flushall()
 
@@ -300,10 +314,13 @@ async def test_a_flushed_valkey_forgives_one_window_and_no_more(
 
 
 async def test_a_valkey_that_forgot_the_script_is_told_it_again(
-    redis: Redis, valkey: BreakableValkey, replica: ReplicaFactory, database: Database
+    redis: Redis,
+    breakable_valkey: BreakableValkey,
+    make_replica: ReplicaFactory,
+    database: Database,
 ) -> None:
     """A restart or SCRIPT FLUSH would otherwise leave every call to Postgres for good."""
-    limits = await replica(valkey.start(), 5)
+    limits = await make_replica(breakable_valkey.start(), 5)
     await limits.count_call(ADA_ID)
     await redis.script_flush()
 
@@ -322,13 +339,13 @@ async def test_a_valkey_that_forgot_the_script_is_told_it_again(
 )
 async def test_garbage_in_valkey_leaves_it_to_postgres(
     redis: Redis,
-    valkey: BreakableValkey,
-    replica: ReplicaFactory,
+    breakable_valkey: BreakableValkey,
+    make_replica: ReplicaFactory,
     database: Database,
     garbage: list[str],
 ) -> None:
     """What cannot be read decides nothing, and shuts nobody out."""
-    limits = await replica(valkey.start(), 5)
+    limits = await make_replica(breakable_valkey.start(), 5)
     now = str(int(time.time() // HOUR.total_seconds()))
     command, *values = [word.format(now=now) for word in garbage]
     await redis.execute_command(command, f"holdfast:calls:{ADA_ID}", *values)  # type: ignore[no-untyped-call]
@@ -338,40 +355,40 @@ async def test_garbage_in_valkey_leaves_it_to_postgres(
 
 
 async def test_where_nobody_can_count_calls_are_let_go_and_that_is_logged_once(
-    replica: ReplicaFactory, nowhere: str, logged: list[str]
+    make_replica: ReplicaFactory, unreachable_valkey_url: str, limit_log: list[str]
 ) -> None:
     """The call will say itself that the database is away; a limit must not be a second outage."""
     away = f"postgresql://nobody@127.0.0.1:{find_free_port()}/nothing"
     async with Database(away, application_name="tests") as database:
-        limits = await replica(nowhere, 1, on=database)
+        limits = await make_replica(unreachable_valkey_url, 1, on=database)
 
         standings = [await limits.count_call(ADA_ID) for _ in range(3)]
 
     assert standings == [UNLIMITED] * 3
-    assert logged.count("limits.not_kept") == 1
+    assert limit_log.count("limits.not_kept") == 1
 
 
 async def test_a_limit_of_nothing_is_no_limit(
-    replica: ReplicaFactory, nowhere: str, logged: list[str]
+    make_replica: ReplicaFactory, unreachable_valkey_url: str, limit_log: list[str]
 ) -> None:
     """Whoever limits calls in front of us need not pay for it twice."""
     away = f"postgresql://nobody@127.0.0.1:{find_free_port()}/nothing"
     async with Database(away, application_name="tests") as database:
-        limits = await replica(nowhere, 0, on=database)
+        limits = await make_replica(unreachable_valkey_url, 0, on=database)
 
         standing = await limits.count_call(ADA_ID)
 
-    assert (standing, standing.to_headers(), logged) == (UNLIMITED, {}, [])
+    assert (standing, standing.to_headers(), limit_log) == (UNLIMITED, {}, [])
 
 
 async def test_limits_as_the_service_opens_them_are_per_minute(
-    valkey_url: str, database: Database, subject: str
+    valkey_url: str, database: Database, subject_id: str
 ) -> None:
     """The setting says calls per minute."""
     async with open_rate_limiter(
         valkey_url, TenantDatabase(database), calls_per_minute=600
     ) as opened:
-        standing = await opened.count_call(subject)
+        standing = await opened.count_call(subject_id)
 
     assert standing.to_headers()["ratelimit-policy"] == '"calls";q=600;w=60'
     assert standing.to_headers()["ratelimit"].startswith('"calls";r=599;t=')

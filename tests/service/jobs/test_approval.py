@@ -26,14 +26,16 @@ WorkspaceFactory = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
-def group(service: str) -> WorkspaceFactory:
+def make_workspace(service_url: str) -> WorkspaceFactory:
     """Make a workspace that wants a person asked above a quarter of a dollar."""
 
     async def make(threshold: float | str = 0.25, **defaults: Any) -> str:
-        made = await call_for_result(service, "create_workspace", name="llama", defaults=defaults)
+        made = await call_for_result(
+            service_url, "create_workspace", name="llama", defaults=defaults
+        )
         identity: str = made["workspace_id"]
         await call_for_result(
-            service, "update_workspace", workspace_id=identity, confirm_above_usd=threshold
+            service_url, "update_workspace", workspace_id=identity, confirm_above_usd=threshold
         )
         return identity
 
@@ -55,31 +57,31 @@ async def count_jobs(service: str) -> int:
 
 @pytest.mark.parametrize("threshold", [0.50001, "off"])
 async def test_up_to_the_threshold_nobody_is_asked(
-    service: str, group: WorkspaceFactory, threshold: float | str
+    service_url: str, make_workspace: WorkspaceFactory, threshold: float | str
 ) -> None:
     """A workspace that wants nobody asked is as one without the setting."""
-    inside = {"workspace_id": await group(threshold)}
+    inside = {"workspace_id": await make_workspace(threshold)}
 
-    assert (await call_for_result(service, "launch_job", **A10G_ARGUMENTS, **inside))[
+    assert (await call_for_result(service_url, "launch_job", **A10G_ARGUMENTS, **inside))[
         "state"
     ] == "queued"
 
 
 @pytest.mark.parametrize(("word", "jobs"), [("accept", 1), ("decline", 0)])
 async def test_a_client_that_can_ask_launches_once_or_not_at_all(
-    service: str, group: WorkspaceFactory, word: Any, jobs: int
+    service_url: str, make_workspace: WorkspaceFactory, word: Any, jobs: int
 ) -> None:
     """The person sees what it may cost, with what the workspace filled in."""
-    workspace = await group(flavor="a10g-small")
+    workspace = await make_workspace(flavor="a10g-small")
     person = ElicitedUser(ElicitResult(action=word, content={"launch": True}))
 
-    async with open_mcp_client(service, elicitation_callback=person) as client:
+    async with open_mcp_client(service_url, elicitation_callback=person) as client:
         await client.call_tool("launch_job", {**JOB_ARGUMENTS, "workspace_id": workspace})
 
     assert person.questions == [
         "a10g-small for up to 30m may cost $0.50001; above $0.25 a person is asked first."
     ]
-    assert await count_jobs(service) == jobs
+    assert await count_jobs(service_url) == jobs
 
 
 @pytest.mark.parametrize(
@@ -91,35 +93,37 @@ async def test_a_client_that_can_ask_launches_once_or_not_at_all(
     ],
 )
 async def test_a_client_that_cannot_ask_launches_in_two_steps(
-    service: str, group: WorkspaceFactory, tool: str, request_: dict[str, Any]
+    service_url: str, make_workspace: WorkspaceFactory, tool: str, request_: dict[str, Any]
 ) -> None:
     """One consent is one job, however often the second call is made; other work asks anew."""
-    asked = {**request_, "workspace_id": await group()}
+    asked = {**request_, "workspace_id": await make_workspace()}
 
-    seal = read_sealed_token(await call_tool(service, tool, **asked))
-    other = await call_tool(service, tool, **asked | {"name": "other"}, confirm=seal)
-    assert await count_jobs(service) == 0
-    first = await call_for_result(service, tool, **asked, confirm=seal)
-    again = await call_for_result(service, tool, **asked, confirm=seal)
+    seal = read_sealed_token(await call_tool(service_url, tool, **asked))
+    other = await call_tool(service_url, tool, **asked | {"name": "other"}, confirm=seal)
+    assert await count_jobs(service_url) == 0
+    first = await call_for_result(service_url, tool, **asked, confirm=seal)
+    again = await call_for_result(service_url, tool, **asked, confirm=seal)
 
     assert read_sealed_token(other) != seal
     assert first["job_id"] == again["job_id"]
-    assert await count_jobs(service) == 1
+    assert await count_jobs(service_url) == 1
 
 
-async def test_a_retry_is_agreed_to_like_a_launch(service: str, group: WorkspaceFactory) -> None:
+async def test_a_retry_is_agreed_to_like_a_launch(
+    service_url: str, make_workspace: WorkspaceFactory
+) -> None:
     """Else whoever may not launch it runs a cheap one again, on more."""
-    workspace = await group()
-    old = (await call_for_result(service, "launch_job", **JOB_ARGUMENTS, workspace_id=workspace))[
-        "job_id"
-    ]
-    await call_for_result(service, "cancel_job", job_id=old)
+    workspace = await make_workspace()
+    old = (
+        await call_for_result(service_url, "launch_job", **JOB_ARGUMENTS, workspace_id=workspace)
+    )["job_id"]
+    await call_for_result(service_url, "cancel_job", job_id=old)
     asked: dict[str, Any] = {"job_id": old, "overrides": {"flavor": "a10g-small"}}
 
-    cheap = await call_for_result(service, "retry_job", job_id=old)
-    seal = read_sealed_token(await call_tool(service, "retry_job", **asked))
-    dear = await call_for_result(service, "retry_job", **asked, confirm=seal)
-    again = await call_for_result(service, "retry_job", **asked, confirm=seal)
+    cheap = await call_for_result(service_url, "retry_job", job_id=old)
+    seal = read_sealed_token(await call_tool(service_url, "retry_job", **asked))
+    dear = await call_for_result(service_url, "retry_job", **asked, confirm=seal)
+    again = await call_for_result(service_url, "retry_job", **asked, confirm=seal)
 
     assert again["job_id"] == dear["job_id"]
     assert cheap["cost"]["ceiling_usd"] < 0.25
@@ -127,54 +131,54 @@ async def test_a_retry_is_agreed_to_like_a_launch(service: str, group: Workspace
     assert dear["cost"]["ceiling_usd"] == 0.50001
 
 
-async def test_a_retry_is_bounded_like_a_launch(service: str) -> None:
+async def test_a_retry_is_bounded_like_a_launch(service_url: str) -> None:
     """What the first one was allowed to cost says nothing of what the second is."""
-    old = (await call_for_result(service, "launch_job", **JOB_ARGUMENTS))["job_id"]
-    await call_for_result(service, "cancel_job", job_id=old)
+    old = (await call_for_result(service_url, "launch_job", **JOB_ARGUMENTS))["job_id"]
+    await call_for_result(service_url, "cancel_job", job_id=old)
     asked: dict[str, Any] = {"job_id": old, "overrides": {"flavor": "a10g-small"}}
 
-    refused = await call_tool(service, "retry_job", **asked, max_cost_usd=0.2)
-    taken = await call_for_result(service, "retry_job", **asked, max_cost_usd=0.6)
+    refused = await call_tool(service_url, "retry_job", **asked, max_cost_usd=0.2)
+    taken = await call_for_result(service_url, "retry_job", **asked, max_cost_usd=0.6)
 
     assert "max_cost_usd is $0.20" in answer_text(refused)
     assert taken["cost"]["ceiling_usd"] == 0.50001
 
 
 async def test_a_repeat_under_its_key_asks_nobody_again(
-    service: str, group: WorkspaceFactory
+    service_url: str, make_workspace: WorkspaceFactory
 ) -> None:
     """It launches nothing; who lost the answer only wants to know the handle."""
-    workspace = await group()
+    workspace = await make_workspace()
     asked = {**A10G_ARGUMENTS, "workspace_id": workspace, "idempotency_key": "k"}
     first = await call_for_result(
-        service,
+        service_url,
         "launch_job",
         **asked,
-        confirm=read_sealed_token(await call_tool(service, "launch_job", **asked)),
+        confirm=read_sealed_token(await call_tool(service_url, "launch_job", **asked)),
     )
 
-    again = await call_for_result(service, "launch_job", **asked)
-    dearer = await call_tool(service, "launch_job", **asked | {"timeout": "3h"})
+    again = await call_for_result(service_url, "launch_job", **asked)
+    dearer = await call_tool(service_url, "launch_job", **asked | {"timeout": "3h"})
 
     assert again["job_id"] == first["job_id"]
     assert read_refusal(dearer)["code"] == "IdempotencyConflict"
 
 
-async def test_a_dry_run_asks_nobody(service: str, group: WorkspaceFactory) -> None:
+async def test_a_dry_run_asks_nobody(service_url: str, make_workspace: WorkspaceFactory) -> None:
     """It is how a model finds out what to tell the person."""
-    asked = {**A10G_ARGUMENTS, "workspace_id": await group()}
+    asked = {**A10G_ARGUMENTS, "workspace_id": await make_workspace()}
 
-    assert (await call_for_result(service, "launch_job", **asked, dry_run=True))[
+    assert (await call_for_result(service_url, "launch_job", **asked, dry_run=True))[
         "ceiling_usd"
     ] == 0.50001
 
 
 async def test_what_would_be_refused_is_not_put_to_anybody(
-    service: str, group: WorkspaceFactory
+    service_url: str, make_workspace: WorkspaceFactory
 ) -> None:
     """A consent that leads to a refusal is worth nothing."""
-    asked = {**A10G_ARGUMENTS, "workspace_id": await group()}
+    asked = {**A10G_ARGUMENTS, "workspace_id": await make_workspace()}
 
-    answer = await call_tool(service, "launch_job", **asked, max_cost_usd=0.4)
+    answer = await call_tool(service_url, "launch_job", **asked, max_cost_usd=0.4)
 
     assert "max_cost_usd is $0.40" in answer_text(answer)

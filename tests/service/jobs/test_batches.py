@@ -67,18 +67,18 @@ def read_custom_ids(page: dict[str, Any]) -> list[str]:
 
 
 async def test_what_is_answered_so_far_is_read_by_page_while_it_runs(
-    service: str, database: Database
+    service_url: str, database: Database
 ) -> None:
     """Nobody has to wait for the last item to see the first; what is long is shown when asked."""
-    job_id = (await launch(service))["job_id"]
+    job_id = (await launch(service_url))["job_id"]
     run_id = await leave_half_done(database)
 
-    page = await call_for_result(service, "job_result", job_id=job_id, limit=2)
+    page = await call_for_result(service_url, "job_result", job_id=job_id, limit=2)
     rest = await call_for_result(
-        service, "job_result", job_id=job_id, cursor=page["items"]["next_cursor"]
+        service_url, "job_result", job_id=job_id, cursor=page["items"]["next_cursor"]
     )
-    alone = await call_for_result(service, "job_result", job_id=job_id, limit=1)
-    failed = await call_for_result(service, "job_result", job_id=job_id, only="failed")
+    alone = await call_for_result(service_url, "job_result", job_id=job_id, limit=1)
+    failed = await call_for_result(service_url, "job_result", job_id=job_id, only="failed")
 
     assert (page["state"], read_custom_ids(page), read_custom_ids(rest)) == (
         "running",
@@ -99,12 +99,12 @@ async def test_what_is_answered_so_far_is_read_by_page_while_it_runs(
         "pending": 2,
         "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
     }
-    many = await call_for_result(service, "job_result", job_id=job_id, limit=100)
+    many = await call_for_result(service_url, "job_result", job_id=job_id, limit=100)
     cut = many["items"]["items"][0]
     assert (cut["result"], len(cut["excerpt"])) == (None, 400)
 
     await end_run(database, run_id)
-    over = await call_for_result(service, "job_result", job_id=job_id)
+    over = await call_for_result(service_url, "job_result", job_id=job_id)
     assert read_custom_ids(over) == ["item-0", "item-1", "item-2", "item-3"]
     assert over["items"]["items"][3]["state"] == "unknown"
     assert f'retry_job(job_id="{job_id}")' in over["next_step"]
@@ -133,11 +133,11 @@ MISTAKES: Final[list[tuple[dict[str, Any], str]]] = [
 
 
 async def test_a_batch_that_cannot_be_carried_out_is_refused_before_there_is_a_handle(
-    service: str, database: Database
+    service_url: str, database: Database
 ) -> None:
     """With which item is wrong, and what to write instead."""
     for given, said in MISTAKES:
-        answer = await call_tool(service, "launch_inference", model="local/echo", **given)
+        answer = await call_tool(service_url, "launch_inference", model="local/echo", **given)
 
         assert read_refusal(answer)["code"] == "Invalid", said
         assert said in answer_text(answer)
@@ -146,13 +146,13 @@ async def test_a_batch_that_cannot_be_carried_out_is_refused_before_there_is_a_h
 
 
 async def test_ten_thousand_items_are_launched_in_one_call_and_once_under_one_key(
-    service: str, database: Database
+    service_url: str, database: Database
 ) -> None:
     """Repeated, the call finds the job; with another item under that key it is a conflict."""
-    first = await launch(service, 10_000, idempotency_key="k")
-    again = await launch(service, 10_000, idempotency_key="k")
+    first = await launch(service_url, 10_000, idempotency_key="k")
+    again = await launch(service_url, 10_000, idempotency_key="k")
     other = await call_tool(
-        *(service, "launch_inference"),
+        *(service_url, "launch_inference"),
         model="local/echo",
         items=[make_item(0)],
         idempotency_key="k",
@@ -166,14 +166,14 @@ async def test_ten_thousand_items_are_launched_in_one_call_and_once_under_one_ke
 
 
 async def test_a_retry_sends_what_has_no_result_or_everything(
-    service: str, database: Database
+    service_url: str, database: Database
 ) -> None:
     """What is done was paid for; the new handle leads back to the old one."""
-    old = (await launch(service))["job_id"]
+    old = (await launch(service_url))["job_id"]
     await end_run(database, await leave_half_done(database))
 
-    rest = await call_for_result(service, "retry_job", job_id=old, overrides={"concurrency": 2})
-    every = await call_for_result(service, "retry_job", job_id=old, only_failed=False)
+    rest = await call_for_result(service_url, "retry_job", job_id=old, overrides={"concurrency": 2})
+    every = await call_for_result(service_url, "retry_job", job_id=old, only_failed=False)
 
     async with database.transaction() as tx:
         kept = await tx.fetch(
@@ -187,10 +187,10 @@ async def test_a_retry_sends_what_has_no_result_or_everything(
 
 
 async def test_a_batch_with_every_result_has_nothing_to_be_retried(
-    service: str, database: Database
+    service_url: str, database: Database
 ) -> None:
     """It would pay for the same answers again; whoever wants that says so."""
-    old = (await launch(service, 1))["job_id"]
+    old = (await launch(service_url, 1))["job_id"]
     run_id = await begin_batch(database)
     async with database.transaction() as tx:
         await batch_store.advance_items(
@@ -198,20 +198,20 @@ async def test_a_batch_with_every_result_has_nothing_to_be_retried(
         )
     await end_run(database, run_id)
 
-    answer = await call_tool(service, "retry_job", job_id=old)
+    answer = await call_tool(service_url, "retry_job", job_id=old)
 
     assert "Every item of" in answer_text(answer)
     assert "only_failed=false" in answer_text(answer)
 
 
 async def test_a_batch_has_no_price_so_a_budget_refuses_it(
-    service: str, database: Database
+    service_url: str, database: Database
 ) -> None:
     """What nobody can bound is not spent from what somebody has bounded; nothing is kept of it."""
-    group = await call_for_result(service, "create_workspace", name="evals", budget_usd=5)
+    group = await call_for_result(service_url, "create_workspace", name="evals", budget_usd=5)
 
     answer = await call_tool(
-        service,
+        service_url,
         "launch_inference",
         model="local/echo",
         items=[make_item(1)],
@@ -223,19 +223,21 @@ async def test_a_batch_has_no_price_so_a_budget_refuses_it(
         assert await tx.fetchval("SELECT count(*) FROM batch_item") == 0
 
 
-async def test_a_page_of_what_has_no_items_is_refused(service: str, make_job: JobFactory) -> None:
+async def test_a_page_of_what_has_no_items_is_refused(
+    service_url: str, make_job: JobFactory
+) -> None:
     """And somebody else's batch is as unknown as one that never was."""
     single = ids.format_handle(HandleKind.JOB, (await make_job()).id)
-    many = (await launch(service))["job_id"]
+    many = (await launch(service_url))["job_id"]
 
-    page = await call_tool(service, "job_result", job_id=single, only="failed")
+    page = await call_tool(service_url, "job_result", job_id=single, only="failed")
     foreign = await call_tool(
-        service, "job_result", caller_token="hf_bob", job_id=many, only="done"
+        service_url, "job_result", caller_token="hf_bob", job_id=many, only="done"
     )
-    retried = await call_tool(service, "retry_job", caller_token="hf_bob", job_id=many)
+    retried = await call_tool(service_url, "retry_job", caller_token="hf_bob", job_id=many)
     nowhere = ids.format_handle(HandleKind.JOB, ids.new_id())
     unknown = await call_tool(
-        service, "job_result", caller_token="hf_bob", job_id=nowhere, only="done"
+        service_url, "job_result", caller_token="hf_bob", job_id=nowhere, only="done"
     )
     assert "are for the items of a batch" in answer_text(page)
     assert answer_text(foreign).replace(many, nowhere) == answer_text(unknown)

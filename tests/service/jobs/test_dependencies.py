@@ -27,19 +27,19 @@ async def count_jobs(database: Database) -> int:
 
 @pytest.mark.parametrize("tool", LAUNCH_ARGUMENTS)
 async def test_a_launch_waits_for_the_jobs_it_names(
-    service: str, database: Database, make_job: JobFactory, tool: str
+    service_url: str, database: Database, make_job: JobFactory, tool: str
 ) -> None:
     """It says so at once, by `hold`, by name, and when it is looked at later; one name will do."""
     parent = ids.format_handle(HandleKind.JOB, (await make_job()).id)
 
     launched = await call_for_result(
-        service, tool, **LAUNCH_ARGUMENTS[tool], after=parent, on="Finish"
+        service_url, tool, **LAUNCH_ARGUMENTS[tool], after=parent, on="Finish"
     )
 
     assert (launched["state"], launched["hold"]) == ("queued", "dependency")
     assert launched["after"] == [parent]
     assert launched["summary"] == f"Queued until {parent} has finished."
-    [later] = (await call_for_result(service, "job_status", job_ids=launched["job_id"]))["jobs"]
+    [later] = (await call_for_result(service_url, "job_status", job_ids=launched["job_id"]))["jobs"]
     assert later["summary"] == launched["summary"]
 
 
@@ -55,12 +55,12 @@ async def test_a_launch_waits_for_the_jobs_it_names(
     ],
 )
 async def test_what_cannot_be_waited_for_is_refused(
-    service: str, database: Database, tool: str, after: Any, said: str
+    service_url: str, database: Database, tool: str, after: Any, said: str
 ) -> None:
     """Nothing is launched that would never begin, and a rehearsal says so as well."""
     for rehearsed in (False, True):
         asked: dict[str, Any] = {**LAUNCH_ARGUMENTS[tool], "after": after, "dry_run": rehearsed}
-        answer = await call_tool(service, tool, **asked)
+        answer = await call_tool(service_url, tool, **asked)
 
         assert answer.is_error
         assert said in answer_text(answer)
@@ -68,7 +68,7 @@ async def test_what_cannot_be_waited_for_is_refused(
 
 
 async def test_a_launch_after_a_job_that_has_failed_is_refused_unless_any_end_will_do(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """It would fail at once; the answer says what to do instead."""
     job = await make_job()
@@ -77,10 +77,10 @@ async def test_a_launch_after_a_job_that_has_failed_is_refused_unless_any_end_wi
     parent = ids.format_handle(HandleKind.JOB, job.id)
 
     answer = await call_tool(
-        service, "launch_job", **LAUNCH_ARGUMENTS["launch_job"], after=[parent]
+        service_url, "launch_job", **LAUNCH_ARGUMENTS["launch_job"], after=[parent]
     )
     given = LAUNCH_ARGUMENTS["launch_job"] | {"after": parent, "on": "finish"}
-    launched = await call_for_result(service, "launch_job", **given)
+    launched = await call_for_result(service_url, "launch_job", **given)
 
     assert answer.is_error
     assert f"{parent} is failed" in answer_text(answer)

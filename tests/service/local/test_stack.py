@@ -131,7 +131,7 @@ class Supervisor:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Installation:
+def installation(tmp_path: Path) -> Installation:
     return Installation(tmp_path)
 
 
@@ -149,10 +149,10 @@ def _have_all_ended(processes: list[psutil.Process]) -> bool:
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_ordinary_end_leaves_nothing_running(
-    machine: Installation, ending: signal.Signals
+    installation: Installation, ending: signal.Signals
 ) -> None:
     """Ctrl-C, a container's stop and a closed terminal are all the same to whoever cleans up."""
-    with machine.running() as supervisor:
+    with installation.running() as supervisor:
         children = supervisor.children()
         for command in ("hub", "serve", "worker"):
             assert supervisor.child(command) in children
@@ -164,41 +164,41 @@ def test_an_ordinary_end_leaves_nothing_running(
     assert _have_all_ended(children)
 
 
-def test_kill_9_of_the_supervisor_leaves_no_orphan_and_no_lock(machine: Installation) -> None:
+def test_kill_9_of_the_supervisor_leaves_no_orphan_and_no_lock(installation: Installation) -> None:
     """Nothing could clean up then, so the kernel has to; and the next start is like any other."""
-    with machine.running() as first:
+    with installation.running() as first:
         children = first.children()
         first.process.kill()
         assert _have_all_ended(children)
 
-    with machine.running() as second:
+    with installation.running() as second:
         assert second.url == first.url
 
 
-def test_a_second_supervisor_on_the_same_folder_is_told_so(machine: Installation) -> None:
+def test_a_second_supervisor_on_the_same_folder_is_told_so(installation: Installation) -> None:
     """Two of them would run two databases on one set of files."""
-    with machine.running(**EXTERNAL_SERVERS) as first:
-        with machine.start(**EXTERNAL_SERVERS) as second:
+    with installation.running(**EXTERNAL_SERVERS) as first:
+        with installation.start(**EXTERNAL_SERVERS) as second:
             said, _ = second.communicate(timeout=20)
 
         assert second.returncode == 1
-        assert f"Another Holdfast is already running on {machine.folder}" in said
+        assert f"Another Holdfast is already running on {installation.folder}" in said
         assert len(first.children()) == 3
 
 
-def test_servers_that_the_environment_names_are_not_started(machine: Installation) -> None:
+def test_servers_that_the_environment_names_are_not_started(installation: Installation) -> None:
     """Compose and managed databases bring their own."""
-    with machine.running(**EXTERNAL_SERVERS) as supervisor:
+    with installation.running(**EXTERNAL_SERVERS) as supervisor:
         children = supervisor.children()
 
     assert len(children) == 3
-    assert not (machine.folder / "postgres").exists()
-    assert not (machine.folder / "valkey").exists()
+    assert not (installation.folder / "postgres").exists()
+    assert not (installation.folder / "valkey").exists()
 
 
-def test_a_worker_that_was_killed_is_started_again(machine: Installation) -> None:
+def test_a_worker_that_was_killed_is_started_again(installation: Installation) -> None:
     """`up` is left alone for days; the out-of-memory killer is not announced."""
-    with machine.running(**EXTERNAL_SERVERS) as supervisor:
+    with installation.running(**EXTERNAL_SERVERS) as supervisor:
         killed = supervisor.child("worker")
         killed.kill()
 
@@ -207,9 +207,9 @@ def test_a_worker_that_was_killed_is_started_again(machine: Installation) -> Non
         _wait_until(lambda: any("worker" in child.cmdline() for child in supervisor.children()))
 
 
-def test_a_failing_step_ends_the_start_with_its_own_words(machine: Installation) -> None:
+def test_a_failing_step_ends_the_start_with_its_own_words(installation: Installation) -> None:
     """The reason is in a log; nobody should have to look for the log."""
-    with machine.start(BROKEN_MIGRATION="3", **EXTERNAL_SERVERS) as process:
+    with installation.start(BROKEN_MIGRATION="3", **EXTERNAL_SERVERS) as process:
         said, _ = process.communicate(timeout=30)
 
     assert process.returncode == 1

@@ -32,63 +32,65 @@ async def complete(
     [("job://{id}", "id"), ("job://{id}/logs", "id"), ("diagnose_job", "job_id")],
 )
 async def test_a_job_goes_on_from_any_beginning_of_its_handle(
-    service: str, make_job: JobFactory, ref: str, argument: str, way: ProtocolVariant
+    service_url: str, make_job: JobFactory, ref: str, argument: str, way: ProtocolVariant
 ) -> None:
     """The newest first, for that is mostly the one meant."""
     made = [ids.format_handle(HandleKind.JOB, (await make_job()).id) for _ in range(3)]
 
     for begun in ("", "j", "job_", made[0][:7], f" {made[0][:9].upper()}"):
-        found = await complete(service, ref, argument, begun, way)
+        found = await complete(service_url, ref, argument, begun, way)
         assert found["values"] == sorted(made, reverse=True), begun
-    assert (await complete(service, ref, argument, made[1], way))["values"] == [made[1]]
+    assert (await complete(service_url, ref, argument, made[1], way))["values"] == [made[1]]
     for begun in ("x", "ws_", "job_zzz", "job_!", f"{made[0]}0"):
-        assert (await complete(service, ref, argument, begun, way))["values"] == []
+        assert (await complete(service_url, ref, argument, begun, way))["values"] == []
 
 
-async def test_a_workspace_goes_on_too(service: str) -> None:
+async def test_a_workspace_goes_on_too(service_url: str) -> None:
     """In an address, and in every prompt that takes one."""
-    workspace = (await call_for_result(service, "create_workspace", name="mine"))["workspace_id"]
+    workspace = (await call_for_result(service_url, "create_workspace", name="mine"))[
+        "workspace_id"
+    ]
 
     for ref, argument in (
         ("workspace://{id}", "id"),
         ("run_and_watch", "workspace_id"),
         ("compare_runs", "workspace_id"),
     ):
-        assert (await complete(service, ref, argument, "ws_"))["values"] == [workspace]
+        assert (await complete(service_url, ref, argument, "ws_"))["values"] == [workspace]
 
 
 async def test_several_jobs_are_completed_one_after_another(
-    service: str, make_job: JobFactory
+    service_url: str, make_job: JobFactory
 ) -> None:
     """What stands before the comma stays, and is not offered twice."""
     one, other = [ids.format_handle(HandleKind.JOB, (await make_job()).id) for _ in range(2)]
 
-    found = await complete(service, "compare_runs", "job_ids", f"{one},")
+    found = await complete(service_url, "compare_runs", "job_ids", f"{one},")
 
     assert found["values"] == [f"{one},{other}"]
 
 
-async def test_hardware_and_states_go_on(service: str) -> None:
+async def test_hardware_and_states_go_on(service_url: str) -> None:
     """What there is to choose from need not be remembered."""
-    flavors = (await complete(service, "run_and_watch", "flavor", "T4"))["values"]
-    states = (await complete(service, "compare_runs", "state", "su"))["values"]
+    flavors = (await complete(service_url, "run_and_watch", "flavor", "T4"))["values"]
+    states = (await complete(service_url, "compare_runs", "state", "su"))["values"]
 
     assert flavors == ["t4-small", "t4-medium"]
     assert states == ["succeeded"]
 
 
-async def test_what_nobody_can_guess_is_not_guessed(service: str) -> None:
+async def test_what_nobody_can_guess_is_not_guessed(service_url: str) -> None:
     """The task is the person's own, and an argument that there is not has no values."""
     for argument in ("task", "tone"):
-        assert (await complete(service, "run_and_watch", argument, ""))["values"] == []
-    assert (await complete(service, "job://{id}", "flavor", ""))["values"] == []
+        assert (await complete(service_url, "run_and_watch", argument, ""))["values"] == []
+    assert (await complete(service_url, "job://{id}", "flavor", ""))["values"] == []
 
 
-async def test_a_long_list_is_cut_off_and_says_so(service: str, make_job: JobFactory) -> None:
+async def test_a_long_list_is_cut_off_and_says_so(service_url: str, make_job: JobFactory) -> None:
     """A menu of a thousand is none."""
     for _ in range(51):
         await make_job()
 
-    found = await complete(service, "diagnose_job", "job_id", "job_")
+    found = await complete(service_url, "diagnose_job", "job_id", "job_")
 
     assert (len(found["values"]), found["hasMore"]) == (50, True)

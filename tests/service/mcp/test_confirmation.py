@@ -119,7 +119,7 @@ class ConfirmingService:
 
 
 @pytest.fixture
-def shop() -> Generator[ConfirmingService]:
+def confirming_service() -> Generator[ConfirmingService]:
     """Two replicas."""
     shop = ConfirmingService()
     with ExitStack() as stack:
@@ -162,26 +162,26 @@ def read_sealed_token(answer: CallToolResult) -> str:
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 @pytest.mark.parametrize(("hours", "threshold"), [(2, 2_000_000), (999, None)])
 async def test_what_is_cheap_enough_asks_nobody(
-    shop: ConfirmingService, mode: str, hours: int, threshold: int | None
+    confirming_service: ConfirmingService, mode: str, hours: int, threshold: int | None
 ) -> None:
     """Up to the threshold, and where there is none, a launch is one call."""
-    shop.threshold_micro_usd = threshold
+    confirming_service.threshold_micro_usd = threshold
 
-    answer = await launch(shop.url, mode=mode, hours=hours)
+    answer = await launch(confirming_service.url, mode=mode, hours=hours)
 
     assert not answer.is_error
-    assert shop.launched == [(hours, None)]
+    assert confirming_service.launched == [(hours, None)]
 
 
-async def test_a_client_that_can_ask_its_person_does(shop: ConfirmingService) -> None:
+async def test_a_client_that_can_ask_its_person_does(confirming_service: ConfirmingService) -> None:
     """The model has no part in it: the question goes to the person, the launch goes on."""
     person = make_agreeing_user()
-    async with open_mcp_client(shop.url, elicitation_callback=person) as client:
+    async with open_mcp_client(confirming_service.url, elicitation_callback=person) as client:
         answer = await client.call_tool("launch", {"hours": 3})
 
     assert not answer.is_error
     assert person.questions == ["3h of it may cost $3.00; above $2.00 a person is asked first."]
-    assert shop.launched == [(3, None)]
+    assert confirming_service.launched == [(3, None)]
 
 
 @pytest.mark.parametrize(
@@ -193,64 +193,76 @@ async def test_a_client_that_can_ask_its_person_does(shop: ConfirmingService) ->
     ],
 )
 async def test_a_person_who_does_not_agree_is_obeyed(
-    shop: ConfirmingService, word: ElicitResult
+    confirming_service: ConfirmingService, word: ElicitResult
 ) -> None:
     """A form sent without the tick is no consent either."""
-    async with open_mcp_client(shop.url, elicitation_callback=ElicitedUser(word)) as client:
+    async with open_mcp_client(
+        confirming_service.url, elicitation_callback=ElicitedUser(word)
+    ) as client:
         answer = await client.call_tool("launch", {"hours": 3})
 
     assert read_refusal(answer)["code"] == "Declined"
     assert "nothing was launched" in answer_text(answer)
-    assert shop.launched == []
+    assert confirming_service.launched == []
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_a_client_that_cannot_ask_launches_in_two_steps(
-    shop: ConfirmingService, mode: str
+    confirming_service: ConfirmingService, mode: str
 ) -> None:
     """Most hosts cannot: the model is told the price, and what to say once the person agrees."""
-    first = await launch(shop.url, mode=mode, hours=3)
+    first = await launch(confirming_service.url, mode=mode, hours=3)
 
-    assert shop.launched == []
+    assert confirming_service.launched == []
     assert "3h of it may cost $3.00" in answer_text(first)
     assert "Tell the person" in answer_text(first)
-    again = await launch(shop.url, mode=mode, hours=3, confirm=read_sealed_token(first))
+    again = await launch(
+        confirming_service.url, mode=mode, hours=3, confirm=read_sealed_token(first)
+    )
     assert not again.is_error
-    assert [hours for hours, _ in shop.launched] == [3]
+    assert [hours for hours, _ in confirming_service.launched] == [3]
 
 
 async def test_a_client_whose_answer_could_not_reach_us_is_not_asked(
-    shop: ConfirmingService,
+    confirming_service: ConfirmingService,
 ) -> None:
     """In the legacy protocol its answer would come on a connection that we do not hold."""
     person = make_agreeing_user()
-    async with open_mcp_client(shop.url, mode="legacy", elicitation_callback=person) as client:
+    async with open_mcp_client(
+        confirming_service.url, mode="legacy", elicitation_callback=person
+    ) as client:
         answer = await client.call_tool("launch", {"hours": 3})
 
     assert read_refusal(answer)["code"] == "NeedsConfirmation"
     assert person.questions == []
 
 
-async def test_a_client_without_forms_is_not_asked(shop: ConfirmingService) -> None:
+async def test_a_client_without_forms_is_not_asked(confirming_service: ConfirmingService) -> None:
     """One that only opens links would break the call with an error of the protocol."""
     meta = make_capabilities(url={})
     params: dict[str, Any] = {"name": "launch", "arguments": {"hours": 3}, "_meta": meta}
     headers = {"mcp_protocol_version": "2026-07-28", "mcp_method": "tools/call"}
     answer = (
-        await post_message(shop.url, "tools/call", params, mcp_name="launch", **headers)
+        await post_message(
+            confirming_service.url, "tools/call", params, mcp_name="launch", **headers
+        )
     ).json()
 
     assert answer["result"]["_meta"]["holdfast/error"]["code"] == "NeedsConfirmation"
 
 
-async def test_a_price_nobody_knows_is_above_every_threshold(shop: ConfirmingService) -> None:
+async def test_a_price_nobody_knows_is_above_every_threshold(
+    confirming_service: ConfirmingService,
+) -> None:
     """What cannot be bounded is for a person to decide."""
-    shop.hourly_micro_usd = None
+    confirming_service.hourly_micro_usd = None
 
-    answer = await launch(shop.url, hours=1)
+    answer = await launch(confirming_service.url, hours=1)
 
     assert "has no known price" in answer_text(answer)
-    assert not (await launch(shop.url, hours=1, confirm=read_sealed_token(answer))).is_error
+    assert not (
+        await launch(confirming_service.url, hours=1, confirm=read_sealed_token(answer))
+    ).is_error
 
 
 @pytest.mark.parametrize(
@@ -263,51 +275,56 @@ async def test_a_price_nobody_knows_is_above_every_threshold(shop: ConfirmingSer
     ],
 )
 async def test_consent_to_one_call_is_none_to_another(
-    shop: ConfirmingService, changed: dict[str, Any]
+    confirming_service: ConfirmingService, changed: dict[str, Any]
 ) -> None:
     """Other arguments, another person, another tool: the question is asked anew."""
-    seal = read_sealed_token(await launch(shop.url, hours=3))
+    seal = read_sealed_token(await launch(confirming_service.url, hours=3))
 
     repeated: dict[str, Any] = {"hours": 3, "confirm": seal, **changed}
-    answer = await launch(shop.url, **repeated)
+    answer = await launch(confirming_service.url, **repeated)
 
     assert read_sealed_token(answer) != seal
-    assert shop.launched == []
+    assert confirming_service.launched == []
 
 
-async def test_consent_to_one_price_is_none_to_another(shop: ConfirmingService) -> None:
+async def test_consent_to_one_price_is_none_to_another(
+    confirming_service: ConfirmingService,
+) -> None:
     """Nor if it differs by less than a cent, which no sentence shows."""
-    seal = read_sealed_token(await launch(shop.url, hours=3))
-    shop.hourly_micro_usd = 1_000_001
+    seal = read_sealed_token(await launch(confirming_service.url, hours=3))
+    confirming_service.hourly_micro_usd = 1_000_001
 
-    answer = await launch(shop.url, hours=3, confirm=seal)
+    answer = await launch(confirming_service.url, hours=3, confirm=seal)
 
     assert read_sealed_token(answer) != seal
-    assert shop.launched == []
+    assert confirming_service.launched == []
 
 
 @pytest.mark.parametrize("seal", ["", "yes", "true", "A" * 63 + "="])
-async def test_made_up_consent_is_none(shop: ConfirmingService, seal: str) -> None:
+async def test_made_up_consent_is_none(confirming_service: ConfirmingService, seal: str) -> None:
     """A model in a hurry may try."""
     assert (
-        read_refusal(await launch(shop.url, hours=3, confirm=seal))["code"] == "NeedsConfirmation"
+        read_refusal(await launch(confirming_service.url, hours=3, confirm=seal))["code"]
+        == "NeedsConfirmation"
     )
-    assert shop.launched == []
+    assert confirming_service.launched == []
 
 
-async def test_every_replica_knows_what_another_has_asked(shop: ConfirmingService) -> None:
+async def test_every_replica_knows_what_another_has_asked(
+    confirming_service: ConfirmingService,
+) -> None:
     """Nothing is held in a session; the next call may go anywhere."""
-    here, there = shop.urls
+    here, there = confirming_service.urls
     seal = read_sealed_token(await launch(here, hours=3))
 
     assert not (await launch(there, hours=3, confirm=seal)).is_error
 
 
 async def test_a_question_put_by_one_replica_is_answered_at_another(
-    shop: ConfirmingService,
+    confirming_service: ConfirmingService,
 ) -> None:
     """The state of the question goes with the client, sealed, and is of no use to another."""
-    here, there = shop.urls
+    here, there = confirming_service.urls
     meta = make_capabilities()
     headers: dict[str, str] = {"mcp_protocol_version": "2026-07-28", "mcp_method": "tools/call"}
 
@@ -325,23 +342,27 @@ async def test_a_question_put_by_one_replica_is_answered_at_another(
 
     stolen = (await send(there, by="hf_bob", **answered)).json()
     assert stolen["error"]["code"] == -32602
-    assert shop.launched == []
+    assert confirming_service.launched == []
     assert "error" not in (await send(there, **answered)).json()
-    assert shop.launched == [(3, None)]
+    assert confirming_service.launched == [(3, None)]
 
 
-async def test_one_consent_is_one_launch(shop: ConfirmingService) -> None:
+async def test_one_consent_is_one_launch(confirming_service: ConfirmingService) -> None:
     """A repeated call has the idempotency key of the first; another consent has another."""
-    seals = [read_sealed_token(await launch(shop.url, hours=3)) for _ in range(2)]
+    seals = [read_sealed_token(await launch(confirming_service.url, hours=3)) for _ in range(2)]
     for seal in (seals[0], f" {seals[0]}", seals[1]):
-        await launch(shop.url, hours=3, confirm=seal)
+        await launch(confirming_service.url, hours=3, confirm=seal)
 
-    first, again, other = (once for _, once in shop.launched)
+    first, again, other = (once for _, once in confirming_service.launched)
     assert first == again
     assert first is not None
     assert other not in {first, None}
 
 
-def test_a_tool_that_may_ask_takes_the_consent_too(shop: ConfirmingService) -> None:
+def test_a_tool_that_may_ask_takes_the_consent_too(confirming_service: ConfirmingService) -> None:
     """And nothing else of it is an argument that a model could fill in."""
-    assert set(shop.make_tool("launch").parameters["properties"]) == {"hours", "secrets", "confirm"}
+    assert set(confirming_service.make_tool("launch").parameters["properties"]) == {
+        "hours",
+        "secrets",
+        "confirm",
+    }

@@ -130,12 +130,12 @@ def make_mistakes(tool: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]
 
 
 @pytest.mark.timeout(120)
-async def test_every_mistake_with_every_tool_is_answered_with_what_to_do(service: str) -> None:
+async def test_every_mistake_with_every_tool_is_answered_with_what_to_do(service_url: str) -> None:
     """No traceback, no silence, no page of the mistake itself: four parts, and short."""
-    tools = (await post_message(service, "tools/list")).json()["result"]["tools"]
+    tools = (await post_message(service_url, "tools/list")).json()["result"]["tools"]
     seen = 0
 
-    async with open_mcp_client(service) as client:
+    async with open_mcp_client(service_url) as client:
         for tool in tools:
             right = read_refusal(await client.call_tool(tool["name"], {"nonsense": 1}))["example"]
             beside = json.loads(right.removeprefix(tool["name"]))
@@ -161,9 +161,9 @@ async def test_every_mistake_with_every_tool_is_answered_with_what_to_do(service
     assert seen > 5 * len(tools)
 
 
-async def test_everything_that_is_wrong_is_told_at_once(service: str) -> None:
+async def test_everything_that_is_wrong_is_told_at_once(service_url: str) -> None:
     """One round trip to get it right, not one for each slip."""
-    async with open_mcp_client(service) as client:
+    async with open_mcp_client(service_url) as client:
         answer = await client.call_tool("launch_job", SEVERAL_MISTAKES)
 
     assert read_refusal(answer)["code"] == "Invalid"
@@ -198,7 +198,7 @@ async def test_everything_that_is_wrong_is_told_at_once(service: str) -> None:
     ],
 )
 async def test_a_refusal_shows_the_choices_and_what_was_nearly_right(
-    service: str, tool: str, wrong: dict[str, Any], says: str
+    service_url: str, tool: str, wrong: dict[str, Any], says: str
 ) -> None:
     """A model that is told its choices does not guess."""
     beside: dict[str, dict[str, Any]] = {
@@ -206,7 +206,7 @@ async def test_a_refusal_shows_the_choices_and_what_was_nearly_right(
         "launch_inference": {"model": "m/m", "inputs": "Hi"},
         "list_jobs": {},
     }
-    async with open_mcp_client(service) as client:
+    async with open_mcp_client(service_url) as client:
         answer = await client.call_tool(tool, beside[tool] | wrong)
 
     assert says in answer_text(answer)
@@ -216,9 +216,11 @@ async def test_a_refusal_shows_the_choices_and_what_was_nearly_right(
     ("written", "seconds"),
     [("1h30m", 5400), ("2 hours", 7200), ("PT1H30M", 5400), (3600, 3600), ("60", 60)],
 )
-async def test_a_timeout_means_what_it_says(service: str, written: object, seconds: int) -> None:
+async def test_a_timeout_means_what_it_says(
+    service_url: str, written: object, seconds: int
+) -> None:
     """A server that is much used reads the first as a second, and the second as two."""
-    async with open_mcp_client(service) as client:
+    async with open_mcp_client(service_url) as client:
         answer = await client.call_tool(
             "launch_job",
             {"image": "i", "command": "true", "timeout": written, "idempotency_key": "k"},
@@ -234,9 +236,9 @@ async def test_a_timeout_means_what_it_says(service: str, written: object, secon
     assert answer.structured_content["job_id"] == same.structured_content["job_id"]
 
 
-async def test_names_are_read_in_whichever_case(service: str) -> None:
+async def test_names_are_read_in_whichever_case(service_url: str) -> None:
     """There is only one thing they can mean."""
-    async with open_mcp_client(service) as client:
+    async with open_mcp_client(service_url) as client:
         answer = await client.call_tool("list_jobs", {"state": "Queued", "kind": "Hub-Job"})
 
     assert not answer.is_error, answer_text(answer)

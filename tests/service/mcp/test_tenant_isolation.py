@@ -77,9 +77,9 @@ class ReadSurface:
 
 
 @pytest.fixture
-async def surface(service: str) -> ReadSurface:
+async def read_surface(service_url: str) -> ReadSurface:
     """All there is to attack."""
-    return await ReadSurface.from_service(service)
+    return await ReadSurface.from_service(service_url)
 
 
 def is_not_found(answer: ObservedAnswer) -> bool:
@@ -88,17 +88,19 @@ def is_not_found(answer: ObservedAnswer) -> bool:
     return b'"code":-32602' in answer.body and any(each in answer.body for each in said)
 
 
-async def test_every_resource_and_prompt_argument_says_what_it_names(surface: ReadSurface) -> None:
+async def test_every_resource_and_prompt_argument_says_what_it_names(
+    read_surface: ReadSurface,
+) -> None:
     """An address or an argument nobody thought about would be the one that is not attacked."""
-    arguments = {name for each in surface.prompts.values() for name in each}
+    arguments = {name for each in read_surface.prompts.values() for name in each}
 
-    assert sorted(surface.templates) == sorted(RESOURCE_TEMPLATES)
+    assert sorted(read_surface.templates) == sorted(RESOURCE_TEMPLATES)
     assert arguments - HANDLE_ARGUMENTS.keys() - HARMLESS_ARGUMENTS == set()
 
 
 @pytest.mark.parametrize("life", JOB_HISTORIES)
 async def test_a_foreign_job_is_not_told_from_none(
-    service: str, surface: ReadSurface, database: Database, make_job: JobFactory, life: str
+    service_url: str, read_surface: ReadSurface, database: Database, make_job: JobFactory, life: str
 ) -> None:
     """Whatever became of it: neither its address nor a prompt about it tells that it is there."""
     foreign = ids.format_handle(
@@ -107,41 +109,41 @@ async def test_a_foreign_job_is_not_told_from_none(
     nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
 
     for (method, theirs), (_, none) in zip(
-        surface.requests_for(HandleKind.JOB, foreign),
-        surface.requests_for(HandleKind.JOB, nobodys),
+        read_surface.requests_for(HandleKind.JOB, foreign),
+        read_surface.requests_for(HandleKind.JOB, nobodys),
         strict=True,
     ):
         for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
-            hidden = await send_message(service, way, method, theirs, BOB_TOKEN)
-            absent = await send_message(service, way, method, none, BOB_TOKEN)
+            hidden = await send_message(service_url, way, method, theirs, BOB_TOKEN)
+            absent = await send_message(service_url, way, method, none, BOB_TOKEN)
             assert hidden.without_handle(foreign) == absent.without_handle(nobodys), (
                 f"{theirs}, {way}"
             )
             assert is_not_found(absent), f"{none}: {absent.body!r}"
-        hers = await send_message(service, ProtocolVariant.MODERN, method, theirs, ADA_TOKEN)
+        hers = await send_message(service_url, ProtocolVariant.MODERN, method, theirs, ADA_TOKEN)
         assert not is_not_found(hers), f"{theirs}: nothing was attacked"
 
 
 async def test_a_foreign_workspace_is_not_told_from_none(
-    service: str, surface: ReadSurface
+    service_url: str, read_surface: ReadSurface
 ) -> None:
     """Nor is the name of a piece of work, or what happens in it."""
-    foreign = (await call_for_result(service, "create_workspace", name="hers"))["workspace_id"]
+    foreign = (await call_for_result(service_url, "create_workspace", name="hers"))["workspace_id"]
     nobodys = ids.format_handle(HandleKind.WORKSPACE, ids.new_id())
 
     for (method, theirs), (_, none) in zip(
-        surface.requests_for(HandleKind.WORKSPACE, foreign),
-        surface.requests_for(HandleKind.WORKSPACE, nobodys),
+        read_surface.requests_for(HandleKind.WORKSPACE, foreign),
+        read_surface.requests_for(HandleKind.WORKSPACE, nobodys),
         strict=True,
     ):
         for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
-            hidden = await send_message(service, way, method, theirs, BOB_TOKEN)
-            absent = await send_message(service, way, method, none, BOB_TOKEN)
+            hidden = await send_message(service_url, way, method, theirs, BOB_TOKEN)
+            absent = await send_message(service_url, way, method, none, BOB_TOKEN)
             assert hidden.without_handle(foreign) == absent.without_handle(nobodys), (
                 f"{theirs}, {way}"
             )
             assert is_not_found(absent), f"{none}: {absent.body!r}"
-        hers = await send_message(service, ProtocolVariant.MODERN, method, theirs, ADA_TOKEN)
+        hers = await send_message(service_url, ProtocolVariant.MODERN, method, theirs, ADA_TOKEN)
         assert not is_not_found(hers), f"{theirs}: nothing was attacked"
 
 
@@ -154,16 +156,16 @@ async def test_a_foreign_workspace_is_not_told_from_none(
     ],
 )
 async def test_an_address_that_never_was_is_answered_like_a_foreign_one(
-    service: str, uri: str, make_job: JobFactory
+    service_url: str, uri: str, make_job: JobFactory
 ) -> None:
     """One answer for all that cannot be read leaves nothing to compare."""
     handle = ids.format_handle(HandleKind.JOB, (await make_job()).id)
     given = uri.replace("job_{id}", handle)
 
     for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
-        odd = await send_message(service, way, "resources/read", {"uri": given}, ADA_TOKEN)
+        odd = await send_message(service_url, way, "resources/read", {"uri": given}, ADA_TOKEN)
         foreign = await send_message(
-            service, way, "resources/read", {"uri": f"job://{handle}"}, BOB_TOKEN
+            service_url, way, "resources/read", {"uri": f"job://{handle}"}, BOB_TOKEN
         )
         told = [odd.without_handle(given), foreign.without_handle(f"job://{handle}")]
         assert told[0].body == told[1].body, way
@@ -171,11 +173,13 @@ async def test_an_address_that_never_was_is_answered_like_a_foreign_one(
 
 
 async def test_nobody_is_offered_what_is_anothers(
-    service: str, surface: ReadSurface, make_job: JobFactory
+    service_url: str, read_surface: ReadSurface, make_job: JobFactory
 ) -> None:
     """A hint after one letter would be a list of everything."""
     job = ids.format_handle(HandleKind.JOB, (await make_job()).id)
-    workspace = (await call_for_result(service, "create_workspace", name="hers"))["workspace_id"]
+    workspace = (await call_for_result(service_url, "create_workspace", name="hers"))[
+        "workspace_id"
+    ]
     foreign = {HandleKind.JOB: job, HandleKind.WORKSPACE: workspace}
     places = [
         ({"type": "ref/resource", "uri": uri}, "id", foreign[RESOURCE_TEMPLATES[uri]])
@@ -183,7 +187,7 @@ async def test_nobody_is_offered_what_is_anothers(
     ]
     places += [
         ({"type": "ref/prompt", "name": prompt}, name, foreign[HANDLE_ARGUMENTS[name]])
-        for prompt, arguments in surface.prompts.items()
+        for prompt, arguments in read_surface.prompts.items()
         for name in arguments.keys() & HANDLE_ARGUMENTS.keys()
     ]
 
@@ -191,44 +195,48 @@ async def test_nobody_is_offered_what_is_anothers(
         for begun in ("", handle[:5], handle):
             params = {"ref": ref, "argument": {"name": name, "value": begun}}
             for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
-                offered = await send_message(service, way, "completion/complete", params, BOB_TOKEN)
+                offered = await send_message(
+                    service_url, way, "completion/complete", params, BOB_TOKEN
+                )
                 assert json.loads(offered.body)["result"]["completion"]["values"] == []
         hers = await send_message(
-            service, ProtocolVariant.LEGACY, "completion/complete", params, ADA_TOKEN
+            service_url, ProtocolVariant.LEGACY, "completion/complete", params, ADA_TOKEN
         )
         assert json.loads(hers.body)["result"]["completion"]["values"] == [handle]
 
 
-async def test_nothing_of_anybody_elses_is_listed(service: str, make_job: JobFactory) -> None:
+async def test_nothing_of_anybody_elses_is_listed(service_url: str, make_job: JobFactory) -> None:
     """The list is the caller's own, and says that nobody else may be shown it."""
     handle = ids.format_handle(HandleKind.JOB, (await make_job()).id)
 
     for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
         theirs = json.loads(
-            (await send_message(service, way, "resources/list", {}, BOB_TOKEN)).body
+            (await send_message(service_url, way, "resources/list", {}, BOB_TOKEN)).body
         )["result"]
-        hers = json.loads((await send_message(service, way, "resources/list", {}, ADA_TOKEN)).body)[
-            "result"
-        ]
+        hers = json.loads(
+            (await send_message(service_url, way, "resources/list", {}, ADA_TOKEN)).body
+        )["result"]
         assert theirs["resources"] == []
         assert [each["uri"] for each in hers["resources"]] == [f"job://{handle}"]
 
 
 async def test_a_foreign_job_among_ones_own_is_not_compared(
-    service: str, make_job: JobFactory
+    service_url: str, make_job: JobFactory
 ) -> None:
     """One's own jobs are no ticket to another's."""
     own = (
-        await call_for_result(service, "launch_job", caller_token=BOB_TOKEN, image="i", command="c")
+        await call_for_result(
+            service_url, "launch_job", caller_token=BOB_TOKEN, image="i", command="c"
+        )
     )["job_id"]
-    await call_for_result(service, "cancel_job", caller_token=BOB_TOKEN, job_id=own)
+    await call_for_result(service_url, "cancel_job", caller_token=BOB_TOKEN, job_id=own)
     foreign = ids.format_handle(HandleKind.JOB, (await make_job()).id)
     nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
 
     for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
         answers = [
             await send_message(
-                service,
+                service_url,
                 way,
                 "prompts/get",
                 {"name": "compare_runs", "arguments": {"job_ids": f"{own},{handle}"}},

@@ -12,9 +12,9 @@ CALLER_ARGUMENTS = {"subject", "subject_id", "user", "user_id", "caller", "token
 
 
 @pytest.fixture
-async def tools(service: str) -> dict[str, dict[str, Any]]:
+async def tools(service_url: str) -> dict[str, dict[str, Any]]:
     """The tools as they are on the wire."""
-    listed = (await post_message(service, "tools/list")).json()["result"]["tools"]
+    listed = (await post_message(service_url, "tools/list")).json()["result"]["tools"]
     return {tool["name"]: tool for tool in listed}
 
 
@@ -95,9 +95,9 @@ async def test_an_argument_that_may_be_left_out_is_not_shown_as_null(
             assert '"null"' not in json.dumps(argument), tool["name"]
 
 
-async def test_null_is_taken_for_left_out_all_the_same(service: str) -> None:
+async def test_null_is_taken_for_left_out_all_the_same(service_url: str) -> None:
     """Programs that fill in every argument send it."""
-    assert await call_for_result(service, "list_jobs", workspace_id=None)
+    assert await call_for_result(service_url, "list_jobs", workspace_id=None)
 
 
 async def test_one_tool_publishes_every_field_of_a_job(tools: dict[str, dict[str, Any]]) -> None:

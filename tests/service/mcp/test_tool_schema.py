@@ -68,12 +68,12 @@ def test_what_is_told_elsewhere_is_told_there() -> None:
     )
 
 
-async def test_an_answer_has_more_than_its_short_schema_and_fits_it(service: str) -> None:
+async def test_an_answer_has_more_than_its_short_schema_and_fits_it(service_url: str) -> None:
     """The SDK's client checks an answer against the schema it listed."""
-    async with open_mcp_client(service) as client:
+    async with open_mcp_client(service_url) as client:
         await client.list_tools()
         answer = await client.call_tool("launch_job", {"image": "i", "command": "true"})
     view = answer.structured_content
-    [status] = (await call_for_result(service, "job_status", job_ids=view["job_id"]))["jobs"]
+    [status] = (await call_for_result(service_url, "job_status", job_ids=view["job_id"]))["jobs"]
 
     assert view.keys() > status.keys()

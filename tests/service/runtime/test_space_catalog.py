@@ -17,51 +17,55 @@ MISSING_SPACE = "nobody/here"
 
 
 async def test_a_space_that_sleeps_is_called_and_checked_when_it_is_awake(
-    service: str, hub: FakeHub
+    service_url: str, fake_hub: FakeHub
 ) -> None:
     """A launch answers at once; waking it is the worker's, who has the time."""
     view = await call_for_result(
-        service, "launch_space_call", space=SLEEPING_SPACE, api_name="x", arguments=["y"]
+        service_url, "launch_space_call", space=SLEEPING_SPACE, api_name="x", arguments=["y"]
     )
 
     assert (view["state"], view["kind"]) == ("queued", "space_call")
     assert "is asleep, so what it takes is checked only when the call is made" in view["notes"][0]
 
 
-async def test_what_one_subject_may_see_is_told_to_no_other(service: str, hub: FakeHub) -> None:
+async def test_what_one_subject_may_see_is_told_to_no_other(
+    service_url: str, fake_hub: FakeHub
+) -> None:
     """Kept for a moment, but by subject: a private Space is not there for others."""
     for by in (ADA_TOKEN, ADA_TOKEN, "hf_bob"):
-        await call_for_result(service, "launch_space_call", caller_token=by, space=SLEEPING_SPACE)
+        await call_for_result(
+            service_url, "launch_space_call", caller_token=by, space=SLEEPING_SPACE
+        )
 
-    assert hub.space_lookups == [(ADA_TOKEN, SLEEPING_SPACE), ("hf_bob", SLEEPING_SPACE)]
+    assert fake_hub.space_lookups == [(ADA_TOKEN, SLEEPING_SPACE), ("hf_bob", SLEEPING_SPACE)]
 
 
-async def test_a_space_that_is_not_there_makes_no_job(service: str, hub: FakeHub) -> None:
-    answer = await call_tool(service, "launch_space_call", space=MISSING_SPACE)
+async def test_a_space_that_is_not_there_makes_no_job(service_url: str, fake_hub: FakeHub) -> None:
+    answer = await call_tool(service_url, "launch_space_call", space=MISSING_SPACE)
 
     assert read_refusal(answer)["code"] == "Invalid"
     assert f"There is no Space {MISSING_SPACE}, or your token may not see it." in answer_text(
         answer
     )
-    assert (await call_for_result(service, "list_jobs"))["jobs"] == []
+    assert (await call_for_result(service_url, "list_jobs"))["jobs"] == []
 
 
 async def test_while_the_hub_is_away_nothing_is_launched_that_nobody_has_checked(
-    start: StartService, hub: FakeHub
+    start_service: StartService, fake_hub: FakeHub
 ) -> None:
     """And nothing is taken for missing because nobody could say."""
     given = {"space": SLEEPING_SPACE, "idempotency_key": "kept"}
-    with start() as service:
+    with start_service() as service:
         first = await call_for_result(service, "launch_space_call", **given)
-    hub.answers_spaces = False
-    with start() as restarted:  # which remembers nothing of the Space
+    fake_hub.answers_spaces = False
+    with start_service() as restarted:  # which remembers nothing of the Space
         unseen = await call_tool(restarted, "launch_space_call", space=SLEEPING_SPACE)
         again = await call_for_result(restarted, "launch_space_call", **given)
 
     assert read_refusal(unseen)["code"] == "Unavailable"
     # What a key has made is found, whatever has become of the Space.
     assert again["job_id"] == first["job_id"]
-    assert len(hub.space_lookups) == 2
+    assert len(fake_hub.space_lookups) == 2
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ TIMEOUT_SECONDS = 10
 
 
 @pytest.fixture
-async def ground(database_url: str) -> AsyncGenerator[CountingTenantDatabase]:
+async def tenant_database(database_url: str) -> AsyncGenerator[CountingTenantDatabase]:
     """The database as the service has it."""
     async with Database(
         database_url, application_name="tests", role=DatabaseRole.TENANT
@@ -35,9 +35,9 @@ async def ground(database_url: str) -> AsyncGenerator[CountingTenantDatabase]:
 
 
 @pytest.fixture
-def waiters(ground: CountingTenantDatabase) -> JobWatchRegistry:
+def watch_registry(tenant_database: CountingTenantDatabase) -> JobWatchRegistry:
     """Waiters whom nobody looks for, and nobody tells."""
-    return JobWatchRegistry(ground)
+    return JobWatchRegistry(tenant_database)
 
 
 async def wait_for_change(changes: JobWatcher) -> frozenset[UUID]:
@@ -51,13 +51,13 @@ def is_quiet(changes: JobWatcher) -> bool:
 
 
 async def test_a_hint_alone_wakes_who_waits(
-    database_url: str, valkey_url: str, waiters: JobWatchRegistry, make_job: JobFactory
+    database_url: str, valkey_url: str, watch_registry: JobWatchRegistry, make_job: JobFactory
 ) -> None:
     """From the commit of a move to the waiter, with nobody looking."""
     job, other = (await make_job()).id, (await make_job()).id
     async with anyio.create_task_group() as listening:
         listening.start_soon(
-            change_notifications.listen_for_changes, valkey_url, waiters.notify_changed
+            change_notifications.listen_for_changes, valkey_url, watch_registry.notify_changed
         )
         async with (
             change_notifications.open_change_publisher(valkey_url) as sender,
@@ -65,7 +65,7 @@ async def test_a_hint_alone_wakes_who_waits(
                 database_url, application_name="tests", on_job_changes=sender.enqueue
             ) as database,
         ):
-            with waiters.watch(ADA_ID, [job, other]) as changes:
+            with watch_registry.watch(ADA_ID, [job, other]) as changes:
                 changes.set_seen({job: FIRST_VERSION, other: FIRST_VERSION})
                 async with database.transaction() as tx:
                     await lifecycle.cancel_job(tx, job, subject_id=ADA_ID)
@@ -79,28 +79,28 @@ async def test_a_hint_alone_wakes_who_waits(
 
 
 async def test_looking_alone_wakes_who_waits(
-    waiters: JobWatchRegistry, make_job: JobFactory, database: Database
+    watch_registry: JobWatchRegistry, make_job: JobFactory, database: Database
 ) -> None:
     """Redis may burn, and the waiter hears of it by the next look."""
     job, other = (await make_job()).id, (await make_job()).id
-    with waiters.watch(ADA_ID, [job, other]) as changes:
+    with watch_registry.watch(ADA_ID, [job, other]) as changes:
         changes.set_seen({job: FIRST_VERSION, other: FIRST_VERSION})
-        await waiters.poll()
+        await watch_registry.poll()
         assert is_quiet(changes)
         async with database.transaction() as tx:
             await lifecycle.cancel_job(tx, job, subject_id=ADA_ID)
 
-        await waiters.poll()
+        await watch_registry.poll()
 
         assert await wait_for_change(changes) == {job}
 
 
 async def test_without_a_valkey_waiters_are_looked_for_by_themselves(
-    ground: CountingTenantDatabase, make_job: JobFactory, database: Database
+    tenant_database: CountingTenantDatabase, make_job: JobFactory, database: Database
 ) -> None:
     """As the service opens it."""
     job = (await make_job()).id
-    async with open_job_watch("redis://127.0.0.1:1/0", ground) as waiters:
+    async with open_job_watch("redis://127.0.0.1:1/0", tenant_database) as waiters:
         with waiters.watch(ADA_ID, [job]) as changes:
             changes.set_seen({job: FIRST_VERSION})
             async with database.transaction() as tx:
@@ -110,39 +110,39 @@ async def test_without_a_valkey_waiters_are_looked_for_by_themselves(
 
 
 async def test_two_hundred_waiters_on_fifty_jobs_are_one_statement(
-    waiters: JobWatchRegistry, ground: CountingTenantDatabase, make_job: JobFactory
+    watch_registry: JobWatchRegistry, tenant_database: CountingTenantDatabase, make_job: JobFactory
 ) -> None:
     """And what a look costs does not grow with who waits for the same."""
     jobs = [(await make_job()).id for _ in range(50)]
     async with anyio.create_task_group() as waiting_on:
 
         async def wait(job_id: UUID) -> None:
-            with waiters.watch(ADA_ID, [job_id]) as changes:
+            with watch_registry.watch(ADA_ID, [job_id]) as changes:
                 changes.set_seen({job_id: FIRST_VERSION})
                 await changes.wait_for_change()
 
         for number in range(200):
             waiting_on.start_soon(wait, jobs[number % 50])
         await anyio.wait_all_tasks_blocked()
-        assert waiters.watcher_count == 200
-        before = ground.transaction_count
+        assert watch_registry.watcher_count == 200
+        before = tenant_database.transaction_count
 
-        await waiters.poll()
+        await watch_registry.poll()
 
-        assert ground.transaction_count == before + 1
+        assert tenant_database.transaction_count == before + 1
         waiting_on.cancel_scope.cancel()
-    assert waiters.watcher_count == 0
+    assert watch_registry.watcher_count == 0
 
 
 async def test_nothing_is_read_while_nobody_waits(
-    ground: CountingTenantDatabase, make_job: JobFactory
+    tenant_database: CountingTenantDatabase, make_job: JobFactory
 ) -> None:
     """An idle service costs the database nothing."""
     job = (await make_job()).id
-    waiters = JobWatchRegistry(ground)
+    waiters = JobWatchRegistry(tenant_database)
 
     async def made() -> int:
-        return ground.transaction_count
+        return tenant_database.transaction_count
 
     async with anyio.create_task_group() as looking:
         looking.start_soon(waiters.poll_forever, timedelta(milliseconds=1))
@@ -151,88 +151,94 @@ async def test_nothing_is_read_while_nobody_waits(
             await eventually(made, lambda transactions: transactions > 3)
         # A look that was under way comes to its end; then there is no other.
         await anyio.sleep(0.1)  # a hundred times as long as a look takes
-        before = ground.transaction_count
+        before = tenant_database.transaction_count
         await anyio.sleep(0.1)  # the time in which nothing is to happen
-        assert ground.transaction_count == before
+        assert tenant_database.transaction_count == before
         looking.cancel_scope.cancel()
 
 
-async def test_what_happens_between_reading_and_waiting_is_heard(waiters: JobWatchRegistry) -> None:
+async def test_what_happens_between_reading_and_waiting_is_heard(
+    watch_registry: JobWatchRegistry,
+) -> None:
     """Who enters before they read cannot miss what they did not read."""
     job = ids.new_id()
-    with waiters.watch(ADA_ID, [job]) as changes:
-        waiters.notify_changed({job: 2})
+    with watch_registry.watch(ADA_ID, [job]) as changes:
+        watch_registry.notify_changed({job: 2})
         changes.set_seen({job: FIRST_VERSION})
 
         assert await wait_for_change(changes) == {job}
 
 
-async def test_what_was_read_is_not_told_once_more(waiters: JobWatchRegistry) -> None:
+async def test_what_was_read_is_not_told_once_more(watch_registry: JobWatchRegistry) -> None:
     """A hint that comes after the reading it is about would wake for nothing."""
     job = ids.new_id()
-    with waiters.watch(ADA_ID, [job]) as changes:
-        waiters.notify_changed({job: 2})
+    with watch_registry.watch(ADA_ID, [job]) as changes:
+        watch_registry.notify_changed({job: 2})
         changes.set_seen({job: JobVersion(2, None)})
-        waiters.notify_changed({job: 2})
-        waiters.notify_changed({job: 1})
+        watch_registry.notify_changed({job: 2})
+        watch_registry.notify_changed({job: 1})
         assert is_quiet(changes)
-        waiters.notify_changed({job: 3})
+        watch_registry.notify_changed({job: 3})
 
         assert await wait_for_change(changes) == {job}
 
 
-async def test_what_is_not_waited_for_any_more_wakes_nobody(waiters: JobWatchRegistry) -> None:
+async def test_what_is_not_waited_for_any_more_wakes_nobody(
+    watch_registry: JobWatchRegistry,
+) -> None:
     """Of fifty jobs the finished ones are left out, and foreign ones after the first reading."""
     job, other = ids.new_id(), ids.new_id()
-    with waiters.watch(ADA_ID, [job, other]) as changes:
-        waiters.notify_changed({other: 5})
+    with watch_registry.watch(ADA_ID, [job, other]) as changes:
+        watch_registry.notify_changed({other: 5})
         changes.set_seen({job: FIRST_VERSION})
-        waiters.notify_changed({other: 6})
+        watch_registry.notify_changed({other: 6})
 
         assert is_quiet(changes)
 
 
 async def test_a_hold_and_a_job_that_is_gone_are_heard_of_by_looking(
-    waiters: JobWatchRegistry, make_job: JobFactory, database: Database
+    watch_registry: JobWatchRegistry, make_job: JobFactory, database: Database
 ) -> None:
     """Neither is a move of the job."""
     job, gone = (await make_job()).id, ids.new_id()
-    with waiters.watch(ADA_ID, [job, gone]) as changes:
+    with watch_registry.watch(ADA_ID, [job, gone]) as changes:
         changes.set_seen({job: FIRST_VERSION, gone: FIRST_VERSION})
-        await waiters.poll()
+        await watch_registry.poll()
         assert await wait_for_change(changes) == {gone}
         changes.set_seen({job: FIRST_VERSION})
         async with database.transaction() as tx:
             await credentials.mark_credential_refused(tx, ADA_ID, version=1)
 
-        await waiters.poll()
+        await watch_registry.poll()
 
         assert await wait_for_change(changes) == {job}
         changes.set_seen({job: JobVersion(1, Hold.CREDENTIALS)})
-        await waiters.poll()
+        await watch_registry.poll()
         assert is_quiet(changes)
 
 
 async def test_who_waits_for_a_foreign_job_hears_as_much_as_for_none(
-    waiters: JobWatchRegistry, make_job: JobFactory
+    watch_registry: JobWatchRegistry, make_job: JobFactory
 ) -> None:
     """The marks are read as whoever waits."""
     for job in ((await make_job()).id, ids.new_id()):
-        with waiters.watch(EVE_ID, [job]) as changes:
+        with watch_registry.watch(EVE_ID, [job]) as changes:
             changes.set_seen({job: FIRST_VERSION})
-            await waiters.poll()
+            await watch_registry.poll()
             assert await wait_for_change(changes) == {job}, "it is gone, for all they know"
 
 
-async def test_a_stop_lets_everybody_go_and_nobody_wait_again(waiters: JobWatchRegistry) -> None:
+async def test_a_stop_lets_everybody_go_and_nobody_wait_again(
+    watch_registry: JobWatchRegistry,
+) -> None:
     """A rolling deploy does not hold its clients up, or cut them off."""
     job = ids.new_id()
-    with waiters.watch(ADA_ID, [job]) as changes:
+    with watch_registry.watch(ADA_ID, [job]) as changes:
         changes.set_seen({job: FIRST_VERSION})
-        waiters.stop()
+        watch_registry.stop()
         assert await wait_for_change(changes) == frozenset()
         changes.set_seen({job: FIRST_VERSION})
         assert await wait_for_change(changes) == frozenset()
-    with waiters.watch(ADA_ID, [job]) as changes:
+    with watch_registry.watch(ADA_ID, [job]) as changes:
         changes.set_seen({job: FIRST_VERSION})
         assert await wait_for_change(changes) == frozenset()

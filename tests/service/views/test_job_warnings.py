@@ -155,7 +155,7 @@ def test_nothing_is_warned_of_once_it_is_over(state: JobState) -> None:
 
 
 async def test_a_place_in_the_queue_counts_only_ones_own_of_the_same_kind(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """Read in the one statement that reads the job; what others have queued is not told."""
     made = [await make_job() for _ in range(3)]
@@ -163,14 +163,14 @@ async def test_a_place_in_the_queue_counts_only_ones_own_of_the_same_kind(
     last = ids.format_handle(HandleKind.JOB, (await make_job()).id)
     first = ids.format_handle(HandleKind.JOB, made[0].id)
 
-    view = await call_for_result(service, "job_status", job_ids=[first, last])
+    view = await call_for_result(service_url, "job_status", job_ids=[first, last])
     claimed = timedelta(minutes=5)
     async with database.transaction() as tx:
         await tx.execute("UPDATE subject SET max_active = 1 WHERE id = $1", ADA_ID)
         await run_launch.claim(
             tx, JobKind.HUB_JOB, limit=1, worker="w", lease=claimed, settle_window=claimed
         )
-    full = await call_for_result(service, "job_status", job_ids=last)
+    full = await call_for_result(service_url, "job_status", job_ids=last)
 
     summaries = [job["summary"] for job in view["jobs"]]
     assert summaries[0].startswith("Queued; it is launched")
@@ -181,12 +181,12 @@ async def test_a_place_in_the_queue_counts_only_ones_own_of_the_same_kind(
 
 
 async def test_what_upstream_and_the_token_say_reaches_the_view(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """The moments are the database's, so no clock of ours can be wrong about them."""
     spec: dict[str, Any] = {"image": "i", "command": ["true"], "flavor": "a10g-large"}
     handle = ids.format_handle(HandleKind.JOB, (await make_job(spec=spec | {"timeout": 3600.0})).id)
-    await call_for_result(service, "job_status", job_ids=handle)
+    await call_for_result(service_url, "job_status", job_ids=handle)
     run_id = await RunDriver(database).start_run()
     async with database.transaction() as tx:
         await tx.execute(
@@ -200,7 +200,7 @@ async def test_what_upstream_and_the_token_say_reaches_the_view(
             ADA_ID,
         )
 
-    [view] = (await call_for_result(service, "job_status", job_ids=handle))["jobs"]
+    [view] = (await call_for_result(service_url, "job_status", job_ids=handle))["jobs"]
 
     stuck, token = view["warnings"]
     assert "No a10g-large has been free for 25m" in stuck

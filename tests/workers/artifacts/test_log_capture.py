@@ -28,20 +28,22 @@ LOST_LOG_LINE = "[Holdfast: the Hub did not give the rest of this log]"
 
 
 @pytest.fixture
-def hub() -> Generator[LogHub]:
+def log_server() -> Generator[LogHub]:
     with run_log_hub() as running:
         yield running
 
 
 @pytest.fixture
-async def worker(hub: LogHub, settings: Callable[..., Settings]) -> AsyncGenerator[Worker]:
+async def worker(
+    log_server: LogHub, make_settings: Callable[..., Settings]
+) -> AsyncGenerator[Worker]:
     """A worker at a Hub that has one log."""
-    async with build_worker(settings(hub_url=hub.url, log_bytes=1024 * 1024)) as built:
+    async with build_worker(make_settings(hub_url=log_server.url, log_bytes=1024 * 1024)) as built:
         yield built
 
 
 @pytest.fixture
-async def job(database: Database, vault: Vault, make_job: JobFactory) -> Job:
+async def job_with_secret(database: Database, vault: Vault, make_job: JobFactory) -> Job:
     """A running job with a secret of several lines."""
     made = await make_job()
     async with database.transaction() as tx:
@@ -68,107 +70,107 @@ async def read_log(database: Database, job: Job) -> list[str]:
 
 
 async def test_a_log_that_grows_is_captured_as_it_grows(
-    worker: Worker, hub: LogHub, database: Database, job: Job
+    worker: Worker, log_server: LogHub, database: Database, job_with_secret: Job
 ) -> None:
     """The Hub replays it from its start each time; what is kept is skipped."""
-    for hub.line_count in (3, 3, 2500, 7001):
+    for log_server.line_count in (3, 3, 2500, 7001):
         assert await capture_once(worker, is_over=False)
-    hub.line_count = 7010
+    log_server.line_count = 7010
 
     assert await capture_once(worker)
 
-    assert await read_log(database, job) == [str(number) for number in range(7010)]
-    assert hub.request_count == 5
+    assert await read_log(database, job_with_secret) == [str(number) for number in range(7010)]
+    assert log_server.request_count == 5
 
 
 async def test_a_log_that_says_nothing_more_for_now_is_left_until_the_next_turn(
-    worker: Worker, hub: LogHub, database: Database, job: Job
+    worker: Worker, log_server: LogHub, database: Database, job_with_secret: Job
 ) -> None:
     """The Hub keeps its stream open as long as the job runs, and says that it is alive."""
-    hub.line_count, hub.stays_open = 3, True
+    log_server.line_count, log_server.stays_open = 3, True
 
     with anyio.fail_after(10):
         assert await capture_once(worker, is_over=False)
 
-    assert await read_log(database, job) == ["0", "1", "2"]
+    assert await read_log(database, job_with_secret) == ["0", "1", "2"]
 
 
 async def test_a_stream_that_breaks_off_is_taken_up_where_it_broke(
-    worker: Worker, hub: LogHub, database: Database, job: Job
+    worker: Worker, log_server: LogHub, database: Database, job_with_secret: Job
 ) -> None:
     """As often as it takes, as long as each attempt brings something."""
-    hub.line_count, hub.break_after_lines = 9000, [0, 2101, 5000, 5000]
+    log_server.line_count, log_server.break_after_lines = 9000, [0, 2101, 5000, 5000]
 
     assert await capture_once(worker)
 
-    assert await read_log(database, job) == [str(number) for number in range(9000)]
+    assert await read_log(database, job_with_secret) == [str(number) for number in range(9000)]
 
 
 async def test_a_log_that_cannot_be_had_does_not_hold_up_the_end_and_says_so(
-    worker: Worker, hub: LogHub, database: Database, job: Job
+    worker: Worker, log_server: LogHub, database: Database, job_with_secret: Job
 ) -> None:
     """What is there is kept; that something is missing is not hidden."""
-    hub.line_count, hub.break_after_lines = 9, [5] * 9
+    log_server.line_count, log_server.break_after_lines = 9, [5] * 9
 
     assert await capture_once(worker)
 
-    assert await read_log(database, job) == ["0", "1", "2", "3", "4", LOST_LOG_LINE]
-    assert hub.request_count < 9
+    assert await read_log(database, job_with_secret) == ["0", "1", "2", "3", "4", LOST_LOG_LINE]
+    assert log_server.request_count < 9
 
 
 async def test_what_was_captured_stays_when_the_hub_has_forgotten_it(
-    worker: Worker, hub: LogHub, database: Database, job: Job
+    worker: Worker, log_server: LogHub, database: Database, job_with_secret: Job
 ) -> None:
     """Its own copy is kept for nobody knows how long."""
-    hub.line_count = 3
+    log_server.line_count = 3
     assert await capture_once(worker, is_over=False)
-    hub.refusal_statuses = [404]
+    log_server.refusal_statuses = [404]
 
     assert await capture_once(worker)
 
-    assert await read_log(database, job) == ["0", "1", "2", LOST_LOG_LINE]
+    assert await read_log(database, job_with_secret) == ["0", "1", "2", LOST_LOG_LINE]
 
 
 @pytest.mark.parametrize("status", [401, 429])
 async def test_a_log_is_not_given_up_for_a_token_or_for_a_moment(
-    worker: Worker, hub: LogHub, database: Database, job: Job, status: int
+    worker: Worker, log_server: LogHub, database: Database, job_with_secret: Job, status: int
 ) -> None:
     """The job ends when its owner has called again, or the Hub is ready to be asked again."""
-    hub.refusal_statuses = [status]
+    log_server.refusal_statuses = [status]
 
     with pytest.raises(HubRejected):
         await capture_once(worker)
 
-    assert await read_log(database, job) == []
+    assert await read_log(database, job_with_secret) == []
 
 
 async def test_of_two_workers_at_a_log_each_line_is_kept_by_one(
-    worker: Worker, hub: LogHub, database: Database, job: Job
+    worker: Worker, log_server: LogHub, database: Database, job_with_secret: Job
 ) -> None:
     """The lease of a turn may lapse while a log is read; who comes second leaves it alone."""
-    hub.line_count = 5000
+    log_server.line_count = 5000
     seen = await read_run(worker)
     assert await capture_once(worker, run=seen)
 
     assert not await capture_once(worker, run=seen)
 
-    assert await read_log(database, job) == [str(number) for number in range(5000)]
+    assert await read_log(database, job_with_secret) == [str(number) for number in range(5000)]
 
 
 async def test_a_secret_over_lines_is_found_wherever_a_capture_ends(
-    worker: Worker, hub: LogHub, database: Database, job: Job
+    worker: Worker, log_server: LogHub, database: Database, job_with_secret: Job
 ) -> None:
     """What may be the beginning of one waits for the line that decides it."""
     first, middle, last = MULTILINE_SECRET.reveal().splitlines()
     printed = ["a", first, "b", first, middle, "c", f"d {first}", middle, last, f"e {first}"]
-    hub.format_line = printed.__getitem__
+    log_server.format_line = printed.__getitem__
     waiting: list[int] = []
-    for hub.line_count in range(1, len(printed) + 1):
+    for log_server.line_count in range(1, len(printed) + 1):
         assert await capture_once(worker, is_over=False)
-        waiting.append(hub.line_count - len(await read_log(database, job)))
+        waiting.append(log_server.line_count - len(await read_log(database, job_with_secret)))
     assert await capture_once(worker)
 
-    assert await read_log(database, job) == [
+    assert await read_log(database, job_with_secret) == [
         *("a", first, "b", first, "[redacted:KEY]", "c"),
         *("d [redacted:KEY]", "[redacted:KEY]", "[redacted:KEY]", f"e {first}"),
     ]
@@ -176,16 +178,18 @@ async def test_a_secret_over_lines_is_found_wherever_a_capture_ends(
 
 
 async def test_a_log_too_large_keeps_its_beginning_and_its_end(
-    worker: Worker, hub: LogHub, database: Database, job: Job
+    worker: Worker, log_server: LogHub, database: Database, job_with_secret: Job
 ) -> None:
     """How it was set up and why it failed; the numbers of the lines say what is between."""
-    hub.line_count, hub.format_line = 40_000, lambda number: f"{number:0100}"
+    log_server.line_count, log_server.format_line = 40_000, lambda number: f"{number:0100}"
     assert await capture_once(worker)
 
     async with database.transaction() as tx:
-        extent = await log_store.read_log_extent(tx, ADA_ID, job.id)
-        head = await log_store.read_lines(tx, ADA_ID, job.id, start=extent.head_lines - 2, limit=4)
-        end = await log_store.read_lines(tx, ADA_ID, job.id, start=39_999, limit=4)
+        extent = await log_store.read_log_extent(tx, ADA_ID, job_with_secret.id)
+        head = await log_store.read_lines(
+            tx, ADA_ID, job_with_secret.id, start=extent.head_lines - 2, limit=4
+        )
+        end = await log_store.read_lines(tx, ADA_ID, job_with_secret.id, start=39_999, limit=4)
         stored = await tx.fetchval(
             "SELECT sum(octet_length(array_to_string(lines, '.')) + 1) FROM log_chunk"
         )
@@ -199,43 +203,43 @@ async def test_a_log_too_large_keeps_its_beginning_and_its_end(
 
 
 async def test_what_was_kept_says_how_long_it_is_at_once(
-    worker: Worker, hub: LogHub, database: Database, job: Job
+    worker: Worker, log_server: LogHub, database: Database, job_with_secret: Job
 ) -> None:
     """An empty log is one too."""
     assert await capture_once(worker)
 
     async with database.transaction() as tx:
-        assert await log_store.read_log_extent(tx, ADA_ID, job.id) == LogExtent()
-        assert await job_queries.get_job_status(tx, ADA_ID, job.id) is not None
+        assert await log_store.read_log_extent(tx, ADA_ID, job_with_secret.id) == LogExtent()
+        assert await job_queries.get_job_status(tx, ADA_ID, job_with_secret.id) is not None
 
 
 async def test_without_the_key_of_its_secrets_nothing_of_a_log_is_kept(
-    worker: Worker, hub: LogHub, database: Database, job: Job
+    worker: Worker, log_server: LogHub, database: Database, job_with_secret: Job
 ) -> None:
     """What cannot be looked for might stand in any line."""
-    hub.line_count = 3
+    log_server.line_count = 3
     async with database.transaction() as tx:
         await tx.execute("UPDATE job_secret SET sealed = sealed || 'x'")
 
     assert await capture_once(worker, is_over=False)
-    assert await read_log(database, job) == []
+    assert await read_log(database, job_with_secret) == []
     assert await capture_once(worker)
 
-    (line,) = await read_log(database, job)
+    (line,) = await read_log(database, job_with_secret)
     assert line.startswith("[withheld")
 
 
 async def test_the_token_of_whoever_launched_it_is_not_kept(
-    worker: Worker, hub: LogHub, database: Database, vault: Vault, job: Job
+    worker: Worker, log_server: LogHub, database: Database, vault: Vault, job_with_secret: Job
 ) -> None:
     """With pass_token a job has it, and what a job has it may print."""
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM job_secret")
         await sealed_secrets.save_job_secrets(
-            tx, vault, job.id, ADA_ID, {"HF_TOKEN": Secret("hf_first-one")}
+            tx, vault, job_with_secret.id, ADA_ID, {"HF_TOKEN": Secret("hf_first-one")}
         )
-    hub.line_count, hub.format_line = 2, ["a hf_first-one", "b"].__getitem__
+    log_server.line_count, log_server.format_line = 2, ["a hf_first-one", "b"].__getitem__
 
     assert await capture_once(worker)
 
-    assert await read_log(database, job) == ["a [redacted:HF_TOKEN]", "b"]
+    assert await read_log(database, job_with_secret) == ["a [redacted:HF_TOKEN]", "b"]

@@ -31,7 +31,7 @@ from workers.loops.reconcile_runs import reconcile_runs
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Generator[OutputsHub]:
+def outputs_hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[OutputsHub]:
     folder = tmp_path_factory.mktemp("hub")
     users = load_users(folder)
     struck = FailingHub(
@@ -42,28 +42,31 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Generator[OutputsHub]:
 
 
 @pytest.fixture(autouse=True)
-def calm(ground: OutputsHub) -> Generator[None]:
+def no_refusals(outputs_hub: OutputsHub) -> Generator[None]:
     yield
-    ground.failing_hub.refusals.clear()
+    outputs_hub.failing_hub.refusals.clear()
 
 
 @pytest.fixture
 async def worker(
-    ground: OutputsHub, database: Database, vault: Vault, settings: Callable[..., Settings]
+    outputs_hub: OutputsHub,
+    database: Database,
+    vault: Vault,
+    make_settings: Callable[..., Settings],
 ) -> AsyncGenerator[Worker]:
     """A worker without loops: each test takes its steps itself."""
-    chosen = settings(observe_min="1ms", scheduling_deadline="1h", outputs_patience="1m")
-    async with open_hub_jobs_client(ground.url, ground.url) as gateway:
+    chosen = make_settings(observe_min="1ms", scheduling_deadline="1h", outputs_patience="1m")
+    async with open_hub_jobs_client(outputs_hub.url, outputs_hub.url) as gateway:
         made = executor(ExecutorDeps(gateway, database, chosen, vault))
         yield Worker("w1", chosen, database, vault, gateway, {JobKind.HUB_JOB: made})
 
 
 @pytest.fixture
-async def lend(worker: Worker, ada: str, vault: Vault) -> Callable[[str], Any]:
+async def lend_hub_token(worker: Worker, ada_id: str, vault: Vault) -> Callable[[str], Any]:
     async def lend(token: str) -> None:
         async with worker.database.transaction() as tx:
             await credentials.save_credential(
-                tx, vault, subject_id=ada, name="ada", token=Secret(token), expires_at=None
+                tx, vault, subject_id=ada_id, name="ada", token=Secret(token), expires_at=None
             )
 
     return lend
@@ -74,10 +77,13 @@ OutputRunFactory = Callable[..., Any]
 
 @pytest.fixture
 async def make_run(
-    worker: Worker, ground: OutputsHub, make_job: JobFactory, lend: Callable[[str], Any]
+    worker: Worker,
+    outputs_hub: OutputsHub,
+    make_job: JobFactory,
+    lend_hub_token: Callable[[str], Any],
 ) -> OutputRunFactory:
     """Claim a job of Alice's that declares two outputs; keyword arguments override its request."""
-    await lend(find_user(ground.users, "alice").token)
+    await lend_hub_token(find_user(outputs_hub.users, "alice").token)
 
     async def make(**overrides: Any) -> OutputRun:
         bucket = overrides.setdefault("outputs_in", f"alice/b-{uuid4().hex[:8]}/ws_1")
@@ -97,7 +103,7 @@ async def make_run(
                 lease=timedelta(minutes=1),
                 settle_window=worker.settings.settle,
             )
-        return OutputRun(worker, ground, claim, bucket)
+        return OutputRun(worker, outputs_hub, claim, bucket)
 
     return make
 
@@ -258,7 +264,7 @@ async def test_a_bucket_that_was_deleted_has_no_outputs(make_run: OutputRunFacto
 
 
 async def test_outputs_are_looked_for_with_the_next_token_when_the_first_is_dead(
-    make_run: OutputRunFactory, lend: Callable[[str], Any]
+    make_run: OutputRunFactory, lend_hub_token: Callable[[str], Any]
 ) -> None:
     """Nobody is told of a success, or of a failure, that nobody could see."""
     run = await make_run()
@@ -270,7 +276,7 @@ async def test_outputs_are_looked_for_with_the_next_token_when_the_first_is_dead
     blind = await run.look()
     run.ground.struck.refused.clear()
     still_blind = await run.look(later="1h")
-    await lend(find_user(run.ground.users, "alice").token)
+    await lend_hub_token(find_user(run.ground.users, "alice").token)
     seen = await run.look()
 
     assert (blind.state, blind.hold) == (JobState.RUNNING, Hold.CREDENTIALS)
@@ -296,35 +302,37 @@ async def test_a_second_run_of_the_same_job_says_nothing_about_its_outputs(
 
 
 async def test_nothing_private_is_written_to_a_bucket_that_others_can_read(
-    make_run: OutputRunFactory, ground: OutputsHub
+    make_run: OutputRunFactory, outputs_hub: OutputsHub
 ) -> None:
-    ground.api().create_bucket("alice/open", exist_ok=True)
+    outputs_hub.api().create_bucket("alice/open", exist_ok=True)
     run = await make_run(outputs_in="alice/open")
-    before = list_job_ids(ground)
+    before = list_job_ids(outputs_hub)
 
     await run.launch()
 
     status = await run.status()
     assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)
     assert status.message == "The bucket alice/open is public, so outputs are not written to it."
-    assert list_job_ids(ground) == before
+    assert list_job_ids(outputs_hub) == before
 
 
 async def test_a_token_that_may_not_make_the_bucket_launches_nothing(
-    make_run: OutputRunFactory, ground: OutputsHub, lend: Callable[[str], Any]
+    make_run: OutputRunFactory, outputs_hub: OutputsHub, lend_hub_token: Callable[[str], Any]
 ) -> None:
     """It says what is missing, before a job has run whose results would be lost."""
     run = await make_run()
     only_jobs = [Permission.WRITE_JOBS]
-    await lend(next(each.token for each in ground.users if each.permissions == only_jobs))
-    before = list_job_ids(ground)
+    await lend_hub_token(
+        next(each.token for each in outputs_hub.users if each.permissions == only_jobs)
+    )
+    before = list_job_ids(outputs_hub)
 
     await run.launch()
 
     status = await run.status()
     assert (status.state, status.reason) == (JobState.FAILED, Reason.MISSING_PERMISSION)
     assert "missing permissions: repo.write" in (status.message or "")
-    assert list_job_ids(ground) == before
+    assert list_job_ids(outputs_hub) == before
 
 
 @pytest.mark.parametrize(
@@ -337,17 +345,17 @@ async def test_a_token_that_may_not_make_the_bucket_launches_nothing(
 )
 async def test_a_bucket_that_cannot_be_had_just_now_leaves_the_job_in_the_queue(
     make_run: OutputRunFactory,
-    ground: OutputsHub,
+    outputs_hub: OutputsHub,
     refused: dict[str, tuple[int, str]],
     hold: Hold | None,
 ) -> None:
     """Provably nothing was launched, so it may be tried again."""
     run = await make_run()
-    before = list_job_ids(ground)
-    ground.failing_hub.refusals |= refused
+    before = list_job_ids(outputs_hub)
+    outputs_hub.failing_hub.refusals |= refused
 
     await run.launch()
 
     status = await run.status()
     assert (status.state, status.hold) == (JobState.QUEUED, hold)
-    assert list_job_ids(ground) == before
+    assert list_job_ids(outputs_hub) == before

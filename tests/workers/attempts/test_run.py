@@ -64,12 +64,12 @@ class StubExecutor:
 
 @pytest.fixture
 def make_worker(
-    database: Database, vault: Vault, settings: Callable[..., Settings]
+    database: Database, vault: Vault, make_settings: Callable[..., Settings]
 ) -> Callable[..., Worker]:
     def make(*executors: Executor, **overrides: Any) -> Worker:
         return Worker(
             name="w1",
-            settings=settings(**overrides),
+            settings=make_settings(**overrides),
             database=database,
             vault=vault,
             hub=cast("HubJobsClient", None),  # these tests never speak to the Hub
@@ -318,7 +318,7 @@ async def test_a_call_whose_answer_was_lost_is_not_repeated(
 
 
 async def test_a_cancelled_call_is_dropped_by_the_worker_that_makes_it(
-    make_worker: WorkerFactory, make_job: JobFactory, database: Database, ada: str
+    make_worker: WorkerFactory, make_job: JobFactory, database: Database, ada_id: str
 ) -> None:
     """The handle is cancelled at once; the connection is closed at the next renewal."""
     stub = StubExecutor(ANSWER, kind=JobKind.INFERENCE)
@@ -326,7 +326,7 @@ async def test_a_cancelled_call_is_dropped_by_the_worker_that_makes_it(
     worker = make_worker(stub, lease="2s", post_timeout="1s")
 
     async with run_call(worker, stub) as claim, database.transaction() as tx:
-        await lifecycle.cancel_job(tx, job.id, subject_id=ada)
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
 
     status = await read_status(worker, claim)
     assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.STOPPED)

@@ -42,15 +42,17 @@ BatchFactory = Callable[..., Awaitable[Job]]
 
 
 @pytest.fixture
-def routed(tmp_path: Path) -> Generator[RunningRouter]:
+def running_router(tmp_path: Path) -> Generator[RunningRouter]:
     with run_router(tmp_path) as running:
         yield running
 
 
 @pytest.fixture
-async def lent(database: Database, vault: Vault, ada: str, routed: RunningRouter) -> None:
+async def ada_router_token(
+    database: Database, vault: Vault, ada_id: str, running_router: RunningRouter
+) -> None:
     """Ada has lent a token that the router takes."""
-    await lend_token(database, vault, routed.token())
+    await lend_token(database, vault, running_router.token())
 
 
 async def lend_token(database: Database, vault: Vault, token: str) -> None:
@@ -61,7 +63,7 @@ async def lend_token(database: Database, vault: Vault, token: str) -> None:
 
 
 @pytest.fixture
-def submit(database: Database, make_job: JobFactory, lent: None) -> BatchFactory:
+def submit_batch(database: Database, make_job: JobFactory, ada_router_token: None) -> BatchFactory:
     """Queue a batch of Ada's; keyword arguments override its request."""
 
     async def make(prompts: Sequence[str], **overrides: Any) -> Job:
@@ -77,11 +79,14 @@ def submit(database: Database, make_job: JobFactory, lent: None) -> BatchFactory
 
 @pytest.fixture
 async def worker(
-    database: Database, vault: Vault, settings: Callable[..., Settings], routed: RunningRouter
+    database: Database,
+    vault: Vault,
+    make_settings: Callable[..., Settings],
+    running_router: RunningRouter,
 ) -> AsyncGenerator[Worker]:
     """A worker that is not at work yet."""
-    own = settings(sweep="50ms", lease="10s", post_timeout="5s")
-    async with open_hub_jobs_client(routed.url, routed.url) as gateway:
+    own = make_settings(sweep="50ms", lease="10s", post_timeout="5s")
+    async with open_hub_jobs_client(running_router.url, running_router.url) as gateway:
         executors = discover_executors(ExecutorDeps(gateway, database, own, vault))
         yield Worker("w1", own, database, vault, gateway, executors)
 
@@ -148,17 +153,17 @@ def make_prompts(count: int) -> list[str]:
 
 
 async def test_every_item_is_asked_for_once_and_answered(
-    worker: Worker, submit: BatchFactory, routed: RunningRouter
+    worker: Worker, submit_batch: BatchFactory, running_router: RunningRouter
 ) -> None:
     """As many at a time as was asked for; what they used is summed."""
-    routed.router.delay_seconds = 0.02
-    job = await submit(make_prompts(40))
+    running_router.router.delay_seconds = 0.02
+    job = await submit_batch(make_prompts(40))
 
     status = await run_to_end(worker, job)
 
     assert status.state is JobState.SUCCEEDED
-    assert routed.router.calls_by_prompt == dict.fromkeys(make_prompts(40), 1)
-    assert 1 < routed.router.max_calls_in_flight <= 4
+    assert running_router.router.calls_by_prompt == dict.fromkeys(make_prompts(40), 1)
+    assert 1 < running_router.router.max_calls_in_flight <= 4
     shown = await read_items(worker.database, job)
     assert all(f"said: {name}" in str((item.result or {})["text"]) for name, item in shown.items())
     assert status.progress == {"done": 40, "total": 40, "message": None}
@@ -170,7 +175,7 @@ async def test_every_item_is_asked_for_once_and_answered(
 
 
 async def test_what_goes_wrong_with_an_item_is_its_own(
-    worker: Worker, submit: BatchFactory, routed: RunningRouter
+    worker: Worker, submit_batch: BatchFactory, running_router: RunningRouter
 ) -> None:
     """The others are answered; each says what was said about it."""
 
@@ -178,8 +183,8 @@ async def test_what_goes_wrong_with_an_item_is_its_own(
         wrong = {"say 1": error_response(400, "too long"), "say 3": error_response(502, "gone")}
         return wrong.get(prompt)
 
-    routed.router.rule = rule
-    job = await submit(make_prompts(5))
+    running_router.router.rule = rule
+    job = await submit_batch(make_prompts(5))
 
     status = await run_to_end(worker, job)
 
@@ -191,27 +196,27 @@ async def test_what_goes_wrong_with_an_item_is_its_own(
     ]
     assert "too long" in (shown["say 1"].message or "")
     assert shown["say 3"].reason is Reason.OUTCOME_UNKNOWN
-    assert routed.router.calls_by_prompt == dict.fromkeys(make_prompts(5), 1)
+    assert running_router.router.calls_by_prompt == dict.fromkeys(make_prompts(5), 1)
 
 
 async def test_what_is_in_doubt_is_repeated_if_that_was_asked_for_and_not_for_ever(
-    worker: Worker, submit: BatchFactory, routed: RunningRouter
+    worker: Worker, submit_batch: BatchFactory, running_router: RunningRouter
 ) -> None:
     """The caller has said that paying twice is better than knowing nothing."""
-    routed.router.rule = lambda prompt, times: (
+    running_router.router.rule = lambda prompt, times: (
         error_response(502) if prompt == "say 1" or times == 1 else None
     )
-    job = await submit(make_prompts(2), on_unknown="repeat", max_tries=2)
+    job = await submit_batch(make_prompts(2), on_unknown="repeat", max_tries=2)
 
     await run_to_end(worker, job)
 
     shown = await read_items(worker.database, job)
     assert [f"{item.state}" for item in shown.values()] == ["done", "unknown"]
-    assert routed.router.calls_by_prompt == {"say 0": 2, "say 1": 2}
+    assert running_router.router.calls_by_prompt == {"say 0": 2, "say 1": 2}
 
 
 async def test_nothing_is_sent_in_a_pause_that_was_asked_for(
-    worker: Worker, submit: BatchFactory, routed: RunningRouter
+    worker: Worker, submit_batch: BatchFactory, running_router: RunningRouter
 ) -> None:
     """A refusal of one concerns them all; afterwards fewer are sent at a time."""
     storm: list[float] = []
@@ -222,47 +227,49 @@ async def test_nothing_is_sent_in_a_pause_that_was_asked_for(
             return error_response(429, "slow down", retry_after="1")
         return None
 
-    routed.router.rule = rule
-    routed.router.delay_seconds = 0.01
-    job = await submit(make_prompts(30))
+    running_router.router.rule = rule
+    running_router.router.delay_seconds = 0.01
+    job = await submit_batch(make_prompts(30))
 
     status = await run_to_end(worker, job)
 
     assert status.state is JobState.SUCCEEDED
     assert (await count_outcomes(worker.database, job)).done == 30
     # What was on its way by then may still have come.
-    meanwhile = [at - storm[0] for at in routed.router.call_times if 0.2 < at - storm[0] < 0.95]
+    meanwhile = [
+        at - storm[0] for at in running_router.router.call_times if 0.2 < at - storm[0] < 0.95
+    ]
     assert meanwhile == []
-    assert routed.router.calls_by_prompt.total() == 31
+    assert running_router.router.calls_by_prompt.total() == 31
 
 
 async def test_a_provider_that_keeps_refusing_fails_the_item_in_the_end(
-    worker: Worker, submit: BatchFactory, routed: RunningRouter
+    worker: Worker, submit_batch: BatchFactory, running_router: RunningRouter
 ) -> None:
     """It was never carried out, and is said to have been tried as often as was asked for."""
-    routed.router.rule = lambda prompt, _: (
+    running_router.router.rule = lambda prompt, _: (
         error_response(503, "no room", retry_after="0") if prompt == "say 1" else None
     )
-    job = await submit(make_prompts(3), max_tries=2)
+    job = await submit_batch(make_prompts(3), max_tries=2)
 
     await run_to_end(worker, job)
 
     shown = await read_items(worker.database, job)
     assert (shown["say 1"].state, shown["say 1"].reason) == ("failed", Reason.HUB_UNAVAILABLE)
     assert "no room" in (shown["say 1"].message or "")
-    assert routed.router.calls_by_prompt == {"say 0": 1, "say 1": 2, "say 2": 1}
+    assert running_router.router.calls_by_prompt == {"say 0": 1, "say 1": 2, "say 2": 1}
 
 
 async def test_without_credits_it_stops_and_keeps_what_is_done(
-    worker: Worker, submit: BatchFactory, routed: RunningRouter
+    worker: Worker, submit_batch: BatchFactory, running_router: RunningRouter
 ) -> None:
     """The rest would be refused alike; it was not carried out, and can be sent once there are."""
-    routed.router.rule = lambda prompt, _: (
+    running_router.router.rule = lambda prompt, _: (
         error_response(402, "You have depleted your credits.")
         if prompt_number(prompt) >= 6
         else None
     )
-    job = await submit(make_prompts(60))
+    job = await submit_batch(make_prompts(60))
 
     status = await run_to_end(worker, job)
 
@@ -270,25 +277,25 @@ async def test_without_credits_it_stops_and_keeps_what_is_done(
     assert "depleted" in (status.message or "")
     tally = await count_outcomes(worker.database, job)
     assert (tally.done, tally.failed, tally.unknown) == (6, 0, 0)
-    assert routed.router.calls_by_prompt.total() < 20
+    assert running_router.router.calls_by_prompt.total() < 20
 
 
 async def test_a_dead_token_holds_it_until_there_is_a_fresh_one(
-    worker: Worker, submit: BatchFactory, routed: RunningRouter, vault: Vault
+    worker: Worker, submit_batch: BatchFactory, running_router: RunningRouter, vault: Vault
 ) -> None:
     """It goes on where it was, and repeats nothing that is done."""
     dead = True
-    routed.router.rule = lambda prompt, _: (
+    running_router.router.rule = lambda prompt, _: (
         error_response(401, "Invalid username or password.")
         if dead and prompt_number(prompt) >= 5
         else None
     )
-    job = await submit(make_prompts(20))
+    job = await submit_batch(make_prompts(20))
     async with run_worker(worker):
         await wait_for_status(worker.database, job, lambda status: status.hold is Hold.CREDENTIALS)
         tally = await count_outcomes(worker.database, job)
         dead = False
-        await lend_token(worker.database, vault, routed.token("bob"))
+        await lend_token(worker.database, vault, running_router.token("bob"))
         status = await wait_for_status(worker.database, job, lambda status: status.is_settled)
 
     assert (tally.done, tally.failed, tally.unknown) == (5, 0, 0)
@@ -297,15 +304,15 @@ async def test_a_dead_token_holds_it_until_there_is_a_fresh_one(
         20,
     )
     assert (
-        max(routed.router.calls_by_prompt.values()) == 2
+        max(running_router.router.calls_by_prompt.values()) == 2
     )  # those that were refused, and not carried out
 
 
 async def test_if_nothing_is_done_it_failed_for_the_commonest_reason(
-    worker: Worker, submit: BatchFactory
+    worker: Worker, submit_batch: BatchFactory
 ) -> None:
     """With the words of upstream, and of how many."""
-    job = await submit(make_prompts(3), model="missing/model")
+    job = await submit_batch(make_prompts(3), model="missing/model")
 
     status = await run_to_end(worker, job)
 
@@ -327,24 +334,24 @@ async def upload_file(router: RunningRouter, content: bytes, name: str = "items.
 
 
 async def test_items_are_read_from_a_file_once_and_whole(
-    worker: Worker, make_job: JobFactory, lent: None, routed: RunningRouter
+    worker: Worker, make_job: JobFactory, ada_router_token: None, running_router: RunningRouter
 ) -> None:
     """Whoever goes on with it goes on with what was read; the result says which content that is."""
-    routed.router.delay_seconds = 0.2
+    running_router.router.delay_seconds = 0.2
     lines = [json.dumps({"custom_id": f"é-{n}", "inputs": f"say {n}"}) for n in range(8)]
-    path = await upload_file(routed, "\r\n".join([*lines, "", ""]).encode())
+    path = await upload_file(running_router, "\r\n".join([*lines, "", ""]).encode())
     job = await make_job(kind=JobKind.BATCH, spec=BATCH_SPEC | {"items_from": path})
     async with run_worker(worker):
-        await wait_for_calls(routed, 1)
+        await wait_for_calls(running_router, 1)
     assert (await count_outcomes(worker.database, job)).done < 8
-    await upload_file(routed, b"another file by now")
+    await upload_file(running_router, b"another file by now")
 
     worker.stopping.clear()
     status = await run_to_end(worker, job)
 
     assert status.state is JobState.SUCCEEDED
     assert list(await read_items(worker.database, job)) == [f"é-{n}" for n in range(8)]
-    assert routed.router.calls_by_prompt == dict.fromkeys(make_prompts(8), 1)
+    assert running_router.router.calls_by_prompt == dict.fromkeys(make_prompts(8), 1)
     async with worker.database.transaction() as tx:
         result = await job_queries.get_job_result(tx, ADA_ID, job.id)
     assert result is not None
@@ -365,13 +372,13 @@ WRONG_FILES: Final = {
 
 
 async def test_a_wrong_line_fails_the_batch_before_anything_is_sent(
-    worker: Worker, make_job: JobFactory, lent: None, routed: RunningRouter
+    worker: Worker, make_job: JobFactory, ada_router_token: None, running_router: RunningRouter
 ) -> None:
     """It is named; half a batch that was paid for would be worse than none."""
     async with run_worker(worker):
         for number, (last, said) in enumerate(WRONG_FILES.items()):
             content = b'{"custom_id": "a", "inputs": "first"}\n\n' + last
-            path = await upload_file(routed, content, f"{number}.jsonl")
+            path = await upload_file(running_router, content, f"{number}.jsonl")
             job = await make_job(kind=JobKind.BATCH, spec=BATCH_SPEC | {"items_from": path})
 
             status = await wait_for_status(worker.database, job, lambda status: status.is_settled)
@@ -379,40 +386,40 @@ async def test_a_wrong_line_fails_the_batch_before_anything_is_sent(
             assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)
             assert (status.message or "").startswith(f"Line 3 of {path}")
             assert said in (status.message or "")
-    assert routed.router.calls_by_prompt.total() == 0
+    assert running_router.router.calls_by_prompt.total() == 0
 
 
 async def test_a_cancel_keeps_what_is_done_and_sends_nothing_more(
-    worker: Worker, submit: BatchFactory, routed: RunningRouter
+    worker: Worker, submit_batch: BatchFactory, running_router: RunningRouter
 ) -> None:
     """What was under way is unknown: it may have been carried out, and charged."""
-    routed.router.delay_seconds = 0.1
-    job = await submit(make_prompts(200))
+    running_router.router.delay_seconds = 0.1
+    job = await submit_batch(make_prompts(200))
     async with run_worker(worker):
-        await wait_for_calls(routed, 16)
+        await wait_for_calls(running_router, 16)
         async with worker.database.transaction() as tx:
             assert await lifecycle.cancel_job(tx, job.id, subject_id=ADA_ID)
         await wait_for_status(worker.database, job, lambda status: status.is_settled)
 
     tally = await count_outcomes(worker.database, job)
     assert (tally.done >= 8, tally.unknown <= 4, tally.failed) == (True, True, 0)
-    assert routed.router.calls_by_prompt.total() == tally.done + tally.unknown < 200
+    assert running_router.router.calls_by_prompt.total() == tally.done + tally.unknown < 200
 
 
 async def test_a_worker_that_is_stopped_lets_its_calls_end_and_another_goes_on(
-    worker: Worker, submit: BatchFactory, routed: RunningRouter
+    worker: Worker, submit_batch: BatchFactory, running_router: RunningRouter
 ) -> None:
     """A deployment costs no item: none is lost, and none is sent twice."""
-    routed.router.delay_seconds = 0.3
-    job = await submit(make_prompts(24))
+    running_router.router.delay_seconds = 0.3
+    job = await submit_batch(make_prompts(24))
     async with run_worker(worker):
-        await wait_for_calls(routed, 6)
+        await wait_for_calls(running_router, 6)
     halfway = await count_outcomes(worker.database, job)
-    assert 4 <= halfway.done == routed.router.calls_by_prompt.total() < 24
+    assert 4 <= halfway.done == running_router.router.calls_by_prompt.total() < 24
 
-    routed.router.delay_seconds = 0.0
+    running_router.router.delay_seconds = 0.0
     worker.stopping.clear()
     status = await run_to_end(worker, job)
 
     assert status.state is JobState.SUCCEEDED
-    assert routed.router.calls_by_prompt == dict.fromkeys(make_prompts(24), 1)
+    assert running_router.router.calls_by_prompt == dict.fromkeys(make_prompts(24), 1)

@@ -37,8 +37,8 @@ EXAMPLE_PAGE = DOCS / "executors.md"
 async def worker(
     database: Database,
     vault: Vault,
-    settings: Callable[..., Settings],
-    ada: str,
+    make_settings: Callable[..., Settings],
+    ada_id: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncGenerator[Worker]:
@@ -47,7 +47,7 @@ async def worker(
     assert found is not None
     (tmp_path / "pause_of_the_docs.py").write_text(found[1])
     monkeypatch.setattr(workers.executors, "__path__", [*workers.executors.__path__, str(tmp_path)])
-    own, hub = settings(sweep="50ms"), cast("HubJobsClient", None)
+    own, hub = make_settings(sweep="50ms"), cast("HubJobsClient", None)
     worker = Worker(
         name="w1",
         settings=own,
@@ -59,7 +59,7 @@ async def worker(
     async with database.transaction() as tx:
         token = Secret("hf_ada")
         await credentials.save_credential(
-            tx, vault, subject_id=ada, name="ada", token=token, expires_at=None
+            tx, vault, subject_id=ada_id, name="ada", token=token, expires_at=None
         )
     stop = anyio.Event()
     async with anyio.create_task_group() as group:

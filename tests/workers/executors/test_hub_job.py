@@ -106,22 +106,22 @@ async def test_a_script_is_carried_in_variables_of_ours_beside_the_callers() -> 
 
 
 async def test_addresses_are_kept_however_a_run_is_found(
-    worker: Worker, local_hub: HubEmulatorProcess, doubted: ClaimedJob
+    worker: Worker, hub_emulator: HubEmulatorProcess, unconfirmed_claim: ClaimedJob
 ) -> None:
     """The answer that told of them may have been lost."""
     spec = {"image": "x", "command": ["sleep", "600"], "expose": [8000], "ssh": True}
-    remote_id = await create_upstream_job(worker, local_hub, doubted, spec)
+    remote_id = await create_upstream_job(worker, hub_emulator, unconfirmed_claim, spec)
 
     await reconcile_runs(worker)
 
-    reached = (await read_status(worker, doubted)).addresses
+    reached = (await read_status(worker, unconfirmed_claim)).addresses
     assert reached == {
         "exposed": ["http://127.0.0.1:8000"],
         "ssh": f"ssh://{remote_id}@ssh.hf.jobs",
     }
     async with worker.database.transaction() as tx:
         await tx.execute("UPDATE remote_run SET addresses = NULL")
-    wait_until(lambda: read_stage(local_hub, remote_id) == "RUNNING")
+    wait_until(lambda: read_stage(hub_emulator, remote_id) == "RUNNING")
     await make_rows_due(worker, "poll_group")
     await poll_namespace(worker)
-    assert (await read_status(worker, doubted)).addresses == reached
+    assert (await read_status(worker, unconfirmed_claim)).addresses == reached

@@ -21,7 +21,7 @@ JOB = {"id": "a" * 24, "status": {"stage": "RUNNING", "message": None}}
 
 
 @pytest.fixture
-async def gateway(scripted_hub: ScriptedHub) -> AsyncGenerator[HubJobsClient]:
+async def hub_client(scripted_hub: ScriptedHub) -> AsyncGenerator[HubJobsClient]:
     async with open_hub_jobs_client(scripted_hub.url, scripted_hub.url) as opened:
         yield opened
 
@@ -31,12 +31,12 @@ async def create_job(gateway: HubJobsClient) -> Any:
 
 
 async def test_a_create_request_carries_the_callers_token_and_no_other(
-    gateway: HubJobsClient, scripted_hub: ScriptedHub
+    hub_client: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """The job is launched with the authority of whoever asked, or not at all."""
     scripted_hub.answers = [JSONResponse(JOB)]
 
-    job = await create_job(gateway)
+    job = await create_job(hub_client)
 
     (request,) = scripted_hub.requests
     assert job.id == JOB["id"]
@@ -46,30 +46,30 @@ async def test_a_create_request_carries_the_callers_token_and_no_other(
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408, 409, 301, 307])
 async def test_an_unclear_answer_is_ambiguous_and_asked_for_only_once(
-    gateway: HubJobsClient, scripted_hub: ScriptedHub, status: int
+    hub_client: HubJobsClient, scripted_hub: ScriptedHub, status: int
 ) -> None:
     """A second request could be a second job; not even a redirect is followed."""
     scripted_hub.answers = [error_response(status, location="/elsewhere"), JSONResponse(JOB)]
 
     with pytest.raises(HubAmbiguous):
-        await create_job(gateway)
+        await create_job(hub_client)
 
     assert len(scripted_hub.requests) == 1
 
 
 @pytest.mark.parametrize("body", ["", "<html>", '"ok"', "[]", '{"status": {}}', '{"id": ""}'])
 async def test_an_answer_without_an_id_is_ambiguous(
-    gateway: HubJobsClient, scripted_hub: ScriptedHub, body: str
+    hub_client: HubJobsClient, scripted_hub: ScriptedHub, body: str
 ) -> None:
     """Something may have been created; a listing will tell."""
     scripted_hub.answers = [Response(body, media_type="application/json")]
 
     with pytest.raises(HubAmbiguous):
-        await create_job(gateway)
+        await create_job(hub_client)
 
 
 async def test_silence_is_ambiguous_after_the_deadline(
-    gateway: HubJobsClient, scripted_hub: ScriptedHub
+    hub_client: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """No call of ours may hang for ever, as the client library's would."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -89,13 +89,13 @@ async def test_a_closed_port_was_certainly_not_reached() -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422, 429])
 async def test_a_refusal_keeps_the_hubs_words(
-    gateway: HubJobsClient, scripted_hub: ScriptedHub, status: int
+    hub_client: HubJobsClient, scripted_hub: ScriptedHub, status: int
 ) -> None:
     """It is the Hub that knows why; people search for its sentences."""
     scripted_hub.answers = [error_response(status, "Pre-paid credit balance is insufficient")]
 
     with pytest.raises(HubRejected) as no:
-        await create_job(gateway)
+        await create_job(hub_client)
 
     assert no.value.status == status
     assert "Pre-paid credit balance is insufficient" in no.value.message
@@ -111,7 +111,7 @@ async def test_a_refusal_keeps_the_hubs_words(
     ],
 )
 async def test_a_spent_budget_says_when_to_return(
-    gateway: HubJobsClient,
+    hub_client: HubJobsClient,
     scripted_hub: ScriptedHub,
     headers: dict[str, str],
     wait: timedelta | None,
@@ -120,13 +120,13 @@ async def test_a_spent_budget_says_when_to_return(
     scripted_hub.answers = [error_response(429, **headers)]
 
     with pytest.raises(HubRejected) as no:
-        await create_job(gateway)
+        await create_job(hub_client)
 
     assert no.value.retry_after == wait
 
 
 async def test_a_listing_is_read_to_its_last_page(
-    gateway: HubJobsClient, scripted_hub: ScriptedHub
+    hub_client: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """A run on the second page is not absent."""
     more = {"link": f'<{scripted_hub.url}/api/jobs/ada?cursor=x>; rel="next"'}
@@ -135,7 +135,7 @@ async def test_a_listing_is_read_to_its_last_page(
         JSONResponse([JOB | {"id": "b" * 24}]),
     ]
 
-    jobs = await gateway.list_jobs("ada", TOKEN, label="k=v", stages=("RUNNING",))
+    jobs = await hub_client.list_jobs("ada", TOKEN, label="k=v", stages=("RUNNING",))
 
     assert [job.id[0] for job in jobs] == ["a", "b"]
     assert scripted_hub.requests[0].url.query == "label=k%3Dv&stage=RUNNING"
@@ -143,18 +143,18 @@ async def test_a_listing_is_read_to_its_last_page(
 
 
 async def test_one_unreadable_page_makes_a_whole_listing_ambiguous(
-    gateway: HubJobsClient, scripted_hub: ScriptedHub
+    hub_client: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """What is on it is not known to be absent."""
     more = {"link": f'<{scripted_hub.url}/api/jobs/ada?cursor=x>; rel="next"'}
     scripted_hub.answers = [JSONResponse([JOB], headers=more), error_response(500)]
 
     with pytest.raises(HubAmbiguous):
-        await gateway.list_jobs("ada", TOKEN, label="k=v")
+        await hub_client.list_jobs("ada", TOKEN, label="k=v")
 
 
 async def test_the_token_is_not_sent_where_a_link_leads_off_the_hub(
-    gateway: HubJobsClient, scripted_hub: ScriptedHub
+    hub_client: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """A page could name any host; the token is for the Hub alone."""
     elsewhere = scripted_hub.url.replace("127.0.0.1", "localhost")
@@ -162,38 +162,38 @@ async def test_the_token_is_not_sent_where_a_link_leads_off_the_hub(
     scripted_hub.answers = [JSONResponse([JOB], headers=more), JSONResponse([])]
 
     with pytest.raises(HubAmbiguous):
-        await gateway.list_jobs("ada", TOKEN, label="k=v")
+        await hub_client.list_jobs("ada", TOKEN, label="k=v")
 
     assert len(scripted_hub.requests) == 1
 
 
 async def test_a_cookie_given_to_one_caller_does_not_go_along_with_anothers_call(
-    gateway: HubJobsClient, scripted_hub: ScriptedHub
+    hub_client: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """One session calls for everybody, and nobody is to be taken for somebody else."""
     known = JSONResponse(JOB)
     known.set_cookie("token", "ada's")
     scripted_hub.answers = [known, JSONResponse(JOB)]
 
-    await gateway.inspect_job("ada", "a" * 24, TOKEN)
-    await gateway.inspect_job("eve", "a" * 24, Secret("hf_eve"))
+    await hub_client.inspect_job("ada", "a" * 24, TOKEN)
+    await hub_client.inspect_job("eve", "a" * 24, Secret("hf_eve"))
 
     assert "cookie" not in scripted_hub.requests[1].headers
 
 
 async def test_a_job_the_hub_does_not_know_is_none(
-    gateway: HubJobsClient, scripted_hub: ScriptedHub
+    hub_client: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """Gone is an answer; anything else that goes wrong is not."""
     scripted_hub.answers = [error_response(404), error_response(403)]
 
-    assert await gateway.inspect_job("ada", "a" * 24, TOKEN) is None
+    assert await hub_client.inspect_job("ada", "a" * 24, TOKEN) is None
     with pytest.raises(HubRejected):
-        await gateway.inspect_job("ada", "a" * 24, TOKEN)
+        await hub_client.inspect_job("ada", "a" * 24, TOKEN)
 
 
 async def test_a_log_is_read_without_the_hubs_own_lines(
-    gateway: HubJobsClient, scripted_hub: ScriptedHub
+    hub_client: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """They are about the job, and not what its command printed."""
     said = ["===== Job started at 2026-11-21 =====", "one", "two", "three"]
@@ -205,12 +205,12 @@ async def test_a_log_is_read_without_the_hubs_own_lines(
 
     scripted_hub.answers = [StreamingResponse(stream(), media_type="text/event-stream")]
 
-    log = gateway.stream_log("ada", "a" * 24, TOKEN, max_line_chars=100, is_finished=True)
+    log = hub_client.stream_log("ada", "a" * 24, TOKEN, max_line_chars=100, is_finished=True)
     assert [line async for lines in log for line in lines] == ["one", "two", "three"]
 
 
 async def test_what_cannot_be_stored_is_replaced_wherever_the_hub_says_it(
-    gateway: HubJobsClient, scripted_hub: ScriptedHub
+    hub_client: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """JSON carries characters that Postgres refuses; none may keep an outcome from being kept."""
     scripted_hub.answers = [
@@ -218,9 +218,9 @@ async def test_what_cannot_be_stored_is_replaced_wherever_the_hub_says_it(
         JSONResponse({"error": "a\0b"}, 400),
     ]
 
-    job = await create_job(gateway)
+    job = await create_job(hub_client)
     with pytest.raises(HubRejected, match="a\ufffdb"):
-        await create_job(gateway)
+        await create_job(hub_client)
 
     assert job.status is not None
     assert job.status.message == "a\ufffdb"

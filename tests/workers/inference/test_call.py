@@ -30,10 +30,10 @@ def sha256_hex(content: bytes) -> str:
 
 
 @pytest.fixture
-async def alice(local_hub: HubEmulatorProcess) -> AsyncGenerator[ModelCaller]:
+async def alice_caller(hub_emulator: HubEmulatorProcess) -> AsyncGenerator[ModelCaller]:
     """Calls of a user who pays."""
-    token = Secret(find_user(local_hub.users, "alice").token)
-    async with open_hub_jobs_client(local_hub.url, local_hub.url) as gateway:
+    token = Secret(find_user(hub_emulator.users, "alice").token)
+    async with open_hub_jobs_client(hub_emulator.url, hub_emulator.url) as gateway:
         yield ModelCaller(gateway, token)
 
 
@@ -93,13 +93,13 @@ CASES = [
 
 @pytest.mark.parametrize(("task", "provider"), CASES)
 async def test_each_task_is_carried_out_by_each_provider(
-    alice: ModelCaller, task: str, provider: str
+    alice_caller: ModelCaller, task: str, provider: str
 ) -> None:
     """The stand-ins answer in each provider's own form, and say what has reached them."""
     model, _, inputs = PROVIDERS_BY_TASK[task]
     parameters = {"candidate_labels": ["a", "b"]} if task.startswith("zero") else {}
 
-    outcome = await alice.call_model(
+    outcome = await alice_caller.call_model(
         task=task, model=model, inputs=inputs, provider=provider, parameters=parameters
     )
 
@@ -119,9 +119,13 @@ async def test_each_task_is_carried_out_by_each_provider(
         assert all(word.encode() in file.content for word in words), file.content
 
 
-async def test_the_first_who_offers_it_is_asked_if_nobody_is_named(alice: ModelCaller) -> None:
+async def test_the_first_who_offers_it_is_asked_if_nobody_is_named(
+    alice_caller: ModelCaller,
+) -> None:
     """In the order the Hub gives, which is the caller's own."""
-    outcome = await alice.call_model(task="text-to-video", model="local/filmer", inputs="a cat")
+    outcome = await alice_caller.call_model(
+        task="text-to-video", model="local/filmer", inputs="a cat"
+    )
 
     assert isinstance(outcome, Completed)
     assert outcome.run_result.result is not None
@@ -130,12 +134,12 @@ async def test_the_first_who_offers_it_is_asked_if_nobody_is_named(alice: ModelC
 
 @pytest.mark.parametrize("provider", ["fal-ai", "together"])
 async def test_a_place_in_a_queue_is_told_and_a_failure_there_is_one(
-    alice: ModelCaller, provider: str
+    alice_caller: ModelCaller, provider: str
 ) -> None:
     """It was carried out, so it is neither in doubt nor tried again; the reason is theirs."""
     told: list[JobProgress] = []
 
-    outcome = await alice.call_model(
+    outcome = await alice_caller.call_model(
         told.append,
         task="text-to-video",
         model="local/spoiler",
@@ -152,11 +156,13 @@ async def test_a_place_in_a_queue_is_told_and_a_failure_there_is_one(
     )
 
 
-async def test_a_model_that_is_not_loaded_yet_is_asked_again_when_it_is(alice: ModelCaller) -> None:
+async def test_a_model_that_is_not_loaded_yet_is_asked_again_when_it_is(
+    alice_caller: ModelCaller,
+) -> None:
     """The one answer of a server that had trouble which proves that nothing was carried out."""
     asked: dict[str, Any] = {"task": "text-classification", "model": "local/cold", "inputs": "x"}
 
-    first, second = await alice.call_model(**asked), await alice.call_model(**asked)
+    first, second = await alice_caller.call_model(**asked), await alice_caller.call_model(**asked)
 
     assert isinstance(first, RetryLater)
     assert first.retry_after is not None
@@ -183,13 +189,13 @@ async def test_a_model_that_is_not_loaded_yet_is_asked_again_when_it_is(alice: M
     ],
 )
 async def test_what_nobody_offers_is_not_sent_and_says_what_is_offered(
-    alice: ModelCaller, asked: dict[str, Any], says: str
+    alice_caller: ModelCaller, asked: dict[str, Any], says: str
 ) -> None:
     """With the task it is for, and who could be asked: the next attempt can be right."""
     task: dict[str, Any] = {"task": "text-to-image", "model": "local/painter"}
     task["inputs"] = "a cat"
 
-    outcome = await alice.call_model(**task | asked)
+    outcome = await alice_caller.call_model(**task | asked)
 
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.INVALID_REQUEST
@@ -197,9 +203,11 @@ async def test_what_nobody_offers_is_not_sent_and_says_what_is_offered(
     assert says in outcome.message
 
 
-async def test_hf_inference_is_asked_by_name_for_what_it_does_not_list(alice: ModelCaller) -> None:
+async def test_hf_inference_is_asked_by_name_for_what_it_does_not_list(
+    alice_caller: ModelCaller,
+) -> None:
     """As the Hub's own client does; what it then says of the model is passed on."""
-    outcome = await alice.call_model(
+    outcome = await alice_caller.call_model(
         task="text-to-image", model="local/unoffered", inputs="a cat", provider="hf-inference"
     )
 
@@ -207,11 +215,11 @@ async def test_hf_inference_is_asked_by_name_for_what_it_does_not_list(alice: Mo
     assert outcome.message.startswith("hf-inference answered 404: Model local/unoffered")
 
 
-async def test_many_embeddings_become_a_file(alice: ModelCaller) -> None:
+async def test_many_embeddings_become_a_file(alice_caller: ModelCaller) -> None:
     """A result is read by a model; ten thousand numbers are not."""
     texts = [str(number) for number in range(1500)]
 
-    outcome = await alice.call_model(task="embeddings", model="local/vectors", inputs=texts)
+    outcome = await alice_caller.call_model(task="embeddings", model="local/vectors", inputs=texts)
 
     assert isinstance(outcome, Completed)
     assert outcome.run_result.result is not None

@@ -45,15 +45,15 @@ def queue_response() -> Response:
 
 
 @pytest.fixture
-async def web() -> AsyncGenerator[FakeWeb]:
+async def fake_web() -> AsyncGenerator[FakeWeb]:
     async with run_fake_web() as opened:
         yield opened
 
 
 @pytest.fixture
-async def ada(scripted_hub: ScriptedHub, web: FakeWeb) -> AsyncGenerator[ModelCaller]:
+async def ada_caller(scripted_hub: ScriptedHub, fake_web: FakeWeb) -> AsyncGenerator[ModelCaller]:
     async with open_hub_jobs_client(scripted_hub.url, scripted_hub.url) as gateway:
-        yield ModelCaller(gateway, Secret("hf_ada"), web.fetcher, call_bytes=LIMIT_BYTES)
+        yield ModelCaller(gateway, Secret("hf_ada"), fake_web.fetcher, call_bytes=LIMIT_BYTES)
 
 
 def read_failure(outcome: Outcome) -> tuple[Reason | None, str]:
@@ -100,12 +100,16 @@ LOADING = {"error": "loading", "estimated_time": 4}
     ],
 )
 async def test_what_a_chat_is_answered_is_told_apart(
-    ada: ModelCaller, scripted_hub: ScriptedHub, answer: Response, kind: type[Outcome], says: str
+    ada_caller: ModelCaller,
+    scripted_hub: ScriptedHub,
+    answer: Response,
+    kind: type[Outcome],
+    says: str,
 ) -> None:
     """A no is a no, doubt is doubt, and a 503 that says when to come back is neither."""
     scripted_hub.answers = [answer]
 
-    outcome = await ada.call_model(**CHAT)
+    outcome = await ada_caller.call_model(**CHAT)
 
     assert isinstance(outcome, kind), outcome
     assert says in str(outcome)
@@ -113,7 +117,7 @@ async def test_what_a_chat_is_answered_is_told_apart(
 
 
 async def test_nothing_is_sent_twice_and_an_answer_that_is_lost_is_in_doubt(
-    ada: ModelCaller, scripted_hub: ScriptedHub
+    ada_caller: ModelCaller, scripted_hub: ScriptedHub
 ) -> None:
     """It may have been carried out, and paid for."""
 
@@ -123,14 +127,14 @@ async def test_nothing_is_sent_twice_and_an_answer_that_is_lost_is_in_doubt(
 
     scripted_hub.answers = [StreamingResponse(breaks_off(), media_type="application/json")]
 
-    outcome = await ada.call_model(**CHAT)
+    outcome = await ada_caller.call_model(**CHAT)
 
     assert isinstance(outcome, Unknown)
     assert len(scripted_hub.requests) == 1
 
 
 async def test_what_is_asked_for_is_what_is_sent_and_billed(
-    ada: ModelCaller, scripted_hub: ScriptedHub
+    ada_caller: ModelCaller, scripted_hub: ScriptedHub
 ) -> None:
     """To the model and the provider that were named, at the expense of who was named."""
     scripted_hub.answers = [
@@ -139,8 +143,10 @@ async def test_what_is_asked_for_is_what_is_sent_and_billed(
         JSONResponse({"data": []}),
     ]
 
-    await ada.call_model(**CHAT, provider="groq", bill_to="acme", parameters={"max_tokens": 5})
-    await ada.call_model(**IMAGE, bill_to="acme")
+    await ada_caller.call_model(
+        **CHAT, provider="groq", bill_to="acme", parameters={"max_tokens": 5}
+    )
+    await ada_caller.call_model(**IMAGE, bill_to="acme")
 
     chat, look, image = scripted_hub.requests
     assert (chat.url.path, look.url.path) == ("/v1/chat/completions", "/api/models/m/m")
@@ -160,21 +166,21 @@ async def test_what_is_asked_for_is_what_is_sent_and_billed(
 
 
 async def test_who_offers_a_model_is_asked_once_for_a_while_and_for_each_token(
-    ada: ModelCaller, scripted_hub: ScriptedHub
+    ada_caller: ModelCaller, scripted_hub: ScriptedHub
 ) -> None:
     """The order of providers is the caller's own, and a private model is nobody else's."""
     scripted_hub.answers = [offers_response("together"), error_response(400), error_response(400)]
 
-    await ada.call_model(**IMAGE)
-    await ada.call_model(**IMAGE)
+    await ada_caller.call_model(**IMAGE)
+    await ada_caller.call_model(**IMAGE)
 
     asked = [request.url.path for request in scripted_hub.requests]
     assert asked.count("/api/models/m/m") == 1
-    ada.token = Secret("hf_other")
+    ada_caller.token = Secret("hf_other")
     scripted_hub.answers = [
         error_response(404, "Repository not found", x_error_code="RepoNotFound")
     ]
-    unseen = await ada.call_model(**IMAGE)
+    unseen = await ada_caller.call_model(**IMAGE)
     assert isinstance(unseen, Rejected)
     assert "the Hub has no model m/m" in unseen.message
 
@@ -191,30 +197,30 @@ async def test_who_offers_a_model_is_asked_once_for_a_while_and_for_each_token(
     ],
 )
 async def test_before_it_is_sent_nothing_is_in_doubt(
-    ada: ModelCaller, scripted_hub: ScriptedHub, answer: Response, kind: type[Outcome]
+    ada_caller: ModelCaller, scripted_hub: ScriptedHub, answer: Response, kind: type[Outcome]
 ) -> None:
     """Whatever becomes of the question who offers a model: the call was not made."""
     scripted_hub.answers = [answer]
 
-    assert isinstance(await ada.call_model(**IMAGE), kind)
+    assert isinstance(await ada_caller.call_model(**IMAGE), kind)
 
 
 @pytest.mark.parametrize("name", ["../../api/whoami-v2", "a/../../v1/x", "a#b"])
 async def test_what_a_model_is_called_at_a_provider_cannot_lead_elsewhere(
-    ada: ModelCaller, scripted_hub: ScriptedHub, name: str
+    ada_caller: ModelCaller, scripted_hub: ScriptedHub, name: str
 ) -> None:
     """The token goes to the provider that was chosen, and not around it."""
     scripted_hub.answers = [offers_response("fal-ai", name=name)]
 
-    assert isinstance(await ada.call_model(**IMAGE), Rejected)
+    assert isinstance(await ada_caller.call_model(**IMAGE), Rejected)
     assert len(scripted_hub.requests) == 1
 
 
 async def test_a_film_is_waited_for_and_fetched_without_the_callers_token(
-    ada: ModelCaller, scripted_hub: ScriptedHub, web: FakeWeb
+    ada_caller: ModelCaller, scripted_hub: ScriptedHub, fake_web: FakeWeb
 ) -> None:
     """Through trouble on the way, for asking how it goes may be repeated."""
-    web.pages[ADDRESS] = raw_response(FILM)
+    fake_web.pages[ADDRESS] = raw_response(FILM)
     scripted_hub.answers = [
         offers_response("fal-ai", task="text-to-video"),
         queue_response(),
@@ -225,7 +231,7 @@ async def test_a_film_is_waited_for_and_fetched_without_the_callers_token(
         JSONResponse({"video": {"url": ADDRESS}}),
     ]
 
-    outcome = await ada.call_model(**VIDEO)
+    outcome = await ada_caller.call_model(**VIDEO)
 
     assert isinstance(outcome, Completed), outcome
     (file,) = outcome.files
@@ -234,7 +240,7 @@ async def test_a_film_is_waited_for_and_fetched_without_the_callers_token(
     assert looked.path == "/fal-ai/fal-ai/models/requests/r1/status"
     assert collected.path == "/fal-ai/fal-ai/models/requests/r1"
     assert collected.query == "_subdomain=queue"
-    assert "authorization" not in web.requests[0].headers
+    assert "authorization" not in fake_web.requests[0].headers
 
 
 @pytest.mark.parametrize(
@@ -242,13 +248,13 @@ async def test_a_film_is_waited_for_and_fetched_without_the_callers_token(
     ["https://queue.fal.run/../../v1/x", "/a/../../b", "https://evil.example.com", None, 7],
 )
 async def test_a_place_in_a_queue_cannot_lead_the_token_elsewhere(
-    ada: ModelCaller, scripted_hub: ScriptedHub, place: Any
+    ada_caller: ModelCaller, scripted_hub: ScriptedHub, place: Any
 ) -> None:
     """A provider says where its queue is; not above it, and not at another host."""
     given = {"request_id": "r1", "status": "IN_QUEUE", "response_url": place}
     scripted_hub.answers = [offers_response("fal-ai", task="text-to-video"), JSONResponse(given)]
 
-    outcome = await ada.call_model(**VIDEO)
+    outcome = await ada_caller.call_model(**VIDEO)
 
     assert read_failure(outcome)[0] is Reason.CALL_FAILED
     assert len(scripted_hub.requests) == 2
@@ -267,11 +273,11 @@ async def test_a_place_in_a_queue_cannot_lead_the_token_elsewhere(
     ],
 )
 async def test_what_was_made_and_cannot_be_had_is_said_to_be_paid_for_and_lost(
-    ada: ModelCaller, scripted_hub: ScriptedHub, web: FakeWeb, address: str, says: str
+    ada_caller: ModelCaller, scripted_hub: ScriptedHub, fake_web: FakeWeb, address: str, says: str
 ) -> None:
     """A provider's address is believed no more than a caller's; and nothing is made again."""
-    web.pages["https://cdn.example.com/page.mp4"] = raw_response(b"<html>")
-    web.pages["https://cdn.example.com/large.mp4"] = raw_response(FILM + b"\0" * LIMIT_BYTES)
+    fake_web.pages["https://cdn.example.com/page.mp4"] = raw_response(b"<html>")
+    fake_web.pages["https://cdn.example.com/large.mp4"] = raw_response(FILM + b"\0" * LIMIT_BYTES)
     scripted_hub.answers = [
         offers_response("fal-ai", task="text-to-video"),
         queue_response(),
@@ -279,7 +285,7 @@ async def test_what_was_made_and_cannot_be_had_is_said_to_be_paid_for_and_lost(
         JSONResponse({"video": {"url": address}}),
     ]
 
-    reason, message = read_failure(await ada.call_model(**VIDEO))
+    reason, message = read_failure(await ada_caller.call_model(**VIDEO))
 
     assert reason is Reason.CALL_FAILED
     assert says in message
@@ -304,12 +310,12 @@ async def test_what_was_made_and_cannot_be_had_is_said_to_be_paid_for_and_lost(
     ],
 )
 async def test_an_answer_that_cannot_be_kept_fails_and_leaves_what_there_is(
-    ada: ModelCaller, scripted_hub: ScriptedHub, answer: Response, says: str
+    ada_caller: ModelCaller, scripted_hub: ScriptedHub, answer: Response, says: str
 ) -> None:
     """Too large, or nothing that the task makes."""
     scripted_hub.answers = [offers_response("together"), answer]
 
-    outcome = await ada.call_model(**IMAGE)
+    outcome = await ada_caller.call_model(**IMAGE)
 
     reason, message = read_failure(outcome)
     assert reason is Reason.CALL_FAILED
@@ -319,7 +325,7 @@ async def test_an_answer_that_cannot_be_kept_fails_and_leaves_what_there_is(
 
 
 async def test_a_call_that_outlasts_its_timeout_is_said_to_go_on_there(
-    ada: ModelCaller, scripted_hub: ScriptedHub
+    ada_caller: ModelCaller, scripted_hub: ScriptedHub
 ) -> None:
     """It ends here, and is charged for all the same."""
     pending = [JSONResponse({"status": "IN_PROGRESS"}) for _ in range(50)]
@@ -329,14 +335,14 @@ async def test_a_call_that_outlasts_its_timeout_is_said_to_go_on_there(
         *pending,
     ]
 
-    reason, message = read_failure(await ada.call_model(**VIDEO, timeout=1))
+    reason, message = read_failure(await ada_caller.call_model(**VIDEO, timeout=1))
 
     assert reason is Reason.TIMED_OUT
     assert message.startswith("It was still at work at fal-ai after 1s")
 
 
 async def test_replicate_that_needs_longer_than_it_can_be_waited_for_is_in_doubt(
-    ada: ModelCaller, scripted_hub: ScriptedHub
+    ada_caller: ModelCaller, scripted_hub: ScriptedHub
 ) -> None:
     """The router answers no question about what goes on there."""
     scripted_hub.answers = [
@@ -344,7 +350,7 @@ async def test_replicate_that_needs_longer_than_it_can_be_waited_for_is_in_doubt
         JSONResponse({"status": "processing", "output": None}),
     ]
 
-    outcome = await ada.call_model(**IMAGE)
+    outcome = await ada_caller.call_model(**IMAGE)
 
     assert isinstance(outcome, Unknown)
     assert "replicate was still at work" in outcome.message
@@ -359,20 +365,20 @@ async def test_replicate_that_needs_longer_than_it_can_be_waited_for_is_in_doubt
     ],
 )
 async def test_an_input_is_read_from_its_address_before_the_call_is_made(
-    ada: ModelCaller,
+    ada_caller: ModelCaller,
     scripted_hub: ScriptedHub,
-    web: FakeWeb,
+    fake_web: FakeWeb,
     status: str,
     kind: type[Outcome],
     says: str,
 ) -> None:
     """By us, as bytes; what cannot be read is not paid for."""
     address = "https://files.example.com/cat.png"
-    web.pages[address] = raw_response(make_png("cat"), status)
+    fake_web.pages[address] = raw_response(make_png("cat"), status)
     labels = JSONResponse([{"label": "cat", "score": 1}])
     scripted_hub.answers = [offers_response("hf-inference", task="image-classification"), labels]
 
-    outcome = await ada.call_model(
+    outcome = await ada_caller.call_model(
         task="image-classification", model="m/m", inputs={"url": address}
     )
 
@@ -383,4 +389,4 @@ async def test_an_input_is_read_from_its_address_before_the_call_is_made(
     if sent:
         assert await sent[0].body() == make_png("cat")
         assert sent[0].headers["content-type"] == "image/png"
-    assert "authorization" not in web.requests[0].headers
+    assert "authorization" not in fake_web.requests[0].headers

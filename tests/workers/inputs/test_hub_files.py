@@ -26,15 +26,15 @@ CDN = "https://cdn.example.com/x?sig=1"
 
 
 @pytest.fixture
-async def web() -> AsyncGenerator[FakeWeb]:
+async def fake_web() -> AsyncGenerator[FakeWeb]:
     async with run_fake_web() as opened:
         yield opened
 
 
 @pytest.fixture
-async def files(scripted_hub: ScriptedHub, web: FakeWeb) -> AsyncGenerator[HubFileReader]:
+async def hub_files(scripted_hub: ScriptedHub, fake_web: FakeWeb) -> AsyncGenerator[HubFileReader]:
     async with open_hub_jobs_client(scripted_hub.url, scripted_hub.url) as opened:
-        yield HubFileReader(opened, web.fetcher)
+        yield HubFileReader(opened, fake_web.fetcher)
 
 
 def file_response(content: bytes = b"", status: int = 200, **headers: str) -> Response:
@@ -49,21 +49,21 @@ async def read_file(
 
 
 async def test_the_token_is_shown_to_the_hub_and_not_to_where_it_leads(
-    files: HubFileReader, scripted_hub: ScriptedHub, web: FakeWeb
+    hub_files: HubFileReader, scripted_hub: ScriptedHub, fake_web: FakeWeb
 ) -> None:
     """A renamed repository leads elsewhere at the Hub; its bytes are on another host."""
     scripted_hub.answers = [
         file_response(status=307, location="/datasets/ada/lions/resolve/main/a.jsonl"),
         file_response(status=302, location=CDN),
     ]
-    web.pages[CDN] = raw_response(b"one\n")
+    fake_web.pages[CDN] = raw_response(b"one\n")
 
-    assert await read_file(files) == (b"one\n", SHA)
+    assert await read_file(hub_files) == (b"one\n", SHA)
 
     assert [each.headers["authorization"] for each in scripted_hub.requests] == [
         "Bearer hf_ada"
     ] * 2
-    assert "authorization" not in web.requests[0].headers
+    assert "authorization" not in fake_web.requests[0].headers
 
 
 @pytest.mark.parametrize(
@@ -79,16 +79,16 @@ async def test_the_token_is_shown_to_the_hub_and_not_to_where_it_leads(
     ],
 )
 async def test_where_the_hub_leads_is_judged_like_any_url(
-    files: HubFileReader, scripted_hub: ScriptedHub, web: FakeWeb, location: str
+    hub_files: HubFileReader, scripted_hub: ScriptedHub, fake_web: FakeWeb, location: str
 ) -> None:
     """Whoever can make the Hub redirect cannot make us reach what is not public."""
-    web.addresses_by_name["private.example.com"] = ["10.0.0.1"]
+    fake_web.addresses_by_name["private.example.com"] = ["10.0.0.1"]
     scripted_hub.answers = [file_response(status=302, location=location)]
 
     with pytest.raises(FetchRefused):
-        await read_file(files)
+        await read_file(hub_files)
 
-    assert (web.dialed_addresses, len(scripted_hub.requests)) == ([], 1)
+    assert (fake_web.dialed_addresses, len(scripted_hub.requests)) == ([], 1)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ async def test_where_the_hub_leads_is_judged_like_any_url(
     ],
 )
 async def test_what_cannot_be_read_is_said_to_be_gone_or_to_be_tried_again(
-    files: HubFileReader,
+    hub_files: HubFileReader,
     scripted_hub: ScriptedHub,
     said: Response,
     error: type[Exception],
@@ -117,11 +117,11 @@ async def test_what_cannot_be_read_is_said_to_be_gone_or_to_be_tried_again(
     scripted_hub.answers = [said] * 5
 
     with pytest.raises(error, match=words):
-        await read_file(files)
+        await read_file(hub_files)
 
 
 async def test_lines_are_read_as_they_come_and_none_is_too_long(
-    files: HubFileReader, scripted_hub: ScriptedHub
+    hub_files: HubFileReader, scripted_hub: ScriptedHub
 ) -> None:
     """Where a line is cut by the wire means nothing; empty ones count."""
     scripted_hub.answers = [
@@ -129,7 +129,7 @@ async def test_lines_are_read_as_they_come_and_none_is_too_long(
         file_response(b"1\n" + b"x" * 99),
     ]
 
-    async with files.open(PATH, TOKEN, max_bytes=1000, timeout=TIMEOUT) as file:
+    async with hub_files.open(PATH, TOKEN, max_bytes=1000, timeout=TIMEOUT) as file:
         assert [line async for line in file.lines(max_line_bytes=20)] == [
             b'{"a": "\xc3\xa9"}',
             b"",
@@ -137,37 +137,37 @@ async def test_lines_are_read_as_they_come_and_none_is_too_long(
             b"3",
         ]
     with pytest.raises(FetchRefused, match=r"Line 2 of hf://.* is longer than 20 bytes"):
-        async with files.open(PATH, TOKEN, max_bytes=1000, timeout=TIMEOUT) as file:
+        async with hub_files.open(PATH, TOKEN, max_bytes=1000, timeout=TIMEOUT) as file:
             _ = [line async for line in file.lines(max_line_bytes=20)]
 
 
 async def test_a_file_in_a_bucket_that_has_changed_is_not_taken_for_the_one_that_was_read(
-    files: HubFileReader, scripted_hub: ScriptedHub
+    hub_files: HubFileReader, scripted_hub: ScriptedHub
 ) -> None:
     """A batch that goes on tomorrow would mix the items of two files."""
     path = HubUri.parse("hf://buckets/ada/b/a.jsonl")
     scripted_hub.answers = [Response(b"1", headers={"x-xet-hash": "f" * 64}) for _ in range(2)]
     scripted_hub.answers += [Response(b"2", headers={"x-xet-hash": "e" * 64})]
 
-    _, revision = await read_file(files, path)
+    _, revision = await read_file(hub_files, path)
 
-    assert await read_file(files, path.at_revision(revision)) == (b"1", "f" * 64)
+    assert await read_file(hub_files, path.at_revision(revision)) == (b"1", "f" * 64)
     with pytest.raises(FetchRefused, match="has changed since"):
-        await read_file(files, path.at_revision(revision))
+        await read_file(hub_files, path.at_revision(revision))
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
+def hub_emulator(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
     """The local Hub."""
     with run_hub_emulator(tmp_path_factory.mktemp("hub")) as running:
         yield running
 
 
 async def test_repositories_and_buckets_of_the_local_hub_are_read_as_those_of_the_hub(
-    local: HubEmulatorProcess,
+    hub_emulator: HubEmulatorProcess,
 ) -> None:
     """What the real client has put there, small and large, is what is read, and stays pinned."""
-    api, token = local.api(), Secret(find_user(local.users, "alice").token)
+    api, token = hub_emulator.api(), Secret(find_user(hub_emulator.users, "alice").token)
     name, large = f"alice/d-{uuid4().hex[:8]}", b"a line of a large file\n" * 60_000
     api.create_repo(name, repo_type="dataset", private=True)
     api.create_bucket(name, private=True)
@@ -177,7 +177,10 @@ async def test_repositories_and_buckets_of_the_local_hub_are_read_as_those_of_th
         )
     api.batch_bucket_files(name, add=[(large, "b.txt")])
 
-    async with run_fake_web() as web, open_hub_jobs_client(local.url, local.url) as opened:
+    async with (
+        run_fake_web() as web,
+        open_hub_jobs_client(hub_emulator.url, hub_emulator.url) as opened,
+    ):
         files = HubFileReader(opened, web.fetcher)
 
         async def got(text: str, token: Secret = token) -> tuple[bytes, str]:
@@ -189,7 +192,7 @@ async def test_repositories_and_buckets_of_the_local_hub_are_read_as_those_of_th
         assert (await got(f"hf://datasets/{name}/b.txt"))[0] == large
         assert (await got(f"hf://buckets/{name}/b.txt"))[0] == large
         assert await got(f"hf://datasets/{name}@{commit}/a.jsonl") == (small, commit)
-        stranger = Secret(find_user(local.users, "bob").token)
+        stranger = Secret(find_user(hub_emulator.users, "bob").token)
         for kind in ("datasets", "buckets"):
             with pytest.raises(HubRejected, match="404"):
                 await got(f"hf://{kind}/{name}/b.txt", stranger)

@@ -30,7 +30,7 @@ TIMEOUT = timedelta(seconds=5)
 
 
 @pytest.fixture
-async def web() -> AsyncGenerator[FakeWeb]:
+async def fake_web() -> AsyncGenerator[FakeWeb]:
     async with run_fake_web() as opened:
         yield opened
 
@@ -198,59 +198,64 @@ REFUSED_REDIRECTS = [
     ("location", "status"),
     list(zip(REFUSED_REDIRECTS, cycle(["301 A", "302 B", "303 C", "307 D", "308 E"]))),
 )
-async def test_a_redirect_is_judged_like_a_url(web: FakeWeb, location: str, status: str) -> None:
+async def test_a_redirect_is_judged_like_a_url(
+    fake_web: FakeWeb, location: str, status: str
+) -> None:
     """What is public may not lead to what is not."""
-    web.pages[CAT_URL] = redirect_response(location.encode().decode("latin-1"), status)
-    web.addresses_by_name["private.example.com"] = ["10.1.2.3"]
+    fake_web.pages[CAT_URL] = redirect_response(location.encode().decode("latin-1"), status)
+    fake_web.addresses_by_name["private.example.com"] = ["10.1.2.3"]
 
     with pytest.raises(FetchRefused):
-        await fetch_expecting_refusal(web)
+        await fetch_expecting_refusal(fake_web)
 
-    assert len(web.requests) == len(web.dialed_addresses) == 1
+    assert len(fake_web.requests) == len(fake_web.dialed_addresses) == 1
 
 
-async def test_redirects_come_to_an_end(web: FakeWeb) -> None:
+async def test_redirects_come_to_an_end(fake_web: FakeWeb) -> None:
     """A circle, or a chain, of them is not followed for ever."""
-    web.pages[CAT_URL] = redirect_response(CAT_URL)
+    fake_web.pages[CAT_URL] = redirect_response(CAT_URL)
 
     with pytest.raises(FetchRefused, match="more than 3 redirects"):
-        await fetch_expecting_refusal(web)
+        await fetch_expecting_refusal(fake_web)
 
-    assert len(web.requests) == 4
+    assert len(fake_web.requests) == 4
 
 
-async def test_a_name_is_not_asked_for_a_second_time_to_connect(web: FakeWeb) -> None:
+async def test_a_name_is_not_asked_for_a_second_time_to_connect(fake_web: FakeWeb) -> None:
     """Between a look and a connection, its owner could have it lead elsewhere."""
-    web.rebound_addresses["files.example.com"] = ["127.0.0.1"]
-    web.pages[CAT_URL] = raw_response(b"hello")
+    fake_web.rebound_addresses["files.example.com"] = ["127.0.0.1"]
+    fake_web.pages[CAT_URL] = raw_response(b"hello")
 
-    await fetch_expecting_refusal(web)
+    await fetch_expecting_refusal(fake_web)
 
-    assert (web.resolved_names, web.dialed_addresses) == (["files.example.com"], [PUBLIC_ADDRESS])
+    assert (fake_web.resolved_names, fake_web.dialed_addresses) == (
+        ["files.example.com"],
+        [PUBLIC_ADDRESS],
+    )
 
 
-async def test_a_name_that_is_rebound_before_a_redirect_is_judged_again(web: FakeWeb) -> None:
+async def test_a_name_that_is_rebound_before_a_redirect_is_judged_again(fake_web: FakeWeb) -> None:
     """A good answer is good for one connection."""
-    web.rebound_addresses["files.example.com"] = ["169.254.169.254"]
-    web.pages[CAT_URL] = redirect_response("/again")
+    fake_web.rebound_addresses["files.example.com"] = ["169.254.169.254"]
+    fake_web.pages[CAT_URL] = redirect_response("/again")
 
     with pytest.raises(FetchRefused):
-        await fetch_expecting_refusal(web)
+        await fetch_expecting_refusal(fake_web)
 
-    assert web.dialed_addresses == [PUBLIC_ADDRESS]
+    assert fake_web.dialed_addresses == [PUBLIC_ADDRESS]
 
 
 async def test_no_proxy_of_the_environment_comes_in_between(
-    web: FakeWeb, monkeypatch: pytest.MonkeyPatch
+    fake_web: FakeWeb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would ask for the name itself, and connect to whatever it leads to."""
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    web.pages[CAT_URL] = raw_response(b"hello")
+    fake_web.pages[CAT_URL] = raw_response(b"hello")
 
-    await fetch_expecting_refusal(web)
+    await fetch_expecting_refusal(fake_web)
 
-    assert web.dialed_addresses == [PUBLIC_ADDRESS]
+    assert fake_web.dialed_addresses == [PUBLIC_ADDRESS]
 
 
 def write_forever(first: bytes, again: bytes, *, every: float = 0) -> PageWriter:
@@ -311,17 +316,19 @@ STREAMS: dict[str, tuple[PageAnswer, str]] = {
 
 
 @pytest.mark.parametrize("name", STREAMS)
-async def test_a_body_is_bounded_whatever_its_server_says(web: FakeWeb, name: str) -> None:
+async def test_a_body_is_bounded_whatever_its_server_says(fake_web: FakeWeb, name: str) -> None:
     """In bytes and in time; the connection is closed, and not read to its end."""
-    web.pages[CAT_URL], said = STREAMS[name]
+    fake_web.pages[CAT_URL], said = STREAMS[name]
 
     with anyio.fail_after(4), pytest.raises(FetchError, match=said):
         await fetch_expecting_refusal(
-            web, within=SHORT_TIMEOUT if said == "took longer" else TIMEOUT
+            fake_web, within=SHORT_TIMEOUT if said == "took longer" else TIMEOUT
         )
 
 
-async def test_a_machine_that_takes_a_connection_and_says_nothing_is_left(web: FakeWeb) -> None:
+async def test_a_machine_that_takes_a_connection_and_says_nothing_is_left(
+    fake_web: FakeWeb,
+) -> None:
     """The deadline counts from the first look-up, not from the first byte."""
 
     closed = asyncio.Event()
@@ -333,17 +340,17 @@ async def test_a_machine_that_takes_a_connection_and_says_nothing_is_left(web: F
 
     server = await asyncio.start_server(deaf, "127.0.0.1", 0)  # no TLS: no hello is answered
     async with server:
-        web.port = server.sockets[0].getsockname()[1]
+        fake_web.port = server.sockets[0].getsockname()[1]
         with anyio.fail_after(4), pytest.raises(FetchFailed, match="took longer"):
-            await fetch_expecting_refusal(web, within=SHORT_TIMEOUT)
+            await fetch_expecting_refusal(fake_web, within=SHORT_TIMEOUT)
         with anyio.fail_after(4):
             await closed.wait()
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04\0\0", b"<svg onload='alert(1)'/>"])
-async def test_what_is_not_taken_is_told_by_its_bytes(web: FakeWeb, content: bytes) -> None:
+async def test_what_is_not_taken_is_told_by_its_bytes(fake_web: FakeWeb, content: bytes) -> None:
     """A header that calls it a picture makes none of it; see `test_media` for the others."""
-    web.pages[CAT_URL] = raw_response(content, content_type="image/png")
+    fake_web.pages[CAT_URL] = raw_response(content, content_type="image/png")
 
     with pytest.raises(FetchRefused, match="What the URL leads to will not do: it is of no known"):
-        await fetch_expecting_refusal(web)
+        await fetch_expecting_refusal(fake_web)

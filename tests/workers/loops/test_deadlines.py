@@ -13,17 +13,17 @@ from workers.loops.reconcile_runs import reconcile_runs
 
 
 @pytest.fixture(scope="module")
-def local_hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
+def hub_emulator(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
     """A Hub that has no hardware to give."""
     with run_hub_emulator(tmp_path_factory.mktemp("hub"), scheduling_seconds=600) as running:
         yield running
 
 
 async def test_a_run_that_never_gets_its_hardware_is_given_up_with_what_was_seen(
-    worker: Worker, local_hub: HubEmulatorProcess, doubted: ClaimedJob
+    worker: Worker, hub_emulator: HubEmulatorProcess, unconfirmed_claim: ClaimedJob
 ) -> None:
     """Nobody waits for ever, and nothing starts after nobody waits."""
-    remote_id = await create_upstream_job(worker, local_hub, doubted)
+    remote_id = await create_upstream_job(worker, hub_emulator, unconfirmed_claim)
     await reconcile_runs(worker)
     await poll_namespace(worker)
     async with worker.database.transaction() as tx:
@@ -32,7 +32,7 @@ async def test_a_run_that_never_gets_its_hardware_is_given_up_with_what_was_seen
     await poll_namespace(worker)
     await reconcile_runs(worker)
 
-    status = await read_status(worker, doubted)
+    status = await read_status(worker, unconfirmed_claim)
     assert (status.state, status.reason) == (JobState.FAILED, Reason.STUCK_SCHEDULING)
     assert status.message == "It was still SCHEDULING after 1d."
-    assert read_stage(local_hub, remote_id) == "CANCELED"
+    assert read_stage(hub_emulator, remote_id) == "CANCELED"

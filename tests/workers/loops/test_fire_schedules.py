@@ -48,8 +48,8 @@ HOUR: Final = timedelta(hours=1)
 
 
 @pytest.fixture
-async def crew(
-    database_url: str, vault: Vault, settings: Callable[..., Settings], ada: str
+async def make_worker(
+    database_url: str, vault: Vault, make_settings: Callable[..., Settings], ada_id: str
 ) -> AsyncGenerator[WorkerFactory]:
     """Make workers without loops, each with connections of its own; the Hub is silent to them."""
     async with (
@@ -61,7 +61,7 @@ async def crew(
         def make(name: str = "w1", **overrides: Any) -> Worker:
             given: dict[str, Any] = {
                 "name": name,
-                "settings": settings(lease="100ms", post_timeout="50ms", settle="50ms"),
+                "settings": make_settings(lease="100ms", post_timeout="50ms", settle="50ms"),
                 "database": {"w1": first, "w2": second}[name],
                 "vault": vault,
                 "hub": silent,
@@ -73,7 +73,7 @@ async def crew(
 
 
 @pytest.fixture
-def make(database: Database, vault: Vault, ada: str) -> ScheduleFactory:
+def make_schedule(database: Database, vault: Vault, ada_id: str) -> ScheduleFactory:
     """Make a schedule of Ada's that is due now; keyword arguments override the request."""
 
     async def make(**overrides: Any) -> UUID:
@@ -94,13 +94,13 @@ async def fire_all(worker: Worker) -> None:
 
 
 async def test_a_schedule_that_is_due_makes_an_ordinary_job(
-    database: Database, vault: Vault, crew: WorkerFactory, make: ScheduleFactory
+    database: Database, vault: Vault, make_worker: WorkerFactory, make_schedule: ScheduleFactory
 ) -> None:
     """It has a handle, a price, and everything a launch would have given it."""
-    schedule_id = await make(secrets={"KEY": Secret("hidden")}, labels={"team": "a"})
+    schedule_id = await make_schedule(secrets={"KEY": Secret("hidden")}, labels={"team": "a"})
     due_at = (await read_schedule(database, schedule_id)).next_at
 
-    await fire_due_schedules(crew())
+    await fire_due_schedules(make_worker())
 
     (job_id,) = await list_jobs(database, schedule_id)
     after = await read_schedule(database, schedule_id)
@@ -126,30 +126,30 @@ async def test_a_schedule_that_is_due_makes_an_ordinary_job(
 
 
 async def test_each_fires_once_however_many_workers_look(
-    database: Database, crew: WorkerFactory, make: ScheduleFactory
+    database: Database, make_worker: WorkerFactory, make_schedule: ScheduleFactory
 ) -> None:
     """Two workers that see the same schedule due would run, and bill, everything twice."""
-    made = [await make(name=f"s{number}") for number in range(25)]
+    made = [await make_schedule(name=f"s{number}") for number in range(25)]
 
     async with anyio.create_task_group() as tasks:
-        for worker in (crew("w1"), crew("w2"), crew("w1"), crew("w2")):
+        for worker in (make_worker("w1"), make_worker("w2"), make_worker("w1"), make_worker("w2")):
             tasks.start_soon(fire_all, worker)
 
     counts = [len(await list_jobs(database, schedule_id)) for schedule_id in made]
     assert counts == [1] * len(made)
-    assert not await fire_due_schedules(crew())
+    assert not await fire_due_schedules(make_worker())
     assert [len(await list_jobs(database, each)) for each in made] == counts
 
 
 async def test_what_a_dead_worker_took_is_fired_by_another_and_not_by_both(
-    database: Database, crew: WorkerFactory, make: ScheduleFactory
+    database: Database, make_worker: WorkerFactory, make_schedule: ScheduleFactory
 ) -> None:
     """A worker may come back long after its lease has lapsed."""
-    schedule_id = await make()
+    schedule_id = await make_schedule()
     (taken,) = await schedule_states.lease_due_schedules(database, lease=timedelta(0))
     stale = DueFiring.from_schedule(taken)
 
-    await fire_due_schedules(crew())
+    await fire_due_schedules(make_worker())
 
     async with database.transaction() as tx:
         assert not await schedule_firing.lock_firing(tx, stale)
@@ -161,33 +161,36 @@ async def test_what_a_dead_worker_took_is_fired_by_another_and_not_by_both(
 
 
 async def test_a_commit_that_was_cut_off_fires_once(
-    database: Database, crew: WorkerFactory, make: ScheduleFactory, dies_in_commit: FailFirstCommit
+    database: Database,
+    make_worker: WorkerFactory,
+    make_schedule: ScheduleFactory,
+    fail_first_commit: FailFirstCommit,
 ) -> None:
     """Whether it was carried out is not known to whoever sent it."""
-    schedule_id = await make()
-    await dies_in_commit("schedule_firing")
+    schedule_id = await make_schedule()
+    await fail_first_commit("schedule_firing")
 
     with suppress(Unavailable):
-        await fire_due_schedules(crew())
+        await fire_due_schedules(make_worker())
     async with database.transaction() as tx:
         await tx.execute("UPDATE schedule SET due_at = least(next_at, now())")
-    await fire_due_schedules(crew())
+    await fire_due_schedules(make_worker())
 
     assert len(await list_jobs(database, schedule_id)) == 1
     assert len((await read_schedule(database, schedule_id)).firings) == 1
 
 
 async def test_nothing_is_launched_beside_a_job_that_has_not_finished(
-    database: Database, crew: WorkerFactory, make: ScheduleFactory
+    database: Database, make_worker: WorkerFactory, make_schedule: ScheduleFactory
 ) -> None:
     """Else a job that takes longer than its interval piles up, at its owner's cost."""
-    skips, allows = await make(), await make(overlap=OverlapPolicy.ALLOW)
-    await fire_due_schedules(crew())
+    skips, allows = await make_schedule(), await make_schedule(overlap=OverlapPolicy.ALLOW)
+    await fire_due_schedules(make_worker())
     (first,) = await list_jobs(database, skips)
     for schedule_id in (skips, allows):
         await set_due(database, schedule_id, timedelta(0))
 
-    await fire_due_schedules(crew())
+    await fire_due_schedules(make_worker())
 
     assert await list_jobs(database, skips) == [first]
     assert len(await list_jobs(database, allows)) == 2
@@ -205,17 +208,17 @@ async def test_nothing_is_launched_beside_a_job_that_has_not_finished(
 )
 async def test_what_was_missed_is_made_up_for_once_or_not_at_all(
     database: Database,
-    crew: WorkerFactory,
-    make: ScheduleFactory,
+    make_worker: WorkerFactory,
+    make_schedule: ScheduleFactory,
     missed: MissedPolicy,
     late: timedelta,
     became: FiringOutcome,
 ) -> None:
     """After three days without a worker, 864 jobs would be launched at once."""
-    schedule_id = await make(missed=missed, overlap=OverlapPolicy.ALLOW)
+    schedule_id = await make_schedule(missed=missed, overlap=OverlapPolicy.ALLOW)
     due_at = await set_due(database, schedule_id, late)
 
-    await fire_all(crew())
+    await fire_all(make_worker())
 
     after = await read_schedule(database, schedule_id)
     assert [(each.fire_at, each.became) for each in after.firings] == [(due_at, became)]
@@ -227,12 +230,12 @@ async def test_what_was_missed_is_made_up_for_once_or_not_at_all(
 @pytest.mark.parametrize("paused", [False, True])
 async def test_a_firing_that_was_asked_for_moves_no_other(
     database: Database,
-    crew: WorkerFactory,
-    make: ScheduleFactory,
+    make_worker: WorkerFactory,
+    make_schedule: ScheduleFactory,
     paused: bool,  # noqa: FBT001  # a parameter
 ) -> None:
     """Trying a schedule out must not cost the run of the night; and a paused one stays paused."""
-    schedule_id = await make(due_in=HOUR)
+    schedule_id = await make_schedule(due_in=HOUR)
     async with database.transaction() as tx:
         locked = await schedule_store.lock_schedule(tx, ADA_ID, schedule_id)
         assert locked is not None
@@ -241,7 +244,7 @@ async def test_a_firing_that_was_asked_for_moves_no_other(
         again = await schedule_store.update_schedule(tx, locked, next_at=next_at, fire_now=True)
     assert asked_at == again
 
-    await fire_all(crew())
+    await fire_all(make_worker())
 
     after = await read_schedule(database, schedule_id)
     assert (after.next_at, after.due_at, after.asked_at) == (next_at, next_at, None)
@@ -311,15 +314,19 @@ REFUSALS: Final[dict[str, tuple[Any, str]]] = {
 
 @pytest.mark.parametrize("why", REFUSALS)
 async def test_what_a_launch_would_refuse_is_written_down_and_not_tried_again(
-    database: Database, crew: WorkerFactory, make: ScheduleFactory, make_job: JobFactory, why: str
+    database: Database,
+    make_worker: WorkerFactory,
+    make_schedule: ScheduleFactory,
+    make_job: JobFactory,
+    why: str,
 ) -> None:
     """Nobody is there to read an error; and a loop that tries again would never end."""
     prepare, code = REFUSALS[why]
-    schedule_id = await make()
+    schedule_id = await make_schedule()
     workspace_id = await prepare(database=database, make_job=make_job)
     async with database.transaction() as tx:
         await tx.execute("UPDATE schedule SET workspace_id = $1", workspace_id)
-    worker = crew()
+    worker = make_worker()
     worker = replace(worker, settings=worker.settings.model_copy(update={"open_jobs": 1}))
 
     await fire_all(worker)
@@ -334,13 +341,13 @@ async def test_what_a_launch_would_refuse_is_written_down_and_not_tried_again(
 
 
 async def test_secrets_that_cannot_be_opened_launch_nothing(
-    database: Database, crew: WorkerFactory, make: ScheduleFactory
+    database: Database, make_worker: WorkerFactory, make_schedule: ScheduleFactory
 ) -> None:
     """A job without its secrets would fail, and be paid for."""
-    schedule_id = await make(secrets={"KEY": Secret("hidden")})
+    schedule_id = await make_schedule(secrets={"KEY": Secret("hidden")})
     other = Vault.from_key_ring(f"2:{base64.b64encode(os.urandom(32)).decode()}")
 
-    await fire_due_schedules(crew(vault=other))
+    await fire_due_schedules(make_worker(vault=other))
 
     (firing,) = (await read_schedule(database, schedule_id)).firings
     assert (firing.became, firing.code) == (FiringOutcome.REFUSED, "Unsealable")
@@ -348,42 +355,45 @@ async def test_secrets_that_cannot_be_opened_launch_nothing(
 
 
 async def test_a_schedule_that_breaks_does_not_stop_the_others(
-    database: Database, crew: WorkerFactory, make: ScheduleFactory
+    database: Database, make_worker: WorkerFactory, make_schedule: ScheduleFactory
 ) -> None:
     """One row that nobody can read would end everybody's schedules."""
-    broken, whole = await make(), await make()
+    broken, whole = await make_schedule(), await make_schedule()
     async with database.transaction() as tx:
         await tx.execute("UPDATE schedule SET timezone = 'Mars/Base' WHERE id = $1", broken)
 
-    await fire_due_schedules(crew())
+    await fire_due_schedules(make_worker())
 
     assert await list_jobs(database, broken) == []
     assert len(await list_jobs(database, whole)) == 1
 
 
 async def test_a_call_has_no_price_and_is_made_all_the_same(
-    database: Database, crew: WorkerFactory, make: ScheduleFactory
+    database: Database, make_worker: WorkerFactory, make_schedule: ScheduleFactory
 ) -> None:
     """Hugging Face names none."""
     spec: dict[str, Any] = {"task": "chat-completion", "model": "m", "messages": [], "timeout": 60}
-    schedule_id = await make(kind=JobKind.INFERENCE, spec=spec, ceiling_micro_usd=None)
+    schedule_id = await make_schedule(kind=JobKind.INFERENCE, spec=spec, ceiling_micro_usd=None)
 
-    await fire_due_schedules(crew())
+    await fire_due_schedules(make_worker())
 
     assert len(await list_jobs(database, schedule_id)) == 1
 
 
 async def test_old_prices_are_asked_for_again(
-    database: Database, crew: WorkerFactory, make: ScheduleFactory, local_hub: HubEmulatorProcess
+    database: Database,
+    make_worker: WorkerFactory,
+    make_schedule: ScheduleFactory,
+    hub_emulator: HubEmulatorProcess,
 ) -> None:
     """Nobody calls for weeks, and the worst case that is held would be one of weeks ago."""
-    schedule_id = await make()
+    schedule_id = await make_schedule()
     async with database.transaction() as tx:
         await price_store.save_price_list(tx, [CPU_BASIC_PRICE | {"unitCostMicroUSD": 1}])
         await tx.execute("UPDATE price_list SET read_at = now() - interval '2 hours'")
 
-    async with open_hub_jobs_client(local_hub.url, local_hub.url) as gateway:
-        await fire_due_schedules(crew(hub=gateway))
+    async with open_hub_jobs_client(hub_emulator.url, hub_emulator.url) as gateway:
+        await fire_due_schedules(make_worker(hub=gateway))
 
     (job_id,) = await list_jobs(database, schedule_id)
     async with database.transaction() as tx:

@@ -23,51 +23,51 @@ from workers.loops.reconcile_runs import reconcile_runs
 
 
 async def test_a_listing_binds_a_run_whose_answer_nobody_has_seen(
-    worker: Worker, local_hub: HubEmulatorProcess, doubted: ClaimedJob
+    worker: Worker, hub_emulator: HubEmulatorProcess, unconfirmed_claim: ClaimedJob
 ) -> None:
     """What is known is written down by whoever learns it first."""
-    remote_id = await create_upstream_job(worker, local_hub, doubted)
+    remote_id = await create_upstream_job(worker, hub_emulator, unconfirmed_claim)
 
     await poll_namespace(worker)
 
-    status = await read_status(worker, doubted)
+    status = await read_status(worker, unconfirmed_claim)
     assert (status.state, status.remote_id) == (JobState.RUNNING, remote_id)
 
 
 async def test_a_second_job_with_the_label_of_a_bound_run_is_killed(
-    worker: Worker, local_hub: HubEmulatorProcess, doubted: ClaimedJob
+    worker: Worker, hub_emulator: HubEmulatorProcess, unconfirmed_claim: ClaimedJob
 ) -> None:
     """Somebody between us and the Hub repeated the request after we had its answer."""
-    first = await create_upstream_job(worker, local_hub, doubted)
+    first = await create_upstream_job(worker, hub_emulator, unconfirmed_claim)
     await reconcile_runs(worker)
-    second = await create_upstream_job(worker, local_hub, doubted)
+    second = await create_upstream_job(worker, hub_emulator, unconfirmed_claim)
 
     await poll_namespace(worker)
     await reconcile_runs(worker)
 
-    status = await read_status(worker, doubted)
-    assert read_stage(local_hub, second) == "CANCELED"
-    assert read_stage(local_hub, first) != "CANCELED"
+    status = await read_status(worker, unconfirmed_claim)
+    assert read_stage(hub_emulator, second) == "CANCELED"
+    assert read_stage(hub_emulator, first) != "CANCELED"
     assert (status.state, status.remote_id) == (JobState.RUNNING, first)
 
 
 async def test_what_repeats_a_run_is_killed_although_that_run_is_over_already(
-    worker: Worker, local_hub: HubEmulatorProcess, doubted: ClaimedJob
+    worker: Worker, hub_emulator: HubEmulatorProcess, unconfirmed_claim: ClaimedJob
 ) -> None:
     """A kill needs no listing, so the last run of a namespace may end before anybody made one."""
-    await create_upstream_job(worker, local_hub, doubted)
+    await create_upstream_job(worker, hub_emulator, unconfirmed_claim)
     await reconcile_runs(worker)
-    second = await create_upstream_job(worker, local_hub, doubted)
+    second = await create_upstream_job(worker, hub_emulator, unconfirmed_claim)
     async with worker.database.transaction() as tx:
-        await lifecycle.cancel_job(tx, doubted.job_id, subject_id=ADA_ID)
+        await lifecycle.cancel_job(tx, unconfirmed_claim.job_id, subject_id=ADA_ID)
     await reconcile_runs(worker)
-    assert (await read_status(worker, doubted)).upstream is UpstreamState.STOPPED
+    assert (await read_status(worker, unconfirmed_claim)).upstream is UpstreamState.STOPPED
 
     await make_rows_due(worker, "poll_group")
     await poll_runs(worker)
     await reconcile_runs(worker)
 
-    assert read_stage(local_hub, second) == "CANCELED"
+    assert read_stage(hub_emulator, second) == "CANCELED"
     await make_rows_due(worker, "poll_group")
     await poll_runs(worker)
     async with worker.database.transaction() as tx:
@@ -75,28 +75,28 @@ async def test_what_repeats_a_run_is_killed_although_that_run_is_over_already(
 
 
 async def test_a_run_that_was_refused_and_is_listed_all_the_same_is_killed(
-    worker: Worker, local_hub: HubEmulatorProcess, doubted: ClaimedJob
+    worker: Worker, hub_emulator: HubEmulatorProcess, unconfirmed_claim: ClaimedJob
 ) -> None:
     """A refusal need not have been the Hub's own; what is listed counts for more."""
-    there = await create_upstream_job(worker, local_hub, doubted)
+    there = await create_upstream_job(worker, hub_emulator, unconfirmed_claim)
     async with worker.database.transaction() as tx:
         await run_launch.mark_not_created(
-            tx, doubted.run_id, reason=Reason.INVALID_REQUEST, message="no", worker="w1"
+            tx, unconfirmed_claim.run_id, reason=Reason.INVALID_REQUEST, message="no", worker="w1"
         )
 
     await poll_namespace(worker)
     await reconcile_runs(worker)
 
-    status = await read_status(worker, doubted)
-    assert read_stage(local_hub, there) == "CANCELED"
+    status = await read_status(worker, unconfirmed_claim)
+    assert read_stage(hub_emulator, there) == "CANCELED"
     assert (status.state, status.upstream) == (JobState.FAILED, UpstreamState.STOPPED)
 
 
 async def test_the_label_of_somebody_elses_run_counts_for_nothing(
-    worker: Worker, local_hub: HubEmulatorProcess, doubted: ClaimedJob
+    worker: Worker, hub_emulator: HubEmulatorProcess, unconfirmed_claim: ClaimedJob
 ) -> None:
     """Labels are what their writer wants; a subject can only speak of their own runs."""
-    await create_upstream_job(worker, local_hub, doubted)
+    await create_upstream_job(worker, hub_emulator, unconfirmed_claim)
     async with worker.database.transaction() as tx:
         await tx.execute("INSERT INTO subject (id, name) VALUES ('eve', 'eve')")
         await tx.execute("UPDATE remote_run SET subject_id = 'eve'")
@@ -109,12 +109,12 @@ async def test_the_label_of_somebody_elses_run_counts_for_nothing(
 
 
 async def test_a_run_past_its_deadline_is_killed_and_its_job_ends_as_timed_out(
-    worker: Worker, local_hub: HubEmulatorProcess, doubted: ClaimedJob
+    worker: Worker, hub_emulator: HubEmulatorProcess, unconfirmed_claim: ClaimedJob
 ) -> None:
     """The handle ends with what was seen, and the bill with the run."""
-    remote_id = await create_upstream_job(worker, local_hub, doubted)
+    remote_id = await create_upstream_job(worker, hub_emulator, unconfirmed_claim)
     await reconcile_runs(worker)
-    wait_until(lambda: read_stage(local_hub, remote_id) == "RUNNING")
+    wait_until(lambda: read_stage(hub_emulator, remote_id) == "RUNNING")
     await poll_namespace(worker)
     async with worker.database.transaction() as tx:
         patience = await tx.fetchval("SELECT deadline_at - now() FROM remote_run")
@@ -123,16 +123,16 @@ async def test_a_run_past_its_deadline_is_killed_and_its_job_ends_as_timed_out(
     await poll_namespace(worker)
     await reconcile_runs(worker)
 
-    status = await read_status(worker, doubted)
+    status = await read_status(worker, unconfirmed_claim)
     allowed = timedelta(seconds=SLEEP_SPEC["timeout"]) + worker.settings.run_slack
     assert allowed - timedelta(minutes=1) < patience <= allowed
     assert (status.state, status.reason) == (JobState.FAILED, Reason.TIMED_OUT)
     assert status.message == "It was still RUNNING after 11m."
-    assert read_stage(local_hub, remote_id) == "CANCELED"
+    assert read_stage(hub_emulator, remote_id) == "CANCELED"
 
 
 async def test_an_absent_run_is_looked_for_often_at_first(
-    worker: Worker, doubted: ClaimedJob
+    worker: Worker, unconfirmed_claim: ClaimedJob
 ) -> None:
     """Whatever arrives late costs money until it is found."""
     for _ in range(3):

@@ -14,7 +14,7 @@ from workers.context import Worker
 from workers.loops.reconcile_runs import reconcile_runs
 
 
-@pytest.mark.usefixtures("signed_in")
+@pytest.mark.usefixtures("ada_hub_token")
 @pytest.mark.parametrize(
     ("unknown", "flavor", "attempts", "state"),
     [
@@ -28,7 +28,7 @@ from workers.loops.reconcile_runs import reconcile_runs
 )
 async def test_an_absent_run_is_relaunched_where_a_duplicate_costs_little(
     worker: Worker,
-    settings: Callable[..., Settings],
+    make_settings: Callable[..., Settings],
     make_job: JobFactory,
     unknown: str | None,
     flavor: str,
@@ -36,7 +36,7 @@ async def test_an_absent_run_is_relaunched_where_a_duplicate_costs_little(
     state: JobState,
 ) -> None:
     """Only a second request can be a second bill, so it is the operator's choice, and cheap."""
-    given = settings(settle="1ms", post_timeout="1ms", lease="1s", unknown=unknown)
+    given = make_settings(settle="1ms", post_timeout="1ms", lease="1s", unknown=unknown)
     worker = replace(worker, settings=given)
     await make_job(namespace="alice", spec=SLEEP_SPEC | {"flavor": flavor, "attempts": attempts})
     async with worker.database.transaction() as tx:

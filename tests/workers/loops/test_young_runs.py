@@ -37,11 +37,11 @@ class EmptyHub:
 
 
 @pytest.fixture
-def worker(database: Database, vault: Vault, settings: Callable[..., Settings]) -> Worker:
+def worker(database: Database, vault: Vault, make_settings: Callable[..., Settings]) -> Worker:
     """A worker without loops, at a Hub that shows nothing."""
     return Worker(
         name="w1",
-        settings=settings(),
+        settings=make_settings(),
         database=database,
         vault=vault,
         hub=cast("HubJobsClient", EmptyHub()),
@@ -50,7 +50,7 @@ def worker(database: Database, vault: Vault, settings: Callable[..., Settings]) 
 
 
 @pytest.fixture
-async def bound(worker: Worker, make_job: JobFactory) -> ClaimedJob:
+async def bound_run(worker: Worker, make_job: JobFactory) -> ClaimedJob:
     """A run that was created a moment ago."""
     await make_job()
     async with worker.database.transaction() as tx:
@@ -71,11 +71,11 @@ async def read_state(worker: Worker, claim: ClaimedJob) -> JobState:
 
 
 async def test_a_young_run_that_is_not_listed_yet_goes_on(
-    worker: Worker, bound: ClaimedJob
+    worker: Worker, bound_run: ClaimedJob
 ) -> None:
     """The Hub may not show everywhere what it has just made; an hour later it is gone."""
     await poll_runs(worker)
-    young = await read_state(worker, bound)
+    young = await read_state(worker, bound_run)
     async with worker.database.transaction() as tx:
         await tx.execute(
             "UPDATE remote_run SET posted_at = now() - interval '1 hour',"
@@ -85,4 +85,4 @@ async def test_a_young_run_that_is_not_listed_yet_goes_on(
     await poll_runs(worker)
 
     assert young is JobState.RUNNING
-    assert await read_state(worker, bound) is JobState.FAILED
+    assert await read_state(worker, bound_run) is JobState.FAILED

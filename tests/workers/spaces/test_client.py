@@ -80,7 +80,7 @@ class SpaceCaller:
 
 
 @pytest.fixture
-async def call(stack: Stack, space: str) -> AsyncGenerator[SpaceCaller]:
+async def call_space(stack: Stack, space_url: str) -> AsyncGenerator[SpaceCaller]:
     async with open_hub_jobs_client(stack.hub_url, stack.hub_url) as gateway:
         form = f"{stack.hub_url}{SPACE_PROXY_PATH}/{{subdomain}}"
         yield SpaceCaller(SpaceExecutor(gateway, form, Fetcher()), load_users(stack.folder / "hub"))
@@ -99,20 +99,20 @@ async def call(stack: Stack, space: str) -> AsyncGenerator[SpaceCaller]:
     ],
 )
 async def test_a_call_means_what_the_app_says_it_takes(
-    call: SpaceCaller, api_name: str, arguments: Any, values: list[Any]
+    call_space: SpaceCaller, api_name: str, arguments: Any, values: list[Any]
 ) -> None:
     """By name or by place, defaults filled in: the caller sees none of Gradio's bookkeeping."""
-    assert await call.call_for_values(api_name, arguments) == values
+    assert await call_space.call_for_values(api_name, arguments) == values
 
 
 async def test_what_the_official_client_sees_and_gets_is_what_we_do(
-    call: SpaceCaller, stack: Stack, space: str
+    call_space: SpaceCaller, stack: Stack, space_url: str
 ) -> None:
     """The library that Gradio's people write is the judge of what their protocol means."""
     token = find_user(load_users(stack.folder / "hub"), "alice").token
 
     def ask() -> tuple[dict[str, Any], list[Any]]:
-        client = GradioClient(f"{space}/", token=token, verbose=False, analytics_enabled=False)
+        client = GradioClient(f"{space_url}/", token=token, verbose=False, analytics_enabled=False)
         try:
             seen: Any = client.view_api(print_info=False, return_format="dict")
             given = [client.predict("ab", 2, api_name="/echo")]
@@ -123,7 +123,7 @@ async def test_what_the_official_client_sees_and_gets_is_what_we_do(
             client.close()
 
     described, given = await anyio.to_thread.run_sync(ask)
-    async with open_space_session(space, None) as session:
+    async with open_space_session(space_url, None) as session:
         ours = (await fetch_api(session)).endpoints
 
     assert {
@@ -136,26 +136,28 @@ async def test_what_the_official_client_sees_and_gets_is_what_we_do(
         for name, endpoint in ours.items()
     }
     assert given == [
-        *await call.call_for_values("/echo", ["ab", 2]),
-        *await call.call_for_values("/count", ["counted", 3, 0]),
-        *await call.call_for_values("/remember", ["x"]),
+        *await call_space.call_for_values("/echo", ["ab", 2]),
+        *await call_space.call_for_values("/count", ["counted", 3, 0]),
+        *await call_space.call_for_values("/remember", ["x"]),
     ]
 
 
 async def test_whoever_waits_is_told_the_place_in_the_queue_and_how_far_it_is(
-    call: SpaceCaller,
+    call_space: SpaceCaller,
 ) -> None:
     """What Gradio's own page shows while somebody waits is passed on."""
-    await call.call_for_values("/work", [3, 0.01])
+    await call_space.call_for_values("/work", [3, 0.01])
 
-    told = [(each.done, each.total, each.message) for each in call.progress_messages]
+    told = [(each.done, each.total, each.message) for each in call_space.progress_messages]
     assert str(told[0][2]).startswith("Waiting in the Space's queue: number 1 of 1")
     assert (1, 3, "Working") in told
 
 
-async def test_files_go_there_and_come_back(call: SpaceCaller) -> None:
+async def test_files_go_there_and_come_back(call_space: SpaceCaller) -> None:
     """By their bytes: no path of this machine is read, and what comes back is kept by the job."""
-    outcome = await call("/upper", [{"base64": b64encode(b"hello").decode(), "name": "a b.txt"}])
+    outcome = await call_space(
+        "/upper", [{"base64": b64encode(b"hello").decode(), "name": "a b.txt"}]
+    )
 
     assert isinstance(outcome, Completed)
     assert outcome.run_result.result is not None
@@ -164,9 +166,9 @@ async def test_files_go_there_and_come_back(call: SpaceCaller) -> None:
     assert (file.name, file.content, file.media_type) == ("upper.txt", b"HELLO", "text/plain")
 
 
-async def test_a_result_too_long_to_be_shown_is_a_file(call: SpaceCaller) -> None:
+async def test_a_result_too_long_to_be_shown_is_a_file(call_space: SpaceCaller) -> None:
     """Nothing that was computed is thrown away for being long."""
-    outcome = await call("/large", [100_000])
+    outcome = await call_space("/large", [100_000])
 
     assert isinstance(outcome, Completed)
     assert outcome.run_result.result == {
@@ -179,9 +181,9 @@ async def test_a_result_too_long_to_be_shown_is_a_file(call: SpaceCaller) -> Non
     assert json.loads(file.content or b"")[0]["value"] == "x" * 100_000
 
 
-async def test_the_code_of_a_space_never_sees_a_token(call: SpaceCaller) -> None:
+async def test_the_code_of_a_space_never_sees_a_token(call_space: SpaceCaller) -> None:
     """Whoever makes a Space reads its requests; theirs is not the caller's authority."""
-    [headers] = await call.call_for_values("/seen", [], space="alice/own")
+    [headers] = await call_space.call_for_values("/seen", [], space="alice/own")
 
     assert {"authorization", "x-hf-authorization", "cookie"}.isdisjoint(headers)
     assert "user-agent" in headers
@@ -207,10 +209,10 @@ async def test_the_code_of_a_space_never_sees_a_token(call: SpaceCaller) -> None
     ],
 )
 async def test_an_error_of_the_app_is_told_in_its_own_words(
-    call: SpaceCaller, api_name: str, reason: Reason, said: str
+    call_space: SpaceCaller, api_name: str, reason: Reason, said: str
 ) -> None:
     """And a quota that is used up by its name, with when it comes back."""
-    outcome = await call(api_name, [7])
+    outcome = await call_space(api_name, [7])
 
     assert outcome == Completed(RunResult(JobState.FAILED, "FAILED", reason, said))
 
@@ -238,51 +240,53 @@ async def test_an_error_of_the_app_is_told_in_its_own_words(
     ],
 )
 async def test_what_cannot_be_called_is_refused_before_anything_is_begun(
-    call: SpaceCaller, api_name: str, arguments: Any, more: Any, reason: Reason, said: str
+    call_space: SpaceCaller, api_name: str, arguments: Any, more: Any, reason: Reason, said: str
 ) -> None:
     """Refused, not failed: provably nothing ran, and nothing of it is in doubt."""
-    outcome = await call(api_name, arguments, **more)
+    outcome = await call_space(api_name, arguments, **more)
 
     assert isinstance(outcome, Rejected)
     assert outcome.reason is reason
     assert said in outcome.message
 
 
-async def test_a_call_that_is_dropped_stops_at_the_space(call: SpaceCaller) -> None:
+async def test_a_call_that_is_dropped_stops_at_the_space(call_space: SpaceCaller) -> None:
     """A cancel frees what it would have gone on using: the Space is told, and is seen to stop."""
 
     async def told() -> bool:
-        return any("partial" in (each.message or "") for each in call.progress_messages)
+        return any("partial" in (each.message or "") for each in call_space.progress_messages)
 
-    order = call.make_request("/count", ["dropped", 1000, 0.05], "alice")
+    order = call_space.make_request("/count", ["dropped", 1000, 0.05], "alice")
     async with anyio.create_task_group() as group:
-        group.start_soon(call.executor.execute, order)
+        group.start_soon(call_space.executor.execute, order)
         await eventually(told, bool)
         group.cancel_scope.cancel()
 
-    before = await call.read_count("dropped")
-    await call.call_for_values("/work", [3, 0.1])
-    assert await call.read_count("dropped") <= before + 1
+    before = await call_space.read_count("dropped")
+    await call_space.call_for_values("/work", [3, 0.1])
+    assert await call_space.read_count("dropped") <= before + 1
 
 
-async def test_a_call_that_outlives_its_timeout_is_told_to_stop(call: SpaceCaller) -> None:
+async def test_a_call_that_outlives_its_timeout_is_told_to_stop(call_space: SpaceCaller) -> None:
     """The deadline is the caller's, and covers the queue too."""
-    outcome = await call("/count", ["late", 1000, 0.05], timeout=1)
-    before = await call.read_count("late")
-    await call.call_for_values("/work", [3, 0.1])
+    outcome = await call_space("/count", ["late", 1000, 0.05], timeout=1)
+    before = await call_space.read_count("late")
+    await call_space.call_for_values("/work", [3, 0.1])
 
     assert isinstance(outcome, Completed)
     assert outcome.run_result.reason is Reason.TIMED_OUT
     assert 1 < before < 100
-    assert await call.read_count("late") <= before + 1
+    assert await call_space.read_count("late") <= before + 1
 
 
-async def test_a_full_queue_is_waited_for(call: SpaceCaller) -> None:
+async def test_a_full_queue_is_waited_for(call_space: SpaceCaller) -> None:
     """Provably not taken up, so it is tried again later and not given up."""
     outcomes: list[Outcome] = []
 
     async def one() -> None:
-        outcomes.append(await call.executor.execute(call.make_request("/work", [1, 0.5], "alice")))
+        outcomes.append(
+            await call_space.executor.execute(call_space.make_request("/work", [1, 0.5], "alice"))
+        )
 
     async with anyio.create_task_group() as group:
         for _ in range(6):

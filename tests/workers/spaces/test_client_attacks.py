@@ -76,7 +76,7 @@ class HostileSpace:
 
 
 @pytest.fixture(scope="module")
-def servers() -> Generator[list[HostileSpace]]:
+def space_and_other_server() -> Generator[list[HostileSpace]]:
     """A Space, and another machine that has nothing to do with it."""
     liars = [HostileSpace(), HostileSpace()]
 
@@ -93,21 +93,23 @@ def servers() -> Generator[list[HostileSpace]]:
 
 
 @pytest.fixture
-def liar(servers: list[HostileSpace]) -> HostileSpace:
-    servers[0].__init__(servers[0].url)  # type: ignore[misc]  # as new
-    servers[1].__init__(servers[1].url)  # type: ignore[misc]  # as new
-    return servers[0]
+def hostile_space(space_and_other_server: list[HostileSpace]) -> HostileSpace:
+    space_and_other_server[0].__init__(space_and_other_server[0].url)  # type: ignore[misc]  # as new
+    space_and_other_server[1].__init__(space_and_other_server[1].url)  # type: ignore[misc]  # as new
+    return space_and_other_server[0]
 
 
 @pytest.fixture
-def elsewhere(servers: list[HostileSpace], liar: HostileSpace) -> HostileSpace:
-    return servers[1]
+def other_server(
+    space_and_other_server: list[HostileSpace], hostile_space: HostileSpace
+) -> HostileSpace:
+    return space_and_other_server[1]
 
 
 @pytest.fixture
-async def executor(liar: HostileSpace) -> AsyncGenerator[SpaceExecutor]:
-    async with open_hub_jobs_client(liar.url, liar.url) as gateway:
-        yield SpaceExecutor(gateway, f"{liar.url}/{{subdomain}}", Fetcher())
+async def executor(hostile_space: HostileSpace) -> AsyncGenerator[SpaceExecutor]:
+    async with open_hub_jobs_client(hostile_space.url, hostile_space.url) as gateway:
+        yield SpaceExecutor(gateway, f"{hostile_space.url}/{{subdomain}}", Fetcher())
 
 
 async def call_space(
@@ -130,59 +132,61 @@ async def call_space(
 
 
 async def test_the_token_goes_to_the_proxy_of_the_space_and_in_its_header_only(
-    executor: SpaceExecutor, liar: HostileSpace
+    executor: SpaceExecutor, hostile_space: HostileSpace
 ) -> None:
     """As Authorization it would reach the code of whoever made the Space."""
-    liar.return_values("said")
+    hostile_space.return_values("said")
 
     assert isinstance(await call_space(executor), Completed)
 
-    [space] = [headers for path, headers in liar.requests if path.startswith("/api/spaces")]
+    [space] = [
+        headers for path, headers in hostile_space.requests if path.startswith("/api/spaces")
+    ]
     assert space["authorization"] == f"Bearer {TOKEN}"
-    for path, headers in liar.requests:
+    for path, headers in hostile_space.requests:
         if not path.startswith("/api/spaces"):
             assert "authorization" not in headers, path
             assert headers["x-hf-authorization"] == f"Bearer {TOKEN}"
 
 
 async def test_a_space_that_sends_elsewhere_is_not_followed(
-    executor: SpaceExecutor, liar: HostileSpace, elsewhere: HostileSpace
+    executor: SpaceExecutor, hostile_space: HostileSpace, other_server: HostileSpace
 ) -> None:
     """A redirect is how a host that may have the token would hand it on."""
-    liar.config = RedirectResponse(f"{elsewhere.url}/a-b/config")
+    hostile_space.config = RedirectResponse(f"{other_server.url}/a-b/config")
 
     outcome = await call_space(executor)
 
     assert isinstance(outcome, Rejected)
     assert "sends elsewhere" in outcome.message
-    assert elsewhere.requests == []
+    assert other_server.requests == []
 
 
 async def test_an_app_whose_prefix_is_another_host_is_not_asked_for_more(
-    executor: SpaceExecutor, liar: HostileSpace, elsewhere: HostileSpace
+    executor: SpaceExecutor, hostile_space: HostileSpace, other_server: HostileSpace
 ) -> None:
     """Behind the host, "@…" would make another host of it."""
-    liar.config = JSONResponse(
-        {**GRADIO_CONFIG, "api_prefix": f"@{elsewhere.url.removeprefix('http://')}"}
+    hostile_space.config = JSONResponse(
+        {**GRADIO_CONFIG, "api_prefix": f"@{other_server.url.removeprefix('http://')}"}
     )
 
     outcome = await call_space(executor)
 
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.INVALID_REQUEST
-    assert elsewhere.requests == []
-    assert len(liar.requests) == 2
+    assert other_server.requests == []
+    assert len(hostile_space.requests) == 2
 
 
 async def test_a_file_at_another_host_is_a_link_and_not_fetched(
-    executor: SpaceExecutor, liar: HostileSpace, elsewhere: HostileSpace
+    executor: SpaceExecutor, hostile_space: HostileSpace, other_server: HostileSpace
 ) -> None:
     """Whoever makes a Space must not make us call others in its caller's name."""
     meta = {"_type": "gradio.FileData"}
-    liar.file = RedirectResponse(f"{elsewhere.url}/stolen")
-    linked = {"path": f"{elsewhere.url}/x", "meta": meta}
-    moved = {"path": "/made/moved.txt", "meta": meta, "url": f"{elsewhere.url}/y"}
-    liar.return_values(
+    hostile_space.file = RedirectResponse(f"{other_server.url}/stolen")
+    linked = {"path": f"{other_server.url}/x", "meta": meta}
+    moved = {"path": "/made/moved.txt", "meta": meta, "url": f"{other_server.url}/y"}
+    hostile_space.return_values(
         [linked, moved, {"path": "/a/../../b?c#d", "orig_name": "../../e", "meta": meta}]
     )
 
@@ -191,22 +195,22 @@ async def test_a_file_at_another_host_is_a_link_and_not_fetched(
     assert isinstance(outcome, Completed)
     assert outcome.run_result.result is not None
     away, lost, odd = outcome.run_result.result["outputs"][0]["value"]
-    assert away == {"url": f"{elsewhere.url}/x"}
+    assert away == {"url": f"{other_server.url}/x"}
     assert lost == {"file": "moved.txt", "not_kept": "it sends elsewhere: it answered 307"}
     assert odd["file"] == "e"
     assert "where no file of the app is" in odd["not_kept"]
-    assert liar.requested_paths("/file=") == ["/a-b/gradio_api/file=/made/moved.txt"]
+    assert hostile_space.requested_paths("/file=") == ["/a-b/gradio_api/file=/made/moved.txt"]
     assert outcome.files == ()
-    assert elsewhere.requests == []
+    assert other_server.requests == []
 
 
 async def test_a_file_too_large_is_left_there_and_the_rest_is_kept(
-    executor: SpaceExecutor, liar: HostileSpace
+    executor: SpaceExecutor, hostile_space: HostileSpace
 ) -> None:
     """What was computed is not thrown away for one file; and memory is not for a Space to fill."""
     meta = {"_type": "gradio.FileData"}
-    liar.file = Response(b"x" * (33 * MEGABYTE))
-    liar.return_values({"text": "kept", "file": {"path": "/made/bomb.bin", "meta": meta}})
+    hostile_space.file = Response(b"x" * (33 * MEGABYTE))
+    hostile_space.return_values({"text": "kept", "file": {"path": "/made/bomb.bin", "meta": meta}})
 
     outcome = await call_space(executor)
 
@@ -219,9 +223,9 @@ async def test_a_file_too_large_is_left_there_and_the_rest_is_kept(
 
 
 async def test_a_description_without_end_is_not_read_to_it(
-    executor: SpaceExecutor, liar: HostileSpace
+    executor: SpaceExecutor, hostile_space: HostileSpace
 ) -> None:
-    liar.config = Response(b"[" * (5 * MEGABYTE))
+    hostile_space.config = Response(b"[" * (5 * MEGABYTE))
 
     outcome = await call_space(executor)
 
@@ -240,15 +244,15 @@ async def test_a_description_without_end_is_not_read_to_it(
     ],
 )
 async def test_a_call_that_breaks_off_is_in_doubt_and_not_made_again(
-    executor: SpaceExecutor, liar: HostileSpace, events: list[str]
+    executor: SpaceExecutor, hostile_space: HostileSpace, events: list[str]
 ) -> None:
     """It may have been carried out, and charged: nobody here decides to pay twice."""
-    liar.events = events
+    hostile_space.events = events
 
     assert isinstance(await call_space(executor), Unknown)
-    assert len(liar.requested_paths("/queue/join")) == 1
+    assert len(hostile_space.requested_paths("/queue/join")) == 1
     # And if it still goes on, it is told that nobody listens.
-    assert len(liar.requested_paths("/cancel")) == 1
+    assert len(hostile_space.requested_paths("/cancel")) == 1
 
 
 @pytest.mark.parametrize(
@@ -267,19 +271,23 @@ async def test_a_call_that_breaks_off_is_in_doubt_and_not_made_again(
     ],
 )
 async def test_only_a_call_that_was_certainly_not_taken_may_be_tried_again(
-    executor: SpaceExecutor, liar: HostileSpace, status: int, detail: str, outcome: type[Outcome]
+    executor: SpaceExecutor,
+    hostile_space: HostileSpace,
+    status: int,
+    detail: str,
+    outcome: type[Outcome],
 ) -> None:
-    liar.join = JSONResponse({"detail": detail}, status)
+    hostile_space.join = JSONResponse({"detail": detail}, status)
 
     assert isinstance(await call_space(executor), outcome)
-    assert len(liar.requested_paths("/queue/join")) == 1
+    assert len(hostile_space.requested_paths("/queue/join")) == 1
 
 
 async def test_what_cannot_be_stored_is_taken_out_of_what_a_space_says(
-    executor: SpaceExecutor, liar: HostileSpace
+    executor: SpaceExecutor, hostile_space: HostileSpace
 ) -> None:
     """A NUL that Postgres cannot keep would lose the whole answer."""
-    liar.return_values("a\0b")
+    hostile_space.return_values("a\0b")
 
     outcome = await call_space(executor)
 
@@ -289,13 +297,13 @@ async def test_what_cannot_be_stored_is_taken_out_of_what_a_space_says(
 
 
 async def test_a_space_that_sleeps_is_waked_and_waited_for(
-    executor: SpaceExecutor, liar: HostileSpace
+    executor: SpaceExecutor, hostile_space: HostileSpace
 ) -> None:
     """That it is asked wakes it; until it is up, a page of the Hub's answers in its place."""
     said: list[JobProgress] = []
-    liar.stages = ["SLEEPING", "APP_STARTING", "RUNNING"]
-    liar.configs = [Response("Preparing Space"), Response("Preparing Space", 503)]
-    liar.return_values("awake")
+    hostile_space.stages = ["SLEEPING", "APP_STARTING", "RUNNING"]
+    hostile_space.configs = [Response("Preparing Space"), Response("Preparing Space", 503)]
+    hostile_space.return_values("awake")
 
     outcome = await call_space(executor, said.append)
 
@@ -307,15 +315,15 @@ async def test_a_space_that_sleeps_is_waked_and_waited_for(
 
 
 async def test_a_space_that_does_not_wake_in_time_was_never_called(
-    executor: SpaceExecutor, liar: HostileSpace
+    executor: SpaceExecutor, hostile_space: HostileSpace
 ) -> None:
     """Provably nothing was begun, and the job says so."""
-    liar.stages = ["BUILDING"]
-    liar.config = Response("Building", 503)
+    hostile_space.stages = ["BUILDING"]
+    hostile_space.config = Response("Building", 503)
 
     outcome = await call_space(executor, timeout=1)
 
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.HUB_UNAVAILABLE
     assert "was not ready within 1s; nothing was started" in outcome.message
-    assert liar.requested_paths("/queue") == []
+    assert hostile_space.requested_paths("/queue") == []

@@ -10,20 +10,20 @@ from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emula
 
 
 @pytest.fixture(scope="session")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
+def hub_emulator(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
     """The Hub of all tests that leave it as it was."""
     with run_hub_emulator(tmp_path_factory.mktemp("hub")) as running:
         yield running
 
 
 @pytest.fixture
-def alice(hub: HubEmulatorProcess) -> HfApi:
+def alice_api(hub_emulator: HubEmulatorProcess) -> HfApi:
     """The client of a user who may act and pay."""
-    return hub.api()
+    return hub_emulator.api()
 
 
 @pytest.fixture
-async def http(hub: HubEmulatorProcess) -> AsyncGenerator[httpx2.AsyncClient]:
+async def anonymous_http(hub_emulator: HubEmulatorProcess) -> AsyncGenerator[httpx2.AsyncClient]:
     """A plain client that shows no token."""
-    async with httpx2.AsyncClient(base_url=hub.url, timeout=15) as client:
+    async with httpx2.AsyncClient(base_url=hub_emulator.url, timeout=15) as client:
         yield client

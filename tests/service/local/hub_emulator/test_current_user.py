@@ -14,28 +14,32 @@ from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emula
 
 @pytest.mark.parametrize("kind", list(LocalTokenKind))
 def test_every_kind_of_token_is_known_by_the_same_subject(
-    hub: HubEmulatorProcess, kind: LocalTokenKind
+    hub_emulator: HubEmulatorProcess, kind: LocalTokenKind
 ) -> None:
     """Rows are keyed by the id, whatever the caller signed in with."""
-    told = hub.api("alice", kind).whoami()
+    told = hub_emulator.api("alice", kind).whoami()
 
-    assert told["id"] == find_user(hub.users, "alice").id
+    assert told["id"] == find_user(hub_emulator.users, "alice").id
     assert told["auth"]["type"] == ("oauth" if kind is LocalTokenKind.OAUTH else "access_token")
 
 
-def test_a_wrong_token_is_told_so_in_the_words_clients_look_for(hub: HubEmulatorProcess) -> None:
+def test_a_wrong_token_is_told_so_in_the_words_clients_look_for(
+    hub_emulator: HubEmulatorProcess,
+) -> None:
     """The client library tells this 401 from others by its text."""
-    answer = httpx2.get(f"{hub.url}/api/whoami-v2", headers={"Authorization": "Bearer hf_no"})
+    answer = httpx2.get(
+        f"{hub_emulator.url}/api/whoami-v2", headers={"Authorization": "Bearer hf_no"}
+    )
 
     assert answer.status_code == 401
     assert answer.json() == {"error": "Invalid credentials in Authorization header"}
     assert answer.headers["x-error-message"] == "Invalid credentials in Authorization header"
 
 
-def test_every_answer_says_what_it_comes_from(hub: HubEmulatorProcess) -> None:
+def test_every_answer_says_what_it_comes_from(hub_emulator: HubEmulatorProcess) -> None:
     """Nobody should take this for Hugging Face, and request ids lead to logs."""
     answers = [
-        httpx2.get(f"{hub.url}{path}")
+        httpx2.get(f"{hub_emulator.url}{path}")
         for path in ("/api/jobs/hardware", "/api/agent-harnesses", "/api/whoami-v2", "/nowhere")
     ]
 
@@ -47,9 +51,9 @@ def test_every_answer_says_what_it_comes_from(hub: HubEmulatorProcess) -> None:
         assert answer.headers["ratelimit-policy"] == '"fixed window";"api";q=100000;w=300'
 
 
-def test_another_hosts_name_is_turned_away(hub: HubEmulatorProcess) -> None:
+def test_another_hosts_name_is_turned_away(hub_emulator: HubEmulatorProcess) -> None:
     """A web page that rebinds its name to this address must not run commands here."""
-    answer = httpx2.get(f"{hub.url}/api/jobs/hardware", headers={"Host": "evil.example"})
+    answer = httpx2.get(f"{hub_emulator.url}/api/jobs/hardware", headers={"Host": "evil.example"})
 
     assert answer.status_code == 400
 
@@ -68,15 +72,17 @@ def test_a_spent_budget_is_answered_with_when_to_return(
     assert 0 < int(answers[-1].headers["retry-after"]) <= 300
 
 
-def test_the_hardware_list_has_the_hubs_shape(hub: HubEmulatorProcess) -> None:
+def test_the_hardware_list_has_the_hubs_shape(hub_emulator: HubEmulatorProcess) -> None:
     """Prices are read from here, so the real client must be able to."""
-    flavors = {flavor.name: flavor for flavor in hub.api().list_jobs_hardware()}
+    flavors = {flavor.name: flavor for flavor in hub_emulator.api().list_jobs_hardware()}
 
     assert flavors["cpu-basic"].unit_cost_micro_usd == 167
     assert flavors["cpu-basic"].accelerator is None
 
 
-async def test_a_chat_is_answered_by_a_stand_in_that_says_so(hub: HubEmulatorProcess) -> None:
+async def test_a_chat_is_answered_by_a_stand_in_that_says_so(
+    hub_emulator: HubEmulatorProcess,
+) -> None:
     """Deterministic, and never to be mistaken for a model."""
     messages = [
         {"role": "user", "content": "hello"},
@@ -85,7 +91,7 @@ async def test_a_chat_is_answered_by_a_stand_in_that_says_so(hub: HubEmulatorPro
         {"role": "system", "content": "be kind"},
     ]
     async with AsyncInferenceClient(
-        base_url=f"{hub.url}/v1", token=find_user(hub.users, "alice").token
+        base_url=f"{hub_emulator.url}/v1", token=find_user(hub_emulator.users, "alice").token
     ) as client:
         said = await client.chat_completion(messages, model="local/echo:fastest")
         stream = await client.chat_completion(messages, model="local/echo", stream=True)
@@ -108,12 +114,12 @@ async def test_a_chat_is_answered_by_a_stand_in_that_says_so(hub: HubEmulatorPro
     ],
 )
 async def test_a_chat_is_refused_as_the_router_refuses(
-    hub: HubEmulatorProcess, name: str, kind: LocalTokenKind, model: str, status: int
+    hub_emulator: HubEmulatorProcess, name: str, kind: LocalTokenKind, model: str, status: int
 ) -> None:
     """Permission, payment and a wrong name are told apart."""
-    token = find_user(hub.users, name, kind).token
+    token = find_user(hub_emulator.users, name, kind).token
 
-    async with AsyncInferenceClient(base_url=f"{hub.url}/v1", token=token) as client:
+    async with AsyncInferenceClient(base_url=f"{hub_emulator.url}/v1", token=token) as client:
         with pytest.raises(HfHubHTTPError) as refused:
             await client.chat_completion([{"role": "user", "content": "x"}], model=model)
 

@@ -18,10 +18,10 @@ CHAT_REQUEST = {"model": "local/echo", "messages": [{"role": "user", "content": 
     ],
 )
 def test_a_fine_grained_token_does_what_it_names_and_nothing_else(
-    hub: HubEmulatorProcess, permission: Permission, reads: int, launches: int, chats: int
+    hub_emulator: HubEmulatorProcess, permission: Permission, reads: int, launches: int, chats: int
 ) -> None:
     """Most 403 of the Hub come from a token that was made for less."""
-    with hub.open_client_as(hub.fine_grained_token(permission)) as client:
+    with hub_emulator.open_client_as(hub_emulator.fine_grained_token(permission)) as client:
         named = client.get("/api/whoami-v2").json()["auth"]["accessToken"]["fineGrained"]
         listed = client.get("/api/jobs/alice")
         checked = client.post("/api/jobs/alice/auth-check/write")

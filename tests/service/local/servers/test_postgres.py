@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(folder: Path) -> Iterator[Postgres]:
+def postgres(folder: Path) -> Iterator[Postgres]:
     server = Postgres(folder, durable=False)
     yield server
     server.stop()
@@ -50,26 +50,26 @@ def _read_postmaster(folder: Path) -> psutil.Process:
 
 
 async def test_it_starts_with_its_own_database_and_stops_without_a_trace(
-    server: Postgres, folder: Path
+    postgres: Postgres, folder: Path
 ) -> None:
     """What the demo stands on; and no later start may meet what an earlier one left."""
-    dsn = server.start()
+    dsn = postgres.start()
     process = _read_postmaster(folder)
 
     assert await _execute(dsn, "SELECT current_database()") == "holdfast"
 
-    server.stop()
+    postgres.stop()
     assert not process.is_running()
     assert not (folder / "cluster" / "postmaster.pid").exists()
 
 
-async def test_a_restart_keeps_the_address_and_the_rows(server: Postgres) -> None:
+async def test_a_restart_keeps_the_address_and_the_rows(postgres: Postgres) -> None:
     """A person's psql history and a client's configuration stay valid."""
-    first = server.start()
+    first = postgres.start()
     await _execute(first, "CREATE TABLE kept AS SELECT 1 AS x", "SELECT 1")
-    server.stop()
+    postgres.stop()
 
-    second = server.start()
+    second = postgres.start()
 
     assert second == first
     assert await _execute(second, "SELECT x FROM kept") == 1
@@ -96,85 +96,85 @@ async def test_a_commit_survives_kill_9_and_an_open_transaction_does_not(
 
 
 async def test_a_server_that_lost_its_supervisor_is_stopped_before_the_next_starts(
-    server: Postgres, folder: Path
+    postgres: Postgres, folder: Path
 ) -> None:
     """Where the kernel does not end orphans, two servers must not come to share one cluster."""
-    await _execute(server.start(), "CREATE TABLE kept AS SELECT 1 AS x", "SELECT 1")
+    await _execute(postgres.start(), "CREATE TABLE kept AS SELECT 1 AS x", "SELECT 1")
     orphan = _read_postmaster(folder)
     successor = Postgres(folder, durable=False)
 
     try:
         assert await _execute(successor.start(), "SELECT x FROM kept") == 1
-        assert server.exit_code == 0
+        assert postgres.exit_code == 0
         assert _read_postmaster(folder) != orphan
     finally:
         successor.stop()
 
 
 async def test_a_pid_file_that_names_somebody_else_does_not_stop_the_start(
-    server: Postgres, folder: Path
+    postgres: Postgres, folder: Path
 ) -> None:
     """After a reboot the number belongs to another program, which is none of our business."""
-    server.start()
-    server.stop()
+    postgres.start()
+    postgres.stop()
     stale = folder / "cluster" / "postmaster.pid"
     stale.write_text(f"{os.getpid()}\n{folder / 'cluster'}\n")
 
-    assert await _execute(server.start(), "SELECT 1") == 1
+    assert await _execute(postgres.start(), "SELECT 1") == 1
 
 
-async def test_a_half_made_cluster_is_thrown_away(server: Postgres, folder: Path) -> None:
+async def test_a_half_made_cluster_is_thrown_away(postgres: Postgres, folder: Path) -> None:
     """A laptop lid closed during the first start must not cost a second one by hand."""
     draft = folder / "cluster.draft"
     draft.mkdir(parents=True)
     (draft / "PG_VERSION").write_text("18\n")
 
-    assert await _execute(server.start(), "SELECT 1") == 1
+    assert await _execute(postgres.start(), "SELECT 1") == 1
     assert not draft.exists()
 
 
 async def test_a_port_that_was_taken_meanwhile_is_left_to_its_new_owner(
-    server: Postgres,
+    postgres: Postgres,
 ) -> None:
     """Nobody should have to know which ports we like."""
-    port = urlsplit(server.start()).port
-    server.stop()
+    port = urlsplit(postgres.start()).port
+    postgres.stop()
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", port))
         other.listen()
 
-        moved = server.start()
+        moved = postgres.start()
 
         assert urlsplit(moved).port != port
         assert await _execute(moved, "SELECT 1") == 1
 
 
 def test_a_cluster_of_another_version_is_refused_in_a_sentence(
-    server: Postgres, folder: Path
+    postgres: Postgres, folder: Path
 ) -> None:
     """Postgres would say so in its log only, and would not say what to do."""
-    server.start()
-    server.stop()
+    postgres.start()
+    postgres.stop()
     (folder / "cluster" / "PG_VERSION").write_text("12\n")
 
     with pytest.raises(CannotStart, match="made by Postgres 12, but this is Postgres"):
-        server.start()
+        postgres.start()
 
 
-def test_a_server_that_cannot_start_shows_its_own_words(server: Postgres, folder: Path) -> None:
+def test_a_server_that_cannot_start_shows_its_own_words(postgres: Postgres, folder: Path) -> None:
     """The reason is in the log; nobody should have to look for the log."""
-    server.start()
-    server.stop()
+    postgres.start()
+    postgres.stop()
     (folder / "cluster" / "postgresql.conf").write_text("no_such_setting = 1\n")
 
     with pytest.raises(CannotStart, match="no_such_setting"):
-        server.start()
+        postgres.start()
 
 
-def test_the_password_is_readable_by_its_owner_alone(server: Postgres, folder: Path) -> None:
+def test_the_password_is_readable_by_its_owner_alone(postgres: Postgres, folder: Path) -> None:
     """On a shared machine the loopback interface is everybody's."""
-    server.start()
+    postgres.start()
 
     assert stat.S_IMODE((folder / "password").stat().st_mode) == 0o600
     assert stat.S_IMODE((folder / "cluster").stat().st_mode) == 0o700

@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(folder: Path) -> Iterator[Valkey]:
+def private_valkey(folder: Path) -> Iterator[Valkey]:
     server = Valkey(folder)
     yield server
     server.stop()
@@ -44,9 +44,9 @@ def _process(folder: Path) -> psutil.Process:
     return psutil.Process(int((folder / "valkey.pid").read_text()))
 
 
-def test_it_answers_only_who_knows_the_password(server: Valkey) -> None:
+def test_it_answers_only_who_knows_the_password(private_valkey: Valkey) -> None:
     """On a shared machine the loopback interface is everybody's."""
-    url = server.start()
+    url = private_valkey.start()
 
     assert _send_command(url, "PING") == "+PONG"
     assert _send_command(url.replace(f":{urlsplit(url).password}@", ""), "PING").startswith(
@@ -54,58 +54,58 @@ def test_it_answers_only_who_knows_the_password(server: Valkey) -> None:
     )
 
 
-def test_a_restart_keeps_the_address_and_what_was_queued(server: Valkey) -> None:
+def test_a_restart_keeps_the_address_and_what_was_queued(private_valkey: Valkey) -> None:
     """A deployment costs no wake that was already rung."""
-    url = server.start()
+    url = private_valkey.start()
     _send_command(url, "SET rung yes")
-    server.stop()
+    private_valkey.stop()
 
-    assert server.start() == url
+    assert private_valkey.start() == url
     assert _send_command(url, "EXISTS rung") == ":1"
 
 
-def test_it_stops_without_a_trace(server: Valkey, folder: Path) -> None:
-    server.start()
+def test_it_stops_without_a_trace(private_valkey: Valkey, folder: Path) -> None:
+    private_valkey.start()
     process = _process(folder)
 
-    server.stop()
+    private_valkey.stop()
 
     assert not process.is_running()
     assert not (folder / "valkey.pid").exists()
 
 
 def test_a_server_that_lost_its_supervisor_is_stopped_before_the_next_starts(
-    server: Valkey, folder: Path
+    private_valkey: Valkey, folder: Path
 ) -> None:
     """Two servers that append to one file would ruin it."""
-    server.start()
+    private_valkey.start()
     orphan = _process(folder)
     successor = Valkey(folder)
 
     try:
         successor.start()
-        assert server.exit_code == 0
+        assert private_valkey.exit_code == 0
         assert _process(folder) != orphan
     finally:
         successor.stop()
 
 
-def test_it_starts_again_after_kill_9(server: Valkey, folder: Path) -> None:
+def test_it_starts_again_after_kill_9(private_valkey: Valkey, folder: Path) -> None:
     """A server that was killed leaves its pid file; that must not look like a server."""
-    url = server.start()
+    url = private_valkey.start()
     process = _process(folder)
     process.send_signal(signal.SIGKILL)
     process.wait(5)
 
-    assert server.start() == url
+    assert private_valkey.start() == url
 
 
-def test_a_port_that_was_taken_meanwhile_is_left_to_its_new_owner(server: Valkey) -> None:
-    port = urlsplit(server.start()).port
-    server.stop()
+def test_a_port_that_was_taken_meanwhile_is_left_to_its_new_owner(private_valkey: Valkey) -> None:
+    port = urlsplit(private_valkey.start()).port
+    private_valkey.stop()
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", port))
         other.listen()
 
-        assert urlsplit(server.start()).port != port
+        assert urlsplit(private_valkey.start()).port != port

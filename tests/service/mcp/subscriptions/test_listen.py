@@ -57,11 +57,11 @@ async def redis(valkey_url: str) -> AsyncGenerator[Redis]:
 
 
 async def test_a_job_is_told_of_until_nothing_of_it_can_change(
-    service: str, make_job: JobFactory, database: Database
+    service_url: str, make_job: JobFactory, database: Database
 ) -> None:
     """A client that shows it reads it again each time; then the stream ends by itself."""
     job, other = await make_job(), await make_job()
-    async with open_notification_stream(service, resourceSubscriptions=[job_uri(job)]) as heard:
+    async with open_notification_stream(service_url, resourceSubscriptions=[job_uri(job)]) as heard:
         assert await heard.read_acknowledgement() == {"resourceSubscriptions": [job_uri(job)]}
         assert heard.response.headers["content-type"].startswith("text/event-stream")
         await cancel_job(database, other)
@@ -70,7 +70,7 @@ async def test_a_job_is_told_of_until_nothing_of_it_can_change(
             told = await heard.next_notification("resources/updated")
             assert told["uri"] == job_uri(job)
             read = await send_modern_request(
-                service, "resources/read", mcp_name_header=job_uri(job), uri=job_uri(job)
+                service_url, "resources/read", mcp_name_header=job_uri(job), uri=job_uri(job)
             )
             if '"state":"running"' in read.json()["result"]["contents"][0]["text"]:
                 break
@@ -83,11 +83,11 @@ async def test_a_job_is_told_of_until_nothing_of_it_can_change(
 
 
 async def test_a_task_is_shown_at_once_and_whenever_it_changes(
-    service: str, make_job: JobFactory, database: Database
+    service_url: str, make_job: JobFactory, database: Database
 ) -> None:
     """As tasks/get shows it, to its end: it may have ended before anybody listened."""
     job = await make_job()
-    async with open_notification_stream(service, taskIds=[format_handle(job)]) as heard:
+    async with open_notification_stream(service_url, taskIds=[format_handle(job)]) as heard:
         assert await heard.read_acknowledgement() == {"taskIds": [format_handle(job)]}
         first = await heard.next_notification("tasks")
         assert (first["taskId"], first["status"]) == (format_handle(job), "working")
@@ -95,7 +95,7 @@ async def test_a_task_is_shown_at_once_and_whenever_it_changes(
         assert "resultType" not in first
         await cancel_job(database, job)
         last = await heard.next_notification("tasks")
-        asked = await call_task_method(service, "get", format_handle(job))
+        asked = await call_task_method(service_url, "get", format_handle(job))
         for name in ("_meta", "resultType"):
             last.pop(name, None)
             asked.pop(name, None)
@@ -103,21 +103,21 @@ async def test_a_task_is_shown_at_once_and_whenever_it_changes(
         assert last["status"] == "cancelled"
         await heard.expect_end()
 
-    async with open_notification_stream(service, taskIds=[format_handle(job)]) as late:
+    async with open_notification_stream(service_url, taskIds=[format_handle(job)]) as late:
         await late.read_acknowledgement()
         assert (await late.next_notification("tasks"))["status"] == "cancelled"
         await late.expect_end()
 
 
 async def test_a_log_is_told_of_when_lines_come_and_when_it_is_complete(
-    service: str, make_job: JobFactory, database: Database
+    service_url: str, make_job: JobFactory, database: Database
 ) -> None:
     """Lines move nothing, so that they are looked for."""
     job = await make_job()
     worker = RunDriver(database)
     run_id = await worker.start_run()
     logs = f"{job_uri(job)}/logs"
-    async with open_notification_stream(service, resourceSubscriptions=[logs]) as heard:
+    async with open_notification_stream(service_url, resourceSubscriptions=[logs]) as heard:
         assert await heard.read_acknowledgement() == {"resourceSubscriptions": [logs]}
         await worker.append_log(run_id, "a line")
         assert (await heard.next_notification("resources/updated"))["uri"] == logs
@@ -127,22 +127,22 @@ async def test_a_log_is_told_of_when_lines_come_and_when_it_is_complete(
 
 
 async def test_a_workspace_is_told_of_when_something_happens_in_it(
-    service: str, database: Database
+    service_url: str, database: Database
 ) -> None:
     """A new job, and each move of it; what happens elsewhere is not told."""
-    made = await call_for_result(service, "create_workspace", name="mine")
+    made = await call_for_result(service_url, "create_workspace", name="mine")
     address = f"workspace://{made['workspace_id']}"
     request: dict[str, Any] = {"image": "i", "command": ["c"], "workspace_id": made["workspace_id"]}
-    async with open_notification_stream(service, resourceSubscriptions=[address]) as heard:
+    async with open_notification_stream(service_url, resourceSubscriptions=[address]) as heard:
         assert await heard.read_acknowledgement() == {"resourceSubscriptions": [address]}
-        job = await call_for_result(service, "launch_job", **request)
+        job = await call_for_result(service_url, "launch_job", **request)
         assert (await heard.next_notification("resources/updated"))["uri"] == address
-        await call_for_result(service, "cancel_job", job_id=job["job_id"])
+        await call_for_result(service_url, "cancel_job", job_id=job["job_id"])
         assert (await heard.next_notification("resources/updated"))["uri"] == address
 
 
 async def test_what_is_not_the_callers_is_left_out_of_the_ack(
-    service: str, make_job: JobFactory
+    service_url: str, make_job: JobFactory
 ) -> None:
     """Somebody else's like nobody's; and what is not offered at all."""
     job = await make_job()
@@ -154,15 +154,17 @@ async def test_what_is_not_the_callers_is_left_out_of_the_ack(
             "taskIds": [text, "x"],
             "toolsListChanged": True,
         }
-        async with open_notification_stream(service, by="hf_bob", **wanted) as heard:
+        async with open_notification_stream(service_url, by="hf_bob", **wanted) as heard:
             assert await heard.read_acknowledgement() == {}
             await heard.expect_end()
 
 
-async def test_tasks_are_only_told_of_to_who_knows_them(service: str, make_job: JobFactory) -> None:
+async def test_tasks_are_only_told_of_to_who_knows_them(
+    service_url: str, make_job: JobFactory
+) -> None:
     """As their methods are only served to them."""
     async with open_notification_stream(
-        service, able=False, taskIds=[format_handle(await make_job())]
+        service_url, able=False, taskIds=[format_handle(await make_job())]
     ) as heard:
         error = await heard.read_error()
 
@@ -171,23 +173,23 @@ async def test_tasks_are_only_told_of_to_who_knows_them(service: str, make_job: 
     assert error["data"] == {"requiredCapabilities": {"extensions": {TASKS_EXTENSION: {}}}}
 
 
-async def test_a_stream_has_room_for_so_much(service: str, make_job: JobFactory) -> None:
+async def test_a_stream_has_room_for_so_much(service_url: str, make_job: JobFactory) -> None:
     """More is refused before anything is read."""
     uris = [f"job://{ids.format_handle(HandleKind.JOB, ids.new_id())}" for _ in range(101)]
-    async with open_notification_stream(service, resourceSubscriptions=uris) as heard:
+    async with open_notification_stream(service_url, resourceSubscriptions=uris) as heard:
         assert (await heard.read_error())["code"] == -32602
     wrongs: list[dict[str, Any]] = [{"taskIds": "job_x"}, {"resourceSubscriptions": [1]}]
     for wrong in wrongs:
-        async with open_notification_stream(service, **wrong) as heard:
+        async with open_notification_stream(service_url, **wrong) as heard:
             assert (await heard.read_error())["code"] == -32602
 
 
 async def test_streams_are_counted_with_the_waits(
-    start: StartService, make_job: JobFactory, redis: Redis
+    start_service: StartService, make_job: JobFactory, redis: Redis
 ) -> None:
     """Over all clients of a subject, and no longer than they last."""
     job = await make_job()
-    with start(waits=2) as url:
+    with start_service(waits=2) as url:
         async with AsyncExitStack() as streams:
             wanted: dict[str, Any] = {"resourceSubscriptions": [job_uri(job)]}
             opened = [
@@ -215,29 +217,29 @@ async def test_streams_are_counted_with_the_waits(
 
 @pytest.mark.parametrize("becomes", ["revoked", "somebody else's"])
 async def test_a_stream_ends_when_its_token_is_not_accepted_any_more(
-    service: str, hub: FakeHub, make_job: JobFactory, becomes: str
+    service_url: str, fake_hub: FakeHub, make_job: JobFactory, becomes: str
 ) -> None:
     """Whoever took a token away has taken away what it opened."""
     job = await make_job()
     soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
-    hub.whoami_by_token["hf_brief"] = whoami_answer(
+    fake_hub.whoami_by_token["hf_brief"] = whoami_answer(
         ADA_ID, "ada", type="access_token", accessToken={"role": "write"}, expiresAt=soon
     )
     async with open_notification_stream(
-        service, by="hf_brief", resourceSubscriptions=[job_uri(job)]
+        service_url, by="hf_brief", resourceSubscriptions=[job_uri(job)]
     ) as heard:
         await heard.read_acknowledgement()
-        hub.whoami_by_token["hf_brief"] = hub.whoami_by_token["hf_bob"]
+        fake_hub.whoami_by_token["hf_brief"] = fake_hub.whoami_by_token["hf_bob"]
         if becomes == "revoked":
-            del hub.whoami_by_token["hf_brief"]
+            del fake_hub.whoami_by_token["hf_brief"]
         await heard.expect_end()
 
 
 async def test_listening_is_offered_to_who_can_and_to_nobody_else(
-    service: str, make_job: JobFactory
+    service_url: str, make_job: JobFactory
 ) -> None:
     """The former revision has no streams, and is not told that it has."""
-    able = (await send_modern_request(service, "server/discover", mcp_name_header=None)).json()[
+    able = (await send_modern_request(service_url, "server/discover", mcp_name_header=None)).json()[
         "result"
     ]["capabilities"]
     assert able["resources"]["subscribe"]
@@ -246,25 +248,25 @@ async def test_listening_is_offered_to_who_can_and_to_nobody_else(
     assert able["extensions"] == {TASKS_EXTENSION: {}}
     for method in ("subscriptions/listen", "resources/subscribe"):
         params: dict[str, Any] = {"uri": job_uri(await make_job()), "notifications": {}}
-        answer = await post_message(service, method, params)
+        answer = await post_message(service_url, method, params)
         assert answer.json()["error"]["code"] == -32601
     hello = {
         "protocolVersion": "2025-11-25",
         "capabilities": {},
         "clientInfo": {"name": "tests", "version": "0"},
     }
-    former = (await post_message(service, "initialize", hello)).json()["result"]["capabilities"]
+    former = (await post_message(service_url, "initialize", hello)).json()["result"]["capabilities"]
     assert not former["resources"]["subscribe"]
     assert "extensions" not in former
 
 
 async def test_the_sdks_own_client_listens(
-    service: str, make_job: JobFactory, database: Database
+    service_url: str, make_job: JobFactory, database: Database
 ) -> None:
     """And sees the graceful end as one."""
     job = await make_job()
     async with (
-        open_mcp_client(service) as client,
+        open_mcp_client(service_url) as client,
         client.listen(resource_subscriptions=[job_uri(job)]) as subscription,
     ):
         await cancel_job(database, job)
@@ -273,9 +275,9 @@ async def test_the_sdks_own_client_listens(
     assert heard == [ResourceUpdated(job_uri(job))]
 
 
-async def test_nobody_who_has_not_signed_in_listens(start: StartService) -> None:
+async def test_nobody_who_has_not_signed_in_listens(start_service: StartService) -> None:
     """Not even where they may look around."""
-    with start(anonymous="browse") as url:
+    with start_service(anonymous="browse") as url:
         answer = await post_message(
             url, "subscriptions/listen", {"notifications": {}}, authorization=""
         )

@@ -27,7 +27,7 @@ TASK_METHODS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @pytest.mark.parametrize("life", JOB_HISTORIES)
 async def test_a_foreign_task_is_not_told_from_none(
-    service: str, database: Database, make_job: JobFactory, life: str
+    service_url: str, database: Database, make_job: JobFactory, life: str
 ) -> None:
     """Byte for byte, whatever became of it, and whether or not the asker knows tasks."""
     foreign = ids.format_handle(
@@ -42,7 +42,7 @@ async def test_a_foreign_task_is_not_told_from_none(
                 theirs, none = [
                     ObservedAnswer.from_response(
                         await send_modern_request(
-                            service,
+                            service_url,
                             method,
                             caller_token=BOB_TOKEN,
                             supports_tasks=able,
@@ -60,11 +60,13 @@ async def test_a_foreign_task_is_not_told_from_none(
 
     assert await read_all_rows(database) == before
     for method, more in TASK_METHODS:
-        hers = await send_modern_request(service, method, taskId=foreign, **more)
+        hers = await send_modern_request(service_url, method, taskId=foreign, **more)
         assert "result" in hers.json(), f"{method}: nothing was attacked"
 
 
-async def test_a_foreign_wait_does_not_become_a_task(service: str, make_job: JobFactory) -> None:
+async def test_a_foreign_wait_does_not_become_a_task(
+    service_url: str, make_job: JobFactory
+) -> None:
     """Whoever knows tasks is told as much of a foreign job as anybody."""
     foreign = ids.format_handle(HandleKind.JOB, (await make_job()).id)
     nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
@@ -72,7 +74,7 @@ async def test_a_foreign_wait_does_not_become_a_task(service: str, make_job: Job
     theirs, none = [
         ObservedAnswer.from_response(
             await send_modern_request(
-                service,
+                service_url,
                 "tools/call",
                 caller_token=BOB_TOKEN,
                 name="wait_for_jobs",
@@ -87,15 +89,17 @@ async def test_a_foreign_wait_does_not_become_a_task(service: str, make_job: Job
 
 
 async def test_who_listens_to_anothers_hears_of_ones_own_alone(
-    service: str, make_job: JobFactory, database: Database
+    service_url: str, make_job: JobFactory, database: Database
 ) -> None:
     """One's own job on the same stream is no ticket; and the ack tells nothing."""
     own = (
         await call_for_result(
-            service, "launch_job", caller_token=BOB_TOKEN, image="i", command=["c"]
+            service_url, "launch_job", caller_token=BOB_TOKEN, image="i", command=["c"]
         )
     )["job_id"]
-    workspace = (await call_for_result(service, "create_workspace", name="hers"))["workspace_id"]
+    workspace = (await call_for_result(service_url, "create_workspace", name="hers"))[
+        "workspace_id"
+    ]
     job = await make_job()
     foreign = ids.format_handle(HandleKind.JOB, job.id)
     wanted: dict[str, Any] = {
@@ -105,41 +109,41 @@ async def test_who_listens_to_anothers_hears_of_ones_own_alone(
         ],
         "taskIds": [foreign],
     }
-    async with open_notification_stream(service, by=BOB_TOKEN, **wanted) as heard:
+    async with open_notification_stream(service_url, by=BOB_TOKEN, **wanted) as heard:
         assert await heard.read_acknowledgement() == {"resourceSubscriptions": [f"job://{own}"]}
         await call_for_result(
-            service, "launch_job", image="i", command=["c"], workspace_id=workspace
+            service_url, "launch_job", image="i", command=["c"], workspace_id=workspace
         )
-        await call_for_result(service, "cancel_job", job_id=foreign)
-        await call_for_result(service, "cancel_job", caller_token=BOB_TOKEN, job_id=own)
+        await call_for_result(service_url, "cancel_job", job_id=foreign)
+        await call_for_result(service_url, "cancel_job", caller_token=BOB_TOKEN, job_id=own)
         assert (await heard.next_notification("resources/updated"))["uri"] == f"job://{own}"
         await heard.expect_end()
 
-    async with open_notification_stream(service, **wanted) as hers:
+    async with open_notification_stream(service_url, **wanted) as hers:
         assert f"job://{foreign}" in (await hers.read_acknowledgement())["resourceSubscriptions"]
 
 
 async def test_cancelling_a_task_is_challenged_for_a_scope_like_the_tool(
-    service: str, hub: FakeHub, make_job: JobFactory
+    service_url: str, fake_hub: FakeHub, make_job: JobFactory
 ) -> None:
     """A client that can sign in for more is sent to where it can, and nothing is stopped."""
     job = ids.format_handle(HandleKind.JOB, (await make_job()).id)
     claims = base64.urlsafe_b64encode(json.dumps({"scope": "openid"}).encode()).decode()
     token = f"hf_oauth_e30.{claims.rstrip('=')}.c2ln"
-    hub.whoami_by_token[token] = whoami_answer(ADA_ID, "ada", type="oauth")
+    fake_hub.whoami_by_token[token] = whoami_answer(ADA_ID, "ada", type="oauth")
 
     by_tool = await send_modern_request(
-        service, "tools/call", caller_token=token, name="cancel_job", arguments={"job_id": job}
+        service_url, "tools/call", caller_token=token, name="cancel_job", arguments={"job_id": job}
     )
-    by_task = await send_modern_request(service, "tasks/cancel", caller_token=token, taskId=job)
+    by_task = await send_modern_request(service_url, "tasks/cancel", caller_token=token, taskId=job)
 
     assert by_task.status_code == 403
     assert 'error="insufficient_scope"' in by_task.headers["www-authenticate"]
     assert ObservedAnswer.from_response(by_task) == ObservedAnswer.from_response(by_tool)
-    assert (await send_modern_request(service, "tasks/get", caller_token=token, taskId=job)).json()[
-        "result"
-    ]
-    view = (await call_for_result(service, "job_status", caller_token=ADA_TOKEN, job_ids=job))[
+    assert (
+        await send_modern_request(service_url, "tasks/get", caller_token=token, taskId=job)
+    ).json()["result"]
+    view = (await call_for_result(service_url, "job_status", caller_token=ADA_TOKEN, job_ids=job))[
         "jobs"
     ][0]
     assert view["state"] == "queued"

@@ -296,13 +296,13 @@ def test_each_row_has_a_case_and_each_case_a_row() -> None:
 
 @pytest.mark.parametrize("table", TABLES)
 async def test_each_row_holds(
-    start: StartService, hub: FakeHub, database: Database, table: str
+    start_service: StartService, fake_hub: FakeHub, database: Database, table: str
 ) -> None:
     """What a model has learned of another server is no mistake here."""
-    hub.whoami_by_token["hf_ada"] = whoami_answer(
+    fake_hub.whoami_by_token["hf_ada"] = whoami_answer(
         "5e9ecfc04957053f60648a3e", "ada", type="access_token", accessToken={"role": "write"}
     ) | {"orgs": [{"type": "org", "id": "0" * 24, "name": "acme", "roleInOrg": "admin"}]}
-    hub.hardware += [{"name": name, **HARDWARE} for name in ("h200x8", "rtx-pro-6000x2")]
-    with start() as service:
+    fake_hub.hardware += [{"name": name, **HARDWARE} for name in ("h200x8", "rtx-pro-6000x2")]
+    with start_service() as service:
         for each in dict.fromkeys(each for (of, _), each in CASES.items() if of == table):
             await each(ParityService(service, RunDriver(database)))

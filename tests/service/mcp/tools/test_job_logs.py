@@ -30,13 +30,13 @@ LINE_COUNT: Final = int(os.environ.get("HOLDFAST_TEST_LOG_LINES", "60000"))
 
 
 @pytest.fixture
-def worker(database: Database) -> RunDriver:
+def run_driver(database: Database) -> RunDriver:
     """A worker on the test's database."""
     return RunDriver(database)
 
 
 @pytest.fixture
-def long_log() -> Generator[LogHub]:
+def long_log_hub() -> Generator[LogHub]:
     """A Hub whose one job has printed more than anybody reads."""
     with run_log_hub() as hub:
         hub.line_count, hub.format_line = LINE_COUNT, lambda number: f"step {number} of many"
@@ -44,7 +44,7 @@ def long_log() -> Generator[LogHub]:
 
 
 @pytest.fixture
-async def asking(service: str) -> AsyncGenerator[Callable[..., Any]]:
+async def read_log_page(service_url: str) -> AsyncGenerator[Callable[..., Any]]:
     """Ask for pages over one connection."""
     given = {
         "authorization": f"Bearer {ADA_TOKEN}",
@@ -55,7 +55,7 @@ async def asking(service: str) -> AsyncGenerator[Callable[..., Any]]:
         async def ask(**arguments: Any) -> dict[str, Any]:
             params = {"name": "job_logs", "arguments": arguments}
             message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-            answer = await http.post(f"{service}/mcp", json=message)
+            answer = await http.post(f"{service_url}/mcp", json=message)
             result: dict[str, Any] = answer.json()["result"]
             return result
 
@@ -75,21 +75,21 @@ def measure_result(result: dict[str, Any]) -> tuple[int, int]:
 
 
 async def test_each_line_of_a_long_log_is_read_once_although_workers_were_killed(
-    asking: Callable[..., Any],
-    settings: Callable[..., Settings],
+    read_log_page: Callable[..., Any],
+    make_settings: Callable[..., Settings],
     vault_keys: str,
     make_job: JobFactory,
-    worker: RunDriver,
-    long_log: LogHub,
+    run_driver: RunDriver,
+    long_log_hub: LogHub,
 ) -> None:
     """Killed between two chunks, in the middle of one, and while it reads again what is kept."""
-    handle, known = format_handle(await make_job()), settings()
-    await worker.start_run()
+    handle, known = format_handle(await make_job()), make_settings()
+    await run_driver.start_run()
     environment = os.environ | {
         "HOLDFAST_DATABASE_URL": str(known.database_url),
         "HOLDFAST_REDIS_URL": str(known.redis_url),
         "HOLDFAST_VAULT_KEYS": vault_keys,
-        "HOLDFAST_HUB_URL": long_log.url,
+        "HOLDFAST_HUB_URL": long_log_hub.url,
     }
     codes: list[int | None] = []
     for failpoint in ("log.committed:9:kill", "log.written:7:kill", ""):
@@ -102,7 +102,7 @@ async def test_each_line_of_a_long_log_is_read_once_although_workers_were_killed
 
     read, cursor, replies = list[str](), 0, 0
     while cursor < LINE_COUNT:
-        result = await asking(job_id=handle, cursor=cursor, limit=2000, max_bytes=200_000)
+        result = await read_log_page(job_id=handle, cursor=cursor, limit=2000, max_bytes=200_000)
         page = result["structuredContent"]
         assert max(measure_result(result)) <= 200_000
         assert [line["number"] for line in page["lines"]] == list(
@@ -119,23 +119,23 @@ async def test_each_line_of_a_long_log_is_read_once_although_workers_were_killed
 @pytest.mark.parametrize("max_bytes", [1000, 1500, 6000])
 @pytest.mark.parametrize("extra", [{}, {"tail": 300}, {"grep": "x"}, {"cursor": 3}])
 async def test_no_reply_is_larger_than_was_asked_for(
-    asking: Callable[..., Any],
+    read_log_page: Callable[..., Any],
     make_job: JobFactory,
-    worker: RunDriver,
+    run_driver: RunDriver,
     max_bytes: int,
     extra: dict[str, Any],
 ) -> None:
     """As text and as an object, whatever the lines are made of."""
     handle = format_handle(await make_job())
     lines = ["\x1b[0m" * 50, "x" * 16_000, '"\\' * 300, "", "é😀\u2028x" * 900, *["x"] * 400]
-    run_id = await worker.start_run()
-    await worker.append_log(run_id, *lines)
-    await worker.end_run(run_id, RunResult(JobState.SUCCEEDED, "COMPLETED", exit_code=0))
+    run_id = await run_driver.start_run()
+    await run_driver.append_log(run_id, *lines)
+    await run_driver.end_run(run_id, RunResult(JobState.SUCCEEDED, "COMPLETED", exit_code=0))
 
     cursor, numbers = extra.get("cursor", 0), list[int]()
     for _ in range(600):
         more = extra if "tail" in extra else {**extra, "cursor": cursor}
-        result = await asking(job_id=handle, max_bytes=max_bytes, **more)
+        result = await read_log_page(job_id=handle, max_bytes=max_bytes, **more)
         page = result["structuredContent"]
         assert max(measure_result(result)) <= max_bytes
         numbers += [line["number"] for line in page["lines"]]
@@ -153,15 +153,15 @@ async def test_no_reply_is_larger_than_was_asked_for(
 
 
 async def test_a_line_that_does_not_fit_is_cut_and_read_past(
-    service: str, make_job: JobFactory, worker: RunDriver
+    service_url: str, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
     """A line without an end does not stop whoever reads on; and says how to see more of it."""
     handle = format_handle(await make_job())
-    await worker.append_log(await worker.start_run(), "x" * 5000, "y" * 100)
+    await run_driver.append_log(await run_driver.start_run(), "x" * 5000, "y" * 100)
 
-    first = await call_for_result(service, "job_logs", job_id=handle, max_bytes=1000)
-    second = await call_for_result(service, "job_logs", job_id=handle, max_bytes=1000, cursor=1)
-    whole = await call_for_result(service, "job_logs", job_id=handle, max_bytes=10_000)
+    first = await call_for_result(service_url, "job_logs", job_id=handle, max_bytes=1000)
+    second = await call_for_result(service_url, "job_logs", job_id=handle, max_bytes=1000, cursor=1)
+    whole = await call_for_result(service_url, "job_logs", job_id=handle, max_bytes=10_000)
 
     assert first["lines"][0]["text"].endswith("x … [cut: ask for more max_bytes]")
     assert [line["text"][0] for line in second["lines"]] == ["y"]
@@ -170,21 +170,21 @@ async def test_a_line_that_does_not_fit_is_cut_and_read_past(
 
 
 async def test_lines_are_found_by_what_stands_in_them(
-    service: str, make_job: JobFactory, worker: RunDriver
+    service_url: str, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
     """Their numbers say where to read on from; nothing in the text is special."""
     handle = format_handle(await make_job())
     lines = [f"step {number}" for number in range(3000)]
     lines[7], lines[1500], lines[2999] = "ERROR: 100% (a)", "an error", "Error: 100% (b)"
-    await worker.append_log(await worker.start_run(), *lines)
+    await run_driver.append_log(await run_driver.start_run(), *lines)
 
-    found = await call_tool(service, "job_logs", job_id=handle, grep="error", limit=2)
+    found = await call_tool(service_url, "job_logs", job_id=handle, grep="error", limit=2)
     view: dict[str, Any] = found.structured_content or {}
     after = await call_for_result(
-        service, "job_logs", job_id=handle, grep="ERROR", cursor=view["next_cursor"]
+        service_url, "job_logs", job_id=handle, grep="ERROR", cursor=view["next_cursor"]
     )
-    odd = await call_for_result(service, "job_logs", job_id=handle, grep="0% (")
-    none = await call_for_result(service, "job_logs", job_id=handle, grep="_")
+    odd = await call_for_result(service_url, "job_logs", job_id=handle, grep="0% (")
+    none = await call_for_result(service_url, "job_logs", job_id=handle, grep="_")
 
     assert answer_text(found).endswith("7: ERROR: 100% (a)\n1500: an error")
     assert (view["next_cursor"], view["complete"]) == (1501, False)
@@ -194,26 +194,28 @@ async def test_lines_are_found_by_what_stands_in_them(
 
 
 async def test_what_is_not_kept_of_a_log_is_said(
-    service: str, database: Database, make_job: JobFactory, worker: RunDriver
+    service_url: str, database: Database, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
     """A gap that nobody is told of would be read as what happened."""
     handle = format_handle(await make_job())
-    await worker.append_log(await worker.start_run(), *(str(number) for number in range(10)))
+    await run_driver.append_log(
+        await run_driver.start_run(), *(str(number) for number in range(10))
+    )
     async with database.transaction() as tx:
         await tx.execute("UPDATE job_log SET length = 30, tail_start = 20")
 
-    answer = await call_tool(service, "job_logs", job_id=handle)
+    answer = await call_tool(service_url, "job_logs", job_id=handle)
 
     assert answer_text(answer).startswith("Lines 0 to 9 of 30. Lines 10 to 19 were not kept.")
     assert (answer.structured_content or {})["not_kept"] == 10
 
 
 async def test_an_end_is_not_asked_for_along_with_a_place(
-    service: str, make_job: JobFactory
+    service_url: str, make_job: JobFactory
 ) -> None:
     """Either would have to be ignored."""
     handle = format_handle(await make_job())
 
     assert "goes with neither" in answer_text(
-        await call_tool(service, "job_logs", job_id=handle, tail=2, grep="x")
+        await call_tool(service_url, "job_logs", job_id=handle, tail=2, grep="x")
     )

@@ -24,11 +24,11 @@ COMMAND = ["python", "-c", "print(1)"]
 
 
 async def test_a_launch_answers_with_a_handle_that_is_already_durable(
-    service: str, database: Database
+    service_url: str, database: Database
 ) -> None:
     """What was answered cannot be lost: the row is there, under the verified subject."""
     view = await call_for_result(
-        service, "launch_job", image="python:3.12", command=COMMAND, name="hello"
+        service_url, "launch_job", image="python:3.12", command=COMMAND, name="hello"
     )
 
     async with database.transaction() as tx:
@@ -41,27 +41,27 @@ async def test_a_launch_answers_with_a_handle_that_is_already_durable(
     assert f'wait_for_jobs(job_ids="{view["job_id"]}", until="terminal")' in view["next_step"]
 
 
-async def test_without_redis_a_launch_is_as_durable_as_ever(start: StartService) -> None:
+async def test_without_redis_a_launch_is_as_durable_as_ever(start_service: StartService) -> None:
     """Redis is a doorbell; the sweep finds what was not rung for."""
-    with start(HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
+    with start_service(HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
         launched = await call_for_result(url, "launch_job", image="python:3.12", command=COMMAND)
         [read] = (await call_for_result(url, "job_status", job_ids=launched["job_id"]))["jobs"]
 
     assert (launched["state"], read["state"]) == ("queued", "queued")
 
 
-async def test_both_eras_of_the_protocol_get_the_same_answer(service: str) -> None:
+async def test_both_eras_of_the_protocol_get_the_same_answer(service_url: str) -> None:
     """Most hosts still speak the legacy protocol; none is to be served worse."""
-    handle = (await call_for_result(service, "launch_job", image="python:3.12", command="true"))[
-        "job_id"
-    ]
+    handle = (
+        await call_for_result(service_url, "launch_job", image="python:3.12", command="true")
+    )["job_id"]
 
     arguments: dict[str, Any] = {"job_ids": [handle]}
-    modern = await call_for_result(service, "job_status", **arguments)
+    modern = await call_for_result(service_url, "job_status", **arguments)
     response = await post_message(
-        service, "tools/call", {"name": "job_status", "arguments": arguments}
+        service_url, "tools/call", {"name": "job_status", "arguments": arguments}
     )
-    async with open_mcp_client(service, mode="legacy") as client:
+    async with open_mcp_client(service_url, mode="legacy") as client:
         handshaken = (await client.call_tool("job_status", arguments)).structured_content
 
     bare = response.json()["result"]["structuredContent"]
@@ -71,10 +71,10 @@ async def test_both_eras_of_the_protocol_get_the_same_answer(service: str) -> No
     assert modern == bare == handshaken
 
 
-async def test_an_unknown_argument_is_refused_by_name(service: str) -> None:
+async def test_an_unknown_argument_is_refused_by_name(service_url: str) -> None:
     """An argument that was silently dropped would launch something else than was asked for."""
     answer = await call_tool(
-        service, "launch_job", image="python:3.12", command="true", flavour="t4"
+        service_url, "launch_job", image="python:3.12", command="true", flavour="t4"
     )
 
     assert read_refusal(answer)["code"] == "Invalid"
@@ -96,16 +96,16 @@ async def test_an_unknown_argument_is_refused_by_name(service: str) -> None:
     ],
 )
 async def test_a_wrong_argument_is_answered_with_what_to_write(
-    service: str, wrong: dict[str, Any], said: str
+    service_url: str, wrong: dict[str, Any], said: str
 ) -> None:
     """A model corrects itself from one sentence and one example, and nothing was launched."""
     arguments: dict[str, Any] = {"image": "python:3.12", "command": COMMAND}
-    answer = await call_tool(service, "launch_job", **arguments | wrong)
+    answer = await call_tool(service_url, "launch_job", **arguments | wrong)
 
     assert read_refusal(answer)["code"] == "Invalid"
     assert said in answer_text(answer)
     assert 'A correct call: launch_job {"image": "python:3.12"' in answer_text(answer)
-    assert (await call_for_result(service, "list_jobs"))["jobs"] == []
+    assert (await call_for_result(service_url, "list_jobs"))["jobs"] == []
 
 
 @pytest.mark.parametrize(
@@ -119,10 +119,12 @@ async def test_a_wrong_argument_is_answered_with_what_to_write(
     ],
 )
 async def test_a_secret_that_is_written_wrong_is_not_repeated(
-    service: str, wrong: dict[str, Any], capfd: pytest.CaptureFixture[str]
+    service_url: str, wrong: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """An answer is kept in more places than an argument: transcripts, logs of clients, tickets."""
-    answer = await call_tool(service, "launch_job", image="python:3.12", command="true", **wrong)
+    answer = await call_tool(
+        service_url, "launch_job", image="python:3.12", command="true", **wrong
+    )
 
     assert read_refusal(answer)["code"] == "Invalid"
     assert answer_text(answer).startswith(next(iter(wrong)))
@@ -130,27 +132,29 @@ async def test_a_secret_that_is_written_wrong_is_not_repeated(
     assert "SESAME" not in capfd.readouterr().err
 
 
-async def test_a_missing_argument_is_named(service: str) -> None:
+async def test_a_missing_argument_is_named(service_url: str) -> None:
     """The commonest slip has the shortest answer."""
     assert "give command, and its image, or script." in answer_text(
-        await call_tool(service, "launch_job", image="python:3.12")
+        await call_tool(service_url, "launch_job", image="python:3.12")
     )
 
 
-async def test_a_handle_of_another_kind_says_which_kind_was_expected(service: str) -> None:
+async def test_a_handle_of_another_kind_says_which_kind_was_expected(service_url: str) -> None:
     """Handles look alike to a model; the answer says which one goes here."""
-    workspace = (await call_for_result(service, "create_workspace", name="tests"))["workspace_id"]
+    workspace = (await call_for_result(service_url, "create_workspace", name="tests"))[
+        "workspace_id"
+    ]
 
-    answer = await call_tool(service, "job_status", job_ids=workspace)
+    answer = await call_tool(service_url, "job_status", job_ids=workspace)
 
     assert "is a workspace handle; a job handle (job_…) goes here" in answer_text(answer)
 
 
-async def test_a_foreign_job_is_not_told_from_one_that_does_not_exist(service: str) -> None:
+async def test_a_foreign_job_is_not_told_from_one_that_does_not_exist(service_url: str) -> None:
     """Whoever guesses or steals a handle learns nothing from any tool."""
-    foreign = (await call_for_result(service, "launch_job", image="python:3.12", command="true"))[
-        "job_id"
-    ]
+    foreign = (
+        await call_for_result(service_url, "launch_job", image="python:3.12", command="true")
+    )["job_id"]
     nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
 
     for tool, argument in (
@@ -161,49 +165,49 @@ async def test_a_foreign_job_is_not_told_from_one_that_does_not_exist(service: s
     ):
         params = [{"name": tool, "arguments": {argument: each}} for each in (foreign, nobodys)]
         answers = [
-            await post_message(service, "tools/call", each, authorization="Bearer hf_bob")
+            await post_message(service_url, "tools/call", each, authorization="Bearer hf_bob")
             for each in params
         ]
         assert answers[0].json()["result"]["isError"]
         assert answers[0].content.replace(foreign.encode(), nobodys.encode()) == answers[1].content
-    assert (await call_for_result(service, "list_jobs", caller_token="hf_bob"))["jobs"] == []
+    assert (await call_for_result(service_url, "list_jobs", caller_token="hf_bob"))["jobs"] == []
 
 
-async def test_the_same_key_and_request_are_the_same_job(service: str) -> None:
+async def test_the_same_key_and_request_are_the_same_job(service_url: str) -> None:
     """A client that lost the answer repeats its call, and nothing runs twice."""
     request: dict[str, Any] = {"image": "python:3.12", "command": COMMAND, "idempotency_key": "k"}
-    first = await call_for_result(service, "launch_job", **request)
-    again = await call_for_result(service, "launch_job", **request)
+    first = await call_for_result(service_url, "launch_job", **request)
+    again = await call_for_result(service_url, "launch_job", **request)
 
     assert first["job_id"] == again["job_id"]
 
 
-async def test_the_same_key_with_another_request_names_what_differs(service: str) -> None:
+async def test_the_same_key_with_another_request_names_what_differs(service_url: str) -> None:
     """Two meanings under one key is a mistake that only its maker can resolve."""
     request: dict[str, Any] = {"image": "python:3.12", "command": COMMAND, "idempotency_key": "k"}
-    await call_for_result(service, "launch_job", **request)
+    await call_for_result(service_url, "launch_job", **request)
 
     other: dict[str, Any] = {"flavor": "t4-small", "timeout": 60}
-    answer = await call_tool(service, "launch_job", **request | other)
+    answer = await call_tool(service_url, "launch_job", **request | other)
 
     assert read_refusal(answer)["code"] == "IdempotencyConflict"
     assert "differs in flavor, timeout" in answer_text(answer)
-    assert len((await call_for_result(service, "list_jobs"))["jobs"]) == 1
+    assert len((await call_for_result(service_url, "list_jobs"))["jobs"]) == 1
 
 
-async def test_a_read_only_token_may_look_but_not_launch(service: str) -> None:
+async def test_a_read_only_token_may_look_but_not_launch(service_url: str) -> None:
     """A token that cannot act at the Hub is told so before a job is queued that cannot run."""
     answer = await call_tool(
-        service, "launch_job", caller_token="hf_reader", image="python:3.12", command="true"
+        service_url, "launch_job", caller_token="hf_reader", image="python:3.12", command="true"
     )
 
     assert read_refusal(answer)["code"] == "InsufficientScope"
     assert "read-only" in answer_text(answer)
-    assert (await call_for_result(service, "list_jobs", caller_token="hf_reader"))["jobs"] == []
+    assert (await call_for_result(service_url, "list_jobs", caller_token="hf_reader"))["jobs"] == []
 
 
 async def test_jobs_are_listed_newest_first_page_by_page(
-    service: str, make_job: JobFactory
+    service_url: str, make_job: JobFactory
 ) -> None:
     """Every job is on exactly one page, whatever its size."""
     made = [ids.format_handle(HandleKind.JOB, (await make_job()).id) for _ in range(5)]
@@ -211,7 +215,7 @@ async def test_jobs_are_listed_newest_first_page_by_page(
     listed: list[str] = []
     cursor: str | None = None
     while True:
-        page = await call_for_result(service, "list_jobs", limit=2, cursor=cursor)
+        page = await call_for_result(service_url, "list_jobs", limit=2, cursor=cursor)
         listed += [job["job_id"] for job in page["jobs"]]
         if (cursor := page["next_cursor"]) is None:
             break
@@ -219,39 +223,45 @@ async def test_jobs_are_listed_newest_first_page_by_page(
     assert listed == sorted(made, reverse=True)
 
 
-async def test_a_list_is_narrowed_by_every_filter_given(service: str, make_job: JobFactory) -> None:
+async def test_a_list_is_narrowed_by_every_filter_given(
+    service_url: str, make_job: JobFactory
+) -> None:
     """State, kind and labels all have to hold."""
     wanted = await make_job(labels={"team": "nlp", "run": "1"})
     await make_job(labels={"team": "cv"})
 
     page = await call_for_result(
-        service, "list_jobs", labels={"team": "nlp"}, state="queued", kind="hub_job"
+        service_url, "list_jobs", labels={"team": "nlp"}, state="queued", kind="hub_job"
     )
     none = await call_for_result(
-        service, "list_jobs", labels={"team": "nlp"}, state=["running", "failed"]
+        service_url, "list_jobs", labels={"team": "nlp"}, state=["running", "failed"]
     )
 
     assert [job["job_id"] for job in page["jobs"]] == [ids.format_handle(HandleKind.JOB, wanted.id)]
     assert none["jobs"] == []
 
 
-async def test_several_handles_are_answered_one_by_one(service: str, make_job: JobFactory) -> None:
+async def test_several_handles_are_answered_one_by_one(
+    service_url: str, make_job: JobFactory
+) -> None:
     """One wrong handle spoils only itself."""
     good = ids.format_handle(HandleKind.JOB, (await make_job()).id)
     nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
 
-    view = await call_for_result(service, "job_status", job_ids=[good, nobodys, "nonsense"])
+    view = await call_for_result(service_url, "job_status", job_ids=[good, nobodys, "nonsense"])
 
     assert [job["job_id"] for job in view["jobs"]] == [good]
     assert [error["code"] for error in view["errors"]] == ["NotFound", "Invalid"]
 
 
-async def test_cancelling_twice_gives_the_same_answer(service: str, make_job: JobFactory) -> None:
+async def test_cancelling_twice_gives_the_same_answer(
+    service_url: str, make_job: JobFactory
+) -> None:
     """A cancel whose answer was lost is repeated without fear."""
     handle = ids.format_handle(HandleKind.JOB, (await make_job()).id)
 
-    first = await call_tool(service, "cancel_job", job_id=handle)
-    again = await call_tool(service, "cancel_job", job_id=handle)
+    first = await call_tool(service_url, "cancel_job", job_id=handle)
+    again = await call_tool(service_url, "cancel_job", job_id=handle)
 
     assert first.structured_content is not None
     assert (first.structured_content["state"], answer_text(first)) == (
@@ -261,29 +271,29 @@ async def test_cancelling_twice_gives_the_same_answer(service: str, make_job: Jo
     assert "it cost nothing" in answer_text(first)
 
 
-async def test_an_unknown_tool_is_a_protocol_error(service: str) -> None:
+async def test_an_unknown_tool_is_a_protocol_error(service_url: str) -> None:
     """As the specification says, and unlike what the SDK does by itself."""
-    error = (await post_message(service, "tools/call", {"name": "rm"})).json()["error"]
+    error = (await post_message(service_url, "tools/call", {"name": "rm"})).json()["error"]
 
     assert (error["code"], error["message"]) == (-32602, "Unknown tool: rm")
 
 
 @pytest.mark.parametrize("prompt", ['{"a": 1}', "null", "true", "3"])
 async def test_a_prompt_that_looks_like_json_stays_a_prompt(
-    service: str, database: Database, prompt: str
+    service_url: str, database: Database, prompt: str
 ) -> None:
     """The SDK would unpack it, and another text than the caller's would be sent."""
-    await call_for_result(service, "launch_inference", model="m/m", inputs=prompt)
+    await call_for_result(service_url, "launch_inference", model="m/m", inputs=prompt)
 
     async with database.transaction() as tx:
         spec = await tx.fetchval("SELECT spec FROM job_payload")
     assert spec["inputs"] == [{"role": "user", "content": prompt}]
 
 
-async def test_a_command_that_was_packed_into_json_is_unpacked(service: str) -> None:
+async def test_a_command_that_was_packed_into_json_is_unpacked(service_url: str) -> None:
     """Some clients write every list as a string."""
     view = await call_for_result(
-        service, "launch_job", image="python:3.12", command='["echo", "a b"]'
+        service_url, "launch_job", image="python:3.12", command='["echo", "a b"]'
     )
 
     assert view["title"] == "python:3.12: echo 'a b'"
@@ -291,12 +301,12 @@ async def test_a_command_that_was_packed_into_json_is_unpacked(service: str) -> 
 
 @pytest.mark.parametrize("packed", [True, False])
 async def test_a_chat_is_taken_as_it_is_and_packed(
-    service: str, database: Database, *, packed: bool
+    service_url: str, database: Database, *, packed: bool
 ) -> None:
     """Only a list can be meant where a prompt or a list of messages is asked for."""
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     inputs = json.dumps(chat) if packed else chat
-    view = await call_for_result(service, "launch_inference", model="m/m", inputs=inputs)
+    view = await call_for_result(service_url, "launch_inference", model="m/m", inputs=inputs)
 
     async with database.transaction() as tx:
         spec = await tx.fetchval("SELECT spec FROM job_payload")
@@ -305,12 +315,12 @@ async def test_a_chat_is_taken_as_it_is_and_packed(
 
 
 async def test_a_launch_whose_commit_was_lost_is_asked_for_again_under_the_same_id(
-    service: str, database: Database, dies_in_commit: FailFirstCommit
+    service_url: str, database: Database, fail_first_commit: FailFirstCommit
 ) -> None:
     """The caller gets a handle, and there is one job, whichever of the two commits made it."""
-    await dies_in_commit("job")
+    await fail_first_commit("job")
 
-    view = await call_for_result(service, "launch_job", image="python:3.12", command=COMMAND)
+    view = await call_for_result(service_url, "launch_job", image="python:3.12", command=COMMAND)
 
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT last_value FROM commits") == 2
@@ -319,11 +329,11 @@ async def test_a_launch_whose_commit_was_lost_is_asked_for_again_under_the_same_
 
 
 async def test_a_launch_while_the_database_is_away_says_that_nothing_was_launched(
-    start: StartService,
+    start_service: StartService,
 ) -> None:
     """The model may repeat the call without fear of paying twice."""
     nowhere = f"postgresql://u:p@127.0.0.1:{find_free_port()}/d"
-    with start(HOLDFAST_DATABASE_URL=nowhere) as url:
+    with start_service(HOLDFAST_DATABASE_URL=nowhere) as url:
         answer = await call_tool(url, "launch_job", image="python:3.12", command=COMMAND)
 
     assert read_refusal(answer)["code"] == "Unavailable"
@@ -341,13 +351,13 @@ async def test_a_launch_while_the_database_is_away_says_that_nothing_was_launche
     ],
 )
 async def test_the_same_request_without_a_key_is_told_of_the_earlier_one(
-    service: str, change: dict[str, Any], *, suspected: bool
+    service_url: str, change: dict[str, Any], *, suspected: bool
 ) -> None:
     """A model that lost track is told before it has paid twice, and told how to undo it."""
     request: dict[str, Any] = {"image": "python:3.12", "command": COMMAND}
-    first = await call_for_result(service, "launch_job", **request)
+    first = await call_for_result(service_url, "launch_job", **request)
 
-    answer = await call_tool(service, "launch_job", **request | change)
+    answer = await call_tool(service_url, "launch_job", **request | change)
     view: dict[str, Any] = answer.structured_content
 
     assert view["job_id"] != first["job_id"]
@@ -355,22 +365,22 @@ async def test_the_same_request_without_a_key_is_told_of_the_earlier_one(
     assert (f'cancel_job(job_id="{view["job_id"]}")' in answer_text(answer)) is suspected
 
 
-async def test_a_request_that_was_called_off_is_not_an_earlier_one(service: str) -> None:
+async def test_a_request_that_was_called_off_is_not_an_earlier_one(service_url: str) -> None:
     """To launch again what was cancelled is no mistake."""
     request: dict[str, Any] = {"image": "python:3.12", "command": COMMAND}
-    first = await call_for_result(service, "launch_job", **request)
-    await call_for_result(service, "cancel_job", job_id=first["job_id"])
+    first = await call_for_result(service_url, "launch_job", **request)
+    await call_for_result(service_url, "cancel_job", job_id=first["job_id"])
 
-    again = await call_for_result(service, "launch_job", **request)
+    again = await call_for_result(service_url, "launch_job", **request)
 
     assert again["possible_duplicate_of"] is None
 
 
 async def test_a_launch_over_the_limit_of_open_jobs_is_refused_in_words(
-    start: StartService,
+    start_service: StartService,
 ) -> None:
     """What a model cannot wait out by itself it can tell its person, or cancel."""
-    with start(open_jobs=1) as url:
+    with start_service(open_jobs=1) as url:
         await call_for_result(url, "launch_job", image="python:3.12", command=COMMAND)
         answer = await call_tool(url, "launch_job", image="python:3.12", command=COMMAND)
 

@@ -54,9 +54,9 @@ WRONG_SHAPES: list[tuple[str, Any, str]] = [
 ]
 
 
-async def test_inputs_of_the_wrong_shape_are_refused_with_a_right_one(service: str) -> None:
+async def test_inputs_of_the_wrong_shape_are_refused_with_a_right_one(service_url: str) -> None:
     """Before there is a handle, and in words a model can act on."""
-    async with open_mcp_client(service) as client:
+    async with open_mcp_client(service_url) as client:
         for task, inputs, says in WRONG_SHAPES:
             given = {"task": task, "model": "m/m", "inputs": inputs}
             answer = await client.call_tool("launch_inference", given)
@@ -81,9 +81,9 @@ WRONG_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_what_cannot_be_carried_out_is_refused_before_it_is_a_job(service: str) -> None:
+async def test_what_cannot_be_carried_out_is_refused_before_it_is_a_job(service_url: str) -> None:
     """Whoever asks can mend it at once."""
-    async with open_mcp_client(service) as client:
+    async with open_mcp_client(service_url) as client:
         for wrong, says in WRONG_ARGUMENTS:
             given: dict[str, Any] = {"model": "m/m", "inputs": "Hi"} | wrong
             answer = await client.call_tool("launch_inference", given)
@@ -113,9 +113,9 @@ ACCEPTED_INPUTS: list[tuple[str, Any]] = [
 ]
 
 
-async def test_what_can_mean_only_one_thing_is_taken(service: str) -> None:
+async def test_what_can_mean_only_one_thing_is_taken(service_url: str) -> None:
     """Clients pack objects into texts, and write an address alone."""
-    async with open_mcp_client(service) as client:
+    async with open_mcp_client(service_url) as client:
         for task, inputs in ACCEPTED_INPUTS:
             given = {"task": task, "model": "m/m", "inputs": inputs}
             answer = await client.call_tool("launch_inference", given)

@@ -14,7 +14,7 @@ from tests.support.mcp.client import answer_text, call_for_result, call_tool, re
 
 
 @pytest.fixture
-async def aged(database: Database, make_job: JobFactory) -> list[str]:
+async def jobs_by_age(database: Database, make_job: JobFactory) -> list[str]:
     """Four jobs: of now, of an hour, a day and a week ago."""
     made = [await make_job() for _ in range(4)]
     async with database.transaction() as tx:
@@ -33,19 +33,19 @@ async def listed(service: str, **filters: Any) -> set[str]:
     }
 
 
-async def test_jobs_are_found_by_their_age(service: str, aged: list[str]) -> None:
+async def test_jobs_are_found_by_their_age(service_url: str, jobs_by_age: list[str]) -> None:
     """ "The one from yesterday" is how people remember."""
-    now, hour, day, week = aged
+    now, hour, day, week = jobs_by_age
     moment = (datetime.now(UTC) - timedelta(hours=12)).isoformat()
 
-    assert await listed(service, since="30m") == {now}
-    assert await listed(service, since=7200) == {now, hour}
-    assert await listed(service, until="2h") == {day, week}
-    assert await listed(service, since="2d", until="30m") == {hour, day}
-    assert await listed(service, since=moment) == {now, hour}
-    assert await listed(service, until=moment) == {day, week}
-    assert await listed(service, since="1000000000h") == set(aged)
-    assert await listed(service, since="2020-01-01", until="2020-01-02") == set()
+    assert await listed(service_url, since="30m") == {now}
+    assert await listed(service_url, since=7200) == {now, hour}
+    assert await listed(service_url, until="2h") == {day, week}
+    assert await listed(service_url, since="2d", until="30m") == {hour, day}
+    assert await listed(service_url, since=moment) == {now, hour}
+    assert await listed(service_url, until=moment) == {day, week}
+    assert await listed(service_url, since="1000000000h") == set(jobs_by_age)
+    assert await listed(service_url, since="2020-01-01", until="2020-01-02") == set()
 
 
 @pytest.mark.parametrize(
@@ -61,20 +61,20 @@ async def test_jobs_are_found_by_their_age(service: str, aged: list[str]) -> Non
     ],
 )
 async def test_a_filter_that_means_nothing_is_refused(
-    service: str, filters: dict[str, Any], said: str
+    service_url: str, filters: dict[str, Any], said: str
 ) -> None:
     """A list of everything would look like an answer."""
-    answer = await call_tool(service, "list_jobs", **filters)
+    answer = await call_tool(service_url, "list_jobs", **filters)
 
     assert read_refusal(answer)["code"] == "Invalid"
     assert said in answer_text(answer)
 
 
 async def test_pages_of_a_filtered_list_have_each_job_once(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """Also where most of what lies between is left out."""
-    workspace = (await call_for_result(service, "create_workspace", name="w"))["workspace_id"]
+    workspace = (await call_for_result(service_url, "create_workspace", name="w"))["workspace_id"]
     inside = ids.parse_handle(HandleKind.WORKSPACE, workspace)
     wanted: list[str] = []
     for number in range(12):
@@ -93,8 +93,8 @@ async def test_pages_of_a_filtered_list_have_each_job_once(
         "limit": 3,
     }
 
-    first = await call_for_result(service, "list_jobs", **filters)
-    rest = await call_for_result(service, "list_jobs", **filters, cursor=first["next_cursor"])
+    first = await call_for_result(service_url, "list_jobs", **filters)
+    rest = await call_for_result(service_url, "list_jobs", **filters, cursor=first["next_cursor"])
 
     found = [job["job_id"] for job in first["jobs"] + rest["jobs"]]
     assert found == wanted[::-1]

@@ -27,17 +27,17 @@ async def make_failed_job(
 
 
 async def test_a_retry_is_a_new_job_that_leads_back(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """The old one stays as it was; what was not overridden is as it was."""
     old = await make_failed_job(database, make_job, OOM_RESULT, labels={"team": "nlp"})
-    [before] = (await call_for_result(service, "job_status", job_ids=old))["jobs"]
+    [before] = (await call_for_result(service_url, "job_status", job_ids=old))["jobs"]
 
     new = await call_for_result(
-        service, "retry_job", job_id=old, overrides={"flavor": "a10g-large"}
+        service_url, "retry_job", job_id=old, overrides={"flavor": "a10g-large"}
     )
 
-    [after] = (await call_for_result(service, "job_status", job_ids=old))["jobs"]
+    [after] = (await call_for_result(service_url, "job_status", job_ids=old))["jobs"]
     assert new["job_id"] != old
     assert (new["rerun_of"], new["flavor"], new["state"]) == (old, "a10g-large", "queued")
     assert (new["labels"], new["title"]) == ({"team": "nlp"}, before["title"])
@@ -46,28 +46,30 @@ async def test_a_retry_is_a_new_job_that_leads_back(
 
 
 async def test_the_reruns_of_a_job_are_listed(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """From either end of the line the other is one call away."""
     old = await make_failed_job(database, make_job, OOM_RESULT)
     first = await call_for_result(
-        service, "retry_job", job_id=old, overrides={"flavor": "t4-small"}
+        service_url, "retry_job", job_id=old, overrides={"flavor": "t4-small"}
     )
-    second = await call_for_result(service, "retry_job", job_id=old, overrides={"flavor": "l4x1"})
+    second = await call_for_result(
+        service_url, "retry_job", job_id=old, overrides={"flavor": "l4x1"}
+    )
 
-    listed = (await call_for_result(service, "list_jobs", rerun_of=old))["jobs"]
+    listed = (await call_for_result(service_url, "list_jobs", rerun_of=old))["jobs"]
 
     assert [job["job_id"] for job in listed] == [second["job_id"], first["job_id"]]
-    assert (await call_for_result(service, "list_jobs", rerun_of=first["job_id"]))["jobs"] == []
+    assert (await call_for_result(service_url, "list_jobs", rerun_of=first["job_id"]))["jobs"] == []
 
 
 async def test_a_retry_that_could_only_fail_alike_is_refused(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """Nothing is launched, and no key is used up."""
     old = await make_failed_job(database, make_job, OOM_RESULT)
 
-    answer = await call_tool(service, "retry_job", job_id=old, idempotency_key="k")
+    answer = await call_tool(service_url, "retry_job", job_id=old, idempotency_key="k")
 
     assert read_refusal(answer)["code"] == "RetryRefused"
     assert 'overrides={"flavor": "a10g-large"}' in answer_text(answer)
@@ -77,41 +79,43 @@ async def test_a_retry_that_could_only_fail_alike_is_refused(
 
 
 async def test_what_is_being_stopped_is_run_again_only_once_it_is(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """Two GPUs for one job is what a retry must never buy."""
     old = ids.format_handle(
         HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, "stopping")).id
     )
-    early = await call_tool(service, "retry_job", job_id=old)
+    early = await call_tool(service_url, "retry_job", job_id=old)
     async with database.transaction() as tx:
         run_id = await tx.fetchval("SELECT id FROM remote_run")
     await RunDriver(database).end_run(run_id, RunResult(JobState.CANCELLED, "CANCELED"))
 
-    late = await call_for_result(service, "retry_job", job_id=old)
+    late = await call_for_result(service_url, "retry_job", job_id=old)
 
     assert read_refusal(early)["code"] == "RetryRefused"
     assert late["rerun_of"] == old
 
 
-async def test_a_repeated_retry_says_so(service: str, database: Database) -> None:
+async def test_a_repeated_retry_says_so(service_url: str, database: Database) -> None:
     """The first is no duplicate of what it repeats; the second is one of the first."""
-    launched = await call_for_result(service, "launch_job", image="python:3.12", command=["true"])
+    launched = await call_for_result(
+        service_url, "launch_job", image="python:3.12", command=["true"]
+    )
     old = launched["job_id"]
     run_id = await RunDriver(database).start_run()
     await RunDriver(database).end_run(
         run_id, RunResult(JobState.SUCCEEDED, "COMPLETED", exit_code=0)
     )
 
-    first = await call_for_result(service, "retry_job", job_id=old)
-    second = await call_for_result(service, "retry_job", job_id=old)
+    first = await call_for_result(service_url, "retry_job", job_id=old)
+    second = await call_for_result(service_url, "retry_job", job_id=old)
 
     assert first["possible_duplicate_of"] is None
     assert second["possible_duplicate_of"] == first["job_id"]
 
 
 async def test_retries_with_one_key_are_one_job(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """Also at the same moment; and another job's retry is another request."""
     old = ids.format_handle(
@@ -121,26 +125,28 @@ async def test_retries_with_one_key_are_one_job(
         HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, "cancelled")).id
     )
     retries = [
-        call_for_result(service, "retry_job", job_id=old, idempotency_key="k") for _ in range(4)
+        call_for_result(service_url, "retry_job", job_id=old, idempotency_key="k") for _ in range(4)
     ]
 
     views = await asyncio.gather(*retries)
-    conflict = await call_tool(service, "retry_job", job_id=other, idempotency_key="k")
+    conflict = await call_tool(service_url, "retry_job", job_id=other, idempotency_key="k")
 
     assert len({view["job_id"] for view in views}) == 1
     assert read_refusal(conflict)["code"] == "IdempotencyConflict"
     assert "differs in rerun_of" in answer_text(conflict)
 
 
-async def test_secrets_are_asked_for_again_and_sealed(service: str, database: Database) -> None:
+async def test_secrets_are_asked_for_again_and_sealed(service_url: str, database: Database) -> None:
     """What they stood for is in nothing that is answered or kept in the open."""
     launch: dict[str, Any] = {"image": "i", "command": "true", "secrets": {"KEY": "sesame-1"}}
-    old = (await call_for_result(service, "launch_job", **launch))["job_id"]
-    await call_for_result(service, "cancel_job", job_id=old)
+    old = (await call_for_result(service_url, "launch_job", **launch))["job_id"]
+    await call_for_result(service_url, "cancel_job", job_id=old)
 
-    without = await call_tool(service, "retry_job", job_id=old)
-    again = await call_tool(service, "retry_job", job_id=old, secrets={"KEY": "sesame-2"})
-    misplaced = await call_tool(service, "retry_job", job_id=old, overrides='{"KEY": "sesame-3"')
+    without = await call_tool(service_url, "retry_job", job_id=old)
+    again = await call_tool(service_url, "retry_job", job_id=old, secrets={"KEY": "sesame-2"})
+    misplaced = await call_tool(
+        service_url, "retry_job", job_id=old, overrides='{"KEY": "sesame-3"'
+    )
 
     assert "KEY must be given again" in answer_text(without)
     assert not again.is_error
@@ -152,29 +158,29 @@ async def test_secrets_are_asked_for_again_and_sealed(service: str, database: Da
 
 
 async def test_an_archived_workspace_takes_no_retry(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """A retry is a launch, and goes where the first one went."""
-    workspace = (await call_for_result(service, "create_workspace", name="w"))["workspace_id"]
+    workspace = (await call_for_result(service_url, "create_workspace", name="w"))["workspace_id"]
     inside = ids.parse_handle(HandleKind.WORKSPACE, workspace)
     old = await make_failed_job(database, make_job, OOM_RESULT, workspace_id=inside)
-    await call_for_result(service, "archive_workspace", workspace_id=workspace)
+    await call_for_result(service_url, "archive_workspace", workspace_id=workspace)
     overrides = {"flavor": "l4x1"}
 
-    refused = await call_tool(service, "retry_job", job_id=old, overrides=overrides)
-    await call_for_result(service, "update_workspace", workspace_id=workspace, archived=False)
-    new = await call_for_result(service, "retry_job", job_id=old, overrides=overrides)
+    refused = await call_tool(service_url, "retry_job", job_id=old, overrides=overrides)
+    await call_for_result(service_url, "update_workspace", workspace_id=workspace, archived=False)
+    new = await call_for_result(service_url, "retry_job", job_id=old, overrides=overrides)
 
     assert read_refusal(refused)["code"] == "WorkspaceArchived"
     assert new["workspace_id"] == workspace
 
 
 async def test_a_retry_needs_what_the_launch_needed(
-    service: str, database: Database, make_job: JobFactory, hub: FakeHub
+    service_url: str, database: Database, make_job: JobFactory, fake_hub: FakeHub
 ) -> None:
     """A token that may only call models buys no hardware by a detour."""
-    hub.whoami_by_token["hf_models"] = {
-        **hub.whoami_by_token["hf_ada"],
+    fake_hub.whoami_by_token["hf_models"] = {
+        **fake_hub.whoami_by_token["hf_ada"],
         "auth": {
             "type": "access_token",
             "accessToken": {
@@ -193,11 +199,11 @@ async def test_a_retry_needs_what_the_launch_needed(
     }
     old = await make_failed_job(database, make_job, OOM_RESULT)
 
-    answer = await call_tool(service, "retry_job", caller_token="hf_models", job_id=old)
+    answer = await call_tool(service_url, "retry_job", caller_token="hf_models", job_id=old)
 
     assert read_refusal(answer)["code"] == "InsufficientScope"
     assert (
-        read_refusal(await call_tool(service, "retry_job", caller_token="hf_bob", job_id=old))[
+        read_refusal(await call_tool(service_url, "retry_job", caller_token="hf_bob", job_id=old))[
             "code"
         ]
         == "NotFound"
@@ -205,7 +211,7 @@ async def test_a_retry_needs_what_the_launch_needed(
 
 
 async def test_a_call_is_run_again_with_another_question(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """By the words launch_inference takes."""
     old = ids.format_handle(
@@ -218,7 +224,7 @@ async def test_a_call_is_run_again_with_another_question(
         )
 
     new = await call_for_result(
-        service, "retry_job", job_id=old, overrides={"inputs": "Name a river"}
+        service_url, "retry_job", job_id=old, overrides={"inputs": "Name a river"}
     )
 
     assert (new["kind"], new["rerun_of"]) == (JobKind.INFERENCE, old)

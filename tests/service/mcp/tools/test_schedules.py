@@ -33,16 +33,16 @@ DAILY_SCHEDULE: Final[dict[str, Any]] = {"cron": "@daily", "job": JOB_ARGUMENTS}
 
 @pytest.fixture
 async def worker(
-    database_url: str, vault: Vault, settings: Callable[..., Settings], hub: FakeHub
+    database_url: str, vault: Vault, make_settings: Callable[..., Settings], fake_hub: FakeHub
 ) -> AsyncGenerator[Worker]:
     """A worker without loops."""
     async with (
-        hub_of(hub.url, hub.url) as gateway,
+        hub_of(fake_hub.url, fake_hub.url) as gateway,
         Database(database_url, application_name="w", role=DatabaseRole.WORKER) as database,
     ):
         yield Worker(
             name="w",
-            settings=settings(lease="1s", post_timeout="100ms", settle="100ms"),
+            settings=make_settings(lease="1s", post_timeout="100ms", settle="100ms"),
             database=database,
             vault=vault,
             hub=gateway,
@@ -76,11 +76,11 @@ async def count_rows(database: Database) -> int:
 
 
 async def test_a_dry_run_shows_the_next_times_and_makes_nothing(
-    service: str, database: Database
+    service_url: str, database: Database
 ) -> None:
     """Whoever misreads cron finds out before anything fires."""
     answer = await call_tool(
-        service,
+        service_url,
         "create_schedule",
         cron="0 9 * * 1-5",
         timezone="europe/paris",
@@ -101,103 +101,115 @@ async def test_a_dry_run_shows_the_next_times_and_makes_nothing(
 
 
 async def test_what_a_schedule_launched_is_found_by_it_also_when_it_is_gone(
-    service: str, database: Database, worker: Worker
+    service_url: str, database: Database, worker: Worker
 ) -> None:
     """Each is an ordinary job, with a handle of its own, that outlives its schedule."""
-    made = await call_for_result(service, "create_schedule", **DAILY_SCHEDULE, name="nightly")
-    other = await call_for_result(service, "create_schedule", **DAILY_SCHEDULE)
+    made = await call_for_result(service_url, "create_schedule", **DAILY_SCHEDULE, name="nightly")
+    other = await call_for_result(service_url, "create_schedule", **DAILY_SCHEDULE)
     schedule_id = made["schedule_id"]
     assert made["next_run_at"].endswith("T00:00:00Z")
-    assert await read_schedule(service, schedule_id) == []
+    assert await read_schedule(service_url, schedule_id) == []
     await make_due(database, schedule_id)
 
     await fire_due_schedules(worker)
 
-    [job] = await read_schedule(service, schedule_id)
-    assert await read_schedule(service, other["schedule_id"]) == []
+    [job] = await read_schedule(service_url, schedule_id)
+    assert await read_schedule(service_url, other["schedule_id"]) == []
     assert (job["schedule_id"], job["timeout"]) == (schedule_id, "10m")
-    page = await call_for_result(service, "list_schedules", limit=1, cursor=other["schedule_id"])
+    page = await call_for_result(
+        service_url, "list_schedules", limit=1, cursor=other["schedule_id"]
+    )
     [seen] = page["schedules"]
     assert (seen["name"], page["next_cursor"]) == ("nightly", None)
     assert seen["last"]["became"] == "launched"
     assert job["job_id"] in seen["summary"]
 
-    await call_for_result(service, "delete_schedule", schedule_id=schedule_id)
+    await call_for_result(service_url, "delete_schedule", schedule_id=schedule_id)
 
-    assert [each["job_id"] for each in await read_schedule(service, schedule_id)] == [job["job_id"]]
-    gone = await call_tool(service, "delete_schedule", schedule_id=schedule_id)
+    assert [each["job_id"] for each in await read_schedule(service_url, schedule_id)] == [
+        job["job_id"]
+    ]
+    gone = await call_tool(service_url, "delete_schedule", schedule_id=schedule_id)
     assert read_refusal(gone)["code"] == "NotFound"
 
 
 async def test_a_pause_ends_without_a_burst(
-    service: str, database: Database, worker: Worker
+    service_url: str, database: Database, worker: Worker
 ) -> None:
     """Whoever pauses for a week wants none of that week's jobs."""
-    made = await call_for_result(service, "create_schedule", cron="*/5 * * * *", job=JOB_ARGUMENTS)
+    made = await call_for_result(
+        service_url, "create_schedule", cron="*/5 * * * *", job=JOB_ARGUMENTS
+    )
     schedule_id = made["schedule_id"]
     await make_due(database, schedule_id, timedelta(days=7))
-    paused = await call_for_result(service, "update_schedule", schedule_id=schedule_id, paused=True)
+    paused = await call_for_result(
+        service_url, "update_schedule", schedule_id=schedule_id, paused=True
+    )
     assert (paused["paused"], paused["next_run_at"], paused["next_runs"]) == (True, None, [])
     while await fire_due_schedules(worker):
         pass
 
-    again = await call_for_result(service, "update_schedule", schedule_id=schedule_id, paused=False)
+    again = await call_for_result(
+        service_url, "update_schedule", schedule_id=schedule_id, paused=False
+    )
     while await fire_due_schedules(worker):
         pass
 
     assert datetime.fromisoformat(again["next_run_at"]) > datetime.now(UTC) - timedelta(minutes=1)
     assert again["firings"] == []
-    assert await read_schedule(service, schedule_id) == []
+    assert await read_schedule(service_url, schedule_id) == []
 
 
 async def test_a_firing_that_is_asked_for_is_answered_with_its_job(
-    service: str, worker: Worker
+    service_url: str, worker: Worker
 ) -> None:
     """A model that has to look for the job of its own call may take another for it."""
-    made = await call_for_result(service, "create_schedule", **DAILY_SCHEDULE)
+    made = await call_for_result(service_url, "create_schedule", **DAILY_SCHEDULE)
     schedule_id = made["schedule_id"]
 
     given: dict[str, Any] = {"schedule_id": schedule_id, "run_now": True}
     answers: list[dict[str, Any]] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(keep_firing, worker)
-        answers.append(await call_for_result(service, "update_schedule", **given))
-        answers.append(await call_for_result(service, "update_schedule", **given))
+        answers.append(await call_for_result(service_url, "update_schedule", **given))
+        answers.append(await call_for_result(service_url, "update_schedule", **given))
         tasks.cancel_scope.cancel()
 
     first, second = answers
-    [job] = await read_schedule(service, schedule_id)
+    [job] = await read_schedule(service_url, schedule_id)
     assert first["last"]["job_id"] == job["job_id"]
     assert first["next_run_at"] == made["next_run_at"]
     assert (second["last"]["became"], second["last"]["job_id"]) == ("skipped", job["job_id"])
 
 
-async def test_a_firing_nobody_is_there_for_is_said_to_be_outstanding(service: str) -> None:
+async def test_a_firing_nobody_is_there_for_is_said_to_be_outstanding(service_url: str) -> None:
     """It is kept, and made as soon as a worker is back."""
-    made = await call_for_result(service, "create_schedule", **DAILY_SCHEDULE)
+    made = await call_for_result(service_url, "create_schedule", **DAILY_SCHEDULE)
 
     asked = await call_for_result(
-        service, "update_schedule", schedule_id=made["schedule_id"], run_now=True
+        service_url, "update_schedule", schedule_id=made["schedule_id"], run_now=True
     )
 
     assert asked["last"] is None
     assert "has not happened yet" in asked["summary"]
 
 
-async def test_what_is_changed_is_changed_and_the_rest_stays(service: str) -> None:
+async def test_what_is_changed_is_changed_and_the_rest_stays(service_url: str) -> None:
     """A wrong new time leaves the old one as it was."""
     made = await call_for_result(
-        service, "create_schedule", **DAILY_SCHEDULE, name="a", overlap="allow"
+        service_url, "create_schedule", **DAILY_SCHEDULE, name="a", overlap="allow"
     )
     schedule_id = made["schedule_id"]
 
     wrong = await call_tool(
-        service, "update_schedule", schedule_id=schedule_id, cron="* * * * *", name="b"
+        service_url, "update_schedule", schedule_id=schedule_id, cron="* * * * *", name="b"
     )
-    nothing = await call_tool(service, "update_schedule", schedule_id=schedule_id)
-    renamed = await call_for_result(service, "update_schedule", schedule_id=schedule_id, name="b")
+    nothing = await call_tool(service_url, "update_schedule", schedule_id=schedule_id)
+    renamed = await call_for_result(
+        service_url, "update_schedule", schedule_id=schedule_id, name="b"
+    )
     moved = await call_for_result(
-        service, "update_schedule", schedule_id=schedule_id, timezone="Asia/Kathmandu"
+        service_url, "update_schedule", schedule_id=schedule_id, timezone="Asia/Kathmandu"
     )
 
     assert "more often than every 5 minutes" in answer_text(wrong)
@@ -251,26 +263,29 @@ WRONG_ARGUMENTS: Final[dict[str, tuple[dict[str, Any], str]]] = {
 
 
 async def test_a_schedule_that_could_only_fail_is_refused_as_its_launch_would_be(
-    service: str, database: Database
+    service_url: str, database: Database
 ) -> None:
     """Found out at three in the morning, a typo has cost a night."""
     for what, (given, said) in WRONG_ARGUMENTS.items():
-        answer = await call_tool(service, "create_schedule", **{"cron": "@daily"} | given)
+        answer = await call_tool(service_url, "create_schedule", **{"cron": "@daily"} | given)
 
         assert read_refusal(answer)["code"] == "Invalid", what
         assert re.search(said, answer_text(answer)), f"{what}: {answer_text(answer)}"
     assert await count_rows(database) == 0
 
 
-async def test_no_secret_is_shown_or_kept_in_the_open(service: str, database: Database) -> None:
+async def test_no_secret_is_shown_or_kept_in_the_open(service_url: str, database: Database) -> None:
     """Those of a schedule live as long as it does."""
     secret = "hunter2-hunter2"
 
     made = await call_tool(
-        service, "create_schedule", cron="@daily", job=JOB_ARGUMENTS | {"secrets": {"KEY": secret}}
+        service_url,
+        "create_schedule",
+        cron="@daily",
+        job=JOB_ARGUMENTS | {"secrets": {"KEY": secret}},
     )
     wrong = await call_tool(
-        service, "create_schedule", cron="@daily", job=f'{{"secrets": {{"K": "{secret}"}}'
+        service_url, "create_schedule", cron="@daily", job=f'{{"secrets": {{"K": "{secret}"}}'
     )
 
     assert not made.is_error
@@ -286,12 +301,16 @@ async def test_no_secret_is_shown_or_kept_in_the_open(service: str, database: Da
     assert secret not in "".join(rows)
 
 
-async def test_the_same_key_is_the_same_schedule(service: str, database: Database) -> None:
+async def test_the_same_key_is_the_same_schedule(service_url: str, database: Database) -> None:
     """A client that never saw the answer calls again."""
-    first = await call_for_result(service, "create_schedule", **DAILY_SCHEDULE, idempotency_key="k")
-    again = await call_for_result(service, "create_schedule", **DAILY_SCHEDULE, idempotency_key="k")
+    first = await call_for_result(
+        service_url, "create_schedule", **DAILY_SCHEDULE, idempotency_key="k"
+    )
+    again = await call_for_result(
+        service_url, "create_schedule", **DAILY_SCHEDULE, idempotency_key="k"
+    )
     other = await call_tool(
-        service, "create_schedule", cron="@hourly", job=JOB_ARGUMENTS, idempotency_key="k"
+        service_url, "create_schedule", cron="@hourly", job=JOB_ARGUMENTS, idempotency_key="k"
     )
 
     assert first["schedule_id"] == again["schedule_id"]
@@ -301,26 +320,26 @@ async def test_the_same_key_is_the_same_schedule(service: str, database: Databas
 
 
 async def test_a_person_agrees_once_to_what_each_time_may_cost(
-    service: str, database: Database
+    service_url: str, database: Database
 ) -> None:
     """A schedule would otherwise be the way around being asked."""
-    made = await call_for_result(service, "create_workspace", name="w")
+    made = await call_for_result(service_url, "create_workspace", name="w")
     workspace_id = made["workspace_id"]
     await call_for_result(
-        service, "update_workspace", workspace_id=workspace_id, confirm_above_usd=0.0001
+        service_url, "update_workspace", workspace_id=workspace_id, confirm_above_usd=0.0001
     )
     given: dict[str, Any] = {
         "cron": "@daily",
         "job": JOB_ARGUMENTS | {"workspace_id": workspace_id},
     }
 
-    asked = await call_tool(service, "create_schedule", **given)
+    asked = await call_tool(service_url, "create_schedule", **given)
     seal = re.search(r'confirm="([^"]+)"', answer_text(asked))
     assert seal is not None
-    agreed = await call_for_result(service, "create_schedule", **given, confirm=seal[1])
-    again = await call_for_result(service, "create_schedule", **given, confirm=seal[1])
+    agreed = await call_for_result(service_url, "create_schedule", **given, confirm=seal[1])
+    again = await call_for_result(service_url, "create_schedule", **given, confirm=seal[1])
     elsewhen = await call_tool(
-        service, "create_schedule", **given | {"cron": "@hourly"}, confirm=seal[1]
+        service_url, "create_schedule", **given | {"cron": "@hourly"}, confirm=seal[1]
     )
 
     assert read_refusal(asked)["code"] == "NeedsConfirmation"
@@ -330,13 +349,13 @@ async def test_a_person_agrees_once_to_what_each_time_may_cost(
     assert await count_rows(database) == 1
 
 
-async def test_a_workspace_that_is_put_away_takes_no_schedule(service: str) -> None:
+async def test_a_workspace_that_is_put_away_takes_no_schedule(service_url: str) -> None:
     """None of its jobs could ever be launched."""
-    made = await call_for_result(service, "create_workspace", name="w")
-    await call_for_result(service, "archive_workspace", workspace_id=made["workspace_id"])
+    made = await call_for_result(service_url, "create_workspace", name="w")
+    await call_for_result(service_url, "archive_workspace", workspace_id=made["workspace_id"])
 
     answer = await call_tool(
-        service,
+        service_url,
         "create_schedule",
         cron="@daily",
         job=JOB_ARGUMENTS | {"workspace_id": made["workspace_id"]},
@@ -345,38 +364,50 @@ async def test_a_workspace_that_is_put_away_takes_no_schedule(service: str) -> N
     assert read_refusal(answer)["code"] == "WorkspaceArchived"
 
 
-async def test_a_schedule_says_how_long_it_can_fire_by_itself(service: str, hub: FakeHub) -> None:
+async def test_a_schedule_says_how_long_it_can_fire_by_itself(
+    service_url: str, fake_hub: FakeHub
+) -> None:
     """It acts with its owner's token, and a token of OAuth lives for hours."""
-    lasting = await call_tool(service, "create_schedule", **DAILY_SCHEDULE)
+    lasting = await call_tool(service_url, "create_schedule", **DAILY_SCHEDULE)
     ends = (datetime.now(UTC) + timedelta(hours=8)).isoformat(timespec="seconds")
-    hub.whoami_by_token["hf_short"] = hub.whoami_by_token[ADA_TOKEN] | {
+    fake_hub.whoami_by_token["hf_short"] = fake_hub.whoami_by_token[ADA_TOKEN] | {
         "auth": {"type": "access_token", "accessToken": {"role": "write"}, "expiresAt": ends}
     }
 
-    short = await call_tool(service, "create_schedule", caller_token="hf_short", **DAILY_SCHEDULE)
+    short = await call_tool(
+        service_url, "create_schedule", caller_token="hf_short", **DAILY_SCHEDULE
+    )
 
     assert "token ends" not in answer_text(lasting)
     assert f"Your Hugging Face token ends at {ends[:16]}" in answer_text(short)
 
 
 async def test_a_token_schedules_no_more_than_it_may_launch(
-    service: str, hub: FakeHub, database: Database
+    service_url: str, fake_hub: FakeHub, database: Database
 ) -> None:
     """What the caller may not do now, nobody does for them tonight."""
-    hub.denied_namespaces["ada"] = "no billing"
-    no_billing = await call_tool(service, "create_schedule", **DAILY_SCHEDULE)
-    reader = await call_tool(service, "create_schedule", caller_token="hf_reader", **DAILY_SCHEDULE)
+    fake_hub.denied_namespaces["ada"] = "no billing"
+    no_billing = await call_tool(service_url, "create_schedule", **DAILY_SCHEDULE)
+    reader = await call_tool(
+        service_url, "create_schedule", caller_token="hf_reader", **DAILY_SCHEDULE
+    )
     entity = {"_id": "1", "type": "user", "name": "ada"}
     scoped = [{"entity": entity, "permissions": ["inference.serverless.write"]}]
     role: dict[str, Any] = {"role": "fineGrained", "fineGrained": {"scoped": scoped}}
     call_only = {"type": "access_token", "accessToken": role}
-    hub.whoami_by_token["hf_calls"] = hub.whoami_by_token[ADA_TOKEN] | {"auth": call_only}
-    half = await call_tool(service, "create_schedule", caller_token="hf_calls", **DAILY_SCHEDULE)
+    fake_hub.whoami_by_token["hf_calls"] = fake_hub.whoami_by_token[ADA_TOKEN] | {"auth": call_only}
+    half = await call_tool(
+        service_url, "create_schedule", caller_token="hf_calls", **DAILY_SCHEDULE
+    )
 
     assert "no billing" in answer_text(no_billing)
     assert read_refusal(half)["code"] == "InsufficientScope"
     assert reader.is_error
     assert await count_rows(database) == 0
     assert await call_for_result(
-        service, "create_schedule", caller_token="hf_calls", cron="@daily", inference=CALL_ARGUMENTS
+        service_url,
+        "create_schedule",
+        caller_token="hf_calls",
+        cron="@daily",
+        inference=CALL_ARGUMENTS,
     )

@@ -69,9 +69,9 @@ FORGED_ARGUMENTS: Final = (
 
 
 @pytest.fixture
-async def places(service: str) -> list[ToolArgument]:
+async def tool_arguments(service_url: str) -> list[ToolArgument]:
     """Every argument of every tool, as the service lists them to whoever may use them all."""
-    listed = (await post_message(service, "tools/list")).json()["result"]["tools"]
+    listed = (await post_message(service_url, "tools/list")).json()["result"]["tools"]
     return [
         ToolArgument(tool["name"], argument, schema)
         for tool in listed
@@ -87,12 +87,12 @@ def handle_arguments(tool_arguments: list[ToolArgument], kind: HandleKind) -> li
 
 
 async def test_whoever_adds_an_argument_says_whether_it_names_something(
-    places: list[ToolArgument],
+    tool_arguments: list[ToolArgument],
 ) -> None:
     """An argument nobody thought about would be the one that is not attacked below."""
     unknown = [
         f"{place.tool}({place.name})"
-        for place in places
+        for place in tool_arguments
         if place.accepts_text
         and place.name not in HANDLE_ARGUMENTS.keys() | HARMLESS_ARGUMENTS
         and not (place.name == "cursor" and place.tool in CURSOR_TOOLS)
@@ -105,7 +105,11 @@ async def test_whoever_adds_an_argument_says_whether_it_names_something(
 
 @pytest.mark.parametrize("life", JOB_HISTORIES)
 async def test_a_foreign_job_is_not_told_from_none_whatever_became_of_it(
-    service: str, places: list[ToolArgument], database: Database, make_job: JobFactory, life: str
+    service_url: str,
+    tool_arguments: list[ToolArgument],
+    database: Database,
+    make_job: JobFactory,
+    life: str,
 ) -> None:
     """Whoever steals a handle learns nothing by any tool, and can stop nothing."""
     foreign = ids.format_handle(
@@ -115,92 +119,102 @@ async def test_a_foreign_job_is_not_told_from_none_whatever_became_of_it(
 
     # Whichever way it is asked, the tool is the same: one life of a job is tried in all of them.
     ways = list(ProtocolVariant) if life == "running" else [ProtocolVariant.MODERN]
-    for place in handle_arguments(places, HandleKind.JOB):
+    for place in handle_arguments(tool_arguments, HandleKind.JOB):
         for way in ways:
             nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
-            theirs = await call_tool(service, place.tool, place.with_handle(foreign), variant=way)
-            none = await call_tool(service, place.tool, place.with_handle(nobodys), variant=way)
+            theirs = await call_tool(
+                service_url, place.tool, place.with_handle(foreign), variant=way
+            )
+            none = await call_tool(service_url, place.tool, place.with_handle(nobodys), variant=way)
             assert theirs.without_handle(foreign) == none.without_handle(nobodys), (
                 f"{place.tool}, {way}"
             )
             assert none.error_code == "NotFound", f"{place.tool}: {none.body!r}"
 
     assert await read_all_rows(database) == before
-    for place in handle_arguments(places, HandleKind.JOB):
+    for place in handle_arguments(tool_arguments, HandleKind.JOB):
         hers = await call_tool(
-            service, place.tool, place.with_handle(foreign), caller_token=ADA_TOKEN
+            service_url, place.tool, place.with_handle(foreign), caller_token=ADA_TOKEN
         )
         assert hers.error_code != "NotFound", "nothing was attacked"
 
 
 async def test_a_foreign_workspace_is_not_told_from_none(
-    service: str, places: list[ToolArgument], database: Database
+    service_url: str, tool_arguments: list[ToolArgument], database: Database
 ) -> None:
     """Its handle neither opens it, nor puts a job of somebody else's into it."""
-    made = await call_for_result(service, "create_workspace", name="hers")
+    made = await call_for_result(service_url, "create_workspace", name="hers")
     foreign: str = made["workspace_id"]
     await call_for_result(
-        service, "launch_job", **REQUIRED_ARGUMENTS["launch_job"], workspace_id=foreign
+        service_url, "launch_job", **REQUIRED_ARGUMENTS["launch_job"], workspace_id=foreign
     )
     before = await read_all_rows(database)
 
-    for place in handle_arguments(places, HandleKind.WORKSPACE):
+    for place in handle_arguments(tool_arguments, HandleKind.WORKSPACE):
         for way in ProtocolVariant:
             nobodys = ids.format_handle(HandleKind.WORKSPACE, ids.new_id())
-            theirs = await call_tool(service, place.tool, place.with_handle(foreign), variant=way)
-            none = await call_tool(service, place.tool, place.with_handle(nobodys), variant=way)
+            theirs = await call_tool(
+                service_url, place.tool, place.with_handle(foreign), variant=way
+            )
+            none = await call_tool(service_url, place.tool, place.with_handle(nobodys), variant=way)
             assert theirs.without_handle(foreign) == none.without_handle(nobodys), (
                 f"{place.tool}, {way}"
             )
             assert none.error_code == "NotFound", f"{place.tool}: {none.body!r}"
 
     assert await read_all_rows(database) == before
-    assert (await call_for_result(service, "list_jobs", caller_token=BOB_TOKEN))["jobs"] == []
-    for place in handle_arguments(places, HandleKind.WORKSPACE):
+    assert (await call_for_result(service_url, "list_jobs", caller_token=BOB_TOKEN))["jobs"] == []
+    for place in handle_arguments(tool_arguments, HandleKind.WORKSPACE):
         hers = await call_tool(
-            service, place.tool, place.with_handle(foreign), caller_token=ADA_TOKEN
+            service_url, place.tool, place.with_handle(foreign), caller_token=ADA_TOKEN
         )
         assert hers.error_code is None, f"{place.tool}: nothing was attacked"
 
 
 async def test_a_foreign_schedule_is_not_told_from_none(
-    service: str, places: list[ToolArgument], database: Database
+    service_url: str, tool_arguments: list[ToolArgument], database: Database
 ) -> None:
     """Whoever fires, or changes, another's schedule spends their money while they sleep."""
     made = await call_for_result(
-        service, "create_schedule", **REQUIRED_ARGUMENTS["create_schedule"]
+        service_url, "create_schedule", **REQUIRED_ARGUMENTS["create_schedule"]
     )
     foreign: str = made["schedule_id"]
     before = await read_all_rows(database)
 
-    for place in handle_arguments(places, HandleKind.SCHEDULE):
+    for place in handle_arguments(tool_arguments, HandleKind.SCHEDULE):
         for way in ProtocolVariant:
             nobodys = ids.format_handle(HandleKind.SCHEDULE, ids.new_id())
-            theirs = await call_tool(service, place.tool, place.with_handle(foreign), variant=way)
-            none = await call_tool(service, place.tool, place.with_handle(nobodys), variant=way)
+            theirs = await call_tool(
+                service_url, place.tool, place.with_handle(foreign), variant=way
+            )
+            none = await call_tool(service_url, place.tool, place.with_handle(nobodys), variant=way)
             assert theirs.without_handle(foreign) == none.without_handle(nobodys), (
                 f"{place.tool}, {way}"
             )
             assert none.error_code == "NotFound", f"{place.tool}: {none.body!r}"
 
     assert await read_all_rows(database) == before
-    for place in handle_arguments(places, HandleKind.SCHEDULE):
+    for place in handle_arguments(tool_arguments, HandleKind.SCHEDULE):
         hers = await call_tool(
-            service, place.tool, place.with_handle(foreign), caller_token=ADA_TOKEN
+            service_url, place.tool, place.with_handle(foreign), caller_token=ADA_TOKEN
         )
         assert hers.error_code != "NotFound", "nothing was attacked"
 
 
 @pytest.mark.parametrize("argument", ["job", "inference"])
-async def test_no_schedule_launches_into_a_foreign_workspace(service: str, argument: str) -> None:
+async def test_no_schedule_launches_into_a_foreign_workspace(
+    service_url: str, argument: str
+) -> None:
     """Its jobs would be counted there, and take what it fills in."""
-    foreign: str = (await call_for_result(service, "create_workspace", name="hers"))["workspace_id"]
+    foreign: str = (await call_for_result(service_url, "create_workspace", name="hers"))[
+        "workspace_id"
+    ]
     nobodys = ids.format_handle(HandleKind.WORKSPACE, ids.new_id())
     work = REQUIRED_ARGUMENTS["launch_job" if argument == "job" else "launch_inference"]
 
     theirs, none = [
         await call_tool(
-            service,
+            service_url,
             "create_schedule",
             {"cron": "@daily", "job": None, argument: {**work, "workspace_id": each}},
         )
@@ -212,35 +226,40 @@ async def test_no_schedule_launches_into_a_foreign_workspace(service: str, argum
 
 
 async def test_a_foreign_cursor_is_only_a_moment_in_time(
-    service: str, places: list[ToolArgument]
+    service_url: str, tool_arguments: list[ToolArgument]
 ) -> None:
     """What is listed is the caller's own, from whichever handle it is listed on."""
     for token in (BOB_TOKEN, ADA_TOKEN):
-        await call_for_result(service, "create_workspace", caller_token=token, name="same")
+        await call_for_result(service_url, "create_workspace", caller_token=token, name="same")
         job = await call_for_result(
-            service, "launch_job", caller_token=token, **REQUIRED_ARGUMENTS["launch_job"]
+            service_url, "launch_job", caller_token=token, **REQUIRED_ARGUMENTS["launch_job"]
         )
-        await call_for_result(service, "cancel_job", caller_token=token, job_id=job["job_id"])
+        await call_for_result(service_url, "cancel_job", caller_token=token, job_id=job["job_id"])
         await call_for_result(
-            service, "create_schedule", caller_token=token, **REQUIRED_ARGUMENTS["create_schedule"]
+            service_url,
+            "create_schedule",
+            caller_token=token,
+            **REQUIRED_ARGUMENTS["create_schedule"],
         )
     foreign = {
-        HandleKind.JOB: (await call_for_result(service, "list_jobs"))["jobs"][0]["job_id"],
-        HandleKind.WORKSPACE: (await call_for_result(service, "list_workspaces"))["workspaces"][0][
-            "workspace_id"
-        ],
-        HandleKind.SCHEDULE: (await call_for_result(service, "list_schedules"))["schedules"][0][
+        HandleKind.JOB: (await call_for_result(service_url, "list_jobs"))["jobs"][0]["job_id"],
+        HandleKind.WORKSPACE: (await call_for_result(service_url, "list_workspaces"))["workspaces"][
+            0
+        ]["workspace_id"],
+        HandleKind.SCHEDULE: (await call_for_result(service_url, "list_schedules"))["schedules"][0][
             "schedule_id"
         ],
     }
-    tools = [place.tool for place in places if place.name == "cursor" and place.accepts_text]
+    tools = [
+        place.tool for place in tool_arguments if place.name == "cursor" and place.accepts_text
+    ]
 
     assert sorted(tools) == sorted(CURSOR_TOOLS)
     for tool, kind in CURSOR_TOOLS.items():
         for way in ProtocolVariant:
             nobodys = ids.format_handle(kind, ids.new_id())
-            theirs = await call_tool(service, tool, {"cursor": foreign[kind]}, variant=way)
-            none = await call_tool(service, tool, {"cursor": nobodys}, variant=way)
+            theirs = await call_tool(service_url, tool, {"cursor": foreign[kind]}, variant=way)
+            none = await call_tool(service_url, tool, {"cursor": nobodys}, variant=way)
             assert theirs == none, f"{tool}, {way}"
             assert ADA_ID not in theirs.body.decode()
             assert len(theirs.find_handles()) == 1, "nothing was listed"
@@ -248,23 +267,23 @@ async def test_a_foreign_cursor_is_only_a_moment_in_time(
 
 
 async def test_among_many_handles_the_foreign_ones_do_not_stand_out(
-    service: str, make_job: JobFactory
+    service_url: str, make_job: JobFactory
 ) -> None:
     """One call can try fifty handles."""
     own = (
         await call_for_result(
-            service, "launch_job", caller_token=BOB_TOKEN, **REQUIRED_ARGUMENTS["launch_job"]
+            service_url, "launch_job", caller_token=BOB_TOKEN, **REQUIRED_ARGUMENTS["launch_job"]
         )
     )["job_id"]
-    await call_for_result(service, "cancel_job", caller_token=BOB_TOKEN, job_id=own)
+    await call_for_result(service_url, "cancel_job", caller_token=BOB_TOKEN, job_id=own)
     foreign = [ids.format_handle(HandleKind.JOB, (await make_job()).id) for _ in range(24)]
     nobodys = [ids.format_handle(HandleKind.JOB, ids.new_id()) for _ in foreign]
     mixed = [own, "job_not-one", *foreign]
 
     for way in ProtocolVariant:
-        theirs = await call_tool(service, "job_status", {"job_ids": mixed}, variant=way)
+        theirs = await call_tool(service_url, "job_status", {"job_ids": mixed}, variant=way)
         none = await call_tool(
-            service, "job_status", {"job_ids": [own, "job_not-one", *nobodys]}, variant=way
+            service_url, "job_status", {"job_ids": [own, "job_not-one", *nobodys]}, variant=way
         )
         for handle, other in zip(foreign, nobodys, strict=True):
             theirs, none = theirs.without_handle(handle), none.without_handle(other)
@@ -273,35 +292,35 @@ async def test_among_many_handles_the_foreign_ones_do_not_stand_out(
 
 
 async def test_filters_and_lists_show_nothing_of_anybody_elses(
-    service: str, make_job: JobFactory
+    service_url: str, make_job: JobFactory
 ) -> None:
     """What cannot be asked for by its handle cannot be found by its traits."""
     await make_job(labels={"team": "nlp"})
-    await call_for_result(service, "create_workspace", name="hers")
+    await call_for_result(service_url, "create_workspace", name="hers")
 
     for arguments in ({}, {"labels": {"team": "nlp"}}, {"state": "queued"}, {"kind": "hub_job"}):
-        assert (await call_for_result(service, "list_jobs", caller_token=BOB_TOKEN, **arguments))[
-            "jobs"
-        ] == []
-    assert (await call_for_result(service, "list_workspaces", caller_token=BOB_TOKEN))[
+        assert (
+            await call_for_result(service_url, "list_jobs", caller_token=BOB_TOKEN, **arguments)
+        )["jobs"] == []
+    assert (await call_for_result(service_url, "list_workspaces", caller_token=BOB_TOKEN))[
         "workspaces"
     ] == []
-    assert (await call_for_result(service, "whoami", caller_token=BOB_TOKEN))["open_jobs"] == 0
+    assert (await call_for_result(service_url, "whoami", caller_token=BOB_TOKEN))["open_jobs"] == 0
     assert (
-        await call_for_result(service, "create_workspace", caller_token=BOB_TOKEN, name="hers")
+        await call_for_result(service_url, "create_workspace", caller_token=BOB_TOKEN, name="hers")
     )["created"]
 
 
-async def test_anothers_idempotency_key_is_free(service: str) -> None:
+async def test_anothers_idempotency_key_is_free(service_url: str) -> None:
     """A key is a word of its owner's: it neither finds their job nor stands in the way."""
     for way in ProtocolVariant:
         for request in ({}, {"image": "another"}):
             key = f"{way} {request}"
             hers = await call_tool(
-                service, "launch_job", {"idempotency_key": key}, caller_token=ADA_TOKEN
+                service_url, "launch_job", {"idempotency_key": key}, caller_token=ADA_TOKEN
             )
             taken, free = [
-                await launch_alone(service, request | {"idempotency_key": own}, way)
+                await launch_alone(service_url, request | {"idempotency_key": own}, way)
                 for own in (key, f"{key}!")
             ]
             assert taken.without_handles() == free.without_handles(), way
@@ -319,40 +338,40 @@ async def launch_alone(
     return answer
 
 
-async def test_the_same_request_of_somebody_else_is_no_duplicate(service: str) -> None:
+async def test_the_same_request_of_somebody_else_is_no_duplicate(service_url: str) -> None:
     """That anybody asked for the same minutes ago is theirs to know."""
-    await call_for_result(service, "launch_job", **REQUIRED_ARGUMENTS["launch_job"])
+    await call_for_result(service_url, "launch_job", **REQUIRED_ARGUMENTS["launch_job"])
 
     view = await call_for_result(
-        service, "launch_job", caller_token=BOB_TOKEN, **REQUIRED_ARGUMENTS["launch_job"]
+        service_url, "launch_job", caller_token=BOB_TOKEN, **REQUIRED_ARGUMENTS["launch_job"]
     )
 
     assert view["possible_duplicate_of"] is None
 
 
 async def test_no_argument_makes_a_caller_somebody_else(
-    service: str, places: list[ToolArgument], make_job: JobFactory, database: Database
+    service_url: str, tool_arguments: list[ToolArgument], make_job: JobFactory, database: Database
 ) -> None:
     """Whose call it is stands in the token; a tool that took it as an argument would be lied to."""
     await make_job()
     before = await read_all_rows(database)
     whole: dict[str, dict[str, Any]] = {"whoami": {}}
-    for place in places:
+    for place in tool_arguments:
         whole[place.tool] = {}
-    for place in handle_arguments(places, HandleKind.JOB):
+    for place in handle_arguments(tool_arguments, HandleKind.JOB):
         whole[place.tool] |= place.with_handle(ids.format_handle(HandleKind.JOB, ids.new_id()))
 
     for tool, arguments in whole.items():
         for name in FORGED_ARGUMENTS:
-            answer = await call_tool(service, tool, arguments | {name: ADA_ID})
+            answer = await call_tool(service_url, tool, arguments | {name: ADA_ID})
             assert answer.error_code == "Invalid", f"{tool}({name}): {answer.body!r}"
             assert f"There is no argument {name}".encode() in answer.body
 
     assert await read_all_rows(database) == before
-    assert (await call_for_result(service, "list_jobs", caller_token=BOB_TOKEN))["jobs"] == []
+    assert (await call_for_result(service_url, "list_jobs", caller_token=BOB_TOKEN))["jobs"] == []
 
 
-async def test_no_header_and_no_metadata_makes_a_caller_somebody_else(service: str) -> None:
+async def test_no_header_and_no_metadata_makes_a_caller_somebody_else(service_url: str) -> None:
     """Only the first token counts; nothing else that names a person is read."""
     forged: dict[str, Any] = {
         "authorization": f"Bearer {BOB_TOKEN}",
@@ -367,12 +386,14 @@ async def test_no_header_and_no_metadata_makes_a_caller_somebody_else(service: s
     }
 
     params = {"name": "whoami", "arguments": {}, "_meta": meta}
-    answer = (await post_message(service, "tools/call", params, **forged)).json()
+    answer = (await post_message(service_url, "tools/call", params, **forged)).json()
 
     assert answer["result"]["structuredContent"]["subject_id"] == BOB_ID
 
 
-async def test_nothing_else_can_be_asked_for_a_handle(service: str, make_job: JobFactory) -> None:
+async def test_nothing_else_can_be_asked_for_a_handle(
+    service_url: str, make_job: JobFactory
+) -> None:
     """For what can be: test_surface_attacks and test_task_attacks."""
     job = await make_job()
     handle = ids.format_handle(HandleKind.JOB, job.id)
@@ -385,14 +406,14 @@ async def test_nothing_else_can_be_asked_for_a_handle(service: str, make_job: Jo
     asked = [(ProtocolVariant.LEGACY, tasks | listening), (ProtocolVariant.MODERN, tasks)]
     for way, named in asked:
         for method, params in named.items():
-            answer = await send_message(service, way, method, params, ADA_TOKEN)
+            answer = await send_message(service_url, way, method, params, ADA_TOKEN)
             error = json.loads(answer.body).get("error", {})
             assert error, f"{method} is answered: attack it"
             assert job.title.encode() not in answer.body
 
 
 async def test_the_service_speaks_to_postgres_as_the_tenant(
-    service: str, database_url: str, make_job: JobFactory
+    service_url: str, database_url: str, make_job: JobFactory
 ) -> None:
     """As its login it would be outside the wall, and nobody would see that in an answer."""
     await make_job()
@@ -402,6 +423,6 @@ async def test_the_service_speaks_to_postgres_as_the_tenant(
     finally:
         await admin.close()
 
-    answer = await call_tool(service, "list_jobs", {}, caller_token=ADA_TOKEN)
+    answer = await call_tool(service_url, "list_jobs", {}, caller_token=ADA_TOKEN)
 
     assert b'"isError":true' in answer.body

@@ -82,13 +82,13 @@ async def run_during_wait(
 
 
 async def test_a_wait_answers_when_the_job_changes(
-    service: str, redis: Redis, database: Database, make_job: JobFactory
+    service_url: str, redis: Redis, database: Database, make_job: JobFactory
 ) -> None:
     """And it says what to do next, without a second call."""
     job = await make_job()
     answers: list[dict[str, Any]] = []
     async with run_during_wait(
-        redis, service, answers, job_ids=format_handle(job), since_version=1
+        redis, service_url, answers, job_ids=format_handle(job), since_version=1
     ):
         await cancel_job(database, job)
 
@@ -99,11 +99,11 @@ async def test_a_wait_answers_when_the_job_changes(
 
 
 async def test_without_a_valkey_a_wait_is_answered_all_the_same(
-    start: StartService, database: Database, make_job: JobFactory
+    start_service: StartService, database: Database, make_job: JobFactory
 ) -> None:
     """Redis may burn; it costs the wait one look."""
     job = await make_job()
-    with start(HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
+    with start_service(HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
         async with anyio.create_task_group() as calls:
 
             async def wait() -> None:
@@ -122,7 +122,7 @@ async def test_without_a_valkey_a_wait_is_answered_all_the_same(
 
 
 async def test_what_holds_already_is_answered_at_once(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """Whoever saw version 1 has missed a change, and whoever waits for the end of it has it."""
     job = await make_job()
@@ -136,7 +136,7 @@ async def test_what_holds_already_is_answered_at_once(
         ]
         for arguments in cases:
             view = await call_for_result(
-                service,
+                service_url,
                 "wait_for_jobs",
                 job_ids=format_handle(job),
                 timeout_seconds=45,
@@ -149,13 +149,13 @@ async def test_what_holds_already_is_answered_at_once(
 
 
 async def test_a_wait_in_vain_names_the_call_that_goes_on_with_it(
-    service: str, make_job: JobFactory, database: Database
+    service_url: str, make_job: JobFactory, database: Database
 ) -> None:
     """Word for word, with the version up to which nothing was missed."""
     job = await make_job()
 
     view = await call_for_result(
-        service, "wait_for_jobs", job_ids=format_handle(job), timeout_seconds=0.1
+        service_url, "wait_for_jobs", job_ids=format_handle(job), timeout_seconds=0.1
     )
 
     assert (view["timed_out"], view["done"], view["changed"]) == (True, False, [])
@@ -166,19 +166,19 @@ async def test_a_wait_in_vain_names_the_call_that_goes_on_with_it(
 
 
 async def test_bookkeeping_wakes_nobody(
-    service: str, redis: Redis, database: Database, make_job: JobFactory
+    service_url: str, redis: Redis, database: Database, make_job: JobFactory
 ) -> None:
     """That a launch is in doubt is ours to settle; what comes of it is the person's to know."""
     job = await make_job()
     run_id = await _claim_run(database)
     answers: list[dict[str, Any]] = []
     async with run_during_wait(
-        redis, service, answers, job_ids=format_handle(job), since_version=2
+        redis, service_url, answers, job_ids=format_handle(job), since_version=2
     ):
         async with database.transaction() as tx:
             await run_launch.mark_unconfirmed(tx, run_id, cause="?", worker="w")
         view = await call_for_result(
-            service,
+            service_url,
             "wait_for_jobs",
             job_ids=format_handle(job),
             since_version=2,
@@ -192,7 +192,7 @@ async def test_bookkeeping_wakes_nobody(
 
 
 async def test_stopping_is_waited_for_until_it_is_seen_to_be_over(
-    service: str, redis: Redis, database: Database, make_job: JobFactory
+    service_url: str, redis: Redis, database: Database, make_job: JobFactory
 ) -> None:
     """A cancelled job whose run may still cost money has not come to its end."""
     job = await make_job()
@@ -201,7 +201,7 @@ async def test_stopping_is_waited_for_until_it_is_seen_to_be_over(
     await cancel_job(database, job)
     answers: list[dict[str, Any]] = []
     async with run_during_wait(
-        redis, service, answers, job_ids=format_handle(job), until="terminal"
+        redis, service_url, answers, job_ids=format_handle(job), until="terminal"
     ):
         assert answers == []
         await worker.end_run(run_id, RunResult(JobState.CANCELLED, "CANCELED"))
@@ -210,7 +210,7 @@ async def test_stopping_is_waited_for_until_it_is_seen_to_be_over(
 
 
 async def test_any_answers_with_the_first_and_all_with_the_last(
-    service: str, redis: Redis, database: Database, make_job: JobFactory
+    service_url: str, redis: Redis, database: Database, make_job: JobFactory
 ) -> None:
     """And the next call leaves out what will not change any more."""
     first, last = await make_job(), await make_job()
@@ -219,9 +219,9 @@ async def test_any_answers_with_the_first_and_all_with_the_last(
         "until": "terminal",
     }
     everything: list[dict[str, Any]] = []
-    async with run_during_wait(redis, service, everything, **both, mode="all"):
+    async with run_during_wait(redis, service_url, everything, **both, mode="all"):
         anything: list[dict[str, Any]] = []
-        async with run_during_wait(redis, service, anything, **both, mode="any"):
+        async with run_during_wait(redis, service_url, anything, **both, mode="any"):
             await cancel_job(database, first)
         assert everything == []
         [view] = anything
@@ -235,7 +235,7 @@ async def test_any_answers_with_the_first_and_all_with_the_last(
 
 
 async def test_a_finished_job_among_many_does_not_end_every_wait_for_a_change(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """A client that waits in a loop would spin for as long as the others run."""
     finished, running = await make_job(), await make_job()
@@ -243,20 +243,20 @@ async def test_a_finished_job_among_many_does_not_end_every_wait_for_a_change(
     seen = {format_handle(finished): 2, format_handle(running): 1}
 
     view = await call_for_result(
-        service, "wait_for_jobs", job_ids=list(seen), since_version=seen, timeout_seconds=0.2
+        service_url, "wait_for_jobs", job_ids=list(seen), since_version=seen, timeout_seconds=0.2
     )
 
     assert (view["timed_out"], view["changed"]) == (True, [])
 
 
 async def test_of_several_the_next_call_says_what_was_seen_of_each(
-    service: str, make_job: JobFactory
+    service_url: str, make_job: JobFactory
 ) -> None:
     """And it can be made as it is written."""
     jobs = [format_handle(await make_job()) for _ in range(2)]
 
     view = await call_for_result(
-        service, "wait_for_jobs", job_ids=jobs, mode="all", timeout_seconds=0.1
+        service_url, "wait_for_jobs", job_ids=jobs, mode="all", timeout_seconds=0.1
     )
 
     assert view["next_step"] == (
@@ -264,7 +264,7 @@ async def test_of_several_the_next_call_says_what_was_seen_of_each(
         f'since_version={{"{jobs[0]}": 1, "{jobs[1]}": 1}}) to wait on.'
     )
     again = await call_for_result(
-        service,
+        service_url,
         "wait_for_jobs",
         job_ids=jobs,
         mode="all",
@@ -275,12 +275,12 @@ async def test_of_several_the_next_call_says_what_was_seen_of_each(
 
 
 async def test_a_hold_is_a_change(
-    service: str, redis: Redis, database: Database, make_job: JobFactory
+    service_url: str, redis: Redis, database: Database, make_job: JobFactory
 ) -> None:
     """Only the person can put it right, so they should not hear of it after the wait."""
     job = await make_job()
     answers: list[dict[str, Any]] = []
-    async with run_during_wait(redis, service, answers, job_ids=format_handle(job)):
+    async with run_during_wait(redis, service_url, answers, job_ids=format_handle(job)):
         await anyio.sleep(0.5)  # it has to have looked once: a hold that is there is no change
         async with database.transaction() as tx:
             await credentials.mark_credential_refused(
@@ -294,16 +294,16 @@ async def test_a_hold_is_a_change(
 
 
 async def test_a_wrong_handle_spoils_only_itself(
-    service: str, make_job: JobFactory, database: Database
+    service_url: str, make_job: JobFactory, database: Database
 ) -> None:
     """Alone it is an error at once; among others it comes back with them."""
     job = await make_job()
     await cancel_job(database, job)
     nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
 
-    alone = await call_tool(service, "wait_for_jobs", job_ids=nobodys)
+    alone = await call_tool(service_url, "wait_for_jobs", job_ids=nobodys)
     view = await call_for_result(
-        service, "wait_for_jobs", job_ids=[nobodys, format_handle(job), "job_no"]
+        service_url, "wait_for_jobs", job_ids=[nobodys, format_handle(job), "job_no"]
     )
 
     assert read_refusal(alone)["code"] == "NotFound"
@@ -323,17 +323,17 @@ async def test_a_wrong_handle_spoils_only_itself(
     ],
 )
 async def test_what_makes_no_sense_is_refused_with_what_would(
-    service: str, arguments: dict[str, Any], said: str
+    service_url: str, arguments: dict[str, Any], said: str
 ) -> None:
     """A wait that did something else than was meant would look like a job that hangs."""
-    answer = await call_tool(service, "wait_for_jobs", **{"job_ids": "job_a", **arguments})
+    answer = await call_tool(service_url, "wait_for_jobs", **{"job_ids": "job_a", **arguments})
 
     assert read_refusal(answer)["code"] == "Invalid"
     assert said in answer_text(answer)
 
 
 async def test_who_asks_for_progress_hears_of_every_change_while_they_wait(
-    service: str, database: Database, make_job: JobFactory
+    service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """A person who watches wants to see it move before it is over."""
     job = await make_job()
@@ -351,7 +351,7 @@ async def test_who_asks_for_progress_hears_of_every_change_while_they_wait(
             await worker.end_run(runs[0], RunResult(JobState.SUCCEEDED, "COMPLETED"))
 
     with anyio.fail_after(25):
-        async with open_mcp_client(service) as client:
+        async with open_mcp_client(service_url) as client:
             answer = await client.call_tool(
                 "wait_for_jobs",
                 {"job_ids": format_handle(job), "until": "terminal"},
@@ -366,7 +366,7 @@ async def test_who_asks_for_progress_hears_of_every_change_while_they_wait(
 
 
 async def test_a_client_that_disconnects_frees_its_wait(
-    service: str, redis: Redis, make_job: JobFactory
+    service_url: str, redis: Redis, make_job: JobFactory
 ) -> None:
     """Or clients that come and go would use up what their person may wait for."""
     job = await make_job()
@@ -376,7 +376,7 @@ async def test_a_client_that_disconnects_frees_its_wait(
     async with anyio.create_task_group() as calls:
 
         async def wait() -> None:
-            async with open_mcp_client(service) as client:
+            async with open_mcp_client(service_url) as client:
                 await client.call_tool(
                     "wait_for_jobs",
                     {"job_ids": format_handle(job), "timeout_seconds": 45},
@@ -391,12 +391,12 @@ async def test_a_client_that_disconnects_frees_its_wait(
 
 
 async def test_a_subject_has_so_many_waits_and_then_is_told_what_else_to_do(
-    start: StartService, redis: Redis, database: Database, make_job: JobFactory
+    start_service: StartService, redis: Redis, database: Database, make_job: JobFactory
 ) -> None:
     """Over all replicas: the second is on another port."""
     job = await make_job()
     answers: list[dict[str, Any]] = []
-    with start(waits=1) as one, start(waits=1) as other:
+    with start_service(waits=1) as one, start_service(waits=1) as other:
         async with run_during_wait(
             redis, one, answers, job_ids=format_handle(job), since_version=1
         ):
@@ -408,24 +408,24 @@ async def test_a_subject_has_so_many_waits_and_then_is_told_what_else_to_do(
 
 
 async def test_nobody_upstream_hears_of_who_waits(
-    service: str, hub: FakeHub, make_job: JobFactory
+    service_url: str, fake_hub: FakeHub, make_job: JobFactory
 ) -> None:
     """The Hub is asked who calls, once for a while, and never how a job is (I9)."""
     job = await make_job()
-    await call_for_result(service, "job_status", job_ids=format_handle(job))
-    before = len(hub.whoami_tokens)
+    await call_for_result(service_url, "job_status", job_ids=format_handle(job))
+    before = len(fake_hub.whoami_tokens)
 
     async with anyio.create_task_group() as calls:
 
         async def wait() -> None:
             await call_for_result(
-                service, "wait_for_jobs", job_ids=format_handle(job), timeout_seconds=1.2
+                service_url, "wait_for_jobs", job_ids=format_handle(job), timeout_seconds=1.2
             )
 
         for _ in range(10):
             calls.start_soon(wait)
 
-    assert len(hub.whoami_tokens) == before
+    assert len(fake_hub.whoami_tokens) == before
 
 
 async def _count_waits(redis: Redis) -> int:

@@ -16,74 +16,74 @@ from tests.support.hub.emulator_process import HubEmulatorProcess, read_sizes, r
 
 
 @pytest.fixture
-def bucket(alice: HfApi) -> str:
+def bucket(alice_api: HfApi) -> str:
     """A private bucket of Alice's, with nothing in it."""
-    return alice.create_bucket(f"alice/b-{uuid4().hex[:8]}", private=True).bucket_id
+    return alice_api.create_bucket(f"alice/b-{uuid4().hex[:8]}", private=True).bucket_id
 
 
 def test_what_the_real_client_uploads_it_lists_and_downloads(
-    hub: HubEmulatorProcess, alice: HfApi, bucket: str, tmp_path: Path
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi, bucket: str, tmp_path: Path
 ) -> None:
     """The library packs, hashes and unpacks; what it gets back is what it sent."""
     large = os.urandom(700_000)
     sent = {"a.txt": b"hello\n" * 1000, "empty": b"", "sub/deep/b.bin": large, "submarine": b"x"}
 
-    alice.batch_bucket_files(bucket, add=[(content, path) for path, content in sent.items()])
+    alice_api.batch_bucket_files(bucket, add=[(content, path) for path, content in sent.items()])
 
-    assert read_sizes(alice, bucket) == {path: len(content) for path, content in sent.items()}
-    assert [(each.type, each.path) for each in alice.list_bucket_tree(bucket)] == [
+    assert read_sizes(alice_api, bucket) == {path: len(content) for path, content in sent.items()}
+    assert [(each.type, each.path) for each in alice_api.list_bucket_tree(bucket)] == [
         ("file", "a.txt"),
         ("file", "empty"),
         ("directory", "sub"),
         ("file", "submarine"),
     ]
     # As on the Hub, a prefix is no folder.
-    assert read_sizes(alice, bucket, "sub").keys() == {"sub/deep/b.bin", "submarine"}
-    info = alice.bucket_info(bucket)
+    assert read_sizes(alice_api, bucket, "sub").keys() == {"sub/deep/b.bin", "submarine"}
+    info = alice_api.bucket_info(bucket)
     assert (info.private, info.total_files, info.size) == (True, 4, 6000 + len(large) + 1)
-    alice.download_bucket_files(bucket, [(path, tmp_path / path) for path in sent])
+    alice_api.download_bucket_files(bucket, [(path, tmp_path / path) for path in sent])
     assert {path: (tmp_path / path).read_bytes() for path in sent} == sent
-    with hub.open_client() as client:
+    with hub_emulator.open_client() as client:
         url = f"/buckets/{bucket}/resolve/sub/deep/b.bin"
         assert client.get(url, follow_redirects=True).content == large
 
 
-def test_a_file_that_is_replaced_or_deleted_is_gone(alice: HfApi, bucket: str) -> None:
+def test_a_file_that_is_replaced_or_deleted_is_gone(alice_api: HfApi, bucket: str) -> None:
     """There are no versions: the hash of what is there says which content it has."""
-    alice.batch_bucket_files(bucket, add=[(b"one", "a"), (b"two", "b")])
-    (before,) = alice.get_bucket_paths_info(bucket, ["a", "nowhere"])
+    alice_api.batch_bucket_files(bucket, add=[(b"one", "a"), (b"two", "b")])
+    (before,) = alice_api.get_bucket_paths_info(bucket, ["a", "nowhere"])
 
-    alice.batch_bucket_files(bucket, add=[(b"three", "a")], delete=["b"])
+    alice_api.batch_bucket_files(bucket, add=[(b"three", "a")], delete=["b"])
 
-    (after,) = alice.get_bucket_paths_info(bucket, ["a", "b"])
+    (after,) = alice_api.get_bucket_paths_info(bucket, ["a", "b"])
     assert (before.size, after.size) == (3, 5)
     assert before.xet_hash != after.xet_hash
-    alice.batch_bucket_files(bucket, copy=[("bucket", bucket, after.xet_hash, "copy")])
-    assert read_sizes(alice, bucket) == {"a": 5, "copy": 5}
-    alice.delete_bucket(bucket)
+    alice_api.batch_bucket_files(bucket, copy=[("bucket", bucket, after.xet_hash, "copy")])
+    assert read_sizes(alice_api, bucket) == {"a": 5, "copy": 5}
+    alice_api.delete_bucket(bucket)
     with pytest.raises(BucketNotFoundError):
-        alice.bucket_info(bucket)
+        alice_api.bucket_info(bucket)
 
 
-def test_a_bucket_is_made_once_and_public_unless_it_is_said_otherwise(alice: HfApi) -> None:
+def test_a_bucket_is_made_once_and_public_unless_it_is_said_otherwise(alice_api: HfApi) -> None:
     name = f"alice/b-{uuid4().hex[:8]}"
 
-    alice.create_bucket(name)
+    alice_api.create_bucket(name)
 
-    assert alice.bucket_info(name).private is False
-    assert alice.create_bucket(name, private=True, exist_ok=True).bucket_id == name
+    assert alice_api.bucket_info(name).private is False
+    assert alice_api.create_bucket(name, private=True, exist_ok=True).bucket_id == name
     with pytest.raises(HfHubHTTPError, match="409"):
-        alice.create_bucket(name)
-    alice.update_bucket_settings(name, private=True)
-    assert alice.bucket_info(name).private is True
+        alice_api.create_bucket(name)
+    alice_api.update_bucket_settings(name, private=True)
+    assert alice_api.bucket_info(name).private is True
 
 
 def test_a_private_bucket_is_not_there_for_anybody_else(
-    hub: HubEmulatorProcess, alice: HfApi, bucket: str
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi, bucket: str
 ) -> None:
     """What may be known of it is what may be known of one that does not exist."""
-    alice.batch_bucket_files(bucket, add=[(b"secret", "a")])
-    bob = hub.api("bob")
+    alice_api.batch_bucket_files(bucket, add=[(b"secret", "a")])
+    bob = hub_emulator.api("bob")
 
     for name in (bucket, "alice/never"):
         with pytest.raises(BucketNotFoundError):
@@ -98,41 +98,45 @@ def test_a_private_bucket_is_not_there_for_anybody_else(
 
 
 def test_who_may_only_read_a_bucket_changes_nothing_in_it(
-    hub: HubEmulatorProcess, alice: HfApi, bucket: str
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi, bucket: str
 ) -> None:
-    alice.batch_bucket_files(bucket, add=[(b"x", "a")])
-    reader = HfApi(endpoint=hub.url, token=hub.fine_grained_token(Permission.READ_REPOS))
-    stranger = HfApi(endpoint=hub.url, token=hub.fine_grained_token(Permission.WRITE_JOBS))
+    alice_api.batch_bucket_files(bucket, add=[(b"x", "a")])
+    reader = HfApi(
+        endpoint=hub_emulator.url, token=hub_emulator.fine_grained_token(Permission.READ_REPOS)
+    )
+    stranger = HfApi(
+        endpoint=hub_emulator.url, token=hub_emulator.fine_grained_token(Permission.WRITE_JOBS)
+    )
 
     assert read_sizes(reader, bucket) == {"a": 1}
     with pytest.raises(HfHubHTTPError, match=r"missing permissions: repo\.write"):
         reader.batch_bucket_files(bucket, delete=["a"])
     with pytest.raises(BucketNotFoundError):
         read_sizes(stranger, bucket)
-    assert read_sizes(alice, bucket) == {"a": 1}
+    assert read_sizes(alice_api, bucket) == {"a": 1}
 
 
 def test_a_token_for_one_bucket_is_none_for_the_content_of_another(
-    hub: HubEmulatorProcess, alice: HfApi, bucket: str
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi, bucket: str
 ) -> None:
     """Whoever learns a hash has not learned what is kept under it."""
-    alice.batch_bucket_files(bucket, add=[(b"secret" * 100, "a")])
-    (file,) = alice.get_bucket_paths_info(bucket, ["a"])
-    other = alice.create_bucket(f"alice/b-{uuid4().hex[:8]}").bucket_id
+    alice_api.batch_bucket_files(bucket, add=[(b"secret" * 100, "a")])
+    (file,) = alice_api.get_bucket_paths_info(bucket, ["a"])
+    other = alice_api.create_bucket(f"alice/b-{uuid4().hex[:8]}").bucket_id
 
-    with hub.open_client() as client:
+    with hub_emulator.open_client() as client:
         own, foreign = (
             client.get(f"/api/buckets/{name}/xet-read-token").json() for name in (bucket, other)
         )
     content = own["casUrl"]
     url = f"{content}/v1/reconstructions/{file.xet_hash}"
-    with hub.open_client_as(own["accessToken"]) as client:
+    with hub_emulator.open_client_as(own["accessToken"]) as client:
         assert client.get(url).status_code == 200
         sent = client.post(f"{content}/v1/xorbs/default/{'0' * 64}", content=b"x")
         assert sent.status_code == 403
-    with hub.open_client_as(foreign["accessToken"]) as client:
+    with hub_emulator.open_client_as(foreign["accessToken"]) as client:
         assert client.get(url).status_code == 404
-    with hub.open_client_as("nothing") as client:
+    with hub_emulator.open_client_as("nothing") as client:
         assert client.get(url).status_code == 401
 
 
@@ -148,21 +152,23 @@ def test_another_hub_at_the_same_address_gets_all_that_is_uploaded_to_it(tmp_pat
 
 
 @pytest.mark.parametrize("path", ["../a", "a/../b", "/a", "a//b", "a/", "", "a\\b", "a\n", "."])
-def test_no_path_leads_out_of_a_bucket(hub: HubEmulatorProcess, bucket: str, path: str) -> None:
+def test_no_path_leads_out_of_a_bucket(
+    hub_emulator: HubEmulatorProcess, bucket: str, path: str
+) -> None:
     line = json.dumps({"type": "addFile", "path": path, "xetHash": "0" * 64})
-    with hub.open_client() as client:
+    with hub_emulator.open_client() as client:
         answer: httpx2.Response = client.post(f"/api/buckets/{bucket}/batch", content=line)
         assert answer.status_code == 400
         assert client.get(f"/api/buckets/{bucket}").json()["totalFiles"] == 0
 
 
 def test_a_file_whose_content_was_never_sent_cannot_be_added(
-    hub: HubEmulatorProcess, alice: HfApi, bucket: str
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi, bucket: str
 ) -> None:
-    with hub.open_client() as client:
+    with hub_emulator.open_client() as client:
         line = f'{{"type": "addFile", "path": "a", "xetHash": "{"a" * 64}"}}'
         answer = client.post(f"/api/buckets/{bucket}/batch", content=line)
 
     assert answer.status_code == 422
     assert answer.json()["failed"] == [{"path": "a", "error": "Content not found"}]
-    assert read_sizes(alice, bucket) == {}
+    assert read_sizes(alice_api, bucket) == {}

@@ -41,17 +41,21 @@ class _LocalHubTransport(httpx2.HTTPTransport):
 
 
 @pytest.fixture
-def ask(hub: HubEmulatorProcess) -> Generator[Callable[..., InferenceClient]]:
+def inference_client(hub_emulator: HubEmulatorProcess) -> Generator[Callable[..., InferenceClient]]:
     """The real client, for one provider, as one user."""
     hooks: dict[str, Any] = {"request": [hf_request_event_hook]}
     set_client_factory(
-        lambda: httpx2.Client(transport=_LocalHubTransport(hub.url), timeout=15, event_hooks=hooks)
+        lambda: httpx2.Client(
+            transport=_LocalHubTransport(hub_emulator.url), timeout=15, event_hooks=hooks
+        )
     )
     forget = (_common._fetch_inference_provider_mapping, hf_inference._check_supported_task)
 
     def client(provider: Any, name: str = "alice", **more: Any) -> InferenceClient:
         return InferenceClient(
-            provider=provider, token=find_user(hub.users, name, LocalTokenKind.WRITE).token, **more
+            provider=provider,
+            token=find_user(hub_emulator.users, name, LocalTokenKind.WRITE).token,
+            **more,
         )
 
     try:
@@ -141,38 +145,42 @@ TASKS: dict[str, tuple[str, Callable[[InferenceClient], Any], Callable[[Any], ob
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_real_client_reads_the_stand_in_of_each_task(
-    ask: Callable[..., InferenceClient], task: str
+    inference_client: Callable[..., InferenceClient], task: str
 ) -> None:
     """It knows the forms of the providers better than we do; the answers show what arrived."""
     provider, call, holds = TASKS[task]
 
-    assert holds(call(ask(provider)))
+    assert holds(call(inference_client(provider)))
 
 
 def test_a_call_is_billed_to_whom_the_caller_may_bill(
-    ask: Callable[..., InferenceClient],
+    inference_client: Callable[..., InferenceClient],
 ) -> None:
     """Carol has no credits, and no organisation; Alice has one, and it is not just anybody's."""
-    ask("hf-inference", bill_to="acme").summarization("x", model="local/editor")
+    inference_client("hf-inference", bill_to="acme").summarization("x", model="local/editor")
     refused: list[int] = []
     for name, payer in (("carol", None), ("carol", "acme"), ("alice", "nobody")):
         with pytest.raises(HfHubHTTPError) as no:
-            ask("hf-inference", name, bill_to=payer).summarization("x", model="local/editor")
+            inference_client("hf-inference", name, bill_to=payer).summarization(
+                "x", model="local/editor"
+            )
         refused.append(no.value.response.status_code)
 
     assert refused == [402, 403, 403]
 
 
-def test_a_model_that_is_not_there_is_not_found_as_the_hub_says_it(hub: HubEmulatorProcess) -> None:
+def test_a_model_that_is_not_there_is_not_found_as_the_hub_says_it(
+    hub_emulator: HubEmulatorProcess,
+) -> None:
     """The client tells a missing repository from a wrong address by the code."""
-    answer = httpx2.get(f"{hub.url}/api/models/local/nothing")
+    answer = httpx2.get(f"{hub_emulator.url}/api/models/local/nothing")
 
     assert (answer.status_code, answer.headers["x-error-code"]) == (404, "RepoNotFound")
 
 
-def test_a_model_that_is_cold_says_when_it_will_be_there(hub: HubEmulatorProcess) -> None:
+def test_a_model_that_is_cold_says_when_it_will_be_there(hub_emulator: HubEmulatorProcess) -> None:
     """In the words of hf-inference, and once."""
-    with hub.open_client() as client:
+    with hub_emulator.open_client() as client:
         answers = [
             client.post("/hf-inference/models/local/cold", json={"inputs": "x"}) for _ in range(2)
         ]

@@ -22,7 +22,7 @@ FLUSH_SECONDS = 0.7
 
 
 @pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
+def slow_flush_hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
     """A Hub whose buckets get what a job has written most of a second later."""
     with run_hub_emulator(
         tmp_path_factory.mktemp("hub"), scheduling_seconds=0.05, flush_seconds=FLUSH_SECONDS
@@ -31,13 +31,13 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProce
 
 
 @pytest.fixture
-def alice(slow: HubEmulatorProcess) -> HfApi:
-    return slow.api()
+def alice_api(slow_flush_hub: HubEmulatorProcess) -> HfApi:
+    return slow_flush_hub.api()
 
 
 @pytest.fixture
-def bucket(alice: HfApi) -> str:
-    return alice.create_bucket(f"alice/b-{uuid4().hex[:8]}", private=True).bucket_id
+def bucket(alice_api: HfApi) -> str:
+    return alice_api.create_bucket(f"alice/b-{uuid4().hex[:8]}", private=True).bucket_id
 
 
 def run_script(api: HfApi, bucket: str, script: str, *, read_only: bool = False) -> JobInfo:
@@ -56,77 +56,86 @@ def run_script(api: HfApi, bucket: str, script: str, *, read_only: bool = False)
 
 
 def test_a_job_reads_what_is_in_its_folder_and_leaves_what_it_writes_there(
-    alice: HfApi, bucket: str, tmp_path: Path
+    alice_api: HfApi, bucket: str, tmp_path: Path
 ) -> None:
     """The mount path is at hand where it begins an argument or the value of a variable."""
-    alice.batch_bucket_files(bucket, add=[(b"seven", "work/in"), (b"x", "work/old"), (b"y", "no")])
+    alice_api.batch_bucket_files(
+        bucket, add=[(b"seven", "work/in"), (b"x", "work/old"), (b"y", "no")]
+    )
 
     script = "cat $OUT/in; mkdir $OUT/sub; cp $OUT/in $OUT/sub/copy; rm $OUT/old; ls $OUT; echo $0"
-    job = wait_until_over(alice, run_script(alice, bucket, script))
+    job = wait_until_over(alice_api, run_script(alice_api, bucket, script))
 
     assert job.status.stage == "COMPLETED"
     assert job.volumes == [
         Volume(type="bucket", source=bucket, mount_path="/out", path="work", read_only=False)
     ]
-    assert read_sizes(alice, bucket).keys() == {"no", "work/in", "work/old"}  # nothing is there yet
-    wait_until(lambda: read_sizes(alice, bucket).keys() == {"no", "work/in", "work/sub/copy"})
-    alice.download_bucket_files(bucket, [("work/sub/copy", tmp_path / "copy")])
+    assert read_sizes(alice_api, bucket).keys() == {
+        "no",
+        "work/in",
+        "work/old",
+    }  # nothing is there yet
+    wait_until(lambda: read_sizes(alice_api, bucket).keys() == {"no", "work/in", "work/sub/copy"})
+    alice_api.download_bucket_files(bucket, [("work/sub/copy", tmp_path / "copy")])
     assert (tmp_path / "copy").read_bytes() == b"seven"
-    written = read_log_lines(alice, job)
+    written = read_log_lines(alice_api, job)
     assert "sevenin" in "".join(written).replace("\n", "")
     assert written[-1].endswith("/name")
     assert not written[-1].startswith("/out")
 
 
 def test_of_a_job_that_is_killed_only_what_it_wrote_long_before_survives(
-    slow: HubEmulatorProcess, alice: HfApi, bucket: str
+    slow_flush_hub: HubEmulatorProcess, alice_api: HfApi, bucket: str
 ) -> None:
     """This is how results are lost on the Hub: written, and not yet uploaded."""
     script = "echo 1 > $OUT/early; sleep 1; echo 2 > $OUT/late; echo ready; sleep 60"
-    job = run_script(alice, bucket, script)
-    assert any(said["data"] == "ready" for said in stream_job_events(slow, job))
+    job = run_script(alice_api, bucket, script)
+    assert any(said["data"] == "ready" for said in stream_job_events(slow_flush_hub, job))
 
-    alice.cancel_job(job_id=job.id, namespace="alice")
+    alice_api.cancel_job(job_id=job.id, namespace="alice")
 
-    wait_until(lambda: bool(read_sizes(alice, bucket)))
-    assert read_sizes(alice, bucket).keys() == {"work/early"}
+    wait_until(lambda: bool(read_sizes(alice_api, bucket)))
+    assert read_sizes(alice_api, bucket).keys() == {"work/early"}
 
 
-def test_what_is_written_where_one_may_only_read_goes_nowhere(alice: HfApi, bucket: str) -> None:
-    alice.batch_bucket_files(bucket, add=[(b"one", "work/a")])
-    (before,) = alice.get_bucket_paths_info(bucket, ["work/a"])
+def test_what_is_written_where_one_may_only_read_goes_nowhere(
+    alice_api: HfApi, bucket: str
+) -> None:
+    alice_api.batch_bucket_files(bucket, add=[(b"one", "work/a")])
+    (before,) = alice_api.get_bucket_paths_info(bucket, ["work/a"])
 
     wait_until_over(
-        alice, run_script(alice, bucket, "echo more >> $OUT/a; echo x > $OUT/b", read_only=True)
+        alice_api,
+        run_script(alice_api, bucket, "echo more >> $OUT/a; echo x > $OUT/b", read_only=True),
     )
-    last = wait_until_over(alice, run_script(alice, bucket, "echo done > $OUT/done"))
+    last = wait_until_over(alice_api, run_script(alice_api, bucket, "echo done > $OUT/done"))
 
     assert last.status.stage == "COMPLETED"
-    wait_until(lambda: "work/done" in read_sizes(alice, bucket))
-    assert read_sizes(alice, bucket).keys() == {"work/a", "work/done"}
-    assert list(alice.get_bucket_paths_info(bucket, ["work/a"])) == [before]
+    wait_until(lambda: "work/done" in read_sizes(alice_api, bucket))
+    assert read_sizes(alice_api, bucket).keys() == {"work/a", "work/done"}
+    assert list(alice_api.get_bucket_paths_info(bucket, ["work/a"])) == [before]
 
 
-def test_a_link_out_of_the_folder_is_not_followed(alice: HfApi, bucket: str) -> None:
+def test_a_link_out_of_the_folder_is_not_followed(alice_api: HfApi, bucket: str) -> None:
     """Else a job could publish any file of this machine."""
     script = "ln -s /etc/hostname $OUT/link; ln -s /etc $OUT/folder; echo x > $OUT/file"
 
-    wait_until_over(alice, run_script(alice, bucket, script))
+    wait_until_over(alice_api, run_script(alice_api, bucket, script))
 
-    wait_until(lambda: bool(read_sizes(alice, bucket)))
-    assert read_sizes(alice, bucket).keys() == {"work/file"}
+    wait_until(lambda: bool(read_sizes(alice_api, bucket)))
+    assert read_sizes(alice_api, bucket).keys() == {"work/file"}
 
 
 def test_nobody_mounts_what_they_could_not_open(
-    slow: HubEmulatorProcess, alice: HfApi, bucket: str
+    slow_flush_hub: HubEmulatorProcess, alice_api: HfApi, bucket: str
 ) -> None:
     """A volume is mounted with the authority of who starts the job."""
     for mine, source, refusal in (
         (True, "alice/nowhere", BadRequestError),
         (False, bucket, BadRequestError),
-        (False, alice.create_bucket(f"alice/b-{uuid4().hex[:8]}").bucket_id, HfHubHTTPError),
+        (False, alice_api.create_bucket(f"alice/b-{uuid4().hex[:8]}").bucket_id, HfHubHTTPError),
     ):
-        api = alice if mine else slow.api("bob")
+        api = alice_api if mine else slow_flush_hub.api("bob")
         volume = Volume(type="bucket", source=source, mount_path="/out")
         with pytest.raises(refusal):
             api.run_job(
@@ -135,4 +144,4 @@ def test_nobody_mounts_what_they_could_not_open(
                 volumes=[volume],
                 namespace="alice" if mine else "bob",
             )
-    assert list(slow.api("bob").list_jobs(namespace="bob")) == []
+    assert list(slow_flush_hub.api("bob").list_jobs(namespace="bob")) == []

@@ -39,71 +39,75 @@ def is_gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_timeout_ends_the_process_and_its_children(hub: HubEmulatorProcess, alice: HfApi) -> None:
+def test_a_timeout_ends_the_process_and_its_children(
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi
+) -> None:
     """The bill is bounded by what was asked for."""
-    job = run_command(alice, "sh", "-c", FAMILY_SCRIPT, timeout=1)
-    children, home = wait_until_started(hub, job)
+    job = run_command(alice_api, "sh", "-c", FAMILY_SCRIPT, timeout=1)
+    children, home = wait_until_started(hub_emulator, job)
 
-    ended = wait_until_over(alice, job)
+    ended = wait_until_over(alice_api, job)
 
     assert (ended.status.stage, ended.status.message) == ("ERROR", "Job timeout")
     assert all(is_gone(child) for child in children)
     assert not home.exists()
 
 
-def test_a_cancel_ends_the_process_and_its_children(hub: HubEmulatorProcess, alice: HfApi) -> None:
+def test_a_cancel_ends_the_process_and_its_children(
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi
+) -> None:
     """Cancelled means that nothing goes on running; saying it twice is harmless."""
-    job = run_command(alice, "sh", "-c", FAMILY_SCRIPT)
-    children, home = wait_until_started(hub, job)
+    job = run_command(alice_api, "sh", "-c", FAMILY_SCRIPT)
+    children, home = wait_until_started(hub_emulator, job)
 
-    alice.cancel_job(job_id=job.id, namespace="alice")
-    alice.cancel_job(job_id=job.id, namespace="alice")
+    alice_api.cancel_job(job_id=job.id, namespace="alice")
+    alice_api.cancel_job(job_id=job.id, namespace="alice")
 
     assert all(is_gone(child) for child in children)
     assert not home.exists()
-    ended = wait_until_over(alice, job)
+    ended = wait_until_over(alice_api, job)
     assert (ended.status.stage, ended.finished_at) == ("CANCELED", None)
 
 
-def test_a_job_is_cancelled_before_it_ever_ran(alice: HfApi) -> None:
+def test_a_job_is_cancelled_before_it_ever_ran(alice_api: HfApi) -> None:
     """Nothing is started for somebody who has changed their mind."""
-    job = run_command(alice, "true")
-    alice.cancel_job(job_id=job.id, namespace="alice")
+    job = run_command(alice_api, "true")
+    alice_api.cancel_job(job_id=job.id, namespace="alice")
 
-    ended = wait_until_over(alice, job)
+    ended = wait_until_over(alice_api, job)
 
     assert (ended.status.stage, ended.started_at) == ("CANCELED", None)
 
 
 def test_a_cancel_reaches_a_job_that_never_stops_talking(
-    hub: HubEmulatorProcess, alice: HfApi
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi
 ) -> None:
     """Unread output must not keep a job, or its cancel, waiting."""
     # Several, for each alone would be kept waiting only about every second time.
-    jobs = [run_command(alice, "yes", "x" * 3000) for _ in range(4)]
+    jobs = [run_command(alice_api, "yes", "x" * 3000) for _ in range(4)]
     for job in jobs:
-        next(stream_job_events(hub, job))
+        next(stream_job_events(hub_emulator, job))
 
     for job in jobs:
-        alice.cancel_job(job_id=job.id, namespace="alice")
+        alice_api.cancel_job(job_id=job.id, namespace="alice")
 
-    assert [wait_until_over(alice, job).status.stage for job in jobs] == ["CANCELED"] * 4
+    assert [wait_until_over(alice_api, job).status.stage for job in jobs] == ["CANCELED"] * 4
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux gives orphans away")
 @pytest.mark.parametrize("ending", ["the end", "a cancel"])
 def test_a_child_that_left_the_session_ends_too(
-    hub: HubEmulatorProcess, alice: HfApi, ending: str
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi, ending: str
 ) -> None:
     """A daemon dies with its container, so it must die with its job."""
     last = "time.sleep(600)" if ending == "a cancel" else "time.sleep(0.5)"
-    job = run_command(alice, "python", "-c", RUNAWAY_SCRIPT + last)
-    processes, _ = wait_until_started(hub, job)
+    job = run_command(alice_api, "python", "-c", RUNAWAY_SCRIPT + last)
+    processes, _ = wait_until_started(hub_emulator, job)
 
     if ending == "a cancel":
-        alice.cancel_job(job_id=job.id, namespace="alice")
+        alice_api.cancel_job(job_id=job.id, namespace="alice")
 
-    wait_until_over(alice, job)
+    wait_until_over(alice_api, job)
     assert all(is_gone(process) for process in processes)
 
 
@@ -120,17 +124,17 @@ def test_the_jobs_of_a_hub_end_with_it(tmp_path: Path, ending: signal.Signals) -
 
 
 def test_a_supervisor_that_is_killed_takes_its_program_along(
-    hub: HubEmulatorProcess, alice: HfApi
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi
 ) -> None:
     """Even a job that turns on its own keeper does not go on unwatched."""
-    job = run_command(alice, "sh", "-c", "echo $$; echo $PPID; echo $HOME; exec sleep 600")
-    (program, keeper), home = wait_until_started(hub, job)
+    job = run_command(alice_api, "sh", "-c", "echo $$; echo $PPID; echo $HOME; exec sleep 600")
+    (program, keeper), home = wait_until_started(hub_emulator, job)
 
     os.kill(keeper.pid, signal.SIGKILL)
 
     wait_until(lambda: is_gone(program))
     assert (
-        wait_until_over(alice, job).status.message
+        wait_until_over(alice_api, job).status.message
         == "Job failed with exit code: 137. Reason: OOMKilled"
     )
     # The keeper would have removed it.

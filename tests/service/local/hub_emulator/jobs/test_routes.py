@@ -11,9 +11,11 @@ from tests.support.hub.emulator_process import JOB_REQUEST, HubEmulatorProcess, 
 from tests.support.polling import wait_until
 
 
-def test_a_long_list_comes_in_pages_and_filters_by_label_and_stage(hub: HubEmulatorProcess) -> None:
+def test_a_long_list_comes_in_pages_and_filters_by_label_and_stage(
+    hub_emulator: HubEmulatorProcess,
+) -> None:
     """Whoever reads only the first page misses runs that cost money."""
-    bob = hub.api("bob")
+    bob = hub_emulator.api("bob")
     ids = [
         bob.run_job(
             image="x", command=["true"], namespace="bob", labels={"n": str(n), "all": "yes"}
@@ -27,18 +29,18 @@ def test_a_long_list_comes_in_pages_and_filters_by_label_and_stage(hub: HubEmula
     assert [job.id for job in listed] == ids[::-1]
     assert [job.id for job in one] == [ids[7]]
     wait_until(lambda: not list(bob.list_jobs(namespace="bob", status=["RUNNING", "SCHEDULING"])))
-    with hub.open_client("bob") as client:
+    with hub_emulator.open_client("bob") as client:
         assert client.get("/api/jobs/bob/count?stage=COMPLETED&label=n%3D7").json() == {"count": 1}
 
 
 def test_the_next_page_is_found_though_the_last_job_left_the_filter(
-    hub: HubEmulatorProcess,
+    hub_emulator: HubEmulatorProcess,
 ) -> None:
     """Jobs move on while they are listed; none may be told twice, or left out."""
-    api = hub.api()
+    api = hub_emulator.api()
     labels = {"page": "left"}
     ids = [run_command(api, "true", labels=labels).id for _ in range(22)]
-    with hub.open_client() as client:
+    with hub_emulator.open_client() as client:
         first = client.get("/api/jobs/alice", params={"label": "page=left"})
         last_on_page = first.json()[-1]["id"]
         api.update_job_labels(job_id=last_on_page, namespace="alice", labels={"page": "gone"})
@@ -49,10 +51,10 @@ def test_the_next_page_is_found_though_the_last_job_left_the_filter(
     assert "next" not in second.links
 
 
-def test_a_strangers_job_does_not_exist(hub: HubEmulatorProcess, alice: HfApi) -> None:
+def test_a_strangers_job_does_not_exist(hub_emulator: HubEmulatorProcess, alice_api: HfApi) -> None:
     """Not found, exactly as a job that never was, whatever is wanted of it."""
-    job = run_command(alice, "true")
-    bob = hub.api("bob")
+    job = run_command(alice_api, "true")
+    bob = hub_emulator.api("bob")
 
     said = set[str]()
     for job_id in (job.id, "0" * 24):
@@ -79,7 +81,7 @@ def test_a_strangers_job_does_not_exist(hub: HubEmulatorProcess, alice: HfApi) -
     ],
 )
 def test_who_may_not_launch_is_told_why(
-    hub: HubEmulatorProcess,
+    hub_emulator: HubEmulatorProcess,
     name: str,
     kind: LocalTokenKind,
     namespace: str,
@@ -88,7 +90,7 @@ def test_who_may_not_launch_is_told_why(
 ) -> None:
     """The words are those of the Hub, for people search for them."""
     with pytest.raises(HfHubHTTPError) as refused:
-        hub.api(name, kind).run_job(image="x", command=["true"], namespace=namespace)
+        hub_emulator.api(name, kind).run_job(image="x", command=["true"], namespace=namespace)
 
     assert refused.value.response.status_code == status
     assert words in refused.value.response.headers["x-error-message"]
@@ -107,10 +109,10 @@ def test_who_may_not_launch_is_told_why(
     ],
 )
 def test_a_token_can_be_tried_before_anything_is_created(
-    hub: HubEmulatorProcess, name: str, kind: LocalTokenKind, path: str, status: int
+    hub_emulator: HubEmulatorProcess, name: str, kind: LocalTokenKind, path: str, status: int
 ) -> None:
     """A refusal is cheaper before the row, the hold and the handle."""
-    with hub.open_client(name, kind) as client:
+    with hub_emulator.open_client(name, kind) as client:
         answer = client.post(f"/api/jobs/{path}")
 
     assert answer.status_code == status
@@ -145,10 +147,10 @@ def test_a_token_can_be_tried_before_anything_is_created(
     ],
 )
 def test_a_request_the_hub_would_refuse_is_refused_by_field(
-    hub: HubEmulatorProcess, changes: dict[str, Any], field: str
+    hub_emulator: HubEmulatorProcess, changes: dict[str, Any], field: str
 ) -> None:
     """What passes here must pass there; and what is not offered here is not passed over."""
-    with hub.open_client() as client:
+    with hub_emulator.open_client() as client:
         answer = client.post("/api/jobs/alice", json=JOB_REQUEST | changes)
 
     assert answer.status_code == 400
@@ -157,11 +159,11 @@ def test_a_request_the_hub_would_refuse_is_refused_by_field(
 
 
 def test_the_real_client_reads_where_a_job_is_reached(
-    alice: HfApi, hub: HubEmulatorProcess
+    alice_api: HfApi, hub_emulator: HubEmulatorProcess
 ) -> None:
     """And what else was asked for, in the Hub's words."""
     group = "66b2" * 6
-    job = alice.run_job(
+    job = alice_api.run_job(
         image="hf.co/spaces/alice/app",
         command=["true"],
         namespace="alice",
@@ -171,20 +173,20 @@ def test_the_real_client_reads_where_a_job_is_reached(
         resource_group_id=group,
     )
 
-    seen = alice.inspect_job(job_id=job.id, namespace="alice")
+    seen = alice_api.inspect_job(job_id=job.id, namespace="alice")
 
     assert (seen.space_id, seen.docker_image) == ("alice/app", None)
     assert (seen.expose, seen.expose_public, seen.retry) == ([8000], [], 1)
     assert seen.status.expose_urls == ["http://127.0.0.1:8000"]
     assert seen.status.ssh_url == f"ssh://{job.id}@ssh.hf.jobs"
-    with hub.open_client() as client:
+    with hub_emulator.open_client() as client:
         assert client.get(f"/api/jobs/alice/{job.id}").json()["resourceGroup"] == {"id": group}
 
 
-def test_the_real_client_reads_a_refusal_as_such(alice: HfApi) -> None:
+def test_the_real_client_reads_a_refusal_as_such(alice_api: HfApi) -> None:
     """And not as a mishap that may be tried again."""
     with pytest.raises(BadRequestError, match="labels"):
-        run_command(alice, "true", labels={"a": "x.y"})
+        run_command(alice_api, "true", labels={"a": "x.y"})
 
 
 @pytest.mark.parametrize(
@@ -198,17 +200,19 @@ def test_the_real_client_reads_a_refusal_as_such(alice: HfApi) -> None:
     ],
 )
 def test_what_cannot_be_read_is_the_callers_mistake(
-    hub: HubEmulatorProcess, method: str, path: str, body: bytes | None
+    hub_emulator: HubEmulatorProcess, method: str, path: str, body: bytes | None
 ) -> None:
     """A 500 here would send its reader after a fault of the real Hub that is none."""
-    with hub.open_client() as client:
+    with hub_emulator.open_client() as client:
         assert client.request(method, path, content=body).status_code == 400
 
 
-def test_an_organisation_the_user_belongs_to_can_own_a_job(hub: HubEmulatorProcess) -> None:
+def test_an_organisation_the_user_belongs_to_can_own_a_job(
+    hub_emulator: HubEmulatorProcess,
+) -> None:
     """The namespace decides who pays; who asked is told apart from it."""
-    alice = find_user(hub.users, "alice")
-    with hub.open_client() as client:
+    alice = find_user(hub_emulator.users, "alice")
+    with hub_emulator.open_client() as client:
         job = client.post("/api/jobs/acme", json=JOB_REQUEST).json()
 
     assert (job["owner"]["name"], job["owner"]["type"]) == ("acme", "org")

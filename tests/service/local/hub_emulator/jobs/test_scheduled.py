@@ -14,9 +14,9 @@ from tests.support.hub.emulator_process import HubEmulatorProcess
 SLEEP_JOB: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["sleep", "60"]}
 
 
-def test_a_scheduled_job_lives_as_it_does_on_the_hub(hub: HubEmulatorProcess) -> None:
+def test_a_scheduled_job_lives_as_it_does_on_the_hub(hub_emulator: HubEmulatorProcess) -> None:
     """The client is the oracle: it reads every answer, and raises what the Hub would have it."""
-    api = hub.api()
+    api = hub_emulator.api()
     made = api.create_scheduled_job(schedule="0 9 * * 1", labels={"team": "a"}, **SLEEP_JOB)
     other = api.create_scheduled_job(schedule="@hourly", suspend=True, **SLEEP_JOB)
 
@@ -39,9 +39,9 @@ def test_a_scheduled_job_lives_as_it_does_on_the_hub(hub: HubEmulatorProcess) ->
     api.delete_scheduled_job(scheduled_job_id=other.id)
 
 
-def test_one_that_runs_is_not_started_again_beside_itself(hub: HubEmulatorProcess) -> None:
+def test_one_that_runs_is_not_started_again_beside_itself(hub_emulator: HubEmulatorProcess) -> None:
     """Unless its owner allows it."""
-    api = hub.api()
+    api = hub_emulator.api()
     alone = api.create_scheduled_job(schedule="@yearly", **SLEEP_JOB)
     beside = api.create_scheduled_job(schedule="@yearly", concurrency=True, **SLEEP_JOB)
 
@@ -59,9 +59,9 @@ def test_one_that_runs_is_not_started_again_beside_itself(hub: HubEmulatorProces
         api.delete_scheduled_job(scheduled_job_id=each.id)
 
 
-def test_a_time_that_is_none_is_refused(hub: HubEmulatorProcess) -> None:
+def test_a_time_that_is_none_is_refused(hub_emulator: HubEmulatorProcess) -> None:
     """As a bad request, and nothing is kept."""
-    api = hub.api()
+    api = hub_emulator.api()
 
     for schedule in ("0 9 * *", "61 * * * *", "@sometimes", "0 0 9 * * *", ""):
         with pytest.raises(HfHubHTTPError, match="Invalid cron"):
@@ -70,15 +70,15 @@ def test_a_time_that_is_none_is_refused(hub: HubEmulatorProcess) -> None:
     assert api.list_scheduled_jobs() == []
 
 
-def test_what_it_starts_says_so(hub: HubEmulatorProcess) -> None:
+def test_what_it_starts_says_so(hub_emulator: HubEmulatorProcess) -> None:
     """Whoever reconciles runs has to tell them from those a person asked for."""
-    api: HfApi = hub.api()
+    api: HfApi = hub_emulator.api()
     made = api.create_scheduled_job(schedule="@yearly", **SLEEP_JOB)
     job = api.trigger_scheduled_job(scheduled_job_id=made.id)
-    token = find_user(hub.users, "alice").token
+    token = find_user(hub_emulator.users, "alice").token
 
     seen = httpx2.get(
-        f"{hub.url}/api/jobs/alice/{job.id}", headers={"authorization": f"Bearer {token}"}
+        f"{hub_emulator.url}/api/jobs/alice/{job.id}", headers={"authorization": f"Bearer {token}"}
     ).json()
 
     assert seen["initiator"] == {"type": "scheduled-job", "id": made.id}

@@ -14,35 +14,37 @@ from tests.support.hub.emulator_process import (
 )
 
 
-def test_a_command_is_run_and_its_output_kept(alice: HfApi) -> None:
+def test_a_command_is_run_and_its_output_kept(alice_api: HfApi) -> None:
     """The log is real, and so is the exit code."""
-    job = wait_until_over(alice, run_command(alice, "sh", "-c", "echo out; echo err >&2; exit 0"))
+    job = wait_until_over(
+        alice_api, run_command(alice_api, "sh", "-c", "echo out; echo err >&2; exit 0")
+    )
 
     assert job.status.stage == "COMPLETED"
-    assert sorted(read_log_lines(alice, job)) == ["err", "out"]
+    assert sorted(read_log_lines(alice_api, job)) == ["err", "out"]
 
 
-def test_a_job_has_a_python_that_knows_nothing_of_ours(alice: HfApi) -> None:
+def test_a_job_has_a_python_that_knows_nothing_of_ours(alice_api: HfApi) -> None:
     """Most images have one called `python`; few machines do, and none of our packages."""
     code = "import sys; print(sys.version_info.major, flush=True); import starlette"
-    job = wait_until_over(alice, run_command(alice, "python", "-c", code))
+    job = wait_until_over(alice_api, run_command(alice_api, "python", "-c", code))
 
-    said = read_log_lines(alice, job)
+    said = read_log_lines(alice_api, job)
     assert said[0] == "3"
     assert said[-1].startswith("ModuleNotFoundError")
 
 
-def test_a_failure_says_its_exit_code_as_the_hub_does(alice: HfApi) -> None:
+def test_a_failure_says_its_exit_code_as_the_hub_does(alice_api: HfApi) -> None:
     """Whoever parses the sentence must find the same parts in it."""
-    job = wait_until_over(alice, run_command(alice, "sh", "-c", "exit 3"))
+    job = wait_until_over(alice_api, run_command(alice_api, "sh", "-c", "exit 3"))
 
     assert job.status.stage == "ERROR"
     assert job.status.message == "Job failed with exit code: 3. Reason: Error"
 
 
-def test_a_process_killed_from_outside_counts_as_out_of_memory(alice: HfApi) -> None:
+def test_a_process_killed_from_outside_counts_as_out_of_memory(alice_api: HfApi) -> None:
     """So says the Hub, for that is who kills with this signal there."""
-    job = wait_until_over(alice, run_command(alice, "sh", "-c", "kill -9 $$"))
+    job = wait_until_over(alice_api, run_command(alice_api, "sh", "-c", "kill -9 $$"))
 
     assert job.status.message == "Job failed with exit code: 137. Reason: OOMKilled"
 
@@ -57,23 +59,23 @@ def test_a_process_killed_from_outside_counts_as_out_of_memory(alice: HfApi) -> 
     ],
 )
 def test_a_command_that_cannot_be_run_fails_by_itself(
-    alice: HfApi, command: list[str], code: int
+    alice_api: HfApi, command: list[str], code: int
 ) -> None:
     """As in a container: the job fails, the Hub does not, and nothing is left running."""
-    job = wait_until_over(alice, run_command(alice, *command))
+    job = wait_until_over(alice_api, run_command(alice_api, *command))
 
     assert job.status.message == f"Job failed with exit code: {code}. Reason: Error"
-    assert read_log_lines(alice, job)[0].startswith("exec: ")
+    assert read_log_lines(alice_api, job)[0].startswith("exec: ")
 
 
-def test_nothing_of_this_machines_environment_reaches_a_job(alice: HfApi) -> None:
+def test_nothing_of_this_machines_environment_reaches_a_job(alice_api: HfApi) -> None:
     """Secrets of whoever runs the Hub are not the caller's to read."""
     job = wait_until_over(
-        alice,
-        run_command(alice, "sh", "-c", "env; pwd", env={"A1": "x"}, secrets={"TOKEN": "s"}),
+        alice_api,
+        run_command(alice_api, "sh", "-c", "env; pwd", env={"A1": "x"}, secrets={"TOKEN": "s"}),
     )
 
-    said = read_log_lines(alice, job)
+    said = read_log_lines(alice_api, job)
     names = {line.split("=")[0] for line in said if "=" in line}
     given = {"A1", "TOKEN", "PATH", "HOME", "LANG", "JOB_ID", "ACCELERATOR", "CPU_CORES", "MEMORY"}
     assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == given
@@ -83,95 +85,107 @@ def test_nothing_of_this_machines_environment_reaches_a_job(alice: HfApi) -> Non
     assert list(job.secrets or {}) == ["TOKEN"]
 
 
-def test_a_job_may_write_to_no_more_memory_than_its_flavor_has(alice: HfApi) -> None:
+def test_a_job_may_write_to_no_more_memory_than_its_flavor_has(alice_api: HfApi) -> None:
     """A job that eats its machine on the Hub must not eat this one."""
-    job = wait_until_over(alice, run_command(alice, "sh", "-c", "ulimit -d", flavor="cpu-basic"))
+    job = wait_until_over(
+        alice_api, run_command(alice_api, "sh", "-c", "ulimit -d", flavor="cpu-basic")
+    )
 
-    assert 0 < int(read_log_lines(alice, job)[0]) <= 16 * 1024**2
+    assert 0 < int(read_log_lines(alice_api, job)[0]) <= 16 * 1024**2
 
 
 def test_attempts_are_counted_and_the_last_one_decides(
-    hub: HubEmulatorProcess, alice: HfApi
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi
 ) -> None:
     """A failed attempt is not the end while another is allowed."""
-    job = wait_until_over(alice, run_command(alice, "sh", "-c", "echo again; exit 1", attempts=2))
+    job = wait_until_over(
+        alice_api, run_command(alice_api, "sh", "-c", "echo again; exit 1", attempts=2)
+    )
 
     assert job.status.stage == "ERROR"
-    assert read_log_lines(alice, job) == ["again", "again"]
-    assert [event["failureCount"] for event in stream_job_events(hub, job, "events")] == [2]
+    assert read_log_lines(alice_api, job) == ["again", "again"]
+    assert [event["failureCount"] for event in stream_job_events(hub_emulator, job, "events")] == [
+        2
+    ]
 
 
-def test_stages_are_told_as_they_come(hub: HubEmulatorProcess, alice: HfApi) -> None:
+def test_stages_are_told_as_they_come(hub_emulator: HubEmulatorProcess, alice_api: HfApi) -> None:
     """A watcher need not poll."""
-    job = run_command(alice, "true")
+    job = run_command(alice_api, "true")
 
-    stages = [event["stage"] for event in stream_job_events(hub, job, "events")]
+    stages = [event["stage"] for event in stream_job_events(hub_emulator, job, "events")]
 
     assert stages[-2:] == ["RUNNING", "COMPLETED"]
 
 
-def test_a_log_is_replayed_from_the_start_after_the_end(alice: HfApi) -> None:
+def test_a_log_is_replayed_from_the_start_after_the_end(alice_api: HfApi) -> None:
     """Logs stay readable, in order, however often they are read."""
     job = wait_until_over(
-        alice, run_command(alice, "sh", "-c", "for n in 1 2 3 4; do echo $n; done")
+        alice_api, run_command(alice_api, "sh", "-c", "for n in 1 2 3 4; do echo $n; done")
     )
 
-    assert read_log_lines(alice, job) == read_log_lines(alice, job) == ["1", "2", "3", "4"]
+    assert read_log_lines(alice_api, job) == read_log_lines(alice_api, job) == ["1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize(("tail", "kept"), [(2, ["3", "4"]), (4, ["1", "2", "3", "4"]), (9, None)])
 def test_a_log_can_be_cut_to_its_tail(
-    hub: HubEmulatorProcess, alice: HfApi, tail: int, kept: list[str] | None
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi, tail: int, kept: list[str] | None
 ) -> None:
     """The line that says when the job was started comes first all the same."""
     job = wait_until_over(
-        alice, run_command(alice, "sh", "-c", "for n in 1 2 3 4; do echo $n; done")
+        alice_api, run_command(alice_api, "sh", "-c", "for n in 1 2 3 4; do echo $n; done")
     )
 
-    first, *rest = [line["data"] for line in stream_job_events(hub, job, f"logs?tail={tail}")]
+    first, *rest = [
+        line["data"] for line in stream_job_events(hub_emulator, job, f"logs?tail={tail}")
+    ]
 
     assert first.startswith("===== Job started at ")
     assert rest == (kept or ["1", "2", "3", "4"])
 
 
-def test_a_log_that_is_followed_comes_line_by_line(hub: HubEmulatorProcess, alice: HfApi) -> None:
+def test_a_log_that_is_followed_comes_line_by_line(
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi
+) -> None:
     """A person watches it while the job runs, and is told when it ends."""
-    job = run_command(alice, "sh", "-c", "echo first; sleep 0.3; echo second")
-    log = stream_job_events(hub, job)
+    job = run_command(alice_api, "sh", "-c", "echo first; sleep 0.3; echo second")
+    log = stream_job_events(hub_emulator, job)
 
     assert next(log)["data"].startswith("===== Job started at ")
     assert next(log)["data"] == "first"
-    assert alice.inspect_job(job_id=job.id, namespace="alice").status.stage == "RUNNING"
+    assert alice_api.inspect_job(job_id=job.id, namespace="alice").status.stage == "RUNNING"
     assert [line["data"] for line in log] == ["second"]
 
 
-def test_metrics_come_while_a_job_runs_and_no_longer(hub: HubEmulatorProcess, alice: HfApi) -> None:
+def test_metrics_come_while_a_job_runs_and_no_longer(
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi
+) -> None:
     """The real client takes the refusal for the end of the stream."""
-    job = run_command(alice, "sleep", "60")
-    sample = next(iter(alice.fetch_job_metrics(job_id=job.id, namespace="alice")))
-    alice.cancel_job(job_id=job.id, namespace="alice")
+    job = run_command(alice_api, "sleep", "60")
+    sample = next(iter(alice_api.fetch_job_metrics(job_id=job.id, namespace="alice")))
+    alice_api.cancel_job(job_id=job.id, namespace="alice")
 
     assert sample["cpu_millicores"] == 2000
-    with hub.open_client() as client:
+    with hub_emulator.open_client() as client:
         assert client.get(f"/api/jobs/alice/{job.id}/metrics").status_code == 406
 
 
-def test_a_rerun_is_a_new_job_that_says_what_it_repeats(alice: HfApi) -> None:
+def test_a_rerun_is_a_new_job_that_says_what_it_repeats(alice_api: HfApi) -> None:
     """Labels are copied too, so this is how a copy is told from the original."""
-    job = run_command(alice, "sh", "-c", "echo once more", labels={"a": "b"})
+    job = run_command(alice_api, "sh", "-c", "echo once more", labels={"a": "b"})
 
-    copy = wait_until_over(alice, alice.rerun_job(job_id=job.id, namespace="alice"))
+    copy = wait_until_over(alice_api, alice_api.rerun_job(job_id=job.id, namespace="alice"))
 
     assert copy.id != job.id
-    assert read_log_lines(alice, copy) == ["once more"]
+    assert read_log_lines(alice_api, copy) == ["once more"]
     assert (copy.labels or {})["a"] == "b"
     assert copy.initiator is not None
     assert (copy.initiator.type, copy.initiator.id) == ("duplicated-job", job.id)
 
 
-def test_durations_add_up(alice: HfApi) -> None:
+def test_durations_add_up(alice_api: HfApi) -> None:
     """Cost is worked out from them."""
-    durations = wait_until_over(alice, run_command(alice, "sleep", "1")).durations
+    durations = wait_until_over(alice_api, run_command(alice_api, "sleep", "1")).durations
 
     assert durations is not None
     assert durations.running_secs in {1, 2}

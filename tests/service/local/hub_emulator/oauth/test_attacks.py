@@ -37,10 +37,10 @@ async def is_known(http: httpx2.AsyncClient, token: str) -> bool:
 
 @pytest.mark.parametrize("verifier", ["w" * 43, "short", None])
 async def test_a_code_is_worth_nothing_without_its_verifier(
-    http: httpx2.AsyncClient, verifier: str | None
+    anonymous_http: httpx2.AsyncClient, verifier: str | None
 ) -> None:
     """Other programs of the machine may see the address a code comes back on."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     code = await app.obtain_code()
 
     assert_refused(await app.redeem_code(code, code_verifier=verifier))
@@ -50,43 +50,52 @@ async def test_a_code_is_worth_nothing_without_its_verifier(
 
 @pytest.mark.parametrize("verifier", ["v" * 42, "v" * 129, "é" * 43])
 async def test_a_verifier_that_can_be_guessed_or_misread_is_refused(
-    http: httpx2.AsyncClient, verifier: str
+    anonymous_http: httpx2.AsyncClient, verifier: str
 ) -> None:
     """Client authors who break RFC 7636 are to learn it here."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     app.verifier = verifier
 
     assert_refused(await app.redeem_code(await app.obtain_code()))
 
 
-async def test_a_code_that_comes_twice_ends_all_that_it_gave(http: httpx2.AsyncClient) -> None:
+async def test_a_code_that_comes_twice_ends_all_that_it_gave(
+    anonymous_http: httpx2.AsyncClient,
+) -> None:
     """One of the two stole it, and nobody can say which."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     code = await app.obtain_code()
     tokens = (await app.redeem_code(code)).json()
-    assert await is_known(http, tokens["access_token"])
+    assert await is_known(anonymous_http, tokens["access_token"])
 
     assert_refused(await app.redeem_code(code))
 
-    assert not await is_known(http, tokens["access_token"])
+    assert not await is_known(anonymous_http, tokens["access_token"])
     assert_refused(await app.refresh_tokens(tokens["refresh_token"]))
 
 
-async def test_a_refresh_token_that_comes_twice_ends_the_session(http: httpx2.AsyncClient) -> None:
+async def test_a_refresh_token_that_comes_twice_ends_the_session(
+    anonymous_http: httpx2.AsyncClient,
+) -> None:
     """Whoever stole one would share the user's session for ever."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     first = await app.obtain_tokens()
     second = (await app.refresh_tokens(first.refresh_token)).json()
 
     assert_refused(await app.refresh_tokens(first.refresh_token))
 
-    assert not await is_known(http, second["access_token"])
+    assert not await is_known(anonymous_http, second["access_token"])
     assert_refused(await app.refresh_tokens(second["refresh_token"]))
 
 
-async def test_another_client_cannot_use_what_was_given_to_one(http: httpx2.AsyncClient) -> None:
+async def test_another_client_cannot_use_what_was_given_to_one(
+    anonymous_http: httpx2.AsyncClient,
+) -> None:
     """Anybody can register, so a code must be bound to who asked for it."""
-    app, thief = await SignInClient.register(http), await SignInClient.register(http)
+    app, thief = (
+        await SignInClient.register(anonymous_http),
+        await SignInClient.register(anonymous_http),
+    )
     code = await app.obtain_code()
 
     assert_refused(await app.redeem_code(code, client_id=thief.client_id))
@@ -96,9 +105,13 @@ async def test_another_client_cannot_use_what_was_given_to_one(http: httpx2.Asyn
     assert (await app.refresh_tokens(tokens["refresh_token"])).is_success
 
 
-async def test_a_code_is_not_redeemed_with_another_redirect_uri(http: httpx2.AsyncClient) -> None:
+async def test_a_code_is_not_redeemed_with_another_redirect_uri(
+    anonymous_http: httpx2.AsyncClient,
+) -> None:
     """The client then believes that it was sent elsewhere: somebody has come in between."""
-    app = await SignInClient.register(http, redirect_uris=[REDIRECT_URI, f"{REDIRECT_URI}/other"])
+    app = await SignInClient.register(
+        anonymous_http, redirect_uris=[REDIRECT_URI, f"{REDIRECT_URI}/other"]
+    )
     code = await app.obtain_code()
 
     assert_refused(await app.redeem_code(code, redirect_uri=f"{REDIRECT_URI}/other"))
@@ -127,17 +140,19 @@ async def test_a_code_is_not_redeemed_with_another_redirect_uri(http: httpx2.Asy
 )
 @pytest.mark.parametrize("also", [{}, {"code_challenge": None}, {"response_type": "token"}])
 async def test_nobody_is_sent_to_an_address_the_client_did_not_register(
-    http: httpx2.AsyncClient, uri: str, also: dict[str, ParameterChange]
+    anonymous_http: httpx2.AsyncClient, uri: str, also: dict[str, ParameterChange]
 ) -> None:
     """Neither with a code nor with an error: the Hub's name must not lead anybody astray."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
 
     assert_refused(await app.authorize(redirect_uri=uri, **also), "invalid_request")
 
 
-async def test_nobody_is_sent_anywhere_for_an_unknown_client(http: httpx2.AsyncClient) -> None:
+async def test_nobody_is_sent_anywhere_for_an_unknown_client(
+    anonymous_http: httpx2.AsyncClient,
+) -> None:
     """There is nothing to compare the address with."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
 
     assert_refused(await app.authorize(client_id="0" * 32), "invalid_request")
     assert_refused(await app.authorize(redirect_uri=None), "invalid_request")
@@ -157,10 +172,10 @@ async def test_nobody_is_sent_anywhere_for_an_unknown_client(http: httpx2.AsyncC
     ],
 )
 async def test_a_request_that_proves_too_little_gets_no_page(
-    http: httpx2.AsyncClient, changes: dict[str, ParameterChange], error: str
+    anonymous_http: httpx2.AsyncClient, changes: dict[str, ParameterChange], error: str
 ) -> None:
     """Without a digest of the verifier, whoever sees the code could redeem it."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
 
     answer = await app.authorize(**changes)
 
@@ -170,9 +185,13 @@ async def test_a_request_that_proves_too_little_gets_no_page(
     assert "code" not in back.params
 
 
-async def test_a_code_without_a_challenge_takes_no_verifier(http: httpx2.AsyncClient) -> None:
+async def test_a_code_without_a_challenge_takes_no_verifier(
+    anonymous_http: httpx2.AsyncClient,
+) -> None:
     """Somebody who left the challenge out of a client's request could slip it their own code."""
-    app = await SignInClient.register(http, token_endpoint_auth_method="client_secret_post")
+    app = await SignInClient.register(
+        anonymous_http, token_endpoint_auth_method="client_secret_post"
+    )
     secret = app.registration["client_secret"]
     code = await app.obtain_code(code_challenge=None, code_challenge_method=None)
 
@@ -185,10 +204,10 @@ async def test_a_code_without_a_challenge_takes_no_verifier(http: httpx2.AsyncCl
 
 
 async def test_only_the_form_that_was_shown_says_yes_and_only_once(
-    http: httpx2.AsyncClient,
+    anonymous_http: httpx2.AsyncClient,
 ) -> None:
     """A page of somebody else cannot press the button, for it cannot know the form's token."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     page = await app.authorize()
     form = ConsentForm(page.text)
     assert form.fields.keys() == {"form_token"}
@@ -197,24 +216,24 @@ async def test_only_the_form_that_was_shown_says_yes_and_only_once(
 
     for wrong in (f"{token[:-1]}{'A' if token[-1] != 'A' else 'B'}", "x" * 43):
         assert_refused(
-            await http.post("/oauth/authorize", data=yes | {"form_token": wrong}),
+            await anonymous_http.post("/oauth/authorize", data=yes | {"form_token": wrong}),
             "access_denied",
             403,
         )
-    assert_refused(await http.post("/oauth/authorize", data=yes), "invalid_request")
-    back = await submit_consent(http, page)
-    twice = await http.post("/oauth/authorize", data=yes | {"form_token": token})
+    assert_refused(await anonymous_http.post("/oauth/authorize", data=yes), "invalid_request")
+    back = await submit_consent(anonymous_http, page)
+    twice = await anonymous_http.post("/oauth/authorize", data=yes | {"form_token": token})
 
     assert "code" in back.params
     assert_refused(twice, "access_denied", 403)
 
 
-async def test_a_form_cannot_change_what_was_shown(http: httpx2.AsyncClient) -> None:
+async def test_a_form_cannot_change_what_was_shown(anonymous_http: httpx2.AsyncClient) -> None:
     """What the user read is what the client gets."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     form = ConsentForm((await app.authorize(scope="openid")).text)
 
-    answer = await http.post(
+    answer = await anonymous_http.post(
         "/oauth/authorize",
         data=form.fields
         | {
@@ -231,23 +250,23 @@ async def test_a_form_cannot_change_what_was_shown(http: httpx2.AsyncClient) -> 
     assert tokens["scope"] == "openid"
 
 
-async def test_what_is_neither_yes_nor_no_is_no(http: httpx2.AsyncClient) -> None:
+async def test_what_is_neither_yes_nor_no_is_no(anonymous_http: httpx2.AsyncClient) -> None:
     """A consent is given, never left over."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     form = ConsentForm((await app.authorize()).text)
 
-    answer = await http.post("/oauth/authorize", data=form.fields | {"decision": "maybe"})
+    answer = await anonymous_http.post("/oauth/authorize", data=form.fields | {"decision": "maybe"})
 
     assert httpx2.URL(answer.headers["location"]).params["error"] == "access_denied"
 
 
-async def test_a_parameter_that_comes_twice_is_refused(http: httpx2.AsyncClient) -> None:
+async def test_a_parameter_that_comes_twice_is_refused(anonymous_http: httpx2.AsyncClient) -> None:
     """One reader takes the first of two and another the last, and something slips through."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     code = await app.obtain_code()
     body = f"grant_type=authorization_code&grant_type=refresh_token&code={code}"
 
-    twice = await http.post(
+    twice = await anonymous_http.post(
         "/oauth/token", content=body, headers={"content-type": FORM_CONTENT_TYPE}
     )
 
@@ -273,27 +292,29 @@ async def test_a_parameter_that_comes_twice_is_refused(http: httpx2.AsyncClient)
     ],
 )
 async def test_a_redirect_uri_that_others_could_read_is_not_registered(
-    http: httpx2.AsyncClient, uri: str
+    anonymous_http: httpx2.AsyncClient, uri: str
 ) -> None:
     """A code must not cross the network in clear, nor end in something that runs."""
     about = {"redirect_uris": [REDIRECT_URI, uri], "token_endpoint_auth_method": "none"}
 
-    assert_refused(await http.post("/oauth/register", json=about), "invalid_redirect_uri")
+    assert_refused(await anonymous_http.post("/oauth/register", json=about), "invalid_redirect_uri")
 
 
-async def test_a_web_page_cannot_register_a_client(http: httpx2.AsyncClient) -> None:
+async def test_a_web_page_cannot_register_a_client(anonymous_http: httpx2.AsyncClient) -> None:
     """A browser sends these types anywhere without asking; for others it asks for leave."""
     about = f'{{"redirect_uris": ["{STOLEN_REDIRECT_URI}"]}}'
 
     for mime in ("text/plain", FORM_CONTENT_TYPE):
-        answer = await http.post("/oauth/register", content=about, headers={"content-type": mime})
+        answer = await anonymous_http.post(
+            "/oauth/register", content=about, headers={"content-type": mime}
+        )
         assert_refused(answer, "invalid_client_metadata")
     asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
-    leave = await http.options("/oauth/register", headers=asked)
+    leave = await anonymous_http.options("/oauth/register", headers=asked)
     assert "access-control-allow-origin" not in leave.headers
 
 
-async def test_a_registration_of_nonsense_is_refused(http: httpx2.AsyncClient) -> None:
+async def test_a_registration_of_nonsense_is_refused(anonymous_http: httpx2.AsyncClient) -> None:
     """The client's author learns at once what is wrong."""
     good = {"redirect_uris": [REDIRECT_URI]}
 
@@ -302,31 +323,36 @@ async def test_a_registration_of_nonsense_is_refused(http: httpx2.AsyncClient) -
         {"token_endpoint_auth_method": "private_key_jwt"},
         {"client_name": "x" * 201},
     ):
-        answer = await http.post("/oauth/register", json=good | changes)
+        answer = await anonymous_http.post("/oauth/register", json=good | changes)
         assert_refused(answer, "invalid_client_metadata")
     assert_refused(
-        await http.post("/oauth/register", json={"redirect_uris": []}), "invalid_redirect_uri"
+        await anonymous_http.post("/oauth/register", json={"redirect_uris": []}),
+        "invalid_redirect_uri",
     )
 
 
-async def test_a_token_request_is_a_form_of_a_known_kind(http: httpx2.AsyncClient) -> None:
+async def test_a_token_request_is_a_form_of_a_known_kind(
+    anonymous_http: httpx2.AsyncClient,
+) -> None:
     """Anything else is a mistake of the client's, and no reason to guess."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     code = await app.obtain_code()
 
-    assert_refused(await http.post("/oauth/token", json={"code": code}), "invalid_request")
+    assert_refused(
+        await anonymous_http.post("/oauth/token", json={"code": code}), "invalid_request"
+    )
     assert_refused(await app.redeem_code(code, grant_type="password"), "unsupported_grant_type")
     assert_refused(await app.redeem_code(code, client_id=None), "invalid_client", 401)
     assert_refused(await app.redeem_code(""), "invalid_request")
-    http.headers["authorization"] = "Basic no"
+    anonymous_http.headers["authorization"] = "Basic no"
     assert_refused(await app.redeem_code(code), "invalid_client", 401)
 
 
-def test_a_code_lives_for_a_minute(hub: HubEmulatorProcess) -> None:
+def test_a_code_lives_for_a_minute(hub_emulator: HubEmulatorProcess) -> None:
     """One that lies around in a browser's history is worth nothing."""
     now = datetime.now(UTC)
     grants = GrantStore(clock=lambda: now)
-    alice = find_user(hub.users, "alice")
+    alice = find_user(hub_emulator.users, "alice")
     asked = AuthorizationRequest("client", REDIRECT_URI, alice, ["jobs"], [], None, None, None)
     late, in_time = grants.issue_code(asked), grants.issue_code(asked)
 

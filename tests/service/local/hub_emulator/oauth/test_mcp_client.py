@@ -68,14 +68,14 @@ async def open_mcp_client(
 
 
 async def test_the_official_mcp_client_registers_signs_in_and_refreshes(
-    hub: HubEmulatorProcess, http: httpx2.AsyncClient
+    hub_emulator: HubEmulatorProcess, anonymous_http: httpx2.AsyncClient
 ) -> None:
     """Nothing is set up beforehand: all it is given is the address of an MCP server."""
-    browser, memory = ConsentingBrowser(http), MemoryTokenStorage()
-    async with open_mcp_client(hub, http, browser, memory) as (client, provider):
+    browser, memory = ConsentingBrowser(anonymous_http), MemoryTokenStorage()
+    async with open_mcp_client(hub_emulator, anonymous_http, browser, memory) as (client, provider):
         told = await client.post(f"{SERVER}/mcp")
 
-        assert told.json()["id"] == find_user(hub.users, "alice").id
+        assert told.json()["id"] == find_user(hub_emulator.users, "alice").id
         assert told.json()["auth"]["type"] == "oauth"
         assert memory.client is not None
         assert memory.client.client_secret is None
@@ -84,7 +84,7 @@ async def test_the_official_mcp_client_registers_signs_in_and_refreshes(
         assert browser.visited_urls[0].params["code_challenge_method"] == "S256"
 
         first = memory.tokens
-        await http.post("/_emulator/oauth/expire", json={"token": first.access_token})
+        await anonymous_http.post("/_emulator/oauth/expire", json={"token": first.access_token})
         provider.context.token_expiry_time = time.time() - 1
         later = await client.post(f"{SERVER}/mcp")
 
@@ -95,14 +95,14 @@ async def test_the_official_mcp_client_registers_signs_in_and_refreshes(
 
 
 async def test_the_official_mcp_client_signs_in_anew_after_its_session_was_ended(
-    hub: HubEmulatorProcess, http: httpx2.AsyncClient
+    hub_emulator: HubEmulatorProcess, anonymous_http: httpx2.AsyncClient
 ) -> None:
     """What is taken back at the Hub is asked for again, from the user."""
-    browser, memory = ConsentingBrowser(http), MemoryTokenStorage()
-    async with open_mcp_client(hub, http, browser, memory) as (client, _):
+    browser, memory = ConsentingBrowser(anonymous_http), MemoryTokenStorage()
+    async with open_mcp_client(hub_emulator, anonymous_http, browser, memory) as (client, _):
         await client.post(f"{SERVER}/mcp")
         assert memory.tokens is not None
-        ended = await http.post(
+        ended = await anonymous_http.post(
             "/_emulator/oauth/revoke", json={"token": memory.tokens.refresh_token}
         )
 

@@ -21,10 +21,10 @@ DENIED_MESSAGE = (
 )
 
 
-async def test_a_token_with_the_scope_jobs_runs_one(hub: HubEmulatorProcess) -> None:
+async def test_a_token_with_the_scope_jobs_runs_one(hub_emulator: HubEmulatorProcess) -> None:
     """The whole way, from the browser to the end of a process."""
-    tokens = await sign_in(hub.url, "openid jobs")
-    api = HfApi(endpoint=hub.url, token=tokens.access_token)
+    tokens = await sign_in(hub_emulator.url, "openid jobs")
+    api = HfApi(endpoint=hub_emulator.url, token=tokens.access_token)
 
     job = api.run_job(image="x", command=["true"], namespace="alice")
 
@@ -32,12 +32,12 @@ async def test_a_token_with_the_scope_jobs_runs_one(hub: HubEmulatorProcess) -> 
 
 
 async def test_a_token_without_the_scope_jobs_neither_runs_nor_sees_one(
-    hub: HubEmulatorProcess,
+    hub_emulator: HubEmulatorProcess,
 ) -> None:
     """The user did not allow it; the words are the Hub's."""
-    tokens = await sign_in(hub.url, "openid profile inference-api")
-    api = HfApi(endpoint=hub.url, token=tokens.access_token)
-    job = hub.api().run_job(image="x", command=["true"], namespace="alice")
+    tokens = await sign_in(hub_emulator.url, "openid profile inference-api")
+    api = HfApi(endpoint=hub_emulator.url, token=tokens.access_token)
+    job = hub_emulator.api().run_job(image="x", command=["true"], namespace="alice")
 
     with pytest.raises(HfHubHTTPError) as launched:
         api.run_job(image="x", command=["true"], namespace="alice")
@@ -51,7 +51,7 @@ async def test_a_token_without_the_scope_jobs_neither_runs_nor_sees_one(
     assert listed.value.response.headers["x-error-message"] == DENIED_MESSAGE.format(
         "alice", "job.read"
     )
-    with hub.open_client_as(tokens.access_token) as client:
+    with hub_emulator.open_client_as(tokens.access_token) as client:
         of_job = f"/api/jobs/alice/{job.id}"
         answers = [
             client.get(of_job),
@@ -65,16 +65,20 @@ async def test_a_token_without_the_scope_jobs_neither_runs_nor_sees_one(
 
 
 async def test_a_model_is_called_with_the_scope_for_it_and_not_without(
-    hub: HubEmulatorProcess,
+    hub_emulator: HubEmulatorProcess,
 ) -> None:
     """Calls cost money, too."""
     messages = [{"role": "user", "content": "x"}]
-    may = await sign_in(hub.url, "inference-api")
-    may_not = await sign_in(hub.url, "jobs")
+    may = await sign_in(hub_emulator.url, "inference-api")
+    may_not = await sign_in(hub_emulator.url, "jobs")
 
-    async with AsyncInferenceClient(base_url=f"{hub.url}/v1", token=may.access_token) as client:
+    async with AsyncInferenceClient(
+        base_url=f"{hub_emulator.url}/v1", token=may.access_token
+    ) as client:
         said = await client.chat_completion(messages, model="local/echo")
-    async with AsyncInferenceClient(base_url=f"{hub.url}/v1", token=may_not.access_token) as client:
+    async with AsyncInferenceClient(
+        base_url=f"{hub_emulator.url}/v1", token=may_not.access_token
+    ) as client:
         with pytest.raises(HfHubHTTPError) as refused:
             await client.chat_completion(messages, model="local/echo")
 
@@ -84,16 +88,16 @@ async def test_a_model_is_called_with_the_scope_for_it_and_not_without(
 
 
 async def test_an_organisation_is_reached_only_if_the_user_allowed_it(
-    hub: HubEmulatorProcess,
+    hub_emulator: HubEmulatorProcess,
 ) -> None:
     """Its namespace pays; whoami tells no more than was allowed."""
-    without = await sign_in(hub.url, "openid jobs")
-    granted = await sign_in(hub.url, "openid jobs", org_ids=["b" * 24, ACME_ID])
-    foreign = await sign_in(hub.url, "openid jobs", user="bob", org_ids=[ACME_ID])
+    without = await sign_in(hub_emulator.url, "openid jobs")
+    granted = await sign_in(hub_emulator.url, "openid jobs", org_ids=["b" * 24, ACME_ID])
+    foreign = await sign_in(hub_emulator.url, "openid jobs", user="bob", org_ids=[ACME_ID])
 
     seen: list[tuple[int, list[str]]] = []
     for tokens in (without, granted, foreign):
-        with hub.open_client_as(tokens.access_token) as client:
+        with hub_emulator.open_client_as(tokens.access_token) as client:
             checked = client.post("/api/jobs/acme/auth-check/write")
             orgs = [org["name"] for org in client.get("/api/whoami-v2").json()["orgs"]]
         seen.append((checked.status_code, orgs))
@@ -104,18 +108,18 @@ async def test_an_organisation_is_reached_only_if_the_user_allowed_it(
 
 
 async def test_an_expired_token_is_nobodys_and_its_session_goes_on(
-    hub: HubEmulatorProcess, http: httpx2.AsyncClient
+    hub_emulator: HubEmulatorProcess, anonymous_http: httpx2.AsyncClient
 ) -> None:
     """Eight hours are over in the middle of a job; a test cannot wait for them."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     tokens = await app.obtain_tokens()
     code = await app.obtain_code()
 
     for given in (tokens.access_token, code):
-        answer = await http.post("/_emulator/oauth/expire", json={"token": given})
+        answer = await anonymous_http.post("/_emulator/oauth/expire", json={"token": given})
         assert answer.status_code == 204
 
-    with hub.open_client_as(tokens.access_token) as client:
+    with hub_emulator.open_client_as(tokens.access_token) as client:
         told = client.get("/api/whoami-v2")
     assert told.status_code == 401
     assert told.json() == {"error": "Invalid credentials in Authorization header"}
@@ -124,17 +128,17 @@ async def test_an_expired_token_is_nobodys_and_its_session_goes_on(
 
 
 async def test_a_revoked_session_is_over_and_its_consent_forgotten(
-    hub: HubEmulatorProcess, http: httpx2.AsyncClient
+    hub_emulator: HubEmulatorProcess, anonymous_http: httpx2.AsyncClient
 ) -> None:
     """As if the user had taken the client off their list at the Hub."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     tokens = await app.obtain_tokens()
     spare = (await app.refresh_tokens(tokens.refresh_token)).json()
 
-    await http.post("/_emulator/oauth/revoke", json={"token": tokens.access_token})
+    await anonymous_http.post("/_emulator/oauth/revoke", json={"token": tokens.access_token})
 
     for access_token in (tokens.access_token, spare["access_token"]):
-        with hub.open_client_as(access_token) as client:
+        with hub_emulator.open_client_as(access_token) as client:
             assert client.get("/api/whoami-v2").status_code == 401
             assert client.get("/oauth/userinfo").status_code == 401
     assert (await app.refresh_tokens(spare["refresh_token"])).json()["error"] == "invalid_grant"
@@ -142,20 +146,20 @@ async def test_a_revoked_session_is_over_and_its_consent_forgotten(
 
 
 async def test_a_test_may_shorten_what_is_issued_from_now_on(
-    hub: HubEmulatorProcess, http: httpx2.AsyncClient
+    hub_emulator: HubEmulatorProcess, anonymous_http: httpx2.AsyncClient
 ) -> None:
     """The real lifetime is set where the Hub's app is made, out of a test's reach."""
     path = "/_emulator/oauth/lifetime"
-    stranger = await http.post(path, json={"seconds": 60})
-    with hub.open_client() as client:
+    stranger = await anonymous_http.post(path, json={"seconds": 60})
+    with hub_emulator.open_client() as client:
         assert client.post(path, json={"seconds": 0}).status_code == 400
         assert client.post(path, json={"seconds": 60}).status_code == 204
         try:
-            tokens = await sign_in(hub.url)
+            tokens = await sign_in(hub_emulator.url)
         finally:
             client.post(path, json={"seconds": 28_800})
 
-    told = HfApi(endpoint=hub.url, token=tokens.access_token).whoami()
+    told = HfApi(endpoint=hub_emulator.url, token=tokens.access_token).whoami()
     left = datetime.fromisoformat(told["auth"]["expiresAt"]) - datetime.now(UTC)
     assert stranger.status_code == 401
     assert tokens.expires_in == 60
@@ -163,9 +167,11 @@ async def test_a_test_may_shorten_what_is_issued_from_now_on(
 
 
 async def test_what_the_hub_never_gave_is_neither_revoked_nor_expired(
-    http: httpx2.AsyncClient,
+    anonymous_http: httpx2.AsyncClient,
 ) -> None:
     """A test that got its token wrong must not pass."""
     for what in ("revoke", "expire"):
-        answer = await http.post(f"/_emulator/oauth/{what}", json={"token": "hf_oauth_no"})
+        answer = await anonymous_http.post(
+            f"/_emulator/oauth/{what}", json={"token": "hf_oauth_no"}
+        )
         assert answer.status_code == 404

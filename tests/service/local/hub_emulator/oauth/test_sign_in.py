@@ -21,14 +21,14 @@ ACME_ID = "a" * 24
 
 
 async def test_the_metadata_names_the_hubs_own_origin_and_only_what_there_is(
-    hub: HubEmulatorProcess, http: httpx2.AsyncClient
+    hub_emulator: HubEmulatorProcess, anonymous_http: httpx2.AsyncClient
 ) -> None:
     """MCP clients compare the issuer letter by letter, and take every promise at its word."""
-    told = (await http.get("/.well-known/oauth-authorization-server")).json()
-    openid = (await http.get("/.well-known/openid-configuration")).json()
+    told = (await anonymous_http.get("/.well-known/oauth-authorization-server")).json()
+    openid = (await anonymous_http.get("/.well-known/openid-configuration")).json()
 
     assert told == openid
-    assert told["issuer"] == hub.url
+    assert told["issuer"] == hub_emulator.url
     assert told["code_challenge_methods_supported"] == ["S256"]
     assert told["token_endpoint_auth_methods_supported"] == [
         "none",
@@ -37,23 +37,25 @@ async def test_the_metadata_names_the_hubs_own_origin_and_only_what_there_is(
     ]
     endpoints = {name: url for name, url in told.items() if name.endswith(("_endpoint", "_uri"))}
     assert endpoints == {
-        "authorization_endpoint": f"{hub.url}/oauth/authorize",
-        "token_endpoint": f"{hub.url}/oauth/token",
-        "userinfo_endpoint": f"{hub.url}/oauth/userinfo",
-        "registration_endpoint": f"{hub.url}/oauth/register",
-        "jwks_uri": f"{hub.url}/oauth/jwks",
+        "authorization_endpoint": f"{hub_emulator.url}/oauth/authorize",
+        "token_endpoint": f"{hub_emulator.url}/oauth/token",
+        "userinfo_endpoint": f"{hub_emulator.url}/oauth/userinfo",
+        "registration_endpoint": f"{hub_emulator.url}/oauth/register",
+        "jwks_uri": f"{hub_emulator.url}/oauth/jwks",
     }
     assert "scopes_supported" not in told
     assert "client_id_metadata_document_supported" not in told
 
 
-async def test_who_signed_in_is_the_same_subject_as_with_any_token(hub: HubEmulatorProcess) -> None:
+async def test_who_signed_in_is_the_same_subject_as_with_any_token(
+    hub_emulator: HubEmulatorProcess,
+) -> None:
     """Rows are keyed by the id; the real client must read it from a token that was issued."""
-    tokens = await sign_in(hub.url)
+    tokens = await sign_in(hub_emulator.url)
 
-    told = HfApi(endpoint=hub.url, token=tokens.access_token).whoami()
+    told = HfApi(endpoint=hub_emulator.url, token=tokens.access_token).whoami()
 
-    alice = find_user(hub.users, "alice")
+    alice = find_user(hub_emulator.users, "alice")
     assert (told["id"], told["name"]) == (alice.id, "alice")
     assert told["auth"]["type"] == "oauth"
     left = datetime.fromisoformat(told["auth"]["expiresAt"]) - datetime.now(UTC)
@@ -64,45 +66,45 @@ async def test_who_signed_in_is_the_same_subject_as_with_any_token(hub: HubEmula
     assert tokens.refresh_token.startswith("hf_oauth__refresh_")
 
 
-async def test_any_local_user_can_be_the_one_who_signs_in(hub: HubEmulatorProcess) -> None:
+async def test_any_local_user_can_be_the_one_who_signs_in(hub_emulator: HubEmulatorProcess) -> None:
     """A test of two tenants needs two people."""
-    tokens = await sign_in(hub.url, user="bob")
+    tokens = await sign_in(hub_emulator.url, user="bob")
 
-    told = HfApi(endpoint=hub.url, token=tokens.access_token).whoami()
+    told = HfApi(endpoint=hub_emulator.url, token=tokens.access_token).whoami()
 
-    assert told["id"] == find_user(hub.users, "bob").id
+    assert told["id"] == find_user(hub_emulator.users, "bob").id
 
 
 async def test_both_tokens_are_signed_with_the_published_keys(
-    hub: HubEmulatorProcess, http: httpx2.AsyncClient
+    hub_emulator: HubEmulatorProcess, anonymous_http: httpx2.AsyncClient
 ) -> None:
     """Other servers read the scopes from the access token, and who it is from the id token."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     tokens = await app.obtain_tokens(scope="openid jobs", nonce="n-1")
-    keys = jwt.PyJWKSet.from_dict((await http.get("/oauth/jwks")).json())
+    keys = jwt.PyJWKSet.from_dict((await anonymous_http.get("/oauth/jwks")).json())
 
     access = _verify_claims(keys, tokens.access_token.removeprefix("hf_oauth_"))
     assert tokens.id_token is not None
     who = _verify_claims(keys, tokens.id_token, audience=app.client_id)
 
-    assert (access["scope"], access["iss"]) == (["openid", "jobs"], hub.url)
+    assert (access["scope"], access["iss"]) == (["openid", "jobs"], hub_emulator.url)
     assert access["exp"] - access["iat"] == 28_800
-    assert (who["nonce"], who["iss"]) == ("n-1", hub.url)
-    assert who["sub"] == access["sub"] == find_user(hub.users, "alice").id
+    assert (who["nonce"], who["iss"]) == ("n-1", hub_emulator.url)
+    assert who["sub"] == access["sub"] == find_user(hub_emulator.users, "alice").id
     assert who["exp"] - who["iat"] == 3_600
     assert jwt.get_unverified_header(tokens.id_token)["alg"] == "RS256"
 
 
-async def test_no_id_token_comes_without_the_scope_openid(hub: HubEmulatorProcess) -> None:
+async def test_no_id_token_comes_without_the_scope_openid(hub_emulator: HubEmulatorProcess) -> None:
     """It is OpenID Connect's, and was not asked for."""
-    assert (await sign_in(hub.url, "jobs")).id_token is None
+    assert (await sign_in(hub_emulator.url, "jobs")).id_token is None
 
 
 async def test_the_page_names_client_user_and_scopes_and_runs_nothing(
-    http: httpx2.AsyncClient,
+    anonymous_http: httpx2.AsyncClient,
 ) -> None:
     """A name is chosen by whoever registers, so it may be an attack on the page itself."""
-    app = await SignInClient.register(http, client_name="<script>alert(1)</script>")
+    app = await SignInClient.register(anonymous_http, client_name="<script>alert(1)</script>")
 
     page = await app.authorize(login_hint="alice", scope="openid jobs", orgIds=ACME_ID)
 
@@ -116,19 +118,19 @@ async def test_the_page_names_client_user_and_scopes_and_runs_nothing(
     assert page.headers["cache-control"] == "no-store"
 
 
-async def test_a_user_who_denies_gives_nothing(http: httpx2.AsyncClient) -> None:
+async def test_a_user_who_denies_gives_nothing(anonymous_http: httpx2.AsyncClient) -> None:
     """The client is told, so that it need not wait."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
 
-    back = await submit_consent(http, await app.authorize(), decision="deny")
+    back = await submit_consent(anonymous_http, await app.authorize(), decision="deny")
 
     assert dict(back.params) == {"error": "access_denied", "state": "the-state"}
     assert (await app.authorize()).status_code == 200
 
 
-async def test_the_same_consent_is_asked_for_once(http: httpx2.AsyncClient) -> None:
+async def test_the_same_consent_is_asked_for_once(anonymous_http: httpx2.AsyncClient) -> None:
     """As on the Hub; more scopes, another user and a client that insists are asked about."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     await app.obtain_code(scope="openid jobs")
 
     again = await app.authorize(scope="jobs openid")
@@ -145,10 +147,10 @@ async def test_the_same_consent_is_asked_for_once(http: httpx2.AsyncClient) -> N
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 async def test_a_client_with_a_secret_shows_it_in_either_way(
-    http: httpx2.AsyncClient, method: str
+    anonymous_http: httpx2.AsyncClient, method: str
 ) -> None:
     """Servers sign users in too, and without their secret nobody else does it for them."""
-    app = await SignInClient.register(http, token_endpoint_auth_method=method)
+    app = await SignInClient.register(anonymous_http, token_endpoint_auth_method=method)
     secret = app.registration["client_secret"]
     headers: dict[str, str] = {}
     shown: dict[str, str | None] = {"client_secret": secret}
@@ -161,7 +163,7 @@ async def test_a_client_with_a_secret_shows_it_in_either_way(
 
     silent = await app.redeem_code(code, code_verifier=None)
     wrong = await app.redeem_code(code, code_verifier=None, client_secret="no")
-    http.headers.update(headers)
+    anonymous_http.headers.update(headers)
     right = await app.redeem_code(code, code_verifier=None, **shown)
 
     assert [answer.status_code for answer in (silent, wrong, right)] == [401, 401, 200]
@@ -170,9 +172,11 @@ async def test_a_client_with_a_secret_shows_it_in_either_way(
     assert right.headers["cache-control"] == "no-store"
 
 
-async def test_a_native_program_may_listen_on_the_port_it_gets(http: httpx2.AsyncClient) -> None:
+async def test_a_native_program_may_listen_on_the_port_it_gets(
+    anonymous_http: httpx2.AsyncClient,
+) -> None:
     """It registers once and finds another port free each time it is started."""
-    app = await SignInClient.register(http, redirect_uris=["http://localhost/callback"])
+    app = await SignInClient.register(anonymous_http, redirect_uris=["http://localhost/callback"])
     today = "http://localhost:49152/callback"
 
     code = await app.obtain_code(redirect_uri=today)
@@ -180,19 +184,21 @@ async def test_a_native_program_may_listen_on_the_port_it_gets(http: httpx2.Asyn
     assert (await app.redeem_code(code, redirect_uri=today)).is_success
 
 
-async def test_a_redirect_uri_keeps_its_own_query(http: httpx2.AsyncClient) -> None:
+async def test_a_redirect_uri_keeps_its_own_query(anonymous_http: httpx2.AsyncClient) -> None:
     """A client may tell its servers apart by it."""
-    app = await SignInClient.register(http, redirect_uris=[f"{REDIRECT_URI}?server=1"])
+    app = await SignInClient.register(anonymous_http, redirect_uris=[f"{REDIRECT_URI}?server=1"])
 
-    back = await submit_consent(http, await app.authorize())
+    back = await submit_consent(anonymous_http, await app.authorize())
 
     assert back.params["server"] == "1"
     assert back.params["code"]
 
 
-async def test_a_refreshed_session_goes_on_with_new_tokens(http: httpx2.AsyncClient) -> None:
+async def test_a_refreshed_session_goes_on_with_new_tokens(
+    anonymous_http: httpx2.AsyncClient,
+) -> None:
     """Work outlives eight hours; the scopes may become fewer, and never more."""
-    app = await SignInClient.register(http)
+    app = await SignInClient.register(anonymous_http)
     first = await app.obtain_tokens(scope="openid jobs")
 
     more = await app.refresh_tokens(first.refresh_token, scope="openid jobs inference-api")
@@ -206,23 +212,23 @@ async def test_a_refreshed_session_goes_on_with_new_tokens(http: httpx2.AsyncCli
 
 
 async def test_userinfo_tells_an_oauth_token_as_much_as_its_scopes_allow(
-    hub: HubEmulatorProcess,
+    hub_emulator: HubEmulatorProcess,
 ) -> None:
     """It is OpenID Connect's endpoint: other tokens are not known there."""
-    much = await sign_in(hub.url, "openid profile email read-billing", org_ids=[ACME_ID])
-    little = await sign_in(hub.url, "openid")
+    much = await sign_in(hub_emulator.url, "openid profile email read-billing", org_ids=[ACME_ID])
+    little = await sign_in(hub_emulator.url, "openid")
 
-    with hub.open_client_as(much.access_token) as client:
+    with hub_emulator.open_client_as(much.access_token) as client:
         told = client.get("/oauth/userinfo").json()
         billed = client.get("/api/whoami-v2").json()
         assert client.post("/oauth/userinfo").json() == told
-    with hub.open_client_as(little.access_token) as client:
+    with hub_emulator.open_client_as(little.access_token) as client:
         assert client.get("/oauth/userinfo").json() == {"sub": told["sub"], "orgs": []}
         unbilled = client.get("/api/whoami-v2").json()
-    with hub.open_client() as client:
+    with hub_emulator.open_client() as client:
         assert client.get("/oauth/userinfo").status_code == 401
 
-    assert told["sub"] == find_user(hub.users, "alice").id
+    assert told["sub"] == find_user(hub_emulator.users, "alice").id
     assert (told["preferred_username"], told["email_verified"]) == ("alice", True)
     assert [org["preferred_username"] for org in told["orgs"]] == ["acme"]
     assert told["canPay"] is billed["canPay"] is True

@@ -23,10 +23,10 @@ Change = CommitOperationAdd | CommitOperationCopy | CommitOperationDelete
 
 
 @pytest.fixture
-def repo(alice: HfApi) -> str:
+def repo(alice_api: HfApi) -> str:
     """A private dataset of Alice's, with nothing in it."""
     name = f"alice/d-{uuid4().hex[:8]}"
-    alice.create_repo(name, repo_type=DATASET, private=True)
+    alice_api.create_repo(name, repo_type=DATASET, private=True)
     return name
 
 
@@ -50,31 +50,31 @@ def download_text(
 
 
 def test_what_the_real_client_uploads_it_lists_and_downloads(
-    alice: HfApi, repo: str, tmp_path: Path
+    alice_api: HfApi, repo: str, tmp_path: Path
 ) -> None:
     """Small files come from the Hub itself, and large ones by a link."""
     large = os.urandom(1_500_000)
-    first = upload_text(alice, repo, "a.jsonl", b'{"n": 1}\n')
-    upload_text(alice, repo, "sub/deep/b.bin", large)
-    second = upload_text(alice, repo, "a.jsonl", b'{"n": 2}\n')
+    first = upload_text(alice_api, repo, "a.jsonl", b'{"n": 1}\n')
+    upload_text(alice_api, repo, "sub/deep/b.bin", large)
+    second = upload_text(alice_api, repo, "a.jsonl", b'{"n": 2}\n')
 
-    assert download_text(alice, repo, "a.jsonl", tmp_path) == b'{"n": 2}\n'
-    assert download_text(alice, repo, "a.jsonl", tmp_path, first) == b'{"n": 1}\n'
-    assert download_text(alice, repo, "sub/deep/b.bin", tmp_path, second) == large
-    tree = alice.list_repo_tree(repo, repo_type=DATASET, recursive=True)
+    assert download_text(alice_api, repo, "a.jsonl", tmp_path) == b'{"n": 2}\n'
+    assert download_text(alice_api, repo, "a.jsonl", tmp_path, first) == b'{"n": 1}\n'
+    assert download_text(alice_api, repo, "sub/deep/b.bin", tmp_path, second) == large
+    tree = alice_api.list_repo_tree(repo, repo_type=DATASET, recursive=True)
     assert [each.path for each in tree] == ["a.jsonl", "sub", "sub/deep", "sub/deep/b.bin"]
-    below = alice.list_repo_tree(repo, "sub", repo_type=DATASET)
+    below = alice_api.list_repo_tree(repo, "sub", repo_type=DATASET)
     assert [each.path for each in below] == ["sub/deep"]
-    assert alice.list_repo_files(repo, repo_type=DATASET) == ["a.jsonl", "sub/deep/b.bin"]
+    assert alice_api.list_repo_files(repo, repo_type=DATASET) == ["a.jsonl", "sub/deep/b.bin"]
 
 
-def test_a_commit_is_made_whole_and_after_the_one_it_names(alice: HfApi, repo: str) -> None:
+def test_a_commit_is_made_whole_and_after_the_one_it_names(alice_api: HfApi, repo: str) -> None:
     """Two who write at once do not undo each other without hearing of it."""
-    first = upload_text(alice, repo, "a", b"1")
-    upload_text(alice, repo, "b", b"2")
+    first = upload_text(alice_api, repo, "a", b"1")
+    upload_text(alice_api, repo, "b", b"2")
     good: list[Change] = [CommitOperationAdd("c", b"3"), CommitOperationDelete("a")]
     wrong: list[Change] = [CommitOperationAdd("d", b"4"), CommitOperationDelete("nowhere")]
-    commit = partial(alice.create_commit, repo, repo_type=DATASET, commit_message="m")
+    commit = partial(alice_api.create_commit, repo, repo_type=DATASET, commit_message="m")
 
     with pytest.raises(HfHubHTTPError, match="412"):
         commit(good, parent_commit=first)
@@ -82,17 +82,21 @@ def test_a_commit_is_made_whole_and_after_the_one_it_names(alice: HfApi, repo: s
         commit(wrong)
     commit(good)
 
-    assert alice.list_repo_files(repo, repo_type=DATASET) == ["b", "c"]
+    assert alice_api.list_repo_files(repo, repo_type=DATASET) == ["b", "c"]
 
 
 def test_who_may_not_see_a_repository_finds_none(
-    hub: HubEmulatorProcess, alice: HfApi, repo: str, tmp_path: Path
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi, repo: str, tmp_path: Path
 ) -> None:
     """A private one is like none; and one that may only be read is not written to."""
-    upload_text(alice, repo, "a", b"1")
-    bob, reader = hub.api("bob"), hub.api("alice", LocalTokenKind.READ)
+    upload_text(alice_api, repo, "a", b"1")
+    bob, reader = hub_emulator.api("bob"), hub_emulator.api("alice", LocalTokenKind.READ)
 
-    for api, name in ((bob, repo), (bob, "alice/nowhere"), (HfApi(hub.url, token=False), repo)):
+    for api, name in (
+        (bob, repo),
+        (bob, "alice/nowhere"),
+        (HfApi(hub_emulator.url, token=False), repo),
+    ):
         with pytest.raises(RepositoryNotFoundError):
             download_text(api, name, "a", tmp_path)
     with pytest.raises(HfHubHTTPError, match="403"):
@@ -102,30 +106,30 @@ def test_who_may_not_see_a_repository_finds_none(
 
     assert download_text(reader, repo, "a", tmp_path) == b"1"
     with pytest.raises(RemoteEntryNotFoundError):
-        download_text(alice, repo, "b", tmp_path)
+        download_text(alice_api, repo, "b", tmp_path)
     with pytest.raises(RevisionNotFoundError):
-        download_text(alice, repo, "a", tmp_path, "0" * 40)
+        download_text(alice_api, repo, "a", tmp_path, "0" * 40)
 
 
 def test_a_repository_is_made_once_and_public_unless_it_is_said_otherwise(
-    hub: HubEmulatorProcess, alice: HfApi, tmp_path: Path
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi, tmp_path: Path
 ) -> None:
     """As on the Hub; whoever has no token reads what is public."""
     name = f"alice/d-{uuid4().hex[:8]}"
 
-    url = alice.create_repo(name, repo_type=DATASET)
-    upload_text(alice, name, "a", b"1")
+    url = alice_api.create_repo(name, repo_type=DATASET)
+    upload_text(alice_api, name, "a", b"1")
 
     assert (url.repo_id, url.repo_type) == (name, DATASET)
-    assert alice.create_repo(name, repo_type=DATASET, exist_ok=True).repo_id == name
+    assert alice_api.create_repo(name, repo_type=DATASET, exist_ok=True).repo_id == name
     with pytest.raises(HfHubHTTPError, match="409"):
-        alice.create_repo(name, repo_type=DATASET)
-    assert download_text(HfApi(hub.url, token=False), name, "a", tmp_path) == b"1"
-    alice.create_repo(name, repo_type="model")
-    alice.delete_repo(name, repo_type=DATASET)
+        alice_api.create_repo(name, repo_type=DATASET)
+    assert download_text(HfApi(hub_emulator.url, token=False), name, "a", tmp_path) == b"1"
+    alice_api.create_repo(name, repo_type="model")
+    alice_api.delete_repo(name, repo_type=DATASET)
     with pytest.raises(RepositoryNotFoundError):
-        alice.list_repo_files(name, repo_type=DATASET)
-    assert alice.list_repo_files(name) == []
+        alice_api.list_repo_files(name, repo_type=DATASET)
+    assert alice_api.list_repo_files(name) == []
 
 
 COMMIT_HEADER = b'{"key":"header","value":{"summary":"s"}}'
@@ -145,10 +149,10 @@ COMMIT_FILE = b'{"key":"file","value":{"path":"%s","encoding":"base64","content"
     ],
 )
 def test_a_commit_that_cannot_be_read_changes_nothing(
-    hub: HubEmulatorProcess, alice: HfApi, repo: str, lines: list[bytes]
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi, repo: str, lines: list[bytes]
 ) -> None:
-    with hub.open_client() as client:
+    with hub_emulator.open_client() as client:
         answer = client.post(f"/api/datasets/{repo}/commit/main", content=b"\n".join(lines))
 
     assert answer.status_code == 400
-    assert alice.list_repo_files(repo, repo_type=DATASET) == []
+    assert alice_api.list_repo_files(repo, repo_type=DATASET) == []
