@@ -1,7 +1,13 @@
-"""schema.db.storable."""
+"""What JSON can carry and Postgres cannot store: refused in arguments, replaced in answers.
+
+Neither `text` nor `jsonb` takes a NUL character or half of a surrogate pair, and `jsonb` takes no
+number that is not finite. What a caller writes is refused, with the name of the argument. What a
+server answered, or a job printed, cannot be refused any more, so it is replaced.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from pydantic import JsonValue
@@ -9,64 +15,64 @@ from pydantic import JsonValue
 from schema.common.errors import Invalid
 from schema.common.text import short_repr
 
+T = TypeVar("T")
+_Policy = Callable[[str | float, str], JsonValue]
+"""Takes a text or number that cannot be stored, and why; returns what is stored, or raises."""
+
 
 def expect_storable(arguments: Mapping[str, Any]) -> None:
-    """Refuse what JSON can carry, and Postgres cannot keep.
+    """Refuse arguments that cannot be stored.
 
     Raises:
         Invalid: with the name of the argument.
     """
     for name, value in arguments.items():
-        if (found := _find_unstorable(value)) is not None:
-            raise Invalid(
-                f"{short_repr(name)} contains {found}, which cannot be stored; leave it out."
-            )
-
-
-def _find_unstorable(value: JsonValue) -> str | None:
-    if isinstance(value, str):
-        if "\0" in value:
-            return "a NUL character"
-        return None if value.isascii() or _is_encodable(value) else "half of a surrogate pair"
-    if isinstance(value, float):
-        return None if math.isfinite(value) else "a number that is not finite"
-    if isinstance(value, dict):
-        return next(filter(None, map(_find_unstorable, [*value, *value.values()])), None)
-    if isinstance(value, list):
-        return next(filter(None, map(_find_unstorable, value)), None)
-    return None
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-T = TypeVar("T")
+        _apply_policy(value, partial(_refuse, name))
 
 
 def to_storable(value: T) -> T:
     """Return the same text or JSON, with what cannot be stored replaced."""
-    return cast("T", _to_storable_json(cast("JsonValue", value)))
+    return cast("T", _apply_policy(cast("JsonValue", value), _replace))
 
 
-def _to_storable_json(json_value: JsonValue) -> JsonValue:
-    if isinstance(json_value, str):
-        return _to_storable_text(json_value)
-    if isinstance(json_value, list):
-        return [_to_storable_json(each) for each in json_value]
-    if isinstance(json_value, dict):
-        return {
-            _to_storable_text(name): _to_storable_json(value) for name, value in json_value.items()
-        }
-    if isinstance(json_value, float) and not math.isfinite(json_value):
-        return None
-    return json_value
+def _refuse(argument: str, _: str | float, problem: str) -> JsonValue:
+    raise Invalid(
+        f"{short_repr(argument)} contains {problem}, which cannot be stored; leave it out."
+    )
 
 
-def _to_storable_text(text: str) -> str:
+def _replace(leaf: str | float, _: str) -> JsonValue:
     # Half of a surrogate pair becomes a question mark.
-    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+    return (
+        leaf.replace("\0", "\ufffd").encode(errors="replace").decode()
+        if isinstance(leaf, str)
+        else None
+    )
+
+
+def _apply_policy(value: JsonValue, policy: _Policy) -> JsonValue:
+    """Copy a value; each text, name or number that cannot be stored goes through the policy."""
+    if isinstance(value, str):
+        return value if (problem := _find_problem(value)) is None else policy(value, problem)
+    if isinstance(value, float) and not math.isfinite(value):
+        return policy(value, "a number that is not finite")
+    if isinstance(value, list):
+        return [_apply_policy(item, policy) for item in value]
+    if isinstance(value, dict):
+        return {
+            cast("str", _apply_policy(name, policy)): _apply_policy(item, policy)
+            for name, item in value.items()
+        }
+    return value
+
+
+def _find_problem(text: str) -> str | None:
+    if "\0" in text:
+        return "a NUL character"
+    if text.isascii():  # quick, and true of most texts
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half of a surrogate pair"
+    return None
