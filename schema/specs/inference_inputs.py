@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_
 
 from schema.specs.base import Spec
 from schema.specs.inputs import base64_bytes
-from schema.specs.inputs.hub_uri import HubUri
+from schema.specs.inputs.hub_uri import HUB_URI_SCHEME, HubUri
 from schema.specs.inputs.public_url import PublicUrl
 
 T = TypeVar("T")
@@ -21,7 +21,6 @@ T = TypeVar("T")
 MAX_TEXTS: Final = 2048
 MAX_MEDIA_BYTES: Final = 512 * 1024
 """In a request, which is kept whole; more is fetched from where it lies."""
-HUB_URI_SCHEME: Final = "hf://"
 _MEDIA_EXAMPLE: Final = '{"url": "https://example.com/a.png"} or {"data": "<base64>"}'
 _ERROR_TEXTS: Final = {
     "string_type": "this is no text",

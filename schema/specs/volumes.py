@@ -5,23 +5,27 @@ only fail, or surprise, in a container is refused here: a repository that is to 
 a mount that hides what the image needs.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, cast
 
+from huggingface_hub import HfUri
+from huggingface_hub.constants import HF_URI_TYPE_PREFIXES, HfUriType
+from huggingface_hub.errors import HfUriError
+from huggingface_hub.utils._hf_uris import HfMount, parse_hf_mount
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from schema.common.text import quote_value
+from schema.specs.inputs.hub_uri import (
+    HUB_URI_SCHEME,
+    describe_uri_error,
+    is_hub_id,
+    is_safe_path,
+)
 
-_KINDS: Final = {
-    **{kind: kind for kind in ("model", "dataset", "space", "bucket")},
-    **{f"{kind}s": kind for kind in ("model", "dataset", "space", "bucket")},
+_TYPE_PREFIXES: Final = {
+    name: prefix for prefix, singular in HF_URI_TYPE_PREFIXES.items() for name in (prefix, singular)
 }
-"""In the singular too, though `huggingface_hub` wants the plural: it can mean but one thing."""
-_SPECIAL: Final = re.compile(r"refs/(?:convert/[\w.-]+|pr/\d+)")
-"""Revisions with a slash in them."""
-_NAME: Final = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
-_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f:\\]")
+"""The singular is taken too, though `huggingface_hub` wants the plural: it means only one thing."""
 _KERNEL_FOLDERS: Final = frozenset({"dev", "proc", "sys"})
 _IMAGE_FOLDERS: Final = frozenset(
     {
@@ -51,7 +55,7 @@ _VOLUME_SYNTAX: Final = (
 class Volume:
     """A bucket, or a repository, and where a container finds it."""
 
-    kind: str
+    kind: HfUriType
     source: str
     """`owner/name`."""
     mount: str
@@ -63,10 +67,8 @@ class Volume:
 
     def __str__(self) -> str:
         """Write it the one way in which it is stored."""
-        revision = "" if self.revision is None else f"@{_quote_revision(self.revision)}"
-        path = f"/{self.path}" if self.path else ""
-        mode = "ro" if self.read_only else "rw"
-        return f"hf://{self.kind}s/{self.source}{revision}{path}:{self.mount}:{mode}"
+        source = HfUri(self.kind, self.source, self.revision, self.path)
+        return HfMount(source, self.mount, self.read_only).to_uri()
 
     def to_hub_json(self) -> dict[str, Any]:
         """Write it as the Hub wants it in a create request."""
@@ -87,66 +89,64 @@ def parse_volume(text: str) -> Volume:
         ValueError: it is none, or could not be mounted; with the form that can.
     """
     shown = quote_value(text, _MAX_QUOTED_CHARS)
-    body, mode = text.strip(), None
-    if body.endswith((":ro", ":rw")):
-        body, mode = body[:-3], body[-2:]
-    source, colon, mount = body.removeprefix("hf://").rpartition(":/")
-    if not body.startswith("hf://") or not colon or not source:
-        message = f"{shown} is not a volume; {_VOLUME_SYNTAX}"
+    written = _with_type_prefix(text.strip())
+    try:
+        mount = parse_hf_mount(written)
+    except HfUriError as error:
+        message = f"{shown} is not a volume ({describe_uri_error(error)}); {_VOLUME_SYNTAX}"
+        raise ValueError(message) from None
+    source = mount.source
+    if source.type == "kernel":
+        message = f"{shown}: a kernel cannot be mounted; {_VOLUME_SYNTAX}"
         raise ValueError(message)
-    kind, owner, name, revision, path = _located(source, shown)
-    if kind != "bucket" and mode == "rw":
+    if not _is_read_as_written(source, written) or not is_hub_id(source.id):
+        message = f"{shown} names no repository or bucket; {_VOLUME_SYNTAX}"
+        raise ValueError(message)
+    if not all(_is_safe(part) for part in (source.path_in_repo, source.revision) if part):
         message = (
-            f"{shown}: a {kind} can only be read; leave :rw out, or mount a bucket to write to"
+            f"{shown}: neither .. nor an empty part can stand in the path or the revision; "
+            f"{_VOLUME_SYNTAX}"
+        )
+        raise ValueError(message)
+    if source.is_repo and mount.read_only is False:
+        message = (
+            f"{shown}: a {source.type} can only be read; leave :rw out, or mount a bucket to write "
+            "to"
         )
         raise ValueError(message)
     return Volume(
-        kind=kind,
-        source=f"{owner}/{name}",
-        mount=_parse_mount(mount, shown),
-        path=path,
-        revision=revision,
-        read_only=kind != "bucket" or mode == "ro",
+        kind=source.type,
+        source=source.id,
+        mount=_parse_mount(mount.mount_path, shown),
+        path=source.path_in_repo,
+        revision=source.revision,
+        read_only=source.is_repo or mount.read_only is True,
     )
 
 
-def _located(source: str, shown: str) -> tuple[str, str, str, str | None, str]:
-    """Take apart what is mounted: its kind, owner, name, revision and folder."""
-    first, _, rest = source.partition("/")
-    if first in {"kernel", "kernels"}:
-        message = f"{shown}: a kernel cannot be mounted; {_VOLUME_SYNTAX}"
-        raise ValueError(message)
-    kind = _KINDS.get(first, "model")
-    owner, _, rest = (rest if first in _KINDS else source).partition("/")
-    name, revision, path = _revised(rest)
-    if not _NAME.fullmatch(owner) or not _NAME.fullmatch(name):
-        message = f"{shown} names no repository or bucket; {_VOLUME_SYNTAX}"
-        raise ValueError(message)
-    if kind == "bucket" and revision is not None:
-        message = f"{shown}: a bucket has no revisions; leave @{revision} out"
-        raise ValueError(message)
-    if revision == "" or (path and not _is_safe_path(path)):
-        message = f"{shown}: neither .. nor an empty part can stand in the path; {_VOLUME_SYNTAX}"
-        raise ValueError(message)
-    return kind, owner, name, revision, path
+def _with_type_prefix(text: str) -> str:
+    """Write the type of what is mounted in the plural; without one, it is a model."""
+    if not text.startswith(HUB_URI_SCHEME):
+        return text
+    location = text.removeprefix(HUB_URI_SCHEME)
+    name, _, rest = location.partition("/")
+    prefix = _TYPE_PREFIXES.get(name)
+    return f"{HUB_URI_SCHEME}{f'models/{location}' if prefix is None else f'{prefix}/{rest}'}"
 
 
-def _revised(rest: str) -> tuple[str, str | None, str]:
-    """Split `name[@revision][/path]`; a revision may have a slash in it."""
-    before, at, after = rest.partition("@")
-    if not at or "/" in before:
-        name, _, path = rest.partition("/")
-        return name, None, path.rstrip("/")
-    special = _SPECIAL.match(after)
-    if special is not None and after[special.end() : special.end() + 1] in {"", "/"}:
-        return before, special[0], after[special.end() :].strip("/")
-    revision, _, path = after.partition("/")
-    return before, revision.replace("%2F", "/").replace("%2f", "/"), path.rstrip("/")
+def _is_read_as_written(source: HfUri, written: str) -> bool:
+    """Refuse what the parser repairs: it strips slashes in front, and decodes escapes."""
+    location = written.rpartition(":/")[0].rstrip("/")
+    return _decode_slashes(source.to_uri()) == _decode_slashes(location)
+
+
+def _decode_slashes(text: str) -> str:
+    return text.replace("%2F", "/").replace("%2f", "/")
 
 
 def _parse_mount(mount: str, shown: str) -> str:
-    mount = mount.rstrip("/")
-    if not _is_safe_path(mount):
+    mount = mount.removeprefix("/").rstrip("/")
+    if not _is_safe(mount):
         message = f"{shown}: the mount is an absolute path without .. or empty parts, such as /data"
         raise ValueError(message)
     first, _, below = mount.partition("/")
@@ -158,13 +158,8 @@ def _parse_mount(mount: str, shown: str) -> str:
     return f"/{mount}"
 
 
-def _is_safe_path(path: str) -> bool:
-    parts = path.split("/")
-    return not _UNSAFE.search(path) and not {"", ".", ".."} & set(parts)
-
-
-def _quote_revision(revision: str) -> str:
-    return revision if _SPECIAL.fullmatch(revision) else revision.replace("/", "%2F")
+def _is_safe(path: str) -> bool:
+    return ":" not in path and is_safe_path(path)
 
 
 def _normalize_volumes(value: object) -> object:

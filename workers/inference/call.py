@@ -10,9 +10,9 @@ from schema.accounts.vault import Secret
 from schema.hub.client import HubAmbiguous, HubRejected, HubUnreachable
 from schema.jobs.tables import Reason
 from schema.specs.inference import CHAT, InferenceSpec, accepted_media_types
-from schema.specs.inference_inputs import HUB_URI_SCHEME, MediaInput
+from schema.specs.inference_inputs import MediaInput
 from schema.specs.inputs import media_types
-from schema.specs.inputs.hub_uri import HubUri
+from schema.specs.inputs.hub_uri import HUB_URI_SCHEME, HubUri
 from workers.attempts.error_outcomes import HubRequestError, outcome_from_error
 from workers.executor import ExecutorDeps, Outcome, Rejected, ReportProgress, RetryLater
 from workers.inference import requests

@@ -1,7 +1,10 @@
-"""Which file of the Hub is meant by `hf://datasets/OWNER/NAME@REV/PATH`?
+"""`hf://` URIs of files: one file of a repository or a bucket of the Hub.
 
-It is read by one strict form, so that what is asked for at the Hub is below the repository that was
-named, and nothing of this machine or of another host is ever meant by it.
+`huggingface_hub` parses them, so that a URI means the same here and in its clients. Its parser is
+made for people: it also takes the address of a web page, adds a missing type, strips slashes and
+decodes escapes. A worker reads the file with the token of a subject, so here a URI has one form
+only: what the parser would write itself. Nothing but a file below the named repository can be meant
+by it, and never this machine or another host.
 """
 
 import re
@@ -9,14 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 from urllib.parse import quote
 
-from schema.common.text import quote_value
+from huggingface_hub import parse_hf_uri
+from huggingface_hub.errors import HfUriError
 
+from schema.common.text import quote_value, truncate
+
+HUB_URI_SCHEME: Final = "hf://"
 _MAX_URI_CHARS: Final = 1024
-_NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
-_URI_PATTERN: Final = re.compile(
-    rf"hf://(?P<kind>models|datasets|spaces|buckets)/(?P<repo>{_NAME}/{_NAME})"
-    r"(?:@(?P<revision>refs/pr/[0-9]+|refs/convert/[A-Za-z0-9._-]+|[A-Za-z0-9._-]+))?/(?P<path>.+)",
-)
+_MAX_REASON_CHARS: Final = 200
+_NAME: Final = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
+"""An owner, a repository or a bucket. The library does not look at the names of buckets."""
+_REVISION: Final = re.compile(r"refs/pr/[0-9]+|(?:refs/convert/)?(?!\.+\Z)[A-Za-z0-9._-]+")
 _BUCKET_KIND: Final = "buckets"
 _URL_PREFIXES: Final = {"models": "", "datasets": "datasets/", "spaces": "spaces/"}
 _DEFAULT_REVISION: Final = "main"
@@ -35,24 +41,21 @@ class HubUri:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a path in the one form that is taken.
+        """Read a URI in the one form that is taken.
 
         Raises:
             ValueError: with what to write instead.
         """
-        match = _URI_PATTERN.fullmatch(text) if len(text) <= _MAX_URI_CHARS else None
-        if match is None or ".." in match["repo"] or not _is_safe_path(match["path"]):
-            message = (
-                f"{quote_value(text)} is not a file of the Hub; write "
-                "hf://datasets/OWNER/NAME/PATH, or models, spaces or buckets in place of datasets, "
-                "with @REVISION after NAME if it is not to be the newest, and the path as the "
-                "repository has it: no .., no %"
-            )
-            raise ValueError(message)
-        if match["kind"] == _BUCKET_KIND and match["revision"] is not None:
-            message = "a bucket has no revisions; leave out what stands behind the @"
-            raise ValueError(message)
-        return cls(match["kind"], match["repo"], match["path"], match["revision"])
+        if len(text) > _MAX_URI_CHARS or not text.startswith(HUB_URI_SCHEME):
+            raise _invalid_uri(text)
+        try:
+            source = parse_hf_uri(text)
+        except HfUriError as error:
+            raise _invalid_uri(text, error) from None
+        uri = cls(f"{source.type}s", source.id, source.path_in_repo, source.revision)
+        if str(uri) != text or not uri._names_a_file():
+            raise _invalid_uri(text)
+        return uri
 
     @property
     def has_revisions(self) -> bool:
@@ -76,11 +79,40 @@ class HubUri:
         at = f"@{self.revision}" if self.revision and self.has_revisions else ""
         return f"hf://{self.kind}/{self.repo}{at}/{self.path}"
 
+    def _names_a_file(self) -> bool:
+        return (
+            self.kind in {_BUCKET_KIND, *_URL_PREFIXES}
+            and is_hub_id(self.repo)
+            and (self.revision is None or _REVISION.fullmatch(self.revision) is not None)
+            and is_safe_path(self.path)
+            and "%" not in self.path
+        )
 
-def _is_safe_path(path: str) -> bool:
-    segments = path.split("/")
+
+def is_hub_id(hub_id: str) -> bool:
+    """Say whether the Hub could have a repository or a bucket of that owner and name."""
+    return all(_NAME.fullmatch(part) for part in hub_id.split("/"))
+
+
+def is_safe_path(path: str) -> bool:
+    """Say whether a path leads down only: no `..`, nothing empty, nothing that cannot be seen."""
     return (
         path.isprintable()
-        and not any(letter in path for letter in "\\%")
-        and not any(segment.strip(". ") == "" for segment in segments)
+        and "\\" not in path
+        and not any(segment.strip(". ") == "" for segment in path.split("/"))
+    )
+
+
+def describe_uri_error(error: HfUriError) -> str:
+    """Return the reason that the parser gives, to be put into a sentence of ours."""
+    return truncate(error.msg.strip().removesuffix("."), _MAX_REASON_CHARS)
+
+
+def _invalid_uri(text: str, error: HfUriError | None = None) -> ValueError:
+    reason = "" if error is None else f" ({describe_uri_error(error)})"
+    return ValueError(
+        f"{quote_value(text)} is not a file of the Hub{reason}; write "
+        "hf://datasets/OWNER/NAME/PATH, or models, spaces or buckets in place of datasets, with "
+        "@REVISION after NAME if it is not to be the newest, and the path as the repository has "
+        "it: no .., no %"
     )
