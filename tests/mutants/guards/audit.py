@@ -2,18 +2,20 @@
 
 from typing import Final
 
-from tests.mutants.mutant import mutants_in_file
+from schema.jobs import retention
+from service.auth import client_info
+from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.mutants.row_security import checks_nothing_of, shows_all_of
+from tests.schema.accounts import test_audit, test_row_security
+from tests.schema.db import test_analyst_views
+from tests.service.auth import test_client_info
 
-_AUDIT: Final = "tests/schema/accounts/test_audit.py"
-_CLIENT: Final = "tests/service/auth/test_client_info.py"
-_VIEWS: Final = "tests/schema/db/test_analyst_views.py"
-_ROW_SECURITY: Final = "alembic/sql/0001/row_security.sql"
+_ROW_SECURITY: Final = ALEMBIC / "sql/0001/row_security.sql"
 
 AUDIT_GUARDS: Final = (
     *mutants_in_file(
-        "alembic/sql/0001/transition_guards.sql",
-        _AUDIT,
+        ALEMBIC / "sql/0001/transition_guards.sql",
+        test_audit,
         what_was_written_stays=(
             "RAISE EXCEPTION 'what stands in % is never changed', TG_TABLE_NAME;",
             "RETURN NEW;",
@@ -21,7 +23,7 @@ AUDIT_GUARDS: Final = (
     ),
     *mutants_in_file(
         _ROW_SECURITY,
-        _AUDIT,
+        test_audit,
         events_stay_in_their_history=(
             "GRANT SELECT, INSERT ON job_event TO holdfast_worker;",
             "GRANT SELECT, INSERT, UPDATE, DELETE ON job_event TO holdfast_worker;",
@@ -34,12 +36,12 @@ AUDIT_GUARDS: Final = (
     ),
     *mutants_in_file(
         _ROW_SECURITY,
-        "tests/schema/accounts/test_row_security.py",
+        test_row_security,
         entries_are_their_subjects=shows_all_of("audit_entry"),
     ),
     *mutants_in_file(
-        "schema/jobs/retention.py",
-        _AUDIT,
+        retention,
+        test_audit,
         entries_are_forgotten_when_they_are_old=(
             "FROM audit_entry WHERE at < now() - $1::interval",
             "FROM audit_entry WHERE at < now() + $1::interval",
@@ -50,8 +52,8 @@ AUDIT_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "service/auth/client_info.py",
-        _CLIENT,
+        client_info,
+        test_client_info,
         a_name_prints=("filter(str.isprintable, name)", "name"),
         a_name_is_bounded=(".strip()[:_MAX_NAME_CHARACTERS].strip()", ".strip()"),
         a_request_names_its_client=(
@@ -60,8 +62,8 @@ AUDIT_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "alembic/sql/0001/views.sql",
-        _VIEWS,
+        ALEMBIC / "sql/0001/views.sql",
+        test_analyst_views,
         jobs_are_shown_as_whoever_asks_may_see_them=(
             "CREATE VIEW v_job WITH (security_invoker = true) AS",
             "CREATE VIEW v_job AS",

@@ -2,17 +2,21 @@
 
 from typing import Final
 
-from tests.mutants.mutant import mutants_in_file
+from schema.billing import budgets, pricing
+from schema.hub import prices
+from schema.jobs import deadlines, lifecycle, retention, run_end
+from service.jobs import dry_run
+from service.runtime import price_cache
+from tests.mutants.mutant import ALEMBIC, mutants_in_file
+from tests.schema.billing import test_budgets, test_cost_settlement
+from tests.service.jobs import test_prices_and_budgets
 
-_BUDGETS: Final = "tests/schema/billing/test_budgets.py"
-_SETTLEMENT: Final = "tests/schema/billing/test_cost_settlement.py"
-_COSTS: Final = "tests/service/jobs/test_prices_and_budgets.py"
-_SETTLEMENT_SQL: Final = "alembic/sql/0001/cost_settlement.sql"
+_SETTLEMENT_SQL: Final = ALEMBIC / "sql/0001/cost_settlement.sql"
 
 COST_GUARDS: Final = (
     *mutants_in_file(
-        "schema/jobs/lifecycle.py",
-        _BUDGETS,
+        lifecycle,
+        test_budgets,
         workspace_is_bounded=(
             "               <= workspace.budget_micro_usd)",
             "               >= 0)",
@@ -31,14 +35,14 @@ COST_GUARDS: Final = (
         limit_is_part_of_the_request=('"max_cost_usd", "rerun_of"', '"rerun_of"'),
     ),
     *mutants_in_file(
-        "schema/jobs/lifecycle.py",
-        _BUDGETS,
+        lifecycle,
+        test_budgets,
         no_room_is_refused=('if not row["held"]:', "if False:"),
         month_tells_from_workspace=('None if row["grouped"] else workspace_id', "workspace_id"),
     ),
     *mutants_in_file(
-        "schema/jobs/run_end.py",
-        _SETTLEMENT,
+        run_end,
+        test_cost_settlement,
         second_launch_needs_room=(
             (
                 "relaunch = relaunch and await budgets.lock_budgets_for_relaunch(\n"
@@ -61,20 +65,20 @@ COST_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "schema/billing/budgets.py",
-        _SETTLEMENT,
+        budgets,
+        test_cost_settlement,
         second_launch_in_the_workspace=("least((SELECT left_micro_usd FROM grouped),", "least("),
         second_launch_in_the_month=("(SELECT left_micro_usd FROM monthly),\n", ""),
         second_launch_within_the_limit=("most_micro_usd - held_micro_usd, ", ""),
     ),
     *mutants_in_file(
-        "schema/jobs/retention.py",
-        _SETTLEMENT,
+        retention,
+        test_cost_settlement,
         what_is_watched_for_is_kept=("OR (state = 'absent' AND deadline_at IS NOT NULL)", ""),
     ),
     *mutants_in_file(
-        "schema/jobs/deadlines.py",
-        _SETTLEMENT,
+        deadlines,
+        test_cost_settlement,
         watch_is_waited_for=(
             "run.state = 'absent' AND run.deadline_at <= now()",
             "run.state = 'absent'",
@@ -82,7 +86,7 @@ COST_GUARDS: Final = (
     ),
     *mutants_in_file(
         _SETTLEMENT_SQL,
-        _SETTLEMENT,
+        test_cost_settlement,
         open_run_is_held_for=("(state IN ('posting', 'unknown', 'bound')\n", "(false\n"),
         watched_run_is_held_for=(
             "OR (state = 'absent' AND deadline_at IS NOT NULL))) THEN",
@@ -99,8 +103,8 @@ COST_GUARDS: Final = (
         month_of_the_launch=("AND month = cost.month", ""),
     ),
     *mutants_in_file(
-        "schema/billing/pricing.py",
-        _COSTS,
+        pricing,
+        test_prices_and_budgets,
         price_of_another_unit_is_none=(
             'self.unit_cost if self.unit_label == "minute" else None',
             "self.unit_cost",
@@ -108,18 +112,18 @@ COST_GUARDS: Final = (
         limit_is_kept=("if rate.ceiling_micro_usd > limit:", "if False:"),
     ),
     *mutants_in_file(
-        "schema/hub/prices.py",
-        _COSTS,
+        prices,
+        test_prices_and_budgets,
         last_good_list_counts=("stored = await price_store.load_price_list(tx)", "stored = None"),
     ),
     *mutants_in_file(
-        "service/runtime/price_cache.py",
-        _COSTS,
+        price_cache,
+        test_prices_and_budgets,
         prices_are_kept_for_a_while=("else _FRESH_LIFETIME)", "else UNAVAILABLE_TTL * 0)"),
     ),
     *mutants_in_file(
-        "service/jobs/dry_run.py",
-        _COSTS,
+        dry_run,
+        test_prices_and_budgets,
         dry_run_looks_at_budgets=(
             "is not None:\n        needs.append(str(lacking))",
             "is None:\n        pass",

@@ -2,16 +2,20 @@
 
 from typing import Final
 
-from tests.mutants.mutant import mutants_in_file
-
-_WAITS: Final = "tests/schema/jobs/test_dependencies.py"
-_AFTER: Final = "tests/service/jobs/test_dependencies.py"
-_EXECUTORS: Final = "tests/workers/executors/test_discovery.py"
+from schema.jobs import deadlines, dependencies, lifecycle
+from schema.jobs import queries as job_queries
+from service.jobs import launch as job_launch
+from tests.mutants.mutant import ALEMBIC, mutants_in_file
+from tests.schema.jobs import test_dependencies as test_job_dependencies
+from tests.schema.jobs import test_queries as test_job_queries
+from tests.service.jobs import test_dependencies as test_launch_dependencies
+from tests.workers.executors import test_discovery
+from workers.attempts import run as attempt_run
 
 DEPENDENCY_GUARDS: Final = (
     *mutants_in_file(
-        "schema/jobs/lifecycle.py",
-        _WAITS,
+        lifecycle,
+        test_job_dependencies,
         a_parent_cannot_end_unseen=(" ORDER BY id FOR SHARE", " ORDER BY id"),
         who_waits_is_not_due=("THEN 'infinity'::timestamptz", "THEN now()"),
         a_parent_is_the_subjects_own=(
@@ -21,13 +25,13 @@ DEPENDENCY_GUARDS: Final = (
         a_key_knows_what_is_waited_for=(', "after", "on"),', "),"),
     ),
     *mutants_in_file(
-        "schema/jobs/lifecycle.py",
-        _WAITS,
+        lifecycle,
+        test_job_dependencies,
         nobody_waits_for_nothing=('if not row["related"]:', "if False:"),
     ),
     *mutants_in_file(
-        "schema/jobs/dependencies.py",
-        _WAITS,
+        dependencies,
+        test_job_dependencies,
         all_parents_have_to_be_over=("bool_and(wait.state = 'met')", "bool_or(wait.state = 'met')"),
         what_fails_leaves_the_queue=("SET queued = queued - failed.jobs", "SET queued = queued"),
         only_who_waits_is_released=(
@@ -36,38 +40,38 @@ DEPENDENCY_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "schema/jobs/deadlines.py",
-        _WAITS,
+        deadlines,
+        test_job_dependencies,
         patience_begins_when_it_may_begin=(
             "job.due_at + $1 <= now()",
             "job.created_at + $1 <= now()",
         ),
     ),
     *mutants_in_file(
-        "alembic/sql/0001/dependency_settlement.sql",
-        _WAITS,
+        ALEMBIC / "sql/0001/dependency_settlement.sql",
+        test_job_dependencies,
         any_end_is_an_end=("OR wait.on_end = 'finish' THEN", "THEN"),
         a_failure_is_no_success=("WHEN NEW.state = 'succeeded' OR", "WHEN true OR"),
     ),
     *mutants_in_file(
-        "schema/jobs/queries.py",
-        "tests/schema/jobs/test_queries.py",
+        job_queries,
+        test_job_queries,
         a_page_is_read_without_its_bulk=(
             '_GET_JOB_STATUSES: Final = f"{_SHORT_STATUS_SELECT} AND',
             '_GET_JOB_STATUSES: Final = f"{_STATUS} AND',
         ),
     ),
     *mutants_in_file(
-        "service/jobs/launch.py",
-        _AFTER,
+        job_launch,
+        test_launch_dependencies,
         who_could_never_begin_is_refused=(
             "condition is DependencyCondition.SUCCESS\n            and",
             "False\n            and",
         ),
     ),
     *mutants_in_file(
-        "workers/attempts/run.py",
-        _EXECUTORS,
+        attempt_run,
+        test_discovery,
         what_is_said_is_written=(
             "            group.start_soon(reporter.write_until_cancelled)\n",
             "",

@@ -2,19 +2,27 @@
 
 from typing import Final
 
-from tests.mutants.mutant import mutants_in_file
-
-_SCOPES: Final = "tests/service/auth/test_scopes.py"
-_IDENTITY: Final = "tests/service/auth/test_token_verifier.py"
-_EDGE: Final = "tests/service/http/test_middleware.py"
-_CREDENTIALS: Final = "tests/schema/accounts/test_credentials.py"
-_SECRETS: Final = "tests/schema/accounts/test_secrets.py"
-_NONCE: Final = "tests/workers/hub/test_labels.py"
+from schema.accounts import credentials, key_rotation
+from schema.accounts import secrets as sealed_secrets
+from schema.common import async_cache
+from schema.specs import hub_job, validation_errors
+from service.auth import authenticators, caller, hub_client, registration_proxy, token_verifier
+from service.http import middleware
+from service.jobs import operations as job_operations
+from service.mcp import tool as mcp_tool
+from service.runtime import context as runtime_context
+from tests.mutants.mutant import ALEMBIC, mutants_in_file
+from tests.schema.accounts import test_credentials
+from tests.schema.accounts import test_secrets as test_sealed_secrets
+from tests.service.auth import test_authenticators, test_registration_proxy, test_token_verifier
+from tests.service.auth import test_scopes as test_auth_scopes
+from tests.service.http import test_middleware
+from tests.workers.hub import test_labels
 
 IDENTITY_GUARDS: Final = (
     *mutants_in_file(
-        "service/http/middleware.py",
-        _SCOPES,
+        middleware,
+        test_auth_scopes,
         edge_asks_for_the_scope=(
             "if scope in caller.obtainable_scopes:",
             "if False:",
@@ -29,16 +37,16 @@ IDENTITY_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "service/http/middleware.py",
-        _EDGE,
+        middleware,
+        test_middleware,
         credentials_stay_at_the_edge=(
             'if name.decode("latin-1") not in _CREDENTIAL_HEADERS',
             "if name",
         ),
     ),
     *mutants_in_file(
-        "service/mcp/tool.py",
-        _SCOPES,
+        mcp_tool,
+        test_auth_scopes,
         tool_asks_for_the_scope=(
             (
                 "            caller is not None\n            and self.required_scopes\n"
@@ -56,8 +64,8 @@ IDENTITY_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "service/auth/authenticators.py",
-        "tests/service/auth/test_authenticators.py",
+        authenticators,
+        test_authenticators,
         both_tokens_have_to_allow_it=("scopes=caller.scopes & allowed,", "scopes=caller.scopes,"),
         what_cannot_be_signed_in_for_is_not_asked_for=(
             "obtainable_scopes=caller.scopes - allowed,",
@@ -69,16 +77,16 @@ IDENTITY_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "service/auth/caller.py",
-        _SCOPES,
+        caller,
+        test_auth_scopes,
         organisations_have_to_be_granted=(
             "if namespace not in self.organisations:",
             "if not namespace:",
         ),
     ),
     *mutants_in_file(
-        "service/auth/hub_client.py",
-        _SCOPES,
+        hub_client,
+        test_auth_scopes,
         readers_do_not_act_for_an_organisation=("if org.role_in_org in _ACTING", "if org.name"),
         permissions_are_of_an_organisation=(
             'if entry.entity.type == "org" and _PERMISSIONS[Scope.JOBS] in entry.permissions',
@@ -90,8 +98,8 @@ IDENTITY_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "service/auth/token_verifier.py",
-        _SCOPES,
+        token_verifier,
+        test_auth_scopes,
         silence_is_no_refusal=("return CacheEntry(None, UNAVAILABLE_TTL)", "raise"),
         the_hub_is_asked_once=(
             "return CacheEntry(None, _LAUNCH_CHECK_LIFETIME)",
@@ -99,35 +107,35 @@ IDENTITY_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "service/jobs/operations.py",
-        _SCOPES,
+        job_operations,
+        test_auth_scopes,
         cancel_asks_for_the_scope=(
             "        caller.require_scope(describe_kind(status.kind).scope)\n",
             "",
         ),
     ),
     *mutants_in_file(
-        "service/runtime/context.py",
-        _IDENTITY,
+        runtime_context,
+        test_token_verifier,
         any_call_releases=("if hold is Hold.CREDENTIALS and caller.can_act:", "if False:"),
         silence_leaves_reading_possible=("with suppress(Unavailable):", "if caller is not None:"),
     ),
     *mutants_in_file(
-        "schema/common/async_cache.py",
-        _IDENTITY,
+        async_cache,
+        test_token_verifier,
         renewal_asks_again=("self._entries.pop(key, None)", "pass"),
     ),
     *mutants_in_file(
-        "schema/specs/validation_errors.py",
-        _IDENTITY,
+        validation_errors,
+        test_token_verifier,
         secrets_are_not_repeated=(
             'if entry["loc"][0] in _SECRET_ARGUMENTS',
             "if False",
         ),
     ),
     *mutants_in_file(
-        "schema/accounts/credentials.py",
-        _CREDENTIALS,
+        credentials,
+        test_credentials,
         less_does_not_replace_more=("OR NOT grants <@ $4", ""),
         sooner_does_not_replace_later=(
             "OR coalesce(expires_at, 'infinity') > coalesce($5::timestamptz, 'infinity'))",
@@ -150,16 +158,16 @@ IDENTITY_GUARDS: Final = (
         a_caller_keeps_the_token=("seen_at < now() - interval '5 minutes'", "false"),
     ),
     *mutants_in_file(
-        "schema/accounts/secrets.py",
-        _SECRETS,
+        sealed_secrets,
+        test_sealed_secrets,
         secrets_are_bound_to_their_job=(
             'return f"job/{subject_id}/{job_id}"',
             'return f"job/{subject_id}"',
         ),
     ),
     *mutants_in_file(
-        "alembic/sql/0001/secret_removal.sql",
-        _SECRETS,
+        ALEMBIC / "sql/0001/secret_removal.sql",
+        test_sealed_secrets,
         secrets_are_wiped_after_a_run=(
             "WHEN (NEW.state IN ('rejected', 'absent', 'ended'))",
             "WHEN (false)",
@@ -169,32 +177,32 @@ IDENTITY_GUARDS: Final = (
         a_queued_job_keeps_its_secrets=("AND job.finished_at IS NOT NULL)", ")"),
     ),
     *mutants_in_file(
-        "schema/accounts/secrets.py",
-        _SECRETS,
+        sealed_secrets,
+        test_sealed_secrets,
         secrets_are_handed_to_what_is_posted=("AND run.state = 'posting'", ""),
     ),
     *mutants_in_file(
-        "schema/accounts/key_rotation.py",
-        _SECRETS,
+        key_rotation,
+        test_sealed_secrets,
         what_is_sealed_anew_is_kept=("if sealed is not None:", "if sealed is None:"),
     ),
     *mutants_in_file(
-        "schema/specs/hub_job.py",
-        _NONCE,
+        hub_job,
+        test_labels,
         the_token_is_not_handed_over=(
             'if spec.get("pass_token") else []',
             'if spec.get("secrets") else []',
         ),
     ),
     *mutants_in_file(
-        "service/auth/registration_proxy.py",
-        "tests/service/auth/test_registration_proxy.py",
+        registration_proxy,
+        test_registration_proxy,
         addresses_to_come_back_to_are_safe=("if not is_secure_url(url):", "if not url:"),
         a_form_does_not_register=('!= "application/json":', '== "text/html":'),
     ),
     *mutants_in_file(
-        "service/auth/token_verifier.py",
-        "tests/service/auth/test_registration_proxy.py",
+        token_verifier,
+        test_registration_proxy,
         a_huge_token_is_not_asked_about=(
             "if len(token.reveal()) > _MAX_TOKEN_CHARACTERS:",
             "if not token:",

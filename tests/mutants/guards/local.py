@@ -2,14 +2,14 @@
 
 from typing import Final
 
+from service.cli import main as cli_main
 from tests.mutants.mutant import mutants_in_file
-
-_COMMANDS: Final = "tests/service/cli/test_main.py"
+from tests.service.cli import test_main as test_cli_main
 
 LOCAL_GUARDS: Final = (
     *mutants_in_file(
-        "service/cli/main.py",
-        _COMMANDS,
+        cli_main,
+        test_cli_main,
         production_loads_no_local_stack=(
             "from service.cli import doctor\n",
             "from service.cli import doctor, local\n",

@@ -2,22 +2,22 @@
 
 from typing import Final
 
-from tests.mutants.mutant import mutants_in_file
+from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.mutants.row_security import checks_nothing_of, shows_all_of
+from tests.schema import test_interrupted_migrations
+from tests.schema.accounts import test_row_security
+from tests.schema.db import test_migrations
+from tests.schema.jobs import test_lifecycle, test_run_tables
 
-_LIFECYCLE: Final = "tests/schema/jobs/test_lifecycle.py"
-_RUNS: Final = "tests/schema/jobs/test_run_tables.py"
-_ISOLATION: Final = "tests/schema/accounts/test_row_security.py"
-_INTERRUPTED: Final = "tests/schema/test_interrupted_migrations.py"
-_TABLES: Final = "alembic/sql/0001/tables.sql"
-_GUARDS: Final = "alembic/sql/0001/transition_guards.sql"
-_ROW_SECURITY: Final = "alembic/sql/0001/row_security.sql"
+_TABLES: Final = ALEMBIC / "sql/0001/tables.sql"
+_GUARDS: Final = ALEMBIC / "sql/0001/transition_guards.sql"
+_ROW_SECURITY: Final = ALEMBIC / "sql/0001/row_security.sql"
 _WORKSPACE: Final = "fk_job_workspace_id_subject_id_workspace\n        FOREIGN KEY"
 
 MIGRATION_GUARDS: Final = (
     *mutants_in_file(
         _GUARDS,
-        _LIFECYCLE,
+        test_lifecycle,
         final_job_stays_final=("IF OLD.finished_at IS NOT NULL\n     AND", "IF false AND"),
         version_rises_by_one=("NEW.version <> OLD.version + 1", "false"),
         attempts_only_grow=("NEW.attempt < OLD.attempt", "false"),
@@ -32,7 +32,7 @@ MIGRATION_GUARDS: Final = (
     ),
     *mutants_in_file(
         _GUARDS,
-        _RUNS,
+        test_run_tables,
         open_run_is_not_forgotten=(
             "IF OLD.state IN ('posting', 'unknown', 'bound') THEN",
             "IF false THEN",
@@ -47,7 +47,7 @@ MIGRATION_GUARDS: Final = (
     ),
     *mutants_in_file(
         _TABLES,
-        _RUNS,
+        test_run_tables,
         one_open_launch=("CREATE UNIQUE INDEX one_open_launch", "CREATE INDEX one_open_launch"),
         one_run_an_attempt=(
             "CREATE UNIQUE INDEX one_run_an_attempt",
@@ -57,7 +57,7 @@ MIGRATION_GUARDS: Final = (
     # A policy of each table of a subject shows the subject's rows only, and accepts no others.
     *mutants_in_file(
         _ROW_SECURITY,
-        _ISOLATION,
+        test_row_security,
         wall_stands=("ALTER TABLE job ENABLE ROW LEVEL SECURITY;", ""),
         wall_is_forced=("ALTER TABLE job FORCE ROW LEVEL SECURITY;", ""),
         wall_lets_the_owner_in=(
@@ -101,28 +101,28 @@ MIGRATION_GUARDS: Final = (
     ),
     *mutants_in_file(
         _TABLES,
-        _ISOLATION,
+        test_row_security,
         a_workspace_is_the_subjects_own=(
             f"{_WORKSPACE} (workspace_id, subject_id) REFERENCES workspace (id, subject_id)",
             f"{_WORKSPACE} (workspace_id) REFERENCES workspace (id)",
         ),
     ),
     *mutants_in_file(
-        "alembic/env.py",
-        _INTERRUPTED,
+        ALEMBIC / "env.py",
+        test_interrupted_migrations,
         a_revision_is_one_transaction=(
             '"transaction_per_migration": True',
             '"transaction_per_migration": False',
         ),
     ),
     *mutants_in_file(
-        "alembic/versions/20261129_0001_baseline.py",
-        _INTERRUPTED,
+        ALEMBIC / "versions/20261129_0001_baseline.py",
+        test_interrupted_migrations,
         a_lost_connection_is_named=("            bind.invalidate()\n", "            pass\n"),
     ),
     *mutants_in_file(
-        "alembic/versions/20261129_0001_baseline.py",
-        "tests/schema/db/test_migrations.py",
+        ALEMBIC / "versions/20261129_0001_baseline.py",
+        test_migrations,
         a_revision_reads_its_own_folder=('/ "sql" / revision', '/ "sql" / "0001"'),
     ),
 )

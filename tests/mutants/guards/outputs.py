@@ -2,17 +2,22 @@
 
 from typing import Final
 
+from schema.specs import outputs as spec_outputs
+from service.local.hub_emulator.buckets import store as bucket_store
+from service.local.hub_emulator.buckets import xet_store
+from service.local.hub_emulator.jobs import bucket_mounts
 from tests.mutants.mutant import mutants_in_file
-
-_OUTPUTS: Final = "tests/workers/artifacts/test_outputs.py"
-_PATHS: Final = "tests/schema/specs/test_outputs.py"
-_MOUNTS: Final = "tests/service/local/hub_emulator/jobs/test_bucket_mounts.py"
-_BUCKETS: Final = "tests/service/local/hub_emulator/buckets/test_routes.py"
+from tests.schema.specs import test_outputs as test_spec_outputs
+from tests.service.local.hub_emulator.buckets import test_routes as test_bucket_routes
+from tests.service.local.hub_emulator.jobs import test_bucket_mounts
+from tests.workers.artifacts import test_outputs as test_artifact_outputs
+from workers.artifacts import outputs as artifact_outputs
+from workers.loops import reconcile_runs
 
 OUTPUT_GUARDS: Final = (
     *mutants_in_file(
-        "workers/artifacts/outputs.py",
-        _OUTPUTS,
+        artifact_outputs,
+        test_artifact_outputs,
         what_is_missing_is_no_success=(
             "    if run.stage != COMPLETED_STAGE or run.age < patience:\n        return None\n",
             "    return CollectedOutputs(run_result, files)\n",
@@ -33,21 +38,21 @@ OUTPUT_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "workers/loops/reconcile_runs.py",
-        _OUTPUTS,
+        reconcile_runs,
+        test_artifact_outputs,
         what_a_killed_job_left_is_kept=(
             "        await files.save_files(tx, run.job_id, left)\n",
             "",
         ),
     ),
     *mutants_in_file(
-        "schema/specs/outputs.py",
-        _PATHS,
+        spec_outputs,
+        test_spec_outputs,
         no_output_leads_out=('{"", ".", ".."}.intersection(steps)', "False"),
     ),
     *mutants_in_file(
-        "service/local/hub_emulator/jobs/bucket_mounts.py",
-        _MOUNTS,
+        bucket_mounts,
+        test_bucket_mounts,
         a_link_is_not_followed=("if stat.S_ISREG(seen.st_mode):", "if True:"),
         what_is_killed_loses_what_is_on_its_way=(
             "and (lost_after is None or seen.st_mtime_ns <= lost_after)",
@@ -60,13 +65,13 @@ OUTPUT_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "service/local/hub_emulator/buckets/xet_store.py",
-        _BUCKETS,
+        xet_store,
+        test_bucket_routes,
         a_hash_is_no_authority=("if shown.can_read(file) else None", "if shown else None"),
     ),
     *mutants_in_file(
-        "service/local/hub_emulator/buckets/store.py",
-        _BUCKETS,
+        bucket_store,
+        test_bucket_routes,
         a_private_bucket_is_its_owners=("        if not self.private:\n", "        if True:\n"),
     ),
 )

@@ -2,14 +2,18 @@
 
 from typing import Final
 
+from schema.accounts import call_counts
+from schema.common import durations
+from schema.jobs import retention
+from service.http import rate_limit
 from tests.mutants.mutant import mutants_in_file
-
-_LIMITS: Final = "tests/service/http/test_rate_limit.py"
+from tests.schema.jobs import test_retention
+from tests.service.http import test_rate_limit, test_rate_limit_headers
 
 RATE_LIMIT_GUARDS: Final = (
     *mutants_in_file(
-        "service/http/rate_limit.py",
-        _LIMITS,
+        rate_limit,
+        test_rate_limit,
         valkey_compares=("<= limit\nif granted", "< math.huge\nif granted"),
         valkey_window_slides=("  before = kept[2] + 0\nend", "  before = 0\nend"),
         valkey_counts_only_what_it_grants=(
@@ -50,8 +54,8 @@ RATE_LIMIT_GUARDS: Final = (
         nothing_is_no_limit=("if not self._limit:", "if self._limit < 0:"),
     ),
     *mutants_in_file(
-        "service/http/rate_limit.py",
-        "tests/service/http/test_rate_limit_headers.py",
+        rate_limit,
+        test_rate_limit_headers,
         full_window_grows_old_in_the_next=("    if room < 0:", "    if room < -9999:"),
         window_before_grows_old=(
             "return 1 - room / count.previous_calls - count.elapsed_fraction",
@@ -59,13 +63,13 @@ RATE_LIMIT_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "schema/common/durations.py",
-        "tests/service/http/test_rate_limit_headers.py",
+        durations,
+        test_rate_limit_headers,
         wait_is_rounded_up=("math.ceil(duration", "int(duration"),
     ),
     *mutants_in_file(
-        "schema/accounts/call_counts.py",
-        _LIMITS,
+        call_counts,
+        test_rate_limit,
         postgres_compares=(
             "WHERE kept.calls + 1 + (SELECT before * (1 - past) FROM seen) <= $3::int",
             "WHERE $3::int > 0",
@@ -76,8 +80,8 @@ RATE_LIMIT_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "schema/jobs/retention.py",
-        "tests/schema/jobs/test_retention.py",
+        retention,
+        test_retention,
         recent_calls_are_counted=("window_start < now() - interval '1 hour'", "true"),
         counts_are_pruned_until_none_is_left=(
             "in {counts, entries, firings}",

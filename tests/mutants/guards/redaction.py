@@ -2,16 +2,22 @@
 
 from typing import Final
 
+from schema.artifacts import log_store
+from service.jobs import logs as job_logs
 from tests.mutants.mutant import mutants_in_file
-
-_CAPTURE: Final = "tests/workers/artifacts/test_log_capture.py"
-_REDACTION: Final = "tests/workers/artifacts/test_redaction.py"
-_STREAM: Final = "tests/workers/hub/test_log_stream.py"
+from tests.service.mcp.tools import test_job_logs
+from tests.workers.artifacts import test_log_capture, test_redaction
+from tests.workers.attempts import test_run as test_attempt_run
+from tests.workers.hub import test_log_stream
+from workers.artifacts import log_capture, redaction
+from workers.attempts import run as attempt_run
+from workers.hub import client as hub_client
+from workers.hub import log_stream
 
 REDACTION_GUARDS: Final = (
     *mutants_in_file(
-        "workers/artifacts/log_capture.py",
-        _CAPTURE,
+        log_capture,
+        test_log_capture,
         the_beginning_of_a_secret_waits=(
             "0 if is_last else self._redactor.count_undecided_lines(self._lines)",
             "0",
@@ -36,13 +42,13 @@ REDACTION_GUARDS: Final = (
         what_is_kept_is_skipped=("skip = self.stored_lines - known", "skip = 0"),
     ),
     *mutants_in_file(
-        "workers/artifacts/log_capture.py",
-        _REDACTION,
+        log_capture,
+        test_redaction,
         lines_before_are_looked_at=("        self._context.extend(lines[:ready])\n", ""),
     ),
     *mutants_in_file(
-        "workers/artifacts/redaction.py",
-        _REDACTION,
+        redaction,
+        test_redaction,
         base64_has_three_places=("for shift in range(3):", "for shift in range(1):"),
         overlapping_secrets_are_found=("place + 1)", "place + len(form.text))"),
         overlapping_finds_are_one=("end=max(find.end, merged[-1].end)", "end=merged[-1].end"),
@@ -56,8 +62,8 @@ REDACTION_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "workers/hub/log_stream.py",
-        _STREAM,
+        log_stream,
+        test_log_stream,
         a_long_line_is_not_held=(
             "if len(self._buffer) > self._max_event_bytes:",
             "if not self._max_event_bytes:",
@@ -69,20 +75,20 @@ REDACTION_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "workers/hub/client.py",
-        _CAPTURE,
+        hub_client,
+        test_log_capture,
         being_alive_is_no_news=("if not chunk.startswith(_KEEP_ALIVE_PREFIX):", "if chunk:"),
     ),
     *mutants_in_file(
-        "schema/artifacts/log_store.py",
-        _CAPTURE,
+        log_store,
+        test_log_capture,
         a_tail_rolls=('row["tail_bytes"] > half', 'row["tail_bytes"] > room * 9'),
         a_head_has_its_room=("AND log.head_bytes + $5 <= $7", "AND $7 > 0"),
         a_tail_is_counted=("tail_bytes = tail_bytes - (", "tail_bytes = tail_bytes - 0 * ("),
     ),
     *mutants_in_file(
-        "service/jobs/logs.py",
-        "tests/service/mcp/tools/test_job_logs.py",
+        job_logs,
+        test_job_logs,
         a_reply_has_a_frame=("query.max_bytes - _REPLY_OVERHEAD_BYTES", "query.max_bytes"),
         an_object_has_a_size=(
             "max(len(shown.encode()), len(json",
@@ -94,8 +100,8 @@ REDACTION_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "workers/attempts/run.py",
-        "tests/workers/attempts/test_run.py",
+        attempt_run,
+        test_attempt_run,
         a_refusal_repeats_no_secret=(
             "outcome = redact_outcome(answer, Redactor(",
             "outcome = answer or (Redactor(",

@@ -6,24 +6,27 @@ nothing anyway, and `tests/schema/accounts/test_row_security_of_statements.py` h
 
 from typing import Final
 
+from service import app as service_app
+from service.http import middleware
+from service.jobs import operations as job_operations
+from service.mcp import tool as mcp_tool
 from tests.mutants.mutant import mutants_in_file
-
-_ATTACKS: Final = "tests/service/mcp/tools/test_tenant_isolation.py"
+from tests.service.mcp.tools import test_tenant_isolation
 
 TENANT_ISOLATION_GUARDS: Final = (
     *mutants_in_file(
-        "service/app.py",
-        _ATTACKS,
+        service_app,
+        test_tenant_isolation,
         service_is_a_tenant=("                role=DatabaseRole.TENANT,\n", ""),
     ),
     *mutants_in_file(
-        "service/jobs/operations.py",
-        _ATTACKS,
+        job_operations,
+        test_tenant_isolation,
         no_workspace_is_not_found=('raise NotFound("workspace", handle)', "raise Conflict(handle)"),
     ),
     *mutants_in_file(
-        "service/mcp/tool.py",
-        _ATTACKS,
+        mcp_tool,
+        test_tenant_isolation,
         unknown_arguments_are_refused=(
             'model_config["extra"] = "forbid"',
             'model_config["extra"] = "ignore"',
@@ -31,8 +34,8 @@ TENANT_ISOLATION_GUARDS: Final = (
         unknown_arguments_of_a_launch_are_refused=('extra="forbid"', 'extra="ignore"'),
     ),
     *mutants_in_file(
-        "service/http/middleware.py",
-        _ATTACKS,
+        middleware,
+        test_tenant_isolation,
         first_token_wins=(
             '("authorization", "x-hf-authorization")',
             '("x-hf-authorization", "authorization")',

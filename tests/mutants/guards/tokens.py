@@ -2,17 +2,16 @@
 
 from typing import Final
 
+from schema import settings as schema_settings
+from service.auth import claims, issuer_metadata, jwks, jwt_verifier
 from tests.mutants.mutant import mutants_in_file
-
-_JWT: Final = "tests/service/auth/test_jwt_verifier.py"
-_CLAIMS: Final = "tests/service/auth/test_claims.py"
-_JWKS: Final = "tests/service/auth/test_jwks.py"
-_PUBLISHER: Final = "tests/service/auth/test_issuer_metadata.py"
+from tests.schema import test_settings as test_schema_settings
+from tests.service.auth import test_claims, test_issuer_metadata, test_jwks, test_jwt_verifier
 
 TOKEN_GUARDS: Final = (
     *mutants_in_file(
-        "service/auth/jwt_verifier.py",
-        _JWT,
+        jwt_verifier,
+        test_jwt_verifier,
         algorithms_are_pinned=("self.alg not in ALGORITHMS", "False"),
         token_does_not_say_how_to_verify_it=(
             'sorted(self.model_fields_set - {"alg", "kid", "typ"})',
@@ -28,14 +27,14 @@ TOKEN_GUARDS: Final = (
         time_is_looked_at=("claims.require_valid_at(datetime.now(UTC), self._leeway)", ""),
     ),
     *mutants_in_file(
-        "service/auth/jwt_verifier.py",
-        _CLAIMS,
+        jwt_verifier,
+        test_claims,
         issuer_is_looked_at=("claims.require_issuer(self._issuer)", ""),
         audience_is_looked_at=("claims.require_audience(self._audience)", ""),
     ),
     *mutants_in_file(
-        "service/auth/claims.py",
-        _CLAIMS,
+        claims,
+        test_claims,
         claims_are_not_guessed_at=("ConfigDict(strict=True)", "ConfigDict()"),
         token_has_to_end=("exp: _Time", "exp: _Time = 9e9"),
         token_has_a_subject=("sub: str = Field(", 'sub: str = Field("anybody", '),
@@ -45,16 +44,16 @@ TOKEN_GUARDS: Final = (
         scope_comes_before_scp=("self.scp if self.scope is None", "self.scp if self.scp"),
     ),
     *mutants_in_file(
-        "service/auth/claims.py",
-        _JWT,
+        claims,
+        test_jwt_verifier,
         leeway_is_given=("self.expires_at + leeway", "self.expires_at"),
         leeway_ends=("self.expires_at + leeway", "self.expires_at + 2 * leeway"),
         not_before_counts=("self.nbf or 0", "0"),
         issued_at_counts=("self.iat or 0", "0"),
     ),
     *mutants_in_file(
-        "service/auth/jwks.py",
-        _JWT,
+        jwks,
+        test_jwt_verifier,
         key_fits_the_algorithm=(
             "algorithm in self.algorithms",
             "algorithm[:2] in {one[:2] for one in self.algorithms}",
@@ -63,8 +62,8 @@ TOKEN_GUARDS: Final = (
         key_serves_its_one_algorithm=("family.algorithms & {jwk.alg}", "family.algorithms"),
     ),
     *mutants_in_file(
-        "service/auth/jwks.py",
-        _JWKS,
+        jwks,
+        test_jwks,
         key_is_for_signatures=('self.use in (None, "sig") and', ""),
         key_may_verify=('and (self.key_ops is None or "verify" in self.key_ops)', ""),
         short_keys_are_none=("key.key_size >= _MIN_RSA_BITS", "key.key_size"),
@@ -74,8 +73,8 @@ TOKEN_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "service/auth/jwks.py",
-        _JWKS,
+        jwks,
+        test_jwks,
         nobody_makes_us_ask_without_end=(
             "self._tried_at < RETRY_AFTER",
             "self._tried_at < 0 * RETRY_AFTER",
@@ -98,15 +97,15 @@ TOKEN_GUARDS: Final = (
         one_asks_for_all=("async with self._refresh_lock:", "if True:"),
     ),
     *mutants_in_file(
-        "service/auth/issuer_metadata.py",
-        _JWKS,
+        issuer_metadata,
+        test_jwks,
         keys_have_an_end=("len(body) > _MAX_DOCUMENT_BYTES", "False"),
         redirect_of_keys_is_not_followed=("follow_redirects=False", "follow_redirects=True"),
         error_page_is_not_a_set_of_keys=("response.status_code != HTTPStatus.OK", "False"),
     ),
     *mutants_in_file(
-        "service/auth/issuer_metadata.py",
-        _PUBLISHER,
+        issuer_metadata,
+        test_issuer_metadata,
         metadata_is_the_issuers_own=("said != self._issuer", "False"),
         keys_come_untampered=("not is_secure_url(metadata.jwks_uri)", "False"),
         moved_keys_are_found=(
@@ -116,8 +115,8 @@ TOKEN_GUARDS: Final = (
         keys_are_looked_for_everywhere=("troubles.append(str(trouble))", "raise"),
     ),
     *mutants_in_file(
-        "schema/settings.py",
-        "tests/schema/test_settings.py",
+        schema_settings,
+        test_schema_settings,
         issuer_is_needed=('self.auth == "jwt" and self.jwt_issuer is None', "False"),
         issuer_comes_untampered=("url is not None and not is_secure_url(url)", "False"),
     ),

@@ -2,22 +2,28 @@
 
 from typing import Final
 
+from schema.accounts import credentials
+from schema.artifacts import log_store
+from schema.jobs import deadlines, lifecycle, run_end, run_launch, work_queues
 from tests.mutants.mutant import mutants_in_file
-
-_LAUNCHES: Final = "tests/schema/jobs/test_run_launch.py"
-_ENDINGS: Final = "tests/schema/jobs/test_run_end.py"
-_LIFECYCLE: Final = "tests/schema/jobs/test_lifecycle.py"
-_ATTENTION: Final = "tests/schema/jobs/test_work_queues.py"
-_CREDENTIALS: Final = "tests/schema/accounts/test_credentials.py"
-_SHARING: Final = "tests/schema/jobs/test_fair_claims.py"
-_RACES: Final = "tests/schema/jobs/test_races.py"
-_OBSERVE: Final = "tests/workers/loops/test_poll_runs.py"
+from tests.schema.accounts import test_credentials
+from tests.schema.artifacts import test_log_store
+from tests.schema.jobs import (
+    test_deadlines,
+    test_fair_claims,
+    test_lifecycle,
+    test_races,
+    test_run_end,
+    test_run_launch,
+    test_work_queues,
+)
+from tests.workers.loops import test_poll_runs
 
 TRANSITION_GUARDS: Final = (
     # A run moves only from where the mover thinks it is.
     *mutants_in_file(
-        "schema/jobs/run_launch.py",
-        _LAUNCHES,
+        run_launch,
+        test_run_launch,
         bind_takes_an_open_run=(
             "run.id = $1 AND run.state IN ('posting', 'unknown')",
             "run.id = $1",
@@ -32,8 +38,8 @@ TRANSITION_GUARDS: Final = (
         bind_keeps_the_kill_order=("CASE run.desired WHEN 'dead' THEN now() END", "NULL"),
     ),
     *mutants_in_file(
-        "schema/jobs/run_end.py",
-        _ENDINGS,
+        run_end,
+        test_run_end,
         end_takes_a_bound_run=(
             "run.id = $1 AND run.state = $9",
             "run.id = $1 AND (run.state = $9 OR run.kind = 'hub_job')",
@@ -53,8 +59,8 @@ TRANSITION_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "schema/jobs/run_end.py",
-        _LAUNCHES,
+        run_end,
+        test_run_launch,
         answer_takes_a_posting_call=(
             "run.id = $1 AND run.state = $9",
             "run.id = $1 AND (run.state = $9 OR run.kind <> 'hub_job')",
@@ -66,8 +72,8 @@ TRANSITION_GUARDS: Final = (
     ),
     # A lease is held until it lapses, and no longer.
     *mutants_in_file(
-        "schema/jobs/run_launch.py",
-        _LAUNCHES,
+        run_launch,
+        test_run_launch,
         doubt_of_a_lapsed_run=(
             "($5::boolean IS FALSE OR run.due_at <= now())",
             "$5 IN (true, false)",
@@ -81,16 +87,16 @@ TRANSITION_GUARDS: Final = (
         renew_until_called_off=("AND desired = 'alive' AND due_at", "AND due_at"),
     ),
     *mutants_in_file(
-        "schema/jobs/run_end.py",
-        _OBSERVE,
+        run_end,
+        test_poll_runs,
         last_run_is_listed_after=(
             "SET live = polled.live - 1\n",
             "SET live = polled.live - 1, due_at = CASE WHEN polled.live > 1 THEN now() END\n",
         ),
     ),
     *mutants_in_file(
-        "schema/jobs/work_queues.py",
-        _OBSERVE,
+        work_queues,
+        test_poll_runs,
         absent_run_is_looked_for=("WHEN watch_until > now()\n", "WHEN false\n"),
         label_speaks_of_the_subjects_own_runs=(
             "WHERE subject_id = $1 AND namespace = $2 AND id = ANY",
@@ -98,8 +104,8 @@ TRANSITION_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "schema/jobs/deadlines.py",
-        "tests/schema/jobs/test_deadlines.py",
+        deadlines,
+        test_deadlines,
         expire_takes_a_run_past_its_deadline=(
             "AND run.deadline_at + $5 <= now()",
             "AND $5::interval IS NOT NULL",
@@ -113,35 +119,35 @@ TRANSITION_GUARDS: Final = (
     ),
     # A cancel is for good, and reaches whatever is open.
     *mutants_in_file(
-        "schema/jobs/lifecycle.py",
-        _LIFECYCLE,
+        lifecycle,
+        test_lifecycle,
         job_over_the_limit_is_refused=('if not row["counted"]:', "if False:"),
     ),
     *mutants_in_file(
-        "schema/jobs/lifecycle.py",
-        _LIFECYCLE,
+        lifecycle,
+        test_lifecycle,
         cancel_is_the_owners=(" AND subject_id = $2 AND state IN", " AND state IN"),
         key_is_held_until_it_expires=("WHERE held.expires_at <= now()", "WHERE true"),
         open_jobs_are_limited=("queued + active < $10", "$10::int > 0"),
         launched_jobs_are_open=("queued + active < $10", "queued < $10"),
     ),
     *mutants_in_file(
-        "schema/jobs/lifecycle.py",
-        _LAUNCHES,
+        lifecycle,
+        test_run_launch,
         cancel_dooms_the_open_run=(
             "run.job_id = called_off.id AND run.state IN ('posting', 'unknown', 'bound')",
             "run.job_id = called_off.id AND false",
         ),
     ),
     *mutants_in_file(
-        "schema/jobs/lifecycle.py",
-        _RACES,
+        lifecycle,
+        test_races,
         cancel_locks_the_job=("subject_id = $2 FOR UPDATE", "subject_id = $2"),
     ),
     # Work is shared out without waiting, in turn, and within bounds.
     *mutants_in_file(
-        "schema/jobs/run_launch.py",
-        _RACES,
+        run_launch,
+        test_races,
         claim_passes_a_locked_subject=(
             "last_served_at LIMIT $2 FOR UPDATE SKIP LOCKED",
             "last_served_at LIMIT $2 FOR UPDATE",
@@ -152,8 +158,8 @@ TRANSITION_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "schema/jobs/work_queues.py",
-        _RACES,
+        work_queues,
+        test_races,
         runs_pass_a_locked_run=(
             "due_at LIMIT $1 FOR UPDATE SKIP LOCKED",
             "due_at LIMIT $1 FOR UPDATE",
@@ -161,8 +167,8 @@ TRANSITION_GUARDS: Final = (
         groups_pass_a_locked_group=("FOR UPDATE OF polled SKIP LOCKED", "FOR UPDATE OF polled"),
     ),
     *mutants_in_file(
-        "schema/jobs/run_launch.py",
-        _SHARING,
+        run_launch,
+        test_fair_claims,
         longest_unserved_goes_first=(
             "ORDER BY last_served_at LIMIT $2 FOR",
             "ORDER BY last_served_at DESC LIMIT $2 FOR",
@@ -178,13 +184,13 @@ TRANSITION_GUARDS: Final = (
     ),
     # Without a token nothing is asked, and a refusal is about one token.
     *mutants_in_file(
-        "schema/jobs/run_launch.py",
-        _CREDENTIALS,
+        run_launch,
+        test_credentials,
         claim_respects_a_hold=("queued > 0 AND hold IS NULL", "queued > 0"),
     ),
     *mutants_in_file(
-        "schema/accounts/credentials.py",
-        _CREDENTIALS,
+        credentials,
+        test_credentials,
         refusal_is_of_one_version=(
             "version = $2 AND state = 'valid'",
             "$2 > 0 AND state = 'valid'",
@@ -203,8 +209,8 @@ TRANSITION_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "schema/jobs/work_queues.py",
-        _ATTENTION,
+        work_queues,
+        test_work_queues,
         runs_respect_a_hold=("WHERE hold IS NULL", "WHERE true"),
         groups_respect_a_hold=(
             "polled.due_at <= now() AND subject.hold IS NULL",
@@ -231,8 +237,8 @@ TRANSITION_GUARDS: Final = (
     ),
     # A move is written whole: its event, and what it adds to the counts.
     *mutants_in_file(
-        "schema/jobs/lifecycle.py",
-        _LIFECYCLE,
+        lifecycle,
+        test_lifecycle,
         created_event=(
             "('client', $11::text))\n      FROM made",
             "('client', $11::text))\n      FROM made WHERE false",
@@ -245,8 +251,8 @@ TRANSITION_GUARDS: Final = (
         cancel_counts=("AND called_off.was = 'queued'", "AND false"),
     ),
     *mutants_in_file(
-        "schema/jobs/run_launch.py",
-        _LAUNCHES,
+        run_launch,
+        test_run_launch,
         subjects_take_turns=("ORDER BY turn, last_served_at", "ORDER BY last_served_at"),
         claimed_event=(
             "('attempt', attempt) FROM claimed",
@@ -269,8 +275,8 @@ TRANSITION_GUARDS: Final = (
         reject_counts=("active = active - 1", "active = active"),
     ),
     *mutants_in_file(
-        "schema/jobs/run_end.py",
-        _ENDINGS,
+        run_end,
+        test_run_end,
         ended_event=(
             "moved.cost_micro_usd))\n      FROM moved",
             "moved.cost_micro_usd))\n      FROM moved WHERE false",
@@ -288,13 +294,13 @@ TRANSITION_GUARDS: Final = (
         late_arrival_counts=("live = poll_group.live + 1", "live = poll_group.live"),
     ),
     *mutants_in_file(
-        "schema/jobs/run_launch.py",
-        _ENDINGS,
+        run_launch,
+        test_run_end,
         bind_counts=("live = poll_group.live + 1", "live = poll_group.live"),
     ),
     *mutants_in_file(
-        "schema/artifacts/log_store.py",
-        "tests/schema/artifacts/test_log_store.py",
+        log_store,
+        test_log_store,
         log_is_appended_once=("AND log_lines = $2", "AND $2 >= 0"),
     ),
 )

@@ -2,19 +2,22 @@
 
 from typing import Final
 
+from schema.hub import client as hub_client
+from service.jobs import launch as job_launch
 from tests.mutants.mutant import mutants_in_file
-
-_LAUNCH: Final = "tests/workers/attempts/test_run.py"
-_NONCE: Final = "tests/workers/hub/test_labels.py"
-_ATTEND: Final = "tests/workers/loops/test_reconcile_runs.py"
-_OBSERVE: Final = "tests/workers/loops/test_poll_runs.py"
-_YOUNG: Final = "tests/workers/loops/test_young_runs.py"
-_HUB: Final = "tests/workers/hub/test_client.py"
+from tests.service.mcp.tools import test_jobs as test_tool_jobs
+from tests.workers.attempts import test_run as test_attempt_run
+from tests.workers.hub import test_client as test_hub_client
+from tests.workers.hub import test_labels
+from tests.workers.loops import test_poll_runs, test_reconcile_runs, test_young_runs
+from workers.attempts import run as attempt_run
+from workers.executors import hub_job
+from workers.loops import poll_runs, reconcile_runs
 
 WORKER_GUARDS: Final = (
     *mutants_in_file(
-        "workers/attempts/run.py",
-        _LAUNCH,
+        attempt_run,
+        test_attempt_run,
         no_request_after_the_lease=("if boottime_seconds() - claimed_at >", "if -1 >"),
         lost_answer_is_not_asked_for_again=(
             (
@@ -37,8 +40,8 @@ WORKER_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "service/jobs/launch.py",
-        "tests/service/mcp/tools/test_jobs.py",
+        job_launch,
+        test_tool_jobs,
         lost_commit_is_asked_for_again=(
             "except InDoubt:\n            in_doubt = True",
             "except InDoubt:\n            raise",
@@ -46,8 +49,8 @@ WORKER_GUARDS: Final = (
     ),
     # One request, found again by its nonce.
     *mutants_in_file(
-        "workers/executors/hub_job.py",
-        _NONCE,
+        hub_job,
+        test_labels,
         label_names_the_run=("RUN_LABEL: str(request.run_id),", ""),
         label_is_not_the_callers=(
             "**request.labels,\n            APP_LABEL: APP_NAME,",
@@ -56,35 +59,35 @@ WORKER_GUARDS: Final = (
         environment_names_the_run=("            RUN_VARIABLE: str(request.run_id),\n", ""),
     ),
     *mutants_in_file(
-        "workers/loops/reconcile_runs.py",
-        _NONCE,
+        reconcile_runs,
+        test_labels,
         another_environment_is_another_run=("named in (None, str(run.id))", "True"),
         copies_are_not_ours=("return not copied and", "return"),
     ),
     *mutants_in_file(
-        "workers/loops/reconcile_runs.py",
-        _ATTEND,
+        reconcile_runs,
+        test_reconcile_runs,
         young_run_is_not_called_gone_when_killed=(
             "None if job is None and is_recently_created(worker, run) else derive_run_result(job)",
             "derive_run_result(job)",
         ),
     ),
     *mutants_in_file(
-        "workers/loops/poll_runs.py",
-        _YOUNG,
+        poll_runs,
+        test_young_runs,
         young_run_is_not_called_gone_when_listed=(
             "job is None and is_recently_created(worker, run)",
             "False",
         ),
     ),
     *mutants_in_file(
-        "workers/loops/poll_runs.py",
-        _OBSERVE,
+        poll_runs,
+        test_poll_runs,
         strays_are_recorded=("    if not strays:", "    if strays:"),
     ),
     *mutants_in_file(
-        "schema/hub/client.py",
-        _HUB,
+        hub_client,
+        test_hub_client,
         redirect_is_not_followed=("follow_redirects=False", "follow_redirects=True"),
         server_error_is_ambiguous=("status >= HTTPStatus.INTERNAL_SERVER_ERROR or", ""),
         unclear_refusal_is_ambiguous=("or status in AMBIGUOUS_STATUSES", ""),

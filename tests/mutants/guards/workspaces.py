@@ -2,18 +2,21 @@
 
 from typing import Final
 
+from schema.jobs import lifecycle
+from schema.workspaces import store as workspace_store
+from service.jobs import approval, retries
+from service.jobs import defaults as job_defaults
+from service.mcp import confirmation
+from service.mcp.tools import launch_job, retry_job
 from tests.mutants.mutant import mutants_in_file
-
-_CHANGES: Final = "tests/schema/workspaces/test_store.py"
-_AGREEMENT: Final = "tests/service/jobs/test_approval.py"
-_RETRIES: Final = "tests/service/jobs/test_retries.py"
-_RETRY: Final = "tests/service/mcp/tools/test_retry_job.py"
-_SETTINGS: Final = "tests/service/mcp/tools/test_workspace_settings.py"
+from tests.schema.workspaces import test_store as test_workspace_store
+from tests.service.jobs import test_approval, test_retries
+from tests.service.mcp.tools import test_retry_job, test_workspace_settings
 
 WORKSPACE_GUARDS: Final = (
     *mutants_in_file(
-        "schema/jobs/lifecycle.py",
-        _CHANGES,
+        lifecycle,
+        test_workspace_store,
         an_archived_workspace_takes_no_job=("AND workspace.archived_at IS NULL", ""),
         an_unpriced_launch_waits_for_a_budget=(
             "FROM entered WHERE budget_micro_usd IS NOT NULL",
@@ -22,19 +25,19 @@ WORKSPACE_GUARDS: Final = (
         a_launch_and_an_archive_wait_for_each_other=("       FOR NO KEY UPDATE OF workspace\n", ""),
     ),
     *mutants_in_file(
-        "schema/jobs/lifecycle.py",
-        _CHANGES,
+        lifecycle,
+        test_workspace_store,
         what_is_archived_says_so=('if not row["entered"]:', "if False:"),
     ),
     *mutants_in_file(
-        "schema/jobs/lifecycle.py",
-        _RETRY,
+        lifecycle,
+        test_retry_job,
         a_retry_is_no_duplicate_of_what_it_repeats=("AND earlier.id IS DISTINCT FROM $16", ""),
         a_key_knows_what_is_repeated=(', "rerun_of", "after"', ', "after"'),
     ),
     *mutants_in_file(
-        "schema/workspaces/store.py",
-        _CHANGES,
+        workspace_store,
+        test_workspace_store,
         a_budget_that_is_not_given_stays=(
             "CASE WHEN $10 THEN $11",
             "CASE WHEN $10 OR true THEN $11",
@@ -44,8 +47,8 @@ WORKSPACE_GUARDS: Final = (
         nothing_is_noted_of_no_change=("WHERE facts IS NOT NULL", ""),
     ),
     *mutants_in_file(
-        "service/mcp/tools/launch_job.py",
-        _AGREEMENT,
+        launch_job,
+        test_approval,
         a_default_is_priced=('resolved.select_arguments("flavor", "timeout") | ', ""),
         what_is_refused_is_not_asked=(
             "await price_launch(app, spec, arguments.max_cost_usd)",
@@ -53,21 +56,21 @@ WORKSPACE_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "service/mcp/confirmation.py",
-        _AGREEMENT,
+        confirmation,
+        test_approval,
         a_consent_is_one_launch=(
             "request.idempotency_key or approval.idempotency_key",
             "request.idempotency_key",
         ),
     ),
     *mutants_in_file(
-        "service/jobs/approval.py",
-        _AGREEMENT,
+        approval,
+        test_approval,
         a_repeat_asks_nobody=("NO_APPROVAL if is_repeat else question", "question"),
     ),
     *mutants_in_file(
-        "service/mcp/tools/retry_job.py",
-        _AGREEMENT,
+        retry_job,
+        test_approval,
         a_retry_asks=("else workspace.confirm_above_micro_usd", "else None"),
         a_retry_is_priced=(
             "rate=await price_launch(app, plan.spec, arguments.max_cost_usd)",
@@ -75,8 +78,8 @@ WORKSPACE_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "service/jobs/defaults.py",
-        _SETTINGS,
+        job_defaults,
+        test_workspace_settings,
         the_call_wins=("own | taken", "own"),
         labels_are_checked_together=(
             "        WorkspaceDefaults(labels=labels)\n",
@@ -84,8 +87,8 @@ WORKSPACE_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        "service/jobs/retries.py",
-        _RETRIES,
+        retries,
+        test_retries,
         no_retry_of_what_goes_on=("if status.finished_at is None:", "if False:"),
         no_retry_of_what_may_live=("if status.upstream in {", "if False and status.upstream in {"),
         no_retry_without_the_secrets=("    if missing:\n", "    if False:\n"),
