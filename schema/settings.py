@@ -22,6 +22,7 @@ from schema.common.durations import Duration, format_duration
 from schema.common.errors import Invalid
 from schema.common.http import SUBDOMAIN_PLACEHOLDER, is_secure_url
 from schema.common.money import to_micro_usd
+from schema.specs.validation_errors import describe_problem
 
 DEFAULT_LOG_BYTES: Final = 64 * 1024 * 1024
 """Bytes kept of one job's log, if nobody says otherwise: one half its head, the other its tail."""
@@ -191,8 +192,10 @@ class Settings(BaseSettings):
             return cls.model_validate({})
         except ValidationError as error:
             # Never the input: a mistyped key or password is not to be repeated in a log.
-            wrong = error.errors(include_url=False)
-            lines = [f"  {_format_location(entry['loc'])}{entry['msg']}" for entry in wrong]
+            lines = [
+                f"  {_format_location(entry['loc'])}{describe_problem(entry)}"
+                for entry in error.errors(include_url=False, include_input=False)
+            ]
             raise Invalid("\n".join(["The configuration cannot be used:", *lines])) from None
 
 

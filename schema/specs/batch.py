@@ -13,6 +13,7 @@ from schema.common.text import quote_value
 from schema.specs.base import Spec
 from schema.specs.inference import InferenceCallSpec, InferenceSpec
 from schema.specs.inputs.hub_uri import HubUri
+from schema.specs.validation_errors import describe_problem
 
 MAX_ITEMS: Final = 10_000
 MAX_CONCURRENCY: Final = 32
@@ -138,7 +139,7 @@ class ItemCollector:
 
 def describe_first_error(error: ValidationError) -> str:
     """Say the first thing that is wrong with an item."""
-    found = error.errors(include_url=False, include_input=False)[0]
-    path = ".".join(str(step) for step in found["loc"])
-    said = found["msg"].removeprefix("Value error, ")
-    return f"{path}: {said[:1].lower()}{said[1:]}" if path else said
+    entry = error.errors(include_url=False, include_input=False)[0]
+    path = ".".join(str(step) for step in entry["loc"])
+    problem = describe_problem(entry)
+    return f"{path}: {problem}" if path else problem

@@ -15,6 +15,7 @@ from schema.specs.base import Spec
 from schema.specs.inputs import base64_bytes
 from schema.specs.inputs.hub_uri import HUB_URI_SCHEME, HubUri
 from schema.specs.inputs.public_url import PublicUrl
+from schema.specs.validation_errors import describe_problem
 
 T = TypeVar("T")
 
@@ -196,9 +197,9 @@ def _validate_inputs(adapter: TypeAdapter[T], value: object, example: str) -> T:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False)[0]
-        said = _ERROR_TEXTS.get(wrong["type"]) or wrong["msg"].removeprefix("Value error, ")
-        message = f"{_format_location(wrong['loc'])}{said[:1].lower()}{said[1:]}; write {example}"
+        entry = error.errors(include_url=False, include_input=False)[0]
+        problem = _ERROR_TEXTS.get(entry["type"]) or describe_problem(entry)
+        message = f"{_format_location(entry['loc'])}{problem}; write {example}"
         raise ValueError(message) from None
 
 

@@ -40,6 +40,17 @@ def to_invalid_error(error: ValidationError, known_arguments: Iterable[str] = ()
     )
 
 
+def describe_problem(entry: ErrorDetails) -> str:
+    """Write what pydantic found so that it can follow a colon.
+
+    Its own messages begin in upper case. Those of our validators have a prefix of pydantic's, and
+    begin as we wrote them, maybe with a name.
+    """
+    if entry["type"] == "value_error":
+        return entry["msg"].removeprefix("Value error, ")
+    return _lower_first(entry["msg"])
+
+
 def validate_spec(spec_class: type[S], **fields: Any) -> S:
     """Check a request, as it is launched and as it is launched again.
 
@@ -68,10 +79,8 @@ def _describe_error(entry: ErrorDetails, known_arguments: list[str]) -> str:
             )
         case "missing":
             return f"{path} is missing."
-        case "value_error":
-            return f"{path}: {entry['msg'].removeprefix('Value error, ')}."
-        case "too_short" | "too_long":
-            return f"{path}: {_lower_first(entry['msg'])}."
+        case "value_error" | "too_short" | "too_long":
+            return f"{path}: {describe_problem(entry)}."
         case "enum" | "literal_error":
             choices = _CHOICE.findall(entry.get("ctx", {}).get("expected", ""))
             near = did_you_mean(str(entry["input"]), choices)
@@ -84,7 +93,7 @@ def _describe_error(entry: ErrorDetails, known_arguments: list[str]) -> str:
                 if entry["loc"][0] in _SECRET_ARGUMENTS
                 else f", not {short_repr(entry['input'])}"
             )
-            return f"{path}: {_lower_first(entry['msg'])}{given}{form}."
+            return f"{path}: {describe_problem(entry)}{given}{form}."
 
 
 def _format_path(location: tuple[int | str, ...]) -> str:
@@ -100,4 +109,5 @@ def _format_step(step: int | str) -> str:
 
 
 def _lower_first(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
+    # Not of a word such as URL.
+    return sentence if sentence[1:2].isupper() else sentence[:1].lower() + sentence[1:]

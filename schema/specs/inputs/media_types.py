@@ -43,7 +43,6 @@ _MP3_FRAMES: Final = frozenset({0xFA, 0xFB, 0xF2, 0xF3, 0xE2, 0xE3})
 _NON_TEXT_BYTES: Final = bytes(set(range(32)) - set(b"\t\n\f\r\x1b")) + b"\x7f"
 _START_OF_FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MARKERS_WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
-_SEGMENT_HEAD: Final = 4
 
 
 def detect_media_type(content: bytes, accepted_types: frozenset[str]) -> str:
