@@ -17,7 +17,7 @@ from schema.accounts.vault import Vault
 from schema.common import failpoints, log_config
 from schema.common.durations import format_duration
 from schema.common.errors import Unavailable
-from schema.common.http import package_version
+from schema.common.version import package_version
 from schema.db.database import Database
 from schema.hub.client import open_hub_client
 from schema.messaging.change_notifications import open_change_publisher

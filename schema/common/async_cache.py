@@ -11,13 +11,8 @@ from weakref import WeakValueDictionary
 
 V = TypeVar("V")
 
-VALID_TOKEN_TTL: Final = timedelta(seconds=60)
-"""How long a good token is believed at most."""
-INVALID_TOKEN_TTL: Final = timedelta(seconds=5)
 UNAVAILABLE_TTL: Final = timedelta(seconds=1)
-"""How long nobody asks again after whoever should know, or our database, did not answer."""
-MAX_CACHED_TOKENS: Final = 10_000
-"""Tokens; any number of made-up ones fits into the same memory."""
+"""How long the answer counts that the source, or our database, is not available."""
 
 
 @dataclass(frozen=True, slots=True)

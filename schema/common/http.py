@@ -1,7 +1,6 @@
 """Which URLs bring what their owner published? Those whose answer nobody can change on the way."""
 
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -27,14 +26,6 @@ def _is_loopback(parts: SplitResult) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def package_version() -> str:
-    """Return the version both processes of one deployment share."""
-    try:
-        return version("holdfast-mcp")
-    except PackageNotFoundError:
-        return "source"
 
 
 SUBDOMAIN_PLACEHOLDER: Final = "{subdomain}"

@@ -6,6 +6,7 @@ A handle is an identity, never an authority: every read compares the subject as 
 import re
 import secrets
 import time
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -17,6 +18,9 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _LETTER_VALUES: Final = {letter: value for value, letter in enumerate(_ALPHABET)}
 _SUFFIX_LENGTH: Final = 26
 _HANDLE_PATTERN: Final = re.compile(r"([a-z]+)_([0-9a-z]+)")
+
+JobChangeListener = Callable[[Mapping[UUID, int]], None]
+"""Called with the jobs that a commit has changed, by id, each with its new version."""
 
 
 class HandleKind(StrEnum):

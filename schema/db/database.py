@@ -5,7 +5,7 @@ rule it keeps. The tables are declared with SQLModel, and rows are read into tho
 """
 
 import json
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Protocol, Self, cast
 from uuid import UUID
@@ -14,6 +14,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from schema.common.errors import InDoubt, RoleRefused, Unavailable
+from schema.common.ids import JobChangeListener
 
 _UNAVAILABLE_ERRORS: Final = (
     OSError,
@@ -35,9 +36,6 @@ _UNAVAILABLE_ERRORS: Final = (
 
 _JOB_CHANGED_SQLSTATE: Final = "HFJOB"
 """The code of the notice by which a job says that it was moved; see `change_notifications.sql`."""
-
-JobChangeCallback = Callable[[Mapping[UUID, int]], None]
-"""Told which jobs a commit has moved, and to which versions."""
 
 
 class Transaction(Protocol):
@@ -70,7 +68,7 @@ class Database:
         application_name: str,
         role: str | None = None,
         max_connections: int = 10,
-        on_job_changes: JobChangeCallback | None = None,
+        on_job_changes: JobChangeListener | None = None,
     ) -> None:
         """Name the server, who we are to it, the role we take on there, and who hears of moves."""
         self._on_job_changes = on_job_changes

@@ -31,7 +31,8 @@ from huggingface_hub.utils._http import (
 from pydantic import TypeAdapter, ValidationError
 
 from schema.accounts.vault import Secret
-from schema.common.http import make_reject_all_cookie_jar, package_version
+from schema.common.http import make_reject_all_cookie_jar
+from schema.common.version import package_version
 from schema.db.storable import to_storable
 
 T = TypeVar("T")

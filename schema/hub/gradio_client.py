@@ -17,7 +17,8 @@ import httpx2
 from pydantic import ValidationError
 
 from schema.accounts.vault import Secret
-from schema.common.http import SUBDOMAIN_PLACEHOLDER, package_version
+from schema.common.http import SUBDOMAIN_PLACEHOLDER
+from schema.common.version import package_version
 from schema.hub.gradio_api import GradioApi, GradioModel, InvalidCall
 from schema.hub.gradio_config import parse_config
 

@@ -10,7 +10,7 @@ fails, and nothing is sent while a transaction is open. Names and encoding stand
 
 import json
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from logging import DEBUG, WARNING
@@ -24,6 +24,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from schema.common.background import run_in_background
+from schema.common.ids import JobChangeListener
 from schema.messaging import redis as messaging_redis
 
 _CHANNEL: Final = "holdfast:moves"
@@ -39,8 +40,6 @@ _MAX_PENDING_JOBS: Final = 10_000
 """How many moves may wait to be sent; past it they are dropped, and found by reading."""
 
 log = structlog.stdlib.get_logger()
-
-ChangeListener = Callable[[Mapping[UUID, int]], None]
 
 
 class ChangePublisher:
@@ -98,7 +97,7 @@ async def open_change_publisher(url: str) -> AsyncGenerator[ChangePublisher]:
                 await sender.publish_pending()  # the moves that a stop has made
 
 
-async def listen_for_changes(url: str, on_changes: ChangeListener) -> None:
+async def listen_for_changes(url: str, on_changes: JobChangeListener) -> None:
     """Hear of moves for ever, on one connection; it is made anew whenever it breaks."""
     while True:
         heard = False
@@ -117,7 +116,7 @@ async def listen_for_changes(url: str, on_changes: ChangeListener) -> None:
         await anyio.sleep(_RETRY_PAUSE.total_seconds())
 
 
-async def _receive_changes(pubsub: PubSub, on_changes: ChangeListener) -> None:
+async def _receive_changes(pubsub: PubSub, on_changes: JobChangeListener) -> None:
     while True:
         # Redis 5 types what it returns as some dictionary of something.
         message = cast("Any", await pubsub.get_message(timeout=_RECEIVE_TIMEOUT.total_seconds()))  # pyright: ignore[reportUnknownMemberType]

@@ -25,7 +25,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from schema.common.http import package_version
+from schema.common.version import package_version
 from schema.messaging.redis import open_redis
 
 WAKE_TASK: Final = "wake"

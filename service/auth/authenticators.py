@@ -7,18 +7,16 @@ from functools import partial
 from typing import Protocol
 
 from schema.accounts.vault import Secret
-from schema.common.async_cache import (
-    INVALID_TOKEN_TTL,
-    MAX_CACHED_TOKENS,
-    UNAVAILABLE_TTL,
-    VALID_TOKEN_TTL,
-    AsyncCache,
-    CacheEntry,
-)
+from schema.common.async_cache import UNAVAILABLE_TTL, AsyncCache, CacheEntry
 from schema.common.errors import Denied, HoldfastError, Unauthenticated, Unavailable
 from service.auth.caller import ALL_SCOPES, Caller
 from service.auth.jwt_verifier import ExternalIdentity, JwtVerifier
-from service.auth.token_verifier import TokenVerifier
+from service.auth.token_verifier import (
+    INVALID_TOKEN_TTL,
+    MAX_CACHED_TOKENS,
+    VALID_TOKEN_TTL,
+    TokenVerifier,
+)
 
 
 class HubAuthorityMissing(Denied):

@@ -9,7 +9,8 @@ import anyio
 import httpx2
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from schema.common.http import is_secure_url, package_version
+from schema.common.http import is_secure_url
+from schema.common.version import package_version
 
 T = TypeVar("T")
 

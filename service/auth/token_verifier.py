@@ -10,20 +10,18 @@ import structlog
 
 from schema.accounts import credentials
 from schema.accounts.vault import Secret, Vault
-from schema.common.async_cache import (
-    INVALID_TOKEN_TTL,
-    MAX_CACHED_TOKENS,
-    UNAVAILABLE_TTL,
-    VALID_TOKEN_TTL,
-    AsyncCache,
-    CacheEntry,
-)
+from schema.common.async_cache import UNAVAILABLE_TTL, AsyncCache, CacheEntry
 from schema.common.errors import Denied, HoldfastError, Unauthenticated, Unavailable
 from service.auth.caller import Caller
 from service.auth.client_info import CURRENT_CLIENT
 from service.auth.hub_client import HubAccountClient
 from service.database import TenantDatabase
 
+VALID_TOKEN_TTL: Final = timedelta(seconds=60)
+"""How long a good token is believed at most."""
+INVALID_TOKEN_TTL: Final = timedelta(seconds=5)
+MAX_CACHED_TOKENS: Final = 10_000
+"""Bounds the memory, however many made-up tokens arrive."""
 _MAX_TOKEN_CHARACTERS: Final = 4096
 """What is longer is not even asked about."""
 _LAUNCH_CHECK_LIFETIME: Final = timedelta(minutes=10)

@@ -28,7 +28,7 @@ import httpx2
 from httpcore2._backends.anyio import AnyIOBackend  # its public name has no type
 
 from schema.common.durations import format_duration
-from schema.common.http import package_version
+from schema.common.version import package_version
 from schema.specs.inputs import media_types
 from schema.specs.inputs.public_url import IpAddress, PublicUrl, is_public_ip
 
