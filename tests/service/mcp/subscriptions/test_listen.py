@@ -154,7 +154,7 @@ async def test_what_is_not_the_callers_is_left_out_of_the_ack(
             "taskIds": [text, "x"],
             "toolsListChanged": True,
         }
-        async with open_notification_stream(service_url, by="hf_bob", **wanted) as heard:
+        async with open_notification_stream(service_url, caller_token="hf_bob", **wanted) as heard:
             assert await heard.read_acknowledgement() == {}
             await heard.expect_end()
 
@@ -164,7 +164,7 @@ async def test_tasks_are_only_told_of_to_who_knows_them(
 ) -> None:
     """As their methods are only served to them."""
     async with open_notification_stream(
-        service_url, able=False, taskIds=[format_handle(await make_job())]
+        service_url, supports_tasks=False, taskIds=[format_handle(await make_job())]
     ) as heard:
         error = await heard.read_error()
 
@@ -203,7 +203,7 @@ async def test_streams_are_counted_with_the_waits(
                     "holdfast/error": {"code": "TooManyWaits"}
                 }
             async with open_notification_stream(
-                url, by="hf_bob", resourceSubscriptions=[job_uri(job)]
+                url, caller_token="hf_bob", resourceSubscriptions=[job_uri(job)]
             ) as bobs:
                 assert await bobs.read_acknowledgement() == {}
 
@@ -226,7 +226,7 @@ async def test_a_stream_ends_when_its_token_is_not_accepted_any_more(
         ADA_ID, "ada", type="access_token", accessToken={"role": "write"}, expiresAt=soon
     )
     async with open_notification_stream(
-        service_url, by="hf_brief", resourceSubscriptions=[job_uri(job)]
+        service_url, caller_token="hf_brief", resourceSubscriptions=[job_uri(job)]
     ) as heard:
         await heard.read_acknowledgement()
         fake_hub.whoami_by_token["hf_brief"] = fake_hub.whoami_by_token["hf_bob"]

@@ -258,7 +258,7 @@ async def test_a_hold_is_said_in_the_task(
     async with database.transaction() as tx:
         await credentials.mark_credential_refused(tx, ADA_ID, version=1)
 
-    held = await call_task_method(service_url, "get", format_handle(job), by="hf_reader")
+    held = await call_task_method(service_url, "get", format_handle(job), caller_token="hf_reader")
 
     assert held["status"] == "working"
     assert "Hugging Face" in held["statusMessage"]

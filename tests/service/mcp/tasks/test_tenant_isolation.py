@@ -109,7 +109,7 @@ async def test_who_listens_to_anothers_hears_of_ones_own_alone(
         ],
         "taskIds": [foreign],
     }
-    async with open_notification_stream(service_url, by=BOB_TOKEN, **wanted) as heard:
+    async with open_notification_stream(service_url, caller_token=BOB_TOKEN, **wanted) as heard:
         assert await heard.read_acknowledgement() == {"resourceSubscriptions": [f"job://{own}"]}
         await call_for_result(
             service_url, "launch_job", image="i", command=["c"], workspace_id=workspace
