@@ -56,12 +56,11 @@ from service.mcp.tools import (
     workspaces,
 )
 from service.runtime.context import CURRENT_CALLER, App
-from service.runtime.job_watch import open_job_watch
 from service.runtime.price_cache import PriceCache
-from service.runtime.resource_watch import open_resource_watch
 from service.runtime.sealed_tokens import ConfirmationTokens, DownloadLinks, derive_keys
 from service.runtime.space_catalog import SpaceCatalog
 from service.runtime.wait_slots import open_wait_slots
+from service.runtime.watch import open_watch
 
 _APPLICATION_NAME: Final = "holdfast-service"
 _LIST_TTL_MS: Final = 60_000
@@ -149,8 +148,7 @@ def assemble_app(
                 ground := TenantDatabase(database),
                 calls_per_minute=settings.calls_per_minute,
             ) as allowance,
-            open_job_watch(redis_url, ground) as waiters,
-            open_resource_watch(ground) as followers,
+            open_watch(redis_url, ground) as watch,
             open_wait_slots(redis_url, limit=settings.waits) as waits_allowed,
         ):
             web.state.limits = allowance
@@ -167,8 +165,7 @@ def assemble_app(
                 hub_url=hub_url,
                 max_open_jobs=settings.open_jobs,
                 output_bucket_name=settings.bucket,
-                job_watch=waiters,
-                resource_watch=followers,
+                watch=watch,
                 wait_slots=waits_allowed,
                 confirmation_tokens=ConfirmationTokens(
                     derive_keys(settings, b"holdfast confirmation")

@@ -12,6 +12,9 @@ from uuid import UUID
 from schema.accounts.tables import Hold
 from schema.db.database import Transaction
 
+MAX_LATEST_JOBS: Final = 5
+"""How many jobs the page of a workspace shows."""
+
 _READ_VERSIONS: Final = "SELECT * FROM job_marks($1, $2)"
 
 # That an answer was lost, or that a run is found whose end is awaited, changes nothing that is
@@ -75,11 +78,11 @@ async def changed_jobs(
 
 
 async def read_page_versions(
-    tx: Transaction, subject_id: str, resource_ids: Iterable[UUID], *, max_jobs: int
+    tx: Transaction, subject_id: str, page_ids: Iterable[UUID]
 ) -> dict[UUID, str]:
     """Tell, of logs by their jobs and of workspaces, what changes when a reader's page does.
 
-    A log that is empty has nothing to tell. A workspace shows its `newest` jobs.
+    A log that is empty has nothing to tell. A workspace shows its `MAX_LATEST_JOBS` newest jobs.
     """
-    rows = await tx.fetch(_READ_PAGE_VERSIONS, subject_id, list(resource_ids), max_jobs)
+    rows = await tx.fetch(_READ_PAGE_VERSIONS, subject_id, list(page_ids), MAX_LATEST_JOBS)
     return {row["id"]: row["mark"] for row in rows}

@@ -3,7 +3,7 @@
     commit ──▶ tell ──▶ gathered for 15 ms ──▶ one message on Valkey ──▶ hear, in each service
 
 A hint has no authority and may be lost: whoever hears one reads the job, as the subject they wait
-for, and reads all the same once a second (`service.runtime.job_watch`). So telling never waits and
+for, and reads all the same once a second (`service.runtime.watch`). So telling never waits and
 never
 fails, and nothing is sent while a transaction is open. Names and encoding stand here, for both.
 """

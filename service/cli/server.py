@@ -40,7 +40,7 @@ class UvicornServer(uvicorn.Server):
         """
         app: App | None = getattr(self._app.state, "app", None)
         if app is not None:
-            app.job_watch.stop()
+            app.watch.stop()
         await super().shutdown(sockets)
 
 

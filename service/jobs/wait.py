@@ -201,11 +201,11 @@ async def wait_for_jobs(
     began = anyio.current_time()
     deadline = began + condition.timeout.total_seconds()
     async with app.wait_slots.acquire(caller.subject_id, duration=condition.timeout):
-        with app.job_watch.watch(caller.subject_id, _parse_job_ids(job_handles)) as changes:
+        with app.watch.watch_jobs(caller.subject_id, _parse_job_ids(job_handles)) as changes:
             look = await watch.read_first()
             changes.set_seen(look.open_versions())
             telling, late = True, False
-            while not (late or look.satisfies(condition) or app.job_watch.is_stopping):
+            while not (late or look.satisfies(condition) or app.watch.is_stopping):
                 if telling:
                     spent = timedelta(seconds=anyio.current_time() - began)
                     await report_progress(spent, condition.timeout, look.describe())

@@ -19,12 +19,11 @@ from schema.messaging.wakeups import WakeupSender
 from service.auth.caller import Caller
 from service.auth.token_verifier import TokenVerifier
 from service.database import TenantDatabase
-from service.runtime.job_watch import JobWatchRegistry
 from service.runtime.price_cache import PriceCache
-from service.runtime.resource_watch import ResourceWatchRegistry
 from service.runtime.sealed_tokens import ConfirmationTokens, DownloadLinks
 from service.runtime.space_catalog import SpaceCatalog
 from service.runtime.wait_slots import WaitSlots
+from service.runtime.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,7 @@ class App:
     hub_url: str
     max_open_jobs: int
     """How many unfinished jobs a subject may have at a time."""
-    job_watch: JobWatchRegistry
-    resource_watch: ResourceWatchRegistry
+    watch: Watch
     wait_slots: WaitSlots
     confirmation_tokens: ConfirmationTokens
     """What a person was told a launch may cost."""

@@ -7,6 +7,7 @@ from schema.common.errors import NameTaken, NotFound
 from schema.common.ids import HandleKind
 from schema.db.database import Transaction
 from schema.jobs import queries as job_queries
+from schema.jobs.changes import MAX_LATEST_JOBS
 from schema.jobs.queries import JobFilter
 from schema.workspaces import store as workspace_store
 from schema.workspaces.defaults import WorkspaceDefaults
@@ -15,7 +16,7 @@ from schema.workspaces.tables import Workspace
 from service.auth.caller import Caller
 from service.auth.client_info import CURRENT_CLIENT
 from service.runtime.context import App
-from service.workspaces.views import MAX_LATEST_JOBS, CreatedWorkspaceView, WorkspaceStatusView
+from service.workspaces.views import CreatedWorkspaceView, WorkspaceStatusView
 
 
 async def create_workspace(

@@ -1,7 +1,7 @@
 """What are clients shown of workspaces?"""
 
 from datetime import datetime, timedelta
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from schema.billing.budgets import BudgetScope, BudgetStatus
 from schema.common import ids
@@ -16,9 +16,6 @@ from schema.workspaces.tables import Workspace
 from service.views import job_summary
 from service.views.base import Detail, View
 from service.views.money import usd_if_known
-
-MAX_LATEST_JOBS: Final = 5
-"""How many jobs the page of a workspace shows."""
 
 
 class DefaultsView(View):

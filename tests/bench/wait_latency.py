@@ -27,7 +27,7 @@ from schema.jobs import queries as job_queries
 from schema.jobs.changes import JobVersion
 from schema.jobs.tables import JobKind
 from schema.messaging import change_notifications
-from service.runtime.job_watch import open_job_watch
+from service.runtime.watch import open_watch
 from tests.support.database.servers import run_postgres, run_valkey
 from tests.support.database.statement_counter import CountingTenantDatabase
 
@@ -74,13 +74,13 @@ async def measure_latency(
             on_job_changes=sender.enqueue,
         ) as moving,
         Database(postgres, application_name="service", role=DatabaseRole.TENANT) as database,
-        open_job_watch(valkey, ground := CountingTenantDatabase(database)) as registry,
+        open_watch(valkey, ground := CountingTenantDatabase(database)) as registry,
         anyio.create_task_group() as calls,
     ):
         jobs = await queue_jobs(moving, waiter_count)
 
         async def wait(job_id: UUID, subject: str) -> None:
-            with registry.watch(subject, [job_id]) as changed:
+            with registry.watch_jobs(subject, [job_id]) as changed:
                 changed.set_seen({job_id: JobVersion(1, None)})
                 await changed.wait_for_change()
                 async with ground.as_subject(subject) as (tx, _):

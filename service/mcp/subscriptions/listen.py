@@ -49,10 +49,8 @@ from service.mcp.tasks.extension import TASKS_EXTENSION
 from service.mcp.tasks.job_tasks import JobTasks
 from service.mcp.tool import raise_mcp_errors
 from service.runtime.context import REAUTHENTICATE, App
-from service.runtime.job_watch import JobWatcher
-from service.runtime.resource_watch import ResourceWatcher
 from service.runtime.wait_slots import RenewSlot
-from service.workspaces.views import MAX_LATEST_JOBS
+from service.runtime.watch import JobWatcher, PageWatcher
 
 _LISTEN_METHOD: Final = "subscriptions/listen"
 _DISCOVER_METHOD: Final = "server/discover"
@@ -119,8 +117,8 @@ class SubscriptionListener:
             caller.subject_id, duration=2 * _CREDENTIAL_CHECK_INTERVAL
         ) as keep:
             with (
-                app.job_watch.watch(caller.subject_id, jobs) as changes,
-                app.resource_watch.watch(caller.subject_id, pages) as follower,
+                app.watch.watch_jobs(caller.subject_id, jobs) as changes,
+                app.watch.watch_pages(caller.subject_id, pages) as follower,
             ):
                 stream = _SubscriptionStream(
                     ctx, request_id, self._tasks, caller, changes, follower
@@ -147,7 +145,7 @@ class _SubscriptionStream:
         tasks: JobTasks,
         caller: Caller,
         changes: JobWatcher,
-        follower: ResourceWatcher,
+        follower: PageWatcher,
     ) -> None:
         self._app = ctx.lifespan_context
         self._session = ctx.session
@@ -164,7 +162,7 @@ class _SubscriptionStream:
         """Acknowledge what is the caller's, and show each task, which may be over by now."""
         async with self._app.transaction(self._caller) as tx:
             seen = await job_changes.read_page_versions(
-                tx, self._caller.subject_id, self._follower.resource_ids, max_jobs=MAX_LATEST_JOBS
+                tx, self._caller.subject_id, self._follower.ids
             )
             found = await self._read_jobs(tx, topics)
         self._follower.set_seen(seen)
@@ -186,12 +184,12 @@ class _SubscriptionStream:
             telling.start_soon(self._forward_page_changes)
             telling.start_soon(until, self._forward_job_changes)
             telling.start_soon(until, lambda: self._renew_while_authorized(renew_slot))
-            telling.start_soon(until, self._app.job_watch.wait_until_stopped)
+            telling.start_soon(until, self._app.watch.wait_until_stopped)
 
     async def _forward_job_changes(self) -> None:
         while self._topics:
             told = await self._changes.wait_for_change()
-            if self._app.job_watch.is_stopping:
+            if self._app.watch.is_stopping:
                 return
             async with self._app.database.as_subject(self._caller.subject_id) as (tx, _):
                 found = await self._read_jobs(
