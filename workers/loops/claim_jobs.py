@@ -1,4 +1,4 @@
-"""The claim loop: take as many due jobs as there are free hands, and launch each."""
+"""The claim loop: takes as many due jobs as there are free slots, and runs an attempt of each."""
 
 import structlog
 from anyio.abc import TaskGroup
@@ -16,7 +16,7 @@ log = structlog.stdlib.get_logger()
 
 
 class ClaimLoop:
-    """The launches one worker has under way, counted by kind."""
+    """The attempts that one worker has under way, counted by kind."""
 
     def __init__(self, worker: Worker, tasks: TaskGroup) -> None:
         self._worker = worker
@@ -24,25 +24,26 @@ class ClaimLoop:
         self._free_slots = {kind: executor.slots for kind, executor in worker.executors.items()}
 
     async def claim_due_jobs(self) -> bool:
-        """Take due jobs; true if there may be more that a hand is free for."""
-        more = [
+        """Claim due jobs; true if there may be more for which a slot is free."""
+        results = [
             await self._claim_for_executor(executor) for executor in self._worker.executors.values()
         ]
-        return any(more)
+        return any(results)
 
     async def _claim_for_executor(self, executor: Executor) -> bool:
-        free = self._free_slots[executor.kind]
-        if free == 0:
+        free_slots = self._free_slots[executor.kind]
+        if free_slots == 0:
             return False
         worker, settings = self._worker, self._worker.settings
-        # Measured before the claim commits: the lease cannot have lapsed later than we think.
+        # Read before the claim commits, so that we never believe the lease to last longer than it
+        # does.
         claimed_at = boottime_seconds()
         hit_failpoint("claim.before")
         async with worker.database.transaction() as tx:
             claims = await run_launch.claim(
                 tx,
                 executor.kind,
-                limit=free,
+                limit=free_slots,
                 worker=worker.name,
                 lease=settings.lease,
                 settle_window=settings.settle,
@@ -54,14 +55,14 @@ class ClaimLoop:
         self._free_slots[executor.kind] -= len(claims)
         for claim in claims:
             self._tasks.start_soon(self._run_attempt, executor, claim, claimed_at)
-        return len(claims) == free
+        return len(claims) == free_slots
 
     async def _run_attempt(self, executor: Executor, claim: ClaimedJob, claimed_at: float) -> None:
         job = ids.format_handle(ids.HandleKind.JOB, claim.job_id)
         with structlog.contextvars.bound_contextvars(job=job, attempt=claim.attempt):
             try:
                 await run_attempt(self._worker, executor, claim, claimed_at=claimed_at)
-            except Exception:  # one attempt must not take the others down; its lease will lapse
+            except Exception:  # one attempt must not end the others; its lease will lapse
                 log.exception("attempt.broken")
             finally:
                 self._free_slots[executor.kind] += 1

@@ -1,14 +1,17 @@
-"""The worker at work: loops on Postgres, which need no Redis, and how they stop.
+"""The loops of a worker, and the sweep that wakes them: Postgres is the queue, Redis only wakes.
 
-    wake (Redis) ──▶ ring ──▶ claim ──▶ launch      each loop takes due rows under a lease,
-    sweep (1/s)  ──▶ ring ──▶ attend                so any number of workers may run them all
-                     ring ──▶ observe
-                     ring ──▶ release     jobs that waited for others
-                     ring ──▶ fire        schedules
+    wake-up (Redis) ──▶ claim ──▶ attempt     jobs that are due
+                    └─▶ reconcile             runs that owe a step
+    sweep (1/s) ──────▶ claim, reconcile,
+                        poll                  groups of runs, compared with the Hub's listing
+                        release               jobs that wait for other jobs
+                        fire                  schedules
 
-A wake only saves the wait for the next sweep. The sweep looks once a second, and when it knows that
-something falls due, with one statement for all queues; a lost Redis therefore costs a second and
-nothing else.
+Each loop takes due rows under a lease, so any number of workers may run all of them.
+
+A wake-up only saves the wait for the next sweep. The sweep looks once a second, and also when it
+knows that something falls due, with one statement for all queues. Without Redis everything happens,
+up to a second later.
 """
 
 import random
@@ -33,15 +36,16 @@ from workers.loops.reconcile_runs import reconcile_runs
 _PRUNE_INTERVAL: Final = timedelta(minutes=10)
 _DEADLINE_INTERVAL: Final = timedelta(minutes=1)
 _SHUTDOWN_GRACE: Final = timedelta(seconds=6)
-"""How long steps under way may take once told to stop; what is cut off then is handed back."""
+"""How long steps under way may take after a stop; a step that is cut off then is handed back."""
 _ERROR_PAUSE_SECONDS: Final = 1.0
 _SWEEP_MARGIN_SECONDS: Final = 0.02
+"""Added to the wait for the next due row, so that the sweep does not come just before it."""
 
 log = structlog.stdlib.get_logger()
 
 
 async def run_loops(worker: Worker, stop: anyio.Event) -> None:
-    """Carry jobs until told to stop; then let the steps under way come to their end."""
+    """Run the loops until `stop` is set; then let the steps under way finish."""
     log.info("worker.started", worker=worker.name)
     async with anyio.create_task_group() as steps:
         async with anyio.create_task_group() as clocks:
@@ -52,7 +56,7 @@ async def run_loops(worker: Worker, stop: anyio.Event) -> None:
             await stop.wait()
             worker.stopping.set()
             clocks.cancel_scope.cancel()
-        wake_loops(worker)  # so that the loops see that they are to stop
+        wake_loops(worker)  # so that each loop sees that it must stop
         worker.events.poll.set()
         worker.events.release.set()
         worker.events.fire.set()
@@ -61,7 +65,7 @@ async def run_loops(worker: Worker, stop: anyio.Event) -> None:
 
 
 def wake_loops(worker: Worker) -> None:
-    """Answer the doorbell: something is to be claimed, or to be killed."""
+    """Wake the loops that a wake-up is for: a job is to be claimed, or a run to be killed."""
     worker.events.claim.set()
     worker.events.reconcile.set()
 
@@ -69,28 +73,28 @@ def wake_loops(worker: Worker) -> None:
 def _start_loops(
     worker: Worker, claim_loop: ClaimLoop, loops: TaskGroup, stop: anyio.Event
 ) -> None:
-    bells = worker.events
-    for name, bell, step in (
-        ("claim", bells.claim, claim_loop.claim_due_jobs),
-        ("attend", bells.reconcile, partial(reconcile_runs, worker)),
-        ("observe", bells.poll, partial(poll_runs, worker)),
-        ("release", bells.release, partial(_release_dependents, worker)),
-        ("fire", bells.fire, partial(fire_due_schedules, worker)),
+    events = worker.events
+    for name, event, step in (
+        ("claim", events.claim, claim_loop.claim_due_jobs),
+        ("reconcile", events.reconcile, partial(reconcile_runs, worker)),
+        ("poll", events.poll, partial(poll_runs, worker)),
+        ("release", events.release, partial(_release_dependents, worker)),
+        ("fire", events.fire, partial(fire_due_schedules, worker)),
     ):
-        loops.start_soon(_run_loop, name, bell, step, stop)
+        loops.start_soon(_run_loop, name, event, step, stop)
 
 
 async def _run_sweeps(worker: Worker) -> None:
-    every = worker.settings.sweep.total_seconds()
-    pause = every
+    interval = worker.settings.sweep.total_seconds()
+    pause = interval
 
     async def sweep() -> bool:
         nonlocal pause
         next_in = await _sweep_once(worker)
         pause = (
-            every
+            interval
             if next_in is None
-            else min(every, next_in.total_seconds() + _SWEEP_MARGIN_SECONDS)
+            else min(interval, next_in.total_seconds() + _SWEEP_MARGIN_SECONDS)
         )
         return False
 
@@ -101,10 +105,10 @@ async def _run_sweeps(worker: Worker) -> None:
 
 
 async def _sweep_once(worker: Worker) -> timedelta | None:
-    """Ring for whatever is due, in case nobody else did; say when more will be."""
+    """Wake the loops that have due rows, in case no wake-up came; return when more fall due."""
     async with worker.database.transaction() as tx:
         due = await work_queues.find_due_queues(tx)
-    for is_due, bell in (
+    for is_due, event in (
         (due.queued, worker.events.claim),
         (due.runs, worker.events.reconcile),
         (due.groups, worker.events.poll),
@@ -112,15 +116,15 @@ async def _sweep_once(worker: Worker) -> timedelta | None:
         (due.schedules, worker.events.fire),
     ):
         if is_due:
-            bell.set()
+            event.set()
     return due.next_in
 
 
 async def _release_dependents(worker: Worker) -> bool:
-    """Let jobs begin that waited for others, or end them; true if there may be more."""
+    """Queue or end the jobs that waited for others; true if there may be more."""
     async with worker.database.transaction() as tx:
-        any_begins, more = await job_dependencies.release_waiting_jobs(tx, worker=worker.name)
-    if any_begins:
+        any_queued, more = await job_dependencies.release_waiting_jobs(tx, worker=worker.name)
+    if any_queued:
         worker.events.claim.set()
     return more
 
@@ -136,34 +140,34 @@ async def _run_pruning(worker: Worker) -> None:
 
 
 async def _run_deadlines(worker: Worker) -> None:
-    patience = worker.settings.queue_deadline
+    queue_deadline = worker.settings.queue_deadline
 
-    async def give_up() -> bool:
+    async def enforce_deadlines() -> bool:
         async with worker.database.transaction() as tx:
             more = await deadlines.fail_abandoned_jobs(
-                tx, abandon_after=patience, worker=worker.name
+                tx, abandon_after=queue_deadline, worker=worker.name
             )
         async with worker.database.transaction() as tx:
             return await deadlines.stop_watching_absent_runs(tx, worker=worker.name) or more
 
     while True:
-        await _repeat_step("give up", give_up)
-        await anyio.sleep(min(_DEADLINE_INTERVAL, patience).total_seconds())
+        await _repeat_step("deadlines", enforce_deadlines)
+        await anyio.sleep(min(_DEADLINE_INTERVAL, queue_deadline).total_seconds())
 
 
 async def _run_loop(
     name: str, event: AutoResetEvent, step: Callable[[], Awaitable[bool]], stop: anyio.Event
 ) -> None:
-    async def unless_stopped() -> bool:
+    async def step_unless_stopped() -> bool:
         return not stop.is_set() and await step()
 
     while not stop.is_set():
         await event.wait()
-        await _repeat_step(name, unless_stopped)
+        await _repeat_step(name, step_unless_stopped)
 
 
 async def _repeat_step(name: str, step: Callable[[], Awaitable[bool]]) -> None:
-    """Make steps while there is more to do; a loop outlives whatever goes wrong in one."""
+    """Make steps while there is more to do; an error in a step does not end the loop."""
     try:
         while await step():
             pass

@@ -1,8 +1,9 @@
-"""The fire loop: schedules that are due become ordinary jobs, one for each time.
+"""The fire loop: makes an ordinary job of each time at which a schedule is due.
 
-The job, what became of the firing and the next time are one commit, so a worker that dies before
-it has made nothing, and one that dies after it leaves nothing to be made. What a launch would
-refuse is written down as what the firing became, and not tried again: the next time is.
+The job, the outcome of the firing and the next time are written in one commit. A worker that dies
+before it has made nothing; after it nothing is left to do. If a launch would be refused, the
+outcome of the firing says so, and the firing is not repeated; the schedule goes on with its next
+time.
 """
 
 from datetime import timedelta
@@ -43,24 +44,26 @@ log = structlog.stdlib.get_logger()
 
 
 async def fire_due_schedules(worker: Worker) -> bool:
-    """Fire what is due; true if there may be more."""
+    """Fire the schedules that are due; true if there may be more."""
     async with worker.database.transaction() as tx:
-        taken = await firing.lease_due_schedules(tx, limit=_BATCH_SIZE, lease=worker.settings.lease)
-    if not taken:
+        schedules = await firing.lease_due_schedules(
+            tx, limit=_BATCH_SIZE, lease=worker.settings.lease
+        )
+    if not schedules:
         return False
     hit_failpoint("fire.taken")
     price_list = await load_current_prices(worker.database, worker.hub, max_age=_MAX_PRICE_AGE)
-    for each in taken:
-        handle = ids.format_handle(HandleKind.SCHEDULE, each.id)
+    for schedule in schedules:
+        handle = ids.format_handle(HandleKind.SCHEDULE, schedule.id)
         with structlog.contextvars.bound_contextvars(schedule=handle):
             try:
-                await _fire_schedule(worker, each, price_list)
+                await _fire_schedule(worker, schedule, price_list)
             except Unavailable:
                 raise
             except Exception:  # one schedule must not stop the others; its lease will lapse
                 log.exception("schedule.broken")
     worker.events.claim.set()
-    return len(taken) == _BATCH_SIZE
+    return len(schedules) == _BATCH_SIZE
 
 
 async def _fire_schedule(
@@ -71,22 +74,22 @@ async def _fire_schedule(
         async with worker.database.transaction() as tx:
             if not await firing.lock_firing(tx, due):
                 return
-            became = await _apply_firing(tx, worker, due, price_list)
+            outcome = await _apply_firing(tx, worker, due, price_list)
             hit_failpoint("fire.written")
         hit_failpoint("fire.committed")
     except Unavailable:
         raise
-    except HoldfastError as refusal:
-        became = FiringOutcome.REFUSED
+    except HoldfastError as error:
+        outcome = FiringOutcome.REFUSED
         async with worker.database.transaction() as tx:
-            await firing.record_firing(tx, due, became, code=refusal.code, message=str(refusal))
-    log.info("schedule.fired", became=became)
+            await firing.record_firing(tx, due, outcome, code=error.code, message=str(error))
+    log.info("schedule.fired", became=outcome)
 
 
 async def _apply_firing(
     tx: Transaction, worker: Worker, due: DueFiring, price_list: HardwarePrices | None
 ) -> FiringOutcome:
-    """Make of a firing what its schedule says; nothing is committed if that is refused."""
+    """Submit the job of a firing, or skip it as the schedule says; an error commits nothing."""
     schedule = due.schedule
     if due.is_late and schedule.missed is MissedPolicy.SKIP:
         await firing.record_firing(tx, due, FiringOutcome.MISSED)
@@ -119,33 +122,33 @@ async def _apply_firing(
 
 
 async def _expect_approved_price(tx: Transaction, schedule: Schedule, rate: Rate | None) -> None:
-    """Refuse what a person would be asked about, if it is more than they knew of."""
+    """Refuse a price that a person would have to approve, and that is above the one they know."""
     if schedule.workspace_id is None:
         return
     threshold = await firing.get_confirm_threshold(tx, schedule.workspace_id)
     ceiling = None if rate is None else rate.ceiling_micro_usd
-    known = schedule.ceiling_micro_usd
-    if threshold is None or ceiling is None or known is None:
+    known_ceiling = schedule.ceiling_micro_usd
+    if threshold is None or ceiling is None or known_ceiling is None:
         return
-    if ceiling > threshold and ceiling > known:
+    if ceiling > threshold and ceiling > known_ceiling:
         raise NotAgreedTo(ceiling_micro_usd=ceiling, threshold_micro_usd=threshold)
 
 
 def _price_schedule(schedule: Schedule, price_list: HardwarePrices | None) -> Rate | None:
-    """Price a job as a launch would, by today's prices; a call has none that anybody knows."""
+    """Price a job as a launch would, by today's prices; the price of a call is not known."""
     if schedule.kind != JobKind.HUB_JOB:
         return None
     if price_list is None:
         raise Conflict(
-            "Hugging Face has not said what hardware costs, so what this may cost is not known "
-            "and nothing was launched."
+            "Hugging Face did not return its hardware prices, so the price of this job is not "
+            "known and nothing was launched."
         )
     try:
         spec = HubJobSpec.model_validate(schedule.spec)
     except ValidationError:
         raise Invalid(
-            "The request was checked when the schedule was made, and is not taken any more, so "
-            "nothing was launched. Delete the schedule and create it anew."
+            "The request was valid when the schedule was created and is not valid any more, so "
+            "nothing was launched. Delete the schedule and create a new one."
         ) from None
-    most = schedule.most_micro_usd
-    return price_job(spec, price_list, None if most is None else to_usd(most))
+    max_cost = schedule.most_micro_usd
+    return price_job(spec, price_list, None if max_cost is None else to_usd(max_cost))

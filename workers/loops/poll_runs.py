@@ -1,7 +1,8 @@
-"""The observe loop: one listing tells how all of a subject's runs in a namespace are doing.
+"""The poll loop: one listing shows the stages of all runs of a subject in a namespace.
 
-No job is written while it has not changed. What a listing no longer shows is asked for by id,
-once. How often depends on the age of the youngest run, not on how many people are waiting.
+A job is written only when it has changed. A run that the listing no longer shows is asked for by
+its id, once. How often a group is polled depends on the age of its youngest run, and not on how
+many people wait.
 """
 
 from datetime import timedelta
@@ -47,26 +48,26 @@ from workers.loops.reconcile_runs import (
 
 _BATCH_SIZE: Final = 8
 _MAX_FOLLOWED_LOGS: Final = 4
-"""Logs captured in one turn while their runs go on; every log is captured at its end."""
+"""Logs captured in one poll while their runs go on; every log is captured at its end."""
 _MAX_CONCURRENT_RUNS: Final = 8
-"""Runs of one group looked at together."""
+"""Runs of one group that are updated at the same time."""
 _RUNNING_STAGE: Final = "RUNNING"
 
 log = structlog.stdlib.get_logger()
 
 
 async def poll_runs(worker: Worker) -> bool:
-    """Take the groups that are due and look at each; true if there may be more."""
+    """Take the groups that are due and poll each; true if there may be more."""
     async with worker.database.transaction() as tx:
-        turns = await work_queues.lease_due_poll_groups(
+        leases = await work_queues.lease_due_poll_groups(
             tx, limit=_BATCH_SIZE, lease=worker.settings.lease
         )
-    if turns:
+    if leases:
         hit_failpoint("observe.taken")
     async with anyio.create_task_group() as group:
-        for turn in turns:
-            group.start_soon(_poll_group, worker, turn)
-    return len(turns) == _BATCH_SIZE
+        for lease in leases:
+            group.start_soon(_poll_group, worker, lease)
+    return len(leases) == _BATCH_SIZE
 
 
 async def _poll_group(worker: Worker, lease: PollLease) -> None:
@@ -74,10 +75,10 @@ async def _poll_group(worker: Worker, lease: PollLease) -> None:
     wait: timedelta | None = None
     try:
         async with worker.database.transaction() as tx:
-            lent = await credentials.load_token(tx, worker.vault, lease.subject_id)
+            credential = await credentials.load_token(tx, worker.vault, lease.subject_id)
             runs = await work_queues.list_bound_runs(tx, lease)
-        if lent is not None:
-            wait = await _compare_with_listing(worker, lease, runs, lent)
+        if credential is not None:
+            wait = await _compare_with_listing(worker, lease, runs, credential)
         async with worker.database.transaction() as tx:
             hit_failpoint("observe.seen")
             if wait is None:
@@ -87,7 +88,7 @@ async def _poll_group(worker: Worker, lease: PollLease) -> None:
             else:
                 await work_queues.postpone_poll(tx, lease, recheck_after=wait)
     except Unavailable as error:
-        # The turn is due again when its lease lapses.
+        # The group is due again when its lease lapses.
         log.warning("group.unobserved", namespace=lease.namespace, error=str(error))
     except anyio.get_cancelled_exc_class():
         async with worker.shutdown_transaction() as tx:
@@ -98,7 +99,7 @@ async def _poll_group(worker: Worker, lease: PollLease) -> None:
 async def _compare_with_listing(
     worker: Worker, lease: PollLease, runs: list[DueRun], credential: DecryptedToken
 ) -> timedelta | None:
-    """Compare a group with its listing; say how long to wait if something could not be seen."""
+    """Update a group from its listing; return how long to wait if a run could not be updated."""
     try:
         listed = await worker.hub.list_jobs(
             lease.namespace, credential.token, label=f"{APP_LABEL}={APP_NAME}", stages=ACTIVE_STAGES
@@ -106,44 +107,42 @@ async def _compare_with_listing(
     except HubError as error:
         return await _delay_after_error(worker, lease, credential, error)
     hit_failpoint("observe.listed")
-    # Before anything is ended: nobody may list this group once its last run is over.
+    # Before a run is ended: after the end of its last run nobody may list this group again.
     await _record_untracked_jobs(worker, lease, listed, runs)
     active = {job.id: job for job in listed}
-    followed = {
-        run.id for run in [r for r in runs if r.desired is DesiredState.ALIVE][:_MAX_FOLLOWED_LOGS]
-    }
-    troubles: list[HubError | Unavailable] = []
-    waiting: list[DueRun] = []
-    hands = anyio.CapacityLimiter(_MAX_CONCURRENT_RUNS)
+    wanted_runs = [run for run in runs if run.desired is DesiredState.ALIVE]
+    followed_ids = {run.id for run in wanted_runs[:_MAX_FOLLOWED_LOGS]}
+    errors: list[HubError | Unavailable] = []
+    runs_without_outputs: list[DueRun] = []
+    limiter = anyio.CapacityLimiter(_MAX_CONCURRENT_RUNS)
 
-    async def look_at(run: DueRun) -> None:
-        # What goes wrong with one run is no reason not to look at the others.
-        async with hands:
+    async def update(run: DueRun) -> None:
+        async with limiter:
             try:
                 job = active.get(run.remote_id or "")
                 if not await _update_run(
-                    worker, run, credential, job, follow_log=run.id in followed
+                    worker, run, credential, job, follow_log=run.id in followed_ids
                 ):
-                    waiting.append(run)
-            except (HubError, Unavailable) as error:
-                troubles.append(error)
+                    runs_without_outputs.append(run)
+            except (HubError, Unavailable) as error:  # it must not keep us from the other runs
+                errors.append(error)
 
     async with anyio.create_task_group() as group:
         for run in runs:
-            group.start_soon(look_at, run)
-    if troubles:
-        return await _delay_after_error(worker, lease, credential, troubles[0])
-    return outputs.recheck_interval(worker) if waiting else None
+            group.start_soon(update, run)
+    if errors:
+        return await _delay_after_error(worker, lease, credential, errors[0])
+    return outputs.recheck_interval(worker) if runs_without_outputs else None
 
 
 async def _delay_after_error(
     worker: Worker, lease: PollLease, credential: DecryptedToken, error: HubError | Unavailable
 ) -> timedelta:
-    """Say when to look again after something went wrong; a refused token holds its subject."""
+    """Return when to poll again after an error; a rejected token holds its subject."""
     log.warning("group.unseen", namespace=lease.namespace, error=str(error))
     await hold_if_token_rejected(worker, lease.subject_id, credential, error)
-    asked = error.retry_after if isinstance(error, HubRejected) else None
-    return asked or worker.settings.observe_max / 6
+    retry_after = error.retry_after if isinstance(error, HubRejected) else None
+    return retry_after or worker.settings.observe_max / 6
 
 
 async def _update_run(
@@ -154,32 +153,34 @@ async def _update_run(
     *,
     follow_log: bool,
 ) -> bool:
-    """Write down what is new about one run; false if it is over, and its outputs are waited for."""
+    """Write down what is new about a run; false if it has ended and its outputs are awaited."""
     assert run.remote_id is not None  # noqa: S101  # a bound run has one: ck_remote_run_bound_by_id
     if job is None:
         job = await worker.hub.inspect_job(run.namespace, run.remote_id, credential.token)
         if job is None and is_recently_created(worker, run):
             return True
-    ending = derive_run_result(job)
+    run_result = derive_run_result(job)
     stage = job.stage if job is not None else None
-    printing = ending is not None or (follow_log and stage == _RUNNING_STAGE)
-    redactor = await load_redactor(worker, run, credential) if printing or run.overdue else None
-    # Its log is whole where only its outputs are waited for.
-    printing = printing and run.stage != outputs.COMPLETED_STAGE
-    if printing and not await capture_log(
-        worker, run, credential, redactor, is_finished=ending is not None
+    has_log = run_result is not None or (follow_log and stage == _RUNNING_STAGE)
+    redactor = await load_redactor(worker, run, credential) if has_log or run.overdue else None
+    # When only the outputs are awaited, the log is complete already.
+    if (
+        has_log
+        and run.stage != outputs.COMPLETED_STAGE
+        and not await capture_log(
+            worker, run, credential, redactor, is_finished=run_result is not None
+        )
     ):
         return True
-    left: outputs.CollectedOutputs | None = None
-    if ending is not None:
-        left = await outputs.collect_outputs(worker, run, credential, ending, redactor)
+    collected: outputs.CollectedOutputs | None = None
+    if run_result is not None:
+        collected = await outputs.collect_outputs(worker, run, credential, run_result, redactor)
     async with worker.database.transaction() as tx:
-        if left is not None:
+        if collected is not None:
             hit_failpoint("end.before")
-            await run_end.end_run(
-                tx, run.id, redact_run_result(left.run_result, redactor), worker=worker.name
-            )
-            await files.save_files(tx, run.job_id, left.files)
+            redacted = redact_run_result(collected.run_result, redactor)
+            await run_end.end_run(tx, run.id, redacted, worker=worker.name)
+            await files.save_files(tx, run.job_id, collected.files)
             hit_failpoint("end.written")
         elif job is not None and stage is not None and stage != run.stage:
             await run_end.record_stage(
@@ -192,13 +193,17 @@ async def _update_run(
                 max_stage_duration=_max_stage_duration(worker, run, stage),
             )
             hit_failpoint("stage.written")
-        elif run.overdue and ending is None:
+        elif run.overdue and run_result is None:
             await _expire_run(tx, worker, run, job, redactor)
-    if left is not None:
+    if collected is not None:
         hit_failpoint("end.committed")
-        name = ids.format_handle(ids.HandleKind.JOB, run.job_id)
-        log.info("job.ended", job=name, state=left.run_result.state, reason=left.run_result.reason)
-    return ending is None or left is not None
+        log.info(
+            "job.ended",
+            job=ids.format_handle(ids.HandleKind.JOB, run.job_id),
+            state=collected.run_result.state,
+            reason=collected.run_result.reason,
+        )
+    return run_result is None or collected is not None
 
 
 async def _expire_run(
@@ -208,21 +213,21 @@ async def _expire_run(
     job: RemoteJob | None,
     redactor: Redactor | None,
 ) -> None:
-    """End a run that the Hub leaves in one stage for too long, with what was seen of it."""
-    running = run.stage == _RUNNING_STAGE
-    lasted = format_duration(_max_stage_duration(worker, run, run.stage))
-    said = job.status.message if job is not None and job.status is not None else None
-    evidence = f"It was still {run.stage} after {lasted}."
-    if said:
-        evidence += f" {redact_or_withhold(said, redactor)}"
-    reason = Reason.TIMED_OUT if running else Reason.STUCK_SCHEDULING
-    if await deadlines.expire_run(tx, run.id, reason=reason, message=evidence, worker=worker.name):
+    """End a run that has been in one stage for too long, with the Hub's last message about it."""
+    is_running = run.stage == _RUNNING_STAGE
+    limit = format_duration(_max_stage_duration(worker, run, run.stage))
+    hub_message = job.status.message if job is not None and job.status is not None else None
+    message = f"It was still {run.stage} after {limit}."
+    if hub_message:
+        message += f" {redact_or_withhold(hub_message, redactor)}"
+    reason = Reason.TIMED_OUT if is_running else Reason.STUCK_SCHEDULING
+    if await deadlines.expire_run(tx, run.id, reason=reason, message=message, worker=worker.name):
         worker.events.reconcile.set()
         log.warning("run.expired", run=str(run.id), stage=run.stage)
 
 
 def _max_stage_duration(worker: Worker, run: DueRun, stage: str | None) -> timedelta:
-    """Say how long a stage may last."""
+    """Return how long a stage may last."""
     settings = worker.settings
     if stage == outputs.COMPLETED_STAGE:
         return settings.outputs_patience
@@ -234,19 +239,21 @@ def _max_stage_duration(worker: Worker, run: DueRun, stage: str | None) -> timed
 async def _record_untracked_jobs(
     worker: Worker, lease: PollLease, jobs: list[RemoteJob], runs: list[DueRun]
 ) -> None:
-    """Record the labelled jobs that nobody has recorded: unanswered, late, or one too many."""
-    recorded = {run.remote_id for run in runs}
-    strays = [
+    """Record the jobs with our label that have no run yet: unconfirmed, late, or surplus ones."""
+    recorded_ids = {run.remote_id for run in runs}
+    untracked = [
         (run_id, job)
         for job in sorted(jobs, key=created_at_key)
-        if job.id not in recorded and (run_id := _parse_run_id(job)) is not None
+        if job.id not in recorded_ids and (run_id := _parse_run_id(job)) is not None
     ]
-    if not strays:
+    if not untracked:
         return
     async with worker.database.transaction() as tx:
-        known = await work_queues.find_group_runs(tx, lease, [run_id for run_id, _ in strays])
-        for run_id, job in strays:
-            run = known.get(run_id)
+        runs_by_id = await work_queues.find_group_runs(
+            tx, lease, [run_id for run_id, _ in untracked]
+        )
+        for run_id, job in untracked:
+            run = runs_by_id.get(run_id)
             if run is not None and run.remote_id != job.id and is_job_of_run(job, run):
                 hit_failpoint("stock.before")
                 if await record_created(

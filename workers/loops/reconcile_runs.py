@@ -1,7 +1,8 @@
-"""The attend loop: settle what is unknown by asking the Hub, and kill what must die.
+"""The reconcile loop: asks the Hub about unknown runs, and kills the runs that must end.
 
-It works through the runs that owe a step. Either the Hub's listing shows the label of a run, or it
-is absent until the settle window has closed; a create request is never sent again before.
+It works through the runs that owe a step. An unknown run is found when the Hub's listing shows its
+label. It counts as absent when the listing did not show it until the settle window had closed; no
+create request is sent again before.
 """
 
 from datetime import timedelta
@@ -42,7 +43,7 @@ log = structlog.stdlib.get_logger()
 
 
 async def reconcile_runs(worker: Worker) -> bool:
-    """Take the runs that owe a step and make it; true if there may be more."""
+    """Take the runs that owe a step and make that step; true if there may be more."""
     await _settle_lapsed_runs(worker)
     async with worker.database.transaction() as tx:
         runs = await work_queues.lease_due_runs(tx, limit=_BATCH_SIZE, lease=worker.settings.lease)
@@ -55,27 +56,27 @@ async def reconcile_runs(worker: Worker) -> bool:
 
 
 async def _settle_lapsed_runs(worker: Worker) -> None:
-    """Take up the runs of workers that fell silent."""
+    """Take over the runs of workers that did not renew their leases."""
     async with worker.database.transaction() as tx:
-        silent = await run_launch.find_lapsed_runs(tx)
-    for run in silent:
+        lapsed_runs = await run_launch.find_lapsed_runs(tx)
+    for run in lapsed_runs:
         await _settle_lapsed_run(worker, run)
 
 
 async def _settle_lapsed_run(worker: Worker, run: LapsedRun) -> None:
-    why = "The worker fell silent."
+    message = "The worker did not renew its lease."
     hit_failpoint("lapse.before")
     async with worker.database.transaction() as tx:
         if run.kind == JobKind.HUB_JOB:
             await run_launch.mark_unconfirmed(
-                tx, run.run_id, cause=why, worker=worker.name, only_if_lapsed=True
+                tx, run.run_id, cause=message, worker=worker.name, only_if_lapsed=True
             )
         else:
             await record_lost_call(
                 tx,
                 run.run_id,
                 may_repeat=not run.has_begun or _is_resumable(worker, run.kind),
-                message=why,
+                message=message,
                 worker=worker.name,
                 only_if_lapsed=True,
             )
@@ -84,7 +85,7 @@ async def _settle_lapsed_run(worker: Worker, run: LapsedRun) -> None:
 
 
 def _is_resumable(worker: Worker, kind: str) -> bool:
-    """Tell whether a call that was cut off goes on where it was left."""
+    """Tell whether the executor continues a call that was cut off."""
     executor = worker.executors.get(kind)
     return executor is not None and executor.resumes
 
@@ -94,9 +95,9 @@ async def _reconcile_run(worker: Worker, run: DueRun) -> None:
     with structlog.contextvars.bound_contextvars(job=job, run=str(run.id)):
         try:
             async with worker.database.transaction() as tx:
-                lent = await credentials.load_token(tx, worker.vault, run.subject_id)
-            if lent is not None:
-                await _find_or_kill_run(worker, run, lent)
+                credential = await credentials.load_token(tx, worker.vault, run.subject_id)
+            if credential is not None:
+                await _find_or_kill_run(worker, run, credential)
         except (HubError, Unavailable) as error:
             # The run stays due: it is taken again when the lease of this step lapses.
             log.warning("run.unattended", error=str(error))
@@ -120,7 +121,7 @@ async def _find_or_kill_run(worker: Worker, run: DueRun, credential: DecryptedTo
 async def hold_if_token_rejected(
     worker: Worker, subject_id: str, credential: DecryptedToken, error: Exception
 ) -> bool:
-    """Hold the jobs of a subject if the Hub rejected their token; false if the error is another."""
+    """Hold a subject's jobs if the error says that their token is invalid; false if it does not."""
     if not (isinstance(error, HubRejected) and error.status == HTTPStatus.UNAUTHORIZED):
         return False
     async with worker.database.transaction() as tx:
@@ -129,73 +130,75 @@ async def hold_if_token_rejected(
 
 
 async def _find_unknown_run(worker: Worker, run: DueRun, credential: DecryptedToken) -> None:
-    """Ask the Hub whether a run exists: bind it, or count the miss."""
+    """Ask the Hub whether a run exists; record its id, or count that it was not listed."""
     listed = await worker.hub.list_jobs(run.namespace, credential.token, label=run_label(run.id))
     hit_failpoint("find.listed")
-    found = sorted((job for job in listed if is_job_of_run(job, run)), key=created_at_key)
+    matches = sorted((job for job in listed if is_job_of_run(job, run)), key=created_at_key)
     async with worker.database.transaction() as tx:
-        if not found:
-            ripe = await run_end.record_missed_listing(
+        if not matches:
+            is_absent = await run_end.record_missed_listing(
                 tx, run.id, recheck_after=_recheck_interval(worker, run)
             )
             hit_failpoint("find.missed")
-            if ripe:
-                again = _may_relaunch(worker, run)
+            if is_absent:
+                relaunch = _may_relaunch(worker, run)
                 await run_end.mark_absent(
                     tx,
                     run.id,
                     worker=worker.name,
-                    relaunch=again,
+                    relaunch=relaunch,
                     default_monthly_budget=worker.settings.monthly_budget_micro_usd,
                 )
                 hit_failpoint("find.absent")
-                log.warning("run.absent", relaunch=again)
+                log.warning("run.absent", relaunch=relaunch)
             return
-        # Oldest first; whatever is bound by then, in here or meanwhile, the others are surplus.
-        doomed = [
+        # The oldest first. Once a job is recorded, here or by another worker, the rest are surplus.
+        must_kill = [
             await record_created(tx, worker, run.id, Created.from_job(job), poll_after=timedelta(0))
-            for job in found
+            for job in matches
         ]
         hit_failpoint("find.written")
     hit_failpoint("find.committed")
-    log.info("run.found", remote=found[0].id, listed=len(found))
-    if any(doomed):
+    log.info("run.found", remote=matches[0].id, listed=len(matches))
+    if any(must_kill):
         worker.events.reconcile.set()
 
 
 async def _kill_run(worker: Worker, run: DueRun, credential: DecryptedToken) -> None:
-    """Stop a run, and look whether it has stopped; it is due again until it has."""
+    """Cancel a run at the Hub, and check that it has ended; until then it is due again."""
     assert run.remote_id is not None  # noqa: S101  # a bound run has one: ck_remote_run_bound_by_id
     async with worker.database.transaction() as tx:
         await work_queues.record_kill_request(
             tx, run.id, recheck_after=min(backoff(run.kills), _MAX_KILL_INTERVAL)
         )
     hit_failpoint("kill.unsent")
-    refusal = await _send_cancel(worker, run, credential)
+    cancel_error = await _send_cancel(worker, run, credential)
     hit_failpoint("kill.sent")
     job = await worker.hub.inspect_job(run.namespace, run.remote_id, credential.token)
-    ending = None if job is None and is_recently_created(worker, run) else derive_run_result(job)
-    if ending is None:
-        if refusal is not None:
-            raise refusal
+    is_too_young = job is None and is_recently_created(worker, run)
+    run_result = None if is_too_young else derive_run_result(job)
+    if run_result is None:
+        if cancel_error is not None:
+            raise cancel_error
         return
     hit_failpoint("kill.seen")
     redactor = await load_redactor(worker, run, credential)
     if not await capture_log(worker, run, credential, redactor, is_finished=True):
         return
-    left = await outputs.collect_partial_outputs(worker, run, credential, redactor)
+    job_files = await outputs.collect_partial_outputs(worker, run, credential, redactor)
     async with worker.database.transaction() as tx:
-        await run_end.end_run(tx, run.id, redact_run_result(ending, redactor), worker=worker.name)
-        await files.save_files(tx, run.job_id, left)
+        redacted = redact_run_result(run_result, redactor)
+        await run_end.end_run(tx, run.id, redacted, worker=worker.name)
+        await files.save_files(tx, run.job_id, job_files)
         hit_failpoint("kill.written")
     hit_failpoint("kill.committed")
-    log.info("run.killed", stage=ending.stage)
+    log.info("run.killed", stage=run_result.stage)
 
 
 async def _send_cancel(
     worker: Worker, run: RemoteRun, credential: DecryptedToken
 ) -> HubError | None:
-    """Send the cancel request; what it answers counts for less than what is seen afterwards."""
+    """Send the cancel request, and return its error: what the Hub then shows counts for more."""
     assert run.remote_id is not None  # noqa: S101  # as above
     try:
         await worker.hub.cancel_job(run.namespace, run.remote_id, credential.token)
@@ -206,29 +209,29 @@ async def _send_cancel(
 
 def is_job_of_run(job: RemoteJob, run: RemoteRun) -> bool:
     """Tell whether a listed job is this run, and not a person's copy of it."""
-    copied = job.initiator is not None and job.initiator.type in _COPY_INITIATORS
-    named = (job.environment or {}).get(RUN_VARIABLE)
-    return not copied and named in (None, str(run.id))
+    is_copy = job.initiator is not None and job.initiator.type in _COPY_INITIATORS
+    run_id = (job.environment or {}).get(RUN_VARIABLE)
+    return not is_copy and run_id in (None, str(run.id))
 
 
 def is_recently_created(worker: Worker, run: DueRun) -> bool:
-    """Tell whether a run that the Hub does not know may only not be known everywhere yet."""
+    """Tell whether a run is so young that not every server of the Hub may know it yet."""
     return run.age < worker.settings.lease
 
 
 def _may_relaunch(worker: Worker, run: DueRun) -> bool:
-    """Tell whether a second create request is worth a duplicate, which is found and killed.
+    """Tell whether to send a second create request: a duplicate it may cause is found and killed.
 
-    Never of a job that the Hub itself starts anew: what came late would be more than one duplicate.
+    Never for a job that the Hub itself restarts: a late first run could be several duplicates.
     """
     if run.attempts > 1:
         return False
-    chosen = worker.settings.unknown
-    return chosen == "relaunch" or (chosen is None and (run.flavor or "").startswith("cpu-"))
+    policy = worker.settings.unknown
+    return policy == "relaunch" or (policy is None and (run.flavor or "").startswith("cpu-"))
 
 
 def created_at_key(job: RemoteJob) -> str:
-    """Return what sorts jobs, the oldest first."""
+    """Return the sort key that puts the oldest job first."""
     return job.created_at or ""
 
 

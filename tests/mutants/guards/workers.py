@@ -61,14 +61,14 @@ WORKER_GUARDS: Final = (
     *mutants_in_file(
         reconcile_runs,
         test_labels,
-        another_environment_is_another_run=("named in (None, str(run.id))", "True"),
-        copies_are_not_ours=("return not copied and", "return"),
+        another_environment_is_another_run=("run_id in (None, str(run.id))", "True"),
+        copies_are_not_ours=("return not is_copy and", "return"),
     ),
     *mutants_in_file(
         reconcile_runs,
         test_reconcile_runs,
         young_run_is_not_called_gone_when_killed=(
-            "None if job is None and is_recently_created(worker, run) else derive_run_result(job)",
+            "None if is_too_young else derive_run_result(job)",
             "derive_run_result(job)",
         ),
     ),
@@ -83,7 +83,7 @@ WORKER_GUARDS: Final = (
     *mutants_in_file(
         poll_runs,
         test_poll_runs,
-        strays_are_recorded=("    if not strays:", "    if strays:"),
+        strays_are_recorded=("    if not untracked:", "    if untracked:"),
     ),
     *mutants_in_file(
         hub_client,
