@@ -1,1 +1,1 @@
-"""The arq workers: they carry jobs out at the Hub. Start reading at `workers.loops.engine`."""
+"""The workers, which carry jobs out at the Hub. Start reading at `workers.loops.engine`."""

@@ -1,4 +1,4 @@
-"""`python -m workers`: a worker that needs no Redis to be there, and none to stay."""
+"""The command `python -m workers`: a worker that starts without Redis, and survives its loss."""
 
 import asyncio
 import signal
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import anyio
 import structlog
-from arq.worker import Worker as Listener
+from arq.worker import Worker as ArqWorker
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -26,20 +26,20 @@ log = structlog.stdlib.get_logger()
 
 
 async def run_worker(settings: Settings) -> None:
-    """Carry jobs until SIGTERM or SIGINT."""
+    """Carry out jobs until SIGTERM or SIGINT; wait for the database if it cannot be reached."""
     stop = anyio.Event()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_stop_on_signal, stop)
+    async with anyio.create_task_group() as signal_tasks:
+        signal_tasks.start_soon(_stop_on_signal, stop)
         while not stop.is_set():
             try:
-                async with build_worker(settings) as worker, anyio.create_task_group() as beside:
-                    beside.start_soon(_run_arq_listener, worker)
+                async with build_worker(settings) as worker, anyio.create_task_group() as arq_tasks:
+                    arq_tasks.start_soon(_receive_wakeups, worker)
                     await engine.run_loops(worker, stop)
-                    beside.cancel_scope.cancel()
+                    arq_tasks.cancel_scope.cancel()
             except Unavailable as error:
                 log.warning("worker.waiting", error=str(error))
                 await anyio.sleep(_RETRY_PAUSE_SECONDS)
-        tasks.cancel_scope.cancel()
+        signal_tasks.cancel_scope.cancel()
 
 
 async def _stop_on_signal(stop: anyio.Event) -> None:
@@ -49,52 +49,52 @@ async def _stop_on_signal(stop: anyio.Event) -> None:
             return
 
 
-async def _run_arq_listener(worker: Worker) -> None:
-    """Answer the doorbell for as long as there is one; arq gives up where we do not."""
-    away = False
+async def _receive_wakeups(worker: Worker) -> None:
+    """Run arq, and start it again whenever it fails: arq ends when Redis is lost, we do not."""
+    is_disconnected = False
     while True:
-        listener = Listener(**arq_settings(worker.settings, worker))
+        arq_worker = ArqWorker(**arq_settings(worker.settings, worker))
         try:
-            await listener.async_run()
-        except Exception as error:  # arq, over bytes that anyone may have left there
-            if listener.pool and not isinstance(error, _CONNECTION_ERRORS):
+            await arq_worker.async_run()
+        except Exception as error:  # anybody may have left bytes in the queue that arq cannot read
+            if arq_worker.pool and not isinstance(error, _CONNECTION_ERRORS):
                 log.exception("doorbell.broken")
-                await _delete_unreadable_queue(listener)
-            elif listener.pool or not away:  # said when it goes, not each second until it returns
+                await _delete_unreadable_queue(arq_worker)
+            elif arq_worker.pool or not is_disconnected:  # logged once, not every second
                 log.warning("doorbell.lost", error=type(error).__name__)
-            away = True
+            is_disconnected = True
         finally:
-            await _close_listener(listener)
+            await _close_arq_worker(arq_worker)
         await anyio.sleep(_RETRY_PAUSE_SECONDS)
 
 
-async def _delete_unreadable_queue(listener: Listener) -> None:
-    """Empty a queue that cannot be read: it would break us again, and the sweep needs no wake."""
+async def _delete_unreadable_queue(arq_worker: ArqWorker) -> None:
+    """Empty a queue that would break arq again; the sweep does without the wake-ups in it."""
     with anyio.move_on_after(_RETRY_PAUSE_SECONDS), suppress(RedisError, OSError):
-        await listener.pool.delete(listener.queue_name)
+        await arq_worker.pool.delete(arq_worker.queue_name)
 
 
-async def _close_listener(listener: Listener) -> None:
-    """Close a listener without a word to Redis, whose answer arq's own `close` would wait for."""
+async def _close_arq_worker(arq_worker: ArqWorker) -> None:
+    """Close arq without a command to Redis: arq's own `close` would wait for the answer."""
     with anyio.move_on_after(_RETRY_PAUSE_SECONDS, shield=True), suppress(RedisError, OSError):
-        for task in listener.tasks.values():
+        for task in arq_worker.tasks.values():
             task.cancel()
-        await asyncio.gather(*listener.tasks.values(), return_exceptions=True)
-        if listener.pool:  # there is none before Redis has answered
-            await listener.pool.aclose(close_connection_pool=True)
+        await asyncio.gather(*arq_worker.tasks.values(), return_exceptions=True)
+        if arq_worker.pool:  # arq has none before Redis has answered
+            await arq_worker.pool.aclose(close_connection_pool=True)
 
 
 def main() -> int:
-    """Run a worker; what keeps it from running is said in a sentence."""
+    """Run a worker; print the reason in a sentence if it cannot run."""
     log_config.configure_logging()
-    code = 0
+    exit_code = 0
     try:
         anyio.run(run_worker, Settings.from_env())
-    except* HoldfastError as wrong:
-        code = 1
-        for error in wrong.exceptions:
+    except* HoldfastError as group:
+        exit_code = 1
+        for error in group.exceptions:
             sys.stderr.write(f"{error}\n")
-    return code
+    return exit_code
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What lives as long as a worker does, and what an executor is told about one attempt."""
+"""The state of one worker process: its connections, its executors, and the events of its loops."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -16,28 +16,28 @@ from workers.executor import Executor
 from workers.hub.client import HubJobsClient
 
 _SHUTDOWN_WRITE_SECONDS: Final = 2.0
-"""Seconds in which a step that is cut off is handed back."""
+"""Seconds in which a step that is cut off may hand its rows back."""
 
 
 class AutoResetEvent:
-    """Wakes one loop; rings that come together are answered together."""
+    """An event that resets when a wait ends; several calls of `set` before that wake it once."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def set(self) -> None:
-        """Wake the loop, or make it go round once more."""
+        """End the wait, or the next one if nobody waits now."""
         self._event.set()
 
     async def wait(self) -> None:
-        """Wait to be woken."""
+        """Wait until the event is set, and reset it."""
         await self._event.wait()
         self._event.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class LoopEvents:
-    """One for each loop that takes up due rows."""
+    """The wake-up events, one for each loop that takes due rows."""
 
     claim: AutoResetEvent = field(default_factory=AutoResetEvent)
     reconcile: AutoResetEvent = field(default_factory=AutoResetEvent)
@@ -48,7 +48,7 @@ class LoopEvents:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One process that carries jobs."""
+    """One worker process."""
 
     name: str
     settings: Settings
@@ -57,14 +57,14 @@ class Worker:
     hub: HubJobsClient
     executors: Mapping[str, Executor]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once it is told to stop."""
+    """Set when the worker is told to stop."""
     events: LoopEvents = field(default_factory=LoopEvents)
 
     @asynccontextmanager
     async def shutdown_transaction(self) -> AsyncGenerator[Transaction]:
-        """Yield a transaction to a step that is being cut off; briefly, and only if there is one.
+        """Yield a transaction in which a cancelled step hands its rows back, if there is time.
 
-        What cannot be written now is found out when the lease of the step lapses.
+        If it cannot be written, another worker takes the rows over when the lease lapses.
         """
         with suppress(Unavailable), anyio.move_on_after(_SHUTDOWN_WRITE_SECONDS, shield=True):
             async with self.database.transaction() as tx:

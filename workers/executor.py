@@ -1,4 +1,4 @@
-"""What an executor can say about an attempt, and nothing else."""
+"""The interface of executors: the request they get, and the outcomes they can return."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from workers.hub.job import RemoteJob
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """Something exists upstream now, and this is its id."""
+    """Something exists at the Hub now, and this is its id."""
 
     remote_id: str
     stage: str | None
@@ -34,16 +34,16 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The call is over, one way or the other."""
+    """The call is over, with success or without."""
 
     run_result: RunResult
     files: tuple[NewJobFile, ...] = ()
-    """What it leaves behind beside its result."""
+    """The files that it leaves in addition to its result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Provably nothing was created, and nothing ever would be."""
+    """Nothing was created for certain, and another try would be rejected as well."""
 
     reason: Reason
     message: str
@@ -51,23 +51,23 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """Provably nothing was created; another try may succeed."""
+    """Nothing was created for certain; another try may succeed."""
 
     message: str
     retry_after: timedelta | None = None
-    """How long the Hub asked this subject to wait."""
+    """How long the Hub asked this subject to wait; none if it did not ask."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRejected:
-    """Provably nothing was created: the Hub no longer takes the subject's token."""
+    """Nothing was created for certain: the Hub no longer accepts the subject's token."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The request was sent and its answer was lost, or cannot be read."""
+    """The request was sent, and its answer was lost or cannot be read."""
 
     message: str
 
@@ -80,7 +80,7 @@ ReportProgress = Callable[[JobProgress], None]
 
 @dataclass(frozen=True, slots=True)
 class ExecutorDeps:
-    """What executors are made of; each takes what it needs."""
+    """What executors are made from; each takes what it needs."""
 
     hub: HubJobsClient
     database: Database
@@ -90,7 +90,7 @@ class ExecutorDeps:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRequest:
-    """One attempt to be carried out, with the authority of the subject who asked for it."""
+    """One attempt to carry out, with the authority of the subject who launched the job."""
 
     run_id: UUID
     job_id: UUID
@@ -102,7 +102,7 @@ class ExecutionRequest:
     request_timeout: timedelta
     """How long a create request may take."""
     report_progress: ReportProgress
-    """Says how far it is; as often as you like, for only the newest is written, now and then."""
+    """Reports progress, as often as you like: only the newest is written, every few seconds."""
 
 
 class Executor(Protocol):
@@ -110,17 +110,17 @@ class Executor(Protocol):
 
     @property
     def kind(self) -> str:
-        """The jobs it carries out."""
+        """The kind of the jobs that it carries out."""
         ...
 
     @property
     def is_call(self) -> bool:
-        """Whether the remote run is over when `execute` returns, and leaves no id behind."""
+        """Whether the remote run is over when `execute` returns, and has no id to ask for later."""
         ...
 
     @property
     def resumes(self) -> bool:
-        """Whether a call that was cut off is begun again, and goes on where it was left."""
+        """Whether a call that was cut off is queued again, and continues where it stopped."""
         ...
 
     @property
@@ -129,5 +129,5 @@ class Executor(Protocol):
         ...
 
     async def execute(self, request: ExecutionRequest) -> Outcome:
-        """Do it, and say how it went."""
+        """Carry out the attempt, and return its outcome."""
         ...

@@ -1,4 +1,4 @@
-"""When to try again: a function of how often it was tried, and of chance."""
+"""Delays between tries, and a clock that does not stop while the machine sleeps."""
 
 import random
 import time
@@ -14,16 +14,16 @@ MAX_LAUNCH_TRIES: Final = 12
 def backoff(tries: int) -> timedelta:
     """Return how long to wait after the try numbered `tries`, counted from 0.
 
-    Spread by half to either side, so that what failed together does not return together.
+    The delay varies by half to either side, so that what failed together is not retried together.
     """
     wait = min(MIN_BACKOFF * (1 << min(tries, 20)), MAX_BACKOFF)
     return wait * random.uniform(0.5, 1.5)  # noqa: S311  # spreads load, keeps no secret
 
 
 _CLOCK_ID: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Goes on while the machine sleeps, so that a woken worker knows its lease is gone."""
+"""It goes on while the machine sleeps, so that a worker knows afterwards that its lease lapsed."""
 
 
 def boottime_seconds() -> float:
-    """Return seconds since some fixed moment, sleep of the machine included."""
+    """Return the seconds since a fixed moment, including those in which the machine slept."""
     return time.clock_gettime(_CLOCK_ID)

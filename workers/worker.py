@@ -1,8 +1,8 @@
-"""The composition root of the worker, and arq's view of it.
+"""The composition root of the worker, and its settings for arq.
 
-`holdfast worker` (`workers.__main__`) starts without a Redis and outlives its absence. Plain
-`arq workers.worker.WorkerSettings` runs the same engine, but needs a Redis to start with, and a
-supervisor that starts it again.
+`holdfast worker` (`workers.__main__`) starts without Redis, and goes on when Redis is lost. Plain
+`arq workers.worker.WorkerSettings` runs the same loops, but needs Redis to start, and a supervisor
+that restarts it.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ from workers.hub.client import open_hub_jobs_client
 from workers.loops import engine
 
 _APPLICATION_NAME: Final = "holdfast-worker"
-"""How its connections are named in Postgres; whoever counts workers counts these names."""
+"""The name of its connections in Postgres; the number of workers is counted by this name."""
 
 _WORKER_KEY: Final = "worker"
 
 
 @asynccontextmanager
 async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
-    """Build a worker from its settings, with every executor there is.
+    """Build a worker from its settings, with all executors.
 
     Raises:
         Unavailable: the database cannot be reached.
@@ -47,20 +47,21 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
     name = f"{socket.gethostname()}:{os.getpid()}"
     failpoints.arm(settings.failpoint)
     async with (
-        open_change_publisher(str(settings.redis_url)) as told,
+        open_change_publisher(str(settings.redis_url)) as publisher,
         Database(
             str(settings.database_url),
             application_name=f"{_APPLICATION_NAME} {name}",
             role=DatabaseRole.WORKER,
-            on_job_changes=told.enqueue,
+            on_job_changes=publisher.enqueue,
         ) as database,
-        open_hub_jobs_client(str(settings.hub_url), str(settings.router_url)) as gateway,
+        open_hub_jobs_client(str(settings.hub_url), str(settings.router_url)) as hub,
     ):
         async with database.transaction() as tx:
-            found, wanted = await revisions.read_current_revision(tx), revisions.head_revision()
-        if found != wanted:
+            current = await revisions.read_current_revision(tx)
+        expected = revisions.head_revision()
+        if current != expected:
             raise Conflict(
-                f"The database is at revision {found}, this worker wants {wanted}. "
+                f"The database is at revision {current}, this worker needs {expected}. "
                 f"Run `holdfast migrate` first."
             )
         vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
@@ -69,15 +70,13 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
             settings=settings,
             database=database,
             vault=vault,
-            hub=gateway,
-            executors=executors.discover_executors(
-                ExecutorDeps(gateway, database, settings, vault)
-            ),
+            hub=hub,
+            executors=executors.discover_executors(ExecutorDeps(hub, database, settings, vault)),
         )
 
 
 async def wake(ctx: dict[Any, Any], job_id: str) -> None:
-    """Answer the doorbell. The id is a hint for people who read logs: the rows say what is due."""
+    """Wake the loops. The id only helps people who read logs: the rows say what is due."""
     del job_id
     worker = ctx[_WORKER_KEY]
     assert isinstance(worker, Worker)  # noqa: S101  # arq's ctx is untyped
@@ -85,8 +84,11 @@ async def wake(ctx: dict[Any, Any], job_id: str) -> None:
 
 
 def arq_settings(settings: Settings, worker: Worker | None = None) -> dict[str, Any]:
-    """Say how arq is to be run; for an engine already at work, or for one that arq starts."""
-    beside = _EngineBesideArq(settings)
+    """Return arq's settings, for a worker that runs already, or for one that arq starts.
+
+    `worker` is the one that runs already; none if arq is to start and stop one.
+    """
+    lifecycle = _WorkerLifecycle(settings)
     return {
         "queue_name": wakeups.queue_name(),
         "redis_settings": wakeups.arq_redis_settings(
@@ -101,44 +103,45 @@ def arq_settings(settings: Settings, worker: Worker | None = None) -> dict[str, 
         "health_check_interval": 60,
         "log_results": False,
         **(
-            {"on_startup": beside.start, "on_shutdown": beside.stop}
+            {"on_startup": lifecycle.start, "on_shutdown": lifecycle.stop}
             if worker is None
             else {"ctx": {_WORKER_KEY: worker}, "handle_signals": False}
         ),
     }
 
 
-class _EngineBesideArq:
-    """An engine at work beside arq, from arq's start to arq's end."""
+class _WorkerLifecycle:
+    """A worker that starts and stops with arq."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stop = anyio.Event()
-        self._built_workers: asyncio.Queue[Worker] = asyncio.Queue()
+        self._workers: asyncio.Queue[Worker] = asyncio.Queue()
+        """Gets the one worker as soon as it is built."""
 
     async def start(self, ctx: dict[Any, Any]) -> None:
         log_config.configure_logging()
-        # A task of its own: arq starts and stops us from two different ones.
-        self._engine_task = asyncio.create_task(self._run())
-        built = asyncio.create_task(self._built_workers.get())
-        await asyncio.wait([self._engine_task, built], return_when=asyncio.FIRST_COMPLETED)
-        if self._engine_task.done():
-            built.cancel()
-            await self._engine_task
-        ctx[_WORKER_KEY] = await built
+        # A task of its own, because arq calls `start` and `stop` from two different tasks.
+        self._loops_task = asyncio.create_task(self._run())
+        build_task = asyncio.create_task(self._workers.get())
+        await asyncio.wait([self._loops_task, build_task], return_when=asyncio.FIRST_COMPLETED)
+        if self._loops_task.done():
+            build_task.cancel()
+            await self._loops_task
+        ctx[_WORKER_KEY] = await build_task
 
     async def stop(self, _: dict[Any, Any]) -> None:
         self._stop.set()
-        await self._engine_task
+        await self._loops_task
 
     async def _run(self) -> None:
         async with build_worker(self._settings) as worker:
-            self._built_workers.put_nowait(worker)
+            self._workers.put_nowait(worker)
             await engine.run_loops(worker, self._stop)
 
 
 def __getattr__(name: str) -> type:
-    # arq reads a class; making it when it is asked for keeps the environment out of imports.
+    # arq reads a class. It is made on access, so that no import reads the environment.
     if name == "WorkerSettings":
         return type(name, (), arq_settings(Settings.from_env()))
     raise AttributeError(name)

@@ -1,4 +1,4 @@
-"""Transactions that are kept at while the database is away: a fact is not dropped for that."""
+"""Transactions that are repeated while the database is unavailable, so that no fact is lost."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -16,7 +16,11 @@ log = structlog.stdlib.get_logger()
 
 
 async def retry_transaction(database: Database, write: Callable[[Transaction], Awaitable[T]]) -> T:
-    """Make a transaction, however long that takes; what it may still write its fence says."""
+    """Run `write` in a transaction, until that has worked, however long it takes.
+
+    By then another worker may have decided about the run; the state of the run, which every
+    transition compares, says what may still be written.
+    """
     tries = 0
     while True:
         try:

@@ -1,5 +1,6 @@
-"""What a call to the Hub, or for an input, that went wrong means for the attempt it was for."""
+"""Outcomes of attempts in which a request to the Hub, or the fetch of an input, failed."""
 
+from http import HTTPStatus
 from typing import Final, assert_never
 
 from pydantic import ValidationError
@@ -11,17 +12,18 @@ from workers.inputs.url_fetcher import FetchFailed, FetchRefused
 
 HubRequestError = HubUnreachable | HubRejected | HubAmbiguous
 InputFetchError = FetchFailed | FetchRefused
-"""What goes wrong before anything is sent: an input could not be had."""
+"""An input could not be fetched, so nothing has been sent."""
 
-_REASON_BY_STATUS: Final = {402: Reason.INSUFFICIENT_CREDITS, 403: Reason.MISSING_PERMISSION}
-_UNAUTHORIZED: Final = 401
-_TOO_MANY: Final = 429
+_REASON_BY_STATUS: Final[dict[int, Reason]] = {
+    HTTPStatus.PAYMENT_REQUIRED: Reason.INSUFFICIENT_CREDITS,
+    HTTPStatus.FORBIDDEN: Reason.MISSING_PERMISSION,
+}
 
 
 def outcome_from_error(
     error: HubRequestError | InputFetchError,
 ) -> RetryLater | Rejected | TokenRejected | Unknown:
-    """Say what it means; only what was certainly not carried out may be tried again."""
+    """Return the outcome of an error; only what was certainly not carried out is tried again."""
     match error:
         case HubUnreachable() | FetchFailed():
             return RetryLater(str(error))
@@ -29,19 +31,21 @@ def outcome_from_error(
             return Rejected(Reason.INVALID_REQUEST, str(error))
         case HubAmbiguous():
             return Unknown(str(error))
-        case HubRejected(status=status, message=message) if status == _UNAUTHORIZED:
+        case HubRejected(status=HTTPStatus.UNAUTHORIZED, message=message):
             return TokenRejected(message)
-        case HubRejected(status=status, message=message) if status == _TOO_MANY:
+        case HubRejected(status=HTTPStatus.TOO_MANY_REQUESTS, message=message):
             return RetryLater(message, error.retry_after)
         case HubRejected(status=status):
-            # With the status: it is part of the evidence.
+            # `str(error)` names the status, which is part of the evidence.
             return Rejected(_REASON_BY_STATUS.get(status, Reason.INVALID_REQUEST), str(error))
         case _:
             assert_never(error)
 
 
 def reject_outdated_spec(error: ValidationError) -> Rejected:
-    """Refuse a request that was taken by rules which are not the ones of today."""
-    wrong = error.errors(include_url=False, include_input=False)
-    found = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in wrong)
-    return Rejected(Reason.INVALID_REQUEST, f"It cannot be launched as it was written. {found}")
+    """Reject a stored request that was valid by earlier rules, and is not by those of today."""
+    problems = "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False)
+    )
+    return Rejected(Reason.INVALID_REQUEST, f"It cannot be launched as it was written. {problems}")

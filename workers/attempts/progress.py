@@ -1,4 +1,4 @@
-"""What an executor says of how far it is, written down now and then: the newest, not each."""
+"""The progress of a run, as its executor reports it; only the newest is written, now and then."""
 
 from typing import Final
 from uuid import UUID
@@ -8,18 +8,17 @@ import structlog
 
 from schema.common.errors import Unavailable
 from schema.db.storable import to_storable
-from schema.jobs import progress
-from schema.jobs.progress import JobProgress
+from schema.jobs.progress import JobProgress, record_progress
 from workers.context import AutoResetEvent, Worker
 
 _WRITE_INTERVAL_SECONDS: Final = 2.0
-"""Seconds between two writes; whoever waits for changes is told as often."""
+"""Seconds between two writes, and so between two notifications of those who watch the job."""
 
 log = structlog.stdlib.get_logger()
 
 
 class ProgressReporter:
-    """Takes what is said about one run, and writes it down while `write` goes on."""
+    """Takes the progress of one run, and writes it while `write_until_cancelled` runs."""
 
     def __init__(self, worker: Worker, run_id: UUID) -> None:
         self._worker = worker
@@ -27,18 +26,18 @@ class ProgressReporter:
         self._latest = JobProgress()
         self._changed = AutoResetEvent()
 
-    def __call__(self, latest: JobProgress) -> None:
-        """Take note of how far it is."""
-        self._latest = latest
+    def __call__(self, progress: JobProgress) -> None:
+        """Replace the progress that is written next."""
+        self._latest = progress
         self._changed.set()
 
     async def write_until_cancelled(self) -> None:
-        """Write down what is news, until cancelled."""
+        """Write the newest progress each time it has changed, until cancelled."""
         while True:
             await self._changed.wait()
             try:
                 async with self._worker.database.transaction() as tx:
-                    await progress.record_progress(
+                    await record_progress(
                         tx,
                         self._run_id,
                         _to_storable_progress(self._latest),
@@ -49,5 +48,6 @@ class ProgressReporter:
             await anyio.sleep(_WRITE_INTERVAL_SECONDS)
 
 
-def _to_storable_progress(update: JobProgress) -> JobProgress:
-    return JobProgress(update.done, update.total, update.message and to_storable(update.message))
+def _to_storable_progress(progress: JobProgress) -> JobProgress:
+    message = progress.message and to_storable(progress.message)
+    return JobProgress(progress.done, progress.total, message)
