@@ -1,8 +1,10 @@
-"""What does a token say of itself? Read strictly, and held against our name and our clock.
+"""Claims of an access token in strict form, and the errors for claims that are refused.
 
-Nothing here is believed yet: only a signature over it makes it true.
+PyJWT compares the times and the audience, but it takes `"9999999999"` or `true` for a time. Nothing
+here is believed before the signature has been verified.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Self
 
@@ -15,14 +17,14 @@ _MAX_TIMESTAMP_SECONDS: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 _CLOCK_REMEDY: Final = (
     "If that is not so, set the clocks of this machine and of the authorization server by NTP."
 )
-_MAX_DISPLAY_CHARACTERS: Final = 320
+_MAX_DISPLAY_CHARS: Final = 320
 """The longest e-mail address."""
 
 _TimestampSeconds = Annotated[float, Field(ge=0, le=_MAX_TIMESTAMP_SECONDS)]
 
 
 class Claims(BaseModel):
-    """The payload of an access token, RFC 9068 and what is usual besides."""
+    """The payload of an access token: RFC 9068, and what other servers usually add."""
 
     model_config = ConfigDict(strict=True)
 
@@ -40,23 +42,27 @@ class Claims(BaseModel):
     name: Any = None
 
     @classmethod
-    def parse(cls, payload: bytes) -> Self:
-        """Read a payload.
+    def parse(cls, payload: Mapping[str, Any]) -> Self:
+        """Parse a payload.
 
         Raises:
-            Unauthenticated: a claim that is needed is missing, or one is malformed.
+            Unauthenticated: a required claim is missing, or a claim is malformed.
         """
         try:
-            return cls.model_validate_json(payload)
+            return cls.model_validate(payload)
         except ValidationError as error:
-            wrong = {str(entry["loc"][0]) for entry in error.errors() if entry["loc"]}
+            names = {str(entry["loc"][0]) for entry in error.errors() if entry["loc"]}
             raise Unauthenticated(
-                f"This token cannot be used: {', '.join(sorted(wrong)) or 'its payload'} is "
+                f"This token cannot be used: {', '.join(sorted(names)) or 'its payload'} is "
                 f"missing or malformed. Holdfast needs iss, aud, exp and sub."
             ) from None
 
     def require_issuer(self, issuer: str) -> None:
-        """Refuse what another server issued, letter by letter."""
+        """Refuse the token of another issuer; the names are compared letter by letter.
+
+        Raises:
+            Unauthenticated: another server issued it.
+        """
         if self.iss != issuer:
             slash = _trailing_slash_remark([self.iss], issuer)
             raise Unauthenticated(
@@ -65,56 +71,55 @@ class Claims(BaseModel):
                 problem="invalid_issuer",
             )
 
-    def require_audience(self, audience: str) -> None:
-        """Refuse what was made for another service, letter by letter (RFC 7519, section 4.1.3)."""
+    def audience_error(self, audience: str) -> Unauthenticated:
+        """Build the error of a token for another service (RFC 7519, section 4.1.3)."""
         named = [self.aud] if isinstance(self.aud, str) else self.aud
-        if audience not in named:
-            raise Unauthenticated(
-                f"This token is for another service: its audience (aud) must name exactly "
-                f"{audience}{_trailing_slash_remark(named, audience)}. Ask the authorization "
-                "server for "
-                f"a token for that resource, or correct HOLDFAST_JWT_AUDIENCE.",
-                problem="invalid_audience",
-            )
+        slash = _trailing_slash_remark(named, audience)
+        return Unauthenticated(
+            f"This token is for another service: its audience (aud) must name exactly "
+            f"{audience}{slash}. Ask the authorization server for a token for that resource, or "
+            f"correct HOLDFAST_JWT_AUDIENCE.",
+            problem="invalid_audience",
+        )
 
-    def require_valid_at(self, now: datetime, leeway: timedelta) -> None:
-        """Refuse what is over, or has not begun."""
-        if now >= self.expires_at + leeway:
-            raise Unauthenticated(
-                f"This token expired at {_format_time(self.exp)}. Sign in again to get a new one. "
-                f"{_CLOCK_REMEDY}",
-                problem="token_expired",
-            )
-        begins = max(self.nbf or 0, self.iat or 0)
-        if begins > (now + leeway).timestamp():
-            raise Unauthenticated(
-                f"This token is not valid before {_format_time(begins)}, and here it is "
-                f"{_format_time(now.timestamp())} (give or take {format_duration(leeway)}, "
-                "HOLDFAST_JWT_LEEWAY). "
-                f"{_CLOCK_REMEDY}",
-                problem="not_yet_valid",
-            )
+    def expired_error(self) -> Unauthenticated:
+        """Build the error of a token that has expired."""
+        return Unauthenticated(
+            f"This token expired at {_format_time(self.exp)}. Sign in again to get a new one. "
+            f"{_CLOCK_REMEDY}",
+            problem="token_expired",
+        )
+
+    def not_yet_valid_error(self, now: datetime, leeway: timedelta) -> Unauthenticated:
+        """Build the error of a token whose `nbf` or `iat` is in the future."""
+        valid_from = max(self.nbf or 0, self.iat or 0)
+        return Unauthenticated(
+            f"This token is not valid before {_format_time(valid_from)}, and here it is "
+            f"{_format_time(now.timestamp())} (give or take {format_duration(leeway)}, "
+            f"HOLDFAST_JWT_LEEWAY). {_CLOCK_REMEDY}",
+            problem="not_yet_valid",
+        )
 
     @property
     def expires_at(self) -> datetime:
-        """When it is over."""
+        """The moment in `exp`."""
         return datetime.fromtimestamp(self.exp, UTC)
 
     @property
     def scopes(self) -> frozenset[str]:
-        """What it allows: `scope`, or what some servers call `scp`."""
-        given = self.scp if self.scope is None else self.scope
-        return frozenset(given.split() if isinstance(given, str) else given or [])
+        """The scopes in `scope`, or in `scp`, as some servers call it; the standard's name wins."""
+        scopes = self.scp if self.scope is None else self.scope
+        return frozenset(scopes.split() if isinstance(scopes, str) else scopes or [])
 
 
 def display_text(claim: object) -> str | None:
-    """Return a claim that is only ever shown; nobody is refused for an odd one."""
-    return claim if isinstance(claim, str) and 0 < len(claim) <= _MAX_DISPLAY_CHARACTERS else None
+    """Return a claim that is for display only, or None: nobody is refused for an odd one."""
+    return claim if isinstance(claim, str) and 0 < len(claim) <= _MAX_DISPLAY_CHARS else None
 
 
 def _trailing_slash_remark(actual: list[str], expected: str) -> str:
-    alike = expected.rstrip("/") in (name.rstrip("/") for name in actual)
-    return " (it differs by a trailing slash)" if alike else ""
+    differs_by_slash = expected.rstrip("/") in (name.rstrip("/") for name in actual)
+    return " (it differs by a trailing slash)" if differs_by_slash else ""
 
 
 def _format_time(seconds: float) -> str:

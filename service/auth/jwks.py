@@ -126,8 +126,7 @@ def _parse_key(jwk_members: dict[str, Any]) -> VerificationKey | None:
 def _parse_public_key(members: dict[str, Any], algorithms: frozenset[str]) -> PublicKey | None:
     try:
         key = jwt.PyJWK(members, algorithm=min(algorithms)).key
-    except (jwt.PyJWTError, AttributeError):
-        # AttributeError: PyJWT 2.15 takes a member for a string without looking.
+    except jwt.PyJWTError:
         return None
     if isinstance(key, RSAPublicKey):
         return key if key.key_size >= _MIN_RSA_BITS else None

@@ -1,7 +1,11 @@
-"""Whom does an authorization server vouch for? What it signed for us says so, and nothing else.
+"""Verifier of JWT access tokens that an external authorization server signed for this service.
 
-size → form → header → issuer → key → signature → audience → time
-                       └ refuses what is not even said to be ours before a key is looked for
+size → form → header → claims → issuer → key → signature → time → audience
+                                └ refuses a foreign token before a key is fetched
+
+PyJWT checks the signature, the issuer, the times and the audience. Ours is what it does not check:
+which headers are acceptable, the strict form of the claims (`claims`), which published keys may be
+used and for how long (`jwks`), and the sentences that say what is wrong and what to do.
 """
 
 from collections.abc import AsyncGenerator
@@ -11,34 +15,35 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import httpx2
-from jwt import PyJWS, PyJWTError
+import jwt
+from jwt.types import Options
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schema.accounts.vault import Secret
 from schema.common.errors import Unauthenticated
 from service.auth.claims import Claims, display_text
 from service.auth.issuer_metadata import IssuerMetadataClient
-from service.auth.jwks import ALGORITHMS, JwksCache
+from service.auth.jwks import ALGORITHMS, JwksCache, VerificationKey
 
-_MAX_TOKEN_CHARACTERS: Final = 8 * 1024
-_MAX_KID_CHARACTERS: Final = 256
+_MAX_TOKEN_CHARS: Final = 8 * 1024
+_MAX_KID_CHARS: Final = 256
 _ACCESS_TOKEN_TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 _SIGN_IN_AGAIN: Final = "Sign in again to get another one."
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalIdentity:
-    """Somebody the authorization server vouches for; `issuer` and `subject` together are who."""
+    """A person or program as the authorization server names it: by `issuer` and `subject`."""
 
     issuer: str
     subject: str
     scopes: frozenset[str]
     expires_at: datetime
     valid_until: datetime
-    """Later by the leeway: the end of what may be cached."""
+    """`expires_at` and the leeway: a cache may keep the identity until then."""
     client_id: str | None
     email: str | None
-    """To be shown only: the server need not have verified it."""
+    """For display only: the server need not have verified it."""
     name: str | None
 
 
@@ -46,59 +51,65 @@ class _Header(BaseModel):
     model_config = ConfigDict(strict=True)
 
     alg: str
-    kid: str | None = Field(default=None, max_length=_MAX_KID_CHARACTERS)
+    kid: str | None = Field(default=None, max_length=_MAX_KID_CHARS)
     typ: str = "JWT"
-    # A token that brings the key to its own signature proves nothing.
+    # A token that brings the key of its own signature proves nothing.
     jwk: Any = None
     jku: Any = None
     x5c: Any = None
     x5u: Any = None
-    # What it says must be understood, we do not.
+    # It names extensions that must be understood, and none is implemented here.
     crit: Any = None
 
     def require_acceptable(self) -> None:
-        """Refuse what would have us trust the token about how to check it."""
+        """Refuse a header by which the token would decide how it is checked.
+
+        Raises:
+            Unauthenticated: the header is not acceptable.
+        """
         if self.alg not in ALGORITHMS:
             raise Unauthenticated(
                 f"This token is not signed in a way Holdfast accepts; its alg must be one of "
                 f"{', '.join(sorted(ALGORITHMS))}."
             )
-        if refused := sorted(self.model_fields_set - {"alg", "kid", "typ"}):
+        if unsupported := sorted(self.model_fields_set - {"alg", "kid", "typ"}):
             raise Unauthenticated(
-                f"This token's header has {', '.join(refused)}, which Holdfast does not follow."
+                f"This token's header has {', '.join(unsupported)}, which Holdfast does not follow."
             )
         if self.typ.lower() not in _ACCESS_TOKEN_TYPES:
             raise Unauthenticated("This is not an access token: its typ must be JWT or at+jwt.")
 
 
 class JwtVerifier:
-    """The authorization server, as the one whose signature counts."""
+    """Verifies the access tokens of one authorization server."""
 
     def __init__(self, keys: JwksCache, *, issuer: str, audience: str, leeway: timedelta) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
         self._leeway = leeway
-        self._jws = PyJWS(algorithms=sorted(ALGORITHMS))
 
     async def verify(self, token: Secret) -> ExternalIdentity:
-        """Return whom this token speaks for.
+        """Verify a token, and return the identity in it.
 
         Raises:
-            Unauthenticated: nobody; its `problem` says why.
-            Unavailable: the server's keys cannot be had.
+            Unauthenticated: the token is not valid here; `problem` says why.
+            Unavailable: the keys of the server cannot be fetched.
         """
         raw = token.reveal()
-        if len(raw) > _MAX_TOKEN_CHARACTERS or not raw.isascii():
+        if len(raw) > _MAX_TOKEN_CHARS or not raw.isascii():
             raise Unauthenticated(
-                f"A token has at most {_MAX_TOKEN_CHARACTERS} ASCII characters. {_SIGN_IN_AGAIN}"
+                f"A token has at most {_MAX_TOKEN_CHARS} ASCII characters. {_SIGN_IN_AGAIN}"
             )
-        header, payload = self._parse(raw)
-        claims = Claims.parse(payload)
-        claims.require_issuer(self._issuer)
-        await self._require_signature(raw, header)
-        claims.require_audience(self._audience)
-        claims.require_valid_at(datetime.now(UTC), self._leeway)
+        header, claims = _parse_unverified(raw)
+        claims.require_issuer(self._issuer)  # before a key is fetched
+        keys = await self._keys.find_keys(header.kid, header.alg)
+        if not keys:
+            raise Unauthenticated(
+                f"{self._issuer} publishes no {header.alg} key that this token could be signed "
+                f"with; it may have been replaced. {_SIGN_IN_AGAIN}"
+            )
+        self._require_verified(raw, header, claims, keys)
         return ExternalIdentity(
             issuer=claims.iss,
             subject=claims.sub,
@@ -110,36 +121,66 @@ class JwtVerifier:
             name=display_text(claims.name),
         )
 
-    def _parse(self, raw: str) -> tuple[_Header, bytes]:
-        try:
-            parts = self._jws.decode_complete(raw, options={"verify_signature": False})
-            header = _Header.model_validate(parts["header"])
-        except (PyJWTError, ValidationError):
-            raise Unauthenticated(f"This is not a signed JWT. {_SIGN_IN_AGAIN}") from None
-        header.require_acceptable()
-        return header, parts["payload"]
+    def _require_verified(
+        self, raw: str, header: _Header, claims: Claims, keys: list[VerificationKey]
+    ) -> None:
+        """Refuse a token that no key verifies, or that is not valid here and now.
 
-    async def _require_signature(self, raw: str, header: _Header) -> None:
-        keys = await self._keys.find_keys(header.kid, header.alg)
-        if not keys:
-            raise Unauthenticated(
-                f"{self._issuer} publishes no {header.alg} key that this token could be signed "
-                f"with; it may have been replaced. {_SIGN_IN_AGAIN}"
-            )
+        Raises:
+            Unauthenticated: it is refused.
+        """
+        options: Options = {
+            "require": ["exp", "iss", "sub"],
+            "verify_jti": False,  # nothing here reads it
+            # PyJWT refuses a claim that is null; `Claims` reads null as absent.
+            "verify_iat": claims.iat is not None,
+            "verify_nbf": claims.nbf is not None,
+        }
         for key in keys:
             try:
-                self._jws.decode(raw, key.public_key, algorithms=[header.alg])
-            except PyJWTError:
+                jwt.decode(
+                    raw,
+                    key.public_key,
+                    # Safe, though the token says it: it is one of ALGORITHMS, and the keys are of
+                    # the family that belongs to it.
+                    algorithms=[header.alg],
+                    audience=self._audience,
+                    issuer=self._issuer,
+                    leeway=self._leeway,
+                    options=options,
+                )
+            except jwt.ExpiredSignatureError:
+                raise claims.expired_error() from None
+            except jwt.ImmatureSignatureError:
+                raise claims.not_yet_valid_error(datetime.now(UTC), self._leeway) from None
+            except (jwt.InvalidAudienceError, jwt.MissingRequiredClaimError):
+                raise claims.audience_error(self._audience) from None
+            except jwt.PyJWTError:
                 continue
             return
         raise Unauthenticated(f"The signature of this token is wrong. {_SIGN_IN_AGAIN}")
+
+
+def _parse_unverified(raw: str) -> tuple[_Header, Claims]:
+    """Parse a token; nothing of it is believed before the signature has been verified.
+
+    Raises:
+        Unauthenticated: it is no signed JWT, or one with a header or claims that are refused.
+    """
+    try:
+        token = jwt.decode_complete(raw, options={"verify_signature": False})
+        header = _Header.model_validate(token["header"])
+    except (jwt.PyJWTError, ValidationError):
+        raise Unauthenticated(f"This is not a signed JWT. {_SIGN_IN_AGAIN}") from None
+    header.require_acceptable()
+    return header, Claims.parse(token["payload"])
 
 
 @asynccontextmanager
 async def open_jwt_verifier(
     *, issuer: str, audience: str, jwks_url: str | None = None, leeway: timedelta
 ) -> AsyncGenerator[JwtVerifier]:
-    """Open the way to an authorization server; it is asked when the first token comes."""
+    """Open a verifier; the server is asked for its keys when the first token comes."""
     async with httpx2.AsyncClient() as session:
         keys = JwksCache(IssuerMetadataClient(session, issuer, jwks_url), issuer)
         yield JwtVerifier(keys, issuer=issuer, audience=audience, leeway=leeway)
