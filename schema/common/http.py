@@ -1,5 +1,7 @@
 """Which URLs bring what their owner published? Those whose answer nobody can change on the way."""
 
+from collections.abc import AsyncIterable
+from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
 from typing import Final
@@ -35,3 +37,26 @@ SUBDOMAIN_PLACEHOLDER: Final = "{subdomain}"
 def make_reject_all_cookie_jar() -> CookieJar:
     """Make a jar that takes no cookie, from whomever."""
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+
+REDIRECT_STATUSES: Final = frozenset(
+    {
+        *(HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND, HTTPStatus.SEE_OTHER),
+        *(HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT),
+    }
+)
+UNCOMPRESSED: Final = {"accept-encoding": "identity"}
+"""Asks for a body as it is: a few bytes that unpack to gigabytes would be unpacked at once."""
+
+
+async def read_bounded(chunks: AsyncIterable[bytes], max_bytes: int) -> bytes:
+    """Read a body to its end, or to the first chunk past `max_bytes`.
+
+    A result that is longer than `max_bytes` means that the body is too large.
+    """
+    content = bytearray()
+    async for chunk in chunks:
+        content += chunk
+        if len(content) > max_bytes:
+            break
+    return bytes(content)

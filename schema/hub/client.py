@@ -28,7 +28,8 @@ from huggingface_hub.utils._http import (
     hf_raise_for_status,
     parse_ratelimit_headers,
 )
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
 
 from schema.accounts.vault import Secret
 from schema.common.http import make_reject_all_cookie_jar
@@ -42,15 +43,15 @@ FLAVORS: Final = tuple(flavor.value for flavor in JobHardware)
 
 AMBIGUOUS_STATUSES: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT})
 """A proxy's time-out, and a conflict that may be with ourselves."""
-REDIRECT_STATUSES: Final = frozenset(
-    {
-        *(HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND, HTTPStatus.SEE_OTHER),
-        *(HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT),
-    }
-)
 _CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 _HARDWARE_TIMEOUT: Final = timedelta(seconds=10)
 _HARDWARE_ADAPTER: Final = TypeAdapter(list[dict[str, Any]])
+
+
+class HubJson(BaseModel):
+    """A part of the Hub's JSON, which writes names in camelCase; unknown fields are ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore")
 
 
 class HubError(Exception):

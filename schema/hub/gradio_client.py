@@ -11,13 +11,14 @@ import ssl
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
+from http import HTTPStatus
 from typing import Final
 
 import httpx2
 from pydantic import ValidationError
 
 from schema.accounts.vault import Secret
-from schema.common.http import SUBDOMAIN_PLACEHOLDER
+from schema.common.http import SUBDOMAIN_PLACEHOLDER, UNCOMPRESSED, read_bounded
 from schema.common.version import package_version
 from schema.hub.gradio_api import GradioApi, GradioModel, InvalidCall
 from schema.hub.gradio_config import parse_config
@@ -26,9 +27,6 @@ _DNS_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _MAX_DESCRIPTION_BYTES: Final = 4 * 1024 * 1024
 """Bytes that an app may take to describe itself."""
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
-_OK: Final = 200
-_ERRORS: Final = 400
-_SERVER_ERRORS: Final = 500
 
 _STARTING_STAGES: Final = {
     "SLEEPING": "is asleep",
@@ -117,7 +115,7 @@ def parse_space(body: bytes) -> Space:
 @asynccontextmanager
 async def open_space_session(url: str, token: Secret | None) -> AsyncGenerator[httpx2.AsyncClient]:
     """Open a way to a Space for one caller; cookies are kept no longer."""
-    headers = {"user-agent": f"holdfast/{package_version()}", "accept-encoding": "identity"}
+    headers = {"user-agent": f"holdfast/{package_version()}", **UNCOMPRESSED}
     if token is not None:
         headers["x-hf-authorization"] = f"Bearer {token.reveal()}"
     async with httpx2.AsyncClient(
@@ -151,12 +149,10 @@ async def fetch_bytes(session: httpx2.AsyncClient, path: str, *, max_bytes: int)
     with transport_errors_as_unavailable():
         async with session.stream("GET", path) as response:
             expect_status_ok(response.status_code)
-            content = bytearray()
-            async for part in response.aiter_bytes():
-                content += part
-                if len(content) > max_bytes:
-                    raise SpaceUnavailable(f"it answers with more than {max_bytes:,} bytes", _OK)
-            return bytes(content)
+            content = await read_bounded(response.aiter_bytes(), max_bytes)
+    if len(content) > max_bytes:
+        raise SpaceUnavailable(f"it answers with more than {max_bytes:,} bytes", HTTPStatus.OK)
+    return content
 
 
 def expect_status_ok(status: int) -> None:
@@ -165,11 +161,11 @@ def expect_status_ok(status: int) -> None:
     Raises:
         Shut: with what the status means.
     """
-    if status >= _SERVER_ERRORS:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise SpaceUnavailable(f"it is not up: it answered {status}", status)
-    if status >= _ERRORS:
+    if status >= HTTPStatus.BAD_REQUEST:
         raise SpaceUnavailable(f"it refused: it answered {status}", status)
-    if status != _OK:
+    if status != HTTPStatus.OK:
         # A redirect is not followed: the token is for this host.
         raise SpaceUnavailable(f"it sends elsewhere: it answered {status}", status)
 

@@ -12,12 +12,11 @@ from urllib.parse import quote
 
 import httpx2
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, Field, ValidationError
 
 from schema.accounts.vault import Secret
 from schema.common.errors import Unauthenticated, Unavailable
-from schema.hub.client import HubAmbiguous, HubClient, HubError, HubRejected
+from schema.hub.client import HubAmbiguous, HubClient, HubError, HubJson, HubRejected
 from service.auth.caller import ALL_SCOPES, Caller, LaunchDenied, Scope, TokenKind
 
 HUB_CONNECT_TIMEOUT: Final = timedelta(seconds=3)
@@ -44,41 +43,37 @@ _PERMISSIONS: Final = {Scope.JOBS: "job.write", Scope.INFERENCE: "inference.serv
 log = structlog.stdlib.get_logger()
 
 
-class _HubModel(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel)
-
-
-class _Entity(_HubModel):
+class _Entity(HubJson):
     type: str
     name: str
 
 
-class _ScopedPermissions(_HubModel):
+class _ScopedPermissions(HubJson):
     entity: _Entity
     permissions: frozenset[str] = frozenset()
 
 
-class _FineGrained(_HubModel):
+class _FineGrained(HubJson):
     scoped: list[_ScopedPermissions] = []
 
 
-class _AccessToken(_HubModel):
+class _AccessToken(HubJson):
     role: str | None = None
     fine_grained: _FineGrained = _FineGrained()
 
 
-class _Auth(_HubModel):
+class _Auth(HubJson):
     type: str | None = None
     expires_at: datetime | None = None
     access_token: _AccessToken = _AccessToken()
 
 
-class _Organisation(_HubModel):
+class _Organisation(HubJson):
     name: str
     role_in_org: str | None = None
 
 
-class _Principal(_HubModel):
+class _Principal(HubJson):
     type: str
 
 

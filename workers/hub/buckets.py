@@ -5,27 +5,22 @@ from datetime import timedelta
 from typing import Annotated, Final, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
-from pydantic.alias_generators import to_camel
+from pydantic import Field, TypeAdapter
 
 from schema.accounts.vault import Secret
-from schema.hub.client import HubClient, HubRejected, parse_response
+from schema.hub.client import HubClient, HubJson, HubRejected, parse_response
 
 _REQUEST_TIMEOUT: Final = timedelta(seconds=15)
 _NOT_FOUND: Final = 404
 
 
-class _CamelModel(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore")
-
-
-class RemoteBucket(_CamelModel):
+class RemoteBucket(HubJson):
     """What the Hub says of a bucket."""
 
     private: bool
 
 
-class BucketEntry(_CamelModel):
+class BucketEntry(HubJson):
     """A file in a bucket, or a folder."""
 
     type: str

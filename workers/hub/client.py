@@ -13,6 +13,7 @@ import anyio
 import httpx2
 
 from schema.accounts.vault import Secret
+from schema.common.http import UNCOMPRESSED
 from schema.hub.client import (
     HubAmbiguous,
     HubClient,
@@ -104,8 +105,7 @@ class HubJobsClient(HubClient):
             HubAmbiguous: the stream broke off, or the log of a finished job fell silent.
         """
         url = f"{self.url}/api/jobs/{namespace}/{remote_id}/logs"
-        # Not compressed: a few bytes that unpack to gigabytes would be unpacked at once.
-        headers = {**request_headers(token), "accept-encoding": "identity"}
+        headers = {**request_headers(token), **UNCOMPRESSED}
         parser = LogStreamParser(max_line_chars)
         with as_hub_errors():
             async with self.session.stream("GET", url, headers=headers) as response:

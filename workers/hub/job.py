@@ -9,17 +9,15 @@ from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
-from pydantic.alias_generators import to_camel
 
 from schema.db.storable import to_storable
+from schema.hub.client import HubJson
 from schema.jobs.run_tables import RunAddresses
 
 _MAX_RUNNING_SECONDS: Final = 10**9
@@ -51,11 +49,7 @@ _Urls = Annotated[
 _TextMap = Annotated[dict[str, str] | None, WrapValidator(_none_if_invalid)]
 
 
-class _CamelModel(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore")
-
-
-class RemoteStatus(_CamelModel):
+class RemoteStatus(HubJson):
     """Where the Hub says the job stands."""
 
     stage: _Text = None
@@ -65,7 +59,7 @@ class RemoteStatus(_CamelModel):
     ssh_url: _Url = None
 
 
-class Durations(_CamelModel):
+class Durations(HubJson):
     """How long the Hub says it took; it bills what it ran."""
 
     running_secs: Annotated[
@@ -74,13 +68,13 @@ class Durations(_CamelModel):
     ] = None
 
 
-class Initiator(_CamelModel):
+class Initiator(HubJson):
     """Who or what made the Hub create it."""
 
     type: _Text = None
 
 
-class RemoteJob(_CamelModel):
+class RemoteJob(HubJson):
     """One job at the Hub."""
 
     id: Annotated[str, Field(min_length=1)]

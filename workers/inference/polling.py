@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from schema.hub.client import HubError
+from workers.inference.router import parse_error_message
 
 _ID_PATTERN: Final = re.compile(r"[\w-]{1,200}", re.ASCII)
 _PATH_PATTERN: Final = re.compile(r"(/[\w.~-]{1,200}){1,20}", re.ASCII)
@@ -149,13 +150,7 @@ _PARSERS: Final[Mapping[str, Callable[[str, Any], PendingCall | None]]] = {
 
 
 def _error_message(error: Any) -> str:
-    match error:
-        case str():
-            return error
-        case {"message": str() as message} | {"msg": str() as message}:
-            return message
-        case _:
-            return "it gives no reason"
+    return parse_error_message(error) or "it gives no reason"
 
 
 def _expect_id(value: Any) -> str:

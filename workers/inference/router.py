@@ -18,6 +18,7 @@ import anyio
 import httpx2
 
 from schema.accounts.vault import Secret
+from schema.common.http import UNCOMPRESSED, read_bounded
 from schema.db.storable import to_storable
 from schema.hub.client import (
     AMBIGUOUS_STATUSES,
@@ -30,12 +31,10 @@ from schema.hub.client import (
 )
 from workers.hub.client import HubJobsClient
 
-_UNAVAILABLE: Final = 503
 _PROVIDER_HEADER: Final = "x-inference-provider"
 _HF_INFERENCE: Final = "hf-inference"
 _MAX_ERROR_BYTES: Final = 100_000
 _MAX_LOADING_SECONDS: Final = 600.0
-_NO_SUCCESS: Final = 300
 
 
 class ModelLoading(HubError):
@@ -104,15 +103,14 @@ class Router:
             HubError: there is none.
         """
         url = f"{self._hub.router_url}{request.path}"
-        # As it is: a few bytes that unpack to gigabytes would be unpacked at once.
-        head = {**request_headers(token), **(request.headers or {}), "accept-encoding": "identity"}
+        headers = {**request_headers(token), **(request.headers or {}), **UNCOMPRESSED}
         with as_hub_errors():
             try:
                 with anyio.fail_after(timeout.total_seconds()):
                     async with self._hub.session.stream(
                         request.method,
                         url,
-                        headers=head,
+                        headers=headers,
                         json=request.json,
                         content=request.content,
                     ) as response:
@@ -122,10 +120,10 @@ class Router:
 
 
 async def _read_response(response: httpx2.Response, max_bytes: int) -> RouterResponse:
-    if response.status_code >= _NO_SUCCESS:
-        body = await _read_body(response, _MAX_ERROR_BYTES)
+    if not response.is_success:
+        body = await read_bounded(response.aiter_bytes(), _MAX_ERROR_BYTES)
         raise _to_hub_error(response, body[:_MAX_ERROR_BYTES])
-    body = await _read_body(response, max_bytes)
+    body = await read_bounded(response.aiter_bytes(), max_bytes)
     if len(body) > max_bytes:
         raise ResponseTooLarge(f"the answer has more than {max_bytes} bytes")
     return RouterResponse(
@@ -135,30 +133,18 @@ async def _read_response(response: httpx2.Response, max_bytes: int) -> RouterRes
     )
 
 
-async def _read_body(response: httpx2.Response, max_bytes: int) -> bytes:
-    """Read to the end, or to a little past the limit."""
-    pieces = list[bytes]()
-    length = 0
-    async for piece in response.aiter_bytes():
-        pieces.append(piece)
-        length += len(piece)
-        if length > max_bytes:
-            break
-    return b"".join(pieces)
-
-
 def _to_hub_error(response: httpx2.Response, body: bytes) -> HubError:
     status = response.status_code
     answer = _parse_body(body)
     message = to_storable(parse_error_message(answer) or response.reason_phrase)
-    if status == _UNAVAILABLE:
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
         # Who names a moment to come back at has not begun.
         pause = _parse_loading_time(response, answer) or parse_retry_after(response)
         if pause is not None:
             return ModelLoading(message, pause)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in AMBIGUOUS_STATUSES:
         return HubAmbiguous(f"{status}: {message}")
-    if status < 400:  # noqa: PLR2004  # a redirect, which the router never answers with
+    if status < HTTPStatus.BAD_REQUEST:  # a redirect, which the router never answers with
         return HubAmbiguous(f"{status}: an answer the router never gives")
     return HubRejected(status, message, parse_retry_after(response))
 

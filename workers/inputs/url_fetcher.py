@@ -1,22 +1,23 @@
-"""The one way to what a user names on the web: public machines only, and no more than is asked for.
+"""Fetching of URLs that users name: from public machines only, within limits of size and time.
 
-    read the URL → ask for all its addresses → judge each → connect to just those → TLS by name
+    parse the URL → resolve all its addresses → check each → connect to only those → TLS by name
         ▲                                                                              │
         └────────────────── a redirect, three times at most ───────────────────────────┘
 
-Nobody's authority is sent along, and what comes back is believed by its bytes alone. Who asks
-learns of an address that is not public as little as of a name that does not exist.
+The requests carry no credentials, and the type of a file is read from its bytes, never from its
+server. The error for an address that is not public is the same as for a name that does not exist.
 
     FetchError
-    ├── FetchRefused   as it is, this will never be fetched
+    ├── FetchRefused   another try would fail too
     └── FetchFailed    another try may succeed
 """
 
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Final
@@ -28,6 +29,7 @@ import httpx2
 from httpcore2._backends.anyio import AnyIOBackend  # its public name has no type
 
 from schema.common.durations import format_duration
+from schema.common.http import REDIRECT_STATUSES, UNCOMPRESSED
 from schema.common.version import package_version
 from schema.specs.inputs import media_types
 from schema.specs.inputs.public_url import IpAddress, PublicUrl, is_public_ip
@@ -35,14 +37,13 @@ from schema.specs.inputs.public_url import IpAddress, PublicUrl, is_public_ip
 _HTTPS_PORT: Final = 443
 _MAX_REDIRECTS: Final = 3
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
-"""Seconds for one address to take the connection; a name may have several."""
+"""Seconds for one address to accept the connection; a name may have several."""
 _MAX_ADDRESSES: Final = 6
 _MAX_CONCURRENT_LOOKUPS: Final = 8
-"""How many names are asked for at a time: a resolver that hangs holds a thread."""
-_OK: Final = 200
-_REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
-_RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
-_SERVER_ERROR: Final = 500
+"""How many names are resolved at a time: a resolver that hangs holds a thread."""
+_RETRYABLE_STATUSES: Final = frozenset(
+    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+)
 _CONNECTION_ERRORS: Final = (
     httpcore2.NetworkError,
     httpcore2.TimeoutException,
@@ -50,17 +51,17 @@ _CONNECTION_ERRORS: Final = (
 )
 
 Resolve = Callable[[str], Awaitable[Iterable[str]]]
-"""Gives every address of a name."""
+"""Returns every address of a name."""
 Dial = Callable[[IpAddress], Awaitable[httpcore2.AsyncNetworkStream]]
 """Connects to an address."""
 
 
 class FetchError(Exception):
-    """Base of all that keeps a file from being fetched; its text is fit to show who asked."""
+    """Base of everything that keeps a file from being fetched; users may see its text."""
 
 
 class FetchRefused(FetchError):
-    """As it is, this will never be fetched."""
+    """Another try would fail too."""
 
 
 class FetchFailed(FetchError):
@@ -69,37 +70,32 @@ class FetchFailed(FetchError):
 
 @dataclass(frozen=True, slots=True)
 class FetchedFile:
-    """A file, whole."""
+    """A complete file."""
 
     content: bytes
     media_type: str
-    """By what its bytes are, whatever its server called it."""
+    """Read from its bytes, whatever its server called it."""
 
 
 class ResponseBody:
-    """The body of one answer, as it comes."""
+    """The body of one response, read in chunks."""
 
-    def __init__(self, response: httpcore2.Response, address: PublicUrl, max_bytes: int) -> None:
+    def __init__(self, response: httpcore2.Response, url: PublicUrl, max_bytes: int) -> None:
         self._response = response
-        self._address = address
+        self._url = url
         self._max_bytes = max_bytes
 
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        """Yield it piece by piece.
+    def chunks(self) -> AsyncGenerator[bytes]:
+        """Return its chunks.
 
         Raises:
-            FetchRefused: there is more of it than is taken.
+            FetchRefused: it is larger than the limit.
         """
-        received = 0
-        async for chunk in self._response.aiter_stream():
-            received += len(chunk)
-            if received > self._max_bytes:
-                raise _too_large(self._address, self._max_bytes)
-            yield chunk
+        return limit_bytes(self._response.aiter_stream(), self._max_bytes, source=self._url)
 
 
 class Fetcher:
-    """Fetches what is public; how names are asked for and machines reached is for tests to say."""
+    """Fetches public files; tests pass their own name resolution and connections."""
 
     def __init__(
         self,
@@ -108,7 +104,7 @@ class Fetcher:
         dial: Dial | None = None,
         ssl_context: SSLContext | None = None,
     ) -> None:
-        """Unless they are given, names, machines and certificates are those of the Internet."""
+        """Use the names, machines and certificates of the Internet, unless others are passed."""
         self._resolve = resolve or _ThreadedResolver()
         self._dial = dial or _dial
         self._ssl_context = ssl_context or httpx2.create_ssl_context()
@@ -119,27 +115,27 @@ class Fetcher:
         """Fetch a file of one of the accepted media types (see `schema.specs.inputs.media_types`).
 
         Raises:
-            FetchRefused: the URL, where it leads, or what is there will not do.
-            FetchFailed: it could not be had this time.
+            FetchRefused: the URL, the place it leads to, or the file there is not acceptable.
+            FetchFailed: the file could not be fetched this time.
         """
         async with self.open(url, max_bytes=max_bytes, timeout=timeout) as body:
             content = b"".join([chunk async for chunk in body.chunks()])
         try:
             return FetchedFile(content, media_types.detect_media_type(content, accept))
         except ValueError as error:
-            raise FetchRefused(f"What the URL leads to will not do: {error}.") from None
+            raise FetchRefused(f"The file at the URL is not acceptable: {error}.") from None
 
     @asynccontextmanager
     async def open(
         self, url: str, *, max_bytes: int, timeout: timedelta
     ) -> AsyncGenerator[ResponseBody]:
-        """Open what a URL leads to; the block, and all that is read in it, takes so long at most.
+        """Open what a URL leads to; the block, with all reading in it, takes `timeout` at most.
 
         Raises:
-            FetchRefused: the URL, where it leads, or what is there will not do.
-            FetchFailed: it could not be had this time.
+            FetchRefused: the URL, the place it leads to, or the file there is not acceptable.
+            FetchFailed: the file could not be fetched this time.
         """
-        address = _parse_url(url)
+        public_url = _parse_url(url)
         network = _PinnedNetworkBackend(self._resolve, self._dial)
         pool = httpcore2.AsyncConnectionPool(
             ssl_context=self._ssl_context,
@@ -148,42 +144,42 @@ class Fetcher:
             network_backend=network,
         )
         try:
-            with anyio.move_on_after(timeout.total_seconds()) as waiting:
+            with anyio.move_on_after(timeout.total_seconds()) as scope:
                 async with (
                     aclosing(network),
                     pool,
-                    _follow_redirects(pool, address) as (response, final),
+                    _follow_redirects(pool, public_url) as (response, final_url),
                 ):
-                    _expect_usable(response, final, max_bytes)
-                    yield ResponseBody(response, final, max_bytes)
+                    _expect_usable(response, final_url, max_bytes)
+                    yield ResponseBody(response, final_url, max_bytes)
         except _CONNECTION_ERRORS:
-            # Not its words: they tell one machine from another.
-            raise FetchFailed(f"{address} could not be read to the end.") from None
-        if waiting.cancelled_caught:
-            raise FetchFailed(f"{address} took longer than {format_duration(timeout)}.")
+            # Without the text of the error, which would tell one machine from another.
+            raise FetchFailed(f"{public_url} could not be read to the end.") from None
+        if scope.cancelled_caught:
+            raise FetchFailed(f"{public_url} took longer than {format_duration(timeout)}.")
 
 
 @asynccontextmanager
 async def _follow_redirects(
-    pool: httpcore2.AsyncConnectionPool, address: PublicUrl
+    pool: httpcore2.AsyncConnectionPool, url: PublicUrl
 ) -> AsyncGenerator[tuple[httpcore2.Response, PublicUrl]]:
-    """Yield the answer at the end of all redirects, and where it came from."""
+    """Yield the response at the end of all redirects, and its URL."""
     for _ in range(_MAX_REDIRECTS + 1):
-        url = httpcore2.URL(scheme=b"https", host=address.host, port=None, target=address.target)
-        async with pool.stream("GET", url, headers=_request_headers()) as response:
-            if response.status not in _REDIRECT_STATUSES or not _get_header(response, b"location"):
-                yield response, address
+        target = httpcore2.URL(scheme=b"https", host=url.host, port=None, target=url.target)
+        async with pool.stream("GET", target, headers=_request_headers()) as response:
+            if response.status not in REDIRECT_STATUSES or not _get_header(response, b"location"):
+                yield response, url
                 return
             location = _get_header(response, b"location")
         try:
-            address = address.resolve_redirect(location)
+            url = url.resolve_redirect(location)
         except ValueError:
-            raise FetchRefused(f"{address} leads to where nothing is fetched from.") from None
-    raise FetchRefused(f"The URL leads on and on: more than {_MAX_REDIRECTS} redirects.")
+            raise FetchRefused(f"{url} leads to where nothing is fetched from.") from None
+    raise FetchRefused(f"The URL leads to more than {_MAX_REDIRECTS} redirects.")
 
 
 class _PinnedNetworkBackend(httpcore2.AsyncNetworkBackend):
-    """Connects to the addresses that were judged, and asks for none a second time."""
+    """Connects only to addresses that were checked, and resolves no name a second time."""
 
     def __init__(self, resolve: Resolve, dial: Dial) -> None:
         self._resolve = resolve
@@ -191,7 +187,7 @@ class _PinnedNetworkBackend(httpcore2.AsyncNetworkBackend):
         self._streams: list[httpcore2.AsyncNetworkStream] = []
 
     async def aclose(self) -> None:
-        """Close what was opened: the pool forgets a connection that is cut off in its handshake."""
+        """Close every stream: the pool forgets a connection that is cut off in its handshake."""
         with anyio.CancelScope(shield=True):
             for stream in self._streams:
                 await stream.aclose()
@@ -199,7 +195,7 @@ class _PinnedNetworkBackend(httpcore2.AsyncNetworkBackend):
     async def connect_tcp(
         self, host: str, *_: object, **__: object
     ) -> httpcore2.AsyncNetworkStream:
-        """Connect to the first address of a name that takes it, if all of them are public."""
+        """Connect to the first address of a name that accepts, if all of them are public."""
         addresses = await self._resolve_public(host)
         for address in addresses[:_MAX_ADDRESSES]:
             try:
@@ -213,7 +209,7 @@ class _PinnedNetworkBackend(httpcore2.AsyncNetworkBackend):
 
     async def _resolve_public(self, host: str) -> list[IpAddress]:
         try:
-            addresses = [ip_address(said) for said in await self._resolve(host)]
+            addresses = [ip_address(text) for text in await self._resolve(host)]
         except socket.gaierror as error:
             if error.errno == socket.EAI_AGAIN:
                 raise FetchFailed(f"https://{host}/… could not be looked up.") from None
@@ -224,7 +220,7 @@ class _PinnedNetworkBackend(httpcore2.AsyncNetworkBackend):
 
 
 class _ThreadedResolver:
-    """Asks the resolver of this machine, in threads of its own: those of others may not wait."""
+    """Asks the resolver of this machine, in threads of its own: it may not block other work."""
 
     def __init__(self) -> None:
         self._limiter = anyio.CapacityLimiter(_MAX_CONCURRENT_LOOKUPS)
@@ -236,9 +232,9 @@ class _ThreadedResolver:
 
 
 def _resolve_host(host: str) -> list[str]:
-    # With a final dot, so that no search domain of this machine is tried behind the name.
-    found = socket.getaddrinfo(f"{host}.", _HTTPS_PORT, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    # With a final dot, so that no search domain of this machine is appended to the name.
+    entries = socket.getaddrinfo(f"{host}.", _HTTPS_PORT, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in entries]
 
 
 async def _dial(address: IpAddress) -> httpcore2.AsyncNetworkStream:
@@ -255,29 +251,52 @@ def _parse_url(url: str) -> PublicUrl:
 def _request_headers() -> list[tuple[str | bytes, str | bytes]]:
     return [
         ("accept", "*/*"),
-        # As it is: a few bytes that unpack to gigabytes would be unpacked by whoever reads them.
-        ("accept-encoding", "identity"),
+        *UNCOMPRESSED.items(),
         ("user-agent", f"holdfast/{package_version()}"),
     ]
 
 
-def _expect_usable(response: httpcore2.Response, address: PublicUrl, max_bytes: int) -> None:
+def _expect_usable(response: httpcore2.Response, url: PublicUrl, max_bytes: int) -> None:
     status = response.status
-    if status in _RETRYABLE_STATUSES or status >= _SERVER_ERROR:
-        raise FetchFailed(f"{address} answered {status}.")
-    if status != _OK:
-        raise FetchRefused(f"{address} answered {status}.")
+    if status in _RETRYABLE_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise FetchFailed(f"{url} answered {status}.")
+    if status != HTTPStatus.OK:
+        raise FetchRefused(f"{url} answered {status}.")
     if _get_header(response, b"content-encoding").lower() not in {"", "identity"}:
-        raise FetchRefused(f"{address} sends it compressed, though it was told not to.")
-    length = _get_header(response, b"content-length")
-    if length.isdigit() and int(length) > max_bytes:
-        raise _too_large(address, max_bytes)
+        raise FetchRefused(f"{url} sends it compressed, though it was told not to.")
+    expect_length_fits(_get_header(response, b"content-length"), max_bytes, source=url)
 
 
 def _get_header(response: httpcore2.Response, name: bytes) -> str:
-    found = [value for key, value in response.headers if key.lower() == name]
-    return found[0].decode("latin-1") if found else ""
+    values = [value for key, value in response.headers if key.lower() == name]
+    return values[0].decode("latin-1") if values else ""
 
 
-def _too_large(address: PublicUrl, max_bytes: int) -> FetchRefused:
-    return FetchRefused(f"{address} is larger than {max_bytes:,} bytes, which is what is taken.")
+async def limit_bytes(
+    chunks: AsyncIterable[bytes], max_bytes: int, *, source: object
+) -> AsyncGenerator[bytes]:
+    """Yield the chunks of a file that is called `source` in errors.
+
+    Raises:
+        FetchRefused: it is larger than the limit.
+    """
+    received = 0
+    async for chunk in chunks:
+        received += len(chunk)
+        if received > max_bytes:
+            raise _too_large(source, max_bytes)
+        yield chunk
+
+
+def expect_length_fits(content_length: str, max_bytes: int, *, source: object) -> None:
+    """Check the size that a response announces; it may announce none.
+
+    Raises:
+        FetchRefused: it is larger than the limit.
+    """
+    if content_length.isdigit() and int(content_length) > max_bytes:
+        raise _too_large(source, max_bytes)
+
+
+def _too_large(source: object, max_bytes: int) -> FetchRefused:
+    return FetchRefused(f"{source} is larger than {max_bytes:,} bytes, which is the limit.")

@@ -27,13 +27,13 @@ OUR_SOURCE_FILES: Final = [
 TASKS: Final[tuple[str, ...]] = get_args(get_args(Task)[0])
 
 ALLOWED_IMPORTS: Final = {
-    "huggingface_hub": {
-        *("JobHardware", "constants", "get_async_session", "set_async_client_factory"),
-    },
-    "huggingface_hub.errors": {"HfHubHTTPError"},
+    "huggingface_hub": {"HfUri", "JobHardware", "constants", "parse_hf_uri"},
+    "huggingface_hub.constants": {"HF_URI_TYPE_PREFIXES", "HfUriType"},
+    "huggingface_hub.errors": {"HfHubHTTPError", "HfUriError"},
     "huggingface_hub.hf_api": {"InferenceProviderMapping"},
     "huggingface_hub.inference._common": {"MimeBytes"},
     "huggingface_hub.inference._providers": {"PROVIDERS"},
+    "huggingface_hub.utils._hf_uris": {"HfMount", "parse_hf_mount"},
     "huggingface_hub.utils._http": {
         *("async_hf_request_event_hook", "async_hf_response_event_hook"),
         *("hf_raise_for_status", "parse_ratelimit_headers"),

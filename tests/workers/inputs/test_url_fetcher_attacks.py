@@ -352,5 +352,7 @@ async def test_what_is_not_taken_is_told_by_its_bytes(fake_web: FakeWeb, content
     """A header that calls it a picture makes none of it; see `test_media` for the others."""
     fake_web.pages[CAT_URL] = raw_response(content, content_type="image/png")
 
-    with pytest.raises(FetchRefused, match="What the URL leads to will not do: it is of no known"):
+    with pytest.raises(
+        FetchRefused, match="The file at the URL is not acceptable: it is of no known"
+    ):
         await fetch_expecting_refusal(fake_web)
