@@ -3,9 +3,10 @@
 import sys
 
 from service.__main__ import enter
+from tests import conformance
 
 if __name__ == "__main__":
-    enter("tests.conformance")
+    enter(conformance.__name__)
     from tests.conformance.cli import main
 
     sys.exit(main())

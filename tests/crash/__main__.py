@@ -3,9 +3,10 @@
 import sys
 
 from service.__main__ import enter
+from tests import crash
 
 if __name__ == "__main__":
-    enter("tests.crash")
+    enter(crash.__name__)
     from tests.crash.cli import main
 
     sys.exit(main())

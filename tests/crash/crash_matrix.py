@@ -6,10 +6,9 @@ from itertools import product
 from typing import Final
 
 from tests.crash.faulty_hub import Fault
-from tests.support.paths import REPOSITORY
+from tests.support.paths import PACKAGE_FOLDERS
 
 _FAILPOINT_CALL: Final = re.compile(r'hit_failpoint\("([a-z.]+)"\)')
-_SOURCES: Final = ("schema", "workers", "service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class CrashCase:
 
 def find_failpoints() -> list[str]:
     """Read the names of all failpoints out of the source."""
-    files = [path for source in _SOURCES for path in (REPOSITORY / source).rglob("*.py")]
+    files = [path for folder in PACKAGE_FOLDERS for path in folder.rglob("*.py")]
     return sorted(
         {name for path in files for name in _FAILPOINT_CALL.findall(path.read_text("utf-8"))}
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from tests.crash import fork_server
 from tests.support.paths import REPOSITORY
 
 
@@ -83,7 +84,7 @@ async def run_fork_server(folder: Path) -> AsyncGenerator[ForkServer]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.crash.fork_server",
+        fork_server.__name__,
         cwd=REPOSITORY,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

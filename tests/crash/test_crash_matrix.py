@@ -62,7 +62,7 @@ def test_a_failpoint_that_makes_no_sense_is_refused(setting: str) -> None:
 def test_a_process_ends_at_the_visit_it_was_told_to() -> None:
     """Nothing of it is cleaned up, as in a real crash."""
     script = (
-        "from schema.common.failpoints import arm, hit_failpoint\n"
+        f"from {failpoints.__name__} import arm, hit_failpoint\n"
         "arm('here:2:kill')\n"
         "for place in ('here', 'there', 'here', 'here'):\n"
         "    print(place, flush=True)\n"

@@ -5,13 +5,16 @@ import subprocess
 import sys
 
 from service.__main__ import enter
+from tests import interop
 from tests.interop.interop_page import RECORD_VARIABLE
 
-_TESTS = ("tests/interop/test_interop.py", "tests/conformance/test_conformance.py")
-
 if __name__ == "__main__":
-    enter("tests.interop")
-    command = [sys.executable, "-m", "pytest", "-n", "0", *_TESTS]
+    enter(interop.__name__)
+    from tests.conformance import test_conformance
+    from tests.interop import test_interop
+
+    paths = [test_interop.__file__, test_conformance.__file__]
+    command = [sys.executable, "-m", "pytest", "-n", "0", *paths]
     sys.exit(
         subprocess.run(command, env=os.environ | {RECORD_VARIABLE: "1"}, check=False).returncode
     )

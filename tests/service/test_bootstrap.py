@@ -15,6 +15,9 @@ from zipfile import ZipFile
 import pytest
 
 import service
+from service import __main__ as bootstrap
+from service.cli import main as cli_main
+from tests.support.paths import REPOSITORY
 
 BARE_PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
 CLI_SOURCE = """
@@ -32,12 +35,12 @@ class Clone:
         self.root = root / "clone"
         self.wheels = root / "wheels"
         self.home = root / "home"
-        for folder in (self.root / "service" / "cli", self.wheels, self.home):
+        command_line = self.root / Path(cli_main.__file__).relative_to(REPOSITORY)
+        for folder in (command_line.parent, self.wheels, self.home):
             folder.mkdir(parents=True)
-        source = Path(service.__file__).parent
-        shutil.copy(source / "__main__.py", self.root / "service")
-        shutil.copy(source / "__init__.py", self.root / "service")
-        (self.root / "service" / "cli" / "main.py").write_text(CLI_SOURCE)
+        for path in (Path(bootstrap.__file__), Path(service.__file__)):
+            shutil.copy(path, self.root / path.relative_to(REPOSITORY))
+        command_line.write_text(CLI_SOURCE)
         self.lock("1")
 
     @property

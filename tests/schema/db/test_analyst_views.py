@@ -21,11 +21,11 @@ from schema.jobs.tables import JobKind, JobState, Reason
 from schema.workspaces import store as workspace_store
 from tests.support.database.row_security import tenant_transaction
 from tests.support.factories import ClaimFactory, JobFactory
-from tests.support.paths import REPOSITORY
+from tests.support.paths import DOCS
 from tests.support.subjects import EVE_ID
 
 VIEWS: Final = ("v_job", "v_job_timeline", "v_workspace_cost", "v_subject_usage")
-PAGE: Final = (REPOSITORY / "docs/sql.md").read_text("utf-8")
+PAGE: Final = (DOCS / "sql.md").read_text("utf-8")
 QUERIES: Final = dict(re.findall(r"```sql name=(\w+)\n(.*?)```", PAGE, re.DOTALL))
 (LOGIN,) = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
 A_JOB: Final = "job_01kz3q6x2mf2s8v5c0a7r4t9hn"

@@ -18,10 +18,10 @@ from schema.db import revisions
 from schema.db.database import Database
 from service.local.servers.binaries import find_postgres_bin
 from tests.support.database.row_security import create_login
-from tests.support.paths import REPOSITORY
+from tests.support.paths import DOCS
 from tests.support.subjects import ADA_ID
 
-PAGE: Final = (REPOSITORY / "docs/sql.md").read_text("utf-8")
+PAGE: Final = (DOCS / "sql.md").read_text("utf-8")
 (DUMP,) = re.findall(r"```sh\n(pg_dump .*?)```", PAGE, re.DOTALL)
 
 

@@ -15,6 +15,7 @@ import httpx2
 from schema.common import ids
 from schema.messaging.redis import open_redis
 from schema.settings import Settings
+from service.cli.server import serve
 from tests.support.factories import JobFactory
 from tests.support.hub.fake_hub import FakeHub
 from tests.support.mcp.client import call_for_result, post_message
@@ -24,7 +25,7 @@ from tests.support.subjects import ADA_ID
 
 PROMPT_SECONDS = 2
 """Seconds; supervisors kill after ten."""
-SERVE_SCRIPT = "from service.cli.server import serve; serve('127.0.0.1', {port})"
+SERVE_SCRIPT = f"from {serve.__module__} import serve; serve('127.0.0.1', {{port}})"
 
 
 async def test_a_process_serves_until_it_is_told_to_stop(

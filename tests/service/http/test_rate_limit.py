@@ -21,6 +21,7 @@ from schema.common.errors import RateLimited
 from schema.db.database import Database
 from schema.messaging import redis as messaging_redis
 from service.database import TenantDatabase
+from service.http import rate_limit
 from service.http.rate_limit import UNLIMITED, VALKEY_TIMEOUT, RateLimiter, open_rate_limiter
 from service.local.ports import find_free_port
 from tests.support.database.servers import BreakableValkey
@@ -105,9 +106,9 @@ def limit_log() -> Generator[list[str]]:
     """What the limits logged."""
     log_config.configure_logging()
     log = LogRecorder()
-    logging.getLogger("service.http.rate_limit").addHandler(log)
+    logging.getLogger(rate_limit.__name__).addHandler(log)
     yield log.events
-    logging.getLogger("service.http.rate_limit").removeHandler(log)
+    logging.getLogger(rate_limit.__name__).removeHandler(log)
 
 
 @pytest.fixture

@@ -22,6 +22,10 @@ import pytest
 
 import schema
 import service
+from service.cli import main as cli_main
+from service.local.errors import CannotStart
+from service.local.stack import Stack
+from tests.support.paths import REPOSITORY
 
 STUB_CLI_SOURCE = '''
 """A stand-in: each command does the least that the supervisor can see."""
@@ -43,11 +47,11 @@ def main() -> int:
     port = int(arguments[arguments.index("--port") + 1])
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Ready).serve_forever()
 '''
-SUPERVISOR_SOURCE = """
+SUPERVISOR_SOURCE = f"""
 import signal, sys
 from pathlib import Path
-from service.local.errors import CannotStart
-from service.local.stack import Stack
+from {CannotStart.__module__} import CannotStart
+from {Stack.__module__} import Stack
 
 def report(sentence):
     print(sentence, flush=True)
@@ -77,7 +81,7 @@ class Installation:
             shutil.copytree(
                 source, self.code / source.name, ignore=shutil.ignore_patterns("__pycache__")
             )
-        (self.code / "service" / "cli" / "main.py").write_text(STUB_CLI_SOURCE)
+        (self.code / Path(cli_main.__file__).relative_to(REPOSITORY)).write_text(STUB_CLI_SOURCE)
         (self.code / "supervisor.py").write_text(SUPERVISOR_SOURCE)
 
     def start(self, **environment: str) -> subprocess.Popen[str]:

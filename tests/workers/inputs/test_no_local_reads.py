@@ -11,16 +11,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, get_args
 
+import service.local
 from schema.specs.inference import Task
-from tests.support.paths import REPOSITORY
+from tests.support.paths import PACKAGE_FOLDERS, REPOSITORY
 from workers.inference import provider_requests
 from workers.inference.provider_requests import InvalidProviderRequest, build_provider_request
 
-EMULATOR_FOLDER: Final = REPOSITORY / "service" / "local"
+EMULATOR_FOLDER: Final = Path(service.local.__file__).resolve().parent
 OUR_SOURCE_FILES: Final = [
     path
-    for package in ("schema", "service", "workers")
-    for path in sorted((REPOSITORY / package).rglob("*.py"))
+    for folder in PACKAGE_FOLDERS
+    for path in sorted(folder.rglob("*.py"))
     if EMULATOR_FOLDER not in path.parents
 ]
 

@@ -17,6 +17,7 @@ import pytest
 from service.local.errors import CannotStart
 from service.local.servers.binaries import find_postgres_bin
 from service.local.servers.postgres import Postgres
+from tests.support.database import unprivileged_postgres
 from tests.support.paths import REPOSITORY
 
 REQUIRES_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take on other accounts")
@@ -212,7 +213,7 @@ def _start_in_container(
     uid: int, folder: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tests.support.database.unprivileged_postgres", str(uid), folder],
+        [sys.executable, "-m", unprivileged_postgres.__name__, str(uid), folder],
         cwd=REPOSITORY,
         env=os.environ | environment,
         capture_output=True,
