@@ -1,4 +1,4 @@
-"""How is a slow question asked once for everybody who wants its answer right now?"""
+"""A cache that loads each value once for all callers who want it at the same time."""
 
 import asyncio
 import time
@@ -17,47 +17,48 @@ UNAVAILABLE_TTL: Final = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry(Generic[V]):
-    """An answer, and how long it may be believed."""
+    """A value, and how long it may be used."""
 
     value: V
     lifetime: timedelta
 
 
 class AsyncCache(Generic[V]):
-    """Keeps the answers that were used last; each key is asked for by one caller at a time."""
+    """Keeps the values that were used last; one caller at a time loads a key."""
 
     def __init__(self, *, max_entries: int) -> None:
         self._max_entries = max_entries
         self._entries: OrderedDict[bytes, tuple[V, float]] = OrderedDict()
-        # Weak: a lock goes with the last caller who holds it or waits for it.
+        """Each value, and the monotonic time at which it expires."""
+        # Weak: a lock lives as long as a caller holds it or waits for it.
         self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
 
     async def get_or_load(self, key: bytes, load: Callable[[], Awaitable[CacheEntry[V]]]) -> V:
-        """Return the kept answer, or ask; whoever comes meanwhile gets the same answer."""
-        if (known := self._get_fresh(key)) is not None:
-            return known[0]
+        """Return the kept value, or load it; callers who come meanwhile get the same value."""
+        if (fresh := self._get_fresh(key)) is not None:
+            return fresh[0]
         return await self._load_once(key, load)
 
     async def reload(self, key: bytes, load: Callable[[], Awaitable[CacheEntry[V]]]) -> V:
-        """Ask again although an answer is kept; whoever comes meanwhile gets the new one."""
+        """Load a value although one is kept; callers who come meanwhile get the new one."""
         if key not in self._locks:
             self._entries.pop(key, None)
         return await self._load_once(key, load)
 
     async def _load_once(self, key: bytes, load: Callable[[], Awaitable[CacheEntry[V]]]) -> V:
         async with self._locks.setdefault(key, asyncio.Lock()):
-            if (known := self._get_fresh(key)) is not None:
-                return known[0]
-            answer = await load()
-            self._store(key, answer)
-            return answer.value
+            if (fresh := self._get_fresh(key)) is not None:
+                return fresh[0]
+            loaded = await load()
+            self._store(key, loaded)
+            return loaded.value
 
     def _get_fresh(self, key: bytes) -> tuple[V, float] | None:
-        known = self._entries.get(key)
-        if known is None or known[1] <= time.monotonic():
+        entry = self._entries.get(key)
+        if entry is None or entry[1] <= time.monotonic():
             return None
         self._entries.move_to_end(key)
-        return known
+        return entry
 
     def _store(self, key: bytes, entry: CacheEntry[V]) -> None:
         self._entries[key] = (entry.value, time.monotonic() + entry.lifetime.total_seconds())

@@ -1,7 +1,7 @@
-"""How does something go on beside what needs it? Until that is over, and without changing it.
+"""Background tasks for the length of a block.
 
-A task group would wrap whatever is raised inside it into a group, so that a sentence for an
-operator arrived as "unhandled errors in a TaskGroup".
+This is no task group: that wraps whatever is raised inside of it into an exception group, and a
+sentence for an operator would arrive as "unhandled errors in a TaskGroup".
 """
 
 import asyncio
@@ -16,8 +16,8 @@ log = structlog.stdlib.get_logger()
 
 @asynccontextmanager
 async def run_in_background(*coroutines: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
-    """Let work go on for as long as the body does; if it breaks, that is logged as a bug."""
-    tasks = [asyncio.create_task(each) for each in coroutines]
+    """Run coroutines until the block ends; an exception in one of them is logged as a bug."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     for task in tasks:
         task.add_done_callback(_log_failure)
     try:

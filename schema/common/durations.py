@@ -1,4 +1,4 @@
-"""How people write a length of time: `3600`, `"90m"`, `"1h30m"`, `"2 hours"`, `"PT1H30M"`."""
+"""Durations as people write them: `3600`, `"90m"`, `"1h30m"`, `"2 hours"`, `"PT1H30M"`."""
 
 import math
 import re
@@ -38,58 +38,62 @@ _ISO: Final = re.compile(r"p(?=\w)((?:\d+d)?)(?:t(?=\d)((?:\d+h)?(?:\d+m)?(?:\d+
 
 
 def parse_duration(value: object) -> timedelta:
-    """Read a positive duration; a bare number counts seconds.
+    """Parse a positive duration; a number without a unit counts seconds.
 
     Raises:
-        ValueError: it is not a duration, or is not longer than nothing.
+        ValueError: it is not a duration, or is not positive.
     """
-    length = _to_timedelta(value)
-    if length is None:
+    duration = _to_timedelta(value)
+    if duration is None:
         message = (
             f'{_format_value(value)} is not a duration; write seconds (3600) or units ("1h30m", '
             '"45s")'
         )
         raise ValueError(message)
-    if length <= timedelta(0):
-        message = f"{value!r} is not longer than nothing; write a positive duration"
+    if duration <= timedelta(0):
+        message = f"{_format_value(value)} is not positive; write a duration longer than 0"
         raise ValueError(message)
-    return length
+    return duration
 
 
 def bounded_duration_parser(
     minimum: timedelta, maximum: timedelta
 ) -> Callable[[object], timedelta]:
-    """Make a reader of durations between limits, which each of its refusals names."""
-    allowed = f"anything from {format_duration(minimum)} to {format_duration(maximum)} goes"
+    """Return a parser of durations between limits; its errors name the limits."""
+    limits = f"from {format_duration(minimum)} to {format_duration(maximum)} is allowed"
 
-    def read(written: object) -> timedelta:
+    def parse_bounded(value: object) -> timedelta:
         try:
-            length = parse_duration(written)
+            duration = parse_duration(value)
         except ValueError as error:
-            message = f"{error}; {allowed}"
+            message = f"{error}; {limits}"
             raise ValueError(message) from None
-        if not minimum <= length <= maximum:
-            amount = "short" if length < minimum else "long"
-            message = f"{_format_value(written)} is too {amount}; {allowed}"
+        if not minimum <= duration <= maximum:
+            problem = "short" if duration < minimum else "long"
+            message = f"{_format_value(value)} is too {problem}; {limits}"
             raise ValueError(message)
-        return length
+        return duration
 
-    return read
+    return parse_bounded
 
 
 def format_duration(duration: timedelta) -> str:
-    """Write a duration the short way: `1h30m`."""
+    """Write a duration in its short form: `1h30m`."""
     seconds = duration.total_seconds()
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms"
     whole = round(seconds)
-    parts = ((whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "m"))
-    said = "".join(f"{count}{unit}" for count, unit in (*parts, (whole % 60, "s")) if count)
-    return said or "0s"
+    parts = (
+        (whole // 86400, "d"),
+        (whole // 3600 % 24, "h"),
+        (whole // 60 % 60, "m"),
+        (whole % 60, "s"),
+    )
+    return "".join(f"{count}{unit}" for count, unit in parts if count) or "0s"
 
 
 def ceil_to_seconds(duration: timedelta) -> int:
-    """Count the seconds to wait for something: never too few, and never none."""
+    """Round up to whole seconds, at least one: a client that waits so long waits long enough."""
     return max(1, math.ceil(duration.total_seconds()))
 
 
@@ -129,4 +133,4 @@ def _to_seconds(duration: timedelta) -> float:
 
 SERIALIZE_AS_SECONDS: Final = PlainSerializer(_to_seconds)
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), SERIALIZE_AS_SECONDS]
-"""A field that reads any of the forms above and is stored as seconds."""
+"""A field that accepts any of these forms and is stored as seconds."""

@@ -1,26 +1,26 @@
-"""Everything that can go wrong on purpose.
+"""The expected errors: a tree, whose class names are the error codes that clients see.
 
     HoldfastError
-    ├── NotFound              the thing named does not exist, or is not yours to see
-    ├── Denied                you may see it, but not do this to it
-    ├── Conflict              the thing exists, but not in a state that allows this
+    ├── NotFound              it does not exist, or the caller may not see it
+    ├── Denied                the caller may see it, but not do this to it
+    ├── Conflict              it exists, but its state does not allow this
     │   ├── IdempotencyConflict
     │   ├── BudgetExceeded     its worst case is more than may be spent
-    │   ├── LimitReached       as many as there may be of it at a time
-    │   ├── NameTaken          you have another of that name
-    │   ├── NotAgreedTo        a person was to agree to what it can cost, and nobody was there
-    │   ├── TooManySchedules   as many as there may be
-    │   ├── TooManyWaits       as many calls wait as may at a time
-    │   └── WorkspaceArchived  it was put away, and takes no new jobs
+    │   ├── LimitReached       the caller has as many open jobs as allowed
+    │   ├── NameTaken          the caller has another workspace of that name
+    │   ├── NotAgreedTo        a person has to approve the cost, and nobody can be asked
+    │   ├── TooManySchedules   the caller has as many schedules as allowed
+    │   ├── TooManyWaits       as many calls of the caller wait as allowed
+    │   └── WorkspaceArchived  the workspace takes no new jobs
     ├── Invalid               the request can never succeed as written
     ├── Unauthenticated       the credential is missing, wrong, expired or revoked
-    ├── RateLimited           you call too often; the same request will succeed later
-    └── Unavailable           something we lean on is down; the same request may succeed later
-        ├── RoleRefused       and its operator has to put it right
-        └── InDoubt           and whether it has been carried out is not known
+    ├── RateLimited           too many calls; the same request will succeed later
+    └── Unavailable           a dependency is down; the same request may succeed later
+        ├── RoleRefused       until the operator has granted a role
+        └── InDoubt           and nobody knows whether it was carried out
 
-A class name is the error code that clients see, so renaming one is a breaking change.
-Anything that is not a `HoldfastError` is a bug and is reported as one.
+So renaming a class is a breaking change. Whatever is not a `HoldfastError` is a bug and is reported
+as one.
 """
 
 from datetime import timedelta
@@ -36,16 +36,16 @@ CredentialProblem = Literal[
 
 
 class HoldfastError(Exception):
-    """Base of every expected failure; its text is fit to show the caller."""
+    """Base of every expected error; its text may be shown to the caller."""
 
     @property
     def code(self) -> str:
-        """The stable name clients may match on."""
+        """The stable name that clients may match on."""
         return type(self).__name__
 
 
 class NotFound(HoldfastError):
-    """The thing named does not exist, or is not yours to see."""
+    """The entity does not exist, or the caller may not see it."""
 
     def __init__(self, kind: str, handle: str) -> None:
         self.kind = kind
@@ -53,11 +53,11 @@ class NotFound(HoldfastError):
 
 
 class Denied(HoldfastError):
-    """You may see it, but not do this to it."""
+    """The caller may see the entity, but not do this to it."""
 
 
 class Conflict(HoldfastError):
-    """The thing exists, but not in a state that allows this."""
+    """The entity exists, but its state does not allow this."""
 
 
 class IdempotencyConflict(Conflict):
@@ -80,8 +80,7 @@ class LimitReached(Conflict):
         self.max_open_jobs = max_open_jobs
         super().__init__(
             f"You have {open_jobs} open jobs and may have {max_open_jobs} at a time, so nothing "
-            "was "
-            f"launched. Wait until one has finished or cancel one with cancel_job, then repeat "
+            f"was launched. Wait until one has finished or cancel one with cancel_job, then repeat "
             f'the same call; list_jobs(state=["queued", "launching", "running"]) shows them.'
         )
 
@@ -92,14 +91,13 @@ class TooManySchedules(Conflict):
     def __init__(self, max_schedules: int) -> None:
         self.max_schedules = max_schedules
         super().__init__(
-            f"You have {max_schedules} schedules and may not have more, so none was made. Delete "
-            "one with "
-            f"delete_schedule; list_schedules shows them."
+            f"You have {max_schedules} schedules and may not have more, so this one was not "
+            f"created. Delete one with delete_schedule; list_schedules shows them."
         )
 
 
 class NotAgreedTo(Conflict):
-    """A firing could cost more than its workspace lets anybody launch unasked."""
+    """A firing could cost more than its workspace allows without the approval of a person."""
 
     def __init__(self, *, ceiling_micro_usd: int | None, threshold_micro_usd: int) -> None:
         costs = (
@@ -108,20 +106,19 @@ class NotAgreedTo(Conflict):
             else f"may cost {format_usd(ceiling_micro_usd)}"
         )
         super().__init__(
-            f"It {costs}, which is more than was agreed to when the schedule was made; above "
-            f"{format_usd(threshold_micro_usd)} a person is asked first. Nothing was launched. "
-            "Delete the "
-            f"schedule and create it anew, so that they are asked."
+            f"This firing {costs}. Nobody approved that when the schedule was created, and above "
+            f"{format_usd(threshold_micro_usd)} a person is asked first, so nothing was launched. "
+            f"Delete the schedule and create it again: then a person is asked."
         )
 
 
 class TooManyWaits(Conflict):
-    """The subject has as many calls waiting as it may have at a time."""
+    """As many calls of the subject wait as may wait at a time."""
 
     def __init__(self, max_waits: int) -> None:
         self.max_waits = max_waits
         super().__init__(
-            f"You have {max_waits} calls waiting, with all your clients together, and may not have "
+            f"You have {max_waits} waiting calls in all your clients together, and may not have "
             f"more. Wait for several jobs in one call (job_ids takes up to 50 handles, mode="
             f'"any"), let another wait end, or call job_status, which answers at once.'
         )
@@ -141,23 +138,23 @@ class BudgetExceeded(Conflict):
         max_timeout: timedelta,
     ) -> None:
         self.scope = scope
-        spend = f"{_SCOPE_SUBJECTS[scope]} may cost {format_usd(budget_micro_usd)}"
-        taken = (
-            f"{format_usd(spent_micro_usd)} is spent and {format_usd(held_micro_usd)} held for "
-            "what is not over"
+        limit = f"{_SCOPE_SUBJECTS[scope]} may cost {format_usd(budget_micro_usd)}"
+        used = (
+            f"{format_usd(spent_micro_usd)} is spent and {format_usd(held_micro_usd)} is reserved "
+            "for jobs that have not finished"
         )
         if ceiling_micro_usd is None:
-            need = "What this can cost is not known, so no room can be held for it."
-            remedy = f"Launch something with a price, or {_SCOPE_REMEDIES[scope]}."
+            need = "The cost of this is not known, so nothing can be reserved for it."
+            remedy = f"Launch something that has a price, or {_SCOPE_REMEDIES[scope]}."
         else:
             need = f"At worst this costs {format_usd(ceiling_micro_usd)}."
-            fits = (
-                f'timeout="{format_duration(max_timeout)}" would fit; or cancel'
+            start = (
+                f'timeout="{format_duration(max_timeout)}" would fit. Or cancel'
                 if max_timeout
                 else "Cancel"
             )
-            remedy = f"{fits} what is no longer wanted, choose a cheaper flavor, or wait."
-        super().__init__(f"{spend}: {taken}. {need} Nothing was launched. {remedy}")
+            remedy = f"{start} jobs that are no longer needed, choose a cheaper flavor, or wait."
+        super().__init__(f"{limit}: {used}. {need} Nothing was launched. {remedy}")
 
 
 _SCOPE_SUBJECTS = {
@@ -166,7 +163,7 @@ _SCOPE_SUBJECTS = {
 }
 _SCOPE_REMEDIES = {
     "workspace": "launch it outside of this workspace",
-    "month": "ask the operator of Holdfast for it",
+    "month": "ask the operator of Holdfast",
 }
 
 
@@ -181,12 +178,12 @@ class NameTaken(Conflict):
 
 
 class WorkspaceArchived(Conflict):
-    """The workspace was put away, and takes no new jobs."""
+    """The workspace is archived and takes no new jobs."""
 
     def __init__(self, handle: str) -> None:
         super().__init__(
             f"The workspace {handle} is archived and takes no new jobs, so nothing was launched. "
-            f'Take it back with update_workspace(workspace_id="{handle}", archived=false), or '
+            f'Restore it with update_workspace(workspace_id="{handle}", archived=false), or '
             f"launch into another; list_workspaces shows yours."
         )
 
@@ -211,15 +208,14 @@ class RateLimited(HoldfastError):
         self.window = window
         self.retry_after = retry_after
         super().__init__(
-            f"You may make {limit} calls in {ceil_to_seconds(window)} seconds, with all your "
-            "clients "
-            f"together, and none is left, so nothing was done. Try the same call again in "
+            f"You may make {limit} calls in {ceil_to_seconds(window)} seconds with all your "
+            f"clients together, and none is left, so nothing was done. Try the same call again in "
             f"{ceil_to_seconds(retry_after)} seconds."
         )
 
 
 class Unavailable(HoldfastError):
-    """Something we lean on is down; the same request may succeed later."""
+    """A dependency is down; the same request may succeed later."""
 
     def __init__(
         self,
@@ -234,33 +230,32 @@ class Unavailable(HoldfastError):
         advice = f"{first_step}, then try" if first_step else "Try"
         super().__init__(
             f"{dependency} cannot be reached right now{consequence}. {advice} the same call "
-            "again in "
-            f"{max(1, round(retry_after.total_seconds()))} seconds."
+            f"again in {max(1, round(retry_after.total_seconds()))} seconds."
         )
 
 
 class RoleRefused(Unavailable):
-    """The database does not let this login be what this process has to be there."""
+    """The database does not let the login of this process use the role that it needs."""
 
     def __init__(self, role: str, server_message: str) -> None:
         self.retry_after = timedelta(seconds=30)
         HoldfastError.__init__(
             self,
-            f"The database does not let us be {role} ({server_message}), so nothing was done. "
-            "Its operator "
-            f"has to run `holdfast migrate`, and to grant {role} to the login of this process.",
+            f"The database does not let this process use the role {role} ({server_message}), so "
+            f"nothing was done. Its operator has to run `holdfast migrate`, and to grant {role} to "
+            f"the login of this process.",
         )
 
     @property
     def code(self) -> str:
-        """The same to a client as any other outage."""
+        """The code of any other outage: a client does the same about it."""
         return Unavailable.__name__
 
 
 class InDoubt(Unavailable):
-    """A commit was sent and its answer lost: it may have been carried out."""
+    """A commit was sent and its answer was lost: it may have been carried out."""
 
     @property
     def code(self) -> str:
-        """The same to a client as any other outage."""
+        """The code of any other outage: a client does the same about it."""
         return Unavailable.__name__

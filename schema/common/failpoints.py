@@ -1,7 +1,7 @@
-"""Where a crash test may end this process: between any two steps, one of which could be the last.
+"""Failpoints: places between two steps where a crash test ends or freezes this process.
 
-Disarmed, as they are everywhere else, each costs one comparison. `tests.crash` reads their names
-out of the source, so one that is added is one that is tested.
+Outside of those tests none is armed, and each costs one comparison. `tests.crash` reads their names
+out of the source, so a new failpoint is tested without further work.
 """
 
 import os
@@ -18,33 +18,33 @@ _SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 class _Failpoint:
     name: str
     remaining_hits: int
-    """How many more times the place may be passed, this one included."""
+    """The visit at which the process ends, counted from now."""
     signal: signal.Signals
 
     @classmethod
     def parse(cls, setting: str) -> Self:
         name, _, rest = setting.partition(":")
-        visit, _, deed = rest.partition(":")
-        if not visit.isdigit() or deed not in _SIGNALS:
+        visit, _, action = rest.partition(":")
+        if not visit.isdigit() or action not in _SIGNALS:
             raise Invalid(f"{setting!r} is not a failpoint; write NAME:VISIT:kill or :stop.")
-        return cls(name, int(visit), _SIGNALS[deed])
+        return cls(name, int(visit), _SIGNALS[action])
 
 
 _armed_failpoint: _Failpoint | None = None
 
 
 def arm(setting: str | None) -> None:
-    """Choose the one place where this process is to end (`kill`) or freeze (`stop`), if any.
+    """Arm one failpoint, at which this process ends (`kill`) or freezes (`stop`), or none.
 
     Raises:
         Invalid: the setting is not of the form `NAME:VISIT:kill`.
     """
-    global _armed_failpoint  # noqa: PLW0603  # it is the process that ends
+    global _armed_failpoint  # noqa: PLW0603  # it ends the whole process
     _armed_failpoint = _Failpoint.parse(setting) if setting else None
 
 
 def hit_failpoint(name: str) -> None:
-    """Pass a place where the process may be told to end."""
+    """End or freeze the process here, if this failpoint is armed and this is its visit."""
     if _armed_failpoint is not None and _armed_failpoint.name == name:
         _armed_failpoint.remaining_hits -= 1
         if _armed_failpoint.remaining_hits == 0:

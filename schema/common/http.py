@@ -1,4 +1,4 @@
-"""Which URLs bring what their owner published? Those whose answer nobody can change on the way."""
+"""Rules for our HTTP clients: which URLs are safe from changes on the way, and no cookies."""
 
 from collections.abc import AsyncIterable
 from http import HTTPStatus
@@ -12,12 +12,12 @@ def is_secure_url(url: str) -> bool:
     """Say whether this is HTTPS, or HTTP within this machine, and names no user and no fragment."""
     try:
         parts = urlsplit(url)
-        home = _is_loopback(parts)
+        is_loopback = _is_loopback(parts)
     except ValueError:
         return False
-    reachable = parts.scheme == "https" or (parts.scheme == "http" and home)
-    bare = "@" not in parts.netloc and not parts.fragment
-    return reachable and bare and bool(parts.hostname)
+    is_protected = parts.scheme == "https" or (parts.scheme == "http" and is_loopback)
+    is_plain = "@" not in parts.netloc and not parts.fragment
+    return is_protected and is_plain and bool(parts.hostname)
 
 
 def _is_loopback(parts: SplitResult) -> bool:
@@ -31,11 +31,11 @@ def _is_loopback(parts: SplitResult) -> bool:
 
 
 SUBDOMAIN_PLACEHOLDER: Final = "{subdomain}"
-"""What stands for it in the form of an address."""
+"""What stands for the subdomain of a Space in the setting of its address."""
 
 
 def make_reject_all_cookie_jar() -> CookieJar:
-    """Make a jar that takes no cookie, from whomever."""
+    """Make a jar that takes no cookie from any server."""
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 

@@ -1,6 +1,7 @@
-"""The opaque strings clients hold: `job_`, `ws_` or `sched_` and a UUIDv7 in Crockford's base 32.
+"""TypeIDs, which clients hold as handles: `job_`, `ws_` or `sched_` and a UUIDv7 in base 32.
 
-A handle is an identity, never an authority: every read compares the subject as well.
+The alphabet is Crockford's. A handle is an identity and no authority: every read compares the
+subject as well.
 """
 
 import re
@@ -24,7 +25,7 @@ JobChangeListener = Callable[[Mapping[UUID, int]], None]
 
 
 class HandleKind(StrEnum):
-    """What a handle may name."""
+    """The kinds of entities that have a handle, by prefix."""
 
     JOB = "job"
     WORKSPACE = "ws"
@@ -32,7 +33,7 @@ class HandleKind(StrEnum):
 
     @property
     def noun(self) -> str:
-        """The word a person would use."""
+        """The word for it in a sentence."""
         return {
             HandleKind.JOB: "job",
             HandleKind.WORKSPACE: "workspace",
@@ -41,47 +42,46 @@ class HandleKind(StrEnum):
 
 
 def new_id() -> UUID:
-    """Make a UUIDv7 (RFC 9562): random, but rows made together lie together in an index."""
+    """Make a UUIDv7 (RFC 9562): random, but rows created together lie together in an index."""
     milliseconds = time.time_ns() // 1_000_000
     value = milliseconds << 80 | 0x7 << 76 | secrets.randbits(12) << 64
     return UUID(int=value | 0b10 << 62 | secrets.randbits(62))
 
 
 def format_handle(kind: HandleKind, entity_id: UUID) -> str:
-    """Write the handle of a thing."""
+    """Write the handle of an entity."""
     value = entity_id.int
     letters = [_ALPHABET[value >> 5 * place & 31] for place in range(_SUFFIX_LENGTH)]
     return f"{kind}_{''.join(reversed(letters))}"
 
 
 def parse_handle(kind: HandleKind, handle: str) -> UUID:
-    """Return what a handle names.
+    """Return the id that a handle stands for.
 
     Raises:
         Invalid: it is not a handle of this kind.
     """
-    written = handle.strip().lower()
-    match = _HANDLE_PATTERN.fullmatch(written)
+    match = _HANDLE_PATTERN.fullmatch(handle.strip().lower())
     if match is None or match[1] not in set(HandleKind) or not _is_suffix(match[2]):
         raise Invalid(
             f"{quote_value(handle)} is not a {kind.noun} handle. A {kind.noun} handle is "
             f"{kind}_ and {_SUFFIX_LENGTH} letters and digits, exactly as it was given to you."
         )
     if match[1] != kind:
-        given = HandleKind(match[1]).noun
-        raise Invalid(f"{handle!r} is a {given} handle; a {kind.noun} handle ({kind}_…) goes here.")
+        noun = HandleKind(match[1]).noun
+        raise Invalid(f"{handle!r} is a {noun} handle; a {kind.noun} handle ({kind}_…) goes here.")
     return _decode_suffix(match[2])
 
 
 def prefix_range(kind: HandleKind, prefix: str) -> tuple[UUID, UUID] | None:
-    """Return the lowest and the highest identity whose handle begins so; none if no handle does."""
-    whole, written = f"{kind}_", prefix.strip().lower()
-    value = written.removeprefix(whole)
-    if value == written:
-        if not whole.startswith(written):
+    """Return the lowest and the highest id whose handle has a prefix; None if no handle has it."""
+    type_prefix, prefix = f"{kind}_", prefix.strip().lower()
+    suffix = prefix.removeprefix(type_prefix)
+    if suffix == prefix:
+        if not type_prefix.startswith(prefix):
             return None
-        value = ""
-    low, high = value.ljust(_SUFFIX_LENGTH, "0"), (value or "7").ljust(_SUFFIX_LENGTH, "z")
+        suffix = ""
+    low, high = suffix.ljust(_SUFFIX_LENGTH, "0"), (suffix or "7").ljust(_SUFFIX_LENGTH, "z")
     return (_decode_suffix(low), _decode_suffix(high)) if _is_suffix(low) else None
 
 

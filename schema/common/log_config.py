@@ -1,7 +1,7 @@
-"""How the processes speak of themselves: structlog through stdlib, JSON unless a person watches.
+"""Logging of both processes: structlog through the standard library, as JSON or for a terminal.
 
-Events are constants in the form `noun.past_tense`; facts are keys. No payload, result or
-credential is ever one of them, and a token that slips into a text is masked on the way out.
+Events are constants in the form `noun.past_tense`, and facts are keys. No payload, result or
+credential is ever logged, and a token that slips into a text is masked before it is written.
 """
 
 import logging
@@ -25,10 +25,10 @@ def configure_logging(*, level: int = logging.INFO) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    person = sys.stderr.isatty()
+    is_terminal = sys.stderr.isatty()
     last: list[structlog.typing.Processor] = (
         [mask_tokens, structlog.dev.ConsoleRenderer()]
-        if person
+        if is_terminal
         else [
             structlog.processors.format_exc_info,
             mask_tokens,
@@ -43,8 +43,8 @@ def configure_logging(*, level: int = logging.INFO) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for noisy in ("httpx2", "httpcore2", "arq.worker", "mcp", "sse_starlette"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for logger_name in ("httpx2", "httpcore2", "arq.worker", "mcp", "sse_starlette"):
+        logging.getLogger(logger_name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -54,7 +54,7 @@ def configure_logging(*, level: int = logging.INFO) -> None:
 
 
 def mask_tokens(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Mask anything that looks like a token, wherever it stands in a line."""
+    """Mask whatever looks like a token, in every text of a log line."""
     for key, fact in event.items():
         if isinstance(fact, str):
             event[key] = _TOKEN.sub("…", fact)

@@ -1,4 +1,4 @@
-"""How money is counted, in millionths of a dollar, and shown, in dollars."""
+"""Amounts of money: counted in millionths of a dollar, shown in dollars."""
 
 from decimal import Decimal
 from typing import Final
@@ -8,12 +8,12 @@ _MIN_DECIMALS: Final = 2
 
 
 def to_usd(micro_usd: int) -> float:
-    """Give an amount in dollars, as JSON has it."""
+    """Convert an amount to dollars, for JSON."""
     return micro_usd / _MICRO_USD_PER_USD
 
 
 def to_micro_usd(dollars: float | Decimal) -> int:
-    """Count an amount of dollars that a person wrote; what is smaller than a millionth is none."""
+    """Convert an amount of dollars that a person wrote; less than a millionth is cut off."""
     return int(Decimal(str(dollars)) * _MICRO_USD_PER_USD)
 
 

@@ -1,4 +1,4 @@
-"""Which of the names there are was meant, when the one that was written is none of them?"""
+"""Suggestions for a name that does not exist: which of the known names was meant."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -10,26 +10,26 @@ _MAX_COMPARED_CHARS: Final = 100
 
 
 def closest_names(name: str, known: Iterable[str], *, max_names: int = 3) -> list[str]:
-    """Return the names that may have been meant, the likeliest first; none if nothing is near.
+    """Return the known names that may have been meant, the likeliest first.
 
-    Case and separators do not count, and part of a name stands for all that have it: `a10g` gives
-    `a10g-small` and its sisters.
+    Case and separators do not count. A part of a name stands for all names that have it: `a10g`
+    gives `a10g-small` and the other flavors of that family.
     """
-    wanted = normalize_name(name[:_MAX_COMPARED_CHARS])
-    names = {normalize_name(each): each for each in known}
-    if not wanted or wanted in names:
-        return [names[wanted]] if wanted else []
-    sisters = [each for each in names if each.startswith(wanted) or wanted in each.split("-")]
-    near = get_close_matches(wanted, names, n=max_names, cutoff=0.5)
-    return [names[each] for each in dict.fromkeys([*sisters, *near])][:max_names]
+    query = normalize_name(name[:_MAX_COMPARED_CHARS])
+    originals = {normalize_name(original): original for original in known}
+    if not query or query in originals:
+        return [originals[query]] if query else []
+    family = [other for other in originals if other.startswith(query) or query in other.split("-")]
+    close = get_close_matches(query, originals, n=max_names, cutoff=0.5)
+    return [originals[match] for match in dict.fromkeys([*family, *close])][:max_names]
 
 
 def normalize_name(name: str) -> str:
-    """Write a name the way all names are compared: lower case, with hyphens."""
+    """Write a name in the form in which names are compared: lower case, with hyphens."""
     return name.strip().lower().translate(_SEPARATORS)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Ask whether something near was meant; nothing if nothing is."""
-    near = closest_names(name, known)
-    return f"Did you mean {' or '.join(near)}?" if near else ""
+    """Write the question whether a close name was meant; empty if no name is close."""
+    names = closest_names(name, known)
+    return f"Did you mean {' or '.join(names)}?" if names else ""

@@ -62,7 +62,7 @@ def test_every_usual_form_is_read(written: object, seconds: float) -> None:
 )
 def test_what_is_no_positive_length_is_refused(written: object) -> None:
     """Zero and nonsense are mistakes, not the shortest possible time."""
-    with pytest.raises(ValueError, match=r"duration|longer than nothing"):
+    with pytest.raises(ValueError, match=r"duration|is not positive"):
         parse_duration(written)
 
 
@@ -86,7 +86,7 @@ def test_what_is_within_the_limits_is_read(written: object) -> None:
 @pytest.mark.parametrize("written", [0, "0s", "-5", "soon", "0.5s", "61s"])
 def test_every_refusal_names_the_limits(written: object) -> None:
     """Who is told only that it is wrong has to guess a second time."""
-    with pytest.raises(ValueError, match="anything from 1s to 1m goes"):
+    with pytest.raises(ValueError, match="from 1s to 1m is allowed"):
         bounded_duration_parser(timedelta(seconds=1), timedelta(minutes=1))(written)
 
 

@@ -84,7 +84,7 @@ async def test_an_unknown_argument_is_refused_by_name(service_url: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"timeout": 0}, "timeout: 0 is not longer than nothing"),
+        ({"timeout": 0}, "timeout: 0 is not positive"),
         ({"timeout": "soon"}, "timeout: 'soon' is not a duration; write seconds (3600)"),
         ({"flavor": "A10G!"}, "is not a hardware flavor"),
         ({"command": "echo a | wc"}, "no shell runs this"),

@@ -51,8 +51,8 @@ async def test_jobs_are_found_by_their_age(service_url: str, jobs_by_age: list[s
 @pytest.mark.parametrize(
     ("filters", "said"),
     [
-        ({"since": "yesterday"}, "is not a moment; write how long ago"),
-        ({"since": "0s"}, "is not a moment"),
+        ({"since": "yesterday"}, "is not a point in time; write how long ago"),
+        ({"since": "0s"}, "is not a point in time"),
         ({"since": "1h", "until": "2h"}, "until is before since"),
         ({"since": "2026-01-02", "until": "2026-01-01"}, "until is before since"),
         ({"workspace_id": ""}, "is not a workspace handle"),

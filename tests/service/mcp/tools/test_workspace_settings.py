@@ -161,7 +161,7 @@ async def test_a_namespace_out_of_reach_is_no_default(service_url: str, tool: st
     ("defaults", "said"),
     [
         ({"flavor": "A10G!"}, "hardware flavor"),
-        ({"timeout": "0s"}, "longer than nothing"),
+        ({"timeout": "0s"}, "is not positive"),
         ({"labels": {"a b": "1"}}, "not a label the Hub takes"),
         ({"flavour": "t4-small"}, "flavour"),
     ],
