@@ -1,4 +1,7 @@
-"""Is the database the one this code was written for? Until it is, nothing is read or written."""
+"""Database of the service: transactions as one subject, after a check of the revision.
+
+Until the database is at the revision that this code is written for, nothing is read or written.
+"""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -24,30 +27,28 @@ class WrongRevision(Unavailable):
         HoldfastError.__init__(
             self,
             f"The database is at revision {current or 'none'} and this service needs {expected}, "
-            "so "
-            f"nothing was done. Its operator has to run `holdfast migrate`.",
+            f"so nothing was done. Its operator has to run `holdfast migrate`.",
         )
 
     @property
     def code(self) -> str:
-        """The same to a client as any other outage."""
+        """To a client it is the same as any other outage."""
         return Unavailable.__name__
 
 
 class TenantDatabase:
-    """The database; its revision is looked at until it is seen to be right, and then trusted."""
+    """Opens transactions; each one checks the revision until it was right once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._expected_revision = revisions.head_revision()
         self._revision_verified = False
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Transaction]:
-        """Yield a transaction that a client who goes away does not cut in half; it sees no rows.
+        """Yield a transaction that sees no rows of subjects; a disconnect does not cut it in half.
 
         Raises:
-            Unavailable: the database cannot be reached, or is not the one we know.
+            Unavailable: the database cannot be reached, or is at another revision.
         """
         # Over SSE the SDK cancels a tool when its client disconnects (mcp 2.3.0).
         with anyio.CancelScope(shield=True):
@@ -58,27 +59,28 @@ class TenantDatabase:
 
     @asynccontextmanager
     async def as_subject(self, subject_id: str) -> AsyncGenerator[tuple[Transaction, Hold | None]]:
-        """Yield a transaction that sees one subject's rows, and whether their jobs are held.
+        """Yield a transaction that sees the rows of one subject, and the hold on their jobs.
 
         Raises:
-            Unavailable: the database cannot be reached, or is not the one we know.
+            Unavailable: the database cannot be reached, or is at another revision.
         """
         async with self.transaction() as tx:
             yield tx, await act_as_subject(tx, subject_id)
 
     async def read_revision(self) -> str:
-        """Return the revision, looked at now.
+        """Check the revision again, and return it.
 
         Raises:
-            Unavailable: the database cannot be reached, or is not the one we know.
+            Unavailable: the database cannot be reached, or is at another revision.
         """
         async with self._database.transaction() as tx:
-            await self._require_revision(tx)
-        return self._expected_revision
+            return await self._require_revision(tx)
 
-    async def _require_revision(self, tx: Transaction) -> None:
+    async def _require_revision(self, tx: Transaction) -> str:
         self._revision_verified = False
-        if (found := await revisions.read_current_revision(tx)) != self._expected_revision:
-            log.error("revision.mismatched", found=found, wanted=self._expected_revision)
-            raise WrongRevision(found, self._expected_revision)
+        revision = await revisions.read_revision_status(tx)
+        if not revision.is_expected:
+            log.error("revision.mismatched", found=revision.current, wanted=revision.expected)
+            raise WrongRevision(revision.current, revision.expected)
         self._revision_verified = True
+        return revision.expected

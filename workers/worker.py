@@ -57,12 +57,11 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
         open_hub_jobs_client(str(settings.hub_url), str(settings.router_url)) as hub,
     ):
         async with database.transaction() as tx:
-            current = await revisions.read_current_revision(tx)
-        expected = revisions.head_revision()
-        if current != expected:
+            revision = await revisions.read_revision_status(tx)
+        if not revision.is_expected:
             raise Conflict(
-                f"The database is at revision {current}, this worker needs {expected}. "
-                f"Run `holdfast migrate` first."
+                f"The database is at revision {revision.current}, this worker needs "
+                f"{revision.expected}. Run `holdfast migrate` first."
             )
         vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
         yield Worker(

@@ -1,5 +1,7 @@
 """Which revision the database is at, which this code wants, and how to get there."""
 
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -26,11 +28,31 @@ def alembic_config(url: str | None = None) -> Config:
     return made
 
 
+@cache  # the migrations do not change while a process runs
 def head_revision() -> str:
     """Return the revision this code is written for."""
     revision = ScriptDirectory.from_config(alembic_config()).get_current_head()
     assert revision is not None  # noqa: S101  # there is a first migration
     return revision
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionStatus:
+    """The revision of a database, and the one that this code needs."""
+
+    current: str | None
+    """None: there is none, or the role may not read it."""
+    expected: str
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether this code may use the database."""
+        return self.current == self.expected
+
+
+async def read_revision_status(tx: Transaction) -> RevisionStatus:
+    """Compare the revision of the database with the one that this code needs."""
+    return RevisionStatus(await read_current_revision(tx), head_revision())
 
 
 async def read_current_revision(tx: Transaction) -> str | None:

@@ -66,9 +66,9 @@ async def _check_database(settings: Settings) -> list[Finding]:
             database.transaction() as tx,
         ):
             version = await tx.fetchval("SHOW server_version")
-            revision, head = await revisions.read_current_revision(tx), revisions.head_revision()
+            revision = await revisions.read_revision_status(tx)
             workers = await tx.fetchval(_COUNT_WORKERS)
-            unowned = await _count_unowned(tx) if revision == head else 0
+            unowned = await _count_unowned(tx) if revision.is_expected else 0
     except HoldfastError as error:
         remedy = "Start it, or mend HOLDFAST_DATABASE_URL."
         return [Finding("database", is_ok=False, message=str(error), remedy=remedy)]
@@ -76,8 +76,8 @@ async def _check_database(settings: Settings) -> list[Finding]:
         Finding("database", is_ok=True, message=f"Postgres {version}"),
         Finding(
             "migrations",
-            is_ok=revision == head,
-            message=f"at {revision}, this code wants {head}",
+            is_ok=revision.is_expected,
+            message=f"at {revision.current}, this code wants {revision.expected}",
             remedy="Run `holdfast migrate`.",
         ),
         Finding(
