@@ -5,7 +5,6 @@ whose wake was lost. Only this module and the worker's root know arq (it is in m
 """
 
 import json
-import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -26,12 +25,12 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schema.common.version import package_version
-from schema.messaging.redis import open_redis
+from schema.messaging.redis import CircuitOpen, RedisCircuitBreaker, open_redis
 
 WAKE_TASK: Final = "wake"
 SEND_TIMEOUT: Final = timedelta(milliseconds=200)
 """What ringing may cost a caller; past it the sweep does the waking."""
-_PAUSE_AFTER_TIMEOUT: Final = timedelta(seconds=1)
+_RETRY_AFTER: Final = timedelta(seconds=1)
 """How long nobody rings after that, so that a Redis that hangs is not paid for by every caller."""
 _WAKEUP_TTL: Final = timedelta(minutes=1)
 """How long a wake is kept; the sweep has been by long before."""
@@ -76,18 +75,18 @@ class WakeupSender:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._paused_until = -math.inf
+        # A refused connection costs nothing, so the next caller may try again at once.
+        self._breaker = RedisCircuitBreaker(
+            timeout=SEND_TIMEOUT, retry_after=_RETRY_AFTER, opening_errors=(TimeoutError,)
+        )
 
     async def send(self, job_id: str) -> None:
         """Tell some worker that a job may owe it a step."""
-        if anyio.current_time() < self._paused_until:
-            return
         try:
-            with anyio.fail_after(SEND_TIMEOUT.total_seconds()):
-                await self._enqueue(job_id)
+            await self._breaker.call(lambda: self._enqueue(job_id))
+        except CircuitOpen:
+            pass
         except (RedisError, OSError) as error:
-            if isinstance(error, TimeoutError):
-                self._paused_until = anyio.current_time() + _PAUSE_AFTER_TIMEOUT.total_seconds()
             log.warning("wake.lost", job=job_id, error=type(error).__name__)
 
     async def _enqueue(self, job_id: str) -> None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Self, cast
 
-import anyio
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
@@ -24,14 +23,13 @@ from schema.accounts import call_counts
 from schema.accounts.call_counts import CallCount
 from schema.common.durations import ceil_to_seconds
 from schema.common.errors import RateLimited, Unavailable
-from schema.messaging import redis as messaging_redis
+from schema.messaging.redis import CircuitOpen, RedisCircuitBreaker, open_redis
 from service.database import TenantDatabase
 
 VALKEY_TIMEOUT: Final = timedelta(milliseconds=50)
 """What asking Valkey may cost a call; past it Postgres decides."""
 _VALKEY_RETRY_AFTER: Final = timedelta(seconds=1)
 """How long a Valkey that failed is left alone; then one call tries it again."""
-_VALKEY_AVAILABLE: Final = -math.inf
 
 # Whoever is refused is not counted, or a client that insists would never be let in again.
 _COUNT_SCRIPT: Final = """
@@ -117,8 +115,7 @@ class RateLimiter:
         self._database = database
         self._limit = limit
         self._window = window
-        self._valkey_timeout = valkey_timeout
-        self._skip_valkey_until = _VALKEY_AVAILABLE
+        self._breaker = RedisCircuitBreaker(timeout=valkey_timeout, retry_after=_VALKEY_RETRY_AFTER)
         self._outage_logged = False
 
     async def count_call(self, subject_id: str) -> RateLimitStatus:
@@ -141,21 +138,13 @@ class RateLimiter:
         return standing
 
     async def _count_in_valkey(self, subject_id: str) -> CallCount | None:
-        now = anyio.current_time()
-        if now < self._skip_valkey_until:
-            return None
-        if self._skip_valkey_until != _VALKEY_AVAILABLE:
-            # One call finds out whether it is back; the others do not wait for the answer.
-            self._skip_valkey_until = now + _VALKEY_RETRY_AFTER.total_seconds()
         try:
-            with anyio.fail_after(self._valkey_timeout.total_seconds()):
-                count = await self._run_script(subject_id)
+            return await self._breaker.call(lambda: self._run_script(subject_id))
+        except CircuitOpen:
+            return None
         except (RedisError, OSError) as error:
-            self._skip_valkey_until = anyio.current_time() + _VALKEY_RETRY_AFTER.total_seconds()
             log.warning("limits.valkey_missed", error=type(error).__name__)
             return None
-        self._skip_valkey_until = _VALKEY_AVAILABLE
-        return count
 
     async def _run_script(self, subject_id: str) -> CallCount:
         length = round(self._window.total_seconds() * 1000)
@@ -186,7 +175,7 @@ async def open_rate_limiter(
     redis_url: str, database: TenantDatabase, *, calls_per_minute: int
 ) -> AsyncGenerator[RateLimiter]:
     """Keep limits in the Valkey at `url`, which may come later, or never."""
-    async with messaging_redis.open_redis(redis_url) as redis:
+    async with open_redis(redis_url) as redis:
         yield RateLimiter(redis, database, limit=calls_per_minute)
 
 

@@ -5,6 +5,7 @@ from typing import Final
 from schema.accounts import call_counts
 from schema.common import durations
 from schema.jobs import retention
+from schema.messaging import redis
 from service.http import rate_limit
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.jobs import test_retention
@@ -22,22 +23,6 @@ RATE_LIMIT_GUARDS: Final = (
         ),
         valkey_forgets=("redis.call('PEXPIRE', KEYS[1], 2 * length)", ""),
         valkey_is_told_the_script_again=("except NoScriptError:", "except ZeroDivisionError:"),
-        silent_valkey_is_not_waited_for=(
-            "with anyio.fail_after(self._valkey_timeout.total_seconds()):",
-            "with anyio.fail_after(100):",
-        ),
-        one_call_looks_whether_valkey_is_back=(
-            "if self._skip_valkey_until != _VALKEY_AVAILABLE:",
-            "if False:",
-        ),
-        silent_valkey_is_left_alone=(
-            "self._skip_valkey_until = anyio.current_time() + _VALKEY_RETRY_AFTER.total_seconds()",
-            "pass",
-        ),
-        valkey_is_trusted_again=(
-            "        self._skip_valkey_until = _VALKEY_AVAILABLE\n        return",
-            "        return",
-        ),
         broken_valkey_is_an_outage=(
             "except (RedisError, OSError) as error:",
             "except OSError as error:",
@@ -52,6 +37,23 @@ RATE_LIMIT_GUARDS: Final = (
             "            if True:\n    ",
         ),
         nothing_is_no_limit=("if not self._limit:", "if self._limit < 0:"),
+    ),
+    *mutants_in_file(
+        redis,
+        test_rate_limit,
+        silent_valkey_is_not_waited_for=(
+            "with anyio.fail_after(self._timeout.total_seconds()):",
+            "with anyio.fail_after(100):",
+        ),
+        one_call_looks_whether_valkey_is_back=("if self._open_until != _CLOSED:", "if False:"),
+        silent_valkey_is_left_alone=(
+            "if isinstance(error, self._opening_errors)",
+            "if False",
+        ),
+        valkey_is_trusted_again=(
+            "        self._open_until = _CLOSED\n        return",
+            "        return",
+        ),
     ),
     *mutants_in_file(
         rate_limit,
