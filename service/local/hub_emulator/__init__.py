@@ -1,7 +1,7 @@
-"""The local Hub: to Hugging Face what a local emulator is to a cloud.
+"""An emulator of the Hugging Face Hub, for the demo, for `holdfast up` and for tests.
 
-It speaks the Hub's own contract on the loopback address, runs jobs as real processes of this
-machine, says in a header what it is, and has no endpoint that the Hub lacks but those under
-`/_emulator/`, for tests. What it knows is kept in memory: a restart forgets its jobs, as it kills
-them, and who has signed in. Start reading at `service.local.hub_emulator.app`.
+It speaks the Hub's own API on the loopback address, runs jobs as real processes of this machine,
+and says in a header of each answer what it is. It has no endpoint that the Hub lacks, except those
+under `/_emulator/`, which are for tests. Jobs and sign-ins are in memory only: a restart kills the
+jobs and forgets both. Start reading at `service.local.hub_emulator.app`.
 """

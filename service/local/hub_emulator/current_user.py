@@ -1,33 +1,46 @@
-"""Who asks the Hub for something, as the gate has found out, and where they ask."""
+"""The user who makes a request, as `AuthRateLimitMiddleware` has found them."""
 
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from service.local.hub_emulator.errors import HubApiError
 from service.local.hub_emulator.users import LocalUser, Permission
 
+UserEndpoint = Callable[[Request, LocalUser], Awaitable[Response]]
+
+
+def with_current_user(handler: UserEndpoint) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint that calls `handler` with the user, and refuses requests without one."""
+
+    async def endpoint(request: Request) -> Response:
+        return await handler(request, require_current_user(request))
+
+    return endpoint
+
 
 def find_current_user(request: Request) -> LocalUser | None:
-    """Return who asks; none if they did not say."""
-    caller: LocalUser | None = request.state.caller
-    return caller
+    """Return the user who makes the request; None if it has no valid token."""
+    user: LocalUser | None = request.state.user
+    return user
 
 
 def require_current_user(request: Request) -> LocalUser:
-    """Return who asks.
+    """Return the user who makes the request.
 
     Raises:
-        Refusal: they did not say.
+        HubApiError: the request has no valid token.
     """
-    caller = find_current_user(request)
-    if caller is None:
+    user = find_current_user(request)
+    if user is None:
         raise HubApiError(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
-    return caller
+    return user
 
 
 def write_forbidden_error(target: str) -> HubApiError:
-    """Say what somebody who may not write there would need."""
+    """Build the error for a user who may not write to `target`."""
     return HubApiError(
         HTTPStatus.FORBIDDEN,
         f"You don't have the required permissions to complete this action on {target}, "
@@ -36,5 +49,5 @@ def write_forbidden_error(target: str) -> HubApiError:
 
 
 def get_hub_url(request: Request) -> str:
-    """Return the address the Hub was asked at."""
+    """Return the URL of the Hub that the request was sent to."""
     return str(request.base_url).rstrip("/")

@@ -1,13 +1,9 @@
-"""service.local.hub_emulator.request_body."""
+"""Request bodies: their base models, and refusals that name the field."""
 
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 from starlette.requests import Request
 
@@ -17,23 +13,25 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class RequestModel(BaseModel):
-    """The body of a request, in the names that the Hub uses."""
+    """Base of a request body, with the field names that the Hub uses."""
 
-    # What the Hub does not know, it ignores; what it knows, it does not convert.
+    # The Hub ignores fields that it does not know.
     model_config = ConfigDict(
-        alias_generator=to_camel,
-        extra="ignore",
-        frozen=True,
-        strict=True,
-        hide_input_in_errors=True,
+        alias_generator=to_camel, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
 
+class StrictRequestModel(RequestModel):
+    """Base of a request body whose values the Hub does not convert to the field's type."""
+
+    model_config = ConfigDict(strict=True)
+
+
 async def read_body(request: Request, model: type[ModelT]) -> ModelT:
-    """Read the body of a request.
+    """Read and validate the body of a request.
 
     Raises:
-        Refusal: the Hub would answer 400.
+        HubApiError: the Hub would answer 400.
     """
     try:
         body: Any = await request.json()
@@ -42,7 +40,12 @@ async def read_body(request: Request, model: type[ModelT]) -> ModelT:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in wrong["loc"]) or "body"
-        message = wrong["msg"].removeprefix("Value error, ")
-        raise HubApiError(HTTPStatus.BAD_REQUEST, f"{where}: {message}") from None
+        location, message = get_first_error(error)
+        message = message.removeprefix("Value error, ")
+        raise HubApiError(HTTPStatus.BAD_REQUEST, f"{location or 'body'}: {message}") from None
+
+
+def get_first_error(error: ValidationError) -> tuple[str, str]:
+    """Return the location and the message of the first error; the whole body has no location."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ".".join(map(str, first["loc"])), first["msg"]

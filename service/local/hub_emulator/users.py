@@ -1,7 +1,7 @@
-"""Who may call the local Hub: a few users, with every kind of token the Hub hands out.
+"""The users of the emulated Hub, with every kind of token that the Hub issues.
 
-The tokens are random and kept in a private file. A well-known one on the loopback address would
-let any page in a browser run commands on this machine.
+The tokens are random and kept in a private file. With a well-known token, any page in a browser
+could run commands on this machine through the loopback address.
 """
 
 import json
@@ -18,11 +18,12 @@ _USERS_FILE: Final = "users.json"
 _SESSION_LIFETIME: Final = timedelta(hours=8)
 _ACME: Final = "acme"
 ORG_IDS: Final = {_ACME: "a" * 24}
-"""The organisations there are, by name."""
+"""The id of each organisation, by name."""
+AVATAR_PATH: Final = "/avatars/local.svg"
 
 
 class LocalTokenKind(StrEnum):
-    """What a token may do."""
+    """The kinds of tokens, in the Hub's words."""
 
     WRITE = "write"
     READ = "read"
@@ -31,7 +32,7 @@ class LocalTokenKind(StrEnum):
 
 
 class Permission(StrEnum):
-    """What a token may be needed for, as fine-grained tokens name it."""
+    """What a request needs from a token, in the words of fine-grained tokens."""
 
     READ_JOBS = "job.read"
     WRITE_JOBS = "job.write"
@@ -48,30 +49,34 @@ _SCOPES_BY_PERMISSION: Final = {
     Permission.READ_REPOS: _WRITE_REPO_SCOPES | {"read-repos"},
     Permission.WRITE_REPOS: _WRITE_REPO_SCOPES,
 }
-"""The scopes of which an OAuth token needs one for each; for buckets that is not documented."""
+"""For each permission the scopes of which an OAuth token needs one.
+
+For buckets the Hub does not document them.
+"""
 _WRITE_PERMISSION_BY_READ: Final = {
     Permission.READ_JOBS: Permission.WRITE_JOBS,
     Permission.READ_REPOS: Permission.WRITE_REPOS,
 }
-"""Who may change something may look at it."""
+"""Permission to write includes permission to read."""
+_ALL_PERMISSIONS: Final = [Permission.WRITE_JOBS, Permission.CALL_MODELS, Permission.WRITE_REPOS]
 
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """What jobs are filed under, and who pays for them: a person, or an organisation."""
+    """The owner of jobs, buckets and repositories, who also pays: a user or an organisation."""
 
     id: str
     name: str
     type: Literal["user", "org"]
 
     def to_dict(self) -> dict[str, str]:
-        """Describe it as the owner of something."""
+        """Describe the namespace as the Hub describes an owner."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalUser:
-    """One token, and the user it stands for; a user may have several."""
+    """One token and its user; a user with several tokens is several of these."""
 
     id: str
     name: str
@@ -81,12 +86,12 @@ class LocalUser:
     orgs: list[str]
     expires_at: str | None
     permissions: list[str] | None = None
-    """What a fine-grained token may be used for; None is everything."""
+    """What a fine-grained token may be used for; None means everything."""
     scopes: list[str] | None = None
-    """What an OAuth token may be used for; None is everything."""
+    """What an OAuth token may be used for; None means everything."""
 
     def has_permission(self, permission: Permission) -> bool:
-        """Say whether the token may be used for something, in the namespaces it reaches."""
+        """Say whether the token grants a permission, in the namespaces that it reaches."""
         match self.kind:
             case LocalTokenKind.WRITE:
                 return True
@@ -97,56 +102,56 @@ class LocalUser:
                     self.scopes
                 )
             case LocalTokenKind.FINE_GRAINED:
-                enough = {permission, _WRITE_PERMISSION_BY_READ.get(permission, permission)}
-                return self.permissions is None or not enough.isdisjoint(self.permissions)
+                sufficient = {permission, _WRITE_PERMISSION_BY_READ.get(permission, permission)}
+                return self.permissions is None or not sufficient.isdisjoint(self.permissions)
 
     def find_namespace(self, name: str) -> Namespace | None:
-        """Return the namespace of that name, if the token reaches it."""
+        """Return a namespace by name; None if the token does not reach it."""
         if name == self.name:
             return Namespace(self.id, name, "user")
         return Namespace(ORG_IDS[name], name, "org") if name in self.orgs else None
 
     def has_expired(self) -> bool:
-        """Say whether the token's time is over."""
+        """Say whether the token has expired."""
         if self.expires_at is None:
             return False
         return datetime.fromisoformat(self.expires_at) <= datetime.now(UTC)
 
 
 def load_users(folder: Path) -> list[LocalUser]:
-    """Return the users of the Hub that lives in `folder`, made when first asked for."""
+    """Return the users of the Hub whose data is in `folder`; create them on the first call."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    written = json.loads(
+    rows = json.loads(
         read_or_create_private_file(
             folder / _USERS_FILE, lambda: json.dumps(_create_users(), indent=2)
         )
     )
-    return [LocalUser(**user | {"kind": LocalTokenKind(user["kind"])}) for user in written]
+    return [LocalUser(**row | {"kind": LocalTokenKind(row["kind"])}) for row in rows]
 
 
 def find_user(
     users: list[LocalUser], name: str, kind: LocalTokenKind = LocalTokenKind.WRITE
 ) -> LocalUser:
-    """Return one user by name and kind of token."""
+    """Return the first user of a name and a kind of token."""
     return next(user for user in users if (user.name, user.kind) == (name, kind))
 
 
 def _create_users() -> list[dict[str, Any]]:
     alice, bob, carol = (secrets.token_hex(12) for _ in range(3))
-    soon = format_timestamp(datetime.now(UTC) + _SESSION_LIFETIME)
-    made = [
+    session_end = format_timestamp(datetime.now(UTC) + _SESSION_LIFETIME)
+    users = [
         _create_user(alice, "alice", LocalTokenKind.WRITE, orgs=[_ACME]),
         _create_user(alice, "alice", LocalTokenKind.READ),
         _create_user(alice, "alice", LocalTokenKind.FINE_GRAINED),
-        _create_user(alice, "alice", LocalTokenKind.OAUTH, orgs=[_ACME], expires_at=soon),
+        _create_user(alice, "alice", LocalTokenKind.OAUTH, orgs=[_ACME], expires_at=session_end),
         _create_user(bob, "bob", LocalTokenKind.WRITE),
         _create_user(carol, "carol", LocalTokenKind.WRITE, pays=False),
         *(
-            _create_user(alice, "alice", LocalTokenKind.FINE_GRAINED, permissions=[one])
-            for one in Permission
+            _create_user(alice, "alice", LocalTokenKind.FINE_GRAINED, permissions=[permission])
+            for permission in Permission
         ),
     ]
-    return [asdict(user) for user in made]
+    return [asdict(user) for user in users]
 
 
 def _create_user(
@@ -165,25 +170,19 @@ def _create_user(
 
 
 def format_timestamp(moment: datetime) -> str:
-    """Write a moment as the Hub does."""
+    """Format a timestamp as the Hub does: in UTC, with milliseconds."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-_AVATAR: Final = "/avatars/local.svg"
-
-
-_ALL_PERMISSIONS: Final = [Permission.WRITE_JOBS, Permission.CALL_MODELS, Permission.WRITE_REPOS]
-
-
 def build_whoami(user: LocalUser) -> dict[str, Any]:
-    """Describe a user as `GET /api/whoami-v2` does; an OAuth token's scopes are nowhere in it."""
+    """Describe a user as `GET /api/whoami-v2` does, which does not show an OAuth token's scopes."""
     return {
         "type": "user",
         "id": user.id,
         "name": user.name,
         "fullname": user.name.title(),
         "isPro": False,
-        "avatarUrl": _AVATAR,
+        "avatarUrl": AVATAR_PATH,
         "orgs": [
             {"type": "org", "id": ORG_IDS[org], "name": org, "fullname": org, "roleInOrg": "write"}
             for org in user.orgs
@@ -195,12 +194,12 @@ def build_whoami(user: LocalUser) -> dict[str, Any]:
 
 
 def build_userinfo(user: LocalUser, issuer: str) -> dict[str, Any]:
-    """Describe a user as OpenID Connect does."""
+    """Describe a user as the userinfo endpoint of OpenID Connect does."""
     profile = {
         "name": user.name.title(),
         "preferred_username": user.name,
         "profile": f"{issuer}/{user.name}",
-        "picture": f"{issuer}{_AVATAR}",
+        "picture": f"{issuer}{AVATAR_PATH}",
         "website": "",
         "isPro": False,
     }
@@ -214,7 +213,7 @@ def build_userinfo(user: LocalUser, issuer: str) -> dict[str, Any]:
                 "sub": ORG_IDS[org],
                 "name": org,
                 "preferred_username": org,
-                "picture": f"{issuer}{_AVATAR}",
+                "picture": f"{issuer}{AVATAR_PATH}",
                 "roleInOrg": "write",
             }
             for org in user.orgs

@@ -3,7 +3,7 @@
 from typing import Final
 
 from schema.specs import outputs as spec_outputs
-from service.local.hub_emulator.buckets import store as bucket_store
+from service.local.hub_emulator import access
 from service.local.hub_emulator.buckets import xet_store
 from service.local.hub_emulator.jobs import bucket_mounts
 from tests.mutants.mutant import mutants_in_file
@@ -53,12 +53,12 @@ OUTPUT_GUARDS: Final = (
     *mutants_in_file(
         bucket_mounts,
         test_bucket_mounts,
-        a_link_is_not_followed=("if stat.S_ISREG(seen.st_mode):", "if True:"),
+        a_link_is_not_followed=("if stat.S_ISREG(status.st_mode):", "if True:"),
         what_is_killed_loses_what_is_on_its_way=(
-            "and (lost_after is None or seen.st_mtime_ns <= lost_after)",
+            "and (lost_after_ns is None or status.st_mtime_ns <= lost_after_ns)",
             "",
         ),
-        who_only_reads_changes_nothing=("if not each.volume.read_only:", "if True:"),
+        who_only_reads_changes_nothing=("if not mounted.volume.read_only:", "if True:"),
         only_who_may_write_mounts_to_write=(
             "if not volume.read_only and not bucket.is_writable_by(user):",
             "if False:",
@@ -67,10 +67,10 @@ OUTPUT_GUARDS: Final = (
     *mutants_in_file(
         xet_store,
         test_bucket_routes,
-        a_hash_is_no_authority=("if shown.can_read(file) else None", "if shown else None"),
+        a_hash_is_no_authority=("if token.can_read(file_hash) else None", "if token else None"),
     ),
     *mutants_in_file(
-        bucket_store,
+        access,
         test_bucket_routes,
         a_private_bucket_is_its_owners=("        if not self.private:\n", "        if True:\n"),
     ),

@@ -1,1 +1,1 @@
-"""Buckets of the emulated Hub: routes, schemas, files, and the Xet upload protocol."""
+"""Buckets of the emulated Hub: routes, schemas, store, and the Xet protocol for content."""

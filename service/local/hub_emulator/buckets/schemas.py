@@ -1,67 +1,46 @@
-"""What may be asked of buckets with a body."""
+"""Bodies of the requests about buckets."""
 
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
-from service.local.hub_emulator.buckets.store import is_valid_path
 from service.local.hub_emulator.errors import HubApiError
+from service.local.hub_emulator.file_paths import FilePath
+from service.local.hub_emulator.request_body import RequestModel, get_first_error
 
 
-def _check_path(path: str) -> str:
-    if not is_valid_path(path):
-        message = f"Invalid path {path[:80]!r}"
-        raise ValueError(message)
-    return path
-
-
-class _BucketRequestModel(BaseModel):
-    model_config = ConfigDict(
-        alias_generator=to_camel, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
-
-
-class NewBucket(_BucketRequestModel):
-    """The body of a create request; a bucket is public unless it says otherwise."""
+class NewBucket(RequestModel):
+    """The body of a create request; a bucket is public by default."""
 
     visibility: Literal["public", "private"] = "public"
 
 
-class BucketSettingsRequest(_BucketRequestModel):
-    """The body of a request that changes who may see a bucket."""
+class BucketSettingsRequest(RequestModel):
+    """The body of a request that makes a bucket private or public."""
 
     private: bool
 
 
-class PathsInfoRequest(_BucketRequestModel):
-    """The body of a request for some files."""
+class PathsInfoRequest(RequestModel):
+    """The body of a request that describes files by their paths."""
 
     paths: Annotated[list[str], Field(max_length=1000)]
 
 
-class AddFileOperation(_BucketRequestModel):
-    """One file more; of a copy, also where it is already."""
+class AddFileOperation(RequestModel):
+    """Adds a file; a copy also names the bucket that has the file already."""
 
     type: Literal["addFile", "copyFile"]
-    path: Annotated[str, AfterValidator(_check_path)]
+    path: FilePath
     xet_hash: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
     mtime: float | None = None
     source_repo_type: str = "bucket"
     source_repo_id: str = ""
 
 
-class DeleteFileOperation(_BucketRequestModel):
-    """One file less."""
+class DeleteFileOperation(RequestModel):
+    """Deletes a file."""
 
     type: Literal["deleteFile"]
     path: str
@@ -74,17 +53,17 @@ _OPERATION_ADAPTER: Final[TypeAdapter[BucketOperation]] = TypeAdapter(
 
 
 def parse_operations(body: bytes) -> list[BucketOperation]:
-    """Read the lines of a batch; files are added before any is deleted.
+    """Parse the lines of a batch, and put additions before deletions.
 
     Raises:
-        Refusal: one of them is none.
+        HubApiError: a line is not an operation.
     """
     try:
-        read = [
+        operations = [
             _OPERATION_ADAPTER.validate_json(line) for line in body.splitlines() if line.strip()
         ]
     except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False)[0]
-        message = wrong["msg"].removeprefix("Value error, ")
+        _, message = get_first_error(error)
+        message = message.removeprefix("Value error, ")
         raise HubApiError(HTTPStatus.BAD_REQUEST, message) from None
-    return sorted(read, key=lambda each: each.type == "deleteFile")
+    return sorted(operations, key=lambda operation: operation.type == "deleteFile")

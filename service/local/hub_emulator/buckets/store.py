@@ -1,6 +1,6 @@
-"""The buckets of the local Hub: which files are in each, and what they are made of.
+"""The buckets of the emulated Hub, with the path and the content hash of each file.
 
-Unlike jobs they survive a restart: what somebody's work has left there is not ours to forget.
+Unlike jobs they survive a restart, because jobs leave their results there.
 """
 
 import json
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from service.local.data_dir import write_private_file
-from service.local.hub_emulator.users import LocalUser, Namespace, Permission, format_timestamp
+from service.local.hub_emulator.access import AccessControlled
+from service.local.hub_emulator.users import Namespace, format_timestamp
 
 _INDEX_FILE: Final = "buckets.json"
-_MAX_PATH_CHARACTERS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file of a bucket; its bytes are kept under its hash."""
+    """One file of a bucket; `XetStore` has its bytes, under the hash."""
 
     path: str
     size: int
@@ -28,7 +28,7 @@ class StoredFile:
     uploaded_at: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe it as the Hub does."""
+        """Describe the file as the Hub does."""
         described = {
             "type": "file",
             "path": self.path,
@@ -41,8 +41,8 @@ class StoredFile:
 
 
 @dataclass(slots=True)
-class LocalBucket:
-    """A private or public folder of files; there are no versions of them."""
+class LocalBucket(AccessControlled):
+    """A private or public folder of files, without versions."""
 
     owner: Namespace
     name: str
@@ -52,11 +52,11 @@ class LocalBucket:
 
     @property
     def id(self) -> str:
-        """What it is called."""
+        """The full name: owner and name."""
         return f"{self.owner.name}/{self.name}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe it as the Hub does."""
+        """Describe the bucket as the Hub does."""
         return {
             "id": self.id,
             "private": self.private,
@@ -65,109 +65,81 @@ class LocalBucket:
             "totalFiles": len(self.files),
         }
 
-    def is_readable_by(self, user: LocalUser | None) -> bool:
-        """Tell whether somebody may see what is in it."""
-        if not self.private:
-            return True
-        return (
-            user is not None
-            and self._is_reachable_by(user)
-            and user.has_permission(Permission.READ_REPOS)
-        )
-
-    def is_writable_by(self, user: LocalUser) -> bool:
-        """Tell whether somebody may change what is in it."""
-        return self._is_reachable_by(user) and user.has_permission(Permission.WRITE_REPOS)
-
-    def _is_reachable_by(self, user: LocalUser) -> bool:
-        return user.find_namespace(self.owner.name) is not None
-
     def has_content(self, xet_hash: str) -> bool:
-        """Tell whether one of its files is made of this."""
+        """Say whether one of the files has this content."""
         return any(file.xet_hash == xet_hash for file in self.files.values())
 
     def put_file(self, path: str, xet_hash: str, size: int, mtime: datetime | None) -> None:
-        """Add a file, or replace it."""
-        now = format_timestamp(datetime.now(UTC))
-        at = None if mtime is None else format_timestamp(mtime)
-        self.files[path] = StoredFile(path, size, xet_hash, at, now)
+        """Add or replace a file."""
+        uploaded_at = format_timestamp(datetime.now(UTC))
+        modified_at = None if mtime is None else format_timestamp(mtime)
+        self.files[path] = StoredFile(path, size, xet_hash, modified_at, uploaded_at)
 
     def iterate_files(self, folder: str) -> Iterator[tuple[str, StoredFile]]:
-        """Yield the files of a folder, and their paths in it; of all, if it has no name."""
-        start = f"{folder}/" if folder else ""
+        """Yield the files below a folder with their paths in it; an empty name is the bucket."""
+        prefix = f"{folder}/" if folder else ""
         for path, file in list(self.files.items()):
-            if path.startswith(start):
-                yield path.removeprefix(start), file
+            if path.startswith(prefix):
+                yield path.removeprefix(prefix), file
 
     def list_tree(self, prefix: str, *, recursive: bool) -> list[dict[str, Any]]:
-        """List what begins with a prefix; folders too, if not what is in them.
+        """List the files whose path begins with `prefix`; unless recursive, folders unopened.
 
-        As on the Hub it is no folder's name: `sub` finds `sub/one` and `submarine` alike.
+        As on the Hub the prefix is not a folder: `sub` finds both `sub/one` and `submarine`.
         """
-        found = [file for path, file in sorted(self.files.items()) if path.startswith(prefix)]
+        files = [file for path, file in sorted(self.files.items()) if path.startswith(prefix)]
         if recursive:
-            return [file.to_dict() for file in found]
-        shown = dict[str, dict[str, Any]]()
-        for file in found:
+            return [file.to_dict() for file in files]
+        entries = dict[str, dict[str, Any]]()
+        for file in files:
             slash = file.path.find("/", len(prefix))
             if slash < 0:
-                shown[file.path] = file.to_dict()
+                entries[file.path] = file.to_dict()
             else:
                 folder = file.path[:slash]
-                shown[folder] = {
+                entries[folder] = {
                     "type": "directory",
                     "path": folder,
                     "uploadedAt": file.uploaded_at,
                 }
-        return list(shown.values())
-
-
-def is_valid_path(path: str) -> bool:
-    """Tell whether something names a file inside of a bucket, and nothing outside of it."""
-    steps = path.split("/")
-    return (
-        0 < len(path) <= _MAX_PATH_CHARACTERS
-        and path.isprintable()
-        and not {"", ".", ".."}.intersection(steps)
-        and "\\" not in path
-    )
+        return list(entries.values())
 
 
 class BucketStore:
-    """Every bucket, in memory and in a file."""
+    """All buckets, in memory and in an index file."""
 
     def __init__(self, folder: Path) -> None:
         self._index = folder / _INDEX_FILE
         self._buckets = {bucket.id: bucket for bucket in self._load_index()}
 
     def get(self, bucket_id: str) -> LocalBucket | None:
-        """Return one bucket."""
+        """Return a bucket by its full name."""
         return self._buckets.get(bucket_id)
 
     def list_by_namespace(self, namespace: str) -> list[LocalBucket]:
         """Return the buckets of a namespace."""
-        return [each for each in self._buckets.values() if each.owner.name == namespace]
+        return [bucket for bucket in self._buckets.values() if bucket.owner.name == namespace]
 
     def add(self, bucket: LocalBucket) -> None:
-        """Take a new bucket in."""
+        """Add a new bucket."""
         self._buckets[bucket.id] = bucket
         self.save()
 
     def remove(self, bucket: LocalBucket) -> None:
-        """Forget a bucket, with its files."""
+        """Remove a bucket, with its files."""
         del self._buckets[bucket.id]
         self.save()
 
     def save(self) -> None:
-        """Write everything down; whoever has changed a bucket says so."""
+        """Write the index file; whoever changes a bucket has to call this."""
         write_private_file(
-            self._index, json.dumps([asdict(each) for each in self._buckets.values()])
+            self._index, json.dumps([asdict(bucket) for bucket in self._buckets.values()])
         )
 
     def _load_index(self) -> Iterator[LocalBucket]:
         if not self._index.exists():
             return
-        for each in json.loads(self._index.read_text()):
-            owner = Namespace(**each.pop("owner"))
-            files = {path: StoredFile(**file) for path, file in each.pop("files").items()}
-            yield LocalBucket(owner=owner, files=files, **each)
+        for row in json.loads(self._index.read_text()):
+            owner = Namespace(**row.pop("owner"))
+            files = {path: StoredFile(**file) for path, file in row.pop("files").items()}
+            yield LocalBucket(owner=owner, files=files, **row)

@@ -1,7 +1,8 @@
-"""What does an uploaded shard say files are made of?
+"""Parser of uploaded shards, which say of which chunks each file consists.
 
-A shard of the Xet protocol is a row of 48-byte records: a header, then for each file its hash and
-its terms, each a run of chunks in a xorb. What follows, about the xorbs, is not needed here.
+A shard of the Xet protocol is a sequence of 48-byte records: a header, then for each file its hash
+and its terms. A term is a run of chunks in a xorb. The records about xorbs that follow are not
+needed here.
 """
 
 import struct
@@ -13,45 +14,45 @@ _MAGIC: Final = b"HFRepoMetaData\0UigEj{\x81W\x83\xa5\xbd\xd9\\\xcd\xd1J\xa9"
 _RECORD_BYTES: Final = 48
 _HASH_BYTES: Final = 32
 _VERIFICATION_FLAG: Final = 1 << 31
-"""A flag of a file: as many records follow as it has terms, with hashes to check them by."""
+"""Flag of a file: after its terms follow as many records again, with verification hashes."""
 _SHA256_FLAG: Final = 1 << 30
-"""A flag of a file: one more record follows, with its SHA-256."""
+"""Flag of a file: one more record follows, with its SHA-256."""
 _END_MARKER: Final = b"\xff" * _HASH_BYTES
 
 
-class InvalidShard(Exception):  # said of what was sent, to whoever sent it
-    """It is no shard, or it breaks off."""
+class InvalidShard(Exception):
+    """The uploaded bytes are not a shard, or not all of one."""
 
 
 @dataclass(frozen=True, slots=True)
 class XetTerm:
-    """Some chunks of a xorb, one after the other."""
+    """Consecutive chunks of a xorb."""
 
     xorb: str
     size: int
-    """In bytes, unpacked."""
+    """Bytes, uncompressed."""
     first: int
     end: int
-    """The number of the chunk after the last."""
+    """The index after the last chunk."""
 
 
 def parse_shard(shard: bytes) -> Iterator[tuple[str, list[XetTerm]]]:
-    """Yield the hash of each file in a shard, and its terms.
+    """Yield the hash and the terms of each file in a shard.
 
     Raises:
-        Unreadable: and nothing of it may be kept.
+        InvalidShard: the caller must not store any of its files.
     """
     if shard[: len(_MAGIC)] != _MAGIC:
         raise InvalidShard("not a shard")
-    at = _RECORD_BYTES
-    while (record := _read_record(shard, at))[:_HASH_BYTES] != _END_MARKER:
+    offset = _RECORD_BYTES
+    while (record := _read_record(shard, offset))[:_HASH_BYTES] != _END_MARKER:
         flags, count = struct.unpack_from("<II", record, _HASH_BYTES)
         terms = [
-            _parse_term(_read_record(shard, at + _RECORD_BYTES * (1 + each)))
-            for each in range(count)
+            _parse_term(_read_record(shard, offset + _RECORD_BYTES * (1 + index)))
+            for index in range(count)
         ]
         yield _parse_hash(record), terms
-        at += _RECORD_BYTES * (
+        offset += _RECORD_BYTES * (
             1 + count * (2 if flags & _VERIFICATION_FLAG else 1) + bool(flags & _SHA256_FLAG)
         )
 
@@ -69,5 +70,5 @@ def _parse_term(record: bytes) -> XetTerm:
 
 
 def _parse_hash(record: bytes) -> str:
-    # Written as four numbers, not as thirty-two bytes.
+    # The protocol writes a hash as four little-endian numbers, not as thirty-two bytes.
     return "".join(f"{number:016x}" for number in struct.unpack_from("<4Q", record))

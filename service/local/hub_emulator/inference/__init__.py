@@ -1,1 +1,1 @@
-"""Inference Providers of the emulated Hub: chat, other tasks, and each provider's formats."""
+"""Inference Providers of the emulated Hub: fake models, chat, and each provider's formats."""

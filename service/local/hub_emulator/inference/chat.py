@@ -1,4 +1,4 @@
-"""What stands in for a model: an answer that says it is none, the same for the same question."""
+"""Chat completions without a model: the answer says so, and is the same for the same prompt."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from service.local.hub_emulator.request_body import read_body
 from service.local.hub_emulator.users import LocalUser, Permission
 
 _SLOW_MODEL: Final = re.compile(r"local/slow-(\d{1,4})s")
-"""A model that takes its time, so that a cancel can come in between."""
+"""A model that answers after some seconds, so that a test can cancel the call before."""
 _PROVIDER_HEADERS: Final = {"x-inference-provider": "local-stand-in"}
 
 
@@ -38,16 +38,16 @@ class _ChatRequest(BaseModel):
 
     @property
     def prompt(self) -> str:
-        """What the user said last."""
-        said = [message.text for message in self.messages if message.role == "user"]
-        return said[-1] if said else ""
+        """The last message of the user."""
+        texts = [message.text for message in self.messages if message.role == "user"]
+        return texts[-1] if texts else ""
 
 
 def require_inference_access(request: Request, user: LocalUser) -> None:
-    """Refuse who may not call, or does not pay, and is not paid for.
+    """Check that a user may call models, and that the user or the billed organisation pays.
 
     Raises:
-        Refusal: as the router refuses it.
+        HubApiError: as the real router refuses.
     """
     if not user.has_permission(Permission.CALL_MODELS):
         raise HubApiError(
@@ -72,7 +72,7 @@ async def complete_chat(request: Request, user: LocalUser) -> Response:
     """Answer a chat completion request."""
     require_inference_access(request, user)
     body = await read_body(request, _ChatRequest)
-    # After the colon stands the provider, or how to choose one.
+    # After a colon comes the provider, or the policy to choose one.
     model = body.model.split(":")[0]
     if model.startswith("missing/"):
         return JSONResponse(
@@ -91,7 +91,7 @@ async def complete_chat(request: Request, user: LocalUser) -> Response:
 
 
 def _build_completion(model: str, prompt: str, text: str) -> dict[str, Any]:
-    said, heard = len(text.split()), len(prompt.split())
+    completion_tokens, prompt_tokens = len(text.split()), len(prompt.split())
     message = {"role": "assistant", "content": text}
     return {
         "id": "local",
@@ -100,9 +100,9 @@ def _build_completion(model: str, prompt: str, text: str) -> dict[str, Any]:
         "model": model,
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": {
-            "prompt_tokens": heard,
-            "completion_tokens": said,
-            "total_tokens": heard + said,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
         },
     }
 

@@ -1,4 +1,4 @@
-"""The parts of which providers' requests and answers are made."""
+"""Parsers and builders for the parts of the providers' requests and answers."""
 
 import base64
 import binascii
@@ -34,7 +34,7 @@ _LABELS_ADAPTER: Final[TypeAdapter[list[str]]] = TypeAdapter(list[str])
 
 
 async def read_json_object(request: Request) -> dict[str, Any]:
-    """Read a body that is an object."""
+    """Read a body that must be a JSON object."""
     try:
         return _validate(_OBJECT_ADAPTER, json.loads(await request.body()))
     except ValueError:
@@ -42,18 +42,18 @@ async def read_json_object(request: Request) -> dict[str, Any]:
 
 
 def parse_text(value: Any) -> str:
-    """Read a text."""
+    """Check that a value is a text."""
     return _validate(_TEXT_ADAPTER, value)
 
 
 def parse_texts(value: Any) -> list[str]:
-    """Read one text or several."""
-    read = _validate(_TEXTS_ADAPTER, value)
-    return [read] if isinstance(read, str) else read
+    """Return one text or several as a list."""
+    texts = _validate(_TEXTS_ADAPTER, value)
+    return [texts] if isinstance(texts, str) else texts
 
 
 def decode_base64(value: Any) -> bytes:
-    """Read bytes in base 64, alone or in a `data:` address."""
+    """Decode bytes from base64, alone or in a `data:` URL."""
     try:
         return base64.b64decode(_DATA_URL_PREFIX.sub("", parse_text(value), count=1), validate=True)
     except binascii.Error:
@@ -61,21 +61,26 @@ def decode_base64(value: Any) -> bytes:
 
 
 def encode_base64(content: bytes) -> str:
-    """Write bytes in base 64."""
+    """Encode bytes as base64."""
     return base64.b64encode(content).decode()
 
 
 def format_data_url(media_type: str, content: bytes) -> str:
-    """Write bytes as a `data:` address."""
+    """Encode bytes as a `data:` URL."""
     return f"data:{media_type};base64,{encode_base64(content)}"
 
 
 def summarize_inputs(body: dict[str, Any], *names: str) -> str:
-    """Say what was asked for: words as they are, of files which bytes they are."""
-    said = [_summarize_input(body[name]) for name in names if body.get(name)]
-    if not said:
+    """Describe the inputs of a request: texts as they are, files by their size and digest.
+
+    Args:
+        body: the request.
+        names: the fields that may hold inputs; at least one must.
+    """
+    summaries = [_summarize_input(body[name]) for name in names if body.get(name)]
+    if not summaries:
         raise _invalid_input_error(names[0])
-    return ", ".join(said)
+    return ", ".join(summaries)
 
 
 def _summarize_input(value: Any) -> str:
@@ -90,17 +95,17 @@ def _summarize_input(value: Any) -> str:
 
 
 def parse_object_field(body: dict[str, Any], name: str) -> dict[str, Any]:
-    """Read an object in it, which may be left out."""
+    """Return an object inside a body; empty if it is left out."""
     return _validate(_OBJECT_ADAPTER, body.get(name) or {})
 
 
 def generate_request_id(model_name: str, prompt: str) -> str:
-    """Give a number that nobody else has."""
+    """Return an id that no other request has."""
     return hashlib.sha256(f"{model_name} {prompt} {uuid4()}".encode()).hexdigest()[:24]
 
 
 def generate_media(task: str, prompt: str) -> tuple[str, bytes]:
-    """Make what a task makes."""
+    """Return the media type and the bytes of a task's result."""
     if task.endswith("video"):
         return "video/mp4", make_mp4(prompt)
     if task == "text-to-speech":
@@ -109,15 +114,15 @@ def generate_media(task: str, prompt: str) -> tuple[str, bytes]:
 
 
 def build_fal_result(task: str, prompt: str) -> dict[str, Any]:
-    """Write an answer of fal's."""
-    made_of = {"url": format_data_url(*generate_media(task, prompt))}
+    """Build the result of a task in fal's form."""
+    file = {"url": format_data_url(*generate_media(task, prompt))}
     if task.endswith("video"):
-        return {"video": made_of}
-    return {"audio": made_of} if task == "text-to-speech" else {"images": [made_of], "seed": 1}
+        return {"video": file}
+    return {"audio": file} if task == "text-to-speech" else {"images": [file], "seed": 1}
 
 
 def answer_text_task(task: str, inputs: Any, parameters: dict[str, Any]) -> Response:
-    """Answer as hf-inference answers to a text."""
+    """Answer a task that takes text in the form of hf-inference."""
     if task == "feature-extraction":
         vectors = [embed_text(text) for text in parse_texts(inputs)]
         return JSONResponse(vectors if isinstance(inputs, list) else vectors[0])
@@ -135,7 +140,7 @@ def answer_text_task(task: str, inputs: Any, parameters: dict[str, Any]) -> Resp
 
 
 def answer_bytes_task(task: str, content: bytes, prompt: str) -> Response:
-    """Answer as hf-inference answers to bytes."""
+    """Answer a task that takes bytes in the form of hf-inference."""
     match task:
         case "automatic-speech-recognition":
             return JSONResponse({"text": describe_bytes(content)})
@@ -144,30 +149,30 @@ def answer_bytes_task(task: str, content: bytes, prompt: str) -> Response:
         case "image-classification":
             return JSONResponse(_score_labels([describe_bytes(content), "something else"]))
         case _:
-            asked = f"{prompt}, {describe_bytes(content)}"
-            return Response(make_png(asked), media_type="image/png")
+            comment = f"{prompt}, {describe_bytes(content)}"
+            return Response(make_png(comment), media_type="image/png")
 
 
 def build_embeddings(model_name: str, inputs: list[str]) -> dict[str, Any]:
-    """Answer as OpenAI answers to texts."""
+    """Build the embeddings of texts in the form of OpenAI."""
     entries = [
-        {"object": "embedding", "index": place, "embedding": embed_text(text)}
-        for place, text in enumerate(inputs)
+        {"object": "embedding", "index": index, "embedding": embed_text(text)}
+        for index, text in enumerate(inputs)
     ]
-    counted = sum(len(text.split()) for text in inputs)
-    usage = {"prompt_tokens": counted, "total_tokens": counted}
+    tokens = sum(len(text.split()) for text in inputs)
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "model": model_name, "data": entries, "usage": usage}
 
 
 def embed_text(text: str) -> list[float]:
-    """Make numbers of a text, the same for the same one."""
+    """Return a vector that is the same for the same text."""
     digest = hashlib.sha256(text.encode()).digest()
     return [round(math.sin(byte), 6) for byte in digest[:_VECTOR_DIMENSIONS]]
 
 
 def _score_labels(labels: list[str]) -> list[dict[str, Any]]:
     return [
-        {"label": label, "score": round(0.9 / (place + 1), 3)} for place, label in enumerate(labels)
+        {"label": label, "score": round(0.9 / (rank + 1), 3)} for rank, label in enumerate(labels)
     ]
 
 

@@ -1,6 +1,6 @@
-"""Real files for what no model has made: a picture, a sound, a film; each says so in itself.
+"""Small valid PNG, WAV and MP4 files that say inside that no model has made them.
 
-Small, valid, and the same for the same request, so that tests can see which bytes arrived.
+The bytes are the same for the same request, so that tests can check which bytes arrived.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ _TONE_SECONDS: Final = 0.2
 
 
 def make_png(prompt: str) -> bytes:
-    """Draw a small square in a colour of its own; what was asked for stands in a comment."""
+    """Make a small square in a colour that depends on the prompt, with the prompt in a comment."""
     colour = hashlib.sha256(prompt.encode()).digest()[:3]
     row = b"\0" + colour * _IMAGE_SIDE_PIXELS
     header = struct.pack(">IIBBBBB", _IMAGE_SIDE_PIXELS, _IMAGE_SIDE_PIXELS, 8, 2, 0, 0, 0)
@@ -32,10 +32,10 @@ def make_png(prompt: str) -> bytes:
 
 
 def make_wav(prompt: str) -> bytes:
-    """Play a short tone; what was asked for stands in a comment."""
-    wave = b"".join(
-        struct.pack("<h", round(8000 * math.sin(2 * math.pi * _TONE_HZ * step / _SAMPLE_RATE_HZ)))
-        for step in range(int(_SAMPLE_RATE_HZ * _TONE_SECONDS))
+    """Make a short tone, with the prompt in a comment."""
+    samples = b"".join(
+        struct.pack("<h", round(8000 * math.sin(2 * math.pi * _TONE_HZ * index / _SAMPLE_RATE_HZ)))
+        for index in range(int(_SAMPLE_RATE_HZ * _TONE_SECONDS))
     )
     note = _format_note(prompt).encode()
     note += b"\0" * (1 + (len(note) + 1) % 2)
@@ -43,13 +43,13 @@ def make_wav(prompt: str) -> bytes:
     body = (
         _riff_chunk(b"fmt ", form)
         + _riff_chunk(b"LIST", b"INFO" + _riff_chunk(b"ICMT", note))
-        + _riff_chunk(b"data", wave)
+        + _riff_chunk(b"data", samples)
     )
     return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
 
 
 def make_mp4(prompt: str) -> bytes:
-    """Write the container of a film that has no pictures; what was asked for stands in it."""
+    """Make the container of a video without pictures, with the prompt in it."""
     brand = b"isom" + struct.pack(">I", 512) + b"isommp41"
     return b"".join(
         struct.pack(">I", 8 + len(content)) + kind + content
@@ -62,7 +62,7 @@ def make_mp4(prompt: str) -> bytes:
 
 
 def describe_bytes(content: bytes) -> str:
-    """Say which bytes arrived."""
+    """Describe bytes by their number and digest."""
     digest = hashlib.sha256(content).hexdigest()
     return f"[local stand-in; no model was run] {len(content)} bytes, sha256 {digest}"
 
@@ -72,8 +72,8 @@ def _format_note(prompt: str) -> str:
 
 
 def _png_chunk(kind: bytes, content: bytes) -> bytes:
-    check = zlib.crc32(kind + content)
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
 def _riff_chunk(kind: bytes, content: bytes) -> bytes:

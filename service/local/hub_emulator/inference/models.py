@@ -1,26 +1,25 @@
-"""Which stand-ins there are for models, what each does, and who offers it: the Hub's own form."""
+"""The fake models: the task and the providers of each, and the endpoint that describes them."""
 
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.local.hub_emulator.errors import HubApiError
+from service.local.hub_emulator.errors import repository_not_found_error
 
 _OPENAI_COMPATIBLE: Final = ("together", "deepinfra")
 
 
 @dataclass(frozen=True, slots=True)
 class FakeModel:
-    """A model that is none."""
+    """The task of a fake model, and the providers that offer it."""
 
     task: str
     providers: tuple[str, ...]
 
     def to_dict(self, name: str) -> dict[str, Any]:
-        """Describe it as the Hub describes a model."""
+        """Describe the model as the Hub does."""
         return {
             "id": name,
             "pipeline_tag": self.task,
@@ -68,14 +67,14 @@ FAKE_MODELS: Final = {
     "local/labeller": FakeModel("image-classification", ("hf-inference",)),
     "local/unoffered": FakeModel("text-to-image", ()),
 }
-"""Of these `local/spoiler` fails after a while, and `local/cold` is not loaded when first asked."""
+"""Of these `local/spoiler` fails in the queue, and `local/cold` is not loaded at the first call."""
 
 
 async def describe_model(request: Request) -> Response:
-    """Describe a model to anybody: what it is, or else what `expand` names."""
+    """Describe a model: its task and tags, or the fields that `expand` names."""
     name = f"{request.path_params['owner']}/{request.path_params['name']}"
-    if (stand_in := FAKE_MODELS.get(name)) is None:
-        raise HubApiError(HTTPStatus.NOT_FOUND, "Repository not found", code="RepoNotFound")
-    described = stand_in.to_dict(name)
-    wanted = request.query_params.getlist("expand") or ["pipeline_tag", "tags"]
-    return JSONResponse({key: each for key, each in described.items() if key in ("id", *wanted)})
+    if (model := FAKE_MODELS.get(name)) is None:
+        raise repository_not_found_error()
+    fields = ["id", *(request.query_params.getlist("expand") or ["pipeline_tag", "tags"])]
+    description = model.to_dict(name)
+    return JSONResponse({field: description[field] for field in description if field in fields})

@@ -1,21 +1,24 @@
-"""What the router passes on to one provider, in that provider's own form, for every other task.
+"""The providers behind the router, each in its own form, for all tasks but chat.
 
     /hf-inference/models/{id}          texts as JSON, bytes as they are
     /fal-ai/{id}                       at once, or in a queue (`?_subdomain=queue`)
-    /together, /deepinfra, /scaleway, /nscale      as OpenAI has it; films in a queue
+    /together, /deepinfra, /scaleway, /nscale      in the form of OpenAI; videos in a queue
     /replicate/v1/models/{id}/predictions
 
-Files are answered as `data:` addresses where a provider gives those of its own machines: nothing on
-this one is public, and nobody's fetcher is to be made to reach it.
+Where a real provider answers with URLs of its own servers, this one answers with `data:` URLs:
+nothing on this machine is public, and no fetcher of a client should be led to it.
 """
 
 import re
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, NoReturn
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
+from service.local.hub_emulator.current_user import with_current_user
 from service.local.hub_emulator.errors import HubApiError
 from service.local.hub_emulator.inference.chat import require_inference_access
 from service.local.hub_emulator.inference.formats import (
@@ -41,74 +44,90 @@ from service.local.hub_emulator.users import LocalUser
 _PROVIDER_ID_PREFIX: Final = "stand-in/"
 _REPLICATE_PATH: Final = re.compile(r"v1/models/(?P<model>.+)/predictions")
 _POLLS_UNTIL_DONE: Final = 2
-"""How often a queue is looked at before it is done."""
+"""The number of polls at which a queued request is done."""
 _COLD_MODEL: Final = "local/cold"
 _FAILING_MODEL: Final = "local/spoiler"
 _BYTES_TASKS: Final = frozenset({"image-to-image", "image-to-text", "image-classification"})
 
 
 class FakeProviders:
-    """The providers behind the router, and what they have in their queues."""
+    """The endpoints of the providers, and the requests in their queues."""
 
     def __init__(self) -> None:
         self._poll_counts: dict[str, int] = {}
         self._queued_requests: dict[str, tuple[str, str]] = {}
+        """For each request id the name of the model, and the summary of its inputs."""
         self._warmed_up_users: set[str] = set()
 
+    def routes(self) -> list[Route]:
+        """Return the routes; the Hub has given the providers these names."""
+        post, both = ["POST"], ["GET", "POST"]
+        endpoints = {
+            "hf-inference": (self.call_hf_inference, post),
+            "fal-ai": (self.call_fal, both),
+            "replicate": (self.call_replicate, post),
+        } | {
+            provider: (partial(self.call_openai_compatible, provider), both)
+            for provider in ("together", "deepinfra", "scaleway", "nscale")
+        }
+        return [
+            Route(f"/{provider}/{{path:path}}", with_current_user(endpoint), methods=methods)
+            for provider, (endpoint, methods) in endpoints.items()
+        ]
+
     async def call_hf_inference(self, request: Request, user: LocalUser) -> Response:
-        """Answer as hf-inference does."""
+        """Answer in the form of hf-inference."""
         require_inference_access(request, user)
         path = request.path_params["path"].removeprefix("models/")
-        name, stand_in = _find_model("hf-inference", path.split("/pipeline/")[0])
+        name, model = _find_model("hf-inference", path.split("/pipeline/")[0])
         if name == _COLD_MODEL and user.name not in self._warmed_up_users:
             self._warmed_up_users.add(user.name)
             loading = {"error": f"Model {name} is currently loading", "estimated_time": 1.0}
             return JSONResponse(loading, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
         content = await request.body()
         if request.headers.get("content-type") != "application/json":
-            return answer_bytes_task(stand_in.task, content, "")
+            return answer_bytes_task(model.task, content, "")
         body = await read_json_object(request)
         inputs, parameters = body.get("inputs"), parse_object_field(body, "parameters")
-        if stand_in.task in {"image-to-image", "image-to-text", "image-classification"}:
+        if model.task in _BYTES_TASKS:
             return answer_bytes_task(
-                stand_in.task, decode_base64(inputs), str(parameters.get("prompt", ""))
+                model.task, decode_base64(inputs), str(parameters.get("prompt", ""))
             )
-        return answer_text_task(stand_in.task, inputs, parameters)
+        return answer_text_task(model.task, inputs, parameters)
 
     async def call_fal(self, request: Request, user: LocalUser) -> Response:
-        """Answer as fal does: at once, or with a place in a queue."""
+        """Answer in the form of fal: at once, or with a place in its queue."""
         path = request.path_params["path"]
         if request.method == "GET":
             return self._poll_fal_queue(path)
         require_inference_access(request, user)
-        name, stand_in = _find_model("fal-ai", path)
+        name, model = _find_model("fal-ai", path)
         body = await read_json_object(request)
-        if stand_in.task == "automatic-speech-recognition":
+        if model.task == "automatic-speech-recognition":
             return JSONResponse({"text": describe_bytes(decode_base64(body.get("audio_url")))})
-        asked = summarize_inputs(body, "prompt", "text", "image_url")
+        summary = summarize_inputs(body, "prompt", "text", "image_url")
         if request.query_params.get("_subdomain") != "queue":
-            return JSONResponse(build_fal_result(stand_in.task, asked))
-        ticket = generate_request_id(name, asked)
-        self._queued_requests[ticket] = (name, asked)
-        place = f"https://queue.fal.run/{path}/requests/{ticket}"
-        return JSONResponse({"request_id": ticket, "status": "IN_QUEUE", "response_url": place})
+            return JSONResponse(build_fal_result(model.task, summary))
+        request_id = self._enqueue(name, summary)
+        url = f"https://queue.fal.run/{path}/requests/{request_id}"
+        return JSONResponse({"request_id": request_id, "status": "IN_QUEUE", "response_url": url})
 
     def _poll_fal_queue(self, path: str) -> Response:
-        ticket = path.removesuffix("/status").rsplit("/", 1)[-1]
-        name, asked = self._queued_requests.get(ticket) or _raise_not_found()
+        request_id = path.removesuffix("/status").rsplit("/", 1)[-1]
+        name, summary = self._queued_requests.get(request_id) or _raise_not_found()
         if not path.endswith("/status"):
             if name == _FAILING_MODEL:
-                spoilt = {"detail": [{"msg": "The stand-in was asked to fail"}]}
-                return JSONResponse(spoilt, status_code=HTTPStatus.UNPROCESSABLE_ENTITY)
-            return JSONResponse(build_fal_result(FAKE_MODELS[name].task, asked))
-        if self._is_done(ticket):
-            return JSONResponse({"status": "COMPLETED", "request_id": ticket})
-        return JSONResponse({"status": "IN_QUEUE", "queue_position": 0, "request_id": ticket})
+                failure = {"detail": [{"msg": "The stand-in was asked to fail"}]}
+                return JSONResponse(failure, status_code=HTTPStatus.UNPROCESSABLE_ENTITY)
+            return JSONResponse(build_fal_result(FAKE_MODELS[name].task, summary))
+        if self._count_poll(request_id) >= _POLLS_UNTIL_DONE:
+            return JSONResponse({"status": "COMPLETED", "request_id": request_id})
+        return JSONResponse({"status": "IN_QUEUE", "queue_position": 0, "request_id": request_id})
 
     async def call_openai_compatible(
         self, provider: str, request: Request, user: LocalUser
     ) -> Response:
-        """Answer as those do that have taken OpenAI's form over."""
+        """Answer in the form of OpenAI, which several providers use."""
         path = request.path_params["path"]
         if request.method == "GET":
             return self._poll_video(path)
@@ -132,51 +151,56 @@ class FakeProviders:
             case "speech":
                 return Response(make_wav(parse_text(body.get("input"))), media_type="audio/wav")
             case "generations":
-                asked = summarize_inputs(body, "prompt", "image_url", "reference_images")
-                return JSONResponse({"data": [{"b64_json": encode_base64(make_png(asked))}]})
+                summary = summarize_inputs(body, "prompt", "image_url", "reference_images")
+                return JSONResponse({"data": [{"b64_json": encode_base64(make_png(summary))}]})
             case "videos":
-                asked = summarize_inputs(body, "prompt", "frame_images")
-                self._queued_requests[ticket := generate_request_id(name, asked)] = (name, asked)
-                return JSONResponse({"id": ticket, "status": "queued"})
+                request_id = self._enqueue(name, summarize_inputs(body, "prompt", "frame_images"))
+                return JSONResponse({"id": request_id, "status": "queued"})
             case _:
                 raise HubApiError(HTTPStatus.NOT_FOUND, f"{provider} has no {path}")
 
     def _poll_video(self, path: str) -> Response:
-        ticket = path.rsplit("/", 1)[-1]
-        name, asked = self._queued_requests.get(ticket) or _raise_not_found()
-        if not self._is_done(ticket):
-            return JSONResponse({"id": ticket, "status": "in_progress"})
+        request_id = path.rsplit("/", 1)[-1]
+        name, summary = self._queued_requests.get(request_id) or _raise_not_found()
+        if self._count_poll(request_id) < _POLLS_UNTIL_DONE:
+            return JSONResponse({"id": request_id, "status": "in_progress"})
         if name == _FAILING_MODEL:
-            spoilt = {"message": "The stand-in was asked to fail"}
-            return JSONResponse({"id": ticket, "status": "failed", "error": spoilt})
-        made = {"video_url": format_data_url("video/mp4", make_mp4(asked))}
-        return JSONResponse({"id": ticket, "status": "completed", "outputs": made})
+            failure = {"message": "The stand-in was asked to fail"}
+            return JSONResponse({"id": request_id, "status": "failed", "error": failure})
+        outputs = {"video_url": format_data_url("video/mp4", make_mp4(summary))}
+        return JSONResponse({"id": request_id, "status": "completed", "outputs": outputs})
 
-    def _is_done(self, request_id: str) -> bool:
+    def _enqueue(self, model_name: str, summary: str) -> str:
+        request_id = generate_request_id(model_name, summary)
+        self._queued_requests[request_id] = (model_name, summary)
+        return request_id
+
+    def _count_poll(self, request_id: str) -> int:
+        """Count a poll of a queued request, and return how many there have been."""
         self._poll_counts[request_id] = self._poll_counts.get(request_id, 0) + 1
-        return self._poll_counts[request_id] >= _POLLS_UNTIL_DONE
+        return self._poll_counts[request_id]
 
     async def call_replicate(self, request: Request, user: LocalUser) -> Response:
-        """Answer as replicate does to those who wait."""
+        """Answer in the form of replicate, to clients that wait for the result."""
         require_inference_access(request, user)
-        path = _REPLICATE_PATH.fullmatch(request.path_params["path"]) or _raise_not_found()
-        _, stand_in = _find_model("replicate", path["model"])
-        given = parse_object_field(await read_json_object(request), "input")
-        if stand_in.task == "automatic-speech-recognition":
-            output: Any = {"transcription": describe_bytes(decode_base64(given.get("audio")))}
+        match = _REPLICATE_PATH.fullmatch(request.path_params["path"]) or _raise_not_found()
+        _, model = _find_model("replicate", match["model"])
+        inputs = parse_object_field(await read_json_object(request), "input")
+        if model.task == "automatic-speech-recognition":
+            output: Any = {"transcription": describe_bytes(decode_base64(inputs.get("audio")))}
         else:
-            asked = summarize_inputs(given, "prompt", "text", "image")
-            output = [format_data_url(*generate_media(stand_in.task, asked))]
+            summary = summarize_inputs(inputs, "prompt", "text", "image")
+            output = [format_data_url(*generate_media(model.task, summary))]
         return JSONResponse({"id": "p", "status": "succeeded", "output": output})
 
 
-def _find_model(provider: str, model: str) -> tuple[str, FakeModel]:
-    """Find the model that a provider knows under a name."""
-    name = model.removeprefix(_PROVIDER_ID_PREFIX)
-    stand_in = FAKE_MODELS.get(name)
-    if stand_in is None or provider not in stand_in.providers:
-        raise HubApiError(HTTPStatus.NOT_FOUND, f"Model {model} not found at {provider}")
-    return name, stand_in
+def _find_model(provider: str, provider_id: str) -> tuple[str, FakeModel]:
+    """Return the name and the model that a provider knows under an id of its own."""
+    name = provider_id.removeprefix(_PROVIDER_ID_PREFIX)
+    model = FAKE_MODELS.get(name)
+    if model is None or provider not in model.providers:
+        raise HubApiError(HTTPStatus.NOT_FOUND, f"Model {provider_id} not found at {provider}")
+    return name, model
 
 
 def _raise_not_found() -> NoReturn:

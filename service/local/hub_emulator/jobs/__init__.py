@@ -1,1 +1,1 @@
-"""Jobs of the emulated Hub: routes, schemas, the processes that run them, and their logs."""
+"""Jobs of the emulated Hub: routes, schemas, store, the processes that run them, their logs."""

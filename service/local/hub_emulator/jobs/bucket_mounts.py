@@ -1,12 +1,12 @@
-"""How does a job of the local Hub get the buckets it mounts, and they what it writes?
+"""Buckets that jobs mount: the folder that stands for each, and the upload of what a job writes.
 
 There are no containers here, so a mounted bucket is a folder of this machine, filled before the job
-runs. Where a mount path stands at the start of an argument, or of the value of a variable, that
-folder's name is put in its place; inside of an argument it is not, so a shell needs a variable.
+runs. If an argument, or the value of a variable, begins with a mount path, the name of the folder
+replaces that path. Inside an argument it is not replaced, so a shell script needs a variable.
 
-As on the Hub nothing is in the bucket the moment it is written. What changed in the folder is
-uploaded a while after the job has ended; and if it was killed, only what had been written for that
-long by then.
+As on the Hub, a file is not in the bucket at the moment it is written. The changes in the folder
+are uploaded some time (the flush delay) after the job has ended. Of a job that was killed, only
+the files are uploaded that were that old when it ended.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -24,9 +24,10 @@ from typing import Final
 
 import structlog
 
-from service.local.hub_emulator.buckets.store import BucketStore, LocalBucket, is_valid_path
+from service.local.hub_emulator.buckets.store import BucketStore, LocalBucket
 from service.local.hub_emulator.buckets.xet_transfer import XetTransfer
 from service.local.hub_emulator.errors import HubApiError
+from service.local.hub_emulator.file_paths import is_valid_path
 from service.local.hub_emulator.jobs.schemas import JobVolume
 from service.local.hub_emulator.users import LocalUser
 
@@ -37,43 +38,43 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class MountedVolume:
-    """One volume of one job, and where it is."""
+    """One volume of one job, and its folder."""
 
     volume: JobVolume
     bucket: LocalBucket
     folder: Path
     initial_files: Mapping[str, os.stat_result]
-    """The files that it had when the job began."""
+    """The files in the folder when the job started."""
 
     def iterate_files(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield the files there are, and no link: it may lead out of the folder."""
+        """Yield the path and the status of each file; a link may lead out, so there are none."""
         for parent, _, names in os.walk(self.folder):
             for name in names:
                 path = Path(parent, name)
-                seen = path.lstat()
-                if stat.S_ISREG(seen.st_mode):
-                    yield path.relative_to(self.folder).as_posix(), seen
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    yield path.relative_to(self.folder).as_posix(), status
 
     def get_bucket_path(self, path: str) -> str:
-        """Return what a file of the folder is called in the bucket."""
+        """Return the path in the bucket of a file in the folder."""
         return f"{self.volume.path}/{path}" if self.volume.path else path
 
 
 @dataclass(slots=True)
 class BucketMounts:
-    """The volumes of every job, and the uploads that are still to be made."""
+    """Mounts and releases the volumes of all jobs, and holds the uploads in progress."""
 
     buckets: BucketStore
     transfer: XetTransfer
     flush_delay: timedelta
-    """How long what is written stays out of the bucket."""
+    """How long after it was written a file comes into the bucket."""
     _uploads: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
 
     def require_access(self, volumes: list[JobVolume], user: LocalUser) -> None:
-        """Refuse what the caller may not mount; what the Hub says then is not documented.
+        """Check that a user may mount all volumes; the Hub does not document its refusals.
 
         Raises:
-            Refusal: and there is no job.
+            HubApiError: they may not; the job must not be created.
         """
         for volume in volumes:
             bucket = self.buckets.get(volume.source)
@@ -85,25 +86,25 @@ class BucketMounts:
                 raise HubApiError(HTTPStatus.FORBIDDEN, message)
 
     async def mount(self, volumes: list[JobVolume], hub_url: str) -> list[MountedVolume]:
-        """Make the folders of a job, filled from the Hub at `url`."""
+        """Create the folders of a job and fill them from the Hub at `hub_url`."""
         mounted = list[MountedVolume]()
         for volume in volumes:
             bucket = self.buckets.get(volume.source)
-            if bucket is None:  # deleted since
+            if bucket is None:  # deleted after `require_access`
                 continue
             folder = Path(tempfile.mkdtemp(prefix="holdfast-volume-"))
-            wanted = [
+            downloads = [
                 (file.xet_hash, file.size, folder / path)
                 for path, file in bucket.iterate_files(volume.path)
             ]
-            if wanted:
-                await asyncio.to_thread(self.transfer.download, hub_url, wanted)
-            made = MountedVolume(volume, bucket, folder, {})
-            mounted.append(MountedVolume(volume, bucket, folder, dict(made.iterate_files())))
+            if downloads:
+                await asyncio.to_thread(self.transfer.download, hub_url, downloads)
+            empty = MountedVolume(volume, bucket, folder, {})
+            mounted.append(replace(empty, initial_files=dict(empty.iterate_files())))
         return mounted
 
     def release(self, volumes: list[MountedVolume], hub_url: str, *, killed: bool) -> None:
-        """Have what a job wrote uploaded, as far as it survives, and its folders removed."""
+        """Start the upload of what a job wrote, as far as it survives, and remove its folders."""
         if volumes:
             upload = asyncio.create_task(
                 self._upload_and_remove(volumes, hub_url, time.time_ns(), killed=killed)
@@ -112,57 +113,64 @@ class BucketMounts:
             upload.add_done_callback(self._uploads.discard)
 
     async def close(self) -> None:
-        """Drop the uploads that are still to be made: nobody is there to take them."""
+        """Cancel the uploads in progress: this Hub no longer answers them."""
         self.transfer.close()
         for upload in self._uploads:
             upload.cancel()
         await asyncio.gather(*self._uploads, return_exceptions=True)
 
     async def _upload_and_remove(
-        self, volumes: list[MountedVolume], hub_url: str, ended_at: int, *, killed: bool
+        self, volumes: list[MountedVolume], hub_url: str, ended_at_ns: int, *, killed: bool
     ) -> None:
         try:
             if not killed:
                 await asyncio.sleep(self.flush_delay.total_seconds())
-            lost_after = ended_at - round(
-                self.flush_delay.total_seconds() * _NANOSECONDS_PER_SECOND
-            )
-            for each in volumes:
-                if not each.volume.read_only:
-                    await self._write_back(each, hub_url, lost_after if killed else None)
-        except Exception:  # of the library; as on the Hub, nobody hears of it but who looks
+            flush_delay_ns = round(self.flush_delay.total_seconds() * _NANOSECONDS_PER_SECOND)
+            for mounted in volumes:
+                if not mounted.volume.read_only:
+                    await self._upload_changes(
+                        mounted, hub_url, ended_at_ns - flush_delay_ns if killed else None
+                    )
+        except Exception:  # the library's; as on the Hub, the job itself does not fail for it
             log.exception("mount.lost")
         finally:
-            for each in volumes:
-                shutil.rmtree(each.folder, ignore_errors=True)
+            for mounted in volumes:
+                shutil.rmtree(mounted.folder, ignore_errors=True)
 
-    async def _write_back(
-        self, volume: MountedVolume, hub_url: str, lost_after: int | None
+    async def _upload_changes(
+        self, mounted: MountedVolume, hub_url: str, lost_after_ns: int | None
     ) -> None:
-        found = dict(volume.iterate_files())
+        """Upload the changed files of a volume, and delete from the bucket those that are gone.
+
+        Args:
+            mounted: the volume.
+            hub_url: the Hub to upload to.
+            lost_after_ns: changes after this moment are lost; None if none are.
+        """
+        files = dict(mounted.iterate_files())
         changed = {
-            path: seen
-            for path, seen in found.items()
-            if _is_changed(volume.initial_files.get(path), seen)
-            and is_valid_path(volume.get_bucket_path(path))
-            and (lost_after is None or seen.st_mtime_ns <= lost_after)
+            path: status
+            for path, status in files.items()
+            if _is_changed(mounted.initial_files.get(path), status)
+            and is_valid_path(mounted.get_bucket_path(path))
+            and (lost_after_ns is None or status.st_mtime_ns <= lost_after_ns)
         }
-        paths = [volume.folder / path for path in changed]
-        made = await asyncio.to_thread(self.transfer.upload, hub_url, paths) if paths else []
-        for (path, seen), (xet_hash, size) in zip(changed.items(), made, strict=True):
-            at = datetime.fromtimestamp(seen.st_mtime, UTC)
-            volume.bucket.put_file(volume.get_bucket_path(path), xet_hash, size, at)
-        for path in volume.initial_files.keys() - found.keys():
-            volume.bucket.files.pop(volume.get_bucket_path(path), None)
+        paths = [mounted.folder / path for path in changed]
+        uploaded = await asyncio.to_thread(self.transfer.upload, hub_url, paths) if paths else []
+        for (path, status), (xet_hash, size) in zip(changed.items(), uploaded, strict=True):
+            mtime = datetime.fromtimestamp(status.st_mtime, UTC)
+            mounted.bucket.put_file(mounted.get_bucket_path(path), xet_hash, size, mtime)
+        for path in mounted.initial_files.keys() - files.keys():
+            mounted.bucket.files.pop(mounted.get_bucket_path(path), None)
         self.buckets.save()
 
 
 def replace_mount_path(text: str, volumes: list[MountedVolume]) -> str:
-    """Put a folder's name where the path it is mounted at begins a text."""
-    for each in volumes:
-        path = each.volume.mount_path.rstrip("/")
+    """Replace the mount path that a text begins with by the name of its folder."""
+    for mounted in volumes:
+        path = mounted.volume.mount_path.rstrip("/")
         if text == path or text.startswith(f"{path}/"):
-            return f"{each.folder}{text.removeprefix(path)}"
+            return f"{mounted.folder}{text.removeprefix(path)}"
     return text
 
 

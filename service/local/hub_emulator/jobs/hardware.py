@@ -1,21 +1,22 @@
-"""What the local Hub says it has: the flavors of the real one, at its prices of August 2026."""
+"""The hardware flavors of the real Hub, at its prices of August 2026."""
 
 from dataclasses import dataclass
 from typing import Any, Final
 
 _MICRO_USD_PER_USD: Final = 1_000_000
+_BYTES_PER_GIB: Final = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
 class LocalAccelerator:
-    """What a flavor computes with besides its processors; here there is none."""
+    """The accelerator of a flavor, as it is described; this machine may have none."""
 
     model: str
     quantity: int
     vram_gb: int
 
     def to_dict(self) -> dict[str, str]:
-        """Describe it as the Hub does, with numbers as text."""
+        """Describe the accelerator as the Hub does, with numbers as text."""
         return {
             "type": "gpu",
             "model": self.model,
@@ -27,7 +28,7 @@ class LocalAccelerator:
 
 @dataclass(frozen=True, slots=True)
 class LocalFlavor:
-    """One kind of machine; here it is always this one."""
+    """One kind of machine, as it is described; every job runs on this one."""
 
     name: str
     pretty_name: str
@@ -37,8 +38,13 @@ class LocalFlavor:
     micro_usd_per_minute: int
     accelerator: LocalAccelerator | None = None
 
+    @property
+    def ram_bytes(self) -> int:
+        """The memory in bytes; the Hub says GB and means GiB."""
+        return self.ram_gb * _BYTES_PER_GIB
+
     def to_dict(self) -> dict[str, Any]:
-        """Describe it as `GET /api/jobs/hardware` does."""
+        """Describe the flavor as `GET /api/jobs/hardware` does."""
         return {
             "name": self.name,
             "prettyName": self.pretty_name,

@@ -1,35 +1,38 @@
-"""What a job has written, line by line, as far as there is room for it; and who waits for more."""
+"""The log of a job, up to a size, and the signal for those who wait for its next line."""
 
 import asyncio
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 _MAX_LOG_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of memory for one log, roughly."""
+"""Memory for one log, roughly."""
 _LINE_OVERHEAD_BYTES: Final = 200
 _FULL_NOTICE: Final = "===== The local Hub keeps no more of this log ====="
 
 
 class LocalLogLine(NamedTuple):
-    """One line of a log, and when it was read."""
+    """One line of a log, and when it was read from the process."""
 
     timestamp: datetime
     text: str
 
 
 class ChangeSignal:
-    """Wakes whoever waits for a change: look first, then wait, with no `await` in between."""
+    """Wakes all who wait for a change.
+
+    To miss no change, look at the state first and then wait, without an `await` in between.
+    """
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def notify(self) -> None:
-        """Wake everybody who waits by now."""
+        """Wake all who are waiting now."""
         self._event.set()
         self._event = asyncio.Event()
 
     async def wait(self) -> None:
-        """Wait for the next ring."""
+        """Wait for the next call of `notify`."""
         await self._event.wait()
 
 
@@ -42,7 +45,7 @@ class LocalJobLog:
         self._remaining_bytes = _MAX_LOG_BYTES
 
     def write(self, text: str) -> None:
-        """Add a line; the one that no longer fits is replaced by a note, and the last."""
+        """Add a line; the first line that does not fit becomes a notice, and ends the log."""
         if self._remaining_bytes <= 0:
             return
         self._remaining_bytes -= len(text) + _LINE_OVERHEAD_BYTES

@@ -1,4 +1,4 @@
-"""How a job runs here: a real process in a bare environment, with somebody to end it."""
+"""Jobs as real processes: a bare environment, and a supervisor that ends them."""
 
 import asyncio
 import os
@@ -10,14 +10,11 @@ from typing import Final
 from service.local.hub_emulator.jobs import supervisor
 from service.local.hub_emulator.jobs.hardware import LocalFlavor
 
-_BYTES_PER_GIB: Final = 1024**3
 _MAX_LINE_BYTES: Final = 64 * 1024
-_NOT_EXECUTABLE_EXIT_CODE: Final = 126
-_SIGNAL_EXIT_CODE_BASE: Final = 128
 
 
 def job_environment(job_id: str, flavor: LocalFlavor) -> dict[str, str]:
-    """Return what the Hub gives every job; nothing of this machine's environment is in it."""
+    """Return the variables that the Hub gives every job; none come from this machine."""
     return {
         "LANG": "C.UTF-8",
         "JOB_ID": job_id,
@@ -33,7 +30,7 @@ async def run_command(
     flavor: LocalFlavor,
     write_line: Callable[[str], None],
 ) -> int:
-    """Run a command to its end and return its exit code; cancelled, it leaves no process."""
+    """Run a command and return its exit code; a cancelled call leaves no process behind."""
     try:
         process = await asyncio.create_subprocess_exec(
             *(
@@ -50,32 +47,32 @@ async def run_command(
             stderr=STDOUT,
             env=environment,
             limit=_MAX_LINE_BYTES,
-            # A Ctrl-C in the Hub's terminal is not for the keeper, who has work to do then.
+            # Ctrl-C in the Hub's terminal must not end the supervisor: it has to clean up.
             start_new_session=True,
         )
-    except (OSError, ValueError) as error:  # too long, or with a NUL in it
+    except (OSError, ValueError) as error:  # the command is too long, or has a NUL in it
         write_line(f"exec: {error}")
-        return _NOT_EXECUTABLE_EXIT_CODE
-    assert process.stdin is not None  # noqa: S101  # it was asked for
-    assert process.stdout is not None  # noqa: S101  # as above
+        return supervisor.NOT_EXECUTABLE_EXIT_CODE
+    assert process.stdin is not None  # noqa: S101  # stdin=PIPE
+    assert process.stdout is not None  # noqa: S101  # stdout=PIPE
     try:
         await _copy_lines(process.stdout, write_line)
         code = await process.wait()
     finally:
-        # Letting go of the pipe is what kills; see keeper.py.
+        # The supervisor kills the job when this pipe is closed.
         process.stdin.close()
         await asyncio.shield(_drain_and_wait(process, process.stdout))
-    return code if code >= 0 else _SIGNAL_EXIT_CODE_BASE - code
+    return code if code >= 0 else supervisor.SIGNAL_EXIT_CODE_BASE - code
 
 
 def _memory_limit_bytes(flavor: LocalFlavor) -> int:
-    """Return how many bytes a job may write to: never more than this machine has."""
-    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(flavor.ram_gb * _BYTES_PER_GIB, here)
+    """Return the memory of a job: that of its flavor, at most that of this machine."""
+    physical_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(flavor.ram_bytes, physical_bytes)
 
 
 async def _drain_and_wait(process: Process, output: asyncio.StreamReader) -> None:
-    # A process counts as ended when its output is read to the end, and a full one is paused.
+    # asyncio reports the end of a process only after its output is read, and pauses a full pipe.
     while await output.read(_MAX_LINE_BYTES):
         pass
     await process.wait()

@@ -1,4 +1,4 @@
-"""What may be asked about jobs over HTTP, and by whom."""
+"""Endpoints of the Jobs API, and who may call them."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 
-from service.local.hub_emulator.current_user import get_hub_url
+from service.local.hub_emulator.current_user import get_hub_url, with_current_user
 from service.local.hub_emulator.errors import HubApiError
 from service.local.hub_emulator.jobs.bucket_mounts import BucketMounts
 from service.local.hub_emulator.jobs.hardware import FLAVORS
@@ -19,6 +20,7 @@ from service.local.hub_emulator.jobs.streams import (
     stream_metric_events,
     stream_stage_events,
 )
+from service.local.hub_emulator.pagination import next_page_headers
 from service.local.hub_emulator.request_body import read_body
 from service.local.hub_emulator.users import LocalUser, Namespace, Permission
 
@@ -27,20 +29,41 @@ _EVENT_STREAM_TYPE: Final = "text/event-stream"
 
 
 class JobRoutes:
-    """The endpoints of the Jobs API that take a token."""
+    """The endpoints of the Jobs API."""
 
     def __init__(self, jobs: JobStore, mounts: BucketMounts) -> None:
         self._jobs = jobs
         self._mounts = mounts
 
+    def routes(self) -> list[Route]:
+        """Return the routes; the list of hardware is the only one that needs no token."""
+        namespace = "/api/jobs/{namespace}"
+        job = f"{namespace}/{{job}}"
+        post, check_access = ["POST"], with_current_user(self.check_access)
+        return [
+            Route("/api/jobs/hardware", list_hardware),
+            Route(namespace, with_current_user(self.create), methods=post),
+            Route(namespace, with_current_user(self.list_page)),
+            Route(f"{namespace}/count", with_current_user(self.count)),
+            Route(f"{namespace}/auth-check/{{access}}", check_access, methods=post),
+            Route(job, with_current_user(self.inspect)),
+            Route(f"{job}/auth-check/{{access}}", check_access, methods=post),
+            Route(f"{job}/cancel", with_current_user(self.cancel), methods=post),
+            Route(f"{job}/duplicate", with_current_user(self.duplicate), methods=post),
+            Route(f"{job}/labels", with_current_user(self.replace_labels), methods=["PUT"]),
+            Route(f"{job}/logs", with_current_user(self.stream_logs)),
+            Route(f"{job}/events", with_current_user(self.stream_events)),
+            Route(f"{job}/metrics", with_current_user(self.stream_metrics)),
+        ]
+
     async def create(self, request: Request, user: LocalUser) -> Response:
-        """Create a job, if the caller may and can pay."""
+        """Create a job, if the user may and can pay."""
         namespace = require_writable_namespace(request, user)
-        asked = await read_body(request, JobRequest)
-        return self._start(LocalJob(asked, namespace, user, get_hub_url(request)))
+        body = await read_body(request, JobRequest)
+        return self._start(LocalJob(body, namespace, user, get_hub_url(request)))
 
     async def duplicate(self, request: Request, user: LocalUser) -> Response:
-        """Run a job once more; labels are copied, as they are on the Hub."""
+        """Create a job like an earlier one; as on the Hub its labels are copied."""
         job = self._require_job(request, user)
         namespace = require_writable_namespace(request, user)
         return self._start(
@@ -48,29 +71,27 @@ class JobRoutes:
         )
 
     async def list_page(self, request: Request, user: LocalUser) -> Response:
-        """List a page of jobs, newest first, and say where the next page is."""
+        """List a page of jobs, newest first; the cursor is the last job of the page before."""
         jobs = self._jobs.list_by_namespace(require_readable_namespace(request, user).name)
         if cursor := request.query_params.get("cursor"):
-            # Before anything is filtered: the job it names may have left the filter since.
+            # Before the filter: the job that the cursor names may no longer pass it.
             jobs = list(dropwhile(lambda job: job.id != cursor, jobs))[1:]
-        chosen = list(filter(_build_filter(request), jobs))
-        headers: dict[str, str] = {}
-        if len(chosen) > _PAGE_SIZE:
-            url = request.url.include_query_params(cursor=chosen[_PAGE_SIZE - 1].id)
-            headers["link"] = f'<{url}>; rel="next"'
-        return JSONResponse([job.to_dict() for job in chosen[:_PAGE_SIZE]], headers=headers)
+        matching = list(filter(_build_filter(request), jobs))
+        page = matching[:_PAGE_SIZE]
+        headers = next_page_headers(request, page[-1].id) if len(matching) > _PAGE_SIZE else {}
+        return JSONResponse([job.to_dict() for job in page], headers=headers)
 
     async def count(self, request: Request, user: LocalUser) -> Response:
-        """Count jobs."""
+        """Count the jobs of a namespace."""
         jobs = self._jobs.list_by_namespace(require_readable_namespace(request, user).name)
         return JSONResponse({"count": sum(map(_build_filter(request), jobs))})
 
     async def inspect(self, request: Request, user: LocalUser) -> Response:
-        """Describe one job."""
+        """Describe a job."""
         return JSONResponse(self._require_job(request, user).to_dict())
 
     async def cancel(self, request: Request, user: LocalUser) -> Response:
-        """Stop one job; the answer comes when nothing of it runs."""
+        """Cancel a job, and answer when none of its processes runs any more."""
         job = self._require_job(request, user)
         require_writable_namespace(request, user)
         await self._jobs.cancel(job)
@@ -80,12 +101,12 @@ class JobRoutes:
         """Replace all labels of a job."""
         job = self._require_job(request, user)
         require_writable_namespace(request, user)
-        new = await read_body(request, NewLabels)
-        job.request = job.request.model_copy(update={"labels": new.labels})
+        body = await read_body(request, NewLabels)
+        job.request = job.request.model_copy(update={"labels": body.labels})
         return JSONResponse(job.to_dict())
 
     async def stream_logs(self, request: Request, user: LocalUser) -> Response:
-        """Stream a job's log from its beginning to its end."""
+        """Stream a job's log from its start to the end of the job."""
         job = self._require_job(request, user)
         tail = request.query_params.get("tail")
         if tail is not None and not (tail.isascii() and tail.isdigit()):
@@ -107,7 +128,7 @@ class JobRoutes:
         return StreamingResponse(stream_metric_events(job), media_type=_EVENT_STREAM_TYPE)
 
     async def check_access(self, request: Request, user: LocalUser) -> Response:
-        """Say whether the caller may read or write in a namespace, or one job."""
+        """Say whether the user may read or write in a namespace, or may access one job."""
         if "job" in request.path_params:
             self._require_job(request, user)
         match request.path_params["access"]:
@@ -137,7 +158,7 @@ class JobRoutes:
 
     def _require_job(self, request: Request, user: LocalUser) -> LocalJob:
         job = None
-        # A foreign job and an unknown one are the same to a stranger.
+        # To a user without access, another user's job looks like one that does not exist.
         if user.find_namespace(request.path_params["namespace"]):
             namespace = require_readable_namespace(request, user)
             job = self._jobs.get(namespace.name, request.path_params["job"])
@@ -147,32 +168,32 @@ class JobRoutes:
 
 
 async def list_hardware(_: Request) -> Response:
-    """List what a job may ask for, to anybody."""
+    """List the hardware flavors."""
     return JSONResponse([flavor.to_dict() for flavor in FLAVORS.values()])
 
 
 def _build_filter(request: Request) -> Callable[[LocalJob], bool]:
     stages = {stage.upper() for stage in request.query_params.getlist("stage")}
-    wanted = [label.partition("=") for label in request.query_params.getlist("label")]
-    if not all(equals for _, equals, _ in wanted):
+    label_pairs = [label.partition("=") for label in request.query_params.getlist("label")]
+    if not all(equals for _, equals, _ in label_pairs):
         raise HubApiError(HTTPStatus.BAD_REQUEST, "label: not of the form key=value")
 
-    def chosen(job: LocalJob) -> bool:
+    def matches(job: LocalJob) -> bool:
         labels: dict[str, Any] = job.request.labels
         return (not stages or job.stage in stages) and all(
-            labels.get(name) == value for name, _, value in wanted
+            labels.get(name) == value for name, _, value in label_pairs
         )
 
-    return chosen
+    return matches
 
 
 def require_readable_namespace(request: Request, user: LocalUser) -> Namespace:
-    """Return the namespace that is asked about, if the caller may look into it."""
+    """Return the namespace of a request, if the user may read jobs in it."""
     return _require_namespace(request, user, Permission.READ_JOBS)
 
 
 def require_writable_namespace(request: Request, user: LocalUser) -> Namespace:
-    """Return the namespace that is asked about, if the caller may start jobs there."""
+    """Return the namespace of a request, if the user may create jobs in it."""
     return _require_namespace(request, user, Permission.WRITE_JOBS)
 
 

@@ -1,12 +1,11 @@
-"""Scheduled jobs, as the Hub has them: a spec and a cron line, fired by its own clock, in UTC.
+"""Scheduled jobs of the Hub: a job spec and a cron expression in UTC, with a timer for each.
 
-Kept in memory like the jobs they start. One that is due while its last job runs is passed over,
-unless it may run beside it.
+They are in memory only, like the jobs they start. A scheduled job that is due while its last job
+still runs is skipped, unless it allows concurrency.
 """
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -21,7 +20,7 @@ from starlette.routing import Route
 
 from schema.common.errors import Invalid
 from schema.schedules.cron import CRON_ALIASES, CronTrigger
-from service.local.hub_emulator.current_user import get_hub_url
+from service.local.hub_emulator.current_user import get_hub_url, with_current_user
 from service.local.hub_emulator.errors import HubApiError
 from service.local.hub_emulator.jobs.routes import (
     require_readable_namespace,
@@ -36,13 +35,9 @@ _SPEC_FIELDS: Final = (
     *("dockerImage", "spaceId", "command", "arguments", "environment", "secrets", "flavor"),
     *("arch", "timeout", "labels", "volumes"),
 )
-"""What of a job's description its spec has too."""
+"""The fields that a job spec shares with the description of a job."""
 
 _CRON_FIELD_COUNT: Final = 5
-
-UserEndpointDecorator = Callable[
-    [Callable[[Request, LocalUser], Awaitable[Response]]], Callable[[Request], Awaitable[Response]]
-]
 
 
 class _ScheduledJobRequest(BaseModel):
@@ -62,7 +57,7 @@ class _ScheduleRequest(BaseModel):
 
 @dataclass(slots=True)
 class LocalScheduledJob:
-    """One of them."""
+    """One scheduled job, its last job and its timer."""
 
     spec: JobRequest
     schedule: str
@@ -78,20 +73,20 @@ class LocalScheduledJob:
 
     @property
     def next_run_at(self) -> datetime:
-        """When its clock strikes next."""
+        """When it is due next."""
         return _compute_next_run(self.schedule, datetime.now(UTC))
 
     @property
     def is_busy(self) -> bool:
-        """Whether another job of it may not run now."""
+        """Whether its last job still runs and no other may run at the same time."""
         return not self.concurrency and self.last_job is not None and not self.last_job.is_final
 
     def create_job(self) -> LocalJob:
-        """Make the next job."""
+        """Create its next job, without starting it."""
         return LocalJob(self.spec, self.owner, self.creator, self.hub_url, scheduled_job_id=self.id)
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe it as the Hub does."""
+        """Describe the scheduled job as the Hub does."""
         job = self.create_job().to_dict()
         last = self.last_job and {
             "id": self.last_job.id,
@@ -121,114 +116,125 @@ class ScheduledJobRoutes:
         self._jobs = jobs
         self._scheduled_jobs: dict[str, LocalScheduledJob] = {}
 
-    def routes(self, with_user: UserEndpointDecorator) -> list[Route]:
-        """Say where they are."""
-        of_namespace = "/api/scheduled-jobs/{namespace}"
-        of_one = f"{of_namespace}/{{scheduled}}"
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        namespace = "/api/scheduled-jobs/{namespace}"
+        path, post = f"{namespace}/{{scheduled}}", ["POST"]
         return [
-            Route(of_namespace, with_user(self.create), methods=["POST"]),
-            Route(of_namespace, with_user(self.list_page)),
-            Route(of_one, with_user(self.inspect)),
-            Route(of_one, with_user(self.delete), methods=["DELETE"]),
-            Route(f"{of_one}/suspend", with_user(self.suspend), methods=["POST"]),
-            Route(f"{of_one}/resume", with_user(self.resume), methods=["POST"]),
-            Route(f"{of_one}/schedule", with_user(self.reschedule), methods=["POST"]),
-            Route(f"{of_one}/run", with_user(self.run_now), methods=["POST"]),
-            Route(f"{of_one}/labels", with_user(self.replace_labels), methods=["PUT"]),
+            Route(namespace, with_current_user(self.create), methods=post),
+            Route(namespace, with_current_user(self.list_page)),
+            Route(path, with_current_user(self.inspect)),
+            Route(path, with_current_user(self.delete), methods=["DELETE"]),
+            Route(f"{path}/suspend", with_current_user(self.suspend), methods=post),
+            Route(f"{path}/resume", with_current_user(self.resume), methods=post),
+            Route(f"{path}/schedule", with_current_user(self.reschedule), methods=post),
+            Route(f"{path}/run", with_current_user(self.run_now), methods=post),
+            Route(f"{path}/labels", with_current_user(self.replace_labels), methods=["PUT"]),
         ]
 
     async def create(self, request: Request, user: LocalUser) -> Response:
-        """Keep one, and start its clock."""
+        """Create a scheduled job and start its timer."""
         owner = require_writable_namespace(request, user)
-        asked = await read_body(request, _ScheduledJobRequest)
-        _compute_next_run(asked.schedule, datetime.now(UTC))
-        one = LocalScheduledJob(
-            asked.job_spec,
-            asked.schedule,
-            asked.suspend,
-            asked.concurrency,
+        body = await read_body(request, _ScheduledJobRequest)
+        _compute_next_run(body.schedule, datetime.now(UTC))
+        scheduled_job = LocalScheduledJob(
+            body.job_spec,
+            body.schedule,
+            body.suspend,
+            body.concurrency,
             owner,
             user,
             get_hub_url(request),
         )
-        self._scheduled_jobs[one.id] = one
-        self._restart_timer(one)
-        return JSONResponse(one.to_dict())
+        self._scheduled_jobs[scheduled_job.id] = scheduled_job
+        self._restart_timer(scheduled_job)
+        return JSONResponse(scheduled_job.to_dict())
 
     async def list_page(self, request: Request, user: LocalUser) -> Response:
-        """List them all; of several labels the Hub looks at one."""
+        """List the scheduled jobs of a namespace; as on the Hub only one label can be a filter."""
         owner = require_readable_namespace(request, user)
         name, _, value = request.query_params.get("label", "").partition("=")
         return JSONResponse(
             [
-                one.to_dict()
-                for one in reversed(self._scheduled_jobs.values())
-                if one.owner == owner and (not name or one.spec.labels.get(name) == value)
+                scheduled_job.to_dict()
+                for scheduled_job in reversed(self._scheduled_jobs.values())
+                if scheduled_job.owner == owner
+                and (not name or scheduled_job.spec.labels.get(name) == value)
             ]
         )
 
     async def inspect(self, request: Request, user: LocalUser) -> Response:
-        """Describe one."""
-        return JSONResponse(
-            self._require_scheduled_job(
-                request, require_readable_namespace(request, user)
-            ).to_dict()
-        )
+        """Describe a scheduled job."""
+        owner = require_readable_namespace(request, user)
+        return JSONResponse(self._require_scheduled_job(request, owner).to_dict())
 
     async def delete(self, request: Request, user: LocalUser) -> Response:
-        """Forget one; its jobs go on."""
-        one = self._require_scheduled_job(request, require_writable_namespace(request, user))
-        del self._scheduled_jobs[one.id]
-        _stop_timer(one)
+        """Delete a scheduled job; its jobs go on."""
+        scheduled_job = self._require_scheduled_job(
+            request, require_writable_namespace(request, user)
+        )
+        del self._scheduled_jobs[scheduled_job.id]
+        _stop_timer(scheduled_job)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def suspend(self, request: Request, user: LocalUser) -> Response:
-        """Let its clock strike in vain."""
+        """Stop the timer of a scheduled job."""
         return self._set_suspended(request, user, suspend=True)
 
     async def resume(self, request: Request, user: LocalUser) -> Response:
-        """Let it fire again, from now on."""
+        """Start the timer again; what was due meanwhile is not made up for."""
         return self._set_suspended(request, user, suspend=False)
 
     async def reschedule(self, request: Request, user: LocalUser) -> Response:
-        """Set its clock."""
-        one = self._require_scheduled_job(request, require_writable_namespace(request, user))
-        new = await read_body(request, _ScheduleRequest)
-        _compute_next_run(new.schedule, datetime.now(UTC))
-        one.schedule = new.schedule
-        self._restart_timer(one)
-        return JSONResponse(one.to_dict())
+        """Replace the cron expression."""
+        scheduled_job = self._require_scheduled_job(
+            request, require_writable_namespace(request, user)
+        )
+        body = await read_body(request, _ScheduleRequest)
+        _compute_next_run(body.schedule, datetime.now(UTC))
+        scheduled_job.schedule = body.schedule
+        self._restart_timer(scheduled_job)
+        return JSONResponse(scheduled_job.to_dict())
 
     async def run_now(self, request: Request, user: LocalUser) -> Response:
-        """Start a job of it now."""
-        one = self._require_scheduled_job(request, require_writable_namespace(request, user))
-        if one.is_busy:
+        """Start a job of a scheduled job now."""
+        scheduled_job = self._require_scheduled_job(
+            request, require_writable_namespace(request, user)
+        )
+        if scheduled_job.is_busy:
             raise HubApiError(HTTPStatus.CONFLICT, "A job of this scheduled job is running")
-        return JSONResponse(self._start_job(one).to_dict())
+        return JSONResponse(self._start_job(scheduled_job).to_dict())
 
     async def replace_labels(self, request: Request, user: LocalUser) -> Response:
-        """Replace the labels of the jobs to come."""
-        one = self._require_scheduled_job(request, require_writable_namespace(request, user))
-        new = await read_body(request, NewLabels)
-        one.spec = one.spec.model_copy(update={"labels": new.labels})
-        return JSONResponse(one.to_dict())
+        """Replace the labels of future jobs."""
+        scheduled_job = self._require_scheduled_job(
+            request, require_writable_namespace(request, user)
+        )
+        body = await read_body(request, NewLabels)
+        scheduled_job.spec = scheduled_job.spec.model_copy(update={"labels": body.labels})
+        return JSONResponse(scheduled_job.to_dict())
 
     async def close(self) -> None:
-        """Stop every clock."""
-        for one in self._scheduled_jobs.values():
-            _stop_timer(one)
+        """Stop all timers."""
+        for scheduled_job in self._scheduled_jobs.values():
+            _stop_timer(scheduled_job)
 
     def _set_suspended(self, request: Request, user: LocalUser, *, suspend: bool) -> Response:
-        one = self._require_scheduled_job(request, require_writable_namespace(request, user))
-        one.suspend = suspend
-        self._restart_timer(one)
-        return JSONResponse(one.to_dict())
+        scheduled_job = self._require_scheduled_job(
+            request, require_writable_namespace(request, user)
+        )
+        scheduled_job.suspend = suspend
+        self._restart_timer(scheduled_job)
+        return JSONResponse(scheduled_job.to_dict())
+
+    def _require_writable(self, request: Request, user: LocalUser) -> LocalScheduledJob:
+        return self._require_scheduled_job(request, require_writable_namespace(request, user))
 
     def _require_scheduled_job(self, request: Request, owner: Namespace) -> LocalScheduledJob:
-        one = self._scheduled_jobs.get(request.path_params["scheduled"])
-        if one is None or one.owner != owner:
+        scheduled_job = self._scheduled_jobs.get(request.path_params["scheduled"])
+        if scheduled_job is None or scheduled_job.owner != owner:
             raise HubApiError(HTTPStatus.NOT_FOUND, "Scheduled job not found")
-        return one
+        return scheduled_job
 
     def _start_job(self, scheduled_job: LocalScheduledJob) -> LocalJob:
         scheduled_job.last_job = scheduled_job.create_job()
@@ -255,10 +261,10 @@ def _stop_timer(scheduled_job: LocalScheduledJob) -> None:
 
 def _compute_next_run(schedule: str, moment: datetime) -> datetime:
     expression = schedule.strip().lower()
-    wrong = HubApiError(HTTPStatus.BAD_REQUEST, "schedule: Invalid cron expression")
+    error = HubApiError(HTTPStatus.BAD_REQUEST, "schedule: Invalid cron expression")
     if expression not in CRON_ALIASES and len(expression.split()) != _CRON_FIELD_COUNT:
-        raise wrong
+        raise error
     try:
         return CronTrigger(expression, "UTC").next_after(moment)
     except (CronSimError, Invalid):
-        raise wrong from None
+        raise error from None

@@ -1,18 +1,13 @@
-"""What may be asked with a body: the Hub's rules, and a refusal that names the field."""
+"""Bodies of the requests about jobs, with the Hub's rules for each field."""
 
 import re
 from typing import Annotated, Any, Final, Literal, NoReturn, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from service.local.hub_emulator.buckets.store import is_valid_path
+from service.local.hub_emulator.file_paths import is_valid_path
 from service.local.hub_emulator.jobs.hardware import FLAVORS
-from service.local.hub_emulator.request_body import RequestModel
+from service.local.hub_emulator.request_body import StrictRequestModel
 
 _ENV_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]+")
 _SECRET_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]*")
@@ -61,7 +56,7 @@ def _check_folder_path(path: str) -> str:
 
 
 def _reject_unsupported(_: object) -> NoReturn:
-    # Taken and not honoured, it would be missed only when the job runs.
+    # If it were accepted and ignored, its absence would show only when the job runs.
     message = "The local Hub does not offer this"
     raise ValueError(message)
 
@@ -76,8 +71,8 @@ _Labels = Annotated[dict[str, str], AfterValidator(_check_labels)]
 _Unsupported = Annotated[None, BeforeValidator(_reject_unsupported)]
 
 
-class JobVolume(RequestModel):
-    """A bucket, or a folder of one, at a path of the job's."""
+class JobVolume(StrictRequestModel):
+    """A bucket, or a folder of a bucket, mounted at a path of the job."""
 
     type: Literal["bucket", "model", "dataset", "space"]
     source: Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
@@ -91,18 +86,18 @@ class JobVolume(RequestModel):
         return self if self.type == "bucket" else _reject_unsupported(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe it as the Hub does."""
-        described = {
+        """Describe the volume as the Hub does."""
+        description = {
             "type": self.type,
             "source": self.source,
             "mountPath": self.mount_path,
             "readOnly": self.read_only,
         }
-        return described | ({"path": self.path} if self.path else {})
+        return description | ({"path": self.path} if self.path else {})
 
 
-class Expose(RequestModel):
-    """The ports of a job that can be reached from outside."""
+class Expose(StrictRequestModel):
+    """The ports of a job that can be reached from outside; the public ones without a token."""
 
     ports: Annotated[list[_Port], Field(max_length=20)]
     ports_public: list[_Port] = Field(default_factory=list[_Port])
@@ -115,13 +110,13 @@ class Expose(RequestModel):
         return self
 
 
-class Ssh(RequestModel):
-    """Whether somebody can log in to a job."""
+class Ssh(StrictRequestModel):
+    """Whether users can log in to a job."""
 
     enabled: bool
 
 
-class JobRequest(RequestModel):
+class JobRequest(StrictRequestModel):
     """The body of a create request."""
 
     flavor: Annotated[str, AfterValidator(_check_flavor)]
@@ -155,7 +150,7 @@ class JobRequest(RequestModel):
         return self
 
 
-class NewLabels(RequestModel):
+class NewLabels(StrictRequestModel):
     """The body of a request that replaces a job's labels."""
 
     labels: _Labels

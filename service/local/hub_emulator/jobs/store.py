@@ -1,10 +1,10 @@
-"""The jobs of the local Hub: what was asked for, how it stands, and the course it takes.
+"""The jobs of the emulated Hub: the request, the stage and the log of each, and its life cycle.
 
     SCHEDULING ──▶ RUNNING ──▶ COMPLETED | ERROR        CANCELED from either
          ▲            │
          └─ attempts ─┘
 
-They are kept in memory only: a restart forgets them, as it kills them.
+They are in memory only: a restart kills them and forgets them.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from service.local.hub_emulator.jobs.hardware import FLAVORS
 from service.local.hub_emulator.jobs.log import ChangeSignal, LocalJobLog
 from service.local.hub_emulator.jobs.processes import job_environment, run_command
 from service.local.hub_emulator.jobs.schemas import JobRequest
-from service.local.hub_emulator.users import LocalUser, Namespace, format_timestamp
+from service.local.hub_emulator.users import AVATAR_PATH, LocalUser, Namespace, format_timestamp
 
 _OUT_OF_MEMORY_EXIT_CODE: Final = 137
 
 
 class Stage(StrEnum):
-    """Where a job stands, in the Hub's words."""
+    """The stages of a job, in the Hub's words."""
 
     SCHEDULING = "SCHEDULING"
     RUNNING = "RUNNING"
@@ -39,17 +39,17 @@ FINAL_STAGES: Final = frozenset({Stage.COMPLETED, Stage.ERROR, Stage.CANCELED})
 
 @dataclass(slots=True)
 class LocalJob:
-    """One job, and the log it writes."""
+    """One job and its log."""
 
     request: JobRequest
     owner: Namespace
     creator: LocalUser
     hub_url: str
-    """Where this Hub is, for what is mounted."""
+    """The URL of this Hub, for the transfer of mounted buckets."""
     duplicate_of: str | None = None
-    """The job this one repeats."""
+    """The id of the job that this one repeats."""
     scheduled_job_id: str | None = None
-    """The scheduled job it is one of."""
+    """The id of the scheduled job that has started this one."""
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started_at: datetime | None = None
@@ -58,7 +58,7 @@ class LocalJob:
     message: str | None = None
     failure_count: int = 0
     change_signal: ChangeSignal = field(default_factory=ChangeSignal)
-    """Rings at every change of the job, and at every line of its log."""
+    """Notifies at every change of the job, and at every line of its log."""
     log: LocalJobLog = field(init=False)
     task: asyncio.Task[None] | None = None
 
@@ -67,29 +67,28 @@ class LocalJob:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the stage is final."""
         return self.stage in FINAL_STAGES
 
     @property
     def status(self) -> dict[str, Any]:
-        """Where it stands, as the Hub says it."""
+        """The status, as the Hub describes it."""
         status: dict[str, Any] = {
             "stage": self.stage,
             "message": self.message,
             "failureCount": self.failure_count,
         }
-        asked = self.request
-        if asked.expose is not None:
-            # Where the Hub has a proxy, a job here has the ports of this machine.
-            ports = asked.expose.ports
-            status["exposeUrls"] = [f"http://127.0.0.1:{port}" for port in ports]
-        if asked.ssh is not None and asked.ssh.enabled:
-            # Of the form it has on the Hub; nobody answers there.
+        expose, ssh = self.request.expose, self.request.ssh
+        if expose is not None:
+            # The Hub has a proxy for these; a job here has the ports of this machine.
+            status["exposeUrls"] = [f"http://127.0.0.1:{port}" for port in expose.ports]
+        if ssh is not None and ssh.enabled:
+            # Of the form that the Hub gives; nothing answers there.
             status["sshUrl"] = f"ssh://{self.id}@ssh.hf.jobs"
         return status
 
     def set_stage(self, stage: Stage, message: str | None = None) -> None:
-        """Bring the job to a stage, unless it is over: a cancel may have come first."""
+        """Set the stage, unless it is final: a cancel may have come first."""
         if self.is_final:
             return
         self.stage, self.message = stage, message
@@ -102,7 +101,7 @@ class LocalJob:
         self.change_signal.notify()
 
     def record_exit(self, exit_code: int) -> None:
-        """Write down how an attempt ended; a failure is the end only if it was the last."""
+        """Record the end of an attempt; after a failure another attempt follows, if one is left."""
         if exit_code == 0:
             self.set_stage(Stage.COMPLETED)
             return
@@ -114,37 +113,37 @@ class LocalJob:
         self.set_stage(Stage.ERROR, f"Job failed with exit code: {exit_code}. Reason: {cause}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe it as the Hub does; what does not apply is left out, not null."""
-        asked = self.request
-        avatar = {"avatarUrl": "/avatars/local.svg"}
-        person = {"id": self.creator.id, "name": self.creator.name}
-        described = {
+        """Describe the job as the Hub does; fields that do not apply are left out, not null."""
+        request = self.request
+        avatar = {"avatarUrl": AVATAR_PATH}
+        creator = {"id": self.creator.id, "name": self.creator.name}
+        description = {
             "type": "job",
             "id": self.id,
             "createdAt": format_timestamp(self.created_at),
             "startedAt": self.started_at and format_timestamp(self.started_at),
             "finishedAt": self.finished_at and format_timestamp(self.finished_at),
-            "dockerImage": asked.docker_image,
-            "spaceId": asked.space_id,
-            "command": asked.command,
-            "arguments": asked.arguments,
-            "environment": asked.environment,
-            "secrets": sorted(asked.secrets),
-            "flavor": asked.flavor,
-            "arch": asked.arch,
-            "timeout": asked.timeout_seconds,
-            "retry": asked.attempts - 1,
-            "labels": asked.labels,
-            "volumes": [volume.to_dict() for volume in asked.volumes or []] or None,
-            "expose": asked.expose and asked.expose.model_dump(by_alias=True),
-            "resourceGroup": asked.resource_group_id and {"id": asked.resource_group_id},
+            "dockerImage": request.docker_image,
+            "spaceId": request.space_id,
+            "command": request.command,
+            "arguments": request.arguments,
+            "environment": request.environment,
+            "secrets": sorted(request.secrets),
+            "flavor": request.flavor,
+            "arch": request.arch,
+            "timeout": request.timeout_seconds,
+            "retry": request.attempts - 1,
+            "labels": request.labels,
+            "volumes": [volume.to_dict() for volume in request.volumes or []] or None,
+            "expose": request.expose and request.expose.model_dump(by_alias=True),
+            "resourceGroup": request.resource_group_id and {"id": request.resource_group_id},
             "owner": self.owner.to_dict() | avatar,
-            "createdBy": person,
-            "initiator": self._initiator() or {"type": "user"} | person | avatar,
+            "createdBy": creator,
+            "initiator": self._initiator() or {"type": "user"} | creator | avatar,
             "durations": self._durations(),
         }
-        kept = {name: value for name, value in described.items() if value is not None}
-        return kept | {"status": self.status}
+        applicable = {name: value for name, value in description.items() if value is not None}
+        return applicable | {"status": self.status}
 
     def _initiator(self) -> dict[str, Any] | None:
         if self.scheduled_job_id is not None:
@@ -152,18 +151,18 @@ class LocalJob:
         return {"type": "duplicated-job", "id": self.duplicate_of} if self.duplicate_of else None
 
     def _durations(self) -> dict[str, int]:
-        until = self.finished_at or datetime.now(UTC)
-        spans = {"schedulingSecs": (self.started_at or until) - self.created_at}
-        # A cancelled job has no finishedAt, so nobody can say how long it ran.
+        end = self.finished_at or datetime.now(UTC)
+        durations = {"schedulingSecs": (self.started_at or end) - self.created_at}
+        # A cancelled job has no finishedAt, so its running time is not known.
         if self.stage is not Stage.CANCELED:
-            spans["totalSecs"] = until - self.created_at
+            durations["totalSecs"] = end - self.created_at
             if self.started_at:
-                spans["runningSecs"] = until - self.started_at
-        return {name: int(span.total_seconds()) for name, span in spans.items()}
+                durations["runningSecs"] = end - self.started_at
+        return {name: int(duration.total_seconds()) for name, duration in durations.items()}
 
 
 class JobStore:
-    """Every job since this Hub was started."""
+    """All jobs since this Hub was started."""
 
     def __init__(self, mounts: BucketMounts, *, scheduling_delay: timedelta) -> None:
         self._mounts = mounts
@@ -171,12 +170,12 @@ class JobStore:
         self._jobs: dict[str, LocalJob] = {}
 
     def start(self, job: LocalJob) -> None:
-        """Take a job in and set it on its course."""
+        """Add a job and start it."""
         self._jobs[job.id] = job
         job.task = asyncio.create_task(self._run_job(job), name=job.id)
 
     def get(self, namespace: str, job_id: str) -> LocalJob | None:
-        """Return one job of a namespace."""
+        """Return a job by its namespace and id."""
         job = self._jobs.get(job_id)
         return job if job is not None and job.owner.name == namespace else None
 
@@ -185,31 +184,33 @@ class JobStore:
         return [job for job in reversed(self._jobs.values()) if job.owner.name == namespace]
 
     async def cancel(self, job: LocalJob) -> None:
-        """Stop a job and its processes; one that is over stays as it is."""
+        """Stop a job and its processes; a final stage stays as it is."""
         if not job.is_final:
             job.set_stage(Stage.CANCELED)
             await _stop_job(job)
 
     async def close(self) -> None:
-        """Stop every job, with its processes."""
+        """Stop all jobs and their processes."""
         await asyncio.gather(*(_stop_job(job) for job in self._jobs.values()))
         await self._mounts.close()
 
     async def _run_job(self, job: LocalJob) -> None:
-        asked, flavor = job.request, FLAVORS[job.request.flavor]
-        mounted = await self._mounts.mount(asked.volumes or [], job.hub_url)
-        given = {
-            name: replace_mount_path(value, mounted) for name, value in asked.environment.items()
+        request, flavor = job.request, FLAVORS[job.request.flavor]
+        mounted = await self._mounts.mount(request.volumes or [], job.hub_url)
+        variables = {
+            name: replace_mount_path(value, mounted) for name, value in request.environment.items()
         }
-        environment = job_environment(job.id, flavor) | given | asked.secrets
-        command = [replace_mount_path(part, mounted) for part in (*asked.command, *asked.arguments)]
+        environment = job_environment(job.id, flavor) | variables | request.secrets
+        argv = (*request.command, *request.arguments)
+        command = [replace_mount_path(argument, mounted) for argument in argv]
         killed = True
         try:
             while not job.is_final:
                 await asyncio.sleep(self._scheduling_delay.total_seconds())
                 job.set_stage(Stage.RUNNING)
-                # Not documented, and so our choice: each attempt has its time, none follows it.
-                async with asyncio.timeout(asked.timeout_seconds):
+                # The Hub does not document it. Our choice: the timeout is that of one attempt,
+                # and no attempt follows a timeout.
+                async with asyncio.timeout(request.timeout_seconds):
                     job.record_exit(await run_command(command, environment, flavor, job.log.write))
             killed = False
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""What the Hub streams about a job, as server-sent events: its log, its stages, its metrics."""
+"""Server-sent events about a job: its log, its stages, its metrics."""
 
 import asyncio
 import json
@@ -13,13 +13,16 @@ from service.local.hub_emulator.users import format_timestamp
 
 _KEEP_ALIVE_INTERVAL: Final = timedelta(seconds=30)
 _SAMPLE_INTERVAL: Final = timedelta(seconds=1)
-_BYTES_PER_GIB: Final = 1024**3
+_KEEP_ALIVE_EVENT: Final = ": keep-alive\n\n"
 
 
 async def stream_log_events(job: LocalJob, *, tail: int | None) -> AsyncGenerator[str]:
-    """Yield the log from its start to the job's end; with `tail`, the first line and the last few.
+    """Yield the log from its start to the end of the job.
 
-    The first line says when the job was started, and the Hub never leaves it out.
+    Args:
+        job: the job.
+        tail: of what has been written so far, yield this many lines at the end and the first line,
+            which says when the job was started and which the Hub never leaves out; None yields all.
     """
     lines = job.log.lines
     sent = 0 if tail is None else max(0, len(lines) - tail)
@@ -32,33 +35,33 @@ async def stream_log_events(job: LocalJob, *, tail: int | None) -> AsyncGenerato
         if job.is_final:
             return
         if not await _wait_for_change(job.change_signal):
-            yield ": keep-alive\n\n"
+            yield _KEEP_ALIVE_EVENT
 
 
 async def stream_stage_events(job: LocalJob) -> AsyncGenerator[str]:
-    """Yield the job's status at each change of stage; the Hub does not document what it sends."""
-    told: Stage | None = None
+    """Yield the job's status at each change of stage; the Hub does not document the form."""
+    last_stage: Stage | None = None
     while True:
-        if job.stage is not told:
-            told = job.stage
+        if job.stage is not last_stage:
+            last_stage = job.stage
             yield _format_event(job.status)
         if job.is_final:
             return
         if not await _wait_for_change(job.change_signal):
-            yield ": keep-alive\n\n"
+            yield _KEEP_ALIVE_EVENT
 
 
 async def stream_metric_events(job: LocalJob) -> AsyncGenerator[str]:
-    """Yield a sample each second: what the flavor has, and nothing used, for that is not measured.
+    """Yield a sample each second while the job runs; as on the Hub, none before.
 
-    As on the Hub, there is none before the job runs.
+    It says what the flavor has. Usage is not measured here and is always 0.
     """
     flavor = FLAVORS[job.request.flavor]
     sample: dict[str, Any] = {
         "cpu_usage_pct": 0,
         "cpu_millicores": flavor.cpus * 1000,
         "memory_used_bytes": 0,
-        "memory_total_bytes": flavor.ram_gb * _BYTES_PER_GIB,
+        "memory_total_bytes": flavor.ram_bytes,
         "rx_bps": 0,
         "tx_bps": 0,
         "gpus": {},

@@ -1,12 +1,14 @@
-"""How does a job's process end with all its children, whatever becomes of the Hub?
+"""Supervisor program of one job: it ends the job's processes in every case, also if the Hub dies.
 
-Run as a program of its own, holding the other end of a pipe on its standard input:
+It runs as a program of its own, with a pipe from the Hub as its standard input, and so imports the
+standard library only:
 
-    python -I -S keeper.py BYTES -- PROGRAM ARGUMENTS...
+    python -I -S supervisor.py BYTES -- PROGRAM ARGUMENTS...
 
-The program gets a folder to call its home, a session, and at most BYTES to write to. When it ends,
-or when the pipe is closed (by a cancel, a timeout, or the kernel because the Hub is dead), it is
-killed with its session, and on Linux with whoever left that session too. The folder goes last.
+The program gets a home folder, a session, and at most BYTES of memory. It is killed when it ends,
+or when the pipe is closed: by a cancel, a timeout, or the kernel because the Hub is dead. Its
+session is killed with it, and on Linux also the processes that have left the session. The folder
+is removed last.
 """
 
 import ctypes
@@ -21,59 +23,59 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_NOT_FOUND_EXIT_CODE, _NOT_EXECUTABLE_EXIT_CODE, _SIGNAL_EXIT_CODE_BASE = 127, 126, 128
+NOT_EXECUTABLE_EXIT_CODE, _NOT_FOUND_EXIT_CODE, SIGNAL_EXIT_CODE_BASE = 126, 127, 128
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def main() -> None:
-    """Start the program, and see to it that nothing of it stays."""
-    memory, program = int(sys.argv[1]), sys.argv[3:]
-    # Children whose parent has died become ours, so none is out of reach.
+    """Run the program, then end all its processes and exit with its exit code."""
+    memory_bytes, program = int(sys.argv[1]), sys.argv[3:]
+    # A process whose parent has died becomes our child, so we can reach all of them.
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     with TemporaryDirectory(prefix="holdfast-job-", ignore_cleanup_errors=True) as home:
-        keeper, child = os.getpid(), os.fork()
+        supervisor_pid, child = os.getpid(), os.fork()
         if child == 0:
-            _exec_program(program, home, memory, keeper)
+            _exec_program(program, home, memory_bytes, supervisor_pid)
         threading.Thread(target=_kill_on_pipe_close, args=(child,), daemon=True).start()
-        ended, status = os.wait()
-        while ended != child:
-            ended, status = os.wait()
+        pid, status = os.wait()
+        while pid != child:
+            pid, status = os.wait()
         _kill_session_and_orphans(session=child)
     code = os.waitstatus_to_exitcode(status)
     # Not sys.exit: the thread may still be reading.
-    os._exit(code if code >= 0 else _SIGNAL_EXIT_CODE_BASE - code)
+    os._exit(code if code >= 0 else SIGNAL_EXIT_CODE_BASE - code)
 
 
 def _exec_program(
     program: list[str], home: str, memory_bytes: int, supervisor_pid: int
 ) -> NoReturn:
-    """Turn this process into the program."""
+    """Become the program, in the forked child."""
     os.setsid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor_pid:
-        os._exit(_SIGNAL_EXIT_CODE_BASE + signal.SIGKILL)
+        os._exit(SIGNAL_EXIT_CODE_BASE + signal.SIGKILL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(home)
-    # Python ignores it, and what is ignored stays so in the program.
+    # Python ignores SIGPIPE, and the program would inherit that.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     _limit_memory(memory_bytes)
-    given = {"HOME": home, "PATH": f"{_link_interpreters(home)}:{_DEFAULT_PATH}"} | os.environ
+    defaults = {"HOME": home, "PATH": f"{_link_interpreters(home)}:{_DEFAULT_PATH}"}
     try:
-        os.execvpe(program[0], program, given)  # noqa: S606  # becoming the program is the point
+        os.execvpe(program[0], program, defaults | os.environ)  # noqa: S606  # becoming the program is the point
     except OSError as error:
         os.write(2, f"exec: {program[0]}: {error.strerror}\n".encode(errors="replace"))
-        absent = isinstance(error, FileNotFoundError | NotADirectoryError)
-        os._exit(_NOT_FOUND_EXIT_CODE if absent else _NOT_EXECUTABLE_EXIT_CODE)
+        is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        os._exit(_NOT_FOUND_EXIT_CODE if is_missing else NOT_EXECUTABLE_EXIT_CODE)
 
 
 def _link_interpreters(home: str) -> Path:
-    """Return a folder with a `python` in it, since most images have one, and uv if it is here."""
+    """Return a folder that has `python`, as most images do, and `uv` if this machine has it."""
     folder = Path(home) / "bin"
     folder.mkdir()
     for name in ("python", "python3"):
-        # Not that of a virtual environment, whose packages are ours.
+        # Not the interpreter of a virtual environment: its packages are not the job's.
         (folder / name).symlink_to(getattr(sys, "_base_executable", sys.executable))
-    # Beside the interpreter that runs this, in its virtual environment; a job sees only this link.
+    # uv is in the folder of the interpreter that runs this; a job sees only this link to it.
     uv = Path(sys.executable).with_name("uv")
     if uv.exists():
         (folder / "uv").symlink_to(uv)
@@ -81,11 +83,11 @@ def _link_interpreters(home: str) -> Path:
 
 
 def _limit_memory(memory_bytes: int) -> None:
-    # Not RLIMIT_AS: some programs reserve far more than they ever write to.
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    allowed = memory_bytes if most == resource.RLIM_INFINITY else min(memory_bytes, most)
-    with suppress(ValueError):  # macOS has limits of its own
-        resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
+    # Not RLIMIT_AS: some programs reserve far more memory than they ever write to.
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = memory_bytes if hard_limit == resource.RLIM_INFINITY else min(memory_bytes, hard_limit)
+    with suppress(ValueError):  # macOS refuses some values
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _kill_on_pipe_close(child: int) -> None:
@@ -98,7 +100,7 @@ def _kill_on_pipe_close(child: int) -> None:
 def _kill_session_and_orphans(session: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(session, signal.SIGKILL)
-    # Each that dies leaves us its children, so the last round finds none.
+    # We inherit the children of each process that dies, so repeat until there are none.
     with suppress(ChildProcessError):
         while True:
             for pid in _list_child_pids():
@@ -107,12 +109,12 @@ def _kill_session_and_orphans(session: int) -> None:
 
 
 def _list_child_pids() -> list[int]:
-    keeper, children = str(os.getpid()), list[int]()
+    supervisor_pid, children = str(os.getpid()), list[int]()
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):
-            # After the name, which may hold anything: the state, then the parent.
+            # After the name, which may contain anything, come the state and the parent's pid.
             _, parent, *_ = entry.read_text(errors="replace").rpartition(")")[2].split()
-            if parent == keeper:
+            if parent == supervisor_pid:
                 children.append(int(entry.parent.name))
     return children
 

@@ -1,11 +1,11 @@
-"""The local Hub as an OAuth 2.1 and OpenID Connect server, for MCP clients that sign in.
+"""The OAuth 2.1 and OpenID Connect server of the emulated Hub, for MCP clients that sign in.
 
     register ──▶ authorize ──▶ consent ──▶ code ──▶ access and refresh token ──▶ refresh …
-    (clients)    (authorize)   (page)      (grants)  (grants, signed by keys)
+    (clients)    (authorize)   (page)      (grants)  (token, grants, signed by keys)
 
-Whoever sits at this machine is taken for one of the local users, by a hint; nothing asks for a
-password. No web page can press the button, but any program can that runs on this machine, for any
-account and be it a job: this is no place for secrets.
+There are no passwords: the person at this machine counts as the local user that a hint names. No
+web page can press the consent button. Any program on this machine can, of any account, also a job:
+do not keep secrets here.
 
-What is not known of the Hub's behaviour is said where it was decided.
+Where the Hub's behaviour is not documented, a comment says so at the place of our decision.
 """

@@ -1,8 +1,8 @@
-"""May this client have that? The user is asked, and the answer goes to where the client may get it.
+"""Authorization endpoint: it asks the user for consent and redirects the answer to the client.
 
-Nothing is sent to an address that the client did not register: until it is known to be the client's
-own, a refusal is shown here. What is asked for is kept here while the page is open, under the
-form's token; so a form can only answer the question that was shown, and only once.
+Nothing is sent to a URI that the client did not register: until the URI is known to be registered,
+a refusal is an error page here. While the consent page is open, the request is kept here under the
+form's token, so a form answers only the request that was shown, and only once.
 """
 
 import secrets
@@ -51,43 +51,43 @@ class AuthorizationEndpoint:
         self._open_forms: BoundedCache[AuthorizationRequest] = BoundedCache()
 
     async def request_consent(self, request: Request) -> Response:
-        """Show the consent page; whoever allowed the same before is not asked again."""
-        given = read_parameters(request.query_params.multi_items())
-        client = self._clients.get(require_parameter(given, "client_id"))
+        """Show the consent page, unless the user has given the same consent before."""
+        parameters = read_parameters(request.query_params.multi_items())
+        client = self._clients.get(require_parameter(parameters, "client_id"))
         if client is None:
             raise OAuthError("invalid_request", "The client is not registered.")
-        redirect_uri = require_parameter(given, "redirect_uri")
+        redirect_uri = require_parameter(parameters, "redirect_uri")
         if not client.allows_redirect_uri(redirect_uri):
             raise OAuthError("invalid_request", "The redirect URI is not one of the client's.")
-        user = self._find_user(given.get("login_hint", _DEFAULT_USER_NAME))
+        user = self._find_user(parameters.get("login_hint", _DEFAULT_USER_NAME))
         try:
-            asked = _parse_authorization(given, client, redirect_uri, user)
-        except OAuthError as refusal:
-            said = {"error": refusal.code, "error_description": refusal.description}
-            return _redirect(redirect_uri, said, given.get("state"))
-        # Whoever has the code still has to prove that it was theirs to ask for.
-        if given.get("prompt") != "consent" and self._grants.has_consent(asked):
-            return self._redirect_with_code(asked)
+            authorization = _parse_authorization(parameters, client, redirect_uri, user)
+        except OAuthError as error:
+            fields = {"error": error.code, "error_description": error.description}
+            return _redirect(redirect_uri, fields, parameters.get("state"))
+        # Safe without the page: who redeems the code must prove that they made this request.
+        if parameters.get("prompt") != "consent" and self._grants.has_consent(authorization):
+            return self._redirect_with_code(authorization)
         form_token = secrets.token_urlsafe(32)
-        self._open_forms.put(form_token, asked)
-        return HTMLResponse(
-            render_consent_page(client.name, asked, form_token), headers=SECURITY_HEADERS
-        )
+        self._open_forms.put(form_token, authorization)
+        page = render_consent_page(client.name, authorization, form_token)
+        return HTMLResponse(page, headers=SECURITY_HEADERS)
 
     async def submit_decision(self, request: Request) -> Response:
-        """Take the form's answer to the client."""
-        given = read_parameters((await request.form()).multi_items())
-        asked = self._open_forms.pop(require_parameter(given, FORM_TOKEN))
-        if asked is None:
+        """Redirect the user's decision to the client."""
+        parameters = read_parameters((await request.form()).multi_items())
+        authorization = self._open_forms.pop(require_parameter(parameters, FORM_TOKEN))
+        if authorization is None:
             raise OAuthError(
                 "access_denied",
                 "This form was not shown here, or was sent before. Go back to the client.",
                 HTTPStatus.FORBIDDEN,
             )
-        # Only what says so is a yes.
-        if given.get(DECISION) == ALLOW:
-            return self._redirect_with_code(asked)
-        return _redirect(asked.redirect_uri, {"error": "access_denied"}, asked.state)
+        # Everything but this one value denies.
+        if parameters.get(DECISION) == ALLOW:
+            return self._redirect_with_code(authorization)
+        fields = {"error": "access_denied"}
+        return _redirect(authorization.redirect_uri, fields, authorization.state)
 
     def _redirect_with_code(self, authorization: AuthorizationRequest) -> Response:
         return _redirect(
@@ -107,14 +107,15 @@ def _parse_authorization(
 ) -> AuthorizationRequest:
     if require_parameter(parameters, "response_type") != "code":
         raise OAuthError("unsupported_response_type", "The response type is not code.")
-    # A client may ask for more than it registered with, as MCP's do step by step; the page says it.
-    wanted = parameters.get(ORGS_PARAMETER, "").split(",")
+    # A client may ask for more scopes than it registered, as MCP clients do step by step; the
+    # consent page shows them.
+    org_ids = parameters.get(ORGS_PARAMETER, "").split(",")
     return AuthorizationRequest(
         client_id=client.id,
         redirect_uri=redirect_uri,
         user=user,
         scopes=parse_scope(parameters.get("scope", client.scope)),
-        orgs=[org for org in user.orgs if ORG_IDS[org] in wanted],
+        orgs=[org for org in user.orgs if ORG_IDS[org] in org_ids],
         code_challenge=_parse_code_challenge(parameters, client),
         state=parameters.get("state"),
         nonce=parameters.get("nonce"),
@@ -122,7 +123,7 @@ def _parse_authorization(
 
 
 def _parse_code_challenge(parameters: dict[str, str], client: OAuthClient) -> str | None:
-    # A confidential client may do without: it has a secret to prove itself with.
+    # A confidential client may leave it out: it proves itself with its secret.
     if client.secret and not parameters.keys() & {"code_challenge", "code_challenge_method"}:
         return None
     challenge = require_parameter(parameters, "code_challenge")
@@ -134,5 +135,5 @@ def _parse_code_challenge(parameters: dict[str, str], client: OAuthClient) -> st
 def _redirect(redirect_uri: str, fields: dict[str, str], state: str | None) -> Response:
     query = urlencode(fields | ({"state": state} if state is not None else {}))
     url = f"{redirect_uri}{'&' if urlsplit(redirect_uri).query else '?'}{query}"
-    # See Other: the form's answer is not to be sent on.
+    # 303 See Other: the browser must not send the form on to the client.
     return RedirectResponse(url, HTTPStatus.SEE_OTHER, headers=SECURITY_HEADERS)

@@ -1,7 +1,8 @@
-"""Which programs may ask users for their consent, and where may the answer be sent?
+"""Registered OAuth clients and their redirect URIs.
 
-Anybody may register one (RFC 7591). Codes go to the redirect URIs it named then and nowhere else;
-only the port of a loopback address is free, for a native program takes the one it gets (RFC 8252).
+Anybody may register a client (RFC 7591). Codes are sent to the redirect URIs of the registration
+and nowhere else. Only the port of a loopback address may differ, because a native program takes
+the port that it gets (RFC 8252).
 """
 
 import hmac
@@ -19,7 +20,7 @@ from service.local.hub_emulator.oauth.scopes import DEFAULT_SCOPE, SCOPES
 
 _LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _URI_PATTERN: Final = re.compile(r"[!-~]{1,2000}")
-"""What a URI is written in. What is not is read by some as something else."""
+"""The characters of a URI. Parsers disagree about URIs with other characters in them."""
 
 
 def _check_redirect_uri(uri: str) -> str:
@@ -30,7 +31,7 @@ def _check_redirect_uri(uri: str) -> str:
 
 
 class ClientRegistration(BaseModel):
-    """What a client says about itself; what the Hub has no use for is ignored."""
+    """The body of a registration; fields that the Hub does not use are ignored."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -48,42 +49,40 @@ class ClientRegistration(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class OAuthClient:
-    """A registered program."""
+    """A registered client."""
 
     id: str
     secret: str | None
-    """None for a public one, which can keep none."""
+    """None for a public client, which cannot keep a secret."""
     registration: ClientRegistration
 
     @property
     def name(self) -> str:
-        """What users know it by; it chose that itself."""
+        """The name that users see; the client has chosen it."""
         return self.registration.client_name or self.id
 
     @property
     def scope(self) -> str:
-        """What it registered for, of what there is."""
-        # What it asked for may be replaced: RFC 7591, section 3.2.1.
-        return (
-            " ".join(one for one in self.registration.scope.split() if one in SCOPES)
-            or DEFAULT_SCOPE
-        )
+        """The registered scopes that the Hub has."""
+        # The server may replace the scopes of a registration: RFC 7591, section 3.2.1.
+        scopes = [scope for scope in self.registration.scope.split() if scope in SCOPES]
+        return " ".join(scopes) or DEFAULT_SCOPE
 
     def allows_redirect_uri(self, uri: str) -> bool:
-        """Say whether an answer may be sent there."""
+        """Say whether a code may be sent to a URI."""
         target = _normalize_redirect_uri(uri)
         return target is not None and target in map(
             _normalize_redirect_uri, self.registration.redirect_uris
         )
 
     def accepts_secret(self, secret: str | None) -> bool:
-        """Say whether the secret is the client's; a public one has none to show."""
+        """Say whether a secret is the client's; a public client must send none."""
         if self.secret is None or secret is None:
             return self.secret is secret
         return hmac.compare_digest(self.secret.encode(), secret.encode())
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe it as the answer to its registration."""
+        """Describe the client as the answer to its registration does."""
         secret = {"client_secret": self.secret, "client_secret_expires_at": 0}
         return {
             "client_id": self.id,
@@ -96,36 +95,35 @@ class OAuthClient:
 
 
 class OAuthClientStore:
-    """Everybody who registered lately."""
+    """The clients that registered most recently."""
 
     def __init__(self) -> None:
         self._clients: BoundedCache[OAuthClient] = BoundedCache()
 
     def register(self, registration: ClientRegistration) -> OAuthClient:
-        """Take a client in."""
-        public = registration.token_endpoint_auth_method == "none"  # noqa: S105  # a method's name
-        client = OAuthClient(
-            secrets.token_hex(16), None if public else secrets.token_urlsafe(32), registration
-        )
+        """Register a client."""
+        is_public = registration.token_endpoint_auth_method == "none"  # noqa: S105  # a method
+        secret = None if is_public else secrets.token_urlsafe(32)
+        client = OAuthClient(secrets.token_hex(16), secret, registration)
         self._clients.put(client.id, client)
         return client
 
     def get(self, client_id: str) -> OAuthClient | None:
-        """Return a client."""
+        """Return a client by its id."""
         return self._clients.get(client_id)
 
 
 def _normalize_redirect_uri(uri: str) -> str | SplitResult | None:
-    """Return what must be the same in two URIs for both to lead to one place, if they may at all.
+    """Return the form of a redirect URI to compare it in; None if it is not allowed.
 
-    That is all of it, but for the port of a loopback address.
+    Two URIs are the same if they are equal, except for the port of a loopback address.
     """
-    # A browser takes a backslash for a slash, and Python drops line breaks.
+    # Browsers read a backslash as a slash, and Python's parser drops line breaks.
     if not _URI_PATTERN.fullmatch(uri) or "\\" in uri or "#" in uri:
         return None
     try:
         split = urlsplit(uri)
-        split.port  # noqa: B018  # raises if it is none
+        split.port  # noqa: B018  # raises if it is not a port
     except ValueError:
         return None
     if not split.hostname or "@" in split.netloc:

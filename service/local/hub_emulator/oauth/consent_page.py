@@ -1,4 +1,4 @@
-"""What does a person see who is asked for consent?"""
+"""The page that asks the user for consent."""
 
 from html import escape
 from typing import Final
@@ -14,8 +14,8 @@ DENY: Final = "deny"
 SECURITY_HEADERS: Final = {
     "cache-control": "no-store",
     "referrer-policy": "no-referrer",
-    # No script, and no frame around the page to lead a click astray. Where the form's answer leads
-    # is not narrowed: browsers would count the client's address, to which it is sent on.
+    # No scripts, and no frame around the page that could misdirect a click. No form-action either:
+    # browsers would apply it also to the redirect to the client.
     "content-security-policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
     "x-frame-options": "DENY",
 }
@@ -24,7 +24,7 @@ SECURITY_HEADERS: Final = {
 def render_consent_page(
     client_name: str, authorization: AuthorizationRequest, form_token: str
 ) -> str:
-    """Write the page that names client, user and scopes."""
+    """Render the page, which names the client, the user and the scopes."""
     target = urlsplit(authorization.redirect_uri)
     scopes = "".join(
         f"<li><code>{scope}</code>: {SCOPES[scope]}</li>" for scope in authorization.scopes

@@ -1,4 +1,4 @@
-"""How OAuth says no, and how it reads what it is asked: each parameter once."""
+"""Error answers in the form of OAuth, and the parser of request parameters that raises them."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -10,11 +10,11 @@ from starlette.responses import JSONResponse, Response
 from service.local.hub_emulator.errors import encode_header_text
 
 ORGS_PARAMETER: Final = "orgIds"
-"""The one parameter that may be repeated."""
+"""The only parameter that may be repeated."""
 
 
 class OAuthError(Exception):
-    """An answer that says no, in the words of RFC 6749 or RFC 7591."""
+    """A request that is refused, with an error code of RFC 6749 or RFC 7591."""
 
     def __init__(
         self, code: str, description: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST
@@ -26,7 +26,7 @@ class OAuthError(Exception):
 
 
 async def render_oauth_error(_: Request, error: Exception) -> Response:
-    """Write a refusal as RFC 6749 wants it."""
+    """Turn an `OAuthError` into an answer as RFC 6749 specifies."""
     assert isinstance(error, OAuthError)  # noqa: S101  # registered for nothing else
     headers = {
         "cache-control": "no-store",
@@ -39,26 +39,26 @@ async def render_oauth_error(_: Request, error: Exception) -> Response:
 
 
 def read_parameters(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:
-    """Read parameters; two of a name are refused, for it is not said which of them holds.
+    """Read parameters into a dict; values of the repeatable parameter are joined by commas.
 
     Raises:
-        OAuthRefusal: there are two, or one is no text.
+        OAuthError: a parameter is repeated, or is not a text.
     """
-    read: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for name, value in pairs:
-        if not isinstance(value, str) or (name in read and name != ORGS_PARAMETER):
+        if not isinstance(value, str) or (name in parameters and name != ORGS_PARAMETER):
             raise OAuthError("invalid_request", "A parameter is given twice, or is no text.")
-        # An empty one counts as left out: RFC 6749, section 3.1.
+        # An empty parameter counts as left out: RFC 6749, section 3.1.
         if value:
-            read[name] = f"{read[name]},{value}" if name in read else value
-    return read
+            parameters[name] = f"{parameters[name]},{value}" if name in parameters else value
+    return parameters
 
 
 def require_parameter(parameters: dict[str, str], name: str) -> str:
-    """Return a parameter that must be there.
+    """Return a required parameter.
 
     Raises:
-        OAuthRefusal: it is not.
+        OAuthError: it is missing.
     """
     if name not in parameters:
         raise OAuthError("invalid_request", f"The parameter {name} is missing.")

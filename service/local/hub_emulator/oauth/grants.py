@@ -1,8 +1,8 @@
-"""What has a user allowed a client, and which codes and tokens stand for that now?
+"""The consents of users, and the codes and tokens that were issued for them.
 
-A code and a refresh token are used once. One that comes back may have been stolen, and nobody can
-say by whom, so it ends all that came of the same consent (RFC 9700, sections 2.1.1 and 4.14.2;
-whether the Hub does this for refresh tokens is not documented).
+Codes and refresh tokens can be used once. If one is used a second time, one of the two users may
+have stolen it, and the server cannot know which. So everything that came of the same consent is
+revoked (RFC 9700, sections 2.1.1 and 4.14.2; the Hub does not document it for refresh tokens).
 """
 
 import base64
@@ -27,28 +27,28 @@ _VERIFIER_PATTERN: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationRequest:
-    """What a client asks a user for, and how it will prove that it was the one who asked."""
+    """What a client asks a user for, and how it will prove that it has made the request."""
 
     client_id: str
     redirect_uri: str
     user: LocalUser
     scopes: list[str]
     orgs: list[str]
-    """By name, and only those the user belongs to."""
+    """Names of organisations that the user belongs to."""
     code_challenge: str | None
     state: str | None
     nonce: str | None
 
     @property
     def consent_key(self) -> str:
-        """What is the same in two requests that need one consent."""
+        """A key that is equal for requests that need the same consent."""
         scopes, orgs = " ".join(sorted(self.scopes)), " ".join(sorted(self.orgs))
         return f"{self.user.name}/{self.client_id}/{scopes}/{orgs}"
 
 
 @dataclass(slots=True)
 class Grant:
-    """What one consent gave; tokens are of one, and end with it."""
+    """One consent; it ends all its tokens when it is revoked."""
 
     authorization: AuthorizationRequest
     revoked: bool = False
@@ -56,7 +56,7 @@ class Grant:
 
 @dataclass(slots=True)
 class _SingleUseToken:
-    """A code or a refresh token."""
+    """A code or a refresh token; a refresh token does not expire."""
 
     grant: Grant
     expires_at: datetime | None = None
@@ -70,12 +70,12 @@ class _IssuedAccessToken:
 
 
 def is_code_challenge(challenge: str) -> bool:
-    """Say whether it can be the SHA-256 digest of a verifier."""
+    """Say whether a challenge has the form of a SHA-256 digest."""
     return _CHALLENGE_PATTERN.fullmatch(challenge) is not None
 
 
 class GrantStore:
-    """Every code and token that was given lately."""
+    """The codes and tokens that were issued most recently."""
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
@@ -84,14 +84,14 @@ class GrantStore:
         self._access_tokens: BoundedCache[_IssuedAccessToken] = BoundedCache()
         self._consents: BoundedCache[None] = BoundedCache()
         self.access_token_lifetime = ACCESS_TOKEN_LIFETIME
-        """Of the access tokens that are given from now on."""
+        """The lifetime of access tokens that are issued from now on."""
 
     def has_consent(self, authorization: AuthorizationRequest) -> bool:
-        """Say whether the user allowed just this already; the Hub does not ask again then."""
+        """Say whether the user has given the same consent before; then the Hub does not ask."""
         return authorization.consent_key in self._consents
 
     def issue_code(self, authorization: AuthorizationRequest) -> str:
-        """Note a consent, and return the code that stands for it."""
+        """Record a consent, and return a code for it."""
         self._consents.put(authorization.consent_key, None)
         code = secrets.token_urlsafe(32)
         self._codes.put(code, _SingleUseToken(Grant(authorization), self._clock() + CODE_LIFETIME))
@@ -100,39 +100,45 @@ class GrantStore:
     def redeem_code(
         self, code: str, *, client_id: str, redirect_uri: str | None, verifier: str | None
     ) -> Grant:
-        """Take a code from the client it was given to, once.
+        """Use a code, which its client can do once, and return its grant.
 
         Raises:
-            OAuthRefusal: it is not that client, not the one who asked, or not for the first time.
+            OAuthError: another client sends it, without the right proof, or it was used before.
         """
-        known = self._require_usable(self._codes.get(code), client_id)
-        if redirect_uri != known.grant.authorization.redirect_uri:
+        token = self._require_usable(self._codes.get(code), client_id)
+        if redirect_uri != token.grant.authorization.redirect_uri:
             raise _invalid_grant_error(
                 "The redirect URI is not the one of the authorization request."
             )
-        if not _is_verifier_valid(verifier, known.grant.authorization.code_challenge):
+        if not _is_verifier_valid(verifier, token.grant.authorization.code_challenge):
             raise _invalid_grant_error("The code verifier does not fit.")
-        known.is_used = True
-        return known.grant
+        token.is_used = True
+        return token.grant
 
-    def rotate_refresh_token(self, refresh_token: str, *, client_id: str) -> Grant:
-        """Take a refresh token from the client it was given to, once.
+    def redeem_refresh_token(self, refresh_token: str, *, client_id: str) -> Grant:
+        """Use a refresh token, which its client can do once, and return its grant.
 
         Raises:
-            OAuthRefusal: it is not that client, or not for the first time.
+            OAuthError: another client sends it, or it was used before.
         """
-        known = self._require_usable(self._refresh_tokens.get(refresh_token), client_id)
-        known.is_used = True
-        return known.grant
+        token = self._require_usable(self._refresh_tokens.get(refresh_token), client_id)
+        token.is_used = True
+        return token.grant
 
     def get_granted_scopes(self, refresh_token: str) -> list[str]:
-        """Return the scopes that a refresh token is for."""
-        known = self._refresh_tokens.get(refresh_token)
-        return known.grant.authorization.scopes if known else []
+        """Return the scopes of a refresh token's grant; empty if it is unknown."""
+        token = self._refresh_tokens.get(refresh_token)
+        return token.grant.authorization.scopes if token else []
 
-    def store_access_token(self, grant: Grant, access_token: str, scopes: list[str]) -> str:
-        """Keep an access token that was made for a grant, and return a refresh token beside it."""
-        caller = replace(
+    def issue_refresh_token(self, grant: Grant) -> str:
+        """Return a new refresh token for a grant."""
+        refresh_token = f"hf_oauth__refresh_{secrets.token_urlsafe(32)}"
+        self._refresh_tokens.put(refresh_token, _SingleUseToken(grant))
+        return refresh_token
+
+    def store_access_token(self, grant: Grant, access_token: str, scopes: list[str]) -> None:
+        """Store an access token of a grant, so that `find_user` knows it."""
+        user = replace(
             grant.authorization.user,
             kind=LocalTokenKind.OAUTH,
             token=access_token,
@@ -141,38 +147,35 @@ class GrantStore:
             permissions=None,
             scopes=scopes,
         )
-        self._access_tokens.put(access_token, _IssuedAccessToken(grant, caller))
-        refresh_token = f"hf_oauth__refresh_{secrets.token_urlsafe(32)}"
-        self._refresh_tokens.put(refresh_token, _SingleUseToken(grant))
-        return refresh_token
+        self._access_tokens.put(access_token, _IssuedAccessToken(grant, user))
 
     def find_user(self, access_token: str) -> LocalUser | None:
-        """Return whose token this is, unless it was taken back; it may have expired."""
-        known = self._access_tokens.get(access_token)
-        return None if known is None or known.grant.revoked else known.user
+        """Return the user of an access token; None if it is unknown or revoked, not if expired."""
+        token = self._access_tokens.get(access_token)
+        return None if token is None or token.grant.revoked else token.user
 
     def revoke(self, token: str) -> bool:
-        """Take back the consent that a code or a token came of; say whether there was one."""
-        known = (
+        """Revoke the consent of a code or token; return whether the token was known."""
+        issued = (
             self._access_tokens.get(token)
             or self._refresh_tokens.get(token)
             or self._codes.get(token)
         )
-        if known is None:
+        if issued is None:
             return False
-        known.grant.revoked = True
-        self._consents.pop(known.grant.authorization.consent_key)
+        issued.grant.revoked = True
+        self._consents.pop(issued.grant.authorization.consent_key)
         return True
 
     def expire(self, token: str) -> bool:
-        """Let a code or a token expire now; say whether it was known."""
+        """Let a code or token expire now; return whether it was known."""
         now = self._clock()
-        if access := self._access_tokens.get(token):
-            ended = replace(access.user, expires_at=format_timestamp(now))
-            self._access_tokens.put(token, _IssuedAccessToken(access.grant, ended))
+        if access_token := self._access_tokens.get(token):
+            user = replace(access_token.user, expires_at=format_timestamp(now))
+            self._access_tokens.put(token, _IssuedAccessToken(access_token.grant, user))
             return True
-        if once := self._codes.get(token) or self._refresh_tokens.get(token):
-            once.expires_at = now
+        if single_use := self._codes.get(token) or self._refresh_tokens.get(token):
+            single_use.expires_at = now
             return True
         return False
 
@@ -192,7 +195,7 @@ class GrantStore:
 
 
 def _is_verifier_valid(verifier: str | None, challenge: str | None) -> bool:
-    # One without the other may be an attacker's, who left the challenge out: RFC 9700, 2.1.1.
+    # A verifier without a challenge may mean that an attacker removed it: RFC 9700, 2.1.1.
     if verifier is None or challenge is None:
         return verifier is challenge
     if not _VERIFIER_PATTERN.fullmatch(verifier):

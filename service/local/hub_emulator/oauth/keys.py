@@ -1,7 +1,7 @@
-"""What are tokens signed with? Two keys, made anew at each start, as all else is forgotten then.
+"""The keys that sign tokens: two, made anew at each start, when all tokens are forgotten anyway.
 
-Access tokens are EdDSA JWTs and id tokens RS256 ones, as on the Hub. Nobody is to check an access
-token's signature for access: `whoami-v2` is asked, and knows what was revoked.
+As on the Hub, access tokens are EdDSA JWTs and id tokens RS256 JWTs. The signature of an access
+token does not grant access: services call `whoami-v2`, which knows the revoked tokens.
 """
 
 from functools import cached_property
@@ -12,41 +12,41 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
-ID_TOKEN_ALGORITHM: Final = "RS256"  # noqa: S105  # no secret
-_ACCESS_TOKEN_KEY_ID: Final = "local-access"  # noqa: S105  # no secret
-_ID_TOKEN_KEY_ID: Final = "local-id"  # noqa: S105  # no secret
+ID_TOKEN_ALGORITHM: Final = "RS256"  # noqa: S105  # not a secret
+_ACCESS_TOKEN_KEY_ID: Final = "local-access"  # noqa: S105  # not a secret
+_ID_TOKEN_KEY_ID: Final = "local-id"  # noqa: S105  # not a secret
 _RSA_KEY_BITS: Final = 2048
 
 
 class SigningKeys:
-    """The Hub's own keys."""
+    """The Hub's signing keys."""
 
     def __init__(self) -> None:
         self._ed25519 = Ed25519PrivateKey.generate()
 
     @cached_property
     def _rsa(self) -> RSAPrivateKey:
-        # On first use: it takes a while, and most Hubs are started for something else.
+        # On first use: generation takes long, and most tests need no id token.
         return generate_private_key(public_exponent=65537, key_size=_RSA_KEY_BITS)
 
     def sign_access_token(self, claims: dict[str, Any]) -> str:
-        """Sign what an access token says."""
-        signed = jwt.encode(
+        """Return an access token with these claims."""
+        encoded = jwt.encode(
             claims, self._ed25519, algorithm="EdDSA", headers={"kid": _ACCESS_TOKEN_KEY_ID}
         )
-        return f"hf_oauth_{signed}"
+        return f"hf_oauth_{encoded}"
 
     def sign_id_token(self, claims: dict[str, Any]) -> str:
-        """Sign who has signed in."""
+        """Return an id token with these claims."""
         return jwt.encode(
             claims, self._rsa, algorithm=ID_TOKEN_ALGORITHM, headers={"kid": _ID_TOKEN_KEY_ID}
         )
 
     def build_jwk_set(self) -> dict[str, Any]:
-        """Return the public halves, as a JWK set."""
+        """Build the JWK set of the public keys."""
         ed25519 = OKPAlgorithm.to_jwk(self._ed25519.public_key(), as_dict=True)
         rsa = RSAAlgorithm.to_jwk(self._rsa.public_key(), as_dict=True)
-        # Not beside `use`: RFC 7517, section 4.3.
+        # `key_ops` must not be used together with `use`: RFC 7517, section 4.3.
         rsa.pop("key_ops", None)
         return {
             "keys": [

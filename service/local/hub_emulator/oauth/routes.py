@@ -1,7 +1,7 @@
-"""What does the local Hub answer as an OAuth server, at which address?
+"""Endpoints of the OAuth server.
 
-Under `/_emulator/` is what the real Hub lacks, for tests only. Each of these asks for something
-that no page in a browser has: the token it is about, or anybody's token.
+Those under `/_emulator/` are for tests; the real Hub lacks them. Each needs something that no page
+in a browser has: the token that it changes, or any user's token.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ from service.local.hub_emulator.oauth.errors import OAuthError
 from service.local.hub_emulator.oauth.grants import GrantStore
 from service.local.hub_emulator.oauth.keys import ID_TOKEN_ALGORITHM, SigningKeys
 from service.local.hub_emulator.oauth.token import TokenEndpoint
-from service.local.hub_emulator.request_body import read_body
+from service.local.hub_emulator.request_body import get_first_error, read_body
 from service.local.hub_emulator.users import LocalTokenKind, LocalUser, build_userinfo
 
 
@@ -31,7 +31,7 @@ class _TokenRequest(BaseModel):
 
 
 class _LifetimeRequest(BaseModel):
-    # The longest the Hub gives an access token.
+    # The maximum is the longest lifetime that the Hub gives to an access token.
     seconds: Annotated[int, Field(ge=1, le=43_200 * 60)]
 
 
@@ -67,18 +67,17 @@ class OAuthRoutes:
         ]
 
     async def _register(self, request: Request) -> Response:
-        # A page of another origin cannot send this type without being allowed to, and is not.
+        # A page of another origin cannot send this type without a CORS permission, and gets none.
         if not request.headers.get("content-type", "").startswith("application/json"):
             raise OAuthError("invalid_client_metadata", "The body is not application/json.")
         try:
-            about = ClientRegistration.model_validate_json(await request.body())
+            registration = ClientRegistration.model_validate_json(await request.body())
         except ValidationError as error:
-            wrong = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in wrong["loc"]) or "body"
-            of_uri = where.startswith("redirect_uris")
-            code = "invalid_redirect_uri" if of_uri else "invalid_client_metadata"
-            raise OAuthError(code, f"{where}: {wrong['msg']}") from None
-        client = self._clients.register(about)
+            location, message = get_first_error(error)
+            is_uri = location.startswith("redirect_uris")
+            code = "invalid_redirect_uri" if is_uri else "invalid_client_metadata"
+            raise OAuthError(code, f"{location or 'body'}: {message}") from None
+        client = self._clients.register(registration)
         headers = {"cache-control": "no-store"}
         return JSONResponse(client.to_dict(), HTTPStatus.CREATED, headers=headers)
 
@@ -87,8 +86,8 @@ class OAuthRoutes:
 
     async def _set_lifetime(self, request: Request) -> Response:
         require_current_user(request)
-        lifetime = await read_body(request, _LifetimeRequest)
-        self._grants.access_token_lifetime = timedelta(seconds=lifetime.seconds)
+        body = await read_body(request, _LifetimeRequest)
+        self._grants.access_token_lifetime = timedelta(seconds=body.seconds)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
@@ -117,16 +116,16 @@ async def _metadata(request: Request) -> Response:
 
 
 async def _userinfo(request: Request) -> Response:
-    caller = require_current_user(request)
-    if caller.kind is not LocalTokenKind.OAUTH:
+    user = require_current_user(request)
+    if user.kind is not LocalTokenKind.OAUTH:
         raise HubApiError(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
-    return JSONResponse(build_userinfo(caller, get_hub_url(request)))
+    return JSONResponse(build_userinfo(user, get_hub_url(request)))
 
 
 def _token_endpoint(action: Callable[[str], bool]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        given = await read_body(request, _TokenRequest)
-        known = action(given.token)
-        return Response(status_code=HTTPStatus.NO_CONTENT if known else HTTPStatus.NOT_FOUND)
+        body = await read_body(request, _TokenRequest)
+        is_known = action(body.token)
+        return Response(status_code=HTTPStatus.NO_CONTENT if is_known else HTTPStatus.NOT_FOUND)
 
     return endpoint

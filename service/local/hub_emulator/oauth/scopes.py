@@ -1,4 +1,4 @@
-"""What can a client ask for? The Hub's scopes, in the words a person is asked with."""
+"""The Hub's OAuth scopes, with the words of the consent page for each."""
 
 from typing import Final
 
@@ -26,16 +26,16 @@ SCOPES: Final = {
     "read-mcp": "use the Hub's MCP server",
 }
 DEFAULT_SCOPE: Final = "openid profile"
-"""What a client gets that does not say what it wants; what the Hub gives is not documented."""
+"""The scopes of a client that names none; the Hub does not document its default."""
 
 
 def parse_scope(scope: str) -> list[str]:
-    """Return the scopes of a request, each once and in its order.
+    """Return the scopes of a request in its order, without repetitions.
 
     Raises:
-        OAuthRefusal: one of them is none.
+        OAuthError: there are none, or the Hub does not have one of them.
     """
-    asked = list(dict.fromkeys(scope.split()))
-    if not asked or not SCOPES.keys() >= set(asked):
+    scopes = list(dict.fromkeys(scope.split()))
+    if not scopes or not SCOPES.keys() >= set(scopes):
         raise OAuthError("invalid_scope", "The Hub does not have one of these scopes.")
-    return asked
+    return scopes

@@ -1,4 +1,4 @@
-"""What does a client get for a code, or for a refresh token? The answer of the token endpoint."""
+"""Token endpoint: it exchanges a code or a refresh token for new tokens."""
 
 import base64
 import binascii
@@ -31,25 +31,25 @@ class TokenEndpoint:
         self._keys = keys
 
     async def issue_tokens(self, request: Request) -> Response:
-        """Give tokens; `resource` is ignored, as the Hub binds no token to one (RFC 8707)."""
+        """Issue tokens; like the Hub it ignores `resource` and binds no token to one (RFC 8707)."""
         if not request.headers.get("content-type", "").startswith(_FORM_TYPE):
             raise OAuthError("invalid_request", f"The body is not {_FORM_TYPE}.")
-        given = read_parameters((await request.form()).multi_items())
-        client = self._authenticate_client(request, given)
+        parameters = read_parameters((await request.form()).multi_items())
+        client = self._authenticate_client(request, parameters)
         issuer = get_hub_url(request)
-        match require_parameter(given, "grant_type"):
+        match require_parameter(parameters, "grant_type"):
             case "authorization_code":
                 grant = self._grants.redeem_code(
-                    require_parameter(given, "code"),
+                    require_parameter(parameters, "code"),
                     client_id=client.id,
-                    redirect_uri=given.get("redirect_uri"),
-                    verifier=given.get("code_verifier"),
+                    redirect_uri=parameters.get("redirect_uri"),
+                    verifier=parameters.get("code_verifier"),
                 )
                 return self._build_token_response(grant, grant.authorization.scopes, issuer)
             case "refresh_token":
-                refresh_token = require_parameter(given, "refresh_token")
-                scopes = self._narrow_scopes(refresh_token, given.get("scope"))
-                grant = self._grants.rotate_refresh_token(refresh_token, client_id=client.id)
+                refresh_token = require_parameter(parameters, "refresh_token")
+                scopes = self._narrow_scopes(refresh_token, parameters.get("scope"))
+                grant = self._grants.redeem_refresh_token(refresh_token, client_id=client.id)
                 return self._build_token_response(
                     grant, scopes or grant.authorization.scopes, issuer
                 )
@@ -57,7 +57,10 @@ class TokenEndpoint:
                 raise OAuthError("unsupported_grant_type", "The Hub here has no such grant.")
 
     def _narrow_scopes(self, refresh_token: str, scope: str | None) -> list[str] | None:
-        """Return the fewer scopes that are asked for; looked at first, so that no token is lost."""
+        """Return the scopes that the client asks for, which must be granted ones; None for all.
+
+        It runs before the refresh token is used, so a wrong scope does not cost the token.
+        """
         if scope is None:
             return None
         scopes = parse_scope(scope)
@@ -68,40 +71,40 @@ class TokenEndpoint:
     def _authenticate_client(self, request: Request, parameters: dict[str, str]) -> OAuthClient:
         client_id, secret = parameters.get("client_id"), parameters.get("client_secret")
         if basic := request.headers.get("authorization"):
-            shown, secret = _parse_basic_auth(basic)
-            if client_id not in {None, shown}:
+            basic_client_id, secret = _parse_basic_auth(basic)
+            if client_id not in {None, basic_client_id}:
                 raise _invalid_client_error()
-            client_id = shown
+            client_id = basic_client_id
         client = self._clients.get(client_id or "")
         if client is None or not client.accepts_secret(secret):
             raise _invalid_client_error()
         return client
 
     def _build_token_response(self, grant: Grant, scopes: list[str], issuer: str) -> Response:
-        asked, now = grant.authorization, datetime.now(UTC)
-        # Which claims the Hub's tokens carry besides `scope` is not documented.
+        authorization, now = grant.authorization, datetime.now(UTC)
+        # The Hub does not document which claims its tokens have besides `scope`.
         access_token = self._keys.sign_access_token(
             {
                 "iss": issuer,
-                "sub": asked.user.id,
-                "oauth_app": asked.client_id,
+                "sub": authorization.user.id,
+                "oauth_app": authorization.client_id,
                 "scope": scopes,
                 "iat": now,
                 "exp": now + self._grants.access_token_lifetime,
                 "jti": secrets.token_hex(12),
             }
         )
-        refresh_token = self._grants.store_access_token(grant, access_token, scopes)
+        self._grants.store_access_token(grant, access_token, scopes)
         answer: dict[str, Any] = {
             "access_token": access_token,
             "token_type": "bearer",
             "expires_in": int(self._grants.access_token_lifetime.total_seconds()),
             "scope": " ".join(scopes),
-            "refresh_token": refresh_token,
+            "refresh_token": self._grants.issue_refresh_token(grant),
         }
         if "openid" in scopes:
             answer["id_token"] = self._keys.sign_id_token(
-                _build_id_token_claims(asked, issuer, now)
+                _build_id_token_claims(authorization, issuer, now)
             )
         return JSONResponse(answer, headers={"cache-control": "no-store", "pragma": "no-cache"})
 
@@ -109,7 +112,7 @@ class TokenEndpoint:
 def _build_id_token_claims(
     authorization: AuthorizationRequest, issuer: str, now: datetime
 ) -> dict[str, Any]:
-    who = {
+    claims = {
         "iss": issuer,
         "sub": authorization.user.id,
         "aud": authorization.client_id,
@@ -117,16 +120,16 @@ def _build_id_token_claims(
         "exp": now + _ID_TOKEN_LIFETIME,
         "preferred_username": authorization.user.name,
     }
-    return who | ({"nonce": authorization.nonce} if authorization.nonce else {})
+    return claims | ({"nonce": authorization.nonce} if authorization.nonce else {})
 
 
 def _parse_basic_auth(header: str) -> tuple[str, str]:
     scheme, _, encoded = header.partition(" ")
     try:
-        shown = base64.b64decode(encoded, validate=True).decode()
+        credentials = base64.b64decode(encoded, validate=True).decode()
     except (binascii.Error, ValueError):
         raise _invalid_client_error() from None
-    client_id, colon, secret = shown.partition(":")
+    client_id, colon, secret = credentials.partition(":")
     if scheme.lower() != "basic" or not colon:
         raise _invalid_client_error()
     return unquote_plus(client_id), unquote_plus(secret)

@@ -1,1 +1,1 @@
-"""Repositories of the emulated Hub: routes, schemas and stored files."""
+"""Repositories of the emulated Hub: routes, schemas and store."""

@@ -1,46 +1,22 @@
-"""What may be asked of repositories with a body."""
+"""Bodies of the requests about repositories."""
 
 import base64
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from service.local.hub_emulator.buckets.store import is_valid_path
 from service.local.hub_emulator.errors import HubApiError
-
-
-def _check_path(path: str) -> str:
-    if not is_valid_path(path):
-        message = f"Invalid path {path[:80]!r}"
-        raise ValueError(message)
-    return path
+from service.local.hub_emulator.file_paths import FilePath
+from service.local.hub_emulator.request_body import RequestModel, get_first_error
 
 
 def _decode_base64(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
 
-_Path = Annotated[str, AfterValidator(_check_path)]
-
-
-class _RepoRequestModel(BaseModel):
-    model_config = ConfigDict(
-        alias_generator=to_camel, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
-
-
-class RepoReference(_RepoRequestModel):
-    """Which repository is meant; without an organisation, one of the caller's own."""
+class RepoReference(RequestModel):
+    """The name of a repository; without an organisation, the user owns it."""
 
     name: str
     organization: str | None = None
@@ -48,67 +24,67 @@ class RepoReference(_RepoRequestModel):
 
 
 class NewRepo(RepoReference):
-    """The body of a create request; a repository is public unless it says otherwise."""
+    """The body of a create request; a repository is public by default."""
 
     visibility: Literal["public", "private"] = "public"
 
 
-class PreuploadFile(_RepoRequestModel):
-    """A file that somebody is about to commit."""
+class PreuploadFile(RequestModel):
+    """A file that a client is about to commit."""
 
-    path: _Path
+    path: FilePath
     size: Annotated[int, Field(ge=0)]
 
 
-class PreuploadRequest(_RepoRequestModel):
-    """The body of a request that asks how to send files."""
+class PreuploadRequest(RequestModel):
+    """The body of a request that asks how to upload files."""
 
     files: Annotated[list[PreuploadFile], Field(max_length=1000)]
 
 
-class CommitHeader(_RepoRequestModel):
-    """What a commit is for, and after which one it is to come."""
+class CommitHeader(RequestModel):
+    """The title of a commit, and the commit that must be the newest; None allows any."""
 
     summary: str
     parent_commit: str | None = None
 
 
-class CommitFile(_RepoRequestModel):
-    """One file more, or anew."""
+class CommitFile(RequestModel):
+    """Adds or replaces a file."""
 
-    path: _Path
+    path: FilePath
     encoding: Literal["base64"]
     content: Annotated[bytes, BeforeValidator(_decode_base64)]
 
 
-class CommitDeletedFile(_RepoRequestModel):
-    """One file less."""
+class CommitDeletedFile(RequestModel):
+    """Deletes a file."""
 
     path: str
 
 
-class CommitDeletedFolder(_RepoRequestModel):
-    """All files of a folder less."""
+class CommitDeletedFolder(RequestModel):
+    """Deletes all files of a folder."""
 
     path: str
 
 
-class _HeaderLine(_RepoRequestModel):
+class _HeaderLine(RequestModel):
     key: Literal["header"]
     value: CommitHeader
 
 
-class _FileLine(_RepoRequestModel):
+class _FileLine(RequestModel):
     key: Literal["file"]
     value: CommitFile
 
 
-class _DeletionLine(_RepoRequestModel):
+class _DeletionLine(RequestModel):
     key: Literal["deletedFile"]
     value: CommitDeletedFile
 
 
-class _FolderLine(_RepoRequestModel):
+class _FolderLine(RequestModel):
     key: Literal["deletedFolder"]
     value: CommitDeletedFolder
 
@@ -121,19 +97,18 @@ _COMMIT_LINE_ADAPTER: Final[TypeAdapter[_CommitLine]] = TypeAdapter(
 
 
 def parse_commit(body: bytes) -> tuple[CommitHeader, list[CommitChange]]:
-    """Read the lines of a commit: its header, and what it changes.
+    """Parse the lines of a commit: a header, then its changes.
 
     Raises:
-        Refusal: one of them is none, or is not where it belongs.
+        HubApiError: a line is neither, or the header is not the first line and the only one.
     """
     try:
         lines = [
             _COMMIT_LINE_ADAPTER.validate_json(line) for line in body.splitlines() if line.strip()
         ]
     except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False)[0]
-        message = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
-        raise HubApiError(HTTPStatus.BAD_REQUEST, message) from None
+        location, message = get_first_error(error)
+        raise HubApiError(HTTPStatus.BAD_REQUEST, f"{location}: {message}") from None
     header = lines[0] if lines else None
     changes = [line.value for line in lines[1:] if not isinstance(line, _HeaderLine)]
     if not isinstance(header, _HeaderLine) or len(changes) != len(lines) - 1:

@@ -1,1 +1,1 @@
-"""Spaces of the emulated Hub: routes, and the Gradio app that stands behind them."""
+"""Spaces of the emulated Hub: routes with the proxy, and the Gradio app behind all Spaces."""

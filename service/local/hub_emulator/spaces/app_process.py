@@ -1,4 +1,4 @@
-"""How does the Gradio app behind the local Spaces come up when it is asked for, and end with us?"""
+"""The process of the Gradio app behind the emulated Spaces: started on demand, ended with us."""
 
 import asyncio
 import os
@@ -20,12 +20,12 @@ log = structlog.stdlib.get_logger()
 
 
 class SpaceAppProcess:
-    """Sleeps until it is woken; `stage` is in the Hub's words."""
+    """The app process; `stage` is SLEEPING until the first call of `wake`, in the Hub's words."""
 
     def __init__(self) -> None:
         self.stage = "SLEEPING"
         self.url = ""
-        """Where it answers, once it is running."""
+        """The URL of the app once it runs; empty before."""
         self._process: Process | None = None
         self._start_task: asyncio.Task[None] | None = None
 
@@ -35,13 +35,13 @@ class SpaceAppProcess:
         return find_spec("gradio") is not None
 
     def wake(self) -> None:
-        """Start it, unless somebody has."""
+        """Start the app, unless it has been started before."""
         if self._start_task is None:
             self.stage = "APP_STARTING"
             self._start_task = asyncio.create_task(self._start())
 
     async def close(self) -> None:
-        """End it."""
+        """End the app."""
         if self._start_task is not None:
             self._start_task.cancel()
             with suppress(asyncio.CancelledError):
@@ -52,19 +52,20 @@ class SpaceAppProcess:
 
     async def _start(self) -> None:
         with TemporaryDirectory(prefix="holdfast-space-", ignore_cleanup_errors=True) as home:
-            given = child_environment(Path(home), os.environ)
+            environment = child_environment(Path(home), os.environ)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 str(_APP_PATH),
-                # Held open for as long as we live: closed, it ends itself.
+                # Open for as long as we live: the app ends itself when it is closed.
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=DEVNULL,
                 cwd=home,
-                env=given | {"HOME": home, "TMPDIR": home, "GRADIO_ANALYTICS_ENABLED": "False"},
+                env=environment
+                | {"HOME": home, "TMPDIR": home, "GRADIO_ANALYTICS_ENABLED": "False"},
                 start_new_session=True,
             )
-            assert self._process.stdout is not None  # noqa: S101  # it was asked for
+            assert self._process.stdout is not None  # noqa: S101  # stdout=PIPE
             port = await self._process.stdout.readline()
             if port.strip().isdigit():
                 self.url = f"http://127.0.0.1:{int(port)}"

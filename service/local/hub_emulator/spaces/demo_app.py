@@ -1,7 +1,7 @@
-"""A tiny Gradio app, run as a program of its own: what every Space of the local Hub is.
+"""The Gradio app behind every Space of the emulated Hub, as a program of its own.
 
-It writes the port it answers on, and ends when its standard input is closed, which the kernel does
-if the Hub is killed. Gradio is no dependency of ours: it is looked for when this is run.
+It prints the port that it listens on, and ends when its standard input is closed; the kernel closes
+it if the Hub is killed. Gradio is not a dependency of the project, so it is imported by name.
 """
 
 import asyncio
@@ -21,24 +21,24 @@ import uvicorn
 gradio: Any = importlib.import_module("gradio")
 
 _counts: dict[str, int] = {}
-"""How far a count has come, by the name its caller gave it."""
+"""The last number of each count, by the name that the caller has given to it."""
 
 
 def echo(text: str, times: float) -> str:
-    """Say a text so many times."""
+    """Repeat a text."""
     return text * int(times)
 
 
 def work(steps: float, pause: float, progress: Any = None) -> str:
-    """Take a while, and say how far it is."""
-    every: Iterable[int] = progress.tqdm(range(int(steps)), desc="Working")
-    for _ in every:
+    """Take some time, and report the progress."""
+    tracked: Iterable[int] = progress.tqdm(range(int(steps)), desc="Working")
+    for _ in tracked:
         time.sleep(pause)
     return "done"
 
 
 def count(name: str, upto: float, pause: float) -> Generator[str]:
-    """Give one result after the other; `reached` tells how far it came."""
+    """Yield one result after the other; `reached` returns the last number."""
     for number in range(1, int(upto) + 1):
         _counts[name] = number
         yield " ".join(map(str, range(1, number + 1)))
@@ -46,29 +46,29 @@ def count(name: str, upto: float, pause: float) -> Generator[str]:
 
 
 def get_count(name: str) -> int:
-    """Tell how far a count has come."""
+    """Return the last number of a count."""
     return _counts.get(name, 0)
 
 
 def upper(document: str) -> str:
-    """Give a document back in capital letters."""
-    written = Path(tempfile.mkdtemp()) / "upper.txt"
-    written.write_text(Path(document).read_text(encoding="utf-8").upper(), encoding="utf-8")
-    return str(written)
+    """Return a document in capital letters."""
+    path = Path(tempfile.mkdtemp()) / "upper.txt"
+    path.write_text(Path(document).read_text(encoding="utf-8").upper(), encoding="utf-8")
+    return str(path)
 
 
 def fail(text: str) -> str:
-    """Refuse whatever is given."""
+    """Raise an error that is meant for the user."""
     raise gradio.Error(f"That will not do: {text}")
 
 
 def crash(text: str) -> str:
-    """Have a bug."""
+    """Raise an error that is a bug."""
     raise RuntimeError(text)
 
 
 def raise_quota_error(seconds: float) -> str:
-    """Say what ZeroGPU says to somebody who has used up their share of a day."""
+    """Raise the error of ZeroGPU for a user whose daily quota is used up."""
     raise gradio.Error(
         f"You have exceeded your free GPU quota ({seconds:.0f}s requested vs. 12s left). "
         'Try again in 2:05:11 or <a href="https://huggingface.co/pricing">subscribe</a>.',
@@ -77,53 +77,53 @@ def raise_quota_error(seconds: float) -> str:
 
 
 def list_request_headers(request: Any) -> list[str]:
-    """Tell which headers of the request have come as far as here."""
+    """Return the names of the request's headers that have reached the app."""
     return sorted(request.headers.keys())
 
 
 def make_large_text(size: float) -> str:
-    """Give a long text."""
+    """Return a long text."""
     return "x" * int(size)
 
 
 def count_session_calls(calls: int, text: str) -> tuple[int, str]:
-    """Count the calls of a session."""
+    """Count the calls of a session in its state."""
     return calls + 1, f"{text} {calls}"
 
 
 def build_app() -> Any:
-    """Put the app together."""
+    """Build the app."""
     work.__defaults__ = (gradio.Progress(),)
     list_request_headers.__annotations__["request"] = gradio.Request
     text, number = gradio.Textbox, gradio.Number
     with gradio.Blocks(analytics_enabled=False) as app:
         calls = gradio.State(0)
-        named = [text(label="Text"), text(label="Name"), text(label="Answer")]
+        texts = [text(label="Text"), text(label="Name"), text(label="Answer")]
         numbers = [
             number(1, label=label) for label in ("Times", "Steps", "Pause", "Upto", "Seconds")
         ]
-        words, name, answer = named
+        words, name, answer = texts
         times, steps, pause, upto, seconds = numbers
         document, capitals = gradio.File(label="Document"), gradio.File(label="Capitals")
-        listed = gradio.JSON(label="Headers")
-        press = gradio.Button().click
-        press(echo, [words, times], answer, api_name="echo")
-        press(work, [steps, pause], answer, api_name="work", concurrency_limit=1)
-        press(count, [name, upto, pause], answer, api_name="count")
-        press(get_count, name, number(label="Reached"), api_name="reached")
-        press(upper, document, capitals, api_name="upper")
-        press(fail, words, answer, api_name="fail")
-        press(crash, words, answer, api_name="crash")
-        press(raise_quota_error, seconds, answer, api_name="quota")
-        press(list_request_headers, None, listed, api_name="seen")
-        press(make_large_text, times, answer, api_name="large")
-        # State is Gradio's own: nobody who calls passes it, or gets it.
-        press(count_session_calls, [calls, words], [calls, answer], api_name="remember")
+        headers = gradio.JSON(label="Headers")
+        on_click = gradio.Button().click
+        on_click(echo, [words, times], answer, api_name="echo")
+        on_click(work, [steps, pause], answer, api_name="work", concurrency_limit=1)
+        on_click(count, [name, upto, pause], answer, api_name="count")
+        on_click(get_count, name, number(label="Reached"), api_name="reached")
+        on_click(upper, document, capitals, api_name="upper")
+        on_click(fail, words, answer, api_name="fail")
+        on_click(crash, words, answer, api_name="crash")
+        on_click(raise_quota_error, seconds, answer, api_name="quota")
+        on_click(list_request_headers, None, headers, api_name="seen")
+        on_click(make_large_text, times, answer, api_name="large")
+        # Gradio keeps the state itself: a caller neither sends nor receives it.
+        on_click(count_session_calls, [calls, words], [calls, answer], api_name="remember")
     return app
 
 
 async def serve_app() -> None:
-    """Answer until nobody holds the other end of the pipe."""
+    """Serve the app until the process is ended."""
     fastapi: Any = importlib.import_module("fastapi")
     app = gradio.mount_gradio_app(
         fastapi.FastAPI(), build_app().queue(max_size=3), path="/", show_error=False
@@ -131,7 +131,7 @@ async def serve_app() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:  # noqa: ASYNC110  # uvicorn tells nobody when it is up
+    while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
         await asyncio.sleep(0.05)
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()

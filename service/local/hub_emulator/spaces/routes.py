@@ -1,11 +1,11 @@
-"""The Spaces of the local Hub, and the proxy that stands before every Space.
+"""Endpoints of Spaces, and the proxy in front of every Space.
 
-    local/tiny     everybody may call it; asleep until somebody does
+    local/tiny     public; asleep until the first call
     USER/own       the same app, private to one user
     local/paused   its owner has paused it
 
-The proxy does what the real one does: it looks at `X-HF-Authorization`, answers for a private Space
-only to whoever may see it, and takes that header away. `Authorization` reaches the app.
+The proxy does what the real one does: it reads `X-HF-Authorization`, answers for a private Space
+only to a user who may see it, and removes that header. `Authorization` reaches the app.
 """
 
 from collections.abc import AsyncGenerator, Mapping
@@ -19,13 +19,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from service.local.hub_emulator.current_user import get_hub_url
-from service.local.hub_emulator.errors import HubApiError
+from service.local.hub_emulator.current_user import find_current_user, get_hub_url
+from service.local.hub_emulator.errors import repository_not_found_error
 from service.local.hub_emulator.spaces.app_process import SpaceAppProcess
 from service.local.hub_emulator.users import LocalUser
 
 SPACE_PROXY_PATH: Final = "/_emulator/spaces"
-"""Stands for `https://{subdomain}.hf.space`, which this machine has no names for."""
+"""Replaces `https://{subdomain}.hf.space`: this machine has no such host names."""
 PUBLIC_SPACE: Final = "local/tiny"
 PAUSED_SPACE: Final = "local/paused"
 _PRIVATE_SPACE_NAME: Final = "own"
@@ -40,7 +40,7 @@ _UNFORWARDED_HEADERS: Final = _HOP_BY_HOP_HEADERS | {"host", "x-hf-authorization
 class _Space:
     id: str
     owner: str | None
-    """Who alone may see it, if it is private."""
+    """The name of the only user who may see it; None if it is public."""
     stage: str
 
     @property
@@ -75,7 +75,7 @@ class _Space:
 
 
 class SpaceRoutes:
-    """Answers for Spaces, as the Hub and as their proxy."""
+    """The endpoints of Spaces at the Hub and at their proxy."""
 
     def __init__(self, users: list[LocalUser]) -> None:
         self._users = {user.token: user for user in users if not user.has_expired()}
@@ -84,32 +84,32 @@ class SpaceRoutes:
         self._client = httpx2.AsyncClient(timeout=None, trust_env=False)
 
     def routes(self) -> list[Route]:
-        """Say what is answered where."""
+        """Return the routes."""
         return [
             Route("/api/spaces/{owner}/{name}", self._describe),
             Route(f"{SPACE_PROXY_PATH}/{{subdomain}}/{{path:path}}", self._proxy, methods=_METHODS),
         ]
 
     async def close(self) -> None:
-        """End what runs."""
+        """End the app and close the proxy's connections."""
         await self._app.close()
         await self._client.aclose()
 
     async def _describe(self, request: Request) -> Response:
-        found = self._find_space("{owner}/{name}".format(**request.path_params))
-        if found is None or not found.is_visible_to(request.state.caller):
-            raise HubApiError(HTTPStatus.NOT_FOUND, "Repository not found", code="RepoNotFound")
-        address = f"{get_hub_url(request)}{SPACE_PROXY_PATH}/{found.subdomain}"
-        return JSONResponse(found.to_dict(address))
+        space = self._find_space("{owner}/{name}".format(**request.path_params))
+        if space is None or not space.is_visible_to(find_current_user(request)):
+            raise repository_not_found_error()
+        host_url = f"{get_hub_url(request)}{SPACE_PROXY_PATH}/{space.subdomain}"
+        return JSONResponse(space.to_dict(host_url))
 
     async def _proxy(self, request: Request) -> Response:
-        found = self._find_by_subdomain(request.path_params["subdomain"])
+        space = self._find_by_subdomain(request.path_params["subdomain"])
         user = self._users.get(
             request.headers.get("x-hf-authorization", "").removeprefix("Bearer ")
         )
-        if found is None or not found.is_visible_to(user):
+        if space is None or not space.is_visible_to(user):
             return HTMLResponse("Sorry, we can't find the page.", HTTPStatus.NOT_FOUND)
-        if found.id == PAUSED_SPACE:
+        if space.id == PAUSED_SPACE:
             return HTMLResponse("This Space is paused.", HTTPStatus.SERVICE_UNAVAILABLE)
         self._app.wake()
         if self._app.stage != "RUNNING":
@@ -119,13 +119,13 @@ class SpaceRoutes:
     async def _forward(self, request: Request) -> Response:
         path = request.scope["raw_path"].decode("ascii").split("/", 4)[4]
         query = request.url.query
-        asked = self._client.build_request(
+        app_request = self._client.build_request(
             request.method,
             f"{self._app.url}/{path}{f'?{query}' if query else ''}",
             headers=_drop_headers(request.headers, _UNFORWARDED_HEADERS),
             content=await request.body(),
         )
-        answer = await self._client.send(asked, stream=True)
+        answer = await self._client.send(app_request, stream=True)
         return StreamingResponse(
             _stream_body(answer),
             answer.status_code,
@@ -138,10 +138,10 @@ class SpaceRoutes:
             return None
         if name == PAUSED_SPACE:
             return _Space(name, None, "PAUSED")
-        owner, _, last = name.partition("/")
+        owner, _, space_name = name.partition("/")
         if name == PUBLIC_SPACE:
             return _Space(name, None, self._app.stage)
-        if last == _PRIVATE_SPACE_NAME and owner in self._owners:
+        if space_name == _PRIVATE_SPACE_NAME and owner in self._owners:
             return _Space(name, owner, self._app.stage)
         return None
 
@@ -152,7 +152,7 @@ class SpaceRoutes:
             *(f"{owner}/{_PRIVATE_SPACE_NAME}" for owner in self._owners),
         ]
         spaces = filter(None, map(self._find_space, names))
-        return next((each for each in spaces if each.subdomain == subdomain), None)
+        return next((space for space in spaces if space.subdomain == subdomain), None)
 
 
 async def _stream_body(answer: httpx2.Response) -> AsyncGenerator[bytes]:
@@ -160,7 +160,7 @@ async def _stream_body(answer: httpx2.Response) -> AsyncGenerator[bytes]:
         async for part in answer.aiter_raw():
             yield part
     finally:
-        # Whoever hangs up here hangs up there too: that is how a Space learns of it.
+        # When the client hangs up, hang up at the app too: so a Space learns of it.
         await answer.aclose()
 
 

@@ -373,6 +373,6 @@ def test_what_strangers_send_does_not_fill_the_memory() -> None:
     about = ClientRegistration(redirect_uris=[REDIRECT_URI])
     first, second, *_ = [clients.register(about) for _ in range(1_001)]
 
-    assert list(recent) == ["1", "2"]
+    assert [key for key in ("0", "1", "2") if key in recent] == ["1", "2"]
     assert clients.get(first.id) is None
     assert clients.get(second.id) is second
