@@ -1,8 +1,8 @@
-"""The keeping of a job's log: read from the Hub's stream, redacted, and stored a chunk at a time.
+"""Capture of a job's log: read from the Hub's stream, redacted, and stored chunk by chunk.
 
-The Hub replays a log from its start, so a capture skips what is kept, and takes the rest. How far
-it has got is written with each chunk, compared and set: whatever breaks off in between, a worker,
-the stream or a commit, the next capture goes on behind the last line that was kept.
+The Hub replays a log from its start, so a capture skips the lines that are stored, and takes the
+rest. The number of stored lines is compared and set with each chunk. Whatever fails in between, a
+worker, the stream or a commit, the next capture continues after the last stored line.
 """
 
 import time
@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Final
 
 import anyio
@@ -29,23 +30,23 @@ from workers.context import Worker
 from workers.timing import backoff
 
 MAX_LINE_CHARS: Final = 16_384
-"""Characters kept of a line."""
+"""Characters that are stored of a line."""
 _TRUNCATION_MARK: Final = f" … [cut: of a line, {MAX_LINE_CHARS} characters are kept]"
 _MAX_CHUNK_LINES: Final = 2000
 _MAX_CHUNK_CHARS: Final = 128 * 1024
 _TURN_SECONDS: Final = 15.0
-"""Seconds for the log of a job that is not over; the next turn goes on from there."""
+"""Seconds for the log of a job that still runs; the next poll continues from there."""
 _MAX_TRIES: Final = 3
-"""Attempts at the rest of a log that bring nothing, before its job ends without it."""
-_RETRY_WITH_RUN_STATUSES: Final = frozenset({401, 429})
-"""Refusals of the token, or for now: the job ends when they are over."""
-_WITHHELD_NOTICE: Final = "[withheld: the secrets to look for in it can no longer be opened]"
+"""Tries in a row that bring no line, before the job ends without the rest of its log."""
+_RETRY_WITH_RUN_STATUSES: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS})
+"""The token is rejected, or the Hub asks us to wait: the job ends only after that is over."""
+_WITHHELD_NOTICE: Final = "[withheld: the secrets to look for in it can no longer be decrypted]"
 
 log = structlog.stdlib.get_logger()
 
 
 async def load_redactor(worker: Worker, run: DueRun, credential: DecryptedToken) -> Redactor | None:
-    """Open what must not be kept of what a run's job says; none if nobody can know any more."""
+    """Load the redactor of a run's job; none if its secrets can no longer be decrypted."""
     try:
         async with worker.database.transaction() as tx:
             secrets = await sealed_secrets.open_job_secrets(tx, worker.vault, run.job_id)
@@ -56,12 +57,12 @@ async def load_redactor(worker: Worker, run: DueRun, credential: DecryptedToken)
 
 
 def redact_or_withhold(text: str, redactor: Redactor | None) -> str:
-    """Return what may be kept of something the Hub said."""
+    """Redact a text of the Hub; withhold all of it if the secrets are not known."""
     return _WITHHELD_NOTICE if redactor is None else redactor.redact(text)
 
 
 def redact_run_result(run_result: RunResult, redactor: Redactor | None) -> RunResult:
-    """Return an ending that repeats no secret."""
+    """Redact the message of a result."""
     message = run_result.message
     return replace(
         run_result, message=None if message is None else redact_or_withhold(message, redactor)
@@ -76,13 +77,13 @@ async def capture_log(
     *,
     is_finished: bool,
 ) -> bool:
-    """Keep the lines that are new, of a run that is over all of them.
+    """Store the new lines of a log; of a finished run, all lines to the end of the log.
 
-    False if another worker is at it just now; then whether the run is over is that one's to say.
-    A log that cannot be had does not hold up an ending: its last line says so.
+    False if another worker stores the same lines; then that worker ends the run. If the log cannot
+    be read, the run ends all the same, and the last line of the stored log says so.
 
     Raises:
-        Answered4xx: the Hub does not take the token, or wants to be left alone for a while.
+        HubRejected: the Hub does not accept the token, or asks us to wait.
     """
     if run.origin is not RunOrigin.OURS:
         return True
@@ -90,32 +91,34 @@ async def capture_log(
         return not is_finished or await _LogCapture(
             worker, run, credential, Redactor({}), is_finished=is_finished
         ).append_notice(_WITHHELD_NOTICE)
-    at_it = _LogCapture(worker, run, credential, redactor, is_finished=is_finished)
+    capture = _LogCapture(worker, run, credential, redactor, is_finished=is_finished)
     tries = 0
     while tries < _MAX_TRIES:
-        before = at_it.stored_lines
+        lines_before = capture.stored_lines
         try:
-            return await at_it.capture_new_lines()
+            return await capture.capture_new_lines()
         except HubError as error:
             if isinstance(error, HubRejected) and error.status in _RETRY_WITH_RUN_STATUSES:
                 raise
             log.warning("log.uncaptured", run=str(run.id), error=str(error))
             if not is_finished:
                 return True
-            final = isinstance(error, HubRejected)
-        tries = _MAX_TRIES if final else 1 if at_it.stored_lines > before else tries + 1
+            is_final = isinstance(error, HubRejected)
+        if is_final:
+            break
+        tries = 1 if capture.stored_lines > lines_before else tries + 1
         if tries < _MAX_TRIES:
             await anyio.sleep(backoff(tries - 1).total_seconds())
-    return await at_it.append_notice("[Holdfast: the Hub did not give the rest of this log]")
+    return await capture.append_notice("[Holdfast: the Hub did not give the rest of this log]")
 
 
-class _CapturedByAnotherWorker(Exception):  # a fact, and nobody's error
-    """Another worker has kept these lines."""
+class _CapturedByAnotherWorker(Exception):  # not an error, so no name that ends with Error
+    """Another worker has stored these lines."""
 
 
 @dataclass(slots=True)
 class _LogCapture:
-    """One worker at the log of one run."""
+    """The capture of one run's log by one worker."""
 
     worker: Worker
     run: DueRun
@@ -123,25 +126,25 @@ class _LogCapture:
     redactor: Redactor
     is_finished: bool
     stored_lines: int = 0
-    """Lines of the run that are kept."""
+    """Lines of the run's log that are stored."""
 
     def __post_init__(self) -> None:
         self.stored_lines = self.run.log_lines
 
     async def capture_new_lines(self) -> bool:
-        """Read the log from its start, and keep what is new; false if another worker keeps it."""
-        run, until = self.run, time.monotonic() + _TURN_SECONDS
-        # A secret may have begun in the lines before.
-        known = min(self.stored_lines, self.redactor.max_secret_lines - 1)
-        scroll = LineBuffer(self.redactor, known)
-        skip = self.stored_lines - known
+        """Read the log from its start, and store what is new; false if another worker stores it."""
+        run, deadline = self.run, time.monotonic() + _TURN_SECONDS
+        # A secret may have started in the lines before.
+        context_lines = min(self.stored_lines, self.redactor.max_secret_lines - 1)
+        buffer = LineBuffer(self.redactor, context_lines)
+        skip = self.stored_lines - context_lines
         assert run.remote_id is not None  # noqa: S101  # a bound run has one: ck_remote_run_bound_by_id
-        longest = MAX_LINE_CHARS + self.redactor.max_secret_chars
+        max_line_chars = MAX_LINE_CHARS + self.redactor.max_secret_chars
         stream = self.worker.hub.stream_log(
             run.namespace,
             run.remote_id,
             self.credential.token,
-            max_line_chars=longest,
+            max_line_chars=max_line_chars,
             is_finished=self.is_finished,
         )
         try:
@@ -149,21 +152,21 @@ class _LogCapture:
                 async with aclosing(stream):
                     async for lines in stream:
                         for line in lines[skip:]:
-                            if scroll.add_line(line):
-                                await self._store_lines(scroll.take_chunk())
+                            if buffer.add_line(line):
+                                await self._store_lines(buffer.take_chunk())
                         skip = max(0, skip - len(lines))
-                        if not self.is_finished and time.monotonic() > until:
+                        if not self.is_finished and time.monotonic() > deadline:
                             break
             except HubError:
-                await self._store_lines(scroll.take_chunk())
+                await self._store_lines(buffer.take_chunk())
                 raise
-            await self._store_lines(scroll.take_chunk(is_last=self.is_finished))
+            await self._store_lines(buffer.take_chunk(is_last=self.is_finished))
         except _CapturedByAnotherWorker:
             return False
         return True
 
     async def append_notice(self, text: str) -> bool:
-        """Write a line of ours below those of the run; false if another worker has written more."""
+        """Append a line of ours to the run's log; false if another worker has stored more lines."""
         return await self._append_lines([text], end_line=self.stored_lines)
 
     async def _store_lines(self, lines: list[str]) -> None:
@@ -173,26 +176,25 @@ class _LogCapture:
             self.stored_lines += len(lines)
 
     async def _append_lines(self, lines: list[str], *, end_line: int) -> bool:
-        room = self.worker.settings.log_bytes
         async with self.worker.database.transaction() as tx:
-            kept = await log_store.append_lines(
+            is_stored = await log_store.append_lines(
                 tx,
                 self.run.id,
                 lines,
                 start_line=self.stored_lines,
                 end_line=end_line,
-                max_log_bytes=room,
+                max_log_bytes=self.worker.settings.log_bytes,
             )
             hit_failpoint("log.written")
         hit_failpoint("log.committed")
-        return kept
+        return is_stored
 
 
 class LineBuffer:
-    """Lines on their way to be kept, a chunk at a time, and those before them for their context."""
+    """Lines that wait to be stored in chunks, and the lines before them as context for secrets."""
 
     def __init__(self, redactor: Redactor, context_lines: int = 0) -> None:
-        """Take the first `known` lines for context alone."""
+        """Prepare a buffer that takes the first `context_lines` lines as context only."""
         self._redactor = redactor
         self._context_lines_left = context_lines
         self._context = deque[str](maxlen=redactor.max_secret_lines - 1)
@@ -200,7 +202,7 @@ class LineBuffer:
         self._char_count = 0
 
     def add_line(self, line: str) -> bool:
-        """Add a line; true if there are enough for a chunk."""
+        """Add a line; true if there are enough lines for a chunk."""
         if self._context_lines_left > 0:
             self._context_lines_left -= 1
             self._context.append(line)
@@ -210,22 +212,21 @@ class LineBuffer:
         return len(self._lines) >= _MAX_CHUNK_LINES or self._char_count >= _MAX_CHUNK_CHARS
 
     def take_chunk(self, *, is_last: bool = False) -> list[str]:
-        """Take the lines that can be kept: all if none follows, or those that are decided."""
-        lines, undecided = (
-            self._lines,
-            0 if is_last else self._redactor.count_undecided_lines(self._lines),
-        )
+        """Take the lines that can be stored: all of them, or those in which no secret is open."""
+        lines = self._lines
+        undecided = 0 if is_last else self._redactor.count_undecided_lines(lines)
         ready = len(lines) - undecided
         shown = self._redactor.redact_lines([*self._context, *lines], max_line_chars=MAX_LINE_CHARS)
         del shown[: len(self._context)]
-        whole = _mark_truncated(shown[:ready], lines)
+        chunk = _mark_truncated(shown[:ready], lines)
         self._context.extend(lines[:ready])
         self._lines = lines[ready:]
         self._char_count = sum(min(len(line), MAX_LINE_CHARS) + 1 for line in self._lines)
-        return whole
+        return chunk
 
 
 def _mark_truncated(shown: Sequence[str], lines: Sequence[str]) -> list[str]:
+    """Append a mark to each shown line whose original, at the same place, is too long."""
     return [
         text + _TRUNCATION_MARK if len(line) > MAX_LINE_CHARS else text
         for text, line in zip(shown, lines, strict=False)

@@ -1,15 +1,16 @@
-"""How do the outputs of a job come to be kept?
+"""The declared outputs of a job: their bucket before the launch, their files after the end.
 
-Before it is launched there must be a private bucket for them (`make_room`). When it is over they
-are looked for there (`collect`): they are uploaded while and after it ends, so a job that completed
-without them is not over yet, for a while. What is then still missing was never there, and the job
-has failed, whatever its command said.
+Before a job is launched there must be a private bucket for its outputs (`ensure_bucket`). After the
+end of its run they are looked for there (`collect_outputs`). The Hub uploads them while and after
+the run ends, so a run that completed without them is not ended yet, for a while. An output that is
+still missing then was never written, and the job has failed, whatever its exit code.
 """
 
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from http import HTTPStatus
 from mimetypes import guess_type
 from typing import Final
 
@@ -36,60 +37,59 @@ from workers.hub.buckets import BucketEntry
 from workers.hub.client import HubJobsClient
 
 COMPLETED_STAGE: Final = "COMPLETED"
-"""The stage of a run that is over, while its outputs are waited for."""
+"""The stage of a run that is over and whose outputs are awaited."""
 _MAX_FILES: Final = 1000
-"""Files that are kept of one job; what it left beyond them is in its folder all the same."""
+"""Files that are recorded for one job; the others are in its folder all the same."""
 _MAX_LISTED_CHARS: Final = 2000
-"""Characters in which what is missing is named."""
+"""Characters for the names of missing outputs in a message."""
 _MAX_PATH_CHARS: Final = 1000
-_UNAUTHORIZED, _TOO_MANY, _FORBIDDEN = 401, 429, 403
 
 log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class CollectedOutputs:
-    """How a run went, now that its outputs have been looked for, and those that are there."""
+    """The result of a run after its outputs were looked for, and the files that are there."""
 
     run_result: RunResult
     files: tuple[NewJobFile, ...] = ()
 
 
 def output_volume(folder: OutputFolder) -> Volume:
-    """Return how a job gets the folder it leaves its outputs in."""
+    """Return the volume that mounts the output folder in a job."""
     return Volume("bucket", folder.bucket, OUTPUTS_MOUNT_PATH, folder.path, read_only=False)
 
 
 def output_environment() -> dict[str, str]:
-    """Return the variables that tell a job where that is."""
+    """Return the environment variables that tell a job where its output folder is mounted."""
     return {OUTPUTS_VARIABLE: OUTPUTS_MOUNT_PATH}
 
 
 async def ensure_bucket(
     hub: HubJobsClient, request: ExecutionRequest, folder: OutputFolder, *, timeout: timedelta
 ) -> RetryLater | Rejected | TokenRejected | None:
-    """See to it that there is a private bucket for a job; say what stands in the way, if so.
+    """Create the private bucket for a job if needed; return the outcome of the attempt on failure.
 
-    Whatever that is, nothing has been launched.
+    None if the bucket is ready. Nothing has been launched in either case.
     """
     name = folder.bucket
     try:
         with anyio.fail_after(timeout.total_seconds()):
-            found = await buckets.get_bucket(hub, name, request.token, timeout=timeout)
-            if found is None:
-                # Unclear is also what somebody has made meanwhile: look again.
+            bucket = await buckets.get_bucket(hub, name, request.token, timeout=timeout)
+            if bucket is None:
+                # The answer is ambiguous also if another worker has created it: look again.
                 with suppress(HubAmbiguous):
                     await buckets.create_bucket(hub, name, request.token, timeout=timeout)
-                found = await buckets.get_bucket(hub, name, request.token, timeout=timeout)
+                bucket = await buckets.get_bucket(hub, name, request.token, timeout=timeout)
     except TimeoutError:
         return RetryLater(f"The bucket {name} was not ready within {format_duration(timeout)}.")
     except (HubUnreachable, HubAmbiguous) as error:
         return RetryLater(f"The bucket {name} could not be made ready: {error}")
-    except HubRejected as no:
-        return await _bucket_rejection(hub, request, name, no)
-    if found is None:
-        return RetryLater(f"The bucket {name} was made, and is not there yet.")
-    if not found.private:
+    except HubRejected as rejection:
+        return await _bucket_rejection(hub, request, name, rejection)
+    if bucket is None:
+        return RetryLater(f"The bucket {name} was created, and the Hub does not show it yet.")
+    if not bucket.private:
         return Rejected(
             Reason.INVALID_REQUEST,
             f"The bucket {name} is public, so outputs are not written to it.",
@@ -104,12 +104,12 @@ async def collect_outputs(
     run_result: RunResult,
     redactor: Redactor | None,
 ) -> CollectedOutputs | None:
-    """Look for the outputs of a run that is over; none while they may still be on their way.
+    """Collect the outputs of a run that is over; none while they may still be uploaded.
 
-    A run that did not complete has lost what was on its way: it is looked for once.
+    Of a run that did not complete, nothing more is uploaded, so its outputs are looked for once.
 
     Raises:
-        Answered4xx: the Hub does not take the token, or wants to be left alone for a while.
+        HubRejected: the Hub does not accept the token, or asks us to wait.
     """
     folder = _output_folder(run)
     if folder is None:
@@ -120,35 +120,38 @@ async def collect_outputs(
         )
     settings = worker.settings
     try:
-        found = await _find_outputs(worker.hub, run, folder, credential.token)
+        entries = await _find_outputs(worker.hub, run, folder, credential.token)
     except HubError as error:
         log.warning("outputs.unseen", run=str(run.id), error=str(error))
-        # A no will stay one; without an answer they may well be there, and are worth more time.
-        is_no = isinstance(error, HubRejected)
-        if is_no and not _is_final_rejection(error):
+        # A rejection will not change. Without an answer the outputs may well be there: wait longer.
+        is_rejection = isinstance(error, HubRejected)
+        if is_rejection and not _is_final_rejection(error):
             raise
-        patience = settings.outputs_patience if is_no else settings.run_slack
-        seen = (
-            f"Whether its outputs are in {folder.uri()} could not be seen for "
-            f"{format_duration(patience)}"
+        patience = settings.outputs_patience if is_rejection else settings.run_slack
+        message = (
+            f"Whether its outputs are in {folder.uri()} could not be checked for "
+            f"{format_duration(patience)}: {error}"
         )
-        return _fail_if_overdue(run, run_result, patience, f"{seen}: {error}", ())
-    kept = _to_new_files(folder, found, redactor)
-    missing = _missing_outputs(run.outputs, folder, found)
+        return _fail_if_overdue(run, run_result, patience, message, ())
+    job_files = _to_new_files(folder, entries, redactor)
+    missing = _missing_outputs(run.outputs, folder, entries)
     if not missing:
-        return CollectedOutputs(run_result, kept)
+        return CollectedOutputs(run_result, job_files)
     patience = settings.outputs_patience
-    seen = f"Not in {folder.uri()} {format_duration(patience)} after it had completed"
-    return _fail_if_overdue(run, run_result, patience, f"{seen}: {_list_names(missing)}", kept)
+    message = (
+        f"Not in {folder.uri()} {format_duration(patience)} after it had completed: "
+        f"{_list_names(missing)}"
+    )
+    return _fail_if_overdue(run, run_result, patience, message, job_files)
 
 
 async def collect_partial_outputs(
     worker: Worker, run: DueRun, credential: DecryptedToken, redactor: Redactor | None
 ) -> tuple[NewJobFile, ...]:
-    """Return what there is of the outputs of a run that was not to complete, without waiting.
+    """Collect the outputs that are there, of a run that did not complete, without waiting.
 
     Raises:
-        Answered4xx: as above.
+        HubRejected: the Hub does not accept the token, or asks us to wait.
     """
     folder = _output_folder(run)
     if folder is None:
@@ -165,29 +168,29 @@ async def collect_partial_outputs(
 
 
 def recheck_interval(worker: Worker) -> timedelta:
-    """Say how long to wait for outputs that may be on their way."""
+    """Return how long to wait before outputs that may still be uploaded are looked for again."""
     return max(worker.settings.observe_min, worker.settings.outputs_patience / 20)
 
 
 async def _find_outputs(
     hub: HubJobsClient, run: DueRun, folder: OutputFolder, token: Secret
 ) -> list[BucketEntry]:
-    """Return what there is of the declared outputs."""
-    found: dict[str, BucketEntry] = {}
+    """Return the files of the declared outputs that are in the bucket."""
+    entries: dict[str, BucketEntry] = {}
     try:
-        alone = [folder.bucket_path(output) for output in run.outputs if not is_folder(output)]
-        if alone:
-            for entry in await buckets.get_files(hub, folder.bucket, alone, token):
-                found[entry.path] = entry
+        paths = [folder.bucket_path(output) for output in run.outputs if not is_folder(output)]
+        if paths:
+            for entry in await buckets.get_files(hub, folder.bucket, paths, token):
+                entries[entry.path] = entry
         for output in filter(is_folder, run.outputs):
             prefix = folder.bucket_path(output)
             for entry in await buckets.list_files_with_prefix(
                 hub, folder.bucket, prefix, token, max_files=_MAX_FILES
             ):
-                found[entry.path] = entry
-    except HubRejected as no:
-        raise await _interpret_unauthorized(hub, run.namespace, token, no) from None
-    return [found[path] for path in sorted(found)][:_MAX_FILES]
+                entries[entry.path] = entry
+    except HubRejected as rejection:
+        raise await _interpret_unauthorized(hub, run.namespace, token, rejection) from None
+    return [entries[path] for path in sorted(entries)][:_MAX_FILES]
 
 
 async def _bucket_rejection(
@@ -197,38 +200,42 @@ async def _bucket_rejection(
         rejection = await _interpret_unauthorized(hub, request.namespace, request.token, rejection)
     except (HubUnreachable, HubAmbiguous) as error:
         return RetryLater(str(error))
-    if rejection.status == _UNAUTHORIZED:
+    if rejection.status == HTTPStatus.UNAUTHORIZED:
         return TokenRejected(rejection.message)
-    if rejection.status == _TOO_MANY:
+    if rejection.status == HTTPStatus.TOO_MANY_REQUESTS:
         return RetryLater(rejection.message, rejection.retry_after)
-    reason = Reason.MISSING_PERMISSION if rejection.status == _FORBIDDEN else Reason.INVALID_REQUEST
+    is_forbidden = rejection.status == HTTPStatus.FORBIDDEN
+    reason = Reason.MISSING_PERMISSION if is_forbidden else Reason.INVALID_REQUEST
     return Rejected(reason, f"The bucket {bucket_name} cannot be used: {rejection}")
 
 
 async def _interpret_unauthorized(
     hub: HubJobsClient, namespace: str, token: Secret, rejection: HubRejected
 ) -> HubRejected:
-    """Return what a refusal means: a 401 about a bucket need not be about the token itself."""
-    if rejection.status != _UNAUTHORIZED:
+    """Turn a 401 about a bucket into a 403 if the token itself is valid."""
+    if rejection.status != HTTPStatus.UNAUTHORIZED:
         return rejection
     try:
         await buckets.expect_valid_token(hub, namespace, token)
-    except HubRejected as also:
-        if also.status == _UNAUTHORIZED:
-            return also
-    return HubRejected(_FORBIDDEN, rejection.message, None)
+    except HubRejected as token_rejection:
+        if token_rejection.status == HTTPStatus.UNAUTHORIZED:
+            return token_rejection
+    return HubRejected(HTTPStatus.FORBIDDEN, rejection.message, None)
 
 
 def _output_folder(run: DueRun) -> OutputFolder | None:
-    # A second run of the same job is only there to be killed.
+    # A surplus run of the job only waits to be killed; its outputs are not those of the job.
     if not run.outputs or run.outputs_in is None or run.origin is not RunOrigin.OURS:
         return None
     return OutputFolder.for_job(run.outputs_in, run.job_id)
 
 
 def _is_final_rejection(error: HubError) -> bool:
-    """Tell whether a refusal is about the bucket, and not about the token, or for now."""
-    return isinstance(error, HubRejected) and error.status not in {_UNAUTHORIZED, _TOO_MANY}
+    """Tell whether a rejection is about the bucket, and not about the token or the rate limit."""
+    return isinstance(error, HubRejected) and error.status not in {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.TOO_MANY_REQUESTS,
+    }
 
 
 def _fail_if_overdue(
@@ -238,7 +245,7 @@ def _fail_if_overdue(
     message: str,
     files: tuple[NewJobFile, ...],
 ) -> CollectedOutputs | None:
-    """Fail a run that was seen to be over so long ago, by the clock of the database."""
+    """Fail a run that has been over for longer than `patience`, by the clock of the database."""
     if run.stage != COMPLETED_STAGE or run.age < patience:
         return None
     failed = replace(
@@ -253,9 +260,12 @@ def _missing_outputs(
     paths = [entry.path for entry in entries]
     missing = list[str]()
     for output in outputs:
-        wanted = folder.bucket_path(output)
-        inside = is_folder(output)
-        if not any(path.startswith(wanted) if inside else path == wanted for path in paths):
+        output_path = folder.bucket_path(output)
+        if is_folder(output):
+            is_there = any(path.startswith(output_path) for path in paths)
+        else:
+            is_there = output_path in paths
+        if not is_there:
             missing.append(output)
     return missing
 
@@ -263,7 +273,7 @@ def _missing_outputs(
 def _to_new_files(
     folder: OutputFolder, entries: Sequence[BucketEntry], redactor: Redactor | None
 ) -> tuple[NewJobFile, ...]:
-    if redactor is None:  # nobody can know any more which name is a secret
+    if redactor is None:  # a name may be a secret, and nobody knows the secrets any more
         return ()
     return tuple(
         NewJobFile(
@@ -279,9 +289,9 @@ def _to_new_files(
 
 
 def _list_names(names: Sequence[str]) -> str:
-    named = list[str]()
-    for output in names:
-        if sum(map(len, named)) > _MAX_LISTED_CHARS:
-            return f"{', '.join(named)} and {len(names) - len(named)} more."
-        named.append(output)
-    return f"{', '.join(named)}."
+    listed = list[str]()
+    for name in names:
+        if sum(map(len, listed)) > _MAX_LISTED_CHARS:
+            return f"{', '.join(listed)} and {len(names) - len(listed)} more."
+        listed.append(name)
+    return f"{', '.join(listed)}."

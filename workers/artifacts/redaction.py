@@ -1,11 +1,11 @@
-"""What must not be kept of what a job says: its secrets, in any form it is likely to print them.
+"""Redaction of a job's secrets in text, in every form in which a job is likely to print them.
 
-Everything is looked for in the text as it was written, overlapping finds included, and only what
-was found is replaced. Nothing else is ever changed, and no mark is searched again.
+All forms are searched in the text as it was written, overlapping matches included, and only the
+matches are replaced. Nothing else is changed, and the marks are not searched again.
 
-Not every secret can be looked for. `true`, `8080` or `admin` given as a secret stands in half of
-all lines, and a log without these words tells nobody anything. So a value of fewer than 6
-characters, a number of fewer than 12 digits and a single word of fewer than 16 letters stay.
+Some secrets cannot be redacted. `true`, `8080` or `admin` as a secret would be found in half of all
+lines, and a log without these words is useless. So a value of fewer than 6 characters, a number of
+fewer than 12 digits and a single word of fewer than 16 letters are not redacted.
 """
 
 import base64
@@ -22,7 +22,7 @@ _MIN_SECRET_CHARS: Final = 6
 _SHORT_NUMBER_PATTERN: Final = re.compile(r"[\d.,:+-]{1,11}")
 _PLAIN_WORD_PATTERN: Final = re.compile(r"[^\W\d_]([^\W\d_A-Z]{0,14}|[A-Z]{0,14})")
 _MIN_SECRET_LINE_CHARS: Final = 20
-"""A line of a secret, such as those of a PEM key, is one too if it is so long and has no space."""
+"""A line of a secret, as in a PEM key, is a secret itself if it is this long and has no space."""
 
 _HF_TOKEN_PATTERN: Final = re.compile(
     r"(?<![A-Za-z0-9_])(?:"
@@ -32,8 +32,9 @@ _HF_TOKEN_PATTERN: Final = re.compile(
     r")",
     re.ASCII,
 )
-"""Tokens of Hugging Face; long enough that `hf_hub_download` is not one."""
+"""Tokens of Hugging Face; so long that `hf_hub_download` does not match."""
 _MAX_TOKEN_CHARS: Final = 8192
+_TOKEN_MARK: Final = "[redacted:token]"  # noqa: S105  # it stands in the place of one
 
 
 class _SecretForm(NamedTuple):
@@ -48,15 +49,15 @@ class _SecretMatch(NamedTuple):
 
 
 class Redactor:
-    """Finds the secrets of one job."""
+    """Finds and replaces the secrets of one job."""
 
     def __init__(self, secrets: Mapping[str, Secret], token: Secret | None = None) -> None:
         """Prepare to find the secrets of one job.
 
         Args:
-            secrets: by name; the name stands in the text where the secret stood.
-            token: the subject's own, called `HF_TOKEN`. A job may have another secret of that
-                name; both are looked for.
+            secrets: by name; the mark in the place of a secret shows its name.
+            token: the subject's own, which is named `HF_TOKEN`. The job may have another secret
+                of that name; both are redacted.
         """
         named = [*secrets.items()]
         if token is not None:
@@ -67,115 +68,116 @@ class Redactor:
             for text in sorted(_printed_forms(secret.reveal()), key=len, reverse=True)
         ]
         self.max_secret_chars = max([_MAX_TOKEN_CHARS, *(len(form.text) for form in self._forms)])
-        """How many characters the longest of them has."""
+        """The length of the longest secret, in characters."""
         self.max_secret_lines = max([1, *(form.text.count("\n") + 1 for form in self._forms)])
-        """Over how many lines a secret may go."""
+        """The number of lines of the secret with the most lines."""
 
     def redact(self, text: str) -> str:
-        """Return a text with marks where secrets stood."""
+        """Return a text with marks in the place of secrets."""
         return _apply_marks(text, 0, len(text), self._find_secrets(text))
 
     def redact_lines(self, lines: Sequence[str], *, max_line_chars: int | None = None) -> list[str]:
-        """Return each of these lines with marks where secrets stood, also where they go on.
+        """Return the lines with marks in the place of secrets, also of those over several lines.
 
-        What is beyond the `longest` characters of a line is looked at, and left out.
+        The characters of a line after `max_line_chars` are searched, but not returned.
         """
-        said, redacted, start = "\n".join(lines), list[str](), 0
-        finds = self._find_secrets(said)
+        text, redacted, start = "\n".join(lines), list[str](), 0
+        matches = self._find_secrets(text)
         for line in lines:
             end = start + len(line)
             shown = end if max_line_chars is None else min(end, start + max_line_chars)
-            redacted.append(_apply_marks(said, start, shown, finds) if finds else said[start:shown])
+            redacted.append(
+                _apply_marks(text, start, shown, matches) if matches else text[start:shown]
+            )
             start = end + 1
         return redacted
 
     def count_undecided_lines(self, lines: Sequence[str]) -> int:
-        """Count the last lines in which a secret may have begun that ends in the next ones."""
+        """Count the last lines in which a secret may start that ends in the lines to come."""
         if self.max_secret_lines == 1:
             return 0
-        said = "\n".join(lines) + "\n"
-        begun = max(
+        text = "\n".join(lines) + "\n"
+        open_chars = max(
             (
-                place.end()
+                line_end.end()
                 for form in self._forms
-                for place in re.finditer("\n", form.text)
-                if said.endswith(form.text[: place.end()])
+                for line_end in re.finditer("\n", form.text)
+                if text.endswith(form.text[: line_end.end()])
             ),
             default=0,
         )
         count = 0
-        while begun > 0:
+        while open_chars > 0:
             count += 1
-            begun -= len(lines[-count]) + 1
+            open_chars -= len(lines[-count]) + 1
         return count
 
     def _find_secrets(self, text: str) -> list[_SecretMatch]:
-        """Return what is covered, in order; finds that overlap are one, and called by the first."""
-        found = [
-            _SecretMatch(*it.span(), "[redacted:token]") for it in _HF_TOKEN_PATTERN.finditer(text)
+        """Return the matches in order; those that overlap are one, with the mark of the first."""
+        matches = [
+            _SecretMatch(*token.span(), _TOKEN_MARK) for token in _HF_TOKEN_PATTERN.finditer(text)
         ]
-        found += [find for form in self._forms for find in _find_form(form, text)]
+        matches += [match for form in self._forms for match in _find_form(form, text)]
+        # Of those that start at the same place, the longest is first, and a secret of the job's.
+        matches.sort(key=lambda match: (match.start, -match.end, match.mark == _TOKEN_MARK))
         merged: list[_SecretMatch] = []
-        # Where two begin at the same place, the longer one names it, and a secret of the job's.
-        for find in sorted(
-            found, key=lambda it: (it.start, -it.end, it.mark == "[redacted:token]")
-        ):
-            if merged and find.start < merged[-1].end:
-                merged[-1] = merged[-1]._replace(end=max(find.end, merged[-1].end))
+        for match in matches:
+            if merged and match.start < merged[-1].end:
+                merged[-1] = merged[-1]._replace(end=max(match.end, merged[-1].end))
             else:
-                merged.append(find)
+                merged.append(match)
         return merged
 
 
 def _find_form(form: _SecretForm, text: str) -> Iterator[_SecretMatch]:
-    place = text.find(form.text)
-    while place >= 0:
-        yield _SecretMatch(place, place + len(form.text), form.mark)
-        place = text.find(form.text, place + 1)
+    start = text.find(form.text)
+    while start >= 0:
+        yield _SecretMatch(start, start + len(form.text), form.mark)
+        start = text.find(form.text, start + 1)
 
 
 def _apply_marks(text: str, start: int, end: int, matches: Sequence[_SecretMatch]) -> str:
     parts: list[str] = []
-    for find in matches:
-        if find.end > start and find.start < end:
-            parts += [text[start : max(start, find.start)], find.mark]
-            start = min(find.end, end)
+    for match in matches:
+        if match.end > start and match.start < end:
+            parts += [text[start : max(start, match.start)], match.mark]
+            start = min(match.end, end)
     return "".join([*parts, text[start:end]])
 
 
 def is_redactable(secret: str) -> bool:
-    """Tell whether a text is one that nobody writes without meaning the secret."""
+    """Tell whether a secret is so unusual that a text which contains it contains the secret."""
     plain = _SHORT_NUMBER_PATTERN.fullmatch(secret) or _PLAIN_WORD_PATTERN.fullmatch(secret)
     return len(secret) >= _MIN_SECRET_CHARS and not plain
 
 
 def _printed_forms(secret: str) -> set[str]:
-    """Return a secret as it may be printed."""
+    """Return the forms in which a secret may be printed; none if it cannot be redacted."""
     secret = secret.strip()
     if not is_redactable(secret):
         return set()
-    unix = "\n".join(secret.splitlines())
-    own = {line.strip() for line in secret.splitlines()} - {secret}
+    unix_text = "\n".join(secret.splitlines())
+    lines = {line.strip() for line in secret.splitlines()} - {secret}
     parts = {
-        line for line in own if len(line) >= _MIN_SECRET_LINE_CHARS and not re.search(r"\s", line)
+        line for line in lines if len(line) >= _MIN_SECRET_LINE_CHARS and not re.search(r"\s", line)
     }
-    plain = {secret, unix} | {part for part in parts if is_redactable(part)}
-    return plain | {form for text in (secret, unix) for form in _encoded_forms(text)}
+    plain_forms = {secret, unix_text} | {part for part in parts if is_redactable(part)}
+    return plain_forms | {form for text in (secret, unix_text) for form in _encoded_forms(text)}
 
 
 def _encoded_forms(text: str) -> Iterator[str]:
-    """Write a text as JSON, as Python, in a URL, and in base64 wherever it may stand in there."""
+    """Encode a text as JSON, as Python, for URLs, and in base64 at each of the three offsets."""
     yield from (json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
     yield repr(text)[1:-1]
     for escaped in (quote(text, safe=""), quote(text), quote_plus(text)):
         yield escaped
-        yield re.sub("%..", lambda it: it[0].lower(), escaped)
+        yield re.sub("%..", lambda match: match[0].lower(), escaped)
     raw = text.encode(errors="replace")
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         yield encode(raw).decode()
         for shift in range(3):
-            # Of the first and the last letter only some bits are the secret's.
-            written = encode(b"\0" * shift + raw).decode().rstrip("=")
+            # Only some bits of the first and the last letter belong to the secret.
+            encoded = encode(b"\0" * shift + raw).decode().rstrip("=")
             first = (0, 2, 3)[shift]
-            last = len(written) - ((len(raw) + shift) % 3 != 0)
-            yield written[first:last]
+            last = len(encoded) - ((len(raw) + shift) % 3 != 0)
+            yield encoded[first:last]

@@ -1,8 +1,8 @@
-"""One worker's run of a batch: as many calls at a time as the pace allows, each marked before.
+"""One attempt of a batch: concurrent calls, as many as the throttle allows.
 
-One loop makes all the writes: what was answered since the last one is written in the commit that
-marks the next items, so that a commit serves as many items as came together, and nothing is ever
-sent unmarked. A crash therefore leaves at most as many items in doubt as were under way.
+One loop makes all writes. Each commit stores the outcomes since the last commit, and marks the next
+items as sent; so one commit serves many items, and no item is sent that is not marked. After a
+crash, at most the items under way have an unknown outcome.
 """
 
 import asyncio
@@ -43,9 +43,9 @@ from workers.executor import (
 )
 
 _GATHER_SECONDS: Final = 0.02
-"""Seconds in which answers that come together are gathered, to be written together."""
+"""Seconds in which responses are gathered, so that they are written together."""
 _SHUTDOWN_GRACE_SECONDS: Final = 3.0
-"""Seconds in which calls under way may still be answered once the worker is told to stop."""
+"""Seconds that calls under way still have after the worker was told to stop."""
 _SHUTDOWN_WRITE_SECONDS: Final = 2.0
 _MAX_TOKENS: Final = 2**53
 
@@ -74,16 +74,16 @@ class BatchRunner:
         self._calls: dict[asyncio.Future[Outcome], ItemToSend] = {}
         self._unwritten_outcomes: list[ItemOutcome] = []
         self._retry_positions: list[int] = []
-        """Written down as pending again, and the next to be sent."""
+        """Positions that are stored as pending again, and are sent next."""
         self._last_marked_position = -1
-        """The last position that was ever marked in here."""
+        """The highest position that this attempt has marked as sent."""
         self._stop_outcome: Outcome | None = None
-        """What ends the run early: nothing more is marked, and what is under way is waited for."""
+        """The reason to end early: no more items are marked, the calls under way are awaited."""
         self._state_counts: Counter[ItemState] = Counter()
         self._total = 0
 
     async def run(self) -> Outcome:
-        """Make the calls that have not been made, and say how it went."""
+        """Make the calls that have not been made yet, and return the outcome of the batch."""
         try:
             await self._resume()
             await self._run_until_done()
@@ -97,31 +97,31 @@ class BatchRunner:
         return await self._final_outcome()
 
     async def _resume(self) -> None:
-        repeat = self._spec.on_unknown == "repeat"
+        resend = self._spec.on_unknown == "repeat"
 
-        async def write(tx: Transaction) -> BatchCounts:
+        async def recover(tx: Transaction) -> BatchCounts:
             await batch_store.recover_sent_items(
-                tx, self._request.run_id, resend=repeat, max_tries=self._spec.max_tries
+                tx, self._request.run_id, resend=resend, max_tries=self._spec.max_tries
             )
             return await batch_store.count_items(tx, self._request.job_id)
 
-        tally = await retry_transaction(self._database, write)
-        self._total = tally.total
+        counts = await retry_transaction(self._database, recover)
+        self._total = counts.total
         self._state_counts.update(
             {
-                ItemState.DONE: tally.done,
-                ItemState.FAILED: tally.failed,
-                ItemState.UNKNOWN: tally.unknown,
+                ItemState.DONE: counts.done,
+                ItemState.FAILED: counts.failed,
+                ItemState.UNKNOWN: counts.unknown,
             }
         )
 
     async def _run_until_done(self) -> None:
         while True:
-            room = 0
+            free_slots = 0
             if self._stop_outcome is None:
-                room = self._throttle.free_slots(len(self._calls), now=anyio.current_time())
+                free_slots = self._throttle.free_slots(len(self._calls), now=anyio.current_time())
             step = await retry_transaction(
-                self._database, partial(self._write_and_mark, free_slots=room)
+                self._database, partial(self._write_and_mark, free_slots=free_slots)
             )
             if not step.holds_lease:
                 self._stop_outcome = Unknown("Its lease lapsed.")
@@ -132,43 +132,45 @@ class BatchRunner:
             self._send_marked_items(step)
             self._request.report_progress(self._progress())
             if not self._calls and (
-                self._stop_outcome is not None or (room > 0 and not self._retry_positions)
+                self._stop_outcome is not None or (free_slots > 0 and not self._retry_positions)
             ):
                 return
             await self._wait_for_calls()
             self._collect_outcomes()
 
     async def _write_and_mark(self, tx: Transaction, *, free_slots: int) -> BatchStep:
-        again = self._retry_positions[:free_slots]
+        resend_positions = self._retry_positions[:free_slots]
         step = await batch_store.advance_items(
             tx,
             self._request.run_id,
             self._unwritten_outcomes,
-            resend_positions=again,
+            resend_positions=resend_positions,
             after_position=self._last_marked_position,
-            max_new_items=free_slots - len(again),
+            max_new_items=free_slots - len(resend_positions),
         )
         hit_failpoint("batch.written")
         return step
 
     def _send_marked_items(self, step: BatchStep) -> None:
-        """Take note of what was committed, and send what was marked."""
+        """Count the outcomes that were committed, and send the items that were marked."""
         hit_failpoint("batch.marked")
-        self._state_counts.update(told.state for told in self._unwritten_outcomes)
+        self._state_counts.update(outcome.state for outcome in self._unwritten_outcomes)
         self._retry_positions += [
-            told.position for told in self._unwritten_outcomes if told.state is ItemState.PENDING
+            outcome.position
+            for outcome in self._unwritten_outcomes
+            if outcome.state is ItemState.PENDING
         ]
         self._unwritten_outcomes = []
         for item in step.items:
             if item.position in self._retry_positions:
                 self._retry_positions.remove(item.position)
             self._last_marked_position = max(self._last_marked_position, item.position)
-            order = replace(
+            call_request = replace(
                 self._request,
                 spec=self._spec.build_call(item.request),
                 report_progress=_ignore_progress,
             )
-            self._calls[asyncio.ensure_future(self._execute_call(order))] = item
+            self._calls[asyncio.ensure_future(self._execute_call(call_request))] = item
 
     async def _wait_for_calls(self) -> None:
         pause = (
@@ -177,55 +179,55 @@ class BatchRunner:
             else 0
         )
         if self._calls:
-            until = pause or None
-            await asyncio.wait(self._calls, timeout=until, return_when=asyncio.FIRST_COMPLETED)
+            timeout = pause or None
+            await asyncio.wait(self._calls, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             pause = _GATHER_SECONDS
         await anyio.sleep(pause)
 
     def _collect_outcomes(self) -> None:
-        for call in [each for each in self._calls if each.done()]:
+        for call in [call for call in self._calls if call.done()]:
             item = self._calls.pop(call)
             self._unwritten_outcomes.append(
                 self._to_item_outcome(item, redact_outcome(call.result(), self._redactor))
             )
 
     def _to_item_outcome(self, item: ItemToSend, outcome: Outcome) -> ItemOutcome:
-        """Say what became of an item, and what that means for the others."""
+        """Return the outcome of an item, and let the throttle know what it means for the others."""
         now = anyio.current_time()
         match outcome:
-            case Completed(ending, files) if ending.state is JobState.SUCCEEDED:
+            case Completed(run_result, files) if run_result.state is JobState.SUCCEEDED:
                 self._throttle.record_response()
-                return _completed_item(item, ending.result or {}, files)
+                return _completed_item(item, run_result.result or {}, files)
             case TokenRejected() | Rejected(Reason.INSUFFICIENT_CREDITS):
                 self._stop_outcome = outcome
                 return ItemOutcome(item.position, ItemState.PENDING, item.tries)
             case Completed(RunResult(reason=reason, message=message)) | Rejected(reason, message):
                 self._throttle.record_response()
                 return _failed_item(item, reason or Reason.INTERNAL, message)
-            case RetryLater(message, asked):
-                self._throttle.record_refusal(asked, now=now)
+            case RetryLater(message, retry_after):
+                self._throttle.record_refusal(retry_after, now=now)
                 return self._retry_unless_exhausted(
                     _failed_item(item, Reason.HUB_UNAVAILABLE, message)
                 )
-            case Unknown(why):
+            case Unknown(message):
                 self._throttle.record_refusal(None, now=now)
-                failed = _failed_item(item, Reason.OUTCOME_UNKNOWN, why)
+                failed = _failed_item(item, Reason.OUTCOME_UNKNOWN, message)
                 unknown = replace(failed, state=ItemState.UNKNOWN)
-                repeat = self._spec.on_unknown == "repeat"
-                return self._retry_unless_exhausted(unknown) if repeat else unknown
+                resend = self._spec.on_unknown == "repeat"
+                return self._retry_unless_exhausted(unknown) if resend else unknown
             case Created():
-                raise AssertionError("a call leaves no id behind")
+                raise AssertionError("a call has no id at the Hub")
             case _:
                 assert_never(outcome)
 
     def _retry_unless_exhausted(self, item_outcome: ItemOutcome) -> ItemOutcome:
-        """Have an item sent again, unless that was its last try."""
+        """Queue an item again, unless that was its last try."""
         if item_outcome.tries >= self._spec.max_tries:
             return item_outcome
         return replace(item_outcome, state=ItemState.PENDING, reason=None)
 
     async def _shut_down(self) -> None:
-        """Write what was answered; give what is under way a moment, unless it was called off."""
+        """Write the outcomes; give the calls under way a moment, unless the job was cancelled."""
         with (
             suppress(Unavailable),
             anyio.move_on_after(_SHUTDOWN_GRACE_SECONDS + _SHUTDOWN_WRITE_SECONDS),
@@ -248,32 +250,33 @@ class BatchRunner:
         async def read(
             tx: Transaction,
         ) -> tuple[BatchCounts, CommonFailure | None, dict[str, Any] | None]:
-            counted = await batch_store.count_items(tx, job_id)
             return (
-                counted,
+                await batch_store.count_items(tx, job_id),
                 await batch_store.find_most_common_failure(tx, job_id),
                 await batch_store.get_items_source(tx, job_id),
             )
 
-        tally, wrong, source = await retry_transaction(self._database, read)
+        counts, failure, source = await retry_transaction(self._database, read)
         if self._stop_outcome is not None:
-            ending = _stopped_result(self._stop_outcome.reason, self._stop_outcome.message)
-        elif tally.done or wrong is None:
-            ending = RunResult(JobState.SUCCEEDED, "ANSWERED")
+            run_result = _stopped_result(self._stop_outcome.reason, self._stop_outcome.message)
+        elif counts.done or failure is None:
+            run_result = RunResult(JobState.SUCCEEDED, "ANSWERED")
         else:
-            said = f"{wrong.count} of {tally.total} items: {wrong.message or wrong.reason}"
-            ending = _stopped_result(wrong.reason, said)
-        result = tally.to_result() | ({} if source is None else {"source": source})
-        return Completed(replace(ending, result=result, progress=self._progress()))
+            message = (
+                f"{failure.count} of {counts.total} items: {failure.message or failure.reason}"
+            )
+            run_result = _stopped_result(failure.reason, message)
+        result = counts.to_result() | ({} if source is None else {"source": source})
+        return Completed(replace(run_result, result=result, progress=self._progress()))
 
     def _progress(self) -> JobProgress:
-        trouble = [
+        problems = [
             f"{self._state_counts[state]} {state}"
             for state in (ItemState.FAILED, ItemState.UNKNOWN)
             if self._state_counts[state]
         ]
-        settled = sum(self._state_counts[state] for state in FINAL_ITEM_STATES)
-        return JobProgress(done=settled, total=self._total, message=", ".join(trouble) or None)
+        done = sum(self._state_counts[state] for state in FINAL_ITEM_STATES)
+        return JobProgress(done=done, total=self._total, message=", ".join(problems) or None)
 
 
 def _stopped_result(reason: Reason, message: str) -> RunResult:
@@ -281,7 +284,7 @@ def _stopped_result(reason: Reason, message: str) -> RunResult:
 
 
 def _ignore_progress(_: JobProgress) -> None:
-    """Leave out how far one item is; how many are done is said for all."""
+    """Drop the progress of one item: the progress of a batch is the number of its items."""
 
 
 def _failed_item(item: ItemToSend, reason: Reason, message: str | None) -> ItemOutcome:
@@ -293,20 +296,20 @@ def _failed_item(item: ItemToSend, reason: Reason, message: str | None) -> ItemO
 def _completed_item(
     item: ItemToSend, result: dict[str, Any], files: Iterable[NewJobFile]
 ) -> ItemOutcome:
-    # Of one batch, and each item may have one of that name.
-    named = tuple(replace(file, name=f"{item.position}-{file.name}") for file in files)
-    if named:
-        result = result | {"files": [file.name for file in named]}
+    # The files of all items are files of one job, and two items may have a file of the same name.
+    renamed = tuple(replace(file, name=f"{item.position}-{file.name}") for file in files)
+    if renamed:
+        result = result | {"files": [file.name for file in renamed]}
     usage = result.get("usage")
-    counted = cast("dict[str, Any]", usage) if isinstance(usage, dict) else {}
+    tokens = cast("dict[str, Any]", usage) if isinstance(usage, dict) else {}
     return ItemOutcome(
         item.position,
         ItemState.DONE,
         item.tries + 1,
         result=result,
-        files=named,
-        prompt_tokens=_parse_token_count(counted.get("prompt_tokens")),
-        completion_tokens=_parse_token_count(counted.get("completion_tokens")),
+        files=renamed,
+        prompt_tokens=_parse_token_count(tokens.get("prompt_tokens")),
+        completion_tokens=_parse_token_count(tokens.get("completion_tokens")),
     )
 
 

@@ -1,8 +1,8 @@
-"""How fast may the calls of one batch go, by what was answered to those before?
+"""The throttle of a batch: additive increase, multiplicative decrease of its concurrent calls.
 
-A refusal (429, 503, no connection) concerns all of them, for they go to one provider: none is sent
-until the pause is over that was asked for, and then half as many at a time. Each answer lets a
-little more through, until it is as many as the caller wanted.
+A refusal (429, 503, no connection) concerns all calls of a batch, because they go to one provider.
+None is sent until the pause that was asked for is over, and then half as many at a time. Each
+response lets a little more through, up to the number that the caller wanted.
 """
 
 from datetime import timedelta
@@ -11,11 +11,11 @@ from typing import Final
 from workers.timing import backoff
 
 _MAX_PAUSE: Final = timedelta(hours=1)
-"""No pause is longer, whatever is asked for; then it is asked again."""
+"""The longest pause, whatever the provider asks for; then the next call is tried."""
 
 
 class Throttle:
-    """The pace of one batch; moments are seconds of a clock that only goes forward."""
+    """The throttle of one batch; `now` is in seconds of a monotonic clock."""
 
     def __init__(self, max_concurrent: int) -> None:
         self._max_concurrent = max_concurrent
@@ -24,21 +24,21 @@ class Throttle:
         self._paused_until = 0.0
 
     def free_slots(self, in_flight: int, *, now: float) -> int:
-        """Say how many more calls may be sent."""
+        """Return how many more calls may be sent."""
         return 0 if now < self._paused_until else max(0, int(self._window) - in_flight)
 
     def pause_seconds(self, *, now: float) -> float:
-        """Say for how many seconds none may be sent."""
+        """Return for how many seconds no call may be sent."""
         return max(0.0, self._paused_until - now)
 
     def record_response(self) -> None:
-        """Take note of an answer."""
+        """Let a little more through after a response."""
         self._refusals = 0
         self._window = min(self._max_concurrent, self._window + 1 / self._window)
 
     def record_refusal(self, retry_after: timedelta | None, *, now: float) -> None:
-        """Take note of a refusal, and of how long was asked to wait."""
-        # Of what was under way when a pause began, each tells of the same one.
+        """Pause after a refusal, for as long as was asked, or for a backoff."""
+        # The calls that were under way when a pause began report the same refusal.
         if now >= self._paused_until:
             self._window = max(1.0, self._window / 2)
             self._refusals += 1

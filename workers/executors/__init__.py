@@ -1,6 +1,6 @@
-"""What carries jobs out: one module for each kind of job, found here by itself.
+"""The executors: one module for each kind of job, discovered without a list.
 
-A module has a function `executor(means)` that makes its executor; see `docs/executors.md`.
+Each module has a function `create_executor(deps)`; see `docs/executors.md`.
 """
 
 import pkgutil
@@ -10,7 +10,9 @@ from workers.executor import Executor, ExecutorDeps
 
 
 def discover_executors(deps: ExecutorDeps) -> dict[str, Executor]:
-    """Make every executor there is, by the kind of job it carries out."""
+    """Create all executors, by the kind of job that they carry out."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    made: list[Executor] = [import_module(f"{__name__}.{name}").executor(deps) for name in names]
-    return {executor.kind: executor for executor in made}
+    executors: list[Executor] = [
+        import_module(f"{__name__}.{name}").create_executor(deps) for name in names
+    ]
+    return {executor.kind: executor for executor in executors}

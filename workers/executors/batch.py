@@ -1,10 +1,11 @@
-"""A batch: many calls to Inference Providers under one handle, taken up again where they were left.
+"""The executor of batches: many calls to Inference Providers as one job, which can be resumed.
 
-Its items are rows, so that a worker that is lost takes nothing with it but what was under way. They
-come with the request, or from a file at the Hub that is read once, whole, before any is sent.
+The items are rows, so a crash of the worker affects only the calls that were under way. They come
+with the request, or from a file at the Hub, which is read completely, and once, before the first
+call is sent.
 
-The result is how many items came to what, and the tokens they used; `schema.batches.store` has the
-items.
+The result is the number of items in each state, and the tokens that they used; the items are in
+`schema.batches.store`.
 """
 
 import json
@@ -40,7 +41,7 @@ from workers.inputs.url_fetcher import Fetcher, FetchRefused
 _MAX_LINE_BYTES: Final = 1_000_000
 _READ_TIMEOUT: Final = timedelta(minutes=5)
 _LINES_PER_CHECKPOINT: Final = 100
-"""Lines that are checked before others have their turn."""
+"""Lines that are checked before other tasks of the event loop may run."""
 
 
 class BatchExecutor:
@@ -54,10 +55,10 @@ class BatchExecutor:
     def __init__(self, deps: ExecutorDeps) -> None:
         self._database = deps.database
         self._files = HubFileReader(deps.hub, Fetcher())
-        self._call_executor = inference.executor(deps)
+        self._call_executor = inference.create_executor(deps)
 
     async def execute(self, request: ExecutionRequest) -> Outcome:
-        """Make the calls that have not been made."""
+        """Make the calls that have not been made yet."""
         try:
             spec = BatchSpec.model_validate(request.spec)
         except ValidationError as error:
@@ -74,7 +75,7 @@ class BatchExecutor:
         return await BatchRunner(self._database, request, spec, self._call_executor.execute).run()
 
     async def _load_items(self, request: ExecutionRequest, spec: BatchSpec, uri: HubUri) -> None:
-        """Read the items, unless they have been read: what was sent is from that reading."""
+        """Read the items from the file, unless an earlier attempt has stored them."""
         async with self._database.transaction() as tx:
             if (await batch_store.count_items(tx, request.job_id)).total:
                 return
@@ -88,19 +89,21 @@ class BatchExecutor:
     async def _read_items(
         self, uri: HubUri, spec: BatchSpec, token: Secret
     ) -> tuple[ItemCollector, str]:
-        items, number = ItemCollector(spec), 0
+        items, line_number = ItemCollector(spec), 0
         async with self._files.open(
             uri, token, max_bytes=MAX_FILE_BYTES, timeout=_READ_TIMEOUT
         ) as file:
             async for line in file.lines(max_line_bytes=_MAX_LINE_BYTES):
-                number += 1
+                line_number += 1
                 if line.strip():
-                    where = f"Line {number} of {uri}"
-                    items.add(where, parse_item(where, line))
-                if number % _LINES_PER_CHECKPOINT == 0:
+                    location = f"Line {line_number} of {uri}"
+                    items.add(location, parse_item(location, line))
+                if line_number % _LINES_PER_CHECKPOINT == 0:
                     await checkpoint()
         if not items.requests:
-            raise InvalidItem(f"{uri} has no item; write a line for each, such as {ITEM_EXAMPLE}")
+            raise InvalidItem(
+                f"{uri} has no items; write one line for each item, such as {ITEM_EXAMPLE}"
+            )
         return items, file.revision
 
 
@@ -108,22 +111,22 @@ def parse_item(location: str, line: bytes) -> Item:
     """Read one line of a file of items.
 
     Raises:
-        WrongItem: it is none.
+        InvalidItem: the line is not a valid item.
     """
     try:
-        read: Any = json.loads(line)
+        item: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InvalidItem(f"{location} is not JSON ({error}); write {ITEM_EXAMPLE}") from None
-    if to_storable(read) != read:
-        raise InvalidItem(f"{location} has a NUL, half a character or NaN, which cannot be kept.")
+    if to_storable(item) != item:
+        raise InvalidItem(f"{location} has a NUL, a lone surrogate or NaN, which cannot be stored.")
     try:
-        return Item.model_validate(read)
+        return Item.model_validate(item)
     except ValidationError as error:
         raise InvalidItem(
             f"{location}: {describe_first_error(error)}; write {ITEM_EXAMPLE}"
         ) from None
 
 
-def executor(deps: ExecutorDeps) -> Executor:
-    """Make this executor."""
+def create_executor(deps: ExecutorDeps) -> Executor:
+    """Create the executor; `discover_executors` finds this function by its name."""
     return BatchExecutor(deps)

@@ -1,4 +1,4 @@
-"""A Hugging Face Job: created by one POST, bound by its id, watched and killed by that id."""
+"""The executor of Hugging Face Jobs: one POST creates a job, which is then polled by its id."""
 
 from datetime import timedelta
 from typing import Any
@@ -36,32 +36,33 @@ class HubJobExecutor:
             spec = HubJobSpec.model_validate(request.spec)
         except ValidationError as error:
             return reject_outdated_spec(error)
-        within = request.request_timeout
+        timeout = request.request_timeout
         if (folder := _output_folder(request, spec)) is not None:
-            # In one time with the request: after it somebody may be asking about this run.
-            began = boottime_seconds()
-            refusal = await outputs.ensure_bucket(self._hub, request, folder, timeout=within / 2)
-            within -= timedelta(seconds=boottime_seconds() - began)
-            if refusal is not None or within <= timedelta(0):
-                return refusal or RetryLater(
+            # This takes from the time of the request: after that time another worker may ask the
+            # Hub about this run, and the request must not be sent any more.
+            started_at = boottime_seconds()
+            obstacle = await outputs.ensure_bucket(self._hub, request, folder, timeout=timeout / 2)
+            timeout -= timedelta(seconds=boottime_seconds() - started_at)
+            if obstacle is not None or timeout <= timedelta(0):
+                return obstacle or RetryLater(
                     "The worker was held up before it could send the request."
                 )
         try:
             job = await self._hub.create_job(
-                request.namespace, _build_body(request, spec), request.token, timeout=within
+                request.namespace, _build_body(request, spec), request.token, timeout=timeout
             )
             return Created.from_job(job)
         except (HubUnreachable, HubRejected, HubAmbiguous) as error:
             return outcome_from_error(error)
 
 
-def executor(deps: ExecutorDeps) -> Executor:
-    """Make this executor."""
+def create_executor(deps: ExecutorDeps) -> Executor:
+    """Create the executor; `discover_executors` finds this function by its name."""
     return HubJobExecutor(deps.hub)
 
 
 def _output_folder(request: ExecutionRequest, spec: HubJobSpec) -> OutputFolder | None:
-    """Return where the job leaves its outputs, if it is to leave any."""
+    """Return the folder for the outputs of the job; none if it declares no outputs."""
     if not spec.outputs or spec.outputs_in is None:
         return None
     return OutputFolder.for_job(spec.outputs_in, request.job_id)
@@ -71,11 +72,11 @@ def _build_body(request: ExecutionRequest, spec: HubJobSpec) -> dict[str, Any]:
     folder = _output_folder(request, spec)
     script = spec.uv_script
     tokens = dict.fromkeys(list_token_variables(request.spec), request.token)
-    asked = {
+    optional_fields = {
         "secrets": {name: text.reveal() for name, text in {**request.secrets, **tokens}.items()},
         "volumes": [
             *([outputs.output_volume(folder).to_hub_json()] if folder else []),
-            *(volumes.parse_volume(each).to_hub_json() for each in spec.volumes),
+            *(volumes.parse_volume(volume).to_hub_json() for volume in spec.volumes),
         ],
         "expose": {"ports": spec.expose, "portsPublic": []} if spec.expose else None,
         "ssh": {"enabled": True} if spec.ssh else None,
@@ -94,7 +95,7 @@ def _build_body(request: ExecutionRequest, spec: HubJobSpec) -> dict[str, Any]:
         "flavor": spec.flavor,
         "timeoutSeconds": max(1, round(spec.timeout.total_seconds())),
         "attempts": spec.attempts,
-        **{name: value for name, value in asked.items() if value},
+        **{name: value for name, value in optional_fields.items() if value},
         "labels": {
             **request.labels,
             APP_LABEL: APP_NAME,

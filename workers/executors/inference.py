@@ -1,7 +1,7 @@
-"""A call to Inference Providers: sent once, and its answer is the result.
+"""The executor of single calls to Inference Providers: sent once, and the response is the result.
 
-It has no id to ask for later. What was lost on the way is therefore said to be unknown, never tried
-again behind the caller's back: it may have been carried out, and paid for.
+A call has no id to ask for later. If its response is lost, the outcome is unknown, and the call is
+never repeated without the caller: it may have been carried out, and paid for.
 """
 
 from pydantic import ValidationError
@@ -25,7 +25,7 @@ class InferenceExecutor:
         self._caller = caller
 
     async def execute(self, request: ExecutionRequest) -> Outcome:
-        """Make the call, once, and wait for its answer."""
+        """Make the call, once, and wait for its response."""
         try:
             spec = InferenceSpec.model_validate(request.spec)
         except ValidationError as error:
@@ -33,6 +33,6 @@ class InferenceExecutor:
         return await self._caller.call(spec, request.token, report_progress=request.report_progress)
 
 
-def executor(deps: ExecutorDeps) -> Executor:
-    """Make this executor."""
+def create_executor(deps: ExecutorDeps) -> Executor:
+    """Create the executor; `discover_executors` finds this function by its name."""
     return InferenceExecutor(InferenceCaller(deps))

@@ -1,18 +1,19 @@
-"""A call of a Gradio Space: sent once, followed while it waits and runs, its files brought home.
+"""The executor of calls to Gradio Spaces: sent once, followed to the end, its files stored.
 
-    find it ─▶ wake it ─▶ read what it takes ─▶ hand files over ─▶ join its queue ─▶ follow ─▶ keep
-    └──────────────── nothing has been begun ───────────────────┘  └─ in doubt, nobody knows ─┘
+    find ─▶ wait until awake ─▶ read its API ─▶ upload files ─▶ join the queue ─▶ follow ─▶ store
+    └──────────────── nothing has been started ─────────────┘   └── if lost: outcome unknown ───┘
 
-It leaves no id that could be asked for later. Up to the queue another try is harmless; from there
-on, what was lost is said to be unknown and never tried again behind the caller's back.
+A call has no id to ask for later. Before it joins the queue, another try is harmless; after that,
+a call that is lost has an unknown outcome, and is never repeated without the caller.
 
 The result is `{"space", "api_name", "outputs": [{"label", "component", "value"}]}`. In it a file is
-`{"file": NAME}` of one that the job keeps, or says why it was not kept.
+`{"file": NAME}` if the job has stored it, and else says why it was not stored.
 """
 
 import re
 from contextlib import aclosing
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, Final, assert_never, cast
 
 import anyio
@@ -59,14 +60,12 @@ from workers.spaces.client import (
 from workers.spaces.results import collect_results
 
 _LOOKUP_TIMEOUT: Final = timedelta(seconds=10)
+_FETCH_TIMEOUT: Final = timedelta(minutes=1)
 _FIRST_WAKE_PAUSE_SECONDS: Final = 0.5
 _MAX_WAKE_PAUSE_SECONDS: Final = 5.0
 _MAX_UPLOAD_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of all the files that go along with a call."""
+"""Bytes of all the files that are uploaded for one call."""
 _CANCEL_TIMEOUT_SECONDS: Final = 2.0
-_NOT_FOUND: Final = 404
-_TOO_MANY: Final = 429
-_SERVER_ERROR: Final = 500
 _HTML_TAG_PATTERN: Final = re.compile(r"<[^<>]{0,500}>")
 _QUOTA_PATTERN: Final = re.compile(r"GPU quota|quota exceeded", re.IGNORECASE)
 _FILE_META: Final = {"_type": "gradio.FileData"}
@@ -110,37 +109,37 @@ class SpaceExecutor:
             return await self._call_space(request, spec)
         except _NOT_STARTED_ERRORS as error:
             return _not_started_outcome(f"The Space {spec.space}", error)
-        except CallOutcomeUnknown as lost:
-            return Unknown(f"The Space {spec.space} did not say how it went: {lost}.")
+        except CallOutcomeUnknown as error:
+            return Unknown(
+                f"The outcome of the call to the Space {spec.space} is unknown: {error}."
+            )
 
     async def _call_space(self, request: ExecutionRequest, spec: SpaceCallSpec) -> Outcome:
         deadline = anyio.current_time() + spec.timeout.total_seconds()
         space = await self._find_space(request, spec)
         async with open_space_session(space.build_url(self._spaces_url), request.token) as session:
-            ready: tuple[SpaceCall, Endpoint, list[Any]] | None = None
+            prepared: tuple[SpaceCall, Endpoint, list[Any]] | None = None
             with anyio.move_on_after(deadline - anyio.current_time()):
-                ready = await self._prepare_call(request, spec, space, session)
-            if ready is None:
+                prepared = await self._prepare_call(request, spec, space, session)
+            if prepared is None:
                 return Rejected(
                     Reason.HUB_UNAVAILABLE,
                     f"The Space {spec.space} was not ready within "
-                    f"{format_duration(spec.timeout)}; nothing was "
-                    f"started.",
+                    f"{format_duration(spec.timeout)}; nothing was started.",
                 )
-            call, endpoint, values = ready
-            over: CallCompleted | CallFailed | None = None
+            call, endpoint, values = prepared
+            call_end: CallCompleted | CallFailed | None = None
             with anyio.move_on_after(deadline - anyio.current_time()):
-                over = await _follow_call(request, call, values)
-            if over is None:
+                call_end = await _follow_call(request, call, values)
+            if call_end is None:
                 return _failed_outcome(
                     Reason.TIMED_OUT,
                     f"It was still waiting or running after {format_duration(spec.timeout)}, and "
-                    "was told to "
-                    f"stop.",
+                    "was told to stop.",
                 )
-            if isinstance(over, CallFailed):
-                return _call_failed_outcome(spec, over)
-            return await _success_outcome(spec, call, endpoint, over)
+            if isinstance(call_end, CallFailed):
+                return _call_failed_outcome(spec, call_end)
+            return await _success_outcome(spec, call, endpoint, call_end)
 
     async def _prepare_call(
         self,
@@ -149,20 +148,17 @@ class SpaceExecutor:
         space: Space,
         session: httpx2.AsyncClient,
     ) -> tuple[SpaceCall, Endpoint, list[Any]]:
-        """Do all that comes before its queue."""
-        app = await self._wait_until_awake(request, spec, space, session)
-        endpoint = app.choose_endpoint(spec.api_name)
-        call = SpaceCall(session, app.api_prefix, endpoint)
-        return (
-            call,
-            endpoint,
-            await self._upload_files(call, endpoint.bind_arguments(spec.arguments)),
-        )
+        """Make everything ready that comes before the queue; return the values to send with it."""
+        api = await self._wait_until_awake(request, spec, space, session)
+        endpoint = api.choose_endpoint(spec.api_name)
+        call = SpaceCall(session, api.api_prefix, endpoint)
+        values = await self._upload_files(call, endpoint.bind_arguments(spec.arguments))
+        return call, endpoint, values
 
     async def _find_space(self, request: ExecutionRequest, spec: SpaceCallSpec) -> Space:
         url = f"{self._hub.url}/api/spaces/{spec.space}"
-        answer = await self._hub.send("GET", url, request.token, timeout=_LOOKUP_TIMEOUT)
-        space = parse_space(answer.content)
+        response = await self._hub.send("GET", url, request.token, timeout=_LOOKUP_TIMEOUT)
+        space = parse_space(response.content)
         space.expect_callable()
         return space
 
@@ -173,17 +169,17 @@ class SpaceExecutor:
         space: Space,
         session: httpx2.AsyncClient,
     ) -> GradioApi:
-        """Wait for the app to say what it takes; that it is asked wakes it."""
+        """Wait until the app returns its API; the request for it wakes a sleeping Space."""
         pause = _FIRST_WAKE_PAUSE_SECONDS
         while True:
             try:
                 return await fetch_api(session)
             except InvalidCall:
-                # While it comes up, what answers is a page of the Hub's.
+                # While the Space starts, a page of the Hub answers in its place.
                 if space.pending_stage is None:
                     raise
-            except SpaceUnavailable as shut:
-                if shut.status is not None and _is_final_status(shut.status):
+            except SpaceUnavailable as error:
+                if error.status is not None and _is_final_status(error.status):
                     raise
             state = space.pending_stage or "does not answer yet"
             request.report_progress(
@@ -194,57 +190,58 @@ class SpaceExecutor:
             space = await self._find_space(request, spec)
 
     async def _upload_files(self, call: SpaceCall, values: list[Any]) -> list[Any]:
-        """Replace each file by what the app calls it."""
-        left = _MAX_UPLOAD_BYTES
+        """Upload each file among the values, and put the app's reference to it in its place."""
+        bytes_left = _MAX_UPLOAD_BYTES
 
-        async def placed(value: Any) -> Any:
-            nonlocal left
+        async def upload_in(value: Any) -> Any:
+            nonlocal bytes_left
             if isinstance(value, FileArgument):
                 content = value.content
                 if content is None:
-                    content = await self._fetch_file(value.url or "", left)
-                left -= len(content)
-                if left < 0:
+                    content = await self._fetch_file(value.url or "", bytes_left)
+                bytes_left -= len(content)
+                if bytes_left < 0:
                     raise InvalidCall(f"is given more than {_MAX_UPLOAD_BYTES:,} bytes in files.")
                 path = await call.upload(value.name, content)
                 return {"path": path, "orig_name": value.name, "meta": _FILE_META}
             if isinstance(value, list):
-                return [await placed(each) for each in cast("list[object]", value)]
+                return [await upload_in(item) for item in cast("list[object]", value)]
             if isinstance(value, dict):
-                named = cast("dict[str, object]", value)
-                return {name: await placed(each) for name, each in named.items()}
+                fields = cast("dict[str, object]", value)
+                return {name: await upload_in(field) for name, field in fields.items()}
             return value
 
-        return [await placed(value) for value in values]
+        return [await upload_in(value) for value in values]
 
     async def _fetch_file(self, url: str, max_bytes: int) -> bytes:
-        within = timedelta(minutes=1)
-        async with self._fetcher.open(url, max_bytes=max(max_bytes, 1), timeout=within) as body:
-            return b"".join([part async for part in body.chunks()])
+        async with self._fetcher.open(
+            url, max_bytes=max(max_bytes, 1), timeout=_FETCH_TIMEOUT
+        ) as body:
+            return b"".join([chunk async for chunk in body.chunks()])
 
 
-def executor(deps: ExecutorDeps) -> Executor:
-    """Make this executor."""
+def create_executor(deps: ExecutorDeps) -> Executor:
+    """Create the executor; `discover_executors` finds this function by its name."""
     return SpaceExecutor(deps.hub, deps.settings.spaces_url, Fetcher())
 
 
 async def _follow_call(
     request: ExecutionRequest, call: SpaceCall, values: list[Any]
 ) -> CallCompleted | CallFailed:
-    """See a call to its end; whatever keeps us from that, the app is told to stop."""
-    if (refused := await call.join_queue(values)) is not None:
-        return refused
-    over = False
+    """Follow a call to its end; if that fails for any reason, tell the app to stop."""
+    if (refusal := await call.join_queue(values)) is not None:
+        return refusal
+    has_ended = False
     try:
-        async with aclosing(call.follow_events()) as told:
-            async for each in told:
-                if not isinstance(each, CallStatus):
-                    over = True
-                    return each
-                request.report_progress(JobProgress(each.done, each.total, each.message))
-        raise CallOutcomeUnknown("it broke off")
+        async with aclosing(call.follow_events()) as events:
+            async for event in events:
+                if not isinstance(event, CallStatus):
+                    has_ended = True
+                    return event
+                request.report_progress(JobProgress(event.done, event.total, event.message))
+        raise CallOutcomeUnknown("the connection ended before the call did")
     finally:
-        if not over:
+        if not has_ended:
             with anyio.move_on_after(_CANCEL_TIMEOUT_SECONDS, shield=True):
                 await _cancel_call(call)
 
@@ -253,7 +250,7 @@ async def _cancel_call(call: SpaceCall) -> None:
     try:
         await call.cancel()
     except SpaceUnavailable:
-        # With the stream that breaks off it learns of it too.
+        # The app also notices that the event stream is closed.
         return
 
 
@@ -266,10 +263,10 @@ async def _success_outcome(
 
 
 def _call_failed_outcome(spec: SpaceCallSpec, failed: CallFailed) -> Completed:
-    said = " ".join(_HTML_TAG_PATTERN.sub("", failed.message or "").split())
-    reason = Reason.INSUFFICIENT_CREDITS if _QUOTA_PATTERN.search(said) else Reason.EXIT_NONZERO
-    told = f"said: {said}" if said else "ended the call with an error, and keeps it to itself."
-    return _failed_outcome(reason, f"The Space {spec.space} {told}")
+    message = " ".join(_HTML_TAG_PATTERN.sub("", failed.message or "").split())
+    reason = Reason.INSUFFICIENT_CREDITS if _QUOTA_PATTERN.search(message) else Reason.EXIT_NONZERO
+    end = f"said: {message}" if message else "ended the call with an error, and gave no reason."
+    return _failed_outcome(reason, f"The Space {spec.space} {end}")
 
 
 def _failed_outcome(reason: Reason, message: str) -> Completed:
@@ -277,11 +274,11 @@ def _failed_outcome(reason: Reason, message: str) -> Completed:
 
 
 def _is_final_status(status: int) -> bool:
-    return status < _SERVER_ERROR and status != _TOO_MANY
+    return status < HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.TOO_MANY_REQUESTS
 
 
 def _not_started_outcome(space_name: str, error: _NotStartedError) -> Outcome:  # noqa: PLR0911  # one for each cause
-    """Say what came between, before anything was begun."""
+    """Return the outcome of an error before the call joined the queue."""
     match error:
         case InvalidCall() | FetchRefused():
             return Rejected(Reason.INVALID_REQUEST, f"{space_name} {error}")
@@ -291,9 +288,9 @@ def _not_started_outcome(space_name: str, error: _NotStartedError) -> Outcome:  
             return RetryLater(f"{space_name} has no room in its queue.")
         case SpaceUnavailable(status=status) if status is not None and _is_final_status(status):
             return Rejected(Reason.MISSING_PERMISSION, f"{space_name} cannot be called: {error}.")
-        case HubRejected(status=status) if status == _NOT_FOUND:
-            unseen = f"{space_name} does not exist, or your token may not see it."
-            return Rejected(Reason.INVALID_REQUEST, unseen)
+        case HubRejected(status=HTTPStatus.NOT_FOUND):
+            message = f"{space_name} does not exist, or your token may not see it."
+            return Rejected(Reason.INVALID_REQUEST, message)
         case HubRejected():
             return outcome_from_error(error)
         case SpaceUnavailable():

@@ -26,14 +26,14 @@ OUTPUT_GUARDS: Final = (
             "if run.stage != COMPLETED_STAGE or run.age < patience:",
             "if run.age < patience:",
         ),
-        nothing_lands_in_public=("    if not found.private:", "    if False:"),
+        nothing_lands_in_public=("    if not bucket.private:", "    if False:"),
         a_surplus_leaves_nothing=("or run.origin is not RunOrigin.OURS", ""),
         a_dead_token_waits_for_the_next=(
-            "        if is_no and not _is_final_rejection(error):\n            raise\n",
+            "        if is_rejection and not _is_final_rejection(error):\n            raise\n",
             "",
         ),
         a_401_need_not_be_about_the_token=(
-            "    return HubRejected(_FORBIDDEN, rejection.message, None)",
+            "    return HubRejected(HTTPStatus.FORBIDDEN, rejection.message, None)",
             "    return rejection",
         ),
     ),

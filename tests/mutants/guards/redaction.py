@@ -19,18 +19,21 @@ REDACTION_GUARDS: Final = (
         log_capture,
         test_log_capture,
         the_beginning_of_a_secret_waits=(
-            "0 if is_last else self._redactor.count_undecided_lines(self._lines)",
+            "0 if is_last else self._redactor.count_undecided_lines(lines)",
             "0",
         ),
         a_broken_log_is_taken_up=(
-            "tries = _MAX_TRIES if final else",
-            "tries = _MAX_TRIES if True else",
+            "        if is_final:\n            break\n",
+            "        break\n",
         ),
         progress_is_worth_another_try=(
-            "1 if at_it.stored_lines > before else tries + 1",
+            "1 if capture.stored_lines > lines_before else tries + 1",
             "tries + 1",
         ),
-        a_token_does_not_lose_a_log=("frozenset({401, 429})", "frozenset[int]()"),
+        a_token_does_not_lose_a_log=(
+            "{HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS}",
+            "set[HTTPStatus]()",
+        ),
         a_line_is_kept_by_one_worker=(
             "                raise _CapturedByAnotherWorker",
             "                pass",
@@ -39,7 +42,7 @@ REDACTION_GUARDS: Final = (
             "if redactor is None:\n        return",
             "redactor = redactor or Redactor({})\n    if False:\n        return",
         ),
-        what_is_kept_is_skipped=("skip = self.stored_lines - known", "skip = 0"),
+        what_is_kept_is_skipped=("skip = self.stored_lines - context_lines", "skip = 0"),
     ),
     *mutants_in_file(
         log_capture,
@@ -50,8 +53,8 @@ REDACTION_GUARDS: Final = (
         redaction,
         test_redaction,
         base64_has_three_places=("for shift in range(3):", "for shift in range(1):"),
-        overlapping_secrets_are_found=("place + 1)", "place + len(form.text))"),
-        overlapping_finds_are_one=("end=max(find.end, merged[-1].end)", "end=merged[-1].end"),
+        overlapping_secrets_are_found=("start + 1)", "start + len(form.text))"),
+        overlapping_finds_are_one=("end=max(match.end, merged[-1].end)", "end=merged[-1].end"),
         plain_words_stay=("and not plain", ""),
         what_is_cut_off_does_not_move_up=("min(end, start + max_line_chars)", "end"),
         names_are_no_tokens=("[A-Za-z0-9]{30,}", "[A-Za-z0-9_]{3,}"),

@@ -97,7 +97,7 @@ async def test_while_the_hub_is_away_nothing_is_launched_that_nobody_has_checked
         ),
         (
             Reason.EXIT_NONZERO,
-            "The Space a/b ended the call with an error, and keeps it to itself.",
+            "The Space a/b ended the call with an error, and gave no reason.",
             "the Space a/b ended the call with an error",
             "retry_job",
         ),

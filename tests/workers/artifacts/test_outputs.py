@@ -1,6 +1,6 @@
 """What becomes of the outputs of a job, whatever the Hub and its buckets do meanwhile."""
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -25,7 +25,7 @@ from tests.support.polling import wait_until
 from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.executor import ExecutorDeps
-from workers.executors.hub_job import executor
+from workers.executors.hub_job import create_executor
 from workers.hub.client import open_hub_jobs_client
 from workers.loops.reconcile_runs import reconcile_runs
 
@@ -57,12 +57,12 @@ async def worker(
     """A worker without loops: each test takes its steps itself."""
     chosen = make_settings(observe_min="1ms", scheduling_deadline="1h", outputs_patience="1m")
     async with open_hub_jobs_client(outputs_hub.url, outputs_hub.url) as gateway:
-        made = executor(ExecutorDeps(gateway, database, chosen, vault))
+        made = create_executor(ExecutorDeps(gateway, database, chosen, vault))
         yield Worker("w1", chosen, database, vault, gateway, {JobKind.HUB_JOB: made})
 
 
 @pytest.fixture
-async def lend_hub_token(worker: Worker, ada_id: str, vault: Vault) -> Callable[[str], Any]:
+async def lend_hub_token(worker: Worker, ada_id: str, vault: Vault) -> Callable[[str], Awaitable[None]]:
     async def lend(token: str) -> None:
         async with worker.database.transaction() as tx:
             await credentials.save_credential(
@@ -72,7 +72,7 @@ async def lend_hub_token(worker: Worker, ada_id: str, vault: Vault) -> Callable[
     return lend
 
 
-OutputRunFactory = Callable[..., Any]
+OutputRunFactory = Callable[..., Awaitable[OutputRun]]
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ async def make_run(
     worker: Worker,
     outputs_hub: OutputsHub,
     make_job: JobFactory,
-    lend_hub_token: Callable[[str], Any],
+    lend_hub_token: Callable[[str], Awaitable[None]],
 ) -> OutputRunFactory:
     """Claim a job of Alice's that declares two outputs; keyword arguments override its request."""
     await lend_hub_token(find_user(outputs_hub.users, "alice").token)
@@ -116,10 +116,10 @@ async def test_what_a_job_was_to_leave_is_kept_with_its_size_and_revision(
     run = await make_run(command=["sh", "-c", script])
 
     await run.complete()
-    wait_until(lambda: run.there("model.bin") is not None)
-    status = await run.look()
+    wait_until(lambda: run.find_in_bucket("model.bin") is not None)
+    status = await run.poll()
 
-    kept, there = await run.files(), run.there("model.bin")
+    kept, there = await run.read_files(), run.find_in_bucket("model.bin")
     assert there is not None
     assert status.state is JobState.SUCCEEDED
     assert run.ground.api().bucket_info(run.folder.bucket).private
@@ -135,15 +135,15 @@ async def test_outputs_that_arrive_late_are_waited_for(make_run: OutputRunFactor
     run = await make_run()
     await run.complete()
 
-    first = await run.look()
-    second = await run.look(later="30s")
-    run.write("model.bin", "plots/a.png")
-    last = await run.look(later="25s")
+    first = await run.poll()
+    second = await run.poll(later="30s")
+    run.write_to_bucket("model.bin", "plots/a.png")
+    last = await run.poll(later="25s")
 
     assert [each.state for each in (first, second)] == [JobState.RUNNING] * 2
     assert first.stage == "COMPLETED"
     assert (last.state, last.reason) == (JobState.SUCCEEDED, None)
-    assert (await run.files()).keys() == {"model.bin", "plots/a.png"}
+    assert (await run.read_files()).keys() == {"model.bin", "plots/a.png"}
 
 
 async def test_a_job_that_completes_without_its_outputs_has_failed(
@@ -152,17 +152,17 @@ async def test_a_job_that_completes_without_its_outputs_has_failed(
     """The command said 0; what it was run for is not there. What is there, is kept."""
     run = await make_run(outputs=["model.bin", "log.txt", "plots/"])
     await run.complete()
-    run.write("log.txt", "undeclared")
+    run.write_to_bucket("log.txt", "undeclared")
 
-    waiting = await run.look()
-    status = await run.look(later="61s")
+    waiting = await run.poll()
+    status = await run.poll(later="61s")
 
     assert waiting.state is JobState.RUNNING
     assert (status.state, status.reason) == (JobState.FAILED, Reason.OUTPUTS_MISSING)
     assert status.exit_code == 0
     where = run.folder.uri()
     assert status.message == f"Not in {where} 1m after it had completed: model.bin, plots/."
-    assert (await run.files()).keys() == {"log.txt"}
+    assert (await run.read_files()).keys() == {"log.txt"}
 
 
 @pytest.mark.parametrize("later", ["1s", "59s"])
@@ -172,22 +172,22 @@ async def test_the_time_for_outputs_begins_when_the_job_is_seen_to_be_over(
     """A job that ran for days, past its own deadline even, gets all of it."""
     run = await make_run()
     await run.complete()
-    status = await run.look(later="30d")
+    status = await run.poll(later="30d")
     assert status.state is JobState.RUNNING
 
-    assert (await run.look(later=later)).state is JobState.RUNNING
+    assert (await run.poll(later=later)).state is JobState.RUNNING
 
 
 async def test_what_a_failed_job_left_is_kept_without_waiting(make_run: OutputRunFactory) -> None:
     """Its end is what it is; a checkpoint may still be worth something."""
     run = await make_run(command=["false"])
     await run.complete()
-    run.write("plots/half.png")
+    run.write_to_bucket("plots/half.png")
 
-    status = await run.look()
+    status = await run.poll()
 
     assert (status.state, status.reason) == (JobState.FAILED, Reason.EXIT_NONZERO)
-    assert (await run.files()).keys() == {"plots/half.png"}
+    assert (await run.read_files()).keys() == {"plots/half.png"}
 
 
 async def test_what_a_cancelled_job_left_is_kept_once_it_is_stopped(
@@ -195,15 +195,15 @@ async def test_what_a_cancelled_job_left_is_kept_once_it_is_stopped(
 ) -> None:
     run = await make_run(command=["sleep", "60"])
     await run.launch()
-    run.write("plots/half.png")
+    run.write_to_bucket("plots/half.png")
     async with run.worker.database.transaction() as tx:
         await lifecycle.cancel_job(tx, run.claim.job_id, subject_id=ADA_ID)
 
     await reconcile_runs(run.worker)
 
-    status = await run.status()
+    status = await run.read_status()
     assert (status.state, status.upstream) == (JobState.CANCELLED, UpstreamState.STOPPED)
-    assert (await run.files()).keys() == {"plots/half.png"}
+    assert (await run.read_files()).keys() == {"plots/half.png"}
 
 
 @pytest.mark.parametrize("struck", ["/paths-info", "/tree/"])
@@ -213,13 +213,13 @@ async def test_a_hub_that_does_not_answer_is_asked_again(
     """Neither a success that nobody saw, nor a failure for want of an answer."""
     run = await make_run()
     await run.complete()
-    run.write("model.bin", "plots/a.png")
+    run.write_to_bucket("model.bin", "plots/a.png")
     run.ground.struck.refused[struck] = (HTTPStatus.BAD_GATEWAY, "bad gateway")
 
-    first = await run.look()
-    second = await run.look(later="5m")
+    first = await run.poll()
+    second = await run.poll(later="5m")
     run.ground.struck.refused.clear()
-    last = await run.look()
+    last = await run.poll()
 
     assert (first.state, second.state) == (JobState.RUNNING, JobState.RUNNING)
     assert last.state is JobState.SUCCEEDED
@@ -239,16 +239,16 @@ async def test_outputs_that_nobody_can_see_are_no_success(
     """The handle comes to its end, and says why. A 401 here need not be about the token."""
     run = await make_run()
     await run.complete()
-    run.write("model.bin", "plots/a.png")
+    run.write_to_bucket("model.bin", "plots/a.png")
     run.ground.struck.refused["/paths-info"] = (status, "broken")
 
-    waiting = await run.look()
-    ended = await run.look(later=patience)
+    waiting = await run.poll()
+    ended = await run.poll(later=patience)
 
     assert waiting.state is JobState.RUNNING
     assert (ended.state, ended.reason) == (JobState.FAILED, Reason.OUTPUTS_MISSING)
     where = run.folder.uri()
-    assert ended.message == f"Whether its outputs are in {where} could not be seen for {shown}"
+    assert ended.message == f"Whether its outputs are in {where} could not be checked for {shown}"
     assert ended.hold is None
 
 
@@ -257,27 +257,27 @@ async def test_a_bucket_that_was_deleted_has_no_outputs(make_run: OutputRunFacto
     await run.complete()
     run.ground.api().delete_bucket(run.folder.bucket)
 
-    await run.look()
-    status = await run.look(later="61s")
+    await run.poll()
+    status = await run.poll(later="61s")
 
     assert (status.state, status.reason) == (JobState.FAILED, Reason.OUTPUTS_MISSING)
 
 
 async def test_outputs_are_looked_for_with_the_next_token_when_the_first_is_dead(
-    make_run: OutputRunFactory, lend_hub_token: Callable[[str], Any]
+    make_run: OutputRunFactory, lend_hub_token: Callable[[str], Awaitable[None]]
 ) -> None:
     """Nobody is told of a success, or of a failure, that nobody could see."""
     run = await make_run()
     await run.complete()
-    run.write("model.bin", "plots/a.png")
+    run.write_to_bucket("model.bin", "plots/a.png")
     dead = (HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
     run.ground.struck.refused |= {"/paths-info": dead, "/auth-check/": dead}
 
-    blind = await run.look()
+    blind = await run.poll()
     run.ground.struck.refused.clear()
-    still_blind = await run.look(later="1h")
+    still_blind = await run.poll(later="1h")
     await lend_hub_token(find_user(run.ground.users, "alice").token)
-    seen = await run.look()
+    seen = await run.poll()
 
     assert (blind.state, blind.hold) == (JobState.RUNNING, Hold.CREDENTIALS)
     assert still_blind.state is JobState.RUNNING
@@ -290,7 +290,7 @@ async def test_a_second_run_of_the_same_job_says_nothing_about_its_outputs(
     """It is there to be killed: what the job left is what the first one left."""
     run = await make_run(command=["sleep", "60"])
     await run.launch()
-    run.write("model.bin", "plots/a.png")
+    run.write_to_bucket("model.bin", "plots/a.png")
     async with run.worker.database.transaction() as tx:
         await lifecycle.cancel_job(tx, run.claim.job_id, subject_id=ADA_ID)
         await tx.execute("UPDATE remote_run SET origin = 'surplus'")
@@ -298,7 +298,7 @@ async def test_a_second_run_of_the_same_job_says_nothing_about_its_outputs(
 
     await reconcile_runs(run.worker)
 
-    assert await run.files() == {}
+    assert await run.read_files() == {}
 
 
 async def test_nothing_private_is_written_to_a_bucket_that_others_can_read(
@@ -310,14 +310,14 @@ async def test_nothing_private_is_written_to_a_bucket_that_others_can_read(
 
     await run.launch()
 
-    status = await run.status()
+    status = await run.read_status()
     assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)
     assert status.message == "The bucket alice/open is public, so outputs are not written to it."
     assert list_job_ids(outputs_hub) == before
 
 
 async def test_a_token_that_may_not_make_the_bucket_launches_nothing(
-    make_run: OutputRunFactory, outputs_hub: OutputsHub, lend_hub_token: Callable[[str], Any]
+    make_run: OutputRunFactory, outputs_hub: OutputsHub, lend_hub_token: Callable[[str], Awaitable[None]]
 ) -> None:
     """It says what is missing, before a job has run whose results would be lost."""
     run = await make_run()
@@ -329,7 +329,7 @@ async def test_a_token_that_may_not_make_the_bucket_launches_nothing(
 
     await run.launch()
 
-    status = await run.status()
+    status = await run.read_status()
     assert (status.state, status.reason) == (JobState.FAILED, Reason.MISSING_PERMISSION)
     assert "missing permissions: repo.write" in (status.message or "")
     assert list_job_ids(outputs_hub) == before
@@ -356,6 +356,6 @@ async def test_a_bucket_that_cannot_be_had_just_now_leaves_the_job_in_the_queue(
 
     await run.launch()
 
-    status = await run.status()
+    status = await run.read_status()
     assert (status.state, status.hold) == (JobState.QUEUED, hold)
     assert list_job_ids(outputs_hub) == before

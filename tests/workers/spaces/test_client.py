@@ -196,7 +196,7 @@ async def test_the_code_of_a_space_never_sees_a_token(call_space: SpaceCaller) -
         (
             "/crash",
             Reason.EXIT_NONZERO,
-            "The Space local/tiny ended the call with an error, and keeps it to itself.",
+            "The Space local/tiny ended the call with an error, and gave no reason.",
         ),
         (
             "/quota",
