@@ -62,7 +62,9 @@ async def worker(
 
 
 @pytest.fixture
-async def lend_hub_token(worker: Worker, ada_id: str, vault: Vault) -> Callable[[str], Awaitable[None]]:
+async def lend_hub_token(
+    worker: Worker, ada_id: str, vault: Vault
+) -> Callable[[str], Awaitable[None]]:
     async def lend(token: str) -> None:
         async with worker.database.transaction() as tx:
             await credentials.save_credential(
@@ -122,7 +124,7 @@ async def test_what_a_job_was_to_leave_is_kept_with_its_size_and_revision(
     kept, there = await run.read_files(), run.find_in_bucket("model.bin")
     assert there is not None
     assert status.state is JobState.SUCCEEDED
-    assert run.ground.api().bucket_info(run.folder.bucket).private
+    assert run.hub.api().bucket_info(run.folder.bucket).private
     assert kept.keys() == {"model.bin", "plots/a.png"}
     model = kept["model.bin"]
     assert (model.size_bytes, model.revision) == (3, there.xet_hash)
@@ -136,9 +138,9 @@ async def test_outputs_that_arrive_late_are_waited_for(make_run: OutputRunFactor
     await run.complete()
 
     first = await run.poll()
-    second = await run.poll(later="30s")
+    second = await run.poll(after="30s")
     run.write_to_bucket("model.bin", "plots/a.png")
-    last = await run.poll(later="25s")
+    last = await run.poll(after="25s")
 
     assert [each.state for each in (first, second)] == [JobState.RUNNING] * 2
     assert first.stage == "COMPLETED"
@@ -155,7 +157,7 @@ async def test_a_job_that_completes_without_its_outputs_has_failed(
     run.write_to_bucket("log.txt", "undeclared")
 
     waiting = await run.poll()
-    status = await run.poll(later="61s")
+    status = await run.poll(after="61s")
 
     assert waiting.state is JobState.RUNNING
     assert (status.state, status.reason) == (JobState.FAILED, Reason.OUTPUTS_MISSING)
@@ -172,10 +174,10 @@ async def test_the_time_for_outputs_begins_when_the_job_is_seen_to_be_over(
     """A job that ran for days, past its own deadline even, gets all of it."""
     run = await make_run()
     await run.complete()
-    status = await run.poll(later="30d")
+    status = await run.poll(after="30d")
     assert status.state is JobState.RUNNING
 
-    assert (await run.poll(later=later)).state is JobState.RUNNING
+    assert (await run.poll(after=later)).state is JobState.RUNNING
 
 
 async def test_what_a_failed_job_left_is_kept_without_waiting(make_run: OutputRunFactory) -> None:
@@ -214,11 +216,11 @@ async def test_a_hub_that_does_not_answer_is_asked_again(
     run = await make_run()
     await run.complete()
     run.write_to_bucket("model.bin", "plots/a.png")
-    run.ground.struck.refused[struck] = (HTTPStatus.BAD_GATEWAY, "bad gateway")
+    run.hub.failing_hub.refusals[struck] = (HTTPStatus.BAD_GATEWAY, "bad gateway")
 
     first = await run.poll()
-    second = await run.poll(later="5m")
-    run.ground.struck.refused.clear()
+    second = await run.poll(after="5m")
+    run.hub.failing_hub.refusals.clear()
     last = await run.poll()
 
     assert (first.state, second.state) == (JobState.RUNNING, JobState.RUNNING)
@@ -240,10 +242,10 @@ async def test_outputs_that_nobody_can_see_are_no_success(
     run = await make_run()
     await run.complete()
     run.write_to_bucket("model.bin", "plots/a.png")
-    run.ground.struck.refused["/paths-info"] = (status, "broken")
+    run.hub.failing_hub.refusals["/paths-info"] = (status, "broken")
 
     waiting = await run.poll()
-    ended = await run.poll(later=patience)
+    ended = await run.poll(after=patience)
 
     assert waiting.state is JobState.RUNNING
     assert (ended.state, ended.reason) == (JobState.FAILED, Reason.OUTPUTS_MISSING)
@@ -255,10 +257,10 @@ async def test_outputs_that_nobody_can_see_are_no_success(
 async def test_a_bucket_that_was_deleted_has_no_outputs(make_run: OutputRunFactory) -> None:
     run = await make_run()
     await run.complete()
-    run.ground.api().delete_bucket(run.folder.bucket)
+    run.hub.api().delete_bucket(run.folder.bucket)
 
     await run.poll()
-    status = await run.poll(later="61s")
+    status = await run.poll(after="61s")
 
     assert (status.state, status.reason) == (JobState.FAILED, Reason.OUTPUTS_MISSING)
 
@@ -271,12 +273,12 @@ async def test_outputs_are_looked_for_with_the_next_token_when_the_first_is_dead
     await run.complete()
     run.write_to_bucket("model.bin", "plots/a.png")
     dead = (HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
-    run.ground.struck.refused |= {"/paths-info": dead, "/auth-check/": dead}
+    run.hub.failing_hub.refusals |= {"/paths-info": dead, "/auth-check/": dead}
 
     blind = await run.poll()
-    run.ground.struck.refused.clear()
-    still_blind = await run.poll(later="1h")
-    await lend_hub_token(find_user(run.ground.users, "alice").token)
+    run.hub.failing_hub.refusals.clear()
+    still_blind = await run.poll(after="1h")
+    await lend_hub_token(find_user(run.hub.users, "alice").token)
     seen = await run.poll()
 
     assert (blind.state, blind.hold) == (JobState.RUNNING, Hold.CREDENTIALS)
@@ -317,7 +319,9 @@ async def test_nothing_private_is_written_to_a_bucket_that_others_can_read(
 
 
 async def test_a_token_that_may_not_make_the_bucket_launches_nothing(
-    make_run: OutputRunFactory, outputs_hub: OutputsHub, lend_hub_token: Callable[[str], Awaitable[None]]
+    make_run: OutputRunFactory,
+    outputs_hub: OutputsHub,
+    lend_hub_token: Callable[[str], Awaitable[None]],
 ) -> None:
     """It says what is missing, before a job has run whose results would be lost."""
     run = await make_run()
