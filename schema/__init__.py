@@ -1,1 +1,1 @@
-"""The ground both processes stand on: tables, lifecycle, settings, errors, vault and wire."""
+"""What both processes share: tables, state transitions, specifications, settings and errors."""

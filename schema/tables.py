@@ -1,7 +1,7 @@
 """The registry of all tables, and the metadata that Alembic compares with a database.
 
-SQLModel knows a table only once its module has been imported. Whoever needs every table imports
-this module: a new table is added here, or Alembic would propose to drop it.
+SQLModel knows a table only once its module has been imported, so whoever needs every table imports
+this module. Add a new table here, or Alembic proposes to drop it.
 """
 
 from typing import Final
@@ -55,4 +55,4 @@ TABLES: Final[tuple[type[SQLModel], ...]] = (
 """Every table of the database, one class each."""
 
 METADATA: Final = SQLModel.metadata
-"""What the database is meant to look like; complete, because this module imports every table."""
+"""What the database should look like: complete, because this module imports every table."""

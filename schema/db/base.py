@@ -1,4 +1,4 @@
-"""The ground every table stands on: names of constraints, column types, and reading a row."""
+"""What all tables share: names of constraints, column types, and reading a row."""
 
 import re
 from collections.abc import Mapping
@@ -20,37 +20,37 @@ SQLModel.metadata.naming_convention = {
 
 # SQLModel wants classes here and takes instances as well; Any keeps the checkers out of it.
 TIMESTAMP: Any = DateTime(timezone=True)
-"""`timestamptz`; the only way a moment is stored."""
+"""`timestamptz`: every point in time is stored as one."""
 TEXT: Any = Text
 TEXT_ARRAY: Any = ARRAY(Text)
 BIGINT: Any = BigInteger
 JSON: Any = JSONB
 
 DEFAULT_NOW: Final = {"server_default": text("now()")}
-"""A column that is born with the database's time."""
+"""A column whose first value is the time of the database."""
 
 
 def with_server_default(value: str) -> dict[str, Any]:
-    """Give a column its first value in the database, so that no INSERT has to say it."""
+    """Set a default in the database, so that an INSERT can leave the column out."""
     return {"server_default": text(value)}
 
 
 def check_in_enum(column: str, enum_class: type[StrEnum]) -> CheckConstraint:
-    """Hold `column` to the values of `choices`.
+    """Allow only the values of `enum_class` in `column`.
 
     Not a Postgres enum: Alembic neither notices a new member nor drops the type on the way down.
     """
-    values = ", ".join(f"'{choice}'" for choice in enum_class)
+    values = ", ".join(f"'{member}'" for member in enum_class)
     return CheckConstraint(f"{column} IN ({values})", name=f"{column}_known")
 
 
 def check_identifier(column: str) -> CheckConstraint:
-    """Hold `column` to the form of a name, where the list of names is open."""
+    """Allow only identifiers in `column`, where the list of names is open."""
     return CheckConstraint(f"{column} ~ '^[a-z][a-z_]{{1,39}}$'", name=f"{column}_word")
 
 
 class Record(SQLModel):
-    """A row as the code holds it; `JobTable` beside `Job` is the table and its constraints."""
+    """A row as the code holds it; its table with the constraints is another class (`JobTable`)."""
 
     @declared_attr.directive
     def __tablename__(cls) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]  # SQLModel types it as a plain declared_attr
@@ -60,5 +60,5 @@ class Record(SQLModel):
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Read a row; columns that are not this record's are left alone."""
+        """Read a row; columns that this record does not have are ignored."""
         return cls.model_validate(dict(row))

@@ -1,12 +1,13 @@
-"""One pool for a process, one transaction for a unit of work.
+"""The database of a process: one pool, and one transaction for each unit of work.
 
-Statements are SQL and go to the driver (ADR 1): each move is one round trip whose text is the
-rule it keeps. The tables are declared with SQLModel, and rows are read into those records.
+Statements are SQL and go to the driver (ADR 1): each transition is one round trip, and its text is
+the rule that it enforces. The tables are declared with SQLModel, and rows are read into records.
 """
 
 import json
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from typing import Any, Final, Protocol, Self, cast
 from uuid import UUID
 
@@ -32,14 +33,18 @@ _UNAVAILABLE_ERRORS: Final = (
     asyncpg.InternalClientError,
 )
 """What the driver raises when the server, and not the statement, is at fault."""
+_COMMAND_TIMEOUT: Final = timedelta(seconds=30)
+"""Longer than the server's own `statement_timeout`, which tells us more."""
+_ACQUIRE_TIMEOUT: Final = timedelta(seconds=5)
+_IDLE_LIFETIME: Final = timedelta(minutes=1)
 
 
 _JOB_CHANGED_SQLSTATE: Final = "HFJOB"
-"""The code of the notice by which a job says that it was moved; see `change_notifications.sql`."""
+"""The code of the notice that a trigger sends for a changed job; see `change_notifications.sql`."""
 
 
 class Transaction(Protocol):
-    """What a move needs of a connection: the caller's transaction, which the move never ends."""
+    """What a statement needs of a connection: the transaction of its caller, who alone ends it."""
 
     async def execute(self, query: str, *args: object) -> str:
         """Run a statement for its effect."""
@@ -59,7 +64,7 @@ class Transaction(Protocol):
 
 
 class Database:
-    """Hands out transactions; the only thing in the code base that commits."""
+    """Opens transactions; nothing else in the code base commits."""
 
     def __init__(
         self,
@@ -70,15 +75,23 @@ class Database:
         max_connections: int = 10,
         on_job_changes: JobChangeListener | None = None,
     ) -> None:
-        """Name the server, who we are to it, the role we take on there, and who hears of moves."""
+        """Prepare a pool; it connects when a transaction needs it.
+
+        Args:
+            url: of the server, with the login of this process.
+            application_name: under which the server lists our connections.
+            role: which each connection takes on; None keeps that of the login.
+            max_connections: of the pool.
+            on_job_changes: called after a commit that changed jobs.
+        """
         self._on_job_changes = on_job_changes
         self._pool = asyncpg.create_pool(
             url,
             connect=_connect,
             min_size=0,  # so that a process starts, and says what is wrong, without a server
             max_size=max_connections,
-            command_timeout=30,
-            max_inactive_connection_lifetime=60,
+            command_timeout=_COMMAND_TIMEOUT.total_seconds(),
+            max_inactive_connection_lifetime=_IDLE_LIFETIME.total_seconds(),
             init=_register_jsonb_codec,
             reset=_skip_reset,
             server_settings={
@@ -86,7 +99,7 @@ class Database:
                 "statement_timeout": "20s",
                 "lock_timeout": "5s",
                 "idle_in_transaction_session_timeout": "30s",
-                "client_min_messages": "notice",  # or moves would not be heard of
+                "client_min_messages": "notice",  # or the notices of changed jobs would not arrive
                 **({"role": str(role)} if role else {}),  # no subclass, says asyncpg
             },
         )
@@ -104,13 +117,13 @@ class Database:
 
         Raises:
             Unavailable: the server cannot be reached, or went away; nothing was committed.
-            InDoubt: it went away while it was told to commit.
+            InDoubt: it went away during the commit.
         """
         committing = False
-        moved: dict[UUID, int] = {}
+        versions: dict[UUID, int] = {}
         try:
-            async with self._pool.acquire(timeout=5) as connection:
-                with _collect_job_versions(connection, moved):
+            async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT.total_seconds()) as connection:
+                with _collect_job_versions(connection, versions):
                     async with connection.transaction():
                         # The proxy has the protocol's methods; its stubs type rows as their own.
                         yield cast("Transaction", connection)
@@ -121,26 +134,26 @@ class Database:
                     "The database", effect="whether this was done is not known"
                 ) from error
             raise Unavailable("The database", effect="nothing was done") from error
-        if moved and self._on_job_changes is not None:
-            self._on_job_changes(moved)
+        if versions and self._on_job_changes is not None:
+            self._on_job_changes(versions)
 
 
 @contextmanager
 def _collect_job_versions(
     connection: PoolConnectionProxy, versions: dict[UUID, int]
 ) -> Generator[None]:
-    """Note what the jobs say on this connection of having been moved."""
+    """Collect the notices of changed jobs that arrive on this connection."""
 
-    def hear(_: object, said: asyncpg.PostgresLogMessage) -> None:
-        if said.sqlstate == _JOB_CHANGED_SQLSTATE:
-            job_id, version = said.message.split()
+    def collect(_: object, notice: asyncpg.PostgresLogMessage) -> None:
+        if notice.sqlstate == _JOB_CHANGED_SQLSTATE:
+            job_id, version = notice.message.split()
             versions[UUID(job_id)] = int(version)
 
-    connection.add_log_listener(hear)
+    connection.add_log_listener(collect)
     try:
         yield
     finally:
-        connection.remove_log_listener(hear)
+        connection.remove_log_listener(collect)
 
 
 async def _connect(*args: Any, **kwargs: Any) -> asyncpg.Connection:

@@ -1,4 +1,4 @@
-"""Which revision the database is at, which this code wants, and how to get there."""
+"""Revisions of the database: which one it is at, which one this code needs, and the upgrade."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -18,14 +18,14 @@ _SCHEMA: Final = Path(__file__).resolve().parent.parent
 
 
 def alembic_config(url: str | None = None) -> Config:
-    """Say where the migrations are: beside the packages in a clone, inside them in a wheel."""
-    shipped = _SCHEMA / "migrations"
-    made = Config()
-    made.set_main_option(
-        "script_location", str(shipped if shipped.is_dir() else _SCHEMA.parent / "alembic")
+    """Configure Alembic; migrations are beside `schema` in a clone, and inside of it in a wheel."""
+    packaged = _SCHEMA / "migrations"
+    config = Config()
+    config.set_main_option(
+        "script_location", str(packaged if packaged.is_dir() else _SCHEMA.parent / "alembic")
     )
-    made.attributes["url"] = url
-    return made
+    config.attributes["url"] = url
+    return config
 
 
 @cache  # the migrations do not change while a process runs
@@ -56,7 +56,7 @@ async def read_revision_status(tx: Transaction) -> RevisionStatus:
 
 
 async def read_current_revision(tx: Transaction) -> str | None:
-    """Return the revision the database is at; none if there is none, or none we may read."""
+    """Return the revision of the database; None if it has none, or we may not read it."""
     if not await tx.fetchval(_CAN_READ_VERSION):
         return None
     revision: str | None = await tx.fetchval("SELECT version_num FROM alembic_version")
@@ -64,7 +64,7 @@ async def read_current_revision(tx: Transaction) -> str | None:
 
 
 def upgrade_to_revision(url: str, revision: str = "head") -> None:
-    """Bring the database to a revision. Blocks, and runs a loop of its own.
+    """Upgrade the database to a revision. Blocks, and runs an event loop of its own.
 
     Raises:
         Unavailable: the database cannot be reached.

@@ -1,11 +1,11 @@
-"""How do those who wait hear of moves? By hints: "job X is at version V", and nothing more.
+"""Change notifications by pub/sub: "job X is at version V", from whoever commits to each service.
 
-    commit ──▶ tell ──▶ gathered for 15 ms ──▶ one message on Valkey ──▶ hear, in each service
+    commit ──▶ enqueue ──▶ collected for 15 ms ──▶ one message on Valkey ──▶ each service
 
-A hint has no authority and may be lost: whoever hears one reads the job, as the subject they wait
-for, and reads all the same once a second (`service.runtime.watch`). So telling never waits and
-never
-fails, and nothing is sent while a transaction is open. Names and encoding stand here, for both.
+A notification has no authority and may be lost. Whoever receives one reads the job, as the subject
+that it waits for, and reads it once a second anyway (`service.runtime.job_watch`). So enqueuing
+never waits and never fails, and nothing is sent while a transaction is open. The channel and the
+encoding stand here for both sides.
 """
 
 import json
@@ -28,22 +28,24 @@ from schema.common.ids import JobChangeListener
 from schema.messaging import redis as messaging_redis
 
 _CHANNEL: Final = "holdfast:moves"
-"""One for all releases and databases of a Valkey: an id that nobody waits for is passed over."""
+"""One for all releases and databases of a Valkey: an id that nobody waits for is ignored."""
 BATCH_WINDOW: Final = timedelta(milliseconds=15)
-"""How long moves are gathered before they are sent together."""
+"""How long changes are collected before they are sent together."""
 _SEND_TIMEOUT: Final = timedelta(milliseconds=200)
 _RETRY_PAUSE: Final = timedelta(seconds=1)
-"""How long nothing is tried with a Valkey that failed."""
+"""How long a Valkey that failed is left alone."""
+_CONNECT_TIMEOUT: Final = timedelta(seconds=2)
+_HEALTH_CHECK_INTERVAL: Final = timedelta(seconds=10)
 _RECEIVE_TIMEOUT: Final = timedelta(seconds=15)
-"""After so long without a message it is asked whether it is still there."""
+"""How long to wait for a message before the connection is checked."""
 _MAX_PENDING_JOBS: Final = 10_000
-"""How many moves may wait to be sent; past it they are dropped, and found by reading."""
+"""How many changed jobs may wait to be sent; more are dropped, and found by reading."""
 
 log = structlog.stdlib.get_logger()
 
 
 class ChangePublisher:
-    """Tells whoever waits for them that jobs were moved."""
+    """Sends the versions of changed jobs to whoever waits for them."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -52,7 +54,7 @@ class ChangePublisher:
         self._paused_until = -math.inf
 
     def enqueue(self, versions: Mapping[UUID, int]) -> None:
-        """Pass on what has just been committed, soon; of one job only the newest version."""
+        """Queue changes that have just been committed; of a job only the newest version is sent."""
         if len(self._pending) > _MAX_PENDING_JOBS:
             self._pending.clear()
         for job_id, version in versions.items():
@@ -61,18 +63,18 @@ class ChangePublisher:
 
     @property
     def pending_count(self) -> int:
-        """How many jobs' moves are still to be sent."""
+        """How many changed jobs are still to be sent."""
         return len(self._pending)
 
     async def publish_forever(self) -> None:
-        """Send what is told, a batch at a time."""
+        """Send what is queued, in batches."""
         while True:
             await self._has_pending.wait()
             await anyio.sleep(BATCH_WINDOW.total_seconds())
             await self.publish_pending()
 
     async def publish_pending(self) -> None:
-        """Send what has been gathered, if anything was."""
+        """Send what is queued, if anything is."""
         batch, self._pending, self._has_pending = self._pending, {}, anyio.Event()
         if not batch or anyio.current_time() < self._paused_until:
             return
@@ -86,29 +88,35 @@ class ChangePublisher:
 
 @asynccontextmanager
 async def open_change_publisher(url: str) -> AsyncGenerator[ChangePublisher]:
-    """Send hints through the Valkey at `url`, which may come later, or never."""
+    """Yield a publisher through the Valkey at `url`, which may start later, or never."""
     async with messaging_redis.open_redis(url) as redis:
-        sender = ChangePublisher(redis)
+        publisher = ChangePublisher(redis)
         try:
-            async with run_in_background(sender.publish_forever()):
-                yield sender
+            async with run_in_background(publisher.publish_forever()):
+                yield publisher
         finally:
             with anyio.CancelScope(shield=True):
-                await sender.publish_pending()  # the moves that a stop has made
+                await publisher.publish_pending()  # the changes of the shutdown itself
 
 
 async def listen_for_changes(url: str, on_changes: JobChangeListener) -> None:
-    """Hear of moves for ever, on one connection; it is made anew whenever it breaks."""
+    """Receive changes without end; a connection that breaks is replaced."""
     while True:
-        heard = False
-        redis = Redis.from_url(url, socket_connect_timeout=2, health_check_interval=10)  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
+        is_subscribed = False
+        redis = Redis.from_url(  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
+            url,
+            socket_connect_timeout=_CONNECT_TIMEOUT.total_seconds(),
+            health_check_interval=_HEALTH_CHECK_INTERVAL.total_seconds(),
+        )
         channel = redis.pubsub()  # pyright: ignore[reportUnknownMemberType]  # as above
         try:
             await channel.subscribe(_CHANNEL)  # pyright: ignore[reportUnknownMemberType]  # as above
-            heard = True
+            is_subscribed = True
             await _receive_changes(channel, on_changes)
         except (RedisError, OSError) as error:
-            log.log(WARNING if heard else DEBUG, "hints.unheard", error=type(error).__name__)
+            log.log(
+                WARNING if is_subscribed else DEBUG, "hints.unheard", error=type(error).__name__
+            )
         finally:
             with anyio.move_on_after(_SEND_TIMEOUT.total_seconds(), shield=True):
                 await channel.aclose()
@@ -125,12 +133,12 @@ async def _receive_changes(pubsub: PubSub, on_changes: JobChangeListener) -> Non
 
 
 def encode_versions(versions: Mapping[UUID, int]) -> bytes:
-    """Write a message."""
+    """Encode a message."""
     return json.dumps({job_id.hex: version for job_id, version in versions.items()}).encode()
 
 
 def decode_versions(message: bytes) -> dict[UUID, int]:
-    """Read a message; from what cannot be read nothing is heard."""
+    """Decode a message; one that cannot be read has no versions in it."""
     try:
         return {UUID(hex=job_id): int(version) for job_id, version in json.loads(message).items()}
     except (ValueError, TypeError, AttributeError):

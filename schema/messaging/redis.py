@@ -20,17 +20,21 @@ from redis.exceptions import RedisError
 
 _ResultT = TypeVar("_ResultT")
 _CLOSED: Final = -math.inf
+_MAX_CONNECTIONS: Final = 16
+_POOL_TIMEOUT: Final = timedelta(seconds=1)
+"""How long to wait for a connection of the pool."""
+_SOCKET_TIMEOUT: Final = timedelta(seconds=2)
 
 
 @asynccontextmanager
 async def open_redis(url: str) -> AsyncGenerator[Redis]:
-    """Yield a client with connections of its own, each made when it is first needed."""
+    """Yield a client with a pool of its own; a connection opens when it is first needed."""
     pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
         url,
-        max_connections=16,
-        timeout=1,
-        socket_timeout=2,
-        # Once more, for each of the connections may be to a Redis that has ended since.
+        max_connections=_MAX_CONNECTIONS,
+        timeout=_POOL_TIMEOUT.total_seconds(),
+        socket_timeout=_SOCKET_TIMEOUT.total_seconds(),
+        # One retry: each pooled connection may be to a Redis that has been restarted since.
         retry=Retry(NoBackoff(), 1),
         retry_on_error=[RedisConnectionError],
     )

@@ -1,7 +1,7 @@
-"""How the service wakes the workers: the names and the encoding that both sides must share.
+"""Wake-ups, by which the service makes a worker look at a job: sending, names and encoding.
 
-A wake is a hint without authority: an id. Postgres is the queue, and the sweep finds every row
-whose wake was lost. Only this module and the worker's root know arq (it is in maintenance).
+A wake-up is an id without authority. Postgres is the queue, and the sweep finds every row whose
+wake-up was lost. Only this module and the worker's two roots know arq, which is only maintained.
 """
 
 import json
@@ -29,17 +29,18 @@ from schema.messaging.redis import CircuitOpen, RedisCircuitBreaker, open_redis
 
 WAKE_TASK: Final = "wake"
 SEND_TIMEOUT: Final = timedelta(milliseconds=200)
-"""What ringing may cost a caller; past it the sweep does the waking."""
+"""How long a caller waits for a wake-up to be sent; after that the sweep finds the job."""
+_PING_TIMEOUT: Final = timedelta(seconds=1)
 _RETRY_AFTER: Final = timedelta(seconds=1)
-"""How long nobody rings after that, so that a Redis that hangs is not paid for by every caller."""
+"""How long nothing is sent after a timeout: a Redis that hangs must not delay every caller."""
 _WAKEUP_TTL: Final = timedelta(minutes=1)
-"""How long a wake is kept; the sweep has been by long before."""
+"""How long a wake-up is kept; the sweep comes long before."""
 
 log = structlog.stdlib.get_logger()
 
 
 def queue_name() -> str:
-    """Name the queue after the release, so that mixed versions never eat each other's wakes."""
+    """Name the queue after the release: workers of another release must not take its wake-ups."""
     return f"holdfast:{package_version()}"
 
 
@@ -49,16 +50,19 @@ def encode_message(message: dict[str, Any]) -> bytes:
 
 
 def decode_message(message: bytes) -> dict[str, Any]:
-    """Decode what `encode` wrote."""
+    """Decode a message that `encode_message` wrote."""
     decoded: dict[str, Any] = json.loads(message)
     return decoded
 
 
 def arq_redis_settings(url: str, *, supervised: bool) -> RedisSettings:
-    """Say where Redis is, for arq's worker.
+    """Return the settings of Redis for arq's worker.
 
-    One that we start anew gives up at once; any other outlives a restart of Redis by itself, and
-    needs `OSError` for that: it is what a refused connection raises (arq's issue 498).
+    Args:
+        url: of Redis.
+        supervised: whether we restart a worker that ends. Then it ends as soon as Redis is away.
+            Any other worker has to outlive a restart of Redis, and retries on `OSError` as well,
+            which a refused connection raises (arq's issue 498).
     """
     settings = RedisSettings.from_dsn(url)
     if supervised:
@@ -71,7 +75,7 @@ def arq_redis_settings(url: str, *, supervised: bool) -> RedisSettings:
 
 
 class WakeupSender:
-    """Wakes a worker. Losing a wake is harmless, so ringing never fails."""
+    """Wakes workers. A lost wake-up is harmless, so sending never fails."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -81,7 +85,7 @@ class WakeupSender:
         )
 
     async def send(self, job_id: str) -> None:
-        """Tell some worker that a job may owe it a step."""
+        """Make a worker look at a job."""
         try:
             await self._breaker.call(lambda: self._enqueue(job_id))
         except CircuitOpen:
@@ -90,26 +94,26 @@ class WakeupSender:
             log.warning("wake.lost", job=job_id, error=type(error).__name__)
 
     async def _enqueue(self, job_id: str) -> None:
-        """Leave a message as arq's `enqueue_job` does, but without a WATCH.
+        """Write a message as arq's `enqueue_job` does, but without a WATCH.
 
-        Nobody else has its name, so there is nothing to watch for; and a pipeline that is cancelled
-        while it watches never returns its connection (redis 5.3): one Redis that hung for a moment
-        under load, and the pool was empty until the process ended.
+        The name of the message is new, so there is nothing to watch. And a pipeline that is
+        cancelled while it watches never returns its connection (redis 5.3): after one moment in
+        which Redis hung under load, the pool stayed empty until the process ended.
         """
-        now, life = timestamp_ms(), int(_WAKEUP_TTL.total_seconds() * 1000)
-        # A name of its own: arq drops a second wake with the name of one that is running.
+        now_ms, ttl_ms = timestamp_ms(), int(_WAKEUP_TTL.total_seconds() * 1000)
+        # A new name: arq drops a second message with the name of one that is running.
         name = uuid4().hex
-        message = serialize_job(WAKE_TASK, (job_id,), {}, None, now, serializer=encode_message)
+        message = serialize_job(WAKE_TASK, (job_id,), {}, None, now_ms, serializer=encode_message)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zremrangebyscore(queue_name(), "-inf", now - life)
-            pipe.psetex(f"{job_key_prefix}{name}", life, message)
-            pipe.zadd(queue_name(), {name: now})
+            pipe.zremrangebyscore(queue_name(), "-inf", now_ms - ttl_ms)
+            pipe.psetex(f"{job_key_prefix}{name}", ttl_ms, message)
+            pipe.zadd(queue_name(), {name: now_ms})
             await pipe.execute()
 
     async def is_reachable(self) -> bool:
-        """Say whether Redis is there."""
+        """Say whether Redis answers within a second."""
         try:
-            with anyio.fail_after(1):
+            with anyio.fail_after(_PING_TIMEOUT.total_seconds()):
                 return bool(await self._redis.ping())  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
         except (RedisError, OSError):
             return False
@@ -117,6 +121,6 @@ class WakeupSender:
 
 @asynccontextmanager
 async def open_wakeup_sender(url: str) -> AsyncGenerator[WakeupSender]:
-    """Hang a doorbell; it connects when it is first rung, so Redis may come later."""
+    """Yield a sender; it connects with the first wake-up, so Redis may start later."""
     async with open_redis(url) as redis:
         yield WakeupSender(redis)

@@ -1,1 +1,1 @@
-"""What a job is asked to do: one validated specification for each kind of job."""
+"""Specifications of jobs: one validated request for each kind of job."""
