@@ -1,4 +1,4 @@
-"""Configuration, read from the environment once in each composition root."""
+"""Settings of both processes, read from the environment once in each composition root."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -25,7 +25,7 @@ from schema.common.money import to_micro_usd
 from schema.specs.validation_errors import describe_problem
 
 DEFAULT_LOG_BYTES: Final = 64 * 1024 * 1024
-"""Bytes kept of one job's log, if nobody says otherwise: one half its head, the other its tail."""
+"""Bytes that are kept of the log of a job: one half from its beginning, the other from its end."""
 
 DEFAULT_PORT: Final = 8765
 """The port that the service listens on unless the command line names another one."""
@@ -34,7 +34,7 @@ _ENV_PREFIX = "HOLDFAST_"
 
 
 class Settings(BaseSettings):
-    """Every knob of both processes; durations read `30`, `"30s"` or `"5m"`."""
+    """All settings of both processes; a duration is `30`, `"30s"` or `"5m"`."""
 
     model_config = SettingsConfigDict(env_prefix=_ENV_PREFIX, frozen=True, extra="ignore")
 
@@ -42,73 +42,73 @@ class Settings(BaseSettings):
         PostgresDsn,
         Field(validation_alias=AliasChoices(f"{_ENV_PREFIX}DATABASE_URL", "DATABASE_URL")),
     ]
-    """Where the truth is."""
+    """The Postgres that holds all state."""
     redis_url: Annotated[
         RedisDsn, Field(validation_alias=AliasChoices(f"{_ENV_PREFIX}REDIS_URL", "REDIS_URL"))
     ]
-    """Where the doorbell hangs; losing what is in it costs one sweep."""
+    """For wake-ups; losing what is in it delays jobs by one sweep."""
     hub_url: HttpUrl = HttpUrl("https://huggingface.co")
     router_url: HttpUrl = HttpUrl("https://router.huggingface.co")
     spaces_url: str = f"https://{SUBDOMAIN_PLACEHOLDER}.hf.space"
-    """The form of the address of a Space; a caller's token is sent there."""
+    """The address of a Space, with a placeholder; a caller's token is sent there."""
     public_url: HttpUrl = HttpUrl(f"http://127.0.0.1:{DEFAULT_PORT}")
-    """How clients reach the service: in metadata, and the Host and Origin they may send."""
+    """The URL of the service for clients: in metadata, and as the Host and Origin they may send."""
     anonymous: Literal["refuse", "browse"] = "refuse"
-    """Whether somebody who has not signed in may list the tools, or is sent to sign in at once."""
+    """Whether a client without a token may list the tools, or has to sign in at once."""
     auth: Literal["huggingface", "jwt"] = "huggingface"
-    """Who vouches for a caller: the Hub, or the signature of an authorization server."""
+    """Who authenticates a caller: the Hub, or the signature of an authorization server."""
     jwt_issuer: str | None = None
-    """That server's name, letter by letter as its tokens and its metadata have it."""
+    """The issuer, spelled exactly as in the tokens and the metadata of that server."""
     jwt_audience: Annotated[str, Field(min_length=1)] | None = None
-    """What its tokens must be made for; unset, the URL of our MCP endpoint."""
+    """The audience that its tokens must have; unset: the URL of our MCP endpoint."""
     jwt_jwks_url: str | None = None
-    """Where its keys are; unset, its metadata says."""
+    """The URL of its keys; unset: as its metadata says."""
     jwt_leeway: Annotated[Duration, Field(le=timedelta(minutes=5))] = timedelta(seconds=30)
-    """How far its clock may be from ours."""
+    """How far its clock may differ from ours."""
     oauth_client_id: str | None = None
-    """An application at the authorization server that clients may use, if they cannot register."""
+    """An application at the authorization server, for clients that cannot register."""
     vault_keys: SecretStr
-    """The key ring, `ID:BASE64,…` of 32 bytes each; the first seals, all open."""
+    """The keys of the vault, `ID:BASE64,…` of 32 bytes each; the first seals, all open."""
     data_dir: str = ".holdfast"
-    """Where the local stack keeps its servers' data."""
+    """The folder in which the local stack keeps the data of its servers."""
     lease: Duration = timedelta(seconds=90)
-    """How long a worker may be silent before another takes its work over."""
+    """How long a worker may be silent before another takes over its work."""
     post_timeout: Duration = timedelta(seconds=30)
-    """How long a create request may take, from its first byte to the end of its answer."""
+    """How long a create request may take, from its first byte to the end of the response."""
     settle: Duration = timedelta(minutes=10)
-    """How long an unlisted create request may still turn out to have been carried out."""
+    """How long a create request may turn out to have been carried out although no run is listed."""
     sweep: Duration = timedelta(seconds=1)
-    """How often a worker looks for what no wake told it about."""
+    """How often a worker looks for jobs whose wake-up was lost."""
     observe_min: Duration = timedelta(seconds=2)
-    """How often young remote runs are looked at."""
+    """How often a young remote run is polled."""
     observe_max: Duration = timedelta(seconds=60)
-    """How often old ones are."""
+    """How often an old one is polled."""
     unknown: Literal["fail", "relaunch"] | None = None
-    """What becomes of a launch that was never confirmed; unset, only CPU flavors are relaunched."""
+    """What happens to a launch that was never confirmed; unset: only CPU flavors are relaunched."""
     scheduling_deadline: Duration = timedelta(hours=24)
     """How long the Hub may leave a job waiting for hardware."""
     run_slack: Duration = timedelta(minutes=10)
-    """How long past its own timeout a remote run may be said to be running."""
+    """How long after its own timeout a remote run may still be reported as running."""
     bucket: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")] = "holdfast"
-    """What the private bucket for outputs is called, in the namespace that runs their job."""
+    """The name of the private bucket for outputs, in the namespace that runs the job."""
     outputs_patience: Duration = timedelta(seconds=60)
-    """How long the outputs of a job that completed may still be on their way."""
+    """How long the outputs of a completed job may still be in transfer."""
     queue_deadline: Duration = timedelta(days=7)
-    """How long a job may wait for what only its subject can give: a token, mostly."""
+    """How long a job may wait for something that only its subject can give, mostly a token."""
     calls_per_minute: Annotated[int, Field(ge=0)] = 600
-    """How often a subject may call, over all replicas; 0 is as often as they like."""
+    """How often a subject may call, over all replicas; 0 is without limit."""
     open_jobs: Annotated[int, Field(ge=1)] = 1000
     """How many unfinished jobs a subject may have at a time."""
     waits: Annotated[int, Field(ge=1)] = 50
     """How many calls of a subject may wait at a time, over all replicas."""
     monthly_budget_usd: Annotated[Decimal, Field(ge=0, le=1_000_000_000)] | None = None
-    """What the jobs of a subject may cost in a calendar month, in UTC; unset, any sum."""
+    """What the jobs of a subject may cost in a calendar month (UTC); unset: without limit."""
     failpoint: str | None = None
     """Where a crash test ends this process; see `schema.common.failpoints`."""
     call_bytes: Annotated[int, Field(ge=1024 * 1024, le=200 * 1024 * 1024)] = 20 * 1024 * 1024
-    """How large a file may be that a call works on, or makes."""
+    """How many bytes the input or the result of a call may have."""
     log_bytes: Annotated[int, Field(ge=1024 * 1024)] = DEFAULT_LOG_BYTES
-    """How much is kept of the log of a job: one half of it the beginning, the other the end."""
+    """Bytes that are kept of the log of a job: one half its beginning, the other its end."""
     retention: Duration = timedelta(days=30)
     """How long a finished job can still be read."""
 
@@ -165,33 +165,32 @@ class Settings(BaseSettings):
             if getattr(self, shorter) > getattr(self, longer):
                 message = (
                     f"{_env_name(shorter)} ({format_duration(getattr(self, shorter))}) must not "
-                    "exceed "
-                    f"{_env_name(longer)} ({format_duration(getattr(self, longer))})"
+                    f"exceed {_env_name(longer)} ({format_duration(getattr(self, longer))})"
                 )
                 raise ValueError(message)
         return self
 
     @property
     def token_audience(self) -> str:
-        """What a token of the authorization server must be made for."""
+        """The audience that a token of the authorization server must have."""
         return self.jwt_audience or f"{str(self.public_url).rstrip('/')}/mcp"
 
     @property
     def monthly_budget_micro_usd(self) -> int | None:
-        """The budget of a month, as money is counted."""
+        """The budget of a month, in millionths of a dollar."""
         return None if self.monthly_budget_usd is None else to_micro_usd(self.monthly_budget_usd)
 
     @classmethod
     def from_env(cls) -> Self:
-        """Read the environment.
+        """Read the settings from the environment.
 
         Raises:
-            Invalid: with a line for each variable that is missing or wrong.
+            Invalid: with a line for each missing or wrong variable.
         """
         try:
             return cls.model_validate({})
         except ValidationError as error:
-            # Never the input: a mistyped key or password is not to be repeated in a log.
+            # Never the value: a mistyped key or password must not be repeated in a log.
             lines = [
                 f"  {_format_location(entry['loc'])}{describe_problem(entry)}"
                 for entry in error.errors(include_url=False, include_input=False)

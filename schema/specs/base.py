@@ -1,29 +1,26 @@
-"""schema.specs.base."""
+"""The base class of all specifications."""
 
 from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-)
+from pydantic import BaseModel, ConfigDict
 
 
 class Spec(BaseModel):
-    """What every kind of request has in common."""
+    """A validated request; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def to_stored_json(self) -> dict[str, Any]:
-        """Return the JSON that is kept, and that the same request gives again."""
+        """Return the JSON that is stored; the same request always gives the same."""
         return self.model_dump(mode="json")
 
     @property
     def title(self) -> str:
-        """What it is called if nobody gives it a name."""
+        """The title of a job that was launched without a name."""
         return ""
 
 
 class OpenSpec(Spec):
-    """A request whose rules only its own executor knows."""
+    """A request whose rules only its executor knows."""
 
     model_config = ConfigDict(extra="allow", frozen=True)

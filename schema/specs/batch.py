@@ -1,8 +1,7 @@
-"""What a batch asks for: one call to Inference Providers, and the many inputs it is made with.
+"""Specification of a batch: one call to Inference Providers, with many inputs.
 
-The request keeps what all items have in common. The items themselves are rows
-(`schema.batches.store`),
-so of them it keeps only how many there are and what tells them from others, or where they are read.
+The specification stores what all items have in common. The items are rows (`schema.batches.store`),
+so it only stores how many there are and a digest of them, or the URI they are read from.
 """
 
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
@@ -19,7 +18,7 @@ MAX_ITEMS: Final = 10_000
 MAX_CONCURRENCY: Final = 32
 MAX_TRIES: Final = 10
 MAX_INLINE_BYTES: Final = 5_000_000
-"""How much inline items may come to, written as JSON; a file may come to more."""
+"""How large all inline items may be, written as JSON; a file may be larger."""
 MAX_FILE_BYTES: Final = 50_000_000
 ITEM_EXAMPLE: Final = '{"custom_id": "review-1", "inputs": "Great!"}'
 _FILE_PRODUCING_TASKS: Final = frozenset(
@@ -31,31 +30,31 @@ OnUnknown = Literal["report", "repeat"]
 
 
 class ItemRequest(NamedTuple):
-    """An item as it was asked for."""
+    """The request of one item, as it is stored."""
 
     custom_id: str
     request: dict[str, Any]
 
 
 class Item(Spec):
-    """One item, as it is written inline or on a line of a file."""
+    """One item, as a caller writes it inline or on a line of a file."""
 
     custom_id: Annotated[str, Field(strict=True, min_length=1, max_length=200)]
     inputs: Any
     parameters: dict[str, Any] = Field(default_factory=dict)
-    """Joined with those of all items."""
+    """Merged over the parameters of the batch."""
 
     def to_request(self) -> ItemRequest:
-        """Return what is kept of it."""
+        """Return what is stored of it."""
         return ItemRequest(self.custom_id, {"inputs": self.inputs, "parameters": self.parameters})
 
 
 class InlineItems(Spec):
-    """Items that were given with the request, or taken over from another batch."""
+    """Items that came with the request, or that another batch left over."""
 
     count: Annotated[int, Field(ge=1, le=MAX_ITEMS)]
     origin: str
-    """The same for the same items: a digest of them, or the batch they come from."""
+    """A digest of the items, or the batch they come from: the same for the same items."""
 
 
 class BatchSpec(InferenceCallSpec):
@@ -63,12 +62,12 @@ class BatchSpec(InferenceCallSpec):
 
     items: InlineItems | None = None
     items_from: Annotated[str, Field(max_length=1000)] | None = None
-    """The address of a JSONL file at the Hub; a worker reads it, once."""
+    """The URI of a JSONL file at the Hub; a worker reads it once."""
     concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] = 8
     on_unknown: OnUnknown = "report"
-    """What becomes of an item whose answer was lost, and that may have been carried out."""
+    """What happens to an item whose answer was lost and that may have been carried out."""
     max_tries: Annotated[int, Field(ge=1, le=MAX_TRIES)] = 4
-    """How often an item is sent until it is answered."""
+    """How often an item is sent at most."""
 
     @field_validator("items_from")
     @classmethod
@@ -91,7 +90,7 @@ class BatchSpec(InferenceCallSpec):
         return task
 
     def build_call(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the request of one item, as it is sent if it stood alone."""
+        """Return the inference call of one item."""
         common = self.model_dump(mode="json", include=set(InferenceCallSpec.model_fields))
         return {
             **common,
@@ -101,11 +100,11 @@ class BatchSpec(InferenceCallSpec):
 
 
 class InvalidItem(Exception):
-    """An item that is none, or one too many: which, and why."""
+    """An item that cannot be sent, or one item too many; the text says which, and why."""
 
 
 class ItemCollector:
-    """The items of a batch, taken one by one and checked before any is sent."""
+    """Collects the items of a batch, and checks each before any is sent."""
 
     def __init__(self, spec: BatchSpec) -> None:
         self._spec = spec
@@ -113,10 +112,14 @@ class ItemCollector:
         self.requests: list[ItemRequest] = []
 
     def add(self, location: str, item: Item) -> None:
-        """Take the next one, from `where` it stands.
+        """Check an item and add it.
+
+        Args:
+            location: where the item stands, for an error.
+            item: the next one.
 
         Raises:
-            WrongItem: it cannot be sent, or its custom_id is that of another.
+            InvalidItem: it cannot be sent, or its custom_id is that of another.
         """
         if len(self.requests) == MAX_ITEMS:
             message = f"{location}: a batch has {MAX_ITEMS:,} items at most; launch several"
@@ -124,21 +127,20 @@ class ItemCollector:
         earlier = self._location_by_id.setdefault(item.custom_id, location)
         if earlier != location:
             message = (
-                f"{location}: the custom_id {quote_value(item.custom_id)} is that of "
-                f"{earlier}; give "
-                f"each item one of its own"
+                f"{location}: the custom_id {quote_value(item.custom_id)} is already used by "
+                f"{earlier}; give each item one of its own"
             )
             raise InvalidItem(message)
-        given = item.to_request()
+        request = item.to_request()
         try:
-            InferenceSpec.model_validate(self._spec.build_call(given.request))
+            InferenceSpec.model_validate(self._spec.build_call(request.request))
         except ValidationError as error:
             raise InvalidItem(f"{location}: {describe_first_error(error)}") from None
-        self.requests.append(given)
+        self.requests.append(request)
 
 
 def describe_first_error(error: ValidationError) -> str:
-    """Say the first thing that is wrong with an item."""
+    """Describe the first problem of an item."""
     entry = error.errors(include_url=False, include_input=False)[0]
     path = ".".join(str(step) for step in entry["loc"])
     problem = describe_problem(entry)

@@ -1,7 +1,8 @@
-"""Can a command be run as it is written, without a shell?
+"""Commands of a job, parsed into words; what needs a shell is refused.
 
-No shell runs a command at the Hub. Whatever only a shell would understand is refused with the form
-that calls one, for it would not fail: it would do something else, at the caller's cost.
+The Hub runs a command without a shell. Syntax that only a shell understands would not fail there:
+it would do something else, at the caller's cost. So it is refused, and the error shows how to call
+a shell.
 """
 
 import json
@@ -27,17 +28,17 @@ _SHELL_BUILTINS: Final = frozenset(
 _SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "/bin/sh", "/bin/bash"})
 _OPERATOR_WORDS: Final = frozenset({"&&", "||", "|", "&", ">", ">>", "<", "2>", "2>&1", "&>"})
 _OPERATOR_PROGRAMS: Final = frozenset({"expr", "test", "["})
-"""Programs to which some of those are ordinary words."""
+"""Programs for which some of the operators are ordinary words."""
 _MAX_QUOTED_CHARS: Final = 500
-"""How much of a word is repeated."""
+"""How much of a word a message repeats."""
 _QUOTE_HINT: Final = "; to pass it on as it is, put it in single quotes"
 
 
 def parse_command(value: object) -> object:
-    """Return the words of a command, however it was written; anything but words stays as it is.
+    """Return the words of a command; a value that is neither text nor list is returned unchanged.
 
     Raises:
-        ValueError: it would not do what it says; with the form that does.
+        ValueError: it would not do what it says; the text shows the form that does.
     """
     if isinstance(value, str):
         return _split_line(value)
@@ -54,8 +55,8 @@ def _split_line(text: str) -> list[str]:
         message = f'the quotes do not match ({error}); give a list: ["python", "-c", "print(1)"]'
         raise ValueError(message) from None
     _expect_words(words)
-    if found := _find_shell_syntax(line):
-        raise _needs_shell(found, line, "" if _OPERATOR.match(found) else _QUOTE_HINT)
+    if syntax := _find_shell_syntax(line):
+        raise _needs_shell(syntax, line, "" if _OPERATOR.match(syntax) else _QUOTE_HINT)
     _expect_program(words, line)
     return words
 
@@ -75,15 +76,15 @@ def _check_list(values: list[object]) -> object:
         message = f"no program is called {program}; write it without the list, as one text"
         raise ValueError(message)
     if texts[0] not in _OPERATOR_PROGRAMS and (
-        found := [word for word in texts if word in _OPERATOR_WORDS]
+        operators := [word for word in texts if word in _OPERATOR_WORDS]
     ):
-        raise _needs_shell(found[0], line)
-    if found := [word for word in texts if _VARIABLE.fullmatch(word)]:
+        raise _needs_shell(operators[0], line)
+    if variables := [word for word in texts if _VARIABLE.fullmatch(word)]:
         unquoted = " ".join(
-            word if word in found or word in _OPERATOR_WORDS else shlex.quote(word)
+            word if word in variables or word in _OPERATOR_WORDS else shlex.quote(word)
             for word in texts
         )
-        raise _needs_shell(found[0], unquoted)
+        raise _needs_shell(variables[0], unquoted)
     _expect_one_script(texts)
     _expect_program(texts, line)
     return texts
@@ -102,19 +103,19 @@ def _expect_program(words: list[str], line: str) -> None:
     """Refuse a command whose first word is not the name of a program."""
     if words[0] in _SHELL_BUILTINS:
         raise _needs_shell(words[0], line)
-    assigned = [match[1] for match in takewhile(bool, map(_ASSIGNMENT.match, words)) if match]
-    if assigned:
-        rest = words[len(assigned) :] or ["env"]
-        # Its text may be a secret, so it is not repeated.
+    variables = [match[1] for match in takewhile(bool, map(_ASSIGNMENT.match, words)) if match]
+    if variables:
+        rest = words[len(variables) :] or ["env"]
+        # The value may be a secret, so it is not repeated.
         message = (
-            f"only a shell sets {assigned[0]} that way; write command={_format_list(rest)}, "
-            f"env={json.dumps(dict.fromkeys(assigned, '…'), ensure_ascii=False)}"
+            f"only a shell sets {variables[0]} that way; write command={_format_list(rest)}, "
+            f"env={json.dumps(dict.fromkeys(variables, '…'), ensure_ascii=False)}"
         )
         raise ValueError(message)
 
 
 def _expect_one_script(words: list[str]) -> None:
-    """Refuse a shell that is given more words than it runs."""
+    """Refuse a shell with more words than it runs."""
     if words[0] not in _SHELLS or "-c" not in words[1:-2]:
         return
     script, *ignored = words[words.index("-c") + 1 :]
@@ -135,14 +136,14 @@ def _needs_shell(syntax: str, line: str, hint: str = "") -> ValueError:
 
 
 def _format_list(words: list[str]) -> str:
-    """Write a list to be copied; of a long one, how it begins."""
+    """Write a list that can be copied; only the beginning of a long word is shown."""
     return json.dumps([truncate(word, _MAX_QUOTED_CHARS) for word in words], ensure_ascii=False)
 
 
 def _find_shell_syntax(line: str) -> str | None:
-    """Return the first thing in a line that only a shell would understand."""
-    for place, letter, quote in _unescaped_letters(line):
-        rest = line[place:]
+    """Return the first part of a line that only a shell understands."""
+    for position, letter, quote in _unescaped_letters(line):
+        rest = line[position:]
         if letter in "$`" and (match := _EXPANSION.match(rest)):
             return match[0][:40]
         if quote:
@@ -153,27 +154,27 @@ def _find_shell_syntax(line: str) -> str | None:
             return "a line break"
         if letter == "*":
             return "*"
-        if letter == "~" and (place == 0 or line[place - 1].isspace()):
+        if letter == "~" and (position == 0 or line[position - 1].isspace()):
             return "~"
     return None
 
 
 def _unescaped_letters(line: str) -> Generator[tuple[int, str, str]]:
-    """Yield each letter that a shell would look at: its place, and the quotes around it."""
-    quote, place = "", 0
-    while place < len(line):
-        letter = line[place]
+    """Yield each letter that is not escaped: its position, itself and the quotes around it."""
+    quote, position = "", 0
+    while position < len(line):
+        letter = line[position]
         if letter == "\\" and quote != "'":
-            place += 2
+            position += 2
             continue
         if letter == quote:
             quote = ""
         elif not quote and letter in "'\"":
             quote = letter
         elif quote != "'":
-            yield place, letter, quote
-        place += 1
+            yield position, letter, quote
+        position += 1
 
 
 Command = Annotated[list[str], BeforeValidator(parse_command)]
-"""The words of a command, read from a list or from one line."""
+"""The words of a command, as a list or as one line."""

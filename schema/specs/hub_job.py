@@ -1,7 +1,8 @@
-"""What a subject may ask for: the request as it is checked once, stored, and read by a worker.
+"""Specification of a Hugging Face Job: validated once, stored, and read by a worker.
 
-The rules are the Hub's (names of variables, characters of labels), checked before a handle is made,
-so that nothing is queued which can never be launched. Messages say what to write instead.
+The rules are the Hub's (names of variables, characters of labels). They are checked before a handle
+is created, so that nothing is queued which can never be launched. Messages say what to write
+instead.
 """
 
 import json
@@ -39,36 +40,35 @@ _MAX_QUOTED_NAMES: Final = 5
 """How many of the wrong names a message repeats."""
 _FLAVOR: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 TOKEN_PLACEHOLDERS: Final = frozenset({"$HF_TOKEN", "${HF_TOKEN}"})
-"""What stands for the subject's own token, as the value of a secret."""
+"""As the value of a secret: the subject's own token."""
 
 
 def _normalize_flavor(flavor: str) -> str:
-    named = normalize_name(flavor)
-    if not _FLAVOR.fullmatch(named):
+    name = normalize_name(flavor)
+    if not _FLAVOR.fullmatch(name):
         message = f'{quote_value(flavor)} is not a hardware flavor; write one such as "cpu-basic"'
         raise ValueError(message)
-    return named
+    return name
 
 
 def _check_env(env: dict[str, str]) -> dict[str, str]:
-    odd = [name for name in env if not _ENV_NAME.fullmatch(name)]
-    if odd:
+    invalid = [name for name in env if not _ENV_NAME.fullmatch(name)]
+    if invalid:
         message = (
-            f"{_join_with_verb(odd)} not a name the Hub takes: two or more letters, digits or _, "
-            "the first "
-            f"a letter, such as BATCH_SIZE"
+            f"{_join_with_verb(invalid)} not a name the Hub takes: two or more letters, digits or "
+            f"_, the first a letter, such as BATCH_SIZE"
         )
         raise ValueError(message)
-    if ours := [name for name in env if name.upper().startswith(RESERVED_ENV_PREFIX)]:
+    if reserved := [name for name in env if name.upper().startswith(RESERVED_ENV_PREFIX)]:
         message = (
-            f"{_join_with_verb(ours)} reserved; choose a name that does not start with "
+            f"{_join_with_verb(reserved)} reserved; choose a name that does not start with "
             f"{RESERVED_ENV_PREFIX}"
         )
         raise ValueError(message)
-    if token := [name for name, text in env.items() if text in TOKEN_PLACEHOLDERS]:
+    if token_names := [name for name, text in env.items() if text in TOKEN_PLACEHOLDERS]:
         message = (
-            f"{_join_with_verb(token)} readable by others, so no token goes there; give it as "
-            f'secrets={{"{truncate(token[0])}": "$HF_TOKEN"}}'
+            f"{_join_with_verb(token_names)} readable by others, so no token goes there; give it "
+            f'as secrets={{"{truncate(token_names[0])}": "$HF_TOKEN"}}'
         )
         raise ValueError(message)
     return env
@@ -80,31 +80,31 @@ def _check_secret_names(names: list[str]) -> list[str]:
 
 
 def _check_labels(labels: dict[str, str]) -> dict[str, str]:
-    odd = {
+    invalid = {
         name: value
         for name, value in labels.items()
         if not _LABEL_NAME.fullmatch(name) or not _LABEL_VALUE.fullmatch(value)
     }
-    if odd:
-        right = {_to_label(name) or "name": _to_label(value) for name, value in odd.items()}
-        shown = ", ".join(truncate(f"{name!r}: {value!r}") for name, value in odd.items())
+    if invalid:
+        valid = {_to_label(name) or "name": _to_label(value) for name, value in invalid.items()}
+        quoted = ", ".join(truncate(f"{name!r}: {value!r}") for name, value in invalid.items())
         message = (
-            f"{shown} is not a "
-            f"label the Hub takes: up to 100 letters, digits, - or _ on either side; write "
-            f"{json.dumps(right)}"
+            f"{quoted} is not a label the Hub takes: up to 100 letters, digits, - or _ on either "
+            f"side; write {json.dumps(valid)}"
         )
         raise ValueError(message)
-    if ours := [name for name in labels if name.lower().startswith("holdfast")]:
+    if reserved := [name for name in labels if name.lower().startswith("holdfast")]:
         message = (
-            f"{_join_with_verb(ours)} reserved; choose a label that does not start with holdfast"
+            f"{_join_with_verb(reserved)} reserved; choose a label that does not start with "
+            f"holdfast"
         )
         raise ValueError(message)
     return labels
 
 
 def _join_with_verb(names: list[str]) -> str:
-    shown = ", ".join(quote_value(name) for name in names[:_MAX_QUOTED_NAMES])
-    return f"{shown} {'is' if len(names) == 1 else 'are'}"
+    quoted = ", ".join(quote_value(name) for name in names[:_MAX_QUOTED_NAMES])
+    return f"{quoted} {'is' if len(names) == 1 else 'are'}"
 
 
 def _to_label(text: str) -> str:
@@ -115,7 +115,7 @@ _ASSIGNMENT: Final = re.compile(r"\s*([^=\s]+)=(.*)", re.DOTALL)
 
 
 def parse_string_mapping(raw: object) -> object:
-    """Return a mapping of texts, if that is what was meant."""
+    """Return a mapping of texts, from a mapping of scalars or a list of `NAME=value`."""
     if isinstance(raw, Mapping):
         pairs = cast("Mapping[object, object]", raw)
         return {name: _scalar_to_text(value) for name, value in pairs.items()}
@@ -125,20 +125,20 @@ def parse_string_mapping(raw: object) -> object:
 
 
 def _parse_assignments(lines: list[object]) -> object:
-    found = [_ASSIGNMENT.fullmatch(line) for line in lines if isinstance(line, str)]
-    pairs = [(match[1], match[2]) for match in found if match is not None]
+    matches = [_ASSIGNMENT.fullmatch(line) for line in lines if isinstance(line, str)]
+    pairs = [(match[1], match[2]) for match in matches if match is not None]
     if len(pairs) != len(lines):
         message = 'write an object, such as {"NAME": "value"}'
         raise ValueError(message)
     names = [name for name, _ in pairs]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        message = f"{twice[0]} is given more than once; give it once"
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        message = f"{duplicates[0]} is given more than once; give it once"
         raise ValueError(message)
     return dict(pairs)
 
 
 def _scalar_to_text(value: object) -> object:
-    # As JSON spells them, which is how they were written.
+    # As JSON writes it, which is how the caller wrote it.
     return json.dumps(value) if isinstance(value, bool | int | float) else value
 
 
@@ -162,9 +162,8 @@ _RESOURCE_GROUP_ID: Final = re.compile(r"[0-9a-f]{24}")
 def _check_resource_group(group: str) -> str:
     if not _RESOURCE_GROUP_ID.fullmatch(group):
         message = (
-            f"{quote_value(group)} is not the id of a resource group: 24 digits and "
-            "letters a to f, "
-            f"as the settings of the organisation show it"
+            f"{quote_value(group)} is not the id of a resource group: 24 digits and letters a to "
+            f"f, as the settings of the organisation show it"
         )
         raise ValueError(message)
     return group
@@ -197,57 +196,57 @@ class HubJobSpec(Spec):
     timeout: Annotated[timedelta, BeforeValidator(parse_job_timeout), SERIALIZE_AS_SECONDS] = (
         timedelta(minutes=30)
     )
-    """Of each attempt."""
+    """The timeout of each attempt."""
     attempts: Attempts = 1
-    """How often the Hub starts it, until it succeeds."""
+    """How often the Hub starts it at most, until it succeeds."""
     env: Env = {}
     secrets: SecretNames = []
-    """Names only; what they stand for is sealed apart, and wiped after the launch."""
+    """Names only; the values are sealed in rows of their own, and deleted after the launch."""
     pass_token: bool = False
-    """Whether the command gets the subject's own token, as the secret HF_TOKEN."""
+    """Whether the command gets the subject's own token as the secret HF_TOKEN."""
     token_as: SecretNames = []
-    """Other secrets that are that token."""
+    """Names of other secrets that have the same token as their value."""
     volumes: Volumes = []
     resource_group_id: ResourceGroup | None = None
     expose: Ports = []
-    """Ports of the container that can be reached from outside, with a token."""
+    """Ports of the container that can be reached from outside with a token."""
     ssh: bool = False
     outputs: Outputs = []
-    """What it has to leave behind."""
+    """Files and folders that the job has to write."""
     outputs_in: OutputLocation | None = None
-    """Where; set with `outputs`, by us."""
+    """Where they are stored; we set it together with `outputs`."""
 
     @model_validator(mode="before")
     @classmethod
     def _check_command_or_script(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        chosen = {name for name in ("command", "script") if fields.get(name) is not None}
-        if len(chosen) > 1:
+        programs = {name for name in ("command", "script") if fields.get(name) is not None}
+        if len(programs) > 1:
             message = "command and script are both given; choose one of them"
             raise ValueError(message)
-        if not chosen:
+        if not programs:
             message = "there is nothing to run; give command, and its image, or script"
             raise ValueError(message)
-        if "script" in chosen:
+        if "script" in programs:
             return {"image": spec_script.UV_IMAGE} | fields
         fields = {"image": DEFAULT_IMAGE} | fields
-        if beside := [name for name in _SCRIPT_ONLY_FIELDS if fields.get(name)]:
-            message = f"{beside[0]} goes with script, and command is given; write it into command"
+        if extra := [name for name in _SCRIPT_ONLY_FIELDS if fields.get(name)]:
+            message = f"{extra[0]} goes with script, and command is given; write it into command"
             raise ValueError(message)
         return fields
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
         tokens = list_token_variables(self.to_stored_json())
-        if twice := sorted(({*self.secrets, *tokens}) & self.env.keys()):
-            message = f"{twice[0]} is both in env and in secrets; give it once"
+        if duplicates := sorted(({*self.secrets, *tokens}) & self.env.keys()):
+            message = f"{duplicates[0]} is both in env and in secrets; give it once"
             raise ValueError(message)
         if self.pass_token and TOKEN_VARIABLE in {*self.secrets, *self.env}:
             message = f"{TOKEN_VARIABLE} is given, and pass_token would set it; choose one of them"
             raise ValueError(message)
-        if self.outputs and self.outputs_in is None:  # only when it is run again otherwise
+        if self.outputs and self.outputs_in is None:  # possible only in a retry with overrides
             message = "it was launched without outputs; call launch_job with outputs instead"
             raise ValueError(message)
-        if self.outputs and any(_is_mounted_at_outputs(each) for each in self.volumes):
+        if self.outputs and any(_is_mounted_at_outputs(volume) for volume in self.volumes):
             message = f"{OUTPUTS_MOUNT_PATH} is where outputs go; mount the volume somewhere else"
             raise ValueError(message)
         return self
@@ -259,27 +258,29 @@ class HubJobSpec(Spec):
 
     @property
     def uv_script(self) -> spec_script.Script | None:
-        """The script, if it is one."""
+        """The script; None if the job is a command."""
         if self.script is None:
             return None
         return spec_script.Script(self.script, self.script_args, self.dependencies, self.python)
 
     @property
     def title(self) -> str:
-        """What it is called if nobody gives it a name."""
+        """The title of a job that was launched without a name."""
         if (script := self.uv_script) is not None:
             return script.title
         return f"{self.image}: {shlex.join(self.command or [])}"
 
     def to_stored_json(self) -> dict[str, Any]:
-        """Return the JSON that is kept: without what is not asked for of what came later.
+        """Return the JSON that is stored; of the fields of later releases only those that are set.
 
-        So the same request is the same to every release, and what is shown of it stays small.
+        So the same request is stored alike by every release, and what is shown of it stays small.
         """
-        asked = self.model_dump(mode="json", exclude_defaults=True)
-        whole = super().to_stored_json()
+        set_fields = self.model_dump(mode="json", exclude_defaults=True).keys()
+        fields = super().to_stored_json()
         return {
-            name: whole[name] for name in whole if name in asked or name in _ALWAYS_STORED_FIELDS
+            name: value
+            for name, value in fields.items()
+            if name in set_fields or name in _ALWAYS_STORED_FIELDS
         }
 
 
@@ -294,5 +295,5 @@ def _is_mounted_at_outputs(volume: str) -> bool:
 
 
 def list_token_variables(spec: Mapping[str, Any]) -> list[str]:
-    """Name the secrets of a stored request that are the subject's own token."""
+    """Return the names of the secrets whose value is the subject's own token."""
     return [*([TOKEN_VARIABLE] if spec.get("pass_token") else []), *spec.get("token_as", [])]

@@ -1,4 +1,4 @@
-"""What does a job run in: a Docker image, or what a Space was built into?"""
+"""Images that a job runs in: a Docker image, or the image of a Space."""
 
 import re
 from typing import Annotated, Final
@@ -10,13 +10,13 @@ from schema.common.text import quote_value
 _SPACE_URL: Final = re.compile(r"(?:https://)?(?:huggingface|hf)\.co/spaces/(?P<id>.*?)/?")
 _SPACE_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SPACE_IMAGE_PREFIX: Final = "hf.co/spaces/"
-"""How the image of a Space is stored, of the four ways in which it is written."""
+"""The image of a Space can be written in four ways; it is stored in this one."""
 DEFAULT_IMAGE: Final = "python:3.12"
-"""What a command runs in, unless its launch says otherwise."""
+"""The image of a command that names none."""
 
 
 def image_source(image: str) -> dict[str, str]:
-    """Say what runs, as the Hub wants it in a create request."""
+    """Return the image as the Hub expects it in a create request."""
     if image.startswith(_SPACE_IMAGE_PREFIX):
         return {"spaceId": image.removeprefix(_SPACE_IMAGE_PREFIX)}
     return {"dockerImage": image}
@@ -31,9 +31,8 @@ def _normalize_image(image: str) -> str:
         return f"{_SPACE_IMAGE_PREFIX}{space['id']}"
     if "://" in image or any(letter.isspace() for letter in image):
         message = (
-            f"{quote_value(image)} is not the name of an image; write one without scheme "
-            "or spaces, "
-            f'such as "python:3.12" or "ghcr.io/astral-sh/uv:python3.12-bookworm"'
+            f"{quote_value(image)} is not the name of an image; write one without scheme or "
+            f'spaces, such as "python:3.12" or "ghcr.io/astral-sh/uv:python3.12-bookworm"'
         )
         raise ValueError(message)
     return image

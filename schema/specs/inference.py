@@ -1,7 +1,7 @@
-"""What a call to Inference Providers asks for: checked once, stored, and read by a worker.
+"""Specification of a call to Inference Providers: validated once, stored, and read by a worker.
 
-Each task takes its inputs in one shape (`schema.specs.inference_inputs`). What cannot be carried
-out is refused here, before a handle is made, with a correct example of what can.
+Each task takes its inputs in one form (`schema.specs.inference_inputs`). What cannot be carried out
+is refused here, before a handle is created, with a correct example.
 """
 
 import re
@@ -35,7 +35,7 @@ _PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _RESERVED_PARAMETERS: Final = frozenset({"model", "messages", "stream", "input", "inputs"})
 _ROUTING_POLICIES: Final = frozenset({"fastest", "cheapest", "preferred"})
-"""How the router of chats is told to choose; nobody chooses so for another task."""
+"""Values of `provider` by which the router chooses one; it does so for chats only."""
 MAX_CALL_TIMEOUT: Final = timedelta(hours=1)
 parse_call_timeout = bounded_duration_parser(timedelta(seconds=1), MAX_CALL_TIMEOUT)
 
@@ -54,13 +54,13 @@ def _check_model(model: str) -> str:
 
 
 def _normalize_provider(provider: str) -> str:
-    named = normalize_name(provider)
-    if not _PROVIDER.fullmatch(named):
+    name = normalize_name(provider)
+    if not _PROVIDER.fullmatch(name):
         message = (
             f'{quote_value(provider)} is not a provider; write one such as "groq", or leave it out'
         )
         raise ValueError(message)
-    return named
+    return name
 
 
 def _check_account(account: str) -> str:
@@ -100,7 +100,7 @@ _INPUT_PARSERS: Final[Mapping[str, Callable[[object], Inputs]]] = {
     CHAT: inference_inputs.parse_chat,
     EMBEDDINGS: inference_inputs.parse_texts,
 }
-"""How the inputs are read of what takes no bytes; of all other such tasks they are one text."""
+"""Parsers of the inputs of tasks that take no bytes; the inputs of all others are one text."""
 _ACCEPTED_MEDIA_TYPES: Final = {
     "automatic-speech-recognition": media_types.AUDIO | media_types.VIDEO,
     "image-to-text": media_types.IMAGES,
@@ -112,42 +112,42 @@ _TASKS_WITH_PROMPT: Final = frozenset({"image-to-image", "image-to-video"})
 
 
 def accepted_media_types(task: str) -> frozenset[str]:
-    """Return the media types a task works on; none, if it does not work on bytes."""
+    """Return the media types that a task works on; empty if it does not work on bytes."""
     return _ACCEPTED_MEDIA_TYPES.get(task, frozenset())
 
 
 def _parse_inputs(task: str, value: object) -> Inputs:
-    if accept := accepted_media_types(task):
-        return inference_inputs.parse_media(value, accept, allows_prompt=task in _TASKS_WITH_PROMPT)
+    if media := accepted_media_types(task):
+        return inference_inputs.parse_media(value, media, allows_prompt=task in _TASKS_WITH_PROMPT)
     return _INPUT_PARSERS.get(task, inference_inputs.parse_text)(value)
 
 
 class InferenceCallSpec(Spec):
-    """A call to Inference Providers, apart from what it is made with."""
+    """A call to Inference Providers, without its inputs."""
 
     task: Task = CHAT
     model: ModelId
     parameters: TaskParameters = Field(default_factory=dict, validate_default=True)
     provider: Provider | None = None
     bill_to: BillingAccount | None = None
-    """The organisation that pays; none: whoever calls."""
+    """The organisation that pays; None: the caller."""
     timeout: CallTimeout = timedelta(minutes=10)
-    """For all of it: reading an address, the call, and fetching what it made."""
+    """Of the whole job: fetching the input, the call, and fetching the result."""
 
     @field_validator("parameters")
     @classmethod
     def _check_parameters(cls, parameters: TaskParameters, info: ValidationInfo) -> TaskParameters:
         task = info.data.get("task")
-        # A transcription may be given a prompt; of anything else it is what the inputs are.
-        ours = (
+        # A prompt is a parameter of a transcription; for other tasks it is the input itself.
+        reserved = (
             _RESERVED_PARAMETERS
             if task == "automatic-speech-recognition"
             else _RESERVED_PARAMETERS | {"prompt"}
         )
-        if taken := sorted(ours & parameters.keys()):
+        if conflicts := sorted(reserved & parameters.keys()):
             message = (
-                f"{taken[0]!r} is not a parameter here: model and inputs are arguments of their "
-                f"own, and the answer comes in one piece; leave it out"
+                f"{conflicts[0]!r} is not a parameter here: model and inputs are arguments of "
+                f"their own, and the answer comes in one piece; leave it out"
             )
             raise ValueError(message)
         if task == "zero-shot-classification" and not parameters.get("candidate_labels"):
@@ -169,7 +169,7 @@ class InferenceCallSpec(Spec):
 
     @property
     def title(self) -> str:
-        """What it is called if nobody gives it a name: no prompt, for titles are counted by."""
+        """The title of a job without a name: not the prompt, because jobs are grouped by title."""
         return self.model
 
 
@@ -182,11 +182,11 @@ class InferenceSpec(InferenceCallSpec):
     @classmethod
     def _parse_inputs_of_task(cls, value: object, info: ValidationInfo) -> Inputs:
         if (task := info.data.get("task")) is None:
-            return ""  # which is refused for the task
+            return ""  # the task has been refused already
         try:
             return _parse_inputs(task, value)
-        except ValueError as wrong:
-            message = f"for {task}, {wrong}"
+        except ValueError as error:
+            message = f"for {task}, {error}"
             raise ValueError(message) from None
 
     @field_serializer("inputs")

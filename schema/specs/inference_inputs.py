@@ -1,7 +1,7 @@
-"""What a model can be given, by task: words, the turns of a chat, several texts, or bytes.
+"""Inputs of a model, by task: a text, several texts, the turns of a chat, or bytes.
 
-A text is never taken for the name of a file of ours. Bytes are given as they are, or by where they
-lie, on the web or at the Hub, which only the workers read; whatever else is given is refused.
+A text is never read as the name of a file on this machine. Bytes come in the request, or as the
+address of a file on the web or at the Hub, which only the workers read. Anything else is refused.
 """
 
 import base64
@@ -21,21 +21,21 @@ T = TypeVar("T")
 
 MAX_TEXTS: Final = 2048
 MAX_MEDIA_BYTES: Final = 512 * 1024
-"""In a request, which is kept whole; more is fetched from where it lies."""
+"""Bytes within a request, which is stored whole; a larger file needs an address."""
 _MEDIA_EXAMPLE: Final = '{"url": "https://example.com/a.png"} or {"data": "<base64>"}'
 _ERROR_TEXTS: Final = {
-    "string_type": "this is no text",
+    "string_type": "this is not a text",
     "string_too_short": "the text is empty",
     "string_pattern_mismatch": "this is neither an https:// nor a data:image/ address",
-    "too_short": "nothing is given",
-    "list_type": "this is no list",
+    "too_short": "this is empty",
+    "list_type": "this is not a list",
     "model_type": "this is neither bytes nor an address of them",
 }
-"""What is wrong, where pydantic says what it would have been right for."""
+"""Plainer words for what pydantic finds, by its type of error."""
 
 
 class TextPart(Spec):
-    """Words in a turn."""
+    """A text in a turn."""
 
     type: Literal["text"]
     text: str
@@ -46,7 +46,7 @@ class _ImageUrl(Spec):
 
 
 class ImagePart(Spec):
-    """A picture in a turn; whoever runs the model reads it, not we."""
+    """A picture in a turn; the provider of the model fetches it, we do not."""
 
     type: Literal["image_url"]
     image_url: _ImageUrl
@@ -63,7 +63,7 @@ class Message(Spec):
     @model_validator(mode="after")
     def _check_has_content(self) -> Self:
         if self.content is None and not self.tool_calls:
-            message = "a turn has content, or is the call of a tool"
+            message = "a turn needs content or tool_calls"
             raise ValueError(message)
         return self
 
@@ -77,14 +77,14 @@ def _check_media_url(url: str) -> str:
 
 
 class MediaInput(Spec):
-    """Bytes to work on: where they are, or what they are."""
+    """Bytes to work on: an address, or the bytes themselves."""
 
     url: Annotated[str, AfterValidator(_check_media_url)] | None = None
-    """On the web, or a file of the Hub (`hf://…`)."""
+    """An `https://` URL, or a file of the Hub (`hf://…`)."""
     data: Annotated[str, Field(min_length=1)] | None = None
     """In base 64."""
     prompt: Annotated[str, Field(min_length=1)] | None = None
-    """What to make of a picture."""
+    """What to do with a picture."""
 
     @model_validator(mode="after")
     def _check_url_or_data(self) -> Self:
@@ -94,7 +94,7 @@ class MediaInput(Spec):
         return self
 
     def decode_data(self) -> bytes:
-        """Return the bytes, of what has them."""
+        """Return the bytes; empty if there is only an address."""
         return base64.b64decode(self.data or "")
 
 
@@ -116,7 +116,7 @@ _MEDIA_ADAPTER: Final = TypeAdapter(MediaInput)
 
 
 def parse_chat(value: object) -> Inputs:
-    """Read the turns of a chat; a text is what the user says."""
+    """Parse the turns of a chat; a text is one turn of the user."""
     if isinstance(value, str):
         return [
             Message(
@@ -129,44 +129,44 @@ def parse_chat(value: object) -> Inputs:
 
 
 def parse_text(value: object) -> Inputs:
-    """Read one text."""
+    """Parse one text."""
     return _validate_inputs(_TEXT_ADAPTER, value, '"A lighthouse at dawn."')
 
 
 def parse_texts(value: object) -> Inputs:
-    """Read one text or several."""
+    """Parse one text or several."""
     if isinstance(value, str):
         return parse_text(value)
     return _validate_inputs(_TEXTS_ADAPTER, value, '["a river", "a mountain"]')
 
 
 def parse_media(value: object, accepted_types: frozenset[str], *, allows_prompt: bool) -> Inputs:
-    """Read bytes of an accepted media type, or where they are, and perhaps what to make of them."""
-    shape = _to_media(value)
-    if shape.prompt is not None and not allows_prompt:
-        message = f"no prompt is taken; write {_MEDIA_EXAMPLE}"
+    """Parse bytes of an accepted media type, or their address, maybe with a prompt."""
+    media = _to_media(value)
+    if media.prompt is not None and not allows_prompt:
+        message = f"this task takes no prompt; write {_MEDIA_EXAMPLE}"
         raise ValueError(message)
-    if shape.data is None:
-        return shape
+    if media.data is None:
+        return media
     content, _ = base64_bytes.decode_base64(
-        shape.data, max_bytes=MAX_MEDIA_BYTES, accepted_types=accepted_types
+        media.data, max_bytes=MAX_MEDIA_BYTES, accepted_types=accepted_types
     )
-    return shape.model_copy(update={"data": base64.b64encode(content).decode()})
+    return media.model_copy(update={"data": base64.b64encode(content).decode()})
 
 
 def summarize_inputs(inputs: Any) -> str:
-    """Return the words of it that a person knows it by, from what is kept of a request."""
+    """Return the text by which a person recognizes the stored inputs of a request."""
     match inputs:
         case str():
             return inputs
         case [*_, str() as last]:
             return last
-        case [*_, {"content": str() as said}]:
-            return said
+        case [*_, {"content": str() as text}]:
+            return text
         case [*_, {"content": [*parts]}]:
             return " ".join(_part_text(part) for part in parts)
-        case {"prompt": str() as said} | {"url": str() as said}:
-            return said
+        case {"prompt": str() as text} | {"url": str() as text}:
+            return text
         case _:
             return ""
 
@@ -176,7 +176,7 @@ def _part_text(part: Any) -> str:
 
 
 def _to_media(value: object) -> MediaInput:
-    """Read what a client may also have written as an address alone, or packed into a text."""
+    """Parse media; clients also write a bare address, or JSON inside of a text."""
     if isinstance(value, MediaInput):
         return value
     if isinstance(value, str):

@@ -1,7 +1,7 @@
-"""Which files is a job to leave behind, and where does it leave them?
+"""Outputs of a job: the files it has to write, and the folder it writes them to.
 
-They are written to a folder that is mounted from a private bucket, and count as left once they are
-seen there: what a job has written may still be on its way when it has ended, or lost with it.
+The folder is mounted from a private bucket. A file counts once it is seen in the bucket: what a job
+has written may still be in transfer when the job has ended, or may be lost with it.
 """
 
 import re
@@ -16,9 +16,9 @@ from schema.common.text import quote_value
 
 OUTPUTS_MOUNT_PATH: Final = "/outputs"
 OUTPUTS_VARIABLE: Final = "HOLDFAST_OUTPUTS"
-"""Tells a job where that is."""
+"""The variable that tells a job this path."""
 WHOLE_FOLDER: Final = "./"
-"""The folder itself: whatever is written there, if anything is."""
+"""The whole folder: any file in it, at least one."""
 _MAX_OUTPUTS: Final = 50
 _MAX_OUTPUT_CHARS: Final = 500
 _LOCATION_PATTERN: Final = re.compile(
@@ -40,16 +40,14 @@ def _normalize_output(path: str) -> str:
         return WHOLE_FOLDER
     if plain.startswith("/") or {"", ".", ".."}.intersection(steps):
         message = (
-            f"{quote_value(path)} is not inside of {OUTPUTS_MOUNT_PATH}; write a path "
-            "relative to it, such "
-            f'as "model.bin", or a folder, such as "plots/"'
+            f"{quote_value(path)} is not inside of {OUTPUTS_MOUNT_PATH}; write a path relative to "
+            f'it, such as "model.bin", or a folder, such as "plots/"'
         )
         raise ValueError(message)
-    if any(sign in plain for sign in "*?\\") or not plain.isprintable():
+    if any(character in plain for character in "*?\\") or not plain.isprintable():
         message = (
-            f"{quote_value(path)} is not a path but a pattern, or has signs that none "
-            "has; write the "
-            f'folder they are in, such as "plots/"'
+            f"{quote_value(path)} is not a path: it has a wildcard, a backslash or a character "
+            f'that cannot be printed; write the folder of the files, such as "plots/"'
         )
         raise ValueError(message)
     return plain
@@ -58,7 +56,7 @@ def _normalize_output(path: str) -> str:
 def _check_location(location: str) -> str:
     if not _LOCATION_PATTERN.fullmatch(location):
         message = (
-            f'{quote_value(location)} is no bucket; write one such as "me/results", or a folder'
+            f'{quote_value(location)} is not a bucket; write one such as "me/results", or a folder'
         )
         raise ValueError(message)
     return location
@@ -77,37 +75,37 @@ Outputs = Annotated[
     AfterValidator(lambda outputs: list(dict.fromkeys(outputs))),
 ]
 OutputLocation = Annotated[str, Field(max_length=300), AfterValidator(_check_location)]
-"""A bucket, and maybe a folder of it, where each job gets a folder of its own."""
+"""A bucket, or a folder of it, in which each job gets a folder of its own."""
 
 
 def is_folder(output: str) -> bool:
-    """Tell whether an output is all that is in a folder."""
+    """Say whether an output is a folder."""
     return output.endswith("/")
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFolder:
-    """Where one job leaves its outputs."""
+    """The folder of a bucket for the outputs of one job."""
 
     bucket: str
     path: str
 
     @classmethod
     def for_job(cls, location: str, job_id: UUID) -> Self:
-        """Return the folder of a job in the place that its jobs have in common."""
+        """Return the folder of a job below the location that it shares with other jobs."""
         owner, name, *inside = location.split("/")
         return cls(
             f"{owner}/{name}", "/".join([*inside, ids.format_handle(ids.HandleKind.JOB, job_id)])
         )
 
     def bucket_path(self, output: str) -> str:
-        """Return what an output is called in the bucket."""
+        """Return the path of an output in the bucket."""
         return f"{self.path}/{output.removeprefix(WHOLE_FOLDER)}"
 
     def output_name(self, path: str) -> str:
-        """Return what the job calls a file of the bucket."""
+        """Return the path of a file of the bucket as the job sees it."""
         return path.removeprefix(f"{self.path}/")
 
     def uri(self, path: str = "") -> str:
-        """Write where the folder is, or a file of the bucket."""
+        """Return the URI of a file of the bucket, or of the folder."""
         return f"hf://buckets/{self.bucket}/{path or self.path}"

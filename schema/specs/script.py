@@ -1,8 +1,8 @@
-"""How does a Python script get into a container that has nothing but an image and a command?
+"""Python scripts, and how they get into a container that has only an image and a command.
 
-One at a URL is fetched by uv, in the job. A text travels in environment variables of ours, packed,
-and in pieces, for the kernel lets no variable be longer than 128 KiB; a line of shell unpacks it,
-takes the variables away and becomes uv. Neither is ever opened, or fetched, by us.
+uv fetches a script at a URL, inside of the job. The text of a script travels in environment
+variables, compressed and in pieces, because the kernel allows 128 KiB for a variable. A line of
+shell unpacks it, unsets the variables and starts uv in its place. We never fetch or open a script.
 """
 
 import gzip
@@ -19,13 +19,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from schema.common.text import quote_value
 
 UV_IMAGE: Final = "ghcr.io/astral-sh/uv:python3.12-bookworm"
-"""What a script runs in, unless its launch says otherwise."""
+"""The image of a script that names none."""
 MAX_ENV_BYTES: Final = 900_000
-"""What all variables of a job may come to; the Hub takes about a megabyte."""
+"""The size of all variables of a job together; the Hub takes about a megabyte."""
 _VARIABLE_PREFIX: Final = "HOLDFAST_SCRIPT_"
 _MAX_PIECE_CHARS: Final = 120_000
 _BASE64_GROWTH: Final = 4 / 3
-"""What packing makes of a byte at worst, little more and mostly far less."""
+"""The factor by which packing a text grows it at worst; mostly it shrinks."""
 _URL_PATTERN: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
 _FILE_NAME: Final = re.compile(r"[^\s()\"'=,;]+\.pyw?(?: --?\w.*)?")
 _BLOB_PAGE_URL: Final = re.compile(
@@ -37,7 +37,7 @@ _PYTHON_VERSION: Final = re.compile(r"[A-Za-z0-9<>=~!][\w.+<>=~!*, -]*")
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script, and what uv is told about it."""
+    """A script, and the options of uv for it."""
 
     text: str
     """Its source, or its URL."""
@@ -47,16 +47,16 @@ class Script:
 
     @property
     def url(self) -> str | None:
-        """Where uv fetches it from, if it is not here."""
+        """The URL that uv fetches it from; None if it is a text."""
         return self.text if _URL_PATTERN.fullmatch(self.text) else None
 
     @property
     def title(self) -> str:
-        """How it is called; of a text nothing, for titles are listed and counted by."""
+        """The title of its job: without the text, because jobs are listed and grouped by title."""
         return shlex.join([*self._uv_command(), self.url or "script.py", *self.arguments])
 
     def build_command(self) -> list[str]:
-        """Return what runs it."""
+        """Return the command that runs it."""
         if self.url is not None:
             return [*self._uv_command(), self.url, *self.arguments]
         names = list(self.build_environment())
@@ -70,7 +70,7 @@ class Script:
         return ["sh", "-c", unpack, "holdfast", *self.arguments]
 
     def build_environment(self) -> dict[str, str]:
-        """Return the variables that carry it."""
+        """Return the variables that carry the text; none for a URL."""
         if self.url is not None:
             return {}
         packed = b64encode(gzip.compress(self.text.encode(), mtime=0)).decode()
@@ -83,9 +83,14 @@ class Script:
         }
 
     def _uv_command(self) -> list[str]:
-        # Each with its value in one word, so that none can be taken for an option.
-        given = [f"--with={each}" for each in self.dependencies]
-        return ["uv", "run", *given, *([] if self.python is None else [f"--python={self.python}"])]
+        # An option and its value are one word, so that no value can be read as an option.
+        packages = [f"--with={requirement}" for requirement in self.dependencies]
+        return [
+            "uv",
+            "run",
+            *packages,
+            *([] if self.python is None else [f"--python={self.python}"]),
+        ]
 
 
 def expect_env_fits(script: Script | None, env: Mapping[str, str]) -> None:
@@ -94,25 +99,24 @@ def expect_env_fits(script: Script | None, env: Mapping[str, str]) -> None:
     Raises:
         ValueError: with what to do instead.
     """
-    beside = _env_size_bytes(env)
+    env_bytes = _env_size_bytes(env)
     if script is None:
-        if beside > MAX_ENV_BYTES:
+        if env_bytes > MAX_ENV_BYTES:
             message = (
-                f"the variables in env come to {beside} bytes, and a job takes {MAX_ENV_BYTES}; "
-                "put "
-                f"them into a file in a bucket or dataset, and mount that with volumes"
+                f"the variables in env come to {env_bytes} bytes, and a job takes {MAX_ENV_BYTES}; "
+                f"put them into a file in a bucket or dataset, and mount that with volumes"
             )
             raise ValueError(message)
         return
-    # Packing takes time, and of most scripts it is plain that they fit.
-    if len(script.text) * 4 * _BASE64_GROWTH + beside < MAX_ENV_BYTES:
+    # Packing takes time, and most scripts fit without doubt.
+    if len(script.text) * 4 * _BASE64_GROWTH + env_bytes < MAX_ENV_BYTES:
         return
-    size = _env_size_bytes(script.build_environment()) + beside
-    if size > MAX_ENV_BYTES:
+    total_bytes = _env_size_bytes(script.build_environment()) + env_bytes
+    if total_bytes > MAX_ENV_BYTES:
         message = (
-            f"the script comes to {size} bytes with env, packed, and a job takes "
-            f"{MAX_ENV_BYTES}; put "
-            f"it into a repository or bucket and give its https URL, or mount it with volumes"
+            f"the script comes to {total_bytes} bytes with env, packed, and a job takes "
+            f"{MAX_ENV_BYTES}; put it into a repository or bucket and give its https URL, or mount "
+            f"it with volumes"
         )
         raise ValueError(message)
 
@@ -122,16 +126,15 @@ def _env_size_bytes(env: Mapping[str, str]) -> int:
 
 
 def _check_script_text(text: str) -> str:
-    one_word = text.strip()
-    if not one_word:
+    word = text.strip()
+    if not word:
         message = "it is empty; give the text of a Python script, or an https URL"
         raise ValueError(message)
-    if _URL_PATTERN.fullmatch(one_word):
-        return _expect_fetchable(one_word)
-    if _FILE_NAME.fullmatch(one_word):
+    if _URL_PATTERN.fullmatch(word):
+        return _expect_fetchable(word)
+    if _FILE_NAME.fullmatch(word):
         message = (
-            f"{quote_value(one_word)} names a file, and no file of yours is in reach "
-            "here; give the "
+            f"{quote_value(word)} names a file, and your files cannot be read here; give the "
             f"text of the script itself, or an https URL of it"
         )
         raise ValueError(message)
@@ -164,7 +167,7 @@ def _split_scheme_and_host(url: str) -> tuple[str, str]:
 
 
 def _numbers_to_text(values: object) -> object:
-    """Write numbers as texts, for that is what arguments are."""
+    """Turn numbers into texts: the arguments of a program are texts."""
     if not isinstance(values, list):
         return values
     return [
@@ -183,7 +186,7 @@ def _expect_no_empty_words(words: list[str]) -> list[str]:
 def _check_requirement(text: str) -> str:
     text = text.strip()
     if not _REQUIREMENT.fullmatch(text):
-        message = f'{quote_value(text)} is no requirement; write one such as "torch>=2.4"'
+        message = f'{quote_value(text)} is not a requirement; write one such as "torch>=2.4"'
         raise ValueError(message)
     return text
 
@@ -191,7 +194,7 @@ def _check_requirement(text: str) -> str:
 def _check_python_version(text: str) -> str:
     text = text.strip()
     if not _PYTHON_VERSION.fullmatch(text):
-        message = f'{quote_value(text)} is no version of Python; write one such as "3.12"'
+        message = f'{quote_value(text)} is not a version of Python; write one such as "3.12"'
         raise ValueError(message)
     return text
 

@@ -1,6 +1,6 @@
-"""What a subject may ask of a Space: one call of one of its endpoints, by name.
+"""Specification of a call to a Space: one call of one Gradio endpoint, by name.
 
-A Space is named by its owner and its name, never by an address: where it is the Hub says.
+A Space is identified by its owner and its name, never by an address: the Hub says where it is.
 """
 
 import re
@@ -26,8 +26,7 @@ def _normalize_space_name(space: str) -> str:
     name = _SPACE_URL_PREFIX.sub("", space.strip(), count=1).removesuffix("/")
     if not _NAME.fullmatch(name) or ".." in name or "--" in name:
         message = (
-            f"{quote_value(space)} does not name a Space; write its owner and its name, "
-            "as in "
+            f"{quote_value(space)} does not name a Space; write its owner and its name, as in "
             f'"owner/name", and no other address of it'
         )
         raise ValueError(message)
@@ -52,7 +51,7 @@ class SpaceCallSpec(Spec):
 
     space: SpaceName
     api_name: ApiName | None = None
-    """None: the only one there is, or `/predict`."""
+    """None: the only endpoint of the Space, or `/predict`."""
     arguments: SpaceArguments = Field(default_factory=dict[str, Any])
     timeout: Annotated[timedelta, BeforeValidator(parse_call_timeout), SERIALIZE_AS_SECONDS] = (
         timedelta(minutes=10)
@@ -60,5 +59,5 @@ class SpaceCallSpec(Spec):
 
     @property
     def title(self) -> str:
-        """What it is called if nobody gives it a name: no argument, for titles are counted by."""
+        """The title of a job without a name: no arguments, because jobs are grouped by title."""
         return f"{self.space} {self.api_name or ''}".rstrip()

@@ -1,4 +1,4 @@
-"""What is wrong with the arguments of a call, and what should be written instead?"""
+"""Errors of pydantic, turned into sentences that say what to write instead."""
 
 import re
 from collections.abc import Iterable
@@ -21,22 +21,22 @@ _EXPECTED_FORMS: Final = {
     "bool_parsing": "write true or false",
     "bool_type": "write true or false",
 }
-"""What to write where pydantic only says what is missing."""
+"""What to write, by the type of error of pydantic, which only says what is wrong."""
 _CHOICE: Final = re.compile(r"'([^']+)'")
 _SECRET_ARGUMENTS: Final = frozenset({"secrets", "pass_token", "overrides", "job"})
-"""Arguments of which nothing is: somebody may have put a secret there, in a wrong form."""
+"""Arguments whose values are never repeated: a secret may stand there in a wrong form."""
 
 
 def to_invalid_error(error: ValidationError, known_arguments: Iterable[str] = ()) -> Invalid:
-    """Turn what pydantic found into sentences, one for each argument that is wrong."""
-    wrong: dict[object, ErrorDetails] = {}
+    """Turn an error of pydantic into sentences, one for each wrong argument."""
+    entries: dict[object, ErrorDetails] = {}
     for entry in error.errors(include_url=False):
         argument = entry["loc"][0] if entry["loc"] else None
-        # Of the ways a value fails to be one of several types, the deepest is the one meant.
-        if argument not in wrong or len(entry["loc"]) >= len(wrong[argument]["loc"]):
-            wrong[argument] = entry
+        # A union fails once for each member; the deepest failure is of the member that was meant.
+        if argument not in entries or len(entry["loc"]) >= len(entries[argument]["loc"]):
+            entries[argument] = entry
     return Invalid(
-        " ".join(_describe_error(entry, list(known_arguments)) for entry in wrong.values())
+        " ".join(_describe_error(entry, list(known_arguments)) for entry in entries.values())
     )
 
 
@@ -52,10 +52,10 @@ def describe_problem(entry: ErrorDetails) -> str:
 
 
 def validate_spec(spec_class: type[S], **fields: Any) -> S:
-    """Check a request, as it is launched and as it is launched again.
+    """Validate a request, of a launch or of a retry.
 
     Raises:
-        Invalid: with a sentence for each argument that is wrong.
+        Invalid: with a sentence for each wrong argument.
     """
     try:
         return spec_class.model_validate(fields)
@@ -64,7 +64,7 @@ def validate_spec(spec_class: type[S], **fields: Any) -> S:
 
 
 def drop_none(**arguments: Any) -> dict[str, Any]:
-    """Return those of the arguments that a call said; the others have defaults of their own."""
+    """Return the arguments that a call gave; the others have defaults in the specification."""
     return {name: value for name, value in arguments.items() if value is not None}
 
 
@@ -72,8 +72,8 @@ def _describe_error(entry: ErrorDetails, known_arguments: list[str]) -> str:
     path = _format_path(entry["loc"])
     match entry["type"]:
         case "extra_forbidden":
-            near = did_you_mean(str(entry["loc"][0]), known_arguments)
-            hint = f"; {_lower_first(near)}" if near else "."
+            question = did_you_mean(str(entry["loc"][0]), known_arguments)
+            hint = f"; {_lower_first(question)}" if question else "."
             return (
                 f"There is no argument {path}{hint} The arguments are {', '.join(known_arguments)}."
             )
@@ -83,17 +83,17 @@ def _describe_error(entry: ErrorDetails, known_arguments: list[str]) -> str:
             return f"{path}: {describe_problem(entry)}."
         case "enum" | "literal_error":
             choices = _CHOICE.findall(entry.get("ctx", {}).get("expected", ""))
-            near = did_you_mean(str(entry["input"]), choices)
-            wrong = short_repr(entry["input"])
-            return f"{path}: {wrong} is none of {', '.join(choices)}. {near}".strip()
-        case wrong:
-            form = f"; {_EXPECTED_FORMS[wrong]}" if wrong in _EXPECTED_FORMS else ""
-            given = (
+            question = did_you_mean(str(entry["input"]), choices)
+            value = short_repr(entry["input"])
+            return f"{path}: {value} is none of {', '.join(choices)}. {question}".strip()
+        case error_type:
+            form = f"; {_EXPECTED_FORMS[error_type]}" if error_type in _EXPECTED_FORMS else ""
+            contrast = (
                 ""
                 if entry["loc"][0] in _SECRET_ARGUMENTS
                 else f", not {short_repr(entry['input'])}"
             )
-            return f"{path}: {describe_problem(entry)}{given}{form}."
+            return f"{path}: {describe_problem(entry)}{contrast}{form}."
 
 
 def _format_path(location: tuple[int | str, ...]) -> str:

@@ -1,8 +1,8 @@
-"""What of the Hub lies in the container, and where: `hf://datasets/ada/set:/data:ro`.
+"""Volumes of a job: `hf://datasets/ada/set:/data:ro` mounts a repository or bucket of the Hub.
 
-The notation is that of `huggingface_hub`, read as it reads it. What it lets pass and what would
-only fail, or surprise, in a container is refused here: a repository that is to be written to, and
-a mount that hides what the image needs.
+The notation is that of `huggingface_hub`, and its parser reads it. What would fail or surprise only
+in the container is refused here: a repository that is mounted to be written to, and a mount that
+hides what the image needs.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ _IMAGE_FOLDERS: Final = frozenset(
         "var",
     }
 )
-"""Folders that would vanish behind a mount, with what the image keeps in them."""
+"""Folders that a mount would hide, with the files of the image in them."""
 _MAX_QUOTED_CHARS: Final = 100
 _VOLUME_SYNTAX: Final = (
     "write hf://TYPE/OWNER/NAME[/PATH]:/MOUNT[:ro|:rw], such as hf://datasets/ada/set:/data"
@@ -53,25 +53,25 @@ _VOLUME_SYNTAX: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A bucket, or a repository, and where a container finds it."""
+    """A bucket or a repository, and where it is mounted."""
 
     kind: HfUriType
     source: str
     """`owner/name`."""
     mount: str
     path: str = ""
-    """The folder in it that is mounted, if not all of it."""
+    """The folder that is mounted; empty: all of it."""
     revision: str | None = None
-    """Of a repository; none is its main branch."""
+    """Of a repository; None is its main branch."""
     read_only: bool = True
 
     def __str__(self) -> str:
-        """Write it the one way in which it is stored."""
+        """Write the one form in which a volume is stored."""
         source = HfUri(self.kind, self.source, self.revision, self.path)
         return HfMount(source, self.mount, self.read_only).to_uri()
 
     def to_hub_json(self) -> dict[str, Any]:
-        """Write it as the Hub wants it in a create request."""
+        """Return the volume as the Hub expects it in a create request."""
         return {
             "type": self.kind,
             "source": self.source,
@@ -83,10 +83,10 @@ class Volume:
 
 
 def parse_volume(text: str) -> Volume:
-    """Read one volume.
+    """Parse one volume.
 
     Raises:
-        ValueError: it is none, or could not be mounted; with the form that can.
+        ValueError: it is no volume, or cannot be mounted; the text shows the form.
     """
     shown = quote_value(text, _MAX_QUOTED_CHARS)
     written = _with_type_prefix(text.strip())
@@ -163,19 +163,19 @@ def _is_safe(path: str) -> bool:
 
 
 def _normalize_volumes(value: object) -> object:
-    """Write each volume the one way it is stored."""
+    """Write each volume in the one form in which it is stored."""
     if not isinstance(value, list):
         return value
     return [
-        str(parse_volume(each)) if isinstance(each, str) else each
-        for each in cast("list[object]", value)
+        str(parse_volume(volume)) if isinstance(volume, str) else volume
+        for volume in cast("list[object]", value)
     ]
 
 
 def _expect_unique_mounts(volumes: list[str]) -> list[str]:
-    mounts = [parse_volume(each).mount for each in volumes]
-    if twice := sorted({mount for mount in mounts if mounts.count(mount) > 1}):
-        message = f"{twice[0]} is the mount of more than one volume; give each its own"
+    mounts = [parse_volume(volume).mount for volume in volumes]
+    if duplicates := sorted({mount for mount in mounts if mounts.count(mount) > 1}):
+        message = f"{duplicates[0]} is the mount of more than one volume; give each its own"
         raise ValueError(message)
     return volumes
 
@@ -186,4 +186,4 @@ Volumes = Annotated[
     BeforeValidator(_normalize_volumes),
     AfterValidator(_expect_unique_mounts),
 ]
-"""Volumes as they are asked for, each stored in one form."""
+"""Volumes as a caller writes them; each is stored in one form."""

@@ -1,1 +1,1 @@
-"""Inputs of a specification: files, URLs, `hf://` paths, media types, base64."""
+"""Inputs of a specification: files, URLs, `hf://` URIs, media types, base64."""

@@ -1,4 +1,4 @@
-"""What does a caller mean by bytes in a string? Base 64, alone or in a `data:` URL, and bounded."""
+"""Bytes that a caller sends inside of a string: base 64, alone or in a `data:` URL, and bounded."""
 
 import base64
 import binascii
@@ -15,15 +15,13 @@ _URL_SAFE_TO_STANDARD: Final = str.maketrans("-_", "+/")
 def decode_base64(
     text: str, *, max_bytes: int, accepted_types: frozenset[str]
 ) -> tuple[bytes, str]:
-    """Return the bytes that are meant, and their media type.
-
-    What a `data:` URL calls them is not believed.
+    """Return the bytes and their media type, which is found in the bytes, not in a `data:` URL.
 
     Raises:
-        ValueError: it is not base 64, is too large, or is nothing that is accepted.
+        ValueError: it is not base 64, is too large, or has no accepted media type.
     """
     head = _DATA_URL.match(text)
-    # Four letters are three bytes. Looked at first: what is far too large is not even copied.
+    # Four letters are three bytes. Checked first, so that nothing far too large is even copied.
     letters = len(text) - (head.end() if head else 0)
     if letters > 2 * max_bytes + 8:
         raise _too_large(max_bytes)
@@ -42,7 +40,7 @@ def decode_base64(
         )
         raise ValueError(message) from None
     if not content:
-        message = "there is nothing in it; encode the bytes of the file in base 64"
+        message = "this is empty; encode the bytes of the file in base 64"
         raise ValueError(message)
     if len(content) > max_bytes:
         raise _too_large(max_bytes)
@@ -55,6 +53,6 @@ def decode_base64(
 
 def _too_large(max_bytes: int) -> ValueError:
     return ValueError(
-        f"this is more than {max_bytes:,} bytes, which is what is taken in a call; put the file on "
-        f"the web or into a repository, and give its https:// URL or its hf:// path"
+        f"this is more than {max_bytes:,} bytes, the limit within a call; put the file on the web "
+        f"or into a repository, and give its https:// URL or its hf:// URI"
     )

@@ -1,7 +1,7 @@
-"""How does a caller hand a file over, in arguments that are JSON?
+"""Files in the JSON arguments of a call: a URL, or the bytes in base 64.
 
-By a link, which is fetched when the call is made, or by its bytes. Never by a path: there is no
-file of the caller's here.
+A worker fetches the URL when it makes the call. A path is never accepted: no file of the caller is
+on this machine.
 """
 
 import re
@@ -18,7 +18,7 @@ FILE_ARGUMENT_EXAMPLES: Final[tuple[dict[str, str], ...]] = (
     {"url": "https://example.com/picture.png"},
     {"base64": "aGVsbG8=", "name": "hello.txt"},
 )
-"""What to write."""
+"""Examples for messages and descriptions."""
 _KEYS: Final = frozenset({"url", "base64", "name"})
 _UNSAFE_CHARS: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _MAX_NAME_CHARS: Final = 100
@@ -26,7 +26,7 @@ _MAX_NAME_CHARS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class FileArgument:
-    """A file that goes along with a call: where it is, or what is in it."""
+    """A file that goes along with a call: its URL or its content."""
 
     name: str
     url: str | None
@@ -34,10 +34,10 @@ class FileArgument:
 
 
 def parse_file_argument(value: JsonValue) -> FileArgument | None:
-    """Read what stands for a file; none if it is something else.
+    """Parse a file; return None if the value has not the form of one.
 
     Raises:
-        ValueError: it was to be a file, and cannot be one.
+        ValueError: it has the form of a file, and cannot be one.
     """
     if isinstance(value, str):
         return _from_url(value, None)
@@ -45,14 +45,14 @@ def parse_file_argument(value: JsonValue) -> FileArgument | None:
         return None
     if not value or value.keys() - _KEYS or value.keys() == {"name"}:
         return None
-    name, url, written = value.get("name"), value.get("url"), value.get("base64")
+    name, url, encoded = value.get("name"), value.get("url"), value.get("base64")
     if not isinstance(name, str | None):
         raise _invalid_file("its name is not a text")
-    if isinstance(url, str) and written is None:
+    if isinstance(url, str) and encoded is None:
         return _from_url(url, name)
-    if isinstance(written, str) and url is None:
-        return FileArgument(safe_file_name(name or "file"), None, _decode_base64(written))
-    raise _invalid_file("it has no url, or no base64, or both")
+    if isinstance(encoded, str) and url is None:
+        return FileArgument(safe_file_name(name or "file"), None, _decode_base64(encoded))
+    raise _invalid_file("it needs either url or base64")
 
 
 def _from_url(url: str, name: str | None) -> FileArgument:
@@ -73,7 +73,7 @@ def _decode_base64(text: str) -> bytes:
 
 
 def safe_file_name(name: str) -> str:
-    """Make a file name that means nothing else; Spaces go by what follows its last dot."""
+    """Replace every character that could mean something else; Spaces need the extension."""
     return _UNSAFE_CHARS.sub("_", name)[-_MAX_NAME_CHARS:].lstrip(".") or "file"
 
 

@@ -34,17 +34,17 @@ class HubUri:
 
     kind: str
     repo: str
-    """Its owner and its name."""
+    """The owner and the name."""
     path: str
     revision: str | None = None
-    """None is the newest. Of a file in a bucket: what tells the content it is to have."""
+    """None is the newest. Of a file in a bucket: what identifies its content."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a URI in the one form that is taken.
+        """Parse a URI in its one form.
 
         Raises:
-            ValueError: with what to write instead.
+            ValueError: it has another form; the text says what to write.
         """
         if len(text) > _MAX_URI_CHARS or not text.startswith(HUB_URI_SCHEME):
             raise _invalid_uri(text)
@@ -64,7 +64,7 @@ class HubUri:
 
     @property
     def url_path(self) -> str:
-        """Where the Hub has it."""
+        """The path of its URL at the Hub."""
         path = quote(self.path)
         if not self.has_revisions:
             return f"/buckets/{self.repo}/resolve/{path}"
@@ -72,7 +72,7 @@ class HubUri:
         return f"/{_URL_PREFIXES[self.kind]}{self.repo}/resolve/{revision}/{path}"
 
     def at_revision(self, revision: str) -> Self:
-        """Return the same file as one revision has it."""
+        """Return the same file at one revision."""
         return replace(self, revision=revision)
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
-"""What is in these bytes? What they begin with says so; no header, no name, and no decoder.
+"""Media types, found by the first bytes of a content; no HTTP header, name or decoder is used.
 
-What is not known to be harmless is not recognized: archives, HTML, SVG and other XML are nothing
-that a model takes, and an image whose header promises more pixels than anybody needs is a bomb.
+Only harmless types are recognized: no model takes archives, HTML, SVG or other XML. An image whose
+header declares far too many pixels is refused, because decoding it would exhaust the memory.
 """
 
 import struct
@@ -46,26 +46,27 @@ _MARKERS_WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
 def detect_media_type(content: bytes, accepted_types: frozenset[str]) -> str:
-    """Return the media type of bytes, by what they are.
+    """Return the media type of bytes, found in the bytes.
 
     Raises:
-        ValueError: they are none of what is accepted, or an image of more pixels than is taken.
+        ValueError: it is not accepted, or the bytes are an image of too many pixels.
     """
-    found = _sniff_media_type(content)
-    if found not in accepted_types:
+    media_type = _sniff_media_type(content)
+    if media_type not in accepted_types:
         message = (
-            f"it is {found or 'of no known kind'}; taken are {', '.join(sorted(accepted_types))}"
+            f"it is {media_type or 'of no known kind'}; accepted types: "
+            f"{', '.join(sorted(accepted_types))}"
         )
         raise ValueError(message)
-    if found in IMAGES:
-        _expect_pixel_limit(content, found)
-    return found
+    if media_type in IMAGES:
+        _expect_pixel_limit(content, media_type)
+    return media_type
 
 
 def _sniff_media_type(content: bytes) -> str | None:
-    for magic, kind in _MAGIC:
+    for magic, media_type in _MAGIC:
         if content.startswith(magic):
-            return kind
+            return media_type
     if content.startswith(b"RIFF"):
         return _RIFF.get(content[8:12])
     if content[4:8] == b"ftyp":
@@ -85,7 +86,7 @@ def _is_plain_text(content: bytes) -> bool:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return False
-    # A browser takes for HTML what begins so, whatever it is called.
+    # A browser reads a text that begins so as HTML, whatever type it is sent with.
     return not text.lstrip().startswith("<")
 
 
@@ -95,11 +96,11 @@ def _expect_pixel_limit(content: bytes, media_type: str) -> None:
     except (struct.error, StopIteration, IndexError):
         width = height = 0
     if not width or not height:
-        raise ValueError("its header says no size, so it is not an image")
+        raise ValueError("its header has no size, so it is not an image")
     if max(width, height) > _MAX_SIDE_PIXELS or width * height > _MAX_PIXELS:
         message = (
-            f"it is an image of {width} x {height} pixels; taken are up to {_MAX_SIDE_PIXELS} on a "
-            f"side and {_MAX_PIXELS // 1_000_000} million in all"
+            f"it is an image of {width} x {height} pixels; accepted are at most "
+            f"{_MAX_SIDE_PIXELS} on a side and {_MAX_PIXELS // 1_000_000} million in total"
         )
         raise ValueError(message)
 
@@ -116,36 +117,38 @@ def _read_gif_size(content: bytes) -> tuple[int, int]:
 
 def _read_jpeg_size(content: bytes) -> tuple[int, int]:
     start = next(
-        at for marker, at in _iter_jpeg_segments(content) if marker in _START_OF_FRAME_MARKERS
+        offset
+        for marker, offset in _iter_jpeg_segments(content)
+        if marker in _START_OF_FRAME_MARKERS
     )
     height, width = struct.unpack_from(">HH", content, start + 5)
     return width, height
 
 
 def _iter_jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
-    """Yield what kind of segment a JPEG has, and where, up to the one that has the picture."""
-    at = 2
-    while content[at] == 0xFF:  # noqa: PLR2004  # what every marker begins with
-        marker = content[at + 1]
+    """Yield the marker and the offset of each segment of a JPEG, up to that of the picture."""
+    offset = 2
+    while content[offset] == 0xFF:  # noqa: PLR2004  # every marker begins with it
+        marker = content[offset + 1]
         if marker == 0xFF:  # noqa: PLR2004  # a fill byte
-            at += 1
+            offset += 1
             continue
-        yield marker, at
-        at += 2
+        yield marker, offset
+        offset += 2
         if marker not in _MARKERS_WITHOUT_LENGTH:
-            at += struct.unpack_from(">H", content, at)[0]
+            offset += struct.unpack_from(">H", content, offset)[0]
 
 
 def _read_webp_size(content: bytes) -> tuple[int, int]:
-    form = content[12:16]
-    if form == b"VP8X":
+    chunk = content[12:16]
+    if chunk == b"VP8X":
         width, height = content[24:27], content[27:30]
         return int.from_bytes(width, "little") + 1, int.from_bytes(height, "little") + 1
-    if form == b"VP8L":
+    if chunk == b"VP8L":
         (packed,) = struct.unpack_from("<I", content, 21)
         return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
     width, height = struct.unpack_from("<HH", content, 26)
-    return (width & 0x3FFF, height & 0x3FFF) if form == b"VP8 " else (0, 0)
+    return (width & 0x3FFF, height & 0x3FFF) if chunk == b"VP8 " else (0, 0)
 
 
 _SIZE_READERS: Final[dict[str, Callable[[bytes], tuple[int, int]]]] = {

@@ -1,7 +1,8 @@
-"""Which files on the web may be fetched for somebody? Those that anybody could fetch by name.
+"""Public URLs: `https://` URLs of files that anybody on the Internet could fetch.
 
-A URL is read in one strict form, and just what was read is connected to: no second parser is there
-to see another host in it. A name is no more than a question; `is_public` judges every answer to it.
+A URL has one strict form, and the worker connects to just the host that was parsed: no second
+parser could see another host in it. A host name proves nothing, so `is_public_ip` also checks every
+address that it resolves to.
 """
 
 import re
@@ -25,32 +26,33 @@ _NON_PUBLIC_TLDS: Final = frozenset(
     {"localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private"}
     | {"arpa", "alt", "onion", "test", "invalid"}
 )
-"""Last labels that no public name has."""
+"""Last labels that no public host name has."""
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _EXCLUDED_NETWORKS: Final = (
     IPv4Network("192.0.0.0/24"),  # protocol assignments
     IPv4Network("192.88.99.0/24"),  # relays into IPv6
-    IPv4Network("168.63.129.16/32"),  # what Azure shows to its machines
+    IPv4Network("168.63.129.16/32"),  # the metadata service of Azure
     IPv6Network("2001::/23"),  # protocol assignments, Teredo among them
-    IPv6Network("2002::/16"),  # 6to4: any IPv4 address, in other clothes
+    IPv6Network("2002::/16"),  # 6to4: any IPv4 address inside of an IPv6 one
     IPv6Network("3fff::/20"),  # documentation
 )
 
 
 @dataclass(frozen=True, slots=True)
 class PublicUrl:
-    """An `https://` URL, read."""
+    """A parsed `https://` URL."""
 
     host: str
     target: str
-    """Its path and query: what is sent to that host."""
+    """Its path and query, which are sent to that host."""
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read a URL in the one form that is taken.
+        """Parse a URL in its one form.
 
         Raises:
-            ValueError: with what to write instead; nothing of the URL, which may hold a secret.
+            ValueError: it has another form. The text repeats nothing of the URL, which may hold a
+                secret.
         """
         match = (
             _URL_PATTERN.fullmatch(url) if url.isascii() and len(url) <= _MAX_URL_CHARS else None
@@ -66,24 +68,24 @@ class PublicUrl:
         return cls(host, (match["path"] or "/") + (match["query"] or ""))
 
     def resolve_redirect(self, location: str) -> Self:
-        """Read where an answer from this address leads to.
+        """Return the target of a redirect from this URL.
 
         Raises:
-            ValueError: it leads where nothing is fetched from.
+            ValueError: the target is not a public URL.
         """
-        # As it is: joining would drop the tabs and ends of lines that have no place in it.
+        # Unjoined if it is invalid: urljoin would drop its tabs and line ends.
         joined = urljoin(f"https://{self.host}{self.target}", location)
         return self.parse(joined if location.isprintable() else location)
 
     def __str__(self) -> str:
-        # Without the rest, which may be a signature that is good for the file.
+        # Without the rest, which may be a signature that gives access to the file.
         return f"https://{self.host}/…"
 
 
 def is_public_ip(address: IpAddress) -> bool:
-    """Say whether this is one machine on the Internet, under its own address."""
+    """Say whether this is the address of one machine on the Internet."""
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
-        # Local ones, and those that stand for an IPv4 address: mapped, compatible, NAT64.
+        # Local addresses, and those that stand for an IPv4 one: mapped, compatible, NAT64.
         return False
     if not address.is_global or address.is_multicast or address.is_reserved:
         return False
@@ -91,12 +93,12 @@ def is_public_ip(address: IpAddress) -> bool:
 
 
 def _is_public_host(host: str) -> bool:
-    *before, last = host.split(".")
-    # A last label that is a number makes an IPv4 address of the whole, in one of its many forms.
+    *labels, last = host.split(".")
+    # With a number as its last label, a host is an IPv4 address in one of its many forms.
     return (
-        bool(before)
+        bool(labels)
         and len(host) <= _MAX_HOST_CHARS
-        and all(_HOST_LABEL.fullmatch(label) for label in (*before, last))
+        and all(_HOST_LABEL.fullmatch(label) for label in (*labels, last))
         and last not in _NON_PUBLIC_TLDS
         and not _NUMERIC_LABEL.fullmatch(last)
     )

@@ -116,7 +116,7 @@ MISTAKES: Final[list[tuple[dict[str, Any], str]]] = [
     ({"items": []}, "items: there is none"),
     (
         {"items": [make_item(1), make_item(2), make_item(1)]},
-        "items[2]: the custom_id 'item-1' is that of",
+        "items[2]: the custom_id 'item-1' is already used by",
     ),
     ({"items": [{"custom_id": "a", "inputs": ""}]}, "items[0]: inputs: for chat-completion"),
     ({"items": [{"inputs": "a"}]}, "items[0].custom_id is missing"),

@@ -360,7 +360,7 @@ async def test_items_are_read_from_a_file_once_and_whole(
 
 
 WRONG_FILES: Final = {
-    b'{"custom_id": "a", "inputs": "again"}': "the custom_id 'a' is that of Line 1 of hf://",
+    b'{"custom_id": "a", "inputs": "again"}': "the custom_id 'a' is already used by Line 1 of hf://",
     b'{"custom_id": "b", "inputs": ': "is not JSON",
     b'{"custom_id": "b"}': "inputs: field required; write {",
     b'{"custom_id": "b", "inputs": "x", "url": "/v1"}': "url: extra inputs",

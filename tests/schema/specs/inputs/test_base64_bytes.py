@@ -33,8 +33,8 @@ def test_base_64_is_read_however_it_is_written(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "there is nothing in it"),
-        ("data:;base64,", "there is nothing in it"),
+        ("", "this is empty"),
+        ("data:;base64,", "this is empty"),
         ("/etc/passwd", "cannot be used|not base 64"),
         ("file:///etc/passwd", "not base 64"),
         ("https://example.com/cat.gif", "not base 64"),

@@ -161,7 +161,7 @@ async def command(ground: ParityService) -> None:
 async def script(ground: ParityService) -> None:
     url = "https://example.com/train.py"
     assert (await ground.read_request(script=url))["script"] == url
-    assert "no file of yours is in reach" in await ground.read_refusal(script="/work/train.py")
+    assert "your files cannot be read here" in await ground.read_refusal(script="/work/train.py")
 
 
 @parity_case("argument", "with_deps", "script_args", "python")
