@@ -1,4 +1,4 @@
-"""What would a launch do? Everything is looked at that it looks at, and nothing is made."""
+"""The dry run of a launch: it checks what a launch checks, and makes nothing."""
 
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -6,15 +6,14 @@ from uuid import UUID
 from pydantic import ConfigDict, RootModel
 
 from schema.billing import budgets
-from schema.common import ids
 from schema.common.errors import Denied, LimitReached, WorkspaceArchived
-from schema.common.ids import HandleKind
 from schema.common.money import to_usd
+from schema.common.text import truncate
 from schema.db.database import Transaction
 from schema.jobs import queries as job_queries
 from schema.jobs.tables import JobKind
-from schema.workspaces import store as workspace_store
 from service.auth.caller import Caller
+from service.jobs import operations
 from service.jobs.launch import LaunchRequest
 from service.runtime.context import App
 from service.views.base import Detail, View
@@ -29,10 +28,10 @@ class DryRunView(View):
 
     dry_run: Literal[True]
     needs: list[str]
-    """What it lacks; nothing, if it would be launched."""
+    """What it lacks; empty if it would be launched."""
     namespace: Detail[str]
     spec: Detail[dict[str, Any]]
-    """What would be asked for, of secrets only the names."""
+    """What would be launched; of secrets only the names."""
     labels: Detail[dict[str, str]]
     notes: Detail[list[str]]
     """What of it came from its workspace."""
@@ -52,20 +51,20 @@ async def dry_run_launch(app: App, caller: Caller, request: LaunchRequest) -> Dr
     needs = await _check_permission(app, caller, request)
     async with app.transaction(caller) as tx:
         needs += await _check_workspace(tx, caller, request.workspace_id)
-        standing = await job_queries.get_subject_status(tx, caller.subject_id)
+        subject = await job_queries.get_subject_status(tx, caller.subject_id)
         accounts = await budgets.read_budgets(
             tx,
             caller.subject_id,
             request.workspace_id,
             default_monthly_budget=app.monthly_budget_micro_usd,
         )
-    if standing.open_jobs >= app.max_open_jobs:
-        needs.append(
-            str(LimitReached(open_jobs=standing.open_jobs, max_open_jobs=app.max_open_jobs))
-        )
-    if (lacking := budgets.find_exceeded_budget(accounts, request.rate)) is not None:
-        needs.append(str(lacking))
-    room = [left for each in accounts if (left := each.remaining_micro_usd) is not None]
+    if subject.open_jobs >= app.max_open_jobs:
+        limit = LimitReached(open_jobs=subject.open_jobs, max_open_jobs=app.max_open_jobs)
+        needs.append(str(limit))
+    if (exceeded := budgets.find_exceeded_budget(accounts, request.rate)) is not None:
+        needs.append(str(exceeded))
+    remaining = [account.remaining_micro_usd for account in accounts]
+    budgets_left = [amount for amount in remaining if amount is not None]
     return DryRunView(
         dry_run=True,
         needs=needs,
@@ -74,18 +73,14 @@ async def dry_run_launch(app: App, caller: Caller, request: LaunchRequest) -> Dr
         labels=request.labels,
         notes=request.notes,
         ceiling_usd=None if request.rate is None else to_usd(request.rate.ceiling_micro_usd),
-        budget_left_usd=to_usd(min(room)) if room else None,
+        budget_left_usd=to_usd(min(budgets_left)) if budgets_left else None,
     )
 
 
 def _shorten_script(spec: dict[str, Any]) -> dict[str, Any]:
-    """Repeat no more of a script than tells which it is."""
-    text = spec.get("script", "")
-    return (
-        spec
-        if len(text) <= _MAX_SCRIPT_CHARS
-        else spec | {"script": f"{text[:_MAX_SCRIPT_CHARS]}…"}
-    )
+    """Repeat only the beginning of a long script."""
+    script = spec.get("script")
+    return {**spec, "script": truncate(script, _MAX_SCRIPT_CHARS)} if script else spec
 
 
 async def _check_permission(app: App, caller: Caller, request: LaunchRequest) -> list[str]:
@@ -93,15 +88,14 @@ async def _check_permission(app: App, caller: Caller, request: LaunchRequest) ->
         return []
     try:
         await app.require_launch_permission(caller, request.namespace)
-    except Denied as no:
-        return [str(no)]
+    except Denied as denial:
+        return [str(denial)]
     return []
 
 
 async def _check_workspace(tx: Transaction, caller: Caller, workspace_id: UUID | None) -> list[str]:
-    if workspace_id is None:
-        return []
-    workspace = await workspace_store.get_workspace(tx, caller.subject_id, workspace_id)
-    if workspace is None or workspace.archived_at is None:
-        return []
-    return [str(WorkspaceArchived(ids.format_handle(HandleKind.WORKSPACE, workspace_id)))]
+    try:
+        await operations.expect_not_archived(tx, caller, workspace_id)
+    except WorkspaceArchived as refusal:
+        return [str(refusal)]
+    return []

@@ -1,4 +1,4 @@
-"""How is a log read? In pages that fit what the caller has room for, whatever a job has printed."""
+"""Pages of a job's log that fit what the caller has room for, whatever the job printed."""
 
 import json
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from schema.db.database import Transaction
 from schema.jobs.queries import JobStatus
 from service.auth.caller import Caller
 from service.jobs import operations
+from service.views import job_summary
 from service.views.jobs import LogLine, LogView
 
 _REPLY_OVERHEAD_BYTES: Final = 700
@@ -21,7 +22,7 @@ _CUT_MARK: Final = " … [cut: ask for more max_bytes]"
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """What is to be read of a log."""
+    """Which part of a log to read."""
 
     cursor: int
     tail: int | None
@@ -51,25 +52,25 @@ async def read_log_page(
 async def _read_lines(
     tx: Transaction, status: JobStatus, extent: LogExtent, query: LogQuery
 ) -> tuple[list[NumberedLine], int]:
-    """Return lines, and the number of the first one after them that was not looked at."""
-    whose, limit = (status.subject_id, status.id), query.limit
+    """Return lines, and the number of the first line after them that was not looked at."""
+    log_key, limit = (status.subject_id, status.id), query.limit
     start, size = min(query.cursor, extent.length), query.max_bytes
     if query.grep is not None:
         lines, upto = await log_store.search_lines(
-            tx, *whose, text=query.grep, start=start, limit=limit
+            tx, *log_key, text=query.grep, start=start, limit=limit
         )
         return lines, lines[-1].number + 1 if len(lines) == limit else upto
     if query.tail is not None:
         limit = min(query.tail, query.max_bytes // _MIN_LINE_BYTES)
         start, size = max(0, extent.length - limit), limit * MAX_LINE_BYTES
-    lines = await log_store.read_lines(tx, *whose, start=start, limit=limit, max_bytes=size)
+    lines = await log_store.read_lines(tx, *log_key, start=start, limit=limit, max_bytes=size)
     return lines, lines[-1].number + 1 if lines else start
 
 
 def _take_fitting_lines(
     lines: list[NumberedLine], room_bytes: int, *, numbered: bool
 ) -> list[NumberedLine]:
-    """Return the first lines that fit; one that alone does not is cut, so that reading goes on."""
+    """Return the first lines that fit; a first line that is too long is cut, so reading goes on."""
     fitting: list[NumberedLine] = []
     for line in lines:
         room_bytes -= _count_bytes(line, numbered=numbered)
@@ -86,27 +87,23 @@ def _take_fitting_lines(
 
 
 def _cut_line(line: NumberedLine, room_bytes: int, *, numbered: bool) -> NumberedLine:
-    """Shorten a line to what fits: half of what may remain of it, each time, is tried."""
-    least, most = 0, len(line.text)
-    while least < most:
-        length = (least + most + 1) // 2
-        if (
-            _count_bytes(
-                NumberedLine(line.number, line.text[:length] + _CUT_MARK), numbered=numbered
-            )
-            <= room_bytes
-        ):
-            least = length
+    """Cut a line to the longest beginning that fits, found by bisection."""
+    shortest, longest = 0, len(line.text)
+    while shortest < longest:
+        length = (shortest + longest + 1) // 2
+        candidate = NumberedLine(line.number, line.text[:length] + _CUT_MARK)
+        if _count_bytes(candidate, numbered=numbered) <= room_bytes:
+            shortest = length
         else:
-            most = length - 1
-    return NumberedLine(line.number, line.text[:least] + _CUT_MARK)
+            longest = length - 1
+    return NumberedLine(line.number, line.text[:shortest] + _CUT_MARK)
 
 
 def _count_bytes(line: NumberedLine, *, numbered: bool) -> int:
-    """Say how many bytes a line takes, as text or in the object, whichever is more."""
-    written = {"number": line.number, "text": line.text}
-    shown = _format_numbered(line) if numbered else line.text
-    return 1 + max(len(shown.encode()), len(json.dumps(written, ensure_ascii=False).encode()))
+    """Return how many bytes a line takes, as text or in the object, whichever is more."""
+    json_line = json.dumps({"number": line.number, "text": line.text}, ensure_ascii=False)
+    text_line = _format_numbered(line) if numbered else line.text
+    return 1 + max(len(text_line.encode()), len(json_line.encode()))
 
 
 def _format_numbered(line: NumberedLine) -> str:
@@ -114,14 +111,14 @@ def _format_numbered(line: NumberedLine) -> str:
 
 
 def _describe_page(lines: list[NumberedLine], extent: LogExtent, *, numbered: bool) -> str:
-    what = "No lines"
+    subject = "No lines"
     if lines and numbered:
-        what = f"{len(lines)} matching line{'s' if len(lines) > 1 else ''}"
+        subject = f"{len(lines)} matching line{'s' if len(lines) > 1 else ''}"
     elif lines:
-        what = f"Lines {lines[0].number} to {lines[-1].number}"
+        subject = f"Lines {lines[0].number} to {lines[-1].number}"
     first, dropped = extent.head_lines, extent.dropped_lines
     gap = f" Lines {first} to {first + dropped - 1} were not kept." if dropped else ""
-    return f"{what} of {extent.length}.{gap}"
+    return f"{subject} of {extent.length}.{gap}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +128,7 @@ class LogEnd:
     status: JobStatus
     lines: list[LogLine]
     total_lines: int
-    """Lines kept so far; those shown are the last of them."""
+    """Lines kept so far; `lines` are the last of them."""
 
     @property
     def text(self) -> str:
@@ -140,8 +137,13 @@ class LogEnd:
 
     @property
     def omitted_lines(self) -> int:
-        """How many lines come before those shown."""
+        """How many lines come before these."""
         return self.total_lines - len(self.lines)
+
+    @property
+    def logs_call(self) -> str:
+        """The call that reads the log from its first line."""
+        return f'job_logs(job_id="{job_summary.job_handle(self.status)}")'
 
 
 async def read_log_end(
@@ -153,6 +155,6 @@ async def read_log_end(
         NotFound: the caller has no such job.
     """
     status = await operations.find_job(tx, caller, handle)
-    wanted = LogQuery(cursor=0, tail=max_lines, grep=None, limit=max_lines, max_bytes=max_bytes)
-    view, _, _ = await read_log_page(tx, status, wanted)
+    query = LogQuery(cursor=0, tail=max_lines, grep=None, limit=max_lines, max_bytes=max_bytes)
+    view, _, _ = await read_log_page(tx, status, query)
     return LogEnd(status, view.lines, view.length)

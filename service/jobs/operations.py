@@ -1,17 +1,17 @@
-"""What can a caller do with jobs, apart from how they ask for it?
+"""What a caller can do with their jobs: read them, cancel them, collect their results.
 
-Everything takes the caller first or second, so that "whose?" cannot be forgotten. A job of somebody
-else's is not found, with the same words as one that does not exist.
+Every function takes the caller, so that none can forget whose jobs it is about. A job of another
+subject is not found, in the same words as a job that does not exist.
 """
 
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from schema.artifacts import files, log_store
 from schema.artifacts.log_store import NumberedLine
 from schema.common import ids as common_ids
-from schema.common.errors import Conflict, HoldfastError, NotFound
+from schema.common.errors import Conflict, HoldfastError, NotFound, WorkspaceArchived
 from schema.common.failpoints import hit_failpoint
 from schema.common.ids import HandleKind
 from schema.db.database import Transaction
@@ -34,12 +34,14 @@ from service.views.files import FileView
 from service.views.job_kinds import describe_kind
 from service.views.jobs import LOG_TAIL_LINES, HandleError, JobsView, JobView
 
+RowT = TypeVar("RowT")
+
 _REASONS_EXPLAINED_BY_LOG: Final = frozenset({Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT})
-"""Failures whose cause is likely to stand at the end of the log."""
+"""Failures whose cause is likely to be at the end of the log."""
 
 
 async def read_job_view(tx: Transaction, app: App, caller: Caller, handle: str) -> JobView:
-    """Show one job, with the end of its log if that tells why it failed."""
+    """Show one job, with the end of its log if that says why it failed."""
     [view] = await build_job_views(tx, app, [await find_job(tx, caller, handle)])
     return view
 
@@ -47,23 +49,23 @@ async def read_job_view(tx: Transaction, app: App, caller: Caller, handle: str) 
 async def read_job_views(
     tx: Transaction, app: App, caller: Caller, job_handles: list[str]
 ) -> JobsView:
-    """Show several jobs; a wrong handle among them spoils only itself."""
-    found, errors = await find_jobs(tx, caller, job_handles)
-    return JobsView(jobs=await build_job_views(tx, app, list(found.values())), errors=errors)
+    """Show several jobs; a wrong handle among them becomes an error of its own."""
+    statuses, errors = await find_jobs(tx, caller, job_handles)
+    return JobsView(jobs=await build_job_views(tx, app, list(statuses.values())), errors=errors)
 
 
 async def cancel_job(app: App, caller: Caller, handle: str) -> tuple[JobView, bool]:
-    """Call a job off; also say whether it is cancelled, rather than finished otherwise."""
+    """Cancel a job; also say whether it is cancelled now, or had finished in another way."""
     async with app.transaction(caller) as tx:
         status = await find_job(tx, caller, handle)
         caller.require_scope(describe_kind(status.kind).scope)
-        called_off = await lifecycle.cancel_job(
+        was_cancelled = await lifecycle.cancel_job(
             tx, status.id, subject_id=caller.subject_id, client=CURRENT_CLIENT.get()
         )
         hit_failpoint("cancel.written")
         view = await read_job_view(tx, app, caller, handle)
     hit_failpoint("cancel.committed")
-    if called_off:
+    if was_cancelled:
         await app.wake_worker(view.job_id)
     return view, view.state is JobState.CANCELLED
 
@@ -75,7 +77,7 @@ async def read_result(
 
     Raises:
         Conflict: it has not finished.
-        Invalid: a page is wanted of what has no items.
+        Invalid: the query asks for a page of items, and the job has none.
     """
     status = await find_job(tx, caller, handle)
     items = (
@@ -87,18 +89,20 @@ async def read_result(
         page_query.expect_unpaged()
     if status.finished_at is None and items is None:
         raise Conflict(f"There is no result yet. {_describe_state(status)}")
-    said = await _read_log_ends(tx, [] if describe_kind(status.kind).is_call else [status])
-    kept = await job_queries.get_job_result(tx, caller.subject_id, status.id)
-    left = await files.list_job_files(tx, caller.subject_id, status.id)
+    log_ends = await _read_log_ends(tx, [] if describe_kind(status.kind).is_call else [status])
+    result = await job_queries.get_job_result(tx, caller.subject_id, status.id)
+    if items is not None:
+        result = await batches.add_item_counts(tx, status, result)
+    job_files = await files.list_job_files(tx, caller.subject_id, status.id)
     return ResultView.from_status(
         status,
-        result=kept if items is None else await batches.add_item_counts(tx, status, kept),
+        result=result,
         files=[
-            FileView.from_file(each, app.download_links)
-            for each in left
-            if items is None or each.name in items.named_files
+            FileView.from_file(file, app.download_links)
+            for file in job_files
+            if items is None or file.name in items.named_files
         ],
-        log_lines=said.get(status.id),
+        log_lines=log_ends.get(status.id),
         items=items,
     )
 
@@ -121,31 +125,29 @@ async def find_job(tx: Transaction, caller: Caller, handle: str) -> JobStatus:
 async def find_jobs(
     tx: Transaction, caller: Caller, job_handles: list[str]
 ) -> tuple[dict[str, JobStatus], list[HandleError]]:
-    """Return the caller's jobs of several handles, and why the others name none.
+    """Return the caller's jobs by their handles, and why the other handles name none.
 
     Raises:
-        HoldfastError: there is but one handle, and it names none.
+        HoldfastError: there is only one handle, and it names no job.
     """
-    read: dict[str, UUID] = {}
-    wrong: dict[str, HoldfastError] = {}
+    ids: dict[str, UUID] = {}
+    errors: dict[str, HoldfastError] = {}
     for handle in job_handles:
         try:
-            read[handle] = common_ids.parse_handle(HandleKind.JOB, handle)
+            ids[handle] = common_ids.parse_handle(HandleKind.JOB, handle)
         except HoldfastError as error:
-            wrong[handle] = error
+            errors[handle] = error
     statuses = (
-        await job_queries.get_job_statuses(tx, caller.subject_id, list(read.values()))
-        if read
-        else {}
+        await job_queries.get_job_statuses(tx, caller.subject_id, list(ids.values())) if ids else {}
     )
-    found = {handle: statuses[job_id] for handle, job_id in read.items() if job_id in statuses}
-    wrong |= {handle: NotFound("job", handle) for handle in read.keys() - found.keys()}
-    if len(job_handles) == 1 and wrong:
-        raise wrong[job_handles[0]]
+    found = {handle: statuses[job_id] for handle, job_id in ids.items() if job_id in statuses}
+    errors |= {handle: NotFound("job", handle) for handle in ids.keys() - found.keys()}
+    if len(job_handles) == 1 and errors:
+        raise errors[job_handles[0]]
     return found, [
-        HandleError(job_id=handle, code=wrong[handle].code, message=str(wrong[handle]))
+        HandleError(job_id=handle, code=errors[handle].code, message=str(errors[handle]))
         for handle in dict.fromkeys(job_handles)
-        if handle in wrong
+        if handle in errors
     ]
 
 
@@ -156,12 +158,25 @@ async def find_workspace(tx: Transaction, caller: Caller, handle: str) -> Worksp
         Invalid: it is not a handle of a workspace.
         NotFound: the caller has no such workspace.
     """
-    found = await workspace_store.get_workspace(
+    workspace = await workspace_store.get_workspace(
         tx, caller.subject_id, common_ids.parse_handle(HandleKind.WORKSPACE, handle)
     )
-    if found is None:
+    if workspace is None:
         raise NotFound("workspace", handle)
-    return found
+    return workspace
+
+
+async def expect_not_archived(tx: Transaction, caller: Caller, workspace_id: UUID | None) -> None:
+    """Refuse to launch into an archived workspace, as the insert of the job would.
+
+    Raises:
+        WorkspaceArchived: it takes no new jobs.
+    """
+    if workspace_id is None:
+        return
+    workspace = await workspace_store.get_workspace(tx, caller.subject_id, workspace_id)
+    if workspace is not None and workspace.archived_at is not None:
+        raise WorkspaceArchived(common_ids.format_handle(HandleKind.WORKSPACE, workspace_id))
 
 
 async def narrow_filter(
@@ -172,34 +187,45 @@ async def narrow_filter(
     rerun_of: str | None,
     schedule_id: str | None,
 ) -> JobFilter:
-    """Narrow a list to a workspace, a schedule, and what repeats a job, where one is named."""
+    """Narrow a list to a workspace, to a schedule, or to the retries of a job, where one is named.
+
+    Raises:
+        NotFound: the caller has none of that handle.
+    """
     if workspace_id is not None:
         workspace = await find_workspace(tx, caller, workspace_id)
         base_filter = replace(base_filter, workspace_id=workspace.id)
     if rerun_of is not None:
         base_filter = replace(base_filter, rerun_of=(await find_job(tx, caller, rerun_of)).id)
     if schedule_id is not None:
-        fired_by = common_ids.parse_handle(HandleKind.SCHEDULE, schedule_id)
-        if not await schedule_store.is_known_schedule(tx, caller.subject_id, fired_by):
+        schedule_uuid = common_ids.parse_handle(HandleKind.SCHEDULE, schedule_id)
+        if not await schedule_store.is_known_schedule(tx, caller.subject_id, schedule_uuid):
             raise NotFound("schedule", schedule_id)
-        base_filter = replace(base_filter, schedule_id=fired_by)
+        base_filter = replace(base_filter, schedule_id=schedule_uuid)
     return base_filter
 
 
 def parse_cursor(kind: HandleKind, cursor: str | None) -> UUID | None:
-    """Read a cursor: the handle of the last thing on the page before."""
+    """Parse a cursor: the handle of the last row on the page before."""
     return None if cursor is None else common_ids.parse_handle(kind, cursor)
 
 
-async def build_job_views(tx: Transaction, app: App, statuses: list[JobStatus]) -> list[JobView]:
-    """Show several jobs of one subject's, each with the end of its log if that tells why it failed.
+def split_page(rows: list[RowT], limit: int) -> tuple[list[RowT], bool]:
+    """Return a page of rows that were read with one more than `limit`, and whether more follow."""
+    return rows[:limit], len(rows) > limit
 
-    What was printed is read with one statement, if anything is.
+
+async def build_job_views(tx: Transaction, app: App, statuses: list[JobStatus]) -> list[JobView]:
+    """Show several jobs of one subject, each with the end of its log if that says why it failed.
+
+    At most one statement reads all logs.
     """
-    said = await _read_log_ends(
+    log_ends = await _read_log_ends(
         tx, [status for status in statuses if status.reason in _REASONS_EXPLAINED_BY_LOG]
     )
-    return [JobView.from_status(status, app.hub_url, said.get(status.id)) for status in statuses]
+    return [
+        JobView.from_status(status, app.hub_url, log_ends.get(status.id)) for status in statuses
+    ]
 
 
 async def _read_log_ends(

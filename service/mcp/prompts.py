@@ -125,9 +125,8 @@ async def diagnose_job(job_id: JobId, *, ctx: Context[Any, Any]) -> str:
         end = await job_logs.read_log_end(
             tx, caller, job_id, max_lines=_MAX_LINES, max_bytes=_MAX_BYTES
         )
-    call = f'job_logs(job_id="{job_summary.job_handle(end.status)}")'
     return _DIAGNOSE_TEMPLATE.format(
-        unless=f", unless its first {end.omitted_lines} lines matter: {call}"
+        unless=f", unless its first {end.omitted_lines} lines matter: {end.logs_call}"
         if end.omitted_lines
         else "",
         status=JobView.from_status(end.status, app.hub_url).model_dump_json(exclude={"log_tail"}),

@@ -104,8 +104,7 @@ async def _read_log_end(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
         )
     if not end.omitted_lines:
         return end.text
-    call = f'job_logs(job_id="{job_summary.job_handle(end.status)}")'
-    return f"[{end.omitted_lines} lines before these: {call}]\n{end.text}"
+    return f"[{end.omitted_lines} lines before these: {end.logs_call}]\n{end.text}"
 
 
 async def _read_workspace(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002

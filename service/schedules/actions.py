@@ -11,17 +11,16 @@ from uuid import UUID
 import anyio
 
 from schema.common import ids
-from schema.common.errors import InDoubt, Invalid, NotFound, WorkspaceArchived
+from schema.common.errors import InDoubt, Invalid, NotFound
 from schema.common.ids import HandleKind
-from schema.db.database import Transaction
 from schema.jobs.tables import JobKind
 from schema.schedules import store as schedule_store
 from schema.schedules.cron import CronTrigger
 from schema.schedules.store import NewSchedule, ScheduleStatus
 from schema.schedules.tables import MissedPolicy, OverlapPolicy, Schedule
-from schema.workspaces import store as workspace_store
 from service.auth.caller import Caller
 from service.auth.client_info import CURRENT_CLIENT
+from service.jobs import operations
 from service.jobs.dry_run import dry_run_launch
 from service.jobs.launch import LaunchRequest
 from service.runtime.context import App
@@ -78,7 +77,7 @@ async def create_schedule(
     wanted = _build_new_schedule(plan, request)
     try:
         async with app.transaction(caller) as tx:
-            await _expect_not_archived(tx, caller, request.workspace_id)
+            await operations.expect_not_archived(tx, caller, request.workspace_id)
             made = await schedule_store.create_schedule(
                 tx,
                 app.vault,
@@ -251,14 +250,6 @@ async def _wait_for_firing(app: App, caller: Caller, schedule_id: UUID, asked_at
                 ):
                     return
             await anyio.sleep(_POLL_INTERVAL.total_seconds())
-
-
-async def _expect_not_archived(tx: Transaction, caller: Caller, workspace_id: UUID | None) -> None:
-    if workspace_id is None:
-        return
-    workspace = await workspace_store.get_workspace(tx, caller.subject_id, workspace_id)
-    if workspace is not None and workspace.archived_at is not None:
-        raise WorkspaceArchived(ids.format_handle(HandleKind.WORKSPACE, workspace_id))
 
 
 async def _read_clock(app: App, caller: Caller) -> datetime:

@@ -1,4 +1,4 @@
-"""The tool that says who is calling, and what they may do."""
+"""The tool that shows the caller's account, and what their token may do."""
 
 from typing import Annotated
 
@@ -21,7 +21,7 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
     whom jobs can be launched as.
     """
     async with app.transaction(caller) as tx:
-        standing = await job_queries.get_subject_status(tx, caller.subject_id)
+        subject = await job_queries.get_subject_status(tx, caller.subject_id)
         month = await budgets.read_monthly_budget(
             tx, caller.subject_id, default_monthly_budget=app.monthly_budget_micro_usd
         )
@@ -33,12 +33,12 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
         scopes=sorted(caller.scopes),
         missing_scopes=sorted(set(Scope) - caller.scopes),
         namespaces=[caller.name, *caller.organisations],
-        hold=standing.hold,
-        open_jobs=standing.open_jobs,
+        hold=subject.hold,
+        open_jobs=subject.open_jobs,
         month=MonthView.from_account(month),
     )
-    able = " and ".join(view.scopes) or "nothing but looking"
-    sentence = f"{caller.name}, with a {_TOKEN_NAMES[caller.token_kind]} that allows {able}."
+    permissions = " and ".join(view.scopes) or "nothing but looking"
+    sentence = f"{caller.name}, with a {_TOKEN_NAMES[caller.token_kind]} that allows {permissions}."
     if view.missing_scopes:
         sentence += f" It lacks {' and '.join(view.missing_scopes)}."
     if month.remaining_micro_usd is not None:

@@ -1,4 +1,4 @@
-"""The tool that says what there is to run on, and what it costs."""
+"""The tool that lists hardware and its prices."""
 
 from typing import Annotated
 
@@ -22,16 +22,18 @@ async def list_hardware(
 
     Every started minute is billed while it runs, and nothing while it waits for hardware.
     """
-    current = await app.price_cache.current()
-    most = None if max_price is None else to_micro_usd(max_price)
-    view = HardwareView.from_price_list(current, max_micro_usd_per_hour=most, gpu_only=gpu_only)
+    prices = await app.price_cache.current()
+    max_micro_usd = None if max_price is None else to_micro_usd(max_price)
+    view = HardwareView.from_price_list(
+        prices, max_micro_usd_per_hour=max_micro_usd, gpu_only=gpu_only
+    )
     lines = [
-        f"{each.name}: ${each.usd_per_hour:.2f}/h, {each.cpu}, {each.ram}"
-        + (f", {each.gpu}" if each.gpu else "")
-        for each in view.flavors
+        f"{flavor.name}: ${flavor.usd_per_hour:.2f}/h, {flavor.cpu}, {flavor.ram}"
+        + (f", {flavor.gpu}" if flavor.gpu else "")
+        for flavor in view.flavors
     ]
-    since = f", as of {current.read_at:%Y-%m-%d %H:%M} UTC: Hugging Face does not answer"
-    sentence = f"{len(lines)} flavors, the cheapest first{since if current.is_stale else ''}."
+    stale = f", as of {prices.read_at:%Y-%m-%d %H:%M} UTC: Hugging Face does not answer"
+    sentence = f"{len(lines)} flavors, the cheapest first{stale if prices.is_stale else ''}."
     return tool_result(sentence, view, "\n".join(lines))
 
 

@@ -1,4 +1,4 @@
-"""The tools that watch jobs, read what they left behind, and call them off."""
+"""The tools that show, list and cancel jobs, and read their logs and results."""
 
 from typing import Annotated
 
@@ -79,20 +79,19 @@ async def list_jobs(
     """
     before = operations.parse_cursor(HandleKind.JOB, cursor)
     timestamps.expect_since_before_until(since, until)
-    wanted = JobFilter(None, state, kind, labels or {}, since, until)
+    base_filter = JobFilter(None, state, kind, labels or {}, since, until)
     async with app.transaction(caller) as tx:
-        chosen = await operations.narrow_filter(
-            tx, caller, wanted, workspace_id, rerun_of, schedule_id
+        job_filter = await operations.narrow_filter(
+            tx, caller, base_filter, workspace_id, rerun_of, schedule_id
         )
-        found = await job_queries.list_jobs(
-            tx, caller.subject_id, chosen, before=before, limit=limit + 1
+        rows = await job_queries.list_jobs(
+            tx, caller.subject_id, job_filter, before=before, limit=limit + 1
         )
-        shown = await operations.build_job_views(tx, app, found[:limit])
-    more = shown[-1].job_id if len(found) > limit else None
-    lines = [f"{job.job_id} {job.state}: {job.title}" for job in shown]
-    return tool_result(
-        _describe_page(len(shown), more), JobPage(jobs=shown, next_cursor=more), "\n".join(lines)
-    )
+        page, has_more = operations.split_page(rows, limit)
+        jobs = await operations.build_job_views(tx, app, page)
+    view = JobPage(jobs=jobs, next_cursor=jobs[-1].job_id if has_more else None)
+    lines = [f"{job.job_id} {job.state}: {job.title}" for job in jobs]
+    return tool_result(_describe_page(len(jobs), view.next_cursor), view, "\n".join(lines))
 
 
 async def cancel_job(
@@ -129,10 +128,10 @@ async def job_logs(
     """
     if tail is not None and (cursor or grep):
         raise Invalid("tail goes with neither cursor nor grep; give it alone, or leave it out.")
-    wanted = logs.LogQuery(cursor, tail, grep, limit, max_bytes)
+    query = logs.LogQuery(cursor, tail, grep, limit, max_bytes)
     async with app.transaction(caller) as tx:
         status = await operations.find_job(tx, caller, job_id)
-        view, sentence, text = await logs.read_log_page(tx, status, wanted)
+        view, sentence, text = await logs.read_log_page(tx, status, query)
     return tool_result(f"{sentence} {view.next_step}", view, text)
 
 
@@ -155,9 +154,9 @@ async def job_result(
         view = await operations.read_result(
             tx, app, caller, job_id, ItemPageQuery(cursor, limit, only)
         )
-    words = [(view.result or {}).get("text"), view.items and view.items.as_text]
-    answer = next(filter(None, words), "\n".join(view.log_tail or []))
-    return tool_result(f"{view.summary} {view.next_step}", view, answer)
+    texts = [(view.result or {}).get("text"), view.items and view.items.as_text]
+    text = next(filter(None, texts), "\n".join(view.log_tail or []))
+    return tool_result(f"{view.summary} {view.next_step}", view, text)
 
 
 def _describe_page(count: int, next_cursor: str | None) -> str:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from schema.common.errors import Invalid
 from schema.common.ids import HandleKind
+from schema.common.text import truncate
 from schema.schedules import store as schedule_store
 from schema.schedules.cron import CronTrigger
 from schema.schedules.tables import MissedPolicy, OverlapPolicy
@@ -92,6 +93,7 @@ async def _build_request(
 ) -> LaunchRequest:
     """Check what is to be launched, as the tool would that launches it now."""
     request = await _build_scheduled_request(app, caller, arguments)
+    cron = truncate(arguments.cron, _MAX_CRON_CHARS)
     if request.attachment is not None:
         raise Invalid(
             "inference: items are kept for one batch, and each firing makes another; put them into "
@@ -100,7 +102,7 @@ async def _build_request(
     return replace(
         request,
         idempotency_key=arguments.idempotency_key,
-        work=f'Each time "{arguments.cron[:_MAX_CRON_CHARS]}" comes round, {request.title}',
+        work=f'Each time "{cron}" comes round, {request.title}',
         approval_threshold_micro_usd=None
         if arguments.dry_run
         else request.approval_threshold_micro_usd,
@@ -186,12 +188,13 @@ async def list_schedules(
 ) -> Annotated[CallToolResult, SchedulePage]:
     """List your schedules, the newest first: when each fires next, and what became of the last."""
     before = operations.parse_cursor(HandleKind.SCHEDULE, cursor)
-    found = await schedule_actions.list_schedules(app, caller, before=before, limit=limit + 1)
-    shown = [ScheduleView.from_status(schedule) for schedule in found[:limit]]
-    more = shown[-1].schedule_id if len(found) > limit else None
-    lines = [f"{each.schedule_id} {each.name}: {each.summary}" for each in shown]
-    view = SchedulePage(schedules=shown, next_cursor=more)
-    return tool_result(f"{len(shown)} schedules, the newest first.", view, "\n".join(lines))
+    rows = await schedule_actions.list_schedules(app, caller, before=before, limit=limit + 1)
+    page, has_more = operations.split_page(rows, limit)
+    schedules = [ScheduleView.from_status(status) for status in page]
+    next_cursor = schedules[-1].schedule_id if has_more else None
+    view = SchedulePage(schedules=schedules, next_cursor=next_cursor)
+    lines = [f"{item.schedule_id} {item.name}: {item.summary}" for item in schedules]
+    return tool_result(f"{len(schedules)} schedules, the newest first.", view, "\n".join(lines))
 
 
 async def update_schedule(
@@ -231,7 +234,7 @@ async def delete_schedule(
 def build_tools() -> list[McpTool]:
     """Publish these tools."""
     handle = "sched_01krz4c0s0e5xv4k6w2q8ntb7m"
-    work = {"image": "python:3.12", "command": ["python", "-c", "print(1)"]}
+    job = {"image": "python:3.12", "command": ["python", "-c", "print(1)"]}
     return [
         build_tool(
             create_schedule,
@@ -240,11 +243,16 @@ def build_tools() -> list[McpTool]:
             *Scope,
             cron="0 9 * * 1-5",
             timezone="Europe/Paris",
-            job=work,
+            job=job,
         ),
         build_tool(list_schedules, "List schedules", READ_ONLY, limit=20),
         build_tool(
-            update_schedule, "Change a schedule", CREATES, *Scope, schedule_id=handle, paused=True
+            update_schedule,
+            "Change a schedule",
+            CREATES,
+            *Scope,
+            schedule_id=handle,
+            paused=True,
         ),
         build_tool(delete_schedule, "Delete a schedule", DESTRUCTIVE, *Scope, schedule_id=handle),
     ]

@@ -58,13 +58,13 @@ async def create_workspace(
         budget_micro_usd=_to_micro_usd(budget_usd),
     )
     if view.created:
-        said = f"is made. {view.describe_defaults()} Pass it to launch_job."
+        outcome = f"is made. {view.describe_defaults()} Pass it to launch_job."
     else:
-        said = f"is there already, and was left as it is. {view.describe_defaults()}"
+        outcome = f"is there already, and was left as it is. {view.describe_defaults()}"
     if view.archived_at is not None:
-        said += f' It is archived: update_workspace(workspace_id="{view.workspace_id}", '
-        said += "archived=false) takes it back."
-    return tool_result(f"{view.workspace_id} ({name}) {said}", view)
+        outcome += f' It is archived: update_workspace(workspace_id="{view.workspace_id}", '
+        outcome += "archived=false) takes it back."
+    return tool_result(f"{view.workspace_id} ({name}) {outcome}", view)
 
 
 async def workspace_status(
@@ -88,19 +88,20 @@ async def list_workspaces(
     """List your workspaces, the newest first, with how many jobs each holds, and what they cost."""
     before = operations.parse_cursor(HandleKind.WORKSPACE, cursor)
     async with app.transaction(caller) as tx:
-        found = await workspace_store.list_workspaces(
+        rows = await workspace_store.list_workspaces(
             tx, caller.subject_id, before=before, limit=limit + 1, include_archived=archived
         )
-    shown = [CountedWorkspaceView.from_totals(workspace) for workspace in found[:limit]]
-    more = shown[-1].workspace_id if len(found) > limit else None
+    page, has_more = operations.split_page(rows, limit)
+    workspaces = [CountedWorkspaceView.from_totals(totals) for totals in page]
+    next_cursor = workspaces[-1].workspace_id if has_more else None
     lines = [
-        f"{each.workspace_id} {each.name}: {each.open_jobs} open jobs, "
-        f"{format_usd(to_micro_usd(each.spent_usd))} spent, "
-        f"{format_usd(to_micro_usd(each.held_usd))} held"
-        for each in shown
+        f"{workspace.workspace_id} {workspace.name}: {workspace.open_jobs} open jobs, "
+        f"{format_usd(to_micro_usd(workspace.spent_usd))} spent, "
+        f"{format_usd(to_micro_usd(workspace.held_usd))} held"
+        for workspace in workspaces
     ]
-    view = WorkspacePage(workspaces=shown, next_cursor=more)
-    return tool_result(f"{len(shown)} workspaces, the newest first.", view, "\n".join(lines))
+    view = WorkspacePage(workspaces=workspaces, next_cursor=next_cursor)
+    return tool_result(f"{len(workspaces)} workspaces, the newest first.", view, "\n".join(lines))
 
 
 async def update_workspace(
@@ -121,11 +122,11 @@ async def update_workspace(
     What is not given stays; "off" takes a limit away. No job changes: a budget below what is held
     and spent only refuses new work.
     """
-    wanted = defaults or WorkspaceDefaults()
-    caller.resolve_namespace(wanted.namespace)
+    new_defaults = defaults or WorkspaceDefaults()
+    caller.resolve_namespace(new_defaults.namespace)
     change = WorkspaceChange(
         name=name,
-        defaults=wanted.to_patch(),
+        defaults=new_defaults.to_patch(),
         sets_confirmation=confirm_above_usd is not None,
         confirm_above_micro_usd=_to_micro_usd(confirm_above_usd),
         sets_budget=budget_usd is not None,
@@ -154,8 +155,9 @@ async def archive_workspace(
     view = CountedWorkspaceView.from_totals(
         await workspace_actions.read_totals(app, caller, workspace_id)
     )
-    going = f" {view.open_jobs} jobs in it go on; cancel_job stops one." if view.open_jobs else ""
-    return tool_result(f"{view.workspace_id} ({view.name}) takes no new jobs.{going}", view)
+    open_jobs = f" {view.open_jobs} jobs in it go on; cancel_job stops one."
+    sentence = f"{view.workspace_id} ({view.name}) takes no new jobs."
+    return tool_result(sentence + (open_jobs if view.open_jobs else ""), view)
 
 
 def _to_micro_usd(dollars: float | str | None) -> int | None:
@@ -170,7 +172,11 @@ def build_tools() -> list[McpTool]:
             create_workspace, "Create a workspace", IDEMPOTENT_WRITE, *Scope, name="llama-finetune"
         ),
         build_tool(
-            workspace_status, "Workspace status", READ_ONLY, show_details=True, workspace_id=handle
+            workspace_status,
+            "Workspace status",
+            READ_ONLY,
+            show_details=True,
+            workspace_id=handle,
         ),
         build_tool(list_workspaces, "List workspaces", READ_ONLY, limit=20),
         build_tool(
@@ -182,6 +188,10 @@ def build_tools() -> list[McpTool]:
             defaults={"flavor": "a10g-small", "timeout": "2h"},
         ),
         build_tool(
-            archive_workspace, "Archive a workspace", IDEMPOTENT_WRITE, *Scope, workspace_id=handle
+            archive_workspace,
+            "Archive a workspace",
+            IDEMPOTENT_WRITE,
+            *Scope,
+            workspace_id=handle,
         ),
     ]

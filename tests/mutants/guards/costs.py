@@ -125,9 +125,9 @@ COST_GUARDS: Final = (
         dry_run,
         test_prices_and_budgets,
         dry_run_looks_at_budgets=(
-            "is not None:\n        needs.append(str(lacking))",
+            "is not None:\n        needs.append(str(exceeded))",
             "is None:\n        pass",
         ),
-        dry_run_asks_for_permission=("return [str(no)]", "return []"),
+        dry_run_asks_for_permission=("return [str(denial)]", "return []"),
     ),
 )

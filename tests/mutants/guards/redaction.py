@@ -94,8 +94,8 @@ REDACTION_GUARDS: Final = (
         test_job_logs,
         a_reply_has_a_frame=("query.max_bytes - _REPLY_OVERHEAD_BYTES", "query.max_bytes"),
         an_object_has_a_size=(
-            "max(len(shown.encode()), len(json",
-            "max(len(shown.encode()), 0 * len(json",
+            "max(len(text_line.encode()), len(json_line",
+            "max(len(text_line.encode()), 0 * len(json_line",
         ),
         the_end_is_what_is_asked_for=(
             "_take_fitting_lines(lines[::-1], room, numbered=numbered)[::-1]",
