@@ -12,10 +12,12 @@ from sqlmodel import Field
 
 from schema.db.base import BIGINT, JSON, TEXT, TIMESTAMP, Record, check_in_enum, with_server_default
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
 
-_INSERT_ENTRY: Final = """
-INSERT INTO audit_entry (subject_id, client, action, handle, facts) VALUES ($1, $2, $3, $4, $5)
-"""
+_INSERT_ENTRY: Final = parse_statement("""
+INSERT INTO audit_entry (subject_id, client, action, handle, facts)
+VALUES (:subject_id, :client, :action, :handle, :facts)
+""")
 
 
 class AuditAction(StrEnum):
@@ -73,4 +75,8 @@ async def write_audit_entry(
     **facts: object,
 ) -> None:
     """Note what this transaction does: both are there, or neither."""
-    await tx.execute(_INSERT_ENTRY, subject_id, client, action, handle, facts)
+    await tx.execute(
+        *_INSERT_ENTRY.bind(
+            subject_id=subject_id, client=client, action=action, handle=handle, facts=facts
+        )
+    )

@@ -17,14 +17,20 @@ _COUNT_CALL: Final = """
 WITH opened AS MATERIALIZED (
     SELECT date_bin($2, now(), 'epoch') AS at
 ), seen AS MATERIALIZED (
-    SELECT at, extract(epoch FROM now() - at) / extract(epoch FROM $2::interval) AS past,
-           coalesce((SELECT calls FROM call_window
-                      WHERE window_start = at - $2::interval AND subject_id = $1), 0) AS before
+    SELECT at,
+           extract(epoch FROM now() - at) / extract(epoch FROM $2::interval) AS past,
+           coalesce((SELECT calls
+                       FROM call_window
+                      WHERE window_start = at - $2::interval
+                        AND subject_id = $1), 0) AS before
       FROM opened
 ), taken AS (
     INSERT INTO call_window AS kept (window_start, subject_id, calls)
-    SELECT at, $1, 1 FROM seen WHERE 1 + before * (1 - past) <= $3::int
-    ON CONFLICT (window_start, subject_id) DO UPDATE SET calls = kept.calls + 1
+    SELECT at, $1, 1
+      FROM seen
+     WHERE 1 + before * (1 - past) <= $3::int
+    ON CONFLICT (window_start, subject_id) DO UPDATE
+       SET calls = kept.calls + 1
      WHERE kept.calls + 1 + (SELECT before * (1 - past) FROM seen) <= $3::int
     RETURNING calls
 )

@@ -16,88 +16,136 @@ from schema.accounts import audit
 from schema.accounts.audit import AuditAction
 from schema.accounts.vault import Secret, Unsealable, Vault
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
 
 log = structlog.stdlib.get_logger()
 
-_UPSERT_SUBJECT: Final = """
+_UPSERT_SUBJECT: Final = parse_statement("""
 WITH caller AS (
-    INSERT INTO subject (id, name) VALUES ($1, $2)
-    ON CONFLICT (id) DO UPDATE SET name = excluded.name WHERE subject.name <> excluded.name
+    INSERT INTO subject (id, name)
+    VALUES (:subject_id, :name)
+    ON CONFLICT (id) DO UPDATE
+       SET name = excluded.name
+     WHERE subject.name <> excluded.name
 ), kept AS (
     -- What is lent already stays: it is the same, or allows more, or lives longer.
-    SELECT token_sha = $3 AS same FROM credential
-     WHERE subject_id = $1 AND state = 'valid' AND coalesce(expires_at > now(), true)
-       AND (token_sha = $3 OR NOT grants <@ $4
-            OR coalesce(expires_at, 'infinity') > coalesce($5::timestamptz, 'infinity'))
+    SELECT token_sha = :token_sha AS same
+      FROM credential
+     WHERE subject_id = :subject_id
+       AND state = 'valid'
+       AND coalesce(expires_at > now(), true)
+       AND (token_sha = :token_sha
+            OR NOT grants <@ :grants
+            OR coalesce(expires_at, 'infinity')
+               > coalesce(:expires_at::timestamptz, 'infinity'))
 ), noted AS (
-    UPDATE credential SET seen_at = now(), grants = CASE WHEN same THEN $4 ELSE grants END
+    UPDATE credential
+       SET seen_at = now(),
+           grants = CASE WHEN same THEN :grants ELSE grants END
       FROM kept
-     WHERE subject_id = $1
-       AND (seen_at < now() - interval '5 minutes' OR (same AND grants <> $4))
+     WHERE subject_id = :subject_id
+       AND (seen_at < now() - interval '5 minutes' OR (same AND grants <> :grants))
 )
 SELECT count(*) FROM kept
-"""
+""")
 
-_UPSERT_CREDENTIAL: Final = """
+_UPSERT_CREDENTIAL: Final = parse_statement("""
 INSERT INTO credential AS lent (subject_id, sealed, token_sha, grants, expires_at)
-VALUES ($1, $2, $3, $4, $5)
+VALUES (:subject_id, :sealed, :token_sha, :grants, :expires_at)
 ON CONFLICT (subject_id) DO UPDATE
-   SET sealed = $2, token_sha = $3, grants = $4, expires_at = $5,  -- `excluded` would be read
-       version = lent.version + 1, state = 'valid', updated_at = now(), seen_at = now()
+   SET sealed = :sealed,
+       token_sha = :token_sha,
+       grants = :grants,
+       expires_at = :expires_at,  -- `excluded` would be read
+       version = lent.version + 1,
+       state = 'valid',
+       updated_at = now(),
+       seen_at = now()
 RETURNING version
-"""
+""")
 
 # Statements of their own, in the order of locks: run, subject, poll group.
 _RELEASE_HOLD: Final = (
     """
-    UPDATE remote_run SET due_at = now()
-     WHERE subject_id = $1 AND (state = 'unknown' OR (state = 'bound' AND desired = 'dead'))
+    UPDATE remote_run
+       SET due_at = now()
+     WHERE subject_id = $1
+       AND (state = 'unknown' OR (state = 'bound' AND desired = 'dead'))
        AND EXISTS (SELECT FROM subject WHERE id = $1 AND hold = 'credentials')
     """,
     """
-    UPDATE poll_group SET due_at = now()
-     WHERE subject_id = $1 AND due_at IS NOT NULL
+    UPDATE poll_group
+       SET due_at = now()
+     WHERE subject_id = $1
+       AND due_at IS NOT NULL
        AND EXISTS (SELECT FROM subject WHERE id = $1 AND hold = 'credentials')
     """,
     """
-    UPDATE subject SET hold = NULL, held_at = NULL WHERE id = $1 AND hold = 'credentials'
+    UPDATE subject
+       SET hold = NULL,
+           held_at = NULL
+     WHERE id = $1
+       AND hold = 'credentials'
     """,
 )
 
 _MARK_REFUSED: Final = """
 WITH refused AS (
-    UPDATE credential SET state = 'refused', updated_at = now()
-     WHERE subject_id = $1 AND version = $2 AND state = 'valid'
+    UPDATE credential
+       SET state = 'refused',
+           updated_at = now()
+     WHERE subject_id = $1
+       AND version = $2
+       AND state = 'valid'
     RETURNING subject_id
 ), held AS (
-    UPDATE subject SET hold = 'credentials', held_at = now()
-      FROM refused WHERE subject.id = refused.subject_id AND subject.hold IS NULL
+    UPDATE subject
+       SET hold = 'credentials',
+           held_at = now()
+      FROM refused
+     WHERE subject.id = refused.subject_id
+       AND subject.hold IS NULL
 )
 SELECT count(*) FROM refused
 """
 
 _HOLD_SUBJECT: Final = """
-UPDATE subject SET hold = 'credentials', held_at = now() WHERE id = $1 AND hold IS NULL
+UPDATE subject
+   SET hold = 'credentials',
+       held_at = now()
+ WHERE id = $1
+   AND hold IS NULL
 """
 
 _SELECT_CREDENTIAL: Final = """
 SELECT sealed, version, coalesce(expires_at > now(), true) AS alive
-  FROM credential WHERE subject_id = $1 AND state = 'valid'
+  FROM credential
+ WHERE subject_id = $1
+   AND state = 'valid'
 """
 
 _DELETE_IDLE: Final = """
 DELETE FROM credential
  WHERE seen_at < now() - $1::interval
    -- A schedule fires while nobody calls, as long as the token lives.
-   AND NOT (state = 'valid' AND coalesce(expires_at > now(), true)
-            AND EXISTS (SELECT FROM schedule WHERE schedule.subject_id = credential.subject_id
-                           AND schedule.due_at IS NOT NULL))
-   AND NOT EXISTS (SELECT FROM job WHERE job.subject_id = credential.subject_id
-                      AND job.finished_at IS NULL)
-   AND NOT EXISTS (SELECT FROM remote_run AS run WHERE run.subject_id = credential.subject_id
-                      AND run.state IN ('posting', 'unknown', 'bound'))
-   AND NOT EXISTS (SELECT FROM poll_group AS polled
-                    WHERE polled.subject_id = credential.subject_id AND polled.due_at IS NOT NULL)
+   AND NOT (state = 'valid'
+            AND coalesce(expires_at > now(), true)
+            AND EXISTS (
+                    SELECT FROM schedule
+                     WHERE schedule.subject_id = credential.subject_id
+                       AND schedule.due_at IS NOT NULL))
+   AND NOT EXISTS (
+           SELECT FROM job
+            WHERE job.subject_id = credential.subject_id
+              AND job.finished_at IS NULL)
+   AND NOT EXISTS (
+           SELECT FROM remote_run AS run
+            WHERE run.subject_id = credential.subject_id
+              AND run.state IN ('posting', 'unknown', 'bound'))
+   AND NOT EXISTS (
+           SELECT FROM poll_group AS polled
+            WHERE polled.subject_id = credential.subject_id
+              AND polled.due_at IS NOT NULL)
 """
 
 _IDLE_AFTER: Final = timedelta(minutes=10)
@@ -127,12 +175,27 @@ async def save_credential(
 
     A token that is still taken stays if the new one allows less, or expires sooner.
     """
-    sha = hashlib.sha256(token.reveal().encode()).digest()
-    if await tx.fetchval(_UPSERT_SUBJECT, subject_id, name, sha, list(grants), expires_at):
+    token_sha = hashlib.sha256(token.reveal().encode()).digest()
+    is_kept = await tx.fetchval(
+        *_UPSERT_SUBJECT.bind(
+            subject_id=subject_id,
+            name=name,
+            token_sha=token_sha,
+            grants=list(grants),
+            expires_at=expires_at,
+        )
+    )
+    if is_kept:
         return
     sealed = vault.seal(token, owner=credential_owner(subject_id))
     version: int = await tx.fetchval(
-        _UPSERT_CREDENTIAL, subject_id, sealed, sha, list(grants), expires_at
+        *_UPSERT_CREDENTIAL.bind(
+            subject_id=subject_id,
+            sealed=sealed,
+            token_sha=token_sha,
+            grants=list(grants),
+            expires_at=expires_at,
+        )
     )
     await audit.write_audit_entry(
         tx, AuditAction.CREDENTIAL_LENT, subject_id=subject_id, client=client, version=version

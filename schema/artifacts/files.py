@@ -11,37 +11,53 @@ from sqlmodel import Field
 
 from schema.db.base import BIGINT, TEXT, Record
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
 
 BYTEA: Any = LargeBinary
 
-_UPSERT_FILES: Final = """
+_UPSERT_FILES: Final = parse_statement("""
 INSERT INTO job_file (job_id, subject_id, name, size_bytes, media_type, sha256, revision, uri,
                       content)
 SELECT job.id, job.subject_id, given.*
-  FROM job, unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
-                   $8::bytea[]) AS given
- WHERE job.id = $1
+  FROM job,
+       unnest(:names::text[], :sizes::bigint[], :media_types::text[], :digests::text[],
+              :revisions::text[], :uris::text[], :contents::bytea[]) AS given
+ WHERE job.id = :job_id
 ON CONFLICT (job_id, name) DO UPDATE
-   SET size_bytes = excluded.size_bytes, media_type = excluded.media_type,
-       sha256 = excluded.sha256, revision = excluded.revision, uri = excluded.uri,
+   SET size_bytes = excluded.size_bytes,
+       media_type = excluded.media_type,
+       sha256 = excluded.sha256,
+       revision = excluded.revision,
+       uri = excluded.uri,
        content = excluded.content
-"""
+""")
 
 _LIST_JOB_FILES: Final = """
 SELECT job_id, name, subject_id, size_bytes, media_type, sha256, revision, uri
-  FROM job_file WHERE subject_id = $1 AND job_id = $2 ORDER BY name
+  FROM job_file
+ WHERE subject_id = $1
+   AND job_id = $2
+ ORDER BY name
 """
 
 _FIND_STORED_FILE: Final = """
 SELECT job_id, name, subject_id, size_bytes, media_type, sha256, revision, uri
-  FROM job_file WHERE subject_id = $1 AND job_id = $2 AND name = $3 AND content IS NOT NULL
+  FROM job_file
+ WHERE subject_id = $1
+   AND job_id = $2
+   AND name = $3
+   AND content IS NOT NULL
 """
 
 # Of the very bytes whose digest was shown: a file may have been replaced meanwhile.
-_READ_FILE_BYTES: Final = """
-SELECT substring(content FROM $4 FOR $5)
-  FROM job_file WHERE subject_id = $1 AND job_id = $2 AND name = $3 AND sha256 = $6
-"""
+_READ_FILE_BYTES: Final = parse_statement("""
+SELECT substring(content FROM :start FOR :length)
+  FROM job_file
+ WHERE subject_id = :subject_id
+   AND job_id = :job_id
+   AND name = :name
+   AND sha256 = :sha256
+""")
 
 MAX_FILE_BYTES: Final = 200 * 1024 * 1024
 """Bytes of one file that is kept here; the settings are for less."""
@@ -102,19 +118,20 @@ class NewJobFile:
 
 async def save_files(tx: Transaction, job_id: UUID, files: Iterable[NewJobFile]) -> None:
     """Keep files of a job; one of the same name is replaced."""
-    given = list(files)
-    if not given:
+    new_files = list(files)
+    if not new_files:
         return
     await tx.execute(
-        _UPSERT_FILES,
-        job_id,
-        [each.name for each in given],
-        [each.size_bytes for each in given],
-        [each.media_type for each in given],
-        [each.sha256 for each in given],
-        [each.revision for each in given],
-        [each.uri for each in given],
-        [each.content for each in given],
+        *_UPSERT_FILES.bind(
+            job_id=job_id,
+            names=[file.name for file in new_files],
+            sizes=[file.size_bytes for file in new_files],
+            media_types=[file.media_type for file in new_files],
+            digests=[file.sha256 for file in new_files],
+            revisions=[file.revision for file in new_files],
+            uris=[file.uri for file in new_files],
+            contents=[file.content for file in new_files],
+        )
     )
 
 
@@ -135,8 +152,14 @@ async def read_file_bytes(
     tx: Transaction, file: JobFile, *, start: int, length: int
 ) -> bytes | None:
     """Return some of the bytes of a file that is kept here; none if it is not any more."""
-    named = (file.subject_id, file.job_id, file.name)
-    found: bytes | None = await tx.fetchval(
-        _READ_FILE_BYTES, *named, start + 1, length, file.sha256
+    content: bytes | None = await tx.fetchval(
+        *_READ_FILE_BYTES.bind(
+            subject_id=file.subject_id,
+            job_id=file.job_id,
+            name=file.name,
+            sha256=file.sha256,
+            start=start + 1,  # SQL counts from 1
+            length=length,
+        )
     )
-    return found
+    return content

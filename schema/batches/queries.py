@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 from uuid import UUID
 
-from schema.batches.store import BatchCounts
+from schema.batches.store import COUNT_COLUMNS_SQL, BatchCounts
 from schema.batches.tables import ItemState
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
 from schema.jobs.tables import Reason
 
 _SHOWN_STATE: Final = """
@@ -19,39 +20,44 @@ _SHOWN_STATE: Final = """
 """
 
 _COUNT_SUBJECT_ITEMS: Final = f"""
-SELECT count(*) AS total,
-       count(*) FILTER (WHERE state = 'done') AS done,
-       count(*) FILTER (WHERE state = 'failed') AS failed,
-       count(*) FILTER (WHERE state = 'unknown') AS unknown,
-       coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
-       coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens
+{COUNT_COLUMNS_SQL}
   FROM (SELECT {_SHOWN_STATE} AS state, item.prompt_tokens, item.completion_tokens
-          FROM job JOIN batch_item AS item ON item.job_id = job.id
-         WHERE job.subject_id = $1 AND job.id = $2) AS stands
+          FROM job
+          JOIN batch_item AS item ON item.job_id = job.id
+         WHERE job.subject_id = $1
+           AND job.id = $2) AS stands
 HAVING count(*) > 0
 """  # noqa: S608  # our own words
 
-_LIST_ITEMS: Final = f"""
-SELECT position, custom_id, state, tries, left(message, $6) AS message,
+_LIST_ITEMS: Final = parse_statement(f"""
+SELECT position, custom_id, state, tries,
+       left(message, :max_chars) AS message,
        coalesce(reason, CASE state WHEN 'unknown' THEN 'outcome_unknown' END) AS reason,
-       CASE WHEN length(written) <= $6 THEN result END AS result,
-       CASE WHEN length(written) > $6 THEN left(coalesce(result ->> 'text', written), $6)
-       END AS excerpt,
+       CASE WHEN length(written) <= :max_chars THEN result END AS result,
+       CASE WHEN length(written) > :max_chars
+            THEN left(coalesce(result ->> 'text', written), :max_chars) END AS excerpt,
        length(written) AS characters
   FROM (SELECT item.position, item.custom_id, {_SHOWN_STATE} AS state, item.tries, item.reason,
                item.message, item.result, item.result::text AS written
-          FROM job JOIN batch_item AS item ON item.job_id = job.id
-         WHERE job.subject_id = $1 AND job.id = $2 AND item.position >= $3) AS stands
- WHERE state = ANY($4::text[])
- ORDER BY position LIMIT $5
-"""  # noqa: S608  # our own words
+          FROM job
+          JOIN batch_item AS item ON item.job_id = job.id
+         WHERE job.subject_id = :subject_id
+           AND job.id = :job_id
+           AND item.position >= :start) AS stands
+ WHERE state = ANY(:states::text[])
+ ORDER BY position
+ LIMIT :limit
+""")  # noqa: S608  # our own words
 
 _COPY_ITEMS: Final = """
 INSERT INTO batch_item (job_id, subject_id, position, custom_id, request)
 SELECT $2, item.subject_id, row_number() OVER (ORDER BY item.position) - 1, item.custom_id,
        item.request
-  FROM job JOIN batch_item AS item ON item.job_id = job.id
- WHERE job.subject_id = $1 AND job.id = $3 AND ($4 OR item.state <> 'done')
+  FROM job
+  JOIN batch_item AS item ON item.job_id = job.id
+ WHERE job.subject_id = $1
+   AND job.id = $3
+   AND ($4 OR item.state <> 'done')
 ON CONFLICT (job_id, position) DO NOTHING
 """
 
@@ -99,7 +105,16 @@ async def list_items(
     max_result_chars: int,
 ) -> list[ItemStatus]:
     """Return items of a batch of the subject's, from a position on; long results are cut."""
-    rows = await tx.fetch(_LIST_ITEMS, subject_id, job_id, start, states, limit, max_result_chars)
+    rows = await tx.fetch(
+        *_LIST_ITEMS.bind(
+            subject_id=subject_id,
+            job_id=job_id,
+            start=start,
+            states=states,
+            limit=limit,
+            max_chars=max_result_chars,
+        )
+    )
     return [ItemStatus.from_row(row) for row in rows]
 
 

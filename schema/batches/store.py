@@ -15,12 +15,17 @@ from schema.artifacts import files
 from schema.artifacts.files import NewJobFile
 from schema.batches.tables import ItemState
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
 from schema.jobs.tables import Reason
 from schema.specs.batch import ItemRequest
 
 _FENCE: Final = """
-    SELECT job_id, subject_id, desired = 'alive' AS wanted FROM remote_run
-     WHERE id = $1 AND state = 'posting' AND due_at > now() FOR SHARE
+    SELECT job_id, subject_id, desired = 'alive' AS wanted
+      FROM remote_run
+     WHERE id = :run_id
+       AND state = 'posting'
+       AND due_at > now()
+       FOR SHARE
 """
 
 # The same submission again finds its items there.
@@ -31,79 +36,116 @@ SELECT $1, $2, given.number - 1, given.custom_id, given.request
 ON CONFLICT (job_id, position) DO NOTHING
 """
 
-_ADD_ITEMS_FROM_SOURCE: Final = f"""
+_ADD_ITEMS_FROM_SOURCE: Final = parse_statement(f"""
 WITH fence AS MATERIALIZED ({_FENCE}), source AS (
-    UPDATE job_payload SET result = jsonb_build_object('source', $4::jsonb)
-      FROM fence WHERE job_payload.job_id = fence.job_id
+    UPDATE job_payload
+       SET result = jsonb_build_object('source', :source::jsonb)
+      FROM fence
+     WHERE job_payload.job_id = fence.job_id
 )
 INSERT INTO batch_item (job_id, subject_id, position, custom_id, request)
 SELECT fence.job_id, fence.subject_id, given.number - 1, given.custom_id, given.request
-  FROM fence, unnest($2::text[], $3::jsonb[]) WITH ORDINALITY AS given (custom_id, request, number)
+  FROM fence,
+       unnest(:custom_ids::text[], :requests::jsonb[]) WITH ORDINALITY
+           AS given (custom_id, request, number)
 ON CONFLICT (job_id, position) DO NOTHING
-"""  # noqa: S608  # our own words
+""")  # noqa: S608  # our own words
 
-_MAY_RESEND: Final = "$2::boolean AND item.tries + 1 < $3"
+_MAY_RESEND: Final = ":resend::boolean AND item.tries + 1 < :max_tries"
 
-_RECOVER_SENT_ITEMS: Final = f"""
+_RECOVER_SENT_ITEMS: Final = parse_statement(f"""
 WITH fence AS MATERIALIZED ({_FENCE})
 UPDATE batch_item AS item
    SET state = CASE WHEN {_MAY_RESEND} THEN 'pending' ELSE 'unknown' END,
        reason = CASE WHEN {_MAY_RESEND} THEN NULL ELSE 'outcome_unknown' END,
-       message = 'The worker that sent it was lost.', tries = item.tries + 1
-  FROM fence WHERE item.job_id = fence.job_id AND item.state = 'sent' AND item.run_id <> $1
-"""  # noqa: S608  # our own words
+       message = 'The worker that sent it was lost.',
+       tries = item.tries + 1
+  FROM fence
+ WHERE item.job_id = fence.job_id
+   AND item.state = 'sent'
+   AND item.run_id <> :run_id
+""")  # noqa: S608  # our own words
 
 # A mark whose commit was never confirmed is found again: it lies behind the last one known.
-_ADVANCE_ITEMS: Final = f"""
+_ADVANCE_ITEMS: Final = parse_statement(f"""
 WITH fence AS MATERIALIZED ({_FENCE}), written AS (
     UPDATE batch_item AS item
-       SET state = told.state, tries = told.tries, result = told.result, reason = told.reason,
-           message = told.message, prompt_tokens = told.prompt_tokens,
+       SET state = told.state,
+           tries = told.tries,
+           result = told.result,
+           reason = told.reason,
+           message = told.message,
+           prompt_tokens = told.prompt_tokens,
            completion_tokens = told.completion_tokens
-      FROM fence, unnest($2::int[], $3::text[], $4::int[], $5::jsonb[], $6::text[], $7::text[],
-                         $8::bigint[], $9::bigint[])
-           AS told (position, state, tries, result, reason, message, prompt_tokens,
-                    completion_tokens)
-     WHERE item.job_id = fence.job_id AND item.position = told.position
-       AND item.state = 'sent' AND item.run_id = $1
+      FROM fence,
+           unnest(:positions::int[], :states::text[], :tries::int[], :results::jsonb[],
+                  :reasons::text[], :messages::text[], :prompt_tokens::bigint[],
+                  :completion_tokens::bigint[])
+               AS told (position, state, tries, result, reason, message, prompt_tokens,
+                        completion_tokens)
+     WHERE item.job_id = fence.job_id
+       AND item.position = told.position
+       AND item.state = 'sent'
+       AND item.run_id = :run_id
 ), picked AS MATERIALIZED (
-    SELECT item.job_id, item.position FROM fence JOIN batch_item AS item USING (job_id)
-     WHERE fence.wanted AND item.position = ANY($10::int[])
-    UNION ALL
-    SELECT next.job_id, next.position FROM fence CROSS JOIN LATERAL (
-        SELECT job_id, position FROM batch_item AS item
-         WHERE item.job_id = fence.job_id AND item.position > $11
-           AND (item.state = 'pending' OR item.state = 'sent' AND item.run_id = $1)
-         ORDER BY item.job_id, item.position LIMIT $12
-    ) AS next
+    SELECT item.job_id, item.position
+      FROM fence
+      JOIN batch_item AS item USING (job_id)
+     WHERE fence.wanted
+       AND item.position = ANY(:resend_positions::int[])
+     UNION ALL
+    SELECT next.job_id, next.position
+      FROM fence
+     CROSS JOIN LATERAL (
+          SELECT job_id, position
+            FROM batch_item AS item
+           WHERE item.job_id = fence.job_id
+             AND item.position > :after_position
+             AND (item.state = 'pending' OR item.state = 'sent' AND item.run_id = :run_id)
+           ORDER BY item.job_id, item.position
+           LIMIT :max_new_items
+      ) AS next
      WHERE fence.wanted
 ), marked AS (
-    UPDATE batch_item AS item SET state = 'sent', run_id = $1
+    UPDATE batch_item AS item
+       SET state = 'sent',
+           run_id = :run_id
       FROM picked
-     WHERE item.job_id = picked.job_id AND item.position = picked.position
-       AND (item.state = 'pending' OR item.state = 'sent' AND item.run_id = $1)
+     WHERE item.job_id = picked.job_id
+       AND item.position = picked.position
+       AND (item.state = 'pending' OR item.state = 'sent' AND item.run_id = :run_id)
     RETURNING item.position, item.custom_id, item.request, item.tries
 )
 SELECT fence.job_id, fence.wanted, marked.position, marked.custom_id, marked.request, marked.tries
-  FROM fence LEFT JOIN marked ON true ORDER BY marked.position
-"""  # noqa: S608  # our own words
+  FROM fence
+  LEFT JOIN marked ON true
+ ORDER BY marked.position
+""")  # noqa: S608  # our own words
 
-_COUNT_ITEMS: Final = """
-SELECT count(*) AS total,
+COUNT_COLUMNS_SQL: Final = """SELECT count(*) AS total,
        count(*) FILTER (WHERE state = 'done') AS done,
        count(*) FILTER (WHERE state = 'failed') AS failed,
        count(*) FILTER (WHERE state = 'unknown') AS unknown,
        coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
-       coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens
-  FROM batch_item WHERE job_id = $1
+       coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens"""
+"""The columns of `BatchCounts`."""
+
+_COUNT_ITEMS: Final = f"""
+{COUNT_COLUMNS_SQL}
+  FROM batch_item
+ WHERE job_id = $1
 """
 
 _GET_ITEMS_SOURCE: Final = "SELECT result -> 'source' FROM job_payload WHERE job_id = $1"
 
 _FIND_MOST_COMMON_FAILURE: Final = """
-SELECT reason, message, count(*) AS times FROM batch_item
- WHERE job_id = $1 AND state IN ('failed', 'unknown')
- GROUP BY reason, message ORDER BY times DESC, reason, message LIMIT 1
+SELECT reason, message, count(*) AS times
+  FROM batch_item
+ WHERE job_id = $1
+   AND state IN ('failed', 'unknown')
+ GROUP BY reason, message
+ ORDER BY times DESC, reason, message
+ LIMIT 1
 """
 
 
@@ -191,14 +233,19 @@ async def add_items_from_source(
     tx: Transaction, run_id: UUID, items: Sequence[ItemRequest], *, source: dict[str, Any]
 ) -> None:
     """Keep the items a worker has read, and what from; without its lease, nothing."""
-    await tx.execute(_ADD_ITEMS_FROM_SOURCE, run_id, *_item_columns(items), source)
+    custom_ids, requests = _item_columns(items)
+    await tx.execute(
+        *_ADD_ITEMS_FROM_SOURCE.bind(
+            run_id=run_id, custom_ids=custom_ids, requests=requests, source=source
+        )
+    )
 
 
 async def recover_sent_items(
     tx: Transaction, run_id: UUID, *, resend: bool, max_tries: int
 ) -> None:
     """Settle what an earlier run left marked; with `repeat` it is sent again, `most` times."""
-    await tx.execute(_RECOVER_SENT_ITEMS, run_id, resend, max_tries)
+    await tx.execute(*_RECOVER_SENT_ITEMS.bind(run_id=run_id, resend=resend, max_tries=max_tries))
 
 
 async def advance_items(
@@ -215,9 +262,21 @@ async def advance_items(
     That is `again`, and of the items behind position `after` the next ones, as many as there is
     `room` for.
     """
-    columns = list(zip(*map(_outcome_row, outcomes), strict=True)) or [()] * 8
     rows = await tx.fetch(
-        _ADVANCE_ITEMS, run_id, *columns, list(resend_positions), after_position, max_new_items
+        *_ADVANCE_ITEMS.bind(
+            run_id=run_id,
+            positions=[outcome.position for outcome in outcomes],
+            states=[outcome.state for outcome in outcomes],
+            tries=[outcome.tries for outcome in outcomes],
+            results=[outcome.result for outcome in outcomes],
+            reasons=[outcome.reason for outcome in outcomes],
+            messages=[outcome.message for outcome in outcomes],
+            prompt_tokens=[outcome.prompt_tokens for outcome in outcomes],
+            completion_tokens=[outcome.completion_tokens for outcome in outcomes],
+            resend_positions=list(resend_positions),
+            after_position=after_position,
+            max_new_items=max_new_items,
+        )
     )
     if not rows:
         return BatchStep(holds_lease=False, should_continue=False, items=[])
@@ -254,17 +313,3 @@ async def find_most_common_failure(tx: Transaction, job_id: UUID) -> CommonFailu
 
 def _item_columns(items: Sequence[ItemRequest]) -> tuple[list[str], list[dict[str, Any]]]:
     return [item.custom_id for item in items], [item.request for item in items]
-
-
-def _outcome_row(outcome: ItemOutcome) -> tuple[object, ...]:
-    return (
-        *(
-            outcome.position,
-            outcome.state,
-            outcome.tries,
-            outcome.result,
-            outcome.reason,
-            outcome.message,
-        ),
-        *(outcome.prompt_tokens, outcome.completion_tokens),
-    )

@@ -23,7 +23,9 @@ _MINUTE: Final = timedelta(minutes=1)
 
 _WORKSPACE_BUDGET: Final = """
 SELECT 'workspace' AS whose, budget_micro_usd, held_micro_usd, spent_micro_usd
-  FROM workspace WHERE subject_id = $1 AND id = $2
+  FROM workspace
+ WHERE subject_id = $1
+   AND id = $2
 """
 
 _MONTHLY_BUDGET: Final = f"""
@@ -32,13 +34,17 @@ SELECT 'month' AS whose,
            AS budget_micro_usd,
        coalesce(sum(held_micro_usd), 0)::bigint AS held_micro_usd,
        coalesce(sum(spent_micro_usd), 0)::bigint AS spent_micro_usd
-  FROM spending WHERE subject_id = $1 AND month = {CURRENT_MONTH_SQL}
+  FROM spending
+ WHERE subject_id = $1
+   AND month = {CURRENT_MONTH_SQL}
 """  # noqa: S608  # our own words
 
 # In the order in which every move locks; who launches now waits until it is known.
 _LOCK_JOB: Final = """
 SELECT job.subject_id, job.workspace_id
-  FROM remote_run AS run JOIN job ON job.id = run.job_id WHERE run.id = $1
+  FROM remote_run AS run
+  JOIN job ON job.id = run.job_id
+ WHERE run.id = $1
    FOR UPDATE OF job
 """
 
@@ -50,20 +56,28 @@ SELECT coalesce(monthly_budget_micro_usd, $2::bigint) FROM subject WHERE id = $1
 
 _RELAUNCH_FITS: Final = """
 WITH cost AS MATERIALIZED (
-    SELECT job_cost.* FROM job_cost JOIN remote_run AS run ON run.job_id = job_cost.job_id
-     WHERE run.id = $1 FOR UPDATE OF job_cost
+    SELECT job_cost.*
+      FROM job_cost
+      JOIN remote_run AS run ON run.job_id = job_cost.job_id
+     WHERE run.id = $1
+       FOR UPDATE OF job_cost
 ), grouped AS MATERIALIZED (
     SELECT budget_micro_usd - held_micro_usd - spent_micro_usd AS left_micro_usd
-      FROM workspace WHERE id = $2 AND EXISTS (SELECT FROM cost) FOR UPDATE
+      FROM workspace
+     WHERE id = $2
+       AND EXISTS (SELECT FROM cost)
+       FOR UPDATE
 ), monthly AS MATERIALIZED (
     SELECT $3::bigint - spending.held_micro_usd - spending.spent_micro_usd AS left_micro_usd
-      FROM spending JOIN cost ON (spending.subject_id, spending.month)
-                               = (cost.subject_id, cost.month)
-     WHERE (SELECT count(*) FROM grouped) >= 0 FOR UPDATE OF spending
+      FROM spending
+      JOIN cost ON (spending.subject_id, spending.month) = (cost.subject_id, cost.month)
+     WHERE (SELECT count(*) FROM grouped) >= 0
+       FOR UPDATE OF spending
 )
 SELECT ceiling_micro_usd <= least((SELECT left_micro_usd FROM grouped),
                                   (SELECT left_micro_usd FROM monthly),
-                                  most_micro_usd - held_micro_usd, ceiling_micro_usd)
+                                  most_micro_usd - held_micro_usd,
+                                  ceiling_micro_usd)
   FROM cost
 """
 

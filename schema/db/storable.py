@@ -6,10 +6,12 @@ server answered, or a job printed, cannot be refused any more, so it is replaced
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar, cast
 
+from asyncpg.exceptions import CheckViolationError
 from pydantic import JsonValue
 
 from schema.common.errors import Invalid
@@ -28,6 +30,28 @@ def expect_storable(arguments: Mapping[str, Any]) -> None:
     """
     for name, value in arguments.items():
         _apply_policy(value, partial(_refuse, name))
+
+
+@contextmanager
+def refuse_oversized_spec(constraint: str, *, consequence: str) -> Generator[None]:
+    """Explain that a request is too large, where a statement in the block says so.
+
+    Args:
+        constraint: The name of the CHECK that limits its size.
+        consequence: What was not done, as half a sentence.
+
+    Raises:
+        Invalid: the request violates that CHECK; the caller's transaction is lost.
+    """
+    try:
+        yield
+    except CheckViolationError as violation:
+        if violation.constraint_name != constraint:
+            raise
+        raise Invalid(
+            f"The request is larger than 1 MB, so {consequence}. Put large inputs into a "
+            "repository or a bucket and pass where they are."
+        ) from None
 
 
 def to_storable(value: T) -> T:

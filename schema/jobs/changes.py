@@ -24,24 +24,35 @@ SELECT seen.job_id
   FROM unnest($2::uuid[], $3::bigint[]) AS seen (job_id, version)
   JOIN job ON job.id = seen.job_id AND job.subject_id = $1 AND job.version > seen.version
  WHERE EXISTS (
-    SELECT FROM job_event AS event
-     WHERE event.job_id = seen.job_id AND event.version > seen.version
-       AND NOT (event.kind = 'unconfirmed'
-                OR (event.kind = 'bound'
-                    AND event.state IN ('succeeded', 'failed', 'cancelled'))))
+           SELECT FROM job_event AS event
+            WHERE event.job_id = seen.job_id
+              AND event.version > seen.version
+              AND NOT (event.kind = 'unconfirmed'
+                       OR (event.kind = 'bound'
+                           AND event.state IN ('succeeded', 'failed', 'cancelled'))))
 """
 
 # Of a workspace what its page shows: the row, and its newest jobs.
 _READ_PAGE_VERSIONS: Final = """
 SELECT log.job_id AS id, log.length::text AS mark
-  FROM job_log AS log JOIN job ON job.id = log.job_id
- WHERE job.subject_id = $1 AND log.job_id = ANY($2::uuid[])
-UNION ALL
-SELECT workspace.id, md5(concat_ws(' ', workspace::text, (SELECT hold FROM subject WHERE id = $1), (
-           SELECT string_agg(concat_ws(' ', newest.id, newest.version), ' ' ORDER BY newest.id)
-             FROM (SELECT id, version FROM job WHERE workspace_id = workspace.id
-                    ORDER BY id DESC LIMIT $3) AS newest)))
-  FROM workspace WHERE workspace.subject_id = $1 AND workspace.id = ANY($2::uuid[])
+  FROM job_log AS log
+  JOIN job ON job.id = log.job_id
+ WHERE job.subject_id = $1
+   AND log.job_id = ANY($2::uuid[])
+ UNION ALL
+SELECT workspace.id,
+       md5(concat_ws(' ', workspace::text,
+                     (SELECT hold FROM subject WHERE id = $1),
+                     (SELECT string_agg(concat_ws(' ', newest.id, newest.version), ' '
+                                        ORDER BY newest.id)
+                        FROM (SELECT id, version
+                                FROM job
+                               WHERE workspace_id = workspace.id
+                               ORDER BY id DESC
+                               LIMIT $3) AS newest)))
+  FROM workspace
+ WHERE workspace.subject_id = $1
+   AND workspace.id = ANY($2::uuid[])
 """
 
 

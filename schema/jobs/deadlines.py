@@ -9,55 +9,83 @@ from typing import Final
 from uuid import UUID
 
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
 from schema.jobs.tables import Reason
 
-_EXPIRE_RUN: Final = """
+_EXPIRE_RUN: Final = parse_statement("""
 WITH before AS MATERIALIZED (
-    SELECT id FROM job
-     WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) AND state = 'running' FOR UPDATE
+    SELECT id
+      FROM job
+     WHERE id = (SELECT job_id FROM remote_run WHERE id = :run_id)
+       AND state = 'running'
+       FOR UPDATE
 ), doomed AS (
-    UPDATE remote_run AS run SET desired = 'dead', due_at = now()
+    UPDATE remote_run AS run
+       SET desired = 'dead',
+           due_at = now()
       FROM before
-     WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'bound'
-       AND run.desired = 'alive' AND run.deadline_at + $5 <= now()
+     WHERE run.job_id = before.id
+       AND run.id = :run_id
+       AND run.state = 'bound'
+       AND run.desired = 'alive'
+       AND run.deadline_at + :overdue_by <= now()
     RETURNING run.job_id, run.stage
 ), moved AS (
     UPDATE job
-       SET state = 'failed', reason = $2, message = $3, finished_at = now(), version = version + 1
-      FROM doomed WHERE job.id = doomed.job_id
+       SET state = 'failed',
+           reason = :reason,
+           message = :message,
+           finished_at = now(),
+           version = version + 1
+      FROM doomed
+     WHERE job.id = doomed.job_id
     RETURNING job.*, doomed.stage
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'expired', state, $4,
+    SELECT id, version, 'expired', state, :worker,
            jsonb_build_object('reason', reason, 'stage', stage, 'message', message)
       FROM moved
 )
 SELECT count(*) FROM moved
-"""
+""")
 
 _FIND_ABANDONED_RUNS: Final = """
-SELECT id FROM remote_run
- WHERE state = 'bound' AND desired = 'alive' AND deadline_at + $1 <= now()
- ORDER BY deadline_at LIMIT $2
+SELECT id
+  FROM remote_run
+ WHERE state = 'bound'
+   AND desired = 'alive'
+   AND deadline_at + $1 <= now()
+ ORDER BY deadline_at
+ LIMIT $2
 """
 
 _FAIL_UNSTARTED_JOBS: Final = """
 WITH before AS MATERIALIZED (
-    SELECT job.id, subject.hold FROM job JOIN subject ON subject.id = job.subject_id
-     WHERE job.state = 'queued' AND job.due_at + $1 <= now()
-     ORDER BY job.due_at LIMIT $2 FOR UPDATE OF job SKIP LOCKED
+    SELECT job.id, subject.hold
+      FROM job
+      JOIN subject ON subject.id = job.subject_id
+     WHERE job.state = 'queued'
+       AND job.due_at + $1 <= now()
+     ORDER BY job.due_at
+     LIMIT $2
+       FOR UPDATE OF job SKIP LOCKED
 ), moved AS (
     UPDATE job
-       SET state = 'failed', reason = 'stuck_scheduling', finished_at = now(), due_at = NULL,
+       SET state = 'failed',
+           reason = 'stuck_scheduling',
+           finished_at = now(),
+           due_at = NULL,
            message = CASE before.hold
                      WHEN 'credentials' THEN 'It waited here for a token that is still accepted.'
                      WHEN 'operator' THEN 'It waited here while its subject was paused.'
                      ELSE 'It waited here for a worker.' END,
            version = version + 1
-      FROM before WHERE job.id = before.id
+      FROM before
+     WHERE job.id = before.id
     RETURNING job.*
 ), counted AS (
-    UPDATE subject SET queued = queued - given_up.jobs
+    UPDATE subject
+       SET queued = queued - given_up.jobs
       FROM (SELECT subject_id, count(*)::int AS jobs FROM moved GROUP BY 1) AS given_up
      WHERE subject.id = given_up.subject_id
 ), event AS (
@@ -71,15 +99,24 @@ SELECT count(*) FROM moved
 
 _STOP_WATCHING_ABSENT_RUNS: Final = """
 WITH due AS MATERIALIZED (
-    SELECT run.id, run.job_id FROM remote_run AS run JOIN job ON job.id = run.job_id
-     WHERE run.state = 'absent' AND run.deadline_at <= now()
-     ORDER BY run.deadline_at LIMIT $1 FOR UPDATE OF job SKIP LOCKED
+    SELECT run.id, run.job_id
+      FROM remote_run AS run
+      JOIN job ON job.id = run.job_id
+     WHERE run.state = 'absent'
+       AND run.deadline_at <= now()
+     ORDER BY run.deadline_at
+     LIMIT $1
+       FOR UPDATE OF job SKIP LOCKED
 ), given_up AS (
-    UPDATE remote_run AS run SET deadline_at = NULL FROM due
-     WHERE run.id = due.id AND run.state = 'absent'
+    UPDATE remote_run AS run
+       SET deadline_at = NULL
+      FROM due
+     WHERE run.id = due.id
+       AND run.state = 'absent'
     RETURNING run.job_id
 ), moved AS (
-    UPDATE job SET version = version + 1
+    UPDATE job
+       SET version = version + 1
      WHERE id IN (SELECT job_id FROM given_up)
     RETURNING job.*
 ), event AS (
@@ -96,7 +133,9 @@ async def expire_run(
     tx: Transaction, run_id: UUID, *, reason: Reason, message: str, worker: str
 ) -> bool:
     """End a job whose run is past its deadline, and order the run killed; true if it was news."""
-    return bool(await tx.fetchval(_EXPIRE_RUN, run_id, reason, message, worker, timedelta(0)))
+    return await _expire_run(
+        tx, run_id, reason=reason, message=message, overdue_by=timedelta(0), worker=worker
+    )
 
 
 async def fail_abandoned_jobs(tx: Transaction, *, abandon_after: timedelta, worker: str) -> bool:
@@ -107,13 +146,13 @@ async def fail_abandoned_jobs(tx: Transaction, *, abandon_after: timedelta, work
     unstarted: int = await tx.fetchval(_FAIL_UNSTARTED_JOBS, abandon_after, _BATCH_ROWS, worker)
     unseen = await tx.fetch(_FIND_ABANDONED_RUNS, abandon_after, _BATCH_ROWS)
     for row in unseen:
-        await tx.fetchval(
-            _EXPIRE_RUN,
+        await _expire_run(
+            tx,
             row["id"],
-            Reason.OUTCOME_UNKNOWN,
-            "Nobody could look at it: its subject brought no token that is still accepted.",
-            worker,
-            abandon_after,
+            reason=Reason.OUTCOME_UNKNOWN,
+            message="Nobody could look at it: its subject brought no token that is still accepted.",
+            overdue_by=abandon_after,
+            worker=worker,
         )
     return _BATCH_ROWS in (unstarted, len(unseen))
 
@@ -124,3 +163,20 @@ async def stop_watching_absent_runs(tx: Transaction, *, worker: str) -> bool:
     True if there may be more.
     """
     return bool(await tx.fetchval(_STOP_WATCHING_ABSENT_RUNS, _BATCH_ROWS, worker) == _BATCH_ROWS)
+
+
+async def _expire_run(
+    tx: Transaction,
+    run_id: UUID,
+    *,
+    reason: Reason,
+    message: str,
+    overdue_by: timedelta,
+    worker: str,
+) -> bool:
+    expired = await tx.fetchval(
+        *_EXPIRE_RUN.bind(
+            run_id=run_id, reason=reason, message=message, overdue_by=overdue_by, worker=worker
+        )
+    )
+    return bool(expired)

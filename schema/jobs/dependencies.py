@@ -74,15 +74,23 @@ class ParentJob(BaseModel):
 
 _RELEASE_WAITING_JOBS: Final = """
 WITH news AS MATERIALIZED (
-    SELECT DISTINCT job_id FROM (
-        SELECT job_id FROM job_dependency WHERE state <> 'waiting' AND NOT told LIMIT $1) AS some_of
+    SELECT DISTINCT job_id
+      FROM (SELECT job_id
+              FROM job_dependency
+             WHERE state <> 'waiting'
+               AND NOT told
+             LIMIT $1) AS some_of
 ), before AS MATERIALIZED (
-    SELECT job.id FROM job JOIN news ON news.job_id = job.id
-     ORDER BY job.id FOR UPDATE OF job SKIP LOCKED
+    SELECT job.id
+      FROM job
+      JOIN news ON news.job_id = job.id
+     ORDER BY job.id
+       FOR UPDATE OF job SKIP LOCKED
 ), judged AS MATERIALIZED (
     SELECT before.id, bool_and(wait.state = 'met') AS ready,
            min(wait.parent_id::text) FILTER (WHERE wait.state = 'unmet')::uuid AS failed
-      FROM before JOIN job_dependency AS wait ON wait.job_id = before.id
+      FROM before
+      JOIN job_dependency AS wait ON wait.job_id = before.id
      GROUP BY before.id
 ), moved AS (
     UPDATE job
@@ -92,30 +100,40 @@ WITH news AS MATERIALIZED (
            message = (
                SELECT write_handle('job', judged.failed) || ' '
                       || coalesce((SELECT concat_ws(' as ', parent.state, parent.reason)
-                                     FROM job AS parent WHERE parent.id = judged.failed),
+                                     FROM job AS parent
+                                    WHERE parent.id = judged.failed),
                                   'did not succeed') || '.'
                 WHERE judged.failed IS NOT NULL),
            finished_at = CASE WHEN judged.failed IS NOT NULL THEN now() END,
            version = version + 1
       FROM judged
-     WHERE job.id = judged.id AND job.state = 'queued' AND job.due_at = 'infinity'
+     WHERE job.id = judged.id
+       AND job.state = 'queued'
+       AND job.due_at = 'infinity'
        AND (judged.ready OR judged.failed IS NOT NULL)
     RETURNING job.*
 ), counted AS (
-    UPDATE subject SET queued = queued - failed.jobs
-      FROM (SELECT subject_id, count(*)::int AS jobs FROM moved WHERE state = 'failed' GROUP BY 1)
-        AS failed
+    UPDATE subject
+       SET queued = queued - failed.jobs
+      FROM (SELECT subject_id, count(*)::int AS jobs
+              FROM moved
+             WHERE state = 'failed'
+             GROUP BY 1) AS failed
      WHERE subject.id = failed.subject_id
 ), told AS (
-    UPDATE job_dependency AS wait SET told = true FROM before
-     WHERE wait.job_id = before.id AND wait.state <> 'waiting'
+    UPDATE job_dependency AS wait
+       SET told = true
+      FROM before
+     WHERE wait.job_id = before.id
+       AND wait.state <> 'waiting'
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
     SELECT id, version, CASE state WHEN 'queued' THEN 'released' ELSE 'expired' END, state, $2,
            jsonb_strip_nulls(jsonb_build_object('reason', reason, 'message', message))
       FROM moved
 )
-SELECT count(*) FILTER (WHERE state = 'queued') AS released, (SELECT count(*) FROM before) AS seen
+SELECT count(*) FILTER (WHERE state = 'queued') AS released,
+       (SELECT count(*) FROM before) AS seen
   FROM moved
 """
 

@@ -16,21 +16,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from asyncpg.exceptions import CheckViolationError
-
 from schema.billing import budgets
 from schema.billing.budgets import Rate
 from schema.common import ids
 from schema.common.errors import (
     HoldfastError,
-    IdempotencyConflict,
-    Invalid,
     LimitReached,
     NotFound,
     Unavailable,
     WorkspaceArchived,
 )
+from schema.common.idempotency import check_same_request
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
+from schema.db.storable import refuse_oversized_spec
 from schema.jobs.dependencies import DependencyCondition
 from schema.jobs.tables import Job
 
@@ -39,100 +38,140 @@ _COMPARED_COLUMNS: Final = (
 )
 _SPEC_SIZE_CONSTRAINT: Final = "ck_job_payload_spec_size"
 
-_SUBMIT_JOB: Final = f"""
+_SUBMIT_JOB: Final = parse_statement(f"""
 WITH key AS (
     INSERT INTO idempotency_key AS held (subject_id, key, job_id, expires_at)
-    SELECT $2, $9, $1, now() + interval '24 hours' WHERE $9::text IS NOT NULL
+    SELECT :subject_id, :idempotency_key, :job_id, now() + interval '24 hours'
+     WHERE :idempotency_key::text IS NOT NULL
     ON CONFLICT (subject_id, key) DO UPDATE
-       SET job_id = excluded.job_id, expires_at = excluded.expires_at
+       SET job_id = excluded.job_id,
+           expires_at = excluded.expires_at
      WHERE held.expires_at <= now()
     RETURNING job_id
 ), accepted AS (
-    SELECT job_id FROM key UNION ALL SELECT $1::uuid WHERE $9::text IS NULL
+    SELECT job_id FROM key
+     UNION ALL
+    SELECT :job_id::uuid WHERE :idempotency_key::text IS NULL
 ), parents AS MATERIALIZED (
     -- Whatever ends one of them waits for us, or we for it: what is said of them here is true.
-    SELECT id, CASE WHEN state = 'succeeded' OR ($18 = 'finish' AND finished_at IS NOT NULL)
-                    THEN 'met' WHEN finished_at IS NOT NULL THEN 'unmet' ELSE 'waiting' END AS wait
-      FROM job WHERE subject_id = $2 AND id = ANY($17::uuid[]) ORDER BY id FOR SHARE
+    SELECT id,
+           CASE WHEN state = 'succeeded'
+                     OR (:dependency_condition = 'finish' AND finished_at IS NOT NULL) THEN 'met'
+                WHEN finished_at IS NOT NULL THEN 'unmet'
+                ELSE 'waiting' END AS wait
+      FROM job
+     WHERE subject_id = :subject_id
+       AND id = ANY(:parent_ids::uuid[])
+     ORDER BY id
+       FOR SHARE
 ), made AS (
     INSERT INTO job (id, subject_id, workspace_id, kind, namespace, title, labels, flavor,
                      digest, rerun_of, schedule_id, due_at)
-    SELECT job_id, $2, $3, $4, $5, $6, $7, $8::jsonb ->> 'flavor',
-           sha256(convert_to(jsonb_build_array($4::text, $5::text, $8::jsonb)::text, 'UTF8')),
-           $16, $19,
+    SELECT job_id, :subject_id, :workspace_id, :kind, :namespace, :title, :labels,
+           :spec::jsonb ->> 'flavor',
+           sha256(convert_to(
+               jsonb_build_array(:kind::text, :namespace::text, :spec::jsonb)::text, 'UTF8')),
+           :rerun_of, :schedule_id,
            CASE WHEN EXISTS (SELECT FROM parents WHERE wait <> 'met') THEN 'infinity'::timestamptz
                 ELSE now() END
       FROM accepted
     ON CONFLICT (id) DO NOTHING
     RETURNING *
 ), payload AS (
-    INSERT INTO job_payload (job_id, spec) SELECT id, $8 FROM made
+    INSERT INTO job_payload (job_id, spec)
+    SELECT id, :spec FROM made
 ), linked AS (
     INSERT INTO job_dependency (job_id, parent_id, subject_id, on_end, state)
-    SELECT made.id, parents.id, $2, $18, parents.wait FROM made, parents
+    SELECT made.id, parents.id, :subject_id, :dependency_condition, parents.wait
+      FROM made, parents
 ), counted AS (
-    UPDATE subject SET queued = queued + 1
-     WHERE id = $2 AND queued + active < $10 AND EXISTS (SELECT FROM made)
-    RETURNING id, coalesce(monthly_budget_micro_usd, $15::bigint) AS budget
+    UPDATE subject
+       SET queued = queued + 1
+     WHERE id = :subject_id
+       AND queued + active < :max_open_jobs
+       AND EXISTS (SELECT FROM made)
+    RETURNING id,
+              coalesce(monthly_budget_micro_usd, :default_monthly_budget::bigint) AS budget
 ), priced AS (
     INSERT INTO job_cost (job_id, subject_id, month, price_micro_usd, ceiling_micro_usd,
                           most_micro_usd, held_micro_usd)
-    SELECT id, $2, {budgets.CURRENT_MONTH_SQL}, $12::bigint, $13::bigint, $14::bigint, $13
-      FROM made WHERE $12 IS NOT NULL
+    SELECT id, :subject_id, {budgets.CURRENT_MONTH_SQL}, :price_micro_usd::bigint,
+           :ceiling_micro_usd::bigint, :most_micro_usd::bigint, :ceiling_micro_usd
+      FROM made
+     WHERE :price_micro_usd IS NOT NULL
 ), entered AS (
     -- Waits for an archive or a new budget under way, and looks again; a later one waits for us.
-    SELECT workspace.id, workspace.budget_micro_usd FROM workspace, counted
-     WHERE workspace.id = $3 AND workspace.subject_id = $2 AND workspace.archived_at IS NULL
+    SELECT workspace.id, workspace.budget_micro_usd
+      FROM workspace, counted
+     WHERE workspace.id = :workspace_id
+       AND workspace.subject_id = :subject_id
+       AND workspace.archived_at IS NULL
        FOR NO KEY UPDATE OF workspace
 ), grouped AS (
-    UPDATE workspace SET held_micro_usd = workspace.held_micro_usd + $13 FROM entered
-     WHERE workspace.id = entered.id AND workspace.subject_id = $2 AND $13 IS NOT NULL
+    UPDATE workspace
+       SET held_micro_usd = workspace.held_micro_usd + :ceiling_micro_usd
+      FROM entered
+     WHERE workspace.id = entered.id
+       AND workspace.subject_id = :subject_id
+       AND :ceiling_micro_usd IS NOT NULL
        AND (workspace.budget_micro_usd IS NULL
-            OR workspace.held_micro_usd + workspace.spent_micro_usd + $13
+            OR workspace.held_micro_usd + workspace.spent_micro_usd + :ceiling_micro_usd
                <= workspace.budget_micro_usd)
     RETURNING workspace.id
 ), monthly AS (
     INSERT INTO spending AS so_far (subject_id, month, held_micro_usd)
-    SELECT id, {budgets.CURRENT_MONTH_SQL}, $13 FROM counted
-     WHERE ($3::uuid IS NULL OR EXISTS (SELECT FROM grouped)) AND (budget IS NULL OR $13 <= budget)
-       AND $13 IS NOT NULL
+    SELECT id, {budgets.CURRENT_MONTH_SQL}, :ceiling_micro_usd
+      FROM counted
+     WHERE (:workspace_id::uuid IS NULL OR EXISTS (SELECT FROM grouped))
+       AND (budget IS NULL OR :ceiling_micro_usd <= budget)
+       AND :ceiling_micro_usd IS NOT NULL
     ON CONFLICT (subject_id, month) DO UPDATE
        SET held_micro_usd = so_far.held_micro_usd + excluded.held_micro_usd
      WHERE (SELECT budget IS NULL
-                   OR so_far.held_micro_usd + so_far.spent_micro_usd + $13 <= budget FROM counted)
+                   OR so_far.held_micro_usd + so_far.spent_micro_usd + :ceiling_micro_usd <= budget
+              FROM counted)
     RETURNING subject_id
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'created', state, $2,
-           jsonb_strip_nulls(jsonb_build_object('client', $11::text))
+    SELECT id, version, 'created', state, :subject_id,
+           jsonb_strip_nulls(jsonb_build_object('client', :client::text))
       FROM made
 )
-SELECT made.*, EXISTS (SELECT FROM counted) AS counted,
-       (SELECT count(*) FROM parents) = coalesce(cardinality($17::uuid[]), 0) AS related,
-       $3::uuid IS NULL OR EXISTS (SELECT FROM entered) AS entered,
-       CASE WHEN $13 IS NOT NULL THEN EXISTS (SELECT FROM monthly)
+SELECT made.*,
+       EXISTS (SELECT FROM counted) AS counted,
+       (SELECT count(*) FROM parents) = coalesce(cardinality(:parent_ids::uuid[]), 0) AS related,
+       :workspace_id::uuid IS NULL OR EXISTS (SELECT FROM entered) AS entered,
+       CASE WHEN :ceiling_micro_usd IS NOT NULL THEN EXISTS (SELECT FROM monthly)
             ELSE NOT EXISTS (SELECT FROM counted WHERE budget IS NOT NULL)
              AND NOT EXISTS (SELECT FROM entered WHERE budget_micro_usd IS NOT NULL) END AS held,
-       EXISTS (SELECT FROM grouped) AS grouped, CASE WHEN $9::text IS NULL THEN (
-           SELECT earlier.id FROM job AS earlier
-            WHERE earlier.subject_id = $2 AND earlier.digest = made.digest
+       EXISTS (SELECT FROM grouped) AS grouped,
+       CASE WHEN :idempotency_key::text IS NULL THEN (
+           SELECT earlier.id
+             FROM job AS earlier
+            WHERE earlier.subject_id = :subject_id
+              AND earlier.digest = made.digest
               AND earlier.state NOT IN ('failed', 'cancelled')
               AND earlier.created_at > now() - interval '10 minutes'
-              AND earlier.id IS DISTINCT FROM $16
-            ORDER BY earlier.created_at DESC LIMIT 1) END AS possible_duplicate_of
+              AND earlier.id IS DISTINCT FROM :rerun_of
+            ORDER BY earlier.created_at DESC
+            LIMIT 1) END AS possible_duplicate_of
   FROM made
-"""  # noqa: S608  # our own words
+""")  # noqa: S608  # our own words
 
 _SELECT_SUBMITTED_JOB: Final = """
 SELECT job.*, job_payload.spec, job_cost.most_micro_usd AS max_cost_usd,
-       (SELECT array_agg(parent_id ORDER BY parent_id) FROM job_dependency
+       (SELECT array_agg(parent_id ORDER BY parent_id)
+          FROM job_dependency
          WHERE job_id = job.id) AS after,
        (SELECT min(on_end) FROM job_dependency WHERE job_id = job.id) AS "on"
-  FROM job JOIN job_payload ON job_payload.job_id = job.id
+  FROM job
+  JOIN job_payload ON job_payload.job_id = job.id
   LEFT JOIN job_cost ON job_cost.job_id = job.id
  WHERE job.subject_id = $1
-   AND job.id = coalesce((SELECT job_id FROM idempotency_key WHERE subject_id = $1 AND key = $2),
-                         $3)
+   AND job.id = coalesce((SELECT job_id
+                            FROM idempotency_key
+                           WHERE subject_id = $1
+                             AND key = $2), $3)
 """
 
 # A statement of its own: it waits for a claim under way, and the next one sees the run of it.
@@ -140,23 +179,35 @@ _LOCK_JOB: Final = "SELECT FROM job WHERE id = $1 AND subject_id = $2 FOR UPDATE
 
 _CANCEL_JOB: Final = """
 WITH before AS MATERIALIZED (
-    SELECT id, state FROM job
-     WHERE id = $1 AND subject_id = $2 AND state IN ('queued', 'launching', 'running')
+    SELECT id, state
+      FROM job
+     WHERE id = $1
+       AND subject_id = $2
+       AND state IN ('queued', 'launching', 'running')
 ), called_off AS (
     UPDATE job
-       SET state = 'cancelled', cancel_requested_at = now(), finished_at = now(), due_at = NULL,
+       SET state = 'cancelled',
+           cancel_requested_at = now(),
+           finished_at = now(),
+           due_at = NULL,
            version = version + 1
-      FROM before WHERE job.id = before.id
+      FROM before
+     WHERE job.id = before.id
     RETURNING job.*, before.state AS was
 ), doomed AS (
     -- A call has no id to kill by: the worker that makes it sees the order when it renews.
     UPDATE remote_run AS run
-       SET desired = 'dead', due_at = CASE run.kind WHEN 'hub_job' THEN now() ELSE run.due_at END
+       SET desired = 'dead',
+           due_at = CASE run.kind WHEN 'hub_job' THEN now() ELSE run.due_at END
       FROM called_off
-     WHERE run.job_id = called_off.id AND run.state IN ('posting', 'unknown', 'bound')
+     WHERE run.job_id = called_off.id
+       AND run.state IN ('posting', 'unknown', 'bound')
 ), counted AS (
-    UPDATE subject SET queued = queued - 1 FROM called_off
-     WHERE subject.id = called_off.subject_id AND called_off.was = 'queued'
+    UPDATE subject
+       SET queued = queued - 1
+      FROM called_off
+     WHERE subject.id = called_off.subject_id
+       AND called_off.was = 'queued'
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
     SELECT id, version, 'cancelled', state, $2,
@@ -200,87 +251,45 @@ async def submit_job(
     A caller that never learned whether its commit was carried out repeats the call with the same
     `job_id`: there is one job, whichever of the two made it.
 
-    It waits until the jobs of `after` have ended as `on` says.
+    It waits until the jobs of `parent_ids` have ended as `dependency_condition` says.
 
     Raises:
         IdempotencyConflict: the key is held by a request that differs.
         NotFound: the subject has no such job to wait for; the transaction must not commit.
-        LimitReached: the subject has `most_open` jobs; the caller's transaction must not commit.
+        LimitReached: the subject has `max_open_jobs` open jobs; the same.
         WorkspaceArchived: it takes no new jobs; likewise.
         BudgetExceeded: its worst case, or that it has none, is more than may be held; likewise.
         Invalid: the request is too large to be kept.
     """
-    job_id = job_id or ids.new_id()
-    parents = sorted(set(parent_ids))
-    try:
-        row = await tx.fetchrow(
-            _SUBMIT_JOB,
-            job_id,
-            subject_id,
-            workspace_id,
-            kind,
-            namespace,
-            title,
-            labels,
-            spec,
-            idempotency_key,
-            max_open_jobs,
-            client,
-            rate and rate.price_micro_usd,
-            rate and rate.ceiling_micro_usd,
-            rate and rate.most_micro_usd,
-            default_monthly_budget,
-            rerun_of,
-            parents,
-            dependency_condition,
-            schedule_id,
-        )
-    except CheckViolationError as violation:
-        if violation.constraint_name != _SPEC_SIZE_CONSTRAINT:
-            raise
-        raise Invalid(
-            "The request is larger than 1 MB, so nothing was launched. Put large inputs into a "
-            "repository or a bucket and pass where they are."
-        ) from None
-    if row is not None:
-        refusal = await find_refusal(
-            tx,
-            row,
-            subject_id,
-            max_open_jobs=max_open_jobs,
-            workspace_id=workspace_id,
-            parent_ids=parents,
-            rate=rate,
-            default_monthly_budget=default_monthly_budget,
-        )
-        if refusal is not None:
-            raise refusal
-        return SubmittedJob.from_row(row)
-    # A statement of its own: it sees the holder even if that one committed a moment ago.
-    held = await tx.fetchrow(_SELECT_SUBMITTED_JOB, subject_id, idempotency_key, job_id)
-    if held is None:
-        raise Unavailable("The idempotency key")
-    job = SubmittedJob.from_row(held)
-    if idempotency_key is None:
-        return job
-    asked = spec | {
+    submission: dict[str, Any] = {
+        "job_id": job_id or ids.new_id(),
+        "subject_id": subject_id,
+        "workspace_id": workspace_id,
         "kind": kind,
         "namespace": namespace,
-        "workspace_id": workspace_id,
+        "title": title,
         "labels": labels,
-        "max_cost_usd": rate and rate.most_micro_usd,
+        "spec": spec,
+        "idempotency_key": idempotency_key,
+        "max_open_jobs": max_open_jobs,
+        "client": client,
+        "price_micro_usd": rate and rate.price_micro_usd,
+        "ceiling_micro_usd": rate and rate.ceiling_micro_usd,
+        "most_micro_usd": rate and rate.most_micro_usd,
+        "default_monthly_budget": default_monthly_budget,
         "rerun_of": rerun_of,
-        "after": parents or None,
-        "on": dependency_condition if parents else None,
+        "parent_ids": sorted(set(parent_ids)),
+        "dependency_condition": dependency_condition,
+        "schedule_id": schedule_id,
     }
-    given = held["spec"] | {name: held[name] for name in _COMPARED_COLUMNS}
-    differing = sorted(
-        name for name in asked.keys() | given.keys() if asked.get(name) != given.get(name)
-    )
-    if differing:
-        handle = ids.format_handle(ids.HandleKind.JOB, job.id)
-        raise IdempotencyConflict(idempotency_key, handle, differing)
-    return job
+    with refuse_oversized_spec(_SPEC_SIZE_CONSTRAINT, consequence="nothing was launched"):
+        row = await tx.fetchrow(*_SUBMIT_JOB.bind(**submission))
+    if row is None:
+        return await _find_submitted_job(tx, submission)
+    refusal = await _find_refusal(tx, row, submission, rate)
+    if refusal is not None:
+        raise refusal
+    return SubmittedJob.from_row(row)
 
 
 async def cancel_job(
@@ -297,43 +306,68 @@ async def cancel_job(
 _COUNT_OPEN_JOBS: Final = "SELECT queued + active FROM subject WHERE id = $1"
 
 
-async def find_refusal(
-    tx: Transaction,
-    row: Mapping[str, Any],
-    subject_id: str,
-    *,
-    max_open_jobs: int,
-    workspace_id: UUID | None,
-    parent_ids: Sequence[UUID],
-    rate: Rate | None,
-    default_monthly_budget: int | None,
+async def _find_submitted_job(tx: Transaction, submission: Mapping[str, Any]) -> SubmittedJob:
+    """Return the job that was made with the same idempotency key, or the same id.
+
+    Raises:
+        IdempotencyConflict: the key was used for a request that differs.
+        Unavailable: the job that held the key is gone by now.
+    """
+    key: str | None = submission["idempotency_key"]
+    # A statement of its own: it sees the holder even if that one committed a moment ago.
+    row = await tx.fetchrow(
+        _SELECT_SUBMITTED_JOB, submission["subject_id"], key, submission["job_id"]
+    )
+    if row is None:
+        raise Unavailable("The idempotency key")
+    job = SubmittedJob.from_row(row)
+    if key is not None:
+        check_same_request(
+            key,
+            ids.format_handle(ids.HandleKind.JOB, job.id),
+            earlier=row["spec"] | {name: row[name] for name in _COMPARED_COLUMNS},
+            repeated=_compared_fields(submission),
+        )
+    return job
+
+
+def _compared_fields(submission: Mapping[str, Any]) -> dict[str, Any]:
+    parent_ids = submission["parent_ids"]
+    compared: dict[str, Any] = submission["spec"] | {
+        "kind": submission["kind"],
+        "namespace": submission["namespace"],
+        "workspace_id": submission["workspace_id"],
+        "labels": submission["labels"],
+        "max_cost_usd": submission["most_micro_usd"],
+        "rerun_of": submission["rerun_of"],
+        "after": parent_ids or None,
+        "on": submission["dependency_condition"] if parent_ids else None,
+    }
+    return compared
+
+
+async def _find_refusal(
+    tx: Transaction, row: Mapping[str, Any], submission: Mapping[str, Any], rate: Rate | None
 ) -> HoldfastError | None:
     """Say why a job that was just written must not be committed, if so."""
+    subject_id, workspace_id = submission["subject_id"], submission["workspace_id"]
     if not row["counted"]:
         open_jobs: int = await tx.fetchval(_COUNT_OPEN_JOBS, subject_id)
-        return LimitReached(open_jobs=open_jobs, max_open_jobs=max_open_jobs)
+        return LimitReached(open_jobs=open_jobs, max_open_jobs=submission["max_open_jobs"])
     if not row["related"]:
-        named = [ids.format_handle(ids.HandleKind.JOB, parent) for parent in parent_ids]
-        return NotFound("job", ", ".join(named))
+        handles = [ids.format_handle(ids.HandleKind.JOB, id_) for id_ in submission["parent_ids"]]
+        return NotFound("job", ", ".join(handles))
     if not row["entered"]:
-        assert workspace_id is not None  # noqa: S101  # only a workspace can be archived
+        # Only a workspace can be archived, so one is named.
         return WorkspaceArchived(ids.format_handle(ids.HandleKind.WORKSPACE, workspace_id))
     if not row["held"]:
         # What the workspace had room for is counted by now, until the caller rolls it back.
-        group = None if row["grouped"] else workspace_id
-        return await _find_budget_refusal(tx, subject_id, group, rate, default_monthly_budget)
+        kept = await budgets.read_budgets(
+            tx,
+            subject_id,
+            None if row["grouped"] else workspace_id,
+            default_monthly_budget=submission["default_monthly_budget"],
+        )
+        # A job that was cancelled meanwhile has made room by now; then the same call succeeds.
+        return budgets.find_exceeded_budget(kept, rate) or Unavailable("The budget")
     return None
-
-
-async def _find_budget_refusal(
-    tx: Transaction,
-    subject_id: str,
-    workspace_id: UUID | None,
-    rate: Rate | None,
-    default_monthly_budget: int | None,
-) -> HoldfastError:
-    kept = await budgets.read_budgets(
-        tx, subject_id, workspace_id, default_monthly_budget=default_monthly_budget
-    )
-    # A job that was cancelled meanwhile has made room by now; then the same call succeeds.
-    return budgets.find_exceeded_budget(kept, rate) or Unavailable("The budget")

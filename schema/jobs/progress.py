@@ -8,13 +8,22 @@ from schema.db.database import Transaction
 
 _RECORD_PROGRESS: Final = """
 WITH before AS MATERIALIZED (
-    SELECT job.id FROM job JOIN remote_run AS run ON run.job_id = job.id
-     WHERE run.id = $1 AND run.state IN ('posting', 'bound') AND run.desired = 'alive'
-       AND job.state = 'running' AND job.progress IS DISTINCT FROM $2::jsonb
+    SELECT job.id
+      FROM job
+      JOIN remote_run AS run ON run.job_id = job.id
+     WHERE run.id = $1
+       AND run.state IN ('posting', 'bound')
+       AND run.desired = 'alive'
+       AND job.state = 'running'
+       AND job.progress IS DISTINCT FROM $2::jsonb
        FOR UPDATE OF job
 ), moved AS (
-    UPDATE job SET progress = $2, version = version + 1 FROM before
-     WHERE job.id = before.id AND job.state = 'running'
+    UPDATE job
+       SET progress = $2,
+           version = version + 1
+      FROM before
+     WHERE job.id = before.id
+       AND job.state = 'running'
     RETURNING job.*
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)

@@ -11,6 +11,7 @@ from schema.accounts.tables import Hold
 from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
 from schema.jobs.dependencies import ParentJob
 from schema.jobs.tables import FINAL_STATES, Job, JobKind, JobState
 
@@ -19,20 +20,25 @@ _MAX_WHOLE_CHARS: Final = 2000
 
 _EXCERPT_CHARS: Final = 300
 
-SHORT_SPEC_COLUMN_SQL: Final = f"""CASE
-    WHEN pg_column_size(job_payload.spec) < {_MAX_WHOLE_CHARS} THEN job_payload.spec ELSE (
-    SELECT jsonb_object_agg(key, CASE
-               WHEN length(value::text) < {_MAX_WHOLE_CHARS} THEN value
-               WHEN jsonb_typeof(value) = 'string' THEN to_jsonb(left(value #>> '{{}}',
-               {_EXCERPT_CHARS})) WHEN jsonb_typeof(value) = 'array' THEN (
-                   SELECT coalesce(jsonb_agg(
-                              CASE WHEN length(part::text) < {_MAX_WHOLE_CHARS} THEN part
-                                   ELSE jsonb_build_object('content',
-                                            left(part ->> 'content', {_EXCERPT_CHARS})) END), '[]')
-                     FROM (VALUES (value -> 0), (value -> -1)) AS ends (part)
-                    WHERE length(part::text) < {_MAX_WHOLE_CHARS} OR part ->> 'content' IS NOT NULL)
-               ELSE '{{}}' END)
-      FROM jsonb_each(job_payload.spec)) END AS spec"""  # noqa: S608  # our own words
+SHORT_SPEC_COLUMN_SQL: Final = f"""
+       CASE WHEN pg_column_size(job_payload.spec) < {_MAX_WHOLE_CHARS} THEN job_payload.spec
+            ELSE (
+           SELECT jsonb_object_agg(key,
+                      CASE WHEN length(value::text) < {_MAX_WHOLE_CHARS} THEN value
+                           WHEN jsonb_typeof(value) = 'string'
+                           THEN to_jsonb(left(value #>> '{{}}', {_EXCERPT_CHARS}))
+                           WHEN jsonb_typeof(value) = 'array'
+                           THEN (
+                          SELECT coalesce(jsonb_agg(
+                                     CASE WHEN length(part::text) < {_MAX_WHOLE_CHARS} THEN part
+                                          ELSE jsonb_build_object('content',
+                                              left(part ->> 'content', {_EXCERPT_CHARS})) END),
+                                     '[]')
+                            FROM (VALUES (value -> 0), (value -> -1)) AS ends (part)
+                           WHERE length(part::text) < {_MAX_WHOLE_CHARS}
+                              OR part ->> 'content' IS NOT NULL)
+                           ELSE '{{}}' END)
+             FROM jsonb_each(job_payload.spec)) END AS spec"""  # noqa: S608  # our own words
 """The column of a request, large texts cut off; of a long list the first and the last."""
 
 
@@ -42,18 +48,24 @@ SELECT job.*, subject.hold, subject.active, subject.max_active, job_payload.spec
        CASE WHEN subject.next_launch_at > now() THEN subject.next_launch_at END AS launches_from,
        credential.expires_at AS token_expires_at,
        CASE WHEN job.state = 'queued' THEN (
-           SELECT count(*) FROM job AS earlier
-            WHERE earlier.subject_id = job.subject_id AND earlier.state = 'queued'
-              AND earlier.created_at < job.created_at AND earlier.kind = job.kind
+           SELECT count(*)
+             FROM job AS earlier
+            WHERE earlier.subject_id = job.subject_id
+              AND earlier.state = 'queued'
+              AND earlier.created_at < job.created_at
+              AND earlier.kind = job.kind
        ) ELSE 0 END AS ahead,
        cost.price_micro_usd, cost.ceiling_micro_usd, cost.held_micro_usd, cost.spent_micro_usd,
        cost.uncounted_micro_usd,
-       EXISTS (SELECT FROM remote_run AS doomed
-                WHERE doomed.job_id = job.id AND doomed.desired = 'dead'
-                  AND doomed.state IN ('posting', 'unknown', 'bound')) AS stopping,
+       EXISTS (
+           SELECT FROM remote_run AS doomed
+            WHERE doomed.job_id = job.id
+              AND doomed.desired = 'dead'
+              AND doomed.state IN ('posting', 'unknown', 'bound')) AS stopping,
        (SELECT jsonb_agg(jsonb_build_object('job_id', wait.parent_id, 'on', wait.on_end,
                                             'state', wait.state) ORDER BY wait.parent_id)
-          FROM job_dependency AS wait WHERE wait.job_id = job.id) AS after,
+          FROM job_dependency AS wait
+         WHERE wait.job_id = job.id) AS after,
        now() AS read_at
   FROM job
   JOIN subject ON subject.id = job.subject_id
@@ -61,41 +73,55 @@ SELECT job.*, subject.hold, subject.active, subject.max_active, job_payload.spec
   LEFT JOIN credential ON credential.subject_id = job.subject_id
   LEFT JOIN job_cost AS cost ON cost.job_id = job.id
   LEFT JOIN LATERAL (
-      SELECT remote_id, stage, seen_at, posted_at, deadline_at, addresses FROM remote_run
-       WHERE remote_run.job_id = job.id AND origin = 'ours' ORDER BY attempt DESC LIMIT 1
+      SELECT remote_id, stage, seen_at, posted_at, deadline_at, addresses
+        FROM remote_run
+       WHERE remote_run.job_id = job.id
+         AND origin = 'ours'
+       ORDER BY attempt DESC
+       LIMIT 1
   ) AS run ON true
- WHERE job.subject_id = $1
+ WHERE job.subject_id = :subject_id
 """
 
-_GET_JOB_STATUS: Final = f"{_STATUS_SELECT} AND job.id = $2"
+_GET_JOB_STATUS: Final = parse_statement(f"{_STATUS_SELECT} AND job.id = :job_id")
 
 _SHORT_STATUS_SELECT: Final = _STATUS_SELECT.replace(
     "job_payload.spec,", f"{SHORT_SPEC_COLUMN_SQL},"
 )
 
-_GET_JOB_STATUSES: Final = f"{_SHORT_STATUS_SELECT} AND job.id = ANY($2::uuid[])"
+_GET_JOB_STATUSES: Final = parse_statement(
+    f"{_SHORT_STATUS_SELECT} AND job.id = ANY(:job_ids::uuid[])"
+)
 
-_LIST_JOBS: Final = f"""{_SHORT_STATUS_SELECT}
-   AND ($2::uuid IS NULL OR job.id < $2)
-   AND ($3::uuid IS NULL OR job.workspace_id = $3)
-   AND ($4::text[] IS NULL OR job.state = ANY($4))
-   AND ($5::text IS NULL OR job.kind = $5)
-   AND job.labels @> $6
-   AND job.created_at >= coalesce($7::timestamptz, now() - $8::interval, '-infinity')
-   AND job.created_at <= coalesce($9::timestamptz, now() - $10::interval, 'infinity')
-   AND ($11::uuid IS NULL OR job.rerun_of = $11)
-   AND ($12::uuid IS NULL OR job.schedule_id = $12)
- ORDER BY job.id DESC LIMIT $13
-"""
+_LIST_JOBS: Final = parse_statement(f"""{_SHORT_STATUS_SELECT}
+   AND (:before::uuid IS NULL OR job.id < :before)
+   AND (:workspace_id::uuid IS NULL OR job.workspace_id = :workspace_id)
+   AND (:states::text[] IS NULL OR job.state = ANY(:states))
+   AND (:kind::text IS NULL OR job.kind = :kind)
+   AND job.labels @> :labels
+   AND job.created_at >= coalesce(:since::timestamptz, now() - :since_ago::interval, '-infinity')
+   AND job.created_at <= coalesce(:until::timestamptz, now() - :until_ago::interval, 'infinity')
+   AND (:rerun_of::uuid IS NULL OR job.rerun_of = :rerun_of)
+   AND (:schedule_id::uuid IS NULL OR job.schedule_id = :schedule_id)
+ ORDER BY job.id DESC
+ LIMIT :limit
+""")
 
 _GET_JOB_RESULT: Final = """
-SELECT job_payload.result FROM job_payload JOIN job ON job.id = job_payload.job_id
- WHERE job.subject_id = $1 AND job.id = $2
+SELECT job_payload.result
+  FROM job_payload
+  JOIN job ON job.id = job_payload.job_id
+ WHERE job.subject_id = $1
+   AND job.id = $2
 """
 
 
 _FIND_IDEMPOTENCY_KEY: Final = """
-SELECT true FROM idempotency_key WHERE subject_id = $1 AND key = $2 AND expires_at > now()
+SELECT true
+  FROM idempotency_key
+ WHERE subject_id = $1
+   AND key = $2
+   AND expires_at > now()
 """
 
 _GET_SUBJECT_STATUS: Final = "SELECT hold, queued + active AS open_jobs FROM subject WHERE id = $1"
@@ -195,7 +221,7 @@ async def get_subject_status(tx: Transaction, subject_id: str) -> SubjectStatus:
 
 async def get_job_status(tx: Transaction, subject_id: str, job_id: UUID) -> JobStatus | None:
     """Return one job of the subject's."""
-    row = await tx.fetchrow(_GET_JOB_STATUS, subject_id, job_id)
+    row = await tx.fetchrow(*_GET_JOB_STATUS.bind(subject_id=subject_id, job_id=job_id))
     return None if row is None else JobStatus.from_row(row)
 
 
@@ -203,7 +229,7 @@ async def get_job_statuses(
     tx: Transaction, subject_id: str, job_ids: Sequence[UUID]
 ) -> dict[UUID, JobStatus]:
     """Return those of the jobs named that are the subject's, without the bulk of what they ask."""
-    rows = await tx.fetch(_GET_JOB_STATUSES, subject_id, job_ids)
+    rows = await tx.fetch(*_GET_JOB_STATUSES.bind(subject_id=subject_id, job_ids=job_ids))
     return {row["id"]: JobStatus.from_row(row) for row in rows}
 
 
@@ -211,19 +237,24 @@ async def list_jobs(
     tx: Transaction, subject_id: str, job_filter: JobFilter, *, before: UUID | None, limit: int
 ) -> list[JobStatus]:
     """Return the newest of the subject's jobs that are older than `before`."""
+    since, since_ago = _split_time_bound(job_filter.since)
+    until, until_ago = _split_time_bound(job_filter.until)
     rows = await tx.fetch(
-        _LIST_JOBS,
-        subject_id,
-        before,
-        job_filter.workspace_id,
-        job_filter.states,
-        job_filter.kind,
-        job_filter.labels,
-        *_split_time_bound(job_filter.since),
-        *_split_time_bound(job_filter.until),
-        job_filter.rerun_of,
-        job_filter.schedule_id,
-        limit,
+        *_LIST_JOBS.bind(
+            subject_id=subject_id,
+            before=before,
+            workspace_id=job_filter.workspace_id,
+            states=job_filter.states,
+            kind=job_filter.kind,
+            labels=job_filter.labels,
+            since=since,
+            since_ago=since_ago,
+            until=until,
+            until_ago=until_ago,
+            rerun_of=job_filter.rerun_of,
+            schedule_id=job_filter.schedule_id,
+            limit=limit,
+        )
     )
     return [JobStatus.from_row(row) for row in rows]
 
@@ -248,12 +279,22 @@ async def is_idempotency_key_used(tx: Transaction, subject_id: str, key: str) ->
 
 
 _FIND_JOB_IDS: Final = """
-SELECT id FROM job WHERE subject_id = $1 AND id BETWEEN $2 AND $3 ORDER BY id DESC LIMIT $4
+SELECT id
+  FROM job
+ WHERE subject_id = $1
+   AND id BETWEEN $2 AND $3
+ ORDER BY id DESC
+ LIMIT $4
 """
 
 
 _FIND_WORKSPACE_IDS: Final = """
-SELECT id FROM workspace WHERE subject_id = $1 AND id BETWEEN $2 AND $3 ORDER BY id DESC LIMIT $4
+SELECT id
+  FROM workspace
+ WHERE subject_id = $1
+   AND id BETWEEN $2 AND $3
+ ORDER BY id DESC
+ LIMIT $4
 """
 
 

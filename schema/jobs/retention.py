@@ -13,25 +13,36 @@ _MAX_BATCH_ITEM_ROWS: Final = 5000
 # Of one batch at a time: thousands of rows would go with each job of a bite.
 _PRUNE_ITEMS: Final = """
 WITH old AS MATERIALIZED (
-    SELECT id FROM job
-     WHERE finished_at < now() - $1::interval AND kind = 'batch'
+    SELECT id
+      FROM job
+     WHERE finished_at < now() - $1::interval
+       AND kind = 'batch'
        AND EXISTS (SELECT FROM batch_item WHERE batch_item.job_id = job.id)
-     ORDER BY finished_at LIMIT 1
+     ORDER BY finished_at
+     LIMIT 1
 )
-DELETE FROM batch_item WHERE (job_id, position) IN (
-    SELECT item.job_id, item.position FROM batch_item AS item JOIN old ON old.id = item.job_id
-     LIMIT $2)
+DELETE FROM batch_item
+ WHERE (job_id, position) IN (
+           SELECT item.job_id, item.position
+             FROM batch_item AS item
+             JOIN old ON old.id = item.job_id
+            LIMIT $2)
 """
 
 _PRUNE_JOBS: Final = """
 WITH old AS MATERIALIZED (
-    SELECT id FROM job
+    SELECT id
+      FROM job
      WHERE finished_at < now() - $1::interval
-       AND NOT EXISTS (SELECT FROM remote_run WHERE remote_run.job_id = job.id
-                          AND (state IN ('posting', 'unknown', 'bound')
-                               OR (state = 'absent' AND deadline_at IS NOT NULL)))
+       AND NOT EXISTS (
+               SELECT FROM remote_run
+                WHERE remote_run.job_id = job.id
+                  AND (state IN ('posting', 'unknown', 'bound')
+                       OR (state = 'absent' AND deadline_at IS NOT NULL)))
        AND NOT EXISTS (SELECT FROM batch_item WHERE batch_item.job_id = job.id)
-     ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
+     ORDER BY finished_at
+     LIMIT $2
+       FOR UPDATE SKIP LOCKED
 ), runs AS (
     DELETE FROM remote_run USING old WHERE remote_run.job_id = old.id
 ), jobs AS (
@@ -41,26 +52,35 @@ SELECT count(*) FROM jobs
 """
 
 _PRUNE_KEYS: Final = """
-DELETE FROM idempotency_key WHERE (subject_id, key) IN (
-    SELECT subject_id, key FROM idempotency_key WHERE expires_at < now() LIMIT $1)
+DELETE FROM idempotency_key
+ WHERE (subject_id, key) IN (
+           SELECT subject_id, key FROM idempotency_key WHERE expires_at < now() LIMIT $1)
 """
 
 # A window counts until the one after it has closed; they are minutes long.
 _PRUNE_CALLS: Final = """
-DELETE FROM call_window WHERE (window_start, subject_id) IN (
-    SELECT window_start, subject_id FROM call_window
-     WHERE window_start < now() - interval '1 hour' LIMIT $1)
+DELETE FROM call_window
+ WHERE (window_start, subject_id) IN (
+           SELECT window_start, subject_id
+             FROM call_window
+            WHERE window_start < now() - interval '1 hour'
+            LIMIT $1)
 """
 
 _PRUNE_AUDIT: Final = """
-DELETE FROM audit_entry WHERE id IN (
-    SELECT id FROM audit_entry WHERE at < now() - $1::interval ORDER BY at LIMIT $2)
+DELETE FROM audit_entry
+ WHERE id IN (
+           SELECT id FROM audit_entry WHERE at < now() - $1::interval ORDER BY at LIMIT $2)
 """
 
 _PRUNE_FIRINGS: Final = """
-DELETE FROM schedule_firing WHERE (schedule_id, fire_at) IN (
-    SELECT schedule_id, fire_at FROM schedule_firing
-     WHERE at < now() - $1::interval ORDER BY at LIMIT $2)
+DELETE FROM schedule_firing
+ WHERE (schedule_id, fire_at) IN (
+           SELECT schedule_id, fire_at
+             FROM schedule_firing
+            WHERE at < now() - $1::interval
+            ORDER BY at
+            LIMIT $2)
 """
 
 

@@ -7,153 +7,219 @@ from uuid import UUID
 
 from schema.billing import budgets
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
 from schema.jobs.progress import JobProgress
 from schema.jobs.run_tables import RunAddresses
 from schema.jobs.tables import JobState, Reason
 
-_RECORD_END: Final = """
+_RECORD_END: Final = parse_statement("""
 WITH before AS MATERIALIZED (
     SELECT job.id, job.state, job.started_at, cost.price_micro_usd, cost.ceiling_micro_usd
-      FROM job LEFT JOIN job_cost AS cost ON cost.job_id = job.id
-     WHERE job.id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE OF job
+      FROM job
+      LEFT JOIN job_cost AS cost ON cost.job_id = job.id
+     WHERE job.id = (SELECT job_id FROM remote_run WHERE id = :run_id)
+       FOR UPDATE OF job
 ), over AS (
     -- By what upstream says it ran; by what we saw of it else, and then no more than it may cost.
     UPDATE remote_run AS run
-       SET state = 'ended', stage = $2, due_at = NULL, seen_at = now(),
+       SET state = 'ended',
+           stage = :stage,
+           due_at = NULL,
+           seen_at = now(),
            cost_micro_usd = coalesce(
-               before.price_micro_usd * ceil(extract(epoch FROM $11::interval) / 60),
-               least(before.ceiling_micro_usd, before.price_micro_usd * ceil(greatest(0, extract(
-                   epoch FROM now() - greatest(run.posted_at, before.started_at, $12))) / 60)))
+               before.price_micro_usd * ceil(extract(epoch FROM :run_duration::interval) / 60),
+               least(before.ceiling_micro_usd,
+                     before.price_micro_usd * ceil(greatest(0, extract(
+                         epoch FROM now() - greatest(run.posted_at, before.started_at, :started_at)
+                     )) / 60)))
       FROM before
-     WHERE run.job_id = before.id AND run.id = $1 AND run.state = $9
-       AND ($10::boolean IS FALSE OR run.due_at <= now())
+     WHERE run.job_id = before.id
+       AND run.id = :run_id
+       AND run.state = :expected_state
+       AND (:only_if_lapsed::boolean IS FALSE OR run.due_at <= now())
     RETURNING run.*, before.state = 'running' AND run.origin = 'ours' AS decides
 ), moved AS (
     UPDATE job
-       SET state = CASE WHEN over.decides THEN $3 ELSE job.state END,
-           reason = CASE WHEN over.decides THEN $4 ELSE job.reason END,
-           message = CASE WHEN over.decides THEN $5 ELSE job.message END,
-           exit_code = CASE WHEN over.decides THEN $6 ELSE job.exit_code END,
+       SET state = CASE WHEN over.decides THEN :state ELSE job.state END,
+           reason = CASE WHEN over.decides THEN :reason ELSE job.reason END,
+           message = CASE WHEN over.decides THEN :message ELSE job.message END,
+           exit_code = CASE WHEN over.decides THEN :exit_code ELSE job.exit_code END,
            finished_at = CASE WHEN over.decides THEN now() ELSE job.finished_at END,
-           progress = CASE WHEN over.decides THEN coalesce($13, job.progress)
+           progress = CASE WHEN over.decides THEN coalesce(:progress, job.progress)
                            ELSE job.progress END,
-           cancel_requested_at = CASE WHEN over.decides AND $3 = 'cancelled' THEN now()
+           cancel_requested_at = CASE WHEN over.decides AND :state = 'cancelled' THEN now()
                                       ELSE job.cancel_requested_at END,
            version = version + 1
-      FROM over WHERE job.id = over.job_id
+      FROM over
+     WHERE job.id = over.job_id
     RETURNING job.*, over.decides, over.cost_micro_usd
 ), kept AS (
-    UPDATE job_payload SET result = $8 FROM moved
-     WHERE job_payload.job_id = moved.id AND moved.decides AND $8::jsonb IS NOT NULL
+    UPDATE job_payload
+       SET result = :result
+      FROM moved
+     WHERE job_payload.job_id = moved.id
+       AND moved.decides
+       AND :result::jsonb IS NOT NULL
 ), counted AS (
-    UPDATE subject SET active = active - 1 FROM over
-     WHERE subject.id = over.subject_id AND over.origin = 'ours'
+    UPDATE subject
+       SET active = active - 1
+      FROM over
+     WHERE subject.id = over.subject_id
+       AND over.origin = 'ours'
 ), watched AS (
     -- It stays due: a last listing shows what repeats a run that nobody lists any more.
-    UPDATE poll_group AS polled SET live = polled.live - 1
+    UPDATE poll_group AS polled
+       SET live = polled.live - 1
       FROM over
-     WHERE polled.subject_id = over.subject_id AND polled.namespace = over.namespace
+     WHERE polled.subject_id = over.subject_id
+       AND polled.namespace = over.namespace
        AND over.remote_id IS NOT NULL
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'ended', state, $7, jsonb_strip_nulls(
-               jsonb_build_object('stage', $2::text, 'cost_micro_usd', moved.cost_micro_usd))
+    SELECT id, version, 'ended', state, :worker,
+           jsonb_strip_nulls(jsonb_build_object('stage', :stage::text,
+                                                'cost_micro_usd', moved.cost_micro_usd))
       FROM moved
 )
 SELECT count(*) FILTER (WHERE decides) FROM moved
-"""
+""")
 
-_RECORD_STAGE: Final = """
+_RECORD_STAGE: Final = parse_statement("""
 WITH before AS MATERIALIZED (
-    SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+    SELECT id
+      FROM job
+     WHERE id = (SELECT job_id FROM remote_run WHERE id = :run_id)
+       FOR UPDATE
 ), seen AS (
-    UPDATE remote_run AS run SET stage = $2, seen_at = now(), deadline_at = now() + $5,
-                                 addresses = coalesce($6, run.addresses)
+    UPDATE remote_run AS run
+       SET stage = :stage,
+           seen_at = now(),
+           deadline_at = now() + :max_stage_duration,
+           addresses = coalesce(:addresses, run.addresses)
       FROM before
-     WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'bound'
-       AND run.stage IS DISTINCT FROM $2
+     WHERE run.job_id = before.id
+       AND run.id = :run_id
+       AND run.state = 'bound'
+       AND run.stage IS DISTINCT FROM :stage
     RETURNING run.*
 ), moved AS (
-    UPDATE job SET started_at = coalesce(started_at, $3), version = version + 1
-      FROM seen WHERE job.id = seen.job_id
+    UPDATE job
+       SET started_at = coalesce(started_at, :started_at),
+           version = version + 1
+      FROM seen
+     WHERE job.id = seen.job_id
     RETURNING job.*
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'stage', state, $4, jsonb_build_object('stage', $2::text) FROM moved
+    SELECT id, version, 'stage', state, :worker, jsonb_build_object('stage', :stage::text)
+      FROM moved
 )
 SELECT count(*) FROM moved
-"""
+""")
 
 _RECORD_MISSED_LISTING: Final = """
-UPDATE remote_run SET misses = misses + 1, due_at = now() + $2
- WHERE id = $1 AND state = 'unknown'
+UPDATE remote_run
+   SET misses = misses + 1,
+       due_at = now() + $2
+ WHERE id = $1
+   AND state = 'unknown'
 RETURNING misses >= $3 AND now() >= absent_after
 """
 
-_MARK_ABSENT: Final = """
+_MARK_ABSENT: Final = parse_statement("""
 WITH before AS MATERIALIZED (
-    SELECT id, state FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+    SELECT id, state
+      FROM job
+     WHERE id = (SELECT job_id FROM remote_run WHERE id = :run_id)
+       FOR UPDATE
 ), missing AS (
-    UPDATE remote_run AS run SET state = 'absent', due_at = NULL, deadline_at = now() + $4
+    UPDATE remote_run AS run
+       SET state = 'absent',
+           due_at = NULL,
+           deadline_at = now() + :late_arrival_window
       FROM before
-     WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'unknown'
-       AND now() >= run.absent_after AND run.misses >= $2
+     WHERE run.job_id = before.id
+       AND run.id = :run_id
+       AND run.state = 'unknown'
+       AND now() >= run.absent_after
+       AND run.misses >= :min_misses
     RETURNING run.*, before.state = 'launching' AS decides,
-              $5::boolean AND NOT EXISTS (
+              :relaunch::boolean AND NOT EXISTS (
                   SELECT FROM remote_run AS earlier
-                   WHERE earlier.job_id = run.job_id AND earlier.id <> run.id
+                   WHERE earlier.job_id = run.job_id
+                     AND earlier.id <> run.id
                      AND (earlier.state = 'absent' OR earlier.origin = 'surplus')) AS again
 ), moved AS (
     UPDATE job
        SET state = CASE WHEN missing.decides AND missing.again THEN 'queued'
-                        WHEN missing.decides THEN 'failed' ELSE job.state END,
+                        WHEN missing.decides THEN 'failed'
+                        ELSE job.state END,
            due_at = CASE WHEN missing.decides AND missing.again THEN now() ELSE job.due_at END,
            reason = CASE WHEN missing.decides AND NOT missing.again THEN 'launch_unconfirmed'
                          ELSE job.reason END,
            finished_at = CASE WHEN missing.decides AND NOT missing.again THEN now()
                               ELSE job.finished_at END,
            version = version + 1
-      FROM missing WHERE job.id = missing.job_id
+      FROM missing
+     WHERE job.id = missing.job_id
     RETURNING job.*
 ), counted AS (
     UPDATE subject
        SET active = active - 1,
            queued = queued + (SELECT count(*)::int FROM moved WHERE state = 'queued')
-      FROM missing WHERE subject.id = missing.subject_id
+      FROM missing
+     WHERE subject.id = missing.subject_id
 ), held AS (
     -- Both launches may be alive for as long as this one is watched for.
-    UPDATE job_cost AS cost SET held_micro_usd = held_micro_usd + ceiling_micro_usd
-      FROM moved WHERE cost.job_id = moved.id AND moved.state = 'queued'
+    UPDATE job_cost AS cost
+       SET held_micro_usd = held_micro_usd + ceiling_micro_usd
+      FROM moved
+     WHERE cost.job_id = moved.id
+       AND moved.state = 'queued'
     RETURNING cost.*, moved.workspace_id
 ), grouped AS (
-    UPDATE workspace SET held_micro_usd = workspace.held_micro_usd + held.ceiling_micro_usd
-      FROM held WHERE workspace.id = held.workspace_id
+    UPDATE workspace
+       SET held_micro_usd = workspace.held_micro_usd + held.ceiling_micro_usd
+      FROM held
+     WHERE workspace.id = held.workspace_id
 ), monthly AS (
-    UPDATE spending SET held_micro_usd = spending.held_micro_usd + held.ceiling_micro_usd
+    UPDATE spending
+       SET held_micro_usd = spending.held_micro_usd + held.ceiling_micro_usd
       FROM held
      WHERE (spending.subject_id, spending.month) = (held.subject_id, held.month)
 ), watched AS (
     INSERT INTO poll_group (subject_id, namespace, due_at, watch_until)
-    SELECT subject_id, namespace, now(), now() + $4 FROM missing
+    SELECT subject_id, namespace, now(), now() + :late_arrival_window FROM missing
     ON CONFLICT (subject_id, namespace) DO UPDATE
        SET watch_until = excluded.watch_until,
            due_at = least(poll_group.due_at, excluded.due_at)
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor)
-    SELECT id, version, 'absent', state, $3 FROM moved
+    SELECT id, version, 'absent', state, :worker FROM moved
 )
 SELECT count(*) FROM moved
-"""
+""")
 
 _RECORD_SURPLUS_RUN: Final = """
 WITH before AS MATERIALIZED (
-    SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+    SELECT id
+      FROM job
+     WHERE id = (SELECT job_id FROM remote_run WHERE id = $1)
+       FOR UPDATE
 ), arrived AS (
     UPDATE remote_run AS run
-       SET state = 'bound', origin = 'surplus', desired = 'dead', remote_id = $2, stage = $3,
-           seen_at = now(), due_at = now(), deadline_at = NULL
+       SET state = 'bound',
+           origin = 'surplus',
+           desired = 'dead',
+           remote_id = $2,
+           stage = $3,
+           seen_at = now(),
+           due_at = now(),
+           deadline_at = NULL
       FROM before
-     WHERE run.job_id = before.id AND run.id = $1 AND run.state IN ('absent', 'rejected')
+     WHERE run.job_id = before.id
+       AND run.id = $1
+       AND run.state IN ('absent', 'rejected')
     RETURNING run.*
 ), second AS (
     -- Another one with the label of a run that is already bound: a row of its own, to be killed.
@@ -161,23 +227,33 @@ WITH before AS MATERIALIZED (
                             desired, remote_id, stage, seen_at, due_at, absent_after)
     SELECT gen_random_uuid(), run.job_id, run.subject_id, run.namespace, run.kind, run.attempt,
            'surplus', 'bound', 'dead', $2, $3, now(), now(), run.absent_after
-      FROM remote_run AS run JOIN before ON before.id = run.job_id
-     WHERE run.id = $1 AND run.state IN ('bound', 'ended') AND run.remote_id <> $2
+      FROM remote_run AS run
+      JOIN before ON before.id = run.job_id
+     WHERE run.id = $1
+       AND run.state IN ('bound', 'ended')
+       AND run.remote_id <> $2
     ON CONFLICT (namespace, remote_id) DO NOTHING
     RETURNING *
 ), surplus AS (
     SELECT job_id, subject_id, namespace FROM arrived
-    UNION ALL SELECT job_id, subject_id, namespace FROM second
+     UNION ALL
+    SELECT job_id, subject_id, namespace FROM second
 ), moved AS (
-    UPDATE job SET version = version + 1 FROM surplus WHERE job.id = surplus.job_id RETURNING job.*
+    UPDATE job
+       SET version = version + 1
+      FROM surplus
+     WHERE job.id = surplus.job_id
+    RETURNING job.*
 ), watched AS (
     INSERT INTO poll_group (subject_id, namespace, live, due_at)
     SELECT subject_id, namespace, 1, now() FROM surplus
     ON CONFLICT (subject_id, namespace) DO UPDATE
-       SET live = poll_group.live + 1, due_at = now()
+       SET live = poll_group.live + 1,
+           due_at = now()
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'surplus', state, $4, jsonb_build_object('remote_id', $2::text) FROM moved
+    SELECT id, version, 'surplus', state, $4, jsonb_build_object('remote_id', $2::text)
+      FROM moved
 )
 SELECT count(*) FROM moved
 """
@@ -253,7 +329,14 @@ async def record_stage(
     `patience` is how long this stage may last, if that is limited.
     """
     await tx.fetchval(
-        _RECORD_STAGE, run_id, stage, started_at, worker, max_stage_duration, addresses
+        *_RECORD_STAGE.bind(
+            run_id=run_id,
+            stage=stage,
+            started_at=started_at,
+            worker=worker,
+            max_stage_duration=max_stage_duration,
+            addresses=addresses,
+        )
     )
 
 
@@ -281,7 +364,13 @@ async def mark_absent(
         tx, run_id, default_monthly_budget=default_monthly_budget
     )
     await tx.fetchval(
-        _MARK_ABSENT, run_id, MIN_MISSED_LISTINGS, worker, LATE_ARRIVAL_WINDOW, relaunch
+        *_MARK_ABSENT.bind(
+            run_id=run_id,
+            min_misses=MIN_MISSED_LISTINGS,
+            late_arrival_window=LATE_ARRIVAL_WINDOW,
+            relaunch=relaunch,
+            worker=worker,
+        )
     )
 
 
@@ -305,19 +394,20 @@ async def _record_end(
     only_if_lapsed: bool,
 ) -> bool:
     decided = await tx.fetchval(
-        _RECORD_END,
-        run_id,
-        run_result.stage,
-        run_result.state,
-        run_result.reason,
-        run_result.message,
-        run_result.exit_code,
-        worker,
-        run_result.result,
-        expected_state,
-        only_if_lapsed,
-        run_result.run_duration,
-        run_result.started_at,
-        None if run_result.progress is None else asdict(run_result.progress),
+        *_RECORD_END.bind(
+            run_id=run_id,
+            expected_state=expected_state,
+            only_if_lapsed=only_if_lapsed,
+            worker=worker,
+            stage=run_result.stage,
+            state=run_result.state,
+            reason=run_result.reason,
+            message=run_result.message,
+            exit_code=run_result.exit_code,
+            result=run_result.result,
+            run_duration=run_result.run_duration,
+            started_at=run_result.started_at,
+            progress=None if run_result.progress is None else asdict(run_result.progress),
+        )
     )
     return bool(decided)

@@ -12,65 +12,98 @@ from typing import Any, Final
 from uuid import UUID
 
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
 from schema.jobs import run_end
 from schema.jobs.run_tables import RunAddresses
 from schema.jobs.tables import Reason
 
-_CLAIM: Final = """
+_CLAIM: Final = parse_statement("""
 WITH served AS MATERIALIZED (
-    SELECT id, max_active - active AS room, last_served_at FROM subject
-     WHERE queued > 0 AND hold IS NULL AND active < max_active AND next_launch_at <= now()
-       AND EXISTS (SELECT FROM job WHERE job.subject_id = subject.id AND job.state = 'queued'
-                                     AND job.kind = $1 AND job.due_at <= now())
-     ORDER BY last_served_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT id, max_active - active AS room, last_served_at
+      FROM subject
+     WHERE queued > 0
+       AND hold IS NULL
+       AND active < max_active
+       AND next_launch_at <= now()
+       AND EXISTS (
+               SELECT FROM job
+                WHERE job.subject_id = subject.id
+                  AND job.state = 'queued'
+                  AND job.kind = :kind
+                  AND job.due_at <= now())
+     ORDER BY last_served_at
+     LIMIT :limit
+       FOR UPDATE SKIP LOCKED
 ), offered AS MATERIALIZED (
     SELECT next.id, served.last_served_at,
            row_number() OVER (PARTITION BY served.id ORDER BY next.created_at) AS turn
-      FROM served CROSS JOIN LATERAL (
-          SELECT id, created_at FROM job
-           WHERE subject_id = served.id AND state = 'queued' AND kind = $1 AND due_at <= now()
-           ORDER BY created_at LIMIT least(served.room, $2) FOR UPDATE SKIP LOCKED
+      FROM served
+     CROSS JOIN LATERAL (
+          SELECT id, created_at
+            FROM job
+           WHERE subject_id = served.id
+             AND state = 'queued'
+             AND kind = :kind
+             AND due_at <= now()
+           ORDER BY created_at
+           LIMIT least(served.room, :limit)
+             FOR UPDATE SKIP LOCKED
       ) AS next
 ), picked AS MATERIALIZED (
-    SELECT id FROM offered ORDER BY turn, last_served_at LIMIT $2
+    SELECT id FROM offered ORDER BY turn, last_served_at LIMIT :limit
 ), claimed AS (
-    UPDATE job SET state = 'launching', attempt = attempt + 1, due_at = NULL, version = version + 1
-      FROM picked WHERE job.id = picked.id
+    UPDATE job
+       SET state = 'launching',
+           attempt = attempt + 1,
+           due_at = NULL,
+           version = version + 1
+      FROM picked
+     WHERE job.id = picked.id
     RETURNING job.*
 ), intent AS (
     INSERT INTO remote_run (id, job_id, subject_id, namespace, kind, attempt, state, due_at,
                             absent_after)
-    SELECT gen_random_uuid(), id, subject_id, namespace, kind, attempt, 'posting', now() + $4,
-           now() + $5
+    SELECT gen_random_uuid(), id, subject_id, namespace, kind, attempt, 'posting',
+           now() + :lease, now() + :settle_window
       FROM claimed
     RETURNING id, job_id
 ), counted AS (
     UPDATE subject
-       SET active = active + taken.jobs, queued = queued - taken.jobs,
+       SET active = active + taken.jobs,
+           queued = queued - taken.jobs,
            last_served_at = clock_timestamp()
       FROM (SELECT subject_id, count(*)::int AS jobs FROM claimed GROUP BY 1) AS taken
      WHERE subject.id = taken.subject_id
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'claimed', state, $3, jsonb_build_object('attempt', attempt) FROM claimed
+    SELECT id, version, 'claimed', state, :worker, jsonb_build_object('attempt', attempt)
+      FROM claimed
 )
 SELECT intent.id AS run_id, claimed.id AS job_id, claimed.subject_id, claimed.namespace,
        claimed.attempt, claimed.tries, claimed.labels, job_payload.spec
   FROM claimed
   JOIN intent ON intent.job_id = claimed.id
   JOIN job_payload ON job_payload.job_id = claimed.id
-"""
+""")
 
 _BEGIN_CALL: Final = """
 WITH before AS MATERIALIZED (
-    SELECT job.id FROM job JOIN remote_run AS run ON run.job_id = job.id
-     WHERE run.id = $1 AND run.state = 'posting' AND run.due_at > now()
+    SELECT job.id
+      FROM job
+      JOIN remote_run AS run ON run.job_id = job.id
+     WHERE run.id = $1
+       AND run.state = 'posting'
+       AND run.due_at > now()
        AND job.state = 'launching'
        FOR UPDATE OF job
 ), begun AS (
-    UPDATE job SET state = 'running', started_at = coalesce(started_at, now()),
-                   version = version + 1
-      FROM before WHERE job.id = before.id AND job.state = 'launching'
+    UPDATE job
+       SET state = 'running',
+           started_at = coalesce(started_at, now()),
+           version = version + 1
+      FROM before
+     WHERE job.id = before.id
+       AND job.state = 'launching'
     RETURNING job.*
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor)
@@ -80,101 +113,145 @@ SELECT count(*) FROM begun
 """
 
 _RENEW_LEASE: Final = """
-UPDATE remote_run SET due_at = now() + $2
- WHERE id = $1 AND state = 'posting' AND desired = 'alive' AND due_at > now()
+UPDATE remote_run
+   SET due_at = now() + $2
+ WHERE id = $1
+   AND state = 'posting'
+   AND desired = 'alive'
+   AND due_at > now()
 RETURNING id
 """
 
-_RECORD_REMOTE_ID: Final = """
+_RECORD_REMOTE_ID: Final = parse_statement("""
 WITH before AS MATERIALIZED (
-    SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+    SELECT id
+      FROM job
+     WHERE id = (SELECT job_id FROM remote_run WHERE id = :run_id)
+       FOR UPDATE
 ), bound AS (
     UPDATE remote_run AS run
-       SET state = 'bound', remote_id = $2, stage = $3, seen_at = now(), misses = 0,
-           due_at = CASE run.desired WHEN 'dead' THEN now() END, deadline_at = now() + $6,
-           addresses = $7
+       SET state = 'bound',
+           remote_id = :remote_id,
+           stage = :stage,
+           seen_at = now(),
+           misses = 0,
+           due_at = CASE run.desired WHEN 'dead' THEN now() END,
+           deadline_at = now() + :max_stage_duration,
+           addresses = :addresses
       FROM before
-     WHERE run.job_id = before.id AND run.id = $1 AND run.state IN ('posting', 'unknown')
+     WHERE run.job_id = before.id
+       AND run.id = :run_id
+       AND run.state IN ('posting', 'unknown')
     RETURNING run.*
 ), moved AS (
     UPDATE job
        SET state = CASE WHEN job.state = 'launching' AND bound.desired = 'alive'
                         THEN 'running' ELSE job.state END,
-           tries = 0, version = version + 1
-      FROM bound WHERE job.id = bound.job_id
+           tries = 0,
+           version = version + 1
+      FROM bound
+     WHERE job.id = bound.job_id
     RETURNING job.*
 ), watched AS (
     INSERT INTO poll_group (subject_id, namespace, live, due_at)
-    SELECT subject_id, namespace, 1, now() + $5 FROM bound
+    SELECT subject_id, namespace, 1, now() + :poll_after FROM bound
     ON CONFLICT (subject_id, namespace) DO UPDATE
-       SET live = poll_group.live + 1, due_at = least(poll_group.due_at, excluded.due_at)
+       SET live = poll_group.live + 1,
+           due_at = least(poll_group.due_at, excluded.due_at)
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'bound', state, $4,
-           jsonb_build_object('remote_id', $2::text, 'stage', $3::text)
+    SELECT id, version, 'bound', state, :worker,
+           jsonb_build_object('remote_id', :remote_id::text, 'stage', :stage::text)
       FROM moved
 )
 SELECT desired = 'dead' FROM bound
-"""
+""")
 
-_MARK_UNCONFIRMED: Final = """
+_MARK_UNCONFIRMED: Final = parse_statement("""
 WITH before AS MATERIALIZED (
-    SELECT id FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+    SELECT id
+      FROM job
+     WHERE id = (SELECT job_id FROM remote_run WHERE id = :run_id)
+       FOR UPDATE
 ), doubted AS (
-    UPDATE remote_run AS run SET state = 'unknown', due_at = now() + $3
+    UPDATE remote_run AS run
+       SET state = 'unknown',
+           due_at = now() + :recheck_after
       FROM before
-     WHERE run.job_id = before.id AND run.id = $1 AND run.state = 'posting'
-       AND ($5::boolean IS FALSE OR run.due_at <= now())
+     WHERE run.job_id = before.id
+       AND run.id = :run_id
+       AND run.state = 'posting'
+       AND (:only_if_lapsed::boolean IS FALSE OR run.due_at <= now())
     RETURNING run.job_id
 ), moved AS (
-    UPDATE job SET version = version + 1 FROM doubted WHERE job.id = doubted.job_id RETURNING job.*
+    UPDATE job
+       SET version = version + 1
+      FROM doubted
+     WHERE job.id = doubted.job_id
+    RETURNING job.*
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'unconfirmed', state, $4, jsonb_build_object('why', $2::text) FROM moved
+    SELECT id, version, 'unconfirmed', state, :worker, jsonb_build_object('why', :cause::text)
+      FROM moved
 )
 SELECT count(*) FROM moved
-"""
+""")
 
-_MARK_NOT_CREATED: Final = """
+_MARK_NOT_CREATED: Final = parse_statement("""
 WITH before AS MATERIALIZED (
-    SELECT id, state FROM job WHERE id = (SELECT job_id FROM remote_run WHERE id = $1) FOR UPDATE
+    SELECT id, state
+      FROM job
+     WHERE id = (SELECT job_id FROM remote_run WHERE id = :run_id)
+       FOR UPDATE
 ), refused AS (
-    UPDATE remote_run AS run SET state = 'rejected', due_at = NULL
+    UPDATE remote_run AS run
+       SET state = 'rejected',
+           due_at = NULL
       FROM before
-     WHERE run.job_id = before.id AND run.id = $1
-       AND CASE WHEN $7::boolean THEN run.state = 'posting' AND run.due_at <= now()
+     WHERE run.job_id = before.id
+       AND run.id = :run_id
+       AND CASE WHEN :only_if_lapsed::boolean THEN run.state = 'posting' AND run.due_at <= now()
                 ELSE run.state IN ('posting', 'unknown') END
     RETURNING run.*, before.state IN ('launching', 'running') AS decides
 ), moved AS (
     UPDATE job
-       SET state = CASE WHEN refused.decides AND $2::text IS NULL THEN 'queued'
-                        WHEN refused.decides THEN 'failed' ELSE job.state END,
-           due_at = CASE WHEN refused.decides AND $2::text IS NULL THEN now() + $4 END,
-           reason = CASE WHEN refused.decides THEN $2 ELSE job.reason END,
-           message = CASE WHEN refused.decides THEN $3 ELSE job.message END,
-           finished_at = CASE WHEN refused.decides AND $2::text IS NOT NULL THEN now()
+       SET state = CASE WHEN refused.decides AND :reason::text IS NULL THEN 'queued'
+                        WHEN refused.decides THEN 'failed'
+                        ELSE job.state END,
+           due_at = CASE WHEN refused.decides AND :reason::text IS NULL
+                         THEN now() + :retry_after END,
+           reason = CASE WHEN refused.decides THEN :reason ELSE job.reason END,
+           message = CASE WHEN refused.decides THEN :message ELSE job.message END,
+           finished_at = CASE WHEN refused.decides AND :reason::text IS NOT NULL THEN now()
                               ELSE job.finished_at END,
-           tries = least(job.tries + 1, 50), version = version + 1
-      FROM refused WHERE job.id = refused.job_id
+           tries = least(job.tries + 1, 50),
+           version = version + 1
+      FROM refused
+     WHERE job.id = refused.job_id
     RETURNING job.*
 ), counted AS (
     UPDATE subject
        SET active = active - 1,
            queued = queued + (SELECT count(*)::int FROM moved WHERE state = 'queued'),
-           next_launch_at = greatest(next_launch_at, now() + $6)
-      FROM refused WHERE subject.id = refused.subject_id
+           next_launch_at = greatest(next_launch_at, now() + :pause_subject_for)
+      FROM refused
+     WHERE subject.id = refused.subject_id
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'rejected', state, $5, jsonb_build_object('message', $3::text) FROM moved
+    SELECT id, version, 'rejected', state, :worker, jsonb_build_object('message', :message::text)
+      FROM moved
 )
 SELECT count(*) FROM moved
-"""
+""")
 
 _FIND_LAPSED_RUNS: Final = """
 SELECT run.id AS run_id, run.kind, job.state AS job_state
-  FROM remote_run AS run JOIN job ON job.id = run.job_id
- WHERE run.state = 'posting' AND run.due_at <= now()
- ORDER BY run.due_at LIMIT $1
+  FROM remote_run AS run
+  JOIN job ON job.id = run.job_id
+ WHERE run.state = 'posting'
+   AND run.due_at <= now()
+ ORDER BY run.due_at
+ LIMIT $1
 """
 
 
@@ -205,7 +282,11 @@ async def claim(
 
     Once this is committed the create request may have been sent, whatever becomes of the worker.
     """
-    rows = await tx.fetch(_CLAIM, kind, limit, worker, lease, settle_window)
+    rows = await tx.fetch(
+        *_CLAIM.bind(
+            kind=kind, limit=limit, worker=worker, lease=lease, settle_window=settle_window
+        )
+    )
     return [ClaimedJob(**row) for row in rows]
 
 
@@ -236,14 +317,15 @@ async def record_remote_id(
     `patience` is how long it may stay in its first stage, if that is limited.
     """
     doomed: bool | None = await tx.fetchval(
-        _RECORD_REMOTE_ID,
-        run_id,
-        remote_id,
-        stage,
-        worker,
-        poll_after,
-        max_stage_duration,
-        addresses,
+        *_RECORD_REMOTE_ID.bind(
+            run_id=run_id,
+            remote_id=remote_id,
+            stage=stage,
+            worker=worker,
+            poll_after=poll_after,
+            max_stage_duration=max_stage_duration,
+            addresses=addresses,
+        )
     )
     if doomed is None:
         return await run_end.record_surplus_run(
@@ -262,7 +344,15 @@ async def mark_unconfirmed(
     only_if_lapsed: bool = False,
 ) -> None:
     """Say that a create request had no clear answer; listings will tell what became of it."""
-    await tx.fetchval(_MARK_UNCONFIRMED, run_id, cause, recheck_after, worker, only_if_lapsed)
+    await tx.fetchval(
+        *_MARK_UNCONFIRMED.bind(
+            run_id=run_id,
+            cause=cause,
+            recheck_after=recheck_after,
+            worker=worker,
+            only_if_lapsed=only_if_lapsed,
+        )
+    )
 
 
 async def mark_not_created(
@@ -282,14 +372,15 @@ async def mark_not_created(
     `quiet_for` keeps the whole subject from launching, as the Hub asked of them.
     """
     await tx.fetchval(
-        _MARK_NOT_CREATED,
-        run_id,
-        reason,
-        message,
-        retry_after,
-        worker,
-        pause_subject_for,
-        only_if_lapsed,
+        *_MARK_NOT_CREATED.bind(
+            run_id=run_id,
+            reason=reason,
+            message=message,
+            retry_after=retry_after,
+            worker=worker,
+            pause_subject_for=pause_subject_for,
+            only_if_lapsed=only_if_lapsed,
+        )
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
 from schema.jobs.run_end import LATE_ARRIVAL_WINDOW
 from schema.jobs.run_tables import RemoteRun
 
@@ -33,13 +34,18 @@ SELECT coalesce(jobs.first <= now(), false) AS queued,
 
 _LEASE_DUE_RUNS: Final = """
 WITH due AS MATERIALIZED (
-    SELECT id, subject_id FROM remote_run
-     WHERE due_at <= now() AND state IN ('unknown', 'bound')
-     ORDER BY desired DESC, due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT id, subject_id
+      FROM remote_run
+     WHERE due_at <= now()
+       AND state IN ('unknown', 'bound')
+     ORDER BY desired DESC, due_at
+     LIMIT $1
+       FOR UPDATE SKIP LOCKED
 ), taken AS (
     UPDATE remote_run AS run
        SET due_at = now() + CASE WHEN subject.hold IS NULL THEN $2 ELSE interval '5 minutes' END
-      FROM due JOIN subject ON subject.id = due.subject_id
+      FROM due
+      JOIN subject ON subject.id = due.subject_id
      WHERE run.id = due.id
     RETURNING run.*, subject.hold
 )
@@ -48,48 +54,75 @@ SELECT taken.*, now() - greatest(taken.posted_at, taken.seen_at) AS age,
        coalesce((job_payload.spec ->> 'attempts')::int, 1) AS attempts,
        coalesce(job_payload.spec -> 'outputs', '[]') AS outputs,
        job_payload.spec ->> 'outputs_in' AS outputs_in
-  FROM taken JOIN job_payload ON job_payload.job_id = taken.job_id
+  FROM taken
+  JOIN job_payload ON job_payload.job_id = taken.job_id
  WHERE hold IS NULL
 """
 
 _RECORD_KILL_REQUEST: Final = """
-UPDATE remote_run SET kills = kills + 1, due_at = now() + $2
- WHERE id = $1 AND state = 'bound' AND desired = 'dead'
+UPDATE remote_run
+   SET kills = kills + 1,
+       due_at = now() + $2
+ WHERE id = $1
+   AND state = 'bound'
+   AND desired = 'dead'
 """
 
 _RELEASE_RUN_LEASE: Final = """
-UPDATE remote_run SET due_at = now() WHERE id = $1 AND due_at IS NOT NULL AND state <> 'posting'
+UPDATE remote_run
+   SET due_at = now()
+ WHERE id = $1
+   AND due_at IS NOT NULL
+   AND state <> 'posting'
 """
 
 _LEASE_DUE_POLL_GROUPS: Final = """
 WITH due AS MATERIALIZED (
     SELECT polled.subject_id, polled.namespace
-      FROM poll_group AS polled JOIN subject ON subject.id = polled.subject_id
-     WHERE polled.due_at <= now() AND subject.hold IS NULL
-     ORDER BY polled.due_at LIMIT $1 FOR UPDATE OF polled SKIP LOCKED
+      FROM poll_group AS polled
+      JOIN subject ON subject.id = polled.subject_id
+     WHERE polled.due_at <= now()
+       AND subject.hold IS NULL
+     ORDER BY polled.due_at
+     LIMIT $1
+       FOR UPDATE OF polled SKIP LOCKED
 )
-UPDATE poll_group AS polled SET epoch = polled.epoch + 1, due_at = now() + $2
+UPDATE poll_group AS polled
+   SET epoch = polled.epoch + 1,
+       due_at = now() + $2
   FROM due
- WHERE polled.subject_id = due.subject_id AND polled.namespace = due.namespace
+ WHERE polled.subject_id = due.subject_id
+   AND polled.namespace = due.namespace
 RETURNING polled.subject_id, polled.namespace, polled.epoch
 """
 
-_FINISH_POLL: Final = """
+_FINISH_POLL: Final = parse_statement("""
 UPDATE poll_group AS polled
    SET due_at = CASE WHEN live > 0
                      THEN now() + (0.9 + random() / 5)
-                                * greatest($4::interval, least($5::interval, newest.age / 20))
+                                * greatest(:min_interval::interval,
+                                           least(:max_interval::interval, newest.age / 20))
                      WHEN watch_until > now()
-                     THEN now() + greatest($4::interval, least(
-                              interval '10 minutes', ($6 - (watch_until - now())) / 20)) END
-  FROM (SELECT now() - max(posted_at) AS age FROM remote_run
-         WHERE subject_id = $1 AND namespace = $2 AND state = 'bound') AS newest
- WHERE polled.subject_id = $1 AND polled.namespace = $2 AND epoch = $3
-"""
+                     THEN now() + greatest(
+                              :min_interval::interval,
+                              least(interval '10 minutes',
+                                    (:late_arrival_window - (watch_until - now())) / 20)) END
+  FROM (SELECT now() - max(posted_at) AS age
+          FROM remote_run
+         WHERE subject_id = :subject_id
+           AND namespace = :namespace
+           AND state = 'bound') AS newest
+ WHERE polled.subject_id = :subject_id
+   AND polled.namespace = :namespace
+   AND epoch = :epoch
+""")
 
 _POSTPONE_POLL: Final = """
-UPDATE poll_group SET due_at = now() + $4
- WHERE subject_id = $1 AND namespace = $2 AND epoch = $3
+UPDATE poll_group
+   SET due_at = now() + $4
+ WHERE subject_id = $1
+   AND namespace = $2
+   AND epoch = $3
 """
 
 _LIST_BOUND_RUNS: Final = """
@@ -99,8 +132,11 @@ SELECT run.*, now() - greatest(run.posted_at, run.seen_at) AS age,
                              * coalesce((job_payload.spec ->> 'attempts')::int, 1)) AS timeout,
        coalesce(job_payload.spec -> 'outputs', '[]') AS outputs,
        job_payload.spec ->> 'outputs_in' AS outputs_in
-  FROM remote_run AS run JOIN job_payload ON job_payload.job_id = run.job_id
- WHERE run.subject_id = $1 AND run.namespace = $2 AND run.state = 'bound'
+  FROM remote_run AS run
+  JOIN job_payload ON job_payload.job_id = run.job_id
+ WHERE run.subject_id = $1
+   AND run.namespace = $2
+   AND run.state = 'bound'
  ORDER BY run.posted_at DESC
 """
 
@@ -189,13 +225,14 @@ async def finish_poll(
     It is nobody's business if another worker has taken the group over.
     """
     await tx.execute(
-        _FINISH_POLL,
-        poll_lease.subject_id,
-        poll_lease.namespace,
-        poll_lease.epoch,
-        min_interval,
-        max_interval,
-        LATE_ARRIVAL_WINDOW,
+        *_FINISH_POLL.bind(
+            subject_id=poll_lease.subject_id,
+            namespace=poll_lease.namespace,
+            epoch=poll_lease.epoch,
+            min_interval=min_interval,
+            max_interval=max_interval,
+            late_arrival_window=LATE_ARRIVAL_WINDOW,
+        )
     )
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from uuid import UUID
 
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
 from schema.schedules.tables import FiringOutcome, Schedule, ScheduleSnapshot
 
 MISSED_AFTER: Final = timedelta(minutes=5)
@@ -21,37 +22,53 @@ MISSED_AFTER: Final = timedelta(minutes=5)
 
 _LEASE_DUE_SCHEDULES: Final = """
 WITH due AS MATERIALIZED (
-    SELECT id FROM schedule WHERE due_at <= now()
-     ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT id
+      FROM schedule
+     WHERE due_at <= now()
+     ORDER BY due_at
+     LIMIT $1
+       FOR UPDATE SKIP LOCKED
 )
-UPDATE schedule SET due_at = now() + $2 FROM due WHERE schedule.id = due.id
+UPDATE schedule
+   SET due_at = now() + $2
+  FROM due
+ WHERE schedule.id = due.id
 RETURNING schedule.*, now() AS read_at
 """
 
 # What it compares it keeps; statements after it see what whoever held it before has committed.
 _LOCK_FIRING: Final = """
-SELECT true FROM schedule
- WHERE id = $1 AND CASE WHEN $3 THEN asked_at ELSE next_at END = $2 FOR UPDATE
+SELECT true
+  FROM schedule
+ WHERE id = $1
+   AND CASE WHEN $3 THEN asked_at ELSE next_at END = $2
+   FOR UPDATE
 """
 
 _FIND_UNFINISHED_JOB: Final = """
-SELECT id FROM job WHERE schedule_id = $1 AND finished_at IS NULL ORDER BY id DESC LIMIT 1
+SELECT id
+  FROM job
+ WHERE schedule_id = $1
+   AND finished_at IS NULL
+ ORDER BY id DESC
+ LIMIT 1
 """
 
 _GET_CONFIRM_THRESHOLD: Final = "SELECT confirm_above_micro_usd FROM workspace WHERE id = $1"
 
-_RECORD_FIRING: Final = """
+_RECORD_FIRING: Final = parse_statement("""
 WITH advanced AS (
     UPDATE schedule
-       SET asked_at = CASE WHEN NOT $3 THEN asked_at END,
-           next_at = CASE WHEN $3 THEN next_at ELSE $4 END,
-           due_at = CASE WHEN $3 THEN next_at ELSE least($4, asked_at) END
-     WHERE id = $1 AND CASE WHEN $3 THEN asked_at ELSE next_at END = $2
+       SET asked_at = CASE WHEN NOT :is_requested THEN asked_at END,
+           next_at = CASE WHEN :is_requested THEN next_at ELSE :next_at END,
+           due_at = CASE WHEN :is_requested THEN next_at ELSE least(:next_at, asked_at) END
+     WHERE id = :schedule_id
+       AND CASE WHEN :is_requested THEN asked_at ELSE next_at END = :fire_at
     RETURNING id, subject_id
 )
 INSERT INTO schedule_firing (schedule_id, fire_at, subject_id, asked, became, job_id, code, message)
-SELECT id, $2, subject_id, $3, $5, $6, $7, $8 FROM advanced
-"""
+SELECT id, :fire_at, subject_id, :is_requested, :outcome, :job_id, :code, :message FROM advanced
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +140,14 @@ async def record_firing(
 ) -> None:
     """Write down what became of a firing, and when the next is due; both or neither."""
     await tx.execute(
-        _RECORD_FIRING,
-        due_firing.schedule.id,
-        due_firing.fire_at,
-        due_firing.is_requested,
-        due_firing.next_at,
-        outcome,
-        job_id,
-        code,
-        message,
+        *_RECORD_FIRING.bind(
+            schedule_id=due_firing.schedule.id,
+            fire_at=due_firing.fire_at,
+            is_requested=due_firing.is_requested,
+            next_at=due_firing.next_at,
+            outcome=outcome,
+            job_id=job_id,
+            code=code,
+            message=message,
+        )
     )

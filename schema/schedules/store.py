@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from asyncpg.exceptions import CheckViolationError
-
 from schema.accounts import secrets as sealed_secrets
 from schema.accounts.vault import Secret, Vault
 from schema.common import ids
-from schema.common.errors import IdempotencyConflict, Invalid, TooManySchedules
+from schema.common.errors import TooManySchedules
+from schema.common.idempotency import check_same_request
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
+from schema.db.storable import refuse_oversized_spec
 from schema.schedules.tables import (
     MissedPolicy,
     OverlapPolicy,
@@ -41,26 +42,32 @@ _FIND_BY_KEY: Final = "SELECT * FROM schedule WHERE subject_id = $1 AND idempote
 
 _COUNT_SCHEDULES: Final = "SELECT count(*) FROM schedule WHERE subject_id = $1"
 
-_CREATE_SCHEDULE: Final = """
+_CREATE_SCHEDULE: Final = parse_statement("""
 WITH made AS (
     INSERT INTO schedule (id, subject_id, name, cron, timezone, overlap, missed, workspace_id, kind,
                           namespace, title, spec, labels, most_micro_usd, ceiling_micro_usd,
                           idempotency_key, next_at, due_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17)
+    VALUES (:schedule_id, :subject_id, :name, :cron, :timezone, :overlap, :missed, :workspace_id,
+            :kind, :namespace, :title, :spec, :labels, :most_micro_usd, :ceiling_micro_usd,
+            :idempotency_key, :next_at, :next_at)
     RETURNING *
 )
 INSERT INTO audit_entry (subject_id, client, action, handle, facts)
-SELECT subject_id, $18, 'schedule_made', $19,
+SELECT subject_id, :client, 'schedule_made', :handle,
        jsonb_build_object('name', name, 'cron', cron, 'timezone', timezone)
   FROM made
-"""
+""")
 
 _STATUS_SELECT: Final = f"""
 SELECT schedule.*, now() AS read_at, coalesce(latest.firings, '[]') AS firings
-  FROM schedule LEFT JOIN LATERAL (
+  FROM schedule
+  LEFT JOIN LATERAL (
       SELECT jsonb_agg(to_jsonb(firing) ORDER BY fire_at DESC) AS firings
-        FROM (SELECT * FROM schedule_firing WHERE schedule_id = schedule.id
-               ORDER BY fire_at DESC LIMIT {MAX_SHOWN_FIRINGS}) AS firing
+        FROM (SELECT *
+                FROM schedule_firing
+               WHERE schedule_id = schedule.id
+               ORDER BY fire_at DESC
+               LIMIT {MAX_SHOWN_FIRINGS}) AS firing
   ) AS latest ON true
  WHERE schedule.subject_id = $1
 """  # noqa: S608  # our own number
@@ -69,24 +76,34 @@ _GET_SCHEDULE: Final = f"{_STATUS_SELECT} AND schedule.id = $2"
 
 _LIST_SCHEDULES: Final = f"""{_STATUS_SELECT}
    AND ($2::uuid IS NULL OR schedule.id < $2)
- ORDER BY schedule.id DESC LIMIT $3
+ ORDER BY schedule.id DESC
+ LIMIT $3
 """
 
 _LOCK_SCHEDULE: Final = """
 SELECT *, now() AS read_at FROM schedule WHERE subject_id = $1 AND id = $2 FOR UPDATE
 """
 
-_UPDATE_SCHEDULE: Final = """
+_UPDATE_SCHEDULE: Final = parse_statement("""
 WITH before AS MATERIALIZED (
-    SELECT * FROM schedule WHERE subject_id = $1 AND id = $2 FOR UPDATE
+    SELECT * FROM schedule WHERE subject_id = :subject_id AND id = :schedule_id FOR UPDATE
 ), changed AS (
     UPDATE schedule
-       SET name = $3, cron = $4, timezone = $5, overlap = $6, missed = $7,
-           paused_at = CASE WHEN $8::timestamptz IS NULL THEN coalesce(before.paused_at, now()) END,
-           next_at = $8, asked_at = asked.at, due_at = least($8, asked.at)
-      FROM before, LATERAL (
-          SELECT CASE WHEN $9 THEN coalesce(before.asked_at, now()) ELSE before.asked_at END AS at
-      ) AS asked
+       SET name = :name,
+           cron = :cron,
+           timezone = :timezone,
+           overlap = :overlap,
+           missed = :missed,
+           paused_at = CASE WHEN :next_at::timestamptz IS NULL
+                            THEN coalesce(before.paused_at, now()) END,
+           next_at = :next_at,
+           asked_at = asked.at,
+           due_at = least(:next_at, asked.at)
+      FROM before,
+           LATERAL (
+               SELECT CASE WHEN :fire_now THEN coalesce(before.asked_at, now())
+                           ELSE before.asked_at END AS at
+           ) AS asked
      WHERE schedule.id = before.id
     RETURNING schedule.*
 ), different AS (
@@ -95,10 +112,12 @@ WITH before AS MATERIALIZED (
      WHERE now_has.value IS DISTINCT FROM to_jsonb(before) -> now_has.key
 ), noted AS (
     INSERT INTO audit_entry (subject_id, client, action, handle, facts)
-    SELECT $1, $10, 'schedule_updated', $11, facts FROM different WHERE facts IS NOT NULL
+    SELECT :subject_id, :client, 'schedule_updated', :handle, facts
+      FROM different
+     WHERE facts IS NOT NULL
 )
 SELECT asked_at FROM changed
-"""
+""")
 
 _DELETE_SCHEDULE: Final = """
 WITH gone AS (
@@ -112,11 +131,16 @@ SELECT * FROM gone
 
 _IS_KNOWN_SCHEDULE: Final = """
 SELECT true FROM schedule WHERE subject_id = $1 AND id = $2
-UNION ALL (SELECT true FROM job WHERE subject_id = $1 AND schedule_id = $2 LIMIT 1)
+ UNION ALL
+(SELECT true FROM job WHERE subject_id = $1 AND schedule_id = $2 LIMIT 1)
 """
 
 _GET_FIRING: Final = """
-SELECT * FROM schedule_firing WHERE subject_id = $1 AND schedule_id = $2 AND fire_at = $3
+SELECT *
+  FROM schedule_firing
+ WHERE subject_id = $1
+   AND schedule_id = $2
+   AND fire_at = $3
 """
 
 
@@ -182,39 +206,40 @@ async def create_schedule(
     if new_schedule.idempotency_key is not None:
         row = await tx.fetchrow(_FIND_BY_KEY, subject_id, new_schedule.idempotency_key)
         if row is not None:
-            return _check_same_request(Schedule.from_row(row), new_schedule)
+            existing = Schedule.from_row(row)
+            check_same_request(
+                new_schedule.idempotency_key,
+                ids.format_handle(ids.HandleKind.SCHEDULE, existing.id),
+                earlier=_compared_fields(existing),
+                repeated=_compared_fields(new_schedule),
+            )
+            return existing.id
     if await tx.fetchval(_COUNT_SCHEDULES, subject_id) >= MAX_SCHEDULES:
         raise TooManySchedules(MAX_SCHEDULES)
-    try:
+    with refuse_oversized_spec(_SPEC_SIZE_CONSTRAINT, consequence="no schedule was made"):
         await tx.execute(
-            _CREATE_SCHEDULE,
-            schedule_id,
-            subject_id,
-            new_schedule.name,
-            new_schedule.cron,
-            new_schedule.timezone,
-            new_schedule.overlap,
-            new_schedule.missed,
-            new_schedule.workspace_id,
-            new_schedule.kind,
-            new_schedule.namespace,
-            new_schedule.title,
-            new_schedule.spec,
-            new_schedule.labels,
-            new_schedule.most_micro_usd,
-            new_schedule.ceiling_micro_usd,
-            new_schedule.idempotency_key,
-            next_at,
-            client,
-            ids.format_handle(ids.HandleKind.SCHEDULE, schedule_id),
+            *_CREATE_SCHEDULE.bind(
+                schedule_id=schedule_id,
+                subject_id=subject_id,
+                name=new_schedule.name,
+                cron=new_schedule.cron,
+                timezone=new_schedule.timezone,
+                overlap=new_schedule.overlap,
+                missed=new_schedule.missed,
+                workspace_id=new_schedule.workspace_id,
+                kind=new_schedule.kind,
+                namespace=new_schedule.namespace,
+                title=new_schedule.title,
+                spec=new_schedule.spec,
+                labels=new_schedule.labels,
+                most_micro_usd=new_schedule.most_micro_usd,
+                ceiling_micro_usd=new_schedule.ceiling_micro_usd,
+                idempotency_key=new_schedule.idempotency_key,
+                next_at=next_at,
+                client=client,
+                handle=ids.format_handle(ids.HandleKind.SCHEDULE, schedule_id),
+            )
         )
-    except CheckViolationError as violation:
-        if violation.constraint_name != _SPEC_SIZE_CONSTRAINT:
-            raise
-        raise Invalid(
-            "The request is larger than 1 MB, so no schedule was made. Put large inputs into a "
-            "repository or a bucket and pass where they are."
-        ) from None
     await sealed_secrets.save_schedule_secrets(tx, vault, schedule_id, subject_id, secrets)
     return schedule_id
 
@@ -268,18 +293,19 @@ async def update_schedule(
     Returns when a firing besides was asked for, if none has followed. Asked twice is asked once.
     """
     asked_at: datetime | None = await tx.fetchval(
-        _UPDATE_SCHEDULE,
-        schedule.subject_id,
-        schedule.id,
-        schedule.name,
-        schedule.cron,
-        schedule.timezone,
-        schedule.overlap,
-        schedule.missed,
-        next_at,
-        fire_now,
-        client,
-        ids.format_handle(ids.HandleKind.SCHEDULE, schedule.id),
+        *_UPDATE_SCHEDULE.bind(
+            subject_id=schedule.subject_id,
+            schedule_id=schedule.id,
+            name=schedule.name,
+            cron=schedule.cron,
+            timezone=schedule.timezone,
+            overlap=schedule.overlap,
+            missed=schedule.missed,
+            next_at=next_at,
+            fire_now=fire_now,
+            client=client,
+            handle=ids.format_handle(ids.HandleKind.SCHEDULE, schedule.id),
+        )
     )
     return asked_at
 
@@ -301,11 +327,5 @@ async def delete_schedule(
     return None if row is None else Schedule.from_row(row)
 
 
-def _check_same_request(existing: Schedule, new_schedule: NewSchedule) -> UUID:
-    differing = [
-        name for name in _COMPARED_FIELDS if getattr(existing, name) != getattr(new_schedule, name)
-    ]
-    if differing:
-        handle = ids.format_handle(ids.HandleKind.SCHEDULE, existing.id)
-        raise IdempotencyConflict(new_schedule.idempotency_key or "", handle, sorted(differing))
-    return existing.id
+def _compared_fields(schedule: Schedule | NewSchedule) -> dict[str, Any]:
+    return {name: getattr(schedule, name) for name in _COMPARED_FIELDS}

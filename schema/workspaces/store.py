@@ -14,22 +14,25 @@ from uuid import UUID
 from schema.accounts import audit
 from schema.common import ids
 from schema.db.database import Transaction
+from schema.db.sql import parse_statement
 from schema.workspaces.tables import Workspace
 
-_UPDATE_WORKSPACE: Final = """
+_UPDATE_WORKSPACE: Final = parse_statement("""
 WITH before AS MATERIALIZED (
-    SELECT * FROM workspace WHERE id = $2 AND subject_id = $1 FOR NO KEY UPDATE
+    SELECT * FROM workspace WHERE id = :workspace_id AND subject_id = :subject_id FOR NO KEY UPDATE
 ), changed AS (
     UPDATE workspace
-       SET name = coalesce($3, before.name),
-           defaults = jsonb_strip_nulls(before.defaults || $4),
-           confirm_above_micro_usd =
-               CASE WHEN $5 THEN $6 ELSE before.confirm_above_micro_usd END,
-           budget_micro_usd = CASE WHEN $10 THEN $11 ELSE before.budget_micro_usd END,
-           archived_at = CASE WHEN $7 THEN coalesce(before.archived_at, now())
-                              WHEN NOT $7 THEN NULL
+       SET name = coalesce(:name, before.name),
+           defaults = jsonb_strip_nulls(before.defaults || :defaults),
+           confirm_above_micro_usd = CASE WHEN :sets_confirmation THEN :confirm_above_micro_usd
+                                          ELSE before.confirm_above_micro_usd END,
+           budget_micro_usd = CASE WHEN :sets_budget THEN :budget_micro_usd
+                                   ELSE before.budget_micro_usd END,
+           archived_at = CASE WHEN :archived THEN coalesce(before.archived_at, now())
+                              WHEN NOT :archived THEN NULL
                               ELSE before.archived_at END
-      FROM before WHERE workspace.id = before.id
+      FROM before
+     WHERE workspace.id = before.id
     RETURNING workspace.*
 ), different AS (
     SELECT jsonb_object_agg(now_has.key, now_has.value) AS facts
@@ -37,12 +40,15 @@ WITH before AS MATERIALIZED (
      WHERE now_has.value IS DISTINCT FROM to_jsonb(before) -> now_has.key
 ), noted AS (
     INSERT INTO audit_entry (subject_id, client, action, handle, facts)
-    SELECT $1, $8, CASE jsonb_typeof(facts -> 'archived_at') WHEN 'string'
-                        THEN 'workspace_archived' ELSE 'workspace_updated' END, $9, facts
-      FROM different WHERE facts IS NOT NULL
+    SELECT :subject_id, :client,
+           CASE jsonb_typeof(facts -> 'archived_at') WHEN 'string' THEN 'workspace_archived'
+                                                     ELSE 'workspace_updated' END,
+           :handle, facts
+      FROM different
+     WHERE facts IS NOT NULL
 )
 SELECT * FROM changed
-"""
+""")
 
 _FIND_OTHER_WORKSPACE: Final = (
     "SELECT id FROM workspace WHERE subject_id = $1 AND name = $2 AND id <> $3"
@@ -50,19 +56,24 @@ _FIND_OTHER_WORKSPACE: Final = (
 
 _GET_WORKSPACE_STATUS: Final = """
 SELECT workspace.*, jobs.*
-  FROM workspace, LATERAL (
-      SELECT coalesce(sum(counted), 0)::bigint AS jobs,
-             coalesce(sum(counted) FILTER (WHERE state IN ('queued', 'launching', 'running')), 0)
-                 ::bigint AS open_jobs,
-             coalesce(jsonb_object_agg(state, counted), '{}') AS states,
-             coalesce(round(sum(seconds)), 0)::bigint AS run_seconds
-        FROM (SELECT state, count(*) AS counted,
-                     -- The clocks of the Hub and of Postgres may differ.
-                     sum(greatest(extract(epoch FROM coalesce(finished_at, now()) - started_at), 0))
-                         AS seconds
-                FROM job WHERE job.workspace_id = workspace.id GROUP BY state) AS by_state
-  ) AS jobs
- WHERE workspace.subject_id = $1 AND workspace.id = $2
+  FROM workspace,
+       LATERAL (
+           SELECT coalesce(sum(counted), 0)::bigint AS jobs,
+                  coalesce(sum(counted) FILTER (
+                               WHERE state IN ('queued', 'launching', 'running')), 0)::bigint
+                      AS open_jobs,
+                  coalesce(jsonb_object_agg(state, counted), '{}') AS states,
+                  coalesce(round(sum(seconds)), 0)::bigint AS run_seconds
+             FROM (SELECT state, count(*) AS counted,
+                          -- The clocks of the Hub and of Postgres may differ.
+                          sum(greatest(extract(epoch FROM coalesce(finished_at, now())
+                                                          - started_at), 0)) AS seconds
+                     FROM job
+                    WHERE job.workspace_id = workspace.id
+                    GROUP BY state) AS by_state
+       ) AS jobs
+ WHERE workspace.subject_id = $1
+   AND workspace.id = $2
 """
 
 
@@ -115,18 +126,19 @@ async def update_workspace(
         UniqueViolationError: another has that name; the caller's transaction is lost.
     """
     row = await tx.fetchrow(
-        _UPDATE_WORKSPACE,
-        subject_id,
-        workspace_id,
-        changes.name,
-        dict(changes.defaults),
-        changes.sets_confirmation,
-        changes.confirm_above_micro_usd,
-        changes.archived,
-        client,
-        ids.format_handle(ids.HandleKind.WORKSPACE, workspace_id),
-        changes.sets_budget,
-        changes.budget_micro_usd,
+        *_UPDATE_WORKSPACE.bind(
+            subject_id=subject_id,
+            workspace_id=workspace_id,
+            name=changes.name,
+            defaults=dict(changes.defaults),
+            sets_confirmation=changes.sets_confirmation,
+            confirm_above_micro_usd=changes.confirm_above_micro_usd,
+            sets_budget=changes.sets_budget,
+            budget_micro_usd=changes.budget_micro_usd,
+            archived=changes.archived,
+            client=client,
+            handle=ids.format_handle(ids.HandleKind.WORKSPACE, workspace_id),
+        )
     )
     return None if row is None else Workspace.from_row(row)
 
@@ -142,18 +154,23 @@ async def get_workspace_status(
 _LIST_WORKSPACES: Final = """
 SELECT workspace.*, count(job.id) AS jobs,
        count(job.id) FILTER (WHERE job.finished_at IS NULL) AS open_jobs
-  FROM workspace LEFT JOIN job ON job.workspace_id = workspace.id
- WHERE workspace.subject_id = $1 AND ($2::uuid IS NULL OR workspace.id < $2)
+  FROM workspace
+  LEFT JOIN job ON job.workspace_id = workspace.id
+ WHERE workspace.subject_id = $1
+   AND ($2::uuid IS NULL OR workspace.id < $2)
    AND ($4 OR workspace.archived_at IS NULL)
- GROUP BY workspace.id ORDER BY workspace.id DESC LIMIT $3
+ GROUP BY workspace.id
+ ORDER BY workspace.id DESC
+ LIMIT $3
 """
 
 
-_CREATE_WORKSPACE: Final = """
+_CREATE_WORKSPACE: Final = parse_statement("""
 INSERT INTO workspace (id, subject_id, name, budget_micro_usd, defaults)
-VALUES ($1, $2, $3, $4, jsonb_strip_nulls($5))
-ON CONFLICT (subject_id, name) DO NOTHING RETURNING *
-"""
+VALUES (:workspace_id, :subject_id, :name, :budget_micro_usd, jsonb_strip_nulls(:defaults))
+ON CONFLICT (subject_id, name) DO NOTHING
+RETURNING *
+""")
 
 
 _GET_WORKSPACE: Final = "SELECT * FROM workspace WHERE subject_id = $1 AND id = $2"
@@ -180,18 +197,18 @@ async def create_workspace(
     client: str | None = None,
 ) -> Workspace | None:
     """Make a workspace; none if the subject has one of that name."""
-    made = _workspace_from_row(
-        await tx.fetchrow(
-            _CREATE_WORKSPACE,
-            workspace_id,
-            subject_id,
-            name,
-            budget_micro_usd,
-            dict(defaults or {}),
+    row = await tx.fetchrow(
+        *_CREATE_WORKSPACE.bind(
+            workspace_id=workspace_id,
+            subject_id=subject_id,
+            name=name,
+            budget_micro_usd=budget_micro_usd,
+            defaults=dict(defaults or {}),
         )
     )
-    if made is not None:
-        handle = ids.format_handle(ids.HandleKind.WORKSPACE, made.id)
+    workspace = _workspace_from_row(row)
+    if workspace is not None:
+        handle = ids.format_handle(ids.HandleKind.WORKSPACE, workspace.id)
         await audit.write_audit_entry(
             tx,
             audit.AuditAction.WORKSPACE_MADE,
@@ -199,7 +216,7 @@ async def create_workspace(
             client=client,
             handle=handle,
         )
-    return made
+    return workspace
 
 
 async def get_workspace(tx: Transaction, subject_id: str, workspace_id: UUID) -> Workspace | None:

@@ -22,16 +22,22 @@ COST_GUARDS: Final = (
             "               >= 0)",
         ),
         month_is_bounded=(
-            "OR so_far.held_micro_usd + so_far.spent_micro_usd + $13 <= budget FROM",
+            (
+                "OR so_far.held_micro_usd + so_far.spent_micro_usd + :ceiling_micro_usd <= budget\n"
+                "              FROM"
+            ),
             "OR true FROM",
         ),
-        first_of_a_month_is_bounded=("AND (budget IS NULL OR $13 <= budget)", ""),
+        first_of_a_month_is_bounded=("AND (budget IS NULL OR :ceiling_micro_usd <= budget)", ""),
         unpriced_is_refused=("WHERE budget IS NOT NULL)\n", "WHERE false)\n"),
         unpriced_is_refused_by_workspace=(
             "WHERE budget_micro_usd IS NOT NULL) END",
             "WHERE false) END",
         ),
-        own_budget_comes_first=("coalesce(monthly_budget_micro_usd, $15::bigint)", "$15::bigint"),
+        own_budget_comes_first=(
+            "coalesce(monthly_budget_micro_usd, :default_monthly_budget::bigint)",
+            ":default_monthly_budget::bigint",
+        ),
         limit_is_part_of_the_request=('"max_cost_usd", "rerun_of"', '"rerun_of"'),
     ),
     *mutants_in_file(
@@ -54,13 +60,16 @@ COST_GUARDS: Final = (
             "SET held_micro_usd = held_micro_usd + ceiling_micro_usd",
             "SET held_micro_usd = held_micro_usd",
         ),
-        absent_is_held_for=("due_at = NULL, deadline_at = now() + $4", "due_at = NULL"),
+        absent_is_held_for=(
+            "due_at = NULL,\n           deadline_at = now() + :late_arrival_window",
+            "due_at = NULL",
+        ),
         started_minutes_are_billed=(
-            "ceil(extract(epoch FROM $11::interval) / 60)",
-            "floor(extract(epoch FROM $11::interval) / 60)",
+            "ceil(extract(epoch FROM :run_duration::interval) / 60)",
+            "floor(extract(epoch FROM :run_duration::interval) / 60)",
         ),
         our_own_times_are_bounded=(
-            "least(before.ceiling_micro_usd, before.price",
+            "least(before.ceiling_micro_usd,\n                     before.price",
             "least(before.price",
         ),
     ),
@@ -69,7 +78,10 @@ COST_GUARDS: Final = (
         test_cost_settlement,
         second_launch_in_the_workspace=("least((SELECT left_micro_usd FROM grouped),", "least("),
         second_launch_in_the_month=("(SELECT left_micro_usd FROM monthly),\n", ""),
-        second_launch_within_the_limit=("most_micro_usd - held_micro_usd, ", ""),
+        second_launch_within_the_limit=(
+            "most_micro_usd - held_micro_usd,\n                                  ",
+            "",
+        ),
     ),
     *mutants_in_file(
         retention,
@@ -80,7 +92,7 @@ COST_GUARDS: Final = (
         deadlines,
         test_cost_settlement,
         watch_is_waited_for=(
-            "run.state = 'absent' AND run.deadline_at <= now()",
+            "run.state = 'absent'\n       AND run.deadline_at <= now()",
             "run.state = 'absent'",
         ),
     ),

@@ -16,11 +16,15 @@ DEPENDENCY_GUARDS: Final = (
     *mutants_in_file(
         lifecycle,
         test_job_dependencies,
-        a_parent_cannot_end_unseen=(" ORDER BY id FOR SHARE", " ORDER BY id"),
+        a_parent_cannot_end_unseen=("\n     ORDER BY id\n       FOR SHARE", " ORDER BY id"),
         who_waits_is_not_due=("THEN 'infinity'::timestamptz", "THEN now()"),
         a_parent_is_the_subjects_own=(
-            "FROM job WHERE subject_id = $2 AND id = ANY($17::uuid[])",
-            "FROM job WHERE $2::text IS NOT NULL AND id = ANY($17::uuid[])",
+            (
+                "FROM job\n"
+                "     WHERE subject_id = :subject_id\n"
+                "       AND id = ANY(:parent_ids::uuid[])"
+            ),
+            "FROM job WHERE :subject_id::text IS NOT NULL AND id = ANY(:parent_ids::uuid[])",
         ),
         a_key_knows_what_is_waited_for=(', "after", "on"),', "),"),
     ),
@@ -35,7 +39,7 @@ DEPENDENCY_GUARDS: Final = (
         all_parents_have_to_be_over=("bool_and(wait.state = 'met')", "bool_or(wait.state = 'met')"),
         what_fails_leaves_the_queue=("SET queued = queued - failed.jobs", "SET queued = queued"),
         only_who_waits_is_released=(
-            "AND job.state = 'queued' AND job.due_at = 'infinity'",
+            "AND job.state = 'queued'\n       AND job.due_at = 'infinity'",
             "AND job.state = 'queued'",
         ),
     ),
@@ -57,8 +61,8 @@ DEPENDENCY_GUARDS: Final = (
         job_queries,
         test_job_queries,
         a_page_is_read_without_its_bulk=(
-            '_GET_JOB_STATUSES: Final = f"{_SHORT_STATUS_SELECT} AND',
-            '_GET_JOB_STATUSES: Final = f"{_STATUS} AND',
+            'f"{_SHORT_STATUS_SELECT} AND job.id = ANY',
+            'f"{_STATUS_SELECT} AND job.id = ANY',
         ),
     ),
     *mutants_in_file(

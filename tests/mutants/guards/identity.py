@@ -136,17 +136,22 @@ IDENTITY_GUARDS: Final = (
     *mutants_in_file(
         credentials,
         test_credentials,
-        less_does_not_replace_more=("OR NOT grants <@ $4", ""),
+        less_does_not_replace_more=("OR NOT grants <@ :grants", ""),
         sooner_does_not_replace_later=(
-            "OR coalesce(expires_at, 'infinity') > coalesce($5::timestamptz, 'infinity'))",
-            "OR $5::timestamptz < '-infinity')",
+            (
+                "OR coalesce(expires_at, 'infinity')\n"
+                "               > coalesce(:expires_at::timestamptz, 'infinity'))"
+            ),
+            "OR :expires_at::timestamptz < '-infinity')",
         ),
         refused_is_replaced_by_anything=(
             (
-                "WHERE subject_id = $1 AND state = 'valid' AND coalesce(expires_at > now(), true)\n"
+                "WHERE subject_id = :subject_id\n"
+                "       AND state = 'valid'\n"
+                "       AND coalesce(expires_at > now(), true)\n"
                 "       AND (token_sha"
             ),
-            "WHERE subject_id = $1 AND (token_sha",
+            "WHERE subject_id = :subject_id AND (token_sha",
         ),
         expired_is_not_lent=(
             "coalesce(expires_at > now(), true) AS alive",

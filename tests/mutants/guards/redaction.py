@@ -85,8 +85,14 @@ REDACTION_GUARDS: Final = (
     *mutants_in_file(
         log_store,
         test_log_capture,
-        a_tail_rolls=('row["tail_bytes"] > half', 'row["tail_bytes"] > room * 9'),
-        a_head_has_its_room=("AND log.head_bytes + $5 <= $7", "AND $7 > 0"),
+        a_tail_rolls=(
+            'row["tail_bytes"] > max_half_bytes',
+            'row["tail_bytes"] > max_half_bytes * 9',
+        ),
+        a_head_has_its_room=(
+            "AND log.head_bytes + :size_bytes <= :max_half_bytes",
+            "AND :max_half_bytes > 0",
+        ),
         a_tail_is_counted=("tail_bytes = tail_bytes - (", "tail_bytes = tail_bytes - 0 * ("),
     ),
     *mutants_in_file(

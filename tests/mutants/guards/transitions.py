@@ -25,10 +25,13 @@ TRANSITION_GUARDS: Final = (
         run_launch,
         test_run_launch,
         bind_takes_an_open_run=(
-            "run.id = $1 AND run.state IN ('posting', 'unknown')",
-            "run.id = $1",
+            "run.id = :run_id\n       AND run.state IN ('posting', 'unknown')",
+            "run.id = :run_id",
         ),
-        doubt_takes_a_posting_run=("run.state = 'posting'\n       AND ($5", "true\n       AND ($5"),
+        doubt_takes_a_posting_run=(
+            "run.state = 'posting'\n       AND (:only_if_lapsed",
+            "true\n       AND (:only_if_lapsed",
+        ),
         reject_takes_an_open_run=("ELSE run.state IN ('posting', 'unknown') END", "ELSE true END"),
         reject_decides_for_a_launch=(
             "before.state IN ('launching', 'running') AS decides",
@@ -41,8 +44,8 @@ TRANSITION_GUARDS: Final = (
         run_end,
         test_run_end,
         end_takes_a_bound_run=(
-            "run.id = $1 AND run.state = $9",
-            "run.id = $1 AND (run.state = $9 OR run.kind = 'hub_job')",
+            "run.id = :run_id\n       AND run.state = :expected_state",
+            "run.id = :run_id AND (run.state = :expected_state OR run.kind = 'hub_job')",
         ),
         end_of_surplus_decides_nothing=("= 'running' AND run.origin = 'ours'", "= 'running'"),
         relaunch_only_once=("earlier.state = 'absent' OR earlier.origin = 'surplus'", "false"),
@@ -51,8 +54,8 @@ TRANSITION_GUARDS: Final = (
             "misses >= $3",
         ),
         miss_wants_enough_listings=("RETURNING misses >= $3", "RETURNING $3::int > 0"),
-        absent_waits_for_the_settle_window=("AND now() >= run.absent_after AND", "AND"),
-        absent_wants_enough_listings=("AND run.misses >= $2", "AND $2::int > 0"),
+        absent_waits_for_the_settle_window=("AND now() >= run.absent_after\n       AND", "AND"),
+        absent_wants_enough_listings=("AND run.misses >= :min_misses", "AND :min_misses::int > 0"),
         absent_is_watched_for=(
             "SET watch_until = excluded.watch_until",
             "SET watch_until = poll_group.watch_until",
@@ -62,12 +65,12 @@ TRANSITION_GUARDS: Final = (
         run_end,
         test_run_launch,
         answer_takes_a_posting_call=(
-            "run.id = $1 AND run.state = $9",
-            "run.id = $1 AND (run.state = $9 OR run.kind <> 'hub_job')",
+            "run.id = :run_id\n       AND run.state = :expected_state",
+            "run.id = :run_id AND (run.state = :expected_state OR run.kind <> 'hub_job')",
         ),
         answer_of_a_lapsed_call=(
-            "($10::boolean IS FALSE OR run.due_at <= now())",
-            "$10 IN (true, false)",
+            "(:only_if_lapsed::boolean IS FALSE OR run.due_at <= now())",
+            ":only_if_lapsed IN (true, false)",
         ),
     ),
     # A lease is held until it lapses, and no longer.
@@ -75,16 +78,16 @@ TRANSITION_GUARDS: Final = (
         run_launch,
         test_run_launch,
         doubt_of_a_lapsed_run=(
-            "($5::boolean IS FALSE OR run.due_at <= now())",
-            "$5 IN (true, false)",
+            "(:only_if_lapsed::boolean IS FALSE OR run.due_at <= now())",
+            ":only_if_lapsed IN (true, false)",
         ),
         reject_of_a_lapsed_run=(
             "THEN run.state = 'posting' AND run.due_at <= now()",
             "THEN run.state = 'posting'",
         ),
         begin_under_the_lease=(" AND run.due_at > now()", ""),
-        renew_under_the_lease=("desired = 'alive' AND due_at > now()", "desired = 'alive'"),
-        renew_until_called_off=("AND desired = 'alive' AND due_at", "AND due_at"),
+        renew_under_the_lease=("desired = 'alive'\n   AND due_at > now()", "desired = 'alive'"),
+        renew_until_called_off=("AND desired = 'alive'\n   AND due_at", "AND due_at"),
     ),
     *mutants_in_file(
         run_end,
@@ -107,12 +110,15 @@ TRANSITION_GUARDS: Final = (
         deadlines,
         test_deadlines,
         expire_takes_a_run_past_its_deadline=(
-            "AND run.deadline_at + $5 <= now()",
-            "AND $5::interval IS NOT NULL",
+            "AND run.deadline_at + :overdue_by <= now()",
+            "AND :overdue_by::interval IS NOT NULL",
         ),
-        expire_orders_the_kill=("SET desired = 'dead', due_at = now()", "SET stage = run.stage"),
+        expire_orders_the_kill=(
+            "SET desired = 'dead',\n           due_at = now()",
+            "SET stage = run.stage",
+        ),
         give_up_takes_what_waited_too_long=(
-            "job.state = 'queued' AND job.due_at + $1 <= now()",
+            "job.state = 'queued'\n       AND job.due_at + $1 <= now()",
             "job.state = 'queued' AND $1::interval IS NOT NULL",
         ),
         give_up_counts=("SET queued = queued - given_up.jobs", "SET queued = queued"),
@@ -126,16 +132,16 @@ TRANSITION_GUARDS: Final = (
     *mutants_in_file(
         lifecycle,
         test_lifecycle,
-        cancel_is_the_owners=(" AND subject_id = $2 AND state IN", " AND state IN"),
+        cancel_is_the_owners=("\n       AND subject_id = $2\n       AND state IN", " AND state IN"),
         key_is_held_until_it_expires=("WHERE held.expires_at <= now()", "WHERE true"),
-        open_jobs_are_limited=("queued + active < $10", "$10::int > 0"),
-        launched_jobs_are_open=("queued + active < $10", "queued < $10"),
+        open_jobs_are_limited=("queued + active < :max_open_jobs", ":max_open_jobs::int > 0"),
+        launched_jobs_are_open=("queued + active < :max_open_jobs", "queued < :max_open_jobs"),
     ),
     *mutants_in_file(
         lifecycle,
         test_run_launch,
         cancel_dooms_the_open_run=(
-            "run.job_id = called_off.id AND run.state IN ('posting', 'unknown', 'bound')",
+            "run.job_id = called_off.id\n       AND run.state IN ('posting', 'unknown', 'bound')",
             "run.job_id = called_off.id AND false",
         ),
     ),
@@ -149,19 +155,19 @@ TRANSITION_GUARDS: Final = (
         run_launch,
         test_races,
         claim_passes_a_locked_subject=(
-            "last_served_at LIMIT $2 FOR UPDATE SKIP LOCKED",
-            "last_served_at LIMIT $2 FOR UPDATE",
+            "last_served_at\n     LIMIT :limit\n       FOR UPDATE SKIP LOCKED",
+            "last_served_at LIMIT :limit FOR UPDATE",
         ),
         claim_passes_a_locked_job=(
-            "least(served.room, $2) FOR UPDATE SKIP LOCKED",
-            "least(served.room, $2) FOR UPDATE",
+            "least(served.room, :limit)\n             FOR UPDATE SKIP LOCKED",
+            "least(served.room, :limit) FOR UPDATE",
         ),
     ),
     *mutants_in_file(
         work_queues,
         test_races,
         runs_pass_a_locked_run=(
-            "due_at LIMIT $1 FOR UPDATE SKIP LOCKED",
+            "due_at\n     LIMIT $1\n       FOR UPDATE SKIP LOCKED",
             "due_at LIMIT $1 FOR UPDATE",
         ),
         groups_pass_a_locked_group=("FOR UPDATE OF polled SKIP LOCKED", "FOR UPDATE OF polled"),
@@ -170,41 +176,44 @@ TRANSITION_GUARDS: Final = (
         run_launch,
         test_fair_claims,
         longest_unserved_goes_first=(
-            "ORDER BY last_served_at LIMIT $2 FOR",
-            "ORDER BY last_served_at DESC LIMIT $2 FOR",
+            "ORDER BY last_served_at\n     LIMIT :limit\n       FOR",
+            "ORDER BY last_served_at DESC LIMIT :limit FOR",
         ),
         service_is_remembered=(
             "last_served_at = clock_timestamp()",
             "last_served_at = last_served_at",
         ),
-        claim_stays_within_the_room=("least(served.room, $2)", "$2"),
-        claim_wants_room=("AND active < max_active ", ""),
+        claim_stays_within_the_room=("least(served.room, :limit)", ":limit"),
+        claim_wants_room=("AND active < max_active\n       ", ""),
         claim_waits_while_the_subject_is_quiet=("AND next_launch_at <= now()", ""),
-        claim_waits_until_the_job_is_due=("AND kind = $1 AND due_at <= now()", "AND kind = $1"),
+        claim_waits_until_the_job_is_due=(
+            "AND kind = :kind\n             AND due_at <= now()",
+            "AND kind = :kind",
+        ),
     ),
     # Without a token nothing is asked, and a refusal is about one token.
     *mutants_in_file(
         run_launch,
         test_credentials,
-        claim_respects_a_hold=("queued > 0 AND hold IS NULL", "queued > 0"),
+        claim_respects_a_hold=("queued > 0\n       AND hold IS NULL", "queued > 0"),
     ),
     *mutants_in_file(
         credentials,
         test_credentials,
         refusal_is_of_one_version=(
-            "version = $2 AND state = 'valid'",
+            "version = $2\n       AND state = 'valid'",
             "$2 > 0 AND state = 'valid'",
         ),
         refused_token_is_not_lent=(
-            "credential WHERE subject_id = $1 AND state = 'valid'",
+            "credential\n WHERE subject_id = $1\n   AND state = 'valid'",
             "credential WHERE subject_id = $1",
         ),
         operators_hold_is_not_overwritten=(
-            "refused.subject_id AND subject.hold IS NULL",
+            "refused.subject_id\n       AND subject.hold IS NULL",
             "refused.subject_id",
         ),
         operators_hold_is_not_released=(
-            'WHERE id = $1 AND hold = \'credentials\'\n    """,\n)',
+            'WHERE id = $1\n       AND hold = \'credentials\'\n    """,\n)',
             'WHERE id = $1\n    """,\n)',
         ),
     ),
@@ -213,25 +222,25 @@ TRANSITION_GUARDS: Final = (
         test_work_queues,
         runs_respect_a_hold=("WHERE hold IS NULL", "WHERE true"),
         groups_respect_a_hold=(
-            "polled.due_at <= now() AND subject.hold IS NULL",
+            "polled.due_at <= now()\n       AND subject.hold IS NULL",
             "polled.due_at <= now()",
         ),
         run_is_taken_under_a_lease=("THEN $2 ELSE", "THEN 0 * $2::interval ELSE"),
         group_is_taken_under_a_lease=(
-            "epoch + 1, due_at = now() + $2",
+            "epoch + 1,\n       due_at = now() + $2",
             "epoch + 1, due_at = now() + 0 * $2::interval",
         ),
         kill_orders_go_first=("ORDER BY desired DESC, due_at", "ORDER BY due_at"),
         kill_is_repeated=(
-            "kills + 1, due_at = now() + $2",
+            "kills + 1,\n       due_at = now() + $2",
             "kills + 1, due_at = now() + $2 + interval '9 hours'",
         ),
         lost_turn_is_not_given_back=(
-            "polled.namespace = $2 AND epoch = $3",
-            "polled.namespace = $2 AND $3::bigint > 0",
+            "polled.namespace = :namespace\n   AND epoch = :epoch",
+            "polled.namespace = :namespace AND :epoch::bigint > 0",
         ),
         lost_turn_is_not_postponed=(
-            "WHERE subject_id = $1 AND namespace = $2 AND epoch = $3",
+            "WHERE subject_id = $1\n   AND namespace = $2\n   AND epoch = $3",
             "WHERE subject_id = $1 AND namespace = $2 AND $3::bigint > 0",
         ),
     ),
@@ -240,8 +249,8 @@ TRANSITION_GUARDS: Final = (
         lifecycle,
         test_lifecycle,
         created_event=(
-            "('client', $11::text))\n      FROM made",
-            "('client', $11::text))\n      FROM made WHERE false",
+            "('client', :client::text))\n      FROM made",
+            "('client', :client::text))\n      FROM made WHERE false",
         ),
         cancelled_event=(
             "('client', $3::text))\n      FROM called_off",
@@ -255,21 +264,21 @@ TRANSITION_GUARDS: Final = (
         test_run_launch,
         subjects_take_turns=("ORDER BY turn, last_served_at", "ORDER BY last_served_at"),
         claimed_event=(
-            "('attempt', attempt) FROM claimed",
+            "('attempt', attempt)\n      FROM claimed",
             "('attempt', attempt) FROM claimed WHERE false",
         ),
         begun_event=("state, $2 FROM begun", "state, $2 FROM begun WHERE false"),
         bound_event=(
-            "'stage', $3::text)\n      FROM moved",
-            "'stage', $3::text)\n      FROM moved WHERE false",
+            "'stage', :stage::text)\n      FROM moved",
+            "'stage', :stage::text)\n      FROM moved WHERE false",
         ),
         unconfirmed_event=(
-            "('why', $2::text) FROM moved",
-            "('why', $2::text) FROM moved WHERE false",
+            "('why', :cause::text)\n      FROM moved",
+            "('why', :cause::text) FROM moved WHERE false",
         ),
         rejected_event=(
-            "('message', $3::text) FROM moved",
-            "('message', $3::text) FROM moved WHERE false",
+            "('message', :message::text)\n      FROM moved",
+            "('message', :message::text) FROM moved WHERE false",
         ),
         claim_counts=("active = active + taken.jobs", "active = active"),
         reject_counts=("active = active - 1", "active = active"),
@@ -282,14 +291,14 @@ TRANSITION_GUARDS: Final = (
             "moved.cost_micro_usd))\n      FROM moved WHERE false",
         ),
         absent_event=(
-            "'absent', state, $3 FROM moved",
-            "'absent', state, $3 FROM moved WHERE false",
+            "'absent', state, :worker FROM moved",
+            "'absent', state, :worker FROM moved WHERE false",
         ),
         surplus_event=(
-            "('remote_id', $2::text) FROM moved",
+            "('remote_id', $2::text)\n      FROM moved",
             "('remote_id', $2::text) FROM moved WHERE false",
         ),
-        end_counts=("active = active - 1 FROM over", "active = active FROM over"),
+        end_counts=("active = active - 1\n      FROM over", "active = active FROM over"),
         end_counts_the_live=("live = polled.live - 1", "live = polled.live"),
         late_arrival_counts=("live = poll_group.live + 1", "live = poll_group.live"),
     ),
@@ -301,6 +310,6 @@ TRANSITION_GUARDS: Final = (
     *mutants_in_file(
         log_store,
         test_log_store,
-        log_is_appended_once=("AND log_lines = $2", "AND $2 >= 0"),
+        log_is_appended_once=("AND log_lines = :start_line", "AND :start_line >= 0"),
     ),
 )

@@ -32,17 +32,20 @@ WORKSPACE_GUARDS: Final = (
     *mutants_in_file(
         lifecycle,
         test_retry_job,
-        a_retry_is_no_duplicate_of_what_it_repeats=("AND earlier.id IS DISTINCT FROM $16", ""),
+        a_retry_is_no_duplicate_of_what_it_repeats=(
+            "AND earlier.id IS DISTINCT FROM :rerun_of",
+            "",
+        ),
         a_key_knows_what_is_repeated=(', "rerun_of", "after"', ', "after"'),
     ),
     *mutants_in_file(
         workspace_store,
         test_workspace_store,
         a_budget_that_is_not_given_stays=(
-            "CASE WHEN $10 THEN $11",
-            "CASE WHEN $10 OR true THEN $11",
+            "CASE WHEN :sets_budget THEN :budget_micro_usd",
+            "CASE WHEN :sets_budget OR true THEN :budget_micro_usd",
         ),
-        what_is_not_given_stays=("before.defaults || $4", "$4::jsonb"),
+        what_is_not_given_stays=("before.defaults || :defaults", ":defaults::jsonb"),
         archiving_twice_keeps_the_first_time=("coalesce(before.archived_at, now())", "now()"),
         nothing_is_noted_of_no_change=("WHERE facts IS NOT NULL", ""),
     ),

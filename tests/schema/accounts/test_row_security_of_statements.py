@@ -20,6 +20,7 @@ from schema.jobs.tables import JobKind
 from tests.support.database.row_security import tenant_transaction
 from tests.support.database.subject_statements import (
     find_subject_statements,
+    order_arguments,
     without_subject_comparison,
 )
 from tests.support.factories import JobFactory
@@ -33,46 +34,65 @@ WORKSPACE_PLACEHOLDER: Final = "the id of her workspace"
 SCHEDULE_PLACEHOLDER: Final = "the id of her schedule"
 FIRED_AT_PLACEHOLDER: Final = "when it fired"
 
-READ_ARGUMENTS: Final[dict[str, list[Any]]] = {
-    "jobs.queries._GET_JOB_STATUS": [OTHER_SUBJECT, JOB_PLACEHOLDER],
-    "jobs.queries._LIST_JOBS": [OTHER_SUBJECT, *[None] * 4, {}, *[None] * 6, 10],
+LOG_ARGUMENTS: Final[dict[str, Any]] = {
+    "subject_id": OTHER_SUBJECT,
+    "job_id": JOB_PLACEHOLDER,
+    "start": 0,
+    "max_bytes": 1000,
+}
+READ_ARGUMENTS: Final[dict[str, list[Any] | dict[str, Any]]] = {
+    "jobs.queries._GET_JOB_STATUS": {"subject_id": OTHER_SUBJECT, "job_id": JOB_PLACEHOLDER},
+    "jobs.queries._LIST_JOBS": {
+        "subject_id": OTHER_SUBJECT,
+        **dict.fromkeys(("before", "workspace_id", "states", "kind", "rerun_of", "schedule_id")),
+        **dict.fromkeys(("since", "since_ago", "until", "until_ago")),
+        "labels": {},
+        "limit": 10,
+    },
     "jobs.queries._GET_JOB_RESULT": [OTHER_SUBJECT, JOB_PLACEHOLDER],
     "workspaces.store._LIST_WORKSPACES": [OTHER_SUBJECT, None, 10, True],
     "workspaces.store._GET_WORKSPACE": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
     "workspaces.store._FIND_WORKSPACE_BY_NAME": [OTHER_SUBJECT, "hers"],
     "jobs.queries._FIND_IDEMPOTENCY_KEY": [OTHER_SUBJECT, "k"],
     "jobs.queries._GET_SUBJECT_STATUS": [OTHER_SUBJECT],
-    "jobs.queries._GET_JOB_STATUSES": [OTHER_SUBJECT, JOBS_PLACEHOLDER],
-    "artifacts.log_store._READ_EXCERPTS": [
-        OTHER_SUBJECT,
-        JOBS_PLACEHOLDER,
-        20,
-        "line",
-        100,
-        100,
-        100,
-    ],
+    "jobs.queries._GET_JOB_STATUSES": {"subject_id": OTHER_SUBJECT, "job_ids": JOBS_PLACEHOLDER},
+    "artifacts.log_store._READ_EXCERPTS": {
+        "subject_id": OTHER_SUBJECT,
+        "job_ids": JOBS_PLACEHOLDER,
+        "tail_lines": 20,
+        "pattern": "line",
+        "searched_lines": 100,
+        "max_lines": 100,
+        "max_line_chars": 100,
+    },
     "batches.queries._COUNT_SUBJECT_ITEMS": [OTHER_SUBJECT, JOB_PLACEHOLDER],
-    "batches.queries._LIST_ITEMS": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, ["pending"], 10, 100],
+    "batches.queries._LIST_ITEMS": {
+        "subject_id": OTHER_SUBJECT,
+        "job_id": JOB_PLACEHOLDER,
+        "start": 0,
+        "states": ["pending"],
+        "limit": 10,
+        "max_chars": 100,
+    },
     "artifacts.files._LIST_JOB_FILES": [OTHER_SUBJECT, JOB_PLACEHOLDER],
     "artifacts.files._FIND_STORED_FILE": [OTHER_SUBJECT, JOB_PLACEHOLDER, "model.bin"],
-    "artifacts.files._READ_FILE_BYTES": [
-        OTHER_SUBJECT,
-        JOB_PLACEHOLDER,
-        "model.bin",
-        1,
-        10,
-        sha256(b"weights").hexdigest(),
-    ],
+    "artifacts.files._READ_FILE_BYTES": {
+        "subject_id": OTHER_SUBJECT,
+        "job_id": JOB_PLACEHOLDER,
+        "name": "model.bin",
+        "sha256": sha256(b"weights").hexdigest(),
+        "start": 1,
+        "length": 10,
+    },
     "jobs.changes._CHANGED_JOBS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, [0]],
     "jobs.changes._READ_PAGE_VERSIONS": [OTHER_SUBJECT, JOBS_PLACEHOLDER, 10],
     "jobs.queries._FIND_JOB_IDS": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
     "jobs.queries._FIND_WORKSPACE_IDS": [OTHER_SUBJECT, *ANY_ID_RANGE, 10],
     "workspaces.store._FIND_OTHER_WORKSPACE": [OTHER_SUBJECT, "hers", JOB_PLACEHOLDER],
     "workspaces.store._GET_WORKSPACE_STATUS": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
-    "artifacts.log_store._READ_LINES": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, 10, 1000],
-    "artifacts.log_store._SEARCH_LINES": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, 1000, "line", 10],
-    "artifacts.log_store._SEARCH_END": [OTHER_SUBJECT, JOB_PLACEHOLDER, 0, 1000],
+    "artifacts.log_store._READ_LINES": LOG_ARGUMENTS | {"limit": 10},
+    "artifacts.log_store._SEARCH_LINES": LOG_ARGUMENTS | {"text": "line", "limit": 10},
+    "artifacts.log_store._SEARCH_END": LOG_ARGUMENTS,
     "artifacts.log_store._READ_EXTENT": [OTHER_SUBJECT, JOB_PLACEHOLDER],
     "billing.budgets._WORKSPACE_BUDGET": [OTHER_SUBJECT, WORKSPACE_PLACEHOLDER],
     "schedules.store._FIND_BY_KEY": [OTHER_SUBJECT, "k"],
@@ -109,7 +129,8 @@ async def fetch_without_comparison(
 ) -> list[tuple[Any, ...]]:
     """Run a careless statement; a count of nothing is nothing."""
     arguments = [
-        ids.get(each, each) if isinstance(each, str) else each for each in READ_ARGUMENTS[name]
+        ids.get(argument, argument) if isinstance(argument, str) else argument
+        for argument in order_arguments(name, READ_ARGUMENTS[name])
     ]
     rows: Sequence[Any] = await tx.fetch(without_subject_comparison(name), *arguments)
     return [shown for row in rows if (shown := tuple(row.values())) != (0,)]
@@ -154,10 +175,28 @@ async def test_a_statement_that_forgets_whose_finds_nothing_of_anybody_elses(
 def submission_arguments(job_id: Any, subject_id: str, *parents: UUID) -> list[Any]:
     """Ask for what Ada's open job asks for."""
     spec = {"image": "python:3.12", "command": ["true"]}
-    return [
-        *(job_id, subject_id, None, JobKind.HUB_JOB, "ada", "t", {}, spec, None, 1000, None),
-        *(1, 2, None, None, None, parents, "success", None),
-    ]
+    submission: dict[str, Any] = {
+        "job_id": job_id,
+        "subject_id": subject_id,
+        "workspace_id": None,
+        "kind": JobKind.HUB_JOB,
+        "namespace": "ada",
+        "title": "t",
+        "labels": {},
+        "spec": spec,
+        "idempotency_key": None,
+        "max_open_jobs": 1000,
+        "client": None,
+        "price_micro_usd": 1,
+        "ceiling_micro_usd": 2,
+        "most_micro_usd": None,
+        "default_monthly_budget": None,
+        "rerun_of": None,
+        "parent_ids": parents,
+        "dependency_condition": "success",
+        "schedule_id": None,
+    }
+    return order_arguments("jobs.lifecycle._SUBMIT_JOB", submission)
 
 
 async def test_a_submission_that_forgets_whose_finds_no_earlier_one_of_anybody_elses(
@@ -195,11 +234,12 @@ async def test_a_submission_that_forgets_whose_waits_for_nothing_of_anybody_else
     foreign = await make_job()
     async with database.transaction() as tx:
         await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE_ID)
-    asked = submission_arguments(common_ids.new_id(), EVE_ID, foreign.id)
+    refused_id = common_ids.new_id()
+    refused = submission_arguments(refused_id, EVE_ID, foreign.id)
     async with tenant_transaction(database_url, EVE_ID) as tx:
-        seen = await tx.fetchrow(without_subject_comparison("jobs.lifecycle._SUBMIT_JOB"), *asked)
+        seen = await tx.fetchrow(without_subject_comparison("jobs.lifecycle._SUBMIT_JOB"), *refused)
     async with database.transaction() as tx:
-        await tx.execute("DELETE FROM job WHERE id = $1", asked[0])
+        await tx.execute("DELETE FROM job WHERE id = $1", refused_id)
         outside = await tx.fetchrow(
             without_subject_comparison("jobs.lifecycle._SUBMIT_JOB"),
             *submission_arguments(common_ids.new_id(), EVE_ID, foreign.id),
@@ -239,18 +279,22 @@ async def test_a_change_that_forgets_whose_changes_nothing_of_anybody_elses(
     database: Database, database_url: str, ids_of_ada: dict[str, Any]
 ) -> None:
     """An archived workspace would stop somebody's work."""
-    change: list[Any] = [
-        OTHER_SUBJECT,
-        ids_of_ada[WORKSPACE_PLACEHOLDER],
-        "mine",
-        {},
-        False,
-        None,
-        True,
-        None,
-        "ws_x",
-    ]
-    change += [False, None]
+    change = order_arguments(
+        "workspaces.store._UPDATE_WORKSPACE",
+        {
+            "subject_id": OTHER_SUBJECT,
+            "workspace_id": ids_of_ada[WORKSPACE_PLACEHOLDER],
+            "name": "mine",
+            "defaults": {},
+            "sets_confirmation": False,
+            "confirm_above_micro_usd": None,
+            "sets_budget": False,
+            "budget_micro_usd": None,
+            "archived": True,
+            "client": None,
+            "handle": "ws_x",
+        },
+    )
     careless_change = without_subject_comparison("workspaces.store._UPDATE_WORKSPACE")
     for subject in (EVE_ID, None):
         async with tenant_transaction(database_url, subject) as tx:
@@ -270,7 +314,7 @@ async def test_nothing_is_submitted_in_somebody_elses_name(
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
         async with tenant_transaction(database_url, EVE_ID) as tx:
             await tx.fetchrow(
-                find_subject_statements()["jobs.lifecycle._SUBMIT_JOB"],
+                str(find_subject_statements()["jobs.lifecycle._SUBMIT_JOB"]),
                 *submission_arguments(common_ids.new_id(), ADA_ID),
             )
 

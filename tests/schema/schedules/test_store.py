@@ -18,7 +18,7 @@ from schema.db.database import Database, Transaction
 from schema.jobs import retention
 from schema.schedules import store as schedule_store
 from tests.support.database.row_security import tenant_transaction
-from tests.support.database.subject_statements import without_subject_comparison
+from tests.support.database.subject_statements import order_arguments, without_subject_comparison
 from tests.support.jobs import schedule_states
 from tests.support.jobs.schedule_states import SCHEDULE_REQUEST, read_schedule
 from tests.support.polling import eventually
@@ -177,10 +177,20 @@ async def test_old_firings_are_forgotten_and_the_schedule_is_not(
         assert await tx.fetchval("SELECT count(*) FROM schedule") == 1
 
 
-SCHEDULE_WRITES: Final[dict[str, list[Any]]] = {
-    "schedules.store._UPDATE_SCHEDULE": [
-        *(EVE_ID, "id", "mine", "@daily", "UTC", "skip", "skip", None, True, None, "sched_x"),
-    ],
+SCHEDULE_WRITES: Final[dict[str, list[Any] | dict[str, Any]]] = {
+    "schedules.store._UPDATE_SCHEDULE": {
+        "subject_id": EVE_ID,
+        "schedule_id": "id",
+        "name": "mine",
+        "cron": "@daily",
+        "timezone": "UTC",
+        "overlap": "skip",
+        "missed": "skip",
+        "next_at": None,
+        "fire_now": True,
+        "client": None,
+        "handle": "sched_x",
+    },
     "schedules.store._DELETE_SCHEDULE": [EVE_ID, "id", None, "sched_x"],
     "schedules.store._LOCK_SUBJECT": [ADA_ID],
 }
@@ -193,17 +203,20 @@ async def test_a_move_that_forgets_whose_moves_nothing_of_anybody_elses(
     """A schedule that somebody else changes runs in its owner's name, at their cost."""
     async with database.transaction() as tx:
         schedule_id: UUID = await tx.fetchval("SELECT id FROM schedule")
-    given = [schedule_id if each == "id" else each for each in SCHEDULE_WRITES[name]]
+    arguments = [
+        schedule_id if argument == "id" else argument
+        for argument in order_arguments(name, SCHEDULE_WRITES[name])
+    ]
     before = await read_schedule(database, schedule_id)
 
     for subject in (EVE_ID, None):
         async with tenant_transaction(database_url, subject) as tx:
-            assert await tx.fetch(without_subject_comparison(name), *given) == []
+            assert await tx.fetch(without_subject_comparison(name), *arguments) == []
 
     after = await read_schedule(database, schedule_id)
     assert after.model_copy(update={"read_at": before.read_at}) == before
     async with database.transaction() as tx:
-        assert await tx.fetch(without_subject_comparison(name), *given), (
+        assert await tx.fetch(without_subject_comparison(name), *arguments), (
             "the statement still compares"
         )
 

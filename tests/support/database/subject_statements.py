@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from schema.artifacts import files, log_store
 from schema.batches import queries as batch_queries
 from schema.billing import budgets
+from schema.db.sql import Statement
 from schema.jobs import changes, lifecycle
 from schema.jobs import queries as job_queries
 from schema.schedules import store as schedule_store
@@ -21,8 +22,9 @@ STATEMENT_MODULES: Final = (
 
 
 SUBJECT_COMPARISON: Final = re.compile(
-    r"(?:\w+\.)?subject_id = (\$\d+)|(?<=FROM subject WHERE )id = (\$\d+)"
+    r"(?:\w+\.)?subject_id = ([$:]\w+)|(?<=FROM subject WHERE )id = ([$:]\w+)"
 )
+"""In a statement with a number, in a piece of several statements with a name."""
 
 
 def find_subject_statements() -> dict[str, str]:
@@ -41,8 +43,19 @@ def read_string_constants(module: ModuleType) -> Mapping[str, str]:
 
 def without_subject_comparison(name: str) -> str:
     """Take the comparison out; what it compared with is still a parameter, and always true."""
-    text, times = SUBJECT_COMPARISON.subn(
-        lambda it: f"{it[1] or it[2]}::text IS NOT NULL", find_subject_statements()[name]
+    text, count = SUBJECT_COMPARISON.subn(
+        lambda match: f"{match[1] or match[2]}::text IS NOT NULL", find_subject_statements()[name]
     )
-    assert times
+    assert count
     return text
+
+
+def order_arguments(name: str, arguments: list[Any] | dict[str, Any]) -> list[Any]:
+    """Put what a statement is given in the order of its numbers."""
+    statement = find_subject_statements()[name]
+    if isinstance(arguments, list):
+        assert not isinstance(statement, Statement)
+        return arguments
+    assert isinstance(statement, Statement)
+    _, *values = statement.bind(**arguments)
+    return values

@@ -1,0 +1,27 @@
+"""Comparison of a repeated request with the one that used its idempotency key first."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from schema.common.errors import IdempotencyConflict
+
+
+def check_same_request(
+    key: str, handle: str, *, earlier: Mapping[str, Any], repeated: Mapping[str, Any]
+) -> None:
+    """Compare two requests by their fields; a field that is absent equals one that is None.
+
+    Args:
+        key: The idempotency key of both.
+        handle: What the earlier request made.
+        earlier: The fields of the request that used the key first.
+        repeated: The fields of the request that uses it now.
+
+    Raises:
+        IdempotencyConflict: they differ, with the names of the fields that do.
+    """
+    differing = sorted(
+        name for name in earlier.keys() | repeated.keys() if earlier.get(name) != repeated.get(name)
+    )
+    if differing:
+        raise IdempotencyConflict(key, handle, differing)
