@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 import structlog
 from mcp.server import MCPServer
@@ -34,7 +35,7 @@ from service.auth.token_verifier import TokenVerifier
 from service.database import TenantDatabase
 from service.http import downloads, health
 from service.http.middleware import MAX_BODY_BYTES, McpEndpoint
-from service.http.rate_limit import open_rate_limiter
+from service.http.rate_limit import RateLimiter, open_rate_limiter
 from service.mcp import resources
 from service.mcp.completions import build_completion_handler
 from service.mcp.instructions import INSTRUCTIONS
@@ -64,7 +65,7 @@ from service.runtime.watch import open_watch
 
 _APPLICATION_NAME: Final = "holdfast-service"
 _LIST_TTL_MS: Final = 60_000
-"""How long a client may keep the list of tools, which depends on who asks."""
+"""How long a client may cache the list of tools, which differs from caller to caller."""
 _CACHE_HINTS: Final[dict[CacheableMethod, CacheHint]] = {
     **dict.fromkeys(
         ("tools/list", "prompts/list", "resources/templates/list"),
@@ -72,7 +73,7 @@ _CACHE_HINTS: Final[dict[CacheableMethod, CacheHint]] = {
     ),
     **dict.fromkeys(("resources/list", "resources/read"), CacheHint(ttl_ms=0, scope="private")),
 }
-"""Nothing answered to one caller may be kept for another."""
+"""No answer to one caller may be cached for another."""
 
 log = structlog.stdlib.get_logger()
 
@@ -103,103 +104,149 @@ def assemble_app(
     *customizations: Callable[[MCPServer[App]], None],
     task_source: TaskSource | None = None,
 ) -> Starlette:
-    """Put a server of these tools and prompts, and of what `more` adds to it, behind our edge.
+    """Assemble the ASGI application of a server with these tools and prompts.
 
-    Tasks are jobs, unless another source of them is given.
+    Args:
+        settings: everything that may differ between deployments.
+        tools: what the server offers.
+        prompts: what the server offers besides tools.
+        customizations: each is called with the MCP server before it serves.
+        task_source: where tasks are read; None: tasks are jobs.
     """
     failpoints.arm(settings.failpoint)
     # Before MCPServer, which sets logging up in its own way if nobody has.
     log_config.configure_logging()
-    public_url = str(settings.public_url).rstrip("/")
-    hub_url = str(settings.hub_url).rstrip("/")
-    issuer = settings.jwt_issuer or hub_url if settings.auth == "jwt" else hub_url
+    urls = _Urls.from_settings(settings)
 
     @asynccontextmanager
-    async def lend(_: MCPServer[App]) -> AsyncGenerator[App]:
-        # Entered once by each transport; what it lends is opened once, below.
+    async def provide_app(_: MCPServer[App]) -> AsyncGenerator[App]:
+        # Each transport enters this once; the App is opened once, by the lifespan below.
         yield web.state.app
 
-    own = JobTasks(settings.retention)
+    job_tasks = JobTasks(settings.retention)
     server = _build_server(
-        settings, lend, tools, prompts, lambda: web.state.app, own, task_source or own
+        settings,
+        provide_app,
+        tools,
+        prompts,
+        lambda: web.state.app,
+        job_tasks,
+        task_source or job_tasks,
     )
-    for add in customizations:
-        add(server)
-    plain, streaming = (
-        _build_transport(server, json_response=as_json) for as_json in (True, False)
-    )
+    for customize in customizations:
+        customize(server)
+    json_transport = _build_transport(server, json_response=True)
+    sse_transport = _build_transport(server, json_response=False)
 
     @asynccontextmanager
     async def lifespan(web: Starlette) -> AsyncGenerator[None]:
-        vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
-        async with (
-            AsyncExitStack() as stack,
-            open_change_publisher(redis_url := str(settings.redis_url)) as told,
-            Database(
-                str(settings.database_url),
-                application_name=_APPLICATION_NAME,
-                role=DatabaseRole.TENANT,
-                on_job_changes=told.enqueue,
-            ) as database,
-            open_wakeup_sender(redis_url) as bell,
-            open_hub_client(hub_url, connect_timeout=HUB_CONNECT_TIMEOUT) as hub,
-            open_rate_limiter(
-                redis_url,
-                ground := TenantDatabase(database),
-                calls_per_minute=settings.calls_per_minute,
-            ) as allowance,
-            open_watch(redis_url, ground) as watch,
-            open_wait_slots(redis_url, limit=settings.waits) as waits_allowed,
-        ):
-            web.state.limits = allowance
-            hub_accounts = HubAccountClient(hub)
-            callers = TokenVerifier(hub_accounts, ground, vault)
-            web.state.sign_in = await stack.enter_async_context(
-                _open_authenticator(settings, callers)
-            )
-            web.state.app = App(
-                database=ground,
-                wakeups=bell,
-                token_verifier=callers,
-                vault=vault,
-                hub_url=hub_url,
-                max_open_jobs=settings.open_jobs,
-                output_bucket_name=settings.bucket,
-                watch=watch,
-                wait_slots=waits_allowed,
-                confirmation_tokens=ConfirmationTokens(
-                    derive_keys(settings, b"holdfast confirmation")
-                ),
-                download_links=DownloadLinks(
-                    public_url, hub_url, derive_keys(settings, b"holdfast download")
-                ),
-                price_cache=PriceCache(hub, ground),
-                space_catalog=SpaceCatalog(hub_accounts, ground, settings.spaces_url),
-                monthly_budget_micro_usd=settings.monthly_budget_micro_usd,
-            )
+        async with AsyncExitStack() as stack:
+            opened = await stack.enter_async_context(_open_app(settings, urls))
+            web.state.app = opened.app
+            web.state.authenticator = opened.authenticator
+            web.state.rate_limiter = opened.rate_limiter
             if settings.oauth_client_id is not None:
-                standing_in = open_registration_proxy(issuer, public_url, settings.oauth_client_id)
-                web.state.proxy = await stack.enter_async_context(standing_in)
-            await _log_start(ground)
-            async with plain.run(), streaming.run():
+                web.state.registration_proxy = await stack.enter_async_context(
+                    open_registration_proxy(urls.issuer, urls.public, settings.oauth_client_id)
+                )
+            await _log_start(opened.app.database)
+            async with json_transport.run(), sse_transport.run():
                 yield
 
-    proxied = settings.oauth_client_id is not None
-    ours = () if settings.auth == "jwt" else ("openid", "profile")
-    metadata = ProtectedResourceMetadata(public_url, public_url if proxied else issuer, *ours)
-    edge = McpEndpoint(
-        public_url,
+    has_proxy = settings.oauth_client_id is not None
+    identity_scopes = () if settings.auth == "jwt" else ("openid", "profile")
+    metadata = ProtectedResourceMetadata(
+        urls.public, urls.public if has_proxy else urls.issuer, *identity_scopes
+    )
+    endpoint = McpEndpoint(
+        urls.public,
         metadata,
-        json_transport=plain.handle_request,
-        sse_transport=streaming.handle_request,
+        json_transport=json_transport.handle_request,
+        sse_transport=sse_transport.handle_request,
         required_scopes={tool.name: tool.required_scopes for tool in tools}
         | {CANCEL_METHOD: tuple(Scope)},
         allow_browsing=settings.anonymous == "browse",
     )
-    routes = [Route("/mcp", edge), *metadata.routes(), *health.ROUTES, *downloads.ROUTES]
-    routes += PROXY_ROUTES if proxied else []
+    routes = [Route("/mcp", endpoint), *metadata.routes(), *health.ROUTES, *downloads.ROUTES]
+    routes += PROXY_ROUTES if has_proxy else []
     web = Starlette(routes=routes, lifespan=lifespan)
     return web
+
+
+@dataclass(frozen=True, slots=True)
+class _Urls:
+    """The addresses that others compare letter by letter, without a trailing slash."""
+
+    public: str
+    hub: str
+    issuer: str
+    """As the authorization server writes its own name, slash or not."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Read the addresses from the settings."""
+        hub = str(settings.hub_url).rstrip("/")
+        issuer = settings.jwt_issuer or hub if settings.auth == "jwt" else hub
+        return cls(str(settings.public_url).rstrip("/"), hub, issuer)
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenedApp:
+    """The App, and what a request needs before it reaches the App."""
+
+    app: App
+    authenticator: Authenticator
+    rate_limiter: RateLimiter
+
+
+@asynccontextmanager
+async def _open_app(settings: Settings, urls: _Urls) -> AsyncGenerator[_OpenedApp]:
+    """Open the connections of the process, and build the App on them."""
+    vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
+    redis_url = str(settings.redis_url)
+    async with (
+        AsyncExitStack() as stack,
+        open_change_publisher(redis_url) as change_publisher,
+        Database(
+            str(settings.database_url),
+            application_name=_APPLICATION_NAME,
+            role=DatabaseRole.TENANT,
+            on_job_changes=change_publisher.enqueue,
+        ) as database,
+        open_wakeup_sender(redis_url) as wakeup_sender,
+        open_hub_client(urls.hub, connect_timeout=HUB_CONNECT_TIMEOUT) as hub,
+        open_rate_limiter(
+            redis_url,
+            tenant_database := TenantDatabase(database),
+            calls_per_minute=settings.calls_per_minute,
+        ) as rate_limiter,
+        open_watch(redis_url, tenant_database) as watch,
+        open_wait_slots(redis_url, limit=settings.waits) as wait_slots,
+    ):
+        hub_accounts = HubAccountClient(hub)
+        token_verifier = TokenVerifier(hub_accounts, tenant_database, vault)
+        authenticator = await stack.enter_async_context(
+            _open_authenticator(settings, token_verifier)
+        )
+        app = App(
+            database=tenant_database,
+            wakeups=wakeup_sender,
+            token_verifier=token_verifier,
+            vault=vault,
+            hub_url=urls.hub,
+            max_open_jobs=settings.open_jobs,
+            output_bucket_name=settings.bucket,
+            watch=watch,
+            wait_slots=wait_slots,
+            confirmation_tokens=ConfirmationTokens(derive_keys(settings, b"holdfast confirmation")),
+            download_links=DownloadLinks(
+                urls.public, urls.hub, derive_keys(settings, b"holdfast download")
+            ),
+            price_cache=PriceCache(hub, tenant_database),
+            space_catalog=SpaceCatalog(hub_accounts, tenant_database, settings.spaces_url),
+            monthly_budget_micro_usd=settings.monthly_budget_micro_usd,
+        )
+        yield _OpenedApp(app, authenticator, rate_limiter)
 
 
 @asynccontextmanager
@@ -214,15 +261,15 @@ async def _open_authenticator(
         audience=settings.token_audience,
         jwks_url=settings.jwt_jwks_url,
         leeway=settings.jwt_leeway,
-    ) as authority:
-        yield ExternalAuthenticator(authority, token_verifier)
+    ) as jwt_verifier:
+        yield ExternalAuthenticator(jwt_verifier, token_verifier)
 
 
 async def _log_start(database: TenantDatabase) -> None:
     try:
         log.info("service.started", revision=await database.read_revision())
     except Unavailable as error:
-        # Not fatal: the process stays up, says what is wrong, and serves once it is put right.
+        # Not fatal: the process stays up, says what is wrong, and serves as soon as that is mended.
         log.error("service.not_ready", why=str(error))  # noqa: TRY400  # a sentence, not a bug
 
 
@@ -246,7 +293,7 @@ def _build_server(
             keys=derive_keys(settings, b"holdfast request state"),
             bind_principal=_current_subject_id,
         ),
-        subscriptions=False,  # served by ours, which knows callers and tasks
+        subscriptions=False,  # SubscriptionListener serves them: it knows callers and tasks
         extensions=[TasksExtension(task_source)],
         cache_hints=_CACHE_HINTS,
         middleware=[
@@ -267,7 +314,7 @@ def _build_server(
 def _build_transport(
     server: MCPServer[App], *, json_response: bool
 ) -> StreamableHTTPSessionManager:
-    # What these settings guard has been checked at the edge, before the token was.
+    # McpEndpoint checks what these settings guard, before it looks at the token.
     server.streamable_http_app(
         stateless_http=True,
         json_response=json_response,

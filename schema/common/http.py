@@ -1,6 +1,7 @@
-"""Rules for our HTTP clients: which URLs are safe from changes on the way, and no cookies."""
+"""HTTP rules: which URLs are safe from changes on the way, no cookies, bounded bodies."""
 
 from collections.abc import AsyncIterable
+from datetime import timedelta
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
@@ -60,3 +61,8 @@ async def read_bounded(chunks: AsyncIterable[bytes], max_bytes: int) -> bytes:
         if len(content) > max_bytes:
             break
     return bytes(content)
+
+
+def retry_after_header(delay: timedelta) -> dict[str, str]:
+    """Write the header that says when to try again: whole seconds, at least one."""
+    return {"retry-after": str(max(1, round(delay.total_seconds())))}

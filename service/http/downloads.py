@@ -1,11 +1,12 @@
-"""What does a link to a file give? Its bytes, piece by piece, and nothing that a browser would run.
+"""Download of a file by a sealed link, in chunks, and never as something that a browser runs.
 
-The row is read under the wall of the subject the link was made for, and is the last word. A link
-that is forged or too old, or to a file that is gone, is answered like one that never was.
+The row is read under row-level security, as the subject for whom the link was made, and decides. A
+link that is forged or expired, or whose file is gone, is answered like one that never existed.
 """
 
 import re
 from collections.abc import AsyncGenerator
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from starlette.routing import Route
 from schema.artifacts import files
 from schema.artifacts.files import JobFile
 from schema.common.errors import Unavailable
+from schema.common.http import retry_after_header
 from schema.specs.inputs import media_types
 from service.runtime.context import App
 from service.runtime.sealed_tokens import DownloadGrant
@@ -36,16 +38,16 @@ _SECURITY_HEADERS: Final = {
 
 
 async def serve_download(request: Request) -> Response:
-    """Give the file that a link was made for."""
+    """Serve the file that a link was made for."""
     app: App = request.app.state.app
-    given = app.download_links.open_token(request.path_params["token"])
+    grant = app.download_links.open_token(request.path_params["token"])
     try:
-        file = None if given is None else await _find_file(app, given)
+        file = None if grant is None else await _find_file(app, grant)
     except Unavailable as error:
-        seconds = str(max(1, round(error.retry_after.total_seconds())))
-        return PlainTextResponse(f"{error}\n", 503, {**_SECURITY_HEADERS, "retry-after": seconds})
-    if given is None or file is None:
-        return PlainTextResponse(_NOT_FOUND_TEXT, 404, _SECURITY_HEADERS)
+        headers = {**_SECURITY_HEADERS, **retry_after_header(error.retry_after)}
+        return PlainTextResponse(f"{error}\n", HTTPStatus.SERVICE_UNAVAILABLE, headers)
+    if grant is None or file is None:
+        return PlainTextResponse(_NOT_FOUND_TEXT, HTTPStatus.NOT_FOUND, _SECURITY_HEADERS)
     headers = {
         **_SECURITY_HEADERS,
         "content-length": str(file.size_bytes),
@@ -54,7 +56,7 @@ async def serve_download(request: Request) -> Response:
     }
     if request.method == "HEAD":
         return Response(headers=headers)
-    return StreamingResponse(_read_chunks(app, given, file), headers=headers)
+    return StreamingResponse(_read_chunks(app, grant, file), headers=headers)
 
 
 async def _find_file(app: App, grant: DownloadGrant) -> JobFile | None:
@@ -63,24 +65,26 @@ async def _find_file(app: App, grant: DownloadGrant) -> JobFile | None:
 
 
 async def _read_chunks(app: App, grant: DownloadGrant, file: JobFile) -> AsyncGenerator[bytes]:
-    # Each in a transaction of its own: none is open while a slow client takes its time.
+    # Each chunk in a transaction of its own: none is open while a slow client reads.
     for start in range(0, file.size_bytes, _CHUNK_BYTES):
         async with app.database.as_subject(grant.subject_id) as (tx, _):
-            piece = await files.read_file_bytes(tx, file, start=start, length=_CHUNK_BYTES)
-        if piece is None:
-            return  # forgotten meanwhile; that less comes than was said tells the client
-        yield piece
+            chunk = await files.read_file_bytes(tx, file, start=start, length=_CHUNK_BYTES)
+        if chunk is None:
+            # Deleted meanwhile; the client sees that less came than content-length says.
+            return
+        yield chunk
 
 
 def _content_type(file: JobFile) -> str:
-    kind = file.media_type if file.media_type in _SAFE_MEDIA_TYPES else "application/octet-stream"
-    return f"{kind}; charset=utf-8" if kind in media_types.TEXT else str(kind)
+    is_safe = file.media_type in _SAFE_MEDIA_TYPES
+    media_type = file.media_type if is_safe else "application/octet-stream"
+    return f"{media_type}; charset=utf-8" if media_type in media_types.TEXT else str(media_type)
 
 
 def _content_disposition(name: str) -> str:
     name = name.rpartition("/")[2]
-    plain = _UNSAFE_FILENAME_CHARACTER.sub("_", name)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+    ascii_name = _UNSAFE_FILENAME_CHARACTER.sub("_", name)
+    return f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 ROUTES: Final = [Route("/files/{token}", serve_download)]

@@ -1,6 +1,7 @@
-"""Is the process alive, and can it do its work? For supervisors and load balancers."""
+"""Health endpoints for supervisors and load balancers: is the process alive, can it serve."""
 
 import os
+from http import HTTPStatus
 from typing import Final
 
 from starlette.requests import Request
@@ -19,14 +20,16 @@ async def answer_live(_: Request) -> Response:
 
 
 async def answer_ready(request: Request) -> Response:
-    """Say whether calls can be served; without Redis they can, and workers hear of them later."""
+    """Say whether calls can be served; without Redis they can, and workers start a little later."""
     app: App = request.app.state.app
     try:
         revision = await app.database.read_revision()
         async with app.database.transaction() as tx:
             workers: int = await tx.fetchval(_COUNT_WORKERS)
     except Unavailable as error:
-        return JSONResponse({"status": "unavailable", "error": str(error)}, 503)
+        return JSONResponse(
+            {"status": "unavailable", "error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE
+        )
     redis = await app.wakeups.is_reachable()
     return JSONResponse(
         {

@@ -1,6 +1,6 @@
-"""What reaches the MCP server? Only what a verified caller posted, without the token it came with.
+"""ASGI middleware at `/mcp`: passes on what a verified caller posted, without their token.
 
-POST? → Host, Origin, Content-Type → token → rate → at most 1 MiB → scope → JSON, or SSE
+POST? → Host, Origin, Content-Type → token → rate → at most 6 MiB → scope → JSON, or SSE
  405          421, 403, 400         401, 503  429        413        403
 """
 
@@ -26,6 +26,7 @@ from starlette.types import Scope as Connection
 
 from schema.accounts.vault import Secret
 from schema.common.errors import Denied, HoldfastError, RateLimited, Unauthenticated, Unavailable
+from schema.common.http import retry_after_header
 from service.auth.authenticators import Authenticator, RequestCredentials
 from service.auth.caller import InsufficientScope, Scope, TokenKind
 from service.auth.client_info import bind_client, printable_name, read_client_info
@@ -34,11 +35,11 @@ from service.http.rate_limit import RateLimiter, RateLimitStatus
 from service.runtime.context import CURRENT_CALLER, REAUTHENTICATE
 
 MAX_BODY_BYTES: Final = 6 * 1024 * 1024
-"""Room for the items of a batch, and for the JSON around them."""
+"""Enough for the items of a batch, and for the JSON around them."""
 _MAX_ANONYMOUS_BODY_BYTES: Final = 64 * 1024
-"""Bytes of whoever has not signed in, and may only look around."""
+"""Enough for a caller who has not signed in, and may only list."""
 _CREDENTIAL_HEADERS: Final = ("authorization", "x-hf-authorization")
-"""Where a token may be sent; `service.auth.authenticators` says what each is taken for."""
+"""Where a token may be sent; `service.auth.authenticators` says what each one is for."""
 _BEARER: Final = re.compile(r"bearer +([\x21-\x7e]+) *", re.IGNORECASE)
 _PROGRESS_TOKEN_KEY: Final = b'"progressToken"'
 _ANONYMOUS_METHODS: Final = frozenset(
@@ -47,7 +48,7 @@ _ANONYMOUS_METHODS: Final = frozenset(
         *("tools/list", "prompts/list", "resources/list", "resources/templates/list"),
     }
 )
-"""What somebody may do who has not signed in, if anything: see what there is, none of it theirs."""
+"""What a caller may do without a sign-in, if anything: list what is the same for everybody."""
 _LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -64,20 +65,31 @@ class McpEndpoint:
         required_scopes: Mapping[str, Sequence[Scope]],
         allow_browsing: bool = False,
     ) -> None:
-        """Name the transports, what scopes tools and methods need, and whether anybody may list."""
+        """Assemble the endpoint.
+
+        Args:
+            public_url: the address of the service, without a trailing slash.
+            metadata: writes the challenges.
+            json_transport: answers with one JSON document.
+            sse_transport: answers with a stream, which can carry progress.
+            required_scopes: what each tool needs (any one of them), and each method by its name.
+            allow_browsing: whether a caller may list without a sign-in.
+        """
         self._metadata = metadata
         self._allow_browsing = allow_browsing
         self._transport_security = TransportSecurityMiddleware(
             _transport_security_settings(public_url)
         )
-        inside = _ScopeCheck(metadata, json_transport, sse_transport, required_scopes)
-        self._authenticated_app = RequestBodyLimitMiddleware(inside, MAX_BODY_BYTES)
-        self._anonymous_app = RequestBodyLimitMiddleware(inside, _MAX_ANONYMOUS_BODY_BYTES)
+        scope_check = _ScopeCheck(metadata, json_transport, sse_transport, required_scopes)
+        self._authenticated_app = RequestBodyLimitMiddleware(scope_check, MAX_BODY_BYTES)
+        self._anonymous_app = RequestBodyLimitMiddleware(scope_check, _MAX_ANONYMOUS_BODY_BYTES)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             # Stateless: there is no stream to GET, and no session to DELETE.
-            refusal: Response | None = Response(status_code=405, headers={"allow": "POST"})
+            refusal: Response | None = Response(
+                status_code=HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "POST"}
+            )
         else:
             refusal = await self._transport_security.validate_request(Request(scope), is_post=True)
         if refusal is not None:
@@ -87,49 +99,50 @@ class McpEndpoint:
             await self._authenticate(scope, receive, send)
 
     async def _authenticate(self, scope: Connection, receive: Receive, send: Send) -> None:
-        sign_in: Authenticator = scope["app"].state.sign_in
-        presented = _read_credentials(Headers(scope=scope))
+        authenticator: Authenticator = scope["app"].state.authenticator
+        credentials = _read_credentials(Headers(scope=scope))
         caller = None
-        if not (presented.is_empty and self._allow_browsing):
+        if not (credentials.is_empty and self._allow_browsing):
             try:
-                caller = await sign_in.authenticate(presented)
+                caller = await authenticator.authenticate(credentials)
             except (Unauthenticated, Denied, Unavailable) as error:
-                refusal = self._refusal_response(error, token_sent=not presented.is_empty)
+                refusal = self._refusal_response(error, token_sent=not credentials.is_empty)
                 await refusal(scope, receive, send)
                 return
             try:
-                limits: RateLimiter = scope["app"].state.limits
-                standing = await limits.count_call(caller.subject_id)
+                rate_limiter: RateLimiter = scope["app"].state.rate_limiter
+                status = await rate_limiter.count_call(caller.subject_id)
             except RateLimited as error:
-                left = RateLimitStatus.from_refusal(error).to_headers()
-                refused = _error_response(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", error, left)
-                await refused(scope, receive, send)
+                headers = RateLimitStatus.from_refusal(error).to_headers()
+                refusal = _error_response(
+                    HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", error, headers
+                )
+                await refusal(scope, receive, send)
                 return
-            send = _with_headers(standing.to_headers(), send)
-        calling = CURRENT_CALLER.set(caller)
-        still_calling = REAUTHENTICATE.set(partial(sign_in.authenticate, presented))
+            send = _with_headers(status.to_headers(), send)
+        caller_token = CURRENT_CALLER.set(caller)
+        reauthenticate_token = REAUTHENTICATE.set(partial(authenticator.authenticate, credentials))
         subject = {"subject": caller.subject_id} if caller is not None else {}
         try:
             with structlog.contextvars.bound_contextvars(**subject):
-                limited = self._anonymous_app if caller is None else self._authenticated_app
-                await limited({**scope, "headers": _clean_headers(scope)}, receive, send)
+                inner_app = self._anonymous_app if caller is None else self._authenticated_app
+                await inner_app({**scope, "headers": _clean_headers(scope)}, receive, send)
         finally:
-            REAUTHENTICATE.reset(still_calling)
-            CURRENT_CALLER.reset(calling)
+            REAUTHENTICATE.reset(reauthenticate_token)
+            CURRENT_CALLER.reset(caller_token)
 
     def _refusal_response(self, error: HoldfastError, *, token_sent: bool) -> Response:
         if isinstance(error, Unavailable):
             status, code = HTTPStatus.SERVICE_UNAVAILABLE, "temporarily_unavailable"
-            headers = {"retry-after": str(max(1, round(error.retry_after.total_seconds())))}
-            return _error_response(status, code, error, headers)
+            return _error_response(status, code, error, retry_after_header(error.retry_after))
         if isinstance(error, Unauthenticated):
-            where = self._metadata.challenge_sign_in(token_sent=token_sent)
-            return _challenge_response(error, where)
+            challenge = self._metadata.challenge_sign_in(token_sent=token_sent)
+            return _challenge_response(error, challenge)
         return _error_response(HTTPStatus.FORBIDDEN, "access_denied", error, {})
 
 
 class _ScopeCheck:
-    """What follows once the body is here: scopes, then the cheaper transport that will do."""
+    """Checks the scopes that a body needs, then takes the cheapest transport that can answer."""
 
     def __init__(
         self,
@@ -144,12 +157,12 @@ class _ScopeCheck:
         self._required_scopes = required_scopes
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
-        # The limit before us has collected the whole body in one message.
-        ahead: list[Message] = [await receive()]
-        body: bytes = ahead[0].get("body", b"")
+        # RequestBodyLimitMiddleware has collected the whole body in one message.
+        buffered: list[Message] = [await receive()]
+        body: bytes = buffered[0].get("body", b"")
 
         async def replay() -> Message:
-            return ahead.pop() if ahead else await receive()
+            return buffered.pop() if buffered else await receive()
 
         refusal = self._check_scopes(body)
         transport = self._sse_transport if _PROGRESS_TOKEN_KEY in body else self._json_transport
@@ -157,22 +170,22 @@ class _ScopeCheck:
             await (refusal or transport)(scope, replay, send)
 
     def _check_scopes(self, body: bytes) -> Response | None:
-        """Send whoever lacks a sign-in, or a scope they could get, to where it is given."""
+        """Challenge a caller who lacks a sign-in, or a scope that a new sign-in would give."""
         caller = CURRENT_CALLER.get()
         if caller is None:
             if all(method in _ANONYMOUS_METHODS for method, _ in _parse_calls(body)):
                 return None
-            where = self._metadata.challenge_sign_in(token_sent=False)
-            return _challenge_response(Unauthenticated("Sign in first."), where)
+            challenge = self._metadata.challenge_sign_in(token_sent=False)
+            return _challenge_response(Unauthenticated("Sign in first."), challenge)
         if not caller.obtainable_scopes:
-            return None  # the tool itself says what a token lacks, where a model reads it
+            return None  # the tool says what the token lacks, where a model reads it
         for method, tool in _parse_calls(body):
-            needed = self._required_scopes.get(tool or method, ())
-            if caller.scopes.isdisjoint(needed):
-                for scope in needed:
+            required_scopes = self._required_scopes.get(tool or method, ())
+            if caller.scopes.isdisjoint(required_scopes):
+                for scope in required_scopes:
                     if scope in caller.obtainable_scopes:
-                        lacking = InsufficientScope(scope, TokenKind.OAUTH)
-                        return _challenge_response(lacking, self._metadata.challenge_scope(scope))
+                        error = InsufficientScope(scope, TokenKind.OAUTH)
+                        return _challenge_response(error, self._metadata.challenge_scope(scope))
         return None
 
 
@@ -189,12 +202,12 @@ _MESSAGES: Final = TypeAdapter(_Message | list[_Message])
 
 
 def _parse_calls(body: bytes) -> list[tuple[str, str]]:
-    """Return the methods of a message and the tools they call; what cannot be read calls none."""
+    """Return the methods in a body, each with the tool it calls; neither if it is malformed."""
     try:
-        read = _MESSAGES.validate_json(body)
+        parsed = _MESSAGES.validate_json(body)
     except ValidationError:
         return [("", "")]
-    messages = read if isinstance(read, list) else [read]
+    messages = parsed if isinstance(parsed, list) else [parsed]
     return [
         (message.method, message.params.name if message.method == "tools/call" else "")
         for message in messages
@@ -202,15 +215,15 @@ def _parse_calls(body: bytes) -> list[tuple[str, str]]:
 
 
 def _with_headers(headers: Mapping[str, str], send: Send) -> Send:
-    """Add headers to whatever is answered."""
+    """Add headers to every response."""
 
-    async def sending(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             added = [(name.encode(), value.encode()) for name, value in headers.items()]
             message = {**message, "headers": [*message["headers"], *added]}
         await send(message)
 
-    return sending if headers else send
+    return send_with_headers if headers else send
 
 
 def _challenge_response(error: Unauthenticated | InsufficientScope, challenge: str) -> Response:
@@ -227,12 +240,12 @@ def _error_response(
 
 
 def _read_credentials(headers: Headers) -> RequestCredentials:
-    found = [_BEARER.fullmatch(headers.get(name, "")) for name in _CREDENTIAL_HEADERS]
-    return RequestCredentials(*(Secret(match[1]) if match else None for match in found))
+    matches = [_BEARER.fullmatch(headers.get(name, "")) for name in _CREDENTIAL_HEADERS]
+    return RequestCredentials(*(Secret(match[1]) if match else None for match in matches))
 
 
 def _clean_headers(scope: Connection) -> list[tuple[bytes, bytes]]:
-    """Leave the credentials out, and strip what httptools leaves around the values MCP compares."""
+    """Leave the credentials out, and strip the spaces that httptools leaves around MCP headers."""
     return [
         (name, value.strip(b" \t") if name.startswith(b"mcp-") else value)
         for name, value in scope["headers"]
@@ -241,9 +254,9 @@ def _clean_headers(scope: Connection) -> list[tuple[bytes, bytes]]:
 
 
 def _transport_security_settings(public_url: str) -> TransportSecuritySettings:
-    """Allow our public name, and this machine's own names at any port (against DNS rebinding)."""
+    """Allow the public host, and loopback hosts at any port (against DNS rebinding)."""
     public = urlsplit(public_url)
-    hosts = [public.netloc, *_LOOPBACK_HOSTS, *(f"{home}:*" for home in _LOOPBACK_HOSTS)]
+    hosts = [public.netloc, *_LOOPBACK_HOSTS, *(f"{host}:*" for host in _LOOPBACK_HOSTS)]
     origins = [f"{public.scheme}://{public.netloc}"]
-    origins += [f"http://{home}{port}" for home in _LOOPBACK_HOSTS for port in ("", ":*")]
+    origins += [f"http://{host}{port}" for host in _LOOPBACK_HOSTS for port in ("", ":*")]
     return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)

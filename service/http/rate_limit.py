@@ -1,10 +1,10 @@
-"""How often may a subject call? As often as the setting says, over all replicas together.
+"""Rate limit of the calls of a subject, over all replicas together.
 
-    take ──▶ Valkey, in one round trip ──absent, or silent for 50 ms──▶ Postgres ──away──▶ let go
+    call ──▶ Valkey, one round trip ──away, or silent for 50 ms──▶ Postgres ──away──▶ not limited
 
-Both count alike, in the two windows of `schema.accounts.call_counts`, each by its own clock.
-Neither knows what
-the other counted, so each time one takes over, or is flushed, one window at most is forgiven.
+Both count in the same way, in the two windows of `schema.accounts.call_counts`, each by its own
+clock. Neither knows what the other has counted: each time one of them takes over, or is flushed,
+the calls of one window at most are forgotten. ADR 19 says why Postgres counts as well.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ from schema.messaging.redis import CircuitOpen, RedisCircuitBreaker, open_redis
 from service.database import TenantDatabase
 
 VALKEY_TIMEOUT: Final = timedelta(milliseconds=50)
-"""What asking Valkey may cost a call; past it Postgres decides."""
+"""How long a call may be delayed by Valkey; then Postgres decides."""
 _VALKEY_RETRY_AFTER: Final = timedelta(seconds=1)
-"""How long a Valkey that failed is left alone; then one call tries it again."""
+"""How long a Valkey that failed is not asked; then one call tries it again."""
 
-# Whoever is refused is not counted, or a client that insists would never be let in again.
+# A refused call is not counted, or a client that repeats it would never be let in again.
 _COUNT_SCRIPT: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -53,34 +53,34 @@ end
 return {granted and 1 or 0, calls, before, past}
 """
 _COUNT_SCRIPT_SHA1: Final = hashlib.sha1(_COUNT_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-"""The name Valkey gives that script."""
+"""The name of that script in Valkey."""
 
 log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimitStatus:
-    """What a subject has left after a call."""
+    """What is left of the limit of a subject after a call."""
 
     limit: int
     """Calls in a window; 0 if nothing is counted."""
     remaining: int
     resets_in: timedelta
-    """When the window ends; if nothing remains, when one call will be granted again."""
+    """When the window ends; if nothing remains, when the next call will be granted."""
     window: timedelta = timedelta(minutes=1)
     is_refused: bool = False
 
     @classmethod
     def from_count(cls, count: CallCount, *, limit: int, window: timedelta) -> Self:
-        """Read a count."""
-        left = limit - count.calls - count.previous_calls * (1 - count.elapsed_fraction)
-        remaining = max(0, math.floor(left)) if count.is_allowed else 0
-        until = 1 - count.elapsed_fraction if remaining else _windows_until_granted(count, limit)
-        return cls(limit, remaining, window * until, window, is_refused=not count.is_allowed)
+        """Read the status from a count."""
+        calls_left = limit - count.calls - count.previous_calls * (1 - count.elapsed_fraction)
+        remaining = max(0, math.floor(calls_left)) if count.is_allowed else 0
+        windows = 1 - count.elapsed_fraction if remaining else _windows_until_granted(count, limit)
+        return cls(limit, remaining, window * windows, window, is_refused=not count.is_allowed)
 
     @classmethod
     def from_refusal(cls, refusal: RateLimited) -> Self:
-        """Say what is left to whoever was refused: nothing."""
+        """Read the status from a refusal: nothing is left."""
         return cls(refusal.limit, 0, refusal.retry_after, refusal.window, is_refused=True)
 
     def to_headers(self) -> dict[str, str]:
@@ -96,11 +96,11 @@ class RateLimitStatus:
 
 
 UNLIMITED: Final = RateLimitStatus(0, 0, timedelta(0))
-"""What is said where there is no limit, or nobody who could count."""
+"""The status where there is no limit, or neither Valkey nor Postgres can count."""
 
 
 class RateLimiter:
-    """The limits of every subject, as one replica keeps them."""
+    """Counts the calls of every subject, for one replica."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class RateLimiter:
         """Count one more call of a subject.
 
         Raises:
-            RateLimited: there were too many of late; this one is not counted.
+            RateLimited: there were too many lately; this one is not counted.
         """
         if not self._limit:
             return UNLIMITED
@@ -130,12 +130,10 @@ class RateLimiter:
         if count is None:
             return UNLIMITED
         self._outage_logged = False
-        standing = RateLimitStatus.from_count(count, limit=self._limit, window=self._window)
-        if standing.is_refused:
-            raise RateLimited(
-                limit=self._limit, window=self._window, retry_after=standing.resets_in
-            )
-        return standing
+        status = RateLimitStatus.from_count(count, limit=self._limit, window=self._window)
+        if status.is_refused:
+            raise RateLimited(limit=self._limit, window=self._window, retry_after=status.resets_in)
+        return status
 
     async def _count_in_valkey(self, subject_id: str) -> CallCount | None:
         try:
@@ -147,14 +145,14 @@ class RateLimiter:
             return None
 
     async def _run_script(self, subject_id: str) -> CallCount:
-        length = round(self._window.total_seconds() * 1000)
-        arguments: Any = (1, f"holdfast:calls:{subject_id}", length, self._limit)
+        window_ms = round(self._window.total_seconds() * 1000)
+        arguments: Any = (1, f"holdfast:calls:{subject_id}", window_ms, self._limit)
         try:
             answer = await _as_numbers(self._redis.evalsha(_COUNT_SCRIPT_SHA1, *arguments))
         except NoScriptError:
             answer = await _as_numbers(self._redis.eval(_COUNT_SCRIPT, *arguments))
-        granted, made, before, past = answer
-        return CallCount(bool(granted), made, before, past / length)
+        granted, calls, previous_calls, elapsed_ms = answer
+        return CallCount(bool(granted), calls, previous_calls, elapsed_ms / window_ms)
 
     async def _count_in_postgres(self, subject_id: str) -> CallCount | None:
         try:
@@ -163,7 +161,7 @@ class RateLimiter:
                     tx, subject_id, limit=self._limit, window=self._window
                 )
         except Unavailable as error:
-            # The call needs Postgres too, and will say in its own words that it is away.
+            # The call itself needs Postgres as well, and says that it is away.
             if not self._outage_logged:
                 log.error("limits.not_kept", why=str(error))  # noqa: TRY400  # a sentence, not a bug
             self._outage_logged = True
@@ -174,21 +172,21 @@ class RateLimiter:
 async def open_rate_limiter(
     redis_url: str, database: TenantDatabase, *, calls_per_minute: int
 ) -> AsyncGenerator[RateLimiter]:
-    """Keep limits in the Valkey at `url`, which may come later, or never."""
+    """Open a rate limiter on a Valkey that may come up later, or never."""
     async with open_redis(redis_url) as redis:
         yield RateLimiter(redis, database, limit=calls_per_minute)
 
 
 def _as_numbers(answer: object) -> Awaitable[list[int]]:
-    # Redis 5 types every script as one that returns text, sometimes without waiting for it.
+    # Redis 5 types every script as one that returns text, and as one that may not be awaited.
     return cast("Awaitable[list[int]]", answer)
 
 
 def _windows_until_granted(count: CallCount, limit: int) -> float:
-    """Return in how many windows one more call will be within the limit."""
+    """Return after how many windows one more call will be within the limit."""
     room = limit - 1 - count.calls
     if room < 0:
-        # The calls of this window have to grow old in the next.
+        # The calls of this window have to lose weight in the next one.
         return max(0.0, 1 - count.elapsed_fraction + 1 - (limit - 1) / count.calls)
     if room >= count.previous_calls * (1 - count.elapsed_fraction):
         return 0.0

@@ -32,7 +32,7 @@ IDENTITY_GUARDS: Final = (
             "if True:",
         ),
         a_wrong_token_is_nobodys=(
-            "if not (presented.is_empty and self._allow_browsing):",
+            "if not (credentials.is_empty and self._allow_browsing):",
             "if not self._allow_browsing:",
         ),
     ),
@@ -73,7 +73,7 @@ IDENTITY_GUARDS: Final = (
         ),
         the_hubs_token_is_no_sign_in=(
             "token = credentials.authorization\n",
-            "token = credentials.hub or credentials.authorization\n",
+            "token = credentials.hf_authorization or credentials.authorization\n",
         ),
     ),
     *mutants_in_file(

@@ -17,7 +17,7 @@ TENANT_ISOLATION_GUARDS: Final = (
     *mutants_in_file(
         service_app,
         test_tenant_isolation,
-        service_is_a_tenant=("                role=DatabaseRole.TENANT,\n", ""),
+        service_is_a_tenant=("            role=DatabaseRole.TENANT,\n", ""),
     ),
     *mutants_in_file(
         job_operations,

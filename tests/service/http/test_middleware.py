@@ -117,10 +117,10 @@ async def test_nothing_behind_the_middleware_sees_a_credential(
         open_hub_client(fake_hub.url) as hub_client,
         httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://edge") as http,
     ):
-        app.state.sign_in = HubAuthenticator(
+        app.state.authenticator = HubAuthenticator(
             TokenVerifier(HubAccountClient(hub_client), TenantDatabase(database), vault)
         )
-        app.state.limits = RateLimiter(Redis(), TenantDatabase(database), limit=0)
+        app.state.rate_limiter = RateLimiter(Redis(), TenantDatabase(database), limit=0)
         response = await http.post("/mcp", content=b"{}", headers=headers)
 
     assert response.status_code == 200
