@@ -18,6 +18,7 @@ from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.tables import Job, JobKind
 from schema.settings import Settings
+from tests.support.database.invariants import COUNTER_MISMATCHES
 from tests.support.database.servers import run_postgres, run_valkey
 from tests.support.factories import FailFirstCommit, JobFactory
 from tests.support.subjects import ADA_ID
@@ -38,46 +39,6 @@ END $$;
 CREATE CONSTRAINT TRIGGER die AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION die_in_commit();
 """
-
-_COUNTER_MISMATCHES = """
-SELECT 'subject', id, active, queued FROM subject
- WHERE (active, queued) IS DISTINCT FROM (
-     (SELECT count(*) FROM remote_run AS run
-       WHERE run.subject_id = subject.id AND run.origin = 'ours'
-         AND run.state IN ('posting', 'unknown', 'bound')),
-     (SELECT count(*) FROM job WHERE job.subject_id = subject.id AND job.state = 'queued'))
-UNION ALL
-SELECT 'poll group', namespace, live, NULL FROM poll_group AS polled
- WHERE live <> (SELECT count(*) FROM remote_run AS run
-                 WHERE run.subject_id = polled.subject_id AND run.namespace = polled.namespace
-                   AND run.state = 'bound')
-UNION ALL
-SELECT 'workspace', name, held_micro_usd, spent_micro_usd
-  FROM workspace LEFT JOIN LATERAL (
-      SELECT sum(cost.held_micro_usd) AS held, sum(cost.spent_micro_usd) AS spent
-        FROM job JOIN job_cost AS cost ON cost.job_id = job.id
-       WHERE job.workspace_id = workspace.id) AS sums ON true
- WHERE (held_micro_usd, spent_micro_usd) <> (coalesce(held, 0), coalesce(spent, 0))
-UNION ALL
-SELECT 'month', month::text, held_micro_usd, spent_micro_usd
-  FROM spending LEFT JOIN LATERAL (
-      SELECT sum(cost.held_micro_usd) AS held, sum(cost.spent_micro_usd) AS spent
-        FROM job_cost AS cost
-       WHERE (cost.subject_id, cost.month) = (spending.subject_id, spending.month)) AS sums ON true
- WHERE (held_micro_usd, spent_micro_usd) <> (coalesce(held, 0), coalesce(spent, 0))
-UNION ALL
-SELECT 'settled', job.id::text, held_micro_usd, spent_micro_usd
-  FROM job JOIN job_cost AS cost ON cost.job_id = job.id
- WHERE (finished_at IS NULL) > (spent_micro_usd IS NULL)
-    OR spent_micro_usd IS NULL AND finished_at IS NOT NULL AND NOT EXISTS (
-           SELECT FROM remote_run AS run
-            WHERE run.job_id = job.id AND (run.state IN ('posting', 'unknown', 'bound')
-                                           OR run.state = 'absent' AND run.deadline_at IS NOT NULL))
-UNION ALL
-SELECT 'history', id::text, version, NULL FROM job
- WHERE version <> (SELECT count(*) FROM job_event WHERE job_event.job_id = job.id)
-"""
-"""Counters that do not count what there is, costs not settled in time, histories with a gap."""
 
 
 @pytest.fixture(scope="session")
@@ -206,13 +167,10 @@ async def _execute_as_admin(url: str, statement: str) -> None:
 
 
 async def _assert_database_consistent(url: str) -> None:
-    """Whatever owes a step has somebody who will take it up, after every test there is.
-
-    And what is counted is there: every move was written whole.
-    """
+    """Check after every test that each owed step has an owner, and that the counters are right."""
     connection = await asyncpg.connect(url)
     try:
         assert await connection.fetch("SELECT * FROM v_unowned") == []
-        assert await connection.fetch(_COUNTER_MISMATCHES) == []
+        assert await connection.fetch(COUNTER_MISMATCHES) == []
     finally:
         await connection.close()

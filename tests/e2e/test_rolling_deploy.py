@@ -2,9 +2,8 @@
 
 import signal
 import subprocess
-import sys
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -15,9 +14,9 @@ from service.cli.client_config import Connection
 from service.local.hub_emulator.users import load_users
 from service.local.ports import find_free_port
 from service.local.stack import Stack
-from tests.support.paths import REPOSITORY
 from tests.support.polling import eventually
-from tests.support.stack import McpCaller
+from tests.support.programs import run_program
+from tests.support.stack import McpCaller, without_worker
 
 pytestmark = pytest.mark.xdist_group("stack")
 
@@ -31,27 +30,12 @@ GRACE = 10
 @contextmanager
 def run_version(stack: Stack, port: int) -> Generator[list[subprocess.Popen[bytes]]]:
     """Run a service and a worker of their own beside whatever runs already."""
-    commands = (("serve", "--port", str(port)), ("worker",))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "service", *command],
-            cwd=REPOSITORY,
-            env=stack.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for command in commands
-    ]
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=GRACE)
-            process.kill()
-            process.wait()
+    environment = stack.environment
+    with (
+        run_program("service", "serve", "--port", str(port), environment=environment) as service,
+        run_program("service", "worker", environment=environment) as worker,
+    ):
+        yield [service, worker]
 
 
 async def is_ready(url: str) -> bool:
@@ -78,23 +62,19 @@ async def test_a_new_version_takes_over_under_load(stack: Stack) -> None:
     ports = find_free_port(), find_free_port()
     token = load_users(stack.folder / "hub")[0].token
     callers = [McpCaller(Connection(f"http://127.0.0.1:{port}", token)) for port in ports]
-    stack.stop_worker()
-    try:
-        with run_version(stack, ports[0]) as old:
-            await eventually(lambda: is_ready(callers[0].connection.url), bool)
-            handles: list[str] = []
-            with run_version(stack, ports[1]):
-                for number in range(LAUNCHES):
-                    if number == LAUNCH_INTERVAL:
-                        await eventually(lambda: is_ready(callers[1].connection.url), bool)
-                    if number == 2 * LAUNCH_INTERVAL:
-                        for process in old:
-                            process.terminate()
-                    handles.append(await launch(callers, number))
-                codes = [await anyio.to_thread.run_sync(wait_for_exit, process) for process in old]
-                views = [await callers[-1].wait_until_finished(handle) for handle in handles]
-    finally:
-        stack.start_worker()
+    with without_worker(stack), run_version(stack, ports[0]) as old:
+        await eventually(lambda: is_ready(callers[0].connection.url), bool)
+        handles: list[str] = []
+        with run_version(stack, ports[1]):
+            for number in range(LAUNCHES):
+                if number == LAUNCH_INTERVAL:
+                    await eventually(lambda: is_ready(callers[1].connection.url), bool)
+                if number == 2 * LAUNCH_INTERVAL:
+                    for process in old:
+                        process.terminate()
+                handles.append(await launch(callers, number))
+            codes = [await anyio.to_thread.run_sync(wait_for_exit, process) for process in old]
+            views = [await callers[-1].wait_until_finished(handle) for handle in handles]
 
     # uvicorn ends by the signal that told it to, once every call is answered.
     assert codes == [-signal.SIGTERM, 0]

@@ -5,9 +5,8 @@ import hashlib
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -22,8 +21,9 @@ from service.local.data_dir import write_private_file
 from service.local.hub_emulator.users import LocalTokenKind, LocalUser, find_user, load_users
 from service.local.stack import Stack
 from tests.e2e.secret_canary import UNTYPED_REDIS, Canary
-from tests.support.paths import REPOSITORY
 from tests.support.polling import eventually
+from tests.support.programs import run_program
+from tests.support.stack import without_worker
 
 pytestmark = [pytest.mark.xdist_group("canaries"), pytest.mark.timeout(240)]
 
@@ -155,32 +155,13 @@ def canary_stack(tmp_path_factory: pytest.TempPathFactory) -> Generator[CanarySt
             yield CanaryStack(stack, canary, users)
 
 
-@contextmanager
-def doomed_worker(stack: Stack, failpoint: str) -> Generator["subprocess.Popen[bytes]"]:
-    """Run a worker instead of the stack's own, which is killed at its first visit of a place."""
-    with (stack.folder / "logs" / "doomed.log").open("ab") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "service", "worker"],
-            env=stack.environment | {"HOLDFAST_FAILPOINT": f"{failpoint}:1:kill"},
-            cwd=REPOSITORY,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield worker
-    finally:
-        worker.kill()
-        worker.wait()
-
-
-@contextmanager
-def without_worker(stack: Stack) -> Generator[None]:
-    """Stop the worker, and start it again whatever happens meanwhile."""
-    stack.stop_worker()
-    try:
-        yield
-    finally:
-        stack.start_worker()
+def run_failing_worker(
+    stack: Stack, failpoint: str
+) -> AbstractContextManager["subprocess.Popen[bytes]"]:
+    """Run a worker that is killed at its first visit of a failpoint."""
+    environment = stack.environment | {"HOLDFAST_FAILPOINT": f"{failpoint}:1:kill"}
+    log = stack.folder / "logs" / "failing-worker.log"
+    return run_program("service", "worker", environment=environment, log=log)
 
 
 async def test_secrets_reach_their_jobs_and_nothing_keeps_them(canary_stack: CanaryStack) -> None:
@@ -216,8 +197,8 @@ async def test_a_worker_killed_with_secrets_in_its_hands_leaves_none(
         handles = [await canary_stack.launch("true") for _ in range(3)]
         assert await canary_stack.find_canaries() == []
         assert await canary_stack.count_sealed_secrets() == 3
-        with doomed_worker(canary_stack.stack, place) as doomed:
-            code = await to_thread.run_sync(lambda: doomed.wait(40))
+        with run_failing_worker(canary_stack.stack, place) as worker:
+            code = await to_thread.run_sync(lambda: worker.wait(40))
         left = await canary_stack.find_canaries()
     for handle in handles:
         await canary_stack.wait_until_over(handle)

@@ -9,8 +9,6 @@ hardly ever sweep, so that only a wake that was heard explains that a job has be
 
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -39,8 +37,9 @@ from service.local.hub_emulator.users import LocalUser, load_users
 from service.local.ports import find_free_port
 from tests.support.database.servers import BreakableValkey
 from tests.support.http_server import serve_app
-from tests.support.paths import REPOSITORY
+from tests.support.jobs.handles import job_handle
 from tests.support.polling import eventually
+from tests.support.programs import run_program
 from tests.support.stack import McpCaller
 
 pytestmark = pytest.mark.xdist_group("doorbell")
@@ -64,17 +63,12 @@ class RedisBench:
     @contextmanager
     def run_process(self, *command: str, sweep: str = "1s", exit_code: int = 0) -> Generator[None]:
         """Run a process of ours: the same one, alive, until it is told to stop, and then stops."""
-        argv, env = [sys.executable, "-m", *command], self.environment | {"HOLDFAST_SWEEP": sweep}
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(argv, cwd=REPOSITORY, env=env, stderr=log)
-        try:
+        environment = self.environment | {"HOLDFAST_SWEEP": sweep}
+        with run_program(*command, environment=environment, log=self.log) as process:
             yield
             assert process.poll() is None, f"it ended by itself, see {self.log}"
             process.terminate()
             assert process.wait(timeout=10) == exit_code
-        finally:
-            process.kill()
-            process.wait()
 
     def run_worker(self) -> AbstractContextManager[None]:
         """Run a worker that sweeps when it starts, and then learns of a job only by a wake."""
@@ -100,7 +94,7 @@ class RedisBench:
                     labels={},
                     max_open_jobs=1000,
                 )
-            await self.wakeups.send(ids.format_handle(ids.HandleKind.JOB, job.id))
+            await self.wakeups.send(job_handle(job.id))
             jobs.append(job.id)
         return jobs
 
@@ -239,7 +233,7 @@ async def test_wakes_that_repeat_or_make_no_sense_do_no_harm(redis_bench: RedisB
         jobs = await redis_bench.queue_jobs()
         for name in (*jobs, ids.new_id()):
             for _ in range(30):
-                await redis_bench.wakeups.send(ids.format_handle(ids.HandleKind.JOB, name))
+                await redis_bench.wakeups.send(job_handle(name))
         await redis_bench.wait_until_succeeded(jobs)
         async with redis_bench.database.transaction() as tx:
             assert await tx.fetchval("SELECT attempt FROM job") == 1

@@ -1,7 +1,5 @@
 """Every way a worker may be started, and what it does without its Redis."""
 
-import subprocess
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -9,29 +7,20 @@ import pytest
 
 from service.local.ports import find_free_port
 from service.local.stack import Stack
-from tests.support.paths import REPOSITORY
-from tests.support.stack import McpCaller
+from tests.support.programs import run_program
+from tests.support.stack import McpCaller, without_worker
 
 pytestmark = pytest.mark.xdist_group("stack")
 
 
 @contextmanager
 def run_only_worker(stack: Stack, *command: str, **environment: str) -> Generator[None]:
-    """Let a worker of our own do the work of the stack's."""
-    stack.stop_worker()
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=REPOSITORY,
-        env=stack.environment | environment,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    """Run a worker in place of the stack's; it stops with exit code 0."""
+    environment = stack.environment | environment
+    with without_worker(stack), run_program(*command, environment=environment) as worker:
         yield
-    finally:
-        process.terminate()
-        code = process.wait(timeout=15)
-        stack.start_worker()
-    assert code == 0
+        worker.terminate()
+        assert worker.wait(timeout=15) == 0
 
 
 async def test_plain_arq_starts_a_worker(stack: Stack, alice: McpCaller) -> None:

@@ -9,6 +9,8 @@ import anyio
 import pytest
 
 POLL_INTERVAL: Final = timedelta(milliseconds=100)
+SHORT_INTERVAL: Final = timedelta(milliseconds=20)
+"""For a probe that costs little: a row, or a count in this process."""
 DEFAULT_TIMEOUT: Final = timedelta(seconds=25)
 
 
@@ -20,22 +22,23 @@ async def eventually(
     predicate: Callable[[T], bool],
     *,
     timeout: timedelta = DEFAULT_TIMEOUT,
+    interval: timedelta = POLL_INTERVAL,
 ) -> T:
-    """Look again and again until something holds of what is seen, and return it."""
-    seen: T | None = None
+    """Probe until the predicate holds of the result, and return that result."""
+    result: T | None = None
     with anyio.move_on_after(timeout.total_seconds()):
         while True:
-            seen = await probe()
-            if predicate(seen):
-                return seen
-            await anyio.sleep(POLL_INTERVAL.total_seconds())  # between two looks at what others do
-    pytest.fail(f"it never held; the last that was seen is {seen}")
+            result = await probe()
+            if predicate(result):
+                return result
+            await anyio.sleep(interval.total_seconds())  # between two looks at what others do
+    pytest.fail(f"it never held; the last result is {result}")
 
 
-def wait_until(predicate: Callable[[], bool], *, timeout_seconds: float = 15) -> None:
-    """Look again and again until something holds."""
-    deadline = time.monotonic() + timeout_seconds
+def wait_until(predicate: Callable[[], bool], *, timeout: timedelta = DEFAULT_TIMEOUT) -> None:
+    """Check again and again until the predicate holds."""
+    deadline = time.monotonic() + timeout.total_seconds()
     while not predicate():
         if time.monotonic() > deadline:
             pytest.fail("it never held")
-        time.sleep(0.05)  # between two looks at what another process does
+        time.sleep(SHORT_INTERVAL.total_seconds())  # between two looks at what another process does

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -67,6 +68,16 @@ class McpCaller:
         """Return the lines of a job's log."""
         answer = await self.call_tool("job_logs", job_id=handle)
         return [line["text"] for line in answer["lines"]]
+
+
+@contextmanager
+def without_worker(stack: Stack) -> Generator[None]:
+    """Stop the stack's worker for the length of a block."""
+    stack.stop_worker()
+    try:
+        yield
+    finally:
+        stack.start_worker()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """What a job was to leave behind, from the call that declares it to the file on somebody's disk."""
 
-import subprocess
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +9,8 @@ from huggingface_hub import HfApi
 
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
-from tests.support.paths import REPOSITORY
-from tests.support.stack import McpCaller
+from tests.support.programs import run_program
+from tests.support.stack import McpCaller, without_worker
 
 pytestmark = pytest.mark.xdist_group("stack")
 
@@ -64,7 +62,7 @@ async def test_a_job_that_leaves_nothing_fails_and_says_what_is_missing(
     stack: Stack, alice: McpCaller
 ) -> None:
     """Its worker is killed between the end of the job and the last look: it comes to the same."""
-    with run_another_worker(stack):
+    with run_killed_worker(stack):
         handle = await alice.launch("sh", "-c", "echo 0.93", outputs=["model.bin", "plots/"])
         waiting = await alice.wait_until(handle, lambda view: view["stage"] == "COMPLETED")
 
@@ -83,24 +81,17 @@ async def test_a_job_that_leaves_nothing_fails_and_says_what_is_missing(
 
 
 @contextmanager
-def run_another_worker(stack: Stack) -> Generator[None]:
-    """Run a worker instead of the stack's own; at the end it is killed outright."""
-    stack.stop_worker()
-    with (stack.folder / "logs" / "another.log").open("ab") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "service", "worker"],
-            # It may be killed in the middle of a turn, which is over when its lease is.
-            env=stack.environment | {"HOLDFAST_LEASE": "8s", "HOLDFAST_POST_TIMEOUT": "7s"},
-            cwd=REPOSITORY,
-            stdout=log,
-            stderr=log,
-        )
-    try:
+def run_killed_worker(stack: Stack) -> Generator[None]:
+    """Run a worker in place of the stack's; at the end it is killed."""
+    # It may be killed in the middle of a poll, and its work is free when its lease is over.
+    environment = stack.environment | {"HOLDFAST_LEASE": "8s", "HOLDFAST_POST_TIMEOUT": "7s"}
+    log = stack.folder / "logs" / "killed-worker.log"
+    with (
+        without_worker(stack),
+        run_program("service", "worker", environment=environment, log=log) as worker,
+    ):
         yield
-    finally:
         worker.kill()
-        worker.wait()
-        stack.start_worker()
 
 
 async def test_a_launch_of_which_nothing_would_survive_says_so(alice: McpCaller) -> None:

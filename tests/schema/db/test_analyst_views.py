@@ -21,6 +21,7 @@ from schema.jobs.tables import JobKind, JobState, Reason
 from schema.workspaces import store as workspace_store
 from tests.support.database.row_security import tenant_transaction
 from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.jobs.handles import job_handle
 from tests.support.paths import DOCS
 from tests.support.subjects import EVE_ID
 
@@ -92,10 +93,6 @@ async def jobs_by_state(
     return made
 
 
-def format_handle(job_id: UUID) -> str:
-    return common_ids.format_handle(HandleKind.JOB, job_id)
-
-
 async def run_query(url: str, query: str) -> list[dict[str, Any]]:
     async with (
         Database(url, application_name="tests", role=DatabaseRole.ANALYST) as analyst,
@@ -109,7 +106,7 @@ async def test_a_query_of_the_page_is_answered(
     database_url: str, jobs_by_state: Jobs, name: str
 ) -> None:
     """People paste what they read; a page that has fallen behind is worse than none."""
-    query = QUERIES[name].replace(A_JOB, format_handle(jobs_by_state["failed"]))
+    query = QUERIES[name].replace(A_JOB, job_handle(jobs_by_state["failed"]))
 
     assert await run_query(database_url, query) != []
 
@@ -118,21 +115,21 @@ async def test_the_page_answers_what_it_is_asked(database_url: str, jobs_by_stat
     """A query that runs may still answer another question."""
     answers = {
         name: await run_query(
-            database_url, query.replace(A_JOB, format_handle(jobs_by_state["failed"]))
+            database_url, query.replace(A_JOB, job_handle(jobs_by_state["failed"]))
         )
         for name, query in QUERIES.items()
     }
 
-    held = [format_handle(jobs_by_state[name]) for name in ("running", "launching", "queued")]
+    held = [job_handle(jobs_by_state[name]) for name in ("running", "launching", "queued")]
     assert [row["handle"] for row in answers["waiting"]] == held
     assert {(row["handle"], row["why"]) for row in answers["stuck"]} == {
-        (format_handle(jobs_by_state["launching"]), "credentials"),
-        (format_handle(jobs_by_state["queued"]), "credentials"),
-        (format_handle(jobs_by_state["stopping"]), "upstream: stopping"),
+        (job_handle(jobs_by_state["launching"]), "credentials"),
+        (job_handle(jobs_by_state["queued"]), "credentials"),
+        (job_handle(jobs_by_state["stopping"]), "upstream: stopping"),
     }
     assert [(row["reason"], row["jobs"]) for row in answers["failures"]] == [("oom", 1)]
     assert {(row["handle"], row["subject"], row["client"]) for row in answers["cancels"]} == {
-        (format_handle(jobs_by_state[name]), "ada", "claude-ai 1.2")
+        (job_handle(jobs_by_state[name]), "ada", "claude-ai 1.2")
         for name in ("stopping", "cancelled")
     }
     (busiest,) = answers["flavors"]
@@ -165,7 +162,7 @@ async def test_a_job_is_shown_as_its_subject_sees_it(
         for name, job_id in jobs_by_state.items():
             status = await job_queries.get_job_status(tx, ada_id, job_id)
             assert status is not None
-            row = rows[format_handle(job_id)]
+            row = rows[job_handle(job_id)]
             assert (row["state"], row["reason"], row["upstream"]) == (
                 status.state,
                 status.reason,

@@ -11,7 +11,6 @@ import pytest
 from schema.billing.budgets import Rate
 from schema.common import ids
 from schema.common.errors import IdempotencyConflict, NotFound
-from schema.common.ids import HandleKind
 from schema.db.database import Database, Transaction
 from schema.jobs import deadlines, lifecycle, run_end, run_launch
 from schema.jobs import dependencies as job_dependencies
@@ -21,6 +20,7 @@ from schema.jobs.queries import JobStatus
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import FINAL_STATES, Job, JobKind, JobState, Reason
 from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.jobs.handles import job_handle
 from tests.support.subjects import ADA_ID, EVE_ID
 
 RESULTS_BY_STATE: dict[JobState, RunResult] = {
@@ -98,7 +98,7 @@ async def test_a_job_begins_when_the_one_before_it_has_ended_as_it_must(
     status = await read_status(database, child)
     assert status.state is state
     if state is JobState.FAILED:
-        handle = ids.format_handle(HandleKind.JOB, parent.id)
+        handle = job_handle(parent.id)
         how = "failed as oom" if went is JobState.FAILED else "cancelled"
         assert (status.reason, status.message) == (
             Reason.DEPENDENCY_FAILED,

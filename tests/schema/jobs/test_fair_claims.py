@@ -9,9 +9,7 @@ from schema.accounts.vault import Secret, Vault
 from schema.db.database import Database
 from schema.jobs import run_launch
 from tests.support.factories import ClaimFactory, JobFactory
-from tests.support.subjects import ADA_ID
-
-BOB_ID = "b" * 24
+from tests.support.subjects import ADA_ID, BOB_ID
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
 from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.subjects import ADA_ID
 
 NO_LEASE = timedelta(0)
 
@@ -84,7 +85,7 @@ async def test_a_busy_subject_does_not_starve_another(
 
     claims = await claim_jobs(limit=2)
 
-    assert {one.subject_id for one in claims} == {"5e9ecfc04957053f60648a3e", other}
+    assert {one.subject_id for one in claims} == {ADA_ID, other}
 
 
 async def test_a_bound_run_makes_the_job_run_and_is_watched(

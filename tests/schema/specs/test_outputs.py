@@ -5,14 +5,14 @@ from uuid import UUID
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from schema.common import ids
 from schema.specs.hub_job import HubJobSpec
 from schema.specs.outputs import OutputFolder, OutputLocation, Outputs
+from tests.support.jobs.handles import job_handle
 
 OUTPUTS: TypeAdapter[list[str]] = TypeAdapter(Outputs)
 PLACE: TypeAdapter[str] = TypeAdapter(OutputLocation)
 JOB = UUID(int=1)
-HANDLE = ids.format_handle(ids.HandleKind.JOB, JOB)
+HANDLE = job_handle(JOB)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from typing import Any
 import anyio
 import httpx2
 
-from schema.common import ids
 from schema.messaging.redis import open_redis
 from schema.settings import Settings
 from service.cli.server import serve
 from tests.support.factories import JobFactory
 from tests.support.hub.fake_hub import FakeHub
+from tests.support.jobs.handles import job_handle, job_uri
 from tests.support.mcp.client import call_for_result, post_message
 from tests.support.mcp.notification_stream import open_notification_stream
 from tests.support.polling import eventually
@@ -48,7 +48,7 @@ async def test_who_waits_is_answered_when_the_process_is_told_to_stop(
     make_settings: Callable[..., Settings], fake_hub: FakeHub, make_job: JobFactory, valkey_url: str
 ) -> None:
     """A rolling deploy neither waits for them nor cuts them off; they wait on elsewhere."""
-    job_id = ids.format_handle(ids.HandleKind.JOB, (await make_job()).id)
+    job_id = job_handle((await make_job()).id)
     views: list[dict[str, Any]] = []
     async with (
         run_service(make_settings(), fake_hub) as (running, url),
@@ -78,7 +78,7 @@ async def test_who_listens_is_let_go_when_the_process_is_told_to_stop(
     make_settings: Callable[..., Settings], fake_hub: FakeHub, make_job: JobFactory
 ) -> None:
     """An open stream holds nobody up, and ends as one that is over: they listen on elsewhere."""
-    job = f"job://{ids.format_handle(ids.HandleKind.JOB, (await make_job()).id)}"
+    job = job_uri((await make_job()).id)
     async with run_service(make_settings(), fake_hub) as (running, url):
         made = await call_for_result(url, "create_workspace", name="mine")
         workspace = f"workspace://{made['workspace_id']}"

@@ -13,8 +13,6 @@ import pytest
 
 from schema.artifacts import files
 from schema.artifacts.files import JobFile, NewJobFile
-from schema.common import ids
-from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs.tables import Job
 from schema.settings import Settings
@@ -25,6 +23,7 @@ from service.runtime.sealed_tokens import (
     derive_keys,
 )
 from tests.support.factories import JobFactory, StartService
+from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver, make_job_with_history
 from tests.support.mcp.client import call_for_result
 from tests.support.subjects import ADA_ID, BOB_ID
@@ -49,9 +48,7 @@ async def store_files(database: Database, job: Job, *left: NewJobFile) -> None:
 
 async def read_result(url: str, job: Job) -> list[dict[str, Any]]:
     """Collect what a job left behind, as Ada."""
-    view = await call_for_result(
-        url, "job_result", job_id=ids.format_handle(HandleKind.JOB, job.id)
-    )
+    view = await call_for_result(url, "job_result", job_id=job_handle(job.id))
     left: list[dict[str, Any]] = view["files"]
     return left
 

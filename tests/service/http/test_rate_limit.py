@@ -26,9 +26,8 @@ from service.http.rate_limit import UNLIMITED, VALKEY_TIMEOUT, RateLimiter, open
 from service.local.ports import find_free_port
 from tests.support.database.servers import BreakableValkey
 from tests.support.polling import eventually
-from tests.support.subjects import ADA_ID
+from tests.support.subjects import ADA_ID, BOB_ID
 
-BOB_ID: Final = "f" * 24
 HOUR: Final = timedelta(hours=1)
 SHORT_WINDOW: Final = timedelta(seconds=1)
 PATIENT_TIMEOUT: Final = timedelta(seconds=20)

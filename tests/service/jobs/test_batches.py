@@ -8,12 +8,12 @@ from schema.batches import store as batch_store
 from schema.batches.store import ItemOutcome
 from schema.batches.tables import ItemState
 from schema.common import ids
-from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs import run_end, run_launch
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
 from tests.support.factories import JobFactory
+from tests.support.jobs.handles import job_handle
 from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
 
 LONG_TEXT = "word " * 2000
@@ -180,7 +180,7 @@ async def test_a_retry_sends_what_has_no_result_or_everything(
             "SELECT job_id, array_agg(custom_id ORDER BY position) AS names FROM batch_item"
             " WHERE state = 'pending' GROUP BY job_id"
         )
-    named = {ids.format_handle(HandleKind.JOB, row["job_id"]): row["names"] for row in kept}
+    named = {job_handle(row["job_id"]): row["names"] for row in kept}
     assert rest["rerun_of"] == old
     assert named[rest["job_id"]] == ["item-1", "item-3", "item-4"]
     assert named[every["job_id"]] == [f"item-{number}" for number in range(5)]
@@ -227,7 +227,7 @@ async def test_a_page_of_what_has_no_items_is_refused(
     service_url: str, make_job: JobFactory
 ) -> None:
     """And somebody else's batch is as unknown as one that never was."""
-    single = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    single = job_handle((await make_job()).id)
     many = (await launch(service_url))["job_id"]
 
     page = await call_tool(service_url, "job_result", job_id=single, only="failed")
@@ -235,7 +235,7 @@ async def test_a_page_of_what_has_no_items_is_refused(
         service_url, "job_result", caller_token="hf_bob", job_id=many, only="done"
     )
     retried = await call_tool(service_url, "retry_job", caller_token="hf_bob", job_id=many)
-    nowhere = ids.format_handle(HandleKind.JOB, ids.new_id())
+    nowhere = job_handle(ids.new_id())
     unknown = await call_tool(
         service_url, "job_result", caller_token="hf_bob", job_id=nowhere, only="done"
     )

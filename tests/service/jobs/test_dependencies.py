@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 
-from schema.common import ids
-from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from tests.support.factories import JobFactory
+from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver
 from tests.support.mcp.client import answer_text, call_for_result, call_tool
 
@@ -30,7 +29,7 @@ async def test_a_launch_waits_for_the_jobs_it_names(
     service_url: str, database: Database, make_job: JobFactory, tool: str
 ) -> None:
     """It says so at once, by `hold`, by name, and when it is looked at later; one name will do."""
-    parent = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    parent = job_handle((await make_job()).id)
 
     launched = await call_for_result(
         service_url, tool, **LAUNCH_ARGUMENTS[tool], after=parent, on="Finish"
@@ -74,7 +73,7 @@ async def test_a_launch_after_a_job_that_has_failed_is_refused_unless_any_end_wi
     job = await make_job()
     worker = RunDriver(database)
     await worker.end_run(await worker.start_run(), RunResult(JobState.FAILED, "ERROR", Reason.OOM))
-    parent = ids.format_handle(HandleKind.JOB, job.id)
+    parent = job_handle(job.id)
 
     answer = await call_tool(
         service_url, "launch_job", **LAUNCH_ARGUMENTS["launch_job"], after=[parent]

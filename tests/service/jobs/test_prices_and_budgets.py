@@ -13,6 +13,7 @@ from tests.support.factories import StartService
 from tests.support.hub.fake_hub import FakeHub, whoami_answer
 from tests.support.jobs.job_states import RunDriver
 from tests.support.mcp.client import answer_text, call_for_result, call_tool
+from tests.support.subjects import ADA_ID
 
 JOB_ARGUMENTS: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["true"]}
 A10G_ARGUMENTS: Final[dict[str, Any]] = {**JOB_ARGUMENTS, "flavor": "a10g-small", "timeout": "30m"}
@@ -231,7 +232,7 @@ async def test_a_dry_run_checks_everything_and_makes_nothing(
     fits = await call_for_result(service_url, "launch_job", **asked)
     lacking = await call_tool(service_url, "launch_job", **asked, workspace_id=group)
     fake_hub.denied_namespaces["ada"] = "no"
-    fake_hub.whoami_by_token["hf_new"] = whoami_answer("5e9ecfc04957053f60648a3e", "ada")
+    fake_hub.whoami_by_token["hf_new"] = whoami_answer(ADA_ID, "ada")
     denied = await call_for_result(service_url, "launch_job", **asked, caller_token="hf_new")
     call_ = await call_for_result(
         service_url, "launch_inference", model="m/m", inputs="Hi", dry_run=True

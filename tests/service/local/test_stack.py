@@ -9,8 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection
@@ -26,6 +25,7 @@ from service.cli import main as cli_main
 from service.local.errors import CannotStart
 from service.local.stack import Stack
 from tests.support.paths import REPOSITORY
+from tests.support.polling import wait_until
 
 STUB_CLI_SOURCE = '''
 """A stand-in: each command does the least that the supervisor can see."""
@@ -208,7 +208,7 @@ def test_a_worker_that_was_killed_is_started_again(installation: Installation) -
 
         assert "exit code -9" in supervisor.read_until("The worker ended")
         supervisor.read_until("Starting it again")
-        _wait_until(lambda: any("worker" in child.cmdline() for child in supervisor.children()))
+        wait_until(lambda: any("worker" in child.cmdline() for child in supervisor.children()))
 
 
 def test_a_failing_step_ends_the_start_with_its_own_words(installation: Installation) -> None:
@@ -220,10 +220,3 @@ def test_a_failing_step_ends_the_start_with_its_own_words(installation: Installa
     assert "The migrate ended with exit code 3" in said
     assert "this is migrate" in said
     assert "Traceback" not in said
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true within 10 seconds"
-        time.sleep(0.02)  # between two looks at what others do

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from schema.common import ids
-from schema.common.ids import HandleKind
 from tests.support.factories import JobFactory
+from tests.support.jobs.handles import job_handle
 from tests.support.mcp.client import call_for_result
 from tests.support.mcp.observed_answers import ProtocolVariant, send_message
 from tests.support.subjects import ADA_TOKEN
@@ -35,7 +34,7 @@ async def test_a_job_goes_on_from_any_beginning_of_its_handle(
     service_url: str, make_job: JobFactory, ref: str, argument: str, way: ProtocolVariant
 ) -> None:
     """The newest first, for that is mostly the one meant."""
-    made = [ids.format_handle(HandleKind.JOB, (await make_job()).id) for _ in range(3)]
+    made = [job_handle((await make_job()).id) for _ in range(3)]
 
     for begun in ("", "j", "job_", made[0][:7], f" {made[0][:9].upper()}"):
         found = await complete(service_url, ref, argument, begun, way)
@@ -63,7 +62,7 @@ async def test_several_jobs_are_completed_one_after_another(
     service_url: str, make_job: JobFactory
 ) -> None:
     """What stands before the comma stays, and is not offered twice."""
-    one, other = [ids.format_handle(HandleKind.JOB, (await make_job()).id) for _ in range(2)]
+    one, other = [job_handle((await make_job()).id) for _ in range(2)]
 
     found = await complete(service_url, "compare_runs", "job_ids", f"{one},")
 

@@ -12,6 +12,7 @@ from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from service.mcp.instructions import INSTRUCTIONS
 from tests.support.factories import JobFactory
+from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver
 from tests.support.mcp.client import call_for_result, open_mcp_client, post_message
 from tests.support.mcp.observed_answers import ProtocolVariant, send_message
@@ -46,7 +47,7 @@ async def make_failed_job(
     await worker.append_log(run_id, *lines)
     ending = RunResult(JobState.FAILED, "ERROR", Reason.EXIT_NONZERO, "boom", 3)
     await worker.end_run(run_id, ending)
-    return ids.format_handle(HandleKind.JOB, job.id)
+    return job_handle(job.id)
 
 
 async def test_the_prompts_are_these(service_url: str) -> None:
@@ -157,7 +158,7 @@ async def test_the_runs_of_a_workspace_are_compared_by_how_they_ended(
     made = await call_for_result(service_url, "create_workspace", name="sweep")
     group = ids.parse_handle(HandleKind.WORKSPACE, made["workspace_id"])
     wanted = [await make_failed_job(database, make_job, "x", workspace_id=group) for _ in range(2)]
-    other = ids.format_handle(HandleKind.JOB, (await make_job(workspace_id=group)).id)
+    other = job_handle((await make_job(workspace_id=group)).id)
 
     workspace = made["workspace_id"]
     written = await get_prompt(service_url, "compare_runs", workspace_id=workspace, state="failed")

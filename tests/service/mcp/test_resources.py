@@ -8,12 +8,12 @@ import pytest
 from mcp_types import INTERNAL_ERROR, ResourceLink
 
 from schema.common import ids
-from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState
 from service.local.ports import find_free_port
 from tests.support.factories import JobFactory, StartService
+from tests.support.jobs.handles import job_handle, job_uri
 from tests.support.jobs.job_states import RunDriver, make_job_with_history
 from tests.support.mcp.client import (
     answer_text,
@@ -51,7 +51,7 @@ async def make_finished_job(database: Database, make_job: JobFactory, *lines: st
     run_id = await worker.start_run()
     await worker.append_log(run_id, *lines)
     await worker.end_run(run_id, RunResult(JobState.SUCCEEDED, "COMPLETED"))
-    return f"job://{ids.format_handle(HandleKind.JOB, job.id)}"
+    return job_uri(job.id)
 
 
 async def test_a_launch_links_to_what_can_be_attached(service_url: str) -> None:
@@ -90,9 +90,7 @@ async def test_a_job_reads_as_its_status(
     service_url: str, database: Database, make_job: JobFactory, way: ProtocolVariant
 ) -> None:
     """The same object as a tool shows, evidence of a failure and all."""
-    handle = ids.format_handle(
-        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, "failed")).id
-    )
+    handle = job_handle((await make_job_with_history(RunDriver(database), make_job, "failed")).id)
     [status] = (await call_for_result(service_url, "job_status", job_ids=handle))["jobs"]
 
     async with open_mcp_client(
@@ -173,7 +171,7 @@ async def test_the_newest_jobs_are_listed(service_url: str, make_job: JobFactory
     for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
         answer = await send_message(service_url, way, "resources/list", {}, ADA_TOKEN)
         result = json.loads(answer.body)["result"]
-        newest = [f"job://{ids.format_handle(HandleKind.JOB, job.id)}" for job in reversed(made)]
+        newest = [job_uri(job.id) for job in reversed(made)]
         assert [each["uri"] for each in result["resources"]] == newest[:20]
         assert result["resources"][0]["title"] == made[-1].title
         assert "nextCursor" not in result
@@ -183,7 +181,7 @@ async def test_nothing_that_was_read_is_kept_for_somebody_else(
     service_url: str, make_job: JobFactory
 ) -> None:
     """A cache in between must not answer Bob with what it answered Ada."""
-    handle = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    handle = job_handle((await make_job()).id)
     asked: list[tuple[str, dict[str, Any]]] = [
         ("resources/read", {"uri": f"job://{handle}"}),
         *((f"{what}/list", {}) for what in ("resources", "resources/templates", "prompts")),
@@ -198,7 +196,7 @@ async def test_a_token_that_may_only_read_reads_its_own(
     service_url: str, make_job: JobFactory
 ) -> None:
     """To look takes no scope."""
-    handle = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    handle = job_handle((await make_job()).id)
 
     assert (
         handle
@@ -209,7 +207,7 @@ async def test_a_token_that_may_only_read_reads_its_own(
 async def test_a_database_that_is_away_is_no_missing_resource(start_service: StartService) -> None:
     """A host that is told there is none would forget the address."""
     nowhere = f"postgresql://u:p@127.0.0.1:{find_free_port()}/d"
-    uri = f"job://{ids.format_handle(HandleKind.JOB, ids.new_id())}"
+    uri = job_uri(ids.new_id())
     with start_service(HOLDFAST_DATABASE_URL=nowhere) as url:
         errors = [
             (await post_message(url, method, params)).json()["error"]
@@ -227,7 +225,7 @@ async def test_a_database_that_is_away_is_no_missing_resource(start_service: Sta
 
 async def test_a_read_counts_as_a_call(start_service: StartService) -> None:
     """Or a client could ask by address what it may no longer ask by tool."""
-    uri = f"job://{ids.format_handle(HandleKind.JOB, ids.new_id())}"
+    uri = job_uri(ids.new_id())
     with start_service(calls_per_minute=2, HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
         asked: list[tuple[str, dict[str, Any]]] = [
             ("resources/read", {"uri": uri}),
@@ -245,7 +243,7 @@ async def test_who_has_not_signed_in_sees_what_there_is_and_nothing_of_anybodys(
     start_service: StartService, make_job: JobFactory
 ) -> None:
     """Where browsing is allowed, the lists are open, and a read leads to the sign-in."""
-    handle = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    handle = job_handle((await make_job()).id)
     ref = {"type": "ref/resource", "uri": "job://{id}"}
     hint = {"ref": ref, "argument": {"name": "id", "value": ""}}
     with start_service(anonymous="browse") as url:

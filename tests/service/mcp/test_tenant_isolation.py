@@ -10,6 +10,7 @@ from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.db.database import Database
 from tests.support.factories import JobFactory
+from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
 from tests.support.mcp.client import call_for_result, post_message
 from tests.support.mcp.observed_answers import ObservedAnswer, ProtocolVariant, send_message
@@ -103,10 +104,8 @@ async def test_a_foreign_job_is_not_told_from_none(
     service_url: str, read_surface: ReadSurface, database: Database, make_job: JobFactory, life: str
 ) -> None:
     """Whatever became of it: neither its address nor a prompt about it tells that it is there."""
-    foreign = ids.format_handle(
-        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, life)).id
-    )
-    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
+    foreign = job_handle((await make_job_with_history(RunDriver(database), make_job, life)).id)
+    nobodys = job_handle(ids.new_id())
 
     for (method, theirs), (_, none) in zip(
         read_surface.requests_for(HandleKind.JOB, foreign),
@@ -159,7 +158,7 @@ async def test_an_address_that_never_was_is_answered_like_a_foreign_one(
     service_url: str, uri: str, make_job: JobFactory
 ) -> None:
     """One answer for all that cannot be read leaves nothing to compare."""
-    handle = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    handle = job_handle((await make_job()).id)
     given = uri.replace("job_{id}", handle)
 
     for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
@@ -176,7 +175,7 @@ async def test_nobody_is_offered_what_is_anothers(
     service_url: str, read_surface: ReadSurface, make_job: JobFactory
 ) -> None:
     """A hint after one letter would be a list of everything."""
-    job = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    job = job_handle((await make_job()).id)
     workspace = (await call_for_result(service_url, "create_workspace", name="hers"))[
         "workspace_id"
     ]
@@ -207,7 +206,7 @@ async def test_nobody_is_offered_what_is_anothers(
 
 async def test_nothing_of_anybody_elses_is_listed(service_url: str, make_job: JobFactory) -> None:
     """The list is the caller's own, and says that nobody else may be shown it."""
-    handle = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    handle = job_handle((await make_job()).id)
 
     for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
         theirs = json.loads(
@@ -230,8 +229,8 @@ async def test_a_foreign_job_among_ones_own_is_not_compared(
         )
     )["job_id"]
     await call_for_result(service_url, "cancel_job", caller_token=BOB_TOKEN, job_id=own)
-    foreign = ids.format_handle(HandleKind.JOB, (await make_job()).id)
-    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
+    foreign = job_handle((await make_job()).id)
+    nobodys = job_handle(ids.new_id())
 
     for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
         answers = [

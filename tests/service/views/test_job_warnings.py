@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from schema.common import ids
-from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs import run_launch
 from schema.jobs.queries import JobStatus
@@ -14,6 +12,7 @@ from schema.jobs.tables import JobKind, JobState
 from service.views import job_summary, job_warnings
 from service.views.jobs import JobView
 from tests.support.factories import JobFactory
+from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver
 from tests.support.jobs.job_statuses import HUB_URL, NOW, make_status
 from tests.support.mcp.client import call_for_result
@@ -160,8 +159,8 @@ async def test_a_place_in_the_queue_counts_only_ones_own_of_the_same_kind(
     """Read in the one statement that reads the job; what others have queued is not told."""
     made = [await make_job() for _ in range(3)]
     await make_job(kind=JobKind.INFERENCE, spec={"model": "m/m"})
-    last = ids.format_handle(HandleKind.JOB, (await make_job()).id)
-    first = ids.format_handle(HandleKind.JOB, made[0].id)
+    last = job_handle((await make_job()).id)
+    first = job_handle(made[0].id)
 
     view = await call_for_result(service_url, "job_status", job_ids=[first, last])
     claimed = timedelta(minutes=5)
@@ -185,7 +184,7 @@ async def test_what_upstream_and_the_token_say_reaches_the_view(
 ) -> None:
     """The moments are the database's, so no clock of ours can be wrong about them."""
     spec: dict[str, Any] = {"image": "i", "command": ["true"], "flavor": "a10g-large"}
-    handle = ids.format_handle(HandleKind.JOB, (await make_job(spec=spec | {"timeout": 3600.0})).id)
+    handle = job_handle((await make_job(spec=spec | {"timeout": 3600.0})).id)
     await call_for_result(service_url, "job_status", job_ids=handle)
     run_id = await RunDriver(database).start_run()
     async with database.transaction() as tx:

@@ -6,6 +6,7 @@ from typing import Any
 from schema.common import ids
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import FINAL_STATES, JobKind, JobState
+from tests.support.subjects import ADA_ID
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -17,7 +18,7 @@ def make_status(**overrides: Any) -> JobStatus:
     """A job as it is read; keyword arguments override its columns."""
     columns: dict[str, Any] = {
         "id": ids.new_id(),
-        "subject_id": "5e9ecfc04957053f60648a3e",
+        "subject_id": ADA_ID,
         "kind": JobKind.HUB_JOB,
         "namespace": "ada",
         "title": "python:3.12: true",

@@ -30,6 +30,7 @@ from schema.specs.batch import ItemRequest
 from tests.support.factories import JobFactory
 from tests.support.hub.model_router import RunningRouter, run_router
 from tests.support.hub.scripted_hub import error_response
+from tests.support.polling import SHORT_INTERVAL, eventually
 from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.executor import ExecutorDeps
@@ -103,16 +104,15 @@ async def run_worker(worker: Worker) -> AsyncGenerator[None]:
 
 
 async def wait_for_status(
-    database: Database, job: Job, wanted: Callable[[JobStatus], bool]
+    database: Database, job: Job, predicate: Callable[[JobStatus], bool]
 ) -> JobStatus:
-    with anyio.fail_after(20):
-        while True:
-            async with database.transaction() as tx:
-                status = await job_queries.get_job_status(tx, ADA_ID, job.id)
-            assert status is not None
-            if wanted(status):
-                return status
-            await anyio.sleep(0.02)  # between two looks at the row
+    async def read_status() -> JobStatus:
+        async with database.transaction() as tx:
+            status = await job_queries.get_job_status(tx, ADA_ID, job.id)
+        assert status is not None
+        return status
+
+    return await eventually(read_status, predicate, interval=SHORT_INTERVAL)
 
 
 async def run_to_end(worker: Worker, job: Job) -> JobStatus:
@@ -137,11 +137,11 @@ async def count_outcomes(database: Database, job: Job) -> BatchCounts:
 
 async def wait_for_calls(router: RunningRouter, minimum: int) -> None:
     """Wait until so many calls have come."""
-    with anyio.fail_after(20):
-        while True:
-            if router.router.calls_by_prompt.total() >= minimum:
-                return
-            await anyio.sleep(0.02)  # between two looks at the count
+
+    async def count_calls() -> int:
+        return router.router.calls_by_prompt.total()
+
+    await eventually(count_calls, lambda count: count >= minimum, interval=SHORT_INTERVAL)
 
 
 def prompt_number(prompt: str) -> int:

@@ -23,6 +23,7 @@ from service.jobs.retries import plan_retry
 from service.views.jobs import JobView
 from tests.support.factories import JobFactory
 from tests.support.paths import DOCS
+from tests.support.polling import SHORT_INTERVAL, eventually
 from tests.support.subjects import ADA_ID
 from workers.context import Worker
 from workers.executor import ExecutorDeps
@@ -69,17 +70,17 @@ async def worker(
 
 
 async def wait_for_status(
-    database: Database, job_id: UUID, wanted: Callable[[JobStatus], bool]
+    database: Database, job_id: UUID, predicate: Callable[[JobStatus], bool]
 ) -> JobStatus:
-    """Look at a job until it is as wanted."""
-    with anyio.fail_after(20):
-        while True:
-            async with database.transaction() as tx:
-                status = await job_queries.get_job_status(tx, ADA_ID, job_id)
-            assert status is not None
-            if wanted(status):
-                return status
-            await anyio.sleep(0.02)  # between two looks at the row
+    """Read a job until the predicate holds of its status."""
+
+    async def read_status() -> JobStatus:
+        async with database.transaction() as tx:
+            status = await job_queries.get_job_status(tx, ADA_ID, job_id)
+        assert status is not None
+        return status
+
+    return await eventually(read_status, predicate, interval=SHORT_INTERVAL)
 
 
 async def test_the_smallest_executor_is_one_file(worker: Worker, make_job: JobFactory) -> None:

@@ -13,13 +13,13 @@ from mcp.shared.subscriptions import ResourceUpdated
 from redis.asyncio import Redis
 
 from schema.common import ids
-from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobState
 from tests.support.factories import JobFactory, StartService
 from tests.support.hub.fake_hub import FakeHub, whoami_answer
+from tests.support.jobs.handles import job_handle, job_uri
 from tests.support.jobs.job_states import RunDriver
 from tests.support.mcp.client import call_for_result, open_mcp_client, post_message
 from tests.support.mcp.notification_stream import (
@@ -33,14 +33,6 @@ from tests.support.subjects import ADA_ID
 
 WAITS_KEY = f"holdfast:waits:{ADA_ID}"
 SUCCEEDED_RESULT = RunResult(JobState.SUCCEEDED, "COMPLETED")
-
-
-def format_handle(job: Job) -> str:
-    return ids.format_handle(HandleKind.JOB, job.id)
-
-
-def job_uri(job: Job) -> str:
-    return f"job://{format_handle(job)}"
 
 
 async def cancel_job(database: Database, job: Job) -> None:
@@ -87,15 +79,15 @@ async def test_a_task_is_shown_at_once_and_whenever_it_changes(
 ) -> None:
     """As tasks/get shows it, to its end: it may have ended before anybody listened."""
     job = await make_job()
-    async with open_notification_stream(service_url, taskIds=[format_handle(job)]) as heard:
-        assert await heard.read_acknowledgement() == {"taskIds": [format_handle(job)]}
+    async with open_notification_stream(service_url, taskIds=[job_handle(job)]) as heard:
+        assert await heard.read_acknowledgement() == {"taskIds": [job_handle(job)]}
         first = await heard.next_notification("tasks")
-        assert (first["taskId"], first["status"]) == (format_handle(job), "working")
+        assert (first["taskId"], first["status"]) == (job_handle(job), "working")
         assert first["ttlMs"] is None
         assert "resultType" not in first
         await cancel_job(database, job)
         last = await heard.next_notification("tasks")
-        asked = await call_task_method(service_url, "get", format_handle(job))
+        asked = await call_task_method(service_url, "get", job_handle(job))
         for name in ("_meta", "resultType"):
             last.pop(name, None)
             asked.pop(name, None)
@@ -103,7 +95,7 @@ async def test_a_task_is_shown_at_once_and_whenever_it_changes(
         assert last["status"] == "cancelled"
         await heard.expect_end()
 
-    async with open_notification_stream(service_url, taskIds=[format_handle(job)]) as late:
+    async with open_notification_stream(service_url, taskIds=[job_handle(job)]) as late:
         await late.read_acknowledgement()
         assert (await late.next_notification("tasks"))["status"] == "cancelled"
         await late.expect_end()
@@ -148,7 +140,7 @@ async def test_what_is_not_the_callers_is_left_out_of_the_ack(
     job = await make_job()
     nobodys = ids.new_id()
     for identity in (job.id, nobodys):
-        text = ids.format_handle(HandleKind.JOB, identity)
+        text = job_handle(identity)
         wanted: dict[str, Any] = {
             "resourceSubscriptions": [f"job://{text}", f"job://{text}/logs", "x://y"],
             "taskIds": [text, "x"],
@@ -164,7 +156,7 @@ async def test_tasks_are_only_told_of_to_who_knows_them(
 ) -> None:
     """As their methods are only served to them."""
     async with open_notification_stream(
-        service_url, supports_tasks=False, taskIds=[format_handle(await make_job())]
+        service_url, supports_tasks=False, taskIds=[job_handle(await make_job())]
     ) as heard:
         error = await heard.read_error()
 
@@ -175,7 +167,7 @@ async def test_tasks_are_only_told_of_to_who_knows_them(
 
 async def test_a_stream_has_room_for_so_much(service_url: str, make_job: JobFactory) -> None:
     """More is refused before anything is read."""
-    uris = [f"job://{ids.format_handle(HandleKind.JOB, ids.new_id())}" for _ in range(101)]
+    uris = [job_uri(ids.new_id()) for _ in range(101)]
     async with open_notification_stream(service_url, resourceSubscriptions=uris) as heard:
         assert (await heard.read_error())["code"] == -32602
     wrongs: list[dict[str, Any]] = [{"taskIds": "job_x"}, {"resourceSubscriptions": [1]}]

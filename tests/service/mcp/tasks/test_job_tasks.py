@@ -7,11 +7,11 @@ import pytest
 
 from schema.accounts import credentials
 from schema.common import ids
-from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs.run_end import RunResult
-from schema.jobs.tables import Job, JobState
+from schema.jobs.tables import JobState
 from tests.support.factories import JobFactory
+from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
 from tests.support.mcp.client import call_for_result
 from tests.support.mcp.notification_stream import (
@@ -34,10 +34,6 @@ STATUS_BY_HISTORY = {
 RETENTION = timedelta(days=30)
 
 
-def format_handle(job: Job) -> str:
-    return ids.format_handle(HandleKind.JOB, job.id)
-
-
 async def call_wait_for_jobs(url: str, job_id: str, **arguments: Any) -> dict[str, Any]:
     """Wait, as a client does that knows tasks."""
     given = {"job_ids": [job_id], "timeout_seconds": 0.1, **arguments}
@@ -52,17 +48,17 @@ async def test_a_wait_for_one_job_is_a_task_that_can_be_asked_about(
     """From the call to its result, which is what waiting would have answered."""
     job = await make_job()
 
-    made = await call_wait_for_jobs(service_url, format_handle(job), until="terminal")
+    made = await call_wait_for_jobs(service_url, job_handle(job), until="terminal")
 
     assert made["resultType"] == "task"
     assert made.keys() - {"_meta"} == {
         *("resultType", "taskId", "status", "statusMessage"),
         *("createdAt", "lastUpdatedAt", "ttlMs", "pollIntervalMs"),
     }
-    assert (made["taskId"], made["status"]) == (format_handle(job), "working")
+    assert (made["taskId"], made["status"]) == (job_handle(job), "working")
     assert made["ttlMs"] is None, "it is kept for as long as it takes"
     assert made["pollIntervalMs"] == 2000
-    working = await call_task_method(service_url, "get", format_handle(job))
+    working = await call_task_method(service_url, "get", job_handle(job))
     assert working["resultType"] == "complete"
     assert (working["status"], working["ttlMs"]) == ("working", None)
     assert working["statusMessage"] == made["statusMessage"]
@@ -72,13 +68,13 @@ async def test_a_wait_for_one_job_is_a_task_that_can_be_asked_about(
     run_id = await worker.start_run()
     await worker.end_run(run_id, RunResult(JobState.SUCCEEDED, "COMPLETED"))
 
-    over = await call_task_method(service_url, "get", format_handle(job))
+    over = await call_task_method(service_url, "get", job_handle(job))
     assert over["status"] == "completed"
     assert "pollIntervalMs" not in over
     kept = datetime.fromisoformat(over["createdAt"]) + timedelta(milliseconds=over["ttlMs"])
     ended = datetime.fromisoformat(over["lastUpdatedAt"])
     assert abs(kept - ended - RETENTION) < timedelta(seconds=1), "as long as the job"
-    waited = await call_wait_for_jobs(service_url, format_handle(job), until="terminal")
+    waited = await call_wait_for_jobs(service_url, job_handle(job), until="terminal")
     assert over["result"]["content"] == waited["content"]
     assert over["result"]["resultType"] == waited["resultType"] == "complete"
     assert not over["result"]["isError"]
@@ -99,14 +95,14 @@ async def test_a_task_stands_where_its_job_does(
     """A job that failed is a call that completed with an error; `failed` is for the protocol's."""
     job = await make_job_with_history(RunDriver(database), make_job, life)
 
-    shown_as = await call_task_method(service_url, "get", format_handle(job))
+    shown_as = await call_task_method(service_url, "get", job_handle(job))
 
     assert shown_as["status"] == STATUS_BY_HISTORY[life]
     assert ("result" in shown_as) == (STATUS_BY_HISTORY[life] == "completed")
     if "result" in shown_as:
         assert shown_as["result"]["isError"] == (life == "failed")
     assert (shown_as["ttlMs"] is None) == (STATUS_BY_HISTORY[life] == "working")
-    waited = await call_wait_for_jobs(service_url, format_handle(job))
+    waited = await call_wait_for_jobs(service_url, job_handle(job))
     assert waited["resultType"] == ("task" if STATUS_BY_HISTORY[life] == "working" else "complete")
 
 
@@ -118,7 +114,7 @@ async def test_a_task_stands_where_its_job_does(
         {"job_ids": "both"},
         {"timeout_seconds": 46},
         {"job_ids": ["job_not-one"]},
-        {"job_ids": [ids.format_handle(HandleKind.JOB, ids.new_id())]},
+        {"job_ids": [job_handle(ids.new_id())]},
         {"surprise": 1},
     ],
 )
@@ -126,7 +122,7 @@ async def test_what_is_no_wait_for_the_end_of_one_job_is_no_task(
     service_url: str, make_job: JobFactory, arguments: dict[str, Any]
 ) -> None:
     """Who waits for a change, or for several, is answered as ever; so is who makes a mistake."""
-    one, other = format_handle(await make_job()), format_handle(await make_job())
+    one, other = job_handle(await make_job()), job_handle(await make_job())
     if arguments.get("job_ids") == "both":
         arguments = {"job_ids": [one, other]}
 
@@ -152,7 +148,7 @@ async def test_who_does_not_declare_the_extension_gets_no_task_and_may_not_ask_f
     service_url: str, make_job: JobFactory
 ) -> None:
     """Each request says for itself what its sender knows."""
-    job = format_handle(await make_job())
+    job = job_handle(await make_job())
     given = {"job_ids": [job], "until": "terminal", "timeout_seconds": 0.1}
 
     plain = await send_modern_request(
@@ -173,7 +169,7 @@ async def test_who_does_not_declare_the_extension_gets_no_task_and_may_not_ask_f
 
 async def test_cancelling_a_task_cancels_the_job(service_url: str, make_job: JobFactory) -> None:
     """The ack says nothing; however often it is asked for, and once it is over as well."""
-    job = format_handle(await make_job())
+    job = job_handle(await make_job())
 
     for _ in range(2):
         ack = await call_task_method(service_url, "cancel", job)
@@ -189,7 +185,7 @@ async def test_answers_to_nothing_that_was_asked_are_passed_over(
     service_url: str, make_job: JobFactory
 ) -> None:
     """A job asks for nothing on its way."""
-    job = format_handle(await make_job())
+    job = job_handle(await make_job())
 
     ack = await call_task_method(
         service_url, "update", job, inputResponses={"x": {"action": "accept"}}
@@ -203,7 +199,7 @@ async def test_a_header_that_names_another_task_is_refused(
     service_url: str, make_job: JobFactory
 ) -> None:
     """What is between us and the client may have routed by it; sending none is let pass."""
-    job, other = format_handle(await make_job()), format_handle(await make_job())
+    job, other = job_handle(await make_job()), job_handle(await make_job())
 
     for verb in ("get", "cancel", "update"):
         answer = await send_modern_request(
@@ -239,7 +235,7 @@ async def test_who_may_only_read_cannot_cancel_a_task(
     service_url: str, make_job: JobFactory
 ) -> None:
     """The same as by the tool, and with its words."""
-    job = format_handle(await make_job())
+    job = job_handle(await make_job())
 
     answer = await send_modern_request(
         service_url, "tasks/cancel", caller_token="hf_reader", taskId=job
@@ -258,7 +254,7 @@ async def test_a_hold_is_said_in_the_task(
     async with database.transaction() as tx:
         await credentials.mark_credential_refused(tx, ADA_ID, version=1)
 
-    held = await call_task_method(service_url, "get", format_handle(job), caller_token="hf_reader")
+    held = await call_task_method(service_url, "get", job_handle(job), caller_token="hf_reader")
 
     assert held["status"] == "working"
     assert "Hugging Face" in held["statusMessage"]

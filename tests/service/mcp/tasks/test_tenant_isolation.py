@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from schema.common import ids
-from schema.common.ids import HandleKind
 from schema.db.database import Database
 from tests.support.database.all_rows import read_all_rows
 from tests.support.factories import JobFactory
 from tests.support.hub.fake_hub import FakeHub, whoami_answer
+from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
 from tests.support.mcp.client import call_for_result
 from tests.support.mcp.notification_stream import open_notification_stream, send_modern_request
@@ -30,10 +30,8 @@ async def test_a_foreign_task_is_not_told_from_none(
     service_url: str, database: Database, make_job: JobFactory, life: str
 ) -> None:
     """Byte for byte, whatever became of it, and whether or not the asker knows tasks."""
-    foreign = ids.format_handle(
-        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, life)).id
-    )
-    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
+    foreign = job_handle((await make_job_with_history(RunDriver(database), make_job, life)).id)
+    nobodys = job_handle(ids.new_id())
     before = await read_all_rows(database)
 
     for method, more in TASK_METHODS:
@@ -68,8 +66,8 @@ async def test_a_foreign_wait_does_not_become_a_task(
     service_url: str, make_job: JobFactory
 ) -> None:
     """Whoever knows tasks is told as much of a foreign job as anybody."""
-    foreign = ids.format_handle(HandleKind.JOB, (await make_job()).id)
-    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
+    foreign = job_handle((await make_job()).id)
+    nobodys = job_handle(ids.new_id())
 
     theirs, none = [
         ObservedAnswer.from_response(
@@ -101,7 +99,7 @@ async def test_who_listens_to_anothers_hears_of_ones_own_alone(
         "workspace_id"
     ]
     job = await make_job()
-    foreign = ids.format_handle(HandleKind.JOB, job.id)
+    foreign = job_handle(job.id)
     wanted: dict[str, Any] = {
         "resourceSubscriptions": [
             *(f"job://{foreign}", f"job://{foreign}/logs"),
@@ -127,7 +125,7 @@ async def test_cancelling_a_task_is_challenged_for_a_scope_like_the_tool(
     service_url: str, fake_hub: FakeHub, make_job: JobFactory
 ) -> None:
     """A client that can sign in for more is sent to where it can, and nothing is stopped."""
-    job = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    job = job_handle((await make_job()).id)
     claims = base64.urlsafe_b64encode(json.dumps({"scope": "openid"}).encode()).decode()
     token = f"hf_oauth_e30.{claims.rstrip('=')}.c2ln"
     fake_hub.whoami_by_token[token] = whoami_answer(ADA_ID, "ada", type="oauth")

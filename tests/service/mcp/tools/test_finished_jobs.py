@@ -4,13 +4,12 @@ from typing import Any
 
 import pytest
 
-from schema.common import ids
-from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs.run_end import RunResult
-from schema.jobs.tables import Job, JobKind, JobState, Reason
+from schema.jobs.tables import JobKind, JobState, Reason
 from tests.support.factories import JobFactory
+from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import REMOTE_ID, RunDriver
 from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
 from tests.support.subjects import ADA_ID
@@ -22,16 +21,11 @@ def run_driver(database: Database) -> RunDriver:
     return RunDriver(database)
 
 
-def handle_of(job: Job) -> str:
-    """Write the handle of a job."""
-    return ids.format_handle(HandleKind.JOB, job.id)
-
-
 async def test_a_log_is_read_in_order_and_once_whatever_the_page(
     service_url: str, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
     """A cursor is the number of a line: nothing is skipped, nothing is repeated."""
-    handle = handle_of(await make_job())
+    handle = job_handle(await make_job())
     written = [f"step {number}" for number in range(7)]
     await run_driver.append_log(await run_driver.start_run(), *written)
 
@@ -52,7 +46,7 @@ async def test_the_end_of_a_log_can_be_asked_for(
     service_url: str, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
     """Most questions about a log are about its end."""
-    handle = handle_of(await make_job())
+    handle = job_handle(await make_job())
     await run_driver.append_log(await run_driver.start_run(), "a", "b", "c")
 
     answer = await call_tool(service_url, "job_logs", job_id=handle, tail=2)
@@ -66,7 +60,7 @@ async def test_a_failed_command_comes_with_the_end_of_its_log(
     service_url: str, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
     """The evidence is in the answer, not one more call away."""
-    handle = handle_of(await make_job())
+    handle = job_handle(await make_job())
     run_id = await run_driver.start_run()
     await run_driver.append_log(
         run_id, *(f"line {number}" for number in range(30)), "KeyError: 'loss'"
@@ -91,7 +85,7 @@ async def test_a_result_is_refused_until_there_is_one(
     service_url: str, make_job: JobFactory
 ) -> None:
     """The refusal says when to ask again, so that nobody polls blindly."""
-    handle = handle_of(await make_job())
+    handle = job_handle(await make_job())
 
     answer = await call_tool(service_url, "job_result", job_id=handle)
 
@@ -104,7 +98,7 @@ async def test_the_answer_of_a_model_is_the_result(
 ) -> None:
     """What was paid for can be collected, as often as one likes."""
     spec = {"model": "m/m", "inputs": [{"role": "user", "content": "Hi"}]}
-    handle = handle_of(await make_job(kind=JobKind.INFERENCE, spec=spec))
+    handle = job_handle(await make_job(kind=JobKind.INFERENCE, spec=spec))
     run_id = await run_driver.start_run(JobKind.INFERENCE)
     said = {
         "text": "Hello!",
@@ -129,7 +123,7 @@ async def test_an_answer_that_was_cut_off_says_so(
     service_url: str, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
     """Half an answer that looks whole is worse than none."""
-    handle = handle_of(await make_job(kind=JobKind.INFERENCE, spec={"model": "m/m"}))
+    handle = job_handle(await make_job(kind=JobKind.INFERENCE, spec={"model": "m/m"}))
     cut: dict[str, Any] = {"text": "Once upon", "finish_reason": "length", "usage": None}
     run_id = await run_driver.start_run(JobKind.INFERENCE)
     await run_driver.answer_run(run_id, RunResult(JobState.SUCCEEDED, "ANSWERED", result=cut))
@@ -145,7 +139,7 @@ async def test_what_a_command_printed_is_its_result(
     service_url: str, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
     """A command has no other answer."""
-    handle = handle_of(await make_job())
+    handle = job_handle(await make_job())
     run_id = await run_driver.start_run()
     await run_driver.append_log(run_id, "42")
     await run_driver.end_run(run_id, RunResult(JobState.SUCCEEDED, "COMPLETED", exit_code=0))
@@ -159,7 +153,7 @@ async def test_a_cancelled_job_costs_money_until_it_is_seen_to_be_over(
     service_url: str, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
     """Nobody is told that spending has ended before it has."""
-    handle = handle_of(await make_job())
+    handle = job_handle(await make_job())
     run_id = await run_driver.start_run()
 
     stopping = await call_for_result(service_url, "cancel_job", job_id=handle)
@@ -181,7 +175,7 @@ async def test_cancelling_a_finished_job_changes_nothing_and_says_so(
         await run_driver.start_run(), RunResult(JobState.SUCCEEDED, "COMPLETED", exit_code=0)
     )
 
-    answer = await call_tool(service_url, "cancel_job", job_id=handle_of(job))
+    answer = await call_tool(service_url, "cancel_job", job_id=job_handle(job))
 
     assert answer_text(answer).startswith(
         "Nothing was changed, for it had already finished. Succeeded"
@@ -195,7 +189,7 @@ async def test_a_running_job_links_to_its_page_at_the_hub(
     service_url: str, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
     """A person wants to see it with their own eyes."""
-    handle = handle_of(await make_job())
+    handle = job_handle(await make_job())
     await run_driver.start_run()
 
     [view] = (await call_for_result(service_url, "job_status", job_ids=handle))["jobs"]

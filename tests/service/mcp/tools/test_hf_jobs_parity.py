@@ -16,6 +16,7 @@ from tests.support.hub.fake_hub import FakeHub, whoami_answer
 from tests.support.jobs.job_states import RunDriver
 from tests.support.mcp.client import answer_text, call_for_result, call_tool
 from tests.support.paths import DOCS
+from tests.support.subjects import ADA_ID
 from workers.artifacts.redaction import Redactor
 
 PAGE: Final = DOCS / "hf-jobs.md"
@@ -300,7 +301,7 @@ async def test_each_row_holds(
 ) -> None:
     """What a model has learned of another server is no mistake here."""
     fake_hub.whoami_by_token["hf_ada"] = whoami_answer(
-        "5e9ecfc04957053f60648a3e", "ada", type="access_token", accessToken={"role": "write"}
+        ADA_ID, "ada", type="access_token", accessToken={"role": "write"}
     ) | {"orgs": [{"type": "org", "id": "0" * 24, "name": "acme", "roleInOrg": "admin"}]}
     fake_hub.hardware += [{"name": name, **HARDWARE} for name in ("h200x8", "rtx-pro-6000x2")]
     with start_service() as service:

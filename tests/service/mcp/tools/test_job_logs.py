@@ -11,15 +11,14 @@ from typing import Any, Final
 import httpx2
 import pytest
 
-from schema.common import ids
-from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs.run_end import RunResult
-from schema.jobs.tables import Job, JobState
+from schema.jobs.tables import JobState
 from schema.settings import Settings
 from tests.support.factories import JobFactory
 from tests.support.hub.log_hub import LogHub, run_log_hub
 from tests.support.jobs import log_capture
+from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver
 from tests.support.mcp.client import answer_text, call_for_result, call_tool
 from tests.support.paths import REPOSITORY
@@ -62,11 +61,6 @@ async def read_log_page(service_url: str) -> AsyncGenerator[Callable[..., Any]]:
         yield ask
 
 
-def format_handle(job: Job) -> str:
-    """Write the handle of a job."""
-    return ids.format_handle(HandleKind.JOB, job.id)
-
-
 def measure_result(result: dict[str, Any]) -> tuple[int, int]:
     """Count what a client gets to read, as text and as an object."""
     words = "\n".join(part["text"] for part in result["content"])
@@ -83,7 +77,7 @@ async def test_each_line_of_a_long_log_is_read_once_although_workers_were_killed
     long_log_hub: LogHub,
 ) -> None:
     """Killed between two chunks, in the middle of one, and while it reads again what is kept."""
-    handle, known = format_handle(await make_job()), make_settings()
+    handle, known = job_handle(await make_job()), make_settings()
     await run_driver.start_run()
     environment = os.environ | {
         "HOLDFAST_DATABASE_URL": str(known.database_url),
@@ -126,7 +120,7 @@ async def test_no_reply_is_larger_than_was_asked_for(
     extra: dict[str, Any],
 ) -> None:
     """As text and as an object, whatever the lines are made of."""
-    handle = format_handle(await make_job())
+    handle = job_handle(await make_job())
     lines = ["\x1b[0m" * 50, "x" * 16_000, '"\\' * 300, "", "é😀\u2028x" * 900, *["x"] * 400]
     run_id = await run_driver.start_run()
     await run_driver.append_log(run_id, *lines)
@@ -156,7 +150,7 @@ async def test_a_line_that_does_not_fit_is_cut_and_read_past(
     service_url: str, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
     """A line without an end does not stop whoever reads on; and says how to see more of it."""
-    handle = format_handle(await make_job())
+    handle = job_handle(await make_job())
     await run_driver.append_log(await run_driver.start_run(), "x" * 5000, "y" * 100)
 
     first = await call_for_result(service_url, "job_logs", job_id=handle, max_bytes=1000)
@@ -173,7 +167,7 @@ async def test_lines_are_found_by_what_stands_in_them(
     service_url: str, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
     """Their numbers say where to read on from; nothing in the text is special."""
-    handle = format_handle(await make_job())
+    handle = job_handle(await make_job())
     lines = [f"step {number}" for number in range(3000)]
     lines[7], lines[1500], lines[2999] = "ERROR: 100% (a)", "an error", "Error: 100% (b)"
     await run_driver.append_log(await run_driver.start_run(), *lines)
@@ -197,7 +191,7 @@ async def test_what_is_not_kept_of_a_log_is_said(
     service_url: str, database: Database, make_job: JobFactory, run_driver: RunDriver
 ) -> None:
     """A gap that nobody is told of would be read as what happened."""
-    handle = format_handle(await make_job())
+    handle = job_handle(await make_job())
     await run_driver.append_log(
         await run_driver.start_run(), *(str(number) for number in range(10))
     )
@@ -214,7 +208,7 @@ async def test_an_end_is_not_asked_for_along_with_a_place(
     service_url: str, make_job: JobFactory
 ) -> None:
     """Either would have to be ignored."""
-    handle = format_handle(await make_job())
+    handle = job_handle(await make_job())
 
     assert "goes with neither" in answer_text(
         await call_tool(service_url, "job_logs", job_id=handle, tail=2, grep="x")

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from schema.common import ids
-from schema.common.ids import HandleKind
 from schema.db.database import Database
 from service.local.ports import find_free_port
 from tests.support.factories import FailFirstCommit, JobFactory, StartService
+from tests.support.jobs.handles import job_handle
 from tests.support.mcp.client import (
     answer_text,
     call_for_result,
@@ -34,7 +34,7 @@ async def test_a_launch_answers_with_a_handle_that_is_already_durable(
     async with database.transaction() as tx:
         row = await tx.fetchrow("SELECT * FROM job")
     assert row is not None
-    assert view["job_id"] == ids.format_handle(HandleKind.JOB, row["id"])
+    assert view["job_id"] == job_handle(row["id"])
     assert (row["subject_id"], row["state"], row["namespace"]) == (ADA_ID, "queued", "ada")
     assert view["title"] == "hello"
     assert view["poll_after_seconds"] == 2
@@ -155,7 +155,7 @@ async def test_a_foreign_job_is_not_told_from_one_that_does_not_exist(service_ur
     foreign = (
         await call_for_result(service_url, "launch_job", image="python:3.12", command="true")
     )["job_id"]
-    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
+    nobodys = job_handle(ids.new_id())
 
     for tool, argument in (
         ("job_status", "job_ids"),
@@ -210,7 +210,7 @@ async def test_jobs_are_listed_newest_first_page_by_page(
     service_url: str, make_job: JobFactory
 ) -> None:
     """Every job is on exactly one page, whatever its size."""
-    made = [ids.format_handle(HandleKind.JOB, (await make_job()).id) for _ in range(5)]
+    made = [job_handle((await make_job()).id) for _ in range(5)]
 
     listed: list[str] = []
     cursor: str | None = None
@@ -237,7 +237,7 @@ async def test_a_list_is_narrowed_by_every_filter_given(
         service_url, "list_jobs", labels={"team": "nlp"}, state=["running", "failed"]
     )
 
-    assert [job["job_id"] for job in page["jobs"]] == [ids.format_handle(HandleKind.JOB, wanted.id)]
+    assert [job["job_id"] for job in page["jobs"]] == [job_handle(wanted.id)]
     assert none["jobs"] == []
 
 
@@ -245,8 +245,8 @@ async def test_several_handles_are_answered_one_by_one(
     service_url: str, make_job: JobFactory
 ) -> None:
     """One wrong handle spoils only itself."""
-    good = ids.format_handle(HandleKind.JOB, (await make_job()).id)
-    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
+    good = job_handle((await make_job()).id)
+    nobodys = job_handle(ids.new_id())
 
     view = await call_for_result(service_url, "job_status", job_ids=[good, nobodys, "nonsense"])
 
@@ -258,7 +258,7 @@ async def test_cancelling_twice_gives_the_same_answer(
     service_url: str, make_job: JobFactory
 ) -> None:
     """A cancel whose answer was lost is repeated without fear."""
-    handle = ids.format_handle(HandleKind.JOB, (await make_job()).id)
+    handle = job_handle((await make_job()).id)
 
     first = await call_tool(service_url, "cancel_job", job_id=handle)
     again = await call_tool(service_url, "cancel_job", job_id=handle)
@@ -325,7 +325,7 @@ async def test_a_launch_whose_commit_was_lost_is_asked_for_again_under_the_same_
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT last_value FROM commits") == 2
         (row,) = await tx.fetch("SELECT id FROM job")
-    assert view["job_id"] == ids.format_handle(HandleKind.JOB, row["id"])
+    assert view["job_id"] == job_handle(row["id"])
 
 
 async def test_a_launch_while_the_database_is_away_says_that_nothing_was_launched(

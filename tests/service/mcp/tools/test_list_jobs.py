@@ -10,6 +10,7 @@ from schema.common.errors import Invalid
 from schema.common.ids import HandleKind
 from schema.db.database import Database
 from tests.support.factories import JobFactory
+from tests.support.jobs.handles import job_handle
 from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
 
 
@@ -24,7 +25,7 @@ async def jobs_by_age(database: Database, make_job: JobFactory) -> list[str]:
             await tx.execute(
                 "UPDATE job SET created_at = created_at - $2::interval WHERE id = $1", job.id, ago
             )
-    return [ids.format_handle(HandleKind.JOB, job.id) for job in made]
+    return [job_handle(job.id) for job in made]
 
 
 async def listed(service: str, **filters: Any) -> set[str]:
@@ -83,7 +84,7 @@ async def test_pages_of_a_filtered_list_have_each_job_once(
             workspace_id=inside if fits or number % 2 else None,
             labels={"team": "nlp"} if fits else {"team": "cv"},
         )
-        wanted += [ids.format_handle(HandleKind.JOB, job.id)] if fits else []
+        wanted += [job_handle(job.id)] if fits else []
     filters: dict[str, Any] = {
         "workspace_id": workspace,
         "labels": {"team": "nlp"},

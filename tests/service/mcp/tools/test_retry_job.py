@@ -10,6 +10,7 @@ from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobKind, JobState, Reason
 from tests.support.factories import JobFactory
 from tests.support.hub.fake_hub import FakeHub
+from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver, make_job_with_history
 from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
 from tests.support.subjects import ADA_ID
@@ -23,7 +24,7 @@ async def make_failed_job(
     job = await make_job(**overrides)
     worker = RunDriver(database)
     await worker.end_run(await worker.start_run(), ending)
-    return ids.format_handle(HandleKind.JOB, job.id)
+    return job_handle(job.id)
 
 
 async def test_a_retry_is_a_new_job_that_leads_back(
@@ -82,9 +83,7 @@ async def test_what_is_being_stopped_is_run_again_only_once_it_is(
     service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """Two GPUs for one job is what a retry must never buy."""
-    old = ids.format_handle(
-        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, "stopping")).id
-    )
+    old = job_handle((await make_job_with_history(RunDriver(database), make_job, "stopping")).id)
     early = await call_tool(service_url, "retry_job", job_id=old)
     async with database.transaction() as tx:
         run_id = await tx.fetchval("SELECT id FROM remote_run")
@@ -118,12 +117,8 @@ async def test_retries_with_one_key_are_one_job(
     service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """Also at the same moment; and another job's retry is another request."""
-    old = ids.format_handle(
-        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, "succeeded")).id
-    )
-    other = ids.format_handle(
-        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, "cancelled")).id
-    )
+    old = job_handle((await make_job_with_history(RunDriver(database), make_job, "succeeded")).id)
+    other = job_handle((await make_job_with_history(RunDriver(database), make_job, "cancelled")).id)
     retries = [
         call_for_result(service_url, "retry_job", job_id=old, idempotency_key="k") for _ in range(4)
     ]
@@ -214,9 +209,7 @@ async def test_a_call_is_run_again_with_another_question(
     service_url: str, database: Database, make_job: JobFactory
 ) -> None:
     """By the words launch_inference takes."""
-    old = ids.format_handle(
-        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, "answered")).id
-    )
+    old = job_handle((await make_job_with_history(RunDriver(database), make_job, "answered")).id)
     async with database.transaction() as tx:
         await tx.execute(
             "UPDATE job_payload SET spec = $1",

@@ -11,6 +11,7 @@ from schema.common.ids import HandleKind
 from schema.db.database import Database
 from tests.support.database.all_rows import read_all_rows
 from tests.support.factories import JobFactory
+from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_with_history
 from tests.support.mcp.client import call_for_result, post_message
 from tests.support.mcp.observed_answers import (
@@ -112,16 +113,14 @@ async def test_a_foreign_job_is_not_told_from_none_whatever_became_of_it(
     life: str,
 ) -> None:
     """Whoever steals a handle learns nothing by any tool, and can stop nothing."""
-    foreign = ids.format_handle(
-        HandleKind.JOB, (await make_job_with_history(RunDriver(database), make_job, life)).id
-    )
+    foreign = job_handle((await make_job_with_history(RunDriver(database), make_job, life)).id)
     before = await read_all_rows(database)
 
     # Whichever way it is asked, the tool is the same: one life of a job is tried in all of them.
     ways = list(ProtocolVariant) if life == "running" else [ProtocolVariant.MODERN]
     for place in handle_arguments(tool_arguments, HandleKind.JOB):
         for way in ways:
-            nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
+            nobodys = job_handle(ids.new_id())
             theirs = await call_tool(
                 service_url, place.tool, place.with_handle(foreign), variant=way
             )
@@ -276,8 +275,8 @@ async def test_among_many_handles_the_foreign_ones_do_not_stand_out(
         )
     )["job_id"]
     await call_for_result(service_url, "cancel_job", caller_token=BOB_TOKEN, job_id=own)
-    foreign = [ids.format_handle(HandleKind.JOB, (await make_job()).id) for _ in range(24)]
-    nobodys = [ids.format_handle(HandleKind.JOB, ids.new_id()) for _ in foreign]
+    foreign = [job_handle((await make_job()).id) for _ in range(24)]
+    nobodys = [job_handle(ids.new_id()) for _ in foreign]
     mixed = [own, "job_not-one", *foreign]
 
     for way in ProtocolVariant:
@@ -359,7 +358,7 @@ async def test_no_argument_makes_a_caller_somebody_else(
     for place in tool_arguments:
         whole[place.tool] = {}
     for place in handle_arguments(tool_arguments, HandleKind.JOB):
-        whole[place.tool] |= place.with_handle(ids.format_handle(HandleKind.JOB, ids.new_id()))
+        whole[place.tool] |= place.with_handle(job_handle(ids.new_id()))
 
     for tool, arguments in whole.items():
         for name in FORGED_ARGUMENTS:
@@ -396,7 +395,7 @@ async def test_nothing_else_can_be_asked_for_a_handle(
 ) -> None:
     """For what can be: test_surface_attacks and test_task_attacks."""
     job = await make_job()
-    handle = ids.format_handle(HandleKind.JOB, job.id)
+    handle = job_handle(job.id)
     tasks = {f"tasks/{verb}": {"taskId": handle} for verb in ("get", "cancel", "result", "update")}
     tasks["tasks/list"] = {}
     listening: dict[str, dict[str, Any]] = {

@@ -18,13 +18,13 @@ from redis.asyncio import Redis
 
 from schema.accounts import credentials
 from schema.common import ids
-from schema.common.ids import HandleKind
 from schema.db.database import Database
 from schema.jobs import lifecycle, run_end, run_launch
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import Job, JobKind, JobState
 from tests.support.factories import JobFactory, StartService
 from tests.support.hub.fake_hub import FakeHub
+from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver
 from tests.support.mcp.client import (
     answer_text,
@@ -37,10 +37,6 @@ from tests.support.polling import eventually
 from tests.support.subjects import ADA_ID
 
 WAITS_KEY = f"holdfast:waits:{ADA_ID}"
-
-
-def format_handle(job: Job) -> str:
-    return ids.format_handle(HandleKind.JOB, job.id)
 
 
 async def cancel_job(database: Database, job: Job) -> None:
@@ -88,12 +84,12 @@ async def test_a_wait_answers_when_the_job_changes(
     job = await make_job()
     answers: list[dict[str, Any]] = []
     async with run_during_wait(
-        redis, service_url, answers, job_ids=format_handle(job), since_version=1
+        redis, service_url, answers, job_ids=job_handle(job), since_version=1
     ):
         await cancel_job(database, job)
 
     [view] = answers
-    assert (view["changed"], view["done"], view["timed_out"]) == ([format_handle(job)], True, False)
+    assert (view["changed"], view["done"], view["timed_out"]) == ([job_handle(job)], True, False)
     assert view["jobs"][0]["state"] == "cancelled"
     assert view["next_step"] == "Nothing is left to do."
 
@@ -110,11 +106,11 @@ async def test_without_a_valkey_a_wait_is_answered_all_the_same(
                 view = await call_for_result(
                     url,
                     "wait_for_jobs",
-                    job_ids=format_handle(job),
+                    job_ids=job_handle(job),
                     since_version=1,
                     timeout_seconds=40,
                 )
-                assert view["changed"] == [format_handle(job)]
+                assert view["changed"] == [job_handle(job)]
 
             with anyio.fail_after(20):
                 calls.start_soon(wait)
@@ -138,13 +134,13 @@ async def test_what_holds_already_is_answered_at_once(
             view = await call_for_result(
                 service_url,
                 "wait_for_jobs",
-                job_ids=format_handle(job),
+                job_ids=job_handle(job),
                 timeout_seconds=45,
                 **arguments,
             )
             assert (view["done"], view["timed_out"]) == (True, False), arguments
             assert view["changed"] == (
-                [format_handle(job)] if arguments.get("since_version") == 1 else []
+                [job_handle(job)] if arguments.get("since_version") == 1 else []
             )
 
 
@@ -155,12 +151,12 @@ async def test_a_wait_in_vain_names_the_call_that_goes_on_with_it(
     job = await make_job()
 
     view = await call_for_result(
-        service_url, "wait_for_jobs", job_ids=format_handle(job), timeout_seconds=0.1
+        service_url, "wait_for_jobs", job_ids=job_handle(job), timeout_seconds=0.1
     )
 
     assert (view["timed_out"], view["done"], view["changed"]) == (True, False, [])
     assert view["next_step"] == (
-        f'Call wait_for_jobs(job_ids="{format_handle(job)}", until="change", since_version=1) to '
+        f'Call wait_for_jobs(job_ids="{job_handle(job)}", until="change", since_version=1) to '
         "wait on."
     )
 
@@ -173,14 +169,14 @@ async def test_bookkeeping_wakes_nobody(
     run_id = await _claim_run(database)
     answers: list[dict[str, Any]] = []
     async with run_during_wait(
-        redis, service_url, answers, job_ids=format_handle(job), since_version=2
+        redis, service_url, answers, job_ids=job_handle(job), since_version=2
     ):
         async with database.transaction() as tx:
             await run_launch.mark_unconfirmed(tx, run_id, cause="?", worker="w")
         view = await call_for_result(
             service_url,
             "wait_for_jobs",
-            job_ids=format_handle(job),
+            job_ids=job_handle(job),
             since_version=2,
             timeout_seconds=1.5,
         )
@@ -188,7 +184,7 @@ async def test_bookkeeping_wakes_nobody(
         assert answers == []
         await cancel_job(database, job)
 
-    assert answers[0]["changed"] == [format_handle(job)]
+    assert answers[0]["changed"] == [job_handle(job)]
 
 
 async def test_stopping_is_waited_for_until_it_is_seen_to_be_over(
@@ -201,7 +197,7 @@ async def test_stopping_is_waited_for_until_it_is_seen_to_be_over(
     await cancel_job(database, job)
     answers: list[dict[str, Any]] = []
     async with run_during_wait(
-        redis, service_url, answers, job_ids=format_handle(job), until="terminal"
+        redis, service_url, answers, job_ids=job_handle(job), until="terminal"
     ):
         assert answers == []
         await worker.end_run(run_id, RunResult(JobState.CANCELLED, "CANCELED"))
@@ -215,7 +211,7 @@ async def test_any_answers_with_the_first_and_all_with_the_last(
     """And the next call leaves out what will not change any more."""
     first, last = await make_job(), await make_job()
     both: dict[str, Any] = {
-        "job_ids": [format_handle(first), format_handle(last)],
+        "job_ids": [job_handle(first), job_handle(last)],
         "until": "terminal",
     }
     everything: list[dict[str, Any]] = []
@@ -226,9 +222,7 @@ async def test_any_answers_with_the_first_and_all_with_the_last(
         assert everything == []
         [view] = anything
         assert (view["done"], view["timed_out"]) == (False, False)
-        assert (
-            f'wait_for_jobs(job_ids="{format_handle(last)}", until="terminal"' in view["next_step"]
-        )
+        assert f'wait_for_jobs(job_ids="{job_handle(last)}", until="terminal"' in view["next_step"]
         await cancel_job(database, last)
 
     assert everything[0]["done"]
@@ -240,7 +234,7 @@ async def test_a_finished_job_among_many_does_not_end_every_wait_for_a_change(
     """A client that waits in a loop would spin for as long as the others run."""
     finished, running = await make_job(), await make_job()
     await cancel_job(database, finished)
-    seen = {format_handle(finished): 2, format_handle(running): 1}
+    seen = {job_handle(finished): 2, job_handle(running): 1}
 
     view = await call_for_result(
         service_url, "wait_for_jobs", job_ids=list(seen), since_version=seen, timeout_seconds=0.2
@@ -253,7 +247,7 @@ async def test_of_several_the_next_call_says_what_was_seen_of_each(
     service_url: str, make_job: JobFactory
 ) -> None:
     """And it can be made as it is written."""
-    jobs = [format_handle(await make_job()) for _ in range(2)]
+    jobs = [job_handle(await make_job()) for _ in range(2)]
 
     view = await call_for_result(
         service_url, "wait_for_jobs", job_ids=jobs, mode="all", timeout_seconds=0.1
@@ -280,7 +274,7 @@ async def test_a_hold_is_a_change(
     """Only the person can put it right, so they should not hear of it after the wait."""
     job = await make_job()
     answers: list[dict[str, Any]] = []
-    async with run_during_wait(redis, service_url, answers, job_ids=format_handle(job)):
+    async with run_during_wait(redis, service_url, answers, job_ids=job_handle(job)):
         await anyio.sleep(0.5)  # it has to have looked once: a hold that is there is no change
         async with database.transaction() as tx:
             await credentials.mark_credential_refused(
@@ -288,7 +282,7 @@ async def test_a_hold_is_a_change(
             )
 
     assert (answers[0]["changed"], answers[0]["jobs"][0]["hold"]) == (
-        [format_handle(job)],
+        [job_handle(job)],
         "credentials",
     )
 
@@ -299,16 +293,16 @@ async def test_a_wrong_handle_spoils_only_itself(
     """Alone it is an error at once; among others it comes back with them."""
     job = await make_job()
     await cancel_job(database, job)
-    nobodys = ids.format_handle(HandleKind.JOB, ids.new_id())
+    nobodys = job_handle(ids.new_id())
 
     alone = await call_tool(service_url, "wait_for_jobs", job_ids=nobodys)
     view = await call_for_result(
-        service_url, "wait_for_jobs", job_ids=[nobodys, format_handle(job), "job_no"]
+        service_url, "wait_for_jobs", job_ids=[nobodys, job_handle(job), "job_no"]
     )
 
     assert read_refusal(alone)["code"] == "NotFound"
     assert [error["code"] for error in view["errors"]] == ["NotFound", "Invalid"]
-    assert [each["job_id"] for each in view["jobs"]] == [format_handle(job)]
+    assert [each["job_id"] for each in view["jobs"]] == [job_handle(job)]
 
 
 @pytest.mark.parametrize(
@@ -354,7 +348,7 @@ async def test_who_asks_for_progress_hears_of_every_change_while_they_wait(
         async with open_mcp_client(service_url) as client:
             answer = await client.call_tool(
                 "wait_for_jobs",
-                {"job_ids": format_handle(job), "until": "terminal"},
+                {"job_ids": job_handle(job), "until": "terminal"},
                 progress_callback=hear,
             )
 
@@ -379,7 +373,7 @@ async def test_a_client_that_disconnects_frees_its_wait(
             async with open_mcp_client(service_url) as client:
                 await client.call_tool(
                     "wait_for_jobs",
-                    {"job_ids": format_handle(job), "timeout_seconds": 45},
+                    {"job_ids": job_handle(job), "timeout_seconds": 45},
                     progress_callback=hear,
                 )
 
@@ -397,10 +391,8 @@ async def test_a_subject_has_so_many_waits_and_then_is_told_what_else_to_do(
     job = await make_job()
     answers: list[dict[str, Any]] = []
     with start_service(waits=1) as one, start_service(waits=1) as other:
-        async with run_during_wait(
-            redis, one, answers, job_ids=format_handle(job), since_version=1
-        ):
-            refused = await call_tool(other, "wait_for_jobs", job_ids=format_handle(job))
+        async with run_during_wait(redis, one, answers, job_ids=job_handle(job), since_version=1):
+            refused = await call_tool(other, "wait_for_jobs", job_ids=job_handle(job))
             await cancel_job(database, job)
 
     assert read_refusal(refused)["code"] == "TooManyWaits"
@@ -412,14 +404,14 @@ async def test_nobody_upstream_hears_of_who_waits(
 ) -> None:
     """The Hub is asked who calls, once for a while, and never how a job is (I9)."""
     job = await make_job()
-    await call_for_result(service_url, "job_status", job_ids=format_handle(job))
+    await call_for_result(service_url, "job_status", job_ids=job_handle(job))
     before = len(fake_hub.whoami_tokens)
 
     async with anyio.create_task_group() as calls:
 
         async def wait() -> None:
             await call_for_result(
-                service_url, "wait_for_jobs", job_ids=format_handle(job), timeout_seconds=1.2
+                service_url, "wait_for_jobs", job_ids=job_handle(job), timeout_seconds=1.2
             )
 
         for _ in range(10):
