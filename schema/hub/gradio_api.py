@@ -1,7 +1,6 @@
-"""What can be called in a Gradio app, and does a call fit?
+"""Endpoints of a Gradio app, and the check of a call against them.
 
-An app is whatever its author made of it. Only what can be nothing but a mistake is refused here;
-what an app makes of the rest it says itself.
+Only certain mistakes are refused here. The app itself says what is wrong with anything else.
 """
 
 import json
@@ -25,7 +24,7 @@ class InvalidCall(ValueError):
 
 
 class GradioModel(BaseModel):
-    """Something an app says of itself; more than is known here is left out."""
+    """A part of what an app says about itself; unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -48,12 +47,12 @@ class Parameter(GradioModel):
 
     @property
     def takes_files(self) -> bool:
-        """Whether a file is meant, somewhere in its value."""
+        """Whether its value is a file, or contains one."""
         return "gradio.FileData" in json.dumps(self.shape)
 
     @property
     def type_label(self) -> str:
-        """What to pass, in a few words."""
+        """The type to pass, in a few words."""
         if self.takes_files:
             return "file" if self.shape.get("type") != "array" else "list of files"
         return truncate(
@@ -81,7 +80,7 @@ class Parameter(GradioModel):
 
 
 class ReturnValue(GradioModel):
-    """One value that a caller gets."""
+    """One value that a caller receives."""
 
     label: str = ""
     component: str = ""
@@ -93,62 +92,73 @@ class Endpoint:
 
     name: str
     fn_index: int
-    """What the app calls it by."""
+    """The number that the app calls it by."""
     parameters: tuple[Parameter, ...]
     returns: tuple[ReturnValue, ...]
     description: str
     exposed_inputs: tuple[bool, ...]
-    """Of each value the function takes: whether a caller passes it."""
+    """For each input of the function: whether a caller passes it."""
     exposed_outputs: tuple[bool, ...]
-    """Of each value it returns: whether a caller gets it."""
+    """For each output of the function: whether a caller receives it."""
 
     @property
     def signature(self) -> str:
-        """The endpoint as a signature, and what it gives."""
-        taken = ", ".join(each.signature for each in self.parameters)
-        given = ", ".join(each.label or each.component for each in self.returns)
-        return truncate(f"{self.name}({taken}){f' -> {given}' if given else ''}", _MAX_TEXT_CHARS)
+        """The endpoint as a signature, with what it returns."""
+        parameters = ", ".join(parameter.signature for parameter in self.parameters)
+        outputs = ", ".join(output.label or output.component for output in self.returns)
+        arrow = f" -> {outputs}" if outputs else ""
+        return truncate(f"{self.name}({parameters}){arrow}", _MAX_TEXT_CHARS)
 
     @property
     def example_arguments(self) -> dict[str, Any]:
         """The shortest arguments that fit."""
-        return {each.name: each.example_value for each in self.parameters if not each.optional}
+        return {
+            parameter.name: parameter.example_value
+            for parameter in self.parameters
+            if not parameter.optional
+        }
 
     def bind_arguments(self, arguments: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
-        """Put the arguments in the order the function takes them, files as `GivenFile`.
+        """Put the arguments in the order of the function's inputs, with files parsed.
 
         Raises:
-            Mismatch: they do not fit.
+            InvalidCall: they do not fit.
         """
-        given = iter(self._bound_values(_name_arguments(self.parameters, arguments)))
-        return [next(given) if passed else None for passed in self.exposed_inputs]
+        values = iter(self._bound_values(_name_arguments(self.parameters, arguments)))
+        return [next(values) if exposed else None for exposed in self.exposed_inputs]
 
     def label_results(self, values: Sequence[Any]) -> list[tuple[ReturnValue, Any]]:
-        """Name the values that a caller gets."""
-        shown = [value for value, got in zip(values, self.exposed_outputs, strict=False) if got]
-        # An app whose functions are not annotated says of fewer values what they are.
-        known = [*self.returns, *[ReturnValue()] * (len(shown) - len(self.returns))]
-        return list(zip(known, shown, strict=False))
+        """Pair the values that a caller receives with their descriptions."""
+        results = [
+            value for value, exposed in zip(values, self.exposed_outputs, strict=False) if exposed
+        ]
+        # An app whose functions are not annotated describes fewer values than it returns.
+        unlabelled = [ReturnValue()] * (len(results) - len(self.returns))
+        return list(zip([*self.returns, *unlabelled], results, strict=False))
 
     def _bound_values(self, arguments: Mapping[str, Any]) -> Iterable[Any]:
-        unknown = [
-            name for name in arguments if name not in {each.name for each in self.parameters}
-        ]
+        names = [parameter.name for parameter in self.parameters]
+        unknown = [name for name in arguments if name not in names]
         if unknown:
-            near = did_you_mean(unknown[0], [each.name for each in self.parameters])
+            suggestion = did_you_mean(unknown[0], names)
             raise InvalidCall(
-                f"has no parameter {quote_value(unknown[0], _MAX_VALUE_CHARS)}. {near}".strip()
+                f"has no parameter {quote_value(unknown[0], _MAX_VALUE_CHARS)}. "
+                f"{suggestion}".strip()
             )
-        missing = [p.name for p in self.parameters if not p.optional and p.name not in arguments]
+        missing = [
+            parameter.name
+            for parameter in self.parameters
+            if not parameter.optional and parameter.name not in arguments
+        ]
         if missing:
             raise InvalidCall(f"needs {' and '.join(missing)} too.")
-        for each in self.parameters:
-            if each.name not in arguments:
-                yield each.default
-            elif each.takes_files:
-                yield _parse_files(each, arguments[each.name])
+        for parameter in self.parameters:
+            if parameter.name not in arguments:
+                yield parameter.default
+            elif parameter.takes_files:
+                yield _parse_files(parameter, arguments[parameter.name])
             else:
-                yield _expect_type(each, arguments[each.name])
+                yield _expect_type(parameter, arguments[parameter.name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,27 +170,27 @@ class GradioApi:
     endpoints: dict[str, Endpoint]
 
     def choose_endpoint(self, name: str | None) -> Endpoint:
-        """Choose an endpoint; the only one, or the usual one, if none is named.
+        """Choose an endpoint; without a name, the only one or the default one.
 
         Raises:
-            Mismatch: there is no such endpoint, or one has to be chosen.
+            InvalidCall: there is no such endpoint, or the caller has to name one.
         """
         if name is None and len(self.endpoints) == 1:
             return next(iter(self.endpoints.values()))
-        found = self.endpoints.get(name or _DEFAULT_ENDPOINT)
-        if found is not None:
-            return found
+        endpoint = self.endpoints.get(name or _DEFAULT_ENDPOINT)
+        if endpoint is not None:
+            return endpoint
         if name is None:
             raise InvalidCall("has several endpoints; name one in api_name.")
-        near = did_you_mean(name, self.endpoints)
-        raise InvalidCall(f"has no endpoint {name}. {near}".strip())
+        suggestion = did_you_mean(name, self.endpoints)
+        raise InvalidCall(f"has no endpoint {name}. {suggestion}".strip())
 
     @property
     def description(self) -> str:
-        """Every endpoint with what it takes, and one that is called."""
+        """Every endpoint with its parameters, and an example of a call."""
         if not self.endpoints:
             return "No endpoint of it can be called by name."
-        lines = [f"  {each.signature}" for each in self.endpoints.values()]
+        lines = [f"  {endpoint.signature}" for endpoint in self.endpoints.values()]
         first = next(iter(self.endpoints.values()))
         example = (
             f"api_name={json.dumps(first.name)}, arguments={json.dumps(first.example_arguments)}"
@@ -197,11 +207,11 @@ def _name_arguments(
         return arguments
     if len(arguments) > len(parameters):
         raise InvalidCall(f"takes {len(parameters)} arguments, not {len(arguments)}.")
-    return {each.name: value for each, value in zip(parameters, arguments, strict=False)}
+    return {parameter.name: value for parameter, value in zip(parameters, arguments, strict=False)}
 
 
 def _parse_files(parameter: Parameter, value: JsonValue) -> Any:
-    """Replace what stands for a file, wherever it is."""
+    """Replace each file argument in a value, at any depth."""
     try:
         file = parse_file_argument(value)
     except ValueError as error:
@@ -209,14 +219,14 @@ def _parse_files(parameter: Parameter, value: JsonValue) -> Any:
     if file is not None:
         return file
     if isinstance(value, list):
-        return [_parse_files(parameter, each) for each in value]
+        return [_parse_files(parameter, item) for item in value]
     if isinstance(value, dict):
-        return {name: _parse_files(parameter, each) for name, each in value.items()}
+        return {name: _parse_files(parameter, item) for name, item in value.items()}
     return value
 
 
 def _expect_type(parameter: Parameter, value: JsonValue) -> JsonValue:
-    wanted = parameter.shape.get("type")
+    expected = parameter.shape.get("type")
     fits = {
         "string": not isinstance(value, list | dict),
         "number": _is_number(value),
@@ -224,9 +234,9 @@ def _expect_type(parameter: Parameter, value: JsonValue) -> JsonValue:
         "boolean": isinstance(value, bool),
         "array": isinstance(value, list),
     }
-    if value is not None and isinstance(wanted, str) and not fits.get(wanted, True):
-        given = truncate(json.dumps(value), _MAX_VALUE_CHARS)
-        raise InvalidCall(f"takes a {wanted} as {parameter.name}, not {given}.")
+    if value is not None and isinstance(expected, str) and not fits.get(expected, True):
+        shown = truncate(json.dumps(value), _MAX_VALUE_CHARS)
+        raise InvalidCall(f"takes a {expected} as {parameter.name}, not {shown}.")
     return value
 
 

@@ -1,9 +1,9 @@
-"""Where is a Space, and how is it asked what it can do? The one way in, for both processes.
+"""HTTP client of Spaces, for both processes: where a Space is, and what can be called in it.
 
-The address is made of the subdomain that the Hub names and of a form that the operator sets, and of
-nothing else: not of what a caller wrote, nor of what the Space says of itself. The caller's token
-goes there as `X-HF-Authorization`, which the Hub's own proxy takes away before the Space sees the
-request; never as `Authorization`, which would reach the code of whoever made the Space.
+The URL is made only of the subdomain that the Hub names and of a template that the operator sets.
+Nothing that a caller wrote and nothing that the Space says becomes part of it. The caller's token
+is sent as `X-HF-Authorization`, which the Hub's own proxy removes before the Space sees the
+request; never as `Authorization`, which would reach the code of the Space's author.
 """
 
 import re
@@ -25,7 +25,7 @@ from schema.hub.gradio_config import parse_config
 
 _DNS_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _MAX_DESCRIPTION_BYTES: Final = 4 * 1024 * 1024
-"""Bytes that an app may take to describe itself."""
+"""Bytes of what an app says about itself, at most."""
 _CONNECT_TIMEOUT_SECONDS: Final = 5.0
 
 _STARTING_STAGES: Final = {
@@ -34,7 +34,7 @@ _STARTING_STAGES: Final = {
     "BUILDING": "is being built",
     "APP_STARTING": "is starting",
 }
-"""Stages that end by themselves, once somebody asks for the Space."""
+"""Stages that end by themselves once somebody uses the Space."""
 _FAILED_STAGES: Final = {
     "NO_APP_FILE": "has no app",
     "CONFIG_ERROR": "is configured wrongly",
@@ -43,20 +43,20 @@ _FAILED_STAGES: Final = {
     "PAUSED": "was paused by its owner",
     "DELETING": "is being deleted",
 }
-"""Stages that only its owner ends."""
+"""Stages that only its owner can end."""
 
 
 class SpaceUnavailable(Exception):
-    """The Space did not answer as one that can be called; nothing was begun there."""
+    """The Space cannot be called now; nothing was started there."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         self.status = status
-        """What it answered with; none if it did not."""
+        """The status of its response; None if there was none."""
         super().__init__(message)
 
 
 class SpaceBroken(Exception):
-    """The Space cannot be called until its owner has done something about it."""
+    """The Space cannot be called until its owner has repaired it."""
 
 
 class _Runtime(GradioModel):
@@ -74,37 +74,37 @@ class Space(GradioModel):
 
     @property
     def pending_stage(self) -> str | None:
-        """What it does before it can be called; none if it can be."""
+        """What it is busy with before it can be called; None if it can be called."""
         return _STARTING_STAGES.get(self.runtime.stage)
 
     def expect_callable(self) -> None:
         """Check that it can be called, now or later.
 
         Raises:
-            Broken: only its owner can change that.
-            Mismatch: it never can be.
+            SpaceBroken: only its owner can change that.
+            InvalidCall: it can never be called.
         """
-        if (broken := _FAILED_STAGES.get(self.runtime.stage)) is not None:
-            raise SpaceBroken(f"{broken}.")
+        if (failure := _FAILED_STAGES.get(self.runtime.stage)) is not None:
+            raise SpaceBroken(f"{failure}.")
         if self.sdk == "static":
-            raise InvalidCall("is a page, and runs nothing.")
+            raise InvalidCall("is a static page, and runs no code.")
 
     def build_url(self, template: str) -> str:
-        """Make its address.
+        """Build its URL.
 
         Raises:
-            Mismatch: it is not at the Hub's own domain.
+            InvalidCall: it is not served in the Hub's own domain.
         """
         if self.subdomain is None or not _DNS_LABEL.fullmatch(self.subdomain):
-            raise InvalidCall("is not served at an address of Hugging Face's own.")
+            raise InvalidCall("is not served in a domain of Hugging Face.")
         return template.replace(SUBDOMAIN_PLACEHOLDER, self.subdomain).rstrip("/")
 
 
 def parse_space(body: bytes) -> Space:
-    """Read the Hub's description of a Space.
+    """Parse the Hub's description of a Space.
 
     Raises:
-        Shut: it cannot be read.
+        SpaceUnavailable: it cannot be read.
     """
     try:
         return Space.model_validate_json(body)
@@ -114,7 +114,7 @@ def parse_space(body: bytes) -> Space:
 
 @asynccontextmanager
 async def open_space_session(url: str, token: Secret | None) -> AsyncGenerator[httpx2.AsyncClient]:
-    """Open a way to a Space for one caller; cookies are kept no longer."""
+    """Open a session with a Space for one caller; its cookies end with it."""
     headers = {"user-agent": f"holdfast/{package_version()}", **UNCOMPRESSED}
     if token is not None:
         headers["x-hf-authorization"] = f"Bearer {token.reveal()}"
@@ -129,11 +129,11 @@ async def open_space_session(url: str, token: Secret | None) -> AsyncGenerator[h
 
 
 async def fetch_api(session: httpx2.AsyncClient) -> GradioApi:
-    """Ask an app what can be called in it.
+    """Fetch what can be called in an app.
 
     Raises:
-        Shut: it does not answer.
-        Mismatch: it is not a Gradio app that we know.
+        SpaceUnavailable: it does not answer.
+        InvalidCall: it is not a Gradio app, or not one that this client can call.
     """
     config = parse_config(await fetch_bytes(session, "/config", max_bytes=_MAX_DESCRIPTION_BYTES))
     info = await fetch_bytes(session, f"{config.api_prefix}/info", max_bytes=_MAX_DESCRIPTION_BYTES)
@@ -141,10 +141,10 @@ async def fetch_api(session: httpx2.AsyncClient) -> GradioApi:
 
 
 async def fetch_bytes(session: httpx2.AsyncClient, path: str, *, max_bytes: int) -> bytes:
-    """Read what is at a path of the Space, if it is not too large.
+    """Fetch the body at a path of the Space.
 
     Raises:
-        Shut: it does not answer, or with too much.
+        SpaceUnavailable: it does not answer, or the body is too large.
     """
     with transport_errors_as_unavailable():
         async with session.stream("GET", path) as response:
@@ -156,10 +156,10 @@ async def fetch_bytes(session: httpx2.AsyncClient, path: str, *, max_bytes: int)
 
 
 def expect_status_ok(status: int) -> None:
-    """Refuse an answer that is none.
+    """Check that a response is a success.
 
     Raises:
-        Shut: with what the status means.
+        SpaceUnavailable: it is not; the text says what the status means.
     """
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise SpaceUnavailable(f"it is not up: it answered {status}", status)
@@ -172,7 +172,7 @@ def expect_status_ok(status: int) -> None:
 
 @contextmanager
 def transport_errors_as_unavailable() -> Generator[None]:
-    """Say of a connection that failed that the Space did not answer."""
+    """Turn a failed connection into `SpaceUnavailable`."""
     try:
         yield
     except (httpx2.TransportError, httpx2.InvalidURL) as error:

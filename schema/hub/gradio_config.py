@@ -1,10 +1,10 @@
-"""How is it read what a Gradio app says of itself?
+"""Parser of what a Gradio app says about itself.
 
-    /config           the functions, their numbers, and the components they take and give
-    /gradio_api/info  the same for people: names, types and defaults of what a caller passes
+    /config           the functions, their numbers, their input and output components
+    /gradio_api/info  the same for people: names, types and defaults of the parameters
 
-Nothing an app says becomes part of an address, but one of the two paths that Gradio itself knows:
-a token goes along with every request, and is for the host that the Hub has named.
+Nothing that an app says becomes part of a URL, except one of the two path prefixes that Gradio
+itself knows: every request carries a token, which is for the host that the Hub has named.
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ from schema.hub.gradio_api import (
 _API_PREFIXES: Final = frozenset({"", "/gradio_api"})
 """Where Gradio serves its API: before version 5 at the root."""
 _PROTOCOLS: Final = frozenset({"sse_v1", "sse_v2", "sse_v2.1", "sse_v3"})
-"""Ways to be told how a call goes that begin with `queue/join`; the others ended in 2023."""
+"""Protocols for the progress of a call that begin with `queue/join`; the others ended in 2023."""
 _STATE_COMPONENT: Final = "state"
 _MAX_ENDPOINTS: Final = 40
-"""Endpoints of one app that are described."""
+"""Endpoints of one app that are kept."""
 _MAX_DESCRIPTION_CHARS: Final = 400
 
 
@@ -39,7 +39,7 @@ class _Component(GradioModel):
 
     @property
     def is_hidden(self) -> bool:
-        """Whether callers neither pass nor get its value."""
+        """Whether its value is neither passed nor received by callers."""
         return self.type == _STATE_COMPONENT if self.skip_api is None else self.skip_api
 
 
@@ -69,44 +69,50 @@ class AppConfig(GradioModel):
     dependencies: list[_Function]
     components: list[_Component]
 
-    def build_api(self, description: bytes) -> GradioApi:
-        """Say what can be called by name.
+    def build_api(self, info: bytes) -> GradioApi:
+        """Combine the configuration with the description of the endpoints.
 
         Raises:
-            Mismatch: the description cannot be read.
+            InvalidCall: the description cannot be read.
         """
         try:
-            said = _ApiDescription.model_validate_json(description).named_endpoints
+            descriptions = _ApiDescription.model_validate_json(info).named_endpoints
         except ValidationError:
             raise InvalidCall("describes its endpoints in a way that cannot be read.") from None
-        hidden = {each.id: each.is_hidden for each in self.components}
+        hidden = {component.id: component.is_hidden for component in self.components}
         functions = {
-            f"/{each.api_name}": (number if each.id is None else each.id, each)
-            for number, each in enumerate(self.dependencies)
-            if isinstance(each.api_name, str)
+            f"/{function.api_name}": (number if function.id is None else function.id, function)
+            for number, function in enumerate(self.dependencies)
+            if isinstance(function.api_name, str)
         }
-        known = [
-            _build_endpoint(name, *functions[name], described, hidden)
-            for name, described in said.items()
+        endpoints = [
+            _build_endpoint(name, *functions[name], description, hidden)
+            for name, description in descriptions.items()
             if name in functions
         ]
-        # Of a function that takes something else than is described, no call could be made up.
-        usable = [each for each in known if sum(each.exposed_inputs) == len(each.parameters)]
-        return GradioApi(self.api_prefix, {each.name: each for each in usable[:_MAX_ENDPOINTS]})
+        # No call can be built for a function whose inputs differ from its description.
+        usable = [
+            endpoint
+            for endpoint in endpoints
+            if sum(endpoint.exposed_inputs) == len(endpoint.parameters)
+        ]
+        return GradioApi(
+            self.api_prefix, {endpoint.name: endpoint for endpoint in usable[:_MAX_ENDPOINTS]}
+        )
 
 
 def parse_config(config: bytes) -> AppConfig:
-    """Read how an app is to be called.
+    """Parse the configuration of an app.
 
     Raises:
-        Mismatch: it is not a Gradio app, or none that can be called from here.
+        InvalidCall: it is not a Gradio app, or not one that this client can call.
     """
     try:
         app = AppConfig.model_validate_json(config)
     except ValidationError:
         raise InvalidCall("is not a Gradio app, or does not say how it is called.") from None
     if app.protocol not in _PROTOCOLS or app.api_prefix not in _API_PREFIXES:
-        raise InvalidCall("speaks a protocol of Gradio's that is not spoken here.")
+        raise InvalidCall("uses a protocol of Gradio that is not supported here.")
     return app
 
 
@@ -123,6 +129,10 @@ def _build_endpoint(
         parameters=description.parameters,
         returns=description.returns,
         description=truncate(description.description or "", _MAX_DESCRIPTION_CHARS),
-        exposed_inputs=tuple(not hidden.get(each, False) for each in function.inputs),
-        exposed_outputs=tuple(not hidden.get(each, False) for each in function.outputs),
+        exposed_inputs=tuple(
+            not hidden.get(component_id, False) for component_id in function.inputs
+        ),
+        exposed_outputs=tuple(
+            not hidden.get(component_id, False) for component_id in function.outputs
+        ),
     )

@@ -27,14 +27,15 @@ _RETRY_AFTER: Final = timedelta(seconds=5)
 _MAX_RETRY_AFTER: Final = timedelta(minutes=5)
 """The Hub's rate limits are counted in windows of this length."""
 
+_MAX_ERROR_CHARS: Final = 300
 _WHOAMI_PATH: Final = "/api/whoami-v2"
 _REFUSALS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _ACTING_ROLES: Final = frozenset({"admin", "write", "contributor"})
-"""Roles in an organisation that may start something in its name."""
+"""Roles in an organisation that may launch something in its name."""
 _NOT_VISIBLE_STATUSES: Final = frozenset(
     {
         *(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND),
-        # It has another name now, which only its owner may tell.
+        # The Space was renamed; only its owner may learn the new name.
         *(HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.TEMPORARY_REDIRECT),
     }
 )
@@ -167,12 +168,13 @@ class HubAccountClient:
             raise Unavailable("Hugging Face", retry_after=retry_after) from error
 
 
-def _parse_caller(answer: bytes, token: Secret) -> Caller:
-    if (kind := _Principal.model_validate_json(answer).type) != "user":
+def _parse_caller(body: bytes, token: Secret) -> Caller:
+    if (account_type := _Principal.model_validate_json(body).type) != "user":
         raise Unauthenticated(
-            f"Holdfast acts for people, and this token belongs to another kind of account ({kind})."
+            "Holdfast acts for people, and this token belongs to another kind of account "
+            f"({account_type})."
         )
-    user = _User.model_validate_json(answer)
+    user = _User.model_validate_json(body)
     kind = _token_kind(user.auth)
     scopes, organisations = _read_authority(user, kind, token)
     return Caller(
@@ -191,14 +193,14 @@ def _token_kind(auth: _Auth) -> TokenKind:
     if auth.type == "oauth":
         return TokenKind.OAUTH
     role = auth.access_token.role
-    # A role we do not know may do whatever the Hub then lets it do.
+    # The Hub decides at each use what a token of an unknown role may do.
     return TokenKind(role) if role in set(TokenKind) else TokenKind.WRITE
 
 
 def _read_authority(
     user: _User, kind: TokenKind, token: Secret
 ) -> tuple[frozenset[Scope], set[str]]:
-    """Say what a token may do, and in which organisations."""
+    """Return what a token may do, and in which organisations."""
     belongs_to = {org.name for org in user.orgs if org.role_in_org in _ACTING_ROLES}
     match kind:
         case TokenKind.READ:
@@ -225,9 +227,9 @@ def _read_authority(
 
 
 def _read_oauth_scopes(token: Secret) -> frozenset[Scope]:
-    """Read the scopes out of an OAuth token that the Hub has just accepted.
+    """Read the scopes of an OAuth token that the Hub has just accepted.
 
-    A hint, not a proof: whoami does not say, and what the token can do is settled by using it.
+    They are a hint, not a proof: whoami does not tell them, and the Hub decides at each use.
     """
     try:
         _, payload, _ = token.reveal().removeprefix("hf_oauth_").split(".")
@@ -236,14 +238,14 @@ def _read_oauth_scopes(token: Secret) -> frozenset[Scope]:
         return ALL_SCOPES
     if claims.scope is None:
         return ALL_SCOPES
-    given = claims.scope.split() if isinstance(claims.scope, str) else claims.scope
-    return ALL_SCOPES & set(given)
+    scopes = claims.scope.split() if isinstance(claims.scope, str) else claims.scope
+    return ALL_SCOPES & set(scopes)
 
 
 def _read_error_message(response: httpx2.Response) -> str:
-    """Return what the Hub said, for people; its first words are enough."""
+    """Return the beginning of the Hub's error message."""
     try:
-        said = _ErrorBody.model_validate_json(response.content).error
+        message = _ErrorBody.model_validate_json(response.content).error
     except ValidationError:
-        said = response.reason_phrase
-    return said[:300]
+        message = response.reason_phrase
+    return message[:_MAX_ERROR_CHARS]

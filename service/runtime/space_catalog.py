@@ -1,8 +1,8 @@
-"""What can be called in a Space, as far as whoever asks may know? Looked up while they wait.
+"""What can be called in a Space, looked up for a caller while they wait, and cached briefly.
 
-Briefly, and with no transaction open. The Hub says whether there is such a Space for this caller,
-in the same words whether it is private or not there; the Space says what it takes. One that is
-asleep is not woken for that: what it takes is checked when the call is made.
+The lookup has a short deadline and no open transaction. The Hub says whether this caller can see
+such a Space, in the same words for a private and a missing one; the Space says what it takes. A
+sleeping Space is not woken for that: its call is checked when it is made.
 """
 
 from dataclasses import dataclass
@@ -39,14 +39,14 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _SpaceLookup:
-    """What a Space takes; or why nobody can tell for now."""
+    """What a Space takes, or why that is not known now."""
 
     interface: GradioApi | None
     reason_unknown: str = ""
 
 
 class SpaceCatalog:
-    """Knows what was seen of Spaces lately, by each subject for themselves."""
+    """The interfaces of Spaces that were looked up lately, for each subject separately."""
 
     def __init__(self, hub: HubAccountClient, database: TenantDatabase, spaces_url: str) -> None:
         self._hub = hub
@@ -59,15 +59,16 @@ class SpaceCatalog:
     async def check_call(
         self, caller: Caller, spec: SpaceCallSpec, *, idempotency_key: str | None, describe: bool
     ) -> list[str]:
-        """Check a call against what its Space takes, and say what there is to know about it.
+        """Check a call against what its Space takes; return remarks for the caller.
 
-        A call that repeats one under its idempotency key is not looked at: it finds the job it
-        made, whatever has become of the Space. To `describe` is to say what could be called.
+        A call that repeats an idempotency key is not checked: it finds the job that it made before,
+        whatever has happened to the Space since. With `describe`, the remarks say what can be
+        called.
 
         Raises:
             Invalid: it does not fit, and the text says what would; or there is no such Space.
-            Conflict: the Space cannot be called until its owner has done something.
-            Unavailable: the Hub does not say.
+            Conflict: the Space cannot be called until its owner has repaired it.
+            Unavailable: the Hub did not answer.
         """
         if idempotency_key is not None:
             async with self._database.as_subject(caller.subject_id) as (tx, _):
@@ -75,62 +76,63 @@ class SpaceCatalog:
                     tx, caller.subject_id, idempotency_key
                 ):
                     return []
-        seen = await self._cache.get_or_load(
+        lookup = await self._cache.get_or_load(
             f"{caller.subject_id} {spec.space}".encode(), lambda: self._look_up(caller, spec.space)
         )
-        if isinstance(seen, HoldfastError):
-            raise seen.with_traceback(None)
-        if seen.interface is None:
-            return [seen.reason_unknown]
+        if isinstance(lookup, HoldfastError):
+            raise lookup.with_traceback(None)
+        interface = lookup.interface
+        if interface is None:
+            return [lookup.reason_unknown]
         if describe:
-            return [seen.interface.description]
+            return [interface.description]
         try:
-            seen.interface.choose_endpoint(spec.api_name).bind_arguments(spec.arguments)
-        except InvalidCall as no:
+            interface.choose_endpoint(spec.api_name).bind_arguments(spec.arguments)
+        except InvalidCall as error:
             raise Invalid(
-                f"The Space {spec.space} {no} Nothing was launched. {seen.interface.description}\n"
+                f"The Space {spec.space} {error} Nothing was launched. {interface.description}\n"
             ) from None
         return []
 
     async def _look_up(self, caller: Caller, name: str) -> CacheEntry[_SpaceLookup | HoldfastError]:
         try:
             with anyio.fail_after(_TIMEOUT_SECONDS):
-                seen = await self._fetch_interface(caller, name)
+                lookup = await self._fetch_interface(caller, name)
                 return CacheEntry(
-                    seen, _FAILURE_LIFETIME if seen.interface is None else _INTERFACE_LIFETIME
+                    lookup, _FAILURE_LIFETIME if lookup.interface is None else _INTERFACE_LIFETIME
                 )
-        except (TimeoutError, SpaceUnavailable) as shut:
-            log.info("space.unseen", space=name, why=str(shut) or "too slow")
+        except (TimeoutError, SpaceUnavailable) as error:
+            log.info("space.unseen", space=name, why=str(error) or "too slow")
             return CacheEntry(
                 _unknown_interface(name, "does not answer for now"), _FAILURE_LIFETIME
             )
-        except InvalidCall as no:
+        except InvalidCall as error:
             return CacheEntry(
-                Invalid(f"The Space {name} {no} Nothing was launched."), _FAILURE_LIFETIME
+                Invalid(f"The Space {name} {error} Nothing was launched."), _FAILURE_LIFETIME
             )
-        except SpaceBroken as broken:
+        except SpaceBroken as error:
             return CacheEntry(
                 Conflict(
-                    f"The Space {name} {broken} Only its owner can change that, so nothing was "
+                    f"The Space {name} {error} Only its owner can change that, so nothing was "
                     f"launched. Call another, or duplicate it at "
                     f"https://huggingface.co/spaces/{name}."
                 ),
                 _FAILURE_LIFETIME,
             )
-        except (Invalid, Unavailable) as unknown:
-            return CacheEntry(unknown, UNAVAILABLE_TTL)
+        except (Invalid, Unavailable) as error:
+            return CacheEntry(error, UNAVAILABLE_TTL)
 
     async def _fetch_interface(self, caller: Caller, name: str) -> _SpaceLookup:
-        answer = await self._hub.fetch_space(caller.token, name)
-        if answer is None:
+        description = await self._hub.fetch_space(caller.token, name)
+        if description is None:
             raise Invalid(
                 f"There is no Space {name}, or your token may not see it. Nothing was launched."
             )
-        space = parse_space(answer)
+        space = parse_space(description)
         space.expect_callable()
         if space.pending_stage is not None:
             return _unknown_interface(name, space.pending_stage)
-        # Who may see a Space that is not private is nobody's business, so nobody is named there.
+        # A public Space needs no token, so it does not learn who asks.
         token = caller.token if space.private else None
         async with open_space_session(space.build_url(self._spaces_url), token) as session:
             return _SpaceLookup(await fetch_api(session))

@@ -1,7 +1,7 @@
-"""A job as the Hub describes it, read leniently: only its id is needed to know that it exists.
+"""A job as the Hub describes it, parsed leniently: only its id is required.
 
-The Hub adds fields and changes their shapes. A description that we half understand must never cost
-us the id of something that is running and being paid for, so what cannot be read counts as absent.
+The Hub adds fields and changes their shapes. A field that cannot be read counts as absent, because
+we must not lose the id of a job that runs and is paid for.
 """
 
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from schema.hub.client import HubJson
 from schema.jobs.run_tables import RunAddresses
 
 _MAX_RUNNING_SECONDS: Final = 10**9
-"""Seconds; more is no length of time that anything ran."""
+"""More is not a plausible duration."""
 _MAX_URL_CHARS: Final = 500
 
 
@@ -50,7 +50,7 @@ _TextMap = Annotated[dict[str, str] | None, WrapValidator(_none_if_invalid)]
 
 
 class RemoteStatus(HubJson):
-    """Where the Hub says the job stands."""
+    """The status of a job at the Hub."""
 
     stage: _Text = None
     message: _Text = None
@@ -60,7 +60,7 @@ class RemoteStatus(HubJson):
 
 
 class Durations(HubJson):
-    """How long the Hub says it took; it bills what it ran."""
+    """Durations of a job by the Hub's clock; it bills the running time."""
 
     running_secs: Annotated[
         Annotated[float, Field(ge=0, le=_MAX_RUNNING_SECONDS)] | None,
@@ -69,7 +69,7 @@ class Durations(HubJson):
 
 
 class Initiator(HubJson):
-    """Who or what made the Hub create it."""
+    """The person or mechanism that made the Hub create a job."""
 
     type: _Text = None
 
@@ -79,7 +79,7 @@ class RemoteJob(HubJson):
 
     id: Annotated[str, Field(min_length=1)]
     created_at: _Text = None
-    """As written: moments of one format sort as text."""
+    """As text: timestamps of one format sort as text."""
     started_at: _Timestamp = None
     finished_at: _Timestamp = None
     durations: Annotated[Durations | None, WrapValidator(_none_if_invalid)] = None
@@ -90,20 +90,20 @@ class RemoteJob(HubJson):
 
     @property
     def stage(self) -> str | None:
-        """The stage, in the Hub's words."""
+        """The Hub's name of its stage."""
         return self.status.stage if self.status else None
 
     @property
     def addresses(self) -> RunAddresses | None:
-        """Where it can be reached, if anywhere."""
-        told = self.status or RemoteStatus()
-        if not told.expose_urls and told.ssh_url is None:
+        """The addresses it can be reached at; None if there are none."""
+        status = self.status or RemoteStatus()
+        if not status.expose_urls and status.ssh_url is None:
             return None
-        return {"exposed": told.expose_urls or [], "ssh": told.ssh_url}
+        return {"exposed": status.expose_urls or [], "ssh": status.ssh_url}
 
     @property
     def running_time(self) -> timedelta | None:
-        """How long it ran, if that is told; what was cancelled may lack the end."""
+        """How long it ran, if known; a cancelled job may lack the end."""
         if self.durations is not None and self.durations.running_secs is not None:
             return timedelta(seconds=self.durations.running_secs)
         if self.started_at is None or self.finished_at is None:

@@ -1,4 +1,4 @@
-"""What the Hub's last word about a job means: the ending, with the evidence it was judged by."""
+"""The result of a run, derived from the Hub's last status of its job, with the evidence."""
 
 import re
 from dataclasses import replace
@@ -10,7 +10,7 @@ from schema.jobs.tables import JobState, Reason
 from workers.hub.job import RemoteJob, RemoteStatus
 
 ACTIVE_STAGES: Final = ("SCHEDULING", "RUNNING")
-"""The stages of a job that is not over."""
+"""The stages of a job that has not ended."""
 
 DELETED_RESULT: Final = RunResult(
     JobState.FAILED, "DELETED", Reason.UPSTREAM_DELETED, "The Hub no longer knows this job."
@@ -26,7 +26,7 @@ _CONTAINER_START_ERRORS: Final = frozenset(
         *("StartError", "ContainerCannotRun"),
     }
 )
-"""What Kubernetes calls a container that can never start as it was asked for."""
+"""The names that Kubernetes gives to a container that can never start as specified."""
 _IMAGE_NOT_FOUND_PATTERN: Final = re.compile(
     r"no such image|manifest (?:unknown|for \S+ not found)", re.IGNORECASE
 )
@@ -36,12 +36,12 @@ _BILLING_CANCEL_REASONS: Final = frozenset(
 
 
 def derive_run_result(job: RemoteJob | None) -> RunResult | None:
-    """Judge a job by its last status; none while it is not over, as far as we understand."""
+    """Derive the result of a job from its last status; None unless that is a final one."""
     if job is None:
         return DELETED_RESULT
-    ending = _result_from_status(job.status or RemoteStatus())
-    return ending and replace(
-        ending, run_duration=_running_time(job, ending), started_at=_with_time_zone(job.started_at)
+    result = _result_from_status(job.status or RemoteStatus())
+    return result and replace(
+        result, run_duration=_running_time(job, result), started_at=_with_time_zone(job.started_at)
     )
 
 
@@ -60,7 +60,7 @@ def _result_from_status(status: RemoteStatus) -> RunResult | None:
 
 
 def _running_time(job: RemoteJob, run_result: RunResult) -> timedelta | None:
-    """Say how long it ran; what was cancelled before it was started did not."""
+    """Return how long it ran: not at all if it was cancelled before it started."""
     never_started = run_result.stage == "CANCELED" and job.started_at is None
     return timedelta(0) if job.running_time is None and never_started else job.running_time
 
@@ -70,17 +70,17 @@ def _with_time_zone(timestamp: datetime | None) -> datetime | None:
 
 
 def _error_result(status: RemoteStatus) -> RunResult:
-    # The whole sentence is the Hub's to change; only these parts of it have been seen to last.
-    said = status.message or ""
-    code = _EXIT_CODE_PATTERN.search(said)
-    exit_code = int(code[1]) if code else None
+    # The Hub may change the sentence; only these parts of it have stayed the same so far.
+    message = status.message or ""
+    match = _EXIT_CODE_PATTERN.search(message)
+    exit_code = int(match[1]) if match else None
     return RunResult(
-        JobState.FAILED, "ERROR", _parse_reason(said, exit_code), status.message, exit_code
+        JobState.FAILED, "ERROR", _parse_reason(message, exit_code), status.message, exit_code
     )
 
 
 def _parse_reason(message: str, exit_code: int | None) -> Reason:
-    """Name the reason that a message gives; what is not recognised is named so."""
+    """Return the reason that a message gives; `INTERNAL` if it is not recognised."""
     cause = _CAUSE_PATTERN.search(message)
     if cause is not None and cause[1] == "OOMKilled":
         return Reason.OOM
@@ -94,8 +94,8 @@ def _parse_reason(message: str, exit_code: int | None) -> Reason:
 
 
 def _cancelled_result(status: RemoteStatus) -> RunResult:
-    why = [text for text in (status.message, status.cancel_reason) if text]
-    message = " ".join(why) or None
+    parts = [text for text in (status.message, status.cancel_reason) if text]
+    message = " ".join(parts) or None
     if status.cancel_reason in _BILLING_CANCEL_REASONS:
         return RunResult(JobState.FAILED, "CANCELED", Reason.INSUFFICIENT_CREDITS, message)
     return RunResult(JobState.CANCELLED, "CANCELED", Reason.CANCELLED_UPSTREAM, message)

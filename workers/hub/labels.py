@@ -1,24 +1,17 @@
-"""workers.hub.labels."""
+"""Labels and environment variables that mark our jobs at the Hub."""
 
 from typing import Final
 from uuid import UUID
 
 APP_LABEL: Final = "holdfast-app"
-
-
 APP_NAME: Final = "holdfast"
-
-
+"""The value of that label."""
 JOB_LABEL: Final = "holdfast-job"
-
-
 RUN_LABEL: Final = "holdfast-run"
-
-
 RUN_VARIABLE: Final = "HOLDFAST_RUN"
-"""Labels can be edited; the environment of a run cannot."""
+"""Names the run too: users can edit labels, but not the environment of a run."""
 
 
 def run_label(run_id: UUID) -> str:
-    """Write the label that finds a run in a listing."""
+    """Return the label that finds a run in a listing."""
     return f"{RUN_LABEL}={run_id}"

@@ -1,7 +1,7 @@
-"""The Hub's stream of a log, read without ever holding more than a line of it, if that is long.
+"""Parser of the Hub's log stream, which holds no more than one line of bounded length.
 
-It is a stream of server-sent events with a line of the log in each. A line that is too long is cut
-while it is read: what is left of it may be larger than this machine's memory.
+The stream consists of server-sent events with one line of the log each. A line that is too long is
+cut while it is read: the rest of it may be larger than the memory of this machine.
 """
 
 import json
@@ -15,11 +15,11 @@ from schema.db.storable import to_storable
 
 _EVENT_PREFIX: Final = b"data: {"
 _HUB_MARKER_PATTERN: Final = re.compile(r"===== Job (started at |finished: )")
-"""Lines that the Hub itself writes around those of the command."""
+"""Lines that the Hub itself writes before and after those of the command."""
 _MAX_CHAR_BYTES: Final = 12
-"""Bytes that a character may take in JSON: two escapes."""
+"""The bytes of one character in JSON, at most: two escapes."""
 _EVENT_OVERHEAD_BYTES: Final = 256
-"""Bytes of an event around the line in it."""
+"""The bytes of an event besides its line."""
 _DATA_FIELD_PATTERN: Final = re.compile(rb'"data"\s*:\s*"')
 
 
@@ -31,21 +31,21 @@ _EVENT_ADAPTER: Final = TypeAdapter(_Event)
 
 
 class LogStreamParser:
-    """Takes the bytes of a stream as they come, and gives the lines that are whole."""
+    """Turns chunks of a stream into complete lines."""
 
     def __init__(self, max_line_chars: int) -> None:
-        """Read lines of up to so many characters; of longer ones, the beginning."""
+        """Start with an empty buffer; only the beginning of a longer line is read."""
         self._max_event_bytes = max_line_chars * _MAX_CHAR_BYTES + _EVENT_OVERHEAD_BYTES
         self._max_line_chars = max_line_chars
         self._buffer = b""
         self._is_truncated = False
 
-    def feed(self, data: bytes) -> list[str]:
-        """Return the lines that these bytes complete."""
-        first, *more = data.split(b"\n")
+    def feed(self, chunk: bytes) -> list[str]:
+        """Return the lines that this chunk completes."""
+        first, *others = chunk.split(b"\n")
         self._extend(first)
         lines: list[str] = []
-        for part in more:
+        for part in others:
             lines.extend(self._parse_line())
             self._buffer, self._is_truncated = b"", False
             self._extend(part)
@@ -61,26 +61,26 @@ class LogStreamParser:
     def _parse_line(self) -> Iterator[str]:
         if not self._buffer.startswith(_EVENT_PREFIX):
             return
-        written = self._buffer.removeprefix(b"data: ").removesuffix(b"\r")
+        event = self._buffer.removeprefix(b"data: ").removesuffix(b"\r")
         try:
             text = (
-                _parse_truncated_event(written)
+                _parse_truncated_event(event)
                 if self._is_truncated
-                else _EVENT_ADAPTER.validate_json(written).data
+                else _EVENT_ADAPTER.validate_json(event).data
             )
         except ValidationError:
-            # One that cannot be read stands as it was written.
-            text = written.decode(errors="replace")
+            # An unreadable event is kept as it was sent.
+            text = event.decode(errors="replace")
         if not _HUB_MARKER_PATTERN.match(text):
             yield to_storable(text[: self._max_line_chars])
 
 
 def _parse_truncated_event(event: bytes) -> str:
-    """Return what can be read of the line in an event whose end is not there."""
-    opened = _DATA_FIELD_PATTERN.search(event)
-    if opened is None:
+    """Return what can be read of the line in an event without its end."""
+    opening = _DATA_FIELD_PATTERN.search(event)
+    if opening is None:
         return event.decode(errors="replace")
-    text = event[opened.end() :].decode(errors="ignore")
+    text = event[opening.end() :].decode(errors="ignore")
     for missing in range(_MAX_CHAR_BYTES):
         try:
             return str(json.loads(f'"{text[: len(text) - missing]}"', strict=False))

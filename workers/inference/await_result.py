@@ -1,7 +1,7 @@
-"""What becomes of a call that a provider has taken: from now on it may be paid for.
+"""The outcome of a call that a provider has accepted: from now on it may be charged for.
 
-Nothing is sent a second time. What the provider makes is waited for, fetched and kept; what cannot
-be kept is said to be lost, with as much of the answer as there is.
+Nothing is sent a second time. The output is awaited, fetched and stored. If it cannot be stored,
+the outcome says that it is lost, with as much of the response as there is.
 """
 
 import json
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -44,11 +45,10 @@ _POLL_PAUSE_FACTOR: Final = 1.5
 _RETRY_PAUSE_SECONDS: Final = 0.5
 _MAX_POLL_PAUSE_SECONDS: Final = 5.0
 _MAX_FETCH_TRIES: Final = 3
-_TOO_MANY: Final = 429
 _THREAD_PARSE_MIN_BYTES: Final = 200_000
-"""Bytes of JSON that take so long to read that it is done beside the loop."""
+"""From this size on, JSON is parsed in a thread, because it would block the event loop."""
 _MAX_INLINE_CHARS: Final = 64_000
-"""Characters of embeddings up to which they stand in the result; more are a file."""
+"""Longer embeddings become a file instead of a part of the result."""
 _MEDIA_TYPES_BY_KIND: Final = {
     "image": media_types.IMAGES,
     "audio": media_types.AUDIO,
@@ -58,18 +58,18 @@ _FILE_EXTENSIONS: Final = {"jpeg": "jpg", "mpeg": "mp3", "quicktime": "mov"}
 
 
 class CallDeadline:
-    """How much is left of the time a call may take."""
+    """The deadline of a call."""
 
     def __init__(self, timeout: timedelta) -> None:
         self._end = anyio.current_time() + timeout.total_seconds()
 
     def remaining(self) -> timedelta:
-        """Return what is left; nothing, once it is over."""
+        """Return the time that is left; zero once it has passed."""
         return timedelta(seconds=max(0.0, self._end - anyio.current_time()))
 
     @property
     def has_passed(self) -> bool:
-        """Whether nothing is left."""
+        """Whether no time is left."""
         return not self.remaining()
 
 
@@ -79,42 +79,41 @@ class _CallTimedOut(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedCall:
-    """A call that was taken, and what is needed to see it through."""
+    """An accepted call, with what is needed to await its outcome."""
 
     router: Router
     fetcher: Fetcher
     max_bytes: int
     spec: InferenceSpec
     provider: str | None
-    """None of a chat: the router chooses."""
+    """None for a chat: the router chooses it."""
     path: str
-    """Where it was sent to."""
+    """The path that it was sent to."""
     token: Secret
     deadline: CallDeadline
     report_progress: ReportProgress | None
 
     async def await_outcome(self, response: RouterResponse) -> Outcome:
-        """See it through, and say how it went."""
-        by = self.provider or response.provider or "the provider"
+        """Await the output and return the outcome."""
+        provider = self.provider or response.provider or "the provider"
         try:
-            answer = await self._await_output(response)
-            said, files = await self._split_output(answer)
+            output = await self._await_output(response)
+            fields, files = await self._split_output(output)
         except HubError as error:
-            return _outcome_of_hub_error(by, error)
-        except (ProviderCallFailed, UnreadableResponse, FetchError) as why:
-            return _outcome_of_failure(by, why, response, self.max_bytes)
+            return _outcome_of_hub_error(provider, error)
+        except (ProviderCallFailed, UnreadableResponse, FetchError) as error:
+            return _outcome_of_failure(provider, error, response, self.max_bytes)
         except _CallTimedOut:
             message = (
-                f"It was still at work at {by} after {format_duration(self.spec.timeout)}, and "
-                "is charged if "
-                f"it comes to its end there."
+                f"It was still at work at {provider} after {format_duration(self.spec.timeout)}, "
+                "and is charged if it finishes there."
             )
             return failed_outcome("OUT_OF_TIME", message, reason=Reason.TIMED_OUT)
         result = {
             "task": self.spec.task,
             "model": self.spec.model,
             "provider": self.provider or response.provider,
-            **said,
+            **fields,
         }
         return Completed(RunResult(JobState.SUCCEEDED, "ANSWERED", result=result), tuple(files))
 
@@ -125,82 +124,80 @@ class AcceptedCall:
                 response, partial(responses.parse_response, task, response)
             )
         try:
-            first = await _parse_in_thread_if_large(response, response.json)
-            given = polling.parse_pending_call(self.provider or "", self.path, first)
+            answer = await _parse_in_thread_if_large(response, response.json)
+            pending = polling.parse_pending_call(self.provider or "", self.path, answer)
         except (LookupError, TypeError, AttributeError, ValueError):
-            raise UnreadableResponse("it is not known what with") from None
-        if given is None:
+            raise UnreadableResponse("its response cannot be read") from None
+        if pending is None:
             return await _parse_in_thread_if_large(
-                response, partial(responses.parse_json, task, first)
+                response, partial(responses.parse_json, task, answer)
             )
-        return responses.parse_json(task, await self._poll_until_done(given))
+        return responses.parse_json(task, await self._poll_until_done(pending))
 
     async def _poll_until_done(self, pending: PendingCall) -> Any:
-        """Ask how it goes until it is done."""
+        """Poll the status until the call is done."""
         pause = _FIRST_POLL_PAUSE_SECONDS
         while True:
             await anyio.sleep(min(pause, self.deadline.remaining().total_seconds()))
             pause = min(_MAX_POLL_PAUSE_SECONDS, pause * _POLL_PAUSE_FACTOR)
             if (state := await self._poll_once(pending.status_path)) is None:
                 continue
-            if (doing := _parse_status(pending, state)) is None:
+            if (status := _parse_status(pending, state)) is None:
                 return (
                     state
                     if pending.result_path is None
                     else await self._fetch_result(pending.result_path)
                 )
             if self.report_progress is not None:
-                self.report_progress(JobProgress(message=f"{self.provider}: {doing}"))
+                self.report_progress(JobProgress(message=f"{self.provider}: {status}"))
 
     async def _fetch_result(self, path: str) -> Any:
         while True:
             try:
                 if (answer := await self._poll_once(path)) is not None:
                     return answer
-            except HubRejected as no:
-                # Where it keeps the answer of a call that came to nothing, fal says why.
-                raise ProviderCallFailed(no.message) from None
+            except HubRejected as error:
+                # For a failed call, fal gives the reason at the URL of the result.
+                raise ProviderCallFailed(error.message) from None
             await anyio.sleep(_RETRY_PAUSE_SECONDS)
 
     async def _poll_once(self, path: str) -> Any:
-        """Ask something, which may be asked again; none if there was no answer this time."""
+        """Send one request that may be repeated; return None if there was no answer this time."""
         if self.deadline.has_passed:
             raise _CallTimedOut
-        asking = RouterRequest(path, headers=requests.billing_headers(self.spec), method="GET")
-        within = min(_POLL_TIMEOUT, self.deadline.remaining())
+        request = RouterRequest(path, headers=requests.billing_headers(self.spec), method="GET")
+        timeout = min(_POLL_TIMEOUT, self.deadline.remaining())
         try:
-            received = await self.router.send(
-                asking, self.token, timeout=within, max_bytes=2 * self.max_bytes
+            response = await self.router.send(
+                request, self.token, timeout=timeout, max_bytes=2 * self.max_bytes
             )
-            return received.json()
+            return response.json()
         except (HubUnreachable, HubAmbiguous, ModelLoading, ValueError):
             return None
-        except HubRejected as no:
-            if no.status == _TOO_MANY:
+        except HubRejected as error:
+            if error.status == HTTPStatus.TOO_MANY_REQUESTS:
                 return None
             raise
 
     async def _split_output(self, output: TaskOutput) -> tuple[dict[str, Any], list[NewJobFile]]:
         """Return what goes into the result, and what goes into files."""
         if (kind := responses.media_kind(self.spec.task)) is not None:
-            made = [await self._load_media(each, kind) for each in output.media]
+            media = [await self._load_media(item, kind) for item in output.media]
             return output.result, [
-                _to_new_file(kind, place, each) for place, each in enumerate(made)
+                _to_new_file(kind, index, item) for index, item in enumerate(media)
             ]
         vectors = output.result.get("embeddings")
         if vectors is None:
             return output.result, []
-        counted = {"count": len(vectors), "dimensions": _count_dimensions(vectors)}
-        written = await anyio.to_thread.run_sync(
-            partial(json.dumps, vectors, separators=(",", ":"))
-        )
-        if len(written) <= _MAX_INLINE_CHARS:
-            return {**output.result, **counted}, []
-        if len(written) > self.max_bytes:
+        counts = {"count": len(vectors), "dimensions": _count_dimensions(vectors)}
+        text = await anyio.to_thread.run_sync(partial(json.dumps, vectors, separators=(",", ":")))
+        if len(text) <= _MAX_INLINE_CHARS:
+            return {**output.result, **counts}, []
+        if len(text) > self.max_bytes:
             raise ResponseTooLarge(f"the answer has more than {self.max_bytes} bytes")
         rest = {name: value for name, value in output.result.items() if name != "embeddings"}
-        file = NewJobFile.from_content("embeddings.json", written.encode(), "application/json")
-        return {**rest, **counted}, [file]
+        file = NewJobFile.from_content("embeddings.json", text.encode(), "application/json")
+        return {**rest, **counts}, [file]
 
     async def _load_media(self, item: bytes | str, kind: str) -> tuple[bytes, str]:
         accept = _MEDIA_TYPES_BY_KIND[kind]
@@ -211,33 +208,33 @@ class AcceptedCall:
                 return item, media_types.detect_media_type(item, accept)
             except ValueError as error:
                 raise UnreadableResponse(f"instead of {kind}, {error}") from None
-        tries = _MAX_FETCH_TRIES
+        tries_left = _MAX_FETCH_TRIES
         while True:
-            tries -= 1
+            tries_left -= 1
             try:
-                # With nobody's token: the address is the provider's, wherever it leads.
-                fetched = await self.fetcher.fetch(
+                # Without a token: the provider chose the URL, and it may lead anywhere.
+                file = await self.fetcher.fetch(
                     item, max_bytes=self.max_bytes, timeout=self.deadline.remaining(), accept=accept
                 )
             except FetchFailed:
-                if not tries or self.deadline.has_passed:
+                if not tries_left or self.deadline.has_passed:
                     raise
                 await anyio.sleep(_RETRY_PAUSE_SECONDS)
             else:
-                return fetched.content, fetched.media_type
+                return file.content, file.media_type
 
 
 def failed_outcome(
     stage: str, message: str, *files: NewJobFile, reason: Reason = Reason.CALL_FAILED
 ) -> Completed:
-    """Say that a call that was taken has come to nothing."""
+    """Build the outcome of an accepted call that failed."""
     return Completed(RunResult(JobState.FAILED, stage, reason, message), files)
 
 
 def _outcome_of_hub_error(provider: str, error: HubError) -> Outcome:
     if isinstance(error, ResponseTooLarge):
         return failed_outcome("TOO_LARGE", f"It was carried out, but {error}.")
-    return Unknown(f"{provider} has taken it, and then: {error}")
+    return Unknown(f"{provider} accepted it, and then: {error}")
 
 
 def _outcome_of_failure(
@@ -251,22 +248,22 @@ def _outcome_of_failure(
                 "UNFETCHED", f"{provider} has made it, but it could not be fetched: {error}"
             )
         case _:
-            # What was paid for is not thrown away: somebody may be able to read it.
-            left = NewJobFile.from_content(
+            # The response was paid for, so it is kept: the user may be able to read it.
+            file = NewJobFile.from_content(
                 "answer", response.body[:max_bytes], response.media_type or None
             )
-            return failed_outcome("UNREADABLE", f"{provider} has answered, but {error}.", left)
+            return failed_outcome("UNREADABLE", f"{provider} has answered, but {error}.", file)
 
 
 def _parse_status(pending: PendingCall, state: Any) -> str | None:
     try:
         return pending.parse_status(state)
     except (LookupError, TypeError, AttributeError):
-        raise UnreadableResponse("how it goes cannot be read") from None
+        raise UnreadableResponse("its status cannot be read") from None
 
 
 async def _parse_in_thread_if_large(response: RouterResponse, parse: Callable[[], T]) -> T:
-    """Do what takes long for a long answer beside the loop."""
+    """Parse a response: in a thread if it is large, so that the event loop is not blocked."""
     if len(response.body) < _THREAD_PARSE_MIN_BYTES:
         return parse()
     return await anyio.to_thread.run_sync(parse)

@@ -1,9 +1,10 @@
-"""One call, from its request to what is to be kept of it. No job is known here, nor any row.
+"""One inference call, from its request to its outcome, without knowledge of jobs and rows.
 
-What goes wrong before the one request is sent is safe to try again, or never worth it. What becomes
-of it once it was taken is for `workers.inference.await_result` to say.
+An error before the request is sent can be retried safely, or is final. What happens after the
+provider has accepted the call is the subject of `workers.inference.await_result`.
 """
 
+from http import HTTPStatus
 from typing import Final
 
 from schema.accounts.vault import Secret
@@ -35,12 +36,11 @@ from workers.inputs.hub_files import HubFileReader
 from workers.inputs.url_fetcher import Fetcher, FetchFailed, FetchRefused
 
 NOT_SENT_PREFIX: Final = "Not sent: "
-_NOT_FOUND: Final = 404
 _ROUTER_NAME: Final = "the router"
 
 
 class _CallEnded(Exception):
-    """The call is over before there is an answer."""
+    """The call ended before there was a response."""
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -48,7 +48,7 @@ class _CallEnded(Exception):
 
 
 class InferenceCaller:
-    """Makes calls to Inference Providers; one for each process, for it knows who offers what."""
+    """Calls Inference Providers; one instance per process, because it caches their offers."""
 
     def __init__(self, deps: ExecutorDeps, fetcher: Fetcher | None = None) -> None:
         self._router = Router(deps.hub)
@@ -60,45 +60,45 @@ class InferenceCaller:
     async def call(
         self, spec: InferenceSpec, token: Secret, *, report_progress: ReportProgress | None = None
     ) -> Outcome:
-        """Make one call, once, and say how it went."""
-        clock = CallDeadline(spec.timeout)
+        """Make one call, once, and return its outcome."""
+        deadline = CallDeadline(spec.timeout)
         try:
-            offer, sending = await self._prepare_request(spec, token, clock)
-            received = await self._send_request(spec, offer, sending, token, clock)
-        except _CallEnded as over:
-            return over.outcome
-        taken = AcceptedCall(
+            mapping, request = await self._prepare_request(spec, token, deadline)
+            response = await self._send_request(spec, mapping, request, token, deadline)
+        except _CallEnded as error:
+            return error.outcome
+        call = AcceptedCall(
             router=self._router,
             fetcher=self._fetcher,
             max_bytes=self._max_bytes,
             spec=spec,
-            provider=None if offer is None else offer.provider,
-            path=sending.path,
+            provider=None if mapping is None else mapping.provider,
+            path=request.path,
             token=token,
-            deadline=clock,
+            deadline=deadline,
             report_progress=report_progress,
         )
-        return await taken.await_outcome(received)
+        return await call.await_outcome(response)
 
     async def _prepare_request(
         self, spec: InferenceSpec, token: Secret, deadline: CallDeadline
     ) -> tuple[ProviderMapping | None, RouterRequest]:
         if spec.task == CHAT:
-            # Whoever offers it is for the router to find.
+            # The router finds the provider.
             return None, requests.build_chat_request(spec)
         try:
-            offered = await self._catalog.find_model(
-                spec.model, token, timeout=deadline.remaining()
-            )
-            offer = choose_provider(offered, spec.task, spec.provider)
-            given = await self._load_media(spec, token, deadline)
-            return offer, requests.build_task_request(spec, offer, given)
-        except UnsupportedByProviders as no:
-            raise _CallEnded(Rejected(Reason.INVALID_REQUEST, f"{NOT_SENT_PREFIX}{no}.")) from None
-        except (FetchRefused, ValueError) as no:
-            raise _CallEnded(Rejected(Reason.INVALID_REQUEST, f"{NOT_SENT_PREFIX}{no}")) from None
+            model = await self._catalog.find_model(spec.model, token, timeout=deadline.remaining())
+            mapping = choose_provider(model, spec.task, spec.provider)
+            media = await self._load_media(spec, token, deadline)
+            return mapping, requests.build_task_request(spec, mapping, media)
+        except UnsupportedByProviders as error:
+            message = f"{NOT_SENT_PREFIX}{error}."
+            raise _CallEnded(Rejected(Reason.INVALID_REQUEST, message)) from None
+        except (FetchRefused, ValueError) as error:
+            message = f"{NOT_SENT_PREFIX}{error}"
+            raise _CallEnded(Rejected(Reason.INVALID_REQUEST, message)) from None
         except (FetchFailed, HubUnreachable, HubAmbiguous) as error:
-            # Whatever became of a question: the call itself was not sent.
+            # Whatever happened to these requests: the call itself was not sent.
             raise _CallEnded(RetryLater(f"{NOT_SENT_PREFIX}{error}")) from None
         except HubRejected as error:
             raise _CallEnded(outcome_from_error(error)) from None
@@ -106,14 +106,14 @@ class InferenceCaller:
     async def _load_media(
         self, spec: InferenceSpec, token: Secret, deadline: CallDeadline
     ) -> MediaBytes | None:
-        """Have the bytes that the inputs stand for, of a task that works on bytes."""
+        """Load the bytes that the inputs refer to; None for a task that takes no bytes."""
         inputs = spec.inputs
         if not isinstance(inputs, MediaInput):
             return None
-        taken = accepted_media_types(spec.task)
+        accept = accepted_media_types(spec.task)
         if inputs.url is None:
             content = inputs.decode_data()
-            return MediaBytes(content, media_types.detect_media_type(content, taken))
+            return MediaBytes(content, media_types.detect_media_type(content, accept))
         if inputs.url.startswith(HUB_URI_SCHEME):
             content, _ = await self._files.read(
                 HubUri.parse(inputs.url),
@@ -121,11 +121,11 @@ class InferenceCaller:
                 max_bytes=self._max_bytes,
                 timeout=deadline.remaining(),
             )
-            return MediaBytes(content, media_types.detect_media_type(content, taken))
-        fetched = await self._fetcher.fetch(
-            inputs.url, max_bytes=self._max_bytes, timeout=deadline.remaining(), accept=taken
+            return MediaBytes(content, media_types.detect_media_type(content, accept))
+        file = await self._fetcher.fetch(
+            inputs.url, max_bytes=self._max_bytes, timeout=deadline.remaining(), accept=accept
         )
-        return MediaBytes(fetched.content, fetched.media_type)
+        return MediaBytes(file.content, file.media_type)
 
     async def _send_request(
         self,
@@ -137,26 +137,28 @@ class InferenceCaller:
     ) -> RouterResponse:
         if deadline.has_passed:
             raise _CallEnded(
-                RetryLater(f"{NOT_SENT_PREFIX}its timeout was over before it could be.")
+                RetryLater(f"{NOT_SENT_PREFIX}its timeout passed before it could be sent.")
             )
         try:
-            # Bytes in JSON are a third longer than they are.
+            # Bytes in JSON take a third more space.
             return await self._router.send(
                 request, token, timeout=deadline.remaining(), max_bytes=2 * self._max_bytes
             )
-        except ModelLoading as no:
-            raise _CallEnded(RetryLater(str(no), no.retry_after)) from None
+        except ModelLoading as error:
+            raise _CallEnded(RetryLater(str(error), error.retry_after)) from None
         except ResponseTooLarge as error:
             raise _CallEnded(
                 failed_outcome("TOO_LARGE", f"It was carried out, but {error}.")
             ) from None
         except (HubUnreachable, HubRejected, HubAmbiguous) as error:
-            by = spec.provider or _ROUTER_NAME if mapping is None else mapping.provider
-            raise _CallEnded(_model_not_found(by, error) or outcome_from_error(error)) from None
+            provider = spec.provider or _ROUTER_NAME if mapping is None else mapping.provider
+            raise _CallEnded(
+                _model_not_found(provider, error) or outcome_from_error(error)
+            ) from None
 
 
 def _model_not_found(provider: str, error: HubRequestError) -> Rejected | None:
-    """Say who does not know the model; of a job, a 404 means that its namespace is not known."""
-    if isinstance(error, HubRejected) and error.status == _NOT_FOUND:
+    """Reject a call whose model is not known; for a job, a 404 is about its namespace."""
+    if isinstance(error, HubRejected) and error.status == HTTPStatus.NOT_FOUND:
         return Rejected(Reason.INVALID_REQUEST, f"{provider} answered 404: {error.message}")
     return None

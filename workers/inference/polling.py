@@ -1,13 +1,13 @@
-"""What a provider gives that does not answer at once: where to ask how it goes, until it is done.
+"""Pending calls: providers that respond with a URL to poll instead of an output.
 
-Polled here, and not by the Hub's own client: that one waits in a thread without a deadline, and
-one of its loops does not end for a call that has failed.
+The polling is ours and not that of the Hub's own client, which waits in a thread without a deadline
+and has a loop that does not end for a failed call.
 
-    fal-ai      a queue: its state in one place, the answer in another
-    together    films: state and answer in one
-    wavespeed   everything: state and answer in one
-    zai-org     pictures: state and answer in one
-    replicate   waits itself for a minute; what is not there by then cannot be asked for
+    fal-ai      a queue: status and result at two URLs
+    together    videos: status and result at one URL
+    wavespeed   all tasks: status and result at one URL
+    zai-org     images: status and result at one URL
+    replicate   waits up to a minute itself; a later result cannot be fetched
 """
 
 import re
@@ -24,44 +24,44 @@ _PATH_PATTERN: Final = re.compile(r"(/[\w.~-]{1,200}){1,20}", re.ASCII)
 
 
 class ProviderCallFailed(Exception):
-    """The provider says that the call has failed; the text is what it says."""
+    """The provider says that the call failed; the text is its message."""
 
 
 class NotPollable(HubError):
-    """The provider goes on, and nobody can ask how."""
+    """The call continues at the provider, and its status cannot be requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingCall:
-    """A call that goes on at a provider."""
+    """A call that continues at a provider."""
 
     status_path: str
-    """Where to ask how it goes; below the router's address, as `answer`."""
+    """The path of its status below the router's URL."""
     result_path: str | None
-    """Where the answer is once it is done; none: in the state."""
+    """The path of its result once it is done; None if the status contains the result."""
     parse_status: Callable[[Any], str | None]
-    """Reads a state: none once it is done, else a few words; raises `Failed`."""
+    """Returns None for a finished call, otherwise a few words; raises `ProviderCallFailed`."""
 
 
 def parse_pending_call(provider: str, path: str, answer: Any) -> PendingCall | None:
-    """Return what was given instead of an answer; none if it is one.
+    """Return the pending call that a response describes; None if it is the output itself.
 
     Raises:
-        Failed: the call has failed already.
-        Unasked: the call goes on, and its answer cannot be had.
-        LookupError, TypeError, AttributeError, ValueError: it is not what that provider gives.
+        ProviderCallFailed: the call has failed already.
+        NotPollable: the call continues, and its result cannot be fetched.
+        LookupError, TypeError, AttributeError, ValueError: the provider's format is another.
     """
-    give = _PARSERS.get(provider)
-    return None if give is None else give(path, answer)
+    parse = _PARSERS.get(provider)
+    return None if parse is None else parse(path, answer)
 
 
 def _parse_fal(path: str, answer: Any) -> PendingCall | None:
     if "_subdomain=queue" not in path:
         return None
-    # The model is called otherwise there than in the request, for some.
-    place = f"/fal-ai{_expect_url_path(answer['response_url'])}"
+    # For some models this path names the model differently than the request does.
+    result_path = f"/fal-ai{_expect_url_path(answer['response_url'])}"
     query = urlsplit(path).query
-    return PendingCall(f"{place}/status?{query}", f"{place}?{query}", _parse_fal_status)
+    return PendingCall(f"{result_path}/status?{query}", f"{result_path}?{query}", _parse_fal_status)
 
 
 def _parse_fal_status(state: Any) -> str | None:
@@ -71,12 +71,12 @@ def _parse_fal_status(state: Any) -> str | None:
         case "COMPLETED":
             return None
         case "IN_QUEUE":
-            ahead = state.get("queue_position")
-            return f"in a queue, {ahead} ahead" if isinstance(ahead, int) else "in a queue"
+            position = state.get("queue_position")
+            return f"in a queue, {position} ahead" if isinstance(position, int) else "in a queue"
         case "IN_PROGRESS":
             return "being made"
-        case other:
-            raise ProviderCallFailed(_error_message(other))
+        case status:
+            raise ProviderCallFailed(_error_message(status))
 
 
 def _parse_together(path: str, answer: Any) -> PendingCall | None:
@@ -91,13 +91,13 @@ def _parse_together_status(state: Any) -> str | None:
             return None
         case "queued" | "in_progress" | None as status:
             return "being made" if status == "in_progress" else "in a queue"
-        case other:
-            raise ProviderCallFailed(_error_message(state.get("error") or other))
+        case status:
+            raise ProviderCallFailed(_error_message(state.get("error") or status))
 
 
 def _parse_wavespeed(_: str, answer: Any) -> PendingCall | None:
-    place = _expect_url_path(answer["data"]["urls"]["get"])
-    return PendingCall(f"/wavespeed{place}", None, _parse_wavespeed_status)
+    path = _expect_url_path(answer["data"]["urls"]["get"])
+    return PendingCall(f"/wavespeed{path}", None, _parse_wavespeed_status)
 
 
 def _parse_wavespeed_status(state: Any) -> str | None:
@@ -136,8 +136,8 @@ def _parse_replicate(_: str, answer: Any) -> PendingCall | None:
         case {"output": output} if output is not None:
             return None
         case _:
-            # The router is known to pass creations on, not to pass questions about them on.
-            raise NotPollable("replicate was still at work after the minute it can be waited for")
+            # The router forwards the creation of predictions; it is not known to forward polls.
+            raise NotPollable("replicate was still at work after its waiting time of one minute")
 
 
 _PARSERS: Final[Mapping[str, Callable[[str, Any], PendingCall | None]]] = {
@@ -160,7 +160,7 @@ def _expect_id(value: Any) -> str:
 
 
 def _expect_url_path(url: Any) -> str:
-    """Return the path of an address: the host is not the provider's to say, nor is the way up."""
+    """Return the path of a URL; the provider may choose neither the host nor a parent folder."""
     path = urlsplit(url if isinstance(url, str) else "").path
     if not _PATH_PATTERN.fullmatch(path) or ".." in path.split("/"):
         raise ValueError

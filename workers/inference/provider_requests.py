@@ -1,11 +1,11 @@
-"""How each provider wants to be asked, as the Hub's own client knows it.
+"""Requests in the format of each provider, built with the Hub's own client library.
 
-Of its helpers only those steps are used that make an address and a body: the others look models up,
-read the caller's token from the disk, or speak to the network, without a deadline. What is worked
-on is given to them as bytes, never as a text, for they take a text for the name of a file.
+Only those steps of its provider classes are used that build a URL and a body. The other steps look
+models up, read the token from the disk, or use the network without a deadline. Media are passed as
+bytes and never as a text, because the library opens the file that a text names.
 """
 
-# Those steps are private to the library, whose version is pinned, and tried by tests/workers.
+# Those steps are private to the library, whose version is pinned; tests/workers runs them all.
 # pyright: reportPrivateUsage=false
 # ruff: noqa: SLF001
 
@@ -20,7 +20,7 @@ from huggingface_hub.inference._common import MimeBytes
 from huggingface_hub.inference._providers import PROVIDERS
 
 _PLACEHOLDER_API_KEY: Final = "hf_"
-"""How a token begins that is good at the router; more of it the helpers need not know."""
+"""The prefix of a token for the router; the library needs no more of it."""
 _ROUTER_ORIGIN: Final = urlsplit(constants.INFERENCE_PROXY_TEMPLATE)[:2]
 _DEFAULT_MEDIA_TYPE: Final = "application/octet-stream"
 _MODEL_MAPPING: Final = cast("Callable[..., Any]", InferenceProviderMapping)  # it has no types
@@ -31,7 +31,7 @@ _TEXT_INPUT_TASKS: Final = frozenset(
     | {"text-to-video", "text-generation", "text-classification", "zero-shot-classification"}
     | {"summarization", "translation"}
 )
-"""Tasks whose helpers take a text for a text; those of all others open what it names."""
+"""Tasks for which the library treats a text as a text; for all others it opens what it names."""
 
 
 class _TaskProviderHelper(Protocol):
@@ -50,12 +50,12 @@ _TASK_PROVIDERS: Final = cast("Mapping[str, Mapping[str, _TaskProviderHelper]]",
 
 
 class InvalidProviderRequest(Exception):
-    """A request that cannot be written for this provider."""
+    """The request cannot be built for this provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaBytes:
-    """Bytes to work on."""
+    """The bytes of an input."""
 
     content: bytes
     media_type: str
@@ -63,22 +63,22 @@ class MediaBytes:
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """A request, without its headers."""
+    """A request without its headers."""
 
     path: str
-    """Below the router's address, with its query."""
+    """The path below the router's URL, with its query."""
     json: dict[str, Any] | None
     content: MediaBytes | None
-    """Instead of JSON."""
+    """The body if it is not JSON."""
 
 
 def supports_task(provider: str, task: str) -> bool:
-    """Say whether a provider can be asked for a task."""
+    """Return whether a provider supports a task."""
     return task in _TASK_PROVIDERS.get(provider, {})
 
 
 def providers_for_task(task: str) -> list[str]:
-    """Name the providers that can be asked for a task."""
+    """Return the names of the providers that support a task."""
     return sorted(name for name, tasks in _TASK_PROVIDERS.items() if task in tasks)
 
 
@@ -89,27 +89,27 @@ def build_provider_request(
     parameters: Mapping[str, Any],
     **mapping: Any,
 ) -> ProviderRequest:
-    """Write a request; `mapping` is the Hub's entry of the model at that provider.
+    """Build a request; `mapping` is the Hub's entry of the model at that provider.
 
     Raises:
-        Unwritable: its inputs or its parameters are not what this provider takes.
+        InvalidProviderRequest: the inputs or parameters do not fit this provider.
     """
     if not isinstance(inputs, MediaBytes) and task not in _TEXT_INPUT_TASKS:
-        message = f"{task} is done on bytes"
+        message = f"{task} needs bytes"
         raise InvalidProviderRequest(message)
     helper, entry = (
         _TASK_PROVIDERS[provider][task],
         _MODEL_MAPPING(provider=provider, task=task, **mapping),
     )
-    worked_on: Any = inputs
+    payload: Any = inputs
     if isinstance(inputs, MediaBytes):
-        worked_on = MimeBytes(inputs.content, mime_type=inputs.media_type)
+        payload = MimeBytes(inputs.content, mime_type=inputs.media_type)
     try:
         path = _router_path(helper._prepare_url(_PLACEHOLDER_API_KEY, entry.provider_id))
-        # Each with its own, for some take things out.
-        json = helper._prepare_payload_as_dict(worked_on, dict(parameters), entry)
-        content = helper._prepare_payload_as_bytes(worked_on, dict(parameters), entry, None)
-    except Exception as error:  # no code of ours, and it trusts what it is given
+        # Each gets its own copy of the parameters, because some remove entries.
+        json = helper._prepare_payload_as_dict(payload, dict(parameters), entry)
+        content = helper._prepare_payload_as_bytes(payload, dict(parameters), entry, None)
+    except Exception as error:  # the library does not check its input
         raise InvalidProviderRequest(f"{type(error).__name__}: {error}") from error
     if content is None:
         return ProviderRequest(path, json, None)
@@ -121,6 +121,6 @@ def build_provider_request(
 def _router_path(url: str) -> str:
     parts = urlsplit(url)
     if parts[:2] != _ROUTER_ORIGIN or ".." in parts.path.split("/") or parts.fragment:
-        message = "no address at the router"
+        message = "not a URL of the router"
         raise ValueError(message)
     return f"{parts.path}?{parts.query}" if parts.query else parts.path

@@ -1,4 +1,4 @@
-"""What is sent for a task: to the router itself for a chat, else to one of its providers."""
+"""Requests of tasks: for a chat to the router itself, for other tasks to one of its providers."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -17,7 +17,7 @@ _PROVIDER_HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 def build_chat_request(spec: InferenceSpec) -> RouterRequest:
-    """Write the request of a chat, which the router itself hands to a provider."""
+    """Build the request of a chat, for which the router itself chooses a provider."""
     model = f"{spec.model}:{spec.provider}" if spec.provider else spec.model
     messages = spec.to_stored_json()["inputs"]
     body = {**spec.parameters, "model": model, "messages": messages, "stream": False}
@@ -27,16 +27,16 @@ def build_chat_request(spec: InferenceSpec) -> RouterRequest:
 def build_task_request(
     spec: InferenceSpec, mapping: ProviderMapping, media: MediaBytes | None
 ) -> RouterRequest:
-    """Write the request of any other task; `given` is what its inputs stand for, if for bytes.
+    """Build the request of any other task; `media` are the bytes of its inputs, if it takes bytes.
 
     Raises:
-        NotOffered: it cannot be written for this provider.
+        UnsupportedByProviders: it cannot be built for this provider.
     """
     parameters = dict(spec.parameters)
     if isinstance(spec.inputs, MediaInput) and spec.inputs.prompt is not None:
         parameters["prompt"] = spec.inputs.prompt
     try:
-        written = provider_requests.build_provider_request(
+        provider_request = provider_requests.build_provider_request(
             mapping.provider,
             mapping.task,
             media or spec.to_stored_json()["inputs"],
@@ -51,12 +51,12 @@ def build_task_request(
             f"parameters do not fit what {mapping.provider} takes ({error})"
         ) from None
     headers = {**billing_headers(spec), **_PROVIDER_HEADERS.get(mapping.provider, {})}
-    if (body := written.content) is None:
-        return RouterRequest(written.path, json=written.json, headers=headers)
+    if (body := provider_request.content) is None:
+        return RouterRequest(provider_request.path, json=provider_request.json, headers=headers)
     headers["content-type"] = body.media_type
-    return RouterRequest(written.path, content=body.content, headers=headers)
+    return RouterRequest(provider_request.path, content=body.content, headers=headers)
 
 
 def billing_headers(spec: InferenceSpec) -> dict[str, str]:
-    """Write who pays, if not the caller."""
+    """Name the organisation that pays, if it is not the caller."""
     return {} if spec.bill_to is None else {"x-hf-bill-to": spec.bill_to}

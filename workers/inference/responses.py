@@ -1,10 +1,10 @@
-"""What a provider's answer says, in one shape for each task, whoever gave it.
+"""Parser of providers' responses: one shape of output for each task, whatever the provider.
 
 text         chat-completion, text-generation, summarization, translation, image-to-text,
              automatic-speech-recognition (with `chunks`, where it has them)
-labels       text-, zero-shot- and image-classification: label and score, the likeliest first
+labels       text-, zero-shot- and image-classification: label and score, the highest score first
 embeddings   feature-extraction: one for each text
-made         everything that makes a picture, a sound or a film: bytes, or where they are
+media        tasks that generate an image, audio or a video: bytes, or their URL
 """
 
 import base64
@@ -42,33 +42,33 @@ _Vectors = Annotated[list[_Vector], Field(min_length=1)]
 _EMBEDDINGS_ADAPTER: Final[TypeAdapter[_Vector | _Vectors | list[_Vectors]]] = TypeAdapter(
     _Vector | _Vectors | Annotated[list[_Vectors], Field(min_length=1)]
 )
-"""Of one text, of several; or of each part of each, where a model does not join them."""
+"""For one text, for several; or for each token of each, if a model does not pool them."""
 
 
 class UnreadableResponse(Exception):
-    """An answer that is none of those its task is known to have."""
+    """The response has none of the known formats of its task."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOutput:
-    """What was answered."""
+    """The output of a call."""
 
     result: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What becomes part of the result."""
+    """The part that goes into the result."""
     media: list[bytes | str] = field(default_factory=list["bytes | str"])
-    """What becomes files; a text is the address one is to be fetched from."""
+    """The part that becomes files; a text is the URL to fetch a file from."""
 
 
 def media_kind(task: str) -> str | None:
-    """Return the kind of file a task makes, if it makes one."""
+    """Return the kind of media that a task generates; None if it generates none."""
     return _MEDIA_KINDS.get(task)
 
 
 def parse_response(task: str, response: RouterResponse) -> TaskOutput:
-    """Read an answer.
+    """Parse a response.
 
     Raises:
-        Unreadable: it is not one.
+        UnreadableResponse: it has no known format of its task.
     """
     if task in _MEDIA_KINDS and not response.is_json:
         return TaskOutput(media=[response.body])
@@ -79,15 +79,15 @@ def parse_response(task: str, response: RouterResponse) -> TaskOutput:
 
 
 def parse_json(task: str, answer: Any) -> TaskOutput:
-    """Read an answer that is JSON.
+    """Parse a response that is JSON.
 
     Raises:
-        Unreadable: it is not one of its task.
+        UnreadableResponse: it has no known format of its task.
     """
     try:
         if task in _MEDIA_KINDS:
             return TaskOutput(
-                _parse_usage(answer), [_parse_media(each) for each in _find_media(answer)]
+                _parse_usage(answer), [_parse_media(item) for item in _find_media(answer)]
             )
         return TaskOutput({**_select_parser(task)(answer), **_parse_usage(answer)})
     except (LookupError, TypeError, AttributeError, ValueError):
@@ -104,8 +104,8 @@ def _select_parser(task: str) -> Callable[[Any], dict[str, Any]]:
 
 def _parse_usage(answer: Any) -> dict[str, Any]:
     match answer:
-        case {"usage": {**counted}} if counted:
-            return {"usage": counted}
+        case {"usage": {**usage}} if usage:
+            return {"usage": usage}
         case _:
             return {}
 
@@ -135,7 +135,7 @@ def _parse_text(answer: Any) -> dict[str, Any]:
         case [first, *_]:
             return _parse_text(first)
         case {"text": str() as text, "segments": [*segments]}:
-            return {"text": text, "chunks": [_parse_chunk(each) for each in segments]}
+            return {"text": text, "chunks": [_parse_chunk(segment) for segment in segments]}
         case _:
             text = next(answer[name] for name in _TEXT_FIELDS if isinstance(answer.get(name), str))
             return {"text": text, **_optional_field(answer, "chunks")}
@@ -151,13 +151,13 @@ def _parse_chunk(segment: Mapping[str, Any]) -> dict[str, Any]:
 def _parse_labels(answer: Any) -> dict[str, Any]:
     match answer:
         case {"labels": [*labels], "scores": [*scores]}:
-            found = list(zip(labels, scores, strict=True))
+            pairs = list(zip(labels, scores, strict=True))
         case [[*inner]]:
             return _parse_labels(inner)
         case _:
-            found = [(each["label"], each["score"]) for each in answer]
-    found.sort(key=lambda each: -float(each[1]))
-    return {"labels": [{"label": str(label), "score": float(score)} for label, score in found]}
+            pairs = [(entry["label"], entry["score"]) for entry in answer]
+    pairs.sort(key=lambda pair: -float(pair[1]))
+    return {"labels": [{"label": str(label), "score": float(score)} for label, score in pairs]}
 
 
 def _parse_embeddings(answer: Any) -> dict[str, Any]:
@@ -165,21 +165,21 @@ def _parse_embeddings(answer: Any) -> dict[str, Any]:
         entries = cast("list[dict[str, Any]]", answer["data"])
         answer = [entry["embedding"] for entry in entries]
     vectors = _EMBEDDINGS_ADAPTER.validate_python(answer, strict=True)
-    # Of one text some give the numbers, and others a list of one.
+    # For one text some providers return its vector, and others a list of one vector.
     return {"embeddings": vectors if isinstance(vectors[0], list) else [vectors]}
 
 
 def _find_media(answer: Any) -> list[Any]:
-    """Find what was made, in the forms of fal, OpenAI, replicate, wavespeed, novita and z.ai."""
+    """Find the media, in the formats of fal, OpenAI, replicate, wavespeed, novita and z.ai."""
     match answer:
-        case {"images": [*several]} | {"data": [*several]} | {"image_result": [*several]}:
-            return several
-        case {"data": {"outputs": [*several]}} | {"output": [*several]}:
-            return several
-        case {"image": one} | {"video": one} | {"audio": one} | {"output": one}:
-            return [one]
-        case {"outputs": {"video_url": one}}:
-            return [one]
+        case {"images": [*items]} | {"data": [*items]} | {"image_result": [*items]}:
+            return items
+        case {"data": {"outputs": [*items]}} | {"output": [*items]}:
+            return items
+        case {"image": item} | {"video": item} | {"audio": item} | {"output": item}:
+            return [item]
+        case {"outputs": {"video_url": item}}:
+            return [item]
         case _:
             raise LookupError
 
@@ -188,8 +188,8 @@ def _parse_media(item: Any) -> bytes | str:
     match item:
         case {"b64_json": str() as encoded}:
             return _decode_base64(encoded)
-        case {"url": str() as address} | {"video_url": str() as address}:
-            return _parse_media(address)
+        case {"url": str() as url} | {"video_url": str() as url}:
+            return _parse_media(url)
         case str() if item.startswith(_DATA_URL_PREFIX):
             return _decode_base64(item.split(",", 1)[1])
         case str() if item.startswith(("https://", "http://")):

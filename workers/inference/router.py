@@ -1,10 +1,10 @@
-"""The workers' way to Inference Providers: requests sent once, and answers of a bounded size.
+"""HTTP client of the router of Inference Providers: one request, one response of bounded size.
 
-    Loading    the model is not there yet: the request was turned away before any work
-    TooLarge   an answer that is longer than anybody asked for; it was made, and paid for
+    ModelLoading       the model is not loaded yet: the request was refused before any work
+    ResponseTooLarge   the response is larger than the limit; the work was done, and is paid for
 
-Beside them the errors of `workers.hub.client`. What a provider says is read leniently: each has a
-way of its own to put it into an answer.
+The other errors are those of `schema.hub.client`. Errors of providers are parsed leniently, because
+each provider has a format of its own.
 """
 
 import json
@@ -34,6 +34,7 @@ from workers.hub.client import HubJobsClient
 _PROVIDER_HEADER: Final = "x-inference-provider"
 _HF_INFERENCE: Final = "hf-inference"
 _MAX_ERROR_BYTES: Final = 100_000
+_MAX_ERROR_CHARS: Final = 500
 _MAX_LOADING_SECONDS: Final = 600.0
 
 
@@ -46,33 +47,33 @@ class ModelLoading(HubError):
 
 
 class ResponseTooLarge(HubError):
-    """The answer is larger than what was asked for; it was carried out."""
+    """The response is larger than the limit; the request was carried out."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouterRequest:
-    """One request, as it goes over the wire."""
+    """One request to the router."""
 
     path: str
-    """Below the router's address, with its query."""
+    """The path below the router's URL, with its query."""
     json: Mapping[str, Any] | None = None
     content: bytes | None = None
-    """Instead of JSON."""
+    """The body if it is not JSON."""
     headers: Mapping[str, str] | None = None
     method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
 class RouterResponse:
-    """One answer that is no refusal, whole."""
+    """One complete response of success."""
 
     body: bytes
     media_type: str
     provider: str | None
-    """Who the router says it came from."""
+    """The provider that the router names."""
 
     def json(self) -> Any:
-        """Read it.
+        """Parse the body.
 
         Raises:
             ValueError: it is not JSON.
@@ -84,12 +85,12 @@ class RouterResponse:
 
     @property
     def is_json(self) -> bool:
-        """Whether it says that it is JSON."""
+        """Whether its media type is JSON."""
         return self.media_type == "application/json" or self.media_type.endswith("+json")
 
 
 class Router:
-    """The router of Inference Providers, as one subject's token sees it, call by call."""
+    """The router of Inference Providers, asked with one subject's token, request by request."""
 
     def __init__(self, hub: HubJobsClient) -> None:
         self._hub = hub
@@ -97,10 +98,10 @@ class Router:
     async def send(
         self, request: RouterRequest, token: Secret, *, timeout: timedelta, max_bytes: int
     ) -> RouterResponse:
-        """Send a request, once, and return its answer of at most `limit` bytes.
+        """Send a request, once, and return its response.
 
         Raises:
-            HubError: there is none.
+            HubError: there is no response of success, or it is larger than `max_bytes`.
         """
         url = f"{self._hub.router_url}{request.path}"
         headers = {**request_headers(token), **(request.headers or {}), **UNCOMPRESSED}
@@ -138,7 +139,7 @@ def _to_hub_error(response: httpx2.Response, body: bytes) -> HubError:
     answer = _parse_body(body)
     message = to_storable(parse_error_message(answer) or response.reason_phrase)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        # Who names a moment to come back at has not begun.
+        # A provider that names a pause has not started the work.
         pause = _parse_loading_time(response, answer) or parse_retry_after(response)
         if pause is not None:
             return ModelLoading(message, pause)
@@ -150,7 +151,7 @@ def _to_hub_error(response: httpx2.Response, body: bytes) -> HubError:
 
 
 def parse_error_message(answer: Any) -> str:
-    """Return the words of a provider's error, wherever it has put them."""
+    """Return the message of a provider's error, wherever it is; empty if there is none."""
     match answer:
         case str():
             return answer
@@ -161,8 +162,8 @@ def parse_error_message(answer: Any) -> str:
             return f"{message} ({code})" if isinstance(code, str) and code else message
         case {"detail": detail} if detail:
             return parse_error_message(detail)
-        case [*several] if several:
-            return "; ".join(filter(None, map(parse_error_message, several)))
+        case [*errors] if errors:
+            return "; ".join(filter(None, map(parse_error_message, errors)))
         case _:
             return ""
 
@@ -171,14 +172,14 @@ def _parse_body(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError:
-        return body.decode(errors="replace").strip()[:500]
+        return body.decode(errors="replace").strip()[:_MAX_ERROR_CHARS]
 
 
 def _parse_loading_time(response: httpx2.Response, answer: Any) -> timedelta | None:
-    """Say how long hf-inference needs to load the model; it has not handed the request on."""
-    by = response.headers.get(_PROVIDER_HEADER) or response.url.path.split("/")[1]
+    """Return how long hf-inference needs to load the model; it has not started the request."""
+    provider = response.headers.get(_PROVIDER_HEADER) or response.url.path.split("/")[1]
     match answer:
-        case {"estimated_time": int() | float() as seconds} if by == _HF_INFERENCE:
+        case {"estimated_time": int() | float() as seconds} if provider == _HF_INFERENCE:
             return timedelta(seconds=min(max(1.0, float(seconds)), _MAX_LOADING_SECONDS))
         case _:
             return None

@@ -1,19 +1,20 @@
-"""One call of a Gradio app: its place in the queue, how far it is, and what it gives.
+"""One call of a Gradio app: its place in the queue, its progress, and its result.
 
-`queue/join` and `queue/data` carry it, as they carry Gradio's own page. The simpler `call/{name}`
-tells neither the place in the queue nor how far a function is, and both are what somebody who waits
-wants to know. The stream belongs to a session of its own for each call: when it breaks off the app
-drops what it was doing, and nothing can be asked about it any more.
+The call uses `queue/join` and `queue/data`, as Gradio's own page does. The simpler `call/{name}`
+tells neither the place in the queue nor the progress, and a user who waits wants to know both. Each
+call has a session and a stream of its own. When the stream breaks off, the app drops the call, and
+its status cannot be requested any more.
 
-    Shut   the app did not take the call: nothing was begun
-    Full   so too; there is no room in its queue for now
-    Lost   it may have taken it, and what became of it is not known
+    SpaceUnavailable     the app did not accept the call: nothing was started
+    SpaceQueueFull       the same, because there is no room in its queue for now
+    CallOutcomeUnknown   the app may have accepted the call, and its outcome is not known
 """
 
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
@@ -31,15 +32,14 @@ from schema.hub.gradio_client import (
 )
 
 _SILENCE_TIMEOUT_SECONDS: Final = 75.0
-"""Seconds without a sign of life; an app that is alive gives one every 15."""
+"""Seconds without an event; a running app sends one at least every 15."""
 _MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of one event: what a function gives comes in one."""
+"""Bytes of one event; the complete result of a function is one event."""
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _EVENT_PREFIX: Final = b"data:"
-_OK: Final = 200
-_INVALID: Final = 422
-_UNAVAILABLE: Final = 503
-_GATEWAY_ERROR_STATUSES: Final = frozenset({500, 502, 504})
+_AMBIGUOUS_STATUSES: Final = frozenset(
+    {HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
+)
 _NOT_SENT_ERRORS: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _PATHS_ADAPTER: Final = TypeAdapter(list[str])
 
@@ -54,7 +54,7 @@ class CallOutcomeUnknown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CallStatus:
-    """How a call stands, in a few words; `done` of `total` steps, if the app counts them."""
+    """The status of a call in a few words; `done` of `total` steps, if the app counts them."""
 
     message: str
     done: int | None = None
@@ -70,7 +70,7 @@ class CallCompleted:
 
 @dataclass(frozen=True, slots=True)
 class CallFailed:
-    """The function raised; the app may keep to itself what."""
+    """The function raised an error; the app may hide its text."""
 
     message: str | None
 
@@ -119,27 +119,30 @@ class SpaceCall:
         self._event_id = ""
 
     async def upload(self, name: str, content: bytes) -> str:
-        """Hand a file over, and return what the app calls it.
+        """Upload a file, and return its path in the app.
 
         Raises:
-            Shut: it was not taken.
+            SpaceUnavailable: the app did not accept it.
         """
         with transport_errors_as_unavailable():
-            answer = await self._client.post(
+            response = await self._client.post(
                 f"{self._prefix}/upload", files={"files": (name, content)}
             )
-        expect_status_ok(answer.status_code)
+        expect_status_ok(response.status_code)
         try:
-            return _PATHS_ADAPTER.validate_json(answer.content)[0]
+            return _PATHS_ADAPTER.validate_json(response.content)[0]
         except (ValidationError, IndexError):
-            raise SpaceUnavailable("it took a file, and did not say where to", _OK) from None
+            raise SpaceUnavailable(
+                "it accepted a file, and did not return its path", HTTPStatus.OK
+            ) from None
 
     async def join_queue(self, values: list[Any]) -> CallFailed | None:
-        """Take a place in the queue, once; say so if the app turns the arguments away.
+        """Join the queue, once; return the failure if the app refuses the arguments.
 
         Raises:
-            Shut, Full: the call was not taken.
-            Lost: it may have been.
+            SpaceUnavailable: the app did not accept the call.
+            SpaceQueueFull: the app did not accept the call.
+            CallOutcomeUnknown: it may have accepted the call.
         """
         body = {
             "data": values,
@@ -147,55 +150,57 @@ class SpaceCall:
             "session_hash": self._session_hash,
         }
         try:
-            answer = await self._client.post(f"{self._prefix}/queue/join", json=body)
+            response = await self._client.post(f"{self._prefix}/queue/join", json=body)
         except _NOT_SENT_ERRORS as error:
             raise SpaceUnavailable(f"it does not answer: {type(error).__name__}") from None
         except httpx2.TransportError as error:
             raise CallOutcomeUnknown(type(error).__name__) from None
-        if answer.status_code in _GATEWAY_ERROR_STATUSES:
-            raise CallOutcomeUnknown(f"it answered {answer.status_code}")
-        if answer.status_code == _INVALID:
-            return CallFailed(_parse_error_detail(answer))
-        if answer.status_code == _UNAVAILABLE and "queue" in _parse_error_detail(answer).lower():
-            raise SpaceQueueFull(_parse_error_detail(answer))
-        expect_status_ok(answer.status_code)
+        status = response.status_code
+        if status in _AMBIGUOUS_STATUSES:
+            raise CallOutcomeUnknown(f"it answered {status}")
+        detail = _parse_error_detail(response)
+        if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            return CallFailed(detail)
+        if status == HTTPStatus.SERVICE_UNAVAILABLE and "queue" in detail.lower():
+            raise SpaceQueueFull(detail)
+        expect_status_ok(status)
         try:
-            self._event_id = _JoinResponse.model_validate_json(answer.content).event_id
+            self._event_id = _JoinResponse.model_validate_json(response.content).event_id
         except ValidationError:
             raise CallOutcomeUnknown("it answered in a way that cannot be read") from None
         return None
 
     async def follow_events(self) -> AsyncGenerator[CallStatus | CallCompleted | CallFailed]:
-        """Yield how it stands, until it is over.
+        """Yield the status of the call until it ends, and then its result.
 
         Raises:
-            Lost: the stream broke off before that.
+            CallOutcomeUnknown: the stream broke off before the call ended.
         """
         timeout = httpx2.Timeout(_SILENCE_TIMEOUT_SECONDS)
-        asked = self._client.stream(
+        stream = self._client.stream(
             "GET",
             f"{self._prefix}/queue/data",
             params={"session_hash": self._session_hash},
             timeout=timeout,
         )
-        partial = 0
+        partial_results = 0
         try:
-            async with asked as response:
-                if response.status_code != _OK:
+            async with stream as response:
+                if response.status_code != HTTPStatus.OK:
                     raise CallOutcomeUnknown(f"it answered {response.status_code}")
                 async with aclosing(_read_messages(response)) as messages:
                     async for message in messages:
-                        partial += message.msg == "process_generating"
-                        if (told := _parse_event(message, partial)) is not None:
-                            yield told
-                            if not isinstance(told, CallStatus):
+                        partial_results += message.msg == "process_generating"
+                        if (event := _parse_event(message, partial_results)) is not None:
+                            yield event
+                            if not isinstance(event, CallStatus):
                                 return
         except httpx2.TransportError as error:
             raise CallOutcomeUnknown(type(error).__name__) from None
         raise CallOutcomeUnknown("it broke off")
 
     async def cancel(self) -> None:
-        """Ask the app to stop; what it has begun and cannot interrupt goes on unheard."""
+        """Ask the app to stop the call; a function that it cannot interrupt runs to its end."""
         body = {
             "session_hash": self._session_hash,
             "fn_index": self._endpoint.fn_index,
@@ -205,29 +210,29 @@ class SpaceCall:
             await self._client.post(f"{self._prefix}/cancel", json=body)
 
     async def download(self, path: str, *, max_bytes: int) -> bytes:
-        """Read a file that the app has made.
+        """Download a file that the app has created.
 
         Raises:
-            Shut: it cannot be had.
+            SpaceUnavailable: it cannot be downloaded.
         """
         if ".." in path.split("/"):
-            raise SpaceUnavailable("it is said to be where no file of the app is", _OK)
+            raise SpaceUnavailable("its path leads out of the folder of the app", HTTPStatus.OK)
         return await fetch_bytes(
             self._client, f"{self._prefix}/file={quote(path)}", max_bytes=max_bytes
         )
 
 
 async def _read_messages(response: httpx2.Response) -> AsyncGenerator[_QueueMessage]:
-    rest = bytearray()
-    async for received in response.aiter_bytes():
-        *ended, begun = received.split(b"\n")
-        for line in ended:
-            rest += line
-            if (message := _parse_message(bytes(rest))) is not None:
+    line = bytearray()
+    async for chunk in response.aiter_bytes():
+        *line_ends, line_start = chunk.split(b"\n")
+        for line_end in line_ends:
+            line += line_end
+            if (message := _parse_message(bytes(line))) is not None:
                 yield message
-            rest.clear()
-        rest += begun
-        if len(rest) > _MAX_EVENT_BYTES:
+            line.clear()
+        line += line_start
+        if len(line) > _MAX_EVENT_BYTES:
             raise CallOutcomeUnknown(
                 f"it answers with more than {_MAX_EVENT_BYTES:,} bytes at once"
             )
@@ -239,12 +244,12 @@ def _parse_message(line: bytes) -> _QueueMessage | None:
     try:
         return _QueueMessage.model_validate_json(line.removeprefix(_EVENT_PREFIX))
     except ValidationError:
-        return None  # of a kind that is not known here
+        return None  # an unknown kind of event
 
 
-def _parse_event(  # noqa: PLR0911  # one for each kind
-    message: _QueueMessage, partial: int
-) -> CallStatus | CallCompleted | CallFailed | None:  # one for each kind
+def _parse_event(  # noqa: PLR0911  # one return for each kind
+    message: _QueueMessage, partial_results: int
+) -> CallStatus | CallCompleted | CallFailed | None:
     match message.msg:
         case "estimation" if message.rank is not None:
             return CallStatus(
@@ -253,9 +258,8 @@ def _parse_event(  # noqa: PLR0911  # one for each kind
         case "process_starts":
             return CallStatus("Running")
         case "process_generating":
-            return CallStatus(
-                f"Running, {partial} partial result{'s' if partial > 1 else ''} so far"
-            )
+            plural = "s" if partial_results > 1 else ""
+            return CallStatus(f"Running, {partial_results} partial result{plural} so far")
         case "progress" if message.progress_data:
             return _parse_progress(message.progress_data[-1])
         case "log" if message.log:
@@ -269,31 +273,33 @@ def _parse_event(  # noqa: PLR0911  # one for each kind
 
 
 def _describe_queue_position(rank: int, size: int | None, eta: float | None) -> str:
-    of = f" of {size}" if size else ""
-    when = f", about {max(1, round(eta))} s" if eta else ""
-    return f"Waiting in the Space's queue: number {rank + 1}{of}{when}"
+    total = f" of {size}" if size else ""
+    wait = f", about {max(1, round(eta))} s" if eta else ""
+    return f"Waiting in the Space's queue: number {rank + 1}{total}{wait}"
 
 
 def _parse_progress(unit: _ProgressUnit) -> CallStatus:
-    said = unit.desc or "Running"
+    description = unit.desc or "Running"
     if unit.index is not None:
-        return CallStatus(said, int(unit.index), None if unit.length is None else int(unit.length))
+        return CallStatus(
+            description, int(unit.index), None if unit.length is None else int(unit.length)
+        )
     if unit.progress is not None:
-        return CallStatus(said, round(unit.progress * 100), 100)
-    return CallStatus(said)
+        return CallStatus(description, round(unit.progress * 100), 100)
+    return CallStatus(description)
 
 
 def _parse_completion(message: _QueueMessage) -> CallCompleted | CallFailed:
     output = message.output or _CallOutput()
     if message.success is False or output.data is None:
-        said = [each for each in (output.title, output.error) if each and each != "Error"]
-        return CallFailed(to_storable(": ".join(said)) or None)
+        texts = [text for text in (output.title, output.error) if text and text != "Error"]
+        return CallFailed(to_storable(": ".join(texts)) or None)
     return CallCompleted(to_storable(output.data))
 
 
-def _parse_error_detail(answer: httpx2.Response) -> str:
+def _parse_error_detail(response: httpx2.Response) -> str:
     try:
-        detail = _ErrorResponse.model_validate_json(answer.content[:_MAX_ERROR_BYTES]).detail
+        detail = _ErrorResponse.model_validate_json(response.content[:_MAX_ERROR_BYTES]).detail
     except ValidationError:
         return ""
     return to_storable(detail if isinstance(detail, str) else json.dumps(detail))

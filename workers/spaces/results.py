@@ -1,4 +1,4 @@
-"""What is kept of what a Space gave: small values as they are, and files as files of the job."""
+"""Results of a Space call: small values inline, and files as files of the job."""
 
 import json
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from workers.spaces.client import SpaceCall
 
 _MAX_FILES: Final = 32
 _MAX_TOTAL_BYTES: Final = 32 * 1024 * 1024
-"""Of all the files of one call."""
+"""The size of all files of one call together."""
 _MAX_INLINE_CHARS: Final = 64 * 1024
-"""Characters of a result that are shown at once; a longer one becomes a file too."""
+"""A longer result becomes a file."""
 _DOWNLOAD_TIMEOUT_SECONDS: Final = 60.0
 _OUTPUTS_FILE_NAME: Final = "outputs.json"
 _DEFAULT_MEDIA_TYPE: Final = "application/octet-stream"
@@ -26,27 +26,27 @@ _DEFAULT_MEDIA_TYPE: Final = "application/octet-stream"
 async def collect_results(
     call: SpaceCall, results: Sequence[tuple[ReturnValue, Any]]
 ) -> tuple[dict[str, Any], tuple[NewJobFile, ...]]:
-    """Return the result, and the files that go with it."""
-    files = _FileDownloader(call)
+    """Return the result and the files that belong to it."""
+    downloader = _FileDownloader(call)
     outputs = [
         {
             "label": output.label,
             "component": output.component,
-            "value": await files.replace_files(value),
+            "value": await downloader.replace_files(value),
         }
         for output, value in results
     ]
-    written = json.dumps(outputs)
-    if len(written) <= _MAX_INLINE_CHARS:
-        return {"outputs": outputs}, tuple(files.files)
-    whole = NewJobFile.from_content(
-        files.unique_name(_OUTPUTS_FILE_NAME), written.encode(), "application/json"
+    text = json.dumps(outputs)
+    if len(text) <= _MAX_INLINE_CHARS:
+        return {"outputs": outputs}, tuple(downloader.files)
+    outputs_file = NewJobFile.from_content(
+        downloader.unique_name(_OUTPUTS_FILE_NAME), text.encode(), "application/json"
     )
-    return {"outputs": None, "outputs_file": whole.name}, (*files.files, whole)
+    return {"outputs": None, "outputs_file": outputs_file.name}, (*downloader.files, outputs_file)
 
 
 class _FileDownloader:
-    """Brings files home, within bounds; a call is not spoiled by one that stays away."""
+    """Downloads files within limits; a file that cannot be downloaded does not fail the call."""
 
     def __init__(self, call: SpaceCall) -> None:
         self.files: list[NewJobFile] = []
@@ -56,15 +56,15 @@ class _FileDownloader:
         self._names: set[str] = set()
 
     async def replace_files(self, value: Any) -> Any:
-        """Replace each file in a value by the name it is kept under."""
+        """Replace each file in a value by its name among the files of the job."""
         if isinstance(value, list):
-            return [await self.replace_files(each) for each in cast("list[object]", value)]
+            return [await self.replace_files(item) for item in cast("list[object]", value)]
         if not isinstance(value, dict):
             return value
-        said = cast("dict[str, object]", value)
-        if (path := _file_path(said)) is not None:
-            return await self._download_file(path, str(said.get("orig_name") or path))
-        return {name: await self.replace_files(each) for name, each in said.items()}
+        fields = cast("dict[str, object]", value)
+        if (path := _file_path(fields)) is not None:
+            return await self._download_file(path, str(fields.get("orig_name") or path))
+        return {name: await self.replace_files(item) for name, item in fields.items()}
 
     def unique_name(self, suggested_name: str) -> str:
         """Choose a name that no other file has."""
@@ -78,7 +78,7 @@ class _FileDownloader:
 
     async def _download_file(self, path: str, suggested_name: str) -> dict[str, str]:
         if path.startswith(("http://", "https://")):
-            # At another host than the Space's: nothing is fetched there in the caller's name.
+            # At another host than the Space: nothing is fetched there with the caller's token.
             return {"url": path}
         name = self.unique_name(suggested_name)
         if len(self.files) >= _MAX_FILES:
@@ -86,8 +86,8 @@ class _FileDownloader:
         try:
             with anyio.fail_after(max(0, self._deadline_seconds - anyio.current_time())):
                 content = await self._call.download(path, max_bytes=self._remaining_bytes)
-        except SpaceUnavailable as shut:
-            return {"file": name, "not_kept": str(shut)}
+        except SpaceUnavailable as error:
+            return {"file": name, "not_kept": str(error)}
         except TimeoutError:
             return {"file": name, "not_kept": "it took too long"}
         self._remaining_bytes -= len(content)

@@ -52,7 +52,7 @@ def test_the_page_of_a_space_names_it_too(space: str) -> None:
 )
 def test_a_space_is_at_the_domain_of_the_hub_or_nowhere(subdomain: str | None) -> None:
     """A custom domain is another's machine, whatever says so: a token goes with each request."""
-    with pytest.raises(InvalidCall, match="not served at an address of Hugging Face's own"):
+    with pytest.raises(InvalidCall, match="not served in a domain of Hugging Face"):
         Space(id="a/b", subdomain=subdomain).build_url(SPACE_URL_TEMPLATE)
 
 

@@ -198,7 +198,7 @@ async def test_a_file_at_another_host_is_a_link_and_not_fetched(
     assert away == {"url": f"{other_server.url}/x"}
     assert lost == {"file": "moved.txt", "not_kept": "it sends elsewhere: it answered 307"}
     assert odd["file"] == "e"
-    assert "where no file of the app is" in odd["not_kept"]
+    assert "leads out of the folder of the app" in odd["not_kept"]
     assert hostile_space.requested_paths("/file=") == ["/a-b/gradio_api/file=/made/moved.txt"]
     assert outcome.files == ()
     assert other_server.requests == []
