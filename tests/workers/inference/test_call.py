@@ -180,7 +180,10 @@ async def test_a_model_that_is_not_loaded_yet_is_asked_again_when_it_is(
         ({"model": "local/echo"}, "but for chat-completion"),
         ({"provider": "groq"}, "groq does not support text-to-image; these providers do: fal-ai, "),
         ({"provider": "zai-org"}, "not offered for text-to-image by zai-org"),
-        ({"provider": "openai"}, "these providers do: fal-ai, hf-inference, nscale, replicate, together"),
+        (
+            {"provider": "openai"},
+            "these providers do: fal-ai, hf-inference, nscale, replicate, together",
+        ),
         (
             {"task": "text-to-video", "model": "local/filmer", "provider": "together"}
             | {"parameters": {"target_size": 7}},
