@@ -30,7 +30,7 @@ class AsyncCache(Generic[V]):
         self._max_entries = max_entries
         self._entries: OrderedDict[bytes, tuple[V, float]] = OrderedDict()
         """Each value, and the monotonic time at which it expires."""
-        # Weak: a lock lives as long as a caller holds it or waits for it.
+        # Weak: a lock is freed with the last caller who holds it or waits for it.
         self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
 
     async def get_or_load(self, key: bytes, load: Callable[[], Awaitable[CacheEntry[V]]]) -> V:

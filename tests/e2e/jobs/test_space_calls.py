@@ -215,7 +215,7 @@ async def test_what_no_price_bounds_is_refused_by_a_budget(
     )
 
     assert code == "BudgetExceeded"
-    assert "What this can cost is not known" in said
+    assert "The cost of this is not known" in said
 
 
 async def test_a_call_repeated_under_its_key_finds_the_job_it_made(

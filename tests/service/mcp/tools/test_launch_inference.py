@@ -22,7 +22,7 @@ WRONG_SHAPES: list[tuple[str, Any, str]] = [
     ("chat-completion", [], 'write [{"role": "user", "content": "Name three rivers."}]'),
     ("chat-completion", ["Hi"], "at [0], "),
     ("chat-completion", [{"role": "usr", "content": "x"}], "at [0].role, "),
-    ("chat-completion", [{"role": "user"}], "a turn has content"),
+    ("chat-completion", [{"role": "user"}], "a turn needs content or tool_calls"),
     ("chat-completion", {"data": PICTURE}, "for chat-completion, this is not a list"),
     ("text-generation", [{"role": "user", "content": "x"}], "this is not a text; write"),
     ("embeddings", [""], "for feature-extraction, at [0], the text is empty"),
