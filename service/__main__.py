@@ -1,8 +1,8 @@
-"""How does `python3 -m service` run where only Python is installed?
+"""Bootstrap of `python3 -m service` on a machine that has only Python.
 
-From a clone it makes `.venv` once, installs what `requirements.lock` names, hashes enforced, and
-runs itself again inside. Until then this file uses the standard library alone, and syntax an old
-Python can read far enough to learn that it is too old.
+In a clone it creates `.venv` once, installs the packages of `requirements.lock` with their hashes
+checked, and runs itself again inside. Until then this file uses the standard library only. Its
+syntax is such that an old Python reads it far enough to say that it is too old.
 """
 
 import os
@@ -22,47 +22,46 @@ LOCK = ROOT / "requirements.lock"
 VENV = Path(os.environ.get("HOLDFAST_VENV", ROOT / ".venv")).resolve()
 PYTHON = VENV / "bin" / "python"
 READY = VENV / ".holdfast-ready"
-"""What the environment was completed for; absent while it is being changed."""
-OURS = VENV / ".holdfast-made"
-"""Says that we made this environment, so that a half-made one may be thrown away."""
-_PATIENCE = 5.0
-"""Seconds between two signs of life from an installation."""
+"""Contains what the environment was completed for; absent while it is being changed."""
+CREATED_BY_US = VENV / ".holdfast-made"
+"""Says that this file has created the environment, so an incomplete one may be deleted."""
+_PROGRESS_INTERVAL_SECONDS = 5.0
 
 
 def main() -> int:
-    """Do what the command line asks."""
-    enter("service")
+    """Run the command line, in an environment that has what it needs."""
+    enter_environment("service")
     from service.cli.main import main as run  # noqa: PLC0415 - needs what was just installed
 
     return run()
 
 
-def enter(module: str) -> None:
-    """Make sure that what `module` needs is installed, and go on in there."""
+def enter_environment(module: str) -> None:
+    """Install what `module` needs if that is missing, and run `module` there."""
     if LOCK.exists() and not _is_inside():
-        set_up()
+        set_up_environment()
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        again = {"HOLDFAST_BOOTSTRAPPED": "1", "PYTHONPATH": os.pathsep.join(paths)}
+        changes = {"HOLDFAST_BOOTSTRAPPED": "1", "PYTHONPATH": os.pathsep.join(paths)}
         command = [str(PYTHON), "-m", module, *sys.argv[1:]]
-        os.execve(command[0], command, os.environ | again)  # noqa: S606 - we become the inner one
+        os.execve(command[0], command, os.environ | changes)  # noqa: S606 - we become it
 
 
-def set_up() -> None:
-    """Make the environment if it is missing, stale or half-made; one process at a time."""
+def set_up_environment() -> None:
+    """Create or complete the environment, unless it is ready; one process at a time."""
     if os.name != "posix":
         sys.exit("Holdfast runs on Linux and macOS. On Windows, run the same command in WSL2.")
-    import fcntl  # noqa: PLC0415 - not on Windows, which has just been told
+    import fcntl  # noqa: PLC0415 - Windows has none
 
     if _is_ready():
         return
     VENV.parent.mkdir(parents=True, exist_ok=True)
-    # The folder itself is the lock: let go of however we end, and no file is left behind.
+    # The folder itself is the lock. The kernel releases it however we end, and no file is left.
     folder = os.open(VENV.parent, os.O_RDONLY)
     try:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _tell("Another process is setting up Holdfast; waiting for it.")
+            _report("Another process is setting up Holdfast; waiting for it.")
             fcntl.flock(folder, fcntl.LOCK_EX)
         if not _is_ready():
             _install(folder)
@@ -82,33 +81,33 @@ def _is_ready() -> bool:
 
 
 def _fingerprint() -> str:
-    # The interpreter behind the link counts: an upgrade of the system may put another one there.
+    # The path behind the link, because a system upgrade may put another interpreter there.
     return f"{sha256(LOCK.read_bytes()).hexdigest()} {PYTHON.resolve()}"
 
 
 def _install(lock: int) -> None:
-    began = time.monotonic()
-    _tell(f"Setting up Holdfast in {VENV}. This happens once and takes about half a minute.")
+    started_at = time.monotonic()
+    _report(f"Setting up Holdfast in {VENV}. This happens once and takes about half a minute.")
     completed = READY.read_text(encoding="utf-8") if READY.exists() else ""
-    if OURS.exists() and not completed.endswith(f" {PYTHON.resolve()}"):
+    if CREATED_BY_US.exists() and not completed.endswith(f" {PYTHON.resolve()}"):
         shutil.rmtree(VENV)
     if not PYTHON.exists():
         _make_environment()
     installer = _find_installer()
     READY.unlink(missing_ok=True)
     packages = LOCK.read_text(encoding="utf-8").count("==")
-    _tell(f"Installing {packages} packages.")
+    _report(f"Installing {packages} packages.")
     _run([*installer, "--require-hashes", "-r", str(LOCK)], lock)
     READY.write_text(_fingerprint(), encoding="utf-8")
-    _tell(f"Ready after {time.monotonic() - began:.0f} s.")
+    _report(f"Ready after {time.monotonic() - started_at:.0f} s.")
 
 
 def _make_environment() -> None:
     if not VENV.exists():
         VENV.mkdir()
-        OURS.touch()
+        CREATED_BY_US.touch()
     try:
-        import venv  # noqa: PLC0415 - some distributions leave it out
+        import venv  # noqa: PLC0415 - some distributions have none
     except ImportError:
         _make_environment_by_hand()
     else:
@@ -126,12 +125,12 @@ def _make_environment_by_hand() -> None:
 
 
 def _find_installer() -> list[str]:
-    into = ["--python", str(PYTHON)]
+    target = ["--python", str(PYTHON)]
     for pip in ([sys.executable, "-m", "pip"], ["uv", "pip"], ["pip"], ["pip3"]):
         if pip[0] == "uv" and _works(["uv", "--version"]):
-            return ["uv", "pip", "install", *into]
-        if pip[0] != "uv" and _works([*pip, *into, "--version"]):
-            return [*pip, *into, "--disable-pip-version-check", "install"]
+            return ["uv", "pip", "install", *target]
+        if pip[0] != "uv" and _works([*pip, *target, "--version"]):
+            return [*pip, *target, "--disable-pip-version-check", "install"]
     if _works([str(PYTHON), "-m", "ensurepip"]):
         return [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install"]
     sys.exit(
@@ -149,20 +148,21 @@ def _works(command: list[str]) -> bool:
 
 
 def _run(command: list[str], lock: int) -> None:
-    # A PIP_USER, or the same in pip's settings, would install beside the environment.
+    # PIP_USER, or its equivalent in pip's settings, would install outside the environment.
     environment = os.environ | {"PIP_USER": "0"}
-    began = time.monotonic()
+    started_at = time.monotonic()
     with TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        # It holds the lock too: if we are killed, nobody touches what it is still writing.
+        # The installer holds the lock too: if we are killed, nobody changes what it still writes.
         with subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, pass_fds=[lock]
         ) as installer:
             while True:
                 try:
-                    installer.wait(_PATIENCE)
+                    installer.wait(_PROGRESS_INTERVAL_SECONDS)
                     break
                 except subprocess.TimeoutExpired:
-                    _tell(f"Still installing, {time.monotonic() - began:.0f} s so far.")
+                    elapsed = time.monotonic() - started_at
+                    _report(f"Still installing, {elapsed:.0f} s so far.")
         output.seek(0)
         if installer.returncode != 0:
             sys.exit(
@@ -171,7 +171,7 @@ def _run(command: list[str], lock: int) -> None:
             )
 
 
-def _tell(sentence: str) -> None:
+def _report(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)  # noqa: T201 - logging is not installed yet
 
 

@@ -1,7 +1,9 @@
-"""What is wrong with this installation, in sentences: every part we lean on, looked at once."""
+"""The checks of `holdfast doctor`: each part that the installation needs, looked at once."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from http import HTTPStatus
+from typing import Final
 
 import httpx2
 from rich.console import Console
@@ -14,17 +16,17 @@ from schema.db.database import Database, Transaction
 from schema.messaging import wakeups
 from schema.settings import Settings
 
-_COUNT_WORKERS = """
+_HUB_TIMEOUT: Final = timedelta(seconds=5)
+_COUNT_WORKERS: Final = """
 SELECT count(DISTINCT application_name) FROM pg_stat_activity
  WHERE application_name LIKE 'holdfast-worker%' AND datname = current_database()
 """
-
-_COUNT_UNOWNED = "SELECT count(*) FROM v_unowned"
+_COUNT_UNOWNED: Final = "SELECT count(*) FROM v_unowned"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One part, and how it is; `remedy` says what to do when it is not well."""
+    """The result for one part; `remedy` says what to do if it is not ok."""
 
     component: str
     is_ok: bool
@@ -33,7 +35,7 @@ class Finding:
 
 
 async def run_checks() -> list[Finding]:
-    """Look at every part, what the others stand on first."""
+    """Check every part; parts that others need come first."""
     try:
         settings = Settings.from_env()
     except Invalid as error:
@@ -47,11 +49,11 @@ async def run_checks() -> list[Finding]:
 
 
 def print_findings(console: Console, findings: list[Finding]) -> None:
-    """Print the findings as a table, and what to do about the bad ones."""
+    """Print the findings as a table, then the remedy of each bad one."""
     table = Table("part", "", "finding", show_edge=False)
     for finding in findings:
-        mark = "[green]well[/]" if finding.is_ok else "[red]bad[/]"
-        table.add_row(finding.component, mark, finding.message)
+        state = "[green]well[/]" if finding.is_ok else "[red]bad[/]"
+        table.add_row(finding.component, state, finding.message)
     console.print(table)
     for finding in findings:
         if not finding.is_ok:
@@ -102,12 +104,12 @@ async def _count_unowned(tx: Transaction) -> int:
 
 
 async def _check_redis(settings: Settings) -> Finding:
-    async with wakeups.open_wakeup_sender(str(settings.redis_url)) as bell:
-        answers = await bell.is_reachable()
+    async with wakeups.open_wakeup_sender(str(settings.redis_url)) as sender:
+        is_ok = await sender.is_reachable()
     return Finding(
         "redis",
-        is_ok=answers,
-        message="answers" if answers else "does not answer",
+        is_ok=is_ok,
+        message="answers" if is_ok else "does not answer",
         remedy="Jobs still run, up to a second later each. Start it, or mend HOLDFAST_REDIS_URL.",
     )
 
@@ -115,11 +117,11 @@ async def _check_redis(settings: Settings) -> Finding:
 async def _check_hub(settings: Settings) -> Finding:
     url = str(settings.hub_url).rstrip("/")
     try:
-        async with httpx2.AsyncClient(timeout=5) as client:
+        async with httpx2.AsyncClient(timeout=_HUB_TIMEOUT.total_seconds()) as client:
             status = (await client.get(f"{url}/api/jobs/hardware")).status_code
     except httpx2.TransportError as error:
-        says = f"{url}: {type(error).__name__}"
-        return Finding("hub", is_ok=False, message=says, remedy="Is HOLDFAST_HUB_URL right?")
+        message = f"{url}: {type(error).__name__}"
+        return Finding("hub", is_ok=False, message=message, remedy="Is HOLDFAST_HUB_URL right?")
     return Finding(
         "hub",
         is_ok=status == HTTPStatus.OK,

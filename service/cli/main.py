@@ -84,15 +84,15 @@ def _build_parser() -> argparse.ArgumentParser:
     command("worker", _run_worker)
     command("migrate", _run_migrate)
     vault = command("vault", _run_vault)
-    vault.add_argument("action", choices=["rotate"], help="seal everything under the first key")
+    vault.add_argument("action", choices=["rotate"], help="seal everything with the first key")
     hub = command("hub", _run_hub)
     _add_data_option(hub)
     hub.add_argument("--port", type=int, default=0, help="a free one unless given")
     command("doctor", _run_doctor)
     connect = command("connect", _run_connect)
     _add_data_option(connect)
-    connect.add_argument("--url", help="of the service (the local one unless given)")
-    connect.add_argument("--token", help="to be sent by the client (it signs in without one)")
+    connect.add_argument("--url", help="URL of the service (the local one unless given)")
+    connect.add_argument("--token", help="token for the client (without one it signs in)")
     test = command("test", _run_test)
     test.add_argument("pytest", nargs=argparse.REMAINDER, help="passed on to pytest")
     return parser
@@ -100,7 +100,7 @@ def _build_parser() -> argparse.ArgumentParser:
 
 def _add_data_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", type=Path, default=_DEFAULT_DATA_DIR, help="the folder everything is kept in"
+        "--data", type=Path, default=_DEFAULT_DATA_DIR, help="the folder for all data"
     )
 
 
@@ -164,9 +164,9 @@ def _run_serve(options: argparse.Namespace) -> int:
 
 
 def _run_worker(_: argparse.Namespace) -> int:
-    """Carry jobs out at the Hub."""
+    """Run jobs at the Hub."""
     # A process of its own kind: the service never imports the workers.
-    os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606  # we become it
+    os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606  # becoming it is the point
 
 
 def _run_migrate(_: argparse.Namespace) -> int:
@@ -178,17 +178,15 @@ def _run_migrate(_: argparse.Namespace) -> int:
 
 
 def _run_vault(_: argparse.Namespace) -> int:
-    """Seal every token and secret anew that is under an older key of HOLDFAST_VAULT_KEYS."""
+    """Seal all tokens and secrets again with the first key of HOLDFAST_VAULT_KEYS."""
     log_config.configure_logging()
-    rotated = anyio.run(_rotate_keys, Settings.from_env())
+    counts = anyio.run(_rotate_keys, Settings.from_env())
     console = Console(highlight=False)
-    console.print(
-        f"{rotated.resealed} sealed anew, {rotated.current} were under the first key already."
-    )
-    if rotated.lost:
+    console.print(f"{counts.resealed} sealed again, {counts.current} had the first key already.")
+    if counts.lost:
         console.print(
-            f"{rotated.lost} cannot be opened with this ring; the next call of whoever they belong "
-            f"to replaces them. Put their key back and run this again to save them.",
+            f"{counts.lost} cannot be opened with these keys; the next call of their owner "
+            f"replaces them. To save them, put their key back and run this again.",
             style="red",
         )
         return 1
@@ -217,6 +215,15 @@ def _run_doctor(_: argparse.Namespace) -> int:
 
 def _run_test(options: argparse.Namespace) -> int:
     """Run every test."""
-    lanes = str((os.cpu_count() or 1) + 1)  # one more, for the tests that wait for processes
-    command = [sys.executable, "-m", "pytest", "-n", lanes, "--dist", "loadgroup", *options.pytest]
+    workers = str((os.cpu_count() or 1) + 1)  # one more, because some tests wait for processes
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        workers,
+        "--dist",
+        "loadgroup",
+        *options.pytest,
+    ]
     return subprocess.run(command, cwd=_PROJECT_ROOT, check=False).returncode

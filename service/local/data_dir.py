@@ -1,7 +1,7 @@
-"""What does a data folder keep, and who may use it?
+"""The data folder of a local stack: its lock, and its private files.
 
-One supervisor at a time, held by a lock the kernel drops even on kill -9; secrets in files only
-their owner can read, replaced whole or not at all.
+One supervisor at a time uses a folder; the kernel releases the lock even after kill -9. Secrets are
+in files that only their owner can read, and a file is replaced completely or not at all.
 """
 
 import fcntl
@@ -15,7 +15,11 @@ from service.local.errors import CannotStart
 
 @contextmanager
 def lock_data_dir(folder: Path) -> Generator[None]:
-    """Keep every other supervisor out of `folder` while the block runs."""
+    """Hold the lock of `folder` while the block runs.
+
+    Raises:
+        CannotStart: another supervisor holds it, or this account may not write there.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (folder / "lock").open("a")
@@ -36,7 +40,7 @@ def lock_data_dir(folder: Path) -> Generator[None]:
 
 
 def write_private_file(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, never half of it."""
+    """Write a file that only its owner can read, completely or not at all."""
     draft = path.with_name(f"{path.name}.draft")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -47,7 +51,7 @@ def write_private_file(path: Path, text: str) -> None:
 
 
 def read_or_create_private_file(path: Path, create: Callable[[], str]) -> str:
-    """Return the text of a private file, made on the first call and the same ever after."""
+    """Return the text of a private file; the first call creates it and later calls return it."""
     with suppress(FileNotFoundError):
         return path.read_text(encoding="utf-8")
     text = create()

@@ -1,7 +1,7 @@
-"""What does a child of the local stack know of the world?
+"""The environment of the local stack's children.
 
-Where its servers are, and nothing of the person who happens to own this shell: a service acts for
-whoever calls it, so the owner's own Hugging Face token stays outside.
+It says where the servers are, and has no token of the person who owns this shell: a service acts
+for its callers, so the owner's own Hugging Face token must not reach it.
 """
 
 from base64 import urlsafe_b64encode
@@ -16,7 +16,7 @@ _UNINHERITED_VARIABLES: Final = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "DATABASE
 
 
 def child_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return `given` without the owner's token, and with a Hugging Face home inside `folder`."""
+    """Return `environ` without the owner's token, and with a Hugging Face home inside `folder`."""
     return {
         name: value for name, value in environ.items() if name not in _UNINHERITED_VARIABLES
     } | {
@@ -37,13 +37,13 @@ def service_environment(
     hub_is_local: bool,
     public_url: str,
 ) -> dict[str, str]:
-    """Return all the settings of a service or worker; those that are `given` keep their value."""
+    """Return all settings of a service or worker; a setting in `environ` keeps its value."""
     settings = {
         "HOLDFAST_PUBLIC_URL": public_url,
         "HOLDFAST_VAULT_KEYS": read_or_create_private_file(folder / "vault.keys", _new_key_ring),
     }
     if hub_is_local:
-        # It is asked nothing by anyone else, so it may be asked often.
+        # Nobody else calls it, so the worker may poll it often.
         settings |= {
             "HOLDFAST_ROUTER_URL": hub_url,
             "HOLDFAST_SPACES_URL": f"{hub_url}/_emulator/spaces/{{subdomain}}",

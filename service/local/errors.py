@@ -1,7 +1,7 @@
-"""What does a person read when the local stack cannot run here?"""
+"""The error of the local stack, for the person who has started it."""
 
 from schema.common.errors import HoldfastError
 
 
 class CannotStart(HoldfastError):
-    """Something on this machine keeps the stack from starting; the text says what to do."""
+    """Something on this machine prevents the start; the text says what to do."""

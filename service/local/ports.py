@@ -1,4 +1,4 @@
-"""Which port may a local server listen on?"""
+"""Loopback ports for local servers, the same at each start where possible."""
 
 import socket
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _MAX_ATTEMPTS: Final = 3
 def start_on_stable_port(
     port_file: Path, start: Callable[[int], None], preferred: int | None = None
 ) -> int:
-    """Start a server on a steady port, anew if somebody took the port before the server did."""
+    """Start a server on its stable port; try again if another program takes the port first."""
     for _ in range(_MAX_ATTEMPTS):
         port = choose_stable_port(port_file, preferred)
         try:
@@ -29,17 +29,17 @@ def start_on_stable_port(
 
 
 def choose_stable_port(port_file: Path, preferred: int | None = None) -> int:
-    """Return a free port: the one `path` remembers from last time, else `preferred`, else any."""
-    wanted = [] if preferred is None else [preferred]
+    """Return a free port: the one in `port_file` from last time, else `preferred`, else any."""
+    candidates = [] if preferred is None else [preferred]
     with suppress(FileNotFoundError, ValueError):
-        wanted.insert(0, int(port_file.read_text(encoding="utf-8")))
-    port = next(filter(is_port_free, wanted), None) or find_free_port()
+        candidates.insert(0, int(port_file.read_text(encoding="utf-8")))
+    port = next(filter(is_port_free, candidates), None) or find_free_port()
     write_private_file(port_file, str(port))
     return port
 
 
 def is_port_free(port: int) -> bool:
-    """Whether a server could listen on the loopback `port` at this moment."""
+    """Say whether a server could listen on the loopback `port` now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

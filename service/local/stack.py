@@ -1,9 +1,9 @@
-"""How does everything Holdfast needs run on one machine, and end without a trace?
+"""The supervisor of the local stack: it starts everything on one machine, and stops all of it.
 
     lock ─▶ Valkey ─▶ Postgres ─▶ Hub ─▶ migrations ─▶ service + worker
 
-Each stands on what is left of it, and they stop in the opposite order. What the environment
-already names (`HOLDFAST_DATABASE_URL`, `HOLDFAST_REDIS_URL`) is used and not started.
+Each needs what is left of it, and they stop in the opposite order. Servers that the environment
+names (`HOLDFAST_DATABASE_URL`, `HOLDFAST_REDIS_URL`) are used and not started.
 """
 
 import json
@@ -40,9 +40,10 @@ _RESTART_CHECK_INTERVAL: Final = timedelta(milliseconds=100)
 
 
 class Stack:
-    """The local stack on one data folder, running inside a `with` block.
+    """The local stack on one data folder, which runs inside a `with` block.
 
-    Enter it on the main thread: Linux ends the children when the thread that made them ends.
+    Enter the block on the main thread: Linux ends the children when the thread that has started
+    them ends.
     """
 
     database_url: str
@@ -50,7 +51,7 @@ class Stack:
     hub_url: str
     url: str
     environment: dict[str, str]
-    """What the service and the worker were started with; enough to run more of them."""
+    """The environment of the service and the worker; enough to start more of them."""
     _worker: Child
 
     def __init__(
@@ -70,17 +71,17 @@ class Stack:
         self._servers: list[RestartableServer] = []
 
     def __enter__(self) -> Self:
-        with ExitStack() as undo:
-            undo.enter_context(lock_data_dir(self.folder))
-            undo.enter_context(_termination_as_interrupt())
+        with ExitStack() as cleanup:
+            cleanup.enter_context(lock_data_dir(self.folder))
+            cleanup.enter_context(_termination_as_interrupt())
             (self.folder / "logs").mkdir(exist_ok=True)
             valkey = Valkey(self.folder / "valkey", durable=self._durable)
             postgres = Postgres(self.folder / "postgres", durable=self._durable)
-            self.redis_url = self._find_or_start(undo, "REDIS_URL", valkey)
-            self.database_url = self._find_or_start(undo, "DATABASE_URL", postgres)
-            self.hub_url = self._external_hub_url or self._start_hub(undo)
-            self._start_service(undo)
-            self._cleanup = undo.pop_all()
+            self.redis_url = self._find_or_start(cleanup, "REDIS_URL", valkey)
+            self.database_url = self._find_or_start(cleanup, "DATABASE_URL", postgres)
+            self.hub_url = self._external_hub_url or self._start_hub(cleanup)
+            self._start_service(cleanup)
+            self._cleanup = cleanup.pop_all()
         return self
 
     def __exit__(
@@ -93,12 +94,12 @@ class Stack:
         self._cleanup.close()
 
     def run_until_interrupted(self) -> None:
-        """Keep everything running until SIGINT or SIGTERM; start again what ends by itself."""
-        revivals = [ServerRestarter(server, self._report) for server in self._servers]
+        """Keep everything running until SIGINT or SIGTERM; restart what ends by itself."""
+        restarters = [ServerRestarter(server, self._report) for server in self._servers]
         with suppress(KeyboardInterrupt):
             while True:
-                for revival in revivals:
-                    revival.restart_if_ended()
+                for restarter in restarters:
+                    restarter.restart_if_ended()
                 time.sleep(_RESTART_CHECK_INTERVAL.total_seconds())
 
     def stop_worker(self) -> None:
@@ -110,9 +111,9 @@ class Stack:
         self._worker.start()
 
     def _find_or_start(self, cleanup: ExitStack, variable: str, server: Postgres | Valkey) -> str:
-        if given := os.environ.get(f"HOLDFAST_{variable}") or os.environ.get(variable):
+        if external_url := os.environ.get(f"HOLDFAST_{variable}") or os.environ.get(variable):
             self._report(f"Using the {server.name} that {variable} names.")
-            return given
+            return external_url
         self._report(f"Starting {server.name}.")
         cleanup.callback(server.stop)
         url = server.start()
@@ -148,13 +149,13 @@ class Stack:
             self._report(f"Starting the service on {self.url} and a worker.")
             server = self._create_child("service", self.environment, "serve", "--port", str(port))
             self._worker = self._create_child("worker", self.environment, "worker")
-            with ExitStack() as started:
-                # Together, for a service may not call itself ready before it has a worker.
+            with ExitStack() as children:
+                # Both before the wait: a service may not be ready before it has a worker.
                 for child in (server, self._worker):
-                    started.callback(child.stop)
+                    children.callback(child.stop)
                     child.start()
                 server.wait_until(lambda: _is_ready(port, server.pid), timeout=_START_TIMEOUT)
-                cleanup.push(started.pop_all())
+                cleanup.push(children.pop_all())
             self._servers += [server, self._worker]
 
         if self._port is None:
@@ -179,7 +180,7 @@ def _accepts_connections(port: int) -> bool:
 
 
 def _is_ready(port: int, pid: int | None) -> bool:
-    """Whether our own process is ready there, and not one that took the port before it."""
+    """Say whether our own process is ready, and not another one that has taken the port."""
     connection = HTTPConnection("127.0.0.1", port, timeout=_PROBE_TIMEOUT.total_seconds())
     try:
         connection.request("GET", "/health/ready")
@@ -193,19 +194,20 @@ def _is_ready(port: int, pid: int | None) -> bool:
 
 @contextmanager
 def _termination_as_interrupt() -> Generator[None]:
-    """Let SIGTERM and a closed terminal end us as Ctrl-C does, so that everything is stopped."""
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt inside the block, so that all is stopped."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [
+    # Only those with their default action: nohup ignores SIGHUP, and that must stay so.
+    signals = [
         number
         for number in (signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) is signal.SIG_DFL
     ]
-    for number in numbers:
+    for number in signals:
         signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        for number in numbers:
+        for number in signals:
             signal.signal(number, signal.SIG_DFL)

@@ -2,11 +2,11 @@
 
 import sys
 
-from service.__main__ import enter
+from service.__main__ import enter_environment
 from tests import conformance
 
 if __name__ == "__main__":
-    enter(conformance.__name__)
+    enter_environment(conformance.__name__)
     from tests.conformance.cli import main
 
     sys.exit(main())

@@ -2,11 +2,11 @@
 
 import sys
 
-from service.__main__ import enter
+from service.__main__ import enter_environment
 from tests import crash
 
 if __name__ == "__main__":
-    enter(crash.__name__)
+    enter_environment(crash.__name__)
     from tests.crash.cli import main
 
     sys.exit(main())

@@ -4,12 +4,12 @@ import os
 import subprocess
 import sys
 
-from service.__main__ import enter
+from service.__main__ import enter_environment
 from tests import interop
 from tests.interop.interop_page import RECORD_VARIABLE
 
 if __name__ == "__main__":
-    enter(interop.__name__)
+    enter_environment(interop.__name__)
     from tests.conformance import test_conformance
     from tests.interop import test_interop
 

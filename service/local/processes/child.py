@@ -1,7 +1,7 @@
-"""How does one program run under supervision, from its start to its certain end?
+"""One program under supervision: its start, the wait until it is ready, and its end.
 
-A child does not outlive its supervisor (see `launch`), writes to a log of its own, and sits in a
-session of its own, so that Ctrl-C in a terminal reaches only the supervisor, which then decides.
+A child does not outlive its supervisor (see `exec_wrapper`) and writes to its own log. It has its
+own session, so Ctrl-C in a terminal reaches only the supervisor, which then stops the child.
 """
 
 import os
@@ -22,11 +22,11 @@ DEFAULT_STOP_SIGNALS: Final = (
     (signal.SIGKILL, timedelta(seconds=5)),
 )
 _POLL_INTERVAL: Final = timedelta(milliseconds=10)
-_LOG_TAIL_CHARACTERS: Final = 2000
+_LOG_TAIL_CHARS: Final = 2000
 
 
 class Child:
-    """A program, the log it writes to, and the signals that end it, mildest first."""
+    """A program, its log, and the signals that end it with the time to wait after each."""
 
     def __init__(
         self,
@@ -50,16 +50,16 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The process id while it is running or not yet reaped."""
+        """The process id until `stop`; None before `start`."""
         return self._process.pid if self._process else None
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended by itself; None while it runs, before `start` and after `stop`."""
+        """How the program ended by itself; None while it runs, before `start` and after `stop`."""
         return self._process.poll() if self._process else None
 
     def start(self) -> None:
-        """Start the program, from a thread that lasts: on Linux it ends with that thread."""
+        """Start the program; on Linux it ends when the calling thread ends."""
         command = self._account.wrap_command(*self._argv, death_signal=self._stop_signals[0][0])
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -73,7 +73,11 @@ class Child:
             )
 
     def wait_until(self, is_ready: Callable[[], bool], timeout: timedelta) -> None:
-        """Wait until the program is `ready`; if it ends or dawdles instead, stop it and say so."""
+        """Wait until `is_ready`.
+
+        Raises:
+            CannotStart: it ended, or took longer than `timeout` and was stopped.
+        """
         deadline = time.monotonic() + timeout.total_seconds()
         while self.exit_code is None and not is_ready():
             if time.monotonic() > deadline:
@@ -83,7 +87,11 @@ class Child:
             self._fail(f"ended with exit code {self.exit_code}")
 
     def run(self, timeout: timedelta) -> None:
-        """Run a program that does one thing and ends; anything but success is a problem."""
+        """Start the program and wait until it ends.
+
+        Raises:
+            CannotStart: it failed, or took longer than `timeout` and was stopped.
+        """
         deadline = time.monotonic() + timeout.total_seconds()
         self.start()
         try:
@@ -97,14 +105,14 @@ class Child:
             self.stop()
 
     def stop(self) -> None:
-        """End the program, with force if it has to be; a second call does nothing."""
+        """Stop the program with its stop signals in turn; a second call does nothing."""
         process, self._process = self._process, None
         if process is None:
             return
-        for ending, patience in self._stop_signals:
-            process.send_signal(ending)
+        for stop_signal, timeout in self._stop_signals:
+            process.send_signal(stop_signal)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(patience.total_seconds())
+                process.wait(timeout.total_seconds())
                 return
 
     def _fail(self, problem: str) -> NoReturn:
@@ -115,18 +123,23 @@ class Child:
 
     def _read_log_tail(self) -> str:
         with suppress(FileNotFoundError):
-            return self.log_path.read_text(encoding="utf-8", errors="replace")[
-                -_LOG_TAIL_CHARACTERS:
-            ]
+            return self.log_path.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARS:]
         return ""
 
 
 def stop_orphan(
     pidfile: Path, command_marker: str, stop_signal: signal.Signals, timeout: timedelta
 ) -> None:
-    """End the server a killed supervisor left behind, and drop the file that names it.
+    """Stop the server that a killed supervisor has left behind, and remove its pid file.
 
-    A process counts only if its command line contains `trace`: the number may be someone else's.
+    Args:
+        pidfile: the file with the server's pid in its first line; it may be missing.
+        command_marker: what the command line must contain; else the pid is another program's.
+        stop_signal: the signal to send.
+        timeout: how long to wait for the end.
+
+    Raises:
+        CannotStart: the server does not stop in time.
     """
     try:
         pid = int(pidfile.read_text(encoding="ascii").split("\n")[0])
@@ -145,14 +158,14 @@ def stop_orphan(
 
 
 def _read_command_line(pid: int) -> str:
-    # A zombie has an empty command line, which is right: it holds nothing any more.
+    # A zombie has an empty command line. That is right: it has released its files and ports.
     if Path("/proc/self").exists():
         try:
             line = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             return ""
         return line.replace(b"\0", b" ").decode(errors="replace")
-    listed = subprocess.run(
+    ps = subprocess.run(
         ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
-    return listed.stdout
+    return ps.stdout

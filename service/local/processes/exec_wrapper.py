@@ -1,12 +1,13 @@
-"""How does a program start so that it dies with us, under an account it accepts?
+"""A wrapper program that takes on an account, ties its life to the parent, and becomes a program.
 
-Run as a program of its own, single-threaded, so it may do what is unsafe between fork and exec:
+It runs as a program of its own with one thread, so that it may do what is unsafe between fork and
+exec, and imports the standard library only:
 
-    python -I -S launch.py MODE UID GID DEATH_SIGNAL -- PROGRAM ARGUMENTS...
+    python -I -S exec_wrapper.py MODE UID GID DEATH_SIGNAL -- PROGRAM ARGUMENTS...
 
-`plain` keeps the account. `userns` keeps it outside and is UID inside a new user namespace, so
-files stay ours and no account is made. `setuid` becomes UID. On Linux the kernel then sends
-DEATH_SIGNAL (0: none) when the parent dies; elsewhere the next start finds what was left behind.
+`plain` keeps the account. `userns` keeps it too, but is UID inside a new user namespace, so files
+stay ours and no account is needed. `setuid` becomes UID. On Linux the kernel then sends
+DEATH_SIGNAL (0: none) when the parent dies; on other systems the next start stops the orphan.
 """
 
 import ctypes
@@ -22,12 +23,12 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def main() -> None:
-    """Take on the account, tie our life to the parent's, and become the program."""
+    """Take on the account, arrange the death signal, and become the program."""
     parent = os.getppid()
     mode, *numbers = sys.argv[1:5]
     uid, gid, death_signal = map(int, numbers)
     program = sys.argv[6:]
-    # Loaded first: after setuid the library's folder may be out of reach.
+    # Loaded first: after setuid the folder of the library may not be readable.
     libc = ctypes.CDLL(None, use_errno=True)
     if mode == "userns":
         _enter_user_namespace(libc, uid, gid)
@@ -35,7 +36,7 @@ def main() -> None:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
-    # After the change of account, which would clear it.
+    # After the change of account, which clears the death signal.
     if sys.platform == "linux" and death_signal:
         libc.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
         if os.getppid() != parent:

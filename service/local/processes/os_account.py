@@ -1,8 +1,8 @@
-"""Under which account does a child run?
+"""The operating-system account that a child runs under.
 
-Postgres refuses root, and initdb refuses an account that has no line in /etc/passwd. Root steps
-down inside a user namespace, where every file stays its own; where namespaces are refused (a
-container's seccomp profile) it steps down for real.
+Postgres refuses root, and initdb refuses an account without a line in /etc/passwd. Root therefore
+takes an unprivileged account inside a user namespace, where all files stay root's own. Where
+namespaces are refused (by a container's seccomp profile) it changes to that account with setuid.
 """
 
 import os
@@ -19,20 +19,20 @@ from service.local.processes import exec_wrapper
 
 @dataclass(frozen=True, slots=True)
 class OsAccount:
-    """An account a child can run under, and how to become it."""
+    """An account, and the way to take it on."""
 
     mode: Literal["plain", "userns", "setuid"] = "plain"
     uid: int = 0
     gid: int = 0
 
     def wrap_command(self, *argv: str | Path, death_signal: int = 0) -> list[str]:
-        """Return what to execute so that `argv` runs under this account."""
+        """Return the command that runs `argv` under this account."""
         account = (self.mode, str(self.uid), str(self.gid), str(int(death_signal)))
         program = map(str, argv)
         return [sys.executable, "-I", "-S", exec_wrapper.__file__, *account, "--", *program]
 
     def can_run(self, *argv: str | Path) -> bool:
-        """Whether this account can be taken on here and `argv` succeeds under it."""
+        """Say whether this account can be taken on here and `argv` succeeds under it."""
         try:
             run = subprocess.run(
                 self.wrap_command(*argv), capture_output=True, cwd="/", check=False
@@ -46,18 +46,25 @@ CURRENT_ACCOUNT: Final = OsAccount()
 
 
 def choose_account(initdb: Path, *, allow_user_namespace: bool = True) -> OsAccount:
-    """Return an account Postgres accepts, in a user namespace if that is wished and possible.
+    """Return an account that Postgres accepts, in a user namespace if allowed and possible.
 
-    Only an account reached by `setuid` may turn out unable to run `initdb`: copy it then.
+    An account of mode `setuid` may not be able to reach `initdb`; the caller then copies it.
+
+    Raises:
+        CannotStart: there is no such account on this machine.
     """
-    root = os.geteuid() == 0
-    if not root and _has_passwd_entry(os.geteuid()):
+    is_root = os.geteuid() == 0
+    if not is_root and _has_passwd_entry(os.geteuid()):
         return CURRENT_ACCOUNT
     account = _find_unprivileged_account()
-    inside = OsAccount("userns", account.pw_uid, account.pw_gid)
-    if allow_user_namespace and sys.platform == "linux" and inside.can_run(initdb, "--version"):
-        return inside
-    if root:
+    in_namespace = OsAccount("userns", account.pw_uid, account.pw_gid)
+    if (
+        allow_user_namespace
+        and sys.platform == "linux"
+        and in_namespace.can_run(initdb, "--version")
+    ):
+        return in_namespace
+    if is_root:
         return OsAccount("setuid", account.pw_uid, account.pw_gid)
     raise CannotStart(
         f"Postgres cannot run here: user id {os.geteuid()} has no line in /etc/passwd and this "

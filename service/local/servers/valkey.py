@@ -1,7 +1,7 @@
-"""How does a private Valkey start, keep its queue, and stop?
+"""A private Valkey server: its start, its append-only file, and its end.
 
-Reached over loopback with a password. The disk may be a second behind: what the queue holds is a
-hint, never the truth.
+Clients reach it over the loopback address with a password. The file may be a second behind, which
+is enough: the queue only wakes workers, and Postgres has the jobs.
 """
 
 import os
@@ -21,7 +21,7 @@ _PROBE_TIMEOUT: Final = timedelta(milliseconds=200)
 
 
 class Valkey:
-    """One Valkey server whose files live in `folder`; not `durable` is for tests."""
+    """One Valkey server with its files in `folder`; only tests switch `durable` off."""
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
         self.name = "Valkey"
@@ -61,7 +61,7 @@ class Valkey:
         return f"redis://:{password}@127.0.0.1:{port}/0"
 
     def stop(self) -> None:
-        """Stop the server; what was acknowledged a second ago is on disk."""
+        """Stop the server; what it had acknowledged a second before is on disk."""
         if self._child:
             self._child.stop()
 
@@ -72,8 +72,8 @@ class Valkey:
             f"requirepass {password}",
             f'dir "{self.folder}"',
             f'pidfile "{self._pidfile}"',
-            # Else it rewrites its command line, an orphan goes unnoticed, and two servers come
-            # to write one file.
+            # Else the server rewrites its command line, `stop_orphan` does not recognise it, and
+            # two servers write to one file.
             "set-proc-title no",
             "maxmemory-policy noeviction",
             'save ""',
@@ -84,7 +84,7 @@ class Valkey:
 
 
 def _is_ready(port: int, password: str) -> bool:
-    """Whether the server on `port` is ours (it takes our password) and has read its files."""
+    """Say whether the server on `port` is ours (it takes our password) and has read its files."""
     try:
         with (
             socket.create_connection(
