@@ -216,18 +216,20 @@ class LineBuffer:
         lines = self._lines
         undecided = 0 if is_last else self._redactor.count_undecided_lines(lines)
         ready = len(lines) - undecided
-        shown = self._redactor.redact_lines([*self._context, *lines], max_line_chars=MAX_LINE_CHARS)
-        del shown[: len(self._context)]
-        chunk = _mark_truncated(shown[:ready], lines)
+        redacted = self._redactor.redact_lines(
+            [*self._context, *lines], max_line_chars=MAX_LINE_CHARS
+        )
+        del redacted[: len(self._context)]
+        chunk = _mark_truncated(redacted[:ready], lines)
         self._context.extend(lines[:ready])
         self._lines = lines[ready:]
         self._char_count = sum(min(len(line), MAX_LINE_CHARS) + 1 for line in self._lines)
         return chunk
 
 
-def _mark_truncated(shown: Sequence[str], lines: Sequence[str]) -> list[str]:
-    """Append a mark to each shown line whose original, at the same place, is too long."""
+def _mark_truncated(redacted: Sequence[str], lines: Sequence[str]) -> list[str]:
+    """Append a mark to each redacted line whose original, at the same place, is too long."""
     return [
         text + _TRUNCATION_MARK if len(line) > MAX_LINE_CHARS else text
-        for text, line in zip(shown, lines, strict=False)
+        for text, line in zip(redacted, lines, strict=False)
     ]

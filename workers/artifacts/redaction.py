@@ -85,9 +85,9 @@ class Redactor:
         matches = self._find_secrets(text)
         for line in lines:
             end = start + len(line)
-            shown = end if max_line_chars is None else min(end, start + max_line_chars)
+            shown_end = end if max_line_chars is None else min(end, start + max_line_chars)
             redacted.append(
-                _apply_marks(text, start, shown, matches) if matches else text[start:shown]
+                _apply_marks(text, start, shown_end, matches) if matches else text[start:shown_end]
             )
             start = end + 1
         return redacted

@@ -45,16 +45,16 @@ async def worker(
 @pytest.fixture
 async def job_with_secret(database: Database, vault: Vault, make_job: JobFactory) -> Job:
     """A running job with a secret of several lines."""
-    made = await make_job()
+    job = await make_job()
     async with database.transaction() as tx:
-        await sealed_secrets.save_job_secrets(tx, vault, made.id, ADA_ID, {"KEY": MULTILINE_SECRET})
+        await sealed_secrets.save_job_secrets(tx, vault, job.id, ADA_ID, {"KEY": MULTILINE_SECRET})
         (claim,) = await run_launch.claim(
             tx, JobKind.HUB_JOB, limit=1, worker="w", lease=MINUTE, settle_window=MINUTE
         )
         await run_launch.record_remote_id(
             tx, claim.run_id, remote_id="r", stage="RUNNING", worker="w", poll_after=MINUTE
         )
-    return made
+    return job
 
 
 async def read_log(database: Database, job: Job) -> list[str]:
@@ -149,10 +149,10 @@ async def test_of_two_workers_at_a_log_each_line_is_kept_by_one(
 ) -> None:
     """The lease of a turn may lapse while a log is read; who comes second leaves it alone."""
     log_server.line_count = 5000
-    seen = await read_run(worker)
-    assert await capture_once(worker, run=seen)
+    run = await read_run(worker)
+    assert await capture_once(worker, run=run)
 
-    assert not await capture_once(worker, run=seen)
+    assert not await capture_once(worker, run=run)
 
     assert await read_log(database, job_with_secret) == [str(number) for number in range(5000)]
 

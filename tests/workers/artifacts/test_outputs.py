@@ -55,10 +55,12 @@ async def worker(
     make_settings: Callable[..., Settings],
 ) -> AsyncGenerator[Worker]:
     """A worker without loops: each test takes its steps itself."""
-    chosen = make_settings(observe_min="1ms", scheduling_deadline="1h", outputs_patience="1m")
-    async with open_hub_jobs_client(outputs_hub.url, outputs_hub.url) as gateway:
-        made = create_executor(ExecutorDeps(gateway, database, chosen, vault))
-        yield Worker("w1", chosen, database, vault, gateway, {JobKind.HUB_JOB: made})
+    worker_settings = make_settings(
+        observe_min="1ms", scheduling_deadline="1h", outputs_patience="1m"
+    )
+    async with open_hub_jobs_client(outputs_hub.url, outputs_hub.url) as hub:
+        executor = create_executor(ExecutorDeps(hub, database, worker_settings, vault))
+        yield Worker("w1", worker_settings, database, vault, hub, {JobKind.HUB_JOB: executor})
 
 
 @pytest.fixture
@@ -121,15 +123,15 @@ async def test_what_a_job_was_to_leave_is_kept_with_its_size_and_revision(
     wait_until(lambda: run.find_in_bucket("model.bin") is not None)
     status = await run.poll()
 
-    kept, there = await run.read_files(), run.find_in_bucket("model.bin")
-    assert there is not None
+    job_files, bucket_file = await run.read_files(), run.find_in_bucket("model.bin")
+    assert bucket_file is not None
     assert status.state is JobState.SUCCEEDED
     assert run.hub.api().bucket_info(run.folder.bucket).private
-    assert kept.keys() == {"model.bin", "plots/a.png"}
-    model = kept["model.bin"]
-    assert (model.size_bytes, model.revision) == (3, there.xet_hash)
-    assert model.uri == f"hf://buckets/{run.folder.bucket}/{there.path}"
-    assert kept["plots/a.png"].media_type == "image/png"
+    assert job_files.keys() == {"model.bin", "plots/a.png"}
+    model = job_files["model.bin"]
+    assert (model.size_bytes, model.revision) == (3, bucket_file.xet_hash)
+    assert model.uri == f"hf://buckets/{run.folder.bucket}/{bucket_file.path}"
+    assert job_files["plots/a.png"].media_type == "image/png"
 
 
 async def test_outputs_that_arrive_late_are_waited_for(make_run: OutputRunFactory) -> None:
@@ -142,7 +144,7 @@ async def test_outputs_that_arrive_late_are_waited_for(make_run: OutputRunFactor
     run.write_to_bucket("model.bin", "plots/a.png")
     last = await run.poll(after="25s")
 
-    assert [each.state for each in (first, second)] == [JobState.RUNNING] * 2
+    assert [status.state for status in (first, second)] == [JobState.RUNNING] * 2
     assert first.stage == "COMPLETED"
     assert (last.state, last.reason) == (JobState.SUCCEEDED, None)
     assert (await run.read_files()).keys() == {"model.bin", "plots/a.png"}
@@ -228,7 +230,7 @@ async def test_a_hub_that_does_not_answer_is_asked_again(
 
 
 @pytest.mark.parametrize(
-    ("status", "patience", "shown"),
+    ("status", "patience", "explanation"),
     [
         (HTTPStatus.INTERNAL_SERVER_ERROR, "10m", "10m: 500: broken"),
         (HTTPStatus.FORBIDDEN, "1m", "1m: 403: broken"),
@@ -236,7 +238,7 @@ async def test_a_hub_that_does_not_answer_is_asked_again(
     ],
 )
 async def test_outputs_that_nobody_can_see_are_no_success(
-    make_run: OutputRunFactory, status: HTTPStatus, patience: str, shown: str
+    make_run: OutputRunFactory, status: HTTPStatus, patience: str, explanation: str
 ) -> None:
     """The handle comes to its end, and says why. A 401 here need not be about the token."""
     run = await make_run()
@@ -250,7 +252,10 @@ async def test_outputs_that_nobody_can_see_are_no_success(
     assert waiting.state is JobState.RUNNING
     assert (ended.state, ended.reason) == (JobState.FAILED, Reason.OUTPUTS_MISSING)
     where = run.folder.uri()
-    assert ended.message == f"Whether its outputs are in {where} could not be checked for {shown}"
+    assert (
+        ended.message
+        == f"Whether its outputs are in {where} could not be checked for {explanation}"
+    )
     assert ended.hold is None
 
 
@@ -279,11 +284,11 @@ async def test_outputs_are_looked_for_with_the_next_token_when_the_first_is_dead
     run.hub.failing_hub.refusals.clear()
     still_blind = await run.poll(after="1h")
     await lend_hub_token(find_user(run.hub.users, "alice").token)
-    seen = await run.poll()
+    ended = await run.poll()
 
     assert (blind.state, blind.hold) == (JobState.RUNNING, Hold.CREDENTIALS)
     assert still_blind.state is JobState.RUNNING
-    assert (seen.state, seen.hold) == (JobState.SUCCEEDED, None)
+    assert (ended.state, ended.hold) == (JobState.SUCCEEDED, None)
 
 
 async def test_a_second_run_of_the_same_job_says_nothing_about_its_outputs(
@@ -327,7 +332,7 @@ async def test_a_token_that_may_not_make_the_bucket_launches_nothing(
     run = await make_run()
     only_jobs = [Permission.WRITE_JOBS]
     await lend_hub_token(
-        next(each.token for each in outputs_hub.users if each.permissions == only_jobs)
+        next(user.token for user in outputs_hub.users if user.permissions == only_jobs)
     )
     before = list_job_ids(outputs_hub)
 

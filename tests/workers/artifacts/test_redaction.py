@@ -35,44 +35,44 @@ def test_a_token_and_a_secret_of_its_name_are_both_found() -> None:
 
 def redact_in_chunks(redactor: Redactor, lines: list[str], cuts: set[int]) -> list[str]:
     """Keep lines as captures do: in chunks, and with a worker that starts anew at each cut."""
-    kept: list[str] = []
-    for upto in [*sorted(cut for cut in cuts if cut < len(lines)), len(lines)]:
-        known = min(len(kept), redactor.max_secret_lines - 1)
-        scroll = LineBuffer(redactor, known)
-        for number, line in enumerate(lines[len(kept) - known : upto]):
-            scroll.add_line(line)
+    stored: list[str] = []
+    for end in [*sorted(cut for cut in cuts if cut < len(lines)), len(lines)]:
+        context_lines = min(len(stored), redactor.max_secret_lines - 1)
+        buffer = LineBuffer(redactor, context_lines)
+        for number, line in enumerate(lines[len(stored) - context_lines : end]):
+            buffer.add_line(line)
             if number % 3 == 2:
-                kept += scroll.take_chunk()
-        kept += scroll.take_chunk(is_last=upto == len(lines))
-    return kept
+                stored += buffer.take_chunk()
+        stored += buffer.take_chunk(is_last=end == len(lines))
+    return stored
 
 
 @given(
     secrets=st.lists(SECRETS, min_size=1, max_size=3, unique=True),
     around=st.lists(TEXT, min_size=1, max_size=8),
-    chosen=st.lists(st.integers(0, 2), min_size=8, max_size=8),
+    choices=st.lists(st.integers(0, 2), min_size=8, max_size=8),
     cuts=st.sets(st.integers(0, 30)),
 )
 def test_no_secret_is_kept_and_nothing_else_is_changed(
-    secrets: list[str], around: list[str], chosen: list[int], cuts: set[int]
+    secrets: list[str], around: list[str], choices: list[int], cuts: set[int]
 ) -> None:
     """Whatever is printed around them, and wherever chunks, captures and workers end."""
-    said, expected = around[0], around[0]
-    for text, choice in zip(around[1:], chosen, strict=False):
+    text, expected = around[0], around[0]
+    for part, choice in zip(around[1:], choices, strict=False):
         secret = secrets[choice % len(secrets)]
-        said += secret + text
-        expected += "\n".join("\0" for _ in secret.split("\n")) + text
-    looked_for = Redactor({f"S{place}": Secret(each) for place, each in enumerate(secrets)})
+        text += secret + part
+        expected += "\n".join("\0" for _ in secret.split("\n")) + part
+    redactor = Redactor({f"S{place}": Secret(secret) for place, secret in enumerate(secrets)})
 
-    kept = "\n".join(redact_in_chunks(looked_for, said.split("\n"), cuts))
+    stored = "\n".join(redact_in_chunks(redactor, text.split("\n"), cuts))
 
     # Marks that touch are of secrets that overlap: which of them is named is no promise.
     for place in range(len(secrets)):
-        kept = kept.replace(f"[redacted:S{place}]", "\0")
-    while "\0\0" in kept or "\0\0" in expected:
-        kept, expected = kept.replace("\0\0", "\0"), expected.replace("\0\0", "\0")
-    assert kept == expected
-    assert not set(LETTERS) & set(kept)
+        stored = stored.replace(f"[redacted:S{place}]", "\0")
+    while "\0\0" in stored or "\0\0" in expected:
+        stored, expected = stored.replace("\0\0", "\0"), expected.replace("\0\0", "\0")
+    assert stored == expected
+    assert not set(LETTERS) & set(stored)
 
 
 @given(
@@ -81,11 +81,11 @@ def test_no_secret_is_kept_and_nothing_else_is_changed(
 )
 def test_where_chunks_end_makes_no_difference(lines: list[str], cuts: set[int]) -> None:
     """Not even for secrets that overlap with themselves, over any number of lines."""
-    looked_for = make_redactor(
+    redactor = make_redactor(
         A="aaaa\naa\nab1", B="ab\nab\nba1", C="bbbbbbb1\nb", D="a\nb\na\nb\na\nb1"
     )
 
-    assert redact_in_chunks(looked_for, lines, cuts) == looked_for.redact_lines(lines)
+    assert redact_in_chunks(redactor, lines, cuts) == redactor.redact_lines(lines)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_where_chunks_end_makes_no_difference(lines: list[str], cuts: set[int]) 
         json.dumps({"key": KEY}),
         repr(KEY),
         quote(KEY, safe=""),
-        re.sub("%..", lambda it: it[0].lower(), quote(KEY)),
+        re.sub("%..", lambda match: match[0].lower(), quote(KEY)),
         base64.b64encode(KEY.encode()).decode(),
         base64.urlsafe_b64encode(f"u:{KEY}".encode()).decode(),
         base64.b64encode(f"user:{KEY}:x".encode()).decode(),
@@ -132,24 +132,24 @@ def test_a_line_of_a_key_is_found_alone_if_it_says_nothing_else() -> None:
 @pytest.mark.parametrize("plain", ["1", "true", "12345", "20261121", "production", "Admin", "3.14"])
 def test_a_secret_that_is_a_plain_word_does_not_spoil_the_log(plain: str) -> None:
     """`step 1 of 10` is still `step 1 of 10` when somebody calls 1 a secret."""
-    said = f"step {plain} of {plain}0, in {plain}"
+    text = f"step {plain} of {plain}0, in {plain}"
 
-    assert make_redactor(N=plain).redact(said) == said
+    assert make_redactor(N=plain).redact(text) == text
 
 
 @pytest.mark.parametrize(
-    ("said", "hidden"),
+    ("text", "hidden"),
     [
         ("<abc123def456ghi>", "<[redacted:A]>"),
         ("<x7x7x7x7x7>", "<[redacted:C]>"),
         ("<(in abc123def out)>", "<[redacted:D]>"),
     ],
 )
-def test_nothing_is_left_of_secrets_that_overlap(said: str, hidden: str) -> None:
+def test_nothing_is_left_of_secrets_that_overlap(text: str, hidden: str) -> None:
     """With each other, with themselves, or one in another."""
-    looked_for = make_redactor(A="abc123def", B="def456ghi", C="x7x7x7x7", D="(in abc123def out)")
+    redactor = make_redactor(A="abc123def", B="def456ghi", C="x7x7x7x7", D="(in abc123def out)")
 
-    assert looked_for.redact(said) == hidden
+    assert redactor.redact(text) == hidden
 
 
 def test_a_short_secret_that_is_no_word_is_found() -> None:
@@ -198,12 +198,12 @@ def test_a_secret_at_the_end_of_what_is_kept_of_a_line_is_not_kept_in_part() -> 
         + secret
         + "z" * 50
     )
-    scroll = LineBuffer(make_redactor(KEY=secret))
-    scroll.add_line(line)
+    buffer = LineBuffer(make_redactor(KEY=secret))
+    buffer.add_line(line)
 
-    (kept,) = scroll.take_chunk(is_last=True)
+    (stored,) = buffer.take_chunk(is_last=True)
 
-    assert "K3y!" not in kept
-    assert "z" not in kept
-    assert kept.count("[redacted:KEY]") == 3
-    assert kept.endswith("characters are kept]")
+    assert "K3y!" not in stored
+    assert "z" not in stored
+    assert stored.count("[redacted:KEY]") == 3
+    assert stored.endswith("characters are kept]")

@@ -43,7 +43,7 @@ ANSWER = Completed(RunResult(JobState.SUCCEEDED, "ANSWERED", result={"text": "42
 
 
 class StubExecutor:
-    """Says what it was told to, and remembers what it was asked."""
+    """Returns a chosen outcome, and remembers the requests."""
 
     slots = 4
     resumes = False
@@ -52,12 +52,12 @@ class StubExecutor:
         self.kind = kind
         self.is_call = kind is JobKind.INFERENCE
         self.outcome = outcome
-        self.orders: list[ExecutionRequest] = []
+        self.requests: list[ExecutionRequest] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def execute(self, order: ExecutionRequest) -> Outcome:
-        self.orders.append(order)
+    async def execute(self, request: ExecutionRequest) -> Outcome:
+        self.requests.append(request)
         await self.gate.wait()
         return self.outcome
 
@@ -84,7 +84,7 @@ WorkerFactory = Callable[..., Worker]
 
 async def claim_one(worker: Worker, kind: JobKind, lease: timedelta | None = None) -> ClaimedJob:
     async with worker.database.transaction() as tx:
-        (one,) = await run_launch.claim(
+        (claim,) = await run_launch.claim(
             tx,
             kind,
             limit=1,
@@ -92,7 +92,7 @@ async def claim_one(worker: Worker, kind: JobKind, lease: timedelta | None = Non
             lease=lease or worker.settings.lease,
             settle_window=worker.settings.settle,
         )
-    return one
+    return claim
 
 
 async def run_claimed_job(worker: Worker, stub: StubExecutor) -> JobStatus:
@@ -119,7 +119,7 @@ async def run_call(worker: Worker, stub: StubExecutor) -> AsyncGenerator[Claimed
             tasks.start_soon(
                 lambda: run_attempt(worker, stub, claim, claimed_at=boottime_seconds())
             )
-            while not stub.orders:
+            while not stub.requests:
                 await anyio.lowlevel.checkpoint()
             yield claim
 
@@ -134,7 +134,7 @@ async def test_a_run_that_came_to_be_is_bound_with_the_subjects_own_token(
     status = await run_claimed_job(make_worker(stub), stub)
 
     assert (status.state, status.remote_id) == (JobState.RUNNING, "r1")
-    assert stub.orders[0].token.reveal() == "hf_ada"
+    assert stub.requests[0].token.reveal() == "hf_ada"
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ async def test_a_job_whose_secrets_cannot_be_opened_fails_and_is_not_launched_wi
 
     assert (status.state, status.reason) == (JobState.FAILED, Reason.INTERNAL)
     assert "secrets" in (status.message or "")
-    assert stub.orders == []
+    assert stub.requests == []
 
 
 async def test_a_refusal_that_repeats_a_secret_is_kept_without_it(
@@ -287,7 +287,7 @@ async def test_a_worker_that_was_held_up_past_its_lease_sends_nothing(
     long_ago = boottime_seconds() - worker.settings.lease.total_seconds()
     await run_attempt(worker, stub, claim, claimed_at=long_ago)
 
-    assert stub.orders == []
+    assert stub.requests == []
     assert (await read_status(worker, claim)).state is JobState.QUEUED
 
 
@@ -393,5 +393,5 @@ async def test_a_call_that_was_held_up_past_its_lease_is_not_made_and_queued_aga
 
     await run_attempt(worker, stub, claim, claimed_at=boottime_seconds())
 
-    assert stub.orders == []
+    assert stub.requests == []
     assert (await read_status(worker, claim)).state is JobState.QUEUED

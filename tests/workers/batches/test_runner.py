@@ -70,7 +70,7 @@ def submit_batch(database: Database, make_job: JobFactory, ada_router_token: Non
     async def make(prompts: Sequence[str], **overrides: Any) -> Job:
         inline = {"items": {"count": len(prompts), "origin": "test"}}
         job = await make_job(kind=JobKind.BATCH, spec=BATCH_SPEC | inline | overrides)
-        items = [ItemRequest(each, {"inputs": each, "parameters": {}}) for each in prompts]
+        items = [ItemRequest(prompt, {"inputs": prompt, "parameters": {}}) for prompt in prompts]
         async with database.transaction() as tx:
             await batch_store.add_items(tx, job.id, ADA_ID, items)
         return job
@@ -86,10 +86,10 @@ async def worker(
     running_router: RunningRouter,
 ) -> AsyncGenerator[Worker]:
     """A worker that is not at work yet."""
-    own = make_settings(sweep="50ms", lease="10s", post_timeout="5s")
-    async with open_hub_jobs_client(running_router.url, running_router.url) as gateway:
-        executors = discover_executors(ExecutorDeps(gateway, database, own, vault))
-        yield Worker("w1", own, database, vault, gateway, executors)
+    worker_settings = make_settings(sweep="50ms", lease="10s", post_timeout="5s")
+    async with open_hub_jobs_client(running_router.url, running_router.url) as hub:
+        executors = discover_executors(ExecutorDeps(hub, database, worker_settings, vault))
+        yield Worker("w1", worker_settings, database, vault, hub, executors)
 
 
 @asynccontextmanager
@@ -122,17 +122,17 @@ async def run_to_end(worker: Worker, job: Job) -> JobStatus:
 
 async def read_items(database: Database, job: Job) -> dict[str, ItemStatus]:
     async with database.transaction() as tx:
-        found = await batch_queries.list_items(
+        stored = await batch_queries.list_items(
             tx, ADA_ID, job.id, states=list(ItemState), start=0, limit=500, max_result_chars=10_000
         )
-    return {item.custom_id: item for item in found}
+    return {item.custom_id: item for item in stored}
 
 
 async def count_outcomes(database: Database, job: Job) -> BatchCounts:
     async with database.transaction() as tx:
-        found = await batch_queries.count_subject_items(tx, ADA_ID, job.id)
-    assert found is not None
-    return found
+        stored = await batch_queries.count_subject_items(tx, ADA_ID, job.id)
+    assert stored is not None
+    return stored
 
 
 async def wait_for_calls(router: RunningRouter, minimum: int) -> None:
@@ -164,8 +164,8 @@ async def test_every_item_is_asked_for_once_and_answered(
     assert status.state is JobState.SUCCEEDED
     assert running_router.router.calls_by_prompt == dict.fromkeys(make_prompts(40), 1)
     assert 1 < running_router.router.max_calls_in_flight <= 4
-    shown = await read_items(worker.database, job)
-    assert all(f"said: {name}" in str((item.result or {})["text"]) for name, item in shown.items())
+    items = await read_items(worker.database, job)
+    assert all(f"said: {name}" in str((item.result or {})["text"]) for name, item in items.items())
     assert status.progress == {"done": 40, "total": 40, "message": None}
     async with worker.database.transaction() as tx:
         result = await job_queries.get_job_result(tx, ADA_ID, job.id)
@@ -180,22 +180,22 @@ async def test_what_goes_wrong_with_an_item_is_its_own(
     """The others are answered; each says what was said about it."""
 
     def rule(prompt: str, _: int) -> Any:
-        wrong = {"say 1": error_response(400, "too long"), "say 3": error_response(502, "gone")}
-        return wrong.get(prompt)
+        failures = {"say 1": error_response(400, "too long"), "say 3": error_response(502, "gone")}
+        return failures.get(prompt)
 
     running_router.router.rule = rule
     job = await submit_batch(make_prompts(5))
 
     status = await run_to_end(worker, job)
 
-    shown = await read_items(worker.database, job)
+    items = await read_items(worker.database, job)
     assert status.state is JobState.SUCCEEDED
     assert status.progress == {"done": 5, "total": 5, "message": "1 failed, 1 unknown"}
-    assert [f"{item.state}" for item in shown.values()] == [
+    assert [f"{item.state}" for item in items.values()] == [
         *("done", "failed", "done", "unknown", "done")
     ]
-    assert "too long" in (shown["say 1"].message or "")
-    assert shown["say 3"].reason is Reason.OUTCOME_UNKNOWN
+    assert "too long" in (items["say 1"].message or "")
+    assert items["say 3"].reason is Reason.OUTCOME_UNKNOWN
     assert running_router.router.calls_by_prompt == dict.fromkeys(make_prompts(5), 1)
 
 
@@ -210,8 +210,8 @@ async def test_what_is_in_doubt_is_repeated_if_that_was_asked_for_and_not_for_ev
 
     await run_to_end(worker, job)
 
-    shown = await read_items(worker.database, job)
-    assert [f"{item.state}" for item in shown.values()] == ["done", "unknown"]
+    items = await read_items(worker.database, job)
+    assert [f"{item.state}" for item in items.values()] == ["done", "unknown"]
     assert running_router.router.calls_by_prompt == {"say 0": 2, "say 1": 2}
 
 
@@ -254,9 +254,9 @@ async def test_a_provider_that_keeps_refusing_fails_the_item_in_the_end(
 
     await run_to_end(worker, job)
 
-    shown = await read_items(worker.database, job)
-    assert (shown["say 1"].state, shown["say 1"].reason) == ("failed", Reason.HUB_UNAVAILABLE)
-    assert "no room" in (shown["say 1"].message or "")
+    items = await read_items(worker.database, job)
+    assert (items["say 1"].state, items["say 1"].reason) == ("failed", Reason.HUB_UNAVAILABLE)
+    assert "no room" in (items["say 1"].message or "")
     assert running_router.router.calls_by_prompt == {"say 0": 1, "say 1": 2, "say 2": 1}
 
 
@@ -376,7 +376,7 @@ async def test_a_wrong_line_fails_the_batch_before_anything_is_sent(
 ) -> None:
     """It is named; half a batch that was paid for would be worse than none."""
     async with run_worker(worker):
-        for number, (last, said) in enumerate(WRONG_FILES.items()):
+        for number, (last, message) in enumerate(WRONG_FILES.items()):
             content = b'{"custom_id": "a", "inputs": "first"}\n\n' + last
             path = await upload_file(running_router, content, f"{number}.jsonl")
             job = await make_job(kind=JobKind.BATCH, spec=BATCH_SPEC | {"items_from": path})
@@ -385,7 +385,7 @@ async def test_a_wrong_line_fails_the_batch_before_anything_is_sent(
 
             assert (status.state, status.reason) == (JobState.FAILED, Reason.INVALID_REQUEST)
             assert (status.message or "").startswith(f"Line 3 of {path}")
-            assert said in (status.message or "")
+            assert message in (status.message or "")
     assert running_router.router.calls_by_prompt.total() == 0
 
 

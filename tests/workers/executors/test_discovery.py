@@ -44,18 +44,18 @@ async def worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncGenerator[Worker]:
     """A worker at work that finds the example of the documentation among its executors."""
-    found = re.search(r"```python\n(.*?)```", EXAMPLE_PAGE.read_text(), re.DOTALL)
-    assert found is not None
-    (tmp_path / "pause_of_the_docs.py").write_text(found[1])
+    example = re.search(r"```python\n(.*?)```", EXAMPLE_PAGE.read_text(), re.DOTALL)
+    assert example is not None
+    (tmp_path / "pause_of_the_docs.py").write_text(example[1])
     monkeypatch.setattr(workers.executors, "__path__", [*workers.executors.__path__, str(tmp_path)])
-    own, hub = make_settings(sweep="50ms"), cast("HubJobsClient", None)
+    worker_settings, hub = make_settings(sweep="50ms"), cast("HubJobsClient", None)
     worker = Worker(
         name="w1",
-        settings=own,
+        settings=worker_settings,
         database=database,
         vault=vault,
         hub=hub,
-        executors=discover_executors(ExecutorDeps(hub, database, own, vault)),
+        executors=discover_executors(ExecutorDeps(hub, database, worker_settings, vault)),
     )
     async with database.transaction() as tx:
         token = Secret("hf_ada")

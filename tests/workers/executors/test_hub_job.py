@@ -90,8 +90,8 @@ async def test_a_request_is_what_the_client_library_sends(
     ours: dict[str, Any], theirs: dict[str, Any]
 ) -> None:
     """It speaks to the real Hub every day."""
-    given: dict[str, Any] = dict.fromkeys(("env", "secrets", "flavor")) | theirs
-    expected = LIBRARY._create_job_spec(**given)  # what it sends is told nowhere else
+    arguments: dict[str, Any] = dict.fromkeys(("env", "secrets", "flavor")) | theirs
+    expected = LIBRARY._create_job_spec(**arguments)  # what it sends is told nowhere else
 
     assert await read_sent_request(ours) == expected
 

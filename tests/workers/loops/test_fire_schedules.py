@@ -59,7 +59,7 @@ async def make_worker(
     ):
 
         def make(name: str = "w1", **overrides: Any) -> Worker:
-            given: dict[str, Any] = {
+            arguments: dict[str, Any] = {
                 "name": name,
                 "settings": make_settings(lease="100ms", post_timeout="50ms", settle="50ms"),
                 "database": {"w1": first, "w2": second}[name],
@@ -67,7 +67,7 @@ async def make_worker(
                 "hub": silent,
                 "executors": {},
             }
-            return Worker(**given | overrides)
+            return Worker(**arguments | overrides)
 
         yield make
 
@@ -138,7 +138,7 @@ async def test_each_fires_once_however_many_workers_look(
     counts = [len(await list_jobs(database, schedule_id)) for schedule_id in made]
     assert counts == [1] * len(made)
     assert not await fire_due_schedules(make_worker())
-    assert [len(await list_jobs(database, each)) for each in made] == counts
+    assert [len(await list_jobs(database, schedule_id)) for schedule_id in made] == counts
 
 
 async def test_what_a_dead_worker_took_is_fired_by_another_and_not_by_both(
@@ -155,7 +155,7 @@ async def test_what_a_dead_worker_took_is_fired_by_another_and_not_by_both(
         assert not await schedule_firing.lock_firing(tx, stale)
         await schedule_firing.record_firing(tx, stale, FiringOutcome.MISSED)
     assert len(await list_jobs(database, schedule_id)) == 1
-    assert [each.became for each in (await read_schedule(database, schedule_id)).firings] == [
+    assert [firing.became for firing in (await read_schedule(database, schedule_id)).firings] == [
         "launched"
     ]
 
@@ -221,7 +221,7 @@ async def test_what_was_missed_is_made_up_for_once_or_not_at_all(
     await fire_all(make_worker())
 
     after = await read_schedule(database, schedule_id)
-    assert [(each.fire_at, each.became) for each in after.firings] == [(due_at, became)]
+    assert [(firing.fire_at, firing.became) for firing in after.firings] == [(due_at, became)]
     assert len(await list_jobs(database, schedule_id)) == (became is FiringOutcome.LAUNCHED)
     assert after.next_at is not None
     assert after.next_at > after.read_at
@@ -248,7 +248,7 @@ async def test_a_firing_that_was_asked_for_moves_no_other(
 
     after = await read_schedule(database, schedule_id)
     assert (after.next_at, after.due_at, after.asked_at) == (next_at, next_at, None)
-    assert [(each.asked, each.became) for each in after.firings] == [(True, "launched")]
+    assert [(firing.asked, firing.became) for firing in after.firings] == [(True, "launched")]
     assert len(await list_jobs(database, schedule_id)) == 1
 
 

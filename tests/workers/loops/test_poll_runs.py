@@ -78,7 +78,7 @@ async def test_a_run_that_was_refused_and_is_listed_all_the_same_is_killed(
     worker: Worker, hub_emulator: HubEmulatorProcess, unconfirmed_claim: ClaimedJob
 ) -> None:
     """A refusal need not have been the Hub's own; what is listed counts for more."""
-    there = await create_upstream_job(worker, hub_emulator, unconfirmed_claim)
+    upstream_job = await create_upstream_job(worker, hub_emulator, unconfirmed_claim)
     async with worker.database.transaction() as tx:
         await run_launch.mark_not_created(
             tx, unconfirmed_claim.run_id, reason=Reason.INVALID_REQUEST, message="no", worker="w1"
@@ -88,7 +88,7 @@ async def test_a_run_that_was_refused_and_is_listed_all_the_same_is_killed(
     await reconcile_runs(worker)
 
     status = await read_status(worker, unconfirmed_claim)
-    assert read_stage(hub_emulator, there) == "CANCELED"
+    assert read_stage(hub_emulator, upstream_job) == "CANCELED"
     assert (status.state, status.upstream) == (JobState.FAILED, UpstreamState.STOPPED)
 
 

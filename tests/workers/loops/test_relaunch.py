@@ -36,12 +36,17 @@ async def test_an_absent_run_is_relaunched_where_a_duplicate_costs_little(
     state: JobState,
 ) -> None:
     """Only a second request can be a second bill, so it is the operator's choice, and cheap."""
-    given = make_settings(settle="1ms", post_timeout="1ms", lease="1s", unknown=unknown)
-    worker = replace(worker, settings=given)
+    settings = make_settings(settle="1ms", post_timeout="1ms", lease="1s", unknown=unknown)
+    worker = replace(worker, settings=settings)
     await make_job(namespace="alice", spec=SLEEP_SPEC | {"flavor": flavor, "attempts": attempts})
     async with worker.database.transaction() as tx:
         (claim,) = await run_launch.claim(
-            tx, JobKind.HUB_JOB, limit=1, worker="w1", lease=given.lease, settle_window=given.settle
+            tx,
+            JobKind.HUB_JOB,
+            limit=1,
+            worker="w1",
+            lease=settings.lease,
+            settle_window=settings.settle,
         )
         await run_launch.mark_unconfirmed(tx, claim.run_id, cause="no answer", worker="w1")
 

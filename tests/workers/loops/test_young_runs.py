@@ -54,13 +54,13 @@ async def bound_run(worker: Worker, make_job: JobFactory) -> ClaimedJob:
     """A run that was created a moment ago."""
     await make_job()
     async with worker.database.transaction() as tx:
-        (one,) = await run_launch.claim(
+        (claim,) = await run_launch.claim(
             tx, JobKind.HUB_JOB, limit=1, worker="w1", lease=MINUTE, settle_window=MINUTE
         )
         await run_launch.record_remote_id(
-            tx, one.run_id, remote_id="r1", stage=None, worker="w1", poll_after=timedelta(0)
+            tx, claim.run_id, remote_id="r1", stage=None, worker="w1", poll_after=timedelta(0)
         )
-    return one
+    return claim
 
 
 async def read_state(worker: Worker, claim: ClaimedJob) -> JobState:
