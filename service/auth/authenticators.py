@@ -1,6 +1,5 @@
-"""Whom do the credentials of a request speak for? One answer for each way to sign in."""
+"""Authenticators: one for each way to sign in; each makes a caller of request credentials."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,11 +15,12 @@ from service.auth.token_verifier import (
     MAX_CACHED_TOKENS,
     VALID_TOKEN_TTL,
     TokenVerifier,
+    token_digest,
 )
 
 
 class HubAuthorityMissing(Denied):
-    """Signed in here, but without authority at the Hub."""
+    """The caller is signed in here, but sent no token of the Hub."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -31,33 +31,33 @@ class HubAuthorityMissing(Denied):
 
 @dataclass(frozen=True, slots=True)
 class RequestCredentials:
-    """The tokens a request came with, from `Authorization` and `X-HF-Authorization`."""
+    """The tokens of a request, from `Authorization` and `X-HF-Authorization`."""
 
     authorization: Secret | None
     hf_authorization: Secret | None
 
     @property
     def is_empty(self) -> bool:
-        """Whether somebody calls without a name."""
+        """Whether the request has no token at all."""
         return self.authorization is None and self.hf_authorization is None
 
 
 class Authenticator(Protocol):
-    """A way to sign in."""
+    """One way to sign in."""
 
     async def authenticate(self, credentials: RequestCredentials) -> Caller:
-        """Return who is calling.
+        """Return the caller.
 
         Raises:
-            Unauthenticated: nobody we serve.
-            Denied: somebody who may do nothing at the Hub.
-            Unavailable: who should know does not answer.
+            Unauthenticated: a token is missing, or not accepted.
+            Denied: the caller is known, but has no authority at the Hub.
+            Unavailable: the Hub or the authorization server does not answer.
         """
         ...
 
 
 class HubAuthenticator:
-    """The Hub's own tokens, wherever they are sent; `Authorization` wins."""
+    """Takes a token of the Hub in either header; `Authorization` wins."""
 
     def __init__(self, token_verifier: TokenVerifier) -> None:
         self._token_verifier = token_verifier
@@ -69,9 +69,10 @@ class HubAuthenticator:
 
 
 class ExternalAuthenticator:
-    """A token of the authorization server says who may come in, one of the Hub's whose jobs it is.
+    """Takes a token of an external authorization server, and a token of the Hub beside it.
 
-    What the caller may do is what both tokens allow.
+    The first lets the caller in, the second says whose jobs these are. The caller may do what both
+    tokens allow.
     """
 
     def __init__(self, jwt_verifier: JwtVerifier, token_verifier: TokenVerifier) -> None:
@@ -85,8 +86,9 @@ class ExternalAuthenticator:
         if credentials.authorization is None:
             raise Unauthenticated("Sign in first: this service takes Authorization: Bearer ….")
         token = credentials.authorization
-        digest = hashlib.sha256(token.reveal().encode()).digest()
-        identity = await self._identities.get_or_load(digest, partial(self._verify, token))
+        identity = await self._identities.get_or_load(
+            token_digest(token), partial(self._verify, token)
+        )
         if isinstance(identity, HoldfastError):
             raise identity.with_traceback(None)
         if credentials.hf_authorization is None:
@@ -102,8 +104,8 @@ class ExternalAuthenticator:
     async def _verify(self, token: Secret) -> CacheEntry[ExternalIdentity | HoldfastError]:
         try:
             identity = await self._jwt_verifier.verify(token)
-        except Unauthenticated as no:
-            return CacheEntry(no, INVALID_TOKEN_TTL)
-        except Unavailable as silence:
-            return CacheEntry(silence, UNAVAILABLE_TTL)
+        except Unauthenticated as error:
+            return CacheEntry(error, INVALID_TOKEN_TTL)
+        except Unavailable as error:
+            return CacheEntry(error, UNAVAILABLE_TTL)
         return CacheEntry(identity, min(VALID_TOKEN_TTL, identity.valid_until - datetime.now(UTC)))

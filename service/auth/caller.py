@@ -1,4 +1,4 @@
-"""A caller: whom the Hub vouches for, and what their token lets us do for them."""
+"""The caller of a request: identity at the Hub, and what their token allows."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from schema.common.errors import Denied, Unavailable
 
 
 class Scope(StrEnum):
-    """What a tool may need of a token, as the Hub's OAuth calls it."""
+    """A scope that a tool may need, by its name in the OAuth of the Hub."""
 
     JOBS = "jobs"
     """Permission `job.write` of a fine-grained token."""
@@ -23,7 +23,7 @@ ALL_SCOPES: Final = frozenset(Scope)
 
 
 class TokenKind(StrEnum):
-    """What sort of token somebody showed."""
+    """The kind of a token, by its name in the API of the Hub."""
 
     READ = "read"
     WRITE = "write"
@@ -32,34 +32,36 @@ class TokenKind(StrEnum):
 
 
 class InsufficientScope(Denied):
-    """The token lacks what this needs."""
+    """The token lacks a scope that the call needs."""
 
     def __init__(self, scope: Scope, token_kind: TokenKind) -> None:
         self.scope = scope
         if token_kind is TokenKind.OAUTH:
-            cure = f"Sign in again and grant the scope {scope}."
+            remedy = f"Sign in again and grant the scope {scope}."
         else:
-            cure = (
+            remedy = (
                 "Give your client a token with the role write, or a fine-grained one with the "
                 "permissions job.write and inference.serverless.write, from "
                 "https://huggingface.co/settings/tokens."
             )
-        said = "is read-only" if token_kind is TokenKind.READ else f"lacks the scope {scope}"
-        super().__init__(f"Your Hugging Face token {said}, so nothing was done. {cure}")
+        fault = "is read-only" if token_kind is TokenKind.READ else f"lacks the scope {scope}"
+        super().__init__(f"Your Hugging Face token {fault}, so nothing was done. {remedy}")
 
 
 class NamespaceDenied(Denied):
-    """The token does not reach the account that is to act and to pay."""
+    """The token does not allow jobs in the account that would run and pay for them."""
 
     def __init__(self, namespace: str, own_namespace: str, token_kind: TokenKind) -> None:
         if token_kind is TokenKind.OAUTH:
-            where = "https://huggingface.co/settings/connected-applications, and sign in again"
+            settings_page = (
+                "https://huggingface.co/settings/connected-applications, and sign in again"
+            )
         else:
-            where = "https://huggingface.co/settings/tokens"
+            settings_page = "https://huggingface.co/settings/tokens"
         super().__init__(
             f"Your sign-in does not let you run jobs as {namespace}, so nothing was done. Have "
-            f"that organisation granted at {where}; or give namespace={own_namespace!r} to run "
-            f"them as {own_namespace}."
+            f"that organisation granted at {settings_page}; or give "
+            f"namespace={own_namespace!r} to run them as {own_namespace}."
         )
 
 
@@ -69,31 +71,30 @@ class LaunchDenied(Denied):
     def __init__(self, namespace: str, hub_message: str) -> None:
         super().__init__(
             f"Hugging Face does not let your token run jobs as {namespace}: {hub_message} "
-            "Nothing was "
-            f"launched. Give it the permission job.write there, and look at who pays for it at "
-            f"https://huggingface.co/settings/billing."
+            f"Nothing was launched. Give it the permission job.write there, and look at who pays "
+            f"for it at https://huggingface.co/settings/billing."
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling, as the Hub vouches for them."""
+    """A caller, as the Hub describes them."""
 
     subject_id: str
-    """Never changes, as the name can."""
+    """Never changes; the name may."""
     name: str
-    """Their own namespace at the Hub: where their jobs run, and who pays, unless told otherwise."""
+    """Their own namespace at the Hub, which runs and pays for their jobs by default."""
     token_kind: TokenKind
     token: Secret
     scopes: frozenset[Scope] = ALL_SCOPES
-    """As far as can be told beforehand; the Hub has the last word."""
+    """As far as is known beforehand; the Hub decides."""
     obtainable_scopes: frozenset[Scope] = frozenset()
-    """What they lack, and would have after signing in for it."""
+    """What they lack, and would get by signing in again."""
     organisations: tuple[str, ...] = ()
-    """Namespaces besides their own in which the token may act."""
+    """Other namespaces in which the token may act."""
     expires_at: datetime | None = None
     storage_error: Unavailable | None = None
-    """Why their token could not be kept for their jobs."""
+    """Why their token could not be stored for their jobs; None: it is stored."""
 
     @property
     def can_act(self) -> bool:
@@ -102,23 +103,26 @@ class Caller:
 
     @property
     def grants(self) -> list[str]:
-        """Everything the token lets us do, to tell the better of two."""
+        """Everything that the token allows, to choose the better one of two tokens."""
         return sorted([*self.scopes, *(f"org:{name}" for name in self.organisations)])
 
     def require_scope(self, scope: Scope) -> None:
-        """Refuse what the token is not enough for.
+        """Check that the token has a scope.
 
         Raises:
-            InsufficientScope: it lacks this scope.
+            InsufficientScope: it lacks the scope.
         """
         if scope not in self.scopes:
             raise InsufficientScope(scope, self.token_kind)
 
     def resolve_namespace(self, namespace: str | None) -> str:
-        """Return the account that acts and pays: their own, or an organisation they may act for.
+        """Return the account that runs and pays: their own, or an organisation.
+
+        Args:
+            namespace: what the caller named; None: their own.
 
         Raises:
-            NamespaceDenied: the token does not reach it.
+            NamespaceDenied: the token may not act there.
         """
         if namespace is None or namespace == self.name:
             return self.name

@@ -1,4 +1,4 @@
-"""Through which program does a call come? It names itself, and is believed for the record only."""
+"""Name of the client program of a call, as it names itself; used for the audit record only."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from typing import Annotated, Final
 from mcp_types import CLIENT_INFO_META_KEY
 from pydantic import BaseModel, Field, ValidationError
 
-_MAX_NAME_CHARACTERS: Final = 120
+_MAX_NAME_CHARS: Final = 120
 
 CURRENT_CLIENT: Final[ContextVar[str | None]] = ContextVar("client", default=None)
-"""Set at the edge for the length of one request."""
+"""Set by the HTTP middleware for the length of one request."""
 
 
 class _ClientInfo(BaseModel):
@@ -33,7 +33,7 @@ class _Request(BaseModel):
 
 @contextmanager
 def bind_client(client: str | None) -> Generator[None]:
-    """Say through which client what follows is called; none leaves what was said before."""
+    """Set the client for the length of the block; None leaves the one that is set."""
     token = CURRENT_CLIENT.set(client or CURRENT_CLIENT.get())
     try:
         yield
@@ -42,7 +42,7 @@ def bind_client(client: str | None) -> Generator[None]:
 
 
 def read_client_info(body: bytes) -> str | None:
-    """Return the client that a request of the modern protocol names, if it does."""
+    """Return the client that is named in a request of the protocol 2026-07-28, or None."""
     if CLIENT_INFO_META_KEY.encode() not in body:
         return None
     try:
@@ -53,5 +53,5 @@ def read_client_info(body: bytes) -> str | None:
 
 
 def printable_name(name: str) -> str | None:
-    """Leave out what does not print, and what is too long to be a name."""
-    return "".join(filter(str.isprintable, name)).strip()[:_MAX_NAME_CHARACTERS].strip() or None
+    """Drop characters that do not print, and cut the name; None if nothing is left."""
+    return "".join(filter(str.isprintable, name)).strip()[:_MAX_NAME_CHARS].strip() or None

@@ -1,4 +1,4 @@
-"""Where does an authorization server publish its keys? Only it is asked, and only it may say."""
+"""Client for the metadata and the key set of an authorization server (RFC 8414, OpenID)."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -17,12 +17,12 @@ T = TypeVar("T")
 _CONNECT_TIMEOUT_SECONDS: Final = 3.0
 _TIMEOUT_SECONDS: Final = 5.0
 _MAX_DOCUMENT_BYTES: Final = 256 * 1024
-"""Servers that put their certificates into the set as well need a tenth of it."""
+"""A key set with certificates in it takes about a tenth of this."""
 _WELL_KNOWN_NAMES: Final = ("oauth-authorization-server", "openid-configuration")
 
 
 class IssuerMetadataError(Exception):
-    """A document could not be had; the text is for the operator, and no caller sees it."""
+    """A document cannot be fetched or read; the text is for the operator, callers do not see it."""
 
 
 class _IssuerDocument(BaseModel):
@@ -37,7 +37,7 @@ _JSON_OBJECT: Final = TypeAdapter(dict[str, Any])
 
 
 class IssuerMetadataClient:
-    """An authorization server, as the one who knows what it signs with."""
+    """Fetches what one authorization server publishes, and believes no other server about it."""
 
     def __init__(self, session: httpx2.AsyncClient, issuer: str, jwks_url: str | None) -> None:
         self._session = session
@@ -46,10 +46,10 @@ class IssuerMetadataClient:
         self._discovered_jwks_url: str | None = None
 
     async def fetch_key_set(self) -> bytes:
-        """Fetch the set of keys.
+        """Fetch the key set.
 
         Raises:
-            Unreadable: it cannot be found, or had.
+            IssuerMetadataError: its address is unknown, or it cannot be fetched.
         """
         try:
             with anyio.fail_after(_TIMEOUT_SECONDS):
@@ -63,17 +63,17 @@ class IssuerMetadataClient:
             self._discovered_jwks_url = None
             raise IssuerMetadataError(f"no answer within {_TIMEOUT_SECONDS:.0f} seconds") from None
         except IssuerMetadataError:
-            # It may have moved.
+            # The key set may have moved.
             self._discovered_jwks_url = None
             raise
         self._discovered_jwks_url = url
         return document
 
     async def fetch_metadata(self) -> dict[str, Any]:
-        """Fetch what the server says of itself.
+        """Fetch the metadata of the server.
 
         Raises:
-            Unreadable: it cannot be found, or speaks for somebody else.
+            IssuerMetadataError: they cannot be fetched, or are those of another issuer.
         """
         try:
             with anyio.fail_after(_TIMEOUT_SECONDS):
@@ -87,23 +87,23 @@ class IssuerMetadataClient:
         return await self._read_metadata(self._parse_jwks_url)
 
     async def _read_metadata(self, parse: Callable[[str, bytes], T]) -> T:
-        troubles: list[str] = []
+        messages: list[str] = []
         for url in _metadata_urls(self._issuer):
             try:
                 document = await self._fetch(url)
                 self._require_issuer(url, document)
                 return parse(url, document)
-            except IssuerMetadataError as trouble:
-                troubles.append(str(trouble))
-        raise IssuerMetadataError("; ".join(troubles))
+            except IssuerMetadataError as error:
+                messages.append(str(error))
+        raise IssuerMetadataError("; ".join(messages))
 
     def _require_issuer(self, url: str, document: bytes) -> None:
         try:
-            said = _IssuerDocument.model_validate_json(document).issuer
+            issuer = _IssuerDocument.model_validate_json(document).issuer
         except ValidationError:
             raise IssuerMetadataError(f"{url} names no issuer") from None
-        if said != self._issuer:
-            raise IssuerMetadataError(f"{url} speaks for {said!r}, not for {self._issuer!r}")
+        if issuer != self._issuer:
+            raise IssuerMetadataError(f"{url} speaks for {issuer!r}, not for {self._issuer!r}")
 
     def _parse_jwks_url(self, url: str, document: bytes) -> str:
         try:
@@ -117,7 +117,7 @@ class IssuerMetadataClient:
         return metadata.jwks_uri
 
     async def _fetch(self, url: str) -> bytes:
-        # Nothing compressed: what a few bytes unpack to has no bound.
+        # Not compressed: a few bytes may unpack to any size.
         headers = {"accept-encoding": "identity", "user-agent": f"holdfast/{package_version()}"}
         timeout = httpx2.Timeout(_TIMEOUT_SECONDS, connect=_CONNECT_TIMEOUT_SECONDS)
         body = bytearray()
@@ -139,7 +139,7 @@ class IssuerMetadataClient:
 
 
 def _metadata_urls(issuer: str) -> list[str]:
-    """List where metadata may be, as MCP clients look for it: RFC 8414, then OpenID's two forms."""
+    """List the addresses in the order of MCP clients: RFC 8414, then the two forms of OpenID."""
     base = issuer.rstrip("/")
     parts = urlsplit(base)
     root, path = f"{parts.scheme}://{parts.netloc}", parts.path

@@ -1,9 +1,13 @@
-"""Which keys does the authorization server sign with right now?
+"""Cache of the key set (JWKS) of an authorization server, with rules for stale keys.
 
 age of the keys   0 s ──────────── 60 s ─────────────────────── 10 min ──────────
 a known kid       verified at once │ fetched first; without an   │ fetched first, or
                                    │ answer, verified as before  │ nobody is let in
 an unknown kid    fetched first, unless that was tried within the last 5 s
+
+Each key is read by `jwt.PyJWK`. `jwt.PyJWKSet` (PyJWT 2.15) is not enough: one odd key spoils its
+whole set, an empty set looks like an outage although it takes all keys back, symmetric keys stay in
+it, and a key without `alg` is bound to RS256 only.
 """
 
 import asyncio
@@ -26,25 +30,23 @@ from schema.common.errors import Unavailable
 from service.auth.issuer_metadata import IssuerMetadataClient, IssuerMetadataError
 
 REFRESH_AFTER: Final = timedelta(seconds=60)
-"""How long a key that was taken back is still believed, while its server answers."""
+"""How long a revoked key is still trusted, while the server answers."""
 USABLE_WITHOUT_ANSWER: Final = timedelta(minutes=10)
-"""How long keys are believed whose server does not answer."""
+"""How long keys are trusted while the server does not answer."""
 RETRY_AFTER: Final = timedelta(seconds=5)
-"""How long nobody asks again, whatever tokens come: anyone can make up a kid."""
+"""How long the server is not asked again, whatever tokens come: anyone can invent a kid."""
 
-log = structlog.stdlib.get_logger()
-
+_MIN_RSA_BITS: Final = 2048
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
-
-_MIN_RSA_BITS: Final = 2048
+log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class _KeyFamily:
     members: tuple[str, ...]
-    """What of a JWK is the key; the rest, a private half above all, is left where it is."""
+    """The members that are the public key; all others, such as a private half, are not read."""
     algorithms: frozenset[str]
 
 
@@ -60,19 +62,19 @@ _KEY_FAMILIES: Final[dict[tuple[str, str | None], _KeyFamily]] = {
 ALGORITHMS: Final = frozenset[str]().union(
     *(family.algorithms for family in _KEY_FAMILIES.values())
 )
-"""All that a token may be signed with."""
+"""Every algorithm that a token may be signed with."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """A published key, and what it may verify."""
+    """A published key, and the algorithms it may verify."""
 
     kid: str | None
     algorithms: frozenset[str]
     public_key: PublicKey
 
     def may_verify(self, kid: str | None, algorithm: str) -> bool:
-        """Say whether a token that names this key, or none, may be signed by it this way."""
+        """Whether this key may verify a token with this `kid` (None: no kid) and algorithm."""
         return algorithm in self.algorithms and (kid is None or kid == self.kid)
 
 
@@ -89,13 +91,13 @@ class _Jwk(BaseModel):
     crv: str | None = None
 
     def family(self) -> _KeyFamily | None:
-        """Return what it belongs to, if that is meant to verify signatures."""
-        meant = self.use in (None, "sig") and (self.key_ops is None or "verify" in self.key_ops)
-        return _KEY_FAMILIES.get((self.kty, self.crv)) if meant else None
+        """Return the family of the key; None if it is not for verifying signatures."""
+        verifies = self.use in (None, "sig") and (self.key_ops is None or "verify" in self.key_ops)
+        return _KEY_FAMILIES.get((self.kty, self.crv)) if verifies else None
 
 
 def parse_key_set(document: bytes) -> tuple[VerificationKey, ...]:
-    """Read a JWK set; a key that cannot be used does not spoil the others.
+    """Parse a JWK set; a key that cannot be used is left out.
 
     Raises:
         ValueError: it is not a JWK set.
@@ -134,7 +136,7 @@ def _parse_public_key(members: dict[str, Any], algorithms: frozenset[str]) -> Pu
 
 
 class JwksCache:
-    """The keys of one authorization server, as of lately."""
+    """The keys of one authorization server, fetched when they are needed."""
 
     def __init__(
         self,
@@ -152,24 +154,24 @@ class JwksCache:
         self._refresh_lock = asyncio.Lock()
 
     async def find_keys(self, kid: str | None, algorithm: str) -> list[VerificationKey]:
-        """Find the keys that may have signed so; none if the server has no such key.
+        """Return the keys that may verify a token; an empty list if the server has no such key.
 
         Raises:
-            Unavailable: the server did not say.
+            Unavailable: the server does not answer.
         """
         if self._age() < REFRESH_AFTER.total_seconds() and (
-            known := self._matching_keys(kid, algorithm)
+            keys := self._matching_keys(kid, algorithm)
         ):
-            return known
+            return keys
         await self._refresh()
-        known = (
+        keys = (
             self._matching_keys(kid, algorithm)
             if self._age() < USABLE_WITHOUT_ANSWER.total_seconds()
             else []
         )
-        if not known and not self._last_fetch_succeeded:
+        if not keys and not self._last_fetch_succeeded:
             raise Unavailable(f"The authorization server {self._issuer}", retry_after=RETRY_AFTER)
-        return known
+        return keys
 
     def _matching_keys(self, kid: str | None, algorithm: str) -> list[VerificationKey]:
         return [key for key in self._keys if key.may_verify(kid, algorithm)]
@@ -178,12 +180,12 @@ class JwksCache:
         return self._clock() - self._fetched_at
 
     async def _refresh(self) -> None:
-        """Ask, unless somebody has just done so."""
+        """Fetch the keys, unless that was tried a moment ago."""
         async with self._refresh_lock:
             if self._clock() - self._tried_at < RETRY_AFTER.total_seconds():
                 return
             started = self._clock()
-            # Whoever goes away meanwhile has still asked, and the others need the answer.
+            # Shielded: if the caller goes away, the others still need the answer.
             with anyio.CancelScope(shield=True):
                 try:
                     self._keys = parse_key_set(await self._metadata_client.fetch_key_set())
@@ -198,6 +200,3 @@ class JwksCache:
 
 def _describe_cause(error: Exception) -> str:
     return str(error) if isinstance(error, IssuerMetadataError) else "it is not a JWK set"
-
-
-log = structlog.stdlib.get_logger()

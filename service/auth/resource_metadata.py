@@ -1,4 +1,4 @@
-"""Where does a client learn how to sign in? RFC 9728, and the challenge that points to it."""
+"""Protected resource metadata (RFC 9728), and the challenges that point to it."""
 
 from typing import Any, Final
 
@@ -12,12 +12,16 @@ _METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
 
 
 class ProtectedResourceMetadata:
-    """What we say of ourselves to whoever wants to sign in."""
+    """Tells clients where to sign in, and for which scopes."""
 
     def __init__(self, public_url: str, issuer: str, *scopes: str) -> None:
-        """Name the resource's address, its authorization server, and what signing in is for.
+        """Build the metadata.
 
-        The issuer is written as it writes itself: clients compare it letter by letter.
+        Args:
+            public_url: the address of the service, without a trailing slash.
+            issuer: the authorization server, as it writes its own name: clients compare it letter
+                by letter.
+            scopes: asked for besides those of the tools.
         """
         self._url = f"{public_url}{_METADATA_PATH}/mcp"
         self._scopes = [*scopes, *Scope]
@@ -30,24 +34,24 @@ class ProtectedResourceMetadata:
         }
 
     def challenge_sign_in(self, *, token_sent: bool) -> str:
-        """Write the `WWW-Authenticate` of a 401: where to sign in, and for what.
+        """Write the `WWW-Authenticate` of a 401: where to sign in, and for which scopes.
 
-        All that the tools need, so that a person is asked for their consent once.
+        It names every scope that a tool needs, so that a person is asked for consent once.
         """
         error = {"error": "invalid_token"} if token_sent else {}
         return self._format_challenge(scope=" ".join(self._scopes), **error)
 
     def challenge_scope(self, scope: Scope) -> str:
-        """Write the `WWW-Authenticate` of a 403: only what this one operation lacks."""
+        """Write the `WWW-Authenticate` of a 403, which names only the missing scope."""
         return self._format_challenge(error="insufficient_scope", scope=scope)
 
     def routes(self) -> list[Route]:
-        """Serve the metadata at the path of the resource, and at the root for who asks there."""
+        """Return the routes: the path of the resource, and the root, where some clients ask."""
         return [Route(path, self._serve) for path in (_METADATA_PATH, f"{_METADATA_PATH}/mcp")]
 
     async def _serve(self, _: Request) -> Response:
         return JSONResponse(self._document, headers={"access-control-allow-origin": "*"})
 
-    def _format_challenge(self, **parts: str) -> str:
-        said = {"resource_metadata": self._url} | parts
-        return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in said.items())
+    def _format_challenge(self, **parameters: str) -> str:
+        all_parameters = {"resource_metadata": self._url} | parameters
+        return "Bearer " + ", ".join(f'{name}="{value}"' for name, value in all_parameters.items())

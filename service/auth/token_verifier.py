@@ -1,4 +1,4 @@
-"""Whose call is this? A token becomes a caller, whose authority is lent to their jobs."""
+"""Verifier of Hub tokens: makes a token a caller, and stores it for the jobs of the caller."""
 
 import hashlib
 from dataclasses import replace
@@ -18,20 +18,20 @@ from service.auth.hub_client import HubAccountClient
 from service.database import TenantDatabase
 
 VALID_TOKEN_TTL: Final = timedelta(seconds=60)
-"""How long a good token is believed at most."""
+"""How long a valid token is trusted without asking the Hub again, at most."""
 INVALID_TOKEN_TTL: Final = timedelta(seconds=5)
 MAX_CACHED_TOKENS: Final = 10_000
-"""Bounds the memory, however many made-up tokens arrive."""
-_MAX_TOKEN_CHARACTERS: Final = 4096
-"""What is longer is not even asked about."""
+"""Bounds the memory, however many invented tokens arrive."""
+_MAX_TOKEN_CHARS: Final = 4096
+"""The Hub is not asked about a longer token."""
 _LAUNCH_CHECK_LIFETIME: Final = timedelta(minutes=10)
-"""How long a permission to launch is believed; each launch is checked by the Hub as well."""
+"""How long a permission to launch is trusted; the Hub checks each launch as well."""
 
 log = structlog.stdlib.get_logger()
 
 
 class TokenVerifier:
-    """Everybody who called lately, by the digest of the token they showed."""
+    """Verifies tokens at the Hub, and caches the answers by the digest of the token."""
 
     def __init__(self, hub: HubAccountClient, database: TenantDatabase, vault: Vault) -> None:
         self._hub = hub
@@ -45,40 +45,40 @@ class TokenVerifier:
         )
 
     async def verify(self, token: Secret | None) -> Caller:
-        """Return whose token this is.
+        """Return the caller whom a token belongs to.
 
         Raises:
-            Unauthenticated: nobody's we serve.
-            Unavailable: the Hub did not say.
+            Unauthenticated: there is no token, or the Hub does not accept it.
+            Unavailable: the Hub does not answer.
         """
         if token is None:
             raise Unauthenticated("A Hugging Face token is needed: Authorization: Bearer hf_….")
-        if len(token.reveal()) > _MAX_TOKEN_CHARACTERS:
+        if len(token.reveal()) > _MAX_TOKEN_CHARS:
             raise Unauthenticated("This is longer than any token of Hugging Face. Sign in again.")
         return _caller_or_raise(
-            await self._callers.get_or_load(_token_digest(token), partial(self._verify, token))
+            await self._callers.get_or_load(token_digest(token), partial(self._verify, token))
         )
 
     async def renew(self, caller: Caller) -> None:
-        """Have a caller's token looked at and lent again: their jobs are held for want of one.
+        """Verify and store the token of a caller again: their jobs are held for want of a token.
 
         Raises:
-            Unauthenticated: it is no longer accepted.
-            Unavailable: the Hub did not say.
+            Unauthenticated: the token is no longer accepted.
+            Unavailable: the Hub does not answer.
         """
         token = caller.token
         _caller_or_raise(
-            await self._callers.reload(_token_digest(token), partial(self._verify, token))
+            await self._callers.reload(token_digest(token), partial(self._verify, token))
         )
 
     async def require_launch_permission(self, caller: Caller, namespace: str) -> None:
-        """Ask the Hub, once for a while, whether the caller may launch jobs in a namespace.
+        """Check with the Hub that the caller may launch jobs in a namespace; answers are cached.
 
         Raises:
             Denied: they may not.
             Unauthenticated: the token is no longer accepted.
         """
-        key = _token_digest(caller.token) + namespace.encode()
+        key = token_digest(caller.token) + namespace.encode()
         refusal = await self._launch_checks.get_or_load(
             key, partial(self._check_launch, caller, namespace)
         )
@@ -90,20 +90,20 @@ class TokenVerifier:
     ) -> CacheEntry[HoldfastError | None]:
         try:
             await self._hub.check_launch(caller, namespace)
-        except (Denied, Unauthenticated) as no:
-            return CacheEntry(no, INVALID_TOKEN_TTL)
+        except (Denied, Unauthenticated) as refusal:
+            return CacheEntry(refusal, INVALID_TOKEN_TTL)
         except Unavailable:
-            # Not an answer: the launch itself will have one, and nothing is lost until then.
+            # Not a refusal: the launch itself asks the Hub, and nothing is lost until then.
             return CacheEntry(None, UNAVAILABLE_TTL)
         return CacheEntry(None, _LAUNCH_CHECK_LIFETIME)
 
     async def _verify(self, token: Secret) -> CacheEntry[Caller | HoldfastError]:
         try:
             caller = await self._hub.whoami(token)
-        except Unauthenticated as no:
-            return CacheEntry(no, INVALID_TOKEN_TTL)
-        except Unavailable as silence:
-            return CacheEntry(silence, UNAVAILABLE_TTL)
+        except Unauthenticated as error:
+            return CacheEntry(error, INVALID_TOKEN_TTL)
+        except Unavailable as error:
+            return CacheEntry(error, UNAVAILABLE_TTL)
         lifetime = VALID_TOKEN_TTL
         if caller.expires_at is not None:
             lifetime = min(lifetime, caller.expires_at - datetime.now(UTC))
@@ -135,12 +135,13 @@ class TokenVerifier:
         return CacheEntry(caller, lifetime)
 
 
-def _token_digest(token: Secret) -> bytes:
+def token_digest(token: Secret) -> bytes:
+    """Return the key of a token in a cache, which must not hold the token itself."""
     return hashlib.sha256(token.reveal().encode()).digest()
 
 
 def _caller_or_raise(answer: Caller | HoldfastError) -> Caller:
     if isinstance(answer, HoldfastError):
-        # A traceback grows each time an exception is raised, and this one is kept.
+        # A traceback grows each time an exception is raised, and this one stays in the cache.
         raise answer.with_traceback(None)
     return answer

@@ -1,6 +1,7 @@
-"""What may a tool ask for? The application, and who is calling; both come from resolvers.
+"""The App of the process, and the caller of the current request.
 
-A parameter that a model cannot fill in is one it cannot get wrong, or lie about.
+Tools get both from resolvers, not from arguments: a model cannot fill in such a parameter, so it
+cannot get it wrong, or lie in it.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -28,7 +29,7 @@ from service.runtime.watch import Watch
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What lives as long as the process does."""
+    """Everything that is opened once per process."""
 
     database: TenantDatabase
     wakeups: WakeupSender
@@ -40,39 +41,37 @@ class App:
     watch: Watch
     wait_slots: WaitSlots
     confirmation_tokens: ConfirmationTokens
-    """What a person was told a launch may cost."""
+    """Proof of what a person was asked before a launch."""
     download_links: DownloadLinks
-    """Where the files of jobs can be downloaded."""
+    """Links to the files of jobs."""
     price_cache: PriceCache
     space_catalog: SpaceCatalog
     output_bucket_name: str
-    """What the private bucket for outputs is called, in the namespace that runs their job."""
+    """The name of the private bucket for outputs, in the namespace that runs the job."""
     monthly_budget_micro_usd: int | None
-    """What the jobs of a subject may cost in a month, unless they have a budget of their own."""
+    """What the jobs of a subject may cost in a month, if they have no budget of their own."""
 
     @asynccontextmanager
     async def transaction(self, caller: Caller) -> AsyncGenerator[Transaction]:
-        """Yield a transaction that sees the caller's rows, and no others.
+        """Yield a transaction that sees the rows of the caller, and no others.
 
-        If their jobs are held for want of a token, this call has just brought one.
+        If their jobs are held for want of a token, the token of this call is stored for them first.
 
         Raises:
             Unauthenticated: the token is no longer accepted.
             Unavailable: the database cannot be reached.
         """
         async with AsyncExitStack() as stack:
-            acting = self.database.as_subject(caller.subject_id)
-            tx, hold = await stack.enter_async_context(acting)
+            tx, hold = await stack.enter_async_context(self.database.as_subject(caller.subject_id))
             if hold is Hold.CREDENTIALS and caller.can_act:
-                await stack.aclose()  # the Hub is about to be asked
+                await stack.aclose()  # no transaction is open while the Hub is asked
                 with suppress(Unavailable):
                     await self.token_verifier.renew(caller)
-                acting = self.database.as_subject(caller.subject_id)
-                tx, _ = await stack.enter_async_context(acting)
+                tx, _ = await stack.enter_async_context(self.database.as_subject(caller.subject_id))
             yield tx
 
     async def require_launch_permission(self, caller: Caller, namespace: str) -> None:
-        """Ask the Hub, once for a while, whether the caller may launch jobs in a namespace.
+        """Check with the Hub that the caller may launch jobs in a namespace; answers are cached.
 
         Raises:
             Denied: they may not; nothing has been created.
@@ -81,15 +80,15 @@ class App:
         await self.token_verifier.require_launch_permission(caller, namespace)
 
     async def wake_worker(self, handle: str) -> None:
-        """Wake a worker for what has just been committed; the sweep repairs a lost wake."""
+        """Wake a worker for a job that was just committed; the sweep repairs a lost wake-up."""
         with anyio.CancelScope(shield=True):
             await self.wakeups.send(handle)
 
 
 CURRENT_CALLER: Final[ContextVar[Caller | None]] = ContextVar("calling", default=None)
-"""Set at the edge for the length of one request."""
+"""Set by the HTTP middleware for the length of one request."""
 
 REAUTHENTICATE: Final[ContextVar[Callable[[], Awaitable[Caller]] | None]] = ContextVar(
     "still_calling", default=None
 )
-"""Set there too: has the same credentials looked at again, for what lasts longer than a moment."""
+"""Set there too: verifies the same credentials again, for a request that lasts long."""

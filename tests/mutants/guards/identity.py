@@ -209,7 +209,7 @@ IDENTITY_GUARDS: Final = (
         token_verifier,
         test_registration_proxy,
         a_huge_token_is_not_asked_about=(
-            "if len(token.reveal()) > _MAX_TOKEN_CHARACTERS:",
+            "if len(token.reveal()) > _MAX_TOKEN_CHARS:",
             "if not token:",
         ),
     ),

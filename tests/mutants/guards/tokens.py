@@ -93,7 +93,7 @@ TOKEN_GUARDS: Final = (
             "if self._age() < USABLE_WITHOUT_ANSWER.total_seconds()\n",
             "if True\n",
         ),
-        silence_is_not_a_no=("if not known and not self._last_fetch_succeeded:", "if False:"),
+        silence_is_not_a_no=("if not keys and not self._last_fetch_succeeded:", "if False:"),
         silence_takes_no_key=(
             "self._last_fetch_succeeded = False\n                    log",
             "self._keys = ()\n                    log",
@@ -111,13 +111,13 @@ TOKEN_GUARDS: Final = (
     *mutants_in_file(
         issuer_metadata,
         test_issuer_metadata,
-        metadata_is_the_issuers_own=("said != self._issuer", "False"),
+        metadata_is_the_issuers_own=("issuer != self._issuer", "False"),
         keys_come_untampered=("not is_secure_url(metadata.jwks_uri)", "False"),
         moved_keys_are_found=(
-            "# It may have moved.\n            self._discovered_jwks_url = None",
-            "# It may have moved.",
+            "# The key set may have moved.\n            self._discovered_jwks_url = None",
+            "# The key set may have moved.",
         ),
-        keys_are_looked_for_everywhere=("troubles.append(str(trouble))", "raise"),
+        keys_are_looked_for_everywhere=("messages.append(str(error))", "raise"),
     ),
     *mutants_in_file(
         schema_settings,
