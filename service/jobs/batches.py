@@ -1,4 +1,4 @@
-"""Many calls under one handle: how they are asked for, and how their results are read, by page."""
+"""Batches, many calls under one handle: the check of a request, and pages of results."""
 
 import hashlib
 import json
@@ -38,21 +38,21 @@ ItemStateFilter = Literal["done", "failed", "unknown"]
 MAX_PAGE_CHARS: Final = 40_000
 """Characters of results in a page; its items share them evenly."""
 _MAX_SINGLE_RESULT_CHARS: Final = 200_000
-"""Characters of a result that is asked for alone."""
+"""Characters of the result on a page of one item."""
 _MAX_LINE_CHARS: Final = 300
 _ITEMS_PER_CHECKPOINT: Final = 100
 """Items that are checked before other calls have their turn."""
 
 
 class ItemView(View):
-    """What one item came to."""
+    """The outcome of one item."""
 
     custom_id: str
     state: ItemState
     result: dict[str, Any] | None
     """What a single call would have answered."""
     excerpt: str | None
-    """Its beginning, if it is too long for this page; limit=1 shows it whole."""
+    """The beginning of a result that is too long for this page; limit=1 shows it whole."""
     reason: Reason | None
     message: str | None
 
@@ -70,7 +70,7 @@ class ItemView(View):
 
 
 class ItemsView(View):
-    """A page of what the items of a batch came to, in the order in which they were given."""
+    """A page of the results of a batch, in the order of its items."""
 
     items: list[ItemView]
     next_cursor: int | None
@@ -94,7 +94,7 @@ class NewItems:
     items: Sequence[ItemRequest]
 
     async def store(self, tx: Transaction, caller: Caller, job_id: UUID) -> None:
-        """Keep them, in the transaction that makes their job."""
+        """Store them, in the transaction that makes their job."""
         await batch_store.add_items(tx, job_id, caller.subject_id, self.items)
 
 
@@ -106,7 +106,7 @@ class CopiedItems:
     include_done: bool
 
     async def store(self, tx: Transaction, caller: Caller, job_id: UUID) -> None:
-        """Keep them, in the transaction that makes their new job."""
+        """Copy them, in the transaction that makes their new job."""
         await batch_queries.copy_items(
             tx,
             caller.subject_id,
@@ -118,14 +118,14 @@ class CopiedItems:
 
 @dataclass(frozen=True, slots=True)
 class ItemPageQuery:
-    """Which page of a batch is asked for."""
+    """Which page of a batch to read."""
 
     start: int = 0
     limit: int = 20
     only: ItemStateFilter | None = None
 
     def expect_unpaged(self) -> None:
-        """Refuse to look for a page of what has no items.
+        """Refuse a page of a job that has no items.
 
         Raises:
             Invalid: with what to leave out.
@@ -191,21 +191,21 @@ def _summarize_items(items: Sequence[Item]) -> InlineItems:
 
 
 async def _check_items(spec: BatchSpec, items: Sequence[Item]) -> list[ItemRequest]:
-    right = ItemCollector(spec)
+    collector = ItemCollector(spec)
     try:
         for number, item in enumerate(items):
-            right.add(f"items[{number}]", item)
+            collector.add(f"items[{number}]", item)
             if number % _ITEMS_PER_CHECKPOINT == 0:
                 await checkpoint()
     except InvalidItem as error:
         raise Invalid(f"{error}.") from None
-    return right.requests
+    return collector.requests
 
 
 async def read_item_page(tx: Transaction, status: JobStatus, query: ItemPageQuery) -> ItemsView:
-    """Read a page of what the items of a batch came to, while it runs and after."""
+    """Read a page of the results of a batch, while it runs and after."""
     states = FINAL_ITEM_STATES if query.only is None else (ItemState(query.only),)
-    found = await batch_queries.list_items(
+    items = await batch_queries.list_items(
         tx,
         status.subject_id,
         status.id,
@@ -216,23 +216,23 @@ async def read_item_page(tx: Transaction, status: JobStatus, query: ItemPageQuer
         if query.limit == 1
         else MAX_PAGE_CHARS // query.limit,
     )
-    following = found[query.limit].position if len(found) > query.limit else None
-    shown = [ItemView.from_item(each) for each in found[: query.limit]]
-    return ItemsView(items=shown, next_cursor=following)
+    next_cursor = items[query.limit].position if len(items) > query.limit else None
+    page = [ItemView.from_item(item) for item in items[: query.limit]]
+    return ItemsView(items=page, next_cursor=next_cursor)
 
 
 async def add_item_counts(
     tx: Transaction, status: JobStatus, stored_result: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    """Say how all items of a batch stand, beside what is kept of it; none if it knows none yet."""
-    tally = await batch_queries.count_subject_items(tx, status.subject_id, status.id)
-    return None if tally is None else {**(stored_result or {}), **tally.to_result()}
+    """Add to a stored result how many items are in which state; None if no item is known yet."""
+    counts = await batch_queries.count_subject_items(tx, status.subject_id, status.id)
+    return None if counts is None else {**(stored_result or {}), **counts.to_result()}
 
 
 def describe_next_call(
     status: JobStatus, items_page: ItemsView, result: dict[str, Any] | None
 ) -> str | None:
-    """Say what to call next to read on, or for what has no result; none if that is not special."""
+    """Name the call that reads on, or that repeats items without a result; None: neither is due."""
     handle = job_summary.job_handle(status)
     if items_page.next_cursor is not None:
         return (
@@ -247,16 +247,18 @@ def describe_next_call(
 async def copy_batch(
     tx: Transaction, status: JobStatus, spec: BatchSpec, *, only_failed: bool
 ) -> tuple[BatchSpec, CopiedItems | None]:
-    """Say what a batch that repeats another takes over from it: nothing of a file nobody read.
+    """Return the request of a batch that repeats another, and the items that it copies.
+
+    A batch whose file nobody has read yet has no items to copy: the new one reads the file.
 
     Raises:
-        Conflict: there is nothing without a result.
+        Conflict: every item has a result already.
     """
-    tally = await batch_queries.count_subject_items(tx, status.subject_id, status.id)
-    if tally is None:
+    counts = await batch_queries.count_subject_items(tx, status.subject_id, status.id)
+    if counts is None:
         return spec, None
     handle = job_summary.job_handle(status)
-    count = tally.total - (tally.done if only_failed else 0)
+    count = counts.total - (counts.done if only_failed else 0)
     if count == 0:
         raise Conflict(
             f"Every item of {handle} has a result, so nothing was launched. Pass only_failed=false "
@@ -268,7 +270,7 @@ async def copy_batch(
 
 
 def _item_line(item: ItemView) -> str:
-    said = item.excerpt or item.message or ""
+    text = item.excerpt or item.message or ""
     if item.result is not None:
-        said = item.result.get("text") or json.dumps(item.result)
-    return shorten(f"{item.custom_id} {item.state}: {said}", _MAX_LINE_CHARS)
+        text = item.result.get("text") or json.dumps(item.result)
+    return shorten(f"{item.custom_id} {item.state}: {text}", _MAX_LINE_CHARS)

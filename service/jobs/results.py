@@ -1,4 +1,4 @@
-"""What did a finished job leave behind, by the kind of work it was?"""
+"""The result of a finished job, as its kind of work has it: an answer, files, the end of a log."""
 
 from typing import Any, Self
 
@@ -24,7 +24,7 @@ class ResultView(View):
     summary: str
     next_step: str
     evidence: list[str]
-    """What a failure was told by."""
+    """What the cause of a failure was recognised by."""
     result: dict[str, Any] | None
     """What a call answered: `text` of a model, with finish_reason, model, provider, usage."""
     files: list[FileView]
@@ -46,17 +46,18 @@ class ResultView(View):
         log_lines: list[NumberedLine] | None,
         items: ItemsView | None,
     ) -> Self:
-        """Show what is left of a job."""
-        found = diagnose(status, log_lines or []) if status.state is JobState.FAILED else None
+        """Show the result of a job."""
+        is_failure = status.state is JobState.FAILED
+        diagnosis = diagnose(status, log_lines or []) if is_failure else None
         return cls(
             job_id=job_summary.job_handle(status),
             kind=status.kind,
             state=status.state,
             reason=status.reason,
-            summary=job_summary.summarize_job(status, found),
+            summary=job_summary.summarize_job(status, diagnosis),
             next_step=_batch_next_step(status, items, result)
-            or _next_step(status, result, log_lines, found),
-            evidence=found.evidence if found else [],
+            or _next_step(status, result, log_lines, diagnosis),
+            evidence=diagnosis.evidence if diagnosis else [],
             result=result,
             files=files,
             exit_code=status.exit_code,

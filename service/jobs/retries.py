@@ -1,7 +1,8 @@
-"""May a job be run again, and as what? `docs/retry.md` shows these rules to people.
+"""Rules of a retry: whether a job may run again, and with which request.
 
-A retry that cannot end otherwise is refused before it costs anything, with what to change; one that
-may is allowed, with what there is to know. Nothing here asks the database or the Hub.
+`docs/retry.md` shows these rules to people. A retry that can only end in the same way is refused
+before it costs anything, with what to change. A retry that may end differently is allowed, with
+what to know about it. Nothing here asks the database or the Hub.
 """
 
 from collections.abc import Mapping
@@ -23,10 +24,10 @@ from service.views.diagnosis.retry_calls import format_retry_call, longer_timeou
 from service.views.job_kinds import describe_kind
 
 _MERGED_FIELDS: Final = ("env", "parameters")
-"""Given by name, for nobody can read back what the others are; a null takes one away."""
+"""Overridden name by name, because nobody can read back the other values; null removes a name."""
 _SCRIPT_FIELDS: Final = ("script", "script_args", "dependencies", "python")
 _COMMAND_FIELDS: Final = frozenset({"image", "command", "env", "volumes", *_SCRIPT_FIELDS})
-"""What of a job says what it does."""
+"""Fields that say what a job does."""
 _SPACE_FIELDS: Final = frozenset({"space", "api_name", "arguments"})
 _CALL_FIELDS: Final = frozenset({"model", "inputs", "parameters", "provider"}) | _SPACE_FIELDS
 HELPFUL_OVERRIDES: Final[Mapping[Reason, frozenset[str]]] = {
@@ -35,9 +36,9 @@ HELPFUL_OVERRIDES: Final[Mapping[Reason, frozenset[str]]] = {
     Reason.INVALID_REQUEST: frozenset({*HubJobSpec.model_fields, *InferenceSpec.model_fields})
     | _SPACE_FIELDS,
 }
-"""Failures that would only be repeated, unless one of these is different."""
+"""Failures that would only happen again, unless one of these fields changes."""
 POSSIBLY_EXECUTED: Final = frozenset({Reason.LAUNCH_UNCONFIRMED, Reason.OUTCOME_UNKNOWN})
-"""Failures of which nobody knows that nothing was carried out."""
+"""Failures after which the work may have been carried out all the same."""
 
 
 class RetryRefused(Conflict):
@@ -46,50 +47,50 @@ class RetryRefused(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class RetryPlan:
-    """A job as it is to be launched again."""
+    """The request of a retry."""
 
     spec: Spec
     title: str
     changed_fields: frozenset[str]
-    """Parts of the request that differ, or may."""
+    """Fields that differ, or may differ, from the earlier request."""
 
 
 def plan_retry(
     status: JobStatus, overrides: Mapping[str, Any], secrets: Mapping[str, str]
 ) -> RetryPlan:
-    """Write the request of a job anew: what is not overridden stays as it was.
+    """Build the request of a retry: fields that are not overridden stay as they were.
 
     Raises:
-        Invalid: an override is unknown or wrong, or a secret is not given again.
+        Invalid: an override is unknown or wrong, or the value of a secret is missing.
     """
     _expect_overridable(status.kind, overrides)
-    shape = describe_kind(status.kind).spec_type
-    before = validate_spec(shape, **status.spec)
-    given = before.to_stored_json() | {
+    spec_class = describe_kind(status.kind).spec_type
+    before = validate_spec(spec_class, **status.spec)
+    fields = before.to_stored_json() | {
         name: _merge_mapping(status.spec.get(name), value) if name in _MERGED_FIELDS else value
         for name, value in overrides.items()
     }
     if isinstance(before, HubJobSpec):
         _expect_secrets(before.secrets, secrets)
         tokens = frozenset(list_token_variables(before.to_stored_json()))
-        given |= split_secrets(secrets, token_names=tokens).spec_fields()
+        fields |= split_secrets(secrets, token_names=tokens).spec_fields()
         for name in _replaced_fields(overrides):
-            given.pop(name, None)
-    spec = validate_spec(shape, **given)
+            fields.pop(name, None)
+    spec = validate_spec(spec_class, **fields)
     old, new = before.to_stored_json(), spec.to_stored_json()
     changed = {name for name in {*old, *new} if new.get(name) != old.get(name)}
     if secrets:
-        changed.add("secrets")  # what they stood for may differ
-    named = status.title != job_summary.shorten_title(before.title)
-    title = status.title if named else job_summary.shorten_title(spec.title)
+        changed.add("secrets")  # their values may differ
+    has_own_name = status.title != job_summary.shorten_title(before.title)
+    title = status.title if has_own_name else job_summary.shorten_title(spec.title)
     return RetryPlan(spec, title, frozenset(changed))
 
 
 def expect_useful_retry(status: JobStatus, plan: RetryPlan) -> None:
-    """Refuse what would run twice at a time, or only fail again.
+    """Refuse a retry that would run beside the earlier job, or could only fail again.
 
     Raises:
-        RetryRefused: with what to do, or to change.
+        RetryRefused: with what to do or to change.
     """
     handle = job_summary.job_handle(status)
     if status.finished_at is None:
@@ -106,11 +107,12 @@ def expect_useful_retry(status: JobStatus, plan: RetryPlan) -> None:
     helpful = HELPFUL_OVERRIDES.get(status.reason) if status.reason is not None else None
     if helpful is None or _is_helpful(status, plan, helpful):
         return
-    other = {"command"} if "script" in status.spec else set(_SCRIPT_FIELDS)
+    # A job runs a command or a script, so fields of the other one are no help.
+    unsuitable = {"command"} if "script" in status.spec else set(_SCRIPT_FIELDS)
     choices = [
         name
         for name in describe_kind(status.kind).retry_overrides
-        if name in helpful and name not in other
+        if name in helpful and name not in unsuitable
     ]
     example = format_retry_call(status, **_example_overrides(status))
     raise RetryRefused(
@@ -120,7 +122,7 @@ def expect_useful_retry(status: JobStatus, plan: RetryPlan) -> None:
 
 
 def describe_caveats(status: JobStatus, plan: RetryPlan) -> list[str]:
-    """Say what there is to know about a retry that is allowed."""
+    """Say what to know about a retry that is allowed."""
     if status.reason in POSSIBLY_EXECUTED:
         return ["The first one may have been carried out, and charged."]
     if status.reason is Reason.INSUFFICIENT_CREDITS:
@@ -137,9 +139,9 @@ def describe_caveats(status: JobStatus, plan: RetryPlan) -> list[str]:
 def _example_overrides(status: JobStatus) -> dict[str, str]:
     if status.reason is Reason.TIMED_OUT and (timeout := longer_timeout(status)) is not None:
         return {"timeout": timeout}
-    if (other := describe_kind(status.kind).alternatives) is None:
+    if (alternatives := describe_kind(status.kind).alternatives) is None:
         return {}
-    name, choices = other
+    name, choices = alternatives
     return {name: next(choice for choice in choices if choice != status.spec.get(name))}
 
 
@@ -151,12 +153,12 @@ def _is_helpful(status: JobStatus, plan: RetryPlan, helpful_fields: frozenset[st
 
 
 def _describe_short_timeout(status: JobStatus, plan: RetryPlan) -> str:
-    """Say so if a new timeout is too short for what has already outrun the old one."""
-    seconds = float(status.spec.get("timeout") or 0)
-    new = timedelta(seconds=float(plan.spec.to_stored_json().get("timeout") or 0))
-    if "timeout" not in plan.changed_fields or new.total_seconds() >= seconds:
+    """Say so if a new timeout is shorter than the one that the job exceeded."""
+    old_seconds = float(status.spec.get("timeout") or 0)
+    timeout = timedelta(seconds=float(plan.spec.to_stored_json().get("timeout") or 0))
+    if "timeout" not in plan.changed_fields or timeout.total_seconds() >= old_seconds:
         return ""
-    return f" A timeout of {format_duration(new)} is shorter than the one it outran."
+    return f" A timeout of {format_duration(timeout)} is shorter than the one it outran."
 
 
 def _expect_overridable(kind: str, overrides: Mapping[str, Any]) -> None:
@@ -164,25 +166,25 @@ def _expect_overridable(kind: str, overrides: Mapping[str, Any]) -> None:
     unknown = sorted(overrides.keys() - set(choices))
     if not unknown:
         return
-    beside = " Secrets go into the argument secrets." if "secrets" in unknown else ""
+    hint = " Secrets go into the argument secrets." if "secrets" in unknown else ""
     raise Invalid(
         f"overrides: {unknown[0]!r} cannot be overridden; what can be is "
-        f"{', '.join(choices) or 'nothing of this job'}.{beside}"
+        f"{', '.join(choices) or 'nothing of this job'}.{hint}"
     )
 
 
 def _expect_secrets(names: list[str], secrets: Mapping[str, str]) -> None:
     missing = [name for name in names if name not in secrets]
     if missing:
-        given = ", ".join(f'"{name}": "…"' for name in names)
+        example = ", ".join(f'"{name}": "…"' for name in names)
         raise Invalid(
             f"secrets: {', '.join(missing)} must be given again, for what they stood for was wiped "
-            f"when the job was launched: secrets={{{given}}}."
+            f"when the job was launched: secrets={{{example}}}."
         )
 
 
 def _replaced_fields(overrides: Mapping[str, Any]) -> list[str]:
-    """Name what an override puts an end to: a job runs a command, or a script."""
+    """Return the fields that an override replaces: a job runs a command or a script."""
     if "command" in overrides:
         return [name for name in _SCRIPT_FIELDS if name not in overrides]
     return ["command"] if "script" in overrides else []
@@ -190,6 +192,6 @@ def _replaced_fields(overrides: Mapping[str, Any]) -> list[str]:
 
 def _merge_mapping(earlier: dict[str, Any] | None, override: Any) -> Any:
     if not isinstance(override, dict):
-        return override  # which the check of the whole request refuses
-    joined: dict[str, Any] = (earlier or {}) | cast("dict[str, Any]", override)
-    return {name: value for name, value in joined.items() if value is not None}
+        return override  # the check of the whole request refuses it
+    merged: dict[str, Any] = (earlier or {}) | cast("dict[str, Any]", override)
+    return {name: value for name, value in merged.items() if value is not None}

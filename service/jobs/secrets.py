@@ -1,7 +1,7 @@
-"""Which secrets of a job are given as they are, and which are the caller's own token?
+"""The secrets of a launch: values of their own, and names that stand for the caller's token.
 
-`"$HF_TOKEN"` as the value of a secret stands for that token, as it does for other servers: it is
-not kept as a text, but lent anew for each launch like every other use of it.
+`"$HF_TOKEN"` as the value of a secret stands for that token, as it does in other servers. The token
+is not stored as a secret of the job: each launch takes it from the vault, like every other use.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ class SecretArguments:
     """The secrets of a launch."""
 
     values: dict[str, Secret] = field(default_factory=dict[str, Secret])
-    """Those with a value of their own."""
+    """Secrets with a value of their own."""
     token_names: frozenset[str] = frozenset()
-    """Names of those that are the caller's token."""
+    """Names of the secrets that are the caller's token."""
 
     def spec_fields(self) -> dict[str, Any]:
-        """Say in a request what the job is given: names, and no value."""
+        """Return the fields of a `HubJobSpec`: names of secrets, and no value."""
         return {
             "secrets": list(self.values),
             "pass_token": TOKEN_VARIABLE in self.token_names,
@@ -33,8 +33,13 @@ class SecretArguments:
 def split_secrets(
     secrets: Mapping[str, str] | None, *, token_names: frozenset[str] = frozenset()
 ) -> SecretArguments:
-    """Tell a caller's token from other secrets; `tokens` names what is one in any case."""
-    given = secrets or {}
-    meant = frozenset(name for name, text in given.items() if text in TOKEN_PLACEHOLDERS)
-    sealed = {name: Secret(text) for name, text in given.items() if name not in meant}
-    return SecretArguments(sealed, meant | token_names)
+    """Tell the caller's token from other secrets.
+
+    Args:
+        secrets: texts by name; a placeholder stands for the token.
+        token_names: names that stand for the token in any case.
+    """
+    texts = secrets or {}
+    placeholders = frozenset(name for name, text in texts.items() if text in TOKEN_PLACEHOLDERS)
+    values = {name: Secret(text) for name, text in texts.items() if name not in placeholders}
+    return SecretArguments(values, placeholders | token_names)

@@ -1,7 +1,7 @@
-"""How does a call wait for jobs? Until what it asked for holds, or it has waited long enough.
+"""The wait of a call for jobs: until its condition holds, or its time is up.
 
-It enters the waiters before it reads, so that nothing happens unseen in between; it reads again
-only when told that something may have changed; and it holds no connection while it waits.
+A wait registers its watch before it reads, so that it misses no change in between. It reads again
+only when the watch says that something may have changed. It holds no connection while it waits.
 """
 
 from collections import Counter
@@ -34,29 +34,29 @@ ReportProgress = Callable[[timedelta, timedelta, str], Awaitable[None]]
 """Called with the time that a wait has taken, the time it may take, and how things stand."""
 
 _PROGRESS_INTERVAL: Final = timedelta(seconds=10)
-"""A client that is told nothing for longer may take us for dead."""
+"""A client that hears nothing for longer may take the service for dead."""
 
 
 class Mode(StrEnum):
-    """For how many of the jobs it has to hold."""
+    """For how many of the jobs the condition has to hold."""
 
     ANY = "any"
     ALL = "all"
 
 
 class Until(StrEnum):
-    """What is waited for."""
+    """What a call waits for."""
 
     CHANGE = "change"
-    """Something a person would care about: state, stage, hold, reason, stopping or stopped."""
+    """A change that matters to a person: of state, stage, hold, reason, stopping or stopped."""
 
     TERMINAL = "terminal"
-    """That nothing will change any more."""
+    """The end: nothing will change any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitCondition:
-    """What a call waits for; `since` has versions that were seen, by handle."""
+    """What a call waits for; `seen_versions` are versions of jobs by their handles."""
 
     mode: Mode
     until: Until
@@ -67,10 +67,10 @@ class WaitCondition:
 def parse_seen_versions(
     job_ids: list[str], since_version: int | Mapping[str, int] | None
 ) -> Mapping[str, int]:
-    """Say which version of which job the caller has seen.
+    """Return the versions that the caller has seen, by handle.
 
     Raises:
-        Invalid: it is about another job, or does not say about which.
+        Invalid: a version is of a job that the call does not name, or of which of several is open.
     """
     if since_version is None:
         return {}
@@ -81,14 +81,14 @@ def parse_seen_versions(
                 'as {"job_…": 3, "job_…": 5}.'
             )
         return {job_ids[0]: since_version}
-    if strange := sorted(since_version.keys() - set(job_ids)):
-        raise Invalid(f"since_version names {strange[0]}, which is not one of job_ids.")
+    if unknown := sorted(since_version.keys() - set(job_ids)):
+        raise Invalid(f"since_version names {unknown[0]}, which is not one of job_ids.")
     return since_version
 
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """How everything that is waited for stood at one moment."""
+    """The state of all jobs of a wait at one moment."""
 
     statuses: Mapping[str, JobStatus]
     views: list[JobView]
@@ -103,36 +103,34 @@ class _Snapshot:
 
     @property
     def summaries(self) -> list[str]:
-        """What a person would be told of each."""
+        """The sentence about each job that a person reads."""
         return [view.summary for view in self.views]
 
     def open_versions(self) -> dict[UUID, JobVersion]:
-        """Say what was seen of the jobs that may change yet."""
-        seen = [self.statuses[handle] for handle in self.open_handles]
-        return {status.id: JobVersion(status.version, status.hold) for status in seen}
+        """Return the versions of the jobs that may change yet."""
+        statuses = [self.statuses[handle] for handle in self.open_handles]
+        return {status.id: JobVersion(status.version, status.hold) for status in statuses}
 
     def satisfies(self, condition: WaitCondition) -> bool:
-        """Say whether what is waited for holds; what will not change holds nobody up."""
+        """Say whether the condition holds; a job that will not change any more holds nothing up."""
         settled = self.statuses.keys() - set(self.open_handles)
         met = settled if condition.until is Until.TERMINAL else self.changed
         return (condition.mode is Mode.ANY and bool(met)) or met.issuperset(self.open_handles)
 
     def describe(self) -> str:
-        """Say how it goes, for somebody who watches."""
+        """Say how things stand, for a person who watches."""
         if len(self.statuses) == 1:
             [status] = self.statuses.values()
-            past = status.read_at - (status.started_at or status.created_at)
-            past += timedelta(seconds=anyio.current_time() - self.read_at_seconds)
-            return (
-                f"{job_summary.summarize_job(status)} {format_duration(max(past, timedelta(0)))} "
-                "so far."
-            )
+            elapsed = status.read_at - (status.started_at or status.created_at)
+            elapsed += timedelta(seconds=anyio.current_time() - self.read_at_seconds)
+            duration = format_duration(max(elapsed, timedelta(0)))
+            return f"{job_summary.summarize_job(status)} {duration} so far."
         states = Counter(status.state for status in self.statuses.values())
         return ", ".join(f"{count} {state}" for state, count in states.items())
 
 
 class _JobReader:
-    """Looks at the jobs of one call, and remembers how they stood when it came."""
+    """Reads the jobs of one call, and remembers their state at the first read."""
 
     def __init__(
         self, app: App, caller: Caller, job_handles: list[str], seen_versions: Mapping[str, int]
@@ -144,40 +142,40 @@ class _JobReader:
         self._initial_holds: dict[str, Hold | None] | None = None
 
     async def read_first(self) -> _Snapshot:
-        """Look as any call does, which may bring the token that the jobs are waiting for."""
+        """Read as any call does: its token may release jobs that are held for want of one."""
         return await self._read_snapshot(self._app.transaction(self._caller))
 
     async def read_again(self) -> _Snapshot:
-        """Look without asking anybody but the database."""
+        """Read, and ask nobody except the database."""
         return await self._read_snapshot(self._open_transaction())
 
     async def _read_snapshot(
         self, open_transaction: AbstractAsyncContextManager[Transaction]
     ) -> _Snapshot:
         async with open_transaction as tx:
-            found, errors = await operations.find_jobs(tx, self._caller, self._job_handles)
+            statuses, errors = await operations.find_jobs(tx, self._caller, self._job_handles)
             if self._initial_holds is None:
-                self._initial_holds = {handle: status.hold for handle, status in found.items()}
-                versions = {handle: status.version for handle, status in found.items()}
+                self._initial_holds = {handle: status.hold for handle, status in statuses.items()}
+                versions = {handle: status.version for handle, status in statuses.items()}
                 self._seen_versions = versions | {
                     handle: version
                     for handle, version in self._seen_versions.items()
-                    if handle in found
+                    if handle in statuses
                 }
             since = {
-                found[handle].id: version
+                statuses[handle].id: version
                 for handle, version in self._seen_versions.items()
-                if handle in found
+                if handle in statuses
             }
-            fresh = await job_changes.changed_jobs(tx, self._caller.subject_id, since)
-            views = await operations.build_job_views(tx, self._app, list(found.values()))
+            changed_ids = await job_changes.changed_jobs(tx, self._caller.subject_id, since)
+            views = await operations.build_job_views(tx, self._app, list(statuses.values()))
         changed = frozenset(
             handle
-            for handle, status in found.items()
-            if status.id in fresh
+            for handle, status in statuses.items()
+            if status.id in changed_ids
             or (not status.is_settled and status.hold != self._initial_holds[handle])
         )
-        return _Snapshot(found, views, errors, changed, anyio.current_time())
+        return _Snapshot(statuses, views, errors, changed, anyio.current_time())
 
     @asynccontextmanager
     async def _open_transaction(self) -> AsyncGenerator[Transaction]:
@@ -192,45 +190,44 @@ async def wait_for_jobs(
     condition: WaitCondition,
     report_progress: ReportProgress,
 ) -> WaitView:
-    """Wait for jobs; answer at once if there is nothing to wait for, or we are about to stop.
+    """Wait for jobs; answer at once if the condition holds, or the service is about to stop.
 
     Raises:
         TooManyWaits: the caller has as many waits under way as they may.
     """
-    watch = _JobReader(app, caller, job_handles, condition.seen_versions)
-    began = anyio.current_time()
-    deadline = began + condition.timeout.total_seconds()
+    reader = _JobReader(app, caller, job_handles, condition.seen_versions)
+    started = anyio.current_time()
+    deadline = started + condition.timeout.total_seconds()
     async with app.wait_slots.acquire(caller.subject_id, duration=condition.timeout):
         with app.watch.watch_jobs(caller.subject_id, _parse_job_ids(job_handles)) as changes:
-            look = await watch.read_first()
-            changes.set_seen(look.open_versions())
-            telling, late = True, False
-            while not (late or look.satisfies(condition) or app.watch.is_stopping):
-                if telling:
-                    spent = timedelta(seconds=anyio.current_time() - began)
-                    await report_progress(spent, condition.timeout, look.describe())
+            snapshot = await reader.read_first()
+            changes.set_seen(snapshot.open_versions())
+            report_due, timed_out = True, False
+            while not (timed_out or snapshot.satisfies(condition) or app.watch.is_stopping):
+                if report_due:
+                    elapsed = timedelta(seconds=anyio.current_time() - started)
+                    await report_progress(elapsed, condition.timeout, snapshot.describe())
                 pause = min(_PROGRESS_INTERVAL.total_seconds(), deadline - anyio.current_time())
-                with anyio.move_on_after(pause) as silence:
+                with anyio.move_on_after(pause) as pause_scope:
                     await changes.wait_for_change()
-                late, before = anyio.current_time() >= deadline, look
-                if late or not silence.cancelled_caught:
-                    look = await watch.read_again()
-                    changes.set_seen(look.open_versions())
-                telling = silence.cancelled_caught or look.summaries != before.summaries
-    return _build_view(look, condition)
+                timed_out, earlier = anyio.current_time() >= deadline, snapshot
+                if timed_out or not pause_scope.cancelled_caught:
+                    snapshot = await reader.read_again()
+                    changes.set_seen(snapshot.open_versions())
+                report_due = pause_scope.cancelled_caught or snapshot.summaries != earlier.summaries
+    return _build_view(snapshot, condition)
 
 
 async def check_jobs(
     app: App, caller: Caller, job_handles: list[str], condition: WaitCondition
 ) -> WaitView:
-    """Answer at once, as a wait in vain does."""
-    return _build_view(
-        await _JobReader(app, caller, job_handles, condition.seen_versions).read_first(), condition
-    )
+    """Answer at once, with what a wait answers whose time is up."""
+    reader = _JobReader(app, caller, job_handles, condition.seen_versions)
+    return _build_view(await reader.read_first(), condition)
 
 
 def build_final_view(job: JobView) -> WaitView:
-    """Answer a wait for the end of one job, which has come since the call did."""
+    """Answer a wait for the end of one job, after that end."""
     return WaitView(
         jobs=[job],
         errors=[],
@@ -242,7 +239,7 @@ def build_final_view(job: JobView) -> WaitView:
 
 
 def _parse_job_ids(job_handles: list[str]) -> set[UUID]:
-    """Read the handles that can be read; the others are refused when the jobs are looked for."""
+    """Parse the handles that are valid; reading the jobs refuses the others."""
     ids: set[UUID] = set()
     for handle in job_handles:
         with suppress(Invalid):
@@ -262,7 +259,7 @@ def _build_view(snapshot: _Snapshot, condition: WaitCondition) -> WaitView:
 
 
 def _next_step(snapshot: _Snapshot, condition: WaitCondition) -> str:
-    """Name the next call: the same for what may change yet, from what is shown here on."""
+    """Name the next call: the same wait, for what may change yet, from these versions on."""
     if not snapshot.open_handles:
         if len(snapshot.views) == 1:
             return snapshot.views[0].next_step
@@ -270,10 +267,10 @@ def _next_step(snapshot: _Snapshot, condition: WaitCondition) -> str:
     versions = {handle: snapshot.statuses[handle].version for handle in snapshot.open_handles}
     [first, *others] = snapshot.open_handles
     several = bool(others)
-    chosen = ", ".join(f'"{handle}"' for handle in snapshot.open_handles)
-    told = ", ".join(f'"{handle}": {version}' for handle, version in versions.items())
-    given = [f"job_ids=[{chosen}]" if several else f"job_ids={chosen}"]
-    given += [f'mode="{condition.mode}"'] if several else []
-    given += [f'until="{condition.until}"']
-    given += [f"since_version={{{told}}}" if several else f"since_version={versions[first]}"]
-    return f"Call wait_for_jobs({', '.join(given)}) to wait on."
+    handles = ", ".join(f'"{handle}"' for handle in snapshot.open_handles)
+    seen = ", ".join(f'"{handle}": {version}' for handle, version in versions.items())
+    arguments = [f"job_ids=[{handles}]" if several else f"job_ids={handles}"]
+    arguments += [f'mode="{condition.mode}"'] if several else []
+    arguments += [f'until="{condition.until}"']
+    arguments += [f"since_version={{{seen}}}" if several else f"since_version={versions[first]}"]
+    return f"Call wait_for_jobs({', '.join(arguments)}) to wait on."

@@ -1,4 +1,7 @@
-"""service.mcp.dependencies."""
+"""Resolvers of what the service gives to a tool: the application, the caller, and progress.
+
+A model cannot fill in such a parameter, so it can neither get it wrong nor lie about it.
+"""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,14 +16,15 @@ from service.runtime.context import CURRENT_CALLER, App
 
 @dataclass(frozen=True, slots=True)
 class CallProgress:
-    """Tells the client how a call goes, if it asked to be told."""
+    """Reports the progress of a call to the client, if the client asked for that."""
 
     _context: Context[App]
 
     async def report(self, elapsed: timedelta, timeout: timedelta, message: str) -> None:
-        """Say how long a call has taken, of how long it may, and how it goes."""
-        seconds, most = elapsed.total_seconds(), timeout.total_seconds()
-        await self._context.report_progress(seconds, most, message)
+        """Report the time that a call has taken, the time it may take, and how things stand."""
+        await self._context.report_progress(
+            elapsed.total_seconds(), timeout.total_seconds(), message
+        )
 
 
 async def current_app(ctx: Context[App]) -> App:
@@ -29,7 +33,7 @@ async def current_app(ctx: Context[App]) -> App:
 
 
 async def current_progress(ctx: Context[App]) -> CallProgress:
-    """Resolve a way to tell the client how the call goes."""
+    """Resolve the progress of this call."""
     return CallProgress(ctx)
 
 
@@ -44,9 +48,5 @@ async def current_caller() -> Caller:
 
 
 AppDep = Annotated[App, Resolve(current_app)]
-
-
 CallerDep = Annotated[Caller, Resolve(current_caller)]
-
-
 ProgressDep = Annotated[CallProgress, Resolve(current_progress)]

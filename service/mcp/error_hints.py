@@ -1,7 +1,7 @@
-"""What should be done about a refusal, and which call does it?
+"""Hints for a refusal: what to do about it, and a correct call.
 
 Every refusal has four parts: a code, a sentence, a remedy, and the shortest call that is correct.
-Most sentences say the remedy themselves; programs find it by itself beside the code.
+Most sentences contain the remedy; programs find the remedy alone beside the code.
 """
 
 import json
@@ -27,12 +27,12 @@ from schema.common.errors import (
 
 @dataclass(frozen=True, slots=True)
 class ErrorHint:
-    """What to do, and a call that is right."""
+    """What to do, and a correct call."""
 
     advice: str
     example_call: str
     appended_text: str = ""
-    """What the sentence of the refusal leaves out."""
+    """The part of the hint that the sentence of the refusal does not contain."""
 
 
 def build_error_hint(  # noqa: PLR0911  # one for each kind of refusal

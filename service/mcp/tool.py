@@ -60,24 +60,24 @@ log = structlog.stdlib.get_logger()
 def tool_result(
     sentence: str, view: BaseModel, detail: str = "", links: Iterable[ResourceLink] = ()
 ) -> CallToolResult:
-    """Answer a call: words for the model, the same as an object for programs, links for hosts."""
-    words = [TextContent(type="text", text=text) for text in (sentence, detail) if text]
+    """Answer a call: text for the model, the same as an object for programs, links for hosts."""
+    texts = [TextContent(type="text", text=text) for text in (sentence, detail) if text]
     return CallToolResult(
-        content=[*words, *links],
+        content=[*texts, *links],
         structured_content=view.model_dump(mode="json"),
     )
 
 
 @contextmanager
 def raise_mcp_errors() -> Generator[None]:
-    """Make an error of the protocol of what is expected to go wrong, where there is no result."""
+    """Turn an expected failure into an error of the protocol, where there is no tool result."""
     try:
         yield
     except HoldfastError as failure:
         code = INVALID_PARAMS if isinstance(failure, (Invalid, NotFound)) else INTERNAL_ERROR
-        more = build_error_hint(failure, "", {}).advice if isinstance(failure, NotFound) else ""
+        advice = build_error_hint(failure, "", {}).advice if isinstance(failure, NotFound) else ""
         raise MCPError(
-            code, f"{failure} {more}".strip(), {_ERROR_META_KEY: {"code": failure.code}}
+            code, f"{failure} {advice}".strip(), {_ERROR_META_KEY: {"code": failure.code}}
         ) from None
 
 
@@ -101,18 +101,18 @@ ArgumentsT = TypeVar("ArgumentsT", bound=ToolArguments)
 
 
 class McpTool(Tool):
-    """A tool that refuses what it does not know, and says what it refuses in a sentence."""
+    """A tool that refuses unknown arguments, and answers each expected failure in a sentence."""
 
     example: dict[str, Any] = Field(exclude=True, default_factory=dict)
     """The shortest correct arguments."""
     required_scopes: tuple[Scope, ...] = Field(exclude=True, default=())
-    """Scopes of which the caller's token has to have one; none for what only looks."""
+    """Scopes of which the caller's token has to have one; empty for a tool that only reads."""
 
     @override
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
     ) -> Any:
-        """Carry the call out; whatever is expected to go wrong becomes an answer."""
+        """Run the tool; an expected failure becomes an answer."""
         try:
             self._expect_scope()
             expect_storable(arguments)
@@ -126,7 +126,7 @@ class McpTool(Tool):
             return self._error_result(expected)
 
     def _expect_scope(self) -> None:
-        # The edge has looked already; this is for whoever finds a way around it.
+        # The middleware has checked this already; here it holds for a call that got around it.
         caller = CURRENT_CALLER.get()
         if (
             caller is not None
@@ -145,16 +145,17 @@ class McpTool(Tool):
 
     def _error_result(self, failure: HoldfastError) -> CallToolResult:
         log.info("tool.refused", tool=self.name, code=failure.code)
-        cure = build_error_hint(failure, self.name, self.example)
+        hint = build_error_hint(failure, self.name, self.example)
         error = {
             "code": failure.code,
             "message": str(failure),
-            "remedy": cure.advice,
-            "example": cure.example_call,
+            "remedy": hint.advice,
+            "example": hint.example_call,
         }
-        # No structured content: the v1 TypeScript SDK holds even an error's to the output schema.
+        # No structured content: the v1 TypeScript SDK checks even that of an error against the
+        # output schema.
         return CallToolResult(
-            content=[TextContent(type="text", text=f"{failure} {cure.appended_text}".strip())],
+            content=[TextContent(type="text", text=f"{failure} {hint.appended_text}".strip())],
             is_error=True,
             _meta={_ERROR_META_KEY: error},
         )
@@ -232,8 +233,8 @@ def _drop_unsupported_links(result: Any, protocol_version: str | None) -> Any:
         return result
     if is_version_at_least(protocol_version, _RESOURCE_LINK_VERSION):
         return result
-    words = [part for part in result.content if not isinstance(part, ResourceLink)]
-    return result.model_copy(update={"content": words})
+    content = [block for block in result.content if not isinstance(block, ResourceLink)]
+    return result.model_copy(update={"content": content})
 
 
 class _ToolFuncMetadata(FuncMetadata):
@@ -246,7 +247,7 @@ class _ToolFuncMetadata(FuncMetadata):
 
     @override
     def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Unpack JSON that a client wrote into a string, unless the string may be what is meant.
+        """Unpack JSON that a client wrote into a string, unless the argument may be a string.
 
         The SDK unpacks `"null"` or `'{"a": 1}'` even where a text such as a prompt is expected.
         """
@@ -255,32 +256,34 @@ class _ToolFuncMetadata(FuncMetadata):
             field = self.arg_model.model_fields.get(name)
             if field is None or not isinstance(value, str):
                 continue
-            shapes = _accepted_types(field.annotation)
-            if str in shapes and not (isinstance(unpacked[name], list) and list in shapes):
+            types = _accepted_types(field.annotation)
+            if str in types and not (isinstance(unpacked[name], list) and list in types):
                 unpacked[name] = value
         return unpacked
 
 
 def _accepted_types(annotation: object) -> set[object]:
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else [annotation]
-    bare = [get_args(each)[0] if get_origin(each) is Annotated else each for each in members]
-    return {get_origin(member) or member for member in bare}
+    types = [
+        get_args(member)[0] if get_origin(member) is Annotated else member for member in members
+    ]
+    return {get_origin(member) or member for member in types}
 
 
 def reject_unknown_names(tools: Iterable[McpTool], prompts: Iterable[Prompt]) -> Any:
-    """Answer for a tool or a prompt that there is not as the specification says, with -32602.
+    """Refuse the name of a tool or prompt that does not exist with -32602, as the protocol says.
 
-    The SDK takes the one for a failure of the tool's, and the other for a bug of ours, which it
-    logs together with whatever a caller wrote.
+    The SDK answers an unknown tool as a failure of the tool. It takes an unknown prompt for a bug
+    of ours, and logs it together with what the caller wrote.
     """
-    known = {
+    names_by_method = {
         "tools/call": ("tool", frozenset(tool.name for tool in tools)),
         "prompts/get": ("prompt", frozenset(prompt.name for prompt in prompts)),
     }
 
     async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         name = (ctx.params or {}).get("name")
-        noun, names = known.get(ctx.method, ("", frozenset[str]()))
+        noun, names = names_by_method.get(ctx.method, ("", frozenset[str]()))
         if noun and isinstance(name, str) and name not in names:
             raise MCPError(INVALID_PARAMS, f"Unknown {noun}: {name}")
         return await call_next(ctx)
@@ -289,25 +292,26 @@ def reject_unknown_names(tools: Iterable[McpTool], prompts: Iterable[Prompt]) ->
 
 
 def hide_unusable_tools(tools: Iterable[McpTool]) -> Any:
-    """List only tools a caller can use, or could use after signing in for more.
+    """List only the tools that a caller can use, or could use after a sign-in for more scopes.
 
-    Who holds a static token cannot sign in for more; who uses OAuth is asked when it comes to it.
+    A caller with a static token cannot sign in for more; a caller with OAuth is asked to when they
+    call such a tool.
     """
-    needs = {tool.name: tool.required_scopes for tool in tools}
+    required_scopes = {tool.name: tool.required_scopes for tool in tools}
 
     async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        listed = await call_next(ctx)
+        result = await call_next(ctx)
         caller = CURRENT_CALLER.get()
-        if ctx.method != "tools/list" or not isinstance(listed, dict):
-            return listed
-        useful = (
+        if ctx.method != "tools/list" or not isinstance(result, dict):
+            return result
+        scopes = (
             caller.scopes | caller.obtainable_scopes if caller is not None else frozenset[Scope]()
         )
-        shown = [
+        usable_tools = [
             tool
-            for tool in listed["tools"]
-            if not (needed := needs[tool["name"]]) or not useful.isdisjoint(needed)
+            for tool in result["tools"]
+            if not (required := required_scopes[tool["name"]]) or not scopes.isdisjoint(required)
         ]
-        return {**listed, "tools": shown}
+        return {**result, "tools": usable_tools}
 
     return middleware

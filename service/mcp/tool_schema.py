@@ -1,12 +1,12 @@
-"""What of a schema does a client need? The list of tools is in every conversation.
+"""Short JSON schemas for the list of tools, which is in every conversation.
 
-A client checks an answer against what it was shown, perhaps by a release that is older than the
-answer. So a closed list of words is shown as text, for a word that is new is no mistake; that all
-properties are there is not said of each; and that a value may be null is said in one word. The
-details of a job are told by the tool that is about them, and not by each that answers with one.
+A client checks an answer against the schema that it was shown, perhaps by a release that is older
+than the answer. So an enumeration is published as text, because a new word in it is no mistake. A
+schema does not list which properties are required, and says in one word that a value may be null.
+Only the tool about the details of a job publishes them, not each tool that answers with a job.
 
-Of arguments a model has to know what they are called, what they are, and what they mean. How long a
-text or a list may be is said to whoever writes too long a one.
+Of an argument a model has to know the name, the type and the meaning. The largest size of a text or
+of a list is left out: a refusal names it to those who exceed it.
 """
 
 import json
@@ -20,29 +20,29 @@ _OMITTED_KEYS: Final = frozenset({"title", "description", "format"})
 _SIZE_LIMIT_KEYS: Final = frozenset({"minLength", "maxLength", "maxProperties", "maxItems"})
 _NULL_SCHEMA: Final = {"type": "null"}
 _LARGE_MAXIMUM: Final = 1_000_000
-"""A number so large is no bound that anybody comes near to."""
+"""A maximum from here on is left out: no call comes near it."""
 
 
 def shorten_output_schema(schema: dict[str, Any], *, show_details: bool) -> dict[str, Any]:
-    """Shorten the schema of an answer; whatever fits the long one fits the short one."""
+    """Shorten the schema of an answer; a value that fits the long schema fits the short one."""
     definitions: dict[str, Any] = schema.get("$defs", {})
-    for shape in (schema, *definitions.values()):
-        fields: dict[str, Any] = shape.get("properties", {})
+    for object_schema in (schema, *definitions.values()):
+        fields: dict[str, Any] = object_schema.get("properties", {})
         for name in [name for name, field in fields.items() if field.pop(DETAIL_MARKER, False)]:
             if not show_details:
                 del fields[name]
-    words = {
+    enum_schemas = {
         f"#/$defs/{name}": {"type": "string"}
         for name, definition in definitions.items()
         if "enum" in definition
     }
-    short = _shorten_output(schema, words)
+    short = _shorten_output(schema, enum_schemas)
     assert isinstance(short, dict)  # noqa: S101  # a schema stays one
     return _inline_single_use(_remove_unused_definitions(short))
 
 
 def shorten_input_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """Shorten the schema of arguments; whatever fits the short one is still checked by the long."""
+    """Shorten the schema of arguments; the model still checks what the short schema leaves out."""
     # The description of a model is our own docstring, written for readers of the code.
     definitions = {
         name: _drop_description(definition) for name, definition in schema.get("$defs", {}).items()
@@ -73,16 +73,16 @@ def _shorten_input(value: JsonValue) -> JsonValue:
 
 
 def _drop_null_option(schema: dict[str, Any]) -> dict[str, Any]:
-    """Say of what may be left out just what it is: leaving it out is the way to say nothing."""
+    """Publish an optional argument without null: a call leaves it out to say nothing."""
     members: list[Any] = schema.get("anyOf", [])
     if not members:
         return schema
     if schema.get("default", ...) is None and _NULL_SCHEMA in members:
         members = [member for member in members if member != _NULL_SCHEMA]
-        schema = {key: each for key, each in schema.items() if key != "default"}
+        schema = {key: value for key, value in schema.items() if key != "default"}
     if {"type": "number"} in members:
         members = [member for member in members if member != {"type": "integer"}]
-    rest = {key: each for key, each in schema.items() if key != "anyOf"}
+    rest = {key: value for key, value in schema.items() if key != "anyOf"}
     return {**rest, **(members[0] if len(members) == 1 else {"anyOf": members})}
 
 
@@ -118,21 +118,23 @@ def _remove_unused_definitions(schema: dict[str, Any]) -> dict[str, Any]:
     while unused := [name for name in definitions if f'"#/$defs/{name}"' not in json.dumps(schema)]:
         for name in unused:
             del definitions[name]
-    return schema if definitions else {key: each for key, each in schema.items() if key != "$defs"}
+    if definitions:
+        return schema
+    return {key: value for key, value in schema.items() if key != "$defs"}
 
 
 def _inline_single_use(schema: dict[str, Any]) -> dict[str, Any]:
-    """Write what is referred to once where it is referred to."""
+    """Write a definition with one reference at the place of that reference."""
     definitions: dict[str, Any] = schema.get("$defs", {})
-    written = json.dumps(schema)
-    once = {
+    text = json.dumps(schema)
+    single_use = {
         reference: definitions[name]
         for name in definitions
-        if written.count(reference := f"#/$defs/{name}") == 1
+        if text.count(reference := f"#/$defs/{name}") == 1
     }
-    placed = _replace_references(schema, once)
-    assert isinstance(placed, dict)  # noqa: S101  # a schema stays one
-    return _remove_unused_definitions(placed)
+    inlined = _replace_references(schema, single_use)
+    assert isinstance(inlined, dict)  # noqa: S101  # a schema stays one
+    return _remove_unused_definitions(inlined)
 
 
 def _replace_references(value: JsonValue, single_use: dict[str, Any]) -> JsonValue:
@@ -141,6 +143,6 @@ def _replace_references(value: JsonValue, single_use: dict[str, Any]) -> JsonVal
     if not isinstance(value, dict):
         return value
     if isinstance(reference := value.get("$ref"), str) and reference in single_use:
-        said = {key: each for key, each in value.items() if key != "$ref"}
-        return _replace_references({**single_use[reference], **said}, single_use)
+        siblings = {key: inside for key, inside in value.items() if key != "$ref"}
+        return _replace_references({**single_use[reference], **siblings}, single_use)
     return {key: _replace_references(inside, single_use) for key, inside in value.items()}

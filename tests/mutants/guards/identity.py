@@ -55,8 +55,8 @@ IDENTITY_GUARDS: Final = (
             "            caller is None\n",
         ),
         static_tokens_see_what_they_can_use=(
-            "or not useful.isdisjoint(needed)",
-            "or useful is not None",
+            "or not scopes.isdisjoint(required)",
+            "or scopes is not None",
         ),
         sign_ins_see_what_they_can_step_up_to=(
             "caller.scopes | caller.obtainable_scopes if",

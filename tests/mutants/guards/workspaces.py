@@ -83,7 +83,7 @@ WORKSPACE_GUARDS: Final = (
     *mutants_in_file(
         job_defaults,
         test_workspace_settings,
-        the_call_wins=("own | taken", "own"),
+        the_call_wins=("own | filled", "own"),
         labels_are_checked_together=(
             "        WorkspaceDefaults(labels=labels)\n",
             "        pass\n",
