@@ -1,4 +1,4 @@
-"""Fixtures every test may use: real servers, and an empty, migrated database of the test's own."""
+"""Fixtures for every test: real servers, and an empty, migrated database of the test's own."""
 
 import base64
 import os

@@ -1,1 +1,1 @@
-"""What a model can do that knows of Holdfast only what Holdfast tells it."""
+"""Everyday tasks, done by an agent that knows of Holdfast only what its tools say."""

@@ -1,4 +1,4 @@
-"""An agent that has read nothing but the list of tools, and takes every answer at its word.
+"""An agent that has read only the list of tools, and follows every answer literally.
 
 It picks its first tool by the words of the task, fills in what the person told it, and from then on
 does what the answers say: the first call that is written out in one, word for word, or, after a

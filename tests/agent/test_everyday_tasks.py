@@ -1,4 +1,4 @@
-"""Ten everyday tasks, done by an agent that follows what it is told, in the fewest calls."""
+"""Ten everyday tasks, done in the fewest calls by an agent that follows the answers."""
 
 from collections.abc import AsyncGenerator
 from typing import Any

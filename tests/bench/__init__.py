@@ -1,1 +1,1 @@
-"""How fast it is, and how evenly: commands, not tests."""
+"""Measurements of speed and of timing leaks: commands, not tests."""

@@ -1,4 +1,4 @@
-"""Does the time an answer takes tell a foreign handle from one that does not exist?
+"""A measurement: does a foreign handle take as long to refuse as one that does not exist.
 
     python3 -m tests.bench.timing_leaks [--calls N] [--seed N]
 

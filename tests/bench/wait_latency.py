@@ -1,4 +1,4 @@
-"""How long after a change is committed does whoever waits for it have the job as it is now?
+"""A measurement of the delay between a committed change and the answer to who waits for it.
 
     python3 -m tests.bench.wait_latency [--waiters N] [--changes N]
 

@@ -1,1 +1,1 @@
-"""The official conformance suite, against our service and against our edge around its tools."""
+"""The official conformance suite, run against our service and our middleware."""

@@ -1,4 +1,4 @@
-"""`python3 -m tests.conformance`, from a fresh clone as well."""
+"""The command `python3 -m tests.conformance`, which works in a fresh clone as well."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Run the official suite and say what it found; ends with 1 if something is wrong."""
+"""The command that runs the official suite and reports what it found."""
 
 import base64
 import logging

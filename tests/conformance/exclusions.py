@@ -1,4 +1,4 @@
-"""Which scenarios apply to us, and why the others do not.
+"""The scenarios of the suite that do not apply to us, with the reason for each.
 
 A scenario that is listed here and passes all the same is an error too: no reason outlives itself.
 """

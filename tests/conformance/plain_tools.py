@@ -1,4 +1,4 @@
-"""The tools the suite calls, made as ours are made: what answers for them is our code."""
+"""Tools that the suite calls, made as ours are made: our code answers for them."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Final

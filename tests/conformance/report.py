@@ -1,4 +1,4 @@
-"""What is wrong with what the suite found, and what there is to record of it."""
+"""Problems in the results of the suite, and the record of them."""
 
 from collections.abc import Iterable, Mapping
 

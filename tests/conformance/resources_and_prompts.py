@@ -1,4 +1,4 @@
-"""The resources and prompts the suite asks for."""
+"""The resources and prompts that the suite asks for."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What the suite is run against: our service, and our edge around the suite's own tools.
+"""The servers under test: our service, and our middleware around the suite's own tools.
 
 The suite cannot send a token, so both are given one on the way in, and nothing else is changed.
 """

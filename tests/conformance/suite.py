@@ -1,4 +1,4 @@
-"""One run of the official suite against a URL, and what it found."""
+"""One run of the official suite against a URL, and its results."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The tools of the suite that become tasks, and where these tasks are: in memory, moved by a clock.
+"""Tools of the suite that become tasks, kept in memory and moved by a clock.
 
 What speaks to the client about them is our extension.
 """

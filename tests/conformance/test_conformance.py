@@ -1,4 +1,4 @@
-"""What the specification requires of a server, as its own authors test it, at both revisions."""
+"""Conformance of our servers to both revisions of the specification, by its official suite."""
 
 from collections.abc import Callable, Generator
 from pathlib import Path

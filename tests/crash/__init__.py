@@ -1,1 +1,1 @@
-"""Crashes: processes are killed at every step, under every fault, and the books are checked."""
+"""Crash tests: processes are killed at every step, under every fault, and the rows are checked."""

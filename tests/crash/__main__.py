@@ -1,4 +1,4 @@
-"""`python3 -m tests.crash`, from a fresh clone as well."""
+"""The command `python3 -m tests.crash`, which works in a fresh clone as well."""
 
 import sys
 

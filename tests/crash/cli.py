@@ -1,4 +1,4 @@
-"""`python3 -m tests.crash`: end a process at every place, under every fault, and write a report."""
+"""The command that runs every crash case, several at a time, and writes a report."""
 
 import argparse
 import asyncio

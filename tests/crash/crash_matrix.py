@@ -1,4 +1,4 @@
-"""Which scenes are played: every place named in the source, under every fault."""
+"""The crash cases: every failpoint in the source, under every fault."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A Hub that goes wrong: what an intermediary, a bug or a bad day may do to requests and answers.
+"""A Hub with one fault: what an intermediary, a bug or an outage does to requests and answers.
 
 It stands around the local Hub, so that whatever it does to the outside, the Hub's own listing stays
 the ledger of what was really created.

@@ -1,4 +1,4 @@
-"""Starts the processes of the crash tests by forking one that has imported everything already.
+"""A server that forks the processes of the crash tests, with every module imported already.
 
 Run as a program: it reads a JSON object a line (`role`, `environment`, `arguments`, `log`), answers
 with `{"pid"}`, and says `{"pid", "code"}` when a child has ended. A child dies with it.

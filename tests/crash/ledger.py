@@ -1,4 +1,4 @@
-"""Do our rows and the Hub's own listing tell the same story, and is it the one we promised?"""
+"""The comparison of our rows with the Hub's own listing, and with what we promise of both."""
 
 import json
 from collections import Counter, defaultdict

@@ -1,4 +1,4 @@
-"""The processes of one lane: asked of the nursery, signalled by id, and seen to end."""
+"""The processes of one crash test: started by the fork server, signalled by id, and awaited."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What the matrix showed: a page for people, and the same as JSON."""
+"""The report on the crash cases: a page for people, and the same as JSON."""
 
 import json
 from collections import Counter

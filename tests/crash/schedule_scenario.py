@@ -1,4 +1,4 @@
-"""Schedules in a scene: all due at once, each of which makes one job, wherever a worker ends."""
+"""Schedules in a scenario: all are due at once, and each makes one job."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Many launches while workers are killed again and again, and Redis is emptied under them."""
+"""Many launches while workers are killed again and again, and Redis is emptied."""
 
 import asyncio
 import random

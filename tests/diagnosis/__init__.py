@@ -1,1 +1,1 @@
-"""Failures as Hugging Face and programs tell of them, and what is made of each."""
+"""Failures as Hugging Face and programs report them, and the diagnosis of each."""

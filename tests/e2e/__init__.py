@@ -1,1 +1,1 @@
-"""The whole of it: real processes, driven through the public tools over HTTP."""
+"""End-to-end tests: real processes, driven through the public tools over HTTP."""

@@ -1,4 +1,4 @@
-"""A string that is looked for wherever something is kept, in every form it could take."""
+"""A secret string, and a search for it in every store and in every form it could take."""
 
 import base64
 import secrets

@@ -1,4 +1,4 @@
-"""The commands a person types, as processes of their own."""
+"""The commands that a person types, as processes of their own."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""A new version takes over while calls come in: nothing is lost, and nothing launched twice."""
+"""A rolling deploy under load: nothing is lost, and nothing is launched twice."""
 
 import signal
 import subprocess

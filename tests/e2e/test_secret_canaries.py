@@ -1,4 +1,4 @@
-"""No secret is found anywhere but where it is used, whatever became of the jobs it was for (I7)."""
+"""Secrets stay where they are used, whatever becomes of the jobs they are for (I7)."""
 
 import base64
 import hashlib

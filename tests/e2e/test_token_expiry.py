@@ -1,4 +1,4 @@
-"""A token ends while something runs on it: what runs goes on, and the next call finds it again."""
+"""A token that ends while a job runs with it: the job goes on, and the next call finds it again."""
 
 import asyncpg
 import httpx2

@@ -1,4 +1,4 @@
-"""What is lost when Redis is: a moment, never a job and never a worker.
+"""Workers without Redis: wake-ups are lost for a moment, jobs and workers never.
 
 Each test has a Valkey to break, a database and a worker process of its own. Most of these workers
 hardly ever sweep, so that only a wake that was heard explains that a job has been carried out.

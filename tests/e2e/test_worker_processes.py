@@ -1,4 +1,4 @@
-"""Every way a worker may be started, and what it does without its Redis."""
+"""Every way to start a worker, with Redis and without it."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

@@ -1,1 +1,1 @@
-"""Clients of other makers, against the same service."""
+"""Clients of other makers, against our service."""

@@ -1,4 +1,4 @@
-"""`python3 -m tests.interop`: run every client and the conformance suite; write docs/interop.md."""
+"""The command `python3 -m tests.interop`: runs every client, and writes docs/interop.md."""
 
 import os
 import subprocess

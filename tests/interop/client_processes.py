@@ -1,4 +1,4 @@
-"""The clients of other makers, each as a process of its own that calls what it is told to."""
+"""The clients of other makers, each as a process of its own that makes the calls of a test."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a run found, kept in `docs/interop.md`: each part between two marks, made by a test.
+"""The results of a run in `docs/interop.md`, each between two markers and written by one test.
 
 `python3 -m tests.interop` writes it anew; otherwise a test that finds something else fails.
 """

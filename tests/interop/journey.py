@@ -1,4 +1,4 @@
-"""One walk through our tools, the same for every client: what a person does in a day."""
+"""One journey through our tools, the same for every client: what a person does in a day."""
 
 import time
 from collections.abc import Callable

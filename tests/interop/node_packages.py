@@ -1,4 +1,4 @@
-"""The JavaScript that other makers wrote, installed once for each lock, and run by our Node.js."""
+"""JavaScript packages of other makers, installed once for each lock, and run by our Node.js."""
 
 import fcntl
 import hashlib

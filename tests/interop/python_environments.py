@@ -1,4 +1,4 @@
-"""Python clients whose packages would clash with ours, each in an environment of its own."""
+"""Environments for Python clients whose packages would clash with ours."""
 
 import os
 import subprocess

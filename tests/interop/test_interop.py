@@ -1,4 +1,4 @@
-"""The same work, done through every client we know, goes the same way at both protocol eras."""
+"""The same journey through every client, at both eras of the protocol."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

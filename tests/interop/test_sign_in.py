@@ -1,4 +1,4 @@
-"""The official clients sign in by themselves: no token is typed in, no client set up beforehand."""
+"""Sign-in by the official clients: no token is typed in, and no client is set up before."""
 
 import json
 from collections.abc import AsyncGenerator

@@ -1,1 +1,1 @@
-"""The protocol itself, apart from the code that keeps it: every play there is, searched through."""
+"""A model of the launch protocol, apart from the code, and a search through all it allows."""

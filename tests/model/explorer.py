@@ -1,4 +1,4 @@
-"""Every play of a game: all worlds that can come to be, and the shortest way to each."""
+"""A search through every play of a game: all reachable states, and the shortest way to each."""
 
 import gc
 from collections import deque

@@ -1,4 +1,4 @@
-"""What the game is played with: rules, and one job with its attempts, here and upstream."""
+"""The state of the model: its rules, and one job with its attempts, here and upstream."""
 
 from dataclasses import dataclass
 from enum import StrEnum

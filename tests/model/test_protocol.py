@@ -1,4 +1,4 @@
-"""What the protocol promises, in every play there is: each with the rules it needs to be true."""
+"""What the protocol promises in every play, each promise with the rules that it needs."""
 
 from dataclasses import replace
 from graphlib import TopologicalSorter

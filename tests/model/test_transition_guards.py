@@ -1,4 +1,4 @@
-"""That the model and the triggers of the database know the same moves, pair by pair.
+"""A comparison of the model's transitions with the triggers of the database, pair by pair.
 
 The guards are asked, not read: each pair of states is tried on a bare copy of the table.
 """

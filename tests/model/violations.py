@@ -1,4 +1,4 @@
-"""What must never happen: each function tells the shortest story of how it does, or none."""
+"""Violations of the promises: each function returns the shortest play that leads to one."""
 
 from collections.abc import Callable
 

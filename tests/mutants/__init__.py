@@ -1,1 +1,1 @@
-"""Proof that the tests guard the guards: without any one of them, a test fails."""
+"""Proof that the tests protect the guards of the code: without any one of them, a test fails."""

@@ -1,4 +1,4 @@
-"""Take out one guard after another and see that a test notices.
+"""The command that takes out one guard after another and checks that a test fails.
 
     python3 -m tests.mutants [NAME ...]
 

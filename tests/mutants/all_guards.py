@@ -1,4 +1,4 @@
-"""Every guard there is to miss."""
+"""All guards of the code that a test must miss."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""One guard of the code, and how it is taken out."""
+"""Mutants: the code without one of its guards."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The list of guards names what is there; `python3 -m tests.mutants` shows that it is guarded."""
+"""The list of guards is up to date; `python3 -m tests.mutants` shows that tests protect them."""
 
 from collections import Counter
 

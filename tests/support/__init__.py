@@ -1,1 +1,1 @@
-"""What several tests stand on: servers, fakes, users, and steps of workers."""
+"""What several tests use: servers, fakes, users, and the steps of workers."""

@@ -1,4 +1,4 @@
-"""What stands between a client and an application under test: it reads a body, and hands it on."""
+"""ASGI helpers for a fake that reads a request and passes it on."""
 
 from starlette.types import Message, Receive
 

@@ -1,4 +1,4 @@
-"""A public web of a test's own: its names and addresses, and one machine behind all public ones.
+"""A public web of a test's own: names, addresses, and one machine behind all public addresses.
 
 The fetcher's rules are the real ones: only who answers for a name, and which machine is reached at
 an address, is told to it. Whatever it asks for and connects to is remembered.

@@ -1,4 +1,4 @@
-"""One local stack for all tests of a process that need the whole of it, and a caller of it."""
+"""One local stack for all tests of a process, and a caller of it."""
 
 import time
 from collections.abc import Callable, Generator

@@ -1,4 +1,4 @@
-"""Which tests have to run one after another, in one process, for they share a running stack.
+"""A scheduler that runs tests that share a running stack one after another, in one process.
 
 A module says so by `xdist_group`. That pytest-xdist keeps to it by changing the names of tests,
 which pytest no longer lets it do; so its scheduler is told here.

@@ -1,1 +1,1 @@
-"""Tests of e2e/jobs."""
+"""Jobs of every kind on the whole stack."""

@@ -1,4 +1,4 @@
-"""A batch from its launch to its retry, through the tools, as a model would go about it."""
+"""A batch from its launch to its retry, through the tools, as a model uses them."""
 
 from typing import Any
 

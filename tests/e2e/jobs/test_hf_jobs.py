@@ -1,4 +1,4 @@
-"""What a Hugging Face Job can be besides an image and a command, through the public tools."""
+"""Scripts, volumes, secrets and other features of Hugging Face Jobs, through the public tools."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Calls of models through the public tools: every task, from the launch to its result and files."""
+"""Model calls through the public tools: every task, from the launch to its result and files."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""A chain of jobs on the whole stack, as the documentation has it."""
+"""A chain of jobs on the whole stack, as docs/chains.md shows it."""
 
 import re
 from typing import Any, Final

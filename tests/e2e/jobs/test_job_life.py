@@ -1,4 +1,4 @@
-"""From a tool call to the result, through Postgres, a worker and a Hub that runs real processes."""
+"""One job from the tool call to its result, through Postgres, a worker and the Hub emulator."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a job was to leave behind, from the call that declares it to the file on somebody's disk."""
+"""Outputs of jobs, from the call that declares them to the file that somebody downloads."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""From the tool to a real Gradio app and back: what can be called, the call, its end."""
+"""Calls of a real Gradio app through the tools: what can be called, the call, its end."""
 
 from typing import Any
 

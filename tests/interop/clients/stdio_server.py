@@ -1,4 +1,4 @@
-"""Speak for a test: say what was shown, then the result of each call read from standard input."""
+"""The part that all clients share: read a call from standard input, write its result."""
 
 import json
 import os

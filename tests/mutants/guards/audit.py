@@ -1,4 +1,4 @@
-"""The guards of what is written down about people, and of who reads it."""
+"""Guards of the audit trail: what is written about people, and who reads it."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The guards of what may be spent."""
+"""Guards of costs and budgets."""
 
 from typing import Final
 

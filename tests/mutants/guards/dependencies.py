@@ -1,4 +1,4 @@
-"""The guards of what waits for what, of how far a call says it is, and of what is read of many."""
+"""Guards of job dependencies, of the progress of calls, and of reading many jobs at once."""
 
 from typing import Final
 

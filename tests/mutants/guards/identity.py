@@ -1,4 +1,4 @@
-"""The guards of who is calling, what their token may do, and what is kept of it."""
+"""Guards of identity: who calls, what their token may do, and what is stored of it."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The guards of the command line and of the local stack."""
+"""Guards of the command line and of the local stack."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The guards the database keeps by itself, in the migrations."""
+"""Guards in the migrations, which the database keeps by itself."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The guards of what jobs leave behind, and of the buckets it is left in."""
+"""Guards of the outputs of jobs, and of the buckets they are stored in."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The guards of the limits: how often a subject may call, whoever counts."""
+"""Guards of the rate limits, whether Valkey or Postgres counts."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The guards of what jobs print: what is kept of it, where, and what is not."""
+"""Guards of the logs of jobs: what is stored of them, where, and what is left out."""
 
 from typing import Final
 

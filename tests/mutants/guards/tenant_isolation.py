@@ -1,4 +1,4 @@
-"""The guards between two callers that are not behind the wall of the database.
+"""Guards between two callers, apart from row-level security.
 
 A comparison of the subject that is missing in a statement would not be missed here: Postgres shows
 nothing anyway, and `tests/schema/accounts/test_row_security_of_statements.py` holds it to that.

@@ -1,4 +1,4 @@
-"""The guards of who is calling: whose signature counts, for whom, and for how long."""
+"""Guards of signed tokens: whose signature counts, for whom, and for how long."""
 
 from typing import Final
 

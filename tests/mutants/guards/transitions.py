@@ -1,4 +1,4 @@
-"""The guards of the moves, and of what reads rows and shares them out."""
+"""Guards of the transitions, and of the queues that share out due rows."""
 
 from typing import Final
 

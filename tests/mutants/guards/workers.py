@@ -1,4 +1,4 @@
-"""The guards of the processes: what is sent, believed and written down."""
+"""Guards of the processes: what is sent, believed and written."""
 
 from typing import Final
 

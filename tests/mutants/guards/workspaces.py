@@ -1,4 +1,4 @@
-"""The guards of workspaces, and of running a job again."""
+"""Guards of workspaces, and of running a job again."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What holds of the rows after every transition, whoever made it."""
+"""Invariants of the rows, which hold after every transition."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Real servers for the tests: quick to start, and forgetful, since no test outlives a power cut."""
+"""Real servers for tests: quick to start, and not durable, since no test outlives a power cut."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

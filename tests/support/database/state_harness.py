@@ -1,4 +1,4 @@
-"""The database a search stands on: emptied, used by callers, moved through time, seen whole."""
+"""A database for state searches: emptied, used by callers, moved through time, and read whole."""
 
 from dataclasses import dataclass
 from datetime import timedelta

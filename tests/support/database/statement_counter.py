@@ -1,4 +1,4 @@
-"""A ground that counts the transactions made on it."""
+"""A tenant database that counts its transactions."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager

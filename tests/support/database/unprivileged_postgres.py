@@ -1,4 +1,4 @@
-"""Starts a Postgres as in a container: as root or a nameless user, without user namespaces.
+"""A program that starts Postgres as in a container: as root or a nameless user, without namespaces.
 
     python -m tests.support.database.unprivileged_postgres UID FOLDER
 

@@ -1,4 +1,4 @@
-"""A stand-in for the Hub's whoami, and the service under test, each on a port of its own."""
+"""A fake of the Hub's whoami, prices and Spaces, on a port of its own."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

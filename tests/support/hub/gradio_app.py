@@ -1,4 +1,4 @@
-"""What a small Gradio app says of itself."""
+"""The config and the API description of a small Gradio app."""
 
 from typing import Any
 

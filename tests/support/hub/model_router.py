@@ -1,4 +1,4 @@
-"""The local Hub and its router, which counts what it is asked and goes wrong as it is told."""
+"""The Hub emulator with a router that counts its calls and fails as the test decides."""
 
 import asyncio
 import json

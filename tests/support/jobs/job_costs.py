@@ -1,4 +1,4 @@
-"""What is held and spent, and the moves that tests of it need."""
+"""Held and spent costs, and the transitions that tests of them need."""
 
 from datetime import timedelta
 from typing import Any, Final

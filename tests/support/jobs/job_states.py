@@ -1,4 +1,4 @@
-"""A worker's moves, one by one, and the lives that a job of Ada's can have had."""
+"""The steps of a worker, one by one, and the histories that a job of Ada's can have."""
 
 from dataclasses import dataclass
 from datetime import timedelta

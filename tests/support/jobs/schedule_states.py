@@ -1,4 +1,4 @@
-"""Schedules for tests: made as the service makes them, and due whenever a test says so."""
+"""Schedules made as the service makes them, and due whenever a test decides."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace

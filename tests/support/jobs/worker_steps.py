@@ -1,4 +1,4 @@
-"""What workers do to a database and a `VirtualHub`, in steps that may be put off or left out.
+"""The steps of workers on a database and a `VirtualHub`, each of which can be late or left out.
 
 It follows `workers.attempts.run`, `workers.loops.reconcile_runs` and `workers.loops.poll_runs`.
 Between two steps anything

@@ -1,4 +1,4 @@
-"""The ways in which tests call the service's tools."""
+"""The calls of the service's tools that tests make."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager

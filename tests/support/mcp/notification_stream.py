@@ -1,4 +1,4 @@
-"""A client of the revision 2026-07-28 as it is on the wire, and what it hears while it listens."""
+"""A client of the revision 2026-07-28 as it is on the wire, and the notifications it receives."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator

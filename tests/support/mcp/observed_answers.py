@@ -1,4 +1,4 @@
-"""What a caller sees of an answer, whichever way they ask; and where a tool takes a handle."""
+"""All that a caller sees of an answer, and the places where a tool takes a handle."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Somebody who is asked by their client whether to agree."""
+"""A user whom their client asks for approval."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""A program that signs its user in at the local Hub, and the browser in which the user says yes.
+"""A program that signs its user in at the Hub emulator, and the browser in which the user consents.
 
 `sign_in` is all that most tests need. `App` does each step by itself, and wrongly if told so.
 """

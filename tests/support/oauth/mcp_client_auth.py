@@ -1,4 +1,4 @@
-"""A person at a browser, and what their MCP client keeps: what the official client asks for."""
+"""A person at a browser, and the storage of their MCP client, as the official client needs them."""
 
 from dataclasses import dataclass, field
 
