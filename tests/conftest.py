@@ -102,14 +102,14 @@ def make_settings(
     """Make settings for the test's servers; keyword arguments override them."""
 
     def make(**overrides: Any) -> Settings:
-        given = {
+        values = {
             "HOLDFAST_DATABASE_URL": database_url,
             "HOLDFAST_REDIS_URL": valkey_url,
             "vault_keys": vault_keys,
             "data_dir": str(tmp_path),
             "calls_per_minute": 0,  # one Valkey serves many tests, and their callers are the same
         }
-        return Settings.model_validate(given | overrides)
+        return Settings.model_validate(values | overrides)
 
     return make
 

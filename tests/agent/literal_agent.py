@@ -63,15 +63,15 @@ class LiteralAgent:
         while following is not None and len(story.calls) < max_calls:
             await anyio.sleep(following.wait_seconds)  # as long as the answer said to wait
             answer = await self._client.call_tool(following.tool, following.arguments)
-            said = _text(answer)
+            text = _text(answer)
             story.calls.append(following)
-            story.answers.append(said)
-            following = _correct_call(following, said) if answer.is_error else self._read_call(said)
+            story.answers.append(text)
+            following = _correct_call(following, text) if answer.is_error else self._read_call(text)
         return story
 
     def _choose_first_call(self, task: str, facts: dict[str, Any]) -> ToolCall:
         """Pick the tool whose words are most like the task's, rare words counting most."""
-        wanted = _words(task)
+        task_words = _words(task)
         texts = {
             name: _words(f"{name.replace('_', ' ')} {tool.title} {tool.description}")
             for name, tool in self._tools.items()
@@ -83,7 +83,9 @@ class LiteralAgent:
         }
         best = max(
             (name for name in texts if takes[name]),
-            key=lambda name: sum(log(len(texts) / common[word]) for word in wanted & texts[name]),
+            key=lambda name: sum(
+                log(len(texts) / common[word]) for word in task_words & texts[name]
+            ),
         )
         return ToolCall(best, facts)
 

@@ -127,11 +127,11 @@ class Attacker:
                 (ids.format_handle(kind, ids.new_id()), times.unknown),
             ]
             draw.shuffle(turns)
-            for handle, kept in turns:
+            for handle, samples in turns:
                 response, took = await self.call_tool(tool, {TOOLS[tool]: handle}, modern=modern)
                 assert b'"code":"NotFound"' in response.content, response.text
                 if number >= _WARMUP_CALLS:
-                    kept.append(took)
+                    samples.append(took)
         return times
 
 
@@ -146,7 +146,7 @@ async def open_attacker(folder: Path) -> AsyncGenerator[Attacker]:
         run_fake_hub() as hub,
     ):
         await anyio.to_thread.run_sync(revisions.upgrade_to_revision, database_url)
-        given = {
+        values = {
             "HOLDFAST_DATABASE_URL": database_url,
             "HOLDFAST_REDIS_URL": redis_url,
             "vault_keys": f"1:{base64.b64encode(os.urandom(32)).decode()}",
@@ -154,7 +154,7 @@ async def open_attacker(folder: Path) -> AsyncGenerator[Attacker]:
             "data_dir": str(folder),
             "calls_per_minute": 0,
         }
-        with serve_app(create_app(Settings.model_validate(given))) as url:
+        with serve_app(create_app(Settings.model_validate(values))) as url:
             async with httpx2.AsyncClient(timeout=30) as http:
                 yield Attacker(http, url)
 
@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--calls", type=int, default=1000, help="of each of the two, each time")
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     console = Console()
     table = Table("tool", "era", "foreign µs", "unknown µs", "difference", "p")
     for column in table.columns[2:]:
@@ -195,9 +195,9 @@ def main() -> None:
         numbers = [*(f"{each:.0f}" for each in medians), f"{medians[0] - medians[1]:+.1f}"]
         table.add_row(tool, era, *numbers, f"{p_value(times.foreign, times.unknown):.3f}")
 
-    anyio.run(measure_tools, asked.calls, asked.seed, show)
+    anyio.run(measure_tools, arguments.calls, arguments.seed, show)
     console.print(table)
-    console.print(f"Medians of {asked.calls} calls each, in turns; p by Wilcoxon.")
+    console.print(f"Medians of {arguments.calls} calls each, in turns; p by Wilcoxon.")
 
 
 if __name__ == "__main__":

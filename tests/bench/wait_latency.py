@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--waiters", type=int, default=1000)
     parser.add_argument("--changes", type=int, default=200)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with (
         TemporaryDirectory() as folder,
         run_postgres(Path(folder) / "postgres") as postgres,
@@ -123,7 +123,7 @@ def main() -> None:
 
         async def run() -> None:
             await measure_latency(
-                postgres, valkey, waiter_count=given.waiters, change_count=given.changes
+                postgres, valkey, waiter_count=arguments.waiters, change_count=arguments.changes
             )
 
         anyio.run(run)

@@ -51,11 +51,14 @@ def main() -> int:
             )
             for revision in suite.REVISIONS
         }
-    wrong = [
-        f"{revision}: {said}"
-        for revision, found in runs.items()
-        for said in [*find_failures(revision, found[0]), *find_service_failures(revision, found[1])]
+    problems = [
+        f"{revision}: {problem}"
+        for revision, results in runs.items()
+        for problem in [
+            *find_failures(revision, results[0]),
+            *find_service_failures(revision, results[1]),
+        ]
     ]
     console.print(Markdown(format_report(runs)))
-    console.print(f"Every answer is in {folder}.", *wrong, sep="\n", markup=False)
-    return 1 if wrong else 0
+    console.print(f"Every answer is in {folder}.", *problems, sep="\n", markup=False)
+    return 1 if problems else 0

@@ -155,8 +155,10 @@ def _require_input(state: str | None = None, /, **questions: InputRequest) -> In
 
 
 def _request_sampling(question: str) -> CreateMessageRequest:
-    said = SamplingMessage(role="user", content=TextContent(type="text", text=question))
-    return CreateMessageRequest(params=CreateMessageRequestParams(messages=[said], max_tokens=100))
+    message = SamplingMessage(role="user", content=TextContent(type="text", text=question))
+    return CreateMessageRequest(
+        params=CreateMessageRequestParams(messages=[message], max_tokens=100)
+    )
 
 
 def text_result(text: str) -> CallToolResult:

@@ -78,11 +78,11 @@ async def test_embedded_resource() -> CallToolResult:
 
 async def test_multiple_content_types() -> CallToolResult:
     """Say, show and enclose."""
-    said = TextContent(type="text", text="Multiple content types test:")
-    enclosed = _embedded_resource(
+    text = TextContent(type="text", text="Multiple content types test:")
+    resource = _embedded_resource(
         "test://mixed-content-resource", "application/json", '{"test":"data","value":123}'
     )
-    return CallToolResult(content=[said, _image_content(), enclosed])
+    return CallToolResult(content=[text, _image_content(), resource])
 
 
 async def test_error_handling() -> CallToolResult:

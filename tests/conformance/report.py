@@ -11,29 +11,29 @@ SuiteResults = Mapping[str, ConformanceResult]
 def find_failures(revision: str, results: SuiteResults) -> list[str]:
     """Judge a run against our edge with the suite's own tools."""
     excused = NOT_OFFERED[revision]
-    said = [
+    problems = [
         f"{name}: {trouble}"
         for name, scenario in results.items()
         for trouble in (*scenario.failures, *scenario.untestable)
         if name not in excused
     ]
-    said += [f"{name} is excused, and was not run" for name in excused.keys() - results.keys()]
-    said += [
+    problems += [f"{name} is excused, and was not run" for name in excused.keys() - results.keys()]
+    problems += [
         f"{name} is excused, and has no trouble"
         for name in excused.keys() & results.keys()
         if not results[name].failures
     ]
-    return said
+    return problems
 
 
 def find_service_failures(revision: str, results: SuiteResults) -> list[str]:
     """Judge a run against our service, which has none of the suite's tools."""
-    said = [f"{name} was not run" for name in SERVICE_SCENARIOS[revision] - results.keys()]
+    problems = [f"{name} was not run" for name in SERVICE_SCENARIOS[revision] - results.keys()]
     for name in SERVICE_SCENARIOS[revision] & results.keys():
-        said += [f"{name}: {trouble}" for trouble in results[name].failures]
+        problems += [f"{name}: {trouble}" for trouble in results[name].failures]
         if not results[name].passed:
-            said.append(f"{name}: nothing was checked")
-    return said
+            problems.append(f"{name}: nothing was checked")
+    return problems
 
 
 def format_report(runs: Mapping[str, tuple[SuiteResults, SuiteResults]]) -> str:
@@ -42,13 +42,13 @@ def format_report(runs: Mapping[str, tuple[SuiteResults, SuiteResults]]) -> str:
     columns = ("requirement set", *counted, "pass against the service itself")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     details: list[str] = []
-    for revision, (found, _) in runs.items():
+    for revision, (results, _) in runs.items():
         excused = NOT_OFFERED[revision]
-        good = [name for name in found if name not in excused]
-        passed = [name for name in good if found[name].passed]
-        idle = [name for name in good if not found[name].passed]
+        good = [name for name in results if name not in excused]
+        passed = [name for name in good if results[name].passed]
+        idle = [name for name in good if not results[name].passed]
         counts = (
-            len(found),
+            len(results),
             len(passed),
             len(idle),
             len(excused),

@@ -40,12 +40,12 @@ def run_suite(url: str, revision: str, results: Path) -> dict[str, ConformanceRe
     done = node_packages.run_node([*command, "--output-dir", str(results)], place)
     if "Total:" not in done.stdout:
         raise RuntimeError(f"{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    found = {
+    scenarios = {
         match["scenario"]: _read_result(folder / "checks.json")
         for folder in results.iterdir()
         if (match := _RESULT_FOLDER.fullmatch(folder.name))
     }
-    return dict(sorted(found.items()))
+    return dict(sorted(scenarios.items()))
 
 
 class _Details(BaseModel):

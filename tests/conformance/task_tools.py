@@ -86,27 +86,29 @@ class SuiteTasks:
         return task_handover_result(task_id, CallToolResult(content=[]))
 
     async def get_task(self, app: App, caller: Caller, task_id: str) -> Task:
-        made = self._find(task_id)
+        task = self._find(task_id)
         return Task(
             task_id=task_id,
-            status=made.status,
+            status=task.status,
             message="As the suite wants it.",
-            created_at=made.started_at,
-            updated_at=made.started_at,
+            created_at=task.started_at,
+            updated_at=task.started_at,
             ttl=_TTL,
             poll_interval=_POLL_INTERVAL,
-            outcome=made.payload,
+            outcome=task.payload,
         )
 
     async def update_task(
         self, app: App, caller: Caller, task_id: str, answers: Mapping[str, Any]
     ) -> None:
-        made = self._find(task_id)
-        made.questions = {key: it for key, it in made.questions.items() if key not in answers}
+        task = self._find(task_id)
+        task.questions = {
+            key: question for key, question in task.questions.items() if key not in answers
+        }
 
     async def cancel_task(self, app: App, caller: Caller, task_id: str) -> None:
-        made = self._find(task_id)
-        made.cancelled = made.cancelled or made.status in ("working", "input_required")
+        task = self._find(task_id)
+        task.cancelled = task.cancelled or task.status in ("working", "input_required")
 
     def _find(self, task_id: str) -> SuiteTask:
         if task_id not in self._tasks:
@@ -145,19 +147,21 @@ def make_task_tools(tasks: SuiteTasks) -> list[McpTool]:
     async def confirm_delete(ctx: ToolContext, filename: str) -> CallToolResult:
         """Ask before it is done."""
         require_client_extension(ctx.request_context, TASKS_EXTENSION)
-        asked = {"confirm": elicit_form(f"Delete {filename}?", "confirm", "boolean")}
+        questions = {"confirm": elicit_form(f"Delete {filename}?", "confirm", "boolean")}
         return tasks.start_task(
-            SuiteTask(_task_outcome(f"{filename} is deleted."), questions=asked)
+            SuiteTask(_task_outcome(f"{filename} is deleted."), questions=questions)
         )
 
     async def multi_input(ctx: ToolContext) -> CallToolResult:
         """Ask two things at once."""
         require_client_extension(ctx.request_context, TASKS_EXTENSION)
-        asked = {
+        questions = {
             "name": elicit_form("Who?", "name"),
             "sure": elicit_form("Sure?", "confirm", "boolean"),
         }
-        return tasks.start_task(SuiteTask(_task_outcome("Thank you for both."), questions=asked))
+        return tasks.start_task(
+            SuiteTask(_task_outcome("Thank you for both."), questions=questions)
+        )
 
     async def test_tool_with_task(ctx: ToolContext) -> ToolAnswer:
         """Ask, and only then become a task."""

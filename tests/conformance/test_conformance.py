@@ -90,16 +90,16 @@ async def test_what_is_excused_is_not_claimed(service_url: str) -> None:
 
 def test_what_fails_is_said() -> None:
     """The judge is not asleep."""
-    found = expected_results() | {"ping": FAILED_RESULT}
+    results = expected_results() | {"ping": FAILED_RESULT}
 
-    assert find_failures("2025-11-25", found) == ["ping: a-check: It is not so."]
+    assert find_failures("2025-11-25", results) == ["ping: a-check: It is not so."]
 
 
 def test_an_excuse_does_not_outlive_its_reason() -> None:
     """Whoever adds a capability is told to take the excuse out."""
-    found = expected_results() | {"logging-set-level": PASSED_RESULT}
+    results = expected_results() | {"logging-set-level": PASSED_RESULT}
 
-    assert find_failures("2025-11-25", found) == [
+    assert find_failures("2025-11-25", results) == [
         "logging-set-level is excused, and has no trouble"
     ]
 

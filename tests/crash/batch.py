@@ -108,7 +108,7 @@ async def _submit(stage: ScenarioContext, items: int, on_unknown: str) -> UUID:
         "max_tries": 10,
         "items": {"count": items, "origin": "crash"},
     }
-    given = [
+    requests = [
         ItemRequest(f"item-{number}", {"inputs": f"item-{number}", "parameters": {}})
         for number in range(items)
     ]
@@ -124,7 +124,7 @@ async def _submit(stage: ScenarioContext, items: int, on_unknown: str) -> UUID:
             labels={},
             max_open_jobs=10,
         )
-        await batch_store.add_items(tx, job.id, stage.user.id, given)
+        await batch_store.add_items(tx, job.id, stage.user.id, requests)
     return job.id
 
 
@@ -186,8 +186,10 @@ async def _check_report(
     report.states, report.request_counts = Counter(states.values()), Counter(sent_prompts)
     in_doubt = report.kill_count * CONCURRENCY
     unsettled = report.states.keys() - {"done", "unknown"}
-    unasked = [
-        name for name, how in states.items() if how == "done" and name not in report.request_counts
+    unsent = [
+        name
+        for name, item_state in states.items()
+        if item_state == "done" and name not in report.request_counts
     ]
     again = [name for done, upto in known for name in sent_prompts[upto:] if name in done]
     repeating = report.on_unknown == "repeat"
@@ -195,7 +197,7 @@ async def _check_report(
         (state != "succeeded", f"the batch is {state}"),
         (len(states) != report.items, f"there are {len(states)} items"),
         (unsettled, f"items were left {unsettled}"),
-        (unasked, f"items are done that were never sent: {unasked[:5]}"),
+        (unsent, f"items are done that were never sent: {unsent[:5]}"),
         (again, f"items were sent again after they were done: {again[:5]}"),
         (report.states["unknown"] > in_doubt, "more items are unknown than were under way"),
         (repeating and report.states["unknown"], "items are unknown that were to be repeated"),

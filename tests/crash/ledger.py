@@ -96,12 +96,12 @@ def _check_handles(
 
 
 def _check_events(jobs: dict[UUID, asyncpg.Record], events: list[asyncpg.Record]) -> list[str]:
-    told: dict[UUID, list[asyncpg.Record]] = defaultdict(list)
+    events_by_job: dict[UUID, list[asyncpg.Record]] = defaultdict(list)
     for event in events:
-        told[event["job_id"]].append(event)
+        events_by_job[event["job_id"]].append(event)
     wrong: list[str] = []
     for job_id, job in jobs.items():
-        history = told[job_id]
+        history = events_by_job[job_id]
         if [event["version"] for event in history] != list(range(1, job["version"] + 1)):
             wrong.append(f"a gap in the history of {job_id}")
         elif history[-1]["state"] != job["state"]:

@@ -68,13 +68,13 @@ class ForkServer:
         """Hear what the nursery says, until it ends."""
         assert self.process.stdout is not None
         async for line in self.process.stdout:
-            said = json.loads(line)
-            if "code" in said:
-                self._alive.pop(said["pid"]).exit_code.set_result(said["code"])
+            message = json.loads(line)
+            if "code" in message:
+                self._alive.pop(message["pid"]).exit_code.set_result(message["code"])
             else:
-                born = ForkedProcess(said["pid"], asyncio.get_running_loop().create_future())
-                self._alive[born.pid] = born
-                self._started.put_nowait(born)
+                started = ForkedProcess(message["pid"], asyncio.get_running_loop().create_future())
+                self._alive[started.pid] = started
+                self._started.put_nowait(started)
         return self
 
 

@@ -44,7 +44,7 @@ async def _make_due_schedules(
         await price_store.save_price_list(tx, [_PRICE])
         now = await schedule_store.read_database_time(tx)
         for number in range(SCHEDULE_COUNT):
-            wanted = NewSchedule(
+            schedule = NewSchedule(
                 name=f"crash {number}",
                 cron="0 0 1 1 *",
                 timezone="UTC",
@@ -65,7 +65,7 @@ async def _make_due_schedules(
                 vault,
                 subject_id,
                 ids.new_id(),
-                wanted,
+                schedule,
                 next_at=now,
                 secrets={"KEY": Secret("hidden")} if number else {},
             )

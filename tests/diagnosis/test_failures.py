@@ -74,8 +74,8 @@ class FailureCase:
             outcome = outcome_from_error(HubRejected(self.status, self.message or "", None))
             assert isinstance(outcome, Rejected)
             return RunResult(JobState.FAILED, "", outcome.reason, outcome.message)
-        said = {"stage": self.stage, "message": self.message, "cancelReason": self.cancel_reason}
-        ending = derive_run_result(JOB_ADAPTER.validate_python({"id": "a" * 24, "status": said}))
+        status = {"stage": self.stage, "message": self.message, "cancelReason": self.cancel_reason}
+        ending = derive_run_result(JOB_ADAPTER.validate_python({"id": "a" * 24, "status": status}))
         assert ending is not None
         return ending
 
@@ -89,8 +89,8 @@ class FailureCase:
             "flavor": self.flavor,
         }
         if self.kind is JobKind.INFERENCE:
-            asked = [{"role": "user", "content": "Hi"}]
-            spec = {"model": "m/m", "inputs": asked, "timeout": 600.0}
+            messages = [{"role": "user", "content": "Hi"}]
+            spec = {"model": "m/m", "inputs": messages, "timeout": 600.0}
         return make_status(
             kind=self.kind,
             attempt=1,
@@ -111,25 +111,25 @@ GOLDEN_CASES: Final = TypeAdapter(list[FailureCase]).validate_python(
 def test_each_failure_has_its_reason_its_evidence_and_its_remedy(case: FailureCase) -> None:
     """Who reads only this knows what happened, how that is known, and what to do."""
     failed = case.read_job()
-    found = diagnose(failed, case.lines)
+    diagnosis = diagnose(failed, case.lines)
 
     assert (failed.reason, failed.exit_code) == (case.reason, case.exit_code)
-    assert case.why in found.cause
+    assert case.why in diagnosis.cause
     for text in case.evidence:
-        assert any(text in shown for shown in found.evidence), found.evidence
+        assert any(text in shown for shown in diagnosis.evidence), diagnosis.evidence
     for text in case.remedy:
-        assert text in found.remedy
+        assert text in diagnosis.remedy
 
 
 @pytest.mark.parametrize("case", GOLDEN_CASES, ids=lambda case: case.name)
 def test_nothing_is_claimed_without_evidence(case: FailureCase) -> None:
     """Either there is something to show for it, or it says that nobody knows."""
-    found = diagnose(case.read_job(), case.lines)
+    diagnosis = diagnose(case.read_job(), case.lines)
 
-    assert found.evidence or "not recognised" in found.cause
+    assert diagnosis.evidence or "not recognised" in diagnosis.cause
     for line in case.lines:
-        if f"log line {line.number}" in found.cause:
-            assert f"log line {line.number}: {line.text.strip()}" in found.evidence
+        if f"log line {line.number}" in diagnosis.cause:
+            assert f"log line {line.number}: {line.text.strip()}" in diagnosis.evidence
 
 
 @pytest.mark.parametrize("case", GOLDEN_CASES, ids=lambda case: case.name)
@@ -151,12 +151,12 @@ def test_a_retry_that_is_written_out_is_taken_as_it_stands(case: FailureCase) ->
     for written in re.findall(r"retry_job\((.*?)\)", diagnose(failed, case.lines).remedy):
         call = ast.parse(f"f({written})", mode="eval").body
         assert isinstance(call, ast.Call)
-        given = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
-        assert given.pop("job_id") == job_summary.job_handle(failed)
+        arguments = {each.arg: ast.literal_eval(each.value) for each in call.keywords}
+        assert arguments.pop("job_id") == job_summary.job_handle(failed)
         retries.expect_useful_retry(
-            failed, retries.plan_retry(failed, given.pop("overrides", {}), secrets={})
+            failed, retries.plan_retry(failed, arguments.pop("overrides", {}), secrets={})
         )
-        assert not given
+        assert not arguments
 
 
 @pytest.mark.parametrize("case", GOLDEN_CASES, ids=lambda case: case.name)
@@ -196,7 +196,7 @@ async def test_postgres_finds_the_same_evidence_in_a_long_log(
     """What tells is found however much was printed after it, and the reply stays small."""
     noise = [f"cleaning up {number}" for number in range(300)]
     worker = RunDriver(database)
-    told: list[tuple[str, Diagnosis, Diagnosis]] = []
+    diagnoses: list[tuple[str, Diagnosis, Diagnosis]] = []
 
     for case in [each for each in GOLDEN_CASES if each.log]:
         job = await make_job()
@@ -210,12 +210,12 @@ async def test_postgres_finds_the_same_evidence_in_a_long_log(
         lines = read[job.id]
         assert [line.text for line in lines[-20:]] == noise[-20:]
         assert len(lines) <= 20 + len(case.lines)
-        told.append(
+        diagnoses.append(
             (case.name, diagnose(case.read_job(), case.lines), diagnose(case.read_job(), lines))
         )
 
-    assert told
-    for name, whole, excerpt in told:
+    assert diagnoses
+    for name, whole, excerpt in diagnoses:
         assert (excerpt.cause, excerpt.evidence) == (whole.cause, whole.evidence), name
 
 
@@ -258,8 +258,8 @@ def test_a_script_is_mended_where_it_was_given(line: str, advised: str) -> None:
     exited = next(case for case in GOLDEN_CASES if case.reason is Reason.EXIT_NONZERO).read_job()
     failed = exited.model_copy(update={"spec": {"script": "import yaml"}, "exit_code": 1})
 
-    said = diagnose(
+    diagnosis = diagnose(
         failed, [NumberedLine(0, "Traceback (most recent call last):"), NumberedLine(1, line)]
     )
 
-    assert advised in said.remedy
+    assert advised in diagnosis.remedy

@@ -42,7 +42,7 @@ class Canary:
 
         A column of bytes is written as hexadecimal digits there, which is one of the forms.
         """
-        found: list[str] = []
+        places: list[str] = []
         connection: asyncpg.Connection = await asyncpg.connect(url)
         try:
             # What the servers' files would show only later.
@@ -50,27 +50,27 @@ class Canary:
             for table in [row["name"] for row in await connection.fetch(_TABLES)]:
                 rows = await connection.fetch(f"SELECT it::text AS row FROM {table} AS it")  # noqa: S608
                 for row in rows:
-                    found += [f"{table}: {form}" for form in self.find_forms(row["row"].encode())]
-            asked = await connection.fetch("SELECT query FROM pg_stat_activity")
-            for row in asked:
-                found += [
+                    places += [f"{table}: {form}" for form in self.find_forms(row["row"].encode())]
+            queries = await connection.fetch("SELECT query FROM pg_stat_activity")
+            for row in queries:
+                places += [
                     f"query: {form}" for form in self.find_forms((row["query"] or "").encode())
                 ]
         finally:
             await connection.close()
-        return found
+        return places
 
     async def find_in_valkey(self, url: str) -> list[str]:
         """Look through every key, whatever it holds."""
-        found: list[str] = []
+        places: list[str] = []
         async with UNTYPED_REDIS.from_url(url) as redis:
             async for key in redis.scan_iter():
-                kept = [key, await _read_value(redis, key)]
-                for part in kept:
-                    found += [f"{key!r}: {form}" for form in self.find_forms(part)]
+                parts = [key, await _read_value(redis, key)]
+                for part in parts:
+                    places += [f"{key!r}: {form}" for form in self.find_forms(part)]
             # And what no command shows: where a save was asked for, it is in a file.
             await redis.save()
-        return found
+        return places
 
     def find_in_files(self, folder: Path, *, excluding: Path) -> list[str]:
         """Look through every file below a folder: logs, and the servers' own."""
@@ -83,16 +83,16 @@ class Canary:
 
     def _find_forms_in_file(self, path: Path) -> list[str]:
         overlap = max(map(len, self._forms))
-        found: set[str] = set()
+        forms: set[str] = set()
         tail = b""
         try:
             with path.open("rb") as file:
-                while bite := file.read(_CHUNK_BYTES):
-                    found |= set(self.find_forms(tail + bite))
-                    tail = bite[-overlap:]
+                while chunk := file.read(_CHUNK_BYTES):
+                    forms |= set(self.find_forms(tail + chunk))
+                    tail = chunk[-overlap:]
         except FileNotFoundError:
             pass  # a server has removed it meanwhile
-        return sorted(found)
+        return sorted(forms)
 
 
 def _encoded_forms(plain: bytes) -> Iterator[tuple[bytes, str]]:
@@ -113,23 +113,23 @@ def _encoded_forms(plain: bytes) -> Iterator[tuple[bytes, str]]:
 
 async def _read_value(redis: Any, key: bytes) -> bytes:
     kind: str = (await redis.type(key)).decode()
-    kept: Any
+    value: Any
     match kind:
         case "string":
-            kept = await redis.get(key)
+            value = await redis.get(key)
         case "hash":
-            kept = await redis.execute_command("HGETALL", key)
+            value = await redis.execute_command("HGETALL", key)
         case "list":
-            kept = await redis.execute_command("LRANGE", key, 0, -1)
+            value = await redis.execute_command("LRANGE", key, 0, -1)
         case "set":
-            kept = await redis.execute_command("SMEMBERS", key)
+            value = await redis.execute_command("SMEMBERS", key)
         case "zset":
-            kept = await redis.execute_command("ZRANGE", key, 0, -1, "WITHSCORES")
+            value = await redis.execute_command("ZRANGE", key, 0, -1, "WITHSCORES")
         case "stream":
-            kept = await redis.execute_command("XRANGE", key, "-", "+")
+            value = await redis.execute_command("XRANGE", key, "-", "+")
         case _:
             raise AssertionError(f"{key!r} is a {kind}; say how it is read")
-    return kept if isinstance(kept, bytes) else b" ".join(_leaves(kept))
+    return value if isinstance(value, bytes) else b" ".join(_leaves(value))
 
 
 def _leaves(value: Any) -> Iterator[bytes]:

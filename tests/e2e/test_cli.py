@@ -21,11 +21,11 @@ TIMEOUT_SECONDS = 60
 
 
 def start_holdfast(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
-    given = {name: value for name, value in os.environ.items() if "DATABASE_URL" not in name}
+    inherited = {name: value for name, value in os.environ.items() if "DATABASE_URL" not in name}
     return subprocess.Popen(
         [sys.executable, "-m", "service", *arguments],
         cwd=REPOSITORY,
-        env=given | environment,
+        env=inherited | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -34,7 +34,7 @@ def start_holdfast(*arguments: str, **environment: str) -> "subprocess.Popen[str
 
 def processes_of(folder: Path) -> list[psutil.Process]:
     """Return whatever still runs on a data folder."""
-    found: list[psutil.Process] = []
+    processes: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
@@ -42,8 +42,8 @@ def processes_of(folder: Path) -> list[psutil.Process]:
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
         if any(str(folder) in word for word in [*words, home]):
-            found.append(process)
-    return found
+            processes.append(process)
+    return processes
 
 
 def has_no_processes(folder: Path) -> bool:
@@ -90,12 +90,12 @@ def test_ctrl_c_ends_everything_and_a_second_supervisor_is_told_so(tmp_path: Pat
     """Two on one folder would be two postmasters on one cluster."""
     with run_stack(tmp_path) as first:
         second = start_holdfast("up", "--data", str(tmp_path))
-        told, _ = second.communicate(timeout=TIMEOUT_SECONDS)
+        output, _ = second.communicate(timeout=TIMEOUT_SECONDS)
         first.send_signal(signal.SIGINT)
         code = first.wait(timeout=TIMEOUT_SECONDS)
 
     assert second.returncode == 1
-    assert "already running" in told
+    assert "already running" in output
     assert code == 0
     assert has_no_processes(tmp_path)
 

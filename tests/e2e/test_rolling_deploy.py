@@ -86,10 +86,10 @@ async def test_a_new_version_takes_over_under_load(stack: Stack) -> None:
 async def launch(callers: list[McpCaller], number: int) -> str:
     """Launch as a client behind a load balancer does: whoever hangs up, the next one is asked."""
     name = callers[0].connection.url.rpartition(":")[2]
-    wanted = {"labels": {"deploy": name}, "idempotency_key": f"{name}-{number}"}
+    options = {"labels": {"deploy": name}, "idempotency_key": f"{name}-{number}"}
     for caller in callers:
         try:
-            return await caller.launch("sleep", "0.3", **wanted)
+            return await caller.launch("sleep", "0.3", **options)
         except* httpx2.TransportError:
             pass
     pytest.fail("neither version answers")

@@ -60,11 +60,11 @@ class CanaryStack:
         self, content: bytes, path: str = "/mcp", **headers: str
     ) -> httpx2.Response | None:
         """Send a body, and keep all that comes back; none if the connection was dropped."""
-        given = {
+        defaults = {
             "content-type": "application/json",
             "accept": "application/json, text/event-stream",
         }
-        sent = given | {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = defaults | {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             async with httpx2.AsyncClient(timeout=20) as http:
                 answer = await http.post(f"{self.stack.url}{path}", content=content, headers=sent)
@@ -89,8 +89,8 @@ class CanaryStack:
         """Launch a job that was given secrets and the caller's token; return its handle."""
         secrets = {"KEY": self.canary.make_secret("key"), "OTHER": self.canary.make_secret("other")}
         arguments = {"secrets": secrets, "pass_token": True} | overrides
-        given = {"image": "python:3.12", "command": list(command), **arguments}
-        result = await self.call("launch_job", token, **given)
+        request = {"image": "python:3.12", "command": list(command), **arguments}
+        result = await self.call("launch_job", token, **request)
         assert not result.get("isError"), result
         handle: str = result["structuredContent"]["job_id"]
         return handle
@@ -122,20 +122,20 @@ class CanaryStack:
         """Count the jobs whose secrets are kept."""
         connection: asyncpg.Connection = await asyncpg.connect(self.stack.database_url)
         try:
-            kept: int = await connection.fetchval("SELECT count(*) FROM job_secret")
+            count: int = await connection.fetchval("SELECT count(*) FROM job_secret")
         finally:
             await connection.close()
-        return kept
+        return count
 
     async def find_canaries(self) -> list[str]:
         """Look for the canary wherever something is kept, and in all that was answered."""
         users = self.stack.folder / "hub" / "users.json"
-        found = await self.canary.find_in_database(self.stack.database_url)
-        found += await self.canary.find_in_valkey(self.stack.redis_url)
-        found += self.canary.find_in_files(self.stack.folder, excluding=users)
+        places = await self.canary.find_in_database(self.stack.database_url)
+        places += await self.canary.find_in_valkey(self.stack.redis_url)
+        places += self.canary.find_in_files(self.stack.folder, excluding=users)
         for answer in self.answers:
-            found += [f"answer: {form}: {answer!r}" for form in self.canary.find_forms(answer)]
-        return found
+            places += [f"answer: {form}: {answer!r}" for form in self.canary.find_forms(answer)]
+        return places
 
 
 @pytest.fixture(scope="module")
@@ -172,13 +172,13 @@ async def test_secrets_reach_their_jobs_and_nothing_keeps_them(canary_stack: Can
     long = await canary_stack.launch("sleep", "600")
     carol = find_user(canary_stack.users, "carol").token
     unpaid = await canary_stack.launch("true", token=carol)
-    asked = await canary_stack.call("launch_inference", model="local/echo", inputs="Hi")
+    call = await canary_stack.call("launch_inference", model="local/echo", inputs="Hi")
     await canary_stack.wait_until_running(long)
     await canary_stack.call("cancel_job", job_id=long)
 
     ended = [await canary_stack.wait_until_over(handle) for handle in (good, bad, long)]
     refused = await canary_stack.wait_until_over(unpaid, carol)
-    await canary_stack.wait_until_over(asked["structuredContent"]["job_id"])
+    await canary_stack.wait_until_over(call["structuredContent"]["job_id"])
 
     assert [view["state"] for view in ended] == ["succeeded", "failed", "cancelled"]
     assert (refused["state"], refused["reason"]) == ("failed", "insufficient_credits")

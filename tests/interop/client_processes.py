@@ -206,8 +206,8 @@ class InspectorClient:
         return answer
 
     def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
-        given = ["--tool-name", tool, "--tool-args-json", json.dumps(arguments)]
-        command = [*self._command, "tools/call", *given]
+        options = ["--tool-name", tool, "--tool-args-json", json.dumps(arguments)]
+        command = [*self._command, "tools/call", *options]
         done = node_packages.run_node(command, node_packages.install_packages(), self._home)
         assert done.returncode in {0, _TOOL_FAILED}, done.stderr + done.stdout
         return ToolResult.from_wire(json.loads(done.stdout)["result"])

@@ -83,30 +83,30 @@ async def test_the_newer_typescript_client_signs_in_steps_up_and_outlives_its_to
     stack: Stack, hub_browser: httpx2.AsyncClient, javascript_folder: Path
 ) -> None:
     """What hosts are being moved to."""
-    said = run_sign_in("v2", stack, javascript_folder, grant="openid profile")
+    report = run_sign_in("v2", stack, javascript_folder, grant="openid profile")
 
-    assert said["granted"] == "openid profile"
-    assert "jobs" in said["stepped"].split()
-    assert said["job"]["job_id"].startswith("job_")
-    assert said["refreshed"]
-    assert said["asked"][0] == ALL_SCOPES
-    assert len(said["asked"]) == 2
+    assert report["granted"] == "openid profile"
+    assert "jobs" in report["stepped"].split()
+    assert report["job"]["job_id"].startswith("job_")
+    assert report["refreshed"]
+    assert report["asked"][0] == ALL_SCOPES
+    assert len(report["asked"]) == 2
 
 
 async def test_the_older_typescript_client_is_asked_for_everything_at_once(
     stack: Stack, hub_browser: httpx2.AsyncClient, javascript_folder: Path
 ) -> None:
     """It answers a 403 with its refresh token, which gives the same scopes again (1.32.2)."""
-    said = run_sign_in("v1", stack, javascript_folder, grant=ALL_SCOPES)
+    report = run_sign_in("v1", stack, javascript_folder, grant=ALL_SCOPES)
 
-    assert said["asked"] == [ALL_SCOPES]
-    assert said["job"]["job_id"].startswith("job_")
-    assert said["refreshed"]
+    assert report["asked"] == [ALL_SCOPES]
+    assert report["job"]["job_id"].startswith("job_")
+    assert report["refreshed"]
 
 
 def run_sign_in(kind: str, stack: Stack, folder: Path, *, grant: str) -> dict[str, Any]:
     command = ["node", "sign_in.mjs", kind, f"{stack.url}/mcp", grant]
     done = node_packages.run_node(command, folder)
     assert done.returncode == 0, done.stderr + done.stdout
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report

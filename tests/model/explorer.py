@@ -32,18 +32,18 @@ class StateGraph:
 
     def steps(self) -> Generator[Edge]:
         """Yield every step there is."""
-        for world, following in self.transitions_from.items():
-            for move in following:
-                yield Edge(world, move)
+        for state, transitions in self.transitions_from.items():
+            for transition in transitions:
+                yield Edge(state, transition)
 
     def trace_to(self, state: ModelState) -> list[str]:
         """Tell how a world comes to be, move by move."""
-        told: list[str] = []
+        trace: list[str] = []
         step = self.first_step_to[state]
         while step is not None:
-            told.append(str(step.transition))
+            trace.append(str(step.transition))
             step = self.first_step_to[step.source]
-        return told[::-1]
+        return trace[::-1]
 
     def shortest_trace(self, is_wrong: Callable[[ModelState], bool]) -> list[str]:
         """Tell the shortest story that ends in a wrong world; an empty one if there is none."""
@@ -54,17 +54,17 @@ class StateGraph:
         self, goals: Container[ModelState], is_allowed: Callable[[Edge], bool]
     ) -> set[ModelState]:
         """Return the worlds from which a goal can be reached by such steps alone."""
-        behind: dict[ModelState, list[ModelState]] = {world: [] for world in self.transitions_from}
+        sources: dict[ModelState, list[ModelState]] = {state: [] for state in self.transitions_from}
         for step in self.steps():
             if is_allowed(step):
-                behind[step.transition.after].append(step.source)
-        leading = {world for world in self.transitions_from if world in goals}
-        found = deque(leading)
-        while found:
-            for world in behind[found.popleft()]:
-                if world not in leading:
-                    leading.add(world)
-                    found.append(world)
+                sources[step.transition.after].append(step.source)
+        leading = {state for state in self.transitions_from if state in goals}
+        queue = deque(leading)
+        while queue:
+            for state in sources[queue.popleft()]:
+                if state not in leading:
+                    leading.add(state)
+                    queue.append(state)
         return leading
 
 
@@ -72,19 +72,21 @@ class StateGraph:
 def explore(rules: ModelRules) -> StateGraph:
     """Make every move in every order."""
     start = ModelState()
-    came_by: dict[ModelState, Edge | None] = {start: None}
-    ahead: dict[ModelState, list[Transition]] = {}
-    found = deque([start])
+    first_step_to: dict[ModelState, Edge | None] = {start: None}
+    transitions_from: dict[ModelState, list[Transition]] = {}
+    queue = deque([start])
     with _garbage_collection_disabled():
-        while found:
-            assert len(came_by) < _MAX_STATES, "this game has no end that a search would reach"
-            world = found.popleft()
-            ahead[world] = list(next_transitions(world, rules))
-            for move in ahead[world]:
-                if move.after not in came_by:
-                    came_by[move.after] = Edge(world, move)
-                    found.append(move.after)
-    return StateGraph(came_by, ahead)
+        while queue:
+            assert len(first_step_to) < _MAX_STATES, (
+                "this game has no end that a search would reach"
+            )
+            state = queue.popleft()
+            transitions_from[state] = list(next_transitions(state, rules))
+            for transition in transitions_from[state]:
+                if transition.after not in first_step_to:
+                    first_step_to[transition.after] = Edge(state, transition)
+                    queue.append(transition.after)
+    return StateGraph(first_step_to, transitions_from)
 
 
 @contextmanager

@@ -81,8 +81,8 @@ class Attempt(NamedTuple):
     @property
     def is_awaited(self) -> bool:
         """Tell whether it may live until it ends by itself."""
-        wanted = self.origin is RunOrigin.OURS and self.desired is DesiredState.ALIVE
-        return wanted and self.run is RunState.BOUND
+        is_ours_and_alive = self.origin is RunOrigin.OURS and self.desired is DesiredState.ALIVE
+        return is_ours_and_alive and self.run is RunState.BOUND
 
     @property
     def is_settled(self) -> bool:

@@ -214,11 +214,11 @@ def _reconciler_transitions(state: ModelState, number: int, rules: ModelRules) -
     if attempt.run is RunState.POSTING:
         yield "finds the lease lapsed", mark_unconfirmed(state, number)
     if attempt.run is RunState.UNKNOWN:
-        found = attempt.listed and rules.flaw is not ProtocolFlaw.BIND_NEEDS_LEASE
-        if found:
+        is_found = attempt.listed and rules.flaw is not ProtocolFlaw.BIND_NEEDS_LEASE
+        if is_found:
             yield "finds it by its label", record_remote_id(state, number, rules)
         # The listing it goes by may be an older one, which did not show it yet.
-        if not rules.settled or (attempt.is_settled and not found):
+        if not rules.settled or (attempt.is_settled and not is_found):
             yield "gives it up as absent", mark_absent(state, number, rules)
     if attempt.run is RunState.BOUND and attempt.desired is DesiredState.DEAD and attempt.alive:
         yield "kills it", state.with_attempt(number, alive=False)

@@ -39,8 +39,8 @@ async def _run(lanes: list[WorktreeCopy], chosen: list[Mutant]) -> int:
     async with anyio.create_task_group() as tasks:
 
         async def stop_when_told() -> None:
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as told:
-                async for _ in told:
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for _ in signals:
                     tasks.cancel_scope.cancel()
 
         tasks.start_soon(stop_when_told)
@@ -53,37 +53,37 @@ async def _try_mutants(lanes: list[WorktreeCopy], chosen: list[Mutant]) -> int:
     console = Console()
     tests = sorted({test for mutant in chosen for test in mutant.tests})
     with console.status("Testing with every guard in place"):
-        whole = await lanes[0].run_tests(tests)
-    if whole.exit_code != 0:
-        console.print(whole.output, "The tests fail with every guard in place.", markup=False)
+        intact = await lanes[0].run_tests(tests)
+    if intact.exit_code != 0:
+        console.print(intact.output, "The tests fail with every guard in place.", markup=False)
         return 2
-    findings: RunsByMutant = {}
-    left = iter(chosen)
+    runs: RunsByMutant = {}
+    remaining = iter(chosen)
     with console.status("Testing without one guard at a time") as status:
 
         async def take_turns(lane: WorktreeCopy) -> None:
-            for mutant in left:
-                findings[mutant.name] = await lane.run_without_guard(mutant)
-                status.update(f"{len(findings)} of {len(chosen)} guards tried")
+            for mutant in remaining:
+                runs[mutant.name] = await lane.run_without_guard(mutant)
+                status.update(f"{len(runs)} of {len(chosen)} guards tried")
 
         async with anyio.create_task_group() as group:
             for lane in lanes:
                 group.start_soon(take_turns, lane)
-    console.print(_format_table(chosen, findings))
-    caught = sum(tested.caught_by is not None for tested in findings.values())
+    console.print(_format_table(chosen, runs))
+    caught = sum(run.caught_by is not None for run in runs.values())
     console.print(f"{caught} of {len(chosen)} caught")
     return 0 if caught == len(chosen) else 1
 
 
-def _format_table(chosen: Iterable[Mutant], findings: RunsByMutant) -> Table:
+def _format_table(chosen: Iterable[Mutant], runs: RunsByMutant) -> Table:
     table = Table("guard", "file", "caught by", "seconds")
     for column in table.columns:
         column.overflow = "fold"
     table.columns[-1].justify = "right"
     for mutant in chosen:
-        tested = findings[mutant.name]
-        caught_by = tested.caught_by or f"[bold red]{tested.failure_reason}"
-        table.add_row(mutant.name, mutant.path, caught_by, f"{tested.seconds:.1f}")
+        run = runs[mutant.name]
+        caught_by = run.caught_by or f"[bold red]{run.failure_reason}"
+        table.add_row(mutant.name, mutant.path, caught_by, f"{run.seconds:.1f}")
     return table
 
 

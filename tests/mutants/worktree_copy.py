@@ -93,10 +93,10 @@ class WorktreeCopy:
 
 async def _read_output(process: Process) -> str:
     assert process.stdout is not None
-    written = b""
+    output = b""
     try:
         async for chunk in process.stdout:
-            written += chunk
+            output += chunk
         await process.wait()
     except anyio.get_cancelled_exc_class():
         process.send_signal(signal.SIGINT)
@@ -105,7 +105,7 @@ async def _read_output(process: Process) -> str:
                 pass
             await process.wait()
         raise
-    return written.decode(errors="replace")
+    return output.decode(errors="replace")
 
 
 @contextmanager

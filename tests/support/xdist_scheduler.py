@@ -28,8 +28,8 @@ class XdistGroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # as abo
 @cache
 def read_xdist_group(path: str) -> str | None:
     """Read from a module to which group its tests belong."""
-    found = _GROUP_MARK.search((REPOSITORY / path).read_text())
-    return None if found is None else found[1]
+    group = _GROUP_MARK.search((REPOSITORY / path).read_text())
+    return None if group is None else group[1]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> XdistGroupScheduling:

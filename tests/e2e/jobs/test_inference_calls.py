@@ -48,17 +48,17 @@ async def test_every_task_is_a_job_with_a_result_or_a_file(alice: McpCaller) -> 
         )
         launched[task] = view["job_id"]
 
-    for task, (model, _, wanted) in TASKS.items():
+    for task, (model, _, expected) in TASKS.items():
         view = await alice.wait_until_finished(launched[task])
         assert view["state"] == "succeeded", (task, view)
         left = await alice.call_tool("job_result", job_id=launched[task])
         assert left["result"]["model"] == model
-        if isinstance(wanted, str):
+        if isinstance(expected, str):
             (file,) = left["files"]
-            assert (file["name"], len(file["sha256"])) == (wanted, 64)
+            assert (file["name"], len(file["sha256"])) == (expected, 64)
             assert file["size_bytes"] > 50
         else:
-            for name, shown in wanted.items():
+            for name, shown in expected.items():
                 assert str(shown) in str(left["result"][name]), task
 
 

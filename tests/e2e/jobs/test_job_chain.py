@@ -16,20 +16,20 @@ NAMES: Final = ("train", "evaluate", "publish", "report")
 
 async def launch_all(alice: McpCaller, **changed: dict[str, Any]) -> dict[str, str]:
     """Launch what the documentation shows, with another request for some of them."""
-    found = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert found is not None
-    asked: list[dict[str, Any]] = []
+    example = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert example is not None
+    calls: list[dict[str, Any]] = []
 
-    def launch_job(**given: Any) -> str:
-        asked.append(given)
-        return str(given["name"])
+    def launch_job(**arguments: Any) -> str:
+        calls.append(arguments)
+        return str(arguments["name"])
 
-    exec(found[1], {"launch_job": launch_job})  # noqa: S102  # our own page
+    exec(example[1], {"launch_job": launch_job})  # noqa: S102  # our own page
     handles: dict[str, str] = {}
-    for given in asked:
-        name = given["name"]
-        after = [handles[parent] for parent in given.get("after", [])]
-        request = given | changed.get(name, {}) | ({"after": after} if after else {})
+    for arguments in calls:
+        name = arguments["name"]
+        after = [handles[parent] for parent in arguments.get("after", [])]
+        request = arguments | changed.get(name, {}) | ({"after": after} if after else {})
         handles[name] = (await alice.call_tool("launch_job", **request))["job_id"]
     return handles
 

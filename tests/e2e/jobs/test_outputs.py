@@ -96,15 +96,15 @@ def run_killed_worker(stack: Stack) -> Generator[None]:
 
 async def test_a_launch_of_which_nothing_would_survive_says_so(alice: McpCaller) -> None:
     """Before hours of a GPU, and not after them."""
-    asked = {"image": "python:3.12", "command": ["true"], "flavor": "t4-small", "dry_run": True}
+    request = {"image": "python:3.12", "command": ["true"], "flavor": "t4-small", "dry_run": True}
 
-    alone = await alice.call_tool("launch_job", **asked)
-    kept = await alice.call_tool("launch_job", **asked, outputs="model.bin")
-    uploads = await alice.call_tool("launch_job", **asked, pass_token=True)
-    small = await alice.call_tool("launch_job", **asked | {"flavor": "cpu-basic"})
+    without_outputs = await alice.call_tool("launch_job", **request)
+    with_outputs = await alice.call_tool("launch_job", **request, outputs="model.bin")
+    with_token = await alice.call_tool("launch_job", **request, pass_token=True)
+    on_cpu = await alice.call_tool("launch_job", **request | {"flavor": "cpu-basic"})
 
-    [note] = alone["notes"]
+    [note] = without_outputs["notes"]
     assert note.startswith("Nothing it makes is kept but its log")
-    assert [each["notes"] for each in (kept, uploads, small)] == [[], [], []]
-    assert kept["spec"]["outputs"] == ["model.bin"]
-    assert kept["spec"]["outputs_in"] == "alice/holdfast"
+    assert [each["notes"] for each in (with_outputs, with_token, on_cpu)] == [[], [], []]
+    assert with_outputs["spec"]["outputs"] == ["model.bin"]
+    assert with_outputs["spec"]["outputs_in"] == "alice/holdfast"

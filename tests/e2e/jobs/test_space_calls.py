@@ -26,8 +26,8 @@ def alice_with_space(alice: McpCaller, space_url: str) -> McpCaller:
 
 async def launch(caller: McpCaller, api_name: str, arguments: Any, **overrides: Any) -> str:
     """Call a Space and return the handle."""
-    given = {"space": PUBLIC_SPACE, "api_name": api_name, "arguments": arguments}
-    return str((await caller.call_tool("launch_space_call", **given | overrides))["job_id"])
+    request = {"space": PUBLIC_SPACE, "api_name": api_name, "arguments": arguments}
+    return str((await caller.call_tool("launch_space_call", **request | overrides))["job_id"])
 
 
 async def call_for_refusal(
@@ -61,7 +61,7 @@ async def test_what_can_be_called_is_shown_before_anything_is(
     """A model that sees names, types and defaults need not guess; nothing is launched for that."""
     shown = await alice_with_space.call_tool("launch_space_call", space=PUBLIC_SPACE, dry_run=True)
     token = find_user(load_users(stack.folder / "hub"), "alice").token
-    said = answer_text(
+    text = answer_text(
         await call_tool(
             stack.url, "launch_space_call", caller_token=token, space=PUBLIC_SPACE, dry_run=True
         )
@@ -70,7 +70,7 @@ async def test_what_can_be_called_is_shown_before_anything_is(
     assert (shown["dry_run"], shown["needs"]) == (True, [])
     for line in ("/echo(text: str, times: float = 1) -> Answer", "/upper(document: file)"):
         assert line in shown["notes"][0]
-        assert line in said
+        assert line in text
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ async def test_what_does_not_fit_is_refused_with_what_would(
     alice_with_space: McpCaller, stack: Stack, arguments: dict[str, Any], code: str, says: str
 ) -> None:
     """One round trip to get it right: the endpoints, their parameters, an example."""
-    refusal_code, said = await call_for_refusal(stack, **{"space": PUBLIC_SPACE, **arguments})
+    refusal_code, text = await call_for_refusal(stack, **{"space": PUBLIC_SPACE, **arguments})
 
-    assert (refusal_code, says in said) == (code, True), said
-    assert "Nothing was launched." in said or "so nothing was launched" in said
+    assert (refusal_code, says in text) == (code, True), text
+    assert "Nothing was launched." in text or "so nothing was launched" in text
     if "space" not in arguments:
-        assert "/echo(text: str, times: float = 1) -> Answer" in said
-        assert 'For example: api_name="/echo", arguments={"text": ' in said
+        assert "/echo(text: str, times: float = 1) -> Answer" in text
+        assert 'For example: api_name="/echo", arguments={"text": ' in text
 
 
 async def test_a_private_space_is_there_for_its_owner_alone(
@@ -171,9 +171,9 @@ async def test_a_cancelled_call_is_seen_to_stop_at_the_space(alice_with_space: M
     await alice_with_space.wait_until(handle, lambda view: view["upstream"] == "stopped")
 
     async def reached() -> int:
-        asked = await launch(alice_with_space, "/reached", ["e2e"])
-        await alice_with_space.wait_until_finished(asked)
-        result = await alice_with_space.call_tool("job_result", job_id=asked)
+        call = await launch(alice_with_space, "/reached", ["e2e"])
+        await alice_with_space.wait_until_finished(call)
+        result = await alice_with_space.call_tool("job_result", job_id=call)
         return int(result["result"]["outputs"][0]["value"])
 
     before = await reached()
@@ -206,7 +206,7 @@ async def test_what_no_price_bounds_is_refused_by_a_budget(
         "create_workspace", name="bounded spaces", budget_usd=1
     )
 
-    code, said = await call_for_refusal(
+    code, text = await call_for_refusal(
         stack,
         space=PUBLIC_SPACE,
         api_name="/echo",
@@ -215,14 +215,14 @@ async def test_what_no_price_bounds_is_refused_by_a_budget(
     )
 
     assert code == "BudgetExceeded"
-    assert "The cost of this is not known" in said
+    assert "The cost of this is not known" in text
 
 
 async def test_a_call_repeated_under_its_key_finds_the_job_it_made(
     alice_with_space: McpCaller,
 ) -> None:
     """Even if nobody could make it any more."""
-    given = {"idempotency_key": "space-once", "space": PUBLIC_SPACE}
-    first = await launch(alice_with_space, "/echo", ["once"], **given)
+    request = {"idempotency_key": "space-once", "space": PUBLIC_SPACE}
+    first = await launch(alice_with_space, "/echo", ["once"], **request)
 
-    assert await launch(alice_with_space, "/echo", ["once"], **given) == first
+    assert await launch(alice_with_space, "/echo", ["once"], **request) == first

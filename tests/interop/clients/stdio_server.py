@@ -16,8 +16,8 @@ async def talk(version: str | None, server: str, tools: Iterable[Any], call: Cal
     """Talk until there is nothing more to be read."""
     _say({"version": version, "server": server, "tools": [tool.name for tool in tools]})
     while line := await anyio.to_thread.run_sync(sys.stdin.readline):
-        asked = json.loads(line)
-        result = await call(asked["name"], asked["arguments"])
+        call_request = json.loads(line)
+        result = await call(call_request["name"], call_request["arguments"])
         _say(result.model_dump(mode="json", by_alias=True))
 
 

@@ -20,8 +20,8 @@ SLEEPING_SPACE = "ada/asleep"
 
 def whoami_answer(subject_id: str, name: str, **auth: Any) -> dict[str, Any]:
     """What the Hub says of a person."""
-    given = auth or {"type": "access_token", "accessToken": {"role": "write"}}
-    return {"type": "user", "id": subject_id, "name": name, "auth": given}
+    auth_facts = auth or {"type": "access_token", "accessToken": {"role": "write"}}
+    return {"type": "user", "id": subject_id, "name": name, "auth": auth_facts}
 
 
 @dataclass

@@ -56,8 +56,8 @@ class LogHub:
 
 
 def _format_event(text: str) -> bytes:
-    said = json.dumps({"data": text, "timestamp": "2026-11-21T02:10:42.104Z"})
-    return f"data: {said}\n\n".encode()
+    event = json.dumps({"data": text, "timestamp": "2026-11-21T02:10:42.104Z"})
+    return f"data: {event}\n\n".encode()
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def make_status(**overrides: Any) -> JobStatus:
         "stopping": False,
         "read_at": NOW,
     }
-    given = columns | overrides
-    if given["state"] in FINAL_STATES:
-        given |= {"finished_at": given["finished_at"] or NOW}
-    return JobStatus.model_validate(given)
+    values = columns | overrides
+    if values["state"] in FINAL_STATES:
+        values |= {"finished_at": values["finished_at"] or NOW}
+    return JobStatus.model_validate(values)

@@ -63,8 +63,8 @@ class OutputRun:
         return OutputFolder.for_job(self.bucket, self.claim.job_id)
 
     async def launch(self) -> None:
-        made = self.worker.executors[JobKind.HUB_JOB]
-        await run_attempt(self.worker, made, self.claim, claimed_at=boottime_seconds())
+        executor = self.worker.executors[JobKind.HUB_JOB]
+        await run_attempt(self.worker, executor, self.claim, claimed_at=boottime_seconds())
 
     async def complete(self) -> None:
         """Launch it, and let it be over at the Hub."""
@@ -95,14 +95,14 @@ class OutputRun:
 
     async def read_files(self) -> dict[str, JobFile]:
         async with self.worker.database.transaction() as tx:
-            kept = await files.list_job_files(tx, ADA_ID, self.claim.job_id)
-        return {file.name: file for file in kept}
+            job_files = await files.list_job_files(tx, ADA_ID, self.claim.job_id)
+        return {file.name: file for file in job_files}
 
     def find_in_bucket(self, name: str) -> BucketFile | None:
         """Look into the bucket."""
         paths = [self.folder.bucket_path(name)]
-        found = self.hub.api().get_bucket_paths_info(self.folder.bucket, paths)
-        return next(iter(found), None)
+        files = self.hub.api().get_bucket_paths_info(self.folder.bucket, paths)
+        return next(iter(files), None)
 
     def write_to_bucket(self, *names: str) -> None:
         """Let what the job wrote arrive in the bucket."""

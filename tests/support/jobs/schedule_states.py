@@ -64,9 +64,9 @@ async def make_schedule(
 async def read_schedule(database: Database, schedule_id: UUID) -> ScheduleStatus:
     """Return a schedule as it stands."""
     async with database.transaction() as tx:
-        found = await schedule_store.get_schedule(tx, ADA_ID, schedule_id)
-    assert found is not None
-    return found
+        schedule = await schedule_store.get_schedule(tx, ADA_ID, schedule_id)
+    assert schedule is not None
+    return schedule
 
 
 async def set_due(database: Database, schedule_id: UUID, overdue_by: timedelta) -> datetime:

@@ -216,11 +216,11 @@ class WorkerSteps:
         await _mark_not_created(tx, claim)
 
     async def _reconcile_unknown_run(self, run: DueRun, *, relaunch: bool) -> None:
-        found = self.hub.list_by_label(run)
+        jobs = self.hub.list_by_label(run)
         async with self.database.transaction() as tx:
-            for job in found:
+            for job in jobs:
                 await self._record_remote_id(tx, job)
-            if not found and await run_end.record_missed_listing(
+            if not jobs and await run_end.record_missed_listing(
                 tx, run.id, recheck_after=_NO_DELAY
             ):
                 await run_end.mark_absent(tx, run.id, worker="w", relaunch=relaunch)

@@ -61,10 +61,10 @@ async def post_message(
 ) -> httpx2.Response:
     """Send one message of the legacy protocol: no handshake, no version, no session."""
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}
-    given = {
+    defaults = {
         "authorization": f"Bearer {ADA_TOKEN}",
         "accept": "application/json, text/event-stream",
     }
-    sent = {name.replace("_", "-"): value for name, value in (given | headers).items() if value}
+    sent = {name.replace("_", "-"): value for name, value in (defaults | headers).items() if value}
     async with httpx2.AsyncClient(headers=sent) as http:
         return await http.post(f"{url}/mcp", json=message)

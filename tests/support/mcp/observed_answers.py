@@ -53,8 +53,12 @@ class ObservedAnswer:
     @classmethod
     def from_response(cls, response: httpx2.Response) -> Self:
         """Keep all that is not a clock or a counter."""
-        kept = [each for each in response.headers.multi_items() if each[0] not in _VOLATILE_HEADERS]
-        return cls(response.status_code, kept, _TIMESTAMP.sub(b"then", response.content))
+        headers = [
+            header
+            for header in response.headers.multi_items()
+            if header[0] not in _VOLATILE_HEADERS
+        ]
+        return cls(response.status_code, headers, _TIMESTAMP.sub(b"then", response.content))
 
     def without_handle(self, handle: str) -> Self:
         """Leave out the handle that was asked for."""
@@ -71,8 +75,8 @@ class ObservedAnswer:
     @property
     def error_code(self) -> str | None:
         """What the tool refused it as."""
-        found = re.search(rb'"holdfast/error":\{"code":"(\w+)"', self.body)
-        return found[1].decode() if found else None
+        match = re.search(rb'"holdfast/error":\{"code":"(\w+)"', self.body)
+        return match[1].decode() if match else None
 
 
 async def send_message(
@@ -99,9 +103,9 @@ async def call_tool(
     caller_token: str = BOB_TOKEN,
 ) -> ObservedAnswer:
     """Call a tool."""
-    given = {**REQUIRED_ARGUMENTS.get(tool, {}), **arguments}
+    complete = {**REQUIRED_ARGUMENTS.get(tool, {}), **arguments}
     return await send_message(
-        url, variant, "tools/call", {"name": tool, "arguments": given}, caller_token
+        url, variant, "tools/call", {"name": tool, "arguments": complete}, caller_token
     )
 
 

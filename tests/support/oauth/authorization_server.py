@@ -64,20 +64,22 @@ class SignInEndpoints:
             self.clients[client] = about["redirect_uris"]
             return JSONResponse({**about, "client_id": client}, 201)
         if request.url.path == "/authorize":
-            asked = dict(request.query_params)
-            assert asked["code_challenge_method"] == "S256"
-            assert asked["redirect_uri"] in self.clients[asked["client_id"]]
+            parameters = dict(request.query_params)
+            assert parameters["code_challenge_method"] == "S256"
+            assert parameters["redirect_uri"] in self.clients[parameters["client_id"]]
             code = token_urlsafe()
-            self.codes[code] = asked
-            back = urlencode({"code": code, "state": asked["state"]})
-            return RedirectResponse(f"{asked['redirect_uri']}?{back}", 303)
-        form = {name: given[0] for name, given in parse_qs((await request.body()).decode()).items()}
+            self.codes[code] = parameters
+            back = urlencode({"code": code, "state": parameters["state"]})
+            return RedirectResponse(f"{parameters['redirect_uri']}?{back}", 303)
+        form = {
+            name: values[0] for name, values in parse_qs((await request.body()).decode()).items()
+        }
         claims: dict[str, Any] = {"aud": form["resource"], "client_id": form["client_id"]}
         if form["grant_type"] == "authorization_code":
-            asked = self.codes.pop(form["code"])
+            parameters = self.codes.pop(form["code"])
             proof = _base64url(sha256(form["code_verifier"].encode()).digest())
-            assert asked["code_challenge"] == proof
-            claims |= {"aud": asked["resource"], "scope": asked["scope"]}
+            assert parameters["code_challenge"] == proof
+            claims |= {"aud": parameters["resource"], "scope": parameters["scope"]}
         token = server.issue_token(**claims)
         return JSONResponse({"access_token": token.reveal(), "token_type": "Bearer"})
 

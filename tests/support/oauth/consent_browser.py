@@ -149,15 +149,15 @@ class ConsentForm(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
+        attributes = {name: value or "" for name, value in attrs}
         match tag:
             case "form":
-                self.action = given["action"]
-                assert given["method"] == "post"
+                self.action = attributes["action"]
+                assert attributes["method"] == "post"
             case "input":
-                self.fields[given["name"]] = given["value"]
+                self.fields[attributes["name"]] = attributes["value"]
             case "button":
-                self.buttons[given["value"]] = given["name"]
+                self.buttons[attributes["value"]] = attributes["name"]
             case _:
                 pass
 

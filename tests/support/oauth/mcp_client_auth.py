@@ -53,9 +53,9 @@ class ConsentingBrowser:
         self.redirected_url = await submit_consent(self.http, await self.http.get(page))
 
     async def read_callback(self) -> AuthorizationCodeResult:
-        given = self.redirected_url.params
+        parameters = self.redirected_url.params
         return AuthorizationCodeResult(
-            code=given["code"], state=given["state"], iss=given.get("iss")
+            code=parameters["code"], state=parameters["state"], iss=parameters.get("iss")
         )
 
 
