@@ -1,1 +1,1 @@
-"""`subscriptions/listen`: which resources a client follows, and what it is sent."""
+"""`subscriptions/listen`: the topics of a client, and the notifications it gets."""

@@ -1,11 +1,11 @@
-"""What does a client hear of while it listens? `subscriptions/listen`, of the revision 2026-07-28.
+"""Handler of `subscriptions/listen` (protocol 2026-07-28): streams changes to a client.
 
-    ack ──▶ each task as it stands ──▶ what changes, when it changes ──▶ an empty result
+    acknowledgement ──▶ each task in its present state ──▶ each change ──▶ an empty result
 
-The ack names what is the caller's; the rest is left out, whether it is somebody else's or nobody's.
-A stream ends by itself: when nothing of it can change any more, when the token it came with is not
-accepted any more, and when the process is told to stop. Nothing is kept for who was not there, so
-that who listens again reads again.
+The acknowledgement names only what belongs to the caller; foreign and unknown topics are left out
+alike. A stream ends by itself: when none of its topics can change any more, when its token is no
+longer accepted, and when the process is told to stop. Nothing is stored for a client that is away:
+after it listens again, it has to read again.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -55,32 +55,33 @@ from service.runtime.watch import JobWatcher, PageWatcher
 _LISTEN_METHOD: Final = "subscriptions/listen"
 _DISCOVER_METHOD: Final = "server/discover"
 _MAX_TOPICS: Final = 100
-"""How much one stream may tell of."""
+"""How many resources and tasks one stream may cover."""
 _CREDENTIAL_CHECK_INTERVAL: Final = timedelta(seconds=30)
-"""How often the credentials of a stream are looked at; what is believed of them is kept longer."""
+"""How often the credentials of a stream are verified; the verifier caches the answer for longer."""
 _MIN_CHECK_INTERVAL: Final = timedelta(seconds=1)
+_PAGE_KINDS: Final = frozenset({TopicKind.LOG, TopicKind.WORKSPACE})
 
 
 class ListenFilter(SubscriptionFilter):
-    """What a client asks to hear of."""
+    """What a client wants to be notified about."""
 
     task_ids: list[str] | None = None
 
 
 class ListenParams(RequestParams):
-    """What a stream is opened with."""
+    """The parameters of a stream."""
 
     notifications: ListenFilter
 
 
 class TaskNotification(Notification[dict[str, Any], Literal["notifications/tasks"]]):
-    """A task as it stands, whose parameters are not a model: `ttlMs` may be null."""
+    """A task in its present state; its parameters are no model, because `ttlMs` may be null."""
 
     method: Literal["notifications/tasks"] = "notifications/tasks"
 
 
 class SubscriptionListener:
-    """Serves streams; a middleware, as the SDK's own handler knows neither callers nor tasks."""
+    """Serves streams, as a middleware: the handler of the SDK knows neither callers nor tasks."""
 
     def __init__(self, tasks: JobTasks) -> None:
         self._tasks = tasks
@@ -88,7 +89,7 @@ class SubscriptionListener:
     async def __call__(
         self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
-        """Serve a stream, and say that there are any; all else is passed on."""
+        """Serve a stream, or advertise streams; pass every other request on."""
         if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS or ctx.request_id is None:
             return await call_next(ctx)
         if ctx.method == _DISCOVER_METHOD:
@@ -109,34 +110,32 @@ class SubscriptionListener:
         topics: list[SubscriptionTopic],
     ) -> None:
         app, caller = ctx.lifespan_context, await current_caller()
-        jobs = {each.entity_id for each in topics if each.kind is not TopicKind.WORKSPACE}
-        pages = {
-            each.entity_id for each in topics if each.kind in (TopicKind.LOG, TopicKind.WORKSPACE)
-        }
+        job_ids = {topic.entity_id for topic in topics if topic.kind is not TopicKind.WORKSPACE}
+        page_ids = {topic.entity_id for topic in topics if topic.kind in _PAGE_KINDS}
         async with app.wait_slots.acquire(
             caller.subject_id, duration=2 * _CREDENTIAL_CHECK_INTERVAL
-        ) as keep:
+        ) as renew_slot:
             with (
-                app.watch.watch_jobs(caller.subject_id, jobs) as changes,
-                app.watch.watch_pages(caller.subject_id, pages) as follower,
+                app.watch.watch_jobs(caller.subject_id, job_ids) as job_watcher,
+                app.watch.watch_pages(caller.subject_id, page_ids) as page_watcher,
             ):
                 stream = _SubscriptionStream(
-                    ctx, request_id, self._tasks, caller, changes, follower
+                    ctx, request_id, self._tasks, caller, job_watcher, page_watcher
                 )
                 await stream.start(topics)
-                await stream.forward_changes(keep)
+                await stream.forward_changes(renew_slot)
 
 
 @dataclass(frozen=True, slots=True)
 class _JobSnapshot:
-    """Jobs as they were just read; the tasks of those that are told of as such."""
+    """Jobs as they were just read, and the tasks of those that are topics as tasks."""
 
     statuses: Mapping[UUID, JobStatus]
     tasks: Mapping[UUID, dict[str, Any]]
 
 
 class _SubscriptionStream:
-    """One stream, from its ack to its end."""
+    """One stream, from its acknowledgement to its end."""
 
     def __init__(
         self,
@@ -144,85 +143,85 @@ class _SubscriptionStream:
         request_id: RequestId,
         tasks: JobTasks,
         caller: Caller,
-        changes: JobWatcher,
-        follower: PageWatcher,
+        job_watcher: JobWatcher,
+        page_watcher: PageWatcher,
     ) -> None:
         self._app = ctx.lifespan_context
         self._session = ctx.session
         self._request_id = request_id
         self._tasks = tasks
         self._caller = caller
-        self._changes = changes
-        self._follower = follower
+        self._job_watcher = job_watcher
+        self._page_watcher = page_watcher
         self._topics: list[SubscriptionTopic] = []
-        """What may yet have to be told of."""
+        """The topics that can still change."""
         self._job_versions: dict[UUID, JobVersion] = {}
 
     async def start(self, topics: list[SubscriptionTopic]) -> None:
-        """Acknowledge what is the caller's, and show each task, which may be over by now."""
+        """Acknowledge the topics of the caller, and send each task, which may have ended by now."""
         async with self._app.transaction(self._caller) as tx:
-            seen = await job_changes.read_page_versions(
-                tx, self._caller.subject_id, self._follower.ids
+            digests = await job_changes.read_page_versions(
+                tx, self._caller.subject_id, self._page_watcher.ids
             )
-            found = await self._read_jobs(tx, topics)
-        self._follower.set_seen(seen)
-        there = found.statuses.keys() | seen.keys()
-        self._topics = [each for each in topics if each.entity_id in there]
+            snapshot = await self._read_jobs(tx, topics)
+        self._page_watcher.set_seen(digests)
+        own_ids = snapshot.statuses.keys() | digests.keys()
+        self._topics = [topic for topic in topics if topic.entity_id in own_ids]
         await self._send_acknowledgement()
-        await self._send_job_changes(found, found.statuses.keys(), is_first=True)
+        await self._send_job_changes(snapshot, snapshot.statuses.keys(), is_first=True)
 
     async def forward_changes(self, renew_slot: RenewSlot) -> None:
-        """Tell of what changes, for as long as it may, to whom it may concern."""
+        """Send changes until the stream ends; return at once if no topic can change."""
         if not self._topics:
             return
-        async with anyio.create_task_group() as telling:
+        async with anyio.create_task_group() as tasks:
 
-            async def until(over: Callable[[], Awaitable[None]]) -> None:
-                await over()
-                telling.cancel_scope.cancel()
+            async def end_after(work: Callable[[], Awaitable[None]]) -> None:
+                await work()
+                tasks.cancel_scope.cancel()
 
-            telling.start_soon(self._forward_page_changes)
-            telling.start_soon(until, self._forward_job_changes)
-            telling.start_soon(until, lambda: self._renew_while_authorized(renew_slot))
-            telling.start_soon(until, self._app.watch.wait_until_stopped)
+            tasks.start_soon(self._forward_page_changes)
+            tasks.start_soon(end_after, self._forward_job_changes)
+            tasks.start_soon(end_after, lambda: self._renew_while_authorized(renew_slot))
+            tasks.start_soon(end_after, self._app.watch.wait_until_stopped)
 
     async def _forward_job_changes(self) -> None:
         while self._topics:
-            told = await self._changes.wait_for_change()
+            changed_ids = await self._job_watcher.wait_for_change()
             if self._app.watch.is_stopping:
                 return
             async with self._app.database.as_subject(self._caller.subject_id) as (tx, _):
-                found = await self._read_jobs(
-                    tx, [each for each in self._topics if each.entity_id in told]
+                snapshot = await self._read_jobs(
+                    tx, [topic for topic in self._topics if topic.entity_id in changed_ids]
                 )
-            await self._send_job_changes(found, told)
+            await self._send_job_changes(snapshot, changed_ids)
 
     async def _forward_page_changes(self) -> None:
         while True:
-            told = await self._follower.wait_for_change()
-            for each in self._topics:
-                if each.entity_id in told and each.kind in (TopicKind.LOG, TopicKind.WORKSPACE):
-                    await self._send_resource_updated(each)
+            changed_ids = await self._page_watcher.wait_for_change()
+            for topic in self._topics:
+                if topic.entity_id in changed_ids and topic.kind in _PAGE_KINDS:
+                    await self._send_resource_updated(topic)
 
     async def _renew_while_authorized(self, renew_slot: RenewSlot) -> None:
-        """Keep the turn, as long as those who say whose call this is stand by it."""
-        vouch = REAUTHENTICATE.get()
+        """Renew the slot, and return as soon as the credentials are no longer accepted."""
+        reauthenticate = REAUTHENTICATE.get()
         caller = self._caller
         while True:
-            left = (
+            time_left = (
                 caller.expires_at - datetime.now(UTC)
                 if caller.expires_at
                 else _CREDENTIAL_CHECK_INTERVAL
             )
             await anyio.sleep(
-                max(_MIN_CHECK_INTERVAL, min(left, _CREDENTIAL_CHECK_INTERVAL)).total_seconds()
+                max(_MIN_CHECK_INTERVAL, min(time_left, _CREDENTIAL_CHECK_INTERVAL)).total_seconds()
             )
             try:
-                caller = await vouch() if vouch is not None else caller
+                caller = await reauthenticate() if reauthenticate is not None else caller
             except (Unauthenticated, Denied):
                 return
             except Unavailable:
-                pass  # nobody has said no
+                pass  # an outage is no refusal
             if caller.subject_id != self._caller.subject_id:
                 return
             await renew_slot()
@@ -230,60 +229,72 @@ class _SubscriptionStream:
     async def _read_jobs(
         self, tx: Transaction, selected_topics: Iterable[SubscriptionTopic]
     ) -> _JobSnapshot:
-        topics = {
-            each.entity_id: TopicKind.TASK
-            for each in selected_topics
-            if each.kind is TopicKind.TASK
+        task_job_ids = {
+            topic.entity_id for topic in selected_topics if topic.kind is TopicKind.TASK
         }
-        ids = [each.entity_id for each in selected_topics if each.kind is not TopicKind.WORKSPACE]
+        job_ids = [
+            topic.entity_id for topic in selected_topics if topic.kind is not TopicKind.WORKSPACE
+        ]
         statuses = (
-            await job_queries.get_job_statuses(tx, self._caller.subject_id, ids) if ids else {}
+            await job_queries.get_job_statuses(tx, self._caller.subject_id, job_ids)
+            if job_ids
+            else {}
         )
-        shown = [status for job_id, status in statuses.items() if job_id in topics]
-        tasks = await self._tasks.build_tasks(tx, self._app, shown)
-        by_job = {
-            status.id: task.to_detailed_result() for status, task in zip(shown, tasks, strict=True)
+        task_statuses = [status for job_id, status in statuses.items() if job_id in task_job_ids]
+        tasks = await self._tasks.build_tasks(tx, self._app, task_statuses)
+        tasks_by_job = {
+            status.id: task.to_detailed_result()
+            for status, task in zip(task_statuses, tasks, strict=True)
         }
-        return _JobSnapshot(statuses, by_job)
+        return _JobSnapshot(statuses, tasks_by_job)
 
     async def _send_job_changes(
         self, snapshot: _JobSnapshot, job_ids: Iterable[UUID], *, is_first: bool = False
     ) -> None:
-        """Tell of jobs that were read again, and let go of what will not change any more.
+        """Send notifications of jobs that were read, and drop topics that cannot change any more.
 
-        Resources are not told of at first: who wants to know how they are reads them.
+        Args:
+            snapshot: the jobs as they were just read; a job that is missing no longer exists.
+            job_ids: the jobs that were read.
+            is_first: whether only tasks are sent: a client reads resources by itself at first.
         """
-        looked_at = frozenset(job_ids)
-        due = [each for each in self._topics if each.entity_id in looked_at]
-        over = [each for each in due if each.is_final(snapshot.statuses.get(each.entity_id))]
-        self._topics = [each for each in self._topics if each not in over]
-        open_jobs = {each.entity_id for each in self._topics}
-        read = {job: JobVersion(it.version, it.hold) for job, it in snapshot.statuses.items()}
-        self._job_versions = {
-            job: m for job, m in (self._job_versions | read).items() if job in open_jobs
+        read_ids = frozenset(job_ids)
+        topics = [topic for topic in self._topics if topic.entity_id in read_ids]
+        final_topics = [
+            topic for topic in topics if topic.is_final(snapshot.statuses.get(topic.entity_id))
+        ]
+        self._topics = [topic for topic in self._topics if topic not in final_topics]
+        open_ids = {topic.entity_id for topic in self._topics}
+        versions = self._job_versions | {
+            job_id: JobVersion(status.version, status.hold)
+            for job_id, status in snapshot.statuses.items()
         }
-        self._changes.set_seen(self._job_versions)
-        for each in due:
-            if task := snapshot.tasks.get(each.entity_id) if each.kind is TopicKind.TASK else None:
+        self._job_versions = {
+            job_id: version for job_id, version in versions.items() if job_id in open_ids
+        }
+        self._job_watcher.set_seen(self._job_versions)
+        for topic in topics:
+            is_task = topic.kind is TopicKind.TASK
+            if task := snapshot.tasks.get(topic.entity_id) if is_task else None:
                 await self._send_notification(
                     TaskNotification(params={**task, "_meta": self._meta})
                 )
-            ended = each.kind is TopicKind.LOG and each in over
-            if not is_first and (each.kind is TopicKind.JOB or ended):
-                await self._send_resource_updated(each)
+            is_final_log = topic.kind is TopicKind.LOG and topic in final_topics
+            if not is_first and (topic.kind is TopicKind.JOB or is_final_log):
+                await self._send_resource_updated(topic)
 
     async def _send_acknowledgement(self) -> None:
-        honoured = SubscriptionFilter()
-        uris = [each.text for each in self._topics if each.kind is not TopicKind.TASK]
-        tasks = [each.text for each in self._topics if each.kind is TopicKind.TASK]
+        accepted = SubscriptionFilter()
+        uris = [topic.text for topic in self._topics if topic.kind is not TopicKind.TASK]
+        task_ids = [topic.text for topic in self._topics if topic.kind is TopicKind.TASK]
         if uris:
-            honoured = SubscriptionFilter(resource_subscriptions=uris)
-        if tasks:
-            honoured = SubscriptionFilter.model_validate(
-                {**honoured.model_dump(by_alias=True, exclude_none=True), "taskIds": tasks}
+            accepted = SubscriptionFilter(resource_subscriptions=uris)
+        if task_ids:
+            accepted = SubscriptionFilter.model_validate(
+                {**accepted.model_dump(by_alias=True, exclude_none=True), "taskIds": task_ids}
             )
         params = SubscriptionsAcknowledgedNotificationParams(
-            notifications=honoured, _meta=self._meta
+            notifications=accepted, _meta=self._meta
         )
         await self._send_notification(SubscriptionsAcknowledgedNotification(params=params))
 
@@ -292,9 +303,11 @@ class _SubscriptionStream:
         await self._send_notification(ResourceUpdatedNotification(params=params))
 
     async def _send_notification(self, notification: ServerNotification | TaskNotification) -> None:
-        # The SDK's type is what the core knows; it sends whatever is a notification.
-        known = cast("ServerNotification", notification)
-        await self._session.send_notification(known, related_request_id=self._request_id)
+        # The SDK's type lists the notifications of the core protocol; it sends any other as well.
+        server_notification = cast("ServerNotification", notification)
+        await self._session.send_notification(
+            server_notification, related_request_id=self._request_id
+        )
 
     @property
     def _meta(self) -> dict[str, Any]:
@@ -302,27 +315,25 @@ class _SubscriptionStream:
 
 
 def _parse_filter(listen_filter: ListenFilter) -> list[SubscriptionTopic]:
-    """Read what can be read; what cannot is nobody's.
+    """Parse the topics of a filter; those that cannot be parsed are left out, like unknown ones.
 
     Raises:
-        Invalid: it is more than one stream may tell of.
+        Invalid: there are more than one stream may cover.
     """
     uris = dict.fromkeys(listen_filter.resource_subscriptions or ())
-    tasks = dict.fromkeys(listen_filter.task_ids or ())
-    if len(uris) + len(tasks) > _MAX_TOPICS:
+    task_ids = dict.fromkeys(listen_filter.task_ids or ())
+    if len(uris) + len(task_ids) > _MAX_TOPICS:
         raise Invalid(
             f"One stream tells of at most {_MAX_TOPICS} resources and tasks; open another."
         )
-    read = [*map(parse_resource_uri, uris), *map(parse_task_id, tasks)]
-    return [each for each in read if each is not None]
+    topics = [*map(parse_resource_uri, uris), *map(parse_task_id, task_ids)]
+    return [topic for topic in topics if topic is not None]
 
 
-def _advertise_subscribe(discovered: HandlerResult) -> HandlerResult:
-    """Say that resources can be listened to; the SDK says so only of its own handler."""
-    if not isinstance(discovered, dict):
-        return discovered
-    able = discovered["capabilities"]
-    return {
-        **discovered,
-        "capabilities": {**able, "resources": {**able["resources"], "subscribe": True}},
-    }
+def _advertise_subscribe(discovery: HandlerResult) -> HandlerResult:
+    """Add the capability to subscribe to resources: the SDK does so for its own handler only."""
+    if not isinstance(discovery, dict):
+        return discovery
+    capabilities = discovery["capabilities"]
+    resources = {**capabilities["resources"], "subscribe": True}
+    return {**discovery, "capabilities": {**capabilities, "resources": resources}}

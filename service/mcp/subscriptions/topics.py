@@ -1,4 +1,4 @@
-"""What does somebody mean who names something that they want to hear of?"""
+"""Topics of a subscription: resource URIs and task ids, parsed."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _URI_PATTERN: Final = re.compile(r"(?P<scheme>job|workspace)://(?P<handle>[^/?#]
 
 
 class TopicKind(StrEnum):
-    """As what a thing is told of."""
+    """What kind of notification a topic gets."""
 
     JOB = "job"
     LOG = "log"
@@ -25,23 +25,23 @@ class TopicKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionTopic:
-    """A thing that somebody named."""
+    """One thing that a client subscribes to."""
 
     text: str
-    """As they wrote it."""
+    """The URI or the task id, as the client wrote it."""
     kind: TopicKind
     entity_id: UUID
-    """Of the job, or of the workspace."""
+    """The id of the job, or of the workspace."""
 
     def is_final(self, job: JobStatus | None) -> bool:
-        """Say whether nothing will have to be told of it any more, now that its job is so."""
+        """Whether no notification can follow; `job` is None if the job no longer exists."""
         if job is None:
             return True  # its retention has ended
         return job.finished_at is not None if self.kind is TopicKind.TASK else job.is_settled
 
 
 def parse_resource_uri(text: str) -> SubscriptionTopic | None:
-    """Read the address of a resource; none if it is not one of ours."""
+    """Parse the URI of a resource; None if it is not one of ours."""
     match = _URI_PATTERN.fullmatch(text)
     if match is None:
         return None
@@ -51,7 +51,7 @@ def parse_resource_uri(text: str) -> SubscriptionTopic | None:
 
 
 def parse_task_id(text: str) -> SubscriptionTopic | None:
-    """Read the id of a task; none if it cannot be one."""
+    """Parse the id of a task; None if it cannot be one."""
     return _parse_topic(text, TopicKind.TASK, text)
 
 

@@ -1,9 +1,10 @@
-"""When is a tool's answer a task, and how is a task asked about? As SEP-2663 says, and nobody else.
+"""Tasks extension of MCP (SEP-2663): a tool call becomes a task, and clients poll the task.
 
     tools/call ──▶ a tool hands over ──▶ {"resultType": "task", …} ──▶ tasks/get, until it is over
 
-The tool decides, and only if this very request declares the extension. This module knows the
-protocol; what a task is, and whose, its source knows. There is no tasks/list, and no tasks/result.
+The tool decides, and only if the request itself declares the extension. This module knows the
+protocol; a `TaskSource` knows the tasks and their owners. There is no tasks/list and no
+tasks/result.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -44,19 +45,19 @@ RequestContext = ServerRequestContext[App, Any]
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands, in the protocol's words; the last three are final."""
+    """The status of a task, in the words of the protocol; the last three are final."""
 
     WORKING = "working"
     INPUT_REQUIRED = "input_required"
     COMPLETED = "completed"
     CANCELLED = "cancelled"
     FAILED = "failed"
-    """Only by an error of the protocol; a tool that failed has completed, and says so."""
+    """For errors of the protocol only; a tool that failed has completed, with an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task at one moment."""
+    """A task as it was just read."""
 
     task_id: str
     status: TaskStatus
@@ -64,22 +65,22 @@ class Task:
     created_at: datetime
     updated_at: datetime
     ttl: timedelta | None
-    """From its creation; none while there is no end to it."""
+    """Counted from the creation; None while no end is known."""
     poll_interval: timedelta | None
     outcome: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What its status brings with it: `result`, `error` or `inputRequests`."""
+    """The fields that belong to the status: `result`, `error` or `inputRequests`."""
 
     def to_created_result(self) -> dict[str, Any]:
-        """Say that a call has become this task."""
+        """Build the result of a call that became this task."""
         return {"resultType": "task", **self._to_fields()}
 
     def to_detailed_result(self) -> dict[str, Any]:
-        """Say how it stands, and what came of it."""
+        """Build the result of tasks/get: the status, and the outcome."""
         return {**self._to_fields(), **self.outcome}
 
     def _to_fields(self) -> dict[str, Any]:
-        # Not a model: the SDK leaves null fields of models out, and ttlMs has to be there.
-        poll = (
+        # Not a model: the SDK leaves null fields of models out, and ttlMs must be there.
+        poll_interval = (
             {}
             if self.poll_interval is None
             else {"pollIntervalMs": _to_milliseconds(self.poll_interval)}
@@ -91,70 +92,70 @@ class Task:
             "createdAt": self.created_at.isoformat(),
             "lastUpdatedAt": self.updated_at.isoformat(),
             "ttlMs": None if self.ttl is None else _to_milliseconds(self.ttl),
-            **poll,
+            **poll_interval,
         }
 
 
 class TaskSource(Protocol):
-    """Where tasks are; of a foreign one it knows as much as of one that never was."""
+    """Reads and changes tasks. A foreign task looks like one that does not exist."""
 
     async def get_task(self, app: App, caller: Caller, task_id: str) -> Task:
-        """Return a task of the caller's.
+        """Return a task of the caller.
 
         Raises:
-            NotFound: they have none of that id.
-            Invalid: nobody has.
+            NotFound: the caller has no task with this id.
+            Invalid: no task can have this id.
         """
         ...
 
     async def update_task(
         self, app: App, caller: Caller, task_id: str, answers: Mapping[str, Any]
     ) -> None:
-        """Take answers to what a task asks; those to nothing that is asked are passed over.
+        """Take answers to the questions of a task; answers without a question are ignored.
 
         Raises:
-            NotFound: the caller has no such task.
-            Invalid: nobody has.
+            NotFound: the caller has no task with this id.
+            Invalid: no task can have this id.
         """
         ...
 
     async def cancel_task(self, app: App, caller: Caller, task_id: str) -> None:
-        """Call a task off, unless it is over.
+        """Cancel a task, unless it has ended.
 
         Raises:
-            NotFound: the caller has no such task.
-            Invalid: nobody has.
-            Denied: their token does not let them.
+            NotFound: the caller has no task with this id.
+            Invalid: no task can have this id.
+            Denied: the token of the caller does not allow it.
         """
         ...
 
 
 class TaskParams(RequestParams):
-    """Which task."""
+    """The parameters of tasks/get and tasks/cancel."""
 
     task_id: str
 
 
 class UpdateParams(TaskParams):
-    """What a task asked for."""
+    """The parameters of tasks/update."""
 
     input_responses: dict[str, Any] = Field(default_factory=dict)
 
 
 def client_accepts_tasks(ctx: RequestContext) -> bool:
-    """Say whether this request lets its answer be a task."""
-    able = ctx.session.client_capabilities
-    extensions = able.extensions if able is not None else None
+    """Whether the answer to this request may be a task."""
+    capabilities = ctx.session.client_capabilities
+    extensions = capabilities.extensions if capabilities is not None else None
     return ctx.protocol_version in _MODERN_VERSIONS and TASKS_EXTENSION in (extensions or {})
 
 
 def task_handover_result(task_id: str, interim_result: CallToolResult) -> CallToolResult:
-    """Answer a call with a task; only where it is `declared`."""
+    """Mark a result so that the client gets the task; only if `client_accepts_tasks`."""
     return interim_result.model_copy(update={"meta": {_TASK_ID_META_KEY: task_id}})
 
 
 class TasksExtension(Extension):
-    """The extension, over one source of tasks."""
+    """The extension, for one source of tasks."""
 
     identifier = TASKS_EXTENSION
 
@@ -163,7 +164,7 @@ class TasksExtension(Extension):
 
     @override
     def methods(self) -> Sequence[MethodBinding]:
-        """Serve what there is to a task."""
+        """Return the methods of a task."""
         return (
             MethodBinding("tasks/get", TaskParams, self._get, _MODERN_VERSIONS),
             MethodBinding("tasks/update", UpdateParams, self._update, _MODERN_VERSIONS),
@@ -177,12 +178,12 @@ class TasksExtension(Extension):
         ctx: ServerRequestContext[Any, Any],
         call_next: CallNext,
     ) -> HandlerResult:
-        """Show the task instead of an answer, if the tool has handed over."""
+        """Answer with the task, if the tool has handed over to one."""
         result = await call_next(ctx)
-        handed = result.meta if isinstance(result, CallToolResult) else None
-        if handed is None or _TASK_ID_META_KEY not in handed:
+        meta = result.meta if isinstance(result, CallToolResult) else None
+        if meta is None or _TASK_ID_META_KEY not in meta:
             return result
-        task_id = str(handed[_TASK_ID_META_KEY])
+        task_id = str(meta[_TASK_ID_META_KEY])
         with _unknown_task_errors(task_id):
             task = await self._source.get_task(
                 ctx.lifespan_context, await current_caller(), task_id
@@ -212,10 +213,10 @@ class TasksExtension(Extension):
 
 
 def _expect_matching_header(ctx: RequestContext, params: TaskParams) -> None:
-    """Refuse a request that is routed by another name, or that could not read the answer.
+    """Refuse a request whose header names another task, or whose client could not read the answer.
 
-    A header that is missing is let pass, against the letter: the client of fastmcp-tasks 4.1.2
-    sends none, and nothing is routed by it here.
+    A missing header is accepted, against the specification: the client of fastmcp-tasks 4.1.2 sends
+    none, and nothing here is routed by it.
     """
     name = ctx.request.headers.get("mcp-name") if ctx.request is not None else None
     if name is not None and decode_header_value(name) != params.task_id:
