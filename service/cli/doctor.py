@@ -91,8 +91,8 @@ async def _check_database(settings: Settings) -> list[Finding]:
         Finding(
             "work",
             is_ok=unowned == 0,
-            message=f"{unowned} rows owe a step that nobody would take up",
-            remedy="This is a bug of ours: please report what v_unowned shows.",
+            message=f"{unowned} rows need a next step that no worker would take",
+            remedy="This is a bug in Holdfast: please report the rows of v_unowned.",
         ),
     ]
 

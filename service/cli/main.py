@@ -216,14 +216,6 @@ def _run_doctor(_: argparse.Namespace) -> int:
 def _run_test(options: argparse.Namespace) -> int:
     """Run every test."""
     workers = str((os.cpu_count() or 1) + 1)  # one more, because some tests wait for processes
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-n",
-        workers,
-        "--dist",
-        "loadgroup",
-        *options.pytest,
-    ]
+    distribution = ["-n", workers, "--dist", "loadgroup"]
+    command = [sys.executable, "-m", "pytest", *distribution, *options.pytest]
     return subprocess.run(command, cwd=_PROJECT_ROOT, check=False).returncode

@@ -132,7 +132,7 @@ async def serve_hub_emulator(
     Raises:
         CannotStart: the port is taken.
     """
-    # hf_xet keeps a cache. Ours must not mix with the one in the home of whoever runs this.
+    # hf_xet keeps a cache; this one must not mix with the one in the user's home.
     os.environ["HF_XET_CACHE"] = str(folder / "xet" / "cache")
     config = uvicorn.Config(
         create_hub_emulator(

@@ -61,13 +61,13 @@ class FakeProviders:
 
     def routes(self) -> list[Route]:
         """Return the routes; the Hub has given the providers these names."""
-        post, both = ["POST"], ["GET", "POST"]
+        post, get_and_post = ["POST"], ["GET", "POST"]
         endpoints = {
             "hf-inference": (self.call_hf_inference, post),
-            "fal-ai": (self.call_fal, both),
+            "fal-ai": (self.call_fal, get_and_post),
             "replicate": (self.call_replicate, post),
         } | {
-            provider: (partial(self.call_openai_compatible, provider), both)
+            provider: (partial(self.call_openai_compatible, provider), get_and_post)
             for provider in ("together", "deepinfra", "scaleway", "nscale")
         }
         return [
