@@ -3,7 +3,7 @@
     commit ──▶ enqueue ──▶ collected for 15 ms ──▶ one message on Valkey ──▶ each service
 
 A notification has no authority and may be lost. Whoever receives one reads the job, as the subject
-that it waits for, and reads it once a second anyway (`service.runtime.job_watch`). So enqueuing
+that it waits for, and reads it once a second anyway (`service.runtime.watch`). So enqueuing
 never waits and never fails, and nothing is sent while a transaction is open. The channel and the
 encoding stand here for both sides.
 """
