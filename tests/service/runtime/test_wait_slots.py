@@ -151,6 +151,6 @@ async def test_a_refusal_says_what_to_do(
         slot_replicas[0].acquire(subject_id, duration=LONG_WAIT),
         slot_replicas[0].acquire(subject_id, duration=LONG_WAIT),
     ):
-        with pytest.raises(TooManyWaits, match=r"2 calls waiting.*one call.*call job_status"):
+        with pytest.raises(TooManyWaits, match=r"2 waiting calls.*one call.*call job_status"):
             async with slot_replicas[1].acquire(subject_id, duration=LONG_WAIT):
                 pass
