@@ -1,4 +1,4 @@
-"""Arguments that the tools share: their types, checked and described once."""
+"""Types of arguments that several tools share, each checked and described once."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -10,6 +10,7 @@ from mcp import Client
 from mcp.server import MCPServer
 from starlette.applications import Starlette
 
+from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Secret
 from schema.billing.pricing import HardwarePrices
 from schema.common import ids
@@ -39,12 +40,14 @@ TRANSACTIONS_OF_A_LAUNCH = 2
 class CountingPriceCache(PriceCache):
     """Counts how often work is priced."""
 
-    price_count = 0
+    def __init__(self, price_cache: PriceCache) -> None:
+        self._price_cache = price_cache
+        self.price_count = 0
 
     async def current(self) -> HardwarePrices:
         """Return the newest list, and count it."""
         self.price_count += 1
-        return await super().current()
+        return await self._price_cache.current()
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,18 @@ class CountedTools:
 
 
 @pytest.fixture
-async def counted(settings: Callable[..., Settings], hub: FakeHub) -> AsyncGenerator[CountedTools]:
+async def counted(
+    settings: Callable[..., Settings], hub: FakeHub, database_url: str
+) -> AsyncGenerator[CountedTools]:
     """Open the service's own application in this loop, and count what is done with it."""
     web: Starlette = create_app(settings(hub_url=hub.url))
-    async with web.router.lifespan_context(web):
+    async with (
+        web.router.lifespan_context(web),
+        Database(database_url, application_name="tests", role=DatabaseRole.TENANT) as pool,
+    ):
         app: App = web.state.app
-        database = CountingTenantDatabase(app.database._database)
-        price_cache = CountingPriceCache(app.price_cache._hub, app.database)
+        database = CountingTenantDatabase(pool)
+        price_cache = CountingPriceCache(app.price_cache)
         counted_app = replace(app, database=database, price_cache=price_cache)
 
         @asynccontextmanager
