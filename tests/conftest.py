@@ -49,7 +49,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """A Postgres for this process; the database it names is a migrated, empty template."""
+    """The URL of a Postgres for this process; its database is a migrated, empty template."""
     with run_postgres(tmp_path_factory.mktemp("postgres")) as url:
         revisions.upgrade_to_revision(url)
         yield url
@@ -85,13 +85,13 @@ async def database(database_url: str) -> AsyncGenerator[Database]:
 
 @pytest.fixture
 def vault_keys() -> str:
-    """A key ring."""
+    """A key ring for the vault."""
     return f"1:{base64.b64encode(os.urandom(32)).decode()}"
 
 
 @pytest.fixture
 def vault(vault_keys: str) -> Vault:
-    """A vault on that ring."""
+    """A vault with those keys."""
     return Vault.from_key_ring(vault_keys)
 
 
@@ -116,7 +116,7 @@ def make_settings(
 
 @pytest.fixture
 async def ada_id(database: Database, vault: Vault) -> str:
-    """A subject who has lent a token."""
+    """The id of Ada, whose token is stored."""
     async with database.transaction() as tx:
         await credentials.save_credential(
             tx, vault, subject_id=ADA_ID, name="ada", token=Secret("hf_ada"), expires_at=None
@@ -146,7 +146,7 @@ def make_job(database: Database, ada_id: str) -> JobFactory:
 
 @pytest.fixture
 def fail_first_commit(database_url: str) -> FailFirstCommit:
-    """Let the server drop the first commit that inserts into a table."""
+    """Return a function that makes the first commit with an insert into a table fail."""
 
     async def prepare(table: str) -> None:
         connection = await asyncpg.connect(database_url)

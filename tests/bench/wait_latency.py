@@ -2,9 +2,10 @@
 
     python3 -m tests.bench.wait_latency [--waiters N] [--changes N]
 
-N people's calls wait in one service process for a job each, with one connection for hints. Jobs are
-moved one after the other; the time is from before the move is begun to after the reading that the
-hint caused. It prints both percentiles, and what is read a second while nothing changes.
+N people's calls wait in one service process for a job each, with one connection for
+notifications. Jobs are changed one after the other; the time is from before the transition begins
+to after the read that the notification caused. It prints both percentiles, and how much is read a
+second while nothing changes.
 """
 
 import argparse
@@ -74,7 +75,7 @@ async def measure_latency(
             on_job_changes=sender.enqueue,
         ) as moving,
         Database(postgres, application_name="service", role=DatabaseRole.TENANT) as database,
-        open_watch(valkey, ground := CountingTenantDatabase(database)) as registry,
+        open_watch(valkey, tenant_database := CountingTenantDatabase(database)) as registry,
         anyio.create_task_group() as calls,
     ):
         jobs = await queue_jobs(moving, waiter_count)
@@ -83,7 +84,7 @@ async def measure_latency(
             with registry.watch_jobs(subject, [job_id]) as changed:
                 changed.set_seen({job_id: JobVersion(1, None)})
                 await changed.wait_for_change()
-                async with ground.as_subject(subject) as (tx, _):
+                async with tenant_database.as_subject(subject) as (tx, _):
                     await job_queries.get_job_statuses(tx, subject, [job_id])
                 took.append(time.perf_counter() - began[job_id])
                 if len(took) == change_count:
@@ -92,9 +93,9 @@ async def measure_latency(
         for job_id, subject in jobs.items():
             calls.start_soon(wait, job_id, subject)
         await anyio.sleep(1)  # until everybody waits, and their first looks are over
-        before = ground.transaction_count
+        before = tenant_database.transaction_count
         await anyio.sleep(_IDLE_SECONDS)  # the stretch of time that is measured
-        idle = (ground.transaction_count - before) / _IDLE_SECONDS
+        idle = (tenant_database.transaction_count - before) / _IDLE_SECONDS
         for job_id in random.sample(sorted(jobs), change_count):
             began[job_id] = time.perf_counter()
             async with moving.transaction() as tx:

@@ -25,7 +25,7 @@ from tests.support.hub.fake_hub import run_fake_hub
 
 
 def main() -> int:
-    """Run it."""
+    """Run the suite against both servers and print the report; return the exit code."""
     logging.disable()  # the suite provokes what is worth a line anywhere else
     folder = Path(mkdtemp(prefix="holdfast-conformance-"))
     console = Console(highlight=False)
@@ -42,11 +42,11 @@ def main() -> int:
                 "calls_per_minute": 0,
             }
         )
-        edge = stack.enter_context(run_service_with_suite_tools(settings))
+        suite_server = stack.enter_context(run_service_with_suite_tools(settings))
         service = stack.enter_context(run_service(settings))
         runs: dict[str, tuple[SuiteResults, SuiteResults]] = {
             revision: (
-                suite.run_suite(edge, revision, folder / f"{revision}-edge"),
+                suite.run_suite(suite_server, revision, folder / f"{revision}-edge"),
                 suite.run_suite(service, revision, folder / f"{revision}-service"),
             )
             for revision in suite.REVISIONS

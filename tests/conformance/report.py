@@ -9,7 +9,7 @@ SuiteResults = Mapping[str, ConformanceResult]
 
 
 def find_failures(revision: str, results: SuiteResults) -> list[str]:
-    """Judge a run against our edge with the suite's own tools."""
+    """Return the problems of a run against our middleware with the suite's own tools."""
     excused = NOT_OFFERED[revision]
     problems = [
         f"{name}: {trouble}"
@@ -27,7 +27,7 @@ def find_failures(revision: str, results: SuiteResults) -> list[str]:
 
 
 def find_service_failures(revision: str, results: SuiteResults) -> list[str]:
-    """Judge a run against our service, which has none of the suite's tools."""
+    """Return the problems of a run against our service, which has none of the suite's tools."""
     problems = [f"{name} was not run" for name in SERVICE_SCENARIOS[revision] - results.keys()]
     for name in SERVICE_SCENARIOS[revision] & results.keys():
         problems += [f"{name}: {trouble}" for trouble in results[name].failures]
@@ -37,7 +37,7 @@ def find_service_failures(revision: str, results: SuiteResults) -> list[str]:
 
 
 def format_report(runs: Mapping[str, tuple[SuiteResults, SuiteResults]]) -> str:
-    """Write down, as Markdown, what a run against each of the two found for each revision."""
+    """Format the results of both servers at each revision as Markdown."""
     counted = ("scenarios", "pass", "skipped by the suite", "not offered")
     columns = ("requirement set", *counted, "pass against the service itself")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]

@@ -37,7 +37,7 @@ def fake_hub() -> Generator[FakeHub]:
 
 @pytest.fixture
 def suite_server_url(make_settings: Callable[..., Settings], fake_hub: FakeHub) -> Generator[str]:
-    """Our edge around what the suite calls."""
+    """Our middleware around the tools that the suite calls."""
     with run_service_with_suite_tools(make_settings(hub_url=fake_hub.url)) as url:
         yield url
 
@@ -62,8 +62,11 @@ async def test_the_edge_and_the_service_conform_to_both_revisions(
     }
 
     wrong = {
-        revision: [*find_failures(revision, edge), *find_service_failures(revision, service)]
-        for revision, (edge, service) in runs.items()
+        revision: [
+            *find_failures(revision, suite_results),
+            *find_service_failures(revision, service),
+        ]
+        for revision, (suite_results, service) in runs.items()
     }
     assert not any(wrong.values()), wrong
     interop_page.check_section("conformance", format_report(runs))

@@ -37,12 +37,12 @@ CONCURRENCY: Final = 8
 _POLL_SECONDS: Final = 0.01
 _TIMEOUT_SECONDS: Final = 120.0
 _FAILPOINTS: Final = ("", "batch.marked", "", "batch.written")
-"""Where lives end in turn; nowhere in particular is at a random moment."""
+"""Where the workers are killed in turn; the empty name is a random moment."""
 
 
 @dataclass(slots=True)
 class BatchReport:
-    """What came of a batch, and of what was sent for it."""
+    """The end of a batch, and of the requests that were sent for it."""
 
     items: int
     on_unknown: str
@@ -67,7 +67,7 @@ class BatchReport:
 
 
 async def run_batch(
-    nursery: ForkServer,
+    fork_server: ForkServer,
     postgres: Postgres,
     template: str,
     valkey_url: str,
@@ -76,27 +76,29 @@ async def run_batch(
     kills: int,
     on_unknown: str,
 ) -> BatchReport:
-    """Play it, and compare the books."""
-    account, started = BatchReport(items, on_unknown), time.monotonic()
-    scene = CrashCase("batch", Fault.NONE)
-    async with open_context(scene, nursery, postgres, template, valkey_url) as stage:
-        port, ledger = find_free_port(), nursery.folder / f"ledger-{started}"
+    """Run a batch, kill its workers, and compare its rows with what was sent."""
+    report, started = BatchReport(items, on_unknown), time.monotonic()
+    case = CrashCase("batch", Fault.NONE)
+    async with open_context(case, fork_server, postgres, template, valkey_url) as stage:
+        port, ledger = find_free_port(), fork_server.folder / f"ledger-{started}"
         ledger.touch()
-        router = await nursery.start("router", str(nursery.folder / "hub"), port, str(ledger))
+        router = await fork_server.start(
+            "router", str(fork_server.folder / "hub"), port, str(ledger)
+        )
         stage.environment["HOLDFAST_ROUTER_URL"] = f"http://127.0.0.1:{port}"
         await lend_token(stage)
         job_id = await _submit(stage, items, on_unknown)
-        known = list[tuple[set[str], int]]()
-        for life in range(kills):
-            place = _FAILPOINTS[life % len(_FAILPOINTS)]
+        snapshots = list[tuple[set[str], int]]()
+        for kill in range(kills):
+            place = _FAILPOINTS[kill % len(_FAILPOINTS)]
             await _run_worker_until_killed(stage, job_id, ledger, place, items // (kills + 1))
-            account.kill_count += 1
-            known.append((await _read_done_items(stage, job_id), len(_read_prompts(ledger))))
+            report.kill_count += 1
+            snapshots.append((await _read_done_items(stage, job_id), len(_read_prompts(ledger))))
         await _run_worker_to_end(stage, job_id)
         await router.kill()
-        account.seconds = time.monotonic() - started
-        await _check_report(account, stage, job_id, _read_prompts(ledger), known)
-    return account
+        report.seconds = time.monotonic() - started
+        await _check_report(report, stage, job_id, _read_prompts(ledger), snapshots)
+    return report
 
 
 async def _submit(stage: ScenarioContext, items: int, on_unknown: str) -> UUID:
@@ -177,7 +179,7 @@ async def _check_report(
     stage: ScenarioContext,
     job_id: UUID,
     sent_prompts: list[str],
-    known: list[tuple[set[str], int]],
+    snapshots: list[tuple[set[str], int]],
 ) -> None:
     async with stage.database.transaction() as tx:
         state = await tx.fetchval("SELECT state FROM job WHERE id = $1", job_id)
@@ -191,7 +193,7 @@ async def _check_report(
         for name, item_state in states.items()
         if item_state == "done" and name not in report.request_counts
     ]
-    again = [name for done, upto in known for name in sent_prompts[upto:] if name in done]
+    again = [name for done, upto in snapshots for name in sent_prompts[upto:] if name in done]
     repeating = report.on_unknown == "repeat"
     for broken, words in (
         (state != "succeeded", f"the batch is {state}"),
@@ -213,7 +215,7 @@ def _read_prompts(ledger: Path) -> list[str]:
 
 
 async def run_batches(folder: Path, *batches: tuple[int, int, str]) -> list[BatchReport]:
-    """Start servers, and play batches of so many items, with so many kills, by either policy."""
+    """Start servers, and run batches of given numbers of items and kills, and a policy."""
     with ExitStack() as servers:
         postgres = Postgres(folder / "postgres", durable=True)
         valkey = Valkey(folder / "valkey", durable=False)
@@ -234,20 +236,20 @@ async def run_batches(folder: Path, *batches: tuple[int, int, str]) -> list[Batc
 
 
 def main() -> int:
-    """Play what the command line asks for."""
+    """Run both policies with the options of the command line."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.crash.batch", description=__doc__)
     parser.add_argument("--items", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=10)
-    chosen = parser.parse_args()
-    plays = [(chosen.items, chosen.kills, policy) for policy in ("report", "repeat")]
+    options = parser.parse_args()
+    plays = [(options.items, options.kills, policy) for policy in ("report", "repeat")]
     with TemporaryDirectory(prefix="holdfast-crash-") as folder:
-        accounts = asyncio.run(run_batches(Path(folder), *plays))
+        reports = asyncio.run(run_batches(Path(folder), *plays))
     console = Console()
-    for account in accounts:
-        console.print(str(account), highlight=False)
-        for violation in account.violations:
+    for report in reports:
+        console.print(str(report), highlight=False)
+        for violation in report.violations:
             console.print(f"[red]{violation}[/]", highlight=False)
-    return 1 if any(account.violations for account in accounts) else 0
+    return 1 if any(report.violations for report in reports) else 0
 
 
 if __name__ == "__main__":

@@ -27,11 +27,11 @@ _REPORT_FOLDER: Final = Path(".holdfast/crash")
 
 
 async def run_cases(
-    scenes: Sequence[CrashCase], folder: Path, *, lanes: int, console: Console
+    cases: Sequence[CrashCase], folder: Path, *, lanes: int, console: Console
 ) -> list[ScenarioResult]:
-    """Play scenes on a few lanes side by side, each with servers of its own."""
-    waiting = list(reversed(scenes))
-    verdicts: list[ScenarioResult] = []
+    """Run cases on a few lanes side by side, each with servers of its own."""
+    remaining = list(reversed(cases))
+    results: list[ScenarioResult] = []
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,7 +39,7 @@ async def run_cases(
         TimeElapsedColumn(),
     )
     with ExitStack() as servers, Progress(*columns, console=console) as progress:
-        played = progress.add_task("scenes", total=len(scenes))
+        task = progress.add_task("cases", total=len(cases))
 
         async def lane(number: int) -> None:
             home = folder / f"lane-{number}"
@@ -53,59 +53,61 @@ async def run_cases(
             template, redis = postgres.start(), valkey.start()
             await asyncio.to_thread(revisions.upgrade_to_revision, template)
             async with run_fork_server(home) as processes:
-                while waiting:
-                    scene = waiting.pop()
-                    if scene.point == SOAK:
-                        verdict = await run_soak(processes, postgres, template, redis, progress)
+                while remaining:
+                    case = remaining.pop()
+                    if case.point == SOAK:
+                        result = await run_soak(processes, postgres, template, redis, progress)
                     else:
-                        verdict = await run_scenario(scene, processes, postgres, template, redis)
-                    verdicts.append(verdict)
-                    progress.advance(played)
-                    for violation in verdict.violations:
-                        console.print(f"[red]{scene}[/] {violation}", highlight=False)
+                        result = await run_scenario(case, processes, postgres, template, redis)
+                    results.append(result)
+                    progress.advance(task)
+                    for violation in result.violations:
+                        console.print(f"[red]{case}[/] {violation}", highlight=False)
 
         async with asyncio.TaskGroup() as group:
             for number in range(lanes):
                 group.create_task(lane(number))
-    return verdicts
+    return results
 
 
 def main() -> int:
-    """Play what the command line asks for."""
+    """Run the cases that the command line names."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.crash", description=__doc__)
     parser.add_argument(
-        "--point", action="append", choices=find_failpoints(), help="only this place"
+        "--point", action="append", choices=find_failpoints(), help="only this failpoint"
     )
     parser.add_argument(
         "--fault", action="append", type=Fault, choices=list(Fault), help="only this fault"
     )
     parser.add_argument("--unknown", choices=["fail", "relaunch"], help="only this policy")
-    parser.add_argument("--soak", action="store_true", help="not places: many launches and kills")
     parser.add_argument(
-        "--lanes", type=int, default=_DEFAULT_LANES, help="scenes played side by side"
+        "--soak", action="store_true", help="many launches and kills instead of the cases"
+    )
+    parser.add_argument(
+        "--lanes", type=int, default=_DEFAULT_LANES, help="how many cases run side by side"
     )
     parser.add_argument(
         "--report", type=Path, default=_REPORT_FOLDER, help="the folder of the report"
     )
-    chosen = parser.parse_args()
-    scenes = [
-        scene
-        for scene in build_matrix()
-        if (not chosen.point or scene.point in chosen.point)
-        and (not chosen.fault or scene.fault in chosen.fault)
-        and (not chosen.unknown or scene.unknown == chosen.unknown)
+    options = parser.parse_args()
+    cases = [
+        case
+        for case in build_matrix()
+        if (not options.point or case.point in options.point)
+        and (not options.fault or case.fault in options.fault)
+        and (not options.unknown or case.unknown == options.unknown)
     ]
-    if chosen.soak:
-        scenes = [CrashCase(SOAK, Fault.NONE)]
+    if options.soak:
+        cases = [CrashCase(SOAK, Fault.NONE)]
     console = Console()
     started = time.monotonic()
     with TemporaryDirectory(prefix="holdfast-crash-") as folder:
-        verdicts = asyncio.run(
-            run_cases(scenes, Path(folder), lanes=min(chosen.lanes, len(scenes)), console=console)
+        results = asyncio.run(
+            run_cases(cases, Path(folder), lanes=min(options.lanes, len(cases)), console=console)
         )
-    path = write_report(verdicts, chosen.report, seconds=time.monotonic() - started)
-    broken = sum(bool(verdict.violations) for verdict in verdicts)
+    path = write_report(results, options.report, seconds=time.monotonic() - started)
+    broken = sum(bool(result.violations) for result in results)
     console.print(
-        f"{len(verdicts)} scenes, {broken} with violations. Report: {path}", highlight=False
+        f"{len(results)} cases, {broken} with violations. Report: {path}", highlight=False
     )
     return 1 if broken else 0

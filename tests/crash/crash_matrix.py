@@ -13,7 +13,7 @@ _FAILPOINT_CALL: Final = re.compile(r'hit_failpoint\("([a-z.]+)"\)')
 
 @dataclass(frozen=True, slots=True)
 class CrashCase:
-    """What happens: where a process ends, and what goes wrong besides."""
+    """One case: where a process is killed, and what else goes wrong."""
 
     point: str
     fault: Fault

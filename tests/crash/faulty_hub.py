@@ -1,7 +1,7 @@
 """A Hub with one fault: what an intermediary, a bug or an outage does to requests and answers.
 
-It stands around the local Hub, so that whatever it does to the outside, the Hub's own listing stays
-the ledger of what was really created.
+It wraps the Hub emulator: whatever it does to the answers, the emulator's own listing stays the
+ledger of what was really created.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from service.local.hub_emulator.errors import error_response
 from tests.support.asgi import read_body, replay_body
 
 MAX_FAULTY_REQUESTS: Final = 3
-"""Requests of a kind that a fault strikes; what comes after them is answered properly."""
+"""How many requests of a kind fail; later ones are answered properly."""
 LISTING_LAG: Final = timedelta(seconds=0.8)
 """How long the listing does not show what has been created."""
 LATE_ARRIVAL_SECONDS: Final = 4.0
@@ -79,17 +79,17 @@ class FaultyHub:
             self._fault = Fault.NONE
             await asyncio.gather(*self._late_requests)
             await Response("calm")(scope, receive, send)
-        elif (strike := self._choose_fault(_classify_request(scope))) is None:
+        elif (fault_app := self._choose_fault(_classify_request(scope))) is None:
             await self._hub(scope, receive, send)
         else:
-            await strike(scope, receive, send)
+            await fault_app(scope, receive, send)
 
     def _choose_fault(self, kind: str) -> ASGIApp | None:
         if kind == "list" and self._fault is Fault.LIST_LAG:
             return self._delay_listing
         # A listing, or its answer, matters most where an answer was lost.
         also = self._fault in (Fault.LIST_LAG, Fault.LIST_5XX)
-        struck: dict[str, dict[Fault, ASGIApp]] = {
+        fault_apps: dict[str, dict[Fault, ASGIApp]] = {
             "create": {
                 Fault.CREATE_500_BEFORE: _error_app(500),
                 Fault.CREATE_500_AFTER: self._lose_answer,
@@ -106,11 +106,11 @@ class FaultyHub:
             "list": {Fault.LIST_5XX: _error_app(503)},
             "cancel": {Fault.CANCEL_5XX: _error_app(500)},
         }
-        strike = struck.get(kind, {}).get(self._fault)
-        if strike is None or self._fault_counts[kind] >= MAX_FAULTY_REQUESTS:
+        fault_app = fault_apps.get(kind, {}).get(self._fault)
+        if fault_app is None or self._fault_counts[kind] >= MAX_FAULTY_REQUESTS:
             return None
         self._fault_counts[kind] += 1
-        return strike
+        return fault_app
 
     async def _lose_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._hub(scope, receive, _CapturedAnswer().send)

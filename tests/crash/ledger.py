@@ -17,14 +17,14 @@ from tests.crash.faulty_hub import Fault
 from tests.support.database.invariants import COUNTER_MISMATCHES
 
 JOB_RATE: Final = Rate(price_micro_usd=167, timeout=timedelta(minutes=30))
-"""What a job of a scene is held for."""
+"""The price that a job of a case is held for."""
 _ALIVE_STAGES: Final = {"SCHEDULING", "RUNNING"}
 _FINAL_STATES: Final = {"succeeded", "failed", "cancelled"}
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerCounts:
-    """What was counted."""
+    """Numbers of handles and of jobs at the end of a case."""
 
     handles: int
     created: int
@@ -42,9 +42,9 @@ async def audit_ledger(
     user: LocalUser,
     handles: dict[UUID, str],
     cancelled: set[UUID],
-    scene: CrashCase,
+    case: CrashCase,
 ) -> tuple[LedgerCounts, list[str]]:
-    """Compare the books; return what was counted, and each promise that was broken."""
+    """Compare the rows with the Hub; return the counts, and each promise that was broken."""
     ledger = await _list_hub_jobs(hub_url, user)
     connection = await asyncpg.connect(database_url)
     try:
@@ -58,7 +58,7 @@ async def audit_ledger(
     wrong = [
         *_check_handles(handles, jobs, cancelled),
         *_check_events(jobs, events),
-        *_check_hub_jobs(ledger, jobs, runs, scene),
+        *_check_hub_jobs(ledger, jobs, runs, case),
         *(f"unowned: {dict(row)}" for row in unowned),
         *(str(row["mismatch"]) for row in counters),
     ]
@@ -68,7 +68,7 @@ async def audit_ledger(
 
 
 async def _list_hub_jobs(hub: str, user: LocalUser) -> list[dict[str, Any]]:
-    """Every job that the Hub has ever made for the user, whoever has heard of it."""
+    """Return every job that the Hub has ever made for the user, whether or not we know it."""
     jobs: list[dict[str, Any]] = []
     url: str | None = f"{hub}/api/jobs/alice"
     async with httpx2.AsyncClient(headers={"authorization": f"Bearer {user.token}"}) as http:
@@ -113,7 +113,7 @@ def _check_hub_jobs(
     ledger: list[dict[str, Any]],
     jobs: dict[UUID, asyncpg.Record],
     runs: list[asyncpg.Record],
-    scene: CrashCase,
+    case: CrashCase,
 ) -> list[str]:
     known = {run["remote_id"]: run for run in runs if run["remote_id"] is not None}
     wrong = [
@@ -121,7 +121,7 @@ def _check_hub_jobs(
     ]
     # One that came and went before a listing could show it is over, and its run was given up.
     given_up = {str(run["id"]) for run in runs if run["state"] in {"absent", "rejected"}}
-    repeated = scene.fault is Fault.CREATE_REPEATED
+    repeated = case.fault is Fault.CREATE_REPEATED
     wrong += [
         f"unrecorded: {_describe_job(job)}"
         for job in ledger
@@ -131,7 +131,7 @@ def _check_hub_jobs(
     allowed = 2 if repeated else 1
     wrong += [f"run {run} was created {n} times" for run, n in created.items() if n > allowed]
     by_job: Counter[str] = Counter(job["labels"]["holdfast-job"] for job in ledger)
-    most = allowed * (2 if scene.unknown == "relaunch" else 1)
+    most = allowed * (2 if case.unknown == "relaunch" else 1)
     wrong += [f"{job} was created {n} times" for job, n in by_job.items() if n > most]
     stages = {job["id"]: job["status"]["stage"] for job in ledger}
     for run in runs:

@@ -54,18 +54,18 @@ class ForkServer:
         self, role: str, *arguments: Any, environment: Mapping[str, str] | None = None
     ) -> ForkedProcess:
         """Start a `worker`, a `service` or a `hub`."""
-        order = {
+        request = {
             "role": role,
             "arguments": arguments,
             "environment": dict(environment or {}),
             "log": str(self.folder / f"{role}.log"),
         }
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
         return await self._started.get()
 
     async def read_messages(self) -> Self:
-        """Hear what the nursery says, until it ends."""
+        """Read the messages of the fork server until it ends."""
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             message = json.loads(line)
@@ -80,7 +80,7 @@ class ForkServer:
 
 @asynccontextmanager
 async def run_fork_server(folder: Path) -> AsyncGenerator[ForkServer]:
-    """Run a nursery whose processes write their logs into `folder`."""
+    """Run a fork server whose processes write their logs into `folder`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -89,12 +89,12 @@ async def run_fork_server(folder: Path) -> AsyncGenerator[ForkServer]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    running = ForkServer(process, folder)
-    listening = asyncio.create_task(running.read_messages())
+    fork = ForkServer(process, folder)
+    reading = asyncio.create_task(fork.read_messages())
     try:
-        yield running
+        yield fork
     finally:
         assert process.stdin is not None
         process.stdin.close()
         await process.wait()
-        await listening
+        await reading

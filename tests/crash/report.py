@@ -9,54 +9,55 @@ from pathlib import Path
 from tests.crash.scenario import ScenarioResult
 
 
-def write_report(verdicts: Sequence[ScenarioResult], folder: Path, *, seconds: float) -> Path:
+def write_report(results: Sequence[ScenarioResult], folder: Path, *, seconds: float) -> Path:
     """Write both into a folder; return the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    whole = [asdict(verdict) for verdict in verdicts]
-    (folder / "report.json").write_text(json.dumps(whole, indent=1, default=str), "utf-8")
+    records = [asdict(result) for result in results]
+    (folder / "report.json").write_text(json.dumps(records, indent=1, default=str), "utf-8")
     page = folder / "report.md"
-    page.write_text("\n".join(_format_page(verdicts, seconds)), "utf-8")
+    page.write_text("\n".join(_format_page(results, seconds)), "utf-8")
     return page
 
 
-def _format_page(verdicts: Sequence[ScenarioResult], seconds: float) -> list[str]:
-    faults = sorted({verdict.scene.fault for verdict in verdicts})
-    places = sorted({verdict.scene.point for verdict in verdicts})
-    by_scene = {(v.scene.point, v.scene.fault): v for v in verdicts}
+def _format_page(results: Sequence[ScenarioResult], seconds: float) -> list[str]:
+    faults = sorted({result.case.fault for result in results})
+    failpoints = sorted({result.case.point for result in results})
+    by_case = {(result.case.point, result.case.fault): result for result in results}
     states: Counter[str] = Counter()
-    for verdict in verdicts:
-        states.update(verdict.books.states)
+    for result in results:
+        states.update(result.counts.states)
     ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    violations = [(v.scene, text) for v in verdicts for text in v.violations]
+    violations = [(result.case, text) for result in results for text in result.violations]
     return [
         "# Crash matrix",
         "",
-        f"{len(verdicts)} scenes in {seconds:.0f} s: {len(places)} places, {len(faults)} faults.",
-        f"{sum(v.reached for v in verdicts)} processes were ended at their place.",
-        f"{sum(v.books.handles for v in verdicts)} handles: {ended}.",
-        f"{sum(v.books.created for v in verdicts)} jobs at the Hub.",
-        f"{sum(v.books.surplus for v in verdicts)} of them were surplus, found and killed.",
+        f"{len(results)} cases in {seconds:.0f} s.",
+        f"{len(failpoints)} failpoints, {len(faults)} faults.",
+        f"{sum(result.reached for result in results)} processes were killed at their failpoint.",
+        f"{sum(result.counts.handles for result in results)} handles: {ended}.",
+        f"{sum(result.counts.created for result in results)} jobs at the Hub.",
+        f"{sum(result.counts.surplus for result in results)} of these were surplus and killed.",
         "",
         f"**{len(violations)} violations.**",
-        *(f"- `{scene}`: {text}" for scene, text in violations),
+        *(f"- `{case}`: {text}" for case, text in violations),
         "",
-        "How often a process was ended at the place; `·` where the fault leaves no way there.",
+        "How often a process was killed at the failpoint; `·` where the fault leaves no way to it.",
         "",
-        f"| place | {' | '.join(faults)} |",
+        f"| failpoint | {' | '.join(faults)} |",
         f"|---|{'---|' * len(faults)}",
         *(
             f"| {place} | "
-            + " | ".join(_format_cell(by_scene.get((place, fault))) for fault in faults)
+            + " | ".join(_format_cell(by_case.get((place, fault))) for fault in faults)
             + " |"
-            for place in places
+            for place in failpoints
         ),
         "",
     ]
 
 
-def _format_cell(verdict: ScenarioResult | None) -> str:
-    if verdict is None:
+def _format_cell(result: ScenarioResult | None) -> str:
+    if result is None:
         return ""
-    if verdict.violations:
-        return f"**{len(verdict.violations)} broken**"
-    return str(verdict.reached or "·")
+    if result.violations:
+        return f"**{len(result.violations)} broken**"
+    return str(result.reached or "·")

@@ -78,21 +78,21 @@ WORKLOAD: Final[dict[str, tuple[JobKind, dict[str, Any]]]] = {
 
 @dataclass(slots=True)
 class ScenarioResult:
-    """What came of a scene."""
+    """The result of a case."""
 
-    scene: CrashCase
+    case: CrashCase
     reached: int
-    """How often a process was ended there."""
+    """How often a process was killed at the failpoint."""
     seconds: float
-    books: LedgerCounts
+    counts: LedgerCounts
     violations: list[str] = field(default_factory=list[str])
 
 
 @dataclass(slots=True)
 class ScenarioContext:
-    """What one scene plays on."""
+    """The database, the Hub and the processes of one case."""
 
-    scene: CrashCase
+    case: CrashCase
     fork_server: ForkServer
     postgres: Postgres
     database: Database
@@ -110,38 +110,38 @@ class ScenarioContext:
 
 
 async def run_scenario(
-    scene: CrashCase,
+    case: CrashCase,
     fork_server: ForkServer,
     postgres: Postgres,
     template_url: str,
     valkey_url: str,
 ) -> ScenarioResult:
-    """Play one scene, and check the books."""
+    """Run one case, and check the rows."""
     started = time.monotonic()
-    reached, books, violations = 0, NO_COUNTS, list[str]()
+    reached, counts, violations = 0, NO_COUNTS, list[str]()
     try:
-        async with open_context(scene, fork_server, postgres, template_url, valkey_url) as stage:
-            await (_run_killing_service if scene.in_service else _run_killing_worker)(stage)
+        async with open_context(case, fork_server, postgres, template_url, valkey_url) as stage:
+            await (_run_killing_service if case.in_service else _run_killing_worker)(stage)
             reached = stage.kill_count
-            books, violations = await audit_ledger(
-                stage.database_url, stage.hub_url, stage.user, stage.handles, stage.cancelled, scene
+            counts, violations = await audit_ledger(
+                stage.database_url, stage.hub_url, stage.user, stage.handles, stage.cancelled, case
             )
             violations += stage.violations
-    except Exception as error:  # noqa: BLE001  # told with the others, which go on
-        violations.append(f"the scene broke off: {error!r}")
-    return ScenarioResult(scene, reached, time.monotonic() - started, books, violations)
+    except Exception as error:  # noqa: BLE001  # reported with the other cases, which go on
+        violations.append(f"the case broke off: {error!r}")
+    return ScenarioResult(case, reached, time.monotonic() - started, counts, violations)
 
 
 @asynccontextmanager
 async def open_context(
-    scene: CrashCase,
+    case: CrashCase,
     fork_server: ForkServer,
     postgres: Postgres,
     template_url: str,
     valkey_url: str,
 ) -> AsyncGenerator[ScenarioContext]:
-    """Make a database and a Hub for one scene."""
-    name = f"scene_{os.urandom(6).hex()}"
+    """Make a database and a Hub for one case."""
+    name = f"case_{os.urandom(6).hex()}"
     await execute_as_admin(
         template_url, f'CREATE DATABASE {name} TEMPLATE "{urlsplit(template_url).path[1:]}"'
     )
@@ -149,10 +149,10 @@ async def open_context(
     port = find_free_port()
     folder = fork_server.folder / "hub"
     user = find_user(load_users(folder), "alice")
-    hub = await fork_server.start("hub", str(folder), port, scene.fault.value)
+    hub = await fork_server.start("hub", str(folder), port, case.fault.value)
     address = f"http://127.0.0.1:{port}"
     redis = (
-        f"redis://127.0.0.1:{find_free_port()}/0" if scene.fault is Fault.REDIS_GONE else valkey_url
+        f"redis://127.0.0.1:{find_free_port()}/0" if case.fault is Fault.REDIS_GONE else valkey_url
     )
     environment = _SETTINGS | {
         "HOLDFAST_DATABASE_URL": url,
@@ -160,12 +160,12 @@ async def open_context(
         "HOLDFAST_HUB_URL": address,
         "HOLDFAST_ROUTER_URL": address,
         "HOLDFAST_VAULT_KEYS": f"1:{base64.b64encode(os.urandom(32)).decode()}",
-        "HOLDFAST_UNKNOWN": scene.unknown,
+        "HOLDFAST_UNKNOWN": case.unknown,
     }
     try:
         async with Database(url, application_name="crash") as database:
             yield ScenarioContext(
-                scene, fork_server, postgres, database, url, address, user, environment, redis
+                case, fork_server, postgres, database, url, address, user, environment, redis
             )
     finally:
         # Asked to stop, so that its jobs end with it.
@@ -194,15 +194,15 @@ async def _run_killing_worker(stage: ScenarioContext) -> None:
     vault = Vault.from_key_ring(stage.environment["HOLDFAST_VAULT_KEYS"])
     scheduled = asyncio.create_task(
         schedule_scenario.run_schedules(
-            stage.scene, stage.database, vault, stage.user.id, SHORT_JOB_SPEC
+            stage.case, stage.database, vault, stage.user.id, SHORT_JOB_SPEC
         )
     )
     cancelling = asyncio.create_task(_cancel_jobs(stage))
-    nemesis = asyncio.create_task(_restart_postgres(stage))
+    restarting = asyncio.create_task(_restart_postgres(stage))
     supervising = asyncio.create_task(_supervise_worker(stage))
     try:
         await cancelling
-        await nemesis
+        await restarting
         stage.handles.update(dict.fromkeys(await scheduled, "succeeds"))
         await wait_until_settled(stage)
     finally:
@@ -216,7 +216,7 @@ async def _run_killing_service(stage: ScenarioContext) -> None:
     port = find_free_port()
     environment = stage.environment | {"HOLDFAST_PUBLIC_URL": f"http://127.0.0.1:{port}"}
     service = await _start_service(stage, port, environment, kills_left=MAX_KILLS)
-    nemesis = asyncio.create_task(_restart_postgres(stage))
+    restarting = asyncio.create_task(_restart_postgres(stage))
     try:
         for name, (kind, spec) in WORKLOAD.items():
             if kind is JobKind.INFERENCE or name == "is refused":
@@ -234,7 +234,7 @@ async def _run_killing_service(stage: ScenarioContext) -> None:
                 )
                 if view["state"] == "cancelled":
                     stage.cancelled.add(job_id)
-        await nemesis
+        await restarting
         await wait_until_settled(stage)
     finally:
         await service.kill()
@@ -244,7 +244,7 @@ async def _run_killing_service(stage: ScenarioContext) -> None:
 async def _start_service(
     stage: ScenarioContext, port: int, environment: Mapping[str, str], *, kills_left: int
 ) -> ForkedProcess:
-    armed = {"HOLDFAST_FAILPOINT": f"{stage.scene.point}:1:kill"} if kills_left else {}
+    armed = {"HOLDFAST_FAILPOINT": f"{stage.case.point}:1:kill"} if kills_left else {}
     return await stage.fork_server.start("service", port, environment={**environment, **armed})
 
 
@@ -286,13 +286,13 @@ async def _call_until_answered(
 
 
 async def _supervise_worker(stage: ScenarioContext) -> None:
-    """Keep a worker running that ends at the place, a few times over; then one that does not."""
-    deed = "stop" if stage.scene.fault is Fault.ZOMBIE else "kill"
-    if stage.scene.point.startswith("lapse."):
-        # Somebody has to fall silent first.
+    """Run a worker that ends at the failpoint, a few times over; then one that does not."""
+    action = "stop" if stage.case.fault is Fault.ZOMBIE else "kill"
+    if stage.case.point.startswith("lapse."):
+        # Another worker has to stop first, so that a lease lapses.
         await _run_worker_once(stage, "launch.unsent:1:kill")
     while stage.kill_count < MAX_KILLS:
-        await _run_worker_once(stage, f"{stage.scene.point}:1:{deed}")
+        await _run_worker_once(stage, f"{stage.case.point}:1:{action}")
         stage.kill_count += 1
     await _run_worker_once(stage, "")
 
@@ -323,7 +323,7 @@ async def _resume_later(worker: ForkedProcess) -> None:
 
 
 async def _restart_postgres(stage: ScenarioContext) -> None:
-    if stage.scene.fault is Fault.POSTGRES_RESTARTED:
+    if stage.case.fault is Fault.POSTGRES_RESTARTED:
         for _ in range(2):
             await asyncio.sleep(random.uniform(0.3, 1.2))  # noqa: S311  # no secret
             server = stage.postgres._child  # pyright: ignore[reportPrivateUsage]  # to kill it
@@ -370,7 +370,7 @@ async def submit_job(stage: ScenarioContext, kind: JobKind, spec: dict[str, Any]
 
 
 async def _cancel_jobs(stage: ScenarioContext) -> None:
-    """Call two jobs off, one before anybody can know how its launch went."""
+    """Cancel two jobs, one before the result of its launch can be known."""
     for job_id, name in stage.handles.items():
         if "cancelled" not in name:
             continue

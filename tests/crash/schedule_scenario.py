@@ -24,16 +24,16 @@ _POLL_SECONDS: Final = 0.1
 
 
 async def run_schedules(
-    scene: CrashCase, database: Database, vault: Vault, subject_id: str, spec: dict[str, Any]
+    case: CrashCase, database: Database, vault: Vault, subject_id: str, spec: dict[str, Any]
 ) -> list[UUID]:
-    """Where a worker ends as it fires, let schedules fire; return the jobs that they made."""
-    if not scene.point.startswith("fire."):
+    """Let schedules fire in the cases of that loop; return the jobs that they made."""
+    if not case.point.startswith("fire."):
         return []
-    made = False
-    while not made:
+    created = False
+    while not created:
         with suppress(Unavailable):
             await _make_due_schedules(database, vault, subject_id, spec)
-            made = True
+            created = True
     return await _wait_for_firings(database)
 
 
@@ -77,8 +77,8 @@ async def _wait_for_firings(database: Database) -> list[UUID]:
         with suppress(Unavailable):
             async with database.transaction() as tx:
                 done = await tx.fetchval("SELECT count(*) FROM schedule_firing")
-                made = await tx.fetch("SELECT id FROM job WHERE schedule_id IS NOT NULL")
+                jobs = await tx.fetch("SELECT id FROM job WHERE schedule_id IS NOT NULL")
             if done >= SCHEDULE_COUNT:
-                return [row["id"] for row in made]
+                return [row["id"] for row in jobs]
         await asyncio.sleep(_POLL_SECONDS)  # between two looks at what others do
     raise TimeoutError("a schedule has not fired")

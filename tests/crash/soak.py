@@ -40,11 +40,11 @@ _CANCEL_EVERY: Final = 10
 
 
 async def run_soak(
-    nursery: ForkServer, postgres: Postgres, template: str, valkey_url: str, progress: Progress
+    fork_server: ForkServer, postgres: Postgres, template: str, valkey_url: str, progress: Progress
 ) -> ScenarioResult:
-    """Play it, and check the books; one launch is one job at the Hub, or none and a reason."""
-    scene, started = CrashCase(SOAK, Fault.NONE), time.monotonic()
-    async with open_context(scene, nursery, postgres, template, valkey_url) as stage:
+    """Launch, cancel and kill, and check the rows: one launch is one job at the Hub, or none."""
+    case, started = CrashCase(SOAK, Fault.NONE), time.monotonic()
+    async with open_context(case, fork_server, postgres, template, valkey_url) as stage:
         await lend_token(stage)
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
@@ -54,23 +54,23 @@ async def run_soak(
             await _launch_all(stage, progress)
             await wait_until_settled(stage)
             over.set()
-        worker = await nursery.start("worker", environment=stage.environment)
+        worker = await fork_server.start("worker", environment=stage.environment)
         await wait_until_settled(stage)
         await worker.kill()
-        books, violations = await audit_ledger(
-            stage.database_url, stage.hub_url, stage.user, stage.handles, stage.cancelled, scene
+        counts, violations = await audit_ledger(
+            stage.database_url, stage.hub_url, stage.user, stage.handles, stage.cancelled, case
         )
-    return ScenarioResult(scene, stage.kill_count, time.monotonic() - started, books, violations)
+    return ScenarioResult(case, stage.kill_count, time.monotonic() - started, counts, violations)
 
 
 async def _launch_all(stage: ScenarioContext, progress: Progress) -> None:
     launched = progress.add_task("launches", total=LAUNCH_COUNT)
     for number in range(LAUNCH_COUNT):
-        doomed = number % _CANCEL_EVERY == 0
-        spec = SHORT_JOB_SPEC | {"command": ["sleep", "600" if doomed else "0.2"]}
+        is_cancelled = number % _CANCEL_EVERY == 0
+        spec = SHORT_JOB_SPEC | {"command": ["sleep", "600" if is_cancelled else "0.2"]}
         job_id = await submit_job(stage, JobKind.HUB_JOB, spec)
-        stage.handles[job_id] = "is cancelled" if doomed else "succeeds"
-        if doomed:
+        stage.handles[job_id] = "is cancelled" if is_cancelled else "succeeds"
+        if is_cancelled:
             await asyncio.sleep(random.uniform(0, 1))  # noqa: S311  # no secret
             with suppress(Unavailable):
                 async with stage.database.transaction() as tx:

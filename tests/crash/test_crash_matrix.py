@@ -36,20 +36,20 @@ SLICE_CASES: Final = [
 
 @pytest.mark.timeout(240)
 async def test_no_promise_is_broken_wherever_a_process_is_killed(tmp_path: Path) -> None:
-    """Every handle ends, nothing is launched twice, nothing stays alive, and the books agree."""
-    verdicts = await run_cases(SLICE_CASES, tmp_path, lanes=3, console=Console(quiet=True))
+    """Every handle ends, nothing is launched twice, nothing stays alive, and the counts agree."""
+    results = await run_cases(SLICE_CASES, tmp_path, lanes=3, console=Console(quiet=True))
 
-    assert {str(v.scene): v.violations for v in verdicts if v.violations} == {}
-    assert len(verdicts) == len(SLICE_CASES)
-    assert sum(verdict.reached for verdict in verdicts) >= len(SLICE_CASES)
-    assert sum(verdict.books.created for verdict in verdicts) > 0
+    assert {str(v.case): v.violations for v in results if v.violations} == {}
+    assert len(results) == len(SLICE_CASES)
+    assert sum(result.reached for result in results) >= len(SLICE_CASES)
+    assert sum(result.counts.created for result in results) > 0
 
 
 def test_there_are_places_and_faults_enough() -> None:
     """The matrix is what the promises rest on; it must not shrink unnoticed."""
     assert len(find_failpoints()) >= 25
     assert len(Fault) >= 10
-    assert {scene.point for scene in SLICE_CASES} <= set(find_failpoints())
+    assert {case.point for case in SLICE_CASES} <= set(find_failpoints())
 
 
 @pytest.mark.parametrize("setting", ["somewhere", "somewhere:x:kill", "somewhere:1:sing"])

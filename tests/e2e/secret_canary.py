@@ -38,7 +38,7 @@ class Canary:
         return sorted({name for form, name in self._forms.items() if form in data})
 
     async def find_in_database(self, url: str) -> list[str]:
-        """Look through every row of every table, as somebody no wall keeps out.
+        """Look through every row of every table, as a role that row-level security does not limit.
 
         A column of bytes is written as hexadecimal digits there, which is one of the forms.
         """

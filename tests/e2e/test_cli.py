@@ -130,13 +130,13 @@ def test_a_worker_on_a_database_that_was_not_migrated_says_what_to_do(
     postgres_url: str, tmp_path: Path
 ) -> None:
     """An operator reads one sentence, not a traceback."""
-    ring = f"1:{base64.b64encode(os.urandom(32)).decode()}"
+    key_ring = f"1:{base64.b64encode(os.urandom(32)).decode()}"
     bare = postgres_url.rsplit("/", 1)[0] + "/template1"
     process = start_holdfast(
         "worker",
         HOLDFAST_DATABASE_URL=bare,
         HOLDFAST_REDIS_URL="redis://127.0.0.1:1",
-        HOLDFAST_VAULT_KEYS=ring,
+        HOLDFAST_VAULT_KEYS=key_ring,
     )
     output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
 

@@ -1,7 +1,7 @@
 """Workers without Redis: wake-ups are lost for a moment, jobs and workers never.
 
 Each test has a Valkey to break, a database and a worker process of its own. Most of these workers
-hardly ever sweep, so that only a wake that was heard explains that a job has been carried out.
+hardly ever sweep, so that only a wake-up explains that a job has been carried out.
 """
 
 # redis 5 leaves its keyword arguments untyped.
@@ -42,14 +42,14 @@ from tests.support.polling import eventually
 from tests.support.programs import run_program
 from tests.support.stack import McpCaller
 
-pytestmark = pytest.mark.xdist_group("doorbell")
+pytestmark = pytest.mark.xdist_group("wakeups")
 
 SPEC: Final = InferenceSpec(model="local/echo", inputs="Hello.")
 
 
 @dataclass(frozen=True, slots=True)
 class RedisBench:
-    """A Valkey to break, a bell that hangs on it, and what a process needs to be part of it."""
+    """A Valkey to break, a sender of wake-ups, and the environment of processes that use it."""
 
     valkey: BreakableValkey
     redis: Redis
@@ -71,7 +71,7 @@ class RedisBench:
             assert process.wait(timeout=10) == exit_code
 
     def run_worker(self) -> AbstractContextManager[None]:
-        """Run a worker that sweeps when it starts, and then learns of a job only by a wake."""
+        """Run a worker that sweeps when it starts, and then learns of a job only by a wake-up."""
         return self.run_process("workers", sweep="1h")
 
     def run_service(self) -> AbstractContextManager[None]:
@@ -80,7 +80,7 @@ class RedisBench:
         return self.run_process("service", "serve", "--port", port, exit_code=-signal.SIGTERM)
 
     async def queue_jobs(self, count: int = 1) -> list[UUID]:
-        """Queue jobs as the service does, and ring for each."""
+        """Queue jobs as the service does, with a wake-up for each."""
         jobs: list[UUID] = []
         for _ in range(count):
             async with self.database.transaction() as tx:
@@ -117,14 +117,14 @@ class RedisBench:
         await eventually(lambda: self.redis.exists(wakeups.queue_name()), lambda there: not there)
 
     async def wait_until_woken(self) -> None:
-        """Wait until a wake is heard; a machine this busy may lose some of them by itself."""
+        """Wait until a wake-up arrives; a busy machine may lose some of them by itself."""
         jobs = await self.queue_jobs()
 
-        async def ring_again() -> Counter[str]:
+        async def wake_again() -> Counter[str]:
             await self.wakeups.send("again")
             return await self.count_states(jobs)
 
-        await eventually(ring_again, lambda seen: seen["succeeded"] == 1)
+        await eventually(wake_again, lambda seen: seen["succeeded"] == 1)
 
 
 @pytest.fixture(scope="module")
@@ -159,11 +159,11 @@ async def redis_bench(
         )
     try:
         async with (
-            wakeups.open_wakeup_sender(redis_url) as bell,
+            wakeups.open_wakeup_sender(redis_url) as sender,
             Redis.from_url(redis_url) as redis,
         ):
             yield RedisBench(
-                valkey, redis, bell, database, user, environment, url, tmp_path / "log"
+                valkey, redis, sender, database, user, environment, url, tmp_path / "log"
             )
     finally:
         valkey.stop()
@@ -228,7 +228,7 @@ async def test_flushing_redis_all_the_time_keeps_no_job_from_its_end(
 
 
 async def test_wakes_that_repeat_or_make_no_sense_do_no_harm(redis_bench: RedisBench) -> None:
-    """A wake is a hint without authority, whoever left it in the queue."""
+    """A wake-up has no authority, whoever left it in the queue."""
     with redis_bench.run_worker():
         jobs = await redis_bench.queue_jobs()
         for name in (*jobs, ids.new_id()):
@@ -245,7 +245,7 @@ async def test_wakes_that_repeat_or_make_no_sense_do_no_harm(redis_bench: RedisB
 
 
 async def test_a_queue_that_breaks_the_listener_is_thrown_away(redis_bench: RedisBench) -> None:
-    """What cannot be read would break it again each time, and no wake would be heard any more."""
+    """What cannot be read would break it again each time, and no wake-up would arrive any more."""
     with redis_bench.run_worker():
         await redis_bench.put_message(b"\xff\xfe", b"is no name")
         await redis_bench.wait_until_woken()
@@ -288,7 +288,7 @@ async def test_a_redis_that_hangs_keeps_no_launch_waiting_and_is_heard_again(
 async def test_a_service_says_that_its_redis_is_gone_and_that_it_is_back(
     redis_bench: RedisBench,
 ) -> None:
-    """A load balancer must not take a service away for a lost doorbell."""
+    """A load balancer must not take a service away for a lost wake-up."""
     with redis_bench.run_service():
         await wait_for_health(redis_bench.url, "ready")
         redis_bench.valkey.kill()

@@ -35,7 +35,7 @@ async def test_plain_arq_starts_a_worker(stack: Stack, alice: McpCaller) -> None
 async def test_a_worker_starts_and_works_where_there_is_no_redis(
     stack: Stack, alice: McpCaller
 ) -> None:
-    """Redis is a doorbell: without it everything is done, a moment later."""
+    """Redis only sends wake-ups: without it everything is done, a moment later."""
     nowhere = f"redis://127.0.0.1:{find_free_port()}/0"
     with run_only_worker(stack, "service", "worker", HOLDFAST_REDIS_URL=nowhere):
         handle = await alice.launch("true")

@@ -26,7 +26,7 @@ LAUNCH_ARGUMENTS: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
 ALL_SCOPES = "openid profile jobs inference-api"
 DEFAULT_TOKEN_LIFETIME_SECONDS = 28_800
 SHORT_TOKEN_LIFETIME_SECONDS = 5
-"""Seconds that a token lives in here, so that one is seen to be replaced."""
+"""How long a token is valid here, so that one is replaced during a test."""
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from tests.model.state import ModelRules, ModelState
 from tests.model.transitions import Transition, next_transitions
 
 _MAX_STATES: Final = 30_000
-"""A game with more of them has most likely no end: something is counted without a bound."""
+"""A game with more states has most likely no end: something is counted without a bound."""
 
 
 class Edge(NamedTuple):
-    """A move made in a world."""
+    """A transition from one state."""
 
     source: ModelState
     transition: Transition
@@ -24,10 +24,10 @@ class Edge(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StateGraph:
-    """The worlds reached, in the order of their distance from the start."""
+    """The reachable states, in the order of their distance from the start."""
 
     first_step_to: dict[ModelState, Edge | None]
-    """The step that led first to each; none for the start."""
+    """The step that led first to each state; None for the start."""
     transitions_from: dict[ModelState, list[Transition]]
 
     def steps(self) -> Generator[Edge]:
@@ -37,7 +37,7 @@ class StateGraph:
                 yield Edge(state, transition)
 
     def trace_to(self, state: ModelState) -> list[str]:
-        """Tell how a world comes to be, move by move."""
+        """Return the transitions that lead to a state."""
         trace: list[str] = []
         step = self.first_step_to[state]
         while step is not None:
@@ -46,14 +46,14 @@ class StateGraph:
         return trace[::-1]
 
     def shortest_trace(self, is_wrong: Callable[[ModelState], bool]) -> list[str]:
-        """Tell the shortest story that ends in a wrong world; an empty one if there is none."""
+        """Return the shortest trace to a wrong state; an empty one if there is none."""
         wrong = next(filter(is_wrong, self.transitions_from), None)
         return [] if wrong is None else self.trace_to(wrong)
 
     def states_leading_to(
         self, goals: Container[ModelState], is_allowed: Callable[[Edge], bool]
     ) -> set[ModelState]:
-        """Return the worlds from which a goal can be reached by such steps alone."""
+        """Return the states from which a goal can be reached by allowed steps alone."""
         sources: dict[ModelState, list[ModelState]] = {state: [] for state in self.transitions_from}
         for step in self.steps():
             if is_allowed(step):
@@ -70,7 +70,7 @@ class StateGraph:
 
 @cache
 def explore(rules: ModelRules) -> StateGraph:
-    """Make every move in every order."""
+    """Make every transition in every order."""
     start = ModelState()
     first_step_to: dict[ModelState, Edge | None] = {start: None}
     transitions_from: dict[ModelState, list[Transition]] = {}
@@ -78,7 +78,7 @@ def explore(rules: ModelRules) -> StateGraph:
     with _garbage_collection_disabled():
         while queue:
             assert len(first_step_to) < _MAX_STATES, (
-                "this game has no end that a search would reach"
+                "the search does not end: something is counted without a bound"
             )
             state = queue.popleft()
             transitions_from[state] = list(next_transitions(state, rules))
@@ -91,7 +91,7 @@ def explore(rules: ModelRules) -> StateGraph:
 
 @contextmanager
 def _garbage_collection_disabled() -> Generator[None]:
-    # Worlds make no cycles, and to look for some over and over takes longer than the search.
+    # States make no reference cycles; the collector would take longer than the search.
     gc.disable()
     try:
         yield

@@ -12,7 +12,7 @@ OPEN_RUN_STATES: Final = frozenset({RunState.POSTING, RunState.UNKNOWN, RunState
 
 
 class ProtocolFlaw(StrEnum):
-    """A rule of ours left out or broken, to see that it is needed and that its lack is found."""
+    """A rule of ours that is left out or broken, to show that it is needed."""
 
     SENDS_AGAIN = "sends_again"
     """An unclear answer is taken for a refusal: the job is queued again."""
@@ -41,7 +41,7 @@ class ProtocolFlaw(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelRules:
-    """What is played: the policy, what is assumed of the world, and the flaw, if any."""
+    """The rules of a game: the policy, the assumptions, and the flaw, if any."""
 
     relaunch: bool = False
     """Queue the job again, once, when its run is given up; otherwise it fails."""
@@ -56,14 +56,14 @@ class ModelRules:
 
 
 class WorkerPhase(StrEnum):
-    """How far the worker of an attempt has come."""
+    """How far the worker of an attempt is."""
 
     UNSENT = "unsent"
     WAITING = "waiting"
     REFUSED = "refused"
     """A 4xx is on its way back."""
     GONE = "gone"
-    """Done, or dead: it makes no move any more."""
+    """Done, or dead: it makes no transition any more."""
 
 
 class Attempt(NamedTuple):
@@ -104,6 +104,6 @@ class ModelState(NamedTuple):
         return self.attempts[number - 1]
 
     def with_attempt(self, number: int, **changes: Any) -> "ModelState":
-        """Return this world with one of its attempts changed."""
+        """Return this state with one of its attempts changed."""
         before, after = self.attempts[: number - 1], self.attempts[number:]
         return self._replace(attempts=(*before, self.attempt(number)._replace(**changes), *after))

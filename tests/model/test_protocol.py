@@ -53,19 +53,20 @@ def test_a_job_made_by_a_refused_request_is_killed() -> None:
 
 @for_each_policy
 def test_nothing_is_ever_stuck(rules: ModelRules) -> None:
-    """From everywhere a way leads to where the job is over, and nothing of it lives or is open."""
+    """From every state a final one can be reached, in which nothing of the job is alive or open."""
     assert violations.trace_to_dead_end(rules) == []
 
 
 @for_each_policy
 def test_no_play_goes_on_for_ever(rules: ModelRules) -> None:
-    """Every way comes to rest, so what holds at rest is what will be."""
-    plays = explore(rules)
-    behind = {
-        world: {move.after for move in moves} for world, moves in plays.transitions_from.items()
+    """Every play comes to an end, so what holds at its end is what will be."""
+    graph = explore(rules)
+    successors = {
+        state: {transition.after for transition in transitions}
+        for state, transitions in graph.transitions_from.items()
     }
 
-    TopologicalSorter(behind).prepare()
+    TopologicalSorter(successors).prepare()
 
 
 @for_each_policy
@@ -115,7 +116,7 @@ def test_without_a_late_watch_a_job_that_arrives_late_is_an_orphan() -> None:
         "worker has no clear answer (1)",
         "hub creates a job (1)",
         "hub lists the job (1)",
-        "attend gives it up as absent (1)",
+        "reconciler gives it up as absent (1)",
     ]
 
 
@@ -156,7 +157,7 @@ def test_a_bind_that_needs_the_lease_makes_two_jobs_of_one_that_was_found() -> N
         "worker has no clear answer (1)",
         "hub creates a job (1)",
         "hub lists the job (1)",
-        "attend gives it up as absent (1)",
+        "reconciler gives it up as absent (1)",
         "worker claims (2)",
         "worker sends the request (2)",
         "hub creates a job (2)",
@@ -183,7 +184,7 @@ def test_believing_that_a_young_job_was_deleted_leaves_an_orphan() -> None:
         "worker sends the request (1)",
         "hub creates a job (1)",
         "worker reads the id (1)",
-        "observe takes it for deleted (1)",
+        "poller takes it for deleted (1)",
         "hub lists the job (1)",
     ]
 
@@ -196,8 +197,8 @@ def test_a_late_arrival_that_counts_gives_its_job_two_open_runs() -> None:
         "worker claims (1)",
         "worker sends the request (1)",
         "hub creates a job (1)",
-        "attend finds the lease lapsed (1)",
-        "attend gives it up as absent (1)",
+        "reconciler finds the lease lapsed (1)",
+        "reconciler gives it up as absent (1)",
         "worker reads the id (1)",
         "worker claims (2)",
     ]

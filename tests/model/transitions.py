@@ -1,28 +1,29 @@
 """The launch and the cancel of one job, as a game against everything that can go wrong.
 
-What a move of ours does stands in the function of its name in `schema`; here it is said once more,
-without SQL, so that `tests.model.explorer` can make every move in every order. Who moves:
+Each transition of ours has the name of its function in `schema`. Here it stands without SQL, so
+that `tests.model.explorer` can make every transition in every order. The actors:
 
-    subject   cancels                       hub      creates or refuses, and lists late
-    worker    claims, sends once, settles   attend   doubts, finds by label, gives up, kills
-    fate      kills a worker                observe  sees ends, binds what it sees, catches the late
-    network   loses a request               remote   a job upstream ends by itself
+    subject   cancels                      hub         creates or refuses, and lists late
+    worker    claims, sends once, settles  reconciler  doubts, finds by label, gives up, kills
+    crash     kills a worker               poller      sees ends, binds listed jobs, records surplus
+    network   loses a request              remote      a job upstream ends by itself
 
-A paused worker is one that makes no move for a while, and a worker told to stop makes a move that
-it has anyway: it says that it sent nothing, or that it has no clear answer. What is assumed:
+A paused worker makes no transition for a while. A worker that is told to stop makes one that it has
+anyway: it says that it sent nothing, or that it has no clear answer. The assumptions:
 
--   Of clocks: nothing. A lease may lapse at any moment, under a worker that is merely slow as well,
-    and an unknown run may be given up at any moment. Only `Rules.settled` assumes that it is given
+-   Of clocks: nothing. A lease may lapse at any moment, also under a worker that is only slow, and
+    an unknown run may be given up at any moment. Only `ModelRules.settled` assumes that it is given
     up when nothing of it is in flight, unsent in a paused worker, or created and not listed.
 -   Of the network: a request takes as long as it likes, or is lost, and so is its answer. Nothing
     repeats a request on its way; an intermediary that did could make two jobs of one request.
--   Of the Hub: a 4xx means that nothing was created, unless `Rules.refusals_lie`. What was created
-    is listed some day, with the label it was given, while it is still being looked for: the late
-    watch here has no end. A job is known by its id from the moment that the id was answered, or a
-    404 for it is not believed meanwhile. A job that is killed, often enough, stops, for good.
--   Of Postgres: what is committed stays, and each move is one atomic step that sees all before it.
+-   Of the Hub: a 4xx means that nothing was created, unless `ModelRules.refusals_lie`. What was
+    created is listed some day, with its label, while it is still being looked for: the late watch
+    has no end here. A job is known by its id from the moment that the id was answered, or a 404 for
+    it is not believed meanwhile. A job that is killed often enough stops for good.
+-   Of Postgres: what is committed stays, and each transition is one atomic step that sees all
+    transitions before it.
 -   Of people: a subject whose token is refused lends another one before the late watch is over.
--   Of size: what holds for `MOST_TRIES` launches that created nothing holds for more of them.
+-   Of size: what holds for `MAX_TRIES` launches that created nothing holds for more of them.
 """
 
 from collections.abc import Callable, Generator
@@ -45,20 +46,20 @@ MAX_TRIES: Final = 2
 
 
 class Actor(StrEnum):
-    """Who makes a move."""
+    """Who makes a transition."""
 
     SUBJECT = "subject"
     WORKER = "worker"
-    CRASH = "fate"
+    CRASH = "crash"
     NETWORK = "network"
     HUB = "hub"
     REMOTE_JOB = "remote"
-    RECONCILER = "attend"
-    POLLER = "observe"
+    RECONCILER = "reconciler"
+    POLLER = "poller"
 
 
 class Transition(NamedTuple):
-    """A move, and the world after it."""
+    """A transition, and the state after it."""
 
     actor: Actor
     action: str
@@ -78,11 +79,11 @@ Transitions = Generator[tuple[str, ModelState]]
 
 
 def next_transitions(state: ModelState, rules: ModelRules) -> Generator[Transition]:
-    """Yield every move that somebody may make next."""
+    """Yield every transition that is possible next."""
     for number in range(1, len(state.attempts) + 1):
         for actor, steps in _TRANSITIONS.items():
-            for does, after in steps(state, number, rules):
-                yield Transition(actor, does, number, after)
+            for action, after in steps(state, number, rules):
+                yield Transition(actor, action, number, after)
     newest = len(state.attempts)
     if state.job is JobState.QUEUED:
         yield Transition(Actor.WORKER, "claims", newest + 1, claim(state))
@@ -228,8 +229,8 @@ def _poller_transitions(state: ModelState, number: int, rules: ModelRules) -> Tr
     attempt = state.attempt(number)
     if attempt.run is RunState.BOUND:
         if not attempt.alive:
-            for verdict in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED):
-                yield f"sees the end: {verdict}", end_run(state, number, verdict)
+            for final_state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED):
+                yield f"sees the end: {final_state}", end_run(state, number, final_state)
         elif not attempt.listed and rules.flaw is ProtocolFlaw.BELIEVES_404:
             yield "takes it for deleted", end_run(state, number, JobState.FAILED)
     elif attempt.alive and attempt.listed:

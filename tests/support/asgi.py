@@ -14,7 +14,7 @@ async def read_body(receive: Receive) -> bytes:
 
 
 def replay_body(body: bytes) -> Receive:
-    """Give what was read to whoever is behind."""
+    """Return a `receive` that delivers a body that was read before."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}

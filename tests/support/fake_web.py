@@ -1,7 +1,7 @@
 """A public web of a test's own: names, addresses, and one machine behind all public addresses.
 
-The fetcher's rules are the real ones: only who answers for a name, and which machine is reached at
-an address, is told to it. Whatever it asks for and connects to is remembered.
+The fetcher's rules are the real ones. Only the addresses of a name, and the machine behind an
+address, are fakes. All that it looks up and connects to is recorded.
 """
 
 import asyncio

@@ -93,7 +93,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stack]:
 
 @pytest.fixture(scope="session")
 def space_url(stack: Stack) -> str:
-    """The address of the stack's Gradio Space, which is asked for until it is awake."""
+    """The address of the stack's Gradio Space, once it is awake."""
     address = f"{stack.hub_url}{SPACE_PROXY_PATH}/local-tiny"
     for _ in range(1000):
         if httpx2.get(f"{address}/config").is_success:

@@ -1,7 +1,7 @@
 """A scheduler that runs tests that share a running stack one after another, in one process.
 
-A module says so by `xdist_group`. That pytest-xdist keeps to it by changing the names of tests,
-which pytest no longer lets it do; so its scheduler is told here.
+A module names its group with the mark `xdist_group`. pytest-xdist itself keeps to the groups by
+changing the names of tests, which pytest no longer allows; so this scheduler reads the marks.
 """
 
 import re
@@ -19,7 +19,7 @@ _GROUP_MARK: Final = re.compile(r'mark\.xdist_group\("(\w+)"\)')
 
 
 class XdistGroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # as above
-    """Deals out tests one by one, but those of a group all to the same process."""
+    """Distributes tests one by one, but all tests of a group to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         return read_xdist_group(nodeid.partition("::")[0]) or nodeid
@@ -27,7 +27,7 @@ class XdistGroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # as abo
 
 @cache
 def read_xdist_group(path: str) -> str | None:
-    """Read from a module to which group its tests belong."""
+    """Read the group of a module's tests from its source."""
     group = _GROUP_MARK.search((REPOSITORY / path).read_text())
     return None if group is None else group[1]
 

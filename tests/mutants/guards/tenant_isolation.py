@@ -1,7 +1,7 @@
 """Guards between two callers, apart from row-level security.
 
-A comparison of the subject that is missing in a statement would not be missed here: Postgres shows
-nothing anyway, and `tests/schema/accounts/test_row_security_of_statements.py` holds it to that.
+A statement that does not compare the subject is no mutant here: Postgres shows nothing anyway, and
+`tests/schema/accounts/test_row_security_of_statements.py` proves that.
 """
 
 from typing import Final

@@ -15,18 +15,18 @@ from tests.support.http_server import serve_app
 from tests.support.subjects import ADA_ID, BOB_ID
 
 SLEEPING_SPACE = "ada/asleep"
-"""A Space."""
+"""A Space that exists, and sleeps."""
 
 
 def whoami_answer(subject_id: str, name: str, **auth: Any) -> dict[str, Any]:
-    """What the Hub says of a person."""
+    """Return the Hub's whoami answer for a person."""
     auth_facts = auth or {"type": "access_token", "accessToken": {"role": "write"}}
     return {"type": "user", "id": subject_id, "name": name, "auth": auth_facts}
 
 
 @dataclass
 class FakeHub:
-    """Answers whoami, and remembers who asked."""
+    """A Hub that answers whoami, and records the tokens of its callers."""
 
     url: str = ""
     whoami_by_token: dict[str, dict[str, Any]] = field(
@@ -40,20 +40,20 @@ class FakeHub:
     )
     whoami_tokens: list[str] = field(default_factory=list)
     launch_checks: list[tuple[str, str]] = field(default_factory=list)
-    """Whose permission to launch where was asked for."""
+    """The token and the namespace of each permission check."""
     denied_namespaces: dict[str, str] = field(default_factory=dict)
-    """Namespaces in which nobody may launch, and what is said about it."""
+    """Messages of refusal, by the namespaces in which nobody may launch."""
     received_cookies: list[str] = field(default_factory=list[str])
-    """Those that came along with a question; each answer gives one."""
+    """Names of the cookies that callers sent; each answer sets one."""
     failure_response: Response | None = None
     hardware: list[dict[str, Any]] = field(
         default_factory=lambda: [flavor.to_dict() for flavor in FLAVORS.values()]
     )
     price_request_count: int = 0
-    """How often somebody asked for prices."""
+    """How often prices were requested."""
     answers_prices: bool = True
     space_lookups: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    """By which token which Space was asked for."""
+    """The token and the Space of each look-up."""
     answers_spaces: bool = True
 
     async def answer_whoami(self, request: Request) -> Response:
@@ -102,15 +102,15 @@ class FakeHub:
 
 @contextmanager
 def run_fake_hub() -> Generator[FakeHub]:
-    """Run the stand-in."""
-    whoami = FakeHub()
+    """Run the fake for the length of a block."""
+    hub = FakeHub()
     check = "/api/jobs/{namespace}/auth-check/write"
     routes = [
-        Route("/api/whoami-v2", whoami.answer_whoami),
-        Route(check, whoami.check_launch, methods=["POST"]),
-        Route("/api/jobs/hardware", whoami.list_hardware),
-        Route("/api/spaces/{owner}/{name}", whoami.describe_space),
+        Route("/api/whoami-v2", hub.answer_whoami),
+        Route(check, hub.check_launch, methods=["POST"]),
+        Route("/api/jobs/hardware", hub.list_hardware),
+        Route("/api/spaces/{owner}/{name}", hub.describe_space),
     ]
     with serve_app(Starlette(routes=routes)) as url:
-        whoami.url = url
-        yield whoami
+        hub.url = url
+        yield hub

@@ -19,17 +19,17 @@ _LINES_PER_BLOCK: Final = 1000
 
 @dataclass
 class LogHub:
-    """A Hub whose only job has printed `length` lines."""
+    """A Hub whose only job has printed `line_count` lines."""
 
     url: str = ""
     line_count: int = 0
     format_line: Callable[[int], str] = str
     break_after_lines: list[int] = field(default_factory=list[int])
-    """After how many lines the next answers break off."""
+    """Numbers of lines after which the next answers break off."""
     refusal_statuses: list[int] = field(default_factory=list[int])
-    """With which status the next answers refuse."""
+    """HTTP statuses with which the next requests are refused."""
     stays_open: bool = False
-    """Whether the log is left open at its end, as that of a job that runs."""
+    """Whether the log stays open at its end, as the log of a running job does."""
     request_count: int = 0
 
     async def stream_log(self, _: Request) -> Response:
@@ -62,7 +62,7 @@ def _format_event(text: str) -> bytes:
 
 @contextmanager
 def run_log_hub() -> Generator[LogHub]:
-    """Run such a Hub."""
+    """Run such a Hub for the length of a block."""
     hub = LogHub()
     with serve_app(Starlette(routes=[Route("/{path:path}", hub.stream_log)])) as hub.url:
         yield hub

@@ -72,7 +72,7 @@ class RunDriver:
 
 
 async def make_job_with_history(run_driver: RunDriver, make_job: JobFactory, history: str) -> Job:
-    """Bring a job of Ada's to where one of the `LIVES` has led."""
+    """Give a job of Ada's one of the `JOB_HISTORIES`."""
     if history == "answered":
         job = await make_job(kind=JobKind.INFERENCE, spec={"model": "m/m"}, title="m/m: Hi")
         run_id = await run_driver.start_run(JobKind.INFERENCE)

@@ -39,7 +39,7 @@ class FailingHub:
 
 @dataclass(frozen=True, slots=True)
 class OutputsHub:
-    """The Hub of these tests, and what strikes it."""
+    """The Hub of these tests, and the failures of it."""
 
     url: str
     users: list[LocalUser]
@@ -67,7 +67,7 @@ class OutputRun:
         await run_attempt(self.worker, executor, self.claim, claimed_at=boottime_seconds())
 
     async def complete(self) -> None:
-        """Launch it, and let it be over at the Hub."""
+        """Launch it, and wait until it is over at the Hub."""
         await self.launch()
         status = await self.read_status()
         assert status.remote_id is not None
@@ -79,7 +79,7 @@ class OutputRun:
         return api.inspect_job(job_id=remote_id, namespace="alice").status.stage
 
     async def poll(self, after: str = "0s") -> JobStatus:
-        """Look at it, after so much time."""
+        """Poll it, after so much time."""
         async with self.worker.database.transaction() as tx:
             await tx.execute(
                 "UPDATE remote_run SET posted_at = posted_at - $1::text::interval,"

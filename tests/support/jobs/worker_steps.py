@@ -1,8 +1,8 @@
 """The steps of workers on a database and a `VirtualHub`, each of which can be late or left out.
 
 It follows `workers.attempts.run`, `workers.loops.reconcile_runs` and `workers.loops.poll_runs`.
-Between two steps anything
-may happen: a worker that makes the second one late is a zombie, one that never does has crashed.
+Between two steps anything may happen: a worker that makes the second one late is a zombie, one that
+never makes it has crashed.
 """
 
 from collections.abc import Awaitable, Callable

@@ -35,7 +35,7 @@ async def call_tool(
 async def call_for_result(
     url: str, tool: str, *, caller_token: str = ADA_TOKEN, **arguments: Any
 ) -> dict[str, Any]:
-    """Call one tool that is expected to succeed; return the object it shows."""
+    """Call one tool that must succeed; return its structured result."""
     answer = await call_tool(url, tool, caller_token=caller_token, **arguments)
     assert not answer.is_error, answer_text(answer)
     view: dict[str, Any] = answer.structured_content
@@ -43,7 +43,7 @@ async def call_for_result(
 
 
 def answer_text(answer: CallToolResult) -> str:
-    """Return the words of an answer."""
+    """Return the text of an answer."""
     return "\n".join(part.text for part in answer.content if isinstance(part, TextContent))
 
 

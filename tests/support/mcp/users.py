@@ -9,13 +9,13 @@ from mcp_types import ElicitRequestFormParams, ElicitResult
 
 @dataclass
 class ElicitedUser:
-    """Answers what a client asks them."""
+    """Gives the same answer to every question, and records the questions."""
 
     answer: ElicitResult
     questions: list[str] = field(default_factory=list[str])
 
     async def __call__(self, _: ClientRequestContext, params: Any) -> ElicitResult:
-        """Answer as decided before."""
+        """Record the question, and give the answer."""
         assert isinstance(params, ElicitRequestFormParams)
         self.questions.append(params.message)
         return self.answer
