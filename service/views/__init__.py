@@ -1,1 +1,1 @@
-"""What callers are shown: views of jobs, costs, files and failures, and their sentences."""
+"""Views of jobs, costs, files and failures, with the sentences about them."""

@@ -1,17 +1,17 @@
-"""What is everything shown to clients made of?"""
+"""The base class of all views, and the marker of their detail fields."""
 
 from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 DETAIL_MARKER: Final = "detail"
-"""Marks a field that only the tool about it publishes in its schema; every view has it."""
+"""Marks a field that every answer has, but only the tool about details publishes in its schema."""
 
 T = TypeVar("T")
 Detail = Annotated[T, Field(json_schema_extra={DETAIL_MARKER: True})]
 
 
 class View(BaseModel):
-    """Base of everything shown."""
+    """Base of everything that clients are shown."""
 
     model_config = ConfigDict(frozen=True)

@@ -1,4 +1,4 @@
-"""How the files a job left behind are shown."""
+"""The view of a file that a job left behind."""
 
 from datetime import datetime
 from typing import Self
@@ -16,16 +16,16 @@ class FileView(View):
     media_type: str | None
     sha256: str | None
     revision: str | None
-    """What the Hub calls these very bytes."""
+    """The Hub's revision of exactly these bytes."""
     uri: str | None
-    """Where it lies at the Hub."""
+    """Its address at the Hub."""
     url: str | None
-    """Downloads it: with no sign-in until `expires_at`, or else at the Hub."""
+    """A link that needs no sign-in until `expires_at`; without `expires_at`, a link to the Hub."""
     expires_at: datetime | None
 
     @classmethod
     def from_file(cls, file: JobFile, links: DownloadLinks) -> Self:
-        """Show a file, with a new link to it."""
+        """Show a file with a new download link."""
         link = links.link_to(file)
         return cls(
             name=file.name,

@@ -1,7 +1,7 @@
-"""What does the service know of each kind of work?
+"""The table of job kinds: scope, limits, retry arguments and texts of each.
 
-An entry for each kind we ship. A kind that has none is a call whose request is kept and shown as it
-is; see `docs/executors.md`.
+Each kind that we ship has an entry. A kind without an entry is treated as a call whose request is
+stored and shown unchanged; see `docs/executors.md`.
 """
 
 from collections.abc import Mapping
@@ -21,25 +21,25 @@ from service.auth.caller import Scope
 
 @dataclass(frozen=True, slots=True)
 class KindDescription:
-    """What is asked for, and how it is spoken of."""
+    """What a kind of job needs, and the texts about its jobs."""
 
     scope: Scope = Scope.INFERENCE
-    """What a token needs to begin a job of this kind, and to stop one."""
+    """The scope that a token needs to start or stop a job of this kind."""
     spec_type: type[Spec] = OpenSpec
     max_timeout: timedelta = MAX_CALL_TIMEOUT
     retry_overrides: tuple[str, ...] = ()
-    """What of its request a retry may give anew."""
+    """The arguments of its request that a retry may override."""
     work_arguments: tuple[str, ...] = ()
-    """The arguments that say what is done."""
+    """The arguments that say what the job does."""
     alternatives: tuple[str, tuple[str, ...]] | None = None
-    """What to show where anything else than one value would do."""
+    """An argument and other values for it, to suggest when its value does not work."""
     running_text: str = "It is under way."
-    """May name parts of the request in braces; so may `succeeded`."""
+    """May name fields of the request in braces; so may `succeeded_text`."""
     succeeded_text: str = "Succeeded."
     shows_final_progress: bool = False
-    """Whether how far it came still matters once it is over."""
+    """Whether its progress is still shown when it has ended."""
     is_call: bool = True
-    """Whether nothing exists upstream that could be listed, watched or killed."""
+    """Whether it is one call, with no upstream job to list, watch or kill."""
 
 
 _KINDS: Final[Mapping[str, KindDescription]] = {
@@ -89,17 +89,17 @@ _UNKNOWN_KIND: Final = KindDescription()
 
 
 def describe_kind(kind: str) -> KindDescription:
-    """Return what is known of a kind."""
+    """Return the description of a kind; a default for a kind that has no entry."""
     return _KINDS.get(kind, _UNKNOWN_KIND)
 
 
 def fill_sentence(sentence: str, status: JobStatus) -> str:
-    """Fill the parts of a job's request into a sentence about its kind."""
+    """Fill the fields of a job's request into a sentence about its kind."""
     return sentence.format_map(_SpecFields(status.spec))
 
 
 class _SpecFields(dict[str, Any]):
-    """A request; what it lacks is left out of a sentence."""
+    """The fields of a request; a missing one reads "it" in a sentence."""
 
     def __missing__(self, name: str) -> str:
         return "it"

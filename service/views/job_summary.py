@@ -1,4 +1,4 @@
-"""What does a job's situation mean for the one who asked for it, and what should they do next?"""
+"""Sentences about a job: its title, its state, and the next step for its owner."""
 
 from datetime import timedelta
 from typing import Final, assert_never
@@ -19,32 +19,32 @@ from service.views.text import end_sentence
 
 _MIN_POLL_INTERVAL: Final = timedelta(seconds=2)
 _MAX_POLL_INTERVAL: Final = timedelta(seconds=30)
-_MAX_TITLE_CHARACTERS: Final = 80
+_MAX_TITLE_CHARS: Final = 80
 _POLL_DIVISOR: Final = 10
-"""A job is asked about again after a tenth of the time it has been in its situation."""
+"""The next poll comes after a tenth of the age of the job, or of the time since its end."""
 
 
 def job_handle(status: JobStatus) -> str:
-    """Write the handle of a job."""
+    """Format the handle of a job."""
     return ids.format_handle(ids.HandleKind.JOB, status.id)
 
 
 def shorten_title(text: str) -> str:
-    """Write what a job is called."""
-    return shorten(text, _MAX_TITLE_CHARACTERS)
+    """Shorten a text to the length of a job title."""
+    return shorten(text, _MAX_TITLE_CHARS)
 
 
 def job_title(status: JobStatus) -> str:
-    """Say in a few words what a job does; a call that has no name is known by what it was asked."""
+    """Return the title of a job, and for a model call without a title the model and its inputs."""
     if status.kind != JobKind.INFERENCE or status.title != status.spec.get("model"):
         return status.title
     return shorten(
-        f"{status.title}: {summarize_inputs(status.spec.get('inputs'))}", _MAX_TITLE_CHARACTERS
+        f"{status.title}: {summarize_inputs(status.spec.get('inputs'))}", _MAX_TITLE_CHARS
     )
 
 
 def poll_interval(status: JobStatus) -> timedelta | None:
-    """Say when a job is worth asking about again; never, once nothing can change any more."""
+    """Return how long to wait before the next poll; None if nothing can change any more."""
     if status.is_settled:
         return None
     if status.hold is not None:
@@ -56,12 +56,15 @@ def poll_interval(status: JobStatus) -> timedelta | None:
 
 
 def effective_hold(status: JobStatus) -> Hold | None:
-    """Say why a job does not move for now."""
+    """Return why a job does not go on for now; None if nothing holds it."""
     return status.hold or (Hold.DEPENDENCY if filter_waiting_parents(status.after) else None)
 
 
 def summarize_job(status: JobStatus, diagnosis: Diagnosis | None = None) -> str:
-    """Say in a sentence or two how a job stands."""
+    """Write one or two sentences about the state of a job.
+
+    Without a `diagnosis`, a failed job is diagnosed from its status only.
+    """
     match status.state:
         case JobState.QUEUED:
             return job_warnings.describe_queued(status)
@@ -76,12 +79,12 @@ def summarize_job(status: JobStatus, diagnosis: Diagnosis | None = None) -> str:
             return f"{end}{_describe_final_progress(status)}{describe_cost(status)}"
         case JobState.FAILED:
             diagnosis = diagnosis or diagnose(status)
-            said = [
+            sentences = [
                 end_sentence(text)
                 for text in diagnosis.evidence
                 if text.startswith(EVIDENCE_PREFIXES)
             ]
-            failed = " ".join([f"Failed: {diagnosis.cause}", *said])
+            failed = " ".join([f"Failed: {diagnosis.cause}", *sentences])
             return f"{failed}{_describe_final_progress(status)}{describe_cost(status)}"
         case JobState.CANCELLED:
             end = _describe_cancelled(status)
@@ -91,7 +94,7 @@ def summarize_job(status: JobStatus, diagnosis: Diagnosis | None = None) -> str:
 
 
 def suggest_next_step(status: JobStatus, diagnosis: Diagnosis | None = None) -> str:
-    """Name the next call to make, word for word where there is one."""
+    """Name the next call to make; if there is one, as it can be made."""
     handle = job_handle(status)
     if status.state is JobState.SUCCEEDED:
         return f'Call job_result(job_id="{handle}").'
@@ -125,13 +128,13 @@ def _describe_running(status: JobStatus) -> str:
 
 
 def _describe_progress(status: JobStatus) -> str:
-    """Say how far its executor says it is, if it does."""
-    said = status.progress or {}
-    message = said.get("message")
-    if said.get("total") is None:
+    """Write how far the job is; empty if its executor has not reported progress."""
+    progress = status.progress or {}
+    message = progress.get("message")
+    if progress.get("total") is None:
         return f" {end_sentence(message)}" if message else ""
-    beside = f" ({message})" if message else ""
-    return f" {said.get('done') or 0:,} of {said['total']:,} finished{beside}."
+    suffix = f" ({message})" if message else ""
+    return f" {progress.get('done') or 0:,} of {progress['total']:,} finished{suffix}."
 
 
 def _describe_final_progress(status: JobStatus) -> str:
@@ -176,6 +179,6 @@ def _describe_cancelled(status: JobStatus) -> str:
 
 
 def format_timeout(status: JobStatus) -> str | None:
-    """Say how long a job may run."""
+    """Format how long a job may run; None if it has no timeout."""
     seconds = status.spec.get("timeout")
     return None if seconds is None else format_duration(timedelta(seconds=float(seconds)))

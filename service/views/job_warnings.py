@@ -1,4 +1,4 @@
-"""What is a job that has not finished waiting for, and what may still go wrong with it?"""
+"""Warnings about jobs that have not ended, and sentences about what they wait for."""
 
 from datetime import datetime, timedelta
 from typing import Final, assert_never
@@ -12,15 +12,16 @@ from schema.jobs.tables import FINAL_STATES
 from service.views.text import format_rough_duration
 
 _SCHEDULING_WARNING_AFTER: Final = timedelta(minutes=10)
-"""Waiting longer than this for hardware is worth a thought."""
+"""A job that has waited longer than this for hardware gets a warning."""
 _MIN_TIMEOUT_WARNING: Final = timedelta(minutes=5)
 _TIMEOUT_WARNING_DIVISOR: Final = 10
-"""A timeout is near in its last minutes, or its last tenth, whichever is longer."""
+"""The warning comes in the last tenth of a timeout, or in its last minutes if that is longer."""
 _MAX_TIMEOUT_WARNING_DIVISOR: Final = 2
+"""The warning never comes before half of a timeout has passed."""
 
 
 def list_warnings(status: JobStatus) -> list[str]:
-    """Say what the one who asked for a job would want to know before it happens."""
+    """Return what may go wrong with a job that has not ended, one sentence each."""
     if status.state in FINAL_STATES:
         return []
     return [
@@ -35,7 +36,7 @@ def list_warnings(status: JobStatus) -> list[str]:
 
 
 def describe_queued(status: JobStatus) -> str:
-    """Say where a queued job stands, and what it waits for."""
+    """Write the place of a queued job in the queue, and what it waits for."""
     match status.hold:
         case Hold.CREDENTIALS:
             return "Queued, but held: Hugging Face no longer accepts the token it was lent."
@@ -59,12 +60,12 @@ def describe_queued(status: JobStatus) -> str:
 
 
 def _describe_parents(status: JobStatus) -> str:
-    waits = filter_waiting_parents(status.after)
-    named = [ids.format_handle(ids.HandleKind.JOB, parent.job_id) for parent in waits]
-    ended = "succeeded" if waits[0].on is DependencyCondition.SUCCESS else "finished"
-    if len(named) == 1:
-        return f"{named[0]} has {ended}"
-    return f"{', '.join(named[:-1])} and {named[-1]} have {ended}"
+    parents = filter_waiting_parents(status.after)
+    handles = [ids.format_handle(ids.HandleKind.JOB, parent.job_id) for parent in parents]
+    end = "succeeded" if parents[0].on is DependencyCondition.SUCCESS else "finished"
+    if len(handles) == 1:
+        return f"{handles[0]} has {end}"
+    return f"{', '.join(handles[:-1])} and {handles[-1]} have {end}"
 
 
 def _describe_queue_position(status: JobStatus) -> str:
@@ -85,29 +86,29 @@ def _describe_queue_position(status: JobStatus) -> str:
 
 
 def describe_scheduling(status: JobStatus) -> str:
-    """Say how long a job has been waiting for hardware."""
+    """Write how long a job has been waiting for hardware."""
     flavor = status.spec.get("flavor")
-    waited = _time_since_posted(status)
-    since = f" for {format_rough_duration(waited)}" if waited >= timedelta(minutes=1) else ""
-    return f"Created at Hugging Face; it waits for {flavor} hardware{since}, at no cost so far."
+    wait = _time_since_posted(status)
+    duration = f" for {format_rough_duration(wait)}" if wait >= timedelta(minutes=1) else ""
+    return f"Created at Hugging Face; it waits for {flavor} hardware{duration}, at no cost so far."
 
 
 def _scheduling_warning(status: JobStatus) -> str | None:
     if (
         status.stage != "SCHEDULING"
-        or (waited := _time_since_posted(status)) < _SCHEDULING_WARNING_AFTER
+        or (wait := _time_since_posted(status)) < _SCHEDULING_WARNING_AFTER
     ):
         return None
-    end = ""
+    deadline = ""
     if status.deadline_at is not None and status.deadline_at > status.read_at:
-        end = (
+        deadline = (
             " Left alone, it is given up in "
             f"{format_rough_duration(status.deadline_at - status.read_at)}."
         )
     return (
-        f"No {status.spec.get('flavor')} has been free for {format_rough_duration(waited)}; "
+        f"No {status.spec.get('flavor')} has been free for {format_rough_duration(wait)}; "
         "list_hardware shows "
-        f"other flavors, and cancelling costs nothing.{end}"
+        f"other flavors, and cancelling costs nothing.{deadline}"
     )
 
 
@@ -115,14 +116,14 @@ def _timeout_warning(status: JobStatus) -> str | None:
     limit = _total_timeout(status)
     if status.stage != "RUNNING" or status.started_at is None or limit is None:
         return None
-    if _max_attempts(status) > 1:  # when this one began, nobody says
+    if _max_attempts(status) > 1:  # the Hub does not say when the current attempt began
         return None
     left = status.started_at + limit - status.read_at
-    near = min(
+    warning_time = min(
         max(limit / _TIMEOUT_WARNING_DIVISOR, _MIN_TIMEOUT_WARNING),
         limit / _MAX_TIMEOUT_WARNING_DIVISOR,
     )
-    if left > near:
+    if left > warning_time:
         return None
     when = f"in {format_rough_duration(left)}" if left > timedelta(0) else "any moment now"
     return (
@@ -146,8 +147,8 @@ def _token_expiry_warning(status: JobStatus) -> str | None:
 
 
 def _total_timeout(status: JobStatus) -> timedelta | None:
-    given = status.spec.get("timeout")
-    return None if given is None else timedelta(seconds=given) * _max_attempts(status)
+    seconds = status.spec.get("timeout")
+    return None if seconds is None else timedelta(seconds=seconds) * _max_attempts(status)
 
 
 def _max_attempts(status: JobStatus) -> int:

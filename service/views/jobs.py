@@ -1,4 +1,7 @@
-"""What are clients shown? Rows never leave the process; views do."""
+"""Views of jobs, logs and the account: the JSON that clients see.
+
+Rows never leave the process; views do.
+"""
 
 from datetime import datetime
 from typing import Final, Self
@@ -18,8 +21,8 @@ from service.views.job_kinds import describe_kind
 from service.views.money import CostView, MonthView
 
 LOG_TAIL_LINES: Final = 20
-_DIGEST_CHARACTERS: Final = 12
-"""Letters of a digest that are enough to tell the requests of one subject apart."""
+_DIGEST_CHARS: Final = 12
+"""So many characters of a digest tell the requests of one subject apart."""
 
 
 class ProgressView(View):
@@ -38,7 +41,7 @@ class JobView(View):
     state: JobState
     reason: Reason | None
     hold: Detail[Hold | None]
-    """Why it does not move for now."""
+    """Why it does not go on for now."""
     version: int
     """Grows with every change."""
     title: Detail[str]
@@ -69,14 +72,14 @@ class JobView(View):
     message: Detail[str | None]
     """What Hugging Face said about it."""
     evidence: Detail[list[str]]
-    """What a failure was told by."""
+    """What shows the cause of a failure."""
     warnings: Detail[list[str]]
     """What may go wrong before it has finished."""
     log_tail: Detail[list[str] | None]
     """Last lines of a failed command."""
     created_at: Detail[datetime]
     progress: Detail[ProgressView | None]
-    """How far it is, where that can be told."""
+    """How far it is, if that is known."""
     started_at: Detail[datetime | None]
     finished_at: Detail[datetime | None]
     cost: CostView
@@ -91,12 +94,16 @@ class JobView(View):
     def from_status(
         cls, status: JobStatus, hub_url: str, lines: list[NumberedLine] | None = None
     ) -> Self:
-        """Show a job; `lines` of its log tell why it failed."""
+        """Show a job.
+
+        `lines` are the last lines of its log and those that show why it failed; None if the log was
+        not read.
+        """
         wait = job_summary.poll_interval(status)
-        found = diagnose(status, lines or []) if status.state is JobState.FAILED else None
+        diagnosis = diagnose(status, lines or []) if status.state is JobState.FAILED else None
         warnings = job_warnings.list_warnings(status)
         workspace_id = status.workspace_id
-        reached = status.addresses if status.upstream is UpstreamState.LIVE else None
+        addresses = status.addresses if status.upstream is UpstreamState.LIVE else None
         return cls(
             job_id=job_summary.job_handle(status),
             kind=status.kind,
@@ -105,8 +112,8 @@ class JobView(View):
             hold=None if wait is None else job_summary.effective_hold(status),
             version=status.version,
             title=job_summary.job_title(status),
-            summary=" ".join([job_summary.summarize_job(status, found), *warnings]),
-            next_step=job_summary.suggest_next_step(status, found),
+            summary=" ".join([job_summary.summarize_job(status, diagnosis), *warnings]),
+            next_step=job_summary.suggest_next_step(status, diagnosis),
             poll_after_seconds=None if wait is None else round(wait.total_seconds()),
             namespace=status.namespace,
             workspace_id=workspace_id and ids.format_handle(HandleKind.WORKSPACE, workspace_id),
@@ -116,14 +123,16 @@ class JobView(View):
             rerun_of=status.rerun_of and ids.format_handle(HandleKind.JOB, status.rerun_of),
             schedule_id=status.schedule_id
             and ids.format_handle(HandleKind.SCHEDULE, status.schedule_id),
-            after=[ids.format_handle(HandleKind.JOB, each.job_id) for each in status.after or []],
-            digest=None if status.digest is None else status.digest.hex()[:_DIGEST_CHARACTERS],
+            after=[
+                ids.format_handle(HandleKind.JOB, parent.job_id) for parent in status.after or []
+            ],
+            digest=None if status.digest is None else status.digest.hex()[:_DIGEST_CHARS],
             attempt=status.attempt,
             upstream=status.upstream,
             stage=status.stage,
             exit_code=status.exit_code,
             message=status.message,
-            evidence=found.evidence if found else [],
+            evidence=diagnosis.evidence if diagnosis else [],
             warnings=warnings,
             log_tail=None if lines is None else shorten_log_tail(lines),
             created_at=status.created_at,
@@ -133,18 +142,18 @@ class JobView(View):
             cost=CostView.from_cost(summarize_cost(status)),
             status_as_of=_status_as_of(status),
             url=_job_url(status, hub_url),
-            exposed_urls=reached["exposed"] if reached else [],
-            ssh_url=reached["ssh"] if reached else None,
+            exposed_urls=addresses["exposed"] if addresses else [],
+            ssh_url=addresses["ssh"] if addresses else None,
         )
 
 
 class LaunchedView(JobView):
-    """A job that was asked for."""
+    """The answer to a launch."""
 
     possible_duplicate_of: str | None
     """A job of the same request, launched minutes ago without an idempotency_key."""
     notes: list[str]
-    """What came from its workspace, and what to know before it is relied on."""
+    """What came from its workspace, and what to know before relying on it."""
 
 
 class HandleError(View):
@@ -156,21 +165,21 @@ class HandleError(View):
 
 
 class JobsView(View):
-    """The jobs that were asked for, and the handles that name none."""
+    """The jobs of a request, and an error for each handle that names none."""
 
     jobs: list[JobView]
     errors: list[HandleError]
 
 
 class WaitView(JobsView):
-    """The jobs that were waited for, as they stand when the wait is over."""
+    """The jobs of a wait, as they are at its end."""
 
     changed: list[str]
-    """Those that have changed since since_version, or since the call came."""
+    """Those that have changed since since_version, or since the call began."""
     done: bool
-    """Nothing of any of them will change any more."""
+    """None of them will change any more."""
     timed_out: bool
-    """It does not hold yet."""
+    """The wait ended before its condition was true."""
     next_step: str
 
 
@@ -190,7 +199,7 @@ class LogLine(View):
 
 
 class LogView(View):
-    """A stretch of a job's log."""
+    """A part of a job's log."""
 
     job_id: str
     state: JobState
@@ -198,7 +207,7 @@ class LogView(View):
     length: int
     """Lines printed so far."""
     not_kept: int
-    """Lines from the middle of a log that is too large."""
+    """How many lines were dropped from the middle of a log that is too large."""
     next_cursor: int
     """The number of the next line to be read."""
     complete: bool
@@ -209,18 +218,18 @@ class LogView(View):
     def from_lines(
         cls, status: JobStatus, lines: list[NumberedLine], *, next_line: int, extent: LogExtent
     ) -> Self:
-        """Show lines; those before number `upto` have been looked at."""
+        """Show lines of a log; all lines before number `next_line` have been read or searched."""
         job_id, length = job_summary.job_handle(status), extent.length
         wait = job_summary.poll_interval(status)
-        again = f'Call job_logs(job_id="{job_id}", cursor={next_line})'
+        next_call = f'Call job_logs(job_id="{job_id}", cursor={next_line})'
         if next_line < length:
-            following = f"{again} for the lines that follow."
+            next_step = f"{next_call} for the lines that follow."
         elif wait is not None:
-            following = f"{again} in {wait.total_seconds():.0f}s for what is written by then."
+            next_step = f"{next_call} in {wait.total_seconds():.0f}s for what is written by then."
         elif status.state is JobState.SUCCEEDED and not describe_kind(status.kind).is_call:
-            following = "Nothing is left to do."
+            next_step = "Nothing is left to do."
         else:
-            following = job_summary.suggest_next_step(status)
+            next_step = job_summary.suggest_next_step(status)
         return cls(
             job_id=job_id,
             state=status.state,
@@ -229,15 +238,15 @@ class LogView(View):
             not_kept=extent.dropped_lines,
             next_cursor=next_line,
             complete=next_line >= length and wait is None,
-            next_step=following,
+            next_step=next_step,
         )
 
 
 class AccountView(View):
-    """Who is calling, and what they may do."""
+    """The caller, and what they may do."""
 
     subject_id: str
-    """The immutable id of the account; every row of theirs is under it."""
+    """The immutable id of the account; all their rows have it."""
     name: str
     token_kind: str
     token_expires_at: datetime | None
@@ -246,13 +255,13 @@ class AccountView(View):
     namespaces: list[str]
     """Accounts that jobs can be launched as, their own first."""
     hold: str | None
-    """Why nothing of theirs moves for now."""
+    """Why none of their jobs goes on for now."""
     open_jobs: int
     month: MonthView
 
 
 def shorten_log_tail(lines: list[NumberedLine]) -> list[str]:
-    """Show the last lines of a log."""
+    """Return the last lines of a log, each shortened."""
     return [shorten(line.text, 500) for line in lines[-LOG_TAIL_LINES:]]
 
 

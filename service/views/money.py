@@ -1,4 +1,7 @@
-"""What are clients shown of money? Dollars; whatever is not known is null, and never nothing."""
+"""Views of costs, hardware prices and budgets, in dollars.
+
+An amount that is not known is null, never 0.
+"""
 
 from datetime import datetime
 from typing import Self
@@ -11,18 +14,18 @@ from service.views.job_cost import CostSummary
 
 
 def usd_if_known(micro_usd: int | None) -> float | None:
-    """Give an amount in dollars, if it is known, or bounded."""
+    """Convert an amount to dollars; None, for not known or not limited, stays None."""
     return None if micro_usd is None else to_usd(micro_usd)
 
 
 class CostView(View):
-    """What a job costs, in dollars; null is not known, never nothing."""
+    """What a job costs, in dollars; null means not known, never 0."""
 
     ceiling_usd: Detail[float | None]
     """The worst case of one launch."""
     so_far_usd: Detail[float | None]
     final: Detail[bool]
-    """Nothing of it can cost any more."""
+    """It can cost no more than this."""
 
     @classmethod
     def from_cost(cls, cost: CostSummary) -> Self:
@@ -46,18 +49,18 @@ class FlavorView(View):
 
 
 class HardwareView(View):
-    """What there is to run on, the cheapest first."""
+    """The hardware that jobs can run on, the cheapest first."""
 
     flavors: list[FlavorView]
     as_of: datetime
     stale: bool
-    """Hugging Face could not be asked again."""
+    """The prices may be out of date, because Hugging Face could not be reached."""
 
     @classmethod
     def from_price_list(
         cls, prices: HardwarePrices, *, max_micro_usd_per_hour: int | None, gpu_only: bool
     ) -> Self:
-        """Show the flavors that have a price, and one that is low enough."""
+        """Show the flavors that have a price, at most the given maximum; None allows any price."""
         priced = [
             (price, flavor)
             for flavor in prices.flavors.values()
@@ -75,7 +78,7 @@ class HardwareView(View):
                     usd_per_minute=to_usd(price),
                     usd_per_hour=to_usd(price * 60),
                 )
-                for price, flavor in sorted(priced, key=lambda each: (each[0], each[1].name))
+                for price, flavor in sorted(priced, key=lambda pair: (pair[0], pair[1].name))
             ],
             as_of=prices.read_at,
             stale=prices.is_stale,
@@ -83,7 +86,7 @@ class HardwareView(View):
 
 
 class MonthView(View):
-    """What may be spent in this calendar month, in UTC; null is any sum."""
+    """The budget of this calendar month, in UTC; null means that there is no limit."""
 
     budget_usd: float | None
     spent_usd: float
@@ -92,7 +95,7 @@ class MonthView(View):
 
     @classmethod
     def from_account(cls, month: BudgetStatus) -> Self:
-        """Show a month."""
+        """Show the budget of a month."""
         return cls(
             budget_usd=usd_if_known(month.budget_micro_usd),
             spent_usd=to_usd(month.spent_micro_usd),

@@ -1,4 +1,4 @@
-"""How is something said without more words than a reader needs?"""
+"""Text helpers for the sentences of views."""
 
 from datetime import timedelta
 from typing import Final
@@ -9,11 +9,11 @@ _MINUTE: Final = timedelta(minutes=1)
 
 
 def format_rough_duration(duration: timedelta) -> str:
-    """Write a duration without the seconds nobody asks for."""
-    whole = duration // _MINUTE * _MINUTE if duration >= _MINUTE else duration
-    return format_duration(max(whole, timedelta(seconds=1)))
+    """Write a duration in whole minutes, or in seconds if it is shorter than a minute."""
+    rounded = duration // _MINUTE * _MINUTE if duration >= _MINUTE else duration
+    return format_duration(max(rounded, timedelta(seconds=1)))
 
 
 def end_sentence(text: str) -> str:
-    """End a text as a sentence ends."""
+    """Add a full stop to a text that has no punctuation at its end."""
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."

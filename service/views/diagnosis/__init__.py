@@ -1,1 +1,1 @@
-"""Why a job failed, and what to do next, from its log and its message."""
+"""Diagnosis of failed jobs: cause, evidence and remedy, from message, exit code and log."""

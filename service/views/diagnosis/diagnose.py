@@ -1,7 +1,7 @@
-"""Why did a job fail, how is that known, and what should be done about it?
+"""Diagnosis of a failed job: its cause, the evidence for it, and the remedy.
 
-What is said rests on evidence that is shown beside it: the words of Hugging Face, an exit code, a
-numbered line of the log. What nobody here recognises is said to be so.
+A cause is always shown with its evidence: the words of Hugging Face, an exit code, or a numbered
+line of the log. If no known symptom fits, the diagnosis says so.
 """
 
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ _OBSERVED_REASONS: Final = frozenset(
         Reason.CALL_FAILED,
     }
 )
-"""Reasons of which the message is what we saw, not what Hugging Face said."""
+"""With these reasons the message is what Holdfast saw, not what Hugging Face said."""
 EVIDENCE_PREFIXES: Final = ("Hugging Face said", "Holdfast saw")
-"""How evidence in words begins: theirs, and ours."""
+"""How evidence in words begins: that of Hugging Face, and our own."""
 _OWN_MESSAGE_PREFIXES: Final = (
     "It was still ",
     "Its secrets ",
@@ -42,22 +42,22 @@ _OWN_MESSAGE_PREFIXES: Final = (
     "The Space ",
     "The bucket ",
 )
-"""How our own messages begin under other reasons."""
+"""How our own messages begin with any other reason."""
 _SELF_EXPLANATORY_REASONS: Final = frozenset(
     {Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT, *_OBSERVED_REASONS}
 )
-"""Reasons that a message says nothing more about."""
+"""A message adds nothing to these reasons, unless it is about a Space."""
 _SPACE_MESSAGE_PREFIX: Final = "The Space "
-"""How a message begins that says more than any reason does."""
-_MAX_EVIDENCE_CHARACTERS: Final = 300
-_MAX_MISSING_OUTPUTS_CHARACTERS: Final = 3000
+"""How a message about a Space begins; it says more than any reason."""
+_MAX_EVIDENCE_CHARS: Final = 300
+_MAX_MISSING_OUTPUTS_CHARS: Final = 3000
 _CONTEXT_LINES: Final = 5
-"""Lines of the log worth reading above the one that tells."""
+"""How many lines of the log above the telling line are worth reading."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What is known of a failure."""
+    """What is known about a failure."""
 
     cause: str
     """The end of a sentence that begins with "Failed:"."""
@@ -66,53 +66,58 @@ class Diagnosis:
 
 
 def diagnose(status: JobStatus, lines: Sequence[NumberedLine] = ()) -> Diagnosis:
-    """Say why a job failed, as far as its last words tell; `lines` are the telling ones."""
+    """Diagnose a failed job from its reason, its message, its exit code and its log.
+
+    `lines` are the last lines of its log and those that match `matching.RELEVANT_LINE_PATTERN`.
+    """
     facts, evidence = _collect_facts(status), _collect_evidence(status)
-    why, remedy = _diagnose_reason(status)
-    said = status.message or ""
-    telling = status.reason not in _SELF_EXPLANATORY_REASONS or said.startswith(
+    cause, remedy = _diagnose_reason(status)
+    message = status.message or ""
+    is_message_relevant = status.reason not in _SELF_EXPLANATORY_REASONS or message.startswith(
         _SPACE_MESSAGE_PREFIX
     )
-    if telling and (found := matching.find_message_symptom(said)):
-        symptom, parts = found
-        facts |= {"url": matching.repository_url([said]), **parts}
-        why, remedy = symptom.cause.format_map(facts), symptom.remedy
-    known = Diagnosis(why, remedy.format_map(facts), evidence)
+    if is_message_relevant and (symptom_match := matching.find_message_symptom(message)):
+        symptom, groups = symptom_match
+        facts |= {"url": matching.repository_url([message]), **groups}
+        cause, remedy = symptom.cause.format_map(facts), symptom.remedy
+    by_reason = Diagnosis(cause, remedy.format_map(facts), evidence)
     is_command = status.reason is Reason.EXIT_NONZERO and status.exit_code is not None
-    return _diagnose_command(status, lines, known) if is_command else known
+    return _diagnose_command(status, lines, by_reason) if is_command else by_reason
 
 
 def _diagnose_command(
     status: JobStatus, lines: Sequence[NumberedLine], by_reason: Diagnosis
 ) -> Diagnosis:
-    """Say what a command that exited tells by its log, or else by its exit code."""
-    exited = f"the command exited with code {status.exit_code}"
+    """Diagnose a command that exited from its log, or else from its exit code."""
+    exit_text = f"the command exited with code {status.exit_code}"
     facts = _collect_facts(status)
-    if found := matching.find_last_symptom(lines):
+    if symptom_match := matching.find_last_symptom(lines):
         facts |= {
             "file": "",
             "path": "",
-            "url": matching.repository_url(_surrounding_texts(lines, found.line)),
+            "url": matching.repository_url(_surrounding_texts(lines, symptom_match.line)),
         }
-        facts |= found.groups
+        facts |= symptom_match.groups
+        symptom, line = symptom_match.symptom, symptom_match.line
         facts |= _install_facts(status, matching.package_for_module(facts.get("module", "")))
         return Diagnosis(
-            f"{exited}: {found.symptom.cause.format_map(facts)} (log line {found.line.number}).",
-            f"{found.symptom.remedy.format_map(facts)} {_suggest_log_read(status, found.line)}",
-            [*by_reason.evidence, _format_log_line(found.line)],
+            f"{exit_text}: {symptom.cause.format_map(facts)} (log line {line.number}).",
+            f"{symptom.remedy.format_map(facts)} {_suggest_log_read(status, line)}",
+            [*by_reason.evidence, _format_log_line(line)],
         )
-    if raised := matching.find_exception(lines):
-        begun, named = raised
+    if exception_lines := matching.find_exception(lines):
+        traceback_start, exception_line = exception_lines
         return Diagnosis(
-            f"{exited}: it raised {shorten(named.text, 120)} (log line {named.number}).",
+            f"{exit_text}: it raised {shorten(exception_line.text, 120)} "
+            f"(log line {exception_line.number}).",
             f"Correct the {facts['work']}, {then_retry(facts['work'])} "
-            f"{_suggest_log_read(status, begun)}",
-            [*by_reason.evidence, _format_log_line(named)],
+            f"{_suggest_log_read(status, traceback_start)}",
+            [*by_reason.evidence, _format_log_line(exception_line)],
         )
     if (meaning := EXIT_CODE_MEANINGS.get(status.exit_code or 0)) is not None:
-        why, remedy = meaning
+        cause, remedy = meaning
         return Diagnosis(
-            f"{exited}: {why.format_map(facts)}.",
+            f"{exit_text}: {cause.format_map(facts)}.",
             f"{remedy.format_map(facts)} {by_reason.remedy}",
             by_reason.evidence,
         )
@@ -120,13 +125,13 @@ def _diagnose_command(
 
 
 def _surrounding_texts(lines: Sequence[NumberedLine], center: NumberedLine) -> list[str]:
-    """Return a line and what is near it, the nearest first."""
-    near = [line for line in lines if abs(line.number - center.number) <= _CONTEXT_LINES]
-    return [line.text for line in sorted(near, key=lambda line: abs(line.number - center.number))]
+    """Return the texts of a line and of the lines around it, the nearest first."""
+    nearby = [line for line in lines if abs(line.number - center.number) <= _CONTEXT_LINES]
+    return [line.text for line in sorted(nearby, key=lambda line: abs(line.number - center.number))]
 
 
 def _format_log_line(line: NumberedLine) -> str:
-    return f"log line {line.number}: {shorten(line.text, _MAX_EVIDENCE_CHARACTERS)}"
+    return f"log line {line.number}: {shorten(line.text, _MAX_EVIDENCE_CHARS)}"
 
 
 def _suggest_log_read(status: JobStatus, line: NumberedLine) -> str:
@@ -135,21 +140,23 @@ def _suggest_log_read(status: JobStatus, line: NumberedLine) -> str:
 
 
 def _collect_evidence(status: JobStatus) -> list[str]:
-    shown = list[str]()
+    evidence = list[str]()
     if status.message:
-        ours = status.reason in _OBSERVED_REASONS or status.message.startswith(
+        is_own_message = status.reason in _OBSERVED_REASONS or status.message.startswith(
             _OWN_MESSAGE_PREFIXES
         )
-        # Each output that is missing is named.
-        longest = (
-            _MAX_MISSING_OUTPUTS_CHARACTERS
+        # A message about missing outputs names each of them.
+        max_chars = (
+            _MAX_MISSING_OUTPUTS_CHARS
             if status.reason is Reason.OUTPUTS_MISSING
-            else _MAX_EVIDENCE_CHARACTERS
+            else _MAX_EVIDENCE_CHARS
         )
-        shown.append(f"{EVIDENCE_PREFIXES[ours]}: {shorten(status.message, longest)}")
+        evidence.append(
+            f"{EVIDENCE_PREFIXES[is_own_message]}: {shorten(status.message, max_chars)}"
+        )
     if status.exit_code is not None:
-        shown.append(f"exit code {status.exit_code}")
-    return shown
+        evidence.append(f"exit code {status.exit_code}")
+    return evidence
 
 
 def _job_handle(status: JobStatus) -> str:
@@ -172,32 +179,32 @@ def _collect_facts(status: JobStatus) -> dict[str, Any]:
 
 
 def _describe_timeout(status: JobStatus) -> str:
-    given = status.spec.get("timeout")
+    seconds = status.spec.get("timeout")
     return (
         "its timeout"
-        if given is None
-        else f"its timeout of {format_duration(timedelta(seconds=given))}"
+        if seconds is None
+        else f"its timeout of {format_duration(timedelta(seconds=seconds))}"
     )
 
 
 def _work_arguments(status: JobStatus) -> tuple[str, ...]:
-    """Name the arguments that say what is done."""
+    """Return the names of the arguments that say what the job does."""
     return ("script",) if status.spec.get("script") else describe_kind(status.kind).work_arguments
 
 
 def _install_facts(status: JobStatus, package: str) -> dict[str, str]:
-    """Say how a package gets to where it is missed, and by which argument."""
+    """Return how to install a package that is missing, and in which argument."""
     if status.spec.get("script"):
-        return {"install": f'dependencies=["{package}"]', "installs": "dependencies"}
+        return {"install": f'dependencies=["{package}"]', "install_argument": "dependencies"}
     pip = f'command=["sh", "-c", "pip install {package} && …"]'
-    return {"install": pip, "installs": "command"}
+    return {"install": pip, "install_argument": "command"}
 
 
 def _suggest_more_time(status: JobStatus) -> str:
-    less = "Give it less work, or faster hardware, " + then_retry(*_work_arguments(status))
+    less_work = "Give it less work, or faster hardware, " + then_retry(*_work_arguments(status))
     timeout = longer_timeout(status)
     if timeout is None:
-        return less
+        return less_work
     return (
         f"Give it a longer timeout: call {format_retry_call(status, timeout=timeout)}. Or less "
         "work."
@@ -205,7 +212,7 @@ def _suggest_more_time(status: JobStatus) -> str:
 
 
 def _diagnose_reason(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR0911, PLR0912  # one case for each reason
-    """Say why a job failed and its remedy, by its reason; `{handle}` stands for its handle."""
+    """Return the cause and the remedy of a failure by its reason; the remedy may name facts."""
     match status.reason:
         case Reason.EXIT_NONZERO:
             return (

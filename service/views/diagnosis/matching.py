@@ -1,6 +1,6 @@
-"""Where, in what was said and printed, is the symptom that tells why a job failed?
+"""The search for symptoms of a failure in a message and in the lines of a log.
 
-Of the symptoms in a log the last is believed, for what came before it was survived.
+In a log the last symptom counts: the program went on after each earlier one.
 """
 
 import re
@@ -30,7 +30,7 @@ RELEVANT_LINE_PATTERN: Final = "|".join(
         CHAINED_EXCEPTION_PATTERN,
     ]
 )
-"""What makes a line of a log worth reading, for Postgres."""
+"""The lines of a log that a diagnosis needs; Postgres selects them with this pattern."""
 _REPOSITORY_URL: Final = re.compile(
     r"https://huggingface\.co/(?:api/)?(?P<kind>models/|datasets/|spaces/)?"
     r"(?P<repo>[A-Za-z0-9_-]+/[A-Za-z0-9_.-]*[A-Za-z0-9])"
@@ -48,11 +48,11 @@ _PACKAGE_BY_MODULE: Final = {
     "skimage": "scikit-image",
     "flash_attn": "flash-attn",
 }
-"""Modules whose package has another name."""
+"""The packages of modules whose package has another name."""
 
 
 class SymptomMatch(NamedTuple):
-    """A symptom, where it was, and what stood there."""
+    """A symptom, the line where it was, and the groups that its pattern matched there."""
 
     symptom: Symptom
     line: NumberedLine
@@ -60,59 +60,65 @@ class SymptomMatch(NamedTuple):
 
 
 def find_last_symptom(lines: Sequence[NumberedLine]) -> SymptomMatch | None:
-    """Return the last symptom of a log, unless it was survived.
+    """Return the last symptom of a log, unless the program survived it.
 
-    It was if an exception came after it that neither is a symptom itself nor grew out of it.
+    It survived if an exception came later that is no symptom and was not caused by this one.
     """
     for line in reversed(lines):
         for symptom in LOG_SYMPTOMS:
-            if (parts := symptom.match(line.text)) is not None:
+            if (groups := symptom.match(line.text)) is not None:
                 return (
                     None
                     if _was_survived(lines, line.number)
-                    else SymptomMatch(symptom, line, parts)
+                    else SymptomMatch(symptom, line, groups)
                 )
     return None
 
 
 def _was_survived(lines: Sequence[NumberedLine], number: int) -> bool:
-    after = [line.text for line in lines if line.number > number]
-    if any(re.search(CHAINED_EXCEPTION_PATTERN, text) for text in after):
+    later_texts = [line.text for line in lines if line.number > number]
+    if any(re.search(CHAINED_EXCEPTION_PATTERN, text) for text in later_texts):
         return False
     return any(
-        re.search(EXCEPTION_PATTERN, text) and not _WRAPPER_EXCEPTION.search(text) for text in after
+        re.search(EXCEPTION_PATTERN, text) and not _WRAPPER_EXCEPTION.search(text)
+        for text in later_texts
     )
 
 
 def find_message_symptom(message: str) -> tuple[Symptom, Mapping[str, Any]] | None:
     """Return the first symptom in a message."""
     for symptom in (*SPACE_SYMPTOMS, *MESSAGE_SYMPTOMS):
-        if (parts := symptom.match(message)) is not None:
-            return symptom, parts
+        if (groups := symptom.match(message)) is not None:
+            return symptom, groups
     return None
 
 
 def find_exception(lines: Sequence[NumberedLine]) -> tuple[NumberedLine, NumberedLine] | None:
     """Return where the last traceback begins, and the line that names its exception."""
-    raised = [line for line in lines if re.search(EXCEPTION_PATTERN, line.text)]
-    told = [line for line in raised if not _WRAPPER_EXCEPTION.search(line.text)] or raised
-    if not told:
+    all_exceptions = [line for line in lines if re.search(EXCEPTION_PATTERN, line.text)]
+    root_exceptions = [line for line in all_exceptions if not _WRAPPER_EXCEPTION.search(line.text)]
+    exceptions = root_exceptions or all_exceptions
+    if not exceptions:
         return None
-    begun = [line for line in lines if re.search(TRACEBACK_PATTERN, line.text)]
-    before = [line for line in begun if line.number < told[-1].number]
-    return (before[-1] if before else told[-1]), told[-1]
+    exception = exceptions[-1]
+    tracebacks = [
+        line
+        for line in lines
+        if re.search(TRACEBACK_PATTERN, line.text) and line.number < exception.number
+    ]
+    return (tracebacks[-1] if tracebacks else exception), exception
 
 
 def package_for_module(module: str) -> str:
-    """Say what has to be installed for a module."""
+    """Return the name of the package to install for a module."""
     top = module.partition(".")[0]
     return _PACKAGE_BY_MODULE.get(top, top.replace("_", "-"))
 
 
 def repository_url(texts: Iterable[str]) -> str:
-    """Return the page of the first repository that is named."""
+    """Return the page of the first repository that the texts name; a general text if none does."""
     for text in texts:
-        if found := _REPOSITORY_NAME.search(text) or _REPOSITORY_URL.search(text):
-            kind = f"{found['kind'].strip('/s')}s/" if found["kind"] else ""
-            return f"https://huggingface.co/{kind.removeprefix('models/')}{found['repo']}"
+        if match := _REPOSITORY_NAME.search(text) or _REPOSITORY_URL.search(text):
+            kind = f"{match['kind'].strip('/s')}s/" if match["kind"] else ""
+            return f"https://huggingface.co/{kind.removeprefix('models/')}{match['repo']}"
     return "its page at https://huggingface.co"

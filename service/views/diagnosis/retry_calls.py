@@ -1,4 +1,4 @@
-"""What may a job that failed be run again with? Calls that a model can make as they stand."""
+"""Suggested `retry_job` calls, written so that a model can make them unchanged."""
 
 import json
 from datetime import timedelta
@@ -11,19 +11,23 @@ from service.views.job_kinds import describe_kind
 
 
 def format_retry_call(status: JobStatus, **overrides: Any) -> str:
-    """Write the call that runs a job again; without brackets if a value in it is not known here."""
+    """Write the call that runs a job again.
+
+    The values of secrets are not known here. A job with secrets gets a text without brackets, so
+    that nobody takes it for the whole call.
+    """
     handle = ids.format_handle(ids.HandleKind.JOB, status.id)
     more = f", overrides={json.dumps(overrides)}" if overrides else ""
-    given = f'job_id="{handle}"{more}'
+    arguments = f'job_id="{handle}"{more}'
     if status.spec.get("secrets"):
-        return f"retry_job with {given}, and its secrets given again"
-    return f"retry_job({given})"
+        return f"retry_job with {arguments}, and its secrets given again"
+    return f"retry_job({arguments})"
 
 
 def longer_timeout(status: JobStatus) -> str | None:
-    """Write a timeout twice as long, or the longest there is; none if it has that already."""
+    """Return twice the timeout of a job, at most the longest one; None if it has that already."""
     seconds = status.spec.get("timeout")
     longest = describe_kind(status.kind).max_timeout
-    if seconds is None or (given := timedelta(seconds=float(seconds))) >= longest:
+    if seconds is None or (timeout := timedelta(seconds=float(seconds))) >= longest:
         return None
-    return format_duration(min(2 * given, longest))
+    return format_duration(min(2 * timeout, longest))

@@ -1,7 +1,8 @@
-"""What are the known symptoms of a failure, what do they mean, and what helps?
+"""Tables of the known symptoms of a failure, each with its cause and remedy.
 
-Order counts in `SAID`, where the first symptom that is there is believed. Patterns for logs are
-read by Python and by Postgres, so they keep to what both understand.
+In messages the order of `SPACE_SYMPTOMS` and `MESSAGE_SYMPTOMS` counts: the first symptom that
+matches wins. Python and Postgres both read the patterns of `LOG_SYMPTOMS`, so these use only syntax
+that both have.
 """
 
 import re
@@ -10,27 +11,27 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 LAUNCH_NEW_JOB: Final = "then launch a new job."
-"""With what no retry takes."""
+"""The end of a remedy that changes an argument which `retry_job` does not take."""
 
 
 def then_retry(*overrides: str) -> str:
-    """Say that it is to be run again, and in which arguments otherwise."""
+    """Write the end of a remedy: run it again, and which arguments to override."""
     names = f", overriding {' or '.join(overrides)}" if overrides else ""
     return f"then run it again with retry_job{names}."
 
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
-    """What a text means that matches; both sentences may name groups, and facts of the job."""
+    """A pattern with its cause and remedy; both may name groups and facts of the job in braces."""
 
     pattern: str
     cause: str
     remedy: str
 
     def match(self, text: str) -> Mapping[str, Any] | None:
-        """Return what the pattern found, if it is there."""
-        found = re.search(self.pattern, text)
-        return None if found is None else found.groupdict(default="")
+        """Return the groups of the pattern in a text; None if it does not match."""
+        match = re.search(self.pattern, text)
+        return None if match is None else match.groupdict(default="")
 
 
 _PASS_TOKEN_REMEDY: Final = (
@@ -62,11 +63,11 @@ LOG_SYMPTOMS: Final = (
         r"No module named '?(?P<module>[A-Za-z0-9_.]+)",
         "the Python module {module} is not in the image",
         "Use an image that has it, or install it first: {install}; "
-        + then_retry("{installs}", "image"),
+        + then_retry("{install_argument}", "image"),
     ),
     Symptom(
-        r"No matching distribution found for (?P<wanted>[A-Za-z0-9_.=<>~!\[\]-]+)",
-        "pip found no package {wanted} that fits this Python and machine",
+        r"No matching distribution found for (?P<requirement>[A-Za-z0-9_.=<>~!\[\]-]+)",
+        "pip found no package {requirement} that fits this Python and machine",
         "Correct its name or version, or use an image with another Python, "
         + then_retry("{work}", "image"),
     ),
