@@ -1,1 +1,1 @@
-"""Actions on schedules, and their views."""
+"""Schedules: the actions that tools call, and the views of the answers."""

@@ -1,6 +1,6 @@
-"""What can a caller do with schedules, apart from how they ask for it?
+"""Actions on schedules: create, list, change, show, delete, and a dry run.
 
-A schedule of somebody else's is not found, with the same words as one that does not exist.
+The schedule of another subject is not found, with the same words as one that does not exist.
 """
 
 from dataclasses import dataclass
@@ -34,15 +34,15 @@ from service.schedules.views import (
 from service.views.job_kinds import describe_kind
 
 _FIRING_TIMEOUT: Final = timedelta(seconds=3)
-"""How long a call stays to see what became of a firing it asked for; workers look each second."""
+"""How long a call waits for the firing that it requested; workers look each second."""
 _POLL_INTERVAL: Final = timedelta(milliseconds=100)
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulePlan:
-    """When a request is to be launched."""
+    """When a request is launched, and under what name."""
 
-    rhythm: CronTrigger
+    trigger: CronTrigger
     overlap: OverlapPolicy
     missed: MissedPolicy
     name: str
@@ -50,7 +50,7 @@ class SchedulePlan:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleChange:
-    """What of a schedule is to be different; what is `None` stays."""
+    """Changes to a schedule; a field that is None stays as it is."""
 
     cron: str | None = None
     timezone: str | None = None
@@ -64,38 +64,38 @@ class ScheduleChange:
 async def create_schedule(
     app: App, caller: Caller, plan: SchedulePlan, request: LaunchRequest
 ) -> CreatedScheduleView:
-    """Keep a request that is launched again and again.
+    """Create a schedule that launches a request again and again.
 
     Raises:
-        IdempotencyConflict: the key has made another one.
+        IdempotencyConflict: another schedule was created with the key.
         TooManySchedules: the caller has as many as they may.
-        WorkspaceArchived: nothing could ever be launched.
+        WorkspaceArchived: the workspace takes no new jobs.
         Denied: the Hub does not let the caller launch it.
     """
     if request.kind == JobKind.HUB_JOB:
         await app.require_launch_permission(caller, request.namespace)
-    wanted = _build_new_schedule(plan, request)
+    new_schedule = _build_new_schedule(plan, request)
     try:
         async with app.transaction(caller) as tx:
             await operations.expect_not_archived(tx, caller, request.workspace_id)
-            made = await schedule_store.create_schedule(
+            schedule_id = await schedule_store.create_schedule(
                 tx,
                 app.vault,
                 caller.subject_id,
                 ids.new_id(),
-                wanted,
-                next_at=plan.rhythm.next_after(await schedule_store.read_database_time(tx)),
+                new_schedule,
+                next_at=plan.trigger.next_after(await schedule_store.read_database_time(tx)),
                 secrets=request.secrets,
                 client=CURRENT_CLIENT.get(),
             )
-            status = await schedule_store.get_schedule(tx, caller.subject_id, made)
+            status = await schedule_store.get_schedule(tx, caller.subject_id, schedule_id)
     except InDoubt:
         raise InDoubt(
             "The database",
             effect="whether the schedule was made is not known",
             first_step="See whether list_schedules has it",
         ) from None
-    assert status is not None  # noqa: S101  # it is there, in this transaction
+    assert status is not None  # noqa: S101  # this transaction has created it
     return CreatedScheduleView.from_status(
         status, notes=[*request.notes, *_describe_token_expiry(caller)]
     )
@@ -104,21 +104,21 @@ async def create_schedule(
 async def dry_run_schedule(
     app: App, caller: Caller, plan: SchedulePlan, request: LaunchRequest
 ) -> ScheduleDryRunView:
-    """Say when it would fire, what each job would cost, and what the first would lack."""
+    """Show when a schedule would fire, what each job would cost, and what the first would lack."""
     now = await _read_clock(app, caller)
-    found = await dry_run_launch(app, caller, request)
+    dry_run = await dry_run_launch(app, caller, request)
     return ScheduleDryRunView(
         dry_run=True,
-        needs=found.needs,
+        needs=dry_run.needs,
         next_runs=[
             moment.isoformat(timespec="minutes")
-            for moment in plan.rhythm.upcoming(now, MAX_NEXT_RUNS)
+            for moment in plan.trigger.upcoming(now, MAX_NEXT_RUNS)
         ],
-        namespace=found.namespace,
-        spec=found.spec,
-        labels=found.labels,
+        namespace=dry_run.namespace,
+        spec=dry_run.spec,
+        labels=dry_run.labels,
         notes=[*request.notes, *_describe_token_expiry(caller)],
-        ceiling_usd=found.ceiling_usd,
+        ceiling_usd=dry_run.ceiling_usd,
     )
 
 
@@ -135,17 +135,17 @@ async def list_schedules(
 async def update_schedule(
     app: App, caller: Caller, handle: str, changes: ScheduleChange
 ) -> ScheduleView:
-    """Change a schedule, and no job; wait a moment for a firing that was asked for.
+    """Change a schedule; its jobs stay as they are. Wait a moment for a requested firing.
 
     Raises:
         NotFound: the caller has no such schedule.
-        Invalid: the new times cannot be read, or nothing is to be different.
+        Invalid: the new times cannot be parsed, or there is no change.
     """
     if changes == ScheduleChange():
         raise Invalid("There is nothing to change; give run_now, paused, cron or what else is to.")
-    identity = ids.parse_handle(HandleKind.SCHEDULE, handle)
+    schedule_id = ids.parse_handle(HandleKind.SCHEDULE, handle)
     async with app.transaction(caller) as tx:
-        locked = await schedule_store.lock_schedule(tx, caller.subject_id, identity)
+        locked = await schedule_store.lock_schedule(tx, caller.subject_id, schedule_id)
         if locked is None:
             raise NotFound("schedule", handle)
         caller.require_scope(describe_kind(locked.kind).scope)
@@ -155,7 +155,7 @@ async def update_schedule(
             tx, changed, next_at=next_at, fire_now=changes.run_now, client=CURRENT_CLIENT.get()
         )
     if changes.run_now and asked_at is not None:
-        await _wait_for_firing(app, caller, identity, asked_at)
+        await _wait_for_firing(app, caller, schedule_id, asked_at)
     return await show_schedule(app, caller, handle)
 
 
@@ -166,31 +166,31 @@ async def show_schedule(app: App, caller: Caller, handle: str) -> ScheduleView:
         NotFound: the caller has no such schedule.
     """
     async with app.transaction(caller) as tx:
-        found = await schedule_store.get_schedule(
+        schedule = await schedule_store.get_schedule(
             tx, caller.subject_id, ids.parse_handle(HandleKind.SCHEDULE, handle)
         )
-    if found is None:
+    if schedule is None:
         raise NotFound("schedule", handle)
-    return ScheduleView.from_status(found)
+    return ScheduleView.from_status(schedule)
 
 
 async def delete_schedule(app: App, caller: Caller, handle: str) -> DeletedScheduleView:
-    """Forget a schedule; the jobs it made stay.
+    """Delete a schedule; the jobs that it launched stay.
 
     Raises:
         NotFound: the caller has no such schedule.
     """
-    identity = ids.parse_handle(HandleKind.SCHEDULE, handle)
+    schedule_id = ids.parse_handle(HandleKind.SCHEDULE, handle)
     async with app.transaction(caller) as tx:
-        locked = await schedule_store.lock_schedule(tx, caller.subject_id, identity)
+        locked = await schedule_store.lock_schedule(tx, caller.subject_id, schedule_id)
         if locked is None:
             raise NotFound("schedule", handle)
         caller.require_scope(describe_kind(locked.kind).scope)
         await schedule_store.delete_schedule(
-            tx, caller.subject_id, identity, client=CURRENT_CLIENT.get()
+            tx, caller.subject_id, schedule_id, client=CURRENT_CLIENT.get()
         )
     return DeletedScheduleView(
-        schedule_id=ids.format_handle(HandleKind.SCHEDULE, identity), name=locked.name
+        schedule_id=ids.format_handle(HandleKind.SCHEDULE, schedule_id), name=locked.name
     )
 
 
@@ -198,8 +198,8 @@ def _build_new_schedule(plan: SchedulePlan, request: LaunchRequest) -> NewSchedu
     rate = request.rate
     return NewSchedule(
         name=plan.name,
-        cron=plan.rhythm.cron,
-        timezone=plan.rhythm.timezone,
+        cron=plan.trigger.cron,
+        timezone=plan.trigger.timezone,
         overlap=plan.overlap,
         missed=plan.missed,
         workspace_id=request.workspace_id,
@@ -215,13 +215,15 @@ def _build_new_schedule(plan: SchedulePlan, request: LaunchRequest) -> NewSchedu
 
 
 def _apply_changes(schedule: Schedule, changes: ScheduleChange) -> Schedule:
-    rhythm = schedule.trigger
+    trigger = schedule.trigger
     if changes.cron is not None or changes.timezone is not None:
-        rhythm = CronTrigger.parse(changes.cron or rhythm.cron, changes.timezone or rhythm.timezone)
+        trigger = CronTrigger.parse(
+            changes.cron or trigger.cron, changes.timezone or trigger.timezone
+        )
     return schedule.model_copy(
         update={
-            "cron": rhythm.cron,
-            "timezone": rhythm.timezone,
+            "cron": trigger.cron,
+            "timezone": trigger.timezone,
             "overlap": changes.overlap or schedule.overlap,
             "missed": changes.missed or schedule.missed,
             "name": changes.name or schedule.name,
@@ -232,7 +234,10 @@ def _apply_changes(schedule: Schedule, changes: ScheduleChange) -> Schedule:
 def _compute_next_at(
     old: Schedule, new: Schedule, changes: ScheduleChange, now: datetime
 ) -> datetime | None:
-    """Return when it fires next: after a pause or a change from now on, else as it was."""
+    """Return when it fires next: computed anew after a pause or new times, else as before.
+
+    None: it is or becomes paused.
+    """
     if changes.paused or (changes.paused is None and old.next_at is None):
         return None
     if old.next_at is None or new.trigger != old.trigger:
@@ -258,7 +263,7 @@ async def _read_clock(app: App, caller: Caller) -> datetime:
 
 
 def _describe_token_expiry(caller: Caller) -> list[str]:
-    """Say until when it can fire by itself."""
+    """Return a note about when the caller's token expires; empty if it does not."""
     if caller.expires_at is None:
         return []
     until = caller.expires_at.isoformat(timespec="minutes")

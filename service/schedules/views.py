@@ -1,4 +1,4 @@
-"""What are clients shown of schedules? Their times, as the clocks of their zone show them."""
+"""Views of schedules; their next times are local times of their own time zone."""
 
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -14,18 +14,18 @@ from service.views.base import Detail, View
 from service.views.money import usd_if_known
 
 MAX_NEXT_RUNS = 5
-"""How many of its next times are shown of a schedule."""
+"""How many of the next times of a schedule are shown."""
 
 
 class FiringView(View):
-    """One time at which it fired."""
+    """One firing of a schedule."""
 
     fire_at: datetime
     became: FiringOutcome
     asked: Detail[bool]
-    """It was asked for with run_now."""
+    """It was requested with run_now."""
     job_id: str | None
-    """The job it made, or, if it was skipped, the one that had not finished."""
+    """The job that it launched, or, if it was skipped, the one that had not finished."""
     code: Detail[str | None]
     message: str | None
     """Why it was refused."""
@@ -43,14 +43,16 @@ class FiringView(View):
         )
 
     def describe(self) -> str:
-        """Say what became of it."""
-        said = {
+        """Write a sentence about the outcome."""
+        outcomes = {
             FiringOutcome.LAUNCHED: f"launched {self.job_id}",
             FiringOutcome.SKIPPED: f"launched nothing, for {self.job_id} had not finished",
             FiringOutcome.MISSED: "was missed, for no worker was there",
             FiringOutcome.REFUSED: f"was refused: {self.message}",
         }
-        return f"The one at {_format_minute(self.fire_at)} {said[self.became]}".rstrip(".") + "."
+        return (
+            f"The one at {_format_minute(self.fire_at)} {outcomes[self.became]}".rstrip(".") + "."
+        )
 
 
 class ScheduleView(View):
@@ -65,7 +67,7 @@ class ScheduleView(View):
     next_run_at: datetime | None
     """None while it is paused."""
     next_runs: Detail[list[str]]
-    """As the clocks of its time zone show them."""
+    """In local time of its time zone."""
     last: FiringView | None
     firings: Detail[list[FiringView]]
     """The latest ones."""
@@ -78,14 +80,14 @@ class ScheduleView(View):
     workspace_id: Detail[str | None]
     labels: Detail[dict[str, str]]
     ceiling_usd: float | None
-    """What each job could cost at worst when it was made."""
+    """What each job could cost at most when the schedule was created."""
     created_at: Detail[datetime]
 
     @classmethod
     def from_status(cls, schedule: ScheduleStatus, **more: Any) -> Self:
         """Show a schedule."""
-        firings = [FiringView.from_firing(each) for each in schedule.firings]
-        ahead = (
+        firings = [FiringView.from_firing(firing) for firing in schedule.firings]
+        next_runs = (
             []
             if schedule.next_at is None
             else schedule.trigger.upcoming(schedule.read_at, MAX_NEXT_RUNS)
@@ -94,12 +96,12 @@ class ScheduleView(View):
         return cls(
             schedule_id=ids.format_handle(HandleKind.SCHEDULE, schedule.id),
             name=schedule.name,
-            summary=_summarize(schedule, ahead, firings),
+            summary=_summarize(schedule, next_runs, firings),
             cron=schedule.cron,
             timezone=schedule.timezone,
             paused=schedule.paused_at is not None,
             next_run_at=schedule.next_at,
-            next_runs=[_format_minute(moment) for moment in ahead],
+            next_runs=[_format_minute(moment) for moment in next_runs],
             last=firings[0] if firings else None,
             firings=firings,
             overlap=schedule.overlap,
@@ -116,29 +118,29 @@ class ScheduleView(View):
 
 
 class CreatedScheduleView(ScheduleView):
-    """A schedule that was asked for."""
+    """The answer to create_schedule."""
 
     notes: list[str]
-    """What to know before it is relied on."""
+    """What to know before relying on it."""
 
 
 class ScheduleDryRunView(View):
-    """What a schedule would be; none was made."""
+    """What a schedule would be; none was created."""
 
     dry_run: Literal[True]
     needs: list[str]
-    """What its first job would lack, if it were launched now."""
+    """What its first job would need and lack, if it were launched now."""
     next_runs: list[str]
     namespace: Detail[str]
     spec: Detail[dict[str, Any]]
     labels: Detail[dict[str, str]]
     notes: list[str]
     ceiling_usd: float | None
-    """What each job can cost at worst."""
+    """What each job can cost at most."""
 
 
 class ScheduleAnswer(RootModel[CreatedScheduleView | ScheduleDryRunView]):
-    """A schedule that was made, or what a dry run found."""
+    """A schedule that was created, or the result of a dry run."""
 
     model_config = ConfigDict(json_schema_extra={"type": "object"})
 
@@ -152,35 +154,35 @@ class SchedulePage(View):
 
 
 class DeletedScheduleView(View):
-    """A schedule that is no more."""
+    """A schedule that was deleted."""
 
     schedule_id: str
     name: str
 
 
 def describe_cost(ceiling_usd: float | None) -> str:
-    """Say what a firing can cost."""
+    """Write a sentence about what each job can cost."""
     if ceiling_usd is None:
         return "What each job costs is not known beforehand."
     return f"Each job costs {format_usd(to_micro_usd(ceiling_usd))} at most."
 
 
 def describe_next_runs(times: list[str]) -> str:
-    """Name the next times in a sentence."""
+    """Write a sentence with the next times."""
     return f"The next times: {', '.join(times)}."
 
 
 def _summarize(
     schedule: ScheduleStatus, next_runs: list[datetime], firings: list[FiringView]
 ) -> str:
-    rhythm = f'"{schedule.cron}" ({schedule.timezone})'
+    times = f'"{schedule.cron}" ({schedule.timezone})'
     if not next_runs:
-        said = f"It is paused, and would fire at {rhythm}."
+        summary = f"It is paused, and would fire at {times}."
     else:
-        said = f"It fires at {rhythm}, next {_format_minute(next_runs[0])}."
+        summary = f"It fires at {times}, next {_format_minute(next_runs[0])}."
     if schedule.asked_at is not None:
-        said += " A firing was asked for, and has not happened yet."
-    return " ".join([said, *(each.describe() for each in firings[:1])])
+        summary += " A firing was asked for, and has not happened yet."
+    return " ".join([summary, *(firing.describe() for firing in firings[:1])])
 
 
 def _format_minute(moment: datetime) -> str:

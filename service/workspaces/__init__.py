@@ -1,1 +1,1 @@
-"""Actions on workspaces, and their views."""
+"""Workspaces: the actions that tools call, and the views of the answers."""

@@ -1,4 +1,4 @@
-"""What can a caller do with workspaces, apart from how they ask for it?"""
+"""Actions on workspaces: create, change, show."""
 
 from asyncpg.exceptions import UniqueViolationError
 
@@ -27,14 +27,14 @@ async def create_workspace(
     *,
     budget_micro_usd: int | None,
 ) -> CreatedWorkspaceView:
-    """Make a workspace; one of that name that is there already stays as it is.
+    """Create a workspace; one that already has the name stays as it is, and is the answer.
 
     Raises:
-        NamespaceDenied: the default namespace is not within the caller's reach.
+        NamespaceDenied: the caller may not use the default namespace.
     """
     caller.resolve_namespace(defaults.namespace)
     async with app.transaction(caller) as tx:
-        made = await workspace_store.create_workspace(
+        new_workspace = await workspace_store.create_workspace(
             tx,
             caller.subject_id,
             ids.new_id(),
@@ -43,51 +43,55 @@ async def create_workspace(
             defaults=defaults.to_patch(),
             client=CURRENT_CLIENT.get(),
         )
-        kept = made or await workspace_store.find_workspace_by_name(tx, caller.subject_id, name)
-    if kept is None:  # it was renamed in between
+        workspace = new_workspace or await workspace_store.find_workspace_by_name(
+            tx, caller.subject_id, name
+        )
+    if workspace is None:  # the other one was renamed between the two statements
         return await create_workspace(
             app, caller, name, defaults, budget_micro_usd=budget_micro_usd
         )
-    return CreatedWorkspaceView.from_workspace(kept, created=made is not None)
+    return CreatedWorkspaceView.from_workspace(workspace, created=new_workspace is not None)
 
 
 async def update_workspace(
     app: App, caller: Caller, handle: str, changes: WorkspaceChange
 ) -> Workspace:
-    """Change a workspace, and no job.
+    """Change a workspace; its jobs stay as they are.
 
     Raises:
         NotFound: the caller has no such workspace.
-        NameTaken: they have another of that name; nothing is changed.
+        NameTaken: they have another workspace of that name; nothing has changed.
     """
-    identity = ids.parse_handle(HandleKind.WORKSPACE, handle)
+    workspace_id = ids.parse_handle(HandleKind.WORKSPACE, handle)
     try:
         async with app.transaction(caller) as tx:
-            changed = await workspace_store.update_workspace(
-                tx, caller.subject_id, identity, changes, client=CURRENT_CLIENT.get()
+            workspace = await workspace_store.update_workspace(
+                tx, caller.subject_id, workspace_id, changes, client=CURRENT_CLIENT.get()
             )
     except UniqueViolationError:
         return await _update_unless_name_taken(app, caller, handle, changes)
-    if changed is None:
+    if workspace is None:
         raise NotFound("workspace", handle)
-    return changed
+    return workspace
 
 
 async def _update_unless_name_taken(
     app: App, caller: Caller, handle: str, changes: WorkspaceChange
 ) -> Workspace:
-    identity = ids.parse_handle(HandleKind.WORKSPACE, handle)
+    workspace_id = ids.parse_handle(HandleKind.WORKSPACE, handle)
     async with app.transaction(caller) as tx:
-        other = await workspace_store.find_other_workspace_named(
-            tx, caller.subject_id, identity, changes.name or ""
+        other_id = await workspace_store.find_other_workspace_named(
+            tx, caller.subject_id, workspace_id, changes.name or ""
         )
-    if other is not None:
-        raise NameTaken(changes.name or "", ids.format_handle(HandleKind.WORKSPACE, other))
-    return await update_workspace(app, caller, handle, changes)  # the name has become free since
+    if other_id is not None:
+        raise NameTaken(changes.name or "", ids.format_handle(HandleKind.WORKSPACE, other_id))
+    return await update_workspace(
+        app, caller, handle, changes
+    )  # the name has become free in the meantime
 
 
 async def read_totals(app: App, caller: Caller, handle: str) -> WorkspaceStatus:
-    """Return a workspace with the sums of its jobs.
+    """Return a workspace with the totals of its jobs.
 
     Raises:
         NotFound: the caller has no such workspace.
@@ -97,22 +101,22 @@ async def read_totals(app: App, caller: Caller, handle: str) -> WorkspaceStatus:
 
 
 async def show_workspace(tx: Transaction, caller: Caller, handle: str) -> WorkspaceStatusView:
-    """Show a workspace with the sums of its jobs, and the newest of them.
+    """Show a workspace with the totals of its jobs, and the newest of them.
 
     Raises:
         NotFound: the caller has no such workspace.
     """
-    found = await _find_totals(tx, caller, handle)
-    inside = JobFilter(found.id, None, None, {})
+    workspace = await _find_totals(tx, caller, handle)
+    in_workspace = JobFilter(workspace.id, None, None, {})
     latest = await job_queries.list_jobs(
-        tx, caller.subject_id, inside, before=None, limit=MAX_LATEST_JOBS
+        tx, caller.subject_id, in_workspace, before=None, limit=MAX_LATEST_JOBS
     )
-    return WorkspaceStatusView.from_totals(found, latest)
+    return WorkspaceStatusView.from_totals(workspace, latest)
 
 
 async def _find_totals(tx: Transaction, caller: Caller, handle: str) -> WorkspaceStatus:
-    identity = ids.parse_handle(HandleKind.WORKSPACE, handle)
-    found = await workspace_store.get_workspace_status(tx, caller.subject_id, identity)
-    if found is None:
+    workspace_id = ids.parse_handle(HandleKind.WORKSPACE, handle)
+    workspace = await workspace_store.get_workspace_status(tx, caller.subject_id, workspace_id)
+    if workspace is None:
         raise NotFound("workspace", handle)
-    return found
+    return workspace

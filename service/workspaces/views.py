@@ -1,4 +1,4 @@
-"""What are clients shown of workspaces?"""
+"""Views of workspaces."""
 
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -19,7 +19,7 @@ from service.views.money import usd_if_known
 
 
 class DefaultsView(View):
-    """What launches into it take where they do not say otherwise."""
+    """The values of launches into a workspace that give no other."""
 
     namespace: str | None
     flavor: str | None
@@ -49,12 +49,12 @@ class WorkspaceView(View):
     confirm_above_usd: Detail[float | None]
     """The person is asked before a launch that could cost more; null: never."""
     budget_usd: Detail[float | None]
-    """What its jobs may cost together; null is any sum."""
+    """What its jobs may cost together; null means that there is no limit."""
     held_usd: Detail[float]
     """What its unfinished jobs may still cost."""
     spent_usd: Detail[float]
     left_usd: Detail[float | None]
-    """What new jobs may cost at worst."""
+    """What new jobs may cost at most."""
 
     @classmethod
     def from_workspace(cls, workspace: Workspace, **more: Any) -> Self:
@@ -73,19 +73,21 @@ class WorkspaceView(View):
         )
 
     def describe_defaults(self) -> str:
-        """Say what it fills in, in a few words."""
-        filled = {"namespace": self.defaults.namespace, "flavor": self.defaults.flavor}
-        filled["timeout"] = self.defaults.timeout
-        said = [f"{name} {value}" for name, value in filled.items() if value is not None]
-        said += [f"label {name}={text}" for name, text in self.defaults.labels.items()]
-        return f"Launches into it take {', '.join(said)}." if said else "It has no defaults."
+        """Write a sentence about the defaults."""
+        values = {"namespace": self.defaults.namespace, "flavor": self.defaults.flavor}
+        values["timeout"] = self.defaults.timeout
+        defaults = [f"{name} {value}" for name, value in values.items() if value is not None]
+        defaults += [f"label {name}={text}" for name, text in self.defaults.labels.items()]
+        return (
+            f"Launches into it take {', '.join(defaults)}." if defaults else "It has no defaults."
+        )
 
 
 class CreatedWorkspaceView(WorkspaceView):
-    """A workspace that was asked for."""
+    """The answer to create_workspace."""
 
     created: bool
-    """False if it was there already, and was left as it is."""
+    """False if it existed already; then it stays as it was."""
 
 
 class CountedWorkspaceView(View):
@@ -125,7 +127,7 @@ class WorkspacePage(View):
 
 
 class JobLineView(View):
-    """A job, as far as one line says."""
+    """The line of a job in a list."""
 
     job_id: str
     state: JobState
@@ -134,7 +136,7 @@ class JobLineView(View):
 
     @classmethod
     def from_status(cls, status: JobStatus) -> Self:
-        """Show a job in a line."""
+        """Show a job as one line."""
         return cls(
             job_id=job_summary.job_handle(status),
             state=status.state,
@@ -144,19 +146,19 @@ class JobLineView(View):
 
 
 class WorkspaceStatusView(WorkspaceView):
-    """A workspace, and what has become of its jobs."""
+    """A workspace with the totals of its jobs, and the newest of them."""
 
     jobs: int
     open_jobs: int
     states: dict[str, int]
-    """How many are in each state that any is in."""
+    """How many jobs are in each state; a state without a job is left out."""
     run_seconds: int
-    """How long they have run at Hugging Face, in sum."""
+    """How long they have run at Hugging Face, in total."""
     latest_jobs: list[JobLineView]
 
     @classmethod
     def from_totals(cls, workspace: WorkspaceStatus, latest: list[JobStatus]) -> Self:
-        """Show a workspace with the sums of its jobs, and the newest of them."""
+        """Show a workspace with the totals of its jobs, and the newest of them."""
         return cls.from_workspace(
             workspace,
             jobs=workspace.jobs,
@@ -167,32 +169,36 @@ class WorkspaceStatusView(WorkspaceView):
         )
 
     def describe(self) -> str:
-        """Say in two or three sentences how it stands."""
-        away = " It is archived and takes no new jobs." if self.archived_at else ""
+        """Write two or three sentences about the workspace."""
+        archived = " It is archived and takes no new jobs." if self.archived_at else ""
         states = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
-        ran = format_duration(timedelta(seconds=self.run_seconds))
-        jobs = f"{self.jobs} jobs ({states}), which ran for {ran} in sum" if self.jobs else "no job"
+        run_time = format_duration(timedelta(seconds=self.run_seconds))
+        jobs = (
+            f"{self.jobs} jobs ({states}), which ran for {run_time} in sum"
+            if self.jobs
+            else "no job"
+        )
         money = f"It has cost {format_usd(to_micro_usd(self.spent_usd))}"
         if self.held_usd:
             money += f", and may cost {format_usd(to_micro_usd(self.held_usd))} more"
         if self.budget_usd is not None:
             money += f", of a budget of {format_usd(to_micro_usd(self.budget_usd))}"
         return (
-            f"{self.workspace_id} ({self.name}) has {jobs}. {money}.{away} "
+            f"{self.workspace_id} ({self.name}) has {jobs}. {money}.{archived} "
             f"{self.describe_defaults()}"
         )
 
 
 def _budget_fields(workspace: Workspace) -> dict[str, Any]:
-    account = BudgetStatus(
+    budget = BudgetStatus(
         BudgetScope.WORKSPACE,
         workspace.budget_micro_usd,
         workspace.held_micro_usd,
         workspace.spent_micro_usd,
     )
     return {
-        "budget_usd": usd_if_known(account.budget_micro_usd),
-        "held_usd": to_usd(account.held_micro_usd),
-        "spent_usd": to_usd(account.spent_micro_usd),
-        "left_usd": usd_if_known(account.remaining_micro_usd),
+        "budget_usd": usd_if_known(budget.budget_micro_usd),
+        "held_usd": to_usd(budget.held_micro_usd),
+        "spent_usd": to_usd(budget.spent_micro_usd),
+        "left_usd": usd_if_known(budget.remaining_micro_usd),
     }
