@@ -146,7 +146,7 @@ async def check_inference_spec(
 
     Args:
         inputs: what a single call asks.
-        items: a call each, of a batch.
+        items: the items of a batch, one call each.
         items_from: a file at the Hub with the items.
         call_fields: the fields of an `InferenceSpec`.
         batch_fields: the fields of a `BatchSpec`; its items come from `items`.

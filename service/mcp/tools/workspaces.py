@@ -1,4 +1,4 @@
-"""The tools that group jobs."""
+"""The tools for workspaces, which group jobs."""
 
 from typing import Annotated, Literal
 

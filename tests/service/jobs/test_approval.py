@@ -43,7 +43,7 @@ def make_workspace(service_url: str) -> WorkspaceFactory:
 
 
 def read_sealed_token(answer: CallToolResult) -> str:
-    """Take the seal out of a refusal."""
+    """Return the confirmation token in a refusal."""
     assert read_refusal(answer)["code"] == "NeedsConfirmation"
     found = re.search(r'confirm="([^"]+)"', answer_text(answer))
     assert found is not None
@@ -98,13 +98,13 @@ async def test_a_client_that_cannot_ask_launches_in_two_steps(
     """One consent is one job, however often the second call is made; other work asks anew."""
     asked = {**request_, "workspace_id": await make_workspace()}
 
-    seal = read_sealed_token(await call_tool(service_url, tool, **asked))
-    other = await call_tool(service_url, tool, **asked | {"name": "other"}, confirm=seal)
+    token = read_sealed_token(await call_tool(service_url, tool, **asked))
+    other = await call_tool(service_url, tool, **asked | {"name": "other"}, confirm=token)
     assert await count_jobs(service_url) == 0
-    first = await call_for_result(service_url, tool, **asked, confirm=seal)
-    again = await call_for_result(service_url, tool, **asked, confirm=seal)
+    first = await call_for_result(service_url, tool, **asked, confirm=token)
+    again = await call_for_result(service_url, tool, **asked, confirm=token)
 
-    assert read_sealed_token(other) != seal
+    assert read_sealed_token(other) != token
     assert first["job_id"] == again["job_id"]
     assert await count_jobs(service_url) == 1
 
@@ -121,9 +121,9 @@ async def test_a_retry_is_agreed_to_like_a_launch(
     asked: dict[str, Any] = {"job_id": old, "overrides": {"flavor": "a10g-small"}}
 
     cheap = await call_for_result(service_url, "retry_job", job_id=old)
-    seal = read_sealed_token(await call_tool(service_url, "retry_job", **asked))
-    dear = await call_for_result(service_url, "retry_job", **asked, confirm=seal)
-    again = await call_for_result(service_url, "retry_job", **asked, confirm=seal)
+    token = read_sealed_token(await call_tool(service_url, "retry_job", **asked))
+    dear = await call_for_result(service_url, "retry_job", **asked, confirm=token)
+    again = await call_for_result(service_url, "retry_job", **asked, confirm=token)
 
     assert again["job_id"] == dear["job_id"]
     assert cheap["cost"]["ceiling_usd"] < 0.25

@@ -152,7 +152,7 @@ async def launch(
 
 
 def read_sealed_token(answer: CallToolResult) -> str:
-    """Take the seal out of a refusal."""
+    """Return the confirmation token in a refusal."""
     assert read_refusal(answer)["code"] == "NeedsConfirmation"
     found = re.search(r'confirm="([^"]+)"', answer_text(answer))
     assert found is not None
@@ -278,12 +278,12 @@ async def test_consent_to_one_call_is_none_to_another(
     confirming_service: ConfirmingService, changed: dict[str, Any]
 ) -> None:
     """Other arguments, another person, another tool: the question is asked anew."""
-    seal = read_sealed_token(await launch(confirming_service.url, hours=3))
+    token = read_sealed_token(await launch(confirming_service.url, hours=3))
 
-    repeated: dict[str, Any] = {"hours": 3, "confirm": seal, **changed}
+    repeated: dict[str, Any] = {"hours": 3, "confirm": token, **changed}
     answer = await launch(confirming_service.url, **repeated)
 
-    assert read_sealed_token(answer) != seal
+    assert read_sealed_token(answer) != token
     assert confirming_service.launched == []
 
 
@@ -291,20 +291,20 @@ async def test_consent_to_one_price_is_none_to_another(
     confirming_service: ConfirmingService,
 ) -> None:
     """Nor if it differs by less than a cent, which no sentence shows."""
-    seal = read_sealed_token(await launch(confirming_service.url, hours=3))
+    token = read_sealed_token(await launch(confirming_service.url, hours=3))
     confirming_service.hourly_micro_usd = 1_000_001
 
-    answer = await launch(confirming_service.url, hours=3, confirm=seal)
+    answer = await launch(confirming_service.url, hours=3, confirm=token)
 
-    assert read_sealed_token(answer) != seal
+    assert read_sealed_token(answer) != token
     assert confirming_service.launched == []
 
 
-@pytest.mark.parametrize("seal", ["", "yes", "true", "A" * 63 + "="])
-async def test_made_up_consent_is_none(confirming_service: ConfirmingService, seal: str) -> None:
+@pytest.mark.parametrize("token", ["", "yes", "true", "A" * 63 + "="])
+async def test_made_up_consent_is_none(confirming_service: ConfirmingService, token: str) -> None:
     """A model in a hurry may try."""
     assert (
-        read_refusal(await launch(confirming_service.url, hours=3, confirm=seal))["code"]
+        read_refusal(await launch(confirming_service.url, hours=3, confirm=token))["code"]
         == "NeedsConfirmation"
     )
     assert confirming_service.launched == []
@@ -315,9 +315,9 @@ async def test_every_replica_knows_what_another_has_asked(
 ) -> None:
     """Nothing is held in a session; the next call may go anywhere."""
     here, there = confirming_service.urls
-    seal = read_sealed_token(await launch(here, hours=3))
+    token = read_sealed_token(await launch(here, hours=3))
 
-    assert not (await launch(there, hours=3, confirm=seal)).is_error
+    assert not (await launch(there, hours=3, confirm=token)).is_error
 
 
 async def test_a_question_put_by_one_replica_is_answered_at_another(
@@ -349,9 +349,9 @@ async def test_a_question_put_by_one_replica_is_answered_at_another(
 
 async def test_one_consent_is_one_launch(confirming_service: ConfirmingService) -> None:
     """A repeated call has the idempotency key of the first; another consent has another."""
-    seals = [read_sealed_token(await launch(confirming_service.url, hours=3)) for _ in range(2)]
-    for seal in (seals[0], f" {seals[0]}", seals[1]):
-        await launch(confirming_service.url, hours=3, confirm=seal)
+    tokens = [read_sealed_token(await launch(confirming_service.url, hours=3)) for _ in range(2)]
+    for token in (tokens[0], f" {tokens[0]}", tokens[1]):
+        await launch(confirming_service.url, hours=3, confirm=token)
 
     first, again, other = (once for _, once in confirming_service.launched)
     assert first == again

@@ -71,10 +71,10 @@ class CountedTools:
 
 @pytest.fixture
 async def counted(
-    settings: Callable[..., Settings], hub: FakeHub, database_url: str
+    make_settings: Callable[..., Settings], fake_hub: FakeHub, database_url: str
 ) -> AsyncGenerator[CountedTools]:
     """Open the service's own application in this loop, and count what is done with it."""
-    web: Starlette = create_app(settings(hub_url=hub.url))
+    web: Starlette = create_app(make_settings(hub_url=fake_hub.url))
     async with (
         web.router.lifespan_context(web),
         Database(database_url, application_name="tests", role=DatabaseRole.TENANT) as pool,
@@ -97,20 +97,20 @@ async def counted(
 
 
 @pytest.fixture
-async def workspace_id(database: Database, ada: str) -> str:
+async def workspace_id(database: Database, ada_id: str) -> str:
     """A workspace with defaults, a budget, and a threshold above all that is launched here."""
     workspace_id = ids.new_id()
     async with database.transaction() as tx:
         await workspace_store.create_workspace(
             tx,
-            ada,
+            ada_id,
             workspace_id,
             "llama",
             budget_micro_usd=10_000_000,
             defaults={"flavor": "a10g-small"},
         )
         change = WorkspaceChange(sets_confirmation=True, confirm_above_micro_usd=5_000_000)
-        await workspace_store.update_workspace(tx, ada, workspace_id, change)
+        await workspace_store.update_workspace(tx, ada_id, workspace_id, change)
     return ids.format_handle(HandleKind.WORKSPACE, workspace_id)
 
 
