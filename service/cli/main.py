@@ -48,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments after the program's name; None takes them from `sys.argv`.
     """
-    options = _build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    # argparse would read pytest's options as its own, and refuse them.
+    own, pytest_arguments = (argv[:1], argv[1:]) if argv[:1] == ["test"] else (argv, [])
+    options = _build_parser().parse_args(own)
+    options.pytest_arguments = pytest_arguments
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
@@ -93,8 +97,7 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_data_option(connect)
     connect.add_argument("--url", help="URL of the service (the local one unless given)")
     connect.add_argument("--token", help="token for the client (without one it signs in)")
-    test = command("test", _run_test)
-    test.add_argument("pytest", nargs=argparse.REMAINDER, help="passed on to pytest")
+    command("test", _run_test)
     return parser
 
 
@@ -214,8 +217,8 @@ def _run_doctor(_: argparse.Namespace) -> int:
 
 
 def _run_test(options: argparse.Namespace) -> int:
-    """Run every test."""
+    """Run every test; what follows goes to pytest, such as `-k NAME -x`."""
     workers = str((os.cpu_count() or 1) + 1)  # one more, because some tests wait for processes
     distribution = ["-n", workers, "--dist", "loadgroup"]
-    command = [sys.executable, "-m", "pytest", *distribution, *options.pytest]
+    command = [sys.executable, "-m", "pytest", *distribution, *options.pytest_arguments]
     return subprocess.run(command, cwd=_PROJECT_ROOT, check=False).returncode

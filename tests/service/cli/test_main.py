@@ -105,3 +105,13 @@ def test_the_image_connects_a_client_to_a_service_by_its_url(image: Path) -> Non
     assert "https://jobs.example/mcp" in output
     assert refused == 1
     assert errors.endswith("leaves out: name the service with --url.\n")
+
+
+def test_the_test_command_passes_every_option_on_to_pytest() -> None:
+    """`python3 -m service test -k NAME -x` is the first thing that a developer types."""
+    options = "test --collect-only -q -k within_the_limits -x tests/schema/common/test_durations.py"
+
+    code, output, errors = run_holdfast(REPOSITORY, options)
+
+    assert code == 0, output + errors
+    assert "deselected" in output
