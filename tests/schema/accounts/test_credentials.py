@@ -40,8 +40,8 @@ async def lend_token(
 async def read_lent_token(database: Database, vault: Vault) -> str | None:
     """Return what a worker would act with."""
     async with database.transaction() as tx:
-        found = await credentials.load_token(tx, vault, ADA_ID)
-    return None if found is None else found.token.reveal()
+        credential = await credentials.load_token(tx, vault, ADA_ID)
+    return None if credential is None else credential.token.reveal()
 
 
 async def read_status(database: Database, claim: run_launch.ClaimedJob) -> JobStatus:
@@ -177,7 +177,7 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.mark.parametrize(
-    ("kept", "brought", "lends"),
+    ("stored", "brought", "lends"),
     [
         pytest.param((["jobs"], HOUR), (["jobs"], 2 * HOUR), "new", id="it lives longer"),
         pytest.param((["jobs"], 2 * HOUR), (["jobs"], HOUR), "old", id="it lives shorter"),
@@ -190,12 +190,12 @@ HOUR = timedelta(hours=1)
 async def test_the_better_of_two_tokens_is_lent(
     database: Database,
     vault: Vault,
-    kept: tuple[list[str], timedelta | None],
+    stored: tuple[list[str], timedelta | None],
     brought: tuple[list[str], timedelta | None],
     lends: str,
 ) -> None:
     """A call from a client that may do less must not take from the jobs what they run on."""
-    await lend_token(database, vault, "old", *kept[0], lifetime=kept[1])
+    await lend_token(database, vault, "old", *stored[0], lifetime=stored[1])
 
     await lend_token(database, vault, "new", *brought[0], lifetime=brought[1])
 

@@ -160,13 +160,13 @@ async def test_a_statement_that_forgets_whose_finds_nothing_of_anybody_elses(
 ) -> None:
     """Whatever WHERE is forgotten, Postgres shows nothing; outside the wall it would be shown."""
     job = ids_of_ada["open" if name.startswith("jobs.lifecycle") else "ran"]
-    given = ids_of_ada | {JOB_PLACEHOLDER: job, JOBS_PLACEHOLDER: [job]}
+    identifiers = ids_of_ada | {JOB_PLACEHOLDER: job, JOBS_PLACEHOLDER: [job]}
     async with tenant_transaction(database_url, EVE_ID) as tx:
-        seen = await fetch_without_comparison(tx, name, given)
+        seen = await fetch_without_comparison(tx, name, identifiers)
     async with tenant_transaction(database_url, None) as tx:
-        by_nobody = await fetch_without_comparison(tx, name, given)
+        by_nobody = await fetch_without_comparison(tx, name, identifiers)
     async with database.transaction() as tx:
-        outside = await fetch_without_comparison(tx, name, given)
+        outside = await fetch_without_comparison(tx, name, identifiers)
 
     assert (seen, by_nobody) == ([], [])
     assert outside, "the statement still compares, so nothing was shown"

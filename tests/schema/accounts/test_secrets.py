@@ -136,11 +136,11 @@ async def test_the_token_a_job_is_trusted_with_is_sealed_with_its_secrets(
 ) -> None:
     """The subject's token may be another by the time the log is read."""
     claim = await claim_one(database)
-    given = {"KEY": Secret(CANARY), "HF_TOKEN": Secret("hf_passed")}
+    secrets = {"KEY": Secret(CANARY), "HF_TOKEN": Secret("hf_passed")}
 
     async with database.transaction() as tx:
         await sealed_secrets.save_run_secrets(
-            tx, vault, job_with_secret.id, claim.run_id, ADA_ID, given
+            tx, vault, job_with_secret.id, claim.run_id, ADA_ID, secrets
         )
         opened = await sealed_secrets.open_job_secrets(tx, vault, job_with_secret.id)
 

@@ -31,8 +31,8 @@ def make_items(count: int) -> list[ItemRequest]:
 
 
 def make_done_item(position: int, **overrides: Any) -> ItemOutcome:
-    given: dict[str, Any] = {"result": {"text": "yes"}, "prompt_tokens": 3}
-    return ItemOutcome(position, ItemState.DONE, 1, **given | overrides)
+    fields: dict[str, Any] = {"result": {"text": "yes"}, "prompt_tokens": 3}
+    return ItemOutcome(position, ItemState.DONE, 1, **fields | overrides)
 
 
 @pytest.fixture
@@ -287,12 +287,12 @@ async def test_a_retry_takes_over_what_has_no_result_or_everything(
             )
 
     async with database.transaction() as tx:
-        kept = await batch_queries.list_items(
+        items = await batch_queries.list_items(
             tx, ADA_ID, later.id, states=ALL_STATES, start=0, limit=9, max_result_chars=9
         )
     names = [each.custom_id if isinstance(each, ItemRequest) else each for each in expected]
-    assert [(item.position, item.custom_id) for item in kept] == list(enumerate(names))
-    assert {item.state for item in kept} == {ItemState.PENDING}
+    assert [(item.position, item.custom_id) for item in items] == list(enumerate(names))
+    assert {item.state for item in items} == {ItemState.PENDING}
 
 
 async def test_nobody_takes_over_the_items_of_anybody_else(
@@ -325,7 +325,7 @@ async def test_a_batch_is_pruned_in_chunks_before_its_job_is(
     while more:
         async with database.transaction() as tx:
             more = await retention.prune_expired(tx, retention=timedelta(0))
-            kept: int = await tx.fetchval("SELECT count(*) FROM batch_item")
-            left.append((kept, await tx.fetchval("SELECT count(*) FROM job")))
+            item_count: int = await tx.fetchval("SELECT count(*) FROM batch_item")
+            left.append((item_count, await tx.fetchval("SELECT count(*) FROM job")))
 
     assert left == [(1000, 1), (0, 0), (0, 0)]

@@ -34,9 +34,9 @@ async def test_work_that_breaks_is_logged_and_stops_nothing_else() -> None:
     async def work() -> None:
         raise ZeroDivisionError
 
-    with capture_logs() as told:
+    with capture_logs() as events:
         async with run_in_background(work()):
             await anyio.lowlevel.checkpoint()
             await anyio.lowlevel.checkpoint()
 
-    assert [each["event"] for each in told] == ["work.broken"]
+    assert [each["event"] for each in events] == ["work.broken"]

@@ -15,10 +15,10 @@ from schema.common import log_config
 )
 def test_what_looks_like_a_token_is_masked_wherever_it_stands(text: str) -> None:
     """Errors of libraries quote requests; a log is read by many."""
-    said = log_config.mask_tokens(None, "", {"event": "call.failed", "error": text})["error"]
+    masked_text = log_config.mask_tokens(None, "", {"event": "call.failed", "error": text})["error"]
 
-    assert "…" in said
-    assert all(part not in said for part in ("AbCdEfGh1234", "eyJhbGciOi", "refresh_abcdef"))
+    assert "…" in masked_text
+    assert all(part not in masked_text for part in ("AbCdEfGh1234", "eyJhbGciOi", "refresh_abcdef"))
 
 
 def test_what_is_no_token_is_left_alone() -> None:

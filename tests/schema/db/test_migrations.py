@@ -182,6 +182,6 @@ async def test_the_revision_is_known_before_and_after(
 async def test_what_a_foreign_key_points_from_is_indexed(database: Database) -> None:
     """Without an index a retention delete reads the whole table for each row it deletes."""
     async with database.transaction() as tx:
-        found = await tx.fetch(UNINDEXED_FOREIGN_KEYS)
+        unindexed_keys = await tx.fetch(UNINDEXED_FOREIGN_KEYS)
 
-    assert [list(row.values()) for row in found] == []
+    assert [list(row.values()) for row in unindexed_keys] == []

@@ -57,15 +57,15 @@ def test_a_space_is_at_the_domain_of_the_hub_or_nowhere(subdomain: str | None) -
 
 
 def test_the_address_is_the_form_with_the_subdomain_in_it() -> None:
-    said = b'{"id": "a/b", "subdomain": "a-b", "host": "https://evil.com", "runtime": {}}'
+    description = b'{"id": "a/b", "subdomain": "a-b", "host": "https://evil.com", "runtime": {}}'
 
-    assert parse_space(said).build_url(SPACE_URL_TEMPLATE) == "https://a-b.hf.space"
+    assert parse_space(description).build_url(SPACE_URL_TEMPLATE) == "https://a-b.hf.space"
 
 
-@pytest.mark.parametrize("said", [b"", b"[]", b"{}", b'{"id": 1}', b"<html>"])
-def test_a_description_that_cannot_be_read_is_no_space(said: bytes) -> None:
+@pytest.mark.parametrize("description", [b"", b"[]", b"{}", b'{"id": 1}', b"<html>"])
+def test_a_description_that_cannot_be_read_is_no_space(description: bytes) -> None:
     with pytest.raises(SpaceUnavailable):
-        parse_space(said)
+        parse_space(description)
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,11 @@ async def read_released_jobs(database: Database) -> None:
 
 async def read_status(database: Database, job: Job | UUID) -> JobStatus:
     async with database.transaction() as tx:
-        found = await job_queries.get_job_status(
+        status = await job_queries.get_job_status(
             tx, ADA_ID, job if isinstance(job, UUID) else job.id
         )
-    assert found is not None
-    return found
+    assert status is not None
+    return status
 
 
 @pytest.mark.parametrize(
@@ -245,15 +245,17 @@ async def test_the_same_key_with_other_parents_is_a_conflict(
 ) -> None:
     """Nobody is told of a job that waits for something else."""
     one, two = await make_job(), await make_job()
-    asked: dict[str, Any] = {"idempotency_key": "k"}
-    first = await make_job(**asked, parent_ids=[one.id, two.id])
+    arguments: dict[str, Any] = {"idempotency_key": "k"}
+    first = await make_job(**arguments, parent_ids=[one.id, two.id])
 
-    again = await make_job(**asked, parent_ids=[two.id, one.id])
+    again = await make_job(**arguments, parent_ids=[two.id, one.id])
     with pytest.raises(IdempotencyConflict, match="after"):
-        await make_job(**asked, parent_ids=[one.id])
+        await make_job(**arguments, parent_ids=[one.id])
     with pytest.raises(IdempotencyConflict, match="on"):
         await make_job(
-            **asked, parent_ids=[one.id, two.id], dependency_condition=DependencyCondition.FINISH
+            **arguments,
+            parent_ids=[one.id, two.id],
+            dependency_condition=DependencyCondition.FINISH,
         )
 
     assert again.id == first.id

@@ -350,10 +350,10 @@ class JobStateMachine(RuleBasedStateMachine):
         assert await self.harness.fetch_rows(UNFINISHED_ROWS) == []
 
     async def _assert_only_wanted_alive(self) -> None:
-        wanted = {
+        wanted_ids = {
             row["id"]: row["remote_ids"] for row in await self.harness.fetch_rows(WANTED_REMOTE_IDS)
         }
-        assert {subject: self.hub.findable_ids(subject) for subject in wanted} == wanted
+        assert {subject: self.hub.findable_ids(subject) for subject in wanted_ids} == wanted_ids
 
     async def _work_until_idle(self, *, launching: bool = False) -> None:
         """Let every worker work and time pass until nothing changes any more."""

@@ -136,16 +136,16 @@ async def test_a_lost_turn_can_be_neither_given_back_nor_postponed(
         assert await tx.fetchval("SELECT due_at FROM poll_group") == due_at
 
 
-@pytest.mark.parametrize(("asked", "minutes"), [({}, 1), ({"attempts": 3}, 3)])
+@pytest.mark.parametrize(("overrides", "minutes"), [({}, 1), ({"attempts": 3}, 3)])
 async def test_a_run_may_last_as_long_as_all_its_attempts(
     database: Database,
     make_job: JobFactory,
     claim_jobs: ClaimFactory,
-    asked: dict[str, int],
+    overrides: dict[str, int],
     minutes: int,
 ) -> None:
     """The Hub starts it anew within one run; given up after the first, the others would be lost."""
-    await make_job(spec={"timeout": 60.0, "flavor": "cpu-basic", **asked})
+    await make_job(spec={"timeout": 60.0, "flavor": "cpu-basic", **overrides})
     (one,) = await claim_jobs()
     async with database.transaction() as tx:
         await run_launch.record_remote_id(

@@ -112,9 +112,9 @@ def test_a_schedule_fires_at_the_times_its_clocks_show(what: str) -> None:
     """A daily job that runs twice, or not at all, twice a year is what cron is known for."""
     (cron, zone, start), expected = TIMES[what]
 
-    found = CronTrigger.parse(cron, zone).upcoming(datetime.fromisoformat(start), len(expected))
+    moments = CronTrigger.parse(cron, zone).upcoming(datetime.fromisoformat(start), len(expected))
 
-    assert [moment.isoformat(timespec="minutes") for moment in found] == expected
+    assert [moment.isoformat(timespec="minutes") for moment in moments] == expected
 
 
 @pytest.mark.parametrize("cron", REFUSED)

@@ -101,7 +101,7 @@ async def test_what_a_schedule_has_goes_with_it_and_its_jobs_stay(
     """A secret that outlives what it was for is one that can leak."""
     async with database.transaction() as tx:
         (schedule,) = await schedule_store.list_schedules(tx, ADA_ID, before=None, limit=10)
-        kept = await tx.fetchval("SELECT count(*) FROM job")
+        job_count = await tx.fetchval("SELECT count(*) FROM job")
 
     async with database.transaction() as tx:
         assert await schedule_store.delete_schedule(tx, ADA_ID, schedule.id) is not None
@@ -111,7 +111,7 @@ async def test_what_a_schedule_has_goes_with_it_and_its_jobs_stay(
             for table in ("schedule", "schedule_firing", "schedule_secret", "job")
         }
 
-    assert left == {"schedule": 0, "schedule_firing": 0, "schedule_secret": 0, "job": kept}
+    assert left == {"schedule": 0, "schedule_firing": 0, "schedule_secret": 0, "job": job_count}
 
 
 @pytest.mark.parametrize(

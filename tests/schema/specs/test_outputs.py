@@ -16,7 +16,7 @@ HANDLE = job_handle(JOB)
 
 
 @pytest.mark.parametrize(
-    ("asked", "meant"),
+    ("outputs", "meant"),
     [
         ("model.bin", ["model.bin"]),
         (["./model.bin", " plots/ "], ["model.bin", "plots/"]),
@@ -25,13 +25,13 @@ HANDLE = job_handle(JOB)
         (["a b/ä.txt"], ["a b/ä.txt"]),
     ],
 )
-def test_an_output_is_meant_in_every_plain_form(asked: object, meant: list[str]) -> None:
+def test_an_output_is_meant_in_every_plain_form(outputs: object, meant: list[str]) -> None:
     """Who knows where it is mounted may say so."""
-    assert OUTPUTS.validate_python(asked) == meant
+    assert OUTPUTS.validate_python(outputs) == meant
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "outputs",
     [
         *("", "/etc/passwd", "/", "//", "..", "../a", "a/../b", "a/..", "./../a", "a//b", "a/./b"),
         *("/outputs/../a", "*.png", "a?", "a\\b", "a\nb", "a\0", "hf://buckets/a/b/c", "a" * 501),
@@ -39,10 +39,10 @@ def test_an_output_is_meant_in_every_plain_form(asked: object, meant: list[str])
         [1],
     ],
 )
-def test_what_is_not_inside_of_the_folder_is_refused(asked: object) -> None:
+def test_what_is_not_inside_of_the_folder_is_refused(outputs: object) -> None:
     """It names a file of somebody else's, or none."""
     with pytest.raises(ValidationError):
-        OUTPUTS.validate_python(asked)
+        OUTPUTS.validate_python(outputs)
 
 
 def test_each_job_has_a_folder_of_its_own() -> None:
@@ -66,11 +66,11 @@ def test_a_place_is_a_bucket_or_a_folder_of_one(place: str) -> None:
 @pytest.mark.parametrize("mount", ["/outputs", "/outputs/sub"])
 def test_no_volume_hides_the_outputs(mount: str) -> None:
     """Else they would be written into it, and be missing."""
-    asked = {"image": "x", "command": ["x"], "outputs": ["a"], "outputs_in": "ada/holdfast"}
+    arguments = {"image": "x", "command": ["x"], "outputs": ["a"], "outputs_in": "ada/holdfast"}
 
     with pytest.raises(ValidationError, match="/outputs is where outputs go"):
-        HubJobSpec.model_validate(asked | {"volumes": [f"hf://buckets/ada/b:{mount}"]})
-    HubJobSpec.model_validate(asked | {"volumes": ["hf://buckets/ada/b:/outputs2"]})
+        HubJobSpec.model_validate(arguments | {"volumes": [f"hf://buckets/ada/b:{mount}"]})
+    HubJobSpec.model_validate(arguments | {"volumes": ["hf://buckets/ada/b:/outputs2"]})
 
 
 def test_outputs_need_a_place() -> None:

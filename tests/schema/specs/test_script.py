@@ -41,11 +41,11 @@ def test_a_shell_unpacks_a_script_and_becomes_uv(tmp_path: Path, text: str) -> N
     uv = tmp_path / "uv"
     uv.write_text(FAKE_UV_SCRIPT)
     uv.chmod(0o755)
-    given = Script(text, ["a b", "$X"], ["torch>=2"], "3.12")
+    script = Script(text, ["a b", "$X"], ["torch>=2"], "3.12")
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SEEN": str(tmp_path / "seen")}
 
     done = subprocess.run(
-        given.build_command(), env=environment | given.build_environment(), check=False
+        script.build_command(), env=environment | script.build_environment(), check=False
     )
 
     assert done.returncode == 7  # what uv says is what the job says
@@ -78,13 +78,13 @@ def test_a_script_that_does_not_fit_is_refused_with_what_to_do() -> None:
 
 def test_a_url_is_for_uv_and_nothing_of_it_is_carried() -> None:
     """It is fetched in the job, with what the job may reach, and never here."""
-    asked = make_script(
+    script = make_script(
         script=" https://example.com/train.py\n", script_args=["--fast", 3]
     ).uv_script
 
-    assert asked is not None
-    assert asked.build_environment() == {}
-    assert asked.build_command() == ["uv", "run", "https://example.com/train.py", "--fast", "3"]
+    assert script is not None
+    assert script.build_environment() == {}
+    assert script.build_command() == ["uv", "run", "https://example.com/train.py", "--fast", "3"]
 
 
 def test_a_script_runs_where_uv_is_unless_another_image_is_named() -> None:

@@ -73,9 +73,9 @@ async def test_a_threshold_is_set_kept_and_taken_away(
     """Zero asks always, none never, and saying nothing leaves it."""
     amounts = [
         (
-            await change_workspace(database, ada_id, llama_workspace, **wanted)
+            await change_workspace(database, ada_id, llama_workspace, **change)
         ).confirm_above_micro_usd
-        for wanted in (
+        for change in (
             {"sets_confirmation": True, "confirm_above_micro_usd": 0},
             {"name": "x"},
             {"sets_confirmation": True},
@@ -89,7 +89,7 @@ async def test_what_is_different_is_noted_and_nothing_else(
     database: Database, ada_id: str, llama_workspace: UUID
 ) -> None:
     """Whoever asks since when jobs run on a dearer flavor finds who said so."""
-    for wanted in (
+    for change in (
         {"defaults": {"flavor": "t4-small"}},
         {"name": "b", "sets_confirmation": True, "confirm_above_micro_usd": 5},
         {"archived": True},
@@ -97,7 +97,7 @@ async def test_what_is_different_is_noted_and_nothing_else(
         {"archived": False},
         {"archived": False},
     ):
-        await change_workspace(database, ada_id, llama_workspace, **wanted)
+        await change_workspace(database, ada_id, llama_workspace, **change)
 
     first, second, third = await read_audit_details(database)
     assert first == ("workspace_updated", {"name": "b", "confirm_above_micro_usd": 5})
@@ -120,7 +120,7 @@ async def test_an_archived_workspace_takes_no_job_and_keeps_those_it_has(
     database: Database, make_job: JobFactory, ada_id: str, llama_workspace: UUID
 ) -> None:
     """What was accepted is carried out; nothing is written of what is refused."""
-    kept = await make_job(workspace_id=llama_workspace, idempotency_key="k")
+    first_job = await make_job(workspace_id=llama_workspace, idempotency_key="k")
     await change_workspace(database, ada_id, llama_workspace, archived=True)
 
     with pytest.raises(
@@ -130,11 +130,11 @@ async def test_an_archived_workspace_takes_no_job_and_keeps_those_it_has(
     again = await make_job(workspace_id=llama_workspace, idempotency_key="k")
     elsewhere = await make_job()
 
-    assert again.id == kept.id
+    assert again.id == first_job.id
     async with database.transaction() as tx:
         rows = await tx.fetch("SELECT id FROM job ORDER BY id")
         assert await tx.fetchval("SELECT count(*) FROM idempotency_key") == 1
-    assert {row["id"] for row in rows} == {kept.id, elsewhere.id}
+    assert {row["id"] for row in rows} == {first_job.id, elsewhere.id}
     await change_workspace(database, ada_id, llama_workspace, archived=False)
     assert (await make_job(workspace_id=llama_workspace)).workspace_id == llama_workspace
 
@@ -185,7 +185,7 @@ async def test_a_budget_that_is_used_up_changes_nothing_but_what_is_new(
 ) -> None:
     """What was accepted was accepted; a counter that follows a budget down would lose money."""
     rate = Rate(5, timedelta(minutes=3))
-    kept = await make_job(workspace_id=llama_workspace, rate=rate)
+    first_job = await make_job(workspace_id=llama_workspace, rate=rate)
 
     lowered = await change_workspace(
         database, ada_id, llama_workspace, sets_budget=True, budget_micro_usd=1
@@ -198,7 +198,7 @@ async def test_a_budget_that_is_used_up_changes_nothing_but_what_is_new(
     assert (lowered.held_micro_usd, lowered.budget_micro_usd) == (15, 1)
     assert (untouched.held_micro_usd, untouched.budget_micro_usd) == (15, 1)
     assert lifted.budget_micro_usd is None
-    assert (await make_job(workspace_id=llama_workspace, rate=rate)).id != kept.id
+    assert (await make_job(workspace_id=llama_workspace, rate=rate)).id != first_job.id
     assert ("workspace_updated", {"budget_micro_usd": 1}) in await read_audit_details(database)
 
 
@@ -241,9 +241,9 @@ async def test_an_archive_waits_for_a_launch_that_was_first(
     finally:
         await watcher.close()
     async with database.transaction() as tx:
-        found = await workspace_store.get_workspace_status(tx, ada_id, llama_workspace)
-    assert found is not None
-    assert (found.jobs, found.open_jobs, found.states) == (1, 1, {"queued": 1})
+        status = await workspace_store.get_workspace_status(tx, ada_id, llama_workspace)
+    assert status is not None
+    assert (status.jobs, status.open_jobs, status.states) == (1, 1, {"queued": 1})
 
 
 async def _wait_until_blocked(watcher: asyncpg.Connection) -> None:
@@ -269,10 +269,10 @@ async def test_no_job_slips_into_a_workspace_that_is_being_archived(
 
     refused = [each for each in results if isinstance(each, WorkspaceArchived)]
     async with database.transaction() as tx:
-        found = await workspace_store.get_workspace_status(tx, ada_id, llama_workspace)
-    assert found is not None
-    assert found.archived_at is not None
-    assert found.jobs + len(refused) == 8
+        status = await workspace_store.get_workspace_status(tx, ada_id, llama_workspace)
+    assert status is not None
+    assert status.archived_at is not None
+    assert status.jobs + len(refused) == 8
 
 
 async def test_a_roll_up_counts_what_became_of_the_jobs(
@@ -288,8 +288,8 @@ async def test_a_roll_up_counts_what_became_of_the_jobs(
             "UPDATE job SET started_at = finished_at - interval '90 seconds' WHERE id = $1",
             jobs[0].id,
         )
-        found = await workspace_store.get_workspace_status(tx, ada_id, llama_workspace)
+        status = await workspace_store.get_workspace_status(tx, ada_id, llama_workspace)
 
-    assert found is not None
-    assert (found.jobs, found.open_jobs, found.run_seconds) == (3, 2, 90)
-    assert found.states == {"queued": 2, "cancelled": 1}
+    assert status is not None
+    assert (status.jobs, status.open_jobs, status.run_seconds) == (3, 2, 90)
+    assert status.states == {"queued": 2, "cancelled": 1}

@@ -196,10 +196,10 @@ async def test_a_log_is_read_without_the_hubs_own_lines(
     hub_client: HubJobsClient, scripted_hub: ScriptedHub
 ) -> None:
     """They are about the job, and not what its command printed."""
-    said = ["===== Job started at 2026-11-21 =====", "one", "two", "three"]
+    streamed_lines = ["===== Job started at 2026-11-21 =====", "one", "two", "three"]
 
     async def stream() -> AsyncGenerator[str]:
-        for text in said:
+        for text in streamed_lines:
             yield f"data: {json.dumps({'data': text, 'timestamp': '2026-11-21T00:00:00Z'})}\n\n"
             yield ": keep-alive\n\n"
 

@@ -47,7 +47,7 @@ async def test_a_request_carries_its_nonce_as_a_label_and_where_nobody_can_edit_
 
 
 @pytest.mark.parametrize(
-    ("asked", "given"),
+    ("overrides", "expected_secrets"),
     [
         ({}, None),
         ({"secrets": ["KEY"]}, {"KEY": "s"}),
@@ -55,12 +55,12 @@ async def test_a_request_carries_its_nonce_as_a_label_and_where_nobody_can_edit_
     ],
 )
 async def test_the_callers_token_is_handed_to_the_command_only_when_that_was_asked_for(
-    asked: dict[str, Any], given: dict[str, str] | None
+    overrides: dict[str, Any], expected_secrets: dict[str, str] | None
 ) -> None:
     """Whatever code gets it acts as them; the Hub keeps it apart from what others may read."""
     recorder = RecordingHub()
-    spec = {"image": "alpine", "command": ["true"], **asked}
-    secrets = {"KEY": Secret("s")} if asked else {}
+    spec = {"image": "alpine", "command": ["true"], **overrides}
+    secrets = {"KEY": Secret("s")} if overrides else {}
     token, within = Secret("hf_ada"), timedelta(seconds=1)
     order = ExecutionRequest(
         RUN_ID, uuid4(), "ada", spec, {}, token, secrets, within, ignore_progress
@@ -69,7 +69,7 @@ async def test_the_callers_token_is_handed_to_the_command_only_when_that_was_ask
     await HubJobExecutor(cast("HubJobsClient", recorder)).execute(order)
 
     (body,) = recorder.bodies
-    assert body.get("secrets") == given
+    assert body.get("secrets") == expected_secrets
     assert "hf_ada" not in str({**body, "secrets": None})
 
 

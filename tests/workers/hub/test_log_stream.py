@@ -11,8 +11,8 @@ from workers.hub.log_stream import LogStreamParser
 
 
 def format_event(text: str) -> bytes:
-    said = {"data": text, "timestamp": "2026-11-21T02:10:42.104Z"}
-    return f"data: {json.dumps(said)}\n\n".encode()
+    payload = {"data": text, "timestamp": "2026-11-21T02:10:42.104Z"}
+    return f"data: {json.dumps(payload)}\n\n".encode()
 
 
 @given(
@@ -30,13 +30,13 @@ def test_where_packets_end_makes_no_difference(lines: list[str], cuts: list[int]
 
 def test_only_the_hubs_own_lines_are_left_out() -> None:
     """A command may print lines that look a little like them."""
-    said = [
+    lines = [
         "===== Job started at 2026-11-21 02:10:41 =====",
         "===== Job 3 of 5 =====",
         "===== Job finished: status=COMPLETED =====",
     ]
 
-    assert LogStreamParser(100).feed(b"".join(format_event(text) for text in said)) == [said[1]]
+    assert LogStreamParser(100).feed(b"".join(format_event(text) for text in lines)) == [lines[1]]
 
 
 def test_a_line_of_a_hundred_megabytes_is_cut_while_it_is_read() -> None:

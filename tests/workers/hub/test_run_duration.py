@@ -13,7 +13,7 @@ FINISHED = {"finishedAt": "2026-11-21T02:03:00Z"}
 
 
 @pytest.mark.parametrize(
-    ("stage", "told", "ran"),
+    ("stage", "times", "ran"),
     [
         ("COMPLETED", {**STARTED, **FINISHED, "durations": {"runningSecs": 12}}, 12),
         ("COMPLETED", {**STARTED, **FINISHED}, 180),
@@ -27,11 +27,11 @@ FINISHED = {"finishedAt": "2026-11-21T02:03:00Z"}
     ],
 )
 def test_how_long_a_job_ran_is_read_from_its_times(
-    stage: str, told: dict[str, Any], ran: float | None
+    stage: str, times: dict[str, Any], ran: float | None
 ) -> None:
     """What was cancelled before it was started did not run; of the others nobody guesses here."""
     ending = derive_run_result(
-        JOB_ADAPTER.validate_python({"id": "r", "status": {"stage": stage}, **told})
+        JOB_ADAPTER.validate_python({"id": "r", "status": {"stage": stage}, **times})
     )
 
     assert ending is not None

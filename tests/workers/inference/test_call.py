@@ -137,10 +137,10 @@ async def test_a_place_in_a_queue_is_told_and_a_failure_there_is_one(
     alice_caller: ModelCaller, provider: str
 ) -> None:
     """It was carried out, so it is neither in doubt nor tried again; the reason is theirs."""
-    told: list[JobProgress] = []
+    reports: list[JobProgress] = []
 
     outcome = await alice_caller.call_model(
-        told.append,
+        reports.append,
         task="text-to-video",
         model="local/spoiler",
         inputs="a cat",
@@ -150,7 +150,7 @@ async def test_a_place_in_a_queue_is_told_and_a_failure_there_is_one(
     assert isinstance(outcome, Completed)
     assert outcome.run_result.reason is Reason.CALL_FAILED
     assert "The stand-in was asked to fail" in str(outcome.run_result.message)
-    assert [progress.message for progress in told][:1] in (
+    assert [progress.message for progress in reports][:1] in (
         ["fal-ai: in a queue, 0 ahead"],
         ["together: being made"],
     )
@@ -160,9 +160,16 @@ async def test_a_model_that_is_not_loaded_yet_is_asked_again_when_it_is(
     alice_caller: ModelCaller,
 ) -> None:
     """The one answer of a server that had trouble which proves that nothing was carried out."""
-    asked: dict[str, Any] = {"task": "text-classification", "model": "local/cold", "inputs": "x"}
+    arguments: dict[str, Any] = {
+        "task": "text-classification",
+        "model": "local/cold",
+        "inputs": "x",
+    }
 
-    first, second = await alice_caller.call_model(**asked), await alice_caller.call_model(**asked)
+    first, second = (
+        await alice_caller.call_model(**arguments),
+        await alice_caller.call_model(**arguments),
+    )
 
     assert isinstance(first, RetryLater)
     assert first.retry_after is not None
@@ -171,7 +178,7 @@ async def test_a_model_that_is_not_loaded_yet_is_asked_again_when_it_is(
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("overrides", "says"),
     [
         ({"model": "local/nothing"}, "the Hub has no model local/nothing"),
         ({"model": "local/unoffered"}, "local/unoffered is not offered by any Inference Provider"),
@@ -192,13 +199,13 @@ async def test_a_model_that_is_not_loaded_yet_is_asked_again_when_it_is(
     ],
 )
 async def test_what_nobody_offers_is_not_sent_and_says_what_is_offered(
-    alice_caller: ModelCaller, asked: dict[str, Any], says: str
+    alice_caller: ModelCaller, overrides: dict[str, Any], says: str
 ) -> None:
     """With the task it is for, and who could be asked: the next attempt can be right."""
     task: dict[str, Any] = {"task": "text-to-image", "model": "local/painter"}
     task["inputs"] = "a cat"
 
-    outcome = await alice_caller.call_model(**task | asked)
+    outcome = await alice_caller.call_model(**task | overrides)
 
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.INVALID_REQUEST

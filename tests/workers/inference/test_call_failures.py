@@ -174,8 +174,8 @@ async def test_who_offers_a_model_is_asked_once_for_a_while_and_for_each_token(
     await ada_caller.call_model(**IMAGE)
     await ada_caller.call_model(**IMAGE)
 
-    asked = [request.url.path for request in scripted_hub.requests]
-    assert asked.count("/api/models/m/m") == 1
+    paths = [request.url.path for request in scripted_hub.requests]
+    assert paths.count("/api/models/m/m") == 1
     ada_caller.token = Secret("hf_other")
     scripted_hub.answers = [
         error_response(404, "Repository not found", x_error_code="RepoNotFound")
@@ -251,8 +251,11 @@ async def test_a_place_in_a_queue_cannot_lead_the_token_elsewhere(
     ada_caller: ModelCaller, scripted_hub: ScriptedHub, place: Any
 ) -> None:
     """A provider says where its queue is; not above it, and not at another host."""
-    given = {"request_id": "r1", "status": "IN_QUEUE", "response_url": place}
-    scripted_hub.answers = [offers_response("fal-ai", task="text-to-video"), JSONResponse(given)]
+    queue_answer = {"request_id": "r1", "status": "IN_QUEUE", "response_url": place}
+    scripted_hub.answers = [
+        offers_response("fal-ai", task="text-to-video"),
+        JSONResponse(queue_answer),
+    ]
 
     outcome = await ada_caller.call_model(**VIDEO)
 

@@ -19,7 +19,7 @@ URL = "https://cdn.example.com/a"
 
 
 @pytest.mark.parametrize(
-    ("task", "answer", "said"),
+    ("task", "answer", "expected"),
     [
         (
             "chat-completion",
@@ -54,10 +54,10 @@ URL = "https://cdn.example.com/a"
     ],
 )
 def test_what_is_said_is_the_same_whoever_says_it(
-    task: str, answer: Any, said: dict[str, Any]
+    task: str, answer: Any, expected: dict[str, Any]
 ) -> None:
     """Whoever reads a result need not know the provider."""
-    assert parse_json(task, answer) == TaskOutput(said)
+    assert parse_json(task, answer) == TaskOutput(expected)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_everything_that_was_made_is_found_wherever_it_stands(task: str, answer:
 @pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity"])
 def test_what_is_no_number_to_postgres_keeps_no_answer_from_being_kept(number: str) -> None:
     """JSON as Python reads it has more numbers than JSON has."""
-    said = r'{"choices": [{"message": {"content": "Hi\u0000"}}], "usage": {"seconds": NUMBER}}'
-    body = said.replace("NUMBER", number)
+    template = r'{"choices": [{"message": {"content": "Hi\u0000"}}], "usage": {"seconds": NUMBER}}'
+    body = template.replace("NUMBER", number)
 
     answer = parse_response(
         "chat-completion", RouterResponse(body.encode(), "application/json", None)
@@ -117,11 +117,11 @@ def test_other_queues_are_asked_at_the_router(
     provider: str, path: str, answer: Any, asks: str
 ) -> None:
     """With the token, so nowhere else."""
-    given = parse_pending_call(provider, path, answer)
+    call = parse_pending_call(provider, path, answer)
 
-    assert isinstance(given, PendingCall)
-    assert given.status_path.startswith(f"/{provider}/")
-    assert given.status_path.endswith(asks)
+    assert isinstance(call, PendingCall)
+    assert call.status_path.startswith(f"/{provider}/")
+    assert call.status_path.endswith(asks)
 
 
 @pytest.mark.parametrize(
@@ -136,9 +136,9 @@ def test_other_queues_are_asked_at_the_router(
 )
 def test_what_has_failed_in_a_queue_is_seen_to_have(provider: str, path: str, state: Any) -> None:
     """The Hub's own client waits for ever for one of them."""
-    given: dict[str, Any] = {"id": "t", "task_status": "PROCESSING", "response_url": f"{URL}/r"}
-    given["data"] = {"urls": {"get": f"{URL}/r"}}
-    waiting = parse_pending_call(provider, path, given)
+    answer: dict[str, Any] = {"id": "t", "task_status": "PROCESSING", "response_url": f"{URL}/r"}
+    answer["data"] = {"urls": {"get": f"{URL}/r"}}
+    waiting = parse_pending_call(provider, path, answer)
     assert waiting is not None
 
     with pytest.raises(ProviderCallFailed, match="no"):
@@ -147,9 +147,11 @@ def test_what_has_failed_in_a_queue_is_seen_to_have(provider: str, path: str, st
 
 def test_a_failure_repeats_no_secret_of_the_callers() -> None:
     """A provider may say what it was sent."""
-    said = RunResult(JobState.FAILED, "FAILED", Reason.CALL_FAILED, "fal-ai: bad token hf_secret_1")
+    failure = RunResult(
+        JobState.FAILED, "FAILED", Reason.CALL_FAILED, "fal-ai: bad token hf_secret_1"
+    )
 
-    kept = redact_outcome(Completed(said), Redactor({"HF_TOKEN": Secret("hf_secret_1")}))
+    outcome = redact_outcome(Completed(failure), Redactor({"HF_TOKEN": Secret("hf_secret_1")}))
 
-    assert isinstance(kept, Completed)
-    assert "hf_secret_1" not in str(kept.run_result.message)
+    assert isinstance(outcome, Completed)
+    assert "hf_secret_1" not in str(outcome.run_result.message)

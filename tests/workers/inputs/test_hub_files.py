@@ -92,7 +92,7 @@ async def test_where_the_hub_leads_is_judged_like_any_url(
 
 
 @pytest.mark.parametrize(
-    ("said", "error", "words"),
+    ("response", "error", "words"),
     [
         (file_response(status=404), HubRejected, "404: hf://datasets/ada/cats/a.jsonl"),
         (file_response(status=401), HubRejected, "401"),
@@ -113,12 +113,12 @@ async def test_where_the_hub_leads_is_judged_like_any_url(
 async def test_what_cannot_be_read_is_said_to_be_gone_or_to_be_tried_again(
     hub_files: HubFileReader,
     scripted_hub: ScriptedHub,
-    said: Response,
+    response: Response,
     error: type[Exception],
     words: str,
 ) -> None:
     """Reading changes nothing, so nothing that is lost on the way is in doubt."""
-    scripted_hub.answers = [said] * 5
+    scripted_hub.answers = [response] * 5
 
     with pytest.raises(error, match=words):
         await read_file(hub_files)

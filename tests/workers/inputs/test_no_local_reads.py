@@ -67,19 +67,19 @@ def find_names(tree: ast.Module) -> set[str]:
 
 def test_nothing_that_opens_what_a_text_names_is_used() -> None:
     """Whoever uses more of a library reads first what it does with a text, and adds it here."""
-    found: list[str] = []
+    violations: list[str] = []
     for path in OUR_SOURCE_FILES:
         tree = ast.parse(path.read_text())
         for module, name in find_imports(tree):
             top = module.partition(".")[0]
             unknown = top == "huggingface_hub" and name not in ALLOWED_IMPORTS.get(module, set())
             if unknown or {module, top, f"{module}.{name}"} & FORBIDDEN_MODULES:
-                found.append(f"{path.relative_to(REPOSITORY)}: {module}.{name}")
-        found += [
+                violations.append(f"{path.relative_to(REPOSITORY)}: {module}.{name}")
+        violations += [
             f"{path.relative_to(REPOSITORY)}: {name}" for name in find_names(tree) & FORBIDDEN_NAMES
         ]
 
-    assert found == []
+    assert violations == []
     assert len(OUR_SOURCE_FILES) > 100, "hardly anything was looked at, so nothing was shown"
 
 
@@ -108,7 +108,7 @@ INPUT_PARAMETERS: Final[tuple[str, ...]] = (
 MODEL: Final = {"hf_model_id": "ada/m", "providerId": "m", "status": "live"}
 
 
-def test_no_helper_of_any_provider_opens_what_a_text_names(tmp_path: Path) -> None:
+def test_no_adapter_of_any_provider_opens_what_a_text_names(tmp_path: Path) -> None:
     """As an input, and as a parameter of any name, it is a text, or is refused."""
     canary = tmp_path / "canary"
     canary.write_text("the canary sings")

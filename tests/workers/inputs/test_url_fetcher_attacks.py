@@ -318,11 +318,11 @@ STREAMS: dict[str, tuple[PageAnswer, str]] = {
 @pytest.mark.parametrize("name", STREAMS)
 async def test_a_body_is_bounded_whatever_its_server_says(fake_web: FakeWeb, name: str) -> None:
     """In bytes and in time; the connection is closed, and not read to its end."""
-    fake_web.pages[CAT_URL], said = STREAMS[name]
+    fake_web.pages[CAT_URL], reason = STREAMS[name]
 
-    with anyio.fail_after(4), pytest.raises(FetchError, match=said):
+    with anyio.fail_after(4), pytest.raises(FetchError, match=reason):
         await fetch_expecting_refusal(
-            fake_web, within=SHORT_TIMEOUT if said == "took longer" else TIMEOUT
+            fake_web, within=SHORT_TIMEOUT if reason == "took longer" else TIMEOUT
         )
 
 

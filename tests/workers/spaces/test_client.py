@@ -115,27 +115,28 @@ async def test_what_the_official_client_sees_and_gets_is_what_we_do(
         client = GradioClient(f"{space_url}/", token=token, verbose=False, analytics_enabled=False)
         try:
             seen: Any = client.view_api(print_info=False, return_format="dict")
-            given = [client.predict("ab", 2, api_name="/echo")]
-            given += [client.predict("counted", 3, 0, api_name="/count")]
-            given += [client.predict("x", api_name="/remember")]
-            return dict(seen["named_endpoints"]), given
+            values = [client.predict("ab", 2, api_name="/echo")]
+            values += [client.predict("counted", 3, 0, api_name="/count")]
+            values += [client.predict("x", api_name="/remember")]
+            return dict(seen["named_endpoints"]), values
         finally:
             client.close()
 
-    described, given = await anyio.to_thread.run_sync(ask)
+    described, values = await anyio.to_thread.run_sync(ask)
     async with open_space_session(space_url, None) as session:
         ours = (await fetch_api(session)).endpoints
 
     assert {
         name: [
-            (each["parameter_name"], each["parameter_has_default"]) for each in said["parameters"]
+            (each["parameter_name"], each["parameter_has_default"])
+            for each in description["parameters"]
         ]
-        for name, said in described.items()
+        for name, description in described.items()
     } == {
         name: [(each.name, each.optional) for each in endpoint.parameters]
         for name, endpoint in ours.items()
     }
-    assert given == [
+    assert values == [
         *await call_space.call_for_values("/echo", ["ab", 2]),
         *await call_space.call_for_values("/count", ["counted", 3, 0]),
         *await call_space.call_for_values("/remember", ["x"]),
@@ -148,9 +149,9 @@ async def test_whoever_waits_is_told_the_place_in_the_queue_and_how_far_it_is(
     """What Gradio's own page shows while somebody waits is passed on."""
     await call_space.call_for_values("/work", [3, 0.01])
 
-    told = [(each.done, each.total, each.message) for each in call_space.progress_messages]
-    assert str(told[0][2]).startswith("Waiting in the Space's queue: number 1 of 1")
-    assert (1, 3, "Working") in told
+    progress = [(each.done, each.total, each.message) for each in call_space.progress_messages]
+    assert str(progress[0][2]).startswith("Waiting in the Space's queue: number 1 of 1")
+    assert (1, 3, "Working") in progress
 
 
 async def test_files_go_there_and_come_back(call_space: SpaceCaller) -> None:
@@ -190,7 +191,7 @@ async def test_the_code_of_a_space_never_sees_a_token(call_space: SpaceCaller) -
 
 
 @pytest.mark.parametrize(
-    ("api_name", "reason", "said"),
+    ("api_name", "reason", "message"),
     [
         ("/fail", Reason.EXIT_NONZERO, "The Space local/tiny said: That will not do: 7"),
         (
@@ -209,16 +210,16 @@ async def test_the_code_of_a_space_never_sees_a_token(call_space: SpaceCaller) -
     ],
 )
 async def test_an_error_of_the_app_is_told_in_its_own_words(
-    call_space: SpaceCaller, api_name: str, reason: Reason, said: str
+    call_space: SpaceCaller, api_name: str, reason: Reason, message: str
 ) -> None:
     """And a quota that is used up by its name, with when it comes back."""
     outcome = await call_space(api_name, [7])
 
-    assert outcome == Completed(RunResult(JobState.FAILED, "FAILED", reason, said))
+    assert outcome == Completed(RunResult(JobState.FAILED, "FAILED", reason, message))
 
 
 @pytest.mark.parametrize(
-    ("api_name", "arguments", "more", "reason", "said"),
+    ("api_name", "arguments", "more", "reason", "message"),
     [
         ("/ecco", [], {}, Reason.INVALID_REQUEST, "has no endpoint /ecco. Did you mean /echo"),
         ("/echo", {"txt": 1}, {}, Reason.INVALID_REQUEST, "has no parameter 'txt'."),
@@ -240,26 +241,26 @@ async def test_an_error_of_the_app_is_told_in_its_own_words(
     ],
 )
 async def test_what_cannot_be_called_is_refused_before_anything_is_begun(
-    call_space: SpaceCaller, api_name: str, arguments: Any, more: Any, reason: Reason, said: str
+    call_space: SpaceCaller, api_name: str, arguments: Any, more: Any, reason: Reason, message: str
 ) -> None:
     """Refused, not failed: provably nothing ran, and nothing of it is in doubt."""
     outcome = await call_space(api_name, arguments, **more)
 
     assert isinstance(outcome, Rejected)
     assert outcome.reason is reason
-    assert said in outcome.message
+    assert message in outcome.message
 
 
 async def test_a_call_that_is_dropped_stops_at_the_space(call_space: SpaceCaller) -> None:
     """A cancel frees what it would have gone on using: the Space is told, and is seen to stop."""
 
-    async def told() -> bool:
+    async def has_begun() -> bool:
         return any("partial" in (each.message or "") for each in call_space.progress_messages)
 
     order = call_space.make_request("/count", ["dropped", 1000, 0.05], "alice")
     async with anyio.create_task_group() as group:
         group.start_soon(call_space.executor.execute, order)
-        await eventually(told, bool)
+        await eventually(has_begun, bool)
         group.cancel_scope.cancel()
 
     before = await call_space.read_count("dropped")

@@ -300,15 +300,15 @@ async def test_a_space_that_sleeps_is_waked_and_waited_for(
     executor: SpaceExecutor, hostile_space: HostileSpace
 ) -> None:
     """That it is asked wakes it; until it is up, a page of the Hub's answers in its place."""
-    said: list[JobProgress] = []
+    reports: list[JobProgress] = []
     hostile_space.stages = ["SLEEPING", "APP_STARTING", "RUNNING"]
     hostile_space.configs = [Response("Preparing Space"), Response("Preparing Space", 503)]
     hostile_space.return_values("awake")
 
-    outcome = await call_space(executor, said.append)
+    outcome = await call_space(executor, reports.append)
 
     assert isinstance(outcome, Completed)
-    assert [each.message for each in said] == [
+    assert [each.message for each in reports] == [
         "The Space is asleep; waiting for it to wake",
         "The Space is starting; waiting for it to wake",
     ]

@@ -31,7 +31,7 @@ def test_base_64_is_read_however_it_is_written(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("", "this is empty"),
         ("data:;base64,", "this is empty"),
@@ -49,7 +49,7 @@ def test_base_64_is_read_however_it_is_written(text: str) -> None:
         (base64.b64encode(b"GIF89a\xff\xff\xff\xff" + b"\0" * 20).decode(), "65535 x 65535"),
     ],
 )
-def test_anything_else_is_refused_with_what_to_do(text: str, said: str) -> None:
+def test_anything_else_is_refused_with_what_to_do(text: str, reason: str) -> None:
     """Neither a path nor a URL is ever opened, and a bomb is not passed on."""
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=reason):
         base64_bytes.decode_base64(text, max_bytes=100, accepted_types=media_types.IMAGES)
