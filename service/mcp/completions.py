@@ -1,4 +1,4 @@
-"""How does what somebody has begun to type go on? Handles of their own, hardware, states."""
+"""Completion of arguments as a person types: their own handles, hardware, states."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
@@ -24,7 +24,7 @@ from service.mcp.tool import raise_mcp_errors
 from service.runtime.context import App
 
 _MAX_VALUES: Final = 50
-"""More is not a choice, but a list; list_jobs has it."""
+"""Nobody chooses from a longer list; list_jobs has all of it."""
 _HANDLE_ARGUMENTS: Final = {
     "job_id": HandleKind.JOB,
     "job_ids": HandleKind.JOB,
@@ -53,9 +53,10 @@ CompletionHandler = Callable[
 def build_completion_handler(
     get_app: Callable[[], App], prompts: Iterable[McpPrompt]
 ) -> CompletionHandler:
-    """Complete the arguments of these prompts, and of our addresses."""
+    """Build the handler that completes arguments of these prompts and of our resource templates."""
     arguments = {
-        prompt.name: frozenset(each.name for each in prompt.arguments or ()) for prompt in prompts
+        prompt.name: frozenset(argument.name for argument in prompt.arguments or ())
+        for prompt in prompts
     }
 
     async def complete(
@@ -84,23 +85,25 @@ def build_completion_handler(
 
 
 def _complete_word(argument: CompletionArgument) -> Completion:
-    begun = argument.value.strip().lower()
-    words = [word for word in _WORD_ARGUMENTS.get(argument.name, ()) if word.startswith(begun)]
+    prefix = argument.value.strip().lower()
+    words = [word for word in _WORD_ARGUMENTS.get(argument.name, ()) if word.startswith(prefix)]
     return Completion(
         values=words[:_MAX_VALUES], total=len(words), has_more=len(words) > _MAX_VALUES
     )
 
 
 async def _complete_handle(app: App, kind: HandleKind, argument: CompletionArgument) -> Completion:
-    # Where several go, the last is the one being typed.
-    before, comma, begun = (
+    # Of several handles, the last is the one that is being typed.
+    earlier, comma, prefix = (
         argument.value.rpartition(",") if argument.name == "job_ids" else ("", "", argument.value)
     )
     with raise_mcp_errors():
         caller = await current_caller()
         async with app.transaction(caller) as tx:
-            found = await job_queries.find_handles_by_prefix(
-                tx, caller.subject_id, kind, begun, limit=_MAX_VALUES + 1
+            handles = await job_queries.find_handles_by_prefix(
+                tx, caller.subject_id, kind, prefix, limit=_MAX_VALUES + 1
             )
-    values = [f"{before}{comma}{handle}" for handle in found[:_MAX_VALUES] if handle not in before]
-    return Completion(values=values, has_more=len(found) > _MAX_VALUES)
+    values = [
+        f"{earlier}{comma}{handle}" for handle in handles[:_MAX_VALUES] if handle not in earlier
+    ]
+    return Completion(values=values, has_more=len(handles) > _MAX_VALUES)

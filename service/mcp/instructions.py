@@ -1,6 +1,7 @@
-"""What is every model told once, before its first call? Which tool is for what, and what it costs.
+"""The server instructions that a model reads before its first call.
 
-A host puts this into each conversation, so it is short; what one tool does stands with that tool.
+They say which tool is for what, and what it costs. A host puts them into each conversation, so they
+are short; what a single tool does is in the description of that tool.
 """
 
 from typing import Final

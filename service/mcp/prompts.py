@@ -1,6 +1,6 @@
-"""What may a person ask for by name? To have a job run, one explained, several compared.
+"""The prompts of the MCP server: run and watch a job, diagnose one, compare several.
 
-A prompt brings along what is known, so that a model begins with facts and not with calls.
+A prompt contains what is known about the jobs, so that a model need not call tools to read it.
 """
 
 import json
@@ -32,12 +32,12 @@ _MAX_LINES: Final = 100
 _MAX_BYTES: Final = 16_000
 _MAX_COMPARED_JOBS: Final = 10
 _MAX_LOG_END_BYTES: Final = 1_000
-"""Bytes of the log of each run that is compared."""
+"""How many bytes of the log of each compared run are in the prompt."""
 _COMPARED_FIELDS: Final = (
     *("image", "command", "script_args", "dependencies", "python", "volumes", "flavor", "timeout"),
     *("attempts", "model", "provider", "parameters"),
 )
-"""What of a request is set side by side: nothing from the environment, where secrets stray."""
+"""The fields of a request that are compared; `env` is left out, as secrets may be in it."""
 
 _RUN_TEMPLATE: Final = """\
 Have this done on Hugging Face through Holdfast, and see it through to the end:
@@ -146,8 +146,8 @@ async def compare_runs(
     """Compare jobs, or the newest of a workspace: what differed, and what that changed."""
     app, caller = await current_app(ctx), await current_caller()
     async with app.transaction(caller) as tx:
-        found = await _find_runs(tx, caller, job_ids, workspace_id, state)
-        runs = [await _describe_run(tx, caller, each) for each in found]
+        jobs = await _find_runs(tx, caller, job_ids, workspace_id, state)
+        runs = [await _describe_run(tx, caller, job) for job in jobs]
     lines = [json.dumps(run, ensure_ascii=False) for run in runs]
     return _COMPARE_TEMPLATE.format(count=len(runs), runs="\n".join(lines))
 
@@ -155,25 +155,25 @@ async def compare_runs(
 async def _find_runs(
     tx: Transaction, caller: Caller, job_ids: str, workspace_id: str, state: str
 ) -> Sequence[JobStatus]:
-    named = list(dict.fromkeys(filter(None, (each.strip() for each in job_ids.split(",")))))
-    if bool(named) == bool(workspace_id):
+    handles = list(dict.fromkeys(filter(None, (part.strip() for part in job_ids.split(",")))))
+    if bool(handles) == bool(workspace_id):
         raise Invalid("Give either job_ids, as in job_…,job_…, or a workspace_id.")
-    if named:
-        if len(named) > _MAX_COMPARED_JOBS:
+    if handles:
+        if len(handles) > _MAX_COMPARED_JOBS:
             raise Invalid(
-                f"These are {len(named)} jobs; up to {_MAX_COMPARED_JOBS} can be compared."
+                f"These are {len(handles)} jobs; up to {_MAX_COMPARED_JOBS} can be compared."
             )
-        found = [await operations.find_job(tx, caller, handle) for handle in named]
-        found.sort(key=lambda job: job.id, reverse=True)
+        jobs = [await operations.find_job(tx, caller, handle) for handle in handles]
+        jobs.sort(key=lambda job: job.id, reverse=True)
     else:
-        group = await operations.find_workspace(tx, caller, workspace_id)
-        chosen = JobFilter(group.id, _parse_state(state), None, {})
-        found = await job_queries.list_jobs(
-            tx, caller.subject_id, chosen, before=None, limit=_MAX_COMPARED_JOBS
+        workspace = await operations.find_workspace(tx, caller, workspace_id)
+        job_filter = JobFilter(workspace.id, _parse_state(state), None, {})
+        jobs = await job_queries.list_jobs(
+            tx, caller.subject_id, job_filter, before=None, limit=_MAX_COMPARED_JOBS
         )
-    if len(found) < 2:  # noqa: PLR2004  # it takes two
+    if len(jobs) < 2:  # noqa: PLR2004  # a comparison needs two
         raise Invalid("There are not two runs to compare there.")
-    return found
+    return jobs
 
 
 def _parse_state(state: str) -> list[JobState] | None:
@@ -189,14 +189,14 @@ async def _describe_run(tx: Transaction, caller: Caller, job: JobStatus) -> dict
     end = await job_logs.read_log_end(
         tx, caller, handle, max_lines=_MAX_LINES, max_bytes=_MAX_LOG_END_BYTES
     )
-    took = job.finished_at - job.started_at if job.finished_at and job.started_at else None
+    run_time = job.finished_at - job.started_at if job.finished_at and job.started_at else None
     return {
         "job_id": handle,
         "title": job_summary.job_title(job),
         "state": job.state,
         "summary": job_summary.summarize_job(job),
         "launched": job.created_at.isoformat(timespec="seconds"),
-        "took_seconds": took and round(took.total_seconds()),
+        "took_seconds": run_time and round(run_time.total_seconds()),
         "labels": job.labels,
         **{name: job.spec[name] for name in _COMPARED_FIELDS if job.spec.get(name)},
         "last_printed": end.text,
@@ -204,35 +204,37 @@ async def _describe_run(tx: Transaction, caller: Caller, job: JobStatus) -> dict
 
 
 class McpPrompt(Prompt):
-    """A prompt that says in a sentence what is wrong with what it was given."""
+    """A prompt that checks its arguments and says in a sentence what is wrong with them."""
 
     @override
     async def render(self, arguments: dict[str, Any] | None, context: Context[Any, Any]) -> Any:
-        """Write the prompt out; what is left empty counts as not given."""
-        given = {name: value for name, value in (arguments or {}).items() if value.strip()}
+        """Render the prompt; an argument that is empty counts as missing."""
+        values = {name: value for name, value in (arguments or {}).items() if value.strip()}
         with raise_mcp_errors():
-            self._expect_arguments(given)
+            self._expect_arguments(values)
             try:
-                return await super().render(given, context)
+                return await super().render(values, context)
             except ValueError as error:
                 if isinstance(error.__cause__, HoldfastError):
                     raise error.__cause__ from None
                 raise
 
     def _expect_arguments(self, values: dict[str, Any]) -> None:
-        taken = {each.name: each.required for each in self.arguments or ()}
+        required_by_name = {argument.name: argument.required for argument in self.arguments or ()}
         expect_storable(values)
-        if missing := [name for name, required in taken.items() if required and name not in values]:
+        if missing := [
+            name for name, required in required_by_name.items() if required and name not in values
+        ]:
             raise Invalid(f"{missing[0]} is missing.")
-        if unknown := [name for name in values if name not in taken]:
+        if unknown := [name for name in values if name not in required_by_name]:
             raise Invalid(
                 f"There is no argument {shorten(unknown[0], 60)}. "
-                f"The arguments are {', '.join(taken)}."
+                f"The arguments are {', '.join(required_by_name)}."
             )
 
 
 def build_prompts() -> list[McpPrompt]:
-    """Publish these prompts."""
+    """Build the prompts that the server publishes."""
     return [
         _build_prompt(run_and_watch, "Run and watch"),
         _build_prompt(diagnose_job, "Diagnose a job"),
@@ -241,7 +243,7 @@ def build_prompts() -> list[McpPrompt]:
 
 
 def _build_prompt(function: Callable[..., Any], title: str) -> McpPrompt:
-    described = cleandoc(function.__doc__ or "")
-    made = McpPrompt.from_function(function, title=title, description=described)
-    assert isinstance(made, McpPrompt)  # noqa: S101  # the SDK says Prompt, and makes what it is called on
-    return made
+    description = cleandoc(function.__doc__ or "")
+    prompt = McpPrompt.from_function(function, title=title, description=description)
+    assert isinstance(prompt, McpPrompt)  # noqa: S101  # its type in the SDK is Prompt; it returns cls
+    return prompt

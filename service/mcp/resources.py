@@ -1,11 +1,11 @@
-"""What can be attached to a conversation by its address? A job, its log, a workspace.
+"""The resources of the MCP server: a job, its log, a workspace, each by its URI.
 
     job://job_…           JSON: the job as job_status shows it
     job://job_…/logs      text: the end of what it printed
     workspace://ws_…      JSON: the workspace as workspace_status shows it
 
-An address is a handle in another form. What it names is either the caller's, or there is no such
-resource: the answer is the one for an address that never was.
+A URI is a handle in another form. If the caller does not own what it names, the answer is the same
+as for a URI that never existed.
 """
 
 from collections.abc import AsyncGenerator
@@ -45,18 +45,18 @@ _ALL_JOBS: Final = JobFilter(None, None, None, {})
 
 
 def register_resources(server: MCPServer[App]) -> None:
-    """Let these be read."""
-    publishing = (
+    """Register the three resource templates."""
+    templates = (
         (JOB_URI, "job", "Job", _JSON_MEDIA_TYPE, _read_job),
         (JOB_LOG_URI, "job_logs", "Job log", _TEXT_MEDIA_TYPE, _read_log_end),
         (WORKSPACE_URI, "workspace", "Workspace", _JSON_MEDIA_TYPE, _read_workspace),
     )
-    for uri, name, title, mime_type, read in publishing:
+    for uri, name, title, mime_type, read in templates:
         server.resource(uri, name=name, title=title, mime_type=mime_type)(read)
 
 
 def job_link(job: JobView) -> ResourceLink:
-    """Point a host to a job."""
+    """Return a link to the resource of a job."""
     uri = JOB_URI.format(id=job.job_id)
     return ResourceLink(uri=uri, name=job.job_id, title=job.title, mime_type=_JSON_MEDIA_TYPE)
 
@@ -66,38 +66,38 @@ async def list_newest_jobs(
 ) -> HandlerResult:
     """List the caller's newest jobs, so that a person can pick one to talk about.
 
-    One short page, for a picker: `list_jobs` has all of them. Who has not signed in has none.
+    The list is one short page, for a picker; `list_jobs` has all jobs. Without a sign-in it is
+    empty.
     """
-    listed = await call_next(ctx)
+    result = await call_next(ctx)
     if (
         ctx.method != "resources/list"
-        or not isinstance(listed, dict)
+        or not isinstance(result, dict)
         or CURRENT_CALLER.get() is None
     ):
-        return listed
+        return result
     app: App = ctx.lifespan_context
     with raise_mcp_errors():
         caller = await current_caller()
         async with app.transaction(caller) as tx:
-            newest = await job_queries.list_jobs(
+            jobs = await job_queries.list_jobs(
                 tx, caller.subject_id, _ALL_JOBS, before=None, limit=_MAX_LISTED_JOBS
             )
-    shown = [
-        _job_resource(job).model_dump(mode="json", by_alias=True, exclude_none=True)
-        for job in newest
+    resources = [
+        _job_resource(job).model_dump(mode="json", by_alias=True, exclude_none=True) for job in jobs
     ]
-    return {**listed, "resources": shown}
+    return {**result, "resources": resources}
 
 
-async def _read_job(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002  # as the template calls it
-    """Where a job stands, as job_status shows it."""
+async def _read_job(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002  # the name in the URI template
+    """A job as job_status shows it."""
     async with _open_resource(ctx) as (tx, app, caller):
         view = await operations.read_job_view(tx, app, caller, id)
     return view.model_dump_json()
 
 
 async def _read_log_end(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
-    """The end of what a job has printed; job_logs has the whole."""
+    """The end of the log of a job; job_logs has all of it."""
     async with _open_resource(ctx) as (tx, _, caller):
         end = await job_logs.read_log_end(
             tx, caller, id, max_lines=_MAX_LINES, max_bytes=_MAX_BYTES
@@ -123,11 +123,11 @@ async def _open_resource(
         async with app.transaction(caller) as tx:
             yield tx, app, caller
     except (NotFound, Invalid):
-        # Word for word what the SDK says of an address that fits no template.
+        # This is word for word the error of the SDK for a URI that fits no template.
         uri = (ctx.request_context.params or {}).get("uri")
         raise ResourceNotFoundError(f"Unknown resource: {uri}") from None
-    except HoldfastError as failure:
-        raise ResourceError(str(failure)) from None
+    except HoldfastError as error:
+        raise ResourceError(str(error)) from None
 
 
 def _job_resource(status: JobStatus) -> Resource:
