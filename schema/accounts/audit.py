@@ -1,6 +1,7 @@
-"""What did a subject do, or lend, that is no move of a job? Appended, and never changed.
+"""The audit log: what a subject did, or lent, that is not a transition of a job.
 
-The moves of a job are in its own history, `job_event`; both name the client that was used.
+Entries are appended and never changed. The transitions of a job are in its own history,
+`job_event`; both name the client program that was used.
 """
 
 from datetime import datetime
@@ -21,20 +22,20 @@ VALUES (:subject_id, :client, :action, :handle, :facts)
 
 
 class AuditAction(StrEnum):
-    """What is noted; a sign-in that was refused is nobody's, and is not."""
+    """What is recorded. A refused sign-in belongs to no subject, so it is not."""
 
     WORKSPACE_MADE = "workspace_made"
     WORKSPACE_UPDATED = "workspace_updated"
-    """Renamed, or its settings changed, or taken back; the facts are what it has now."""
+    """Its name or settings changed, or it is no longer archived; the facts are the new values."""
     WORKSPACE_ARCHIVED = "workspace_archived"
     SCHEDULE_MADE = "schedule_made"
     SCHEDULE_UPDATED = "schedule_updated"
-    """Its times, its rules or its name changed, it was paused or resumed, or asked to fire."""
+    """Its times, rules or name changed, or it was paused, resumed, or told to fire now."""
     SCHEDULE_DELETED = "schedule_deleted"
     CREDENTIAL_LENT = "credential_lent"
-    """A new version of a subject's token is kept for their jobs."""
+    """A new version of a subject's token is stored for their jobs."""
     CREDENTIAL_REFUSED = "credential_refused"
-    """The Hub took that version no longer."""
+    """The Hub no longer accepts that version."""
 
 
 class AuditEntry(Record):
@@ -45,12 +46,12 @@ class AuditEntry(Record):
         sa_type=TIMESTAMP, sa_column_kwargs=with_server_default("clock_timestamp()")
     )
     subject_id: str = Field(sa_type=TEXT)
-    """Whose; not a foreign key, for what was done outlives who did it."""
+    """Who did it; not a foreign key, because an entry outlives its subject."""
     client: str | None = Field(sa_type=TEXT)
-    """The program that called, as it names itself; none where a worker did it."""
+    """The program that called, as it names itself; none for a worker."""
     action: AuditAction = Field(sa_type=TEXT)
     handle: str | None = Field(sa_type=TEXT)
-    """What it was done to, as clients see it."""
+    """What it was done to, as the handle that clients see."""
     facts: dict[str, Any] = Field(sa_type=JSON, sa_column_kwargs=with_server_default("'{}'"))
 
 
@@ -74,7 +75,7 @@ async def write_audit_entry(
     handle: str | None = None,
     **facts: object,
 ) -> None:
-    """Note what this transaction does: both are there, or neither."""
+    """Record what the caller's transaction does; the entry is committed with it, or not at all."""
     await tx.execute(
         *_INSERT_ENTRY.bind(
             subject_id=subject_id, client=client, action=action, handle=handle, facts=facts

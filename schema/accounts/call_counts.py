@@ -1,7 +1,7 @@
-"""How often did a subject call lately? The count Postgres keeps while Valkey is away.
+"""Counts of calls by subject, for the rate limit while Valkey is unavailable.
 
-Two windows that lie side by side stand for one that slides: of the calls of the window before, the
-part counts that a window ending now would still cover. Time is Postgres time.
+Two adjacent windows stand for one that slides: of the calls in the earlier window, that part counts
+which a window ending now would still cover. Time is the database's.
 """
 
 from dataclasses import dataclass
@@ -48,28 +48,28 @@ class CallWindow(Record):
     # The time goes first: one index finds a count, and what is old.
     window_start: datetime = Field(primary_key=True, sa_type=TIMESTAMP)
     subject_id: str = Field(primary_key=True, sa_type=TEXT)
-    """Whose; not a foreign key, for a count may outlive who was counted."""
+    """Who called; not a foreign key, because a count may outlive its subject."""
     calls: int
 
 
 class CallWindowTable(CallWindow, table=True):
-    """The rows; a crash may forget them all, which costs one window at most."""
+    """The rows; a crash may lose them all, which costs one window of counts at most."""
 
     __table_args__ = ({"prefixes": ["UNLOGGED"]},)
 
 
 @dataclass(frozen=True, slots=True)
 class CallCount:
-    """What was counted when one more call was asked for."""
+    """The counts after one more call."""
 
     is_allowed: bool
-    """Whether that call was within the limit, and is counted."""
+    """Whether that call is within the limit, and is counted."""
     calls: int
-    """Of the window that is open, that call included if it was granted."""
+    """In the current window, with that call if it is allowed."""
     previous_calls: int
-    """Of the window before."""
+    """In the window before."""
     elapsed_fraction: float
-    """Which part of the window that is open has passed."""
+    """Which part of the current window has passed, from 0 to 1."""
 
 
 async def count_call(

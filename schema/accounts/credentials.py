@@ -1,7 +1,8 @@
-"""The lending of credentials: remember, lend, hold when the Hub refuses one, release with the next.
+"""Credentials that subjects lend to their jobs, and the hold on a subject whose token was refused.
 
-A hold stands on the subject, not on their jobs: one row, however many jobs wait. What runs upstream
-goes on; only our sight of it is gone until the subject's next authenticated call.
+A hold is on the subject, not on their jobs: one row, however many jobs wait. It ends with the next
+valid token. What runs upstream goes on; we cannot see it until the subject's next authenticated
+call.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ WITH caller AS (
        SET name = excluded.name
      WHERE subject.name <> excluded.name
 ), kept AS (
-    -- What is lent already stays: it is the same, or allows more, or lives longer.
+    -- The stored token stays if it is the same, allows more, or expires later.
     SELECT token_sha = :token_sha AS same
       FROM credential
      WHERE subject_id = :subject_id
@@ -64,7 +65,7 @@ ON CONFLICT (subject_id) DO UPDATE
 RETURNING version
 """)
 
-# Statements of their own, in the order of locks: run, subject, poll group.
+# Separate statements, in the order of locks: run, subject, poll group.
 _RELEASE_HOLD: Final = (
     """
     UPDATE remote_run
@@ -149,12 +150,12 @@ DELETE FROM credential
 """
 
 _IDLE_AFTER: Final = timedelta(minutes=10)
-"""How long after its subject's last call a token is kept for nothing; callers are believed less."""
+"""How long a token that nothing needs is stored after its subject's last call."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecryptedToken:
-    """A subject's token, opened for one call, and the version a refusal of it is about."""
+    """A subject's token, decrypted for one call, and the version that a refusal has to name."""
 
     token: Secret
     version: int
@@ -171,9 +172,9 @@ async def save_credential(
     grants: Sequence[str] = (),
     client: str | None = None,
 ) -> None:
-    """Keep the token a subject just proved to be valid, and let go of what waited for one.
+    """Save the token that a subject just proved to be valid, and release their hold.
 
-    A token that is still taken stays if the new one allows less, or expires sooner.
+    A stored token that is still valid stays if the new one allows less, or expires sooner.
     """
     token_sha = hashlib.sha256(token.reveal().encode()).digest()
     is_kept = await tx.fetchval(
@@ -205,7 +206,7 @@ async def save_credential(
 
 
 async def load_token(tx: Transaction, vault: Vault, subject_id: str) -> DecryptedToken | None:
-    """Open a subject's token for one call; if there is none to be used, their jobs are held."""
+    """Decrypt a subject's token for one call; without a usable one, hold their jobs."""
     row = await tx.fetchrow(_SELECT_CREDENTIAL, subject_id)
     if row is None:
         await tx.execute(_HOLD_SUBJECT, subject_id)
@@ -222,9 +223,9 @@ async def load_token(tx: Transaction, vault: Vault, subject_id: str) -> Decrypte
 
 
 async def mark_credential_refused(tx: Transaction, subject_id: str, *, version: int) -> None:
-    """Hold a subject's jobs: the Hub answered 401 to this version of their token.
+    """Hold a subject's jobs, because the Hub answered 401 to this version of their token.
 
-    A late refusal of a token that has been replaced since changes nothing.
+    A late refusal of a token that was replaced since changes nothing.
     """
     if await tx.fetchval(_MARK_REFUSED, subject_id, version):
         await audit.write_audit_entry(
@@ -233,10 +234,10 @@ async def mark_credential_refused(tx: Transaction, subject_id: str, *, version: 
 
 
 async def delete_idle_credentials(tx: Transaction) -> None:
-    """Forget the tokens of subjects who have nothing open, and have not called for a while."""
+    """Delete the tokens of subjects who have nothing open and have not called for a while."""
     await tx.execute(_DELETE_IDLE, _IDLE_AFTER)
 
 
 def credential_owner(subject_id: str) -> str:
-    """Say what a subject's sealed token is bound to."""
+    """Return what the sealed token of a subject is bound to."""
     return f"credential/{subject_id}"

@@ -1,7 +1,7 @@
-"""The rotation of the key ring: what is sealed under an older key is sealed anew under the first.
+"""Rotation of the key ring: what an older key sealed is sealed again under the first key.
 
-It goes through all that is sealed, some rows at a time; each is compared and set, so what changes
-meanwhile is left alone: it has been sealed under the first key already.
+It goes through everything that is sealed, some rows at a time. Each row is compared and set, so a
+row that changes meanwhile is left alone: it was sealed under the first key then.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,13 +18,13 @@ _BATCH_ROWS: Final = 200
 
 @dataclass(slots=True)
 class RotationCounts:
-    """How many sealed rows there were."""
+    """How many sealed rows were found."""
 
     current: int = 0
-    """Sealed under the first key already."""
+    """Under the first key already."""
     resealed: int = 0
     lost: int = 0
-    """Sealed under a key that is not in the ring, and of no use to anybody."""
+    """Under a key that is not in the ring, so nobody can open them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,33 +58,34 @@ _SEALED_TABLES: Final = (
 
 
 async def rotate_keys(database: Database, vault: Vault) -> RotationCounts:
-    """Seal everything anew that is not sealed under the first key of the ring."""
-    rotated = RotationCounts()
-    for shelf in _SEALED_TABLES:
-        after: Any = None
+    """Seal everything again that is not sealed under the first key of the ring."""
+    counts = RotationCounts()
+    for sealed_table in _SEALED_TABLES:
+        last_key: Any = None
         while True:
             async with database.transaction() as tx:
                 rows = await tx.fetch(
-                    f"SELECT * FROM {shelf.table}"  # noqa: S608  # our names
-                    f" WHERE {shelf.key_column} > coalesce($1, {shelf.lowest_key_sql})"
-                    f" ORDER BY {shelf.key_column} LIMIT $2",
-                    after,
+                    f"SELECT * FROM {sealed_table.table}"  # noqa: S608  # our names
+                    f" WHERE {sealed_table.key_column}"
+                    f" > coalesce($1, {sealed_table.lowest_key_sql})"
+                    f" ORDER BY {sealed_table.key_column} LIMIT $2",
+                    last_key,
                     _BATCH_ROWS,
                 )
                 for row in rows:
-                    sealed = _reseal_row(vault, row, shelf, rotated)
+                    sealed = _reseal_row(vault, row, sealed_table, counts)
                     if sealed is not None:
                         await tx.execute(
-                            f"UPDATE {shelf.table} SET sealed = $3"  # noqa: S608  # as above
-                            f" WHERE {shelf.key_column} = $1 AND sealed = $2",
-                            row[shelf.key_column],
+                            f"UPDATE {sealed_table.table} SET sealed = $3"  # noqa: S608  # as above
+                            f" WHERE {sealed_table.key_column} = $1 AND sealed = $2",
+                            row[sealed_table.key_column],
                             row["sealed"],
                             sealed,
                         )
             if not rows:
                 break
-            after = rows[-1][shelf.key_column]
-    return rotated
+            last_key = rows[-1][sealed_table.key_column]
+    return counts
 
 
 def _reseal_row(

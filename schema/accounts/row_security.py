@@ -1,8 +1,8 @@
-"""Who may see which rows, as Postgres enforces it by itself.
+"""Row-level security: the database roles, and the subject that a transaction acts for.
 
-Every table with a subject has row-level security, forced. A process connects as one of the roles
-below; a tenant sees the rows of the subject its transaction acts for, and none while it acts for
-nobody. A forgotten WHERE therefore shows nothing of anybody else's.
+Postgres itself enforces it. Every table with a subject has row-level security, forced. A process
+connects as one of the roles below. A tenant sees the rows of the subject that its transaction acts
+for, and no rows while it acts for nobody, so a forgotten WHERE shows nothing of another subject.
 """
 
 from enum import StrEnum
@@ -13,28 +13,30 @@ from schema.db.database import Transaction
 
 
 class DatabaseRole(StrEnum):
-    """As whom a process speaks to Postgres; the login it connects with is a member of the role."""
+    """The role of a process in Postgres; the login it connects with is a member of the role."""
 
     TENANT = "holdfast_tenant"
-    """The service: what one subject at a time may do, without reading what is sealed."""
+    """The service: acts for one subject at a time, and cannot read what is sealed."""
 
     WORKER = "holdfast_worker"
     """The workers: all subjects."""
 
     ANALYST = "holdfast_analyst"
-    """People who ask by SQL: everything but secrets and requests, and nothing to be written."""
+    """People who query by SQL: read everything but secrets and requests, and write nothing."""
 
 
-# The setting is there before the row is looked for, and gone at the end of the transaction.
+# It is set before the row is read, and is gone at the end of the transaction.
 _SET_SUBJECT: Final = """
 WITH acting AS MATERIALIZED (SELECT set_config('holdfast.subject', $1, true) AS subject_id)
 SELECT own.hold
-  FROM acting LEFT JOIN LATERAL (
-      SELECT hold FROM subject WHERE id = $1 AND acting.subject_id IS NOT NULL) AS own ON true
+  FROM acting
+  LEFT JOIN LATERAL (
+      SELECT hold FROM subject WHERE id = $1 AND acting.subject_id IS NOT NULL
+  ) AS own ON true
 """
 
 
 async def act_as_subject(tx: Transaction, subject_id: str) -> Hold | None:
-    """Act for a subject until this transaction ends; say whether their jobs are held."""
+    """Act for a subject until this transaction ends; return why their jobs are held, if so."""
     hold: str | None = await tx.fetchval(_SET_SUBJECT, subject_id)
     return None if hold is None else Hold(hold)

@@ -15,20 +15,27 @@ from schema.accounts.vault import Secret, Vault
 from schema.db.database import Transaction
 
 _INSERT_JOB_SECRETS: Final = """
-INSERT INTO job_secret (job_id, subject_id, sealed) VALUES ($1, $2, $3)
+INSERT INTO job_secret (job_id, subject_id, sealed)
+VALUES ($1, $2, $3)
 ON CONFLICT (job_id) DO NOTHING
 """
 
-# Only while the run is being posted: later, nothing might come by to delete them.
+# Only while the run is posting: after that, no transition may follow that deletes them.
 _SAVE_RUN_SECRETS: Final = """
 WITH locked AS MATERIALIZED (
     SELECT id FROM job WHERE id = $1 FOR KEY SHARE
 ), posting AS MATERIALIZED (
-    SELECT run.id FROM remote_run AS run JOIN locked ON locked.id = run.job_id
-     WHERE run.id = $2 AND run.state = 'posting' FOR SHARE OF run
+    SELECT run.id
+      FROM remote_run AS run
+      JOIN locked ON locked.id = run.job_id
+     WHERE run.id = $2
+       AND run.state = 'posting'
+       FOR SHARE OF run
 )
-INSERT INTO job_secret (job_id, subject_id, sealed) SELECT $1, $3, $4 FROM posting
-ON CONFLICT (job_id) DO UPDATE SET sealed = excluded.sealed
+INSERT INTO job_secret (job_id, subject_id, sealed)
+SELECT $1, $3, $4 FROM posting
+ON CONFLICT (job_id) DO UPDATE
+   SET sealed = excluded.sealed
 """
 
 _SELECT_JOB_SECRETS: Final = "SELECT subject_id, sealed FROM job_secret WHERE job_id = $1"

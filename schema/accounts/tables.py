@@ -1,4 +1,4 @@
-"""A subject: who is calling, from a verified token, and the credential they lend to their jobs."""
+"""Tables of subjects, who call with a verified token, and of the credentials they lend to jobs."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -19,48 +19,48 @@ from schema.db.base import (
 
 
 class Hold(StrEnum):
-    """Why nothing happens to a subject's jobs for now. Not a state: a held job keeps its place."""
+    """Why nothing happens to a subject's jobs for now. No state: a held job stays in its place."""
 
     CREDENTIALS = "credentials"
     """The lent token expired or was revoked; the subject's next call brings a new one."""
 
     OPERATOR = "operator"
-    """Whoever runs this deployment stopped it."""
+    """The operator of this deployment paused the subject."""
 
     DEPENDENCY = "dependency"
-    """It waits for other jobs: shown of one job, and never of a subject as a whole."""
+    """It waits for other jobs: shown for one job, never stored for a subject."""
 
 
 class CredentialState(StrEnum):
-    """Whether the Hub still takes a lent token."""
+    """Whether the Hub still accepts a lent token."""
 
     VALID = "valid"
-    """As far as anybody has seen."""
+    """No refusal is known."""
 
     REFUSED = "refused"
     """The Hub answered 401 to exactly this version of it."""
 
 
 class Subject(Record):
-    """A person, by the immutable id of their Hugging Face account; names can be changed."""
+    """A person, by the immutable id of their Hugging Face account; the name can change."""
 
     id: str = Field(primary_key=True, sa_type=TEXT)
     name: str = Field(sa_type=TEXT)
     max_active: int = Field(default=100, sa_column_kwargs=with_server_default("100"))
     active: int = Field(default=0, sa_column_kwargs=with_server_default("0"))
-    """Open remote runs of ours; kept by the moves, in their own transactions."""
+    """Open remote runs of ours; counted by the transitions, in their own transactions."""
     queued: int = Field(default=0, sa_column_kwargs=with_server_default("0"))
-    """Queued jobs; kept by the moves as well."""
+    """Queued jobs; counted by the transitions too."""
     monthly_budget_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
-    """The most their jobs of one month may cost; none is what this deployment allows everybody."""
+    """The most their jobs of one month may cost; none is the default of this deployment."""
     last_served_at: datetime = Field(
         sa_type=TIMESTAMP, sa_column_kwargs=with_server_default("'-infinity'")
     )
-    """When a claim last took one of their jobs: the longest unserved goes first."""
+    """When one of their jobs was last claimed: the longest unserved goes first."""
     next_launch_at: datetime = Field(
         sa_type=TIMESTAMP, sa_column_kwargs=with_server_default("'-infinity'")
     )
-    """Nothing is launched for them before: the Hub asked us to wait."""
+    """Nothing is launched for them before this: the Hub asked us to wait."""
     hold: Hold | None = Field(default=None, sa_type=TEXT)
     held_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
     created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
@@ -83,13 +83,13 @@ class SubjectTable(Subject, table=True):
 
 
 class Credential(Record):
-    """The caller's own token, sealed, lent to their jobs until it expires."""
+    """The subject's own token, sealed, lent to their jobs until it expires."""
 
     subject_id: str = Field(primary_key=True, foreign_key="subject.id", sa_type=TEXT)
     sealed: bytes
-    """What `schema.accounts.vault` made of the token; only a worker opens it, for one call."""
+    """The token, sealed by `schema.accounts.vault`; only a worker opens it, for one call."""
     token_sha: bytes
-    """SHA-256 of the token: tells the same token from a new one without opening."""
+    """SHA-256 of the token: the same token is recognized without opening it."""
     version: int = Field(default=1, sa_type=BIGINT, sa_column_kwargs=with_server_default("1"))
     """Grows with every new token, so that a late 401 about an old one changes nothing."""
     state: CredentialState = Field(
@@ -97,10 +97,10 @@ class Credential(Record):
     )
     expires_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
     grants: list[str] = Field(sa_type=TEXT_ARRAY, sa_column_kwargs=with_server_default("'{}'"))
-    """What it allows: scopes and `org:NAME`; one that allows less does not replace it."""
+    """What it allows: scopes and `org:NAME`; a token that allows less does not replace it."""
     updated_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
     seen_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
-    """When its subject last called; it is forgotten when nothing of theirs is open any more."""
+    """When its subject last called; a while later it is deleted, if nothing of theirs is open."""
 
 
 class CredentialTable(Credential, table=True):

@@ -1,10 +1,10 @@
-"""Where secrets are sealed: AES-256-GCM with a data key for each, under a ring of master keys.
+"""A vault for secrets: AES-256-GCM with a data key for each secret, under a ring of master keys.
 
     sealed = version · key id · nonce · master(data key) · nonce · data key(secret)
 
-The first key of the ring seals; every key opens, so a new one is added in front and an old one
-stays until nothing is sealed under it. What a secret belongs to is bound in: ciphertext that is
-moved to another row does not open.
+The first key of the ring seals; every key opens. So a new key is added in front, and an old one
+stays until nothing is sealed under it. The owner of a secret is bound into the ciphertext: moved to
+another row, it does not open.
 """
 
 import base64
@@ -34,7 +34,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Give the string to whoever is about to use it."""
+        """Return the string."""
         return self._text
 
     def __repr__(self) -> str:
@@ -47,7 +47,7 @@ class Secret:
 
 
 class Unsealable(HoldfastError):
-    """What was to be opened was sealed under a key we lack, for another owner, or was changed."""
+    """A secret cannot be opened: its key is not in the ring, its owner differs, or it changed."""
 
 
 class Vault:
@@ -59,10 +59,10 @@ class Vault:
 
     @classmethod
     def from_key_ring(cls, key_ring: str) -> Self:
-        """Read a ring written as `ID:BASE64,ID:BASE64`; the first seals.
+        """Read a ring written as `ID:BASE64,ID:BASE64`; the first key seals.
 
         Raises:
-            ValueError: it is not written so, or a key is not 32 bytes long.
+            ValueError: the form is another, or a key is not 32 bytes long.
         """
         keys: dict[str, bytes] = {}
         for entry in filter(None, (part.strip() for part in key_ring.split(","))):
@@ -89,14 +89,14 @@ class Vault:
         )
 
     def is_current(self, sealed: bytes) -> bool:
-        """Say whether this was sealed under the key that seals now."""
+        """Return whether this was sealed under the key that seals now."""
         return _read_header(sealed)[2:] == self._sealing_key_id.encode()
 
     def open(self, sealed: bytes, *, owner: str) -> Secret:
         """Open what was sealed for this owner.
 
         Raises:
-            Unsealable: wrong owner, unknown key, or not what we sealed.
+            Unsealable: the owner is another, the key is unknown, or we did not seal it.
         """
         head = _read_header(sealed)
         rest = sealed[len(head) :]
@@ -113,7 +113,7 @@ class Vault:
 
 
 def _read_header(sealed: bytes) -> bytes:
-    """Return what stands before the ciphertext; empty if we did not seal this."""
+    """Return the bytes before the ciphertext; none if we did not seal this."""
     return sealed[: 2 + sealed[1]] if sealed[:1] == _FORMAT_VERSION and len(sealed) > 1 else b""
 
 

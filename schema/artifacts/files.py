@@ -1,4 +1,4 @@
-"""The files a job left behind: small ones kept here, others where they lie at the Hub."""
+"""The files that a job left behind: small ones are stored here, others at the Hub."""
 
 import hashlib
 from collections.abc import Iterable
@@ -49,7 +49,7 @@ SELECT job_id, name, subject_id, size_bytes, media_type, sha256, revision, uri
    AND content IS NOT NULL
 """
 
-# Of the very bytes whose digest was shown: a file may have been replaced meanwhile.
+# Only bytes with the digest that was shown: a file may have been replaced meanwhile.
 _READ_FILE_BYTES: Final = parse_statement("""
 SELECT substring(content FROM :start FOR :length)
   FROM job_file
@@ -60,7 +60,7 @@ SELECT substring(content FROM :start FOR :length)
 """)
 
 MAX_FILE_BYTES: Final = 200 * 1024 * 1024
-"""Bytes of one file that is kept here; the settings are for less."""
+"""The largest file that can be stored here; the settings allow less."""
 
 
 class JobFile(Record):
@@ -73,15 +73,15 @@ class JobFile(Record):
     size_bytes: int = Field(sa_type=BIGINT)
     media_type: str | None = Field(default=None, sa_type=TEXT)
     sha256: str | None = Field(default=None, sa_type=TEXT)
-    """Of what is kept here, in hexadecimal digits."""
+    """Of a file that is stored here, in hexadecimal digits."""
     revision: str | None = Field(default=None, sa_type=TEXT)
-    """What the Hub calls these very bytes."""
+    """The Hub's name for these bytes."""
     uri: str | None = Field(default=None, sa_type=TEXT)
-    """Where it lies at the Hub (`hf://…`); none: it is kept here."""
+    """Where it is at the Hub (`hf://…`); none if it is stored here."""
 
 
 class JobFileTable(JobFile, table=True):
-    """The rows, and the bytes of those that are kept here."""
+    """The rows, with the bytes of the files that are stored here."""
 
     __table_args__ = (
         CheckConstraint("(uri IS NULL) <> (content IS NULL)", name="one_place"),
@@ -99,7 +99,7 @@ class JobFileTable(JobFile, table=True):
 
 @dataclass(frozen=True, slots=True)
 class NewJobFile:
-    """A file to be kept."""
+    """A file to be saved."""
 
     name: str
     size_bytes: int
@@ -111,13 +111,13 @@ class NewJobFile:
 
     @classmethod
     def from_content(cls, name: str, content: bytes, media_type: str | None) -> Self:
-        """Describe bytes that are to be kept here."""
+        """Describe bytes that will be stored here."""
         digest = hashlib.sha256(content).hexdigest()
         return cls(name, len(content), media_type, digest, content=content)
 
 
 async def save_files(tx: Transaction, job_id: UUID, files: Iterable[NewJobFile]) -> None:
-    """Keep files of a job; one of the same name is replaced."""
+    """Save files of a job; a file of the same name is replaced."""
     new_files = list(files)
     if not new_files:
         return
@@ -136,14 +136,14 @@ async def save_files(tx: Transaction, job_id: UUID, files: Iterable[NewJobFile])
 
 
 async def list_job_files(tx: Transaction, subject_id: str, job_id: UUID) -> list[JobFile]:
-    """Return what a job of the subject's left behind."""
+    """Return the files of a job of the subject."""
     return [JobFile.from_row(row) for row in await tx.fetch(_LIST_JOB_FILES, subject_id, job_id)]
 
 
 async def find_stored_file(
     tx: Transaction, subject_id: str, job_id: UUID, name: str
 ) -> JobFile | None:
-    """Return a file that is kept here; none if the subject has no such file."""
+    """Return a file that is stored here; none if the subject has no such file."""
     row = await tx.fetchrow(_FIND_STORED_FILE, subject_id, job_id, name)
     return None if row is None else JobFile.from_row(row)
 
@@ -151,7 +151,11 @@ async def find_stored_file(
 async def read_file_bytes(
     tx: Transaction, file: JobFile, *, start: int, length: int
 ) -> bytes | None:
-    """Return some of the bytes of a file that is kept here; none if it is not any more."""
+    """Return some bytes of a file that is stored here; none if it is not stored any more.
+
+    Args:
+        start: the first byte, from 0.
+    """
     content: bytes | None = await tx.fetchval(
         *_READ_FILE_BYTES.bind(
             subject_id=file.subject_id,

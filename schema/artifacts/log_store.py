@@ -1,4 +1,4 @@
-"""The keeping of logs: lines are appended once, in order, and read by the number of a line."""
+"""The log store: lines are appended once, in order, and read by their number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from schema.db.database import Transaction
 from schema.db.sql import parse_statement
 
 MAX_LINE_BYTES: Final = 65_536
-"""Bytes that a line may have."""
+"""The longest line."""
 _MAX_SEARCHED_BYTES: Final = 16 * 1024 * 1024
-"""Bytes that one search looks through."""
+"""How much of a log one search reads."""
 _MAX_DROPPED_CHUNKS: Final = 64
-"""Chunks taken off a tail at a time; more than one append adds."""
+"""How many chunks are dropped from a tail at a time; more than one append adds."""
 
 # The job is locked first, as everywhere: the foreign keys would lock it after its run.
 _APPEND_LINES: Final = parse_statement("""
@@ -78,7 +78,7 @@ UPDATE job_log
  WHERE job_id = $1
 """
 
-# A page's bytes, not its lines, say how many chunks are unpacked for it.
+# The bytes of a page, not its lines, limit how many chunks are unpacked for it.
 _READ_LINES: Final = parse_statement("""
 SELECT chunk.first_line + each.place - 1 AS number, each.text
   FROM (SELECT chunk.first_line, chunk.lines,
@@ -146,7 +146,7 @@ SELECT log.length, log.head_lines, log.tail_start
 
 @dataclass(frozen=True, slots=True)
 class NumberedLine:
-    """One line of a job's log; numbers start at 0, and leave out only what is not kept."""
+    """One line of a job's log; numbers start at 0, and only dropped lines are missing."""
 
     number: int
     text: str
@@ -154,7 +154,7 @@ class NumberedLine:
 
 @dataclass(frozen=True, slots=True)
 class LogExtent:
-    """How long a log is, and between which lines there was no room."""
+    """How long a log is, and which lines of it were dropped."""
 
     length: int = 0
     head_lines: int = 0
@@ -175,9 +175,13 @@ async def append_lines(
     max_log_bytes: int,
     end_line: int | None = None,
 ) -> bool:
-    """Keep the lines that follow the first `already` of a run; false if those are kept already.
+    """Append lines of a run; false if they are in the log already.
 
-    They are all up to line `upto` of what the run wrote, unless some of them are words of ours.
+    Args:
+        start_line: how many lines of the run were captured before these.
+        max_log_bytes: the size of a whole log; half of it is for the beginning, half for the end.
+        end_line: how many lines of the run are captured with these. None if that follows from
+            their number; it does not if some of them are ours.
     """
     max_half_bytes = max_log_bytes // 2
     row = await tx.fetchrow(
@@ -205,7 +209,7 @@ async def read_lines(
     limit: int,
     max_bytes: int = MAX_LINE_BYTES,
 ) -> list[NumberedLine]:
-    """Return up to `limit` lines of the subject's job from line `start` on, or `size` bytes."""
+    """Return up to `limit` lines, or `max_bytes`, of the subject's job from line `start` on."""
     rows = await tx.fetch(
         *_READ_LINES.bind(
             subject_id=subject_id, job_id=job_id, start=start, limit=limit, max_bytes=max_bytes
@@ -217,7 +221,11 @@ async def read_lines(
 async def search_lines(
     tx: Transaction, subject_id: str, job_id: UUID, *, text: str, start: int, limit: int
 ) -> tuple[list[NumberedLine], int]:
-    """Return lines with a text in them, whatever its case, and the first line not looked at."""
+    """Search for a text, whatever its case.
+
+    Returns:
+        The lines, and the number of the first line that was not searched.
+    """
     searched: dict[str, object] = {
         "subject_id": subject_id,
         "job_id": job_id,
@@ -236,14 +244,14 @@ async def read_log_extent(tx: Transaction, subject_id: str, job_id: UUID) -> Log
 
 
 _EXCERPT_SEARCH_LINES: Final = 2000
-"""Lines before the end that are searched."""
+"""How many lines before the end are searched."""
 
 
 _MAX_EXCERPT_LINES: Final = 200
 
 
 _MAX_EXCERPT_LINE_CHARS: Final = 1000
-"""Letters of a line that are looked at, and returned."""
+"""How much of a line is searched, and returned."""
 
 
 _READ_EXCERPTS: Final = parse_statement("""
@@ -279,7 +287,7 @@ SELECT job.id, told.number, told.text
 async def read_excerpts(
     tx: Transaction, subject_id: str, job_ids: Sequence[UUID], *, tail_lines: int, pattern: str
 ) -> dict[UUID, list[NumberedLine]]:
-    """Return of each of the subject's jobs the last `tail` lines, and those before that match."""
+    """Return the last lines of each job of the subject, and earlier lines that match a pattern."""
     excerpts: dict[UUID, list[NumberedLine]] = {job_id: [] for job_id in job_ids}
     rows = await tx.fetch(
         *_READ_EXCERPTS.bind(

@@ -1,9 +1,9 @@
-"""A job's log as we keep it: in order, numbered from 0 across attempts, outliving upstream's.
+"""Tables of job logs: lines in order, numbered from 0 across attempts, kept longer than upstream.
 
-    0 … head_lines │ not kept │ tail_start … length
+    0 … head_lines │ dropped │ tail_start … length
 
-Of a log that is too large the beginning is kept, which says how the job was set up, and the end,
-which says why it failed. The tail rolls: chunks are taken off its front as others are added.
+A log that is too large keeps its beginning, which says how the job was set up, and its end, which
+says why it failed. The tail rolls: chunks are dropped from its front as others are added.
 """
 
 from datetime import datetime
@@ -19,7 +19,7 @@ LINES: Any = ARRAY(Text)
 
 
 class LogChunk(Record):
-    """Lines that were captured together."""
+    """Lines that were captured at once."""
 
     job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
     first_line: int = Field(primary_key=True, sa_type=BIGINT)
@@ -34,7 +34,7 @@ class LogChunkTable(LogChunk, table=True):
 
 
 class JobLog(Record):
-    """How long a job's log is, and which of its lines are kept."""
+    """How long a job's log is, and which of its lines are stored."""
 
     job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
     length: int = Field(sa_type=BIGINT)

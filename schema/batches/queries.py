@@ -1,6 +1,6 @@
-"""What a subject may read of their batches, while they run and after, and take over into another.
+"""Reads of batches for their subject, and the copy of items into another batch.
 
-Whatever a batch that is over still has marked as sent is shown as unknown: nobody awaits it.
+An item that is still marked as sent when its batch is over is shown as unknown: nobody awaits it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ ON CONFLICT (job_id, position) DO NOTHING
 
 @dataclass(frozen=True, slots=True)
 class ItemStatus:
-    """An item as it stands."""
+    """An item with its outcome so far."""
 
     position: int
     custom_id: str
@@ -73,23 +73,23 @@ class ItemStatus:
     reason: Reason | None
     message: str | None
     result: dict[str, Any] | None
-    """What it was answered with, unless that is longer than was asked for."""
+    """Its answer, unless that is longer than the limit."""
     excerpt: str | None
-    """The beginning of it then."""
+    """The beginning of an answer that is longer."""
     characters: int | None
-    """How long it is, written as JSON."""
+    """The length of the answer as JSON."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
         """Read a row."""
-        read: dict[str, Any] = {**row, "state": ItemState(row["state"])}
+        fields: dict[str, Any] = {**row, "state": ItemState(row["state"])}
         if row["reason"] is not None:
-            read["reason"] = Reason(row["reason"])
-        return cls(**read)
+            fields["reason"] = Reason(row["reason"])
+        return cls(**fields)
 
 
 async def count_subject_items(tx: Transaction, subject_id: str, job_id: UUID) -> BatchCounts | None:
-    """Count the items of a batch of the subject's; none if it has none that are known yet."""
+    """Count the items of a batch of the subject; none while no items are known."""
     row = await tx.fetchrow(_COUNT_SUBJECT_ITEMS, subject_id, job_id)
     return None if row is None else BatchCounts(**row)
 
@@ -104,7 +104,7 @@ async def list_items(
     limit: int,
     max_result_chars: int,
 ) -> list[ItemStatus]:
-    """Return items of a batch of the subject's, from a position on; long results are cut."""
+    """Return items of a batch of the subject, from position `start` on; long results are cut."""
     rows = await tx.fetch(
         *_LIST_ITEMS.bind(
             subject_id=subject_id,
@@ -121,5 +121,10 @@ async def list_items(
 async def copy_items(
     tx: Transaction, subject_id: str, job_id: UUID, *, source_job_id: UUID, include_done: bool
 ) -> None:
-    """Give a new batch the items of an earlier one: `every` one, or those without a result."""
+    """Copy the items of an earlier batch into a new one.
+
+    Args:
+        job_id: the new batch.
+        include_done: copy all items; otherwise only those without a result.
+    """
     await tx.execute(_COPY_ITEMS, subject_id, job_id, source_job_id, include_done)

@@ -1,9 +1,10 @@
-"""The moves of the items of a batch: kept, marked as sent, settled, and taken up again.
+"""The transitions of the items of a batch: added, marked as sent, settled, and recovered.
 
-Every move of a worker's is fenced by its run, which has to be open and its lease alive: whoever
-lost it writes nothing, neither a mark nor an answer. An item is sent only after its mark was
-committed, and a job has one open run at most, so no item is sent by two at a time. What a run left
-marked, the next one takes up by the caller's policy. All of it is one statement for many items.
+Every transition by a worker is fenced by its run, which has to be open with a live lease: a worker
+that lost the lease writes nothing, neither a mark nor an answer. An item is sent only after its
+mark was committed, and a job has at most one open run, so two workers never send an item at a time.
+What a run left marked, the next run settles by the caller's policy. Each transition is one
+statement for many items.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,7 +29,7 @@ _FENCE: Final = """
        FOR SHARE
 """
 
-# The same submission again finds its items there.
+# A repeated submission finds its items there already.
 _ADD_ITEMS: Final = """
 INSERT INTO batch_item (job_id, subject_id, position, custom_id, request)
 SELECT $1, $2, given.number - 1, given.custom_id, given.request
@@ -66,7 +67,7 @@ UPDATE batch_item AS item
    AND item.run_id <> :run_id
 """)  # noqa: S608  # our own words
 
-# A mark whose commit was never confirmed is found again: it lies behind the last one known.
+# A mark whose commit was never confirmed is found again: its position is behind the last known.
 _ADVANCE_ITEMS: Final = parse_statement(f"""
 WITH fence AS MATERIALIZED ({_FENCE}), written AS (
     UPDATE batch_item AS item
@@ -161,7 +162,7 @@ class ItemToSend:
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
-    """What became of an item that was sent; pending, it is to be sent again."""
+    """The outcome of an item that was sent; a pending one has to be sent again."""
 
     position: int
     state: ItemState
@@ -172,7 +173,7 @@ class ItemOutcome:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     files: tuple[NewJobFile, ...] = ()
-    """What of its answer is too long for a result."""
+    """The parts of its answer that are too long for a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +181,15 @@ class BatchStep:
     """What a worker may do next."""
 
     holds_lease: bool
-    """Whether the run is still this worker's; if not, nothing was written."""
+    """Whether the run is still this worker's; otherwise nothing was written."""
     should_continue: bool
-    """Whether it has not been called off."""
+    """Whether the job was not cancelled."""
     items: list[ItemToSend]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchCounts:
-    """How the items of a batch stand, and what the answered ones used."""
+    """Counts of the items of a batch by state, and the tokens that the answered ones used."""
 
     total: int
     done: int
@@ -198,7 +199,7 @@ class BatchCounts:
     completion_tokens: int
 
     def to_result(self) -> dict[str, Any]:
-        """Write it as it is shown, and kept as the result of the batch."""
+        """Return them as they are shown, and stored as the result of the batch."""
         return {
             "items": self.total,
             "done": self.done,
@@ -215,7 +216,7 @@ class BatchCounts:
 
 @dataclass(frozen=True, slots=True)
 class CommonFailure:
-    """What most of the items without a result have in common."""
+    """The most common failure of the items without a result."""
 
     reason: Reason
     message: str | None
@@ -225,14 +226,14 @@ class CommonFailure:
 async def add_items(
     tx: Transaction, job_id: UUID, subject_id: str, items: Sequence[ItemRequest]
 ) -> None:
-    """Keep the items of a batch that is being submitted."""
+    """Save the items of a batch that is being submitted."""
     await tx.execute(_ADD_ITEMS, job_id, subject_id, *_item_columns(items))
 
 
 async def add_items_from_source(
     tx: Transaction, run_id: UUID, items: Sequence[ItemRequest], *, source: dict[str, Any]
 ) -> None:
-    """Keep the items a worker has read, and what from; without its lease, nothing."""
+    """Save the items that a worker has read, and their source; without a lease, nothing."""
     custom_ids, requests = _item_columns(items)
     await tx.execute(
         *_ADD_ITEMS_FROM_SOURCE.bind(
@@ -244,7 +245,12 @@ async def add_items_from_source(
 async def recover_sent_items(
     tx: Transaction, run_id: UUID, *, resend: bool, max_tries: int
 ) -> None:
-    """Settle what an earlier run left marked; with `repeat` it is sent again, `most` times."""
+    """Settle the items that an earlier run left marked as sent.
+
+    Args:
+        resend: whether such an item is sent again; otherwise its outcome is unknown.
+        max_tries: how often an item may be sent in all.
+    """
     await tx.execute(*_RECOVER_SENT_ITEMS.bind(run_id=run_id, resend=resend, max_tries=max_tries))
 
 
@@ -257,10 +263,13 @@ async def advance_items(
     after_position: int = -1,
     max_new_items: int = 0,
 ) -> BatchStep:
-    """Write down what was told, and mark what may be sent.
+    """Record outcomes, and mark items that may be sent next.
 
-    That is `again`, and of the items behind position `after` the next ones, as many as there is
-    `room` for.
+    Args:
+        outcomes: of items that this run has marked.
+        resend_positions: items to be marked again.
+        after_position: the position behind which the next new items are looked for.
+        max_new_items: how many of these to mark.
     """
     rows = await tx.fetch(
         *_ADVANCE_ITEMS.bind(
@@ -281,7 +290,7 @@ async def advance_items(
     if not rows:
         return BatchStep(holds_lease=False, should_continue=False, items=[])
     await files.save_files(
-        tx, rows[0]["job_id"], [file for each in outcomes for file in each.files]
+        tx, rows[0]["job_id"], [file for outcome in outcomes for file in outcome.files]
     )
     items = [
         ItemToSend(row["position"], row["custom_id"], row["request"], row["tries"])
@@ -298,13 +307,13 @@ async def count_items(tx: Transaction, job_id: UUID) -> BatchCounts:
 
 
 async def get_items_source(tx: Transaction, job_id: UUID) -> dict[str, Any] | None:
-    """Return what a worker has read the items from, if it has."""
-    found: dict[str, Any] | None = await tx.fetchval(_GET_ITEMS_SOURCE, job_id)
-    return found
+    """Return the source that a worker has read the items from; none if it has not yet."""
+    source: dict[str, Any] | None = await tx.fetchval(_GET_ITEMS_SOURCE, job_id)
+    return source
 
 
 async def find_most_common_failure(tx: Transaction, job_id: UUID) -> CommonFailure | None:
-    """Return what most of the items without a result have in common."""
+    """Return the most common failure of the items without a result."""
     row = await tx.fetchrow(_FIND_MOST_COMMON_FAILURE, job_id)
     return (
         None if row is None else CommonFailure(Reason(row["reason"]), row["message"], row["times"])

@@ -1,10 +1,10 @@
-"""One of the many calls of a batch, and what came of it.
+"""The items of a batch: each is one of its many calls, with the outcome.
 
     PENDING ──mark──▶ SENT ──▶ DONE | FAILED | UNKNOWN
-       ▲               │  (refused for now, or asked to be repeated)
+       ▲               │  (refused for now, or to be sent again)
        └───────────────┘
 
-`schema.batches.store` has the moves.
+`schema.batches.store` has the transitions.
 """
 
 from enum import StrEnum
@@ -19,18 +19,18 @@ from schema.jobs.tables import Reason
 
 
 class ItemState(StrEnum):
-    """Where an item stands. What is done, failed or unknown never changes again."""
+    """The state of an item. An item that is done, failed or unknown never changes again."""
 
     PENDING = "pending"
     """Not sent, or provably not carried out."""
 
     SENT = "sent"
-    """May have been sent. Unless that run still awaits it, what became of it is not known."""
+    """May have been sent. Unless its run still awaits the answer, the outcome is not known."""
 
     DONE = "done"
     FAILED = "failed"
     UNKNOWN = "unknown"
-    """Sent, and its answer lost: it may have been carried out, and charged."""
+    """Sent, and the answer was lost: it may have been carried out, and charged."""
 
 
 FINAL_ITEM_STATES = (ItemState.DONE, ItemState.FAILED, ItemState.UNKNOWN)
@@ -41,16 +41,16 @@ class BatchItem(Record):
 
     job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
     position: int = Field(primary_key=True)
-    """In the order in which they were given, from 0."""
+    """Its place in the request, from 0."""
     subject_id: str = Field(sa_type=TEXT)
     custom_id: str = Field(sa_type=TEXT)
     request: dict[str, Any] = Field(sa_type=JSON)
-    """What sets it apart from the others: its inputs, and parameters of its own."""
+    """Its inputs, and parameters that the other items do not share."""
     state: ItemState = Field(sa_type=TEXT, sa_column_kwargs=with_server_default("'pending'"))
     run_id: UUID | None = Field(default=None)
-    """The run that sent it last; not a foreign key, for it only tells runs of one job apart."""
+    """The run that sent it last; not a foreign key: it only tells runs of one job apart."""
     tries: int = Field(sa_column_kwargs=with_server_default("0"))
-    """How often it was sent for nothing."""
+    """How often it was sent without an outcome."""
     result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     reason: Reason | None = Field(default=None, sa_type=TEXT)
     message: str | None = Field(default=None, sa_type=TEXT)
@@ -60,7 +60,7 @@ class BatchItem(Record):
 
 
 class BatchItemTable(BatchItem, table=True):
-    """The rows; no index has the state, so that marking and settling an item rewrite none."""
+    """The rows; no index has the state, so that a transition of an item updates no index."""
 
     __table_args__ = (
         check_in_enum("state", ItemState),

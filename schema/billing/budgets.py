@@ -1,9 +1,9 @@
-"""What may still be spent: each launch is held against it at its worst, before it is made (I6).
+"""Budgets: a launch reserves its worst case before it is made (I6).
 
 A launch holds its ceiling in the statement that makes its job, against the budget of its workspace
-and against the month of its subject; both are counters on a row of their own, locked by then. The
+and against the month of its subject. Both are counters in a row of their own, locked by then. The
 trigger `settle_cost` turns a hold into what was spent once nothing of the job can cost any more: it
-is over, no run of it is open, and none that was given up is still watched for.
+is over, no run of it is open, and no absent run is still watched for.
 """
 
 import math
@@ -17,7 +17,7 @@ from schema.common.errors import BudgetExceeded
 from schema.db.database import Transaction
 
 CURRENT_MONTH_SQL: Final = "date_trunc('month', now() AT TIME ZONE 'UTC')::date"
-"""The month it is, wherever the server stands."""
+"""The first day of this month, in UTC whatever the time zone of the server is."""
 
 _MINUTE: Final = timedelta(minutes=1)
 
@@ -39,7 +39,7 @@ SELECT 'month' AS whose,
    AND month = {CURRENT_MONTH_SQL}
 """  # noqa: S608  # our own words
 
-# In the order in which every move locks; who launches now waits until it is known.
+# Locked in the order of every transition; a launch at the same time waits for the answer.
 _LOCK_JOB: Final = """
 SELECT job.subject_id, job.workspace_id
   FROM remote_run AS run
@@ -91,17 +91,17 @@ class BudgetScope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatus:
-    """A budget, and what there is of it."""
+    """A budget, and what is held and spent of it."""
 
     scope: BudgetScope
     budget_micro_usd: int | None
-    """None is no bound."""
+    """None is no limit."""
     held_micro_usd: int = 0
     spent_micro_usd: int = 0
 
     @property
     def remaining_micro_usd(self) -> int | None:
-        """What may still be held; none is any sum."""
+        """What may still be held; none is any amount."""
         if self.budget_micro_usd is None:
             return None
         return max(0, self.budget_micro_usd - self.held_micro_usd - self.spent_micro_usd)
@@ -123,9 +123,11 @@ class Rate:
         return self.price_micro_usd * math.ceil(self.timeout / _MINUTE) * self.attempts
 
     def longest_timeout(self, budget_micro_usd: int) -> timedelta:
-        """Say which timeout fits into a sum; none does if it is zero."""
-        a_minute = self.price_micro_usd * self.attempts
-        return _MINUTE * (budget_micro_usd // a_minute) if a_minute else self.timeout
+        """Return the longest timeout that fits into a budget; zero if none does."""
+        micro_usd_per_minute = self.price_micro_usd * self.attempts
+        if not micro_usd_per_minute:
+            return self.timeout
+        return _MINUTE * (budget_micro_usd // micro_usd_per_minute)
 
 
 async def read_budgets(
@@ -135,35 +137,38 @@ async def read_budgets(
     *,
     default_monthly_budget: int | None,
 ) -> list[BudgetStatus]:
-    """Return what a launch now would be counted against; `monthly` is what everybody may spend."""
-    kept = [
-        await read_monthly_budget(tx, subject_id, default_monthly_budget=default_monthly_budget)
-    ]
+    """Return the budgets that a launch now would count against.
+
+    Args:
+        default_monthly_budget: millionths of a dollar, for a subject without a budget of its own;
+            none is no limit.
+    """
+    month = await read_monthly_budget(tx, subject_id, default_monthly_budget=default_monthly_budget)
     row = await tx.fetchrow(_WORKSPACE_BUDGET, subject_id, workspace_id)
-    return kept if row is None else [_budget_status(**row), *kept]
+    return [month] if row is None else [_budget_status(**row), month]
 
 
 async def read_monthly_budget(
     tx: Transaction, subject_id: str, *, default_monthly_budget: int | None
 ) -> BudgetStatus:
-    """Return how the subject's month stands."""
+    """Return the subject's budget of this month."""
     row = await tx.fetchrow(_MONTHLY_BUDGET, subject_id, default_monthly_budget)
     assert row is not None  # noqa: S101  # an aggregate has one row
     return _budget_status(**row)
 
 
 def find_exceeded_budget(budgets: list[BudgetStatus], rate: Rate | None) -> BudgetExceeded | None:
-    """Say which budget has no room for a launch; one without a price fits into none."""
-    for account in budgets:
-        left = account.remaining_micro_usd
-        if left is not None and (rate is None or rate.ceiling_micro_usd > left):
+    """Return the first budget that has no room for a launch; without a price it fits into none."""
+    for budget in budgets:
+        remaining = budget.remaining_micro_usd
+        if remaining is not None and (rate is None or rate.ceiling_micro_usd > remaining):
             return BudgetExceeded(
-                account.scope,
-                budget_micro_usd=account.budget_micro_usd or 0,
-                spent_micro_usd=account.spent_micro_usd,
-                held_micro_usd=account.held_micro_usd,
+                budget.scope,
+                budget_micro_usd=budget.budget_micro_usd or 0,
+                spent_micro_usd=budget.spent_micro_usd,
+                held_micro_usd=budget.held_micro_usd,
                 ceiling_micro_usd=None if rate is None else rate.ceiling_micro_usd,
-                max_timeout=timedelta(0) if rate is None else rate.longest_timeout(left),
+                max_timeout=timedelta(0) if rate is None else rate.longest_timeout(remaining),
             )
     return None
 
@@ -171,9 +176,9 @@ def find_exceeded_budget(budgets: list[BudgetStatus], rate: Rate | None) -> Budg
 async def lock_budgets_for_relaunch(
     tx: Transaction, run_id: UUID, *, default_monthly_budget: int | None
 ) -> bool:
-    """Say whether the job of a run may hold its ceiling once more, and keep it so for the caller.
+    """Return whether the job of a run may hold its ceiling once more.
 
-    Until the caller's transaction ends nobody else can hold anything against the same budgets.
+    Until the caller's transaction ends nothing else can be held against the same budgets.
     """
     job = await tx.fetchrow(_LOCK_JOB, run_id)
     assert job is not None  # noqa: S101  # a run has a job

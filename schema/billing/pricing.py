@@ -1,6 +1,6 @@
-"""What hardware is there, what does it cost, and what can a job on it cost at worst?
+"""The Hub's hardware and its prices, and the worst case of a job on it.
 
-As the Hub described it: the service asks, and whoever prices a job reads the same answer.
+Whatever prices a job, in the service or in a worker, reads the same stored answer of the Hub.
 """
 
 import math
@@ -29,11 +29,11 @@ from schema.common.money import format_usd, to_micro_usd
 from schema.specs.hub_job import HubJobSpec
 
 _MAX_UNIT_COST_MICRO_USD: Final = 10**9
-"""A thousand dollars a minute; more is no price."""
+"""A thousand dollars a minute; more is not believed."""
 _DEFAULT_MAX_COST_MICRO_USD: Final = 10**15
 """A billion dollars."""
 _PORT_MICRO_USD_PER_HOUR: Final = 10_000
-"""What the Hub adds for exposed ports; whether once or for each it does not say, so for each."""
+"""What the Hub adds for exposed ports. It does not say whether once or for each: we add each."""
 
 log = structlog.stdlib.get_logger()
 
@@ -50,7 +50,7 @@ class _HubModel(BaseModel):
 
 
 class FlavorAccelerator(_HubModel):
-    """What a flavor computes with besides its processors."""
+    """The accelerator of a flavor."""
 
     type: str
     model: str
@@ -59,7 +59,7 @@ class FlavorAccelerator(_HubModel):
 
 
 class HardwareFlavor(_HubModel):
-    """One kind of machine, as the Hub describes it; what cannot be read counts as absent."""
+    """One kind of machine, as the Hub describes it; a field that cannot be read is none."""
 
     name: str
     cpu: Annotated[str | None, WrapValidator(_none_if_invalid)] = None
@@ -74,12 +74,12 @@ class HardwareFlavor(_HubModel):
 
     @property
     def price_micro_usd(self) -> int | None:
-        """What a started minute costs; none if it cannot be told."""
+        """What a started minute costs; none if that is not known."""
         return self.unit_cost if self.unit_label == "minute" else None
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it has more than processors."""
+        """Whether it has an accelerator."""
         return self.accelerator is not None
 
     @property
@@ -91,12 +91,12 @@ class HardwareFlavor(_HubModel):
 
 @dataclass(frozen=True, slots=True)
 class HardwarePrices:
-    """Every flavor there is, and when the Hub said so."""
+    """All flavors by name, and when the Hub described them."""
 
     flavors: dict[str, HardwareFlavor]
     read_at: datetime
     is_stale: bool
-    """Whether the Hub could not be asked again since."""
+    """Whether the answer is old, and the Hub could not be asked again."""
 
     @classmethod
     def from_stored(cls, stored: StoredPriceList, *, is_stale: bool) -> Self:
@@ -117,40 +117,42 @@ class HardwarePrices:
         Raises:
             Invalid: there is no such flavor, or it has no price.
         """
-        known = self.flavors.get(flavor_name)
-        if known is None:
-            near = get_close_matches(flavor_name, self.flavors, n=3, cutoff=0.4)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        flavor = self.flavors.get(flavor_name)
+        if flavor is None:
+            close_names = get_close_matches(flavor_name, self.flavors, n=3, cutoff=0.4)
+            hint = f" Did you mean {' or '.join(close_names)}?" if close_names else ""
             raise Invalid(
                 f"Hugging Face has no flavor {flavor_name!r}.{hint} list_hardware shows all, "
                 "with prices."
             )
-        if known.price_micro_usd is None:
+        if flavor.price_micro_usd is None:
             raise Invalid(
                 f"Hugging Face names no price for {flavor_name}, so what it would cost cannot be "
-                "bounded "
-                f"and nothing was launched. Choose another flavor; list_hardware shows them."
+                "bounded and nothing was launched. Choose another flavor; list_hardware shows them."
             )
-        return known.price_micro_usd
+        return flavor.price_micro_usd
 
 
 def price_job(spec: HubJobSpec, prices: HardwarePrices, max_cost_usd: float | None) -> Rate:
     """Price a job.
 
+    Args:
+        max_cost_usd: the most that the subject wants to pay for it; none is no limit of theirs.
+
     Raises:
         Invalid: there is no such flavor, it has no price, or the worst case is above the limit.
     """
-    most = None if max_cost_usd is None else to_micro_usd(max_cost_usd)
-    a_minute = prices.price_per_minute(spec.flavor) + math.ceil(
+    max_micro_usd = None if max_cost_usd is None else to_micro_usd(max_cost_usd)
+    micro_usd_per_minute = prices.price_per_minute(spec.flavor) + math.ceil(
         _PORT_MICRO_USD_PER_HOUR * len(spec.expose) / 60
     )
-    rate = Rate(a_minute, spec.timeout, spec.attempts, most_micro_usd=most)
-    limit = _DEFAULT_MAX_COST_MICRO_USD if most is None else most
+    rate = Rate(micro_usd_per_minute, spec.timeout, spec.attempts, most_micro_usd=max_micro_usd)
+    limit = _DEFAULT_MAX_COST_MICRO_USD if max_micro_usd is None else max_micro_usd
     if rate.ceiling_micro_usd > limit:
-        fits = rate.longest_timeout(limit)
+        longest_timeout = rate.longest_timeout(limit)
         remedy = (
-            f'The longest timeout that fits is "{format_duration(fits)}".'
-            if fits
+            f'The longest timeout that fits is "{format_duration(longest_timeout)}".'
+            if longest_timeout
             else "No timeout fits; list_hardware shows what is cheaper."
         )
         ports = " with its ports" if spec.expose else ""

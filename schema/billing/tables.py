@@ -1,4 +1,4 @@
-"""What work may cost, and did: the reservation of a job, a subject's month, and the Hub's prices.
+"""Tables of costs: what is held for a job, a subject's month, and the Hub's price list.
 
 Money is counted in millionths of a dollar, as the Hub counts it.
 """
@@ -14,28 +14,28 @@ from schema.db.base import BIGINT, DEFAULT_NOW, JSON, TEXT, TIMESTAMP, Record, w
 
 
 class JobCost(Record):
-    """What is held for a job, until nothing of it can cost any more; none if it has no price.
+    """What is held for a job until nothing of it can cost any more; no row if it has no price.
 
-    Apart from the job, so that a move rewrites only a narrow row.
+    In a table of its own, so that a transition rewrites only a narrow row.
     """
 
     job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
     subject_id: str = Field(sa_type=TEXT)
     month: date
-    """The first day of the month, in UTC, that it counts against: the one of its launch."""
+    """The first day, in UTC, of the month that it counts against: the month of its launch."""
     price_micro_usd: int = Field(sa_type=BIGINT)
-    """A started minute, at the time of its launch."""
+    """Of a started minute, at the time of its launch."""
     ceiling_micro_usd: int = Field(sa_type=BIGINT)
     """The most that one launch of it can cost."""
     most_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
-    """The most it may cost, with all its launches, if its subject limited that."""
+    """The most that all its launches may cost, if its subject set a limit."""
     held_micro_usd: int = Field(sa_type=BIGINT)
     spent_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
-    """What it did cost; set when the hold is given back, and never more than that was."""
+    """What it cost; set when the hold is released, and never more than the hold was."""
     uncounted_micro_usd: int = Field(
         default=0, sa_type=BIGINT, sa_column_kwargs=with_server_default("0")
     )
-    """What it cost beyond its hold: in no budget, but not hidden either."""
+    """What it cost beyond its hold: counted in no budget, but shown."""
 
 
 class JobCostTable(JobCost, table=True):
@@ -52,7 +52,7 @@ class JobCostTable(JobCost, table=True):
 
 
 class Spending(Record):
-    """A subject's month in UTC: what is held and what was spent, kept by the moves."""
+    """A subject's month in UTC: what is held and what was spent, counted by the transitions."""
 
     subject_id: str = Field(primary_key=True, foreign_key="subject.id", sa_type=TEXT)
     month: date = Field(primary_key=True)
@@ -70,7 +70,7 @@ class SpendingTable(Spending, table=True):
 
 
 class PriceList(Record):
-    """The last good answer about prices; it is nobody's, and everybody's to read."""
+    """The last good answer about prices; it belongs to no subject, and all may read it."""
 
     source: str = Field(primary_key=True, sa_type=TEXT)
     entries: list[dict[str, Any]] = Field(sa_type=JSON)

@@ -1,7 +1,7 @@
-"""What has happened to a job since somebody looked? Read for whoever waits, without a row changed.
+"""Versions of jobs and pages, and the changes since a version; reads only.
 
-A mark tells whether to look again, and is cheap: one statement reads the marks of everything that a
-process waits for. News is what a person would want to be woken by, as the events tell it.
+A version tells whether to read again, and is cheap: one statement reads the versions of everything
+that a process waits for. A change is an event that a person would want to be notified of.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,8 +17,8 @@ MAX_LATEST_JOBS: Final = 5
 
 _READ_VERSIONS: Final = "SELECT * FROM job_marks($1, $2)"
 
-# That an answer was lost, or that a run is found whose end is awaited, changes nothing that is
-# shown. What is not named here is news, so that a new kind of event is not passed over in silence.
+# A lost answer, or a run that is found after its job ended, changes nothing that is shown. Every
+# other kind of event counts as a change, so that a new kind cannot be forgotten here.
 _CHANGED_JOBS: Final = """
 SELECT seen.job_id
   FROM unnest($2::uuid[], $3::bigint[]) AS seen (job_id, version)
@@ -32,7 +32,7 @@ SELECT seen.job_id
                            AND event.state IN ('succeeded', 'failed', 'cancelled'))))
 """
 
-# Of a workspace what its page shows: the row, and its newest jobs.
+# The version of a workspace covers what its page shows: the row, and its newest jobs.
 _READ_PAGE_VERSIONS: Final = """
 SELECT log.job_id AS id, log.length::text AS mark
   FROM job_log AS log
@@ -58,7 +58,7 @@ SELECT workspace.id,
 
 @dataclass(frozen=True, slots=True)
 class JobVersion:
-    """How far a job is; while it stays the same, so does all that is shown of the job."""
+    """The version of a job; while it stays the same, so does all that is shown of the job."""
 
     version: int
     hold: Hold | None
@@ -67,9 +67,16 @@ class JobVersion:
 async def read_versions(
     tx: Transaction, jobs: Iterable[tuple[str, UUID]]
 ) -> dict[tuple[str, UUID], JobVersion]:
-    """Read the marks of jobs, each as the subject it is named with: others' are not there."""
+    """Read the versions of jobs, each as the subject that it is paired with.
+
+    A job of another subject is left out.
+    """
     pairs = list(jobs)
-    rows = await tx.fetch(_READ_VERSIONS, [each[0] for each in pairs], [each[1] for each in pairs])
+    rows = await tx.fetch(
+        _READ_VERSIONS,
+        [subject_id for subject_id, _ in pairs],
+        [job_id for _, job_id in pairs],
+    )
     return {
         (row["subject_id"], row["job_id"]): JobVersion(
             row["version"], row["hold"] and Hold(row["hold"])
@@ -81,7 +88,7 @@ async def read_versions(
 async def changed_jobs(
     tx: Transaction, subject_id: str, known_versions: Mapping[UUID, int]
 ) -> frozenset[UUID]:
-    """Return those of the subject's jobs that changed for a person since the version named."""
+    """Return the subject's jobs that changed, for a person, since the version known."""
     rows = await tx.fetch(
         _CHANGED_JOBS, subject_id, list(known_versions.keys()), list(known_versions.values())
     )
@@ -91,9 +98,12 @@ async def changed_jobs(
 async def read_page_versions(
     tx: Transaction, subject_id: str, page_ids: Iterable[UUID]
 ) -> dict[UUID, str]:
-    """Tell, of logs by their jobs and of workspaces, what changes when a reader's page does.
+    """Return a version for the page of each log and workspace; it changes when the page does.
 
-    A log that is empty has nothing to tell. A workspace shows its `MAX_LATEST_JOBS` newest jobs.
+    A log that is empty has no version. A workspace shows its `MAX_LATEST_JOBS` newest jobs.
+
+    Args:
+        page_ids: ids of jobs, for their logs, and of workspaces.
     """
     rows = await tx.fetch(_READ_PAGE_VERSIONS, subject_id, list(page_ids), MAX_LATEST_JOBS)
     return {row["id"]: row["mark"] for row in rows}

@@ -1,7 +1,7 @@
-"""The moves that end what lasts too long, so that every handle comes to a final state.
+"""The transitions that end what lasts too long, so that every job comes to a final state.
 
-A run past its deadline is killed; a job that nobody can launch or look at, because its subject
-does not come back, is given up. And so is the watch for a run that never came.
+A run past its deadline is killed. A job fails if nobody can launch it, or look at it, because its
+subject does not come back. And the watch for an absent run ends.
 """
 
 from datetime import timedelta
@@ -132,20 +132,29 @@ _BATCH_ROWS: Final = 100
 async def expire_run(
     tx: Transaction, run_id: UUID, *, reason: Reason, message: str, worker: str
 ) -> bool:
-    """End a job whose run is past its deadline, and order the run killed; true if it was news."""
+    """Fail a job whose run is past its deadline, and order the run killed.
+
+    Returns:
+        False if the run or the job has changed meanwhile.
+    """
     return await _expire_run(
         tx, run_id, reason=reason, message=message, overdue_by=timedelta(0), worker=worker
     )
 
 
 async def fail_abandoned_jobs(tx: Transaction, *, abandon_after: timedelta, worker: str) -> bool:
-    """Give up jobs that waited `patience` too long for their subject; true if there may be more.
+    """Fail jobs that waited too long for their subject; true if there may be more.
 
     Their runs get a kill order, which is carried out as soon as the subject brings a token.
+
+    Args:
+        abandon_after: how long a job may be due, or a run past its deadline.
     """
-    unstarted: int = await tx.fetchval(_FAIL_UNSTARTED_JOBS, abandon_after, _BATCH_ROWS, worker)
-    unseen = await tx.fetch(_FIND_ABANDONED_RUNS, abandon_after, _BATCH_ROWS)
-    for row in unseen:
+    unstarted_count: int = await tx.fetchval(
+        _FAIL_UNSTARTED_JOBS, abandon_after, _BATCH_ROWS, worker
+    )
+    abandoned_runs = await tx.fetch(_FIND_ABANDONED_RUNS, abandon_after, _BATCH_ROWS)
+    for row in abandoned_runs:
         await _expire_run(
             tx,
             row["id"],
@@ -154,13 +163,14 @@ async def fail_abandoned_jobs(tx: Transaction, *, abandon_after: timedelta, work
             overdue_by=abandon_after,
             worker=worker,
         )
-    return _BATCH_ROWS in (unstarted, len(unseen))
+    return _BATCH_ROWS in (unstarted_count, len(abandoned_runs))
 
 
 async def stop_watching_absent_runs(tx: Transaction, *, worker: str) -> bool:
-    """Give up waiting for absent runs, so that what is held for them is settled.
+    """End the watch for absent runs, so that what is held for them is settled.
 
-    True if there may be more.
+    Returns:
+        Whether there may be more.
     """
     return bool(await tx.fetchval(_STOP_WATCHING_ABSENT_RUNS, _BATCH_ROWS, worker) == _BATCH_ROWS)
 

@@ -1,9 +1,9 @@
-"""Jobs that wait for other jobs: who waits for whom, and what becomes of them when those are over.
+"""Jobs that wait for other jobs: the table of dependencies, and the release of waiting jobs.
 
-A job that waits is queued and due at infinity. Whatever ends a parent settles what waits for it in
-the same statement, by a trigger, so that no end can be missed; `release` then makes the jobs due of
-which all parents are settled well, and fails those with one that is not. Parents are older than
-their children, so there are no circles.
+A job that waits is queued and due at infinity. Whatever ends a parent also settles the dependencies
+on it, in the same statement, by a trigger, so that no end can be missed. `release_waiting_jobs`
+then makes the jobs due whose parents have all ended as they had to, and fails those with one that
+did not. Parents are older than their children, so there are no cycles.
 """
 
 from collections.abc import Iterable
@@ -28,12 +28,12 @@ class DependencyCondition(StrEnum):
 
 
 class DependencyState(StrEnum):
-    """How a job's waiting for one parent stands."""
+    """Whether a job still waits for one parent."""
 
     WAITING = "waiting"
     MET = "met"
     UNMET = "unmet"
-    """It ended otherwise than it had to."""
+    """The parent did not end as it had to."""
 
 
 class JobDependency(Record):
@@ -46,7 +46,7 @@ class JobDependency(Record):
     on_end: DependencyCondition = Field(sa_type=TEXT)
     state: DependencyState = Field(sa_type=TEXT)
     told: bool = Field(default=False, sa_column_kwargs=with_server_default("false"))
-    """Whether its job has been looked at since it was settled."""
+    """Whether `release_waiting_jobs` has looked at its job since it was settled."""
 
 
 class JobDependencyTable(JobDependency, table=True):
@@ -65,7 +65,7 @@ class JobDependencyTable(JobDependency, table=True):
 
 
 class ParentJob(BaseModel):
-    """A job that another one waits or waited for, as that one is shown."""
+    """A job that another one waits or waited for, as a view of that one shows it."""
 
     job_id: UUID
     on: DependencyCondition
@@ -73,7 +73,7 @@ class ParentJob(BaseModel):
 
 
 _RELEASE_WAITING_JOBS: Final = """
-WITH news AS MATERIALIZED (
+WITH settled AS MATERIALIZED (
     SELECT DISTINCT job_id
       FROM (SELECT job_id
               FROM job_dependency
@@ -83,7 +83,7 @@ WITH news AS MATERIALIZED (
 ), before AS MATERIALIZED (
     SELECT job.id
       FROM job
-      JOIN news ON news.job_id = job.id
+      JOIN settled ON settled.job_id = job.id
      ORDER BY job.id
        FOR UPDATE OF job SKIP LOCKED
 ), judged AS MATERIALIZED (
@@ -139,7 +139,7 @@ SELECT count(*) FILTER (WHERE state = 'queued') AS released,
 
 
 def filter_waiting_parents(parents: Iterable[ParentJob] | None) -> list[ParentJob]:
-    """Return those that still keep a job from beginning."""
+    """Return the parents that still keep a job from beginning."""
     return [parent for parent in parents or () if parent.state is DependencyState.WAITING]
 
 
@@ -147,9 +147,10 @@ _BATCH_JOBS: Final = 100
 
 
 async def release_waiting_jobs(tx: Transaction, *, worker: str) -> tuple[bool, bool]:
-    """Let jobs begin whose parents are over, and fail those that wait in vain.
+    """Make jobs due whose parents have ended, and fail those that could never begin.
 
-    Says whether any may begin, and whether there may be more to look at.
+    Returns:
+        Whether any job may begin now, and whether there may be more to look at.
     """
     row = await tx.fetchrow(_RELEASE_WAITING_JOBS, _BATCH_JOBS, worker)
     assert row is not None  # noqa: S101  # a sum is always one row

@@ -1,15 +1,17 @@
-"""The life of a job, as its subject sees it: how it begins, and how it is called off.
+"""The transitions of a job that its subject makes: submission and cancellation.
 
-    QUEUED ──claim──▶ LAUNCHING ──bind──▶ RUNNING ──end──▶ SUCCEEDED | FAILED | CANCELLED
-      ▲                   │  (rejected, or absent)          FAILED also from QUEUED, LAUNCHING
-      └───────────────────┘                                  CANCELLED from any that is not final
+    QUEUED ──claim──▶ LAUNCHING ──record_remote_id──▶ RUNNING ──end_run──▶ SUCCEEDED
+      ▲                   │  mark_not_created, mark_absent                 or FAILED
+      └───────────────────┘                                                or CANCELLED
 
-The moves a worker makes are in `schema.jobs.run_launch` and `schema.jobs.run_end`. Every move,
-here and there, is one statement: it locks the job, compares what it must, sets, keeps the counters
-of the subject
-and appends the event, so no crash can leave half of it. (A cancel locks in a statement before it,
-to see a run that a claim is just inserting.) Locks are taken in the order job, run,
-subject, poll group. Time is the database's. Nothing here commits; the caller's transaction does.
+    FAILED also follows QUEUED and LAUNCHING; CANCELLED follows every state that is not final.
+
+The transitions that a worker makes are in `schema.jobs.run_launch` and `schema.jobs.run_end`. Each
+transition, here and there, is one statement: it locks the job, compares what it must, sets the new
+values, updates the counters of the subject and appends the event. So no crash can leave half of it.
+(A cancel locks the job in a statement before that one: the second statement then sees a run that a
+claim was just inserting.) Locks are taken in the order job, run, subject, poll group. Time is the
+database's. Nothing here commits: the caller's transaction does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +55,7 @@ WITH key AS (
      UNION ALL
     SELECT :job_id::uuid WHERE :idempotency_key::text IS NULL
 ), parents AS MATERIALIZED (
-    -- Whatever ends one of them waits for us, or we for it: what is said of them here is true.
+    -- Whatever ends one of them waits for us, or we wait for it: their states here stay true.
     SELECT id,
            CASE WHEN state = 'succeeded'
                      OR (:dependency_condition = 'finish' AND finished_at IS NOT NULL) THEN 'met'
@@ -100,7 +102,8 @@ WITH key AS (
       FROM made
      WHERE :price_micro_usd IS NOT NULL
 ), entered AS (
-    -- Waits for an archive or a new budget under way, and looks again; a later one waits for us.
+    -- This lock waits for an archive or a new budget under way, and then reads the row again;
+    -- a later one waits for us.
     SELECT workspace.id, workspace.budget_micro_usd
       FROM workspace, counted
      WHERE workspace.id = :workspace_id
@@ -174,7 +177,7 @@ SELECT job.*, job_payload.spec, job_cost.most_micro_usd AS max_cost_usd,
                              AND key = $2), $3)
 """
 
-# A statement of its own: it waits for a claim under way, and the next one sees the run of it.
+# A separate statement: it waits for a claim under way, and the next statement sees its run.
 _LOCK_JOB: Final = "SELECT FROM job WHERE id = $1 AND subject_id = $2 FOR UPDATE"
 
 _CANCEL_JOB: Final = """
@@ -195,7 +198,7 @@ WITH before AS MATERIALIZED (
      WHERE job.id = before.id
     RETURNING job.*, before.state AS was
 ), doomed AS (
-    -- A call has no id to kill by: the worker that makes it sees the order when it renews.
+    -- A call has no id to kill it by: its worker sees the order when it renews the lease.
     UPDATE remote_run AS run
        SET desired = 'dead',
            due_at = CASE run.kind WHEN 'hub_job' THEN now() ELSE run.due_at END
@@ -219,10 +222,10 @@ SELECT count(*) FROM called_off
 
 
 class SubmittedJob(Job):
-    """A job that was asked for."""
+    """A submitted job."""
 
     possible_duplicate_of: UUID | None = None
-    """A job of the same request, minutes old, if neither has an idempotency key to tell by."""
+    """A job of the same request, minutes old; looked for only without an idempotency key."""
 
 
 async def submit_job(
@@ -246,20 +249,24 @@ async def submit_job(
     dependency_condition: DependencyCondition = DependencyCondition.SUCCESS,
     schedule_id: UUID | None = None,
 ) -> SubmittedJob:
-    """Put a job in the queue; the same key and request again return the job they made.
+    """Put a job in the queue; the same key and request again return the first job.
 
-    A caller that never learned whether its commit was carried out repeats the call with the same
-    `job_id`: there is one job, whichever of the two made it.
+    A caller that does not know whether its commit was carried out repeats the call with the same
+    `job_id`: there is one job, whichever of the two calls made it.
 
-    It waits until the jobs of `parent_ids` have ended as `dependency_condition` says.
+    Args:
+        rate: what a launch of it can cost; none if it has no price.
+        default_monthly_budget: millionths of a dollar, for a subject without a budget of its own.
+        parent_ids: the job waits until these jobs have ended as `dependency_condition` says.
 
     Raises:
-        IdempotencyConflict: the key is held by a request that differs.
+        IdempotencyConflict: the key belongs to a different request.
         NotFound: the subject has no such job to wait for; the transaction must not commit.
-        LimitReached: the subject has `max_open_jobs` open jobs; the same.
-        WorkspaceArchived: it takes no new jobs; likewise.
-        BudgetExceeded: its worst case, or that it has none, is more than may be held; likewise.
-        Invalid: the request is too large to be kept.
+        LimitReached: the subject has `max_open_jobs` open jobs; the transaction must not commit.
+        WorkspaceArchived: it takes no new jobs; the transaction must not commit.
+        BudgetExceeded: a budget has no room for the worst case, or the job has no price; the
+            transaction must not commit.
+        Invalid: the request is too large to be stored.
     """
     submission: dict[str, Any] = {
         "job_id": job_id or ids.new_id(),
@@ -295,9 +302,12 @@ async def submit_job(
 async def cancel_job(
     tx: Transaction, job_id: UUID, *, subject_id: str, client: str | None = None
 ) -> bool:
-    """Call a job off, at once and for good; return whether it was still to be called off.
+    """Cancel a job, at once and for good.
 
-    A remote run it has gets a kill order, which is carried out until the run is seen to be over.
+    A kill order is written for its open remote run, and repeated until the run is seen to be over.
+
+    Returns:
+        False if the subject has no such job, or it was final before.
     """
     await tx.execute(_LOCK_JOB, job_id, subject_id)
     return bool(await tx.fetchval(_CANCEL_JOB, job_id, subject_id, client))
@@ -311,10 +321,10 @@ async def _find_submitted_job(tx: Transaction, submission: Mapping[str, Any]) ->
 
     Raises:
         IdempotencyConflict: the key was used for a request that differs.
-        Unavailable: the job that held the key is gone by now.
+        Unavailable: the job with that key is gone by now.
     """
     key: str | None = submission["idempotency_key"]
-    # A statement of its own: it sees the holder even if that one committed a moment ago.
+    # A separate statement: it sees the earlier job even if that one committed a moment ago.
     row = await tx.fetchrow(
         _SELECT_SUBMITTED_JOB, submission["subject_id"], key, submission["job_id"]
     )
@@ -349,7 +359,7 @@ def _compared_fields(submission: Mapping[str, Any]) -> dict[str, Any]:
 async def _find_refusal(
     tx: Transaction, row: Mapping[str, Any], submission: Mapping[str, Any], rate: Rate | None
 ) -> HoldfastError | None:
-    """Say why a job that was just written must not be committed, if so."""
+    """Return why a job that was just written must not be committed; none if it may be."""
     subject_id, workspace_id = submission["subject_id"], submission["workspace_id"]
     if not row["counted"]:
         open_jobs: int = await tx.fetchval(_COUNT_OPEN_JOBS, subject_id)
@@ -361,13 +371,13 @@ async def _find_refusal(
         # Only a workspace can be archived, so one is named.
         return WorkspaceArchived(ids.format_handle(ids.HandleKind.WORKSPACE, workspace_id))
     if not row["held"]:
-        # What the workspace had room for is counted by now, until the caller rolls it back.
-        kept = await budgets.read_budgets(
+        # If the workspace had room, its hold is counted by now, until the caller rolls back.
+        budget_statuses = await budgets.read_budgets(
             tx,
             subject_id,
             None if row["grouped"] else workspace_id,
             default_monthly_budget=submission["default_monthly_budget"],
         )
-        # A job that was cancelled meanwhile has made room by now; then the same call succeeds.
-        return budgets.find_exceeded_budget(kept, rate) or Unavailable("The budget")
+        # A job that was cancelled meanwhile may have made room; then the same call succeeds.
+        return budgets.find_exceeded_budget(budget_statuses, rate) or Unavailable("The budget")
     return None

@@ -1,4 +1,4 @@
-"""How far a call under way is, as its executor says it: shown, and nothing decided by it."""
+"""The progress of a call under way, as its executor reports it; nothing is decided by it."""
 
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -37,7 +37,7 @@ _MAX_MESSAGE_CHARS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """How far something is: `done` of `total`, both none where nobody can count it."""
+    """How far a call is: `done` of `total`; both are none where it cannot be counted."""
 
     done: int | None = None
     total: int | None = None
@@ -48,7 +48,7 @@ class JobProgress:
 async def record_progress(
     tx: Transaction, run_id: UUID, progress: JobProgress, *, worker: str
 ) -> bool:
-    """Write down how far a run is; false if that is no news, or the run is over."""
+    """Record how far a run is; false if that is recorded already, or the run is over."""
     facts = asdict(progress)
     if progress.message is not None:
         facts["message"] = " ".join(progress.message.split())[:_MAX_MESSAGE_CHARS]

@@ -1,4 +1,7 @@
-"""What a subject may read. Every statement compares the subject: a foreign row does not exist."""
+"""Reads of jobs for their subject.
+
+Every statement compares the subject: for anybody else a row does not exist.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from schema.jobs.dependencies import ParentJob
 from schema.jobs.tables import FINAL_STATES, Job, JobKind, JobState
 
 _MAX_WHOLE_CHARS: Final = 2000
-"""Characters of JSON that a part may have and stay whole."""
+"""Characters of JSON that a part of a request may have without being cut."""
 
 _EXCERPT_CHARS: Final = 300
 
@@ -39,7 +42,7 @@ SHORT_SPEC_COLUMN_SQL: Final = f"""
                               OR part ->> 'content' IS NOT NULL)
                            ELSE '{{}}' END)
              FROM jsonb_each(job_payload.spec)) END AS spec"""  # noqa: S608  # our own words
-"""The column of a request, large texts cut off; of a long list the first and the last."""
+"""The column of a request with large texts cut off; a long list keeps its first and last item."""
 
 
 _STATUS_SELECT: Final = """
@@ -144,7 +147,7 @@ class UpstreamState(StrEnum):
 
 
 class JobStatus(Job):
-    """A job with everything a view of it needs, read at one moment."""
+    """A job with everything that a view of it needs, read at one moment."""
 
     spec: dict[str, Any]
     hold: Hold | None
@@ -154,11 +157,11 @@ class JobStatus(Job):
     stopping: bool
     read_at: datetime
     ahead: int = 0
-    """Queued jobs of the subject's, of the same kind, that are launched before it."""
+    """Queued jobs of the same subject and kind that are launched before it."""
     active: int = 0
     max_active: int = 0
     launches_from: datetime | None = None
-    """Nothing of the subject's is launched before: the Hub asked for a pause."""
+    """No job of the subject is launched before: the Hub asked for a pause."""
     posted_at: datetime | None = None
     deadline_at: datetime | None = None
     """When its stage has lasted too long."""
@@ -166,7 +169,7 @@ class JobStatus(Job):
     """Where it can be reached while it runs."""
     token_expires_at: datetime | None = None
     price_micro_usd: int | None = None
-    """A started minute; this and what follows is none if it has no price."""
+    """Of a started minute; this and the next four are none if the job has no price."""
     ceiling_micro_usd: int | None = None
     held_micro_usd: int | None = None
     spent_micro_usd: int | None = None
@@ -176,7 +179,7 @@ class JobStatus(Job):
 
     @property
     def upstream(self) -> UpstreamState:
-        """Say how its remote side stands."""
+        """What is known of its remote side."""
         if self.stopping:
             return UpstreamState.STOPPING
         if self.attempt == 0 or (self.state is JobState.QUEUED):
@@ -185,42 +188,42 @@ class JobStatus(Job):
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing of it will change any more: it is final, and so is what it started."""
+        """Whether nothing of it will change any more: the job and its runs are over."""
         return self.state in FINAL_STATES and self.upstream is not UpstreamState.STOPPING
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list; `None` is any."""
+    """Which jobs to list; none is any."""
 
     workspace_id: UUID | None
     states: list[JobState] | None
     kind: JobKind | None
     labels: dict[str, str]
     since: datetime | timedelta | None = None
-    """Not created before; a length of time is counted back from now."""
+    """Not created before this; a length of time is counted back from now."""
     until: datetime | timedelta | None = None
-    """Not created after."""
+    """Not created after this."""
     rerun_of: UUID | None = None
     schedule_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SubjectStatus:
-    """How a subject stands as a whole."""
+    """Whether a subject is held, and how many jobs are open."""
 
     hold: Hold | None = None
     open_jobs: int = 0
 
 
 async def get_subject_status(tx: Transaction, subject_id: str) -> SubjectStatus:
-    """Say how a subject stands; one who never launched anything has nothing open."""
+    """Return the status of a subject; one who never launched anything has no open jobs."""
     row = await tx.fetchrow(_GET_SUBJECT_STATUS, subject_id)
     return SubjectStatus() if row is None else SubjectStatus(**row)
 
 
 async def get_job_status(tx: Transaction, subject_id: str, job_id: UUID) -> JobStatus | None:
-    """Return one job of the subject's."""
+    """Return one job of the subject."""
     row = await tx.fetchrow(*_GET_JOB_STATUS.bind(subject_id=subject_id, job_id=job_id))
     return None if row is None else JobStatus.from_row(row)
 
@@ -228,7 +231,7 @@ async def get_job_status(tx: Transaction, subject_id: str, job_id: UUID) -> JobS
 async def get_job_statuses(
     tx: Transaction, subject_id: str, job_ids: Sequence[UUID]
 ) -> dict[UUID, JobStatus]:
-    """Return those of the jobs named that are the subject's, without the bulk of what they ask."""
+    """Return the jobs that belong to the subject, with long parts of their requests cut off."""
     rows = await tx.fetch(*_GET_JOB_STATUSES.bind(subject_id=subject_id, job_ids=job_ids))
     return {row["id"]: JobStatus.from_row(row) for row in rows}
 
@@ -236,7 +239,7 @@ async def get_job_statuses(
 async def list_jobs(
     tx: Transaction, subject_id: str, job_filter: JobFilter, *, before: UUID | None, limit: int
 ) -> list[JobStatus]:
-    """Return the newest of the subject's jobs that are older than `before`."""
+    """Return the newest jobs of the subject that are older than `before`."""
     since, since_ago = _split_time_bound(job_filter.since)
     until, until_ago = _split_time_bound(job_filter.until)
     rows = await tx.fetch(
@@ -268,13 +271,13 @@ def _split_time_bound(
 
 
 async def get_job_result(tx: Transaction, subject_id: str, job_id: UUID) -> dict[str, Any] | None:
-    """Return what a succeeded job answered with."""
-    answer: dict[str, Any] | None = await tx.fetchval(_GET_JOB_RESULT, subject_id, job_id)
-    return answer
+    """Return the result of a job that succeeded."""
+    result: dict[str, Any] | None = await tx.fetchval(_GET_JOB_RESULT, subject_id, job_id)
+    return result
 
 
 async def is_idempotency_key_used(tx: Transaction, subject_id: str, key: str) -> bool:
-    """Say whether an idempotency key of the subject's has made a job."""
+    """Return whether an idempotency key of the subject has made a job."""
     return await tx.fetchval(_FIND_IDEMPOTENCY_KEY, subject_id, key) is not None
 
 
@@ -301,10 +304,10 @@ SELECT id
 async def find_handles_by_prefix(
     tx: Transaction, subject_id: str, kind: HandleKind, prefix: str, *, limit: int
 ) -> Sequence[str]:
-    """Return the newest handles of the subject's that begin so."""
-    span = ids.prefix_range(kind, prefix)
-    if span is None:
+    """Return the newest handles of the subject that begin with a prefix."""
+    id_range = ids.prefix_range(kind, prefix)
+    if id_range is None:
         return []
     statement = {HandleKind.JOB: _FIND_JOB_IDS, HandleKind.WORKSPACE: _FIND_WORKSPACE_IDS}[kind]
-    rows = await tx.fetch(statement, subject_id, *span, limit)
+    rows = await tx.fetch(statement, subject_id, *id_range, limit)
     return [ids.format_handle(kind, row["id"]) for row in rows]

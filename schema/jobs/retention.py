@@ -1,4 +1,4 @@
-"""The end of retention: what is finished and old is forgotten, in small bites."""
+"""Deletion of what is finished and past its retention, in small batches."""
 
 from datetime import timedelta
 from typing import Final
@@ -8,9 +8,9 @@ from schema.db.database import Transaction
 
 _BATCH_ROWS: Final = 500
 _MAX_BATCH_ITEM_ROWS: Final = 5000
-"""Rows of a batch that are forgotten in one bite, before it is forgotten itself."""
+"""Items of a batch that are deleted in one transaction, before the batch itself is."""
 
-# Of one batch at a time: thousands of rows would go with each job of a bite.
+# One batch at a time: with its job, each would take thousands of rows with it.
 _PRUNE_ITEMS: Final = """
 WITH old AS MATERIALIZED (
     SELECT id
@@ -85,7 +85,7 @@ DELETE FROM schedule_firing
 
 
 async def prune_expired(tx: Transaction, *, retention: timedelta) -> bool:
-    """Forget one bite of what is past its retention; true if there may be more."""
+    """Delete some of what is past its retention; true if there may be more."""
     await tx.execute(_PRUNE_KEYS, _BATCH_ROWS)
     await credentials.delete_idle_credentials(tx)
     counts = await tx.execute(_PRUNE_CALLS, _BATCH_ROWS)

@@ -1,4 +1,4 @@
-"""The moves that see a remote run over: ended, answered, absent; and what turned up too late."""
+"""The end transitions of a remote run: ended, answered, absent, and arrived too late."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ WITH before AS MATERIALIZED (
      WHERE job.id = (SELECT job_id FROM remote_run WHERE id = :run_id)
        FOR UPDATE OF job
 ), over AS (
-    -- By what upstream says it ran; by what we saw of it else, and then no more than it may cost.
+    -- The time is what upstream says. Without that it is what we saw, up to the ceiling.
     UPDATE remote_run AS run
        SET state = 'ended',
            stage = :stage,
@@ -67,7 +67,7 @@ WITH before AS MATERIALIZED (
      WHERE subject.id = over.subject_id
        AND over.origin = 'ours'
 ), watched AS (
-    -- It stays due: a last listing shows what repeats a run that nobody lists any more.
+    -- It stays due: a last listing shows a second run with the label of one that is over.
     UPDATE poll_group AS polled
        SET live = polled.live - 1
       FROM over
@@ -170,7 +170,7 @@ WITH before AS MATERIALIZED (
       FROM missing
      WHERE subject.id = missing.subject_id
 ), held AS (
-    -- Both launches may be alive for as long as this one is watched for.
+    -- Both launches may be alive as long as this one may still arrive.
     UPDATE job_cost AS cost
        SET held_micro_usd = held_micro_usd + ceiling_micro_usd
       FROM moved
@@ -222,7 +222,7 @@ WITH before AS MATERIALIZED (
        AND run.state IN ('absent', 'rejected')
     RETURNING run.*
 ), second AS (
-    -- Another one with the label of a run that is already bound: a row of its own, to be killed.
+    -- Another run with the label of one that is bound already gets a row of its own, to be killed.
     INSERT INTO remote_run (id, job_id, subject_id, namespace, kind, attempt, origin, state,
                             desired, remote_id, stage, seen_at, due_at, absent_after)
     SELECT gen_random_uuid(), run.job_id, run.subject_id, run.namespace, run.kind, run.attempt,
@@ -267,7 +267,7 @@ LATE_ARRIVAL_WINDOW: Final = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run went, in our words; `stage` and `message` are upstream's."""
+    """How a run ended, in our terms; `stage` and `message` are upstream's words."""
 
     state: JobState
     stage: str
@@ -279,13 +279,14 @@ class RunResult:
     """How long it ran, as far as upstream says."""
     started_at: datetime | None = None
     progress: JobProgress | None = None
-    """How far it came, if that is not what was noted last."""
+    """How far it came, if that differs from what was recorded last."""
 
 
 async def end_run(tx: Transaction, run_id: UUID, run_result: RunResult, *, worker: str) -> bool:
-    """Write down that a bound run is over, and with it the job that was waiting for it.
+    """Record that a bound run is over, and end the job that waits for it.
 
-    True if it was: else the job had come to an end before, or somebody has written it down.
+    Returns:
+        False if the job was final before, or another worker has recorded it.
     """
     return await _record_end(
         tx, run_id, run_result, worker=worker, expected_state="bound", only_if_lapsed=False
@@ -300,9 +301,9 @@ async def end_call(
     worker: str,
     only_if_lapsed: bool = False,
 ) -> bool:
-    """Write down how a call went; false if that decided nothing any more.
+    """Record how a call went; false if the job was final before.
 
-    A worker whose lease lapsed finds it already over.
+    A worker whose lease lapsed finds the run over already.
     """
     return await _record_end(
         tx,
@@ -324,9 +325,11 @@ async def record_stage(
     max_stage_duration: timedelta | None = None,
     addresses: RunAddresses | None = None,
 ) -> None:
-    """Write down what upstream now calls the state of a run, if that is news.
+    """Record what upstream now calls the state of a run, if that changed.
 
-    `patience` is how long this stage may last, if that is limited.
+    Args:
+        started_at: when upstream says that the run started.
+        max_stage_duration: how long this stage may last; none is no limit.
     """
     await tx.fetchval(
         *_RECORD_STAGE.bind(
@@ -341,7 +344,7 @@ async def record_stage(
 
 
 async def record_missed_listing(tx: Transaction, run_id: UUID, *, recheck_after: timedelta) -> bool:
-    """Count a complete listing that lacked an unknown run; true if it can be called absent."""
+    """Count a complete listing without an unknown run; true if the run can be marked absent."""
     return bool(
         await tx.fetchval(_RECORD_MISSED_LISTING, run_id, recheck_after, MIN_MISSED_LISTINGS)
     )
@@ -355,10 +358,12 @@ async def mark_absent(
     relaunch: bool = False,
     default_monthly_budget: int | None = None,
 ) -> None:
-    """Give up on an unknown run after the settle window, and watch for it.
+    """Mark an unknown run absent after the settle window, and watch for a late arrival.
 
-    With `relaunch` its job is queued again, unless it already has one run too many or too few, or
-    there is no room in a budget for what two of its launches can cost.
+    Args:
+        relaunch: queue the job again, unless it has an absent or a surplus run already, or a budget
+            has no room for what two of its launches can cost. Otherwise the job fails.
+        default_monthly_budget: millionths of a dollar, for a subject without a budget of its own.
     """
     relaunch = relaunch and await budgets.lock_budgets_for_relaunch(
         tx, run_id, default_monthly_budget=default_monthly_budget
@@ -377,9 +382,9 @@ async def mark_absent(
 async def record_surplus_run(
     tx: Transaction, run_id: UUID, *, remote_id: str, stage: str | None, worker: str
 ) -> bool:
-    """Record a run that upstream should not have, with its kill order; true if it was news.
+    """Record a run that upstream should not have, with its kill order; false if it was known.
 
-    It arrived after it was given up, or is listed though it was refused, or is one too many.
+    It arrived after it was marked absent, or is listed though it was rejected, or is a second one.
     """
     return bool(await tx.fetchval(_RECORD_SURPLUS_RUN, run_id, remote_id, stage, worker))
 

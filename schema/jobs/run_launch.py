@@ -1,9 +1,9 @@
-"""The moves that bring a remote run into being: claim, begin, renew, bind, doubt, reject.
+"""The launch transitions of a remote run: claim, begin, renew, bind, mark in doubt, reject.
 
-Facts are never fenced away, decisions are. That the Hub has a run of this id is written by whoever
-learns it, however late. Whether the job is tried again is decided by the run of its attempt, once,
-and only while that run is open: a job has at most one open run (`one_open_launch`), so no
-earlier attempt has a say by then. The state of the run is the fence.
+Facts are never fenced away; decisions are. Whoever learns that the Hub has a run with this id
+records it, however late. Whether the job is tried again is decided by the run of its attempt, once,
+and only while that run is open: a job has at most one open run (`one_open_launch`), so an earlier
+attempt cannot decide any more. The state of the run is the fence.
 """
 
 from dataclasses import dataclass
@@ -278,9 +278,13 @@ async def claim(
     lease: timedelta,
     settle_window: timedelta,
 ) -> list[ClaimedJob]:
-    """Take up to `limit` due jobs, the longest unserved subjects' first, and commit the intent.
+    """Claim up to `limit` due jobs, and open a run for each; the longest unserved subject is first.
 
-    Once this is committed the create request may have been sent, whatever becomes of the worker.
+    Once this is committed the create request may have been sent, whatever happens to the worker.
+
+    Args:
+        lease: how long a run stays this worker's unless it renews.
+        settle_window: how long no listing can prove that a run was never created.
     """
     rows = await tx.fetch(
         *_CLAIM.bind(
@@ -291,12 +295,12 @@ async def claim(
 
 
 async def begin_call(tx: Transaction, run_id: UUID, *, worker: str) -> bool:
-    """Say that a call is about to be sent; false if it must not be: cancelled, or lapsed."""
+    """Record that a call is about to be sent; false if it must not be: cancelled, or lapsed."""
     return bool(await tx.fetchval(_BEGIN_CALL, run_id, worker))
 
 
 async def renew_lease(tx: Transaction, run_id: UUID, *, lease: timedelta) -> bool:
-    """Keep the lease of a call under way; false if it has been called off, or lapsed."""
+    """Renew the lease of a call under way; false if the job was cancelled, or the lease lapsed."""
     return await tx.fetchval(_RENEW_LEASE, run_id, lease) is not None
 
 
@@ -311,10 +315,13 @@ async def record_remote_id(
     max_stage_duration: timedelta | None = None,
     addresses: RunAddresses | None = None,
 ) -> bool:
-    """Write down the id of a run; true if it is to be killed at once.
+    """Record the id of a run; true if it has to be killed at once.
 
-    An id for a run that was given up, refused or bound to another id is that of a surplus run.
-    `patience` is how long it may stay in its first stage, if that is limited.
+    An id for a run that is absent, rejected or bound to another id is recorded as a surplus run.
+
+    Args:
+        poll_after: when the run is listed for the first time, counted from now.
+        max_stage_duration: how long it may stay in its first stage; none is no limit.
     """
     doomed: bool | None = await tx.fetchval(
         *_RECORD_REMOTE_ID.bind(
@@ -343,7 +350,7 @@ async def mark_unconfirmed(
     recheck_after: timedelta = timedelta(0),
     only_if_lapsed: bool = False,
 ) -> None:
-    """Say that a create request had no clear answer; listings will tell what became of it."""
+    """Record that a create request had no clear answer; listings will show whether a run exists."""
     await tx.fetchval(
         *_MARK_UNCONFIRMED.bind(
             run_id=run_id,
@@ -366,10 +373,14 @@ async def mark_not_created(
     pause_subject_for: timedelta = timedelta(0),
     only_if_lapsed: bool = False,
 ) -> None:
-    """Say that a run was provably not created: fail the job for `reason`, or queue it again.
+    """Record that a run was provably not created: fail the job for `reason`, or queue it again.
 
-    Who sent the one request of a run knows, even after somebody else has come to doubt it.
-    `quiet_for` keeps the whole subject from launching, as the Hub asked of them.
+    The worker that sent the one request of a run knows, even after another has marked it
+    unconfirmed.
+
+    Args:
+        reason: why the job fails; none to queue it again.
+        pause_subject_for: how long nothing of the subject's is launched, as the Hub asked.
     """
     await tx.fetchval(
         *_MARK_NOT_CREATED.bind(
@@ -395,7 +406,7 @@ class LapsedRun:
 
 
 async def find_lapsed_runs(tx: Transaction, *, limit: int = 50) -> list[LapsedRun]:
-    """Find the runs whose worker fell silent; the move that follows compares again."""
+    """Find the runs whose lease lapsed; the transition that follows compares again."""
     return [
         LapsedRun(row["run_id"], row["kind"], row["job_state"] != "launching")
         for row in await tx.fetch(_FIND_LAPSED_RUNS, limit)

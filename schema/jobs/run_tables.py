@@ -1,7 +1,7 @@
 """A remote run: one thing upstream that may cost money. A job has one for each attempt.
 
 It is a row of its own because a cancelled job can still have a run to kill, and because a lost
-answer can leave a run that nobody knows.
+answer can leave a run whose existence is unknown.
 
     POSTING ──▶ BOUND ──▶ ENDED         POSTING, UNKNOWN ──▶ REJECTED   provably not created
        │          ▲                     POSTING ──▶ ENDED   a call that was answered, or lost
@@ -44,7 +44,7 @@ class RunState(StrEnum):
     """A worker holds the lease to create it, until `due_at`; it may exist."""
 
     UNKNOWN = "unknown"
-    """The create request had no clear answer; the Hub's listing will tell."""
+    """The create request had no clear answer; the Hub's listings will show whether it exists."""
 
     REJECTED = "rejected"
     """Provably never created."""
@@ -67,7 +67,7 @@ class DesiredState(StrEnum):
 
 
 class RunOrigin(StrEnum):
-    """How a run came to be."""
+    """Why a run exists."""
 
     OURS = "ours"
     """The one its attempt asked for."""
@@ -90,29 +90,29 @@ class RemoteRun(Record):
     desired: DesiredState = Field(sa_type=TEXT, sa_column_kwargs=with_server_default("'alive'"))
     remote_id: str | None = Field(sa_type=TEXT)
     due_at: datetime | None = Field(sa_type=TIMESTAMP)
-    """When somebody owes it a step: while posting, when the lease of its worker lapses."""
+    """When a worker has to act on it; while posting, when the lease of its worker lapses."""
     absent_after: datetime = Field(sa_type=TIMESTAMP)
     """No listing before this moment can prove that it was never created."""
     misses: int = Field(sa_column_kwargs=with_server_default("0"))
     """Complete listings that did not show it."""
     kills: int = Field(sa_column_kwargs=with_server_default("0"))
-    """Cancel requests sent upstream; drives their backoff."""
+    """Cancel requests sent upstream; their backoff depends on it."""
     stage: str | None = Field(sa_type=TEXT)
     """What upstream last called its state, in upstream's words."""
     log_lines: int = Field(sa_type=BIGINT, sa_column_kwargs=with_server_default("0"))
     """Upstream log lines already captured."""
     posted_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
     seen_at: datetime | None = Field(sa_type=TIMESTAMP)
-    """When upstream last told us anything about it."""
+    """When upstream last reported anything about it."""
     deadline_at: datetime | None = Field(sa_type=TIMESTAMP)
-    """When its stage has lasted too long; set anew with each stage.
+    """When its stage has lasted too long; set again with each stage.
 
-    Absent: until when it is watched for, and may still turn out to cost something.
+    Of an absent run: until when it is watched for, and may still cost something.
     """
     cost_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
     """What it cost by the time it was seen to be over, if its job has a price."""
     addresses: dict[str, Any] | None = Field(default=None, sa_type=JSON)
-    """Where it can be reached while it runs, if it asked to be: `Addresses`."""
+    """Where it can be reached while it runs, if its job asked for that: `RunAddresses`."""
 
 
 class RemoteRunTable(RemoteRun, table=True):
@@ -167,11 +167,11 @@ class PollGroup(Record):
     subject_id: str = Field(primary_key=True, foreign_key="subject.id", sa_type=TEXT)
     namespace: str = Field(primary_key=True, sa_type=TEXT)
     live: int = Field(sa_column_kwargs=with_server_default("0"))
-    """Bound runs; kept by the moves."""
+    """Bound runs; counted by the transitions."""
     due_at: datetime | None = Field(sa_type=TIMESTAMP)
     """When to list next; while a worker is listing, when its lease lapses."""
     epoch: int = Field(sa_type=BIGINT, sa_column_kwargs=with_server_default("0"))
-    """Counts takings; a worker that lost its turn cannot give it back."""
+    """Counts leases; a worker whose lease lapsed cannot release the group."""
     watch_until: datetime | None = Field(sa_type=TIMESTAMP)
     """Keep listing until then: an absent run may still arrive."""
 

@@ -22,26 +22,26 @@ from schema.db.base import (
 
 
 class JobKind(StrEnum):
-    """What carries a job out: the kinds we ship. `workers.executors` has one module for each.
+    """The kinds of job that we ship; `workers.executors` has one module for each.
 
-    A kind is an open word to everything but its own executor and tool; see `docs/executors.md`.
+    Only its own executor and tool know a kind; to the rest it is any word. See `docs/executors.md`.
     """
 
     HUB_JOB = "hub_job"
     """A Hugging Face Job: a remote run with an id, which can be listed, watched and killed."""
 
     INFERENCE = "inference"
-    """One call to Inference Providers: no id, so whatever is in doubt stays in doubt."""
+    """One call to Inference Providers: no id, so a lost answer stays unknown."""
 
     BATCH = "batch"
-    """Many calls to Inference Providers, each recorded: it goes on where it was left."""
+    """Many calls to Inference Providers, each recorded: a batch goes on where it stopped."""
 
     SPACE_CALL = "space_call"
     """One call of a Gradio Space's endpoint."""
 
 
 class JobState(StrEnum):
-    """Where a job stands. `schema.jobs.lifecycle` draws the moves between states."""
+    """The state of a job; `schema.jobs.lifecycle` draws the transitions."""
 
     QUEUED = "queued"
     """Waiting for a worker; `due_at` says from when."""
@@ -59,7 +59,7 @@ class JobState(StrEnum):
     """Finished; `reason` says why."""
 
     CANCELLED = "cancelled"
-    """Called off. Final at once, though a remote run may still have to be stopped."""
+    """Cancelled. Final at once, though a remote run may still have to be stopped."""
 
 
 FINAL_STATES: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
@@ -92,29 +92,29 @@ class Job(Record):
     id: UUID = Field(primary_key=True)
     subject_id: str = Field(foreign_key="subject.id", sa_type=TEXT)
     workspace_id: UUID | None = Field(default=None)
-    """A workspace of the same subject's."""
+    """A workspace of the same subject."""
     kind: str = Field(sa_type=TEXT)
-    """One of `JobKind`, or what an executor that is not ours is called."""
+    """One of `JobKind`, or the kind of an executor that is not ours."""
     namespace: str = Field(sa_type=TEXT)
     """The Hub account that acts and pays."""
     title: str = Field(sa_type=TEXT)
     """A few words for people: what runs, on what."""
     flavor: str | None = Field(default=None, sa_type=TEXT)
-    """The hardware it asked for, where people who may not read requests can count by it."""
+    """The hardware it asked for, in a column of its own for people who may not read requests."""
     digest: bytes | None = Field(default=None)
-    """SHA-256 of kind, namespace and spec: tells the same request again."""
+    """SHA-256 of kind, namespace and spec: the same request has the same digest."""
     rerun_of: UUID | None = Field(default=None)
-    """The job it repeats; not a foreign key, for it outlives that one."""
+    """The job it repeats; not a foreign key, because it outlives that job."""
     labels: dict[str, str] = Field(sa_type=JSON, sa_column_kwargs=with_server_default("'{}'"))
     state: JobState = Field(sa_type=TEXT, sa_column_kwargs=with_server_default("'queued'"))
     version: int = Field(sa_type=BIGINT, sa_column_kwargs=with_server_default("1"))
-    """Grows with every move and names its event: the ETag of the handle."""
+    """Grows with every transition and numbers its event: the ETag of the handle."""
     attempt: int = Field(sa_column_kwargs=with_server_default("0"))
-    """Counts claims; each has a remote run of its own, whose state fences what it may decide."""
+    """Counts claims; each has a remote run of its own, and the state of that run is its fence."""
     tries: int = Field(sa_column_kwargs=with_server_default("0"))
-    """Launches in a row that provably created nothing; drives the backoff."""
+    """Launches in a row that provably created nothing; the backoff depends on it."""
     due_at: datetime | None = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
-    """Queued: not to be claimed before."""
+    """When a queued job may be claimed."""
     cancel_requested_at: datetime | None = Field(sa_type=TIMESTAMP)
     """Set once, never cleared."""
     reason: Reason | None = Field(sa_type=TEXT)
@@ -122,16 +122,16 @@ class Job(Record):
     """What upstream said about it, in its words."""
     exit_code: int | None = Field()
     progress: dict[str, Any] | None = Field(default=None, sa_type=JSON)
-    """How far it is, as its executor last said; see `schema.jobs.progress`."""
+    """How far it is, as its executor last reported; see `schema.jobs.progress`."""
     schedule_id: UUID | None = Field(default=None)
-    """The schedule that fired it; not a foreign key, for it outlives that one."""
+    """The schedule that fired it; not a foreign key, because it outlives the schedule."""
     created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
     started_at: datetime | None = Field(sa_type=TIMESTAMP)
     finished_at: datetime | None = Field(sa_type=TIMESTAMP)
 
 
 class JobTable(Job, table=True):
-    """The rows, and the rules no UPDATE can break; triggers in the migration guard the moves."""
+    """The rows, and rules that no UPDATE can break; triggers in the migration guard transitions."""
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -181,7 +181,7 @@ class JobTable(Job, table=True):
 
 
 class JobPayload(Record):
-    """The bulky part of a job, apart so that a move rewrites only a narrow row."""
+    """The large part of a job, in a table of its own so that a transition rewrites a narrow row."""
 
     job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
     spec: dict[str, Any] = Field(sa_type=JSON)
@@ -207,7 +207,7 @@ class JobSecretTable(JobSecret, table=True):
 
 
 class EventKind(StrEnum):
-    """What happened to a job; each is written by the move of that name, in its transaction."""
+    """What happened to a job; each is written by one transition, in its transaction."""
 
     CREATED = "created"
     CLAIMED = "claimed"
@@ -227,15 +227,15 @@ class EventKind(StrEnum):
 
 
 class JobEvent(Record):
-    """One move of a job. Versions have no gaps, and folding the events gives the state."""
+    """One transition of a job. Versions have no gaps; the last event has the state."""
 
     job_id: UUID = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE")
     version: int = Field(primary_key=True, sa_type=BIGINT)
     kind: EventKind = Field(sa_type=TEXT)
     state: JobState = Field(sa_type=TEXT)
-    """The state the move left the job in."""
+    """The state of the job after the transition."""
     actor: str = Field(sa_type=TEXT)
-    """The subject or the worker who made it."""
+    """The subject or the worker that made it."""
     facts: dict[str, Any] = Field(sa_type=JSON, sa_column_kwargs=with_server_default("'{}'"))
     at: datetime = Field(
         sa_type=TIMESTAMP, sa_column_kwargs=with_server_default("clock_timestamp()")
@@ -249,7 +249,7 @@ class JobEventTable(JobEvent, table=True):
 
 
 class IdempotencyKey(Record):
-    """A caller's promise that two requests with this key are one."""
+    """A key by which a caller marks two requests as the same."""
 
     subject_id: str = Field(primary_key=True, foreign_key="subject.id", sa_type=TEXT)
     key: str = Field(primary_key=True, sa_type=TEXT)

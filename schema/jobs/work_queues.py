@@ -1,8 +1,8 @@
-"""Who owes whom a step: what the workers' loops take up, each under a lease of its own.
+"""Leased queues of due rows, for the loops of the workers.
 
-Every job that is not final and every run that may cost money stands in exactly one of these
-queues (`v_unowned` lists what does not, and is always empty). A taken row is due again when its
-lease lapses, so that a worker that dies in the middle is simply followed by another.
+Every job that is not final, and every run that may cost money, is in exactly one of these queues
+(`v_unowned` lists the exceptions, and is always empty). A leased row is due again when its lease
+lapses, so another worker goes on where one died.
 """
 
 from collections.abc import Sequence
@@ -153,10 +153,10 @@ class DueQueues:
     runs: bool
     groups: bool
     dependents: bool
-    """Whether a job may begin, or never will, that waited for others."""
+    """Whether a job that waited for others may begin, or never will."""
     schedules: bool
     next_in: timedelta | None
-    """How long until a queue has something due that has nothing due yet."""
+    """How long until the next row is due that is not due yet."""
 
 
 async def find_due_queues(tx: Transaction) -> DueQueues:
@@ -167,24 +167,25 @@ async def find_due_queues(tx: Transaction) -> DueQueues:
 
 
 class DueRun(RemoteRun):
-    """A run and how its times stand by the database's clock."""
+    """A run, and its times by the database's clock."""
 
     age: timedelta
-    """Since it was asked for or seen: what is young may not be shown everywhere."""
+    """Since it was posted or seen: a young run may be missing from a listing."""
     flavor: str | None = None
-    """The hardware it asked for; told with a run that owes a step, as are its attempts."""
+    """The hardware it asked for; read with due runs only, as are its attempts."""
     attempts: int = 1
     """How often the Hub may start it."""
     timeout: timedelta | None = None
-    """How long all its attempts may run; told with a bound run, as is whether it is overdue."""
+    """How long all its attempts may run; read with bound runs only, as is `overdue`."""
     overdue: bool = False
     outputs: Sequence[str] = ()
-    """What its job is to leave behind, and where, as `schema.specs.outputs` has it."""
+    """What its job leaves behind, in the form of `schema.specs.outputs`."""
     outputs_in: str | None = None
+    """Where the outputs go."""
 
 
 async def lease_due_runs(tx: Transaction, *, limit: int, lease: timedelta) -> list[DueRun]:
-    """Take runs whose fate is unknown, and runs to be killed; kill orders go first."""
+    """Lease unknown runs, and runs that have to be killed; kill orders go first."""
     return [DueRun.from_row(row) for row in await tx.fetch(_LEASE_DUE_RUNS, limit, lease)]
 
 
@@ -194,7 +195,7 @@ async def record_kill_request(tx: Transaction, run_id: UUID, *, recheck_after: t
 
 
 async def release_run_lease(tx: Transaction, run_id: UUID) -> None:
-    """Let another worker take a run at once, and not only when the lease of this step lapses."""
+    """Make a run due at once, instead of when its lease lapses."""
     await tx.execute(_RELEASE_RUN_LEASE, run_id)
 
 
@@ -210,7 +211,7 @@ class PollLease:
 async def lease_due_poll_groups(
     tx: Transaction, *, limit: int, lease: timedelta
 ) -> list[PollLease]:
-    """Take poll groups that are due for a listing."""
+    """Lease poll groups that are due for a listing."""
     rows = await tx.fetch(_LEASE_DUE_POLL_GROUPS, limit, lease)
     return [PollLease(**row) for row in rows]
 
@@ -218,11 +219,12 @@ async def lease_due_poll_groups(
 async def finish_poll(
     tx: Transaction, poll_lease: PollLease, *, min_interval: timedelta, max_interval: timedelta
 ) -> None:
-    """End a turn: look again after a twentieth of the newest run's age, within the two bounds.
+    """Release a poll group, and set when it is listed next.
 
-    Where only a late arrival is looked for, that is a twentieth of the time it has been given up.
+    That is after a twentieth of the newest run's age, within the two bounds. Where only a late
+    arrival is watched for, it is a twentieth of the time since the run was marked absent.
 
-    It is nobody's business if another worker has taken the group over.
+    Nothing changes if another worker has leased the group since.
     """
     await tx.execute(
         *_FINISH_POLL.bind(
@@ -239,7 +241,7 @@ async def finish_poll(
 async def postpone_poll(
     tx: Transaction, poll_lease: PollLease, *, recheck_after: timedelta
 ) -> None:
-    """End a turn that saw nothing."""
+    """Release a poll group whose listing failed."""
     await tx.execute(
         _POSTPONE_POLL, poll_lease.subject_id, poll_lease.namespace, poll_lease.epoch, recheck_after
     )
@@ -254,6 +256,6 @@ async def list_bound_runs(tx: Transaction, poll_lease: PollLease) -> list[DueRun
 async def find_group_runs(
     tx: Transaction, poll_lease: PollLease, run_ids: list[UUID]
 ) -> dict[UUID, RemoteRun]:
-    """Return those of the runs named that belong to a group."""
+    """Return the runs of a poll group that are among these."""
     rows = await tx.fetch(_FIND_GROUP_RUNS, poll_lease.subject_id, poll_lease.namespace, run_ids)
     return {row["id"]: RemoteRun.from_row(row) for row in rows}

@@ -1,11 +1,11 @@
-"""When does a schedule fire? Cron as Debian reads it, by the clocks of a time zone.
+"""Cron expressions as Debian reads them, by the clocks of a time zone.
 
-A time that a clock skips in spring counts as soon as it has skipped it; one that it shows twice in
-autumn counts once, the first time. What repeats within the day (`0 * * * *`, `*/10 * * * *`) keeps
-its distance instead. So says Debian's cron, and `cronsim` after it.
+A time that a clock skips in spring fires right after the gap; a time that it shows twice in autumn
+fires once, the first time. What repeats within the day (`0 * * * *`, `*/10 * * * *`) keeps its
+distance instead. Debian's cron does this, and `cronsim` does as Debian's cron.
 
-Names of zones are looked up in a list before a file of that name is opened, and no expression may
-ask for more than one firing in five minutes.
+The name of a zone is looked up in a list before a file of that name is opened, and no expression
+may fire more than once in five minutes.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ MIN_INTERVAL: Final = timedelta(minutes=5)
 """The least time between two firings."""
 _FIELD_COUNT: Final = 5
 _MAX_EXPRESSION_CHARS: Final = 100
-"""How many letters an expression may have."""
+"""The longest expression."""
 _REFERENCE_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _SYNTAX_HINT: Final = (
     'Write five fields, "minute hour day-of-month month day-of-week", such as "0 9 * * 1-5", or '
@@ -53,27 +53,29 @@ class CronTrigger:
 
     @classmethod
     def parse(cls, cron: str, timezone: str) -> Self:
-        """Check an expression and the name of a zone.
+        """Parse an expression and the name of a time zone.
 
         Raises:
-            Invalid: one of them cannot be read, or it fires too often, or never.
+            Invalid: one of them cannot be read, or the expression fires too often, or never.
         """
-        rhythm = cls(" ".join(cron.split()), _parse_zone(timezone))
-        expression = CRON_ALIASES.get(rhythm.cron.lower())
-        if rhythm.cron.startswith("@"):
+        trigger = cls(" ".join(cron.split()), _parse_zone(timezone))
+        expression = CRON_ALIASES.get(trigger.cron.lower())
+        if trigger.cron.startswith("@"):
             if expression is None:
-                near = did_you_mean(rhythm.cron, CRON_ALIASES)
+                suggestion = did_you_mean(trigger.cron, CRON_ALIASES)
                 raise _invalid(
                     "cron",
-                    f"{quote_value(rhythm.cron)} is no name for one.",
-                    near,
+                    f"{quote_value(trigger.cron)} is no name for one.",
+                    suggestion,
                     _SYNTAX_HINT,
                 )
-            rhythm = cls(rhythm.cron.lower(), rhythm.timezone)
-        elif len(rhythm.cron) > _MAX_EXPRESSION_CHARS or len(rhythm.cron.split()) != _FIELD_COUNT:
-            raise _invalid("cron", f"{quote_value(rhythm.cron)} has not five fields.", _SYNTAX_HINT)
-        rhythm._check_frequency()
-        return rhythm
+            trigger = cls(trigger.cron.lower(), trigger.timezone)
+        elif len(trigger.cron) > _MAX_EXPRESSION_CHARS or len(trigger.cron.split()) != _FIELD_COUNT:
+            raise _invalid(
+                "cron", f"{quote_value(trigger.cron)} has not five fields.", _SYNTAX_HINT
+            )
+        trigger._check_frequency()
+        return trigger
 
     def next_after(self, moment: datetime) -> datetime:
         """Return the first firing after a moment, in UTC.
@@ -81,28 +83,28 @@ class CronTrigger:
         Raises:
             Invalid: there is none within fifty years.
         """
-        for found in self._iterate_from(moment):
-            # Compared in UTC: of two times of one zone Python compares what the clocks show.
-            if found.astimezone(UTC) > moment:
-                return found.astimezone(UTC)
+        for firing in self._iterate_from(moment):
+            # Compared in UTC: for two times in one zone Python compares what the clocks show.
+            if firing.astimezone(UTC) > moment:
+                return firing.astimezone(UTC)
         raise _invalid("cron", f"{self.cron!r} never fires: there is no such day.")
 
     def upcoming(self, moment: datetime, count: int) -> list[datetime]:
         """Return the next firings after a moment, as the clocks of the zone show them."""
-        found: list[datetime] = []
+        firings: list[datetime] = []
         for _ in range(count):
             moment = self.next_after(moment)
-            found.append(moment.astimezone(ZoneInfo(self.timezone)))
-        return found
+            firings.append(moment.astimezone(ZoneInfo(self.timezone)))
+        return firings
 
     def _check_frequency(self) -> None:
         try:
-            shape = CronSim(CRON_ALIASES.get(self.cron, self.cron), _REFERENCE_TIME)
+            fields = CronSim(CRON_ALIASES.get(self.cron, self.cron), _REFERENCE_TIME)
         except CronSimError as error:
             raise _invalid(
                 "cron", f"{self.cron!r} cannot be read: {error}.", _SYNTAX_HINT
             ) from None
-        minutes, hours = sorted(shape.minutes), sorted(shape.hours)
+        minutes, hours = sorted(fields.minutes), sorted(fields.hours)
         gaps = [later - earlier for earlier, later in pairwise(minutes)]
         if any((hour + 1) % 24 in hours for hour in hours):
             gaps.append(minutes[0] + 60 - minutes[-1])
@@ -121,18 +123,20 @@ class CronTrigger:
 
 @cache
 def _zone_names() -> dict[str, str]:
-    listed = (files("tzdata") / "zones").read_text(encoding="utf-8").split()
-    return {name.casefold(): name for name in listed}
+    names = (files("tzdata") / "zones").read_text(encoding="utf-8").split()
+    return {name.casefold(): name for name in names}
 
 
 def _parse_zone(name: str) -> str:
     zones = _zone_names()
-    found = zones.get(name.strip().replace(" ", "_").casefold())
-    if found is None:
-        near = did_you_mean(name, zones.values())
-        form = 'Write its IANA name, such as "Europe/Paris", or "UTC".'
-        raise _invalid("timezone", f"there is no time zone {quote_value(name)}.", near, form)
-    return found
+    zone = zones.get(name.strip().replace(" ", "_").casefold())
+    if zone is None:
+        suggestion = did_you_mean(name, zones.values())
+        syntax_hint = 'Write its IANA name, such as "Europe/Paris", or "UTC".'
+        raise _invalid(
+            "timezone", f"there is no time zone {quote_value(name)}.", suggestion, syntax_hint
+        )
+    return zone
 
 
 def _invalid(argument: str, *sentences: str) -> Invalid:

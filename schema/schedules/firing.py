@@ -1,11 +1,11 @@
-"""How schedules fire, each time once.
+"""The firing of due schedules, exactly once for each time.
 
-    due ──take──▶ leased ──lock──▶ submit a job, or skip ──settle──▶ due again at its next time
+    due ──lease──▶ leased ──lock──▶ submit a job, or skip ──record──▶ due again at its next time
 
-A worker takes what is due under a lease. What became of a firing, the job it made and the next
-time are written in one transaction, which compares the time it is for: whoever comes second, or
-comes back from a crash, finds another time there and writes nothing. The loop that makes these
-moves is `workers.loops.fire_schedules`.
+A worker leases what is due. The outcome of a firing, its job and the next time are written in one
+transaction, which compares the time that the firing is for: a worker that comes second, or comes
+back from a crash, finds another time there and writes nothing. The loop is in
+`workers.loops.fire_schedules`.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from schema.db.sql import parse_statement
 from schema.schedules.tables import FiringOutcome, Schedule, ScheduleSnapshot
 
 MISSED_AFTER: Final = timedelta(minutes=5)
-"""A firing that is later than this was missed."""
+"""A firing that is later than this counts as missed."""
 
 _LEASE_DUE_SCHEDULES: Final = """
 WITH due AS MATERIALIZED (
@@ -36,7 +36,7 @@ UPDATE schedule
 RETURNING schedule.*, now() AS read_at
 """
 
-# What it compares it keeps; statements after it see what whoever held it before has committed.
+# The lock keeps what it compares; later statements see what its holder before has committed.
 _LOCK_FIRING: Final = """
 SELECT true
   FROM schedule
@@ -73,20 +73,20 @@ SELECT id, :fire_at, subject_id, :is_requested, :outcome, :job_id, :code, :messa
 
 @dataclass(frozen=True, slots=True)
 class DueFiring:
-    """A firing that is to be made, and the schedule as it was when it was taken."""
+    """A firing that is due, and the schedule as it was when it was leased."""
 
     schedule: Schedule
     fire_at: datetime
     is_requested: bool
-    """Whether the subject asked for it, beside its times."""
+    """Whether the subject requested it, besides the times of the schedule."""
     next_at: datetime | None
-    """When the schedule fires after it; none if that is left as it is."""
+    """When the schedule fires next; none leaves that time as it is."""
     is_late: bool
-    """Whether it is so late that nobody can have been there."""
+    """Whether it counts as missed: no worker was there."""
 
     @classmethod
     def from_schedule(cls, schedule: ScheduleSnapshot) -> "DueFiring":
-        """Say which firing is due: one that was asked for goes first."""
+        """Choose the firing that is due: a requested one goes first."""
         if schedule.asked_at is not None:
             return cls(schedule, schedule.asked_at, is_requested=True, next_at=None, is_late=False)
         assert schedule.next_at is not None  # noqa: S101  # or it would not be due
@@ -102,13 +102,13 @@ class DueFiring:
 async def lease_due_schedules(
     tx: Transaction, *, limit: int, lease: timedelta
 ) -> list[ScheduleSnapshot]:
-    """Take schedules that are due; one whose lease lapses is due again."""
+    """Lease schedules that are due; one whose lease lapses is due again."""
     rows = await tx.fetch(_LEASE_DUE_SCHEDULES, limit, lease)
     return [ScheduleSnapshot.from_row(row) for row in rows]
 
 
 async def lock_firing(tx: Transaction, due_firing: DueFiring) -> bool:
-    """Keep everybody else from this firing; false if it has been made, or is not wanted now."""
+    """Lock a firing; false if it was made already, or its time has changed."""
     return (
         await tx.fetchval(
             _LOCK_FIRING, due_firing.schedule.id, due_firing.fire_at, due_firing.is_requested
@@ -118,13 +118,13 @@ async def lock_firing(tx: Transaction, due_firing: DueFiring) -> bool:
 
 
 async def find_unfinished_job(tx: Transaction, schedule_id: UUID) -> UUID | None:
-    """Return the newest job of a schedule that is not final, if there is one."""
+    """Return the newest job of a schedule that is not final; none if all are."""
     job_id: UUID | None = await tx.fetchval(_FIND_UNFINISHED_JOB, schedule_id)
     return job_id
 
 
 async def get_confirm_threshold(tx: Transaction, workspace_id: UUID) -> int | None:
-    """Return from which worst case on a launch into a workspace needs a person's word."""
+    """Return from which worst case on, in millionths of a dollar, a launch needs confirmation."""
     threshold: int | None = await tx.fetchval(_GET_CONFIRM_THRESHOLD, workspace_id)
     return threshold
 
@@ -138,7 +138,7 @@ async def record_firing(
     code: str | None = None,
     message: str | None = None,
 ) -> None:
-    """Write down what became of a firing, and when the next is due; both or neither."""
+    """Record the outcome of a firing, and set the next time; both or neither."""
     await tx.execute(
         *_RECORD_FIRING.bind(
             schedule_id=due_firing.schedule.id,

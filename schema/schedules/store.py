@@ -1,8 +1,8 @@
-"""What a subject does with their schedules: make, look, change, have one fire now, delete.
+"""Schedules for their subject: create, read, update, request a firing, delete.
 
-Each move is one statement, after one that locks what it compares. Times are computed from the
-database's, by the caller, in the transaction of the move. The secrets of a schedule are sealed
-when it is made, copied into each job it makes, and go with it.
+Each transition is one statement, after one that locks what it compares. The caller computes times
+from the database's time, in the same transaction. The secrets of a schedule are sealed when it is
+created, copied into each job that it starts, and deleted with it.
 """
 
 from collections.abc import Mapping
@@ -30,12 +30,12 @@ from schema.schedules.tables import (
 MAX_SCHEDULES: Final = 100
 """How many schedules a subject may have."""
 MAX_SHOWN_FIRINGS: Final = 5
-"""How many of its firings are shown of a schedule."""
+"""How many firings of a schedule are shown."""
 _SPEC_SIZE_CONSTRAINT: Final = "ck_schedule_spec_size"
 
 _NOW: Final = "SELECT now()"
 
-# Whoever makes another at the same time waits, and counts this one.
+# A call that creates another schedule at the same time waits, and then counts this one.
 _LOCK_SUBJECT: Final = "SELECT FROM subject WHERE id = $1 FOR UPDATE"
 
 _FIND_BY_KEY: Final = "SELECT * FROM schedule WHERE subject_id = $1 AND idempotency_key = $2"
@@ -145,7 +145,7 @@ SELECT *
 
 
 class ScheduleStatus(ScheduleSnapshot):
-    """A schedule and how it last fired, read at one moment."""
+    """A schedule and its last firings, read at one moment."""
 
     firings: list[ScheduleFiring]
     """The latest first."""
@@ -153,7 +153,7 @@ class ScheduleStatus(ScheduleSnapshot):
 
 @dataclass(frozen=True, slots=True)
 class NewSchedule:
-    """A schedule to be made; its request has been checked."""
+    """A schedule to be created; its request has been validated."""
 
     name: str
     cron: str
@@ -175,7 +175,7 @@ _COMPARED_FIELDS: Final = (
     *("name", "cron", "timezone", "overlap", "missed", "workspace_id", "kind", "namespace"),
     *("spec", "labels", "most_micro_usd"),
 )
-"""What tells a request for a schedule from another; its worst case follows from these."""
+"""The fields by which requests for schedules differ; the worst case follows from these."""
 
 
 async def read_database_time(tx: Transaction) -> datetime:
@@ -195,12 +195,12 @@ async def create_schedule(
     secrets: Mapping[str, Secret],
     client: str | None = None,
 ) -> UUID:
-    """Keep a schedule; the same key and request again return the one they made.
+    """Create a schedule; the same key and request again return the first one.
 
     Raises:
-        IdempotencyConflict: the key is held by one that differs.
-        TooManySchedules: the subject has as many as they may.
-        Invalid: the request is too large to be kept.
+        IdempotencyConflict: the key belongs to a different request.
+        TooManySchedules: the subject has `MAX_SCHEDULES` already.
+        Invalid: the request is too large to be stored.
     """
     await tx.execute(_LOCK_SUBJECT, subject_id)
     if new_schedule.idempotency_key is not None:
@@ -247,7 +247,7 @@ async def create_schedule(
 async def get_schedule(
     tx: Transaction, subject_id: str, schedule_id: UUID
 ) -> ScheduleStatus | None:
-    """Return one schedule of the subject's."""
+    """Return one schedule of the subject."""
     row = await tx.fetchrow(_GET_SCHEDULE, subject_id, schedule_id)
     return None if row is None else ScheduleStatus.from_row(row)
 
@@ -255,7 +255,7 @@ async def get_schedule(
 async def list_schedules(
     tx: Transaction, subject_id: str, *, before: UUID | None, limit: int
 ) -> list[ScheduleStatus]:
-    """Return the newest of the subject's schedules that are older than `before`."""
+    """Return the newest schedules of the subject that are older than `before`."""
     return [
         ScheduleStatus.from_row(row)
         for row in await tx.fetch(_LIST_SCHEDULES, subject_id, before, limit)
@@ -263,19 +263,19 @@ async def list_schedules(
 
 
 async def is_known_schedule(tx: Transaction, subject_id: str, schedule_id: UUID) -> bool:
-    """Say whether the subject has such a schedule, or has jobs that one made before it went."""
+    """Return whether the subject has such a schedule, or jobs of one that was deleted."""
     return await tx.fetchval(_IS_KNOWN_SCHEDULE, subject_id, schedule_id) is not None
 
 
 async def is_schedule_key_used(tx: Transaction, subject_id: str, key: str) -> bool:
-    """Say whether an idempotency key of the subject's has made a schedule."""
+    """Return whether an idempotency key of the subject has made a schedule."""
     return await tx.fetchrow(_FIND_BY_KEY, subject_id, key) is not None
 
 
 async def lock_schedule(
     tx: Transaction, subject_id: str, schedule_id: UUID
 ) -> ScheduleSnapshot | None:
-    """Keep a schedule as it is until it has been changed."""
+    """Lock a schedule until the end of the transaction."""
     row = await tx.fetchrow(_LOCK_SCHEDULE, subject_id, schedule_id)
     return None if row is None else ScheduleSnapshot.from_row(row)
 
@@ -288,11 +288,17 @@ async def update_schedule(
     fire_now: bool,
     client: str | None = None,
 ) -> datetime | None:
-    """Set what of a locked schedule can be set; no `next_at` pauses it.
+    """Update a locked schedule.
 
-    Returns when a firing besides was asked for, if none has followed. Asked twice is asked once.
+    Args:
+        next_at: when it fires next; none pauses it.
+        fire_now: request a firing now, besides its times. A second request before that firing
+            changes nothing.
+
+    Returns:
+        When a firing was requested that has not followed yet.
     """
-    asked_at: datetime | None = await tx.fetchval(
+    requested_at: datetime | None = await tx.fetchval(
         *_UPDATE_SCHEDULE.bind(
             subject_id=schedule.subject_id,
             schedule_id=schedule.id,
@@ -307,13 +313,13 @@ async def update_schedule(
             handle=ids.format_handle(ids.HandleKind.SCHEDULE, schedule.id),
         )
     )
-    return asked_at
+    return requested_at
 
 
 async def get_firing(
     tx: Transaction, subject_id: str, schedule_id: UUID, fire_at: datetime
 ) -> ScheduleFiring | None:
-    """Return what became of one firing, once that is known."""
+    """Return the outcome of one firing; none while that is not known."""
     row = await tx.fetchrow(_GET_FIRING, subject_id, schedule_id, fire_at)
     return None if row is None else ScheduleFiring.from_row(row)
 
@@ -321,7 +327,7 @@ async def get_firing(
 async def delete_schedule(
     tx: Transaction, subject_id: str, schedule_id: UUID, *, client: str | None = None
 ) -> Schedule | None:
-    """Forget a schedule, its firings and its secrets; the jobs it made stay."""
+    """Delete a schedule, its firings and its secrets; its jobs stay."""
     handle = ids.format_handle(ids.HandleKind.SCHEDULE, schedule_id)
     row = await tx.fetchrow(_DELETE_SCHEDULE, subject_id, schedule_id, client, handle)
     return None if row is None else Schedule.from_row(row)

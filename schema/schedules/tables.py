@@ -1,6 +1,7 @@
-"""A schedule: a request that is launched again and again, and what became of each time.
+"""Tables of schedules, each a request that is launched again and again, and of their firings.
 
-`schema.schedules.store` has what its subject does with it, `schema.schedules.firing` how it fires.
+`schema.schedules.store` has what a subject does with a schedule, `schema.schedules.firing` how it
+fires.
 """
 
 from datetime import datetime
@@ -26,23 +27,23 @@ from schema.schedules.cron import CronTrigger
 
 
 class OverlapPolicy(StrEnum):
-    """What becomes of a firing while a job of the same schedule has not finished."""
+    """What happens to a firing while a job of the same schedule has not finished."""
 
     SKIP = "skip"
-    """Nothing is launched, and that is written down."""
+    """Nothing is launched, and that is recorded."""
 
     ALLOW = "allow"
     """Another job runs beside it."""
 
 
 class MissedPolicy(StrEnum):
-    """What becomes of the times at which no worker was there."""
+    """What happens to times at which no worker was there."""
 
     RUN_ONCE = "run_once"
-    """One job makes up for them all."""
+    """One job is launched for all of them."""
 
     SKIP = "skip"
-    """None does; it goes on with the next."""
+    """No job is launched for them; the schedule goes on with the next time."""
 
 
 class FiringOutcome(StrEnum):
@@ -52,7 +53,7 @@ class FiringOutcome(StrEnum):
     SKIPPED = "skipped"
     """A job of an earlier firing had not finished."""
     MISSED = "missed"
-    """No worker was there at the time, and it is not to be made up for."""
+    """No worker was there at the time, and the policy is to skip it."""
     REFUSED = "refused"
     """A launch would have been refused: a budget, a limit, a price that is not known."""
 
@@ -68,26 +69,26 @@ class Schedule(Record):
     overlap: OverlapPolicy = Field(sa_type=TEXT)
     missed: MissedPolicy = Field(sa_type=TEXT)
     workspace_id: UUID | None = Field(default=None)
-    """A workspace of the same subject's."""
+    """A workspace of the same subject."""
     kind: str = Field(sa_type=TEXT)
     namespace: str = Field(sa_type=TEXT)
     title: str = Field(sa_type=TEXT)
     spec: dict[str, Any] = Field(sa_type=JSON)
-    """As it was checked when the schedule was made; what a job keeps under the same name."""
+    """As it was validated when the schedule was created; the spec of each job."""
     labels: dict[str, str] = Field(sa_type=JSON, sa_column_kwargs=with_server_default("'{}'"))
     most_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
-    """The most its subject wants to pay for one job, if they said so."""
+    """The most that its subject wants to pay for one job, if they set a limit."""
     ceiling_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
-    """What one job could cost at worst when they made it; none if that has no price."""
+    """What one job could cost at worst when it was created; none if it has no price."""
     idempotency_key: str | None = Field(default=None, sa_type=TEXT)
     created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
     paused_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
     next_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
-    """When it fires next; what a worker that fires it compares and sets."""
+    """When it fires next; a worker that fires it compares this and sets it."""
     asked_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
-    """When its subject asked for a firing besides, until there has been one."""
+    """When its subject requested a firing besides its times, until that firing is made."""
     due_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
-    """When a worker is to look at it: the sooner of the two, or when a lease on it lapses."""
+    """When a worker looks at it: the earlier of the two, or when a lease on it lapses."""
 
     @property
     def trigger(self) -> CronTrigger:
@@ -96,7 +97,7 @@ class Schedule(Record):
 
 
 class ScheduleSnapshot(Schedule):
-    """A schedule, and what the database's clock showed when it was read."""
+    """A schedule, and the database's time when it was read."""
 
     read_at: datetime
 
@@ -126,27 +127,27 @@ class ScheduleTable(Schedule, table=True):
 
 
 class ScheduleFiring(Record):
-    """One time at which a schedule fired, and what became of it."""
+    """One firing of a schedule, and its outcome."""
 
     schedule_id: UUID = Field(primary_key=True, foreign_key="schedule.id", ondelete="CASCADE")
     fire_at: datetime = Field(primary_key=True, sa_type=TIMESTAMP)
-    """When it was to fire, or was asked to."""
+    """When it had to fire, or the firing was requested."""
     subject_id: str = Field(sa_type=TEXT)
     asked: bool = Field(default=False)
-    """Whether its subject asked for it, beside its times."""
+    """Whether its subject requested it, besides the times of the schedule."""
     became: FiringOutcome = Field(sa_type=TEXT)
     job_id: UUID | None = Field(default=None)
-    """The job it made, or the unfinished one it was skipped for; not a foreign key."""
+    """Its job, or the unfinished job that it was skipped for; not a foreign key."""
     code: str | None = Field(default=None, sa_type=TEXT)
     message: str | None = Field(default=None, sa_type=TEXT)
-    """Why it was refused, as the launch would have said."""
+    """Why it was refused, in the words of the launch."""
     at: datetime = Field(
         sa_type=TIMESTAMP, sa_column_kwargs=with_server_default("clock_timestamp()")
     )
 
 
 class ScheduleFiringTable(ScheduleFiring, table=True):
-    """The rows; each is written with the move that sets the next time."""
+    """The rows; each is written by the statement that sets the next time."""
 
     __table_args__ = (
         check_in_enum("became", FiringOutcome),
@@ -159,7 +160,7 @@ class ScheduleFiringTable(ScheduleFiring, table=True):
 
 
 class ScheduleSecret(Record):
-    """The secrets its jobs are given, until it is deleted; see `schema.schedules.store`."""
+    """The secrets for its jobs, until it is deleted; see `schema.accounts.secrets`."""
 
     schedule_id: UUID = Field(primary_key=True, foreign_key="schedule.id", ondelete="CASCADE")
     subject_id: str = Field(sa_type=TEXT)

@@ -1,4 +1,4 @@
-"""What a launch into a workspace takes from it, where the call does not say otherwise."""
+"""The defaults that a workspace gives to launches into it."""
 
 from datetime import timedelta
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from schema.specs.outputs import OutputLocation
 
 
 class WorkspaceDefaults(BaseModel):
-    """The defaults of a workspace; `None` is none, and leaves it to the launch."""
+    """The defaults of a workspace; a launch uses them where its call says nothing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,5 +30,5 @@ class WorkspaceDefaults(BaseModel):
     """Where outputs go, each job's into a folder of its own."""
 
     def to_patch(self) -> dict[str, Any]:
-        """Return what was said, as JSON; a null in it takes a default away."""
+        """Return the fields that were set, as JSON; a null removes a default."""
         return self.model_dump(mode="json", exclude_unset=True)

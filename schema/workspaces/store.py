@@ -1,9 +1,9 @@
-"""How does a workspace change, and what has become of the jobs in it?
+"""Workspaces: create, read and update.
 
-A change is one statement: it locks the workspace, sets what was given, and notes in the audit what
-is different afterwards. It never touches a job: what was launched keeps what it was launched with,
-also where a new budget has less room than is held. A launch locks the same row, so it and an
-archive, or a budget, come one after the other.
+An update is one statement: it locks the workspace, sets what was given, and writes what is
+different afterwards into the audit log. It never touches a job: a job keeps what it was launched
+with, even where a new budget is smaller than what is held. A launch locks the same row, so a launch
+and an archive, or a new budget, come one after the other.
 """
 
 from collections.abc import Mapping
@@ -79,37 +79,37 @@ SELECT workspace.*, jobs.*
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceChange:
-    """What is to be different; what is not given stays as it is."""
+    """The fields to change; what is not given stays as it is."""
 
     name: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """A null takes that default away."""
+    """A null removes that default."""
     sets_confirmation: bool = False
     confirm_above_micro_usd: int | None = None
-    """None, if it is set: the person is never asked."""
+    """None, if `sets_confirmation`: the person is never asked."""
     sets_budget: bool = False
     budget_micro_usd: int | None = None
-    """None, if it is set: its jobs may cost any sum."""
+    """None, if `sets_budget`: its jobs may cost any amount."""
     archived: bool | None = None
 
 
 class WorkspaceStatus(Workspace):
-    """A workspace, and what has become of its jobs."""
+    """A workspace, and the sums of its jobs."""
 
     jobs: int
     open_jobs: int
     states: dict[str, int]
-    """States in which there is none are left out."""
+    """How many jobs are in each state; states without jobs are left out."""
     run_seconds: int
-    """How long its jobs have run at the Hub, in sum, until now."""
+    """How long all its jobs together have run at the Hub until now."""
 
 
 async def find_other_workspace_named(
     tx: Transaction, subject_id: str, workspace_id: UUID, name: str
 ) -> UUID | None:
-    """Return another workspace of the subject's that has this name."""
-    other: UUID | None = await tx.fetchval(_FIND_OTHER_WORKSPACE, subject_id, name, workspace_id)
-    return other
+    """Return another workspace of the subject that has this name."""
+    other_id: UUID | None = await tx.fetchval(_FIND_OTHER_WORKSPACE, subject_id, name, workspace_id)
+    return other_id
 
 
 async def update_workspace(
@@ -120,10 +120,10 @@ async def update_workspace(
     *,
     client: str | None = None,
 ) -> Workspace | None:
-    """Change a workspace of the subject's; the same change again changes, and notes, nothing.
+    """Update a workspace of the subject; the same update again changes, and records, nothing.
 
     Raises:
-        UniqueViolationError: another has that name; the caller's transaction is lost.
+        UniqueViolationError: another workspace has that name; the caller's transaction is lost.
     """
     row = await tx.fetchrow(
         *_UPDATE_WORKSPACE.bind(
@@ -146,7 +146,7 @@ async def update_workspace(
 async def get_workspace_status(
     tx: Transaction, subject_id: str, workspace_id: UUID
 ) -> WorkspaceStatus | None:
-    """Return a workspace of the subject's with the sums of its jobs."""
+    """Return a workspace of the subject with the sums of its jobs."""
     row = await tx.fetchrow(_GET_WORKSPACE_STATUS, subject_id, workspace_id)
     return None if row is None else WorkspaceStatus.from_row(row)
 
@@ -196,7 +196,7 @@ async def create_workspace(
     defaults: Mapping[str, Any] | None = None,
     client: str | None = None,
 ) -> Workspace | None:
-    """Make a workspace; none if the subject has one of that name."""
+    """Create a workspace; none if the subject has one of that name."""
     row = await tx.fetchrow(
         *_CREATE_WORKSPACE.bind(
             workspace_id=workspace_id,
@@ -220,7 +220,7 @@ async def create_workspace(
 
 
 async def get_workspace(tx: Transaction, subject_id: str, workspace_id: UUID) -> Workspace | None:
-    """Return one workspace of the subject's."""
+    """Return one workspace of the subject."""
     return _workspace_from_row(await tx.fetchrow(_GET_WORKSPACE, subject_id, workspace_id))
 
 
@@ -237,7 +237,7 @@ async def list_workspaces(
     limit: int,
     include_archived: bool = False,
 ) -> list[WorkspaceSummary]:
-    """Return the newest of the subject's workspaces that are older than `before`."""
+    """Return the newest workspaces of the subject that are older than `before`."""
     rows = await tx.fetch(_LIST_WORKSPACES, subject_id, before, limit, include_archived)
     return [WorkspaceSummary.from_row(row) for row in rows]
 

@@ -1,4 +1,4 @@
-"""A workspace: a subject's named group of jobs."""
+"""The table of workspaces, which are a subject's named groups of jobs."""
 
 from datetime import datetime
 from typing import Any
@@ -17,11 +17,11 @@ class Workspace(Record):
     subject_id: str = Field(foreign_key="subject.id", sa_type=TEXT)
     name: str = Field(sa_type=TEXT)
     budget_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
-    """The most that all its jobs may cost together, if that is limited."""
+    """The most that all its jobs together may cost; none is no limit."""
     held_micro_usd: int = Field(
         default=0, sa_type=BIGINT, sa_column_kwargs=with_server_default("0")
     )
-    """What its jobs may still cost; kept by the moves, as is what they did."""
+    """What its jobs may still cost; counted by the transitions, as is what they did cost."""
     spent_micro_usd: int = Field(
         default=0, sa_type=BIGINT, sa_column_kwargs=with_server_default("0")
     )
@@ -29,12 +29,11 @@ class Workspace(Record):
     defaults: dict[str, Any] = Field(
         default_factory=dict[str, Any], sa_type=JSON, sa_column_kwargs=with_server_default("'{}'")
     )
-    """What launches into it take where they do not say otherwise; see
-    `schema.workspaces.defaults`."""
+    """Defaults for launches into it; see `schema.workspaces.defaults`."""
     confirm_above_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
-    """The person is asked before a launch that could cost more; none: never."""
+    """The person is asked before a launch that could cost more; none is never."""
     archived_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
-    """Since when it takes no new jobs."""
+    """Since when it accepts no new jobs."""
 
 
 class WorkspaceTable(Workspace, table=True):
@@ -42,7 +41,9 @@ class WorkspaceTable(Workspace, table=True):
 
     __table_args__ = (
         UniqueConstraint("subject_id", "name"),
-        UniqueConstraint("id", "subject_id"),  # what a job refers to: a workspace, and whose it is
+        UniqueConstraint(
+            "id", "subject_id"
+        ),  # a job refers to a workspace together with its subject
         CheckConstraint("length(name) BETWEEN 1 AND 100", name="name_length"),
         CheckConstraint("budget_micro_usd >= 0", name="budget_counted"),
         CheckConstraint("held_micro_usd >= 0", name="held_counted"),
