@@ -57,7 +57,9 @@ async def test_a_month_is_bounded_for_all_workspaces_together(
     one, other = await make_workspace(), await make_workspace(500_000)
     await make_job(rate=THIRTY_CENT_RATE, workspace_id=one, default_monthly_budget=500_000)
 
-    with pytest.raises(BudgetExceeded, match=r"of this month.*\$0\.50.*\$0\.30 held") as refused:
+    with pytest.raises(
+        BudgetExceeded, match=r"of this month.*\$0\.50.*\$0\.30 is reserved"
+    ) as refused:
         await make_job(rate=THIRTY_CENT_RATE, workspace_id=other, default_monthly_budget=500_000)
     assert refused.value.scope == "month"
     assert "20m" in str(refused.value)
