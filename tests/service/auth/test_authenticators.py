@@ -160,10 +160,12 @@ async def test_the_metadata_names_the_authorization_server(
 ) -> None:
     """A client that comes without a token finds its way from there."""
     async with httpx2.AsyncClient() as http:
-        said = (await http.get(f"{service_url}/.well-known/oauth-protected-resource/mcp")).json()
+        metadata = (
+            await http.get(f"{service_url}/.well-known/oauth-protected-resource/mcp")
+        ).json()
 
-    assert said["authorization_servers"] == [authorization_server.issuer]
-    assert said["scopes_supported"] == ["jobs", "inference-api"]
+    assert metadata["authorization_servers"] == [authorization_server.issuer]
+    assert metadata["scopes_supported"] == ["jobs", "inference-api"]
 
 
 async def test_the_official_client_signs_in_at_the_authorization_server(

@@ -131,7 +131,7 @@ async def test_an_infinite_time_is_not_a_time(
 
 
 @pytest.mark.parametrize(
-    ("given", "scopes"),
+    ("claims", "scopes"),
     [
         ({"scope": "jobs  openid"}, {"jobs", "openid"}),
         ({"scope": None, "scp": ["jobs", "openid"]}, {"jobs", "openid"}),
@@ -144,12 +144,12 @@ async def test_an_infinite_time_is_not_a_time(
 async def test_scopes_are_read_where_servers_write_them(
     authorization_server: AuthorizationServer,
     trusted_authority: JwtVerifier,
-    given: Any,
+    claims: Any,
     scopes: set[str],
 ) -> None:
     """`scope` is the standard (RFC 9068), Okta and Entra say `scp`; the standard wins."""
     assert (
-        await trusted_authority.verify(authorization_server.issue_token(**given))
+        await trusted_authority.verify(authorization_server.issue_token(**claims))
     ).scopes == scopes
 
 
@@ -157,12 +157,16 @@ async def test_what_is_only_shown_never_refuses_anybody(
     authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """An e-mail address is for whoami; the subject is who."""
-    told = await trusted_authority.verify(
+    identity = await trusted_authority.verify(
         authorization_server.issue_token(email="ada@example.org", name="Ada Lovelace")
     )
     odd = await trusted_authority.verify(
         authorization_server.issue_token(email=7, name="", client_id=None, azp="cursor")
     )
 
-    assert (told.email, told.name, told.client_id) == ("ada@example.org", "Ada Lovelace", "claude")
+    assert (identity.email, identity.name, identity.client_id) == (
+        "ada@example.org",
+        "Ada Lovelace",
+        "claude",
+    )
     assert (odd.subject, odd.email, odd.name, odd.client_id) == (ADA_SUB, None, None, "cursor")

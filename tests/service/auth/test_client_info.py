@@ -26,8 +26,8 @@ async def test_a_modern_client_is_known_by_the_name_in_its_request(
     service_url: str, database: Database
 ) -> None:
     """Its HTTP library's name says nothing; what it calls itself does."""
-    info = Implementation(name="cursor", version="3.1")
-    async with open_mcp_client(service_url, client_info=info) as client:
+    implementation = Implementation(name="cursor", version="3.1")
+    async with open_mcp_client(service_url, client_info=implementation) as client:
         await client.call_tool(*CREATE_WORKSPACE_CALL.values())
         launched = await client.call_tool("launch_job", LAUNCH_ARGUMENTS)
         await client.call_tool("cancel_job", {"job_id": launched.structured_content["job_id"]})
@@ -67,7 +67,7 @@ async def test_a_client_is_forgotten_with_its_request(service_url: str, database
 
 
 @pytest.mark.parametrize(
-    ("name", "kept"),
+    ("name", "printable"),
     [
         ("a\x00b\x1b[31mc\u202ed\n", "ab[31mcd"),
         ("n" * 500, "n" * 120),
@@ -76,15 +76,15 @@ async def test_a_client_is_forgotten_with_its_request(service_url: str, database
         ("Größe 1", "Größe 1"),
     ],
 )
-def test_a_name_is_bounded_and_prints(name: str, kept: str | None) -> None:
+def test_a_name_is_bounded_and_prints(name: str, printable: str | None) -> None:
     """It ends up in terminals and pages of people who did not choose it."""
-    assert printable_name(name) == kept
+    assert printable_name(name) == printable
 
 
 @pytest.mark.parametrize(
-    "info", ["1", "null", '{"name": 5}', '{"version": "1"}', "{", '{"name": "\\u0000"}']
+    "client_info", ["1", "null", '{"name": 5}', '{"version": "1"}', "{", '{"name": "\\u0000"}']
 )
-def test_a_client_that_misnames_itself_is_nobody(info: str) -> None:
+def test_a_client_that_misnames_itself_is_nobody(client_info: str) -> None:
     """The record is no reason to refuse a call."""
-    body = '{"params": {"_meta": {"io.modelcontextprotocol/clientInfo": %s}}}' % info  # noqa: UP031
+    body = '{"params": {"_meta": {"io.modelcontextprotocol/clientInfo": %s}}}' % client_info  # noqa: UP031
     assert read_client_info(body.encode()) is None

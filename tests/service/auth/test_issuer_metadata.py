@@ -64,7 +64,7 @@ async def test_the_name_of_a_server_is_enough_to_find_its_keys(
 
 
 @pytest.mark.parametrize(
-    "said",
+    "overrides",
     [
         {"issuer": "https://evil.example"},
         {"issuer": None},
@@ -77,10 +77,10 @@ async def test_the_name_of_a_server_is_enough_to_find_its_keys(
 async def test_metadata_that_is_not_the_servers_own_leads_nowhere(
     authorization_server: AuthorizationServer,
     discover_authority: DiscoverAuthority,
-    said: dict[str, Any],
+    overrides: dict[str, Any],
 ) -> None:
     """One host may serve another's metadata (RFC 8414, section 3.3), or be led astray."""
-    authorization_server.metadata_overrides = said
+    authorization_server.metadata_overrides = overrides
 
     with pytest.raises(Unavailable):
         await discover_authority().verify(authorization_server.issue_token())

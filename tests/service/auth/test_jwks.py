@@ -1,4 +1,4 @@
-"""Which keys are believed, for how long, and how often may anybody make us ask?"""
+"""Tests of the key cache: which keys it trusts, for how long, and how often it fetches them."""
 
 import json
 from datetime import timedelta

@@ -188,14 +188,14 @@ async def test_a_token_cannot_say_how_it_is_to_be_verified(
     name: str,
 ) -> None:
     """Not even if the server signed it: what is not followed must not look as if it were."""
-    said = {
+    header_parameters = {
         "jku": f"{authorization_server.url}/evil",
         "jwk": rsa_key.as_dict(private=False),
         "x5u": f"{authorization_server.url}/evil",
         "x5c": ["MIIB"],
         "crit": ["b64"],
     }
-    header = {"alg": "RS256", "kid": "rsa", "b64": True, name: said[name]}
+    header = {"alg": "RS256", "kid": "rsa", "b64": True, name: header_parameters[name]}
 
     refusal = await assert_refused(
         trusted_authority, sign_token(header, authorization_server.make_payload(), rsa_key)
@@ -234,12 +234,12 @@ async def test_what_was_signed_cannot_be_changed(
     authorization_server: AuthorizationServer, trusted_authority: JwtVerifier
 ) -> None:
     """Neither who, nor the signature itself, nor nothing in its place."""
-    header, said, signature = authorization_server.issue_token().reveal().split(".")
+    header, payload, signature = authorization_server.issue_token().reveal().split(".")
     _, bobs, _ = authorization_server.issue_token(sub="bob").reveal().split(".")
 
     await assert_refused(trusted_authority, Secret(f"{header}.{bobs}.{signature}"))
-    await assert_refused(trusted_authority, Secret(f"{header}.{said}.{signature[:-8]}"))
-    await assert_refused(trusted_authority, Secret(f"{header}.{said}."))
+    await assert_refused(trusted_authority, Secret(f"{header}.{payload}.{signature[:-8]}"))
+    await assert_refused(trusted_authority, Secret(f"{header}.{payload}."))
 
 
 @pytest.mark.parametrize(("kid", "alg"), [("ec", "RS256"), ("rsa", "ES256"), ("ec", "ES384")])

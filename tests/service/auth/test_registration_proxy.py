@@ -106,13 +106,13 @@ async def test_the_metadata_keeps_what_is_true_under_another_name(
         hub_url=hub_emulator.url, oauth_client_id="app", public_url="http://127.0.0.1:9"
     ) as url:
         async with httpx2.AsyncClient(base_url=url) as http:
-            said = (await http.get(METADATA_PATH)).json()
+            metadata = (await http.get(METADATA_PATH)).json()
             resource = (await http.get("/.well-known/oauth-protected-resource/mcp")).json()
 
-    assert said["issuer"] == "http://127.0.0.1:9"
-    assert said["registration_endpoint"] == "http://127.0.0.1:9/oauth/register"
-    assert said["authorization_endpoint"] == f"{hub_emulator.url}/oauth/authorize"
-    assert "authorization_response_iss_parameter_supported" not in said
+    assert metadata["issuer"] == "http://127.0.0.1:9"
+    assert metadata["registration_endpoint"] == "http://127.0.0.1:9/oauth/register"
+    assert metadata["authorization_endpoint"] == f"{hub_emulator.url}/oauth/authorize"
+    assert "authorization_response_iss_parameter_supported" not in metadata
     assert resource["authorization_servers"] == ["http://127.0.0.1:9"]
 
 

@@ -54,11 +54,11 @@ async def test_callers_who_come_together_are_verified_by_one_question(
 async def test_a_question_under_way_is_not_asked_again() -> None:
     """Whoever comes meanwhile waits for the answer, also if the first to ask goes away."""
     cache: AsyncCache[str] = AsyncCache(max_entries=10)
-    asked: list[str] = []
+    questions: list[str] = []
     asking, release = anyio.Event(), anyio.Event()
 
     async def ask() -> CacheEntry[str]:
-        asked.append("whose?")
+        questions.append("whose?")
         asking.set()
         await release.wait()
         return CacheEntry("ada", timedelta(minutes=1))
@@ -76,7 +76,7 @@ async def test_a_question_under_way_is_not_asked_again() -> None:
             await anyio.wait_all_tasks_blocked()
             release.set()
 
-    assert (answers, asked) == (["ada"] * 5, ["whose?"])
+    assert (answers, questions) == (["ada"] * 5, ["whose?"])
 
 
 async def test_an_answer_is_forgotten_when_its_time_is_over() -> None:
@@ -307,7 +307,7 @@ async def test_a_secret_of_a_job_is_sealed_and_shown_to_nobody(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"env": {"AB": "1"}, "secrets": {"AB": "2"}}, "AB is both in env and in secrets"),
         ({"secrets": {"HF_TOKEN": "x"}, "pass_token": True}, "choose one of them"),
@@ -317,12 +317,12 @@ async def test_a_secret_of_a_job_is_sealed_and_shown_to_nobody(
     ],
 )
 async def test_secrets_that_cannot_be_meant_are_refused_with_what_to_do(
-    service_url: str, arguments: dict[str, Any], said: str
+    service_url: str, arguments: dict[str, Any], message: str
 ) -> None:
     """And the answer repeats no value."""
     answer = await call_tool(
         service_url, "launch_job", image="python:3.12", command="true", **arguments
     )
 
-    assert said in answer_text(answer)
+    assert message in answer_text(answer)
     assert "canary" not in answer_text(answer)

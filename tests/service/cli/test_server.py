@@ -38,10 +38,10 @@ async def test_a_process_serves_until_it_is_told_to_stop(
     ):
         await connected.get(url)
         running.send_signal(signal.SIGTERM)
-        _, said = await anyio.to_thread.run_sync(lambda: running.communicate(timeout=9))
+        _, log_output = await anyio.to_thread.run_sync(lambda: running.communicate(timeout=9))
 
     assert running.returncode in (0, -signal.SIGTERM)
-    assert b"service.started" in said
+    assert b"service.started" in log_output
 
 
 async def test_who_waits_is_answered_when_the_process_is_told_to_stop(

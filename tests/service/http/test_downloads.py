@@ -71,12 +71,12 @@ def make_file(job_id: UUID, subject_id: str = ADA_ID, name: str = "model.bin") -
 
 async def test_a_link_is_enough_to_download_a_file(service_url: str, job_with_file: Job) -> None:
     """A person opens it in a browser, and a script with curl, where no token is."""
-    [told] = await read_result(service_url, job_with_file)
+    [link] = await read_result(service_url, job_with_file)
     [again] = await read_result(service_url, job_with_file)
 
     whole, head = (
-        await follow_link(service_url, told["url"]),
-        await follow_link(service_url, told["url"], "HEAD"),
+        await follow_link(service_url, link["url"]),
+        await follow_link(service_url, link["url"], "HEAD"),
     )
 
     assert whole.status_code == head.status_code == 200
@@ -86,8 +86,8 @@ async def test_a_link_is_enough_to_download_a_file(service_url: str, job_with_fi
     assert whole.headers["x-content-type-options"] == "nosniff"
     assert whole.headers["cache-control"] == "private, no-store"
     assert "set-cookie" not in whole.headers
-    assert told["url"] != again["url"]
-    left = datetime.fromisoformat(told["expires_at"]) - datetime.now(UTC)
+    assert link["url"] != again["url"]
+    left = datetime.fromisoformat(link["expires_at"]) - datetime.now(UTC)
     assert timedelta(minutes=14) < left <= timedelta(minutes=15)
 
 
@@ -102,10 +102,10 @@ async def test_nothing_of_a_file_is_run_or_believed_by_a_browser(
         NewJobFile.from_content(name, b"<script>", "text/html\r\nset-cookie: a=b"),
     )
 
-    [told] = [
+    [link] = [
         each for each in await read_result(service_url, job_with_file) if each["name"] == name
     ]
-    page = await follow_link(service_url, told["url"])
+    page = await follow_link(service_url, link["url"])
 
     assert page.content == b"<script>"
     assert page.headers["content-type"] == "application/octet-stream"
@@ -181,8 +181,8 @@ async def test_a_file_that_lies_at_the_hub_is_linked_to_there(
     nowhere = replace(there, name="odd", uri="s3://bucket/odd")
     await store_files(database, job_with_file, there, nowhere)
 
-    told = {each["name"]: each for each in await read_result(service_url, job_with_file)}
+    links = {each["name"]: each for each in await read_result(service_url, job_with_file)}
 
-    assert told["out.csv"]["url"].endswith("/buckets/ada/b/resolve/run%201/out.csv")
-    assert told["out.csv"]["expires_at"] is None
-    assert told["odd"]["url"] is None
+    assert links["out.csv"]["url"].endswith("/buckets/ada/b/resolve/run%201/out.csv")
+    assert links["out.csv"]["expires_at"] is None
+    assert links["odd"]["url"] is None

@@ -96,8 +96,8 @@ class LogRecorder(logging.Handler):
         self.events: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        said: Any = record.msg
-        self.events.append(said["event"])
+        event: Any = record.msg
+        self.events.append(event["event"])
 
 
 @pytest.fixture
@@ -221,10 +221,10 @@ async def test_what_valkey_keeps_names_only_the_subject_and_goes_by_itself(
 
     assert await redis.keys() == [f"holdfast:calls:{ADA_ID}".encode()]
 
-    async def kept() -> int:
+    async def count_keys() -> int:
         return int(await redis.dbsize())
 
-    await eventually(kept, lambda keys: keys == 0)
+    await eventually(count_keys, lambda keys: keys == 0)
 
 
 async def test_a_killed_valkey_leaves_it_to_postgres_until_it_is_back(

@@ -45,9 +45,9 @@ def make_workspace(service_url: str) -> WorkspaceFactory:
 def read_sealed_token(answer: CallToolResult) -> str:
     """Return the confirmation token in a refusal."""
     assert read_refusal(answer)["code"] == "NeedsConfirmation"
-    found = re.search(r'confirm="([^"]+)"', answer_text(answer))
-    assert found is not None
-    return found[1]
+    match = re.search(r'confirm="([^"]+)"', answer_text(answer))
+    assert match is not None
+    return match[1]
 
 
 async def count_jobs(service: str) -> int:
@@ -96,13 +96,13 @@ async def test_a_client_that_cannot_ask_launches_in_two_steps(
     service_url: str, make_workspace: WorkspaceFactory, tool: str, request_: dict[str, Any]
 ) -> None:
     """One consent is one job, however often the second call is made; other work asks anew."""
-    asked = {**request_, "workspace_id": await make_workspace()}
+    arguments = {**request_, "workspace_id": await make_workspace()}
 
-    token = read_sealed_token(await call_tool(service_url, tool, **asked))
-    other = await call_tool(service_url, tool, **asked | {"name": "other"}, confirm=token)
+    token = read_sealed_token(await call_tool(service_url, tool, **arguments))
+    other = await call_tool(service_url, tool, **arguments | {"name": "other"}, confirm=token)
     assert await count_jobs(service_url) == 0
-    first = await call_for_result(service_url, tool, **asked, confirm=token)
-    again = await call_for_result(service_url, tool, **asked, confirm=token)
+    first = await call_for_result(service_url, tool, **arguments, confirm=token)
+    again = await call_for_result(service_url, tool, **arguments, confirm=token)
 
     assert read_sealed_token(other) != token
     assert first["job_id"] == again["job_id"]
@@ -118,12 +118,12 @@ async def test_a_retry_is_agreed_to_like_a_launch(
         await call_for_result(service_url, "launch_job", **JOB_ARGUMENTS, workspace_id=workspace)
     )["job_id"]
     await call_for_result(service_url, "cancel_job", job_id=old)
-    asked: dict[str, Any] = {"job_id": old, "overrides": {"flavor": "a10g-small"}}
+    arguments: dict[str, Any] = {"job_id": old, "overrides": {"flavor": "a10g-small"}}
 
     cheap = await call_for_result(service_url, "retry_job", job_id=old)
-    token = read_sealed_token(await call_tool(service_url, "retry_job", **asked))
-    dear = await call_for_result(service_url, "retry_job", **asked, confirm=token)
-    again = await call_for_result(service_url, "retry_job", **asked, confirm=token)
+    token = read_sealed_token(await call_tool(service_url, "retry_job", **arguments))
+    dear = await call_for_result(service_url, "retry_job", **arguments, confirm=token)
+    again = await call_for_result(service_url, "retry_job", **arguments, confirm=token)
 
     assert again["job_id"] == dear["job_id"]
     assert cheap["cost"]["ceiling_usd"] < 0.25
@@ -135,10 +135,10 @@ async def test_a_retry_is_bounded_like_a_launch(service_url: str) -> None:
     """What the first one was allowed to cost says nothing of what the second is."""
     old = (await call_for_result(service_url, "launch_job", **JOB_ARGUMENTS))["job_id"]
     await call_for_result(service_url, "cancel_job", job_id=old)
-    asked: dict[str, Any] = {"job_id": old, "overrides": {"flavor": "a10g-small"}}
+    arguments: dict[str, Any] = {"job_id": old, "overrides": {"flavor": "a10g-small"}}
 
-    refused = await call_tool(service_url, "retry_job", **asked, max_cost_usd=0.2)
-    taken = await call_for_result(service_url, "retry_job", **asked, max_cost_usd=0.6)
+    refused = await call_tool(service_url, "retry_job", **arguments, max_cost_usd=0.2)
+    taken = await call_for_result(service_url, "retry_job", **arguments, max_cost_usd=0.6)
 
     assert "max_cost_usd is $0.20" in answer_text(refused)
     assert taken["cost"]["ceiling_usd"] == 0.50001
@@ -149,16 +149,16 @@ async def test_a_repeat_under_its_key_asks_nobody_again(
 ) -> None:
     """It launches nothing; who lost the answer only wants to know the handle."""
     workspace = await make_workspace()
-    asked = {**A10G_ARGUMENTS, "workspace_id": workspace, "idempotency_key": "k"}
+    arguments = {**A10G_ARGUMENTS, "workspace_id": workspace, "idempotency_key": "k"}
     first = await call_for_result(
         service_url,
         "launch_job",
-        **asked,
-        confirm=read_sealed_token(await call_tool(service_url, "launch_job", **asked)),
+        **arguments,
+        confirm=read_sealed_token(await call_tool(service_url, "launch_job", **arguments)),
     )
 
-    again = await call_for_result(service_url, "launch_job", **asked)
-    dearer = await call_tool(service_url, "launch_job", **asked | {"timeout": "3h"})
+    again = await call_for_result(service_url, "launch_job", **arguments)
+    dearer = await call_tool(service_url, "launch_job", **arguments | {"timeout": "3h"})
 
     assert again["job_id"] == first["job_id"]
     assert read_refusal(dearer)["code"] == "IdempotencyConflict"
@@ -166,9 +166,9 @@ async def test_a_repeat_under_its_key_asks_nobody_again(
 
 async def test_a_dry_run_asks_nobody(service_url: str, make_workspace: WorkspaceFactory) -> None:
     """It is how a model finds out what to tell the person."""
-    asked = {**A10G_ARGUMENTS, "workspace_id": await make_workspace()}
+    arguments = {**A10G_ARGUMENTS, "workspace_id": await make_workspace()}
 
-    assert (await call_for_result(service_url, "launch_job", **asked, dry_run=True))[
+    assert (await call_for_result(service_url, "launch_job", **arguments, dry_run=True))[
         "ceiling_usd"
     ] == 0.50001
 
@@ -177,8 +177,8 @@ async def test_what_would_be_refused_is_not_put_to_anybody(
     service_url: str, make_workspace: WorkspaceFactory
 ) -> None:
     """A consent that leads to a refusal is worth nothing."""
-    asked = {**A10G_ARGUMENTS, "workspace_id": await make_workspace()}
+    arguments = {**A10G_ARGUMENTS, "workspace_id": await make_workspace()}
 
-    answer = await call_tool(service_url, "launch_job", **asked, max_cost_usd=0.4)
+    answer = await call_tool(service_url, "launch_job", **arguments, max_cost_usd=0.4)
 
     assert "max_cost_usd is $0.40" in answer_text(answer)

@@ -46,13 +46,13 @@ async def begin_batch(database: Database) -> UUID:
 async def leave_half_done(database: Database) -> UUID:
     """Leave a batch as it may be halfway."""
     run_id = await begin_batch(database)
-    told = [
+    outcomes = [
         ItemOutcome(0, ItemState.DONE, 1, {"text": LONG_TEXT}, prompt_tokens=7),
         ItemOutcome(1, ItemState.FAILED, 1, None, Reason.INVALID_REQUEST, "400: too long"),
         ItemOutcome(2, ItemState.DONE, 1, {"text": "two"}, completion_tokens=5),
     ]
     async with database.transaction() as tx:
-        await batch_store.advance_items(tx, run_id, told, after_position=3)
+        await batch_store.advance_items(tx, run_id, outcomes, after_position=3)
     return run_id
 
 
@@ -136,11 +136,11 @@ async def test_a_batch_that_cannot_be_carried_out_is_refused_before_there_is_a_h
     service_url: str, database: Database
 ) -> None:
     """With which item is wrong, and what to write instead."""
-    for given, said in MISTAKES:
-        answer = await call_tool(service_url, "launch_inference", model="local/echo", **given)
+    for arguments, message in MISTAKES:
+        answer = await call_tool(service_url, "launch_inference", model="local/echo", **arguments)
 
-        assert read_refusal(answer)["code"] == "Invalid", said
-        assert said in answer_text(answer)
+        assert read_refusal(answer)["code"] == "Invalid", message
+        assert message in answer_text(answer)
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM job") == 0
 
@@ -176,11 +176,11 @@ async def test_a_retry_sends_what_has_no_result_or_everything(
     every = await call_for_result(service_url, "retry_job", job_id=old, only_failed=False)
 
     async with database.transaction() as tx:
-        kept = await tx.fetch(
+        rows = await tx.fetch(
             "SELECT job_id, array_agg(custom_id ORDER BY position) AS names FROM batch_item"
             " WHERE state = 'pending' GROUP BY job_id"
         )
-    named = {job_handle(row["job_id"]): row["names"] for row in kept}
+    named = {job_handle(row["job_id"]): row["names"] for row in rows}
     assert rest["rerun_of"] == old
     assert named[rest["job_id"]] == ["item-1", "item-3", "item-4"]
     assert named[every["job_id"]] == [f"item-{number}" for number in range(5)]

@@ -44,7 +44,7 @@ async def test_a_launch_waits_for_the_jobs_it_names(
 
 @pytest.mark.parametrize("tool", LAUNCH_ARGUMENTS)
 @pytest.mark.parametrize(
-    ("after", "said"),
+    ("after", "message"),
     [
         ("job_00000000000000000000000001", "no job"),
         ("ws_00000000000000000000000001", "is a workspace"),
@@ -54,15 +54,15 @@ async def test_a_launch_waits_for_the_jobs_it_names(
     ],
 )
 async def test_what_cannot_be_waited_for_is_refused(
-    service_url: str, database: Database, tool: str, after: Any, said: str
+    service_url: str, database: Database, tool: str, after: Any, message: str
 ) -> None:
     """Nothing is launched that would never begin, and a rehearsal says so as well."""
     for rehearsed in (False, True):
-        asked: dict[str, Any] = {**LAUNCH_ARGUMENTS[tool], "after": after, "dry_run": rehearsed}
-        answer = await call_tool(service_url, tool, **asked)
+        arguments: dict[str, Any] = {**LAUNCH_ARGUMENTS[tool], "after": after, "dry_run": rehearsed}
+        answer = await call_tool(service_url, tool, **arguments)
 
         assert answer.is_error
-        assert said in answer_text(answer)
+        assert message in answer_text(answer)
     assert await count_jobs(database) == 0
 
 
@@ -78,8 +78,8 @@ async def test_a_launch_after_a_job_that_has_failed_is_refused_unless_any_end_wi
     answer = await call_tool(
         service_url, "launch_job", **LAUNCH_ARGUMENTS["launch_job"], after=[parent]
     )
-    given = LAUNCH_ARGUMENTS["launch_job"] | {"after": parent, "on": "finish"}
-    launched = await call_for_result(service_url, "launch_job", **given)
+    arguments = LAUNCH_ARGUMENTS["launch_job"] | {"after": parent, "on": "finish"}
+    launched = await call_for_result(service_url, "launch_job", **arguments)
 
     assert answer.is_error
     assert f"{parent} is failed" in answer_text(answer)

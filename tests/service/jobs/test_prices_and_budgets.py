@@ -227,13 +227,13 @@ async def test_a_dry_run_checks_everything_and_makes_nothing(
     group = (await call_for_result(service_url, "create_workspace", name="g", budget_usd=0.1))[
         "workspace_id"
     ]
-    asked: dict[str, Any] = {**A10G_ARGUMENTS, "secrets": {"KEY": "s3cret"}, "dry_run": True}
+    arguments: dict[str, Any] = {**A10G_ARGUMENTS, "secrets": {"KEY": "s3cret"}, "dry_run": True}
 
-    fits = await call_for_result(service_url, "launch_job", **asked)
-    lacking = await call_tool(service_url, "launch_job", **asked, workspace_id=group)
+    fits = await call_for_result(service_url, "launch_job", **arguments)
+    lacking = await call_tool(service_url, "launch_job", **arguments, workspace_id=group)
     fake_hub.denied_namespaces["ada"] = "no"
     fake_hub.whoami_by_token["hf_new"] = whoami_answer(ADA_ID, "ada")
-    denied = await call_for_result(service_url, "launch_job", **asked, caller_token="hf_new")
+    denied = await call_for_result(service_url, "launch_job", **arguments, caller_token="hf_new")
     call_ = await call_for_result(
         service_url, "launch_inference", model="m/m", inputs="Hi", dry_run=True
     )

@@ -47,7 +47,7 @@ def make_ended_job(
     **more: Any,
 ) -> JobStatus:
     kind = JobKind.HUB_JOB if isinstance(spec, HubJobSpec) else JobKind.INFERENCE
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "id": ids.new_id(),
         "subject_id": "s",
         "kind": kind,
@@ -64,7 +64,7 @@ def make_ended_job(
         "spec": spec.to_stored_json(),
         "read_at": NOW,
     }
-    return JobStatus.model_construct(**given | more)
+    return JobStatus.model_construct(**fields | more)
 
 
 def rewrite_job(status: JobStatus, **overrides: Any) -> list[str]:
@@ -190,8 +190,13 @@ def test_only_what_is_given_changes() -> None:
 
 def test_a_command_takes_the_place_of_a_script_and_a_script_that_of_a_command() -> None:
     """A job runs one of them; what belongs to the other goes with it."""
-    given = {"script": "print(1)", "script_args": ["a"], "dependencies": ["b"], "python": "3.12"}
-    script = HubJobSpec.model_validate(given)
+    script_fields = {
+        "script": "print(1)",
+        "script_args": ["a"],
+        "dependencies": ["b"],
+        "python": "3.12",
+    }
+    script = HubJobSpec.model_validate(script_fields)
 
     command = retries.plan_retry(
         make_ended_job(spec=script), {"command": "eval"}, {}
@@ -202,7 +207,7 @@ def test_a_command_takes_the_place_of_a_script_and_a_script_that_of_a_command() 
     )
 
     assert command["command"] == ["eval"]
-    assert not command.keys() & given.keys()
+    assert not command.keys() & script_fields.keys()
     assert (text["script"], text.get("command")) == ("print(2)", None)
     assert other.spec == script.model_copy(update={"script": "print(3)", "python": None})
     assert other.changed_fields == {"script", "python"}
@@ -237,7 +242,7 @@ def test_a_title_follows_the_command_unless_it_is_a_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         ({"secrets": {"KEY": "sesame"}}, "Secrets go into the argument secrets"),
         ({"flavour": "t4-small"}, "'flavour' cannot be overridden; what can be is timeout"),
@@ -248,9 +253,9 @@ def test_a_title_follows_the_command_unless_it_is_a_name() -> None:
         ({"command": "a && b"}, "for a shell"),
     ],
 )
-def test_a_wrong_override_is_explained(overrides: dict[str, Any], said: str) -> None:
+def test_a_wrong_override_is_explained(overrides: dict[str, Any], message: str) -> None:
     """And no value of a secret is repeated."""
-    with pytest.raises(Invalid, match=said) as refused:
+    with pytest.raises(Invalid, match=message) as refused:
         retries.plan_retry(make_ended_job(), overrides, {})
     assert "sesame" not in str(refused.value)
 
@@ -278,9 +283,9 @@ def test_a_secret_may_be_the_token_of_whoever_retries() -> None:
     status = make_ended_job(
         spec=JOB_SPEC.model_copy(update={"secrets": ["KEY"], "token_as": ["MINE"]})
     )
-    given = {"KEY": "${HF_TOKEN}", "HF_TOKEN": "$HF_TOKEN"}
+    secrets = {"KEY": "${HF_TOKEN}", "HF_TOKEN": "$HF_TOKEN"}
 
-    spec = retries.plan_retry(status, {}, given).spec.to_stored_json()
+    spec = retries.plan_retry(status, {}, secrets).spec.to_stored_json()
 
     assert (spec["secrets"], spec["pass_token"]) == ([], True)
     assert spec["token_as"] == ["KEY", "MINE"]

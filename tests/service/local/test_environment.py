@@ -7,10 +7,12 @@ from schema.accounts.vault import Vault
 from service.local.environment import child_environment, service_environment
 
 
-def _make_environment(folder: Path, *, hub_is_local: bool = True, **given: str) -> dict[str, str]:
+def _make_environment(
+    folder: Path, *, hub_is_local: bool = True, **variables: str
+) -> dict[str, str]:
     return service_environment(
         folder,
-        given,
+        variables,
         database_url="postgresql://db/holdfast",
         redis_url="redis://redis/0",
         hub_url="http://127.0.0.1:9000",

@@ -130,8 +130,8 @@ class Supervisor:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def child(self, command: str) -> psutil.Process:
-        (found,) = (child for child in self.children() if command in child.cmdline())
-        return found
+        (process,) = (child for child in self.children() if command in child.cmdline())
+        return process
 
 
 @pytest.fixture
@@ -183,10 +183,10 @@ def test_a_second_supervisor_on_the_same_folder_is_told_so(installation: Install
     """Two of them would run two databases on one set of files."""
     with installation.running(**EXTERNAL_SERVERS) as first:
         with installation.start(**EXTERNAL_SERVERS) as second:
-            said, _ = second.communicate(timeout=20)
+            output, _ = second.communicate(timeout=20)
 
         assert second.returncode == 1
-        assert f"Another Holdfast is already running on {installation.folder}" in said
+        assert f"Another Holdfast is already running on {installation.folder}" in output
         assert len(first.children()) == 3
 
 
@@ -214,9 +214,9 @@ def test_a_worker_that_was_killed_is_started_again(installation: Installation) -
 def test_a_failing_step_ends_the_start_with_its_own_words(installation: Installation) -> None:
     """The reason is in a log; nobody should have to look for the log."""
     with installation.start(BROKEN_MIGRATION="3", **EXTERNAL_SERVERS) as process:
-        said, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=30)
 
     assert process.returncode == 1
-    assert "The migrate ended with exit code 3" in said
-    assert "this is migrate" in said
-    assert "Traceback" not in said
+    assert "The migrate ended with exit code 3" in output
+    assert "this is migrate" in output
+    assert "Traceback" not in output

@@ -37,8 +37,8 @@ async def test_a_job_goes_on_from_any_beginning_of_its_handle(
     made = [job_handle((await make_job()).id) for _ in range(3)]
 
     for begun in ("", "j", "job_", made[0][:7], f" {made[0][:9].upper()}"):
-        found = await complete(service_url, ref, argument, begun, way)
-        assert found["values"] == sorted(made, reverse=True), begun
+        completion = await complete(service_url, ref, argument, begun, way)
+        assert completion["values"] == sorted(made, reverse=True), begun
     assert (await complete(service_url, ref, argument, made[1], way))["values"] == [made[1]]
     for begun in ("x", "ws_", "job_zzz", "job_!", f"{made[0]}0"):
         assert (await complete(service_url, ref, argument, begun, way))["values"] == []
@@ -64,9 +64,9 @@ async def test_several_jobs_are_completed_one_after_another(
     """What stands before the comma stays, and is not offered twice."""
     one, other = [job_handle((await make_job()).id) for _ in range(2)]
 
-    found = await complete(service_url, "compare_runs", "job_ids", f"{one},")
+    completion = await complete(service_url, "compare_runs", "job_ids", f"{one},")
 
-    assert found["values"] == [f"{one},{other}"]
+    assert completion["values"] == [f"{one},{other}"]
 
 
 async def test_hardware_and_states_go_on(service_url: str) -> None:
@@ -90,6 +90,6 @@ async def test_a_long_list_is_cut_off_and_says_so(service_url: str, make_job: Jo
     for _ in range(51):
         await make_job()
 
-    found = await complete(service_url, "diagnose_job", "job_id", "job_")
+    completion = await complete(service_url, "diagnose_job", "job_id", "job_")
 
-    assert (len(found["values"]), found["hasMore"]) == (50, True)
+    assert (len(completion["values"]), completion["hasMore"]) == (50, True)

@@ -101,18 +101,18 @@ class ConfirmingService:
             subscriptions=False,
         )
         server.streamable_http_app(stateless_http=True, json_response=True)
-        manager = server.session_manager
+        sessions = server.session_manager
 
         class Door:
             async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
                 token = Headers(scope=scope)["authorization"].removeprefix("Bearer ")
                 entered = CURRENT_CALLER.set(CALLERS[token])
-                await manager.handle_request(scope, receive, send)
+                await sessions.handle_request(scope, receive, send)
                 CURRENT_CALLER.reset(entered)
 
         @asynccontextmanager
         async def running(_: Starlette) -> AsyncGenerator[None]:
-            async with manager.run():
+            async with sessions.run():
                 yield
 
         return Starlette(routes=[Route("/mcp", Door())], lifespan=running)
@@ -154,9 +154,9 @@ async def launch(
 def read_sealed_token(answer: CallToolResult) -> str:
     """Return the confirmation token in a refusal."""
     assert read_refusal(answer)["code"] == "NeedsConfirmation"
-    found = re.search(r'confirm="([^"]+)"', answer_text(answer))
-    assert found is not None
-    return found[1]
+    match = re.search(r'confirm="([^"]+)"', answer_text(answer))
+    assert match is not None
+    return match[1]
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
@@ -328,19 +328,19 @@ async def test_a_question_put_by_one_replica_is_answered_at_another(
     meta = make_capabilities()
     headers: dict[str, str] = {"mcp_protocol_version": "2026-07-28", "mcp_method": "tools/call"}
 
-    async def send(url: str, by: str = ADA_TOKEN, **more: Any) -> httpx2.Response:
+    async def send(url: str, caller_token: str = ADA_TOKEN, **more: Any) -> httpx2.Response:
         params: dict[str, Any] = {"name": "launch", "arguments": {"hours": 3}, "_meta": meta}
-        token = {"authorization": f"Bearer {by}"}
+        token = {"authorization": f"Bearer {caller_token}"}
         return await post_message(
             url, "tools/call", params | more, mcp_name="launch", **headers, **token
         )
 
-    asked = (await send(here)).json()["result"]
-    [question] = asked["inputRequests"]
+    pending = (await send(here)).json()["result"]
+    [question] = pending["inputRequests"]
     word = {question: {"action": "accept", "content": {"launch": True}}}
-    answered: dict[str, Any] = {"inputResponses": word, "requestState": asked["requestState"]}
+    answered: dict[str, Any] = {"inputResponses": word, "requestState": pending["requestState"]}
 
-    stolen = (await send(there, by="hf_bob", **answered)).json()
+    stolen = (await send(there, caller_token="hf_bob", **answered)).json()
     assert stolen["error"]["code"] == -32602
     assert confirming_service.launched == []
     assert "error" not in (await send(there, **answered)).json()

@@ -55,8 +55,10 @@ async def test_the_prompts_are_these(service_url: str) -> None:
     async with open_mcp_client(service_url) as client:
         listed = (await client.list_prompts()).prompts
 
-    given = {each.name: [argument.name for argument in each.arguments or []] for each in listed}
-    assert given == {
+    argument_names = {
+        each.name: [argument.name for argument in each.arguments or []] for each in listed
+    }
+    assert argument_names == {
         "run_and_watch": ["task", "flavor", "workspace_id"],
         "diagnose_job": ["job_id"],
         "compare_runs": ["job_ids", "workspace_id", "state"],
@@ -157,18 +159,18 @@ async def test_the_runs_of_a_workspace_are_compared_by_how_they_ended(
     """Nobody wants to type ten handles."""
     made = await call_for_result(service_url, "create_workspace", name="sweep")
     group = ids.parse_handle(HandleKind.WORKSPACE, made["workspace_id"])
-    wanted = [await make_failed_job(database, make_job, "x", workspace_id=group) for _ in range(2)]
+    handles = [await make_failed_job(database, make_job, "x", workspace_id=group) for _ in range(2)]
     other = job_handle((await make_job(workspace_id=group)).id)
 
     workspace = made["workspace_id"]
     written = await get_prompt(service_url, "compare_runs", workspace_id=workspace, state="failed")
 
-    assert all(handle in written for handle in wanted)
+    assert all(handle in written for handle in handles)
     assert other not in written
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "said"),
+    ("name", "arguments", "message"),
     [
         ("diagnose_job", {}, "job_id is missing."),
         ("diagnose_job", {"job_id": " "}, "job_id is missing."),
@@ -185,15 +187,15 @@ async def test_the_runs_of_a_workspace_are_compared_by_how_they_ended(
     ],
 )
 async def test_a_prompt_that_cannot_be_given_says_why(
-    service_url: str, name: str, arguments: dict[str, str], said: str
+    service_url: str, name: str, arguments: dict[str, str], message: str
 ) -> None:
     """The person who typed it is told what to type instead."""
     workspace = (await call_for_result(service_url, "create_workspace", name="empty"))[
         "workspace_id"
     ]
-    given = {key: value.format(ws=workspace) for key, value in arguments.items()}
+    filled_arguments = {key: value.format(ws=workspace) for key, value in arguments.items()}
 
-    assert said in (await get_prompt_error(service_url, name, **given))["message"]
+    assert message in (await get_prompt_error(service_url, name, **filled_arguments))["message"]
 
 
 @pytest.mark.parametrize("way", [ProtocolVariant.LEGACY, ProtocolVariant.MODERN])

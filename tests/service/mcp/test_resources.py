@@ -182,12 +182,12 @@ async def test_nothing_that_was_read_is_kept_for_somebody_else(
 ) -> None:
     """A cache in between must not answer Bob with what it answered Ada."""
     handle = job_handle((await make_job()).id)
-    asked: list[tuple[str, dict[str, Any]]] = [
+    requests: list[tuple[str, dict[str, Any]]] = [
         ("resources/read", {"uri": f"job://{handle}"}),
         *((f"{what}/list", {}) for what in ("resources", "resources/templates", "prompts")),
     ]
 
-    for method, params in asked:
+    for method, params in requests:
         answer = await send_message(service_url, ProtocolVariant.MODERN, method, params, ADA_TOKEN)
         assert json.loads(answer.body)["result"]["cacheScope"] == "private", method
 
@@ -227,13 +227,13 @@ async def test_a_read_counts_as_a_call(start_service: StartService) -> None:
     """Or a client could ask by address what it may no longer ask by tool."""
     uri = job_uri(ids.new_id())
     with start_service(calls_per_minute=2, HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
-        asked: list[tuple[str, dict[str, Any]]] = [
+        requests: list[tuple[str, dict[str, Any]]] = [
             ("resources/read", {"uri": uri}),
             ("prompts/list", {}),
             ("resources/list", {}),
         ]
         statuses = [
-            (await post_message(url, method, params)).status_code for method, params in asked
+            (await post_message(url, method, params)).status_code for method, params in requests
         ]
 
     assert statuses == [200, 200, 429]

@@ -46,7 +46,7 @@ def test_what_we_touch_in_private_is_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "found"),
+    ("code", "uses"),
     [
         ("from mcp.server._otel import trace", ["mcp.server._otel"]),
         ("from mcp.shared import _context", ["_context"]),
@@ -63,9 +63,9 @@ def test_what_we_touch_in_private_is_listed() -> None:
         ("from mcp import Client\nClient.__name__", []),
     ],
 )
-def test_a_private_touch_is_seen(code: str, found: list[str]) -> None:
+def test_a_private_touch_is_seen(code: str, uses: list[str]) -> None:
     """In whatever way it is written."""
-    assert list(find_private_uses(code)) == found
+    assert list(find_private_uses(code)) == uses
 
 
 def find_private_uses(code: str) -> Iterator[str]:

@@ -61,7 +61,10 @@ class ReadSurface:
             if RESOURCE_TEMPLATES[template] is kind
         ]
         gets: list[tuple[str, dict[str, Any]]] = [
-            ("prompts/get", {"name": name, "arguments": self._given(arguments, place, handle)})
+            (
+                "prompts/get",
+                {"name": name, "arguments": self._build_arguments(arguments, place, handle)},
+            )
             for name, arguments in self.prompts.items()
             for place in arguments
             if HANDLE_ARGUMENTS.get(place) is kind
@@ -70,7 +73,9 @@ class ReadSurface:
         assert gets
         return reads + gets
 
-    def _given(self, arguments: dict[str, bool], place: str, handle: str) -> dict[str, str]:
+    def _build_arguments(
+        self, arguments: dict[str, bool], place: str, handle: str
+    ) -> dict[str, str]:
         needed = {
             name: REQUIRED_ARGUMENTS[name] for name in arguments if name in REQUIRED_ARGUMENTS
         }
@@ -85,8 +90,8 @@ async def read_surface(service_url: str) -> ReadSurface:
 
 def is_not_found(answer: ObservedAnswer) -> bool:
     """Whether that is what is said of something that does not exist."""
-    said = b'"Unknown resource: ', b'{"holdfast/error":{"code":"NotFound"}}'
-    return b'"code":-32602' in answer.body and any(each in answer.body for each in said)
+    fragments = b'"Unknown resource: ', b'{"holdfast/error":{"code":"NotFound"}}'
+    return b'"code":-32602' in answer.body and any(each in answer.body for each in fragments)
 
 
 async def test_every_resource_and_prompt_argument_says_what_it_names(
@@ -159,16 +164,16 @@ async def test_an_address_that_never_was_is_answered_like_a_foreign_one(
 ) -> None:
     """One answer for all that cannot be read leaves nothing to compare."""
     handle = job_handle((await make_job()).id)
-    given = uri.replace("job_{id}", handle)
+    odd_uri = uri.replace("job_{id}", handle)
 
     for way in (ProtocolVariant.LEGACY, ProtocolVariant.MODERN):
-        odd = await send_message(service_url, way, "resources/read", {"uri": given}, ADA_TOKEN)
+        odd = await send_message(service_url, way, "resources/read", {"uri": odd_uri}, ADA_TOKEN)
         foreign = await send_message(
             service_url, way, "resources/read", {"uri": f"job://{handle}"}, BOB_TOKEN
         )
-        told = [odd.without_handle(given), foreign.without_handle(f"job://{handle}")]
-        assert told[0].body == told[1].body, way
-        assert told[0].status == told[1].status
+        answers = [odd.without_handle(odd_uri), foreign.without_handle(f"job://{handle}")]
+        assert answers[0].body == answers[1].body, way
+        assert answers[0].status == answers[1].status
 
 
 async def test_nobody_is_offered_what_is_anothers(

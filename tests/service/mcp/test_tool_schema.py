@@ -13,8 +13,8 @@ from tests.support.mcp.client import call_for_result, open_mcp_client
 
 def shorten_schema(**properties: Any) -> dict[str, Any]:
     schema = {"$defs": {"State": {"enum": ["queued"], "type": "string"}}, "type": "object"}
-    given = schema | {"properties": properties, "required": list(properties)}
-    shape: dict[str, Any] = shorten_output_schema(given, show_details=False)
+    full_schema = schema | {"properties": properties, "required": list(properties)}
+    shape: dict[str, Any] = shorten_output_schema(full_schema, show_details=False)
     return shape
 
 
@@ -57,14 +57,14 @@ def test_what_is_told_elsewhere_is_told_there() -> None:
     [status] = [each for each in jobs.build_tools() if each.name == "job_status"]
     [launching] = launch_job.build_tools("30d")
 
-    told = (status.output_schema or {})["properties"]["jobs"]["items"]["properties"]
+    status_fields = (status.output_schema or {})["properties"]["jobs"]["items"]["properties"]
     here = (launching.output_schema or {})["anyOf"][0]["properties"]
 
-    assert told.keys() == JobView.model_fields.keys()
+    assert status_fields.keys() == JobView.model_fields.keys()
     assert (
         {"job_id", "state", "next_step", "possible_duplicate_of"}
         <= here.keys()
-        < {*told, "possible_duplicate_of", "notes"}
+        < {*status_fields, "possible_duplicate_of", "notes"}
     )
 
 

@@ -32,9 +32,9 @@ async def test_what_one_subject_may_see_is_told_to_no_other(
     service_url: str, fake_hub: FakeHub
 ) -> None:
     """Kept for a moment, but by subject: a private Space is not there for others."""
-    for by in (ADA_TOKEN, ADA_TOKEN, "hf_bob"):
+    for caller_token in (ADA_TOKEN, ADA_TOKEN, "hf_bob"):
         await call_for_result(
-            service_url, "launch_space_call", caller_token=by, space=SLEEPING_SPACE
+            service_url, "launch_space_call", caller_token=caller_token, space=SLEEPING_SPACE
         )
 
     assert fake_hub.space_lookups == [(ADA_TOKEN, SLEEPING_SPACE), ("hf_bob", SLEEPING_SPACE)]
@@ -54,13 +54,13 @@ async def test_while_the_hub_is_away_nothing_is_launched_that_nobody_has_checked
     start_service: StartService, fake_hub: FakeHub
 ) -> None:
     """And nothing is taken for missing because nobody could say."""
-    given = {"space": SLEEPING_SPACE, "idempotency_key": "kept"}
+    arguments = {"space": SLEEPING_SPACE, "idempotency_key": "kept"}
     with start_service() as service:
-        first = await call_for_result(service, "launch_space_call", **given)
+        first = await call_for_result(service, "launch_space_call", **arguments)
     fake_hub.answers_spaces = False
     with start_service() as restarted:  # which remembers nothing of the Space
         unseen = await call_tool(restarted, "launch_space_call", space=SLEEPING_SPACE)
-        again = await call_for_result(restarted, "launch_space_call", **given)
+        again = await call_for_result(restarted, "launch_space_call", **arguments)
 
     assert read_refusal(unseen)["code"] == "Unavailable"
     # What a key has made is found, whatever has become of the Space.
@@ -130,11 +130,11 @@ def test_what_a_space_did_not_do_has_its_reason_and_its_remedy(
         kind=JobKind.SPACE_CALL, state="failed", reason=reason, message=message, spec=spec
     )
 
-    found = diagnose(failed)
+    diagnosis = diagnose(failed)
 
-    assert why in found.cause
-    assert remedy in found.remedy
-    assert found.evidence == [f"Holdfast saw: {message}"]
+    assert why in diagnosis.cause
+    assert remedy in diagnosis.remedy
+    assert diagnosis.evidence == [f"Holdfast saw: {message}"]
     again = retries.plan_retry(failed, {"space": "c/d", "arguments": {"x": 1}}, {})
     assert (again.spec.to_stored_json()["space"], again.changed_fields) == (
         "c/d",

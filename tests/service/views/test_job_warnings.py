@@ -24,26 +24,26 @@ GPU = {"flavor": "a10g-large", "timeout": 1800.0}
 
 def make_running_job(elapsed: timedelta, **overrides: Any) -> JobStatus:
     """A job that has been running for a while."""
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "state": JobState.RUNNING,
         "stage": "RUNNING",
         "attempt": 1,
         "started_at": NOW - elapsed,
         "spec": GPU,
     }
-    return make_status(**given | overrides)
+    return make_status(**fields | overrides)
 
 
 def make_scheduling_job(elapsed: timedelta, **overrides: Any) -> JobStatus:
     """A job that has been waiting for hardware."""
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "state": JobState.RUNNING,
         "stage": "SCHEDULING",
         "attempt": 1,
         "posted_at": NOW - elapsed,
         "spec": GPU,
     }
-    return make_status(**given | overrides)
+    return make_status(**fields | overrides)
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def test_a_job_near_its_timeout_is_said_to_be(
     """In its last tenth or five minutes, though never in the first half of what it was given."""
     near = make_running_job(ran, spec=GPU | {"timeout": timeout.total_seconds()})
 
-    said = " ".join(job_warnings.list_warnings(near))
+    text = " ".join(job_warnings.list_warnings(near))
 
-    assert (warned or "") in said
-    assert bool(said) is (warned is not None)
+    assert (warned or "") in text
+    assert bool(text) is (warned is not None)
 
 
 def test_of_several_attempts_nobody_says_when_this_one_ends() -> None:
@@ -138,11 +138,11 @@ def test_a_token_that_ends_before_the_job_does_is_told_of(
     """After that it can be neither seen nor stopped, and nobody would know why."""
     job = job.model_copy(update={"token_expires_at": NOW + expires_in})
 
-    said = job_warnings.list_warnings(job)
+    warnings = job_warnings.list_warnings(job)
 
-    assert bool(said) is warned
+    assert bool(warnings) is warned
     if warned:
-        assert "Your token expires in " in said[0]
+        assert "Your token expires in " in warnings[0]
 
 
 @pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED])

@@ -17,10 +17,10 @@ def test_every_kind_of_token_is_known_by_the_same_subject(
     hub_emulator: HubEmulatorProcess, kind: LocalTokenKind
 ) -> None:
     """Rows are keyed by the id, whatever the caller signed in with."""
-    told = hub_emulator.api("alice", kind).whoami()
+    identity = hub_emulator.api("alice", kind).whoami()
 
-    assert told["id"] == find_user(hub_emulator.users, "alice").id
-    assert told["auth"]["type"] == ("oauth" if kind is LocalTokenKind.OAUTH else "access_token")
+    assert identity["id"] == find_user(hub_emulator.users, "alice").id
+    assert identity["auth"]["type"] == ("oauth" if kind is LocalTokenKind.OAUTH else "access_token")
 
 
 def test_a_wrong_token_is_told_so_in_the_words_clients_look_for(
@@ -93,16 +93,16 @@ async def test_a_chat_is_answered_by_a_stand_in_that_says_so(
     async with AsyncInferenceClient(
         base_url=f"{hub_emulator.url}/v1", token=find_user(hub_emulator.users, "alice").token
     ) as client:
-        said = await client.chat_completion(messages, model="local/echo:fastest")
+        completion = await client.chat_completion(messages, model="local/echo:fastest")
         stream = await client.chat_completion(messages, model="local/echo", stream=True)
         pieces = [chunk.choices[0].delta.content or "" async for chunk in stream]
 
-    text = said.choices[0].message.content
+    text = completion.choices[0].message.content
     assert text is not None
     assert "no model was run" in text
     assert text.endswith("hello again")
     assert "".join(pieces) == text
-    assert said.usage is not None
+    assert completion.usage is not None
 
 
 @pytest.mark.parametrize(

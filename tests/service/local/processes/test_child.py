@@ -96,14 +96,14 @@ def test_a_program_that_keeps_ending_is_started_after_ever_longer_pauses(
 ) -> None:
     """One that cannot run must say so without filling the log or the processor."""
     program = child("raise SystemExit(4)")
-    said: list[str] = []
-    revival = ServerRestarter(program, said.append)
+    messages: list[str] = []
+    revival = ServerRestarter(program, messages.append)
     program.start()
 
-    while len(said) < 2:
+    while len(messages) < 2:
         revival.restart_if_ended()
 
-    assert said == [
+    assert messages == [
         "The program ended with exit code 4.\nStarting it again in 0.5 s.",
         "The program ended with exit code 4.\nStarting it again in 1 s.",
     ]

@@ -59,8 +59,8 @@ async def test_a_job_is_told_of_until_nothing_of_it_can_change(
         await cancel_job(database, other)
         run_id = await RunDriver(database).start_run()
         for _ in range(2):  # claimed and bound, unless they were heard of together
-            told = await heard.next_notification("resources/updated")
-            assert told["uri"] == job_uri(job)
+            notification = await heard.next_notification("resources/updated")
+            assert notification["uri"] == job_uri(job)
             read = await send_modern_request(
                 service_url, "resources/read", mcp_name_header=job_uri(job), uri=job_uri(job)
             )
@@ -87,11 +87,11 @@ async def test_a_task_is_shown_at_once_and_whenever_it_changes(
         assert "resultType" not in first
         await cancel_job(database, job)
         last = await heard.next_notification("tasks")
-        asked = await call_task_method(service_url, "get", job_handle(job))
+        task = await call_task_method(service_url, "get", job_handle(job))
         for name in ("_meta", "resultType"):
             last.pop(name, None)
-            asked.pop(name, None)
-        assert last == asked
+            task.pop(name, None)
+        assert last == task
         assert last["status"] == "cancelled"
         await heard.expect_end()
 
@@ -141,12 +141,14 @@ async def test_what_is_not_the_callers_is_left_out_of_the_ack(
     nobodys = ids.new_id()
     for identity in (job.id, nobodys):
         text = job_handle(identity)
-        wanted: dict[str, Any] = {
+        subscriptions: dict[str, Any] = {
             "resourceSubscriptions": [f"job://{text}", f"job://{text}/logs", "x://y"],
             "taskIds": [text, "x"],
             "toolsListChanged": True,
         }
-        async with open_notification_stream(service_url, caller_token="hf_bob", **wanted) as heard:
+        async with open_notification_stream(
+            service_url, caller_token="hf_bob", **subscriptions
+        ) as heard:
             assert await heard.read_acknowledgement() == {}
             await heard.expect_end()
 
@@ -183,14 +185,14 @@ async def test_streams_are_counted_with_the_waits(
     job = await make_job()
     with start_service(waits=2) as url:
         async with AsyncExitStack() as streams:
-            wanted: dict[str, Any] = {"resourceSubscriptions": [job_uri(job)]}
+            subscriptions: dict[str, Any] = {"resourceSubscriptions": [job_uri(job)]}
             opened = [
-                await streams.enter_async_context(open_notification_stream(url, **wanted))
+                await streams.enter_async_context(open_notification_stream(url, **subscriptions))
                 for _ in "12"
             ]
             for heard in opened:
                 await heard.read_acknowledgement()
-            async with open_notification_stream(url, **wanted) as refused:
+            async with open_notification_stream(url, **subscriptions) as refused:
                 assert (await refused.read_error())["data"] == {
                     "holdfast/error": {"code": "TooManyWaits"}
                 }

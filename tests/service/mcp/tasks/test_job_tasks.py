@@ -36,8 +36,10 @@ RETENTION = timedelta(days=30)
 
 async def call_wait_for_jobs(url: str, job_id: str, **arguments: Any) -> dict[str, Any]:
     """Wait, as a client does that knows tasks."""
-    given = {"job_ids": [job_id], "timeout_seconds": 0.1, **arguments}
-    answer = await send_modern_request(url, "tools/call", name="wait_for_jobs", arguments=given)
+    call_arguments = {"job_ids": [job_id], "timeout_seconds": 0.1, **arguments}
+    answer = await send_modern_request(
+        url, "tools/call", name="wait_for_jobs", arguments=call_arguments
+    )
     result: dict[str, Any] = answer.json()["result"]
     return result
 
@@ -71,9 +73,9 @@ async def test_a_wait_for_one_job_is_a_task_that_can_be_asked_about(
     over = await call_task_method(service_url, "get", job_handle(job))
     assert over["status"] == "completed"
     assert "pollIntervalMs" not in over
-    kept = datetime.fromisoformat(over["createdAt"]) + timedelta(milliseconds=over["ttlMs"])
+    expires_at = datetime.fromisoformat(over["createdAt"]) + timedelta(milliseconds=over["ttlMs"])
     ended = datetime.fromisoformat(over["lastUpdatedAt"])
-    assert abs(kept - ended - RETENTION) < timedelta(seconds=1), "as long as the job"
+    assert abs(expires_at - ended - RETENTION) < timedelta(seconds=1), "as long as the job"
     waited = await call_wait_for_jobs(service_url, job_handle(job), until="terminal")
     assert over["result"]["content"] == waited["content"]
     assert over["result"]["resultType"] == waited["resultType"] == "complete"
@@ -134,10 +136,10 @@ async def test_what_is_no_wait_for_the_end_of_one_job_is_no_task(
 
 async def test_a_launch_is_never_a_task(service_url: str) -> None:
     """A host that drives tasks by itself would keep its model waiting for hours."""
-    given = {"image": "python:3.12", "command": ["true"]}
+    arguments = {"image": "python:3.12", "command": ["true"]}
 
     answer = await send_modern_request(
-        service_url, "tools/call", name="launch_job", arguments=given
+        service_url, "tools/call", name="launch_job", arguments=arguments
     )
 
     assert answer.json()["result"]["resultType"] == "complete"
@@ -149,10 +151,10 @@ async def test_who_does_not_declare_the_extension_gets_no_task_and_may_not_ask_f
 ) -> None:
     """Each request says for itself what its sender knows."""
     job = job_handle(await make_job())
-    given = {"job_ids": [job], "until": "terminal", "timeout_seconds": 0.1}
+    arguments = {"job_ids": [job], "until": "terminal", "timeout_seconds": 0.1}
 
     plain = await send_modern_request(
-        service_url, "tools/call", supports_tasks=False, name="wait_for_jobs", arguments=given
+        service_url, "tools/call", supports_tasks=False, name="wait_for_jobs", arguments=arguments
     )
 
     assert plain.json()["result"]["resultType"] == "complete"

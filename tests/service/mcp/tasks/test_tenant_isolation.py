@@ -100,14 +100,16 @@ async def test_who_listens_to_anothers_hears_of_ones_own_alone(
     ]
     job = await make_job()
     foreign = job_handle(job.id)
-    wanted: dict[str, Any] = {
+    subscriptions: dict[str, Any] = {
         "resourceSubscriptions": [
             *(f"job://{foreign}", f"job://{foreign}/logs"),
             *(f"workspace://{workspace}", f"job://{own}"),
         ],
         "taskIds": [foreign],
     }
-    async with open_notification_stream(service_url, caller_token=BOB_TOKEN, **wanted) as heard:
+    async with open_notification_stream(
+        service_url, caller_token=BOB_TOKEN, **subscriptions
+    ) as heard:
         assert await heard.read_acknowledgement() == {"resourceSubscriptions": [f"job://{own}"]}
         await call_for_result(
             service_url, "launch_job", image="i", command=["c"], workspace_id=workspace
@@ -117,7 +119,7 @@ async def test_who_listens_to_anothers_hears_of_ones_own_alone(
         assert (await heard.next_notification("resources/updated"))["uri"] == f"job://{own}"
         await heard.expect_end()
 
-    async with open_notification_stream(service_url, **wanted) as hers:
+    async with open_notification_stream(service_url, **subscriptions) as hers:
         assert f"job://{foreign}" in (await hers.read_acknowledgement())["resourceSubscriptions"]
 
 

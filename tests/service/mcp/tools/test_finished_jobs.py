@@ -100,14 +100,14 @@ async def test_the_answer_of_a_model_is_the_result(
     spec = {"model": "m/m", "inputs": [{"role": "user", "content": "Hi"}]}
     handle = job_handle(await make_job(kind=JobKind.INFERENCE, spec=spec))
     run_id = await run_driver.start_run(JobKind.INFERENCE)
-    said = {
+    answer = {
         "text": "Hello!",
         "finish_reason": "stop",
         "model": "m/m",
         "provider": "groq",
         "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11, "cached": 0},
     }
-    result = {"task": "chat-completion", **said}
+    result = {"task": "chat-completion", **answer}
     await run_driver.answer_run(run_id, RunResult(JobState.SUCCEEDED, "ANSWERED", result=result))
 
     first = await call_tool(service_url, "job_result", job_id=handle)

@@ -34,8 +34,12 @@ class ParityService:
 
     async def read_request(self, **arguments: Any) -> dict[str, Any]:
         """Return the request that a launch would make."""
-        found = await call_for_result(self.url, "launch_job", dry_run=True, **arguments)
-        return {**found["spec"], "labels": found["labels"], "namespace": found["namespace"]}
+        rehearsal = await call_for_result(self.url, "launch_job", dry_run=True, **arguments)
+        return {
+            **rehearsal["spec"],
+            "labels": rehearsal["labels"],
+            "namespace": rehearsal["namespace"],
+        }
 
     async def read_refusal(self, **arguments: Any) -> str:
         answer = await call_tool(self.url, "launch_job", **arguments)
@@ -73,15 +77,15 @@ def parity_case(table: str, *rows: str) -> Callable[[ParityCase], ParityCase]:
 def read_rows() -> list[tuple[str, str]]:
     """Read the tables; a row is called what is in its first cell."""
     _, _, section = PAGE.read_text().partition("## Coming from hf_jobs")
-    found: list[tuple[str, str]] = []
+    rows: list[tuple[str, str]] = []
     table = ""
     for row in _TABLE_ROW.finditer(section):
         name = row["theirs"].replace("`", "")
         if row["ours"] == "here":
             table = name
         else:
-            found.append((table, name))
-    return found
+            rows.append((table, name))
+    return rows
 
 
 @parity_case("operation", "run")
@@ -167,9 +171,13 @@ async def script(ground: ParityService) -> None:
 
 @parity_case("argument", "with_deps", "script_args", "python")
 async def launch_with_script(ground: ParityService) -> None:
-    given = {"dependencies": ["trl", "torch>=2"], "script_args": ["--x", "1"], "python": "3.12"}
-    spec = await ground.read_request(script="print(1)", **given)
-    assert {name: spec[name] for name in given} == given
+    script_arguments = {
+        "dependencies": ["trl", "torch>=2"],
+        "script_args": ["--x", "1"],
+        "python": "3.12",
+    }
+    spec = await ground.read_request(script="print(1)", **script_arguments)
+    assert {name: spec[name] for name in script_arguments} == script_arguments
 
 
 @parity_case("argument", "flavor")
@@ -190,8 +198,8 @@ async def env(ground: ParityService) -> None:
 
 @parity_case("argument", "secrets")
 async def secrets(ground: ParityService) -> None:
-    given = {"WANDB": "sesame", "HF_TOKEN": "$HF_TOKEN", "MINE": "${HF_TOKEN}"}
-    spec = await ground.read_request(command="true", secrets=given)
+    secret_values = {"WANDB": "sesame", "HF_TOKEN": "$HF_TOKEN", "MINE": "${HF_TOKEN}"}
+    spec = await ground.read_request(command="true", secrets=secret_values)
     assert (spec["secrets"], spec["pass_token"], spec["token_as"]) == (["WANDB"], True, ["MINE"])
 
 
@@ -218,9 +226,9 @@ async def timeout(ground: ParityService) -> None:
 
 @parity_case("argument", "volumes")
 async def volumes(ground: ParityService) -> None:
-    given = ["hf://datasets/org/ds:/data:ro", "hf://buckets/org/b:/output"]
-    spec = await ground.read_request(command="true", volumes=given)
-    assert spec["volumes"] == [given[0], f"{given[1]}:rw"]
+    mounts = ["hf://datasets/org/ds:/data:ro", "hf://buckets/org/b:/output"]
+    spec = await ground.read_request(command="true", volumes=mounts)
+    assert spec["volumes"] == [mounts[0], f"{mounts[1]}:rw"]
 
 
 @parity_case("argument", "namespace", "labels", "name", "resource_group_id")

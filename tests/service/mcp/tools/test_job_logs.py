@@ -45,11 +45,11 @@ def long_log_hub() -> Generator[LogHub]:
 @pytest.fixture
 async def read_log_page(service_url: str) -> AsyncGenerator[Callable[..., Any]]:
     """Ask for pages over one connection."""
-    given = {
+    headers = {
         "authorization": f"Bearer {ADA_TOKEN}",
         "accept": "application/json, text/event-stream",
     }
-    async with httpx2.AsyncClient(headers=given, timeout=30) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=30) as http:
 
         async def ask(**arguments: Any) -> dict[str, Any]:
             params = {"name": "job_logs", "arguments": arguments}
@@ -172,15 +172,15 @@ async def test_lines_are_found_by_what_stands_in_them(
     lines[7], lines[1500], lines[2999] = "ERROR: 100% (a)", "an error", "Error: 100% (b)"
     await run_driver.append_log(await run_driver.start_run(), *lines)
 
-    found = await call_tool(service_url, "job_logs", job_id=handle, grep="error", limit=2)
-    view: dict[str, Any] = found.structured_content or {}
+    answer = await call_tool(service_url, "job_logs", job_id=handle, grep="error", limit=2)
+    view: dict[str, Any] = answer.structured_content or {}
     after = await call_for_result(
         service_url, "job_logs", job_id=handle, grep="ERROR", cursor=view["next_cursor"]
     )
     odd = await call_for_result(service_url, "job_logs", job_id=handle, grep="0% (")
     none = await call_for_result(service_url, "job_logs", job_id=handle, grep="_")
 
-    assert answer_text(found).endswith("7: ERROR: 100% (a)\n1500: an error")
+    assert answer_text(answer).endswith("7: ERROR: 100% (a)\n1500: an error")
     assert (view["next_cursor"], view["complete"]) == (1501, False)
     assert [line["number"] for line in after["lines"]] == [2999]
     assert [line["number"] for line in odd["lines"]] == [7, 2999]

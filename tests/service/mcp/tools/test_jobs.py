@@ -82,7 +82,7 @@ async def test_an_unknown_argument_is_refused_by_name(service_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"timeout": 0}, "timeout: 0 is not positive"),
         ({"timeout": "soon"}, "timeout: 'soon' is not a duration; write seconds (3600)"),
@@ -96,14 +96,14 @@ async def test_an_unknown_argument_is_refused_by_name(service_url: str) -> None:
     ],
 )
 async def test_a_wrong_argument_is_answered_with_what_to_write(
-    service_url: str, wrong: dict[str, Any], said: str
+    service_url: str, wrong: dict[str, Any], message: str
 ) -> None:
     """A model corrects itself from one sentence and one example, and nothing was launched."""
     arguments: dict[str, Any] = {"image": "python:3.12", "command": COMMAND}
     answer = await call_tool(service_url, "launch_job", **arguments | wrong)
 
     assert read_refusal(answer)["code"] == "Invalid"
-    assert said in answer_text(answer)
+    assert message in answer_text(answer)
     assert 'A correct call: launch_job {"image": "python:3.12"' in answer_text(answer)
     assert (await call_for_result(service_url, "list_jobs"))["jobs"] == []
 
@@ -227,7 +227,7 @@ async def test_a_list_is_narrowed_by_every_filter_given(
     service_url: str, make_job: JobFactory
 ) -> None:
     """State, kind and labels all have to hold."""
-    wanted = await make_job(labels={"team": "nlp", "run": "1"})
+    matching_job = await make_job(labels={"team": "nlp", "run": "1"})
     await make_job(labels={"team": "cv"})
 
     page = await call_for_result(
@@ -237,7 +237,7 @@ async def test_a_list_is_narrowed_by_every_filter_given(
         service_url, "list_jobs", labels={"team": "nlp"}, state=["running", "failed"]
     )
 
-    assert [job["job_id"] for job in page["jobs"]] == [job_handle(wanted.id)]
+    assert [job["job_id"] for job in page["jobs"]] == [job_handle(matching_job.id)]
     assert none["jobs"] == []
 
 

@@ -58,8 +58,8 @@ async def test_inputs_of_the_wrong_shape_are_refused_with_a_right_one(service_ur
     """Before there is a handle, and in words a model can act on."""
     async with open_mcp_client(service_url) as client:
         for task, inputs, says in WRONG_SHAPES:
-            given = {"task": task, "model": "m/m", "inputs": inputs}
-            answer = await client.call_tool("launch_inference", given)
+            arguments = {"task": task, "model": "m/m", "inputs": inputs}
+            answer = await client.call_tool("launch_inference", arguments)
             assert answer.is_error, inputs
             assert (
                 f"inputs: for {task.replace('embeddings', 'feature-extraction')}, "
@@ -85,8 +85,8 @@ async def test_what_cannot_be_carried_out_is_refused_before_it_is_a_job(service_
     """Whoever asks can mend it at once."""
     async with open_mcp_client(service_url) as client:
         for wrong, says in WRONG_ARGUMENTS:
-            given: dict[str, Any] = {"model": "m/m", "inputs": "Hi"} | wrong
-            answer = await client.call_tool("launch_inference", given)
+            arguments: dict[str, Any] = {"model": "m/m", "inputs": "Hi"} | wrong
+            answer = await client.call_tool("launch_inference", arguments)
             assert answer.is_error, wrong
             assert says in answer_text(answer)
 
@@ -117,6 +117,6 @@ async def test_what_can_mean_only_one_thing_is_taken(service_url: str) -> None:
     """Clients pack objects into texts, and write an address alone."""
     async with open_mcp_client(service_url) as client:
         for task, inputs in ACCEPTED_INPUTS:
-            given = {"task": task, "model": "m/m", "inputs": inputs}
-            answer = await client.call_tool("launch_inference", given)
+            arguments = {"task": task, "model": "m/m", "inputs": inputs}
+            answer = await client.call_tool("launch_inference", arguments)
             assert not answer.is_error, answer_text(answer)

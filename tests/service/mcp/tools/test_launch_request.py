@@ -151,11 +151,11 @@ async def test_what_is_wrong_is_refused_before_a_person_is_asked(
     """An approval of a launch that is then refused is worth nothing."""
     expensive = {"workspace_id": workspace_id, "timeout": "12h"}
 
-    asked, _, _ = await counted.call("launch_job", JOB_ARGUMENTS | expensive)
+    question, _, _ = await counted.call("launch_job", JOB_ARGUMENTS | expensive)
     refused, _, _ = await counted.call(
         "launch_job", JOB_ARGUMENTS | expensive | {"namespace": "acme"}
     )
 
-    assert "a person is asked first" in asked
+    assert "a person is asked first" in question
     assert "a person is asked first" not in refused
     assert "does not let you run jobs as acme" in refused

@@ -50,7 +50,7 @@ async def test_jobs_are_found_by_their_age(service_url: str, jobs_by_age: list[s
 
 
 @pytest.mark.parametrize(
-    ("filters", "said"),
+    ("filters", "message"),
     [
         ({"since": "yesterday"}, "is not a point in time; write how long ago"),
         ({"since": "0s"}, "is not a point in time"),
@@ -62,13 +62,13 @@ async def test_jobs_are_found_by_their_age(service_url: str, jobs_by_age: list[s
     ],
 )
 async def test_a_filter_that_means_nothing_is_refused(
-    service_url: str, filters: dict[str, Any], said: str
+    service_url: str, filters: dict[str, Any], message: str
 ) -> None:
     """A list of everything would look like an answer."""
     answer = await call_tool(service_url, "list_jobs", **filters)
 
     assert read_refusal(answer)["code"] == "Invalid"
-    assert said in answer_text(answer)
+    assert message in answer_text(answer)
 
 
 async def test_pages_of_a_filtered_list_have_each_job_once(
@@ -77,14 +77,14 @@ async def test_pages_of_a_filtered_list_have_each_job_once(
     """Also where most of what lies between is left out."""
     workspace = (await call_for_result(service_url, "create_workspace", name="w"))["workspace_id"]
     inside = ids.parse_handle(HandleKind.WORKSPACE, workspace)
-    wanted: list[str] = []
+    expected_ids: list[str] = []
     for number in range(12):
         fits = number % 3 == 0
         job = await make_job(
             workspace_id=inside if fits or number % 2 else None,
             labels={"team": "nlp"} if fits else {"team": "cv"},
         )
-        wanted += [job_handle(job.id)] if fits else []
+        expected_ids += [job_handle(job.id)] if fits else []
     filters: dict[str, Any] = {
         "workspace_id": workspace,
         "labels": {"team": "nlp"},
@@ -97,8 +97,8 @@ async def test_pages_of_a_filtered_list_have_each_job_once(
     first = await call_for_result(service_url, "list_jobs", **filters)
     rest = await call_for_result(service_url, "list_jobs", **filters, cursor=first["next_cursor"])
 
-    found = [job["job_id"] for job in first["jobs"] + rest["jobs"]]
-    assert found == wanted[::-1]
+    listed_ids = [job["job_id"] for job in first["jobs"] + rest["jobs"]]
+    assert listed_ids == expected_ids[::-1]
     assert rest["next_cursor"] is None
 
 

@@ -167,12 +167,12 @@ async def test_a_firing_that_is_asked_for_is_answered_with_its_job(
     made = await call_for_result(service_url, "create_schedule", **DAILY_SCHEDULE)
     schedule_id = made["schedule_id"]
 
-    given: dict[str, Any] = {"schedule_id": schedule_id, "run_now": True}
+    arguments: dict[str, Any] = {"schedule_id": schedule_id, "run_now": True}
     answers: list[dict[str, Any]] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(keep_firing, worker)
-        answers.append(await call_for_result(service_url, "update_schedule", **given))
-        answers.append(await call_for_result(service_url, "update_schedule", **given))
+        answers.append(await call_for_result(service_url, "update_schedule", **arguments))
+        answers.append(await call_for_result(service_url, "update_schedule", **arguments))
         tasks.cancel_scope.cancel()
 
     first, second = answers
@@ -186,12 +186,12 @@ async def test_a_firing_nobody_is_there_for_is_said_to_be_outstanding(service_ur
     """It is kept, and made as soon as a worker is back."""
     made = await call_for_result(service_url, "create_schedule", **DAILY_SCHEDULE)
 
-    asked = await call_for_result(
+    view = await call_for_result(
         service_url, "update_schedule", schedule_id=made["schedule_id"], run_now=True
     )
 
-    assert asked["last"] is None
-    assert "has not happened yet" in asked["summary"]
+    assert view["last"] is None
+    assert "has not happened yet" in view["summary"]
 
 
 async def test_what_is_changed_is_changed_and_the_rest_stays(service_url: str) -> None:
@@ -266,11 +266,11 @@ async def test_a_schedule_that_could_only_fail_is_refused_as_its_launch_would_be
     service_url: str, database: Database
 ) -> None:
     """Found out at three in the morning, a typo has cost a night."""
-    for what, (given, said) in WRONG_ARGUMENTS.items():
-        answer = await call_tool(service_url, "create_schedule", **{"cron": "@daily"} | given)
+    for what, (arguments, pattern) in WRONG_ARGUMENTS.items():
+        answer = await call_tool(service_url, "create_schedule", **{"cron": "@daily"} | arguments)
 
         assert read_refusal(answer)["code"] == "Invalid", what
-        assert re.search(said, answer_text(answer)), f"{what}: {answer_text(answer)}"
+        assert re.search(pattern, answer_text(answer)), f"{what}: {answer_text(answer)}"
     assert await count_rows(database) == 0
 
 
@@ -328,22 +328,22 @@ async def test_a_person_agrees_once_to_what_each_time_may_cost(
     await call_for_result(
         service_url, "update_workspace", workspace_id=workspace_id, confirm_above_usd=0.0001
     )
-    given: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "cron": "@daily",
         "job": JOB_ARGUMENTS | {"workspace_id": workspace_id},
     }
 
-    asked = await call_tool(service_url, "create_schedule", **given)
-    seal = re.search(r'confirm="([^"]+)"', answer_text(asked))
+    question = await call_tool(service_url, "create_schedule", **arguments)
+    seal = re.search(r'confirm="([^"]+)"', answer_text(question))
     assert seal is not None
-    agreed = await call_for_result(service_url, "create_schedule", **given, confirm=seal[1])
-    again = await call_for_result(service_url, "create_schedule", **given, confirm=seal[1])
+    agreed = await call_for_result(service_url, "create_schedule", **arguments, confirm=seal[1])
+    again = await call_for_result(service_url, "create_schedule", **arguments, confirm=seal[1])
     elsewhen = await call_tool(
-        service_url, "create_schedule", **given | {"cron": "@hourly"}, confirm=seal[1]
+        service_url, "create_schedule", **arguments | {"cron": "@hourly"}, confirm=seal[1]
     )
 
-    assert read_refusal(asked)["code"] == "NeedsConfirmation"
-    assert 'Each time "@daily" comes round' in answer_text(asked)
+    assert read_refusal(question)["code"] == "NeedsConfirmation"
+    assert 'Each time "@daily" comes round' in answer_text(question)
     assert agreed["schedule_id"] == again["schedule_id"]
     assert read_refusal(elsewhen)["code"] == "NeedsConfirmation"
     assert await count_rows(database) == 1

@@ -80,7 +80,9 @@ async def tool_arguments(service_url: str) -> list[ToolArgument]:
     ]
 
 
-def handle_arguments(tool_arguments: list[ToolArgument], kind: HandleKind) -> list[ToolArgument]:
+def select_handle_arguments(
+    tool_arguments: list[ToolArgument], kind: HandleKind
+) -> list[ToolArgument]:
     """Choose the places where a handle of that kind goes."""
     chosen = [place for place in tool_arguments if HANDLE_ARGUMENTS.get(place.name) is kind]
     assert chosen
@@ -118,7 +120,7 @@ async def test_a_foreign_job_is_not_told_from_none_whatever_became_of_it(
 
     # Whichever way it is asked, the tool is the same: one life of a job is tried in all of them.
     ways = list(ProtocolVariant) if life == "running" else [ProtocolVariant.MODERN]
-    for place in handle_arguments(tool_arguments, HandleKind.JOB):
+    for place in select_handle_arguments(tool_arguments, HandleKind.JOB):
         for way in ways:
             nobodys = job_handle(ids.new_id())
             theirs = await call_tool(
@@ -131,7 +133,7 @@ async def test_a_foreign_job_is_not_told_from_none_whatever_became_of_it(
             assert none.error_code == "NotFound", f"{place.tool}: {none.body!r}"
 
     assert await read_all_rows(database) == before
-    for place in handle_arguments(tool_arguments, HandleKind.JOB):
+    for place in select_handle_arguments(tool_arguments, HandleKind.JOB):
         hers = await call_tool(
             service_url, place.tool, place.with_handle(foreign), caller_token=ADA_TOKEN
         )
@@ -149,7 +151,7 @@ async def test_a_foreign_workspace_is_not_told_from_none(
     )
     before = await read_all_rows(database)
 
-    for place in handle_arguments(tool_arguments, HandleKind.WORKSPACE):
+    for place in select_handle_arguments(tool_arguments, HandleKind.WORKSPACE):
         for way in ProtocolVariant:
             nobodys = ids.format_handle(HandleKind.WORKSPACE, ids.new_id())
             theirs = await call_tool(
@@ -163,7 +165,7 @@ async def test_a_foreign_workspace_is_not_told_from_none(
 
     assert await read_all_rows(database) == before
     assert (await call_for_result(service_url, "list_jobs", caller_token=BOB_TOKEN))["jobs"] == []
-    for place in handle_arguments(tool_arguments, HandleKind.WORKSPACE):
+    for place in select_handle_arguments(tool_arguments, HandleKind.WORKSPACE):
         hers = await call_tool(
             service_url, place.tool, place.with_handle(foreign), caller_token=ADA_TOKEN
         )
@@ -180,7 +182,7 @@ async def test_a_foreign_schedule_is_not_told_from_none(
     foreign: str = made["schedule_id"]
     before = await read_all_rows(database)
 
-    for place in handle_arguments(tool_arguments, HandleKind.SCHEDULE):
+    for place in select_handle_arguments(tool_arguments, HandleKind.SCHEDULE):
         for way in ProtocolVariant:
             nobodys = ids.format_handle(HandleKind.SCHEDULE, ids.new_id())
             theirs = await call_tool(
@@ -193,7 +195,7 @@ async def test_a_foreign_schedule_is_not_told_from_none(
             assert none.error_code == "NotFound", f"{place.tool}: {none.body!r}"
 
     assert await read_all_rows(database) == before
-    for place in handle_arguments(tool_arguments, HandleKind.SCHEDULE):
+    for place in select_handle_arguments(tool_arguments, HandleKind.SCHEDULE):
         hers = await call_tool(
             service_url, place.tool, place.with_handle(foreign), caller_token=ADA_TOKEN
         )
@@ -357,7 +359,7 @@ async def test_no_argument_makes_a_caller_somebody_else(
     whole: dict[str, dict[str, Any]] = {"whoami": {}}
     for place in tool_arguments:
         whole[place.tool] = {}
-    for place in handle_arguments(tool_arguments, HandleKind.JOB):
+    for place in select_handle_arguments(tool_arguments, HandleKind.JOB):
         whole[place.tool] |= place.with_handle(job_handle(ids.new_id()))
 
     for tool, arguments in whole.items():
@@ -402,8 +404,8 @@ async def test_nothing_else_can_be_asked_for_a_handle(
         "resources/subscribe": {"uri": f"job://{handle}"},
         "subscriptions/listen": {"notifications": {"resourceSubscriptions": [f"job://{handle}"]}},
     }
-    asked = [(ProtocolVariant.LEGACY, tasks | listening), (ProtocolVariant.MODERN, tasks)]
-    for way, named in asked:
+    methods = [(ProtocolVariant.LEGACY, tasks | listening), (ProtocolVariant.MODERN, tasks)]
+    for way, named in methods:
         for method, params in named.items():
             answer = await send_message(service_url, way, method, params, ADA_TOKEN)
             error = json.loads(answer.body).get("error", {})

@@ -306,7 +306,7 @@ async def test_a_wrong_handle_spoils_only_itself(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"timeout_seconds": 46}, "less than or equal to 45"),
         ({"timeout_seconds": 0}, "greater than 0"),
@@ -317,13 +317,13 @@ async def test_a_wrong_handle_spoils_only_itself(
     ],
 )
 async def test_what_makes_no_sense_is_refused_with_what_would(
-    service_url: str, arguments: dict[str, Any], said: str
+    service_url: str, arguments: dict[str, Any], message: str
 ) -> None:
     """A wait that did something else than was meant would look like a job that hangs."""
     answer = await call_tool(service_url, "wait_for_jobs", **{"job_ids": "job_a", **arguments})
 
     assert read_refusal(answer)["code"] == "Invalid"
-    assert said in answer_text(answer)
+    assert message in answer_text(answer)
 
 
 async def test_who_asks_for_progress_hears_of_every_change_while_they_wait(

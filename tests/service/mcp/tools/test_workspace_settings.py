@@ -64,9 +64,9 @@ async def test_a_default_that_changes_changes_no_job(service_url: str) -> None:
         service_url, "launch_job", **LAUNCH_ARGUMENTS, workspace_id=workspace
     )
 
-    [kept] = (await call_for_result(service_url, "job_status", job_ids=job["job_id"]))["jobs"]
-    assert (kept["flavor"], later["flavor"]) == ("t4-small", "a10g-small")
-    assert kept["digest"] != later["digest"]
+    [view] = (await call_for_result(service_url, "job_status", job_ids=job["job_id"]))["jobs"]
+    assert (view["flavor"], later["flavor"]) == ("t4-small", "a10g-small")
+    assert view["digest"] != later["digest"]
 
 
 async def test_a_key_compares_what_was_really_asked_for(service_url: str) -> None:
@@ -158,7 +158,7 @@ async def test_a_namespace_out_of_reach_is_no_default(service_url: str, tool: st
 
 
 @pytest.mark.parametrize(
-    ("defaults", "said"),
+    ("defaults", "message"),
     [
         ({"flavor": "A10G!"}, "hardware flavor"),
         ({"timeout": "0s"}, "is not positive"),
@@ -167,13 +167,13 @@ async def test_a_namespace_out_of_reach_is_no_default(service_url: str, tool: st
     ],
 )
 async def test_a_default_that_no_launch_would_take_is_refused(
-    service_url: str, defaults: dict[str, Any], said: str
+    service_url: str, defaults: dict[str, Any], message: str
 ) -> None:
     """At the time it is said, and not at the first launch."""
     answer = await call_tool(service_url, "create_workspace", name="llama", defaults=defaults)
 
     assert read_refusal(answer)["code"] == "Invalid"
-    assert said in answer_text(answer)
+    assert message in answer_text(answer)
 
 
 async def test_asking_for_a_name_that_is_there_changes_nothing(service_url: str) -> None:
@@ -226,8 +226,8 @@ async def test_a_threshold_is_in_dollars_and_can_be_turned_off(service_url: str)
         {"name": "x"},
     ]
     views = [
-        await call_for_result(service_url, "update_workspace", workspace_id=workspace, **given)
-        for given in changes
+        await call_for_result(service_url, "update_workspace", workspace_id=workspace, **change)
+        for change in changes
     ]
     amounts = [view["confirm_above_usd"] for view in views]
     zero = await call_for_result(
@@ -250,13 +250,13 @@ async def test_a_budget_is_set_changed_and_taken_away(service_url: str) -> None:
 
     lowered = await call_for_result(service_url, "update_workspace", **change, budget_usd=0.25)
     refused = await call_tool(service_url, "launch_job", **launch, workspace_id=workspace)
-    kept = await call_for_result(service_url, "update_workspace", **change, name="b")
+    view = await call_for_result(service_url, "update_workspace", **change, name="b")
     status = await call_tool(service_url, "workspace_status", workspace_id=workspace)
     off = await call_for_result(service_url, "update_workspace", **change, budget_usd="off")
 
     assert (lowered["budget_usd"], lowered["held_usd"], lowered["left_usd"]) == (0.25, 0.50001, 0)
     assert read_refusal(refused)["code"] == "BudgetExceeded"
-    assert kept["budget_usd"] == 0.25
+    assert view["budget_usd"] == 0.25
     assert "and may cost $0.50001 more, of a budget of $0.25." in answer_text(status)
     assert (off["budget_usd"], off["left_usd"]) == (None, None)
     [still] = (await call_for_result(service_url, "job_status", job_ids=job["job_id"]))["jobs"]
@@ -269,11 +269,11 @@ async def test_a_budget_is_set_changed_and_taken_away(service_url: str) -> None:
 async def test_a_dry_run_shows_what_the_workspace_fills_in(service_url: str) -> None:
     """And that it is archived, before the launch finds out."""
     workspace = await make_workspace(service_url, flavor="a10g-small", labels={"a": "1"})
-    asked: dict[str, Any] = {**LAUNCH_ARGUMENTS, "workspace_id": workspace, "dry_run": True}
+    arguments: dict[str, Any] = {**LAUNCH_ARGUMENTS, "workspace_id": workspace, "dry_run": True}
 
-    open_ = await call_for_result(service_url, "launch_job", **asked)
+    open_ = await call_for_result(service_url, "launch_job", **arguments)
     await call_for_result(service_url, "archive_workspace", workspace_id=workspace)
-    archived = await call_for_result(service_url, "launch_job", **asked)
+    archived = await call_for_result(service_url, "launch_job", **arguments)
 
     assert (open_["spec"]["flavor"], open_["labels"], open_["needs"]) == (
         "a10g-small",
@@ -299,8 +299,8 @@ async def test_an_archived_workspace_refuses_work_and_says_what_to_do(service_ur
     assert again == archived.structured_content
     assert read_refusal(refused)["code"] == "WorkspaceArchived"
     assert f'update_workspace(workspace_id="{workspace}", archived=false)' in answer_text(refused)
-    [kept] = (await call_for_result(service_url, "list_jobs", workspace_id=workspace))["jobs"]
-    assert (kept["job_id"], kept["state"]) == (job["job_id"], "queued")
+    [view] = (await call_for_result(service_url, "list_jobs", workspace_id=workspace))["jobs"]
+    assert (view["job_id"], view["state"]) == (job["job_id"], "queued")
     await call_for_result(service_url, "update_workspace", workspace_id=workspace, archived=False)
     assert (
         await call_for_result(service_url, "launch_job", **LAUNCH_ARGUMENTS, workspace_id=workspace)

@@ -39,8 +39,12 @@ def test_what_the_real_client_uploads_it_lists_and_downloads(
     ]
     # As on the Hub, a prefix is no folder.
     assert read_sizes(alice_api, bucket, "sub").keys() == {"sub/deep/b.bin", "submarine"}
-    info = alice_api.bucket_info(bucket)
-    assert (info.private, info.total_files, info.size) == (True, 4, 6000 + len(large) + 1)
+    totals = alice_api.bucket_info(bucket)
+    assert (totals.private, totals.total_files, totals.size) == (
+        True,
+        4,
+        6000 + len(large) + 1,
+    )
     alice_api.download_bucket_files(bucket, [(path, tmp_path / path) for path in sent])
     assert {path: (tmp_path / path).read_bytes() for path in sent} == sent
     with hub_emulator.open_client() as client:

@@ -70,12 +70,12 @@ TASKS: dict[str, tuple[str, Callable[[InferenceClient], Any], Callable[[Any], ob
     "embeddings of hf-inference": (
         "hf-inference",
         lambda client: client.feature_extraction("a", model="local/vectors"),
-        lambda found: found.shape == (8,),
+        lambda vectors: vectors.shape == (8,),
     ),
     "embeddings in OpenAI's form": (
         "together",
         lambda client: client.feature_extraction("a", model="local/vectors"),
-        lambda found: found.shape == (1, 8),
+        lambda vectors: vectors.shape == (1, 8),
     ),
     "a text": (
         "together",
@@ -108,12 +108,12 @@ TASKS: dict[str, tuple[str, Callable[[InferenceClient], Any], Callable[[Any], ob
     "what was said, as a form": (
         "deepinfra",
         lambda client: client.automatic_speech_recognition(PICTURE, model="local/listener"),
-        lambda said: DIGEST in said.text,
+        lambda transcript: DIGEST in transcript.text,
     ),
     "what was said, to fal": (
         "fal-ai",
         lambda client: client.automatic_speech_recognition(PICTURE, model="local/listener"),
-        lambda said: DIGEST in said.text,
+        lambda transcript: DIGEST in transcript.text,
     ),
     "labels": (
         "hf-inference",
@@ -128,12 +128,12 @@ TASKS: dict[str, tuple[str, Callable[[InferenceClient], Any], Callable[[Any], ob
     "a summary": (
         "hf-inference",
         lambda client: client.summarization("Long.", model="local/editor"),
-        lambda said: said.summary_text == "In short: Long.",
+        lambda summary: summary.summary_text == "In short: Long.",
     ),
     "a translation": (
         "hf-inference",
         lambda client: client.translation("Hi", model="local/translator"),
-        lambda said: said.translation_text == "En bref : Hi",
+        lambda translation: translation.translation_text == "En bref : Hi",
     ),
     "labels of a picture": (
         "hf-inference",

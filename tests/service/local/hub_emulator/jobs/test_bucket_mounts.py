@@ -90,7 +90,7 @@ def test_of_a_job_that_is_killed_only_what_it_wrote_long_before_survives(
     """This is how results are lost on the Hub: written, and not yet uploaded."""
     script = "echo 1 > $OUT/early; sleep 1; echo 2 > $OUT/late; echo ready; sleep 60"
     job = run_script(alice_api, bucket, script)
-    assert any(said["data"] == "ready" for said in stream_job_events(slow_flush_hub, job))
+    assert any(event["data"] == "ready" for event in stream_job_events(slow_flush_hub, job))
 
     alice_api.cancel_job(job_id=job.id, namespace="alice")
 

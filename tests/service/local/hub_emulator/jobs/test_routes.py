@@ -56,13 +56,13 @@ def test_a_strangers_job_does_not_exist(hub_emulator: HubEmulatorProcess, alice_
     job = run_command(alice_api, "true")
     bob = hub_emulator.api("bob")
 
-    said = set[str]()
+    messages = set[str]()
     for job_id in (job.id, "0" * 24):
         for ask in (bob.inspect_job, bob.cancel_job, bob.rerun_job):
             with pytest.raises(JobNotFoundError) as missing:
                 ask(job_id=job_id, namespace="alice")
-            said.add(str(missing.value.server_message))
-    assert len(said) == 1
+            messages.add(str(missing.value.server_message))
+    assert len(messages) == 1
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,9 @@ def test_a_job_has_a_python_that_knows_nothing_of_ours(alice_api: HfApi) -> None
     code = "import sys; print(sys.version_info.major, flush=True); import starlette"
     job = wait_until_over(alice_api, run_command(alice_api, "python", "-c", code))
 
-    said = read_log_lines(alice_api, job)
-    assert said[0] == "3"
-    assert said[-1].startswith("ModuleNotFoundError")
+    lines = read_log_lines(alice_api, job)
+    assert lines[0] == "3"
+    assert lines[-1].startswith("ModuleNotFoundError")
 
 
 def test_a_failure_says_its_exit_code_as_the_hub_does(alice_api: HfApi) -> None:
@@ -75,12 +75,22 @@ def test_nothing_of_this_machines_environment_reaches_a_job(alice_api: HfApi) ->
         run_command(alice_api, "sh", "-c", "env; pwd", env={"A1": "x"}, secrets={"TOKEN": "s"}),
     )
 
-    said = read_log_lines(alice_api, job)
-    names = {line.split("=")[0] for line in said if "=" in line}
-    given = {"A1", "TOKEN", "PATH", "HOME", "LANG", "JOB_ID", "ACCELERATOR", "CPU_CORES", "MEMORY"}
-    assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == given
-    assert f"HOME={said[-1]}" in said
-    assert not Path(said[-1]).exists()
+    lines = read_log_lines(alice_api, job)
+    names = {line.split("=")[0] for line in lines if "=" in line}
+    expected_names = {
+        "A1",
+        "TOKEN",
+        "PATH",
+        "HOME",
+        "LANG",
+        "JOB_ID",
+        "ACCELERATOR",
+        "CPU_CORES",
+        "MEMORY",
+    }
+    assert names - {"PWD", "OLDPWD", "SHLVL", "_"} == expected_names
+    assert f"HOME={lines[-1]}" in lines
+    assert not Path(lines[-1]).exists()
     assert job.environment == {"A1": "x"}
     assert list(job.secrets or {}) == ["TOKEN"]
 
@@ -127,9 +137,11 @@ def test_a_log_is_replayed_from_the_start_after_the_end(alice_api: HfApi) -> Non
     assert read_log_lines(alice_api, job) == read_log_lines(alice_api, job) == ["1", "2", "3", "4"]
 
 
-@pytest.mark.parametrize(("tail", "kept"), [(2, ["3", "4"]), (4, ["1", "2", "3", "4"]), (9, None)])
+@pytest.mark.parametrize(
+    ("tail", "expected"), [(2, ["3", "4"]), (4, ["1", "2", "3", "4"]), (9, None)]
+)
 def test_a_log_can_be_cut_to_its_tail(
-    hub_emulator: HubEmulatorProcess, alice_api: HfApi, tail: int, kept: list[str] | None
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi, tail: int, expected: list[str] | None
 ) -> None:
     """The line that says when the job was started comes first all the same."""
     job = wait_until_over(
@@ -141,7 +153,7 @@ def test_a_log_can_be_cut_to_its_tail(
     ]
 
     assert first.startswith("===== Job started at ")
-    assert rest == (kept or ["1", "2", "3", "4"])
+    assert rest == (expected or ["1", "2", "3", "4"])
 
 
 def test_a_log_that_is_followed_comes_line_by_line(

@@ -309,8 +309,8 @@ async def test_a_web_page_cannot_register_a_client(anonymous_http: httpx2.AsyncC
             "/oauth/register", content=about, headers={"content-type": mime}
         )
         assert_refused(answer, "invalid_client_metadata")
-    asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
-    leave = await anonymous_http.options("/oauth/register", headers=asked)
+    headers = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    leave = await anonymous_http.options("/oauth/register", headers=headers)
     assert "access-control-allow-origin" not in leave.headers
 
 
@@ -353,8 +353,10 @@ def test_a_code_lives_for_a_minute(hub_emulator: HubEmulatorProcess) -> None:
     now = datetime.now(UTC)
     grants = GrantStore(clock=lambda: now)
     alice = find_user(hub_emulator.users, "alice")
-    asked = AuthorizationRequest("client", REDIRECT_URI, alice, ["jobs"], [], None, None, None)
-    late, in_time = grants.issue_code(asked), grants.issue_code(asked)
+    authorization = AuthorizationRequest(
+        "client", REDIRECT_URI, alice, ["jobs"], [], None, None, None
+    )
+    late, in_time = grants.issue_code(authorization), grants.issue_code(authorization)
 
     now += timedelta(seconds=59)
     grants.redeem_code(in_time, client_id="client", redirect_uri=REDIRECT_URI, verifier=None)

@@ -28,11 +28,11 @@ def make_mcp_server(hub_url: str, http: httpx2.AsyncClient) -> Starlette:
     """Build what stands for an MCP server: it names the Hub, and shows it every token it gets."""
 
     async def answer(request: Request) -> Response:
-        told = await http.get(
+        whoami = await http.get(
             "/api/whoami-v2", headers={"authorization": request.headers.get("authorization", "")}
         )
-        if told.is_success:
-            return JSONResponse(told.json())
+        if whoami.is_success:
+            return JSONResponse(whoami.json())
         where = f'Bearer resource_metadata="{SERVER}/.well-known/oauth-protected-resource/mcp"'
         return Response(status_code=HTTPStatus.UNAUTHORIZED, headers={"www-authenticate": where})
 
@@ -73,10 +73,10 @@ async def test_the_official_mcp_client_registers_signs_in_and_refreshes(
     """Nothing is set up beforehand: all it is given is the address of an MCP server."""
     browser, memory = ConsentingBrowser(anonymous_http), MemoryTokenStorage()
     async with open_mcp_client(hub_emulator, anonymous_http, browser, memory) as (client, provider):
-        told = await client.post(f"{SERVER}/mcp")
+        response = await client.post(f"{SERVER}/mcp")
 
-        assert told.json()["id"] == find_user(hub_emulator.users, "alice").id
-        assert told.json()["auth"]["type"] == "oauth"
+        assert response.json()["id"] == find_user(hub_emulator.users, "alice").id
+        assert response.json()["auth"]["type"] == "oauth"
         assert memory.client is not None
         assert memory.client.client_secret is None
         assert memory.tokens is not None

@@ -75,14 +75,14 @@ async def test_a_model_is_called_with_the_scope_for_it_and_not_without(
     async with AsyncInferenceClient(
         base_url=f"{hub_emulator.url}/v1", token=may.access_token
     ) as client:
-        said = await client.chat_completion(messages, model="local/echo")
+        completion = await client.chat_completion(messages, model="local/echo")
     async with AsyncInferenceClient(
         base_url=f"{hub_emulator.url}/v1", token=may_not.access_token
     ) as client:
         with pytest.raises(HfHubHTTPError) as refused:
             await client.chat_completion(messages, model="local/echo")
 
-    assert said.choices[0].message.content is not None
+    assert completion.choices[0].message.content is not None
     assert refused.value.response.status_code == 403
     assert "on behalf of user alice" in str(refused.value.server_message)
 
@@ -115,14 +115,14 @@ async def test_an_expired_token_is_nobodys_and_its_session_goes_on(
     tokens = await app.obtain_tokens()
     code = await app.obtain_code()
 
-    for given in (tokens.access_token, code):
-        answer = await anonymous_http.post("/_emulator/oauth/expire", json={"token": given})
+    for secret in (tokens.access_token, code):
+        answer = await anonymous_http.post("/_emulator/oauth/expire", json={"token": secret})
         assert answer.status_code == 204
 
     with hub_emulator.open_client_as(tokens.access_token) as client:
-        told = client.get("/api/whoami-v2")
-    assert told.status_code == 401
-    assert told.json() == {"error": "Invalid credentials in Authorization header"}
+        response = client.get("/api/whoami-v2")
+    assert response.status_code == 401
+    assert response.json() == {"error": "Invalid credentials in Authorization header"}
     assert (await app.redeem_code(code)).json()["error"] == "invalid_grant"
     assert (await app.refresh_tokens(tokens.refresh_token)).is_success
 
@@ -159,8 +159,8 @@ async def test_a_test_may_shorten_what_is_issued_from_now_on(
         finally:
             client.post(path, json={"seconds": 28_800})
 
-    told = HfApi(endpoint=hub_emulator.url, token=tokens.access_token).whoami()
-    left = datetime.fromisoformat(told["auth"]["expiresAt"]) - datetime.now(UTC)
+    identity = HfApi(endpoint=hub_emulator.url, token=tokens.access_token).whoami()
+    left = datetime.fromisoformat(identity["auth"]["expiresAt"]) - datetime.now(UTC)
     assert stranger.status_code == 401
     assert tokens.expires_in == 60
     assert left <= timedelta(seconds=60)

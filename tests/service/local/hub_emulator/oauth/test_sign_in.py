@@ -24,18 +24,20 @@ async def test_the_metadata_names_the_hubs_own_origin_and_only_what_there_is(
     hub_emulator: HubEmulatorProcess, anonymous_http: httpx2.AsyncClient
 ) -> None:
     """MCP clients compare the issuer letter by letter, and take every promise at its word."""
-    told = (await anonymous_http.get("/.well-known/oauth-authorization-server")).json()
+    metadata = (await anonymous_http.get("/.well-known/oauth-authorization-server")).json()
     openid = (await anonymous_http.get("/.well-known/openid-configuration")).json()
 
-    assert told == openid
-    assert told["issuer"] == hub_emulator.url
-    assert told["code_challenge_methods_supported"] == ["S256"]
-    assert told["token_endpoint_auth_methods_supported"] == [
+    assert metadata == openid
+    assert metadata["issuer"] == hub_emulator.url
+    assert metadata["code_challenge_methods_supported"] == ["S256"]
+    assert metadata["token_endpoint_auth_methods_supported"] == [
         "none",
         "client_secret_basic",
         "client_secret_post",
     ]
-    endpoints = {name: url for name, url in told.items() if name.endswith(("_endpoint", "_uri"))}
+    endpoints = {
+        name: url for name, url in metadata.items() if name.endswith(("_endpoint", "_uri"))
+    }
     assert endpoints == {
         "authorization_endpoint": f"{hub_emulator.url}/oauth/authorize",
         "token_endpoint": f"{hub_emulator.url}/oauth/token",
@@ -43,8 +45,8 @@ async def test_the_metadata_names_the_hubs_own_origin_and_only_what_there_is(
         "registration_endpoint": f"{hub_emulator.url}/oauth/register",
         "jwks_uri": f"{hub_emulator.url}/oauth/jwks",
     }
-    assert "scopes_supported" not in told
-    assert "client_id_metadata_document_supported" not in told
+    assert "scopes_supported" not in metadata
+    assert "client_id_metadata_document_supported" not in metadata
 
 
 async def test_who_signed_in_is_the_same_subject_as_with_any_token(
@@ -53,12 +55,12 @@ async def test_who_signed_in_is_the_same_subject_as_with_any_token(
     """Rows are keyed by the id; the real client must read it from a token that was issued."""
     tokens = await sign_in(hub_emulator.url)
 
-    told = HfApi(endpoint=hub_emulator.url, token=tokens.access_token).whoami()
+    identity = HfApi(endpoint=hub_emulator.url, token=tokens.access_token).whoami()
 
     alice = find_user(hub_emulator.users, "alice")
-    assert (told["id"], told["name"]) == (alice.id, "alice")
-    assert told["auth"]["type"] == "oauth"
-    left = datetime.fromisoformat(told["auth"]["expiresAt"]) - datetime.now(UTC)
+    assert (identity["id"], identity["name"]) == (alice.id, "alice")
+    assert identity["auth"]["type"] == "oauth"
+    left = datetime.fromisoformat(identity["auth"]["expiresAt"]) - datetime.now(UTC)
     assert timedelta(seconds=28_700) < left <= timedelta(seconds=28_800)
     assert tokens.expires_in == 28_800
     assert tokens.token_type == "bearer"
@@ -70,9 +72,9 @@ async def test_any_local_user_can_be_the_one_who_signs_in(hub_emulator: HubEmula
     """A test of two tenants needs two people."""
     tokens = await sign_in(hub_emulator.url, user="bob")
 
-    told = HfApi(endpoint=hub_emulator.url, token=tokens.access_token).whoami()
+    identity = HfApi(endpoint=hub_emulator.url, token=tokens.access_token).whoami()
 
-    assert told["id"] == find_user(hub_emulator.users, "bob").id
+    assert identity["id"] == find_user(hub_emulator.users, "bob").id
 
 
 async def test_both_tokens_are_signed_with_the_published_keys(
@@ -141,8 +143,8 @@ async def test_the_same_consent_is_asked_for_once(anonymous_http: httpx2.AsyncCl
 
     assert again.status_code == 303
     assert (await app.redeem_code(httpx2.URL(again.headers["location"]).params["code"])).is_success
-    asked = {page.status_code for page in (more, other_user, other_org, insisting)}
-    assert asked == {200}
+    statuses = {page.status_code for page in (more, other_user, other_org, insisting)}
+    assert statuses == {200}
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
@@ -219,19 +221,19 @@ async def test_userinfo_tells_an_oauth_token_as_much_as_its_scopes_allow(
     little = await sign_in(hub_emulator.url, "openid")
 
     with hub_emulator.open_client_as(much.access_token) as client:
-        told = client.get("/oauth/userinfo").json()
+        userinfo = client.get("/oauth/userinfo").json()
         billed = client.get("/api/whoami-v2").json()
-        assert client.post("/oauth/userinfo").json() == told
+        assert client.post("/oauth/userinfo").json() == userinfo
     with hub_emulator.open_client_as(little.access_token) as client:
-        assert client.get("/oauth/userinfo").json() == {"sub": told["sub"], "orgs": []}
+        assert client.get("/oauth/userinfo").json() == {"sub": userinfo["sub"], "orgs": []}
         unbilled = client.get("/api/whoami-v2").json()
     with hub_emulator.open_client() as client:
         assert client.get("/oauth/userinfo").status_code == 401
 
-    assert told["sub"] == find_user(hub_emulator.users, "alice").id
-    assert (told["preferred_username"], told["email_verified"]) == ("alice", True)
-    assert [org["preferred_username"] for org in told["orgs"]] == ["acme"]
-    assert told["canPay"] is billed["canPay"] is True
+    assert userinfo["sub"] == find_user(hub_emulator.users, "alice").id
+    assert (userinfo["preferred_username"], userinfo["email_verified"]) == ("alice", True)
+    assert [org["preferred_username"] for org in userinfo["orgs"]] == ["acme"]
+    assert userinfo["canPay"] is billed["canPay"] is True
     assert unbilled.keys() & {"canPay", "email"} == set()
 
 

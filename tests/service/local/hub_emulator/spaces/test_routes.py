@@ -27,11 +27,11 @@ def test_a_private_space_is_there_for_its_owner_alone(hub_emulator: HubEmulatorP
     """At the Hub as at the proxy before it, and in the same words as one that is not there."""
     assert hub_emulator.api("alice").space_info("alice/own").private
 
-    said: set[str] = set()
+    messages: set[str] = set()
     for name in ("alice/own", "alice/none"):
         with pytest.raises(RepositoryNotFoundError) as caught:
             hub_emulator.api("bob").space_info(name)
-        said.add(str(caught.value.server_message))
+        messages.add(str(caught.value.server_message))
     with hub_emulator.open_client("bob") as bob:
         shown = {"x-hf-authorization": bob.headers["authorization"]}
         pages = [
@@ -39,7 +39,7 @@ def test_a_private_space_is_there_for_its_owner_alone(hub_emulator: HubEmulatorP
             for name in ("own", "none")
         ]
 
-    assert len(said) == 1
+    assert len(messages) == 1
     assert [page.status_code for page in pages] == [404, 404]
     assert pages[0].content == pages[1].content
 
