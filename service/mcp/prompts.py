@@ -172,7 +172,7 @@ async def _find_runs(
             tx, caller.subject_id, job_filter, before=None, limit=_MAX_COMPARED_JOBS
         )
     if len(jobs) < 2:  # noqa: PLR2004  # a comparison needs two
-        raise Invalid("There are not two runs to compare there.")
+        raise Invalid("There are fewer than two runs to compare.")
     return jobs
 
 

@@ -142,17 +142,17 @@ async def update_schedule(
         Invalid: the new times cannot be parsed, or there is no change.
     """
     if changes == ScheduleChange():
-        raise Invalid("There is nothing to change; give run_now, paused, cron or what else is to.")
+        raise Invalid("There is nothing to change; give run_now, paused, cron or another argument.")
     schedule_id = ids.parse_handle(HandleKind.SCHEDULE, handle)
     async with app.transaction(caller) as tx:
         locked = await schedule_store.lock_schedule(tx, caller.subject_id, schedule_id)
         if locked is None:
             raise NotFound("schedule", handle)
         caller.require_scope(describe_kind(locked.kind).scope)
-        changed = _apply_changes(locked, changes)
-        next_at = _compute_next_at(locked, changed, changes, locked.read_at)
+        new_version = _apply_changes(locked, changes)
+        next_at = _compute_next_at(locked, new_version, changes, locked.read_at)
         asked_at = await schedule_store.update_schedule(
-            tx, changed, next_at=next_at, fire_now=changes.run_now, client=CURRENT_CLIENT.get()
+            tx, new_version, next_at=next_at, fire_now=changes.run_now, client=CURRENT_CLIENT.get()
         )
     if changes.run_now and asked_at is not None:
         await _wait_for_firing(app, caller, schedule_id, asked_at)

@@ -46,8 +46,8 @@ class FiringView(View):
         """Write a sentence about the outcome."""
         outcomes = {
             FiringOutcome.LAUNCHED: f"launched {self.job_id}",
-            FiringOutcome.SKIPPED: f"launched nothing, for {self.job_id} had not finished",
-            FiringOutcome.MISSED: "was missed, for no worker was there",
+            FiringOutcome.SKIPPED: f"launched nothing, because {self.job_id} had not finished",
+            FiringOutcome.MISSED: "was missed, because no worker was running",
             FiringOutcome.REFUSED: f"was refused: {self.message}",
         }
         return (
@@ -84,7 +84,7 @@ class ScheduleView(View):
     created_at: Detail[datetime]
 
     @classmethod
-    def from_status(cls, schedule: ScheduleStatus, **more: Any) -> Self:
+    def from_status(cls, schedule: ScheduleStatus, **extra_fields: Any) -> Self:
         """Show a schedule."""
         firings = [FiringView.from_firing(firing) for firing in schedule.firings]
         next_runs = (
@@ -113,7 +113,7 @@ class ScheduleView(View):
             labels=schedule.labels,
             ceiling_usd=usd_if_known(schedule.ceiling_micro_usd),
             created_at=schedule.created_at,
-            **more,
+            **extra_fields,
         )
 
 

@@ -79,7 +79,7 @@ def _describe_queue_position(status: JobStatus) -> str:
         )
     if 0 < status.max_active <= status.active:
         return (
-            f"{place}; as many of your jobs are running as may at a time ({status.max_active}), so "
+            f"{place}; your limit of running jobs is reached ({status.max_active} at a time), so "
             f"it is launched as soon as one of them has finished."
         )
     return f"{place}; it is launched as soon as a worker is free."

@@ -57,7 +57,7 @@ class WorkspaceView(View):
     """What new jobs may cost at most."""
 
     @classmethod
-    def from_workspace(cls, workspace: Workspace, **more: Any) -> Self:
+    def from_workspace(cls, workspace: Workspace, **extra_fields: Any) -> Self:
         """Show a workspace."""
         return cls(
             workspace_id=ids.format_handle(HandleKind.WORKSPACE, workspace.id),
@@ -69,7 +69,7 @@ class WorkspaceView(View):
             ),
             confirm_above_usd=usd_if_known(workspace.confirm_above_micro_usd),
             **_budget_fields(workspace),
-            **more,
+            **extra_fields,
         )
 
     def describe_defaults(self) -> str:
@@ -174,7 +174,7 @@ class WorkspaceStatusView(WorkspaceView):
         states = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
         run_time = format_duration(timedelta(seconds=self.run_seconds))
         jobs = (
-            f"{self.jobs} jobs ({states}), which ran for {run_time} in sum"
+            f"{self.jobs} jobs ({states}), which ran for {run_time} in total"
             if self.jobs
             else "no job"
         )

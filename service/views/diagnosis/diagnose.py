@@ -250,7 +250,10 @@ def _diagnose_reason(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR09
             )
         case Reason.LAUNCH_UNCONFIRMED:
             return (
-                "its launch was never confirmed, and nothing is there; a late arrival is stopped.",
+                (
+                    "its launch was never confirmed, and Hugging Face has nothing of it; if it "
+                    "appears later, it is stopped."
+                ),
                 "If it is still wanted, call {again}.",
             )
         case Reason.OUTCOME_UNKNOWN:
@@ -265,7 +268,7 @@ def _diagnose_reason(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR09
             )
         case Reason.STUCK_SCHEDULING:
             return (
-                "it waited too long to be started, so it was given up and nothing of it goes on.",
+                "it waited too long to be started, so it was given up; nothing of it is running.",
                 "Choose a flavor that is easier to get (list_hardware), or bring a valid token, "
                 + then_retry("flavor"),
             )
@@ -287,12 +290,12 @@ def _diagnose_reason(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR09
             )
         case Reason.DEPENDENCY_FAILED:
             return (
-                "a job that had to succeed before it did not, so it was never started.",
-                "Mend that one first; then launch this again with after naming the new job.",
+                "a job that it depends on did not succeed, so it was never started.",
+                "Correct that job first; then launch this one again, with the new job in after.",
             )
         case Reason.CALL_FAILED:
             return (
-                "the call was carried out, perhaps charged, and came to nothing that can be used.",
+                "the call was carried out and perhaps charged, but gave nothing that can be used.",
                 "Correct what is named, "
                 + then_retry(*_work_arguments(status), "parameters", "provider"),
             )

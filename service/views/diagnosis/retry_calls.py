@@ -17,8 +17,8 @@ def format_retry_call(status: JobStatus, **overrides: Any) -> str:
     that nobody takes it for the whole call.
     """
     handle = ids.format_handle(ids.HandleKind.JOB, status.id)
-    more = f", overrides={json.dumps(overrides)}" if overrides else ""
-    arguments = f'job_id="{handle}"{more}'
+    overrides_text = f", overrides={json.dumps(overrides)}" if overrides else ""
+    arguments = f'job_id="{handle}"{overrides_text}'
     if status.spec.get("secrets"):
         return f"retry_job with {arguments}, and its secrets given again"
     return f"retry_job({arguments})"
@@ -27,7 +27,7 @@ def format_retry_call(status: JobStatus, **overrides: Any) -> str:
 def longer_timeout(status: JobStatus) -> str | None:
     """Return twice the timeout of a job, at most the longest one; None if it has that already."""
     seconds = status.spec.get("timeout")
-    longest = describe_kind(status.kind).max_timeout
-    if seconds is None or (timeout := timedelta(seconds=float(seconds))) >= longest:
+    max_timeout = describe_kind(status.kind).max_timeout
+    if seconds is None or (timeout := timedelta(seconds=float(seconds))) >= max_timeout:
         return None
-    return format_duration(min(2 * timeout, longest))
+    return format_duration(min(2 * timeout, max_timeout))

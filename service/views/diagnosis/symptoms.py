@@ -152,7 +152,7 @@ MESSAGE_SYMPTOMS: Final = (
     ),
     Symptom(
         r"^Not sent: ",
-        "it was not sent, for it cannot be carried out as it is.",
+        "it was not sent, because it cannot be carried out as it is.",
         "Correct what is named, " + then_retry("model", "task", "inputs", "provider"),
     ),
     Symptom(
@@ -222,7 +222,7 @@ MESSAGE_SYMPTOMS: Final = (
     ),
     Symptom(
         r"CreateContainer(?:Config)?Error|RunContainerError",
-        "its container could not be made as it was asked for.",
+        "its container could not be created as requested.",
         "Correct what the message names (image, variables, secrets), " + then_retry("image", "env"),
     ),
     Symptom(
@@ -234,7 +234,7 @@ MESSAGE_SYMPTOMS: Final = (
     Symptom(
         r"Evicted|Preempt|NodeLost|[Nn]ode (?:is )?(?:lost|not ready|shut ?down)",
         "Hugging Face took the machine away from it.",
-        "That is nobody's doing here: call {again}.",
+        "Nothing in the job caused this: call {again}.",
     ),
     Symptom(
         r"model_not_found|answered 404|[Mm]odel \S+ (?:does not exist|is not supported|not found)|"
@@ -283,7 +283,7 @@ EXIT_CODE_MEANINGS: Final[Mapping[int, tuple[str, str]]] = {
         "Look for what failed above the end of its log, " + then_retry("{work}", "env"),
     ),
     137: (
-        "it was killed (SIGKILL), most often for want of memory",
+        "it was killed (SIGKILL), most often because it ran out of memory",
         "Choose a flavor with more memory (list_hardware), or make the work smaller, "
         + then_retry("flavor", "{work}"),
     ),

@@ -53,7 +53,7 @@ def make_scheduling_job(elapsed: timedelta, **overrides: Any) -> JobStatus:
         ({"ahead": 1}, "Queued behind 1 job of yours; it is launched as soon"),
         (
             {"ahead": 3, "active": 100, "max_active": 100},
-            "running as may at a time (100), so it is",
+            "your limit of running jobs is reached (100 at a time), so it is",
         ),
         ({"launches_from": NOW + 2 * MINUTE}, "asked for a pause, so your jobs are launched in 2m"),
         ({"tries": 2, "due_at": NOW + MINUTE}, "tried again by itself in 1m."),
@@ -175,7 +175,7 @@ async def test_a_place_in_the_queue_counts_only_ones_own_of_the_same_kind(
     assert summaries[0].startswith("Queued; it is launched")
     assert summaries[1].startswith("Queued behind 3 jobs of yours; it is launched")
     assert full["jobs"][0]["summary"].startswith(
-        "Queued behind 2 jobs of yours; as many of your jobs are running as may at a time (1)"
+        "Queued behind 2 jobs of yours; your limit of running jobs is reached (1 at a time)"
     )
 
 
