@@ -1,1 +1,1 @@
-"""The service process: the MCP server, its web surface and the command line."""
+"""The service process: the MCP server, its HTTP endpoints and the command line."""

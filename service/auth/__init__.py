@@ -1,1 +1,1 @@
-"""Who is calling: a token is shown to the Hub, and what it says is believed for a minute."""
+"""Authentication of callers: the Hub checks a token, and its answer is cached for a minute."""

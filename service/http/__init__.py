@@ -1,1 +1,1 @@
-"""What stands around the tools: middleware, rate limit, health, downloads."""
+"""HTTP around the MCP server: middleware, rate limit, health, downloads."""

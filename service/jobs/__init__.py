@@ -1,1 +1,1 @@
-"""Actions on jobs, apart from how a caller asks for them: launch, read, wait, cancel, retry."""
+"""Actions on jobs that tools call: launch, read, wait, cancel, retry."""

@@ -1,1 +1,1 @@
-"""The MCP surface: tools, tasks, resources, prompts, completions, subscriptions."""
+"""The MCP server: tools, tasks, resources, prompts, completions, subscriptions."""

@@ -1,1 +1,1 @@
-"""What lives as long as the service does: context, watches, caches, sealed tokens."""
+"""State of the running service: context, watches, wait slots, caches, sealed tokens."""

@@ -1,1 +1,1 @@
-"""The local stack's servers, Postgres and Valkey, from their wheels."""
+"""The servers of the local stack, Postgres and Valkey, from their wheels."""

@@ -1,1 +1,1 @@
-"""The tasks extension of MCP, on the rows of jobs."""
+"""The tasks extension of MCP: each task is the row of a job."""

@@ -1,1 +1,1 @@
-"""The tools: one module for each thing a caller wants, one function for each tool."""
+"""The MCP tools: one module for each subject, one function for each tool."""
