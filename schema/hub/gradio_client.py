@@ -136,8 +136,10 @@ async def fetch_api(session: httpx2.AsyncClient) -> GradioApi:
         InvalidCall: it is not a Gradio app, or not one that this client can call.
     """
     config = parse_config(await fetch_bytes(session, "/config", max_bytes=_MAX_DESCRIPTION_BYTES))
-    info = await fetch_bytes(session, f"{config.api_prefix}/info", max_bytes=_MAX_DESCRIPTION_BYTES)
-    return config.build_api(info)
+    description = await fetch_bytes(
+        session, f"{config.api_prefix}/info", max_bytes=_MAX_DESCRIPTION_BYTES
+    )
+    return config.build_api(description)
 
 
 async def fetch_bytes(session: httpx2.AsyncClient, path: str, *, max_bytes: int) -> bytes:

@@ -69,14 +69,14 @@ class AppConfig(GradioModel):
     dependencies: list[_Function]
     components: list[_Component]
 
-    def build_api(self, info: bytes) -> GradioApi:
+    def build_api(self, description: bytes) -> GradioApi:
         """Combine the configuration with the description of the endpoints.
 
         Raises:
             InvalidCall: the description cannot be read.
         """
         try:
-            descriptions = _ApiDescription.model_validate_json(info).named_endpoints
+            descriptions = _ApiDescription.model_validate_json(description).named_endpoints
         except ValidationError:
             raise InvalidCall("describes its endpoints in a way that cannot be read.") from None
         hidden = {component.id: component.is_hidden for component in self.components}

@@ -136,8 +136,10 @@ class InferenceCallSpec(Spec):
 
     @field_validator("parameters")
     @classmethod
-    def _check_parameters(cls, parameters: TaskParameters, info: ValidationInfo) -> TaskParameters:
-        task = info.data.get("task")
+    def _check_parameters(
+        cls, parameters: TaskParameters, validation: ValidationInfo
+    ) -> TaskParameters:
+        task = validation.data.get("task")
         # A prompt is a parameter of a transcription; for other tasks it is the input itself.
         reserved = (
             _RESERVED_PARAMETERS
@@ -159,10 +161,10 @@ class InferenceCallSpec(Spec):
 
     @field_validator("provider")
     @classmethod
-    def _check_provider(cls, provider: str | None, info: ValidationInfo) -> str | None:
+    def _check_provider(cls, provider: str | None, validation: ValidationInfo) -> str | None:
         if provider == "auto":
             return None
-        if provider in _ROUTING_POLICIES and info.data.get("task") != CHAT:
+        if provider in _ROUTING_POLICIES and validation.data.get("task") != CHAT:
             message = f"{provider!r} chooses a provider for chats only; name one, or leave it out"
             raise ValueError(message)
         return provider
@@ -180,8 +182,8 @@ class InferenceSpec(InferenceCallSpec):
 
     @field_validator("inputs", mode="plain")
     @classmethod
-    def _parse_inputs_of_task(cls, value: object, info: ValidationInfo) -> Inputs:
-        if (task := info.data.get("task")) is None:
+    def _parse_inputs_of_task(cls, value: object, validation: ValidationInfo) -> Inputs:
+        if (task := validation.data.get("task")) is None:
             return ""  # the task has been refused already
         try:
             return _parse_inputs(task, value)

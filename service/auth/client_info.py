@@ -46,10 +46,10 @@ def read_client_info(body: bytes) -> str | None:
     if CLIENT_INFO_META_KEY.encode() not in body:
         return None
     try:
-        info = _Request.model_validate_json(body).params.meta.client
+        client = _Request.model_validate_json(body).params.meta.client
     except ValidationError:
         return None
-    return printable_name(f"{info.name} {info.version}")
+    return printable_name(f"{client.name} {client.version}")
 
 
 def printable_name(name: str) -> str | None:

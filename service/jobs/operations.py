@@ -140,11 +140,11 @@ async def find_jobs(
     statuses = (
         await job_queries.get_job_statuses(tx, caller.subject_id, list(ids.values())) if ids else {}
     )
-    found = {handle: statuses[job_id] for handle, job_id in ids.items() if job_id in statuses}
-    errors |= {handle: NotFound("job", handle) for handle in ids.keys() - found.keys()}
+    readable = {handle: statuses[job_id] for handle, job_id in ids.items() if job_id in statuses}
+    errors |= {handle: NotFound("job", handle) for handle in ids.keys() - readable.keys()}
     if len(job_handles) == 1 and errors:
         raise errors[job_handles[0]]
-    return found, [
+    return readable, [
         HandleError(job_id=handle, code=errors[handle].code, message=str(errors[handle]))
         for handle in dict.fromkeys(job_handles)
         if handle in errors

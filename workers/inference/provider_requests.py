@@ -34,7 +34,7 @@ _TEXT_INPUT_TASKS: Final = frozenset(
 """Tasks for which the library treats a text as a text; for all others it opens what it names."""
 
 
-class _TaskProviderHelper(Protocol):
+class _TaskProviderAdapter(Protocol):
     def _prepare_url(self, api_key: str, mapped_model: str) -> str: ...
 
     def _prepare_payload_as_dict(
@@ -46,7 +46,7 @@ class _TaskProviderHelper(Protocol):
     ) -> MimeBytes | None: ...
 
 
-_TASK_PROVIDERS: Final = cast("Mapping[str, Mapping[str, _TaskProviderHelper]]", PROVIDERS)
+_TASK_PROVIDERS: Final = cast("Mapping[str, Mapping[str, _TaskProviderAdapter]]", PROVIDERS)
 
 
 class InvalidProviderRequest(Exception):
@@ -97,7 +97,7 @@ def build_provider_request(
     if not isinstance(inputs, MediaBytes) and task not in _TEXT_INPUT_TASKS:
         message = f"{task} needs bytes"
         raise InvalidProviderRequest(message)
-    helper, entry = (
+    adapter, entry = (
         _TASK_PROVIDERS[provider][task],
         _MODEL_MAPPING(provider=provider, task=task, **mapping),
     )
@@ -105,10 +105,10 @@ def build_provider_request(
     if isinstance(inputs, MediaBytes):
         payload = MimeBytes(inputs.content, mime_type=inputs.media_type)
     try:
-        path = _router_path(helper._prepare_url(_PLACEHOLDER_API_KEY, entry.provider_id))
+        path = _router_path(adapter._prepare_url(_PLACEHOLDER_API_KEY, entry.provider_id))
         # Each gets its own copy of the parameters, because some remove entries.
-        json = helper._prepare_payload_as_dict(payload, dict(parameters), entry)
-        content = helper._prepare_payload_as_bytes(payload, dict(parameters), entry, None)
+        json = adapter._prepare_payload_as_dict(payload, dict(parameters), entry)
+        content = adapter._prepare_payload_as_bytes(payload, dict(parameters), entry, None)
     except Exception as error:  # the library does not check its input
         raise InvalidProviderRequest(f"{type(error).__name__}: {error}") from error
     if content is None:

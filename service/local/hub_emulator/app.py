@@ -34,13 +34,13 @@ from service.local.hub_emulator.jobs.bucket_mounts import BucketMounts
 from service.local.hub_emulator.jobs.routes import JobRoutes
 from service.local.hub_emulator.jobs.scheduled import ScheduledJobRoutes
 from service.local.hub_emulator.jobs.store import JobStore
-from service.local.hub_emulator.links import LinkStore
 from service.local.hub_emulator.middleware import AuthRateLimitMiddleware
 from service.local.hub_emulator.oauth.errors import OAuthError, render_oauth_error
 from service.local.hub_emulator.oauth.grants import GrantStore
 from service.local.hub_emulator.oauth.routes import OAuthRoutes
 from service.local.hub_emulator.repos.routes import RepoRoutes
 from service.local.hub_emulator.repos.store import RepoStore
+from service.local.hub_emulator.shared.links import LinkStore
 from service.local.hub_emulator.spaces.routes import SpaceRoutes
 from service.local.hub_emulator.users import LocalUser, build_whoami, load_users
 

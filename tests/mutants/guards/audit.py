@@ -57,7 +57,7 @@ AUDIT_GUARDS: Final = (
         a_name_prints=("filter(str.isprintable, name)", "name"),
         a_name_is_bounded=(".strip()[:_MAX_NAME_CHARS].strip()", ".strip()"),
         a_request_names_its_client=(
-            'return printable_name(f"{info.name} {info.version}")',
+            'return printable_name(f"{client.name} {client.version}")',
             "return None",
         ),
     ),

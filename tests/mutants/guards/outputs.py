@@ -3,9 +3,9 @@
 from typing import Final
 
 from schema.specs import outputs as spec_outputs
-from service.local.hub_emulator import access
 from service.local.hub_emulator.buckets import xet_store
 from service.local.hub_emulator.jobs import bucket_mounts
+from service.local.hub_emulator.shared import access
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.specs import test_outputs as test_spec_outputs
 from tests.service.local.hub_emulator.buckets import test_routes as test_bucket_routes

@@ -31,9 +31,9 @@ from service.local.hub_emulator.errors import (
     already_created_response,
     entry_not_found_error,
 )
-from service.local.hub_emulator.links import LinkStore, redirect_to_link
-from service.local.hub_emulator.pagination import paginate
 from service.local.hub_emulator.request_body import read_body
+from service.local.hub_emulator.shared.links import LinkStore, redirect_to_link
+from service.local.hub_emulator.shared.pagination import paginate
 from service.local.hub_emulator.users import Permission
 
 _NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")

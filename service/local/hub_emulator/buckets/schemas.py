@@ -6,8 +6,8 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from service.local.hub_emulator.errors import HubApiError
-from service.local.hub_emulator.file_paths import FilePath
 from service.local.hub_emulator.request_body import RequestModel, get_first_error
+from service.local.hub_emulator.shared.file_paths import FilePath
 
 
 class NewBucket(RequestModel):

@@ -25,7 +25,7 @@ from service.local.data_dir import read_or_create_private_file
 from service.local.hub_emulator.buckets.xet_shards import InvalidShard, XetTerm, parse_shard
 from service.local.hub_emulator.current_user import get_hub_url
 from service.local.hub_emulator.errors import HubApiError
-from service.local.hub_emulator.links import LinkStore
+from service.local.hub_emulator.shared.links import LinkStore
 
 EMPTY_FILE_HASH: Final = "0" * 64
 """The hash of an empty file, which has no content to store."""

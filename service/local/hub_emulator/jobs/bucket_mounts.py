@@ -27,8 +27,8 @@ import structlog
 from service.local.hub_emulator.buckets.store import BucketStore, LocalBucket
 from service.local.hub_emulator.buckets.xet_transfer import XetTransfer
 from service.local.hub_emulator.errors import HubApiError
-from service.local.hub_emulator.file_paths import is_valid_path
 from service.local.hub_emulator.jobs.schemas import JobVolume
+from service.local.hub_emulator.shared.file_paths import is_valid_path
 from service.local.hub_emulator.users import LocalUser
 
 _NANOSECONDS_PER_SECOND: Final = 10**9

@@ -20,8 +20,8 @@ from service.local.hub_emulator.jobs.streams import (
     stream_metric_events,
     stream_stage_events,
 )
-from service.local.hub_emulator.pagination import next_page_headers
 from service.local.hub_emulator.request_body import read_body
+from service.local.hub_emulator.shared.pagination import next_page_headers
 from service.local.hub_emulator.users import LocalUser, Namespace, Permission
 
 _PAGE_SIZE: Final = 20

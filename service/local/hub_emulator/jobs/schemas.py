@@ -5,9 +5,9 @@ from typing import Annotated, Any, Final, Literal, NoReturn, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from service.local.hub_emulator.file_paths import is_valid_path
 from service.local.hub_emulator.jobs.hardware import FLAVORS
 from service.local.hub_emulator.request_body import StrictRequestModel
+from service.local.hub_emulator.shared.file_paths import is_valid_path
 
 _ENV_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]+")
 _SECRET_NAME: Final = re.compile(r"[a-zA-Z][_a-zA-Z0-9]*")

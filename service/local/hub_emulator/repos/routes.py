@@ -20,8 +20,6 @@ from service.local.hub_emulator.errors import (
     entry_not_found_error,
     repository_not_found_error,
 )
-from service.local.hub_emulator.links import LinkStore, redirect_to_link
-from service.local.hub_emulator.pagination import paginate
 from service.local.hub_emulator.repos.schemas import (
     CommitDeletedFile,
     CommitDeletedFolder,
@@ -33,6 +31,8 @@ from service.local.hub_emulator.repos.schemas import (
 )
 from service.local.hub_emulator.repos.store import Commit, LocalRepo, RepoStore
 from service.local.hub_emulator.request_body import read_body
+from service.local.hub_emulator.shared.links import LinkStore, redirect_to_link
+from service.local.hub_emulator.shared.pagination import paginate
 from service.local.hub_emulator.users import Permission
 
 _NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")

@@ -7,8 +7,8 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from service.local.hub_emulator.errors import HubApiError
-from service.local.hub_emulator.file_paths import FilePath
 from service.local.hub_emulator.request_body import RequestModel, get_first_error
+from service.local.hub_emulator.shared.file_paths import FilePath
 
 
 def _decode_base64(text: str) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from service.local.data_dir import write_private_file
-from service.local.hub_emulator.access import AccessControlled
+from service.local.hub_emulator.shared.access import AccessControlled
 from service.local.hub_emulator.users import Namespace
 
 MAIN_BRANCH: Final = "main"

@@ -1,0 +1,1 @@
+"""What several APIs of the emulated Hub share: access, links, pages, file paths."""
