@@ -221,10 +221,10 @@ async def test_flushing_redis_all_the_time_keeps_no_job_from_its_end(
             await redis_bench.redis.flushall()
 
     with redis_bench.run_process("workers"):
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(flush_for_ever)
+        async with anyio.create_task_group() as flushes:
+            flushes.start_soon(flush_for_ever)
             await redis_bench.wait_until_succeeded(await redis_bench.queue_jobs(24))
-            beside.cancel_scope.cancel()
+            flushes.cancel_scope.cancel()
 
 
 async def test_wakes_that_repeat_or_make_no_sense_do_no_harm(redis_bench: RedisBench) -> None:

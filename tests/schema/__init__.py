@@ -1,1 +1,1 @@
-"""Tests of the ground both processes stand on."""
+"""Tests of what both processes share."""

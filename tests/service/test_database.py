@@ -22,13 +22,13 @@ async def test_a_client_who_goes_away_does_not_cut_a_transaction_in_half(
 
 async def test_the_revision_is_trusted_once_it_was_right(database: Database) -> None:
     """A call does not pay for a question whose answer only a migration changes."""
-    ground = TenantDatabase(database)
-    async with ground.transaction():
+    tenant_database = TenantDatabase(database)
+    async with tenant_database.transaction():
         pass
     async with database.transaction() as tx:
         await tx.execute("UPDATE alembic_version SET version_num = 'future'")
 
-    async with ground.transaction() as tx:
+    async with tenant_database.transaction() as tx:
         assert await tx.fetchval("SELECT 1") == 1
     with pytest.raises(WrongRevision, match="revision future"):
-        await ground.read_revision()
+        await tenant_database.read_revision()

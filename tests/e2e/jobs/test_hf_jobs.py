@@ -83,14 +83,14 @@ async def test_a_script_has_what_its_header_and_its_launch_ask_for(
 ) -> None:
     """The header is read by uv, as it is written; dependencies come beside it."""
     header = make_wheel(tmp_path, "of_the_header", "WORD = 'header'")
-    beside = make_wheel(tmp_path, "of_the_launch", "WORD = 'launch'")
+    wheel_of_launch = make_wheel(tmp_path, "of_the_launch", "WORD = 'launch'")
     source = f"""# /// script
 # dependencies = [{json.dumps(header)}]
 # ///
 import of_the_header, of_the_launch, sys
 print(of_the_header.WORD, of_the_launch.WORD, sys.version_info[:2])
 """
-    handle = await launch(alice, script=source, dependencies=[beside], python="3.11")
+    handle = await launch(alice, script=source, dependencies=[wheel_of_launch], python="3.11")
 
     view = await alice.wait_until_finished(handle)
 

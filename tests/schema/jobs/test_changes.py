@@ -32,7 +32,7 @@ async def eve_job(database: Database, ada_id: str, make_job: JobFactory) -> UUID
 
 @pytest.fixture
 def read_changes(database_url: str, ada_id: str) -> Callable[[UUID, int], Awaitable[bool]]:
-    """Say whether Ada has news of a job, as the service asks it."""
+    """Say whether Ada is told of a change of a job, as the service asks it."""
 
     async def ask(job_id: UUID, version: int) -> bool:
         async with tenant_transaction(database_url, ada_id) as tx:
@@ -132,7 +132,7 @@ async def test_what_a_person_would_care_about_is_a_change_and_bookkeeping_is_not
     async with database.transaction() as tx:
         await run_launch.mark_unconfirmed(tx, run.run_id, cause="?", worker="w")
     assert not await read_changes(job.id, 2), "that an answer was lost"
-    assert await read_changes(job.id, 1), "noise hides no news"
+    assert await read_changes(job.id, 1), "noise hides no change"
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx, run.run_id, remote_id="r", stage="SCHEDULING", worker="w", poll_after=NO_DELAY

@@ -96,9 +96,9 @@ async def test_a_stage_that_may_still_last_is_left_alone(
             poll_after=WEEK,
             max_stage_duration=WEEK,
         )
-        news = await deadlines.expire_run(
+        expired = await deadlines.expire_run(
             tx, one.run_id, reason=Reason.TIMED_OUT, message="late", worker="w"
         )
 
-    assert not news
+    assert not expired
     assert (await read_status(database, job)).state is JobState.RUNNING

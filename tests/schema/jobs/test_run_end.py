@@ -157,7 +157,7 @@ async def test_a_run_that_arrives_after_all_is_killed_and_changes_no_verdict(
     await mark_absent(database, one)
 
     async with database.transaction() as tx:
-        news = await run_end.record_surplus_run(
+        recorded = await run_end.record_surplus_run(
             tx, one.run_id, remote_id="late", stage="RUNNING", worker="w1"
         )
         again = await run_end.record_surplus_run(
@@ -166,7 +166,7 @@ async def test_a_run_that_arrives_after_all_is_killed_and_changes_no_verdict(
         (doomed,) = await work_queues.lease_due_runs(tx, limit=5, lease=timedelta(minutes=1))
 
     status = await read_status(database, ada_id, one)
-    assert (news, again) == (True, False)
+    assert (recorded, again) == (True, False)
     assert doomed.remote_id == "late"
     assert (status.state, status.upstream) == (JobState.FAILED, UpstreamState.STOPPING)
     async with database.transaction() as tx:

@@ -110,11 +110,11 @@ class JobStateMachine(RuleBasedStateMachine):
     leased_runs: Bundle[DueRun] = Bundle("errands")
     poll_leases: Bundle[PollLease] = Bundle("turns")
 
-    def __init__(self, ground: StateHarness) -> None:
+    def __init__(self, harness: StateHarness) -> None:
         super().__init__()
-        self.harness = ground
+        self.harness = harness
         self.hub = VirtualHub()
-        self.workers = WorkerSteps(ground.database, ground.vault, self.hub)
+        self.workers = WorkerSteps(harness.database, harness.vault, self.hub)
         self.jobs: dict[UUID, str] = {}
         """Who asked for what."""
         self.keys: dict[tuple[str, str], tuple[object, UUID]] = {}
@@ -124,7 +124,7 @@ class JobStateMachine(RuleBasedStateMachine):
         """What there is to do something about, so that few steps are idle."""
         self.is_consistent = False
         """Whether the last step and the look that followed it went well."""
-        self.run_async(ground.delete_all_rows())
+        self.run_async(harness.delete_all_rows())
         for subject in SUBJECTS:
             self.run_async(self.harness.lend_token(subject, "first"))
             self.run_async(

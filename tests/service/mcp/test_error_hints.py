@@ -138,9 +138,9 @@ async def test_every_mistake_with_every_tool_is_answered_with_what_to_do(service
     async with open_mcp_client(service_url) as client:
         for tool in tools:
             right = read_refusal(await client.call_tool(tool["name"], {"nonsense": 1}))["example"]
-            beside = json.loads(right.removeprefix(tool["name"]))
+            valid_arguments = json.loads(right.removeprefix(tool["name"]))
             for mistake, wrong, certain in make_mistakes(tool):
-                arguments = wrong if mistake == "missing" else beside | wrong
+                arguments = wrong if mistake == "missing" else valid_arguments | wrong
                 answer = await client.call_tool(tool["name"], arguments)
                 where = f"{tool['name']}, {mistake}: {answer_text(answer)[:300]}"
                 assert answer.is_error or not certain, where
@@ -201,13 +201,13 @@ async def test_a_refusal_shows_the_choices_and_what_was_nearly_right(
     service_url: str, tool: str, wrong: dict[str, Any], says: str
 ) -> None:
     """A model that is told its choices does not guess."""
-    beside: dict[str, dict[str, Any]] = {
+    valid_arguments: dict[str, dict[str, Any]] = {
         "launch_job": {"image": "python:3.12", "command": "true"},
         "launch_inference": {"model": "m/m", "inputs": "Hi"},
         "list_jobs": {},
     }
     async with open_mcp_client(service_url) as client:
-        answer = await client.call_tool(tool, beside[tool] | wrong)
+        answer = await client.call_tool(tool, valid_arguments[tool] | wrong)
 
     assert says in answer_text(answer)
 

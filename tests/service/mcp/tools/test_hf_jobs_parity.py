@@ -89,32 +89,32 @@ def read_rows() -> list[tuple[str, str]]:
 
 
 @parity_case("operation", "run")
-async def run(ground: ParityService) -> None:
-    spec = await ground.read_request(image="python:3.12", command=["python", "-c", "print(1)"])
+async def run(parity: ParityService) -> None:
+    spec = await parity.read_request(image="python:3.12", command=["python", "-c", "print(1)"])
     assert spec["command"] == ["python", "-c", "print(1)"]
 
 
 @parity_case("operation", "uv")
-async def uv(ground: ParityService) -> None:
-    assert (await ground.read_request(script="import torch\nprint(1)"))["script"].startswith(
+async def uv(parity: ParityService) -> None:
+    assert (await parity.read_request(script="import torch\nprint(1)"))["script"].startswith(
         "import torch"
     )
 
 
 @parity_case("operation", "ps", "logs", "inspect", "cancel")
-async def see_logs_and_status(ground: ParityService) -> None:
-    handle = await ground.launch_and_start()
-    listed = await call_for_result(ground.url, "list_jobs")
-    log = await call_for_result(ground.url, "job_logs", job_id=handle)
-    cancelled = await call_for_result(ground.url, "cancel_job", job_id=handle)
+async def see_logs_and_status(parity: ParityService) -> None:
+    handle = await parity.launch_and_start()
+    listed = await call_for_result(parity.url, "list_jobs")
+    log = await call_for_result(parity.url, "job_logs", job_id=handle)
+    cancelled = await call_for_result(parity.url, "cancel_job", job_id=handle)
     assert handle in {job["job_id"] for job in listed["jobs"]}
     assert [line["text"] for line in log["lines"]] == [f"line {number}" for number in range(5)]
-    assert (await ground.read_job(handle))["job_id"] == cancelled["job_id"] == handle
+    assert (await parity.read_job(handle))["job_id"] == cancelled["job_id"] == handle
 
 
 @parity_case("operation", "update-labels")
-async def relabel(ground: ParityService) -> None:
-    assert (await ground.read_request(command="true", labels={"team": "nlp"}))["labels"] == {
+async def relabel(parity: ParityService) -> None:
+    assert (await parity.read_request(command="true", labels={"team": "nlp"}))["labels"] == {
         "team": "nlp"
     }
 
@@ -123,10 +123,10 @@ async def relabel(ground: ParityService) -> None:
 @parity_case("operation", "scheduled suspend, scheduled resume", "scheduled delete")
 @parity_case("operation", "scheduled update-labels")
 @parity_case("argument", "schedule", "suspend", "scheduled_job_id")
-async def scheduled(ground: ParityService) -> None:
+async def scheduled(parity: ParityService) -> None:
     job = {"script": "print(1)", "secrets": {"HF_TOKEN": "$HF_TOKEN"}, "labels": {"team": "nlp"}}
-    made = await call_for_result(ground.url, "create_schedule", cron="@daily", job=job)
-    listed = await call_for_result(ground.url, "list_schedules")
+    made = await call_for_result(parity.url, "create_schedule", cron="@daily", job=job)
+    listed = await call_for_result(parity.url, "list_schedules")
     [one] = [each for each in listed["schedules"] if each["schedule_id"] == made["schedule_id"]]
     assert (made["title"], made["labels"], one["paused"]) == (
         "uv run script.py",
@@ -135,77 +135,77 @@ async def scheduled(ground: ParityService) -> None:
     )
     for paused in (True, False):
         changed = await call_for_result(
-            ground.url, "update_schedule", schedule_id=one["schedule_id"], paused=paused
+            parity.url, "update_schedule", schedule_id=one["schedule_id"], paused=paused
         )
         assert changed["paused"] is paused
-    await call_for_result(ground.url, "delete_schedule", schedule_id=one["schedule_id"])
-    assert (await call_for_result(ground.url, "list_schedules"))["schedules"] == []
+    await call_for_result(parity.url, "delete_schedule", schedule_id=one["schedule_id"])
+    assert (await call_for_result(parity.url, "list_schedules"))["schedules"] == []
 
 
 @parity_case("operation", "help")
-async def explain(ground: ParityService) -> None:
-    assert "A correct call: launch_job {" in await ground.read_refusal()
+async def explain(parity: ParityService) -> None:
+    assert "A correct call: launch_job {" in await parity.read_refusal()
 
 
 @parity_case("argument", "image")
-async def image(ground: ParityService) -> None:
-    assert (await ground.read_request(command="true"))["image"] == "python:3.12"
+async def image(parity: ParityService) -> None:
+    assert (await parity.read_request(command="true"))["image"] == "python:3.12"
     for prefix in ("https://huggingface.co/", "https://hf.co/", "huggingface.co/", "hf.co/"):
-        spec = await ground.read_request(image=f"{prefix}spaces/ada/app", command="true")
+        spec = await parity.read_request(image=f"{prefix}spaces/ada/app", command="true")
         assert spec["image"] == "hf.co/spaces/ada/app"
 
 
 @parity_case("argument", "command")
-async def command(ground: ParityService) -> None:
-    one_line = await ground.read_request(command="python -c 'print(1, 2)'")
+async def command(parity: ParityService) -> None:
+    one_line = await parity.read_request(command="python -c 'print(1, 2)'")
     assert one_line["command"] == ["python", "-c", "print(1, 2)"]
-    assert '["sh", "-c", "a && b"]' in await ground.read_refusal(command="a && b")
+    assert '["sh", "-c", "a && b"]' in await parity.read_refusal(command="a && b")
 
 
 @parity_case("argument", "script")
-async def script(ground: ParityService) -> None:
+async def script(parity: ParityService) -> None:
     url = "https://example.com/train.py"
-    assert (await ground.read_request(script=url))["script"] == url
-    assert "your files cannot be read here" in await ground.read_refusal(script="/work/train.py")
+    assert (await parity.read_request(script=url))["script"] == url
+    assert "your files cannot be read here" in await parity.read_refusal(script="/work/train.py")
 
 
 @parity_case("argument", "with_deps", "script_args", "python")
-async def launch_with_script(ground: ParityService) -> None:
+async def launch_with_script(parity: ParityService) -> None:
     script_arguments = {
         "dependencies": ["trl", "torch>=2"],
         "script_args": ["--x", "1"],
         "python": "3.12",
     }
-    spec = await ground.read_request(script="print(1)", **script_arguments)
+    spec = await parity.read_request(script="print(1)", **script_arguments)
     assert {name: spec[name] for name in script_arguments} == script_arguments
 
 
 @parity_case("argument", "flavor")
 @parity_case("known there", "h200 and rtx-pro-6000 are unknown")
-async def flavor(ground: ParityService) -> None:
+async def flavor(parity: ParityService) -> None:
     for name in ("cpu-upgrade", "h200x8", "rtx-pro-6000x2"):
-        assert (await ground.read_request(command="true", flavor=name))["flavor"] == name
-    listed = await call_for_result(ground.url, "list_hardware")
+        assert (await parity.read_request(command="true", flavor=name))["flavor"] == name
+    listed = await call_for_result(parity.url, "list_hardware")
     assert {"h200x8", "rtx-pro-6000x2"} <= {flavor["name"] for flavor in listed["flavors"]}
 
 
 @parity_case("argument", "env")
-async def env(ground: ParityService) -> None:
-    assert (await ground.read_request(command="true", env={"N1": "1"}))["env"] == {"N1": "1"}
-    refusal = await ground.read_refusal(command="true", env={"MY_TOKEN": "$HF_TOKEN"})
+async def env(parity: ParityService) -> None:
+    assert (await parity.read_request(command="true", env={"N1": "1"}))["env"] == {"N1": "1"}
+    refusal = await parity.read_refusal(command="true", env={"MY_TOKEN": "$HF_TOKEN"})
     assert 'secrets={"MY_TOKEN": "$HF_TOKEN"}' in refusal
 
 
 @parity_case("argument", "secrets")
-async def secrets(ground: ParityService) -> None:
+async def secrets(parity: ParityService) -> None:
     secret_values = {"WANDB": "sesame", "HF_TOKEN": "$HF_TOKEN", "MINE": "${HF_TOKEN}"}
-    spec = await ground.read_request(command="true", secrets=secret_values)
+    spec = await parity.read_request(command="true", secrets=secret_values)
     assert (spec["secrets"], spec["pass_token"], spec["token_as"]) == (["WANDB"], True, ["MINE"])
 
 
 @parity_case("argument", "timeout")
 @parity_case("known there", "1h30m is one second", "0s and -5 are passed on")
-async def timeout(ground: ParityService) -> None:
+async def timeout(parity: ParityService) -> None:
     written = {
         "5m": 300,
         "2h": 7200,
@@ -216,47 +216,47 @@ async def timeout(ground: ParityService) -> None:
         "1d": 86400,
     }
     for each, seconds in written.items():
-        assert (await ground.read_request(command="true", timeout=each))["timeout"] == seconds
-    assert (await ground.read_request(command="true"))["timeout"] == 1800
+        assert (await parity.read_request(command="true", timeout=each))["timeout"] == seconds
+    assert (await parity.read_request(command="true"))["timeout"] == 1800
     for wrong in ("0s", "-5", "soon"):
-        assert "from 1s to 30d is allowed" in await ground.read_refusal(
+        assert "from 1s to 30d is allowed" in await parity.read_refusal(
             command="true", timeout=wrong
         )
 
 
 @parity_case("argument", "volumes")
-async def volumes(ground: ParityService) -> None:
+async def volumes(parity: ParityService) -> None:
     mounts = ["hf://datasets/org/ds:/data:ro", "hf://buckets/org/b:/output"]
-    spec = await ground.read_request(command="true", volumes=mounts)
+    spec = await parity.read_request(command="true", volumes=mounts)
     assert spec["volumes"] == [mounts[0], f"{mounts[1]}:rw"]
 
 
 @parity_case("argument", "namespace", "labels", "name", "resource_group_id")
-async def place_in_datacenter(ground: ParityService) -> None:
+async def place_in_datacenter(parity: ParityService) -> None:
     group = "66b2" * 6
-    spec = await ground.read_request(
+    spec = await parity.read_request(
         command="true", namespace="acme", labels={"name": "nightly"}, resource_group_id=group
     )
-    named = await call_for_result(ground.url, "launch_job", command="true", name="nightly run")
+    named = await call_for_result(parity.url, "launch_job", command="true", name="nightly run")
     assert (spec["namespace"], spec["resource_group_id"]) == ("acme", group)
     assert spec["labels"] == {"name": "nightly"}
-    assert (await ground.read_job(named["job_id"]))["title"] == "nightly run"
-    await call_for_result(ground.url, "cancel_job", job_id=named["job_id"])
+    assert (await parity.read_job(named["job_id"]))["title"] == "nightly run"
+    await call_for_result(parity.url, "cancel_job", job_id=named["job_id"])
 
 
 @parity_case("argument", "detach")
-async def detach(ground: ParityService) -> None:
-    assert "There is no argument detach" in await ground.read_refusal(command="true", detach=True)
+async def detach(parity: ParityService) -> None:
+    assert "There is no argument detach" in await parity.read_refusal(command="true", detach=True)
 
 
 @parity_case("argument", "all", "status", "job_id", "tail")
-async def choose_by_kind(ground: ParityService) -> None:
-    handles = [await ground.launch_and_start() for _ in range(2)]
-    await call_for_result(ground.url, "cancel_job", job_id=handles[0])
-    everything = await call_for_result(ground.url, "list_jobs")
-    running = await call_for_result(ground.url, "list_jobs", state="RUNNING")
-    both = await call_for_result(ground.url, "job_status", job_ids=[*handles, "job_nonsense"])
-    last = await call_for_result(ground.url, "job_logs", job_id=handles[0], tail=2)
+async def choose_by_kind(parity: ParityService) -> None:
+    handles = [await parity.launch_and_start() for _ in range(2)]
+    await call_for_result(parity.url, "cancel_job", job_id=handles[0])
+    everything = await call_for_result(parity.url, "list_jobs")
+    running = await call_for_result(parity.url, "list_jobs", state="RUNNING")
+    both = await call_for_result(parity.url, "job_status", job_ids=[*handles, "job_nonsense"])
+    last = await call_for_result(parity.url, "job_logs", job_id=handles[0], tail=2)
     assert set(handles) <= {job["job_id"] for job in everything["jobs"]}
     assert handles[0] not in {job["job_id"] for job in running["jobs"]}
     assert ([job["job_id"] for job in both["jobs"]], len(both["errors"])) == (handles, 1)
@@ -264,37 +264,37 @@ async def choose_by_kind(ground: ParityService) -> None:
 
 
 @parity_case("known there", "a script of one line is a path")
-async def one_line(ground: ParityService) -> None:
+async def one_line(parity: ParityService) -> None:
     for line in ("print('hello')", "import this", "x = 1; print(x)"):
-        assert (await ground.read_request(script=line))["script"] == line
+        assert (await parity.read_request(script=line))["script"] == line
 
 
 @parity_case("known there", 'env of "1" blanks every 1 in the log')
-async def plain_words(ground: ParityService) -> None:
-    await ground.read_request(command="true", env={"DEBUG": "1"}, secrets={"MODE": "1"})
+async def plain_words(parity: ParityService) -> None:
+    await parity.read_request(command="true", env={"DEBUG": "1"}, secrets={"MODE": "1"})
     redactor = Redactor({"MODE": Secret("1")})
     assert redactor.redact("step 1 of 10: 1 GPU") == "step 1 of 10: 1 GPU"
 
 
 @parity_case("known there", "jobs in SCHEDULING are left out of ps")
-async def scheduling(ground: ParityService) -> None:
-    handle = await ground.launch_and_start()
-    async with ground.run_driver.database.transaction() as tx:
+async def scheduling(parity: ParityService) -> None:
+    handle = await parity.launch_and_start()
+    async with parity.run_driver.database.transaction() as tx:
         await tx.execute("UPDATE remote_run SET stage = 'SCHEDULING' WHERE state = 'bound'")
-    listed = await call_for_result(ground.url, "list_jobs", state="running")
+    listed = await call_for_result(parity.url, "list_jobs", state="running")
     assert handle in {job["job_id"] for job in listed["jobs"]}
-    assert (await ground.read_job(handle))["stage"] == "SCHEDULING"
+    assert (await parity.read_job(handle))["stage"] == "SCHEDULING"
 
 
 @parity_case("known there", "cancel claims success unseen")
-async def unseen(ground: ParityService) -> None:
-    handle = (await call_for_result(ground.url, "launch_job", command="true"))["job_id"]
-    run_id = await ground.run_driver.start_run(remote_id=f"remote of {handle}")
-    answer = await call_tool(ground.url, "cancel_job", job_id=handle)
+async def unseen(parity: ParityService) -> None:
+    handle = (await call_for_result(parity.url, "launch_job", command="true"))["job_id"]
+    run_id = await parity.run_driver.start_run(remote_id=f"remote of {handle}")
+    answer = await call_tool(parity.url, "cancel_job", job_id=handle)
     assert "is being stopped, and may still cost money" in answer_text(answer)
-    assert (await ground.read_job(handle))["upstream"] == "stopping"
-    await ground.run_driver.end_run(run_id, RunResult(JobState.CANCELLED, "CANCELED"))
-    assert (await ground.read_job(handle))["upstream"] == "stopped"
+    assert (await parity.read_job(handle))["upstream"] == "stopping"
+    await parity.run_driver.end_run(run_id, RunResult(JobState.CANCELLED, "CANCELED"))
+    assert (await parity.read_job(handle))["upstream"] == "stopped"
 
 
 def test_each_row_has_a_case_and_each_case_a_row() -> None:

@@ -43,19 +43,20 @@ def test_one_that_runs_is_not_started_again_beside_itself(hub_emulator: HubEmula
     """Unless its owner allows it."""
     api = hub_emulator.api()
     alone = api.create_scheduled_job(schedule="@yearly", **SLEEP_JOB)
-    beside = api.create_scheduled_job(schedule="@yearly", concurrency=True, **SLEEP_JOB)
+    concurrent = api.create_scheduled_job(schedule="@yearly", concurrency=True, **SLEEP_JOB)
 
-    jobs = [api.trigger_scheduled_job(scheduled_job_id=each.id) for each in (alone, beside, beside)]
+    triggered = (alone, concurrent, concurrent)
+    jobs = [api.trigger_scheduled_job(scheduled_job_id=each.id) for each in triggered]
     with pytest.raises(HfHubHTTPError, match="409"):
         api.trigger_scheduled_job(scheduled_job_id=alone.id)
 
-    last = api.inspect_scheduled_job(scheduled_job_id=beside.id).status.last_job
+    last = api.inspect_scheduled_job(scheduled_job_id=concurrent.id).status.last_job
     assert last is not None
     assert last.id == jobs[-1].id
     assert len({job.id for job in jobs}) == 3
     for job in jobs:
         api.cancel_job(job_id=job.id)
-    for each in (alone, beside):
+    for each in (alone, concurrent):
         api.delete_scheduled_job(scheduled_job_id=each.id)
 
 
