@@ -68,7 +68,7 @@ async def test_a_subject_sees_their_rows_and_nobody_elses(
 async def test_who_acts_for_nobody_sees_nothing(
     database_url: str, row_in_every_table: None
 ) -> None:
-    """Forgetting to say for whom is not a way around the wall."""
+    """Forgetting to say for whom does not go around row-level security."""
     async with tenant_transaction(database_url, None) as tx:
         seen = {
             table: await tx.fetchval(

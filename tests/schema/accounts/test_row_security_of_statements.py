@@ -150,7 +150,7 @@ async def ids_of_ada(database: Database, row_in_every_table: None) -> dict[str, 
 
 
 def test_every_statement_is_tried_without_its_subject_comparison() -> None:
-    """One that is not tried here might be the one that the wall does not stand behind."""
+    """One that is not tried here might be the one that row-level security does not stand behind."""
     assert find_subject_statements().keys() == READ_ARGUMENTS.keys() | TESTED_ELSEWHERE
 
 
@@ -158,7 +158,7 @@ def test_every_statement_is_tried_without_its_subject_comparison() -> None:
 async def test_a_statement_that_forgets_whose_finds_nothing_of_anybody_elses(
     database: Database, database_url: str, ids_of_ada: dict[str, Any], name: str
 ) -> None:
-    """Whatever WHERE is forgotten, Postgres shows nothing; outside the wall it would be shown."""
+    """If a WHERE is forgotten, Postgres shows nothing; without row-level security it would."""
     job = ids_of_ada["open" if name.startswith("jobs.lifecycle") else "ran"]
     identifiers = ids_of_ada | {JOB_PLACEHOLDER: job, JOBS_PLACEHOLDER: [job]}
     async with tenant_transaction(database_url, EVE_ID) as tx:

@@ -307,7 +307,9 @@ async def test_nobody_takes_over_the_items_of_anybody_else(
         await batch_queries.copy_items(
             tx, EVE_ID, new, source_job_id=batch_job.id, include_done=True
         )
-    with pytest.raises(ForeignKeyViolationError):  # outside of the wall there is something to take
+    with pytest.raises(
+        ForeignKeyViolationError
+    ):  # without row-level security there is something to take
         async with database.transaction() as tx:
             await tx.execute(*taking)
 

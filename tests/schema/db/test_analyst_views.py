@@ -190,7 +190,7 @@ async def test_handles_are_written_and_read_as_clients_hold_them(database: Datab
 async def test_a_view_shows_a_subject_their_own_rows_and_no_others(
     database_url: str, ada_id: str, jobs_by_state: Jobs, view: str
 ) -> None:
-    """A view with the rights of its owner would be the hole in the wall."""
+    """A view with the rights of its owner would be a hole in row-level security."""
     counts: list[int] = []
     for subject in (ada_id, EVE_ID, None):
         async with tenant_transaction(database_url, subject) as tx:

@@ -224,7 +224,8 @@ async def test_a_job_can_only_wait_for_one_of_its_subjects_that_exists(
 ) -> None:
     """So there are no circles: a parent is always older. Nothing of the refused job is kept.
 
-    Outside of the wall, that is by the statement itself; `test_wall` tries the wall without it.
+    Here the statement itself refuses it; `test_row_security_of_statements` tries row-level security
+    without it.
     """
     foreign = await make_job()
     own = ids.new_id()

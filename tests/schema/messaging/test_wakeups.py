@@ -39,17 +39,17 @@ async def redis(breakable_valkey: BreakableValkey) -> AsyncGenerator[Redis]:
 async def wakeup_sender(
     redis: Redis, breakable_valkey: BreakableValkey
 ) -> AsyncGenerator[wakeups.WakeupSender]:
-    """A doorbell on that Valkey."""
-    async with wakeups.open_wakeup_sender(breakable_valkey.start()) as bell:
-        yield bell
+    """A wake-up sender on that Valkey."""
+    async with wakeups.open_wakeup_sender(breakable_valkey.start()) as sender:
+        yield sender
 
 
 async def test_a_wake_is_an_id_in_json_and_nothing_else(valkey_url: str) -> None:
     """Whoever reads Redis learns no token, and whoever writes it runs nothing."""
     redis = Redis.from_url(valkey_url)
     await redis.flushall()
-    async with wakeups.open_wakeup_sender(valkey_url) as bell:
-        await bell.send(HANDLE)
+    async with wakeups.open_wakeup_sender(valkey_url) as sender:
+        await sender.send(HANDLE)
 
     [message_id] = await redis.zrange(wakeups.queue_name(), 0, -1)
     message = json.loads(await redis.get(b"arq:job:" + message_id))
@@ -62,10 +62,10 @@ async def test_a_wake_is_an_id_in_json_and_nothing_else(valkey_url: str) -> None
 
 async def test_sending_a_wakeup_without_redis_costs_nothing_but_the_wakeup() -> None:
     """A launch that is committed must not fail because a hint cannot be given."""
-    async with wakeups.open_wakeup_sender(f"redis://127.0.0.1:{find_free_port()}/0") as bell:
-        await bell.send(HANDLE)
+    async with wakeups.open_wakeup_sender(f"redis://127.0.0.1:{find_free_port()}/0") as sender:
+        await sender.send(HANDLE)
 
-        assert not await bell.is_reachable()
+        assert not await sender.is_reachable()
 
 
 async def test_a_wake_nobody_heard_for_a_minute_goes_with_the_next(

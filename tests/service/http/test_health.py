@@ -46,7 +46,7 @@ async def test_a_complete_service_is_ready(service_url: str, database_url: str) 
 
 
 async def test_without_redis_a_service_is_degraded_but_serves(start_service: StartService) -> None:
-    """A load balancer must not take a service away for a lost doorbell."""
+    """A load balancer must not take a service away because Redis is lost."""
     with start_service(HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
         response = await health(url)
 

@@ -1,4 +1,4 @@
-"""A private Valkey: a doorbell that is there when it is needed."""
+"""A private Valkey that is there when it is needed."""
 
 import signal
 import socket
@@ -55,13 +55,13 @@ def test_it_answers_only_who_knows_the_password(private_valkey: Valkey) -> None:
 
 
 def test_a_restart_keeps_the_address_and_what_was_queued(private_valkey: Valkey) -> None:
-    """A deployment costs no wake that was already rung."""
+    """A deployment loses no wake-up that was already sent."""
     url = private_valkey.start()
-    _send_command(url, "SET rung yes")
+    _send_command(url, "SET sent yes")
     private_valkey.stop()
 
     assert private_valkey.start() == url
-    assert _send_command(url, "EXISTS rung") == ":1"
+    assert _send_command(url, "EXISTS sent") == ":1"
 
 
 def test_it_stops_without_a_trace(private_valkey: Valkey, folder: Path) -> None:

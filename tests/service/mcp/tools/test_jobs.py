@@ -42,7 +42,7 @@ async def test_a_launch_answers_with_a_handle_that_is_already_durable(
 
 
 async def test_without_redis_a_launch_is_as_durable_as_ever(start_service: StartService) -> None:
-    """Redis is a doorbell; the sweep finds what was not rung for."""
+    """Redis only wakes workers; the sweep finds what no wake-up announced."""
     with start_service(HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as url:
         launched = await call_for_result(url, "launch_job", image="python:3.12", command=COMMAND)
         [read] = (await call_for_result(url, "job_status", job_ids=launched["job_id"]))["jobs"]

@@ -416,7 +416,7 @@ async def test_nothing_else_can_be_asked_for_a_handle(
 async def test_the_service_speaks_to_postgres_as_the_tenant(
     service_url: str, database_url: str, make_job: JobFactory
 ) -> None:
-    """As its login it would be outside the wall, and nobody would see that in an answer."""
+    """As its login row-level security would not apply, and nobody would see that in an answer."""
     await make_job()
     admin: asyncpg.Connection = await asyncpg.connect(database_url)
     try:
