@@ -32,6 +32,12 @@ def test_every_path_that_a_page_names_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_ids)
+def test_every_page_begins_with_its_title(page: Path) -> None:
+    """An empty page would pass every other test."""
+    assert page.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_ids)
 def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
     """A reader follows them from the index."""
     links = set(LINK.findall(page.read_text(encoding="utf-8")))

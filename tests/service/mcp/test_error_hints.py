@@ -65,8 +65,11 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
     HubAuthorityMissing(),
 )
 """One of each that a tool can meet."""
-NEVER_SHOWN: Final = {"Denied", "Unsealable", "NotAgreedTo", "WrongRevision", "CannotStart"}
-"""An abstract one, two of workers, and two that stop a process from starting."""
+NEVER_SHOWN: Final = {
+    *("Denied", "Unsealable", "NotAgreedTo"),
+    *("WrongRevision", "CannotStart", "LocalStackMissing"),
+}
+"""An abstract one, two of workers, and three that stop a process or a command from starting."""
 
 LONG_ARGUMENTS: Final = {"inputs", "command", "script"}
 

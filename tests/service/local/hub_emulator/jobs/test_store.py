@@ -119,11 +119,19 @@ def test_attempts_are_counted_and_the_last_one_decides(
     ]
 
 
-def test_stages_are_told_as_they_come(hub_emulator: HubEmulatorProcess, alice_api: HfApi) -> None:
+def test_stages_are_told_as_they_come(
+    hub_emulator: HubEmulatorProcess, alice_api: HfApi, tmp_path: Path
+) -> None:
     """A watcher need not poll."""
-    job = run_command(alice_api, "true")
+    seen = tmp_path / "running-was-seen"
+    until_seen = f"while [ ! -e '{seen}' ]; do sleep 0.05; done"
+    job = run_command(alice_api, "sh", "-c", until_seen)
 
-    stages = [event["stage"] for event in stream_job_events(hub_emulator, job, "events")]
+    stages: list[str] = []
+    for event in stream_job_events(hub_emulator, job, "events"):
+        stages.append(event["stage"])
+        if event["stage"] == "RUNNING":
+            seen.touch()
 
     assert stages[-2:] == ["RUNNING", "COMPLETED"]
 
