@@ -7,9 +7,11 @@ sentence for an operator would arrive as "unhandled errors in a TaskGroup".
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import structlog
+
+_CANCEL_INTERVAL_SECONDS: Final = 0.5
 
 log = structlog.stdlib.get_logger()
 
@@ -23,9 +25,13 @@ async def run_in_background(*coroutines: Coroutine[Any, Any, None]) -> AsyncGene
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        running = set(tasks)
+        while running:
+            # Again and again: a library that is cancelled at the wrong moment can lose the first
+            # one, and this process would wait for ever at its end.
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=_CANCEL_INTERVAL_SECONDS)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -30,6 +30,25 @@ async def test_the_work_is_over_when_the_body_is() -> None:
     assert ended.is_set()
 
 
+async def test_work_that_loses_a_cancel_is_cancelled_again() -> None:
+    """A library that swallows one would keep the process from ending."""
+    cancels = 0
+
+    async def work() -> None:
+        nonlocal cancels
+        while cancels < 2:
+            try:
+                await anyio.sleep_forever()
+            except anyio.get_cancelled_exc_class():
+                cancels += 1
+
+    with anyio.fail_after(10):
+        async with run_in_background(work()):
+            await anyio.lowlevel.checkpoint()
+
+    assert cancels == 2
+
+
 async def test_work_that_breaks_is_logged_and_stops_nothing_else() -> None:
     async def work() -> None:
         raise ZeroDivisionError
