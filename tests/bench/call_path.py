@@ -117,7 +117,7 @@ async def record_launch(settings: Settings, token: str) -> dict[str, tuple[list[
                 await loop.claim_due_jobs()
                 with anyio.fail_after(_POST_TIMEOUT_SECONDS):
                     while not recorder.posted:  # noqa: ASYNC110  # a profile sets it
-                        await anyio.sleep(0.01)
+                        await anyio.sleep(0.01)  # until the attempt has come to its POST
                 sys.setprofile(None)
             ways["launch_job to the POST"] = ([*recorder.on_the_way], [*recorder.entered])
             recorder.posted = False
