@@ -6,6 +6,7 @@ in files that only their owner can read, and a file is replaced completely or no
 
 import fcntl
 import os
+import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,19 +42,32 @@ def lock_data_dir(folder: Path) -> Generator[None]:
 
 def write_private_file(path: Path, text: str) -> None:
     """Write a file that only its owner can read, completely or not at all."""
-    draft = path.with_name(f"{path.name}.draft")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    with _write_draft(path, text) as draft:
+        draft.replace(path)
 
 
 def read_or_create_private_file(path: Path, create: Callable[[], str]) -> str:
-    """Return the text of a private file; the first call creates it and later calls return it."""
+    """Return the text of a private file; the first call creates it and later calls return it.
+
+    Several processes may call this at the same moment: all get the text of the one that was first.
+    """
     with suppress(FileNotFoundError):
         return path.read_text(encoding="utf-8")
-    text = create()
-    write_private_file(path, text)
-    return text
+    with _write_draft(path, create()) as draft, suppress(FileExistsError):
+        path.hardlink_to(draft)
+    return path.read_text(encoding="utf-8")
+
+
+@contextmanager
+def _write_draft(path: Path, text: str) -> Generator[Path]:
+    """Write a complete private file next to `path`, with a name that no other process uses."""
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".draft", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)

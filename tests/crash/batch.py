@@ -35,7 +35,7 @@ from tests.crash.scenario import ScenarioContext, lend_token, open_context
 
 CONCURRENCY: Final = 8
 _POLL_SECONDS: Final = 0.01
-_TIMEOUT_SECONDS: Final = 120.0
+_TIMEOUT_SECONDS: Final = 60.0
 _FAILPOINTS: Final = ("", "batch.marked", "", "batch.written")
 """Where the workers are killed in turn; the empty name is a random moment."""
 
@@ -150,14 +150,13 @@ async def _run_worker_until_killed(
     )
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while not worker.exit_code.done():
-        if (
-            not failpoint_name and len(_read_prompts(ledger)) >= enough
-        ) or time.monotonic() > deadline:
+        assert not await _is_over(stage, job_id), "too few items for so many kills"
+        assert time.monotonic() < deadline, "the worker sends no more items"
+        if not failpoint_name and len(_read_prompts(ledger)) >= enough:
             await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311  # as above
             await worker.kill()
             return
         await asyncio.sleep(_POLL_SECONDS)  # between two looks at what others do
-    assert not await _is_over(stage, job_id), "too few items for so many kills"
 
 
 async def _run_worker_to_end(stage: ScenarioContext, job_id: UUID) -> None:

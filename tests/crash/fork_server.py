@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -80,6 +81,9 @@ def _run_child(request: dict[str, Any]) -> None:
     code = 1
     try:
         code = _ROLES[request["role"]](*request["arguments"])
+    except BaseException:
+        traceback.print_exc()  # `_exit` below ends the process before Python would
+        raise
     finally:
         os._exit(code)
 
