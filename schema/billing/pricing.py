@@ -6,7 +6,6 @@ Whatever prices a job, in the service or in a worker, reads the same stored answ
 import math
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Annotated, Any, Final, Self
 
 import structlog
@@ -22,6 +21,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from schema.billing.budgets import Rate
+from schema.billing.flavor_suggestions import FlavorTraits, read_number, suggest_flavors
 from schema.billing.price_store import StoredPriceList
 from schema.common.durations import format_duration
 from schema.common.errors import Invalid
@@ -56,6 +56,16 @@ class FlavorAccelerator(_HubModel):
     model: str
     quantity: Annotated[str, BeforeValidator(str)]
     vram: str
+
+    @property
+    def count(self) -> int:
+        """How many there are; 0 if that cannot be read."""
+        return read_number(self.quantity)
+
+    @property
+    def memory_gb(self) -> int:
+        """The memory of all of them together; 0 if that cannot be read."""
+        return read_number(self.vram)
 
 
 class HardwareFlavor(_HubModel):
@@ -119,7 +129,7 @@ class HardwarePrices:
         """
         flavor = self.flavors.get(flavor_name)
         if flavor is None:
-            close_names = get_close_matches(flavor_name, self.flavors, n=3, cutoff=0.4)
+            close_names = suggest_flavors(flavor_name, self._priced_traits())
             hint = f" Did you mean {' or '.join(close_names)}?" if close_names else ""
             raise Invalid(
                 f"Hugging Face has no flavor {flavor_name!r}.{hint} list_hardware shows all, "
@@ -131,6 +141,19 @@ class HardwarePrices:
                 "bounded and nothing was launched. Choose another flavor; list_hardware shows them."
             )
         return flavor.price_micro_usd
+
+    def _priced_traits(self) -> list[FlavorTraits]:
+        return [
+            FlavorTraits(
+                name=flavor.name,
+                gpu_model=None if flavor.accelerator is None else flavor.accelerator.model,
+                gpu_count=0 if flavor.accelerator is None else flavor.accelerator.count,
+                gpu_memory_gb=0 if flavor.accelerator is None else flavor.accelerator.memory_gb,
+                price_micro_usd=price,
+            )
+            for flavor in self.flavors.values()
+            if (price := flavor.price_micro_usd) is not None
+        ]
 
 
 def price_job(spec: HubJobSpec, prices: HardwarePrices, max_cost_usd: float | None) -> Rate:

@@ -4,15 +4,12 @@ A time that a clock skips in spring fires right after the gap; a time that it sh
 fires once, the first time. What repeats within the day (`0 * * * *`, `*/10 * * * *`) keeps its
 distance instead. Debian's cron does this, and `cronsim` does as Debian's cron.
 
-The name of a zone is looked up in a list before a file of that name is opened, and no expression
-may fire more than once in five minutes.
+No expression may fire more than once in five minutes.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from importlib.resources import files
 from itertools import pairwise
 from typing import Final, Self
 from zoneinfo import ZoneInfo
@@ -22,6 +19,7 @@ from cronsim import CronSim, CronSimError
 from schema.common.errors import Invalid
 from schema.common.name_matching import did_you_mean
 from schema.common.text import quote_value
+from schema.schedules.time_zones import parse_time_zone
 
 CRON_ALIASES: Final = {
     "@hourly": "0 * * * *",
@@ -58,7 +56,7 @@ class CronTrigger:
         Raises:
             Invalid: one of them cannot be read, or the expression fires too often, or never.
         """
-        trigger = cls(" ".join(cron.split()), _parse_zone(timezone))
+        trigger = cls(" ".join(cron.split()), parse_time_zone(timezone))
         expression = CRON_ALIASES.get(trigger.cron.lower())
         if trigger.cron.startswith("@"):
             if expression is None:
@@ -119,24 +117,6 @@ class CronTrigger:
     def _iterate_from(self, moment: datetime) -> Iterator[datetime]:
         zone = UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
         return CronSim(CRON_ALIASES.get(self.cron, self.cron), moment.astimezone(zone))
-
-
-@cache
-def _zone_names() -> dict[str, str]:
-    names = (files("tzdata") / "zones").read_text(encoding="utf-8").split()
-    return {name.casefold(): name for name in names}
-
-
-def _parse_zone(name: str) -> str:
-    zones = _zone_names()
-    zone = zones.get(name.strip().replace(" ", "_").casefold())
-    if zone is None:
-        suggestion = did_you_mean(name, zones.values())
-        syntax_hint = 'Write its IANA name, such as "Europe/Paris", or "UTC".'
-        raise _invalid(
-            "timezone", f"there is no time zone {quote_value(name)}.", suggestion, syntax_hint
-        )
-    return zone
 
 
 def _invalid(argument: str, *sentences: str) -> Invalid:

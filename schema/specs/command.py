@@ -14,7 +14,7 @@ from typing import Annotated, Final, cast
 
 from pydantic import BeforeValidator
 
-from schema.common.text import quote_value, truncate
+from schema.common.text import quote_value
 
 _OPERATORS: Final = frozenset("();<>|&")
 _OPERATOR: Final = re.compile(r"[();<>|&]+")
@@ -31,6 +31,10 @@ _OPERATOR_PROGRAMS: Final = frozenset({"expr", "test", "["})
 """Programs for which some of the operators are ordinary words."""
 _MAX_QUOTED_CHARS: Final = 500
 """How much of a word a message repeats."""
+_MAX_FORM_CHARS: Final = 8_000
+"""The longest list to be copied that a message repeats: whole, because part of it is no form."""
+_MAX_DESCRIBED_WORDS: Final = 4
+"""How many words of a list that is too long are described."""
 _QUOTE_HINT: Final = "; to pass it on as it is, put it in single quotes"
 
 
@@ -136,8 +140,16 @@ def _needs_shell(syntax: str, line: str, hint: str = "") -> ValueError:
 
 
 def _format_list(words: list[str]) -> str:
-    """Write a list that can be copied; only the beginning of a long word is shown."""
-    return json.dumps([truncate(word, _MAX_QUOTED_CHARS) for word in words], ensure_ascii=False)
+    """Write a list that can be copied as it is; of one that is too long, describe the words."""
+    form = json.dumps(words, ensure_ascii=False)
+    if len(form) <= _MAX_FORM_CHARS:
+        return form
+    described = [
+        json.dumps(word, ensure_ascii=False) if len(word) <= _MAX_QUOTED_CHARS else "the whole text"
+        for word in words[:_MAX_DESCRIBED_WORDS]
+    ]
+    rest = len(words) - len(described)
+    return f"of {', '.join(described)}{f' and the other {rest} words' if rest > 0 else ''}"
 
 
 def _find_shell_syntax(line: str) -> str | None:

@@ -109,9 +109,29 @@ def test_what_is_no_command_is_refused(written: object, says: str) -> None:
         COMMAND.validate_python(written)
 
 
-def test_a_refusal_does_not_repeat_a_whole_program() -> None:
-    """A form to be copied is short; of a long line, its beginning is enough to see how."""
-    with pytest.raises(ValidationError) as refused:
-        COMMAND.validate_python("x" * 100_000 + " && y")
+@pytest.mark.parametrize("lines", [20, 60, 120])
+def test_a_form_to_be_copied_is_never_cut(lines: int) -> None:
+    """A script whose end is missing is another script, and nobody sees that."""
+    script = "\n".join(["set -e", *(f"python stage.py --number {n}" for n in range(lines)), "x"])
 
-    assert len(refused.value.errors()[0]["msg"]) < 1000
+    with pytest.raises(ValidationError) as refused:
+        COMMAND.validate_python(script)
+
+    message = refused.value.errors()[0]["msg"]
+    form, _ = json.JSONDecoder().raw_decode(message[message.index("[") :])
+    assert form == ["sh", "-c", script]
+    assert COMMAND.validate_python(form) == form
+
+
+@pytest.mark.parametrize(
+    "written", ["x" * 100_000 + " && y", ["cd", *("a" * 100 for _ in range(900))]]
+)
+def test_a_refusal_does_not_repeat_a_whole_program(written: object) -> None:
+    """What is too long to be repeated is described in words, and no part of it looks whole."""
+    with pytest.raises(ValidationError) as refused:
+        COMMAND.validate_python(written)
+
+    message = refused.value.errors()[0]["msg"]
+    assert len(message) < 1000
+    assert 'give the list of "sh", "-c", the whole text' in message
+    assert "…" not in message
