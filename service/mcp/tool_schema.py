@@ -7,142 +7,154 @@ Only the tool about the details of a job publishes them, not each tool that answ
 
 Of an argument a model has to know the name, the type and the meaning. The largest size of a text or
 of a list is left out: a refusal names it to those who exceed it.
+
+A host hands the schema of the arguments on to the provider of its model, and some providers refuse
+every tool because of one keyword in one of them. So a schema has no references, and either one type
+or alternatives, with no keyword beside them. What these keywords cannot say is checked by the call.
 """
 
-import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import JsonValue
 
 from service.views.base import DETAIL_MARKER
 
-_OMITTED_KEYS: Final = frozenset({"title", "description", "format"})
-_SIZE_LIMIT_KEYS: Final = frozenset({"minLength", "maxLength", "maxProperties", "maxItems"})
+INPUT_KEYWORDS: Final = frozenset(
+    {
+        *("type", "properties", "required", "additionalProperties", "items"),
+        *("anyOf", "enum", "minimum", "maximum", "default", "description"),
+    }
+)
+"""What a schema of arguments may say: Gemini's function declarations and OpenAI's take it."""
+OUTPUT_KEYWORDS: Final = frozenset({"type", "properties", "additionalProperties", "items"})
+"""What a schema of an answer may say: every client knows how to check it."""
 _NULL_SCHEMA: Final = {"type": "null"}
+_ANY_TYPE: Final = ["string", "number", "boolean", "object", "array", "null"]
 _LARGE_MAXIMUM: Final = 1_000_000
 """A maximum from here on is left out: no call comes near it."""
 
 
 def shorten_output_schema(schema: dict[str, Any], *, show_details: bool) -> dict[str, Any]:
     """Shorten the schema of an answer; a value that fits the long schema fits the short one."""
-    definitions: dict[str, Any] = schema.get("$defs", {})
-    for object_schema in (schema, *definitions.values()):
-        fields: dict[str, Any] = object_schema.get("properties", {})
-        for name in [name for name, field in fields.items() if field.pop(DETAIL_MARKER, False)]:
-            if not show_details:
-                del fields[name]
-    enum_schemas = {
-        f"#/$defs/{name}": {"type": "string"}
-        for name, definition in definitions.items()
-        if "enum" in definition
-    }
-    short = _shorten_output(schema, enum_schemas)
-    assert isinstance(short, dict)  # noqa: S101  # a schema stays one
-    return _inline_single_use(_remove_unused_definitions(short))
+    return _shorten_output(_inline_references(schema), show_details=show_details)
 
 
 def shorten_input_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """Shorten the schema of arguments; the model still checks what the short schema leaves out."""
     # The description of a model is our own docstring, written for readers of the code.
     definitions = {
-        name: _drop_description(definition) for name, definition in schema.get("$defs", {}).items()
+        name: _without(definition, "description")
+        for name, definition in schema.get("$defs", {}).items()
     }
-    whole: dict[str, Any] = {**_drop_description(schema), "$defs": definitions}
-    short = _shorten_input(whole)
-    assert isinstance(short, dict)  # noqa: S101  # a schema stays one
-    return _inline_single_use(short)
+    whole = {**_without(schema, "description"), "$defs": definitions}
+    return _shorten_input(_inline_references(whole))
 
 
-def _drop_description(schema: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in schema.items() if key != "description"}
+def _without(schema: Mapping[str, Any], keyword: str) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key != keyword}
 
 
-def _shorten_input(value: JsonValue) -> JsonValue:
-    if isinstance(value, list):
-        return [_shorten_input(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    short = {
-        key: _shorten_input(inside)
-        for key, inside in value.items()
-        if not (key == "title" and isinstance(inside, str))
-        and not (key in _SIZE_LIMIT_KEYS and isinstance(inside, int))
-        and not (key == "maximum" and isinstance(inside, int | float) and inside >= _LARGE_MAXIMUM)
-    }
-    return _drop_null_option(short)
-
-
-def _drop_null_option(schema: dict[str, Any]) -> dict[str, Any]:
-    """Publish an optional argument without null: a call leaves it out to say nothing."""
-    members: list[Any] = schema.get("anyOf", [])
-    if not members:
-        return schema
-    if schema.get("default", ...) is None and _NULL_SCHEMA in members:
-        members = [member for member in members if member != _NULL_SCHEMA]
-        schema = {key: value for key, value in schema.items() if key != "default"}
-    if {"type": "number"} in members:
-        members = [member for member in members if member != {"type": "integer"}]
-    rest = {key: value for key, value in schema.items() if key != "anyOf"}
-    return {**rest, **(members[0] if len(members) == 1 else {"anyOf": members})}
-
-
-def _shorten_output(value: JsonValue, enum_schemas: dict[str, Any]) -> JsonValue:
-    if isinstance(value, list):
-        return [_shorten_output(item, enum_schemas) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if isinstance(reference := value.get("$ref"), str) and reference in enum_schemas:
-        return dict(enum_schemas[reference])
-    short = {
-        key: _shorten_output(inside, enum_schemas)
-        for key, inside in value.items()
-        if not (key in _OMITTED_KEYS and isinstance(inside, str))
-        and not (key == "required" and isinstance(inside, list))
-        and not (key == "default" and inside is None)
-        and not (key == "properties" and not inside)
-    }
-    return _merge_null_type(short)
-
-
-def _merge_null_type(schema: dict[str, Any]) -> dict[str, Any]:
-    match schema.get("anyOf"):
-        case [{"type": str(kind)}, {"type": "null"}]:
-            rest = {key: value for key, value in schema.items() if key != "anyOf"}
-            return {**rest, **schema["anyOf"][0], "type": [kind, "null"]}
-        case _:
-            return schema
-
-
-def _remove_unused_definitions(schema: dict[str, Any]) -> dict[str, Any]:
+def _inline_references(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write each definition at the place of each reference to it."""
     definitions: dict[str, Any] = schema.get("$defs", {})
-    while unused := [name for name in definitions if f'"#/$defs/{name}"' not in json.dumps(schema)]:
-        for name in unused:
-            del definitions[name]
-    if definitions:
-        return schema
-    return {key: value for key, value in schema.items() if key != "$defs"}
+
+    def inline(value: JsonValue) -> Any:
+        if isinstance(value, list):
+            return [inline(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if isinstance(reference := value.get("$ref"), str):
+            definition = definitions[reference.removeprefix("#/$defs/")]
+            return inline({**definition, **_without(value, "$ref")})
+        return {key: inline(inside) for key, inside in value.items()}
+
+    inlined: dict[str, Any] = inline(_without(schema, "$defs"))
+    return inlined
 
 
-def _inline_single_use(schema: dict[str, Any]) -> dict[str, Any]:
-    """Write a definition with one reference at the place of that reference."""
-    definitions: dict[str, Any] = schema.get("$defs", {})
-    text = json.dumps(schema)
-    single_use = {
-        reference: definitions[name]
-        for name in definitions
-        if text.count(reference := f"#/$defs/{name}") == 1
-    }
-    inlined = _replace_references(schema, single_use)
-    assert isinstance(inlined, dict)  # noqa: S101  # a schema stays one
-    return _remove_unused_definitions(inlined)
+def _shorten_input(schema: Mapping[str, Any]) -> dict[str, Any]:
+    if not schema.keys() & {"type", "anyOf"}:
+        schema = {**schema, **_any_value_schema()}
+    short = {key: value for key, value in schema.items() if key in INPUT_KEYWORDS}
+    if "const" in schema:
+        short["enum"] = [schema["const"]]
+    if short.get("maximum", 0) >= _LARGE_MAXIMUM:
+        del short["maximum"]
+    if "properties" in short:
+        short["properties"] = {
+            name: _shorten_input(inside) for name, inside in short["properties"].items()
+        }
+    if "items" in short:
+        short["items"] = _shorten_input(short["items"])
+    if short.get("additionalProperties") in (True, {}):
+        del short["additionalProperties"]
+    elif short.get("additionalProperties"):
+        short["additionalProperties"] = _shorten_input(short["additionalProperties"])
+    return _shorten_alternatives(short) if "anyOf" in short else short
 
 
-def _replace_references(value: JsonValue, single_use: dict[str, Any]) -> JsonValue:
-    if isinstance(value, list):
-        return [_replace_references(item, single_use) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if isinstance(reference := value.get("$ref"), str) and reference in single_use:
-        siblings = {key: inside for key, inside in value.items() if key != "$ref"}
-        return _replace_references({**single_use[reference], **siblings}, single_use)
-    return {key: _replace_references(inside, single_use) for key, inside in value.items()}
+def _any_value_schema() -> dict[str, Any]:
+    """Describe any JSON value; a schema without a type, and a list without one, are refused."""
+    inside = [{"type": name} for name in ("string", "number", "boolean", "object")]
+    return {"anyOf": [*inside, {"type": "array", "items": {"anyOf": inside}}]}
+
+
+def _shorten_alternatives(schema: dict[str, Any]) -> dict[str, Any]:
+    """Publish an optional argument without null: a call leaves it out to say nothing.
+
+    What is said of all alternatives is said in the first of them: Vertex AI refuses a keyword
+    beside `anyOf`.
+    """
+    beside = _without(schema, "anyOf")
+    shortened = [_shorten_input(member) for member in schema["anyOf"]]
+    members = [inside for member in shortened for inside in member.get("anyOf", [member])]
+    if beside.get("default", ...) is None and _NULL_SCHEMA in members:
+        members.remove(_NULL_SCHEMA)
+        del beside["default"]
+    if {"type": "number"} in members and {"type": "integer"} in members:
+        members.remove({"type": "integer"})
+    first, *others = members
+    return {"anyOf": [{**first, **beside}, *others]} if others else {**first, **beside}
+
+
+def _shorten_output(schema: Mapping[str, Any], *, show_details: bool) -> dict[str, Any]:
+    if "anyOf" in schema:
+        return _merge_alternatives(
+            [_shorten_output(member, show_details=show_details) for member in schema["anyOf"]]
+        )
+    short = {key: value for key, value in schema.items() if key in OUTPUT_KEYWORDS}
+    short.setdefault("type", _ANY_TYPE)
+    if short.get("properties"):
+        short["properties"] = {
+            name: _shorten_output(inside, show_details=show_details)
+            for name, inside in short["properties"].items()
+            if show_details or not inside.get(DETAIL_MARKER)
+        }
+    for keyword in ("items", "additionalProperties"):
+        if short.get(keyword) not in (None, True, False, {}):
+            short[keyword] = _shorten_output(short[keyword], show_details=show_details)
+    # An object may have more than its schema lists, unless the schema says otherwise.
+    return {key: value for key, value in short.items() if value not in ({}, True)}
+
+
+def _merge_alternatives(members: list[dict[str, Any]]) -> dict[str, Any]:
+    """Describe several kinds of values at once, as a value with the properties of any of them."""
+    merged: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+    types: list[str] = []
+    for member in members:
+        for name, inside in member.get("properties", {}).items():
+            known = properties.get(name, inside)
+            properties[name] = inside if known == inside else _merge_alternatives([known, inside])
+        types += [name for name in type_names(member) if name not in types]
+        merged |= member
+    if properties:
+        merged["properties"] = properties
+    return {**merged, "type": types if len(types) > 1 else types[0]}
+
+
+def type_names(schema: Mapping[str, Any]) -> list[str]:
+    """Return the types that a schema allows."""
+    names: str | list[str] = schema["type"]
+    return [names] if isinstance(names, str) else names

@@ -43,7 +43,7 @@ JobIds = Annotated[
     BeforeValidator(to_list, json_schema_input_type=list[str] | str),
     Field(min_length=1, max_length=50, description="One handle, or up to 50."),
 ]
-DurationInput = Annotated[int | float | str, Field(description='Seconds, or "90m", "1h30m".')]
+DurationInput = Annotated[str | int | float, Field(description='Seconds, or "90m", "1h30m".')]
 JobTimeout = Annotated[DurationInput, _duration_validator(parse_job_timeout)]
 CallTimeout = Annotated[DurationInput, _duration_validator(parse_call_timeout)]
 DisplayName = Annotated[str | None, Field(min_length=1, max_length=200, description="For people.")]

@@ -1,14 +1,38 @@
 """What every client loads before its first call: the list of tools."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from service.mcp.tool_schema import INPUT_KEYWORDS, OUTPUT_KEYWORDS, type_names
 from service.views.jobs import JobView
 from tests.support.mcp.client import call_for_result, post_message
 
 CALLER_ARGUMENTS = {"subject", "subject_id", "user", "user_id", "caller", "token", "app", "ctx"}
+
+
+JSON_TYPES: dict[str, type[object] | tuple[type[object], ...]] = {
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+}
+
+
+def walk_schemas(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield a schema and all the schemas inside of it, each with its place."""
+    yield path, schema
+    inside = {f".{name}": value for name, value in schema.get("properties", {}).items()}
+    inside |= {f"[{place}]": value for place, value in enumerate(schema.get("anyOf", []))}
+    for keyword in ("items", "additionalProperties"):
+        if isinstance(value := schema.get(keyword), dict):
+            inside[f" {keyword}"] = value
+    for name, value in inside.items():
+        yield from walk_schemas(value, path + name)
 
 
 @pytest.fixture
@@ -93,6 +117,32 @@ async def test_an_argument_that_may_be_left_out_is_not_shown_as_null(
     for tool in tools.values():
         for argument in tool["inputSchema"]["properties"].values():
             assert '"null"' not in json.dumps(argument), tool["name"]
+
+
+async def test_arguments_are_published_in_keywords_that_every_provider_takes(
+    tools: dict[str, dict[str, Any]],
+) -> None:
+    """A provider refuses every tool because of one keyword that it does not know in one of them."""
+    for tool in tools.values():
+        for path, schema in walk_schemas(tool["inputSchema"], tool["name"]):
+            assert schema.keys() <= INPUT_KEYWORDS, path
+            assert ("type" in schema) != (schema.keys() == {"anyOf"}), path
+            assert schema.get("type", "object") in JSON_TYPES, path
+            assert (schema.get("type") == "array") == ("items" in schema), path
+            assert "enum" not in schema or schema["type"] == "string", path
+            if "default" in schema:
+                assert isinstance(schema["default"], JSON_TYPES[schema["type"]]), path
+            assert set(schema.get("required", [])) <= schema.get("properties", {}).keys(), path
+
+
+async def test_answers_are_published_in_keywords_that_every_client_checks(
+    tools: dict[str, dict[str, Any]],
+) -> None:
+    """A client that cannot read the schema cannot take the answer."""
+    for tool in tools.values():
+        for path, schema in walk_schemas(tool["outputSchema"], tool["name"]):
+            assert schema.keys() <= OUTPUT_KEYWORDS, path
+            assert set(type_names(schema)) <= {*JSON_TYPES, "null"}, path
 
 
 async def test_null_is_taken_for_left_out_all_the_same(service_url: str) -> None:

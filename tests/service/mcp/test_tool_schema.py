@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.mcp.tool_schema import shorten_output_schema
+from service.jobs.dry_run import DryRunView
+from service.mcp.tool_schema import shorten_input_schema, shorten_output_schema
 from service.mcp.tools import jobs, launch_job
 from service.views.base import DETAIL_MARKER
 from service.views.jobs import JobView
@@ -32,7 +33,7 @@ def shorten_schema(**properties: Any) -> dict[str, Any]:
         ),
         (
             {"anyOf": [{"type": "string"}, {"type": "integer"}]},
-            {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            {"type": ["string", "integer"]},
         ),
         ({"format": "date-time", "type": "string"}, {"type": "string"}),
     ],
@@ -52,19 +53,66 @@ def test_a_property_may_be_called_what_a_schema_calls_its_own() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("long", "expected"),
+    [
+        ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 9}, {"type": "number"}),
+        ({"const": "off", "type": "string"}, {"enum": ["off"], "type": "string"}),
+        ({"type": "string", "pattern": "^a", "format": "uri"}, {"type": "string"}),
+        ({"$ref": "#/$defs/Size"}, {"type": "integer", "minimum": 1}),
+        (
+            {"items": {"$ref": "#/$defs/Size"}, "type": "array"},
+            {"items": {"type": "integer", "minimum": 1}, "type": "array"},
+        ),
+        (
+            {"anyOf": [{"type": "string"}, {"type": "object"}], "description": "Of all."},
+            {"anyOf": [{"type": "string", "description": "Of all."}, {"type": "object"}]},
+        ),
+        (
+            {"anyOf": [{"anyOf": [{"type": "string"}, {"type": "object"}]}, {"type": "null"}]}
+            | {"default": None, "description": "Of all."},
+            {"anyOf": [{"type": "string", "description": "Of all."}, {"type": "object"}]},
+        ),
+        ({"additionalProperties": {}, "type": "object"}, {"type": "object"}),
+    ],
+)
+def test_an_argument_is_published_in_words_that_every_provider_takes(
+    long: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """Gemini refuses a whole list of tools over one exclusiveMinimum."""
+    definitions = {"Size": {"type": "integer", "minimum": 1, "title": "Size"}}
+
+    short = shorten_input_schema(
+        {"$defs": definitions, "properties": {"argument": long}, "type": "object"}
+    )
+
+    assert short == {"properties": {"argument": expected}, "type": "object"}
+
+
+def test_an_argument_of_any_kind_is_published_with_types() -> None:
+    """Gemini's own client drops a tool with an argument that has no type."""
+    short = shorten_input_schema({"properties": {"inputs": {"title": "Inputs"}}, "type": "object"})
+
+    alternatives = short["properties"]["inputs"]["anyOf"]
+    assert [each["type"] for each in alternatives] == [
+        *("string", "number", "boolean", "object", "array")
+    ]
+    assert all(each["type"] != "array" or each["items"] for each in alternatives)
+
+
 def test_what_is_told_elsewhere_is_told_there() -> None:
     """A field that no schema has would be a secret of ours."""
     [status] = [each for each in jobs.build_tools() if each.name == "job_status"]
     [launching] = launch_job.build_tools("30d")
 
     status_fields = (status.output_schema or {})["properties"]["jobs"]["items"]["properties"]
-    here = (launching.output_schema or {})["anyOf"][0]["properties"]
+    here = (launching.output_schema or {})["properties"]
 
     assert status_fields.keys() == JobView.model_fields.keys()
     assert (
         {"job_id", "state", "next_step", "possible_duplicate_of"}
         <= here.keys()
-        < {*status_fields, "possible_duplicate_of", "notes"}
+        < {*status_fields, "possible_duplicate_of", "notes", *DryRunView.model_fields}
     )
 
 
