@@ -251,7 +251,7 @@ _MAX_EXCERPT_LINES: Final = 200
 
 
 _MAX_EXCERPT_LINE_CHARS: Final = 1000
-"""How much of a line is searched, and returned."""
+"""How much of a line is searched, and returned: of its beginning and of its end."""
 
 
 _READ_EXCERPTS: Final = parse_statement("""
@@ -262,7 +262,9 @@ SELECT job.id, told.number, told.text
         FROM (SELECT line.number, line.text,
                      row_number() OVER (ORDER BY line.number DESC) AS from_end
                 FROM (SELECT latest.first_line + latest.skip + each.place - 2 AS number,
-                             left(each.text, :max_line_chars) AS text
+                             CASE WHEN length(each.text) <= :max_line_chars THEN each.text
+                                  ELSE left(each.text, (:max_line_chars - 3) / 2) || ' … '
+                                       || right(each.text, (:max_line_chars - 3) / 2) END AS text
                         FROM (SELECT first_line, lines,
                                      greatest(1, cardinality(lines) - :searched_lines + 1) AS skip
                                 FROM log_chunk

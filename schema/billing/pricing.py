@@ -26,6 +26,7 @@ from schema.billing.price_store import StoredPriceList
 from schema.common.durations import format_duration
 from schema.common.errors import Invalid
 from schema.common.money import format_usd, to_micro_usd
+from schema.common.text import truncate
 from schema.specs.hub_job import HubJobSpec
 
 _MAX_UNIT_COST_MICRO_USD: Final = 10**9
@@ -116,7 +117,7 @@ class HardwarePrices:
             try:
                 flavor = HardwareFlavor.model_validate(entry)
             except ValidationError:
-                log.warning("flavor.misread", entry=str(entry)[:200])
+                log.warning("flavor.misread", entry=truncate(str(entry), 200))
             else:
                 flavors[flavor.name] = flavor
         return cls(flavors, stored.read_at, is_stale)

@@ -1,7 +1,7 @@
-"""Text that is short enough to be shown: cut off, put on one line, quoted in a message.
+"""Text that is short enough to be shown: cut, put on one line, quoted in a message.
 
-A message repeats what a caller wrote, and that may be of any length. Whatever is cut off ends in
-an ellipsis, which counts as one of the characters.
+A message repeats what a caller wrote, and that may be of any length. `truncate` is the one function
+that cuts a text: a mark stands in the place of what is left out, and counts as part of the text.
 """
 
 import json
@@ -11,14 +11,27 @@ MAX_QUOTED_CHARS: Final = 60
 """How much of a value a message repeats, unless it says otherwise."""
 
 
-def truncate(text: str, max_chars: int = MAX_QUOTED_CHARS) -> str:
-    """Cut off a text that is too long."""
-    return text if len(text) <= max_chars else f"{text[: max_chars - 1]}…"
+def truncate(
+    text: str, max_chars: int = MAX_QUOTED_CHARS, *, keeps_end: bool = False, mark: str = "…"
+) -> str:
+    """Cut a text that is too long.
+
+    Args:
+        max_chars: The length of the longest text, with the mark.
+        keeps_end: Keep the beginning and the end, and cut in the middle. What a program printed,
+            or a server answered, often says at its end what went wrong.
+        mark: What stands in the place of what is cut.
+    """
+    if len(text) <= max_chars:
+        return text
+    room = max(0, max_chars - len(mark))
+    end = room // 2 if keeps_end else 0
+    return f"{text[: room - end]}{mark}{text[len(text) - end :]}"
 
 
-def shorten(text: str, max_chars: int) -> str:
-    """Write a text on one line, and cut off what is too long."""
-    return truncate(" ".join(text.split()), max_chars)
+def shorten(text: str, max_chars: int, *, keeps_end: bool = False) -> str:
+    """Write a text on one line, and cut what is too long."""
+    return truncate(" ".join(text.split()), max_chars, keeps_end=keeps_end)
 
 
 def quote_value(value: object, max_chars: int = MAX_QUOTED_CHARS) -> str:

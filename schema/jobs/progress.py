@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 from uuid import UUID
 
+from schema.common.text import shorten
 from schema.db.database import Transaction
 
 _RECORD_PROGRESS: Final = """
@@ -51,5 +52,5 @@ async def record_progress(
     """Record how far a run is; false if that is recorded already, or the run is over."""
     facts = asdict(progress)
     if progress.message is not None:
-        facts["message"] = " ".join(progress.message.split())[:_MAX_MESSAGE_CHARS]
+        facts["message"] = shorten(progress.message, _MAX_MESSAGE_CHARS)
     return bool(await tx.fetchval(_RECORD_PROGRESS, run_id, facts, worker))

@@ -14,7 +14,7 @@ from typing import Annotated, Final, cast
 
 from pydantic import BeforeValidator
 
-from schema.common.text import quote_value
+from schema.common.text import quote_value, truncate
 
 _OPERATORS: Final = frozenset("();<>|&")
 _OPERATOR: Final = re.compile(r"[();<>|&]+")
@@ -157,7 +157,7 @@ def _find_shell_syntax(line: str) -> str | None:
     for position, letter, quote in _unescaped_letters(line):
         rest = line[position:]
         if letter in "$`" and (match := _EXPANSION.match(rest)):
-            return match[0][:40]
+            return truncate(match[0], 40)
         if quote:
             continue
         if letter in _OPERATORS and (match := _OPERATOR.match(rest)):

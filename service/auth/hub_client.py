@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from schema.accounts.vault import Secret
 from schema.common.errors import Unauthenticated, Unavailable
+from schema.common.text import truncate
 from schema.hub.client import HubAmbiguous, HubClient, HubError, HubJson, HubRejected
 from service.auth.caller import ALL_SCOPES, Caller, LaunchDenied, Scope, TokenKind
 
@@ -243,9 +244,9 @@ def _read_oauth_scopes(token: Secret) -> frozenset[Scope]:
 
 
 def _read_error_message(response: httpx2.Response) -> str:
-    """Return the beginning of the Hub's error message."""
+    """Return the Hub's error message, shortened."""
     try:
         message = _ErrorBody.model_validate_json(response.content).error
     except ValidationError:
         message = response.reason_phrase
-    return message[:_MAX_ERROR_CHARS]
+    return truncate(message, _MAX_ERROR_CHARS, keeps_end=True)

@@ -273,4 +273,4 @@ def _item_line(item: ItemView) -> str:
     text = item.excerpt or item.message or ""
     if item.result is not None:
         text = item.result.get("text") or json.dumps(item.result)
-    return shorten(f"{item.custom_id} {item.state}: {text}", _MAX_LINE_CHARS)
+    return shorten(f"{item.custom_id} {item.state}: {text}", _MAX_LINE_CHARS, keeps_end=True)

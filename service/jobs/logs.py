@@ -6,6 +6,7 @@ from typing import Final
 
 from schema.artifacts import log_store
 from schema.artifacts.log_store import MAX_LINE_BYTES, LogExtent, NumberedLine
+from schema.common.text import truncate
 from schema.db.database import Transaction
 from schema.jobs.queries import JobStatus
 from service.auth.caller import Caller
@@ -17,7 +18,7 @@ _REPLY_OVERHEAD_BYTES: Final = 700
 """Bytes of a reply around its lines."""
 _MIN_LINE_BYTES: Final = 26
 """Bytes that any line takes in the object."""
-_CUT_MARK: Final = " … [cut: ask for more max_bytes]"
+_CUT_MARK: Final = " … [cut: ask for more max_bytes] … "
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +88,20 @@ def _take_fitting_lines(
 
 
 def _cut_line(line: NumberedLine, room_bytes: int, *, numbered: bool) -> NumberedLine:
-    """Cut a line to the longest beginning that fits, found by bisection."""
-    shortest, longest = 0, len(line.text)
+    """Cut a line to the longest beginning and end that fit, found by bisection."""
+
+    def cut(max_chars: int) -> NumberedLine:
+        text = truncate(line.text, max_chars, keeps_end=True, mark=_CUT_MARK)
+        return NumberedLine(line.number, text)
+
+    shortest, longest = len(_CUT_MARK), len(line.text) - 1
     while shortest < longest:
         length = (shortest + longest + 1) // 2
-        candidate = NumberedLine(line.number, line.text[:length] + _CUT_MARK)
-        if _count_bytes(candidate, numbered=numbered) <= room_bytes:
+        if _count_bytes(cut(length), numbered=numbered) <= room_bytes:
             shortest = length
         else:
             longest = length - 1
-    return NumberedLine(line.number, line.text[:shortest] + _CUT_MARK)
+    return cut(shortest)
 
 
 def _count_bytes(line: NumberedLine, *, numbered: bool) -> int:

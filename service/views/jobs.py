@@ -261,8 +261,8 @@ class AccountView(View):
 
 
 def shorten_log_tail(lines: list[NumberedLine]) -> list[str]:
-    """Return the last lines of a log, each shortened."""
-    return [shorten(line.text, 500) for line in lines[-LOG_TAIL_LINES:]]
+    """Return the last lines of a log, each shortened to its beginning and its end."""
+    return [shorten(line.text, 500, keeps_end=True) for line in lines[-LOG_TAIL_LINES:]]
 
 
 def _status_as_of(status: JobStatus) -> datetime:

@@ -238,8 +238,29 @@ async def test_an_excerpt_is_bounded_whatever_was_printed(
 
     lines = read[job.id]
     assert [line.number for line in lines] == list(range(2800, 3000))
-    assert max(len(line.text) for line in lines) == 1000
+    assert {len(line.text) for line in lines} == {999}
     assert nobodys == {job.id: []}
+
+
+@pytest.mark.parametrize("printed", [f"{{}}{'x' * 5000}", f"{'x' * 5000}{{}}"])
+async def test_a_cause_is_found_at_both_ends_of_a_long_line(
+    database: Database, make_job: JobFactory, printed: str
+) -> None:
+    """A program may print for a long time before it starts a new line."""
+    job, driver = await make_job(), RunDriver(database)
+    await driver.append_log(
+        await driver.start_run(), printed.format("CUDA out of memory"), *["-"] * 30
+    )
+
+    async with database.transaction() as tx:
+        read = await log_store.read_excerpts(
+            tx, ADA_ID, [job.id], tail_lines=20, pattern=matching.RELEVANT_LINE_PATTERN
+        )
+    failed = make_status(state=JobState.FAILED, reason=Reason.EXIT_NONZERO, exit_code=1)
+    diagnosis = diagnose(failed, read[job.id])
+
+    assert "ran out of memory" in diagnosis.cause
+    assert any("CUDA out of memory" in shown for shown in diagnosis.evidence)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ worker, the stream or a commit, the next capture continues after the last stored
 
 import time
 from collections import deque
-from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -21,17 +20,20 @@ from schema.accounts.credentials import DecryptedToken
 from schema.accounts.vault import Unsealable
 from schema.artifacts import log_store
 from schema.common.failpoints import hit_failpoint
+from schema.common.text import truncate
 from schema.hub.client import HubError, HubRejected
 from schema.jobs.run_end import RunResult
 from schema.jobs.run_tables import RunOrigin
 from schema.jobs.work_queues import DueRun
 from workers.artifacts.redaction import Redactor
+from workers.artifacts.terminal import last_state
 from workers.context import Worker
+from workers.hub.log_stream import GAP
 from workers.timing import backoff
 
 MAX_LINE_CHARS: Final = 16_384
-"""Characters that are stored of a line."""
-_TRUNCATION_MARK: Final = f" … [cut: of a line, {MAX_LINE_CHARS} characters are kept]"
+"""Characters that are stored of a line: of its beginning and of its end."""
+_TRUNCATION_MARK: Final = f" … [cut: of a line, {MAX_LINE_CHARS} characters are kept] … "
 _MAX_CHUNK_LINES: Final = 2000
 _MAX_CHUNK_CHARS: Final = 128 * 1024
 _TURN_SECONDS: Final = 15.0
@@ -139,7 +141,7 @@ class _LogCapture:
         buffer = LineBuffer(self.redactor, context_lines)
         skip = self.stored_lines - context_lines
         assert run.remote_id is not None  # noqa: S101  # a bound run has one: ck_remote_run_bound_by_id
-        max_line_chars = MAX_LINE_CHARS + self.redactor.max_secret_chars
+        max_line_chars = MAX_LINE_CHARS + 2 * self.redactor.max_secret_chars
         stream = self.worker.hub.stream_log(
             run.namespace,
             run.remote_id,
@@ -203,6 +205,7 @@ class LineBuffer:
 
     def add_line(self, line: str) -> bool:
         """Add a line; true if there are enough lines for a chunk."""
+        line = line.rstrip("\r")  # the end of a line from Windows rewrites nothing
         if self._context_lines_left > 0:
             self._context_lines_left -= 1
             self._context.append(line)
@@ -216,20 +219,30 @@ class LineBuffer:
         lines = self._lines
         undecided = 0 if is_last else self._redactor.count_undecided_lines(lines)
         ready = len(lines) - undecided
-        redacted = self._redactor.redact_lines(
-            [*self._context, *lines], max_line_chars=MAX_LINE_CHARS
-        )
+        redacted = self._redactor.redact_lines([*self._context, *lines])
         del redacted[: len(self._context)]
-        chunk = _mark_truncated(redacted[:ready], lines)
+        chunk = [_fit_line(self._show_last_state(line)) for line in redacted[:ready]]
         self._context.extend(lines[:ready])
         self._lines = lines[ready:]
         self._char_count = sum(min(len(line), MAX_LINE_CHARS) + 1 for line in self._lines)
         return chunk
 
+    def _show_last_state(self, line: str) -> str:
+        """Return the last state of a redacted line; what was written over may make up a secret."""
+        beginning, gap, end = line.partition(GAP)
+        state = last_state(end) if gap else last_state(beginning)
+        if gap and (end == state or beginning == last_state(beginning)):
+            # Nothing shows that what was not read wrote over the beginning.
+            state = f"{last_state(beginning)}{GAP}{state}"
+        return line if state == line else self._redactor.redact(state)
 
-def _mark_truncated(redacted: Sequence[str], lines: Sequence[str]) -> list[str]:
-    """Append a mark to each redacted line whose original, at the same place, is too long."""
-    return [
-        text + _TRUNCATION_MARK if len(line) > MAX_LINE_CHARS else text
-        for text, line in zip(redacted, lines, strict=False)
-    ]
+
+def _fit_line(line: str) -> str:
+    """Return the beginning and the end of a line that is too long."""
+    beginning, gap, end = line.partition(GAP)
+    if gap:
+        half = MAX_LINE_CHARS // 2
+        return f"{beginning[:half]}{_TRUNCATION_MARK}{end[-half:]}"
+    return truncate(
+        line, MAX_LINE_CHARS + len(_TRUNCATION_MARK), keeps_end=True, mark=_TRUNCATION_MARK
+    )

@@ -17,6 +17,7 @@ from urllib.parse import quote, quote_plus
 
 from schema.accounts.vault import Secret
 from schema.specs.hub_job import TOKEN_VARIABLE
+from workers.hub.log_stream import GAP
 
 _MIN_SECRET_CHARS: Final = 6
 _SHORT_NUMBER_PATTERN: Final = re.compile(r"[\d.,:+-]{1,11}")
@@ -76,19 +77,28 @@ class Redactor:
         """Return a text with marks in the place of secrets."""
         return _apply_marks(text, 0, len(text), self._find_secrets(text))
 
-    def redact_lines(self, lines: Sequence[str], *, max_line_chars: int | None = None) -> list[str]:
+    def redact_lines(self, lines: Sequence[str]) -> list[str]:
         """Return the lines with marks in the place of secrets, also of those over several lines.
 
-        The characters of a line after `max_line_chars` are searched, but not returned.
+        Next to a gap in a line may be a part of a secret, so as many characters as the longest
+        secret has are searched there, but not returned.
         """
         text, redacted, start = "\n".join(lines), list[str](), 0
         matches = self._find_secrets(text)
         for line in lines:
             end = start + len(line)
-            shown_end = end if max_line_chars is None else min(end, start + max_line_chars)
-            redacted.append(
-                _apply_marks(text, start, shown_end, matches) if matches else text[start:shown_end]
-            )
+            if (gap := line.find(GAP)) >= 0:
+                gap_start = max(start, start + gap - self.max_secret_chars)
+                gap_end = min(end, start + gap + 1 + self.max_secret_chars)
+                redacted.append(
+                    _apply_marks(text, start, gap_start, matches)
+                    + GAP
+                    + _apply_marks(text, gap_end, end, matches)
+                )
+            else:
+                redacted.append(
+                    _apply_marks(text, start, end, matches) if matches else text[start:end]
+                )
             start = end + 1
         return redacted
 

@@ -1,7 +1,7 @@
 """The executor of Hugging Face Jobs: one POST creates a job, which is then polled by its id."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -17,6 +17,9 @@ from workers.executor import Created, ExecutionRequest, Executor, ExecutorDeps, 
 from workers.hub.client import HubJobsClient
 from workers.hub.labels import APP_LABEL, APP_NAME, JOB_LABEL, RUN_LABEL, RUN_VARIABLE
 from workers.timing import boottime_seconds
+
+_DEFAULT_ENVIRONMENT: Final = {"PYTHONUNBUFFERED": "1"}
+"""Python holds back what it prints into a pipe: the log of a running job would stay empty."""
 
 
 class HubJobExecutor:
@@ -87,6 +90,7 @@ def _build_body(request: ExecutionRequest, spec: HubJobSpec) -> dict[str, Any]:
         "command": spec.command if script is None else script.build_command(),
         "arguments": [],
         "environment": {
+            **_DEFAULT_ENVIRONMENT,
             **spec.env,
             **(outputs.output_environment() if folder else {}),
             **({} if script is None else script.build_environment()),

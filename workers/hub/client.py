@@ -99,7 +99,8 @@ class HubJobsClient(HubClient):
         """Yield the lines of a log from its start, in groups, without the lines of the Hub itself.
 
         The log of a running job ends here once nothing has been written for a second; the log of
-        a finished job has an end of its own. A line longer than `max_line_chars` is cut there.
+        a finished job has an end of its own. Of a line longer than `max_line_chars`,
+        the middle may be left out.
 
         Raises:
             HubAmbiguous: the stream broke off, or the log of a finished job fell silent.

@@ -1,7 +1,8 @@
 """Parser of the Hub's log stream, which holds no more than one line of bounded length.
 
-The stream consists of server-sent events with one line of the log each. A line that is too long is
-cut while it is read: the rest of it may be larger than the memory of this machine.
+The stream consists of server-sent events with one line of the log each. Of a line that is too long
+only the beginning and the end are held while it is read: the whole may be larger than the memory of
+this machine.
 """
 
 import json
@@ -21,6 +22,8 @@ _MAX_CHAR_BYTES: Final = 12
 _EVENT_OVERHEAD_BYTES: Final = 256
 """The bytes of an event besides its line."""
 _DATA_FIELD_PATTERN: Final = re.compile(rb'"data"\s*:\s*"')
+GAP: Final = "\0"
+"""Stands in a line in the place of what was not read; the Hub's own NULs are replaced."""
 
 
 class _Event(BaseModel):
@@ -34,11 +37,16 @@ class LogStreamParser:
     """Turns chunks of a stream into complete lines."""
 
     def __init__(self, max_line_chars: int) -> None:
-        """Start with an empty buffer; only the beginning of a longer line is read."""
-        self._max_event_bytes = max_line_chars * _MAX_CHAR_BYTES + _EVENT_OVERHEAD_BYTES
-        self._max_line_chars = max_line_chars
-        self._buffer = b""
-        self._is_truncated = False
+        """Start with an empty buffer.
+
+        Args:
+            max_line_chars: A line up to this length is always read whole. Of a longer line at
+                least half as many characters are read at its beginning, and as many at its end.
+        """
+        self._max_event_bytes = max_line_chars * _MAX_CHAR_BYTES + 2 * _EVENT_OVERHEAD_BYTES
+        self._buffer = bytearray()
+        self._beginning: bytearray | None = None
+        """The beginning of the event, once it is too long; then the buffer is its end."""
 
     def feed(self, chunk: bytes) -> list[str]:
         """Return the lines that this chunk completes."""
@@ -47,35 +55,37 @@ class LogStreamParser:
         lines: list[str] = []
         for part in others:
             lines.extend(self._parse_line())
-            self._buffer, self._is_truncated = b"", False
+            self._buffer, self._beginning = bytearray(), None
             self._extend(part)
         return lines
 
     def _extend(self, part: bytes) -> None:
-        if self._is_truncated:
-            return
-        self._buffer = self._buffer + part if self._buffer else part
+        self._buffer += part
         if len(self._buffer) > self._max_event_bytes:
-            self._buffer, self._is_truncated = self._buffer[: self._max_event_bytes], True
+            half = self._max_event_bytes // 2
+            if self._beginning is None:
+                self._beginning = self._buffer[:half]
+            del self._buffer[:-half]
 
     def _parse_line(self) -> Iterator[str]:
+        if self._beginning is not None:
+            if self._beginning.startswith(_EVENT_PREFIX):
+                parts = _parse_beginning(self._beginning), _parse_end(self._buffer)
+                yield GAP.join(map(to_storable, parts))
+            return
         if not self._buffer.startswith(_EVENT_PREFIX):
             return
         event = self._buffer.removeprefix(b"data: ").removesuffix(b"\r")
         try:
-            text = (
-                _parse_truncated_event(event)
-                if self._is_truncated
-                else _EVENT_ADAPTER.validate_json(event).data
-            )
+            text = _EVENT_ADAPTER.validate_json(event).data
         except ValidationError:
             # An unreadable event is kept as it was sent.
             text = event.decode(errors="replace")
         if not _HUB_MARKER_PATTERN.match(text):
-            yield to_storable(text[: self._max_line_chars])
+            yield to_storable(text)
 
 
-def _parse_truncated_event(event: bytes) -> str:
+def _parse_beginning(event: bytearray) -> str:
     """Return what can be read of the line in an event without its end."""
     opening = _DATA_FIELD_PATTERN.search(event)
     if opening is None:
@@ -87,3 +97,15 @@ def _parse_truncated_event(event: bytes) -> str:
         except ValueError:
             continue
     return text
+
+
+def _parse_end(event: bytearray) -> str:
+    """Return what can be read of the line in an event without its beginning."""
+    text = event.decode(errors="ignore")
+    for missing in range(_MAX_CHAR_BYTES):
+        # The first characters may be the rest of an escape.
+        try:
+            return _EVENT_ADAPTER.validate_json(f'{{"data":"{text[missing:]}').data
+        except ValidationError:
+            continue
+    return ""

@@ -108,7 +108,7 @@ def _diagnose_command(
     if exception_lines := matching.find_exception(lines):
         traceback_start, exception_line = exception_lines
         return Diagnosis(
-            f"{exit_text}: it raised {shorten(exception_line.text, 120)} "
+            f"{exit_text}: it raised {shorten(exception_line.text, 120, keeps_end=True)} "
             f"(log line {exception_line.number}).",
             f"Correct the {facts['work']}, {then_retry(facts['work'])} "
             f"{_suggest_log_read(status, traceback_start)}",
@@ -131,7 +131,7 @@ def _surrounding_texts(lines: Sequence[NumberedLine], center: NumberedLine) -> l
 
 
 def _format_log_line(line: NumberedLine) -> str:
-    return f"log line {line.number}: {shorten(line.text, _MAX_EVIDENCE_CHARS)}"
+    return f"log line {line.number}: {shorten(line.text, _MAX_EVIDENCE_CHARS, keeps_end=True)}"
 
 
 def _suggest_log_read(status: JobStatus, line: NumberedLine) -> str:
@@ -152,7 +152,8 @@ def _collect_evidence(status: JobStatus) -> list[str]:
             else _MAX_EVIDENCE_CHARS
         )
         evidence.append(
-            f"{EVIDENCE_PREFIXES[is_own_message]}: {shorten(status.message, max_chars)}"
+            f"{EVIDENCE_PREFIXES[is_own_message]}: "
+            f"{shorten(status.message, max_chars, keeps_end=True)}"
         )
     if status.exit_code is not None:
         evidence.append(f"exit code {status.exit_code}")

@@ -48,6 +48,10 @@ REDACTION_GUARDS: Final = (
         log_capture,
         test_redaction,
         lines_before_are_looked_at=("        self._context.extend(lines[:ready])\n", ""),
+        the_last_state_is_searched_too=(
+            "return line if state == line else self._redactor.redact(state)",
+            "return state",
+        ),
     ),
     *mutants_in_file(
         redaction,
@@ -56,7 +60,10 @@ REDACTION_GUARDS: Final = (
         overlapping_secrets_are_found=("start + 1)", "start + len(form.text))"),
         overlapping_finds_are_one=("end=max(match.end, merged[-1].end)", "end=merged[-1].end"),
         plain_words_stay=("and not plain", ""),
-        what_is_cut_off_does_not_move_up=("min(end, start + max_line_chars)", "end"),
+        what_is_next_to_a_gap_is_not_kept=(
+            "_apply_marks(text, start, gap_start, matches)",
+            "_apply_marks(text, start, start + gap, matches)",
+        ),
         names_are_no_tokens=("[A-Za-z0-9]{30,}", "[A-Za-z0-9_]{3,}"),
         lines_of_a_key_are_found_alone=("if is_redactable(part)}", "if not part}"),
         a_token_does_not_replace_a_secret_of_its_name=(
@@ -71,10 +78,14 @@ REDACTION_GUARDS: Final = (
             "if len(self._buffer) > self._max_event_bytes:",
             "if not self._max_event_bytes:",
         ),
+        the_end_of_a_long_line_is_read=(
+            "for missing in range(_MAX_CHAR_BYTES):\n        # The first",
+            "for missing in range(1):\n        # The first",
+        ),
         only_the_hubs_lines_are_left_out=("===== Job (started at |finished: )", "===== Job "),
         a_long_line_is_read=(
-            "                if self._is_truncated\n",
-            "                if False\n",
+            "                parts = _parse_beginning(self._beginning), _parse_end(self._buffer)",
+            '                parts = "", _parse_end(self._buffer)',
         ),
     ),
     *mutants_in_file(

@@ -1,6 +1,8 @@
 """What a message repeats is short, on one line, and says where it was cut off (`common/text`)."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schema.common.text import MAX_QUOTED_CHARS, quote_value, short_repr, shorten, truncate
 
@@ -12,6 +14,33 @@ from schema.common.text import MAX_QUOTED_CHARS, quote_value, short_repr, shorte
 def test_a_text_is_cut_off_only_where_it_is_too_long(text: str, shown: str) -> None:
     """The ellipsis counts, so that what is cut off is never longer than was allowed."""
     assert truncate(text, 5) == shown
+
+
+@given(
+    text=st.text(max_size=300),
+    max_chars=st.integers(1, 200),
+    mark=st.sampled_from(["…", " … [cut] … "]),
+    keeps_end=st.booleans(),
+)
+def test_a_cut_text_fits_and_keeps_its_beginning_and_if_asked_its_end(
+    text: str, max_chars: int, mark: str, *, keeps_end: bool
+) -> None:
+    """The mark stands in the place of what is left out, and nothing else is changed."""
+    shown = truncate(text, max_chars, keeps_end=keeps_end, mark=mark)
+
+    if len(text) <= max_chars:
+        assert shown == text
+        return
+    room = max(0, max_chars - len(mark))
+    end_chars = room // 2 if keeps_end else 0
+    assert len(shown) == max(max_chars, len(mark))
+    assert shown == text[: room - end_chars] + mark + text[len(text) - end_chars :]
+
+
+def test_a_long_text_can_keep_its_end() -> None:
+    """What went wrong stands at the end of what a program printed."""
+    assert truncate("123456789", 5, keeps_end=True) == "12…89"
+    assert shorten("one\ntwo  three\nfour", 9, keeps_end=True) == "one …four"
 
 
 def test_a_text_of_several_lines_becomes_one_line() -> None:

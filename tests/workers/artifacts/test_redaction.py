@@ -6,12 +6,13 @@ import re
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schema.accounts.vault import Secret
 from workers.artifacts.log_capture import MAX_LINE_CHARS, LineBuffer
 from workers.artifacts.redaction import Redactor, is_redactable
+from workers.hub.log_stream import LogStreamParser
 
 KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSj+Ag/EAA=\n-----END KEY-----"
 
@@ -187,23 +188,52 @@ def test_what_only_begins_like_a_token_stays(word: str) -> None:
     assert make_redactor().redact(f"in {word}()") == f"in {word}()"
 
 
-def test_a_secret_at_the_end_of_what_is_kept_of_a_line_is_not_kept_in_part() -> None:
-    """Nor does what is left out move up because something before it became shorter."""
+@given(
+    before=st.integers(0, 40_000),
+    between=st.integers(0, 400_000),
+    after=st.integers(0, 40_000),
+)
+@settings(max_examples=40)
+@example(before=MAX_LINE_CHARS // 2 - 3, between=300_000, after=MAX_LINE_CHARS // 2 - 3)
+def test_a_secret_where_a_line_is_cut_is_not_kept_in_part(
+    before: int, between: int, after: int
+) -> None:
+    """A line is searched before it is cut, and what is next to a cut that was made while it was
+    read is never kept.
+    """
     secret = "K3y!" * 500
-    line = (
-        secret
-        + "." * (MAX_LINE_CHARS - 2 * len(secret) - 100)
-        + secret
-        + "y" * 90
-        + secret
-        + "z" * 50
-    )
-    buffer = LineBuffer(make_redactor(KEY=secret))
-    buffer.add_line(line)
+    redactor = make_redactor(KEY=secret)
+    line = "a" * before + secret + "." * between + secret + "z" * after
+    stream = LogStreamParser(MAX_LINE_CHARS + 2 * redactor.max_secret_chars)
+    buffer = LineBuffer(redactor)
+    for read in stream.feed(f"data: {json.dumps({'data': line})}\n".encode()):
+        buffer.add_line(read)
 
     (stored,) = buffer.take_chunk(is_last=True)
 
-    assert "K3y!" not in stored
-    assert "z" not in stored
-    assert stored.count("[redacted:KEY]") == 3
-    assert stored.endswith("characters are kept]")
+    half = MAX_LINE_CHARS // 2
+    assert not set(re.sub(r"\[.*?\]", "", stored)) & set("K3y!")
+    assert stored.startswith("a" * min(before, half))
+    assert stored.endswith("z" * min(after, half))
+    assert len(stored) < MAX_LINE_CHARS + 100
+
+
+@pytest.mark.parametrize(
+    ("printed", "stored"),
+    [
+        ("30%\r60%\r90%", "90%"),
+        (f"token {KEY.splitlines()[1]}\r", "token [redacted:KEY]"),
+        (f"{KEY.splitlines()[1]}\rXX", "XXedacted:KEY]"),
+        (f"....vQIBADANBgkqhkiG9w0BAQEFAASC\r{KEY.splitlines()[1][:4]}", "[redacted:KEY]"),
+        (f"{'.' * 400_000}\r{KEY.splitlines()[1]} done", None),
+    ],
+)
+def test_no_secret_shows_in_a_line_that_is_written_over(printed: str, stored: str | None) -> None:
+    """Neither what is left of one under the last state, nor one that two states make up."""
+    buffer = LineBuffer(make_redactor(KEY=KEY))
+    buffer.add_line(printed)
+
+    (line,) = buffer.take_chunk(is_last=True)
+
+    assert stored in {line, None}
+    assert not any(part in line for part in ("MIIE", "EvQIBAD", "kqhkiG9w0"))

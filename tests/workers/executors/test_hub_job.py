@@ -76,6 +76,19 @@ async def read_sent_request(spec: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
+@pytest.mark.parametrize("work", [{"image": "x", "command": "true"}, {"script": "print(1)"}])
+@pytest.mark.parametrize(
+    ("env", "sent"), [({}, "1"), ({"PYTHONUNBUFFERED": ""}, ""), ({"PYTHONUNBUFFERED": "0"}, "0")]
+)
+async def test_what_python_prints_is_not_held_back_unless_the_caller_wants_that(
+    work: dict[str, Any], env: dict[str, str], sent: str
+) -> None:
+    """Into a pipe, Python writes by the block: the log of a running job would stay empty."""
+    body = await read_sent_request({**work, "env": env})
+
+    assert body["environment"]["PYTHONUNBUFFERED"] == sent
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
@@ -89,18 +102,20 @@ async def read_sent_request(spec: dict[str, Any]) -> dict[str, Any]:
 async def test_a_request_is_what_the_client_library_sends(
     ours: dict[str, Any], theirs: dict[str, Any]
 ) -> None:
-    """It speaks to the real Hub every day."""
+    """It speaks to the real Hub every day; only `PYTHONUNBUFFERED` is ours."""
     arguments: dict[str, Any] = dict.fromkeys(("env", "secrets", "flavor")) | theirs
     expected = LIBRARY._create_job_spec(**arguments)  # what it sends is told nowhere else
 
-    assert await read_sent_request(ours) == expected
+    sent = await read_sent_request(ours)
+    del sent["environment"]["PYTHONUNBUFFERED"]
+    assert sent == expected
 
 
 async def test_a_script_is_carried_in_variables_of_ours_beside_the_callers() -> None:
     """The caller's are as they were."""
     body = await read_sent_request({"script": "print(1)", "env": {"MODE": "fast"}})
 
-    assert body["environment"].keys() == {"MODE", "HOLDFAST_SCRIPT_1"}
+    assert body["environment"].keys() == {"MODE", "HOLDFAST_SCRIPT_1", "PYTHONUNBUFFERED"}
     assert body["command"][:2] == ["sh", "-c"]
     assert body["dockerImage"].startswith("ghcr.io/astral-sh/uv:")
 

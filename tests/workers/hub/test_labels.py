@@ -43,7 +43,11 @@ async def test_a_request_carries_its_nonce_as_a_label_and_where_nobody_can_edit_
     (body,) = recorder.bodies
     assert outcome == Created("r1", None)
     assert (body["labels"][RUN_LABEL], body["labels"]["team"]) == (str(RUN_ID), "blue")
-    assert body["environment"] == {RUN_VARIABLE: str(RUN_ID), "DEBUG": "1"}
+    assert body["environment"] == {
+        RUN_VARIABLE: str(RUN_ID),
+        "DEBUG": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator
 
+from schema.common.text import quote_value
+
 _MAX_PATH_CHARS: Final = 1024
 _MAX_SHOWN_CHARS: Final = 80
 
@@ -20,7 +22,7 @@ def is_valid_path(path: str) -> bool:
 
 def _check_path(path: str) -> str:
     if not is_valid_path(path):
-        message = f"Invalid path {path[:_MAX_SHOWN_CHARS]!r}"
+        message = f"Invalid path {quote_value(path, _MAX_SHOWN_CHARS)}"
         raise ValueError(message)
     return path
 

@@ -151,16 +151,18 @@ async def test_a_line_that_does_not_fit_is_cut_and_read_past(
 ) -> None:
     """A line without an end does not stop whoever reads on; and says how to see more of it."""
     handle = job_handle(await make_job())
-    await run_driver.append_log(await run_driver.start_run(), "x" * 5000, "y" * 100)
+    await run_driver.append_log(await run_driver.start_run(), f"{'x' * 5000}the end", "y" * 100)
 
     first = await call_for_result(service_url, "job_logs", job_id=handle, max_bytes=1000)
     second = await call_for_result(service_url, "job_logs", job_id=handle, max_bytes=1000, cursor=1)
     whole = await call_for_result(service_url, "job_logs", job_id=handle, max_bytes=10_000)
 
-    assert first["lines"][0]["text"].endswith("x … [cut: ask for more max_bytes]")
+    beginning, _, end = first["lines"][0]["text"].partition(" … [cut: ask for more max_bytes] … ")
+    assert (set(beginning), set(end.removesuffix("the end"))) == ({"x"}, {"x"})
+    assert end.endswith("the end")
     assert [line["text"][0] for line in second["lines"]] == ["y"]
     assert (first["next_cursor"], second["next_cursor"]) == (1, 2)
-    assert whole["lines"][0]["text"] == "x" * 5000
+    assert whole["lines"][0]["text"] == f"{'x' * 5000}the end"
 
 
 async def test_lines_are_found_by_what_stands_in_them(
