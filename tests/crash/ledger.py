@@ -15,6 +15,7 @@ from service.local.hub_emulator.users import LocalUser
 from tests.crash.crash_matrix import CrashCase
 from tests.crash.faulty_hub import Fault
 from tests.support.database.invariants import COUNTER_MISMATCHES
+from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 JOB_RATE: Final = Rate(price_micro_usd=167, timeout=timedelta(minutes=30))
 """The price that a job of a case is held for."""
@@ -71,7 +72,9 @@ async def _list_hub_jobs(hub: str, user: LocalUser) -> list[dict[str, Any]]:
     """Return every job that the Hub has ever made for the user, whether or not we know it."""
     jobs: list[dict[str, Any]] = []
     url: str | None = f"{hub}/api/jobs/alice"
-    async with httpx2.AsyncClient(headers={"authorization": f"Bearer {user.token}"}) as http:
+    async with httpx2.AsyncClient(
+        headers={"authorization": f"Bearer {user.token}"}, timeout=HTTP_TIMEOUT_SECONDS
+    ) as http:
         while url is not None:
             page = await http.get(url)
             jobs += page.json()

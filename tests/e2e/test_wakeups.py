@@ -38,7 +38,7 @@ from service.local.ports import find_free_port
 from tests.support.database.servers import BreakableValkey
 from tests.support.http_server import serve_app
 from tests.support.jobs.handles import job_handle
-from tests.support.polling import eventually
+from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
 from tests.support.programs import run_program
 from tests.support.stack import McpCaller
 
@@ -307,7 +307,7 @@ async def wait_for_health(url: str, status: str) -> None:
             return 0, None
         return response.status_code, response.json()["status"]
 
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         await eventually(look, lambda seen: seen == (200, status))
 
 

@@ -18,7 +18,7 @@ from tests.support.oauth.mcp_client_auth import (
     MemoryTokenStorage,
     make_oauth_provider,
 )
-from tests.support.polling import eventually
+from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(180)]
 
@@ -34,11 +34,15 @@ async def hub_browser(stack: Stack) -> AsyncGenerator[httpx2.AsyncClient]:
     """The Hub, whose tokens live briefly meanwhile."""
     token = load_users(stack.folder / "hub")[0].token
     headers = {"authorization": f"Bearer {token}"}
-    async with httpx2.AsyncClient(base_url=stack.hub_url, headers=headers) as admin:
+    async with httpx2.AsyncClient(
+        base_url=stack.hub_url, headers=headers, timeout=HTTP_TIMEOUT_SECONDS
+    ) as admin:
         await admin.post(
             "/_emulator/oauth/lifetime", json={"seconds": SHORT_TOKEN_LIFETIME_SECONDS}
         )
-        async with httpx2.AsyncClient(base_url=stack.hub_url) as browser:
+        async with httpx2.AsyncClient(
+            base_url=stack.hub_url, timeout=HTTP_TIMEOUT_SECONDS
+        ) as browser:
             yield browser
         await admin.post(
             "/_emulator/oauth/lifetime", json={"seconds": DEFAULT_TOKEN_LIFETIME_SECONDS}
@@ -55,7 +59,7 @@ async def test_the_python_client_signs_in_steps_up_and_outlives_its_token(
     )
     provider = make_oauth_provider(f"{stack.url}/mcp", browser, memory)
     async with (
-        httpx2.AsyncClient(auth=provider, timeout=20) as http,
+        httpx2.AsyncClient(auth=provider, timeout=HTTP_TIMEOUT_SECONDS) as http,
         Client(streamable_http_client(f"{stack.url}/mcp", http_client=http)) as client,
     ):
         assert memory.tokens is not None

@@ -11,7 +11,9 @@ import pytest
 POLL_INTERVAL: Final = timedelta(milliseconds=100)
 SHORT_INTERVAL: Final = timedelta(milliseconds=20)
 """For a probe that costs little: a row, or a count in this process."""
-DEFAULT_TIMEOUT: Final = timedelta(seconds=25)
+DEFAULT_TIMEOUT: Final = timedelta(seconds=45)
+HTTP_TIMEOUT_SECONDS: Final = 45.0
+"""Of a client whose server must answer: longer than a busy machine ever took."""
 
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from service.cli.client_config import Connection
 from service.local.hub_emulator.spaces.routes import SPACE_PROXY_PATH
 from service.local.hub_emulator.users import load_users
 from service.local.stack import Stack
-from tests.support.polling import DEFAULT_TIMEOUT, POLL_INTERVAL, eventually
+from tests.support.polling import DEFAULT_TIMEOUT, HTTP_TIMEOUT_SECONDS, POLL_INTERVAL, eventually
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,9 @@ class McpCaller:
     async def call_tool(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """Call a tool and return its structured result."""
         async with (
-            httpx2.AsyncClient(headers=self.connection.headers, timeout=20) as http,
+            httpx2.AsyncClient(
+                headers=self.connection.headers, timeout=HTTP_TIMEOUT_SECONDS
+            ) as http,
             Client(streamable_http_client(self.connection.endpoint, http_client=http)) as client,
         ):
             result = await client.call_tool(tool, arguments)

@@ -1,6 +1,7 @@
 """A chain of jobs on the whole stack, as docs/chains.md shows it."""
 
 import re
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -49,12 +50,14 @@ async def test_train_then_evaluate_then_publish(alice: McpCaller) -> None:
 
 
 async def test_what_waits_for_a_failure_fails_with_the_reason_and_the_rest_goes_on(
-    alice: McpCaller,
+    alice: McpCaller, tmp_path: Path
 ) -> None:
     """Nothing of it is started; what only had to see it finished runs."""
-    broken = {"command": ["python", "-c", "import time; time.sleep(1); raise SystemExit(3)"]}
-    handles = await launch_all(alice, train=broken)
+    seen = tmp_path / "seen"
+    wait_then_fail = f"until [ -e {seen} ]; do sleep 0.05; done; exit 3"
+    handles = await launch_all(alice, train={"command": ["sh", "-c", wait_then_fail]})
     waiting = await alice.read_job(handles["evaluate"])
+    seen.touch()
 
     last = await alice.wait_until_finished(handles["report"])
 

@@ -102,13 +102,18 @@ async def test_a_launch_is_answered_while_no_worker_runs_and_done_when_one_comes
     assert view["state"] == "succeeded"
 
 
-async def test_a_job_outlives_the_worker_that_launched_it(stack: Stack, alice: McpCaller) -> None:
+async def test_a_job_outlives_the_worker_that_launched_it(
+    stack: Stack, alice: McpCaller, tmp_path: Path
+) -> None:
     """Nothing about a job is in a process: another worker sees it through."""
-    handle = await alice.launch("python", "-c", "import time; time.sleep(2); print('through')")
+    restarted = tmp_path / "restarted"
+    script = f"until [ -e {restarted} ]; do sleep 0.05; done; echo through"
+    handle = await alice.launch("sh", "-c", script)
     await alice.wait_until(handle, lambda view: view["state"] == "running")
 
     stack.stop_worker()
     stack.start_worker()
+    restarted.touch()
     view = await alice.wait_until_finished(handle)
 
     assert view["state"] == "succeeded"

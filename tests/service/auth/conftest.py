@@ -17,6 +17,7 @@ from tests.support.oauth.authorization_server import (
     ManualClock,
     run_host,
 )
+from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def authorization_server(
 @pytest.fixture
 async def http_session() -> AsyncGenerator[httpx2.AsyncClient]:
     """What its documents are fetched with."""
-    async with httpx2.AsyncClient() as opened:
+    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as opened:
         yield opened
 
 

@@ -18,6 +18,7 @@ from tests.support.oauth.mcp_client_auth import (
     MemoryTokenStorage,
     make_oauth_provider,
 )
+from tests.support.polling import HTTP_TIMEOUT_SECONDS
 from tests.support.subjects import ADA_ID
 
 LAUNCH_CALL: dict[str, Any] = {
@@ -45,7 +46,7 @@ async def post_with_tokens(
     headers = {names[name]: f"Bearer {token}" for name, token in tokens.items() if token}
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}
     accept = {"accept": "application/json, text/event-stream"}
-    async with httpx2.AsyncClient(headers=headers | accept) as http:
+    async with httpx2.AsyncClient(headers=headers | accept, timeout=HTTP_TIMEOUT_SECONDS) as http:
         return await http.post(f"{url}/mcp", json=message)
 
 
@@ -159,7 +160,7 @@ async def test_the_metadata_names_the_authorization_server(
     service_url: str, authorization_server: AuthorizationServer
 ) -> None:
     """A client that comes without a token finds its way from there."""
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         metadata = (
             await http.get(f"{service_url}/.well-known/oauth-protected-resource/mcp")
         ).json()
@@ -175,7 +176,7 @@ async def test_the_official_client_signs_in_at_the_authorization_server(
     port = find_free_port()
     ours = f"http://127.0.0.1:{port}"
     memory = MemoryTokenStorage()
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         browser = ConsentingBrowser(http)
         provider = make_oauth_provider(f"{ours}/mcp", browser, memory)
         headers = {"x-hf-authorization": "Bearer hf_ada"}
@@ -183,7 +184,9 @@ async def test_the_official_client_signs_in_at_the_authorization_server(
             auth="jwt", jwt_issuer=authorization_server.issuer, public_url=ours, at=port
         ):
             async with (
-                httpx2.AsyncClient(auth=provider, headers=headers, timeout=20) as signed,
+                httpx2.AsyncClient(
+                    auth=provider, headers=headers, timeout=HTTP_TIMEOUT_SECONDS
+                ) as signed,
                 Client(streamable_http_client(f"{ours}/mcp", http_client=signed)) as client,
             ):
                 answer = await client.call_tool("launch_job", LAUNCH_CALL["arguments"])

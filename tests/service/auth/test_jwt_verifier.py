@@ -21,6 +21,7 @@ from tests.support.oauth.authorization_server import (
     sign_token,
     signing_input,
 )
+from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 PUBLIC_KEY_FORMATS = ["PEM", "DER"]
 
@@ -31,7 +32,7 @@ async def test_a_token_the_server_issued_says_who_is_calling(
     """All that is known of a caller is what was signed; the rest of this file is about that."""
     form = {"grant_type": "client_credentials", "client_id": "claude", "resource": AUDIENCE}
     async with (
-        httpx2.AsyncClient() as http,
+        httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http,
         open_jwt_verifier(
             issuer=authorization_server.issuer, audience=AUDIENCE, jwks_url=None, leeway=LEEWAY
         ) as authority,

@@ -18,6 +18,7 @@ from tests.support.oauth.mcp_client_auth import (
     MemoryTokenStorage,
     make_oauth_provider,
 )
+from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 METADATA_PATH = "/.well-known/oauth-authorization-server"
 
@@ -30,7 +31,7 @@ def hub_emulator(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmula
 
 async def test_it_is_not_there_unless_it_is_asked_for(service_url: str) -> None:
     """The Hub registers clients itself; a second place would only be one more to attack."""
-    async with httpx2.AsyncClient(base_url=service_url) as http:
+    async with httpx2.AsyncClient(base_url=service_url, timeout=HTTP_TIMEOUT_SECONDS) as http:
         answers = [await http.get(METADATA_PATH), await http.post("/oauth/register", json={})]
 
     assert [answer.status_code for answer in answers] == [404, 404]
@@ -40,7 +41,7 @@ async def test_a_client_registers_here_and_signs_in_there(
     start_service: StartService, hub_emulator: HubEmulatorProcess
 ) -> None:
     """The official client is given the address of the service, and nothing else."""
-    async with httpx2.AsyncClient(base_url=hub_emulator.url) as hub:
+    async with httpx2.AsyncClient(base_url=hub_emulator.url, timeout=HTTP_TIMEOUT_SECONDS) as hub:
         registration = {
             "redirect_uris": [REDIRECT_URI],
             "token_endpoint_auth_method": "none",
@@ -58,7 +59,7 @@ async def test_a_client_registers_here_and_signs_in_there(
         ) as url:
             provider = make_oauth_provider(f"{url}/mcp", browser, memory)
             async with (
-                httpx2.AsyncClient(auth=provider, timeout=20) as http,
+                httpx2.AsyncClient(auth=provider, timeout=HTTP_TIMEOUT_SECONDS) as http,
                 Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client,
             ):
                 answer = await client.call_tool("whoami", {})
@@ -79,7 +80,7 @@ async def test_nobody_registers_an_address_that_others_could_read(
 ) -> None:
     """The server would refuse to send anybody there; so is the answer here."""
     with start_service(hub_url=hub_emulator.url, oauth_client_id="app") as url:
-        async with httpx2.AsyncClient(base_url=url) as http:
+        async with httpx2.AsyncClient(base_url=url, timeout=HTTP_TIMEOUT_SECONDS) as http:
             answer = await http.post("/oauth/register", json={"redirect_uris": [redirect]})
 
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_redirect_uri")
@@ -92,7 +93,7 @@ async def test_a_page_cannot_register_by_a_form(
     body = json.dumps({"redirect_uris": [REDIRECT_URI]}).encode()
     headers = {"content-type": "text/plain"}
     with start_service(hub_url=hub_emulator.url, oauth_client_id="app") as url:
-        async with httpx2.AsyncClient(base_url=url) as http:
+        async with httpx2.AsyncClient(base_url=url, timeout=HTTP_TIMEOUT_SECONDS) as http:
             answer = await http.post("/oauth/register", content=body, headers=headers)
 
     assert answer.status_code == 400
@@ -105,7 +106,7 @@ async def test_the_metadata_keeps_what_is_true_under_another_name(
     with start_service(
         hub_url=hub_emulator.url, oauth_client_id="app", public_url="http://127.0.0.1:9"
     ) as url:
-        async with httpx2.AsyncClient(base_url=url) as http:
+        async with httpx2.AsyncClient(base_url=url, timeout=HTTP_TIMEOUT_SECONDS) as http:
             metadata = (await http.get(METADATA_PATH)).json()
             resource = (await http.get("/.well-known/oauth-protected-resource/mcp")).json()
 
@@ -119,7 +120,7 @@ async def test_the_metadata_keeps_what_is_true_under_another_name(
 async def test_a_server_that_is_away_is_said_to_be_so(start_service: StartService) -> None:
     """A client tries again; a made-up answer would be kept."""
     with start_service(hub_url="http://127.0.0.1:9", oauth_client_id="app") as url:
-        async with httpx2.AsyncClient(base_url=url) as http:
+        async with httpx2.AsyncClient(base_url=url, timeout=HTTP_TIMEOUT_SECONDS) as http:
             answer = await http.get(METADATA_PATH)
 
     assert answer.status_code == 503

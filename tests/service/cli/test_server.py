@@ -20,7 +20,7 @@ from tests.support.hub.fake_hub import FakeHub
 from tests.support.jobs.handles import job_handle, job_uri
 from tests.support.mcp.client import call_for_result, post_message
 from tests.support.mcp.notification_stream import open_notification_stream
-from tests.support.polling import eventually
+from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
 from tests.support.subjects import ADA_ID
 
 PROMPT_SECONDS = 2
@@ -34,7 +34,7 @@ async def test_a_process_serves_until_it_is_told_to_stop(
     """A supervisor's TERM ends it in good time, also with a client connected."""
     async with (
         run_service(make_settings(), fake_hub) as (running, url),
-        httpx2.AsyncClient() as connected,
+        httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as connected,
     ):
         await connected.get(url)
         running.send_signal(signal.SIGTERM)
@@ -113,7 +113,7 @@ async def run_service(
     command = [sys.executable, "-c", SERVE_SCRIPT.format(port=port)]
     running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)  # noqa: ASYNC220  # started at once
     try:
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
             with anyio.fail_after(20):
                 while not await _is_up(http, f"http://127.0.0.1:{port}/health/ready"):
                     assert running.poll() is None, "it ended by itself"

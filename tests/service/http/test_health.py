@@ -14,11 +14,12 @@ from tests.support.mcp.client import (
     open_mcp_client,
     read_refusal,
 )
+from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 
 async def health(url: str, what: str = "ready") -> httpx2.Response:
     """Ask for the health of a service."""
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         return await http.get(f"{url}/health/{what}")
 
 

@@ -26,6 +26,7 @@ from service.http.rate_limit import RateLimiter
 from tests.support.factories import StartService
 from tests.support.hub.fake_hub import FakeHub
 from tests.support.mcp.client import post_message
+from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"
 
@@ -35,7 +36,7 @@ async def test_there_is_nothing_to_get_and_no_session_to_delete(
     service_url: str, method: str
 ) -> None:
     """Legacy clients open a stream after their handshake; it would carry nothing, for ever."""
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         response = await http.request(method, f"{service_url}/mcp")
 
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
@@ -66,7 +67,7 @@ async def test_the_metadata_names_the_hub_as_it_names_itself(
     service_url: str, fake_hub: FakeHub
 ) -> None:
     """Clients compare the issuer letter by letter; a trailing slash makes it another one."""
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=HTTP_TIMEOUT_SECONDS) as http:
         answers = [await http.get(f"{service_url}{METADATA_PATH}{path}") for path in ("", "/mcp")]
 
     assert answers[0].json() == answers[1].json()

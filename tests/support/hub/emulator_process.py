@@ -24,7 +24,7 @@ from service.local.hub_emulator.users import (
 from service.local.ports import find_free_port
 from tests.support.hub import emulator_program
 from tests.support.paths import REPOSITORY
-from tests.support.polling import wait_until
+from tests.support.polling import HTTP_TIMEOUT_SECONDS, wait_until
 
 # The library asks the real Hub about agents otherwise; its variable is read on import, too early.
 constants.HF_HUB_DISABLE_TELEMETRY = True
@@ -57,7 +57,9 @@ class HubEmulatorProcess:
     def open_client_as(self, token: str) -> Generator[httpx2.Client]:
         """Open a plain client that sends a token."""
         headers = {"authorization": f"Bearer {token}"}
-        with httpx2.Client(base_url=self.url, headers=headers, timeout=15) as client:
+        with httpx2.Client(
+            base_url=self.url, headers=headers, timeout=HTTP_TIMEOUT_SECONDS
+        ) as client:
             yield client
 
     def fine_grained_token(self, permission: Permission) -> str:

@@ -9,6 +9,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, TextContent
 
+from tests.support.polling import HTTP_TIMEOUT_SECONDS
 from tests.support.subjects import ADA_TOKEN
 
 
@@ -18,7 +19,9 @@ async def open_mcp_client(
 ) -> AsyncGenerator[Client]:
     """Open the SDK's client, as a person would."""
     async with (
-        httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}) as http,
+        httpx2.AsyncClient(
+            headers={"authorization": f"Bearer {token}"}, timeout=HTTP_TIMEOUT_SECONDS
+        ) as http,
         Client(streamable_http_client(f"{url}/mcp", http_client=http), **options) as client,
     ):
         yield client
@@ -66,5 +69,5 @@ async def post_message(
         "accept": "application/json, text/event-stream",
     }
     sent = {name.replace("_", "-"): value for name, value in (defaults | headers).items() if value}
-    async with httpx2.AsyncClient(headers=sent) as http:
+    async with httpx2.AsyncClient(headers=sent, timeout=HTTP_TIMEOUT_SECONDS) as http:
         return await http.post(f"{url}/mcp", json=message)

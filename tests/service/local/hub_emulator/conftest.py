@@ -7,6 +7,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
+from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 
 @pytest.fixture(scope="session")
@@ -25,5 +26,7 @@ def alice_api(hub_emulator: HubEmulatorProcess) -> HfApi:
 @pytest.fixture
 async def anonymous_http(hub_emulator: HubEmulatorProcess) -> AsyncGenerator[httpx2.AsyncClient]:
     """A plain client that shows no token."""
-    async with httpx2.AsyncClient(base_url=hub_emulator.url, timeout=15) as client:
+    async with httpx2.AsyncClient(
+        base_url=hub_emulator.url, timeout=HTTP_TIMEOUT_SECONDS
+    ) as client:
         yield client

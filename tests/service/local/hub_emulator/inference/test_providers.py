@@ -21,6 +21,7 @@ from schema.specs.inputs import media_types
 from service.local.hub_emulator.inference.media import make_png
 from service.local.hub_emulator.users import LocalTokenKind, find_user
 from tests.support.hub.emulator_process import HubEmulatorProcess
+from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 PICTURE = make_png("a test")
 DIGEST = hashlib.sha256(PICTURE).hexdigest()
@@ -46,7 +47,9 @@ def inference_client(hub_emulator: HubEmulatorProcess) -> Generator[Callable[...
     hooks: dict[str, Any] = {"request": [hf_request_event_hook]}
     set_client_factory(
         lambda: httpx2.Client(
-            transport=_LocalHubTransport(hub_emulator.url), timeout=15, event_hooks=hooks
+            transport=_LocalHubTransport(hub_emulator.url),
+            timeout=HTTP_TIMEOUT_SECONDS,
+            event_hooks=hooks,
         )
     )
     forget = (_common._fetch_inference_provider_mapping, hf_inference._check_supported_task)

@@ -20,6 +20,7 @@ from tests.support.oauth.mcp_client_auth import (
     MemoryTokenStorage,
     make_oauth_provider,
 )
+from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
 SERVER: Final = "http://mcp.example"
 
@@ -63,7 +64,9 @@ async def open_mcp_client(
     """Open a client that reaches the MCP server in here, and the Hub where it is."""
     provider = make_oauth_provider(f"{SERVER}/mcp", browser, storage)
     inside = httpx2.ASGITransport(app=make_mcp_server(hub.url, http))
-    async with httpx2.AsyncClient(auth=provider, mounts={SERVER: inside}, timeout=15) as client:
+    async with httpx2.AsyncClient(
+        auth=provider, mounts={SERVER: inside}, timeout=HTTP_TIMEOUT_SECONDS
+    ) as client:
         yield client, provider
 
 
