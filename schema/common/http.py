@@ -1,5 +1,8 @@
-"""HTTP rules: which URLs are safe from changes on the way, no cookies, bounded bodies."""
+"""HTTP rules: secure URLs, no cookies, bounded bodies, and listening sockets."""
 
+import errno
+import os
+import socket
 from collections.abc import AsyncIterable
 from datetime import timedelta
 from http import HTTPStatus
@@ -7,6 +10,47 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
+
+from schema.common.errors import HoldfastError
+
+LOOPBACK: Final = "127.0.0.1"
+"""The address at which only this machine reaches a server."""
+
+
+class CannotListen(HoldfastError):
+    """A server cannot have its port; the text says what to do."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        match error.errno:
+            case errno.EADDRINUSE:
+                sentence = f"Port {port} is taken. Choose another one with --port."
+            case errno.EACCES | errno.EPERM:
+                sentence = (
+                    f"This account may not listen on port {port}: the system reserves low ports. "
+                    f"Choose a higher one with --port, such as 8765."
+                )
+            case _:
+                # The codes of a failed name lookup are negative.
+                code = error.errno or 0
+                reason = os.strerror(code) if code > 0 else "no such host"
+                sentence = (
+                    f"This machine cannot listen on {host}, port {port}: {reason.lower()}. "
+                    f"{LOOPBACK} serves this machine alone, and 0.0.0.0 every network."
+                )
+        super().__init__(sentence)
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 is any free one.
+
+    Raises:
+        CannotListen: the port is taken or reserved, or the host is not an address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise CannotListen(host, port, error) from None
 
 
 def is_secure_url(url: str) -> bool:

@@ -1,10 +1,17 @@
-"""Configuration that tells an MCP client where the service is, in the form each client takes."""
+"""Configuration that tells an MCP client where the service is, in the form each client takes.
+
+The forms are those that the clients documented in November 2026.
+"""
 
 import json
+import shlex
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
+
+_TOKEN_VARIABLE: Final = "HOLDFAST_TOKEN"  # noqa: S105  # the name of a variable
+_HEADER_VARIABLE: Final = "HOLDFAST_AUTHORIZATION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,33 +43,108 @@ class ClientConfig:
 
 def build_client_configs(connection: Connection) -> list[ClientConfig]:
     """Build the configuration of every client we know."""
-    flags = "".join(f' --header "{name}: {value}"' for name, value in connection.headers.items())
     entry: dict[str, Any] = {"url": connection.endpoint}
-    if connection.headers:
-        entry["headers"] = connection.headers
+    headers = {"headers": connection.headers} if connection.headers else {}
     return [
+        ClientConfig("Claude Code", "in a terminal", _build_claude_code_command(connection)),
         ClientConfig(
-            "Claude Code",
-            "in a terminal",
-            f"claude mcp add --transport http holdfast {connection.endpoint}{flags}",
+            "Claude Desktop",
+            "claude_desktop_config.json (Settings > Developer > Edit Config; needs Node.js)",
+            _format_json({"mcpServers": {"holdfast": _build_stdio_bridge(connection)}}),
         ),
         ClientConfig(
-            "Cursor", "~/.cursor/mcp.json", _format_json({"mcpServers": {"holdfast": entry}})
+            "Cursor",
+            "~/.cursor/mcp.json",
+            _format_json({"mcpServers": {"holdfast": entry | headers}}),
         ),
         ClientConfig(
             "VS Code",
             ".vscode/mcp.json",
-            _format_json({"servers": {"holdfast": {"type": "http", **entry}}}),
+            _format_json({"servers": {"holdfast": {"type": "http"} | entry | headers}}),
         ),
+        *_build_codex_configs(connection),
+        ClientConfig(
+            "Gemini CLI",
+            "~/.gemini/settings.json",
+            # There `url` is a server of the old SSE transport.
+            _format_json({"mcpServers": {"holdfast": {"httpUrl": connection.endpoint} | headers}}),
+        ),
+        _build_chatgpt_config(connection),
     ]
 
 
 def print_client_configs(console: Console, connection: Connection) -> None:
     """Print for each client what to paste, and where."""
     for config in build_client_configs(connection):
-        console.print(f"[bold]{config.client}[/], {config.location}:")
+        console.print(f"[bold]{config.client}[/], {config.location}:", highlight=False)
         # No wrapping: the text is there to be pasted.
         console.print(config.text, soft_wrap=True, highlight=False, markup=False)
+        console.print()
+
+
+def _build_claude_code_command(connection: Connection) -> str:
+    words = ["claude", "mcp", "add", "--transport", "http", "holdfast", connection.endpoint]
+    for name, value in connection.headers.items():
+        words += ["--header", f"{name}: {value}"]
+    return shlex.join(words)
+
+
+def _build_stdio_bridge(connection: Connection) -> dict[str, Any]:
+    """Describe the program that Claude Desktop starts: its file knows no URLs.
+
+    The header's value is in a variable, because Claude Desktop on Windows splits an argument at its
+    space. mcp-remote replaces the variable.
+    """
+    arguments = ["-y", "mcp-remote", connection.endpoint]
+    if connection.endpoint.startswith("http://"):
+        arguments.append("--allow-http")
+    if not connection.headers:
+        return {"command": "npx", "args": arguments}
+    arguments += ["--header", f"Authorization:${{{_HEADER_VARIABLE}}}"]
+    return {
+        "command": "npx",
+        "args": arguments,
+        "env": {_HEADER_VARIABLE: connection.headers["Authorization"]},
+    }
+
+
+def _build_codex_configs(connection: Connection) -> list[ClientConfig]:
+    """Build the table of Codex, and how it gets the token, which the file cannot contain."""
+    # A string of JSON is a string of TOML too.
+    table = f"[mcp_servers.holdfast]\nurl = {json.dumps(connection.endpoint)}"
+    if connection.token is None:
+        return [
+            ClientConfig("Codex", "~/.codex/config.toml", table),
+            ClientConfig("Codex", "then, in a terminal", "codex mcp login holdfast"),
+        ]
+    return [
+        ClientConfig(
+            "Codex",
+            "~/.codex/config.toml",
+            f"{table}\nbearer_token_env_var = {json.dumps(_TOKEN_VARIABLE)}",
+        ),
+        ClientConfig(
+            "Codex",
+            "then, in the shell that starts it",
+            f"export {_TOKEN_VARIABLE}={shlex.quote(connection.token)}",
+        ),
+    ]
+
+
+def _build_chatgpt_config(connection: Connection) -> ClientConfig:
+    if not connection.endpoint.startswith("https://"):
+        return ClientConfig(
+            "ChatGPT",
+            "not with this URL",
+            f"ChatGPT calls from OpenAI's servers and needs a public https:// URL; it cannot reach "
+            f"{connection.endpoint}.",
+        )
+    return ClientConfig(
+        "ChatGPT",
+        "as the URL of a new app in developer mode (Settings > Apps, once called Connectors), "
+        "with OAuth",
+        connection.endpoint,
+    )
 
 
 def _format_json(value: object) -> str:

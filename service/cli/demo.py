@@ -15,30 +15,43 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
-from schema.common import ids
 from schema.db.database import Database
 from service.cli.client_config import Connection
 
 _POLL_INTERVAL: Final = timedelta(milliseconds=250)
 _TIMEOUT: Final = timedelta(minutes=2)
 _SCRIPT: Final = """
-import os, platform, time
-print(f"Hello from {os.environ['JOB_ID']} on Python {platform.python_version()}", flush=True)
+import platform, time
+print(f"Hello from a job on Python {platform.python_version()}", flush=True)
 for step in range(1, 4):
     time.sleep(0.4)
     print(f"step {step} of 3, loss={1 / (step + 1):.3f}", flush=True)
 print("done", flush=True)
 """
 
-_JOB_QUERY: Final = """SELECT state, version, attempt, exit_code, subject_id
-  FROM job WHERE id = '{id}'"""
-_EVENTS_QUERY: Final = """SELECT version, kind, state, actor, to_char(at, 'HH24:MI:SS.MS') AS at
-  FROM job_event WHERE job_id = '{id}' ORDER BY version"""
+_QUERIES: Final = (
+    """SELECT handle, state, attempt, ran_for
+  FROM v_job
+ WHERE job_id = read_handle('{handle}')""",
+    """SELECT version, event, state, actor,
+       to_char(at, 'HH24:MI:SS.MS') AS at
+  FROM v_job_timeline
+ WHERE job_id = read_handle('{handle}')
+ ORDER BY version""",
+)
+"""They fit a terminal of 80 columns, as does what they select."""
+_STATUS_COLUMNS: Final = 22
 
 
 async def run_demo_job(console: Console, connection: Connection, database_url: str) -> bool:
     """Launch a job, watch it, and print its result; return whether it succeeded."""
+    console.print(
+        "\nThe local Hub runs the job as a process of this machine. Nothing is charged: "
+        "the prices below are what Hugging Face would ask for it.\n",
+        highlight=False,
+    )
     async with (
         httpx2.AsyncClient(headers=connection.headers) as http,
         Client(streamable_http_client(connection.endpoint, http_client=http)) as client,
@@ -54,12 +67,12 @@ async def run_demo_job(console: Console, connection: Connection, database_url: s
             name="hello",
         )
         handle = view["job_id"]
-        console.print(f"[bold]launch_job[/] answered with the handle [cyan]{handle}[/]")
+        console.print(f"[bold]launch_job[/] answered with the handle [cyan]{handle}[/]\n")
         view = await _watch_job(console, client, handle)
         log = await _call_tool(client, "job_logs", job_id=handle)
         result = await _call_tool(client, "job_result", job_id=handle)
     console.print(Panel("\n".join(line["text"] for line in log["lines"]), title="job_logs"))
-    console.print(f"[bold]job_result[/] {result['summary']}")
+    console.print(f"[bold]job_result[/] {result['summary']}", highlight=False)
     await _print_rows(console, database_url, handle)
     return bool(view["state"] == "succeeded")
 
@@ -77,7 +90,7 @@ async def _watch_job(console: Console, client: Client, handle: str) -> dict[str,
             ][0]
             status = f"{view['state']}/{view['stage'] or '-'}"
             if status != last_status:
-                live.console.print(f"  {status:<24} {view['summary']}", highlight=False)
+                live.console.print(_align_status(status, view["summary"]))
                 last_status = status
             if view["finished_at"]:
                 return view
@@ -85,18 +98,29 @@ async def _watch_job(console: Console, client: Client, handle: str) -> dict[str,
             await anyio.sleep(_POLL_INTERVAL.total_seconds())
 
 
+def _align_status(status: str, summary: str) -> Table:
+    """Put the summary beside the status, and its further lines below its first."""
+    grid = Table.grid(padding=(0, 0, 0, 2))
+    grid.add_column(width=_STATUS_COLUMNS, no_wrap=True)
+    grid.add_column()
+    grid.add_row(Text(status), Text(summary))
+    return grid
+
+
 async def _print_rows(console: Console, database_url: str, handle: str) -> None:
-    """Print the job's row and its events, each after the SQL that selects it."""
-    job_id = ids.parse_handle(ids.HandleKind.JOB, handle)
+    """Print the job and its events from the views, each after the SQL that selects it."""
     async with Database(
         database_url, application_name="holdfast-demo", max_connections=1
     ) as database:
-        for template in (_JOB_QUERY, _EVENTS_QUERY):
-            statement = template.format(id=job_id)
+        for template in _QUERIES:
+            statement = template.format(handle=handle)
             async with database.transaction() as tx:
                 rows = await tx.fetch(statement)
+            console.print()
             console.print(Syntax(statement, "sql", background_color="default"))
-            table = Table(*rows[0].keys(), show_edge=False)
+            table = Table(show_edge=False)
+            for name in rows[0].keys():  # noqa: SIM118  # a Record iterates over its values
+                table.add_column(name, overflow="fold")  # an ellipsis would cut a handle
             for row in rows:
                 table.add_row(*(str(value) for value in row.values()))
             console.print(table)

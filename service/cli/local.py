@@ -5,6 +5,7 @@ commands runs, so `serve` and `worker` load nothing of it and the production ima
 """
 
 import argparse
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,16 @@ import anyio
 from rich.console import Console
 
 from schema.common import log_config
+from schema.common.http import LOOPBACK
+from schema.settings import DEFAULT_PORT
 from service.cli import demo
-from service.cli.client_config import Connection, print_client_configs
+from service.cli.client_config import Connection
+from service.cli.options import COMMAND, DEFAULT_DATA_DIR
+from service.local.data_dir import HUB_FOLDER, create_data_dir
+from service.local.errors import CannotStart
 from service.local.hub_emulator import app as hub
-from service.local.hub_emulator.users import load_users
+from service.local.hub_emulator.users import has_users, load_users
+from service.local.last_start import LastStart
 from service.local.stack import Stack
 
 
@@ -24,10 +31,9 @@ def run_demo(options: argparse.Namespace) -> int:
     """Run `holdfast demo`: start the stack, show one job from launch to result, and stop."""
     console = Console()
     with Stack(options.data, report=_build_reporter(console)) as stack:
-        connection = get_local_connection(stack.folder, stack.url)
+        connection = _connect_as_local_user(stack.folder, stack.url)
         succeeded = anyio.run(demo.run_demo_job, console, connection, stack.database_url)
-        console.print("\nThe same with a client of yours: [bold]python3 -m service up[/], and then")
-        print_client_configs(console, connection)
+    _print_next_steps(console, options, "up", "connect")
     return 0 if succeeded else 1
 
 
@@ -37,27 +43,75 @@ def run_up(options: argparse.Namespace) -> int:
     with Stack(
         options.data, report=_build_reporter(console), port=options.port, hub_url=options.hub
     ) as stack:
-        connection = (
-            get_local_connection(stack.folder, stack.url)
-            if options.hub is None
-            else Connection(stack.url, None)
-        )
-        console.print(f"\nServing MCP at [bold]{connection.endpoint}[/]. Ctrl-C stops everything.")
-        print_client_configs(console, connection)
+        endpoint = Connection(stack.url, None).endpoint
+        console.print(f"\nServing MCP at [bold]{endpoint}[/]. Ctrl-C stops everything.")
+        _print_next_steps(console, options, "connect")
         stack.run_until_interrupted()
     return 0
 
 
 def run_hub(options: argparse.Namespace) -> int:
     """Run `holdfast hub`: serve the emulated Hub until SIGTERM or SIGINT."""
+    create_data_dir(options.data)
     log_config.configure_logging()
-    anyio.run(partial(hub.serve_hub_emulator, options.data, port=options.port))
+    anyio.run(partial(hub.serve_hub_emulator, _hub_folder(options.data), port=options.port))
     return 0
 
 
-def get_local_connection(data_dir: Path, url: str) -> Connection:
-    """Return the connection to the service at `url` as the first user of the local Hub."""
-    return Connection(url, load_users(data_dir / "hub")[0].token)
+def find_local_connection(data_dir: Path, token: str | None) -> Connection:
+    """Return the connection to the service of a data folder.
+
+    Args:
+        data_dir: the folder that `up`, `demo` or `hub` has used.
+        token: what the client is to send; None is the first user of the local Hub, and no token
+            if the service uses another Hub.
+
+    Raises:
+        CannotStart: nothing has used the folder.
+    """
+    last_start = LastStart.load(data_dir)
+    if last_start is None and not has_users(_hub_folder(data_dir)):
+        raise CannotStart(
+            f"No Holdfast has run on {data_dir}. Start one with "
+            f"`{COMMAND} up{_data_option(data_dir)}`, or name a service with --url."
+        )
+    if last_start is None or not last_start.is_running:
+        Console(stderr=True).print(
+            f"No service runs on {data_dir} now. Start it with "
+            f"`{COMMAND} up{_data_option(data_dir)}`.",
+            style="yellow",
+            highlight=False,
+            markup=False,
+        )
+    url = last_start.url if last_start else f"http://{LOOPBACK}:{DEFAULT_PORT}"
+    if token is not None or (last_start and last_start.hub_url is not None):
+        return Connection(url, token)
+    return _connect_as_local_user(data_dir, url)
+
+
+def _connect_as_local_user(data_dir: Path, url: str) -> Connection:
+    return Connection(url, load_users(_hub_folder(data_dir))[0].token)
+
+
+def _hub_folder(data_dir: Path) -> Path:
+    return data_dir / HUB_FOLDER
+
+
+def _print_next_steps(console: Console, options: argparse.Namespace, *commands: str) -> None:
+    """Say which commands come next."""
+    purposes = {
+        "up": "runs the same until Ctrl-C",
+        "connect": "prints what to paste into Claude, ChatGPT, Cursor, VS Code, Codex or Gemini",
+    }
+    console.print("\nNext:")
+    for command in commands:
+        line = f"  {COMMAND} {command}{_data_option(options.data)}"
+        console.print(line, style="bold", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"    {purposes[command]}", highlight=False, markup=False)
+
+
+def _data_option(data_dir: Path) -> str:
+    return "" if data_dir == DEFAULT_DATA_DIR else f" --data {shlex.quote(str(data_dir))}"
 
 
 def _build_reporter(console: Console) -> Callable[[str], None]:

@@ -27,9 +27,18 @@ from schema.db.database import Database
 from schema.settings import DEFAULT_PORT, Settings
 from service.cli import doctor
 from service.cli.client_config import Connection, print_client_configs
+from service.cli.options import (
+    COMMAND,
+    DEFAULT_DATA_DIR,
+    parse_base_url,
+    parse_data_dir,
+    parse_port,
+    parse_port_or_zero,
+    parse_service_url,
+    parse_token,
+)
 from service.cli.server import serve
 
-_DEFAULT_DATA_DIR: Final = Path(os.environ.get("HOLDFAST_DATA_DIR", ".holdfast"))  # noqa: TID251  # a default for --data
 _PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
@@ -51,21 +60,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     # argparse would read pytest's options as its own, and refuse them.
     own, pytest_arguments = (argv[:1], argv[1:]) if argv[:1] == ["test"] else (argv, [])
-    options = _build_parser().parse_args(own)
+    parser = _build_parser()
+    if not own:
+        parser.print_help(sys.stderr)
+        return 2
+    options = parser.parse_args(own)
     options.pytest_arguments = pytest_arguments
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
     except HoldfastError as error:
-        Console(stderr=True).print(f"{error}", style="red", highlight=False, markup=False)
+        _print_error(f"{error}")
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise  # not about a file that a person has named
+        _print_error(_describe_file_error(error))
         return 1
     except KeyboardInterrupt:
         return 130
 
 
+def _print_error(sentence: str) -> None:
+    Console(stderr=True).print(sentence, style="red", highlight=False, markup=False)
+
+
+def _describe_file_error(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return (
+            f"This account may not use {error.filename}. Run Holdfast as the account that owns it, "
+            f"or choose another folder with --data."
+        )
+    return f"{error.filename} cannot be used: {error.strerror}. Choose another folder with --data."
+
+
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="holdfast",
+        prog=COMMAND,
         description="The backend an AI assistant hands its long work to.",
         epilog="Start with `demo`: it needs nothing but Python, and shows a job from end to end.",
     )
@@ -80,30 +111,38 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_data_option(command("demo", _run_demo))
     up = command("up", _run_up)
     _add_data_option(up)
-    up.add_argument("--hub", metavar="URL", help="a real Hub instead of the local one")
-    up.add_argument("--port", type=int, help=f"where to serve ({DEFAULT_PORT}, or a free one)")
+    up.add_argument(
+        "--hub", type=parse_base_url, metavar="URL", help="a real Hub instead of the local one"
+    )
+    up.add_argument(
+        "--port", type=parse_port, help=f"where to serve ({DEFAULT_PORT}, or a free one)"
+    )
     serve_command = command("serve", _run_serve)
     serve_command.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container")
-    serve_command.add_argument("--port", type=int, default=DEFAULT_PORT)
+    serve_command.add_argument("--port", type=parse_port, default=DEFAULT_PORT)
     command("worker", _run_worker)
     command("migrate", _run_migrate)
     vault = command("vault", _run_vault)
     vault.add_argument("action", choices=["rotate"], help="seal everything with the first key")
     hub = command("hub", _run_hub)
     _add_data_option(hub)
-    hub.add_argument("--port", type=int, default=0, help="a free one unless given")
+    hub.add_argument("--port", type=parse_port_or_zero, default=0, help="a free one unless given")
     command("doctor", _run_doctor)
     connect = command("connect", _run_connect)
     _add_data_option(connect)
-    connect.add_argument("--url", help="URL of the service (the local one unless given)")
-    connect.add_argument("--token", help="token for the client (without one it signs in)")
+    connect.add_argument(
+        "--url", type=parse_service_url, help="URL of the service (that of --data unless given)"
+    )
+    connect.add_argument(
+        "--token", type=parse_token, help="token for the client (without one it signs in)"
+    )
     command("test", _run_test)
     return parser
 
 
 def _add_data_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", type=Path, default=_DEFAULT_DATA_DIR, help="the folder for all data"
+        "--data", type=parse_data_dir, default=DEFAULT_DATA_DIR, help="the folder for all data"
     )
 
 
@@ -132,14 +171,14 @@ def _run_hub(options: argparse.Namespace) -> int:
 
 
 def _run_connect(options: argparse.Namespace) -> int:
-    """Print the configuration to paste into Claude, Cursor or VS Code."""
+    """Print what to paste into Claude, ChatGPT, Codex, Cursor, Gemini CLI or VS Code."""
     if options.url:
         connection = Connection(options.url, options.token)
     else:
         _require_local_stack("connect", remedy="name the service with --url")
         from service.cli import local  # noqa: PLC0415 - the production image has no service.local
 
-        connection = local.get_local_connection(options.data, f"http://127.0.0.1:{DEFAULT_PORT}")
+        connection = local.find_local_connection(options.data, options.token)
     print_client_configs(Console(), connection)
     return 0
 

@@ -5,14 +5,19 @@ import socket
 from typing import Final
 
 import uvicorn
+from pydantic import HttpUrl
 from starlette.applications import Starlette
 from typing_extensions import override
 
+from schema.common.http import LOOPBACK, open_listener
+from schema.settings import Settings
 from service.app import create_app
 from service.runtime.context import App
 
 _SHUTDOWN_GRACE_SECONDS: Final = 8
 """The time for open requests to end; supervisors kill after ten seconds."""
+
+_EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared, not bound
 
 
 class UvicornServer(uvicorn.Server):
@@ -49,15 +54,25 @@ def serve(host: str, port: int) -> None:
 
     Raises:
         Invalid: the environment does not configure a service.
+        CannotListen: the port is taken or reserved, or `host` is not an address of this machine.
     """
-    app = create_app()
+    settings = Settings.from_env()
+    if "public_url" not in settings.model_fields_set:
+        # Clients compare it with the URL that they call, so it must have the port of this process.
+        settings = settings.model_copy(update={"public_url": HttpUrl(_build_local_url(host, port))})
+    app = create_app(settings)
+    listener = open_listener(host, port)
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_GRACE_SECONDS,
     )
-    UvicornServer(config, app).run()
+    UvicornServer(config, app).run(sockets=[listener])
+
+
+def _build_local_url(host: str, port: int) -> str:
+    """Return a URL at which a process that listens there is reached from this machine."""
+    name = LOOPBACK if host in _EVERY_ADDRESS else host
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"

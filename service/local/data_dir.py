@@ -10,8 +10,13 @@ import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Final
 
 from service.local.errors import CannotStart
+
+HUB_FOLDER: Final = "hub"
+"""The part of a data folder that the local Hub has to itself: its users, buckets and files."""
+_LOCK_FILE: Final = "lock"
 
 
 @contextmanager
@@ -21,15 +26,8 @@ def lock_data_dir(folder: Path) -> Generator[None]:
     Raises:
         CannotStart: another supervisor holds it, or this account may not write there.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / "lock").open("a")
-    except PermissionError:
-        raise CannotStart(
-            f"This account may not write to {folder}. Run Holdfast as the account that owns it, "
-            f"or choose another folder with --data."
-        ) from None
-    with lock:
+    create_data_dir(folder)
+    with _open_lock(folder) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -38,6 +36,32 @@ def lock_data_dir(folder: Path) -> Generator[None]:
                 f"Stop it first, or choose another folder with --data."
             ) from None
         yield
+
+
+def create_data_dir(folder: Path) -> None:
+    """Create a data folder that is missing, for this account alone.
+
+    Raises:
+        CannotStart: there cannot be a folder, or this account may not write to it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CannotStart(_describe_unusable(folder, error)) from None
+
+
+def is_locked(folder: Path) -> bool:
+    """Say whether a supervisor holds the lock of `folder`."""
+    try:
+        with (folder / _LOCK_FILE).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def write_private_file(path: Path, text: str) -> None:
@@ -56,6 +80,26 @@ def read_or_create_private_file(path: Path, create: Callable[[], str]) -> str:
     with _write_draft(path, create()) as draft, suppress(FileExistsError):
         path.hardlink_to(draft)
     return path.read_text(encoding="utf-8")
+
+
+def _open_lock(folder: Path) -> IO[bytes]:
+    try:
+        return (folder / _LOCK_FILE).open("ab")
+    except OSError as error:
+        raise CannotStart(_describe_unusable(folder, error)) from None
+
+
+def _describe_unusable(folder: Path, error: OSError) -> str:
+    match error:
+        case PermissionError():
+            problem = f"This account may not write to {folder}"
+            remedy = "Run Holdfast as the account that owns it, or choose"
+        case FileExistsError() | NotADirectoryError():
+            problem, remedy = f"{folder} is not a folder: a file is in its place", "Choose"
+        case _:
+            reason = (error.strerror or str(error)).lower()
+            problem, remedy = f"{folder} cannot be the data folder: {reason}", "Choose"
+    return f"{problem}. {remedy} another folder with --data."
 
 
 @contextmanager

@@ -23,11 +23,12 @@ from types import TracebackType
 from typing import Final, Self
 
 import service
+from schema.common.http import LOOPBACK, open_listener
 from schema.settings import DEFAULT_PORT
 from service.local.data_dir import lock_data_dir
 from service.local.environment import child_environment, service_environment
-from service.local.errors import CannotStart
-from service.local.ports import is_port_free, start_on_stable_port
+from service.local.last_start import LastStart
+from service.local.ports import start_on_stable_port
 from service.local.processes.child import Child
 from service.local.processes.restart import RestartableServer, ServerRestarter
 from service.local.servers.postgres import Postgres
@@ -71,6 +72,8 @@ class Stack:
         self._servers: list[RestartableServer] = []
 
     def __enter__(self) -> Self:
+        if self._port is not None:
+            open_listener(LOOPBACK, self._port).close()
         with ExitStack() as cleanup:
             cleanup.enter_context(lock_data_dir(self.folder))
             cleanup.enter_context(_termination_as_interrupt())
@@ -122,7 +125,7 @@ class Stack:
 
     def _start_hub(self, cleanup: ExitStack) -> str:
         def start(port: int) -> None:
-            command = ("hub", "--port", str(port), "--data", str(self.folder / "hub"))
+            command = ("hub", "--port", str(port), "--data", str(self.folder))
             hub = self._create_child("hub", child_environment(self.folder, os.environ), *command)
             cleanup.callback(hub.stop)
             hub.start()
@@ -160,10 +163,9 @@ class Stack:
 
         if self._port is None:
             start_on_stable_port(self.folder / "service.port", start, preferred=DEFAULT_PORT)
-        elif is_port_free(self._port):
-            start(self._port)
         else:
-            raise CannotStart(f"Port {self._port} is taken. Choose another one with --port.")
+            start(self._port)
+        LastStart(self.url, self._external_hub_url).save(self.folder)
 
     def _create_child(self, name: str, environment: dict[str, str], *arguments: str) -> Child:
         command = [sys.executable, "-m", "service", *arguments]

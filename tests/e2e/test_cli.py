@@ -15,6 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from service.cli.main import main
+from service.local.hub_emulator.users import load_users
+from service.local.last_start import LastStart
+from service.local.stack import Stack
 from tests.support.paths import REPOSITORY
 
 TIMEOUT_SECONDS = 60
@@ -75,11 +79,18 @@ def run_stack(folder: Path) -> Generator["subprocess.Popen[str]"]:
 
 def test_the_demo_shows_a_job_that_succeeds_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """The first five minutes of everybody who tries this."""
-    process = start_holdfast("demo", "--data", str(tmp_path))
+    process = start_holdfast("demo", "--data", str(tmp_path), COLUMNS="80")
     output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
 
     assert process.returncode == 0, output
-    assert re.search(r"job_[0-9a-z]{26}", output)
+    handle = re.search(r"job_[0-9a-z]{26}", output)
+    assert handle
+    assert f"WHERE job_id = read_handle('{handle[0]}')" in output
+    assert f" {handle[0]} " in output[output.index("FROM v_job\n") :]
+    assert "…" not in output
+    assert not re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-", output), "a UUID, which no client knows"
+    assert max(map(len, output.splitlines())) <= 80, output
+    assert "Nothing is charged" in output
     assert "succeeded" in output
     assert "step 3 of 3" in output
     assert "SELECT" in output
@@ -157,13 +168,49 @@ def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
     assert "HOLDFAST_DATABASE_URL" in output
 
 
-def test_connect_prints_configuration_that_can_be_pasted(tmp_path: Path) -> None:
+def test_connect_prints_configuration_that_can_be_pasted() -> None:
     """The JSON is valid as it stands, and names the endpoint and the token."""
-    process = start_holdfast("connect", "--url", "https://jobs.example", "--token", "hf_x")
+    process = start_holdfast("connect", "--url", "https://jobs.example/mcp/", "--token", "hf_x")
     output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
 
-    block = output[output.index("{") : output.index("\n}\n") + 2]
+    cursor = output[output.index("~/.cursor/mcp.json") :]
+    block = cursor[cursor.index("{") : cursor.index("\n}\n") + 2]
     assert json.loads(block)["mcpServers"]["holdfast"] == {
         "url": "https://jobs.example/mcp",
         "headers": {"Authorization": "Bearer hf_x"},
     }
+
+
+def test_connect_names_the_service_that_runs_on_the_data_folder(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its port is another one whenever the usual one is taken, and its users are the Hub's."""
+    codes = [main(["connect", "--data", str(stack.folder)])]
+    output, errors = capsys.readouterr()
+    codes += [main(["connect", "--data", str(stack.folder), "--token", "hf_other"])]
+    with_token, _ = capsys.readouterr()
+
+    assert codes == [0, 0]
+    assert errors == ""
+    assert f"{stack.url}/mcp" in output
+    assert load_users(stack.folder / "hub")[0].token in output
+    assert f"{stack.url}/mcp" in with_token
+    assert "hf_other" in with_token
+    assert load_users(stack.folder / "hub")[0].token not in with_token
+
+
+@pytest.mark.parametrize(("hub_url", "has_token"), [(None, True), ("https://hub.example", False)])
+def test_connect_gives_out_local_tokens_for_the_local_hub_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], hub_url: str | None, *, has_token: bool
+) -> None:
+    """A real Hub would refuse them; there the client signs in. It also says that nothing runs."""
+    token = load_users(tmp_path / "hub")[0].token
+    LastStart("http://127.0.0.1:9", hub_url).save(tmp_path)
+
+    code = main(["connect", "--data", str(tmp_path)])
+
+    output, errors = capsys.readouterr()
+    assert code == 0
+    assert "http://127.0.0.1:9/mcp" in output
+    assert (token in output) == has_token
+    assert "No service runs" in errors

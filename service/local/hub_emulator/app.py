@@ -4,7 +4,6 @@ Tests that need faults wrap this application; none are built into it.
 """
 
 import os
-import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -21,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.local.errors import CannotStart
+from schema.common.http import LOOPBACK, open_listener
 from service.local.hub_emulator.buckets.routes import BucketRoutes
 from service.local.hub_emulator.buckets.store import BucketStore
 from service.local.hub_emulator.buckets.xet_store import XetStore
@@ -44,7 +43,6 @@ from service.local.hub_emulator.shared.links import LinkStore
 from service.local.hub_emulator.spaces.routes import SpaceRoutes
 from service.local.hub_emulator.users import LocalUser, build_whoami, load_users
 
-_HOST: Final = "127.0.0.1"
 _REQUEST_QUOTA: Final = 100_000
 """Requests that a user may make in one window; the real Hub gives a free user 1,000."""
 _SCHEDULING_DELAY: Final = timedelta(milliseconds=300)
@@ -111,7 +109,7 @@ def create_hub_emulator(
         middleware=[
             Middleware(AuthRateLimitMiddleware, users=users, grants=grants, quota=quota),
             # Refuses a web page that has rebound its own host name to this address.
-            Middleware(TrustedHostMiddleware, allowed_hosts=[_HOST, "localhost"]),
+            Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"]),
         ],
     )
 
@@ -130,7 +128,7 @@ async def serve_hub_emulator(
     `create_hub_emulator`.
 
     Raises:
-        CannotStart: the port is taken.
+        CannotListen: the port is taken or reserved.
     """
     # hf_xet keeps a cache; this one must not mix with the one in the user's home.
     os.environ["HF_XET_CACHE"] = str(folder / "xet" / "cache")
@@ -143,13 +141,10 @@ async def serve_hub_emulator(
         date_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_GRACE_SECONDS,
     )
-    try:
-        listener = socket.create_server((_HOST, port))
-    except OSError as error:
-        # The error's own text repeats the address in half a sentence.
-        reason = os.strerror(error.errno or 0)
-        raise CannotStart(f"The local Hub cannot listen on port {port}: {reason}.") from None
-    log.info("hub.started", url=f"http://{_HOST}:{listener.getsockname()[1]}", folder=str(folder))
+    listener = open_listener(LOOPBACK, port)
+    log.info(
+        "hub.started", url=f"http://{LOOPBACK}:{listener.getsockname()[1]}", folder=str(folder)
+    )
     await uvicorn.Server(config).serve(sockets=[listener])
 
 

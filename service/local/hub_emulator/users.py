@@ -118,6 +118,11 @@ class LocalUser:
         return datetime.fromisoformat(self.expires_at) <= datetime.now(UTC)
 
 
+def has_users(folder: Path) -> bool:
+    """Say whether the Hub whose data is in `folder` has its users already."""
+    return (folder / _USERS_FILE).exists()
+
+
 def load_users(folder: Path) -> list[LocalUser]:
     """Return the users of the Hub whose data is in `folder`; create them on the first call."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -44,6 +44,21 @@ async def test_a_process_serves_until_it_is_told_to_stop(
     assert b"service.started" in log_output
 
 
+async def test_clients_are_told_the_port_that_the_process_has(
+    make_settings: Callable[..., Settings], fake_hub: FakeHub
+) -> None:
+    """Without HOLDFAST_PUBLIC_URL they would sign in for a service on the default port."""
+    async with (
+        run_service(make_settings(), fake_hub) as (_, url),
+        httpx2.AsyncClient() as http,
+    ):
+        metadata = (await http.get(f"{url}/.well-known/oauth-protected-resource")).json()
+        refused = await http.post(f"{url}/mcp", json={})
+
+    assert metadata["resource"] == f"{url}/mcp"
+    assert f'resource_metadata="{url}/' in refused.headers["www-authenticate"]
+
+
 async def test_who_waits_is_answered_when_the_process_is_told_to_stop(
     make_settings: Callable[..., Settings], fake_hub: FakeHub, make_job: JobFactory, valkey_url: str
 ) -> None:

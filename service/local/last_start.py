@@ -1,0 +1,35 @@
+"""Where the stack of a data folder serves, or served last: for whoever wants to connect to it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from service.local.data_dir import is_locked, write_private_file
+
+_FILE: Final = "last-start.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LastStart:
+    """The addresses of the last stack that a data folder had; `is_running` says if it has it now.
+
+    `hub_url` is the Hub of its jobs; None is the local Hub.
+    """
+
+    url: str
+    hub_url: str | None
+    is_running: bool = True
+
+    def save(self, folder: Path) -> None:
+        """Write the addresses down, when the stack starts."""
+        write_private_file(folder / _FILE, json.dumps({"url": self.url, "hub_url": self.hub_url}))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self | None:
+        """Return the addresses of the last start; None if there was none."""
+        try:
+            fields = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+            return cls(fields["url"], fields["hub_url"], is_locked(folder))
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
