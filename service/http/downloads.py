@@ -1,5 +1,7 @@
 """Download of a file by a sealed link, in chunks, and never as something that a browser runs.
 
+A link without the name of a file is to the whole result of its job, as JSON.
+
 The row is read under row-level security, as the subject for whom the link was made, and decides. A
 link that is forged or expired, or whose file is gone, is answered like one that never existed.
 """
@@ -11,16 +13,17 @@ from typing import Final
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from schema.artifacts import files
 from schema.artifacts.files import JobFile
 from schema.common.errors import Unavailable
 from schema.common.http import retry_after_header
+from schema.jobs import queries as job_queries
 from schema.specs.inputs import media_types
 from service.runtime.context import App
-from service.runtime.sealed_tokens import DownloadGrant
+from service.runtime.sealed_tokens import RESULT_FILE_NAME, DownloadGrant
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _SAFE_MEDIA_TYPES: Final = media_types.ALL_MEDIA_TYPES | {"application/json"}
@@ -42,12 +45,14 @@ async def serve_download(request: Request) -> Response:
     app: App = request.app.state.app
     grant = app.download_links.open_token(request.path_params["token"])
     try:
+        if grant is not None and not grant.name:
+            return await _serve_result(app, grant)
         file = None if grant is None else await _find_file(app, grant)
     except Unavailable as error:
         headers = {**_SECURITY_HEADERS, **retry_after_header(error.retry_after)}
         return PlainTextResponse(f"{error}\n", HTTPStatus.SERVICE_UNAVAILABLE, headers)
     if grant is None or file is None:
-        return PlainTextResponse(_NOT_FOUND_TEXT, HTTPStatus.NOT_FOUND, _SECURITY_HEADERS)
+        return _not_found_response()
     headers = {
         **_SECURITY_HEADERS,
         "content-length": str(file.size_bytes),
@@ -57,6 +62,19 @@ async def serve_download(request: Request) -> Response:
     if request.method == "HEAD":
         return Response(headers=headers)
     return StreamingResponse(_read_chunks(app, grant, file), headers=headers)
+
+
+def _not_found_response() -> Response:
+    return PlainTextResponse(_NOT_FOUND_TEXT, HTTPStatus.NOT_FOUND, _SECURITY_HEADERS)
+
+
+async def _serve_result(app: App, grant: DownloadGrant) -> Response:
+    async with app.database.as_subject(grant.subject_id) as (tx, _):
+        result = await job_queries.get_job_result(tx, grant.subject_id, grant.job_id)
+    if result is None:
+        return _not_found_response()
+    headers = {**_SECURITY_HEADERS, "content-disposition": _content_disposition(RESULT_FILE_NAME)}
+    return JSONResponse(result, headers=headers)
 
 
 async def _find_file(app: App, grant: DownloadGrant) -> JobFile | None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -14,7 +14,6 @@ from schema.batches import store as batch_store
 from schema.batches.queries import ItemStatus
 from schema.batches.tables import FINAL_ITEM_STATES, ItemState
 from schema.common.errors import Conflict, Invalid
-from schema.common.text import shorten
 from schema.db.database import Transaction
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import Reason
@@ -32,14 +31,19 @@ from schema.specs.inference import InferenceSpec
 from schema.specs.validation_errors import validate_spec
 from service.auth.caller import Caller
 from service.views import job_summary
-from service.views.base import View
+from service.views.answers import describe_answer
+from service.views.base import Detail, View
+from service.views.text import count_json_bytes, take_fitting_start
 
 ItemStateFilter = Literal["done", "failed", "unknown"]
-MAX_PAGE_CHARS: Final = 40_000
-"""Characters of results in a page; its items share them evenly."""
-_MAX_SINGLE_RESULT_CHARS: Final = 200_000
-"""Characters of the result on a page of one item."""
-_MAX_LINE_CHARS: Final = 300
+DEFAULT_PAGE_LIMIT: Final = 20
+_PAGE_BYTES: Final = 12_000
+"""Bytes of answers on a page, once as words and once as an object; its items share them evenly."""
+_MAX_PAGE_BYTES: Final = 30_000
+"""Bytes of a page with all that is around the answers; what does not fit is on the next one."""
+_MAX_ANSWER_CHARS: Final = 2**31 - 1
+_ORDINARY_ENDS: Final = (None, "stop", "eos_token")
+"""A finish_reason that goes without saying."""
 _ITEMS_PER_CHECKPOINT: Final = 100
 """Items that are checked before other calls have their turn."""
 
@@ -47,26 +51,16 @@ _ITEMS_PER_CHECKPOINT: Final = 100
 class ItemView(View):
     """The outcome of one item."""
 
+    position: Detail[int]
+    """The cursor of this item."""
     custom_id: str
     state: ItemState
     result: dict[str, Any] | None
     """What a single call would have answered."""
     excerpt: str | None
-    """The beginning of a result that is too long for this page; limit=1 shows it whole."""
+    """A part of a result that is too long for this page; limit=1 and offset show all of it."""
     reason: Reason | None
     message: str | None
-
-    @classmethod
-    def from_item(cls, item: ItemStatus) -> "ItemView":
-        """Show an item."""
-        return cls(
-            custom_id=item.custom_id,
-            state=item.state,
-            result=item.result,
-            excerpt=item.excerpt,
-            reason=item.reason,
-            message=item.message,
-        )
 
 
 class ItemsView(View):
@@ -81,10 +75,15 @@ class ItemsView(View):
         """The files that results on this page name."""
         return {name for item in self.items for name in (item.result or {}).get("files", [])}
 
-    @property
-    def as_text(self) -> str:
-        """The items as words."""
-        return "\n".join(_item_line(item) for item in self.items)
+
+@dataclass(frozen=True, slots=True)
+class ItemPage:
+    """A page of the results of a batch: as an object, and as words."""
+
+    view: ItemsView
+    text: str
+    next_call: str | None
+    """The arguments of the call that reads on; none after the last page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +116,45 @@ class CopiedItems:
 
 
 @dataclass(frozen=True, slots=True)
-class ItemPageQuery:
-    """Which page of a batch to read."""
+class ResultQuery:
+    """Which part of a result to read."""
 
-    start: int = 0
-    limit: int = 20
+    cursor: int = 0
+    """The first item of a batch, or the first file of another job."""
+    limit: int = DEFAULT_PAGE_LIMIT
     only: ItemStateFilter | None = None
+    offset: int = 0
+    """The first character of an answer that is too long for one reply."""
 
-    def expect_unpaged(self) -> None:
-        """Refuse a page of a job that has no items.
+    def expect_no_items(self) -> None:
+        """Refuse what is for the items of a batch, of a job that has none.
 
         Raises:
             Invalid: with what to leave out.
         """
-        if self != ItemPageQuery():
-            raise Invalid("cursor, limit and only are for the items of a batch; leave them out.")
+        if self.only is not None:
+            raise Invalid("only and its values are for the items of a batch; leave it out.")
+
+    def expect_one_item(self) -> None:
+        """Refuse an offset into several answers.
+
+        Raises:
+            Invalid: with what to give.
+        """
+        if self.offset and self.limit != 1:
+            raise Invalid(
+                "offset reads on in one answer: give limit=1 with it, and the item as cursor."
+            )
+
+    def format_call(self) -> str:
+        """Write this query as arguments of job_result."""
+        default = ResultQuery()
+        fields = {"cursor": self.cursor, "limit": self.limit, "offset": self.offset}
+        arguments = [
+            f"{name}={value}" for name, value in fields.items() if value != getattr(default, name)
+        ]
+        arguments += [f'only="{self.only}"'] if self.only is not None else []
+        return ", ".join(arguments)
 
 
 async def check_inference_spec(
@@ -202,23 +225,85 @@ async def _check_items(spec: BatchSpec, items: Sequence[Item]) -> list[ItemReque
     return collector.requests
 
 
-async def read_item_page(tx: Transaction, status: JobStatus, query: ItemPageQuery) -> ItemsView:
-    """Read a page of the results of a batch, while it runs and after."""
-    states = FINAL_ITEM_STATES if query.only is None else (ItemState(query.only),)
+async def read_item_page(tx: Transaction, status: JobStatus, query: ResultQuery) -> ItemPage:
+    """Read a page of the results of a batch, while it runs and after.
+
+    Raises:
+        Invalid: the query asks for a part of several answers.
+    """
+    query.expect_one_item()
+    max_answer_bytes = _PAGE_BYTES // query.limit
     items = await batch_queries.list_items(
         tx,
         status.subject_id,
         status.id,
-        states=states,
-        start=query.start,
+        states=FINAL_ITEM_STATES if query.only is None else (ItemState(query.only),),
+        start=query.cursor,
         limit=query.limit + 1,
-        max_result_chars=_MAX_SINGLE_RESULT_CHARS
-        if query.limit == 1
-        else MAX_PAGE_CHARS // query.limit,
+        max_result_chars=_MAX_ANSWER_CHARS if query.limit == 1 else max_answer_bytes,
     )
-    next_cursor = items[query.limit].position if len(items) > query.limit else None
-    page = [ItemView.from_item(item) for item in items[: query.limit]]
-    return ItemsView(items=page, next_cursor=next_cursor)
+    shown: list[_ShownItem] = []
+    room_bytes = _MAX_PAGE_BYTES
+    for item in items[: query.limit]:
+        entry = _show_item(item, query, max_answer_bytes)
+        room_bytes -= count_json_bytes([entry.view.model_dump(mode="json"), entry.text])
+        if shown and room_bytes < 0:
+            break
+        shown.append(entry)
+    next_cursor = items[len(shown)].position if len(items) > len(shown) else None
+    next_call = (
+        None if next_cursor is None else replace(query, cursor=next_cursor, offset=0).format_call()
+    )
+    if shown and (next_offset := shown[0].next_offset) is not None:
+        next_call = replace(query, cursor=shown[0].view.position, offset=next_offset).format_call()
+    return ItemPage(
+        ItemsView(items=[entry.view for entry in shown], next_cursor=next_cursor),
+        "\n".join(entry.text for entry in shown),
+        next_call,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _ShownItem:
+    view: ItemView
+    text: str
+    next_offset: int | None
+
+
+def _show_item(item: ItemStatus, query: ResultQuery, max_bytes: int) -> _ShownItem:
+    text = item.excerpt or item.message or ""
+    if item.result is not None:
+        text = _describe_item_answer(item.result, with_facts=query.limit == 1)
+    part = take_fitting_start(text[query.offset :], max_bytes)
+    ends_early = item.excerpt is not None or len(item.message or "") >= max_bytes
+    is_cut = ends_early or query.offset + len(part) < len(text)
+    fits = item.result is not None and count_json_bytes(item.result) <= max_bytes
+    view = ItemView(
+        position=item.position,
+        custom_id=item.custom_id,
+        state=item.state,
+        result=item.result if fits else None,
+        excerpt=None if fits or item.state is not ItemState.DONE else part,
+        reason=item.reason,
+        message=item.message,
+    )
+    reason = f" ({item.reason})" if item.reason else ""
+    hint = f" … [cut: cursor={item.position}, limit=1 shows all]" if is_cut else ""
+    return _ShownItem(
+        view,
+        f"[{item.position}] {item.custom_id} {item.state}{reason}: "
+        f"{part}{'' if query.limit == 1 else hint}",
+        query.offset + len(part) if is_cut and query.limit == 1 else None,
+    )
+
+
+def _describe_item_answer(result: dict[str, Any], *, with_facts: bool) -> str:
+    """Write an answer as words; of its facts only how it ended, unless they are all there is."""
+    answer = describe_answer(result)
+    if with_facts or not answer.body:
+        return "\n".join(filter(None, [answer.body, answer.facts]))
+    end = result.get("finish_reason")
+    return answer.body if end in _ORDINARY_ENDS else f"{answer.body} [finish_reason: {end}]"
 
 
 async def add_item_counts(
@@ -230,14 +315,12 @@ async def add_item_counts(
 
 
 def describe_next_call(
-    status: JobStatus, items_page: ItemsView, result: dict[str, Any] | None
+    status: JobStatus, page: ItemPage, result: dict[str, Any] | None
 ) -> str | None:
     """Name the call that reads on, or that repeats items without a result; None: neither is due."""
     handle = job_summary.job_handle(status)
-    if items_page.next_cursor is not None:
-        return (
-            f'Call job_result(job_id="{handle}", cursor={items_page.next_cursor}) for what follows.'
-        )
+    if page.next_call is not None:
+        return f'Call job_result(job_id="{handle}", {page.next_call}) for what follows.'
     finished = status.finished_at is not None
     if finished and result is not None and 0 < result.get("done", 0) < result["items"]:
         return f'Call retry_job(job_id="{handle}") to send those without a result again.'
@@ -267,10 +350,3 @@ async def copy_batch(
     origin = InlineItems(count=count, origin=f"{handle}, {'no result' if only_failed else 'all'}")
     repeated = spec.model_copy(update={"items": origin, "items_from": None})
     return repeated, CopiedItems(status.id, include_done=not only_failed)
-
-
-def _item_line(item: ItemView) -> str:
-    text = item.excerpt or item.message or ""
-    if item.result is not None:
-        text = item.result.get("text") or json.dumps(item.result)
-    return shorten(f"{item.custom_id} {item.state}: {text}", _MAX_LINE_CHARS, keeps_end=True)

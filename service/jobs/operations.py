@@ -24,13 +24,12 @@ from schema.workspaces import store as workspace_store
 from schema.workspaces.tables import Workspace
 from service.auth.caller import Caller
 from service.auth.client_info import CURRENT_CLIENT
-from service.jobs import batches
-from service.jobs.batches import ItemPageQuery
-from service.jobs.results import ResultView
+from service.jobs import batches, results
+from service.jobs.batches import ResultQuery
+from service.jobs.results import CollectedResult, StoredResult
 from service.runtime.context import App
 from service.views import job_summary
 from service.views.diagnosis import matching
-from service.views.files import FileView
 from service.views.job_kinds import describe_kind
 from service.views.jobs import LOG_TAIL_LINES, HandleError, JobsView, JobView
 
@@ -71,22 +70,20 @@ async def cancel_job(app: App, caller: Caller, handle: str) -> tuple[JobView, bo
 
 
 async def read_result(
-    tx: Transaction, app: App, caller: Caller, handle: str, page_query: ItemPageQuery
-) -> ResultView:
+    tx: Transaction, app: App, caller: Caller, handle: str, query: ResultQuery
+) -> CollectedResult:
     """Show what a finished job left behind, or a batch has so far.
 
     Raises:
         Conflict: it has not finished.
-        Invalid: the query asks for a page of items, and the job has none.
+        Invalid: the query asks for items, and the job has none; or for more than there is.
     """
     status = await find_job(tx, caller, handle)
     items = (
-        await batches.read_item_page(tx, status, page_query)
-        if status.kind == JobKind.BATCH
-        else None
+        await batches.read_item_page(tx, status, query) if status.kind == JobKind.BATCH else None
     )
     if items is None:
-        page_query.expect_unpaged()
+        query.expect_no_items()
     if status.finished_at is None and items is None:
         raise Conflict(f"There is no result yet. {_describe_state(status)}")
     log_ends = await _read_log_ends(tx, [] if describe_kind(status.kind).is_call else [status])
@@ -94,17 +91,8 @@ async def read_result(
     if items is not None:
         result = await batches.add_item_counts(tx, status, result)
     job_files = await files.list_job_files(tx, caller.subject_id, status.id)
-    return ResultView.from_status(
-        status,
-        result=result,
-        files=[
-            FileView.from_file(file, app.download_links)
-            for file in job_files
-            if items is None or file.name in items.named_files
-        ],
-        log_lines=log_ends.get(status.id),
-        items=items,
-    )
+    stored = StoredResult(status, result, job_files, log_ends.get(status.id), items)
+    return await results.collect_result(tx, stored, query, app.download_links)
 
 
 async def find_job(tx: Transaction, caller: Caller, handle: str) -> JobStatus:

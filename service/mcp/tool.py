@@ -24,11 +24,10 @@ from mcp_types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     CallToolResult,
-    ResourceLink,
+    ContentBlock,
     TextContent,
     ToolAnnotations,
 )
-from mcp_types.version import is_version_at_least
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import override
 
@@ -36,6 +35,7 @@ from schema.common.errors import HoldfastError, Invalid, NotFound
 from schema.db.storable import expect_storable
 from schema.specs.validation_errors import to_invalid_error
 from service.auth.caller import Scope
+from service.mcp.content import adapt_content
 from service.mcp.error_hints import build_error_hint
 from service.mcp.tool_schema import shorten_input_schema, shorten_output_schema
 from service.runtime.context import CURRENT_CALLER
@@ -51,19 +51,27 @@ DESTRUCTIVE: Final = ToolAnnotations(
     read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
 )
 _ERROR_META_KEY: Final = "holdfast/error"
-_RESOURCE_LINK_VERSION: Final = "2025-06-18"
-"""The first version of the protocol with links in answers; older clients fail on one."""
 
 log = structlog.stdlib.get_logger()
 
 
 def tool_result(
-    sentence: str, view: BaseModel, detail: str = "", links: Iterable[ResourceLink] = ()
+    sentence: str, view: BaseModel, detail: str = "", blocks: Iterable[ContentBlock] = ()
 ) -> CallToolResult:
-    """Answer a call: text for the model, the same as an object for programs, links for hosts."""
+    """Answer a call: text for the model, the same as an object for programs, links for hosts.
+
+    Many hosts hand a model only the content. So whatever it needs stands in the texts: handles, the
+    next call, counts, costs and cursors.
+
+    Args:
+        sentence: what has happened, and what to do next.
+        view: the object.
+        detail: what is long: lines of a list, a log, an answer.
+        blocks: links, pictures and sounds; `adapt_content` replaces what a client does not know.
+    """
     texts = [TextContent(type="text", text=text) for text in (sentence, detail) if text]
     return CallToolResult(
-        content=[*texts, *links],
+        content=[*texts, *blocks],
         structured_content=view.model_dump(mode="json"),
     )
 
@@ -117,7 +125,10 @@ class McpTool(Tool):
             self._expect_scope()
             expect_storable(arguments)
             answer = await super().run(arguments, context, convert_result)
-            return _drop_unsupported_links(answer, context.protocol_version)
+            version = context.protocol_version
+            if not isinstance(answer, CallToolResult) or version is None:
+                return answer
+            return adapt_content(answer, version)
         except HoldfastError as failure:
             return self._error_result(failure)
         except ToolError as error:
@@ -226,15 +237,6 @@ def _argument_model(tool: Tool) -> type[ArgModelBase]:
             generated.model_config["extra"] = "forbid"
             generated.model_rebuild(force=True)
             return generated
-
-
-def _drop_unsupported_links(result: Any, protocol_version: str | None) -> Any:
-    if not isinstance(result, CallToolResult) or protocol_version is None:
-        return result
-    if is_version_at_least(protocol_version, _RESOURCE_LINK_VERSION):
-        return result
-    content = [block for block in result.content if not isinstance(block, ResourceLink)]
-    return result.model_copy(update={"content": content})
 
 
 class _ToolFuncMetadata(FuncMetadata):

@@ -31,13 +31,15 @@ from schema.specs.inputs.hub_uri import HubUri
 CONFIRMATION_LIFETIME: Final = timedelta(minutes=10)
 """How long a person may think about a question."""
 LINK_LIFETIME: Final = timedelta(minutes=15)
+RESULT_FILE_NAME: Final = "result.json"
+"""What a job's whole result is called, where it is linked as a file."""
 _KEY_BYTES: Final = 32
 _EXPIRY_BYTES: Final = 6
 _CONFIRMATION_ID_BYTES: Final = 9
 _MAX_LINK_TOKEN_CHARS: Final = 8192
 """The token of the longest possible file name fits in."""
 _LINK_PAYLOAD: Final = TypeAdapter(tuple[str, UUID, str])
-"""Subject, job and name of the file."""
+"""Subject, job and name of the file; no name stands for the job's whole result."""
 
 
 def derive_keys(settings: Settings, purpose: bytes) -> list[bytes]:
@@ -122,11 +124,12 @@ class ConfirmationTokens:
 
 @dataclass(frozen=True, slots=True)
 class DownloadGrant:
-    """The right to read one file of a subject."""
+    """The right to read one file of a subject, or one result."""
 
     subject_id: str
     job_id: UUID
     name: str
+    """Empty: the result of the job, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +167,15 @@ class DownloadLinks:
                 return DownloadLink(f"{self._hub_url}{HubUri.parse(file.uri).url_path}", None)
             except ValueError:
                 return None
+        return self._seal_link(file.subject_id, file.job_id, file.name)
+
+    def link_to_result(self, subject_id: str, job_id: UUID) -> DownloadLink:
+        """Return a link to the whole result of a job, for one that no reply has room for."""
+        return self._seal_link(subject_id, job_id, "")
+
+    def _seal_link(self, subject_id: str, job_id: UUID, name: str) -> DownloadLink:
         expires_at = datetime.now(UTC).replace(microsecond=0) + self._lifetime
-        payload = _LINK_PAYLOAD.dump_json((file.subject_id, file.job_id, file.name))
+        payload = _LINK_PAYLOAD.dump_json((subject_id, job_id, name))
         token = self._tokens.seal(payload, expires_at=expires_at.timestamp())
         return DownloadLink(f"{self._public_url}/files/{token}", expires_at)
 

@@ -4,8 +4,9 @@ from datetime import datetime
 from typing import Self
 
 from schema.artifacts.files import JobFile
-from service.runtime.sealed_tokens import DownloadLinks
+from service.runtime.sealed_tokens import RESULT_FILE_NAME, DownloadLink, DownloadLinks
 from service.views.base import View
+from service.views.text import format_size
 
 
 class FileView(View):
@@ -24,6 +25,20 @@ class FileView(View):
     expires_at: datetime | None
 
     @classmethod
+    def from_result(cls, link: DownloadLink, size_bytes: int) -> Self:
+        """Show the whole result of a job as a file that can be downloaded."""
+        return cls(
+            name=RESULT_FILE_NAME,
+            size_bytes=size_bytes,
+            media_type="application/json",
+            sha256=None,
+            revision=None,
+            uri=None,
+            url=link.url,
+            expires_at=link.expires_at,
+        )
+
+    @classmethod
     def from_file(cls, file: JobFile, links: DownloadLinks) -> Self:
         """Show a file with a new download link."""
         link = links.link_to(file)
@@ -37,3 +52,8 @@ class FileView(View):
             url=link and link.url,
             expires_at=link and link.expires_at,
         )
+
+    def describe(self) -> str:
+        """Write its name, its type and its size."""
+        kinds = [self.media_type] if self.media_type else []
+        return f"{self.name} ({', '.join([*kinds, format_size(self.size_bytes)])})"

@@ -1,7 +1,9 @@
-"""Text helpers for the sentences of views."""
+"""Text helpers for the sentences of views, and for what has to fit a reply."""
 
+import json
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from schema.common.durations import format_duration
 
@@ -17,3 +19,39 @@ def format_rough_duration(duration: timedelta) -> str:
 def end_sentence(text: str) -> str:
     """Add a full stop to a text that has no punctuation at its end."""
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
+def format_size(size_bytes: int) -> str:
+    """Write a number of bytes: `12 kB`, `3.4 MB`."""
+    size, unit = float(size_bytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:  # noqa: PLR2004  # as units of bytes go
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"  # noqa: PLR2004
+
+
+def count_json_bytes(value: Any) -> int:
+    """Return how many bytes a value takes in a reply, which is JSON in UTF-8."""
+    return len(json.dumps(value, ensure_ascii=False, default=str).encode())
+
+
+def take_fitting_start(text: str, max_bytes: int) -> str:
+    """Return the longest beginning of a text that takes so many bytes at most, by bisection."""
+    text = text[:max_bytes]
+    shortest, longest = 0, len(text)
+    while shortest < longest:
+        length = (shortest + longest + 1) // 2
+        if count_json_bytes(text[:length]) <= max_bytes:
+            shortest = length
+        else:
+            longest = length - 1
+    return text[:shortest]
+
+
+def take_fitting_end(lines: Sequence[str], max_bytes: int) -> list[str]:
+    """Return the last lines that take so many bytes together at most."""
+    start = len(lines)
+    while start and (max_bytes := max_bytes - count_json_bytes(lines[start - 1])) >= 0:
+        start -= 1
+    return list(lines[start:])

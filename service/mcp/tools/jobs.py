@@ -15,8 +15,9 @@ from schema.jobs.tables import JobKind, JobState
 from schema.specs.hub_job import Labels
 from service.auth.caller import Scope
 from service.jobs import logs, operations
-from service.jobs.batches import ItemPageQuery, ItemStateFilter
+from service.jobs.batches import ItemStateFilter, ResultQuery
 from service.jobs.results import ResultView
+from service.mcp import content
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.resources import job_link
 from service.mcp.tool import DESTRUCTIVE, READ_ONLY, McpTool, build_tool, tool_result
@@ -51,7 +52,7 @@ async def job_status(
     lines = [f"{job.job_id}: {job.summary} {job.next_step}" for job in view.jobs]
     lines += [error.message for error in view.errors]
     links = [job_link(job) for job in view.jobs] if len(job_ids) == 1 else []
-    return tool_result("\n".join(lines), view, links=links)
+    return tool_result("\n".join(lines), view, blocks=links)
 
 
 async def list_jobs(
@@ -137,9 +138,10 @@ async def job_logs(
 
 async def job_result(
     job_id: JobId,
-    cursor: Annotated[int, Field(ge=0, le=2**31 - 1, description="Of a batch's items.")] = 0,
+    cursor: Annotated[int, Field(ge=0, le=2**31 - 1, description="Of items, or of files.")] = 0,
     limit: Annotated[int, Field(ge=1, le=100, description="Fewer items are shown longer.")] = 20,
     only: ItemStateFilter | None = None,
+    offset: Annotated[int, Field(ge=0, le=2**31 - 1, description="In a long answer.")] = 0,
     *,
     app: AppDep,
     caller: CallerDep,
@@ -148,15 +150,14 @@ async def job_result(
 
     It can be collected as often as you like, from any client, as long as the job is kept. A job
     that has not finished is an error that says when to ask again; of a batch, the items answered so
-    far are shown.
+    far are shown. Files are linked.
     """
+    query = ResultQuery(cursor, limit, only, offset)
     async with app.transaction(caller) as tx:
-        view = await operations.read_result(
-            tx, app, caller, job_id, ItemPageQuery(cursor, limit, only)
-        )
-    texts = [(view.result or {}).get("text"), view.items and view.items.as_text]
-    text = next(filter(None, texts), "\n".join(view.log_tail or []))
-    return tool_result(f"{view.summary} {view.next_step}", view, text)
+        collected = await operations.read_result(tx, app, caller, job_id, query)
+    view = collected.view
+    blocks = [*content.show_files(collected.inline_files), *content.link_files(view.files)]
+    return tool_result(f"{view.summary} {view.next_step}", view, collected.text, blocks)
 
 
 def _describe_page(count: int, next_cursor: str | None) -> str:

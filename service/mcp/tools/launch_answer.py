@@ -55,7 +55,7 @@ def _launch_result(view: LaunchedView) -> CallToolResult:
             f" The same request made {view.possible_duplicate_of} minutes ago; if this is a repeat,"
             f' call cancel_job(job_id="{view.job_id}").'
         )
-    return tool_result(sentence, view, links=[job_link(view)])
+    return tool_result(sentence, view, blocks=[job_link(view)])
 
 
 def _dry_run_result(view: DryRunView) -> CallToolResult:
