@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 class Spec(BaseModel):
     """A validated request; unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def to_stored_json(self) -> dict[str, Any]:
         """Return the JSON that is stored; the same request always gives the same."""

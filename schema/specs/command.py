@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 from collections.abc import Generator
+from contextlib import suppress
 from itertools import takewhile
 from typing import Annotated, Final, cast
 
@@ -45,10 +46,20 @@ def parse_command(value: object) -> object:
         ValueError: it would not do what it says; the text shows the form that does.
     """
     if isinstance(value, str):
+        value = _unpack_list(value)
+    if isinstance(value, str):
         return _split_line(value)
     if isinstance(value, list):
         return _check_list(cast("list[object]", value))
     return value
+
+
+def _unpack_list(text: str) -> object:
+    """Read a list that a client wrote as a text: no program is called `["sh",`."""
+    if text.lstrip().startswith("["):
+        with suppress(ValueError, RecursionError):
+            return cast("object", json.loads(text))
+    return text
 
 
 def _split_line(text: str) -> list[str]:

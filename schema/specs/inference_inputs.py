@@ -116,7 +116,11 @@ _MEDIA_ADAPTER: Final = TypeAdapter(MediaInput)
 
 
 def parse_chat(value: object) -> Inputs:
-    """Parse the turns of a chat; a text is one turn of the user."""
+    """Parse the turns of a chat; a text is one turn of the user.
+
+    Some clients write every list as a text: a text that is a list of turns is those turns.
+    """
+    value = _unpack_turns(value)
     if isinstance(value, str):
         return [
             Message(
@@ -184,9 +188,20 @@ def _to_media(value: object) -> MediaInput:
     return _validate_inputs(_MEDIA_ADAPTER, value, _MEDIA_EXAMPLE)
 
 
+def _unpack_turns(value: object) -> object:
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        turns: list[Any] = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    is_chat = bool(turns) and all(isinstance(turn, dict) and "role" in turn for turn in turns)
+    return turns if is_chat else value
+
+
 def _unpack_text(text: str) -> object:
     if text.startswith("{"):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             return json.loads(text)
     if text.startswith((HUB_URI_SCHEME, "https://")):
         return {"url": text}

@@ -157,7 +157,11 @@ async def _confirmation_payload(
     payload = [
         caller.subject_id,
         params.get("name"),
-        {name: value for name, value in arguments.items() if name != "confirm"},
+        {
+            name: value
+            for name, value in arguments.items()
+            if name != "confirm" and value is not None
+        },
         [question.sentence, question.ceiling_micro_usd],
     ]
     return json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()

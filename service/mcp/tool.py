@@ -96,7 +96,7 @@ class ToolArguments(ArgModelBase):
     its arguments. Its resolvers may take `arguments` too.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def select_fields(self, model: type[BaseModel]) -> dict[str, Any]:
         """Return the values of the fields that `model` has too, without those that are None."""
@@ -235,6 +235,7 @@ def _argument_model(tool: Tool) -> type[ArgModelBase]:
             return field.annotation
         case _:
             generated.model_config["extra"] = "forbid"
+            generated.model_config["allow_inf_nan"] = False
             generated.model_rebuild(force=True)
             return generated
 
@@ -249,19 +250,23 @@ class _ToolFuncMetadata(FuncMetadata):
 
     @override
     def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Unpack JSON that a client wrote into a string, unless the argument may be a string.
+        """Unpack JSON that a client wrote into a string, and leave out what it filled with null.
 
-        The SDK unpacks `"null"` or `'{"a": 1}'` even where a text such as a prompt is expected.
+        An argument that may be a text keeps its text: the SDK would unpack a prompt such as
+        `"null"` or `'["a"]'`. A client that fills in every argument writes null for nothing.
         """
         unpacked = super().pre_parse_json(data)
+        fields = self.arg_model.model_fields
         for name, value in data.items():
-            field = self.arg_model.model_fields.get(name)
-            if field is None or not isinstance(value, str):
+            if name not in fields or not isinstance(value, str):
                 continue
-            types = _accepted_types(field.annotation)
-            if str in types and not (isinstance(unpacked[name], list) and list in types):
+            if str in _accepted_types(fields[name].annotation):
                 unpacked[name] = value
-        return unpacked
+        return {
+            name: value
+            for name, value in unpacked.items()
+            if value is not None or name not in fields
+        }
 
 
 def _accepted_types(annotation: object) -> set[object]:

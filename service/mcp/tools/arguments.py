@@ -19,6 +19,14 @@ def to_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _read_empty_as_none(value: object) -> object:
+    return None if value in ("", [], {}) else value
+
+
+EMPTY_IS_NONE: Final = BeforeValidator(_read_empty_as_none)
+"""For a filter: a client that fills in every argument writes an empty one for no filter."""
+
+
 def normalize_choice(value: object) -> object:
     """Write a name in lower case with underscores, whatever its case and hyphens."""
     return normalize_name(value).replace("-", "_") if isinstance(value, str) else value
@@ -37,6 +45,7 @@ def _duration_validator(parse: Callable[[object], timedelta]) -> BeforeValidator
 EXAMPLE_JOB_ID: Final = "job_01krz4c0s0e5xv4k6w2q8ntb7m"
 """A handle for the correct calls that refusals show."""
 
+Cursor = Annotated[str | None, EMPTY_IS_NONE]
 JobId = Annotated[str, Field(description="A handle, job_…")]
 JobIds = Annotated[
     list[str],

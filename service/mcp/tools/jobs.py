@@ -22,7 +22,9 @@ from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.resources import job_link
 from service.mcp.tool import DESTRUCTIVE, READ_ONLY, McpTool, build_tool, tool_result
 from service.mcp.tools.arguments import (
+    EMPTY_IS_NONE,
     EXAMPLE_JOB_ID,
+    Cursor,
     JobId,
     JobIds,
     normalize_choice,
@@ -57,17 +59,18 @@ async def job_status(
 
 async def list_jobs(
     workspace_id: str | None = None,
-    state: StateFilter | None = None,
-    kind: KindFilter | None = None,
+    state: Annotated[StateFilter | None, EMPTY_IS_NONE] = None,
+    kind: Annotated[KindFilter | None, EMPTY_IS_NONE] = None,
     labels: Labels | None = None,
     since: Annotated[
         TimestampOrAge | None,
+        EMPTY_IS_NONE,
         Field(description='How long ago ("2h", "7d"), or when (ISO 8601, UTC).'),
     ] = None,
-    until: TimestampOrAge | None = None,
+    until: Annotated[TimestampOrAge | None, EMPTY_IS_NONE] = None,
     rerun_of: Annotated[str | None, Field(description="What retry_job made of this job.")] = None,
     schedule_id: Annotated[str | None, Field(description="What this schedule launched.")] = None,
-    cursor: str | None = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Field(ge=1, le=100)] = 10,
     *,
     app: AppDep,
@@ -114,7 +117,9 @@ async def job_logs(
     cursor: Annotated[int, Field(ge=0, le=2**53, description="Start at this line.")] = 0,
     tail: Annotated[int | None, Field(ge=1, le=2000, description="Only the last lines.")] = None,
     grep: Annotated[
-        str | None, Field(min_length=1, max_length=200, description="Only lines with this text.")
+        str | None,
+        EMPTY_IS_NONE,
+        Field(min_length=1, max_length=200, description="Only lines with this text."),
     ] = None,
     limit: Annotated[int, Field(ge=1, le=2000)] = 200,
     max_bytes: MaxBytes = 6000,
@@ -140,7 +145,7 @@ async def job_result(
     job_id: JobId,
     cursor: Annotated[int, Field(ge=0, le=2**31 - 1, description="Of items, or of files.")] = 0,
     limit: Annotated[int, Field(ge=1, le=100, description="Fewer items are shown longer.")] = 20,
-    only: ItemStateFilter | None = None,
+    only: Annotated[ItemStateFilter | None, EMPTY_IS_NONE] = None,
     offset: Annotated[int, Field(ge=0, le=2**31 - 1, description="In a long answer.")] = 0,
     *,
     app: AppDep,

@@ -29,6 +29,7 @@ from service.mcp.tool import (
     tool_result,
 )
 from service.mcp.tools.arguments import (
+    Cursor,
     DisplayName,
     DryRun,
     IdempotencyKey,
@@ -180,7 +181,7 @@ async def create_schedule(
 
 
 async def list_schedules(
-    cursor: str | None = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Field(ge=1, le=100)] = 20,
     *,
     app: AppDep,

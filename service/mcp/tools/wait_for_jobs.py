@@ -18,8 +18,9 @@ from service.runtime.context import App
 from service.views.jobs import WaitView
 
 TimeoutSeconds = Annotated[float, Field(gt=0, le=45)]
+Version = Annotated[int, Field(ge=0, le=2**53)]
 SinceVersion = Annotated[
-    int | dict[str, int],
+    Version | dict[str, Version],
     Field(description='The version you saw; of several jobs {"job_…": 3}.'),
 ]
 
@@ -30,7 +31,9 @@ async def _may_answer_with_task(ctx: Context[App]) -> bool:
     A call that says that it waits for a change does not mean that.
     """
     arguments: dict[str, object] = (ctx.request_context.params or {}).get("arguments") or {}
-    waits_for_change = arguments.get("until") == Until.CHANGE or "since_version" in arguments
+    waits_for_change = (
+        arguments.get("until") == Until.CHANGE or arguments.get("since_version") is not None
+    )
     return client_accepts_tasks(ctx.request_context) and not waits_for_change
 
 

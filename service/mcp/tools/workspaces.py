@@ -14,6 +14,7 @@ from service.auth.caller import Scope
 from service.jobs import operations
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import IDEMPOTENT_WRITE, READ_ONLY, McpTool, build_tool, tool_result
+from service.mcp.tools.arguments import Cursor
 from service.workspaces import actions as workspace_actions
 from service.workspaces.views import (
     CountedWorkspaceView,
@@ -79,7 +80,7 @@ async def workspace_status(
 
 async def list_workspaces(
     archived: Annotated[bool, Field(description="Also those put away.")] = False,  # noqa: FBT002  # filled in by name, from JSON
-    cursor: str | None = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Field(ge=1, le=100)] = 20,
     *,
     app: AppDep,
