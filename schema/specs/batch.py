@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from schema.common.text import quote_value
 from schema.specs.base import Spec
 from schema.specs.inference import InferenceCallSpec, InferenceSpec
+from schema.specs.inputs.hub_tokens import find_token
 from schema.specs.inputs.hub_uri import HubUri
 from schema.specs.validation_errors import describe_problem
 
@@ -132,6 +133,9 @@ class ItemCollector:
             )
             raise InvalidItem(message)
         request = item.to_request()
+        if find_token(request.request) is not None:
+            message = f"{location}: it contains a token of Hugging Face; leave that out"
+            raise InvalidItem(message)
         try:
             InferenceSpec.model_validate(self._spec.build_call(request.request))
         except ValidationError as error:

@@ -15,6 +15,7 @@ from schema.common.errors import Conflict, InDoubt, Unavailable
 from schema.common.failpoints import hit_failpoint
 from schema.common.ids import HandleKind
 from schema.db.database import Transaction
+from schema.db.storable import expect_storable
 from schema.jobs import lifecycle
 from schema.jobs.dependencies import DependencyCondition
 from schema.jobs.tables import FINAL_STATES, JobState
@@ -64,6 +65,10 @@ class LaunchRequest:
     """What the caller should know about it."""
     attachment: JobAttachment | None = None
     """What is stored beside the request, in its transaction."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be stored: some arguments are JSON in a text, and unpacked late."""
+        expect_storable(self.spec)
 
 
 async def enqueue_job(app: App, caller: Caller, request: LaunchRequest) -> LaunchedView:

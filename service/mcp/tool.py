@@ -37,6 +37,7 @@ from schema.specs.validation_errors import to_invalid_error
 from service.auth.caller import Scope
 from service.mcp.content import adapt_content
 from service.mcp.error_hints import build_error_hint
+from service.mcp.token_check import expect_no_token
 from service.mcp.tool_schema import shorten_input_schema, shorten_output_schema
 from service.runtime.context import CURRENT_CALLER
 
@@ -123,7 +124,11 @@ class McpTool(Tool):
         """Run the tool; an expected failure becomes an answer."""
         try:
             self._expect_scope()
+            # Unpacked before it is checked: JSON in a text may hold what the text does not.
+            arguments = self.fn_metadata.pre_parse_json(arguments)
             expect_storable(arguments)
+            if self.annotations != READ_ONLY:
+                expect_no_token(arguments, self.fn_metadata.arg_model.model_fields)
             answer = await super().run(arguments, context, convert_result)
             version = context.protocol_version
             if not isinstance(answer, CallToolResult) or version is None:

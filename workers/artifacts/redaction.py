@@ -17,6 +17,7 @@ from urllib.parse import quote, quote_plus
 
 from schema.accounts.vault import Secret
 from schema.specs.hub_job import TOKEN_VARIABLE
+from schema.specs.inputs.hub_tokens import TOKEN_PATTERN
 from workers.hub.log_stream import GAP
 
 _MIN_SECRET_CHARS: Final = 6
@@ -25,15 +26,6 @@ _PLAIN_WORD_PATTERN: Final = re.compile(r"[^\W\d_]([^\W\d_A-Z]{0,14}|[A-Z]{0,14}
 _MIN_SECRET_LINE_CHARS: Final = 20
 """A line of a secret, as in a PEM key, is a secret itself if it is this long and has no space."""
 
-_HF_TOKEN_PATTERN: Final = re.compile(
-    r"(?<![A-Za-z0-9_])(?:"
-    r"hf_(?:oauth_|jwt_)?eyJ[\w-]+\.[\w-]+\.[\w-]+"
-    r"|hf_oauth__refresh_[\w-]{16,}"
-    r"|(?:hf|api_org)_[A-Za-z0-9]{30,}"
-    r")",
-    re.ASCII,
-)
-"""Tokens of Hugging Face; so long that `hf_hub_download` does not match."""
 _MAX_TOKEN_CHARS: Final = 8192
 _TOKEN_MARK: Final = "[redacted:token]"  # noqa: S105  # it stands in the place of one
 
@@ -125,7 +117,7 @@ class Redactor:
     def _find_secrets(self, text: str) -> list[_SecretMatch]:
         """Return the matches in order; those that overlap are one, with the mark of the first."""
         matches = [
-            _SecretMatch(*token.span(), _TOKEN_MARK) for token in _HF_TOKEN_PATTERN.finditer(text)
+            _SecretMatch(*token.span(), _TOKEN_MARK) for token in TOKEN_PATTERN.finditer(text)
         ]
         matches += [match for form in self._forms for match in _find_form(form, text)]
         # Of those that start at the same place, the longest is first, and a secret of the job's.

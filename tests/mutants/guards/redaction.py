@@ -3,6 +3,7 @@
 from typing import Final
 
 from schema.artifacts import log_store
+from schema.specs.inputs import hub_tokens
 from service.jobs import logs as job_logs
 from tests.mutants.mutant import mutants_in_file
 from tests.service.mcp.tools import test_job_logs
@@ -64,12 +65,16 @@ REDACTION_GUARDS: Final = (
             "_apply_marks(text, start, gap_start, matches)",
             "_apply_marks(text, start, start + gap, matches)",
         ),
-        names_are_no_tokens=("[A-Za-z0-9]{30,}", "[A-Za-z0-9_]{3,}"),
         lines_of_a_key_are_found_alone=("if is_redactable(part)}", "if not part}"),
         a_token_does_not_replace_a_secret_of_its_name=(
             "named = [*secrets.items()]",
             "named = [pair for pair in secrets.items() if pair[0] != TOKEN_VARIABLE]",
         ),
+    ),
+    *mutants_in_file(
+        hub_tokens,
+        test_redaction,
+        names_are_no_tokens=("[A-Za-z0-9]{30,}", "[A-Za-z0-9_]{3,}"),
     ),
     *mutants_in_file(
         log_stream,

@@ -13,6 +13,8 @@ UNSTORABLE: dict[str, Any] = {
     "a NUL character": "a\0b",
     "half of a surrogate pair": "half \ud83d of it",
     "a number that is not finite": float("inf"),
+    "an integer of more than 64 bits": 10**5000,
+    "a value below 100 levels of others": json.loads("[" * 900 + "]" * 900),
 }
 
 
@@ -33,7 +35,9 @@ def test_a_name_inside_of_an_argument_is_looked_at_too(text: str) -> None:
 
 def test_what_can_be_stored_is_left_as_it_is() -> None:
     """A whole surrogate pair is one character, and a large number is finite."""
-    answer = {"text": "é 👍\n", "numbers": [1, 1.5, 1e300, True, None]}
+    deepest = json.loads("[" * 100 + "]" * 100)
+    numbers = [1, 1.5, 1e300, 2**64 - 1, -(2**63), True, None]
+    answer = {"text": "é 👍\n", "numbers": numbers, "deepest": deepest}
 
     expect_storable(answer)
 
@@ -43,7 +47,9 @@ def test_what_can_be_stored_is_left_as_it_is() -> None:
 async def test_a_replaced_answer_is_stored_by_postgres(database: Database) -> None:
     """Both as JSON and as text: that is what the policy is for."""
     answer = to_storable({"a\0": [*UNSTORABLE.values(), "fine"]})
-    assert answer == {"a\ufffd": ["a\ufffdb", "half ? of it", None, "fine"]}
+    levels = json.dumps(answer["a\ufffd"].pop(4))
+    assert answer == {"a\ufffd": ["a\ufffdb", "half ? of it", None, None, "fine"]}
+    assert levels == "[" * 99 + "null" + "]" * 99
 
     async with database.transaction() as tx:
         stored = await tx.fetchval("SELECT $1::jsonb", answer)

@@ -1,0 +1,37 @@
+"""The shapes of tokens of the Hub, by which a token is recognized in a text."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, cast
+
+TOKEN_PATTERN: Final = re.compile(
+    r"(?<![A-Za-z0-9_])(?:"
+    r"hf_(?:oauth_|jwt_)?eyJ[\w-]+\.[\w-]+\.[\w-]+"
+    r"|hf_oauth__refresh_[\w-]{16,}"
+    r"|(?:hf|hf_oauth|hf_jwt|api_org)_[A-Za-z0-9]{30,}"
+    r")",
+    re.ASCII,
+)
+"""So long that `hf_hub_download` does not match."""
+_ENCODED_FILE_KEYS: Final = frozenset({"base64", "data"})
+"""Keys of files in base 64, in which any letters may follow each other."""
+
+
+def find_token(value: Any) -> list[str] | None:
+    """Return the keys that lead to the first token in a text or JSON; None if there is none."""
+    return next(_iter_token_paths(value), None)
+
+
+def _iter_token_paths(value: Any) -> Iterator[list[str]]:
+    if isinstance(value, str):
+        if TOKEN_PATTERN.search(value):
+            yield []
+    elif isinstance(value, Mapping):
+        for key, inside in cast("Mapping[str, Any]", value).items():
+            if TOKEN_PATTERN.search(key):
+                yield []
+            if key not in _ENCODED_FILE_KEYS:
+                yield from ([key, *path] for path in _iter_token_paths(inside))
+    elif isinstance(value, list):
+        for inside in cast("list[Any]", value):
+            yield from _iter_token_paths(inside)
