@@ -8,34 +8,30 @@ a shell.
 import json
 import re
 import shlex
-from collections.abc import Generator
+from collections.abc import Collection
 from contextlib import suppress
 from itertools import takewhile
 from typing import Annotated, Final, cast
 
 from pydantic import BeforeValidator
+from typing_extensions import TypeIs
 
-from schema.common.text import quote_value, truncate
+from schema.common.text import quote_value
+from schema.specs import shell_syntax
 
-_OPERATORS: Final = frozenset("();<>|&")
-_OPERATOR: Final = re.compile(r"[();<>|&]+")
-_EXPANSION: Final = re.compile(r"\$(?:\w+|\{[^}]*\}?|\(.*)|`")
-_VARIABLE: Final = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
+MAX_TEXT_BYTES: Final = 131_071
+"""The longest word or variable, with its name, that a kernel starts a program with."""
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z_]\w*)=")
 _LINE_CONTINUATION: Final = re.compile(r"""('[^']*'|"(?:\\.|[^"\\])*"|\\[^\n])|\\\n""", re.DOTALL)
-_SHELL_BUILTINS: Final = frozenset(
-    {"cd", "export", "source", ".", "set", "unset", "alias", "ulimit"}
-)
-_SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "/bin/sh", "/bin/bash"})
-_OPERATOR_WORDS: Final = frozenset({"&&", "||", "|", "&", ">", ">>", "<", "2>", "2>&1", "&>"})
-_OPERATOR_PROGRAMS: Final = frozenset({"expr", "test", "["})
-"""Programs for which some of the operators are ordinary words."""
 _MAX_QUOTED_CHARS: Final = 500
 """How much of a word a message repeats."""
 _MAX_FORM_CHARS: Final = 8_000
 """The longest list to be copied that a message repeats: whole, because part of it is no form."""
 _MAX_DESCRIBED_WORDS: Final = 4
 """How many words of a list that is too long are described."""
+_MAX_LINE_CHARS: Final = 500_000
+"""The longest line that is taken apart: it takes a second."""
+_EXAMPLE: Final = '["python", "-c", "print(1)"]'
 _QUOTE_HINT: Final = "; to pass it on as it is, put it in single quotes"
 
 
@@ -47,11 +43,62 @@ def parse_command(value: object) -> object:
     """
     if isinstance(value, str):
         value = _unpack_list(value)
+    if not isinstance(value, list):
+        return parse_words(value)
+    words = parse_words(cast("list[object]", value))
+    return _check_list(words) if _is_words(words) else words
+
+
+def parse_words(value: object) -> object:
+    """Return the words of a line, or of a list that came from a line: they are as they are meant.
+
+    Raises:
+        ValueError: no program can be started with them.
+    """
     if isinstance(value, str):
         return _split_line(value)
-    if isinstance(value, list):
-        return _check_list(cast("list[object]", value))
-    return value
+    if not isinstance(value, list):
+        return value
+    words = [
+        str(word) if isinstance(word, int | float) and not isinstance(word, bool) else word
+        for word in cast("list[object]", value)
+    ]
+    if _is_words(words):
+        expect_runnable_words(words)
+        if not words:
+            message = f"a command has at least 1 word, such as {_EXAMPLE}"
+            raise ValueError(message)
+    return words
+
+
+def expect_runnable_words(words: list[str]) -> None:
+    """Refuse words that the Hub or a kernel does not take.
+
+    Raises:
+        ValueError: one is empty or too long.
+    """
+    if not all(words):
+        message = "the Hub takes no empty words in a command; leave them out"
+        raise ValueError(message)
+    for number, word in enumerate(words, start=1):
+        if len(word.encode()) > MAX_TEXT_BYTES:
+            message = f"word {number} has {describe_too_long(len(word.encode()))}"
+            raise ValueError(message)
+
+
+def describe_too_long(size_bytes: int) -> str:
+    """Say how long a word or variable is, and what to do instead."""
+    return (
+        f"{size_bytes:,} bytes, and no program can be started with more than {MAX_TEXT_BYTES:,} in "
+        f"one word or variable; put it into a file in a bucket or dataset and mount that with "
+        f"volumes, or, if it is Python, give it as script"
+    )
+
+
+def _is_words(values: object) -> TypeIs[list[str]]:
+    return isinstance(values, list) and all(
+        isinstance(word, str) for word in cast("list[object]", values)
+    )
 
 
 def _unpack_list(text: str) -> object:
@@ -63,60 +110,78 @@ def _unpack_list(text: str) -> object:
 
 
 def _split_line(text: str) -> list[str]:
+    if len(text) > _MAX_LINE_CHARS:
+        message = f"it is longer than {_MAX_LINE_CHARS:,} characters; give Python as script"
+        raise ValueError(message)
     line = _LINE_CONTINUATION.sub(lambda match: match[1] or " ", text).strip()
     try:
         words = shlex.split(line)
     except ValueError as error:
-        message = f'the quotes do not match ({error}); give a list: ["python", "-c", "print(1)"]'
+        message = f"the quotes do not match ({error}); give a list: {_EXAMPLE}"
         raise ValueError(message) from None
-    _expect_words(words)
-    if syntax := _find_shell_syntax(line):
-        raise _needs_shell(syntax, line, "" if _OPERATOR.match(syntax) else _QUOTE_HINT)
+    if not words:
+        message = f"a command has at least 1 word, such as {_EXAMPLE}"
+        raise ValueError(message)
+    expect_runnable_words(words)
+    if syntax := shell_syntax.find_in_line(line):
+        raise _needs_shell(syntax, line, "" if shell_syntax.OPERATOR.match(syntax) else _QUOTE_HINT)
     _expect_program(words, line)
     return words
 
 
-def _check_list(values: list[object]) -> object:
-    words = [
-        str(word) if isinstance(word, int | float) and not isinstance(word, bool) else word
-        for word in values
-    ]
-    if not all(isinstance(word, str) for word in words):
-        return values
-    texts = cast("list[str]", words)
-    _expect_words(texts)
-    line = " ".join(word if word in _OPERATOR_WORDS else shlex.quote(word) for word in texts)
-    if len(texts) == 1 and len(texts[0].split()) > 1:
-        program = quote_value(texts[0], _MAX_QUOTED_CHARS)
-        message = f"no program is called {program}; write it without the list, as one text"
-        raise ValueError(message)
-    if texts[0] not in _OPERATOR_PROGRAMS and (
-        operators := [word for word in texts if word in _OPERATOR_WORDS]
-    ):
-        raise _needs_shell(operators[0], line)
-    if variables := [word for word in texts if _VARIABLE.fullmatch(word)]:
-        unquoted = " ".join(
-            word if word in variables or word in _OPERATOR_WORDS else shlex.quote(word)
-            for word in texts
+def _check_list(words: list[str]) -> list[str]:
+    _expect_no_lines(words)
+    line = _join_words(words)
+    if (shell_words := shell_syntax.find_in_list(words)) is not None:
+        word, unquoted = shell_words
+        raise _needs_shell(word, _join_words(words, unquoted))
+    _expect_one_script(words)
+    _expect_program(words, line)
+    return words
+
+
+def _join_words(words: list[str], unquoted: Collection[str] = ()) -> str:
+    """Write words as a line for a shell."""
+    return " ".join(
+        word if word in unquoted or word in shell_syntax.OPERATOR_WORDS else shlex.quote(word)
+        for word in words
+    )
+
+
+def _expect_no_lines(words: list[str]) -> None:
+    """Refuse lines in the places of words: a list of commands, or a program with its options."""
+    program = words[0]
+    name, *arguments = program.split()
+    if not arguments or (program.startswith("/") and not _is_line(name, arguments)):
+        return
+    shown = quote_value(program, _MAX_QUOTED_CHARS)
+    if len(words) == 1:
+        _split_line(program)  # its refusal has the form for a shell
+        message = f"no program is called {shown}; write it without the list, as one text"
+    elif name not in shell_syntax.BUILTINS and "-" in {arguments[-1][0], words[1][0]}:
+        form = _format_list([*program.split(), *words[1:]])
+        message = f"no program is called {shown}; write each word by itself: {form}"
+    else:
+        form = _format_list(["sh", "-c", " && ".join(words)])
+        message = (
+            f"no program is called {shown}; for one command, write each word by itself; for a "
+            f"line each, give them to a shell: {form}"
         )
-        raise _needs_shell(variables[0], unquoted)
-    _expect_one_script(texts)
-    _expect_program(texts, line)
-    return texts
+    raise ValueError(message)
 
 
-def _expect_words(words: list[str]) -> None:
-    if not words:
-        message = 'a command has at least 1 word, such as ["python", "-c", "print(1)"]'
-        raise ValueError(message)
-    if not all(words):
-        message = "the Hub takes no empty words in a command; leave them out"
-        raise ValueError(message)
+def _is_line(name: str, arguments: list[str]) -> bool:
+    """Tell a line from the path of a program with spaces in its name."""
+    return (
+        arguments[0].startswith("-")
+        or name.rpartition("/")[0].endswith("/bin")
+        or (name.rpartition("/")[0] == "/bin")
+    )
 
 
 def _expect_program(words: list[str], line: str) -> None:
     """Refuse a command whose first word is not the name of a program."""
-    if words[0] in _SHELL_BUILTINS:
+    if words[0] in shell_syntax.BUILTINS:
         raise _needs_shell(words[0], line)
     variables = [match[1] for match in takewhile(bool, map(_ASSIGNMENT.match, words)) if match]
     if variables:
@@ -130,23 +195,45 @@ def _expect_program(words: list[str], line: str) -> None:
 
 
 def _expect_one_script(words: list[str]) -> None:
-    """Refuse a shell with more words than it runs."""
-    if words[0] not in _SHELLS or "-c" not in words[1:-2]:
+    """Refuse a shell that is given a line without -c, or more words than it runs."""
+    shell, *arguments = words
+    position = shell_syntax.script_position(words)
+    if position is None:
+        if shell_syntax.is_shell(shell) and (script := _find_loose_script(arguments)):
+            message = (
+                f"{shell} would look for a file called {quote_value(script, _MAX_QUOTED_CHARS)}; "
+                f"give it as a line: {_format_list([shell, '-c', script])}"
+            )
+            raise ValueError(message)
         return
-    script, *ignored = words[words.index("-c") + 1 :]
-    if "$" not in script:
-        whole = [*words[: words.index("-c") + 1], " ".join([script, *ignored])]
+    script, *ignored = words[position:] or [""]
+    if ignored and "$" not in script:
+        whole = [*words[:position], " ".join([script, *ignored])]
         message = (
-            f"{words[0]} -c runs only {quote_value(script, _MAX_QUOTED_CHARS)} and ignores "
+            f"{shell} -c runs only {quote_value(script, _MAX_QUOTED_CHARS)} and ignores "
             f"{quote_value(ignored[0], _MAX_QUOTED_CHARS)}; give it one text: {_format_list(whole)}"
         )
         raise ValueError(message)
 
 
+def _find_loose_script(arguments: list[str]) -> str | None:
+    """Return the line that stands where the name of a script file goes."""
+    if not arguments:
+        return None
+    if (option := re.match(r"-[a-z]*c\s+", arguments[0])) is not None:
+        return " ".join([arguments[0][option.end() :], *arguments[1:]])
+    is_line = not arguments[0].startswith(("-", "/")) and len(arguments[0].split()) > 1
+    return " && ".join(arguments) if is_line else None
+
+
 def _needs_shell(syntax: str, line: str, hint: str = "") -> ValueError:
+    # A plain sh, such as that of python:3.12, expands no braces.
+    braces = (
+        '; write "bash" for "sh" to expand the braces' if "{" in syntax.replace("${", "") else ""
+    )
     return ValueError(
         f"{syntax} is for a shell and no shell runs this; to use one, give the list "
-        f"{_format_list(['sh', '-c', line])}{hint}"
+        f"{_format_list(['sh', '-c', line])}{braces}{hint}"
     )
 
 
@@ -163,41 +250,7 @@ def _format_list(words: list[str]) -> str:
     return f"of {', '.join(described)}{f' and the other {rest} words' if rest > 0 else ''}"
 
 
-def _find_shell_syntax(line: str) -> str | None:
-    """Return the first part of a line that only a shell understands."""
-    for position, letter, quote in _unescaped_letters(line):
-        rest = line[position:]
-        if letter in "$`" and (match := _EXPANSION.match(rest)):
-            return truncate(match[0], 40)
-        if quote:
-            continue
-        if letter in _OPERATORS and (match := _OPERATOR.match(rest)):
-            return match[0]
-        if letter == "\n":
-            return "a line break"
-        if letter == "*":
-            return "*"
-        if letter == "~" and (position == 0 or line[position - 1].isspace()):
-            return "~"
-    return None
-
-
-def _unescaped_letters(line: str) -> Generator[tuple[int, str, str]]:
-    """Yield each letter that is not escaped: its position, itself and the quotes around it."""
-    quote, position = "", 0
-    while position < len(line):
-        letter = line[position]
-        if letter == "\\" and quote != "'":
-            position += 2
-            continue
-        if letter == quote:
-            quote = ""
-        elif not quote and letter in "'\"":
-            quote = letter
-        elif quote != "'":
-            yield position, letter, quote
-        position += 1
-
-
 Command = Annotated[list[str], BeforeValidator(parse_command)]
 """The words of a command, as a list or as one line."""
+ParsedCommand = Annotated[list[str], BeforeValidator(parse_words)]
+"""The words of a command that has been checked, as they are stored; or a line."""

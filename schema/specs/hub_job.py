@@ -25,7 +25,7 @@ from schema.common.text import quote_value, truncate
 from schema.specs import script as spec_script
 from schema.specs import volumes
 from schema.specs.base import Spec
-from schema.specs.command import Command
+from schema.specs.command import MAX_TEXT_BYTES, ParsedCommand, describe_too_long
 from schema.specs.image import DEFAULT_IMAGE, Image
 from schema.specs.outputs import OUTPUTS_MOUNT_PATH, OutputLocation, Outputs
 from schema.specs.volumes import Volumes
@@ -65,6 +65,11 @@ def _check_env(env: dict[str, str]) -> dict[str, str]:
             f"{RESERVED_ENV_PREFIX}"
         )
         raise ValueError(message)
+    for name, text in env.items():
+        size_bytes = len(f"{name}={text}".encode())
+        if size_bytes > MAX_TEXT_BYTES:
+            message = f"{truncate(name)} has {describe_too_long(size_bytes)}"
+            raise ValueError(message)
     if token_names := [name for name, text in env.items() if text in TOKEN_PLACEHOLDERS]:
         message = (
             f"{_join_with_verb(token_names)} readable by others, so no token goes there; give it "
@@ -186,7 +191,7 @@ class HubJobSpec(Spec):
     """A Hugging Face Job: a command, or a script that uv runs, in an image."""
 
     image: Image
-    command: Command | None = None
+    command: ParsedCommand | None = None
     script: spec_script.ScriptText | None = None
     """The text of a Python script, or its URL."""
     script_args: spec_script.ScriptArguments = []

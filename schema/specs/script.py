@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from schema.common.text import quote_value
+from schema.specs.command import expect_runnable_words
 
 UV_IMAGE: Final = "ghcr.io/astral-sh/uv:python3.12-bookworm"
 """The image of a script that names none."""
@@ -176,10 +177,8 @@ def _numbers_to_text(values: object) -> object:
     ]
 
 
-def _expect_no_empty_words(words: list[str]) -> list[str]:
-    if not all(words):
-        message = "the Hub takes no empty words in a command; leave them out"
-        raise ValueError(message)
+def _check_arguments(words: list[str]) -> list[str]:
+    expect_runnable_words(words)
     return words
 
 
@@ -204,7 +203,7 @@ ScriptArguments = Annotated[
     list[str],
     Field(max_length=1000),
     BeforeValidator(_numbers_to_text),
-    AfterValidator(_expect_no_empty_words),
+    AfterValidator(_check_arguments),
 ]
 Requirement = Annotated[
     str, Field(min_length=1, max_length=500), AfterValidator(_check_requirement)

@@ -15,6 +15,7 @@ from schema.common.errors import Conflict, Invalid
 from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import Reason
 from schema.specs.base import Spec
+from schema.specs.command import Command
 from schema.specs.hub_job import HubJobSpec, list_token_variables
 from schema.specs.inference import InferenceSpec
 from schema.specs.validation_errors import validate_spec
@@ -45,6 +46,12 @@ class RetryRefused(Conflict):
     """The job cannot be run again as it is, or not yet."""
 
 
+class _Override(Spec):
+    """A command as a caller writes it, which is checked more than one that is stored."""
+
+    command: Command | None
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPlan:
     """The request of a retry."""
@@ -66,6 +73,9 @@ def plan_retry(
     _expect_overridable(status.kind, overrides)
     spec_class = describe_kind(status.kind).spec_type
     before = validate_spec(spec_class, **status.spec)
+    if "command" in overrides:
+        command = validate_spec(_Override, command=overrides["command"]).command
+        overrides = {**overrides, "command": command}
     fields = before.to_stored_json() | {
         name: _merge_mapping(status.spec.get(name), value) if name in _MERGED_FIELDS else value
         for name, value in overrides.items()

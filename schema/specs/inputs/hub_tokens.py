@@ -1,8 +1,10 @@
 """The shapes of tokens of the Hub, by which a token is recognized in a text."""
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, cast
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydantic import JsonValue
 
 TOKEN_PATTERN: Final = re.compile(
     r"(?<![A-Za-z0-9_])(?:"
@@ -22,16 +24,16 @@ def find_token(value: Any) -> list[str] | None:
     return next(_iter_token_paths(value), None)
 
 
-def _iter_token_paths(value: Any) -> Iterator[list[str]]:
+def _iter_token_paths(value: JsonValue) -> Iterator[list[str]]:
     if isinstance(value, str):
         if TOKEN_PATTERN.search(value):
             yield []
-    elif isinstance(value, Mapping):
-        for key, inside in cast("Mapping[str, Any]", value).items():
+    elif isinstance(value, dict):
+        for key, inside in value.items():
             if TOKEN_PATTERN.search(key):
                 yield []
             if key not in _ENCODED_FILE_KEYS:
                 yield from ([key, *path] for path in _iter_token_paths(inside))
     elif isinstance(value, list):
-        for inside in cast("list[Any]", value):
+        for inside in value:
             yield from _iter_token_paths(inside)

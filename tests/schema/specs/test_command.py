@@ -6,7 +6,7 @@ import re
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from schema.specs.command import Command
+from schema.specs.command import Command, ParsedCommand
 
 COMMAND: TypeAdapter[list[str]] = TypeAdapter(Command)
 
@@ -20,7 +20,9 @@ COMMAND: TypeAdapter[list[str]] = TypeAdapter(Command)
         ("python train.py \\\n  --lr 1\n", ["python", "train.py", "--lr", "1"]),
         ("python -c 'print(\"$HOME `x` * ~\")'", ["python", "-c", 'print("$HOME `x` * ~")']),
         (r"echo \$HOME \*", ["echo", "$HOME", "*"]),
-        ("echo 5$ a=b x~ #c", ["echo", "5$", "a=b", "x~", "#c"]),
+        ("echo 5$ a=b x~ b#c '#d'", ["echo", "5$", "a=b", "x~", "b#c", "#d"]),
+        ("python x.py lr=[1,2] --map={}", ["python", "x.py", "lr=[1,2]", "--map={}"]),
+        ("find . -name '*.py'", ["find", ".", "-name", "*.py"]),
         ("pip install transformers[torch]", ["pip", "install", "transformers[torch]"]),
         ("curl https://hf.co/a?b=1", ["curl", "https://hf.co/a?b=1"]),
         (["sleep", 5], ["sleep", "5"]),
@@ -30,6 +32,15 @@ COMMAND: TypeAdapter[list[str]] = TypeAdapter(Command)
         (["sh", "-c", "cd /app && A=1 python x.py > $OUT"], None),
         (["bash", "-c", 'for f in "$@"; do :; done', "--", "a"], None),
         (["/opt/my program", "x"], None),
+        (["sh", "-c", "$PROGRAM"], None),
+        (["bash", "-o", "pipefail", "-lc", "cat *.txt | wc > ~/n"], None),
+        (["find", ".", "-name", "*.py"], None),
+        (["pytest", "-k", "a*"], None),
+        (["awk", "{print $1}", "f"], None),
+        (["python", "-c", "import x;"], None),
+        (["grep", ">chr1", "f"], None),
+        (["sh", "x.sh", "a b"], None),
+        ('["sh", "-c", "a && b"]', ["sh", "-c", "a && b"]),
         ("train", ["train"]),
     ],
 )
@@ -44,6 +55,9 @@ def test_a_command_is_a_list_or_one_line(written: object, words: list[str] | Non
         *("a && b", "a;b", "a | b", "a > f", "a 2>&1", "a < f", "a &", "(a)", "a\nb"),
         *("echo $HOME", "echo ${HOME}", 'echo "$HOME"', "echo $(date)", "echo `date`", "a $1"),
         *("ls *.py", "cat ~/x", "ls ~", "cd /app", "export A", "source x"),
+        *("ls a?.py", "ls [ab].py", "ls x[0-9]", "cp a{1,2} b", "echo {1..5}", "cat ~bob/x"),
+        *("a # why", "a #why", "echo $$", "echo $?", 'x "$@"', "echo $*", "echo $#", "echo $!"),
+        *("echo $'a'", "exec x", "while x", "! x", "[[ -f x ]]", "a >> f", "a || b", "a <<E"),
     ],
 )
 def test_what_needs_a_shell_is_refused_with_the_form_that_calls_one(line: str) -> None:
@@ -63,6 +77,24 @@ def test_what_needs_a_shell_is_refused_with_the_form_that_calls_one(line: str) -
         (["echo", "$HOME", "a b"], ["sh", "-c", "echo $HOME 'a b'"]),
         (["cd", "/app"], ["sh", "-c", "cd /app"]),
         (["sh", "-c", "python", "x.py"], ["sh", "-c", "python x.py"]),
+        (["bash", "-lc", "python", "x.py"], ["bash", "-lc", "python x.py"]),
+        (["ls", "-l", "*.py"], ["sh", "-c", "ls -l *.py"]),
+        (["cp", "a", "~/b"], ["sh", "-c", "cp a ~/b"]),
+        (["python", "~/x.py"], ["sh", "-c", "python ~/x.py"]),
+        (["echo", "$?"], ["sh", "-c", "echo $?"]),
+        (["echo", "$(date)"], ["sh", "-c", "echo $(date)"]),
+        (["x", "--out", "$HOLDFAST_OUTPUTS/m"], ["sh", "-c", "x --out $HOLDFAST_OUTPUTS/m"]),
+        (["x", "--out=${HOME}"], ["sh", "-c", "x --out=${HOME}"]),
+        (["a", ";", "b"], ["sh", "-c", "a ; b"]),
+        (["echo", "a;", "echo", "b"], ["sh", "-c", "echo a; echo b"]),
+        (["x", "2>/dev/null"], ["sh", "-c", "x 2>/dev/null"]),
+        (["sh", "echo hello"], ["sh", "-c", "echo hello"]),
+        (["bash", "-c echo hello"], ["bash", "-c", "echo hello"]),
+        (["echo hello", "echo world"], ["sh", "-c", "echo hello && echo world"]),
+        (["cd /app", "make"], ["sh", "-c", "cd /app && make"]),
+        (["cd /app && make"], ["sh", "-c", "cd /app && make"]),
+        (["python -c", "print(1)"], ["python", "-c", "print(1)"]),
+        (["uv run x.py", "--a"], ["uv", "run", "x.py", "--a"]),
     ],
 )
 def test_a_list_that_a_shell_should_have_read_is_refused_too(
@@ -72,6 +104,14 @@ def test_a_list_that_a_shell_should_have_read_is_refused_too(
     with pytest.raises(ValidationError, match=re.escape(json.dumps(form))):
         COMMAND.validate_python(listed)
     assert COMMAND.validate_python(form) == form
+
+
+@pytest.mark.parametrize("line", ["echo '$HOME' '*.py'", r"cat \~/x", "ls '#a' \"*\""])
+def test_what_a_line_quotes_stays_as_it_is(line: str) -> None:
+    """A worker reads the words again, and must not refuse what was taken."""
+    words = COMMAND.validate_python(line)
+
+    assert TypeAdapter(ParsedCommand).validate_python(words) == words
 
 
 @pytest.mark.parametrize("written", ["LR=0.1 python x.py", ["LR=0.1", "python", "x.py"]])
@@ -89,6 +129,18 @@ def test_a_line_that_was_put_into_a_list_as_it_is_is_refused() -> None:
     """The Hub would look for a program with spaces in its name, and exit with 127."""
     with pytest.raises(ValidationError, match=r"no program is called 'python x\.py'"):
         COMMAND.validate_python(["python x.py"])
+
+
+@pytest.mark.parametrize(
+    "written", [["sh", "-c", "#" + "x" * 131_071], "x " + "é" * 65_536, ["x" * 131_072]]
+)
+def test_a_word_that_no_kernel_takes_is_refused(written: object) -> None:
+    """The job would be paid for, and end before its program began. Bytes count, not letters."""
+    with pytest.raises(ValidationError, match="131,071 in one word") as refused:
+        COMMAND.validate_python(written)
+
+    assert len(refused.value.errors()[0]["msg"]) < 1000
+    assert COMMAND.validate_python(["sh", "-c", "x" * 131_071])
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ def make_spec(**overrides: Any) -> HubJobSpec:
         ("env", {"A1": None}, "valid string"),
         ("env", ["A1"], r'write an object, such as \{"NAME": "value"\}'),
         ("env", ["A1=x", "A1=y"], "A1 is given more than once"),
+        ("env", {"A1": "x" * (131_071 - 2)}, "A1 has 131,072 bytes"),
+        ("env", {"A1": "é" * 65_536}, "A1 has 131,075 bytes"),
         ("image", "", "at least 1"),
         ("image", "https://docker.io/python", "without scheme or spaces"),
         ("image", "python 3.12", "without scheme or spaces"),

@@ -62,6 +62,11 @@ def test_no_piece_is_more_than_a_kernel_takes() -> None:
     assert all(len(f"{name}={text}") < KERNEL_ARGUMENT_MAX_BYTES for name, text in pieces.items())
 
 
+def make_env(size_bytes: int) -> dict[str, str]:
+    """Variables of a size that only all together are too large."""
+    return {f"BIG_{number}": "x" * 100_000 for number in range(size_bytes // 100_000 + 1)}
+
+
 def test_a_script_that_does_not_fit_is_refused_with_what_to_do() -> None:
     """Before the launch; what packs well may be far longer than what is carried."""
     assert make_script(script="x = 1\n" * 200_000).uv_script
@@ -69,11 +74,9 @@ def test_a_script_that_does_not_fit_is_refused_with_what_to_do() -> None:
     with pytest.raises(ValidationError, match="give its https URL, or mount it with volumes"):
         make_script(script=make_incompressible_text(MAX_ENV_BYTES))
     with pytest.raises(ValidationError, match="bytes with env, packed"):
-        make_script(script=make_incompressible_text(500_000), env={"BIG": "x" * 450_000})
+        make_script(script=make_incompressible_text(500_000), env=make_env(450_000))
     with pytest.raises(ValidationError, match="the variables in env come to"):
-        HubJobSpec.model_validate(
-            {"image": "x", "command": "true", "env": {"BIG": "x" * MAX_ENV_BYTES}}
-        )
+        HubJobSpec.model_validate({"image": "x", "command": "true", "env": make_env(MAX_ENV_BYTES)})
 
 
 def test_a_url_is_for_uv_and_nothing_of_it_is_carried() -> None:
