@@ -14,24 +14,30 @@ from schema.jobs.tables import JobState, Reason
 
 _RECORD_END: Final = parse_statement("""
 WITH before AS MATERIALIZED (
-    SELECT job.id, job.state, job.started_at, cost.price_micro_usd, cost.ceiling_micro_usd
+    SELECT job.id, job.state, cost.price_micro_usd, cost.ceiling_micro_usd
       FROM job
       LEFT JOIN job_cost AS cost ON cost.job_id = job.id
      WHERE job.id = (SELECT job_id FROM remote_run WHERE id = :run_id)
        FOR UPDATE OF job
 ), over AS (
-    -- The time is what upstream says. Without that it is what we saw, up to the ceiling.
+    -- A started minute counts. The time is what upstream says. Without that it is what we saw, up
+    -- to the ceiling: since the create request, without the wait until the start. No time of one
+    -- clock is compared with a time of another.
     UPDATE remote_run AS run
        SET state = 'ended',
            stage = :stage,
            due_at = NULL,
            seen_at = now(),
-           cost_micro_usd = coalesce(
-               before.price_micro_usd * ceil(extract(epoch FROM :run_duration::interval) / 60),
-               least(before.ceiling_micro_usd,
-                     before.price_micro_usd * ceil(greatest(0, extract(
-                         epoch FROM now() - greatest(run.posted_at, before.started_at, :started_at)
-                     )) / 60)))
+           cost_micro_usd = CASE
+               WHEN :never_started AND run.stage IS DISTINCT FROM 'RUNNING'
+               THEN 0 * before.price_micro_usd
+               WHEN :run_duration::interval IS NOT NULL
+               THEN before.price_micro_usd
+                    * greatest(1, ceil(extract(epoch FROM :run_duration::interval) / 60))
+               ELSE least(before.ceiling_micro_usd,
+                          before.price_micro_usd * greatest(1, ceil(extract(
+                              epoch FROM now() - run.posted_at
+                                         - coalesce(:time_to_start::interval, '0')) / 60))) END
       FROM before
      WHERE run.job_id = before.id
        AND run.id = :run_id
@@ -277,7 +283,10 @@ class RunResult:
     result: dict[str, Any] | None = None
     run_duration: timedelta | None = None
     """How long it ran, as far as upstream says."""
-    started_at: datetime | None = None
+    time_to_start: timedelta | None = None
+    """How long it waited from its creation to its start, as far as upstream says."""
+    never_started: bool = False
+    """Whether upstream says that it was over before it was started."""
     progress: JobProgress | None = None
     """How far it came, if that differs from what was recorded last."""
 
@@ -411,7 +420,8 @@ async def _record_end(
             exit_code=run_result.exit_code,
             result=run_result.result,
             run_duration=run_result.run_duration,
-            started_at=run_result.started_at,
+            time_to_start=run_result.time_to_start,
+            never_started=run_result.never_started,
             progress=None if run_result.progress is None else asdict(run_result.progress),
         )
     )

@@ -55,7 +55,7 @@ def _cost_so_far(status: JobStatus) -> int | None:
     if status.price_micro_usd is None or status.held_micro_usd is None:
         return None
     if status.started_at is not None:
-        run_time = max(timedelta(0), status.read_at - status.started_at)
-        return min(status.held_micro_usd, status.price_micro_usd * math.ceil(run_time / _MINUTE))
+        started_minutes = max(1, math.ceil((status.read_at - status.started_at) / _MINUTE))
+        return min(status.held_micro_usd, status.price_micro_usd * started_minutes)
     # The Hub bills nothing before a job is started.
     return 0 if status.attempt == 0 or status.stage == "SCHEDULING" else None

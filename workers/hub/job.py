@@ -4,7 +4,7 @@ The Hub adds fields and changes their shapes. A field that cannot be read counts
 we must not lose the id of a job that runs and is paid for.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from pydantic import (
@@ -39,8 +39,22 @@ def _expect_printable_url(url: str) -> str:
     return url
 
 
+def _to_utc(timestamp: datetime) -> datetime:
+    """Take a timestamp without a time zone as one in UTC, as all of the Hub's are."""
+    if timestamp.tzinfo is None:
+        return timestamp.replace(tzinfo=UTC)
+    try:
+        return timestamp.astimezone(UTC)
+    except OverflowError:
+        message = "not a plausible time"
+        raise ValueError(message) from None
+
+
 _Text = Annotated[str | None, AfterValidator(to_storable), WrapValidator(_none_if_invalid)]
-_Timestamp = Annotated[datetime | None, WrapValidator(_none_if_invalid)]
+_Timestamp = Annotated[
+    Annotated[datetime, AfterValidator(_to_utc)] | None, WrapValidator(_none_if_invalid)
+]
+_TIMESTAMP_ADAPTER: TypeAdapter[datetime | None] = TypeAdapter(_Timestamp)
 _Url = Annotated[str | None, AfterValidator(_expect_printable_url), WrapValidator(_none_if_invalid)]
 _Urls = Annotated[
     list[Annotated[str, AfterValidator(_expect_printable_url)]] | None,
@@ -60,7 +74,7 @@ class RemoteStatus(HubJson):
 
 
 class Durations(HubJson):
-    """Durations of a job by the Hub's clock; it bills the running time."""
+    """Durations of a job by the Hub's clock, in whole seconds."""
 
     running_secs: Annotated[
         Annotated[float, Field(ge=0, le=_MAX_RUNNING_SECONDS)] | None,
@@ -103,15 +117,25 @@ class RemoteJob(HubJson):
 
     @property
     def running_time(self) -> timedelta | None:
-        """How long it ran, if known; a cancelled job may lack the end."""
+        """How long it ran by the Hub's clock, if known; a cancelled job may lack the end.
+
+        The Hub rounds its durations down to whole seconds, and bills by the timestamps. So the
+        longer of the two counts.
+        """
+        times = list[timedelta]()
         if self.durations is not None and self.durations.running_secs is not None:
-            return timedelta(seconds=self.durations.running_secs)
-        if self.started_at is None or self.finished_at is None:
+            times.append(timedelta(seconds=self.durations.running_secs))
+        if self.started_at is not None and self.finished_at is not None:
+            times.append(max(timedelta(0), self.finished_at - self.started_at))
+        return max(times, default=None)
+
+    @property
+    def time_to_start(self) -> timedelta | None:
+        """How long it waited between its creation and its start, by the Hub's clock, if known."""
+        created_at = _TIMESTAMP_ADAPTER.validate_python(self.created_at)
+        if created_at is None or self.started_at is None:
             return None
-        try:
-            return max(timedelta(0), self.finished_at - self.started_at)
-        except TypeError:  # one of them has no time zone
-            return None
+        return max(timedelta(0), self.started_at - created_at)
 
 
 JOB_LIST_ADAPTER: TypeAdapter[list[RemoteJob]] = TypeAdapter(list[RemoteJob])

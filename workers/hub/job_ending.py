@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from schema.jobs.run_end import RunResult
@@ -41,7 +40,10 @@ def derive_run_result(job: RemoteJob | None) -> RunResult | None:
         return DELETED_RESULT
     result = _result_from_status(job.status or RemoteStatus())
     return result and replace(
-        result, run_duration=_running_time(job, result), started_at=_with_time_zone(job.started_at)
+        result,
+        run_duration=job.running_time,
+        time_to_start=job.time_to_start,
+        never_started=_never_started(job, result),
     )
 
 
@@ -59,14 +61,18 @@ def _result_from_status(status: RemoteStatus) -> RunResult | None:
             return None
 
 
-def _running_time(job: RemoteJob, run_result: RunResult) -> timedelta | None:
-    """Return how long it ran: not at all if it was cancelled before it started."""
-    never_started = run_result.stage == "CANCELED" and job.started_at is None
-    return timedelta(0) if job.running_time is None and never_started else job.running_time
-
-
-def _with_time_zone(timestamp: datetime | None) -> datetime | None:
-    return timestamp if timestamp is None or timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
+def _never_started(job: RemoteJob, run_result: RunResult) -> bool:
+    """Return whether the Hub says that a job ended before it was started, and so cost nothing."""
+    if job.started_at is not None or job.running_time or run_result.exit_code is not None:
+        return False
+    if run_result.stage == "CANCELED" or run_result.reason is Reason.INVALID_REQUEST:
+        return True
+    # The other endings are those of a job that ran, unless the Hub has only the end of it.
+    return (
+        run_result.stage == "ERROR"
+        and run_result.reason is not Reason.TIMED_OUT
+        and job.finished_at is not None
+    )
 
 
 def _error_result(status: RemoteStatus) -> RunResult:

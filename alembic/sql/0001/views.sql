@@ -36,7 +36,7 @@ RETURN (
 -- Jobs --------------------------------------------------------------------------------------------
 
 -- One row for each job. The clocks of the Hub and of Postgres may differ, so intervals are never
--- negative. Until a job is settled, its cost is the price of the minutes so far.
+-- negative. Until a job is settled, its cost is the price of the minutes started so far.
 CREATE VIEW v_job WITH (security_invoker = true) AS
 SELECT write_handle('job', job.id) AS handle,
        job.id AS job_id,
@@ -70,8 +70,8 @@ SELECT write_handle('job', job.id) AS handle,
                cost.spent_micro_usd,
                CASE WHEN job.started_at IS NOT NULL THEN least(
                    cost.held_micro_usd,
-                   cost.price_micro_usd * ceil(extract(epoch FROM greatest(
-                       coalesce(job.finished_at, now()) - job.started_at, interval '0')) / 60))
+                   cost.price_micro_usd * greatest(1, ceil(extract(
+                       epoch FROM coalesce(job.finished_at, now()) - job.started_at) / 60)))
                ELSE 0 END) / 1e6, 6) END AS cost_usd,
        cost.spent_micro_usd IS NOT NULL AS cost_final
   FROM job

@@ -36,6 +36,20 @@ async def test_a_job_is_launched_run_and_read_back(alice: McpCaller) -> None:
     assert (await alice.call_tool("job_result", job_id=handle))["state"] == "succeeded"
 
 
+async def test_a_job_of_half_a_second_costs_a_started_minute(alice: McpCaller) -> None:
+    """As the Hub bills it; the workspace has that much less, and nothing is held any more."""
+    workspace = await alice.call_tool("create_workspace", name="a minute", budget_usd=1)
+    handle = await alice.launch(
+        "sleep", "0.5", flavor="t4-medium", timeout="10m", workspace_id=workspace["workspace_id"]
+    )
+
+    view = await alice.wait_until_finished(handle)
+
+    assert (view["cost"]["so_far_usd"], view["cost"]["final"]) == (0.01, True)
+    status = await alice.call_tool("workspace_status", workspace_id=workspace["workspace_id"])
+    assert (status["spent_usd"], status["held_usd"], status["left_usd"]) == (0.01, 0, 0.99)
+
+
 async def test_a_job_that_exits_3_fails_with_its_last_words(alice: McpCaller) -> None:
     """A failure names its reason and shows the evidence, in one call."""
     handle = await alice.launch("python", "-c", "print('about to fail'); raise SystemExit(3)")

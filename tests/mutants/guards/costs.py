@@ -68,8 +68,24 @@ COST_GUARDS: Final = (
             "ceil(extract(epoch FROM :run_duration::interval) / 60)",
             "floor(extract(epoch FROM :run_duration::interval) / 60)",
         ),
+        first_minute_is_billed=(
+            "greatest(1, ceil(extract(epoch FROM :run_duration",
+            "greatest(0, ceil(extract(epoch FROM :run_duration",
+        ),
+        never_started_is_free=(
+            "WHEN :never_started AND run.stage IS DISTINCT FROM 'RUNNING'",
+            "WHEN :never_started AND false",
+        ),
+        seen_running_is_billed=(
+            "never_started AND run.stage IS DISTINCT FROM 'RUNNING'",
+            "never_started",
+        ),
+        wait_is_not_billed=(
+            "- coalesce(:time_to_start::interval, '0')",
+            "- 0 * :time_to_start::interval",
+        ),
         our_own_times_are_bounded=(
-            "least(before.ceiling_micro_usd,\n                     before.price",
+            "least(before.ceiling_micro_usd,\n                          before.price",
             "least(before.price",
         ),
     ),

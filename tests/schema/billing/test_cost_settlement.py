@@ -26,8 +26,10 @@ from tests.support.jobs.job_costs import (
 @pytest.mark.parametrize(
     ("ran", "spent", "uncounted"),
     [
-        (timedelta(0), 0, 0),
-        (timedelta(seconds=1), 10_000, 0),
+        (timedelta(0), 10_000, 0),
+        (timedelta(seconds=0.5), 10_000, 0),
+        (timedelta(seconds=60), 10_000, 0),
+        (timedelta(seconds=61), 20_000, 0),
         (timedelta(minutes=3, seconds=1), 40_000, 0),
         (timedelta(minutes=25), 100_000, 150_000),
     ],
@@ -58,6 +60,42 @@ async def test_a_job_is_settled_by_what_upstream_says_it_ran(
     )
     settled = await read_job_cost(database, job)
     assert (settled["spent_micro_usd"], settled["uncounted_micro_usd"]) == (spent, uncounted)
+
+
+@pytest.mark.parametrize(("stage", "spent"), [("SCHEDULING", 0), ("RUNNING", 10_000)])
+async def test_a_run_that_never_started_costs_nothing_unless_it_was_seen_to_run(
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory, stage: str, spent: int
+) -> None:
+    """Upstream bills no wait; but what we saw is not forgotten because it no longer says so."""
+    await make_job(rate=TEN_CENT_RATE)
+    (taken,) = await claim_jobs()
+    await record_remote_id(database, taken, stage=stage)
+
+    async with database.transaction() as tx:
+        ending = RunResult(JobState.CANCELLED, "CANCELED", never_started=True)
+        await run_end.end_run(tx, taken.run_id, ending, worker="w")
+
+    assert await read_held_and_spent(database) == (0, spent)
+
+
+async def test_without_an_end_the_wait_until_the_start_is_not_billed(
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
+) -> None:
+    """A cancelled run has a start only. The wait is a difference of two times of one clock, so the
+    hours by which that clock is off do not count; a start in the future is a started minute."""
+    jobs = [await make_job(rate=TEN_CENT_RATE) for _ in range(2)]
+    taken = await claim_jobs()
+    for number, each in enumerate(taken):
+        await record_remote_id(database, each, f"r{number}")
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE remote_run SET posted_at = now() - interval '250 seconds'")
+        for each in taken:
+            waited = timedelta(seconds=100) if each.job_id == jobs[0].id else timedelta(hours=1)
+            ending = RunResult(JobState.CANCELLED, "CANCELED", time_to_start=waited)
+            await run_end.end_run(tx, each.run_id, ending, worker="w")
+
+    settled = [await read_job_cost(database, job) for job in jobs]
+    assert [row["spent_micro_usd"] for row in settled] == [30_000, 10_000]
 
 
 async def test_without_a_word_from_upstream_our_own_times_count(

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
@@ -22,6 +23,7 @@ from schema.workspaces import store as workspace_store
 from tests.support.database.row_security import tenant_transaction
 from tests.support.factories import ClaimFactory, JobFactory
 from tests.support.jobs.handles import job_handle
+from tests.support.jobs.job_costs import TEN_CENT_RATE
 from tests.support.paths import DOCS
 from tests.support.subjects import EVE_ID
 
@@ -170,6 +172,29 @@ async def test_a_job_is_shown_as_its_subject_sees_it(
             ), name
             assert row["remote_id"] == status.remote_id
     assert {row["upstream"] for row in rows.values()} == {"none", "live", "stopping", "stopped"}
+
+
+@pytest.mark.parametrize(
+    ("ran", "cost_usd"),
+    [("-3 hours", "0.01"), ("0", "0.01"), ("61 seconds", "0.02"), ("5 hours", "0.1")],
+)
+async def test_the_cost_so_far_counts_each_started_minute(
+    database: Database, database_url: str, make_job: JobFactory, ran: str, cost_usd: str
+) -> None:
+    """A start in the future is a clock that is ahead; what has started costs something."""
+    await make_job(rate=TEN_CENT_RATE)
+    async with database.transaction() as tx:
+        await tx.execute(
+            f"UPDATE job SET started_at = now() - interval '{ran}', version = version + 1"  # noqa: S608
+        )
+        await tx.execute(
+            "INSERT INTO job_event (job_id, version, kind, state, actor)"
+            " SELECT id, version, 'stage', state, 'w1' FROM job"
+        )
+
+    (row,) = await run_query(database_url, "SELECT cost_usd FROM v_job")
+
+    assert row["cost_usd"] == Decimal(cost_usd)
 
 
 async def test_handles_are_written_and_read_as_clients_hold_them(database: Database) -> None:

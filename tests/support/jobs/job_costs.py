@@ -40,13 +40,15 @@ async def cancel_job(database: Database, job: Job) -> None:
         await lifecycle.cancel_job(tx, job.id, subject_id=job.subject_id)
 
 
-async def record_remote_id(database: Database, claim: ClaimedJob, remote_id: str = "r1") -> None:
+async def record_remote_id(
+    database: Database, claim: ClaimedJob, remote_id: str = "r1", *, stage: str = "RUNNING"
+) -> None:
     async with database.transaction() as tx:
         await run_launch.record_remote_id(
             tx,
             claim.run_id,
             remote_id=remote_id,
-            stage="RUNNING",
+            stage=stage,
             worker="w",
             poll_after=timedelta(0),
         )
