@@ -1,5 +1,6 @@
 """Settings of both processes, read from the environment once in each composition root."""
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Final, Literal, Self
@@ -15,7 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schema.accounts.vault import Vault
 from schema.common.durations import Duration, format_duration
@@ -31,6 +32,10 @@ DEFAULT_PORT: Final = 8765
 """The port that the service listens on unless the command line names another one."""
 
 _ENV_PREFIX = "HOLDFAST_"
+
+
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
+_ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?")
 
 
 class Settings(BaseSettings):
@@ -53,6 +58,8 @@ class Settings(BaseSettings):
     """The address of a Space, with a placeholder; a caller's token is sent there."""
     public_url: HttpUrl = HttpUrl(f"http://127.0.0.1:{DEFAULT_PORT}")
     """The URL of the service for clients: in metadata, and as the Host and Origin they may send."""
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may call the service, besides its own and those of this machine."""
     anonymous: Literal["refuse", "browse"] = "refuse"
     """Whether a client without a token may list the tools, or has to sign in at once."""
     auth: Literal["huggingface", "jwt"] = "huggingface"
@@ -117,6 +124,12 @@ class Settings(BaseSettings):
     def _check_vault_keys(cls, vault_keys: SecretStr) -> SecretStr:
         Vault.from_key_ring(vault_keys.get_secret_value())
         return vault_keys
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _parse_allowed_origins(cls, origins: str | tuple[str, ...]) -> tuple[str, ...]:
+        separate = re.split(r"[\s,]+", origins.strip()) if isinstance(origins, str) else origins
+        return tuple(_normalize_origin(origin) for origin in separate if origin)
 
     @field_validator("jwt_issuer", "jwt_jwks_url")
     @classmethod
@@ -204,3 +217,13 @@ def _format_location(path: tuple[int | str, ...]) -> str:
 
 def _env_name(field: str) -> str:
     return f"{_ENV_PREFIX}{field.removeprefix(_ENV_PREFIX).upper()}"
+
+
+def _normalize_origin(origin: str) -> str:
+    """Write an origin as browsers send it: in lower case, and without the default port."""
+    match = _ORIGIN.fullmatch(origin.lower())
+    if match is None:
+        message = "write origins such as https://inspector.example, with commas between them"
+        raise ValueError(message)
+    scheme, host, port = match.groups(default="")
+    return f"{scheme}://{host}{'' if port == _DEFAULT_PORTS.get(scheme) else port}"

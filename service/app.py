@@ -11,6 +11,7 @@ from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.mcpserver import RequestStateSecurity
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from schema.accounts.row_security import DatabaseRole
@@ -34,8 +35,10 @@ from service.auth.resource_metadata import ProtectedResourceMetadata
 from service.auth.token_verifier import TokenVerifier
 from service.database import TenantDatabase
 from service.http import downloads, health
+from service.http.cross_origin import allow_cross_origin
 from service.http.middleware import MAX_BODY_BYTES, McpEndpoint
 from service.http.rate_limit import RateLimiter, open_rate_limiter
+from service.http.trailing_slash import TrailingSlashMiddleware
 from service.mcp import resources
 from service.mcp.completions import build_completion_handler
 from service.mcp.instructions import INSTRUCTIONS
@@ -165,11 +168,16 @@ def assemble_app(
         sse_transport=sse_transport.handle_request,
         required_scopes={tool.name: tool.required_scopes for tool in tools}
         | {CANCEL_METHOD: tuple(Scope)},
+        allowed_origins=settings.allowed_origins,
         allow_browsing=settings.anonymous == "browse",
     )
-    routes = [Route("/mcp", endpoint), *metadata.routes(), *health.ROUTES, *downloads.ROUTES]
+    mcp_route = allow_cross_origin(endpoint, urls.public, settings.allowed_origins)
+    routes = [Route("/mcp", mcp_route), *metadata.routes(), *health.ROUTES, *downloads.ROUTES]
     routes += PROXY_ROUTES if has_proxy else []
-    web = Starlette(routes=routes, lifespan=lifespan)
+    web = Starlette(
+        routes=routes, lifespan=lifespan, middleware=[Middleware(TrailingSlashMiddleware)]
+    )
+    web.router.redirect_slashes = False
     return web
 
 

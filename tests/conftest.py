@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 
 from schema.accounts import credentials
@@ -24,6 +25,8 @@ from tests.support.factories import FailFirstCommit, JobFactory
 from tests.support.subjects import ADA_ID
 
 pytest_plugins = ["tests.support.xdist_scheduler", "tests.support.stack"]
+# For one property by itself: --hypothesis-profile=thorough. The suite has the default, 100.
+hypothesis.settings.register_profile("thorough", max_examples=2000)
 
 
 _FAIL_FIRST_COMMIT = """

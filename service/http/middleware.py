@@ -9,15 +9,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
 
 import structlog
 from mcp.server.transport_security import (
     RequestBodyLimitMiddleware,
     TransportSecurityMiddleware,
-    TransportSecuritySettings,
 )
-from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -31,6 +28,14 @@ from service.auth.authenticators import Authenticator, RequestCredentials
 from service.auth.caller import InsufficientScope, Scope, TokenKind
 from service.auth.client_info import bind_client, printable_name, read_client_info
 from service.auth.resource_metadata import ProtectedResourceMetadata
+from service.http.cross_origin import transport_security_settings
+from service.http.messages import (
+    answer_batch,
+    choose_media_type,
+    is_batch,
+    parse_calls,
+    refuse_messages,
+)
 from service.http.rate_limit import RateLimiter, RateLimitStatus
 from service.runtime.context import CURRENT_CALLER, REAUTHENTICATE
 
@@ -49,7 +54,6 @@ _ANONYMOUS_METHODS: Final = frozenset(
     }
 )
 """What a caller may do without a sign-in, if anything: list what is the same for everybody."""
-_LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
 class McpEndpoint:
@@ -63,6 +67,7 @@ class McpEndpoint:
         json_transport: ASGIApp,
         sse_transport: ASGIApp,
         required_scopes: Mapping[str, Sequence[Scope]],
+        allowed_origins: tuple[str, ...] = (),
         allow_browsing: bool = False,
     ) -> None:
         """Assemble the endpoint.
@@ -73,12 +78,13 @@ class McpEndpoint:
             json_transport: answers with one JSON document.
             sse_transport: answers with a stream, which can carry progress.
             required_scopes: what each tool needs (any one of them), and each method by its name.
+            allowed_origins: whose pages may call, besides our own and those of this machine.
             allow_browsing: whether a caller may list without a sign-in.
         """
         self._metadata = metadata
         self._allow_browsing = allow_browsing
         self._transport_security = TransportSecurityMiddleware(
-            _transport_security_settings(public_url)
+            transport_security_settings(public_url, allowed_origins)
         )
         scope_check = _ScopeCheck(metadata, json_transport, sse_transport, required_scopes)
         self._authenticated_app = RequestBodyLimitMiddleware(scope_check, MAX_BODY_BYTES)
@@ -113,11 +119,7 @@ class McpEndpoint:
                 rate_limiter: RateLimiter = scope["app"].state.rate_limiter
                 status = await rate_limiter.count_call(caller.subject_id)
             except RateLimited as error:
-                headers = RateLimitStatus.from_refusal(error).to_headers()
-                refusal = _error_response(
-                    HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", error, headers
-                )
-                await refusal(scope, receive, send)
+                await _rate_limit_response(error)(scope, receive, send)
                 return
             send = _with_headers(status.to_headers(), send)
         caller_token = CURRENT_CALLER.set(caller)
@@ -164,22 +166,44 @@ class _ScopeCheck:
         async def replay() -> Message:
             return buffered.pop() if buffered else await receive()
 
-        refusal = self._check_scopes(body)
-        transport = self._sse_transport if _PROGRESS_TOKEN_KEY in body else self._json_transport
+        headers = Headers(scope=scope)
+        answer: ASGIApp | None = refuse_messages(body, headers) or self._check_scopes(body)
         with bind_client(read_client_info(body)):
-            await (refusal or transport)(scope, replay, send)
+            if answer is None and is_batch(body):
+                answer = await self._count_and_answer_batch(body, scope)
+            if answer is None:
+                accept, as_stream = choose_media_type(
+                    headers, wants_progress=_PROGRESS_TOKEN_KEY in body
+                )
+                scope = _with_accept(scope, accept)
+                answer = self._sse_transport if as_stream else self._json_transport
+            await answer(scope, replay, send)
+
+    async def _count_and_answer_batch(self, body: bytes, scope: Connection) -> Response:
+        """Answer a batch; each of its messages is a call, and the first one has been counted."""
+        caller = CURRENT_CALLER.get()
+        rate_limiter: RateLimiter = scope["app"].state.rate_limiter
+        try:
+            for _ in parse_calls(body)[1:]:
+                if caller is not None:
+                    await rate_limiter.count_call(caller.subject_id)
+        except RateLimited as error:
+            return _rate_limit_response(error)
+        return await answer_batch(
+            body, _with_accept(scope, "application/json"), self._json_transport
+        )
 
     def _check_scopes(self, body: bytes) -> Response | None:
         """Challenge a caller who lacks a sign-in, or a scope that a new sign-in would give."""
         caller = CURRENT_CALLER.get()
         if caller is None:
-            if all(method in _ANONYMOUS_METHODS for method, _ in _parse_calls(body)):
+            if all(method in _ANONYMOUS_METHODS for method, _ in parse_calls(body)):
                 return None
             challenge = self._metadata.challenge_sign_in(token_sent=False)
             return _challenge_response(Unauthenticated("Sign in first."), challenge)
         if not caller.obtainable_scopes:
             return None  # the tool says what the token lacks, where a model reads it
-        for method, tool in _parse_calls(body):
+        for method, tool in parse_calls(body):
             required_scopes = self._required_scopes.get(tool or method, ())
             if caller.scopes.isdisjoint(required_scopes):
                 for scope in required_scopes:
@@ -189,29 +213,9 @@ class _ScopeCheck:
         return None
 
 
-class _Params(BaseModel):
-    name: str = ""
-
-
-class _Message(BaseModel):
-    method: str = ""
-    params: _Params = _Params()
-
-
-_MESSAGES: Final = TypeAdapter(_Message | list[_Message])
-
-
-def _parse_calls(body: bytes) -> list[tuple[str, str]]:
-    """Return the methods in a body, each with the tool it calls; neither if it is malformed."""
-    try:
-        parsed = _MESSAGES.validate_json(body)
-    except ValidationError:
-        return [("", "")]
-    messages = parsed if isinstance(parsed, list) else [parsed]
-    return [
-        (message.method, message.params.name if message.method == "tools/call" else "")
-        for message in messages
-    ]
+def _with_accept(scope: Connection, accept: str) -> Connection:
+    headers = [(name, value) for name, value in scope["headers"] if name != b"accept"]
+    return {**scope, "headers": [*headers, (b"accept", accept.encode("latin-1"))]}
 
 
 def _with_headers(headers: Mapping[str, str], send: Send) -> Send:
@@ -224,6 +228,11 @@ def _with_headers(headers: Mapping[str, str], send: Send) -> Send:
         await send(message)
 
     return send_with_headers if headers else send
+
+
+def _rate_limit_response(error: RateLimited) -> Response:
+    headers = RateLimitStatus.from_refusal(error).to_headers()
+    return _error_response(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", error, headers)
 
 
 def _challenge_response(error: Unauthenticated | InsufficientScope, challenge: str) -> Response:
@@ -251,12 +260,3 @@ def _clean_headers(scope: Connection) -> list[tuple[bytes, bytes]]:
         for name, value in scope["headers"]
         if name.decode("latin-1") not in _CREDENTIAL_HEADERS
     ]
-
-
-def _transport_security_settings(public_url: str) -> TransportSecuritySettings:
-    """Allow the public host, and loopback hosts at any port (against DNS rebinding)."""
-    public = urlsplit(public_url)
-    hosts = [public.netloc, *_LOOPBACK_HOSTS, *(f"{host}:*" for host in _LOOPBACK_HOSTS)]
-    origins = [f"{public.scheme}://{public.netloc}"]
-    origins += [f"http://{host}{port}" for host in _LOOPBACK_HOSTS for port in ("", ":*")]
-    return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)

@@ -135,3 +135,35 @@ def test_settings_do_not_change_and_do_not_print_their_keys() -> None:
     with pytest.raises(ValidationError):
         settings.lease = timedelta(1)  # type: ignore[misc]  # that is the point
     assert VALID_ENVIRONMENT["HOLDFAST_VAULT_KEYS"] not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "origins"),
+    [
+        ("", ()),
+        ("https://a.example", ("https://a.example",)),
+        (
+            "https://A.example:443/, http://b.example:80\nhttps://c.example:8443",
+            ("https://a.example", "http://b.example", "https://c.example:8443"),
+        ),
+        ("vscode-webview://abc-1", ("vscode-webview://abc-1",)),
+    ],
+)
+def test_allowed_origins_are_written_as_browsers_send_them(
+    minimal_environment: pytest.MonkeyPatch, text: str, origins: tuple[str, ...]
+) -> None:
+    """People copy an address out of their browser, with a slash or a port."""
+    minimal_environment.setenv("HOLDFAST_ALLOWED_ORIGINS", text)
+
+    assert Settings.from_env().allowed_origins == origins
+
+
+@pytest.mark.parametrize("text", ["*", "null", "inspector.example", "https://a.example/path"])
+def test_what_is_no_origin_is_refused_at_the_start(
+    minimal_environment: pytest.MonkeyPatch, text: str
+) -> None:
+    """A wrong one would allow nobody, and nobody would know why."""
+    minimal_environment.setenv("HOLDFAST_ALLOWED_ORIGINS", text)
+
+    with pytest.raises(Invalid, match=r"HOLDFAST_ALLOWED_ORIGINS.*https://inspector\.example"):
+        Settings.from_env()

@@ -28,7 +28,7 @@ IDENTITY_GUARDS: Final = (
             "if False:",
         ),
         only_browsing_without_a_sign_in=(
-            "if all(method in _ANONYMOUS_METHODS for method, _ in _parse_calls(body)):",
+            "if all(method in _ANONYMOUS_METHODS for method, _ in parse_calls(body)):",
             "if True:",
         ),
         a_wrong_token_is_nobodys=(
