@@ -50,11 +50,24 @@ def set_up_environment() -> None:
     """Create or complete the environment, unless it is ready; one process at a time."""
     if os.name != "posix":
         sys.exit("Holdfast runs on Linux and macOS. On Windows, run the same command in WSL2.")
+    try:
+        if not _is_ready():
+            VENV.parent.mkdir(parents=True, exist_ok=True)
+            _lock_and_install()
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. The same command will set up again.")
+    except OSError as error:
+        # Of another account's clone, mostly.
+        sys.exit(
+            f"Holdfast cannot set itself up in {VENV}: {error.strerror or error}. Clone the "
+            f"project as this account, or set HOLDFAST_VENV to a folder of your own, for example "
+            f"HOLDFAST_VENV=~/.holdfast-venv."
+        )
+
+
+def _lock_and_install() -> None:
     import fcntl  # noqa: PLC0415 - Windows has none
 
-    if _is_ready():
-        return
-    VENV.parent.mkdir(parents=True, exist_ok=True)
     # The folder itself is the lock. The kernel releases it however we end, and no file is left.
     folder = os.open(VENV.parent, os.O_RDONLY)
     try:
@@ -65,8 +78,6 @@ def set_up_environment() -> None:
             fcntl.flock(folder, fcntl.LOCK_EX)
         if not _is_ready():
             _install(folder)
-    except KeyboardInterrupt:
-        sys.exit("Interrupted. The same command will set up again.")
     finally:
         os.close(folder)
 

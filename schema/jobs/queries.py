@@ -16,7 +16,7 @@ from schema.common.ids import HandleKind
 from schema.db.database import Transaction
 from schema.db.sql import parse_statement
 from schema.jobs.dependencies import ParentJob
-from schema.jobs.tables import FINAL_STATES, Job, JobKind, JobState
+from schema.jobs.tables import FINAL_STATES, Job, JobState
 
 _MAX_WHOLE_CHARS: Final = 2000
 """Characters of JSON that a part of a request may have without being cut."""
@@ -198,7 +198,8 @@ class JobFilter:
 
     workspace_id: UUID | None
     states: list[JobState] | None
-    kind: JobKind | None
+    kind: str | None
+    """One of `JobKind`, or the kind of an executor that is not ours."""
     labels: dict[str, str]
     since: datetime | timedelta | None = None
     """Not created before this; a length of time is counted back from now."""

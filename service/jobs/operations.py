@@ -11,9 +11,11 @@ from uuid import UUID
 from schema.artifacts import files, log_store
 from schema.artifacts.log_store import NumberedLine
 from schema.common import ids as common_ids
-from schema.common.errors import Conflict, HoldfastError, NotFound, WorkspaceArchived
+from schema.common.errors import Conflict, HoldfastError, Invalid, NotFound, WorkspaceArchived
 from schema.common.failpoints import hit_failpoint
 from schema.common.ids import HandleKind
+from schema.common.name_matching import did_you_mean
+from schema.common.text import short_repr
 from schema.db.database import Transaction
 from schema.jobs import lifecycle
 from schema.jobs import queries as job_queries
@@ -179,7 +181,9 @@ async def narrow_filter(
 
     Raises:
         NotFound: the caller has none of that handle.
+        Invalid: there is no kind of that name.
     """
+    await _check_kind(tx, caller, base_filter.kind)
     if workspace_id is not None:
         workspace = await find_workspace(tx, caller, workspace_id)
         base_filter = replace(base_filter, workspace_id=workspace.id)
@@ -191,6 +195,23 @@ async def narrow_filter(
             raise NotFound("schedule", schedule_id)
         base_filter = replace(base_filter, schedule_id=schedule_uuid)
     return base_filter
+
+
+async def _check_kind(tx: Transaction, caller: Caller, kind: str | None) -> None:
+    """Refuse a kind that is not ours, unless the caller has jobs of it.
+
+    Only workers know all their executors, but a job of the caller proves that there is one.
+    """
+    known_kinds = [str(known) for known in JobKind]
+    if kind is None or kind in known_kinds:
+        return
+    kind_filter = JobFilter(None, None, kind, {})
+    if not await job_queries.list_jobs(tx, caller.subject_id, kind_filter, before=None, limit=1):
+        question = did_you_mean(kind, known_kinds)
+        raise Invalid(
+            f"kind: you have no job of kind {short_repr(kind)}. The kinds are "
+            f"{', '.join(known_kinds)}. {question}".strip()
+        )
 
 
 def parse_cursor(kind: HandleKind, cursor: str | None) -> UUID | None:

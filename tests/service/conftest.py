@@ -1,16 +1,22 @@
 """Fixtures of the service's tests: the service on a port, and the Hub it asks who is calling."""
 
+import os
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from schema.settings import Settings
 from service.app import create_app
+from service.local.processes.os_account import OsAccount
 from tests.support.factories import StartService
 from tests.support.http_server import serve_app
 from tests.support.hub.fake_hub import FakeHub, run_fake_hub
+
+ORDINARY_ACCOUNT: Final = OsAccount("userns", 12345, 12345)
+"""An account without the rights of root, which keeps its way to our files."""
 
 
 @pytest.fixture
@@ -39,3 +45,13 @@ def service_url(start_service: StartService) -> Generator[str]:
     """The URL of a service."""
     with start_service() as url:
         yield url
+
+
+@pytest.fixture
+def ordinary_account() -> OsAccount | None:
+    """Return an account that is not root's; None if we are such an account ourselves."""
+    if os.geteuid() != 0:
+        return None
+    if not ORDINARY_ACCOUNT.can_run(sys.executable, "--version"):
+        pytest.skip("this machine refuses user namespaces, so root cannot be anybody else")
+    return ORDINARY_ACCOUNT

@@ -17,6 +17,7 @@ import pytest
 import service
 from service import __main__ as bootstrap
 from service.cli import main as cli_main
+from service.local.processes.os_account import OsAccount
 from tests.support.paths import REPOSITORY
 
 BARE_PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
@@ -190,6 +191,45 @@ def test_a_machine_that_cannot_install_anything_says_what_to_do(clone: Clone) ->
     assert run.code == 1
     assert "apt install python3-pip" in run.err
     assert "Traceback" not in run.err
+
+
+def test_a_clone_of_another_account_says_where_to_set_up(
+    clone: Clone, ordinary_account: OsAccount | None
+) -> None:
+    """A shared clone can be run by everybody, each with an environment of their own."""
+    if ordinary_account is None:
+        clone.root.chmod(0o555)
+    else:
+        os.chown(clone.root, 54321, 54321)
+    command = [BARE_PYTHON, "-m", "service", "demo"]
+
+    refused = subprocess.run(
+        ordinary_account.wrap_command(*command) if ordinary_account else command,
+        cwd=clone.root,
+        env={"PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert refused.returncode == 1
+    assert f"cannot set itself up in {clone.venv}" in refused.stderr
+    assert "HOLDFAST_VENV" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_the_static_checks_say_what_to_run_first(clone: Clone) -> None:
+    """Each of them would fail in a fresh clone, and none would say why."""
+    (clone.root / ".ci").mkdir()
+    shutil.copy(REPOSITORY / ".ci" / "check", clone.root / ".ci")
+
+    run = subprocess.run(
+        ["/bin/bash", ".ci/check"], cwd=clone.root, capture_output=True, text=True, check=False
+    )
+
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert "python3 -m service --help" in run.stderr
 
 
 def test_an_installed_package_does_not_set_anything_up(clone: Clone) -> None:

@@ -36,7 +36,11 @@ StateFilter = Annotated[
     list[Annotated[JobState, BeforeValidator(normalize_choice)]],
     BeforeValidator(to_list),
 ]
-KindFilter = Annotated[JobKind, BeforeValidator(normalize_choice)]
+KindFilter = Annotated[
+    str,
+    BeforeValidator(normalize_choice),
+    Field(description=f"{', '.join(JobKind)}, or the kind of another executor."),
+]
 MaxBytes = Annotated[int, Field(ge=1000, le=200_000, description="Of the whole reply.")]
 
 

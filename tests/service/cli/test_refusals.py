@@ -16,8 +16,6 @@ from service.local.processes.os_account import OsAccount
 from tests.support.paths import REPOSITORY
 
 TIMEOUT_SECONDS = 120
-ORDINARY_ACCOUNT = OsAccount("userns", 12345, 12345)
-"""An account without the rights of root, which keeps its way to our files."""
 
 
 def run_refused(*arguments: str | Path) -> tuple[int, str]:
@@ -44,16 +42,6 @@ def run_refused_as(account: OsAccount | None, *arguments: str | Path) -> tuple[i
     )
     assert "Traceback" not in run.stderr
     return run.returncode, " ".join(run.stderr.split())
-
-
-@pytest.fixture
-def ordinary_account() -> OsAccount | None:
-    """Return an account that is not root's; None if we are such an account ourselves."""
-    if os.geteuid() != 0:
-        return None
-    if not ORDINARY_ACCOUNT.can_run(sys.executable, "--version"):
-        pytest.skip("this machine refuses user namespaces, so root cannot be anybody else")
-    return ORDINARY_ACCOUNT
 
 
 @pytest.mark.parametrize("command", ["demo", "up", "hub", "connect"])

@@ -12,6 +12,7 @@ from schema.db.database import Database
 from tests.support.factories import JobFactory
 from tests.support.jobs.handles import job_handle
 from tests.support.mcp.client import answer_text, call_for_result, call_tool, read_refusal
+from tests.support.subjects import EVE_ID
 
 
 @pytest.fixture
@@ -69,6 +70,36 @@ async def test_a_filter_that_means_nothing_is_refused(
 
     assert read_refusal(answer)["code"] == "Invalid"
     assert message in answer_text(answer)
+
+
+async def test_jobs_of_a_new_executor_are_listed_by_its_kind(
+    service_url: str, make_job: JobFactory
+) -> None:
+    """An executor is one file, so no list of kinds can know it: its jobs do."""
+    await make_job()
+    paused = await make_job(kind="pause", spec={"steps": 3})
+
+    page = await call_for_result(service_url, "list_jobs", kind="pause")
+
+    assert [job["job_id"] for job in page["jobs"]] == [job_handle(paused.id)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [("hub_jbo", "Did you mean hub_job?"), ("pause", "hub_job, inference, batch, space_call.")],
+)
+async def test_a_kind_that_no_job_has_is_answered_with_those_there_are(
+    service_url: str, database: Database, make_job: JobFactory, kind: str, sentence: str
+) -> None:
+    """An empty page would read as if the jobs were gone. Another's job proves no kind to you."""
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO subject (id, name) VALUES ($1, 'eve')", EVE_ID)
+    await make_job(subject_id=EVE_ID, kind="pause", spec={"steps": 3})
+
+    answer = await call_tool(service_url, "list_jobs", kind=kind)
+
+    assert read_refusal(answer)["code"] == "Invalid"
+    assert sentence in answer_text(answer)
 
 
 async def test_pages_of_a_filtered_list_have_each_job_once(
