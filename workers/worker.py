@@ -13,8 +13,10 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import anyio
+import structlog
 from arq import func
 
+from schema.accounts import key_rotation
 from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
 from schema.common import failpoints, log_config
@@ -34,6 +36,8 @@ _APPLICATION_NAME: Final = "holdfast-worker"
 """The name of its connections in Postgres; the number of workers is counted by this name."""
 
 _WORKER_KEY: Final = "worker"
+
+log = structlog.stdlib.get_logger()
 
 
 @asynccontextmanager
@@ -64,6 +68,9 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
                 f"{revision.expected}. Run `holdfast migrate` first."
             )
         vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
+        if lost := await key_rotation.count_lost_rows(database, vault):
+            # Not fatal: what was sealed since can be opened, and the rest may be lost for good.
+            log.error("vault.key_missing", rows=lost, remedy=key_rotation.describe_lost_rows(lost))
         yield Worker(
             name=name,
             settings=settings,

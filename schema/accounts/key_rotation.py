@@ -1,17 +1,20 @@
 """Rotation of the key ring: what an older key sealed is sealed again under the first key.
 
+A count of what the ring can open goes the same way, and changes nothing. A key's name proves
+nothing, because another key may have the same name, so both open each row.
+
 It goes through everything that is sealed, some rows at a time. Each row is compared and set, so a
 row that changes meanwhile is left alone: it was sealed under the first key then.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from schema.accounts import credentials
 from schema.accounts import secrets as sealed_secrets
 from schema.accounts.vault import Unsealable, Vault
-from schema.db.database import Database
+from schema.db.database import Database, Transaction
 
 _BATCH_ROWS: Final = 200
 
@@ -64,19 +67,12 @@ async def rotate_keys(database: Database, vault: Vault) -> RotationCounts:
         last_key: Any = None
         while True:
             async with database.transaction() as tx:
-                rows = await tx.fetch(
-                    f"SELECT * FROM {sealed_table.table}"  # noqa: S608  # our names
-                    f" WHERE {sealed_table.key_column}"
-                    f" > coalesce($1, {sealed_table.lowest_key_sql})"
-                    f" ORDER BY {sealed_table.key_column} LIMIT $2",
-                    last_key,
-                    _BATCH_ROWS,
-                )
+                rows = await _fetch_rows(tx, sealed_table, last_key)
                 for row in rows:
                     sealed = _reseal_row(vault, row, sealed_table, counts)
                     if sealed is not None:
                         await tx.execute(
-                            f"UPDATE {sealed_table.table} SET sealed = $3"  # noqa: S608  # as above
+                            f"UPDATE {sealed_table.table} SET sealed = $3"  # noqa: S608  # our names
                             f" WHERE {sealed_table.key_column} = $1 AND sealed = $2",
                             row[sealed_table.key_column],
                             row["sealed"],
@@ -88,17 +84,57 @@ async def rotate_keys(database: Database, vault: Vault) -> RotationCounts:
     return counts
 
 
+async def count_lost_rows(database: Database, vault: Vault) -> int:
+    """Count the sealed rows that no key of the ring opens."""
+    lost = 0
+    for sealed_table in _SEALED_TABLES:
+        last_key: Any = None
+        while True:
+            async with database.transaction() as tx:
+                rows = await _fetch_rows(tx, sealed_table, last_key)
+            if not rows:
+                break
+            for row in rows:
+                try:
+                    vault.open(row["sealed"], owner=sealed_table.owner_of(row))
+                except Unsealable:
+                    lost += 1
+            last_key = rows[-1][sealed_table.key_column]
+    return lost
+
+
+def describe_lost_rows(count: int) -> str:
+    """Say what rows that no key opens mean, and what to do."""
+    return (
+        f"HOLDFAST_VAULT_KEYS does not open {count} of the stored tokens and secrets: they were "
+        f"sealed under another key. Put that key back, behind the first one. Without it, jobs "
+        f"whose secrets are lost fail, and the others wait until their owner calls again."
+    )
+
+
+async def _fetch_rows(
+    tx: Transaction, sealed_table: _SealedTable, last_key: Any
+) -> Sequence[Mapping[str, Any]]:
+    return await tx.fetch(
+        f"SELECT * FROM {sealed_table.table}"  # noqa: S608  # our names
+        f" WHERE {sealed_table.key_column} > coalesce($1, {sealed_table.lowest_key_sql})"
+        f" ORDER BY {sealed_table.key_column} LIMIT $2",
+        last_key,
+        _BATCH_ROWS,
+    )
+
+
 def _reseal_row(
     vault: Vault, row: Mapping[str, Any], sealed_table: _SealedTable, counts: RotationCounts
 ) -> bytes | None:
-    if vault.is_current(row["sealed"]):
-        counts.current += 1
-        return None
     owner = sealed_table.owner_of(row)
     try:
         opened = vault.open(row["sealed"], owner=owner)
     except Unsealable:
         counts.lost += 1
+        return None
+    if vault.is_current(row["sealed"]):
+        counts.current += 1
         return None
     counts.resealed += 1
     return vault.seal(opened, owner=owner)

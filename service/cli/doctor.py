@@ -9,7 +9,9 @@ import httpx2
 from rich.console import Console
 from rich.table import Table
 
+from schema.accounts import key_rotation
 from schema.accounts.row_security import DatabaseRole
+from schema.accounts.vault import Vault
 from schema.common.errors import HoldfastError, Invalid
 from schema.db import revisions
 from schema.db.database import Database, Transaction
@@ -71,6 +73,7 @@ async def _check_database(settings: Settings) -> list[Finding]:
             revision = await revisions.read_revision_status(tx)
             workers = await tx.fetchval(_COUNT_WORKERS)
             unowned = await _count_unowned(tx) if revision.is_expected else 0
+        vault = [await _check_vault(settings)] if revision.is_expected else []
     except HoldfastError as error:
         remedy = "Start it, or mend HOLDFAST_DATABASE_URL."
         return [Finding("database", is_ok=False, message=str(error), remedy=remedy)]
@@ -94,7 +97,26 @@ async def _check_database(settings: Settings) -> list[Finding]:
             message=f"{unowned} rows need a next step that no worker would take",
             remedy="This is a bug in Holdfast: please report the rows of v_unowned.",
         ),
+        *vault,
     ]
+
+
+async def _check_vault(settings: Settings) -> Finding:
+    """Check that the keys open what is stored, which a new key beside old rows does not."""
+    async with Database(
+        str(settings.database_url),
+        application_name="holdfast-doctor",
+        role=DatabaseRole.WORKER,
+        max_connections=1,
+    ) as database:
+        vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
+        lost = await key_rotation.count_lost_rows(database, vault)
+    return Finding(
+        "vault",
+        is_ok=lost == 0,
+        message=f"{lost} stored tokens and secrets cannot be opened",
+        remedy=key_rotation.describe_lost_rows(lost),
+    )
 
 
 async def _count_unowned(tx: Transaction) -> int:

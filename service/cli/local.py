@@ -6,15 +6,19 @@ commands runs, so `serve` and `worker` load nothing of it and the production ima
 
 import argparse
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import anyio
 from rich.console import Console
 
+from schema.accounts import key_rotation
+from schema.accounts.row_security import DatabaseRole
+from schema.accounts.vault import Vault
 from schema.common import log_config
 from schema.common.http import LOOPBACK
+from schema.db.database import Database
 from schema.settings import DEFAULT_PORT
 from service.cli import demo
 from service.cli.client_config import Connection
@@ -44,6 +48,7 @@ def run_up(options: argparse.Namespace) -> int:
         options.data, report=_build_reporter(console), port=options.port, hub_url=options.hub
     ) as stack:
         endpoint = Connection(stack.url, None).endpoint
+        anyio.run(_warn_of_lost_rows, console, stack.environment)
         console.print(f"\nServing MCP at [bold]{endpoint}[/]. Ctrl-C stops everything.")
         _print_next_steps(console, options, "connect")
         stack.run_until_interrupted()
@@ -87,6 +92,19 @@ def find_local_connection(data_dir: Path, token: str | None) -> Connection:
     if token is not None or (last_start and last_start.hub_url is not None):
         return Connection(url, token)
     return _connect_as_local_user(data_dir, url)
+
+
+async def _warn_of_lost_rows(console: Console, environment: Mapping[str, str]) -> None:
+    """Say that the keys of the vault are not those that sealed what the database has."""
+    async with Database(
+        environment["HOLDFAST_DATABASE_URL"],
+        application_name="holdfast-up",
+        role=DatabaseRole.WORKER,
+        max_connections=1,
+    ) as database:
+        vault = Vault.from_key_ring(environment["HOLDFAST_VAULT_KEYS"])
+        if lost := await key_rotation.count_lost_rows(database, vault):
+            console.print(key_rotation.describe_lost_rows(lost), style="red", highlight=False)
 
 
 def _connect_as_local_user(data_dir: Path, url: str) -> Connection:

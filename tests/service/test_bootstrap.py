@@ -201,7 +201,7 @@ def test_a_clone_of_another_account_says_where_to_set_up(
         clone.root.chmod(0o555)
     else:
         os.chown(clone.root, 54321, 54321)
-    command = [BARE_PYTHON, "-m", "service", "demo"]
+    command = [str(BARE_PYTHON), "-m", "service", "demo"]
 
     refused = subprocess.run(
         ordinary_account.wrap_command(*command) if ordinary_account else command,

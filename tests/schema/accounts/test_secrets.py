@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from schema.accounts import secrets as sealed_secrets
-from schema.accounts.key_rotation import rotate_keys
+from schema.accounts.key_rotation import count_lost_rows, rotate_keys
 from schema.accounts.vault import Secret, Unsealable, Vault
 from schema.db.database import Database
 from schema.jobs import lifecycle, run_end, run_launch
@@ -233,3 +233,26 @@ async def test_a_rotation_says_what_it_cannot_open(
     rotated = await rotate_keys(database, Vault.from_key_ring(fresh))
 
     assert (rotated.resealed, rotated.lost) == (0, 2)
+
+
+async def test_a_new_key_under_an_old_name_is_found_out(
+    database: Database, job_with_secret: Job
+) -> None:
+    """Whoever loses the file of the keys and makes another one names the new key 1 again."""
+    same_name = Vault.from_key_ring(f"1:{base64.b64encode(os.urandom(32)).decode()}")
+
+    rotated = await rotate_keys(database, same_name)
+
+    assert await count_lost_rows(database, same_name) == 2
+    assert (rotated.current, rotated.resealed, rotated.lost) == (0, 0, 2)
+
+
+async def test_a_ring_that_opens_everything_has_lost_nothing(
+    database: Database, vault_keys: str, job_with_secret: Job
+) -> None:
+    """An older key at the end of the ring is what it is for."""
+    fresh = f"2:{base64.b64encode(os.urandom(32)).decode()}"
+
+    assert await count_lost_rows(database, Vault.from_key_ring(vault_keys)) == 0
+    assert await count_lost_rows(database, Vault.from_key_ring(f"{fresh},{vault_keys}")) == 0
+    assert await count_lost_rows(database, Vault.from_key_ring(fresh)) == 2
