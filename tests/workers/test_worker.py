@@ -1,9 +1,12 @@
 """A worker tells whoever waits of the moves it makes."""
 
+import base64
+import os
 from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import anyio
+from structlog.testing import capture_logs
 
 from schema.jobs import lifecycle
 from schema.messaging import change_notifications
@@ -35,3 +38,21 @@ async def test_what_a_worker_commits_is_heard_where_it_is_waited_for(
         async with build_worker(make_settings()) as worker:
             await eventually(cancel_another, bool)
         listener.cancel_scope.cancel()
+
+
+async def test_a_worker_with_a_new_key_says_that_it_cannot_open_what_is_stored(
+    make_settings: Callable[..., Settings], ada_id: str
+) -> None:
+    """It starts all the same: whoever calls again seals their token with the new key."""
+    del ada_id  # whose token is stored
+    other_ring = f"1:{base64.b64encode(os.urandom(32)).decode()}"
+
+    with capture_logs() as entries:
+        async with build_worker(make_settings()):
+            pass
+        assert entries == []
+        async with build_worker(make_settings(vault_keys=other_ring)):
+            pass
+
+    assert [entry["event"] for entry in entries] == ["vault.key_missing"]
+    assert "Put that key back" in entries[0]["remedy"]
