@@ -1,6 +1,8 @@
 """A copy of the work tree in which a guard can be missing; the original is never touched."""
 
+import compileall
 import os
+import py_compile
 import re
 import shutil
 import signal
@@ -77,7 +79,7 @@ class WorktreeCopy:
     async def run_tests(self, tests: Sequence[str]) -> PytestRun:
         """Run some tests as they stand."""
         started = time.monotonic()
-        # Two versions of a file within one second could share their compiled form.
+        # The compiled form of a file without its guard must not outlive it.
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(self._scratch)}
         async with await anyio.open_process(
             [sys.executable, *_PYTEST, *tests],
@@ -130,4 +132,8 @@ def _copy_files(tracked: list[str], folder: Path) -> WorktreeCopy:
         shutil.copy2(REPOSITORY / name, folder / name)
     (folder / ".venv").symlink_to(REPOSITORY / ".venv")
     (folder / "tmp").mkdir()
+    # A compiled form is used while the hash of its source fits: only the mutant is compiled again.
+    compileall.compile_dir(
+        folder, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH
+    )
     return WorktreeCopy(folder)
