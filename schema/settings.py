@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schema.accounts.vault import Vault
@@ -32,6 +33,10 @@ DEFAULT_PORT: Final = 8765
 """The port that the service listens on unless the command line names another one."""
 
 _ENV_PREFIX = "HOLDFAST_"
+_URL_EXAMPLES: Final = {
+    "database_url": "postgresql://user:password@host/database",
+    "redis_url": "redis://host:6379/0",
+}
 
 
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
@@ -205,10 +210,18 @@ class Settings(BaseSettings):
         except ValidationError as error:
             # Never the value: a mistyped key or password must not be repeated in a log.
             lines = [
-                f"  {_format_location(entry['loc'])}{describe_problem(entry)}"
+                f"  {_format_location(entry['loc'])}{describe_problem(entry)}{_url_hint(entry)}"
                 for entry in error.errors(include_url=False, include_input=False)
             ]
             raise Invalid("\n".join(["The configuration cannot be used:", *lines])) from None
+
+
+def _url_hint(entry: ErrorDetails) -> str:
+    """Say how a URL is written, to whoever has left out its scheme."""
+    if not entry["type"].startswith("url_"):
+        return ""
+    setting = str(entry["loc"][0]).removeprefix(_ENV_PREFIX).lower()
+    return f"; write the whole URL, such as {_URL_EXAMPLES.get(setting, 'https://host.example')}"
 
 
 def _format_location(path: tuple[int | str, ...]) -> str:

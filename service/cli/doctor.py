@@ -17,6 +17,7 @@ from schema.db import revisions
 from schema.db.database import Database, Transaction
 from schema.messaging import wakeups
 from schema.settings import Settings
+from service.cli.options import COMMAND
 
 _HUB_TIMEOUT: Final = timedelta(seconds=5)
 _COUNT_WORKERS: Final = """
@@ -41,7 +42,7 @@ async def run_checks() -> list[Finding]:
     try:
         settings = Settings.from_env()
     except Invalid as error:
-        remedy = "Set these variables, or run `holdfast up`, which brings its own servers."
+        remedy = f"Set these variables, or run `{COMMAND} up`, which brings its own servers."
         return [Finding("settings", is_ok=False, message=str(error), remedy=remedy)]
     return [
         *await _check_database(settings),
@@ -83,13 +84,13 @@ async def _check_database(settings: Settings) -> list[Finding]:
             "migrations",
             is_ok=revision.is_expected,
             message=f"at {revision.current}, this code wants {revision.expected}",
-            remedy="Run `holdfast migrate`.",
+            remedy=f"Run `{COMMAND} migrate`.",
         ),
         Finding(
             "workers",
             is_ok=workers > 0,
             message=f"{workers} connected",
-            remedy="Start one with `holdfast worker`; until then jobs stay queued, and are safe.",
+            remedy=f"Start one with `{COMMAND} worker`; until then jobs stay queued, and are safe.",
         ),
         Finding(
             "work",

@@ -21,7 +21,7 @@ from schema.accounts.key_rotation import RotationCounts, rotate_keys
 from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
 from schema.common import log_config
-from schema.common.errors import HoldfastError
+from schema.common.errors import HoldfastError, Unavailable
 from schema.db import revisions
 from schema.db.database import Database
 from schema.settings import DEFAULT_PORT, Settings
@@ -69,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
+    except Unavailable as error:
+        _print_error(f"{error} `{COMMAND} doctor` says what cannot be reached.")
+        return 1
     except HoldfastError as error:
         _print_error(f"{error}")
         return 1

@@ -75,6 +75,25 @@ def test_a_wrong_variable_is_named_and_its_value_is_not(
     assert name in {"LEASE", "SWEEP"} or wrong not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "without_scheme", "example"),
+    [
+        ("HUB_URL", "huggingface.co", "such as https://"),
+        ("PUBLIC_URL", "jobs.example", "such as https://"),
+        ("DATABASE_URL", "db/holdfast", "such as postgresql://"),
+        ("REDIS_URL", "redis", "such as redis://"),
+    ],
+)
+def test_a_url_without_a_scheme_is_answered_with_the_form_of_a_whole_one(
+    minimal_environment: pytest.MonkeyPatch, name: str, without_scheme: str, example: str
+) -> None:
+    """ "Relative URL without a base" helps only those who know what it means."""
+    minimal_environment.setenv(f"HOLDFAST_{name}", without_scheme)
+
+    with pytest.raises(Invalid, match=example):
+        Settings.from_env()
+
+
 def test_everything_that_is_missing_is_named_at_once(
     minimal_environment: pytest.MonkeyPatch,
 ) -> None:
