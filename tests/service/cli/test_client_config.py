@@ -3,8 +3,6 @@
 import json
 import shlex
 import tomllib
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -32,19 +30,15 @@ def test_every_well_known_client_has_a_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("client", "read_server"),
-    [
-        ("Cursor", lambda file: file["mcpServers"]["holdfast"]),
-        ("VS Code", lambda file: file["servers"]["holdfast"]),
-        ("Gemini CLI", lambda file: file["mcpServers"]["holdfast"]),
-    ],
+    ("client", "servers_key"),
+    [("Cursor", "mcpServers"), ("VS Code", "servers"), ("Gemini CLI", "mcpServers")],
 )
 def test_a_client_that_knows_urls_gets_the_endpoint_and_the_token(
-    client: str, read_server: Callable[[Any], dict[str, Any]]
+    client: str, servers_key: str
 ) -> None:
     """Gemini CLI would take `url` for a server of the old SSE transport."""
-    signed_in = read_server(json.loads(config_texts(LOCAL, client)[0]))
-    signing_in = read_server(json.loads(config_texts(PUBLIC, client)[0]))
+    signed_in = json.loads(config_texts(LOCAL, client)[0])[servers_key]["holdfast"]
+    signing_in = json.loads(config_texts(PUBLIC, client)[0])[servers_key]["holdfast"]
 
     key = "httpUrl" if client == "Gemini CLI" else "url"
     assert signed_in[key] == "http://127.0.0.1:8765/mcp"

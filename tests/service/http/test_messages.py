@@ -137,7 +137,7 @@ async def test_a_version_without_batches_refuses_one_in_words(service_url: str) 
 
 async def test_an_empty_batch_and_a_handshake_in_a_batch_are_refused(service_url: str) -> None:
     """As JSON-RPC and protocol 2025-03-26 say."""
-    handshake = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}
+    handshake: dict[str, Any] = PING | {"id": 1, "method": "initialize", "params": {}}
 
     assert (await post(service_url, [])).json()["error"]["code"] == -32600
     assert "by itself" in (await post(service_url, [handshake])).json()["error"]["message"]
