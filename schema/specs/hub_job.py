@@ -28,6 +28,7 @@ from schema.specs.base import Spec
 from schema.specs.command import MAX_TEXT_BYTES, ParsedCommand, describe_too_long
 from schema.specs.image import DEFAULT_IMAGE, Image
 from schema.specs.outputs import OUTPUTS_MOUNT_PATH, OutputLocation, Outputs
+from schema.specs.uv.python_request import PythonRequest
 from schema.specs.volumes import Volumes
 
 RESERVED_ENV_PREFIX: Final = "HOLDFAST_"
@@ -120,19 +121,22 @@ _ASSIGNMENT: Final = re.compile(r"\s*([^=\s]+)=(.*)", re.DOTALL)
 
 
 def parse_string_mapping(raw: object) -> object:
-    """Return a mapping of texts, from a mapping of scalars or a list of `NAME=value`."""
+    """Return a mapping of texts: of a mapping of scalars, or of a list of the variables.
+
+    An entry of such a list is `NAME=value`, as in a compose file, or `{"name": …, "value": …}`, as
+    in a manifest of Kubernetes.
+    """
     if isinstance(raw, Mapping):
         pairs = cast("Mapping[object, object]", raw)
         return {name: _scalar_to_text(value) for name, value in pairs.items()}
     if isinstance(raw, list):
-        return _parse_assignments(cast("list[object]", raw))
+        return _parse_entries(cast("list[object]", raw))
     return raw
 
 
-def _parse_assignments(lines: list[object]) -> object:
-    matches = [_ASSIGNMENT.fullmatch(line) for line in lines if isinstance(line, str)]
-    pairs = [(match[1], match[2]) for match in matches if match is not None]
-    if len(pairs) != len(lines):
+def _parse_entries(entries: list[object]) -> object:
+    pairs = [pair for entry in entries if (pair := _parse_entry(entry)) is not None]
+    if len(pairs) != len(entries):
         message = 'write an object, such as {"NAME": "value"}'
         raise ValueError(message)
     names = [name for name, _ in pairs]
@@ -140,6 +144,19 @@ def _parse_assignments(lines: list[object]) -> object:
         message = f"{duplicates[0]} is given more than once; give it once"
         raise ValueError(message)
     return dict(pairs)
+
+
+def _parse_entry(entry: object) -> tuple[str, object] | None:
+    if isinstance(entry, str):
+        match = _ASSIGNMENT.fullmatch(entry)
+        return None if match is None else (match[1], match[2])
+    if not isinstance(entry, dict):
+        return None
+    fields = cast("dict[str, object]", entry)
+    name = fields.get("name")
+    if fields.keys() != {"name", "value"} or not isinstance(name, str):
+        return None
+    return name, _scalar_to_text(fields["value"])
 
 
 def _scalar_to_text(value: object) -> object:
@@ -196,7 +213,7 @@ class HubJobSpec(Spec):
     """The text of a Python script, or its URL."""
     script_args: spec_script.ScriptArguments = []
     dependencies: spec_script.Requirements = []
-    python: spec_script.PythonVersion | None = None
+    python: PythonRequest | None = None
     flavor: Flavor = "cpu-basic"
     timeout: Annotated[timedelta, BeforeValidator(parse_job_timeout), SERIALIZE_AS_SECONDS] = (
         timedelta(minutes=30)

@@ -33,7 +33,6 @@ _BLOB_PAGE_URL: Final = re.compile(
     r"https://(?:github\.com|huggingface\.co|hf\.co)/(?:[^?#]+)/blob/"
 )
 _REQUIREMENT: Final = re.compile(r"[A-Za-z0-9][^\x00-\x1f]*")
-_PYTHON_VERSION: Final = re.compile(r"[A-Za-z0-9<>=~!][\w.+<>=~!*, -]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +189,6 @@ def _check_requirement(text: str) -> str:
     return text
 
 
-def _check_python_version(text: str) -> str:
-    text = text.strip()
-    if not _PYTHON_VERSION.fullmatch(text):
-        message = f'{quote_value(text)} is not a version of Python; write one such as "3.12"'
-        raise ValueError(message)
-    return text
-
-
 ScriptText = Annotated[str, Field(min_length=1), AfterValidator(_check_script_text)]
 ScriptArguments = Annotated[
     list[str],
@@ -209,6 +200,3 @@ Requirement = Annotated[
     str, Field(min_length=1, max_length=500), AfterValidator(_check_requirement)
 ]
 Requirements = Annotated[list[Requirement], Field(max_length=200)]
-PythonVersion = Annotated[
-    str, Field(min_length=1, max_length=50), AfterValidator(_check_python_version)
-]

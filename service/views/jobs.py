@@ -181,6 +181,8 @@ class WaitView(JobsView):
     timed_out: bool
     """The wait ended before its condition was true."""
     next_step: str
+    notes: Detail[list[str]] = []
+    """What was done in another way than was asked for."""
 
 
 class JobPage(View):

@@ -104,4 +104,4 @@ def wait_result(view: WaitView) -> CallToolResult:
         for job in view.jobs
     ]
     lines += [error.message for error in view.errors]
-    return tool_result("\n".join([*lines, view.next_step]), view)
+    return tool_result("\n".join([*lines, *view.notes, view.next_step]), view)

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from schema.common.name_matching import normalize_name
 from schema.jobs.dependencies import DependencyCondition
-from schema.specs.hub_job import parse_job_timeout
+from schema.specs.hub_job import parse_job_timeout, parse_string_mapping
 from schema.specs.inference import parse_call_timeout
 from service.mcp.confirmation import ConfirmationToken
 from service.mcp.tool import ToolArguments
@@ -72,6 +72,7 @@ Namespace = Annotated[
 ]
 Secrets = Annotated[
     dict[str, Annotated[str, Field(min_length=1, max_length=10_000)]] | None,
+    BeforeValidator(parse_string_mapping),
     Field(description='Like env, sealed: nobody reads them back. "$HF_TOKEN" is your token.'),
 ]
 PassToken = Annotated[

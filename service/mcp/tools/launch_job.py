@@ -20,7 +20,9 @@ from schema.specs.hub_job import (
 )
 from schema.specs.image import Image
 from schema.specs.outputs import Outputs
-from schema.specs.validation_errors import validate_spec
+from schema.specs.uv.python_request import PythonRequest
+from schema.specs.uv.script_header import read_header_defaults
+from schema.specs.validation_errors import drop_none, validate_spec
 from schema.specs.volumes import Volumes
 from service.auth.caller import Caller, Scope
 from service.jobs.approval import describe_work, price_launch
@@ -66,7 +68,9 @@ class HubJobArguments(ToolArguments):
         spec_script.Requirements | None,
         Field(description="For the script, beside its PEP 723 header."),
     ] = None
-    python: Annotated[spec_script.PythonVersion | None, Field(description='Such as "3.12".')] = None
+    python: Annotated[
+        PythonRequest | None, Field(description='Such as "3.12", or a path in the image.')
+    ] = None
     flavor: Annotated[
         Flavor | None, Field(description="Hardware, such as a10g-small; else cpu-basic.")
     ] = None
@@ -105,6 +109,11 @@ async def build_job_request(app: App, caller: Caller, arguments: HubJobArguments
         NotFound: the caller has no such workspace.
         NamespaceDenied: the caller's token does not reach the namespace.
     """
+    header = read_header_defaults(
+        arguments.script,
+        drop_none(**{name: getattr(arguments, name) for name in arguments.model_fields_set}),
+    )
+    arguments = arguments.model_copy(update=header.arguments)
     resolved = await resolve_defaults(
         app,
         caller,
@@ -137,7 +146,7 @@ async def build_job_request(app: App, caller: Caller, arguments: HubJobArguments
         rate=await price_launch(app, spec, arguments.max_cost_usd),
         work=describe_work(spec),
         approval_threshold_micro_usd=resolved.approval_threshold_micro_usd,
-        notes=[*resolved.notes, *lost_output_notes(spec)],
+        notes=[*header.notes, *resolved.notes, *lost_output_notes(spec)],
     )
 
 

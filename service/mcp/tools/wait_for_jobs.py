@@ -1,7 +1,7 @@
 """The tool that waits for jobs."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 from mcp.server.mcpserver import Context, Resolve
 from mcp_types import CallToolResult
@@ -17,7 +17,13 @@ from service.mcp.tools.arguments import EXAMPLE_JOB_ID, JobIds
 from service.runtime.context import App
 from service.views.jobs import WaitView
 
-TimeoutSeconds = Annotated[float, Field(gt=0, le=45)]
+MAX_TIMEOUT_SECONDS: Final = 45
+"""Clients and proxies give up on a call after a minute."""
+_TIMEOUT_NOTE: Final = (
+    f"A call waits {MAX_TIMEOUT_SECONDS} seconds at most, so timeout_seconds was taken as "
+    f"{MAX_TIMEOUT_SECONDS}."
+)
+TimeoutSeconds = Annotated[float, Field(gt=0, description="45 at most.")]
 Version = Annotated[int, Field(ge=0, le=2**53)]
 SinceVersion = Annotated[
     Version | dict[str, Version],
@@ -59,12 +65,16 @@ async def wait_for_jobs(
     no change is missed in between. Prefer this to polling job_status.
     """
     seen_versions = wait.parse_seen_versions(job_ids, since_version)
-    condition = WaitCondition(mode, until, seen_versions, timedelta(seconds=timeout_seconds))
+    timeout = timedelta(seconds=min(timeout_seconds, MAX_TIMEOUT_SECONDS))
+    condition = WaitCondition(mode, until, seen_versions, timeout)
     if as_task and len(set(job_ids)) == 1:
         view = await wait.check_jobs(app, caller, job_ids, condition)
         if view.jobs[0].finished_at is None:
             return task_handover_result(view.jobs[0].job_id, wait_result(view))
-    return wait_result(await wait.wait_for_jobs(app, caller, job_ids, condition, progress.report))
+    view = await wait.wait_for_jobs(app, caller, job_ids, condition, progress.report)
+    if timeout_seconds > MAX_TIMEOUT_SECONDS:
+        view = view.model_copy(update={"notes": [_TIMEOUT_NOTE]})
+    return wait_result(view)
 
 
 def build_tools() -> list[McpTool]:

@@ -38,6 +38,13 @@ def make_spec(**overrides: Any) -> HubJobSpec:
         ("env", ["A1=x", "A1=y"], "A1 is given more than once"),
         ("env", {"A1": "x" * (131_071 - 2)}, "A1 has 131,072 bytes"),
         ("env", {"A1": "é" * 65_536}, "A1 has 131,075 bytes"),
+        ("env", [{"name": "A1", "value": "x"}, "A1=y"], "A1 is given more than once"),
+        ("env", [{"name": "A1"}], r'write an object, such as \{"NAME": "value"\}'),
+        (
+            "env",
+            [{"name": "A1", "valueFrom": {"x": "y"}}],
+            r'write an object, such as \{"NAME": "value"\}',
+        ),
         ("image", "", "at least 1"),
         ("image", "https://docker.io/python", "without scheme or spaces"),
         ("image", "python 3.12", "without scheme or spaces"),
@@ -50,6 +57,25 @@ def test_what_the_hub_would_refuse_is_refused_before_there_is_a_handle(
     """Nothing is queued that can never be launched."""
     with pytest.raises(ValidationError, match=says):
         make_spec(**{field: wrong})
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"A1": "x", "B2": "3", "C3": "true", "D4": "a=b"},
+        {"A1": "x", "B2": 3, "C3": True, "D4": "a=b"},
+        ["A1=x", "B2=3", "C3=true", "D4=a=b"],
+        [
+            {"name": "A1", "value": "x"},
+            {"name": "B2", "value": 3},
+            {"name": "C3", "value": True},
+            "D4=a=b",
+        ],
+    ],
+)
+def test_variables_are_taken_in_the_forms_of_compose_files_and_manifests(env: object) -> None:
+    """People paste what they have."""
+    assert make_spec(env=env).env == {"A1": "x", "B2": "3", "C3": "true", "D4": "a=b"}
 
 
 @pytest.mark.parametrize(

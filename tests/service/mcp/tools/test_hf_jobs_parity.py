@@ -315,3 +315,21 @@ async def test_each_row_holds(
     with start_service() as service:
         for each in dict.fromkeys(each for (of, _), each in CASES.items() if of == table):
             await each(ParityService(service, RunDriver(database)))
+
+
+async def test_a_script_that_carries_its_launch_is_launched_like_that(service_url: str) -> None:
+    """What `hf jobs uv run` reads in its header is not passed over; the call wins."""
+    header = '# /// script\n# [tool.hf-jobs]\n# flavor = "l4x1"\n# timeout = "2h"\n# ///\n'
+
+    view = await call_for_result(
+        service_url,
+        "launch_job",
+        script=f"{header}print(1)",
+        timeout="5m",
+        secrets=[{"name": "WANDB_API_KEY", "value": "k"}],
+        dry_run=True,
+    )
+
+    assert (view["spec"]["flavor"], view["spec"]["timeout"]) == ("l4x1", 300)
+    assert view["spec"]["secrets"] == ["WANDB_API_KEY"]
+    assert "From the script's [tool.hf-jobs]: flavor l4x1." in view["notes"]

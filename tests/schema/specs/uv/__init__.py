@@ -1,0 +1,1 @@
+"""Tests of what uv reads of a script."""
