@@ -26,7 +26,7 @@ from schema.messaging.change_notifications import open_change_publisher
 from schema.messaging.wakeups import open_wakeup_sender
 from schema.settings import Settings
 from service.auth.authenticators import Authenticator, ExternalAuthenticator, HubAuthenticator
-from service.auth.caller import Scope
+from service.auth.caller import ACTING_SCOPES, Scope
 from service.auth.hub_client import HUB_CONNECT_TIMEOUT, HubAccountClient
 from service.auth.jwt_verifier import open_jwt_verifier
 from service.auth.registration_proxy import ROUTES as PROXY_ROUTES
@@ -157,9 +157,10 @@ def assemble_app(
                 yield
 
     has_proxy = settings.oauth_client_id is not None
-    identity_scopes = () if settings.auth == "jwt" else ("openid", "profile")
+    # Another authorization server knows no scopes for what is at the Hub.
+    scopes = ACTING_SCOPES if settings.auth == "jwt" else ("openid", "profile", *Scope)
     metadata = ProtectedResourceMetadata(
-        urls.public, urls.public if has_proxy else urls.issuer, *identity_scopes
+        urls.public, urls.public if has_proxy else urls.issuer, *scopes
     )
     endpoint = McpEndpoint(
         urls.public,
@@ -167,7 +168,10 @@ def assemble_app(
         json_transport=json_transport.handle_request,
         sse_transport=sse_transport.handle_request,
         required_scopes={tool.name: tool.required_scopes for tool in tools}
-        | {CANCEL_METHOD: tuple(Scope)},
+        | {CANCEL_METHOD: ACTING_SCOPES},
+        scope_finders={
+            tool.name: tool.scope_finder for tool in tools if tool.scope_finder is not None
+        },
         allowed_origins=settings.allowed_origins,
         allow_browsing=settings.anonymous == "browse",
     )

@@ -8,7 +8,7 @@ from typing import Protocol
 from schema.accounts.vault import Secret
 from schema.common.async_cache import UNAVAILABLE_TTL, AsyncCache, CacheEntry
 from schema.common.errors import Denied, HoldfastError, Unauthenticated, Unavailable
-from service.auth.caller import ALL_SCOPES, Caller
+from service.auth.caller import ACTING_SCOPES, ALL_SCOPES, Caller
 from service.auth.jwt_verifier import ExternalIdentity, JwtVerifier
 from service.auth.token_verifier import (
     INVALID_TOKEN_TTL,
@@ -94,7 +94,8 @@ class ExternalAuthenticator:
         if credentials.hf_authorization is None:
             raise HubAuthorityMissing
         caller = await self._token_verifier.verify(credentials.hf_authorization)
-        allowed = ALL_SCOPES & identity.scopes
+        # What is read and written at the Hub, only the token of the Hub allows.
+        allowed = ALL_SCOPES - (frozenset(ACTING_SCOPES) - identity.scopes)
         return replace(
             caller,
             scopes=caller.scopes & allowed,

@@ -18,8 +18,20 @@ class Scope(StrEnum):
     INFERENCE = "inference-api"
     """Permission `inference.serverless.write` of a fine-grained token."""
 
+    CONTRIBUTE_REPOS = "contribute-repos"
+    """Permission `repo.write`: to prepare the bucket of outputs, and to write into a volume."""
+
+    READ_REPOS = "read-repos"
+    """Permission `repo.content.read`: to read what is private."""
+
 
 ALL_SCOPES: Final = frozenset(Scope)
+ACTING_SCOPES: Final = (Scope.JOBS, Scope.INFERENCE)
+"""The scopes to launch something; the others are for what a launch reads and writes."""
+_PERMISSIONS: Final = {
+    Scope.CONTRIBUTE_REPOS: "repo.write",
+    Scope.READ_REPOS: "repo.content.read",
+}
 
 
 class TokenKind(StrEnum):
@@ -32,19 +44,28 @@ class TokenKind(StrEnum):
 
 
 class InsufficientScope(Denied):
-    """The token lacks a scope that the call needs."""
+    """The token lacks scopes that the call needs."""
 
-    def __init__(self, scope: Scope, token_kind: TokenKind) -> None:
-        self.scope = scope
+    def __init__(self, scope: Scope, token_kind: TokenKind, *others: Scope) -> None:
+        missing = (scope, *others)
+        permissions = [_PERMISSIONS[scope] for scope in missing if scope in _PERMISSIONS]
+        if not set(missing).isdisjoint(ACTING_SCOPES):
+            permissions = ["job.write and inference.serverless.write", *permissions]
+        names = f"scope{'s' if len(missing) > 1 else ''} {' and '.join(missing)}"
         if token_kind is TokenKind.OAUTH:
-            remedy = f"Sign in again and grant the scope {scope}."
+            remedy = f"Sign in again and grant the {names}."
         else:
+            several = len(permissions) > 1 or " and " in permissions[0]
             remedy = (
                 "Give your client a token with the role write, or a fine-grained one with the "
-                "permissions job.write and inference.serverless.write, from "
+                f"permission{'s' if several else ''} {' and '.join(permissions)}, from "
                 "https://huggingface.co/settings/tokens."
             )
-        fault = "is read-only" if token_kind is TokenKind.READ else f"lacks the scope {scope}"
+        fault = "is read-only" if token_kind is TokenKind.READ else f"lacks the {names}"
+        if Scope.READ_REPOS in missing:
+            remedy += " What the call reads is not public, or there is nothing of that name."
+        if Scope.CONTRIBUTE_REPOS in missing:
+            remedy += " Outputs, and volumes that are written, need a bucket of yours."
         super().__init__(f"Your Hugging Face token {fault}, so nothing was done. {remedy}")
 
 
@@ -98,8 +119,8 @@ class Caller:
 
     @property
     def can_act(self) -> bool:
-        """Whether the token may do more than read."""
-        return bool(self.scopes)
+        """Whether the token may launch anything."""
+        return not self.scopes.isdisjoint(ACTING_SCOPES)
 
     @property
     def grants(self) -> list[str]:

@@ -40,7 +40,18 @@ _NOT_VISIBLE_STATUSES: Final = frozenset(
         *(HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.TEMPORARY_REDIRECT),
     }
 )
-_PERMISSIONS: Final = {Scope.JOBS: "job.write", Scope.INFERENCE: "inference.serverless.write"}
+_LAUNCH_PERMISSION: Final = "job.write"
+_PERMISSIONS: Final = {
+    Scope.JOBS: frozenset({_LAUNCH_PERMISSION}),
+    Scope.INFERENCE: frozenset({"inference.serverless.write"}),
+    Scope.CONTRIBUTE_REPOS: frozenset({"repo.write"}),
+    Scope.READ_REPOS: frozenset({"repo.content.read", "repo.write"}),
+}
+"""For each scope the permissions of which a fine-grained token needs one."""
+_WIDER_SCOPES: Final = {
+    wider: frozenset({Scope.CONTRIBUTE_REPOS, Scope.READ_REPOS})
+    for wider in ("write-repos", "manage-repos")
+}
 
 log = structlog.stdlib.get_logger()
 
@@ -134,6 +145,18 @@ class HubAccountClient:
         if response.status_code == HTTPStatus.FORBIDDEN:
             raise LaunchDenied(namespace, _read_error_message(response))
 
+    async def is_visible(self, token: Secret, kind: str, name: str) -> bool:
+        """Ask whether a token sees a repository or a bucket.
+
+        Raises:
+            Unavailable: the Hub did not say.
+        """
+        tree = "/tree/main" if kind in {"models", "datasets"} else ""
+        response = await self._send(
+            "GET", f"/api/{kind}/{name}{tree}", token, accepted_statuses=_NOT_VISIBLE_STATUSES
+        )
+        return response.status_code not in _NOT_VISIBLE_STATUSES
+
     async def fetch_space(self, token: Secret, name: str) -> bytes | None:
         """Fetch the description of a Space; None if this token can see no such Space.
 
@@ -214,13 +237,13 @@ def _read_authority(
             scoped = user.auth.access_token.fine_grained.scoped
             scopes = {
                 scope
-                for scope, permission in _PERMISSIONS.items()
-                if any(permission in entry.permissions for entry in scoped)
+                for scope, sufficient in _PERMISSIONS.items()
+                if any(not sufficient.isdisjoint(entry.permissions) for entry in scoped)
             }
             organisations = {
                 entry.entity.name
                 for entry in scoped
-                if entry.entity.type == "org" and _PERMISSIONS[Scope.JOBS] in entry.permissions
+                if entry.entity.type == "org" and _LAUNCH_PERMISSION in entry.permissions
             }
             return frozenset(scopes), organisations
         case _:
@@ -240,7 +263,8 @@ def _read_oauth_scopes(token: Secret) -> frozenset[Scope]:
     if claims.scope is None:
         return ALL_SCOPES
     scopes = claims.scope.split() if isinstance(claims.scope, str) else claims.scope
-    return ALL_SCOPES & set(scopes)
+    included = [_WIDER_SCOPES.get(scope, frozenset[Scope]()) for scope in scopes]
+    return (ALL_SCOPES & set(scopes)).union(*included)
 
 
 def _read_error_message(response: httpx2.Response) -> str:

@@ -1,5 +1,6 @@
 """Protected resource metadata (RFC 9728), and the challenges that point to it."""
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -21,10 +22,10 @@ class ProtectedResourceMetadata:
             public_url: the address of the service, without a trailing slash.
             issuer: the authorization server, as it writes its own name: clients compare it letter
                 by letter.
-            scopes: asked for besides those of the tools.
+            scopes: asked for at a sign-in; those that the tools need are among them.
         """
         self._url = f"{public_url}{_METADATA_PATH}/mcp"
-        self._scopes = [*scopes, *Scope]
+        self._scopes = list(scopes)
         self._document: dict[str, Any] = {
             "resource": f"{public_url}/mcp",
             "resource_name": "Holdfast",
@@ -41,9 +42,14 @@ class ProtectedResourceMetadata:
         error = {"error": "invalid_token"} if token_sent else {}
         return self._format_challenge(scope=" ".join(self._scopes), **error)
 
-    def challenge_scope(self, scope: Scope) -> str:
-        """Write the `WWW-Authenticate` of a 403, which names only the missing scope."""
-        return self._format_challenge(error="insufficient_scope", scope=scope)
+    def challenge_scopes(self, needed: Collection[Scope]) -> str:
+        """Write the `WWW-Authenticate` of a 403: the scopes of the call, and no others.
+
+        Those that the token has are among them. A client that asks for just these would else come
+        back without what it had.
+        """
+        scopes = [scope for scope in self._scopes if scope in needed]
+        return self._format_challenge(error="insufficient_scope", scope=" ".join(scopes))
 
     def routes(self) -> list[Route]:
         """Return the routes: the path of the resource, and the root, where some clients ask."""

@@ -40,6 +40,7 @@ class TokenVerifier:
         self._callers: AsyncCache[Caller | HoldfastError] = AsyncCache(
             max_entries=MAX_CACHED_TOKENS
         )
+        self._visible_sources: AsyncCache[bool] = AsyncCache(max_entries=MAX_CACHED_TOKENS)
         self._launch_checks: AsyncCache[HoldfastError | None] = AsyncCache(
             max_entries=MAX_CACHED_TOKENS
         )
@@ -84,6 +85,23 @@ class TokenVerifier:
         )
         if refusal is not None:
             raise refusal.with_traceback(None)
+
+    async def can_read(self, caller: Caller, kind: str, name: str) -> bool:
+        """Return whether the Hub shows a repository or a bucket to the caller; cached.
+
+        While the Hub does not answer, nobody is kept from a launch: that asks again.
+        """
+        key = token_digest(caller.token) + f"{kind}/{name}".encode()
+        return await self._visible_sources.get_or_load(
+            key, partial(self._check_visible, caller, kind, name)
+        )
+
+    async def _check_visible(self, caller: Caller, kind: str, name: str) -> CacheEntry[bool]:
+        try:
+            is_visible = await self._hub.is_visible(caller.token, kind, name)
+        except Unavailable:
+            return CacheEntry(True, UNAVAILABLE_TTL)  # noqa: FBT003  # the value that is cached
+        return CacheEntry(is_visible, VALID_TOKEN_TTL if is_visible else INVALID_TOKEN_TTL)
 
     async def _check_launch(
         self, caller: Caller, namespace: str

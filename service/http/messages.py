@@ -5,6 +5,7 @@ without an answer; and it knows no batches. Both are settled here, before a mess
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -18,11 +19,21 @@ _JSON: Final = "application/json"
 _EVENT_STREAM: Final = "text/event-stream"
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The call in a message; of a malformed one both names are empty."""
+
+    method: str = ""
+    tool: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
 class _Params(BaseModel):
     name: str = ""
+    arguments: Any = None
 
 
-class _Call(BaseModel):
+class _Message(BaseModel):
     method: str = ""
     params: _Params = _Params()
 
@@ -31,21 +42,17 @@ class _Envelope(BaseModel):
     id: StrictInt | StrictStr = ""
 
 
-_CALLS: Final = TypeAdapter(_Call | list[_Call])
+_MESSAGES: Final = TypeAdapter(_Message | list[_Message])
 _ENVELOPES: Final = TypeAdapter(_Envelope | list[_Envelope])
 
 
-def parse_calls(body: bytes) -> list[tuple[str, str]]:
-    """Return the methods in a body, each with the tool it calls; neither if it is malformed."""
+def parse_calls(body: bytes) -> list[Call]:
+    """Return the calls in a body; an empty one if it is malformed."""
     try:
-        parsed = _CALLS.validate_json(body)
+        parsed = _MESSAGES.validate_json(body)
     except ValidationError:
-        return [("", "")]
-    messages = parsed if isinstance(parsed, list) else [parsed]
-    return [
-        (message.method, message.params.name if message.method == "tools/call" else "")
-        for message in messages
-    ]
+        return [Call()]
+    return [_to_call(message) for message in (parsed if isinstance(parsed, list) else [parsed])]
 
 
 def is_batch(body: bytes) -> bool:
@@ -104,9 +111,17 @@ def _refuse_batch(body: bytes, headers: Mapping[str, str]) -> Response | None:
     calls = parse_calls(body)
     if not calls:
         return _invalid_request("A batch has at least one message.")
-    if any(method == "initialize" for method, _ in calls):
+    if any(call.method == "initialize" for call in calls):
         return _invalid_request("initialize is sent by itself, never in a batch.")
     return None
+
+
+def _to_call(message: _Message) -> Call:
+    params = message.params
+    if message.method != "tools/call":
+        return Call(message.method)
+    is_mapping = isinstance(params.arguments, dict)
+    return Call(message.method, params.name, params.arguments if is_mapping else {})
 
 
 async def _answer_message(body: bytes, scope: Scope, json_transport: ASGIApp) -> bytes:

@@ -25,11 +25,12 @@ from schema.accounts.vault import Secret
 from schema.common.errors import Denied, HoldfastError, RateLimited, Unauthenticated, Unavailable
 from schema.common.http import retry_after_header
 from service.auth.authenticators import Authenticator, RequestCredentials
-from service.auth.caller import InsufficientScope, Scope, TokenKind
+from service.auth.caller import Caller, InsufficientScope, Scope, TokenKind
 from service.auth.client_info import bind_client, printable_name, read_client_info
 from service.auth.resource_metadata import ProtectedResourceMetadata
 from service.http.cross_origin import transport_security_settings
 from service.http.messages import (
+    Call,
     answer_batch,
     choose_media_type,
     is_batch,
@@ -37,7 +38,8 @@ from service.http.messages import (
     refuse_messages,
 )
 from service.http.rate_limit import RateLimiter, RateLimitStatus
-from service.runtime.context import CURRENT_CALLER, REAUTHENTICATE
+from service.jobs.scopes import ScopeFinder
+from service.runtime.context import CURRENT_CALLER, REAUTHENTICATE, App
 
 MAX_BODY_BYTES: Final = 6 * 1024 * 1024
 """Enough for the items of a batch, and for the JSON around them."""
@@ -67,6 +69,7 @@ class McpEndpoint:
         json_transport: ASGIApp,
         sse_transport: ASGIApp,
         required_scopes: Mapping[str, Sequence[Scope]],
+        scope_finders: Mapping[str, ScopeFinder] | None = None,
         allowed_origins: tuple[str, ...] = (),
         allow_browsing: bool = False,
     ) -> None:
@@ -78,6 +81,7 @@ class McpEndpoint:
             json_transport: answers with one JSON document.
             sse_transport: answers with a stream, which can carry progress.
             required_scopes: what each tool needs (any one of them), and each method by its name.
+            scope_finders: what a call of each tool needs, by its arguments (all of them).
             allowed_origins: whose pages may call, besides our own and those of this machine.
             allow_browsing: whether a caller may list without a sign-in.
         """
@@ -86,7 +90,9 @@ class McpEndpoint:
         self._transport_security = TransportSecurityMiddleware(
             transport_security_settings(public_url, allowed_origins)
         )
-        scope_check = _ScopeCheck(metadata, json_transport, sse_transport, required_scopes)
+        scope_check = _ScopeCheck(
+            metadata, json_transport, sse_transport, required_scopes, scope_finders or {}
+        )
         self._authenticated_app = RequestBodyLimitMiddleware(scope_check, MAX_BODY_BYTES)
         self._anonymous_app = RequestBodyLimitMiddleware(scope_check, _MAX_ANONYMOUS_BODY_BYTES)
 
@@ -152,7 +158,9 @@ class _ScopeCheck:
         json_transport: ASGIApp,
         sse_transport: ASGIApp,
         required_scopes: Mapping[str, Sequence[Scope]],
+        scope_finders: Mapping[str, ScopeFinder],
     ) -> None:
+        self._scope_finders = scope_finders
         self._metadata = metadata
         self._json_transport = json_transport
         self._sse_transport = sse_transport
@@ -167,7 +175,9 @@ class _ScopeCheck:
             return buffered.pop() if buffered else await receive()
 
         headers = Headers(scope=scope)
-        answer: ASGIApp | None = refuse_messages(body, headers) or self._check_scopes(body)
+        answer: ASGIApp | None = refuse_messages(body, headers)
+        if answer is None:
+            answer = await self._check_scopes(scope, body)
         with bind_client(read_client_info(body)):
             if answer is None and is_batch(body):
                 answer = await self._count_and_answer_batch(body, scope)
@@ -193,24 +203,33 @@ class _ScopeCheck:
             body, _with_accept(scope, "application/json"), self._json_transport
         )
 
-    def _check_scopes(self, body: bytes) -> Response | None:
+    async def _check_scopes(self, scope: Connection, body: bytes) -> Response | None:
         """Challenge a caller who lacks a sign-in, or a scope that a new sign-in would give."""
         caller = CURRENT_CALLER.get()
         if caller is None:
-            if all(method in _ANONYMOUS_METHODS for method, _ in parse_calls(body)):
+            if all(call.method in _ANONYMOUS_METHODS for call in parse_calls(body)):
                 return None
             challenge = self._metadata.challenge_sign_in(token_sent=False)
             return _challenge_response(Unauthenticated("Sign in first."), challenge)
         if not caller.obtainable_scopes:
             return None  # the tool says what the token lacks, where a model reads it
-        for method, tool in parse_calls(body):
-            required_scopes = self._required_scopes.get(tool or method, ())
-            if caller.scopes.isdisjoint(required_scopes):
-                for scope in required_scopes:
-                    if scope in caller.obtainable_scopes:
-                        error = InsufficientScope(scope, TokenKind.OAUTH)
-                        return _challenge_response(error, self._metadata.challenge_scope(scope))
+        needed: frozenset[Scope] = frozenset()
+        for call in parse_calls(body):
+            needed |= await self._find_scopes(scope, caller, call)
+        if missing := [each for each in Scope if each in needed & caller.obtainable_scopes]:
+            error = InsufficientScope(missing[0], TokenKind.OAUTH, *missing[1:])
+            return _challenge_response(error, self._metadata.challenge_scopes(needed))
         return None
+
+    async def _find_scopes(self, scope: Connection, caller: Caller, call: Call) -> frozenset[Scope]:
+        """Find the scopes that a call needs; of those of which one is enough, the first."""
+        find_scopes = self._scope_finders.get(call.tool)
+        if find_scopes is not None:
+            app: App = scope["app"].state.app
+            if needed := await find_scopes(app, caller, call.arguments):
+                return needed
+        sufficient = self._required_scopes.get(call.tool or call.method, ())
+        return frozenset(sufficient[:1]) if caller.scopes.isdisjoint(sufficient) else frozenset()
 
 
 def _with_accept(scope: Connection, accept: str) -> Connection:

@@ -34,12 +34,13 @@ from typing_extensions import override
 from schema.common.errors import HoldfastError, Invalid, NotFound
 from schema.db.storable import expect_storable
 from schema.specs.validation_errors import to_invalid_error
-from service.auth.caller import Scope
+from service.auth.caller import ALL_SCOPES, InsufficientScope, Scope
+from service.jobs.scopes import ScopeFinder
 from service.mcp.content import adapt_content
 from service.mcp.error_hints import build_error_hint
 from service.mcp.token_check import expect_no_token
 from service.mcp.tool_schema import shorten_input_schema, shorten_output_schema
-from service.runtime.context import CURRENT_CALLER
+from service.runtime.context import CURRENT_CALLER, App
 
 READ_ONLY: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 CREATES: Final = ToolAnnotations(
@@ -116,6 +117,8 @@ class McpTool(Tool):
     """The shortest correct arguments."""
     required_scopes: tuple[Scope, ...] = Field(exclude=True, default=())
     """Scopes of which the caller's token has to have one; empty for a tool that only reads."""
+    scope_finder: ScopeFinder | None = Field(exclude=True, default=None)
+    """Finds all the scopes that a call needs, where that depends on its arguments."""
 
     @override
     async def run(
@@ -123,9 +126,9 @@ class McpTool(Tool):
     ) -> Any:
         """Run the tool; an expected failure becomes an answer."""
         try:
-            self._expect_scope()
             # Unpacked before it is checked: JSON in a text may hold what the text does not.
             arguments = self.fn_metadata.pre_parse_json(arguments)
+            await self._expect_scopes(arguments, context)
             expect_storable(arguments)
             if self.annotations != READ_ONLY:
                 expect_no_token(arguments, self.fn_metadata.arg_model.model_fields)
@@ -141,7 +144,7 @@ class McpTool(Tool):
                 raise
             return self._error_result(expected)
 
-    def _expect_scope(self) -> None:
+    async def _expect_scopes(self, arguments: dict[str, Any], context: Context[Any, Any]) -> None:
         # The middleware has checked this already; here it holds for a call that got around it.
         caller = CURRENT_CALLER.get()
         if (
@@ -150,6 +153,12 @@ class McpTool(Tool):
             and caller.scopes.isdisjoint(self.required_scopes)
         ):
             caller.require_scope(self.required_scopes[0])
+        if caller is None or self.scope_finder is None or caller.scopes >= ALL_SCOPES:
+            return
+        app: App = context.request_context.lifespan_context
+        needed = await self.scope_finder(app, caller, arguments)
+        if missing := [scope for scope in Scope if scope in needed - caller.scopes]:
+            raise InsufficientScope(missing[0], caller.token_kind, *missing[1:])
 
     def _expected_failure(self, error: ToolError) -> HoldfastError | None:
         cause = error.__cause__
@@ -182,6 +191,7 @@ def build_tool(
     title: str,
     annotations: ToolAnnotations,
     *required_scopes: Scope,
+    scope_finder: ScopeFinder | None = None,
     show_details: bool = False,
     retention: str = "",
     **example: Any,
@@ -193,6 +203,7 @@ def build_tool(
         title: what a host calls it.
         annotations: what a host may assume about a call.
         required_scopes: scopes of which the caller's token has to have one.
+        scope_finder: finds all the scopes that a call needs, by its arguments.
         show_details: whether the schema publishes the fields of a view that are marked as details;
             the view has them in any case.
         retention: how long a job is kept, for a docstring that says `{retention}`.
@@ -214,6 +225,7 @@ def build_tool(
     )
     tool.example = example
     tool.required_scopes = required_scopes
+    tool.scope_finder = scope_finder
     return tool
 
 

@@ -23,7 +23,7 @@ from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(180)]
 
 LAUNCH_ARGUMENTS: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
-ALL_SCOPES = "openid profile jobs inference-api"
+ALL_SCOPES = "openid profile jobs inference-api contribute-repos read-repos"
 DEFAULT_TOKEN_LIFETIME_SECONDS = 28_800
 SHORT_TOKEN_LIFETIME_SECONDS = 5
 """How long a token is valid here, so that one is replaced during a test."""

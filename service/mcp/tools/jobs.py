@@ -13,7 +13,7 @@ from schema.jobs import queries as job_queries
 from schema.jobs.queries import JobFilter
 from schema.jobs.tables import JobKind, JobState
 from schema.specs.hub_job import Labels
-from service.auth.caller import Scope
+from service.auth.caller import ACTING_SCOPES
 from service.jobs import logs, operations
 from service.jobs.batches import ItemStateFilter, ResultQuery
 from service.jobs.results import ResultView
@@ -185,5 +185,5 @@ def build_tools() -> list[McpTool]:
         build_tool(list_jobs, "List jobs", READ_ONLY, state=["queued", "running"], limit=10),
         build_tool(job_logs, "Job log", READ_ONLY, job_id=EXAMPLE_JOB_ID, tail=50),
         build_tool(job_result, "Job result", READ_ONLY, job_id=EXAMPLE_JOB_ID),
-        build_tool(cancel_job, "Cancel a job", DESTRUCTIVE, *Scope, job_id=EXAMPLE_JOB_ID),
+        build_tool(cancel_job, "Cancel a job", DESTRUCTIVE, *ACTING_SCOPES, job_id=EXAMPLE_JOB_ID),
     ]

@@ -22,6 +22,7 @@ from service.jobs.approval import describe_work, price_launch
 from service.jobs.defaults import resolve_defaults
 from service.jobs.dry_run import LaunchAnswer
 from service.jobs.launch import LaunchRequest
+from service.jobs.scopes import find_call_scopes
 from service.mcp.confirmation import approved_request
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import CREATES, McpTool, ToolArguments, build_tool
@@ -145,6 +146,7 @@ def build_tools(retention: str) -> list[McpTool]:
             "Ask a model",
             CREATES,
             Scope.INFERENCE,
+            scope_finder=find_call_scopes,
             retention=retention,
             model="meta-llama/Llama-3.3-70B-Instruct",
             inputs="Name three rivers.",

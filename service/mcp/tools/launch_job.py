@@ -29,6 +29,7 @@ from service.jobs.approval import describe_work, price_launch
 from service.jobs.defaults import lost_output_notes, output_bucket, resolve_defaults
 from service.jobs.dry_run import LaunchAnswer
 from service.jobs.launch import LaunchRequest
+from service.jobs.scopes import find_job_scopes
 from service.jobs.secrets import split_secrets
 from service.mcp.confirmation import approved_request
 from service.mcp.dependencies import AppDep, CallerDep
@@ -183,6 +184,7 @@ def build_tools(retention: str) -> list[McpTool]:
             "Launch a job",
             CREATES,
             Scope.JOBS,
+            scope_finder=find_job_scopes,
             retention=retention,
             image="python:3.12",
             command=["python", "-c", "print(1)"],

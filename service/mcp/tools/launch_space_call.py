@@ -15,6 +15,7 @@ from service.jobs.approval import describe_work
 from service.jobs.defaults import resolve_defaults
 from service.jobs.dry_run import LaunchAnswer
 from service.jobs.launch import LaunchRequest
+from service.jobs.scopes import find_call_scopes
 from service.mcp.confirmation import approved_request
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import CREATES, McpTool, ToolArguments, build_tool
@@ -137,6 +138,7 @@ def build_tools(retention: str) -> list[McpTool]:
             "Call a Space",
             CREATES,
             Scope.INFERENCE,
+            scope_finder=find_call_scopes,
             retention=retention,
             space="black-forest-labs/FLUX.1-schnell",
             api_name="/infer",

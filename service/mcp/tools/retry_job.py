@@ -10,11 +10,12 @@ from schema.jobs.queries import JobStatus
 from schema.specs.base import Spec
 from schema.specs.batch import BatchSpec
 from schema.workspaces import store as workspace_store
-from service.auth.caller import Caller, Scope
+from service.auth.caller import ACTING_SCOPES, Caller
 from service.jobs import batches, operations, retries
 from service.jobs.approval import describe_work, price_launch
 from service.jobs.batches import CopiedItems
 from service.jobs.launch import LaunchRequest
+from service.jobs.scopes import find_retry_scopes
 from service.jobs.secrets import split_secrets
 from service.mcp.confirmation import ConfirmationToken, approved_request
 from service.mcp.dependencies import AppDep, CallerDep
@@ -121,7 +122,8 @@ def build_tools() -> list[McpTool]:
             retry_job,
             "Run a job again",
             CREATES,
-            *Scope,
+            *ACTING_SCOPES,
+            scope_finder=find_retry_scopes,
             job_id=EXAMPLE_JOB_ID,
             overrides={"flavor": "a10g-large"},
         )

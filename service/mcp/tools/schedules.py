@@ -12,9 +12,10 @@ from schema.common.text import truncate
 from schema.schedules import store as schedule_store
 from schema.schedules.cron import CronTrigger
 from schema.schedules.tables import MissedPolicy, OverlapPolicy
-from service.auth.caller import Caller, Scope
+from service.auth.caller import ACTING_SCOPES, Caller, Scope
 from service.jobs import operations
 from service.jobs.launch import LaunchRequest
+from service.jobs.scopes import find_schedule_scopes
 from service.mcp.confirmation import ConfirmationToken, approved_request
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import (
@@ -241,7 +242,8 @@ def build_tools() -> list[McpTool]:
             create_schedule,
             "Create a schedule",
             CREATES,
-            *Scope,
+            *ACTING_SCOPES,
+            scope_finder=find_schedule_scopes,
             cron="0 9 * * 1-5",
             timezone="Europe/Paris",
             job=job,
@@ -251,9 +253,11 @@ def build_tools() -> list[McpTool]:
             update_schedule,
             "Change a schedule",
             CREATES,
-            *Scope,
+            *ACTING_SCOPES,
             schedule_id=handle,
             paused=True,
         ),
-        build_tool(delete_schedule, "Delete a schedule", DESTRUCTIVE, *Scope, schedule_id=handle),
+        build_tool(
+            delete_schedule, "Delete a schedule", DESTRUCTIVE, *ACTING_SCOPES, schedule_id=handle
+        ),
     ]

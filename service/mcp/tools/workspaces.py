@@ -10,7 +10,7 @@ from schema.common.money import format_usd, to_micro_usd
 from schema.workspaces import store as workspace_store
 from schema.workspaces.defaults import WorkspaceDefaults
 from schema.workspaces.store import WorkspaceChange
-from service.auth.caller import Scope
+from service.auth.caller import ACTING_SCOPES
 from service.jobs import operations
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import IDEMPOTENT_WRITE, READ_ONLY, McpTool, build_tool, tool_result
@@ -170,7 +170,11 @@ def build_tools() -> list[McpTool]:
     handle = "ws_01krz4c0s0e5xv4k6w2q8ntb7m"
     return [
         build_tool(
-            create_workspace, "Create a workspace", IDEMPOTENT_WRITE, *Scope, name="llama-finetune"
+            create_workspace,
+            "Create a workspace",
+            IDEMPOTENT_WRITE,
+            *ACTING_SCOPES,
+            name="llama-finetune",
         ),
         build_tool(
             workspace_status,
@@ -184,7 +188,7 @@ def build_tools() -> list[McpTool]:
             update_workspace,
             "Change a workspace",
             IDEMPOTENT_WRITE,
-            *Scope,
+            *ACTING_SCOPES,
             workspace_id=handle,
             defaults={"flavor": "a10g-small", "timeout": "2h"},
         ),
@@ -192,7 +196,7 @@ def build_tools() -> list[McpTool]:
             archive_workspace,
             "Archive a workspace",
             IDEMPOTENT_WRITE,
-            *Scope,
+            *ACTING_SCOPES,
             workspace_id=handle,
         ),
     ]

@@ -24,11 +24,11 @@ IDENTITY_GUARDS: Final = (
         middleware,
         test_auth_scopes,
         edge_asks_for_the_scope=(
-            "if scope in caller.obtainable_scopes:",
-            "if False:",
+            "[each for each in Scope if each in needed & caller.obtainable_scopes]",
+            "list[Scope]()",
         ),
         only_browsing_without_a_sign_in=(
-            "if all(method in _ANONYMOUS_METHODS for method, _ in parse_calls(body)):",
+            "if all(call.method in _ANONYMOUS_METHODS for call in parse_calls(body)):",
             "if True:",
         ),
         a_wrong_token_is_nobodys=(
@@ -89,7 +89,7 @@ IDENTITY_GUARDS: Final = (
         test_auth_scopes,
         readers_do_not_act_for_an_organisation=("if org.role_in_org in _ACTING", "if org.name"),
         permissions_are_of_an_organisation=(
-            'if entry.entity.type == "org" and _PERMISSIONS[Scope.JOBS] in entry.permissions',
+            'if entry.entity.type == "org" and _LAUNCH_PERMISSION in entry.permissions',
             'if entry.entity.type == "none"',
         ),
         the_hubs_refusal_counts=(

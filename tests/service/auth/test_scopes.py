@@ -297,7 +297,7 @@ async def test_whoami_tells_what_a_token_allows_and_lacks(
         "token_kind": "oauth",
         "token_expires_at": None,
         "scopes": ["jobs"],
-        "missing_scopes": ["inference-api"],
+        "missing_scopes": ["contribute-repos", "inference-api", "read-repos"],
         "namespaces": ["ada", "acme"],
         "hold": None,
         "open_jobs": 1,

@@ -50,7 +50,7 @@ async def test_without_a_token_a_client_is_told_where_to_sign_in(service_url: st
     challenge = response.headers["www-authenticate"]
     assert challenge == (
         f'Bearer resource_metadata="http://127.0.0.1:8765{METADATA_PATH}/mcp", '
-        'scope="openid profile jobs inference-api"'
+        'scope="openid profile jobs inference-api contribute-repos read-repos"'
     )
 
 

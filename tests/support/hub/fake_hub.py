@@ -55,6 +55,19 @@ class FakeHub:
     space_lookups: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """The token and the Space of each look-up."""
     answers_spaces: bool = True
+    visible_repos: set[str] = field(default_factory=set[str])
+    """Datasets that every token sees."""
+
+    def rename_token(self, token: str, name: str) -> str:
+        """Give a token another name, because the service remembers what a token allows."""
+        self.whoami_by_token[name] = self.whoami_by_token.pop(token)
+        return name
+
+    async def list_tree(self, request: Request) -> Response:
+        """Answer like `GET /api/datasets/{owner}/{name}/tree/main`."""
+        if "{owner}/{name}".format(**request.path_params) in self.visible_repos:
+            return JSONResponse([])
+        return JSONResponse({"error": "Repository not found"}, 404)
 
     async def answer_whoami(self, request: Request) -> Response:
         """Answer like `GET /api/whoami-v2`."""
@@ -110,6 +123,7 @@ def run_fake_hub() -> Generator[FakeHub]:
         Route(check, hub.check_launch, methods=["POST"]),
         Route("/api/jobs/hardware", hub.list_hardware),
         Route("/api/spaces/{owner}/{name}", hub.describe_space),
+        Route("/api/datasets/{owner}/{name}/tree/main", hub.list_tree),
     ]
     with serve_app(Starlette(routes=routes)) as url:
         hub.url = url
