@@ -1,5 +1,8 @@
 """Redaction of a job's secrets in text, in every form in which a job is likely to print them.
 
+A secret may be JSON, lines of NAME=VALUE, a URL with a password, or base64 of one of these. The
+program reads it, and may print a part of it: each part that is no common word is searched too.
+
 All forms are searched in the text as it was written, overlapping matches included, and only the
 matches are replaced. Nothing else is changed, and the marks are not searched again.
 
@@ -18,11 +21,9 @@ from urllib.parse import quote, quote_plus
 from schema.accounts.vault import Secret
 from schema.specs.hub_job import TOKEN_VARIABLE
 from schema.specs.inputs.hub_tokens import TOKEN_PATTERN
+from workers.artifacts.secret_parts import find_secret_parts, is_redactable
 from workers.hub.log_stream import GAP
 
-_MIN_SECRET_CHARS: Final = 6
-_SHORT_NUMBER_PATTERN: Final = re.compile(r"[\d.,:+-]{1,11}")
-_PLAIN_WORD_PATTERN: Final = re.compile(r"[^\W\d_]([^\W\d_A-Z]{0,14}|[A-Z]{0,14})")
 _MIN_SECRET_LINE_CHARS: Final = 20
 """A line of a secret, as in a PEM key, is a secret itself if it is this long and has no space."""
 
@@ -147,24 +148,25 @@ def _apply_marks(text: str, start: int, end: int, matches: Sequence[_SecretMatch
     return "".join([*parts, text[start:end]])
 
 
-def is_redactable(secret: str) -> bool:
-    """Tell whether a secret is so unusual that a text which contains it contains the secret."""
-    plain = _SHORT_NUMBER_PATTERN.fullmatch(secret) or _PLAIN_WORD_PATTERN.fullmatch(secret)
-    return len(secret) >= _MIN_SECRET_CHARS and not plain
-
-
 def _printed_forms(secret: str) -> set[str]:
     """Return the forms in which a secret may be printed; none if it cannot be redacted."""
     secret = secret.strip()
     if not is_redactable(secret):
         return set()
-    unix_text = "\n".join(secret.splitlines())
-    lines = {line.strip() for line in secret.splitlines()} - {secret}
-    parts = {
-        line for line in lines if len(line) >= _MIN_SECRET_LINE_CHARS and not re.search(r"\s", line)
-    }
-    plain_forms = {secret, unix_text} | {part for part in parts if is_redactable(part)}
-    return plain_forms | {form for text in (secret, unix_text) for form in _encoded_forms(text)}
+    texts = {secret, *find_secret_parts(secret)}
+    forms = {line for text in texts for line in _telling_lines(text)}
+    for text in texts:
+        unix_text = "\n".join(text.splitlines())
+        forms |= {text, unix_text, *_encoded_forms(text), *_encoded_forms(unix_text)}
+    return forms
+
+
+def _telling_lines(text: str) -> Iterator[str]:
+    """Yield the lines of a secret that are secrets themselves."""
+    for line in {line.strip() for line in text.splitlines()} - {text}:
+        is_telling = len(line) >= _MIN_SECRET_LINE_CHARS and not re.search(r"\s", line)
+        if is_telling and is_redactable(line):
+            yield line
 
 
 def _encoded_forms(text: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from tests.service.mcp.tools import test_job_logs
 from tests.workers.artifacts import test_log_capture, test_redaction
 from tests.workers.attempts import test_run as test_attempt_run
 from tests.workers.hub import test_log_stream
-from workers.artifacts import log_capture, redaction
+from workers.artifacts import log_capture, redaction, secret_parts
 from workers.attempts import run as attempt_run
 from workers.hub import client as hub_client
 from workers.hub import log_stream
@@ -60,12 +60,12 @@ REDACTION_GUARDS: Final = (
         base64_has_three_places=("for shift in range(3):", "for shift in range(1):"),
         overlapping_secrets_are_found=("start + 1)", "start + len(form.text))"),
         overlapping_finds_are_one=("end=max(match.end, merged[-1].end)", "end=merged[-1].end"),
-        plain_words_stay=("and not plain", ""),
         what_is_next_to_a_gap_is_not_kept=(
             "_apply_marks(text, start, gap_start, matches)",
             "_apply_marks(text, start, start + gap, matches)",
         ),
-        lines_of_a_key_are_found_alone=("if is_redactable(part)}", "if not part}"),
+        lines_of_a_key_are_found_alone=("if is_telling and is_redactable(line):", "if not line:"),
+        parts_are_searched=("{secret, *find_secret_parts(secret)}", "{secret}"),
         a_token_does_not_replace_a_secret_of_its_name=(
             "named = [*secrets.items()]",
             "named = [pair for pair in secrets.items() if pair[0] != TOKEN_VARIABLE]",
@@ -75,6 +75,12 @@ REDACTION_GUARDS: Final = (
         hub_tokens,
         test_redaction,
         names_are_no_tokens=("[A-Za-z0-9]{30,}", "[A-Za-z0-9_]{3,}"),
+    ),
+    *mutants_in_file(
+        secret_parts,
+        test_redaction,
+        plain_words_stay=("and not plain", ""),
+        common_words_in_a_secret_stay=("return not is_phrase or", "return True or"),
     ),
     *mutants_in_file(
         log_stream,

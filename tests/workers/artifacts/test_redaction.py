@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from schema.accounts.vault import Secret
 from workers.artifacts.log_capture import MAX_LINE_CHARS, LineBuffer
-from workers.artifacts.redaction import Redactor, is_redactable
+from workers.artifacts.redaction import Redactor
+from workers.artifacts.secret_parts import is_redactable
 from workers.hub.log_stream import LogStreamParser
 
 KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSj+Ag/EAA=\n-----END KEY-----"
@@ -112,6 +114,92 @@ def test_a_secret_is_found_in_any_form_it_is_likely_to_have(form: str) -> None:
     assert (hidden[:7], hidden[-6:]) == ("before ", " after")
     assert "[redacted:KEY]" in hidden
     assert len(hidden) < 100
+
+
+PEM_LINE = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"
+PEM = f"-----BEGIN PRIVATE KEY-----\n{PEM_LINE}\n-----END PRIVATE KEY-----"
+ACCOUNT: dict[str, Any] = {
+    "type": "service_account",
+    "region": "europe-west4",
+    "auth": {"accounts": [{"user": "admin", "password": "hunter2!x", "pin": "swordfish-a"}]},
+    "private_key_id": "f871b60d0617be19393bb66ea142887fc9621360",
+    "client_id": 123456789012345,
+    "private_key": f"{PEM}\n",
+    "inner": json.dumps({"api_key": "k3y-\n-of-two-lines"}),
+}
+ENV_FILE = "# settings\nexport API_KEY='s3cr3t-9f8e'\nMODE=fast\nKEY=\"one\\ntwo-of-it-9\"\nURL=x://u:p%40ss-w0rd@h/d"
+
+
+@pytest.mark.parametrize(
+    ("secret", "printed"),
+    [
+        (json.dumps(ACCOUNT, indent=indent), printed)
+        for indent in (None, 2)
+        for printed in [
+            "hunter2!x",
+            ACCOUNT["private_key_id"],
+            "123456789012345",
+            PEM,
+            PEM_LINE,
+            repr(PEM)[1:-1],
+            json.dumps(PEM)[1:-1],
+            base64.b64encode(b"hunter2!x").decode(),
+            quote("hunter2!x", safe=""),
+            "k3y-\n-of-two-lines",
+        ]
+    ]
+    + [
+        (base64.b64encode(json.dumps(ACCOUNT).encode()).decode(), "hunter2!x"),
+        (base64.encodebytes(json.dumps(ACCOUNT).encode()).decode(), PEM_LINE),
+        (json.dumps([{"password": "swordfish-a"}]), "swordfish-a"),
+        (ENV_FILE, "s3cr3t-9f8e"),
+        (ENV_FILE, "one\ntwo-of-it-9"),
+        (ENV_FILE, "p@ss-w0rd"),
+        ("AccountName=x;AccountKey=b64/Key+9==;Suffix=core", "b64/Key+9=="),
+        ("postgresql://ada:p%40ss-w0rd@db.example/main", "p@ss-w0rd"),
+    ],
+)
+def test_a_part_of_a_secret_is_found_as_a_program_prints_it(secret: str, printed: str) -> None:
+    """A key is parsed by every library that takes it; what is printed is a value of it."""
+    redacted = make_redactor(SA=secret).redact_lines(f"got {printed} here".split("\n"))
+
+    assert re.sub(r"\[redacted:SA\]", "", "\n".join(redacted)).split() == ["got", "here"]
+
+
+@given(
+    values=st.recursive(
+        st.text(alphabet=LETTERS + '\n"\\é', min_size=12, max_size=30).filter(
+            lambda text: "\n" not in text.strip() and len(text.strip()) >= 12
+        ),
+        lambda inner: (
+            st.lists(inner, min_size=1, max_size=3)
+            | st.dictionaries(st.text(alphabet="abc", min_size=1), inner, min_size=1, max_size=3)
+        ),
+        max_leaves=6,
+    )
+)
+def test_no_value_of_a_json_secret_is_kept(values: Any) -> None:
+    """However deep it stands, and whatever had to be escaped in it."""
+    redactor = make_redactor(SA=json.dumps({"all": values}))
+
+    for value in _leaves(values):
+        assert not set(LETTERS) & set(
+            redactor.redact(f"- {value.strip()} -").replace("[redacted:SA]", "")
+        )
+
+
+def _leaves(values: Any) -> list[str]:
+    if isinstance(values, str):
+        return [values]
+    inside = values.values() if isinstance(values, dict) else values
+    return [leaf for value in inside for leaf in _leaves(value)]
+
+
+def test_common_words_in_a_secret_do_not_spoil_the_log() -> None:
+    """A service account names its type and its region, and so does every line about it."""
+    text = "using service_account admin in europe-west4, MODE=fast"
+
+    assert make_redactor(SA=json.dumps(ACCOUNT), ENV=ENV_FILE).redact(text) == text
 
 
 def test_a_key_is_found_over_lines_and_each_line_says_so() -> None:
