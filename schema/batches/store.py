@@ -140,11 +140,11 @@ _COUNT_ITEMS: Final = f"""
 _GET_ITEMS_SOURCE: Final = "SELECT result -> 'source' FROM job_payload WHERE job_id = $1"
 
 _FIND_MOST_COMMON_FAILURE: Final = """
-SELECT reason, message, count(*) AS times
+SELECT reason, min(message) AS message, count(*) AS times
   FROM batch_item
  WHERE job_id = $1
    AND state IN ('failed', 'unknown')
- GROUP BY reason, message
+ GROUP BY reason, regexp_replace(message, '[0-9]+', '0', 'g')
  ORDER BY times DESC, reason, message
  LIMIT 1
 """
@@ -313,7 +313,7 @@ async def get_items_source(tx: Transaction, job_id: UUID) -> dict[str, Any] | No
 
 
 async def find_most_common_failure(tx: Transaction, job_id: UUID) -> CommonFailure | None:
-    """Return the most common failure of the items without a result."""
+    """Return the most common failure of the items; messages may differ in their numbers."""
     row = await tx.fetchrow(_FIND_MOST_COMMON_FAILURE, job_id)
     return (
         None if row is None else CommonFailure(Reason(row["reason"]), row["message"], row["times"])

@@ -52,6 +52,7 @@ class BatchItem(Record):
     tries: int = Field(sa_column_kwargs=with_server_default("0"))
     """How often it was sent without an outcome."""
     result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    """Its answer; of a failed one, what came back and can be used for nothing."""
     reason: Reason | None = Field(default=None, sa_type=TEXT)
     message: str | None = Field(default=None, sa_type=TEXT)
     """What upstream said about it, in its words."""
@@ -65,7 +66,10 @@ class BatchItemTable(BatchItem, table=True):
     __table_args__ = (
         check_in_enum("state", ItemState),
         CheckConstraint("length(custom_id) BETWEEN 1 AND 200", name="custom_id_length"),
-        CheckConstraint("(state = 'done') = (result IS NOT NULL)", name="done_with_a_result"),
+        CheckConstraint(
+            "state = 'failed' OR (state = 'done') = (result IS NOT NULL)",
+            name="done_with_a_result",
+        ),
         CheckConstraint(
             "(state IN ('failed', 'unknown')) = (reason IS NOT NULL)", name="failed_for_a_reason"
         ),

@@ -271,9 +271,11 @@ class _ShownItem:
 
 
 def _show_item(item: ItemStatus, query: ResultQuery, max_bytes: int) -> _ShownItem:
-    text = item.excerpt or item.message or ""
+    answer = item.excerpt
     if item.result is not None:
-        text = _describe_item_answer(item.result, with_facts=query.limit == 1)
+        answer = _describe_item_answer(item.result, with_facts=query.limit == 1)
+    # A failed item may have both: why, and what came back.
+    text = "\n".join(filter(None, [item.message, answer]))
     part = take_fitting_start(text[query.offset :], max_bytes)
     ends_early = item.excerpt is not None or len(item.message or "") >= max_bytes
     is_cut = ends_early or query.offset + len(part) < len(text)

@@ -259,4 +259,6 @@ def _last_step(stored: StoredResult, diagnosis: Diagnosis | None) -> str:
         return (
             "The answer was cut off at max_tokens; launch it again with more, if it is incomplete."
         )
+    if result is not None and result.get("finish_reason") == "content_filter":
+        return "A content filter cut the answer off; ask in other words, if it is incomplete."
     return "Nothing is left to do."

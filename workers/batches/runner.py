@@ -195,15 +195,15 @@ class BatchRunner:
         """Return the outcome of an item, and let the throttle know what it means for the others."""
         now = anyio.current_time()
         match outcome:
-            case Completed(run_result, files) if run_result.state is JobState.SUCCEEDED:
-                self._throttle.record_response()
-                return _completed_item(item, run_result.result or {}, files)
             case TokenRejected() | Rejected(Reason.INSUFFICIENT_CREDITS):
                 self._stop_outcome = outcome
                 return ItemOutcome(item.position, ItemState.PENDING, item.tries)
-            case Completed(RunResult(reason=reason, message=message)) | Rejected(reason, message):
+            case Completed(run_result, files):
                 self._throttle.record_response()
-                return _failed_item(item, reason or Reason.INTERNAL, message)
+                return _answered_item(item, run_result, files)
+            case Rejected(reason, message):
+                self._throttle.record_response()
+                return _failed_item(item, reason, message)
             case RetryLater(message, retry_after):
                 self._throttle.record_refusal(retry_after, now=now)
                 return self._retry_unless_exhausted(
@@ -293,20 +293,25 @@ def _failed_item(item: ItemToSend, reason: Reason, message: str | None) -> ItemO
     )
 
 
-def _completed_item(
-    item: ItemToSend, result: dict[str, Any], files: Iterable[NewJobFile]
+def _answered_item(
+    item: ItemToSend, run_result: RunResult, files: Iterable[NewJobFile]
 ) -> ItemOutcome:
+    """Return the outcome of an item whose call was carried out; a failed one may have a result."""
+    is_done = run_result.state is JobState.SUCCEEDED
+    result = run_result.result or ({} if is_done else None)
     # The files of all items are files of one job, and two items may have a file of the same name.
     renamed = tuple(replace(file, name=f"{item.position}-{file.name}") for file in files)
     if renamed:
-        result = result | {"files": [file.name for file in renamed]}
-    usage = result.get("usage")
+        result = (result or {}) | {"files": [file.name for file in renamed]}
+    usage = (result or {}).get("usage")
     tokens = cast("dict[str, Any]", usage) if isinstance(usage, dict) else {}
     return ItemOutcome(
         item.position,
-        ItemState.DONE,
+        ItemState.DONE if is_done else ItemState.FAILED,
         item.tries + 1,
         result=result,
+        reason=None if is_done else run_result.reason or Reason.INTERNAL,
+        message=None if is_done else run_result.message,
         files=renamed,
         prompt_tokens=_parse_token_count(tokens.get("prompt_tokens")),
         completion_tokens=_parse_token_count(tokens.get("completion_tokens")),

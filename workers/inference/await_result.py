@@ -115,6 +115,12 @@ class AcceptedCall:
             "provider": self.provider or response.provider,
             **fields,
         }
+        if output.problem is not None:
+            message = f"{provider} has answered, but {_describe_empty_answer(output)}"
+            run_result = RunResult(
+                JobState.FAILED, "NOTHING_USABLE", Reason.CALL_FAILED, message, result=result
+            )
+            return Completed(run_result, tuple(files))
         return Completed(RunResult(JobState.SUCCEEDED, "ANSWERED", result=result), tuple(files))
 
     async def _await_output(self, response: RouterResponse) -> TaskOutput:
@@ -188,7 +194,7 @@ class AcceptedCall:
             ]
         vectors = output.result.get("embeddings")
         if vectors is None:
-            return output.result, []
+            return output.result, output.files
         counts = {"count": len(vectors), "dimensions": _count_dimensions(vectors)}
         text = await anyio.to_thread.run_sync(partial(json.dumps, vectors, separators=(",", ":")))
         if len(text) <= _MAX_INLINE_CHARS:
@@ -229,6 +235,18 @@ def failed_outcome(
 ) -> Completed:
     """Build the outcome of an accepted call that failed."""
     return Completed(RunResult(JobState.FAILED, stage, reason, message), files)
+
+
+def _describe_empty_answer(output: TaskOutput) -> str:
+    """Say what came back of a call that can be used for nothing, and what it cost."""
+    usage = output.result.get("usage", {})
+    counts = [
+        f"{usage[name]:,} {name.partition('_')[0]} tokens"
+        for name in ("prompt_tokens", "completion_tokens")
+        if isinstance(usage.get(name), int)
+    ]
+    cost = f" It used {' and '.join(counts)}." if counts else ""
+    return f"with nothing that can be used: {output.problem}.{cost} The result has what came back."
 
 
 def _outcome_of_hub_error(provider: str, error: HubError) -> Outcome:

@@ -1,6 +1,7 @@
 """Parser of providers' responses: one shape of output for each task, whatever the provider.
 
-text         chat-completion, text-generation, summarization, translation, image-to-text,
+chat         chat-completion, in `workers.inference.chat_answers`
+text         text-generation, summarization, translation, image-to-text,
              automatic-speech-recognition (with `chunks`, where it has them)
 labels       text-, zero-shot- and image-classification: label and score, the highest score first
 embeddings   feature-extraction: one for each text
@@ -15,8 +16,11 @@ from typing import Annotated, Any, Final, cast
 
 from pydantic import Field, TypeAdapter
 
+from schema.artifacts.files import NewJobFile
+from schema.common.text import quote_value, shorten
 from schema.specs.inference import CHAT, EMBEDDINGS
-from workers.inference.router import RouterResponse
+from workers.inference import chat_answers
+from workers.inference.router import RouterResponse, parse_error_message
 
 _MEDIA_KINDS: Final = {
     "text-to-image": "image",
@@ -28,6 +32,9 @@ _MEDIA_KINDS: Final = {
 _LABEL_TASKS: Final = frozenset(
     {"text-classification", "zero-shot-classification", "image-classification"}
 )
+_WRITING_TASKS: Final = frozenset({"text-generation", "summarization", "translation"})
+_MAX_SHOWN_BYTES: Final = 400
+_MAX_ERROR_CHARS: Final = 300
 _TEXT_FIELDS: Final = (
     "generated_text",
     "summary_text",
@@ -57,6 +64,10 @@ class TaskOutput:
     """The part that goes into the result."""
     media: list[bytes | str] = field(default_factory=list["bytes | str"])
     """The part that becomes files; a text is the URL to fetch a file from."""
+    files: list[NewJobFile] = field(default_factory=list[NewJobFile])
+    """The parts of the result that are too long for it."""
+    problem: str | None = None
+    """Why nothing of it can be used; None if something can."""
 
 
 def media_kind(task: str) -> str | None:
@@ -73,9 +84,14 @@ def parse_response(task: str, response: RouterResponse) -> TaskOutput:
     if task in _MEDIA_KINDS and not response.is_json:
         return TaskOutput(media=[response.body])
     try:
-        return parse_json(task, response.json())
+        answer = response.json()
     except ValueError:
-        raise UnreadableResponse("it is not JSON") from None
+        beginning = shorten(response.body[:_MAX_SHOWN_BYTES].decode(errors="replace"), 100)
+        form = response.media_type or "without a media type"
+        raise UnreadableResponse(
+            f"it is not JSON ({form}); it begins with {quote_value(beginning, 100)}"
+        ) from None
+    return parse_json(task, answer)
 
 
 def parse_json(task: str, answer: Any) -> TaskOutput:
@@ -85,18 +101,39 @@ def parse_json(task: str, answer: Any) -> TaskOutput:
         UnreadableResponse: it has no known format of its task.
     """
     try:
-        if task in _MEDIA_KINDS:
-            return TaskOutput(
-                _parse_usage(answer), [_parse_media(item) for item in _find_media(answer)]
-            )
-        return TaskOutput({**_select_parser(task)(answer), **_parse_usage(answer)})
-    except (LookupError, TypeError, AttributeError, ValueError):
-        raise UnreadableResponse(f"it is no answer of {task}") from None
+        return _parse_output(task, answer)
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError):
+        message = parse_error_message(answer) if isinstance(answer, dict) else ""
+        problem = (
+            f"with an error: {shorten(message, _MAX_ERROR_CHARS, keeps_end=True).removesuffix('.')}"
+            if message
+            else f"it is no answer of {task}"
+        )
+        raise UnreadableResponse(problem) from None
+
+
+def _parse_output(task: str, answer: Any) -> TaskOutput:
+    usage = _parse_usage(answer)
+    if task == CHAT:
+        result, files = chat_answers.parse_chat(answer)
+        return TaskOutput({**result, **usage}, [], files, chat_answers.describe_unusable(result))
+    if (kind := media_kind(task)) is not None:
+        media = [_parse_media(item) for item in _find_media(answer)]
+        return TaskOutput(usage, media, problem=None if media else f"no {kind}")
+    result = {**_select_parser(task)(answer), **usage}
+    return TaskOutput(result, problem=_describe_empty(task, result))
+
+
+def _describe_empty(task: str, result: Mapping[str, Any]) -> str | None:
+    """Say what a result lacks; a recording, or a picture, may well have no text in it."""
+    if result.get("labels") == []:
+        return "no labels"
+    if task in _WRITING_TASKS and not str(result["text"]).strip():
+        return "no text"
+    return None
 
 
 def _select_parser(task: str) -> Callable[[Any], dict[str, Any]]:
-    if task == CHAT:
-        return _parse_chat
     if task == EMBEDDINGS:
         return _parse_embeddings
     return _parse_labels if task in _LABEL_TASKS else _parse_text
@@ -108,20 +145,6 @@ def _parse_usage(answer: Any) -> dict[str, Any]:
             return {"usage": usage}
         case _:
             return {}
-
-
-def _parse_chat(answer: Any) -> dict[str, Any]:
-    choice = answer["choices"][0]
-    message = choice["message"]
-    text = message.get("content")
-    if not isinstance(text, str | None):
-        raise TypeError
-    return {
-        "text": text,
-        "finish_reason": choice.get("finish_reason"),
-        **_optional_field(message, "tool_calls"),
-        **({"model": model} if isinstance(model := answer.get("model"), str) else {}),
-    }
 
 
 def _parse_text(answer: Any) -> dict[str, Any]:

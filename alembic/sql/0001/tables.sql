@@ -407,7 +407,8 @@ CREATE TABLE batch_item (
     CONSTRAINT ck_batch_item_state_known CHECK (state IN (
         'pending', 'sent', 'done', 'failed', 'unknown')),
     CONSTRAINT ck_batch_item_sent_by_a_run CHECK (state <> 'sent' OR run_id IS NOT NULL),
-    CONSTRAINT ck_batch_item_done_with_a_result CHECK ((state = 'done') = (result IS NOT NULL)),
+    CONSTRAINT ck_batch_item_done_with_a_result CHECK (
+        state = 'failed' OR (state = 'done') = (result IS NOT NULL)),
     CONSTRAINT ck_batch_item_failed_for_a_reason CHECK (
         (state IN ('failed', 'unknown')) = (reason IS NOT NULL))
 ) WITH (fillfactor = 70);

@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from huggingface_hub import HfApi
+from starlette.responses import JSONResponse
 
 from schema.accounts import credentials
 from schema.accounts.tables import Hold
@@ -197,6 +198,30 @@ async def test_what_goes_wrong_with_an_item_is_its_own(
     assert "too long" in (items["say 1"].message or "")
     assert items["say 3"].reason is Reason.OUTCOME_UNKNOWN
     assert running_router.router.calls_by_prompt == dict.fromkeys(make_prompts(5), 1)
+
+
+async def test_an_item_that_brought_nothing_usable_fails_with_what_it_brought(
+    worker: Worker, submit_batch: BatchFactory, running_router: RunningRouter
+) -> None:
+    """Its tokens were paid for, so they are counted; equal failures are one, whatever they cost."""
+
+    def rule(prompt: str, _: int) -> Any:
+        choice = {"message": {"reasoning": prompt * len(prompt)}, "finish_reason": "length"}
+        usage = {"prompt_tokens": 3, "completion_tokens": 10 * int(prompt[-1])}
+        return JSONResponse({"choices": [choice], "usage": usage})
+
+    running_router.router.rule = rule
+    job = await submit_batch(make_prompts(2))
+
+    status = await run_to_end(worker, job)
+
+    items = await read_items(worker.database, job)
+    assert {f"{item.state}" for item in items.values()} == {"failed"}
+    assert "only reasoning" in (items["say 1"].message or "")
+    assert (items["say 1"].result or {})["reasoning"] == "say 1" * 5
+    assert (await count_outcomes(worker.database, job)).completion_tokens == 10
+    assert status.state is JobState.FAILED
+    assert (status.message or "").startswith("2 of 2 items: ")
 
 
 async def test_what_is_in_doubt_is_repeated_if_that_was_asked_for_and_not_for_ever(

@@ -39,6 +39,56 @@ def chat_response(text: str = "Hello") -> Response:
     return JSONResponse({"choices": [{"message": {"content": text}}]})
 
 
+@pytest.mark.parametrize(
+    ("call", "answers", "says"),
+    [
+        (
+            CHAT,
+            [
+                JSONResponse(
+                    {
+                        "choices": [{"message": {"reasoning": "Hm"}, "finish_reason": "length"}],
+                        "usage": {"prompt_tokens": 3, "completion_tokens": 7},
+                    }
+                )
+            ],
+            "It used 3 prompt tokens and 7 completion tokens.",
+        ),
+        (
+            {"task": "text-to-image", "model": "m/m", "inputs": "a cat"},
+            ["nscale", JSONResponse({"data": []})],
+            "no image",
+        ),
+        (
+            {"task": "text-generation", "model": "m/m", "inputs": "One"},
+            ["hf-inference", JSONResponse([{"generated_text": " "}])],
+            "no text",
+        ),
+    ],
+)
+async def test_a_call_that_brought_nothing_usable_fails_and_says_what_it_brought(
+    ada_caller: ModelCaller,
+    scripted_hub: ScriptedHub,
+    call: dict[str, Any],
+    answers: list[Response | str],
+    says: str,
+) -> None:
+    """It was paid for, so what did come back is its result."""
+    scripted_hub.answers = [
+        offers_response(answer, task=call["task"]) if isinstance(answer, str) else answer
+        for answer in answers
+    ]
+
+    outcome = await ada_caller.call_model(**call)
+
+    reason, message = read_failure(outcome)
+    assert isinstance(outcome, Completed)
+    assert reason is Reason.CALL_FAILED
+    assert "nothing that can be used" in message
+    assert says in message
+    assert (outcome.run_result.result or {})["model"] == "m/m"
+
+
 def queue_response() -> Response:
     place = "https://queue.fal.run/fal-ai/models/requests/r1"
     return JSONResponse({"request_id": "r1", "status": "IN_QUEUE", "response_url": place})
@@ -96,6 +146,9 @@ LOADING = {"error": "loading", "estimated_time": 4}
         (Response("", 200), Completed, "has answered, but it is not JSON"),
         (JSONResponse({"choices": []}), Completed, "it is no answer of chat-completion"),
         (JSONResponse({"choices": [{"message": 3}]}), Completed, "no answer of chat-completion"),
+        (JSONResponse({"error": {"message": "too busy"}}), Completed, "an error: too busy"),
+        (Response("<html>Hi</html>", media_type="text/html"), Completed, "begins with '<html>Hi"),
+        (Response("data: {}\n\n", media_type="text/event-stream"), Completed, "text/event-stream"),
         (Response("[" * 100_000, media_type="application/json"), Completed, "it is not JSON"),
     ],
 )
