@@ -12,6 +12,8 @@ from schema.jobs.progress import JobProgress
 from schema.jobs.run_tables import RunAddresses
 from schema.jobs.tables import JobState, Reason
 
+# The Hub's clock may be hours off, so only spans are taken from it: when a run started is told from
+# when its request was sent, and from when it was seen to be over.
 _RECORD_END: Final = parse_statement("""
 WITH before AS MATERIALIZED (
     SELECT job.id, job.state, cost.price_micro_usd, cost.ceiling_micro_usd
@@ -50,6 +52,12 @@ WITH before AS MATERIALIZED (
            reason = CASE WHEN over.decides THEN :reason ELSE job.reason END,
            message = CASE WHEN over.decides THEN :message ELSE job.message END,
            exit_code = CASE WHEN over.decides THEN :exit_code ELSE job.exit_code END,
+           started_at = coalesce(
+               job.started_at,
+               CASE WHEN over.decides AND NOT :never_started
+                         AND coalesce(:time_to_start, :run_duration) IS NOT NULL
+                    THEN greatest(over.posted_at, least(
+                        over.posted_at + :time_to_start, now() - :run_duration)) END),
            finished_at = CASE WHEN over.decides THEN now() ELSE job.finished_at END,
            progress = CASE WHEN over.decides THEN coalesce(:progress, job.progress)
                            ELSE job.progress END,
@@ -110,7 +118,11 @@ WITH before AS MATERIALIZED (
     RETURNING run.*
 ), moved AS (
     UPDATE job
-       SET started_at = coalesce(started_at, :started_at),
+       SET started_at = coalesce(
+               started_at,
+               CASE WHEN :started_at::timestamptz IS NOT NULL
+                    -- Whatever the Hub's clock says: after the request, and not in the future.
+                    THEN greatest(seen.posted_at, least(:started_at, now())) END),
            version = version + 1
       FROM seen
      WHERE job.id = seen.job_id

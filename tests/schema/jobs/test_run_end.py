@@ -1,7 +1,10 @@
 """The promises about runs that are over, that never were, and that turn up too late."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+import pytest
+
+from schema.billing.budgets import Rate
 from schema.db.database import Database
 from schema.jobs import queries as job_queries
 from schema.jobs import run_end, run_launch, work_queues
@@ -10,6 +13,9 @@ from schema.jobs.run_end import MIN_MISSED_LISTINGS, RunResult
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobState, Reason
 from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.jobs.job_costs import DOLLAR_MICRO_USD
+from workers.hub.job import JOB_ADAPTER
+from workers.hub.job_ending import derive_run_result
 
 NO_DELAY = timedelta(0)
 
@@ -62,6 +68,62 @@ async def test_an_ending_is_written_once(
         3,
     )
     assert status.upstream is UpstreamState.STOPPED
+
+
+@pytest.mark.parametrize("hours_off", [-5, 0, 5])
+@pytest.mark.parametrize("is_seen_running", [True, False])
+async def test_a_job_starts_before_it_ends_whatever_the_clock_of_the_hub_says(
+    database: Database,
+    make_job: JobFactory,
+    claim_jobs: ClaimFactory,
+    *,
+    hours_off: int,
+    is_seen_running: bool,
+) -> None:
+    """Between the request and the end, by our clock; how long it ran is told by the Hub's alone."""
+    await make_job(rate=Rate(DOLLAR_MICRO_USD, timedelta(hours=2)))
+    (one,) = await claim_jobs()
+    async with database.transaction() as tx:
+        await run_launch.record_remote_id(
+            tx, one.run_id, remote_id="r1", stage=None, worker="w1", poll_after=NO_DELAY
+        )
+        await tx.execute("UPDATE remote_run SET posted_at = now() - interval '1 hour'")
+        now: datetime = await tx.fetchval("SELECT now()")
+    start = now - timedelta(minutes=30) + timedelta(hours=hours_off)
+    job = JOB_ADAPTER.validate_python(
+        {
+            "id": "a" * 24,
+            "createdAt": (start - timedelta(minutes=30)).isoformat(),
+            "startedAt": start.isoformat(),
+            "finishedAt": (start + timedelta(minutes=10)).isoformat(),
+            "status": {"stage": "COMPLETED"},
+        }
+    )
+    ending = derive_run_result(job)
+    assert ending is not None
+
+    async with database.transaction() as tx:
+        if is_seen_running:
+            await run_end.record_stage(
+                tx,
+                one.run_id,
+                stage="RUNNING",
+                worker="w1",
+                started_at=job.started_at,
+                max_stage_duration=None,
+            )
+        await run_end.end_run(tx, one.run_id, ending, worker="w1")
+
+    async with database.transaction() as tx:
+        row = await tx.fetchrow(
+            "SELECT started_at, finished_at, posted_at, cost_micro_usd"
+            "  FROM job JOIN remote_run AS run ON run.job_id = job.id"
+        )
+    assert row is not None
+    assert row["posted_at"] <= row["started_at"] <= row["finished_at"]
+    assert row["cost_micro_usd"] == 10 * DOLLAR_MICRO_USD
+    if hours_off == 0 or not is_seen_running:
+        assert row["started_at"] == now - timedelta(minutes=30)
 
 
 async def test_no_run_is_called_absent_before_the_settle_window_closes(
