@@ -38,6 +38,10 @@ _MAX_CHUNK_LINES: Final = 2000
 _MAX_CHUNK_CHARS: Final = 128 * 1024
 _TURN_SECONDS: Final = 15.0
 """Seconds for the log of a job that still runs; the next poll continues from there."""
+_CATCH_UP_SECONDS: Final = 1.0
+"""Seconds after which lines that come one by one are stored: somebody may wait for them."""
+_MAX_LIVE_LINES: Final = 100
+"""Lines that come at once while a program prints; a replay of what it has printed brings more."""
 _MAX_TRIES: Final = 3
 """Tries in a row that bring no line, before the job ends without the rest of its log."""
 _RETRY_WITH_RUN_STATUSES: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS})
@@ -135,7 +139,7 @@ class _LogCapture:
 
     async def capture_new_lines(self) -> bool:
         """Read the log from its start, and store what is new; false if another worker stores it."""
-        run, deadline = self.run, time.monotonic() + _TURN_SECONDS
+        run, start = self.run, time.monotonic()
         # A secret may have started in the lines before.
         context_lines = min(self.stored_lines, self.redactor.max_secret_lines - 1)
         buffer = LineBuffer(self.redactor, context_lines)
@@ -157,7 +161,9 @@ class _LogCapture:
                             if buffer.add_line(line):
                                 await self._store_lines(buffer.take_chunk())
                         skip = max(0, skip - len(lines))
-                        if not self.is_finished and time.monotonic() > deadline:
+                        is_live = skip == 0 and len(lines) <= _MAX_LIVE_LINES
+                        turn_seconds = _CATCH_UP_SECONDS if is_live else _TURN_SECONDS
+                        if not self.is_finished and time.monotonic() - start > turn_seconds:
                             break
             except HubError:
                 await self._store_lines(buffer.take_chunk())

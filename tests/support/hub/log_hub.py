@@ -30,6 +30,8 @@ class LogHub:
     """HTTP statuses with which the next requests are refused."""
     stays_open: bool = False
     """Whether the log stays open at its end, as the log of a running job does."""
+    prints_on: bool = False
+    """Whether an open log goes on, line by line, as that of a program that reports each step."""
     request_count: int = 0
 
     async def stream_log(self, _: Request) -> Response:
@@ -52,7 +54,8 @@ class LogHub:
             raise ConnectionAbortedError
         while self.stays_open:
             await anyio.sleep(0.2)  # a log that is silent
-            yield b": keep-alive\n\n"
+            yield _format_event(self.format_line(last)) if self.prints_on else b": keep-alive\n\n"
+            last += self.prints_on
 
 
 def _format_event(text: str) -> bytes:

@@ -95,6 +95,23 @@ async def test_a_log_that_says_nothing_more_for_now_is_left_until_the_next_turn(
     assert await read_log(database, job_with_secret) == ["0", "1", "2"]
 
 
+async def test_what_a_program_prints_line_by_line_is_stored_while_it_prints(
+    worker: Worker, log_server: LogHub, database: Database, job_with_secret: Job
+) -> None:
+    """Whoever reads the log of a running job sees the last lines soon, not at the end of a turn."""
+    log_server.line_count, log_server.stays_open, log_server.prints_on = 3, True, True
+
+    with anyio.fail_after(10):
+        assert await capture_once(worker, is_over=False)
+        first = await read_log(database, job_with_secret)
+        log_server.line_count = len(first) + 1
+        assert await capture_once(worker, is_over=False)
+        second = await read_log(database, job_with_secret)
+
+    assert second == [str(number) for number in range(len(second))]
+    assert 3 < len(first) < len(second)
+
+
 async def test_a_stream_that_breaks_off_is_taken_up_where_it_broke(
     worker: Worker, log_server: LogHub, database: Database, job_with_secret: Job
 ) -> None:

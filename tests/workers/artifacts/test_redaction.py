@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
@@ -191,7 +191,7 @@ def test_no_value_of_a_json_secret_is_kept(values: Any) -> None:
 def _leaves(values: Any) -> list[str]:
     if isinstance(values, str):
         return [values]
-    inside = values.values() if isinstance(values, dict) else values
+    inside = cast("list[Any]", [*values.values()] if isinstance(values, dict) else values)
     return [leaf for value in inside for leaf in _leaves(value)]
 
 
