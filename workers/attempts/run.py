@@ -22,6 +22,7 @@ from schema.accounts.vault import Secret, Unsealable
 from schema.artifacts import files
 from schema.common.errors import Unavailable
 from schema.common.failpoints import hit_failpoint
+from schema.common.text import truncate
 from schema.db.database import Transaction
 from schema.jobs import run_end, run_launch
 from schema.jobs.run_end import RunResult
@@ -49,6 +50,7 @@ _RENEWALS_PER_LEASE: Final = 4
 _MAX_RENEWAL_INTERVAL: Final = timedelta(seconds=5)
 """A renewal also shows that the job was cancelled, so even a long lease is renewed this often."""
 
+_MAX_MESSAGE_CHARS: Final = 2000
 _STOPPED_MESSAGE: Final = "The worker was stopped meanwhile."
 
 log = structlog.stdlib.get_logger()
@@ -322,12 +324,19 @@ async def _renew_until_lost(worker: Worker, claim: ClaimedJob) -> None:
 
 
 def redact_outcome(outcome: Outcome, redactor: Redactor) -> Outcome:
-    """Return the outcome without secrets that the Hub may have repeated in its message."""
+    """Return the outcome without secrets that the Hub may have repeated in its message.
+
+    A message is cut only here: where it is cut before, a part of a secret could be left.
+    """
+
+    def redact(message: str) -> str:
+        return truncate(redactor.redact(message), _MAX_MESSAGE_CHARS, keeps_end=True)
+
     match outcome:
         case Rejected() | RetryLater() | TokenRejected() | Unknown():
-            return replace(outcome, message=redactor.redact(outcome.message))
+            return replace(outcome, message=redact(outcome.message))
         case Completed(run_result) if run_result.message is not None:
-            redacted = replace(run_result, message=redactor.redact(run_result.message))
+            redacted = replace(run_result, message=redact(run_result.message))
             return replace(outcome, run_result=redacted)
         case Created() | Completed():
             return outcome

@@ -34,7 +34,6 @@ from workers.hub.client import HubJobsClient
 _PROVIDER_HEADER: Final = "x-inference-provider"
 _HF_INFERENCE: Final = "hf-inference"
 _MAX_ERROR_BYTES: Final = 100_000
-_MAX_ERROR_CHARS: Final = 500
 _MAX_LOADING_SECONDS: Final = 600.0
 
 
@@ -123,7 +122,8 @@ class Router:
 async def _read_response(response: httpx2.Response, max_bytes: int) -> RouterResponse:
     if not response.is_success:
         body = await read_bounded(response.aiter_bytes(), _MAX_ERROR_BYTES)
-        raise _to_hub_error(response, body[:_MAX_ERROR_BYTES])
+        # A part of a secret where it is cut would not be recognised, so a longer one is left out.
+        raise _to_hub_error(response, body if len(body) <= _MAX_ERROR_BYTES else b"")
     body = await read_bounded(response.aiter_bytes(), max_bytes)
     if len(body) > max_bytes:
         raise ResponseTooLarge(f"the answer has more than {max_bytes} bytes")
@@ -172,7 +172,7 @@ def _parse_body(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError:
-        return body.decode(errors="replace").strip()[:_MAX_ERROR_CHARS]
+        return body.decode(errors="replace").strip()
 
 
 def _parse_loading_time(response: httpx2.Response, answer: Any) -> timedelta | None:

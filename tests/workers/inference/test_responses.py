@@ -9,7 +9,7 @@ from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from workers.artifacts.redaction import Redactor
 from workers.attempts.run import redact_outcome
-from workers.executor import Completed
+from workers.executor import Completed, Rejected
 from workers.inference.polling import PendingCall, ProviderCallFailed, parse_pending_call
 from workers.inference.responses import TaskOutput, UnreadableResponse, parse_json, parse_response
 from workers.inference.router import RouterResponse
@@ -143,6 +143,21 @@ def test_what_has_failed_in_a_queue_is_seen_to_have(provider: str, path: str, st
 
     with pytest.raises(ProviderCallFailed, match="no"):
         waiting.parse_status(state)
+
+
+@pytest.mark.parametrize("before", [990, 999, 1010])
+def test_a_message_is_cut_after_it_was_searched(before: int) -> None:
+    """A secret where it is cut is not left in part; the end says what went wrong."""
+    message = f"{'x' * before}hf_secret_1{'y' * 2000}the end"
+
+    outcome = redact_outcome(
+        Rejected(Reason.INVALID_REQUEST, message), Redactor({"T": Secret("hf_secret_1")})
+    )
+
+    assert isinstance(outcome, Rejected)
+    assert "secret" not in outcome.message
+    assert outcome.message.endswith("the end")
+    assert len(outcome.message) == 2000
 
 
 def test_a_failure_repeats_no_secret_of_the_callers() -> None:
