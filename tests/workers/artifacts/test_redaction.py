@@ -14,7 +14,7 @@ from schema.accounts.vault import Secret
 from workers.artifacts.log_capture import MAX_LINE_CHARS, LineBuffer
 from workers.artifacts.redaction import Redactor
 from workers.artifacts.secret_parts import is_redactable
-from workers.hub.log_stream import LogStreamParser
+from workers.hub.log_stream import GAP, LogStreamParser
 
 KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSj+Ag/EAA=\n-----END KEY-----"
 
@@ -304,6 +304,17 @@ def test_a_secret_where_a_line_is_cut_is_not_kept_in_part(
     assert stored.startswith("a" * min(before, half))
     assert stored.endswith("z" * min(after, half))
     assert len(stored) < MAX_LINE_CHARS + 100
+
+
+def test_a_part_of_a_secret_next_to_a_gap_is_not_kept() -> None:
+    """Of a line that was cut while it was read, nobody knows what stood in the gap."""
+    secret = "K3y!" * 500
+    line = f"{'a' * 9000}{secret[:-1]}{GAP}{secret[1:]}{'z' * 9000}"
+
+    (stored,) = make_redactor(KEY=secret).redact_lines([line])
+
+    assert "K3y" not in stored
+    assert (stored[0], stored[-1]) == ("a", "z")
 
 
 @pytest.mark.parametrize(
