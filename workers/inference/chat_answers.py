@@ -114,7 +114,8 @@ def _parse_choice(choice: Mapping[str, Any], files: "_FileCollector") -> dict[st
     if reasoning:
         fields["reasoning"] = "\n".join(reasoning)
     if content.annotations:
-        fields["annotations"] = [*content.annotations, *(fields.get("annotations") or [])]
+        content.add_annotations(fields.get("annotations"))
+        fields["annotations"] = content.annotations
     if content.other_parts:
         fields["parts"] = files.replace_media(content.other_parts, "part")
     text = "".join(content.texts) if content.texts else None
@@ -160,11 +161,19 @@ class _Content:
                 self.reasoning.extend(_find_texts(fields))
             case {"text": str() as text, **fields} if fields.get("type", "text") in _TEXT_PARTS:
                 self.texts.append(text)
-                self.annotations.extend(fields.get("annotations") or [])
+                self.add_annotations(fields.get("annotations"))
             case {}:
                 self.other_parts.append(content)
             case _:
                 raise TypeError
+
+    def add_annotations(self, annotations: Any) -> None:
+        """Add the annotations of a part or of a message, if there are any."""
+        match annotations:
+            case [*items]:
+                self.annotations.extend(items)
+            case _:
+                pass
 
 
 def _find_texts(value: Any) -> list[str]:

@@ -28,7 +28,7 @@ def make_answer(message: dict[str, Any], **choice: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kept"),
+    ("answer", "fields"),
     [
         (
             make_answer({"content": "42", "reasoning_content": "Six times seven."}),
@@ -73,11 +73,11 @@ def make_answer(message: dict[str, Any], **choice: Any) -> dict[str, Any]:
         (make_answer({"content": "a", "new_field": {"b": 1}}), {"new_field": {"b": 1}}),
     ],
 )
-def test_each_part_of_an_answer_is_kept(answer: dict[str, Any], kept: dict[str, Any]) -> None:
+def test_each_part_of_an_answer_is_kept(answer: dict[str, Any], fields: dict[str, Any]) -> None:
     """All of it was paid for, whatever the provider calls it."""
     result, files = parse_chat(answer)
 
-    assert kept.items() <= result.items()
+    assert fields.items() <= result.items()
     assert files == []
     assert describe_unusable(result) is None
 
