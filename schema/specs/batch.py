@@ -6,13 +6,15 @@ so it only stores how many there are and a digest of them, or the URI they are r
 
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from schema.common.text import quote_value
 from schema.specs.base import Spec
-from schema.specs.inference import InferenceCallSpec, InferenceSpec
+from schema.specs.inference import InferenceCallSpec, InferenceSpec, Task
 from schema.specs.inputs.hub_tokens import find_token
 from schema.specs.inputs.hub_uri import HubUri
+from schema.specs.inputs.item_lines import read_openai_line
 from schema.specs.validation_errors import describe_problem
 
 MAX_ITEMS: Final = 10_000
@@ -37,13 +39,30 @@ class ItemRequest(NamedTuple):
     request: dict[str, Any]
 
 
+def _admit_openai_lines(schema: dict[str, Any]) -> None:
+    """Publish what both forms of an item have in common."""
+    schema.pop("additionalProperties", None)
+    schema["required"] = ["custom_id"]
+
+
 class Item(Spec):
-    """One item, as a caller writes it inline or on a line of a file."""
+    """One item, as a caller writes it inline or on a line of a file; or a line for OpenAI."""
+
+    model_config = ConfigDict(json_schema_extra=_admit_openai_lines)
 
     custom_id: Annotated[str, Field(strict=True, min_length=1, max_length=200)]
     inputs: Any
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Merged over the parameters of the batch."""
+    model: SkipJsonSchema[str | None] = None
+    """The model of the line; not stored, because a batch asks one model."""
+    task: SkipJsonSchema[Task | None] = None
+    """The task of the line; not stored, because a batch has one task."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_openai_line(cls, fields: object) -> object:
+        return read_openai_line(fields)
 
     def to_request(self) -> ItemRequest:
         """Return what is stored of it."""
@@ -132,6 +151,8 @@ class ItemCollector:
                 f"{earlier}; give each item one of its own"
             )
             raise InvalidItem(message)
+        if (conflict := self._find_conflict(item)) is not None:
+            raise InvalidItem(f"{location}: {conflict}")
         request = item.to_request()
         if find_token(request.request) is not None:
             message = f"{location}: it contains a token of Hugging Face; leave that out"
@@ -141,6 +162,21 @@ class ItemCollector:
         except ValidationError as error:
             raise InvalidItem(f"{location}: {describe_first_error(error)}") from None
         self.requests.append(request)
+
+    def _find_conflict(self, item: Item) -> str | None:
+        """Say in what an item asks for something else than its batch; None if it does not."""
+        spec = self._spec
+        if item.model not in {None, spec.model}:
+            return (
+                f"it asks {quote_value(item.model)}, and the batch asks {quote_value(spec.model)}; "
+                f"launch a batch for each model"
+            )
+        if item.task not in {None, spec.task}:
+            return (
+                f"it is for {item.task}, and the batch for {spec.task}; give task="
+                f'"{item.task}", or launch a batch for each'
+            )
+        return None
 
 
 def describe_first_error(error: ValidationError) -> str:

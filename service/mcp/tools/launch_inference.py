@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from mcp_types import CallToolResult
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from schema.jobs.tables import JobKind
 from schema.specs.batch import MAX_CONCURRENCY, MAX_ITEMS, MAX_TRIES, BatchSpec, Item, OnUnknown
@@ -16,6 +16,7 @@ from schema.specs.inference import (
     Task,
     TaskParameters,
 )
+from schema.specs.inputs.item_lines import read_item_lines
 from service.auth.caller import Caller, Scope
 from service.jobs import batches
 from service.jobs.approval import describe_work, price_launch
@@ -51,7 +52,11 @@ class InferenceArguments(ToolArguments):
     ] = None
     items: Annotated[
         list[Item] | None,
-        Field(max_length=MAX_ITEMS, description="Instead of inputs: a batch, a call for each."),
+        BeforeValidator(read_item_lines),
+        Field(
+            max_length=MAX_ITEMS,
+            description="Instead of inputs: a batch, a call for each. Lines for OpenAI do too.",
+        ),
     ] = None
     items_from: Annotated[
         str | None,
@@ -92,11 +97,12 @@ async def build_inference_request(
         NamespaceDenied: the caller's token does not reach the account that is to pay.
     """
     resolved = await resolve_defaults(app, caller, arguments.workspace_id, labels=arguments.labels)
+    task = _choose_task(arguments)
     spec, new_items = await batches.check_inference_spec(
         arguments.inputs,
         items=arguments.items,
         items_from=arguments.items_from,
-        batch_fields=arguments.select_fields(BatchSpec),
+        batch_fields={**arguments.select_fields(BatchSpec), "task": task},
         call_fields=arguments.select_fields(InferenceSpec),
     )
     return LaunchRequest(
@@ -113,6 +119,12 @@ async def build_inference_request(
         notes=resolved.notes,
         attachment=new_items,
     )
+
+
+def _choose_task(arguments: InferenceArguments) -> Task:
+    """Return the task of a call; of a batch that leaves it open, the one its first item names."""
+    first = arguments.items[0].task if arguments.items else None
+    return arguments.task if "task" in arguments.model_fields_set else first or arguments.task
 
 
 async def _build_request(

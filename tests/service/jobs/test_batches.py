@@ -1,5 +1,6 @@
 """Many calls under one handle, over HTTP: asked for at once, read by page, run again in part."""
 
+import json
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -130,6 +131,26 @@ MISTAKES: Final[list[tuple[dict[str, Any], str]]] = [
     ),
 ]
 """What a call may be given, and what is said of it."""
+
+
+async def test_lines_for_openai_are_a_batch_as_they_are(service_url: str) -> None:
+    """As a list, or as the text of their file; the address says the task."""
+    line = {
+        "custom_id": "request-1",
+        "method": "POST",
+        "url": "/v1/embeddings",
+        "body": {"model": "local/echo", "input": "hi"},
+    }
+    for items in ([line], json.dumps(line), f"{json.dumps(line)}\n\n"):
+        view = await call_for_result(
+            service_url, "launch_inference", model="local/echo", items=items, dry_run=True
+        )
+        assert view["spec"]["task"] == "feature-extraction"
+        assert view["spec"]["items"]["count"] == 1
+
+    other_model = await call_tool(service_url, "launch_inference", model="a/b", items=[line])
+
+    assert "it asks 'local/echo', and the batch asks 'a/b'" in answer_text(other_model)
 
 
 async def test_a_batch_that_cannot_be_carried_out_is_refused_before_there_is_a_handle(
