@@ -71,7 +71,7 @@ class Message(Spec):
 def _check_media_url(url: str) -> str:
     if url.startswith(HUB_URI_SCHEME):
         HubUri.parse(url)
-    else:
+    elif not base64_bytes.is_data_url(url):
         PublicUrl.parse(url)
     return url
 
@@ -146,7 +146,7 @@ def parse_texts(value: object) -> Inputs:
 
 def parse_media(value: object, accepted_types: frozenset[str], *, allows_prompt: bool) -> Inputs:
     """Parse bytes of an accepted media type, or their address, maybe with a prompt."""
-    media = _to_media(value)
+    media = _move_data_url(_to_media(value))
     if media.prompt is not None and not allows_prompt:
         message = f"this task takes no prompt; write {_MEDIA_EXAMPLE}"
         raise ValueError(message)
@@ -188,6 +188,13 @@ def _to_media(value: object) -> MediaInput:
     return _validate_inputs(_MEDIA_ADAPTER, value, _MEDIA_EXAMPLE)
 
 
+def _move_data_url(media: MediaInput) -> MediaInput:
+    """Take a `data:` URL for what it is: the bytes themselves."""
+    if media.url is None or not base64_bytes.is_data_url(media.url):
+        return media
+    return media.model_copy(update={"url": None, "data": media.url})
+
+
 def _unpack_turns(value: object) -> object:
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
@@ -205,7 +212,7 @@ def _unpack_text(text: str) -> object:
             return json.loads(text)
     if text.startswith((HUB_URI_SCHEME, "https://")):
         return {"url": text}
-    return {"data": text} if text.startswith("data:") else text
+    return {"data": text} if base64_bytes.is_data_url(text) else text
 
 
 def _validate_inputs(adapter: TypeAdapter[T], value: object, example: str) -> T:

@@ -1,15 +1,38 @@
 """Bytes that a caller sends inside of a string: base 64, alone or in a `data:` URL, and bounded."""
 
 import base64
-import binascii
 import re
 from typing import Final
+from urllib.parse import unquote
 
 from schema.specs.inputs import media_types
 
-_DATA_URL: Final = re.compile(r"\s*data:[\w/+.;=-]*;base64,", re.ASCII | re.IGNORECASE)
-_WHITESPACE: Final = {ord(letter): None for letter in " \t\r\n"}
+_DATA_URL: Final = re.compile(r"\s*data:[^,]{0,200};\s*base64\s*,", re.IGNORECASE)
+_WHITESPACE: Final = re.compile(r"\s+")
+_MAX_HEAD_CHARS: Final = 250
 _URL_SAFE_TO_STANDARD: Final = str.maketrans("-_", "+/")
+
+
+def is_data_url(text: str) -> bool:
+    """Say whether a text is a `data:` URL with base 64."""
+    return _DATA_URL.match(text) is not None
+
+
+def decode_text(text: str) -> bytes:
+    """Return the bytes that a text stands for, in whichever common form of base 64.
+
+    It may be in a `data:` URL, in the alphabet for URLs or file names, broken into lines, without
+    its padding, or with percent signs in the place of letters that mean something in a URL.
+
+    Raises:
+        ValueError: it is not base 64.
+    """
+    head = _DATA_URL.match(text)
+    encoded = text[head.end() if head else 0 :]
+    if "%" in encoded:
+        encoded = unquote(encoded)
+    encoded = _WHITESPACE.sub("", encoded).translate(_URL_SAFE_TO_STANDARD).rstrip("=")
+    return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
 
 
 def decode_base64(
@@ -20,20 +43,12 @@ def decode_base64(
     Raises:
         ValueError: it is not base 64, is too large, or has no accepted media type.
     """
-    head = _DATA_URL.match(text)
     # Four letters are three bytes. Checked first, so that nothing far too large is even copied.
-    letters = len(text) - (head.end() if head else 0)
-    if letters > 2 * max_bytes + 8:
+    if len(text) > 2 * max_bytes + _MAX_HEAD_CHARS:
         raise _too_large(max_bytes)
-    encoded = (
-        text[head.end() if head else 0 :]
-        .translate(_WHITESPACE)
-        .translate(_URL_SAFE_TO_STANDARD)
-        .rstrip("=")
-    )
     try:
-        content = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except (binascii.Error, ValueError):
+        content = decode_text(text)
+    except ValueError:
         message = (
             "this is not base 64; encode the bytes of the file themselves, with no path and no URL "
             'around them, for example "iVBORw0KGgo…"'

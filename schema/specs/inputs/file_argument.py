@@ -5,7 +5,6 @@ on this machine.
 """
 
 import re
-from base64 import b64decode
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -13,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import JsonValue
 
 from schema.common.text import quote_value
+from schema.specs.inputs import base64_bytes
 
 FILE_ARGUMENT_EXAMPLES: Final[tuple[dict[str, str], ...]] = (
     {"url": "https://example.com/picture.png"},
@@ -56,6 +56,8 @@ def parse_file_argument(value: JsonValue) -> FileArgument | None:
 
 
 def _from_url(url: str, name: str | None) -> FileArgument:
+    if base64_bytes.is_data_url(url):
+        return FileArgument(safe_file_name(name or "file"), None, _decode_base64(url))
     if not url.startswith("https://"):
         raise _invalid_file(f"{quote_value(url)} is not an https:// address")
     try:
@@ -67,7 +69,7 @@ def _from_url(url: str, name: str | None) -> FileArgument:
 
 def _decode_base64(text: str) -> bytes:
     try:
-        return b64decode(text, validate=True)
+        return base64_bytes.decode_text(text)
     except ValueError:
         raise _invalid_file("its base64 cannot be read") from None
 
