@@ -24,7 +24,10 @@ def _read_empty_as_none(value: object) -> object:
 
 
 EMPTY_IS_NONE: Final = BeforeValidator(_read_empty_as_none)
-"""For a filter: a client that fills in every argument writes an empty one for no filter."""
+"""For a filter: a client that fills in every argument writes an empty one for no filter.
+
+A limit of size stands before it: after it, pydantic 2.14 would take the size of None.
+"""
 
 
 def normalize_choice(value: object) -> object:
@@ -85,8 +88,8 @@ MaxCostUsd = Annotated[
 DryRun = Annotated[bool, Field(description="Only check it, and say what it can cost.")]
 ParentHandles = Annotated[
     list[str] | None,
-    BeforeValidator(to_list),
     Field(max_length=20, description="Jobs that have to end first, and well unless on says so."),
+    BeforeValidator(to_list),
 ]
 AfterCondition = Annotated[DependencyCondition, BeforeValidator(normalize_choice)]
 LaunchWorkspaceId = Annotated[

@@ -122,8 +122,8 @@ async def job_logs(
     tail: Annotated[int | None, Field(ge=1, le=2000, description="Only the last lines.")] = None,
     grep: Annotated[
         str | None,
-        EMPTY_IS_NONE,
         Field(min_length=1, max_length=200, description="Only lines with this text."),
+        EMPTY_IS_NONE,
     ] = None,
     limit: Annotated[int, Field(ge=1, le=2000)] = 200,
     max_bytes: MaxBytes = 6000,
