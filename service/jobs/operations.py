@@ -209,7 +209,7 @@ async def _check_kind(tx: Transaction, caller: Caller, kind: str | None) -> None
     if not await job_queries.list_jobs(tx, caller.subject_id, kind_filter, before=None, limit=1):
         question = did_you_mean(kind, known_kinds)
         raise Invalid(
-            f"kind: you have no job of kind {short_repr(kind)}. The kinds are "
+            f"kind: you have no job of kind {short_repr(kind)}, and it is none of "
             f"{', '.join(known_kinds)}. {question}".strip()
         )
 

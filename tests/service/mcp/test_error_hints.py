@@ -67,9 +67,9 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
 """One of each that a tool can meet."""
 NEVER_SHOWN: Final = {
     *("Denied", "Unsealable", "NotAgreedTo"),
-    *("WrongRevision", "CannotStart", "LocalStackMissing"),
+    *("WrongRevision", "CannotStart", "CannotListen", "LocalStackMissing"),
 }
-"""An abstract one, two of workers, and three that stop a process or a command from starting."""
+"""An abstract one, two of workers, and four that stop a process or a command from starting."""
 
 LONG_ARGUMENTS: Final = {"inputs", "command", "script"}
 
