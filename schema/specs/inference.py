@@ -1,7 +1,7 @@
 """Specification of a call to Inference Providers: validated once, stored, and read by a worker.
 
-Each task takes its inputs in one form (`schema.specs.inference_inputs`). What cannot be carried out
-is refused here, before a handle is created, with a correct example.
+Each task takes its inputs in one form (`schema.specs.inputs.inference_inputs`). What cannot be
+carried out is refused here, before a handle is created, with a correct example.
 """
 
 import re
@@ -22,10 +22,9 @@ from pydantic_core import to_jsonable_python
 from schema.common.durations import SERIALIZE_AS_SECONDS, bounded_duration_parser
 from schema.common.name_matching import normalize_name
 from schema.common.text import quote_value
-from schema.specs import inference_inputs
 from schema.specs.base import Spec
-from schema.specs.inference_inputs import Inputs
-from schema.specs.inputs import media_types
+from schema.specs.inputs import inference_inputs, media_types
+from schema.specs.inputs.inference_inputs import Inputs
 
 CHAT: Final = "chat-completion"
 EMBEDDINGS: Final = "feature-extraction"

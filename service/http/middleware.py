@@ -38,8 +38,7 @@ from service.http.messages import (
     refuse_messages,
 )
 from service.http.rate_limit import RateLimiter, RateLimitStatus
-from service.jobs.scopes import ScopeFinder
-from service.runtime.context import CURRENT_CALLER, REAUTHENTICATE, App
+from service.runtime.context import CURRENT_CALLER, REAUTHENTICATE, App, ScopeFinder
 
 MAX_BODY_BYTES: Final = 6 * 1024 * 1024
 """Enough for the items of a batch, and for the JSON around them."""

@@ -4,7 +4,7 @@ They are asked for before anything is made, so that no job fails for want of one
 leniently here: what is wrong with them the tool itself says.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -20,9 +20,6 @@ from service.auth.caller import Caller, Scope
 from service.jobs import operations
 from service.runtime.context import App
 from service.views.job_kinds import describe_kind
-
-ScopeFinder = Callable[[App, Caller, Mapping[str, Any]], Awaitable[frozenset[Scope]]]
-"""Finds the scopes that a call of a tool needs, all of them, from its arguments."""
 
 _VOLUMES: Final[TypeAdapter[list[str]]] = TypeAdapter(Volumes)
 _IMAGE: Final[TypeAdapter[str]] = TypeAdapter(Image)

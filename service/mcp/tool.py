@@ -35,12 +35,11 @@ from schema.common.errors import HoldfastError, Invalid, NotFound
 from schema.db.storable import expect_storable
 from schema.specs.validation_errors import to_invalid_error
 from service.auth.caller import ALL_SCOPES, InsufficientScope, Scope
-from service.jobs.scopes import ScopeFinder
 from service.mcp.content import adapt_content
 from service.mcp.error_hints import build_error_hint
 from service.mcp.token_check import expect_no_token
 from service.mcp.tool_schema import shorten_input_schema, shorten_output_schema
-from service.runtime.context import CURRENT_CALLER, App
+from service.runtime.context import CURRENT_CALLER, App, ScopeFinder
 
 READ_ONLY: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 CREATES: Final = ToolAnnotations(

@@ -4,11 +4,11 @@ Tools get both from resolvers, not from arguments: a model cannot fill in such a
 cannot get it wrong, or lie in it.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -17,7 +17,7 @@ from schema.accounts.vault import Vault
 from schema.common.errors import Unavailable
 from schema.db.database import Transaction
 from schema.messaging.wakeups import WakeupSender
-from service.auth.caller import Caller
+from service.auth.caller import Caller, Scope
 from service.auth.token_verifier import TokenVerifier
 from service.database import TenantDatabase
 from service.runtime.price_cache import PriceCache
@@ -84,6 +84,9 @@ class App:
         with anyio.CancelScope(shield=True):
             await self.wakeups.send(handle)
 
+
+ScopeFinder = Callable[[App, Caller, Mapping[str, Any]], Awaitable[frozenset[Scope]]]
+"""Finds the scopes that a call of a tool needs, all of them, from its arguments."""
 
 CURRENT_CALLER: Final[ContextVar[Caller | None]] = ContextVar("calling", default=None)
 """Set by the HTTP middleware for the length of one request."""

@@ -10,7 +10,7 @@ from schema.common.text import shorten
 from schema.jobs.dependencies import filter_waiting_parents
 from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import JobKind, JobState, Reason
-from schema.specs.inference_inputs import summarize_inputs
+from schema.specs.inputs.inference_inputs import summarize_inputs
 from service.views import job_kinds, job_warnings
 from service.views.diagnosis.diagnose import EVIDENCE_PREFIXES, Diagnosis, diagnose
 from service.views.job_cost import describe_cost

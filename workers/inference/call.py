@@ -11,9 +11,9 @@ from schema.accounts.vault import Secret
 from schema.hub.client import HubAmbiguous, HubRejected, HubUnreachable
 from schema.jobs.tables import Reason
 from schema.specs.inference import CHAT, InferenceSpec, accepted_media_types
-from schema.specs.inference_inputs import MediaInput
 from schema.specs.inputs import media_types
 from schema.specs.inputs.hub_uri import HUB_URI_SCHEME, HubUri
+from schema.specs.inputs.inference_inputs import MediaInput
 from workers.attempts.error_outcomes import HubRequestError, outcome_from_error
 from workers.executor import ExecutorDeps, Outcome, Rejected, ReportProgress, RetryLater
 from workers.inference import requests

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from schema.specs.inference import InferenceSpec
-from schema.specs.inference_inputs import MediaInput
+from schema.specs.inputs.inference_inputs import MediaInput
 from workers.inference import provider_requests
 from workers.inference.provider_requests import InvalidProviderRequest, MediaBytes
 from workers.inference.providers import ProviderMapping, UnsupportedByProviders

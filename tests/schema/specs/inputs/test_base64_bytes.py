@@ -6,9 +6,9 @@ from urllib.parse import quote
 import pytest
 from pydantic import JsonValue
 
-from schema.specs.inference_inputs import MediaInput, parse_media
 from schema.specs.inputs import base64_bytes, media_types
 from schema.specs.inputs.file_argument import parse_file_argument
+from schema.specs.inputs.inference_inputs import MediaInput, parse_media
 
 GIF = b"GIF89a\x01\0\x01\0\x80\0\0\xff\xff\xff\0\0\0!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0"
 PLAIN = base64.b64encode(GIF).decode()

@@ -3,7 +3,7 @@
 import base64
 from typing import Any
 
-from schema.specs.inference_inputs import MAX_MEDIA_BYTES
+from schema.specs.inputs.inference_inputs import MAX_MEDIA_BYTES
 from service.local.hub_emulator.inference.media import make_png
 from tests.support.mcp.client import answer_text, open_mcp_client
 
