@@ -22,12 +22,12 @@ from pydantic import (
 from schema.common.durations import SERIALIZE_AS_SECONDS, bounded_duration_parser
 from schema.common.name_matching import normalize_name
 from schema.common.text import quote_value, truncate
-from schema.specs import script as spec_script
 from schema.specs import volumes
 from schema.specs.base import Spec
 from schema.specs.command import MAX_TEXT_BYTES, ParsedCommand, describe_too_long
 from schema.specs.image import DEFAULT_IMAGE, Image
 from schema.specs.outputs import OUTPUTS_MOUNT_PATH, OutputLocation, Outputs
+from schema.specs.uv import script as spec_script
 from schema.specs.uv.python_request import PythonRequest
 from schema.specs.volumes import Volumes
 

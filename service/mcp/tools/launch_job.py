@@ -7,7 +7,6 @@ from pydantic import BeforeValidator, Field
 
 from schema.jobs.tables import JobKind
 from schema.specs import command as spec_command
-from schema.specs import script as spec_script
 from schema.specs.hub_job import (
     TOKEN_VARIABLE,
     Attempts,
@@ -20,6 +19,7 @@ from schema.specs.hub_job import (
 )
 from schema.specs.image import Image
 from schema.specs.outputs import Outputs
+from schema.specs.uv import script as spec_script
 from schema.specs.uv.python_request import PythonRequest
 from schema.specs.uv.script_header import read_header_defaults
 from schema.specs.validation_errors import drop_none, validate_spec

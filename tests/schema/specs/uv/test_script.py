@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from schema.specs.hub_job import HubJobSpec
-from schema.specs.script import MAX_ENV_BYTES, UV_IMAGE, Script
+from schema.specs.uv.script import MAX_ENV_BYTES, UV_IMAGE, Script
 
 KERNEL_ARGUMENT_MAX_BYTES = 128 * 1024
 """Bytes of one variable with its name, on Linux: MAX_ARG_STRLEN."""
