@@ -5,7 +5,7 @@ subject is not found, in the same words as a job that does not exist.
 """
 
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final
 from uuid import UUID
 
 from schema.artifacts import files, log_store
@@ -15,7 +15,7 @@ from schema.common.errors import Conflict, HoldfastError, Invalid, NotFound, Wor
 from schema.common.failpoints import hit_failpoint
 from schema.common.ids import HandleKind
 from schema.common.name_matching import did_you_mean
-from schema.common.text import short_repr
+from schema.common.text import short_repr, truncate
 from schema.db.database import Transaction
 from schema.jobs import lifecycle
 from schema.jobs import queries as job_queries
@@ -33,9 +33,15 @@ from service.runtime.context import App
 from service.views import job_summary
 from service.views.diagnosis import matching
 from service.views.job_kinds import describe_kind
-from service.views.jobs import LOG_TAIL_LINES, HandleError, JobsView, JobView
-
-RowT = TypeVar("RowT")
+from service.views.jobs import (
+    BRIEF_SUMMARY_BYTES,
+    LOG_TAIL_LINES,
+    HandleError,
+    JobEntry,
+    JobsView,
+    JobView,
+    share_summary_bytes,
+)
 
 _REASONS_EXPLAINED_BY_LOG: Final = frozenset({Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT})
 """Failures whose cause is likely to be at the end of the log."""
@@ -50,9 +56,9 @@ async def read_job_view(tx: Transaction, app: App, caller: Caller, handle: str) 
 async def read_job_views(
     tx: Transaction, app: App, caller: Caller, job_handles: list[str]
 ) -> JobsView:
-    """Show several jobs; a wrong handle among them becomes an error of its own."""
+    """Show one job whole, or several in brief; a wrong handle becomes an error of its own."""
     statuses, errors = await find_jobs(tx, caller, job_handles)
-    return JobsView(jobs=await build_job_views(tx, app, list(statuses.values())), errors=errors)
+    return JobsView(jobs=await show_jobs(tx, app, list(statuses.values())), errors=errors)
 
 
 async def cancel_job(app: App, caller: Caller, handle: str) -> tuple[JobView, bool]:
@@ -135,7 +141,7 @@ async def find_jobs(
     if len(job_handles) == 1 and errors:
         raise errors[job_handles[0]]
     return readable, [
-        HandleError(job_id=handle, code=errors[handle].code, message=str(errors[handle]))
+        HandleError(job_id=truncate(handle), code=errors[handle].code, message=str(errors[handle]))
         for handle in dict.fromkeys(job_handles)
         if handle in errors
     ]
@@ -219,22 +225,50 @@ def parse_cursor(kind: HandleKind, cursor: str | None) -> UUID | None:
     return None if cursor is None else common_ids.parse_handle(kind, cursor)
 
 
-def split_page(rows: list[RowT], limit: int) -> tuple[list[RowT], bool]:
-    """Return a page of rows that were read with one more than `limit`, and whether more follow."""
-    return rows[:limit], len(rows) > limit
-
-
 async def build_job_views(tx: Transaction, app: App, statuses: list[JobStatus]) -> list[JobView]:
     """Show several jobs of one subject, each with the end of its log if that says why it failed.
 
     At most one statement reads all logs.
     """
-    log_ends = await _read_log_ends(
-        tx, [status for status in statuses if status.reason in _REASONS_EXPLAINED_BY_LOG]
-    )
+    log_ends = await _read_failed_log_ends(tx, statuses)
     return [
         JobView.from_status(status, app.hub_url, log_ends.get(status.id)) for status in statuses
     ]
+
+
+async def show_jobs(
+    tx: Transaction, app: App, statuses: list[JobStatus]
+) -> list[JobView | JobEntry]:
+    """Show one job with all that is known of it, or several in so few words that they fit."""
+    if len(statuses) == 1:
+        return [*await build_job_views(tx, app, statuses)]
+    share = share_summary_bytes(len(statuses))
+    return [*await build_job_entries(tx, app, statuses, max_summary_bytes=share)]
+
+
+async def build_job_entries(
+    tx: Transaction,
+    app: App,
+    statuses: list[JobStatus],
+    *,
+    max_summary_bytes: int = BRIEF_SUMMARY_BYTES,
+) -> list[JobEntry]:
+    """Show several jobs of one subject in brief."""
+    log_ends = await _read_failed_log_ends(tx, statuses)
+    return [
+        JobEntry.summarize(
+            status, app.hub_url, log_ends.get(status.id), max_summary_bytes=max_summary_bytes
+        )
+        for status in statuses
+    ]
+
+
+async def _read_failed_log_ends(
+    tx: Transaction, statuses: list[JobStatus]
+) -> dict[UUID, list[NumberedLine]]:
+    return await _read_log_ends(
+        tx, [status for status in statuses if status.reason in _REASONS_EXPLAINED_BY_LOG]
+    )
 
 
 async def _read_log_ends(

@@ -28,7 +28,7 @@ from service.auth.caller import Caller
 from service.jobs import operations
 from service.runtime.context import App
 from service.views import job_summary
-from service.views.jobs import HandleError, JobView, WaitView
+from service.views.jobs import HandleError, JobEntry, JobView, WaitView
 
 ReportProgress = Callable[[timedelta, timedelta, str], Awaitable[None]]
 """Called with the time that a wait has taken, the time it may take, and how things stand."""
@@ -91,7 +91,7 @@ class _Snapshot:
     """The state of all jobs of a wait at one moment."""
 
     statuses: Mapping[str, JobStatus]
-    views: list[JobView]
+    views: list[JobView | JobEntry]
     errors: list[HandleError]
     changed: frozenset[str]
     read_at_seconds: float
@@ -168,7 +168,7 @@ class _JobReader:
                 if handle in statuses
             }
             changed_ids = await job_changes.changed_jobs(tx, self._caller.subject_id, since)
-            views = await operations.build_job_views(tx, self._app, list(statuses.values()))
+            views = await operations.show_jobs(tx, self._app, list(statuses.values()))
         changed = frozenset(
             handle
             for handle, status in statuses.items()

@@ -29,7 +29,7 @@ from service.mcp.dependencies import current_app, current_caller
 from service.mcp.tool import raise_mcp_errors
 from service.runtime.context import CURRENT_CALLER, App
 from service.views import job_summary
-from service.views.jobs import JobView
+from service.views.jobs import JobEntry
 from service.workspaces import actions as workspace_actions
 
 JOB_URI: Final = "job://{id}"
@@ -55,7 +55,7 @@ def register_resources(server: MCPServer[App]) -> None:
         server.resource(uri, name=name, title=title, mime_type=mime_type)(read)
 
 
-def job_link(job: JobView) -> ResourceLink:
+def job_link(job: JobEntry) -> ResourceLink:
     """Return a link to the resource of a job."""
     uri = JOB_URI.format(id=job.job_id)
     return ResourceLink(uri=uri, name=job.job_id, title=job.title, mime_type=_JSON_MEDIA_TYPE)

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, RootModel
+from typing_extensions import override
 
 from schema.common import ids
 from schema.common.ids import HandleKind
@@ -12,9 +13,13 @@ from schema.schedules.store import ScheduleStatus
 from schema.schedules.tables import FiringOutcome, MissedPolicy, OverlapPolicy, ScheduleFiring
 from service.views.base import Detail, View
 from service.views.money import usd_if_known
+from service.views.pages import EntryView
+from service.views.text import fit_text
 
 MAX_NEXT_RUNS = 5
 """How many of the next times of a schedule are shown."""
+_MAX_REFUSAL_BYTES = 500
+"""How much is shown of why a firing was refused."""
 
 
 class FiringView(View):
@@ -39,7 +44,9 @@ class FiringView(View):
             asked=firing.asked,
             job_id=firing.job_id and ids.format_handle(HandleKind.JOB, firing.job_id),
             code=firing.code,
-            message=firing.message,
+            message=None
+            if firing.message is None
+            else fit_text(firing.message, _MAX_REFUSAL_BYTES),
         )
 
     def describe(self) -> str:
@@ -55,7 +62,7 @@ class FiringView(View):
         )
 
 
-class ScheduleView(View):
+class ScheduleView(EntryView):
     """A schedule."""
 
     schedule_id: str
@@ -82,6 +89,11 @@ class ScheduleView(View):
     ceiling_usd: float | None
     """What each job could cost at most when the schedule was created."""
     created_at: Detail[datetime]
+
+    @property
+    @override
+    def line(self) -> str:
+        return f"{self.schedule_id} {self.name}: {self.summary}"
 
     @classmethod
     def from_status(cls, schedule: ScheduleStatus, **extra_fields: Any) -> Self:

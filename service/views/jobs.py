@@ -4,7 +4,9 @@ Rows never leave the process; views do.
 """
 
 from datetime import datetime
-from typing import Final, Self
+from typing import Any, Final, Self
+
+from typing_extensions import override
 
 from schema.accounts.tables import Hold
 from schema.artifacts.log_store import LogExtent, NumberedLine
@@ -15,12 +17,21 @@ from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import JobState, Reason
 from service.views import job_summary, job_warnings
 from service.views.base import Detail, View
-from service.views.diagnosis.diagnose import diagnose
+from service.views.diagnosis.diagnose import Diagnosis, diagnose
 from service.views.job_cost import summarize_cost
 from service.views.job_kinds import describe_kind
 from service.views.money import CostView, MonthView
+from service.views.pages import EntryView
+from service.views.text import fit_text, take_fitting_end
 
 LOG_TAIL_LINES: Final = 20
+_MAX_LOG_TAIL_BYTES: Final = 6000
+_MAX_BRIEF_TITLE_BYTES: Final = 120
+_MAX_BRIEF_LINE_BYTES: Final = 120
+BRIEF_SUMMARY_BYTES: Final = 400
+_MAX_SUMMARIES_BYTES: Final = 6000
+"""Bytes of the summaries of jobs that were asked for by their handles; they share them."""
+_MIN_SUMMARY_BYTES: Final = 100
 _DIGEST_CHARS: Final = 12
 """So many characters of a digest tell the requests of one subject apart."""
 
@@ -33,8 +44,8 @@ class ProgressView(View):
     message: str | None = None
 
 
-class JobView(View):
-    """A job."""
+class JobEntry(EntryView):
+    """A job among several: one line, and what a program needs."""
 
     job_id: str
     kind: Detail[str]
@@ -49,9 +60,52 @@ class JobView(View):
     next_step: str
     poll_after_seconds: int | None
     """None: nothing more will change."""
+    workspace_id: Detail[str | None]
+    upstream: Detail[UpstreamState]
+    """What exists at Hugging Face."""
+    exit_code: Detail[int | None]
+    log_tail: list[str] | None
+    """Last lines of a failed command; in brief, the last of them."""
+    created_at: Detail[datetime]
+    started_at: Detail[datetime | None]
+    finished_at: Detail[datetime | None]
+    cost: CostView
+    url: Detail[str | None]
+    """Its page at Hugging Face."""
+
+    @property
+    @override
+    def line(self) -> str:
+        return f"{self.job_id} {self.state}: {self.title}"
+
+    @classmethod
+    def summarize(
+        cls,
+        status: JobStatus,
+        hub_url: str,
+        lines: list[NumberedLine] | None,
+        *,
+        max_summary_bytes: int,
+    ) -> "JobEntry":
+        """Show a job in few words; `lines` are those that `JobView.from_status` takes."""
+        fields = _entry_fields(status, hub_url, _diagnose(status, lines))
+        fields["title"] = fit_text(fields["title"], _MAX_BRIEF_TITLE_BYTES)
+        fields["summary"] = fit_text(fields["summary"], max_summary_bytes)
+        if status.state is JobState.FAILED:
+            handle = fields["job_id"]
+            fields["next_step"] = f'Call job_status(job_ids="{handle}") for what to change.'
+        last_lines = None if lines is None else [line.text for line in lines[-1:]]
+        return JobEntry(
+            **fields,
+            log_tail=last_lines and [fit_text(last_lines[0], _MAX_BRIEF_LINE_BYTES)],
+        )
+
+
+class JobView(JobEntry):
+    """A job."""
+
     namespace: Detail[str]
     """The account that runs it, and pays."""
-    workspace_id: Detail[str | None]
     flavor: Detail[str | None]
     timeout: Detail[str | None]
     labels: Detail[dict[str, str]]
@@ -64,28 +118,17 @@ class JobView(View):
     digest: Detail[str | None]
     """The same for the same request, whoever launched it and when."""
     attempt: Detail[int]
-    upstream: Detail[UpstreamState]
-    """What exists at Hugging Face."""
     stage: Detail[str | None]
     """What Hugging Face calls its state."""
-    exit_code: Detail[int | None]
     message: Detail[str | None]
     """What Hugging Face said about it."""
     evidence: Detail[list[str]]
     """What shows the cause of a failure."""
     warnings: Detail[list[str]]
     """What may go wrong before it has finished."""
-    log_tail: Detail[list[str] | None]
-    """Last lines of a failed command."""
-    created_at: Detail[datetime]
     progress: Detail[ProgressView | None]
     """How far it is, if that is known."""
-    started_at: Detail[datetime | None]
-    finished_at: Detail[datetime | None]
-    cost: CostView
     status_as_of: Detail[datetime]
-    url: Detail[str | None]
-    """Its page at Hugging Face."""
     exposed_urls: Detail[list[str]]
     """While it runs, with your token as bearer."""
     ssh_url: Detail[str | None]
@@ -99,24 +142,12 @@ class JobView(View):
         `lines` are the last lines of its log and those that show why it failed; None if the log was
         not read.
         """
-        wait = job_summary.poll_interval(status)
-        diagnosis = diagnose(status, lines or []) if status.state is JobState.FAILED else None
-        warnings = job_warnings.list_warnings(status)
-        workspace_id = status.workspace_id
+        diagnosis = _diagnose(status, lines)
         addresses = status.addresses if status.upstream is UpstreamState.LIVE else None
         return cls(
-            job_id=job_summary.job_handle(status),
-            kind=status.kind,
-            state=status.state,
-            reason=status.reason,
-            hold=None if wait is None else job_summary.effective_hold(status),
-            version=status.version,
-            title=job_summary.job_title(status),
-            summary=" ".join([job_summary.summarize_job(status, diagnosis), *warnings]),
-            next_step=job_summary.suggest_next_step(status, diagnosis),
-            poll_after_seconds=None if wait is None else round(wait.total_seconds()),
+            **_entry_fields(status, hub_url, diagnosis),
+            log_tail=None if lines is None else shorten_log_tail(lines),
             namespace=status.namespace,
-            workspace_id=workspace_id and ids.format_handle(HandleKind.WORKSPACE, workspace_id),
             flavor=status.flavor,
             timeout=job_summary.format_timeout(status),
             labels=status.labels,
@@ -128,20 +159,12 @@ class JobView(View):
             ],
             digest=None if status.digest is None else status.digest.hex()[:_DIGEST_CHARS],
             attempt=status.attempt,
-            upstream=status.upstream,
             stage=status.stage,
-            exit_code=status.exit_code,
             message=status.message,
             evidence=diagnosis.evidence if diagnosis else [],
-            warnings=warnings,
-            log_tail=None if lines is None else shorten_log_tail(lines),
-            created_at=status.created_at,
+            warnings=job_warnings.list_warnings(status),
             progress=None if status.progress is None else ProgressView(**status.progress),
-            started_at=status.started_at,
-            finished_at=status.finished_at,
-            cost=CostView.from_cost(summarize_cost(status)),
             status_as_of=_status_as_of(status),
-            url=_job_url(status, hub_url),
             exposed_urls=addresses["exposed"] if addresses else [],
             ssh_url=addresses["ssh"] if addresses else None,
         )
@@ -167,7 +190,8 @@ class HandleError(View):
 class JobsView(View):
     """The jobs of a request, and an error for each handle that names none."""
 
-    jobs: list[JobView]
+    jobs: list[JobView | JobEntry]
+    """One job with all that is known of it; several in few words."""
     errors: list[HandleError]
 
 
@@ -188,7 +212,7 @@ class WaitView(JobsView):
 class JobPage(View):
     """Jobs, the newest first."""
 
-    jobs: list[JobView]
+    jobs: list[JobEntry]
     next_cursor: str | None
     """Pass as cursor for older ones."""
 
@@ -262,9 +286,45 @@ class AccountView(View):
     month: MonthView
 
 
+def share_summary_bytes(count: int) -> int:
+    """Return how long the summary of each of so many jobs may be, in bytes of a reply."""
+    return max(_MAX_SUMMARIES_BYTES // max(count, 1), _MIN_SUMMARY_BYTES)
+
+
+def _diagnose(status: JobStatus, lines: list[NumberedLine] | None) -> Diagnosis | None:
+    return diagnose(status, lines or []) if status.state is JobState.FAILED else None
+
+
+def _entry_fields(status: JobStatus, hub_url: str, diagnosis: Diagnosis | None) -> dict[str, Any]:
+    wait = job_summary.poll_interval(status)
+    workspace_id = status.workspace_id
+    warnings = job_warnings.list_warnings(status)
+    return {
+        "job_id": job_summary.job_handle(status),
+        "kind": status.kind,
+        "state": status.state,
+        "reason": status.reason,
+        "hold": None if wait is None else job_summary.effective_hold(status),
+        "version": status.version,
+        "title": job_summary.job_title(status),
+        "summary": " ".join([job_summary.summarize_job(status, diagnosis), *warnings]),
+        "next_step": job_summary.suggest_next_step(status, diagnosis),
+        "poll_after_seconds": None if wait is None else round(wait.total_seconds()),
+        "workspace_id": workspace_id and ids.format_handle(HandleKind.WORKSPACE, workspace_id),
+        "upstream": status.upstream,
+        "exit_code": status.exit_code,
+        "created_at": status.created_at,
+        "started_at": status.started_at,
+        "finished_at": status.finished_at,
+        "cost": CostView.from_cost(summarize_cost(status)),
+        "url": _job_url(status, hub_url),
+    }
+
+
 def shorten_log_tail(lines: list[NumberedLine]) -> list[str]:
     """Return the last lines of a log, each shortened to its beginning and its end."""
-    return [shorten(line.text, 500, keeps_end=True) for line in lines[-LOG_TAIL_LINES:]]
+    tail = [shorten(line.text, 500, keeps_end=True) for line in lines[-LOG_TAIL_LINES:]]
+    return take_fitting_end(tail, _MAX_LOG_TAIL_BYTES)
 
 
 def _status_as_of(status: JobStatus) -> datetime:

@@ -55,3 +55,10 @@ def take_fitting_end(lines: Sequence[str], max_bytes: int) -> list[str]:
     while start and (max_bytes := max_bytes - count_json_bytes(lines[start - 1])) >= 0:
         start -= 1
     return list(lines[start:])
+
+
+def fit_text(text: str, max_bytes: int) -> str:
+    """Return a text; the beginning of one that takes more bytes in a reply, with an ellipsis."""
+    if count_json_bytes(text) <= max_bytes:
+        return text
+    return f"{take_fitting_start(text, max_bytes - len('…'.encode()))}…"

@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Any, Self
 
+from typing_extensions import override
+
 from schema.billing.budgets import BudgetScope, BudgetStatus
 from schema.common import ids
 from schema.common.durations import format_duration
@@ -16,6 +18,7 @@ from schema.workspaces.tables import Workspace
 from service.views import job_summary
 from service.views.base import Detail, View
 from service.views.money import usd_if_known
+from service.views.pages import EntryView
 
 
 class DefaultsView(View):
@@ -90,7 +93,7 @@ class CreatedWorkspaceView(WorkspaceView):
     """False if it existed already; then it stays as it was."""
 
 
-class CountedWorkspaceView(View):
+class CountedWorkspaceView(EntryView):
     """A workspace and how many jobs it holds."""
 
     workspace_id: str
@@ -103,6 +106,15 @@ class CountedWorkspaceView(View):
     left_usd: float | None
     jobs: int
     open_jobs: int
+
+    @property
+    @override
+    def line(self) -> str:
+        return (
+            f"{self.workspace_id} {self.name}: {self.open_jobs} open jobs, "
+            f"{format_usd(to_micro_usd(self.spent_usd))} spent, "
+            f"{format_usd(to_micro_usd(self.held_usd))} held"
+        )
 
     @classmethod
     def from_totals(cls, workspace: WorkspaceSummary | WorkspaceStatus) -> Self:

@@ -1,6 +1,6 @@
 """The tools that show, list and cancel jobs, and read their logs and results."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from mcp_types import CallToolResult
 from pydantic import BeforeValidator, Field
@@ -31,6 +31,7 @@ from service.mcp.tools.arguments import (
     to_list,
 )
 from service.views.jobs import JobPage, JobsView, JobView, LogView
+from service.views.pages import describe_page, take_page
 
 StateFilter = Annotated[
     list[Annotated[JobState, BeforeValidator(normalize_choice)]],
@@ -41,6 +42,7 @@ KindFilter = Annotated[
     BeforeValidator(normalize_choice),
     Field(description=f"{', '.join(JobKind)}, or the kind of another executor."),
 ]
+_PAGE_LIMIT: Final = 10
 MaxBytes = Annotated[int, Field(ge=1000, le=200_000, description="Of the whole reply.")]
 
 
@@ -75,7 +77,7 @@ async def list_jobs(
     rerun_of: Annotated[str | None, Field(description="What retry_job made of this job.")] = None,
     schedule_id: Annotated[str | None, Field(description="What this schedule launched.")] = None,
     cursor: Cursor = None,
-    limit: Annotated[int, Field(ge=1, le=100)] = 10,
+    limit: Annotated[int, Field(ge=1, le=100)] = _PAGE_LIMIT,
     *,
     app: AppDep,
     caller: CallerDep,
@@ -95,11 +97,13 @@ async def list_jobs(
         rows = await job_queries.list_jobs(
             tx, caller.subject_id, job_filter, before=before, limit=limit + 1
         )
-        page, has_more = operations.split_page(rows, limit)
-        jobs = await operations.build_job_views(tx, app, page)
+        entries = await operations.build_job_entries(tx, app, rows)
+    jobs, has_more = take_page(entries, limit=limit, default_limit=_PAGE_LIMIT)
     view = JobPage(jobs=jobs, next_cursor=jobs[-1].job_id if has_more else None)
-    lines = [f"{job.job_id} {job.state}: {job.title}" for job in jobs]
-    return tool_result(_describe_page(len(jobs), view.next_cursor), view, "\n".join(lines))
+    if not jobs:
+        return tool_result("No job of yours matches.", view)
+    lines = [job.line for job in jobs]
+    return tool_result(describe_page(len(jobs), "job", view.next_cursor), view, "\n".join(lines))
 
 
 async def cancel_job(
@@ -167,13 +171,6 @@ async def job_result(
     view = collected.view
     blocks = [*content.show_files(collected.inline_files), *content.link_files(view.files)]
     return tool_result(f"{view.summary} {view.next_step}", view, collected.text, blocks)
-
-
-def _describe_page(count: int, next_cursor: str | None) -> str:
-    if not count:
-        return "No job of yours matches."
-    following = f' There are older ones: cursor="{next_cursor}".' if next_cursor else ""
-    return f"{count} job{'s' if count > 1 else ''}, the newest first.{following}"
 
 
 def build_tools() -> list[McpTool]:

@@ -55,12 +55,15 @@ from service.schedules.views import (
     describe_next_runs,
 )
 from service.views.job_summary import shorten_title
+from service.views.pages import describe_page, take_page
 
 ScheduleId = Annotated[str, Field(description="A handle, sched_….")]
 Cron = Annotated[str, Field(description='Such as "0 9 * * 1-5" or "@daily".')]
 TimeZone = Annotated[str, Field(description='Such as "Europe/Paris".')]
 _MAX_CRON_CHARS: Final = 100
 """How much of a cron expression a question repeats."""
+
+_PAGE_LIMIT: Final = 20
 
 ScheduledArguments = dict[str, Any]
 """The arguments of a tool that launches, as they were sent."""
@@ -183,7 +186,7 @@ async def create_schedule(
 
 async def list_schedules(
     cursor: Cursor = None,
-    limit: Annotated[int, Field(ge=1, le=100)] = 20,
+    limit: Annotated[int, Field(ge=1, le=100)] = _PAGE_LIMIT,
     *,
     app: AppDep,
     caller: CallerDep,
@@ -191,12 +194,12 @@ async def list_schedules(
     """List your schedules, the newest first: when each fires next, and what became of the last."""
     before = operations.parse_cursor(HandleKind.SCHEDULE, cursor)
     rows = await schedule_actions.list_schedules(app, caller, before=before, limit=limit + 1)
-    page, has_more = operations.split_page(rows, limit)
-    schedules = [ScheduleView.from_status(status) for status in page]
+    entries = [ScheduleView.from_status(status) for status in rows]
+    schedules, has_more = take_page(entries, limit=limit, default_limit=_PAGE_LIMIT)
     next_cursor = schedules[-1].schedule_id if has_more else None
     view = SchedulePage(schedules=schedules, next_cursor=next_cursor)
-    lines = [f"{item.schedule_id} {item.name}: {item.summary}" for item in schedules]
-    return tool_result(f"{len(schedules)} schedules, the newest first.", view, "\n".join(lines))
+    sentence = describe_page(len(schedules), "schedule", next_cursor)
+    return tool_result(sentence, view, "\n".join(schedule.line for schedule in schedules))
 
 
 async def update_schedule(

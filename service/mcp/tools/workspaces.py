@@ -1,12 +1,12 @@
 """The tools for workspaces, which group jobs."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from mcp_types import CallToolResult
 from pydantic import Field, StringConstraints
 
 from schema.common.ids import HandleKind
-from schema.common.money import format_usd, to_micro_usd
+from schema.common.money import to_micro_usd
 from schema.workspaces import store as workspace_store
 from schema.workspaces.defaults import WorkspaceDefaults
 from schema.workspaces.store import WorkspaceChange
@@ -15,6 +15,7 @@ from service.jobs import operations
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import IDEMPOTENT_WRITE, READ_ONLY, McpTool, build_tool, tool_result
 from service.mcp.tools.arguments import Cursor
+from service.views.pages import describe_page, take_page
 from service.workspaces import actions as workspace_actions
 from service.workspaces.views import (
     CountedWorkspaceView,
@@ -33,6 +34,8 @@ ApprovalThreshold = Annotated[
     UsdLimit | None, Field(description="Ask the person before a launch that could cost more.")
 ]
 Budget = Annotated[UsdLimit | None, Field(description="What all its jobs may cost together.")]
+
+_PAGE_LIMIT: Final = 20
 
 
 async def create_workspace(
@@ -81,7 +84,7 @@ async def workspace_status(
 async def list_workspaces(
     archived: Annotated[bool, Field(description="Also those put away.")] = False,  # noqa: FBT002  # filled in by name, from JSON
     cursor: Cursor = None,
-    limit: Annotated[int, Field(ge=1, le=100)] = 20,
+    limit: Annotated[int, Field(ge=1, le=100)] = _PAGE_LIMIT,
     *,
     app: AppDep,
     caller: CallerDep,
@@ -92,17 +95,12 @@ async def list_workspaces(
         rows = await workspace_store.list_workspaces(
             tx, caller.subject_id, before=before, limit=limit + 1, include_archived=archived
         )
-    page, has_more = operations.split_page(rows, limit)
-    workspaces = [CountedWorkspaceView.from_totals(totals) for totals in page]
+    entries = [CountedWorkspaceView.from_totals(totals) for totals in rows]
+    workspaces, has_more = take_page(entries, limit=limit, default_limit=_PAGE_LIMIT)
     next_cursor = workspaces[-1].workspace_id if has_more else None
-    lines = [
-        f"{workspace.workspace_id} {workspace.name}: {workspace.open_jobs} open jobs, "
-        f"{format_usd(to_micro_usd(workspace.spent_usd))} spent, "
-        f"{format_usd(to_micro_usd(workspace.held_usd))} held"
-        for workspace in workspaces
-    ]
     view = WorkspacePage(workspaces=workspaces, next_cursor=next_cursor)
-    return tool_result(f"{len(workspaces)} workspaces, the newest first.", view, "\n".join(lines))
+    sentence = describe_page(len(workspaces), "workspace", next_cursor)
+    return tool_result(sentence, view, "\n".join(workspace.line for workspace in workspaces))
 
 
 async def update_workspace(

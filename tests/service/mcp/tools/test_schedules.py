@@ -115,7 +115,8 @@ async def test_what_a_schedule_launched_is_found_by_it_also_when_it_is_gone(
 
     [job] = await read_schedule(service_url, schedule_id)
     assert await read_schedule(service_url, other["schedule_id"]) == []
-    assert (job["schedule_id"], job["timeout"]) == (schedule_id, "10m")
+    [whole] = (await call_for_result(service_url, "job_status", job_ids=job["job_id"]))["jobs"]
+    assert (whole["schedule_id"], whole["timeout"]) == (schedule_id, "10m")
     page = await call_for_result(
         service_url, "list_schedules", limit=1, cursor=other["schedule_id"]
     )
