@@ -8,6 +8,7 @@ and are deleted with the schedule.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -47,6 +48,30 @@ INSERT INTO schedule_secret (schedule_id, subject_id, sealed) VALUES ($1, $2, $3
 _SELECT_SCHEDULE_SECRETS: Final = """
 SELECT subject_id, sealed FROM schedule_secret WHERE schedule_id = $1
 """
+
+
+@dataclass(frozen=True, slots=True)
+class SecretValues:
+    """The values of the secrets of a request, to be compared with those of an earlier one."""
+
+    vault: Vault
+    secrets: Mapping[str, Secret]
+    owner: str
+    """What the digest is bound to: no two requests have the same, unless one repeats the other."""
+
+    def digest(self) -> str | None:
+        """Return a digest, which may be stored; None without secrets."""
+        return self.vault.digest(self._as_text(), owner=self.owner) if self.secrets else None
+
+    def differ_from(self, earlier_digest: str | None) -> bool:
+        """Say whether the values differ from those of an earlier request with the same names."""
+        if earlier_digest is None or not self.secrets:
+            return False
+        return not self.vault.may_have_digest(earlier_digest, self._as_text(), owner=self.owner)
+
+    def _as_text(self) -> Secret:
+        values = {name: secret.reveal() for name, secret in self.secrets.items()}
+        return Secret(json.dumps(values, sort_keys=True))
 
 
 def job_secrets_owner(subject_id: str, job_id: UUID) -> str:

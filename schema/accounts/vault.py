@@ -2,13 +2,21 @@
 
     sealed = version · key id · nonce · master(data key) · nonce · data key(secret)
 
+    digest = mark of the key · HMAC-SHA256 under a key derived from the master key
+
 The first key of the ring seals; every key opens. So a new key is added in front, and an old one
 stays until nothing is sealed under it. The owner of a secret is bound into the ciphertext: moved to
 another row, it does not open.
+
+A digest tells whether a secret is the same as one before, without keeping it. A digest whose key
+has left the ring says nothing, so it counts as the same: a new ring must not refuse a request that
+is repeated. The mark is of the key itself, not its id, which another key may have had.
 """
 
 import base64
 import binascii
+import hmac
+import json
 import os
 from typing import Final, Self
 
@@ -22,6 +30,8 @@ _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _WRAPPED_KEY_BYTES: Final = _NONCE_BYTES + _KEY_BYTES + _TAG_BYTES
 _MAX_KEY_ID_BYTES: Final = 255
+_MARK_BYTES: Final = 8
+_DIGEST_PURPOSE: Final = b"holdfast digest of a secret"
 _FORMAT_VERSION: Final = b"\x01"
 
 
@@ -55,6 +65,9 @@ class Vault:
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         self._keys = {name: AESGCM(key) for name, key in keys.items()}
+        digest_keys = [hmac.digest(key, _DIGEST_PURPOSE, "sha256") for key in keys.values()]
+        self._digest_keys = {_mark_of_key(key): key for key in digest_keys}
+        self._current_mark = _mark_of_key(digest_keys[0])
         self._sealing_key_id = next(iter(keys))
 
     @classmethod
@@ -88,6 +101,24 @@ class Vault:
             + _encrypt(AESGCM(data_key), secret.reveal().encode(), bound)
         )
 
+    def digest(self, secret: Secret, *, owner: str) -> str:
+        """Return a digest of a secret, which differs from one owner to another.
+
+        It may be stored: nobody without the keys can try guesses against it.
+        """
+        return self._digest_under(self._current_mark, secret, owner)
+
+    def may_have_digest(self, digest: str, secret: Secret, *, owner: str) -> bool:
+        """Say whether this may be the digest of a secret: it is, or its key has left the ring."""
+        mark = digest.partition(":")[0]
+        return mark not in self._digest_keys or hmac.compare_digest(
+            digest, self._digest_under(mark, secret, owner)
+        )
+
+    def _digest_under(self, mark: str, secret: Secret, owner: str) -> str:
+        message = json.dumps([owner, secret.reveal()]).encode()
+        return f"{mark}:{hmac.digest(self._digest_keys[mark], message, 'sha256').hex()}"
+
     def is_current(self, sealed: bytes) -> bool:
         """Return whether this was sealed under the key that seals now."""
         return _read_header(sealed)[2:] == self._sealing_key_id.encode()
@@ -110,6 +141,10 @@ class Vault:
         except InvalidTag:
             raise Unsealable("It was sealed for another owner, or has been changed.") from None
         return Secret(text.decode())
+
+
+def _mark_of_key(digest_key: bytes) -> str:
+    return hmac.digest(digest_key, b"mark", "sha256")[:_MARK_BYTES].hex()
 
 
 def _read_header(sealed: bytes) -> bytes:

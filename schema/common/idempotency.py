@@ -7,7 +7,12 @@ from schema.common.errors import IdempotencyConflict
 
 
 def check_same_request(
-    key: str, handle: str, *, earlier: Mapping[str, Any], repeated: Mapping[str, Any]
+    key: str,
+    handle: str,
+    *,
+    earlier: Mapping[str, Any],
+    repeated: Mapping[str, Any],
+    has_other_secrets: bool = False,
 ) -> None:
     """Compare two requests by their fields; a field that is absent equals one that is None.
 
@@ -16,12 +21,15 @@ def check_same_request(
         handle: What the earlier request made.
         earlier: The fields of the request that used the key first.
         repeated: The fields of the request that uses it now.
+        has_other_secrets: Whether secrets of the same names have other values.
 
     Raises:
         IdempotencyConflict: they differ, with the names of the fields that do.
     """
-    differing = sorted(
+    differing = {
         name for name in earlier.keys() | repeated.keys() if earlier.get(name) != repeated.get(name)
-    )
+    }
+    if has_other_secrets:
+        differing.add("secrets")
     if differing:
-        raise IdempotencyConflict(key, handle, differing)
+        raise IdempotencyConflict(key, handle, sorted(differing))

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from schema.accounts.secrets import SecretValues
 from schema.billing import budgets
 from schema.billing.budgets import Rate
 from schema.common import ids
@@ -42,12 +43,13 @@ _SPEC_SIZE_CONSTRAINT: Final = "ck_job_payload_spec_size"
 
 _SUBMIT_JOB: Final = parse_statement(f"""
 WITH key AS (
-    INSERT INTO idempotency_key AS held (subject_id, key, job_id, expires_at)
-    SELECT :subject_id, :idempotency_key, :job_id, now() + interval '24 hours'
+    INSERT INTO idempotency_key AS held (subject_id, key, job_id, expires_at, secrets_digest)
+    SELECT :subject_id, :idempotency_key, :job_id, now() + interval '24 hours', :secrets_digest
      WHERE :idempotency_key::text IS NOT NULL
     ON CONFLICT (subject_id, key) DO UPDATE
        SET job_id = excluded.job_id,
-           expires_at = excluded.expires_at
+           expires_at = excluded.expires_at,
+           secrets_digest = excluded.secrets_digest
      WHERE held.expires_at <= now()
     RETURNING job_id
 ), accepted AS (
@@ -166,7 +168,9 @@ SELECT job.*, job_payload.spec, job_cost.most_micro_usd AS max_cost_usd,
        (SELECT array_agg(parent_id ORDER BY parent_id)
           FROM job_dependency
          WHERE job_id = job.id) AS after,
-       (SELECT min(on_end) FROM job_dependency WHERE job_id = job.id) AS "on"
+       (SELECT min(on_end) FROM job_dependency WHERE job_id = job.id) AS "on",
+       (SELECT secrets_digest FROM idempotency_key WHERE subject_id = $1 AND key = $2)
+           AS secrets_digest
   FROM job
   JOIN job_payload ON job_payload.job_id = job.id
   LEFT JOIN job_cost ON job_cost.job_id = job.id
@@ -248,6 +252,7 @@ async def submit_job(
     parent_ids: Sequence[UUID] = (),
     dependency_condition: DependencyCondition = DependencyCondition.SUCCESS,
     schedule_id: UUID | None = None,
+    secret_values: SecretValues | None = None,
 ) -> SubmittedJob:
     """Put a job in the queue; the same key and request again return the first job.
 
@@ -258,6 +263,7 @@ async def submit_job(
         rate: what a launch of it can cost; none if it has no price.
         default_monthly_budget: millionths of a dollar, for a subject without a budget of its own.
         parent_ids: the job waits until these jobs have ended as `dependency_condition` says.
+        secret_values: compared under the idempotency key; storing them is up to the caller.
 
     Raises:
         IdempotencyConflict: the key belongs to a different request.
@@ -288,11 +294,12 @@ async def submit_job(
         "parent_ids": sorted(set(parent_ids)),
         "dependency_condition": dependency_condition,
         "schedule_id": schedule_id,
+        "secrets_digest": idempotency_key and secret_values and secret_values.digest(),
     }
     with refuse_oversized_spec(_SPEC_SIZE_CONSTRAINT, consequence="nothing was launched"):
         row = await tx.fetchrow(*_SUBMIT_JOB.bind(**submission))
     if row is None:
-        return await _find_submitted_job(tx, submission)
+        return await _find_submitted_job(tx, submission, secret_values)
     refusal = await _find_refusal(tx, row, submission, rate)
     if refusal is not None:
         raise refusal
@@ -316,7 +323,9 @@ async def cancel_job(
 _COUNT_OPEN_JOBS: Final = "SELECT queued + active FROM subject WHERE id = $1"
 
 
-async def _find_submitted_job(tx: Transaction, submission: Mapping[str, Any]) -> SubmittedJob:
+async def _find_submitted_job(
+    tx: Transaction, submission: Mapping[str, Any], secret_values: SecretValues | None
+) -> SubmittedJob:
     """Return the job that was made with the same idempotency key, or the same id.
 
     Raises:
@@ -337,6 +346,8 @@ async def _find_submitted_job(tx: Transaction, submission: Mapping[str, Any]) ->
             ids.format_handle(ids.HandleKind.JOB, job.id),
             earlier=row["spec"] | {name: row[name] for name in _COMPARED_COLUMNS},
             repeated=_compared_fields(submission),
+            has_other_secrets=secret_values is not None
+            and secret_values.differ_from(row["secrets_digest"]),
         )
     return job
 

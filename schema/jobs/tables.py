@@ -255,6 +255,8 @@ class IdempotencyKey(Record):
     key: str = Field(primary_key=True, sa_type=TEXT)
     job_id: UUID = Field(foreign_key="job.id", ondelete="CASCADE", index=True)
     expires_at: datetime = Field(sa_type=TIMESTAMP, index=True)
+    secrets_digest: str | None = Field(default=None, sa_type=TEXT)
+    """Of the values of the request's secrets, with a key of the vault."""
 
 
 class IdempotencyKeyTable(IdempotencyKey, table=True):

@@ -46,10 +46,10 @@ _CREATE_SCHEDULE: Final = parse_statement("""
 WITH made AS (
     INSERT INTO schedule (id, subject_id, name, cron, timezone, overlap, missed, workspace_id, kind,
                           namespace, title, spec, labels, most_micro_usd, ceiling_micro_usd,
-                          idempotency_key, next_at, due_at)
+                          idempotency_key, secrets_digest, next_at, due_at)
     VALUES (:schedule_id, :subject_id, :name, :cron, :timezone, :overlap, :missed, :workspace_id,
             :kind, :namespace, :title, :spec, :labels, :most_micro_usd, :ceiling_micro_usd,
-            :idempotency_key, :next_at, :next_at)
+            :idempotency_key, :secrets_digest, :next_at, :next_at)
     RETURNING *
 )
 INSERT INTO audit_entry (subject_id, client, action, handle, facts)
@@ -203,6 +203,9 @@ async def create_schedule(
         Invalid: the request is too large to be stored.
     """
     await tx.execute(_LOCK_SUBJECT, subject_id)
+    secret_values = sealed_secrets.SecretValues(
+        vault, secrets, owner=f"schedule/{subject_id}/{new_schedule.idempotency_key}"
+    )
     if new_schedule.idempotency_key is not None:
         row = await tx.fetchrow(_FIND_BY_KEY, subject_id, new_schedule.idempotency_key)
         if row is not None:
@@ -212,6 +215,7 @@ async def create_schedule(
                 ids.format_handle(ids.HandleKind.SCHEDULE, existing.id),
                 earlier=_compared_fields(existing),
                 repeated=_compared_fields(new_schedule),
+                has_other_secrets=secret_values.differ_from(existing.secrets_digest),
             )
             return existing.id
     if await tx.fetchval(_COUNT_SCHEDULES, subject_id) >= MAX_SCHEDULES:
@@ -235,6 +239,7 @@ async def create_schedule(
                 most_micro_usd=new_schedule.most_micro_usd,
                 ceiling_micro_usd=new_schedule.ceiling_micro_usd,
                 idempotency_key=new_schedule.idempotency_key,
+                secrets_digest=new_schedule.idempotency_key and secret_values.digest(),
                 next_at=next_at,
                 client=client,
                 handle=ids.format_handle(ids.HandleKind.SCHEDULE, schedule_id),

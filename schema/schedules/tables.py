@@ -81,6 +81,8 @@ class Schedule(Record):
     ceiling_micro_usd: int | None = Field(default=None, sa_type=BIGINT)
     """What one job could cost at worst when it was created; none if it has no price."""
     idempotency_key: str | None = Field(default=None, sa_type=TEXT)
+    secrets_digest: str | None = Field(default=None, sa_type=TEXT)
+    """Of the values of its secrets when it was created, with a key of the vault."""
     created_at: datetime = Field(sa_type=TIMESTAMP, sa_column_kwargs=DEFAULT_NOW)
     paused_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)
     next_at: datetime | None = Field(default=None, sa_type=TIMESTAMP)

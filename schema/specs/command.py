@@ -17,7 +17,7 @@ from pydantic import BeforeValidator
 from typing_extensions import TypeIs
 
 from schema.common.text import quote_value
-from schema.specs import shell_syntax
+from schema.specs.inputs import shell_syntax
 
 MAX_TEXT_BYTES: Final = 131_071
 """The longest word or variable, with its name, that a kernel starts a program with."""

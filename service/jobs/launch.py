@@ -128,6 +128,11 @@ async def _insert_job(
             rerun_of=request.rerun_of,
             parent_ids=request.parent_ids,
             dependency_condition=request.dependency_condition,
+            secret_values=sealed_secrets.SecretValues(
+                app.vault,
+                request.secrets,
+                owner=f"job/{caller.subject_id}/{request.idempotency_key}",
+            ),
         )
         await sealed_secrets.save_job_secrets(
             tx, app.vault, job.id, caller.subject_id, request.secrets

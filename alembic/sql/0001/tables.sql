@@ -207,10 +207,11 @@ CREATE TABLE job_event (
 
 -- Two requests of a subject with the same key are one job.
 CREATE TABLE idempotency_key (
-    subject_id text        NOT NULL,
-    key        text        NOT NULL,
-    job_id     uuid        NOT NULL,
-    expires_at timestamptz NOT NULL,
+    subject_id     text        NOT NULL,
+    key            text        NOT NULL,
+    job_id         uuid        NOT NULL,
+    expires_at     timestamptz NOT NULL,
+    secrets_digest text,
     CONSTRAINT pk_idempotency_key PRIMARY KEY (subject_id, key),
     CONSTRAINT fk_idempotency_key_subject_id_subject
         FOREIGN KEY (subject_id) REFERENCES subject (id),
@@ -480,6 +481,7 @@ CREATE TABLE schedule (
     most_micro_usd    bigint,
     ceiling_micro_usd bigint,
     idempotency_key   text,
+    secrets_digest    text,
     created_at        timestamptz NOT NULL DEFAULT now(),
     paused_at         timestamptz,
     next_at           timestamptz,

@@ -76,3 +76,29 @@ def test_a_secret_does_not_print_or_pickle_itself() -> None:
     assert "hf_secret" not in f"{SECRET} {SECRET!r} {[SECRET]}"
     with pytest.raises(TypeError):
         pickle.dumps(SECRET)
+
+
+def test_a_digest_tells_only_whether_a_secret_is_the_same() -> None:
+    """Not to another owner, and to nobody without the key."""
+    vault, other_vault = (Vault.from_key_ring(make_key("1")) for _ in range(2))
+
+    digest = vault.digest(SECRET, owner="ada")
+
+    assert vault.may_have_digest(digest, SECRET, owner="ada")
+    assert not vault.may_have_digest(digest, Secret("hf_other"), owner="ada")
+    assert not vault.may_have_digest(digest, SECRET, owner="bob")
+    assert digest != vault.digest(SECRET, owner="bob")
+    assert digest != other_vault.digest(SECRET, owner="ada")
+    assert "hf_secret" not in digest
+
+
+def test_a_digest_outlives_a_rotation_and_says_nothing_once_its_key_is_gone() -> None:
+    """A request that is repeated meanwhile must not be taken for another one."""
+    old_key, new_key, key_of_the_same_id = make_key("1"), make_key("2"), make_key("1")
+    digest = Vault.from_key_ring(old_key).digest(SECRET, owner="ada")
+
+    rotated = Vault.from_key_ring(f"{new_key},{old_key}")
+    assert rotated.may_have_digest(digest, SECRET, owner="ada")
+    assert not rotated.may_have_digest(digest, Secret("hf_other"), owner="ada")
+    for ring in (new_key, key_of_the_same_id):
+        assert Vault.from_key_ring(ring).may_have_digest(digest, SECRET, owner="ada")

@@ -195,6 +195,30 @@ async def test_the_same_key_with_another_request_names_what_differs(service_url:
     assert len((await call_for_result(service_url, "list_jobs"))["jobs"]) == 1
 
 
+async def test_the_same_key_with_another_secret_is_another_request(
+    service_url: str, database: Database
+) -> None:
+    """The job would run with a value that its caller has replaced. Neither value is kept open."""
+    request: dict[str, Any] = {"command": COMMAND, "idempotency_key": "k"}
+    first = await call_for_result(
+        service_url, "launch_job", **request, secrets={"A1": "first value", "B1": "x y"}
+    )
+    again = await call_for_result(
+        service_url, "launch_job", **request, secrets={"B1": "x y", "A1": "first value"}
+    )
+    other = await call_tool(
+        service_url, "launch_job", **request, secrets={"A1": "second value", "B1": "x y"}
+    )
+
+    assert first["job_id"] == again["job_id"]
+    assert read_refusal(other)["code"] == "IdempotencyConflict"
+    assert "differs in secrets." in answer_text(other)
+    async with database.transaction() as tx:
+        digest = await tx.fetchval("SELECT secrets_digest FROM idempotency_key")
+    assert digest is not None
+    assert "value" not in digest
+
+
 async def test_a_read_only_token_may_look_but_not_launch(service_url: str) -> None:
     """A token that cannot act at the Hub is told so before a job is queued that cannot run."""
     answer = await call_tool(

@@ -320,6 +320,27 @@ async def test_the_same_key_is_the_same_schedule(service_url: str, database: Dat
     assert await count_rows(database) == 1
 
 
+async def test_the_same_key_with_another_secret_is_another_schedule(
+    service_url: str, database: Database
+) -> None:
+    """Its jobs would run with a value that the caller has replaced."""
+    schedule: dict[str, Any] = {"cron": "@daily", "idempotency_key": "k"}
+    first, again, other = [
+        await call_tool(
+            service_url,
+            "create_schedule",
+            **schedule,
+            job=JOB_ARGUMENTS | {"secrets": {"A1": value}},
+        )
+        for value in ("first value", "first value", "second value")
+    ]
+
+    assert answer_text(first) == answer_text(again)
+    assert read_refusal(other)["code"] == "IdempotencyConflict"
+    assert "differs in secrets." in answer_text(other)
+    assert await count_rows(database) == 1
+
+
 async def test_a_person_agrees_once_to_what_each_time_may_cost(
     service_url: str, database: Database
 ) -> None:
