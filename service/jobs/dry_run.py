@@ -1,5 +1,7 @@
 """The dry run of a launch: it checks what a launch checks, and makes nothing."""
 
+import json
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -19,6 +21,7 @@ from service.runtime.context import App
 from service.views.base import Detail, View
 from service.views.jobs import LaunchedView
 
+_MAX_REQUEST_CHARS: Final = 3000
 _MAX_SCRIPT_CHARS: Final = 500
 """Characters of a script that are repeated."""
 
@@ -44,6 +47,13 @@ class LaunchAnswer(RootModel[LaunchedView | DryRunView]):
     """A job that was made, or what a dry run found."""
 
     model_config = ConfigDict(json_schema_extra={"type": "object"})
+
+
+def describe_request(spec: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    """Write a request as compact JSON; of one that is very long the beginning and the end."""
+    request = {name: value for name, value in spec.items() if value not in (None, [], {})}
+    written = json.dumps({**request, **({"labels": labels} if labels else {})}, ensure_ascii=False)
+    return truncate(written, _MAX_REQUEST_CHARS, keeps_end=True)
 
 
 async def dry_run_launch(app: App, caller: Caller, request: LaunchRequest) -> DryRunView:

@@ -114,9 +114,20 @@ async def collect_result(
         link = links.link_to_result(stored.status.subject_id, stored.status.id)
         shown_files.insert(0, FileView.from_result(link, count_json_bytes(stored.result)))
     view = _build_view(stored, answer, shown_files, next_cursor)
-    texts = [answer.text, "\n".join(view.log_tail or []), _describe_files(shown_files, stored)]
+    texts = [
+        _describe_end(stored.status),
+        answer.text,
+        "\n".join(view.log_tail or []),
+        _describe_files(shown_files, stored),
+    ]
     inline_files = await _read_inline_files(tx, [file for file, _ in page])
     return CollectedResult(view, "\n".join(filter(None, texts)), inline_files)
+
+
+def _describe_end(status: JobStatus) -> str:
+    reason = "" if status.reason is None else f", reason {status.reason}"
+    exit_code = "" if status.exit_code is None else f", exit_code {status.exit_code}"
+    return f"state {status.state}{reason}{exit_code}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,8 @@ class ScheduleView(EntryView):
     @property
     @override
     def line(self) -> str:
-        return f"{self.schedule_id} {self.name}: {self.summary}"
+        cost = describe_cost(self.ceiling_usd)
+        return f"{self.schedule_id} {self.name}: {self.summary} {cost}"
 
     @classmethod
     def from_status(cls, schedule: ScheduleStatus, **extra_fields: Any) -> Self:
@@ -127,6 +128,20 @@ class ScheduleView(EntryView):
             created_at=schedule.created_at,
             **extra_fields,
         )
+
+    def describe(self) -> str:
+        """Write what the summary leaves out, a fact a line."""
+        launches = f"Each firing launches: {self.kind}, {self.title}, as {self.namespace}"
+        if self.workspace_id is not None:
+            launches += f", into {self.workspace_id}"
+        lines = [f"{launches}. {describe_cost(self.ceiling_usd)}"]
+        if self.next_runs:
+            lines.append(describe_next_runs(self.next_runs))
+        lines.append(
+            f"paused {str(self.paused).lower()}, overlap {self.overlap}, missed {self.missed}"
+        )
+        lines += [firing.describe() for firing in self.firings[1:]]
+        return "\n".join(lines)
 
 
 class CreatedScheduleView(ScheduleView):

@@ -12,6 +12,7 @@ from schema.accounts.tables import Hold
 from schema.artifacts.log_store import LogExtent, NumberedLine
 from schema.common import ids
 from schema.common.ids import HandleKind
+from schema.common.money import format_usd, to_micro_usd
 from schema.common.text import shorten
 from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import JobState, Reason
@@ -76,7 +77,19 @@ class JobEntry(EntryView):
     @property
     @override
     def line(self) -> str:
-        return f"{self.job_id} {self.state}: {self.title}"
+        return f"{self.job_id} {self.brief_facts}: {self.title}"
+
+    @property
+    def brief_facts(self) -> str:
+        """Its state, its cost and its workspace in a few words."""
+        facts = [str(self.state), self.reason, None if self.hold is None else f"hold {self.hold}"]
+        facts.append(None if self.exit_code is None else f"exit_code {self.exit_code}")
+        if self.cost.so_far_usd:
+            facts.append(f"{format_usd(to_micro_usd(self.cost.so_far_usd))} so far")
+        if self.cost.ceiling_usd:
+            facts.append(f"{format_usd(to_micro_usd(self.cost.ceiling_usd))} at most")
+        facts.append(self.workspace_id)
+        return ", ".join(filter(None, facts))
 
     @classmethod
     def summarize(

@@ -85,6 +85,16 @@ class WorkspaceView(View):
             f"Launches into it take {', '.join(defaults)}." if defaults else "It has no defaults."
         )
 
+    def describe_limits(self) -> str:
+        """Write what its jobs have cost, and may cost."""
+        confirmation = self.confirm_above_usd
+        question = (
+            "Nobody is asked before a launch."
+            if confirmation is None
+            else f"The person is asked before a launch above {_format(confirmation)}."
+        )
+        return f"{_describe_money(self)} {question}"
+
 
 class CreatedWorkspaceView(WorkspaceView):
     """The answer to create_workspace."""
@@ -110,11 +120,7 @@ class CountedWorkspaceView(EntryView):
     @property
     @override
     def line(self) -> str:
-        return (
-            f"{self.workspace_id} {self.name}: {self.open_jobs} open jobs, "
-            f"{format_usd(to_micro_usd(self.spent_usd))} spent, "
-            f"{format_usd(to_micro_usd(self.held_usd))} held"
-        )
+        return f"{self.workspace_id} {self.name}: {self.describe()}"
 
     @classmethod
     def from_totals(cls, workspace: WorkspaceSummary | WorkspaceStatus) -> Self:
@@ -128,6 +134,11 @@ class CountedWorkspaceView(EntryView):
             jobs=workspace.jobs,
             open_jobs=workspace.open_jobs,
         )
+
+    def describe(self) -> str:
+        """Write how many jobs it holds, and what they cost."""
+        archived = " It is archived." if self.archived_at else ""
+        return f"{self.jobs} jobs, {self.open_jobs} open. {_describe_money(self)}{archived}"
 
 
 class WorkspacePage(View):
@@ -190,15 +201,25 @@ class WorkspaceStatusView(WorkspaceView):
             if self.jobs
             else "no job"
         )
-        money = f"It has cost {format_usd(to_micro_usd(self.spent_usd))}"
-        if self.held_usd:
-            money += f", and may cost {format_usd(to_micro_usd(self.held_usd))} more"
-        if self.budget_usd is not None:
-            money += f", of a budget of {format_usd(to_micro_usd(self.budget_usd))}"
         return (
-            f"{self.workspace_id} ({self.name}) has {jobs}. {money}.{archived} "
+            f"{self.workspace_id} ({self.name}) has {jobs}.{archived} {self.describe_limits()} "
             f"{self.describe_defaults()}"
         )
+
+
+def _describe_money(workspace: WorkspaceView | CountedWorkspaceView) -> str:
+    money = f"It has cost {_format(workspace.spent_usd)}"
+    if workspace.held_usd:
+        money += f", and may cost {_format(workspace.held_usd)} more"
+    if workspace.budget_usd is not None:
+        money += f", of a budget of {_format(workspace.budget_usd)}"
+    if workspace.left_usd is not None:
+        money += f"; {_format(workspace.left_usd)} is left"
+    return f"{money}."
+
+
+def _format(dollars: float) -> str:
+    return format_usd(to_micro_usd(dollars))
 
 
 def _budget_fields(workspace: Workspace) -> dict[str, Any]:

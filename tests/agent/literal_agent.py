@@ -4,19 +4,24 @@ It picks its first tool by the words of the task, fills in what the person told 
 does what the answers say: the first call that is written out in one, word for word, or, after a
 refusal, the same call corrected as the refusal says. It knows no name of a tool, no state and no
 error; where an answer leaves it without a call to make, it stops.
+
+Hosts differ in what they hand a model: some the content of an answer, some its structured content
+instead. The agent sees one of the two, and never the other.
 """
 
 import ast
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from math import log
 from typing import Any, Final
 
 import anyio
 from mcp import Client
-from mcp_types import CallToolResult, TextContent, Tool
+from mcp_types import CallToolResult, ContentBlock, TextContent, Tool
 
 from schema.common import durations
 
@@ -24,6 +29,14 @@ _WORD: Final = re.compile(r"[a-z]{3,}")
 _WAIT_HINT: Final = re.compile(r"^ (?:again )?in ((?:\d+[a-z]+)+)")
 _EXAMPLE: Final = re.compile(r"A correct call: (\w+) (\{.*\})")
 _LIST_HINT: Final = re.compile(r"(\w+): .*?give the list (\[.*?\])")
+
+
+class HostView(StrEnum):
+    """What a host hands its model of an answer."""
+
+    CONTENT = "content"
+    STRUCTURED = "structured"
+    """The structured content; of a refusal, which has none, the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +65,9 @@ class AgentRun:
 class LiteralAgent:
     """Carries out what a person asks for."""
 
-    def __init__(self, client: Client, tools: list[Tool]) -> None:
+    def __init__(self, client: Client, tools: list[Tool], host_view: HostView) -> None:
         self._client = client
+        self._host_view = host_view
         self._tools = {tool.name: tool for tool in tools}
 
     async def carry_out(self, task: str, *, max_calls: int = 8, **facts: Any) -> AgentRun:
@@ -63,11 +77,17 @@ class LiteralAgent:
         while following is not None and len(story.calls) < max_calls:
             await anyio.sleep(following.wait_seconds)  # as long as the answer said to wait
             answer = await self._client.call_tool(following.tool, following.arguments)
-            text = _text(answer)
+            text = self._read_answer(answer)
             story.calls.append(following)
             story.answers.append(text)
             following = _correct_call(following, text) if answer.is_error else self._read_call(text)
         return story
+
+    def _read_answer(self, answer: CallToolResult) -> str:
+        """Return what the agent sees of an answer."""
+        if self._host_view is HostView.STRUCTURED and answer.structured_content is not None:
+            return "\n".join(_list_values(answer.structured_content))
+        return "\n".join(_describe_block(block) for block in answer.content)
 
     def _choose_first_call(self, task: str, facts: dict[str, Any]) -> ToolCall:
         """Pick the tool whose words are most like the task's, rare words counting most."""
@@ -136,5 +156,20 @@ def _words(text: str) -> set[str]:
     return {word.rstrip("s") for word in _WORD.findall(text.lower())}
 
 
-def _text(answer: CallToolResult) -> str:
-    return "\n".join(part.text for part in answer.content if isinstance(part, TextContent))
+def _describe_block(block: ContentBlock) -> str:
+    return block.text if isinstance(block, TextContent) else f"[{block.type}]"
+
+
+def _list_values(value: Any, name: str = "") -> Iterator[str]:
+    """Yield the values of an object in its order, with the sign of money where a name has it."""
+    match value:
+        case {**fields}:
+            for field_name, member in fields.items():
+                yield from _list_values(member, str(field_name))
+        case [*members]:
+            for member in members:
+                yield from _list_values(member, name)
+        case None:
+            pass
+        case _:
+            yield f"{'$' if name.endswith('_usd') else ''}{value}"

@@ -1,4 +1,8 @@
-"""Ten everyday tasks, done in the fewest calls by an agent that follows the answers."""
+"""Ten everyday tasks, done in the fewest calls by an agent that follows the answers.
+
+Each is done twice: by an agent that sees only the content of answers, and by one that sees only
+their structured content.
+"""
 
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -9,7 +13,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.agent.literal_agent import AgentRun, LiteralAgent
+from tests.agent.literal_agent import AgentRun, HostView, LiteralAgent
 from tests.support.stack import McpCaller
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(90)]
@@ -18,15 +22,15 @@ IMAGE = "python:3.12"
 RUN_TASK = "Run a command in a container"
 
 
-@pytest.fixture
-async def agent(alice: McpCaller) -> AsyncGenerator[LiteralAgent]:
-    """An agent that acts for Alice, and has just listed the tools."""
+@pytest.fixture(params=HostView)
+async def agent(alice: McpCaller, request: pytest.FixtureRequest) -> AsyncGenerator[LiteralAgent]:
+    """An agent that acts for Alice, and has just listed the tools; its host shows it one view."""
     endpoint = alice.connection.endpoint
     async with (
         httpx2.AsyncClient(headers=alice.connection.headers, timeout=60) as http,
         Client(streamable_http_client(endpoint, http_client=http)) as client,
     ):
-        yield LiteralAgent(client, (await client.list_tools()).tools)
+        yield LiteralAgent(client, (await client.list_tools()).tools, request.param)
 
 
 def check_run(agent_run: AgentRun, *tools: str) -> str:

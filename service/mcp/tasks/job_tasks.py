@@ -24,6 +24,7 @@ from service.mcp.tasks.extension import Task, TaskStatus
 from service.mcp.tool import tool_result
 from service.runtime.context import App
 from service.views import job_summary
+from service.views.job_text import describe_job
 from service.views.jobs import JobView, WaitView
 
 
@@ -100,8 +101,10 @@ def wait_result(view: WaitView) -> CallToolResult:
     """Build the result of a wait."""
     shows_next_steps = len(view.jobs) > 1 and view.done
     lines = [
-        f"{job.job_id}: {job.summary}{f' {job.next_step}' if shows_next_steps else ''}"
+        f"{job.job_id} ({job.brief_facts}): {job.summary}"
+        f"{f' {job.next_step}' if shows_next_steps else ''}"
         for job in view.jobs
     ]
     lines += [error.message for error in view.errors]
-    return tool_result("\n".join([*lines, *view.notes, view.next_step]), view)
+    detail = "\n".join(describe_job(job) for job in view.jobs if isinstance(job, JobView))
+    return tool_result("\n".join([*lines, *view.notes, view.next_step]), view, detail)

@@ -1,11 +1,12 @@
 """The tool that shows the caller's account, and what their token may do."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from mcp_types import CallToolResult
 
 from schema.billing import budgets
-from schema.common.money import format_usd
+from schema.common.money import format_usd, to_micro_usd
 from schema.jobs import queries as job_queries
 from service.auth.caller import Scope, TokenKind
 from service.mcp.dependencies import AppDep, CallerDep
@@ -43,7 +44,26 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
         sentence += f" It lacks {' and '.join(view.missing_scopes)}."
     if month.remaining_micro_usd is not None:
         sentence += f" This month has {format_usd(month.remaining_micro_usd)} left to spend."
-    return tool_result(sentence, view)
+    return tool_result(sentence, view, "\n".join(_describe_account(view)))
+
+
+def _describe_account(view: AccountView) -> Iterator[str]:
+    yield f"Jobs can be launched as {', '.join(view.namespaces)}."
+    if view.token_expires_at is not None:
+        yield f"The token expires at {view.token_expires_at:%Y-%m-%d %H:%M} UTC."
+    if view.hold is not None:
+        yield f"Its jobs do not go on for now; hold: {view.hold}."
+    month = view.month
+    limit = "" if month.budget_usd is None else f", of a budget of {_format(month.budget_usd)}"
+    yield (
+        f"Open jobs: {view.open_jobs}. This month {_format(month.spent_usd)} is spent and "
+        f"{_format(month.held_usd)} held{limit}."
+    )
+    yield f"subject_id {view.subject_id}"
+
+
+def _format(dollars: float) -> str:
+    return format_usd(to_micro_usd(dollars))
 
 
 _TOKEN_NAMES = {

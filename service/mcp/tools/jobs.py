@@ -30,6 +30,7 @@ from service.mcp.tools.arguments import (
     normalize_choice,
     to_list,
 )
+from service.views.job_text import describe_job
 from service.views.jobs import JobPage, JobsView, JobView, LogView
 from service.views.pages import describe_page, take_page
 
@@ -57,10 +58,13 @@ async def job_status(
     """
     async with app.transaction(caller) as tx:
         view = await operations.read_job_views(tx, app, caller, job_ids)
-    lines = [f"{job.job_id}: {job.summary} {job.next_step}" for job in view.jobs]
+    lines = [
+        f"{job.job_id} ({job.brief_facts}): {job.summary} {job.next_step}" for job in view.jobs
+    ]
     lines += [error.message for error in view.errors]
-    links = [job_link(job) for job in view.jobs] if len(job_ids) == 1 else []
-    return tool_result("\n".join(lines), view, blocks=links)
+    whole = [job for job in view.jobs if isinstance(job, JobView)]
+    details = "\n".join(describe_job(job) for job in whole)
+    return tool_result("\n".join(lines), view, details, [job_link(job) for job in whole])
 
 
 async def list_jobs(
@@ -117,7 +121,7 @@ async def cancel_job(
     """
     view, cancelled = await operations.cancel_job(app, caller, job_id)
     prefix = "" if cancelled else "Nothing was changed, for it had already finished. "
-    return tool_result(f"{prefix}{view.summary} {view.next_step}", view)
+    return tool_result(f"{prefix}{view.summary} {view.next_step}", view, describe_job(view))
 
 
 async def job_logs(
@@ -146,7 +150,7 @@ async def job_logs(
     async with app.transaction(caller) as tx:
         status = await operations.find_job(tx, caller, job_id)
         view, sentence, text = await logs.read_log_page(tx, status, query)
-    return tool_result(f"{sentence} {view.next_step}", view, text)
+    return tool_result(f"{sentence} The job is {view.state}. {view.next_step}", view, text)
 
 
 async def job_result(

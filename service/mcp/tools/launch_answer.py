@@ -8,12 +8,13 @@ from schema.common.money import format_usd, to_micro_usd
 from schema.jobs.tables import JobKind
 from service.auth.caller import Caller
 from service.jobs import launch as job_launch
-from service.jobs.dry_run import DryRunView, dry_run_launch
+from service.jobs.dry_run import DryRunView, describe_request, dry_run_launch
 from service.jobs.launch import LaunchRequest
 from service.mcp.resources import job_link
 from service.mcp.tool import tool_result
 from service.mcp.tools.arguments import SingleLaunchArguments
 from service.runtime.context import App
+from service.views.job_text import describe_facts
 from service.views.jobs import LaunchedView
 
 
@@ -55,7 +56,7 @@ def _launch_result(view: LaunchedView) -> CallToolResult:
             f" The same request made {view.possible_duplicate_of} minutes ago; if this is a repeat,"
             f' call cancel_job(job_id="{view.job_id}").'
         )
-    return tool_result(sentence, view, blocks=[job_link(view)])
+    return tool_result(f"{sentence}\n{describe_facts(view)}", view, blocks=[job_link(view)])
 
 
 def _dry_run_result(view: DryRunView) -> CallToolResult:
@@ -66,9 +67,12 @@ def _dry_run_result(view: DryRunView) -> CallToolResult:
             f"At worst it costs {format_usd(to_micro_usd(view.ceiling_usd))}, paid by "
             f"{view.namespace}."
         )
+    if view.budget_left_usd is not None:
+        cost += f" The budget has {format_usd(to_micro_usd(view.budget_left_usd))} left."
+    request = f"What it would be: {describe_request(view.spec, view.labels)}"
     if view.needs:
-        return tool_result(
-            f"Nothing was launched, and this would not be. {' '.join(view.needs)}", view
-        )
+        sentences = ["Nothing was launched, and this would not be.", *view.needs, cost]
+        findings = " ".join([*sentences, *view.notes])
+        return tool_result(findings, view, request)
     findings = " ".join(["Nothing was launched.", cost, *view.notes])
-    return tool_result(f"{findings} Leave dry_run out to launch it.", view)
+    return tool_result(f"{findings} Leave dry_run out to launch it.", view, request)

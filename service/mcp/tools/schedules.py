@@ -14,6 +14,7 @@ from schema.schedules.cron import CronTrigger
 from schema.schedules.tables import MissedPolicy, OverlapPolicy
 from service.auth.caller import ACTING_SCOPES, Caller, Scope
 from service.jobs import operations
+from service.jobs.dry_run import describe_request
 from service.jobs.launch import LaunchRequest
 from service.jobs.scopes import find_schedule_scopes
 from service.mcp.confirmation import ConfirmationToken, approved_request
@@ -178,10 +179,11 @@ async def create_schedule(
         preview = await schedule_actions.dry_run_schedule(app, caller, plan, request)
         sentences = ["No schedule was made.", describe_next_runs(preview.next_runs)]
         sentences += [describe_cost(preview.ceiling_usd), *preview.needs, *preview.notes]
-        return tool_result(" ".join(sentences), preview)
+        launched = describe_request(preview.spec, preview.labels)
+        return tool_result(" ".join(sentences), preview, f"Each would be: {launched}")
     view = await schedule_actions.create_schedule(app, caller, plan, request)
-    sentences = [f"{view.schedule_id}: {view.summary}", describe_cost(view.ceiling_usd)]
-    return tool_result(" ".join([*sentences, *view.notes]), view)
+    sentence = " ".join([f"{view.schedule_id}: {view.summary}", *view.notes])
+    return tool_result(sentence, view, view.describe())
 
 
 async def list_schedules(
@@ -222,7 +224,8 @@ async def update_schedule(
     """
     changes = ScheduleChange(cron, timezone, overlap, missed, name, paused, run_now)
     view = await schedule_actions.update_schedule(app, caller, schedule_id, changes)
-    return tool_result(f"{view.schedule_id} ({view.name}): {view.summary}", view)
+    sentence = f"{view.schedule_id} ({view.name}): {view.summary}"
+    return tool_result(sentence, view, view.describe())
 
 
 async def delete_schedule(

@@ -68,7 +68,7 @@ async def create_workspace(
     if view.archived_at is not None:
         outcome += f' It is archived: update_workspace(workspace_id="{view.workspace_id}", '
         outcome += "archived=false) takes it back."
-    return tool_result(f"{view.workspace_id} ({name}) {outcome}", view)
+    return tool_result(f"{view.workspace_id} ({name}) {outcome}", view, view.describe_limits())
 
 
 async def workspace_status(
@@ -135,9 +135,9 @@ async def update_workspace(
     view = WorkspaceView.from_workspace(
         await workspace_actions.update_workspace(app, caller, workspace_id, change)
     )
-    return tool_result(
-        f"{view.workspace_id} ({view.name}) is up to date. {view.describe_defaults()}", view
-    )
+    warning = " It is archived and takes no new jobs." if view.archived_at else ""
+    sentence = f"{view.workspace_id} ({view.name}) is up to date.{warning}"
+    return tool_result(f"{sentence} {view.describe_defaults()}", view, view.describe_limits())
 
 
 async def archive_workspace(
@@ -156,7 +156,7 @@ async def archive_workspace(
     )
     open_jobs = f" {view.open_jobs} jobs in it go on; cancel_job stops one."
     sentence = f"{view.workspace_id} ({view.name}) takes no new jobs."
-    return tool_result(sentence + (open_jobs if view.open_jobs else ""), view)
+    return tool_result(sentence + (open_jobs if view.open_jobs else ""), view, view.describe())
 
 
 def _to_micro_usd(dollars: float | str | None) -> int | None:
