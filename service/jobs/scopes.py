@@ -134,8 +134,8 @@ def _read_files(value: Any, *, is_uri: bool = False) -> set[tuple[str, str]]:
                 _read_files(part, is_uri=name == "url")
                 for name, part in cast("dict[str, Any]", value).items()
             ]
-        case list():
-            parts = [_read_files(part) for part in value]
+        case [*members]:
+            parts = [_read_files(member) for member in members]
         case _:
             return set()
     return set[tuple[str, str]]().union(*parts)
