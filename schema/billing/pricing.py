@@ -24,7 +24,7 @@ from schema.billing.budgets import Rate
 from schema.billing.flavor_suggestions import FlavorTraits, read_number, suggest_flavors
 from schema.billing.price_store import StoredPriceList
 from schema.common.durations import format_duration
-from schema.common.errors import Invalid
+from schema.common.errors import Correction, Invalid
 from schema.common.money import format_usd, to_micro_usd
 from schema.common.text import truncate
 from schema.specs.hub_job import HubJobSpec
@@ -134,7 +134,8 @@ class HardwarePrices:
             hint = f" Did you mean {' or '.join(close_names)}?" if close_names else ""
             raise Invalid(
                 f"Hugging Face has no flavor {flavor_name!r}.{hint} list_hardware shows all, "
-                "with prices."
+                "with prices.",
+                [Correction(("flavor",), close_names[0])] if close_names else (),
             )
         if flavor.price_micro_usd is None:
             raise Invalid(

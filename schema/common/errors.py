@@ -23,8 +23,10 @@ So renaming a class is a breaking change. Whatever is not a `HoldfastError` is a
 as one.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from schema.common.durations import ceil_to_seconds, format_duration
 from schema.common.money import format_usd
@@ -138,7 +140,7 @@ class BudgetExceeded(Conflict):
         max_timeout: timedelta,
     ) -> None:
         self.scope = scope
-        limit = f"{_SCOPE_SUBJECTS[scope]} may cost {format_usd(budget_micro_usd)}"
+        limit = f"{_SCOPE_SUBJECTS[scope]} is {format_usd(budget_micro_usd)}"
         used = (
             f"{format_usd(spent_micro_usd)} is spent and {format_usd(held_micro_usd)} is reserved "
             "for jobs that have not finished"
@@ -148,18 +150,17 @@ class BudgetExceeded(Conflict):
             remedy = f"Launch something that has a price, or {_SCOPE_REMEDIES[scope]}."
         else:
             need = f"At worst this costs {format_usd(ceiling_micro_usd)}."
-            start = (
-                f'timeout="{format_duration(max_timeout)}" would fit. Or cancel'
-                if max_timeout
-                else "Cancel"
+            shorter = f' or timeout="{format_duration(max_timeout)}"' if max_timeout else ""
+            remedy = (
+                "Put it to the person: they can cancel jobs that are no longer needed, choose a "
+                f"cheaper flavor{shorter}, or wait."
             )
-            remedy = f"{start} jobs that are no longer needed, choose a cheaper flavor, or wait."
         super().__init__(f"{limit}: {used}. {need} Nothing was launched. {remedy}")
 
 
 _SCOPE_SUBJECTS = {
-    "workspace": "The jobs of this workspace",
-    "month": "Your jobs of this month (UTC)",
+    "workspace": "The budget of this workspace",
+    "month": "Your budget for jobs of this month (UTC)",
 }
 _SCOPE_REMEDIES = {
     "workspace": "launch it outside of this workspace",
@@ -188,8 +189,39 @@ class WorkspaceArchived(Conflict):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What to write in the place of one mistake."""
+
+    path: tuple[int | str, ...]
+    """The argument, and the place inside of it."""
+    value: Any = None
+    """The right value, unless it is the name that is wrong."""
+    name: str = ""
+    """The right name, where the name is wrong."""
+
+
+class CorrectableError(ValueError):
+    """A wrong value whose right form is known."""
+
+    def __init__(self, message: str, value: Any) -> None:
+        """Keep the right value for the correction of the whole call."""
+        self.value = value
+        super().__init__(message)
+
+
 class Invalid(HoldfastError):
     """The request can never succeed as written."""
+
+    def __init__(self, message: str, corrections: Iterable[Correction] = ()) -> None:
+        """Say what is wrong.
+
+        Args:
+            message: a sentence for each mistake.
+            corrections: what to write instead; none unless it is known for each mistake.
+        """
+        self.corrections = tuple(corrections)
+        super().__init__(message)
 
 
 class Unauthenticated(HoldfastError):

@@ -16,6 +16,7 @@ from typing import Annotated, Final, cast
 from pydantic import BeforeValidator
 from typing_extensions import TypeIs
 
+from schema.common.errors import CorrectableError
 from schema.common.text import quote_value
 from schema.specs.inputs import shell_syntax
 
@@ -159,8 +160,9 @@ def _expect_no_lines(words: list[str]) -> None:
         _split_line(program)  # its refusal has the form for a shell
         message = f"no program is called {shown}; write it without the list, as one text"
     elif name not in shell_syntax.BUILTINS and "-" in {arguments[-1][0], words[1][0]}:
-        form = _format_list([*program.split(), *words[1:]])
-        message = f"no program is called {shown}; write each word by itself: {form}"
+        right = [*program.split(), *words[1:]]
+        message = f"no program is called {shown}; write each word by itself: {_format_list(right)}"
+        raise CorrectableError(message, right)
     else:
         form = _format_list(["sh", "-c", " && ".join(words)])
         message = (
@@ -204,7 +206,7 @@ def _expect_one_script(words: list[str]) -> None:
                 f"{shell} would look for a file called {quote_value(script, _MAX_QUOTED_CHARS)}; "
                 f"give it as a line: {_format_list([shell, '-c', script])}"
             )
-            raise ValueError(message)
+            raise CorrectableError(message, [shell, "-c", script])
         return
     script, *ignored = words[position:] or [""]
     if ignored and "$" not in script:
@@ -213,7 +215,7 @@ def _expect_one_script(words: list[str]) -> None:
             f"{shell} -c runs only {quote_value(script, _MAX_QUOTED_CHARS)} and ignores "
             f"{quote_value(ignored[0], _MAX_QUOTED_CHARS)}; give it one text: {_format_list(whole)}"
         )
-        raise ValueError(message)
+        raise CorrectableError(message, whole)
 
 
 def _find_loose_script(arguments: list[str]) -> str | None:
@@ -231,9 +233,10 @@ def _needs_shell(syntax: str, line: str, hint: str = "") -> ValueError:
     braces = (
         '; write "bash" for "sh" to expand the braces' if "{" in syntax.replace("${", "") else ""
     )
-    return ValueError(
+    return CorrectableError(
         f"{syntax} is for a shell and no shell runs this; to use one, give the list "
-        f"{_format_list(['sh', '-c', line])}{braces}{hint}"
+        f"{_format_list(['sh', '-c', line])}{braces}{hint}",
+        ["bash" if braces else "sh", "-c", line],
     )
 
 

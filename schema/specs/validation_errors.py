@@ -7,8 +7,8 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from schema.common.errors import Invalid
-from schema.common.name_matching import did_you_mean
+from schema.common.errors import CorrectableError, Correction, Invalid
+from schema.common.name_matching import closest_names, did_you_mean
 from schema.common.text import short_repr
 from schema.specs.base import Spec
 
@@ -35,8 +35,11 @@ def to_invalid_error(error: ValidationError, known_arguments: Iterable[str] = ()
         # A union fails once for each member; the deepest failure is of the member that was meant.
         if argument not in entries or len(entry["loc"]) >= len(entries[argument]["loc"]):
             entries[argument] = entry
+    names = list(known_arguments)
+    corrections = [_find_correction(entry, names) for entry in entries.values()]
     return Invalid(
-        " ".join(_describe_error(entry, list(known_arguments)) for entry in entries.values())
+        " ".join(_describe_error(entry, names) for entry in entries.values()),
+        [each for each in corrections if each] if all(corrections) else (),
     )
 
 
@@ -94,6 +97,21 @@ def _describe_error(entry: ErrorDetails, known_arguments: list[str]) -> str:
                 else f", not {short_repr(entry['input'])}"
             )
             return f"{path}: {describe_problem(entry)}{contrast}{form}."
+
+
+def _find_correction(entry: ErrorDetails, known_arguments: list[str]) -> Correction | None:
+    path, context = entry["loc"], entry.get("ctx", {})
+    match entry["type"]:
+        case "extra_forbidden" if len(path) == 1:
+            names = closest_names(str(path[0]), known_arguments)
+            return Correction(path, name=names[0]) if names else None
+        case "enum" | "literal_error":
+            choices = closest_names(str(entry["input"]), _CHOICE.findall(context["expected"]))
+            return Correction(path, choices[0]) if choices else None
+        case "value_error" if isinstance(error := context.get("error"), CorrectableError):
+            return Correction(path, error.value)
+        case _:
+            return None
 
 
 def _format_path(location: tuple[int | str, ...]) -> str:

@@ -1,17 +1,20 @@
-"""Hints for a refusal: what to do about it, and a correct call.
+"""Hints for a refusal: what to do about it, and the call to make next, where one is known.
 
-Every refusal has four parts: a code, a sentence, a remedy, and the shortest call that is correct.
-Most sentences contain the remedy; programs find the remedy alone beside the code.
+A refusal has a code, a sentence and a remedy. Most sentences contain the remedy; programs find the
+remedy alone beside the code. The call to make next is the caller's own with its mistakes
+corrected, or one that shows what to choose from. It is left out where only the caller knows it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from schema.common.durations import ceil_to_seconds
 from schema.common.errors import (
     Conflict,
+    Correction,
     Denied,
     HoldfastError,
     IdempotencyConflict,
@@ -24,26 +27,37 @@ from schema.common.errors import (
     Unavailable,
 )
 
+_MAX_CALL_CHARS: Final = 2_000
+"""Of a call that a refusal repeats: what is cut could not be copied."""
+_SECRET_ARGUMENTS: Final = frozenset({"secrets", "overrides", "job"})
+"""Arguments in which secrets may stand: a refusal does not repeat them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorHint:
-    """What to do, and a correct call."""
+    """What to do, and what to call next."""
 
     advice: str
-    example_call: str
+    next_call: str = ""
+    """The call, ready to be made; empty if only the caller can know it."""
     appended_text: str = ""
     """The part of the hint that the sentence of the refusal does not contain."""
 
 
 def build_error_hint(  # noqa: PLR0911  # one for each kind of refusal
-    failure: HoldfastError, tool: str, example: Mapping[str, Any]
+    failure: HoldfastError, corrected_call: str = ""
 ) -> ErrorHint:
-    """Say what to do about a refusal of `tool`, of which `example` is a correct call."""
-    call = _format_call(tool, example)
+    """Say what to do about a refusal.
+
+    Args:
+        failure: why the call was refused.
+        corrected_call: the caller's own call without its mistakes, if that is known.
+    """
     match failure:
         case Invalid():
             advice = "Correct what is named, and make the same call again."
-            return ErrorHint(advice, call, appended_text=f"A correct call: {call}")
+            appended = f"A correct call: {corrected_call}" if corrected_call else ""
+            return ErrorHint(advice, corrected_call, appended_text=appended)
         case NotFound(kind=kind):
             advice = f"list_{kind}s shows yours."
             return ErrorHint(advice, _format_call(f"list_{kind}s", {}), appended_text=advice)
@@ -54,22 +68,65 @@ def build_error_hint(  # noqa: PLR0911  # one for each kind of refusal
             )
         case IdempotencyConflict():
             advice = "Repeat the first request unchanged, or use another key for another job."
-            return ErrorHint(advice, _format_call(tool, {**example, "idempotency_key": "another"}))
+            return ErrorHint(advice)
         case Conflict():
-            return ErrorHint("Make the same call again once what stands in its way is over.", call)
+            return ErrorHint("Make the same call again once what stands in its way is over.")
         case Denied():
             advice = "Have the person grant what is missing; whoami shows what there is."
             return ErrorHint(advice, _format_call("whoami", {}))
         case Unauthenticated():
-            return ErrorHint("Sign in again, or give your client a fresh token.", call)
+            return ErrorHint("Sign in again, or give your client a fresh token.")
         case InDoubt():
             advice = "See whether it was done before making the same call again."
             return ErrorHint(advice, _format_call("list_jobs", {}))
         case RateLimited(retry_after=pause) | Unavailable(retry_after=pause):
-            return ErrorHint(f"Make the same call again in {ceil_to_seconds(pause)} seconds.", call)
+            return ErrorHint(f"Make the same call again in {ceil_to_seconds(pause)} seconds.")
         case _:
-            return ErrorHint("Tell the operator of Holdfast what you called.", call)
+            return ErrorHint("Tell the operator of Holdfast what you called.")
+
+
+def correct_call(
+    tool: str,
+    arguments: Mapping[str, Any],
+    corrections: Iterable[Correction],
+    validate: Callable[[dict[str, Any]], object],
+) -> str:
+    """Write the caller's own call with its mistakes corrected.
+
+    Args:
+        tool: its name.
+        arguments: as they were sent, but for JSON in texts.
+        corrections: one for each mistake.
+        validate: raises a ValueError for arguments that the tool would refuse.
+
+    Returns:
+        The call; empty if it is not known, has secrets, or is too long to be repeated.
+    """
+    corrected = deepcopy(dict(arguments))
+    try:
+        for correction in corrections:
+            _correct(corrected, correction)
+        validate(corrected)
+        call = _format_call(tool, corrected)
+    except (LookupError, TypeError, ValueError):
+        return ""
+    is_shown = corrected != arguments and len(call) <= _MAX_CALL_CHARS
+    return call if is_shown and not _SECRET_ARGUMENTS & corrected.keys() else ""
+
+
+def _correct(arguments: dict[str, Any], correction: Correction) -> None:
+    *outer, last = correction.path
+    inside: Any = arguments
+    for step in outer:
+        inside = inside[step]
+    if correction.name:
+        if correction.name in inside:
+            raise LookupError
+        inside[correction.name] = inside.pop(last)
+    else:
+        _ = inside[last]  # what was not sent is not corrected
+        inside[last] = correction.value
 
 
 def _format_call(tool: str, arguments: Mapping[str, Any]) -> str:
-    return f"{tool} {json.dumps(arguments)}"
+    return f"{tool} {json.dumps(arguments, ensure_ascii=False, allow_nan=False)}"

@@ -27,7 +27,8 @@ retry_job runs it again with that.
 Money: work costs the person money from the moment it runs until it is over, at most the price of \
 the hardware times the timeout. Choose the smallest hardware and the shortest timeout that will \
 do, say what you launch, and cancel_job what is no longer wanted. If a launch is refused over a \
-budget, or asks to be confirmed, put it to the person; never split or shrink it to get around that.
+budget, or asks to be confirmed, put it to the person with what would fit; do not split or shrink \
+it unless they say so.
 
 Workspaces, ws_…, group the jobs of one piece of work: create_workspace once, then pass \
 workspace_id to each launch and to list_jobs.

@@ -36,7 +36,7 @@ from schema.db.storable import expect_storable
 from schema.specs.validation_errors import to_invalid_error
 from service.auth.caller import ALL_SCOPES, InsufficientScope, Scope
 from service.mcp.content import adapt_content
-from service.mcp.error_hints import build_error_hint
+from service.mcp.error_hints import build_error_hint, correct_call
 from service.mcp.token_check import expect_no_token
 from service.mcp.tool_schema import shorten_input_schema, shorten_output_schema
 from service.runtime.context import CURRENT_CALLER, App, ScopeFinder
@@ -84,7 +84,7 @@ def raise_mcp_errors() -> Generator[None]:
         yield
     except HoldfastError as failure:
         code = INVALID_PARAMS if isinstance(failure, (Invalid, NotFound)) else INTERNAL_ERROR
-        advice = build_error_hint(failure, "", {}).advice if isinstance(failure, NotFound) else ""
+        advice = build_error_hint(failure).advice if isinstance(failure, NotFound) else ""
         raise MCPError(
             code, f"{failure} {advice}".strip(), {_ERROR_META_KEY: {"code": failure.code}}
         ) from None
@@ -112,8 +112,6 @@ ArgumentsT = TypeVar("ArgumentsT", bound=ToolArguments)
 class McpTool(Tool):
     """A tool that refuses unknown arguments, and answers each expected failure in a sentence."""
 
-    example: dict[str, Any] = Field(exclude=True, default_factory=dict)
-    """The shortest correct arguments."""
     required_scopes: tuple[Scope, ...] = Field(exclude=True, default=())
     """Scopes of which the caller's token has to have one; empty for a tool that only reads."""
     scope_finder: ScopeFinder | None = Field(exclude=True, default=None)
@@ -137,11 +135,11 @@ class McpTool(Tool):
                 return answer
             return adapt_content(answer, version)
         except HoldfastError as failure:
-            return self._error_result(failure)
+            return self._error_result(failure, arguments)
         except ToolError as error:
             if (expected := self._expected_failure(error)) is None:
                 raise
-            return self._error_result(expected)
+            return self._error_result(expected, arguments)
 
     async def _expect_scopes(self, arguments: dict[str, Any], context: Context[Any, Any]) -> None:
         # The middleware has checked this already; here it holds for a call that got around it.
@@ -167,15 +165,21 @@ class McpTool(Tool):
             return to_invalid_error(cause, known_arguments=self.fn_metadata.arg_model.model_fields)
         return None
 
-    def _error_result(self, failure: HoldfastError) -> CallToolResult:
+    def _error_result(self, failure: HoldfastError, arguments: Mapping[str, Any]) -> CallToolResult:
         log.info("tool.refused", tool=self.name, code=failure.code)
-        hint = build_error_hint(failure, self.name, self.example)
+        call = (
+            correct_call(
+                self.name, arguments, failure.corrections, self.fn_metadata.validate_arguments
+            )
+            if isinstance(failure, Invalid) and failure.corrections
+            else ""
+        )
+        hint = build_error_hint(failure, call)
         error = {
             "code": failure.code,
             "message": str(failure),
             "remedy": hint.advice,
-            "example": hint.example_call,
-        }
+        } | ({"next_call": hint.next_call} if hint.next_call else {})
         # No structured content: the v1 TypeScript SDK checks even that of an error against the
         # output schema.
         return CallToolResult(
@@ -193,7 +197,6 @@ def build_tool(
     scope_finder: ScopeFinder | None = None,
     show_details: bool = False,
     retention: str = "",
-    **example: Any,
 ) -> McpTool:
     """Make a tool of a function; its docstring is what the model reads.
 
@@ -206,7 +209,6 @@ def build_tool(
         show_details: whether the schema publishes the fields of a view that are marked as details;
             the view has them in any case.
         retention: how long a job is kept, for a docstring that says `{retention}`.
-        example: the shortest correct arguments.
     """
     description = cleandoc(function.__doc__ or "").replace("{retention}", retention)
     tool = McpTool.from_function(
@@ -222,7 +224,6 @@ def build_tool(
             TypeAdapter(result_type).json_schema(mode="serialization"), show_details=show_details
         ),
     )
-    tool.example = example
     tool.required_scopes = required_scopes
     tool.scope_finder = scope_finder
     return tool

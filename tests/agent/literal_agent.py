@@ -27,7 +27,7 @@ from schema.common import durations
 
 _WORD: Final = re.compile(r"[a-z]{3,}")
 _WAIT_HINT: Final = re.compile(r"^ (?:again )?in ((?:\d+[a-z]+)+)")
-_EXAMPLE: Final = re.compile(r"A correct call: (\w+) (\{.*\})")
+_CORRECT_CALL: Final = re.compile(r"A correct call: (\w+) (\{.*\})")
 _LIST_HINT: Final = re.compile(r"(\w+): .*?give the list (\[.*?\])")
 
 
@@ -126,18 +126,15 @@ class LiteralAgent:
 
 def _correct_call(refused: ToolCall, answer: str) -> ToolCall | None:
     """Repeat a call as its refusal says it should have been; none if it does not say."""
-    example = _EXAMPLE.search(answer)
-    wrong = answer[: example.start()] if example else answer
-    meant = re.search(r"did you mean \"?([\w-]+)", wrong, re.IGNORECASE)
-    named = [name for name in refused.arguments if re.search(rf"\b{name}\b", wrong)]
+    if (whole := _CORRECT_CALL.search(answer)) is not None:
+        return ToolCall(whole[1], json.loads(whole[2]))
+    meant = re.search(r"did you mean \"?([\w-]+)", answer, re.IGNORECASE)
+    named = [name for name in refused.arguments if re.search(rf"\b{name}\b", answer)]
     arguments = (
         refused.arguments
         | ({named[0]: meant[1]} if meant and named else {})
         | {argument: ast.literal_eval(written) for argument, written in _LIST_HINT.findall(answer)}
     )
-    if arguments == refused.arguments and example:
-        shown = json.loads(example[2])
-        arguments |= {name: shown[name] for name in named if name in shown}
     return None if arguments == refused.arguments else ToolCall(refused.tool, arguments)
 
 

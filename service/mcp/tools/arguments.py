@@ -45,9 +45,6 @@ def _duration_validator(parse: Callable[[object], timedelta]) -> BeforeValidator
     return BeforeValidator(check)
 
 
-EXAMPLE_JOB_ID: Final = "job_01krz4c0s0e5xv4k6w2q8ntb7m"
-"""A handle for the correct calls that refusals show."""
-
 Cursor = Annotated[str | None, EMPTY_IS_NONE]
 JobId = Annotated[str, Field(description="A handle, job_…")]
 JobIds = Annotated[

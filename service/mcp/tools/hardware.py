@@ -39,4 +39,4 @@ async def list_hardware(
 
 def build_tools() -> list[McpTool]:
     """Publish this tool."""
-    return [build_tool(list_hardware, "List hardware", READ_ONLY, max_price=2, gpu_only=True)]
+    return [build_tool(list_hardware, "List hardware", READ_ONLY)]

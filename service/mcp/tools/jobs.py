@@ -23,7 +23,6 @@ from service.mcp.resources import job_link
 from service.mcp.tool import DESTRUCTIVE, READ_ONLY, McpTool, build_tool, tool_result
 from service.mcp.tools.arguments import (
     EMPTY_IS_NONE,
-    EXAMPLE_JOB_ID,
     Cursor,
     JobId,
     JobIds,
@@ -180,11 +179,9 @@ async def job_result(
 def build_tools() -> list[McpTool]:
     """Publish these tools."""
     return [
-        build_tool(
-            job_status, "Job status", READ_ONLY, show_details=True, job_ids=[EXAMPLE_JOB_ID]
-        ),
-        build_tool(list_jobs, "List jobs", READ_ONLY, state=["queued", "running"], limit=10),
-        build_tool(job_logs, "Job log", READ_ONLY, job_id=EXAMPLE_JOB_ID, tail=50),
-        build_tool(job_result, "Job result", READ_ONLY, job_id=EXAMPLE_JOB_ID),
-        build_tool(cancel_job, "Cancel a job", DESTRUCTIVE, *ACTING_SCOPES, job_id=EXAMPLE_JOB_ID),
+        build_tool(job_status, "Job status", READ_ONLY, show_details=True),
+        build_tool(list_jobs, "List jobs", READ_ONLY),
+        build_tool(job_logs, "Job log", READ_ONLY),
+        build_tool(job_result, "Job result", READ_ONLY),
+        build_tool(cancel_job, "Cancel a job", DESTRUCTIVE, *ACTING_SCOPES),
     ]

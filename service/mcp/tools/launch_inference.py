@@ -160,7 +160,5 @@ def build_tools(retention: str) -> list[McpTool]:
             Scope.INFERENCE,
             scope_finder=find_call_scopes,
             retention=retention,
-            model="meta-llama/Llama-3.3-70B-Instruct",
-            inputs="Name three rivers.",
         )
     ]

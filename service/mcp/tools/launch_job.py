@@ -186,7 +186,5 @@ def build_tools(retention: str) -> list[McpTool]:
             Scope.JOBS,
             scope_finder=find_job_scopes,
             retention=retention,
-            image="python:3.12",
-            command=["python", "-c", "print(1)"],
         )
     ]

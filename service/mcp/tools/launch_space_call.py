@@ -140,8 +140,5 @@ def build_tools(retention: str) -> list[McpTool]:
             Scope.INFERENCE,
             scope_finder=find_call_scopes,
             retention=retention,
-            space="black-forest-labs/FLUX.1-schnell",
-            api_name="/infer",
-            arguments={"prompt": "A lighthouse at dusk."},
         )
     ]

@@ -21,7 +21,6 @@ from service.mcp.confirmation import ConfirmationToken, approved_request
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import CREATES, McpTool, ToolArguments, build_tool
 from service.mcp.tools.arguments import (
-    EXAMPLE_JOB_ID,
     IdempotencyKey,
     JobId,
     MaxCostUsd,
@@ -124,7 +123,5 @@ def build_tools() -> list[McpTool]:
             CREATES,
             *ACTING_SCOPES,
             scope_finder=find_retry_scopes,
-            job_id=EXAMPLE_JOB_ID,
-            overrides={"flavor": "a10g-large"},
         )
     ]

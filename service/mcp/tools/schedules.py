@@ -241,8 +241,6 @@ async def delete_schedule(
 
 def build_tools() -> list[McpTool]:
     """Publish these tools."""
-    handle = "sched_01krz4c0s0e5xv4k6w2q8ntb7m"
-    job = {"image": "python:3.12", "command": ["python", "-c", "print(1)"]}
     return [
         build_tool(
             create_schedule,
@@ -250,20 +248,13 @@ def build_tools() -> list[McpTool]:
             CREATES,
             *ACTING_SCOPES,
             scope_finder=find_schedule_scopes,
-            cron="0 9 * * 1-5",
-            timezone="Europe/Paris",
-            job=job,
         ),
-        build_tool(list_schedules, "List schedules", READ_ONLY, limit=20),
+        build_tool(list_schedules, "List schedules", READ_ONLY),
         build_tool(
             update_schedule,
             "Change a schedule",
             CREATES,
             *ACTING_SCOPES,
-            schedule_id=handle,
-            paused=True,
         ),
-        build_tool(
-            delete_schedule, "Delete a schedule", DESTRUCTIVE, *ACTING_SCOPES, schedule_id=handle
-        ),
+        build_tool(delete_schedule, "Delete a schedule", DESTRUCTIVE, *ACTING_SCOPES),
     ]

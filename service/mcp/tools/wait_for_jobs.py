@@ -13,7 +13,7 @@ from service.mcp.dependencies import AppDep, CallerDep, ProgressDep
 from service.mcp.tasks.extension import client_accepts_tasks, task_handover_result
 from service.mcp.tasks.job_tasks import wait_result
 from service.mcp.tool import READ_ONLY, McpTool, build_tool
-from service.mcp.tools.arguments import EXAMPLE_JOB_ID, JobIds
+from service.mcp.tools.arguments import JobIds
 from service.runtime.context import App
 from service.views.jobs import WaitView
 
@@ -79,8 +79,4 @@ async def wait_for_jobs(
 
 def build_tools() -> list[McpTool]:
     """Publish this tool."""
-    return [
-        build_tool(
-            wait_for_jobs, "Wait for jobs", READ_ONLY, job_ids=[EXAMPLE_JOB_ID], until="terminal"
-        )
-    ]
+    return [build_tool(wait_for_jobs, "Wait for jobs", READ_ONLY)]

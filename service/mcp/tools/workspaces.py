@@ -165,36 +165,30 @@ def _to_micro_usd(dollars: float | str | None) -> int | None:
 
 def build_tools() -> list[McpTool]:
     """Publish these tools."""
-    handle = "ws_01krz4c0s0e5xv4k6w2q8ntb7m"
     return [
         build_tool(
             create_workspace,
             "Create a workspace",
             IDEMPOTENT_WRITE,
             *ACTING_SCOPES,
-            name="llama-finetune",
         ),
         build_tool(
             workspace_status,
             "Workspace status",
             READ_ONLY,
             show_details=True,
-            workspace_id=handle,
         ),
-        build_tool(list_workspaces, "List workspaces", READ_ONLY, limit=20),
+        build_tool(list_workspaces, "List workspaces", READ_ONLY),
         build_tool(
             update_workspace,
             "Change a workspace",
             IDEMPOTENT_WRITE,
             *ACTING_SCOPES,
-            workspace_id=handle,
-            defaults={"flavor": "a10g-small", "timeout": "2h"},
         ),
         build_tool(
             archive_workspace,
             "Archive a workspace",
             IDEMPOTENT_WRITE,
             *ACTING_SCOPES,
-            workspace_id=handle,
         ),
     ]

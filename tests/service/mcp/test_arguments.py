@@ -20,8 +20,8 @@ from service.mcp.tools import (
     wait_for_jobs,
     workspaces,
 )
-from service.mcp.tools.arguments import EXAMPLE_JOB_ID
 from tests.support.mcp.client import answer_text, open_mcp_client, read_refusal
+from tests.support.mcp.valid_arguments import UNKNOWN_JOB_ID, VALID_ARGUMENTS
 
 
 def build_all_tools() -> list[McpTool]:
@@ -39,9 +39,10 @@ def test_an_optional_argument_that_is_null_is_absent(tool: McpTool) -> None:
     fields = tool.fn_metadata.arg_model.model_fields
     nulls = {name: None for name, field in fields.items() if not field.is_required()}
 
+    valid_arguments = VALID_ARGUMENTS.get(tool.name, {})
     assert tool.fn_metadata.validate_arguments(
-        nulls | tool.example
-    ) == tool.fn_metadata.validate_arguments(tool.example)
+        nulls | valid_arguments
+    ) == tool.fn_metadata.validate_arguments(valid_arguments)
 
 
 def find_integer_schemas(schema: JsonValue) -> Iterator[dict[str, Any]]:
@@ -70,8 +71,8 @@ BAD_NUMBERS: list[tuple[str, dict[str, Any]]] = [
     ("list_hardware", {"max_price": "NaN"}),
     ("create_workspace", {"name": "w", "budget_usd": "Infinity"}),
     ("launch_job", {"command": "true", "max_cost_usd": "nan"}),
-    ("wait_for_jobs", {"job_ids": EXAMPLE_JOB_ID, "since_version": 2**63}),
-    ("wait_for_jobs", {"job_ids": EXAMPLE_JOB_ID, "since_version": {EXAMPLE_JOB_ID: 2**63}}),
+    ("wait_for_jobs", {"job_ids": UNKNOWN_JOB_ID, "since_version": 2**63}),
+    ("wait_for_jobs", {"job_ids": UNKNOWN_JOB_ID, "since_version": {UNKNOWN_JOB_ID: 2**63}}),
 ]
 
 

@@ -76,7 +76,7 @@ class ConfirmingService:
             return tool_result("Launched.", HoursView(hours=hours))
 
         launch.__name__ = name
-        return build_tool(launch, name, CREATES, hours=1)
+        return build_tool(launch, name, CREATES)
 
     def make_replica(self, key: bytes = KEY) -> Starlette:
         """Make one of the services."""

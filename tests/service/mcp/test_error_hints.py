@@ -1,4 +1,4 @@
-"""Everything a caller can get wrong, tool by tool: each refusal says what to do, and shows how."""
+"""Everything a caller can get wrong, tool by tool: each refusal says what to do."""
 
 import json
 from datetime import timedelta
@@ -31,6 +31,7 @@ from service.jobs.retries import RetryRefused
 from service.mcp.confirmation import Declined, NeedsConfirmation
 from service.mcp.error_hints import build_error_hint
 from tests.support.mcp.client import answer_text, open_mcp_client, post_message, read_refusal
+from tests.support.mcp.valid_arguments import UNKNOWN_JOB_ID, VALID_ARGUMENTS
 
 RETRY_AFTER: Final = timedelta(seconds=2)
 FAILURES: Final[tuple[HoldfastError, ...]] = (
@@ -97,17 +98,18 @@ def test_every_kind_of_failure_is_looked_at_here() -> None:
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-def test_every_kind_of_failure_has_a_sentence_a_remedy_and_a_call(failure: HoldfastError) -> None:
-    """A program finds each where it looks for it, and the call can be made as it stands."""
-    cure = build_error_hint(failure, "job_status", {"job_ids": ["job_x"]})
+def test_every_kind_of_failure_has_a_sentence_and_a_remedy(failure: HoldfastError) -> None:
+    """A program finds each where it looks for it; a call that is named can be made as it stands."""
+    cure = build_error_hint(failure)
 
     assert failure.code
     assert str(failure)
     assert cure.advice.endswith(".")
     assert cure.advice != "Tell the operator of Holdfast what you called."
-    name, arguments = cure.example_call.split(" ", 1)
-    assert name.isidentifier()
-    assert isinstance(json.loads(arguments), dict)
+    if cure.next_call:
+        name, arguments = cure.next_call.split(" ", 1)
+        assert name.isidentifier()
+        assert isinstance(json.loads(arguments), dict)
 
 
 def make_wrong_value(schema: dict[str, Any]) -> Any:
@@ -134,14 +136,13 @@ def make_mistakes(tool: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]
 
 @pytest.mark.timeout(120)
 async def test_every_mistake_with_every_tool_is_answered_with_what_to_do(service_url: str) -> None:
-    """No traceback, no silence, no page of the mistake itself: four parts, and short."""
+    """No traceback, no silence, no page of the mistake itself: its parts, and short."""
     tools = (await post_message(service_url, "tools/list")).json()["result"]["tools"]
     seen = 0
 
     async with open_mcp_client(service_url) as client:
         for tool in tools:
-            right = read_refusal(await client.call_tool(tool["name"], {"nonsense": 1}))["example"]
-            valid_arguments = json.loads(right.removeprefix(tool["name"]))
+            valid_arguments = VALID_ARGUMENTS.get(tool["name"], {})
             for mistake, wrong, certain in make_mistakes(tool):
                 arguments = wrong if mistake == "missing" else valid_arguments | wrong
                 answer = await client.call_tool(tool["name"], arguments)
@@ -150,10 +151,9 @@ async def test_every_mistake_with_every_tool_is_answered_with_what_to_do(service
                 if not answer.is_error:
                     continue
                 error = read_refusal(answer)
-                assert error.keys() == {"code", "message", "remedy", "example"}, where
+                assert error.keys() - {"next_call"} == {"code", "message", "remedy"}, where
                 assert all(error.values()), where
                 assert error["code"] in {"Invalid", "NotFound", "NamespaceDenied"}, where
-                assert error["example"] in answer_text(answer) or error["code"] != "Invalid", where
                 assert len(answer_text(answer)) < 2000, where
                 if mistake.endswith(("type", "long")) and error["code"] == "Invalid":
                     assert next(iter(wrong)) in answer_text(answer) or "handle" in answer_text(
@@ -175,6 +175,42 @@ async def test_everything_that_is_wrong_is_told_at_once(service_url: str) -> Non
             answer
         )
     assert "did you mean flavor?" in answer_text(answer)
+
+
+@pytest.mark.parametrize(
+    ("tool", "wrong", "right"),
+    [
+        ("launch_job", {"command": "cd /app && ls"}, {"command": ["sh", "-c", "cd /app && ls"]}),
+        ("launch_job", {"command": ["python -u", "x.py"]}, {"command": ["python", "-u", "x.py"]}),
+        ("launch_job", {"flavour": "t4-small"}, {"flavor": "t4-small"}),
+        ("launch_job", {"flavor": "t4-smal"}, {"flavor": "t4-small"}),
+        ("launch_job", {"flavour": "t4-small", "timeout": "-5"}, None),
+        ("launch_job", {"flavour": "t4-small", "secrets": {"A": "hidden-value"}}, None),
+        ("launch_job", {"nonsense": 1}, None),
+        ("list_jobs", {"state": ["rrunning"], "limit": 3}, {"state": ["running"], "limit": 3}),
+        ("job_status", {"ids": [UNKNOWN_JOB_ID]}, None),
+    ],
+)
+async def test_a_correct_call_is_the_callers_own_with_its_mistake_corrected(
+    service_url: str, tool: str, wrong: dict[str, Any], right: dict[str, Any] | None
+) -> None:
+    """An example with the arguments of nobody is copied by a model, and runs something else."""
+    own = {"image": "my/image:1", "name": "mine"} if tool == "launch_job" else {}
+    command = {} if "command" in wrong or not own else {"command": ["true"]}
+    async with open_mcp_client(service_url) as client:
+        answer = await client.call_tool(tool, own | command | wrong)
+        error = read_refusal(answer)
+
+        assert "hidden-value" not in answer_text(answer)
+        if right is None:
+            assert "next_call" not in error
+            assert "correct call" not in answer_text(answer)
+        else:
+            assert f"A correct call: {error['next_call']}" in answer_text(answer)
+            arguments = json.loads(error["next_call"].removeprefix(tool))
+            assert arguments == own | command | right
+            corrected = await client.call_tool(tool, arguments)
+            assert not corrected.is_error, answer_text(corrected)
 
 
 @pytest.mark.parametrize(
