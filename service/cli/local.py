@@ -85,6 +85,7 @@ def find_local_connection(data_dir: Path, token: str | None) -> Connection:
             f"No service runs on {data_dir} now. Start it with "
             f"`{COMMAND} up{_data_option(data_dir)}`.",
             style="yellow",
+            soft_wrap=True,
             highlight=False,
             markup=False,
         )

@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_error(sentence: str) -> None:
-    Console(stderr=True).print(sentence, style="red", highlight=False, markup=False)
+    # Wrapped by the terminal alone, so that a long path can be copied whole.
+    Console(stderr=True).print(sentence, style="red", soft_wrap=True, highlight=False, markup=False)
 
 
 def _describe_file_error(error: OSError) -> str:
