@@ -57,10 +57,10 @@ class ItemView(View):
     state: ItemState
     result: dict[str, Any] | None
     """What a single call would have answered."""
-    excerpt: str | None
+    excerpt: Detail[str | None]
     """A part of a result that is too long for this page; limit=1 and offset show all of it."""
-    reason: Reason | None
-    message: str | None
+    reason: Detail[Reason | None]
+    message: Detail[str | None]
 
 
 class ItemsView(View):

@@ -29,7 +29,7 @@ _MAX_SCRIPT_CHARS: Final = 500
 class DryRunView(View):
     """What a launch would be; nothing was launched."""
 
-    dry_run: Literal[True]
+    dry_run: Detail[Literal[True]]
     needs: list[str]
     """What it lacks; empty if it would be launched."""
     namespace: Detail[str]
@@ -38,8 +38,8 @@ class DryRunView(View):
     labels: Detail[dict[str, str]]
     notes: Detail[list[str]]
     """What of it came from its workspace."""
-    ceiling_usd: float | None
-    budget_left_usd: float | None
+    ceiling_usd: Detail[float | None]
+    budget_left_usd: Detail[float | None]
     """None: no budget bounds it."""
 
 

@@ -42,12 +42,12 @@ class ResultView(View):
     """What a finished job left behind: `result`, `log_tail` and `files`, by its kind."""
 
     job_id: str
-    kind: str
+    kind: Detail[str]
     state: JobState
-    reason: Reason | None
-    summary: str
+    reason: Detail[Reason | None]
+    summary: Detail[str]
     next_step: str
-    evidence: list[str]
+    evidence: Detail[list[str]]
     """What the cause of a failure was recognised by."""
     result: dict[str, Any] | None
     """What a call answered: `text` of a model, with finish_reason, model, provider, usage. What is
@@ -58,7 +58,7 @@ class ResultView(View):
     """What it left in files."""
     next_cursor: Detail[int | None]
     """Pass as cursor for more files."""
-    exit_code: int | None
+    exit_code: Detail[int | None]
     """A command's."""
     log_tail: list[str] | None
     """The last lines a command printed."""

@@ -30,6 +30,8 @@ do, say what you launch, and cancel_job what is no longer wanted. If a launch is
 budget, or asks to be confirmed, put it to the person with what would fit; do not split or shrink \
 it unless they say so.
 
+An argument without a description means what it means in the first tool that describes it.
+
 Workspaces, ws_…, group the jobs of one piece of work: create_workspace once, then pass \
 workspace_id to each launch and to list_jobs.
 

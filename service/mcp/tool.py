@@ -38,18 +38,21 @@ from service.auth.caller import ALL_SCOPES, InsufficientScope, Scope
 from service.mcp.content import adapt_content
 from service.mcp.error_hints import build_error_hint, correct_call
 from service.mcp.token_check import expect_no_token
-from service.mcp.tool_schema import shorten_input_schema, shorten_output_schema
+from service.mcp.tool_schema import (
+    drop_repeated_descriptions,
+    shorten_input_schema,
+    shorten_output_schema,
+)
 from service.runtime.context import CURRENT_CALLER, App, ScopeFinder
 
-READ_ONLY: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-CREATES: Final = ToolAnnotations(
-    read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True
-)
+# What is left out is as the protocol assumes: a call acts in an open world, and not idempotently.
+READ_ONLY: Final = ToolAnnotations(read_only_hint=True)
+CREATES: Final = ToolAnnotations(read_only_hint=False, destructive_hint=False)
 IDEMPOTENT_WRITE: Final = ToolAnnotations(
-    read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+    read_only_hint=False, destructive_hint=False, idempotent_hint=True
 )
 DESTRUCTIVE: Final = ToolAnnotations(
-    read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
+    read_only_hint=False, destructive_hint=True, idempotent_hint=True
 )
 _ERROR_META_KEY: Final = "holdfast/error"
 
@@ -210,7 +213,8 @@ def build_tool(
             the view has them in any case.
         retention: how long a job is kept, for a docstring that says `{retention}`.
     """
-    description = cleandoc(function.__doc__ or "").replace("{retention}", retention)
+    paragraphs = cleandoc(function.__doc__ or "").replace("{retention}", retention).split("\n\n")
+    description = "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     tool = McpTool.from_function(
         function, title=title, description=description, annotations=annotations
     )
@@ -336,6 +340,6 @@ def hide_unusable_tools(tools: Iterable[McpTool]) -> Any:
             for tool in result["tools"]
             if not (required := required_scopes[tool["name"]]) or not scopes.isdisjoint(required)
         ]
-        return {**result, "tools": usable_tools}
+        return {**result, "tools": drop_repeated_descriptions(usable_tools)}
 
     return middleware

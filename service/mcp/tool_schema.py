@@ -5,15 +5,18 @@ than the answer. So an enumeration is published as text, because a new word in i
 schema does not list which properties are required, and says in one word that a value may be null.
 Only the tool about the details of a job publishes them, not each tool that answers with a job.
 
-Of an argument a model has to know the name, the type and the meaning. The largest size of a text or
-of a list is left out: a refusal names it to those who exceed it.
+Of an argument a model has to know the name, the type and the meaning, which is said at the first
+tool that takes it. The largest size of a text or of a list is left out, because a refusal names it
+to those who exceed it. What can be a text or a number is published as a text, which can hold the
+number.
 
 A host hands the schema of the arguments on to the provider of its model, and some providers refuse
 every tool because of one keyword in one of them. So a schema has no references, and either one type
 or alternatives, with no keyword beside them. What these keywords cannot say is checked by the call.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -27,12 +30,16 @@ INPUT_KEYWORDS: Final = frozenset(
     }
 )
 """What a schema of arguments may say: Gemini's function declarations and OpenAI's take it."""
-OUTPUT_KEYWORDS: Final = frozenset({"type", "properties", "additionalProperties", "items"})
+OUTPUT_KEYWORDS: Final = frozenset({"type", "properties", "items"})
 """What a schema of an answer may say: every client knows how to check it."""
 _NULL_SCHEMA: Final = {"type": "null"}
+_TEXT_SCHEMA: Final = {"type": "string"}
+_NUMBER_SCHEMAS: Final = ({"type": "integer"}, {"type": "number"})
 _ANY_TYPE: Final = ["string", "number", "boolean", "object", "array", "null"]
 _LARGE_MAXIMUM: Final = 1_000_000
 """A maximum from here on is left out: no call comes near it."""
+_PLAIN_MINIMUMS: Final = (0, 1)
+"""Minimums that go without saying."""
 
 
 def shorten_output_schema(schema: dict[str, Any], *, show_details: bool) -> dict[str, Any]:
@@ -48,7 +55,30 @@ def shorten_input_schema(schema: dict[str, Any]) -> dict[str, Any]:
         for name, definition in schema.get("$defs", {}).items()
     }
     whole = {**_without(schema, "description"), "$defs": definitions}
-    return _shorten_input(_inline_references(whole))
+    return {**_shorten_input(_inline_references(whole)), "additionalProperties": False}
+
+
+def drop_repeated_descriptions(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Describe an argument that several tools take, and what is in it, only at the first of them.
+
+    Args:
+        tools: tools as they are listed; they are left as they are.
+    """
+    described: set[str] = set()
+    shortened: list[dict[str, Any]] = []
+    for tool in tools:
+        properties: dict[str, Any] = {}
+        for name, argument in tool["inputSchema"]["properties"].items():
+            first, *others = argument.get("anyOf", [argument])
+            for keyword in ("description", "properties"):
+                statement = json.dumps([name, keyword, first.get(keyword)])
+                if statement in described:
+                    first = _without(first, keyword)
+                described.add(statement)
+            properties[name] = {"anyOf": [first, *others]} if others else first
+        schema = {**tool["inputSchema"], "properties": properties}
+        shortened.append({**tool, "inputSchema": schema})
+    return shortened
 
 
 def _without(schema: Mapping[str, Any], keyword: str) -> dict[str, Any]:
@@ -81,23 +111,25 @@ def _shorten_input(schema: Mapping[str, Any]) -> dict[str, Any]:
         short["enum"] = [schema["const"]]
     if short.get("maximum", 0) >= _LARGE_MAXIMUM:
         del short["maximum"]
+    if short.get("minimum") in _PLAIN_MINIMUMS:
+        del short["minimum"]
     if "properties" in short:
         short["properties"] = {
             name: _shorten_input(inside) for name, inside in short["properties"].items()
         }
     if "items" in short:
         short["items"] = _shorten_input(short["items"])
-    if short.get("additionalProperties") in (True, {}):
-        del short["additionalProperties"]
-    elif short.get("additionalProperties"):
-        short["additionalProperties"] = _shorten_input(short["additionalProperties"])
+    # What a mapping may hold goes without saying, and some providers refuse to be told.
+    short.pop("additionalProperties", None)
+    if short.get("default") is False:
+        del short["default"]
     return _shorten_alternatives(short) if "anyOf" in short else short
 
 
 def _any_value_schema() -> dict[str, Any]:
     """Describe any JSON value; a schema without a type, and a list without one, are refused."""
-    inside = [{"type": name} for name in ("string", "number", "boolean", "object")]
-    return {"anyOf": [*inside, {"type": "array", "items": {"anyOf": inside}}]}
+    scalars = [{"type": name} for name in ("string", "number", "boolean", "object")]
+    return {"anyOf": [*scalars, {"type": "array", "items": {"type": "object"}}]}
 
 
 def _shorten_alternatives(schema: dict[str, Any]) -> dict[str, Any]:
@@ -112,8 +144,9 @@ def _shorten_alternatives(schema: dict[str, Any]) -> dict[str, Any]:
     if beside.get("default", ...) is None and _NULL_SCHEMA in members:
         members.remove(_NULL_SCHEMA)
         del beside["default"]
-    if {"type": "number"} in members and {"type": "integer"} in members:
-        members.remove({"type": "integer"})
+    if all(member in (_TEXT_SCHEMA, *_NUMBER_SCHEMAS) for member in members):
+        # What may be a text or a number is read from a text that holds the number.
+        members = [member for member in members if member == _TEXT_SCHEMA] or members[-1:]
     first, *others = members
     return {"anyOf": [{**first, **beside}, *others]} if others else {**first, **beside}
 
@@ -131,11 +164,9 @@ def _shorten_output(schema: Mapping[str, Any], *, show_details: bool) -> dict[st
             for name, inside in short["properties"].items()
             if show_details or not inside.get(DETAIL_MARKER)
         }
-    for keyword in ("items", "additionalProperties"):
-        if short.get(keyword) not in (None, True, False, {}):
-            short[keyword] = _shorten_output(short[keyword], show_details=show_details)
-    # An object may have more than its schema lists, unless the schema says otherwise.
-    return {key: value for key, value in short.items() if value not in ({}, True)}
+    if short.get("items"):
+        short["items"] = _shorten_output(short["items"], show_details=show_details)
+    return {key: value for key, value in short.items() if value != {}}
 
 
 def _merge_alternatives(members: list[dict[str, Any]]) -> dict[str, Any]:

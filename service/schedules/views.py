@@ -25,14 +25,14 @@ _MAX_REFUSAL_BYTES = 500
 class FiringView(View):
     """One firing of a schedule."""
 
-    fire_at: datetime
+    fire_at: Detail[datetime]
     became: FiringOutcome
     asked: Detail[bool]
     """It was requested with run_now."""
     job_id: str | None
     """The job that it launched, or, if it was skipped, the one that had not finished."""
     code: Detail[str | None]
-    message: str | None
+    message: Detail[str | None]
     """Why it was refused."""
 
     @classmethod
@@ -66,16 +66,16 @@ class ScheduleView(EntryView):
     """A schedule."""
 
     schedule_id: str
-    name: str
-    summary: str
-    cron: str
-    timezone: str
+    name: Detail[str]
+    summary: Detail[str]
+    cron: Detail[str]
+    timezone: Detail[str]
     paused: bool
     next_run_at: datetime | None
     """None while it is paused."""
     next_runs: Detail[list[str]]
     """In local time of its time zone."""
-    last: FiringView | None
+    last: Detail[FiringView | None]
     firings: Detail[list[FiringView]]
     """The latest ones."""
     overlap: Detail[OverlapPolicy]
@@ -86,7 +86,7 @@ class ScheduleView(EntryView):
     namespace: Detail[str]
     workspace_id: Detail[str | None]
     labels: Detail[dict[str, str]]
-    ceiling_usd: float | None
+    ceiling_usd: Detail[float | None]
     """What each job could cost at most when the schedule was created."""
     created_at: Detail[datetime]
 
@@ -147,22 +147,22 @@ class ScheduleView(EntryView):
 class CreatedScheduleView(ScheduleView):
     """The answer to create_schedule."""
 
-    notes: list[str]
+    notes: Detail[list[str]]
     """What to know before relying on it."""
 
 
 class ScheduleDryRunView(View):
     """What a schedule would be; none was created."""
 
-    dry_run: Literal[True]
+    dry_run: Detail[Literal[True]]
     needs: list[str]
     """What its first job would need and lack, if it were launched now."""
-    next_runs: list[str]
+    next_runs: Detail[list[str]]
     namespace: Detail[str]
     spec: Detail[dict[str, Any]]
     labels: Detail[dict[str, str]]
-    notes: list[str]
-    ceiling_usd: float | None
+    notes: Detail[list[str]]
+    ceiling_usd: Detail[float | None]
     """What each job can cost at most."""
 
 
@@ -184,7 +184,7 @@ class DeletedScheduleView(View):
     """A schedule that was deleted."""
 
     schedule_id: str
-    name: str
+    name: Detail[str]
 
 
 def describe_cost(ceiling_usd: float | None) -> str:

@@ -5,7 +5,10 @@ from typing import Annotated, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 DETAIL_MARKER: Final = "detail"
-"""Marks a field that every answer has, but only the tool about details publishes in its schema."""
+"""Marks a field that an answer has, but its schema does not name: no next call depends on it.
+
+Of a job, `job_status` publishes every field.
+"""
 
 T = TypeVar("T")
 Detail = Annotated[T, Field(json_schema_extra={DETAIL_MARKER: True})]

@@ -5,7 +5,7 @@ from typing import Self
 
 from schema.artifacts.files import JobFile
 from service.runtime.sealed_tokens import RESULT_FILE_NAME, DownloadLink, DownloadLinks
-from service.views.base import View
+from service.views.base import Detail, View
 from service.views.text import format_size
 
 
@@ -13,16 +13,16 @@ class FileView(View):
     """A file."""
 
     name: str
-    size_bytes: int
-    media_type: str | None
-    sha256: str | None
-    revision: str | None
+    size_bytes: Detail[int]
+    media_type: Detail[str | None]
+    sha256: Detail[str | None]
+    revision: Detail[str | None]
     """The Hub's revision of exactly these bytes."""
-    uri: str | None
+    uri: Detail[str | None]
     """Its address at the Hub."""
     url: str | None
     """A link that needs no sign-in until `expires_at`; without `expires_at`, a link to the Hub."""
-    expires_at: datetime | None
+    expires_at: Detail[datetime | None]
 
     @classmethod
     def from_result(cls, link: DownloadLink, size_bytes: int) -> Self:

@@ -51,13 +51,13 @@ class JobEntry(EntryView):
     job_id: str
     kind: Detail[str]
     state: JobState
-    reason: Reason | None
+    reason: Detail[Reason | None]
     hold: Detail[Hold | None]
     """Why it does not go on for now."""
-    version: int
+    version: Detail[int]
     """Grows with every change."""
     title: Detail[str]
-    summary: str
+    summary: Detail[str]
     next_step: str
     poll_after_seconds: int | None
     """None: nothing more will change."""
@@ -70,7 +70,7 @@ class JobEntry(EntryView):
     created_at: Detail[datetime]
     started_at: Detail[datetime | None]
     finished_at: Detail[datetime | None]
-    cost: CostView
+    cost: Detail[CostView]
     url: Detail[str | None]
     """Its page at Hugging Face."""
 
@@ -186,18 +186,19 @@ class JobView(JobEntry):
 class LaunchedView(JobView):
     """The answer to a launch."""
 
+    poll_after_seconds: Detail[int | None]
     possible_duplicate_of: str | None
     """A job of the same request, launched minutes ago without an idempotency_key."""
-    notes: list[str]
+    notes: Detail[list[str]]
     """What came from its workspace, and what to know before relying on it."""
 
 
 class HandleError(View):
     """Why one of several jobs cannot be shown."""
 
-    job_id: str
-    code: str
-    message: str
+    job_id: Detail[str]
+    code: Detail[str]
+    message: Detail[str]
 
 
 class JobsView(View):
@@ -240,12 +241,12 @@ class LogLine(View):
 class LogView(View):
     """A part of a job's log."""
 
-    job_id: str
-    state: JobState
+    job_id: Detail[str]
+    state: Detail[JobState]
     lines: list[LogLine]
-    length: int
+    length: Detail[int]
     """Lines printed so far."""
-    not_kept: int
+    not_kept: Detail[int]
     """How many lines were dropped from the middle of a log that is too large."""
     next_cursor: int
     """The number of the next line to be read."""
@@ -284,19 +285,19 @@ class LogView(View):
 class AccountView(View):
     """The caller, and what they may do."""
 
-    subject_id: str
+    subject_id: Detail[str]
     """The immutable id of the account; all their rows have it."""
     name: str
-    token_kind: str
-    token_expires_at: datetime | None
-    scopes: list[str]
+    token_kind: Detail[str]
+    token_expires_at: Detail[datetime | None]
+    scopes: Detail[list[str]]
     missing_scopes: list[str]
     namespaces: list[str]
     """Accounts that jobs can be launched as, their own first."""
-    hold: str | None
+    hold: Detail[str | None]
     """Why none of their jobs goes on for now."""
-    open_jobs: int
-    month: MonthView
+    open_jobs: Detail[int]
+    month: Detail[MonthView]
 
 
 def share_summary_bytes(count: int) -> int:

@@ -41,10 +41,10 @@ class FlavorView(View):
     """One kind of machine."""
 
     name: str
-    cpu: str | None
-    ram: str | None
-    gpu: str | None
-    usd_per_minute: float
+    cpu: Detail[str | None]
+    ram: Detail[str | None]
+    gpu: Detail[str | None]
+    usd_per_minute: Detail[float]
     usd_per_hour: float
 
 
@@ -52,8 +52,8 @@ class HardwareView(View):
     """The hardware that jobs can run on, the cheapest first."""
 
     flavors: list[FlavorView]
-    as_of: datetime
-    stale: bool
+    as_of: Detail[datetime]
+    stale: Detail[bool]
     """The prices may be out of date, because Hugging Face could not be reached."""
 
     @classmethod
@@ -88,9 +88,9 @@ class HardwareView(View):
 class MonthView(View):
     """The budget of this calendar month, in UTC; null means that there is no limit."""
 
-    budget_usd: float | None
-    spent_usd: float
-    held_usd: float
+    budget_usd: Detail[float | None]
+    spent_usd: Detail[float]
+    held_usd: Detail[float]
     left_usd: float | None
 
     @classmethod

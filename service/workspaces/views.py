@@ -44,7 +44,7 @@ class WorkspaceView(View):
     """A named group of jobs."""
 
     workspace_id: str
-    name: str
+    name: Detail[str]
     created_at: Detail[datetime]
     archived_at: Detail[datetime | None]
     """Since when it takes no new jobs."""
@@ -108,13 +108,13 @@ class CountedWorkspaceView(EntryView):
 
     workspace_id: str
     name: str
-    created_at: datetime
-    archived_at: datetime | None
-    budget_usd: float | None
-    held_usd: float
-    spent_usd: float
-    left_usd: float | None
-    jobs: int
+    created_at: Detail[datetime]
+    archived_at: Detail[datetime | None]
+    budget_usd: Detail[float | None]
+    held_usd: Detail[float]
+    spent_usd: Detail[float]
+    left_usd: Detail[float | None]
+    jobs: Detail[int]
     open_jobs: int
 
     @property
@@ -154,8 +154,8 @@ class JobLineView(View):
 
     job_id: str
     state: JobState
-    title: str
-    created_at: datetime
+    title: Detail[str]
+    created_at: Detail[datetime]
 
     @classmethod
     def from_status(cls, status: JobStatus) -> Self:
@@ -175,7 +175,7 @@ class WorkspaceStatusView(WorkspaceView):
     open_jobs: int
     states: dict[str, int]
     """How many jobs are in each state; a state without a job is left out."""
-    run_seconds: int
+    run_seconds: Detail[int]
     """How long they have run at Hugging Face, in total."""
     latest_jobs: list[JobLineView]
 

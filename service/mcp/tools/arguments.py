@@ -73,11 +73,11 @@ Namespace = Annotated[
 Secrets = Annotated[
     dict[str, Annotated[str, Field(min_length=1, max_length=10_000)]] | None,
     BeforeValidator(parse_string_mapping),
-    Field(description='Like env, sealed: nobody reads them back. "$HF_TOKEN" is your token.'),
+    Field(description='Like env, sealed. "$HF_TOKEN" is your token.'),
 ]
 PassToken = Annotated[
     bool,
-    Field(description="Hand your token over as HF_TOKEN: that code then acts as you."),
+    Field(description="Your token as HF_TOKEN: that code then acts as you."),
 ]
 MaxCostUsd = Annotated[
     float | None, Field(gt=0, le=1e9, description="Refuse it if the worst case is more.")

@@ -20,7 +20,7 @@ async def list_hardware(
 ) -> Annotated[CallToolResult, HardwareView]:
     """List the flavors launch_job can run on, the cheapest first, with what each costs now.
 
-    Every started minute is billed while it runs, and nothing while it waits for hardware.
+    Every started minute is billed; waiting for hardware costs nothing.
     """
     prices = await app.price_cache.current()
     max_micro_usd = None if max_price is None else to_micro_usd(max_price)

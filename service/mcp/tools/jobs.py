@@ -40,7 +40,7 @@ StateFilter = Annotated[
 KindFilter = Annotated[
     str,
     BeforeValidator(normalize_choice),
-    Field(description=f"{', '.join(JobKind)}, or the kind of another executor."),
+    Field(description=f"{', '.join(JobKind)}, or another executor's."),
 ]
 _PAGE_LIMIT: Final = 10
 MaxBytes = Annotated[int, Field(ge=1000, le=200_000, description="Of the whole reply.")]
@@ -49,11 +49,10 @@ MaxBytes = Annotated[int, Field(ge=1000, le=200_000, description="Of the whole r
 async def job_status(
     job_ids: JobIds, *, app: AppDep, caller: CallerDep
 ) -> Annotated[CallToolResult, JobsView]:
-    """Show where jobs stand, at once.
+    """Show where jobs stand, at once: one job with all its details, several in brief.
 
-    Call it again after poll_after_seconds, until that is null: then nothing will change any more.
-    Of several handles, those that name no job of yours come back under errors. A failed command
-    comes with the last lines of its log.
+    Nothing will change any more once poll_after_seconds is null. Handles that name no job of yours
+    come back under errors.
     """
     async with app.transaction(caller) as tx:
         view = await operations.read_job_views(tx, app, caller, job_ids)
@@ -87,8 +86,8 @@ async def list_jobs(
 ) -> Annotated[CallToolResult, JobPage]:
     """List your jobs, the newest first, from whichever client they were launched.
 
-    This is how to find a job whose handle you no longer have; never launch it again for that.
-    All filters must hold; a job has every label given. Pass next_cursor as cursor for older ones.
+    This is how to find a job whose handle you no longer have. All filters must hold; a job has
+    every label given. Pass next_cursor as cursor for older ones.
     """
     before = operations.parse_cursor(HandleKind.JOB, cursor)
     timestamps.expect_since_before_until(since, until)
@@ -114,9 +113,8 @@ async def cancel_job(
 ) -> Annotated[CallToolResult, JobView]:
     """Call a job off, for good.
 
-    It is cancelled at once; what runs at Hugging Face is stopped within seconds. While upstream
-    is "stopping" it may still cost money: poll job_status until it is "stopped". Cancelling twice
-    is harmless, and a job that has finished stays as it is.
+    What runs at Hugging Face is stopped within seconds. While upstream is "stopping" it may still
+    cost money: poll job_status until it is "stopped". Cancelling twice is harmless.
     """
     view, cancelled = await operations.cancel_job(app, caller, job_id)
     prefix = "" if cancelled else "Nothing was changed, for it had already finished. "
@@ -138,10 +136,10 @@ async def job_logs(
     app: AppDep,
     caller: CallerDep,
 ) -> Annotated[CallToolResult, LogView]:
-    """Read what a job printed, in order; kept as long as the job, also when the Hub forgets it.
+    """Read what a job printed, in order; a call of a model prints nothing.
 
     Give next_cursor as cursor (and the same grep) to read on, or tail instead for the end.
-    complete is true once nothing can follow. An inference call prints nothing: see job_result.
+    complete is true once nothing can follow.
     """
     if tail is not None and (cursor or grep):
         raise Invalid("tail goes with neither cursor nor grep; give it alone, or leave it out.")
@@ -162,11 +160,10 @@ async def job_result(
     app: AppDep,
     caller: CallerDep,
 ) -> Annotated[CallToolResult, ResultView]:
-    """Collect what a finished job left behind: a call's answer, or how a command ended.
+    """Collect what a finished job left behind: a call's answer, files, or how a command ended.
 
-    It can be collected as often as you like, from any client, as long as the job is kept. A job
-    that has not finished is an error that says when to ask again; of a batch, the items answered so
-    far are shown. Files are linked.
+    A job that has not finished is an error that says when to ask again; of a batch, the items
+    answered so far are shown.
     """
     query = ResultQuery(cursor, limit, only, offset)
     async with app.transaction(caller) as tx:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from mcp_types import CallToolResult
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from schema.jobs.tables import JobKind
 from schema.specs.batch import MAX_CONCURRENCY, MAX_ITEMS, MAX_TRIES, BatchSpec, Item, OnUnknown
@@ -47,15 +47,16 @@ class InferenceArguments(ToolArguments):
         str | list[str | dict[str, Any]] | dict[str, Any] | None,
         Field(
             description="A text; the messages of a chat; texts to embed; for a picture or sound "
-            '{"url": "https://…"} or {"data": "<base64>"}, beside it "prompt" to change a picture.'
+            '{"url"} or {"data"} in base 64, beside it "prompt" to change a picture.'
         ),
     ] = None
     items: Annotated[
-        list[Item] | None,
+        list[Annotated[Item, WithJsonSchema({"type": "object"})]] | None,
         BeforeValidator(read_item_lines),
         Field(
             max_length=MAX_ITEMS,
-            description="Instead of inputs: a batch, a call for each. Lines for OpenAI do too.",
+            description="Instead of inputs, a batch: custom_id, inputs and parameters of each "
+            "call; or lines for OpenAI.",
         ),
     ] = None
     items_from: Annotated[
@@ -142,10 +143,9 @@ async def launch_inference(
 ) -> Annotated[CallToolResult, LaunchAnswer]:
     """Have a model at Inference Providers answer: text, embeddings, pictures, speech, film.
 
-    Answers at once with a handle; what the model makes becomes the job's result, pictures and the
-    like its files: wait_for_jobs, then job_result, which is kept for {retention}. The call is sent
-    once; if its answer is lost, the job fails as outcome_unknown and is not repeated. A batch goes
-    on after a crash and repeats no item that is done; job_result shows its items, also meanwhile.
+    Next: wait_for_jobs, then job_result, which has the answer and its files for {retention}. The
+    call is sent once; if its answer is lost, the job fails as outcome_unknown. A batch goes on
+    after a crash and repeats no item that is done; job_result shows its items, also meanwhile.
     """
     return await launch_or_dry_run(app, caller, request, arguments)
 

@@ -62,7 +62,7 @@ class HubJobArguments(ToolArguments):
     ] = None
     script: Annotated[
         spec_script.ScriptText | None,
-        Field(description="Instead: Python that uv runs. Its text, or an https URL; no path."),
+        Field(description="Instead: Python that uv runs. Its text, or an https URL."),
     ] = None
     script_args: spec_script.ScriptArguments | None = None
     dependencies: Annotated[
@@ -170,8 +170,7 @@ async def launch_job(
     wait_for_jobs, then job_result and job_logs. Its disk is lost at the end: what is to be kept it
     writes into $HOLDFAST_OUTPUTS, a private bucket's folder, and if you name it in outputs, the job
     fails unless it is there. Handle, log and result are kept for {retention} after it has
-    finished. Never launch again because you lost track: list_jobs has every job. Pass an
-    idempotency_key if you may have to repeat the call.
+    finished.
     """
     return await launch_or_dry_run(app, caller, request, arguments)
 

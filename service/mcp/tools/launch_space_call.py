@@ -120,9 +120,9 @@ async def launch_space_call(
 ) -> Annotated[CallToolResult, LaunchAnswer]:
     """Call an endpoint of a Gradio Space at Hugging Face, as you; ZeroGPU counts for your quota.
 
-    Begin with dry_run=true and only space: it shows the endpoints. Answers at once with a handle;
-    queue, waking and progress show in wait_for_jobs; outputs and files in job_result, kept for
-    {retention}. The call is made once: if its answer is lost, it fails as outcome_unknown.
+    Begin with dry_run=true and only space: it shows the endpoints. Next: wait_for_jobs, then
+    job_result, kept for {retention}. The call is made once; if its answer is lost, the job fails
+    as outcome_unknown.
     """
     # After the approval, which may have given the request the key of a job that there is already.
     describe = arguments.dry_run and arguments.arguments is None

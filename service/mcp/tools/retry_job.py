@@ -37,9 +37,7 @@ class RetryJobArguments(ToolArguments):
     job_id: JobId
     overrides: Annotated[
         dict[str, Any] | None,
-        Field(
-            description="As in the launch: image, command, flavor, timeout, env; or model, inputs…"
-        ),
+        Field(description="As in the launch: image, command, flavor, env; or model, inputs…"),
     ] = None
     secrets: Secrets = None
     only_failed: Annotated[
@@ -107,9 +105,8 @@ async def retry_job(
 ) -> Annotated[CallToolResult, LaunchedView]:
     """Run a job that is over once more, with what you override, as a new job that is paid anew.
 
-    The old one stays as it is, and rerun_of leads back to it. env and parameters are joined with
-    what there was; null takes one away. Secrets have to be given again. A retry that could only
-    fail alike is refused, with what to change.
+    env and parameters are joined with what there was; null takes one away. Secrets have to be
+    given again. A retry that could only fail alike is refused, with what to change.
     """
     return await launch(app, caller, request)
 

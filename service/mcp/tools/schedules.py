@@ -165,9 +165,8 @@ async def create_schedule(
 ) -> Annotated[CallToolResult, ScheduleAnswer]:
     """Launch the same request again and again, until you pause or delete the schedule.
 
-    Each firing is an ordinary job with its own handle, checked against budgets and prices at that
-    time; list_jobs(schedule_id=…) has them. It fires without any client, as long as your token
-    lives. dry_run shows the next times.
+    Each firing is an ordinary job; list_jobs(schedule_id=…) has them. It fires without any client,
+    as long as your token lives. dry_run shows the next times.
     """
     plan = SchedulePlan(
         CronTrigger.parse(arguments.cron, arguments.timezone),
@@ -219,8 +218,7 @@ async def update_schedule(
 ) -> Annotated[CallToolResult, ScheduleView]:
     """Pause or resume a schedule, have it fire now, or change its times; what is left out stays.
 
-    Nothing that was missed during a pause is made up for. What it launches cannot be changed:
-    delete it and create another.
+    What it launches cannot be changed: delete it and create another.
     """
     changes = ScheduleChange(cron, timezone, overlap, missed, name, paused, run_now)
     view = await schedule_actions.update_schedule(app, caller, schedule_id, changes)

@@ -60,9 +60,8 @@ async def wait_for_jobs(
 ) -> Annotated[CallToolResult, WaitView]:
     """Wait until any or all of the jobs have changed, or until nothing of them will change.
 
-    It answers at once if that holds already, and else as soon as it does; the jobs go on whether
-    you wait or not. When it is timed_out just call it again as next_step says: with since_version
-    no change is missed in between. Prefer this to polling job_status.
+    It answers at once if that holds already. When it is timed_out just call it again as next_step
+    says: with since_version no change is missed in between. Prefer this to polling job_status.
     """
     seen_versions = wait.parse_seen_versions(job_ids, since_version)
     timeout = timedelta(seconds=min(timeout_seconds, MAX_TIMEOUT_SECONDS))

@@ -51,8 +51,8 @@ async def create_workspace(
 ) -> Annotated[CallToolResult, CreatedWorkspaceView]:
     """Make a named group for jobs: pass its workspace_id when you launch, and to list_jobs.
 
-    A name is yours once: asking for the same one again gives the same workspace, as it is. It does
-    not expire. A launch whose worst case does not fit into its budget is refused.
+    A name is yours once: the same one gives the same workspace, as it is. A launch whose worst
+    case does not fit into its budget is refused.
     """
     view = await workspace_actions.create_workspace(
         app,
@@ -118,8 +118,7 @@ async def update_workspace(
 ) -> Annotated[CallToolResult, WorkspaceView]:
     """Rename a workspace, or change what launches into it take from now on.
 
-    What is not given stays; "off" takes a limit away. No job changes: a budget below what is held
-    and spent only refuses new work.
+    What is not given stays; "off" takes a limit away. No job changes.
     """
     new_defaults = defaults or WorkspaceDefaults()
     caller.resolve_namespace(new_defaults.namespace)
@@ -145,8 +144,7 @@ async def archive_workspace(
 ) -> Annotated[CallToolResult, CountedWorkspaceView]:
     """Put a workspace away: it takes no new jobs, and everything in it stays readable.
 
-    What is queued or running goes on. Archiving twice is harmless; update_workspace with
-    archived=false takes it back.
+    What is queued or running goes on. update_workspace with archived=false takes it back.
     """
     await workspace_actions.update_workspace(
         app, caller, workspace_id, WorkspaceChange(archived=True)
@@ -176,7 +174,6 @@ def build_tools() -> list[McpTool]:
             workspace_status,
             "Workspace status",
             READ_ONLY,
-            show_details=True,
         ),
         build_tool(list_workspaces, "List workspaces", READ_ONLY),
         build_tool(

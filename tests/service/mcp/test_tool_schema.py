@@ -5,7 +5,11 @@ from typing import Any
 import pytest
 
 from service.jobs.dry_run import DryRunView
-from service.mcp.tool_schema import shorten_input_schema, shorten_output_schema
+from service.mcp.tool_schema import (
+    drop_repeated_descriptions,
+    shorten_input_schema,
+    shorten_output_schema,
+)
 from service.mcp.tools import jobs, launch_job
 from service.views.base import DETAIL_MARKER
 from service.views.jobs import JobView
@@ -59,10 +63,16 @@ def test_a_property_may_be_called_what_a_schema_calls_its_own() -> None:
         ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 9}, {"type": "number"}),
         ({"const": "off", "type": "string"}, {"enum": ["off"], "type": "string"}),
         ({"type": "string", "pattern": "^a", "format": "uri"}, {"type": "string"}),
-        ({"$ref": "#/$defs/Size"}, {"type": "integer", "minimum": 1}),
+        ({"$ref": "#/$defs/Size"}, {"type": "integer", "minimum": 2}),
         (
             {"items": {"$ref": "#/$defs/Size"}, "type": "array"},
-            {"items": {"type": "integer", "minimum": 1}, "type": "array"},
+            {"items": {"type": "integer", "minimum": 2}, "type": "array"},
+        ),
+        ({"type": "integer", "minimum": 1, "maximum": 2**53}, {"type": "integer"}),
+        ({"anyOf": [{"type": "number"}, {"type": "string"}]}, {"type": "string"}),
+        (
+            {"anyOf": [{"type": "number"}, {"const": "off", "type": "string"}]},
+            {"anyOf": [{"type": "number"}, {"enum": ["off"], "type": "string"}]},
         ),
         (
             {"anyOf": [{"type": "string"}, {"type": "object"}], "description": "Of all."},
@@ -73,20 +83,44 @@ def test_a_property_may_be_called_what_a_schema_calls_its_own() -> None:
             | {"default": None, "description": "Of all."},
             {"anyOf": [{"type": "string", "description": "Of all."}, {"type": "object"}]},
         ),
-        ({"additionalProperties": {}, "type": "object"}, {"type": "object"}),
+        ({"additionalProperties": {"type": "string"}, "type": "object"}, {"type": "object"}),
     ],
 )
 def test_an_argument_is_published_in_words_that_every_provider_takes(
     long: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     """Gemini refuses a whole list of tools over one exclusiveMinimum."""
-    definitions = {"Size": {"type": "integer", "minimum": 1, "title": "Size"}}
+    definitions = {"Size": {"type": "integer", "minimum": 2, "title": "Size"}}
 
     short = shorten_input_schema(
         {"$defs": definitions, "properties": {"argument": long}, "type": "object"}
     )
 
-    assert short == {"properties": {"argument": expected}, "type": "object"}
+    assert short["properties"] == {"argument": expected}
+
+
+def test_an_argument_of_several_tools_is_described_at_the_first_of_them() -> None:
+    """The same words in each of them are in every conversation."""
+    inside = {"properties": {"flavor": {"type": "string"}}, "type": "object"}
+    key = {"description": "Finds it again.", "type": "string"}
+    other = {"description": "Of a schedule.", "type": "string"}
+
+    def list_tool(name: str, **properties: Any) -> dict[str, Any]:
+        return {"name": name, "inputSchema": {"properties": properties, "type": "object"}}
+
+    listed = [
+        list_tool("first", key=key, defaults=inside),
+        list_tool("second", key=key, defaults=inside | {"description": "Changed."}),
+        list_tool("third", key=other, either={"anyOf": [key, {"type": "object"}]}),
+    ]
+    shown = drop_repeated_descriptions(listed)
+
+    assert [tool["inputSchema"]["properties"] for tool in shown] == [
+        {"key": key, "defaults": inside},
+        {"key": {"type": "string"}, "defaults": {"description": "Changed.", "type": "object"}},
+        {"key": other, "either": {"anyOf": [key, {"type": "object"}]}},
+    ]
+    assert listed[1]["inputSchema"]["properties"]["key"] == key
 
 
 def test_an_argument_of_any_kind_is_published_with_types() -> None:
