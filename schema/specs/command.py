@@ -8,7 +8,6 @@ a shell.
 import json
 import re
 import shlex
-from collections.abc import Collection
 from contextlib import suppress
 from itertools import takewhile
 from typing import Annotated, Final, cast
@@ -18,6 +17,7 @@ from typing_extensions import TypeIs
 
 from schema.common.errors import CorrectableError
 from schema.common.text import quote_value
+from schema.specs.command_lines.check import expect_no_job_line
 from schema.specs.inputs import shell_syntax
 
 MAX_TEXT_BYTES: Final = 131_071
@@ -44,10 +44,12 @@ def parse_command(value: object) -> object:
     """
     if isinstance(value, str):
         value = _unpack_list(value)
+    if isinstance(value, str):
+        expect_no_job_line(value)
     if not isinstance(value, list):
         return parse_words(value)
     words = parse_words(cast("list[object]", value))
-    return _check_list(words) if _is_words(words) else words
+    return _check_list(words) if is_words(words) else words
 
 
 def parse_words(value: object) -> object:
@@ -64,7 +66,7 @@ def parse_words(value: object) -> object:
         str(word) if isinstance(word, int | float) and not isinstance(word, bool) else word
         for word in cast("list[object]", value)
     ]
-    if _is_words(words):
+    if is_words(words):
         expect_runnable_words(words)
         if not words:
             message = f"a command has at least 1 word, such as {_EXAMPLE}"
@@ -96,7 +98,8 @@ def describe_too_long(size_bytes: int) -> str:
     )
 
 
-def _is_words(values: object) -> TypeIs[list[str]]:
+def is_words(values: object) -> TypeIs[list[str]]:
+    """Say whether a value is a list of texts."""
     return isinstance(values, list) and all(
         isinstance(word, str) for word in cast("list[object]", values)
     )
@@ -131,22 +134,15 @@ def _split_line(text: str) -> list[str]:
 
 
 def _check_list(words: list[str]) -> list[str]:
+    expect_no_job_line(words)
     _expect_no_lines(words)
-    line = _join_words(words)
+    line = shell_syntax.join_words(words)
     if (shell_words := shell_syntax.find_in_list(words)) is not None:
         word, unquoted = shell_words
-        raise _needs_shell(word, _join_words(words, unquoted))
+        raise _needs_shell(word, shell_syntax.join_words(words, unquoted))
     _expect_one_script(words)
     _expect_program(words, line)
     return words
-
-
-def _join_words(words: list[str], unquoted: Collection[str] = ()) -> str:
-    """Write words as a line for a shell."""
-    return " ".join(
-        word if word in unquoted or word in shell_syntax.OPERATOR_WORDS else shlex.quote(word)
-        for word in words
-    )
 
 
 def _expect_no_lines(words: list[str]) -> None:

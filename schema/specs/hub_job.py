@@ -24,8 +24,9 @@ from schema.common.name_matching import normalize_name
 from schema.common.text import quote_value, truncate
 from schema.specs import volumes
 from schema.specs.base import Spec
-from schema.specs.command import MAX_TEXT_BYTES, ParsedCommand, describe_too_long
-from schema.specs.image import DEFAULT_IMAGE, Image
+from schema.specs.command import MAX_TEXT_BYTES, ParsedCommand, describe_too_long, is_words
+from schema.specs.command_lines.check import expect_in_default_image
+from schema.specs.image import DEFAULT_IMAGE, UV_IMAGE, Image
 from schema.specs.outputs import OUTPUTS_MOUNT_PATH, OutputLocation, Outputs
 from schema.specs.uv import script as spec_script
 from schema.specs.uv.python_request import PythonRequest
@@ -249,7 +250,9 @@ class HubJobSpec(Spec):
             message = "there is nothing to run; give command, and its image, or script"
             raise ValueError(message)
         if "script" in programs:
-            return {"image": spec_script.UV_IMAGE} | fields
+            return {"image": UV_IMAGE} | fields
+        if "image" not in fields and is_words(fields["command"]):
+            expect_in_default_image(fields["command"])
         fields = {"image": DEFAULT_IMAGE} | fields
         if extra := [name for name in _SCRIPT_ONLY_FIELDS if fields.get(name)]:
             message = f"{extra[0]} goes with script, and command is given; write it into command"

@@ -15,6 +15,8 @@ _SPACE_IMAGE_PREFIX: Final = "hf.co/spaces/"
 """The image of a Space can be written in four ways; it is stored in this one."""
 DEFAULT_IMAGE: Final = "python:3.12"
 """The image of a command that names none."""
+UV_IMAGE: Final = "ghcr.io/astral-sh/uv:python3.12-bookworm"
+"""The image of a script that names none."""
 _HOST: Final = (
     r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+(?=:))"
 )

@@ -8,7 +8,9 @@ what to know about it. Nothing here asks the database or the Hub.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
+
+from pydantic import model_validator
 
 from schema.common.durations import format_duration
 from schema.common.errors import Conflict, Invalid
@@ -16,7 +18,9 @@ from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import Reason
 from schema.specs.base import Spec
 from schema.specs.command import Command
+from schema.specs.command_lines.check import expect_in_default_image
 from schema.specs.hub_job import HubJobSpec, list_token_variables
+from schema.specs.image import DEFAULT_IMAGE
 from schema.specs.inference import InferenceSpec
 from schema.specs.validation_errors import validate_spec
 from service.jobs.secrets import split_secrets
@@ -50,6 +54,14 @@ class _Override(Spec):
     """A command as a caller writes it, which is checked more than one that is stored."""
 
     command: Command | None
+    image: str
+    """Of the retry, whoever named it."""
+
+    @model_validator(mode="after")
+    def _check_program(self) -> Self:
+        if self.command is not None and self.image == DEFAULT_IMAGE:
+            expect_in_default_image(self.command)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +86,8 @@ def plan_retry(
     spec_class = describe_kind(status.kind).spec_type
     before = validate_spec(spec_class, **status.spec)
     if "command" in overrides:
-        command = validate_spec(_Override, command=overrides["command"]).command
+        image = overrides.get("image") or status.spec["image"]
+        command = validate_spec(_Override, command=overrides["command"], image=image).command
         overrides = {**overrides, "command": command}
     fields = before.to_stored_json() | {
         name: _merge_mapping(status.spec.get(name), value) if name in _MERGED_FIELDS else value

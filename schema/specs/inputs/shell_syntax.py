@@ -6,7 +6,8 @@ its own, so in a list only what can hardly be meant is found.
 """
 
 import re
-from collections.abc import Generator, Sequence
+import shlex
+from collections.abc import Collection, Generator, Sequence
 from typing import Final
 
 from schema.common.text import truncate
@@ -96,6 +97,13 @@ def find_in_list(words: Sequence[str]) -> tuple[str, list[str]] | None:
         if position != script and _is_telling(word, position, words, program)
     ]
     return (telling[0], telling) if telling else None
+
+
+def join_words(words: Sequence[str], unquoted: Collection[str] = ()) -> str:
+    """Write words as a line for a shell."""
+    return " ".join(
+        word if word in unquoted or word in OPERATOR_WORDS else shlex.quote(word) for word in words
+    )
 
 
 def is_shell(program: str) -> bool:

@@ -18,9 +18,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from schema.common.text import quote_value
 from schema.specs.command import expect_runnable_words
+from schema.specs.command_lines.check import expect_no_command_line
 
-UV_IMAGE: Final = "ghcr.io/astral-sh/uv:python3.12-bookworm"
-"""The image of a script that names none."""
 MAX_ENV_BYTES: Final = 900_000
 """The size of all variables of a job together; the Hub takes about a megabyte."""
 _VARIABLE_PREFIX: Final = "HOLDFAST_SCRIPT_"
@@ -132,6 +131,7 @@ def _check_script_text(text: str) -> str:
         raise ValueError(message)
     if _URL_PATTERN.fullmatch(word):
         return _expect_fetchable(word)
+    expect_no_command_line(text)
     if _FILE_NAME.fullmatch(word):
         message = (
             f"{quote_value(word)} names a file, and your files cannot be read here; give the "

@@ -251,6 +251,8 @@ def test_a_title_follows_the_command_unless_it_is_a_name() -> None:
         ({"flavor": None}, "flavor"),
         ({"env": "A=1"}, "env"),
         ({"command": "a && b"}, "for a shell"),
+        ({"command": "hf jobs run img cmd"}, 'call launch_job with {"image": "img"'),
+        ({"command": "uv run x.py"}, "has no uv"),
     ],
 )
 def test_a_wrong_override_is_explained(overrides: dict[str, Any], message: str) -> None:

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from schema.specs.hub_job import HubJobSpec
-from schema.specs.uv.script import MAX_ENV_BYTES, UV_IMAGE, Script
+from schema.specs.image import UV_IMAGE
+from schema.specs.uv.script import MAX_ENV_BYTES, Script
 
 KERNEL_ARGUMENT_MAX_BYTES = 128 * 1024
 """Bytes of one variable with its name, on Linux: MAX_ARG_STRLEN."""

@@ -1,5 +1,6 @@
 """All that `hf_jobs` takes has its place here, or a reason: `docs/hf-jobs.md`, row by row."""
 
+import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -315,6 +316,24 @@ async def test_each_row_holds(
     with start_service() as service:
         for each in dict.fromkeys(each for (of, _), each in CASES.items() if of == table):
             await each(ParityService(service, RunDriver(database)))
+
+
+@pytest.mark.parametrize("argument", ["command", "script"])
+async def test_a_command_line_in_an_argument_launches_nothing(
+    service_url: str, argument: str
+) -> None:
+    """Its refusal has the call that was meant, and what a model copies from it is taken."""
+    line = "hf jobs run --flavor l4x1 -s KEY=sesame python:3.12 python -V"
+
+    answer = await call_tool(service_url, "launch_job", **{argument: line})
+    text = answer_text(answer)
+    form = json.JSONDecoder().raw_decode(text.split("call launch_job with ")[1])[0]
+    view = await call_for_result(service_url, "launch_job", dry_run=True, **form)
+
+    assert answer.is_error
+    assert "sesame" not in answer.model_dump_json()
+    assert (view["spec"]["flavor"], view["spec"]["secrets"]) == ("l4x1", ["KEY"])
+    assert (await call_for_result(service_url, "list_jobs"))["jobs"] == []
 
 
 async def test_a_script_that_carries_its_launch_is_launched_like_that(service_url: str) -> None:

@@ -1,0 +1,1 @@
+"""Tests of command lines of `hf jobs` and uv."""
