@@ -330,7 +330,7 @@ def _shorten(value: Any) -> Any:
     if isinstance(value, str):
         return value if len(value) <= _MAX_LONG_WORD_CHARS else _HIDDEN
     if isinstance(value, list):
-        items: list[Any] = value
+        items = cast("list[object]", value)
         return [_shorten(inside) for inside in items] if len(items) <= _MAX_ITEMS else [_HIDDEN]
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
@@ -347,6 +347,6 @@ def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
         fields = cast("dict[str, Any]", value)
         return {name: _map_texts(inside, change) for name, inside in fields.items()}
     if isinstance(value, list):
-        items: list[Any] = value
+        items = cast("list[object]", value)
         return [_map_texts(inside, change) for inside in items]
     return value
