@@ -106,8 +106,8 @@ async def count_lost_rows(database: Database, vault: Vault) -> int:
 def describe_lost_rows(count: int) -> str:
     """Say what rows that no key opens mean, and what to do."""
     return (
-        f"HOLDFAST_VAULT_KEYS does not open {count} of the stored tokens and secrets: they were "
-        f"sealed under another key. Put that key back, behind the first one. Without it, jobs "
+        f"HOLDFAST_VAULT_KEYS does not open {count} of the stored tokens and secrets, sealed "
+        f"under another key. Put that key back, behind the first one. Without it, jobs "
         f"whose secrets are lost fail, and the others wait until their owner calls again."
     )
 

@@ -184,7 +184,7 @@ def price_job(spec: HubJobSpec, prices: HardwarePrices, max_cost_usd: float | No
         times = f", {spec.attempts} times" if spec.attempts > 1 else ""
         raise Invalid(
             f"max_cost_usd is {format_usd(limit)}, and at worst this costs "
-            f"{format_usd(rate.ceiling_micro_usd)}: {spec.flavor}{ports} at "
+            f"{format_usd(rate.ceiling_micro_usd, is_bound=True)}: {spec.flavor}{ports} at "
             f"{format_usd(rate.price_micro_usd)} a minute for "
             f"{format_duration(spec.timeout)}{times}. Nothing was "
             f"launched. {remedy}"

@@ -30,6 +30,7 @@ from typing import Any, Literal
 
 from schema.common.durations import ceil_to_seconds, format_duration
 from schema.common.money import format_usd
+from schema.common.text import format_count
 
 CredentialProblem = Literal[
     "invalid_token", "token_expired", "not_yet_valid", "invalid_audience", "invalid_issuer"
@@ -81,9 +82,10 @@ class LimitReached(Conflict):
         self.open_jobs = open_jobs
         self.max_open_jobs = max_open_jobs
         super().__init__(
-            f"You have {open_jobs} open jobs and may have {max_open_jobs} at a time, so nothing "
-            f"was launched. Wait until one has finished or cancel one with cancel_job, then repeat "
-            f'the same call; list_jobs(state=["queued", "launching", "running"]) shows them.'
+            f"You have {format_count(open_jobs, 'open job')} and may have {max_open_jobs} at a "
+            f"time, so nothing was launched. Wait until one has finished or cancel one with "
+            f"cancel_job, then repeat the same call; "
+            f'list_jobs(state=["queued", "launching", "running"]) shows them.'
         )
 
 
@@ -92,8 +94,9 @@ class TooManySchedules(Conflict):
 
     def __init__(self, max_schedules: int) -> None:
         self.max_schedules = max_schedules
+        schedules = format_count(max_schedules, "schedule")
         super().__init__(
-            f"You have {max_schedules} schedules and may not have more, so this one was not "
+            f"You have {schedules} and may not have more, so this one was not "
             f"created. Delete one with delete_schedule; list_schedules shows them."
         )
 
@@ -105,7 +108,7 @@ class NotAgreedTo(Conflict):
         costs = (
             "has no known price"
             if ceiling_micro_usd is None
-            else f"may cost {format_usd(ceiling_micro_usd)}"
+            else f"may cost {format_usd(ceiling_micro_usd, is_bound=True)}"
         )
         super().__init__(
             f"This firing {costs}. Nobody approved that when the schedule was created, and above "
@@ -120,9 +123,10 @@ class TooManyWaits(Conflict):
     def __init__(self, max_waits: int) -> None:
         self.max_waits = max_waits
         super().__init__(
-            f"You have {max_waits} waiting calls in all your clients together, and may not have "
-            f"more. Wait for several jobs in one call (job_ids takes up to 50 handles, mode="
-            f'"any"), let another wait end, or call job_status, which answers at once.'
+            f"You have {format_count(max_waits, 'waiting call')} in all your clients together, and "
+            f"may not have more. Wait for several jobs in one call (job_ids takes up to 50 "
+            f'handles, mode="any"), let another wait end, or call job_status, which answers at '
+            "once."
         )
 
 
@@ -142,14 +146,15 @@ class BudgetExceeded(Conflict):
         self.scope = scope
         limit = f"{_SCOPE_SUBJECTS[scope]} is {format_usd(budget_micro_usd)}"
         used = (
-            f"{format_usd(spent_micro_usd)} is spent and {format_usd(held_micro_usd)} is reserved "
-            "for jobs that have not finished"
+            f"{format_usd(spent_micro_usd)} is spent and "
+            f"{format_usd(held_micro_usd, is_bound=True)} is reserved for jobs that have not "
+            "finished"
         )
         if ceiling_micro_usd is None:
             need = "The cost of this is not known, so nothing can be reserved for it."
             remedy = f"Launch something that has a price, or {_SCOPE_REMEDIES[scope]}."
         else:
-            need = f"At worst this costs {format_usd(ceiling_micro_usd)}."
+            need = f"At worst this costs {format_usd(ceiling_micro_usd, is_bound=True)}."
             shorter = f' or timeout="{format_duration(max_timeout)}"' if max_timeout else ""
             remedy = (
                 "Put it to the person: they can cancel jobs that are no longer needed, choose a "
@@ -240,9 +245,10 @@ class RateLimited(HoldfastError):
         self.window = window
         self.retry_after = retry_after
         super().__init__(
-            f"You may make {limit} calls in {ceil_to_seconds(window)} seconds with all your "
-            f"clients together, and none is left, so nothing was done. Try the same call again in "
-            f"{ceil_to_seconds(retry_after)} seconds."
+            f"You may make {format_count(limit, 'call')} in "
+            f"{format_count(ceil_to_seconds(window), 'second')} with all your clients together, "
+            f"and none is left, so nothing was done. Try the same call again in "
+            f"{format_count(ceil_to_seconds(retry_after), 'second')}."
         )
 
 
@@ -262,7 +268,7 @@ class Unavailable(HoldfastError):
         advice = f"{first_step}, then try" if first_step else "Try"
         super().__init__(
             f"{dependency} cannot be reached right now{consequence}. {advice} the same call "
-            f"again in {max(1, round(retry_after.total_seconds()))} seconds."
+            f"again in {format_count(max(1, round(retry_after.total_seconds())), 'second')}."
         )
 
 

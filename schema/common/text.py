@@ -1,4 +1,4 @@
-"""Text that is short enough to be shown: cut, put on one line, quoted in a message.
+"""Text for messages: cut, put on one line, quoted, or a number with its noun.
 
 A message repeats what a caller wrote, and that may be of any length. `truncate` is the one function
 that cuts a text: a mark stands in the place of what is left out, and counts as part of the text.
@@ -9,6 +9,15 @@ from typing import Final
 
 MAX_QUOTED_CHARS: Final = 60
 """How much of a value a message repeats, unless it says otherwise."""
+
+
+def format_count(count: int, noun: str, plural: str | None = None) -> str:
+    """Write a number with its noun: `1 job`, `2 jobs`, `12,000 jobs`.
+
+    Args:
+        plural: The noun for any number but one; None adds an s.
+    """
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def truncate(

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from schema.common.name_matching import did_you_mean
-from schema.common.text import quote_value, truncate
+from schema.common.text import format_count, quote_value, truncate
 from schema.specs.inputs.file_argument import FILE_ARGUMENT_EXAMPLES, parse_file_argument
 
 _DEFAULT_ENDPOINT: Final = "/predict"
@@ -206,7 +206,9 @@ def _name_arguments(
     if isinstance(arguments, Mapping):
         return arguments
     if len(arguments) > len(parameters):
-        raise InvalidCall(f"takes {len(parameters)} arguments, not {len(arguments)}.")
+        raise InvalidCall(
+            f"takes {format_count(len(parameters), 'argument')}, not {len(arguments)}."
+        )
     return {parameter.name: value for parameter, value in zip(parameters, arguments, strict=False)}
 
 

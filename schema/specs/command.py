@@ -16,7 +16,7 @@ from pydantic import BeforeValidator
 from typing_extensions import TypeIs
 
 from schema.common.errors import CorrectableError
-from schema.common.text import quote_value
+from schema.common.text import format_count, quote_value
 from schema.specs.command_lines.check import expect_no_job_line
 from schema.specs.inputs import shell_syntax
 
@@ -92,9 +92,9 @@ def expect_runnable_words(words: list[str]) -> None:
 def describe_too_long(size_bytes: int) -> str:
     """Say how long a word or variable is, and what to do instead."""
     return (
-        f"{size_bytes:,} bytes, and no program can be started with more than {MAX_TEXT_BYTES:,} in "
-        f"one word or variable; put it into a file in a bucket or dataset and mount that with "
-        f"volumes, or, if it is Python, give it as script"
+        f"{format_count(size_bytes, 'byte')}, and no program can be started with more than "
+        f"{MAX_TEXT_BYTES:,} in one word or variable; put it into a file in a bucket or dataset "
+        f"and mount that with volumes, or, if it is Python, give it as script"
     )
 
 
@@ -246,7 +246,8 @@ def _format_list(words: list[str]) -> str:
         for word in words[:_MAX_DESCRIBED_WORDS]
     ]
     rest = len(words) - len(described)
-    return f"of {', '.join(described)}{f' and the other {rest} words' if rest > 0 else ''}"
+    others = f" and {format_count(rest, 'other word')}" if rest > 0 else ""
+    return f"of {', '.join(described)}{others}"
 
 
 Command = Annotated[list[str], BeforeValidator(parse_command)]

@@ -13,6 +13,7 @@ from schema.accounts import key_rotation
 from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
 from schema.common.errors import HoldfastError, Invalid
+from schema.common.text import format_count
 from schema.db import revisions
 from schema.db.database import Database, Transaction
 from schema.messaging import wakeups
@@ -95,7 +96,8 @@ async def _check_database(settings: Settings) -> list[Finding]:
         Finding(
             "work",
             is_ok=unowned == 0,
-            message=f"{unowned} rows need a next step that no worker would take",
+            message=f"{format_count(unowned, 'row needs', 'rows need')} a next step that no worker "
+            "would take",
             remedy="This is a bug in Holdfast: please report the rows of v_unowned.",
         ),
         *vault,

@@ -48,7 +48,7 @@ class ApprovalQuestion:
         price = (
             "has no known price"
             if self.ceiling_micro_usd is None
-            else f"may cost {format_usd(self.ceiling_micro_usd)}"
+            else f"may cost {format_usd(self.ceiling_micro_usd, is_bound=True)}"
         )
         return (
             f"{self.work} {price}; above {format_usd(self.threshold_micro_usd or 0)} a person is "

@@ -14,6 +14,7 @@ from schema.batches import store as batch_store
 from schema.batches.queries import ItemStatus
 from schema.batches.tables import FINAL_ITEM_STATES, ItemState
 from schema.common.errors import Conflict, Invalid
+from schema.common.text import format_count
 from schema.db.database import Transaction
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import Reason
@@ -204,8 +205,8 @@ def _summarize_items(items: Sequence[Item]) -> InlineItems:
         size += len(written)
     if size > MAX_INLINE_BYTES:
         raise Invalid(
-            f"items: they come to {size:,} bytes, and {MAX_INLINE_BYTES:,} are taken with a "
-            "request. "
+            f"items: they come to {format_count(size, 'byte')}, and {MAX_INLINE_BYTES:,} are taken "
+            "with a request. "
             f"Put them into a file at the Hub, one JSON object a line such as {ITEM_EXAMPLE}, "
             "and pass "
             f'items_from="hf://datasets/OWNER/NAME/items.jsonl".'

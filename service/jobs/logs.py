@@ -6,7 +6,7 @@ from typing import Final
 
 from schema.artifacts import log_store
 from schema.artifacts.log_store import MAX_LINE_BYTES, LogExtent, NumberedLine
-from schema.common.text import truncate
+from schema.common.text import format_count, truncate
 from schema.db.database import Transaction
 from schema.jobs.queries import JobStatus
 from service.auth.caller import Caller
@@ -45,7 +45,14 @@ async def read_log_page(
         fitting = _take_fitting_lines(lines, room, numbered=numbered)
         if len(fitting) < len(lines):
             upto = fitting[-1].number + 1
-    view = LogView.from_lines(status, fitting, next_line=upto, extent=extent)
+    view = LogView.from_lines(
+        status,
+        fitting,
+        start=query.cursor if query.tail is None else None,
+        next_line=upto,
+        grep=query.grep,
+        extent=extent,
+    )
     text = "\n".join(_format_numbered(line) if numbered else line.text for line in fitting)
     return view, _describe_page(fitting, extent, numbered=numbered), text
 
@@ -118,12 +125,17 @@ def _format_numbered(line: NumberedLine) -> str:
 def _describe_page(lines: list[NumberedLine], extent: LogExtent, *, numbered: bool) -> str:
     subject = "No lines"
     if lines and numbered:
-        subject = f"{len(lines)} matching line{'s' if len(lines) > 1 else ''}"
+        subject = format_count(len(lines), "matching line")
     elif lines:
-        subject = f"Lines {lines[0].number} to {lines[-1].number}"
+        subject = _format_range(lines[0].number, lines[-1].number)
     first, dropped = extent.head_lines, extent.dropped_lines
-    gap = f" Lines {first} to {first + dropped - 1} were not kept." if dropped else ""
+    verb = "was" if dropped == 1 else "were"
+    gap = f" {_format_range(first, first + dropped - 1)} {verb} not kept." if dropped else ""
     return f"{subject} of {extent.length}.{gap}"
+
+
+def _format_range(first: int, last: int) -> str:
+    return f"Line {first}" if first == last else f"Lines {first} to {last}"
 
 
 @dataclass(frozen=True, slots=True)

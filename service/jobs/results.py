@@ -11,6 +11,7 @@ from schema.artifacts import files
 from schema.artifacts.files import JobFile
 from schema.artifacts.log_store import NumberedLine
 from schema.common.errors import Invalid
+from schema.common.text import format_count
 from schema.db.database import Transaction
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobState, Reason
@@ -150,7 +151,10 @@ def _take_answer(stored: StoredResult, query: ResultQuery) -> _AnswerPart:
         return _AnswerPart(text, stored.result)
     length, start = len(answer.body), query.offset
     if start and start >= length:
-        raise Invalid(f"offset: the answer has {length:,} characters; leave it out, or give less.")
+        raise Invalid(
+            f"offset: the answer has {format_count(length, 'character')}; leave it out, or "
+            "give less."
+        )
     part = take_fitting_start(answer.body[start:], _MAX_ANSWER_BYTES)
     end = start + len(part)
     result = shorten_json(stored.result, _MAX_ANSWER_BYTES)
@@ -188,9 +192,9 @@ def _describe_files(shown: list[FileView], stored: StoredResult) -> str:
     if not shown:
         return ""
     count = max(len(stored.files), len(shown))
-    number = f"{len(shown)} of {count}" if len(shown) < count else str(count)
+    number = f"{len(shown)} of " if len(shown) < count else ""
     names = ", ".join(file.describe() for file in shown)
-    return f"{number} file{'s' if count > 1 else ''}: {names}."
+    return f"{number}{format_count(count, 'file')}: {names}."
 
 
 async def _read_inline_files(tx: Transaction, page: list[JobFile]) -> list[InlineFile]:

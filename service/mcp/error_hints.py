@@ -26,6 +26,7 @@ from schema.common.errors import (
     Unauthenticated,
     Unavailable,
 )
+from schema.common.text import format_count
 
 _MAX_CALL_CHARS: Final = 2_000
 """Of a call that a refusal repeats: what is cut could not be copied."""
@@ -80,7 +81,8 @@ def build_error_hint(  # noqa: PLR0911  # one for each kind of refusal
             advice = "See whether it was done before making the same call again."
             return ErrorHint(advice, _format_call("list_jobs", {}))
         case RateLimited(retry_after=pause) | Unavailable(retry_after=pause):
-            return ErrorHint(f"Make the same call again in {ceil_to_seconds(pause)} seconds.")
+            wait = format_count(ceil_to_seconds(pause), "second")
+            return ErrorHint(f"Make the same call again in {wait}.")
         case _:
             return ErrorHint("Tell the operator of Holdfast what you called.")
 

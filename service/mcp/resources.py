@@ -19,6 +19,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp_types import Resource, ResourceLink
 
 from schema.common.errors import HoldfastError, Invalid, NotFound
+from schema.common.text import format_count
 from schema.db.database import Transaction
 from schema.jobs import queries as job_queries
 from schema.jobs.queries import JobFilter, JobStatus
@@ -104,7 +105,7 @@ async def _read_log_end(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
         )
     if not end.omitted_lines:
         return end.text
-    return f"[{end.omitted_lines} lines before these: {end.logs_call}]\n{end.text}"
+    return f"[{format_count(end.omitted_lines, 'line')} before: {end.logs_call}]\n{end.text}"
 
 
 async def _read_workspace(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002

@@ -191,7 +191,7 @@ def describe_cost(ceiling_usd: float | None) -> str:
     """Write a sentence about what each job can cost."""
     if ceiling_usd is None:
         return "What each job costs is not known beforehand."
-    return f"Each job costs {format_usd(to_micro_usd(ceiling_usd))} at most."
+    return f"Each job costs {format_usd(to_micro_usd(ceiling_usd), is_bound=True)} at most."
 
 
 def describe_next_runs(times: list[str]) -> str:

@@ -42,7 +42,7 @@ def describe_cost(status: JobStatus) -> str:
     if status.finished_at is None:
         return (
             f" It has cost {format_usd(cost.so_far_micro_usd)} so far, of at most "
-            f"{format_usd(cost.ceiling_micro_usd)}."
+            f"{format_usd(cost.ceiling_micro_usd, is_bound=True)}."
         )
     if not cost.is_final:
         return ""

@@ -68,7 +68,7 @@ def describe_cost(cost: CostView) -> str:
     """Write what a job costs, as far as that is known."""
     if cost.ceiling_usd is None:
         return "Cost: not known."
-    ceiling = format_usd(to_micro_usd(cost.ceiling_usd))
+    ceiling = format_usd(to_micro_usd(cost.ceiling_usd), is_bound=True)
     if cost.so_far_usd is None:
         return f"Cost: {ceiling} at most."
     so_far = format_usd(to_micro_usd(cost.so_far_usd))

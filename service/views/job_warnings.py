@@ -6,6 +6,7 @@ from typing import Final, assert_never
 from schema.accounts.tables import Hold
 from schema.common import ids
 from schema.common.durations import format_duration
+from schema.common.text import format_count
 from schema.jobs.dependencies import DependencyCondition, filter_waiting_parents
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import FINAL_STATES
@@ -45,8 +46,9 @@ def describe_queued(status: JobStatus) -> str:
         case None if filter_waiting_parents(status.after):
             return f"Queued until {_describe_parents(status)}."
         case None if status.tries:
+            refused = format_count(status.tries, "launch was", "launches in a row were")
             return (
-                f"Queued again: {status.tries} launches in a row were turned away, and nothing was "
+                f"Queued again: {refused} turned away, and nothing was "
                 f"started. It is tried again by itself{_format_time_until(status, status.due_at)}."
             )
         case None if status.attempt:
@@ -70,7 +72,7 @@ def _describe_parents(status: JobStatus) -> str:
 
 def _describe_queue_position(status: JobStatus) -> str:
     place = (
-        f"Queued behind {_format_job_count(status.ahead)} of yours" if status.ahead else "Queued"
+        f"Queued behind {format_count(status.ahead, 'job')} of yours" if status.ahead else "Queued"
     )
     if status.launches_from is not None:
         return (
@@ -163,7 +165,3 @@ def _format_time_until(status: JobStatus, moment: datetime | None) -> str:
     if moment is None or moment <= status.read_at:
         return ""
     return f" in {format_rough_duration(moment - status.read_at)}"
-
-
-def _format_job_count(count: int) -> str:
-    return "1 job" if count == 1 else f"{count} jobs"

@@ -3,6 +3,7 @@
 Rows never leave the process; views do.
 """
 
+import json
 from datetime import datetime
 from typing import Any, Final, Self
 
@@ -87,7 +88,8 @@ class JobEntry(EntryView):
         if self.cost.so_far_usd:
             facts.append(f"{format_usd(to_micro_usd(self.cost.so_far_usd))} so far")
         if self.cost.ceiling_usd:
-            facts.append(f"{format_usd(to_micro_usd(self.cost.ceiling_usd))} at most")
+            ceiling = format_usd(to_micro_usd(self.cost.ceiling_usd), is_bound=True)
+            facts.append(f"{ceiling} at most")
         facts.append(self.workspace_id)
         return ", ".join(filter(None, facts))
 
@@ -256,19 +258,35 @@ class LogView(View):
 
     @classmethod
     def from_lines(
-        cls, status: JobStatus, lines: list[NumberedLine], *, next_line: int, extent: LogExtent
+        cls,
+        status: JobStatus,
+        lines: list[NumberedLine],
+        *,
+        start: int | None,
+        next_line: int,
+        grep: str | None,
+        extent: LogExtent,
     ) -> Self:
-        """Show lines of a log; all lines before number `next_line` have been read or searched."""
+        """Show lines of a log.
+
+        Args:
+            start: The number of the first line that was asked for; None for the end of the log.
+            next_line: All lines before this one have been read or searched.
+            grep: The text that was searched; None if every line is shown.
+        """
         job_id, length = job_summary.job_handle(status), extent.length
         wait = job_summary.poll_interval(status)
-        next_call = f'Call job_logs(job_id="{job_id}", cursor={next_line})'
+        search = "" if grep is None else f", grep={json.dumps(grep, ensure_ascii=False)}"
+        next_call = f'Call job_logs(job_id="{job_id}", cursor={next_line}{search})'
         if next_line < length:
             next_step = f"{next_call} for the lines that follow."
-        elif wait is not None:
+        elif wait is not None and next_line != start:
             next_step = f"{next_call} in {wait.total_seconds():.0f}s for what is written by then."
         elif status.state is JobState.SUCCEEDED and not describe_kind(status.kind).is_call:
             next_step = "Nothing is left to do."
-        else:
+        elif wait is None and status.state is JobState.FAILED:
+            next_step = diagnose(status, lines).remedy_after_log
+        else:  # the same call again would show nothing
             next_step = job_summary.suggest_next_step(status)
         return cls(
             job_id=job_id,

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
+from schema.common.text import format_count
 from service.views.base import View
 from service.views.text import count_json_bytes
 
@@ -62,4 +63,4 @@ def take_fitting(entries: Sequence[EntryT], max_bytes: int) -> list[EntryT]:
 def describe_page(count: int, noun: str, next_cursor: str | None) -> str:
     """Write how many entries a page has, and how to read on."""
     following = f' There are older ones: cursor="{next_cursor}".' if next_cursor else ""
-    return f"{count} {noun}{'' if count == 1 else 's'}, the newest first.{following}"
+    return f"{format_count(count, noun)}, the newest first.{following}"

@@ -10,6 +10,7 @@ from schema.common import ids
 from schema.common.durations import format_duration
 from schema.common.ids import HandleKind
 from schema.common.money import format_usd, to_micro_usd, to_usd
+from schema.common.text import format_count
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobState
 from schema.workspaces.defaults import WorkspaceDefaults
@@ -138,7 +139,8 @@ class CountedWorkspaceView(EntryView):
     def describe(self) -> str:
         """Write how many jobs it holds, and what they cost."""
         archived = " It is archived." if self.archived_at else ""
-        return f"{self.jobs} jobs, {self.open_jobs} open. {_describe_money(self)}{archived}"
+        jobs = f"{format_count(self.jobs, 'job')}, {self.open_jobs} open."
+        return f"{jobs} {_describe_money(self)}{archived}"
 
 
 class WorkspacePage(View):
@@ -197,7 +199,7 @@ class WorkspaceStatusView(WorkspaceView):
         states = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
         run_time = format_duration(timedelta(seconds=self.run_seconds))
         jobs = (
-            f"{self.jobs} jobs ({states}), which ran for {run_time} in total"
+            f"{format_count(self.jobs, 'job')} ({states}), which ran for {run_time} in total"
             if self.jobs
             else "no job"
         )
@@ -210,7 +212,7 @@ class WorkspaceStatusView(WorkspaceView):
 def _describe_money(workspace: WorkspaceView | CountedWorkspaceView) -> str:
     money = f"It has cost {_format(workspace.spent_usd)}"
     if workspace.held_usd:
-        money += f", and may cost {_format(workspace.held_usd)} more"
+        money += f", and may cost {_format(workspace.held_usd, is_bound=True)} more"
     if workspace.budget_usd is not None:
         money += f", of a budget of {_format(workspace.budget_usd)}"
     if workspace.left_usd is not None:
@@ -218,8 +220,8 @@ def _describe_money(workspace: WorkspaceView | CountedWorkspaceView) -> str:
     return f"{money}."
 
 
-def _format(dollars: float) -> str:
-    return format_usd(to_micro_usd(dollars))
+def _format(dollars: float, *, is_bound: bool = False) -> str:
+    return format_usd(to_micro_usd(dollars), is_bound=is_bound)
 
 
 def _budget_fields(workspace: Workspace) -> dict[str, Any]:

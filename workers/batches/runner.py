@@ -22,6 +22,7 @@ from schema.batches.store import BatchCounts, BatchStep, CommonFailure, ItemOutc
 from schema.batches.tables import FINAL_ITEM_STATES, ItemState
 from schema.common.errors import Unavailable
 from schema.common.failpoints import hit_failpoint
+from schema.common.text import format_count
 from schema.db.database import Database, Transaction
 from schema.jobs.progress import JobProgress
 from schema.jobs.run_end import RunResult
@@ -262,9 +263,8 @@ class BatchRunner:
         elif counts.done or failure is None:
             run_result = RunResult(JobState.SUCCEEDED, "ANSWERED")
         else:
-            message = (
-                f"{failure.count} of {counts.total} items: {failure.message or failure.reason}"
-            )
+            items = format_count(counts.total, "item")
+            message = f"{failure.count} of {items}: {failure.message or failure.reason}"
             run_result = _stopped_result(failure.reason, message)
         result = counts.to_result() | ({} if source is None else {"source": source})
         return Completed(replace(run_result, result=result, progress=self._progress()))

@@ -18,6 +18,7 @@ import anyio.to_thread
 from schema.accounts.vault import Secret
 from schema.artifacts.files import NewJobFile
 from schema.common.durations import format_duration
+from schema.common.text import format_count
 from schema.hub.client import HubAmbiguous, HubError, HubRejected, HubUnreachable
 from schema.jobs.progress import JobProgress
 from schema.jobs.run_end import RunResult
@@ -241,7 +242,7 @@ def _describe_empty_answer(output: TaskOutput) -> str:
     """Say what came back of a call that can be used for nothing, and what it cost."""
     usage = output.result.get("usage", {})
     counts = [
-        f"{usage[name]:,} {name.partition('_')[0]} tokens"
+        format_count(usage[name], f"{name.partition('_')[0]} token")
         for name in ("prompt_tokens", "completion_tokens")
         if isinstance(usage.get(name), int)
     ]

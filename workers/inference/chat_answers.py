@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from schema.artifacts.files import NewJobFile
-from schema.common.text import truncate
+from schema.common.text import format_count, truncate
 from schema.specs.inputs import media_types
 from schema.specs.inputs.file_argument import safe_file_name
 
@@ -77,7 +77,9 @@ def describe_unusable(result: Mapping[str, Any]) -> str | None:
     if any(_is_usable(choice) for choice in choices):
         return None
     reasoning = sum(len(choice.get("reasoning") or "") for choice in choices)
-    came_back = f"only reasoning of {reasoning} characters" if reasoning else "no text"
+    came_back = (
+        f"only reasoning of {format_count(reasoning, 'character')}" if reasoning else "no text"
+    )
     end = result.get("finish_reason")
     error = result.get("error")
     details = [

@@ -22,6 +22,7 @@ from uuid import uuid4
 import httpx2
 from pydantic import TypeAdapter, ValidationError
 
+from schema.common.text import format_count
 from schema.db.storable import to_storable
 from schema.hub.gradio_api import Endpoint, GradioModel
 from schema.hub.gradio_client import (
@@ -258,8 +259,8 @@ def _parse_event(  # noqa: PLR0911  # one return for each kind
         case "process_starts":
             return CallStatus("Running")
         case "process_generating":
-            plural = "s" if partial_results > 1 else ""
-            return CallStatus(f"Running, {partial_results} partial result{plural} so far")
+            partial = format_count(partial_results, "partial result")
+            return CallStatus(f"Running, {partial} so far")
         case "progress" if message.progress_data:
             return _parse_progress(message.progress_data[-1])
         case "log" if message.log:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from schema.common.text import quote_value
+from schema.common.text import format_count, quote_value
 from schema.specs.command import expect_runnable_words
 from schema.specs.command_lines.check import expect_no_command_line
 
@@ -102,8 +102,9 @@ def expect_env_fits(script: Script | None, env: Mapping[str, str]) -> None:
     if script is None:
         if env_bytes > MAX_ENV_BYTES:
             message = (
-                f"the variables in env come to {env_bytes} bytes, and a job takes {MAX_ENV_BYTES}; "
-                f"put them into a file in a bucket or dataset, and mount that with volumes"
+                f"the variables in env come to {format_count(env_bytes, 'byte')}, and a job "
+                f"takes {MAX_ENV_BYTES}; put them into a file in a bucket or dataset, and mount "
+                f"that with volumes"
             )
             raise ValueError(message)
         return
@@ -113,9 +114,9 @@ def expect_env_fits(script: Script | None, env: Mapping[str, str]) -> None:
     total_bytes = _env_size_bytes(script.build_environment()) + env_bytes
     if total_bytes > MAX_ENV_BYTES:
         message = (
-            f"the script comes to {total_bytes} bytes with env, packed, and a job takes "
-            f"{MAX_ENV_BYTES}; put it into a repository or bucket and give its https URL, or mount "
-            f"it with volumes"
+            f"the script comes to {format_count(total_bytes, 'byte')} with env, packed, and a job "
+            f"takes {MAX_ENV_BYTES}; put it into a repository or bucket and give its https "
+            f"URL, or mount it with volumes"
         )
         raise ValueError(message)
 

@@ -57,13 +57,13 @@ def _describe_account(view: AccountView) -> Iterator[str]:
     limit = "" if month.budget_usd is None else f", of a budget of {_format(month.budget_usd)}"
     yield (
         f"Open jobs: {view.open_jobs}. This month {_format(month.spent_usd)} is spent and "
-        f"{_format(month.held_usd)} held{limit}."
+        f"{_format(month.held_usd, is_bound=True)} held{limit}."
     )
     yield f"subject_id {view.subject_id}"
 
 
-def _format(dollars: float) -> str:
-    return format_usd(to_micro_usd(dollars))
+def _format(dollars: float, *, is_bound: bool = False) -> str:
+    return format_usd(to_micro_usd(dollars), is_bound=is_bound)
 
 
 _TOKEN_NAMES = {

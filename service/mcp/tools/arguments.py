@@ -52,15 +52,13 @@ JobIds = Annotated[
     BeforeValidator(to_list, json_schema_input_type=list[str] | str),
     Field(min_length=1, max_length=50, description="One handle, or up to 50."),
 ]
-DurationInput = Annotated[str | int | float, Field(description='Seconds, or "90m", "1h30m".')]
+DurationInput = Annotated[str | int | float, Field(description='Seconds, or "1h30m".')]
 JobTimeout = Annotated[DurationInput, _duration_validator(parse_job_timeout)]
 CallTimeout = Annotated[DurationInput, _duration_validator(parse_call_timeout)]
 DisplayName = Annotated[str | None, Field(min_length=1, max_length=200, description="For people.")]
 IdempotencyKey = Annotated[
     str | None,
-    Field(
-        min_length=1, max_length=200, description="Repeated with it, a call finds the job it made."
-    ),
+    Field(min_length=1, max_length=200, description="A call repeated with it finds its job."),
 ]
 Namespace = Annotated[
     str | None,
@@ -82,16 +80,16 @@ PassToken = Annotated[
 MaxCostUsd = Annotated[
     float | None, Field(gt=0, le=1e9, description="Refuse it if the worst case is more.")
 ]
-DryRun = Annotated[bool, Field(description="Only check it, and say what it can cost.")]
+DryRun = Annotated[bool, Field(description="Only check it, and say its cost.")]
 ParentHandles = Annotated[
     list[str] | None,
-    Field(max_length=20, description="Jobs that have to end first, and well unless on says so."),
+    Field(max_length=20, description="Jobs that have to end first, well unless on says so."),
     BeforeValidator(to_list),
 ]
 AfterCondition = Annotated[DependencyCondition, BeforeValidator(normalize_choice)]
 LaunchWorkspaceId = Annotated[
     str | None,
-    Field(description="A handle, ws_…; it also fills in namespace, flavor, timeout and labels."),
+    Field(description="ws_…; it also fills in namespace, flavor, timeout and labels."),
 ]
 
 

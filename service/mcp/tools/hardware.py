@@ -5,7 +5,8 @@ from typing import Annotated
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from schema.common.money import to_micro_usd
+from schema.common.money import format_usd, to_micro_usd
+from schema.common.text import format_count
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import READ_ONLY, McpTool, build_tool, tool_result
 from service.views.money import HardwareView
@@ -28,13 +29,14 @@ async def list_hardware(
         prices, max_micro_usd_per_hour=max_micro_usd, gpu_only=gpu_only
     )
     lines = [
-        f"{flavor.name}: ${flavor.usd_per_hour:.2f}/h, {flavor.cpu}, {flavor.ram}"
-        + (f", {flavor.gpu}" if flavor.gpu else "")
+        f"{flavor.name}: {format_usd(to_micro_usd(flavor.usd_per_hour))}/h, "
+        f"{flavor.cpu}, {flavor.ram}" + (f", {flavor.gpu}" if flavor.gpu else "")
         for flavor in view.flavors
     ]
-    stale = f", as of {prices.read_at:%Y-%m-%d %H:%M} UTC: Hugging Face does not answer"
-    sentence = f"{len(lines)} flavors, the cheapest first{stale if prices.is_stale else ''}."
-    return tool_result(sentence, view, "\n".join(lines))
+    sentence = f"{format_count(len(lines), 'flavor')}, the cheapest first"
+    if prices.is_stale:
+        sentence += f", as of {prices.read_at:%Y-%m-%d %H:%M} UTC: Hugging Face does not answer"
+    return tool_result(f"{sentence}.", view, "\n".join(lines))
 
 
 def build_tools() -> list[McpTool]:

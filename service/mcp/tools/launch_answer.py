@@ -50,7 +50,8 @@ async def launch(app: App, caller: Caller, request: LaunchRequest) -> CallToolRe
 def _launch_result(view: LaunchedView) -> CallToolResult:
     sentence = " ".join([f"{view.job_id}: {view.summary}", *view.notes, view.next_step])
     if view.cost.ceiling_usd:
-        sentence += f" It costs {format_usd(to_micro_usd(view.cost.ceiling_usd))} at most."
+        ceiling = format_usd(to_micro_usd(view.cost.ceiling_usd), is_bound=True)
+        sentence += f" It costs {ceiling} at most."
     if view.possible_duplicate_of is not None:
         sentence += (
             f" The same request made {view.possible_duplicate_of} minutes ago; if this is a repeat,"
@@ -63,10 +64,8 @@ def _dry_run_result(view: DryRunView) -> CallToolResult:
     if view.ceiling_usd is None:
         cost = "What it costs is not known."
     else:
-        cost = (
-            f"At worst it costs {format_usd(to_micro_usd(view.ceiling_usd))}, paid by "
-            f"{view.namespace}."
-        )
+        ceiling = format_usd(to_micro_usd(view.ceiling_usd), is_bound=True)
+        cost = f"At worst it costs {ceiling}, paid by {view.namespace}."
     if view.budget_left_usd is not None:
         cost += f" The budget has {format_usd(to_micro_usd(view.budget_left_usd))} left."
     request = f"What it would be: {describe_request(view.spec, view.labels)}"

@@ -65,7 +65,8 @@ class InferenceArguments(ToolArguments):
     ] = None
     task: Task = "chat-completion"
     parameters: Annotated[
-        TaskParameters | None, Field(description="Such as max_tokens, temperature.")
+        TaskParameters | None,
+        Field(description="Such as max_tokens, or response_format for JSON."),
     ] = None
     provider: Annotated[Provider | None, Field(description="An Inference Provider, or any.")] = None
     bill_to: Annotated[

@@ -75,13 +75,19 @@ class HubJobArguments(ToolArguments):
     flavor: Annotated[
         Flavor | None, Field(description="Hardware, such as a10g-small; else cpu-basic.")
     ] = None
-    timeout: JobTimeout | None = None  # how long the job may run, not this call
+    timeout: Annotated[
+        JobTimeout | None,  # how long the job may run, not this call
+        Field(description='Seconds, or "1h30m"; else 30m.'),
+    ] = None
     env: Annotated[Env | None, Field(description="Readable by others; no secrets.")] = None
     secrets: Secrets = None
     pass_token: PassToken = False
     volumes: Annotated[
         Volumes | None,
-        Field(description="hf://TYPE/OWNER/NAME[/PATH]:/MOUNT[:ro|:rw]; only buckets are written."),
+        Field(
+            description="hf://TYPE/OWNER/NAME[/PATH]:/MOUNT[:ro|:rw]; only buckets are written. "
+            "Outputs of a job before: hf://buckets/OWNER/holdfast/[WORKSPACE_ID/]JOB_ID:/in."
+        ),
     ] = None
     attempts: Annotated[Attempts, Field(description="Starts, until one succeeds.")] = 1
     expose: Annotated[Ports | None, Field(description="Ports to reach at exposed_urls.")] = None

@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints
 
 from schema.common.ids import HandleKind
 from schema.common.money import to_micro_usd
+from schema.common.text import format_count
 from schema.workspaces import store as workspace_store
 from schema.workspaces.defaults import WorkspaceDefaults
 from schema.workspaces.store import WorkspaceChange
@@ -152,9 +153,11 @@ async def archive_workspace(
     view = CountedWorkspaceView.from_totals(
         await workspace_actions.read_totals(app, caller, workspace_id)
     )
-    open_jobs = f" {view.open_jobs} jobs in it go on; cancel_job stops one."
     sentence = f"{view.workspace_id} ({view.name}) takes no new jobs."
-    return tool_result(sentence + (open_jobs if view.open_jobs else ""), view, view.describe())
+    if view.open_jobs:
+        open_jobs = format_count(view.open_jobs, "job in it goes", "jobs in it go")
+        sentence += f" {open_jobs} on; cancel_job stops one."
+    return tool_result(sentence, view, view.describe())
 
 
 def _to_micro_usd(dollars: float | str | None) -> int | None:

@@ -62,6 +62,8 @@ class Diagnosis:
     cause: str
     """The end of a sentence that begins with "Failed:"."""
     remedy: str
+    remedy_after_log: str
+    """The remedy for a caller who has just read the log."""
     evidence: list[str] = field(default_factory=list[str])
 
 
@@ -80,7 +82,10 @@ def diagnose(status: JobStatus, lines: Sequence[NumberedLine] = ()) -> Diagnosis
         symptom, groups = symptom_match
         facts |= {"url": matching.repository_url([message]), **groups}
         cause, remedy = symptom.cause.format_map(facts), symptom.remedy
-    by_reason = Diagnosis(cause, remedy.format_map(facts), evidence)
+    remedy_after_log = remedy = remedy.format_map(facts)
+    if status.reason is Reason.EXIT_NONZERO:
+        remedy = f'Read log_tail or job_logs(job_id="{_job_handle(status)}", tail=200). {remedy}'
+    by_reason = Diagnosis(cause, remedy, remedy_after_log, evidence)
     is_command = status.reason is Reason.EXIT_NONZERO and status.exit_code is not None
     return _diagnose_command(status, lines, by_reason) if is_command else by_reason
 
@@ -100,25 +105,30 @@ def _diagnose_command(
         facts |= symptom_match.groups
         symptom, line = symptom_match.symptom, symptom_match.line
         facts |= _install_facts(status, matching.package_for_module(facts.get("module", "")))
+        remedy = symptom.remedy.format_map(facts)
         return Diagnosis(
             f"{exit_text}: {symptom.cause.format_map(facts)} (log line {line.number}).",
-            f"{symptom.remedy.format_map(facts)} {_suggest_log_read(status, line)}",
+            f"{remedy} {_suggest_log_read(status, line)}",
+            remedy,
             [*by_reason.evidence, _format_log_line(line)],
         )
     if exception_lines := matching.find_exception(lines):
         traceback_start, exception_line = exception_lines
+        remedy = f"Correct the {facts['work']}, {then_retry(facts['work'])}"
         return Diagnosis(
             f"{exit_text}: it raised {shorten(exception_line.text, 120, keeps_end=True)} "
             f"(log line {exception_line.number}).",
-            f"Correct the {facts['work']}, {then_retry(facts['work'])} "
-            f"{_suggest_log_read(status, traceback_start)}",
+            f"{remedy} {_suggest_log_read(status, traceback_start)}",
+            remedy,
             [*by_reason.evidence, _format_log_line(exception_line)],
         )
     if (meaning := EXIT_CODE_MEANINGS.get(status.exit_code or 0)) is not None:
         cause, remedy = meaning
+        remedy = remedy.format_map(facts)
         return Diagnosis(
             f"{exit_text}: {cause.format_map(facts)}.",
-            f"{remedy.format_map(facts)} {by_reason.remedy}",
+            f"{remedy} {by_reason.remedy}",
+            f"{remedy} {by_reason.remedy_after_log}",
             by_reason.evidence,
         )
     return by_reason
@@ -218,8 +228,7 @@ def _diagnose_reason(status: JobStatus) -> tuple[str, str]:  # noqa: C901, PLR09
         case Reason.EXIT_NONZERO:
             return (
                 f"the command exited with code {status.exit_code}.",
-                'Read log_tail or job_logs(job_id="{handle}", tail=200), correct the command, '
-                + then_retry("{work}"),
+                "Correct the {work}, " + then_retry("{work}"),
             )
         case Reason.OOM:
             return (

@@ -58,6 +58,28 @@ async def test_outputs_are_listed_in_the_result_and_can_be_downloaded(
     }
 
 
+@pytest.mark.parametrize("in_workspace", [False, True])
+async def test_a_later_job_mounts_the_outputs_of_an_earlier_one(
+    alice: McpCaller, *, in_workspace: bool
+) -> None:
+    """Where they are is known from the handle on, so both are launched before either has run."""
+    where, folder = {}, "hf://buckets/alice/holdfast"
+    if in_workspace:
+        workspace = (await alice.call_tool("create_workspace", name="chain"))["workspace_id"]
+        where, folder = {"workspace_id": workspace}, f"{folder}/{workspace}"
+    train = await alice.launch(
+        "sh", "-c", "echo 0.93 > $HOLDFAST_OUTPUTS/score", outputs=["score"], **where
+    )
+    evaluate = await alice.launch(
+        "cat", "/in/score", volumes=[f"{folder}/{train}:/in"], after=[train], **where
+    )
+
+    view = await alice.wait_until_finished(evaluate)
+
+    assert view["state"] == "succeeded"
+    assert await alice.read_log(evaluate) == ["0.93"]
+
+
 async def test_a_job_that_leaves_nothing_fails_and_says_what_is_missing(
     stack: Stack, alice: McpCaller
 ) -> None:

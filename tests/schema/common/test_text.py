@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.common.text import MAX_QUOTED_CHARS, quote_value, short_repr, shorten, truncate
+from schema.common.text import (
+    MAX_QUOTED_CHARS,
+    format_count,
+    quote_value,
+    short_repr,
+    shorten,
+    truncate,
+)
 
 
 @pytest.mark.parametrize(
@@ -61,3 +68,13 @@ def test_values_are_written_as_a_caller_writes_them() -> None:
     assert short_repr("two words") == "'two words'"
     assert short_repr({"a": None}) == '{"a": null}'
     assert len(short_repr(["x" * 1000])) == MAX_QUOTED_CHARS
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 matches"), (1, "1 match"), (2, "2 matches"), (12_000, "12,000 matches")],
+)
+def test_a_noun_agrees_with_its_number(count: int, shown: str) -> None:
+    """ "1 jobs" makes a reader doubt the number."""
+    assert format_count(count, "match", "matches") == shown
+    assert format_count(count, "job") == shown.replace("matches", "jobs").replace("match", "job")

@@ -79,7 +79,7 @@ async def test_a_client_that_can_ask_launches_once_or_not_at_all(
         await client.call_tool("launch_job", {**JOB_ARGUMENTS, "workspace_id": workspace})
 
     assert person.questions == [
-        "a10g-small for up to 30m may cost $0.50001; above $0.25 a person is asked first."
+        "a10g-small for up to 30m may cost $0.51; above $0.25 a person is asked first."
     ]
     assert await count_jobs(service_url) == jobs
 

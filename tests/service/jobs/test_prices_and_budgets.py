@@ -158,7 +158,7 @@ async def test_a_budget_of_a_workspace_holds_and_is_shown(service_url: str) -> N
     code = (refused.meta or {})["holdfast/error"]["code"]
     assert code == "BudgetExceeded"
     assert "$1.00" in answer_text(refused)
-    assert "$0.50001" in answer_text(refused)
+    assert "$0.51" in answer_text(refused)
     assert 'timeout="29m"' in answer_text(refused)
     (listed,) = (await call_for_result(service_url, "list_workspaces"))["workspaces"]
     assert (listed["budget_usd"], listed["held_usd"], listed["spent_usd"]) == (1, 0.50001, 0)
@@ -211,13 +211,13 @@ async def test_the_cost_of_a_job_is_shown_before_during_and_after(
         await tx.execute(START_JOB)
     (running,) = (await call_for_result(service_url, "job_status", job_ids=job["job_id"]))["jobs"]
     assert running["cost"] == {"ceiling_usd": 0.50001, "so_far_usd": 0.050001, "final": False}
-    assert "$0.050001 so far" in running["summary"]
+    assert "$0.05 so far" in running["summary"]
 
     done = RunResult(JobState.SUCCEEDED, "COMPLETED", run_duration=timedelta(seconds=61))
     await run_driver.end_run(run_id, done)
     (over,) = (await call_for_result(service_url, "job_status", job_ids=job["job_id"]))["jobs"]
     assert over["cost"] == {"ceiling_usd": 0.50001, "so_far_usd": 0.033334, "final": True}
-    assert "It cost $0.033334." in over["summary"]
+    assert "It cost $0.03." in over["summary"]
 
 
 async def test_a_dry_run_checks_everything_and_makes_nothing(

@@ -42,6 +42,10 @@ def read_content(answer: CallToolResult) -> str:
     return "\n".join([*texts, *links])
 
 
+BOUND_FIELDS: Final = {"ceiling_usd", "held_usd"}
+"""Amounts that the sentences name as what it costs at most."""
+
+
 def list_telling_values(value: Any, field: str = "") -> Iterator[str]:
     """Yield what of an object a model may have to know, as words."""
     match value:
@@ -65,7 +69,7 @@ def describe_telling_value(value: Any, field: str) -> Iterator[str]:
         and field.endswith("_usd")
         and field not in RUN_TIME_FIELDS
     ):
-        yield format_usd(to_micro_usd(value))
+        yield format_usd(to_micro_usd(value), is_bound=field in BOUND_FIELDS)
     elif field == "usd_per_hour":
         yield f"${value:.2f}/h"
     elif field in TELLING_FIELDS and value is not None:

@@ -107,7 +107,7 @@ async def test_a_long_log_is_brought_along_from_its_end(
 
     assert "| line 299" in written
     assert "| line 199\n" not in written
-    assert f'unless its first 200 lines matter: job_logs(job_id="{handle}")' in written
+    assert f'unless you need the 200 earlier lines: job_logs(job_id="{handle}")' in written
     assert len(written) < 20_000
 
 
@@ -149,7 +149,7 @@ async def test_runs_are_set_side_by_side(
 
     for expected in (better, worse, "loss 0.1", "loss 0.9", "t4-small", "l4x1"):
         assert expected in written
-    assert "Compare these 2 runs" in written
+    assert "Compare 2 runs" in written
     assert "SESAME" not in written
 
 

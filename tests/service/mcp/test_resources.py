@@ -127,7 +127,7 @@ async def test_a_long_log_shows_its_end_and_says_so(
     assert len("\n".join(shown_lines)) <= 64_000
     assert shown_lines == lines[-len(shown_lines) :]
     assert len(shown_lines) > 400
-    assert first.startswith(f"[{1000 - len(shown_lines)} lines before these: job_logs(job_id=")
+    assert first.startswith(f"[{1000 - len(shown_lines)} lines before: job_logs(job_id=")
 
 
 async def test_a_line_that_is_too_long_is_cut(

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from schema.common.durations import format_duration
+from schema.specs.hub_job import HubJobSpec
+from schema.specs.validation_errors import validate_spec
 from service.mcp.tool_schema import INPUT_KEYWORDS, OUTPUT_KEYWORDS, type_names
 from service.views.jobs import JobView
 from tests.support.mcp.client import call_for_result, post_message
@@ -108,6 +111,23 @@ async def test_a_launch_says_how_long_what_it_leaves_is_kept(
 ) -> None:
     """The retention of this deployment, not of some other."""
     assert "kept for 30d" in tools["launch_job"]["description"]
+
+
+async def test_what_an_argument_is_if_it_is_left_out_is_said_where_it_is_described(
+    tools: dict[str, dict[str, Any]],
+) -> None:
+    """What a model finds there, it need not guess: how long, where from, in which form."""
+    job, inference, space = (
+        tools[name]["inputSchema"]["properties"]
+        for name in ("launch_job", "launch_inference", "launch_space_call")
+    )
+    job_timeout = validate_spec(HubJobSpec, command=["true"]).timeout
+
+    assert f"else {format_duration(job_timeout)}." in json.dumps(job["timeout"])
+    for call in (inference, space):
+        assert '"default": "10m"' in json.dumps(call["timeout"])
+    assert "hf://buckets/OWNER/holdfast/[WORKSPACE_ID/]JOB_ID:/in" in job["volumes"]["description"]
+    assert "response_format" in inference["parameters"]["description"]
 
 
 async def test_an_argument_that_may_be_left_out_is_not_shown_as_null(

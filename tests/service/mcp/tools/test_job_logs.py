@@ -13,7 +13,7 @@ import pytest
 
 from schema.db.database import Database
 from schema.jobs.run_end import RunResult
-from schema.jobs.tables import JobState
+from schema.jobs.tables import JobState, Reason
 from schema.settings import Settings
 from tests.support.factories import JobFactory
 from tests.support.hub.log_hub import LogHub, run_log_hub
@@ -204,6 +204,77 @@ async def test_what_is_not_kept_of_a_log_is_said(
 
     assert answer_text(answer).startswith("Lines 0 to 9 of 30. Lines 10 to 19 were not kept.")
     assert (answer.structured_content or {})["not_kept"] == 10
+
+
+async def test_one_line_is_called_a_line(
+    service_url: str, database: Database, make_job: JobFactory, run_driver: RunDriver
+) -> None:
+    """Of the lines shown, and of those that were dropped."""
+    handle = job_handle(await make_job())
+    await run_driver.append_log(await run_driver.start_run(), "only")
+    async with database.transaction() as tx:
+        await tx.execute("UPDATE job_log SET length = 3, tail_start = 2")
+
+    answer = await call_tool(service_url, "job_logs", job_id=handle, limit=1)
+
+    assert answer_text(answer).startswith("Line 0 of 3. Line 1 was not kept.")
+
+
+@pytest.mark.parametrize("place", [{}, {"cursor": 2}, {"tail": 1}, {"grep": "b"}])
+async def test_a_log_read_to_its_end_never_advises_the_call_that_was_just_made(
+    service_url: str, make_job: JobFactory, run_driver: RunDriver, place: dict[str, Any]
+) -> None:
+    """While the job runs the new lines are next; where there were none, the wait for them is."""
+    handle = job_handle(await make_job())
+    await run_driver.append_log(await run_driver.start_run(), "a", "b", "c")
+    search = ', grep="b"' if "grep" in place else ""
+
+    read = await call_for_result(service_url, "job_logs", job_id=handle, **place)
+    place = {name: text for name, text in place.items() if name == "grep"}
+    again = await call_for_result(service_url, "job_logs", job_id=handle, cursor=3, **place)
+
+    assert read["next_step"].startswith(f'Call job_logs(job_id="{handle}", cursor=3{search}) in ')
+    assert again["next_step"] == f'Call wait_for_jobs(job_ids="{handle}", until="terminal").'
+
+
+async def test_a_search_that_goes_on_is_advised_as_the_same_search(
+    service_url: str, make_job: JobFactory, run_driver: RunDriver
+) -> None:
+    """Without its text the call would show other lines."""
+    handle = job_handle(await make_job())
+    await run_driver.append_log(await run_driver.start_run(), 'a "b"', 'a "b"', "c")
+
+    view = await call_for_result(service_url, "job_logs", job_id=handle, grep='"b"', limit=1)
+
+    assert view["next_step"] == (
+        f'Call job_logs(job_id="{handle}", cursor=1, grep="\\"b\\"") for the lines that follow.'
+    )
+
+
+@pytest.mark.parametrize("place", [{}, {"tail": 200}, {"grep": "no such text"}])
+@pytest.mark.parametrize("last_line", ["nothing to go by", "KeyError: 'loss'"])
+async def test_the_log_of_a_failed_job_says_what_to_correct_and_not_to_read_the_log(
+    service_url: str,
+    make_job: JobFactory,
+    run_driver: RunDriver,
+    place: dict[str, Any],
+    last_line: str,
+) -> None:
+    """It has just been read; job_status, whose caller has not, advises to read it."""
+    handle = job_handle(await make_job())
+    run_id = await run_driver.start_run()
+    await run_driver.append_log(run_id, "a", last_line)
+    await run_driver.end_run(
+        run_id, RunResult(JobState.FAILED, "ERROR", Reason.EXIT_NONZERO, "boom", 3)
+    )
+
+    view = await call_for_result(service_url, "job_logs", job_id=handle, **place)
+    [status] = (await call_for_result(service_url, "job_status", job_ids=handle))["jobs"]
+
+    assert view["complete"]
+    assert "log" not in view["next_step"]
+    assert view["next_step"].startswith("Correct the command, then ")
+    assert "job_logs(" in status["next_step"]
 
 
 async def test_an_end_is_not_asked_for_along_with_a_place(

@@ -123,7 +123,7 @@ async def test_a_launch_reads_its_workspace_once_and_prices_the_work_once(
     text, transactions, prices = await counted.call("launch_job", arguments)
 
     assert "From the workspace llama: flavor a10g-small" in text
-    assert "It costs $0.50001 at most" in text
+    assert "It costs $0.51 at most" in text
     assert (transactions, prices) == (TRANSACTIONS_OF_A_LAUNCH, 1)
 
 
@@ -141,7 +141,7 @@ async def test_a_retry_reads_the_earlier_job_once_and_prices_the_work_once(
 
     text, transactions, prices = await counted.call("retry_job", {"job_id": handle})
 
-    assert "It costs $0.50001 at most" in text
+    assert "It costs $0.51 at most" in text
     assert (transactions, prices) == (TRANSACTIONS_OF_A_LAUNCH, 1)
 
 

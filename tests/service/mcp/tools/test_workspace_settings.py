@@ -257,7 +257,7 @@ async def test_a_budget_is_set_changed_and_taken_away(service_url: str) -> None:
     assert (lowered["budget_usd"], lowered["held_usd"], lowered["left_usd"]) == (0.25, 0.50001, 0)
     assert read_refusal(refused)["code"] == "BudgetExceeded"
     assert view["budget_usd"] == 0.25
-    assert "and may cost $0.50001 more, of a budget of $0.25." in answer_text(status)
+    assert "and may cost $0.51 more, of a budget of $0.25." in answer_text(status)
     assert (off["budget_usd"], off["left_usd"]) == (None, None)
     [still] = (await call_for_result(service_url, "job_status", job_ids=job["job_id"]))["jobs"]
     assert still["state"] == "queued"
@@ -295,7 +295,7 @@ async def test_an_archived_workspace_refuses_work_and_says_what_to_do(service_ur
 
     refused = await call_tool(service_url, "launch_job", **LAUNCH_ARGUMENTS, workspace_id=workspace)
 
-    assert "1 jobs in it go on" in answer_text(archived)
+    assert "1 job in it goes on;" in answer_text(archived)
     assert again == archived.structured_content
     assert read_refusal(refused)["code"] == "WorkspaceArchived"
     assert f'update_workspace(workspace_id="{workspace}", archived=false)' in answer_text(refused)
