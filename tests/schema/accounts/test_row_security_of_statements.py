@@ -185,6 +185,7 @@ def submission_arguments(job_id: Any, subject_id: str, *parents: UUID) -> list[A
         "labels": {},
         "spec": spec,
         "idempotency_key": None,
+        "secrets_digest": None,
         "max_open_jobs": 1000,
         "client": None,
         "price_micro_usd": 1,
