@@ -145,7 +145,7 @@ async def scheduled(parity: ParityService) -> None:
 
 @parity_case("operation", "help")
 async def explain(parity: ParityService) -> None:
-    assert "A correct call: launch_job {" in await parity.read_refusal()
+    assert "give command, and its image, or script" in await parity.read_refusal()
 
 
 @parity_case("argument", "image")
