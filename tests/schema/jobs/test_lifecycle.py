@@ -217,7 +217,7 @@ async def test_a_job_over_the_limit_leaves_nothing_and_says_what_to_do(
     """Not even its key is held, or the same call could not succeed later."""
     await make_job(max_open_jobs=1)
 
-    with pytest.raises(LimitReached, match=r"have 1 open jobs and may have 1 .*cancel_job") as over:
+    with pytest.raises(LimitReached, match=r"have 1 open job and may have 1 .*cancel_job") as over:
         await make_job(max_open_jobs=1, idempotency_key="k")
 
     assert (over.value.open_jobs, over.value.max_open_jobs) == (1, 1)
