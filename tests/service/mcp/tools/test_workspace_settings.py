@@ -257,7 +257,7 @@ async def test_a_budget_is_set_changed_and_taken_away(service_url: str) -> None:
     assert (lowered["budget_usd"], lowered["held_usd"], lowered["left_usd"]) == (0.25, 0.50001, 0)
     assert read_refusal(refused)["code"] == "BudgetExceeded"
     assert view["budget_usd"] == 0.25
-    assert "and may cost $0.51 more, of a budget of $0.25." in answer_text(status)
+    assert "and may cost $0.51 more, of a budget of $0.25; $0.00 is left." in answer_text(status)
     assert (off["budget_usd"], off["left_usd"]) == (None, None)
     [still] = (await call_for_result(service_url, "job_status", job_ids=job["job_id"]))["jobs"]
     assert still["state"] == "queued"
