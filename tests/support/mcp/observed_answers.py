@@ -30,7 +30,8 @@ MODERN_REQUEST_META: Final = {
 }
 _VOLATILE_HEADERS: Final = {"date", "ratelimit"}
 """Headers that differ between any two answers."""
-_HANDLE: Final = re.compile(rb"\b(?:job|ws|sched)_[0-9a-z]{26}\b")
+_HANDLE: Final = re.compile(rb"(?:\b|(?<=\\n))(?:job|ws|sched)_[0-9a-z]{26}\b")
+"""A handle in JSON, where an end of line is a backslash and an n."""
 _TIMESTAMP: Final = re.compile(rb'(?<=")\d{4}-\d\d-\d\dT[^"\\]+')
 
 
