@@ -85,7 +85,16 @@ def create_app(settings: Settings | None = None) -> Starlette:
     """Assemble the ASGI application; the environment is read unless settings are given."""
     settings = settings or Settings.from_env()
     retention = format_duration(settings.retention)
-    tools = [
+    return assemble_app(settings, build_all_tools(retention), build_prompts())
+
+
+def build_all_tools(retention: str) -> list[McpTool]:
+    """Build every tool of the service.
+
+    Args:
+        retention: how long a job is kept, for the descriptions of the tools that launch.
+    """
+    return [
         *launch_job.build_tools(retention),
         *launch_inference.build_tools(retention),
         *launch_space_call.build_tools(retention),
@@ -97,7 +106,6 @@ def create_app(settings: Settings | None = None) -> Starlette:
         *hardware.build_tools(),
         *account.build_tools(),
     ]
-    return assemble_app(settings, tools, build_prompts())
 
 
 def assemble_app(

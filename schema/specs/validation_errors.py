@@ -23,7 +23,7 @@ _EXPECTED_FORMS: Final = {
 }
 """What to write, by the type of error of pydantic, which only says what is wrong."""
 _CHOICE: Final = re.compile(r"'([^']+)'")
-_SECRET_ARGUMENTS: Final = frozenset({"secrets", "pass_token", "overrides", "job"})
+SECRET_ARGUMENTS: Final = frozenset({"secrets", "pass_token", "overrides", "job"})
 """Arguments whose values are never repeated: a secret may stand there in a wrong form."""
 
 
@@ -92,9 +92,7 @@ def _describe_error(entry: ErrorDetails, known_arguments: list[str]) -> str:
         case error_type:
             form = f"; {_EXPECTED_FORMS[error_type]}" if error_type in _EXPECTED_FORMS else ""
             contrast = (
-                ""
-                if entry["loc"][0] in _SECRET_ARGUMENTS
-                else f", not {short_repr(entry['input'])}"
+                "" if entry["loc"][0] in SECRET_ARGUMENTS else f", not {short_repr(entry['input'])}"
             )
             return f"{path}: {describe_problem(entry)}{contrast}{form}."
 

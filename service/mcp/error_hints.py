@@ -27,11 +27,10 @@ from schema.common.errors import (
     Unavailable,
 )
 from schema.common.text import format_count
+from schema.specs.validation_errors import SECRET_ARGUMENTS
 
 _MAX_CALL_CHARS: Final = 2_000
 """Of a call that a refusal repeats: what is cut could not be copied."""
-_SECRET_ARGUMENTS: Final = frozenset({"secrets", "overrides", "job"})
-"""Arguments in which secrets may stand: a refusal does not repeat them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def correct_call(
     except (LookupError, TypeError, ValueError):
         return ""
     is_shown = corrected != arguments and len(call) <= _MAX_CALL_CHARS
-    return call if is_shown and not _SECRET_ARGUMENTS & corrected.keys() else ""
+    return call if is_shown and not SECRET_ARGUMENTS & corrected.keys() else ""
 
 
 def _correct(arguments: dict[str, Any], correction: Correction) -> None:

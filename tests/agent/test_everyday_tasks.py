@@ -134,9 +134,7 @@ async def test_8_a_timeout_that_was_too_short(agent: LiteralAgent) -> None:
     """What failed is run again as the remedy says, with what would have helped."""
     story = await agent.carry_out(
         RUN_TASK,
-        **python_command(
-            "import time; time.sleep(2.5); print('done')"
-        ),  # the job's own work outruns its time
+        **python_command("import time; time.sleep(2.5); print('done')"),  # outruns its timeout
         timeout="2s",
     )
 

@@ -129,7 +129,7 @@ IDENTITY_GUARDS: Final = (
         validation_errors,
         test_token_verifier,
         secrets_are_not_repeated=(
-            'if entry["loc"][0] in _SECRET_ARGUMENTS',
+            'if entry["loc"][0] in SECRET_ARGUMENTS',
             "if False",
         ),
     ),
