@@ -3,10 +3,10 @@
 from typing import Final
 
 from tests.mutants.guards.audit import AUDIT_GUARDS
+from tests.mutants.guards.calls import CALL_GUARDS
 from tests.mutants.guards.costs import COST_GUARDS
 from tests.mutants.guards.dependencies import DEPENDENCY_GUARDS
 from tests.mutants.guards.identity import IDENTITY_GUARDS
-from tests.mutants.guards.local import LOCAL_GUARDS
 from tests.mutants.guards.migrations import MIGRATION_GUARDS
 from tests.mutants.guards.outputs import OUTPUT_GUARDS
 from tests.mutants.guards.rate_limits import RATE_LIMIT_GUARDS
@@ -30,6 +30,6 @@ ALL_GUARDS: Final = (
     *MIGRATION_GUARDS,
     *TENANT_ISOLATION_GUARDS,
     *OUTPUT_GUARDS,
-    *LOCAL_GUARDS,
+    *CALL_GUARDS,
     *REDACTION_GUARDS,
 )

@@ -1,0 +1,95 @@
+"""Guards of calls and their answers: messages, arguments, refusals, replies, the command line."""
+
+from typing import Final
+
+from schema.specs import command
+from service.cli import main as cli_main
+from service.http import cross_origin, messages
+from service.jobs import scopes
+from service.local import data_dir
+from service.mcp import error_hints, token_check
+from service.mcp import tool as mcp_tool
+from service.views import pages
+from tests.mutants.mutant import mutants_in_file
+from tests.schema.specs import test_command
+from tests.service.auth import test_repository_scopes
+from tests.service.cli import test_main as test_cli_main
+from tests.service.http import test_cross_origin, test_messages
+from tests.service.local import test_data_dir
+from tests.service.mcp import test_arguments, test_error_hints, test_reply_sizes, test_token_check
+
+CALL_GUARDS: Final = (
+    *mutants_in_file(
+        messages,
+        test_messages,
+        a_wrong_id_is_refused=(
+            'if any("id" in problem["loc"] for problem in error.errors(include_url=False)):',
+            "if not body:",
+        ),
+        later_versions_have_no_batches=(
+            "if version != DEFAULT_NEGOTIATED_VERSION:",
+            "if not version:",
+        ),
+    ),
+    *mutants_in_file(
+        cross_origin,
+        test_cross_origin,
+        only_loopback_pages_are_allowed_unnamed=(
+            "allow_origin_regex=_LOOPBACK_ORIGIN",
+            'allow_origin_regex=".*"',
+        ),
+    ),
+    *mutants_in_file(
+        mcp_tool,
+        test_arguments,
+        null_is_absent=("if value is not None or name not in fields", "if name"),
+        a_text_stays_a_text=("unpacked[name] = value", "pass"),
+    ),
+    *mutants_in_file(
+        token_check,
+        test_token_check,
+        no_token_is_stored_in_the_open=("if path is None:", "if name:"),
+    ),
+    *mutants_in_file(
+        command,
+        test_command,
+        no_word_is_longer_than_a_kernel_takes=(
+            "if len(word.encode()) > MAX_TEXT_BYTES:",
+            "if len(word) > 10 * MAX_TEXT_BYTES:",
+        ),
+    ),
+    *mutants_in_file(
+        scopes,
+        test_repository_scopes,
+        what_is_written_needs_a_scope=("scopes.add(Scope.CONTRIBUTE_REPOS)", "pass"),
+        what_is_private_needs_a_scope=("scopes.add(Scope.READ_REPOS)", "pass"),
+    ),
+    *mutants_in_file(
+        error_hints,
+        test_error_hints,
+        no_secret_is_in_a_corrected_call=(
+            "not SECRET_ARGUMENTS & corrected.keys()",
+            "SECRET_ARGUMENTS",
+        ),
+        a_corrected_call_has_been_checked=("        validate(corrected)\n", ""),
+    ),
+    *mutants_in_file(
+        pages,
+        test_reply_sizes,
+        a_page_ends_before_it_is_too_large=("if page and max_bytes < 0:", "if not page:"),
+    ),
+    *mutants_in_file(
+        data_dir,
+        test_data_dir,
+        the_first_private_file_wins=("path.hardlink_to(draft)", "draft.replace(path)"),
+    ),
+    *mutants_in_file(
+        cli_main,
+        test_cli_main,
+        production_loads_no_local_stack=(
+            "from service.cli import doctor\n",
+            "from service.cli import doctor, local\n",
+        ),
+        the_image_says_what_it_leaves_out=('if find_spec("service.local") is None:', "if False:"),
+    ),
+)
