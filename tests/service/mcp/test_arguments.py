@@ -10,7 +10,7 @@ from schema.db.database import Database
 from service.app import build_all_tools
 from service.mcp.tool import McpTool
 from tests.support.mcp.client import answer_text, open_mcp_client, read_refusal
-from tests.support.mcp.valid_arguments import UNKNOWN_JOB_ID, VALID_ARGUMENTS
+from tests.support.mcp.valid_arguments import UNKNOWN_JOB_ID, complete_arguments
 
 
 @pytest.mark.parametrize("tool", build_all_tools("30d"), ids=lambda tool: tool.name)
@@ -18,8 +18,8 @@ def test_an_optional_argument_that_is_null_is_absent(tool: McpTool) -> None:
     """Some clients fill in every argument that a schema names."""
     fields = tool.fn_metadata.arg_model.model_fields
     nulls = {name: None for name, field in fields.items() if not field.is_required()}
+    valid_arguments = complete_arguments(tool.name, fields.keys() - nulls.keys())
 
-    valid_arguments = VALID_ARGUMENTS.get(tool.name, {})
     assert tool.fn_metadata.validate_arguments(
         nulls | valid_arguments
     ) == tool.fn_metadata.validate_arguments(valid_arguments)

@@ -19,7 +19,7 @@ from tests.support.factories import JobFactory
 from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver
 from tests.support.mcp.client import answer_text, call_tool, post_message
-from tests.support.mcp.observed_answers import REQUIRED_ARGUMENTS
+from tests.support.mcp.valid_arguments import REQUIRED_ARGUMENTS
 
 HANDLE: Final = re.compile(r"\b(?:job|ws|sched)_[0-9a-z]{26}\b")
 TELLING_FIELDS: Final = {

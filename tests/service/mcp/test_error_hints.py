@@ -31,7 +31,7 @@ from service.jobs.retries import RetryRefused
 from service.mcp.confirmation import Declined, NeedsConfirmation
 from service.mcp.error_hints import build_error_hint
 from tests.support.mcp.client import answer_text, open_mcp_client, post_message, read_refusal
-from tests.support.mcp.valid_arguments import UNKNOWN_JOB_ID, VALID_ARGUMENTS
+from tests.support.mcp.valid_arguments import UNKNOWN_JOB_ID, complete_arguments
 
 RETRY_AFTER: Final = timedelta(seconds=2)
 FAILURES: Final[tuple[HoldfastError, ...]] = (
@@ -142,7 +142,8 @@ async def test_every_mistake_with_every_tool_is_answered_with_what_to_do(service
 
     async with open_mcp_client(service_url) as client:
         for tool in tools:
-            valid_arguments = VALID_ARGUMENTS.get(tool["name"], {})
+            required_names = tool["inputSchema"].get("required", [])
+            valid_arguments = complete_arguments(tool["name"], required_names)
             for mistake, wrong, certain in make_mistakes(tool):
                 arguments = wrong if mistake == "missing" else valid_arguments | wrong
                 answer = await client.call_tool(tool["name"], arguments)

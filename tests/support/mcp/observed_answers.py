@@ -9,20 +9,9 @@ from typing import Any, Final, Self
 import httpx2
 
 from tests.support.mcp.client import post_message
+from tests.support.mcp.valid_arguments import REQUIRED_ARGUMENTS
 from tests.support.subjects import BOB_TOKEN
 
-COMMAND: Final = ["python", "-c", "print(1)"]
-
-REQUIRED_ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
-    "launch_job": {"image": "python:3.12", "command": COMMAND},
-    "launch_inference": {"model": "m/m", "inputs": "Hi"},
-    "launch_space_call": {"space": "ada/asleep"},
-    "create_workspace": {"name": "mine"},
-    "wait_for_jobs": {"timeout_seconds": 0.1},
-    "create_schedule": {"cron": "@daily", "job": {"image": "python:3.12", "command": COMMAND}},
-    "update_schedule": {"paused": True},
-}
-"""What a tool cannot do without, apart from handles, or would take its time without."""
 META_PREFIX: Final = "io.modelcontextprotocol"
 MODERN_REQUEST_META: Final = {
     f"{META_PREFIX}/protocolVersion": "2026-07-28",

@@ -1,27 +1,30 @@
-"""Arguments that each tool takes, as short as can be."""
+"""Arguments that each tool takes, as few as can be."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
-UNKNOWN_JOB_ID: Final = "job_01krz4c0s0e5xv4k6w2q8ntb7m"
-JOB: Final[dict[str, Any]] = {"image": "python:3.12", "command": ["python", "-c", "print(1)"]}
-WORKSPACE_ID: Final = "ws_01krz4c0s0e5xv4k6w2q8ntb7m"
-SCHEDULE_ID: Final = "sched_01krz4c0s0e5xv4k6w2q8ntb7m"
-VALID_ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
-    "launch_job": JOB,
-    "launch_inference": {"model": "m/m", "inputs": "Name three rivers."},
-    "launch_space_call": {"space": "a/space", "api_name": "/infer", "arguments": {"prompt": "x"}},
-    "job_status": {"job_ids": [UNKNOWN_JOB_ID]},
-    "wait_for_jobs": {"job_ids": [UNKNOWN_JOB_ID]},
-    "job_logs": {"job_id": UNKNOWN_JOB_ID},
-    "job_result": {"job_id": UNKNOWN_JOB_ID},
-    "cancel_job": {"job_id": UNKNOWN_JOB_ID},
-    "retry_job": {"job_id": UNKNOWN_JOB_ID},
-    "create_workspace": {"name": "llama"},
-    "workspace_status": {"workspace_id": WORKSPACE_ID},
-    "update_workspace": {"workspace_id": WORKSPACE_ID, "budget_usd": 1},
-    "archive_workspace": {"workspace_id": WORKSPACE_ID},
-    "create_schedule": {"cron": "0 9 * * *", "timezone": "Europe/Paris", "job": JOB},
-    "update_schedule": {"schedule_id": SCHEDULE_ID, "paused": True},
-    "delete_schedule": {"schedule_id": SCHEDULE_ID},
+COMMAND: Final = ["python", "-c", "print(1)"]
+
+REQUIRED_ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
+    "launch_job": {"image": "python:3.12", "command": COMMAND},
+    "launch_inference": {"model": "m/m", "inputs": "Hi"},
+    "launch_space_call": {"space": "ada/asleep"},
+    "create_workspace": {"name": "mine"},
+    "wait_for_jobs": {"timeout_seconds": 0.1},
+    "create_schedule": {"cron": "@daily", "job": {"image": "python:3.12", "command": COMMAND}},
+    "update_schedule": {"paused": True},
 }
-"""Of each tool that has arguments it needs."""
+"""What a tool cannot do without, apart from handles, or would take its time without."""
+UNKNOWN_JOB_ID: Final = "job_01krz4c0s0e5xv4k6w2q8ntb7m"
+UNKNOWN_HANDLES: Final[dict[str, Any]] = {
+    "job_id": UNKNOWN_JOB_ID,
+    "job_ids": [UNKNOWN_JOB_ID],
+    "workspace_id": "ws_01krz4c0s0e5xv4k6w2q8ntb7m",
+    "schedule_id": "sched_01krz4c0s0e5xv4k6w2q8ntb7m",
+}
+
+
+def complete_arguments(tool: str, required_names: Iterable[str]) -> dict[str, Any]:
+    """Return what a tool requires; its handles are of nothing that there is."""
+    handles = {name: UNKNOWN_HANDLES[name] for name in required_names if name in UNKNOWN_HANDLES}
+    return REQUIRED_ARGUMENTS.get(tool, {}) | handles

@@ -16,13 +16,13 @@ from tests.support.jobs.job_states import JOB_HISTORIES, RunDriver, make_job_wit
 from tests.support.mcp.client import call_for_result, post_message
 from tests.support.mcp.observed_answers import (
     META_PREFIX,
-    REQUIRED_ARGUMENTS,
     ObservedAnswer,
     ProtocolVariant,
     ToolArgument,
     call_tool,
     send_message,
 )
+from tests.support.mcp.valid_arguments import REQUIRED_ARGUMENTS
 from tests.support.subjects import ADA_ID, ADA_TOKEN, BOB_ID, BOB_TOKEN
 
 HANDLE_ARGUMENTS: Final = {
