@@ -146,12 +146,18 @@ async def test_what_the_official_client_sees_and_gets_is_what_we_do(
 async def test_whoever_waits_is_told_the_place_in_the_queue_and_how_far_it_is(
     call_space: SpaceCaller,
 ) -> None:
-    """What Gradio's own page shows while somebody waits is passed on."""
-    await call_space.call_for_values("/work", [3, 0.01])
+    """What Gradio's own page shows while somebody waits is passed on.
+
+    Gradio looks at the progress bar at intervals of its own: a busy server leaves steps out.
+    """
+    await call_space.call_for_values("/work", [3, 0.2])
 
     progress = [(each.done, each.total, each.message) for each in call_space.progress_messages]
     assert str(progress[0][2]).startswith("Waiting in the Space's queue: number 1 of 1")
-    assert (1, 3, "Working") in progress
+    steps = [done for done, total, message in progress if (total, message) == (3, "Working")]
+    assert steps
+    assert set(steps) <= {0, 1, 2, 3}
+    assert steps == sorted(steps)
 
 
 async def test_files_go_there_and_come_back(call_space: SpaceCaller) -> None:
