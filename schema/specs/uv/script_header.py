@@ -1,8 +1,9 @@
 """The table `[tool.hf-jobs]` in the header of a script, which `hf jobs uv run` reads.
 
 A script can carry how it is to be launched in its PEP 723 header. What a call gives wins, and of
-env, labels and volumes entry by entry, as it does there. Secrets are names only: `HF_TOKEN` is the
-caller's own token, and the values of others are not known here.
+env, labels and volumes entry by entry, as it does there. Secrets are names only, whose values are
+not known here. One of them may be `HF_TOKEN`, the caller's own token: unlike `hf`, no header hands
+it over, because whoever launches a script may not have read it. A note says how the call does.
 """
 
 import tomllib
@@ -88,9 +89,9 @@ def read_header_defaults(script: str | None, call: Mapping[str, Any]) -> HeaderD
     added |= _add_entries("labels", header.labels, call)
     added |= _add_volumes(header.volumes, call)
     known = {*secret_names, *_read_entries(call, "env")}
-    if TOKEN_VARIABLE in set(header.secrets) - known and "pass_token" not in call:
-        added["pass_token"] = True
-    missing = [name for name in header.secrets if name not in {TOKEN_VARIABLE, *known}]
+    if "pass_token" in call:
+        known.add(TOKEN_VARIABLE)
+    missing = [name for name in header.secrets if name not in known]
     return HeaderDefaults(added, _describe(added, call, missing, unknown))
 
 
@@ -163,11 +164,16 @@ def _describe(
 ) -> list[str]:
     notes: list[str] = []
     if added:
-        values = [_describe_value(name, value, call) for name, value in added.items()]
-        notes.append(f"From the script's {_TABLE}: {', '.join(values)}.")
-    if missing:
+        parts = [_describe_value(name, value, call) for name, value in added.items()]
+        notes.append(f"From the script's {_TABLE}: {', '.join(parts)}.")
+    if values := [name for name in missing if name != TOKEN_VARIABLE]:
         notes.append(
-            f"The script's {_TABLE} asks for {_join(missing)}: give what it needs in secrets."
+            f"The script's {_TABLE} asks for {_join(values)}: give what it needs in secrets."
+        )
+    if TOKEN_VARIABLE in missing:
+        notes.append(
+            f"The script's {_TABLE} asks for the person's token: give pass_token=true if it may "
+            "have it."
         )
     if unknown:
         notes.append(f"Not used of the script's {_TABLE}: {_join(unknown)}.")
@@ -177,8 +183,6 @@ def _describe(
 def _describe_value(name: str, value: Any, call: Mapping[str, Any]) -> str:
     if name == "timeout":
         return f"timeout {format_duration(value)}"
-    if name == "pass_token":
-        return f"your token as {TOKEN_VARIABLE}"
     if name in {"env", "labels", "volumes"}:
         entries: list[str] = list(value)
         return f"{name} {_join([entry for entry in entries if entry not in call.get(name, ())])}"

@@ -47,12 +47,25 @@ def test_a_header_gives_what_the_call_leaves_open() -> None:
     assert arguments["env"] == {"A1": "script", "B2": "script"}
     assert arguments["labels"] == {"team": "nlp", "stage": "script"}
     assert arguments["volumes"] == [DATA, OUT]
-    assert arguments["pass_token"] is True
     notes = " ".join(defaults.notes)
     assert "flavor l4x1, " in notes
     assert "timeout 2h" in notes
-    assert "your token as HF_TOKEN" in notes
     assert "asks for 'WANDB_API_KEY': give what it needs in secrets" in notes
+
+
+@pytest.mark.parametrize(
+    ("call", "is_asked_for"),
+    [({}, True), ({"pass_token": True}, False), ({"secrets": {"HF_TOKEN": "x"}}, False)],
+)
+def test_no_header_hands_over_the_token_of_the_caller(
+    call: dict[str, Any], *, is_asked_for: bool
+) -> None:
+    """Whoever launches a script may not have read it; a note says how the call does."""
+    defaults = read_header_defaults(make_script('secrets = ["HF_TOKEN"]'), call)
+
+    assert defaults.arguments == {}
+    asked = [note for note in defaults.notes if "give pass_token=true if it may have it." in note]
+    assert len(asked) == len(defaults.notes) == is_asked_for
 
 
 def test_what_the_call_gives_wins_entry_by_entry() -> None:
