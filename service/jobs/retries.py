@@ -22,6 +22,7 @@ from schema.specs.command_lines.check import expect_in_default_image
 from schema.specs.hub_job import HubJobSpec, list_token_variables
 from schema.specs.image import DEFAULT_IMAGE
 from schema.specs.inference import InferenceSpec
+from schema.specs.uv.script_header import describe_unread_header
 from schema.specs.validation_errors import validate_spec
 from service.jobs.secrets import split_secrets
 from service.views import job_summary
@@ -146,6 +147,13 @@ def expect_useful_retry(status: JobStatus, plan: RetryPlan) -> None:
 
 def describe_caveats(status: JobStatus, plan: RetryPlan) -> list[str]:
     """Say what to know about a retry that is allowed."""
+    notes = _describe_likely_end(status, plan)
+    if isinstance(plan.spec, HubJobSpec) and "script" in plan.changed_fields:
+        notes += describe_unread_header(plan.spec.script)
+    return notes
+
+
+def _describe_likely_end(status: JobStatus, plan: RetryPlan) -> list[str]:
     if status.reason in POSSIBLY_EXECUTED:
         return ["The first one may have been carried out, and charged."]
     if status.reason is Reason.INSUFFICIENT_CREDITS:

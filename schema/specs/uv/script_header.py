@@ -95,6 +95,13 @@ def read_header_defaults(script: str | None, call: Mapping[str, Any]) -> HeaderD
     return HeaderDefaults(added, _describe(added, call, missing, unknown))
 
 
+def describe_unread_header(script: str | None) -> list[str]:
+    """Say in a note that a retry does not obey the header of its new script."""
+    if _read_table(script or "") is None:
+        return []
+    return [f"A retry does not read the script's {_TABLE}: give what it says in overrides."]
+
+
 def _read_table(script: str) -> dict[str, Any] | None:
     block = _read_block(script.splitlines())
     if "hf-jobs" not in block:

@@ -213,6 +213,17 @@ def test_a_command_takes_the_place_of_a_script_and_a_script_that_of_a_command() 
     assert other.changed_fields == {"script", "python"}
 
 
+def test_the_header_of_a_new_script_is_named_as_not_read() -> None:
+    """A retry keeps the flavor that it has; its author may have expected the header's."""
+    script = "# /// script\n# [tool.hf-jobs]\n# flavor = 'l4x1'\n# ///\nprint(1)"
+    earlier = make_ended_job(spec=HubJobSpec.model_validate({"script": script}))
+
+    [note] = rewrite_job(earlier, script=f"{script} + 2")
+
+    assert "does not read the script's [tool.hf-jobs]: give what it says in overrides" in note
+    assert rewrite_job(earlier, script="print(2)") == []
+
+
 def test_a_script_is_told_what_helps_a_script() -> None:
     """Not to override a command it does not have."""
     with pytest.raises(RetryRefused, match=r"script, script_args, dependencies, python") as refused:
