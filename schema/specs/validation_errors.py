@@ -113,11 +113,18 @@ def _find_correction(entry: ErrorDetails, known_arguments: list[str]) -> Correct
 
 
 def _format_path(location: tuple[int | str, ...]) -> str:
-    # pydantic also names the member of a union it tried, such as `list[Message]` or `str`.
     argument, *inside = location or ("arguments",)
-    steps = [step for step in inside if isinstance(step, int) or step.isidentifier()]
-    steps = [step for step in steps if step != "str"]
-    return "".join([short_repr(argument), *(_format_step(step) for step in steps)])
+    return short_repr(argument) + format_steps(inside)
+
+
+def format_steps(steps: Iterable[int | str]) -> str:
+    """Write where in a value something is: `[0].content`."""
+    # pydantic also names the member of a union it tried, such as `list[Message]` or `str`.
+    return "".join(
+        _format_step(step)
+        for step in steps
+        if isinstance(step, int) or (step.isidentifier() and step != "str")
+    )
 
 
 def _format_step(step: int | str) -> str:

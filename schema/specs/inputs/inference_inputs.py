@@ -12,10 +12,10 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from schema.specs.base import Spec
-from schema.specs.inputs import base64_bytes
+from schema.specs.inputs import base64_bytes, media_types
 from schema.specs.inputs.hub_uri import HUB_URI_SCHEME, HubUri
 from schema.specs.inputs.public_url import PublicUrl
-from schema.specs.validation_errors import describe_problem
+from schema.specs.validation_errors import describe_problem, format_steps
 
 T = TypeVar("T")
 
@@ -30,6 +30,9 @@ _ERROR_TEXTS: Final = {
     "too_short": "this is empty",
     "list_type": "this is not a list",
     "model_type": "this is neither bytes nor an address of them",
+    "extra_forbidden": "there is no such field",
+    "union_tag_invalid": 'a part has the type "text" or "image_url"',
+    "union_tag_not_found": 'a part has a type, "text" or "image_url"',
 }
 """Plainer words for what pydantic finds, by its type of error."""
 
@@ -41,8 +44,20 @@ class TextPart(Spec):
     text: str
 
 
+def _normalize_picture_url(url: str) -> str:
+    """Return a `data:` URL of a picture in the one form that each provider reads."""
+    if not base64_bytes.is_data_url(url):
+        return url
+    content, media_type = base64_bytes.decode_base64(
+        url, max_bytes=MAX_MEDIA_BYTES, accepted_types=media_types.IMAGES
+    )
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
 class _ImageUrl(Spec):
-    url: Annotated[str, Field(pattern=r"^(https://|data:image/)")]
+    url: Annotated[
+        str, Field(pattern=r"^(https://|data:image/)"), AfterValidator(_normalize_picture_url)
+    ]
 
 
 class ImagePart(Spec):
@@ -219,12 +234,15 @@ def _validate_inputs(adapter: TypeAdapter[T], value: object, example: str) -> T:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        entry = error.errors(include_url=False, include_input=False)[0]
+        # A union fails once for each member; the deepest failure is of the member that was meant.
+        entry = max(
+            error.errors(include_url=False, include_input=False), key=lambda each: len(each["loc"])
+        )
         problem = _ERROR_TEXTS.get(entry["type"]) or describe_problem(entry)
         message = f"{_format_location(entry['loc'])}{problem}; write {example}"
         raise ValueError(message) from None
 
 
 def _format_location(path: tuple[int | str, ...]) -> str:
-    steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    steps = format_steps(path)
     return f"at {steps.lstrip('.')}, " if steps else ""
