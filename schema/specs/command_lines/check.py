@@ -12,12 +12,13 @@ from schema.specs.command_lines.launch_form import build_hub_form, build_uv_form
 from schema.specs.command_lines.words import (
     PREPARATIONS,
     SETTINGS,
+    FoundCommand,
     UnmatchedQuotes,
-    cut_at_shell_words,
     find_command,
     find_hub_words,
     find_uv_words,
     read_variable_names,
+    read_words,
 )
 from schema.specs.image import DEFAULT_IMAGE, UV_IMAGE
 from schema.specs.inputs import shell_syntax
@@ -26,6 +27,7 @@ _EXAMPLE: Final = (
     'call launch_job with its parts, such as {"image": "python:3.12", "command": ["python", "-c", '
     '"print(1)"], "flavor": "cpu-basic"}'
 )
+_NO_COMMAND: Final = FoundCommand([], has_followers=False)
 
 
 def expect_no_job_line(command: str | Sequence[str]) -> None:
@@ -37,13 +39,12 @@ def expect_no_job_line(command: str | Sequence[str]) -> None:
     if isinstance(command, str) or (command and " " in command[0].strip()):
         lines = command if isinstance(command, str) else "\n".join(command)
         try:
-            words = find_command(lines, PREPARATIONS) or []
+            found = find_command(lines, PREPARATIONS) or _NO_COMMAND
         except UnmatchedQuotes:
             return  # whoever splits the line says so
     else:
-        words = cut_at_shell_words(command)
-    if (hub_words := find_hub_words(words)) is not None:
-        raise _refuse("hf jobs", str(build_hub_form(hub_words)))
+        found = read_words(command)
+    _expect_no_hub_command(found)
 
 
 def expect_no_command_line(script: str) -> None:
@@ -53,13 +54,13 @@ def expect_no_command_line(script: str) -> None:
         ValueError: with the call that does the same.
     """
     try:
-        words = find_command(script, PREPARATIONS) or []
+        found = find_command(script, PREPARATIONS) or _NO_COMMAND
     except UnmatchedQuotes:
         raise _refuse("hf jobs or uv", f"its quotes do not match; {_EXAMPLE}") from None
-    if (hub_words := find_hub_words(words)) is not None:
-        raise _refuse("hf jobs", str(build_hub_form(hub_words)))
-    if (uv_words := find_uv_words(words)) is not None:
-        raise _refuse("uv", str(build_uv_form(uv_words, read_variable_names(words))))
+    _expect_no_hub_command(found)
+    if (uv_words := find_uv_words(found.words)) is not None:
+        form = build_uv_form(uv_words, read_variable_names(found.words))
+        raise _refuse("uv", f"{form}{_describe_followers(found)}")
 
 
 def expect_in_default_image(command: Sequence[str]) -> None:
@@ -69,21 +70,30 @@ def expect_in_default_image(command: Sequence[str]) -> None:
         ValueError: with the call that was meant.
     """
     position = shell_syntax.script_position(command)
-    words = list(command)
+    found = FoundCommand(list(command), has_followers=False)
     if position is not None and position < len(command):
         try:
-            words = find_command(command[position], SETTINGS) or []
+            found = find_command(command[position], SETTINGS) or _NO_COMMAND
         except UnmatchedQuotes:
             return  # the shell says so
-    if (hub_words := find_hub_words(words)) is not None:
-        raise _refuse("hf jobs", str(build_hub_form(hub_words)))
-    if (uv_words := find_uv_words(words)) is not None:
+    _expect_no_hub_command(found)
+    if (uv_words := find_uv_words(found.words)) is not None:
         message = (
             f'{DEFAULT_IMAGE}, the image of a command that names none, has no uv; give image="'
             f'{UV_IMAGE}" with that command, or '
-            f"{build_uv_form(uv_words, read_variable_names(words))}"
+            f"{build_uv_form(uv_words, read_variable_names(found.words))}"
+            f"{_describe_followers(found)}"
         )
         raise ValueError(message)
+
+
+def _expect_no_hub_command(found: FoundCommand) -> None:
+    if (hub_words := find_hub_words(found.words)) is not None:
+        raise _refuse("hf jobs", f"{build_hub_form(hub_words)}{_describe_followers(found)}")
+
+
+def _describe_followers(found: FoundCommand) -> str:
+    return "; the commands behind it are left out" if found.has_followers else ""
 
 
 def _refuse(program: str, advice: str) -> ValueError:

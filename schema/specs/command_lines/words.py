@@ -4,6 +4,7 @@ import keyword
 import re
 import shlex
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from itertools import dropwhile, takewhile
 from typing import Final
 
@@ -28,6 +29,15 @@ SETTINGS: Final = frozenset({"cd", "export", "set", "source", ".", "echo", "mkdi
 """Programs that install nothing."""
 PREPARATIONS: Final = SETTINGS | {"pip", "pip3", "git", "curl", "brew", "wget"}
 """Programs that are run before a job is started."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCommand:
+    """A command of a text."""
+
+    words: list[str]
+    has_followers: bool
+    """Whether the text has commands behind it."""
 
 
 class UnmatchedQuotes(ValueError):
@@ -67,8 +77,8 @@ def read_variable_names(words: Sequence[str]) -> list[str]:
     return [name for name, equals, _ in (word.partition("=") for word in assignments) if equals]
 
 
-def find_command(text: str, skipped_programs: Collection[str]) -> list[str] | None:
-    """Return the words of the first command of a text that is `hf jobs` or uv.
+def find_command(text: str, skipped_programs: Collection[str]) -> FoundCommand | None:
+    """Return the first command of a text that is `hf jobs` or uv.
 
     A text of Python is not taken apart: its first line that is no comment starts no program.
 
@@ -77,7 +87,7 @@ def find_command(text: str, skipped_programs: Collection[str]) -> list[str] | No
         skipped_programs: which may be started before it.
 
     Returns:
-        The words, without what follows them for a shell; None if it is no such line.
+        The command, without what follows its words for a shell; None if it is no such line.
 
     Raises:
         UnmatchedQuotes: it is such a line, and cannot be taken apart.
@@ -95,15 +105,23 @@ def find_command(text: str, skipped_programs: Collection[str]) -> list[str] | No
         if find_hub_words(first) is not None or _starts_with_uv(first):
             raise UnmatchedQuotes from None
         return None
-    for words in commands:
+    for number, words in enumerate(commands, start=1):
         if find_hub_words(words) is not None or _starts_with_uv(words):
-            return words
+            followers = commands[number:]
+            return FoundCommand(words, any(map(_is_command, followers)))
         if not _is_preparation(words, skipped_programs):
             return None
     return None
 
 
-def cut_at_shell_words(words: Sequence[str]) -> list[str]:
+def read_words(words: Sequence[str]) -> FoundCommand:
+    """Return the first command of a list of words."""
+    own = _cut_at_shell_words(words)
+    followers = words[len(own) :]
+    return FoundCommand(own, any(map(_SEPARATOR.fullmatch, followers[:-1])))
+
+
+def _cut_at_shell_words(words: Sequence[str]) -> list[str]:
     """Return the words before the first that is for the shell of a terminal."""
     for number, word in enumerate(words):
         if _SEPARATOR.fullmatch(word) or _REDIRECTION.match(word) or word == "#":
@@ -120,6 +138,11 @@ def _starts_with_uv(words: Sequence[str]) -> bool:
             return re.match(r"[a-z-]", tool) is not None and not keyword.iskeyword(tool)
         case _:
             return False
+
+
+def _is_command(words: Sequence[str]) -> bool:
+    # A digit is the end of `2>&1`.
+    return bool(words) and not words[0].isdecimal() and _FENCE.match(words[0]) is None
 
 
 def _is_preparation(words: Sequence[str], skipped_programs: Collection[str]) -> bool:
@@ -156,7 +179,7 @@ def _split_commands(text: str) -> list[list[str]]:
             commands.append([])
         else:
             commands[-1].append(word)
-    return [cut_at_shell_words(words) for words in commands if words]
+    return [_cut_at_shell_words(words) for words in commands if words]
 
 
 def _strip_wrappers(words: Sequence[str]) -> list[str]:

@@ -130,6 +130,28 @@ def test_a_line_of_hf_jobs_is_seen_in_a_list_too(words: object) -> None:
     assert read_form(read_refusal(COMMAND, words)) == {"image": "img", "command": ["cmd"]}
 
 
+@pytest.mark.parametrize(
+    ("line", "is_told"),
+    [
+        ("hf jobs run img cmd && hf jobs run img other", True),
+        ("hf jobs run img cmd\nhf jobs ps", True),
+        ("cd x && hf jobs run img cmd", False),
+        ("hf jobs run img cmd > log 2>&1", False),
+        ("hf jobs run img cmd &", False),
+        ("```bash\nhf jobs run img cmd\n```", False),
+        (["hf", "jobs", "run", "img", "cmd", "&&", "echo", "x"], True),
+        (["hf", "jobs", "run", "img", "cmd", ">", "log"], False),
+        (f"uv run {URL} && echo done", True),
+        (f"uv run {URL}", False),
+    ],
+)
+def test_commands_behind_it_are_named_as_left_out(line: str | list[str], *, is_told: bool) -> None:
+    """Whoever copies the call would believe that it does them all."""
+    adapter = COMMAND if "hf" in line else SCRIPT
+
+    assert ("; the commands behind it are left out" in read_refusal(adapter, line)) is is_told
+
+
 @pytest.mark.parametrize(("line", "arguments"), UV_LINES)
 def test_a_line_of_uv_is_no_script(line: str, arguments: dict[str, Any]) -> None:
     """Python would not read it."""

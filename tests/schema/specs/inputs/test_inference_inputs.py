@@ -6,7 +6,10 @@ import pytest
 
 from schema.specs.inputs.inference_inputs import Message, parse_chat
 
-PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8"
+    "z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+)
 URL_SAFE = PICTURE.replace("+", "-").replace("/", "_").rstrip("=")
 CANONICAL = f"data:image/png;base64,{PICTURE}"
 
