@@ -21,7 +21,9 @@ def make_turn(url: str) -> list[dict[str, Any]]:
 
 def read_picture_url(url: str) -> str:
     """Return the address that a provider is sent."""
-    [message] = parse_chat(make_turn(url))
+    turns = parse_chat(make_turn(url))
+    assert isinstance(turns, list)
+    [message] = turns
     assert isinstance(message, Message)
     [part] = message.model_dump()["content"]
     sent: str = part["image_url"]["url"]
