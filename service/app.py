@@ -46,7 +46,7 @@ from service.mcp.prompts import McpPrompt, build_prompts
 from service.mcp.subscriptions.listen import SubscriptionListener
 from service.mcp.tasks.extension import CANCEL_METHOD, TasksExtension, TaskSource
 from service.mcp.tasks.job_tasks import JobTasks
-from service.mcp.tool import McpTool, hide_unusable_tools, reject_unknown_names
+from service.mcp.tool import McpTool, hide_unusable_tools, reject_unknown_names, shorten_errors
 from service.mcp.tools import (
     account,
     hardware,
@@ -317,6 +317,7 @@ def _build_server(
         extensions=[TasksExtension(task_source)],
         cache_hints=_CACHE_HINTS,
         middleware=[
+            shorten_errors,
             reject_unknown_names(tools, prompts),
             hide_unusable_tools(tools),
             resources.list_newest_jobs,

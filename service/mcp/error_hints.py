@@ -28,8 +28,11 @@ from schema.common.errors import (
 )
 from schema.common.text import format_count
 from schema.specs.validation_errors import SECRET_ARGUMENTS
+from service.views.text import count_json_bytes, fit_text
 
-_MAX_CALL_CHARS: Final = 2_000
+MAX_REFUSAL_BYTES: Final = 3_000
+"""What the sentences of a refusal take in a reply; they stand there twice."""
+_MAX_CALL_BYTES: Final = 2_000
 """Of a call that a refusal repeats: what is cut could not be copied."""
 
 
@@ -42,6 +45,14 @@ class ErrorHint:
     """The call, ready to be made; empty if only the caller can know it."""
     appended_text: str = ""
     """The part of the hint that the sentence of the refusal does not contain."""
+
+
+def describe_refusal(failure: HoldfastError) -> str:
+    """Write why a call was refused, however much of it the reason repeats.
+
+    The first mistake is at the beginning, and what to do at the end, so both are kept.
+    """
+    return fit_text(str(failure), MAX_REFUSAL_BYTES, keeps_end=True)
 
 
 def build_error_hint(  # noqa: PLR0911  # one for each kind of refusal
@@ -111,7 +122,7 @@ def correct_call(
         call = _format_call(tool, corrected)
     except (LookupError, TypeError, ValueError):
         return ""
-    is_shown = corrected != arguments and len(call) <= _MAX_CALL_CHARS
+    is_shown = corrected != arguments and count_json_bytes(call) <= _MAX_CALL_BYTES
     return call if is_shown and not SECRET_ARGUMENTS & corrected.keys() else ""
 
 

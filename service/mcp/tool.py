@@ -36,7 +36,12 @@ from schema.db.storable import expect_storable
 from schema.specs.validation_errors import to_invalid_error
 from service.auth.caller import ALL_SCOPES, InsufficientScope, Scope
 from service.mcp.content import adapt_content
-from service.mcp.error_hints import build_error_hint, correct_call
+from service.mcp.error_hints import (
+    MAX_REFUSAL_BYTES,
+    build_error_hint,
+    correct_call,
+    describe_refusal,
+)
 from service.mcp.token_check import expect_no_token
 from service.mcp.tool_schema import (
     drop_repeated_descriptions,
@@ -44,6 +49,8 @@ from service.mcp.tool_schema import (
     shorten_output_schema,
 )
 from service.runtime.context import CURRENT_CALLER, App, ScopeFinder
+from service.views.answers import shorten_json
+from service.views.text import count_json_bytes, fit_text
 
 # What is left out is as the protocol assumes: a call acts in an open world, and not idempotently.
 READ_ONLY: Final = ToolAnnotations(read_only_hint=True)
@@ -89,7 +96,9 @@ def raise_mcp_errors() -> Generator[None]:
         code = INVALID_PARAMS if isinstance(failure, (Invalid, NotFound)) else INTERNAL_ERROR
         advice = build_error_hint(failure).advice if isinstance(failure, NotFound) else ""
         raise MCPError(
-            code, f"{failure} {advice}".strip(), {_ERROR_META_KEY: {"code": failure.code}}
+            code,
+            f"{describe_refusal(failure)} {advice}".strip(),
+            {_ERROR_META_KEY: {"code": failure.code}},
         ) from None
 
 
@@ -177,16 +186,16 @@ class McpTool(Tool):
             if isinstance(failure, Invalid) and failure.corrections
             else ""
         )
-        hint = build_error_hint(failure, call)
+        message, hint = describe_refusal(failure), build_error_hint(failure, call)
         error = {
             "code": failure.code,
-            "message": str(failure),
+            "message": message,
             "remedy": hint.advice,
         } | ({"next_call": hint.next_call} if hint.next_call else {})
         # No structured content: the v1 TypeScript SDK checks even that of an error against the
         # output schema.
         return CallToolResult(
-            content=[TextContent(type="text", text=f"{failure} {hint.appended_text}".strip())],
+            content=[TextContent(type="text", text=f"{message} {hint.appended_text}".strip())],
             is_error=True,
             _meta={_ERROR_META_KEY: error},
         )
@@ -317,6 +326,18 @@ def reject_unknown_names(tools: Iterable[McpTool], prompts: Iterable[Prompt]) ->
         return await call_next(ctx)
 
     return middleware
+
+
+async def shorten_errors(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Shorten the errors of the protocol: they repeat names and addresses of any length."""
+    try:
+        return await call_next(ctx)
+    except MCPError as error:
+        if count_json_bytes([error.message, error.data]) <= MAX_REFUSAL_BYTES:
+            raise
+        message = fit_text(error.message, MAX_REFUSAL_BYTES, keeps_end=True)
+        data = shorten_json(error.data, MAX_REFUSAL_BYTES)
+        raise MCPError(error.code, message, data) from None
 
 
 def hide_unusable_tools(tools: Iterable[McpTool]) -> Any:

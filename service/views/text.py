@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from schema.common.durations import format_duration
+from schema.common.text import truncate
 
 _MINUTE: Final = timedelta(minutes=1)
 
@@ -57,8 +58,20 @@ def take_fitting_end(lines: Sequence[str], max_bytes: int) -> list[str]:
     return list(lines[start:])
 
 
-def fit_text(text: str, max_bytes: int) -> str:
-    """Return a text; the beginning of one that takes more bytes in a reply, with an ellipsis."""
+def fit_text(text: str, max_bytes: int, *, keeps_end: bool = False) -> str:
+    """Return a text; one that takes more bytes in a reply is cut to the longest part that fits.
+
+    Args:
+        max_bytes: what it may take, as JSON.
+        keeps_end: keep the beginning and the end, and cut in the middle.
+    """
     if count_json_bytes(text) <= max_bytes:
         return text
-    return f"{take_fitting_start(text, max_bytes - len('…'.encode()))}…"
+    shortest, longest = 0, min(len(text), max_bytes)
+    while shortest < longest:
+        length = (shortest + longest + 1) // 2
+        if count_json_bytes(truncate(text, length, keeps_end=keeps_end)) <= max_bytes:
+            shortest = length
+        else:
+            longest = length - 1
+    return truncate(text, shortest, keeps_end=keeps_end)

@@ -46,6 +46,14 @@ CALL_GUARDS: Final = (
         a_text_stays_a_text=("unpacked[name] = value", "pass"),
     ),
     *mutants_in_file(
+        mcp_tool,
+        test_reply_sizes,
+        an_error_of_the_protocol_is_short=(
+            "if count_json_bytes([error.message, error.data]) <= MAX_REFUSAL_BYTES:",
+            "if error.message:",
+        ),
+    ),
+    *mutants_in_file(
         token_check,
         test_token_check,
         no_token_is_stored_in_the_open=("if path is None:", "if name:"),
@@ -72,6 +80,15 @@ CALL_GUARDS: Final = (
             "SECRET_ARGUMENTS",
         ),
         a_corrected_call_has_been_checked=("        validate(corrected)\n", ""),
+    ),
+    *mutants_in_file(
+        error_hints,
+        test_reply_sizes,
+        a_refusal_is_short=(
+            "fit_text(str(failure), MAX_REFUSAL_BYTES, keeps_end=True)",
+            "str(failure)",
+        ),
+        a_refusal_keeps_its_end=("MAX_REFUSAL_BYTES, keeps_end=True", "MAX_REFUSAL_BYTES"),
     ),
     *mutants_in_file(
         pages,

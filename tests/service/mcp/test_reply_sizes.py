@@ -1,6 +1,6 @@
 """Every reply fits what a host hands to its model."""
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -12,6 +12,7 @@ from tests.support.factories import JobFactory
 from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver
 from tests.support.mcp.client import post_message
+from tests.support.mcp.valid_arguments import UNKNOWN_JOB_ID
 
 
 async def read_reply(url: str, tool: str, **arguments: Any) -> tuple[dict[str, Any], int]:
@@ -84,3 +85,63 @@ async def test_a_page_that_would_be_too_large_ends_earlier(service_url: str) -> 
 
     assert seen == names[::-1]
     assert 20 < lengths[0] < 100
+
+
+LONG: Final = "\x01" * 90_000
+"""A text that takes six times as many bytes in JSON."""
+REFUSED_CALLS: Final[list[tuple[str, dict[str, Any], str]]] = [
+    ("job_status", {LONG: 1}, "The arguments are job_ids."),
+    ("job_status", {"job_ids": LONG}, "exactly as it was given to you."),
+    ("job_status", {"job_ids": f"{' ' * 90_000}{UNKNOWN_JOB_ID}"}, "list_jobs shows yours."),
+    ("list_jobs", {"kind": LONG}, "none of"),
+    ("list_jobs", {"state": [LONG] * 3}, "queued"),
+    ("launch_job", {"command": "true", "namespace": LONG, "flavor": LONG}, "namespace"),
+    ("launch_job", {"command": "true", "labels": {f"{n}{LONG}": LONG for n in range(3)}}, "labels"),
+    ("create_schedule", {"cron": LONG, "job": {"command": "true"}}, "cron"),
+    (
+        "create_schedule",
+        {"cron": "@daily", "timezone": LONG, "job": {"command": "true"}},
+        "timezone",
+    ),
+    ("create_schedule", {"cron": "@daily", "job": {LONG: 1}}, "The arguments are"),
+    ("wait_for_jobs", {"job_ids": UNKNOWN_JOB_ID, "since_version": {LONG: 1}}, "is not one of"),
+]
+
+
+@pytest.mark.parametrize(("tool", "arguments", "advice"), REFUSED_CALLS)
+async def test_a_refusal_repeats_little_of_what_was_sent(
+    service_url: str, tool: str, arguments: dict[str, Any], advice: str
+) -> None:
+    """And what to do about it is never what is left out."""
+    result, size = await read_reply(service_url, tool, **arguments)
+
+    text, error = result["content"][0]["text"], result["_meta"]["holdfast/error"]
+    assert result["isError"]
+    assert size <= DEFAULT_REPLY_BYTES // 4
+    assert advice in text
+    assert text.startswith(error["message"])
+    assert error["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("tools/call", {"name": LONG}),
+        ("prompts/get", {"name": LONG}),
+        ("prompts/get", {"name": "diagnose_job", "arguments": {LONG: "x"}}),
+        ("prompts/get", {"name": "compare_runs", "arguments": {"job_ids": LONG}}),
+        ("resources/read", {"uri": f"job://{'x' * 90_000}"}),
+        ("resources/read", {"uri": f"other://{'x' * 90_000}"}),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": LONG}}),
+    ],
+)
+async def test_an_error_of_the_protocol_repeats_little_of_what_was_sent(
+    service_url: str, method: str, params: dict[str, Any]
+) -> None:
+    """There is nothing to find by a name of 90,000 characters."""
+    argument = {"argument": {"name": "job_id", "value": ""}} if "ref" in params else {}
+
+    answer = await post_message(service_url, method, params | argument)
+
+    assert answer.json()["error"]["message"]
+    assert len(answer.content) <= DEFAULT_REPLY_BYTES // 4
