@@ -5,7 +5,9 @@ from typing import Any
 import httpx2
 import pytest
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
+from service.http.cross_origin import allow_cross_origin
 from tests.support.factories import StartService
 from tests.support.hub.fake_hub import FakeHub, whoami_answer
 from tests.support.mcp.client import post_message
@@ -100,3 +102,21 @@ async def test_a_page_reads_every_answer_also_a_refusal(
         exposed = answer.headers["access-control-expose-headers"].lower().split(", ")
         assert {"mcp-session-id", "mcp-protocol-version", "www-authenticate"} <= set(exposed)
         assert {"ratelimit", "ratelimit-policy", "retry-after"} <= set(exposed)
+
+
+async def test_an_allowed_page_can_read_that_the_endpoint_broke() -> None:
+    """Without the header, a browser shows a page no more than that the network failed."""
+
+    async def break_down(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError
+
+    endpoint = allow_cross_origin(break_down, "https://holdfast.example", (ALLOWED,))
+    transport = httpx2.ASGITransport(endpoint, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport) as http:
+        answers = [
+            await http.post("https://holdfast.example/mcp", headers={"origin": origin})
+            for origin in (ALLOWED, FOREIGN)
+        ]
+
+    assert [answer.status_code for answer in answers] == [500, 500]
+    assert [allowed_origin(answer) for answer in answers] == [ALLOWED, None]
