@@ -18,10 +18,13 @@ from service.auth.caller import Caller
 from service.jobs import operations
 from service.jobs.launch import LaunchRequest
 from service.runtime.context import App
+from service.views.answers import shorten_members
 from service.views.base import Detail, View
 from service.views.jobs import LaunchedView
+from service.views.text import fit_text
 
-_MAX_REQUEST_CHARS: Final = 3000
+_MAX_SPEC_BYTES: Final = 5000
+"""What a request takes in a reply, once as words and once as an object."""
 _MAX_SCRIPT_CHARS: Final = 500
 """Characters of a script that are repeated."""
 
@@ -35,6 +38,8 @@ class DryRunView(View):
     namespace: Detail[str]
     spec: Detail[dict[str, Any]]
     """What would be launched; of secrets only the names."""
+    shortened: Detail[bool]
+    """Long values of spec are cut here; what is launched is whole."""
     labels: Detail[dict[str, str]]
     notes: Detail[list[str]]
     """What of it came from its workspace."""
@@ -49,11 +54,15 @@ class LaunchAnswer(RootModel[LaunchedView | DryRunView]):
     model_config = ConfigDict(json_schema_extra={"type": "object"})
 
 
-def describe_request(spec: Mapping[str, Any], labels: Mapping[str, str]) -> str:
-    """Write a request as compact JSON; of one that is very long the beginning and the end."""
+def describe_request(
+    subject: str, spec: Mapping[str, Any], labels: Mapping[str, str], *, shortened: bool
+) -> str:
+    """Write a request as compact JSON, behind what it is; say so if not all of it is shown."""
     request = {name: value for name, value in spec.items() if value not in (None, [], {})}
     written = json.dumps({**request, **({"labels": labels} if labels else {})}, ensure_ascii=False)
-    return truncate(written, _MAX_REQUEST_CHARS, keeps_end=True)
+    shown = fit_text(written, _MAX_SPEC_BYTES, keeps_end=True)
+    is_whole = shown == written and not shortened
+    return f"{subject}{'' if is_whole else ', shortened here'}: {shown}"
 
 
 async def dry_run_launch(app: App, caller: Caller, request: LaunchRequest) -> DryRunView:
@@ -75,22 +84,25 @@ async def dry_run_launch(app: App, caller: Caller, request: LaunchRequest) -> Dr
         needs.append(str(exceeded))
     remaining = [account.remaining_micro_usd for account in accounts]
     budgets_left = [amount for amount in remaining if amount is not None]
+    spec = _shorten_spec(request.spec)
     return DryRunView(
         dry_run=True,
         needs=needs,
         namespace=request.namespace,
-        spec=_shorten_script(request.spec),
+        spec=spec,
+        shortened=spec != request.spec,
         labels=request.labels,
-        notes=request.notes,
+        notes=request.short_notes,
         ceiling_usd=None if request.rate is None else to_usd(request.rate.ceiling_micro_usd),
         budget_left_usd=to_usd(min(budgets_left)) if budgets_left else None,
     )
 
 
-def _shorten_script(spec: dict[str, Any]) -> dict[str, Any]:
-    """Repeat only the beginning of a long script."""
+def _shorten_spec(spec: dict[str, Any]) -> dict[str, Any]:
+    """Repeat what fits of a request, and only the beginning of a long script."""
     script = spec.get("script")
-    return {**spec, "script": truncate(script, _MAX_SCRIPT_CHARS)} if script else spec
+    shown = {**spec, "script": truncate(script, _MAX_SCRIPT_CHARS)} if script else spec
+    return shorten_members(shown, _MAX_SPEC_BYTES)
 
 
 async def _check_permission(app: App, caller: Caller, request: LaunchRequest) -> list[str]:

@@ -24,10 +24,12 @@ from service.auth.client_info import CURRENT_CLIENT
 from service.jobs import operations
 from service.runtime.context import App
 from service.views import job_summary
+from service.views.answers import shorten_json
 from service.views.jobs import LaunchedView
 
 _RETRY_PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 0.0)
 """Pauses after each try to learn what became of a commit."""
+_MAX_NOTES_BYTES: Final = 3000
 
 
 class JobAttachment(Protocol):
@@ -65,6 +67,12 @@ class LaunchRequest:
     """What the caller should know about it."""
     attachment: JobAttachment | None = None
     """What is stored beside the request, in its transaction."""
+
+    @property
+    def short_notes(self) -> list[str]:
+        """The notes as they fit a reply: they repeat what a script or a workspace says."""
+        notes: list[str] = shorten_json(self.notes, _MAX_NOTES_BYTES)
+        return notes
 
     def __post_init__(self) -> None:
         """Refuse what cannot be stored: some arguments are JSON in a text, and unpacked late."""
@@ -150,7 +158,7 @@ async def _insert_job(
         possible_duplicate_of=None
         if earlier is None
         else common_ids.format_handle(HandleKind.JOB, earlier),
-        notes=request.notes,
+        notes=request.short_notes,
     )
 
 

@@ -97,7 +97,7 @@ async def create_schedule(
         ) from None
     assert status is not None  # noqa: S101  # this transaction has created it
     return CreatedScheduleView.from_status(
-        status, notes=[*request.notes, *_describe_token_expiry(caller)]
+        status, notes=[*request.short_notes, *_describe_token_expiry(caller)]
     )
 
 
@@ -116,8 +116,9 @@ async def dry_run_schedule(
         ],
         namespace=dry_run.namespace,
         spec=dry_run.spec,
+        shortened=dry_run.shortened,
         labels=dry_run.labels,
-        notes=[*request.notes, *_describe_token_expiry(caller)],
+        notes=[*dry_run.notes, *_describe_token_expiry(caller)],
         ceiling_usd=dry_run.ceiling_usd,
     )
 

@@ -160,6 +160,8 @@ class ScheduleDryRunView(View):
     next_runs: Detail[list[str]]
     namespace: Detail[str]
     spec: Detail[dict[str, Any]]
+    shortened: Detail[bool]
+    """Long values of spec are cut here; what is launched is whole."""
     labels: Detail[dict[str, str]]
     notes: Detail[list[str]]
     ceiling_usd: Detail[float | None]

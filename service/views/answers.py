@@ -75,6 +75,20 @@ def shorten_json(value: Any, max_bytes: int) -> Any:
     return None
 
 
+def shorten_members(members: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
+    """Return an object that fits, with all of its names: its largest members are cut the most.
+
+    Args:
+        members: few names, such as those of a request.
+        max_bytes: what the members take together.
+    """
+    short: dict[str, Any] = {}
+    for name, value in sorted(members.items(), key=lambda member: count_json_bytes(member[1])):
+        short[name] = shorten_json(value, max_bytes // (len(members) - len(short)))
+        max_bytes -= count_json_bytes(short[name])
+    return {name: short[name] for name in members}
+
+
 def _compact(value: Any) -> str:
     if isinstance(value, str):
         return value

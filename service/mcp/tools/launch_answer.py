@@ -68,7 +68,7 @@ def _dry_run_result(view: DryRunView) -> CallToolResult:
         cost = f"At worst it costs {ceiling}, paid by {view.namespace}."
     if view.budget_left_usd is not None:
         cost += f" The budget has {format_usd(to_micro_usd(view.budget_left_usd))} left."
-    request = f"What it would be: {describe_request(view.spec, view.labels)}"
+    request = describe_request("What it would be", view.spec, view.labels, shortened=view.shortened)
     if view.needs:
         sentences = ["Nothing was launched, and this would not be.", *view.needs, cost]
         findings = " ".join([*sentences, *view.notes])

@@ -178,8 +178,10 @@ async def create_schedule(
         preview = await schedule_actions.dry_run_schedule(app, caller, plan, request)
         sentences = ["No schedule was made.", describe_next_runs(preview.next_runs)]
         sentences += [describe_cost(preview.ceiling_usd), *preview.needs, *preview.notes]
-        launched = describe_request(preview.spec, preview.labels)
-        return tool_result(" ".join(sentences), preview, f"Each would be: {launched}")
+        launched = describe_request(
+            "Each would be", preview.spec, preview.labels, shortened=preview.shortened
+        )
+        return tool_result(" ".join(sentences), preview, launched)
     view = await schedule_actions.create_schedule(app, caller, plan, request)
     sentence = " ".join([f"{view.schedule_id}: {view.summary}", *view.notes])
     return tool_result(sentence, view, view.describe())

@@ -5,7 +5,7 @@ from typing import Final
 from schema.specs import command
 from service.cli import main as cli_main
 from service.http import cross_origin, messages
-from service.jobs import scopes
+from service.jobs import dry_run, scopes
 from service.local import data_dir
 from service.mcp import error_hints, token_check
 from service.mcp import tool as mcp_tool
@@ -89,6 +89,18 @@ CALL_GUARDS: Final = (
             "str(failure)",
         ),
         a_refusal_keeps_its_end=("MAX_REFUSAL_BYTES, keeps_end=True", "MAX_REFUSAL_BYTES"),
+    ),
+    *mutants_in_file(
+        dry_run,
+        test_reply_sizes,
+        a_dry_run_is_short_as_an_object=(
+            "return shorten_members(shown, _MAX_SPEC_BYTES)",
+            "return shown",
+        ),
+        a_dry_run_is_short_as_words=(
+            "fit_text(written, _MAX_SPEC_BYTES, keeps_end=True)",
+            "written",
+        ),
     ),
     *mutants_in_file(
         pages,

@@ -145,3 +145,49 @@ async def test_an_error_of_the_protocol_repeats_little_of_what_was_sent(
 
     assert answer.json()["error"]["message"]
     assert len(answer.content) <= DEFAULT_REPLY_BYTES // 4
+
+
+LONG_REQUESTS: Final[list[tuple[str, dict[str, Any]]]] = [
+    ("launch_job", {"image": "i", "command": ["echo", "\x01" * 60_000, *["é"] * 5_000, "end"]}),
+    ("launch_job", {"command": "true", "env": {f"A{n}": "\x01" * 9_000 for n in range(10)}}),
+    ("launch_job", {"script": f"print('{LONG}')\n"}),
+    ("launch_inference", {"model": "m/m", "inputs": LONG}),
+    ("launch_inference", {"model": "m/m", "inputs": "Hi", "parameters": {"stop": [LONG] * 3}}),
+    ("launch_space_call", {"space": "ada/asleep", "arguments": {f"{n}": LONG for n in range(9)}}),
+]
+
+
+@pytest.mark.parametrize(("tool", "arguments"), LONG_REQUESTS)
+async def test_a_dry_run_repeats_little_of_a_long_request(
+    service_url: str, tool: str, arguments: dict[str, Any]
+) -> None:
+    """Every name of it, and it says that the values are cut; a request took 1.4 MB."""
+    result, size = await read_reply(service_url, tool, **arguments, dry_run=True)
+    short, _ = await read_reply(service_url, "launch_job", command="true", dry_run=True)
+
+    view = result["structuredContent"]
+    assert size <= DEFAULT_REPLY_BYTES // 2
+    assert arguments.keys() - {"command"} <= view["spec"].keys()
+    assert view["shortened"]
+    assert "What it would be, shortened here: {" in result["content"][1]["text"]
+    assert short["structuredContent"]["shortened"] is False
+    assert "What it would be: {" in short["content"][1]["text"]
+
+
+@pytest.mark.parametrize(("tool", "arguments"), LONG_REQUESTS)
+async def test_a_schedule_of_a_long_request_is_shown_in_short(
+    service_url: str, tool: str, arguments: dict[str, Any]
+) -> None:
+    """What each firing would launch is the same request."""
+    name = {"launch_job": "job", "launch_inference": "inference", "launch_space_call": "space"}
+    schedule = {"cron": "@daily", name[tool]: arguments}
+
+    preview, preview_size = await read_reply(
+        service_url, "create_schedule", **schedule, dry_run=True
+    )
+    created, created_size = await read_reply(service_url, "create_schedule", **schedule)
+
+    assert max(preview_size, created_size) <= DEFAULT_REPLY_BYTES // 2
+    assert preview["structuredContent"]["shortened"]
+    assert "Each would be, shortened here: {" in preview["content"][1]["text"]
+    assert created["structuredContent"]["schedule_id"] in created["content"][0]["text"]
