@@ -14,11 +14,14 @@ from service.jobs import operations
 from service.views import job_summary
 from service.views.jobs import LogLine, LogView
 
+MAX_PAGE_BYTES: Final = 38_000
+"""The most that a page takes as text, and as an object; a reply has both."""
 _REPLY_OVERHEAD_BYTES: Final = 700
 """Bytes of a reply around its lines."""
 _MIN_LINE_BYTES: Final = 26
 """Bytes that any line takes in the object."""
 _CUT_MARK: Final = " … [cut: ask for more max_bytes] … "
+_LARGEST_PAGE_MARK: Final = " … [cut: longer than a page can be] … "
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,17 @@ class LogQuery:
     grep: str | None
     limit: int
     max_bytes: int
+    """What the caller has room for; a page is never larger than `MAX_PAGE_BYTES`."""
+
+    @property
+    def page_bytes(self) -> int:
+        """What the page may take, as text and as an object."""
+        return min(self.max_bytes, MAX_PAGE_BYTES)
+
+    @property
+    def cut_mark(self) -> str:
+        """What stands in a line that is longer than the page."""
+        return _CUT_MARK if self.max_bytes < MAX_PAGE_BYTES else _LARGEST_PAGE_MARK
 
 
 async def read_log_page(
@@ -38,11 +52,11 @@ async def read_log_page(
     """Show a page of a job's log: as an object, as a sentence, and as text."""
     extent = await log_store.read_log_extent(tx, status.subject_id, status.id)
     lines, upto = await _read_lines(tx, status, extent, query)
-    room, numbered = query.max_bytes - _REPLY_OVERHEAD_BYTES, query.grep is not None
+    numbered = query.grep is not None
     if query.tail is not None:
-        fitting = _take_fitting_lines(lines[::-1], room, numbered=numbered)[::-1]
+        fitting = _take_fitting_lines(lines[::-1], query)[::-1]
     else:
-        fitting = _take_fitting_lines(lines, room, numbered=numbered)
+        fitting = _take_fitting_lines(lines, query)
         if len(fitting) < len(lines):
             upto = fitting[-1].number + 1
     view = LogView.from_lines(
@@ -62,46 +76,41 @@ async def _read_lines(
 ) -> tuple[list[NumberedLine], int]:
     """Return lines, and the number of the first line after them that was not looked at."""
     log_key, limit = (status.subject_id, status.id), query.limit
-    start, size = min(query.cursor, extent.length), query.max_bytes
+    start, size = min(query.cursor, extent.length), query.page_bytes
     if query.grep is not None:
         lines, upto = await log_store.search_lines(
             tx, *log_key, text=query.grep, start=start, limit=limit
         )
         return lines, lines[-1].number + 1 if len(lines) == limit else upto
     if query.tail is not None:
-        limit = min(query.tail, query.max_bytes // _MIN_LINE_BYTES)
+        limit = min(query.tail, query.page_bytes // _MIN_LINE_BYTES)
         start, size = max(0, extent.length - limit), limit * MAX_LINE_BYTES
     lines = await log_store.read_lines(tx, *log_key, start=start, limit=limit, max_bytes=size)
     return lines, lines[-1].number + 1 if lines else start
 
 
-def _take_fitting_lines(
-    lines: list[NumberedLine], room_bytes: int, *, numbered: bool
-) -> list[NumberedLine]:
+def _take_fitting_lines(lines: list[NumberedLine], query: LogQuery) -> list[NumberedLine]:
     """Return the first lines that fit; a first line that is too long is cut, so reading goes on."""
+    room_bytes, numbered = query.page_bytes - _REPLY_OVERHEAD_BYTES, query.grep is not None
     fitting: list[NumberedLine] = []
     for line in lines:
-        room_bytes -= _count_bytes(line, numbered=numbered)
-        if room_bytes < 0:
+        size = _count_bytes(line, numbered=numbered)
+        if size > room_bytes:
             break
+        room_bytes -= size
         fitting.append(line)
     if lines and not fitting:
-        fitting = [
-            _cut_line(
-                lines[0], room_bytes + _count_bytes(lines[0], numbered=numbered), numbered=numbered
-            )
-        ]
+        fitting = [_cut_line(lines[0], room_bytes, query.cut_mark, numbered=numbered)]
     return fitting
 
 
-def _cut_line(line: NumberedLine, room_bytes: int, *, numbered: bool) -> NumberedLine:
+def _cut_line(line: NumberedLine, room_bytes: int, mark: str, *, numbered: bool) -> NumberedLine:
     """Cut a line to the longest beginning and end that fit, found by bisection."""
 
     def cut(max_chars: int) -> NumberedLine:
-        text = truncate(line.text, max_chars, keeps_end=True, mark=_CUT_MARK)
-        return NumberedLine(line.number, text)
+        return NumberedLine(line.number, truncate(line.text, max_chars, keeps_end=True, mark=mark))
 
-    shortest, longest = len(_CUT_MARK), len(line.text) - 1
+    shortest, longest = len(mark), len(line.text) - 1
     while shortest < longest:
         length = (shortest + longest + 1) // 2
         if _count_bytes(cut(length), numbered=numbered) <= room_bytes:

@@ -41,7 +41,6 @@ _JSON_MEDIA_TYPE: Final = "application/json"
 _TEXT_MEDIA_TYPE: Final = "text/plain"
 _MAX_LISTED_JOBS: Final = 20
 _MAX_LINES: Final = 2000
-_MAX_BYTES: Final = 64_000
 _ALL_JOBS: Final = JobFilter(None, None, None, {})
 
 
@@ -101,7 +100,7 @@ async def _read_log_end(id: str, ctx: Context[Any, Any]) -> str:  # noqa: A002
     """The end of the log of a job; job_logs has all of it."""
     async with _open_resource(ctx) as (tx, _, caller):
         end = await job_logs.read_log_end(
-            tx, caller, id, max_lines=_MAX_LINES, max_bytes=_MAX_BYTES
+            tx, caller, id, max_lines=_MAX_LINES, max_bytes=job_logs.MAX_PAGE_BYTES
         )
     if not end.omitted_lines:
         return end.text

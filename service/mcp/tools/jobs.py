@@ -43,7 +43,14 @@ KindFilter = Annotated[
     Field(description=f"{', '.join(JobKind)}, or another executor's."),
 ]
 _PAGE_LIMIT: Final = 10
-MaxBytes = Annotated[int, Field(ge=1000, le=200_000, description="Of the whole reply.")]
+MaxBytes = Annotated[
+    int,
+    Field(
+        ge=1000,
+        le=200_000,
+        description=f"As text, and as an object; {logs.MAX_PAGE_BYTES} at most.",
+    ),
+]
 
 
 async def job_status(

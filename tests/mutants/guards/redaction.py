@@ -120,14 +120,15 @@ REDACTION_GUARDS: Final = (
     *mutants_in_file(
         job_logs,
         test_job_logs,
-        a_reply_has_a_frame=("query.max_bytes - _REPLY_OVERHEAD_BYTES", "query.max_bytes"),
+        a_reply_has_a_frame=("query.page_bytes - _REPLY_OVERHEAD_BYTES", "query.page_bytes"),
+        a_page_has_a_largest_size=("min(self.max_bytes, MAX_PAGE_BYTES)", "self.max_bytes"),
         an_object_has_a_size=(
             "max(len(text_line.encode()), len(json_line",
             "max(len(text_line.encode()), 0 * len(json_line",
         ),
         the_end_is_what_is_asked_for=(
-            "_take_fitting_lines(lines[::-1], room, numbered=numbered)[::-1]",
-            "_take_fitting_lines(lines, room, numbered=numbered)",
+            "_take_fitting_lines(lines[::-1], query)[::-1]",
+            "_take_fitting_lines(lines, query)",
         ),
     ),
     *mutants_in_file(
