@@ -6,6 +6,7 @@ and only while that run is open: a job has at most one open run (`one_open_launc
 attempt cannot decide any more. The state of the run is the fence.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -17,14 +18,24 @@ from schema.jobs import run_end
 from schema.jobs.run_tables import RunAddresses
 from schema.jobs.tables import Reason
 
+_SLOTS_PER_FREE_ONE: Final = 3
+"""How many slots of a worker a subject may hold for each that is left free: three quarters of all.
+
+So a slot is free for whoever comes next, though nobody is interrupted. A second greedy subject gets
+most of the rest, and so on: the threshold is a dynamic one, as in switches that share a buffer.
+"""
+
 _CLAIM: Final = parse_statement("""
 WITH served AS MATERIALIZED (
-    SELECT id, max_active - active AS room, last_served_at
+    SELECT id, max_active - active AS room, last_served_at, coalesce(held.slots, 0) AS slots
       FROM subject
+      LEFT JOIN unnest(:holders::text[], :held_slots::int[]) AS held (subject_id, slots)
+        ON held.subject_id = subject.id
      WHERE queued > 0
        AND hold IS NULL
        AND active < max_active
        AND next_launch_at <= now()
+       AND (held.slots IS NULL OR held.slots + 1 <= :slots_per_free_one * (:limit - 1))
        AND EXISTS (
                SELECT FROM job
                 WHERE job.subject_id = subject.id
@@ -32,11 +43,12 @@ WITH served AS MATERIALIZED (
                   AND job.kind = :kind
                   AND job.due_at <= now())
      ORDER BY last_served_at
-     LIMIT :limit
-       FOR UPDATE SKIP LOCKED
+     LIMIT :limit + cardinality(:holders::text[])
+       FOR UPDATE OF subject SKIP LOCKED
 ), offered AS MATERIALIZED (
     SELECT next.id, served.last_served_at,
-           row_number() OVER (PARTITION BY served.id ORDER BY next.created_at) AS turn
+           served.slots + row_number() OVER (PARTITION BY served.id ORDER BY next.created_at)
+               AS slots
       FROM served
      CROSS JOIN LATERAL (
           SELECT id, created_at
@@ -49,8 +61,13 @@ WITH served AS MATERIALIZED (
            LIMIT least(served.room, :limit)
              FOR UPDATE SKIP LOCKED
       ) AS next
+), ranked AS (
+    SELECT id, slots, row_number() OVER (ORDER BY slots, last_served_at) AS place FROM offered
 ), picked AS MATERIALIZED (
-    SELECT id FROM offered ORDER BY turn, last_served_at LIMIT :limit
+    SELECT id
+      FROM ranked
+     WHERE place <= :limit
+       AND (slots = 1 OR slots <= :slots_per_free_one * (:limit - place))
 ), claimed AS (
     UPDATE job
        SET state = 'launching',
@@ -277,18 +294,33 @@ async def claim(
     worker: str,
     lease: timedelta,
     settle_window: timedelta,
+    held_slots: Mapping[str, int] | None = None,
 ) -> list[ClaimedJob]:
-    """Claim up to `limit` due jobs, and open a run for each; the longest unserved subject is first.
+    """Claim up to `limit` due jobs, and open a run for each.
+
+    Those with the fewest slots are first, and of those with as many the longest unserved. Nobody
+    gets so many that none is left for the next one who comes.
 
     Once this is committed the create request may have been sent, whatever happens to the worker.
 
     Args:
+        limit: how many slots the worker has free.
         lease: how long a run stays this worker's unless it renews.
         settle_window: how long no listing can prove that a run was never created.
+        held_slots: how many slots of this kind each subject holds at this worker; None if all are
+            free.
     """
+    held_slots = held_slots or {}
     rows = await tx.fetch(
         *_CLAIM.bind(
-            kind=kind, limit=limit, worker=worker, lease=lease, settle_window=settle_window
+            kind=kind,
+            limit=limit,
+            worker=worker,
+            lease=lease,
+            settle_window=settle_window,
+            holders=list(held_slots),
+            held_slots=list(held_slots.values()),
+            slots_per_free_one=_SLOTS_PER_FREE_ONE,
         )
     )
     return [ClaimedJob(**row) for row in rows]

@@ -1,5 +1,6 @@
 """What a worker does to jobs, as fixtures."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
 
@@ -40,10 +41,17 @@ def claim_jobs(database: Database) -> ClaimFactory:
         limit: int = 10,
         lease: timedelta = timedelta(minutes=1),
         settle: timedelta = timedelta(0),
+        held_slots: Mapping[str, int] | None = None,
     ) -> list[ClaimedJob]:
         async with database.transaction() as tx:
             return await run_launch.claim(
-                tx, kind, limit=limit, worker="w1", lease=lease, settle_window=settle
+                tx,
+                kind,
+                limit=limit,
+                worker="w1",
+                lease=lease,
+                settle_window=settle,
+                held_slots=held_slots,
             )
 
     return take

@@ -50,7 +50,7 @@ class BatchExecutor:
     kind = JobKind.BATCH
     is_call = True
     resumes = True
-    slots = 4
+    slots = 6
 
     def __init__(self, deps: ExecutorDeps) -> None:
         self._database = deps.database

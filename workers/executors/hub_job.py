@@ -28,7 +28,7 @@ class HubJobExecutor:
     kind = JobKind.HUB_JOB
     is_call = False
     resumes = False
-    slots = 8
+    slots = 12
 
     def __init__(self, hub: HubJobsClient) -> None:
         self._hub = hub

@@ -19,7 +19,7 @@ class InferenceExecutor:
     kind = JobKind.INFERENCE
     is_call = True
     resumes = False
-    slots = 32
+    slots = 48
 
     def __init__(self, caller: InferenceCaller) -> None:
         self._caller = caller

@@ -92,7 +92,7 @@ class SpaceExecutor:
     kind = JobKind.SPACE_CALL
     is_call = True
     resumes = False
-    slots = 16
+    slots = 24
 
     def __init__(self, hub: HubJobsClient, spaces_url: str, fetcher: Fetcher) -> None:
         self._hub = hub

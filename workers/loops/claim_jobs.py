@@ -1,5 +1,7 @@
 """The claim loop: takes as many due jobs as there are free slots, and runs an attempt of each."""
 
+from collections import Counter
+
 import structlog
 from anyio.abc import TaskGroup
 
@@ -21,7 +23,8 @@ class ClaimLoop:
     def __init__(self, worker: Worker, tasks: TaskGroup) -> None:
         self._worker = worker
         self._tasks = tasks
-        self._free_slots = {kind: executor.slots for kind, executor in worker.executors.items()}
+        self._held_slots = {kind: Counter[str]() for kind in worker.executors}
+        """How many slots of a kind each subject holds."""
 
     async def claim_due_jobs(self) -> bool:
         """Claim due jobs; true if there may be more for which a slot is free."""
@@ -31,7 +34,8 @@ class ClaimLoop:
         return any(results)
 
     async def _claim_for_executor(self, executor: Executor) -> bool:
-        free_slots = self._free_slots[executor.kind]
+        held_slots = self._held_slots[executor.kind]
+        free_slots = executor.slots - held_slots.total()
         if free_slots == 0:
             return False
         worker, settings = self._worker, self._worker.settings
@@ -47,12 +51,13 @@ class ClaimLoop:
                 worker=worker.name,
                 lease=settings.lease,
                 settle_window=settings.settle,
+                held_slots=held_slots,
             )
             if claims:
                 hit_failpoint("claim.written")
         if claims:
             hit_failpoint("claim.committed")
-        self._free_slots[executor.kind] -= len(claims)
+        held_slots.update(claim.subject_id for claim in claims)
         for claim in claims:
             self._tasks.start_soon(self._run_attempt, executor, claim, claimed_at)
         return len(claims) == free_slots
@@ -65,5 +70,5 @@ class ClaimLoop:
             except Exception:  # one attempt must not end the others; its lease will lapse
                 log.exception("attempt.broken")
             finally:
-                self._free_slots[executor.kind] += 1
+                self._held_slots[executor.kind] -= Counter([claim.subject_id])
                 self._worker.events.claim.set()

@@ -176,8 +176,8 @@ TRANSITION_GUARDS: Final = (
         run_launch,
         test_fair_claims,
         longest_unserved_goes_first=(
-            "ORDER BY last_served_at\n     LIMIT :limit\n       FOR",
-            "ORDER BY last_served_at DESC LIMIT :limit FOR",
+            "ORDER BY last_served_at\n     LIMIT :limit +",
+            "ORDER BY last_served_at DESC LIMIT :limit +",
         ),
         service_is_remembered=(
             "last_served_at = clock_timestamp()",
@@ -185,6 +185,8 @@ TRANSITION_GUARDS: Final = (
         ),
         claim_stays_within_the_room=("least(served.room, :limit)", ":limit"),
         claim_wants_room=("AND active < max_active\n       ", ""),
+        claim_leaves_a_slot=("slots <= :slots_per_free_one * (:limit - place)", "true"),
+        claim_looks_beyond_holders=(" + cardinality(:holders::text[])", ""),
         claim_waits_while_the_subject_is_quiet=("AND next_launch_at <= now()", ""),
         claim_waits_until_the_job_is_due=(
             "AND kind = :kind\n             AND due_at <= now()",
