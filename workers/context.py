@@ -1,8 +1,8 @@
 """The state of one worker process: its connections, its executors, and the events of its loops."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,12 +60,11 @@ class Worker:
     """Set when the worker is told to stop."""
     events: LoopEvents = field(default_factory=LoopEvents)
 
-    @asynccontextmanager
-    async def shutdown_transaction(self) -> AsyncGenerator[Transaction]:
-        """Yield a transaction in which a cancelled step hands its rows back, if there is time.
+    async def hand_back(self, write: Callable[[Transaction], Awaitable[object]]) -> None:
+        """Let a cancelled step hand its rows back in a transaction, if there is time.
 
         If it cannot be written, another worker takes the rows over when the lease lapses.
         """
         with suppress(Unavailable), anyio.move_on_after(_SHUTDOWN_WRITE_SECONDS, shield=True):
             async with self.database.transaction() as tx:
-                yield tx
+                await write(tx)

@@ -98,8 +98,7 @@ async def run_attempt(
         await retry_transaction(database, partial(record, outcome=outcome))
         hit_failpoint("launch.settled")
     except anyio.get_cancelled_exc_class():
-        async with worker.shutdown_transaction() as tx:
-            await record(tx, outcome=outcome)
+        await worker.hand_back(partial(record, outcome=outcome))
         raise
 
 

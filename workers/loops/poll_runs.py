@@ -91,8 +91,9 @@ async def _poll_group(worker: Worker, lease: PollLease) -> None:
         # The group is due again when its lease lapses.
         log.warning("group.unobserved", namespace=lease.namespace, error=str(error))
     except anyio.get_cancelled_exc_class():
-        async with worker.shutdown_transaction() as tx:
-            await work_queues.postpone_poll(tx, lease, recheck_after=timedelta(0))
+        await worker.hand_back(
+            lambda tx: work_queues.postpone_poll(tx, lease, recheck_after=timedelta(0))
+        )
         raise
 
 

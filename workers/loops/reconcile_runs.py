@@ -102,8 +102,7 @@ async def _reconcile_run(worker: Worker, run: DueRun) -> None:
             # The run stays due: it is taken again when the lease of this step lapses.
             log.warning("run.unattended", error=str(error))
         except anyio.get_cancelled_exc_class():
-            async with worker.shutdown_transaction() as tx:
-                await work_queues.release_run_lease(tx, run.id)
+            await worker.hand_back(lambda tx: work_queues.release_run_lease(tx, run.id))
             raise
 
 
