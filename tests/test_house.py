@@ -28,7 +28,15 @@ BANNED_WORDS: Final = frozenset({"manager", "helper", "helpers", "util", "utils"
 BANNED_VERBS: Final = re.compile(r"_?(do|process|handle)_[a-z_]+")
 """Verbs that say nothing of what a function does."""
 OF_LIBRARIES: Final = frozenset(
-    {"do_GET", "do_POST", "do_PUT", "handle_request", "handle_async_request", "handle_starttag"}
+    {
+        "do_GET",
+        "do_POST",
+        "do_PUT",
+        "handle_request",
+        "handle_async_request",
+        "handle_starttag",
+        "handle_exit",
+    }
 )
 """Names that a library calls."""
 

@@ -3,7 +3,8 @@
 import asyncio
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio
 import structlog
@@ -14,6 +15,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from schema.common import log_config
 from schema.common.errors import HoldfastError, Unavailable
+from schema.common.process import shutdown
+from schema.common.process.background import run_in_background
 from schema.settings import Settings
 from workers.context import Worker
 from workers.loops import engine
@@ -32,24 +35,54 @@ async def run_worker(settings: Settings) -> None:
         signal_tasks.start_soon(_stop_on_signal, stop)
         while not stop.is_set():
             try:
-                async with build_worker(settings) as worker, anyio.create_task_group() as arq_tasks:
-                    arq_tasks.start_soon(_receive_wakeups, worker)
-                    await engine.run_loops(worker, stop)
-                    arq_tasks.cancel_scope.cancel()
+                await _run_once(settings, stop)
             except Unavailable as error:
                 log.warning("worker.waiting", error=str(error))
-                await anyio.sleep(_RETRY_PAUSE_SECONDS)
+                with anyio.move_on_after(_RETRY_PAUSE_SECONDS):
+                    await stop.wait()
         signal_tasks.cancel_scope.cancel()
+
+
+async def _run_once(settings: Settings, stop: anyio.Event) -> None:
+    async with AsyncExitStack() as resources:
+        async with _cut_off_by(stop):  # a database that hangs may not hold up the stop
+            worker = await resources.enter_async_context(build_worker(settings))
+        if stop.is_set():
+            return
+        arq_tasks = await resources.enter_async_context(anyio.create_task_group())
+        arq_tasks.start_soon(_receive_wakeups, worker, stop)
+        await engine.run_loops(worker, stop)
+        arq_tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _cut_off_by(stop: anyio.Event) -> AsyncGenerator[None]:
+    """Cancel the block as soon as `stop` is set."""
+    with anyio.CancelScope() as block:
+
+        async def cancel_block() -> None:
+            await stop.wait()
+            block.cancel()
+
+        async with run_in_background(cancel_block()):
+            yield
 
 
 async def _stop_on_signal(stop: anyio.Event) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
+            shutdown.end_within(shutdown.GRACE)
             stop.set()
             return
 
 
-async def _receive_wakeups(worker: Worker) -> None:
+async def _receive_wakeups(worker: Worker, stop: anyio.Event) -> None:
+    """Run arq until the worker stops."""
+    async with _cut_off_by(stop):
+        await _run_arq(worker)
+
+
+async def _run_arq(worker: Worker) -> None:
     """Run arq, and start it again whenever it fails: arq ends when Redis is lost, we do not."""
     is_disconnected = False
     while True:

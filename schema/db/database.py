@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Final, Protocol, Self, cast
 from uuid import UUID
 
+import anyio
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
@@ -36,6 +37,8 @@ _UNAVAILABLE_ERRORS: Final = (
 _COMMAND_TIMEOUT: Final = timedelta(seconds=30)
 """Longer than the server's own `statement_timeout`, which tells us more."""
 _ACQUIRE_TIMEOUT: Final = timedelta(seconds=5)
+_CLOSE_TIMEOUT: Final = timedelta(seconds=0.5)
+"""How long the pool may take to close; a server that hangs would never let it."""
 _IDLE_LIFETIME: Final = timedelta(minutes=1)
 
 
@@ -109,7 +112,8 @@ class Database:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._pool.close()
+        with anyio.move_on_after(_CLOSE_TIMEOUT.total_seconds()):
+            await self._pool.close()  # terminates what is left when it is cut off
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Transaction]:

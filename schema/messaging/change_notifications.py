@@ -23,8 +23,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from schema.common.background import run_in_background
 from schema.common.ids import JobChangeListener
+from schema.common.process.background import run_in_background
 from schema.messaging import redis as messaging_redis
 
 _CHANNEL: Final = "holdfast:moves"

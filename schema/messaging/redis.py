@@ -23,17 +23,21 @@ _CLOSED: Final = -math.inf
 _MAX_CONNECTIONS: Final = 16
 _POOL_TIMEOUT: Final = timedelta(seconds=1)
 """How long to wait for a connection of the pool."""
-_SOCKET_TIMEOUT: Final = timedelta(seconds=2)
+_CLOSE_TIMEOUT: Final = timedelta(seconds=0.5)
+"""How long a connection may take to close; a Redis that hangs would never see it closed."""
 
 
 @asynccontextmanager
 async def open_redis(url: str) -> AsyncGenerator[Redis]:
-    """Yield a client with a pool of its own; a connection opens when it is first needed."""
+    """Yield a client with a pool of its own; a connection opens when it is first needed.
+
+    Each caller has to bound its calls. The `socket_timeout` of redis 5 would do so by
+    `asyncio.wait_for`, which on Python 3.11 loses a cancel that comes just as a command was sent.
+    """
     pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
         url,
         max_connections=_MAX_CONNECTIONS,
         timeout=_POOL_TIMEOUT.total_seconds(),
-        socket_timeout=_SOCKET_TIMEOUT.total_seconds(),
         # One retry: each pooled connection may be to a Redis that has been restarted since.
         retry=Retry(NoBackoff(), 1),
         retry_on_error=[RedisConnectionError],
@@ -42,8 +46,9 @@ async def open_redis(url: str) -> AsyncGenerator[Redis]:
     try:
         yield redis
     finally:
-        await redis.aclose()
-        await pool.disconnect()
+        with anyio.move_on_after(_CLOSE_TIMEOUT.total_seconds()):
+            await redis.aclose()
+            await pool.disconnect()
 
 
 class CircuitOpen(Exception):

@@ -2,6 +2,7 @@
 
 import gc
 import socket
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -10,12 +11,13 @@ from starlette.applications import Starlette
 from typing_extensions import override
 
 from schema.common.http import LOOPBACK, open_listener
+from schema.common.process import shutdown
 from schema.settings import Settings
 from service.app import create_app
 from service.runtime.context import App
 
 _SHUTDOWN_GRACE_SECONDS: Final = 8
-"""The time for open requests to end; supervisors kill after ten seconds."""
+"""The time for open requests to end; the rest of the grace is for the connections."""
 
 _EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared, not bound
 
@@ -36,6 +38,13 @@ class UvicornServer(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(10_000, 20, 50)
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end, and end within the grace whatever a request or a connection waits for."""
+        if not self.should_exit:
+            shutdown.end_within(shutdown.GRACE)
+        super().handle_exit(sig, frame)
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

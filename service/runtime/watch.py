@@ -28,8 +28,8 @@ import anyio
 import structlog
 from typing_extensions import override
 
-from schema.common.background import run_in_background
 from schema.common.errors import Unavailable
+from schema.common.process.background import run_in_background
 from schema.jobs import changes
 from schema.jobs.changes import JobVersion
 from schema.messaging import change_notifications

@@ -87,7 +87,7 @@ async def run_batch(
         )
         stage.environment["HOLDFAST_ROUTER_URL"] = f"http://127.0.0.1:{port}"
         await lend_token(stage)
-        job_id = await _submit(stage, items, on_unknown)
+        job_id = await submit_batch(stage, items, on_unknown)
         snapshots = list[tuple[set[str], int]]()
         for kill in range(kills):
             place = _FAILPOINTS[kill % len(_FAILPOINTS)]
@@ -101,7 +101,8 @@ async def run_batch(
     return report
 
 
-async def _submit(stage: ScenarioContext, items: int, on_unknown: str) -> UUID:
+async def submit_batch(stage: ScenarioContext, items: int, on_unknown: str) -> UUID:
+    """Put a batch of so many items in the queue."""
     spec: dict[str, Any] = {
         "model": "local/echo",
         "timeout": 30,
@@ -150,7 +151,7 @@ async def _run_worker_until_killed(
     )
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while not worker.exit_code.done():
-        assert not await _is_over(stage, job_id), "too few items for so many kills"
+        assert not await is_over(stage, job_id), "too few items for so many kills"
         assert time.monotonic() < deadline, "the worker sends no more items"
         if not failpoint_name and len(_read_prompts(ledger)) >= enough:
             await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311  # as above
@@ -164,12 +165,13 @@ async def _run_worker_to_end(stage: ScenarioContext, job_id: UUID) -> None:
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         await asyncio.sleep(10 * _POLL_SECONDS)  # between two looks at what others do
-        if await _is_over(stage, job_id):
+        if await is_over(stage, job_id):
             break
     await worker.kill()
 
 
-async def _is_over(stage: ScenarioContext, job_id: UUID) -> bool:
+async def is_over(stage: ScenarioContext, job_id: UUID) -> bool:
+    """Tell whether a job is in a final state."""
     async with stage.database.transaction() as tx:
         state = await tx.fetchval("SELECT state FROM job WHERE id = $1", job_id)
     return JobState(state) in FINAL_STATES

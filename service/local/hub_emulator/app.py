@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import structlog
@@ -19,8 +20,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from typing_extensions import override
 
 from schema.common.http import LOOPBACK, open_listener
+from schema.common.process import shutdown
 from service.local.hub_emulator.buckets.routes import BucketRoutes
 from service.local.hub_emulator.buckets.store import BucketStore
 from service.local.hub_emulator.buckets.xet_store import XetStore
@@ -145,7 +148,17 @@ async def serve_hub_emulator(
     log.info(
         "hub.started", url=f"http://{LOOPBACK}:{listener.getsockname()[1]}", folder=str(folder)
     )
-    await uvicorn.Server(config).serve(sockets=[listener])
+    await _HubServer(config).serve(sockets=[listener])
+
+
+class _HubServer(uvicorn.Server):
+    """A server that ends within the grace, whatever a job of it waits for."""
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            shutdown.end_within(shutdown.GRACE)
+        super().handle_exit(sig, frame)
 
 
 async def _whoami(_: Request, user: LocalUser) -> Response:

@@ -2,9 +2,11 @@
 
 from typing import Final
 
+from schema.common.process import shutdown
 from schema.hub import client as hub_client
 from service.jobs import launch as job_launch
 from tests.mutants.mutant import mutants_in_file
+from tests.schema.common.process import test_shutdown
 from tests.service.mcp.tools import test_jobs as test_tool_jobs
 from tests.workers.attempts import test_run as test_attempt_run
 from tests.workers.hub import test_client as test_hub_client
@@ -46,6 +48,12 @@ WORKER_GUARDS: Final = (
             "except InDoubt:\n            in_doubt = True",
             "except InDoubt:\n            raise",
         ),
+    ),
+    *mutants_in_file(
+        shutdown,
+        test_shutdown,
+        overdue_process_is_ended=("os._exit(_OVERDUE_EXIT_CODE)", "return"),
+        kernel_ends_what_cannot_report=("signal.setitimer(", "max("),
     ),
     # One request, found again by its nonce.
     *mutants_in_file(

@@ -4,8 +4,8 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from schema.common.background import run_in_background
 from schema.common.errors import Conflict
+from schema.common.process.background import run_in_background
 
 
 async def test_what_the_body_raises_arrives_as_it_is() -> None:

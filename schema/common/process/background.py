@@ -28,7 +28,7 @@ async def run_in_background(*coroutines: Coroutine[Any, Any, None]) -> AsyncGene
         running = set(tasks)
         while running:
             # Again and again: a library that is cancelled at the wrong moment can lose the first
-            # one, and this process would wait for ever at its end.
+            # one (`asyncio.wait_for` of Python 3.11 does), and this would wait for ever.
             for task in running:
                 task.cancel()
             _, running = await asyncio.wait(running, timeout=_CANCEL_INTERVAL_SECONDS)

@@ -1,0 +1,1 @@
+"""The life of a process: work in its background, and its end."""

@@ -1,0 +1,1 @@
+"""Faults that an operator meets, each against real servers and processes."""
