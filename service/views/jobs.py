@@ -312,6 +312,8 @@ class AccountView(View):
     missing_scopes: list[str]
     namespaces: list[str]
     """Accounts that jobs can be launched as, their own first."""
+    more_namespaces: Detail[int]
+    """How many more there are, for which a reply has no room."""
     hold: Detail[str | None]
     """Why none of their jobs goes on for now."""
     open_jobs: Detail[int]

@@ -4,13 +4,17 @@ An amount that is not known is null, never 0.
 """
 
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
+
+from typing_extensions import override
 
 from schema.billing.budgets import BudgetStatus
-from schema.billing.pricing import HardwarePrices
-from schema.common.money import to_usd
+from schema.billing.pricing import HardwareFlavor, HardwarePrices
+from schema.common.money import format_usd, to_micro_usd, to_usd
 from service.views.base import Detail, View
 from service.views.job_cost import CostSummary
+from service.views.pages import EntryView, take_page
+from service.views.text import fit_text
 
 
 def usd_if_known(micro_usd: int | None) -> float | None:
@@ -37,7 +41,11 @@ class CostView(View):
         )
 
 
-class FlavorView(View):
+_MAX_FACT_BYTES: Final = 100
+"""Of a name or a size that the Hub writes; the longest that is known has 30."""
+
+
+class FlavorView(EntryView):
     """One kind of machine."""
 
     name: str
@@ -47,11 +55,33 @@ class FlavorView(View):
     usd_per_minute: Detail[float]
     usd_per_hour: float
 
+    @property
+    @override
+    def line(self) -> str:
+        price = f"{format_usd(to_micro_usd(self.usd_per_hour))}/h"
+        return f"{self.name}: {', '.join(filter(None, [price, self.cpu, self.ram, self.gpu]))}"
+
+    @classmethod
+    def from_flavor(cls, flavor: HardwareFlavor, price_micro_usd: int) -> Self:
+        """Show a flavor by the price of a minute."""
+        facts = {"cpu": flavor.cpu, "ram": flavor.ram, "gpu": flavor.gpu_summary}
+        return cls(
+            name=fit_text(flavor.name, _MAX_FACT_BYTES),
+            **{
+                name: None if fact is None else fit_text(fact, _MAX_FACT_BYTES)
+                for name, fact in facts.items()
+            },
+            usd_per_minute=to_usd(price_micro_usd),
+            usd_per_hour=to_usd(price_micro_usd * 60),
+        )
+
 
 class HardwareView(View):
     """The hardware that jobs can run on, the cheapest first."""
 
     flavors: list[FlavorView]
+    left_out: Detail[int]
+    """How many dearer ones there are for which a reply has no room."""
     as_of: Detail[datetime]
     stale: Detail[bool]
     """The prices may be out of date, because Hugging Face could not be reached."""
@@ -68,18 +98,12 @@ class HardwareView(View):
             and (max_micro_usd_per_hour is None or price * 60 <= max_micro_usd_per_hour)
             and (flavor.is_gpu or not gpu_only)
         ]
+        priced.sort(key=lambda pair: (pair[0], pair[1].name))
+        flavors = [FlavorView.from_flavor(flavor, price) for price, flavor in priced]
+        shown, _ = take_page(flavors, limit=len(flavors), default_limit=len(flavors))
         return cls(
-            flavors=[
-                FlavorView(
-                    name=flavor.name,
-                    cpu=flavor.cpu,
-                    ram=flavor.ram,
-                    gpu=flavor.gpu_summary,
-                    usd_per_minute=to_usd(price),
-                    usd_per_hour=to_usd(price * 60),
-                )
-                for price, flavor in sorted(priced, key=lambda pair: (pair[0], pair[1].name))
-            ],
+            flavors=shown,
+            left_out=len(flavors) - len(shown),
             as_of=prices.read_at,
             stale=prices.is_stale,
         )

@@ -50,6 +50,11 @@ def take_fitting_start(text: str, max_bytes: int) -> str:
     return text[:shortest]
 
 
+def take_fitting_texts(texts: Sequence[str], max_bytes: int) -> list[str]:
+    """Return the first texts that take so many bytes together at most."""
+    return take_fitting_end(texts[::-1], max_bytes)[::-1]
+
+
 def take_fitting_end(lines: Sequence[str], max_bytes: int) -> list[str]:
     """Return the last lines that take so many bytes together at most."""
     start = len(lines)

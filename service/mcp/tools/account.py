@@ -1,7 +1,7 @@
 """The tool that shows the caller's account, and what their token may do."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Final
 
 from mcp_types import CallToolResult
 
@@ -13,6 +13,11 @@ from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import READ_ONLY, McpTool, build_tool, tool_result
 from service.views.jobs import AccountView
 from service.views.money import MonthView
+from service.views.text import fit_text, take_fitting_texts
+
+_MAX_NAME_BYTES: Final = 1000
+_MAX_NAMESPACES_BYTES: Final = 8000
+"""What the organisations take, once as words and once as an object."""
 
 
 async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult, AccountView]:
@@ -26,20 +31,23 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
         month = await budgets.read_monthly_budget(
             tx, caller.subject_id, default_monthly_budget=app.monthly_budget_micro_usd
         )
+    name = fit_text(caller.name, _MAX_NAME_BYTES)
+    organisations = take_fitting_texts(caller.organisations, _MAX_NAMESPACES_BYTES)
     view = AccountView(
         subject_id=caller.subject_id,
-        name=caller.name,
+        name=name,
         token_kind=caller.token_kind,
         token_expires_at=caller.expires_at,
         scopes=sorted(caller.scopes),
         missing_scopes=sorted(set(Scope) - caller.scopes),
-        namespaces=[caller.name, *caller.organisations],
+        namespaces=[name, *organisations],
+        more_namespaces=len(caller.organisations) - len(organisations),
         hold=subject.hold,
         open_jobs=subject.open_jobs,
         month=MonthView.from_account(month),
     )
     permissions = " and ".join(view.scopes) or "nothing but looking"
-    sentence = f"{caller.name}, with a {_TOKEN_NAMES[caller.token_kind]} that allows {permissions}."
+    sentence = f"{name}, with a {_TOKEN_NAMES[caller.token_kind]} that allows {permissions}."
     if view.missing_scopes:
         sentence += f" It lacks {' and '.join(view.missing_scopes)}."
     if month.remaining_micro_usd is not None:
@@ -48,7 +56,9 @@ async def whoami(*, app: AppDep, caller: CallerDep) -> Annotated[CallToolResult,
 
 
 def _describe_account(view: AccountView) -> Iterator[str]:
-    yield f"Jobs can be launched as {', '.join(view.namespaces)}."
+    names, more = ", ".join(view.namespaces), view.more_namespaces
+    others = f" and {more:,} more of your organisations" if more else ""
+    yield f"Jobs can be launched as {names}{others}."
     if view.token_expires_at is not None:
         yield f"The token expires at {view.token_expires_at:%Y-%m-%d %H:%M} UTC."
     if view.hold is not None:

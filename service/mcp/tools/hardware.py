@@ -5,7 +5,7 @@ from typing import Annotated
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from schema.common.money import format_usd, to_micro_usd
+from schema.common.money import to_micro_usd
 from schema.common.text import format_count
 from service.mcp.dependencies import AppDep, CallerDep
 from service.mcp.tool import READ_ONLY, McpTool, build_tool, tool_result
@@ -28,14 +28,15 @@ async def list_hardware(
     view = HardwareView.from_price_list(
         prices, max_micro_usd_per_hour=max_micro_usd, gpu_only=gpu_only
     )
-    lines = [
-        f"{flavor.name}: {format_usd(to_micro_usd(flavor.usd_per_hour))}/h, "
-        f"{flavor.cpu}, {flavor.ram}" + (f", {flavor.gpu}" if flavor.gpu else "")
-        for flavor in view.flavors
-    ]
+    lines = [flavor.line for flavor in view.flavors]
     sentence = f"{format_count(len(lines), 'flavor')}, the cheapest first"
     if prices.is_stale:
         sentence += f", as of {prices.read_at:%Y-%m-%d %H:%M} UTC: Hugging Face does not answer"
+    if view.left_out:
+        sentence += (
+            f"; {view.left_out:,} dearer ones are left out: give gpu_only=true, or a max_price, "
+            "for fewer"
+        )
     return tool_result(f"{sentence}.", view, "\n".join(lines))
 
 

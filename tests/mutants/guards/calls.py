@@ -9,7 +9,8 @@ from service.jobs import dry_run, scopes
 from service.local import data_dir
 from service.mcp import error_hints, token_check
 from service.mcp import tool as mcp_tool
-from service.views import pages
+from service.mcp.tools import account
+from service.views import money, pages
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.specs import test_command
 from tests.service.auth import test_repository_scopes
@@ -100,6 +101,22 @@ CALL_GUARDS: Final = (
         a_dry_run_is_short_as_words=(
             "fit_text(written, _MAX_SPEC_BYTES, keeps_end=True)",
             "written",
+        ),
+    ),
+    *mutants_in_file(
+        money,
+        test_reply_sizes,
+        a_list_of_hardware_ends=(
+            "take_page(flavors, limit=len(flavors), default_limit=len(flavors))",
+            "(flavors, bool(take_page))",
+        ),
+    ),
+    *mutants_in_file(
+        account,
+        test_reply_sizes,
+        a_list_of_organisations_ends=(
+            "take_fitting_texts(caller.organisations, _MAX_NAMESPACES_BYTES)",
+            "caller.organisations",
         ),
     ),
     *mutants_in_file(

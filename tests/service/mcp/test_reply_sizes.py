@@ -8,7 +8,8 @@ from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from service.views.pages import DEFAULT_REPLY_BYTES, MAX_REPLY_BYTES
-from tests.support.factories import JobFactory
+from tests.support.factories import JobFactory, StartService
+from tests.support.hub.fake_hub import FakeHub
 from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver
 from tests.support.mcp.client import post_message
@@ -191,3 +192,53 @@ async def test_a_schedule_of_a_long_request_is_shown_in_short(
     assert preview["structuredContent"]["shortened"]
     assert "Each would be, shortened here: {" in preview["content"][1]["text"]
     assert created["structuredContent"]["schedule_id"] in created["content"][0]["text"]
+
+
+async def test_hardware_that_does_not_fit_is_counted(
+    start_service: StartService, fake_hub: FakeHub
+) -> None:
+    """And the sentence says how to ask for less."""
+    machine = {"cpu": "8 vCPU", "ram": LONG, "unitLabel": "minute"}
+    fake_hub.hardware = [
+        {"name": f"cpu-{number:03}", "unitCostMicroUSD": number, **machine} for number in range(400)
+    ]
+
+    with start_service() as url:
+        result, size = await read_reply(url, "list_hardware")
+        few, _ = await read_reply(url, "list_hardware", max_price=0.0003)
+
+    view = result["structuredContent"]
+    assert size <= DEFAULT_REPLY_BYTES
+    assert len(view["flavors"]) + view["left_out"] == 400
+    assert [flavor["name"] for flavor in view["flavors"][:2]] == ["cpu-000", "cpu-001"]
+    assert (
+        f"; {view['left_out']} dearer ones are left out: give gpu_only=true, or a max_price"
+        in (result["content"][0]["text"])
+    )
+    assert (len(few["structuredContent"]["flavors"]), few["structuredContent"]["left_out"]) == (
+        6,
+        0,
+    )
+    assert "left out" not in few["content"][0]["text"]
+
+
+async def test_organisations_that_do_not_fit_are_counted(
+    start_service: StartService, fake_hub: FakeHub
+) -> None:
+    """The account's own name is always among those shown."""
+    names = [f"org-{number:04}" for number in range(1000)]
+    fake_hub.whoami_by_token["hf_ada"]["orgs"] = [
+        {"name": name, "roleInOrg": "admin"} for name in names
+    ]
+
+    with start_service() as url:
+        result, size = await read_reply(url, "whoami")
+
+    view = result["structuredContent"]
+    assert size <= DEFAULT_REPLY_BYTES
+    assert view["namespaces"][:2] == ["ada", "org-0000"]
+    assert len(view["namespaces"]) + view["more_namespaces"] == 1001
+    assert (
+        f"and {view['more_namespaces']} more of your organisations."
+        in (result["content"][1]["text"])
+    )
