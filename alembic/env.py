@@ -2,10 +2,14 @@
 
 import asyncio
 import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Literal
 
+import asyncpg
+import structlog
 from alembic import context
-from sqlalchemy import Connection, NullPool
+from sqlalchemy import Connection, NullPool, event
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import AutoString
 
@@ -14,6 +18,14 @@ from schema.tables import METADATA
 # A transaction for each revision: one that fails or is killed leaves nothing behind, so it can be
 # repeated, and the revisions before it stay.
 COMMON = {"target_metadata": METADATA, "transaction_per_migration": True}
+
+# Advisory locks of the database. A migration holds TURN from its beginning to its end, so a second
+# one waits, and then finds nothing to do. Each of its transactions holds TRANSACTION as well: a
+# server notices only between two statements that a client was killed, and the turn is free by then.
+TURN = "(1752132708, 1)"
+TRANSACTION = "(1752132708, 2)"
+
+log = structlog.stdlib.get_logger()
 
 
 def render(kind: str, item: object, _: object) -> str | Literal[False]:
@@ -24,9 +36,32 @@ def render(kind: str, item: object, _: object) -> str | Literal[False]:
 
 
 def migrate(connection: Connection) -> None:
+    event.listen(connection, "begin", take_transaction)
     context.configure(connection=connection, render_item=render, **COMMON)
     with context.begin_transaction():
         context.run_migrations()
+
+
+def take_transaction(connection: Connection) -> None:
+    # In `public`, where the statements of every process look, whatever the login has set.
+    connection.exec_driver_sql("SET LOCAL search_path = public")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock{TRANSACTION}")
+
+
+@asynccontextmanager
+async def hold_turn(url: str) -> AsyncGenerator[None]:
+    # In a transaction: a pooler then keeps the connection for us, and the lock ends with both.
+    connection = await asyncpg.connect(url, statement_cache_size=0)
+    try:
+        await connection.execute("BEGIN")
+        for timeout in ("idle_in_transaction_session", "lock", "statement"):
+            await connection.execute(f"SET LOCAL {timeout}_timeout = 0")
+        if not await connection.fetchval(f"SELECT pg_try_advisory_xact_lock{TURN}"):
+            log.info("migration.waiting", reason="another one is at work in this database")
+            await connection.execute(f"SELECT pg_advisory_xact_lock{TURN}")
+        yield
+    finally:
+        await connection.close(timeout=5)
 
 
 async def main() -> None:
@@ -34,7 +69,7 @@ async def main() -> None:
     _, _, address = url.partition("://")
     # Without a pool the connection is closed with its block, also when a migration fails.
     engine = create_async_engine(f"postgresql+asyncpg://{address}", poolclass=NullPool)
-    async with engine.connect() as connection:
+    async with hold_turn(url), engine.connect() as connection:
         await connection.run_sync(migrate)
 
 

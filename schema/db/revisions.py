@@ -1,17 +1,20 @@
 """Revisions of the database: which one it is at, which one this code needs, and the upgrade."""
 
+import asyncio
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError
 
-from schema.common.errors import Unavailable
+from schema.common.errors import HoldfastError, Unavailable
 from schema.db.database import Transaction
+from schema.db.privileges import check_privileges
 
 _CAN_READ_VERSION: Final = "SELECT has_table_privilege(to_regclass('alembic_version'), 'SELECT')"
 _SCHEMA: Final = Path(__file__).resolve().parent.parent
@@ -26,6 +29,16 @@ def alembic_config(url: str | None = None) -> Config:
     )
     config.attributes["url"] = url
     return config
+
+
+class MigrationFailed(HoldfastError):
+    """The database refused a statement of a revision."""
+
+    def __init__(self, cause: BaseException | None) -> None:
+        super().__init__(
+            f"The database refused a statement ({type(cause).__name__}: {cause}). Nothing of that "
+            f"revision was kept. Mend the cause, then run `holdfast migrate` again."
+        )
 
 
 @cache  # the migrations do not change while a process runs
@@ -66,10 +79,30 @@ async def read_current_revision(tx: Transaction) -> str | None:
 def upgrade_to_revision(url: str, revision: str = "head") -> None:
     """Upgrade the database to a revision. Blocks, and runs an event loop of its own.
 
+    Each revision is one transaction: after an error, or when this process is killed, nothing is
+    left of the revision at hand, and the next upgrade begins with it.
+
     Raises:
+        MigrationFailed: with what the database says.
+        MissingPrivileges: the login may not do what the revisions do; nothing was changed.
         Unavailable: the database cannot be reached.
     """
     try:
+        asyncio.run(_check_privileges(url))
         command.upgrade(alembic_config(url), revision)
     except (OSError, asyncpg.PostgresConnectionError) as error:
         raise Unavailable("The database") from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise MigrationFailed(error) from error
+    except DBAPIError as error:
+        raise MigrationFailed(error.orig) from error
+
+
+async def _check_privileges(url: str) -> None:
+    connection = await asyncpg.connect(url, statement_cache_size=0)
+    try:
+        revision = await read_current_revision(cast("Transaction", connection))
+        if revision != head_revision():
+            await check_privileges(connection, is_migrated=revision is not None)
+    finally:
+        await connection.close()

@@ -2,8 +2,10 @@
 
 from typing import Final
 
+from schema.db import privileges
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.mutants.row_security import checks_nothing_of, shows_all_of
+from tests.operate import test_killed_migrations, test_migrate_privileges
 from tests.schema import test_interrupted_migrations
 from tests.schema.accounts import test_row_security
 from tests.schema.db import test_migrations
@@ -114,6 +116,22 @@ MIGRATION_GUARDS: Final = (
             '"transaction_per_migration": True',
             '"transaction_per_migration": False',
         ),
+    ),
+    *mutants_in_file(
+        ALEMBIC / "env.py",
+        test_killed_migrations,
+        migrations_take_turns=("async with hold_turn(url), engine", "async with engine"),
+        a_killed_migration_is_waited_for=(
+            "    event.listen(connection",
+            "    (lambda *_: None)(connection",
+        ),
+    ),
+    *mutants_in_file(
+        privileges,
+        test_migrate_privileges,
+        missing_roles_are_named=("    if absent:", "    if False:"),
+        missing_grants_are_named=("    if ungranted:", "    if False:"),
+        owners_are_compared=("if (owner := await", "if False and (owner := await"),
     ),
     *mutants_in_file(
         ALEMBIC / "versions/20261129_0001_baseline.py",

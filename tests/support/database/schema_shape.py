@@ -22,7 +22,12 @@ SELECT relname, 'persistence', relpersistence::text
 async def read_shape(url: str) -> set[tuple[str, ...]]:
     connection = await asyncpg.connect(url)
     try:
-        rows = await connection.fetch(READ_SHAPE)
+        return await read_shape_with(connection)
     finally:
         await connection.close()
+
+
+async def read_shape_with(connection: asyncpg.Connection) -> set[tuple[str, ...]]:
+    """Read it on a connection that is open already."""
+    rows = await connection.fetch(READ_SHAPE)
     return {tuple(row) for row in rows if row[0] != "alembic_version"}
