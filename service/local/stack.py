@@ -2,8 +2,9 @@
 
     lock ─▶ Valkey ─▶ Postgres ─▶ Hub ─▶ migrations ─▶ service + worker
 
-Each needs what is left of it, and they stop in the opposite order. Servers that the environment
-names (`HOLDFAST_DATABASE_URL`, `HOLDFAST_REDIS_URL`) are used and not started.
+Each needs what is left of it. They stop in the opposite order, service and worker at the same time.
+Servers that the environment names (`HOLDFAST_DATABASE_URL`, `HOLDFAST_REDIS_URL`) are used and not
+started.
 """
 
 import json
@@ -29,7 +30,7 @@ from service.local.data_dir import lock_data_dir
 from service.local.environment import child_environment, service_environment
 from service.local.last_start import LastStart
 from service.local.ports import start_on_stable_port
-from service.local.processes.child import Child
+from service.local.processes.child import Child, stop_side_by_side
 from service.local.processes.restart import RestartableServer, ServerRestarter
 from service.local.servers.postgres import Postgres
 from service.local.servers.valkey import Valkey
@@ -153,10 +154,10 @@ class Stack:
             server = self._create_child("service", self.environment, "serve", "--port", str(port))
             self._worker = self._create_child("worker", self.environment, "worker")
             with ExitStack() as children:
+                children.callback(stop_side_by_side, server, self._worker)
                 # Both before the wait: a service may not be ready before it has a worker.
-                for child in (server, self._worker):
-                    children.callback(child.stop)
-                    child.start()
+                server.start()
+                self._worker.start()
                 server.wait_until(lambda: _is_ready(port, server.pid), timeout=_START_TIMEOUT)
                 cleanup.push(children.pop_all())
             self._servers += [server, self._worker]

@@ -11,12 +11,21 @@ import psutil
 import pytest
 
 from service.local.errors import CannotStart
-from service.local.processes.child import Child
+from service.local.processes.child import Child, stop_side_by_side
 from service.local.processes.restart import ServerRestarter
 
 TIMEOUT = timedelta(seconds=10)
 SHORT_TIMEOUT = timedelta(milliseconds=50)
 ChildFactory = Callable[..., Child]
+STOPS_WITH_THE_OTHERS = """
+import pathlib, signal, time
+folder = pathlib.Path("{folder}")
+signal.signal(signal.SIGTERM, lambda *_: (folder / "told-{name}").touch())
+(folder / "ready-{name}").touch()
+while len(list(folder.glob("told-*"))) < 2:
+    time.sleep(0.01)
+(folder / "ended-{name}").touch()
+"""
 
 
 @pytest.fixture
@@ -81,6 +90,20 @@ def test_one_that_ignores_the_polite_signal_is_killed(child: ChildFactory, tmp_p
     program.stop()
 
     assert not process.is_running()
+
+
+def test_programs_that_stop_side_by_side_are_all_told_before_one_has_ended(
+    child: ChildFactory, tmp_path: Path
+) -> None:
+    """`up` may take as long to end as its slowest process, not as long as all of them."""
+    programs = [child(STOPS_WITH_THE_OTHERS.format(folder=tmp_path, name=n)) for n in range(2)]
+    for number, program in enumerate(programs):
+        program.start()
+        program.wait_until((tmp_path / f"ready-{number}").exists, timeout=TIMEOUT)
+
+    stop_side_by_side(*programs)
+
+    assert len(list(tmp_path.glob("ended-*"))) == len(programs)
 
 
 def test_a_step_that_fails_is_a_problem_and_one_that_succeeds_is_not(child: ChildFactory) -> None:
