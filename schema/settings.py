@@ -115,6 +115,12 @@ class Settings(BaseSettings):
     """How many calls of a subject may wait at a time, over all replicas."""
     monthly_budget_usd: Annotated[Decimal, Field(ge=0, le=1_000_000_000)] | None = None
     """What the jobs of a subject may cost in a calendar month (UTC); unset: without limit."""
+    metrics_token: SecretStr | None = None
+    """The bearer token for `/metrics` of the service; unset: there is no such page."""
+    worker_metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """The port at which a worker serves its metrics; unset: at none."""
+    worker_metrics_host: str = "127.0.0.1"
+    """The address of this machine at which it does."""
     failpoint: str | None = None
     """Where a crash test ends this process; see `schema.common.failpoints`."""
     call_bytes: Annotated[int, Field(ge=1024 * 1024, le=200 * 1024 * 1024)] = 20 * 1024 * 1024
@@ -129,6 +135,16 @@ class Settings(BaseSettings):
     def _check_vault_keys(cls, vault_keys: SecretStr) -> SecretStr:
         Vault.from_key_ring(vault_keys.get_secret_value())
         return vault_keys
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _check_metrics_token_is_long(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not re.fullmatch(r"[\x21-\x7e]{16,200}", token.get_secret_value()):
+            message = (
+                "write 16 to 200 letters, digits and signs, such as `openssl rand -hex 32` does"
+            )
+            raise ValueError(message)
+        return token
 
     @field_validator("allowed_origins", mode="before")
     @classmethod

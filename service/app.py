@@ -15,13 +15,15 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from schema.accounts.row_security import DatabaseRole
-from schema.accounts.vault import Vault
-from schema.common import failpoints, log_config
+from schema.accounts.vault import Secret, Vault
+from schema.common import failpoints
 from schema.common.durations import format_duration
 from schema.common.errors import Unavailable
+from schema.common.observability import log_config
 from schema.common.version import package_version
 from schema.db.database import Database
 from schema.hub.client import open_hub_client
+from schema.jobs.tables import JobKind
 from schema.messaging.change_notifications import open_change_publisher
 from schema.messaging.wakeups import open_wakeup_sender
 from schema.settings import Settings
@@ -36,6 +38,7 @@ from service.auth.token_verifier import TokenVerifier
 from service.database import TenantDatabase
 from service.http import downloads, health
 from service.http.cross_origin import allow_cross_origin
+from service.http.metrics import build_metrics_route
 from service.http.middleware import MAX_BODY_BYTES, McpEndpoint
 from service.http.rate_limit import RateLimiter, open_rate_limiter
 from service.http.trailing_slash import TrailingSlashMiddleware
@@ -59,6 +62,8 @@ from service.mcp.tools import (
     wait_for_jobs,
     workspaces,
 )
+from service.runtime.call_metrics import ServiceMetrics
+from service.runtime.call_observer import observe_calls
 from service.runtime.context import CURRENT_CALLER, App
 from service.runtime.price_cache import PriceCache
 from service.runtime.sealed_tokens import ConfirmationTokens, DownloadLinks, derive_keys
@@ -135,9 +140,12 @@ def assemble_app(
         yield web.state.app
 
     job_tasks = JobTasks(settings.retention)
+    metrics = ServiceMetrics(tools=[tool.name for tool in tools])
+    metrics.add_kinds(list(JobKind))
     server = _build_server(
         settings,
         provide_app,
+        metrics,
         tools,
         prompts,
         lambda: web.state.app,
@@ -152,7 +160,7 @@ def assemble_app(
     @asynccontextmanager
     async def lifespan(web: Starlette) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            opened = await stack.enter_async_context(_open_app(settings, urls))
+            opened = await stack.enter_async_context(_open_app(settings, urls, metrics))
             web.state.app = opened.app
             web.state.authenticator = opened.authenticator
             web.state.rate_limiter = opened.rate_limiter
@@ -182,10 +190,14 @@ def assemble_app(
         },
         allowed_origins=settings.allowed_origins,
         allow_browsing=settings.anonymous == "browse",
+        on_answer=metrics.count_answer,
     )
     mcp_route = allow_cross_origin(endpoint, urls.public, settings.allowed_origins)
     routes = [Route("/mcp", mcp_route), *metadata.routes(), *health.ROUTES, *downloads.ROUTES]
     routes += PROXY_ROUTES if has_proxy else []
+    if settings.metrics_token is not None:
+        token = Secret(settings.metrics_token.get_secret_value())
+        routes.append(build_metrics_route(metrics, token))
     web = Starlette(
         routes=routes, lifespan=lifespan, middleware=[Middleware(TrailingSlashMiddleware)]
     )
@@ -220,7 +232,9 @@ class _OpenedApp:
 
 
 @asynccontextmanager
-async def _open_app(settings: Settings, urls: _Urls) -> AsyncGenerator[_OpenedApp]:
+async def _open_app(
+    settings: Settings, urls: _Urls, metrics: ServiceMetrics
+) -> AsyncGenerator[_OpenedApp]:
     """Open the connections of the process, and build the App on them."""
     vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
     redis_url = str(settings.redis_url)
@@ -232,9 +246,12 @@ async def _open_app(settings: Settings, urls: _Urls) -> AsyncGenerator[_OpenedAp
             application_name=_APPLICATION_NAME,
             role=DatabaseRole.TENANT,
             on_job_changes=change_publisher.enqueue,
+            on_transitions=metrics.count_transitions,
         ) as database,
         open_wakeup_sender(redis_url) as wakeup_sender,
-        open_hub_client(urls.hub, connect_timeout=HUB_CONNECT_TIMEOUT) as hub,
+        open_hub_client(
+            urls.hub, connect_timeout=HUB_CONNECT_TIMEOUT, on_request=metrics.count_hub_request
+        ) as hub,
         open_rate_limiter(
             redis_url,
             tenant_database := TenantDatabase(database),
@@ -243,6 +260,7 @@ async def _open_app(settings: Settings, urls: _Urls) -> AsyncGenerator[_OpenedAp
         open_watch(redis_url, tenant_database) as watch,
         open_wait_slots(redis_url, limit=settings.waits) as wait_slots,
     ):
+        metrics.watch_pool(database.read_pool_usage)
         hub_accounts = HubAccountClient(hub)
         token_verifier = TokenVerifier(hub_accounts, tenant_database, vault)
         authenticator = await stack.enter_async_context(
@@ -296,6 +314,7 @@ async def _log_start(database: TenantDatabase) -> None:
 def _build_server(
     settings: Settings,
     lifespan: Any,
+    metrics: ServiceMetrics,
     tools: list[McpTool],
     prompts: Sequence[McpPrompt],
     get_app: Callable[[], App],
@@ -317,6 +336,7 @@ def _build_server(
         extensions=[TasksExtension(task_source)],
         cache_hints=_CACHE_HINTS,
         middleware=[
+            observe_calls(metrics),
             shorten_errors,
             reject_unknown_names(tools, prompts),
             hide_unusable_tools(tools),

@@ -13,8 +13,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from schema.common import log_config
 from schema.common.errors import HoldfastError, Unavailable
+from schema.common.observability import log_config
 from schema.common.process import shutdown
 from schema.common.process.background import run_in_background
 from schema.settings import Settings

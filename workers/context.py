@@ -1,6 +1,7 @@
 """The state of one worker process: its connections, its executors, and the events of its loops."""
 
 import asyncio
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import anyio
 
 from schema.accounts.vault import Vault
 from schema.common.errors import Unavailable
+from schema.common.observability.metrics import ProcessMetrics
 from schema.db.database import Database, Transaction
 from schema.settings import Settings
 from workers.executor import Executor
@@ -46,6 +48,20 @@ class LoopEvents:
     fire: AutoResetEvent = field(default_factory=AutoResetEvent)
 
 
+@dataclass(slots=True)
+class WorkerActivity:
+    """What a worker is doing, for its metrics."""
+
+    held_slots: defaultdict[str, Counter[str]] = field(
+        default_factory=lambda: defaultdict(Counter[str])
+    )
+    """How many slots of a kind each subject holds."""
+    lapses: Counter[str] = field(default_factory=Counter[str])
+    """Runs that it took over from others, by kind."""
+    swept_at: float = 0.0
+    """When it last looked through all queues, in seconds since 1970 by the clock of its machine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """One worker process."""
@@ -59,6 +75,8 @@ class Worker:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the worker is told to stop."""
     events: LoopEvents = field(default_factory=LoopEvents)
+    metrics: ProcessMetrics = field(default_factory=ProcessMetrics)
+    activity: WorkerActivity = field(default_factory=WorkerActivity)
 
     async def hand_back(self, write: Callable[[Transaction], Awaitable[object]]) -> None:
         """Let a cancelled step hand its rows back in a transaction, if there is time.

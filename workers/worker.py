@@ -19,8 +19,10 @@ from arq import func
 from schema.accounts import key_rotation
 from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
-from schema.common import failpoints, log_config
+from schema.common import failpoints
 from schema.common.errors import Conflict
+from schema.common.observability import log_config
+from schema.common.observability.metrics import ProcessMetrics
 from schema.db import revisions
 from schema.db.database import Database
 from schema.messaging import wakeups
@@ -50,6 +52,7 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
     failpoints.arm(settings.failpoint)
+    metrics = ProcessMetrics()
     async with (
         open_change_publisher(str(settings.redis_url)) as publisher,
         Database(
@@ -57,8 +60,11 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
             application_name=f"{_APPLICATION_NAME} {name}",
             role=DatabaseRole.WORKER,
             on_job_changes=publisher.enqueue,
+            on_transitions=metrics.count_transitions,
         ) as database,
-        open_hub_jobs_client(str(settings.hub_url), str(settings.router_url)) as hub,
+        open_hub_jobs_client(
+            str(settings.hub_url), str(settings.router_url), on_request=metrics.count_hub_request
+        ) as hub,
     ):
         async with database.transaction() as tx:
             revision = await revisions.read_revision_status(tx)
@@ -71,13 +77,17 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
         if lost := await key_rotation.count_lost_rows(database, vault):
             # Not fatal: what was sealed since can be opened, and the rest may be lost for good.
             log.error("vault.key_missing", rows=lost, remedy=key_rotation.describe_lost_rows(lost))
+        all_executors = executors.discover_executors(ExecutorDeps(hub, database, settings, vault))
+        metrics.watch_pool(database.read_pool_usage)
+        metrics.add_kinds(all_executors)
         yield Worker(
             name=name,
             settings=settings,
             database=database,
             vault=vault,
             hub=hub,
-            executors=executors.discover_executors(ExecutorDeps(hub, database, settings, vault)),
+            executors=all_executors,
+            metrics=metrics,
         )
 
 

@@ -17,6 +17,8 @@ from asyncpg.pool import PoolConnectionProxy
 
 from schema.common.errors import InDoubt, RoleRefused, Unavailable
 from schema.common.ids import JobChangeListener
+from schema.common.observability.metrics import PoolUsage
+from schema.common.observability.transitions import JobTransition, TransitionListener
 
 _UNAVAILABLE_ERRORS: Final = (
     OSError,
@@ -44,6 +46,8 @@ _IDLE_LIFETIME: Final = timedelta(minutes=1)
 
 _JOB_CHANGED_SQLSTATE: Final = "HFJOB"
 """The code of the notice that a trigger sends for a changed job; see `change_notifications.sql`."""
+_JOB_EVENT_SQLSTATE: Final = "HFEVT"
+"""The code of the notice that another one sends for each event of a job."""
 
 
 class Transaction(Protocol):
@@ -77,6 +81,7 @@ class Database:
         role: str | None = None,
         max_connections: int = 10,
         on_job_changes: JobChangeListener | None = None,
+        on_transitions: TransitionListener | None = None,
     ) -> None:
         """Prepare a pool; it connects when a transaction needs it.
 
@@ -86,8 +91,11 @@ class Database:
             role: which each connection takes on; None keeps that of the login.
             max_connections: of the pool.
             on_job_changes: called after a commit that changed jobs.
+            on_transitions: called after a commit with the events of jobs in it.
         """
         self._on_job_changes = on_job_changes
+        self._on_transitions = on_transitions
+        self._waiting = 0
         self._pool = asyncpg.create_pool(
             url,
             connect=_connect,
@@ -107,6 +115,16 @@ class Database:
             },
         )
 
+    def read_pool_usage(self) -> PoolUsage:
+        """Return how many connections there are, and how many transactions wait for one."""
+        size = self._pool.get_size()
+        return PoolUsage(
+            max_size=self._pool.get_max_size(),
+            size=size,
+            in_use=size - self._pool.get_idle_size(),
+            waiting=self._waiting,
+        )
+
     async def __aenter__(self) -> Self:
         await self._pool
         return self
@@ -124,10 +142,10 @@ class Database:
             InDoubt: it went away during the commit.
         """
         committing = False
-        versions: dict[UUID, int] = {}
+        changes = _JobChanges()
         try:
-            async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT.total_seconds()) as connection:
-                with _collect_job_versions(connection, versions):
+            async with self._acquire() as connection:
+                with changes.collect_from(connection):
                     async with connection.transaction():
                         # The proxy has the protocol's methods; its stubs type rows as their own.
                         yield cast("Transaction", connection)
@@ -138,26 +156,47 @@ class Database:
                     "The database", effect="whether this was done is not known"
                 ) from error
             raise Unavailable("The database", effect="nothing was done") from error
-        if versions and self._on_job_changes is not None:
-            self._on_job_changes(versions)
+        if changes.versions and self._on_job_changes is not None:
+            self._on_job_changes(changes.versions)
+        if changes.transitions and self._on_transitions is not None:
+            self._on_transitions(changes.transitions)
+
+    @asynccontextmanager
+    async def _acquire(self) -> AsyncGenerator[PoolConnectionProxy]:
+        """Lend a connection; whoever waits for one is counted."""
+        self._waiting += 1
+        try:
+            connection = await self._pool.acquire(timeout=_ACQUIRE_TIMEOUT.total_seconds())
+        finally:
+            self._waiting -= 1
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
 
 
-@contextmanager
-def _collect_job_versions(
-    connection: PoolConnectionProxy, versions: dict[UUID, int]
-) -> Generator[None]:
-    """Collect the notices of changed jobs that arrive on this connection."""
+class _JobChanges:
+    """What the notices of one transaction say about jobs."""
 
-    def collect(_: object, notice: asyncpg.PostgresLogMessage) -> None:
+    def __init__(self) -> None:
+        self.versions: dict[UUID, int] = {}
+        self.transitions: list[JobTransition] = []
+
+    @contextmanager
+    def collect_from(self, connection: PoolConnectionProxy) -> Generator[None]:
+        """Collect the notices that arrive on this connection."""
+        connection.add_log_listener(self._collect)
+        try:
+            yield
+        finally:
+            connection.remove_log_listener(self._collect)
+
+    def _collect(self, _: object, notice: asyncpg.PostgresLogMessage) -> None:
         if notice.sqlstate == _JOB_CHANGED_SQLSTATE:
             job_id, version = notice.message.split()
-            versions[UUID(job_id)] = int(version)
-
-    connection.add_log_listener(collect)
-    try:
-        yield
-    finally:
-        connection.remove_log_listener(collect)
+            self.versions[UUID(job_id)] = int(version)
+        elif notice.sqlstate == _JOB_EVENT_SQLSTATE:
+            self.transitions.append(JobTransition.model_validate_json(notice.message))
 
 
 async def _connect(*args: Any, **kwargs: Any) -> asyncpg.Connection:

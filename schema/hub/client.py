@@ -11,7 +11,8 @@ library's typed models drop fields that we need, and raise after a job has been 
     └── HubAmbiguous     sent, and then no answer, a 5xx or an unreadable answer
 """
 
-from collections.abc import AsyncGenerator, Collection, Generator
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Generator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from http import HTTPStatus
@@ -30,19 +31,27 @@ from huggingface_hub.utils._http import (
 )
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
+from typing_extensions import override
 
 from schema.accounts.vault import Secret
 from schema.common.http import make_reject_all_cookie_jar
+from schema.common.observability.metrics import OTHER, HubRequest
 from schema.common.version import package_version
 from schema.db.storable import to_storable
+from schema.hub.routes import find_route
 
 T = TypeVar("T")
+HubRequestListener = Callable[[HubRequest], None]
+"""Called for each request, when its response has begun or has failed to."""
 
 FLAVORS: Final = tuple(flavor.value for flavor in JobHardware)
 """The hardware that the Hub's own library knows of; only the Hub knows whether there is more."""
 
 AMBIGUOUS_STATUSES: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT})
 """A proxy's time-out, and a conflict that may be with ourselves."""
+_STATUSES: Final = frozenset(HTTPStatus)
+_RATE_LIMITS: Final = frozenset({"api", "pages", "resolvers"})
+"""The names of the limits that the Hub's documentation lists."""
 _CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 _HARDWARE_TIMEOUT: Final = timedelta(seconds=10)
 _HARDWARE_ADAPTER: Final = TypeAdapter(list[dict[str, Any]])
@@ -145,19 +154,62 @@ class HubClient:
 
 @asynccontextmanager
 async def open_hub_client(
-    hub_url: str, *, connect_timeout: timedelta = _CONNECT_TIMEOUT
+    hub_url: str,
+    *,
+    connect_timeout: timedelta = _CONNECT_TIMEOUT,
+    on_request: HubRequestListener | None = None,
 ) -> AsyncGenerator[HubClient]:
     """Open a client of the Hub."""
-    async with create_session(connect_timeout) as session:
+    async with create_session(connect_timeout, on_request=on_request) as session:
         yield HubClient(session, hub_url)
 
 
-def create_session(connect_timeout: timedelta = _CONNECT_TIMEOUT) -> httpx2.AsyncClient:
+class _Session(httpx2.AsyncClient):
+    """A session that tells its listener of each request."""
+
+    on_request: HubRequestListener | None = None
+
+    @override
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request; its listener hears how the response began."""
+        if self.on_request is None:
+            return await super().send(request, **options)
+        started, status = time.perf_counter(), "cancelled"
+        response: httpx2.Response | None = None
+        try:
+            response = await super().send(request, **options)
+            status = str(response.status_code) if response.status_code in _STATUSES else OTHER
+            return response  # noqa: TRY300  # an else would come after what finally does
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout):
+            status = "unreachable"
+            raise
+        except httpx2.TransportError:
+            status = "broken"
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            self.on_request(_describe_request(request, response, status, seconds))
+
+
+def _describe_request(
+    request: httpx2.Request, response: httpx2.Response | None, status: str, seconds: float
+) -> HubRequest:
+    route = find_route(request.method, request.url.path)
+    limits = None if response is None else parse_ratelimit_headers(response.headers)
+    if limits is None:
+        return HubRequest(route, status, seconds)
+    limit = limits.resource_type if limits.resource_type in _RATE_LIMITS else OTHER
+    return HubRequest(route, status, seconds, limit, limits.remaining, limits.reset_in_seconds)
+
+
+def create_session(
+    connect_timeout: timedelta = _CONNECT_TIMEOUT, *, on_request: HubRequestListener | None = None
+) -> httpx2.AsyncClient:
     """Create a session that follows no redirect and stores no cookie.
 
     It has no time-out but that of the connection: each request sets its own deadline.
     """
-    return httpx2.AsyncClient(
+    session = _Session(
         timeout=httpx2.Timeout(None, connect=connect_timeout.total_seconds()),
         limits=httpx2.Limits(max_connections=256, max_keepalive_connections=64),
         follow_redirects=False,
@@ -167,6 +219,8 @@ def create_session(connect_timeout: timedelta = _CONNECT_TIMEOUT) -> httpx2.Asyn
             "response": [async_hf_response_event_hook],
         },
     )
+    session.on_request = on_request
+    return session
 
 
 def parse_response(response: httpx2.Response, adapter: TypeAdapter[T]) -> T:

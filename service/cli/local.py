@@ -16,8 +16,8 @@ from rich.console import Console
 from schema.accounts import key_rotation
 from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
-from schema.common import log_config
 from schema.common.http import LOOPBACK
+from schema.common.observability import log_config
 from schema.db.database import Database
 from schema.settings import DEFAULT_PORT
 from service.cli import demo

@@ -20,8 +20,8 @@ from rich.console import Console
 from schema.accounts.key_rotation import RotationCounts, rotate_keys
 from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
-from schema.common import log_config
 from schema.common.errors import HoldfastError, Unavailable
+from schema.common.observability import log_config
 from schema.db import revisions
 from schema.db.database import Database
 from schema.settings import DEFAULT_PORT, Settings

@@ -5,7 +5,7 @@ POST? → Host, Origin, Content-Type → token → rate → at most 6 MiB → sc
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Final
@@ -71,6 +71,7 @@ class McpEndpoint:
         scope_finders: Mapping[str, ScopeFinder] | None = None,
         allowed_origins: tuple[str, ...] = (),
         allow_browsing: bool = False,
+        on_answer: Callable[[int], None] | None = None,
     ) -> None:
         """Assemble the endpoint.
 
@@ -83,7 +84,9 @@ class McpEndpoint:
             scope_finders: what a call of each tool needs, by its arguments (all of them).
             allowed_origins: whose pages may call, besides our own and those of this machine.
             allow_browsing: whether a caller may list without a sign-in.
+            on_answer: called with the status of each answer.
         """
+        self._on_answer = on_answer
         self._metadata = metadata
         self._allow_browsing = allow_browsing
         self._transport_security = TransportSecurityMiddleware(
@@ -96,6 +99,8 @@ class McpEndpoint:
         self._anonymous_app = RequestBodyLimitMiddleware(scope_check, _MAX_ANONYMOUS_BODY_BYTES)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        if self._on_answer is not None:
+            send = _with_status_listener(self._on_answer, send)
         if scope["method"] != "POST":
             # Stateless: there is no stream to GET, and no session to DELETE.
             refusal: Response | None = Response(
@@ -234,6 +239,17 @@ class _ScopeCheck:
 def _with_accept(scope: Connection, accept: str) -> Connection:
     headers = [(name, value) for name, value in scope["headers"] if name != b"accept"]
     return {**scope, "headers": [*headers, (b"accept", accept.encode("latin-1"))]}
+
+
+def _with_status_listener(on_answer: Callable[[int], None], send: Send) -> Send:
+    """Call a listener with the status of the response."""
+
+    async def send_and_tell(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            on_answer(message["status"])
+        await send(message)
+
+    return send_and_tell
 
 
 def _with_headers(headers: Mapping[str, str], send: Send) -> Send:

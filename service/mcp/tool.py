@@ -12,7 +12,6 @@ from inspect import cleandoc
 from types import UnionType
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 
-import structlog
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
@@ -48,6 +47,7 @@ from service.mcp.tool_schema import (
     shorten_input_schema,
     shorten_output_schema,
 )
+from service.runtime.call_observer import ERROR_META_KEY
 from service.runtime.context import CURRENT_CALLER, App, ScopeFinder
 from service.views.answers import shorten_json
 from service.views.text import count_json_bytes, fit_text
@@ -61,9 +61,6 @@ IDEMPOTENT_WRITE: Final = ToolAnnotations(
 DESTRUCTIVE: Final = ToolAnnotations(
     read_only_hint=False, destructive_hint=True, idempotent_hint=True
 )
-_ERROR_META_KEY: Final = "holdfast/error"
-
-log = structlog.stdlib.get_logger()
 
 
 def tool_result(
@@ -98,7 +95,7 @@ def raise_mcp_errors() -> Generator[None]:
         raise MCPError(
             code,
             f"{describe_refusal(failure)} {advice}".strip(),
-            {_ERROR_META_KEY: {"code": failure.code}},
+            {ERROR_META_KEY: {"code": failure.code}},
         ) from None
 
 
@@ -178,7 +175,6 @@ class McpTool(Tool):
         return None
 
     def _error_result(self, failure: HoldfastError, arguments: Mapping[str, Any]) -> CallToolResult:
-        log.info("tool.refused", tool=self.name, code=failure.code)
         call = (
             correct_call(
                 self.name, arguments, failure.corrections, self.fn_metadata.validate_arguments
@@ -197,7 +193,7 @@ class McpTool(Tool):
         return CallToolResult(
             content=[TextContent(type="text", text=f"{message} {hint.appended_text}".strip())],
             is_error=True,
-            _meta={_ERROR_META_KEY: error},
+            _meta={ERROR_META_KEY: error},
         )
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from schema.common import log_config
+from schema.common.observability import log_config
 from service.cli.server import serve
 from service.local.hub_emulator.app import create_hub_emulator
 from tests.crash.faulty_hub import Fault, FaultyHub

@@ -18,6 +18,7 @@ from schema.hub.client import (
     HubAmbiguous,
     HubClient,
     HubRejected,
+    HubRequestListener,
     as_hub_errors,
     create_session,
     parse_response,
@@ -118,9 +119,11 @@ class HubJobsClient(HubClient):
 
 
 @asynccontextmanager
-async def open_hub_jobs_client(hub_url: str, router_url: str) -> AsyncGenerator[HubJobsClient]:
+async def open_hub_jobs_client(
+    hub_url: str, router_url: str, *, on_request: HubRequestListener | None = None
+) -> AsyncGenerator[HubJobsClient]:
     """Open a client of the Hub and its Jobs API."""
-    async with create_session() as session:
+    async with create_session(on_request=on_request) as session:
         yield HubJobsClient(session, hub_url, router_url)
 
 

@@ -23,8 +23,7 @@ class ClaimLoop:
     def __init__(self, worker: Worker, tasks: TaskGroup) -> None:
         self._worker = worker
         self._tasks = tasks
-        self._held_slots = {kind: Counter[str]() for kind in worker.executors}
-        """How many slots of a kind each subject holds."""
+        self._held_slots = worker.activity.held_slots
 
     async def claim_due_jobs(self) -> bool:
         """Claim due jobs; true if there may be more for which a slot is free."""

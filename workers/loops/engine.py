@@ -15,6 +15,7 @@ up to a second later.
 """
 
 import random
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
@@ -30,7 +31,9 @@ from schema.jobs import dependencies as job_dependencies
 from workers.context import AutoResetEvent, Worker
 from workers.loops.claim_jobs import ClaimLoop
 from workers.loops.fire_schedules import fire_due_schedules
+from workers.loops.metrics_endpoint import serve_metrics
 from workers.loops.poll_runs import poll_runs
+from workers.loops.queue_metrics import WorkerCollector
 from workers.loops.reconcile_runs import reconcile_runs
 
 _PRUNE_INTERVAL: Final = timedelta(minutes=10)
@@ -52,6 +55,7 @@ async def run_loops(worker: Worker, stop: anyio.Event) -> None:
             clocks.start_soon(_run_sweeps, worker)
             clocks.start_soon(_run_pruning, worker)
             clocks.start_soon(_run_deadlines, worker)
+            clocks.start_soon(serve_metrics, worker.settings, WorkerCollector(worker))
             _start_loops(worker, ClaimLoop(worker, steps), steps, stop)
             await stop.wait()
             worker.stopping.set()
@@ -108,6 +112,7 @@ async def _sweep_once(worker: Worker) -> timedelta | None:
     """Wake the loops that have due rows, in case no wake-up came; return when more fall due."""
     async with worker.database.transaction() as tx:
         due = await work_queues.find_due_queues(tx)
+    worker.activity.swept_at = time.time()
     for is_due, event in (
         (due.queued, worker.events.claim),
         (due.runs, worker.events.reconcile),

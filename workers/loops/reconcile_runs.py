@@ -81,6 +81,7 @@ async def _settle_lapsed_run(worker: Worker, run: LapsedRun) -> None:
                 only_if_lapsed=True,
             )
     hit_failpoint("lapse.committed")
+    worker.activity.lapses[run.kind] += 1
     log.warning("lease.lapsed", run=str(run.run_id))
 
 

@@ -15,6 +15,27 @@ CREATE TRIGGER tell_of_move AFTER UPDATE ON job
     FOR EACH ROW EXECUTE FUNCTION tell_of_move();
 
 
+-- A notice for each event, on the same connection: what the log lines and the metrics of a process
+-- are made of, once the transaction is committed. A job ends with its first event in a final state.
+CREATE FUNCTION tell_of_event() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  moved job;
+BEGIN
+  SELECT * INTO moved FROM job WHERE id = NEW.job_id;
+  RAISE NOTICE USING ERRCODE = 'HFEVT', MESSAGE = jsonb_build_object(
+      'job_id', NEW.job_id, 'version', NEW.version, 'subject_id', moved.subject_id,
+      'kind', moved.kind, 'event', NEW.kind, 'state', NEW.state, 'reason', moved.reason,
+      'is_end', NEW.state IN ('succeeded', 'failed', 'cancelled') AND NOT EXISTS (
+          SELECT FROM job_event AS earlier
+           WHERE earlier.job_id = NEW.job_id AND earlier.version < NEW.version
+             AND earlier.state IN ('succeeded', 'failed', 'cancelled')));
+  RETURN NULL;
+END $$;
+
+CREATE TRIGGER tell_of_event AFTER INSERT ON job_event
+    FOR EACH ROW EXECUTE FUNCTION tell_of_event();
+
+
 -- The versions of jobs of several subjects. It acts for one subject after the other, so row-level
 -- security checks every row. It is not SECURITY DEFINER: it can do nothing that its caller could
 -- not do by acting for each subject in turn.

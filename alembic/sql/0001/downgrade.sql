@@ -13,7 +13,7 @@ DROP TABLE workspace;
 DROP TABLE audit_entry, call_window, credential, subject;
 
 DROP FUNCTION workers_connected(), read_handle(text), write_handle(text, uuid);
-DROP FUNCTION job_marks(text[], uuid[]), tell_of_move();
+DROP FUNCTION job_marks(text[], uuid[]), tell_of_move(), tell_of_event();
 DROP FUNCTION wipe_secrets(), settle_cost(), settle_waits();
 DROP FUNCTION append_only(), remote_run_guard(), job_guard();
 

@@ -16,8 +16,8 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 
-from schema.common import log_config
 from schema.common.errors import RateLimited
+from schema.common.observability import log_config
 from schema.db.database import Database
 from schema.messaging import redis as messaging_redis
 from service.database import TenantDatabase

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from schema.common import log_config
+from schema.common.observability import log_config
 from schema.common.process import shutdown
 from tests.support.paths import REPOSITORY
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schema.common import log_config
+from schema.common.observability import log_config
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What a process says of itself: its log lines, and its numbers."""
