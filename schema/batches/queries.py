@@ -31,7 +31,10 @@ HAVING count(*) > 0
 
 _LIST_ITEMS: Final = parse_statement(f"""
 SELECT position, custom_id, state, tries,
-       left(message, :max_chars) AS message,
+       CASE WHEN length(message) > :max_chars
+            THEN left(message, :max_chars / 2) || '…' || right(message, :max_chars / 2)
+            ELSE message END AS message,
+       coalesce(length(message) > :max_chars, false) AS is_message_cut,
        coalesce(reason, CASE state WHEN 'unknown' THEN 'outcome_unknown' END) AS reason,
        CASE WHEN length(written) <= :max_chars THEN result END AS result,
        CASE WHEN length(written) > :max_chars
@@ -72,6 +75,8 @@ class ItemStatus:
     tries: int
     reason: Reason | None
     message: str | None
+    """The beginning and the end of one that is longer than the limit."""
+    is_message_cut: bool
     result: dict[str, Any] | None
     """Its answer, unless that is longer than the limit."""
     excerpt: str | None
@@ -104,7 +109,11 @@ async def list_items(
     limit: int,
     max_result_chars: int,
 ) -> list[ItemStatus]:
-    """Return items of a batch of the subject, from position `start` on; long results are cut."""
+    """Return items of a batch of the subject, from position `start` on.
+
+    Args:
+        max_result_chars: how much is read of a result, and of a message, of each.
+    """
     rows = await tx.fetch(
         *_LIST_ITEMS.bind(
             subject_id=subject_id,

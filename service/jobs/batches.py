@@ -34,7 +34,7 @@ from service.auth.caller import Caller
 from service.views import job_summary
 from service.views.answers import describe_answer
 from service.views.base import Detail, View
-from service.views.text import count_json_bytes, take_fitting_start
+from service.views.text import count_json_bytes, fit_text, take_fitting_start
 
 ItemStateFilter = Literal["done", "failed", "unknown"]
 DEFAULT_PAGE_LIMIT: Final = 20
@@ -42,6 +42,8 @@ _PAGE_BYTES: Final = 12_000
 """Bytes of answers on a page, once as words and once as an object; its items share them evenly."""
 _MAX_PAGE_BYTES: Final = 30_000
 """Bytes of a page with all that is around the answers; what does not fit is on the next one."""
+_MAX_MESSAGE_BYTES: Final = 2000
+"""Of a message in the object; the words have more of it."""
 _MAX_ANSWER_CHARS: Final = 2**31 - 1
 _ORDINARY_ENDS: Final = (None, "stop", "eos_token")
 """A finish_reason that goes without saying."""
@@ -276,9 +278,12 @@ def _show_item(item: ItemStatus, query: ResultQuery, max_bytes: int) -> _ShownIt
     if item.result is not None:
         answer = _describe_item_answer(item.result, with_facts=query.limit == 1)
     # A failed item may have both: why, and what came back.
-    text = "\n".join(filter(None, [item.message, answer]))
+    message = item.message
+    if message is not None and query.limit > 1:  # of one item, the message is read on
+        message = fit_text(message, max_bytes // 2 if answer else max_bytes, keeps_end=True)
+    text = "\n".join(filter(None, [message, answer]))
     part = take_fitting_start(text[query.offset :], max_bytes)
-    ends_early = item.excerpt is not None or len(item.message or "") >= max_bytes
+    ends_early = item.excerpt is not None or item.is_message_cut or message != item.message
     is_cut = ends_early or query.offset + len(part) < len(text)
     fits = item.result is not None and count_json_bytes(item.result) <= max_bytes
     view = ItemView(
@@ -288,7 +293,8 @@ def _show_item(item: ItemStatus, query: ResultQuery, max_bytes: int) -> _ShownIt
         result=item.result if fits else None,
         excerpt=None if fits or item.state is not ItemState.DONE else part,
         reason=item.reason,
-        message=item.message,
+        message=item.message
+        and fit_text(item.message, min(max_bytes, _MAX_MESSAGE_BYTES), keeps_end=True),
     )
     reason = f" ({item.reason})" if item.reason else ""
     hint = f" … [cut: cursor={item.position}, limit=1 shows all]" if is_cut else ""

@@ -15,7 +15,7 @@ from schema.common.errors import Conflict, HoldfastError, Invalid, NotFound, Wor
 from schema.common.failpoints import hit_failpoint
 from schema.common.ids import HandleKind
 from schema.common.name_matching import did_you_mean
-from schema.common.text import short_repr, truncate
+from schema.common.text import short_repr
 from schema.db.database import Transaction
 from schema.jobs import lifecycle
 from schema.jobs import queries as job_queries
@@ -42,9 +42,15 @@ from service.views.jobs import (
     JobView,
     share_summary_bytes,
 )
+from service.views.text import fit_text
 
 _REASONS_EXPLAINED_BY_LOG: Final = frozenset({Reason.EXIT_NONZERO, Reason.OOM, Reason.TIMED_OUT})
 """Failures whose cause is likely to be at the end of the log."""
+_MAX_HANDLE_BYTES: Final = 60
+"""Of a handle that is none; one that is has 30."""
+_MAX_ERRORS_BYTES: Final = 6000
+"""Of why handles name no job; they share it."""
+_MIN_ERROR_BYTES: Final = 120
 
 
 async def read_job_view(tx: Transaction, app: App, caller: Caller, handle: str) -> JobView:
@@ -140,8 +146,13 @@ async def find_jobs(
     errors |= {handle: NotFound("job", handle) for handle in ids.keys() - readable.keys()}
     if len(job_handles) == 1 and errors:
         raise errors[job_handles[0]]
+    message_bytes = max(_MAX_ERRORS_BYTES // max(len(errors), 1), _MIN_ERROR_BYTES)
     return readable, [
-        HandleError(job_id=truncate(handle), code=errors[handle].code, message=str(errors[handle]))
+        HandleError(
+            job_id=fit_text(handle, _MAX_HANDLE_BYTES),
+            code=errors[handle].code,
+            message=fit_text(str(errors[handle]), message_bytes, keeps_end=True),
+        )
         for handle in dict.fromkeys(job_handles)
         if handle in errors
     ]

@@ -24,8 +24,13 @@ from service.views.answers import describe_answer, shorten_json
 from service.views.base import Detail, View
 from service.views.diagnosis.diagnose import Diagnosis, diagnose
 from service.views.files import FileView
-from service.views.jobs import LOG_TAIL_LINES, shorten_log_tail
-from service.views.text import count_json_bytes, take_fitting_end, take_fitting_start
+from service.views.jobs import (
+    LOG_TAIL_LINES,
+    MAX_SUMMARY_BYTES,
+    shorten_log_tail,
+    show_evidence,
+)
+from service.views.text import count_json_bytes, fit_text, take_fitting_end, take_fitting_start
 
 MAX_INLINE_FILE_BYTES: Final = 1024 * 1024
 """A larger picture or sound is only linked."""
@@ -35,8 +40,10 @@ _MAX_ANSWER_BYTES: Final = 12_000
 """Bytes of an answer, once as words and once as an object."""
 _MAX_LOG_BYTES: Final = 6000
 """The same, of the end of a log."""
-_MAX_FILES_BYTES: Final = 6000
-"""Bytes of the entries of files."""
+_MAX_FACTS_BYTES: Final = 2000
+"""Bytes of the short facts of an answer, on their line; of a batch, of its counts."""
+_MAX_FILES_BYTES: Final = 8000
+"""Bytes of files: as objects, in words, and as links."""
 
 
 class ResultView(View):
@@ -146,9 +153,11 @@ def _take_answer(stored: StoredResult, query: ResultQuery) -> _AnswerPart:
     if stored.result is None:
         return _AnswerPart("" if stored.items is None else stored.items.text, None)
     answer = describe_answer(stored.result)
+    facts = fit_text(answer.facts, _MAX_FACTS_BYTES)
     if stored.items is not None:
-        text = "\n".join(filter(None, [answer.facts, answer.body, stored.items.text]))
-        return _AnswerPart(text, stored.result)
+        body = fit_text(answer.body, _MAX_FACTS_BYTES)
+        text = "\n".join(filter(None, [facts, body, stored.items.text]))
+        return _AnswerPart(text, shorten_json(stored.result, _MAX_FACTS_BYTES))
     length, start = len(answer.body), query.offset
     if start and start >= length:
         raise Invalid(
@@ -161,10 +170,10 @@ def _take_answer(stored: StoredResult, query: ResultQuery) -> _AnswerPart:
     is_cut = end < length
     range_line = f"Characters {start} to {end} of {length}:" if start or is_cut else ""
     return _AnswerPart(
-        "\n".join(filter(None, [answer.facts, range_line, part])),
+        "\n".join(filter(None, [facts, range_line, part])),
         result,
         next_offset=end if is_cut else None,
-        is_whole=answer.is_whole and result is stored.result,
+        is_whole=answer.is_whole and facts == answer.facts and result is stored.result,
     )
 
 
@@ -180,7 +189,7 @@ def _take_file_page(
     room_bytes = _MAX_FILES_BYTES
     for file in chosen[start : start + query.limit]:
         view = FileView.from_file(file, links)
-        room_bytes -= count_json_bytes(view.model_dump(mode="json"))
+        room_bytes -= view.count_reply_bytes()
         if page and room_bytes < 0:
             break
         page.append((file, view))
@@ -229,9 +238,11 @@ def _build_view(
         kind=status.kind,
         state=status.state,
         reason=status.reason,
-        summary=job_summary.summarize_job(status, diagnosis),
+        summary=fit_text(
+            job_summary.summarize_job(status, diagnosis), MAX_SUMMARY_BYTES, keeps_end=True
+        ),
         next_step=_next_step(stored, answer, diagnosis, next_cursor),
-        evidence=diagnosis.evidence if diagnosis else [],
+        evidence=show_evidence(diagnosis),
         result=answer.result,
         next_offset=answer.next_offset,
         files=shown,

@@ -81,9 +81,10 @@ def parse_seen_versions(
                 'as {"job_…": 3, "job_…": 5}.'
             )
         return {job_ids[0]: since_version}
-    if unknown := sorted(since_version.keys() - set(job_ids)):
+    versions = {handle.strip(): version for handle, version in since_version.items()}
+    if unknown := sorted(versions.keys() - set(job_ids)):
         raise Invalid(f"since_version names {unknown[0]}, which is not one of job_ids.")
-    return since_version
+    return versions
 
 
 @dataclass(frozen=True, slots=True)

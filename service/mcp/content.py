@@ -33,7 +33,7 @@ def link_files(files: Iterable[FileView]) -> list[ResourceLink]:
     """Return a link to each file, with its type and its size."""
     return [
         ResourceLink(
-            uri=uri, name=file.name, mime_type=file.media_type or None, size=file.size_bytes
+            uri=uri, name=file.short_name, mime_type=file.media_type or None, size=file.size_bytes
         )
         for file in files
         if (uri := file.url or file.uri) is not None

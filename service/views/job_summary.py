@@ -6,7 +6,7 @@ from typing import Final, assert_never
 from schema.accounts.tables import Hold
 from schema.common import ids
 from schema.common.durations import format_duration
-from schema.common.text import shorten
+from schema.common.text import shorten, truncate
 from schema.jobs.dependencies import filter_waiting_parents
 from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import JobKind, JobState, Reason
@@ -124,7 +124,7 @@ def _describe_running(status: JobStatus) -> str:
         case "COMPLETED":
             return "Completed at Hugging Face; its outputs are being looked for."
         case stage:
-            return f"At Hugging Face, which calls its stage {stage}."
+            return f"At Hugging Face, which calls its stage {truncate(stage)}."
 
 
 def _describe_progress(status: JobStatus) -> str:

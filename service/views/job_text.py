@@ -8,9 +8,10 @@ from schema.common.money import format_usd, to_micro_usd
 from schema.common.text import shorten
 from service.views.jobs import JobView, ProgressView
 from service.views.money import CostView
-from service.views.text import end_sentence
+from service.views.text import end_sentence, fit_text
 
 _MAX_LABELS_CHARS: Final = 500
+_MAX_LABELS_BYTES: Final = 1000
 _SSH_SCHEME: Final = "ssh://"
 
 
@@ -40,7 +41,8 @@ def describe_facts(job: JobView) -> str:
         "rerun_of": job.rerun_of,
         "schedule_id": job.schedule_id,
         "after": ", ".join(job.after) or None,
-        "labels": shorten(_list_labels(job.labels), _MAX_LABELS_CHARS) or None,
+        "labels": fit_text(shorten(_list_labels(job.labels), _MAX_LABELS_CHARS), _MAX_LABELS_BYTES)
+        or None,
     }
     lines = [f"{job.job_id}: {_list_facts(state)}", _list_facts(origin)]
     return "\n".join(filter(None, lines))

@@ -4,6 +4,7 @@ Rows never leave the process; views do.
 """
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Self
 
@@ -18,13 +19,14 @@ from schema.common.text import shorten
 from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import JobState, Reason
 from service.views import job_summary, job_warnings
+from service.views.answers import shorten_json
 from service.views.base import Detail, View
 from service.views.diagnosis.diagnose import Diagnosis, diagnose
 from service.views.job_cost import summarize_cost
 from service.views.job_kinds import describe_kind
 from service.views.money import CostView, MonthView
 from service.views.pages import EntryView
-from service.views.text import fit_text, take_fitting_end
+from service.views.text import fit_text, take_fitting_end, take_fitting_texts
 
 LOG_TAIL_LINES: Final = 20
 _MAX_LOG_TAIL_BYTES: Final = 6000
@@ -34,6 +36,13 @@ BRIEF_SUMMARY_BYTES: Final = 400
 _MAX_SUMMARIES_BYTES: Final = 6000
 """Bytes of the summaries of jobs that were asked for by their handles; they share them."""
 _MIN_SUMMARY_BYTES: Final = 100
+MAX_SUMMARY_BYTES: Final = 3500
+MAX_EVIDENCE_BYTES: Final = 4000
+_MAX_MESSAGE_BYTES: Final = 2000
+_MAX_LABELS_BYTES: Final = 5000
+_MAX_ADDRESSES_BYTES: Final = 1500
+_MAX_WORDS_BYTES: Final = 500
+"""Of a title, a stage or an address, which are a few words."""
 _DIGEST_CHARS: Final = 12
 """So many characters of a digest tell the requests of one subject apart."""
 
@@ -44,6 +53,12 @@ class ProgressView(View):
     done: int | None = None
     total: int | None = None
     message: str | None = None
+
+    @classmethod
+    def from_stored(cls, progress: Mapping[str, Any]) -> Self:
+        """Show what an executor has reported."""
+        message = _fit_words(progress.get("message"))
+        return cls(done=progress.get("done"), total=progress.get("total"), message=message)
 
 
 class JobEntry(EntryView):
@@ -165,7 +180,7 @@ class JobView(JobEntry):
             namespace=status.namespace,
             flavor=status.flavor,
             timeout=job_summary.format_timeout(status),
-            labels=status.labels,
+            labels=shorten_json(status.labels, _MAX_LABELS_BYTES),
             rerun_of=status.rerun_of and ids.format_handle(HandleKind.JOB, status.rerun_of),
             schedule_id=status.schedule_id
             and ids.format_handle(HandleKind.SCHEDULE, status.schedule_id),
@@ -174,14 +189,16 @@ class JobView(JobEntry):
             ],
             digest=None if status.digest is None else status.digest.hex()[:_DIGEST_CHARS],
             attempt=status.attempt,
-            stage=status.stage,
-            message=status.message,
-            evidence=diagnosis.evidence if diagnosis else [],
+            stage=_fit_words(status.stage),
+            message=status.message and fit_text(status.message, _MAX_MESSAGE_BYTES, keeps_end=True),
+            evidence=show_evidence(diagnosis),
             warnings=job_warnings.list_warnings(status),
-            progress=None if status.progress is None else ProgressView(**status.progress),
+            progress=None if status.progress is None else ProgressView.from_stored(status.progress),
             status_as_of=_status_as_of(status),
-            exposed_urls=addresses["exposed"] if addresses else [],
-            ssh_url=addresses["ssh"] if addresses else None,
+            exposed_urls=take_fitting_texts(addresses["exposed"], _MAX_ADDRESSES_BYTES)
+            if addresses
+            else [],
+            ssh_url=_fit_words(addresses["ssh"]) if addresses else None,
         )
 
 
@@ -320,9 +337,19 @@ class AccountView(View):
     month: Detail[MonthView]
 
 
+def show_evidence(diagnosis: Diagnosis | None) -> list[str]:
+    """Return what the cause of a failure was recognised by, as far as a reply has room."""
+    evidence: list[str] = shorten_json(diagnosis.evidence if diagnosis else [], MAX_EVIDENCE_BYTES)
+    return evidence
+
+
 def share_summary_bytes(count: int) -> int:
     """Return how long the summary of each of so many jobs may be, in bytes of a reply."""
     return max(_MAX_SUMMARIES_BYTES // max(count, 1), _MIN_SUMMARY_BYTES)
+
+
+def _fit_words(text: str | None) -> str | None:
+    return None if text is None else fit_text(text, _MAX_WORDS_BYTES)
 
 
 def _diagnose(status: JobStatus, lines: list[NumberedLine] | None) -> Diagnosis | None:
@@ -340,8 +367,12 @@ def _entry_fields(status: JobStatus, hub_url: str, diagnosis: Diagnosis | None) 
         "reason": status.reason,
         "hold": None if wait is None else job_summary.effective_hold(status),
         "version": status.version,
-        "title": job_summary.job_title(status),
-        "summary": " ".join([job_summary.summarize_job(status, diagnosis), *warnings]),
+        "title": fit_text(job_summary.job_title(status), _MAX_WORDS_BYTES),
+        "summary": fit_text(
+            " ".join([job_summary.summarize_job(status, diagnosis), *warnings]),
+            MAX_SUMMARY_BYTES,
+            keeps_end=True,
+        ),
         "next_step": job_summary.suggest_next_step(status, diagnosis),
         "poll_after_seconds": None if wait is None else round(wait.total_seconds()),
         "workspace_id": workspace_id and ids.format_handle(HandleKind.WORKSPACE, workspace_id),
@@ -351,7 +382,7 @@ def _entry_fields(status: JobStatus, hub_url: str, diagnosis: Diagnosis | None) 
         "started_at": status.started_at,
         "finished_at": status.finished_at,
         "cost": CostView.from_cost(summarize_cost(status)),
-        "url": _job_url(status, hub_url),
+        "url": _fit_words(_job_url(status, hub_url)),
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from schema.common.name_matching import normalize_name
 from schema.jobs.dependencies import DependencyCondition
@@ -48,7 +48,7 @@ def _duration_validator(parse: Callable[[object], timedelta]) -> BeforeValidator
 Cursor = Annotated[str | None, EMPTY_IS_NONE]
 JobId = Annotated[str, Field(description="A handle, job_…")]
 JobIds = Annotated[
-    list[str],
+    list[Annotated[str, StringConstraints(strip_whitespace=True)]],
     BeforeValidator(to_list, json_schema_input_type=list[str] | str),
     Field(min_length=1, max_length=50, description="One handle, or up to 50."),
 ]

@@ -12,7 +12,7 @@ from typing import Any, Final, assert_never
 from schema.artifacts.log_store import NumberedLine
 from schema.common import ids
 from schema.common.durations import format_duration
-from schema.common.text import shorten
+from schema.common.text import shorten, truncate
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import JobKind, Reason
 from service.views.diagnosis import matching
@@ -51,6 +51,8 @@ _SPACE_MESSAGE_PREFIX: Final = "The Space "
 """How a message about a Space begins; it says more than any reason."""
 _MAX_EVIDENCE_CHARS: Final = 300
 _MAX_MISSING_OUTPUTS_CHARS: Final = 3000
+_MAX_NAME_CHARS: Final = 300
+"""How much of an image, a program or a model is repeated."""
 _CONTEXT_LINES: Final = 5
 """How many lines of the log above the telling line are worth reading."""
 
@@ -180,9 +182,9 @@ def _collect_facts(status: JobStatus) -> dict[str, Any]:
         "handle": _job_handle(status),
         "namespace": status.namespace,
         "flavor": spec.get("flavor") or "this hardware",
-        "image": spec.get("image") or "",
-        "program": next(iter(spec.get("command") or []), "its program"),
-        "model": spec.get("model") or "",
+        "image": truncate(spec.get("image") or "", _MAX_NAME_CHARS),
+        "program": truncate(next(iter(spec.get("command") or []), "its program"), _MAX_NAME_CHARS),
+        "model": truncate(spec.get("model") or "", _MAX_NAME_CHARS),
         "work": next(iter(_work_arguments(status)), ""),
         "again": format_retry_call(status),
         "more_time": _suggest_more_time(status),

@@ -8,7 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from schema.artifacts.log_store import NumberedLine
-from service.views.diagnosis.symptoms import LOG_SYMPTOMS, MESSAGE_SYMPTOMS, SPACE_SYMPTOMS, Symptom
+from schema.common.text import truncate
+from service.views.diagnosis.symptoms import (
+    LOG_SYMPTOMS,
+    MAX_GROUP_CHARS,
+    MESSAGE_SYMPTOMS,
+    SPACE_SYMPTOMS,
+    Symptom,
+)
 
 EXCEPTION_PATTERN: Final = (
     r"^(?:[A-Za-z_][A-Za-z0-9_]*\.)*[A-Za-z_][A-Za-z0-9_]*(?:Error|Exception|Interrupt)(?::|$)"
@@ -120,5 +127,6 @@ def repository_url(texts: Iterable[str]) -> str:
     for text in texts:
         if match := _REPOSITORY_NAME.search(text) or _REPOSITORY_URL.search(text):
             kind = f"{match['kind'].strip('/s')}s/" if match["kind"] else ""
-            return f"https://huggingface.co/{kind.removeprefix('models/')}{match['repo']}"
+            name = truncate(match["repo"], MAX_GROUP_CHARS)
+            return f"https://huggingface.co/{kind.removeprefix('models/')}{name}"
     return "its page at https://huggingface.co"

@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from schema.common.text import truncate
+
+MAX_GROUP_CHARS: Final = 200
+"""How much of a name in a log or a message is repeated."""
 LAUNCH_NEW_JOB: Final = "then launch a new job."
 """The end of a remedy that changes an argument which `retry_job` does not take."""
 
@@ -31,7 +35,10 @@ class Symptom:
     def match(self, text: str) -> Mapping[str, Any] | None:
         """Return the groups of the pattern in a text; None if it does not match."""
         match = re.search(self.pattern, text)
-        return None if match is None else match.groupdict(default="")
+        if match is None:
+            return None
+        groups = match.groupdict(default="")
+        return {name: truncate(group, MAX_GROUP_CHARS) for name, group in groups.items()}
 
 
 _PASS_TOKEN_REMEDY: Final = (

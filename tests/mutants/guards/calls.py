@@ -5,7 +5,7 @@ from typing import Final
 from schema.specs import command
 from service.cli import main as cli_main
 from service.http import cross_origin, messages
-from service.jobs import dry_run, scopes
+from service.jobs import batches, dry_run, scopes
 from service.local import data_dir
 from service.mcp import error_hints, token_check
 from service.mcp import tool as mcp_tool
@@ -16,6 +16,7 @@ from tests.schema.specs import test_command
 from tests.service.auth import test_repository_scopes
 from tests.service.cli import test_main as test_cli_main
 from tests.service.http import test_cross_origin, test_messages
+from tests.service.jobs import test_batches
 from tests.service.local import test_data_dir
 from tests.service.mcp import test_arguments, test_error_hints, test_reply_sizes, test_token_check
 
@@ -102,6 +103,15 @@ CALL_GUARDS: Final = (
             "fit_text(written, _MAX_SPEC_BYTES, keeps_end=True)",
             "written",
         ),
+    ),
+    *mutants_in_file(
+        batches,
+        test_batches,
+        a_message_is_read_to_its_end=(
+            "and query.limit > 1:  # of one",
+            "and query.limit > 0:  # of one",
+        ),
+        a_cut_message_is_said_to_be_cut=("item.is_message_cut or message != item.message", "None"),
     ),
     *mutants_in_file(
         money,

@@ -1,6 +1,7 @@
 """Many calls under one handle, over HTTP: asked for at once, read by page, run again in part."""
 
 import json
+import re
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -65,6 +66,34 @@ async def end_run(database: Database, run_id: UUID) -> None:
 
 def read_custom_ids(page: dict[str, Any]) -> list[str]:
     return [each["custom_id"] for each in page["items"]["items"]]
+
+
+async def test_of_a_long_message_the_beginning_and_the_end_are_shown(
+    service_url: str, database: Database
+) -> None:
+    """What a server answered often says at its end what was wrong; all of it is one call away."""
+    message = f"400: {'no ' * 20_000}such parameter"
+    job_id = (await launch(service_url))["job_id"]
+    run_id = await begin_batch(database)
+    outcome = ItemOutcome(1, ItemState.FAILED, 1, {"text": "é"}, Reason.INVALID_REQUEST, message)
+    async with database.transaction() as tx:
+        await batch_store.advance_items(tx, run_id, [outcome], after_position=3)
+
+    answer = await call_tool(service_url, "job_result", job_id=job_id)
+    page: dict[str, Any] = answer.structured_content or {}
+    [item] = page["items"]["items"]
+    read, offsets = "", ["0"]
+    while offsets:
+        part = await call_tool(
+            service_url, "job_result", job_id=job_id, cursor=1, limit=1, offset=int(offsets[0])
+        )
+        view: dict[str, Any] = part.structured_content or {}
+        read += answer_text(part).partition("(invalid_request): ")[2]
+        offsets = re.findall(r"offset=(\d+)\) for what follows", view["next_step"])
+
+    assert re.fullmatch(r"400: [no ]+…[no ]+such parameter", item["message"])
+    assert re.search(r"400: [no ]+…[no ]+such parameter\né … \[cut: cursor=1", answer_text(answer))
+    assert read == f"{message}\né"
 
 
 async def test_what_is_answered_so_far_is_read_by_page_while_it_runs(

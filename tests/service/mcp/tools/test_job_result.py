@@ -241,7 +241,8 @@ async def test_many_files_are_read_page_by_page(
     while True:
         answer = await call_tool(service_url, "job_result", **arguments)
         assert answer.structured_content is not None
-        seen += [link.name for link in find_links(answer)]
+        seen += [file["name"] for file in answer.structured_content["files"]]
+        assert len(find_links(answer)) == len(answer.structured_content["files"])
         assert count_text_bytes(answer) < MAX_REPLY_BYTES
         if (cursor := answer.structured_content["next_cursor"]) is None:
             break
