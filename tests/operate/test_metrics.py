@@ -1,5 +1,7 @@
 """The numbers of a real service and a real worker, scraped as a Prometheus does."""
 
+import json
+import re
 import socket
 from collections.abc import Generator
 from contextlib import suppress
@@ -12,15 +14,21 @@ import anyio
 import asyncpg
 import httpx2
 import pytest
+from ruamel.yaml import YAML
 
 from service.local.hub_emulator.users import find_user, load_users
 from service.local.ports import find_free_port
 from service.local.stack import Stack
 from tests.support.metrics import METRICS_TOKEN, Scrape, scrape
+from tests.support.paths import REPOSITORY
 from tests.support.polling import HTTP_TIMEOUT_SECONDS, eventually, wait_until
 
 pytestmark = [pytest.mark.xdist_group("metrics"), pytest.mark.timeout(180)]
 
+OPERATE_DOCS: Final = REPOSITORY / "docs" / "operate"
+METRICS_PAGE: Final = REPOSITORY / "docs" / "metrics.md"
+ANY_TIME_LABELS: Final = frozenset({"instance", "le"})
+"""Labels that Prometheus adds, or that are only in buckets."""
 CLAUDE: Final = "claude-code/2.1 (cli)"
 
 
@@ -272,3 +280,81 @@ async def test_a_worker_survives_whatever_its_port_is_sent(
 
     assert b"200 OK" not in answer
     assert (await scrape(metered.worker_url)).value("holdfast_database_up") == 1
+
+
+def read_rules() -> list[dict[str, Any]]:
+    """Return the alert rules."""
+    yaml: Any = YAML(typ="safe")  # untyped
+    rules: list[dict[str, Any]] = yaml.load(OPERATE_DOCS / "alerts.yaml")["groups"][0]["rules"]
+    return rules
+
+
+def read_expressions() -> dict[str, str]:
+    """Return each expression of the dashboard and of the alert rules, by its title."""
+    dashboard = json.loads((OPERATE_DOCS / "grafana-dashboard.json").read_text())
+    rules = read_rules()
+    panels = {
+        f"{panel['title']} {target['refId']}": target["expr"]
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+    }
+    return panels | {rule["alert"]: rule["expr"] for rule in rules}
+
+
+def test_each_panel_and_alert_says_which_question_it_answers() -> None:
+    """At night nobody remembers what a line on a dashboard was for."""
+    dashboard = json.loads((OPERATE_DOCS / "grafana-dashboard.json").read_text())
+    rules = read_rules()
+
+    descriptions = [panel["description"] for panel in dashboard["panels"]]
+    descriptions += [rule["annotations"]["description"] for rule in rules]
+
+    assert [text for text in descriptions if "?" not in text] == []
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def read_documented_names() -> tuple[set[str], set[str]]:
+    """Return the metrics and the labels in the table of the page about metrics."""
+    rows = re.findall(
+        r"^\| (`holdfast_.*)\|.*\|(.*)\|.*\|$", METRICS_PAGE.read_text(), re.MULTILINE
+    )
+    names: set[str] = set()
+    for cell, _ in rows:
+        first, *others = re.findall(r"`(\w+)`", cell)
+        prefix = first.removesuffix("_max_connections")
+        names |= {first, *(prefix + name if name[0] == "_" else name for name in others)}
+    return names, {label for _, cell in rows for label in re.findall(r"`(\w+)`", cell)}
+
+
+async def test_the_page_about_metrics_names_all_that_is_served(metered: MeteredStack) -> None:
+    """What is not written down is not used, and what is not there cannot be."""
+    pages = [await scrape(metered.stack.url), await scrape(metered.worker_url)]
+
+    served = {name for page in pages for name in find_families(page)}
+    labels = {label for page in pages for _, pairs in page.series for label, _ in pairs}
+    documented_names, documented_labels = read_documented_names()
+    assert {name for name in served if not name.endswith("_created")} == documented_names
+    assert labels <= documented_labels | ANY_TIME_LABELS
+
+
+def find_families(page: Scrape) -> list[str]:
+    """Return the names of the metrics of a page, with series or without."""
+    return re.findall(r"^# TYPE (\S+)", page.text, re.MULTILINE)
+
+
+def test_what_the_dashboard_and_the_alerts_ask_for_exists() -> None:
+    """A renamed metric makes an alert that never fires, and nobody notices."""
+    documented_names, documented_labels = read_documented_names()
+
+    for title, expression in read_expressions().items():
+        names = set(re.findall(r"holdfast_\w+", expression))
+        assert names, title
+        assert {name.removesuffix("_bucket") for name in names} <= documented_names, title
+        used = set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)", expression))
+        used |= {
+            label.strip()
+            for group in re.findall(r"by \(([^)]*)\)", expression)
+            for label in group.split(",")
+        }
+        assert used - ANY_TIME_LABELS <= documented_labels, title
+        assert expression.count("(") == expression.count(")"), title
