@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     """How long a worker may be silent before another takes over its work."""
     post_timeout: Duration = timedelta(seconds=30)
     """How long a create request may take, from its first byte to the end of the response."""
+    turn: Duration = timedelta(minutes=1)
+    """How long a batch may keep its slot while others wait for one; it goes on in its next turn."""
     settle: Duration = timedelta(minutes=10)
     """How long a create request may turn out to have been carried out although no run is listed."""
     sweep: Duration = timedelta(seconds=1)

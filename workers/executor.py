@@ -1,7 +1,8 @@
 """The interface of executors: the request they get, and the outcomes they can return."""
 
+import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, Self
 from uuid import UUID
@@ -72,7 +73,12 @@ class Unknown:
     message: str
 
 
-Outcome = Created | Completed | Rejected | RetryLater | TokenRejected | Unknown
+@dataclass(frozen=True, slots=True)
+class HandedBack:
+    """It stopped early because it was asked to; its next attempt goes on where it stopped."""
+
+
+Outcome = Created | Completed | Rejected | RetryLater | TokenRejected | Unknown | HandedBack
 
 
 ReportProgress = Callable[[JobProgress], None]
@@ -103,6 +109,8 @@ class ExecutionRequest:
     """How long a create request may take."""
     report_progress: ReportProgress
     """Reports progress, as often as you like: only the newest is written, every few seconds."""
+    hand_back: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when others wait for the slot: an executor that resumes stops as soon as it can."""
 
 
 class Executor(Protocol):

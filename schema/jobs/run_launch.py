@@ -16,7 +16,7 @@ from schema.db.database import Transaction
 from schema.db.sql import parse_statement
 from schema.jobs import run_end
 from schema.jobs.run_tables import RunAddresses
-from schema.jobs.tables import Reason
+from schema.jobs.tables import EventKind, Reason
 
 _SLOTS_PER_FREE_ONE: Final = 3
 """How many slots of a worker a subject may hold for each that is left free: three quarters of all.
@@ -241,7 +241,8 @@ WITH before AS MATERIALIZED (
            message = CASE WHEN refused.decides THEN :message ELSE job.message END,
            finished_at = CASE WHEN refused.decides AND :reason::text IS NOT NULL THEN now()
                               ELSE job.finished_at END,
-           tries = least(job.tries + 1, 50),
+           tries = CASE WHEN :event = 'handed_back' THEN job.tries
+                        ELSE least(job.tries + 1, 50) END,
            version = version + 1
       FROM refused
      WHERE job.id = refused.job_id
@@ -255,11 +256,29 @@ WITH before AS MATERIALIZED (
      WHERE subject.id = refused.subject_id
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
-    SELECT id, version, 'rejected', state, :worker, jsonb_build_object('message', :message::text)
+    SELECT id, version, :event::text, state, :worker,
+           jsonb_build_object('message', :message::text)
       FROM moved
 )
 SELECT count(*) FROM moved
 """)
+
+_FIND_WAITING_SUBJECTS: Final = """
+SELECT id
+  FROM subject
+ WHERE queued > 0
+   AND hold IS NULL
+   AND active < max_active
+   AND next_launch_at <= now()
+   AND EXISTS (
+           SELECT FROM job
+            WHERE job.subject_id = subject.id
+              AND job.state = 'queued'
+              AND job.kind = $1
+              AND job.due_at <= now())
+ ORDER BY last_served_at
+ LIMIT 50
+"""
 
 _FIND_LAPSED_RUNS: Final = """
 SELECT run.id AS run_id, run.kind, job.state AS job_state
@@ -423,8 +442,31 @@ async def mark_not_created(
             worker=worker,
             pause_subject_for=pause_subject_for,
             only_if_lapsed=only_if_lapsed,
+            event=EventKind.REJECTED,
         )
     )
+
+
+async def hand_back(tx: Transaction, run_id: UUID, *, message: str, worker: str) -> None:
+    """Queue a job again whose call ended early so that others get its slot; it counts as no try."""
+    await tx.fetchval(
+        *_MARK_NOT_CREATED.bind(
+            run_id=run_id,
+            reason=None,
+            message=message,
+            retry_after=timedelta(0),
+            worker=worker,
+            pause_subject_for=timedelta(0),
+            only_if_lapsed=False,
+            event=EventKind.HANDED_BACK,
+        )
+    )
+
+
+async def find_waiting_subjects(tx: Transaction, kind: str) -> list[str]:
+    """Return subjects with a job that a free slot would take, the longest unserved first."""
+    rows = await tx.fetch(_FIND_WAITING_SUBJECTS, kind)
+    return [row["id"] for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,6 +213,8 @@ class EventKind(StrEnum):
     CLAIMED = "claimed"
     BEGUN = "begun"
     REJECTED = "rejected"
+    HANDED_BACK = "handed_back"
+    """It stopped so that others get its slot, and is queued again."""
     UNCONFIRMED = "unconfirmed"
     BOUND = "bound"
     ABSENT = "absent"

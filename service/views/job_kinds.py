@@ -40,6 +40,8 @@ class KindDescription:
     """Whether its progress is still shown when it has ended."""
     is_call: bool = True
     """Whether it is one call, with no upstream job to list, watch or kill."""
+    resumes: bool = False
+    """Whether it goes on where it stopped when it is queued again."""
 
 
 _KINDS: Final[Mapping[str, KindDescription]] = {
@@ -83,6 +85,7 @@ _KINDS: Final[Mapping[str, KindDescription]] = {
         running_text="Its items are being sent to {model}.",
         succeeded_text="Succeeded: {model} was asked for each item.",
         shows_final_progress=True,
+        resumes=True,
     ),
 }
 _UNKNOWN_KIND: Final = KindDescription()

@@ -10,6 +10,7 @@ from schema.common.text import format_count
 from schema.jobs.dependencies import DependencyCondition, filter_waiting_parents
 from schema.jobs.queries import JobStatus
 from schema.jobs.tables import FINAL_STATES
+from service.views.job_kinds import describe_kind
 from service.views.text import format_rough_duration
 
 _SCHEDULING_WARNING_AFTER: Final = timedelta(minutes=10)
@@ -45,20 +46,24 @@ def describe_queued(status: JobStatus) -> str:
             return "Queued, but held: whoever runs this Holdfast has paused your jobs."
         case None if filter_waiting_parents(status.after):
             return f"Queued until {_describe_parents(status)}."
-        case None if status.tries:
-            refused = format_count(status.tries, "launch was", "launches in a row were")
-            return (
-                f"Queued again: {refused} turned away, and nothing was "
-                f"started. It is tried again by itself{_format_time_until(status, status.due_at)}."
-            )
-        case None if status.attempt:
-            return (
-                "Queued again: its first launch was never confirmed, so it is launched once more."
-            )
+        case None if status.attempt or status.tries:
+            return _describe_queued_again(status)
         case None | Hold.DEPENDENCY:
             return _describe_queue_position(status)
         case _:
             assert_never(status.hold)
+
+
+def _describe_queued_again(status: JobStatus) -> str:
+    if describe_kind(status.kind).resumes:
+        return "Queued again; it goes on where it stopped."
+    if status.tries:
+        refused = format_count(status.tries, "launch was", "launches in a row were")
+        return (
+            f"Queued again: {refused} turned away, and nothing was "
+            f"started. It is tried again by itself{_format_time_until(status, status.due_at)}."
+        )
+    return "Queued again: its first launch was never confirmed, so it is launched once more."
 
 
 def _describe_parents(status: JobStatus) -> str:

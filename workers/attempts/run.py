@@ -5,6 +5,7 @@ point of this module, the lease of the run lapses, and `workers.loops.reconcile_
 what became of the request.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -38,6 +39,7 @@ from workers.executor import (
     Created,
     ExecutionRequest,
     Executor,
+    HandedBack,
     Outcome,
     Rejected,
     RetryLater,
@@ -51,17 +53,25 @@ _MAX_RENEWAL_INTERVAL: Final = timedelta(seconds=5)
 """A renewal also shows that the job was cancelled, so even a long lease is renewed this often."""
 
 _MAX_MESSAGE_CHARS: Final = 2000
+_HANDED_BACK_MESSAGE: Final = "Others had waited for its place; it goes on where it stopped."
 _STOPPED_MESSAGE: Final = "The worker was stopped meanwhile."
 
 log = structlog.stdlib.get_logger()
 
 
 async def run_attempt(
-    worker: Worker, executor: Executor, claim: ClaimedJob, *, claimed_at: float
+    worker: Worker,
+    executor: Executor,
+    claim: ClaimedJob,
+    *,
+    claimed_at: float,
+    hand_back: asyncio.Event,
 ) -> None:
     """Carry out a claimed attempt; if the worker is stopped meanwhile, hand it back.
 
-    `claimed_at` is the time, by `boottime_seconds`, before the claim was committed.
+    Args:
+        claimed_at: the time, by `boottime_seconds`, before the claim was committed.
+        hand_back: set when others wait for the slot of an executor that resumes.
     """
     database = worker.database
     credential = await retry_transaction(
@@ -92,7 +102,7 @@ async def run_attempt(
         else:
             hit_failpoint("launch.unsent")
             outcome = Unknown(_STOPPED_MESSAGE)
-            answer = await _execute(worker, executor, claim, credential, secrets)
+            answer = await _execute(worker, executor, claim, credential, secrets, hand_back)
             outcome = redact_outcome(answer, Redactor(secrets, credential.token))
             hit_failpoint("launch.sent")
         await retry_transaction(database, partial(record, outcome=outcome))
@@ -142,20 +152,29 @@ async def record_outcome(
             await run_launch.mark_not_created(
                 tx, run_id, reason=None, message=message, worker=worker_name
             )
-        case Unknown(message) if executor.is_call:
-            await record_lost_call(
-                tx, run_id, may_repeat=executor.resumes, message=message, worker=worker_name
-            )
+        case HandedBack():
+            await run_launch.hand_back(tx, run_id, message=_HANDED_BACK_MESSAGE, worker=worker_name)
         case Unknown(message):
-            hit_failpoint("doubt.before")
-            await run_launch.mark_unconfirmed(
-                tx, run_id, cause=message, worker=worker_name, recheck_after=timedelta(seconds=1)
-            )
-            hit_failpoint("doubt.written")
-            worker.events.reconcile.set()
+            await _record_unknown(tx, worker, executor, run_id, message)
         case _:
             assert_never(outcome)
     log.info("attempt.settled", outcome=type(outcome).__name__)
+
+
+async def _record_unknown(
+    tx: Transaction, worker: Worker, executor: Executor, run_id: UUID, message: str
+) -> None:
+    if executor.is_call:
+        await record_lost_call(
+            tx, run_id, may_repeat=executor.resumes, message=message, worker=worker.name
+        )
+        return
+    hit_failpoint("doubt.before")
+    await run_launch.mark_unconfirmed(
+        tx, run_id, cause=message, worker=worker.name, recheck_after=timedelta(seconds=1)
+    )
+    hit_failpoint("doubt.written")
+    worker.events.reconcile.set()
 
 
 async def record_created(
@@ -266,6 +285,7 @@ async def _execute(
     claim: ClaimedJob,
     credential: DecryptedToken,
     secrets: Mapping[str, Secret],
+    hand_back: asyncio.Event,
 ) -> Outcome:
     """Send the one request of an attempt; abort a call whose lease cannot be renewed."""
     outcome: Outcome | None = None
@@ -280,6 +300,7 @@ async def _execute(
         secrets=secrets,
         request_timeout=worker.settings.post_timeout,
         report_progress=reporter,
+        hand_back=hand_back,
     )
     async with anyio.create_task_group() as group:
 
@@ -337,5 +358,5 @@ def redact_outcome(outcome: Outcome, redactor: Redactor) -> Outcome:
         case Completed(run_result) if run_result.message is not None:
             redacted = replace(run_result, message=redact(run_result.message))
             return replace(outcome, run_result=redacted)
-        case Created() | Completed():
+        case Created() | Completed() | HandedBack():
             return outcome

@@ -36,6 +36,7 @@ from workers.executor import (
     Completed,
     Created,
     ExecutionRequest,
+    HandedBack,
     Outcome,
     Rejected,
     RetryLater,
@@ -118,6 +119,8 @@ class BatchRunner:
 
     async def _run_until_done(self) -> None:
         while True:
+            if self._request.hand_back.is_set() and self._stop_outcome is None:
+                self._stop_outcome = HandedBack()
             free_slots = 0
             if self._stop_outcome is None:
                 free_slots = self._throttle.free_slots(len(self._calls), now=anyio.current_time())
@@ -216,8 +219,8 @@ class BatchRunner:
                 unknown = replace(failed, state=ItemState.UNKNOWN)
                 resend = self._spec.on_unknown == "repeat"
                 return self._retry_unless_exhausted(unknown) if resend else unknown
-            case Created():
-                raise AssertionError("a call has no id at the Hub")
+            case Created() | HandedBack():
+                raise AssertionError("a call has no id at the Hub, and is not interrupted")
             case _:
                 assert_never(outcome)
 

@@ -1,6 +1,11 @@
-"""The claim loop: takes as many due jobs as there are free slots, and runs an attempt of each."""
+"""The claim loop: takes as many due jobs as there are free slots, and runs an attempt of each.
 
+Where all slots are taken and others wait, an attempt that resumes hands its slot back after a turn.
+"""
+
+import asyncio
 from collections import Counter
+from dataclasses import dataclass, field
 
 import structlog
 from anyio.abc import TaskGroup
@@ -17,13 +22,25 @@ from workers.timing import boottime_seconds
 log = structlog.stdlib.get_logger()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Attempt:
+    """An attempt that is under way, and holds a slot."""
+
+    claim: ClaimedJob
+    claimed_at: float
+    """By `boottime_seconds`."""
+    hand_back: asyncio.Event = field(default_factory=asyncio.Event)
+    """Asks an executor that resumes to stop, because others wait for the slot."""
+
+
 class ClaimLoop:
-    """The attempts that one worker has under way, counted by kind."""
+    """The attempts that one worker has under way, by kind."""
 
     def __init__(self, worker: Worker, tasks: TaskGroup) -> None:
         self._worker = worker
         self._tasks = tasks
         self._held_slots = worker.activity.held_slots
+        self._attempts = {kind: set[_Attempt]() for kind in worker.executors}
 
     async def claim_due_jobs(self) -> bool:
         """Claim due jobs; true if there may be more for which a slot is free."""
@@ -36,6 +53,8 @@ class ClaimLoop:
         held_slots = self._held_slots[executor.kind]
         free_slots = executor.slots - held_slots.total()
         if free_slots == 0:
+            if executor.resumes:
+                await self._ask_for_slot(executor.kind)
             return False
         worker, settings = self._worker, self._worker.settings
         # Read before the claim commits, so that we never believe the lease to last longer than it
@@ -58,16 +77,44 @@ class ClaimLoop:
             hit_failpoint("claim.committed")
         held_slots.update(claim.subject_id for claim in claims)
         for claim in claims:
-            self._tasks.start_soon(self._run_attempt, executor, claim, claimed_at)
+            attempt = _Attempt(claim, claimed_at)
+            self._attempts[executor.kind].add(attempt)
+            self._tasks.start_soon(self._run_attempt, executor, attempt)
         return len(claims) == free_slots
 
-    async def _run_attempt(self, executor: Executor, claim: ClaimedJob, claimed_at: float) -> None:
+    async def _ask_for_slot(self, kind: str) -> None:
+        """Ask the longest attempt of whoever holds most to stop, if somebody waits who holds less.
+
+        One at a time: its slot is free before the next one is asked.
+        """
+        attempts, held_slots = self._attempts[kind], self._held_slots[kind]
+        longest_start = boottime_seconds() - self._worker.settings.turn.total_seconds()
+        long_attempts = [each for each in attempts if each.claimed_at <= longest_start]
+        if not long_attempts or any(attempt.hand_back.is_set() for attempt in attempts):
+            return
+        async with self._worker.database.transaction() as tx:
+            waiting = await run_launch.find_waiting_subjects(tx, kind)
+        chosen = min(
+            long_attempts, key=lambda each: (-held_slots[each.claim.subject_id], each.claimed_at)
+        )
+        if any(held_slots[subject] < held_slots[chosen.claim.subject_id] for subject in waiting):
+            chosen.hand_back.set()
+
+    async def _run_attempt(self, executor: Executor, attempt: _Attempt) -> None:
+        claim = attempt.claim
         job = ids.format_handle(ids.HandleKind.JOB, claim.job_id)
         with structlog.contextvars.bound_contextvars(job=job, attempt=claim.attempt):
             try:
-                await run_attempt(self._worker, executor, claim, claimed_at=claimed_at)
+                await run_attempt(
+                    self._worker,
+                    executor,
+                    claim,
+                    claimed_at=attempt.claimed_at,
+                    hand_back=attempt.hand_back,
+                )
             except Exception:  # one attempt must not end the others; its lease will lapse
                 log.exception("attempt.broken")
             finally:
+                self._attempts[executor.kind].remove(attempt)
                 self._held_slots[executor.kind] -= Counter([claim.subject_id])
                 self._worker.events.claim.set()

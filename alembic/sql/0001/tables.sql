@@ -199,8 +199,9 @@ CREATE TABLE job_event (
     CONSTRAINT fk_job_event_job_id_job
         FOREIGN KEY (job_id) REFERENCES job (id) ON DELETE CASCADE,
     CONSTRAINT ck_job_event_kind_known CHECK (kind IN (
-        'created', 'claimed', 'begun', 'rejected', 'unconfirmed', 'bound', 'absent', 'unwatched',
-        'surplus', 'stage', 'progressed', 'released', 'expired', 'ended', 'cancelled')),
+        'created', 'claimed', 'begun', 'rejected', 'handed_back', 'unconfirmed', 'bound', 'absent',
+        'unwatched', 'surplus', 'stage', 'progressed', 'released', 'expired', 'ended',
+        'cancelled')),
     CONSTRAINT ck_job_event_state_known CHECK (state IN (
         'queued', 'launching', 'running', 'succeeded', 'failed', 'cancelled'))
 );

@@ -155,8 +155,8 @@ TRANSITION_GUARDS: Final = (
         run_launch,
         test_races,
         claim_passes_a_locked_subject=(
-            "last_served_at\n     LIMIT :limit\n       FOR UPDATE SKIP LOCKED",
-            "last_served_at LIMIT :limit FOR UPDATE",
+            "FOR UPDATE OF subject SKIP LOCKED",
+            "FOR UPDATE OF subject",
         ),
         claim_passes_a_locked_job=(
             "least(served.room, :limit)\n             FOR UPDATE SKIP LOCKED",
@@ -187,7 +187,10 @@ TRANSITION_GUARDS: Final = (
         claim_wants_room=("AND active < max_active\n       ", ""),
         claim_leaves_a_slot=("slots <= :slots_per_free_one * (:limit - place)", "true"),
         claim_looks_beyond_holders=(" + cardinality(:holders::text[])", ""),
-        claim_waits_while_the_subject_is_quiet=("AND next_launch_at <= now()", ""),
+        claim_waits_while_the_subject_is_quiet=(
+            "AND next_launch_at <= now()\n       AND (held",
+            "AND (held",
+        ),
         claim_waits_until_the_job_is_due=(
             "AND kind = :kind\n             AND due_at <= now()",
             "AND kind = :kind",
@@ -264,7 +267,7 @@ TRANSITION_GUARDS: Final = (
     *mutants_in_file(
         run_launch,
         test_run_launch,
-        subjects_take_turns=("ORDER BY turn, last_served_at", "ORDER BY last_served_at"),
+        subjects_take_turns=("ORDER BY slots, last_served_at", "ORDER BY last_served_at"),
         claimed_event=(
             "('attempt', attempt)\n      FROM claimed",
             "('attempt', attempt) FROM claimed WHERE false",

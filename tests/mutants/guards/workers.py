@@ -4,17 +4,19 @@ from typing import Final
 
 from schema.common.process import shutdown
 from schema.hub import client as hub_client
+from schema.jobs import run_launch
 from service.jobs import launch as job_launch
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.common.process import test_shutdown
 from tests.service.mcp.tools import test_jobs as test_tool_jobs
 from tests.workers.attempts import test_run as test_attempt_run
+from tests.workers.batches import test_turns
 from tests.workers.hub import test_client as test_hub_client
 from tests.workers.hub import test_labels
 from tests.workers.loops import test_poll_runs, test_reconcile_runs, test_young_runs
 from workers.attempts import run as attempt_run
 from workers.executors import hub_job
-from workers.loops import poll_runs, reconcile_runs
+from workers.loops import claim_jobs, poll_runs, reconcile_runs
 
 WORKER_GUARDS: Final = (
     *mutants_in_file(
@@ -24,12 +26,12 @@ WORKER_GUARDS: Final = (
         lost_answer_is_not_asked_for_again=(
             (
                 "run_launch.mark_unconfirmed(\n"
-                "                tx, run_id, cause=message, worker=worker_name,"
+                "        tx, run_id, cause=message, worker=worker.name,"
                 " recheck_after=timedelta(seconds=1)\n"
             ),
             (
                 "run_launch.mark_not_created(\n"
-                "                tx, run_id, reason=None, message=message, worker=worker_name\n"
+                "        tx, run_id, reason=None, message=message, worker=worker.name\n"
             ),
         ),
         held_up_call_is_queued_again=(
@@ -39,6 +41,23 @@ WORKER_GUARDS: Final = (
         what_was_sent_is_handed_back_as_unclear=(
             "outcome = Unknown(_STOPPED_MESSAGE)",
             "outcome = outcome",
+        ),
+    ),
+    *mutants_in_file(
+        claim_jobs,
+        test_turns,
+        long_batch_hands_its_slot_back=("chosen.hand_back.set()", "pass"),
+        slot_is_kept_for_its_own_subject=(
+            "held_slots[subject] < held_slots[chosen.claim.subject_id]",
+            "True",
+        ),
+    ),
+    *mutants_in_file(
+        run_launch,
+        test_turns,
+        turn_is_no_try=(
+            "CASE WHEN :event = 'handed_back' THEN job.tries",
+            "CASE WHEN false THEN 0",
         ),
     ),
     *mutants_in_file(

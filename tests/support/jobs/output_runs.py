@@ -1,5 +1,6 @@
 """A job with outputs, taken step by step, and a local Hub of which some requests are refused."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from huggingface_hub import BucketFile, HfApi
@@ -64,7 +65,13 @@ class OutputRun:
 
     async def launch(self) -> None:
         executor = self.worker.executors[JobKind.HUB_JOB]
-        await run_attempt(self.worker, executor, self.claim, claimed_at=boottime_seconds())
+        await run_attempt(
+            self.worker,
+            executor,
+            self.claim,
+            claimed_at=boottime_seconds(),
+            hand_back=asyncio.Event(),
+        )
 
     async def complete(self) -> None:
         """Launch it, and wait until it is over at the Hub."""

@@ -98,7 +98,7 @@ async def claim_one(worker: Worker, kind: JobKind, lease: timedelta | None = Non
 async def run_claimed_job(worker: Worker, stub: StubExecutor) -> JobStatus:
     """Claim the one due job and carry it out; return where that left it."""
     claim = await claim_one(worker, stub.kind)
-    await run_attempt(worker, stub, claim, claimed_at=boottime_seconds())
+    await run_attempt(worker, stub, claim, claimed_at=boottime_seconds(), hand_back=asyncio.Event())
     return await read_status(worker, claim)
 
 
@@ -117,7 +117,9 @@ async def run_call(worker: Worker, stub: StubExecutor) -> AsyncGenerator[Claimed
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(
-                lambda: run_attempt(worker, stub, claim, claimed_at=boottime_seconds())
+                lambda: run_attempt(
+                    worker, stub, claim, claimed_at=boottime_seconds(), hand_back=asyncio.Event()
+                )
             )
             while not stub.requests:
                 await anyio.lowlevel.checkpoint()
@@ -285,7 +287,7 @@ async def test_a_worker_that_was_held_up_past_its_lease_sends_nothing(
     claim = await claim_one(worker, JobKind.HUB_JOB)
 
     long_ago = boottime_seconds() - worker.settings.lease.total_seconds()
-    await run_attempt(worker, stub, claim, claimed_at=long_ago)
+    await run_attempt(worker, stub, claim, claimed_at=long_ago, hand_back=asyncio.Event())
 
     assert stub.requests == []
     assert (await read_status(worker, claim)).state is JobState.QUEUED
@@ -391,7 +393,7 @@ async def test_a_call_that_was_held_up_past_its_lease_is_not_made_and_queued_aga
     worker = make_worker(stub)
     claim = await claim_one(worker, JobKind.INFERENCE, lease=timedelta(microseconds=1))
 
-    await run_attempt(worker, stub, claim, claimed_at=boottime_seconds())
+    await run_attempt(worker, stub, claim, claimed_at=boottime_seconds(), hand_back=asyncio.Event())
 
     assert stub.requests == []
     assert (await read_status(worker, claim)).state is JobState.QUEUED

@@ -2,123 +2,38 @@
 
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import anyio.to_thread
-import pytest
 from huggingface_hub import HfApi
 from starlette.responses import JSONResponse
 
-from schema.accounts import credentials
 from schema.accounts.tables import Hold
-from schema.accounts.vault import Secret, Vault
+from schema.accounts.vault import Vault
 from schema.batches import queries as batch_queries
-from schema.batches import store as batch_store
 from schema.batches.queries import ItemStatus
 from schema.batches.store import BatchCounts
 from schema.batches.tables import ItemState
 from schema.db.database import Database
 from schema.jobs import lifecycle
 from schema.jobs import queries as job_queries
-from schema.jobs.queries import JobStatus
 from schema.jobs.tables import Job, JobKind, JobState, Reason
-from schema.settings import Settings
-from schema.specs.batch import ItemRequest
 from tests.support.factories import JobFactory
-from tests.support.hub.model_router import RunningRouter, run_router
+from tests.support.hub.model_router import RunningRouter
 from tests.support.hub.scripted_hub import error_response
-from tests.support.polling import SHORT_INTERVAL, eventually
+from tests.support.jobs.batch_runs import (
+    BATCH_SPEC,
+    BatchFactory,
+    lend_token,
+    make_prompts,
+    run_to_end,
+    run_worker,
+    wait_for_calls,
+    wait_for_status,
+)
 from tests.support.subjects import ADA_ID
 from workers.context import Worker
-from workers.executor import ExecutorDeps
-from workers.executors import discover_executors
-from workers.hub.client import open_hub_jobs_client
-from workers.loops import engine
-
-BATCH_SPEC: dict[str, Any] = {"model": "local/echo", "timeout": 20, "concurrency": 4}
-BatchFactory = Callable[..., Awaitable[Job]]
-
-
-@pytest.fixture
-def running_router(tmp_path: Path) -> Generator[RunningRouter]:
-    with run_router(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def ada_router_token(
-    database: Database, vault: Vault, ada_id: str, running_router: RunningRouter
-) -> None:
-    """Ada has lent a token that the router takes."""
-    await lend_token(database, vault, running_router.token())
-
-
-async def lend_token(database: Database, vault: Vault, token: str) -> None:
-    async with database.transaction() as tx:
-        await credentials.save_credential(
-            tx, vault, subject_id=ADA_ID, name="ada", token=Secret(token), expires_at=None
-        )
-
-
-@pytest.fixture
-def submit_batch(database: Database, make_job: JobFactory, ada_router_token: None) -> BatchFactory:
-    """Queue a batch of Ada's; keyword arguments override its request."""
-
-    async def make(prompts: Sequence[str], **overrides: Any) -> Job:
-        inline = {"items": {"count": len(prompts), "origin": "test"}}
-        job = await make_job(kind=JobKind.BATCH, spec=BATCH_SPEC | inline | overrides)
-        items = [ItemRequest(prompt, {"inputs": prompt, "parameters": {}}) for prompt in prompts]
-        async with database.transaction() as tx:
-            await batch_store.add_items(tx, job.id, ADA_ID, items)
-        return job
-
-    return make
-
-
-@pytest.fixture
-async def worker(
-    database: Database,
-    vault: Vault,
-    make_settings: Callable[..., Settings],
-    running_router: RunningRouter,
-) -> AsyncGenerator[Worker]:
-    """A worker that is not at work yet."""
-    worker_settings = make_settings(sweep="50ms", lease="10s", post_timeout="5s")
-    async with open_hub_jobs_client(running_router.url, running_router.url) as hub:
-        executors = discover_executors(ExecutorDeps(hub, database, worker_settings, vault))
-        yield Worker("w1", worker_settings, database, vault, hub, executors)
-
-
-@asynccontextmanager
-async def run_worker(worker: Worker) -> AsyncGenerator[None]:
-    stop = anyio.Event()
-    async with anyio.create_task_group() as group:
-        group.start_soon(engine.run_loops, worker, stop)
-        try:
-            yield
-        finally:
-            stop.set()
-
-
-async def wait_for_status(
-    database: Database, job: Job, predicate: Callable[[JobStatus], bool]
-) -> JobStatus:
-    async def read_status() -> JobStatus:
-        async with database.transaction() as tx:
-            status = await job_queries.get_job_status(tx, ADA_ID, job.id)
-        assert status is not None
-        return status
-
-    return await eventually(read_status, predicate, interval=SHORT_INTERVAL)
-
-
-async def run_to_end(worker: Worker, job: Job) -> JobStatus:
-    async with run_worker(worker):
-        return await wait_for_status(worker.database, job, lambda status: status.is_settled)
 
 
 async def read_items(database: Database, job: Job) -> dict[str, ItemStatus]:
@@ -136,21 +51,8 @@ async def count_outcomes(database: Database, job: Job) -> BatchCounts:
     return stored
 
 
-async def wait_for_calls(router: RunningRouter, minimum: int) -> None:
-    """Wait until so many calls have come."""
-
-    async def count_calls() -> int:
-        return router.router.calls_by_prompt.total()
-
-    await eventually(count_calls, lambda count: count >= minimum, interval=SHORT_INTERVAL)
-
-
 def prompt_number(prompt: str) -> int:
     return int(prompt.removeprefix("say "))
-
-
-def make_prompts(count: int) -> list[str]:
-    return [f"say {number}" for number in range(count)]
 
 
 async def test_every_item_is_asked_for_once_and_answered(
