@@ -39,12 +39,12 @@ def expect_no_job_line(command: str | Sequence[str]) -> None:
     if isinstance(command, str) or (command and " " in command[0].strip()):
         lines = command if isinstance(command, str) else "\n".join(command)
         try:
-            found = find_command(lines, PREPARATIONS) or _NO_COMMAND
+            first_command = find_command(lines, PREPARATIONS) or _NO_COMMAND
         except UnmatchedQuotes:
             return  # whoever splits the line says so
     else:
-        found = read_words(command)
-    _expect_no_hub_command(found)
+        first_command = read_words(command)
+    _expect_no_hub_command(first_command)
 
 
 def expect_no_command_line(script: str) -> None:
@@ -54,13 +54,13 @@ def expect_no_command_line(script: str) -> None:
         ValueError: with the call that does the same.
     """
     try:
-        found = find_command(script, PREPARATIONS) or _NO_COMMAND
+        first_command = find_command(script, PREPARATIONS) or _NO_COMMAND
     except UnmatchedQuotes:
         raise _refuse("hf jobs or uv", f"its quotes do not match; {_EXAMPLE}") from None
-    _expect_no_hub_command(found)
-    if (uv_words := find_uv_words(found.words)) is not None:
-        form = build_uv_form(uv_words, read_variable_names(found.words))
-        raise _refuse("uv", f"{form}{_describe_followers(found)}")
+    _expect_no_hub_command(first_command)
+    if (uv_words := find_uv_words(first_command.words)) is not None:
+        form = build_uv_form(uv_words, read_variable_names(first_command.words))
+        raise _refuse("uv", f"{form}{_describe_followers(first_command)}")
 
 
 def expect_in_default_image(command: Sequence[str]) -> None:
@@ -70,30 +70,30 @@ def expect_in_default_image(command: Sequence[str]) -> None:
         ValueError: with the call that was meant.
     """
     position = shell_syntax.script_position(command)
-    found = FoundCommand(list(command), has_followers=False)
+    first_command = FoundCommand(list(command), has_followers=False)
     if position is not None and position < len(command):
         try:
-            found = find_command(command[position], SETTINGS) or _NO_COMMAND
+            first_command = find_command(command[position], SETTINGS) or _NO_COMMAND
         except UnmatchedQuotes:
             return  # the shell says so
-    _expect_no_hub_command(found)
-    if (uv_words := find_uv_words(found.words)) is not None:
+    _expect_no_hub_command(first_command)
+    if (uv_words := find_uv_words(first_command.words)) is not None:
         message = (
             f'{DEFAULT_IMAGE}, the image of a command that names none, has no uv; give image="'
             f'{UV_IMAGE}" with that command, or '
-            f"{build_uv_form(uv_words, read_variable_names(found.words))}"
-            f"{_describe_followers(found)}"
+            f"{build_uv_form(uv_words, read_variable_names(first_command.words))}"
+            f"{_describe_followers(first_command)}"
         )
         raise ValueError(message)
 
 
-def _expect_no_hub_command(found: FoundCommand) -> None:
-    if (hub_words := find_hub_words(found.words)) is not None:
-        raise _refuse("hf jobs", f"{build_hub_form(hub_words)}{_describe_followers(found)}")
+def _expect_no_hub_command(first_command: FoundCommand) -> None:
+    if (hub_words := find_hub_words(first_command.words)) is not None:
+        raise _refuse("hf jobs", f"{build_hub_form(hub_words)}{_describe_followers(first_command)}")
 
 
-def _describe_followers(found: FoundCommand) -> str:
-    return "; the commands behind it are left out" if found.has_followers else ""
+def _describe_followers(first_command: FoundCommand) -> str:
+    return "; the commands behind it are left out" if first_command.has_followers else ""
 
 
 def _refuse(program: str, advice: str) -> ValueError:

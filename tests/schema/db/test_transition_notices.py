@@ -54,13 +54,13 @@ async def test_each_event_of_a_job_is_told_once_and_one_of_them_is_its_end(
         )
         await run_end.end_run(tx, claimed.run_id, RunResult(JobState.CANCELLED, "X"), worker="w")
 
-    told = [(each.event, each.state, each.reason, each.is_end) for each in transitions]
-    assert told[:3] == [
+    facts = [(each.event, each.state, each.reason, each.is_end) for each in transitions]
+    assert facts[:3] == [
         ("created", "queued", None, False),
         ("claimed", "launching", None, False),
         ("rejected", "failed", "invalid_request", True),
     ]
-    assert told[3][0] == "surplus"
+    assert facts[3][0] == "surplus"
     assert [each.is_end for each in transitions].count(True) == 1
     assert {(each.subject_id, each.kind) for each in transitions} == {(ADA_ID, "hub_job")}
     assert {each.job_id for each in transitions} == {str(job.id)}

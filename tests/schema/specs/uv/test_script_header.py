@@ -64,8 +64,10 @@ def test_no_header_hands_over_the_token_of_the_caller(
     defaults = read_header_defaults(make_script('secrets = ["HF_TOKEN"]'), call)
 
     assert defaults.arguments == {}
-    asked = [note for note in defaults.notes if "give pass_token=true if it may have it." in note]
-    assert len(asked) == len(defaults.notes) == is_asked_for
+    requests = [
+        note for note in defaults.notes if "give pass_token=true if it may have it." in note
+    ]
+    assert len(requests) == len(defaults.notes) == is_asked_for
 
 
 def test_what_the_call_gives_wins_entry_by_entry() -> None:
