@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from schema.db import revisions
 from service.local.servers.postgres import Postgres
 from service.local.servers.valkey import Valkey
-from tests.crash.crash_matrix import CrashCase, build_matrix, find_failpoints
+from tests.crash.crash_matrix import POLICIES, CrashCase, build_matrix, find_failpoints
 from tests.crash.faulty_hub import Fault
 from tests.crash.processes import run_fork_server
 from tests.crash.report import write_report
@@ -79,7 +79,10 @@ def main() -> int:
     parser.add_argument(
         "--fault", action="append", type=Fault, choices=list(Fault), help="only this fault"
     )
-    parser.add_argument("--unknown", choices=["fail", "relaunch"], help="only this policy")
+    parser.add_argument("--unknown", choices=POLICIES, help="only this policy")
+    parser.add_argument(
+        "--times", type=int, default=1, help="how often each case is run, to find what is rare"
+    )
     parser.add_argument(
         "--soak", action="store_true", help="many launches and kills instead of the cases"
     )
@@ -92,7 +95,7 @@ def main() -> int:
     options = parser.parse_args()
     cases = [
         case
-        for case in build_matrix()
+        for case in build_matrix() * options.times
         if (not options.point or case.point in options.point)
         and (not options.fault or case.fault in options.fault)
         and (not options.unknown or case.unknown == options.unknown)

@@ -6,7 +6,9 @@ ledger of what was really created.
 
 import asyncio
 import json
+import time
 from collections import Counter
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -24,6 +26,11 @@ LISTING_LAG: Final = timedelta(seconds=0.8)
 LATE_ARRIVAL_SECONDS: Final = 4.0
 """Seconds until a request is carried out that was answered with 504: past the settle window."""
 CALM_PATH: Final = "/_crash/calm"
+"""Ends the fault, and waits for the requests that are still to be carried out."""
+ARRIVALS_PATH: Final = "/_crash/arrivals"
+"""Says which late requests were carried out, and after how long somebody listed them."""
+JUDGE_HEADER: Final = "x-crash-judge"
+"""Marks a request of the judge: it meets no fault, and is not what a worker has seen."""
 
 
 class Fault(StrEnum):
@@ -46,6 +53,19 @@ class Fault(StrEnum):
     REDIS_GONE = "redis_gone"
     POSTGRES_RESTARTED = "postgres_restarted"
     ZOMBIE = "zombie"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """The late requests that were carried out."""
+
+    unlisted_count: int
+    """How many no listing can have shown yet."""
+    listing_delays: list[float]
+    """Seconds until a listing could show the others."""
+
+
+NO_ARRIVALS: Final = Arrivals(0, [])
 
 
 class _CapturedAnswer:
@@ -71,6 +91,10 @@ class FaultyHub:
         self._fault = fault
         self._fault_counts: Counter[str] = Counter()
         self._late_requests: set[asyncio.Task[None]] = set()
+        self._unlisted_arrivals: list[float] = []
+        """When late requests were carried out that no listing has been answered since."""
+        self._listing_delays: list[float] = []
+        """Seconds from the others to the answer of the first listing that was begun since."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,10 +103,24 @@ class FaultyHub:
             self._fault = Fault.NONE
             await asyncio.gather(*self._late_requests)
             await Response("calm")(scope, receive, send)
-        elif (fault_app := self._choose_fault(_classify_request(scope))) is None:
+        elif scope["path"] == ARRIVALS_PATH:
+            arrivals = Arrivals(len(self._unlisted_arrivals), self._listing_delays)
+            await JSONResponse(asdict(arrivals))(scope, receive, send)
+        elif JUDGE_HEADER.encode() in dict(scope["headers"]):
             await self._hub(scope, receive, send)
         else:
-            await fault_app(scope, receive, send)
+            kind = _classify_request(scope)
+            arrivals_before = list(self._unlisted_arrivals)
+            fault_app = self._choose_fault(kind)
+            await (fault_app or self._hub)(scope, receive, send)
+            if kind == "list" and (fault_app is None or fault_app == self._delay_listing):
+                self._record_listing(arrivals_before)
+
+    def _record_listing(self, arrivals_before: list[float]) -> None:
+        for arrived_at in arrivals_before:
+            if arrived_at in self._unlisted_arrivals:
+                self._unlisted_arrivals.remove(arrived_at)
+                self._listing_delays.append(time.monotonic() - arrived_at)
 
     def _choose_fault(self, kind: str) -> ASGIApp | None:
         if kind == "list" and self._fault is Fault.LIST_LAG:
@@ -142,6 +180,7 @@ class FaultyHub:
                 LATE_ARRIVAL_SECONDS
             )  # the fault itself: a request that is carried out late
             await self._hub(scope, replay_body(body), _CapturedAnswer().send)
+            self._unlisted_arrivals.append(time.monotonic())
 
         self._late_requests.add(asyncio.create_task(arrive()))
         await _error_app(504)(scope, receive, send)

@@ -13,7 +13,7 @@ import httpx2
 from schema.billing.budgets import Rate
 from service.local.hub_emulator.users import LocalUser
 from tests.crash.crash_matrix import CrashCase
-from tests.crash.faulty_hub import Fault
+from tests.crash.faulty_hub import JUDGE_HEADER, Fault
 from tests.support.database.invariants import COUNTER_MISMATCHES
 from tests.support.polling import HTTP_TIMEOUT_SECONDS
 
@@ -46,7 +46,7 @@ async def audit_ledger(
     case: CrashCase,
 ) -> tuple[LedgerCounts, list[str]]:
     """Compare the rows with the Hub; return the counts, and each promise that was broken."""
-    ledger = await _list_hub_jobs(hub_url, user)
+    ledger = await list_hub_jobs(hub_url, user)
     connection = await asyncpg.connect(database_url)
     try:
         jobs = {row["id"]: row for row in await connection.fetch("SELECT * FROM job")}
@@ -68,12 +68,13 @@ async def audit_ledger(
     return LedgerCounts(len(handles), len(ledger), surplus, dict(states)), wrong
 
 
-async def _list_hub_jobs(hub: str, user: LocalUser) -> list[dict[str, Any]]:
+async def list_hub_jobs(hub: str, user: LocalUser) -> list[dict[str, Any]]:
     """Return every job that the Hub has ever made for the user, whether or not we know it."""
     jobs: list[dict[str, Any]] = []
     url: str | None = f"{hub}/api/jobs/alice"
     async with httpx2.AsyncClient(
-        headers={"authorization": f"Bearer {user.token}"}, timeout=HTTP_TIMEOUT_SECONDS
+        headers={"authorization": f"Bearer {user.token}", JUDGE_HEADER: "1"},
+        timeout=HTTP_TIMEOUT_SECONDS,
     ) as http:
         while url is not None:
             page = await http.get(url)
@@ -119,9 +120,7 @@ def _check_hub_jobs(
     case: CrashCase,
 ) -> list[str]:
     known = {run["remote_id"]: run for run in runs if run["remote_id"] is not None}
-    wrong = [
-        f"alive: {_describe_job(job)}" for job in ledger if job["status"]["stage"] in _ALIVE_STAGES
-    ]
+    wrong = [f"alive: {_describe_job(job)}" for job in ledger if is_alive(job)]
     # One that came and went before a listing could show it is over, and its run was given up.
     given_up = {str(run["id"]) for run in runs if run["state"] in {"absent", "rejected"}}
     repeated = case.fault is Fault.CREATE_REPEATED
@@ -146,6 +145,11 @@ def _check_hub_jobs(
         if ours and job["state"] == "succeeded" and stage != "COMPLETED":
             wrong.append(f"succeeded, says the row; {stage}, says the Hub")
     return wrong
+
+
+def is_alive(job: dict[str, Any]) -> bool:
+    """Tell whether a job at the Hub may still cost money."""
+    return job["status"]["stage"] in _ALIVE_STAGES
 
 
 def _read_run_id(job: dict[str, Any]) -> str:

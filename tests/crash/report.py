@@ -1,7 +1,7 @@
 """The report on the crash cases: a page for people, and the same as JSON."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +22,9 @@ def write_report(results: Sequence[ScenarioResult], folder: Path, *, seconds: fl
 def _format_page(results: Sequence[ScenarioResult], seconds: float) -> list[str]:
     faults = sorted({result.case.fault for result in results})
     failpoints = sorted({result.case.point for result in results})
-    by_case = {(result.case.point, result.case.fault): result for result in results}
+    by_cell: dict[tuple[str, str], list[ScenarioResult]] = defaultdict(list)
+    for result in results:
+        by_cell[result.case.point, result.case.fault].append(result)
     states: Counter[str] = Counter()
     for result in results:
         states.update(result.counts.states)
@@ -37,6 +39,7 @@ def _format_page(results: Sequence[ScenarioResult], seconds: float) -> list[str]
         f"{sum(result.counts.handles for result in results)} handles: {ended}.",
         f"{sum(result.counts.created for result in results)} jobs at the Hub.",
         f"{sum(result.counts.surplus for result in results)} of these were surplus and killed.",
+        *_describe_late_arrivals(results),
         "",
         f"**{len(violations)} violations.**",
         *(f"- `{case}`: {text}" for case, text in violations),
@@ -47,7 +50,7 @@ def _format_page(results: Sequence[ScenarioResult], seconds: float) -> list[str]
         f"|---|{'---|' * len(faults)}",
         *(
             f"| {place} | "
-            + " | ".join(_format_cell(by_case.get((place, fault))) for fault in faults)
+            + " | ".join(_format_cell(by_cell[place, fault]) for fault in faults)
             + " |"
             for place in failpoints
         ),
@@ -55,9 +58,22 @@ def _format_page(results: Sequence[ScenarioResult], seconds: float) -> list[str]
     ]
 
 
-def _format_cell(result: ScenarioResult | None) -> str:
-    if result is None:
+def _describe_late_arrivals(results: Sequence[ScenarioResult]) -> list[str]:
+    delays = sorted(delay for result in results for delay in result.listing_delays)
+    if not delays:
+        return []
+    median, longest = delays[len(delays) // 2], delays[-1]
+    settled = max(result.settling_seconds for result in results if result.listing_delays)
+    return [
+        f"{len(delays)} requests arrived late.",
+        f"A worker had listed them after {median:.1f} s (median), {longest:.1f} s at most.",
+        f"Nothing was owed any more {settled:.1f} s after the last of them, at most.",
+    ]
+
+
+def _format_cell(results: Sequence[ScenarioResult]) -> str:
+    if not results:
         return ""
-    if result.violations:
-        return f"**{len(result.violations)} broken**"
-    return str(result.reached or "·")
+    if violations := sum(len(result.violations) for result in results):
+        return f"**{violations} broken**"
+    return str(sum(result.reached for result in results) or "·")

@@ -11,10 +11,9 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
@@ -34,8 +33,15 @@ from service.local.ports import find_free_port
 from service.local.servers.postgres import Postgres
 from tests.crash import schedule_scenario
 from tests.crash.crash_matrix import CrashCase
-from tests.crash.faulty_hub import CALM_PATH, Fault
-from tests.crash.ledger import JOB_RATE, NO_COUNTS, LedgerCounts, audit_ledger
+from tests.crash.faulty_hub import ARRIVALS_PATH, CALM_PATH, NO_ARRIVALS, Arrivals, Fault
+from tests.crash.ledger import (
+    JOB_RATE,
+    NO_COUNTS,
+    LedgerCounts,
+    audit_ledger,
+    is_alive,
+    list_hub_jobs,
+)
 from tests.crash.processes import ForkedProcess, ForkServer
 
 LEASE_SECONDS: Final = 1.0
@@ -86,6 +92,10 @@ class ScenarioResult:
     seconds: float
     counts: LedgerCounts
     violations: list[str] = field(default_factory=list[str])
+    listing_delays: list[float] = field(default_factory=list[float])
+    """Seconds from each late arrival until a worker had listed it."""
+    settling_seconds: float = 0.0
+    """Seconds from the last late arrival until nothing was owed any more."""
 
 
 @dataclass(slots=True)
@@ -106,6 +116,8 @@ class ScenarioContext:
     cancel_requested: set[UUID] = field(default_factory=set[UUID])
     cancelled: set[UUID] = field(default_factory=set[UUID])
     violations: list[str] = field(default_factory=list[str])
+    arrivals: Arrivals = NO_ARRIVALS
+    settling_seconds: float = 0.0
     zombies: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
 
@@ -119,6 +131,7 @@ async def run_scenario(
     """Run one case, and check the rows."""
     started = time.monotonic()
     reached, counts, violations = 0, NO_COUNTS, list[str]()
+    arrivals, settling_seconds = NO_ARRIVALS, 0.0
     try:
         async with open_context(case, fork_server, postgres, template_url, valkey_url) as stage:
             await (_run_killing_service if case.in_service else _run_killing_worker)(stage)
@@ -127,9 +140,13 @@ async def run_scenario(
                 stage.database_url, stage.hub_url, stage.user, stage.handles, stage.cancelled, case
             )
             violations += stage.violations
+            arrivals, settling_seconds = stage.arrivals, stage.settling_seconds
     except Exception as error:  # noqa: BLE001  # reported with the other cases, which go on
         violations.append(f"the case broke off: {error!r}")
-    return ScenarioResult(case, reached, time.monotonic() - started, counts, violations)
+    seconds = time.monotonic() - started
+    return ScenarioResult(
+        *(case, reached, seconds, counts, violations, arrivals.listing_delays, settling_seconds)
+    )
 
 
 @asynccontextmanager
@@ -389,16 +406,43 @@ async def _cancel_jobs(stage: ScenarioContext) -> None:
 
 
 async def wait_until_settled(stage: ScenarioContext) -> None:
-    """Wait until nothing is owed, let come what comes late, and wait again."""
-    for _ in range(2):
-        deadline = time.monotonic() + _TIMEOUT_SECONDS
-        while not await is_settled(stage):
-            if time.monotonic() > deadline:
-                break
-            await asyncio.sleep(_POLL_SECONDS)  # between two looks at what others do
-        async with httpx2.AsyncClient(timeout=30) as http:
-            await http.post(f"{stage.hub_url}{CALM_PATH}")
-        await asyncio.sleep(timedelta(seconds=1.5).total_seconds())  # what comes late comes now
+    """Wait until nothing is owed, let come what comes late, and wait until it is over as well.
+
+    Rows alone cannot say so: of what comes late they know nothing until a worker has listed it.
+    """
+    await _wait_until(lambda: is_settled(stage))
+    async with httpx2.AsyncClient(timeout=30) as http:
+        await http.post(f"{stage.hub_url}{CALM_PATH}")
+
+    arrived_at = time.monotonic()
+
+    async def is_over() -> bool:
+        # The Hub first: what it has no more of is in the rows by the time they are read.
+        return await _is_hub_quiet(stage) and await is_settled(stage)
+
+    has_settled = await _wait_until(is_over)
+    stage.settling_seconds = time.monotonic() - arrived_at
+    if not has_settled:
+        stage.violations.append(f"not over after {_TIMEOUT_SECONDS:g} s: {stage.arrivals}")
+
+
+async def _wait_until(probe: Callable[[], Awaitable[bool]]) -> bool:
+    """Probe until it holds, or the time is over; say whether it held."""
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while not await probe():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)  # between two looks at what others do
+    return True
+
+
+async def _is_hub_quiet(stage: ScenarioContext) -> bool:
+    """Tell whether the Hub runs nothing, and a listing has shown all that came late."""
+    async with httpx2.AsyncClient(timeout=30) as http:
+        answer = await http.get(f"{stage.hub_url}{ARRIVALS_PATH}")
+    stage.arrivals = Arrivals(**answer.json())
+    jobs = await list_hub_jobs(stage.hub_url, stage.user)
+    return stage.arrivals.unlisted_count == 0 and not any(map(is_alive, jobs))
 
 
 async def is_settled(stage: ScenarioContext) -> bool:

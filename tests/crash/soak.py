@@ -60,6 +60,7 @@ async def run_soak(
         counts, violations = await audit_ledger(
             stage.database_url, stage.hub_url, stage.user, stage.handles, stage.cancelled, case
         )
+        violations += stage.violations
     return ScenarioResult(case, stage.kill_count, time.monotonic() - started, counts, violations)
 
 
