@@ -36,6 +36,11 @@ class AuditAction(StrEnum):
     """A new version of a subject's token is stored for their jobs."""
     CREDENTIAL_REFUSED = "credential_refused"
     """The Hub no longer accepts that version."""
+    SUBJECT_LIMITED = "subject_limited"
+    """The operator set how many of their jobs may run at a time."""
+    SUBJECT_HELD = "subject_held"
+    """The operator stopped all launches of theirs."""
+    SUBJECT_RELEASED = "subject_released"
 
 
 class AuditEntry(Record):

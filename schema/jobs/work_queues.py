@@ -32,7 +32,15 @@ SELECT coalesce(jobs.first <= now(), false) AS queued,
        (SELECT min(due_at) AS first FROM schedule WHERE due_at IS NOT NULL) AS schedules
 """
 
-_LEASE_DUE_RUNS: Final = """
+# A hold of the operator stops launches alone: what runs is watched, and killed if that is due.
+_MAY_ACT: Final = """(subject.hold IS NULL
+            OR subject.hold = 'operator'
+           AND EXISTS (
+                   SELECT FROM credential
+                    WHERE credential.subject_id = subject.id
+                      AND credential.state = 'valid'))"""
+
+_LEASE_DUE_RUNS: Final = f"""
 WITH due AS MATERIALIZED (
     SELECT id, subject_id
       FROM remote_run
@@ -43,11 +51,12 @@ WITH due AS MATERIALIZED (
        FOR UPDATE SKIP LOCKED
 ), taken AS (
     UPDATE remote_run AS run
-       SET due_at = now() + CASE WHEN subject.hold IS NULL THEN $2 ELSE interval '5 minutes' END
+       SET due_at = now() + CASE WHEN may_act THEN $2 ELSE interval '5 minutes' END
       FROM due
       JOIN subject ON subject.id = due.subject_id
+     CROSS JOIN LATERAL (SELECT {_MAY_ACT} AS may_act) AS hold
      WHERE run.id = due.id
-    RETURNING run.*, subject.hold
+    RETURNING run.*, may_act
 )
 SELECT taken.*, now() - greatest(taken.posted_at, taken.seen_at) AS age,
        job_payload.spec ->> 'flavor' AS flavor,
@@ -56,8 +65,8 @@ SELECT taken.*, now() - greatest(taken.posted_at, taken.seen_at) AS age,
        job_payload.spec ->> 'outputs_in' AS outputs_in
   FROM taken
   JOIN job_payload ON job_payload.job_id = taken.job_id
- WHERE hold IS NULL
-"""
+ WHERE may_act
+"""  # noqa: S608  # our own words
 
 _RECORD_KILL_REQUEST: Final = """
 UPDATE remote_run
@@ -76,13 +85,13 @@ UPDATE remote_run
    AND state <> 'posting'
 """
 
-_LEASE_DUE_POLL_GROUPS: Final = """
+_LEASE_DUE_POLL_GROUPS: Final = f"""
 WITH due AS MATERIALIZED (
     SELECT polled.subject_id, polled.namespace
       FROM poll_group AS polled
       JOIN subject ON subject.id = polled.subject_id
      WHERE polled.due_at <= now()
-       AND subject.hold IS NULL
+       AND {_MAY_ACT}
      ORDER BY polled.due_at
      LIMIT $1
        FOR UPDATE OF polled SKIP LOCKED
@@ -94,7 +103,7 @@ UPDATE poll_group AS polled
  WHERE polled.subject_id = due.subject_id
    AND polled.namespace = due.namespace
 RETURNING polled.subject_id, polled.namespace, polled.epoch
-"""
+"""  # noqa: S608  # our own words
 
 _FINISH_POLL: Final = parse_statement("""
 UPDATE poll_group AS polled

@@ -25,7 +25,7 @@ from schema.common.observability import log_config
 from schema.db import revisions
 from schema.db.database import Database
 from schema.settings import DEFAULT_PORT, Settings
-from service.cli import doctor
+from service.cli import doctor, subjects
 from service.cli.client_config import Connection, print_client_configs
 from service.cli.options import (
     COMMAND,
@@ -128,6 +128,7 @@ def _build_parser() -> argparse.ArgumentParser:
     command("migrate", _run_migrate)
     vault = command("vault", _run_vault)
     vault.add_argument("action", choices=["rotate"], help="seal everything with the first key")
+    subjects.add_arguments(command("subject", _run_subject))
     hub = command("hub", _run_hub)
     _add_data_option(hub)
     hub.add_argument("--port", type=parse_port_or_zero, default=0, help="a free one unless given")
@@ -250,6 +251,14 @@ async def _rotate_keys(settings: Settings) -> RotationCounts:
         return await rotate_keys(
             database, Vault.from_key_ring(settings.vault_keys.get_secret_value())
         )
+
+
+def _run_subject(options: argparse.Namespace) -> int:
+    """Show people; limit, hold or release the jobs of one."""
+    log_config.configure_logging()
+    settings, console = Settings.from_env(), Console(highlight=False)
+    anyio.run(subjects.run_action, options, settings, console)
+    return 0
 
 
 def _run_doctor(_: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ def poll_interval(status: JobStatus) -> timedelta | None:
     """Return how long to wait before the next poll; None if nothing can change any more."""
     if status.is_settled:
         return None
-    if status.hold is not None:
+    if effective_hold(status) in {Hold.CREDENTIALS, Hold.OPERATOR}:
         return _MAX_POLL_INTERVAL
     since = status.finished_at or status.created_at
     return max(
@@ -56,7 +56,12 @@ def poll_interval(status: JobStatus) -> timedelta | None:
 
 
 def effective_hold(status: JobStatus) -> Hold | None:
-    """Return why a job does not go on for now; None if nothing holds it."""
+    """Return why a job does not go on for now; None if nothing holds it.
+
+    The operator holds launches: a job that runs goes on.
+    """
+    if status.hold is Hold.OPERATOR and status.state is not JobState.QUEUED:
+        return None
     return status.hold or (Hold.DEPENDENCY if filter_waiting_parents(status.after) else None)
 
 

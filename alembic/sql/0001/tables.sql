@@ -73,7 +73,8 @@ CREATE TABLE audit_entry (
     CONSTRAINT ck_audit_entry_action_known CHECK (action IN (
         'workspace_made', 'workspace_updated', 'workspace_archived',
         'schedule_made', 'schedule_updated', 'schedule_deleted',
-        'credential_lent', 'credential_refused'))
+        'credential_lent', 'credential_refused',
+        'subject_limited', 'subject_held', 'subject_released'))
 );
 
 CREATE INDEX ix_audit_entry_subject ON audit_entry (subject_id, id);

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from schema.accounts import credentials
+from schema.accounts import credentials, operator_actions
 from schema.artifacts import log_store
 from schema.jobs import deadlines, lifecycle, run_end, run_launch, work_queues
 from tests.mutants.mutant import mutants_in_file
-from tests.schema.accounts import test_credentials
+from tests.schema.accounts import test_credentials, test_operator_actions
 from tests.schema.artifacts import test_log_store
 from tests.schema.jobs import (
     test_deadlines,
@@ -171,6 +171,17 @@ TRANSITION_GUARDS: Final = (
             "due_at LIMIT $1 FOR UPDATE",
         ),
         groups_pass_a_locked_group=("FOR UPDATE OF polled SKIP LOCKED", "FOR UPDATE OF polled"),
+    ),
+    *mutants_in_file(
+        work_queues,
+        test_operator_actions,
+        kill_goes_on_under_an_operators_hold=("OR subject.hold = 'operator'", "OR false"),
+        refused_token_is_not_tried_under_a_hold=("AND credential.state = 'valid'", ""),
+    ),
+    *mutants_in_file(
+        operator_actions,
+        test_operator_actions,
+        released_subject_still_lacks_a_token=("AND refused.state = 'refused'", "AND false"),
     ),
     *mutants_in_file(
         run_launch,

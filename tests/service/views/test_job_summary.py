@@ -101,3 +101,14 @@ def test_a_bound_job_has_a_page_at_the_hub() -> None:
 
     assert JobView.from_status(bound, HUB_URL).url == "https://huggingface.co/jobs/ada/6a31"
     assert JobView.from_status(make_status(), HUB_URL).url is None
+
+
+def test_a_job_that_runs_is_not_held_by_the_operator() -> None:
+    """Only launches are: it is polled as ever, and nothing is said to wait."""
+    queued = make_status(hold=Hold.OPERATOR)
+    running = make_status(state=JobState.RUNNING, stage="RUNNING", attempt=1, hold=Hold.OPERATOR)
+    free = make_status(state=JobState.RUNNING, stage="RUNNING", attempt=1)
+
+    assert job_summary.effective_hold(queued) is Hold.OPERATOR
+    assert job_summary.effective_hold(running) is None
+    assert job_summary.poll_interval(running) == job_summary.poll_interval(free)

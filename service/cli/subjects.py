@@ -1,0 +1,135 @@
+"""`holdfast subject`: what an operator sees of people, and does to one of them."""
+
+import argparse
+from collections.abc import Iterable
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from schema.accounts import operator_actions
+from schema.accounts.operator_actions import SubjectLimits
+from schema.accounts.row_security import DatabaseRole
+from schema.accounts.tables import Hold
+from schema.common.errors import HoldfastError
+from schema.common.text import format_count
+from schema.db.database import Database, Transaction
+from schema.settings import Settings
+
+_LISTED_SUBJECTS: Final = 50
+_MAX_LIMIT: Final = 100_000
+
+
+class NoSuchSubject(HoldfastError):
+    """The name or id names nobody, or several."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of the command to its parser."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="show people, those with the most unfinished jobs first")
+    for name, summary in (
+        ("show", "show one person"),
+        ("limit", "set how many jobs of a person may run at a time"),
+        ("hold", "launch nothing of a person any more; what runs goes on"),
+        ("release", "end a hold"),
+    ):
+        action = actions.add_parser(name, help=summary, description=summary)
+        action.add_argument("subject", metavar="NAME_OR_ID")
+        if name == "limit":
+            action.add_argument("max_active", metavar="JOBS", type=_parse_limit)
+
+
+async def run_action(options: argparse.Namespace, settings: Settings, console: Console) -> None:
+    """Carry out an action, and show whom it was about.
+
+    Raises:
+        NoSuchSubject: the name or id names nobody, or several.
+    """
+    async with (
+        Database(
+            str(settings.database_url),
+            application_name="holdfast-subject",
+            role=DatabaseRole.WORKER,
+            max_connections=1,
+        ) as database,
+        database.transaction() as tx,
+    ):
+        if options.action == "list":
+            console.print(_format_table(await _list(tx)))
+            return
+        subject = await _find_one(tx, options.subject)
+        sentence = await _act(tx, options, subject)
+        [subject] = await operator_actions.find_subjects(tx, subject.id)
+    console.print(_format_table([subject]))
+    if sentence:
+        console.print(sentence, soft_wrap=True)  # so that a command can be copied whole
+
+
+async def _list(tx: Transaction) -> list[SubjectLimits]:
+    return await operator_actions.list_subjects(tx, limit=_LISTED_SUBJECTS)
+
+
+async def _find_one(tx: Transaction, id_or_name: str) -> SubjectLimits:
+    match await operator_actions.find_subjects(tx, id_or_name):
+        case [subject]:
+            return subject
+        case []:
+            raise NoSuchSubject(
+                f"Nobody here has the name or id {id_or_name}; `holdfast subject list` shows who "
+                "has called."
+            )
+        case several:
+            ids = ", ".join(subject.id for subject in several)
+            raise NoSuchSubject(f"Several have the name {id_or_name}; give one of the ids {ids}.")
+
+
+async def _act(tx: Transaction, options: argparse.Namespace, subject: SubjectLimits) -> str:
+    match options.action:
+        case "limit":
+            await operator_actions.limit_subject(tx, subject.id, max_active=options.max_active)
+            return _describe_limit(subject, options.max_active)
+        case "hold":
+            if await operator_actions.hold_subject(tx, subject.id) is None:
+                return "Nothing was changed, for they were held already."
+            return (
+                "Nothing of theirs is launched any more. What runs goes on, is watched, and can be "
+                f"cancelled. `holdfast subject release {subject.id}` ends the hold."
+            )
+        case "release":
+            return _describe_release(await operator_actions.release_subject(tx, subject.id))
+        case _:
+            return ""
+
+
+def _describe_release(subject: SubjectLimits | None) -> str:
+    if subject is None:
+        return "Nothing was changed, for there is no hold of an operator."
+    if subject.hold is Hold.CREDENTIALS:
+        return "Their jobs now wait for a token: Hugging Face refused the last one."
+    return f"{format_count(subject.queued, 'queued job')} can be launched now."
+
+
+def _describe_limit(subject: SubjectLimits, max_active: int) -> str:
+    over = subject.active - max_active
+    if over <= 0:
+        return ""
+    return (
+        f"{format_count(subject.active, 'job')} of theirs run and go on; nothing is launched until "
+        f"fewer than {max_active} do."
+    )
+
+
+def _format_table(subjects: Iterable[SubjectLimits]) -> Table:
+    table = Table("name", "id", "active", "limit", "queued", "hold")
+    for subject in subjects:
+        counts = (subject.active, subject.max_active, subject.queued)
+        table.add_row(subject.name, subject.id, *map(str, counts), subject.hold or "")
+    return table
+
+
+def _parse_limit(text: str) -> int:
+    if not text.isdecimal() or int(text) > _MAX_LIMIT:
+        message = f"write a number of jobs from 0 to {_MAX_LIMIT:,}, not {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
