@@ -16,6 +16,7 @@ from schema.db.database import Database, Transaction
 from schema.settings import Settings
 from workers.executor import Executor
 from workers.hub.client import HubJobsClient
+from workers.timing import DatabaseClock
 
 _SHUTDOWN_WRITE_SECONDS: Final = 2.0
 """Seconds in which a step that is cut off may hand its rows back."""
@@ -77,6 +78,7 @@ class Worker:
     events: LoopEvents = field(default_factory=LoopEvents)
     metrics: ProcessMetrics = field(default_factory=ProcessMetrics)
     activity: WorkerActivity = field(default_factory=WorkerActivity)
+    clock: DatabaseClock = field(default_factory=DatabaseClock)
 
     async def hand_back(self, write: Callable[[Transaction], Awaitable[object]]) -> None:
         """Let a cancelled step hand its rows back in a transaction, if there is time.

@@ -1,8 +1,8 @@
 """The transitions of the items of a batch: added, marked as sent, settled, and recovered.
 
-Every transition by a worker is fenced by its run, which has to be open with a live lease: a worker
-that lost the lease writes nothing, neither a mark nor an answer. An item is sent only after its
-mark was committed, and a job has at most one open run, so two workers never send an item at a time.
+Every transition by a worker is fenced by its run, which has to be open: a worker whose lease lapsed
+and was taken over writes nothing, neither a mark nor an answer. An item is sent only after its mark
+was committed, and a job has at most one open run, so two workers never send an item at a time.
 What a run left marked, the next run settles by the caller's policy. Each transition is one
 statement for many items.
 """
@@ -25,7 +25,6 @@ _FENCE: Final = """
       FROM remote_run
      WHERE id = :run_id
        AND state = 'posting'
-       AND due_at > now()
        FOR SHARE
 """
 

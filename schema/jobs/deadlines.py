@@ -103,7 +103,7 @@ WITH due AS MATERIALIZED (
       FROM remote_run AS run
       JOIN job ON job.id = run.job_id
      WHERE run.state = 'absent'
-       AND run.deadline_at <= now()
+       AND run.deadline_at + $3 <= now()
      ORDER BY run.deadline_at
      LIMIT $1
        FOR UPDATE OF job SKIP LOCKED
@@ -130,16 +130,28 @@ _BATCH_ROWS: Final = 100
 
 
 async def expire_run(
-    tx: Transaction, run_id: UUID, *, reason: Reason, message: str, worker: str
+    tx: Transaction,
+    run_id: UUID,
+    *,
+    reason: Reason,
+    message: str,
+    worker: str,
+    overdue_by: timedelta = timedelta(0),
 ) -> bool:
     """Fail a job whose run is past its deadline, and order the run killed.
 
+    Args:
+        overdue_by: how far it must be past it.
+
     Returns:
-        False if the run or the job has changed meanwhile.
+        False if it is not, or the run or the job has changed meanwhile.
     """
-    return await _expire_run(
-        tx, run_id, reason=reason, message=message, overdue_by=timedelta(0), worker=worker
+    expired = await tx.fetchval(
+        *_EXPIRE_RUN.bind(
+            run_id=run_id, reason=reason, message=message, overdue_by=overdue_by, worker=worker
+        )
     )
+    return bool(expired)
 
 
 async def fail_abandoned_jobs(tx: Transaction, *, abandon_after: timedelta, worker: str) -> bool:
@@ -155,7 +167,7 @@ async def fail_abandoned_jobs(tx: Transaction, *, abandon_after: timedelta, work
     )
     abandoned_runs = await tx.fetch(_FIND_ABANDONED_RUNS, abandon_after, _BATCH_ROWS)
     for row in abandoned_runs:
-        await _expire_run(
+        await expire_run(
             tx,
             row["id"],
             reason=Reason.OUTCOME_UNKNOWN,
@@ -166,27 +178,16 @@ async def fail_abandoned_jobs(tx: Transaction, *, abandon_after: timedelta, work
     return _BATCH_ROWS in (unstarted_count, len(abandoned_runs))
 
 
-async def stop_watching_absent_runs(tx: Transaction, *, worker: str) -> bool:
+async def stop_watching_absent_runs(
+    tx: Transaction, *, worker: str, clock_lead: timedelta = timedelta(0)
+) -> bool:
     """End the watch for absent runs, so that what is held for them is settled.
+
+    Args:
+        clock_lead: by how much the clock may be ahead of the ends of these watches.
 
     Returns:
         Whether there may be more.
     """
-    return bool(await tx.fetchval(_STOP_WATCHING_ABSENT_RUNS, _BATCH_ROWS, worker) == _BATCH_ROWS)
-
-
-async def _expire_run(
-    tx: Transaction,
-    run_id: UUID,
-    *,
-    reason: Reason,
-    message: str,
-    overdue_by: timedelta,
-    worker: str,
-) -> bool:
-    expired = await tx.fetchval(
-        *_EXPIRE_RUN.bind(
-            run_id=run_id, reason=reason, message=message, overdue_by=overdue_by, worker=worker
-        )
-    )
-    return bool(expired)
+    ended = await tx.fetchval(_STOP_WATCHING_ABSENT_RUNS, _BATCH_ROWS, worker, clock_lead)
+    return bool(ended == _BATCH_ROWS)

@@ -54,7 +54,10 @@ SELECT count(*) FROM jobs
 _PRUNE_KEYS: Final = """
 DELETE FROM idempotency_key
  WHERE (subject_id, key) IN (
-           SELECT subject_id, key FROM idempotency_key WHERE expires_at < now() LIMIT $1)
+           SELECT subject_id, key
+             FROM idempotency_key
+            WHERE expires_at < now() - $2::interval
+            LIMIT $1)
 """
 
 # A window counts until the one after it has closed; they are minutes long.
@@ -63,7 +66,7 @@ DELETE FROM call_window
  WHERE (window_start, subject_id) IN (
            SELECT window_start, subject_id
              FROM call_window
-            WHERE window_start < now() - interval '1 hour'
+            WHERE window_start < now() - interval '1 hour' - $2::interval
             LIMIT $1)
 """
 
@@ -84,11 +87,19 @@ DELETE FROM schedule_firing
 """
 
 
-async def prune_expired(tx: Transaction, *, retention: timedelta) -> bool:
-    """Delete some of what is past its retention; true if there may be more."""
-    await tx.execute(_PRUNE_KEYS, _BATCH_ROWS)
-    await credentials.delete_idle_credentials(tx)
-    counts = await tx.execute(_PRUNE_CALLS, _BATCH_ROWS)
+async def prune_expired(
+    tx: Transaction, *, retention: timedelta, clock_lead: timedelta = timedelta(0)
+) -> bool:
+    """Delete some of what is past its retention; true if there may be more.
+
+    Args:
+        retention: how long finished jobs and what belongs to them are kept.
+        clock_lead: by how much the clock may be ahead of the times in the rows.
+    """
+    retention += clock_lead
+    await tx.execute(_PRUNE_KEYS, _BATCH_ROWS, clock_lead)
+    await credentials.delete_idle_credentials(tx, clock_lead=clock_lead)
+    counts = await tx.execute(_PRUNE_CALLS, _BATCH_ROWS, clock_lead)
     entries = await tx.execute(_PRUNE_AUDIT, retention, _BATCH_ROWS)
     firings = await tx.execute(_PRUNE_FIRINGS, retention, _BATCH_ROWS)
     items = await tx.execute(_PRUNE_ITEMS, retention, _MAX_BATCH_ITEM_ROWS)

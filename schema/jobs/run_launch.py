@@ -135,7 +135,6 @@ UPDATE remote_run
  WHERE id = $1
    AND state = 'posting'
    AND desired = 'alive'
-   AND due_at > now()
 RETURNING id
 """
 
@@ -351,7 +350,10 @@ async def begin_call(tx: Transaction, run_id: UUID, *, worker: str) -> bool:
 
 
 async def renew_lease(tx: Transaction, run_id: UUID, *, lease: timedelta) -> bool:
-    """Renew the lease of a call under way; false if the job was cancelled, or the lease lapsed."""
+    """Renew the lease of a call under way; false if the job was cancelled, or the run taken over.
+
+    A lease that lapsed, and that no other worker has taken over, is still its worker's.
+    """
     return await tx.fetchval(_RENEW_LEASE, run_id, lease) is not None
 
 

@@ -132,7 +132,7 @@ async def collect_outputs(
             f"Whether its outputs are in {folder.uri()} could not be checked for "
             f"{format_duration(patience)}: {error}"
         )
-        return _fail_if_overdue(run, run_result, patience, message, ())
+        return _fail_if_overdue(worker, run, run_result, patience, message, ())
     job_files = _to_new_files(folder, entries, redactor)
     missing = _missing_outputs(run.outputs, folder, entries)
     if not missing:
@@ -142,7 +142,7 @@ async def collect_outputs(
         f"Not in {folder.uri()} {format_duration(patience)} after it had completed: "
         f"{_list_names(missing)}"
     )
-    return _fail_if_overdue(run, run_result, patience, message, job_files)
+    return _fail_if_overdue(worker, run, run_result, patience, message, job_files)
 
 
 async def collect_partial_outputs(
@@ -239,6 +239,7 @@ def _is_final_rejection(error: HubError) -> bool:
 
 
 def _fail_if_overdue(
+    worker: Worker,
     run: DueRun,
     run_result: RunResult,
     patience: timedelta,
@@ -246,7 +247,7 @@ def _fail_if_overdue(
     files: tuple[NewJobFile, ...],
 ) -> CollectedOutputs | None:
     """Fail a run that has been over for longer than `patience`, by the clock of the database."""
-    if run.stage != COMPLETED_STAGE or run.age < patience:
+    if run.stage != COMPLETED_STAGE or run.age < patience + worker.clock.lead(patience):
         return None
     failed = replace(
         run_result, state=JobState.FAILED, reason=Reason.OUTPUTS_MISSING, message=message

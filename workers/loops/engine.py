@@ -28,6 +28,7 @@ from anyio.abc import TaskGroup
 from schema.common.errors import Unavailable
 from schema.jobs import deadlines, retention, work_queues
 from schema.jobs import dependencies as job_dependencies
+from schema.jobs.run_end import LATE_ARRIVAL_WINDOW
 from workers.context import AutoResetEvent, Worker
 from workers.loops.claim_jobs import ClaimLoop
 from workers.loops.fire_schedules import fire_due_schedules
@@ -135,29 +136,40 @@ async def _release_dependents(worker: Worker) -> bool:
 
 
 async def _run_pruning(worker: Worker) -> None:
-    async def prune() -> bool:
-        async with worker.database.transaction() as tx:
-            return await retention.prune_expired(tx, retention=worker.settings.retention)
-
     while True:
-        await _repeat_step("prune", prune)
+        await _repeat_step("prune", partial(prune, worker))
         await anyio.sleep(_PRUNE_INTERVAL.total_seconds())
 
 
+async def prune(worker: Worker) -> bool:
+    """Delete some of what is past its retention; true if there may be more."""
+    kept_for = worker.settings.retention
+    async with worker.database.transaction() as tx:
+        lead = await worker.clock.read_lead(tx, kept_for)
+        return await retention.prune_expired(tx, retention=kept_for, clock_lead=lead)
+
+
 async def _run_deadlines(worker: Worker) -> None:
-    queue_deadline = worker.settings.queue_deadline
-
-    async def enforce_deadlines() -> bool:
-        async with worker.database.transaction() as tx:
-            more = await deadlines.fail_abandoned_jobs(
-                tx, abandon_after=queue_deadline, worker=worker.name
-            )
-        async with worker.database.transaction() as tx:
-            return await deadlines.stop_watching_absent_runs(tx, worker=worker.name) or more
-
+    pause = min(_DEADLINE_INTERVAL, worker.settings.queue_deadline)
     while True:
-        await _repeat_step("deadlines", enforce_deadlines)
-        await anyio.sleep(min(_DEADLINE_INTERVAL, queue_deadline).total_seconds())
+        await _repeat_step("deadlines", partial(enforce_deadlines, worker))
+        await anyio.sleep(pause.total_seconds())
+
+
+async def enforce_deadlines(worker: Worker) -> bool:
+    """End some of what has waited for too long; true if there may be more."""
+    queue_deadline = worker.settings.queue_deadline
+    async with worker.database.transaction() as tx:
+        lead = await worker.clock.read_lead(tx, queue_deadline)
+        more = await deadlines.fail_abandoned_jobs(
+            tx, abandon_after=queue_deadline + lead, worker=worker.name
+        )
+    async with worker.database.transaction() as tx:
+        lead = await worker.clock.read_lead(tx, LATE_ARRIVAL_WINDOW)
+        more_watched = await deadlines.stop_watching_absent_runs(
+            tx, clock_lead=lead, worker=worker.name
+        )
+    return more or more_watched
 
 
 async def _run_loop(

@@ -76,6 +76,7 @@ async def _poll_group(worker: Worker, lease: PollLease) -> None:
     try:
         async with worker.database.transaction() as tx:
             credential = await credentials.load_token(tx, worker.vault, lease.subject_id)
+            await worker.clock.read_lead(tx, settings.lease)  # the ages below are by that clock
             runs = await work_queues.list_bound_runs(tx, lease)
         if credential is not None:
             wait = await _compare_with_listing(worker, lease, runs, credential)
@@ -216,13 +217,17 @@ async def _expire_run(
 ) -> None:
     """End a run that has been in one stage for too long, with the Hub's last message about it."""
     is_running = run.stage == _RUNNING_STAGE
-    limit = format_duration(_max_stage_duration(worker, run, run.stage))
+    max_duration = _max_stage_duration(worker, run, run.stage)
+    lead = await worker.clock.read_lead(tx, max_duration)
+    limit = format_duration(max_duration)
     hub_message = job.status.message if job is not None and job.status is not None else None
     message = f"It was still {run.stage} after {limit}."
     if hub_message:
         message += f" {redact_or_withhold(hub_message, redactor)}"
     reason = Reason.TIMED_OUT if is_running else Reason.STUCK_SCHEDULING
-    if await deadlines.expire_run(tx, run.id, reason=reason, message=message, worker=worker.name):
+    if await deadlines.expire_run(
+        tx, run.id, reason=reason, message=message, worker=worker.name, overdue_by=lead
+    ):
         worker.events.reconcile.set()
         log.warning("run.expired", run=str(run.id), stage=run.stage)
 

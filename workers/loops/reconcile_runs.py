@@ -58,7 +58,9 @@ async def reconcile_runs(worker: Worker) -> bool:
 async def _settle_lapsed_runs(worker: Worker) -> None:
     """Take over the runs of workers that did not renew their leases."""
     async with worker.database.transaction() as tx:
-        lapsed_runs = await run_launch.find_lapsed_runs(tx)
+        # After a jump the workers that live have renewed their leases before one lease is over.
+        jumped = await worker.clock.read_lead(tx, worker.settings.lease)
+        lapsed_runs = [] if jumped else await run_launch.find_lapsed_runs(tx)
     for run in lapsed_runs:
         await _settle_lapsed_run(worker, run)
 
@@ -140,7 +142,8 @@ async def _find_unknown_run(worker: Worker, run: DueRun, credential: DecryptedTo
                 tx, run.id, recheck_after=_recheck_interval(worker, run)
             )
             hit_failpoint("find.missed")
-            if is_absent:
+            # After a jump the settle window is waited for once more.
+            if is_absent and not await worker.clock.read_lead(tx, worker.settings.settle):
                 relaunch = _may_relaunch(worker, run)
                 await run_end.mark_absent(
                     tx,
@@ -216,7 +219,8 @@ def is_job_of_run(job: RemoteJob, run: RemoteRun) -> bool:
 
 def is_recently_created(worker: Worker, run: DueRun) -> bool:
     """Tell whether a run is so young that not every server of the Hub may know it yet."""
-    return run.age < worker.settings.lease
+    lease = worker.settings.lease
+    return run.age < lease + worker.clock.lead(lease)
 
 
 def _may_relaunch(worker: Worker, run: DueRun) -> bool:

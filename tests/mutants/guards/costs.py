@@ -108,8 +108,8 @@ COST_GUARDS: Final = (
         deadlines,
         test_cost_settlement,
         watch_is_waited_for=(
-            "run.state = 'absent'\n       AND run.deadline_at <= now()",
-            "run.state = 'absent'",
+            "run.state = 'absent'\n       AND run.deadline_at + $3 <= now()",
+            "run.state = 'absent' AND $3::interval IS NOT NULL",
         ),
     ),
     *mutants_in_file(

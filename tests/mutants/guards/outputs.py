@@ -19,12 +19,15 @@ OUTPUT_GUARDS: Final = (
         artifact_outputs,
         test_artifact_outputs,
         what_is_missing_is_no_success=(
-            "    if run.stage != COMPLETED_STAGE or run.age < patience:\n        return None\n",
+            (
+                "    if run.stage != COMPLETED_STAGE or run.age < patience"
+                " + worker.clock.lead(patience):\n        return None\n"
+            ),
             "    return CollectedOutputs(run_result, files)\n",
         ),
         the_wait_begins_when_the_end_is_seen=(
-            "if run.stage != COMPLETED_STAGE or run.age < patience:",
-            "if run.age < patience:",
+            "if run.stage != COMPLETED_STAGE or run.age < patience + worker.clock.lead(patience):",
+            "if run.age < patience + worker.clock.lead(patience):",
         ),
         nothing_lands_in_public=("    if not bucket.private:", "    if False:"),
         a_surplus_leaves_nothing=("or run.origin is not RunOrigin.OURS", ""),

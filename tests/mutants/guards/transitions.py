@@ -73,7 +73,7 @@ TRANSITION_GUARDS: Final = (
             ":only_if_lapsed IN (true, false)",
         ),
     ),
-    # A lease is held until it lapses, and no longer.
+    # A lease is held until another worker has seen it lapse.
     *mutants_in_file(
         run_launch,
         test_run_launch,
@@ -86,8 +86,11 @@ TRANSITION_GUARDS: Final = (
             "THEN run.state = 'posting'",
         ),
         begin_under_the_lease=(" AND run.due_at > now()", ""),
-        renew_under_the_lease=("desired = 'alive'\n   AND due_at > now()", "desired = 'alive'"),
-        renew_until_called_off=("AND desired = 'alive'\n   AND due_at", "AND due_at"),
+        renew_until_taken_over=(
+            "AND state = 'posting'\n   AND desired = 'alive'\nRETURNING id",
+            "AND desired = 'alive'\nRETURNING id",
+        ),
+        renew_until_called_off=("AND desired = 'alive'\nRETURNING id", "RETURNING id"),
     ),
     *mutants_in_file(
         run_end,

@@ -13,10 +13,16 @@ from tests.workers.attempts import test_run as test_attempt_run
 from tests.workers.batches import test_turns
 from tests.workers.hub import test_client as test_hub_client
 from tests.workers.hub import test_labels
-from tests.workers.loops import test_poll_runs, test_reconcile_runs, test_young_runs
+from tests.workers.loops import (
+    test_clock_jumps,
+    test_poll_runs,
+    test_reconcile_runs,
+    test_young_runs,
+)
+from workers import timing
 from workers.attempts import run as attempt_run
 from workers.executors import hub_job
-from workers.loops import claim_jobs, poll_runs, reconcile_runs
+from workers.loops import claim_jobs, engine, poll_runs, reconcile_runs
 
 WORKER_GUARDS: Final = (
     *mutants_in_file(
@@ -73,6 +79,24 @@ WORKER_GUARDS: Final = (
         test_shutdown,
         overdue_process_is_ended=("os._exit(_OVERDUE_EXIT_CODE)", "return"),
         kernel_ends_what_cannot_report=("signal.setitimer(", "max("),
+    ),
+    # A clock that is set ends nothing.
+    *mutants_in_file(
+        reconcile_runs,
+        test_clock_jumps,
+        lapse_waits_after_a_jump=("[] if jumped else await", "await"),
+    ),
+    *mutants_in_file(
+        engine,
+        test_clock_jumps,
+        deadline_allows_for_a_jump=("queue_deadline + lead", "queue_deadline"),
+        retention_allows_for_a_jump=("retention=kept_for, clock_lead=lead)", "retention=kept_for)"),
+    ),
+    *mutants_in_file(
+        timing,
+        test_clock_jumps,
+        lead_is_the_largest=("lead = max(lead, jumped)", "lead = jumped"),
+        jump_is_forgotten=("if noticed_at < oldest:", "if False:"),
     ),
     # One request, found again by its nonce.
     *mutants_in_file(

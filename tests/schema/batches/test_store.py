@@ -103,8 +103,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(
 ) -> None:
     """Another may have sent the same items by then, and would find them answered by nobody."""
     await advance(database, batch_run, [], max_new_items=2)
-    async with database.transaction() as tx:
-        await tx.execute("UPDATE remote_run SET due_at = now() WHERE id = $1", batch_run)
+    await let_lease_lapse(database, batch_run)
 
     step = await advance(
         database, batch_run, [make_done_item(0)], after_position=1, max_new_items=2

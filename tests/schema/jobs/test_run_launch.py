@@ -192,14 +192,18 @@ async def test_the_lease_of_a_call_that_is_still_held_cannot_be_taken_over(
     assert (await read_status(database, ada_id, one)).state is JobState.RUNNING
 
 
-async def test_a_lease_that_lapsed_cannot_be_renewed(
+async def test_a_lease_that_lapsed_is_renewed_until_another_worker_has_seen_it(
     database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
 ) -> None:
-    """By now another worker may have said that the answer is lost."""
+    """The clock may have jumped; once the answer is said to be lost, it stays lost."""
     await make_job(kind=JobKind.INFERENCE)
     (one,) = await claim_jobs(JobKind.INFERENCE, lease=NO_LEASE)
 
     async with database.transaction() as tx:
+        assert await run_launch.renew_lease(tx, one.run_id, lease=NO_LEASE)
+        await run_launch.mark_not_created(
+            tx, one.run_id, reason=None, message="silent", worker="w2", only_if_lapsed=True
+        )
         assert not await run_launch.renew_lease(tx, one.run_id, lease=timedelta(minutes=1))
 
 
