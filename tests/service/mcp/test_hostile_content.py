@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from schema.batches.store import ItemOutcome
 from schema.batches.tables import ItemState
 from schema.common import ids
 from schema.common.ids import HandleKind
+from schema.common.text import truncate
 from schema.db.database import Database
 from schema.jobs import run_launch
 from schema.jobs.run_end import RunResult
@@ -127,6 +129,17 @@ RESULTS: Final[SearchStrategy[Arguments]] = st.one_of(
     SMALL_TEXTS.map(lambda text: {"labels": [{"label": text, "score": 0.5}] * 300}),
     st.integers(1, 50).map(lambda count: {"embeddings": [[0.123456789] * 300] * count}),
 )
+
+
+@dataclass(frozen=True, repr=False)
+class ToolCall:
+    """A call, which hypothesis writes down whenever it tries one."""
+
+    tool: str
+    arguments: Arguments
+
+    def __repr__(self) -> str:
+        return f"{self.tool} {truncate(json.dumps(self.arguments), 2000)}"
 
 
 @dataclass(frozen=True)
@@ -460,7 +473,7 @@ async def test_every_reply_fits_whatever_is_stored_and_whatever_is_sent(
     calls = make_calls(stored.handles, stored.many)
     assert calls.keys() == {tool.name for tool in build_all_tools("30d")}
     any_call = st.one_of(
-        *(st.tuples(st.just(tool), arguments) for tool, arguments in calls.items())
+        *(arguments.map(partial(ToolCall, tool)) for tool, arguments in calls.items())
     )
 
     @settings(
@@ -470,11 +483,10 @@ async def test_every_reply_fits_whatever_is_stored_and_whatever_is_sent(
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @given(CONTENT, any_call)
-    def expect_fitting(content: Content, made: tuple[str, dict[str, Any]]) -> None:
-        tool, arguments = made
-        if tool not in ABOUT_NOTHING_STORED:
+    def expect_fitting(content: Content, made: ToolCall) -> None:
+        if made.tool not in ABOUT_NOTHING_STORED:
             anyio.from_thread.run(stored.replace_content, content)
 
-        expect_fitting_reply(call(client, tool, arguments), arguments)
+        expect_fitting_reply(call(client, made.tool, made.arguments), made.arguments)
 
     await anyio.to_thread.run_sync(expect_fitting)
