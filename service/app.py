@@ -246,7 +246,7 @@ async def _open_app(
             application_name=_APPLICATION_NAME,
             role=DatabaseRole.TENANT,
             on_job_changes=change_publisher.enqueue,
-            on_transitions=metrics.count_transitions,
+            on_transitions=metrics.observe_transitions,
         ) as database,
         open_wakeup_sender(redis_url) as wakeup_sender,
         open_hub_client(

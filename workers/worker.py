@@ -60,7 +60,7 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
             application_name=f"{_APPLICATION_NAME} {name}",
             role=DatabaseRole.WORKER,
             on_job_changes=publisher.enqueue,
-            on_transitions=metrics.count_transitions,
+            on_transitions=metrics.observe_transitions,
         ) as database,
         open_hub_jobs_client(
             str(settings.hub_url), str(settings.router_url), on_request=metrics.count_hub_request

@@ -139,7 +139,8 @@ WITH key AS (
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
     SELECT id, version, 'created', state, :subject_id,
-           jsonb_strip_nulls(jsonb_build_object('client', :client::text))
+           jsonb_strip_nulls(jsonb_build_object('client', :client::text,
+                                                'request_id', :request_id::text))
       FROM made
 )
 SELECT made.*,
@@ -218,7 +219,7 @@ WITH before AS MATERIALIZED (
 ), event AS (
     INSERT INTO job_event (job_id, version, kind, state, actor, facts)
     SELECT id, version, 'cancelled', state, $2,
-           jsonb_strip_nulls(jsonb_build_object('client', $3::text))
+           jsonb_strip_nulls(jsonb_build_object('client', $3::text, 'request_id', $4::text))
       FROM called_off
 )
 SELECT count(*) FROM called_off
@@ -246,6 +247,7 @@ async def submit_job(
     workspace_id: UUID | None = None,
     idempotency_key: str | None = None,
     client: str | None = None,
+    request_id: str | None = None,
     rate: Rate | None = None,
     default_monthly_budget: int | None = None,
     rerun_of: UUID | None = None,
@@ -286,6 +288,7 @@ async def submit_job(
         "idempotency_key": idempotency_key,
         "max_open_jobs": max_open_jobs,
         "client": client,
+        "request_id": request_id,
         "price_micro_usd": rate and rate.price_micro_usd,
         "ceiling_micro_usd": rate and rate.ceiling_micro_usd,
         "most_micro_usd": rate and rate.most_micro_usd,
@@ -307,7 +310,12 @@ async def submit_job(
 
 
 async def cancel_job(
-    tx: Transaction, job_id: UUID, *, subject_id: str, client: str | None = None
+    tx: Transaction,
+    job_id: UUID,
+    *,
+    subject_id: str,
+    client: str | None = None,
+    request_id: str | None = None,
 ) -> bool:
     """Cancel a job, at once and for good.
 
@@ -317,7 +325,7 @@ async def cancel_job(
         False if the subject has no such job, or it was final before.
     """
     await tx.execute(_LOCK_JOB, job_id, subject_id)
-    return bool(await tx.fetchval(_CANCEL_JOB, job_id, subject_id, client))
+    return bool(await tx.fetchval(_CANCEL_JOB, job_id, subject_id, client, request_id))
 
 
 _COUNT_OPEN_JOBS: Final = "SELECT queued + active FROM subject WHERE id = $1"

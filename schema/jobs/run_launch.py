@@ -97,7 +97,9 @@ WITH served AS MATERIALIZED (
       FROM claimed
 )
 SELECT intent.id AS run_id, claimed.id AS job_id, claimed.subject_id, claimed.namespace,
-       claimed.attempt, claimed.tries, claimed.labels, job_payload.spec
+       claimed.attempt, claimed.tries, claimed.labels, job_payload.spec,
+       (SELECT facts ->> 'request_id' FROM job_event
+         WHERE job_event.job_id = claimed.id AND job_event.version = 1) AS request_id
   FROM claimed
   JOIN intent ON intent.job_id = claimed.id
   JOIN job_payload ON job_payload.job_id = claimed.id
@@ -302,6 +304,8 @@ class ClaimedJob:
     tries: int
     labels: dict[str, str]
     spec: dict[str, Any]
+    request_id: str | None = None
+    """Of the request that made the job; none if a schedule did."""
 
 
 async def claim(

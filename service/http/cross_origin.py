@@ -17,7 +17,7 @@ _LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 _LOOPBACK_ORIGIN: Final = f"http://(?:{'|'.join(map(re.escape, _LOOPBACK_HOSTS))})(?::[0-9]+)?"
 _EXPOSED_HEADERS: Final = (
     *("Mcp-Session-Id", "MCP-Protocol-Version", "WWW-Authenticate"),
-    *("RateLimit", "RateLimit-Policy", "Retry-After"),
+    *("RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"),
 )
 
 

@@ -39,6 +39,7 @@ from service.http.messages import (
 )
 from service.http.rate_limit import RateLimiter, RateLimitStatus
 from service.runtime.context import CURRENT_CALLER, REAUTHENTICATE, App, ScopeFinder
+from service.runtime.request_ids import identify_request
 
 MAX_BODY_BYTES: Final = 6 * 1024 * 1024
 """Enough for the items of a batch, and for the JSON around them."""
@@ -99,8 +100,13 @@ class McpEndpoint:
         self._anonymous_app = RequestBodyLimitMiddleware(scope_check, _MAX_ANONYMOUS_BODY_BYTES)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        identity = identify_request(Headers(scope=scope))
         if self._on_answer is not None:
             send = _with_status_listener(self._on_answer, send)
+        with identity.bind():
+            await self._check_origin(scope, receive, _with_headers(identity.to_headers(), send))
+
+    async def _check_origin(self, scope: Connection, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             # Stateless: there is no stream to GET, and no session to DELETE.
             refusal: Response | None = Response(

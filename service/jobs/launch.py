@@ -23,6 +23,7 @@ from service.auth.caller import Caller
 from service.auth.client_info import CURRENT_CLIENT
 from service.jobs import operations
 from service.runtime.context import App
+from service.runtime.request_ids import CURRENT_REQUEST_ID
 from service.views import job_summary
 from service.views.answers import shorten_json
 from service.views.jobs import LaunchedView
@@ -131,6 +132,7 @@ async def _insert_job(
             workspace_id=request.workspace_id,
             idempotency_key=request.idempotency_key,
             client=CURRENT_CLIENT.get(),
+            request_id=CURRENT_REQUEST_ID.get(),
             rate=request.rate,
             default_monthly_budget=app.monthly_budget_micro_usd,
             rerun_of=request.rerun_of,

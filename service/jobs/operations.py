@@ -30,6 +30,7 @@ from service.jobs import batches, results
 from service.jobs.batches import ResultQuery
 from service.jobs.results import CollectedResult, StoredResult
 from service.runtime.context import App
+from service.runtime.request_ids import CURRENT_REQUEST_ID
 from service.views import job_summary
 from service.views.diagnosis import matching
 from service.views.job_kinds import describe_kind
@@ -73,7 +74,11 @@ async def cancel_job(app: App, caller: Caller, handle: str) -> tuple[JobView, bo
         status = await find_job(tx, caller, handle)
         caller.require_scope(describe_kind(status.kind).scope)
         was_cancelled = await lifecycle.cancel_job(
-            tx, status.id, subject_id=caller.subject_id, client=CURRENT_CLIENT.get()
+            tx,
+            status.id,
+            subject_id=caller.subject_id,
+            client=CURRENT_CLIENT.get(),
+            request_id=CURRENT_REQUEST_ID.get(),
         )
         hit_failpoint("cancel.written")
         view = await read_job_view(tx, app, caller, handle)

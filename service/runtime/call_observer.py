@@ -15,9 +15,11 @@ from mcp.shared.exceptions import MCPError
 
 from service.auth.client_info import CURRENT_CLIENT
 from service.runtime.call_metrics import BUG, CANCELLED, OK, PROTOCOL_ERROR, ServiceMetrics
+from service.runtime.request_ids import CURRENT_REQUEST_ID
 
 ERROR_META_KEY: Final = "holdfast/error"
 """Where a refusal has its code, for programs."""
+_REQUEST_META_KEY: Final = "holdfast/request_id"
 _HANDLE: Final = re.compile(r"(job|ws|sched)_[0-9a-z]{26}")
 
 log = structlog.stdlib.get_logger()
@@ -52,9 +54,17 @@ def observe_calls(metrics: ServiceMetrics) -> Any:
                 milliseconds=round(seconds * 1000, 1),
                 client=client,
             )
-        return result
+        return _add_request_id(result)
 
     return middleware
+
+
+def _add_request_id(result: HandlerResult) -> HandlerResult:
+    """Name the request in a refusal, so that whoever reports it names the line in the log."""
+    if not isinstance(result, dict) or not result.get("isError"):
+        return result
+    meta: dict[str, Any] = result.get("_meta") or {}
+    return {**result, "_meta": meta | {_REQUEST_META_KEY: CURRENT_REQUEST_ID.get()}}
 
 
 def _read_outcome(result: HandlerResult) -> str:

@@ -46,6 +46,7 @@ from workers.executor import (
     TokenRejected,
     Unknown,
 )
+from workers.hub.labels import REQUEST_LABEL
 from workers.timing import MAX_LAUNCH_TRIES, backoff, boottime_seconds
 
 _RENEWALS_PER_LEASE: Final = 4
@@ -295,7 +296,7 @@ async def _execute(
         job_id=claim.job_id,
         namespace=claim.namespace,
         spec=claim.spec,
-        labels=claim.labels,
+        labels=claim.labels | _label_request(claim),
         token=credential.token,
         secrets=secrets,
         request_timeout=worker.settings.post_timeout,
@@ -320,6 +321,10 @@ async def _execute(
         outcome = await executor.execute(request)
         group.cancel_scope.cancel()
     return outcome or _cancelled_outcome(executor)
+
+
+def _label_request(claim: ClaimedJob) -> dict[str, str]:
+    return {} if claim.request_id is None else {REQUEST_LABEL: claim.request_id}
 
 
 def _cancelled_outcome(executor: Executor) -> Outcome:

@@ -8,6 +8,8 @@ APP_NAME: Final = "holdfast"
 """The value of that label."""
 JOB_LABEL: Final = "holdfast-job"
 RUN_LABEL: Final = "holdfast-run"
+REQUEST_LABEL: Final = "holdfast-request"
+"""The id of the request that made the job, as in our log lines."""
 RUN_VARIABLE: Final = "HOLDFAST_RUN"
 """Names the run too: users can edit labels, but not the environment of a run."""
 

@@ -103,7 +103,8 @@ class ClaimLoop:
     async def _run_attempt(self, executor: Executor, attempt: _Attempt) -> None:
         claim = attempt.claim
         job = ids.format_handle(ids.HandleKind.JOB, claim.job_id)
-        with structlog.contextvars.bound_contextvars(job=job, attempt=claim.attempt):
+        request = {} if claim.request_id is None else {"request_id": claim.request_id}
+        with structlog.contextvars.bound_contextvars(job=job, attempt=claim.attempt, **request):
             try:
                 await run_attempt(
                     self._worker,

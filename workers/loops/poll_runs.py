@@ -15,7 +15,6 @@ import structlog
 from schema.accounts import credentials
 from schema.accounts.credentials import DecryptedToken
 from schema.artifacts import files
-from schema.common import ids
 from schema.common.durations import format_duration
 from schema.common.errors import Unavailable
 from schema.common.failpoints import hit_failpoint
@@ -199,12 +198,6 @@ async def _update_run(
             await _expire_run(tx, worker, run, job, redactor)
     if collected is not None:
         hit_failpoint("end.committed")
-        log.info(
-            "job.ended",
-            job=ids.format_handle(ids.HandleKind.JOB, run.job_id),
-            state=collected.run_result.state,
-            reason=collected.run_result.reason,
-        )
     return run_result is None or collected is not None
 
 

@@ -20,12 +20,17 @@ CREATE TRIGGER tell_of_move AFTER UPDATE ON job
 CREATE FUNCTION tell_of_event() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   moved job;
+  request_id text := NEW.facts ->> 'request_id';
 BEGIN
   SELECT * INTO moved FROM job WHERE id = NEW.job_id;
+  IF request_id IS NULL THEN  -- that of the request which made the job
+    SELECT facts ->> 'request_id' INTO request_id
+      FROM job_event WHERE job_id = NEW.job_id AND version = 1;
+  END IF;
   RAISE NOTICE USING ERRCODE = 'HFEVT', MESSAGE = jsonb_build_object(
       'job_id', NEW.job_id, 'version', NEW.version, 'subject_id', moved.subject_id,
       'kind', moved.kind, 'event', NEW.kind, 'state', NEW.state, 'reason', moved.reason,
-      'is_end', NEW.state IN ('succeeded', 'failed', 'cancelled') AND NOT EXISTS (
+      'request_id', request_id, 'is_end', NEW.state IN ('succeeded', 'failed', 'cancelled') AND NOT EXISTS (
           SELECT FROM job_event AS earlier
            WHERE earlier.job_id = NEW.job_id AND earlier.version < NEW.version
              AND earlier.state IN ('succeeded', 'failed', 'cancelled')));

@@ -15,7 +15,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from schema.common.observability.transitions import JobTransition
+from schema.common.observability.transitions import JobTransition, log_transitions
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 OTHER: Final = "other"
@@ -100,8 +100,9 @@ class ProcessMetrics:
         """Return the kind if it has series of its own, and `other` if not."""
         return kind if kind in self._kinds else OTHER
 
-    def count_transitions(self, transitions: Sequence[JobTransition]) -> None:
-        """Count transitions that have just been committed."""
+    def observe_transitions(self, transitions: Sequence[JobTransition]) -> None:
+        """Count and log transitions that have just been committed."""
+        log_transitions(transitions)
         for transition in transitions:
             kind = self.bound_kind(transition.kind)
             self._transitions.labels(transition.event, kind).inc()

@@ -63,7 +63,7 @@ async def test_each_event_of_a_job_is_told_once_and_one_of_them_is_its_end(
     assert facts[3][0] == "surplus"
     assert [each.is_end for each in transitions].count(True) == 1
     assert {(each.subject_id, each.kind) for each in transitions} == {(ADA_ID, "hub_job")}
-    assert {each.job_id for each in transitions} == {str(job.id)}
+    assert {each.job_id for each in transitions} == {job.id}
 
 
 async def claim_and_fail(database: Database) -> None:
