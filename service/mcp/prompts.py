@@ -26,10 +26,16 @@ from service.jobs import operations
 from service.mcp.dependencies import current_app, current_caller
 from service.mcp.tool import raise_mcp_errors
 from service.views import job_summary
+from service.views.answers import shorten_members
 from service.views.jobs import JobView
+from service.views.text import fit_text
 
 _MAX_LINES: Final = 100
 _MAX_BYTES: Final = 16_000
+_MAX_STATUS_BYTES: Final = 8_000
+"""What the status of a job takes; quoted once more in a prompt, it can take twice that."""
+_MAX_RUNS_BYTES: Final = 16_000
+"""The same, of all compared runs together; they share it."""
 _MAX_COMPARED_JOBS: Final = 10
 _MAX_LOG_END_BYTES: Final = 1_000
 """How many bytes of the log of each compared run are in the prompt."""
@@ -125,16 +131,20 @@ async def diagnose_job(job_id: JobId, *, ctx: Context[Any, Any]) -> str:
         end = await job_logs.read_log_end(
             tx, caller, job_id, max_lines=_MAX_LINES, max_bytes=_MAX_BYTES
         )
+    view = JobView.from_status(end.status, app.hub_url).model_dump(
+        mode="json", exclude={"log_tail"}
+    )
+    log = "\n".join(f"| {line}" for line in end.text.splitlines())
     unless = ""
     if end.omitted_lines:
         earlier = format_count(end.omitted_lines, "earlier line")
         unless = f", unless you need the {earlier}: {end.logs_call}"
     return _DIAGNOSE_TEMPLATE.format(
         unless=unless,
-        status=JobView.from_status(end.status, app.hub_url).model_dump_json(exclude={"log_tail"}),
+        status=json.dumps(shorten_members(view, _MAX_STATUS_BYTES), ensure_ascii=False),
         shown=len(end.lines),
         length=end.total_lines,
-        log="\n".join(f"| {line}" for line in end.text.splitlines()),
+        log=fit_text(log, _MAX_BYTES, keeps_end=True),
     )
 
 
@@ -150,7 +160,8 @@ async def compare_runs(
     async with app.transaction(caller) as tx:
         jobs = await _find_runs(tx, caller, job_ids, workspace_id, state)
         runs = [await _describe_run(tx, caller, job) for job in jobs]
-    lines = [json.dumps(run, ensure_ascii=False) for run in runs]
+    share = _MAX_RUNS_BYTES // len(runs)
+    lines = [json.dumps(shorten_members(run, share), ensure_ascii=False) for run in runs]
     return _COMPARE_TEMPLATE.format(
         counted_runs=format_count(len(runs), "run"), runs="\n".join(lines)
     )

@@ -7,9 +7,10 @@ from service.cli import main as cli_main
 from service.http import cross_origin, messages
 from service.jobs import batches, dry_run, scopes
 from service.local import data_dir
-from service.mcp import error_hints, token_check
+from service.mcp import error_hints, prompts, token_check
 from service.mcp import tool as mcp_tool
 from service.mcp.tools import account
+from service.views import jobs as view_jobs
 from service.views import money, pages
 from tests.mutants.mutant import mutants_in_file
 from tests.schema.specs import test_command
@@ -112,6 +113,23 @@ CALL_GUARDS: Final = (
             "and query.limit > 0:  # of one",
         ),
         a_cut_message_is_said_to_be_cut=("item.is_message_cut or message != item.message", "None"),
+    ),
+    *mutants_in_file(
+        view_jobs,
+        test_reply_sizes,
+        a_message_of_the_hub_is_short=(
+            "and fit_text(status.message, _MAX_MESSAGE_BYTES, keeps_end=True)",
+            "and fit_text(status.message, 10**9, keeps_end=True)",
+        ),
+        a_message_of_the_hub_keeps_its_end=(
+            "fit_text(status.message, _MAX_MESSAGE_BYTES, keeps_end=True)",
+            "fit_text(status.message, _MAX_MESSAGE_BYTES)",
+        ),
+    ),
+    *mutants_in_file(
+        prompts,
+        test_reply_sizes,
+        a_compared_run_is_short=("shorten_members(run, share)", "run"),
     ),
     *mutants_in_file(
         money,

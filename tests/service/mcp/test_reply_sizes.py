@@ -242,3 +242,33 @@ async def test_organisations_that_do_not_fit_are_counted(
         f"and {view['more_namespaces']} more of your organisations."
         in (result["content"][1]["text"])
     )
+
+
+async def test_a_prompt_and_a_resource_about_hostile_jobs_fit(
+    service_url: str, make_job: JobFactory, database: Database
+) -> None:
+    """They go into a conversation whole, as replies of tools do."""
+    run_driver, handles = RunDriver(database), list[str]()
+    for number in range(3):
+        spec = {"image": "i", "command": ["echo", LONG], "timeout": 60}
+        handles.append(job_handle(await make_job(title="t" * 80, spec=spec)))
+        run_id = await run_driver.start_run(remote_id=f"{number:024x}")
+        await run_driver.append_log(run_id, *['"\u2028' * 9_000] * 30)
+        ending = RunResult(JobState.FAILED, "ERROR", Reason.INTERNAL, f"{LONG}the end", 1)
+        await run_driver.end_run(run_id, ending)
+    job_ids = ",".join(handles)
+
+    for method, params in (
+        ("prompts/get", {"name": "diagnose_job", "arguments": {"job_id": handles[0]}}),
+        ("prompts/get", {"name": "compare_runs", "arguments": {"job_ids": job_ids}}),
+        ("resources/read", {"uri": f"job://{handles[0]}"}),
+        ("resources/read", {"uri": f"job://{handles[0]}/logs"}),
+    ):
+        answer = await post_message(service_url, method, params)
+
+        assert len(answer.content) <= DEFAULT_REPLY_BYTES, params
+        assert handles[0] in answer.text
+
+    result, size = await read_reply(service_url, "job_status", job_ids=handles[0])
+    assert size <= DEFAULT_REPLY_BYTES
+    assert result["structuredContent"]["jobs"][0]["message"].endswith("the end")
