@@ -239,9 +239,9 @@ TRANSITION_GUARDS: Final = (
     *mutants_in_file(
         work_queues,
         test_work_queues,
-        runs_respect_a_hold=("WHERE hold IS NULL", "WHERE true"),
+        runs_respect_a_hold=("WHERE may_act", "WHERE true"),
         groups_respect_a_hold=(
-            "polled.due_at <= now()\n       AND subject.hold IS NULL",
+            "polled.due_at <= now()\n       AND {_MAY_ACT}",
             "polled.due_at <= now()",
         ),
         run_is_taken_under_a_lease=("THEN $2 ELSE", "THEN 0 * $2::interval ELSE"),
