@@ -141,7 +141,7 @@ async def diagnose_job(job_id: JobId, *, ctx: Context[Any, Any]) -> str:
         unless = f", unless you need the {earlier}: {end.logs_call}"
     return _DIAGNOSE_TEMPLATE.format(
         unless=unless,
-        status=json.dumps(shorten_members(view, _MAX_STATUS_BYTES), ensure_ascii=False),
+        status=_write_compact(shorten_members(view, _MAX_STATUS_BYTES)),
         shown=len(end.lines),
         length=end.total_lines,
         log=fit_text(log, _MAX_BYTES, keeps_end=True),
@@ -161,7 +161,7 @@ async def compare_runs(
         jobs = await _find_runs(tx, caller, job_ids, workspace_id, state)
         runs = [await _describe_run(tx, caller, job) for job in jobs]
     share = _MAX_RUNS_BYTES // len(runs)
-    lines = [json.dumps(shorten_members(run, share), ensure_ascii=False) for run in runs]
+    lines = [_write_compact(shorten_members(run, share)) for run in runs]
     return _COMPARE_TEMPLATE.format(
         counted_runs=format_count(len(runs), "run"), runs="\n".join(lines)
     )
@@ -216,6 +216,10 @@ async def _describe_run(tx: Transaction, caller: Caller, job: JobStatus) -> dict
         **{name: job.spec[name] for name in _COMPARED_FIELDS if job.spec.get(name)},
         "last_printed": end.text,
     }
+
+
+def _write_compact(view: dict[str, Any]) -> str:
+    return json.dumps(view, ensure_ascii=False, separators=(",", ":"))
 
 
 class McpPrompt(Prompt):
