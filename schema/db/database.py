@@ -17,6 +17,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from schema.common.errors import InDoubt, RoleRefused, Unavailable
 from schema.common.ids import JobChangeListener
+from schema.common.observability.causes import CauseLog
 from schema.common.observability.metrics import PoolUsage
 from schema.common.observability.transitions import JobTransition, TransitionListener
 
@@ -25,6 +26,7 @@ _UNAVAILABLE_ERRORS: Final = (
     TimeoutError,
     asyncpg.PostgresConnectionError,  # class 08
     asyncpg.exceptions.InvalidAuthorizationSpecificationError,  # class 28
+    asyncpg.InvalidCatalogNameError,  # there is no such database
     asyncpg.exceptions.TransactionRollbackError,  # class 40
     asyncpg.exceptions.InsufficientResourcesError,  # class 53
     asyncpg.exceptions.OperatorInterventionError,  # class 57: also "the database is starting up"
@@ -96,6 +98,7 @@ class Database:
         self._on_job_changes = on_job_changes
         self._on_transitions = on_transitions
         self._waiting = 0
+        self._causes = CauseLog("database")
         self._pool = asyncpg.create_pool(
             url,
             connect=_connect,
@@ -151,6 +154,7 @@ class Database:
                         yield cast("Transaction", connection)
                         committing = True
         except _UNAVAILABLE_ERRORS as error:
+            self._causes.report(error)
             if committing:
                 raise InDoubt(
                     "The database", effect="whether this was done is not known"

@@ -35,6 +35,7 @@ from typing_extensions import override
 
 from schema.accounts.vault import Secret
 from schema.common.http import make_reject_all_cookie_jar
+from schema.common.observability.causes import CauseLog
 from schema.common.observability.metrics import OTHER, HubRequest
 from schema.common.version import package_version
 from schema.db.storable import to_storable
@@ -101,6 +102,7 @@ class HubClient:
 
     def __init__(self, session: httpx2.AsyncClient, hub_url: str) -> None:
         self.session = session
+        self._causes = CauseLog("hub")
         self.url = hub_url.rstrip("/")
 
     async def send(
@@ -127,7 +129,8 @@ class HubClient:
                     response = await self.session.request(
                         method, url, headers=request_headers(token), **body
                     )
-            except TimeoutError:
+            except TimeoutError as error:
+                self._causes.report(error)
                 raise HubAmbiguous(f"no answer within {timeout.total_seconds():.0f} s") from None
             if response.status_code not in accepted_statuses:
                 raise_for_status(response)
@@ -169,26 +172,33 @@ class _Session(httpx2.AsyncClient):
 
     on_request: HubRequestListener | None = None
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._causes = CauseLog("hub")
+
     @override
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request; its listener hears how the response began."""
-        if self.on_request is None:
-            return await super().send(request, **options)
         started, status = time.perf_counter(), "cancelled"
         response: httpx2.Response | None = None
         try:
             response = await super().send(request, **options)
             status = str(response.status_code) if response.status_code in _STATUSES else OTHER
+            if response.is_server_error:
+                self._causes.report(HubAmbiguous(status), kind=f"HTTP {status}")
             return response  # noqa: TRY300  # an else would come after what finally does
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout):
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            self._causes.report(error)
             status = "unreachable"
             raise
-        except httpx2.TransportError:
+        except httpx2.TransportError as error:
+            self._causes.report(error)
             status = "broken"
             raise
         finally:
             seconds = time.perf_counter() - started
-            self.on_request(_describe_request(request, response, status, seconds))
+            if self.on_request is not None:
+                self.on_request(_describe_request(request, response, status, seconds))
 
 
 def _describe_request(

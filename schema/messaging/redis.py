@@ -18,6 +18,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from schema.common.observability.causes import CauseLog
+
 _ResultT = TypeVar("_ResultT")
 _CLOSED: Final = -math.inf
 _MAX_CONNECTIONS: Final = 16
@@ -79,6 +81,7 @@ class RedisCircuitBreaker:
         self._retry_after = retry_after
         self._opening_errors = opening_errors
         self._open_until = _CLOSED
+        self._causes = CauseLog("redis")
 
     async def call(self, operation: Callable[[], Awaitable[_ResultT]]) -> _ResultT:
         """Run an operation on Redis.
@@ -98,6 +101,7 @@ class RedisCircuitBreaker:
             with anyio.fail_after(self._timeout.total_seconds()):
                 result = await operation()
         except (RedisError, OSError) as error:
+            self._causes.report(error)
             self._open_until = (
                 anyio.current_time() + self._retry_after.total_seconds()
                 if isinstance(error, self._opening_errors)

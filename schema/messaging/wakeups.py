@@ -110,13 +110,14 @@ class WakeupSender:
             pipe.zadd(queue_name(), {name: now_ms})
             await pipe.execute()
 
-    async def is_reachable(self) -> bool:
-        """Say whether Redis answers within a second."""
+    async def find_failure(self) -> Exception | None:
+        """Ask Redis for an answer within a second; return why there is none."""
         try:
             with anyio.fail_after(_PING_TIMEOUT.total_seconds()):
-                return bool(await self._redis.ping())  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
-        except (RedisError, OSError):
-            return False
+                await self._redis.ping()  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
+        except (RedisError, OSError) as error:
+            return error
+        return None
 
 
 @asynccontextmanager

@@ -13,10 +13,13 @@ from schema.accounts import key_rotation
 from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
 from schema.common.errors import HoldfastError, Invalid
+from schema.common.observability.causes import describe_cause, find_root_cause
 from schema.common.text import format_count
 from schema.db import revisions
 from schema.db.database import Database, Transaction
+from schema.db.failures import explain_database_failure
 from schema.messaging import wakeups
+from schema.messaging.failures import explain_redis_failure
 from schema.settings import Settings
 from service.cli.options import COMMAND
 
@@ -77,8 +80,10 @@ async def _check_database(settings: Settings) -> list[Finding]:
             unowned = await _count_unowned(tx) if revision.is_expected else 0
         vault = [await _check_vault(settings)] if revision.is_expected else []
     except HoldfastError as error:
-        remedy = "Start it, or mend HOLDFAST_DATABASE_URL."
-        return [Finding("database", is_ok=False, message=str(error), remedy=remedy)]
+        cause = find_root_cause(error)
+        message = str(error) if cause is error else describe_cause(cause)
+        remedy = explain_database_failure(error) or "Start it, or mend HOLDFAST_DATABASE_URL."
+        return [Finding("database", is_ok=False, message=message, remedy=remedy)]
     return [
         Finding("database", is_ok=True, message=f"Postgres {version}"),
         Finding(
@@ -130,12 +135,15 @@ async def _count_unowned(tx: Transaction) -> int:
 
 async def _check_redis(settings: Settings) -> Finding:
     async with wakeups.open_wakeup_sender(str(settings.redis_url)) as sender:
-        is_ok = await sender.is_reachable()
+        failure = await sender.find_failure()
+    if failure is None:
+        return Finding("redis", is_ok=True, message="answers")
+    remedy = explain_redis_failure(failure) or "Start it, or mend HOLDFAST_REDIS_URL."
     return Finding(
         "redis",
-        is_ok=is_ok,
-        message="answers" if is_ok else "does not answer",
-        remedy="Jobs still run, up to a second later each. Start it, or mend HOLDFAST_REDIS_URL.",
+        is_ok=False,
+        message=f"does not answer: {describe_cause(find_root_cause(failure))}",
+        remedy=f"Jobs still run, up to a second later each. {remedy}",
     )
 
 
@@ -145,7 +153,7 @@ async def _check_hub(settings: Settings) -> Finding:
         async with httpx2.AsyncClient(timeout=_HUB_TIMEOUT.total_seconds()) as client:
             status = (await client.get(f"{url}/api/jobs/hardware")).status_code
     except httpx2.TransportError as error:
-        message = f"{url}: {type(error).__name__}"
+        message = f"{url}: {describe_cause(find_root_cause(error))}"
         return Finding("hub", is_ok=False, message=message, remedy="Is HOLDFAST_HUB_URL right?")
     return Finding(
         "hub",

@@ -9,6 +9,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from schema.common.errors import Unavailable
+from schema.db.failures import explain_database_failure
+from schema.messaging.failures import explain_redis_failure
 from service.runtime.context import App
 
 _COUNT_WORKERS: Final = "SELECT workers_connected()"
@@ -28,18 +30,25 @@ async def answer_ready(request: Request) -> Response:
             workers: int = await tx.fetchval(_COUNT_WORKERS)
     except Unavailable as error:
         return JSONResponse(
-            {"status": "unavailable", "error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE
+            {"status": "unavailable", "error": str(error)}
+            | _name_cause(explain_database_failure(error)),
+            HTTPStatus.SERVICE_UNAVAILABLE,
         )
-    redis = await app.wakeups.is_reachable()
+    redis_failure = await app.wakeups.find_failure()
     return JSONResponse(
         {
-            "status": "ready" if redis else "degraded",
+            "status": "ready" if redis_failure is None else "degraded",
             "revision": revision,
-            "redis": redis,
+            "redis": redis_failure is None,
             "workers": workers,
             "process": os.getpid(),
         }
+        | _name_cause(None if redis_failure is None else explain_redis_failure(redis_failure))
     )
+
+
+def _name_cause(sentence: str | None) -> dict[str, str]:
+    return {} if sentence is None else {"cause": sentence}
 
 
 ROUTES: Final = [Route("/health/live", answer_live), Route("/health/ready", answer_ready)]

@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from schema.messaging import wakeups
 from service.local.ports import find_free_port
@@ -65,7 +66,7 @@ async def test_sending_a_wakeup_without_redis_costs_nothing_but_the_wakeup() -> 
     async with wakeups.open_wakeup_sender(f"redis://127.0.0.1:{find_free_port()}/0") as sender:
         await sender.send(HANDLE)
 
-        assert not await sender.is_reachable()
+        assert isinstance(await sender.find_failure(), (RedisError, OSError))
 
 
 async def test_a_wake_nobody_heard_for_a_minute_goes_with_the_next(
@@ -116,7 +117,7 @@ async def test_a_redis_that_hung_under_load_is_sent_wakeups_again(
             await wakeup_sender.send(HANDLE)
             await wakeup_sender.send(HANDLE)
 
-    await eventually(wakeup_sender.is_reachable, bool)
+    await eventually(wakeup_sender.find_failure, lambda failure: failure is None)
 
 
 async def test_a_redis_that_was_started_anew_gets_the_first_wakeup(

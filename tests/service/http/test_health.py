@@ -98,3 +98,20 @@ async def test_a_service_serves_as_soon_as_its_database_is_migrated(
 
     assert (before.status_code, after.status_code) == (503, 200)
     assert listed["jobs"] == []
+
+
+async def test_what_is_missing_is_named_with_its_cause(start_service: StartService) -> None:
+    """Whoever is paged reads the health page first; it names no host and no login."""
+    url = "postgresql://ada:canary@no-host.invalid/holdfast"
+    with start_service(
+        HOLDFAST_DATABASE_URL=url, HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0"
+    ) as service_url:
+        without_database = await health(service_url)
+    with start_service(HOLDFAST_REDIS_URL="redis://127.0.0.1:1/0") as service_url:
+        without_redis = await health(service_url)
+
+    assert "has no address" in without_database.json()["cause"]
+    assert "Nothing listens" in without_redis.json()["cause"]
+    for answer in (without_database, without_redis):
+        assert "no-host" not in answer.text
+        assert "canary" not in answer.text
