@@ -268,12 +268,12 @@ TRANSITION_GUARDS: Final = (
         lifecycle,
         test_lifecycle,
         created_event=(
-            "('client', :client::text))\n      FROM made",
-            "('client', :client::text))\n      FROM made WHERE false",
+            ":request_id::text))\n      FROM made",
+            ":request_id::text))\n      FROM made WHERE false",
         ),
         cancelled_event=(
-            "('client', $3::text))\n      FROM called_off",
-            "('client', $3::text))\n      FROM called_off WHERE false",
+            "'request_id', $4::text))\n      FROM called_off",
+            "'request_id', $4::text))\n      FROM called_off WHERE false",
         ),
         submit_counts=("queued = queued + 1", "queued = queued"),
         cancel_counts=("AND called_off.was = 'queued'", "AND false"),
