@@ -3,6 +3,7 @@
 import os
 import pickle
 from base64 import b64encode
+from itertools import pairwise
 
 import pytest
 
@@ -62,6 +63,20 @@ def test_a_new_key_seals_and_the_old_one_still_opens() -> None:
     assert both.open(sealed, owner="ada").reveal() == "hf_secret"
     with pytest.raises(Unsealable):
         Vault.from_key_ring(old).open(both.seal(SECRET, owner="ada"), owner="ada")
+
+
+def test_the_documented_order_of_a_rotation_works_one_process_after_another() -> None:
+    """docs/operate.md: at each step some processes have the ring of the step before."""
+    old, new = make_key("1"), make_key("2")
+    rings = [old, f"{old},{new}", f"{new},{old}"]
+    vaults = [Vault.from_key_ring(ring) for ring in rings]
+
+    for before, after in pairwise(vaults):
+        for sealing, opening in ((before, after), (after, before)):
+            sealed = sealing.seal(SECRET, owner="ada")
+            assert opening.open(sealed, owner="ada").reveal() == "hf_secret"
+    rotated = vaults[-1].seal(SECRET, owner="ada")
+    assert Vault.from_key_ring(new).open(rotated, owner="ada").reveal() == "hf_secret"
 
 
 @pytest.mark.parametrize("ring", ["", ",", "1", "1:short", "1:!!!", f"{'x' * 300}:{'A' * 43}="])
