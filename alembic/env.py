@@ -4,7 +4,9 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Literal
+from datetime import timedelta
+from functools import partial
+from typing import Any, Literal
 
 import asyncpg
 import structlog
@@ -13,6 +15,7 @@ from sqlalchemy import Connection, NullPool, event
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import AutoString
 
+from schema.common.urls.postgres import parse_postgres_url
 from schema.tables import METADATA
 
 # A transaction for each revision: one that fails or is killed leaves nothing behind, so it can be
@@ -48,10 +51,19 @@ def take_transaction(connection: Connection) -> None:
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock{TRANSACTION}")
 
 
+async def connect(url: str, **options: Any) -> asyncpg.Connection:
+    # By ourselves: SQLAlchemy knows few of the parameters that a URL of Postgres may have.
+    return await parse_postgres_url(url).connect(
+        timeout=timedelta(seconds=30),
+        server_settings={"application_name": "holdfast-migrate"},
+        **options,
+    )
+
+
 @asynccontextmanager
 async def hold_turn(url: str) -> AsyncGenerator[None]:
     # In a transaction: a pooler then keeps the connection for us, and the lock ends with both.
-    connection = await asyncpg.connect(url, statement_cache_size=0)
+    connection = await connect(url, statement_cache_size=0)
     try:
         await connection.execute("BEGIN")
         for timeout in ("idle_in_transaction_session", "lock", "statement"):
@@ -66,9 +78,10 @@ async def hold_turn(url: str) -> AsyncGenerator[None]:
 
 async def main() -> None:
     url = context.config.attributes.get("url") or os.environ["HOLDFAST_DATABASE_URL"]
-    _, _, address = url.partition("://")
     # Without a pool the connection is closed with its block, also when a migration fails.
-    engine = create_async_engine(f"postgresql+asyncpg://{address}", poolclass=NullPool)
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=partial(connect, url), poolclass=NullPool
+    )
     async with hold_turn(url), engine.connect() as connection:
         await connection.run_sync(migrate)
 

@@ -6,11 +6,10 @@ from decimal import Decimal
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     Field,
     HttpUrl,
-    PostgresDsn,
-    RedisDsn,
     SecretStr,
     ValidationError,
     field_validator,
@@ -24,6 +23,8 @@ from schema.common.durations import Duration, format_duration
 from schema.common.errors import Invalid
 from schema.common.http import SUBDOMAIN_PLACEHOLDER, is_secure_url
 from schema.common.money import to_micro_usd
+from schema.common.urls.postgres import check_postgres_url
+from schema.common.urls.redis import check_redis_url
 from schema.specs.validation_errors import describe_problem
 
 DEFAULT_LOG_BYTES: Final = 64 * 1024 * 1024
@@ -33,12 +34,6 @@ DEFAULT_PORT: Final = 8765
 """The port that the service listens on unless the command line names another one."""
 
 _ENV_PREFIX = "HOLDFAST_"
-_URL_EXAMPLES: Final = {
-    "database_url": "postgresql://user:password@host/database",
-    "redis_url": "redis://host:6379/0",
-}
-
-
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?")
 
@@ -49,12 +44,15 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_ENV_PREFIX, frozen=True, extra="ignore")
 
     database_url: Annotated[
-        PostgresDsn,
+        str,
+        AfterValidator(check_postgres_url),
         Field(validation_alias=AliasChoices(f"{_ENV_PREFIX}DATABASE_URL", "DATABASE_URL")),
     ]
     """The Postgres that holds all state."""
     redis_url: Annotated[
-        RedisDsn, Field(validation_alias=AliasChoices(f"{_ENV_PREFIX}REDIS_URL", "REDIS_URL"))
+        str,
+        AfterValidator(check_redis_url),
+        Field(validation_alias=AliasChoices(f"{_ENV_PREFIX}REDIS_URL", "REDIS_URL")),
     ]
     """For wake-ups; losing what is in it delays jobs by one sweep."""
     hub_url: HttpUrl = HttpUrl("https://huggingface.co")
@@ -238,8 +236,7 @@ def _url_hint(entry: ErrorDetails) -> str:
     """Say how a URL is written, to whoever has left out its scheme."""
     if not entry["type"].startswith("url_"):
         return ""
-    setting = str(entry["loc"][0]).removeprefix(_ENV_PREFIX).lower()
-    return f"; write the whole URL, such as {_URL_EXAMPLES.get(setting, 'https://host.example')}"
+    return "; write the whole URL, such as https://host.example"
 
 
 def _format_location(path: tuple[int | str, ...]) -> str:

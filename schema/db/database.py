@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, Protocol, Self, cast
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from schema.common.ids import JobChangeListener
 from schema.common.observability.causes import CauseLog
 from schema.common.observability.metrics import PoolUsage
 from schema.common.observability.transitions import JobTransition, TransitionListener
+from schema.common.urls.postgres import PostgresServer, parse_postgres_url
 
 _UNAVAILABLE_ERRORS: Final = (
     OSError,
@@ -41,6 +43,7 @@ _UNAVAILABLE_ERRORS: Final = (
 _COMMAND_TIMEOUT: Final = timedelta(seconds=30)
 """Longer than the server's own `statement_timeout`, which tells us more."""
 _ACQUIRE_TIMEOUT: Final = timedelta(seconds=5)
+"""How long a caller waits for a connection, unless the URL allows a new one more time."""
 _CLOSE_TIMEOUT: Final = timedelta(seconds=0.5)
 """How long the pool may take to close; a server that hangs would never let it."""
 _IDLE_LIFETIME: Final = timedelta(minutes=1)
@@ -99,9 +102,11 @@ class Database:
         self._on_transitions = on_transitions
         self._waiting = 0
         self._causes = CauseLog("database")
+        server = parse_postgres_url(url)
+        self._acquire_timeout = max(_ACQUIRE_TIMEOUT, server.total_timeout(_ACQUIRE_TIMEOUT))
+        connect: Any = partial(_connect, server)  # the stubs want each option of asyncpg by name
         self._pool = asyncpg.create_pool(
-            url,
-            connect=_connect,
+            connect=connect,
             min_size=0,  # so that a process starts, and says what is wrong, without a server
             max_size=max_connections,
             command_timeout=_COMMAND_TIMEOUT.total_seconds(),
@@ -170,7 +175,7 @@ class Database:
         """Lend a connection; whoever waits for one is counted."""
         self._waiting += 1
         try:
-            connection = await self._pool.acquire(timeout=_ACQUIRE_TIMEOUT.total_seconds())
+            connection = await self._pool.acquire(timeout=self._acquire_timeout.total_seconds())
         finally:
             self._waiting -= 1
         try:
@@ -203,9 +208,9 @@ class _JobChanges:
             self.transitions.append(JobTransition.model_validate_json(notice.message))
 
 
-async def _connect(*args: Any, **kwargs: Any) -> asyncpg.Connection:
+async def _connect(server: PostgresServer, _: None, **kwargs: Any) -> asyncpg.Connection:
     try:
-        return await asyncpg.connect(*args, **kwargs)
+        return await server.connect(timeout=_ACQUIRE_TIMEOUT, **kwargs)
     except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as error:
         role = kwargs["server_settings"].get("role")
         raise RoleRefused(role, str(error)) from error

@@ -43,10 +43,17 @@ def _explain(error: BaseException) -> str | None:  # noqa: C901, PLR0911, PLR091
             return "A pooler stands between, and refuses what we ask of it: set HOLDFAST_POOLED=1."
         case socket.gaierror():
             return "Its host has no address: mend the host in the URL, or the DNS of this machine."
+        case ssl.SSLCertVerificationError():
+            return (
+                "Its certificate is not accepted: name its authority with sslrootcert=FILE in the "
+                "URL, and the host as the certificate does."
+            )
         case ssl.SSLError():
             return "TLS fails between us: its certificate does not fit, or sslmode does not."
         case ConnectionError() if _TLS_TEXTS.search(text):
             return "It speaks no TLS, and the URL asks for it: mend sslmode."
+        case asyncpg.TargetServerAttributeNotMatched():
+            return "No server that the URL names can be written to: all are replicas."
         case ConnectionRefusedError():
             return "Nothing listens at its address: start it, or mend host and port in the URL."
         case TimeoutError():

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Final, cast
@@ -13,10 +14,22 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
 from schema.common.errors import HoldfastError, Unavailable
+from schema.common.observability.causes import describe_cause
+from schema.common.urls.postgres import parse_postgres_url
 from schema.db.database import Transaction
+from schema.db.failures import explain_database_failure
 from schema.db.privileges import check_privileges
 
 _CAN_READ_VERSION: Final = "SELECT has_table_privilege(to_regclass('alembic_version'), 'SELECT')"
+_CONNECT_ERRORS: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
+_CONNECT_TIMEOUT: Final = timedelta(seconds=30)
 _SCHEMA: Final = Path(__file__).resolve().parent.parent
 
 
@@ -29,6 +42,22 @@ def alembic_config(url: str | None = None) -> Config:
     )
     config.attributes["url"] = url
     return config
+
+
+class CannotConnect(Unavailable):
+    """There is no connection to the database, or it was lost."""
+
+    def __init__(self, cause: BaseException) -> None:
+        self.retry_after = timedelta(seconds=2)
+        remedy = explain_database_failure(cause) or "Start it, or mend HOLDFAST_DATABASE_URL."
+        HoldfastError.__init__(
+            self, f"The database cannot be reached ({describe_cause(cause)}). {remedy}"
+        )
+
+    @property
+    def code(self) -> str:
+        """The code of any other outage."""
+        return Unavailable.__name__
 
 
 class MigrationFailed(HoldfastError):
@@ -85,13 +114,13 @@ def upgrade_to_revision(url: str, revision: str = "head") -> None:
     Raises:
         MigrationFailed: with what the database says.
         MissingPrivileges: the login may not do what the revisions do; nothing was changed.
-        Unavailable: the database cannot be reached.
+        CannotConnect: the database cannot be reached; nothing was changed since.
     """
     try:
         asyncio.run(_check_privileges(url))
         command.upgrade(alembic_config(url), revision)
-    except (OSError, asyncpg.PostgresConnectionError) as error:
-        raise Unavailable("The database") from error
+    except _CONNECT_ERRORS as error:
+        raise CannotConnect(error) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise MigrationFailed(error) from error
     except DBAPIError as error:
@@ -99,7 +128,11 @@ def upgrade_to_revision(url: str, revision: str = "head") -> None:
 
 
 async def _check_privileges(url: str) -> None:
-    connection = await asyncpg.connect(url, statement_cache_size=0)
+    connection = await parse_postgres_url(url).connect(
+        timeout=_CONNECT_TIMEOUT,
+        server_settings={"application_name": "holdfast-migrate"},
+        statement_cache_size=0,
+    )
     try:
         revision = await read_current_revision(cast("Transaction", connection))
         if revision != head_revision():

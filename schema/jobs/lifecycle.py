@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from schema.accounts.idempotency import check_same_request
 from schema.accounts.secrets import SecretValues
 from schema.billing import budgets
 from schema.billing.budgets import Rate
@@ -29,7 +30,6 @@ from schema.common.errors import (
     Unavailable,
     WorkspaceArchived,
 )
-from schema.common.idempotency import check_same_request
 from schema.db.database import Transaction
 from schema.db.sql import parse_statement
 from schema.db.storable import refuse_oversized_spec

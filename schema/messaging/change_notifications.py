@@ -19,12 +19,13 @@ from uuid import UUID
 
 import anyio
 import structlog
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from schema.common.ids import JobChangeListener
 from schema.common.process.background import run_in_background
+from schema.common.urls.redis import parse_redis_url
 from schema.messaging import redis as messaging_redis
 
 _CHANNEL: Final = "holdfast:moves"
@@ -103,10 +104,12 @@ async def listen_for_changes(url: str, on_changes: JobChangeListener) -> None:
     """Receive changes without end; a connection that breaks is replaced."""
     while True:
         is_subscribed = False
-        redis = Redis.from_url(  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
-            url,
-            socket_connect_timeout=_CONNECT_TIMEOUT.total_seconds(),
-            health_check_interval=_HEALTH_CHECK_INTERVAL.total_seconds(),
+        redis = Redis.from_pool(
+            ConnectionPool(
+                **parse_redis_url(url).connection_arguments(),
+                socket_connect_timeout=_CONNECT_TIMEOUT.total_seconds(),
+                health_check_interval=_HEALTH_CHECK_INTERVAL.total_seconds(),
+            )
         )
         channel = redis.pubsub()  # pyright: ignore[reportUnknownMemberType]  # as above
         try:
@@ -119,7 +122,7 @@ async def listen_for_changes(url: str, on_changes: JobChangeListener) -> None:
             )
         finally:
             with anyio.move_on_after(_SEND_TIMEOUT.total_seconds(), shield=True):
-                await channel.aclose()
+                await channel.aclose()  # type: ignore[no-untyped-call]  # redis 5 leaves it untyped
                 await redis.aclose()
         await anyio.sleep(_RETRY_PAUSE.total_seconds())
 

@@ -19,6 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from schema.common.observability.causes import CauseLog
+from schema.common.urls.redis import parse_redis_url
 
 _ResultT = TypeVar("_ResultT")
 _CLOSED: Final = -math.inf
@@ -36,10 +37,10 @@ async def open_redis(url: str) -> AsyncGenerator[Redis]:
     Each caller has to bound its calls. The `socket_timeout` of redis 5 would do so by
     `asyncio.wait_for`, which on Python 3.11 loses a cancel that comes just as a command was sent.
     """
-    pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]  # redis 5 leaves its kwargs untyped
-        url,
+    pool = BlockingConnectionPool(
+        **parse_redis_url(url).connection_arguments(),
         max_connections=_MAX_CONNECTIONS,
-        timeout=_POOL_TIMEOUT.total_seconds(),
+        timeout=int(_POOL_TIMEOUT.total_seconds()),  # typed so in redis 5
         # One retry: each pooled connection may be to a Redis that has been restarted since.
         retry=Retry(NoBackoff(), 1),
         retry_on_error=[RedisConnectionError],

@@ -24,6 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from schema.common.urls.redis import parse_redis_url
 from schema.common.version import package_version
 from schema.messaging.redis import CircuitOpen, RedisCircuitBreaker, open_redis
 
@@ -64,7 +65,17 @@ def arq_redis_settings(url: str, *, supervised: bool) -> RedisSettings:
             Any other worker has to outlive a restart of Redis, and retries on `OSError` as well,
             which a refused connection raises (arq's issue 498).
     """
-    settings = RedisSettings.from_dsn(url)
+    server = parse_redis_url(url)
+    settings = RedisSettings(
+        host=server.host,
+        port=server.port,
+        unix_socket_path=server.socket,
+        database=server.database,
+        username=server.user,
+        password=server.password,
+        ssl=server.tls is not None,
+        **(server.tls or {}),
+    )
     if supervised:
         settings.conn_retries = 0
     else:

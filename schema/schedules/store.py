@@ -12,10 +12,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from schema.accounts import secrets as sealed_secrets
+from schema.accounts.idempotency import check_same_request
 from schema.accounts.vault import Secret, Vault
 from schema.common import ids
 from schema.common.errors import TooManySchedules
-from schema.common.idempotency import check_same_request
 from schema.db.database import Transaction
 from schema.db.sql import parse_statement
 from schema.db.storable import refuse_oversized_spec

@@ -1,13 +1,15 @@
-"""Guards in the migrations, which the database keeps by itself."""
+"""Guards in the migrations, which the database keeps by itself, and in how it is reached."""
 
 from typing import Final
 
+from schema.common.urls import parts, postgres, redis
 from schema.db import privileges
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.mutants.row_security import checks_nothing_of, shows_all_of
-from tests.operate import test_killed_migrations, test_migrate_privileges
+from tests.operate import test_killed_migrations, test_migrate_privileges, test_server_urls
 from tests.schema import test_interrupted_migrations
 from tests.schema.accounts import test_row_security
+from tests.schema.common.urls import test_postgres, test_redis
 from tests.schema.db import test_migrations
 from tests.schema.jobs import test_lifecycle, test_run_tables
 
@@ -142,5 +144,44 @@ MIGRATION_GUARDS: Final = (
         ALEMBIC / "versions/20261129_0001_baseline.py",
         test_migrations,
         a_revision_reads_its_own_folder=('/ "sql" / revision', '/ "sql" / "0001"'),
+    ),
+    *mutants_in_file(
+        postgres,
+        test_server_urls,
+        channel_binding_verifies=(
+            'mode = "verify-full"\n    if authority == _SYSTEM:',
+            "pass\n    if authority == _SYSTEM:",
+        ),
+        several_hosts_need_one_to_write=(
+            "if attributes is None and len(hosts) > 1:",
+            "if False:",
+        ),
+        next_host_is_tried=(
+            "            except _NEXT_HOST_ERRORS as error:",
+            "            except () as error:",
+        ),
+        host_that_answered_is_first=("self._last_host = number", "pass"),
+    ),
+    *mutants_in_file(
+        postgres,
+        test_postgres,
+        unknown_parameters_are_refused=("    _refuse_unknown(parameters)", "    pass"),
+    ),
+    *mutants_in_file(
+        parts,
+        test_postgres,
+        test_redis,
+        piece_of_a_password_is_no_parameter=(
+            'if "#" in rest or "@" in path or "@" in query:',
+            'if "#" in rest:',
+        ),
+    ),
+    *mutants_in_file(
+        redis,
+        test_server_urls,
+        name_of_redis_is_compared=(
+            'checks == "true" or (not checks and verification == "required")',
+            'checks == "true"',
+        ),
     ),
 )

@@ -5,9 +5,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 from service.local.servers.postgres import Postgres
 from service.local.servers.valkey import Valkey
+
+
+def find_system_postgres() -> Path:
+    """Return the programs of the Postgres that Debian or Ubuntu installs, or skip the test.
+
+    It is older than that of the wheel, and built with TLS.
+    """
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not programs:
+        pytest.skip("no Postgres in /usr/lib/postgresql (apt install postgresql)")
+    return programs[0].parent
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""URLs of Postgres and Redis, as managed services print them."""
