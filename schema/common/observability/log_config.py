@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import structlog
 
+from schema.common.observability.outages import OutageFilter
+
 _TOKEN: Final = re.compile(r"\bhf_[A-Za-z0-9_-]{4,}|(?<=[Bb]earer )[^\s\"']+")
 
 
@@ -46,7 +48,11 @@ def configure_logging(*, level: int = logging.INFO) -> None:
     for logger_name in ("httpx2", "httpcore2", "arq.worker", "mcp", "sse_starlette"):
         logging.getLogger(logger_name).setLevel(logging.WARNING)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            OutageFilter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
