@@ -1,5 +1,6 @@
 """Settings of both processes, read from the environment once in each composition root."""
 
+import os
 import re
 from datetime import timedelta
 from decimal import Decimal
@@ -23,6 +24,7 @@ from schema.common.durations import Duration, format_duration
 from schema.common.errors import Invalid
 from schema.common.http import SUBDOMAIN_PLACEHOLDER, is_secure_url
 from schema.common.money import to_micro_usd
+from schema.common.name_matching import did_you_mean
 from schema.common.urls.postgres import check_postgres_url
 from schema.common.urls.redis import check_redis_url
 from schema.specs.validation_errors import describe_problem
@@ -34,6 +36,11 @@ DEFAULT_PORT: Final = 8765
 """The port that the service listens on unless the command line names another one."""
 
 _ENV_PREFIX = "HOLDFAST_"
+_OTHER_VARIABLES: Final = frozenset(
+    f"{_ENV_PREFIX}{name}"
+    for name in ("VENV", "BOOTSTRAPPED", "POSTGRES_BIN", "VALKEY_BIN", "RECORD_INTEROP")
+)
+"""Variables of the command line and of the tests, which are no settings of the processes."""
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?")
 
@@ -230,6 +237,16 @@ class Settings(BaseSettings):
                 for entry in error.errors(include_url=False, include_input=False)
             ]
             raise Invalid("\n".join(["The configuration cannot be used:", *lines])) from None
+
+
+def describe_unknown_variables() -> list[str]:
+    """Say which variables look like settings and are none, with the one that was meant."""
+    known = {_env_name(field) for field in Settings.model_fields} | _OTHER_VARIABLES
+    return [
+        f"{name} is no setting. {did_you_mean(name, known)}".strip()
+        for name in sorted(os.environ)
+        if name.upper().startswith(_ENV_PREFIX) and name.upper() not in known
+    ]
 
 
 def _url_hint(entry: ErrorDetails) -> str:

@@ -20,7 +20,7 @@ from schema.db.database import Database, Transaction
 from schema.db.failures import explain_database_failure
 from schema.messaging import wakeups
 from schema.messaging.failures import explain_redis_failure
-from schema.settings import Settings
+from schema.settings import Settings, describe_unknown_variables
 from service.cli.options import COMMAND
 
 _HUB_TIMEOUT: Final = timedelta(seconds=5)
@@ -48,7 +48,14 @@ async def run_checks() -> list[Finding]:
     except Invalid as error:
         remedy = f"Set these variables, or run `{COMMAND} up`, which brings its own servers."
         return [Finding("settings", is_ok=False, message=str(error), remedy=remedy)]
+    unknown = describe_unknown_variables()
     return [
+        Finding(
+            "settings",
+            is_ok=not unknown,
+            message=f"{format_count(len(unknown), 'unknown variable')}" if unknown else "known",
+            remedy=" ".join(unknown),
+        ),
         *await _check_database(settings),
         await _check_redis(settings),
         await _check_hub(settings),

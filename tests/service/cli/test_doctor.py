@@ -49,3 +49,19 @@ async def test_a_new_key_beside_what_an_old_one_sealed_is_noticed(
     assert not after.is_ok
     assert "does not open 1 of the stored tokens" in after.remedy
     assert "Put that key back" in after.remedy
+
+
+async def test_a_misspelled_setting_is_named_with_the_one_that_was_meant(
+    configure: Callable[[str], None], vault_keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process would run with the default, and nobody would know why."""
+    configure(vault_keys)
+    before = await find("settings")
+    monkeypatch.setenv("HOLDFAST_RETENTOIN", "90d")
+    monkeypatch.setenv("holdfast_retention", "90d")
+    after = await find("settings")
+
+    assert before.is_ok
+    assert not after.is_ok
+    assert after.message == "1 unknown variable"
+    assert "HOLDFAST_RETENTOIN is no setting. Did you mean HOLDFAST_RETENTION" in after.remedy
