@@ -110,6 +110,8 @@ def _read_table(script: str) -> dict[str, Any] | None:
         header = _Header.model_validate(tomllib.loads(block))
     except tomllib.TOMLDecodeError as error:
         raise Invalid(f"script: its header is not valid TOML ({error}).") from None
+    except RecursionError:
+        raise Invalid("script: its header nests too deep to be read; write it flat.") from None
     except ValidationError:
         raise Invalid(f"script: hf-jobs in its header is no table; write {_TABLE}.") from None
     return header.tool.table

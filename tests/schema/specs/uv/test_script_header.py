@@ -150,6 +150,7 @@ def test_what_is_not_known_here_is_named() -> None:
         ('volumes = ["/tmp:/data"]', "volumes"),
         ('secrets = { HF_TOKEN = "hf_x" }', "secrets"),
         ('flavor = "l4x1', "not valid TOML"),
+        pytest.param(f"a = {'[' * 5000}{']' * 5000}", "nests too deep", id="brackets"),
     ],
 )
 def test_a_header_with_a_value_that_no_job_takes_is_refused(table: str, says: str) -> None:
