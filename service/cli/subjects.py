@@ -15,6 +15,7 @@ from schema.common.errors import HoldfastError
 from schema.common.text import format_count
 from schema.db.database import Database, Transaction
 from schema.settings import Settings
+from service.cli.options import COMMAND
 
 _LISTED_SUBJECTS: Final = 50
 _MAX_LIMIT: Final = 100_000
@@ -76,8 +77,8 @@ async def _find_one(tx: Transaction, id_or_name: str) -> SubjectLimits:
             return subject
         case []:
             raise NoSuchSubject(
-                f"Nobody here has the name or id {id_or_name}; `holdfast subject list` shows who "
-                "has called."
+                f"Nobody here has the name or id {id_or_name}; `{COMMAND} subject list` shows "
+                "who has called."
             )
         case several:
             ids = ", ".join(subject.id for subject in several)
@@ -94,7 +95,7 @@ async def _act(tx: Transaction, options: argparse.Namespace, subject: SubjectLim
                 return "Nothing was changed, for they were held already."
             return (
                 "Nothing of theirs is launched any more. What runs goes on, is watched, and can be "
-                f"cancelled. `holdfast subject release {subject.id}` ends the hold."
+                f"cancelled. `{COMMAND} subject release {subject.id}` ends the hold."
             )
         case "release":
             return _describe_release(await operator_actions.release_subject(tx, subject.id))

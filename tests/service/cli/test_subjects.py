@@ -10,6 +10,7 @@ from rich.console import Console
 from schema.db.database import Database
 from schema.settings import Settings
 from service.cli import subjects
+from service.cli.options import COMMAND
 from service.cli.subjects import NoSuchSubject
 from tests.support.factories import JobFactory
 
@@ -41,7 +42,7 @@ async def test_an_operator_limits_holds_and_releases_a_person(
 
     assert ada_id in listed
     assert " 7 " in limited
-    assert f"holdfast subject release {ada_id}" in held
+    assert f"{COMMAND} subject release {ada_id}" in held
     assert "operator" in shown
     assert "held already" in held_again
     assert "1 queued job can be launched now." in released
@@ -57,7 +58,7 @@ async def test_a_person_who_cannot_be_told_is_named_by_their_id(
 
     with pytest.raises(NoSuchSubject, match=rf"Several have the name ada; .*{ada_id}, b"):
         await run_command(make_settings(), "hold", "ada")
-    with pytest.raises(NoSuchSubject, match=r"Nobody here .* eve; `holdfast subject list` shows"):
+    with pytest.raises(NoSuchSubject, match=r"Nobody here .* eve; `.* subject list` shows"):
         await run_command(make_settings(), "hold", "eve")
 
 
