@@ -16,6 +16,7 @@ from schema.artifacts.log_tables import JobLogTable, LogChunkTable
 from schema.batches.tables import BatchItemTable
 from schema.billing.tables import JobCostTable, PriceListTable, SpendingTable
 from schema.jobs.dependencies import JobDependencyTable
+from schema.jobs.heartbeats import WorkerHeartbeatTable
 from schema.jobs.run_tables import PollGroupTable, RemoteRunTable
 from schema.jobs.tables import (
     IdempotencyKeyTable,
@@ -50,6 +51,7 @@ TABLES: Final[tuple[type[SQLModel], ...]] = (
     ScheduleTable,
     SpendingTable,
     SubjectTable,
+    WorkerHeartbeatTable,
     WorkspaceTable,
 )
 """Every table of the database, one class each."""

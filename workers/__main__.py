@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Final
 
 import anyio
 import structlog
@@ -20,8 +21,10 @@ from schema.common.process.background import run_in_background
 from schema.settings import Settings
 from workers.context import Worker
 from workers.loops import engine
+from workers.loops.heartbeats import probe_host
 from workers.worker import arq_settings, build_worker
 
+PROBE_OPTION: Final = "--probe"
 _RETRY_PAUSE_SECONDS = 1.0
 _CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError, WatchError, OSError)
 
@@ -117,12 +120,21 @@ async def _close_arq_worker(arq_worker: ArqWorker) -> None:
             await arq_worker.pool.aclose(close_connection_pool=True)
 
 
+def _report_probe(settings: Settings) -> int:
+    is_alive, sentence = anyio.run(probe_host, settings)
+    sys.stdout.write(f"{sentence}\n")
+    return 0 if is_alive else 1
+
+
 def main() -> int:
-    """Run a worker; print the reason in a sentence if it cannot run."""
+    """Run a worker, or probe the one of this host; print in a sentence why it cannot run."""
     log_config.configure_logging()
     exit_code = 0
     try:
-        anyio.run(run_worker, Settings.from_env())
+        settings = Settings.from_env()
+        if sys.argv[1:] == [PROBE_OPTION]:
+            return _report_probe(settings)
+        anyio.run(run_worker, settings)
     except* HoldfastError as group:
         exit_code = 1
         for error in group.exceptions:

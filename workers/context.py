@@ -1,6 +1,7 @@
 """The state of one worker process: its connections, its executors, and the events of its loops."""
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -59,8 +60,8 @@ class WorkerActivity:
     """How many slots of a kind each subject holds."""
     lapses: Counter[str] = field(default_factory=Counter[str])
     """Runs that it took over from others, by kind."""
-    swept_at: float = 0.0
-    """When it last looked through all queues, in seconds since 1970 by the clock of its machine."""
+    swept_at: float = field(default_factory=time.time)
+    """When it last looked through all queues, or began, in seconds since 1970 by its own clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,11 @@ class Vault:
             raise ValueError(message)
         return cls(keys)
 
+    @property
+    def key_marks(self) -> list[str]:
+        """The marks of the keys, whatever the ids are; the first is of the one that seals."""
+        return list(self._digest_keys)
+
     def seal(self, secret: Secret, *, owner: str) -> bytes:
         """Seal a secret for its owner."""
         data_key = AESGCM.generate_key(bit_length=256)

@@ -101,7 +101,7 @@ class Database:
         self._on_job_changes = on_job_changes
         self._on_transitions = on_transitions
         self._waiting = 0
-        self._causes = CauseLog("database")
+        self.causes = CauseLog("database")
         server = parse_postgres_url(url)
         self._acquire_timeout = max(_ACQUIRE_TIMEOUT, server.total_timeout(_ACQUIRE_TIMEOUT))
         connect: Any = partial(_connect, server)  # the stubs want each option of asyncpg by name
@@ -159,7 +159,7 @@ class Database:
                         yield cast("Transaction", connection)
                         committing = True
         except _UNAVAILABLE_ERRORS as error:
-            self._causes.report(error)
+            self.causes.report(error)
             if committing:
                 raise InDoubt(
                     "The database", effect="whether this was done is not known"

@@ -9,6 +9,7 @@ import asyncpg
 
 from schema.common.observability.causes import list_causes
 
+TAKES_NO_WRITES: Final = "It takes no writes: it is a replica, or in the middle of a failover."
 _TLS_TEXTS: Final = re.compile(r"no encryption|ssl|tls", re.IGNORECASE)
 _POOLER_TEXTS: Final = re.compile(
     r"startup parameter|query_wait_timeout|server login|pgbouncer|prepared statement", re.IGNORECASE
@@ -34,7 +35,7 @@ def _explain(error: BaseException) -> str | None:  # noqa: C901, PLR0911, PLR091
         case asyncpg.DiskFullError():
             return "Its disk is full: nothing can be written until there is room."
         case asyncpg.ReadOnlySQLTransactionError():
-            return "It takes no writes: it is a replica, or in the middle of a failover."
+            return TAKES_NO_WRITES
         case asyncpg.TooManyConnectionsError():
             return "It has no connection left: raise max_connections, or use a pooler."
         case asyncpg.CannotConnectNowError():

@@ -102,7 +102,7 @@ class HubClient:
 
     def __init__(self, session: httpx2.AsyncClient, hub_url: str) -> None:
         self.session = session
-        self._causes = CauseLog("hub")
+        self.causes = session.causes if isinstance(session, _Session) else CauseLog("hub")
         self.url = hub_url.rstrip("/")
 
     async def send(
@@ -130,7 +130,7 @@ class HubClient:
                         method, url, headers=request_headers(token), **body
                     )
             except TimeoutError as error:
-                self._causes.report(error)
+                self.causes.report(error)
                 raise HubAmbiguous(f"no answer within {timeout.total_seconds():.0f} s") from None
             if response.status_code not in accepted_statuses:
                 raise_for_status(response)
@@ -174,7 +174,7 @@ class _Session(httpx2.AsyncClient):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._causes = CauseLog("hub")
+        self.causes = CauseLog("hub")
 
     @override
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
@@ -185,14 +185,14 @@ class _Session(httpx2.AsyncClient):
             response = await super().send(request, **options)
             status = str(response.status_code) if response.status_code in _STATUSES else OTHER
             if response.is_server_error:
-                self._causes.report(HubAmbiguous(status), kind=f"HTTP {status}")
+                self.causes.report(HubAmbiguous(status), kind=f"HTTP {status}")
             return response  # noqa: TRY300  # an else would come after what finally does
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
-            self._causes.report(error)
+            self.causes.report(error)
             status = "unreachable"
             raise
         except httpx2.TransportError as error:
-            self._causes.report(error)
+            self.causes.report(error)
             status = "broken"
             raise
         finally:

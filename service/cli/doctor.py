@@ -57,8 +57,8 @@ async def run_checks() -> list[Finding]:
             remedy=" ".join(unknown),
         ),
         *await _check_database(settings),
-        await _check_redis(settings),
-        await _check_hub(settings),
+        await check_redis(settings),
+        await check_hub(settings),
     ]
 
 
@@ -140,7 +140,8 @@ async def _count_unowned(tx: Transaction) -> int:
     return unowned
 
 
-async def _check_redis(settings: Settings) -> Finding:
+async def check_redis(settings: Settings) -> Finding:
+    """Look whether Redis answers."""
     async with wakeups.open_wakeup_sender(str(settings.redis_url)) as sender:
         failure = await sender.find_failure()
     if failure is None:
@@ -154,7 +155,8 @@ async def _check_redis(settings: Settings) -> Finding:
     )
 
 
-async def _check_hub(settings: Settings) -> Finding:
+async def check_hub(settings: Settings) -> Finding:
+    """Look whether the Hub answers."""
     url = str(settings.hub_url).rstrip("/")
     try:
         async with httpx2.AsyncClient(timeout=_HUB_TIMEOUT.total_seconds()) as client:

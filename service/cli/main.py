@@ -38,6 +38,7 @@ from service.cli.options import (
     parse_token,
 )
 from service.cli.server import serve
+from service.cli.status import show_status
 
 _PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -124,7 +125,11 @@ def _build_parser() -> argparse.ArgumentParser:
     serve_command = command("serve", _run_serve)
     serve_command.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a container")
     serve_command.add_argument("--port", type=parse_port, default=DEFAULT_PORT)
-    command("worker", _run_worker)
+    worker = command("worker", _run_worker)
+    worker.add_argument(
+        "--probe", action="store_true", help="say whether the worker of this host is alive"
+    )
+    command("status", _run_status)
     command("migrate", _run_migrate)
     vault = command("vault", _run_vault)
     vault.add_argument("action", choices=["rotate"], help="seal everything with the first key")
@@ -210,10 +215,11 @@ def _run_serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_worker(_: argparse.Namespace) -> int:
+def _run_worker(options: argparse.Namespace) -> int:
     """Run jobs at the Hub."""
     # A process of its own kind: the service never imports the workers.
-    os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606  # becoming it is the point
+    arguments = ["--probe"] if options.probe else []
+    os.execv(sys.executable, [sys.executable, "-m", "workers", *arguments])  # noqa: S606  # becoming it is the point
 
 
 def _run_migrate(_: argparse.Namespace) -> int:
@@ -266,6 +272,12 @@ def _run_doctor(_: argparse.Namespace) -> int:
     findings = anyio.run(doctor.run_checks)
     doctor.print_findings(Console(), findings)
     return 0 if all(finding.is_ok for finding in findings) else 1
+
+
+def _run_status(_: argparse.Namespace) -> int:
+    """Show workers, queues, holds, upstream and last errors."""
+    anyio.run(show_status, Settings.from_env(), Console())
+    return 0
 
 
 def _run_test(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from schema.billing import price_store
 from schema.billing.budgets import Rate
 from schema.common import ids
 from schema.db.database import Database
-from schema.jobs import run_end, run_launch
+from schema.jobs import heartbeats, run_end, run_launch
 from schema.jobs.run_end import RunResult
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobKind, JobState
@@ -97,6 +97,16 @@ async def row_in_every_table(
     async with database.transaction() as tx:
         await sealed_secrets.save_job_secrets(tx, vault, open_job.id, ada_id, {"KEY": Secret("s")})
         await price_store.save_price_list(tx, [])
+        await heartbeats.record_heartbeat(
+            tx,
+            name="w1",
+            version="1",
+            key_marks=vault.key_marks,
+            attempts=0,
+            since_sweep=timedelta(0),
+            last_error=None,
+            is_first=True,
+        )
         await call_counts.count_call(tx, ada_id, limit=10, window=timedelta(minutes=1))
     await schedule_states.make_schedule(
         database, vault, secrets={"KEY": Secret("s")}, idempotency_key="k"

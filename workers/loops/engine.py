@@ -28,10 +28,12 @@ from anyio.abc import TaskGroup
 from schema.common.errors import Unavailable
 from schema.jobs import deadlines, retention, work_queues
 from schema.jobs import dependencies as job_dependencies
+from schema.jobs.heartbeats import HEARTBEAT_INTERVAL
 from schema.jobs.run_end import LATE_ARRIVAL_WINDOW
 from workers.context import AutoResetEvent, Worker
 from workers.loops.claim_jobs import ClaimLoop
 from workers.loops.fire_schedules import fire_due_schedules
+from workers.loops.heartbeats import record_heartbeat
 from workers.loops.metrics_endpoint import serve_metrics
 from workers.loops.poll_runs import poll_runs
 from workers.loops.queue_metrics import WorkerCollector
@@ -56,6 +58,7 @@ async def run_loops(worker: Worker, stop: anyio.Event) -> None:
             clocks.start_soon(_run_sweeps, worker)
             clocks.start_soon(_run_pruning, worker)
             clocks.start_soon(_run_deadlines, worker)
+            clocks.start_soon(_run_heartbeats, worker)
             clocks.start_soon(serve_metrics, worker.settings, WorkerCollector(worker))
             _start_loops(worker, ClaimLoop(worker, steps), steps, stop)
             await stop.wait()
@@ -133,6 +136,20 @@ async def _release_dependents(worker: Worker) -> bool:
     if any_queued:
         worker.events.claim.set()
     return more
+
+
+async def _run_heartbeats(worker: Worker) -> None:
+    is_first = True
+
+    async def write_heartbeat() -> bool:
+        nonlocal is_first
+        await record_heartbeat(worker, is_first=is_first)
+        is_first = False
+        return False
+
+    while True:
+        await _repeat_step("heartbeat", write_heartbeat)
+        await anyio.sleep(HEARTBEAT_INTERVAL.total_seconds())
 
 
 async def _run_pruning(worker: Worker) -> None:

@@ -105,7 +105,7 @@ class WorkerCollector(Collector):
         yield from (slots, in_use, lapses)
         yield _gauge(
             "holdfast_worker_last_sweep_timestamp_seconds",
-            "When this worker last looked through all queues, as seconds since 1970.",
+            "When this worker last looked through all queues, or began, in seconds since 1970.",
             activity.swept_at,
         )
 

@@ -277,3 +277,17 @@ CREATE POLICY own ON schedule_secret TO holdfast_tenant
 CREATE POLICY work ON schedule_secret TO holdfast_worker USING (true) WITH CHECK (true);
 GRANT SELECT (schedule_id, subject_id), INSERT ON schedule_secret TO holdfast_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON schedule_secret TO holdfast_worker;
+
+
+-- Operation ---------------------------------------------------------------------------------------
+
+-- The service shows how many workers there are, of which release, and how long they are silent; it
+-- reads neither the names of their hosts nor their errors.
+ALTER TABLE worker_heartbeat ENABLE ROW LEVEL SECURITY;
+ALTER TABLE worker_heartbeat FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON worker_heartbeat FOR SELECT TO holdfast_tenant USING (true);
+CREATE POLICY work ON worker_heartbeat TO holdfast_worker USING (true) WITH CHECK (true);
+CREATE POLICY analysis ON worker_heartbeat FOR SELECT TO holdfast_analyst USING (true);
+GRANT SELECT (version, key_marks, seen_at, swept_at) ON worker_heartbeat TO holdfast_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON worker_heartbeat TO holdfast_worker;
+GRANT SELECT ON worker_heartbeat TO holdfast_analyst;

@@ -543,3 +543,20 @@ CREATE TABLE schedule_secret (
     CONSTRAINT fk_schedule_secret_schedule_id_schedule
         FOREIGN KEY (schedule_id) REFERENCES schedule (id) ON DELETE CASCADE
 );
+
+
+-- Operation ---------------------------------------------------------------------------------------
+
+-- What each worker last said of itself. It belongs to no subject, and decides nothing: leases do.
+CREATE TABLE worker_heartbeat (
+    name          text        NOT NULL,  -- host and process
+    version       text        NOT NULL,
+    key_marks     text[]      NOT NULL,  -- of the keys of its vault; no key can be computed from one
+    attempts      integer     NOT NULL,
+    started_at    timestamptz NOT NULL DEFAULT now(),
+    seen_at       timestamptz NOT NULL DEFAULT now(),
+    swept_at      timestamptz NOT NULL,
+    last_error    text,
+    last_error_at timestamptz,
+    CONSTRAINT pk_worker_heartbeat PRIMARY KEY (name)
+);

@@ -7,6 +7,7 @@ is written once a minute, with the number of those that were left out since.
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, cast
 
@@ -24,6 +25,15 @@ _PASSWORD: Final = re.compile(r"((?:password|passwd|secret|token)\s*[=:]\s*)\S+"
 log = structlog.stdlib.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class LatestCause:
+    """The newest cause that was reported."""
+
+    text: str
+    at: float
+    """By the clock of its log."""
+
+
 class CauseLog:
     """Writes the causes of the failures of one dependency; each process has one for each."""
 
@@ -36,6 +46,7 @@ class CauseLog:
         """
         self._dependency = dependency
         self._clock = clock
+        self.latest: LatestCause | None = None
         self._written_at: dict[str, float] = {}
         self._left_out: dict[str, int] = {}
 
@@ -49,6 +60,7 @@ class CauseLog:
         cause = find_root_cause(error)
         kind = kind or type(cause).__name__
         now = self._clock()
+        self.latest = LatestCause(f"{self._dependency}: {describe_cause(cause)}", now)
         written_at = self._written_at.get(kind)
         if written_at is not None and now - written_at < REPORT_INTERVAL.total_seconds():
             self._left_out[kind] = self._left_out.get(kind, 0) + 1

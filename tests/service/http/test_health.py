@@ -1,11 +1,18 @@
 """What a supervisor is told, and what works while a part is missing."""
 
+import base64
+import os
+from datetime import timedelta
+from typing import Any
+
 import httpx2
 import pytest
-from dirty_equals import IsInt
+from dirty_equals import IsFloat, IsInt
 
+from schema.accounts.vault import Vault
 from schema.db import revisions
 from schema.db.database import Database
+from schema.jobs import heartbeats
 from tests.support.factories import StartService
 from tests.support.mcp.client import (
     answer_text,
@@ -43,6 +50,8 @@ async def test_a_complete_service_is_ready(service_url: str, database_url: str) 
         "redis": True,
         "workers": 1,
         "process": IsInt(gt=0),
+        "heartbeats": [],
+        "key_ring": True,
     }
 
 
@@ -115,3 +124,64 @@ async def test_what_is_missing_is_named_with_its_cause(start_service: StartServi
     for answer in (without_database, without_redis):
         assert "no-host" not in answer.text
         assert "canary" not in answer.text
+
+
+async def beat(database: Database, vault: Vault, **overrides: Any) -> None:
+    """Write the heartbeat of a worker."""
+    heartbeat: dict[str, Any] = {
+        "name": "secret-host:1",
+        "version": "0.1.0",
+        "key_marks": vault.key_marks,
+        "attempts": 0,
+        "since_sweep": timedelta(seconds=1),
+        "last_error": ("database: secret cause", timedelta(0)),
+        "is_first": True,
+    }
+    async with database.transaction() as tx:
+        await heartbeats.record_heartbeat(tx, **heartbeat | overrides)
+
+
+async def test_workers_are_shown_with_release_and_age_and_without_their_names(
+    service_url: str, database: Database, vault: Vault
+) -> None:
+    """During an upgrade both releases are there; where they run is not for everybody."""
+    await beat(database, vault)
+    await beat(
+        database, vault, name="secret-host:2", version="0.0.9", since_sweep=timedelta(minutes=2)
+    )
+
+    response = await health(service_url)
+
+    assert sorted(response.json()["heartbeats"], key=str) == [
+        {"version": "0.0.9", "age_seconds": IsFloat(ge=0), "works": False},
+        {"version": "0.1.0", "age_seconds": IsFloat(ge=0), "works": True},
+    ]
+    assert "secret" not in response.text
+
+
+async def test_a_worker_that_cannot_open_what_we_seal_degrades(
+    service_url: str, database: Database, vault: Vault
+) -> None:
+    """The same id with another key is found before a job fails for want of its secrets."""
+    other_vault = Vault.from_key_ring(f"1:{base64.b64encode(os.urandom(32)).decode()}")
+    await beat(database, vault, key_marks=other_vault.key_marks)
+
+    response = await health(service_url)
+
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    assert response.json()["key_ring"] is False
+
+
+async def test_a_database_that_takes_no_writes_is_not_ready(
+    start_service: StartService, database_url: str
+) -> None:
+    """A replica answers every question, and no call could launch a thing."""
+    async with Database(database_url, application_name="tests") as database:
+        async with database.transaction() as tx:
+            name = await tx.fetchval("SELECT current_database()")
+            await tx.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        with start_service() as service_url:
+            response = await health(service_url)
+
+    assert response.status_code == 503
+    assert "takes no writes" in response.json()["cause"]
