@@ -19,7 +19,7 @@ from workers.executor import Executor
 from workers.hub.client import HubJobsClient
 from workers.timing import DatabaseClock
 
-_SHUTDOWN_WRITE_SECONDS: Final = 2.0
+_SHUTDOWN_WRITE_SECONDS: Final = 1.5
 """Seconds in which a step that is cut off may hand its rows back."""
 
 
