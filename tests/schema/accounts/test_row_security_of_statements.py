@@ -105,7 +105,7 @@ READ_ARGUMENTS: Final[dict[str, list[Any] | dict[str, Any]]] = {
     "jobs.lifecycle._SELECT_SUBMITTED_JOB": [OTHER_SUBJECT, "k", None],
     "jobs.lifecycle._COUNT_OPEN_JOBS": [OTHER_SUBJECT],
     "jobs.lifecycle._LOCK_JOB": [JOB_PLACEHOLDER, OTHER_SUBJECT],
-    "jobs.lifecycle._CANCEL_JOB": [JOB_PLACEHOLDER, OTHER_SUBJECT, None],
+    "jobs.lifecycle._CANCEL_JOB": [JOB_PLACEHOLDER, OTHER_SUBJECT, None, None],
 }
 """Each statement that names a subject, and what it is given."""
 TESTED_ELSEWHERE: Final = {
@@ -188,6 +188,7 @@ def submission_arguments(job_id: Any, subject_id: str, *parents: UUID) -> list[A
         "secrets_digest": None,
         "max_open_jobs": 1000,
         "client": None,
+        "request_id": None,
         "price_micro_usd": 1,
         "ceiling_micro_usd": 2,
         "most_micro_usd": None,

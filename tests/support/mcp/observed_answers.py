@@ -17,10 +17,11 @@ MODERN_REQUEST_META: Final = {
     f"{META_PREFIX}/protocolVersion": "2026-07-28",
     f"{META_PREFIX}/clientCapabilities": dict[str, Any](),
 }
-_VOLATILE_HEADERS: Final = {"date", "ratelimit"}
+_VOLATILE_HEADERS: Final = {"date", "ratelimit", "x-request-id"}
 """Headers that differ between any two answers."""
 _HANDLE: Final = re.compile(rb"(?:\b|(?<=\\n))(?:job|ws|sched)_[0-9a-z]{26}\b")
 """A handle in JSON, where an end of line is a backslash and an n."""
+_REQUEST_ID: Final = re.compile(rb'(?<="holdfast/request_id":")[0-9a-f]{32}(?=")')
 _TIMESTAMP: Final = re.compile(rb'(?<=")\d{4}-\d\d-\d\dT[^"\\]+')
 
 
@@ -42,13 +43,14 @@ class ObservedAnswer:
 
     @classmethod
     def from_response(cls, response: httpx2.Response) -> Self:
-        """Keep all that is not a clock or a counter."""
+        """Keep all that is not a clock, a counter or the id of the request."""
         headers = [
             header
             for header in response.headers.multi_items()
             if header[0] not in _VOLATILE_HEADERS
         ]
-        return cls(response.status_code, headers, _TIMESTAMP.sub(b"then", response.content))
+        body = _REQUEST_ID.sub(b"ID", _TIMESTAMP.sub(b"then", response.content))
+        return cls(response.status_code, headers, body)
 
     def without_handle(self, handle: str) -> Self:
         """Leave out the handle that was asked for."""
