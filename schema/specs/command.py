@@ -18,6 +18,7 @@ from typing_extensions import TypeIs
 from schema.common.errors import CorrectableError
 from schema.common.text import format_count, quote_value
 from schema.specs.command_lines.check import expect_no_job_line
+from schema.specs.command_lines.documents import expect_no_document
 from schema.specs.inputs import shell_syntax
 
 MAX_TEXT_BYTES: Final = 131_071
@@ -46,6 +47,7 @@ def parse_command(value: object) -> object:
         value = _unpack_list(value)
     if isinstance(value, str):
         expect_no_job_line(value)
+        expect_no_document(value)
     if not isinstance(value, list):
         return parse_words(value)
     words = parse_words(cast("list[object]", value))
