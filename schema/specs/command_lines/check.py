@@ -2,9 +2,10 @@
 
 Launched as it is, it would look for a program that is not in the image, or be read as Python, at
 the caller's cost. A refusal says the call that was meant. uv is a program like any other in an
-image that has it, so a command of uv is refused only where no image is named.
+image that has it, so a command of uv is refused only where no image is named; so is `docker run`.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -26,6 +27,9 @@ from schema.specs.inputs import shell_syntax
 _EXAMPLE: Final = (
     'call launch_job with its parts, such as {"image": "python:3.12", "command": ["python", "-c", '
     '"print(1)"], "flavor": "cpu-basic"}'
+)
+_CONTAINER_LINE: Final = re.compile(
+    r"\s*(?:sudo\s+)?(docker|podman|nerdctl)(?:\s+container)?\s+run\s"
 )
 _NO_COMMAND: Final = FoundCommand([], has_followers=False)
 
@@ -64,13 +68,14 @@ def expect_no_command_line(script: str) -> None:
 
 
 def expect_in_default_image(command: Sequence[str]) -> None:
-    """Refuse uv and `hf jobs` in an image that has neither, also if a shell starts them.
+    """Refuse uv, `hf jobs` and `docker run` in an image without them, also if a shell starts them.
 
     Raises:
         ValueError: with the call that was meant.
     """
     position = shell_syntax.script_position(command)
     first_command = FoundCommand(list(command), has_followers=False)
+    _expect_no_container(command, position)
     if position is not None and position < len(command):
         try:
             first_command = find_command(command[position], SETTINGS) or _NO_COMMAND
@@ -83,6 +88,20 @@ def expect_in_default_image(command: Sequence[str]) -> None:
             f'{UV_IMAGE}" with that command, or '
             f"{build_uv_form(uv_words, read_variable_names(first_command.words))}"
             f"{_describe_followers(first_command)}"
+        )
+        raise ValueError(message)
+
+
+def _expect_no_container(command: Sequence[str], position: int | None) -> None:
+    line = " ".join(command[:4])
+    if position is not None and position < len(command):
+        line = command[position]
+    if (start := _CONTAINER_LINE.match(f"{line} ")) is not None:
+        program = start[1]
+        message = (
+            f"{DEFAULT_IMAGE}, the image of a command that names none, has no {program}, and a job "
+            f"starts no other container; give the image of {program} run as image, and the words "
+            f"behind it as command; -e goes to env or secrets, -p to expose, -v to volumes"
         )
         raise ValueError(message)
 

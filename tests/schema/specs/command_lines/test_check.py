@@ -196,6 +196,34 @@ def test_a_shell_in_the_default_image_finds_uv_only_if_it_installs_it(
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        ["docker", "run", "--rm", "-e", "KEY=sesame", "python:3.12", "python", "x.py"],
+        ["sudo", "podman", "container", "run", "img"],
+        ["sh", "-c", "docker run -e KEY=sesame -v $PWD:/w img python x.py"],
+        ["bash", "-lc", "  nerdctl run img"],
+    ],
+)
+def test_a_container_is_not_started_in_the_default_image(command: list[str]) -> None:
+    """There is no such program in it, and the job would fail at the caller's cost."""
+    with pytest.raises(ValidationError) as refused:
+        HubJobSpec.model_validate({"command": command})
+
+    [error] = refused.value.errors()
+    assert "run as image, and the words behind it as command" in error["msg"]
+    assert "sesame" not in error["msg"]
+    assert HubJobSpec.model_validate({"command": command, "image": "docker:cli"})
+
+
+@pytest.mark.parametrize(
+    "script", ["apt install docker.io && docker run img", "docker --version", "echo docker run x"]
+)
+def test_a_script_that_does_more_with_containers_is_taken(script: str) -> None:
+    """Whoever installs it first knows what they do."""
+    assert HubJobSpec.model_validate({"command": ["sh", "-c", script]})
+
+
+@pytest.mark.parametrize(
     "line", ["uv run train.py --lr 1", "hf jobs uv run ./jobs/train.py --lr 1"]
 )
 def test_the_text_of_a_local_script_is_left_to_the_caller(line: str) -> None:
