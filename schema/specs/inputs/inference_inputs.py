@@ -7,7 +7,7 @@ address of a file on the web or at the Hub, which only the workers read. Anythin
 import base64
 import json
 from contextlib import suppress
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, cast
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
@@ -23,6 +23,12 @@ MAX_TEXTS: Final = 2048
 MAX_MEDIA_BYTES: Final = 512 * 1024
 """Bytes within a request, which is stored whole; a larger file needs an address."""
 _MEDIA_EXAMPLE: Final = '{"url": "https://example.com/a.png"} or {"data": "<base64>"}'
+_CHAT_EXAMPLE: Final = '[{"role": "user", "content": "Name three rivers."}]'
+_PICTURE_EXAMPLE: Final = (
+    '[{"role": "user", "content": [{"type": "text", "text": "What is this?"}, '
+    '{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]}]'
+)
+_PART_TYPES: Final = frozenset({"text", "image_url"})
 _ERROR_TEXTS: Final = {
     "string_type": "this is not a text",
     "string_too_short": "the text is empty",
@@ -143,7 +149,7 @@ def parse_chat(value: object) -> Inputs:
             )
         ]
     return _validate_inputs(
-        _CHAT_ADAPTER, value, '[{"role": "user", "content": "Name three rivers."}]'
+        _CHAT_ADAPTER, value, _PICTURE_EXAMPLE if _has_parts(value) else _CHAT_EXAMPLE
     )
 
 
@@ -221,6 +227,13 @@ def _unpack_turns(value: object) -> object:
     return turns if is_chat else value
 
 
+def _has_parts(turns: object) -> bool:
+    return isinstance(turns, list) and any(
+        isinstance(turn, dict) and isinstance(cast("dict[str, Any]", turn).get("content"), list)
+        for turn in cast("list[object]", turns)
+    )
+
+
 def _unpack_text(text: str) -> object:
     if text.startswith("{"):
         with suppress(ValueError, RecursionError):
@@ -244,5 +257,10 @@ def _validate_inputs(adapter: TypeAdapter[T], value: object, example: str) -> T:
 
 
 def _format_location(path: tuple[int | str, ...]) -> str:
-    steps = format_steps(path)
+    # pydantic also names the type by which it chose the class of a part.
+    steps = format_steps(
+        step
+        for before, step in zip((None, *path), path, strict=False)
+        if not (isinstance(before, int) and step in _PART_TYPES)
+    )
     return f"at {steps.lstrip('.')}, " if steps else ""

@@ -1,5 +1,6 @@
 """The turns of a chat, as a provider reads them."""
 
+import json
 from typing import Any
 
 import pytest
@@ -78,3 +79,22 @@ def test_a_wrong_part_of_a_turn_is_named(part: dict[str, Any], says: str) -> Non
     """Not the turn as a whole, as if it had to be a text."""
     with pytest.raises(ValueError, match=says):
         parse_chat([{"role": "user", "content": [part]}])
+
+
+@pytest.mark.parametrize(
+    ("picture", "place"),
+    [
+        (CANONICAL, r"\[0\].content\[1\].image_url, this"),
+        ({"url": "file:///a.png"}, r"\[0\].content\[1\].image_url.url, this"),
+    ],
+)
+def test_a_refused_picture_has_its_place_and_the_form_of_one(picture: object, place: str) -> None:
+    """An example of a text helps nobody who sends a picture."""
+    parts = [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": picture}]
+
+    with pytest.raises(ValueError, match=f"^at {place}") as refused:
+        parse_chat([{"role": "user", "content": parts}])
+
+    example = json.loads(str(refused.value).split("; write ")[1])
+    assert example[0]["content"][1]["type"] == "image_url"
+    assert parse_chat(example)
