@@ -20,7 +20,7 @@ WORKSPACE_GUARDS: Final = (
         an_archived_workspace_takes_no_job=("AND workspace.archived_at IS NULL", ""),
         an_unpriced_launch_waits_for_a_budget=(
             "FROM entered WHERE budget_micro_usd IS NOT NULL",
-            "FROM workspace WHERE id = $3 AND budget_micro_usd IS NOT NULL",
+            "FROM workspace WHERE id = :workspace_id AND budget_micro_usd IS NOT NULL",
         ),
         a_launch_and_an_archive_wait_for_each_other=("       FOR NO KEY UPDATE OF workspace\n", ""),
     ),

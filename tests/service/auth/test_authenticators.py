@@ -117,6 +117,21 @@ async def test_a_scope_that_the_sign_in_lacks_is_asked_for(
         assert await tx.fetchval("SELECT count(*) FROM job") == 0
 
 
+async def test_whoever_is_signed_in_may_do_what_both_tokens_allow(
+    service_url: str, authorization_server: AuthorizationServer
+) -> None:
+    """Also for a call that the middleware does not judge."""
+    token = authorization_server.issue_token(scope="inference-api").reveal()
+
+    response = await post_with_tokens(
+        service_url, "tools/call", {"name": "whoami", "arguments": {}}, signed=token, hub="hf_ada"
+    )
+
+    account = response.json()["result"]["structuredContent"]
+    assert "inference-api" in account["scopes"]
+    assert account["missing_scopes"] == ["jobs"]
+
+
 async def test_a_scope_that_the_token_at_the_hub_lacks_cannot_be_signed_in_for(
     service_url: str, authorization_server: AuthorizationServer
 ) -> None:

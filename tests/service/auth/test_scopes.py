@@ -18,6 +18,7 @@ from tests.support.mcp.client import (
     post_message,
     read_refusal,
 )
+from tests.support.mcp.valid_arguments import complete_arguments
 from tests.support.subjects import ADA_ID, ADA_TOKEN
 
 LAUNCH_ARGUMENTS: dict[str, Any] = {"image": "python:3.12", "command": ["true"]}
@@ -27,6 +28,12 @@ WRITING_TOOLS = {
     *("create_workspace", "update_workspace", "archive_workspace"),
     *("create_schedule", "update_schedule", "delete_schedule"),
 }
+HANDLES = {
+    **dict.fromkeys(("cancel_job", "retry_job"), "job_id"),
+    **dict.fromkeys(("update_workspace", "archive_workspace"), "workspace_id"),
+    **dict.fromkeys(("update_schedule", "delete_schedule"), "schedule_id"),
+}
+"""The handle that each of these tools takes."""
 
 
 def add_oauth_token(hub: FakeHub, *scopes: str, orgs: tuple[str, ...] = ()) -> str:
@@ -167,6 +174,21 @@ async def test_a_static_token_is_shown_only_what_it_can_use(service_url: str) ->
     assert writer - reader == WRITING_TOOLS
 
 
+@pytest.mark.parametrize("tool", sorted(WRITING_TOOLS))
+async def test_a_tool_that_is_not_shown_cannot_be_called_either(
+    service_url: str, database: Database, tool: str
+) -> None:
+    """A client may know its name from elsewhere; nothing is looked up or written for it."""
+    arguments = complete_arguments(tool, [HANDLES.get(tool, "")])
+
+    answer = await call_tool(service_url, tool, caller_token="hf_reader", **arguments)
+
+    assert read_refusal(answer)["code"] == "InsufficientScope"
+    assert "read-only" in answer_text(answer)
+    async with database.transaction() as tx:
+        assert await tx.fetchval("SELECT count(*) FROM workspace") == 0
+
+
 async def test_who_can_sign_in_for_more_is_shown_everything(
     service_url: str, fake_hub: FakeHub
 ) -> None:
@@ -299,6 +321,7 @@ async def test_whoami_tells_what_a_token_allows_and_lacks(
         "scopes": ["jobs"],
         "missing_scopes": ["contribute-repos", "inference-api", "read-repos"],
         "namespaces": ["ada", "acme"],
+        "more_namespaces": 0,
         "hold": None,
         "open_jobs": 1,
         "month": {"budget_usd": None, "spent_usd": 0.0, "held_usd": 0.0, "left_usd": None},

@@ -8,7 +8,7 @@ make them. Each example writes other content into them, and calls a tool. Thousa
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -142,7 +142,7 @@ class ToolCall:
         return f"{self.tool} {truncate(json.dumps(self.arguments), 2000)}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Content:
     """What is stored."""
 
@@ -153,6 +153,9 @@ class Content:
     """Of a file; it has up to 1000 characters."""
     result: dict[str, Any]
     reason: Reason
+
+    def __repr__(self) -> str:
+        return truncate(json.dumps(asdict(self)), 2000)
 
 
 CONTENT: Final[SearchStrategy[Content]] = st.builds(
