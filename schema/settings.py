@@ -56,6 +56,10 @@ class Settings(BaseSettings):
         Field(validation_alias=AliasChoices(f"{_ENV_PREFIX}DATABASE_URL", "DATABASE_URL")),
     ]
     """The Postgres that holds all state."""
+    pooled: bool = False
+    """Whether a pooler such as PgBouncer stands before Postgres, in transaction mode."""
+    database_connections: Annotated[int, Field(ge=1, le=1000)] = 10
+    """How many connections a process keeps open to Postgres, or to the pooler."""
     redis_url: Annotated[
         str,
         AfterValidator(check_redis_url),

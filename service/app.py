@@ -245,6 +245,8 @@ async def _open_app(
             str(settings.database_url),
             application_name=_APPLICATION_NAME,
             role=DatabaseRole.TENANT,
+            max_connections=settings.database_connections,
+            pooled=settings.pooled,
             on_job_changes=change_publisher.enqueue,
             on_transitions=metrics.observe_transitions,
         ) as database,

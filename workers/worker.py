@@ -59,6 +59,8 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
             str(settings.database_url),
             application_name=f"{_APPLICATION_NAME} {name}",
             role=DatabaseRole.WORKER,
+            max_connections=settings.database_connections,
+            pooled=settings.pooled,
             on_job_changes=publisher.enqueue,
             on_transitions=metrics.observe_transitions,
         ) as database,

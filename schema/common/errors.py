@@ -275,13 +275,15 @@ class Unavailable(HoldfastError):
 class RoleRefused(Unavailable):
     """The database does not let the login of this process use the role that it needs."""
 
-    def __init__(self, role: str, server_message: str) -> None:
+    def __init__(self, role: str, finding: str, remedy: str = "") -> None:
         self.retry_after = timedelta(seconds=30)
+        remedy = remedy or (
+            f"run `holdfast migrate`, and to grant {role} to the login of this process"
+        )
         HoldfastError.__init__(
             self,
-            f"The database does not let this process use the role {role} ({server_message}), so "
-            f"nothing was done. Its operator has to run `holdfast migrate`, and to grant {role} to "
-            f"the login of this process.",
+            f"The database does not let this process use the role {role} ({finding}), so "
+            f"nothing was done. Its operator has to {remedy}.",
         )
 
     @property

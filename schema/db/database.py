@@ -55,6 +55,25 @@ _JOB_EVENT_SQLSTATE: Final = "HFEVT"
 """The code of the notice that another one sends for each event of a job."""
 
 
+_CACHED_STATEMENTS: Final = 100
+"""How many prepared statements a connection keeps; behind a pooler, none would be found again."""
+_SESSION_SETTINGS: Final = {
+    "statement_timeout": "20s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "30s",
+    "client_min_messages": "notice",  # or the notices of changed jobs would not arrive
+}
+_POOLER_REMEDY: Final = "set HOLDFAST_POOLED=1, if a pooler stands before the database"
+_WALL_REMEDY: Final = (
+    "switch row-level security on again for every table, and to take BYPASSRLS from the role"
+)
+_READ_WALL: Final = """
+SELECT current_user::text AS role,
+       to_regclass('public.job') IS NOT NULL AS has_tables,
+       coalesce(row_security_active(to_regclass('public.job')), false) AS has_wall
+"""
+
+
 class Transaction(Protocol):
     """What a statement needs of a connection: the transaction of its caller, who alone ends it."""
 
@@ -85,6 +104,7 @@ class Database:
         application_name: str,
         role: str | None = None,
         max_connections: int = 10,
+        pooled: bool = False,
         on_job_changes: JobChangeListener | None = None,
         on_transitions: TransitionListener | None = None,
     ) -> None:
@@ -95,6 +115,8 @@ class Database:
             application_name: under which the server lists our connections.
             role: which each connection takes on; None keeps that of the login.
             max_connections: of the pool.
+            pooled: whether a pooler stands between, which gives each transaction another connection
+                of the server: nothing may outlive a transaction then, not even the role.
             on_job_changes: called after a commit that changed jobs.
             on_transitions: called after a commit with the events of jobs in it.
         """
@@ -103,6 +125,10 @@ class Database:
         self._waiting = 0
         self.causes = CauseLog("database")
         server = parse_postgres_url(url)
+        self._role = role
+        self._is_wall_seen = role is None
+        settings = _SESSION_SETTINGS | ({"role": str(role)} if role else {})  # no subclass: asyncpg
+        self._begin_sql = _begin_with(settings) if pooled else None
         self._acquire_timeout = max(_ACQUIRE_TIMEOUT, server.total_timeout(_ACQUIRE_TIMEOUT))
         connect: Any = partial(_connect, server)  # the stubs want each option of asyncpg by name
         self._pool = asyncpg.create_pool(
@@ -113,14 +139,8 @@ class Database:
             max_inactive_connection_lifetime=_IDLE_LIFETIME.total_seconds(),
             init=_register_jsonb_codec,
             reset=_skip_reset,
-            server_settings={
-                "application_name": application_name,
-                "statement_timeout": "20s",
-                "lock_timeout": "5s",
-                "idle_in_transaction_session_timeout": "30s",
-                "client_min_messages": "notice",  # or the notices of changed jobs would not arrive
-                **({"role": str(role)} if role else {}),  # no subclass, says asyncpg
-            },
+            server_settings={"application_name": application_name} | ({} if pooled else settings),
+            statement_cache_size=0 if pooled else _CACHED_STATEMENTS,
         )
 
     def read_pool_usage(self) -> PoolUsage:
@@ -154,7 +174,9 @@ class Database:
         try:
             async with self._acquire() as connection:
                 with changes.collect_from(connection):
-                    async with connection.transaction():
+                    async with self._begin(connection):
+                        if not self._is_wall_seen:
+                            await self._expect_wall(connection)
                         # The proxy has the protocol's methods; its stubs type rows as their own.
                         yield cast("Transaction", connection)
                         committing = True
@@ -169,6 +191,38 @@ class Database:
             self._on_job_changes(changes.versions)
         if changes.transitions and self._on_transitions is not None:
             self._on_transitions(changes.transitions)
+
+    @asynccontextmanager
+    async def _begin(self, connection: PoolConnectionProxy) -> AsyncGenerator[None]:
+        """Begin a transaction, and end it; behind a pooler, with the settings of each of ours."""
+        if self._begin_sql is None:
+            async with connection.transaction():
+                yield
+            return
+        await connection.execute(self._begin_sql)  # one round trip
+        try:
+            yield
+        except BaseException:
+            if not connection.is_closed():
+                await connection.execute("ROLLBACK")
+            raise
+        await connection.execute("COMMIT")
+
+    async def _expect_wall(self, connection: PoolConnectionProxy) -> None:
+        """Check once what the role and row-level security really are.
+
+        Raises:
+            RoleRefused: whoever stands between has not passed the role on, or the wall is off.
+        """
+        row = await connection.fetchrow(_READ_WALL)
+        assert row is not None  # noqa: S101  # it selects from nothing
+        if row["role"] != self._role:
+            raise RoleRefused(str(self._role), f"{row['role']} acts in its place", _POOLER_REMEDY)
+        if row["has_tables"] and not row["has_wall"]:
+            raise RoleRefused(
+                str(self._role), "row-level security does not hold for it", _WALL_REMEDY
+            )
+        self._is_wall_seen = row["has_tables"]
 
     @asynccontextmanager
     async def _acquire(self) -> AsyncGenerator[PoolConnectionProxy]:
@@ -216,10 +270,18 @@ async def _connect(server: PostgresServer, _: None, **kwargs: Any) -> asyncpg.Co
         raise RoleRefused(role, str(error)) from error
 
 
-async def _register_jsonb_codec(connection: asyncpg.Connection) -> None:
-    await connection.set_type_codec(
-        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
+def _begin_with(settings: Mapping[str, str]) -> str:
+    """Write the statements that begin a transaction with settings, which end with it."""
+    return "; ".join(
+        ["BEGIN", *(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())]
     )
+
+
+async def _register_jsonb_codec(connection: asyncpg.Connection) -> None:
+    async with connection.transaction():  # so that a pooler asks one connection of the server
+        await connection.set_type_codec(
+            "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads
+        )
 
 
 async def _skip_reset(_: asyncpg.Connection) -> None:

@@ -78,7 +78,12 @@ async def _check_database(settings: Settings) -> list[Finding]:
     url = str(settings.database_url)
     try:
         async with (
-            Database(url, application_name="holdfast-doctor", max_connections=1) as database,
+            Database(
+                url,
+                application_name="holdfast-doctor",
+                max_connections=1,
+                pooled=settings.pooled,
+            ) as database,
             database.transaction() as tx,
         ):
             version = await tx.fetchval("SHOW server_version")
@@ -123,6 +128,7 @@ async def _check_vault(settings: Settings) -> Finding:
         application_name="holdfast-doctor",
         role=DatabaseRole.WORKER,
         max_connections=1,
+        pooled=settings.pooled,
     ) as database:
         vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
         lost = await key_rotation.count_lost_rows(database, vault)

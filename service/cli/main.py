@@ -253,6 +253,7 @@ async def _rotate_keys(settings: Settings) -> RotationCounts:
         application_name="holdfast-vault",
         role=DatabaseRole.WORKER,
         max_connections=1,
+        pooled=settings.pooled,
     ) as database:
         return await rotate_keys(
             database, Vault.from_key_ring(settings.vault_keys.get_secret_value())

@@ -31,6 +31,7 @@ async def show_status(settings: Settings, console: Console) -> None:
             application_name="holdfast-status",
             role=DatabaseRole.WORKER,
             max_connections=1,
+            pooled=settings.pooled,
         ) as database,
         database.transaction() as tx,
     ):

@@ -53,6 +53,7 @@ async def run_action(options: argparse.Namespace, settings: Settings, console: C
             application_name="holdfast-subject",
             role=DatabaseRole.WORKER,
             max_connections=1,
+            pooled=settings.pooled,
         ) as database,
         database.transaction() as tx,
     ):

@@ -47,6 +47,7 @@ async def probe_host(settings: Settings) -> tuple[bool, str]:
                 application_name="holdfast-probe",
                 role=DatabaseRole.WORKER,
                 max_connections=1,
+                pooled=settings.pooled,
             ) as database,
             database.transaction() as tx,
         ):
