@@ -22,8 +22,6 @@ _MAX_TEXT_CHARS: Final = 300
 _URL_CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]*@")
 _PASSWORD: Final = re.compile(r"((?:password|passwd|secret|token)\s*[=:]\s*)\S+", re.IGNORECASE)
 
-log = structlog.stdlib.get_logger()
-
 
 @dataclass(frozen=True, slots=True)
 class LatestCause:
@@ -49,6 +47,7 @@ class CauseLog:
         self.latest: LatestCause | None = None
         self._written_at: dict[str, float] = {}
         self._left_out: dict[str, int] = {}
+        self._log = structlog.stdlib.get_logger()
 
     def report(self, error: BaseException, *, kind: str | None = None) -> None:
         """Write the cause of a failure, or count it if its kind was just written.
@@ -68,7 +67,7 @@ class CauseLog:
         if len(self._written_at) >= _MAX_KINDS:
             self._written_at.clear()
         self._written_at[kind] = now
-        log.error(
+        self._log.error(
             "dependency.failed",
             dependency=self._dependency,
             kind=kind,

@@ -69,9 +69,9 @@ FAILURES: Final[tuple[HoldfastError, ...]] = (
 NEVER_SHOWN: Final = {
     *("Denied", "Unsealable", "NotAgreedTo"),
     *("WrongRevision", "CannotStart", "CannotListen", "LocalStackMissing"),
-    *("CannotConnect", "MissingPrivileges", "MigrationFailed"),
+    *("CannotConnect", "MissingPrivileges", "MigrationFailed", "NoSuchSubject"),
 }
-"""An abstract one, two of workers, and seven that stop a process or a command from starting."""
+"""An abstract one, two of workers, and eight that end a process or a command."""
 
 LONG_ARGUMENTS: Final = {"inputs", "command", "script"}
 

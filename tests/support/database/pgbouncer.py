@@ -45,7 +45,8 @@ def run_pgbouncer(postgres_url: str, *, pool_size: int, **options: str) -> Gener
     """
     program, url, port = find_pgbouncer(), urlsplit(postgres_url), find_free_port()
     database = url.path.lstrip("/")
-    folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
+    # Not in the folder for temporary files of whoever runs the tests: nobody must get there.
+    folder = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir="/tmp"))
     folder.chmod(0o755)
     try:
         users = folder / "users.txt"
