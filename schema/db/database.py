@@ -38,6 +38,8 @@ _UNAVAILABLE_ERRORS: Final = (
     asyncpg.exceptions.ReadOnlySQLTransactionError,  # a replica, in the middle of a failover
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
+    # A migration has changed a table beneath a prepared statement; asyncpg prepares it anew.
+    asyncpg.exceptions.InvalidCachedStatementError,
 )
 """What the driver raises when the server, and not the statement, is at fault."""
 _COMMAND_TIMEOUT: Final = timedelta(seconds=30)
