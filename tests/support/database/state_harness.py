@@ -101,7 +101,15 @@ SELECT 'subject', id, format('%s active, %s queued', active, queued) FROM subjec
  WHERE active + queued > 0
 UNION ALL
 SELECT 'money', subject_id, held_micro_usd::text FROM spending WHERE held_micro_usd > 0
+UNION ALL
+SELECT 'cost', cost.job_id::text,
+       format('job %s holds %s, runs at %s: %s', job.state, held_micro_usd, now(),
+              (SELECT string_agg(format('%s %s %s until %s', run.origin, run.desired, run.state,
+                                        run.deadline_at), ', ' ORDER BY run.posted_at)
+                 FROM remote_run AS run WHERE run.job_id = job.id))
+  FROM job_cost AS cost JOIN job ON job.id = cost.job_id WHERE held_micro_usd > 0
 """
+"""What is left to do; of what is still held, also the job and its runs."""
 
 PROGRESS_COUNTS: Final = """
 SELECT (SELECT sum(version) FROM job) AS moves,
