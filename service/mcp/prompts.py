@@ -14,7 +14,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from schema.common.errors import HoldfastError, Invalid
-from schema.common.text import format_count, shorten
+from schema.common.text import MAX_QUOTED_CHARS, format_count, shorten
 from schema.db.database import Transaction
 from schema.db.storable import expect_storable
 from schema.jobs import queries as job_queries
@@ -36,6 +36,8 @@ _MAX_STATUS_BYTES: Final = 8_000
 """What the status of a job takes; quoted once more in a prompt, it can take twice that."""
 _MAX_RUNS_BYTES: Final = 16_000
 """The same, of all compared runs together; they share it."""
+_MAX_TASK_BYTES: Final = 30_000
+"""What the task of a person takes: a prompt fits where a reply does."""
 _MAX_COMPARED_JOBS: Final = 10
 _MAX_LOG_END_BYTES: Final = 1_000
 """How many bytes of the log of each compared run are in the prompt."""
@@ -48,7 +50,7 @@ _COMPARED_FIELDS: Final = (
 _RUN_TEMPLATE: Final = """\
 Have this done on Hugging Face through Holdfast, and see it through to the end:
 
-{task}
+{task}{omission}
 
 1. Settle what is missing first: image, command, {flavor}, and a timeout with some room, because \
 whatever still runs then is lost. The worst case is the price of the hardware times the timeout; \
@@ -63,6 +65,10 @@ where it is kept and how long it took. If it fails, tell me why, with the lines 
 show it, and propose the smallest change; launch again only when I agree.
 
 If I tell you to stop, call cancel_job. Launch nothing else."""
+
+_OMISSION: Final = (
+    "\n\n(That was too long for a prompt: its middle, at the …, is left out. Ask me for it first.)"
+)
 
 _DIAGNOSE_TEMPLATE: Final = """\
 What became of this job, and what should be done about it?
@@ -120,8 +126,15 @@ async def run_and_watch(
         async with app.transaction(caller) as tx:
             await operations.find_workspace(tx, caller, workspace_id)
         where = f' with workspace_id="{workspace_id.strip()}"'
-    hardware = f"the hardware ({flavor})" if flavor else "the smallest hardware that will do"
-    return _RUN_TEMPLATE.format(task=task, flavor=hardware, where=where)
+    hardware = (
+        f"the hardware ({shorten(flavor, MAX_QUOTED_CHARS)})"
+        if flavor
+        else "the smallest hardware that will do"
+    )
+    shown = fit_text(task, _MAX_TASK_BYTES, keeps_end=True)
+    return _RUN_TEMPLATE.format(
+        task=shown, omission="" if shown == task else _OMISSION, flavor=hardware, where=where
+    )
 
 
 async def diagnose_job(job_id: JobId, *, ctx: Context[Any, Any]) -> str:

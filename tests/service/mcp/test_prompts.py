@@ -1,5 +1,6 @@
 """What a person asks for by name: prompts that bring along what is known."""
 
+import json
 import logging
 from typing import Any
 
@@ -11,6 +12,7 @@ from schema.db.database import Database
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from service.mcp.instructions import INSTRUCTIONS
+from service.views.pages import DEFAULT_REPLY_BYTES
 from tests.support.factories import JobFactory
 from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver
@@ -130,6 +132,22 @@ async def test_a_run_is_described_to_the_end(service_url: str) -> None:
     assert f'launch_job once with workspace_id="{workspace}"' in written
     for named in ("wait_for_jobs", "job_result", "cancel_job", "idempotency_key"):
         assert named in written
+
+
+@pytest.mark.parametrize("piece", ["x", "\x01", "😀", '"', "line\n"])
+async def test_a_task_of_any_length_fits_and_what_is_left_out_is_said(
+    service_url: str, piece: str
+) -> None:
+    """A person pastes a whole file: its beginning and its end are kept, and the model asks."""
+    task = f"Train this: {piece * 30_000} and keep the model"
+
+    written = await get_prompt(service_url, "run_and_watch", task=task, flavor=piece * 30_000)
+
+    assert len(json.dumps(written, ensure_ascii=False).encode()) <= DEFAULT_REPLY_BYTES
+    assert "Train this: " in written
+    assert " and keep the model\n\n(That was too long" in written
+    short = await get_prompt(service_url, "run_and_watch", task="Train it")
+    assert "Train it\n\n1. Settle" in short
 
 
 @pytest.mark.parametrize("mode", MODES)
