@@ -17,7 +17,7 @@ from typing_extensions import TypeIs
 
 from schema.common.errors import CorrectableError
 from schema.common.text import format_count, quote_value
-from schema.specs.command_lines.check import expect_no_job_line
+from schema.specs.command_lines.check import expect_in_default_image, expect_no_job_line
 from schema.specs.command_lines.documents import expect_no_document
 from schema.specs.inputs import shell_syntax
 
@@ -37,8 +37,13 @@ _EXAMPLE: Final = '["python", "-c", "print(1)"]'
 _QUOTE_HINT: Final = "; to pass it on as it is, put it in single quotes"
 
 
-def parse_command(value: object) -> object:
+def parse_command(value: object, *, has_image: bool = True) -> object:
     """Return the words of a command; a value that is neither text nor list is returned unchanged.
+
+    Args:
+        value: what a caller wrote.
+        has_image: whether the caller names an image; without one, programs are refused that the
+            image of a command that names none does not have.
 
     Raises:
         ValueError: it would not do what it says; the text shows the form that does.
@@ -48,6 +53,9 @@ def parse_command(value: object) -> object:
     if isinstance(value, str):
         expect_no_job_line(value)
         expect_no_document(value)
+    # Before anything else is corrected: a correction would be refused for this in the next call.
+    if not has_image and (isinstance(value, str) or (is_words(value) and value)):
+        expect_in_default_image(value)
     if not isinstance(value, list):
         return parse_words(value)
     words = parse_words(cast("list[object]", value))

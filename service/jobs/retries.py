@@ -8,17 +8,16 @@ what to know about it. Nothing here asks the database or the Hub.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Self, cast
+from typing import Annotated, Any, Final, cast
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, ValidationInfo
 
 from schema.common.durations import format_duration
 from schema.common.errors import Conflict, Invalid
 from schema.jobs.queries import JobStatus, UpstreamState
 from schema.jobs.tables import Reason
 from schema.specs.base import Spec
-from schema.specs.command import Command
-from schema.specs.command_lines.check import expect_in_default_image
+from schema.specs.command import parse_command
 from schema.specs.hub_job import HubJobSpec, list_token_variables
 from schema.specs.image import DEFAULT_IMAGE
 from schema.specs.inference import InferenceSpec
@@ -51,18 +50,16 @@ class RetryRefused(Conflict):
     """The job cannot be run again as it is, or not yet."""
 
 
+def _parse_override(command: object, info: ValidationInfo) -> object:
+    return parse_command(command, has_image=info.data.get("image") != DEFAULT_IMAGE)
+
+
 class _Override(Spec):
     """A command as a caller writes it, which is checked more than one that is stored."""
 
-    command: Command | None
     image: str
     """Of the retry, whoever named it."""
-
-    @model_validator(mode="after")
-    def _check_program(self) -> Self:
-        if self.command is not None and self.image == DEFAULT_IMAGE:
-            expect_in_default_image(self.command)
-        return self
+    command: Annotated[list[str] | None, BeforeValidator(_parse_override)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ corrected, or one that shows what to choose from. It is left out where only the 
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +27,7 @@ from schema.common.errors import (
     Unavailable,
 )
 from schema.common.text import format_count
+from schema.specs.command_lines.secret_values import HIDDEN, hide_secrets
 from schema.specs.validation_errors import SECRET_ARGUMENTS
 from service.views.text import count_json_bytes, fit_text
 
@@ -34,6 +35,11 @@ MAX_REFUSAL_BYTES: Final = 3_000
 """What the sentences of a refusal take in a reply; they stand there twice."""
 _MAX_CALL_BYTES: Final = 2_000
 """Of a call that a refusal repeats: what is cut could not be copied."""
+
+_HIDDEN_NOTE: Final = (
+    f'"{HIDDEN}" stands for what may be a secret; give that in secrets, and let the program read '
+    f"the variable."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +56,13 @@ class ErrorHint:
 def describe_refusal(failure: HoldfastError) -> str:
     """Write why a call was refused, however much of it the reason repeats.
 
-    The first mistake is at the beginning, and what to do at the end, so both are kept.
+    The first mistake is at the beginning, and what to do at the end, so both are kept. What may be
+    a secret is not repeated.
     """
-    return fit_text(str(failure), MAX_REFUSAL_BYTES, keeps_end=True)
+    text = str(failure)
+    if isinstance(failure, Invalid) and (shown := hide_secrets(text)) != text:
+        text = f"{shown} {_HIDDEN_NOTE}"
+    return fit_text(text, MAX_REFUSAL_BYTES, keeps_end=True)
 
 
 def build_error_hint(  # noqa: PLR0911  # one for each kind of refusal
@@ -97,33 +107,36 @@ def build_error_hint(  # noqa: PLR0911  # one for each kind of refusal
             return ErrorHint("Tell the operator of Holdfast what you called.")
 
 
-def correct_call(
-    tool: str,
-    arguments: Mapping[str, Any],
-    corrections: Iterable[Correction],
-    validate: Callable[[dict[str, Any]], object],
-) -> str:
-    """Write the caller's own call with its mistakes corrected.
+def correct_arguments(
+    arguments: Mapping[str, Any], corrections: Iterable[Correction]
+) -> dict[str, Any] | None:
+    """Return the caller's own arguments with their mistakes corrected.
 
     Args:
-        tool: its name.
         arguments: as they were sent, but for JSON in texts.
         corrections: one for each mistake.
-        validate: raises a ValueError for arguments that the tool would refuse.
 
     Returns:
-        The call; empty if it is not known, has secrets, or is too long to be repeated.
+        The arguments; None if they are not known, or have secrets.
     """
     corrected = deepcopy(dict(arguments))
     try:
         for correction in corrections:
             _correct(corrected, correction)
-        validate(corrected)
-        call = _format_call(tool, corrected)
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError):
+        return None
+    has_secrets = bool(SECRET_ARGUMENTS & corrected.keys())
+    return None if corrected == arguments or has_secrets else corrected
+
+
+def format_correct_call(tool: str, arguments: Mapping[str, Any]) -> str:
+    """Write a call; empty if it is too long to be repeated, or repeats what may be a secret."""
+    try:
+        call = _format_call(tool, arguments)
+    except ValueError:  # a number that JSON does not have
         return ""
-    is_shown = corrected != arguments and count_json_bytes(call) <= _MAX_CALL_BYTES
-    return call if is_shown and not SECRET_ARGUMENTS & corrected.keys() else ""
+    is_shown = count_json_bytes(call) <= _MAX_CALL_BYTES and hide_secrets(call) == call
+    return call if is_shown else ""
 
 
 def _correct(arguments: dict[str, Any], correction: Correction) -> None:

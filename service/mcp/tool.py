@@ -38,8 +38,9 @@ from service.mcp.content import adapt_content
 from service.mcp.error_hints import (
     MAX_REFUSAL_BYTES,
     build_error_hint,
-    correct_call,
+    correct_arguments,
     describe_refusal,
+    format_correct_call,
 )
 from service.mcp.token_check import expect_no_token
 from service.mcp.tool_schema import (
@@ -61,6 +62,8 @@ IDEMPOTENT_WRITE: Final = ToolAnnotations(
 DESTRUCTIVE: Final = ToolAnnotations(
     read_only_hint=False, destructive_hint=True, idempotent_hint=True
 )
+_DRY_RUN_ARGUMENT: Final = "dry_run"
+"""Of the tools that launch: the call is checked whole, and makes nothing."""
 
 
 def tool_result(
@@ -134,21 +137,33 @@ class McpTool(Tool):
         try:
             # Unpacked before it is checked: JSON in a text may hold what the text does not.
             arguments = self.fn_metadata.pre_parse_json(arguments)
-            await self._expect_scopes(arguments, context)
-            expect_storable(arguments)
-            if self.annotations != READ_ONLY:
-                expect_no_token(arguments, self.fn_metadata.arg_model.model_fields)
-            answer = await super().run(arguments, context, convert_result)
+            answer = await self._run_checked(arguments, context, convert_result=convert_result)
             version = context.protocol_version
             if not isinstance(answer, CallToolResult) or version is None:
                 return answer
             return adapt_content(answer, version)
         except HoldfastError as failure:
-            return self._error_result(failure, arguments)
+            call = await self._find_correct_call(failure, arguments, context)
+            return _error_result(failure, call)
+
+    async def _run_checked(
+        self, arguments: dict[str, Any], context: Context[Any, Any], *, convert_result: bool
+    ) -> Any:
+        """Check the arguments as a whole, and run the tool.
+
+        Raises:
+            HoldfastError: the call is refused, or failed as expected.
+        """
+        await self._expect_scopes(arguments, context)
+        expect_storable(arguments)
+        if self.annotations != READ_ONLY:
+            expect_no_token(arguments, self.fn_metadata.arg_model.model_fields)
+        try:
+            return await super().run(arguments, context, convert_result)
         except ToolError as error:
             if (expected := self._expected_failure(error)) is None:
                 raise
-            return self._error_result(expected, arguments)
+            raise expected from None
 
     async def _expect_scopes(self, arguments: dict[str, Any], context: Context[Any, Any]) -> None:
         # The middleware has checked this already; here it holds for a call that got around it.
@@ -174,27 +189,44 @@ class McpTool(Tool):
             return to_invalid_error(cause, known_arguments=self.fn_metadata.arg_model.model_fields)
         return None
 
-    def _error_result(self, failure: HoldfastError, arguments: Mapping[str, Any]) -> CallToolResult:
-        call = (
-            correct_call(
-                self.name, arguments, failure.corrections, self.fn_metadata.validate_arguments
-            )
-            if isinstance(failure, Invalid) and failure.corrections
-            else ""
-        )
-        message, hint = describe_refusal(failure), build_error_hint(failure, call)
-        error = {
-            "code": failure.code,
-            "message": message,
-            "remedy": hint.advice,
-        } | ({"next_call": hint.next_call} if hint.next_call else {})
-        # No structured content: the v1 TypeScript SDK checks even that of an error against the
-        # output schema.
-        return CallToolResult(
-            content=[TextContent(type="text", text=f"{message} {hint.appended_text}".strip())],
-            is_error=True,
-            _meta={ERROR_META_KEY: error},
-        )
+    async def _find_correct_call(
+        self, failure: HoldfastError, arguments: Mapping[str, Any], context: Context[Any, Any]
+    ) -> str:
+        """Return the caller's own call without its mistakes, if that call would be accepted.
+
+        A tool with a dry run is asked by one: what a launch needs is only known to all its checks.
+        """
+        if not isinstance(failure, Invalid) or not failure.corrections:
+            return ""
+        corrected = correct_arguments(arguments, failure.corrections)
+        if corrected is None or not (call := format_correct_call(self.name, corrected)):
+            return ""
+        try:
+            if _DRY_RUN_ARGUMENT in self.fn_metadata.arg_model.model_fields:
+                answer = await self._run_checked(
+                    {**corrected, _DRY_RUN_ARGUMENT: True}, context, convert_result=False
+                )
+                return call if isinstance(answer, CallToolResult) and not answer.is_error else ""
+            self.fn_metadata.validate_arguments(corrected)
+        except (HoldfastError, ValueError):
+            return ""
+        return call
+
+
+def _error_result(failure: HoldfastError, correct_call: str) -> CallToolResult:
+    message, hint = describe_refusal(failure), build_error_hint(failure, correct_call)
+    error = {
+        "code": failure.code,
+        "message": message,
+        "remedy": hint.advice,
+    } | ({"next_call": hint.next_call} if hint.next_call else {})
+    # No structured content: the v1 TypeScript SDK checks even that of an error against the
+    # output schema.
+    return CallToolResult(
+        content=[TextContent(type="text", text=f"{message} {hint.appended_text}".strip())],
+        is_error=True,
+        _meta={ERROR_META_KEY: error},
+    )
 
 
 def build_tool(

@@ -67,35 +67,43 @@ def expect_no_command_line(script: str) -> None:
         raise _refuse("uv", f"{form}{_describe_followers(first_command)}")
 
 
-def expect_in_default_image(command: Sequence[str]) -> None:
+def expect_in_default_image(command: str | Sequence[str]) -> None:
     """Refuse uv, `hf jobs` and `docker run` in an image without them, also if a shell starts them.
+
+    Args:
+        command: the words of a command, or a line that is not taken apart yet.
 
     Raises:
         ValueError: with the call that was meant.
     """
-    position = shell_syntax.script_position(command)
+    script = command if isinstance(command, str) else _read_script(command)
+    _expect_no_container(" ".join(command[:4]) if script is None else script)
     first_command = FoundCommand(list(command), has_followers=False)
-    _expect_no_container(command, position)
-    if position is not None and position < len(command):
+    if script is not None:
         try:
-            first_command = find_command(command[position], SETTINGS) or _NO_COMMAND
+            first_command = find_command(script, SETTINGS) or _NO_COMMAND
         except UnmatchedQuotes:
-            return  # the shell says so
+            return  # whoever splits the line says so
     _expect_no_hub_command(first_command)
     if (uv_words := find_uv_words(first_command.words)) is not None:
+        needs_shell = isinstance(command, str) and shell_syntax.find_in_line(command)
         message = (
             f'{DEFAULT_IMAGE}, the image of a command that names none, has no uv; give image="'
-            f'{UV_IMAGE}" with that command, or '
+            f'{UV_IMAGE}" with that command'
+            f"{' as the last of the words sh, -c' if needs_shell else ''}, or "
             f"{build_uv_form(uv_words, read_variable_names(first_command.words))}"
             f"{_describe_followers(first_command)}"
         )
         raise ValueError(message)
 
 
-def _expect_no_container(command: Sequence[str], position: int | None) -> None:
-    line = " ".join(command[:4])
-    if position is not None and position < len(command):
-        line = command[position]
+def _read_script(words: Sequence[str]) -> str | None:
+    """Return the script that a shell is given with -c; None for another command."""
+    position = shell_syntax.script_position(words)
+    return words[position] if position is not None and position < len(words) else None
+
+
+def _expect_no_container(line: str) -> None:
     if (start := _CONTAINER_LINE.match(f"{line} ")) is not None:
         program = start[1]
         message = (

@@ -17,14 +17,17 @@ from schema.specs.command_lines.options import (
     UV_NEUTRAL_OPTIONS,
     UV_OPTIONS,
     ParsedOptions,
-    is_secret_option,
     read_options,
+)
+from schema.specs.command_lines.secret_values import (
+    HIDDEN,
+    hide_tokens,
+    is_secret_name,
+    is_secret_option,
 )
 from schema.specs.image import UV_IMAGE
 from schema.specs.inputs import shell_syntax
-from schema.specs.inputs.hub_tokens import TOKEN_PATTERN
 
-_HIDDEN: Final = "…"
 _MAX_FORM_CHARS: Final = 8_000
 _MAX_LONG_WORD_CHARS: Final = 500
 _MAX_ITEMS: Final = 20
@@ -32,14 +35,9 @@ _MAX_ITEMS: Final = 20
 _MAX_NOTE_CHARS: Final = 500
 _MIN_SECRET_CHARS: Final = 4
 """A shorter value of a secret is also a part of other words."""
-_SECRET_NAME: Final = re.compile(
-    r"(?:.*[_-])?(?:token|secret|pass(?:word|wd|phrase)?|pwd|credentials?|key|apikey)",
-    re.IGNORECASE,
-)
 _NOT_SECRET: Final = re.compile(r"\$|\Z")
 _SCRIPT_FILE: Final = re.compile(r".*\.pyw?", re.DOTALL)
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
-_PASSWORD_IN_URL: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _PYTHON: Final = re.compile(r"python[\d.]*")
 _TOOLS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("ps", "ls", "list"), "list_jobs"),
@@ -78,7 +76,7 @@ class LaunchForm:
         form = json.dumps(self.arguments, ensure_ascii=False)
         if len(form) > _MAX_FORM_CHARS:
             form = json.dumps(_shorten(self.arguments), ensure_ascii=False)
-            notes.append(f'each other "{_HIDDEN}" is something long of yours, to be given whole')
+            notes.append(f'each other "{HIDDEN}" is something long of yours, to be given whole')
         return "; ".join([f"call {self.tool} with {form}", *notes])
 
 
@@ -115,7 +113,7 @@ def build_uv_form(words: Sequence[str], variables: Iterable[str] = ()) -> Launch
     else:
         arguments = {"image": UV_IMAGE, "command": words}
         notes = ["files of yours are not in an image: mount them with volumes"]
-    if env := dict.fromkeys(variables, _HIDDEN):
+    if env := dict.fromkeys(variables, HIDDEN):
         arguments = {**arguments, "env": env}
     return LaunchForm(arguments=arguments, notes=[*notes, *_describe_hidden(arguments)])
 
@@ -127,7 +125,7 @@ def _build_run_form(words: Sequence[str], *, schedules: bool, runs_uv: bool) -> 
     notes: list[str] = []
     arguments: dict[str, Any] = {}
     if not runs_uv:
-        first, *command = options.arguments or [_HIDDEN]
+        first, *command = options.arguments or [HIDDEN]
         arguments = {"image": first, "command": _read_command(command)}
     else:
         script, notes = _build_script_arguments(options)
@@ -148,8 +146,8 @@ def _build_run_form(words: Sequence[str], *, schedules: bool, runs_uv: bool) -> 
 
     def hide(text: str) -> str:
         for value in secret_values:
-            text = text.replace(value, _HIDDEN)
-        return _hide_token(text)
+            text = text.replace(value, HIDDEN)
+        return hide_tokens(text)
 
     arguments = _map_texts(arguments, hide)
     if "command" in arguments:
@@ -159,7 +157,7 @@ def _build_run_form(words: Sequence[str], *, schedules: bool, runs_uv: bool) -> 
     notes += _describe_hidden(arguments)
     if not schedules:
         return LaunchForm(arguments=arguments, notes=notes)
-    return LaunchForm("create_schedule", {"cron": cron or _HIDDEN, "job": arguments}, notes)
+    return LaunchForm("create_schedule", {"cron": cron or HIDDEN, "job": arguments}, notes)
 
 
 def _build_script_arguments(options: ParsedOptions) -> tuple[dict[str, Any] | None, list[str]]:
@@ -179,7 +177,7 @@ def _build_script_arguments(options: ParsedOptions) -> tuple[dict[str, Any] | No
     elif words and (words[0] == "-" or _SCRIPT_FILE.fullmatch(words[0])):
         name, *rest = words
         source = "what uv reads from its input" if name == "-" else name
-        script = _HIDDEN
+        script = HIDDEN
         notes = [f"script is the text of {source}, whole, or its https URL"]
     else:
         return None, []
@@ -208,7 +206,7 @@ def _read_command(words: list[str]) -> list[str]:
         with suppress(ValueError):
             words = shlex.split(words[0])
     if not words:
-        return [_HIDDEN]
+        return [HIDDEN]
     if (shell_words := shell_syntax.find_in_list(words)) is not None:
         return ["sh", "-c", shell_syntax.join_words(words, shell_words[1])]
     return words
@@ -245,13 +243,13 @@ def _read_settings(options: ParsedOptions) -> dict[str, Any]:
 
 def _read_variables(options: ParsedOptions) -> tuple[dict[str, str], dict[str, str]]:
     """Return env, and secrets without their values; what looks like a secret is one."""
-    secrets = {text.partition("=")[0]: _HIDDEN for text in options.values.get("secrets", [])}
+    secrets = {text.partition("=")[0]: HIDDEN for text in options.values.get("secrets", [])}
     env: dict[str, str] = {}
     for name, equals, value in (text.partition("=") for text in options.values.get("env", [])):
-        if _SECRET_NAME.fullmatch(name) or TOKEN_PATTERN.search(value):
-            secrets[name] = _HIDDEN
+        if is_secret_name(name) or hide_tokens(value) != value:
+            secrets[name] = HIDDEN
         else:
-            env[name] = value if equals and not value.startswith("$") else _HIDDEN
+            env[name] = value if equals and not value.startswith("$") else HIDDEN
     return env, secrets
 
 
@@ -260,7 +258,7 @@ def _read_secret_values(options: ParsedOptions) -> list[str]:
     values += [
         value
         for name, _, value in (text.partition("=") for text in options.values.get("env", []))
-        if _SECRET_NAME.fullmatch(name)
+        if is_secret_name(name)
     ]
     values += options.values.get("token", [])
     telling = [
@@ -277,7 +275,7 @@ def _describe_left_out(options: ParsedOptions) -> list[str]:
             f"{'env' if files == ['env-file'] else 'secrets'}"
         )
     if "token" in options.values:
-        notes.append("leave --token out, because a call is made with your own")
+        notes.append("leave out --token: a call is made with your own")
     missing = [f"--{name}" for name in _NOT_OFFERED if name in options.values]
     if missing := [*missing, *options.unknown]:
         notes.append(f"there is nothing for {', '.join(dict.fromkeys(missing))}")
@@ -288,17 +286,17 @@ def _describe_hidden(arguments: Mapping[str, Any]) -> list[str]:
     notes: list[str] = []
     if names := list(arguments.get("secrets", {})):
         notes.append(
-            f'in secrets, give the value of {", ".join(names)} in place of "{_HIDDEN}"'
+            f'in secrets, give the value of {", ".join(names)} in place of "{HIDDEN}"'
             f"{_OWN_TOKEN if _TOKEN_NAME in names else ''}"
         )
-    if names := [name for name, value in arguments.get("env", {}).items() if _HIDDEN in value]:
-        notes.append(f'in env, give the value of {", ".join(names)} in place of "{_HIDDEN}"')
+    if names := [name for name, value in arguments.get("env", {}).items() if HIDDEN in value]:
+        notes.append(f'in env, give the value of {", ".join(names)} in place of "{HIDDEN}"')
     words = [*arguments.get("command", []), *arguments.get("script_args", [])]
-    if words == [_HIDDEN]:
+    if words == [HIDDEN]:
         notes.append("command is what runs in it")
-    elif any(_HIDDEN in word for word in words):
+    elif any(HIDDEN in word for word in words):
         notes.append(
-            f'a secret is no word of a command: instead of "{_HIDDEN}" there, give it in secrets '
+            f'a secret is no word of a command: instead of "{HIDDEN}" there, give it in secrets '
             f"and let the program read the variable"
         )
     return notes
@@ -310,32 +308,28 @@ def _hide_secret_words(words: Iterable[str]) -> list[str]:
     before = ""
     for word in words:
         name, equals, value = word.partition("=")
-        is_secret = is_secret_option(name) if name.startswith("-") else _SECRET_NAME.fullmatch(name)
+        is_secret = is_secret_option(name) if name.startswith("-") else is_secret_name(name)
         if equals and is_secret and not _NOT_SECRET.match(value):
-            hidden.append(f"{name}={_HIDDEN}")
+            hidden.append(f"{name}={HIDDEN}")
         elif is_secret_option(before) and not word.startswith(("-", "$")):
-            hidden.append(_HIDDEN)
+            hidden.append(HIDDEN)
         else:
-            hidden.append(_hide_token(word))
+            hidden.append(hide_tokens(word))
         before = word
     return hidden
-
-
-def _hide_token(text: str) -> str:
-    return TOKEN_PATTERN.sub(_HIDDEN, _PASSWORD_IN_URL.sub(_HIDDEN, text))
 
 
 def _shorten(value: Any) -> Any:
     """Hide what is long in arguments: a text, or everything in a list or an object of many."""
     if isinstance(value, str):
-        return value if len(value) <= _MAX_LONG_WORD_CHARS else _HIDDEN
+        return value if len(value) <= _MAX_LONG_WORD_CHARS else HIDDEN
     if isinstance(value, list):
         items = cast("list[object]", value)
-        return [_shorten(inside) for inside in items] if len(items) <= _MAX_ITEMS else [_HIDDEN]
+        return [_shorten(inside) for inside in items] if len(items) <= _MAX_ITEMS else [HIDDEN]
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
         if len(fields) > _MAX_ITEMS:
-            return {_HIDDEN: _HIDDEN}
+            return {HIDDEN: HIDDEN}
         return {_shorten(name): _shorten(inside) for name, inside in fields.items()}
     return value
 

@@ -5,14 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*(?:=.*)?", re.DOTALL)
+from schema.specs.command_lines.secret_values import is_secret_option
 
-_SECRET_OPTION: Final = re.compile(
-    r"--(?:(?:hf|hub|api|auth|access|secret|github|gh|wandb|openai)[-_]?)*"
-    r"(?:token|secret|password|passwd|passphrase|key|credentials)",
-    re.IGNORECASE,
-)
-"""No option such as `--pad-token`."""
+_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*(?:=.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +125,6 @@ def _read_option(parsed: ParsedOptions, table: OptionTable, word: str, value: st
 def _is_value(option: str, word: str) -> bool:
     """Tell the value of an unknown option from an image or a script."""
     return not word.startswith("-") and ("=" in word or is_secret_option(option))
-
-
-def is_secret_option(word: str) -> bool:
-    """Say whether the value of an option is a secret, by its name."""
-    return _SECRET_OPTION.fullmatch(word) is not None
 
 
 def _split_option(word: str) -> tuple[str, str | None]:

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from mcp_types import CallToolResult
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo
 
 from schema.jobs.tables import JobKind
 from schema.specs import command as spec_command
@@ -49,6 +49,11 @@ from service.runtime.context import App
 from service.views.job_summary import shorten_title
 
 
+def _parse_command(command: object, info: ValidationInfo) -> object:
+    # An image that is refused is missing here.
+    return spec_command.parse_command(command, has_image=info.data.get("image", "") is not None)
+
+
 class HubJobArguments(ToolArguments):
     """Arguments that say what a job is: of a launch, and of a schedule's launches."""
 
@@ -57,7 +62,7 @@ class HubJobArguments(ToolArguments):
     ] = None
     command: Annotated[
         list[str] | str | None,
-        BeforeValidator(spec_command.parse_command),
+        BeforeValidator(_parse_command),
         Field(description="What runs in it; no shell, unless you call one."),
     ] = None
     script: Annotated[

@@ -273,7 +273,7 @@ def test_a_secret_is_named_and_its_value_left_to_the_caller() -> None:
     assert form["secrets"] == {"HF_TOKEN": "…", "WANDB_API_KEY": "…"}
     assert form["env"] == {"TOKENIZERS": "1"}
     assert 'in secrets, give the value of HF_TOKEN, WANDB_API_KEY in place of "…"' in message
-    assert "leave --token out" in message
+    assert "leave out --token" in message
 
 
 def test_what_has_no_argument_is_named() -> None:
