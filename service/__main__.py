@@ -1,8 +1,11 @@
 """Bootstrap of `python3 -m service` on a machine that has only Python.
 
-In a clone it creates `.venv` once, installs the packages of `requirements.lock` with their hashes
-checked, and runs itself again inside. Until then this file uses the standard library only. Its
-syntax is such that an old Python reads it far enough to say that it is too old.
+In a clone it creates `.venv` once, installs the packages of a lock with their hashes checked, and
+runs itself again inside. Most commands need `requirements.local.lock`. The tests, and the
+local Hub where it runs a Space with Gradio, need `requirements.lock`, which has more packages at
+the same versions. Until then this file uses the
+standard library only. Its syntax is such that an old Python reads it far enough to say that it is
+too old.
 """
 
 import os
@@ -18,11 +21,15 @@ if sys.version_info < (3, 11):  # noqa: UP036 - written for those that are
     sys.exit(f"Holdfast needs Python 3.11 or newer; {sys.executable} is older. Try python3.11.")
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "requirements.lock"
+LOCAL_LOCK = ROOT / "requirements.local.lock"
+"""The packages and servers that the product runs on."""
+FULL_LOCK = ROOT / "requirements.lock"
+"""The same, Gradio for the Space of the local Hub, and what tests and static checks need."""
+FULL_COMMANDS = {"--help", "-h", "hub", "test", "up"}
 VENV = Path(os.environ.get("HOLDFAST_VENV", ROOT / ".venv")).resolve()
 PYTHON = VENV / "bin" / "python"
 READY = VENV / ".holdfast-ready"
-"""Contains what the environment was completed for; absent while it is being changed."""
+"""Contains what the environment was completed for, a line each; absent while it is changed."""
 CREATED_BY_US = VENV / ".holdfast-made"
 """Says that this file has created the environment, so an incomplete one may be deleted."""
 _PROGRESS_INTERVAL_SECONDS = 5.0
@@ -30,30 +37,31 @@ _PROGRESS_INTERVAL_SECONDS = 5.0
 
 def main() -> int:
     """Run the command line, in an environment that has what it needs."""
-    enter_environment("service")
+    needs_all = not sys.argv[1:] or sys.argv[1] in FULL_COMMANDS
+    enter_environment("service", FULL_LOCK if needs_all else LOCAL_LOCK)
     from service.cli.main import main as run  # noqa: PLC0415 - needs what was just installed
 
     return run()
 
 
-def enter_environment(module: str) -> None:
-    """Install what `module` needs if that is missing, and run `module` there."""
-    if LOCK.exists() and not _is_inside():
-        set_up_environment()
+def enter_environment(module: str, lock: Path = FULL_LOCK) -> None:
+    """Install the packages of `lock` if they are missing, and run `module` among them."""
+    if lock.exists() and not _is_inside():
+        set_up_environment(lock)
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         changes = {"HOLDFAST_BOOTSTRAPPED": "1", "PYTHONPATH": os.pathsep.join(paths)}
         command = [str(PYTHON), "-m", module, *sys.argv[1:]]
         os.execve(command[0], command, os.environ | changes)  # noqa: S606 - we become it
 
 
-def set_up_environment() -> None:
+def set_up_environment(lock: Path) -> None:
     """Create or complete the environment, unless it is ready; one process at a time."""
     if os.name != "posix":
         sys.exit("Holdfast runs on Linux and macOS. On Windows, run the same command in WSL2.")
     try:
-        if not _is_ready():
+        if not _is_ready(lock):
             VENV.parent.mkdir(parents=True, exist_ok=True)
-            _lock_and_install()
+            _install_alone(lock)
     except KeyboardInterrupt:
         sys.exit("Interrupted. The same command will set up again.")
     except OSError as error:
@@ -65,7 +73,7 @@ def set_up_environment() -> None:
         )
 
 
-def _lock_and_install() -> None:
+def _install_alone(lock: Path) -> None:
     import fcntl  # noqa: PLC0415 - Windows has none
 
     # The folder itself is the lock. The kernel releases it however we end, and no file is left.
@@ -76,8 +84,8 @@ def _lock_and_install() -> None:
         except BlockingIOError:
             _report("Another process is setting up Holdfast; waiting for it.")
             fcntl.flock(folder, fcntl.LOCK_EX)
-        if not _is_ready():
-            _install(folder)
+        if not _is_ready(lock):
+            _install(lock, folder)
     finally:
         os.close(folder)
 
@@ -87,29 +95,34 @@ def _is_inside() -> bool:
     return os.environ.get("HOLDFAST_BOOTSTRAPPED") == "1" or prefix == VENV
 
 
-def _is_ready() -> bool:
-    return READY.exists() and READY.read_text(encoding="utf-8") == _fingerprint()
+def _is_ready(lock: Path) -> bool:
+    return _fingerprint(lock) in _read_completed()
 
 
-def _fingerprint() -> str:
+def _read_completed() -> list[str]:
+    return READY.read_text(encoding="utf-8").splitlines() if READY.exists() else []
+
+
+def _fingerprint(lock: Path) -> str:
     # The path behind the link, because a system upgrade may put another interpreter there.
-    return f"{sha256(LOCK.read_bytes()).hexdigest()} {PYTHON.resolve()}"
+    return f"{sha256(lock.read_bytes()).hexdigest()} {PYTHON.resolve()}"
 
 
-def _install(lock: int) -> None:
+def _install(lock: Path, folder: int) -> None:
     started_at = time.monotonic()
+    completed = [each for each in _read_completed() if each.endswith(f" {PYTHON.resolve()}")]
     _report(f"Setting up Holdfast in {VENV}. This happens once and takes about half a minute.")
-    completed = READY.read_text(encoding="utf-8") if READY.exists() else ""
-    if CREATED_BY_US.exists() and not completed.endswith(f" {PYTHON.resolve()}"):
+    if CREATED_BY_US.exists() and not completed:
         shutil.rmtree(VENV)
     if not PYTHON.exists():
         _make_environment()
     installer = _find_installer()
     READY.unlink(missing_ok=True)
-    packages = LOCK.read_text(encoding="utf-8").count("==")
+    packages = lock.read_text(encoding="utf-8").count("==")
     _report(f"Installing {packages} packages.")
-    _run([*installer, "--require-hashes", "-r", str(LOCK)], lock)
-    READY.write_text(_fingerprint(), encoding="utf-8")
+    _run([*installer, "--require-hashes", "-r", str(lock)], folder)
+    done = {LOCAL_LOCK, lock}  # the larger one has all of the smaller one
+    READY.write_text("\n".join(map(_fingerprint, sorted(done))), encoding="utf-8")
     _report(f"Ready after {time.monotonic() - started_at:.0f} s.")
 
 
@@ -158,14 +171,14 @@ def _works(command: list[str]) -> bool:
         return False
 
 
-def _run(command: list[str], lock: int) -> None:
+def _run(command: list[str], folder: int) -> None:
     # PIP_USER, or its equivalent in pip's settings, would install outside the environment.
     environment = os.environ | {"PIP_USER": "0"}
     started_at = time.monotonic()
     with TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         # The installer holds the lock too: if we are killed, nobody changes what it still writes.
         with subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, pass_fds=[lock]
+            command, env=environment, stdout=output, stderr=output, pass_fds=[folder]
         ) as installer:
             while True:
                 try:

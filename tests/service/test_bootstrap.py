@@ -1,7 +1,8 @@
 """A clone on a bare Python: `python3 -m service` installs what it needs, once, and runs.
 
 Each test has a clone of its own, made of the real bootstrap, a stub of the command line, and a
-lock that names one tiny wheel, so that no network is needed and hashes are still enforced.
+lock that names one tiny wheel (the full lock: two), so that no network is needed and hashes are
+still enforced.
 """
 
 import os
@@ -49,16 +50,21 @@ class Clone:
         return self.root / ".venv"
 
     def lock(self, version: str) -> None:
-        """Require `tiny` in this version, and put its wheel where pip looks."""
-        wheel = self.wheels / f"tiny-{version}-py3-none-any.whl"
-        about = f"tiny-{version}.dist-info"
+        """Require `tiny` in this version, and `tool` where all is needed, from wheels."""
+        tiny, tool = (self._make_wheel(name, version) for name in ("tiny", "tool"))
+        (self.root / bootstrap.LOCAL_LOCK.name).write_text(tiny)
+        (self.root / bootstrap.FULL_LOCK.name).write_text(tiny + tool)
+
+    def _make_wheel(self, name: str, version: str) -> str:
+        wheel = self.wheels / f"{name}-{version}-py3-none-any.whl"
+        about = f"{name}-{version}.dist-info"
         with ZipFile(wheel, "w") as archive:
-            archive.writestr("tiny.py", f"VERSION = 'tiny {version}'")
-            archive.writestr(f"{about}/METADATA", f"Name: tiny\nVersion: {version}\n")
+            archive.writestr(f"{name}.py", f"VERSION = '{name} {version}'")
+            archive.writestr(f"{about}/METADATA", f"Name: {name}\nVersion: {version}\n")
             archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
             archive.writestr(f"{about}/RECORD", "")
         digest = sha256(wheel.read_bytes()).hexdigest()
-        (self.root / "requirements.lock").write_text(f"tiny=={version} --hash=sha256:{digest}\n")
+        return f"{name}=={version} --hash=sha256:{digest}\n"
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         bare = {
@@ -115,6 +121,20 @@ def test_the_second_run_installs_nothing(clone: Clone) -> None:
     assert run.out.startswith("tiny 1")
 
 
+def test_the_demo_installs_less_than_the_tests_need(clone: Clone) -> None:
+    """A newcomer waits for the product, and whoever runs the tests for their tools as well."""
+    tool = clone.venv / "lib" / BARE_PYTHON.name / "site-packages" / "tool.py"
+
+    demo = clone.run("demo")
+    assert (demo.code, tool.exists()) == (7, False)
+    assert "Installing 1 packages." in demo.err
+    test = clone.run("test")
+    assert (test.code, tool.exists()) == (7, True)
+    assert "Installing 2 packages." in test.err
+    assert clone.run("demo").err == ""
+    assert clone.run("up").err == ""
+
+
 def test_a_changed_lock_is_installed(clone: Clone) -> None:
     """After `git pull` the same command brings the environment up to date."""
     clone.run("demo")
@@ -127,7 +147,7 @@ def test_a_changed_lock_is_installed(clone: Clone) -> None:
 
 def test_a_wheel_with_another_hash_is_refused_in_a_sentence(clone: Clone) -> None:
     """What runs here is what was reviewed, and a failed set-up is not taken for a finished one."""
-    lock = clone.root / "requirements.lock"
+    lock = clone.root / bootstrap.LOCAL_LOCK.name
     good = lock.read_text()
     lock.write_text(good.replace("sha256:", "sha256:0000")[:-5] + "\n")
 
@@ -234,7 +254,8 @@ def test_the_static_checks_say_what_to_run_first(clone: Clone) -> None:
 
 def test_an_installed_package_does_not_set_anything_up(clone: Clone) -> None:
     """From a wheel or in a container there is no lock beside the package: just run."""
-    (clone.root / "requirements.lock").unlink()
+    for lock in (bootstrap.LOCAL_LOCK, bootstrap.FULL_LOCK):
+        (clone.root / lock.name).unlink()
     shutil.copy(_unpacked_versions(clone), clone.root)
 
     run = clone.run("serve")
