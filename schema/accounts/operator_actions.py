@@ -4,6 +4,7 @@ A hold of the operator stops launches and schedules, and nothing else: what runs
 that was called off is killed, and results are kept.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -88,27 +89,27 @@ async def limit_subject(
 ) -> SubjectLimits | None:
     """Set how many jobs of a subject may run at a time; those that run already go on."""
     row = await tx.fetchrow(_LIMIT_SUBJECT, subject_id, max_active)
-    if row is None:
-        return None
-    await audit.write_audit_entry(
-        tx, AuditAction.SUBJECT_LIMITED, subject_id=subject_id, max_active=max_active
-    )
-    return SubjectLimits.from_row(row)
+    return await _record_action(tx, AuditAction.SUBJECT_LIMITED, row, max_active=max_active)
 
 
 async def hold_subject(tx: Transaction, subject_id: str) -> SubjectLimits | None:
     """Launch nothing of a subject any more; None if they are held already."""
     row = await tx.fetchrow(_HOLD_SUBJECT, subject_id)
-    if row is None:
-        return None
-    await audit.write_audit_entry(tx, AuditAction.SUBJECT_HELD, subject_id=subject_id)
-    return SubjectLimits.from_row(row)
+    return await _record_action(tx, AuditAction.SUBJECT_HELD, row)
 
 
 async def release_subject(tx: Transaction, subject_id: str) -> SubjectLimits | None:
     """End a hold of the operator; None if there is none."""
     row = await tx.fetchrow(_RELEASE_SUBJECT, subject_id)
+    return await _record_action(tx, AuditAction.SUBJECT_RELEASED, row)
+
+
+async def _record_action(
+    tx: Transaction, action: AuditAction, row: Mapping[str, Any] | None, **facts: Any
+) -> SubjectLimits | None:
+    """Record an action that has changed a row, and return the subject as it is now."""
     if row is None:
         return None
-    await audit.write_audit_entry(tx, AuditAction.SUBJECT_RELEASED, subject_id=subject_id)
-    return SubjectLimits.from_row(row)
+    subject = SubjectLimits.from_row(row)
+    await audit.write_audit_entry(tx, action, subject_id=subject.id, **facts)
+    return subject

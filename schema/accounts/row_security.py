@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from schema.accounts.tables import Hold
-from schema.db.database import Transaction
+from schema.db.database import Database, Transaction
 
 
 class DatabaseRole(StrEnum):
@@ -34,6 +34,23 @@ SELECT own.hold
       SELECT hold FROM subject WHERE id = $1 AND acting.subject_id IS NOT NULL
   ) AS own ON true
 """
+
+
+def open_worker_database(url: str, *, application_name: str, pooled: bool) -> Database:
+    """Return a database for one command of an operator: as a worker, with one connection.
+
+    Args:
+        url: of the server, with the login of the operator.
+        application_name: under which the server lists the connection.
+        pooled: whether a pooler in transaction mode stands between.
+    """
+    return Database(
+        url,
+        application_name=application_name,
+        role=DatabaseRole.WORKER,
+        max_connections=1,
+        pooled=pooled,
+    )
 
 
 async def act_as_subject(tx: Transaction, subject_id: str) -> Hold | None:

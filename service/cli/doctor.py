@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schema.accounts import key_rotation
-from schema.accounts.row_security import DatabaseRole
+from schema.accounts.row_security import DatabaseRole, open_worker_database
 from schema.accounts.vault import Vault
 from schema.common.errors import HoldfastError, Invalid
 from schema.common.observability.causes import describe_cause, find_root_cause
@@ -123,12 +123,8 @@ async def _check_database(settings: Settings) -> list[Finding]:
 
 async def _check_vault(settings: Settings) -> Finding:
     """Check that the keys open what is stored, which a new key beside old rows does not."""
-    async with Database(
-        str(settings.database_url),
-        application_name="holdfast-doctor",
-        role=DatabaseRole.WORKER,
-        max_connections=1,
-        pooled=settings.pooled,
+    async with open_worker_database(
+        str(settings.database_url), application_name="holdfast-doctor", pooled=settings.pooled
     ) as database:
         vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
         lost = await key_rotation.count_lost_rows(database, vault)

@@ -14,11 +14,10 @@ import anyio
 from rich.console import Console
 
 from schema.accounts import key_rotation
-from schema.accounts.row_security import DatabaseRole
+from schema.accounts.row_security import open_worker_database
 from schema.accounts.vault import Vault
 from schema.common.http import LOOPBACK
 from schema.common.observability import log_config
-from schema.db.database import Database
 from schema.settings import DEFAULT_PORT
 from service.cli import demo
 from service.cli.client_config import Connection
@@ -97,11 +96,8 @@ def find_local_connection(data_dir: Path, token: str | None) -> Connection:
 
 async def _warn_of_lost_rows(console: Console, environment: Mapping[str, str]) -> None:
     """Say that the keys of the vault are not those that sealed what the database has."""
-    async with Database(
-        environment["HOLDFAST_DATABASE_URL"],
-        application_name="holdfast-up",
-        role=DatabaseRole.WORKER,
-        max_connections=1,
+    async with open_worker_database(
+        environment["HOLDFAST_DATABASE_URL"], application_name="holdfast-up", pooled=False
     ) as database:
         vault = Vault.from_key_ring(environment["HOLDFAST_VAULT_KEYS"])
         if lost := await key_rotation.count_lost_rows(database, vault):

@@ -18,12 +18,11 @@ import anyio
 from rich.console import Console
 
 from schema.accounts.key_rotation import RotationCounts, rotate_keys
-from schema.accounts.row_security import DatabaseRole
+from schema.accounts.row_security import open_worker_database
 from schema.accounts.vault import Vault
 from schema.common.errors import HoldfastError, Unavailable
 from schema.common.observability import log_config
 from schema.db import revisions
-from schema.db.database import Database
 from schema.settings import DEFAULT_PORT, Settings
 from service.cli import doctor, subjects
 from service.cli.client_config import Connection, print_client_configs
@@ -248,12 +247,8 @@ def _run_vault(_: argparse.Namespace) -> int:
 
 
 async def _rotate_keys(settings: Settings) -> RotationCounts:
-    async with Database(
-        str(settings.database_url),
-        application_name="holdfast-vault",
-        role=DatabaseRole.WORKER,
-        max_connections=1,
-        pooled=settings.pooled,
+    async with open_worker_database(
+        str(settings.database_url), application_name="holdfast-vault", pooled=settings.pooled
     ) as database:
         return await rotate_keys(
             database, Vault.from_key_ring(settings.vault_keys.get_secret_value())

@@ -6,10 +6,9 @@ from datetime import timedelta
 from rich.console import Console
 from rich.table import Table
 
-from schema.accounts.row_security import DatabaseRole
+from schema.accounts.row_security import open_worker_database
 from schema.common.durations import format_duration
 from schema.common.text import format_count
-from schema.db.database import Database
 from schema.jobs import heartbeats, queue_statistics
 from schema.jobs.heartbeats import HEARTBEAT_TIMEOUT, HeartbeatAge
 from schema.jobs.queue_statistics import QueueStatistics
@@ -26,11 +25,9 @@ async def show_status(settings: Settings, console: Console) -> None:
         Unavailable: the database cannot be reached.
     """
     async with (
-        Database(
+        open_worker_database(
             str(settings.database_url),
             application_name="holdfast-status",
-            role=DatabaseRole.WORKER,
-            max_connections=1,
             pooled=settings.pooled,
         ) as database,
         database.transaction() as tx,

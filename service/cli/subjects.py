@@ -9,11 +9,11 @@ from rich.table import Table
 
 from schema.accounts import operator_actions
 from schema.accounts.operator_actions import SubjectLimits
-from schema.accounts.row_security import DatabaseRole
+from schema.accounts.row_security import open_worker_database
 from schema.accounts.tables import Hold
 from schema.common.errors import HoldfastError
 from schema.common.text import format_count
-from schema.db.database import Database, Transaction
+from schema.db.database import Transaction
 from schema.settings import Settings
 from service.cli.options import COMMAND
 
@@ -48,11 +48,9 @@ async def run_action(options: argparse.Namespace, settings: Settings, console: C
         NoSuchSubject: the name or id names nobody, or several.
     """
     async with (
-        Database(
+        open_worker_database(
             str(settings.database_url),
             application_name="holdfast-subject",
-            role=DatabaseRole.WORKER,
-            max_connections=1,
             pooled=settings.pooled,
         ) as database,
         database.transaction() as tx,
@@ -61,8 +59,7 @@ async def run_action(options: argparse.Namespace, settings: Settings, console: C
             console.print(_format_table(await _list(tx)))
             return
         subject = await _find_one(tx, options.subject)
-        sentence = await _act(tx, options, subject)
-        [subject] = await operator_actions.find_subjects(tx, subject.id)
+        subject, sentence = await _act(tx, options, subject)
     console.print(_format_table([subject]))
     if sentence:
         console.print(sentence, soft_wrap=True)  # so that a command can be copied whole
@@ -86,39 +83,45 @@ async def _find_one(tx: Transaction, id_or_name: str) -> SubjectLimits:
             raise NoSuchSubject(f"Several have the name {id_or_name}; give one of the ids {ids}.")
 
 
-async def _act(tx: Transaction, options: argparse.Namespace, subject: SubjectLimits) -> str:
+async def _act(
+    tx: Transaction, options: argparse.Namespace, subject: SubjectLimits
+) -> tuple[SubjectLimits, str]:
+    """Carry out an action on a subject; return them as they are then, and what to say of it."""
     match options.action:
         case "limit":
-            await operator_actions.limit_subject(tx, subject.id, max_active=options.max_active)
-            return _describe_limit(subject, options.max_active)
+            changed = await operator_actions.limit_subject(
+                tx, subject.id, max_active=options.max_active
+            )
+            return (subject, "") if changed is None else (changed, _describe_limit(changed))
         case "hold":
-            if await operator_actions.hold_subject(tx, subject.id) is None:
-                return "Nothing was changed, for they were held already."
-            return (
+            changed = await operator_actions.hold_subject(tx, subject.id)
+            if changed is None:
+                return subject, "Nothing was changed, for they were held already."
+            return changed, (
                 "Nothing of theirs is launched any more. What runs goes on, is watched, and can be "
                 f"cancelled. `{COMMAND} subject release {subject.id}` ends the hold."
             )
         case "release":
-            return _describe_release(await operator_actions.release_subject(tx, subject.id))
+            changed = await operator_actions.release_subject(tx, subject.id)
+            if changed is None:
+                return subject, "Nothing was changed, for there is no hold of an operator."
+            return changed, _describe_release(changed)
         case _:
-            return ""
+            return subject, ""
 
 
-def _describe_release(subject: SubjectLimits | None) -> str:
-    if subject is None:
-        return "Nothing was changed, for there is no hold of an operator."
+def _describe_release(subject: SubjectLimits) -> str:
     if subject.hold is Hold.CREDENTIALS:
         return "Their jobs now wait for a token: Hugging Face refused the last one."
     return f"{format_count(subject.queued, 'queued job')} can be launched now."
 
 
-def _describe_limit(subject: SubjectLimits, max_active: int) -> str:
-    over = subject.active - max_active
-    if over <= 0:
+def _describe_limit(subject: SubjectLimits) -> str:
+    if subject.active <= subject.max_active:
         return ""
     return (
         f"{format_count(subject.active, 'job')} of theirs run and go on; nothing is launched until "
-        f"fewer than {max_active} do."
+        f"fewer than {subject.max_active} do."
     )
 
 

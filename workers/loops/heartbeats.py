@@ -4,10 +4,9 @@ import socket
 import time
 from datetime import timedelta
 
-from schema.accounts.row_security import DatabaseRole
+from schema.accounts.row_security import open_worker_database
 from schema.common.errors import Unavailable
 from schema.common.version import package_version
-from schema.db.database import Database
 from schema.jobs import heartbeats
 from schema.jobs.heartbeats import HEARTBEAT_TIMEOUT
 from schema.settings import Settings
@@ -42,11 +41,9 @@ async def probe_host(settings: Settings) -> tuple[bool, str]:
     host = socket.gethostname()
     try:
         async with (
-            Database(
+            open_worker_database(
                 str(settings.database_url),
                 application_name="holdfast-probe",
-                role=DatabaseRole.WORKER,
-                max_connections=1,
                 pooled=settings.pooled,
             ) as database,
             database.transaction() as tx,
