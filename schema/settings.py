@@ -42,6 +42,10 @@ _OTHER_VARIABLES: Final = frozenset(
 )
 """Variables of the command line and of the tests, which are no settings of the processes."""
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
+_RETENTION_FIELDS: Final = {
+    kind: f"retention_{kind}" for kind in ("hub_job", "inference", "batch", "space_call")
+}
+"""The settings of the kinds of job; an executor of somebody else's has the general one."""
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?")
 
 
@@ -139,7 +143,17 @@ class Settings(BaseSettings):
     log_bytes: Annotated[int, Field(ge=1024 * 1024)] = DEFAULT_LOG_BYTES
     """Bytes that are kept of the log of a job: one half its beginning, the other its end."""
     retention: Duration = timedelta(days=30)
-    """How long a finished job can still be read."""
+    """How long a finished job can still be read, unless its kind has a period of its own."""
+    retention_hub_job: Duration | None = None
+    retention_inference: Duration | None = None
+    retention_batch: Duration | None = None
+    retention_space_call: Duration | None = None
+    retention_firing: Duration | None = None
+    """How long it is shown what became of each time of a schedule; unset: as `retention`."""
+    retention_audit: Duration = timedelta(days=365)
+    """How long entries of the audit are kept."""
+    retention_spending: Duration = timedelta(days=730)
+    """How long sums of usage and cost are kept, also of jobs that were deleted long before."""
 
     @field_validator("vault_keys")
     @classmethod
@@ -206,6 +220,12 @@ class Settings(BaseSettings):
             ("post_timeout", "lease"),
             ("post_timeout", "settle"),
             ("observe_min", "observe_max"),
+            *(
+                (period, longer)
+                for period in ("retention", *_RETENTION_FIELDS.values())
+                for longer in ("retention_audit", "retention_spending")
+                if getattr(self, period) is not None
+            ),
         ):
             if getattr(self, shorter) > getattr(self, longer):
                 message = (
@@ -214,6 +234,19 @@ class Settings(BaseSettings):
                 )
                 raise ValueError(message)
         return self
+
+    @property
+    def retention_by_kind(self) -> dict[str, timedelta]:
+        """The retention of the kinds of job that have one of their own."""
+        return {
+            kind: period
+            for kind, field in _RETENTION_FIELDS.items()
+            if (period := getattr(self, field)) is not None
+        }
+
+    def retention_of(self, kind: str) -> timedelta:
+        """Return how long a finished job of a kind is kept."""
+        return self.retention_by_kind.get(kind, self.retention)
 
     @property
     def token_audience(self) -> str:

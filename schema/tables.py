@@ -14,7 +14,12 @@ from schema.accounts.tables import CredentialTable, SubjectTable
 from schema.artifacts.files import JobFileTable
 from schema.artifacts.log_tables import JobLogTable, LogChunkTable
 from schema.batches.tables import BatchItemTable
-from schema.billing.tables import JobCostTable, PriceListTable, SpendingTable
+from schema.billing.tables import (
+    JobCostTable,
+    PriceListTable,
+    SpendingTable,
+    UsageHistoryTable,
+)
 from schema.jobs.dependencies import JobDependencyTable
 from schema.jobs.heartbeats import WorkerHeartbeatTable
 from schema.jobs.run_tables import PollGroupTable, RemoteRunTable
@@ -51,6 +56,7 @@ TABLES: Final[tuple[type[SQLModel], ...]] = (
     ScheduleTable,
     SpendingTable,
     SubjectTable,
+    UsageHistoryTable,
     WorkerHeartbeatTable,
     WorkspaceTable,
 )

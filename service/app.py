@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, Self
 
 import structlog
@@ -89,20 +90,23 @@ log = structlog.stdlib.get_logger()
 def create_app(settings: Settings | None = None) -> Starlette:
     """Assemble the ASGI application; the environment is read unless settings are given."""
     settings = settings or Settings.from_env()
-    retention = format_duration(settings.retention)
-    return assemble_app(settings, build_all_tools(retention), build_prompts())
+    return assemble_app(settings, build_all_tools(settings.retention_of), build_prompts())
 
 
-def build_all_tools(retention: str) -> list[McpTool]:
+def build_all_tools(retention_of: Callable[[str], timedelta]) -> list[McpTool]:
     """Build every tool of the service.
 
     Args:
-        retention: how long a job is kept, for the descriptions of the tools that launch.
+        retention_of: how long a job of a kind is kept, for the tools that launch one.
     """
+    kept_for = {kind: format_duration(retention_of(kind)) for kind in JobKind}
+    calls, batches = kept_for[JobKind.INFERENCE], kept_for[JobKind.BATCH]
     return [
-        *launch_job.build_tools(retention),
-        *launch_inference.build_tools(retention),
-        *launch_space_call.build_tools(retention),
+        *launch_job.build_tools(kept_for[JobKind.HUB_JOB]),
+        *launch_inference.build_tools(
+            calls if calls == batches else f"{calls} (those of a batch for {batches})"
+        ),
+        *launch_space_call.build_tools(kept_for[JobKind.SPACE_CALL]),
         *jobs.build_tools(),
         *wait_for_jobs.build_tools(),
         *retry_job.build_tools(),
@@ -139,7 +143,7 @@ def assemble_app(
         # Each transport enters this once; the App is opened once, by the lifespan below.
         yield web.state.app
 
-    job_tasks = JobTasks(settings.retention)
+    job_tasks = JobTasks(settings.retention_of)
     metrics = ServiceMetrics(tools=[tool.name for tool in tools])
     metrics.add_kinds(list(JobKind))
     server = _build_server(

@@ -41,6 +41,10 @@ class AuditAction(StrEnum):
     SUBJECT_HELD = "subject_held"
     """The operator stopped all launches of theirs."""
     SUBJECT_RELEASED = "subject_released"
+    SUBJECT_EXPORTED = "subject_exported"
+    """The operator wrote all that is stored of them into a file."""
+    SUBJECT_FORGOTTEN = "subject_forgotten"
+    """The operator deleted somebody; the facts are sums, and no entry says who it was."""
 
 
 class AuditEntry(Record):

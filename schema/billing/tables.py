@@ -1,4 +1,4 @@
-"""Tables of costs: what is held for a job, a subject's month, and the Hub's price list.
+"""Tables of costs: what is held for a job, a subject's month, past usage, and the price list.
 
 Money is counted in millionths of a dollar, as the Hub counts it.
 """
@@ -7,7 +7,13 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    UniqueConstraint,
+)
 from sqlmodel import Field
 
 from schema.db.base import BIGINT, DEFAULT_NOW, JSON, TEXT, TIMESTAMP, Record, with_server_default
@@ -66,6 +72,48 @@ class SpendingTable(Spending, table=True):
     __table_args__ = (
         CheckConstraint("held_micro_usd >= 0", name="held_counted"),
         CheckConstraint("spent_micro_usd >= 0", name="spent_counted"),
+    )
+
+
+class UsageHistory(Record):
+    """What deleted jobs of a subject were and cost: those of one day, kind, workspace and flavor.
+
+    A deletion adds to it what `v_usage` showed of the job, so sums over the view stay as they are.
+    """
+
+    id: int = Field(primary_key=True, sa_type=BIGINT, sa_column_args=[Identity(always=True)])
+    subject_id: str = Field(foreign_key="subject.id", sa_type=TEXT)
+    day: date
+    """Of their creation, in UTC."""
+    kind: str = Field(sa_type=TEXT)
+    workspace_id: UUID | None = None
+    flavor: str | None = Field(default=None, sa_type=TEXT)
+    jobs: int = Field(sa_type=BIGINT)
+    succeeded: int = Field(sa_type=BIGINT)
+    failed: int = Field(sa_type=BIGINT)
+    cancelled: int = Field(sa_type=BIGINT)
+    run_microseconds: int | None = Field(default=None, sa_type=BIGINT)
+    """None if none of them was seen to start."""
+    spent_micro_usd: int = Field(sa_type=BIGINT)
+    unpriced: int = Field(sa_type=BIGINT)
+    """How many had no price."""
+
+
+class UsageHistoryTable(UsageHistory, table=True):
+    """The rows; `schema.jobs.retention` adds to them."""
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["workspace_id", "subject_id"], ["workspace.id", "workspace.subject_id"]
+        ),
+        UniqueConstraint(
+            *("subject_id", "day", "kind", "workspace_id", "flavor"),
+            name="uq_usage_history_group",
+            postgresql_nulls_not_distinct=True,
+        ),
+        CheckConstraint("spent_micro_usd >= 0", name="spent_counted"),
+        Index("ix_usage_history_workspace", "workspace_id"),
+        Index("ix_usage_history_day", "day"),
     )
 
 

@@ -175,7 +175,9 @@ class JobTable(Job, table=True):
             "id",
             postgresql_where=text("schedule_id IS NOT NULL"),
         ),
-        Index("ix_job_retain", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+        Index(
+            "ix_job_retain", "kind", "finished_at", postgresql_where=text("finished_at IS NOT NULL")
+        ),
         {"postgresql_with": {"fillfactor": "80"}},
     )
 

@@ -1,6 +1,7 @@
 """What a worker does to jobs, as fixtures."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -16,7 +17,8 @@ from schema.billing import price_store
 from schema.billing.budgets import Rate
 from schema.common import ids
 from schema.db.database import Database
-from schema.jobs import heartbeats, run_end, run_launch
+from schema.jobs import heartbeats, lifecycle, run_end, run_launch
+from schema.jobs.retention.pruning import prune_expired
 from schema.jobs.run_end import RunResult
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import JobKind, JobState
@@ -29,6 +31,7 @@ from schema.workspaces import store as workspace_store
 from tests.support.factories import ClaimFactory, JobFactory, WorkspaceFactory
 from tests.support.jobs import schedule_states
 from tests.support.jobs.job_costs import DOLLAR_MICRO_USD
+from tests.support.jobs.retention import uniform_periods
 
 
 @pytest.fixture
@@ -62,6 +65,12 @@ async def row_in_every_table(
     database: Database, vault: Vault, ada_id: str, make_job: JobFactory
 ) -> None:
     """Ada has a row in every table."""
+    deleted = await make_job()
+    async with database.transaction() as tx:
+        await lifecycle.cancel_job(tx, deleted.id, subject_id=ada_id)
+    async with database.transaction() as tx:
+        day = timedelta(days=1)
+        await prune_expired(tx, periods=replace(uniform_periods(day), jobs=timedelta(0)))
     finished = await make_job(rate=Rate(1, timedelta(minutes=1)))
     async with database.transaction() as tx:
         await workspace_store.create_workspace(tx, ada_id, ids.new_id(), "hers")

@@ -1,6 +1,7 @@
 """What the environment may say, and how it is told that it says something wrong."""
 
 import os
+import re
 from base64 import b64encode
 from datetime import timedelta
 
@@ -9,12 +10,16 @@ from pydantic import ValidationError
 
 from schema.common.errors import Invalid
 from schema.settings import Settings
+from tests.support.paths import REPOSITORY
 
 VALID_ENVIRONMENT = {
     "HOLDFAST_DATABASE_URL": "postgresql://u:p@h/d",
     "HOLDFAST_REDIS_URL": "redis://h/0",
     "HOLDFAST_VAULT_KEYS": f"1:{b64encode(os.urandom(32)).decode()}",
 }
+
+SETTINGS_FOR_OPERATORS = set(Settings.model_fields) - {"failpoint"}
+"""A failpoint is for crash tests alone."""
 
 
 @pytest.fixture(autouse=True)
@@ -186,3 +191,30 @@ def test_what_is_no_origin_is_refused_at_the_start(
 
     with pytest.raises(Invalid, match=r"HOLDFAST_ALLOWED_ORIGINS.*https://inspector\.example"):
         Settings.from_env()
+
+
+def test_the_example_of_a_settings_file_has_each_setting_with_its_default() -> None:
+    """The file is what compose.yaml passes on, and what an operator reads first."""
+    text = (REPOSITORY / ".env.example").read_text(encoding="utf-8")
+    values = dict(re.findall(r"^#HOLDFAST_([A-Z_]+)=(.*)$", text, re.MULTILINE))
+
+    assert {name.lower() for name in values} == SETTINGS_FOR_OPERATORS
+    required = dict(VALID_ENVIRONMENT, vault_keys=VALID_ENVIRONMENT["HOLDFAST_VAULT_KEYS"])
+    for name, value in values.items():
+        field = Settings.model_fields[name.lower()]
+        if value:
+            settings = Settings.model_validate(required | {name.lower(): value})
+            assert getattr(settings, name.lower()) == field.default, name
+        else:
+            assert field.is_required() or field.default in {None, ()}, name
+
+
+def test_the_readme_lists_each_setting() -> None:
+    """It is where a setting is looked up."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    table = text.partition("| setting (")[2].partition("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+
+    assert {name.lower() for cell in cells for name in re.findall(r"[A-Z_]{3,}", cell)} == (
+        SETTINGS_FOR_OPERATORS
+    )

@@ -26,9 +26,10 @@ import structlog
 from anyio.abc import TaskGroup
 
 from schema.common.errors import Unavailable
-from schema.jobs import deadlines, retention, work_queues
+from schema.jobs import deadlines, work_queues
 from schema.jobs import dependencies as job_dependencies
 from schema.jobs.heartbeats import HEARTBEAT_INTERVAL
+from schema.jobs.retention.pruning import RetentionPeriods, prune_expired
 from schema.jobs.run_end import LATE_ARRIVAL_WINDOW
 from workers.context import AutoResetEvent, Worker
 from workers.loops.claim_jobs import ClaimLoop
@@ -160,10 +161,17 @@ async def _run_pruning(worker: Worker) -> None:
 
 async def prune(worker: Worker) -> bool:
     """Delete some of what is past its retention; true if there may be more."""
-    kept_for = worker.settings.retention
+    settings = worker.settings
+    periods = RetentionPeriods(
+        jobs=settings.retention,
+        jobs_by_kind=settings.retention_by_kind,
+        firings=settings.retention_firing or settings.retention,
+        audit=settings.retention_audit,
+        spending=settings.retention_spending,
+    )
     async with worker.database.transaction() as tx:
-        lead = await worker.clock.read_lead(tx, kept_for)
-        return await retention.prune_expired(tx, retention=kept_for, clock_lead=lead)
+        lead = await worker.clock.read_lead(tx, settings.retention)
+        return await prune_expired(tx, periods=periods.extend(worker.clock.lead), clock_lead=lead)
 
 
 async def _run_deadlines(worker: Worker) -> None:

@@ -2,11 +2,11 @@
 -- server, and other databases may use them. Triggers, policies, indexes and grants go with their
 -- tables.
 
-DROP VIEW v_unowned, v_subject_usage, v_workspace_cost, v_job_timeline, v_job;
+DROP VIEW v_unowned, v_subject_usage, v_workspace_cost, v_usage, v_job_timeline, v_job;
 
 DROP TABLE schedule_secret, schedule_firing, schedule;
 DROP TABLE worker_heartbeat;
-DROP TABLE price_list, spending, job_cost;
+DROP TABLE price_list, usage_history, spending, job_cost;
 DROP TABLE batch_item, job_file, log_chunk, job_log;
 DROP TABLE poll_group, remote_run;
 DROP TABLE job_dependency, job_secret, idempotency_key, job_event, job_payload, job;

@@ -229,6 +229,19 @@ GRANT SELECT, INSERT, UPDATE ON spending TO holdfast_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON spending TO holdfast_worker;
 GRANT SELECT ON spending TO holdfast_analyst;
 
+-- A dump is made as the worker, and has to include the position of the sequence.
+ALTER TABLE usage_history ENABLE ROW LEVEL SECURITY;
+ALTER TABLE usage_history FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON usage_history TO holdfast_tenant
+    USING (subject_id = (SELECT current_setting('holdfast.subject', true)))
+    WITH CHECK (subject_id = (SELECT current_setting('holdfast.subject', true)));
+CREATE POLICY work ON usage_history TO holdfast_worker USING (true) WITH CHECK (true);
+CREATE POLICY analysis ON usage_history FOR SELECT TO holdfast_analyst USING (true);
+GRANT SELECT ON usage_history TO holdfast_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON usage_history TO holdfast_worker;
+GRANT SELECT ON SEQUENCE usage_history_id_seq TO holdfast_worker;
+GRANT SELECT ON usage_history TO holdfast_analyst;
+
 -- Prices belong to no subject: every tenant may read and replace them.
 ALTER TABLE price_list ENABLE ROW LEVEL SECURITY;
 ALTER TABLE price_list FORCE ROW LEVEL SECURITY;

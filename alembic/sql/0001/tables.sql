@@ -74,7 +74,8 @@ CREATE TABLE audit_entry (
         'workspace_made', 'workspace_updated', 'workspace_archived',
         'schedule_made', 'schedule_updated', 'schedule_deleted',
         'credential_lent', 'credential_refused',
-        'subject_limited', 'subject_held', 'subject_released'))
+        'subject_limited', 'subject_held', 'subject_released',
+        'subject_exported', 'subject_forgotten'))
 );
 
 CREATE INDEX ix_audit_entry_subject ON audit_entry (subject_id, id);
@@ -174,7 +175,7 @@ CREATE INDEX ix_job_workspace ON job (workspace_id, id);
 CREATE INDEX ix_job_digest ON job (subject_id, digest, created_at);
 CREATE INDEX ix_job_rerun_of ON job (rerun_of, id) WHERE rerun_of IS NOT NULL;
 CREATE INDEX ix_job_schedule ON job (schedule_id, id) WHERE schedule_id IS NOT NULL;
-CREATE INDEX ix_job_retain ON job (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX ix_job_retain ON job (kind, finished_at) WHERE finished_at IS NOT NULL;
 
 -- The large part of a job, in a table of its own so that a transition rewrites only a narrow row.
 CREATE TABLE job_payload (
@@ -453,6 +454,37 @@ CREATE TABLE spending (
     CONSTRAINT ck_spending_held_counted CHECK (held_micro_usd >= 0),
     CONSTRAINT ck_spending_spent_counted CHECK (spent_micro_usd >= 0)
 );
+
+-- What the deleted jobs of a subject were, and what they cost: one row for each day (UTC) of creation,
+-- kind, workspace and flavor. The deletion of a job adds to it, so the views of usage count a job
+-- that is deleted like one that is not.
+CREATE TABLE usage_history (
+    id               bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    subject_id       text   NOT NULL,
+    day              date   NOT NULL,
+    kind             text   NOT NULL,
+    workspace_id     uuid,
+    flavor           text,
+    jobs             bigint NOT NULL,
+    succeeded        bigint NOT NULL,
+    failed           bigint NOT NULL,
+    cancelled        bigint NOT NULL,
+    run_microseconds bigint,  -- null if none of them was seen to start
+    spent_micro_usd  bigint NOT NULL,
+    unpriced         bigint NOT NULL,
+    CONSTRAINT pk_usage_history PRIMARY KEY (id),
+    CONSTRAINT fk_usage_history_subject_id_subject
+        FOREIGN KEY (subject_id) REFERENCES subject (id),
+    -- With the owner, for the same reason as in `job`.
+    CONSTRAINT fk_usage_history_workspace_id_subject_id_workspace
+        FOREIGN KEY (workspace_id, subject_id) REFERENCES workspace (id, subject_id),
+    CONSTRAINT uq_usage_history_group
+        UNIQUE NULLS NOT DISTINCT (subject_id, day, kind, workspace_id, flavor),
+    CONSTRAINT ck_usage_history_spent_counted CHECK (spent_micro_usd >= 0)
+);
+
+CREATE INDEX ix_usage_history_workspace ON usage_history (workspace_id);
+CREATE INDEX ix_usage_history_day ON usage_history (day);
 
 -- The last good list of prices from each source. It belongs to no subject.
 CREATE TABLE price_list (

@@ -120,6 +120,33 @@ SELECT handle, job_id, subject_id, at, version, event, state, actor, client, fac
 
 -- Usage -------------------------------------------------------------------------------------------
 
+-- One row for each job, and one for each group of jobs that were deleted. A job that is deleted is
+-- counted in its group from then on, with the numbers that it has here.
+CREATE VIEW v_usage WITH (security_invoker = true) AS
+SELECT job.id AS job_id,
+       job.subject_id,
+       (job.created_at AT TIME ZONE 'UTC')::date AS day,
+       job.kind,
+       job.workspace_id,
+       job.flavor,
+       1::bigint AS jobs,
+       (job.state = 'succeeded')::int::bigint AS succeeded,
+       (job.state = 'failed')::int::bigint AS failed,
+       (job.state = 'cancelled')::int::bigint AS cancelled,
+       (job.finished_at IS NULL)::int::bigint AS unfinished,
+       (extract(epoch FROM greatest(coalesce(job.finished_at, now()) - job.started_at,
+                                    interval '0')) * 1000000)::bigint
+           AS run_microseconds,
+       coalesce(cost.spent_micro_usd, 0) AS spent_micro_usd,
+       coalesce(cost.held_micro_usd, 0) AS held_micro_usd,
+       (cost.job_id IS NULL)::int::bigint AS unpriced
+  FROM job
+  LEFT JOIN job_cost AS cost ON cost.job_id = job.id
+UNION ALL
+SELECT NULL, subject_id, day, kind, workspace_id, flavor, jobs, succeeded, failed, cancelled, 0,
+       run_microseconds, spent_micro_usd, 0, unpriced
+  FROM usage_history;
+
 -- One row for each workspace: how many jobs, for how long on which hardware, and at what cost.
 CREATE VIEW v_workspace_cost WITH (security_invoker = true) AS
 SELECT write_handle('ws', workspace.id) AS handle,
@@ -140,26 +167,23 @@ SELECT write_handle('ws', workspace.id) AS handle,
                   coalesce(jsonb_object_agg(flavor, run_seconds)
                                FILTER (WHERE flavor IS NOT NULL AND run_seconds IS NOT NULL),
                            '{}') AS run_seconds_by_flavor,
-                  coalesce(sum(cost_usd), 0) AS cost_usd,
-                  coalesce(sum(held_usd), 0) AS held_usd,
+                  coalesce(round(sum(spent_micro_usd) / 1e6, 6), 0) AS cost_usd,
+                  coalesce(round(sum(held_micro_usd) / 1e6, 6), 0) AS held_usd,
                   coalesce(sum(unpriced), 0)::bigint AS unpriced
              FROM (
-                 SELECT job.flavor,
-                        count(*) AS jobs,
-                        count(*) FILTER (WHERE job.state = 'succeeded') AS succeeded,
-                        count(*) FILTER (WHERE job.state = 'failed') AS failed,
-                        count(*) FILTER (WHERE job.state = 'cancelled') AS cancelled,
-                        count(*) FILTER (WHERE job.finished_at IS NULL) AS unfinished,
-                        round(sum(extract(epoch FROM greatest(
-                            coalesce(job.finished_at, now()) - job.started_at,
-                            interval '0'))))::bigint AS run_seconds,
-                        sum(round(cost.spent_micro_usd / 1e6, 6)) AS cost_usd,
-                        sum(round(cost.held_micro_usd / 1e6, 6)) AS held_usd,
-                        count(*) FILTER (WHERE cost.job_id IS NULL) AS unpriced
-                   FROM job
-                   LEFT JOIN job_cost AS cost ON cost.job_id = job.id
-                  WHERE job.workspace_id = workspace.id
-                  GROUP BY job.flavor
+                 SELECT flavor,
+                        sum(jobs) AS jobs,
+                        sum(succeeded) AS succeeded,
+                        sum(failed) AS failed,
+                        sum(cancelled) AS cancelled,
+                        sum(unfinished) AS unfinished,
+                        round(sum(run_microseconds) / 1e6)::bigint AS run_seconds,
+                        sum(spent_micro_usd) AS spent_micro_usd,
+                        sum(held_micro_usd) AS held_micro_usd,
+                        sum(unpriced) AS unpriced
+                   FROM v_usage
+                  WHERE v_usage.workspace_id = workspace.id
+                  GROUP BY flavor
              ) AS by_flavor
        ) AS used;
 
@@ -177,32 +201,29 @@ SELECT by_flavor.subject_id,
        coalesce(jsonb_object_agg(flavor, run_seconds)
                     FILTER (WHERE flavor IS NOT NULL AND run_seconds IS NOT NULL),
                 '{}') AS run_seconds_by_flavor,
-       coalesce(sum(cost_usd), 0) AS cost_usd,
-       coalesce(sum(held_usd), 0) AS held_usd,
+       coalesce(round(sum(spent_micro_usd) / 1e6, 6), 0) AS cost_usd,
+       coalesce(round(sum(held_micro_usd) / 1e6, 6), 0) AS held_usd,
        coalesce(sum(unpriced), 0)::bigint AS unpriced
   FROM (
-      SELECT job.subject_id,
-             (job.created_at AT TIME ZONE 'UTC')::date AS day,
-             job.flavor,
-             count(*) AS jobs,
-             count(*) FILTER (WHERE job.state = 'succeeded') AS succeeded,
-             count(*) FILTER (WHERE job.state = 'failed') AS failed,
-             count(*) FILTER (WHERE job.state = 'cancelled') AS cancelled,
-             count(*) FILTER (WHERE job.finished_at IS NULL) AS unfinished,
-             round(sum(extract(epoch FROM greatest(
-                 coalesce(job.finished_at, now()) - job.started_at,
-                 interval '0'))))::bigint AS run_seconds,
-             sum(round(cost.spent_micro_usd / 1e6, 6)) AS cost_usd,
-             sum(round(cost.held_micro_usd / 1e6, 6)) AS held_usd,
-             count(*) FILTER (WHERE cost.job_id IS NULL) AS unpriced
-        FROM job
-        LEFT JOIN job_cost AS cost ON cost.job_id = job.id
-       GROUP BY 1, 2, 3
+      SELECT subject_id,
+             day,
+             flavor,
+             sum(jobs) AS jobs,
+             sum(succeeded) AS succeeded,
+             sum(failed) AS failed,
+             sum(cancelled) AS cancelled,
+             sum(unfinished) AS unfinished,
+             round(sum(run_microseconds) / 1e6)::bigint AS run_seconds,
+             sum(spent_micro_usd) AS spent_micro_usd,
+             sum(held_micro_usd) AS held_micro_usd,
+             sum(unpriced) AS unpriced
+        FROM v_usage
+       GROUP BY subject_id, day, flavor
   ) AS by_flavor
   JOIN subject ON subject.id = by_flavor.subject_id
  GROUP BY by_flavor.subject_id, subject.name, day;
 
-GRANT SELECT ON v_job, v_job_timeline, v_workspace_cost, v_subject_usage
+GRANT SELECT ON v_job, v_job_timeline, v_usage, v_workspace_cost, v_subject_usage
     TO holdfast_tenant, holdfast_worker, holdfast_analyst;
 
 

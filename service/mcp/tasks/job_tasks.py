@@ -9,7 +9,7 @@ No job ends as `failed`, which is for errors of the protocol only. No job asks f
 is asked before the launch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, assert_never
 
@@ -31,13 +31,13 @@ from service.views.jobs import JobView, WaitView
 class JobTasks:
     """The jobs of a caller, as tasks."""
 
-    def __init__(self, retention: timedelta) -> None:
+    def __init__(self, retention_of: Callable[[str], timedelta]) -> None:
         """Make the source of tasks.
 
         Args:
-            retention: how long a job can be read after its end.
+            retention_of: how long a job of a kind can be read after its end.
         """
-        self._retention = retention
+        self._retention_of = retention_of
 
     async def get_task(self, app: App, caller: Caller, task_id: str) -> Task:
         async with app.transaction(caller) as tx:
@@ -71,7 +71,7 @@ class JobTasks:
             message=view.summary,
             created_at=status.created_at,
             updated_at=end or max(time for time in times if time is not None),
-            ttl=None if end is None else end - status.created_at + self._retention,
+            ttl=None if end is None else end - status.created_at + self._retention_of(status.kind),
             poll_interval=None if end is not None else job_summary.poll_interval(status),
             outcome={"result": _task_result(view)} if task_status is TaskStatus.COMPLETED else {},
         )

@@ -4,11 +4,13 @@ from typing import Final
 
 from schema.billing import budgets, pricing
 from schema.hub import prices
-from schema.jobs import deadlines, lifecycle, retention, run_end
+from schema.jobs import deadlines, lifecycle, run_end
+from schema.jobs.retention import deletion, pruning
 from service.jobs import dry_run
 from service.runtime import price_cache
 from tests.mutants.mutant import ALEMBIC, mutants_in_file
 from tests.schema.billing import test_budgets, test_cost_settlement
+from tests.schema.jobs import test_retention
 from tests.service.jobs import test_prices_and_budgets
 
 _SETTLEMENT_SQL: Final = ALEMBIC / "sql/0001/cost_settlement.sql"
@@ -100,9 +102,27 @@ COST_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        retention,
+        deletion,
         test_cost_settlement,
         what_is_watched_for_is_kept=("OR (state = 'absent' AND deadline_at IS NOT NULL)", ""),
+    ),
+    *mutants_in_file(
+        deletion,
+        test_retention,
+        deleted_cost_is_added=(
+            "spent_micro_usd = earlier.spent_micro_usd + excluded.spent_micro_usd",
+            "spent_micro_usd = excluded.spent_micro_usd",
+        ),
+        deleted_jobs_are_counted=("jobs = earlier.jobs + excluded.jobs,", "jobs = earlier.jobs,"),
+    ),
+    *mutants_in_file(
+        pruning,
+        test_retention,
+        kind_has_its_own_retention=(
+            "coalesce(own.period, :period::interval)",
+            "least(own.period, :period::interval)",
+        ),
+        held_month_is_kept=("              AND held_micro_usd = 0\n", ""),
     ),
     *mutants_in_file(
         deadlines,

@@ -4,7 +4,7 @@ from typing import Final
 
 from schema.accounts import call_counts
 from schema.common import durations
-from schema.jobs import retention
+from schema.jobs.retention import pruning
 from schema.messaging import redis
 from service.http import rate_limit
 from tests.mutants.mutant import mutants_in_file
@@ -82,12 +82,12 @@ RATE_LIMIT_GUARDS: Final = (
         ),
     ),
     *mutants_in_file(
-        retention,
+        pruning,
         test_retention,
         recent_calls_are_counted=("window_start < now() - interval '1 hour'", "true"),
         counts_are_pruned_until_none_is_left=(
-            "in {counts, entries, firings}",
-            "in {entries, firings}",
+            "await tx.execute(_PRUNE_CALLS, _BATCH_ROWS, clock_lead),",
+            "str(await tx.execute(_PRUNE_CALLS, _BATCH_ROWS, clock_lead))[:6],",
         ),
     ),
 )

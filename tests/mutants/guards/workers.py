@@ -90,7 +90,10 @@ WORKER_GUARDS: Final = (
         engine,
         test_clock_jumps,
         deadline_allows_for_a_jump=("queue_deadline + lead", "queue_deadline"),
-        retention_allows_for_a_jump=("retention=kept_for, clock_lead=lead)", "retention=kept_for)"),
+        retention_allows_for_a_jump=(
+            "periods=periods.extend(worker.clock.lead)",
+            "periods=periods",
+        ),
     ),
     *mutants_in_file(
         timing,

@@ -14,10 +14,11 @@ from schema.accounts.vault import Secret, Vault
 from schema.common import ids
 from schema.common.ids import HandleKind
 from schema.db.database import Database, Transaction
-from schema.jobs import lifecycle, retention
+from schema.jobs import lifecycle
 from schema.workspaces import store as workspace_store
 from tests.support.database.row_security import tenant_transaction
 from tests.support.factories import JobFactory
+from tests.support.jobs.retention import prune_older_than
 from tests.support.subjects import ADA_ID, EVE_ID
 
 CLIENT_NAME = "claude-ai 1.2"
@@ -158,7 +159,7 @@ async def test_a_worker_takes_no_event_out_of_a_history(
 async def test_entries_and_histories_are_forgotten_by_the_workers_when_jobs_are(
     database: Database, database_url: str, ada_id: str, make_job: JobFactory
 ) -> None:
-    """One retention is all an operator has to know."""
+    """Each when its own time is over."""
     job = await make_job()
     async with database.transaction() as tx:
         await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
@@ -169,7 +170,7 @@ async def test_entries_and_histories_are_forgotten_by_the_workers_when_jobs_are(
         left: list[tuple[int, int]] = []
         for age in (timedelta(days=1), timedelta(0)):
             async with workers.transaction() as tx:
-                await retention.prune_expired(tx, retention=age)
+                await prune_older_than(tx, age)
                 left.append(
                     (
                         await tx.fetchval("SELECT count(*) FROM audit_entry"),
@@ -189,8 +190,8 @@ async def test_old_entries_are_forgotten_until_none_is_left(database: Database) 
             SELECT now() - interval '2 days', 's', 'credential_lent' FROM generate_series(1, 501)
             """
         )
-        assert await retention.prune_expired(tx, retention=timedelta(days=1))
-        assert not await retention.prune_expired(tx, retention=timedelta(days=1))
+        assert await prune_older_than(tx, timedelta(days=1))
+        assert not await prune_older_than(tx, timedelta(days=1))
         assert await tx.fetchval("SELECT count(*) FROM audit_entry") == 0
 
 

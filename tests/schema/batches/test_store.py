@@ -13,13 +13,14 @@ from schema.batches.store import BatchStep, ItemOutcome
 from schema.batches.tables import ItemState
 from schema.common import ids
 from schema.db.database import Database
-from schema.jobs import lifecycle, retention, run_end, run_launch
+from schema.jobs import lifecycle, run_end, run_launch
 from schema.jobs.run_end import RunResult
 from schema.jobs.run_launch import ClaimedJob
 from schema.jobs.tables import Job, JobKind, JobState, Reason
 from schema.specs.batch import ItemRequest
 from tests.support.database.row_security import tenant_transaction
 from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.jobs.retention import prune_older_than
 from tests.support.subjects import ADA_ID, EVE_ID
 
 ALL_STATES = list(ItemState)
@@ -325,7 +326,7 @@ async def test_a_batch_is_pruned_in_chunks_before_its_job_is(
     more = True
     while more:
         async with database.transaction() as tx:
-            more = await retention.prune_expired(tx, retention=timedelta(0))
+            more = await prune_older_than(tx, timedelta(0))
             item_count: int = await tx.fetchval("SELECT count(*) FROM batch_item")
             left.append((item_count, await tx.fetchval("SELECT count(*) FROM job")))
 

@@ -6,7 +6,7 @@ import pytest
 
 from schema.billing.budgets import Rate
 from schema.db.database import Database
-from schema.jobs import deadlines, retention, run_end, run_launch, work_queues
+from schema.jobs import deadlines, run_end, run_launch, work_queues
 from schema.jobs.run_end import RunResult
 from schema.jobs.tables import JobState, Reason
 from tests.support.factories import ClaimFactory, JobFactory, WorkspaceFactory
@@ -21,6 +21,7 @@ from tests.support.jobs.job_costs import (
     record_remote_id,
     stop_watching_absent_runs,
 )
+from tests.support.jobs.retention import prune_older_than
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ async def test_what_is_watched_for_is_held_until_the_watch_is_over(
     async with database.transaction() as tx:
         assert await tx.fetchval("SELECT reason FROM job") == Reason.LAUNCH_UNCONFIRMED
         await deadlines.stop_watching_absent_runs(tx, worker="w")
-        await retention.prune_expired(tx, retention=timedelta(0))
+        await prune_older_than(tx, timedelta(0))
     assert await read_held_and_spent(database) == (100_000, 0)
 
     await stop_watching_absent_runs(database)

@@ -1,10 +1,20 @@
 """What is forgotten when its time is over, and what never is."""
 
+from dataclasses import asdict, replace
 from datetime import timedelta
+from typing import Any
 
+import pytest
+
+from schema.billing import budgets
 from schema.db.database import Database
-from schema.jobs import lifecycle, retention, run_launch
-from tests.support.factories import ClaimFactory, JobFactory
+from schema.jobs import lifecycle, run_end, run_launch
+from schema.jobs.retention import pruning
+from schema.jobs.run_end import RunResult
+from schema.jobs.tables import JobKind, JobState
+from tests.support.factories import ClaimFactory, JobFactory, WorkspaceFactory
+from tests.support.jobs.job_costs import TEN_CENT_RATE
+from tests.support.jobs.retention import prune_older_than, uniform_periods
 from tests.support.subjects import ADA_ID
 
 MONTH = timedelta(days=30)
@@ -12,7 +22,7 @@ MONTH = timedelta(days=30)
 
 async def prune_old_rows(database: Database) -> None:
     async with database.transaction() as tx:
-        await retention.prune_expired(tx, retention=timedelta(0))
+        await prune_older_than(tx, timedelta(0))
 
 
 async def count_rows(database: Database, table: str) -> int:
@@ -45,7 +55,7 @@ async def test_what_is_young_or_unfinished_stays(
     cancelled = await make_job()
     async with database.transaction() as tx:
         await lifecycle.cancel_job(tx, cancelled.id, subject_id=ada_id)
-        await retention.prune_expired(tx, retention=MONTH)
+        await prune_older_than(tx, MONTH)
 
     assert await count_rows(database, "job") == 2
 
@@ -108,7 +118,133 @@ async def test_old_counts_of_calls_are_forgotten_until_none_is_left(database: Da
             SELECT now() - interval '2 hours', n::text, 1 FROM generate_series(1, 501) AS n
             """
         )
-        assert await retention.prune_expired(tx, retention=MONTH)
-        assert not await retention.prune_expired(tx, retention=MONTH)
+        assert await prune_older_than(tx, MONTH)
+        assert not await prune_older_than(tx, MONTH)
 
     assert await count_rows(database, "call_window") == 0
+
+
+@pytest.mark.parametrize("kind", [*JobKind, "somebodys_own"])
+async def test_a_kind_has_its_own_retention(
+    database: Database, ada_id: str, make_job: JobFactory, kind: str
+) -> None:
+    """Calls may go after a day while trainings stay for years, and the other way round."""
+    for each in (*JobKind, "somebodys_own"):
+        job = await make_job(kind=each)
+        async with database.transaction() as tx:
+            await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
+    short = replace(uniform_periods(MONTH), jobs_by_kind={kind: timedelta(0)})
+    long = replace(uniform_periods(timedelta(0)), jobs_by_kind={kind: MONTH})
+
+    async with database.transaction() as tx:
+        await pruning.prune_expired(tx, periods=short)
+        after_short = [row["kind"] for row in await tx.fetch("SELECT kind FROM job ORDER BY 1")]
+    another = await make_job(kind=kind)
+    async with database.transaction() as tx:
+        await lifecycle.cancel_job(tx, another.id, subject_id=ada_id)
+    async with database.transaction() as tx:
+        await pruning.prune_expired(tx, periods=long)
+        after_long = [row["kind"] for row in await tx.fetch("SELECT kind FROM job")]
+
+    assert after_short == sorted({*JobKind, "somebodys_own"} - {kind})
+    assert after_long == [kind]
+
+
+async def read_money(database: Database) -> list[list[dict[str, Any]]]:
+    """Read everything that says what was used and spent."""
+    async with database.transaction() as tx:
+        month = await budgets.read_monthly_budget(tx, ADA_ID, default_monthly_budget=1)
+        return [
+            *[
+                [dict(row) for row in await tx.fetch(f"SELECT * FROM {name} ORDER BY 1, 2, 3")]  # noqa: S608  # our names
+                for name in ("v_workspace_cost", "v_subject_usage", "spending", "workspace")
+            ],
+            [asdict(month)],
+        ]
+
+
+async def test_no_sum_of_usage_or_money_changes_when_jobs_are_deleted(
+    database: Database,
+    ada_id: str,
+    make_job: JobFactory,
+    make_workspace: WorkspaceFactory,
+    claim_jobs: ClaimFactory,
+) -> None:
+    """Whatever is deleted, whether once or one after another; what is open stays as it is."""
+    workspace_id = await make_workspace(None)
+    for number in range(3):
+        for workspace in (None, workspace_id):
+            for flavor in ("cpu-basic", "a10g-small"):
+                await make_job(
+                    workspace_id=workspace,
+                    spec={"image": "i", "command": ["true"], "flavor": flavor},
+                    rate=TEN_CENT_RATE,
+                )
+                await make_job(workspace_id=workspace, kind=JobKind.INFERENCE, spec={"model": "m"})
+        runs = [*await claim_jobs(limit=99), *await claim_jobs(JobKind.INFERENCE, limit=99)]
+        async with database.transaction() as tx:
+            for run in runs[: 4 + number]:
+                await run_launch.record_remote_id(
+                    tx,
+                    run.run_id,
+                    remote_id=f"{run.run_id}",
+                    stage="RUNNING",
+                    worker="w",
+                    poll_after=timedelta(0),
+                )
+                await run_end.end_run(
+                    tx,
+                    run.run_id,
+                    RunResult(JobState.SUCCEEDED, "COMPLETED"),
+                    worker="w",
+                )
+            await tx.execute(
+                """
+                WITH seen AS (
+                    UPDATE job SET started_at = created_at + interval '1 millisecond' * $1::int,
+                           version = version + 1
+                     WHERE finished_at IS NOT NULL AND started_at IS NULL RETURNING *
+                )
+                INSERT INTO job_event (job_id, version, kind, state, actor)
+                SELECT id, version, 'stage', state, 'w' FROM seen
+                """,
+                number,
+            )
+        before = await read_money(database)
+        ended = await count_rows(database, "job WHERE finished_at IS NOT NULL")
+        async with database.transaction() as tx:
+            await pruning.prune_expired(
+                tx, periods=replace(uniform_periods(MONTH), jobs=timedelta(0))
+            )
+
+        assert ended > 0
+        assert await count_rows(database, "job WHERE finished_at IS NOT NULL") == 0
+        assert before[0][0]["cost_usd"] > 0
+        assert await read_money(database) == before
+
+
+async def test_sums_are_kept_for_longer_than_jobs_and_not_for_ever(
+    database: Database, ada_id: str, make_job: JobFactory
+) -> None:
+    """A month with something held stays: its job is not settled."""
+    job = await make_job()
+    async with database.transaction() as tx:
+        await lifecycle.cancel_job(tx, job.id, subject_id=ada_id)
+    async with database.transaction() as tx:
+        await tx.execute(
+            """
+            INSERT INTO spending (subject_id, month, held_micro_usd)
+            SELECT $1, (date_trunc('month', now()) - make_interval(months => ago))::date, held
+              FROM (VALUES (0, 0), (2, 0), (30, 0), (31, 0)) AS month (ago, held)
+            """,
+            ada_id,
+        )
+        await prune_older_than(tx, timedelta(0))
+        await tx.execute("UPDATE usage_history SET day = day - 60")
+        await prune_older_than(tx, timedelta(days=90))
+        left = await tx.fetchval("SELECT count(*) FROM usage_history")
+        await prune_older_than(tx, timedelta(days=30))
+
+    assert left == 1
+    assert await count_rows(database, "usage_history") == 0
+    assert await count_rows(database, "spending") == 1

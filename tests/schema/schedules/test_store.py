@@ -15,11 +15,11 @@ from schema.accounts.vault import Secret, Vault
 from schema.common import ids
 from schema.common.errors import IdempotencyConflict, Invalid, TooManySchedules
 from schema.db.database import Database, Transaction
-from schema.jobs import retention
 from schema.schedules import store as schedule_store
 from tests.support.database.row_security import tenant_transaction
 from tests.support.database.subject_statements import order_arguments, without_subject_comparison
 from tests.support.jobs import schedule_states
+from tests.support.jobs.retention import prune_older_than
 from tests.support.jobs.schedule_states import SCHEDULE_REQUEST, read_schedule
 from tests.support.polling import eventually
 from tests.support.subjects import ADA_ID, EVE_ID
@@ -168,10 +168,10 @@ async def test_old_firings_are_forgotten_and_the_schedule_is_not(
     async with database.transaction() as tx:
         await tx.execute("UPDATE schedule_firing SET at = now() - interval '2 days'")
     async with database.transaction() as tx:
-        await retention.prune_expired(tx, retention=timedelta(days=3))
+        await prune_older_than(tx, timedelta(days=3))
         assert await tx.fetchval("SELECT count(*) FROM schedule_firing") == 1
 
-        await retention.prune_expired(tx, retention=timedelta(days=1))
+        await prune_older_than(tx, timedelta(days=1))
 
         assert await tx.fetchval("SELECT count(*) FROM schedule_firing") == 0
         assert await tx.fetchval("SELECT count(*) FROM schedule") == 1

@@ -9,11 +9,12 @@ from pydantic import JsonValue
 from schema.db.database import Database
 from service.app import build_all_tools
 from service.mcp.tool import McpTool
+from tests.support.jobs.retention import keep_for_a_month
 from tests.support.mcp.client import answer_text, open_mcp_client, read_refusal
 from tests.support.mcp.valid_arguments import UNKNOWN_JOB_ID, complete_arguments
 
 
-@pytest.mark.parametrize("tool", build_all_tools("30d"), ids=lambda tool: tool.name)
+@pytest.mark.parametrize("tool", build_all_tools(keep_for_a_month), ids=lambda tool: tool.name)
 def test_an_optional_argument_that_is_null_is_absent(tool: McpTool) -> None:
     """Some clients fill in every argument that a schema names."""
     fields = tool.fn_metadata.arg_model.model_fields
@@ -37,7 +38,7 @@ def find_integer_schemas(schema: JsonValue) -> Iterator[dict[str, Any]]:
 def test_every_integer_argument_has_bounds_that_postgres_has_too() -> None:
     """A larger one would be refused by the database, as a crash."""
     takes_seconds = {"timeout"}
-    for tool in build_all_tools("30d"):
+    for tool in build_all_tools(keep_for_a_month):
         arguments = tool.fn_metadata.arg_model.model_json_schema()["properties"]
         for name in arguments.keys() - takes_seconds:
             for schema in find_integer_schemas(arguments[name]):

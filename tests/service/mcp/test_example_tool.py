@@ -14,6 +14,7 @@ from service.app import assemble_app, build_all_tools
 from service.mcp.tool import McpTool
 from tests.support.http_server import serve_app
 from tests.support.hub.fake_hub import FakeHub
+from tests.support.jobs.retention import keep_for_a_month
 from tests.support.mcp.client import answer_text, call_for_result, call_tool, post_message
 from tests.support.paths import DOCS
 
@@ -40,7 +41,7 @@ def url(
     make_settings: Callable[..., Settings], fake_hub: FakeHub, tmp_path: Path
 ) -> Generator[str]:
     """A service that has the tool beside ours."""
-    tools = [*build_all_tools("30d"), *load_example(tmp_path)]
+    tools = [*build_all_tools(keep_for_a_month), *load_example(tmp_path)]
     with serve_app(assemble_app(make_settings(hub_url=fake_hub.url), tools, [])) as served:
         yield served
 

@@ -41,6 +41,7 @@ from tests.support.factories import JobFactory, StartService
 from tests.support.hub.fake_hub import FakeHub
 from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver
+from tests.support.jobs.retention import keep_for_a_month
 from tests.support.jobs.schedule_states import make_schedule
 from tests.support.mcp.valid_arguments import UNKNOWN_JOB_ID
 from tests.support.subjects import ADA_TOKEN
@@ -474,7 +475,7 @@ async def test_every_reply_fits_whatever_is_stored_and_whatever_is_sent(
     """40 kB at the default arguments, 80 kB where more is asked for; the text has the handles."""
     stored = await make_rows(client, database, vault, make_job)
     calls = make_calls(stored.handles, stored.many)
-    assert calls.keys() == {tool.name for tool in build_all_tools("30d")}
+    assert calls.keys() == {tool.name for tool in build_all_tools(keep_for_a_month)}
     any_call = st.one_of(
         *(arguments.map(partial(ToolCall, tool)) for tool, arguments in calls.items())
     )

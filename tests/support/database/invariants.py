@@ -18,17 +18,30 @@ UNION ALL
 SELECT format('workspace %s of %s: %s held, %s spent', name, workspace.subject_id,
               held_micro_usd, spent_micro_usd)
   FROM workspace LEFT JOIN LATERAL (
-      SELECT sum(cost.held_micro_usd) AS held, sum(cost.spent_micro_usd) AS spent
-        FROM job JOIN job_cost AS cost ON cost.job_id = job.id
-       WHERE job.workspace_id = workspace.id) AS sums ON true
+      SELECT sum(held) AS held, sum(spent) AS spent
+        FROM (SELECT cost.held_micro_usd AS held, cost.spent_micro_usd AS spent
+                FROM job JOIN job_cost AS cost ON cost.job_id = job.id
+               WHERE job.workspace_id = workspace.id
+              UNION ALL
+              SELECT 0, spent_micro_usd
+                FROM usage_history AS usage
+               WHERE usage.workspace_id = workspace.id) AS money
+      ) AS sums ON true
  WHERE (held_micro_usd, spent_micro_usd) <> (coalesce(held, 0), coalesce(spent, 0))
 UNION ALL
 SELECT format('month %s of %s: %s held, %s spent', month, subject_id, held_micro_usd,
               spent_micro_usd)
   FROM spending LEFT JOIN LATERAL (
-      SELECT sum(cost.held_micro_usd) AS held, sum(cost.spent_micro_usd) AS spent
-        FROM job_cost AS cost
-       WHERE (cost.subject_id, cost.month) = (spending.subject_id, spending.month)) AS sums ON true
+      SELECT sum(held) AS held, sum(spent) AS spent
+        FROM (SELECT held_micro_usd AS held, spent_micro_usd AS spent
+                FROM job_cost AS cost
+               WHERE (cost.subject_id, cost.month) = (spending.subject_id, spending.month)
+              UNION ALL
+              SELECT 0, spent_micro_usd
+                FROM usage_history AS usage
+               WHERE usage.subject_id = spending.subject_id
+                 AND date_trunc('month', usage.day)::date = spending.month) AS money
+      ) AS sums ON true
  WHERE (held_micro_usd, spent_micro_usd) <> (coalesce(held, 0), coalesce(spent, 0))
 UNION ALL
 SELECT format('job %s, %s, holds %s and spent %s', job.id, state, held_micro_usd, spent_micro_usd)
