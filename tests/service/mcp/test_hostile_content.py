@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+from hypothesis.vendor.pretty import RepresentationPrinter, pretty
 
 from schema.accounts.vault import Vault
 from schema.artifacts import files
@@ -132,19 +133,27 @@ RESULTS: Final[SearchStrategy[Arguments]] = st.one_of(
 )
 
 
-@dataclass(frozen=True, repr=False)
-class ToolCall:
-    """A call, which hypothesis writes down whenever it tries one."""
+class BriefValue:
+    """A value of an example, which hypothesis writes down when it fails.
+
+    Of a dataclass, hypothesis 6 writes all fields, whatever its `__repr__` says. A long text there
+    is a warning, and hides the failure.
+    """
+
+    def _repr_pretty_(self, printer: RepresentationPrinter, cycle: bool) -> None:  # noqa: FBT001  # its name and its arguments are those of hypothesis
+        printer.text("…" if cycle else truncate(json.dumps(asdict(self)), 2000))  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class ToolCall(BriefValue):
+    """A call."""
 
     tool: str
     arguments: Arguments
 
-    def __repr__(self) -> str:
-        return f"{self.tool} {truncate(json.dumps(self.arguments), 2000)}"
 
-
-@dataclass(frozen=True, repr=False)
-class Content:
+@dataclass(frozen=True)
+class Content(BriefValue):
     """What is stored."""
 
     text: str
@@ -154,9 +163,6 @@ class Content:
     """Of a file; it has up to 1000 characters."""
     result: dict[str, Any]
     reason: Reason
-
-    def __repr__(self) -> str:
-        return truncate(json.dumps(asdict(self)), 2000)
 
 
 CONTENT: Final[SearchStrategy[Content]] = st.builds(
@@ -413,6 +419,15 @@ def make_calls(handles: Mapping[str, str], many: Sequence[str]) -> dict[str, Sea
     }
 
 
+def test_an_example_is_written_in_short() -> None:
+    """Whatever is long in it: hypothesis warns of what it writes whole, and a warning is an error."""
+    text = "é" * 90_000
+    content = Content(text, text, text, text, {"text": text}, Reason.OOM)
+
+    assert len(pretty(ToolCall("job_status", {"job_ids": [text]}))) <= 2000
+    assert len(pretty(content)) <= 2000
+
+
 def call(client: httpx2.Client, tool: str, arguments: Mapping[str, Any]) -> httpx2.Response:
     """Call a tool as a client of the older protocol does: one message, one answer."""
     params = {"name": tool, "arguments": arguments}
@@ -469,6 +484,7 @@ def client(start_service: StartService, fake_hub: FakeHub) -> Any:
         yield opened
 
 
+@pytest.mark.timeout(300)  # thousands of examples, which are slow beside other tests
 async def test_every_reply_fits_whatever_is_stored_and_whatever_is_sent(
     client: httpx2.Client, database: Database, vault: Vault, make_job: JobFactory
 ) -> None:

@@ -127,6 +127,7 @@ async def test_a_line_of_a_program_that_is_not_there_says_so_whatever_else_it_ne
         assert "correct call" not in text
 
 
+@pytest.mark.timeout(300)  # thousands of examples, which are slow beside other tests
 async def test_whatever_correct_call_is_offered_for_what_is_pasted_is_accepted(
     client: httpx2.Client,
 ) -> None:
