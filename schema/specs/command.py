@@ -18,13 +18,23 @@ from typing_extensions import TypeIs
 from schema.common.errors import CorrectableError
 from schema.common.text import format_count, quote_value
 from schema.specs.command_lines.check import expect_in_default_image, expect_no_job_line
-from schema.specs.command_lines.documents import expect_no_document
+from schema.specs.command_lines.documents import expect_no_document, expect_no_windows_path
+from schema.specs.command_lines.pasted_text import (
+    BareCommand,
+    find_bare_text,
+    find_bare_words,
+    find_foreground_script,
+)
 from schema.specs.inputs import shell_syntax
 
 MAX_TEXT_BYTES: Final = 131_071
 """The longest word or variable, with its name, that a kernel starts a program with."""
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z_]\w*)=")
-_LINE_CONTINUATION: Final = re.compile(r"""('[^']*'|"(?:\\.|[^"\\])*"|\\[^\n])|\\\n""", re.DOTALL)
+_LINE_CONTINUATION: Final = re.compile(
+    r"""('[^']*'|"(?:\\.|[^"\\])*"|\\(?![ \t]*(?:\n|\Z)).)|\\[ \t]*(?:\n|\Z)""", re.DOTALL
+)
+"""A quoted part or an escaped letter, or else a line that goes on; spaces may stand behind it."""
+_BASH_SCRIPT: Final = re.compile(r"#!.*\bbash\b")
 _MAX_QUOTED_CHARS: Final = 500
 """How much of a word a message repeats."""
 _MAX_FORM_CHARS: Final = 8_000
@@ -49,10 +59,17 @@ def parse_command(value: object, *, has_image: bool = True) -> object:
         ValueError: it would not do what it says; the text shows the form that does.
     """
     if isinstance(value, str):
-        value = _unpack_list(value)
+        value = _unpack_list(value.replace("\r\n", "\n"))
     if isinstance(value, str):
         expect_no_job_line(value)
         expect_no_document(value)
+        bare = find_bare_text(value)
+        if bare is None:
+            expect_no_windows_path(value)
+    else:
+        bare = find_bare_words(value) if is_words(value) and value else None
+    if bare is not None:
+        raise _correct_pasted(bare, has_image=has_image)
     # Before anything else is corrected: a correction would be refused for this in the next call.
     if not has_image and (isinstance(value, str) or (is_words(value) and value)):
         expect_in_default_image(value)
@@ -115,6 +132,19 @@ def is_words(values: object) -> TypeIs[list[str]]:
     )
 
 
+def _correct_pasted(bare: BareCommand, *, has_image: bool) -> ValueError:
+    """Return the refusal of a command with something copied along: with the command that is meant.
+
+    Raises:
+        ValueError: that is refused too, and it is not known what is meant.
+    """
+    try:
+        words = cast("list[str]", parse_command(bare.command, has_image=has_image))
+    except CorrectableError as error:
+        words = cast("list[str]", error.value)
+    return CorrectableError(f"{bare.reason}; give {_format_list(words)}", words)
+
+
 def _unpack_list(text: str) -> object:
     """Read a list that a client wrote as a text: no program is called `["sh",`."""
     if text.lstrip().startswith("["):
@@ -139,18 +169,22 @@ def _split_line(text: str) -> list[str]:
     expect_runnable_words(words)
     if syntax := shell_syntax.find_in_line(line):
         raise _needs_shell(syntax, line, "" if shell_syntax.OPERATOR.match(syntax) else _QUOTE_HINT)
+    _expect_no_lines(words)
+    _expect_foreground(words)
     _expect_program(words, line)
     return words
 
 
 def _check_list(words: list[str]) -> list[str]:
     expect_no_job_line(words)
+    expect_no_windows_path(" ".join(words[:2]))
     _expect_no_lines(words)
     line = shell_syntax.join_words(words)
     if (shell_words := shell_syntax.find_in_list(words)) is not None:
         word, unquoted = shell_words
         raise _needs_shell(word, shell_syntax.join_words(words, unquoted))
     _expect_one_script(words)
+    _expect_foreground(words)
     _expect_program(words, line)
     return words
 
@@ -163,19 +197,33 @@ def _expect_no_lines(words: list[str]) -> None:
         return
     shown = quote_value(program, _MAX_QUOTED_CHARS)
     if len(words) == 1:
-        _split_line(program)  # its refusal has the form for a shell
-        message = f"no program is called {shown}; write it without the list, as one text"
-    elif name not in shell_syntax.BUILTINS and "-" in {arguments[-1][0], words[1][0]}:
+        right = _split_line(program)  # its refusal has the form for a shell
+        message = f"no program is called {shown}; write each word by itself: {_format_list(right)}"
+        raise CorrectableError(message, right)
+    if name not in shell_syntax.BUILTINS and "-" in {arguments[-1][0], words[1][0]}:
         right = [*program.split(), *words[1:]]
         message = f"no program is called {shown}; write each word by itself: {_format_list(right)}"
         raise CorrectableError(message, right)
-    else:
-        form = _format_list(["sh", "-c", " && ".join(words)])
-        message = (
-            f"no program is called {shown}; for one command, write each word by itself; for a "
-            f"line each, give them to a shell: {form}"
-        )
+    form = _format_list(["sh", "-c", " && ".join(words)])
+    message = (
+        f"no program is called {shown}; for one command, write each word by itself; for a "
+        f"line each, give them to a shell: {form}"
+    )
     raise ValueError(message)
+
+
+def _expect_foreground(words: list[str]) -> None:
+    """Refuse a shell that ends at once, because all that it starts is in the background."""
+    position = shell_syntax.script_position(words)
+    if position is None or position >= len(words):
+        return
+    if script := find_foreground_script(words[position]):
+        right = [*words[:position], script, *words[position + 1 :]]
+        message = (
+            f"with & at its end the shell ends at once, and the job with it; give "
+            f"{_format_list(right)}"
+        )
+        raise CorrectableError(message, right)
 
 
 def _is_line(name: str, arguments: list[str]) -> bool:
@@ -235,14 +283,15 @@ def _find_loose_script(arguments: list[str]) -> str | None:
 
 
 def _needs_shell(syntax: str, line: str, hint: str = "") -> ValueError:
+    shell = "bash" if _BASH_SCRIPT.match(line) else "sh"
     # A plain sh, such as that of python:3.12, expands no braces.
     braces = (
         '; write "bash" for "sh" to expand the braces' if "{" in syntax.replace("${", "") else ""
     )
     return CorrectableError(
         f"{syntax} is for a shell and no shell runs this; to use one, give the list "
-        f"{_format_list(['sh', '-c', line])}{braces}{hint}",
-        ["bash" if braces else "sh", "-c", line],
+        f"{_format_list([shell, '-c', line])}{braces}{hint}",
+        ["bash" if braces else shell, "-c", line],
     )
 
 

@@ -6,9 +6,11 @@ image that has it, so a command of uv is refused only where no image is named; s
 """
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
+from schema.specs.command_lines.documents import find_syntax_error
 from schema.specs.command_lines.launch_form import build_hub_form, build_uv_form
 from schema.specs.command_lines.words import (
     PREPARATIONS,
@@ -31,6 +33,44 @@ _EXAMPLE: Final = (
 _CONTAINER_LINE: Final = re.compile(
     r"\s*(?:sudo\s+)?(docker|podman|nerdctl)(?:\s+container)?\s+run\s"
 )
+_COMMAND_START: Final = re.compile(
+    r"\s*(?:(?:[A-Za-z_]\w*=\S*|nohup|exec|env)\s+)*(?:/usr/bin/|/bin/)?(?P<program>[\w.+-]+)"
+    r"(?P<rest>(?:'[^']*'|\"(?:\\.|[^\"\\])*\"|[^;\n|&'\"])*)(?P<next>&&|\|(?!\|)|\Z)?",
+    re.DOTALL,
+)
+"""The first command of a script; `next` is None if another runs whatever becomes of this."""
+_NOT_A_CLUSTER: Final = (
+    "and a job is not part of a cluster; give the program that it starts as command, and what its "
+    "options ask for as flavor and timeout"
+)
+_NO_CONTAINERS: Final = (
+    "and a job starts no other container; give the name of an image that is built as image, and "
+    "what runs in it as command"
+)
+_LINUX: Final = "and runs Linux; give the program that it starts as command, without it"
+_ABSENT_PROGRAMS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("sbatch", "srun", "salloc", "qsub", "bsub", "condor_submit"), _NOT_A_CLUSTER),
+    **dict.fromkeys(("docker", "podman", "nerdctl", "docker-compose"), _NO_CONTAINERS),
+    **dict.fromkeys(("kubectl", "helm", "oc", "minikube"), _NO_CONTAINERS),
+    **dict.fromkeys(
+        ("conda", "mamba", "micromamba"),
+        'give an image that has it, such as image="condaforge/miniforge3", or give Python as '
+        "script with its dependencies",
+    ),
+    **dict.fromkeys(("powershell", "pwsh", "cmd", "cmd.exe", "powershell.exe", "py"), _LINUX),
+    "python.exe": _LINUX.replace("the program that it starts", "python with its arguments"),
+    **dict.fromkeys(
+        ("screen", "tmux"), "and a job goes on by itself; give what it starts as command"
+    ),
+    "sudo": "and a job is root in it; leave sudo out",
+    "time": "leave it out: job_status shows how long a job runs",
+}
+"""Programs that are often pasted and are not in the default image, and what to do instead."""
+_PROGRAMS: Final = re.compile(
+    r"python[\d.]*|pip3?|bash|sh|cd|export|git|apt|apt-get|curl|wget|make|torchrun|accelerate"
+)
+"""Programs that a line starts with that is pasted as a script."""
+_OPTION_OF_CMD: Final = re.compile(r"\s+/[ckCK]\b")
 _NO_COMMAND: Final = FoundCommand([], has_followers=False)
 
 
@@ -65,6 +105,20 @@ def expect_no_command_line(script: str) -> None:
     if (uv_words := find_uv_words(first_command.words)) is not None:
         form = build_uv_form(uv_words, read_variable_names(first_command.words))
         raise _refuse("uv", f"{form}{_describe_followers(first_command)}")
+    _expect_no_program(script)
+
+
+def _expect_no_program(script: str) -> None:
+    """Refuse a line that starts a program where the text of a script goes, if it is no Python."""
+    start = _COMMAND_START.match(script)
+    if start is None or not start["rest"].strip() or find_syntax_error(script.strip()) != 1:
+        return
+    program = start["program"]
+    if program in _ABSENT_PROGRAMS:
+        advice = _ABSENT_PROGRAMS[program].removeprefix("and ")
+        raise _refuse(program, advice)
+    if _PROGRAMS.fullmatch(program):
+        raise _refuse(program, "give it as command")
 
 
 def expect_in_default_image(command: str | Sequence[str]) -> None:
@@ -85,6 +139,10 @@ def expect_in_default_image(command: str | Sequence[str]) -> None:
         except UnmatchedQuotes:
             return  # whoever splits the line says so
     _expect_no_hub_command(first_command)
+    is_bash = not isinstance(command, str) and command[0].endswith("bash")
+    _expect_program_in_image(
+        shlex.join(command) if script is None else script, ignored={"time"} if is_bash else set()
+    )
     if (uv_words := find_uv_words(first_command.words)) is not None:
         needs_shell = isinstance(command, str) and shell_syntax.find_in_line(command)
         message = (
@@ -110,6 +168,22 @@ def _expect_no_container(line: str) -> None:
             f"{DEFAULT_IMAGE}, the image of a command that names none, has no {program}, and a job "
             f"starts no other container; give the image of {program} run as image, and the words "
             f"behind it as command; -e goes to env or secrets, -p to expose, -v to volumes"
+        )
+        raise ValueError(message)
+
+
+def _expect_program_in_image(line: str, ignored: Collection[str]) -> None:
+    """Refuse a program that is not there, if nothing else is run without it."""
+    start = _COMMAND_START.match(line)
+    if start is None or start["next"] is None or start["program"] in ignored:
+        return
+    program, rest = start["program"], start["rest"]
+    advice = _ABSENT_PROGRAMS.get(program)
+    is_other = (program == "cmd" and not _OPTION_OF_CMD.match(rest)) or rest.startswith(" --")
+    if advice is not None and not is_other:
+        message = (
+            f"{DEFAULT_IMAGE}, the image of a command that names none, has no {program}"
+            f"{', ' if advice.startswith('and') else '; '}{advice}"
         )
         raise ValueError(message)
 

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from schema.common.text import format_count, quote_value
 from schema.specs.command import expect_runnable_words
 from schema.specs.command_lines.check import expect_no_command_line
+from schema.specs.command_lines.pasted_text import expect_bare_script
 
 MAX_ENV_BYTES: Final = 900_000
 """The size of all variables of a job together; the Hub takes about a megabyte."""
@@ -133,6 +134,7 @@ def _check_script_text(text: str) -> str:
     if _URL_PATTERN.fullmatch(word):
         return _expect_fetchable(word)
     expect_no_command_line(text)
+    expect_bare_script(text)
     if _FILE_NAME.fullmatch(word):
         message = (
             f"{quote_value(word)} names a file, and your files cannot be read here; give the "

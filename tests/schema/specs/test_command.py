@@ -42,6 +42,8 @@ COMMAND: TypeAdapter[list[str]] = TypeAdapter(Command)
         (["sh", "x.sh", "a b"], None),
         ('["sh", "-c", "a && b"]', ["sh", "-c", "a && b"]),
         ("train", ["train"]),
+        ("python train.py \\ \n --lr 1 \\", ["python", "train.py", "--lr", "1"]),
+        ("python train.py \\\r\n --lr 1\r\n", ["python", "train.py", "--lr", "1"]),
     ],
 )
 def test_a_command_is_a_list_or_one_line(written: object, words: list[str] | None) -> None:
@@ -52,7 +54,7 @@ def test_a_command_is_a_list_or_one_line(written: object, words: list[str] | Non
 @pytest.mark.parametrize(
     "line",
     [
-        *("a && b", "a;b", "a | b", "a > f", "a 2>&1", "a < f", "a &", "(a)", "a\nb"),
+        *("a && b", "a;b", "a | b", "a > f", "a 2>&1", "a < f", "a & b", "(a)", "a\nb"),
         *("echo $HOME", "echo ${HOME}", 'echo "$HOME"', "echo $(date)", "echo `date`", "a $1"),
         *("ls *.py", "cat ~/x", "ls ~", "cd /app", "export A", "source x"),
         *("ls a?.py", "ls [ab].py", "ls x[0-9]", "cp a{1,2} b", "echo {1..5}", "cat ~bob/x"),
@@ -125,10 +127,13 @@ def test_a_variable_in_front_of_a_command_belongs_into_env(written: object) -> N
     assert "0.1" not in message
 
 
-def test_a_line_that_was_put_into_a_list_as_it_is_is_refused() -> None:
+@pytest.mark.parametrize("written", [["python x.py"], "'python x.py'", '"python x.py"'])
+def test_a_line_that_was_put_into_a_list_or_quotes_as_it_is_is_refused(written: object) -> None:
     """The Hub would look for a program with spaces in its name, and exit with 127."""
-    with pytest.raises(ValidationError, match=r"no program is called 'python x\.py'"):
-        COMMAND.validate_python(["python x.py"])
+    with pytest.raises(
+        ValidationError, match=r"no program is called 'python x\.py'.*\[\"python\","
+    ):
+        COMMAND.validate_python(written)
 
 
 @pytest.mark.parametrize(

@@ -420,7 +420,7 @@ def make_calls(handles: Mapping[str, str], many: Sequence[str]) -> dict[str, Sea
 
 
 def test_an_example_is_written_in_short() -> None:
-    """Whatever is long in it: hypothesis warns of what it writes whole, and a warning is an error."""
+    """Whatever is long in it: hypothesis warns of it otherwise, and a warning is an error."""
     text = "é" * 90_000
     content = Content(text, text, text, text, {"text": text}, Reason.OOM)
 

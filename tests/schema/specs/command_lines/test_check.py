@@ -224,6 +224,35 @@ def test_a_script_that_does_more_with_containers_is_taken(script: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "is_there"),
+    [
+        *((program.split(), False) for program in ("sbatch x.sh", "srun -n 4 x", "kubectl apply")),
+        *((program.split(), False) for program in ("helm install x", "docker build .", "py x.py")),
+        *((program.split(), False) for program in ("conda run x", "sudo x", "time x", "tmux new")),
+        *((program.split(), False) for program in ("cmd /c x", "pwsh -c ls", "nohup sudo x")),
+        (["sh", "-c", "sudo apt-get install x && y"], False),
+        (["sh", "-c", "A=1 conda activate x | y"], False),
+        (["sh", "-c", "sudo x; y"], True),
+        (["sh", "-c", "sudo x || y"], True),
+        (["bash", "-c", "time x"], True),
+        (["sh", "-c", "apt-get install sudo && sudo x"], True),
+        (["cmd", "x"], True),
+        (["echo", "sudo", "x"], True),
+    ],
+)
+def test_a_program_that_is_not_in_the_default_image_is_refused(
+    command: list[str], *, is_there: bool
+) -> None:
+    """Nothing else would run. Whoever names an image knows what is in it."""
+    if is_there:
+        assert HubJobSpec.model_validate({"command": command})
+    else:
+        with pytest.raises(ValidationError, match="the image of a command that names none, has no"):
+            HubJobSpec.model_validate({"command": command})
+    assert HubJobSpec.model_validate({"command": command, "image": "my/image"})
+
+
+@pytest.mark.parametrize(
     "line", ["uv run train.py --lr 1", "hf jobs uv run ./jobs/train.py --lr 1"]
 )
 def test_the_text_of_a_local_script_is_left_to_the_caller(line: str) -> None:

@@ -34,7 +34,19 @@ ABSENT_PROGRAMS: Final = (
     *("uv run --with trl python -c 'print(1)'", f"KEY={SECRET} uv run x.py --token {SECRET}"),
 )
 """Lines that start what the image of a command that names none does not have."""
-SHELL_PARTS: Final = (" | tee log", " *.csv", " $HOME", " && echo done", " > out 2>&1", " ~/x", "")
+SHELL_PARTS: Final = (
+    " | tee log",
+    " &",
+    " \u2014lr 1",
+    "\u00a0x",
+    " \\\n --a",
+    " *.csv",
+    " $HOME",
+    " && echo done",
+    " > out 2>&1",
+    " ~/x",
+    "",
+)
 PROGRAMS: Final = (
     *ABSENT_PROGRAMS,
     *("python x.py", "cd /app", "echo", "LR=1 python x.py", "bash -c 'python x.py'", "ls"),
@@ -77,7 +89,7 @@ def list_forms(line: str) -> Iterator[Any]:
 
 LINES: Final = st.builds(
     "{}{}{}".format,
-    st.sampled_from(["", "", "", "sudo ", "$ ", "cd /app && "]),
+    st.sampled_from(["", "", "", "sudo ", "$ ", "cd /app && ", "!", "```\n", "%%bash\n", "time "]),
     st.sampled_from(PROGRAMS),
     st.sampled_from(SHELL_PARTS),
 )
