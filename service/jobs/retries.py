@@ -50,8 +50,8 @@ class RetryRefused(Conflict):
     """The job cannot be run again as it is, or not yet."""
 
 
-def _parse_override(command: object, info: ValidationInfo) -> object:
-    return parse_command(command, has_image=info.data.get("image") != DEFAULT_IMAGE)
+def _parse_override(command: object, validation: ValidationInfo) -> object:
+    return parse_command(command, has_image=validation.data.get("image") != DEFAULT_IMAGE)
 
 
 class _Override(Spec):

@@ -49,9 +49,11 @@ from service.runtime.context import App
 from service.views.job_summary import shorten_title
 
 
-def _parse_command(command: object, info: ValidationInfo) -> object:
+def _parse_command(command: object, validation: ValidationInfo) -> object:
     # An image that is refused is missing here.
-    return spec_command.parse_command(command, has_image=info.data.get("image", "") is not None)
+    return spec_command.parse_command(
+        command, has_image=validation.data.get("image", "") is not None
+    )
 
 
 class HubJobArguments(ToolArguments):

@@ -8,7 +8,7 @@ make them. Each example writes other content into them, and calls a tool. Thousa
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-from hypothesis.vendor.pretty import RepresentationPrinter, pretty
+from hypothesis.vendor.pretty import pretty
 
 from schema.accounts.vault import Vault
 from schema.artifacts import files
@@ -31,7 +31,6 @@ from schema.batches.store import ItemOutcome
 from schema.batches.tables import ItemState
 from schema.common import ids
 from schema.common.ids import HandleKind
-from schema.common.text import truncate
 from schema.db.database import Database
 from schema.jobs import run_launch
 from schema.jobs.run_end import RunResult
@@ -44,6 +43,7 @@ from tests.support.jobs.handles import job_handle
 from tests.support.jobs.job_states import RunDriver
 from tests.support.jobs.retention import keep_for_a_month
 from tests.support.jobs.schedule_states import make_schedule
+from tests.support.mcp.brief_value import BriefValue
 from tests.support.mcp.valid_arguments import UNKNOWN_JOB_ID
 from tests.support.subjects import ADA_TOKEN
 
@@ -131,17 +131,6 @@ RESULTS: Final[SearchStrategy[Arguments]] = st.one_of(
     SMALL_TEXTS.map(lambda text: {"labels": [{"label": text, "score": 0.5}] * 300}),
     st.integers(1, 50).map(lambda count: {"embeddings": [[0.123456789] * 300] * count}),
 )
-
-
-class BriefValue:
-    """A value of an example, which hypothesis writes down when it fails.
-
-    Of a dataclass, hypothesis 6 writes all fields, whatever its `__repr__` says. A long text there
-    is a warning, and hides the failure.
-    """
-
-    def _repr_pretty_(self, printer: RepresentationPrinter, cycle: bool) -> None:  # noqa: FBT001  # its name and its arguments are those of hypothesis
-        printer.text("…" if cycle else truncate(json.dumps(asdict(self)), 2000))  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What is copied along with a command line or a script is named, and left out of the correction."""
 
 import json
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -16,7 +16,7 @@ TRAIN: Final = ["python", "train.py"]
 TRAIN_WITH_LR: Final = ["python", "train.py", "--lr", "1"]
 
 
-def read_correction(adapter: TypeAdapter[object], written: object) -> object:
+def read_correction(adapter: TypeAdapter[Any], written: object) -> object:
     """Have a value refused, and return the right one."""
     with pytest.raises(ValidationError) as refused:
         adapter.validate_python(written)
