@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from schema.common.text import quote_value
 
 _SPACE_URL: Final = re.compile(
-    r"(?:https?://)?(?:www\.)?(?:huggingface|hf)\.co/spaces/(?P<id>.*?)/?"
+    r"(?i:(?:https?://)?(?:www\.)?(?:huggingface|hf)\.co)/spaces/(?P<id>.*?)/?"
 )
 _SPACE_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SPACE_IMAGE_PREFIX: Final = "hf.co/spaces/"

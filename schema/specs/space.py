@@ -17,7 +17,7 @@ from schema.specs.inference import parse_call_timeout
 _NAME_PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _NAME: Final = re.compile(rf"{_NAME_PART}/{_NAME_PART}")
 _SPACE_URL_PREFIX: Final = re.compile(
-    r"(?:https://)?(?:huggingface\.co|hf\.co)/spaces/(?=[^/]+/[^/]+/?$)"
+    r"(?i:(?:https://)?(?:huggingface\.co|hf\.co))/spaces/(?=[^/]+/[^/]+/?$)"
 )
 _API_NAME: Final = re.compile(r"/[^\s/?#\\][^\s?#\\]*")
 

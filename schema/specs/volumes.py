@@ -21,6 +21,7 @@ from schema.specs.inputs.hub_uri import (
     is_hub_id,
     is_safe_path,
 )
+from schema.specs.inputs.url_scheme import lower_scheme
 
 _TYPE_PREFIXES: Final = {
     name: prefix for prefix, singular in HF_URI_TYPE_PREFIXES.items() for name in (prefix, singular)
@@ -89,7 +90,7 @@ def parse_volume(text: str) -> Volume:
         ValueError: it is no volume, or cannot be mounted; the text shows the form.
     """
     shown = quote_value(text, _MAX_QUOTED_CHARS)
-    written = _with_type_prefix(text.strip())
+    written = _with_type_prefix(lower_scheme(text.strip()))
     try:
         mount = parse_hf_mount(written)
     except HfUriError as error:

@@ -19,6 +19,7 @@ from pydantic import Field, TypeAdapter
 from schema.artifacts.files import NewJobFile
 from schema.common.text import quote_value, shorten
 from schema.specs.inference import CHAT, EMBEDDINGS
+from schema.specs.inputs.url_scheme import lower_scheme
 from workers.inference import chat_answers
 from workers.inference.router import RouterResponse, parse_error_message
 
@@ -213,9 +214,9 @@ def _parse_media(item: Any) -> bytes | str:
             return _decode_base64(encoded)
         case {"url": str() as url} | {"video_url": str() as url}:
             return _parse_media(url)
-        case str() if item.startswith(_DATA_URL_PREFIX):
+        case str() if lower_scheme(item).startswith(_DATA_URL_PREFIX):
             return _decode_base64(item.split(",", 1)[1])
-        case str() if item.startswith(("https://", "http://")):
+        case str() if lower_scheme(item).startswith(("https://", "http://")):
             return item
         case _:
             raise LookupError

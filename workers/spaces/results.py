@@ -77,7 +77,7 @@ class _FileDownloader:
         return name
 
     async def _download_file(self, path: str, suggested_name: str) -> dict[str, str]:
-        if path.startswith(("http://", "https://")):
+        if path.lower().startswith(("http://", "https://")):
             # At another host than the Space: nothing is fetched there with the caller's token.
             return {"url": path}
         name = self.unique_name(suggested_name)

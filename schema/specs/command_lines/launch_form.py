@@ -138,7 +138,7 @@ def _build_run_form(words: Sequence[str], *, schedules: bool, runs_uv: bool) -> 
             arguments = {**script, **({"image": image} if image else {})}
     arguments |= _read_settings(options)
     volumes = options.values.get("volume", [])
-    if hub_volumes := [volume for volume in volumes if volume.startswith("hf://")]:
+    if hub_volumes := [volume for volume in volumes if volume.lower().startswith("hf://")]:
         arguments["volumes"] = hub_volumes
     if len(hub_volumes) < len(volumes):
         notes.append("folders of yours cannot be read here: put them into a bucket for volumes")

@@ -138,5 +138,5 @@ def _split_option(word: str) -> tuple[str, str | None]:
 def _is_ours(name: str, value: str) -> bool:
     """Tell a short option behind the image from one of the program that is started."""
     if name == "-v":
-        return value.startswith("hf://")
+        return value.lower().startswith("hf://")
     return name in {"-e", "-s"} and _VARIABLE.fullmatch(value) is not None

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from schema.common.text import quote_value
 from schema.specs.inputs import base64_bytes
+from schema.specs.inputs.url_scheme import lower_scheme
 
 FILE_ARGUMENT_EXAMPLES: Final[tuple[dict[str, str], ...]] = (
     {"url": "https://example.com/picture.png"},
@@ -58,6 +59,7 @@ def parse_file_argument(value: JsonValue) -> FileArgument | None:
 def _from_url(url: str, name: str | None) -> FileArgument:
     if base64_bytes.is_data_url(url):
         return FileArgument(safe_file_name(name or "file"), None, _decode_base64(url))
+    url = lower_scheme(url)
     if not url.startswith("https://"):
         raise _invalid_file(f"{quote_value(url)} is not an https:// address")
     try:

@@ -16,6 +16,7 @@ from huggingface_hub import parse_hf_uri
 from huggingface_hub.errors import HfUriError
 
 from schema.common.text import quote_value, truncate
+from schema.specs.inputs.url_scheme import lower_scheme
 
 HUB_URI_SCHEME: Final = "hf://"
 _MAX_URI_CHARS: Final = 1024
@@ -41,11 +42,12 @@ class HubUri:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse a URI in its one form.
+        """Parse a URI in its one form; its scheme may be in either case.
 
         Raises:
             ValueError: it has another form; the text says what to write.
         """
+        text = lower_scheme(text)
         if len(text) > _MAX_URI_CHARS or not text.startswith(HUB_URI_SCHEME):
             raise _invalid_uri(text)
         try:

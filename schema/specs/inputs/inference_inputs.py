@@ -9,12 +9,20 @@ import json
 from contextlib import suppress
 from typing import Annotated, Any, Final, Literal, Self, TypeVar, cast
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from schema.specs.base import Spec
 from schema.specs.inputs import base64_bytes, media_types
 from schema.specs.inputs.hub_uri import HUB_URI_SCHEME, HubUri
 from schema.specs.inputs.public_url import PublicUrl
+from schema.specs.inputs.url_scheme import lower_scheme
 from schema.specs.validation_errors import describe_problem, format_steps
 
 T = TypeVar("T")
@@ -60,9 +68,16 @@ def _normalize_picture_url(url: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
+def _lower_scheme(url: object) -> object:
+    return lower_scheme(url.lstrip()) if isinstance(url, str) else url
+
+
 class _ImageUrl(Spec):
     url: Annotated[
-        str, Field(pattern=r"^(https://|data:image/)"), AfterValidator(_normalize_picture_url)
+        str,
+        BeforeValidator(_lower_scheme),
+        Field(pattern=r"^(https://|data:image/)"),
+        AfterValidator(_normalize_picture_url),
     ]
 
 
@@ -90,6 +105,7 @@ class Message(Spec):
 
 
 def _check_media_url(url: str) -> str:
+    url = lower_scheme(url)
     if url.startswith(HUB_URI_SCHEME):
         HubUri.parse(url)
     elif not base64_bytes.is_data_url(url):
@@ -238,7 +254,7 @@ def _unpack_text(text: str) -> object:
     if text.startswith("{"):
         with suppress(ValueError, RecursionError):
             return json.loads(text)
-    if text.startswith((HUB_URI_SCHEME, "https://")):
+    if lower_scheme(text).startswith((HUB_URI_SCHEME, "https://")):
         return {"url": text}
     return {"data": text} if base64_bytes.is_data_url(text) else text
 

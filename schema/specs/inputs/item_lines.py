@@ -84,7 +84,7 @@ def _find_task(url: object, body: Mapping[str, object]) -> tuple[str, str]:
             if field in body:
                 return task, field
     path = str(url).partition("?")[0].strip("/")
-    if path.startswith(("http:", "https:")):
+    if path.lower().startswith(("http:", "https:")):
         path = path.partition("//")[2].partition("/")[2]
     for end, task_and_field in _TASKS.items():
         if path.removeprefix("v1/") == end:

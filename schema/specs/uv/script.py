@@ -20,6 +20,7 @@ from schema.common.text import format_count, quote_value
 from schema.specs.command import expect_runnable_words
 from schema.specs.command_lines.check import expect_no_command_line
 from schema.specs.command_lines.pasted_text import expect_bare_script
+from schema.specs.inputs.url_scheme import lower_scheme
 
 MAX_ENV_BYTES: Final = 900_000
 """The size of all variables of a job together; the Hub takes about a megabyte."""
@@ -30,7 +31,7 @@ _BASE64_GROWTH: Final = 4 / 3
 _URL_PATTERN: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
 _FILE_NAME: Final = re.compile(r"[^\s()\"'=,;]+\.pyw?(?: --?\w.*)?")
 _BLOB_PAGE_URL: Final = re.compile(
-    r"https://(?:github\.com|huggingface\.co|hf\.co)/(?:[^?#]+)/blob/"
+    r"https://(?i:github\.com|huggingface\.co|hf\.co)/(?:[^?#]+)/blob/"
 )
 _REQUIREMENT: Final = re.compile(r"[A-Za-z0-9][^\x00-\x1f]*")
 
@@ -132,7 +133,7 @@ def _check_script_text(text: str) -> str:
         message = "it is empty; give the text of a Python script, or an https URL"
         raise ValueError(message)
     if _URL_PATTERN.fullmatch(word):
-        return _expect_fetchable(word)
+        return _expect_fetchable(lower_scheme(word))
     expect_no_command_line(text)
     expect_bare_script(text)
     if _FILE_NAME.fullmatch(word):
@@ -153,7 +154,7 @@ def _expect_fetchable(url: str) -> str:
         )
         raise ValueError(message)
     if _BLOB_PAGE_URL.match(url):
-        raw = "/raw/" if "github.com/" in url else "/resolve/"
+        raw = "/raw/" if "github.com/" in url.lower() else "/resolve/"
         message = (
             f"that URL shows a page about the file; its text is at {url.replace('/blob/', raw, 1)}"
         )
