@@ -10,7 +10,9 @@ from sqlmodel import SQLModel
 
 from schema.accounts.audit import AuditEntryTable
 from schema.accounts.call_counts import CallWindowTable
+from schema.accounts.restored_subjects import RestoredSubjectTable
 from schema.accounts.tables import CredentialTable, SubjectTable
+from schema.accounts.vault_keys import VaultKeyTable
 from schema.artifacts.files import JobFileTable
 from schema.artifacts.log_tables import JobLogTable, LogChunkTable
 from schema.batches.tables import BatchItemTable
@@ -51,12 +53,14 @@ TABLES: Final[tuple[type[SQLModel], ...]] = (
     PollGroupTable,
     PriceListTable,
     RemoteRunTable,
+    RestoredSubjectTable,
     ScheduleFiringTable,
     ScheduleSecretTable,
     ScheduleTable,
     SpendingTable,
     SubjectTable,
     UsageHistoryTable,
+    VaultKeyTable,
     WorkerHeartbeatTable,
     WorkspaceTable,
 )

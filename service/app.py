@@ -260,7 +260,7 @@ async def _open_app(
         ) as hub,
         open_rate_limiter(
             redis_url,
-            tenant_database := TenantDatabase(database),
+            tenant_database := TenantDatabase(database, vault),
             calls_per_minute=settings.calls_per_minute,
         ) as rate_limiter,
         open_watch(redis_url, tenant_database) as watch,

@@ -1,6 +1,7 @@
 """Database of the service: transactions as one subject, after a check of the revision.
 
-Until the database is at the revision that this code is written for, nothing is read or written.
+Until the database is at the revision that this code is written for, and its keys are ours, nothing
+is read or written.
 """
 
 from collections.abc import AsyncGenerator
@@ -12,6 +13,8 @@ import structlog
 
 from schema.accounts.row_security import act_as_subject
 from schema.accounts.tables import Hold
+from schema.accounts.vault import Vault
+from schema.accounts.vault_keys import OtherVaultKey, compare_vault_keys, describe_missing_keys
 from schema.common.errors import HoldfastError, Unavailable
 from schema.db import revisions
 from schema.db.database import Database, Transaction
@@ -36,12 +39,31 @@ class WrongRevision(Unavailable):
         return Unavailable.__name__
 
 
-class TenantDatabase:
-    """Opens transactions; each one checks the revision until it was right once."""
+class WrongVaultKey(Unavailable):
+    """A key of this process is another than the one that sealed what is stored."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, cause: OtherVaultKey) -> None:
+        self.retry_after = timedelta(seconds=30)
+        HoldfastError.__init__(self, str(cause))
+
+    @property
+    def code(self) -> str:
+        """To a client it is the same as any other outage."""
+        return Unavailable.__name__
+
+
+class TenantDatabase:
+    """Opens transactions; each one checks revision and keys until they were right once."""
+
+    def __init__(self, database: Database, vault: Vault | None = None) -> None:
+        """Prepare the checks.
+
+        Args:
+            vault: whose keys are compared with those that the database knows; None: seals nothing.
+        """
         self._database = database
-        self._revision_verified = False
+        self._vault = vault
+        self._is_verified = False
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Transaction]:
@@ -53,8 +75,8 @@ class TenantDatabase:
         # Over SSE the SDK cancels a tool when its client disconnects (mcp 2.3.0).
         with anyio.CancelScope(shield=True):
             async with self._database.transaction() as tx:
-                if not self._revision_verified:
-                    await self._require_revision(tx)
+                if not self._is_verified:
+                    await self._verify(tx)
                 yield tx
 
     @asynccontextmanager
@@ -74,13 +96,24 @@ class TenantDatabase:
             Unavailable: the database cannot be reached, or is at another revision.
         """
         async with self._database.transaction() as tx:
-            return await self._require_revision(tx)
+            return await self._verify(tx)
 
-    async def _require_revision(self, tx: Transaction) -> str:
-        self._revision_verified = False
+    async def _verify(self, tx: Transaction) -> str:
+        self._is_verified = False
         revision = await revisions.read_revision_status(tx)
         if not revision.is_expected:
             log.error("revision.mismatched", found=revision.current, wanted=revision.expected)
             raise WrongRevision(revision.current, revision.expected)
-        self._revision_verified = True
+        if self._vault is not None:
+            await self._compare_keys(tx, self._vault)
+        self._is_verified = True
         return revision.expected
+
+    async def _compare_keys(self, tx: Transaction, vault: Vault) -> None:
+        try:
+            missing = await compare_vault_keys(tx, vault)
+        except OtherVaultKey as error:
+            log.error("vault.other_key", keys=error.key_ids, remedy=str(error))  # noqa: TRY400
+            raise WrongVaultKey(error) from None
+        if missing:
+            log.error("vault.key_missing", keys=missing, remedy=describe_missing_keys(missing))

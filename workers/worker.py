@@ -16,7 +16,7 @@ import anyio
 import structlog
 from arq import func
 
-from schema.accounts import key_rotation
+from schema.accounts import vault_keys
 from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
 from schema.common import failpoints
@@ -48,7 +48,8 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
 
     Raises:
         Unavailable: the database cannot be reached.
-        Conflict: the database is not at the revision this code is written for.
+        Conflict: the database is not at the revision this code is written for, or knows another
+            key under the id of one of ours.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
     failpoints.arm(settings.failpoint)
@@ -76,9 +77,12 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
                 f"{revision.expected}. Run `holdfast migrate` first."
             )
         vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
-        if lost := await key_rotation.count_lost_rows(database, vault):
+        async with database.transaction() as tx:
+            missing = await vault_keys.compare_vault_keys(tx, vault)
+        if missing:
             # Not fatal: what was sealed since can be opened, and the rest may be lost for good.
-            log.error("vault.key_missing", rows=lost, remedy=key_rotation.describe_lost_rows(lost))
+            remedy = vault_keys.describe_missing_keys(missing)
+            log.error("vault.key_missing", keys=missing, remedy=remedy)
         all_executors = executors.discover_executors(ExecutorDeps(hub, database, settings, vault))
         metrics.watch_pool(database.read_pool_usage)
         metrics.add_kinds(all_executors)

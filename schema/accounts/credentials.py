@@ -136,6 +136,10 @@ DELETE FROM credential
                      WHERE schedule.subject_id = credential.subject_id
                        AND schedule.due_at IS NOT NULL))
    AND NOT EXISTS (
+           SELECT FROM restored_subject AS restored
+            WHERE restored.subject_id = credential.subject_id
+              AND restored.reconciled_at IS NULL)
+   AND NOT EXISTS (
            SELECT FROM job
             WHERE job.subject_id = credential.subject_id
               AND job.finished_at IS NULL)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from schema.accounts import credentials
 from schema.accounts import secrets as sealed_secrets
 from schema.accounts.vault import Unsealable, Vault
+from schema.accounts.vault_keys import compare_vault_keys, forget_other_vault_keys
 from schema.db.database import Database, Transaction
 
 _BATCH_ROWS: Final = 200
@@ -61,7 +62,13 @@ _SEALED_TABLES: Final = (
 
 
 async def rotate_keys(database: Database, vault: Vault) -> RotationCounts:
-    """Seal everything again that is not sealed under the first key of the ring."""
+    """Seal everything again that is not sealed under the first key of the ring.
+
+    Raises:
+        OtherVaultKey: an id of the ring stands for another key in this database.
+    """
+    async with database.transaction() as tx:
+        await compare_vault_keys(tx, vault)
     counts = RotationCounts()
     for sealed_table in _SEALED_TABLES:
         last_key: Any = None
@@ -81,6 +88,9 @@ async def rotate_keys(database: Database, vault: Vault) -> RotationCounts:
             if not rows:
                 break
             last_key = rows[-1][sealed_table.key_column]
+    if counts.lost == 0:
+        async with database.transaction() as tx:
+            await forget_other_vault_keys(tx, vault)
     return counts
 
 

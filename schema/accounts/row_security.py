@@ -31,7 +31,13 @@ WITH acting AS MATERIALIZED (SELECT set_config('holdfast.subject', $1, true) AS 
 SELECT own.hold
   FROM acting
   LEFT JOIN LATERAL (
-      SELECT hold FROM subject WHERE id = $1 AND acting.subject_id IS NOT NULL
+      SELECT coalesce(hold, CASE WHEN EXISTS (
+                 SELECT FROM restored_subject AS restored
+                  WHERE restored.subject_id = $1
+                    AND restored.reconciled_at IS NULL) THEN 'restore' END) AS hold
+        FROM subject
+       WHERE id = $1
+         AND acting.subject_id IS NOT NULL
   ) AS own ON true
 """
 

@@ -27,6 +27,9 @@ class Hold(StrEnum):
     OPERATOR = "operator"
     """The operator of this deployment paused the subject."""
 
+    RESTORE = "restore"
+    """Their rows came from a backup, and are being compared with the Hub's: never stored here."""
+
     DEPENDENCY = "dependency"
     """It waits for other jobs: shown for one job, never stored for a subject."""
 

@@ -65,10 +65,14 @@ class Vault:
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         self._keys = {name: AESGCM(key) for name, key in keys.items()}
-        digest_keys = [hmac.digest(key, _DIGEST_PURPOSE, "sha256") for key in keys.values()]
-        self._digest_keys = {_mark_of_key(key): key for key in digest_keys}
-        self._current_mark = _mark_of_key(digest_keys[0])
+        digest_keys = {
+            name: hmac.digest(key, _DIGEST_PURPOSE, "sha256") for name, key in keys.items()
+        }
+        self.marks_by_id: Final = {name: _mark_of_key(key) for name, key in digest_keys.items()}
+        """The mark of each key; the first is of the one that seals."""
+        self._digest_keys = {_mark_of_key(key): key for key in digest_keys.values()}
         self._sealing_key_id = next(iter(keys))
+        self._current_mark = self.marks_by_id[self._sealing_key_id]
 
     @classmethod
     def from_key_ring(cls, key_ring: str) -> Self:
@@ -93,6 +97,11 @@ class Vault:
     def key_marks(self) -> list[str]:
         """The marks of the keys, whatever the ids are; the first is of the one that seals."""
         return list(self._digest_keys)
+
+    @property
+    def sealing_key_id(self) -> str:
+        """The id of the key that seals."""
+        return self._sealing_key_id
 
     def seal(self, secret: Secret, *, owner: str) -> bytes:
         """Seal a secret for its owner."""

@@ -66,6 +66,11 @@ WITH before AS MATERIALIZED (
       JOIN subject ON subject.id = job.subject_id
      WHERE job.state = 'queued'
        AND job.due_at + $1 <= now()
+       -- It may have been launched after the backup that it was restored from.
+       AND NOT EXISTS (
+               SELECT FROM restored_subject AS restored
+                WHERE restored.subject_id = job.subject_id
+                  AND restored.reconciled_at IS NULL)
      ORDER BY job.due_at
      LIMIT $2
        FOR UPDATE OF job SKIP LOCKED

@@ -46,7 +46,12 @@ SHORT_SPEC_COLUMN_SQL: Final = f"""
 
 
 _STATUS_SELECT: Final = """
-SELECT job.*, subject.hold, subject.active, subject.max_active, job_payload.spec,
+SELECT job.*,
+       coalesce(subject.hold, CASE WHEN EXISTS (
+           SELECT FROM restored_subject AS restored
+            WHERE restored.subject_id = subject.id
+              AND restored.reconciled_at IS NULL) THEN 'restore' END) AS hold,
+       subject.active, subject.max_active, job_payload.spec,
        run.remote_id, run.stage, run.seen_at, run.posted_at, run.deadline_at, run.addresses,
        CASE WHEN subject.next_launch_at > now() THEN subject.next_launch_at END AS launches_from,
        credential.expires_at AS token_expires_at,
@@ -127,7 +132,15 @@ SELECT true
    AND expires_at > now()
 """
 
-_GET_SUBJECT_STATUS: Final = "SELECT hold, queued + active AS open_jobs FROM subject WHERE id = $1"
+_GET_SUBJECT_STATUS: Final = """
+SELECT coalesce(hold, CASE WHEN EXISTS (
+           SELECT FROM restored_subject AS restored
+            WHERE restored.subject_id = subject.id
+              AND restored.reconciled_at IS NULL) THEN 'restore' END) AS hold,
+       queued + active AS open_jobs
+  FROM subject
+ WHERE id = $1
+"""
 
 
 class UpstreamState(StrEnum):

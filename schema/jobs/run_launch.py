@@ -36,6 +36,10 @@ WITH served AS MATERIALIZED (
        AND active < max_active
        AND next_launch_at <= now()
        AND (held.slots IS NULL OR held.slots + 1 <= :slots_per_free_one * (:limit - 1))
+       AND NOT EXISTS (
+               SELECT FROM restored_subject AS restored
+                WHERE restored.subject_id = subject.id
+                  AND restored.reconciled_at IS NULL)
        AND EXISTS (
                SELECT FROM job
                 WHERE job.subject_id = subject.id
@@ -271,6 +275,10 @@ SELECT id
    AND hold IS NULL
    AND active < max_active
    AND next_launch_at <= now()
+   AND NOT EXISTS (
+           SELECT FROM restored_subject AS restored
+            WHERE restored.subject_id = subject.id
+              AND restored.reconciled_at IS NULL)
    AND EXISTS (
            SELECT FROM job
             WHERE job.subject_id = subject.id

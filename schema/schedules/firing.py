@@ -25,6 +25,10 @@ WITH due AS MATERIALIZED (
     SELECT id
       FROM schedule
      WHERE due_at <= now()
+       AND NOT EXISTS (
+               SELECT FROM restored_subject AS restored
+                WHERE restored.subject_id = schedule.subject_id
+                  AND restored.reconciled_at IS NULL)
      ORDER BY due_at
      LIMIT $1
        FOR UPDATE SKIP LOCKED

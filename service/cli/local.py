@@ -13,9 +13,9 @@ from pathlib import Path
 import anyio
 from rich.console import Console
 
-from schema.accounts import key_rotation
 from schema.accounts.row_security import open_worker_database
 from schema.accounts.vault import Vault
+from schema.accounts.vault_keys import compare_vault_keys, describe_missing_keys
 from schema.common.http import LOOPBACK
 from schema.common.observability import log_config
 from schema.settings import DEFAULT_PORT
@@ -47,7 +47,7 @@ def run_up(options: argparse.Namespace) -> int:
         options.data, report=_build_reporter(console), port=options.port, hub_url=options.hub
     ) as stack:
         endpoint = Connection(stack.url, None).endpoint
-        anyio.run(_warn_of_lost_rows, console, stack.environment)
+        anyio.run(_warn_of_missing_keys, console, stack.environment)
         console.print(f"\nServing MCP at [bold]{endpoint}[/]. Ctrl-C stops everything.")
         _print_next_steps(console, options, "connect")
         stack.run_until_interrupted()
@@ -94,14 +94,17 @@ def find_local_connection(data_dir: Path, token: str | None) -> Connection:
     return _connect_as_local_user(data_dir, url)
 
 
-async def _warn_of_lost_rows(console: Console, environment: Mapping[str, str]) -> None:
+async def _warn_of_missing_keys(console: Console, environment: Mapping[str, str]) -> None:
     """Say that the keys of the vault are not those that sealed what the database has."""
-    async with open_worker_database(
-        environment["HOLDFAST_DATABASE_URL"], application_name="holdfast-up", pooled=False
-    ) as database:
-        vault = Vault.from_key_ring(environment["HOLDFAST_VAULT_KEYS"])
-        if lost := await key_rotation.count_lost_rows(database, vault):
-            console.print(key_rotation.describe_lost_rows(lost), style="red", highlight=False)
+    vault = Vault.from_key_ring(environment["HOLDFAST_VAULT_KEYS"])
+    async with (
+        open_worker_database(
+            environment["HOLDFAST_DATABASE_URL"], application_name="holdfast-up", pooled=False
+        ) as database,
+        database.transaction() as tx,
+    ):
+        if missing := await compare_vault_keys(tx, vault):
+            console.print(describe_missing_keys(missing), style="red", highlight=False)
 
 
 def _connect_as_local_user(data_dir: Path, url: str) -> Connection:

@@ -47,7 +47,7 @@ def poll_interval(status: JobStatus) -> timedelta | None:
     """Return how long to wait before the next poll; None if nothing can change any more."""
     if status.is_settled:
         return None
-    if effective_hold(status) in {Hold.CREDENTIALS, Hold.OPERATOR}:
+    if effective_hold(status) in {Hold.CREDENTIALS, Hold.OPERATOR, Hold.RESTORE}:
         return _MAX_POLL_INTERVAL
     since = status.finished_at or status.created_at
     return max(
@@ -58,9 +58,9 @@ def poll_interval(status: JobStatus) -> timedelta | None:
 def effective_hold(status: JobStatus) -> Hold | None:
     """Return why a job does not go on for now; None if nothing holds it.
 
-    The operator holds launches: a job that runs goes on.
+    The operator and a restore hold launches: a job that runs goes on.
     """
-    if status.hold is Hold.OPERATOR and status.state is not JobState.QUEUED:
+    if status.hold in {Hold.OPERATOR, Hold.RESTORE} and status.state is not JobState.QUEUED:
         return None
     return status.hold or (Hold.DEPENDENCY if filter_waiting_parents(status.after) else None)
 

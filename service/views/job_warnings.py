@@ -44,6 +44,11 @@ def describe_queued(status: JobStatus) -> str:
             return "Queued, but held: Hugging Face no longer accepts the token it was lent."
         case Hold.OPERATOR:
             return "Queued, but held: whoever runs this Holdfast has paused your jobs."
+        case Hold.RESTORE:
+            return (
+                "Queued, but held: this Holdfast was restored from a backup, and first looks at "
+                "Hugging Face whether the job was launched since."
+            )
         case None if filter_waiting_parents(status.after):
             return f"Queued until {_describe_parents(status)}."
         case None if status.attempt or status.tries:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from schema.accounts import call_counts
+from schema.accounts import call_counts, restored_subjects, vault_keys
 from schema.accounts import secrets as sealed_secrets
 from schema.accounts.vault import Secret, Vault
 from schema.artifacts import files, log_store
@@ -117,6 +117,7 @@ async def row_in_every_table(
             is_first=True,
         )
         await call_counts.count_call(tx, ada_id, limit=10, window=timedelta(minutes=1))
+        await vault_keys.compare_vault_keys(tx, vault)
     await schedule_states.make_schedule(
         database, vault, secrets={"KEY": Secret("s")}, idempotency_key="k"
     )
@@ -124,6 +125,7 @@ async def row_in_every_table(
         (taken,) = await firing.lease_due_schedules(tx, limit=1, lease=timedelta(minutes=1))
         due = DueFiring.from_schedule(taken)
         await firing.record_firing(tx, due, FiringOutcome.LAUNCHED, job_id=open_job.id)
+        await restored_subjects.mark_restored(tx, backup_at=taken.read_at)
     assert finished.id != open_job.id
 
 

@@ -1,10 +1,14 @@
 """The database as the tools stand on it."""
 
+import base64
+import os
+
 import anyio
 import pytest
 
+from schema.accounts.vault import Vault
 from schema.db.database import Database
-from service.database import TenantDatabase, WrongRevision
+from service.database import TenantDatabase, WrongRevision, WrongVaultKey
 
 
 async def test_a_client_who_goes_away_does_not_cut_a_transaction_in_half(
@@ -32,3 +36,22 @@ async def test_the_revision_is_trusted_once_it_was_right(database: Database) -> 
         assert await tx.fetchval("SELECT 1") == 1
     with pytest.raises(WrongRevision, match="revision future"):
         await tenant_database.read_revision()
+
+
+async def test_a_service_with_a_new_key_under_an_old_id_does_nothing(
+    database: Database, vault: Vault
+) -> None:
+    """What it sealed, no worker could open; so no call is served until the key is put back."""
+    same_id = Vault.from_key_ring(f"1:{base64.b64encode(os.urandom(32)).decode()}")
+    async with TenantDatabase(database, vault).transaction():
+        pass
+
+    mistaken = TenantDatabase(database, same_id)
+    for _ in range(2):
+        with pytest.raises(WrongVaultKey, match="Key 1 of HOLDFAST_VAULT_KEYS differs"):
+            async with mistaken.transaction():
+                pass
+    with pytest.raises(WrongVaultKey):  # what /health/ready reads
+        await mistaken.read_revision()
+    async with TenantDatabase(database, vault).transaction():
+        pass

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import anyio
+import pytest
 from structlog.testing import capture_logs
 
+from schema.accounts.vault_keys import OtherVaultKey
 from schema.jobs import lifecycle
 from schema.messaging import change_notifications
 from schema.settings import Settings
@@ -45,7 +47,7 @@ async def test_a_worker_with_a_new_key_says_that_it_cannot_open_what_is_stored(
 ) -> None:
     """It starts all the same: whoever calls again seals their token with the new key."""
     del ada_id  # whose token is stored
-    other_ring = f"1:{base64.b64encode(os.urandom(32)).decode()}"
+    other_ring = f"2:{base64.b64encode(os.urandom(32)).decode()}"
 
     with capture_logs() as entries:
         async with build_worker(make_settings()):
@@ -55,4 +57,23 @@ async def test_a_worker_with_a_new_key_says_that_it_cannot_open_what_is_stored(
             pass
 
     assert [entry["event"] for entry in entries] == ["vault.key_missing"]
-    assert "Put that key back" in entries[0]["remedy"]
+    assert "Put it back" in entries[0]["remedy"]
+
+
+async def test_a_worker_with_a_new_key_under_an_old_id_does_not_start(
+    make_settings: Callable[..., Settings], vault_keys: str
+) -> None:
+    """It would take every token for lost, and hold the jobs of everybody."""
+    same_id = f"1:{base64.b64encode(os.urandom(32)).decode()}"
+    async with build_worker(make_settings()):
+        pass
+
+    with pytest.raises(OtherVaultKey, match="Key 1 .* nothing was done"):
+        async with build_worker(make_settings(vault_keys=same_id)):
+            pass
+    second = f"2:{base64.b64encode(os.urandom(32)).decode()}"
+    with pytest.raises(OtherVaultKey):  # in any place of the ring
+        async with build_worker(make_settings(vault_keys=f"{second},{same_id}")):
+            pass
+    async with build_worker(make_settings(vault_keys=f"{second},{vault_keys}")):
+        pass

@@ -54,7 +54,11 @@ BEGIN
   FOR acting IN SELECT DISTINCT asked FROM unnest(subject_ids) AS asked LOOP
     PERFORM set_config('holdfast.subject', acting, true);
     RETURN QUERY
-      SELECT job.subject_id, job.id, job.version, subject.hold
+      SELECT job.subject_id, job.id, job.version,
+             coalesce(subject.hold, CASE WHEN EXISTS (
+                 SELECT FROM restored_subject AS restored
+                  WHERE restored.subject_id = subject.id
+                    AND restored.reconciled_at IS NULL) THEN 'restore' END)
         FROM unnest(subject_ids, job_ids) AS asked (subject_id, job_id)
         JOIN job ON job.id = asked.job_id AND job.subject_id = asked.subject_id
         JOIN subject ON subject.id = job.subject_id

@@ -5,13 +5,13 @@
 DROP VIEW v_unowned, v_subject_usage, v_workspace_cost, v_usage, v_job_timeline, v_job;
 
 DROP TABLE schedule_secret, schedule_firing, schedule;
-DROP TABLE worker_heartbeat;
+DROP TABLE vault_key, worker_heartbeat;
 DROP TABLE price_list, usage_history, spending, job_cost;
 DROP TABLE batch_item, job_file, log_chunk, job_log;
 DROP TABLE poll_group, remote_run;
 DROP TABLE job_dependency, job_secret, idempotency_key, job_event, job_payload, job;
 DROP TABLE workspace;
-DROP TABLE audit_entry, call_window, credential, subject;
+DROP TABLE audit_entry, call_window, restored_subject, credential, subject;
 
 DROP FUNCTION workers_connected(), read_handle(text), write_handle(text, uuid);
 DROP FUNCTION job_marks(text[], uuid[]), tell_of_move(), tell_of_event();

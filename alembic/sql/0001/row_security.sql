@@ -38,6 +38,16 @@ GRANT SELECT (subject_id, token_sha, version, state, expires_at, updated_at, gra
 GRANT INSERT, UPDATE ON credential TO holdfast_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON credential TO holdfast_worker;
 
+ALTER TABLE restored_subject ENABLE ROW LEVEL SECURITY;
+ALTER TABLE restored_subject FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON restored_subject FOR SELECT TO holdfast_tenant
+    USING (subject_id = (SELECT current_setting('holdfast.subject', true)));
+CREATE POLICY work ON restored_subject TO holdfast_worker USING (true) WITH CHECK (true);
+CREATE POLICY analysis ON restored_subject FOR SELECT TO holdfast_analyst USING (true);
+GRANT SELECT ON restored_subject TO holdfast_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON restored_subject TO holdfast_worker;
+GRANT SELECT ON restored_subject TO holdfast_analyst;
+
 ALTER TABLE call_window ENABLE ROW LEVEL SECURITY;
 ALTER TABLE call_window FORCE ROW LEVEL SECURITY;
 CREATE POLICY own ON call_window TO holdfast_tenant
@@ -304,3 +314,11 @@ CREATE POLICY analysis ON worker_heartbeat FOR SELECT TO holdfast_analyst USING 
 GRANT SELECT (version, key_marks, seen_at, swept_at) ON worker_heartbeat TO holdfast_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON worker_heartbeat TO holdfast_worker;
 GRANT SELECT ON worker_heartbeat TO holdfast_analyst;
+
+-- Every process compares its keys with these; they belong to no subject.
+ALTER TABLE vault_key ENABLE ROW LEVEL SECURITY;
+ALTER TABLE vault_key FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON vault_key TO holdfast_tenant USING (true) WITH CHECK (true);
+CREATE POLICY work ON vault_key TO holdfast_worker USING (true) WITH CHECK (true);
+GRANT SELECT, INSERT ON vault_key TO holdfast_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON vault_key TO holdfast_worker;

@@ -49,6 +49,22 @@ CREATE TABLE credential (
     CONSTRAINT ck_credential_state_known CHECK (state IN ('valid', 'refused'))
 );
 
+-- A subject whose rows came from a backup, which may be older than the world: nothing of theirs is
+-- launched until the listings of the Hub have been compared with the rows.
+CREATE TABLE restored_subject (
+    subject_id    text        NOT NULL,
+    backup_at     timestamptz NOT NULL,  -- by the clock of the database that was backed up
+    restored_at   timestamptz NOT NULL DEFAULT now(),
+    due_at        timestamptz NOT NULL DEFAULT now(),
+    listings      integer     NOT NULL DEFAULT 0,  -- complete comparisons
+    reconciled_at timestamptz,
+    CONSTRAINT pk_restored_subject PRIMARY KEY (subject_id),
+    CONSTRAINT fk_restored_subject_subject_id_subject
+        FOREIGN KEY (subject_id) REFERENCES subject (id)
+);
+
+CREATE INDEX ix_restored_subject_due ON restored_subject (due_at) WHERE reconciled_at IS NULL;
+
 -- How often a subject called, counted here while Valkey is unavailable. Unlogged: a crash empties
 -- it, which costs one window of counts at most. The time is first in the key: one index finds both
 -- a count and the old rows. No foreign key: a count may outlive its subject.
@@ -591,4 +607,13 @@ CREATE TABLE worker_heartbeat (
     last_error    text,
     last_error_at timestamptz,
     CONSTRAINT pk_worker_heartbeat PRIMARY KEY (name)
+);
+
+-- Which key each id of the vault's keys stands for: written by the first process that seals with
+-- it. The mark is of the key itself, so another key with the same id is noticed at once.
+CREATE TABLE vault_key (
+    key_id     text        NOT NULL,
+    mark       text        NOT NULL,  -- no key can be computed from it
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT pk_vault_key PRIMARY KEY (key_id)
 );

@@ -48,7 +48,10 @@ SELECT write_handle('job', job.id) AS handle,
        job.title,
        job.state,
        job.reason,
-       CASE WHEN job.finished_at IS NULL THEN subject.hold END AS hold,
+       CASE WHEN job.finished_at IS NULL THEN coalesce(subject.hold, CASE WHEN EXISTS (
+           SELECT FROM restored_subject AS restored
+            WHERE restored.subject_id = subject.id
+              AND restored.reconciled_at IS NULL) THEN 'restore' END) END AS hold,
        job.flavor,
        job.attempt,
        run.remote_id,

@@ -9,6 +9,7 @@ import pytest
 from schema.accounts import secrets as sealed_secrets
 from schema.accounts.key_rotation import count_lost_rows, rotate_keys
 from schema.accounts.vault import Secret, Unsealable, Vault
+from schema.accounts.vault_keys import compare_vault_keys
 from schema.db.database import Database
 from schema.jobs import lifecycle, run_end, run_launch
 from schema.jobs.run_end import RunResult
@@ -256,3 +257,22 @@ async def test_a_ring_that_opens_everything_has_lost_nothing(
     assert await count_lost_rows(database, Vault.from_key_ring(vault_keys)) == 0
     assert await count_lost_rows(database, Vault.from_key_ring(f"{fresh},{vault_keys}")) == 0
     assert await count_lost_rows(database, Vault.from_key_ring(fresh)) == 2
+
+
+async def test_a_key_is_missed_until_nothing_is_sealed_under_it(
+    database: Database, vault_keys: str, job_with_secret: Job
+) -> None:
+    """The documented order: behind the first, in front, rotate, remove. No step opens all rows."""
+    fresh = f"2:{base64.b64encode(os.urandom(32)).decode()}"
+
+    async def find_missing(ring: str) -> list[str]:
+        async with database.transaction() as tx:
+            return await compare_vault_keys(tx, Vault.from_key_ring(ring))
+
+    for ring in (vault_keys, f"{vault_keys},{fresh}", f"{fresh},{vault_keys}"):
+        assert await find_missing(ring) == []
+    assert await find_missing(fresh) == ["1"]
+    await rotate_keys(database, Vault.from_key_ring(fresh))
+    assert await find_missing(fresh) == ["1"]
+    await rotate_keys(database, Vault.from_key_ring(f"{fresh},{vault_keys}"))
+    assert await find_missing(fresh) == []

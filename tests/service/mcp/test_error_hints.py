@@ -70,8 +70,9 @@ NEVER_SHOWN: Final = {
     *("Denied", "Unsealable", "NotAgreedTo"),
     *("WrongRevision", "CannotStart", "CannotListen", "LocalStackMissing"),
     *("CannotConnect", "MissingPrivileges", "MigrationFailed", "NoSuchSubject"),
+    *("OtherVaultKey", "WrongVaultKey"),
 }
-"""An abstract one, two of workers, and eight that end a process or a command."""
+"""An abstract one, two of workers, and ten that end a process or a command, or let none begin."""
 
 LONG_ARGUMENTS: Final = {"inputs", "command", "script"}
 
