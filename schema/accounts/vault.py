@@ -22,6 +22,8 @@ from typing import Final, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from schema.common.errors import HoldfastError
 
@@ -114,6 +116,17 @@ class Vault:
             + _encrypt(self._keys[self._sealing_key_id], data_key, bound)
             + _encrypt(AESGCM(data_key), secret.reveal().encode(), bound)
         )
+
+    def find_backup_key(self, mark: str, context: bytes) -> bytes | None:
+        """Derive the key of a backup from the key with a mark; None if it is not in the ring.
+
+        Args:
+            context: what the backup is, so that no two of them have the same key.
+        """
+        key = self._digest_keys.get(mark)
+        if key is None:
+            return None
+        return HKDF(SHA256(), _KEY_BYTES, salt=None, info=context).derive(key)
 
     def digest(self, secret: Secret, *, owner: str) -> str:
         """Return a digest of a secret, which differs from one owner to another.

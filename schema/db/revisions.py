@@ -21,7 +21,7 @@ from schema.db.failures import explain_database_failure
 from schema.db.privileges import check_privileges
 
 _CAN_READ_VERSION: Final = "SELECT has_table_privilege(to_regclass('alembic_version'), 'SELECT')"
-_CONNECT_ERRORS: Final = (
+CONNECT_ERRORS: Final = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -78,6 +78,12 @@ def head_revision() -> str:
     return revision
 
 
+def is_known_revision(revision: str) -> bool:
+    """Tell whether this code has the migrations of a revision."""
+    scripts = ScriptDirectory.from_config(alembic_config())
+    return any(script.revision == revision for script in scripts.walk_revisions())
+
+
 @dataclass(frozen=True, slots=True)
 class RevisionStatus:
     """The revision of a database, and the one that this code needs."""
@@ -119,7 +125,7 @@ def upgrade_to_revision(url: str, revision: str = "head") -> None:
     try:
         asyncio.run(_check_privileges(url))
         command.upgrade(alembic_config(url), revision)
-    except _CONNECT_ERRORS as error:
+    except CONNECT_ERRORS as error:
         raise CannotConnect(error) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise MigrationFailed(error) from error

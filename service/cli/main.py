@@ -24,7 +24,7 @@ from schema.common.errors import HoldfastError, Unavailable
 from schema.common.observability import log_config
 from schema.db import revisions
 from schema.settings import DEFAULT_PORT, Settings
-from service.cli import doctor, subjects
+from service.cli import backup, doctor, subjects
 from service.cli.client_config import Connection, print_client_configs
 from service.cli.options import (
     COMMAND,
@@ -130,6 +130,13 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     command("status", _run_status)
     command("migrate", _run_migrate)
+    backup.add_backup_arguments(command("backup", _run_backup))
+    backup.add_restore_arguments(command("restore", _run_restore))
+    reconcile = command("reconcile", _run_reconcile)
+    reconcile.add_argument(
+        "--cancel", action="store_true", help="cancel jobs at the Hub that the backup does not have"
+    )
+    reconcile.add_argument("--dry-run", action="store_true", help="show them, and change nothing")
     vault = command("vault", _run_vault)
     vault.add_argument("action", choices=["rotate"], help="seal everything with the first key")
     subjects.add_arguments(command("subject", _run_subject))
@@ -227,6 +234,27 @@ def _run_migrate(_: argparse.Namespace) -> int:
     revisions.upgrade_to_revision(str(Settings.from_env().database_url))
     Console().print(f"The database is at revision {revisions.head_revision()}.", highlight=False)
     return 0
+
+
+def _run_backup(options: argparse.Namespace) -> int:
+    """Write all rows of the database to an encrypted file."""
+    log_config.configure_logging()
+    backup.run_backup(options, Settings.from_env())
+    return 0
+
+
+def _run_restore(options: argparse.Namespace) -> int:
+    """Read a backup into an empty database; nothing is launched until it is reconciled."""
+    log_config.configure_logging()
+    backup.run_restore(options, Settings.from_env())
+    return 0
+
+
+def _run_reconcile(options: argparse.Namespace) -> int:
+    """Compare a restored database with the jobs at the Hub."""
+    flags = {"--cancel": options.cancel, "--dry-run": options.dry_run}
+    arguments = ["reconcile", *(flag for flag, is_set in flags.items() if is_set)]
+    os.execv(sys.executable, [sys.executable, "-m", "workers", *arguments])  # noqa: S606  # as for `worker`
 
 
 def _run_vault(_: argparse.Namespace) -> int:
