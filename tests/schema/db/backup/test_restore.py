@@ -302,12 +302,13 @@ async def test_a_backup_is_of_one_moment(
 ) -> None:
     """What is committed while it is written is in none of its tables."""
     # The rows of a table that is read before that of the subjects fill the first chunk.
-    async with Database(database_url, application_name="tests") as database:
-        async with database.transaction() as tx:
-            await tx.execute(
-                "INSERT INTO price_list (source, entries) VALUES ('x', $1)",
-                [os.urandom(99_000).hex()],
-            )
+    async with (
+        Database(database_url, application_name="tests") as database,
+        database.transaction() as tx,
+    ):
+        await tx.execute(
+            "INSERT INTO price_list (source, entries) VALUES ('x', $1)", [os.urandom(99_000).hex()]
+        )
     sink = LateWriter(database_url)
     assert list_backup_tables().index("price_list") < list_backup_tables().index("subject")
 
