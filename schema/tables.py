@@ -10,7 +10,7 @@ from sqlmodel import SQLModel
 
 from schema.accounts.audit import AuditEntryTable
 from schema.accounts.call_counts import CallWindowTable
-from schema.accounts.restored_subjects import RestoredSubjectTable
+from schema.accounts.restored_subjects import DeploymentTable, RestoredSubjectTable
 from schema.accounts.tables import CredentialTable, SubjectTable
 from schema.accounts.vault_keys import VaultKeyTable
 from schema.artifacts.files import JobFileTable
@@ -23,7 +23,7 @@ from schema.billing.tables import (
     UsageHistoryTable,
 )
 from schema.jobs.dependencies import JobDependencyTable
-from schema.jobs.heartbeats import WorkerHeartbeatTable
+from schema.jobs.monitoring.heartbeats import WorkerHeartbeatTable
 from schema.jobs.run_tables import PollGroupTable, RemoteRunTable
 from schema.jobs.tables import (
     IdempotencyKeyTable,
@@ -40,6 +40,7 @@ TABLES: Final[tuple[type[SQLModel], ...]] = (
     BatchItemTable,
     CallWindowTable,
     CredentialTable,
+    DeploymentTable,
     IdempotencyKeyTable,
     JobCostTable,
     JobDependencyTable,

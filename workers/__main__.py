@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
@@ -13,6 +13,7 @@ from arq.worker import Worker as ArqWorker
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from rich.console import Console
 
 from schema.common.errors import HoldfastError, Unavailable
 from schema.common.observability import log_config
@@ -20,7 +21,7 @@ from schema.common.process import shutdown
 from schema.common.process.background import run_in_background
 from schema.settings import Settings
 from workers.context import Worker
-from workers.loops import engine
+from workers.loops import engine, reconcile_command
 from workers.loops.heartbeats import probe_host
 from workers.worker import arq_settings, build_worker
 
@@ -126,14 +127,22 @@ def _report_probe(settings: Settings) -> int:
     return 0 if is_alive else 1
 
 
+async def _reconcile(settings: Settings, arguments: Sequence[str]) -> int:
+    async with build_worker(settings) as worker:
+        options = reconcile_command.parse_arguments(arguments)
+        return await reconcile_command.run_reconcile(worker, options, Console(highlight=False))
+
+
 def main() -> int:
-    """Run a worker, or probe the one of this host; print in a sentence why it cannot run."""
+    """Run a worker, probe the one of this host, or reconcile; say in a sentence why it cannot."""
     log_config.configure_logging()
     exit_code = 0
     try:
         settings = Settings.from_env()
         if sys.argv[1:] == [PROBE_OPTION]:
             return _report_probe(settings)
+        if sys.argv[1:2] == [reconcile_command.NAME]:
+            return anyio.run(_reconcile, settings, sys.argv[2:])
         anyio.run(run_worker, settings)
     except* HoldfastError as group:
         exit_code = 1

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
+from uuid import UUID
 
 import anyio
 
@@ -74,6 +75,8 @@ class Worker:
     vault: Vault
     hub: HubJobsClient
     executors: Mapping[str, Executor]
+    deployment_id: UUID | None = None
+    """The name of the deployment, for a label at the Hub; None: its jobs have no such label."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the worker is told to stop."""
     events: LoopEvents = field(default_factory=LoopEvents)

@@ -16,7 +16,7 @@ import anyio
 import structlog
 from arq import func
 
-from schema.accounts import vault_keys
+from schema.accounts import restored_subjects, vault_keys
 from schema.accounts.row_security import DatabaseRole
 from schema.accounts.vault import Vault
 from schema.common import failpoints
@@ -79,6 +79,7 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
         vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
         async with database.transaction() as tx:
             missing = await vault_keys.compare_vault_keys(tx, vault)
+            deployment_id = await restored_subjects.read_deployment_id(tx)
         if missing:
             # Not fatal: what was sealed since can be opened, and the rest may be lost for good.
             remedy = vault_keys.describe_missing_keys(missing)
@@ -93,6 +94,7 @@ async def build_worker(settings: Settings) -> AsyncGenerator[Worker]:
             vault=vault,
             hub=hub,
             executors=all_executors,
+            deployment_id=deployment_id,
             metrics=metrics,
         )
 

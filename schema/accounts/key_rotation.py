@@ -127,7 +127,9 @@ async def _fetch_rows(
 ) -> Sequence[Mapping[str, Any]]:
     return await tx.fetch(
         f"SELECT * FROM {sealed_table.table}"  # noqa: S608  # our names
-        f" WHERE {sealed_table.key_column} > coalesce($1, {sealed_table.lowest_key_sql})"
+        # An empty one stands for secrets that a restore has lost: there is nothing to open.
+        f" WHERE octet_length(sealed) > 0"
+        f"   AND {sealed_table.key_column} > coalesce($1, {sealed_table.lowest_key_sql})"
         f" ORDER BY {sealed_table.key_column} LIMIT $2",
         last_key,
         _BATCH_ROWS,

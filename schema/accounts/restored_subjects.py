@@ -11,8 +11,9 @@ the database was lost may show late in the listings, hence the window, as for a 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
+from uuid import UUID
 
-from sqlalchemy import Index, text
+from sqlalchemy import CheckConstraint, Index, text
 from sqlmodel import Field
 
 from schema.db.base import DEFAULT_NOW, TEXT, TIMESTAMP, Record, with_server_default
@@ -77,6 +78,19 @@ UPDATE restored_subject
 """
 
 _COUNT_UNRECONCILED: Final = "SELECT count(*) FROM restored_subject WHERE reconciled_at IS NULL"
+
+
+class Deployment(Record):
+    """The name of this deployment, on a label of all its jobs at the Hub; a backup includes it."""
+
+    only_one: bool = Field(primary_key=True, sa_column_kwargs=with_server_default("true"))
+    id: UUID = Field(sa_column_kwargs=with_server_default("gen_random_uuid()"))
+
+
+class DeploymentTable(Deployment, table=True):
+    """The one row."""
+
+    __table_args__ = (CheckConstraint("only_one", name="only_one"),)
 
 
 class RestoredSubject(Record):
@@ -166,6 +180,12 @@ async def postpone_comparison(
 ) -> None:
     """Release a subject that could not be compared."""
     await tx.execute(_POSTPONE, lease.subject_id, recheck_after)
+
+
+async def read_deployment_id(tx: Transaction) -> UUID:
+    """Return the name of this deployment."""
+    deployment_id: UUID = await tx.fetchval("SELECT id FROM deployment")
+    return deployment_id
 
 
 async def count_unreconciled_subjects(tx: Transaction) -> int:

@@ -40,6 +40,15 @@ UPDATE schedule
 RETURNING schedule.*, now() AS read_at
 """
 
+_LIST_PAST_FIRINGS: Final = """
+SELECT schedule.*, now() AS read_at
+  FROM schedule
+ WHERE subject_id = $1
+   AND (next_at <= $2 OR asked_at <= $2)
+ ORDER BY id
+   FOR UPDATE
+"""
+
 # The lock keeps what it compares; later statements see what its holder before has committed.
 _LOCK_FIRING: Final = """
 SELECT true
@@ -109,6 +118,20 @@ async def lease_due_schedules(
     """Lease schedules that are due; one whose lease lapses is due again."""
     rows = await tx.fetch(_LEASE_DUE_SCHEDULES, limit, lease)
     return [ScheduleSnapshot.from_row(row) for row in rows]
+
+
+async def miss_past_firings(tx: Transaction, subject_id: str, *, until: datetime) -> int:
+    """Record the firings of a subject up to a moment as missed; return how many.
+
+    After a restore: they may have been made since the backup.
+    """
+    missed = 0
+    while rows := await tx.fetch(_LIST_PAST_FIRINGS, subject_id, until):
+        for row in rows:
+            due_firing = DueFiring.from_schedule(ScheduleSnapshot.from_row(row))
+            await record_firing(tx, due_firing, FiringOutcome.MISSED)
+            missed += 1
+    return missed
 
 
 async def lock_firing(tx: Transaction, due_firing: DueFiring) -> bool:

@@ -9,9 +9,9 @@ from rich.table import Table
 from schema.accounts.row_security import open_worker_database
 from schema.common.durations import format_duration
 from schema.common.text import format_count
-from schema.jobs import heartbeats, queue_statistics
-from schema.jobs.heartbeats import HEARTBEAT_TIMEOUT, HeartbeatAge
-from schema.jobs.queue_statistics import QueueStatistics
+from schema.jobs.monitoring import heartbeats, queue_statistics
+from schema.jobs.monitoring.heartbeats import HEARTBEAT_TIMEOUT, HeartbeatAge
+from schema.jobs.monitoring.queue_statistics import QueueStatistics
 from schema.settings import Settings
 from service.cli.doctor import Finding, check_hub, check_redis
 

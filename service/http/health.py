@@ -17,8 +17,8 @@ from starlette.routing import Route
 from schema.common.errors import Unavailable
 from schema.db.database import Transaction
 from schema.db.failures import TAKES_NO_WRITES, explain_database_failure
-from schema.jobs import heartbeats
-from schema.jobs.heartbeats import WorkerPresence
+from schema.jobs.monitoring import heartbeats
+from schema.jobs.monitoring.heartbeats import WorkerPresence
 from schema.messaging.failures import explain_redis_failure
 from service.runtime.context import App
 

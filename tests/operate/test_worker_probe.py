@@ -12,7 +12,7 @@ import pytest
 
 from schema.accounts.vault import Vault
 from schema.db.database import Database
-from schema.jobs import heartbeats
+from schema.jobs.monitoring import heartbeats
 from schema.settings import Settings
 from service.local.ports import find_free_port
 from service.local.stack import Stack

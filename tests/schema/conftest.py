@@ -17,7 +17,8 @@ from schema.billing import price_store
 from schema.billing.budgets import Rate
 from schema.common import ids
 from schema.db.database import Database
-from schema.jobs import heartbeats, lifecycle, run_end, run_launch
+from schema.jobs import lifecycle, run_end, run_launch
+from schema.jobs.monitoring import heartbeats
 from schema.jobs.retention.pruning import prune_expired
 from schema.jobs.run_end import RunResult
 from schema.jobs.run_launch import ClaimedJob

@@ -46,7 +46,7 @@ from workers.executor import (
     TokenRejected,
     Unknown,
 )
-from workers.hub.labels import REQUEST_LABEL
+from workers.hub.labels import REQUEST_LABEL, SERVER_LABEL
 from workers.timing import MAX_LAUNCH_TRIES, backoff, boottime_seconds
 
 _RENEWALS_PER_LEASE: Final = 4
@@ -296,7 +296,7 @@ async def _execute(
         job_id=claim.job_id,
         namespace=claim.namespace,
         spec=claim.spec,
-        labels=claim.labels | _label_request(claim),
+        labels=claim.labels | _origin_labels(worker, claim),
         token=credential.token,
         secrets=secrets,
         request_timeout=worker.settings.post_timeout,
@@ -323,8 +323,10 @@ async def _execute(
     return outcome or _cancelled_outcome(executor)
 
 
-def _label_request(claim: ClaimedJob) -> dict[str, str]:
-    return {} if claim.request_id is None else {REQUEST_LABEL: claim.request_id}
+def _origin_labels(worker: Worker, claim: ClaimedJob) -> dict[str, str]:
+    """Return the labels that say where a job comes from, as far as that is known."""
+    origins = {SERVER_LABEL: worker.deployment_id, REQUEST_LABEL: claim.request_id}
+    return {label: str(origin) for label, origin in origins.items() if origin is not None}
 
 
 def _cancelled_outcome(executor: Executor) -> Outcome:

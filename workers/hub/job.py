@@ -60,6 +60,9 @@ _Urls = Annotated[
     list[Annotated[str, AfterValidator(_expect_printable_url)]] | None,
     WrapValidator(_none_if_invalid),
 ]
+_Texts = Annotated[
+    list[Annotated[str, AfterValidator(to_storable)]] | None, WrapValidator(_none_if_invalid)
+]
 _TextMap = Annotated[dict[str, str] | None, WrapValidator(_none_if_invalid)]
 
 
@@ -88,6 +91,18 @@ class Initiator(HubJson):
     type: _Text = None
 
 
+class Creator(HubJson):
+    """The person whose token created a job."""
+
+    id: _Text = None
+
+
+class Exposure(HubJson):
+    """The ports of a job that can be reached from outside."""
+
+    ports: list[int] = []
+
+
 class RemoteJob(HubJson):
     """One job at the Hub."""
 
@@ -99,8 +114,26 @@ class RemoteJob(HubJson):
     durations: Annotated[Durations | None, WrapValidator(_none_if_invalid)] = None
     status: Annotated[RemoteStatus | None, WrapValidator(_none_if_invalid)] = None
     initiator: Annotated[Initiator | None, WrapValidator(_none_if_invalid)] = None
+    created_by: Annotated[Creator | None, WrapValidator(_none_if_invalid)] = None
     labels: _TextMap = None
     environment: _TextMap = None
+    docker_image: _Text = None
+    space_id: _Text = None
+    command: _Texts = None
+    arguments: _Texts = None
+    secrets: _Texts = None
+    """Names only."""
+    flavor: _Text = None
+    timeout: Annotated[
+        Annotated[float, Field(gt=0, le=_MAX_RUNNING_SECONDS)] | None,
+        WrapValidator(_none_if_invalid),
+    ] = None
+    """In seconds, of each attempt."""
+    retry: Annotated[
+        Annotated[int, Field(ge=0, le=1000)] | None, WrapValidator(_none_if_invalid)
+    ] = None
+    """How often the Hub starts it again."""
+    expose: Annotated[Exposure | None, WrapValidator(_none_if_invalid)] = None
 
     @property
     def stage(self) -> str | None:
@@ -114,6 +147,11 @@ class RemoteJob(HubJson):
         if not status.expose_urls and status.ssh_url is None:
             return None
         return {"exposed": status.expose_urls or [], "ssh": status.ssh_url}
+
+    @property
+    def creation_time(self) -> datetime | None:
+        """When it was created, by the Hub's clock, if that can be read."""
+        return _TIMESTAMP_ADAPTER.validate_python(self.created_at)
 
     @property
     def running_time(self) -> timedelta | None:
@@ -132,7 +170,7 @@ class RemoteJob(HubJson):
     @property
     def time_to_start(self) -> timedelta | None:
         """How long it waited between its creation and its start, by the Hub's clock, if known."""
-        created_at = _TIMESTAMP_ADAPTER.validate_python(self.created_at)
+        created_at = self.creation_time
         if created_at is None or self.started_at is None:
             return None
         return max(timedelta(0), self.started_at - created_at)

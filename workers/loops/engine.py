@@ -28,7 +28,7 @@ from anyio.abc import TaskGroup
 from schema.common.errors import Unavailable
 from schema.jobs import deadlines, work_queues
 from schema.jobs import dependencies as job_dependencies
-from schema.jobs.heartbeats import HEARTBEAT_INTERVAL
+from schema.jobs.monitoring.heartbeats import HEARTBEAT_INTERVAL
 from schema.jobs.retention.pruning import RetentionPeriods, prune_expired
 from schema.jobs.run_end import LATE_ARRIVAL_WINDOW
 from workers.context import AutoResetEvent, Worker
@@ -39,9 +39,11 @@ from workers.loops.metrics_endpoint import serve_metrics
 from workers.loops.poll_runs import poll_runs
 from workers.loops.queue_metrics import WorkerCollector
 from workers.loops.reconcile_runs import reconcile_runs
+from workers.loops.restored_subjects import reconcile_restored_subjects
 
 _PRUNE_INTERVAL: Final = timedelta(minutes=10)
 _DEADLINE_INTERVAL: Final = timedelta(minutes=1)
+_RESTORE_INTERVAL: Final = timedelta(seconds=5)
 _SHUTDOWN_GRACE: Final = timedelta(seconds=6)
 """How long steps under way may take after a stop; a step that is cut off then is handed back."""
 _ERROR_PAUSE_SECONDS: Final = 1.0
@@ -60,6 +62,7 @@ async def run_loops(worker: Worker, stop: anyio.Event) -> None:
             clocks.start_soon(_run_pruning, worker)
             clocks.start_soon(_run_deadlines, worker)
             clocks.start_soon(_run_heartbeats, worker)
+            clocks.start_soon(_run_restores, worker)
             clocks.start_soon(serve_metrics, worker.settings, WorkerCollector(worker))
             _start_loops(worker, ClaimLoop(worker, steps), steps, stop)
             await stop.wait()
@@ -151,6 +154,12 @@ async def _run_heartbeats(worker: Worker) -> None:
     while True:
         await _repeat_step("heartbeat", write_heartbeat)
         await anyio.sleep(HEARTBEAT_INTERVAL.total_seconds())
+
+
+async def _run_restores(worker: Worker) -> None:
+    while True:
+        await _repeat_step("restore", partial(reconcile_restored_subjects, worker))
+        await anyio.sleep(_RESTORE_INTERVAL.total_seconds())
 
 
 async def _run_pruning(worker: Worker) -> None:

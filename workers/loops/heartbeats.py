@@ -7,8 +7,8 @@ from datetime import timedelta
 from schema.accounts.row_security import open_worker_database
 from schema.common.errors import Unavailable
 from schema.common.version import package_version
-from schema.jobs import heartbeats
-from schema.jobs.heartbeats import HEARTBEAT_TIMEOUT
+from schema.jobs.monitoring import heartbeats
+from schema.jobs.monitoring.heartbeats import HEARTBEAT_TIMEOUT
 from schema.settings import Settings
 from workers.context import Worker
 

@@ -17,8 +17,8 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from schema.common.errors import Unavailable
-from schema.jobs import queue_statistics
-from schema.jobs.queue_statistics import QueueStatistics
+from schema.jobs.monitoring import queue_statistics
+from schema.jobs.monitoring.queue_statistics import QueueStatistics
 from workers.context import Worker
 
 STATISTICS_INTERVAL: Final = timedelta(seconds=5)

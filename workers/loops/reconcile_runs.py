@@ -36,7 +36,7 @@ from workers.timing import backoff
 
 _BATCH_SIZE: Final = 20
 _MAX_KILL_INTERVAL: Final = timedelta(minutes=1)
-_COPY_INITIATORS: Final = frozenset({"duplicated-job", "scheduled-job"})
+COPY_INITIATORS: Final = frozenset({"duplicated-job", "scheduled-job"})
 """Initiators whose jobs carry our labels because a person copied them: not ours to count."""
 
 log = structlog.stdlib.get_logger()
@@ -212,7 +212,7 @@ async def _send_cancel(
 
 def is_job_of_run(job: RemoteJob, run: RemoteRun) -> bool:
     """Tell whether a listed job is this run, and not a person's copy of it."""
-    is_copy = job.initiator is not None and job.initiator.type in _COPY_INITIATORS
+    is_copy = job.initiator is not None and job.initiator.type in COPY_INITIATORS
     run_id = (job.environment or {}).get(RUN_VARIABLE)
     return not is_copy and run_id in (None, str(run.id))
 

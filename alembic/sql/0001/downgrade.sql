@@ -5,7 +5,7 @@
 DROP VIEW v_unowned, v_subject_usage, v_workspace_cost, v_usage, v_job_timeline, v_job;
 
 DROP TABLE schedule_secret, schedule_firing, schedule;
-DROP TABLE vault_key, worker_heartbeat;
+DROP TABLE deployment, vault_key, worker_heartbeat;
 DROP TABLE price_list, usage_history, spending, job_cost;
 DROP TABLE batch_item, job_file, log_chunk, job_log;
 DROP TABLE poll_group, remote_run;

@@ -322,3 +322,8 @@ CREATE POLICY own ON vault_key TO holdfast_tenant USING (true) WITH CHECK (true)
 CREATE POLICY work ON vault_key TO holdfast_worker USING (true) WITH CHECK (true);
 GRANT SELECT, INSERT ON vault_key TO holdfast_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON vault_key TO holdfast_worker;
+
+ALTER TABLE deployment ENABLE ROW LEVEL SECURITY;
+ALTER TABLE deployment FORCE ROW LEVEL SECURITY;
+CREATE POLICY work ON deployment FOR SELECT TO holdfast_worker USING (true);
+GRANT SELECT ON deployment TO holdfast_worker;

@@ -609,6 +609,17 @@ CREATE TABLE worker_heartbeat (
     CONSTRAINT pk_worker_heartbeat PRIMARY KEY (name)
 );
 
+-- One row: the name of this deployment, on a label of all its jobs at the Hub. After a restore it
+-- tells our jobs from those of another Holdfast that the same person uses. A backup includes it.
+CREATE TABLE deployment (
+    id       uuid    NOT NULL DEFAULT gen_random_uuid(),
+    only_one boolean NOT NULL DEFAULT true,
+    CONSTRAINT pk_deployment PRIMARY KEY (only_one),
+    CONSTRAINT ck_deployment_only_one CHECK (only_one)
+);
+
+INSERT INTO deployment DEFAULT VALUES;
+
 -- Which key each id of the vault's keys stands for: written by the first process that seals with
 -- it. The mark is of the key itself, so another key with the same id is noticed at once.
 CREATE TABLE vault_key (

@@ -17,8 +17,8 @@ from schema.db.backup.dump import SEQUENCES, BackupSummary
 from schema.db.backup.format import BackupReader, BackupRefused, FrameKind
 from schema.db.database import Transaction
 
-OWNERLESS_TABLES: Final = ("price_list", "vault_key")
-"""Tables of no subject, which a process may have filled when it started; they are replaced."""
+OWNERLESS_TABLES: Final = ("deployment", "price_list", "vault_key")
+"""Tables of no subject, with what every database has soon; they are replaced."""
 
 # The window begins again: the request may have been sent after the backup.
 _LAPSE_REQUESTS: Final = """

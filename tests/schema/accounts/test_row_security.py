@@ -17,7 +17,7 @@ from tests.support.subjects import ADA_ID, EVE_ID
 SUBJECT_TABLES = """
 SELECT relname FROM pg_class
  WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace
-   AND relname NOT IN ('alembic_version', 'price_list', 'vault_key',
+   AND relname NOT IN ('alembic_version', 'deployment', 'price_list', 'vault_key',
                        'worker_heartbeat')
  ORDER BY relname
 """

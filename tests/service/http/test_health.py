@@ -12,7 +12,7 @@ from dirty_equals import IsFloat, IsInt
 from schema.accounts.vault import Vault
 from schema.db import revisions
 from schema.db.database import Database
-from schema.jobs import heartbeats
+from schema.jobs.monitoring import heartbeats
 from tests.support.factories import StartService
 from tests.support.mcp.client import (
     answer_text,

@@ -1,0 +1,412 @@
+"""What a restored database learns from the Hub: jobs and runs that are younger than the backup.
+
+    (no row) ──recreate_job──▶ QUEUED ──adopt_run──▶ LAUNCHING ──record_remote_id──▶ RUNNING
+    LAUNCHING, its run in doubt ──settle_earlier_run──▶ QUEUED ──adopt_run──▶ …
+    QUEUED, a call ──fail_doubtful_calls──▶ FAILED
+    final ──record_orphan──▶ its run is killed
+
+A run with our label that no row knows was created after the backup, by a worker that had claimed
+its job. So the claim is made once more, for that very run, and the run is bound to what the Hub
+has: nothing is sent. Everything after that is the business of the ordinary loops.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from schema.billing.budgets import CURRENT_MONTH_SQL, Rate
+from schema.db.database import Transaction
+from schema.db.sql import parse_statement
+from schema.jobs import run_launch
+from schema.jobs.run_tables import RunAddresses
+from schema.jobs.tables import JobState, Reason
+
+_ACTOR: Final = "reconcile"
+
+_FIND_JOBS: Final = """
+SELECT job.id, job.state, job.kind, job.namespace, job.finished_at,
+       (SELECT run.id FROM remote_run AS run
+         WHERE run.job_id = job.id AND run.origin = 'ours'
+           AND run.state IN ('posting', 'unknown')) AS doubtful_run_id
+  FROM job
+ WHERE job.subject_id = $1
+   AND job.id = ANY($2::uuid[])
+ ORDER BY job.id
+   FOR UPDATE OF job
+"""
+
+_FIND_KNOWN_RUNS: Final = """
+SELECT id, remote_id FROM remote_run WHERE id = ANY($1::uuid[]) OR remote_id = ANY($2::text[])
+"""
+
+_LIST_NAMESPACES: Final = """
+SELECT namespace, bool_or(is_needed) AS is_needed
+  FROM (SELECT namespace, finished_at IS NULL AS is_needed
+          FROM job WHERE subject_id = $1 AND kind = 'hub_job'
+        UNION ALL
+        SELECT namespace, paused_at IS NULL
+          FROM schedule WHERE subject_id = $1 AND kind = 'hub_job') AS named
+ GROUP BY namespace
+ ORDER BY namespace
+"""
+
+_RECREATE_JOB: Final = parse_statement(f"""
+WITH made AS (
+    INSERT INTO job (id, subject_id, kind, namespace, title, labels, flavor, created_at, digest)
+    SELECT :job_id, :subject_id, 'hub_job', :namespace, :title, :labels, :spec::jsonb ->> 'flavor',
+           least(:created_at, now()),
+           sha256(convert_to(jsonb_build_array('hub_job', :namespace::text, :spec::jsonb)::text,
+                             'UTF8'))
+    ON CONFLICT (id) DO NOTHING
+    RETURNING *
+), payload AS (
+    INSERT INTO job_payload (job_id, spec)
+    SELECT id, :spec FROM made
+), unknown_secrets AS (
+    -- Nobody can look for them in its log, so its log is withheld.
+    INSERT INTO job_secret (job_id, subject_id, sealed)
+    SELECT id, subject_id, ''::bytea FROM made WHERE :has_secrets
+), counted AS (
+    UPDATE subject
+       SET queued = queued + 1
+     WHERE id = :subject_id
+       AND EXISTS (SELECT FROM made)
+), priced AS (
+    -- No budget can refuse what is being spent already.
+    INSERT INTO job_cost (job_id, subject_id, month, price_micro_usd, ceiling_micro_usd,
+                          held_micro_usd)
+    SELECT id, subject_id, {CURRENT_MONTH_SQL}, :price_micro_usd::bigint,
+           :ceiling_micro_usd::bigint, :ceiling_micro_usd
+      FROM made
+     WHERE :price_micro_usd IS NOT NULL
+), monthly AS (
+    INSERT INTO spending AS so_far (subject_id, month, held_micro_usd)
+    SELECT subject_id, {CURRENT_MONTH_SQL}, :ceiling_micro_usd
+      FROM made
+     WHERE :ceiling_micro_usd IS NOT NULL
+    ON CONFLICT (subject_id, month) DO UPDATE
+       SET held_micro_usd = so_far.held_micro_usd + excluded.held_micro_usd
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'created', state, '{_ACTOR}', '{{"adopted": true}}' FROM made
+)
+SELECT count(*) FROM made
+""")  # noqa: S608  # our own words
+
+_CLAIM_FOR_RUN: Final = parse_statement(f"""
+WITH before AS MATERIALIZED (
+    SELECT id
+      FROM job
+     WHERE id = :job_id
+       AND subject_id = :subject_id
+       AND state = 'queued'
+       AND kind = 'hub_job'
+       FOR UPDATE
+), claimed AS (
+    UPDATE job
+       SET state = 'launching',
+           attempt = attempt + 1,
+           due_at = NULL,
+           version = version + 1
+      FROM before
+     WHERE job.id = before.id
+    RETURNING job.*
+), intent AS (
+    INSERT INTO remote_run (id, job_id, subject_id, namespace, kind, attempt, state, due_at,
+                            absent_after, posted_at)
+    SELECT :run_id, id, subject_id, :namespace, kind, attempt, 'posting', now(), now(),
+           least(:posted_at, now())
+      FROM claimed
+), counted AS (
+    UPDATE subject
+       SET active = active + 1,
+           queued = queued - 1
+      FROM claimed
+     WHERE subject.id = claimed.subject_id
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'claimed', state, '{_ACTOR}',
+           jsonb_build_object('attempt', attempt, 'adopted', true)
+      FROM claimed
+)
+SELECT count(*) FROM claimed
+""")  # noqa: S608  # our own words
+
+_RECORD_ORPHAN: Final = parse_statement(f"""
+WITH before AS MATERIALIZED (
+    SELECT id
+      FROM job
+     WHERE id = :job_id
+       AND subject_id = :subject_id
+       FOR UPDATE
+), orphan AS (
+    INSERT INTO remote_run (id, job_id, subject_id, namespace, kind, attempt, origin, state,
+                            desired, remote_id, stage, seen_at, due_at, absent_after, posted_at)
+    SELECT :run_id, job.id, job.subject_id, :namespace, job.kind, job.attempt, 'surplus', 'bound',
+           'dead', :remote_id, :stage, now(), now(), now(), least(:posted_at, now())
+      FROM job
+      JOIN before ON before.id = job.id
+    ON CONFLICT DO NOTHING
+    RETURNING *
+), moved AS (
+    UPDATE job
+       SET version = version + 1
+      FROM orphan
+     WHERE job.id = orphan.job_id
+    RETURNING job.*
+), watched AS (
+    INSERT INTO poll_group (subject_id, namespace, live, due_at)
+    SELECT subject_id, namespace, 1, now() FROM orphan
+    ON CONFLICT (subject_id, namespace) DO UPDATE
+       SET live = poll_group.live + 1,
+           due_at = now()
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'surplus', state, '{_ACTOR}',
+           jsonb_build_object('remote_id', :remote_id::text)
+      FROM moved
+)
+SELECT count(*) FROM moved
+""")  # noqa: S608  # our own words
+
+# First of all, so that the jobs are locked before the subject is.
+_LOCK_CALLS: Final = """
+SELECT id
+  FROM job
+ WHERE subject_id = $1
+   AND kind <> 'hub_job'
+   AND created_at <= $2
+   AND finished_at IS NULL
+ ORDER BY id
+   FOR UPDATE
+"""
+
+_FIND_OPEN_CALLS: Final = """
+SELECT run.id
+  FROM remote_run AS run
+  JOIN job ON job.id = run.job_id
+ WHERE job.subject_id = $1
+   AND job.kind <> 'hub_job'
+   AND job.created_at <= $2
+   AND job.finished_at IS NULL
+   AND run.state = 'posting'
+ ORDER BY job.id
+"""
+
+_FAIL_QUEUED_CALLS: Final = parse_statement(f"""
+WITH before AS MATERIALIZED (
+    SELECT id
+      FROM job
+     WHERE subject_id = :subject_id
+       AND kind <> 'hub_job'
+       AND state = 'queued'
+       AND created_at <= :created_until
+     ORDER BY id
+       FOR UPDATE
+), moved AS (
+    UPDATE job
+       SET state = 'failed',
+           reason = '{Reason.OUTCOME_UNKNOWN}',
+           message = :message,
+           finished_at = now(),
+           due_at = NULL,
+           version = version + 1
+      FROM before
+     WHERE job.id = before.id
+    RETURNING job.*
+), counted AS (
+    UPDATE subject
+       SET queued = queued - given_up.jobs
+      FROM (SELECT subject_id, count(*)::int AS jobs FROM moved GROUP BY 1) AS given_up
+     WHERE subject.id = given_up.subject_id
+), event AS (
+    INSERT INTO job_event (job_id, version, kind, state, actor, facts)
+    SELECT id, version, 'expired', state, '{_ACTOR}',
+           jsonb_build_object('reason', reason, 'message', message)
+      FROM moved
+)
+SELECT count(*) FROM moved
+""")  # noqa: S608  # our own words
+
+_CALL_MESSAGE: Final = (
+    "It may have been carried out after the backup that this server was restored from."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobAtRestore:
+    """A job that the rows have, as far as an adoption needs it; its row is locked."""
+
+    id: UUID
+    state: JobState
+    kind: str
+    namespace: str
+    finished_at: datetime | None
+    doubtful_run_id: UUID | None
+    """Its open run of which no remote id is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """A run of ours at the Hub that no row knows."""
+
+    job_id: UUID
+    run_id: UUID
+    subject_id: str
+    namespace: str
+    remote_id: str
+    stage: str | None
+    created_at: datetime | None
+    """By the Hub's clock."""
+    addresses: RunAddresses | None = None
+
+
+async def list_namespaces(tx: Transaction, subject_id: str) -> dict[str, bool]:
+    """Return where jobs of a subject ran, and whether one there may have been launched since."""
+    rows = await tx.fetch(_LIST_NAMESPACES, subject_id)
+    return {row["namespace"]: row["is_needed"] for row in rows}
+
+
+async def lock_jobs(
+    tx: Transaction, subject_id: str, job_ids: Sequence[UUID]
+) -> dict[UUID, JobAtRestore]:
+    """Return those of the jobs that the subject has, and lock them."""
+    rows = await tx.fetch(_FIND_JOBS, subject_id, sorted(job_ids))
+    return {
+        row["id"]: JobAtRestore(**{**row, "state": JobState(row["state"])})  # the words of a CHECK
+        for row in rows
+    }
+
+
+async def find_known_runs(
+    tx: Transaction, run_ids: Sequence[UUID], remote_ids: Sequence[str]
+) -> tuple[set[UUID], set[str]]:
+    """Return which of these runs, and which of the jobs at the Hub, the rows know."""
+    rows = await tx.fetch(_FIND_KNOWN_RUNS, run_ids, remote_ids)
+    return {row["id"] for row in rows}, {row["remote_id"] for row in rows}
+
+
+async def recreate_job(
+    tx: Transaction,
+    found: FoundRun,
+    *,
+    title: str,
+    labels: dict[str, str],
+    spec: dict[str, Any],
+    created_at: datetime,
+    has_secrets: bool,
+    rate: Rate | None,
+) -> bool:
+    """Make the job of a run again, under its handle; false if there is one of another subject.
+
+    Its cost is reserved without a look at the budgets: it is being spent.
+
+    Args:
+        has_secrets: whether it was given secrets, which are lost; its log is withheld then.
+        rate: what it can cost; none if that is not known.
+    """
+    return bool(
+        await tx.fetchval(
+            *_RECREATE_JOB.bind(
+                job_id=found.job_id,
+                subject_id=found.subject_id,
+                namespace=found.namespace,
+                title=title,
+                labels=labels,
+                spec=spec,
+                created_at=created_at,
+                has_secrets=has_secrets,
+                price_micro_usd=rate and rate.price_micro_usd,
+                ceiling_micro_usd=rate and rate.ceiling_micro_usd,
+            )
+        )
+    )
+
+
+async def settle_earlier_run(tx: Transaction, run_id: UUID) -> None:
+    """Settle a run in doubt whose job was launched once more since: it had not been created.
+
+    If it shows up nevertheless, it is surplus, and killed.
+    """
+    await run_launch.mark_not_created(
+        tx,
+        run_id,
+        reason=None,
+        message="A later attempt is at Hugging Face.",
+        worker=_ACTOR,
+    )
+
+
+async def adopt_run(
+    tx: Transaction,
+    found: FoundRun,
+    *,
+    earliest: datetime,
+    max_stage_duration: timedelta,
+) -> bool:
+    """Claim a queued job for a run that exists, and bind the run; false if it is not queued.
+
+    Args:
+        earliest: when the run can have been created at the earliest, by our clock.
+        max_stage_duration: how long it may stay in its stage.
+    """
+    is_claimed = await tx.fetchval(
+        *_CLAIM_FOR_RUN.bind(
+            job_id=found.job_id,
+            subject_id=found.subject_id,
+            namespace=found.namespace,
+            run_id=found.run_id,
+            posted_at=max(earliest, found.created_at or earliest),
+        )
+    )
+    if not is_claimed:
+        return False
+    await run_launch.record_remote_id(
+        tx,
+        found.run_id,
+        remote_id=found.remote_id,
+        stage=found.stage,
+        addresses=found.addresses,
+        worker=_ACTOR,
+        poll_after=timedelta(0),
+        max_stage_duration=max_stage_duration,
+    )
+    return True
+
+
+async def record_orphan(tx: Transaction, found: FoundRun, *, earliest: datetime) -> bool:
+    """Record a run whose job is over, with its kill order; false if it is known already."""
+    return bool(
+        await tx.fetchval(
+            *_RECORD_ORPHAN.bind(
+                job_id=found.job_id,
+                subject_id=found.subject_id,
+                namespace=found.namespace,
+                run_id=found.run_id,
+                remote_id=found.remote_id,
+                stage=found.stage,
+                posted_at=max(earliest, found.created_at or earliest),
+            )
+        )
+    )
+
+
+async def fail_doubtful_calls(tx: Transaction, subject_id: str, *, created_until: datetime) -> int:
+    """Fail the calls of a subject that the backup has unfinished; return how many.
+
+    A call leaves no trace at the Hub, so nobody knows whether it was carried out since.
+    """
+    await tx.execute(_LOCK_CALLS, subject_id, created_until)
+    runs = await tx.fetch(_FIND_OPEN_CALLS, subject_id, created_until)
+    for run in runs:
+        await run_launch.mark_not_created(
+            tx, run["id"], reason=Reason.OUTCOME_UNKNOWN, message=_CALL_MESSAGE, worker=_ACTOR
+        )
+    failed: int = await tx.fetchval(
+        *_FAIL_QUEUED_CALLS.bind(
+            subject_id=subject_id, created_until=created_until, message=_CALL_MESSAGE
+        )
+    )
+    return failed + len(runs)
