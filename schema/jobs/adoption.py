@@ -26,7 +26,7 @@ from schema.jobs.tables import JobState, Reason
 _ACTOR: Final = "reconcile"
 
 _FIND_JOBS: Final = """
-SELECT job.id, job.state, job.kind, job.namespace, job.finished_at,
+SELECT job.id, job.state, job.kind, job.finished_at,
        (SELECT run.id FROM remote_run AS run
          WHERE run.job_id = job.id AND run.origin = 'ours'
            AND run.state IN ('posting', 'unknown')) AS doubtful_run_id
@@ -242,14 +242,13 @@ class JobAtRestore:
     id: UUID
     state: JobState
     kind: str
-    namespace: str
     finished_at: datetime | None
     doubtful_run_id: UUID | None
     """Its open run of which no remote id is known."""
 
 
 @dataclass(frozen=True, slots=True)
-class FoundRun:
+class UntrackedRun:
     """A run of ours at the Hub that no row knows."""
 
     job_id: UUID
@@ -275,7 +274,13 @@ async def lock_jobs(
     """Return those of the jobs that the subject has, and lock them."""
     rows = await tx.fetch(_FIND_JOBS, subject_id, sorted(job_ids))
     return {
-        row["id"]: JobAtRestore(**{**row, "state": JobState(row["state"])})  # the words of a CHECK
+        row["id"]: JobAtRestore(
+            row["id"],
+            JobState(row["state"]),
+            row["kind"],
+            row["finished_at"],
+            row["doubtful_run_id"],
+        )
         for row in rows
     }
 
@@ -290,7 +295,7 @@ async def find_known_runs(
 
 async def recreate_job(
     tx: Transaction,
-    found: FoundRun,
+    run: UntrackedRun,
     *,
     title: str,
     labels: dict[str, str],
@@ -310,9 +315,9 @@ async def recreate_job(
     return bool(
         await tx.fetchval(
             *_RECREATE_JOB.bind(
-                job_id=found.job_id,
-                subject_id=found.subject_id,
-                namespace=found.namespace,
+                job_id=run.job_id,
+                subject_id=run.subject_id,
+                namespace=run.namespace,
                 title=title,
                 labels=labels,
                 spec=spec,
@@ -341,7 +346,7 @@ async def settle_earlier_run(tx: Transaction, run_id: UUID) -> None:
 
 async def adopt_run(
     tx: Transaction,
-    found: FoundRun,
+    run: UntrackedRun,
     *,
     earliest: datetime,
     max_stage_duration: timedelta,
@@ -354,21 +359,21 @@ async def adopt_run(
     """
     is_claimed = await tx.fetchval(
         *_CLAIM_FOR_RUN.bind(
-            job_id=found.job_id,
-            subject_id=found.subject_id,
-            namespace=found.namespace,
-            run_id=found.run_id,
-            posted_at=max(earliest, found.created_at or earliest),
+            job_id=run.job_id,
+            subject_id=run.subject_id,
+            namespace=run.namespace,
+            run_id=run.run_id,
+            posted_at=max(earliest, run.created_at or earliest),
         )
     )
     if not is_claimed:
         return False
     await run_launch.record_remote_id(
         tx,
-        found.run_id,
-        remote_id=found.remote_id,
-        stage=found.stage,
-        addresses=found.addresses,
+        run.run_id,
+        remote_id=run.remote_id,
+        stage=run.stage,
+        addresses=run.addresses,
         worker=_ACTOR,
         poll_after=timedelta(0),
         max_stage_duration=max_stage_duration,
@@ -376,18 +381,18 @@ async def adopt_run(
     return True
 
 
-async def record_orphan(tx: Transaction, found: FoundRun, *, earliest: datetime) -> bool:
+async def record_orphan(tx: Transaction, run: UntrackedRun, *, earliest: datetime) -> bool:
     """Record a run whose job is over, with its kill order; false if it is known already."""
     return bool(
         await tx.fetchval(
             *_RECORD_ORPHAN.bind(
-                job_id=found.job_id,
-                subject_id=found.subject_id,
-                namespace=found.namespace,
-                run_id=found.run_id,
-                remote_id=found.remote_id,
-                stage=found.stage,
-                posted_at=max(earliest, found.created_at or earliest),
+                job_id=run.job_id,
+                subject_id=run.subject_id,
+                namespace=run.namespace,
+                run_id=run.run_id,
+                remote_id=run.remote_id,
+                stage=run.stage,
+                posted_at=max(earliest, run.created_at or earliest),
             )
         )
     )

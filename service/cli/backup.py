@@ -68,6 +68,11 @@ def run_backup(options: argparse.Namespace, settings: Settings) -> None:
     Raises:
         BackupRefused: it cannot be made.
     """
+    with _explain_file_errors("No backup was made"):
+        _write_backup(options, settings)
+
+
+def _write_backup(options: argparse.Namespace, settings: Settings) -> None:
     if options.keep is not None and not _is_folder(options.file):
         raise BackupRefused(
             f"No backup was made: --keep {options.keep} needs a folder, such as "
@@ -99,6 +104,11 @@ def run_restore(options: argparse.Namespace, settings: Settings) -> None:
     Raises:
         BackupRefused: it cannot be restored; no row was changed.
     """
+    with _explain_file_errors("Nothing was changed"):
+        _read_backup(options, settings)
+
+
+def _read_backup(options: argparse.Namespace, settings: Settings) -> None:
     vault = Vault.from_key_ring(settings.vault_keys.get_secret_value())
     url = str(settings.database_url)
     with _open_source(options.file) as source:
@@ -171,6 +181,15 @@ async def _read_revision(url: str) -> str | None:
 
 def _is_folder(name: str) -> bool:
     return name != STREAM and (name.endswith("/") or Path(name).is_dir())
+
+
+@contextmanager
+def _explain_file_errors(consequence: str) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        name = "The file" if error.filename is None else error.filename
+        raise BackupRefused(f"{consequence}: {name} cannot be used ({error.strerror}).") from error
 
 
 @contextmanager

@@ -48,7 +48,7 @@ SLEEP: Final = {
     "flavor": "cpu-basic",
     "timeout": 600,
 }
-CALL: Final = {"task": "chat", "model": "m", "inputs": [], "parameters": {}}
+CALL: Final[dict[str, Any]] = {"task": "chat", "model": "m", "inputs": [], "parameters": {}}
 CANARY: Final = "a-secret-that-is-lost"
 QUICK: Final = {"lease": "2s", "post_timeout": "1s", "settle": "4s", "observe_min": "200ms"}
 

@@ -37,7 +37,7 @@ from schema.db.database import Transaction
 from schema.hub.client import HubError, HubJson, HubRejected, parse_response
 from schema.hub.prices import load_current_prices
 from schema.jobs import adoption, lifecycle
-from schema.jobs.adoption import FoundRun, JobAtRestore
+from schema.jobs.adoption import JobAtRestore, UntrackedRun
 from schema.jobs.tables import JobKind, JobState
 from schema.schedules import firing
 from schema.specs.hub_job import RESERVED_ENV_PREFIX, HubJobSpec
@@ -106,13 +106,13 @@ _ADOPTIONS: Final = frozenset({RunAction.ADOPTED, RunAction.RECREATED})
 class RunFinding:
     """One run at the Hub that no row knew."""
 
-    run: FoundRun
+    run: UntrackedRun
     action: RunAction
 
 
 @dataclass(slots=True)
 class Comparison:
-    """What the comparison of one subject has found."""
+    """What the comparison of one subject has shown."""
 
     lease: RestoreLease
     findings: list[RunFinding] = field(default_factory=list[RunFinding])
@@ -235,7 +235,7 @@ async def _list_jobs(
     )
     account: _Account = parse_response(response, _ACCOUNT_ADAPTER)
     names = {account.name, *(org.name for org in account.orgs), *namespaces}
-    found = list[tuple[str, RemoteJob]]()
+    listed_jobs = list[tuple[str, RemoteJob]]()
     for namespace in sorted(names):
         try:
             listed = await worker.hub.list_jobs(
@@ -245,14 +245,14 @@ async def _list_jobs(
             if error.status in _INVISIBLE_STATUSES and not namespaces.get(namespace, False):
                 continue
             raise
-        found += [
+        listed_jobs += [
             (namespace, job)
             for job in listed
             if job.created_by is not None
             and job.created_by.id == account.id
             and (job.labels or {}).get(SERVER_LABEL) == str(worker.deployment_id)
         ]
-    return found
+    return listed_jobs
 
 
 async def _adopt_unknown_runs(
@@ -264,15 +264,15 @@ async def _adopt_unknown_runs(
     *,
     cancels: bool,
 ) -> list[RunFinding]:
-    runs = dict[UUID, tuple[FoundRun, RemoteJob]]()
+    runs = dict[UUID, tuple[UntrackedRun, RemoteJob]]()
     for namespace, job in sorted(jobs, key=lambda entry: created_at_key(entry[1])):
         run = _read_run(lease.subject_id, namespace, job)
         if run is not None:
-            runs.setdefault(run.run_id, (run, job))  # a second one of a run is found by polling
+            runs.setdefault(run.run_id, (run, job))  # polling sees a second one of a run
     known_runs, known_jobs = await adoption.find_known_runs(
         tx, list(runs), [run.remote_id for run, _ in runs.values()]
     )
-    unknown_runs = defaultdict[UUID, list[tuple[FoundRun, RemoteJob]]](list)
+    unknown_runs = defaultdict[UUID, list[tuple[UntrackedRun, RemoteJob]]](list)
     for run, job in runs.values():
         if run.run_id not in known_runs and run.remote_id not in known_jobs:
             unknown_runs[run.job_id].append((run, job))
@@ -295,7 +295,7 @@ async def _adopt_run(
     tx: Transaction,
     worker: Worker,
     lease: RestoreLease,
-    run: FoundRun,
+    run: UntrackedRun,
     job: RemoteJob,
     known: JobAtRestore | None,
     prices: HardwarePrices | None,
@@ -322,7 +322,7 @@ async def _adopt_run(
 
 
 async def _settle_orphan(
-    tx: Transaction, lease: RestoreLease, run: FoundRun, job: RemoteJob, known: JobAtRestore
+    tx: Transaction, lease: RestoreLease, run: UntrackedRun, job: RemoteJob, known: JobAtRestore
 ) -> RunAction:
     """Stop a run whose job was cancelled or given up since the restore."""
     ended_since = known.finished_at is not None and known.finished_at >= lease.restored_at
@@ -333,7 +333,7 @@ async def _settle_orphan(
 
 
 async def _settle_superseded(
-    tx: Transaction, lease: RestoreLease, run: FoundRun, job: RemoteJob, newest: RunAction
+    tx: Transaction, lease: RestoreLease, run: UntrackedRun, job: RemoteJob, newest: RunAction
 ) -> RunFinding:
     """Stop an earlier run of a job whose newest one was adopted, if it still runs."""
     if newest not in {*_ADOPTIONS, RunAction.CANCELLED} or job.stage not in ACTIVE_STAGES:
@@ -345,7 +345,7 @@ async def _settle_superseded(
 async def _recreate_job(
     tx: Transaction,
     lease: RestoreLease,
-    run: FoundRun,
+    run: UntrackedRun,
     job: RemoteJob,
     prices: HardwarePrices | None,
 ) -> RunAction:
@@ -398,7 +398,7 @@ def _read_spec(job: RemoteJob) -> HubJobSpec:
     return HubJobSpec.model_construct(**fields)
 
 
-def _read_run(subject_id: str, namespace: str, job: RemoteJob) -> FoundRun | None:
+def _read_run(subject_id: str, namespace: str, job: RemoteJob) -> UntrackedRun | None:
     """Read which run a job is; None if it is a copy that a person made, or nobody's."""
     labels, environment = job.labels or {}, job.environment or {}
     run_name = environment.get(RUN_VARIABLE)
@@ -406,7 +406,7 @@ def _read_run(subject_id: str, namespace: str, job: RemoteJob) -> FoundRun | Non
     if is_copy or run_name is None or run_name != labels.get(RUN_LABEL):
         return None
     try:
-        return FoundRun(
+        return UntrackedRun(
             job_id=ids.parse_handle(HandleKind.JOB, labels[JOB_LABEL]),
             run_id=UUID(run_name),
             subject_id=subject_id,

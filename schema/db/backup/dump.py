@@ -81,7 +81,7 @@ async def dump_database(
         state = await connection.fetchrow(_READ_STATE)
         assert state is not None  # noqa: S101  # it selects from nothing
         revision = await read_current_revision(cast("Transaction", connection))
-        if revision != head_revision():
+        if revision is None or revision != head_revision():
             raise Conflict(
                 f"The database is at revision {revision}, and this release backs up "
                 f"revision {head_revision()}. Use the release that the database belongs to, or run "

@@ -15,7 +15,10 @@ _READ_QUEUES: Final = """
 WITH queued AS MATERIALIZED (
     SELECT job.kind, job.due_at,
            CASE WHEN job.due_at = 'infinity' THEN 'dependency'
-                WHEN subject.hold IS NOT NULL THEN 'held'
+                WHEN subject.hold IS NOT NULL
+                     OR EXISTS (SELECT FROM restored_subject AS restored
+                                 WHERE restored.subject_id = job.subject_id
+                                   AND restored.reconciled_at IS NULL) THEN 'held'
                 WHEN job.due_at > now() THEN 'later'
                 ELSE 'due' END AS waits_for
       FROM job

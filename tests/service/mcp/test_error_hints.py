@@ -70,9 +70,9 @@ NEVER_SHOWN: Final = {
     *("Denied", "Unsealable", "NotAgreedTo"),
     *("WrongRevision", "CannotStart", "CannotListen", "LocalStackMissing"),
     *("CannotConnect", "MissingPrivileges", "MigrationFailed", "NoSuchSubject"),
-    *("OtherVaultKey", "WrongVaultKey"),
+    *("OtherVaultKey", "WrongVaultKey", "BackupRefused"),
 }
-"""An abstract one, two of workers, and ten that end a process or a command, or let none begin."""
+"""An abstract one, two of workers, and those that end a process or a command, or let none begin."""
 
 LONG_ARGUMENTS: Final = {"inputs", "command", "script"}
 
