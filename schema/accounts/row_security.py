@@ -28,10 +28,10 @@ class DatabaseRole(StrEnum):
 # It is set before the row is read, and is gone at the end of the transaction.
 _SET_SUBJECT: Final = """
 WITH acting AS MATERIALIZED (SELECT set_config('holdfast.subject', $1, true) AS subject_id)
-SELECT own.hold
+SELECT CASE WHEN own.id IS NULL THEN 'credentials' ELSE own.hold END
   FROM acting
   LEFT JOIN LATERAL (
-      SELECT coalesce(hold, CASE WHEN EXISTS (
+      SELECT id, coalesce(hold, CASE WHEN EXISTS (
                  SELECT FROM restored_subject AS restored
                   WHERE restored.subject_id = $1
                     AND restored.reconciled_at IS NULL) THEN 'restore' END) AS hold
@@ -60,6 +60,9 @@ def open_worker_database(url: str, *, application_name: str, pooled: bool) -> Da
 
 
 async def act_as_subject(tx: Transaction, subject_id: str) -> Hold | None:
-    """Act for a subject until this transaction ends; return why their jobs are held, if so."""
+    """Act for a subject until this transaction ends; return why their jobs are held, if so.
+
+    Of whoever is not known, or no longer, no token is stored: their jobs would wait for one.
+    """
     hold: str | None = await tx.fetchval(_SET_SUBJECT, subject_id)
     return None if hold is None else Hold(hold)

@@ -24,7 +24,7 @@ from schema.common.errors import HoldfastError, Unavailable
 from schema.common.observability import log_config
 from schema.db import revisions
 from schema.settings import DEFAULT_PORT, Settings
-from service.cli import backup, doctor, subjects
+from service.cli import backup, doctor, personal_data, subjects
 from service.cli.client_config import Connection, print_client_configs
 from service.cli.options import (
     COMMAND,
@@ -140,6 +140,8 @@ def _build_parser() -> argparse.ArgumentParser:
     vault = command("vault", _run_vault)
     vault.add_argument("action", choices=["rotate"], help="seal everything with the first key")
     subjects.add_arguments(command("subject", _run_subject))
+    personal_data.add_export_arguments(command("export", _run_export))
+    personal_data.add_forget_arguments(command("forget", _run_forget))
     hub = command("hub", _run_hub)
     _add_data_option(hub)
     hub.add_argument("--port", type=parse_port_or_zero, default=0, help="a free one unless given")
@@ -288,6 +290,22 @@ def _run_subject(options: argparse.Namespace) -> int:
     log_config.configure_logging()
     settings, console = Settings.from_env(), Console(highlight=False)
     anyio.run(subjects.run_action, options, settings, console)
+    return 0
+
+
+def _run_export(options: argparse.Namespace) -> int:
+    """Write all that is stored of a person into a zip archive."""
+    log_config.configure_logging()
+    settings, console = Settings.from_env(), Console(highlight=False)
+    anyio.run(personal_data.export_subject, options, settings, console)
+    return 0
+
+
+def _run_forget(options: argparse.Namespace) -> int:
+    """Delete all that is stored of a person."""
+    log_config.configure_logging()
+    settings, console = Settings.from_env(), Console(highlight=False)
+    anyio.run(personal_data.forget_subject, options, settings, console)
     return 0
 
 

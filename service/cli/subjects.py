@@ -58,7 +58,7 @@ async def run_action(options: argparse.Namespace, settings: Settings, console: C
         if options.action == "list":
             console.print(_format_table(await _list(tx)))
             return
-        subject = await _find_one(tx, options.subject)
+        subject = await find_subject(tx, options.subject)
         subject, sentence = await _act(tx, options, subject)
     console.print(_format_table([subject]))
     if sentence:
@@ -69,7 +69,12 @@ async def _list(tx: Transaction) -> list[SubjectLimits]:
     return await operator_actions.list_subjects(tx, limit=_LISTED_SUBJECTS)
 
 
-async def _find_one(tx: Transaction, id_or_name: str) -> SubjectLimits:
+async def find_subject(tx: Transaction, id_or_name: str) -> SubjectLimits:
+    """Return the subject that an operator means.
+
+    Raises:
+        NoSuchSubject: the name or id names nobody, or several.
+    """
     match await operator_actions.find_subjects(tx, id_or_name):
         case [subject]:
             return subject

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 import pytest
 
-from schema.accounts import call_counts, restored_subjects, vault_keys
+from schema.accounts import call_counts, credentials, restored_subjects, vault_keys
 from schema.accounts import secrets as sealed_secrets
 from schema.accounts.vault import Secret, Vault
 from schema.artifacts import files, log_store
@@ -33,6 +34,7 @@ from tests.support.factories import ClaimFactory, JobFactory, WorkspaceFactory
 from tests.support.jobs import schedule_states
 from tests.support.jobs.job_costs import DOLLAR_MICRO_USD
 from tests.support.jobs.retention import uniform_periods
+from tests.support.subjects import BOB_ID
 
 
 @pytest.fixture
@@ -66,15 +68,36 @@ async def row_in_every_table(
     database: Database, vault: Vault, ada_id: str, make_job: JobFactory
 ) -> None:
     """Ada has a row in every table."""
+    await fill_every_table(database, vault, ada_id, make_job)
+
+
+@pytest.fixture
+async def rows_of_two(
+    database: Database, vault: Vault, row_in_every_table: None, make_job: JobFactory
+) -> None:
+    """Ada and Bob have a row in every table each."""
+    async with database.transaction() as tx:
+        await credentials.save_credential(
+            tx, vault, subject_id=BOB_ID, name="bob", token=Secret("hf_bob"), expires_at=None
+        )
+    await fill_every_table(
+        database, vault, BOB_ID, partial(make_job, subject_id=BOB_ID, namespace="bob")
+    )
+
+
+async def fill_every_table(
+    database: Database, vault: Vault, subject_id: str, make_job: JobFactory
+) -> None:
+    """Make a row of a subject in every table."""
     deleted = await make_job()
     async with database.transaction() as tx:
-        await lifecycle.cancel_job(tx, deleted.id, subject_id=ada_id)
+        await lifecycle.cancel_job(tx, deleted.id, subject_id=subject_id)
     async with database.transaction() as tx:
         day = timedelta(days=1)
         await prune_expired(tx, periods=replace(uniform_periods(day), jobs=timedelta(0)))
     finished = await make_job(rate=Rate(1, timedelta(minutes=1)))
     async with database.transaction() as tx:
-        await workspace_store.create_workspace(tx, ada_id, ids.new_id(), "hers")
+        await workspace_store.create_workspace(tx, subject_id, ids.new_id(), "hers")
         (claim,) = await run_launch.claim(
             tx,
             JobKind.HUB_JOB,
@@ -98,14 +121,16 @@ async def row_in_every_table(
             tx, claim.run_id, RunResult(JobState.SUCCEEDED, "COMPLETED"), worker="w1"
         )
         await batch_store.add_items(
-            tx, finished.id, ada_id, [ItemRequest("1", {"inputs": "a river"})]
+            tx, finished.id, subject_id, [ItemRequest("1", {"inputs": "a river"})]
         )
         await files.save_files(
             tx, finished.id, [NewJobFile.from_content("model.bin", b"weights", None)]
         )
     open_job = await make_job(idempotency_key="k", parent_ids=[finished.id])
     async with database.transaction() as tx:
-        await sealed_secrets.save_job_secrets(tx, vault, open_job.id, ada_id, {"KEY": Secret("s")})
+        await sealed_secrets.save_job_secrets(
+            tx, vault, open_job.id, subject_id, {"KEY": Secret("s")}
+        )
         await price_store.save_price_list(tx, [])
         await heartbeats.record_heartbeat(
             tx,
@@ -117,10 +142,14 @@ async def row_in_every_table(
             last_error=None,
             is_first=True,
         )
-        await call_counts.count_call(tx, ada_id, limit=10, window=timedelta(minutes=1))
+        await call_counts.count_call(tx, subject_id, limit=10, window=timedelta(minutes=1))
         await vault_keys.compare_vault_keys(tx, vault)
     await schedule_states.make_schedule(
-        database, vault, secrets={"KEY": Secret("s")}, idempotency_key="k"
+        database,
+        vault,
+        secrets={"KEY": Secret("s")},
+        idempotency_key="k",
+        subject_id=subject_id,
     )
     async with database.transaction() as tx:
         (taken,) = await firing.lease_due_schedules(tx, limit=1, lease=timedelta(minutes=1))

@@ -6,13 +6,17 @@ A statement that does not compare the subject is no mutant here: Postgres shows 
 
 from typing import Final
 
+from schema.accounts import personal_data
 from schema.db import database
+from schema.jobs.retention import erasure
 from service import app as service_app
 from service.http import middleware
 from service.jobs import operations as job_operations
 from service.mcp import tool as mcp_tool
 from tests.mutants.mutant import mutants_in_file
 from tests.operate import test_pooler
+from tests.schema.accounts import test_personal_data
+from tests.schema.jobs import test_erasure
 from tests.service.mcp.tools import test_tenant_isolation
 
 TENANT_ISOLATION_GUARDS: Final = (
@@ -27,6 +31,39 @@ TENANT_ISOLATION_GUARDS: Final = (
         role_ends_with_its_transaction=('f"SET LOCAL {name}', 'f"SET {name}'),
         dropped_role_is_noticed=('if row["role"] != self._role:', "if False:"),
         wall_is_looked_at=('if row["has_tables"] and not row["has_wall"]:', "if False:"),
+    ),
+    *mutants_in_file(
+        personal_data,
+        test_personal_data,
+        export_acts_for_its_subject=(
+            "                await act_as_subject(tx, subject_id)\n",
+            "                await tx.execute('RESET ROLE')\n",
+        ),
+        digests_of_secrets_stay=(
+            '_HIDDEN_COLUMNS: Final = ("digest", "secrets_digest")',
+            '_HIDDEN_COLUMNS: Final = ("digest",)',
+        ),
+    ),
+    *mutants_in_file(
+        erasure,
+        test_erasure,
+        only_jobs_of_the_subject_are_erased=(
+            "     WHERE subject_id = $1\n       AND {IS_DELETABLE_SQL}",
+            "     WHERE $1::text IS NOT NULL\n       AND {IS_DELETABLE_SQL}",
+        ),
+        only_items_of_the_subject_are_erased=(
+            "            WHERE job.subject_id = $1\n              AND job.finished_at",
+            "            WHERE $1::text IS NOT NULL\n              AND job.finished_at",
+        ),
+        only_entries_of_the_subject_are_erased=(
+            "FROM audit_entry WHERE subject_id = $1 LIMIT $2",
+            "FROM audit_entry WHERE $1::text IS NOT NULL LIMIT $2",
+        ),
+        erased_person_is_not_named=("subject_id=ERASED_SUBJECT", "subject_id=subject_id"),
+        watched_launch_is_open_work=(
+            "self.open_runs or self.watched_until or",
+            "self.open_runs or",
+        ),
     ),
     *mutants_in_file(
         job_operations,

@@ -71,6 +71,7 @@ NEVER_SHOWN: Final = {
     *("WrongRevision", "CannotStart", "CannotListen", "LocalStackMissing"),
     *("CannotConnect", "MissingPrivileges", "MigrationFailed", "NoSuchSubject"),
     *("OtherVaultKey", "WrongVaultKey", "BackupRefused"),
+    *("ExportRefused", "ForgetRefused"),
 }
 """An abstract one, two of workers, and those that end a process or a command, or let none begin."""
 

@@ -44,6 +44,7 @@ async def make_schedule(
     *,
     due_in: timedelta = timedelta(0),
     secrets: Mapping[str, Secret] | None = None,
+    subject_id: str = ADA_ID,
     **overrides: Any,
 ) -> UUID:
     """Make a schedule of Ada's that is due now, unless said otherwise; it knows what it costs."""
@@ -53,7 +54,7 @@ async def make_schedule(
         return await schedule_store.create_schedule(
             tx,
             vault,
-            ADA_ID,
+            subject_id,
             schedule_id,
             replace(SCHEDULE_REQUEST, **overrides),
             next_at=await schedule_store.read_database_time(tx) + due_in,

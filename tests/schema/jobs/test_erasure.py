@@ -1,0 +1,86 @@
+"""Whoever is erased is known nowhere, and nobody else is touched."""
+
+from contextlib import suppress
+
+from schema.db.database import Database
+from schema.jobs import lifecycle
+from schema.jobs.retention import erasure
+from tests.support.database.subject_rows import find_mentions, read_rows_of
+from tests.support.factories import ClaimFactory, JobFactory
+from tests.support.jobs.job_costs import give_up_launch, stop_watching_absent_runs
+from tests.support.subjects import ADA_ID, BOB_ID
+
+
+async def cancel_all(database: Database) -> None:
+    async with database.transaction() as tx:
+        for job_id in await erasure.list_unfinished_jobs(tx, ADA_ID):
+            await lifecycle.cancel_job(tx, job_id, subject_id=ADA_ID)
+
+
+async def erase(database: Database) -> int:
+    """Erase Ada, and return the number of steps; each is first broken off, and then repeated."""
+    steps = 0
+    has_more = True
+    while has_more:
+        with suppress(ZeroDivisionError):
+            async with database.transaction() as tx:
+                await erasure.erase_step(tx, ADA_ID)
+                raise ZeroDivisionError
+        async with database.transaction() as tx:
+            has_more = await erasure.erase_step(tx, ADA_ID)
+        steps += 1
+    return steps
+
+
+async def test_an_erasure_leaves_nothing_of_one_and_everything_of_the_other(
+    database: Database, rows_of_two: None
+) -> None:
+    """Only what was spent stays, in an entry that does not say by whom."""
+    await cancel_all(database)
+    bobs = await read_rows_of(database, BOB_ID)
+    async with database.transaction() as tx:
+        spent = await tx.fetchval(
+            "SELECT sum(spent_micro_usd)::bigint FROM spending WHERE subject_id = $1", ADA_ID
+        )
+
+    steps = await erase(database)
+
+    assert steps > 2
+    assert await read_rows_of(database, ADA_ID) == {}
+    assert await find_mentions(database, ADA_ID) == {}
+    assert await read_rows_of(database, BOB_ID) == bobs
+    async with database.transaction() as tx:
+        facts = await tx.fetchval(
+            "SELECT facts FROM audit_entry WHERE action = 'subject_forgotten'"
+        )
+    assert facts["jobs"] == 3
+    assert sum(facts["spent_micro_usd"].values()) == spent
+
+
+async def test_what_may_still_run_stands_in_the_way(
+    database: Database, make_job: JobFactory, claim_jobs: ClaimFactory
+) -> None:
+    """A job, a run, or a run that is watched for: nobody would know of it afterwards."""
+    await make_job()
+    (claim,) = await claim_jobs()
+
+    async def look() -> tuple[int, int, bool]:
+        async with database.transaction() as tx:
+            work = await erasure.read_open_work(tx, ADA_ID)
+            assert not work.is_none
+            assert await erasure.erase_step(tx, ADA_ID)
+        return work.unfinished_jobs, work.open_runs, work.watched_until is not None
+
+    launching = await look()
+    await cancel_all(database)
+    stopping = await look()
+    await give_up_launch(database, claim, relaunch=False, monthly_budget=None)
+    watched = await look()
+    await stop_watching_absent_runs(database)
+    async with database.transaction() as tx:
+        work = await erasure.read_open_work(tx, ADA_ID)
+
+    assert (launching, stopping, watched) == ((1, 1, False), (0, 1, False), (0, 0, True))
+    assert work.is_none
+    assert await erase(database) > 0
+    assert await read_rows_of(database, ADA_ID) == {}
