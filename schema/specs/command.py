@@ -34,6 +34,8 @@ _LINE_CONTINUATION: Final = re.compile(
     r"""('[^']*'|"(?:\\.|[^"\\])*"|\\(?![ \t]*(?:\n|\Z)).)|\\[ \t]*(?:\n|\Z)""", re.DOTALL
 )
 """A quoted part or an escaped letter, or else a line that goes on; spaces may stand behind it."""
+_ODD_SPACE: Final = re.compile(r"(?![ \t\n])\s")
+"""A space that is none to a shell."""
 _BASH_SCRIPT: Final = re.compile(r"#!.*\bbash\b")
 _MAX_QUOTED_CHARS: Final = 500
 """How much of a word a message repeats."""
@@ -197,7 +199,8 @@ def _expect_no_lines(words: list[str]) -> None:
         return
     shown = quote_value(program, _MAX_QUOTED_CHARS)
     if len(words) == 1:
-        right = _split_line(program)  # its refusal has the form for a shell
+        line = _ODD_SPACE.sub(" ", program)  # a shell does not split there
+        right = _split_line(line)  # its refusal has the form for a shell
         message = f"no program is called {shown}; write each word by itself: {_format_list(right)}"
         raise CorrectableError(message, right)
     if name not in shell_syntax.BUILTINS and "-" in {arguments[-1][0], words[1][0]}:

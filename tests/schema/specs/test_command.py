@@ -136,6 +136,13 @@ def test_a_line_that_was_put_into_a_list_or_quotes_as_it_is_is_refused(written: 
         COMMAND.validate_python(written)
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u2028", "\x1c", "\x0b", "\t", "  ", "\u00a0 "])
+def test_any_space_divides_a_line_that_was_put_into_a_list(space: str) -> None:
+    """Also one at which no shell splits: no program has it in its name."""
+    with pytest.raises(ValidationError, match=re.escape('write each word by itself: ["ls", "x"]')):
+        COMMAND.validate_python([f"ls{space}x"])
+
+
 @pytest.mark.parametrize(
     "written", [["sh", "-c", "#" + "x" * 131_071], "x " + "é" * 65_536, ["x" * 131_072]]
 )
