@@ -157,7 +157,9 @@ def _open_python(
     script: str, mode: str, connection: Connection, home: Path
 ) -> AbstractContextManager[ConnectedClient]:
     interpreter = (
-        sys.executable if script == "mcp2" else python_environments.install_interpreter(script)
+        sys.executable
+        if script == "mcp2"
+        else python_environments.install_interpreter(python_environments.lock_path(script))
     )
     program = str(python_environments.CLIENTS_FOLDER / f"{script}.py")
     return _open_script([interpreter, program, connection.endpoint, mode], connection, home)

@@ -18,13 +18,12 @@ def lock_path(name: str) -> Path:
     return CLIENTS_FOLDER / f"requirements-{name}.lock"
 
 
-def install_interpreter(name: str) -> str:
-    """Return the Python of a client; what it needs is installed first, which needs the network.
+def install_interpreter(locked: Path) -> str:
+    """Return a Python with the packages of a lock; they are installed first, from the network.
 
     Raises:
-        RuntimeError: uv could not fetch it.
+        RuntimeError: uv could not fetch them.
     """
-    locked = lock_path(name)
     with node_packages.cached_folder(locked.read_bytes(), sys.version.encode()) as (place, ready):
         python = place / "bin" / "python"
         if not ready:
