@@ -16,6 +16,7 @@ from tests.mutants.guards.tokens import TOKEN_GUARDS
 from tests.mutants.guards.transitions import TRANSITION_GUARDS
 from tests.mutants.guards.workers import WORKER_GUARDS
 from tests.mutants.guards.workspaces import WORKSPACE_GUARDS
+from tests.mutants.restore_guards import RESTORE_GUARDS
 
 ALL_GUARDS: Final = (
     *DEPENDENCY_GUARDS,
@@ -32,4 +33,5 @@ ALL_GUARDS: Final = (
     *OUTPUT_GUARDS,
     *CALL_GUARDS,
     *REDACTION_GUARDS,
+    *RESTORE_GUARDS,
 )

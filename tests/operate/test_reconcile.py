@@ -1,10 +1,12 @@
 """After a restore nothing is launched twice, and no handle that was answered is lost."""
 
 import io
+import json
 import os
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
@@ -26,11 +28,11 @@ from schema.db.backup.dump import dump_database
 from schema.db.backup.format import BackupReader
 from schema.db.backup.load import load_database
 from schema.db.database import Database
-from schema.jobs import lifecycle
+from schema.jobs import lifecycle, run_launch
 from schema.jobs.tables import Job, JobKind
 from schema.settings import Settings
 from service.cli.backup import list_backup_tables
-from service.local.hub_emulator.users import find_user
+from service.local.hub_emulator.users import find_user, load_users
 from service.local.ports import find_free_port
 from tests.support.database.row_security import tenant_transaction
 from tests.support.hub.emulator_process import HubEmulatorProcess, run_hub_emulator
@@ -166,7 +168,13 @@ class Deployment:
 
 @pytest.fixture
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Generator[HubEmulatorProcess]:
-    with run_hub_emulator(tmp_path_factory.mktemp("hub")) as running:
+    """A Hub with two people in one organisation."""
+    folder = tmp_path_factory.mktemp("hub")
+    load_users(folder)
+    file = folder / "users.json"
+    users = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps([user | {"orgs": ["acme"], "pays": True} for user in users]))
+    with run_hub_emulator(folder) as running:
         yield running
 
 
@@ -350,11 +358,19 @@ async def test_jobs_that_this_deployment_has_not_launched_are_left_alone(
     job_id, other = ids.new_id(), ids.new_id()
     old = UUID(int=other.int & ~(0xFFFFFFFFFFFF << 80) | (1_600_000_000_000 << 80))
 
-    def run(job: UUID, server: str, run_id: UUID, variable: str | None = None) -> None:
-        before.hub.api().run_job(
+    def run(
+        job: UUID,
+        server: str,
+        run_id: UUID,
+        variable: str | None = None,
+        *,
+        user: str = "alice",
+        namespace: str = "alice",
+    ) -> None:
+        before.hub.api(user).run_job(
             image="python:3.12",
             command=["sleep", "300"],
-            namespace="alice",
+            namespace=namespace,
             env={RUN_VARIABLE: variable or str(run_id)},
             labels={
                 "holdfast-app": "holdfast",
@@ -368,6 +384,8 @@ async def test_jobs_that_this_deployment_has_not_launched_are_left_alone(
     run(queued.id, str(ids.new_id()), ids.new_id())
     run(old, server, ids.new_id())  # retention has deleted its row before the backup
     run(job_id, server, ids.new_id(), variable=str(ids.new_id()))  # edited labels
+    # Whoever is in the same organisation can read our labels, and write them on a job of their own.
+    run(queued.id, server, ids.new_id(), user="bob", namespace="acme")
     await after.restore(backup)
 
     async with after.working(settle="1s"):
@@ -375,3 +393,31 @@ async def test_jobs_that_this_deployment_has_not_launched_are_left_alone(
     assert await after.query("SELECT count(*) FROM job") == 1
     assert await after.query("SELECT count(*) FROM remote_run") == 1
     assert "CANCELED" not in after.upstream().values()
+
+
+async def test_a_later_attempt_settles_the_one_that_the_backup_has_in_flight(
+    before: Deployment, after: Deployment
+) -> None:
+    """The first request was refused after the backup; the second one runs, and is the only one."""
+    job = await before.submit()
+    async with before.open() as database, database.transaction() as tx:
+        [claim] = await run_launch.claim(
+            tx,
+            JobKind.HUB_JOB,
+            limit=1,
+            worker="w",
+            lease=timedelta(minutes=1),
+            settle_window=timedelta(minutes=1),
+        )
+    backup = await before.back_up()
+    async with before.open() as database, database.transaction() as tx:
+        await run_launch.mark_not_created(tx, claim.run_id, reason=None, message="busy", worker="w")
+    await launch(before, job)
+    await after.restore(backup)
+
+    async with after.working():
+        await eventually(after.is_reconciled, bool)
+        assert await after.states(job) == ["running"]
+    assert list(after.upstream().values()) == ["RUNNING"]
+    runs = "SELECT string_agg(state || ' ' || attempt, ', ' ORDER BY attempt) FROM remote_run"
+    assert await after.query(runs) == "rejected 1, bound 2"
