@@ -71,8 +71,10 @@ RESTORE_GUARDS: Final = (
         credentials,
         test_restored_subjects,
         restored_tokens_stay=(
-            "restored.subject_id = credential.subject_id\n"
-            "              AND restored.reconciled_at IS NULL)",
+            (
+                "restored.subject_id = credential.subject_id\n"
+                "              AND restored.reconciled_at IS NULL)"
+            ),
             "false)",
         ),
     ),
@@ -102,8 +104,10 @@ RESTORE_GUARDS: Final = (
             "    if False:",
         ),
         orphan_is_stopped=(
-            "await adoption.record_orphan(tx, run, earliest=lease.backup_at)\n"
-            "    return RunAction.K",
+            (
+                "await adoption.record_orphan(tx, run, earliest=lease.backup_at)\n"
+                "    return RunAction.K"
+            ),
             "return RunAction.K",
         ),
         earlier_run_is_settled=("if known.doubtful_run_id is not None:", "if False:"),
