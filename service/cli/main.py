@@ -24,7 +24,7 @@ from schema.common.errors import HoldfastError, Unavailable
 from schema.common.observability import log_config
 from schema.db import revisions
 from schema.settings import DEFAULT_PORT, Settings
-from service.cli import backup, doctor, personal_data, subjects
+from service.cli import backup, doctor, personal_data, stats, subjects
 from service.cli.client_config import Connection, print_client_configs
 from service.cli.options import (
     COMMAND,
@@ -129,6 +129,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--probe", action="store_true", help="say whether the worker of this host is alive"
     )
     command("status", _run_status)
+    stats.add_arguments(command("stats", _run_stats))
     command("migrate", _run_migrate)
     backup.add_backup_arguments(command("backup", _run_backup))
     backup.add_restore_arguments(command("restore", _run_restore))
@@ -319,6 +320,12 @@ def _run_doctor(_: argparse.Namespace) -> int:
 def _run_status(_: argparse.Namespace) -> int:
     """Show workers, queues, holds, upstream and last errors."""
     anyio.run(show_status, Settings.from_env(), Console())
+    return 0
+
+
+def _run_stats(options: argparse.Namespace) -> int:
+    """Show what the database takes up on disk, by table and by kind of job."""
+    anyio.run(stats.show_stats, options, Settings.from_env(), Console(highlight=False))
     return 0
 
 

@@ -161,8 +161,8 @@ CALL_GUARDS: Final = (
         cli_main,
         test_cli_main,
         production_loads_no_local_stack=(
-            "from service.cli import doctor, subjects\n",
-            "from service.cli import doctor, local, subjects\n",
+            "from service.cli.server import serve\n",
+            "from service.cli import local\nfrom service.cli.server import serve\n",
         ),
         the_image_says_what_it_leaves_out=('if find_spec("service.local") is None:', "if False:"),
     ),
