@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Final, Literal, Self
@@ -259,14 +260,23 @@ class Settings(BaseSettings):
         return None if self.monthly_budget_usd is None else to_micro_usd(self.monthly_budget_usd)
 
     @classmethod
-    def from_env(cls) -> Self:
+    def from_env(cls, overrides: Mapping[str, str] | None = None) -> Self:
         """Read the settings from the environment.
+
+        Args:
+            overrides: variables that count instead of those of the environment.
 
         Raises:
             Invalid: with a line for each missing or wrong variable.
         """
+        values = {
+            # A field that takes two variables is known by their names alone.
+            name if field.validation_alias else key: overrides[name]
+            for key, field in cls.model_fields.items()
+            if overrides and (name := _env_name(key)) in overrides
+        }
         try:
-            return cls.model_validate({})
+            return cls.model_validate(values)
         except ValidationError as error:
             # Never the value: a mistyped key or password must not be repeated in a log.
             lines = [

@@ -1,5 +1,6 @@
 """The checks of `holdfast doctor`: each part that the installation needs, looked at once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -41,10 +42,15 @@ class Finding:
     remedy: str = ""
 
 
-async def run_checks() -> list[Finding]:
-    """Check every part; parts that others need come first."""
+async def run_checks(stack_environment: Mapping[str, str] | None = None) -> list[Finding]:
+    """Check every part; parts that others need come first.
+
+    Args:
+        stack_environment: the settings of a local stack, whose service is looked at too; None are
+            those of this environment.
+    """
     try:
-        settings = Settings.from_env()
+        settings = Settings.from_env(stack_environment)
     except Invalid as error:
         remedy = f"Set these variables, or run `{COMMAND} up`, which brings its own servers."
         return [Finding("settings", is_ok=False, message=str(error), remedy=remedy)]
@@ -59,6 +65,7 @@ async def run_checks() -> list[Finding]:
         *await _check_database(settings),
         await check_redis(settings),
         await check_hub(settings),
+        *([] if stack_environment is None else [await _check_service(settings)]),
     ]
 
 
@@ -155,6 +162,22 @@ async def check_redis(settings: Settings) -> Finding:
         message=f"does not answer: {describe_cause(find_root_cause(failure))}",
         remedy=f"Jobs still run, up to a second later each. {remedy}",
     )
+
+
+async def _check_service(settings: Settings) -> Finding:
+    """Look whether the service is ready."""
+    url = f"{str(settings.public_url).rstrip('/')}/health/ready"
+    try:
+        async with httpx2.AsyncClient(timeout=_HUB_TIMEOUT.total_seconds()) as client:
+            status = (await client.get(url)).status_code
+    except httpx2.TransportError as error:
+        message = f"{url}: {describe_cause(find_root_cause(error))}"
+    else:
+        message = f"{url} answers {status}"
+        if status == HTTPStatus.OK:
+            return Finding("service", is_ok=True, message=message)
+    remedy = "Its log is logs/service.log in the data folder."
+    return Finding("service", is_ok=False, message=message, remedy=remedy)
 
 
 async def check_hub(settings: Settings) -> Finding:

@@ -23,6 +23,7 @@ from service.cli import demo
 from service.cli.client_config import Connection
 from service.cli.options import COMMAND, DEFAULT_DATA_DIR
 from service.local.data_dir import HUB_FOLDER, create_data_dir
+from service.local.environment import names_database, running_environment
 from service.local.errors import CannotStart
 from service.local.hub_emulator import app as hub
 from service.local.hub_emulator.users import has_users, load_users
@@ -92,6 +93,37 @@ def find_local_connection(data_dir: Path, token: str | None) -> Connection:
     if token is not None or (last_start and last_start.hub_url is not None):
         return Connection(url, token)
     return _connect_as_local_user(data_dir, url)
+
+
+def find_stack_environment(data_dir: Path | None) -> Mapping[str, str] | None:
+    """Return the settings of the stack that runs on a data folder.
+
+    Args:
+        data_dir: the folder; None is the usual one, unless the environment names a database.
+
+    Returns:
+        None if the settings are those of the environment.
+
+    Raises:
+        CannotStart: no stack runs on the folder that was named.
+    """
+    if data_dir is None and names_database():
+        return None
+    folder = data_dir or DEFAULT_DATA_DIR
+    last_start = LastStart.load(folder)
+    if last_start is None or not last_start.is_running:
+        if data_dir is None:
+            return None
+        raise CannotStart(
+            f"No Holdfast runs on {data_dir}. Start one with "
+            f"`{COMMAND} up{_data_option(data_dir)}`."
+        )
+    return running_environment(
+        folder.resolve(),
+        last_start.servers,
+        hub_is_local=last_start.hub_url is None,
+        public_url=last_start.url,
+    )
 
 
 async def _warn_of_missing_keys(console: Console, environment: Mapping[str, str]) -> None:

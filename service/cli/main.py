@@ -146,7 +146,11 @@ def _build_parser() -> argparse.ArgumentParser:
     hub = command("hub", _run_hub)
     _add_data_option(hub)
     hub.add_argument("--port", type=parse_port_or_zero, default=0, help="a free one unless given")
-    command("doctor", _run_doctor)
+    command("doctor", _run_doctor).add_argument(
+        "--data",
+        type=parse_data_dir,
+        help="the folder of an `up` that runs (.holdfast, unless the environment names a database)",
+    )
     connect = command("connect", _run_connect)
     _add_data_option(connect)
     connect.add_argument(
@@ -310,9 +314,16 @@ def _run_forget(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_doctor(_: argparse.Namespace) -> int:
-    """Say what is wrong with this installation."""
-    findings = anyio.run(doctor.run_checks)
+def _run_doctor(options: argparse.Namespace) -> int:
+    """Say what is wrong with this installation, or with the stack that runs on a data folder."""
+    if options.data is not None:
+        _require_local_stack("doctor", remedy="leave --data out")
+    stack_environment = None
+    if find_spec("service.local") is not None:
+        from service.cli import local  # noqa: PLC0415 - the production image has no service.local
+
+        stack_environment = local.find_stack_environment(options.data)
+    findings = anyio.run(doctor.run_checks, stack_environment)
     doctor.print_findings(Console(), findings)
     return 0 if all(finding.is_ok for finding in findings) else 1
 

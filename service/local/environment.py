@@ -4,6 +4,7 @@ It says where the servers are, and has no token of the person who owns this shel
 for its callers, so the owner's own Hugging Face token must not reach it.
 """
 
+import os
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,6 +56,26 @@ def service_environment(
         "HOLDFAST_HUB_URL": hub_url,
     }
     return settings | child_environment(folder, environ) | servers
+
+
+def running_environment(
+    folder: Path, servers: Mapping[str, str], *, hub_is_local: bool, public_url: str
+) -> dict[str, str]:
+    """Return the settings of the stack that runs on `folder`, with these servers."""
+    return service_environment(
+        folder,
+        os.environ,
+        database_url=servers["HOLDFAST_DATABASE_URL"],
+        redis_url=servers["HOLDFAST_REDIS_URL"],
+        hub_url=servers["HOLDFAST_HUB_URL"],
+        hub_is_local=hub_is_local,
+        public_url=public_url,
+    )
+
+
+def names_database() -> bool:
+    """Say whether the environment names the database of a deployment."""
+    return bool(os.environ.get("HOLDFAST_DATABASE_URL") or os.environ.get("DATABASE_URL"))
 
 
 def _new_key_ring() -> str:

@@ -1,7 +1,8 @@
 """Where the stack of a data folder serves, or served last: for whoever wants to connect to it."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
@@ -14,22 +15,25 @@ _FILE: Final = "last-start.json"
 class LastStart:
     """The addresses of the last stack that a data folder had; `is_running` says if it has it now.
 
-    `hub_url` is the Hub of its jobs; None is the local Hub.
+    `hub_url` is the Hub of its jobs; None is the local Hub. `servers` are the variables that name
+    its Postgres, its Redis and its Hub.
     """
 
     url: str
     hub_url: str | None
+    servers: Mapping[str, str] = field(default_factory=dict[str, str])
     is_running: bool = True
 
     def save(self, folder: Path) -> None:
         """Write the addresses down, when the stack starts."""
-        write_private_file(folder / _FILE, json.dumps({"url": self.url, "hub_url": self.hub_url}))
+        fields = {"url": self.url, "hub_url": self.hub_url, "servers": dict(self.servers)}
+        write_private_file(folder / _FILE, json.dumps(fields))
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
         """Return the addresses of the last start; None if there was none."""
         try:
             fields = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-            return cls(fields["url"], fields["hub_url"], is_locked(folder))
+            return cls(fields["url"], fields["hub_url"], fields["servers"], is_locked(folder))
         except (FileNotFoundError, ValueError, KeyError):
             return None

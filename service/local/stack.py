@@ -166,7 +166,11 @@ class Stack:
             start_on_stable_port(self.folder / "service.port", start, preferred=DEFAULT_PORT)
         else:
             start(self._port)
-        LastStart(self.url, self._external_hub_url).save(self.folder)
+        servers = {
+            name: self.environment[name]
+            for name in ("HOLDFAST_DATABASE_URL", "HOLDFAST_REDIS_URL", "HOLDFAST_HUB_URL")
+        }
+        LastStart(self.url, self._external_hub_url, servers).save(self.folder)
 
     def _create_child(self, name: str, environment: dict[str, str], *arguments: str) -> Child:
         command = [sys.executable, "-m", "service", *arguments]

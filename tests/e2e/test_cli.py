@@ -20,6 +20,7 @@ from service.local.hub_emulator.users import load_users
 from service.local.last_start import LastStart
 from service.local.stack import Stack
 from tests.support.paths import REPOSITORY
+from tests.support.stack import without_worker
 
 TIMEOUT_SECONDS = 60
 
@@ -214,3 +215,24 @@ def test_connect_gives_out_local_tokens_for_the_local_hub_alone(
     assert "http://127.0.0.1:9/mcp" in output
     assert (token in output) == has_token
     assert "No service runs" in errors
+
+
+def test_the_doctor_looks_at_the_stack_that_runs_on_a_data_folder(
+    stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its database, Redis, service and Hub, and not those of the environment."""
+    # The worker of a stack that has just started may not be connected yet.
+    well = any(main(["doctor", "--data", str(stack.folder)]) == 0 for _ in range(30))
+    output = capsys.readouterr().out
+    with without_worker(stack):
+        main(["doctor", "--data", str(stack.folder)])
+    without = capsys.readouterr().out
+    nothing = main(["doctor", "--data", str(tmp_path)])
+
+    assert well, output
+    for part in ("settings", "database", "migrations", "workers", "vault", "redis", "hub"):
+        assert f" {part} " in output
+    assert f"{stack.url}/health/ready answers 200" in output.replace("\n", "")
+    assert "0 connected" in without
+    assert nothing == 1
+    assert "No Holdfast runs on" in capsys.readouterr().err
