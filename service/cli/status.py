@@ -1,7 +1,9 @@
 """`holdfast status`: workers, queues, holds, upstream and last errors, as tables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -9,13 +11,17 @@ from rich.table import Table
 from schema.accounts.row_security import open_worker_database
 from schema.common.durations import format_duration
 from schema.common.text import format_count
-from schema.jobs.monitoring import heartbeats, queue_statistics
+from schema.jobs.monitoring import heartbeats, queue_history, queue_statistics
 from schema.jobs.monitoring.heartbeats import HEARTBEAT_TIMEOUT, HeartbeatAge
+from schema.jobs.monitoring.queue_history import QueueHistory
 from schema.jobs.monitoring.queue_statistics import QueueStatistics
 from schema.settings import Settings
 from service.cli.doctor import Finding, check_hub, check_redis
 
 _MICRO = 1_000_000
+_BLOCKS: Final = "·▁▂▃▄▅▆▇█"
+_ASCII_LEVELS: Final = "_.:-=+*#@"
+"""For a terminal that cannot show the blocks."""
 
 
 async def show_status(settings: Settings, console: Console) -> None:
@@ -34,9 +40,11 @@ async def show_status(settings: Settings, console: Console) -> None:
     ):
         workers = await heartbeats.list_heartbeats(tx)
         statistics = await queue_statistics.read_queue_statistics(tx)
+        history = await queue_history.read_queue_history(tx)
         unowned = await queue_statistics.count_unowned(tx)
     console.print(_format_workers(workers))
-    console.print(_format_queues(statistics))
+    draw = partial(draw_sparkline, levels=_BLOCKS if "utf" in console.encoding else _ASCII_LEVELS)
+    console.print(_format_queues(statistics, history, draw))
     console.print(_format_state(statistics, unowned))
     console.print(_format_upstream([await check_redis(settings), await check_hub(settings)]))
     errors = [worker for worker in workers if worker.last_error is not None]
@@ -67,12 +75,30 @@ def _describe_worker(worker: HeartbeatAge) -> str:
     return "[green]works[/]"
 
 
-def _format_queues(statistics: QueueStatistics) -> Table:
+def draw_sparkline(values: Sequence[int], *, levels: str) -> str:
+    """Draw values beside one another, and write the largest of them.
+
+    Args:
+        values: none of them below 0.
+        levels: a character for 0, and others for what is above it, the lowest first.
+    """
+    largest = max(values, default=0)
+    steps = len(levels) - 1
+    heights = [0 if value == 0 else max(1, value * steps // largest) for value in values]
+    return f"{''.join(levels[height] for height in heights)} {largest}" if largest else ""
+
+
+def _format_queues(
+    statistics: QueueStatistics,
+    history: Mapping[str, QueueHistory],
+    draw: Callable[[Sequence[int]], str],
+) -> Table:
     table = Table(
         "kind", "due", "later", "held", "after others", "oldest wait", "under way",
+        "waiting, last hour", "ended, last hour",
         show_edge=False, title="Queues",
     )  # fmt: skip
-    kinds = {kind for kind, _ in (*statistics.queued, *statistics.open_runs)}
+    kinds = {kind for kind, _ in (*statistics.queued, *statistics.open_runs)} | set(history)
     for kind in sorted(kinds):
         counts = [
             str(statistics.queued.get((kind, word), 0))
@@ -80,9 +106,11 @@ def _format_queues(statistics: QueueStatistics) -> Table:
         ]
         under_way = sum(n for (name, _), n in statistics.open_runs.items() if name == kind)
         wait = _round(timedelta(seconds=statistics.oldest_wait.get(kind, 0)))
-        table.add_row(kind, *counts, wait, str(under_way))
+        past = history.get(kind)
+        lines = ("", "") if past is None else (draw(past.waiting), draw(past.ended))
+        table.add_row(kind, *counts, wait, str(under_way), *lines)
     if not kinds:
-        table.add_row("nothing waits", "0", "0", "0", "0", "", "0")
+        table.add_row("nothing waits", "0", "0", "0", "0", "", "0", "", "")
     return table
 
 

@@ -8,6 +8,7 @@ from typing import Final, Self
 from schema.accounts import credentials
 from schema.db.database import Transaction
 from schema.db.sql import parse_statement
+from schema.jobs.monitoring.queue_history import PRESENT_KINDS_SQL
 from schema.jobs.retention.deletion import DELETE_CHOSEN_SQL, IS_DELETABLE_SQL
 from schema.jobs.tables import JobKind
 
@@ -37,18 +38,7 @@ DELETE FROM batch_item
 # Each kind has its own index range and its own period, so the old jobs of one are found at once
 # also beside many of another that are kept for longer.
 _PRUNE_JOBS: Final = parse_statement(f"""
-WITH RECURSIVE present AS (
-    (SELECT kind FROM job WHERE finished_at IS NOT NULL ORDER BY kind LIMIT 1)
-     UNION ALL
-    SELECT (SELECT job.kind
-              FROM job
-             WHERE finished_at IS NOT NULL
-               AND job.kind > present.kind
-             ORDER BY job.kind
-             LIMIT 1)
-      FROM present
-     WHERE present.kind IS NOT NULL
-), chosen AS MATERIALIZED (
+WITH RECURSIVE {PRESENT_KINDS_SQL}, chosen AS MATERIALIZED (
     SELECT old.id
       FROM present
       LEFT JOIN unnest(:kinds::text[], :periods::interval[]) AS own (kind, period)
